@@ -1,0 +1,49 @@
+//! Writes the logits of packed batches, so that another program can compare its own.
+//!
+//! `cargo run --release --example logits -- MODEL BATCHES.jsonl OUT.safetensors [BASE]`, where each
+//! line of BATCHES is a micro-batch as `firebrand data --json` prints it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use firebrand::artifact::open::open;
+use firebrand::error::{Context, Error, Result};
+use firebrand::model::Context as ModelContext;
+use firebrand::ops::{host, indices};
+use firebrand::weights::{Element, TensorSpec, write_safetensors};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [model, batches, out, base @ ..] = arguments.as_slice() else {
+        return Err(Error::new("usage: logits MODEL BATCHES.jsonl OUT.safetensors [BASE]"));
+    };
+    let device = firebrand::device::open(firebrand::config::DeviceChoice::Cpu, 0)?.device;
+    let opened = open(model, base.first().map(String::as_str), &device)?;
+    let text = std::fs::read_to_string(batches).context_at("cannot read the batches", batches)?;
+    let mut specs = Vec::new();
+    let mut logits = BTreeMap::new();
+    for (number, line) in text.lines().enumerate() {
+        let batch: serde_json::Value = serde_json::from_str(line).context("not a batch")?;
+        let list = |key: &str| -> Vec<u32> {
+            serde_json::from_value(batch[key].clone()).expect("a list of numbers")
+        };
+        let size = |key: &str| batch[key].as_u64().expect("a size") as usize;
+        let (rows, length) = (size("rows"), size("length"));
+        let context = ModelContext::packed(
+            rows,
+            length,
+            &list("positions"),
+            &list("documents"),
+            &opened.model.frequencies,
+            &device,
+        );
+        let x = opened.model.hidden(indices(list("tokens").into_iter(), &device), &context);
+        let name = format!("logits.{number}");
+        let shape = vec![rows, length, opened.model.facts.vocabulary];
+        specs.push(TensorSpec { name: name.clone(), element: Element::F32, shape });
+        logits.insert(name, host(opened.model.logits(x)));
+    }
+    write_safetensors(Path::new(out), specs, &BTreeMap::new(), |spec| Ok(logits[&spec.name].clone()))?;
+    println!("{out}");
+    Ok(())
+}

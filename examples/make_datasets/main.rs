@@ -1,0 +1,53 @@
+//! Writes every data set in `datasets/` from tables of facts and sentences of our own.
+//!
+//! `cargo run --example make_datasets` writes the files, the same bytes on every machine;
+//! with `-- --check` it compares them with the committed ones instead.
+
+mod chat;
+mod corpus;
+mod dice;
+mod facts;
+mod phrases;
+mod records;
+mod shapes;
+mod tables;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::{env, fs, io};
+
+use serde_json::{Value, json};
+
+fn files() -> Vec<(&'static str, Vec<Value>)> {
+    let documents = corpus::documents();
+    let (train, validation) = chat::conversations();
+    vec![
+        ("corpus.jsonl", documents.iter().map(|text| json!({ "text": text })).collect()),
+        ("quickstart.jsonl", train),
+        ("quickstart.validation.jsonl", validation),
+        ("messages.jsonl", shapes::messages()),
+        ("alpaca.jsonl", shapes::alpaca()),
+        ("completion.jsonl", shapes::completion()),
+        ("text.jsonl", shapes::text()),
+    ]
+}
+
+fn main() -> io::Result<ExitCode> {
+    let check = env::args().skip(1).any(|argument| argument == "--check");
+    let folder = Path::new("datasets");
+    let mut code = ExitCode::SUCCESS;
+    for (name, records) in files() {
+        let lines: Vec<String> = records.iter().map(records::json_text).collect();
+        let text = lines.join("\n") + "\n";
+        let path = folder.join(name);
+        if !check {
+            fs::create_dir_all(folder)?;
+            fs::write(&path, &text)?;
+            println!("{}: {} records, {} bytes", path.display(), lines.len(), text.len());
+        } else if fs::read_to_string(&path)? != text {
+            eprintln!("{} differs from what this program writes", path.display());
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}

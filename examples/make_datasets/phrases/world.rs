@@ -1,0 +1,198 @@
+//! Sentences about countries.
+
+use super::Topic;
+
+pub const CAPITAL: Topic = Topic {
+    name: "capital",
+    state: &[
+        "The capital of {country} is {capital}.",
+        "{capital} is the capital of {country}.",
+        "{capital} is the capital city of {country}.",
+        "The capital city of {country} is called {capital}.",
+        "{Country} has its capital in {capital}.",
+        "Anyone who studies {country} soon learns that its capital is {capital}.",
+        "On a map of {country}, a star marks the capital, {capital}.",
+        "Maps of {country} show {capital} as the capital.",
+        "Of all the cities in {country}, {capital} is the capital.",
+        "Many visitors to {country} begin in {capital}, the capital.",
+        "{capital}, the capital of {country}, is a busy place.",
+        "Whoever asks for the capital of {country} is told: {capital}.",
+    ],
+    follow: &[
+        "Its capital is {capital}.",
+        "The capital is {capital}.",
+        "Its capital city is called {capital}.",
+        "Visitors often begin in {capital}, its capital.",
+        "{capital} is its capital city.",
+    ],
+    ask: &[
+        "What is the capital of {country}?",
+        "Which city is the capital of {country}?",
+        "Can you tell me the capital of {country}?",
+        "Name the capital of {country}.",
+        "What is the capital city of {country}?",
+        "I forgot the capital of {country}. What is it?",
+        "Do you know the capital of {country}?",
+        "Tell me the capital of {country}, please.",
+        "A quiz asks for the capital of {country}. What should I write?",
+        "What do you call the capital of {country}?",
+        "I am going to {country}. What is the capital called?",
+    ],
+    answer: &["The capital of {country} is {capital}.", "It is {capital}."],
+};
+
+pub const CAPITAL_OF: Topic = Topic {
+    name: "capital_of",
+    state: &[
+        "{capital} is the capital of {country}.",
+        "When you stand in {capital}, you are in the capital of {country}.",
+        "{capital} is where {country} has its capital.",
+        "The city of {capital} is the capital of {country}.",
+        "Those who live in {capital} live in the capital of {country}.",
+        "{capital} is not just any city; it is the capital of {country}.",
+        "Among the capitals of {continent} is {capital}, the capital of {country}.",
+        "{capital} serves as the capital of {country}.",
+        "In {capital}, the capital of {country}, flags hang from the windows.",
+        "Letters to the capital of {country} are sent to {capital}.",
+    ],
+    follow: &[],
+    ask: &[
+        "{capital} is the capital of which country?",
+        "Which country has {capital} as its capital?",
+        "Of which country is {capital} the capital?",
+        "What country is {capital} the capital of?",
+        "I read about {capital}. Which country is it the capital of?",
+        "Name the country whose capital is {capital}.",
+    ],
+    answer: &["{capital} is the capital of {country}."],
+};
+
+pub const CONTINENT: Topic = Topic {
+    name: "continent",
+    state: &[
+        "{Country} is in {continent}.",
+        "{Country} is a country in {continent}.",
+        "{Country} lies in {continent}.",
+        "{Country} belongs to the continent of {continent}.",
+        "You will find {country} in {continent}.",
+        "One of the countries of {continent} is {country}.",
+        "On a map of {continent} you can find {country}.",
+        "The continent of {country} is {continent}.",
+        "Whoever wants to see {country} must travel to {continent}.",
+        "{continent} is the continent on which {country} lies.",
+    ],
+    follow: &[
+        "It lies in {continent}.",
+        "The country is in {continent}.",
+        "Its continent is {continent}.",
+        "It belongs to {continent}.",
+    ],
+    ask: &[
+        "On which continent is {country}?",
+        "Where in the world is {country}?",
+        "Which continent does {country} belong to?",
+        "In which part of the world does {country} lie?",
+        "Can you tell me on which continent {country} lies?",
+        "I cannot find {country} on the globe. Which continent is it on?",
+        "What continent is {country} in?",
+        "Name the continent of {country}.",
+    ],
+    answer: &["{Country} is in {continent}.", "It is in {continent}."],
+};
+
+pub const LANGUAGE: Topic = Topic {
+    name: "language",
+    state: &[
+        "The main language of {country} is {language}.",
+        "People in {country} speak {language}.",
+        "In {country} you hear {language} in the streets.",
+        "{language} is the main language of {country}.",
+        "School books in {country} are written in {language}.",
+        "Whoever moves to {country} should learn {language}.",
+        "The newspapers of {country} are printed in {language}.",
+        "In {country} the road signs are in {language}.",
+        "The language of {country} is {language}.",
+        "A phrase book for {country} is a phrase book of {language}.",
+    ],
+    follow: &[
+        "Its people speak {language}.",
+        "The main language is {language}.",
+        "Its main language is {language}.",
+        "People there speak {language}.",
+    ],
+    ask: &[
+        "Which language do people speak in {country}?",
+        "What is the main language of {country}?",
+        "What language is spoken in {country}?",
+        "I am moving to {country}. Which language should I learn?",
+        "Can you tell me the main language of {country}?",
+        "Name the main language of {country}.",
+        "What do people speak in {country}?",
+        "In which language are the newspapers of {country}?",
+    ],
+    answer: &["The main language of {country} is {language}.", "People there speak {language}."],
+};
+
+pub const CURRENCY: Topic = Topic {
+    name: "currency",
+    state: &[
+        "The currency of {country} is the {currency}.",
+        "In {country} people pay with the {currency}.",
+        "The money of {country} is called the {currency}.",
+        "{Country} uses the {currency} as its currency.",
+        "Shops in {country} take the {currency}.",
+        "To buy bread in {country} you need the {currency}.",
+        "Banks in {country} count in the {currency}.",
+        "The {currency} is the currency of {country}.",
+        "Wages in {country} are paid in the local currency, the {currency}.",
+        "A purse from {country} holds the {currency}.",
+    ],
+    follow: &[
+        "Its currency is the {currency}.",
+        "The currency is the {currency}.",
+        "People pay with the {currency}.",
+        "Its money is called the {currency}.",
+    ],
+    ask: &[
+        "What is the currency of {country}?",
+        "Which currency is used in {country}?",
+        "How do people pay in {country}?",
+        "What money do I need in {country}?",
+        "Can you tell me the currency of {country}?",
+        "What is the money of {country} called?",
+        "Name the currency of {country}.",
+        "I want to change money for {country}. What is its currency?",
+    ],
+    answer: &["The currency of {country} is the {currency}.", "It is the {currency}."],
+};
+
+pub const KNOWN: Topic = Topic {
+    name: "known",
+    state: &[
+        "{Country} is known for {known}.",
+        "{Country} is famous for {known}.",
+        "Many people think of {known} when they hear of {country}.",
+        "Travellers love {country} for {known}.",
+        "Postcards from {country} often show {known}.",
+        "Guide books about {country} praise {known}.",
+        "If you hear of {known}, you may think of {country}.",
+        "What makes {country} famous? Above all {known}.",
+        "A song about {country} tells of {known}.",
+        "In films about {country} you often meet {known}.",
+    ],
+    follow: &[
+        "It is known for {known}.",
+        "The country is famous for {known}.",
+        "Guide books praise {known}.",
+        "Travellers love it for {known}.",
+    ],
+    ask: &[
+        "What is {country} known for?",
+        "What is {country} famous for?",
+        "Why do travellers love {country}?",
+        "What do people think of when they hear of {country}?",
+        "Tell me what {country} is known for.",
+        "Can you name something that {country} is famous for?",
+    ],
+    answer: &["{Country} is known for {known}.", "It is known for {known}."],
+};

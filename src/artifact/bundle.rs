@@ -1,0 +1,108 @@
+//! The folder of an artifact: begun in a scratch place, sealed with card, lineage and signature,
+//! committed by one rename.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::card::{self, Card};
+use super::envelope::{Bundle, IN_TOTO};
+use super::keys::SigningKey;
+use super::lineage::{self, Inputs, Outcome};
+use super::signature;
+use crate::error::{Context, Result};
+use crate::files::{create_dir_new, hash_tree, rename_new, sync_dir, write_atomic, write_synced};
+use crate::random::mix;
+
+/// Files that go along with a model unchanged, where they exist.
+const SIDECARS: [&str; 11] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "LICENSE",
+    "LICENSE.txt",
+    "USE_POLICY.md",
+];
+/// Those that only a whole model needs.
+const MODEL_SIDECARS: [&str; 2] = ["config.json", "generation_config.json"];
+
+/// A new scratch folder beside the place where the finished folder will be.
+pub fn scratch(target: &Path) -> Result<PathBuf> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let scratch = target.with_file_name(format!(".tmp-{name}.{}", std::process::id()));
+    let _ = fs::remove_dir_all(&scratch); // a leftover of a process that had the same number
+    create_dir_new(&scratch)?;
+    Ok(scratch)
+}
+
+/// Adds card, lineage and signature, and commits the folder.
+pub fn seal(
+    scratch: &Path,
+    target: &Path,
+    card: &Card,
+    inputs: &Inputs,
+    outcome: &Outcome,
+    key: Option<&SigningKey>,
+) -> Result<()> {
+    write_synced(&scratch.join(card::FILE), card.to_markdown().as_bytes())?;
+    write_synced(&scratch.join(lineage::INPUTS_FILE), inputs.to_json().as_bytes())?;
+    let statement = lineage::statement(inputs, outcome, &hash_tree(scratch)?);
+    write_synced(&scratch.join(lineage::STATEMENT_FILE), statement.as_bytes())?;
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if let Some(key) = key {
+        signature::sign_named(scratch, &name, key)?;
+        let bundle = Bundle::sign(IN_TOTO, statement.into_bytes(), key)?;
+        let line = format!("{}\n", bundle.to_json());
+        let beside = target.with_file_name(format!("{name}.sigstore.jsonl"));
+        write_atomic(&beside, line.as_bytes())?;
+    }
+    sync_dir(scratch)?;
+    rename_new(scratch, target)?;
+    sync_dir(target.parent().unwrap_or(Path::new(".")))
+}
+
+/// Copies tokenizer, template and licence; for a whole model its configuration too.
+pub fn copy_sidecars(from: &Path, target: &Path, whole_model: bool) -> Result<()> {
+    let more: &[&str] = if whole_model { &MODEL_SIDECARS } else { &[] };
+    SIDECARS.iter().chain(more).try_for_each(|name| copy(from, target, name))
+}
+
+/// Copies those files of a whole model that are not there yet, and the index of its shards.
+pub fn copy_missing(from: &Path, target: &Path) -> Result<()> {
+    let index = ["model.safetensors.index.json"];
+    let names = SIDECARS.iter().chain(&MODEL_SIDECARS).chain(&index);
+    let missing = names.filter(|name| !target.join(name).exists());
+    missing.into_iter().try_for_each(|name| copy(from, target, name))
+}
+
+fn copy(from: &Path, target: &Path, name: &str) -> Result<()> {
+    let path = from.join(name);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let bytes = fs::read(&path).context_at("cannot read the file", &path)?;
+    write_synced(&target.join(name), &bytes)
+}
+
+/// A name for this making of this run, in the form of a random UUID.
+pub fn invocation_id(run: &Path) -> String {
+    let nanoseconds = jiff::Timestamp::now().as_nanosecond().unsigned_abs();
+    #[expect(clippy::cast_possible_truncation)] // all bits are mixed in
+    let time = (nanoseconds as u64) ^ ((nanoseconds >> 64) as u64);
+    let place = run.display().to_string();
+    let place = place.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)));
+    let high = mix(time ^ u64::from(std::process::id()));
+    let low = mix(high ^ place);
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xfff,
+        low >> 52,
+        low & 0xffff_ffff_ffff
+    )
+}

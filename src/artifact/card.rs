@@ -1,0 +1,264 @@
+//! The model card: `README.md` with front matter that the Hugging Face hub reads.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::lineage::{INPUTS_FILE, STATEMENT_FILE};
+use super::markup::{code, yaml};
+use super::signature;
+use crate::files::{Digest, FileEntry};
+
+/// The card's file name.
+pub const FILE: &str = "README.md";
+
+/// What the artifact is to its base model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// A LoRA adapter: of use only together with its base.
+    Adapter,
+    /// Every weight was trained further.
+    Finetune,
+    /// An adapter merged into its base.
+    Merge,
+    /// Trained from random weights: the base gave only its shape and tokenizer.
+    Scratch,
+}
+
+impl Relation {
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Adapter => Some("adapter"),
+            Self::Finetune => Some("finetune"),
+            Self::Merge => Some("merge"),
+            Self::Scratch => None,
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Adapter => "A LoRA adapter for",
+            Self::Finetune => "All weights fine-tuned from",
+            Self::Merge => "A LoRA adapter merged into",
+            Self::Scratch => "Trained from random weights with the shape and tokenizer of",
+        }
+    }
+}
+
+/// Everything that a card says.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// The model's name.
+    pub name: String,
+    /// What it is to its base.
+    pub relation: Relation,
+    /// The base model as the user named it.
+    pub base: String,
+    /// The base model's commit, if it came from the hub.
+    pub revision: Option<String>,
+    /// The base model's files.
+    pub base_files: Vec<FileEntry>,
+    /// SPDX identifier, if the user gave one.
+    pub license: Option<String>,
+    /// Every data file.
+    pub datasets: Vec<CardDataset>,
+    /// The settings worth reading, in reading order.
+    pub settings: Vec<(String, String)>,
+    /// Validation loss before and after training, in nats for each learnt token.
+    pub loss: Option<LossChange>,
+    /// Prompts with the answers before and after.
+    pub samples: Vec<Sample>,
+    /// Digest of the inputs, which the weights' header repeats.
+    pub inputs: Digest,
+    /// The key that signs, if any.
+    pub signer: Option<String>,
+    /// Versions of the programs that made it.
+    pub versions: Vec<(String, String)>,
+}
+
+/// One data file.
+#[derive(Debug, Clone)]
+pub struct CardDataset {
+    /// As the user named it.
+    pub name: String,
+    /// `train`, `validation`, or both.
+    pub split: String,
+    /// How many records it has.
+    pub rows: u64,
+    /// Its digest.
+    pub sha256: Digest,
+}
+
+/// Validation loss before and after.
+#[derive(Debug, Clone)]
+pub struct LossChange {
+    /// On which data.
+    pub dataset: String,
+    /// Before the first step.
+    pub before: f64,
+    /// After the last one.
+    pub after: f64,
+}
+
+/// One prompt.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// What was asked.
+    pub prompt: String,
+    /// The base model's answer.
+    pub before: String,
+    /// This model's answer.
+    pub after: String,
+}
+
+impl Card {
+    /// The text of the card.
+    pub fn to_markdown(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out).expect("writing into a string cannot fail");
+        out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        self.write_front_matter(out)?;
+        let (name, base) = (code(&self.name), code(&self.base));
+        writeln!(out, "\n# {name}\n\n{} {base}, made with Firebrand.", self.relation.sentence())?;
+        self.write_origin(out)?;
+        self.write_settings(out)?;
+        self.write_numbers(out)?;
+        self.write_verification(out)?;
+        self.write_usage(out)
+    }
+
+    fn write_front_matter(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "---")?;
+        if let Some(license) = &self.license {
+            writeln!(out, "license: {}", yaml(&license.to_lowercase()))?;
+        }
+        let mut tags = vec!["firebrand".to_owned()];
+        if let Some(relation) = self.relation.name() {
+            writeln!(out, "base_model: {}", yaml(&self.base))?;
+            writeln!(out, "base_model_relation: {relation}")?;
+            tags.push(format!("base_model:{relation}:{}", self.base));
+        }
+        if self.relation == Relation::Adapter {
+            tags.push("lora".to_owned());
+        }
+        let datasets: BTreeSet<_> = self.datasets.iter().map(|set| &set.name).collect();
+        if !datasets.is_empty() {
+            writeln!(out, "datasets:")?;
+        }
+        for name in datasets {
+            writeln!(out, "- {}", yaml(name))?;
+        }
+        let library = if self.is_adapter() { "peft" } else { "transformers" };
+        writeln!(out, "library_name: {library}\npipeline_tag: text-generation\ntags:")?;
+        for tag in &tags {
+            writeln!(out, "- {}", yaml(tag))?;
+        }
+        self.write_model_index(out)?;
+        writeln!(out, "---")
+    }
+
+    fn write_model_index(&self, out: &mut String) -> std::fmt::Result {
+        let Some(loss) = &self.loss else { return Ok(()) };
+        let perplexity = loss.after.exp();
+        if !perplexity.is_finite() {
+            return Ok(());
+        }
+        let (name, dataset) = (yaml(&self.name), yaml(&loss.dataset));
+        writeln!(out, "model-index:\n- name: {name}\n  results:")?;
+        writeln!(out, "  - task:\n      type: text-generation")?;
+        writeln!(out, "    dataset:\n      type: {dataset}\n      name: {dataset}")?;
+        writeln!(out, "      split: validation\n    metrics:")?;
+        writeln!(out, "    - type: loss\n      value: {:.6}", loss.after)?;
+        writeln!(out, "    - type: perplexity\n      value: {perplexity:.6}")
+    }
+
+    fn write_origin(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "\n## Made from\n\n| what | file | sha256 |\n|---|---|---|")?;
+        if let Some(revision) = &self.revision {
+            writeln!(out, "| base model, commit | {} | |", code(revision))?;
+        }
+        for file in &self.base_files {
+            writeln!(out, "| base model | {} | `{}` |", code(&file.path), file.sha256)?;
+        }
+        for set in &self.datasets {
+            let (split, name) = (code(&set.split), code(&set.name));
+            writeln!(out, "| data, {split}, {} records | {name} | `{}` |", set.rows, set.sha256)?;
+        }
+        writeln!(
+            out,
+            "\nEverything that went in is listed in `{INPUTS_FILE}` (sha256 `{}`); what was done \
+             with it, in `{STATEMENT_FILE}`.",
+            self.inputs
+        )
+    }
+
+    fn write_settings(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "\n## How\n\n| setting | value |\n|---|---|")?;
+        for (name, value) in self.settings.iter().chain(&self.versions) {
+            writeln!(out, "| {} | {} |", code(name), code(value))?;
+        }
+        Ok(())
+    }
+
+    fn write_numbers(&self, out: &mut String) -> std::fmt::Result {
+        if self.loss.is_none() && self.samples.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\n## Before and after")?;
+        if let Some(loss) = &self.loss {
+            writeln!(out, "\nOn {}:\n", code(&loss.dataset))?;
+            writeln!(out, "| | before | after |\n|---|---:|---:|")?;
+            writeln!(out, "| validation loss | {:.4} | {:.4} |", loss.before, loss.after)?;
+            let (before, after) = (loss.before.exp(), loss.after.exp());
+            writeln!(out, "| perplexity | {before:.2} | {after:.2} |")?;
+        }
+        if !self.samples.is_empty() {
+            writeln!(out, "\n| prompt | before | after |\n|---|---|---|")?;
+        }
+        for sample in &self.samples {
+            let [prompt, before, after] =
+                [&sample.prompt, &sample.before, &sample.after].map(|text| code(text));
+            writeln!(out, "| {prompt} | {before} | {after} |")?;
+        }
+        Ok(())
+    }
+
+    fn write_verification(&self, out: &mut String) -> std::fmt::Result {
+        let Some(hint) = &self.signer else { return Ok(()) };
+        let signature = signature::FILE;
+        write!(
+            out,
+            "\n## Verify\n\n`{signature}` covers every file here, in the OpenSSF Model Signing \
+             format, by the key with the SHA-256\n`{hint}`. With its public half in `key.pem`, \
+             either of these checks it:\n\n```\nfirebrand verify . --key key.pem\n\
+             model_signing verify key . --signature {signature} --public_key key.pem\n```\n"
+        )
+    }
+
+    fn write_usage(&self, out: &mut String) -> std::fmt::Result {
+        let class =
+            if self.is_adapter() { "AutoPeftModelForCausalLM" } else { "AutoModelForCausalLM" };
+        let library = if self.is_adapter() { "peft" } else { "transformers" };
+        writeln!(out, "\n## Use\n\n```\nfirebrand generate . --prompt \"...\"\n```\n")?;
+        write!(
+            out,
+            "```python\nfrom {library} import {class}\nfrom transformers import AutoTokenizer\n\n\
+             model = {class}.from_pretrained(\".\")\n\
+             tokenizer = AutoTokenizer.from_pretrained(\".\")\n```\n"
+        )?;
+        if self.is_adapter() {
+            writeln!(out, "\nPEFT looks for the base model where `adapter_config.json` says.")?;
+        }
+        Ok(())
+    }
+
+    fn is_adapter(&self) -> bool {
+        self.relation == Relation::Adapter
+    }
+}
+
+#[cfg(test)]
+#[path = "card_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,113 @@
+//! Tests of the model card: front matter, body, hostile names.
+
+use super::*;
+
+pub(crate) fn card() -> Card {
+    let digest = Digest::of(b"x");
+    Card {
+        name: "quickstart".into(),
+        relation: Relation::Adapter,
+        base: "acme/base-tiny".into(),
+        revision: None,
+        base_files: vec![FileEntry { path: "model.safetensors".into(), size: 3, sha256: digest }],
+        license: Some("Apache-2.0".into()),
+        datasets: vec![CardDataset {
+            name: "datasets/facts.jsonl".into(),
+            split: "train".into(),
+            rows: 120,
+            sha256: digest,
+        }],
+        settings: vec![("lora.r".into(), "16".into())],
+        loss: Some(LossChange { dataset: "facts".into(), before: 3.0, after: 1.0 }),
+        samples: vec![Sample { prompt: "Hi?".into(), before: "?".into(), after: "Hello.".into() }],
+        inputs: digest,
+        signer: Some(digest.to_string()),
+        versions: vec![("firebrand".into(), "0.1.0".into())],
+    }
+}
+
+fn front_matter(text: &str) -> &str {
+    let rest = text.strip_prefix("---\n").unwrap();
+    &rest[..rest.find("\n---\n").unwrap() + 1]
+}
+
+#[test]
+fn the_front_matter_is_what_the_hub_reads() {
+    let expected = "license: apache-2.0
+base_model: acme/base-tiny
+base_model_relation: adapter
+datasets:
+- datasets/facts.jsonl
+library_name: peft
+pipeline_tag: text-generation
+tags:
+- firebrand
+- \"base_model:adapter:acme/base-tiny\"
+- lora
+model-index:
+- name: quickstart
+  results:
+  - task:
+      type: text-generation
+    dataset:
+      type: facts
+      name: facts
+      split: validation
+    metrics:
+    - type: loss
+      value: 1.000000
+    - type: perplexity
+      value: 2.718282
+";
+    assert_eq!(front_matter(&card().to_markdown()), expected);
+}
+
+#[test]
+fn a_model_from_scratch_claims_no_base() {
+    let card = Card { relation: Relation::Scratch, license: None, loss: None, ..card() };
+    let text = card.to_markdown();
+    let front = front_matter(&text);
+    assert!(!front.contains("base_model") && !front.contains("license"), "{front}");
+    assert!(front.contains("library_name: transformers"), "{front}");
+    assert!(text.contains("from transformers import AutoModelForCausalLM"), "{text}");
+}
+
+#[test]
+fn hostile_names_stay_where_they_are_put() {
+    let evil = "x\n---\nlicense: mit\n# `y` | <script>\u{1b}[2J";
+    let card = Card {
+        name: evil.into(),
+        base: evil.into(),
+        license: Some(evil.into()),
+        loss: Some(LossChange { dataset: evil.into(), before: 1.0, after: 1.0 }),
+        samples: vec![Sample { prompt: evil.into(), before: evil.into(), after: evil.into() }],
+        ..card()
+    };
+    let text = card.to_markdown();
+    assert_eq!(text.lines().filter(|line| *line == "---").count(), 2, "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("license:")).count(), 1, "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("# ")).count(), 1, "{text}");
+    assert!(!text.contains('\u{1b}'));
+    for line in text.lines().filter(|line| line.contains("<script>")) {
+        assert!(line.contains('`') || line.contains('"'), "{line}");
+    }
+}
+
+#[test]
+fn the_body_says_what_from_what_and_how_to_verify() {
+    let text = card().to_markdown();
+    for part in [
+        "# `quickstart`",
+        "A LoRA adapter for `acme/base-tiny`",
+        "| base model | `model.safetensors` | `2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db0",
+        "| `lora.r` | `16` |",
+        "| validation loss | 3.0000 | 1.0000 |",
+        "| `Hi?` | `?` | `Hello.` |",
+        "model_signing verify key . --signature model.sig --public_key key.pem",
+        "from peft import AutoPeftModelForCausalLM",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let unsigned = Card { signer: None, ..card() }.to_markdown();
+    assert!(!unsigned.contains("## Verify"));
+}

@@ -1,0 +1,174 @@
+//! Tests of keys: standard vectors, forms of PEM, precedence, modes.
+
+use super::*;
+
+/// The public half of the key of RFC 6979, A.2.5, as `openssl ec -pubout` writes it.
+const PUBLIC_PEM: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEYP7UuiVanTHJYet0xjVtaMBJuJI7
+Yfps5mliLmDyn7Z5A/4QCLi8maQa6elWKLxk8vGyDC1+n1F3o8KU1EYimQ==
+-----END PUBLIC KEY-----
+";
+const HINT: &str = "4975c03dd2ad43f3803bf943ca231389c41f26352bf098c930568797eff44dcc";
+
+fn secret() -> SecretKey {
+    let scalar: Digest =
+        "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721".parse().unwrap();
+    SecretKey::from_slice(&scalar.0).unwrap()
+}
+
+/// A key that everybody knows.
+pub(crate) fn known_key() -> SigningKey {
+    SigningKey::new(secret()).unwrap()
+}
+
+#[test]
+fn signatures_are_those_of_rfc_6979() {
+    let signature = known_key().sign(b"sample").unwrap();
+    let expected = "3046022100efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716\
+                    022100f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8";
+    let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, expected);
+}
+
+#[test]
+fn the_public_text_and_the_hint_are_openssls() {
+    let key = known_key();
+    assert_eq!(key.public().pem(), PUBLIC_PEM);
+    assert_eq!(key.public().hint(), HINT);
+    // Another layout of the same key is the same key.
+    let windows = PublicKey::from_pem(&PUBLIC_PEM.replace('\n', "\r\n")).unwrap();
+    assert_eq!(windows.hint(), HINT);
+}
+
+#[test]
+fn a_key_accepts_its_own_signature_and_nothing_else() {
+    let key = known_key();
+    let signature = key.sign(b"one").unwrap();
+    assert!(key.public().accepts(b"one", &signature));
+    assert!(!key.public().accepts(b"two", &signature));
+    assert!(!SigningKey::generate().unwrap().public().accepts(b"one", &signature));
+    let mut trailing = signature.clone();
+    trailing.push(0);
+    assert!(!key.public().accepts(b"one", &trailing));
+    let raw = Signature::from_der(&signature).unwrap().to_bytes();
+    assert!(!key.public().accepts(b"one", &raw), "only DER is a signature here");
+}
+
+#[test]
+fn both_forms_of_private_pem_are_read() {
+    let pkcs8 = secret().to_pkcs8_pem(LineEnding::LF).unwrap();
+    let sec1 = secret().to_sec1_pem(LineEnding::LF).unwrap();
+    assert!(sec1.contains("BEGIN EC PRIVATE KEY"));
+    let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----";
+    for text in [&*pkcs8, &*sec1, &format!("{parameters}\n{}", &*sec1)] {
+        assert_eq!(SigningKey::from_pem(text).unwrap().public().hint(), HINT);
+    }
+}
+
+#[test]
+fn other_pem_is_refused_with_a_reason() {
+    let says = |text: &str, part: &str| {
+        let error = SigningKey::from_pem(text).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    says("", "there is no `PRIVATE KEY` or `EC PRIVATE KEY` block");
+    says(PUBLIC_PEM, "there is no `PRIVATE KEY`");
+    says("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "encrypted");
+    says("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "only P-256");
+    let pem = secret().to_pkcs8_pem(LineEnding::LF).unwrap();
+    says(&format!("{}{}", &*pem, &*pem), "more than one key");
+    let error = PublicKey::from_pem(&pem).unwrap_err().to_string();
+    assert!(error.contains("this is a private key"), "{error}");
+}
+
+#[test]
+fn debug_output_never_holds_the_secret() {
+    assert_eq!(format!("{:?}", known_key()), format!("SigningKey({HINT})"));
+}
+
+#[test]
+fn the_users_key_is_made_once_and_then_used() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().join("config/firebrand");
+    let (first, origin) = load_or_create(&home, None, None).unwrap();
+    assert_eq!(origin, KeyOrigin::Created(home.join(PRIVATE_FILE)));
+    let public = PublicKey::from_file(&home.join(PUBLIC_FILE)).unwrap();
+    assert_eq!(public.hint(), first.public().hint());
+
+    fs::remove_file(home.join(PUBLIC_FILE)).unwrap();
+    let (second, origin) = load_or_create(&home, None, Some(" ")).unwrap();
+    assert_eq!(origin, KeyOrigin::User(home.join(PRIVATE_FILE)));
+    assert_eq!(second.public().hint(), first.public().hint());
+    assert!(home.join(PUBLIC_FILE).exists(), "the public half is written again");
+    assert_eq!(fs::read_dir(&home).unwrap().count(), 2, "no scratch file is left");
+
+    fs::write(home.join(PUBLIC_FILE), PUBLIC_PEM).unwrap();
+    let error = load_or_create(&home, None, None).unwrap_err().to_string();
+    assert!(error.contains("not the public half"), "{error}");
+}
+
+#[test]
+fn processes_that_start_together_agree_on_one_key() {
+    let home = tempfile::tempdir().unwrap();
+    let make = || load_or_create(home.path(), None, None).map(|(key, _)| key.public.hint);
+    let hints: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+        // The public half has one scratch name in a process, so a thread may lose there; the key
+        // itself must not differ.
+        threads.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect()
+    });
+    let kept = SigningKey::from_file(&home.path().join(PRIVATE_FILE)).unwrap();
+    assert!(!hints.is_empty());
+    assert!(hints.iter().all(|hint| hint == kept.public().hint()));
+}
+
+#[test]
+fn the_configuration_outweighs_the_environment_and_the_environment_the_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, _) = keygen(&folder.path().join("config.pem")).unwrap();
+    let (environment, _) = keygen(&folder.path().join("environment.pem")).unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (one, two) = (path("config.pem"), path("environment.pem"));
+    let home = folder.path().join("home");
+
+    let (key, origin) = load_or_create(&home, Some(&one), Some(&two)).unwrap();
+    assert_eq!(key.public().hint(), config.public().hint());
+    assert_eq!(origin, KeyOrigin::Config(one.into()));
+    let (key, origin) = load_or_create(&home, None, Some(&two)).unwrap();
+    assert_eq!(key.public().hint(), environment.public().hint());
+    assert_eq!(origin, KeyOrigin::EnvironmentFile(two.into()));
+    let pem = secret().to_pkcs8_pem(LineEnding::LF).unwrap();
+    let (key, origin) = load_or_create(&home, None, Some(&pem)).unwrap();
+    assert_eq!((key.public().hint(), origin), (HINT, KeyOrigin::Environment));
+    assert!(!home.exists(), "no key is made when one is given");
+}
+
+#[test]
+fn keygen_never_replaces() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.pem");
+    let (key, public) = keygen(&path).unwrap();
+    assert_eq!(public, folder.path().join("a.pub.pem"));
+    assert_eq!(PublicKey::from_file(&public).unwrap().hint(), key.public().hint());
+    assert!(keygen(&path).unwrap_err().to_string().contains("refusing to replace"));
+    fs::remove_file(&path).unwrap();
+    assert!(keygen(&path).is_err(), "nor its public half");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_private_key_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("firebrand");
+    load_or_create(&folder, None, None).unwrap();
+    let path = folder.join(PRIVATE_FILE);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(&folder), 0o700);
+    for open in [0o640, 0o604] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
+        let error = load_or_create(&folder, None, None).unwrap_err().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+    }
+}

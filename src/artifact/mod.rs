@@ -1,0 +1,16 @@
+//! The finished result of a run: its signature, its lineage, and the files that describe it.
+
+pub mod bundle;
+pub mod card;
+pub mod envelope;
+pub mod keys;
+pub mod lineage;
+pub mod merge;
+pub mod merged;
+pub mod open;
+pub mod peft;
+pub mod signature;
+mod markup;
+mod source;
+
+pub use source::{Source, source};

@@ -1,0 +1,162 @@
+//! Opens what training made, for use: a model directory, an adapter beside its base, or the newest
+//! checkpoint of a run that is not finished.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use serde_json::Value;
+
+use super::peft;
+use crate::adapters;
+use crate::checkpoint::{self, Found};
+use crate::config::{self, Init, LoraConfig, TargetModules};
+use crate::error::{Error, Result};
+use crate::files::read_json;
+use crate::hub::{self, ModelDirectory};
+use crate::model::{self, Model};
+use crate::random::Stream;
+use crate::weights::Shard;
+
+/// Largest `adapter_config.json` that is read.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// A model that is ready to be used.
+pub struct Opened {
+    /// The model, adapter included.
+    pub model: Model,
+    /// Where its tokenizer and chat template lie.
+    pub codec: PathBuf,
+    /// A chat template in place of the one there.
+    pub chat_template: Option<PathBuf>,
+}
+
+/// The settings of an adapter directory.
+#[derive(Debug, Clone)]
+pub struct Adapter {
+    /// Where the base model is, as the adapter names it.
+    pub base: String,
+    /// Rank, scale and layers.
+    pub lora: LoraConfig,
+}
+
+impl Adapter {
+    /// Reads `adapter_config.json`; kinds of adapters that are not plain LoRA are refused.
+    pub fn read(adapter: &Path) -> Result<Self> {
+        let path = adapter.join(peft::CONFIG_FILE);
+        let json = read_json(&path, CONFIG_BYTES_MAX)?;
+        let wrong = |what: &str| Error::new(what).at(&path);
+        if json["peft_type"] != "LORA" {
+            return Err(wrong("only adapters of the type `LORA` are supported"));
+        }
+        for key in ["use_dora", "fan_in_fan_out", "lora_bias"] {
+            if json[key] == true {
+                return Err(wrong(&format!("adapters with `{key}` are not supported")));
+            }
+        }
+        for key in ["rank_pattern", "alpha_pattern"] {
+            if json[key].as_object().is_some_and(|map| !map.is_empty()) {
+                return Err(wrong(&format!("adapters with a `{key}` are not supported")));
+            }
+        }
+        let rank = json["r"].as_u64().and_then(|r| usize::try_from(r).ok());
+        let rank = rank.filter(|r| *r > 0).ok_or_else(|| wrong("`r` is missing"))?;
+        let alpha = json["lora_alpha"].as_f64().filter(|alpha| alpha.is_finite());
+        let base = json["base_model_name_or_path"].as_str();
+        Ok(Self {
+            base: base.ok_or_else(|| wrong("`base_model_name_or_path` is missing"))?.to_owned(),
+            lora: LoraConfig {
+                r: rank,
+                lora_alpha: alpha.ok_or_else(|| wrong("`lora_alpha` is missing"))?,
+                lora_dropout: 0.0, // acts in training only
+                target_modules: target_modules(&json).ok_or_else(|| {
+                    wrong("`target_modules` is neither a list of names nor `all-linear`")
+                })?,
+                use_rslora: json["use_rslora"] == true,
+            },
+        })
+    }
+}
+
+fn target_modules(json: &Value) -> Option<TargetModules> {
+    match &json["target_modules"] {
+        Value::String(name) if name == "all-linear" => Some(TargetModules::AllLinear),
+        Value::Array(names) => {
+            let names = names.iter().map(|name| name.as_str().map(str::to_owned));
+            names.collect::<Option<_>>().map(TargetModules::Names)
+        }
+        _ => None,
+    }
+}
+
+/// Opens a model by name; `base` takes the place of the base that an adapter names.
+pub fn open(name: &str, base: Option<&str>, device: &Device) -> Result<Opened> {
+    let run = Path::new(name);
+    let unfinished = run.join("config.toml").is_file() && !run.join("artifact").exists();
+    if unfinished && !checkpoint::newest(run)?.is_empty() {
+        return open_checkpoint(run, device);
+    }
+    let found = hub::resolve(name)?;
+    if !found.adapter {
+        let loaded = model::load(&found.path, model::Init::Pretrained, device)?;
+        return Ok(Opened { model: loaded.model, codec: found.path, chat_template: None });
+    }
+    let adapter = Adapter::read(&found.path)?;
+    let base = base_of(&found, &adapter, base)?;
+    let mut loaded = model::load(&base.path, model::Init::Pretrained, device)?;
+    attach(&mut loaded.model, &adapter.lora)?;
+    let shard = Shard::read(&found.path, peft::WEIGHTS_FILE)?;
+    checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)
+        .map_err(|error| error.at(&found.path))?;
+    let has_tokenizer = found.path.join("tokenizer.json").is_file();
+    let codec = if has_tokenizer { found.path } else { base.path };
+    Ok(Opened { model: loaded.model, codec, chat_template: None })
+}
+
+/// The base model of an adapter.
+pub fn base_of(
+    found: &ModelDirectory,
+    adapter: &Adapter,
+    instead: Option<&str>,
+) -> Result<ModelDirectory> {
+    hub::resolve_base(instead.unwrap_or(&adapter.base)).map_err(|error| {
+        error.hint(format!(
+            "`{}` is an adapter and needs its base model: name it with `--base DIR`",
+            found.id
+        ))
+    })
+}
+
+fn attach(model: &mut Model, lora: &LoraConfig) -> Result<()> {
+    // The values drawn here are replaced at once by those of the file.
+    adapters::attach_lora(model, lora, Stream::new(0)).map(|_| ())
+}
+
+fn open_checkpoint(run: &Path, device: &Device) -> Result<Opened> {
+    let config = config::load(&run.join("config.toml"), &[])?.config;
+    let base = hub::resolve_base(&config.model.base)?;
+    let init = match config.model.init {
+        Init::Pretrained => model::Init::Pretrained,
+        Init::Random => model::Init::Random(Stream::new(config.seed)),
+    };
+    let mut loaded = model::load(&base.path, init, device)?;
+    match &config.lora {
+        Some(lora) => attach(&mut loaded.model, lora)?,
+        None => adapters::learn_everything(&mut loaded.model),
+    }
+    let mut last = Error::new("this run has no whole checkpoint").at(run);
+    for (_, folder) in checkpoint::newest(run)? {
+        match Found::open(&folder) {
+            Ok(found) => {
+                let shard = Shard::read(&found.folder, found.weights_name())?;
+                checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)?;
+                return Ok(Opened {
+                    model: loaded.model,
+                    codec: base.path,
+                    chat_template: config.data.chat_template.map(PathBuf::from),
+                });
+            }
+            Err(error) => last = last.because(error.what),
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,100 @@
+//! `model.sig`: the OpenSSF Model Signing v1.0 signature over every file of a directory.
+
+use std::path::Path;
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::envelope::{Bundle, IN_TOTO};
+use super::keys::SigningKey;
+use crate::error::{Context, Error, Result};
+use crate::files::{self, Digest, FileEntry};
+
+/// The signature's file name.
+pub const FILE: &str = "model.sig";
+/// The type of every in-toto statement.
+pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+/// The predicate of a model signature.
+pub const PREDICATE_TYPE: &str = "https://model_signing/signature/v1.0";
+/// What is never signed, together with the signature itself; only at the top of the directory.
+pub const IGNORED: [&str; 5] = [".git", ".gitattributes", ".github", ".gitignore", FILE];
+
+/// What was signed.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    /// The digest over all digests.
+    pub root: Digest,
+    /// The signed files, sorted.
+    pub files: Vec<FileEntry>,
+    /// Files that lie there unsigned (git's own); `verify` refuses a directory that has them.
+    pub unsigned: Vec<String>,
+    /// The key, as the signature names it.
+    pub hint: String,
+}
+
+/// Signs a directory under its own name and writes [`FILE`] into it, replacing an older one.
+///
+/// # Errors
+/// Refuses symbolic links, special files and an empty directory.
+pub fn sign(directory: &Path, key: &SigningKey) -> Result<Signed> {
+    let path = directory.canonicalize().context_at("cannot find the directory", directory)?;
+    let name = path.file_name().map_or("model".into(), |name| name.to_string_lossy());
+    sign_named(directory, &name, key)
+}
+
+/// Signs a directory under the name that it will have once it is renamed into place.
+///
+/// # Errors
+/// Refuses symbolic links, special files and an empty directory.
+pub fn sign_named(directory: &Path, name: &str, key: &SigningKey) -> Result<Signed> {
+    let (unsigned, files): (Vec<_>, Vec<_>) =
+        files::hash_tree(directory)?.into_iter().partition(|entry| is_ignored(&entry.path));
+    if files.is_empty() {
+        return Err(Error::refused("there is no file to sign").at(directory));
+    }
+    let root = root_digest(files.iter().map(|entry| &entry.sha256));
+    let payload = statement(name, &root, &files).into_bytes();
+    let bundle = Bundle::sign(IN_TOTO, payload, key)?;
+    let text = format!("{}\n", bundle.to_json());
+    files::write_atomic(&directory.join(FILE), text.as_bytes())?;
+    let unsigned =
+        unsigned.into_iter().map(|entry| entry.path).filter(|path| path != FILE).collect();
+    Ok(Signed { root, files, unsigned, hint: bundle.hint })
+}
+
+/// Whether a file lies outside the signed set: git's own at the top, and the signature.
+pub fn is_ignored(path: &str) -> bool {
+    path.split('/').next().is_some_and(|top| IGNORED.contains(&top))
+}
+
+/// The SHA-256 over the files' raw digests, in their order. It does not cover the names.
+pub fn root_digest<'a>(digests: impl Iterator<Item = &'a Digest>) -> Digest {
+    let hash = digests.fold(Sha256::new(), |hash, digest| hash.chain_update(digest.0));
+    Digest(hash.finalize().into())
+}
+
+fn statement(name: &str, root: &Digest, files: &[FileEntry]) -> String {
+    let resources: Vec<_> = files
+        .iter()
+        .map(|entry| json!({"name": entry.path, "algorithm": "sha256", "digest": entry.sha256}))
+        .collect();
+    json!({
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": {"sha256": root}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "resources": resources,
+            "serialization": {
+                "method": "files",
+                "hash_type": "sha256",
+                "allow_symlinks": false,
+                "ignore_paths": IGNORED,
+            },
+        },
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+#[path = "signature_tests.rs"]
+mod tests;

@@ -1,0 +1,91 @@
+//! `firebrand generate`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::artifact::open::open;
+use crate::cli::output::{data_line, data_piece};
+use crate::cli::talk;
+use crate::config::DeviceChoice;
+use crate::data::{Codec, TextStream};
+use crate::device;
+use crate::error::{Error, Result};
+use crate::model::{Sampling, generate};
+use crate::random::Stream;
+
+/// Let a model go on from a prompt; the text is streamed to stdout
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A model directory, an artifact, or a run (finished or not)
+    model: String,
+    /// What to go on from
+    #[arg(long, short, value_name = "TEXT")]
+    prompt: String,
+    /// Treat the prompt as a user's turn, rendered with the model's chat template
+    #[arg(long)]
+    chat: bool,
+    /// At most this many new tokens
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_tokens: usize,
+    /// 0 always takes the most likely token; higher is more varied
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f64,
+    /// Makes draws repeatable
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    seed: u64,
+    /// The base model of an adapter, if it is not where the adapter says
+    #[arg(long, value_name = "DIR")]
+    base: Option<String>,
+    /// A Jinja chat template in place of the model's own
+    #[arg(long, value_name = "FILE", requires = "chat")]
+    chat_template: Option<PathBuf>,
+    /// auto, cpu or gpu
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    device: String,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
+        Error::new(format!("there is no device `{}`", args.device)).hint("auto, cpu or gpu")
+    })?;
+    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
+        return Err(Error::new("`--temperature` must be 0 or above"));
+    }
+    let opened = device::open(wanted, 0)?;
+    let model = open(&args.model, args.base.as_deref(), &opened.device)?;
+    let template = args.chat_template.as_deref().or(model.chat_template.as_deref());
+    let codec = Codec::load(&model.codec, template)?;
+    let prompt = if args.chat {
+        codec.chat_tokens(&args.prompt)?
+    } else {
+        codec.text_tokens(&args.prompt)?
+    };
+    if prompt.is_empty() {
+        return Err(Error::new("the prompt is empty"));
+    }
+    let sampling = Sampling {
+        temperature: args.temperature,
+        stream: Stream::new(args.seed).site("generate"),
+        max_tokens: args.max_tokens,
+    };
+    let ends: Vec<u32> = codec.stops().iter().copied().collect();
+    let mut text = TextStream::new(true);
+    let mut failure = None;
+    let began = Instant::now();
+    let generation = generate(&model.model, &prompt, &ends, sampling, &mut |token| {
+        let shown = text.push(&codec.tokenizer, token).and_then(|piece| data_piece(&piece));
+        failure = shown.err();
+        failure.is_none()
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    data_line(&text.finish(&codec.tokenizer)?)?;
+    let (count, seconds) = (generation.tokens.len(), began.elapsed().as_secs_f64());
+    let why = if generation.ended { "the model ended" } else { "stopped at `--max-tokens`" };
+    #[expect(clippy::cast_precision_loss)] // for display
+    let speed = count as f64 / seconds;
+    talk(&format!("{count} tokens, {speed:.1} tokens/s on {}; {why}", opened.name));
+    Ok(ExitCode::SUCCESS)
+}

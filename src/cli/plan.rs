@@ -1,0 +1,93 @@
+//! `firebrand plan`
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use crate::cli::output::{bytes, talk};
+use crate::cli::{ConfigArgs, data_line};
+use crate::data;
+use crate::error::{Result, printable};
+use crate::report::{Console, Signals};
+use crate::train::{Prepared, prepare};
+
+/// Check a configuration wholly and say what it would do; trains nothing
+///
+/// Reads model and data as `train` does, estimates memory, disk, steps and tokens, and shows the
+/// first example as the model sees it, with its learnt tokens marked.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print the plan as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let loaded = args.config.load()?;
+    let mut console = Console::new(Signals::default(), args.json, None);
+    let prepared = prepare(&loaded, &mut console)?;
+    let disk = disk(&prepared, &loaded.config);
+    let statistics = &prepared.corpus.train.statistics;
+    if args.json {
+        let plan = serde_json::json!({
+            "config_sha256": loaded.digest,
+            "config": loaded.resolved,
+            "device": prepared.opened.name,
+            "steps": prepared.total_steps,
+            "parameters": prepared.facts.parameters,
+            "learning_parameters": prepared.learning,
+            "memory_bytes": prepared.memory.total(),
+            "disk_bytes": disk,
+            "data": statistics,
+            "validation": prepared.corpus.validation.statistics,
+        });
+        data_line(&serde_json::to_string_pretty(&plan).unwrap_or_default())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    talk(&format!("{:>12}  at most {} for checkpoints and the artifact", "disk", bytes(disk)));
+    let counted = [
+        ("truncated", statistics.truncated),
+        ("dropped", statistics.dropped),
+        ("split", statistics.split),
+        ("unusable", statistics.bad_rows),
+        ("with nothing to learn", statistics.nothing_to_learn),
+    ];
+    let counted: Vec<String> = counted
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| format!("{count} {what}"))
+        .collect();
+    if !counted.is_empty() {
+        talk(&format!("{:>12}  {}", "records", counted.join(", ")));
+    }
+    let Some(first) = prepared.corpus.train.entries.first() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    talk(&format!("\nthe first example ({}), learnt tokens marked:\n", first.record));
+    data_line(&marked(&data::pieces(&prepared.corpus.codec, &first.example)?))?;
+    talk(&format!("\nnothing was trained; to do it: firebrand train {}", args.config.config.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Bytes that the run directory will hold at most.
+fn disk(prepared: &Prepared, config: &crate::config::RunConfig) -> u64 {
+    // Weights and two moments in f32; one more checkpoint than is kept exists while pruning.
+    let checkpoint = 3 * 4 * prepared.learning;
+    let artifact = match config.lora {
+        Some(_) => 4 * prepared.learning,
+        None => prepared.facts.element.size() as u64 * prepared.facts.parameters,
+    };
+    (config.checkpoint.keep_last as u64 + 1) * checkpoint + artifact
+}
+
+/// Learnt text in colour on a terminal, in brackets elsewhere.
+pub fn marked(pieces: &[data::Piece]) -> String {
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let (open, close) = if colour { ("\u{1b}[32;1m", "\u{1b}[0m") } else { ("⟦", "⟧") };
+    let show = |piece: &data::Piece| {
+        let text = printable(&piece.text);
+        if piece.learnt { format!("{open}{text}{close}") } else { text }
+    };
+    pieces.iter().map(show).collect()
+}

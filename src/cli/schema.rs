@@ -1,0 +1,17 @@
+//! `firebrand schema`
+
+use std::process::ExitCode;
+
+use crate::cli::data_line;
+use crate::config;
+use crate::error::{Context, Result};
+
+/// Print the JSON Schema of configurations, for editors
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub fn run(_: &Args) -> Result<ExitCode> {
+    let text = serde_json::to_string_pretty(&config::schema()).context("cannot encode")?;
+    data_line(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,98 @@
+//! `firebrand train`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::{ConfigArgs, data_line, talk};
+use crate::error::Result;
+use crate::event::Stop;
+use crate::report::{Console, Signals};
+use crate::train::{Outcome, Published, Request, Resume, train};
+
+/// Train from a configuration, and go on by itself where an earlier run stopped
+///
+/// Writes checkpoints and the finished, signed artifact into the run directory (`output.dir`).
+/// Ctrl-C saves and stops; the same command goes on from there, to the same bytes as a run that
+/// was never interrupted (on the CPU). stdout gets the path of the artifact.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// `auto` goes on from the newest checkpoint, `never` begins anew and moves the earlier
+    /// attempt aside, a path goes on from that checkpoint folder
+    #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
+    resume: String,
+    /// Save and stop when this many steps are done (counted from the beginning of the run)
+    #[arg(long, value_name = "N")]
+    stop_after_steps: Option<u64>,
+    /// Say nothing but warnings and errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let loaded = args.config.load()?;
+    let mut console = Console::new(Signals::install()?, args.quiet, args.stop_after_steps);
+    let config_path = args.config.config.display().to_string();
+    let resume = match args.resume.as_str() {
+        "auto" => Resume::Auto,
+        "never" => Resume::Never,
+        path => Resume::From(PathBuf::from(path)),
+    };
+    let request = Request { loaded: &loaded, config_path: &config_path, resume };
+    let outcome = train(&request, &mut console)?;
+    drop(console);
+    match outcome {
+        Outcome::Finished(published) => {
+            if !args.quiet {
+                tell(&published);
+            }
+            data_line(&published.artifact.display().to_string())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::AlreadyFinished(artifact) => {
+            talk("this run is finished; `--resume never` would begin anew");
+            data_line(&artifact.display().to_string())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Paused { step, total, stop } => {
+            talk(&format!("stopped after step {step} of {total}; the same command goes on"));
+            let status = serde_json::json!({
+                "status": "interrupted", "resumable": true, "step": step, "steps": total,
+            });
+            data_line(&status.to_string())?;
+            Ok(match stop {
+                Stop::Asked => ExitCode::SUCCESS,
+                Stop::Interrupt => ExitCode::from(130),
+                Stop::Terminate => ExitCode::from(143),
+            })
+        }
+    }
+}
+
+fn tell(published: &Published) {
+    for (prompt, before, after) in &published.answers {
+        talk(&format!("\n  > {}", crate::error::printable(prompt)));
+        talk(&format!("    before: {}", one_line(before)));
+        talk(&format!("    after:  {}", one_line(after)));
+    }
+    talk(&format!("\nartifact  {}", published.artifact.display()));
+    if let Some((first, last)) = published.losses {
+        talk(&format!("validation loss  {first:.4} before, {last:.4} after"));
+    }
+    match &published.signer {
+        Some(signer) => talk(&format!("signed by {signer}")),
+        None => talk("not signed (`output.sign = false`)"),
+    }
+    talk(&format!("check it:  firebrand verify {}", published.artifact.display()));
+}
+
+/// Answers on one line each, so that before and after stand under each other.
+fn one_line(text: &str) -> String {
+    const LONGEST: usize = 160;
+    let text = crate::error::printable(text.trim()).replace('\n', "⏎");
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

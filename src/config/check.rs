@@ -1,0 +1,187 @@
+//! The tree against the table of keys: every problem found at once, and checked values.
+
+use std::collections::BTreeSet;
+
+use super::key::{DefaultValue, Key, Section};
+use super::place::{Origin, Problems, shown};
+use super::render::quoted;
+use super::sections::SECTIONS;
+use super::tree::{Node, Table, Tree};
+use super::typed;
+use super::unknown;
+use super::value::Values;
+use crate::error::Error;
+
+/// Checks a whole config. `complete` says that nothing of the file was lost to syntax errors.
+pub(super) fn check(table: &Table, complete: bool, problems: &mut Problems) -> Values {
+    let mut check = Check { problems, meant: BTreeSet::new() };
+    let mut values = Values::default();
+    let mut headers: Vec<(&str, Origin)> = Vec::new();
+    let top = &SECTIONS[0];
+    for (word, node) in table {
+        let section = SECTIONS.iter().skip(1).find(|section| section.name == word.text);
+        match section {
+            Some(section) => {
+                values.mark_section(section.name);
+                headers.push((section.name, word.origin));
+                check.section(section, node, &mut values);
+            }
+            None => check.entry(top.keys, "", (word, node), &mut values),
+        }
+    }
+    if complete {
+        for section in SECTIONS {
+            let header = headers.iter().find(|(name, _)| *name == section.name);
+            let origin = header.map_or(Origin::File, |(_, origin)| *origin);
+            check.missing(section.keys, section.name, origin, &values);
+        }
+    }
+    values
+}
+
+/// Fills in the defaults of all sections.
+pub(super) fn fill_defaults(values: &mut Values) {
+    for section in SECTIONS {
+        fill(section.keys, values);
+    }
+}
+
+fn fill(keys: &'static [Key], values: &mut Values) {
+    for key in keys {
+        if values.get(key.path).is_none()
+            && let DefaultValue::Value(toml) = key.default
+        {
+            values.insert(key.path, typed::own(key, toml));
+        }
+    }
+}
+
+struct Check<'a> {
+    problems: &'a mut Problems,
+    /// Keys that a misspelt or misplaced one was meant to be; they are not missing as well.
+    meant: BTreeSet<String>,
+}
+
+impl Check<'_> {
+    fn section(&mut self, section: &'static Section, node: &Node, values: &mut Values) {
+        match &node.tree {
+            Tree::Table(table) => {
+                for (word, node) in table {
+                    self.entry(section.keys, section.name, (word, node), values);
+                }
+            }
+            Tree::Array(items) if items.iter().all(|item| matches!(item.tree, Tree::Table(_))) => {
+                let what = format!("`{}` must be one section, not an array", section.name);
+                let hint = format!("write `[{}]`, in single brackets, once", section.name);
+                self.problems.report(node.origin, Error::new(what).hint(hint));
+            }
+            _ => {
+                let written = typed::written(node);
+                let what = format!("`{}` must be a section, not {written}", section.name);
+                let mut error = Error::new(what).hint(format!(
+                    "write `[{}]` on a line of its own, and its keys below it",
+                    section.name
+                ));
+                if let Some((key, hint)) = unknown::scalar_section(section.name) {
+                    self.meant.insert(key.to_owned());
+                    error = error.hint(hint);
+                }
+                self.problems.report(node.origin, error);
+            }
+        }
+    }
+
+    fn entry(
+        &mut self,
+        keys: &'static [Key],
+        prefix: &str,
+        (word, node): (&super::tree::Word, &Node),
+        values: &mut Values,
+    ) {
+        let Some(key) = keys.iter().find(|key| key.name() == word.text) else {
+            if self.problems.full() && !matches!(word.origin, Origin::Set(_)) {
+                self.problems.leave_out(1);
+                return;
+            }
+            for found in unknown::explain(keys, prefix, word, node) {
+                self.meant.extend(found.meant);
+                self.problems.report(found.origin, found.error);
+            }
+            return;
+        };
+        let label = join(prefix, &word.text);
+        let empty = matches!(&node.tree, Tree::Array(items) if items.is_empty());
+        if !empty || typed::tables(key).is_none() {
+            values.mark_given(key.path, node.origin);
+        }
+        if let (Some((keys, may_be_empty)), Tree::Array(items)) = (typed::tables(key), &node.tree) {
+            if empty && !may_be_empty {
+                let error = Error::new(format!("`{label}` must not be empty"))
+                    .hint(format!("add `[[{label}]]` and below it `path = {}`", keys[0].example));
+                values.mark_given(key.path, node.origin);
+                self.problems.report(node.origin, error);
+            }
+            let tables = items
+                .iter()
+                .enumerate()
+                .filter_map(|(index, item)| self.item(keys, &format!("{label}.{index}"), item));
+            let tables = tables.collect();
+            values.insert(key.path, super::value::Value::Tables(tables));
+            return;
+        }
+        match typed::read(key, &label, node) {
+            Ok(value) => values.insert(key.path, value),
+            Err(errors) => {
+                for (origin, error) in errors {
+                    self.problems.report(origin, error);
+                }
+            }
+        }
+    }
+
+    fn item(&mut self, keys: &'static [Key], label: &str, node: &Node) -> Option<Values> {
+        let Tree::Table(table) = &node.tree else {
+            let what = format!("`{label}` must be a table, not {}", typed::written(node));
+            let path = match &node.tree {
+                Tree::Text(text) => quoted(&shown(text)),
+                _ => keys[0].example.to_owned(),
+            };
+            let hint = format!("write `{{ path = {path} }}`");
+            self.problems.report(node.origin, Error::new(what).hint(hint));
+            return None;
+        };
+        let mut values = Values::default();
+        for (word, node) in table {
+            self.entry(keys, label, (word, node), &mut values);
+        }
+        self.missing(keys, label, node.origin, &values);
+        fill(keys, &mut values);
+        Some(values)
+    }
+
+    fn missing(&mut self, keys: &[Key], prefix: &str, origin: Origin, values: &Values) {
+        for key in keys {
+            let label = join(prefix, key.name());
+            let given = values.given(key.path).is_some() || self.meant.contains(&label);
+            if given || !matches!(key.default, DefaultValue::Required) {
+                continue;
+            }
+            let hint = match typed::tables(key) {
+                Some((keys, _)) => {
+                    format!("add `[[{label}]]` and below it `path = {}`", keys[0].example)
+                }
+                None if origin == Origin::File && !prefix.is_empty() => {
+                    format!("add `[{prefix}]` and below it `{} = {}`", key.name(), key.example)
+                }
+                None => format!("for instance `{} = {}`", key.name(), key.example),
+            };
+            let error = Error::new(format!("`{label}` is missing")).hint(hint);
+            self.problems.report(origin, error);
+        }
+    }
+}
+
+/// The path of a key in a section or a table.
+pub(super) fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}

@@ -1,0 +1,64 @@
+//! Settings of other tools that have no key here, and what takes their place.
+//!
+//! Names that do have a counterpart stand with their key in the table.
+
+use super::sections::KEYS;
+
+/// (tool, name, what takes its place).
+const WITHOUT_KEY: &[(&str, &str, &str)] = &[
+    ("axolotl", "adapter", LORA),
+    ("LLaMA-Factory", "finetuning_type", LORA),
+    ("mlx-lm", "fine_tune_type", LORA),
+    ("TRL", "use_peft", LORA),
+    ("mlx-lm", "num_layers", "`lora.target_modules` chooses the layers that learn"),
+    ("torchtune", "apply_lora_to_mlp", "`lora.target_modules` chooses the layers that learn"),
+    ("mlx-lm", "scale", "`lora.lora_alpha` is that times `lora.r`"),
+    ("axolotl and TRL", "use_dora", "DoRA is not supported"),
+    ("axolotl", "load_in_4bit", QUANTISED),
+    ("axolotl", "load_in_8bit", QUANTISED),
+    ("LLaMA-Factory", "quantization_bit", QUANTISED),
+    ("torchtune", "betas", "here `train.adam_beta1` and `train.adam_beta2`"),
+    ("axolotl, TRL and LLaMA-Factory", "resume_from_checkpoint", RESUME),
+    ("axolotl", "auto_resume_from_checkpoints", RESUME),
+    ("mlx-lm", "resume_adapter_file", RESUME),
+    ("axolotl", "evals_per_epoch", "`eval.every_steps` counts steps"),
+    ("axolotl", "saves_per_epoch", "`checkpoint.every_steps` counts steps"),
+    ("mlx-lm", "val_batches", "`eval.max_records` counts records"),
+    ("axolotl, TRL and LLaMA-Factory", "logging_steps", LOGGING),
+    ("mlx-lm", "steps_per_report", LOGGING),
+    ("torchtune", "log_every_n_steps", LOGGING),
+    ("axolotl", "wandb_project", NOTHING_SENT),
+    ("axolotl", "wandb_entity", NOTHING_SENT),
+    ("TRL and LLaMA-Factory", "report_to", NOTHING_SENT),
+    ("torchtune", "metric_logger", NOTHING_SENT),
+    ("axolotl", "flash_attention", AUTOMATIC),
+    ("LLaMA-Factory", "flash_attn", AUTOMATIC),
+    ("TRL", "attn_implementation", AUTOMATIC),
+    ("axolotl, TRL and LLaMA-Factory", "deepspeed", ONE_DEVICE),
+    ("axolotl, TRL and LLaMA-Factory", "fsdp", ONE_DEVICE),
+];
+
+const LORA: &str = "a `[lora]` section trains adapters, without it every weight learns";
+const QUANTISED: &str = "quantised base weights are not supported";
+const RESUME: &str = "a run directory is continued with `--resume` on the command line";
+const LOGGING: &str = "every step is recorded";
+const NOTHING_SENT: &str = "nothing is sent anywhere";
+const AUTOMATIC: &str = "there is nothing to choose";
+const ONE_DEVICE: &str = "a run uses one device";
+
+/// What takes the place of another tool's setting.
+pub(super) fn note(name: &str) -> Option<String> {
+    let (tool, name, says) = WITHOUT_KEY.iter().find(|(_, known, _)| *known == name)?;
+    Some(format!("`{name}` is {} and has no key here: {says}", possessive(tool)))
+}
+
+/// Whether another tool has this key in a section of this name.
+pub(super) fn in_section(section: &str, name: &str) -> bool {
+    let path = || section.chars().chain(['.']).chain(name.chars());
+    KEYS.iter().flat_map(|key| key.names).any(|(_, foreign)| path().eq(foreign.chars()))
+}
+
+/// "axolotl's".
+pub(super) fn possessive(tool: &str) -> String {
+    if tool.ends_with('s') { format!("{tool}'") } else { format!("{tool}'s") }
+}

@@ -1,0 +1,210 @@
+//! One entry of the table of keys: everything the program knows about a key, said once.
+
+/// A key of the config. Parsing, checking, the JSON Schema, the template and the texts for people
+/// are all made from this.
+#[derive(Debug)]
+pub struct Key {
+    /// Dotted path, such as `train.learning_rate`; inside an array of tables, the bare name.
+    pub path: &'static str,
+    /// Which values it takes.
+    pub kind: Kind,
+    /// What holds when the key is not written.
+    pub default: DefaultValue,
+    /// A valid value other than the default, as TOML.
+    pub example: &'static str,
+    /// One paragraph for people.
+    pub doc: &'static str,
+    /// What other tools call it: (tool, name).
+    pub names: &'static [(&'static str, &'static str)],
+    /// Keys that may not be given together with this one.
+    pub excludes: &'static [&'static str],
+    /// The key means something only while another key has one of these values.
+    pub only_with: Option<(&'static str, &'static [&'static str])>,
+}
+
+/// Which values a key takes.
+#[derive(Debug)]
+pub enum Kind {
+    /// A string on one line: a path, a name.
+    Line,
+    /// A name that is safe as one component of a path.
+    Name,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// A whole number, ends included.
+    Integer {
+        /// The least.
+        min: u64,
+        /// The greatest.
+        max: u64,
+    },
+    /// A finite number; integers are accepted.
+    Number(Range),
+    /// `true` or `false`.
+    Boolean,
+    /// An array of strings.
+    Texts,
+    /// `all-linear`, or an array of module names.
+    Modules,
+    /// Nothing (0), a share between 0 and 1, or a number of records.
+    Share,
+    /// An array of tables with these keys.
+    Tables {
+        /// The keys of each table.
+        keys: &'static [Key],
+        /// Whether the array may be empty.
+        may_be_empty: bool,
+    },
+}
+
+/// A range of numbers whose ends may be excluded.
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    /// The lower end.
+    pub min: f64,
+    /// The upper end.
+    pub max: f64,
+    /// The lower end itself is not allowed.
+    pub min_excluded: bool,
+    /// The upper end itself is not allowed.
+    pub max_excluded: bool,
+}
+
+/// What holds when a key is not written.
+#[derive(Debug)]
+pub enum DefaultValue {
+    /// The key must be given.
+    Required,
+    /// Nothing; the text says what that means.
+    Absent(&'static str),
+    /// This value, as TOML.
+    Value(&'static str),
+    /// A value that other keys decide; the text says how.
+    Depends(&'static str),
+}
+
+/// A group of keys under one `[name]`.
+#[derive(Debug)]
+pub struct Section {
+    /// The name in brackets; empty for the keys above the first section.
+    pub name: &'static str,
+    /// One paragraph for people.
+    pub doc: &'static str,
+    /// Its keys, in the order in which they are shown and rendered.
+    pub keys: &'static [Key],
+    /// Whether leaving the whole section out means something else than its defaults.
+    pub optional: bool,
+}
+
+impl Section {
+    /// What a section consists of.
+    pub const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
+        Self { name, doc, keys, optional: false }
+    }
+}
+
+impl Key {
+    /// The parts that every key has.
+    pub const fn new(
+        path: &'static str,
+        kind: Kind,
+        default: DefaultValue,
+        doc: &'static str,
+    ) -> Self {
+        Self { path, kind, default, example: "", doc, names: &[], excludes: &[], only_with: None }
+    }
+
+    /// Adds a valid value other than the default.
+    #[must_use]
+    pub const fn example(mut self, toml: &'static str) -> Self {
+        self.example = toml;
+        self
+    }
+
+    /// Adds what other tools call it.
+    #[must_use]
+    pub const fn names(mut self, names: &'static [(&'static str, &'static str)]) -> Self {
+        self.names = names;
+        self
+    }
+
+    /// Adds the keys that may not be given beside it.
+    #[must_use]
+    pub const fn excludes(mut self, paths: &'static [&'static str]) -> Self {
+        self.excludes = paths;
+        self
+    }
+
+    /// Adds the values of another key without which it means nothing.
+    #[must_use]
+    pub const fn only_with(mut self, path: &'static str, values: &'static [&'static str]) -> Self {
+        self.only_with = Some((path, values));
+        self
+    }
+
+    /// The last part of the path.
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or(self.path)
+    }
+}
+
+impl Range {
+    /// Both ends belong to it.
+    pub const fn closed(min: f64, max: f64) -> Self {
+        Self { min, max, min_excluded: false, max_excluded: false }
+    }
+
+    /// The lower end does not belong to it.
+    pub const fn above(min: f64, max: f64) -> Self {
+        Self { min, max, min_excluded: true, max_excluded: false }
+    }
+
+    /// The upper end does not belong to it.
+    pub const fn below(min: f64, max: f64) -> Self {
+        Self { min, max, min_excluded: false, max_excluded: true }
+    }
+
+    /// Whether a value lies in it; NaN never does.
+    pub fn contains(&self, value: f64) -> bool {
+        let low = if self.min_excluded { value > self.min } else { value >= self.min };
+        let high = if self.max_excluded { value < self.max } else { value <= self.max };
+        low && high
+    }
+}
+
+impl Kind {
+    /// What a value must be, to be read after "must be".
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Line => "a string on one line".to_owned(),
+            Self::Name => {
+                "a name of letters, digits, `.`, `_` and `-` that starts with a letter, a digit or \
+                 `_` and has at most 128 characters"
+                    .to_owned()
+            }
+            Self::Choice([only]) => format!("`{only}`, the only choice"),
+            Self::Choice(names) => format!("one of {}", quoted_list(names)),
+            Self::Integer { min, max } => format!("an integer from {min} to {max}"),
+            Self::Number(range) => {
+                let low = if range.min_excluded { "above" } else { "of at least" };
+                let high = if range.max_excluded { "below" } else { "at most" };
+                format!("a number {low} {} and {high} {}", range.min, range.max)
+            }
+            Self::Boolean => "`true` or `false`".to_owned(),
+            Self::Texts => "an array of strings".to_owned(),
+            Self::Modules => "`all-linear` or an array of module names".to_owned(),
+            Self::Share => {
+                format!("0, a share between 0 and 1, or a number of records up to {MANY}")
+            }
+            Self::Tables { .. } => "an array of tables".to_owned(),
+        }
+    }
+}
+
+/// More steps, rows or records than one machine finishes; products of two still fit in 64 bits.
+pub const MANY: u64 = 1_000_000_000;
+
+/// Names in backticks with commas between them.
+pub(super) fn quoted_list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}

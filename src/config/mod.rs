@@ -1,0 +1,201 @@
+//! What the user asked for: a TOML file, checked against one table of keys.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Context, Error, Result};
+use crate::files::Digest;
+
+mod check;
+mod conflicts;
+mod foreign;
+pub mod key;
+mod overrides;
+mod place;
+mod render;
+mod schema;
+pub mod sections;
+mod template;
+mod tree;
+mod typed;
+mod unknown;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use schema::schema;
+pub use sections::checkpoint::CheckpointConfig;
+pub use sections::data::{DataConfig, DataSetConfig, FormatChoice, Overlong, TrainOn, ValSize};
+pub use sections::device::{DeviceChoice, DeviceConfig};
+pub use sections::eval::EvalConfig;
+pub use sections::lora::{LoraConfig, TargetModules};
+pub use sections::model::{Init, ModelConfig};
+pub use sections::output::OutputConfig;
+pub use sections::train::{
+    Length, Optimizer, PrecisionChoice, Recompute, Scheduler, TrainConfig, Warmup,
+};
+pub use sections::{KEYS, SECTIONS};
+pub use template::template;
+
+use place::{Origin, Problems, Source};
+use value::Values;
+
+/// A config has a few hundred lines; a larger file is something else.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Everything that decides a run: plain data, every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunConfig {
+    /// Name of the run, safe as one component of a path.
+    pub name: String,
+    /// Decides every random choice.
+    pub seed: u64,
+    /// The model that is fine-tuned.
+    pub model: ModelConfig,
+    /// What is learnt from.
+    pub data: DataConfig,
+    /// Adapters; without them every weight learns.
+    pub lora: Option<LoraConfig>,
+    /// How long, how fast, in which arithmetic.
+    pub train: TrainConfig,
+    /// What is measured beside the training loss.
+    pub eval: EvalConfig,
+    /// How much work a stop can cost.
+    pub checkpoint: CheckpointConfig,
+    /// Where the result goes and who signs it.
+    pub output: OutputConfig,
+    /// Where the work is done.
+    pub device: DeviceConfig,
+}
+
+/// A config with everything that a record of the run needs to know about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What the text and the overrides mean.
+    pub config: RunConfig,
+    /// Digest of the bytes of the file.
+    pub text_sha256: Digest,
+    /// The overrides as they were given, key and value.
+    pub overrides: Vec<(String, String)>,
+    /// All values as TOML, in one fixed way; reading it gives the same config.
+    pub canonical: String,
+    /// Digest of the canonical text without `name`, `output` and `device.threads`.
+    pub digest: Digest,
+    /// All values by path, strings without quotes.
+    pub resolved: BTreeMap<String, String>,
+}
+
+/// Reads a config file and puts the overrides (`key=value`) over it.
+///
+/// # Errors
+/// All problems of the file and the overrides at once, in the order of their places.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
+    let file = File::open(path).context_at("cannot read the config", path)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .context_at("cannot read the config", path)?;
+    parse(path, &bytes, overrides)
+}
+
+/// Reads the bytes of a config; `path` is for messages and for the default of `name`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> {
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let what = format!("the config is larger than {FILE_BYTES_MAX} bytes");
+        let hint = "a config names data files, it does not hold them";
+        return Err(Error::new(what).at(path).hint(hint));
+    }
+    let text = utf8(path, bytes)?;
+    let pairs: Vec<_> = overrides.iter().map(|text| overrides::split(text)).collect();
+    let keys = pairs.iter().map(|(key, _)| key.clone()).collect();
+    let source = Source::new(path, text, keys);
+    let mut problems = Problems::default();
+    let (mut table, damage) = tree::parse(text, &source, &mut problems);
+    overrides::apply(&mut table, &pairs, &mut problems);
+    let mut found = Problems::default();
+    let mut values = check::check(&table, damage.is_none(), &mut found);
+    conflicts::settle(&mut values, &source, &mut found);
+    check::fill_defaults(&mut values);
+    let name = name(path, &values, &mut found);
+    found.retain(|origin| damage.spares(origin, &source));
+    problems.extend(found);
+    if let Some(error) = problems.into_error(&source) {
+        return Err(with_format_hint(error, path, &damage));
+    }
+    let config = resolve(&values, name);
+    let entries = render::Entries::of(&config);
+    Ok(Loaded {
+        canonical: entries.to_toml(),
+        digest: entries.digest(),
+        resolved: entries.flat(),
+        text_sha256: Digest::of(bytes),
+        overrides: pairs.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+        config,
+    })
+}
+
+fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        Error::new("the config is not valid UTF-8").at_position(path, line, column)
+    })
+}
+
+/// The name of the run: as given, else that of the file.
+fn name(path: &Path, values: &Values, problems: &mut Problems) -> String {
+    if let Some(name) = values.optional_text("name") {
+        return name;
+    }
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
+    // A name that was given and is unusable has been reported.
+    if values.given("name").is_none() && !typed::is_name(&stem) {
+        let shown = place::shown(&stem);
+        let error = Error::new(format!("the file name `{shown}` cannot name the run"))
+            .hint("add `name = \"my-run\"` above the first section");
+        problems.report(Origin::File, error);
+    }
+    stem.into_owned()
+}
+
+/// Defaults that other keys decide are decided here.
+fn resolve(values: &Values, name: String) -> RunConfig {
+    let model = ModelConfig::read(values);
+    let lora = LoraConfig::read(values);
+    // Trained weights are easily spoilt, random ones have nothing to lose, adapters lie between.
+    let learning_rate = match (&lora, model.init) {
+        (Some(_), _) => 2e-4,
+        (None, Init::Random) => 1e-3,
+        (None, Init::Pretrained) => 2e-5,
+    };
+    RunConfig {
+        seed: values.integer("seed"),
+        data: DataConfig::read(values),
+        train: TrainConfig::read(values, learning_rate),
+        eval: EvalConfig::read(values),
+        checkpoint: CheckpointConfig::read(values),
+        output: OutputConfig::read(values, &name),
+        device: DeviceConfig::read(values),
+        model,
+        lora,
+        name,
+    }
+}
+
+/// People arrive with YAML and JSON.
+fn with_format_hint(error: Error, path: &Path, damage: &tree::Damage) -> Error {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    match extension {
+        Some("yaml" | "yml" | "json") if !damage.is_none() => {
+            error.hint("the config is TOML: `[section]` lines, and `key = value` below them")
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,141 @@
+//! The resolved config as text: canonical TOML, its digest, and flat pairs for lineage.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::RunConfig;
+use super::value::Value;
+use crate::files::Digest;
+
+const NEVER_FAILS: &str = "writing to a string cannot fail";
+
+/// Values by path, in the order in which they are rendered.
+#[derive(Debug, Default)]
+pub(super) struct Entries(Vec<(String, Value)>);
+
+impl Entries {
+    /// All values of a config.
+    pub(super) fn of(config: &RunConfig) -> Self {
+        let mut entries = Self::default();
+        entries.text("name", &config.name);
+        entries.integer("seed", config.seed);
+        config.model.write(&mut entries);
+        config.data.write(&mut entries);
+        if let Some(lora) = &config.lora {
+            lora.write(&mut entries);
+        }
+        config.train.write(&mut entries);
+        config.eval.write(&mut entries);
+        config.checkpoint.write(&mut entries);
+        config.output.write(&mut entries);
+        config.device.write(&mut entries);
+        entries
+    }
+
+    pub(super) fn text(&mut self, path: &str, text: &str) {
+        self.0.push((path.to_owned(), Value::Text(text.to_owned())));
+    }
+
+    pub(super) fn optional_text(&mut self, path: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(path, text);
+        }
+    }
+
+    pub(super) fn texts(&mut self, path: &str, texts: &[String]) {
+        self.0.push((path.to_owned(), Value::Texts(texts.to_vec())));
+    }
+
+    pub(super) fn integer(&mut self, path: &str, integer: u64) {
+        self.0.push((path.to_owned(), Value::Integer(integer)));
+    }
+
+    pub(super) fn size(&mut self, path: &str, size: usize) {
+        self.integer(path, size as u64);
+    }
+
+    pub(super) fn number(&mut self, path: &str, number: f64) {
+        self.0.push((path.to_owned(), Value::Number(number)));
+    }
+
+    pub(super) fn boolean(&mut self, path: &str, boolean: bool) {
+        self.0.push((path.to_owned(), Value::Boolean(boolean)));
+    }
+
+    /// Canonical TOML: every value, fixed order, one way to write each.
+    pub(super) fn to_toml(&self) -> String {
+        self.toml_of(|_| true)
+    }
+
+    /// The digest of what decides the numbers of a run: not its name, nor where its result goes
+    /// and who signs it, nor the number of threads.
+    pub(super) fn digest(&self) -> Digest {
+        let decides =
+            |path: &str| path != "name" && !path.starts_with("output.") && path != "device.threads";
+        Digest::of(self.toml_of(decides).as_bytes())
+    }
+
+    /// Path and value; strings without quotes.
+    pub(super) fn flat(&self) -> BTreeMap<String, String> {
+        let plain = |value: &Value| match value {
+            Value::Text(text) => text.clone(),
+            other => literal(other),
+        };
+        self.0.iter().map(|(path, value)| (path.clone(), plain(value))).collect()
+    }
+
+    fn toml_of(&self, keep: impl Fn(&str) -> bool) -> String {
+        let mut out = String::new();
+        let mut section = "";
+        for (path, value) in self.0.iter().filter(|(path, _)| keep(path)) {
+            let (prefix, name) = path.rsplit_once('.').unwrap_or(("", path));
+            if prefix != section {
+                out.push_str(&header(prefix));
+                section = prefix;
+            }
+            writeln!(out, "{name} = {}", literal(value)).expect(NEVER_FAILS);
+        }
+        out
+    }
+}
+
+fn header(prefix: &str) -> String {
+    match prefix.rsplit_once('.') {
+        Some((array, index)) if index.parse::<usize>().is_ok() => format!("\n[[{array}]]\n"),
+        _ => format!("\n[{prefix}]\n"),
+    }
+}
+
+/// One way to write each value. Written here and not by a library, since digests depend on it.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Text(text) => quoted(text),
+        Value::Integer(integer) => integer.to_string(),
+        // The shortest digits that give the same number back, always with a point or an exponent.
+        Value::Number(number) => format!("{number:?}"),
+        Value::Boolean(boolean) => boolean.to_string(),
+        Value::Texts(texts) => {
+            let items: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Tables(_) => unreachable!("tables are rendered entry by entry"),
+    }
+}
+
+/// A TOML basic string.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => {
+                write!(out, "\\u{:04X}", u32::from(c)).expect(NEVER_FAILS);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

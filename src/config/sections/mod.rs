@@ -1,0 +1,80 @@
+//! The table of keys, one file per section: its plain data, its keys, how they are read and shown.
+
+use std::sync::LazyLock;
+
+use crate::config::key::{Key, Kind, Section};
+
+/// Declares an enum whose variants have names in the config.
+macro_rules! choices {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// The names in the config, in the order of the variants.
+            pub const NAMES: &'static [&'static str] = &[$($text,)+];
+
+            /// The name in the config.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The variant of this name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($text => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+pub mod checkpoint;
+pub mod data;
+pub mod device;
+pub mod eval;
+pub mod lora;
+pub mod model;
+pub mod output;
+pub mod run;
+pub mod train;
+
+/// Every section, in the order in which they are shown and rendered.
+pub const SECTIONS: &[Section] = &[
+    run::SECTION,
+    model::SECTION,
+    data::SECTION,
+    lora::SECTION,
+    train::SECTION,
+    eval::SECTION,
+    checkpoint::SECTION,
+    output::SECTION,
+    device::SECTION,
+];
+
+/// Every key but those inside arrays of tables, in the same order.
+pub static KEYS: LazyLock<Vec<&'static Key>> =
+    LazyLock::new(|| SECTIONS.iter().flat_map(|section| section.keys).collect());
+
+/// The key of this path.
+pub fn key(path: &str) -> Option<&'static Key> {
+    KEYS.iter().copied().find(|key| key.path == path)
+}
+
+/// The key of this path, which may lead into an array of tables: `data.train.0.path`.
+pub(super) fn find(path: &[&str]) -> Option<&'static Key> {
+    match path {
+        [array @ .., index, name] if index.parse::<usize>().is_ok() => {
+            match key(&array.join("."))?.kind {
+                Kind::Tables { keys, .. } => keys.iter().find(|key| key.path == *name),
+                _ => None,
+            }
+        }
+        _ => key(&path.join(".")),
+    }
+}

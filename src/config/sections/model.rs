@@ -1,0 +1,81 @@
+//! `[model]`: the model that is fine-tuned.
+
+use crate::config::key::{DefaultValue, Key, Kind, Section};
+use crate::config::render::Entries;
+use crate::config::value::Values;
+
+/// The model that is fine-tuned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// A directory, or `owner/name` on the hub.
+    pub base: String,
+    /// Branch, tag or commit on the hub.
+    pub revision: String,
+    /// Where the weights start.
+    pub init: Init,
+}
+
+choices! {
+    /// Where the weights start.
+    Init {
+        /// From the weights of the base model.
+        Pretrained = "pretrained",
+        /// From random numbers; only `config.json` and the tokenizer are read from the base.
+        Random = "random",
+    }
+}
+
+pub(in crate::config) const SECTION: Section = Section::new(
+    "model",
+    "The model that is fine-tuned.",
+    &[
+        Key::new(
+            "model.base",
+            Kind::Line,
+            DefaultValue::Required,
+            "The base model: a directory with config.json, safetensors and tokenizer, or \
+             owner/name on the hub.",
+        )
+        .example("\"checkpoints/base-tiny\"")
+        .names(&[
+            ("axolotl", "base_model"),
+            ("TRL and LLaMA-Factory", "model_name_or_path"),
+            ("Unsloth", "model_name"),
+            ("torchtune", "checkpointer.checkpoint_dir"),
+            ("torchtune", "checkpoint_dir"),
+        ]),
+        Key::new(
+            "model.revision",
+            Kind::Line,
+            DefaultValue::Value("\"main\""),
+            "Branch, tag or commit of a base model on the hub; a directory has none.",
+        )
+        .example("\"v1.0\"")
+        .names(&[("axolotl", "revision_of_model"), ("TRL and LLaMA-Factory", "model_revision")]),
+        Key::new(
+            "model.init",
+            Kind::Choice(Init::NAMES),
+            DefaultValue::Value("\"pretrained\""),
+            "Where the weights start: from the base model's own weights, or from random numbers \
+             in its shape (then only config.json and the tokenizer are read from the base).",
+        )
+        .example("\"random\"")
+        .names(&[("axolotl", "reinit_weights"), ("LLaMA-Factory", "train_from_scratch")]),
+    ],
+);
+
+impl ModelConfig {
+    pub(in crate::config) fn read(values: &Values) -> Self {
+        Self {
+            base: values.text("model.base"),
+            revision: values.text("model.revision"),
+            init: values.choice("model.init", Init::from_name),
+        }
+    }
+
+    pub(in crate::config) fn write(&self, out: &mut Entries) {
+        out.text("model.base", &self.base);
+        out.text("model.revision", &self.revision);
+        out.text("model.init", self.init.name());
+    }
+}

@@ -1,0 +1,77 @@
+//! `[output]`: where the result goes and who signs it.
+
+use crate::config::key::{DefaultValue, Key, Kind, Section};
+use crate::config::render::Entries;
+use crate::config::value::Values;
+
+/// Where the result goes and who signs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputConfig {
+    /// The run directory.
+    pub dir: String,
+    /// The artifact is signed.
+    pub sign: bool,
+    /// A private key in PEM, in place of the user's own.
+    pub signing_key: Option<String>,
+    /// SPDX id for the model card.
+    pub license: Option<String>,
+}
+
+pub(in crate::config) const SECTION: Section = Section::new(
+    "output",
+    "Where the result goes and who signs it.",
+    &[
+        Key::new(
+            "output.dir",
+            Kind::Line,
+            DefaultValue::Depends("`checkpoints/` and the name of the run"),
+            "The run directory: checkpoints, metrics and the artifact.",
+        )
+        .example("\"runs/first\"")
+        .names(&[
+            ("axolotl, TRL, LLaMA-Factory and torchtune", "output_dir"),
+            ("mlx-lm", "adapter_path"),
+        ]),
+        Key::new(
+            "output.sign",
+            Kind::Boolean,
+            DefaultValue::Value("true"),
+            "The artifact is signed, so that others can see that nobody changed it.",
+        )
+        .example("false"),
+        Key::new(
+            "output.signing_key",
+            Kind::Line,
+            DefaultValue::Absent("the user's own key, made on first use"),
+            "File with the private key (PEM) to sign with.",
+        )
+        .example("\"signing.pem\""),
+        Key::new(
+            "output.license",
+            Kind::Line,
+            DefaultValue::Absent("the model card names none"),
+            "Licence of the result for its model card, as an SPDX identifier.",
+        )
+        .example("\"Apache-2.0\""),
+    ],
+);
+
+impl OutputConfig {
+    pub(in crate::config) fn read(values: &Values, name: &str) -> Self {
+        Self {
+            dir: values
+                .optional_text("output.dir")
+                .unwrap_or_else(|| format!("checkpoints/{name}")),
+            sign: values.boolean("output.sign"),
+            signing_key: values.optional_text("output.signing_key"),
+            license: values.optional_text("output.license"),
+        }
+    }
+
+    pub(in crate::config) fn write(&self, out: &mut Entries) {
+        out.text("output.dir", &self.dir);
+        out.boolean("output.sign", self.sign);
+        out.optional_text("output.signing_key", self.signing_key.as_deref());
+        out.optional_text("output.license", self.license.as_deref());
+    }
+}

@@ -1,0 +1,99 @@
+//! A commented config to start from, made from the table of keys.
+
+use super::key::{DefaultValue, Key, Kind, Section};
+use super::schema::description;
+use super::sections::SECTIONS;
+
+/// Comments are wrapped before this column.
+const WIDTH: usize = 88;
+
+const OPENING: &str = "A Firebrand run. `firebrand plan FILE` says what it would do, `firebrand \
+    train FILE` does it. Lines that start with `#` and no space show the default, or an example \
+    where the default is not one value; take the `#` away to change it. Paths are relative to the \
+    folder where the command is run.";
+
+/// A commented config that trains an adapter: what must be given is given, everything else
+/// is there as a comment that shows its default. A line that starts with `#` and no space becomes
+/// a setting when the `#` is taken away.
+pub fn template() -> String {
+    let mut out = String::new();
+    comment(&mut out, OPENING);
+    for section in SECTIONS {
+        section_template(&mut out, section);
+    }
+    out
+}
+
+fn section_template(out: &mut String, section: &Section) {
+    out.push('\n');
+    if !section.name.is_empty() {
+        comment(out, section.doc);
+        line(out, &format!("[{}]", section.name));
+    }
+    for (index, key) in section.keys.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        entry(out, key);
+    }
+}
+
+fn entry(out: &mut String, key: &Key) {
+    if let Kind::Tables { keys, .. } = key.kind {
+        comment(out, &description(key));
+        let mark = if matches!(key.default, DefaultValue::Required) { "" } else { "#" };
+        line(out, &format!("{mark}[[{}]]", key.path));
+        for inner in keys {
+            comment(out, &text(inner));
+            let (inner_mark, value) = setting(inner);
+            let mark = if mark.is_empty() { inner_mark } else { mark };
+            line(out, &format!("{mark}{} = {value}", inner.name()));
+        }
+        return;
+    }
+    comment(out, &text(key));
+    let (mark, value) = setting(key);
+    line(out, &format!("{mark}{} = {value}", key.name()));
+}
+
+/// Whether the setting is a comment, and the value that it shows.
+fn setting(key: &Key) -> (&'static str, &'static str) {
+    match key.default {
+        DefaultValue::Required => ("", key.example),
+        DefaultValue::Value(toml) => ("#", toml),
+        DefaultValue::Absent(_) | DefaultValue::Depends(_) => ("#", key.example),
+    }
+}
+
+/// The text of a key with its choices and its limits.
+fn text(key: &Key) -> String {
+    let mut text = description(key);
+    match &key.kind {
+        Kind::Choice(names) if names.len() > 1 => {
+            text = format!("{text} One of: {}.", names.join(", "));
+        }
+        _ => {}
+    }
+    if let Some((decider, wanted)) = key.only_with {
+        text = format!("{text} Only with {decider} = {}.", wanted.join(" or "));
+    }
+    text
+}
+
+fn comment(out: &mut String, text: &str) {
+    let mut wrapped = String::from("#");
+    for word in text.split_whitespace() {
+        if wrapped.chars().count() + 1 + word.chars().count() > WIDTH {
+            line(out, &wrapped);
+            wrapped = String::from("#");
+        }
+        wrapped.push(' ');
+        wrapped.push_str(word);
+    }
+    line(out, &wrapped);
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}

@@ -1,0 +1,241 @@
+//! The table of keys against everything that is made from it.
+
+use super::*;
+use crate::config::key::{DefaultValue, Key, Kind};
+use crate::config::sections::key as find;
+
+/// What a key needs beside it: the one that it replaces removed, the one that it depends on set.
+fn overrides_for(key: &Key) -> Vec<String> {
+    let mut overrides = Vec::new();
+    if let Some((decider, wanted)) = key.only_with {
+        overrides.push(format!("{decider}={}", wanted[0]));
+    }
+    overrides
+}
+
+fn read_overrides(overrides: &[String]) -> Loaded {
+    parse(Path::new("run.toml"), LEAST.as_bytes(), overrides)
+        .unwrap_or_else(|error| panic!("{overrides:?}\n{error}"))
+}
+
+/// Setting a key to its example changes the resolved config, so no key is accepted and ignored.
+#[test]
+fn every_key_changes_the_config() {
+    for key in KEYS.iter() {
+        if matches!(key.kind, Kind::Choice([_])) {
+            continue; // One choice: there is nothing to change yet.
+        }
+        let section = key.path.split_once('.').map_or("", |(section, _)| section);
+        let mut before = overrides_for(key);
+        if section == "lora" {
+            before.push("lora={}".to_owned());
+        }
+        let mut after = before.clone();
+        after.push(format!("{}={}", key.path, key.example));
+        let (before, after) = (read_overrides(&before), read_overrides(&after));
+        assert_ne!(before.config, after.config, "{}", key.path);
+        assert_ne!(before.canonical, after.canonical, "{}", key.path);
+        assert_ne!(before.resolved, after.resolved, "{}", key.path);
+        let free =
+            key.path == "name" || key.path.starts_with("output.") || key.path == "device.threads";
+        assert_eq!(before.digest == after.digest, free, "{}", key.path);
+        if let Some((wanted, found)) = expected(key, &after) {
+            assert_eq!(wanted, found, "{}", key.path);
+        }
+    }
+}
+
+/// What a scalar example looks like in the flat pairs of lineage.
+fn expected(key: &Key, loaded: &Loaded) -> Option<(String, String)> {
+    match key.kind {
+        Kind::Line | Kind::Name | Kind::Choice(_) | Kind::Boolean | Kind::Integer { .. } => {
+            let found = loaded.resolved.get(key.path).cloned().unwrap_or_default();
+            Some((key.example.trim_matches('"').to_owned(), found))
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn every_key_of_a_data_set_changes_the_config() {
+    for set in ["train", "validation"] {
+        for (name, value) in [("path", "other.jsonl"), ("format", "text")] {
+            let with = |more: &[String]| {
+                let mut overrides = vec![format!("data.{set}.0.path=x")];
+                overrides.extend(more.iter().cloned());
+                read_overrides(&overrides).config
+            };
+            let changed = with(&[format!("data.{set}.0.{name}={value}")]);
+            assert_ne!(with(&[]), changed, "{set} {name}");
+        }
+    }
+}
+
+#[test]
+fn the_paths_of_the_table_are_those_of_its_sections() {
+    for section in SECTIONS {
+        for key in section.keys {
+            let path = check::join(section.name, key.name());
+            assert_eq!(path, key.path);
+        }
+    }
+    let mut paths: Vec<_> = KEYS.iter().map(|key| key.path).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    assert_eq!(paths.len(), KEYS.len());
+}
+
+#[test]
+fn the_table_refers_only_to_keys_that_exist() {
+    for key in KEYS.iter() {
+        for other in key.excludes {
+            assert!(find(other).is_some(), "{other}");
+        }
+        if let Some((decider, wanted)) = key.only_with {
+            let Kind::Choice(names) = find(decider).unwrap().kind else {
+                panic!("{decider} is no choice");
+            };
+            assert!(wanted.iter().all(|name| names.contains(name)), "{}", key.path);
+        }
+        assert!(key.doc.ends_with('.') && !key.doc.contains("  "), "{}", key.path);
+    }
+}
+
+#[test]
+fn no_foreign_name_is_told_twice_or_is_one_of_ours() {
+    let mut seen = std::collections::BTreeSet::new();
+    for key in KEYS.iter() {
+        for (tool, name) in key.names {
+            assert!(seen.insert(*name), "{tool}'s `{name}` is told twice");
+            assert!(KEYS.iter().all(|key| key.name() != *name), "`{name}` is a key of ours");
+            assert!(foreign::note(name).is_none(), "`{name}` has a key");
+        }
+    }
+}
+
+#[test]
+fn the_schema_lists_every_key_and_nothing_else() {
+    let schema = schema();
+    assert_eq!(schema["additionalProperties"], false);
+    assert_eq!(schema["required"], serde_json::json!(["model", "data"]));
+    for section in SECTIONS {
+        let object = match section.name {
+            "" => &schema,
+            name => &schema["properties"][name],
+        };
+        assert_eq!(object["additionalProperties"], false, "{}", section.name);
+        let properties = object["properties"].as_object().unwrap();
+        for key in section.keys {
+            let property = &properties[key.name()];
+            let description = property["description"].as_str().unwrap();
+            assert!(description.starts_with(key.doc), "{}", key.path);
+            let has_default = matches!(key.default, DefaultValue::Value(_));
+            assert_eq!(property.get("default").is_some(), has_default, "{}", key.path);
+        }
+        let sections = if section.name.is_empty() { SECTIONS.len() - 1 } else { 0 };
+        assert_eq!(properties.len(), section.keys.len() + sections, "{}", section.name);
+    }
+    let scheduler = &schema["properties"]["train"]["properties"]["lr_scheduler"];
+    assert_eq!(scheduler["enum"], serde_json::json!(Scheduler::NAMES));
+    let rate = &schema["properties"]["train"]["properties"]["learning_rate"];
+    assert_eq!((&rate["exclusiveMinimum"], &rate["maximum"]), (&0.0.into(), &1.0.into()));
+    let item = &schema["properties"]["data"]["properties"]["train"]["items"];
+    assert_eq!(item["required"], serde_json::json!(["path"]));
+    assert_eq!(item["additionalProperties"], false);
+}
+
+/// The committed schema is the one that this code makes.
+#[test]
+fn the_committed_schema_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/schema.json");
+    let committed = std::fs::read_to_string(path).unwrap();
+    let made = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+    assert_eq!(committed, made, "`firebrand schema > configs/schema.json` writes it anew");
+}
+
+#[test]
+fn the_template_gives_the_defaults() {
+    let template = template();
+    let loaded = read(&template).unwrap_or_else(|error| panic!("{error}\n{template}"));
+    let least = "[model]\nbase = \"checkpoints/base-tiny\"\n[[data.train]]\n\
+                 path = \"datasets/messages.jsonl\"\n[lora]\n";
+    assert_eq!(loaded.config, config(least));
+    for line in template.lines() {
+        assert!(line.chars().count() <= 88, "{line}");
+    }
+}
+
+/// Every default that the template shows is the one that holds: taking the `#` away changes
+/// nothing.
+#[test]
+fn the_template_shows_the_defaults_that_hold() {
+    let text = template();
+    let wanted = read(&text).unwrap().config;
+    for key in KEYS.iter().filter(|key| matches!(key.default, DefaultValue::Value(_))) {
+        let DefaultValue::Value(toml) = key.default else { unreachable!() };
+        let line = format!("#{} = {toml}\n", key.name());
+        assert!(text.contains(&line), "{line}");
+        if key.only_with.is_some() {
+            continue; // Given with another schedule it is refused, which other tests show.
+        }
+        assert_eq!(wanted, config(&text.replace(&line, &line[1..])), "{}", key.path);
+    }
+}
+
+#[test]
+fn canonical_text_gives_the_same_config_again() {
+    let full = "name = \"a.b-c_1\"\nseed = 9223372036854775807\n[model]\nbase = \"q\\\"\\\\é\"\n\
+                [lora]\nr = 4\ntarget_modules = [\"q_proj\", \"v_proj\"]\n\
+                [train]\nmax_steps = 7\nlr_scheduler = \"wsd\"\ndecay_ratio = 0.3\n\
+                warmup_ratio = 0.1\nadam_epsilon = 1e-30\n\
+                [eval]\nprompts = [\"a\\nb\\u0000\\t\\\"'\", \"ü\"]\n[output]\nlicense = \"MIT\"\n\
+                [[data.train]]\npath = \"a\"\n[[data.train]]\npath = \"b\"\nformat = \"text\"\n\
+                [[data.validation]]\npath = \"c\"\n";
+    let constant = format!("{LEAST}[train]\nlr_scheduler = \"constant\"\n");
+    let share = "model.base = \"m\"\ndata.train = [{path=\"d\"}]\ndata.val_size = 0.25\n";
+    for text in [LEAST, &format!("{LEAST}[lora]\n"), full, &constant, share] {
+        let first = read(text).unwrap_or_else(|error| panic!("{error}"));
+        let path = Path::new("another.toml");
+        let again = parse(path, first.canonical.as_bytes(), &[]).unwrap();
+        assert_eq!(first.config, again.config);
+        assert_eq!(first.canonical, again.canonical);
+        assert_eq!(first.digest, again.digest);
+        assert_eq!(first.resolved, again.resolved);
+    }
+}
+
+#[test]
+fn comments_order_and_omitted_defaults_do_not_change_the_digest() {
+    let plain = read(&format!("{LEAST}[train]\nepochs = 2\nlearning_rate = 1e-4\n")).unwrap();
+    let other = read(
+        "# words\nseed = 42\n[train]\nlearning_rate = 0.000_1 # rate\nepochs = 2\n\
+         optimizer = 'adamw'\n[data]\ntrain = [{ format = \"auto\", path = \"d.jsonl\" }]\n\
+         [model]\nbase = 'm'\n",
+    )
+    .unwrap();
+    assert_eq!(plain.canonical, other.canonical);
+    assert_eq!(plain.digest, other.digest);
+    assert_ne!(plain.text_sha256, other.text_sha256);
+}
+
+/// Runs are continued only under the same digest: a change of this value ends them all.
+#[test]
+fn the_canonical_text_and_its_digest_are_stable() {
+    let loaded = read(&format!("{LEAST}[lora]\n")).unwrap();
+    let wanted = "name = \"run\"\nseed = 42\n\n[model]\nbase = \"m\"\nrevision = \"main\"\n\
+        init = \"pretrained\"\n\n[data]\nval_size = 0\nmax_seq_len = 1024\npacking = true\n\
+        shuffle = true\noverlong = \"truncate\"\ntrain_on = \"assistant\"\nmax_bad_rows = 0\n\
+        window_rows = 16000\n\n[[data.train]]\npath = \"d.jsonl\"\nformat = \"auto\"\n\n\
+        [lora]\nr = 16\nlora_alpha = 32.0\nlora_dropout = 0.0\n\
+        target_modules = \"all-linear\"\nuse_rslora = false\n\n[train]\nepochs = 1\n\
+        micro_batch_size = 1\ngradient_accumulation_steps = 1\noptimizer = \"adamw\"\n\
+        learning_rate = 0.0002\nlr_scheduler = \"cosine\"\nwarmup_steps = 0\n\
+        min_lr_ratio = 0.0\nweight_decay = 0.01\nadam_beta1 = 0.9\nadam_beta2 = 0.999\n\
+        adam_epsilon = 1e-8\nmax_grad_norm = 1.0\nrecompute = \"none\"\n\
+        loss_chunk_tokens = 512\nprecision = \"auto\"\n\n[eval]\nevery_steps = 0\n\
+        prompts = []\nmax_tokens = 64\ntemperature = 0.0\nmax_records = 0\n\n\
+        [checkpoint]\nevery_steps = 100\nkeep_last = 2\n\n[output]\n\
+        dir = \"checkpoints/run\"\nsign = true\n\n[device]\nname = \"auto\"\nthreads = 0\n";
+    assert_eq!(loaded.canonical, wanted);
+    assert_eq!(loaded.digest.short(), "bcc6bebe1d0f");
+}

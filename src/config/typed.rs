@@ -1,0 +1,177 @@
+//! One value against the type and range of its key.
+
+use std::collections::BTreeSet;
+
+use super::key::{Key, Kind, MANY};
+use super::place::{Origin, shown};
+use super::sections::lora::ALL_LINEAR;
+use super::tree::{Node, Tree, parse_own};
+use super::value::Value;
+use crate::error::{Error, nearest};
+
+/// The longest name of a run; file systems allow 255 bytes, and suffixes are added.
+const NAME_MAX: usize = 128;
+
+type Problem = (Origin, Error);
+
+/// Reads the value of a key; `label` is the key as messages show it.
+pub(super) fn read(key: &Key, label: &str, node: &Node) -> Result<Value, Vec<Problem>> {
+    let wrong = || vec![(node.origin, wrong(&key.kind, label, node))];
+    match (&key.kind, &node.tree) {
+        (Kind::Line | Kind::Name, Tree::Text(text)) if text.is_empty() => {
+            Err(vec![(node.origin, Error::new(format!("`{label}` must not be empty")))])
+        }
+        (Kind::Texts, Tree::Array(items)) => texts(label, items, false),
+        (Kind::Modules, Tree::Array(items)) if !items.is_empty() => texts(label, items, true),
+        (kind, tree) => plain(kind, tree).ok_or_else(wrong),
+    }
+}
+
+/// The value of a default of ours.
+pub(super) fn own(key: &Key, toml: &str) -> Value {
+    read(key, key.path, &parse_own(toml)).expect("the table of keys holds valid values")
+}
+
+/// The keys of an array of tables, and whether it may be empty.
+pub(super) fn tables(key: &Key) -> Option<(&'static [Key], bool)> {
+    match key.kind {
+        Kind::Tables { keys, may_be_empty } => Some((keys, may_be_empty)),
+        _ => None,
+    }
+}
+
+/// Whether a name is safe as one component of a path, on every system and as an argument.
+pub(super) fn is_name(text: &str) -> bool {
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    starts_well && text.chars().all(allowed) && text.len() <= NAME_MAX
+}
+
+fn plain(kind: &Kind, tree: &Tree) -> Option<Value> {
+    match (kind, tree) {
+        (Kind::Line, Tree::Text(text)) if !text.contains(char::is_control) => {
+            Some(Value::Text(text.clone()))
+        }
+        (Kind::Name, Tree::Text(text)) if is_name(text) => Some(Value::Text(text.clone())),
+        (Kind::Choice(names), Tree::Text(text)) if names.contains(&text.as_str()) => {
+            Some(Value::Text(text.clone()))
+        }
+        (Kind::Modules, Tree::Text(text)) if text == ALL_LINEAR => Some(Value::Text(text.clone())),
+        (Kind::Boolean, Tree::Boolean(boolean)) => Some(Value::Boolean(*boolean)),
+        (Kind::Integer { min, max }, Tree::Integer(Some(integer), _)) => {
+            let integer = u64::try_from(*integer).ok()?;
+            (*min..=*max).contains(&integer).then_some(Value::Integer(integer))
+        }
+        (Kind::Number(range), tree) => {
+            let number = number(tree)?;
+            range.contains(number).then_some(Value::Number(number))
+        }
+        (Kind::Share, Tree::Integer(Some(integer), _)) => {
+            let records = u64::try_from(*integer).ok()?;
+            (records <= MANY).then_some(Value::Integer(records))
+        }
+        (Kind::Share, Tree::Float(share, _)) if (0.0..1.0).contains(share) => {
+            Some(Value::Number(*share + 0.0))
+        }
+        _ => None,
+    }
+}
+
+/// A finite number; minus zero becomes zero, so that equal configs render equally.
+#[expect(clippy::cast_precision_loss, reason = "far outside every range where it would matter")]
+fn number(tree: &Tree) -> Option<f64> {
+    match tree {
+        Tree::Integer(Some(integer), _) => Some(*integer as f64),
+        Tree::Float(number, _) if number.is_finite() => Some(*number + 0.0),
+        _ => None,
+    }
+}
+
+fn texts(label: &str, items: &[Node], is_names: bool) -> Result<Value, Vec<Problem>> {
+    let mut texts: Vec<String> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut problems = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        match &item.tree {
+            Tree::Text(text) if text.is_empty() => {
+                let what = format!("`{label}.{index}` must not be empty");
+                problems.push((item.origin, Error::new(what)));
+            }
+            Tree::Text(text) if is_names && !seen.insert(text) => {
+                let what = format!("`{label}` names {} twice", written(item));
+                problems.push((item.origin, Error::new(what)));
+            }
+            Tree::Text(text) => texts.push(text.clone()),
+            _ => {
+                let kind = Kind::Line;
+                problems.push((item.origin, wrong(&kind, &format!("{label}.{index}"), item)));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(Value::Texts(texts)) } else { Err(problems) }
+}
+
+/// A value as messages show it.
+pub(super) fn written(node: &Node) -> String {
+    match &node.tree {
+        Tree::Text(text) => format!("`\"{}\"`", shown(text).escape_debug()),
+        Tree::Integer(_, text) | Tree::Float(_, text) => format!("`{}`", shown(text)),
+        Tree::Boolean(boolean) => format!("`{boolean}`"),
+        Tree::Date => "a date".to_owned(),
+        Tree::Array(items) if items.is_empty() => "an empty array".to_owned(),
+        Tree::Array(_) => "an array".to_owned(),
+        Tree::Table(_) => "a table".to_owned(),
+    }
+}
+
+fn wrong(kind: &Kind, label: &str, node: &Node) -> Error {
+    let what = format!("`{label}` must be {}, not {}", kind.describe(), written(node));
+    let error = Error::new(what);
+    match hint(kind, label, &node.tree) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// What to write instead, where the value shows what was meant.
+fn hint(kind: &Kind, label: &str, tree: &Tree) -> Option<String> {
+    match (kind, tree) {
+        (Kind::Choice(names), Tree::Text(text)) if text.len() <= 64 => {
+            nearest(text, names.iter().copied()).map(|name| format!("did you mean `{name}`?"))
+        }
+        (Kind::Integer { .. } | Kind::Number(_) | Kind::Share, Tree::Text(text))
+            if text.parse::<f64>().is_ok() =>
+        {
+            Some(format!("write it without quotes: `{text}`"))
+        }
+        (Kind::Boolean, Tree::Text(text)) if matches!(text.as_str(), "true" | "false") => {
+            Some(format!("write it without quotes: `{text}`"))
+        }
+        (Kind::Integer { .. }, Tree::Float(number, text))
+            if number.fract() == 0.0 && number.abs() < 1e15 =>
+        {
+            (*text != number.to_string()).then(|| format!("write `{number}`"))
+        }
+        (Kind::Share, Tree::Float(number, _)) if *number >= 1.0 && number.fract() == 0.0 => {
+            Some(format!("for a number of records write `{number}`"))
+        }
+        (
+            Kind::Line | Kind::Name | Kind::Choice(_),
+            Tree::Integer(_, text) | Tree::Float(_, text),
+        ) => Some(format!("write it in quotes: `\"{}\"`", shown(text))),
+        (Kind::Texts, Tree::Text(text)) => Some(format!("write `[\"{}\"]`", shown(text))),
+        (Kind::Modules, Tree::Text(text)) if text.len() <= 64 => {
+            Some(match nearest(text, [ALL_LINEAR]) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("write `[\"{text}\"]`"),
+            })
+        }
+        (Kind::Tables { .. }, Tree::Table(_)) => {
+            Some(format!("write `[[{label}]]`, in double brackets"))
+        }
+        (Kind::Tables { keys, .. }, _) => {
+            Some(format!("write `[[{label}]]` and below it `path = {}`", keys[0].example))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,185 @@
+//! Keys that are not in the table: what they were probably meant to be.
+
+use super::check::join;
+use super::foreign;
+use super::key::{Key, quoted_list};
+use super::place::{Origin, shown};
+use super::sections::SECTIONS;
+use super::tree::{Node, Tree, Word};
+use super::typed;
+use crate::error::{Error, nearest};
+
+/// Longer words are not compared: no key is longer, and comparing takes time by their length.
+const COMPARED_MAX: usize = 64;
+
+/// An unknown key, explained.
+pub(super) struct Unknown {
+    pub(super) origin: Origin,
+    pub(super) error: Error,
+    /// Paths of the keys that it was probably meant to be.
+    pub(super) meant: Vec<String>,
+}
+
+/// A hint, and the paths of the keys that it names.
+struct Guess {
+    hint: String,
+    meant: Vec<String>,
+}
+
+/// Explains a key that is not among `keys`, the keys of the section or table `prefix`.
+pub(super) fn explain(keys: &[Key], prefix: &str, word: &Word, node: &Node) -> Vec<Unknown> {
+    if prefix.is_empty()
+        && let Tree::Table(table) = &node.tree
+    {
+        return section(word, table);
+    }
+    let place = inside(&without_indices(prefix));
+    let what = format!("unknown key `{}` {place}", shown(&word.text));
+    vec![of(word, what, guess(keys, prefix, &word.text))]
+}
+
+/// What a section name with a plain value was meant to be: the key, and a hint.
+pub(super) fn scalar_section(name: &str) -> Option<(&'static str, &'static str)> {
+    match name {
+        "model" => Some(("model.base", "the base model itself is `base` in `[model]`")),
+        "data" => Some(("data.train", "the data set itself is `path` in `[[data.train]]`")),
+        "device" => Some(("device.name", "the device itself is `name` in `[device]`")),
+        _ => None,
+    }
+}
+
+fn of(word: &Word, what: String, guess: Option<Guess>) -> Unknown {
+    let error = Error::new(what);
+    match guess {
+        Some(Guess { hint, meant }) => {
+            Unknown { origin: word.origin, error: error.hint(hint), meant }
+        }
+        None => Unknown { origin: word.origin, error, meant: Vec::new() },
+    }
+}
+
+/// An unknown section: its keys are explained one by one where another tool has such a section.
+fn section(word: &Word, table: &[(Word, Node)]) -> Vec<Unknown> {
+    let is_foreign = |(inner, _): &&(Word, Node)| foreign::in_section(&word.text, &inner.text);
+    if table.iter().any(|entry| is_foreign(&entry)) {
+        return table
+            .iter()
+            .map(|(inner, _)| {
+                let place = format!("in `[{}]`", shown(&word.text));
+                let what = format!("unknown key `{}` {place}", shown(&inner.text));
+                of(inner, what, guess(&[], &word.text, &inner.text))
+            })
+            .collect();
+    }
+    let guess = if let Some(name) = near(&word.text, section_names()) {
+        let keys = SECTIONS.iter().filter(|section| section.name == name);
+        let paths = keys.flat_map(|section| section.keys).map(|key| key.path.to_owned());
+        Some(Guess { hint: format!("did you mean `[{name}]`?"), meant: paths.collect() })
+    } else {
+        Some(elsewhere("", &word.text).unwrap_or_else(list_of_sections))
+    };
+    vec![of(word, format!("unknown section `[{}]`", shown(&word.text)), guess)]
+}
+
+fn section_names() -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty())
+}
+
+fn list_of_sections() -> Guess {
+    let names: Vec<&str> = section_names().collect();
+    Guess { hint: format!("the sections are {}", quoted_list(&names)), meant: Vec::new() }
+}
+
+fn guess(keys: &[Key], prefix: &str, word: &str) -> Option<Guess> {
+    let section = without_indices(prefix);
+    if let Some(found) = elsewhere(&section, word) {
+        return Some(found);
+    }
+    if let Some(name) = near(word, keys.iter().map(Key::name)) {
+        let meant = vec![join(prefix, name)];
+        return Some(Guess { hint: format!("did you mean `{name}`?"), meant });
+    }
+    let places = places();
+    if let Some(name) = near(word, places.iter().map(|(_, key)| key.name())) {
+        let (section, key) = places.iter().find(|(_, key)| key.name() == name)?;
+        let path = join(section, key.name());
+        return Some(Guess { hint: format!("did you mean `{path}`?"), meant: vec![path] });
+    }
+    if keys.is_empty() {
+        return Some(list_of_sections());
+    }
+    let names: Vec<&str> = keys.iter().map(Key::name).collect();
+    let hint = format!("the keys {} are {}", inside(&section), quoted_list(&names));
+    Some(Guess { hint, meant: Vec::new() })
+}
+
+/// A key of another section by exactly this name, or another tool's name for one.
+fn elsewhere(prefix: &str, word: &str) -> Option<Guess> {
+    let places = places();
+    let homes: Vec<_> =
+        places.iter().filter(|(section, key)| key.name() == word && section != prefix).collect();
+    if !homes.is_empty() {
+        let owners: Vec<String> = homes.iter().map(|(section, _)| inside(section)).collect();
+        let meant: Vec<_> = homes.iter().map(|(section, _)| join(section, word)).collect();
+        let mut hint = format!("`{word}` belongs {}", owners.join(" or "));
+        if !owners.iter().any(|owner| owner.contains("[[")) {
+            let paths: Vec<String> = meant.iter().map(|path| format!("`{path}`")).collect();
+            hint = format!("{hint}; its full name is {}", paths.join(" or "));
+        }
+        return Some(Guess { hint, meant });
+    }
+    for wanted in [join(prefix, word), word.to_owned()] {
+        for (section, key) in &places {
+            if let Some((tool, name)) = key.names.iter().find(|(_, name)| *name == wanted) {
+                let path = join(section, key.name());
+                let path = if typed::tables(key).is_some() { format!("[[{path}]]") } else { path };
+                let hint = format!("`{name}` is {} name for `{path}`", foreign::possessive(tool));
+                let path = path.trim_matches(['[', ']']).to_owned();
+                return Some(Guess { hint, meant: vec![path] });
+            }
+        }
+    }
+    let note = foreign::note(word)?;
+    Some(Guess { hint: note, meant: Vec::new() })
+}
+
+/// Every key with the section or array of tables that holds it.
+fn places() -> Vec<(String, &'static Key)> {
+    let mut places = Vec::new();
+    for section in SECTIONS {
+        for key in section.keys {
+            places.push((section.name.to_owned(), key));
+        }
+    }
+    // The validation sets have the same keys; one suggestion is enough.
+    let sets = SECTIONS
+        .iter()
+        .flat_map(|section| section.keys)
+        .find_map(|key| typed::tables(key).map(|(keys, _)| (key.path, keys)));
+    if let Some((path, keys)) = sets {
+        places.extend(keys.iter().map(|key| (path.to_owned(), key)));
+    }
+    places
+}
+
+fn near<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // A third of one or two letters is the whole word: everything would be near.
+    if word.len() < 3 || word.len() > COMPARED_MAX { None } else { nearest(word, names) }
+}
+
+/// Where a key stands, to be read after "unknown key" or "belongs".
+fn inside(prefix: &str) -> String {
+    if prefix.is_empty() {
+        return "at the top level".to_owned();
+    }
+    let is_array = SECTIONS
+        .iter()
+        .flat_map(|section| section.keys)
+        .any(|key| key.path == prefix && typed::tables(key).is_some());
+    if is_array { format!("in `[[{prefix}]]`") } else { format!("in `[{prefix}]`") }
+}
+
+fn without_indices(prefix: &str) -> String {
+    let parts = prefix.split('.').filter(|part| part.parse::<usize>().is_err());
+    parts.collect::<Vec<_>>().join(".")
+}

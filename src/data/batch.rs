@@ -1,0 +1,105 @@
+//! Rows as the model takes them: packed documents, their positions, and what to predict.
+
+use super::corpus::Entry;
+use super::example::RecordId;
+use crate::files::Digest;
+
+/// One token to predict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Target {
+    /// The place in the batch, row after row, whose output predicts the token: the one before it.
+    pub index: u32,
+    /// The token.
+    pub token: u32,
+}
+
+/// A micro-batch: the rows of one forward pass. All lists but the last two go row after row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// How many rows.
+    pub rows: usize,
+    /// The length of the longest row; shorter ones are padded.
+    pub length: usize,
+    /// Token ids; padding is 0.
+    pub tokens: Vec<u32>,
+    /// Places within each document, from 0.
+    pub positions: Vec<u32>,
+    /// Documents of each row, counted from 1; padding is 0.
+    pub documents: Vec<u32>,
+    /// What to predict.
+    pub targets: Vec<Target>,
+    /// Per row, the records that went into it, in order.
+    pub sources: Vec<Vec<RecordId>>,
+}
+
+impl Batch {
+    /// Lays out rows, each a list of places in `entries`.
+    pub fn new(rows: &[Vec<u32>], entries: &[Entry]) -> Self {
+        let entry = |place: &u32| &entries[*place as usize];
+        let long =
+            |row: &Vec<u32>| row.iter().map(|p| entry(p).example.tokens.len()).sum::<usize>();
+        let length = rows.iter().map(long).max().unwrap_or(0);
+        let size = rows.len() * length;
+        let mut batch = Self {
+            rows: rows.len(),
+            length,
+            tokens: vec![0; size],
+            positions: vec![0; size],
+            documents: vec![0; size],
+            ..Self::default()
+        };
+        for (number, row) in rows.iter().enumerate() {
+            let mut at = number * length;
+            for (document, place) in (1..).zip(row) {
+                at = batch.put(at, document, entry(place));
+            }
+            batch.sources.push(row.iter().map(|place| entry(place).record.clone()).collect());
+        }
+        batch
+    }
+
+    /// Writes one document and returns the place after it.
+    fn put(&mut self, at: usize, document: u32, entry: &Entry) -> usize {
+        let example = &entry.example;
+        for (position, (&token, &learn)) in (0..).zip(example.tokens.iter().zip(&example.learn)) {
+            let place = at + position as usize;
+            self.tokens[place] = token;
+            self.positions[place] = position;
+            self.documents[place] = document;
+            if learn && position > 0 {
+                let index = u32::try_from(place - 1).expect("a batch has less than 2^32 tokens");
+                self.targets.push(Target { index, token });
+            }
+        }
+        at + example.tokens.len()
+    }
+
+    /// How many tokens are no padding.
+    pub fn tokens_without_padding(&self) -> u64 {
+        self.documents.iter().filter(|document| **document > 0).count() as u64
+    }
+
+    /// Per row, the places of its records, for people.
+    pub fn describe_rows(&self) -> Vec<String> {
+        let names = |row: &Vec<RecordId>| -> String {
+            let names: Vec<String> = row.iter().map(ToString::to_string).collect();
+            names.join(", ")
+        };
+        self.sources.iter().map(names).collect()
+    }
+
+    /// The digest of everything that the model sees.
+    ///
+    /// SHA-256 over little-endian numbers: rows and length as 64 bits; then as 32 bits each all
+    /// tokens, all positions, all documents, and index and token of all targets.
+    pub fn digest(&self) -> Digest {
+        let mut bytes = Vec::with_capacity(16 + 12 * self.tokens.len() + 8 * self.targets.len());
+        bytes.extend((self.rows as u64).to_le_bytes());
+        bytes.extend((self.length as u64).to_le_bytes());
+        let lists = [&self.tokens, &self.positions, &self.documents];
+        let targets = self.targets.iter().flat_map(|target| [target.index, target.token]);
+        let numbers = lists.into_iter().flatten().copied().chain(targets);
+        bytes.extend(numbers.flat_map(u32::to_le_bytes));
+        Digest::of(&bytes)
+    }
+}

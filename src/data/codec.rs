@@ -1,0 +1,103 @@
+//! How a model reads and writes text: its tokenizer and, for a chat model, its chat template.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::formats::Conversation;
+use super::mask::PROBE;
+use super::template::{ChatTemplate, Turns};
+use super::tokens::{Encoded, Tokenizer};
+use crate::error::{Error, Result};
+
+/// A tokenizer with the chat template that goes with it.
+pub struct Codec {
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// Conversations to text; base models have none.
+    pub template: Option<ChatTemplate>,
+    stops: BTreeSet<u32>,
+}
+
+impl Codec {
+    /// Reads the tokenizer and the template of a model directory; `chat_template` is a file to use
+    /// in place of the model's own.
+    pub fn load(model_dir: &Path, chat_template: Option<&Path>) -> Result<Self> {
+        let tokenizer = Tokenizer::load(model_dir)?;
+        let names = tokenizer.special_names().clone();
+        let template = ChatTemplate::find(model_dir, chat_template, names)?;
+        let mut codec = Self { stops: tokenizer.stops().clone(), tokenizer, template };
+        codec.stops.extend(codec.end_of_turn());
+        Ok(codec)
+    }
+
+    /// The template, or an error that says that one is needed.
+    pub fn chat_template(&self) -> Result<&ChatTemplate> {
+        self.template.as_ref().ok_or_else(|| {
+            Error::new("the model has no chat template, and conversations need one")
+                .hint("name one as `data.chat_template`, or write the records as `completion`")
+        })
+    }
+
+    /// The token that ends the assistant's turn, if the template writes one.
+    pub fn end_of_turn(&self) -> Option<u32> {
+        let messages = vec![
+            json!({ "role": "user", "content": "a" }),
+            json!({ "role": "assistant", "content": PROBE }),
+        ];
+        let turns = Turns::new(&Conversation { messages, tools: None });
+        let text = self.template.as_ref()?.render(&turns, 2, false).ok()?;
+        let (_, after) = text.split_once(PROBE)?;
+        let tokens = self.tokenizer.encode(after).ok()?.tokens;
+        tokens.into_iter().find(|&token| self.tokenizer.is_special(token))
+    }
+
+    /// Whether the template can write what introduces the assistant's turn.
+    pub fn has_generation_prompt(&self) -> bool {
+        let messages = vec![json!({ "role": "user", "content": "a" })];
+        let turns = Turns::new(&Conversation { messages, tools: None });
+        let render = |generation| self.template.as_ref()?.render(&turns, 1, generation).ok();
+        render(true) != render(false)
+    }
+
+    /// The tokens at which generation ends: those that the model's files name, and the one that
+    /// ends the assistant's turn.
+    pub fn stops(&self) -> &BTreeSet<u32> {
+        &self.stops
+    }
+
+    /// The text that asks the model to answer one turn of a user.
+    pub fn chat_prompt(&self, user: &str) -> Result<String> {
+        let messages = vec![json!({ "role": "user", "content": user })];
+        let turns = Turns::new(&Conversation { messages, tools: None });
+        let template = self.chat_template()?;
+        template.render(&turns, 1, true).map_err(|reason| {
+            Error::new("the chat template refuses the prompt").at(template.origin()).because(reason)
+        })
+    }
+
+    /// The tokens that ask the model to answer one turn of a user.
+    pub fn chat_tokens(&self, user: &str) -> Result<Vec<u32>> {
+        Ok(self.tokenizer.encode(&self.chat_prompt(user)?)?.tokens)
+    }
+
+    /// The tokens of a plain text that the model is to go on with.
+    pub fn text_tokens(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.encode_plain(text)?.tokens)
+    }
+
+    /// The tokens of a prompt: a turn of a chat where the model has a template, else plain text.
+    pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
+        if self.template.is_some() { self.chat_tokens(text) } else { self.text_tokens(text) }
+    }
+
+    /// Plain text, begun as the tokenizer begins a text.
+    pub(super) fn encode_plain(&self, text: &str) -> Result<Encoded> {
+        let mut encoded = self.tokenizer.encode(text)?;
+        let prefix = self.tokenizer.prefix();
+        encoded.tokens.splice(0..0, prefix.iter().copied());
+        encoded.offsets.splice(0..0, prefix.iter().map(|_| (0, 0)));
+        Ok(encoded)
+    }
+}

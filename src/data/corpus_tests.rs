@@ -1,0 +1,271 @@
+//! Whole data sets: shapes, bad rows, lengths, validation.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::*;
+use crate::config::{DataSetConfig, FormatChoice, Overlong, TrainOn};
+use crate::data::fixture::{config, copy_of_model, model_dir, write};
+use crate::data::show::pieces;
+use crate::data::{Cursor, Plan};
+
+fn chat(question: &str, answer: &str) -> String {
+    json!({"messages": [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer}
+    ]})
+    .to_string()
+}
+
+fn chats(count: usize) -> Vec<String> {
+    (0..count).map(|i| chat(&format!("What is {i}?"), &format!("It is {i}."))).collect()
+}
+
+fn text(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| json!({ "text": line }).to_string()).collect()
+}
+
+/// What is learnt in brackets.
+fn marked(corpus: &Corpus, entry: usize) -> String {
+    let pieces = pieces(&corpus.codec, &corpus.train.entries[entry].example).unwrap();
+    let show = |piece: crate::data::Piece| match piece.learnt {
+        true => format!("[{}]", piece.text),
+        false => piece.text,
+    };
+    pieces.into_iter().map(show).collect()
+}
+
+fn validation_of(config: &mut DataConfig, path: &Path) {
+    let path = path.to_str().unwrap().to_owned();
+    config.validation = vec![DataSetConfig { path, format: FormatChoice::Auto }];
+}
+
+#[test]
+fn each_shape_is_read_and_what_is_learnt_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = write(folder.path(), "a.jsonl", [chat("Hi", "Ho")]);
+    let alpaca = json!({"instruction": "Add", "input": "1 2", "output": "3"}).to_string();
+    let b = write(folder.path(), "b.jsonl", [alpaca]);
+    let completion = json!({"prompt": "The capital is", "completion": " Paris"}).to_string();
+    let c = write(folder.path(), "c.jsonl", [completion]);
+    let d = write(folder.path(), "d.jsonl", text(&["the sea"]));
+    let corpus = open(&config(&[&a, &b, &c, &d]), &model_dir()).unwrap();
+    let marked: Vec<String> = (0..4).map(|entry| marked(&corpus, entry)).collect();
+    assert_eq!(
+        marked,
+        [
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n[Ho<|im_end|>]\n",
+            "<|im_start|>user\nAdd\n\n1 2<|im_end|>\n<|im_start|>assistant\n[3<|im_end|>]\n",
+            "The capital is[ Paris<|endoftext|>]",
+            "t[he sea<|endoftext|>]",
+        ]
+    );
+    let shapes: Vec<&str> = corpus.files.iter().map(|file| file.format.as_str()).collect();
+    assert_eq!(shapes, ["messages", "alpaca", "completion", "text"]);
+    assert_eq!(corpus.files[3].file.sha256, Digest::of(&fs::read(&d).unwrap()));
+    assert_eq!(corpus.files[3].file.path, d.to_str().unwrap());
+    assert!(corpus.notes.iter().any(|note| note.contains("shape `alpaca`")), "{:?}", corpus.notes);
+    assert!(corpus.warnings.is_empty(), "{:?}", corpus.warnings);
+    let template = fs::read(model_dir().join("chat_template.jinja")).unwrap();
+    assert_eq!(corpus.template_digest(), Some(Digest::of(&template)));
+    assert_eq!(corpus.train.statistics.records, 4);
+    let record = &corpus.train.entries[2].record;
+    assert_eq!(record.to_string(), format!("{}:1", c.display()));
+}
+
+#[test]
+fn train_on_all_learns_everything_but_the_first_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = write(folder.path(), "a.jsonl", [chat("Hi", "Ho")]);
+    let c = write(folder.path(), "c.jsonl", [r#"{"prompt":"the","completion":" sea"}"#.to_owned()]);
+    let mut config = config(&[&a, &c]);
+    config.train_on = TrainOn::All;
+    let corpus = open(&config, &model_dir()).unwrap();
+    for entry in corpus.train.entries.iter() {
+        assert_eq!(entry.example.learnt(), entry.example.tokens.len() - 1);
+        assert!(!entry.example.learn[0]);
+    }
+}
+
+#[test]
+fn bad_rows_are_all_named_and_a_bounded_number_may_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lines = chats(6);
+    lines[1] = "{oops".to_owned();
+    lines[3] = json!({"messages": [{"role": "robot", "content": "x"}]}).to_string();
+    let path = write(folder.path(), "a.jsonl", lines);
+    let mut config = config(&[&path]);
+    let error = open(&config, &model_dir()).err().unwrap().to_string();
+    for part in ["a.jsonl:2:1", "not valid JSON", "a.jsonl:4:1", "role `robot`", "max_bad_rows"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    config.max_bad_rows = 2;
+    let corpus = open(&config, &model_dir()).unwrap();
+    assert_eq!((corpus.train.statistics.bad_rows, corpus.train.entries.len()), (2, 4));
+    assert!(corpus.warnings[0].contains("a.jsonl:2:1: skipped"), "{:?}", corpus.warnings);
+    config.max_bad_rows = 1;
+    assert!(open(&config, &model_dir()).is_err());
+}
+
+#[test]
+fn a_record_of_another_shape_is_found_far_behind_the_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lines = chats(5000);
+    lines[4700] = text(&["x"]).remove(0);
+    let path = write(folder.path(), "a.jsonl", lines);
+    let error = open(&config(&[&path]), &model_dir()).err().unwrap().to_string();
+    assert!(error.contains("a.jsonl:4701:1") && error.contains("found `text`"), "{error}");
+    assert!(error.contains("the shape `messages` has"), "{error}");
+}
+
+#[test]
+fn too_long_records_are_cut_dropped_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "the capital of France is Paris ".repeat(20);
+    // The second is cut in its answer, the third before it.
+    let lines = [chat("Hi", "Ho"), chat("Hi", &long), chat(&long, "Ho"), chat("a", "b")];
+    let path = write(folder.path(), "a.jsonl", lines);
+    let mut config = config(&[&path]);
+    let corpus = open(&config, &model_dir()).unwrap();
+    let counts = &corpus.train.statistics;
+    assert_eq!((counts.truncated, counts.nothing_to_learn, counts.examples), (1, 1, 3));
+    assert_eq!(counts.longest, 64);
+    assert!(corpus.warnings.iter().any(|text| text.contains("a.jsonl:2")), "{:?}", corpus.warnings);
+    assert!(!marked(&corpus, 1).contains("<|im_end|>]"), "the end is not learnt where it was cut");
+    config.overlong = Overlong::Drop;
+    let counts = open(&config, &model_dir()).unwrap().train.statistics;
+    assert_eq!((counts.truncated, counts.dropped, counts.examples), (0, 2, 2));
+    config.overlong = Overlong::Error;
+    let error = open(&config, &model_dir()).err().unwrap().to_string();
+    assert!(error.contains("a.jsonl:2:1") && error.contains("data.overlong"), "{error}");
+}
+
+#[test]
+fn long_texts_lose_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "the capital of Peru is Lima, ".repeat(40);
+    let path = write(folder.path(), "a.jsonl", text(&[&long, "the sea"]));
+    let corpus = open(&config(&[&path]), &model_dir()).unwrap();
+    let mut whole = corpus.codec.text_tokens(&long).unwrap();
+    whole.push(0);
+    let pieces: Vec<&Example> = corpus
+        .train
+        .entries
+        .iter()
+        .filter(|entry| entry.record.line == 1)
+        .map(|entry| &entry.example)
+        .collect();
+    assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.tokens.len() <= 64));
+    let learnt: Vec<u32> = pieces
+        .iter()
+        .flat_map(|piece| piece.tokens.iter().zip(&piece.learn))
+        .filter_map(|(token, learn)| learn.then_some(*token))
+        .collect();
+    assert_eq!(learnt, whole[1..]);
+    assert_eq!(corpus.train.statistics.split, 1);
+    let short = &corpus.train.entries.last().unwrap().example;
+    let all = corpus.train.statistics.learnt_tokens as usize;
+    assert_eq!(all, learnt.len() + short.tokens.len() - 1);
+}
+
+#[test]
+fn mostly_nothing_to_learn_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = json!({"messages": [{"role": "user", "content": "x"}]}).to_string();
+    let path = write(folder.path(), "a.jsonl", [chat("a", "b"), silent.clone(), silent]);
+    let error = open(&config(&[&path]), &model_dir()).err().unwrap().to_string();
+    assert!(error.contains("2 of 3 records hold nothing to learn"), "{error}");
+    assert!(error.contains("a.jsonl:2:1"), "{error}");
+}
+
+#[test]
+fn a_doubled_bos_is_an_error() {
+    let folder = copy_of_model();
+    let template =
+        "{{ bos_token }}{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}";
+    fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    let path = write(folder.path(), "a.jsonl", [chat("a", "b")]);
+    let error = open(&config(&[&path]), folder.path()).err().unwrap().to_string();
+    assert!(error.contains("`<|bos|>` twice") && error.contains("a.jsonl:1:1"), "{error}");
+}
+
+#[test]
+fn a_chat_needs_a_template_and_a_text_does_not() {
+    let folder = copy_of_model();
+    fs::remove_file(folder.path().join("chat_template.jinja")).unwrap();
+    let a = write(folder.path(), "a.jsonl", [chat("a", "b")]);
+    let d = write(folder.path(), "d.jsonl", text(&["the sea"]));
+    let error = open(&config(&[&a]), folder.path()).err().unwrap().to_string();
+    assert!(error.contains("no chat template") && error.contains("data.chat_template"), "{error}");
+    let corpus = open(&config(&[&d]), folder.path()).unwrap();
+    assert_eq!(corpus.template_digest(), None);
+}
+
+#[test]
+fn held_out_records_are_not_learnt() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "a.jsonl", chats(200));
+    let mut config = config(&[&path]);
+    config.val_size = ValSize::Records(20);
+    let corpus = open(&config, &model_dir()).unwrap();
+    assert_eq!((corpus.train.entries.len(), corpus.validation.entries.len()), (180, 20));
+    assert_eq!(corpus.train.statistics.held_out, 20);
+    let learnt: BTreeSet<Digest> = corpus.train.entries.iter().map(|entry| entry.digest).collect();
+    assert!(corpus.validation.entries.iter().all(|entry| !learnt.contains(&entry.digest)));
+}
+
+#[test]
+fn own_validation_sets_are_freed_of_training_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = write(folder.path(), "a.jsonl", chats(30));
+    let both = write(folder.path(), "b.jsonl", chats(40).into_iter().skip(25));
+    let mut config = config(&[&train]);
+    validation_of(&mut config, &both);
+    let corpus = open(&config, &model_dir()).unwrap();
+    assert_eq!((corpus.train.entries.len(), corpus.validation.entries.len()), (30, 10));
+    assert_eq!(corpus.validation.statistics.overlapping, 5);
+    assert_eq!(corpus.files[1].role, Role::Validation);
+    assert!(corpus.warnings.iter().any(|text| text.contains("b.jsonl:1")), "{:?}", corpus.warnings);
+    validation_of(&mut config, &train);
+    let error = open(&config, &model_dir()).err().unwrap().to_string();
+    assert!(error.contains("every validation record"), "{error}");
+}
+
+#[test]
+fn the_result_does_not_depend_on_the_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lines = chats(300);
+    lines[100] = "{".to_owned();
+    let path = write(folder.path(), "a.jsonl", lines);
+    let mut config = config(&[&path]);
+    config.max_bad_rows = 5;
+    let digests = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let corpus = open(&config, &model_dir()).unwrap();
+            let plan = Plan::new(&corpus.train, &config, 3);
+            let batches = plan.take(&mut Cursor::default(), 50, 2).unwrap();
+            let digests: Vec<Digest> = batches.iter().map(super::super::Batch::digest).collect();
+            (digests, corpus.notes, corpus.warnings)
+        })
+    };
+    assert_eq!(digests(1), digests(5));
+}
+
+#[test]
+fn odd_templates_and_empty_files_are_said() {
+    let folder = copy_of_model();
+    let template =
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{# strftime_now #}";
+    fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    let path = write(folder.path(), "a.jsonl", [chat("a", "b")]);
+    let corpus = open(&config(&[&path]), folder.path()).unwrap();
+    let said = corpus.warnings.join("\n");
+    assert!(said.contains("does not learn where to stop"), "{said}");
+    assert!(said.contains("no generation prompt"), "{said}");
+    assert!(corpus.notes.join("\n").contains("asks for the date"), "{:?}", corpus.notes);
+    let empty = write(folder.path(), "b.jsonl", ["  ".to_owned()]);
+    let error = open(&config(&[&empty]), folder.path()).err().unwrap().to_string();
+    assert!(error.contains("holds no records") && error.contains("b.jsonl"), "{error}");
+}

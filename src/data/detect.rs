@@ -1,0 +1,120 @@
+//! Which shape the records of a file have: told from a sample, with the reason.
+
+use std::path::Path;
+
+use super::formats::{FORMATS, Format, found};
+use super::sources::Record;
+use crate::config::FormatChoice;
+use crate::error::{Error, Result};
+
+/// So many readable records are looked at.
+const SAMPLE: usize = 100;
+
+/// A shape and why it was chosen.
+pub struct Choice {
+    /// The shape.
+    pub format: &'static dyn Format,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Chooses the shape: as configured, or as the first records show.
+///
+/// Returns `None` when no record of the sample can be read. The sample only chooses: every
+/// record is checked again when it is read.
+pub fn detect(path: &Path, sample: &[Record], choice: FormatChoice) -> Result<Option<Choice>> {
+    if let Some(format) = FORMATS.iter().find(|format| format.choice() == choice) {
+        return Ok(Some(Choice { format: *format, reason: "as configured".to_owned() }));
+    }
+    let mut readable = sample
+        .iter()
+        .filter_map(|record| Some((record.line, record.content.as_ref().ok()?)))
+        .take(SAMPLE);
+    let Some((line, first)) = readable.next() else { return Ok(None) };
+    let matching: Vec<&dyn Format> =
+        FORMATS.iter().copied().filter(|format| format.recognises(first)).collect();
+    let Some((&format, others)) = matching.split_first() else {
+        return Err(unknown(path, line, &found(first)));
+    };
+    for (other_line, record) in readable {
+        if format.recognises(record) {
+            continue;
+        }
+        if let Some(other) = FORMATS.iter().find(|other| other.recognises(record)) {
+            return Err(mixed(path, (line, format), (other_line, *other)));
+        }
+    }
+    let mut reason = format!("the first records have {}", format.expects());
+    for other in others {
+        reason += &format!("; `{}` would fit too and can be set as `format`", other.name());
+    }
+    Ok(Some(Choice { format, reason }))
+}
+
+fn unknown(path: &Path, line: u64, found: &str) -> Error {
+    let error = Error::new(format!("the shape of the records is not known: {found}")).at_position(
+        path,
+        usize::try_from(line).unwrap_or(usize::MAX),
+        1,
+    );
+    let shapes: Vec<String> =
+        FORMATS.iter().map(|format| format!("  {}: {}", format.name(), format.expects())).collect();
+    error.hint(format!("known shapes are\n{}", shapes.join("\n")))
+}
+
+fn mixed(path: &Path, first: (u64, &dyn Format), other: (u64, &dyn Format)) -> Error {
+    let what = format!(
+        "line {} has the shape `{}`, and line {} has the shape `{}`",
+        first.0,
+        first.1.name(),
+        other.0,
+        other.1.name()
+    );
+    Error::new(what)
+        .at_position(path, usize::try_from(other.0).unwrap_or(usize::MAX), 1)
+        .hint("put records of different shapes into different files")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Digest;
+
+    fn records(lines: &[&str]) -> Vec<Record> {
+        let record = |(index, text): (usize, &&str)| Record {
+            line: index as u64 + 1,
+            digest: Digest::of(text.as_bytes()),
+            content: serde_json::from_str(text).map_err(|error| error.to_string()),
+        };
+        lines.iter().enumerate().map(record).collect()
+    }
+
+    fn choose(lines: &[&str]) -> Result<Option<Choice>> {
+        detect(Path::new("a.jsonl"), &records(lines), FormatChoice::Auto)
+    }
+
+    #[test]
+    fn the_choice_comes_with_its_reason() {
+        let choice = choose(&["bad", r#"{"prompt":"a","completion":"b"}"#]).unwrap().unwrap();
+        assert_eq!(choice.format.name(), "completion");
+        assert_eq!(choice.reason, "the first records have `prompt` and `completion`, both strings");
+        let choice = choose(&[r#"{"instruction":"a","output":"b","text":"c"}"#]).unwrap().unwrap();
+        assert_eq!(choice.format.name(), "alpaca");
+        assert!(choice.reason.contains("`text` would fit too"), "{}", choice.reason);
+    }
+
+    #[test]
+    fn unknown_and_mixed_shapes_name_their_lines() {
+        let error = choose(&[r#"{"question":"a","answer":"b"}"#]).err().unwrap().to_string();
+        assert!(error.contains("a.jsonl:1:1") && error.contains("`question`, `answer`"), "{error}");
+        assert!(error.contains("known shapes are") && error.contains("messages:"), "{error}");
+        let error =
+            choose(&[r#"{"text":"a"}"#, r#"{"prompt":"a","completion":"b"}"#]).err().unwrap();
+        assert!(error.to_string().contains("a.jsonl:2:1"), "{error}");
+    }
+
+    #[test]
+    fn a_sample_without_a_readable_record_decides_nothing() {
+        assert!(choose(&["x", "y"]).unwrap().is_none());
+    }
+}

@@ -1,0 +1,208 @@
+//! One record becomes examples: tokens, and which of them are learnt.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::codec::Codec;
+use super::formats::{Content, Conversation};
+use super::mask;
+use crate::config::{DataConfig, Overlong, TrainOn};
+use crate::error::{Error, Result};
+
+/// The tokens of a record, or of a piece of a long text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Example {
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// Which tokens are targets, each predicted from those before it; never the first.
+    pub learn: Vec<bool>,
+}
+
+impl Example {
+    /// How many tokens are learnt.
+    pub fn learnt(&self) -> usize {
+        self.learn.iter().filter(|learn| **learn).count()
+    }
+
+    fn teaches(&self) -> bool {
+        self.learn.contains(&true)
+    }
+
+    fn cut(&mut self, length: usize) {
+        self.tokens.truncate(length);
+        self.learn.truncate(length);
+    }
+}
+
+/// Which record an example comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordId {
+    /// The file, as the configuration names it.
+    pub file: Arc<str>,
+    /// The line, counted from 1.
+    pub line: u64,
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub enum Outcome {
+    /// One example.
+    Whole(Example),
+    /// One example whose end was cut off.
+    Truncated(Example),
+    /// A long text in consecutive pieces.
+    Pieces(Vec<Example>),
+    /// Left out since it is longer than a row.
+    Dropped,
+    /// Left out since no token of it is learnt.
+    NothingToLearn,
+    /// Cannot be used, and why.
+    Bad(String),
+}
+
+/// Makes examples of records.
+pub struct Maker<'a> {
+    codec: &'a Codec,
+    max_seq_len: usize,
+    overlong: Overlong,
+    train_on: TrainOn,
+}
+
+impl<'a> Maker<'a> {
+    /// With the settings of a run.
+    pub fn new(codec: &'a Codec, config: &DataConfig) -> Self {
+        Self {
+            codec,
+            max_seq_len: config.max_seq_len,
+            overlong: config.overlong,
+            train_on: config.train_on,
+        }
+    }
+
+    /// What becomes of a record. An error is one that no other record would be free of.
+    pub fn make(&self, content: &Content, record: &RecordId) -> Result<Outcome> {
+        let text = matches!(content, Content::Text(_));
+        let example = match content {
+            Content::Chat(conversation) => self.chat(conversation, record)?,
+            Content::Completion { prompt, completion } => self.completion(prompt, completion),
+            Content::Text(text) => self.plain(text, 0),
+        };
+        match example {
+            Ok(example) => self.fit(example, text, record),
+            Err(reason) => Ok(Outcome::Bad(reason)),
+        }
+    }
+
+    fn chat(
+        &self,
+        conversation: &Conversation,
+        record: &RecordId,
+    ) -> Result<Result<Example, String>> {
+        let template = self.codec.chat_template()?;
+        let rendered = match mask::render(template, conversation) {
+            Ok(rendered) => rendered,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let encoded = match self.codec.tokenizer.encode(&rendered.text) {
+            Ok(encoded) => encoded,
+            Err(error) => return Ok(Err(one_line(&error))),
+        };
+        if let (Some(bos), [first, second, ..]) = (self.codec.tokenizer.bos(), &*encoded.tokens)
+            && (*first, *second) == (bos, bos)
+        {
+            return Err(doubled(self.codec, bos, template.origin(), record));
+        }
+        let mut learn = match self.train_on {
+            TrainOn::Assistant => mask::mask(&self.codec.tokenizer, &rendered, &encoded),
+            TrainOn::All => vec![true; encoded.tokens.len()],
+        };
+        if let Some(first) = learn.first_mut() {
+            *first = false;
+        }
+        Ok(Ok(Example { tokens: encoded.tokens, learn }))
+    }
+
+    fn completion(&self, prompt: &str, completion: &str) -> Result<Example, String> {
+        let learnt_from = if self.train_on == TrainOn::All { 0 } else { prompt.len() };
+        self.plain(&format!("{prompt}{completion}"), learnt_from)
+    }
+
+    /// Plain text with the token that ends it; what begins at `learnt_from` or later is learnt.
+    fn plain(&self, text: &str, learnt_from: usize) -> Result<Example, String> {
+        let encoded = self.codec.encode_plain(text).map_err(|error| one_line(&error))?;
+        let mut learn: Vec<bool> =
+            encoded.offsets.iter().map(|&(start, _)| start >= learnt_from).collect();
+        // What the tokenizer puts before the text is given, not learnt.
+        learn.iter_mut().take(self.codec.tokenizer.prefix().len().max(1)).for_each(|l| *l = false);
+        let mut tokens = encoded.tokens;
+        if let Some(eos) = self.codec.tokenizer.eos()
+            && !text.is_empty()
+        {
+            tokens.push(eos);
+            learn.push(true);
+        }
+        Ok(Example { tokens, learn })
+    }
+
+    /// Makes an example no longer than a row.
+    fn fit(&self, mut example: Example, text: bool, record: &RecordId) -> Result<Outcome> {
+        let (length, max) = (example.tokens.len(), self.max_seq_len);
+        if length > max {
+            match self.overlong {
+                Overlong::Drop => return Ok(Outcome::Dropped),
+                Overlong::Error => return Err(too_long(length, max, record)),
+                Overlong::Truncate if text => return Ok(Outcome::Pieces(pieces(&example, max))),
+                Overlong::Truncate => example.cut(max),
+            }
+        }
+        Ok(match example.teaches() {
+            false => Outcome::NothingToLearn,
+            true if length > max => Outcome::Truncated(example),
+            true => Outcome::Whole(example),
+        })
+    }
+}
+
+/// Consecutive pieces of a long text. Each begins with the last token of the one before it, as
+/// something to predict from: so every token but the text's first is learnt exactly once.
+fn pieces(example: &Example, max: usize) -> Vec<Example> {
+    let starts = (0..example.tokens.len() - 1).step_by(max - 1);
+    let piece = |start: usize| {
+        let end = (start + max).min(example.tokens.len());
+        let mut learn = example.learn[start..end].to_vec();
+        learn[0] = false;
+        Example { tokens: example.tokens[start..end].to_vec(), learn }
+    };
+    starts.map(piece).collect()
+}
+
+fn too_long(length: usize, max: usize, record: &RecordId) -> Error {
+    Error::new(format!("a record has {length} tokens, and `data.max_seq_len` is {max}"))
+        .at_position(&*record.file, line(record), 1)
+        .hint("set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`")
+}
+
+fn doubled(codec: &Codec, bos: u32, template: &str, record: &RecordId) -> Error {
+    let name = codec.tokenizer.token_name(bos).unwrap_or_default();
+    Error::new(format!("the rendered conversation begins with `{name}` twice"))
+        .at_position(&*record.file, line(record), 1)
+        .because(format!("that is how the chat template {template} writes it"))
+        .hint("remove it from the first message of the records, or from the template")
+}
+
+pub(super) fn line(record: &RecordId) -> usize {
+    usize::try_from(record.line).unwrap_or(usize::MAX)
+}
+
+fn one_line(error: &Error) -> String {
+    match error.causes.first() {
+        Some(cause) => format!("{}: {cause}", error.what),
+        None => error.what.clone(),
+    }
+}

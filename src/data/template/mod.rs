@@ -1,0 +1,254 @@
+//! Chat templates: the model's own Jinja template writes a conversation as text.
+//!
+//! Rendered as transformers does it: blocks are trimmed, loops can be left, `tojson`,
+//! `raise_exception` and `strftime_now` exist, values print as Python prints them.
+//!
+//! A template comes with the model, from a stranger. It can read no file (there is no loader), it
+//! has a bounded number of instructions and a bounded output. What is not bounded is a string that
+//! it builds in memory without writing it.
+
+mod python;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value};
+use minijinja::{AutoEscape, Environment, ErrorKind, State};
+
+use super::formats::Conversation;
+use crate::error::{Context, Error, Result};
+use crate::files::{Digest, read_json};
+
+/// A conversation of a thousand turns needs about a hundred thousand instructions.
+const FUEL: u64 = 20_000_000;
+/// A rendering of more bytes is refused.
+const MAX_RENDERED: usize = 128 << 20;
+/// Template and tokenizer configuration files of more bytes are refused.
+const MAX_FILE: u64 = 16 << 20;
+/// What `strftime_now` calls now. A clock would make two runs on the same data differ; this is the
+/// date that the Llama 3 templates themselves fall back to where there is no clock.
+pub const TEMPLATE_DATE: jiff::civil::Date = jiff::civil::date(2024, 7, 26);
+
+/// A compiled chat template.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    special: BTreeMap<String, String>,
+    source: String,
+    origin: String,
+}
+
+impl std::fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ChatTemplate({}, {})", self.origin, self.digest().short())
+    }
+}
+
+/// The turns of a conversation in the form that the template engine takes, so that rendering
+/// prefixes of it does not convert it again and again.
+pub struct Turns {
+    messages: Vec<Value>,
+    tools: Value,
+}
+
+impl Turns {
+    /// Converts a conversation.
+    pub fn new(conversation: &Conversation) -> Self {
+        Self {
+            messages: conversation.messages.iter().map(|m| Value::from(Serde(m))).collect(),
+            tools: conversation
+                .tools
+                .as_ref()
+                .map_or_else(|| Value::from(()), |t| Value::from(Serde(t))),
+        }
+    }
+
+    /// The same conversation with other text in one turn, which then says nothing but that text.
+    #[must_use]
+    pub fn with_content(&self, index: usize, role: &str, content: &str) -> Self {
+        let mut messages = self.messages.clone();
+        let turn = BTreeMap::from([("role", role), ("content", content)]);
+        messages[index] = Value::from(Serde(&turn));
+        Self { messages, tools: self.tools.clone() }
+    }
+}
+
+impl ChatTemplate {
+    /// Compiles a template; `origin` says where it comes from, `special` names the special tokens
+    /// that it may write, such as `bos_token`.
+    pub fn new(source: &str, origin: &str, special: BTreeMap<String, String>) -> Result<Self> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.context("cannot set up the template engine")?);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_fuel(Some(FUEL));
+        environment.set_formatter(python::format);
+        environment.set_unknown_method_callback(python::method);
+        environment.add_filter("tojson", python::tojson);
+        environment.add_filter("string", |value: Value| python::text(&value));
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
+        environment.add_template_owned("chat_template", transparent(source)).map_err(|error| {
+            let line = error.line().unwrap_or(1);
+            let cause = error.detail().map_or_else(|| error.to_string(), str::to_owned);
+            Error::new("the chat template is not valid Jinja")
+                .at_position(origin, line, 1)
+                .because(cause)
+        })?;
+        let (source, origin) = (source.to_owned(), origin.to_owned());
+        Ok(Self { environment, special, source, origin })
+    }
+
+    /// Finds the template of a model: the file given, else `chat_template.jinja`, else
+    /// `chat_template` in `tokenizer_config.json`. `None` when the model has none.
+    pub fn find(
+        model_dir: &Path,
+        given: Option<&Path>,
+        special: BTreeMap<String, String>,
+    ) -> Result<Option<Self>> {
+        let beside = model_dir.join("chat_template.jinja");
+        let file = match given {
+            Some(path) => Some(path.to_path_buf()),
+            None => beside.is_file().then_some(beside),
+        };
+        if let Some(path) = file {
+            let source = read_text(&path)?;
+            return Self::new(&source, &path.to_string_lossy(), special).map(Some);
+        }
+        let path = model_dir.join("tokenizer_config.json");
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let config = read_json(&path, MAX_FILE)?;
+        match config.get("chat_template").map(default_template) {
+            None => Ok(None),
+            Some(Some(source)) => Self::new(source, &path.to_string_lossy(), special).map(Some),
+            Some(None) => {
+                Err(Error::new("`chat_template` is no string and no list with `default`")
+                    .at(&path)
+                    .hint("give the template to use as `data.chat_template`"))
+            }
+        }
+    }
+
+    /// Writes the first `count` turns of a conversation as text; `generation` adds what precedes
+    /// the assistant's answer. The error is the reason, in one line.
+    pub fn render(&self, turns: &Turns, count: usize, generation: bool) -> Result<String, String> {
+        let mut context: BTreeMap<String, Value> =
+            self.special.iter().map(|(name, text)| (name.clone(), text.as_str().into())).collect();
+        context.insert("messages".into(), Value::from(turns.messages[..count].to_vec()));
+        context.insert("tools".into(), turns.tools.clone());
+        context.insert("documents".into(), Value::from(()));
+        context.insert("add_generation_prompt".into(), Value::from(generation));
+        let template = self.environment.get_template("chat_template").map_err(|e| e.to_string())?;
+        let mut output = Bounded(Vec::new());
+        template
+            .render_captured_to(Value::from(context), &mut output)
+            .map_err(|error| reason(&error))?;
+        String::from_utf8(output.0).map_err(|error| error.to_string())
+    }
+
+    /// The template's text, as it stands in its file.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The digest of the template's text.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.source.as_bytes())
+    }
+
+    /// The file it comes from.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Whether the template asks for the date, which is then [`TEMPLATE_DATE`].
+    pub fn asks_for_the_date(&self) -> bool {
+        self.source.contains("strftime_now")
+    }
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let size = std::fs::metadata(path).context_at("cannot read the chat template", path)?.len();
+    if size > MAX_FILE {
+        return Err(Error::new(format!("a chat template of {size} bytes is refused")).at(path));
+    }
+    std::fs::read_to_string(path).context_at("cannot read the chat template", path)
+}
+
+/// `chat_template` is a string, or a list of named templates.
+fn default_template(value: &serde_json::Value) -> Option<&str> {
+    match value {
+        serde_json::Value::String(text) => Some(text),
+        serde_json::Value::Array(list) => list
+            .iter()
+            .find(|entry| entry["name"] == "default")
+            .and_then(|entry| entry["template"].as_str()),
+        _ => None,
+    }
+}
+
+/// `{% generation %}` marks for other programs what is learnt; here it writes nothing, like an
+/// `if` that always holds.
+fn transparent(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        out.push_str(before);
+        let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
+        let (tag, after) = tag.split_at(end);
+        let word = tag.trim_start_matches("{%").trim_end_matches("%}");
+        match word.trim_matches(['-', '+']).trim() {
+            "generation" => out.push_str(&tag.replacen("generation", "if true", 1)),
+            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endif", 1)),
+            _ => out.push_str(tag),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn raise_exception(message: &str) -> Result<String, minijinja::Error> {
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.to_owned()))
+}
+
+fn strftime_now(_state: &State, format: &str) -> Result<String, minijinja::Error> {
+    jiff::fmt::strtime::format(format, TEMPLATE_DATE.at(0, 0, 0, 0))
+        .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))
+}
+
+fn reason(error: &minijinja::Error) -> String {
+    let text = match error.kind() {
+        ErrorKind::OutOfFuel => "it runs for too long".to_owned(),
+        ErrorKind::WriteFailure => format!("it writes more than {MAX_RENDERED} bytes"),
+        _ => error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
+    };
+    match error.line() {
+        Some(line) => format!("{text} (line {line} of the template)"),
+        None => text,
+    }
+}
+
+/// Output that cannot grow without bound.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_RENDERED {
+            return Err(io::Error::other("too long"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! The model's tokenizer: text to tokens and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+use tokenizers::models::ModelWrapper;
+use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
+
+use crate::error::{Context, Error, Result};
+use crate::files::{Digest, read_json};
+
+/// Larger files are refused; the largest tokenizers in use have about 35 MB.
+const MAX_FILE: u64 = 256 << 20;
+
+/// A tokenizer as `tokenizer.json` describes it, with the special tokens that
+/// `tokenizer_config.json`, `generation_config.json` and `config.json` name.
+pub struct Tokenizer {
+    inner: Inner,
+    digest: Digest,
+    prefix: Vec<u32>,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    stops: BTreeSet<u32>,
+    special: BTreeSet<u32>,
+    names: BTreeMap<String, String>,
+    vocabulary: usize,
+}
+
+/// The tokens of a text, and where in the text each begins and ends, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// Byte ranges of the text; a character of several tokens is the range of each of them.
+    pub offsets: Vec<(usize, usize)>,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of a model directory.
+    pub fn load(model_dir: &Path) -> Result<Self> {
+        let path = model_dir.join("tokenizer.json");
+        let size = std::fs::metadata(&path)
+            .map_err(|error| {
+                Error::new("the model has no tokenizer")
+                    .at(&path)
+                    .because(error)
+                    .hint("`tokenizer.json` is needed; `tokenizer.model` and others are not read")
+            })?
+            .len();
+        if size > MAX_FILE {
+            return Err(Error::new(format!("a tokenizer of {size} bytes is refused")).at(&path));
+        }
+        let bytes = std::fs::read(&path).context_at("cannot read the tokenizer", &path)?;
+        let inner = Inner::from_bytes(&bytes).context_at("not a valid tokenizer", &path)?;
+        let [config, generation, model] =
+            ["tokenizer_config.json", "generation_config.json", "config.json"]
+                .map(|name| read_optional(&model_dir.join(name)));
+        Self::new(inner, Digest::of(&bytes), &config?, &[generation?, model?])
+            .map_err(|error| error.at(&path))
+    }
+
+    fn new(mut inner: Inner, digest: Digest, config: &Value, models: &[Value]) -> Result<Self> {
+        make_plain(&mut inner)?;
+        let prefix = take_prefix(&mut inner)?;
+        let names = special_names(config);
+        let named = |name: &str| names.get(name).and_then(|text| inner.token_to_id(text));
+        let ids = |name: &'static str| models.iter().flat_map(move |model| token_ids(&model[name]));
+        let bos = named("bos_token").or_else(|| ids("bos_token_id").next());
+        let eos = named("eos_token").or_else(|| ids("eos_token_id").next());
+        let stops = ids("eos_token_id").chain(eos).collect();
+        let special = inner
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, token)| token.special)
+            .map(|(id, _)| id)
+            .collect();
+        let vocabulary =
+            inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1);
+        Ok(Self { inner, digest, prefix, bos, eos, stops, special, names, vocabulary })
+    }
+
+    /// The tokens of a text that a template wrote: nothing is added, special tokens in it count.
+    pub fn encode(&self, text: &str) -> Result<Encoded> {
+        // `encode` counts offsets in bytes; `encode_char_offsets` would count characters.
+        let encoding = self.inner.encode(text, false).context("cannot tokenise the text")?;
+        let tokens = encoding.get_ids().to_vec();
+        Ok(Encoded { tokens, offsets: encoding.get_offsets().to_vec() })
+    }
+
+    /// What the tokenizer puts before a plain text, as its post-processor says: the token that
+    /// begins a text, or nothing.
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
+    }
+
+    /// The text of tokens; incomplete characters at the end become replacement characters.
+    pub fn decode(&self, tokens: &[u32], skip_special: bool) -> Result<String> {
+        self.inner.decode(tokens, skip_special).context("cannot write the tokens as text")
+    }
+
+    /// The text of one token, for people.
+    pub fn token_name(&self, token: u32) -> Option<String> {
+        self.inner.id_to_token(token)
+    }
+
+    /// The id of a token.
+    pub fn token_id(&self, name: &str) -> Option<u32> {
+        self.inner.token_to_id(name)
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// The tokens at which generation ends, as the model's files say.
+    pub fn stops(&self) -> &BTreeSet<u32> {
+        &self.stops
+    }
+
+    /// Whether a token is marked as special: it stands for no text.
+    pub fn is_special(&self, token: u32) -> bool {
+        self.special.contains(&token) || self.stops.contains(&token)
+    }
+
+    /// The names under which a template knows the special tokens, such as `bos_token`.
+    pub fn special_names(&self) -> &BTreeMap<String, String> {
+        &self.names
+    }
+
+    /// One more than the largest token id.
+    pub fn vocabulary_size(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// The digest of `tokenizer.json`.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// Removes what would make the tokens depend on more than the text.
+fn make_plain(inner: &mut Inner) -> Result<()> {
+    inner.with_truncation(None).context("cannot switch truncation off")?;
+    inner.with_padding(None);
+    if let ModelWrapper::BPE(model) = inner.get_model()
+        && model.dropout.is_some()
+    {
+        let mut model = model.clone();
+        model.dropout = None;
+        inner.with_model(model);
+    }
+    Ok(())
+}
+
+/// Takes the post-processor off and returns what it puts before a text.
+///
+/// It must go, not only be told to add nothing: some kinds move the offsets of tokens past their
+/// leading spaces even then.
+fn take_prefix(inner: &mut Inner) -> Result<Vec<u32>> {
+    let ids = |inner: &Inner| -> Result<Vec<u32>> {
+        Ok(inner.encode("a", true).context("cannot tokenise the text")?.get_ids().to_vec())
+    };
+    let with = ids(inner)?;
+    inner.with_post_processor(None::<PostProcessorWrapper>);
+    let without = ids(inner)?;
+    let start = with.windows(without.len().max(1)).position(|part| part == without);
+    Ok(start.map_or_else(Vec::new, |start| with[..start].to_vec()))
+}
+
+fn read_optional(path: &Path) -> Result<Value> {
+    if path.is_file() { read_json(path, MAX_FILE) } else { Ok(Value::Null) }
+}
+
+/// Entries such as `"bos_token": "<s>"` or `"bos_token": {"content": "<s>"}`.
+fn special_names(config: &Value) -> BTreeMap<String, String> {
+    let Some(config) = config.as_object() else { return BTreeMap::new() };
+    config
+        .iter()
+        .filter(|(name, _)| name.ends_with("_token"))
+        .filter_map(|(name, value)| {
+            let text = value.as_str().or_else(|| value["content"].as_str())?;
+            Some((name.clone(), text.to_owned()))
+        })
+        .collect()
+}
+
+/// A token id, or a list of them.
+fn token_ids(value: &Value) -> Vec<u32> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Value::Array(list) => list.iter().filter_map(id).collect(),
+        other => id(other).into_iter().collect(),
+    }
+}
+
+/// Turns tokens into text one by one, as they are generated.
+///
+/// A character may be spread over several tokens, and some tokenizers write a token differently
+/// at the beginning of a text. So a few tokens before the new one are always decoded with it, and
+/// text is handed out once it ends in a whole character.
+#[derive(Debug, Default)]
+pub struct TextStream {
+    tokens: Vec<u32>,
+    /// From here tokens are decoded; those before `ready` only for their influence.
+    context: usize,
+    /// The text of the tokens before here was handed out.
+    ready: usize,
+    skip_special: bool,
+}
+
+impl TextStream {
+    /// A stream without text yet; special tokens are left out if `skip_special`.
+    pub fn new(skip_special: bool) -> Self {
+        Self { skip_special, ..Self::default() }
+    }
+
+    /// Takes a token and returns the text that it completes, often empty.
+    pub fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String> {
+        self.tokens.push(token);
+        self.advance(tokenizer, false)
+    }
+
+    /// The text of what is still held back; incomplete characters become replacement characters.
+    pub fn finish(&mut self, tokenizer: &Tokenizer) -> Result<String> {
+        self.advance(tokenizer, true)
+    }
+
+    fn advance(&mut self, tokenizer: &Tokenizer, all: bool) -> Result<String> {
+        let known = &self.tokens[self.context..self.ready];
+        let before = tokenizer.decode(known, self.skip_special)?;
+        let text = tokenizer.decode(&self.tokens[self.context..], self.skip_special)?;
+        // A replacement character at the end is mostly a character that is not complete yet. No
+        // character takes more than four bytes, so after that many tokens it is one for good.
+        let waiting = self.tokens.len() - self.ready < 4;
+        if !all && text.ends_with('\u{fffd}') && waiting {
+            return Ok(String::new());
+        }
+        let new = text.get(before.len()..).unwrap_or_default().to_owned();
+        if !new.is_empty() {
+            self.context = self.ready;
+        }
+        self.ready = self.tokens.len();
+        Ok(new)
+    }
+}
+
+#[cfg(test)]
+#[path = "tokens_tests.rs"]
+mod tests;

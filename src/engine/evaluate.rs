@@ -1,0 +1,23 @@
+//! Loss over a fixed set of batches, weighted by learnt tokens.
+
+use crate::data::Batch;
+use crate::engine::{target_pairs, upload};
+use crate::event::Evaluation;
+use crate::model::Model;
+use crate::objective::{Targets, next_token_loss};
+
+/// Mean loss per learnt token; `None` when the batches hold none.
+pub fn evaluate(model: &Model, batches: &[Batch], step: u64, chunk: usize) -> Option<Evaluation> {
+    let mut sum = 0.0;
+    let mut count = 0_u64;
+    for batch in batches {
+        let (tokens, context) = upload(model, batch);
+        let x = model.hidden(tokens, &context);
+        let pairs = target_pairs(batch);
+        sum += next_token_loss(model, &x, Targets { pairs: &pairs, chunk });
+        count += pairs.len() as u64;
+    }
+    #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
+    let mean = sum / count as f64;
+    (count > 0).then_some(Evaluation { step, eval_loss: mean, target_tokens: count })
+}

@@ -1,0 +1,53 @@
+//! How much memory a run will take, by part, before anything is loaded.
+
+use crate::config::Recompute;
+use crate::model::Facts;
+
+/// Bytes by part; an estimate for f32 on the CPU backend.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Estimate {
+    /// All weights in f32.
+    pub weights: u64,
+    /// Gradients and two moments of what learns.
+    pub optimizer: u64,
+    /// What the forward pass keeps for the backward pass.
+    pub activations: u64,
+    /// One chunk of logits, with its softmax and temporaries.
+    pub logits: u64,
+}
+
+impl Estimate {
+    /// All parts together.
+    pub fn total(&self) -> u64 {
+        self.weights + self.optimizer + self.activations + self.logits
+    }
+}
+
+/// Estimates a run with micro-batches of `rows` rows of at most `length` tokens.
+pub fn estimate(
+    facts: &Facts,
+    learning: u64,
+    rows: usize,
+    length: usize,
+    chunk: usize,
+    recompute: Recompute,
+) -> Estimate {
+    const F32: u64 = 4;
+    // Tensors of a layer's tape, counted in the code of `families::llama` and of the operations:
+    // about 16 of the hidden width and 8 of the gated width per token, and 4 of the attention
+    // scores per head.
+    let tokens = (rows * length) as u64;
+    let per_token = 16 * facts.hidden + 8 * facts.intermediate + 4 * facts.heads * length;
+    let layer = tokens * per_token as u64 * F32;
+    let input = tokens * facts.hidden as u64 * F32;
+    let layers = facts.layers as u64;
+    Estimate {
+        weights: facts.parameters * F32,
+        optimizer: 3 * learning * F32,
+        activations: match recompute {
+            Recompute::None => layers * layer,
+            Recompute::Layers => layers * input + layer,
+        },
+        logits: 4 * (chunk.min(rows * length) * facts.vocabulary) as u64 * F32,
+    }
+}

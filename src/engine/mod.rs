@@ -1,0 +1,39 @@
+//! One step: gradients, optimiser, schedule. Knows no files and no screens.
+
+mod evaluate;
+mod layerwise;
+mod memory;
+mod optimizers;
+mod schedule;
+mod trainer;
+
+pub use evaluate::evaluate;
+pub use layerwise::{Pass, forward_backward};
+pub use memory::{Estimate, estimate};
+pub use optimizers::{AdamW, AdamWSettings, Moments};
+pub use schedule::{Schedule, Shape, learning_rate};
+pub use trainer::{StepSettings, Trainer};
+
+use burn::tensor::{Int, Tensor};
+
+use crate::data::Batch;
+use crate::model::{Context, Model};
+use crate::ops::indices;
+
+/// The tensors of a micro-batch: tokens and what all layers share.
+pub fn upload(model: &Model, batch: &Batch) -> (Tensor<1, Int>, Context) {
+    let context = Context::packed(
+        batch.rows,
+        batch.length,
+        &batch.positions,
+        &batch.documents,
+        &model.frequencies,
+        &model.device,
+    );
+    (indices(batch.tokens.iter().copied(), &model.device), context)
+}
+
+/// Learnt positions as pairs of position and token.
+pub fn target_pairs(batch: &Batch) -> Vec<(u32, u32)> {
+    batch.targets.iter().map(|target| (target.index, target.token)).collect()
+}

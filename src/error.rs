@@ -1,0 +1,206 @@
+//! What went wrong, where, and what to do next.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The result of everything in this library that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How the process ends when an error reaches `main` (ARCHITECTURE, decision 14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A well-formed no: a signature that does not hold, a gate that refuses. Exit code 1.
+    Refused,
+    /// Anything else that stopped the work. Exit code 2.
+    Failed,
+}
+
+/// A place in a file that a person can open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file as the user named it.
+    pub file: PathBuf,
+    /// Line and column, both counted from 1.
+    pub position: Option<(usize, usize)>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", printable(&self.file.display().to_string()))?;
+        match self.position {
+            Some((line, column)) => write!(f, ":{line}:{column}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One problem: what, where, the lower-level cause, and hints on what to do.
+///
+/// Several problems found at once travel as one error with `others`.
+#[derive(Debug)]
+pub struct Error {
+    /// Lower case, no final period, names in backticks.
+    pub what: String,
+    /// Where it happened.
+    pub place: Option<Place>,
+    /// What lay underneath, outermost first.
+    pub causes: Vec<String>,
+    /// What the user can do.
+    pub hints: Vec<String>,
+    /// Which exit code it leads to.
+    pub kind: Kind,
+    /// Further problems of the same check, so that all are reported at once.
+    pub others: Vec<Error>,
+}
+
+impl Error {
+    /// An error that says `what`.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            place: None,
+            causes: Vec::new(),
+            hints: Vec::new(),
+            kind: Kind::Failed,
+            others: Vec::new(),
+        }
+    }
+
+    /// A well-formed no (exit code 1).
+    pub fn refused(what: impl Into<String>) -> Self {
+        Self { kind: Kind::Refused, ..Self::new(what) }
+    }
+
+    /// An error about a whole file.
+    #[must_use]
+    pub fn at(mut self, file: impl AsRef<Path>) -> Self {
+        self.place = Some(Place { file: file.as_ref().to_path_buf(), position: None });
+        self
+    }
+
+    /// An error at a line and column of a file, both counted from 1.
+    #[must_use]
+    pub fn at_position(mut self, file: impl AsRef<Path>, line: usize, column: usize) -> Self {
+        let position = Some((line, column));
+        self.place = Some(Place { file: file.as_ref().to_path_buf(), position });
+        self
+    }
+
+    /// Adds the error underneath.
+    #[must_use]
+    pub fn because(mut self, cause: impl fmt::Display) -> Self {
+        self.causes.push(cause.to_string());
+        self
+    }
+
+    /// Adds something that the user can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Joins problems that were found together; `None` when there are none.
+    pub fn all(mut problems: Vec<Error>) -> Option<Error> {
+        if problems.is_empty() {
+            return None;
+        }
+        let mut first = problems.remove(0);
+        first.others.extend(problems);
+        Some(first)
+    }
+}
+
+/// Control characters of names that came from outside are shown escaped, never sent to a terminal.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", printable(&self.what))?;
+        if let Some(place) = &self.place {
+            write!(f, "\n  at {place}")?;
+        }
+        for cause in &self.causes {
+            write!(f, "\n  because {}", printable(cause))?;
+        }
+        for hint in &self.hints {
+            write!(f, "\n\nhint: {}", printable(hint))?;
+        }
+        for other in &self.others {
+            write!(f, "\n\n{other}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Says what was being done when a lower-level error came.
+pub trait Context<T> {
+    /// Wraps the error with `what`.
+    fn context(self, what: impl Into<String>) -> Result<T>;
+    /// Wraps the error with `what`, and names the file.
+    fn context_at(self, what: impl Into<String>, file: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
+    fn context(self, what: impl Into<String>) -> Result<T> {
+        self.map_err(|cause| Error::new(what).because(cause))
+    }
+
+    fn context_at(self, what: impl Into<String>, file: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|cause| Error::new(what).at(file).because(cause))
+    }
+}
+
+/// The name in `known` that `unknown` was probably meant to be.
+pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = unknown.to_lowercase();
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&wanted, &name.to_lowercase()), name))
+        // A third of the letters may be wrong; beyond that a suggestion misleads.
+        .filter(|(distance, name)| *distance <= (name.len().max(wanted.len()) / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_what_where_why_and_what_to_do() {
+        let error = Error::new("unknown key `lr_rate` in `[train]`")
+            .at_position("a.toml", 14, 1)
+            .because("strict")
+            .hint("did you mean `learning_rate`?");
+        assert_eq!(
+            error.to_string(),
+            "error: unknown key `lr_rate` in `[train]`\n  at a.toml:14:1\n  because strict\n\n\
+             hint: did you mean `learning_rate`?"
+        );
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        let error = Error::new("tensor `a\u{1b}[2J`");
+        assert_eq!(error.to_string(), "error: tensor `a\\u{1b}[2J`");
+    }
+
+    #[test]
+    fn nearest_suggests_only_what_is_near() {
+        assert_eq!(nearest("learning_rat", ["learning_rate", "seed"]), Some("learning_rate"));
+        assert_eq!(nearest("banana", ["learning_rate", "seed"]), None);
+    }
+}

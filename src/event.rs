@@ -1,0 +1,127 @@
+//! What a run tells its watchers: plain data, known to every module that has something to say.
+
+use serde::Serialize;
+
+/// One optimiser step, as written to `metrics.jsonl`. It holds only values that a rerun repeats
+/// bit for bit on the CPU; what depends on the clock is in [`Timing`].
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+pub struct StepReport {
+    /// Step number, from 1.
+    pub step: u64,
+    /// Position in the data, in epochs, after this step.
+    pub epoch: f64,
+    /// Mean negative log-likelihood of the learnt tokens of this step, in nats.
+    pub loss: f64,
+    /// Learning rate used.
+    pub learning_rate: f64,
+    /// Global L2 norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Learnt tokens in this step.
+    pub target_tokens: u64,
+    /// All tokens in this step, without padding.
+    pub tokens: u64,
+}
+
+/// What one step cost, as written to `timings.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Timing {
+    /// Step number, from 1.
+    pub step: u64,
+    /// Wall time of the whole step.
+    pub step_seconds: f64,
+    /// Share of it spent waiting for data.
+    pub data_seconds: f64,
+    /// Forward passes and losses.
+    pub forward_seconds: f64,
+    /// Backward passes.
+    pub backward_seconds: f64,
+    /// Clipping and the optimiser.
+    pub update_seconds: f64,
+    /// Peak resident memory of the process so far, where the system tells.
+    pub memory_bytes_peak: Option<u64>,
+}
+
+/// Token-weighted result over a fixed set of examples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
+pub struct Evaluation {
+    /// After how many steps.
+    pub step: u64,
+    /// Mean negative log-likelihood of the learnt tokens, in nats.
+    pub eval_loss: f64,
+    /// Learnt tokens that were judged.
+    pub target_tokens: u64,
+}
+
+/// A prompt and what the model made of it.
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+pub struct Sample {
+    /// After how many steps.
+    pub step: u64,
+    /// As the user wrote it.
+    pub prompt: String,
+    /// The continuation.
+    pub answer: String,
+}
+
+/// Everything a watcher may hear.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A sentence worth reading, such as which record shape was chosen and why.
+    Note(String),
+    /// One line of what the run is about to do: a label and its value.
+    Fact(&'static str, String),
+    /// Something that needs the user's attention but stops nothing.
+    Warning(String),
+    /// The loop begins: first step to do, steps in all, learnt tokens are unknown beforehand.
+    Begin {
+        /// Steps already done, from a checkpoint.
+        done: u64,
+        /// Steps in all.
+        total: u64,
+    },
+    /// One step is done.
+    Step(StepReport, Timing),
+    /// Validation was run.
+    Evaluation(Evaluation),
+    /// A prompt was answered.
+    Sample(Sample),
+    /// A checkpoint is durable.
+    Saved {
+        /// Its step.
+        step: u64,
+        /// Where it lies.
+        path: std::path::PathBuf,
+        /// How long training stood still for it.
+        seconds: f64,
+    },
+    /// The loop is over, or paused.
+    End,
+}
+
+/// Someone who listens.
+pub trait Observer {
+    /// Called in the order in which things happen.
+    fn on(&mut self, event: Event);
+    /// Asked after each step: stop as soon as everything is saved?
+    fn stop_requested(&self) -> Option<Stop> {
+        None
+    }
+}
+
+/// Why a run stops before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Ctrl-C: exit code 130 after saving.
+    Interrupt,
+    /// SIGTERM or SIGHUP: exit code 143 after saving.
+    Terminate,
+    /// `--stop-after-steps` was reached: exit code 0 after saving.
+    Asked,
+}
+
+/// Listens to nothing.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn on(&mut self, _: Event) {}
+}

@@ -1,0 +1,173 @@
+//! SHA-256 of bytes and files.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Context, Error, Result};
+
+/// A SHA-256 digest; shown and stored as 64 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of bytes in memory.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The first twelve hex digits, for people.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{self}")
+    }
+}
+
+impl FromStr for Digest {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let valid = text.len() == 64
+            && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if !valid {
+            return Err(Error::new(format!("`{text}` is not a lower-case SHA-256 digest")));
+        }
+        let mut bytes = [0; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16)
+                .expect("checked to be hex digits");
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(|error: Error| serde::de::Error::custom(error.what))
+    }
+}
+
+/// A file inside a directory: its relative name with `/`, its size and its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Relative path, `/`-separated.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 of the content.
+    pub sha256: Digest,
+}
+
+/// Hashes whatever passes through on its way to `inner`.
+pub struct Hashing<W> {
+    inner: W,
+    state: Sha256,
+    written: u64,
+}
+
+impl<W> Hashing<W> {
+    /// Wraps a reader or writer.
+    pub fn new(inner: W) -> Self {
+        Self { inner, state: Sha256::new(), written: 0 }
+    }
+
+    /// The inner object, the number of bytes that passed, and their digest.
+    pub fn finish(self) -> (W, u64, Digest) {
+        (self.inner, self.written, Digest(self.state.finalize().into()))
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.state.update(&bytes[..count]);
+        self.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(bytes)?;
+        self.state.update(&bytes[..count]);
+        self.written += count as u64;
+        Ok(count)
+    }
+}
+
+/// Size and digest of a file; `name` is what the entry will be called.
+pub fn hash_file(path: &Path, name: &str) -> Result<FileEntry> {
+    let read = || -> io::Result<(u64, Digest)> {
+        let mut source = Hashing::new(File::open(path)?);
+        let mut buffer = vec![0; 1 << 20]; // 1 MiB: past this size sha2 gains nothing
+        while source.read(&mut buffer)? > 0 {}
+        let (_, size, digest) = source.finish();
+        Ok((size, digest))
+    };
+    let (size, sha256) = read().context_at("cannot read the file", path)?;
+    Ok(FileEntry { path: name.to_owned(), size, sha256 })
+}
+
+/// Every regular file under `root`, sorted by name in code point order, hashed in parallel.
+///
+/// # Errors
+/// Refuses symbolic links and special files, and names that are not UTF-8.
+pub fn hash_tree(root: &Path) -> Result<Vec<FileEntry>> {
+    use rayon::prelude::*;
+    let mut names = Vec::new();
+    collect_names(root, "", &mut names)?;
+    names.sort();
+    names.par_iter().map(|name| hash_file(&root.join(name), name)).collect()
+}
+
+fn collect_names(directory: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
+    let entries = std::fs::read_dir(directory).context_at("cannot list the folder", directory)?;
+    for entry in entries {
+        let entry = entry.context_at("cannot list the folder", directory)?;
+        let path = entry.path();
+        let kind = entry.file_type().context_at("cannot look at the file", &path)?;
+        let name = entry.file_name();
+        let name = name.to_str().ok_or_else(|| {
+            Error::refused("a file name is not valid UTF-8").at(&path)
+        })?;
+        let name = format!("{prefix}{name}");
+        if kind.is_dir() {
+            collect_names(&path, &format!("{name}/"), names)?;
+        } else if kind.is_file() {
+            names.push(name);
+        } else {
+            return Err(Error::refused("only regular files are accepted, no links or devices")
+                .at(&path)
+                .hint("copy the content into a plain file"));
+        }
+    }
+    Ok(())
+}

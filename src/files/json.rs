@@ -1,0 +1,100 @@
+//! Strict JSON: duplicate keys, NaN and trailing data are errors, since readers disagree on them.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::error::{Context, Error, Result};
+
+/// Reads a file of at most `limit` bytes as strict JSON.
+pub fn read_json(path: &Path, limit: u64) -> Result<Value> {
+    let size = std::fs::metadata(path).context_at("cannot read the file", path)?.len();
+    if size > limit {
+        return Err(Error::new(format!("the file has {size} bytes, at most {limit} are accepted"))
+            .at(path));
+    }
+    let bytes = std::fs::read(path).context_at("cannot read the file", path)?;
+    parse_json(&bytes).map_err(|error| error.at(path))
+}
+
+/// Parses strict JSON.
+pub fn parse_json(bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice::<Strict>(bytes).map(|strict| strict.0).context("not valid JSON")
+}
+
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Strict)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Strict(item)) = sequence.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let Strict(value) = entries.next_value()?;
+            if map.contains_key(&key) {
+                return Err(de::Error::custom(format!("the key `{key}` stands twice")));
+            }
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duplicates_and_trailing_data_are_refused() {
+        assert!(parse_json(br#"{"a":1,"a":2}"#).is_err());
+        assert!(parse_json(br#"{"a":{"b":1,"b":1}}"#).is_err());
+        assert!(parse_json(br#"{} x"#).is_err());
+        assert_eq!(parse_json(br#"{"a":[1,2.5,null]}"#).unwrap()["a"][1], 2.5);
+    }
+}

@@ -1,0 +1,93 @@
+//! The run directory: names inside it, and one writer at a time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Error, Result};
+
+/// A run directory that this process alone may write to, until it is dropped.
+#[derive(Debug)]
+pub struct RunDirectory {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl RunDirectory {
+    /// Makes the directory if need be and locks it. The lock dies with the process, so a stale
+    /// `run.lock` never stands in the way.
+    ///
+    /// # Errors
+    /// When another process holds it: the message names that process.
+    pub fn lock(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root).context_at("cannot make the run directory", root)?;
+        let path = root.join("run.lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .context_at("cannot write into the run directory", &path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder); // the name is a courtesy
+                return Err(Error::new(format!(
+                    "another run is working in this directory ({})",
+                    holder.trim()
+                ))
+                .at(root)
+                .hint("wait for it, or choose another `name` or `output.dir`"));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::new("cannot lock the run directory").at(path).because(error));
+            }
+        }
+        file.set_len(0)
+            .and_then(|()| write!(file, "process {}", std::process::id()))
+            .context_at("cannot write into the run directory", &path)?;
+        Ok(Self { root: root.to_path_buf(), _lock: file })
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A file or folder inside.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Deterministic facts of each step, one line a step.
+    pub fn metrics(&self) -> PathBuf {
+        self.join("metrics.jsonl")
+    }
+
+    /// What each step cost.
+    pub fn timings(&self) -> PathBuf {
+        self.join("timings.jsonl")
+    }
+
+    /// The finished result.
+    pub fn artifact(&self) -> PathBuf {
+        self.join("artifact")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_directory_has_one_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunDirectory::lock(folder.path()).unwrap();
+        let error = RunDirectory::lock(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        RunDirectory::lock(folder.path()).unwrap();
+    }
+}

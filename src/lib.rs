@@ -1,0 +1,23 @@
+//! Fine-tunes language models on one GPU, or on the CPU. Read the modules in this order: each
+//! uses only those above it.
+
+pub mod error;
+pub mod files;
+pub mod random;
+pub mod event;
+pub mod config;
+pub mod hub;
+pub mod weights;
+pub mod data;
+pub mod device;
+pub mod ops;
+pub mod model;
+pub mod adapters;
+pub mod objective;
+pub mod engine;
+pub mod checkpoint;
+pub mod artifact;
+pub mod verify;
+pub mod train;
+pub mod report;
+pub mod cli;

@@ -1,0 +1,219 @@
+//! From a model directory to a [`Model`]: every weight checked, none missing, none left over.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::Device;
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::files::{FileEntry, hash_file};
+use crate::model::families;
+use crate::model::{Linear, Model, ModelJson, Parameter};
+use crate::ops::from_vec;
+use crate::random::Stream;
+use crate::weights::{Element, Shard, shard_names, to_f32};
+
+/// Names shown when many tensors are missing or left over.
+const NAMES_SHOWN: usize = 5;
+
+/// Where the first values come from.
+#[derive(Debug, Clone, Copy)]
+pub enum Init {
+    /// The safetensors files of the model directory.
+    Pretrained,
+    /// Normal numbers with `initializer_range` of `config.json`, as transformers draws them.
+    Random(Stream),
+}
+
+/// A model together with the record of what it was read from.
+pub struct Loaded {
+    /// The model.
+    pub model: Model,
+    /// Its `config.json`.
+    pub config: ModelJson,
+    /// The files that were read, with the digests of the bytes that were used.
+    pub files: Vec<FileEntry>,
+    /// The number format of each weight in those files.
+    pub elements: BTreeMap<String, Element>,
+}
+
+/// Reads a model directory onto a device.
+pub fn load(directory: &Path, init: Init, device: &Device) -> Result<Loaded> {
+    let config = ModelJson::read(directory)?;
+    let family = families::find(&config)?;
+    let facts = family.facts(&config)?;
+    let mut files = vec![hash_file(&directory.join("config.json"), "config.json")?];
+    let mut source = match init {
+        Init::Pretrained => {
+            let (held, mut shards) = read_shards(directory)?;
+            files.append(&mut shards);
+            WeightSource::held(held, device)
+        }
+        Init::Random(stream) => {
+            let range = config.positive("initializer_range", 0.02)?;
+            WeightSource::random(stream, range, facts.element, device)
+        }
+    };
+    let model = family.build(&config, &mut source)?;
+    let elements = source.finish(directory)?;
+    Ok(Loaded { model, config, files, elements })
+}
+
+struct Held {
+    element: Element,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+fn read_shards(directory: &Path) -> Result<(BTreeMap<String, Held>, Vec<FileEntry>)> {
+    let mut held = BTreeMap::new();
+    let mut files = Vec::new();
+    for name in shard_names(directory)? {
+        let shard = Shard::read(directory, &name)?;
+        for tensor in shard.tensors()? {
+            let values = to_f32(tensor.element, tensor.bytes);
+            let entry = Held { element: tensor.element, shape: tensor.shape, values };
+            if held.insert(tensor.name.clone(), entry).is_some() {
+                let what = format!("tensor `{}` stands in two files", tensor.name);
+                return Err(Error::new(what).at(directory));
+            }
+        }
+        files.push(shard.entry.clone());
+    }
+    Ok((held, files))
+}
+
+/// Hands out weights by name, and remembers what was asked for.
+pub struct WeightSource {
+    held: BTreeMap<String, Held>,
+    random: Option<(Stream, f64, Element)>,
+    elements: BTreeMap<String, Element>,
+    missing: Vec<String>,
+    device: Device,
+}
+
+impl WeightSource {
+    fn held(held: BTreeMap<String, Held>, device: &Device) -> Self {
+        Self {
+            held,
+            random: None,
+            elements: BTreeMap::new(),
+            missing: Vec::new(),
+            device: device.clone(),
+        }
+    }
+
+    /// A source that draws weights instead of reading them.
+    pub fn random(stream: Stream, range: f64, element: Element, device: &Device) -> Self {
+        Self {
+            random: Some((stream, range, element)),
+            ..Self::held(BTreeMap::new(), device)
+        }
+    }
+
+    /// Where the weights go.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A matrix `[out, in]`.
+    pub fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Parameter<2>> {
+        let values = self.take(name, &shape, Fill::Normal)?;
+        Ok(Parameter::frozen(from_vec(values, shape, &self.device)))
+    }
+
+    /// The gain of a norm; ones when drawn.
+    pub fn gain(&mut self, name: &str, length: usize) -> Result<Parameter<1>> {
+        self.vector(name, length, Fill::Ones)
+    }
+
+    /// A linear layer `[out, in]` under a module path; biases are zero when drawn.
+    pub fn linear(&mut self, path: &str, shape: [usize; 2], bias: bool) -> Result<Linear> {
+        let weight = self.matrix(&format!("{path}.weight"), shape)?;
+        let bias = if bias {
+            Some(self.vector(&format!("{path}.bias"), shape[0], Fill::Zeros)?)
+        } else {
+            None
+        };
+        Ok(Linear { weight, bias, side: None })
+    }
+
+    /// A tensor that may be there and is not used.
+    pub fn ignore(&mut self, name: &str) {
+        self.held.remove(name);
+    }
+
+    fn vector(&mut self, name: &str, length: usize, fill: Fill) -> Result<Parameter<1>> {
+        let values = self.take(name, &[length], fill)?;
+        Ok(Parameter::frozen(from_vec(values, [length], &self.device)))
+    }
+
+    fn take(&mut self, name: &str, shape: &[usize], fill: Fill) -> Result<Vec<f32>> {
+        let count = shape.iter().product();
+        if let Some((stream, range, element)) = self.random {
+            self.elements.insert(name.to_owned(), element);
+            return Ok(fill.values(count, stream.site(name), range));
+        }
+        let Some(held) = self.held.remove(name) else {
+            self.missing.push(name.to_owned());
+            return Ok(vec![0.0; count]); // never used: `finish` fails
+        };
+        if held.shape != shape {
+            return Err(Error::new(format!(
+                "tensor `{name}` has shape {:?}, but `config.json` makes it {shape:?}",
+                held.shape
+            )));
+        }
+        self.elements.insert(name.to_owned(), held.element);
+        Ok(held.values)
+    }
+
+    fn finish(self, directory: &Path) -> Result<BTreeMap<String, Element>> {
+        let list = |names: &[String]| {
+            let shown = names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join("`, `");
+            match names.len().saturating_sub(NAMES_SHOWN) {
+                0 => format!("`{shown}`"),
+                more => format!("`{shown}` and {more} more"),
+            }
+        };
+        if !self.missing.is_empty() {
+            let what = format!("the weights lack {}", list(&self.missing));
+            return Err(Error::new(what).at(directory).hint("is the download complete?"));
+        }
+        // A buffer of old exports that the configuration already determines.
+        let left: Vec<_> = self
+            .held
+            .into_keys()
+            .filter(|name| !name.ends_with(".rotary_emb.inv_freq"))
+            .collect();
+        if !left.is_empty() {
+            let what = format!("the model does not use the weights {}", list(&left));
+            return Err(Error::new(what)
+                .at(directory)
+                .hint("`config.json` and the weights belong to different models"));
+        }
+        Ok(self.elements)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Fill {
+    Normal,
+    Ones,
+    Zeros,
+}
+
+impl Fill {
+    fn values(self, count: usize, stream: Stream, range: f64) -> Vec<f32> {
+        match self {
+            Self::Ones => vec![1.0; count],
+            Self::Zeros => vec![0.0; count],
+            #[expect(clippy::cast_possible_truncation)] // weights are f32
+            Self::Normal => (0..count as u64)
+                .into_par_iter()
+                .map(|index| (range * stream.normal(index)) as f32)
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Sums of gradients by parameter path, kept flat in f32.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Gradients as Tape, Tensor};
+
+use crate::model::{Layer, Parameter, Visitor};
+use crate::ops::{flat, host};
+
+/// Gradient sums of one optimiser step.
+#[derive(Default)]
+pub struct Gradients {
+    sums: BTreeMap<String, Tensor<1>>,
+}
+
+impl Gradients {
+    /// Adds the gradient of one parameter.
+    pub fn add<const D: usize>(&mut self, path: &str, gradient: Tensor<D>) {
+        let gradient = flat(gradient);
+        match self.sums.remove(path) {
+            Some(sum) => self.sums.insert(path.to_owned(), sum + gradient),
+            None => self.sums.insert(path.to_owned(), gradient),
+        };
+    }
+
+    /// Adds what a tape holds for the learning parameters of a layer that was [`Layer::tracked`].
+    pub fn collect(&mut self, path: &str, layer: &mut dyn Layer, tape: &mut Tape) {
+        struct Collect<'a> {
+            sums: &'a mut Gradients,
+            tape: &'a mut Tape,
+        }
+        impl Collect<'_> {
+            fn take<const D: usize>(&mut self, path: &str, parameter: &Parameter<D>) {
+                if !parameter.learns {
+                    return;
+                }
+                let gradient = parameter.value.grad_remove(self.tape);
+                self.sums.add(path, gradient.expect("a learning parameter is a leaf of the tape"));
+            }
+        }
+        impl Visitor for Collect<'_> {
+            fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+                self.take(path, parameter);
+            }
+            fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+                self.take(path, parameter);
+            }
+        }
+        layer.visit(path, &mut Collect { sums: self, tape });
+    }
+
+    /// Global L2 norm. Squares are summed in f64 on the host, in path order, so that the result
+    /// does not depend on threads.
+    pub fn norm(&self) -> f64 {
+        let squares: f64 = self
+            .sums
+            .values()
+            .map(|sum| f64::from(host(sum.clone().square().sum())[0]))
+            .sum();
+        squares.sqrt()
+    }
+
+    /// The sums, by path.
+    pub fn into_sums(self) -> BTreeMap<String, Tensor<1>> {
+        self.sums
+    }
+
+    /// The sum of one parameter.
+    pub fn get(&self, path: &str) -> Option<&Tensor<1>> {
+        self.sums.get(path)
+    }
+
+    /// Paths that have a gradient.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.sums.keys().map(String::as_str)
+    }
+}

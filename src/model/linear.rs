@@ -1,0 +1,60 @@
+//! A linear layer with a slot beside it, into which an adapter may be put.
+
+use burn::tensor::Tensor;
+
+use crate::model::{Context, Parameter, Visitor};
+
+/// `y = x·Wᵀ + b`, plus what the side path adds.
+pub struct Linear {
+    /// `[out, in]`, as Hugging Face stores it.
+    pub weight: Parameter<2>,
+    /// `[out]`.
+    pub bias: Option<Parameter<1>>,
+    /// An adapter.
+    pub side: Option<Box<dyn SidePath>>,
+}
+
+/// What an adapter adds beside a linear layer.
+pub trait SidePath: Send {
+    /// The addition for `x: [tokens, in]`, `[tokens, out]`.
+    fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2>;
+    /// Visits its parameters; `path` is the module path of the linear layer.
+    fn visit(&mut self, path: &str, visitor: &mut dyn Visitor);
+    /// A copy whose learning parameters are leaves of a tape.
+    fn tracked(&self) -> Box<dyn SidePath>;
+}
+
+impl Linear {
+    /// `x: [tokens, in]` to `[tokens, out]`.
+    pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+        let mut y = x.clone().matmul(self.weight.value.clone().transpose());
+        if let Some(bias) = &self.bias {
+            y = y + bias.value.clone().unsqueeze::<2>();
+        }
+        match &self.side {
+            Some(side) => y + side.forward(x, context),
+            None => y,
+        }
+    }
+
+    /// Visits weight, bias and side path.
+    pub fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {
+        visitor.matrix(&format!("{path}.weight"), &mut self.weight);
+        if let Some(bias) = &mut self.bias {
+            visitor.vector(&format!("{path}.bias"), bias);
+        }
+        if let Some(side) = &mut self.side {
+            side.visit(path, visitor);
+        }
+    }
+
+    /// A copy whose learning parameters are leaves of a tape.
+    #[must_use]
+    pub fn tracked(&self) -> Self {
+        Self {
+            weight: self.weight.tracked(),
+            bias: self.bias.as_ref().map(Parameter::tracked),
+            side: self.side.as_ref().map(|side| side.tracked()),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What a model learns from: losses, with their gradients.
+
+mod next_token;
+
+pub use next_token::{Targets, next_token_loss, next_token_backward};

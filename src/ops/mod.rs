@@ -1,0 +1,12 @@
+//! Operations on tensors that the model is made of. Activations are `[tokens, features]`, where
+//! tokens are the positions of all rows of a micro-batch one after the other.
+
+mod attention;
+mod norm;
+mod rotary;
+mod tensors;
+
+pub use attention::{attention, attention_mask};
+pub use norm::rms_norm;
+pub use rotary::{Frequencies, RopeScaling, rotate};
+pub use tensors::{flat, from_vec, host, indices};

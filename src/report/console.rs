@@ -1,0 +1,209 @@
+//! Shows a run to a person: a live bar on a terminal, a plain line every few seconds elsewhere.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::error::{Context, Result, printable};
+use crate::event::{Event, Observer, Stop, StepReport, Timing};
+use crate::report::Signals;
+
+/// Between plain lines where there is no terminal.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+/// Steps over which speed is averaged.
+const SPEED_STEPS: usize = 20;
+
+/// The watcher that a person sees.
+pub struct Console {
+    signals: Signals,
+    timings: Option<BufWriter<File>>,
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    total: u64,
+    stop_after: Option<u64>,
+    done: u64,
+    recent: VecDeque<(u64, f64)>,
+    last_plain: Option<Instant>,
+}
+
+impl Console {
+    /// A watcher that also answers for signals and `--stop-after-steps`.
+    pub fn new(signals: Signals, quiet: bool, stop_after: Option<u64>) -> Self {
+        Self {
+            signals,
+            timings: None,
+            bar: None,
+            quiet,
+            total: 0,
+            stop_after,
+            done: 0,
+            recent: VecDeque::new(),
+            last_plain: None,
+        }
+    }
+
+    /// Writes what steps cost to a file, one line a step.
+    pub fn record_timings(&mut self, path: &Path) -> Result<()> {
+        let file = File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .context_at("cannot open the timings", path)?;
+        self.timings = Some(BufWriter::new(file));
+        Ok(())
+    }
+
+    fn say(&self, line: &str) {
+        if self.quiet {
+            return;
+        }
+        let line = printable(line);
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => talk(&line),
+        }
+    }
+
+    fn begin(&mut self, done: u64, total: u64) {
+        (self.done, self.total) = (done, total);
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+        let style = "{bar:24} {pos}/{len}  {msg}  {elapsed} gone, {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("a constant template"));
+        bar.set_position(done);
+        bar.reset_eta();
+        self.bar = Some(bar);
+    }
+
+    fn step(&mut self, report: &StepReport, timing: &Timing) {
+        self.done = report.step;
+        self.recent.push_back((report.tokens, timing.step_seconds));
+        if self.recent.len() > SPEED_STEPS {
+            self.recent.pop_front();
+        }
+        let (tokens, seconds) = self
+            .recent
+            .iter()
+            .fold((0, 0.0), |(tokens, seconds), step| (tokens + step.0, seconds + step.1));
+        #[expect(clippy::cast_precision_loss)] // for display
+        let speed = tokens as f64 / seconds.max(1e-9);
+        let message = format!(
+            "loss {:.4}  lr {:.2e}  norm {:.2}  {speed:.0} tokens/s",
+            report.loss, report.learning_rate, report.grad_norm
+        );
+        if let Some(bar) = &self.bar {
+            bar.set_message(message);
+            bar.set_position(report.step);
+        } else if self.plain_due(report.step) {
+            #[expect(clippy::cast_precision_loss)] // for display
+            let left = (self.total - report.step) as f64 * seconds / self.recent.len() as f64;
+            let left = duration(left);
+            self.say(&format!("step {}/{}  {message}  {left} left", report.step, self.total));
+        }
+        if let Some(file) = &mut self.timings {
+            // The file is a record for people; losing a line must not stop a run.
+            let line = serde_json::to_string(timing).unwrap_or_default();
+            let _ = writeln!(file, "{line}");
+        }
+    }
+
+    fn plain_due(&mut self, step: u64) -> bool {
+        let due = step == self.total
+            || self.last_plain.is_none_or(|last| last.elapsed() >= PLAIN_INTERVAL);
+        if due {
+            self.last_plain = Some(Instant::now());
+        }
+        due
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        if let Some(file) = &mut self.timings {
+            let _ = file.flush();
+        }
+    }
+}
+
+impl Observer for Console {
+    fn on(&mut self, event: Event) {
+        match event {
+            Event::Note(text) => self.say(&text),
+            Event::Fact(label, value) => self.say(&format!("{label:>12}  {value}")),
+            Event::Warning(text) => {
+                // Shown even when quiet: it needs attention.
+                let line = format!("warning: {}", printable(&text));
+                match &self.bar {
+                    Some(bar) => bar.println(line),
+                    None => talk(&line),
+                }
+            }
+            Event::Begin { done, total } => self.begin(done, total),
+            Event::Step(report, timing) => self.step(&report, &timing),
+            Event::Evaluation(found) => self.say(&format!(
+                "validation after step {}: loss {:.4}, perplexity {:.2}, {} learnt tokens",
+                found.step,
+                found.eval_loss,
+                found.eval_loss.exp(),
+                found.target_tokens
+            )),
+            Event::Sample(sample) => {
+                self.say(&format!("  > {}\n    {}", sample.prompt, indented(&sample.answer)));
+            }
+            Event::Saved { step, path, seconds } => self.say(&format!(
+                "saved step {step} in {seconds:.2} s: {}",
+                path.display()
+            )),
+            Event::End => self.end(),
+        }
+    }
+
+    fn stop_requested(&self) -> Option<Stop> {
+        let asked = self.stop_after.filter(|limit| self.done >= *limit).map(|_| Stop::Asked);
+        self.signals.stop_requested().or(asked)
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.end(); // an error in mid-run must not leave a bar on the terminal
+    }
+}
+
+fn indented(text: &str) -> String {
+    text.trim().replace('\n', "\n    ")
+}
+
+/// Seconds for people: `42s`, `3m05s`, `2h07m`.
+pub fn duration(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to a sane range
+    let seconds = seconds.clamp(0.0, 1e9).round() as u64;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// A line of talk goes to stderr; a closed stderr is nobody's problem.
+fn talk(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        let shown: Vec<_> = [0.4, 59.0, 185.0, 7620.0].into_iter().map(duration).collect();
+        assert_eq!(shown, ["0s", "59s", "3m05s", "2h07m"]);
+    }
+}

@@ -1,0 +1,7 @@
+//! Events on the screen and on disk.
+
+mod console;
+mod signals;
+
+pub use console::{Console, duration};
+pub use signals::Signals;

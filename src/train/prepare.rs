@@ -1,0 +1,374 @@
+//! Everything that is known before the first step: model, data, device, length, memory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::adapters;
+use crate::artifact::keys;
+use crate::artifact::lineage::{BaseRecord, DatasetRecord, Parent, ParentSignature};
+use crate::artifact::signature;
+use crate::checkpoint::Identity;
+use crate::config::{Init, Length, Loaded, RunConfig, Scheduler, TargetModules, Warmup};
+use crate::data::{self, Batch, Corpus, Cursor, Plan, Role};
+use crate::device::{self, Opened};
+use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trainer, estimate};
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::files::{Digest, FileEntry, hash_file};
+use crate::hub::{self, ModelDirectory};
+use crate::model::{self, Facts, ModelJson, families};
+use crate::random::Stream;
+use crate::verify::{self, Trust, Verdict};
+use crate::weights::{Element, shard_names};
+
+/// A run that is ready to begin.
+pub struct Prepared<'a> {
+    config: &'a RunConfig,
+    /// The base model's directory.
+    pub base: ModelDirectory,
+    /// Its sizes.
+    pub facts: Facts,
+    /// Configuration and weights of the base, with the digests of the bytes that are used.
+    pub base_files: Vec<FileEntry>,
+    /// Where the run computes.
+    pub opened: Opened,
+    /// What it learns from.
+    pub corpus: Corpus,
+    /// The rows, in order.
+    pub plan: Plan,
+    /// What it is measured on.
+    pub validation: Vec<Batch>,
+    /// Optimiser steps in all.
+    pub total_steps: u64,
+    /// How many numbers learn.
+    pub learning: u64,
+    /// Memory by part.
+    pub memory: Estimate,
+    /// Number formats of the base's weights, by path; known once the trainer is made.
+    pub elements: BTreeMap<String, Element>,
+    /// Module names that have an adapter.
+    pub adapted: Vec<String>,
+    parent: Option<Parent>,
+}
+
+/// Checks everything that can be checked without loading weights.
+pub fn prepare<'a>(loaded: &'a Loaded, observer: &mut dyn Observer) -> Result<Prepared<'a>> {
+    let config = &loaded.config;
+    let base = hub::resolve_base(&config.model.base)?;
+    let json = ModelJson::read(&base.path)?;
+    let facts = families::find(&json)?.facts(&json)?;
+    let learning = match &config.lora {
+        Some(lora) => adapters::lora_size(&adapters::targets(&facts, lora)?, lora),
+        None => facts.parameters,
+    };
+    if config.data.max_seq_len > facts.positions_max {
+        observer.on(Event::Warning(format!(
+            "`data.max_seq_len` is {}, but the model was made for {} positions",
+            config.data.max_seq_len, facts.positions_max
+        )));
+    }
+    if config.model.init == Init::Pretrained {
+        shard_names(&base.path)?; // said now, not after the data was read
+    }
+    let parent = Parent::of(&base.path, parent_state(&base.path)?)?;
+    let opened = device::open(config.device.name, config.device.threads)?;
+    let corpus = data::open(&config.data, &base.path)?;
+    corpus.notes.iter().for_each(|note| observer.on(Event::Note(note.clone())));
+    corpus.warnings.iter().for_each(|text| observer.on(Event::Warning(text.clone())));
+    let vocabulary = corpus.codec.tokenizer.vocabulary_size();
+    if vocabulary > facts.vocabulary {
+        return Err(Error::new(format!(
+            "the tokenizer has {vocabulary} tokens, but the model's embedding only {} rows",
+            facts.vocabulary
+        ))
+        .at(&base.path)
+        .hint("tokenizer.json and config.json belong to different models"));
+    }
+    let plan = Plan::new(&corpus.train, &config.data, config.seed);
+    let memory = estimate(
+        &facts,
+        learning,
+        config.train.micro_batch_size,
+        plan.longest_row(),
+        config.train.loss_chunk_tokens,
+        config.train.recompute,
+    );
+    let validation = data::validation_batches(
+        &corpus.validation,
+        &config.data,
+        config.train.micro_batch_size,
+        config.eval.max_records,
+    );
+    let prepared = Prepared {
+        config,
+        total_steps: total_steps(config, &plan),
+        base_files: vec![hash_file(&base.path.join("config.json"), "config.json")?],
+        base,
+        facts,
+        opened,
+        corpus,
+        plan,
+        validation,
+        learning,
+        memory,
+        elements: BTreeMap::new(),
+        adapted: Vec::new(),
+        parent,
+    };
+    prepared.announce(observer);
+    Ok(prepared)
+}
+
+fn rows_per_step(config: &RunConfig) -> u64 {
+    (config.train.micro_batch_size * config.train.gradient_accumulation_steps) as u64
+}
+
+fn total_steps(config: &RunConfig, plan: &Plan) -> u64 {
+    match config.train.length {
+        Length::Steps(steps) => steps,
+        Length::Epochs(epochs) => plan.steps_in_epochs(epochs, rows_per_step(config)),
+    }
+}
+
+/// What the signature of a base model that Firebrand made is worth.
+///
+/// # Errors
+/// When the base was changed since it was signed: it is never used.
+pub fn parent_state(directory: &Path) -> Result<ParentSignature> {
+    if !directory.join(signature::FILE).exists() {
+        return Ok(ParentSignature::Unchecked);
+    }
+    let trust = Trust::of_user(&keys::config_home()?)?;
+    let report = verify::verify(directory, &trust);
+    match report.verdict {
+        Verdict::Verified => Ok(ParentSignature::Verified),
+        Verdict::Untrusted => Ok(ParentSignature::Untrusted),
+        Verdict::CouldNotCheck => Ok(ParentSignature::Unchecked),
+        Verdict::Tampered | Verdict::Unsigned => {
+            let failed = report.checks.iter().filter(|check| {
+                check.verdict == verify::CheckVerdict::Fail
+            });
+            let error = Error::refused("the model is not what was signed").at(directory);
+            Err(failed.fold(error, |error, check| error.because(&check.detail)))
+        }
+    }
+}
+
+impl Prepared<'_> {
+    fn announce(&self, observer: &mut dyn Observer) {
+        let mut fact = |label, value: String| observer.on(Event::Fact(label, value));
+        let (facts, config) = (&self.facts, self.config);
+        let parameters = millions(facts.parameters);
+        fact("model", format!("{} ({}, {parameters})", config.model.base, facts.model_type));
+        let method = match &config.lora {
+            Some(lora) => {
+                let targets = match &lora.target_modules {
+                    TargetModules::AllLinear => "all linear layers".to_owned(),
+                    TargetModules::Names(names) => names.join(", "),
+                };
+                format!("LoRA r {} on {targets}", lora.r)
+            }
+            None => "every weight learns".to_owned(),
+        };
+        let start = match config.model.init {
+            Init::Random => ", from random weights",
+            Init::Pretrained => "",
+        };
+        fact("method", format!("{method}{start}: {} learn", millions(self.learning)));
+        fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
+        fact("precision", "f32 throughout".to_owned());
+        let statistics = &self.corpus.train.statistics;
+        fact(
+            "data",
+            format!(
+                "{} examples, {} tokens, {} learnt, {} for validation",
+                statistics.examples,
+                statistics.tokens,
+                statistics.learnt_tokens,
+                self.corpus.validation.statistics.examples
+            ),
+        );
+        fact(
+            "steps",
+            format!(
+                "{} of {} rows of at most {} tokens",
+                self.total_steps,
+                rows_per_step(config),
+                config.data.max_seq_len
+            ),
+        );
+        fact("memory", memory_line(&self.memory));
+        if let Some(available) = device::memory_bytes_available()
+            && self.memory.total() > available
+        {
+            observer.on(Event::Warning(format!(
+                "this run may need {:.1} GB, and {:.1} GB are free; `train.recompute = \"layers\"` \
+                 or a smaller `train.micro_batch_size` needs less",
+                gigabytes(self.memory.total()),
+                gigabytes(available)
+            )));
+        }
+    }
+
+    /// Loads the weights and puts the adapter beside them.
+    pub fn trainer(&mut self) -> Result<Trainer> {
+        let seed = Stream::new(self.config.seed);
+        let init = match self.config.model.init {
+            Init::Pretrained => model::Init::Pretrained,
+            Init::Random => model::Init::Random(seed.site("init")),
+        };
+        let mut loaded = model::load(&self.base.path, init, &self.opened.device)?;
+        self.base_files = loaded.files;
+        self.elements = loaded.elements;
+        match &self.config.lora {
+            Some(lora) => self.adapted = adapters::attach_lora(&mut loaded.model, lora, seed)?,
+            None => adapters::learn_everything(&mut loaded.model),
+        }
+        Ok(Trainer::new(loaded.model, self.step_settings()))
+    }
+
+    fn step_settings(&self) -> StepSettings {
+        let train = &self.config.train;
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss
+        )] // a share of a step count
+        let warmup_steps = match train.warmup {
+            Warmup::Steps(steps) => steps,
+            Warmup::Ratio(ratio) => (ratio * self.total_steps as f64).round() as u64,
+        };
+        let shape = match train.lr_scheduler {
+            Scheduler::Constant => Shape::Constant,
+            Scheduler::Linear => Shape::Linear,
+            Scheduler::Cosine => Shape::Cosine,
+            Scheduler::Wsd => Shape::Wsd { decay_ratio: train.decay_ratio },
+        };
+        StepSettings {
+            schedule: Schedule {
+                peak: train.learning_rate,
+                warmup_steps,
+                total_steps: self.total_steps,
+                min_ratio: train.min_lr_ratio,
+                shape,
+            },
+            adamw: AdamWSettings {
+                beta1: train.adam_beta1,
+                beta2: train.adam_beta2,
+                epsilon: train.adam_epsilon,
+                weight_decay: train.weight_decay,
+            },
+            max_grad_norm: train.max_grad_norm,
+            recompute: train.recompute,
+            loss_chunk_tokens: train.loss_chunk_tokens,
+            seed: self.config.seed,
+        }
+    }
+
+    /// The rows of the step at the cursor, which moves on.
+    pub fn take(&self, cursor: &mut Cursor) -> Result<Vec<Batch>> {
+        let train = &self.config.train;
+        self.plan.take(cursor, train.gradient_accumulation_steps, train.micro_batch_size)
+    }
+
+    /// What determines the run.
+    pub fn identity(&self, loaded: &Loaded) -> Identity {
+        let data = self.corpus.files.iter().map(|file| file.file.sha256);
+        let data = data
+            .chain([self.corpus.tokenizer_digest()])
+            .chain(self.corpus.template_digest());
+        Identity {
+            config: loaded.digest,
+            base: joined(self.base_files.iter().map(|file| file.sha256)),
+            data: joined(data),
+            code: format!("firebrand {}", env!("CARGO_PKG_VERSION")),
+            device: self.opened.backend.to_owned(),
+            precision: "f32".to_owned(),
+        }
+    }
+
+    /// The base model, for the lineage.
+    pub fn base_record(&self) -> BaseRecord {
+        BaseRecord {
+            id: self.config.model.base.clone(),
+            revision: None,
+            files: self.base_files.clone(),
+            parent: self.parent.clone(),
+        }
+    }
+
+    /// The data files, for the lineage.
+    pub fn dataset_records(&self) -> Vec<DatasetRecord> {
+        let record = |file: &data::CorpusFile| DatasetRecord {
+            id: file.file.path.clone(),
+            split: match file.role {
+                Role::Train => "train".to_owned(),
+                Role::Validation => "validation".to_owned(),
+            },
+            format: file.format.clone(),
+            rows: file.rows,
+            file: file.file.clone(),
+        };
+        self.corpus.files.iter().map(record).collect()
+    }
+
+    /// Name and digest of the chat template.
+    pub fn template_record(&self) -> Option<(String, Digest)> {
+        let template = self.corpus.codec.template.as_ref()?;
+        Some((template.origin().to_owned(), template.digest()))
+    }
+
+    /// The text of a chat template that takes the place of the model's own.
+    pub fn own_template(&self) -> Option<&str> {
+        self.config.data.chat_template.as_ref()?;
+        self.corpus.codec.template.as_ref().map(data::ChatTemplate::source)
+    }
+
+    /// The tokenizer's files, for the lineage.
+    pub fn tokenizer_files(&self) -> Result<Vec<FileEntry>> {
+        ["tokenizer.json", "tokenizer_config.json"]
+            .into_iter()
+            .map(|name| (self.base.path.join(name), name))
+            .filter(|(path, _): &(PathBuf, _)| path.is_file())
+            .map(|(path, name)| hash_file(&path, name))
+            .collect()
+    }
+
+    /// Versions of what computed, for the lineage.
+    pub fn versions(&self) -> BTreeMap<String, String> {
+        let versions = [
+            ("burn", env!("FIREBRAND_BURN")),
+            ("firebrand", env!("CARGO_PKG_VERSION")),
+            ("rustc", env!("FIREBRAND_RUSTC")),
+            ("wgpu", env!("FIREBRAND_WGPU")),
+        ];
+        versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into()
+    }
+}
+
+fn joined(digests: impl Iterator<Item = Digest>) -> Digest {
+    let bytes: Vec<u8> = digests.flat_map(|digest| digest.0).collect();
+    Digest::of(&bytes)
+}
+
+#[expect(clippy::cast_precision_loss)] // for display
+fn gigabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e9
+}
+
+/// The estimate in one line.
+fn memory_line(memory: &Estimate) -> String {
+    format!(
+        "about {:.2} GB: weights {:.2}, optimiser {:.2}, activations {:.2}, logits {:.2}",
+        gigabytes(memory.total()),
+        gigabytes(memory.weights),
+        gigabytes(memory.optimizer),
+        gigabytes(memory.activations),
+        gigabytes(memory.logits)
+    )
+}
+
+#[expect(clippy::cast_precision_loss)] // for display
+fn millions(count: u64) -> String {
+    format!("{:.2} M parameters", count as f64 / 1e6)
+}

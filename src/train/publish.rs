@@ -1,0 +1,265 @@
+//! From a trained model to a signed artifact: weights, settings, tokenizer, card, lineage,
+//! signature; made in a scratch folder and committed by one rename.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::artifact::card::{Card, CardDataset, LossChange, Relation, Sample};
+use crate::artifact::keys::{self, KeyOrigin, SigningKey};
+use crate::artifact::lineage::{self, CheckpointRecord, Inputs, RunRecord};
+use crate::artifact::peft::{self, AdapterConfig};
+use crate::artifact::{self, bundle};
+use crate::checkpoint::{file_name_of, folder_name, learning_specs, learning_values};
+use crate::config::{Init, RunConfig};
+use crate::engine::Trainer;
+use crate::error::Result;
+use crate::event::{Event, Observer};
+use crate::files::{RunDirectory, hash_file, write_synced};
+use crate::train::session::{Entry, Record, now};
+use crate::train::{Prepared, Request};
+use crate::weights::{Element, write_safetensors};
+
+/// What a finished run has made.
+#[derive(Debug)]
+pub struct Published {
+    /// The signed directory.
+    pub artifact: PathBuf,
+    /// Who signed it: hint and place of the key.
+    pub signer: Option<String>,
+    /// Validation loss before and after.
+    pub losses: Option<(f64, f64)>,
+    /// Prompt, answer before, answer after.
+    pub answers: Vec<(String, String, String)>,
+}
+
+/// A key, and where it came from.
+pub type Signer = (SigningKey, KeyOrigin);
+
+/// The key to sign with, made on first use; `None` when signing is switched off.
+pub fn signer(config: &RunConfig, observer: &mut dyn Observer) -> Result<Option<Signer>> {
+    if !config.output.sign {
+        observer.on(Event::Warning("the artifact will not be signed (`output.sign`)".to_owned()));
+        return Ok(None);
+    }
+    let environment = std::env::var("FIREBRAND_SIGNING_KEY").ok();
+    let explicit = config.output.signing_key.as_deref();
+    let signer = keys::load_or_create(&keys::config_home()?, explicit, environment.as_deref())?;
+    if let KeyOrigin::Created(path) = &signer.1 {
+        observer.on(Event::Note(format!(
+            "made a key pair to sign with: {}, and {} for those who verify",
+            path.display(),
+            path.with_extension("pub.pem").display()
+        )));
+    }
+    Ok(Some(signer))
+}
+
+/// Writes the artifact of a finished run.
+pub fn publish(
+    run: &RunDirectory,
+    request: &Request,
+    prepared: &Prepared,
+    trainer: &mut Trainer,
+    record: Record,
+    signer: Option<Signer>,
+) -> Result<Published> {
+    let config = &request.loaded.config;
+    let inputs = Inputs::new(&run_record(run, request, prepared)?);
+    let scratch = bundle::scratch(&run.join("artifact"))?;
+    write_weights(&scratch, request, prepared, trainer, &inputs)?;
+    if let Some(lora) = &config.lora {
+        let json = AdapterConfig {
+            base_model: config.model.base.clone(),
+            revision: None,
+            r: lora.r,
+            lora_alpha: lora.lora_alpha,
+            lora_dropout: lora.lora_dropout,
+            target_modules: prepared.adapted.iter().cloned().collect(),
+            use_rslora: lora.use_rslora,
+        };
+        write_synced(&scratch.join(peft::CONFIG_FILE), json.to_json().as_bytes())?;
+    }
+    bundle::copy_sidecars(&prepared.base.path, &scratch, config.lora.is_none())?;
+    if let Some(template) = prepared.own_template() {
+        let path = scratch.join("chat_template.jinja");
+        let _ = fs::remove_file(&path); // the base model's, which this run replaced
+        write_synced(&path, template.as_bytes())?;
+    }
+    let card = card(request, prepared, &record, &inputs, signer.as_ref());
+    let outcome = outcome(run, prepared, &record)?;
+    let artifact = run.artifact();
+    bundle::seal(&scratch, &artifact, &card, &inputs, &outcome, signer.as_ref().map(|signer| &signer.0))?;
+    Ok(Published {
+        artifact,
+        signer: signer.as_ref().map(describe),
+        losses: losses(&record),
+        answers: answers(&record),
+    })
+}
+
+fn write_weights(
+    scratch: &Path,
+    request: &Request,
+    prepared: &Prepared,
+    trainer: &mut Trainer,
+    inputs: &Inputs,
+) -> Result<()> {
+    let config = &request.loaded.config;
+    let mut metadata: BTreeMap<String, String> = BTreeMap::new();
+    let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
+    put("format", "pt".to_owned()); // loaders of the transformers family insist on it
+    put("firebrand.version", env!("CARGO_PKG_VERSION").to_owned());
+    put(lineage::INPUTS_KEY, inputs.digest().to_string());
+    put("firebrand.base_model", config.model.base.clone());
+    put("firebrand.config_sha256", request.loaded.digest.to_string());
+    let adapter = config.lora.is_some();
+    // An adapter is kept in f32, as it was trained; a whole model in the format of its base.
+    let element = |path: &str| match prepared.elements.get(path) {
+        Some(element) if !adapter => *element,
+        _ => Element::F32,
+    };
+    let name = if adapter { peft::WEIGHTS_FILE } else { "model.safetensors" };
+    let (specs, values) = learning_specs(&mut trainer.model, file_name_of, element);
+    write_safetensors(&scratch.join(name), specs, &metadata, |spec| {
+        Ok(learning_values(&values, spec))
+    })?;
+    Ok(())
+}
+
+fn run_record(
+    run: &RunDirectory,
+    request: &Request,
+    prepared: &Prepared,
+) -> Result<RunRecord> {
+    let loaded = request.loaded;
+    let config = &loaded.config;
+    let method = match (&config.lora, config.model.init) {
+        (Some(_), _) => "lora",
+        (None, Init::Pretrained) => "full",
+        (None, Init::Random) => "from-random-weights",
+    };
+    let outputs = vec![run.root().to_path_buf()];
+    Ok(RunRecord {
+        config: (request.config_path.to_owned(), loaded.text_sha256),
+        overrides: loaded.overrides.iter().cloned().collect(),
+        method: method.to_owned(),
+        base: prepared.base_record(),
+        datasets: prepared.dataset_records(),
+        template: prepared.template_record(),
+        tokenizer: prepared.tokenizer_files()?,
+        resolved: loaded.resolved.clone(),
+        seed: config.seed,
+        device: [("name", prepared.opened.name.clone()), ("backend", prepared.opened.backend.to_owned())]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into(),
+        deterministic: prepared.opened.deterministic,
+        source: artifact::source(Path::new("."), &outputs),
+    })
+}
+
+fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<lineage::Outcome> {
+    let list = |what: &str| -> Vec<CheckpointRecord> {
+        let of_kind = |entry: &&Entry| entry.what == what;
+        let to_record = |entry: &Entry| {
+            Some(CheckpointRecord {
+                name: folder_name(entry.step),
+                step: entry.step,
+                manifest: entry.manifest?,
+            })
+        };
+        record.history.iter().filter(of_kind).filter_map(to_record).collect()
+    };
+    let mut metrics = BTreeMap::new();
+    for found in &record.evaluations {
+        metrics.insert(format!("eval_loss/step-{}", found.step), found.eval_loss);
+    }
+    if let Some(last) = record.evaluations.last() {
+        metrics.insert("eval_loss".to_owned(), last.eval_loss);
+    }
+    #[expect(clippy::cast_precision_loss)] // counts stay far below 2^53
+    for (name, count) in [("tokens", record.tokens), ("target_tokens", record.target_tokens)] {
+        metrics.insert(name.to_owned(), count as f64);
+    }
+    let finished = now();
+    Ok(lineage::Outcome {
+        invocation_id: bundle::invocation_id(run.root()),
+        started: record.history.first().map_or_else(|| finished.clone(), |e| e.time.clone()),
+        finished,
+        versions: prepared.versions(),
+        metrics,
+        metrics_log: hash_file(&run.metrics(), "metrics.jsonl")?,
+        checkpoints: list("saved"),
+        resumed: list("resumed"),
+    })
+}
+
+fn losses(record: &Record) -> Option<(f64, f64)> {
+    match record.evaluations.as_slice() {
+        [first, .., last] => Some((first.eval_loss, last.eval_loss)),
+        _ => None,
+    }
+}
+
+fn answers(record: &Record) -> Vec<(String, String, String)> {
+    let first = record.samples.first().map_or(0, |sample| sample.step);
+    let last = record.samples.last().map_or(0, |sample| sample.step);
+    let of = |step| record.samples.iter().filter(move |sample| sample.step == step);
+    of(first)
+        .zip(of(last))
+        .filter(|_| first != last)
+        .map(|(before, after)| {
+            (before.prompt.clone(), before.answer.clone(), after.answer.clone())
+        })
+        .collect()
+}
+
+/// Who signed: the key's hint, and where the key is.
+fn describe((key, origin): &Signer) -> String {
+    format!("key {} ({origin})", &key.public().hint()[..12])
+}
+
+fn card(
+    request: &Request,
+    prepared: &Prepared,
+    record: &Record,
+    inputs: &Inputs,
+    signer: Option<&Signer>,
+) -> Card {
+    let loaded = request.loaded;
+    let config = &loaded.config;
+    let relation = match (&config.lora, config.model.init) {
+        (Some(_), _) => Relation::Adapter,
+        (None, Init::Pretrained) => Relation::Finetune,
+        (None, Init::Random) => Relation::Scratch,
+    };
+    let datasets = prepared.dataset_records();
+    let validation = datasets.iter().find(|set| set.split == "validation");
+    let evaluated = validation.or(datasets.first()).map_or(String::new(), |set| set.id.clone());
+    Card {
+        name: config.name.clone(),
+        relation,
+        base: config.model.base.clone(),
+        revision: None,
+        base_files: prepared.base_files.clone(),
+        license: config.output.license.clone(),
+        datasets: datasets
+            .iter()
+            .map(|set| CardDataset {
+                name: set.id.clone(),
+                split: set.split.clone(),
+                rows: set.rows,
+                sha256: set.file.sha256,
+            })
+            .collect(),
+        settings: loaded.resolved.clone().into_iter().collect(),
+        loss: losses(record).map(|(before, after)| LossChange { dataset: evaluated, before, after }),
+        samples: answers(record)
+            .into_iter()
+            .map(|(prompt, before, after)| Sample { prompt, before, after })
+            .collect(),
+        inputs: inputs.digest(),
+        signer: signer.map(|signer| signer.0.public().hint().to_owned()),
+        versions: prepared.versions().into_iter().collect(),
+    }
+}

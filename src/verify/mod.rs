@@ -1,0 +1,17 @@
+//! Is a model directory what it claims to be: signed by a trusted key, complete, unchanged?
+//!
+//! Stricter than the standard's reference program wherever two readers could disagree.
+
+mod directory;
+mod lineage;
+mod report;
+pub mod safetensors;
+mod statement;
+mod trust;
+
+pub use directory::verify;
+pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
+pub use trust::{Trust, TrustedKey};
+
+#[cfg(test)]
+mod tests;

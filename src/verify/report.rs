@@ -1,0 +1,225 @@
+//! What was checked, with what result, and what that comes to.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, printable};
+use crate::files::Digest;
+
+/// One thing that is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// Nothing but regular files.
+    Files,
+    /// `model.sig` is there and well formed.
+    Bundle,
+    /// A trusted key is named.
+    Key,
+    /// That key made the signature.
+    Signature,
+    /// The signed statement is one over a model directory.
+    Statement,
+    /// The signature leaves no existing file out.
+    Ignored,
+    /// The files are exactly the signed ones.
+    Manifest,
+    /// The digest over all digests.
+    Root,
+    /// The weights' headers.
+    Safetensors,
+    /// The lineage's inputs are those that the weights name.
+    LineageInputs,
+    /// The lineage statement is well formed and about these inputs.
+    LineageStatement,
+    /// The lineage statement is about these files.
+    LineageSubjects,
+}
+
+impl Check {
+    /// What it is called on screen.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Files => "regular files",
+            Self::Bundle => "signature file",
+            Self::Key => "trusted key",
+            Self::Signature => "signature",
+            Self::Statement => "signed statement",
+            Self::Ignored => "nothing left out",
+            Self::Manifest => "files unchanged",
+            Self::Root => "root digest",
+            Self::Safetensors => "weights' headers",
+            Self::LineageInputs => "lineage inputs",
+            Self::LineageStatement => "lineage statement",
+            Self::LineageSubjects => "lineage files",
+        }
+    }
+}
+
+/// The result of one check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckVerdict {
+    /// It holds.
+    Pass,
+    /// It does not hold.
+    Fail,
+    /// It was not checked; the detail says why.
+    Unchecked,
+}
+
+/// One check with its result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was checked.
+    pub check: Check,
+    /// With what result.
+    pub verdict: CheckVerdict,
+    /// What was found.
+    pub detail: String,
+    /// What the user can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.verdict {
+            CheckVerdict::Pass => "ok",
+            CheckVerdict::Fail => "FAIL",
+            CheckVerdict::Unchecked => "-",
+        };
+        let detail = printable(&self.detail).replace(['\n', '\t'], " ");
+        write!(f, "{mark:<4}  {:<17}  {detail}", self.check.label())
+    }
+}
+
+/// What all checks come to. A later one outweighs an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Signed by a trusted key, complete and unchanged.
+    Verified,
+    /// Signed, but by no key that the user trusts.
+    Untrusted,
+    /// Something that had to be checked could not be.
+    CouldNotCheck,
+    /// Not what was signed, or not well formed.
+    Tampered,
+    /// Nobody signed it.
+    Unsigned,
+}
+
+impl Verdict {
+    /// How the process ends.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Verified => 0,
+            Self::Untrusted | Self::Tampered | Self::Unsigned => 1,
+            Self::CouldNotCheck => 2,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verified => "verified",
+            Self::Untrusted => "untrusted: signed by a key that you do not trust",
+            Self::CouldNotCheck => "could not check",
+            Self::Tampered => "tampered: this is not what was signed",
+            Self::Unsigned => "unsigned: nobody vouches for this model",
+        })
+    }
+}
+
+/// Who signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Signer {
+    /// SHA-256 of the public key's PEM text.
+    pub hint: String,
+    /// The file with the trusted key; none if the key is not trusted.
+    pub key_file: Option<PathBuf>,
+}
+
+/// The whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// What was checked.
+    pub directory: PathBuf,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// The key that the signature names.
+    pub signer: Option<Signer>,
+    /// The name under which it was signed.
+    pub name: Option<String>,
+    /// The digest over all digests, as signed.
+    pub root: Option<Digest>,
+    /// One line for each check.
+    pub checks: Vec<Finding>,
+}
+
+impl Report {
+    /// The report for machines.
+    pub fn to_json(&self) -> Value {
+        serde_json::to_value(self).expect("a report has text keys only")
+    }
+
+    pub(super) fn new(directory: PathBuf) -> Self {
+        let verdict = Verdict::Verified;
+        Self { directory, verdict, signer: None, name: None, root: None, checks: Vec::new() }
+    }
+
+    fn push(&mut self, check: Check, verdict: CheckVerdict, detail: String, hint: Option<String>) {
+        self.checks.push(Finding { check, verdict, detail, hint });
+    }
+
+    /// The check holds.
+    pub(super) fn pass(&mut self, check: Check, detail: impl Into<String>) {
+        self.push(check, CheckVerdict::Pass, detail.into(), None);
+    }
+
+    /// The check does not hold, which leads to `verdict`.
+    pub(super) fn fail(
+        &mut self,
+        check: Check,
+        verdict: Verdict,
+        detail: impl Into<String>,
+        hint: &str,
+    ) {
+        self.verdict = self.verdict.max(verdict);
+        let hint = (!hint.is_empty()).then(|| hint.to_owned());
+        self.push(check, CheckVerdict::Fail, detail.into(), hint);
+    }
+
+    /// There is nothing to check, and that is fine.
+    pub(super) fn skip(&mut self, check: Check, detail: impl Into<String>) {
+        self.push(check, CheckVerdict::Unchecked, detail.into(), None);
+    }
+
+    /// The check was needed and could not be made.
+    pub(super) fn stuck(&mut self, check: Check, detail: impl Into<String>) {
+        self.verdict = self.verdict.max(Verdict::CouldNotCheck);
+        self.push(check, CheckVerdict::Unchecked, detail.into(), None);
+    }
+
+    /// An error while looking.
+    pub(super) fn error(&mut self, check: Check, error: &Error) {
+        self.stuck(check, describe(error));
+    }
+}
+
+/// An error on one line.
+pub(super) fn describe(error: &Error) -> String {
+    let mut text = error.what.clone();
+    if let Some(place) = &error.place {
+        text = format!("{text} (`{place}`)");
+    }
+    for cause in &error.causes {
+        text = format!("{text}: {cause}");
+    }
+    text
+}

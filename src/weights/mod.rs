@@ -1,0 +1,9 @@
+//! Tensors in files: safetensors with Hugging Face names, single or sharded, read whole and hashed.
+
+mod element;
+mod read;
+mod write;
+
+pub use element::{Element, to_f32};
+pub use read::{Shard, TensorBytes, shard_names};
+pub use write::{TensorSpec, write_safetensors};

@@ -1,0 +1,143 @@
+//! Writes safetensors deterministically: equal tensors and metadata give equal bytes.
+//!
+//! Layout as the format's own writer has it (safetensors `serialize`): tensors by decreasing
+//! alignment, then by name; header padded with spaces to a multiple of 8. The crate's writer
+//! itself is not used, since it writes metadata in random order (safetensors issue 584).
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Context, Result};
+use crate::files::{FileEntry, Hashing};
+use crate::weights::Element;
+
+/// What will be written under a name.
+#[derive(Debug, Clone)]
+pub struct TensorSpec {
+    /// Hugging Face or PEFT name.
+    pub name: String,
+    /// Number format in the file.
+    pub element: Element,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+}
+
+impl TensorSpec {
+    fn bytes(&self) -> u64 {
+        self.shape.iter().product::<usize>() as u64 * self.element.size() as u64
+    }
+}
+
+/// Writes a new file, asking `values` for one tensor at a time, and waits until the disk has it.
+///
+/// `values` returns the f32 values of a tensor of `specs`; its length must fit the shape.
+pub fn write_safetensors(
+    path: &Path,
+    mut specs: Vec<TensorSpec>,
+    metadata: &BTreeMap<String, String>,
+    mut values: impl FnMut(&TensorSpec) -> Result<Vec<f32>>,
+) -> Result<FileEntry> {
+    specs.sort_by(|a, b| {
+        (b.element.size(), &a.name).cmp(&(a.element.size(), &b.name))
+    });
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .context_at("cannot create the file", path)?;
+    let mut out = Hashing::new(BufWriter::with_capacity(1 << 20, file));
+    let failed = "cannot write the file";
+    out.write_all(&header(&specs, metadata)).context_at(failed, path)?;
+    for spec in &specs {
+        let values = values(spec)?;
+        assert_eq!(
+            values.len(),
+            spec.shape.iter().product::<usize>(),
+            "tensor {} does not fit its shape",
+            spec.name
+        );
+        out.write_all(&spec.element.encode(&values)).context_at(failed, path)?;
+    }
+    let (buffered, size, sha256) = out.finish();
+    let file = buffered.into_inner().context_at(failed, path)?;
+    file.sync_all().context_at(failed, path)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(FileEntry { path: name.unwrap_or_default(), size, sha256 })
+}
+
+/// The length prefix and the JSON header.
+fn header(specs: &[TensorSpec], metadata: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut entries = Map::new();
+    if !metadata.is_empty() {
+        entries.insert("__metadata__".to_owned(), json!(metadata));
+    }
+    let mut offset = 0;
+    for spec in specs {
+        let end = offset + spec.bytes();
+        let entry = json!({
+            "dtype": spec.element.name(),
+            "shape": spec.shape,
+            "data_offsets": [offset, end],
+        });
+        entries.insert(spec.name.clone(), entry);
+        offset = end;
+    }
+    let mut json = Value::Object(entries).to_string().into_bytes();
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut json);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{Shard, to_f32};
+
+    #[test]
+    fn what_is_written_is_read_back_and_twice_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = |name: &str, element, shape: &[usize]| TensorSpec {
+            name: name.to_owned(),
+            element,
+            shape: shape.to_vec(),
+        };
+        let specs = vec![
+            spec("b", Element::BF16, &[3]),
+            spec("z", Element::F32, &[2, 2]),
+            spec("a", Element::F32, &[1]),
+        ];
+        let metadata: BTreeMap<_, _> =
+            [("format", "pt"), ("x", "y")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let write = |name: &str| {
+            write_safetensors(&folder.path().join(name), specs.clone(), &metadata, |spec| {
+                Ok((0..spec.shape.iter().product()).map(|i| i as f32 + 0.5).collect())
+            })
+            .unwrap()
+        };
+        let (one, two) = (write("1.safetensors"), write("2.safetensors"));
+        assert_eq!(one.sha256, two.sha256);
+
+        let shard = Shard::read(folder.path(), "1.safetensors").unwrap();
+        assert_eq!(shard.entry.sha256, one.sha256);
+        let tensors = shard.tensors().unwrap();
+        let names: Vec<_> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "z"]);
+        assert_eq!(to_f32(tensors[2].element, tensors[2].bytes), [0.5, 1.5, 2.5, 3.5]);
+        let (header, _) = shard.header_and_data().unwrap();
+        assert_eq!(header.len() % 8, 0);
+    }
+
+    #[test]
+    fn an_index_cannot_point_outside() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join("model.safetensors.index.json");
+        std::fs::write(&index, r#"{"weight_map":{"a":"../../x.safetensors"}}"#).unwrap();
+        let error = crate::weights::shard_names(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("unusable file"), "{error}");
+    }
+}

@@ -1,0 +1,471 @@
+//! Logits, losses, gradients and optimiser steps against transformers, PEFT and PyTorch, on the
+//! tiny models of `tests/reference/tiny`; and the equalities that hold between our own paths.
+
+mod common;
+
+use burn::tensor::Device;
+use common::{CASES, Expected, assert_near, case, cpu, row};
+use firebrand::adapters;
+use firebrand::config::{LoraConfig, Recompute, TargetModules};
+use firebrand::data::Batch;
+use firebrand::engine::{
+    AdamW, AdamWSettings, Pass, Schedule, Shape, StepSettings, Trainer, forward_backward, upload,
+};
+use firebrand::model::{
+    Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, families, generate, load,
+};
+use firebrand::ops::{from_vec, host};
+use firebrand::random::Stream;
+
+/// What the issue asks for; measured differences are about 1e-6.
+const LIMIT: f64 = 1e-4;
+
+fn expected(name: &str) -> Expected {
+    Expected::read(&case(name).join("expected.safetensors"))
+}
+
+fn model(name: &str) -> Model {
+    load(&case(name), Init::Pretrained, &cpu()).unwrap().model
+}
+
+fn lora_settings(dropout: f64) -> LoraConfig {
+    LoraConfig {
+        r: 4,
+        lora_alpha: 8.0,
+        lora_dropout: dropout,
+        target_modules: TargetModules::AllLinear,
+        use_rslora: false,
+    }
+}
+
+/// The model with the adapter of the reference.
+fn with_lora(name: &str, expected: &Expected) -> Model {
+    struct Set<'a>(&'a Expected, Device);
+    impl Visitor for Set<'_> {
+        fn vector(&mut self, _: &str, _: &mut Parameter<1>) {}
+        fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+            if path.contains(".lora_") {
+                let values = self.0.floats(&format!("lora.base_model.model.{path}")).to_vec();
+                parameter.value = from_vec(values, parameter.value.dims(), &self.1);
+            }
+        }
+    }
+    let mut model = model(name);
+    adapters::attach_lora(&mut model, &lora_settings(0.0), Stream::new(1)).unwrap();
+    model.visit(&mut Set(expected, cpu()));
+    model
+}
+
+fn pass(batch: &Batch) -> Pass {
+    Pass {
+        scale: 1.0 / batch.targets.len() as f64,
+        recompute: Recompute::None,
+        loss_chunk_tokens: 512,
+        dropout: Stream::new(3),
+    }
+}
+
+fn gradients(model: &Model, batch: &Batch, pass: Pass) -> (f64, Gradients) {
+    let mut sums = Gradients::default();
+    let (loss, _) = forward_backward(model, batch, pass, &mut sums);
+    (loss * pass.scale, sums)
+}
+
+fn logits(model: &Model, batch: &Batch) -> Vec<f32> {
+    let (tokens, context) = upload(model, batch);
+    host(model.logits(model.hidden(tokens, &context)))
+}
+
+/// Logits at positions that are no padding.
+fn real(batch: &Batch, logits: &[f32]) -> Vec<f32> {
+    let width = logits.len() / batch.documents.len();
+    let rows = logits.chunks_exact(width).zip(&batch.documents);
+    rows.filter(|(_, document)| **document > 0).flat_map(|(row, _)| row.to_vec()).collect()
+}
+
+fn settings(rate: f64) -> StepSettings {
+    StepSettings {
+        schedule: Schedule {
+            peak: rate,
+            warmup_steps: 0,
+            total_steps: 20,
+            min_ratio: 0.0,
+            shape: Shape::Constant,
+        },
+        adamw: AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 },
+        max_grad_norm: 1.0,
+        recompute: Recompute::None,
+        loss_chunk_tokens: 512,
+        seed: 1,
+    }
+}
+
+#[test]
+fn logits_equal_those_of_transformers_packed_rows_included() {
+    for name in CASES {
+        let expected = expected(name);
+        let batch = expected.batch();
+        let ours = real(&batch, &logits(&model(name), &batch));
+        assert_near(name, &ours, &real(&batch, expected.floats("logits")), LIMIT);
+    }
+}
+
+#[test]
+fn the_older_form_of_rope_settings_gives_the_same_model() {
+    for name in ["classic-rope", "llama3-scaling", "linear-scaling"] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(case(name).join("config.classic.json"), folder.path().join("config.json"))
+            .unwrap();
+        let weights = "model.safetensors";
+        std::fs::copy(case(name).join(weights), folder.path().join(weights)).unwrap();
+        let classic = load(folder.path(), Init::Pretrained, &cpu()).unwrap().model;
+        let batch = expected(name).batch();
+        assert_eq!(logits(&classic, &batch), logits(&model(name), &batch), "{name}");
+    }
+}
+
+#[test]
+fn facts_count_the_parameters_that_are_there() {
+    for name in CASES {
+        let json = ModelJson::read(&case(name)).unwrap();
+        let facts = families::find(&json).unwrap().facts(&json).unwrap();
+        let (_, all) = firebrand::model::count_learning(&mut model(name));
+        assert_eq!(facts.parameters, all, "{name}");
+    }
+}
+
+#[test]
+fn loss_and_every_lora_gradient_equal_those_of_peft() {
+    for name in CASES {
+        let expected = expected(name);
+        let batch = expected.batch();
+        let model = with_lora(name, &expected);
+        let ours = real(&batch, &logits(&model, &batch));
+        assert_near(name, &ours, &real(&batch, expected.floats("lora_logits")), LIMIT);
+
+        let (loss, sums) = gradients(&model, &batch, pass(&batch));
+        let reference = f64::from(expected.floats("lora_loss")[0]);
+        assert!((loss / reference - 1.0).abs() < LIMIT, "{name}: {loss} for {reference}");
+        let mut count = 0;
+        for (key, gradient) in expected.under("grad.base_model.model.") {
+            let ours = sums.get(key).unwrap_or_else(|| panic!("{name}: no gradient for {key}"));
+            assert_near(&format!("{name} {key}"), &host(ours.clone()), gradient, LIMIT);
+            count += 1;
+        }
+        assert_eq!(count, sums.paths().count(), "{name}: gradients nobody asked for");
+    }
+}
+
+#[test]
+fn every_gradient_of_full_training_equals_that_of_pytorch() {
+    for name in CASES {
+        let expected = expected(name);
+        let batch = expected.batch();
+        let mut model = model(name);
+        adapters::learn_everything(&mut model);
+        let (loss, sums) = gradients(&model, &batch, pass(&batch));
+        let reference = f64::from(expected.floats("loss")[0]);
+        assert!((loss / reference - 1.0).abs() < LIMIT, "{name}: {loss} for {reference}");
+        for (key, gradient) in expected.under("full_grad.") {
+            let ours = sums.get(key).unwrap_or_else(|| panic!("{name}: no gradient for {key}"));
+            assert_near(&format!("{name} {key}"), &host(ours.clone()), gradient, LIMIT);
+        }
+    }
+}
+
+#[test]
+fn twenty_steps_have_the_losses_of_pytorch() {
+    for name in CASES {
+        let expected = expected(name);
+        let text = std::fs::read_to_string(case(name).join("expected.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let batch = expected.batch();
+        let micro_batches = [row(&batch, 0), row(&batch, 1)];
+        let mut full = model(name);
+        adapters::learn_everything(&mut full);
+        for (kind, model) in [("lora_steps", with_lora(name, &expected)), ("full_steps", full)] {
+            let rate = json[kind]["learning_rate"].as_f64().unwrap();
+            let mut trainer = Trainer::new(model, settings(rate));
+            for step in 0..20 {
+                let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();
+                for (ours, list) in [(report.loss, "losses"), (report.grad_norm, "gradient_norms")] {
+                    let reference = json[kind][list][step].as_f64().unwrap();
+                    let difference = (ours / reference - 1.0).abs();
+                    assert!(difference < 1e-3, "{name} {kind} {list} {step}: {ours} {reference}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn adamw_makes_the_steps_of_pytorch() {
+    let text = std::fs::read_to_string(common::repository("tests/reference/adamw.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let list = |value: &serde_json::Value| -> Vec<f32> {
+        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+    };
+    let rate = json["learning_rate"].as_f64().unwrap();
+    let runs = json["cases"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        let mut adamw = AdamW::new(AdamWSettings {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: run["weight_decay"].as_f64().unwrap(),
+        });
+        let start = list(&json["start"]);
+        let count = start.len();
+        let mut value = from_vec(start, [count], &cpu());
+        for (gradient, after) in
+            json["gradients"].as_array().unwrap().iter().zip(run["after"].as_array().unwrap())
+        {
+            adamw.begin_update();
+            let gradient = from_vec(list(gradient), [count], &cpu());
+            value = adamw.update("x", value, gradient, rate);
+            assert_near("adamw", &host(value.clone()), &list(after), 1e-6);
+        }
+    }
+}
+
+#[test]
+fn greedy_generation_equals_that_of_transformers() {
+    let text = std::fs::read_to_string(case("gqa-tied").join("generate.json")).unwrap();
+    let cases: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let model = model("gqa-tied");
+    for case in cases.as_array().unwrap() {
+        let list = |key: &str| -> Vec<u32> {
+            serde_json::from_value(case[key].clone()).unwrap()
+        };
+        let sampling =
+            Sampling { temperature: 0.0, stream: Stream::new(1), max_tokens: 16 };
+        let found = generate(&model, &list("prompt"), &[], sampling, &mut |_| true);
+        assert_eq!(found.tokens, list("continuation"));
+        assert!(!found.ended);
+
+        let end = [found.tokens[4]];
+        let first = found.tokens.iter().position(|token| *token == end[0]).unwrap();
+        let stopped = generate(&model, &list("prompt"), &end, sampling, &mut |_| true);
+        assert_eq!((stopped.tokens.len(), stopped.ended), (first, true));
+    }
+}
+
+#[test]
+fn packed_documents_have_the_losses_of_documents_alone() {
+    let expected = expected("gqa-tied");
+    let batch = expected.batch();
+    let model = with_lora("gqa-tied", &expected);
+    let packed = row(&batch, 1);
+    let together = real(&packed, &logits(&model, &packed));
+    let mut alone = Vec::new();
+    for document in [1, 2] {
+        let places: Vec<usize> =
+            (0..packed.length).filter(|&place| packed.documents[place] == document).collect();
+        let pick = |list: &[u32]| places.iter().map(|&place| list[place]).collect::<Vec<_>>();
+        let batch = Batch {
+            rows: 1,
+            length: places.len(),
+            tokens: pick(&packed.tokens),
+            positions: pick(&packed.positions),
+            documents: vec![1; places.len()],
+            targets: Vec::new(),
+            sources: Vec::new(),
+        };
+        alone.extend(logits(&model, &batch));
+    }
+    assert_near("packed", &together, &alone, 1e-6);
+}
+
+/// Compares all gradients of two ways to compute the same thing.
+fn assert_same_gradients(what: &str, a: (f64, Gradients), b: (f64, Gradients), limit: f64) {
+    assert!((a.0 / b.0 - 1.0).abs() <= limit, "{what}: losses {} and {}", a.0, b.0);
+    let paths: Vec<String> = a.1.paths().map(str::to_owned).collect();
+    assert!(!paths.is_empty() && paths.len() == b.1.paths().count());
+    for path in paths {
+        let [a, b] = [&a.1, &b.1].map(|sums| host(sums.get(&path).unwrap().clone()));
+        assert_near(&format!("{what} {path}"), &a, &b, limit);
+    }
+}
+
+/// The reference model with everything learning, adapters with dropout included: every path of
+/// the backward pass is used.
+fn everything_learns(name: &str, dropout: f64) -> (Model, Batch) {
+    let expected = expected(name);
+    let mut model = model(name);
+    adapters::attach_lora(&mut model, &lora_settings(dropout), Stream::new(7)).unwrap();
+    adapters::learn_everything(&mut model);
+    (model, expected.batch())
+}
+
+#[test]
+fn recomputing_layers_changes_no_bit_with_dropout_too() {
+    let (model, batch) = everything_learns("gqa-tied", 0.3);
+    let kept = gradients(&model, &batch, pass(&batch));
+    let again = Pass { recompute: Recompute::Layers, ..pass(&batch) };
+    assert_same_gradients("recompute", gradients(&model, &batch, again), kept, 0.0);
+}
+
+#[test]
+fn dropout_acts_and_is_a_pure_function_of_the_step() {
+    // B must not be zero, or what is dropped before A never shows.
+    let expected = expected("gqa-tied");
+    let mut model = with_lora("gqa-tied", &expected);
+    let plain = gradients(&model, &expected.batch(), pass(&expected.batch())).0;
+    let settings = lora_settings(0.5);
+    let saved = firebrand::checkpoint::learning_specs(
+        &mut model,
+        str::to_owned,
+        |_| firebrand::weights::Element::F32,
+    );
+    assert_eq!(saved.0.len(), 28, "two factors beside seven layers in each of two blocks");
+    let mut dropped = with_dropout(&expected, &settings);
+    let batch = expected.batch();
+    let first = gradients(&dropped, &batch, pass(&batch)).0;
+    assert_ne!(first, plain, "dropout changes the loss");
+    assert_eq!(first, gradients(&dropped, &batch, pass(&batch)).0, "the same step drops the same");
+    let later = Pass { dropout: Stream::new(4), ..pass(&batch) };
+    assert_ne!(first, gradients(&dropped, &batch, later).0, "another step drops others");
+    assert_eq!(logits(&dropped, &batch), logits(&model, &batch), "evaluation drops nothing");
+    firebrand::model::count_learning(&mut dropped);
+}
+
+fn with_dropout(expected: &Expected, settings: &LoraConfig) -> Model {
+    struct Set<'a>(&'a Expected, Device);
+    impl Visitor for Set<'_> {
+        fn vector(&mut self, _: &str, _: &mut Parameter<1>) {}
+        fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+            if path.contains(".lora_") {
+                let values = self.0.floats(&format!("lora.base_model.model.{path}")).to_vec();
+                parameter.value = from_vec(values, parameter.value.dims(), &self.1);
+            }
+        }
+    }
+    let mut model = model("gqa-tied");
+    adapters::attach_lora(&mut model, settings, Stream::new(1)).unwrap();
+    model.visit(&mut Set(expected, cpu()));
+    model
+}
+
+#[test]
+fn chunks_of_the_loss_change_nothing_but_rounding() {
+    let (model, batch) = everything_learns("mha-untied", 0.0);
+    let whole = gradients(&model, &batch, pass(&batch));
+    for loss_chunk_tokens in [1, 3, 7] {
+        let chunked = gradients(&model, &batch, Pass { loss_chunk_tokens, ..pass(&batch) });
+        let whole = gradients(&model, &batch, pass(&batch));
+        assert_same_gradients("chunks", chunked, whole, 1e-5);
+    }
+    assert!(whole.0.is_finite());
+}
+
+#[test]
+fn layer_by_layer_equals_one_tape() {
+    let expected = expected("gqa-tied");
+    let batch = expected.batch();
+    let model = with_lora("gqa-tied", &expected);
+    let (loss, sums) = gradients(&model, &batch, pass(&batch));
+
+    // One tape over the whole model, with the loss as Burn composes it.
+    let (tokens, context) = upload(&model, &batch);
+    let mut layers: Vec<_> = model.layers.iter().map(|layer| layer.tracked()).collect();
+    let mut x = model.embed(tokens).autodiff().require_grad();
+    for layer in &layers {
+        x = layer.forward(x, &context, None);
+    }
+    let count = batch.targets.len();
+    let index = firebrand::ops::indices(batch.targets.iter().map(|t| t.index), &cpu());
+    let token = firebrand::ops::indices(batch.targets.iter().map(|t| t.token), &cpu());
+    let logits = model.logits(x.select(0, index));
+    let picked = burn::tensor::activation::log_softmax(logits, 1)
+        .gather(1, token.reshape([count, 1]));
+    let total = picked.sum().neg().div_scalar(count as f64);
+    let one_tape_loss = f64::from(host(total.clone().inner())[0]);
+    assert!((loss / one_tape_loss - 1.0).abs() < 1e-6, "{loss} {one_tape_loss}");
+    let mut tape = total.backward();
+    let mut whole = Gradients::default();
+    for (index, layer) in layers.iter_mut().enumerate() {
+        whole.collect(&format!("model.layers.{index}"), layer.as_mut(), &mut tape);
+    }
+    assert_same_gradients("one tape", (loss, sums), (one_tape_loss, whole), 1e-5);
+}
+
+#[test]
+fn one_times_eight_rows_equals_eight_times_one() {
+    let expected = expected("gqa-tied");
+    let batch = expected.batch();
+    // Rows of different lengths with different numbers of targets, so that means of means differ.
+    let rows: Vec<Batch> = (0..8).map(|number| row(&batch, number % 2)).collect();
+    let joined = join(&rows);
+    let mut together = Trainer::new(with_lora("gqa-tied", &expected), settings(1e-2));
+    let mut apart = Trainer::new(with_lora("gqa-tied", &expected), settings(1e-2));
+    for _ in 0..3 {
+        let (one, _) = together.step(std::slice::from_ref(&joined), 0.0).unwrap();
+        let (eight, _) = apart.step(&rows, 0.0).unwrap();
+        assert!((one.loss / eight.loss - 1.0).abs() < 1e-6);
+        assert!((one.grad_norm / eight.grad_norm - 1.0).abs() < 1e-5);
+        assert_eq!(one.tokens, eight.tokens);
+    }
+}
+
+/// Several one-row batches as one, padded to the longest.
+fn join(rows: &[Batch]) -> Batch {
+    let length = rows.iter().map(|row| row.length).max().unwrap();
+    let mut all = Batch {
+        rows: rows.len(),
+        length,
+        tokens: Vec::new(),
+        positions: Vec::new(),
+        documents: Vec::new(),
+        targets: Vec::new(),
+        sources: Vec::new(),
+    };
+    for (number, row) in rows.iter().enumerate() {
+        let pad = |list: &[u32]| [list, &vec![0; length - row.length]].concat();
+        all.tokens.extend(pad(&row.tokens));
+        all.positions.extend(pad(&row.positions));
+        all.documents.extend(pad(&row.documents));
+        let first = u32::try_from(number * length).unwrap();
+        all.targets.extend(row.targets.iter().map(|target| firebrand::data::Target {
+            index: first + target.index,
+            token: target.token,
+        }));
+    }
+    all
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_step_and_names_it() {
+    let expected = expected("gqa-tied");
+    let mut model = with_lora("gqa-tied", &expected);
+    model.norm.gain.value = model.norm.gain.value.clone().mul_scalar(f32::NAN);
+    let mut trainer = Trainer::new(model, settings(1e-2));
+    let error = trainer.step(&[expected.batch()], 0.0).unwrap_err().to_string();
+    assert!(error.contains("not finite") && error.contains("step 1"), "{error}");
+    assert_eq!(trainer.step, 0);
+    assert_eq!(trainer.optimizer.updates(), 0);
+}
+
+#[test]
+fn the_first_values_of_an_adapter_are_those_of_peft_in_kind() {
+    let mut model = model("gqa-tied");
+    adapters::attach_lora(&mut model, &lora_settings(0.0), Stream::new(5)).unwrap();
+    let (specs, values) = firebrand::checkpoint::learning_specs(
+        &mut model,
+        str::to_owned,
+        |_| firebrand::weights::Element::F32,
+    );
+    let mut largest: f32 = 0.0;
+    for spec in &specs {
+        let values = firebrand::checkpoint::learning_values(&values, spec);
+        if spec.name.contains("lora_B") {
+            assert!(values.iter().all(|x| *x == 0.0), "B starts at zero");
+        } else {
+            let bound = 1.0 / (spec.shape[1] as f32).sqrt();
+            assert!(values.iter().all(|x| x.abs() <= bound), "{}", spec.name);
+            let share = values.iter().fold(0.0_f32, |max, x| max.max(x.abs())) / bound;
+            largest = largest.max(share);
+        }
+    }
+    assert!(largest > 0.95, "A fills its interval");
+}
