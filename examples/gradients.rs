@@ -62,7 +62,9 @@ fn main() -> Result<()> {
             shape: vec![values.len()],
         })
         .collect();
-    write_safetensors(Path::new(out), specs, &BTreeMap::new(), |spec| Ok(values[&spec.name].clone()))?;
+    write_safetensors(Path::new(out), specs, &BTreeMap::new(), |spec| {
+        Ok(values[&spec.name].clone())
+    })?;
     println!("{out}");
     Ok(())
 }

@@ -43,7 +43,9 @@ fn main() -> Result<()> {
         specs.push(TensorSpec { name: name.clone(), element: Element::F32, shape });
         logits.insert(name, host(opened.model.logits(x)));
     }
-    write_safetensors(Path::new(out), specs, &BTreeMap::new(), |spec| Ok(logits[&spec.name].clone()))?;
+    write_safetensors(Path::new(out), specs, &BTreeMap::new(), |spec| {
+        Ok(logits[&spec.name].clone())
+    })?;
     println!("{out}");
     Ok(())
 }

@@ -94,7 +94,11 @@ fn train(texts: &[String]) -> Outcome<Tokenizer> {
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build()
         .into();
-    tokenizer.train(&mut trainer, texts.iter())?;
+    // The markers in the documents are tokens already; their letters are no text to learn from.
+    let unmarked = texts
+        .iter()
+        .map(|text| SPECIAL.iter().fold(text.clone(), |text, marker| text.replace(marker, "\n")));
+    tokenizer.train(&mut trainer, unmarked)?;
     if tokenizer.get_vocab_size(true) != VOCABULARY {
         return Err("the texts are too few for the vocabulary".into());
     }

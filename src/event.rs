@@ -78,6 +78,8 @@ pub enum Event {
         done: u64,
         /// Steps in all.
         total: u64,
+        /// Where a record of what steps cost may be kept.
+        timings: std::path::PathBuf,
     },
     /// One step is done.
     Step(StepReport, Timing),

@@ -74,9 +74,8 @@ mod tests {
         let n = 100_000;
         let mean = (0..n).map(|i| stream.uniform(i)).sum::<f64>() / n as f64;
         assert!((mean - 0.5).abs() < 0.005, "{mean}");
-        let (sum, square) = (0..n).map(|i| stream.normal(i)).fold((0.0, 0.0), |(s, q), x| {
-            (s + x, q + x * x)
-        });
+        let (sum, square) =
+            (0..n).map(|i| stream.normal(i)).fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
         assert!((sum / n as f64).abs() < 0.02);
         assert!((square / n as f64 - 1.0).abs() < 0.03);
     }

@@ -115,8 +115,7 @@ impl SidePath for Lora {
 /// When a name of `target_modules` fits no layer; all such names are reported.
 pub fn targets(facts: &Facts, settings: &LoraConfig) -> Result<Vec<(String, [usize; 2])>> {
     if let TargetModules::Names(names) = &settings.target_modules {
-        let known: BTreeSet<&str> =
-            facts.linears.iter().map(|(path, _)| last_name(path)).collect();
+        let known: BTreeSet<&str> = facts.linears.iter().map(|(path, _)| last_name(path)).collect();
         let unused =
             |name: &&String| !facts.linears.iter().any(|(path, _)| fits(path, name.as_str()));
         let problems = names.iter().filter(unused).map(|name| {

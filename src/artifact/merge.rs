@@ -91,9 +91,9 @@ fn read_factors(adapter: &Path, settings: &LoraConfig) -> Result<BTreeMap<String
     let mut factors = BTreeMap::new();
     for path in paths {
         let mut take = |matrix: &str| {
-            tensors.remove(&peft_key(&path, matrix)).ok_or_else(|| {
-                Error::new(format!("`{path}` has no `{matrix}`")).at(adapter)
-            })
+            tensors
+                .remove(&peft_key(&path, matrix))
+                .ok_or_else(|| Error::new(format!("`{path}` has no `{matrix}`")).at(adapter))
         };
         let (a, b) = (take("lora_A")?, take("lora_B")?);
         let (&[r, inputs], &[outputs, rank]) = (&a.shape[..], &b.shape[..]) else {
@@ -108,9 +108,7 @@ fn read_factors(adapter: &Path, settings: &LoraConfig) -> Result<BTreeMap<String
     }
     match tensors.keys().next() {
         None => Ok(factors),
-        Some(name) => {
-            Err(Error::new(format!("cannot merge the tensor `{name}`")).at(adapter))
-        }
+        Some(name) => Err(Error::new(format!("cannot merge the tensor `{name}`")).at(adapter)),
     }
 }
 

@@ -37,8 +37,9 @@ pub fn merge(request: &Merge) -> Result<()> {
     }
     let found = hub::resolve(request.adapter)?;
     if !found.adapter {
-        return Err(Error::new(format!("`{}` is a whole model, not an adapter", found.id))
-            .at(&found.path));
+        return Err(
+            Error::new(format!("`{}` is a whole model, not an adapter", found.id)).at(&found.path)
+        );
     }
     let adapter = Adapter::read(&found.path)?;
     let base = base_of(&found, &adapter, request.base)?;

@@ -31,8 +31,7 @@ impl Manifest {
     pub fn verify(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let bytes = std::fs::read(&path).context_at("no manifest", &path)?;
-        let manifest: Self =
-            serde_json::from_slice(&bytes).context_at("broken manifest", &path)?;
+        let manifest: Self = serde_json::from_slice(&bytes).context_at("broken manifest", &path)?;
         if manifest.format > FORMAT {
             return Err(Error::new(format!(
                 "checkpoint format {} is newer than this program, which reads up to {FORMAT}",

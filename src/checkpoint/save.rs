@@ -12,8 +12,8 @@ use crate::checkpoint::{FORMAT, State, folder_name, learning_specs, learning_val
 use crate::engine::Trainer;
 use crate::error::{Context, Result};
 use crate::files::{
-    Digest, FileEntry, RunDirectory, create_dir_new, hash_file, rename_new, sync_dir,
-    write_atomic, write_synced,
+    Digest, FileEntry, RunDirectory, create_dir_new, hash_file, rename_new, sync_dir, write_atomic,
+    write_synced,
 };
 use crate::ops::host;
 use crate::weights::{Element, TensorSpec, write_safetensors};
@@ -74,20 +74,14 @@ pub fn save(
     Ok(Saved { path: target, manifest, new: true, seconds })
 }
 
-fn write_files(
-    scratch: &std::path::Path,
-    trainer: &mut Trainer,
-    state: &State,
-) -> Result<Digest> {
+fn write_files(scratch: &std::path::Path, trainer: &mut Trainer, state: &State) -> Result<Digest> {
     let metadata: BTreeMap<_, _> = [("format".to_owned(), "pt".to_owned())].into();
     let (specs, values) = learning_specs(&mut trainer.model, file_name_of, |_| Element::F32);
     let adapter = specs.iter().all(|spec| spec.name.contains(".lora_"));
-    let mut files = vec![write_safetensors(
-        &scratch.join(weights_name(adapter)),
-        specs,
-        &metadata,
-        |spec| Ok(learning_values(&values, spec)),
-    )?];
+    let mut files =
+        vec![write_safetensors(&scratch.join(weights_name(adapter)), specs, &metadata, |spec| {
+            Ok(learning_values(&values, spec))
+        })?];
     files.push(write_moments(&scratch.join("optimizer.safetensors"), trainer, &metadata)?);
     let json = serde_json::to_vec_pretty(state).context("cannot encode the state")?;
     write_synced(&scratch.join("state.json"), &json)?;

@@ -63,11 +63,8 @@ fn as_json(batch: &Batch, step: u64, number: usize, targets_of_step: usize) -> s
         batch.targets.iter().map(|target| [target.index, target.token]).collect();
     #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
     let weight = 1.0 / targets_of_step as f64;
-    let sources: Vec<Vec<String>> = batch
-        .sources
-        .iter()
-        .map(|row| row.iter().map(ToString::to_string).collect())
-        .collect();
+    let sources: Vec<Vec<String>> =
+        batch.sources.iter().map(|row| row.iter().map(ToString::to_string).collect()).collect();
     json!({
         "step": step,
         "micro_batch": number,

@@ -66,7 +66,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     talk(&format!("\nthe first example ({}), learnt tokens marked:\n", first.record));
     data_line(&marked(&data::pieces(&prepared.corpus.codec, &first.example)?))?;
-    talk(&format!("\nnothing was trained; to do it: firebrand train {}", args.config.config.display()));
+    talk(&format!(
+        "\nnothing was trained; to do it: firebrand train {}",
+        args.config.config.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

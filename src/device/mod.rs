@@ -93,7 +93,9 @@ fn gpu() -> std::result::Result<Opened, String> {
             Err(error) => reason = error.to_string(),
         }
     }
-    Err(reason)
+    // The rest of the message lists every adapter that is none.
+    let first = reason.split([':', ',']).next().unwrap_or_default();
+    Err(format!("no graphics card with a usable driver ({})", first.trim()))
 }
 
 #[cfg(not(feature = "gpu"))]

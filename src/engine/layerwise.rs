@@ -4,13 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Gradients as Tape, IndexingUpdateOp, Tensor};
+use burn::tensor::{IndexingUpdateOp, Tensor};
 
 use crate::config::Recompute;
 use crate::data::Batch;
 use crate::engine::{target_pairs, upload};
-use crate::model::{EMBEDDING, Gradients, Layer, Model};
+use crate::model::{Context, EMBEDDING, Gradients, Layer, Model};
 use crate::objective::{Targets, next_token_backward};
+use crate::ops::{Attended, attend, attend_backward};
 use crate::random::Stream;
 
 /// How a micro-batch is differentiated.
@@ -64,7 +65,7 @@ pub fn forward_backward(
             Kept::Tape(taped) => taped,
             Kept::Input(x) => Taped::run(model.layers[index].as_ref(), x, &context),
         };
-        dx = taped.backward(&format!("model.layers.{index}"), dx, sums);
+        dx = taped.backward(&format!("model.layers.{index}"), &context, dx, sums);
     }
     if model.embedding.learns {
         let table = model.embedding.value.zeros_like();
@@ -78,26 +79,57 @@ enum Kept {
     Tape(Taped),
 }
 
-/// One layer's forward on a tape of its own.
+/// One layer's forward: a tape for each half, attention between them by hand.
 struct Taped {
-    input: Tensor<2>,
     layer: Box<dyn Layer>,
+    /// Input of the first half, and its three outputs.
+    input: Tensor<2>,
+    projected: [Tensor<2>; 3],
+    attended: Attended,
+    /// Inputs of the second half, and its output.
+    residual: Tensor<2>,
+    mixed: Tensor<2>,
     output: Tensor<2>,
 }
 
 impl Taped {
-    fn run(layer: &dyn Layer, x: Tensor<2>, context: &crate::model::Context) -> Self {
-        let input = x.autodiff().require_grad();
+    fn run(layer: &dyn Layer, x: Tensor<2>, context: &Context) -> Self {
+        let leaf = |x: Tensor<2>| x.autodiff().require_grad();
         let layer = layer.tracked();
-        let output = layer.forward(input.clone(), context, None);
-        Self { input, layer, output }
+        let input = leaf(x.clone());
+        let projected = layer.project(input.clone(), context);
+        let [q, k, v] = projected.clone().map(Tensor::inner);
+        let attended = attend(&q, &k, &v, layer.heads(), &context.documents);
+        let (residual, mixed) = (leaf(x), leaf(attended.output.clone()));
+        let output = layer.finish(residual.clone(), mixed.clone(), context);
+        Self { layer, input, projected, attended, residual, mixed, output }
     }
 
     /// The gradient of the layer's input from that of its output.
-    fn backward(mut self, path: &str, dx: Tensor<2>, sums: &mut Gradients) -> Tensor<2> {
+    fn backward(
+        mut self,
+        path: &str,
+        context: &Context,
+        dx: Tensor<2>,
+        sums: &mut Gradients,
+    ) -> Tensor<2> {
+        let leaf = "it is a leaf of the tape";
         // The derivative of Σ output ⊙ dx is the vector-Jacobian product.
-        let mut tape: Tape = (self.output * dx).backward();
-        sums.collect(path, self.layer.as_mut(), &mut tape);
-        self.input.grad_remove(&mut tape).expect("the input is a leaf of the tape")
+        let mut second = (self.output * dx).backward();
+        let d_mixed = self.mixed.grad_remove(&mut second).expect(leaf);
+        let d_residual = self.residual.grad_remove(&mut second).expect(leaf);
+
+        let [q, k, v] = self.projected.clone().map(Tensor::inner);
+        let heads = self.layer.heads();
+        let inputs = [&q, &k, &v];
+        let d_projected =
+            attend_backward(inputs, &self.attended, d_mixed, heads, &context.documents);
+        let products = self.projected.into_iter().zip(d_projected).map(|(x, d)| (x * d).sum());
+        let total = products.reduce(|a, b| a + b).expect("there are three of them");
+        let first = total.backward();
+        let mut tapes = [first, second];
+        let d_input = self.input.grad_remove(&mut tapes[0]).expect(leaf);
+        sums.collect(path, self.layer.as_mut(), &mut tapes);
+        d_input + d_residual
     }
 }

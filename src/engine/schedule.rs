@@ -47,9 +47,7 @@ pub fn learning_rate(schedule: &Schedule, step: u64) -> f64 {
     let share = match shape {
         Shape::Constant => return peak,
         Shape::Linear => 1.0 - falling(warmup_steps as f64),
-        Shape::Cosine => {
-            0.5 * (1.0 + (std::f64::consts::PI * falling(warmup_steps as f64)).cos())
-        }
+        Shape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * falling(warmup_steps as f64)).cos()),
         Shape::Wsd { decay_ratio } => {
             1.0 - falling((total_steps as f64 * (1.0 - decay_ratio)).max(warmup_steps as f64))
         }

@@ -5,9 +5,7 @@ use std::time::Instant;
 use crate::config::Recompute;
 use crate::data::Batch;
 use crate::device::memory_bytes_peak;
-use crate::engine::{
-    AdamW, AdamWSettings, Pass, Schedule, forward_backward, learning_rate,
-};
+use crate::engine::{AdamW, AdamWSettings, Pass, Schedule, forward_backward, learning_rate};
 use crate::error::{Error, Result};
 use crate::event::{StepReport, Timing};
 use crate::model::{Gradients, Model, Parameter, Visitor};
@@ -88,15 +86,8 @@ impl Trainer {
         self.update(sums, grad_norm, rate);
         self.step = step;
         let step_seconds = began.elapsed().as_secs_f64();
-        let report = StepReport {
-            step,
-            epoch,
-            loss,
-            learning_rate: rate,
-            grad_norm,
-            target_tokens,
-            tokens,
-        };
+        let report =
+            StepReport { step, epoch, loss, learning_rate: rate, grad_norm, target_tokens, tokens };
         let timing = Timing {
             step,
             step_seconds,

@@ -24,8 +24,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         _ => Path::new("."),
     };
     let name = path.file_name().ok_or_else(|| Error::new("not a file name").at(path))?;
-    let scratch =
-        folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+    let scratch = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
     let _ = fs::remove_file(&scratch); // a leftover of a process that had the same number
     let result = write_synced(&scratch, bytes)
         .and_then(|()| fs::rename(&scratch, path).context_at("cannot rename the file", path))
@@ -39,10 +38,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Makes the names inside a directory durable.
 pub fn sync_dir(path: &Path) -> Result<()> {
     #[cfg(unix)]
-    File::open(path).and_then(|folder| folder.sync_all()).context_at(
-        "cannot sync the folder",
-        path,
-    )?;
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .context_at("cannot sync the folder", path)?;
     #[cfg(not(unix))]
     let _ = (path, File::open::<&Path>);
     Ok(())

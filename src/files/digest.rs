@@ -155,9 +155,9 @@ fn collect_names(directory: &Path, prefix: &str, names: &mut Vec<String>) -> Res
         let path = entry.path();
         let kind = entry.file_type().context_at("cannot look at the file", &path)?;
         let name = entry.file_name();
-        let name = name.to_str().ok_or_else(|| {
-            Error::refused("a file name is not valid UTF-8").at(&path)
-        })?;
+        let name = name
+            .to_str()
+            .ok_or_else(|| Error::refused("a file name is not valid UTF-8").at(&path))?;
         let name = format!("{prefix}{name}");
         if kind.is_dir() {
             collect_names(&path, &format!("{name}/"), names)?;

@@ -12,8 +12,9 @@ use crate::error::{Context, Error, Result};
 pub fn read_json(path: &Path, limit: u64) -> Result<Value> {
     let size = std::fs::metadata(path).context_at("cannot read the file", path)?.len();
     if size > limit {
-        return Err(Error::new(format!("the file has {size} bytes, at most {limit} are accepted"))
-            .at(path));
+        return Err(
+            Error::new(format!("the file has {size} bytes, at most {limit} are accepted")).at(path)
+        );
     }
     let bytes = std::fs::read(path).context_at("cannot read the file", path)?;
     parse_json(&bytes).map_err(|error| error.at(path))

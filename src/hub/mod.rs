@@ -76,11 +76,8 @@ mod tests {
         let found = resolve(run.to_str().unwrap()).unwrap();
         assert_eq!((found.path, found.adapter), (run.join("artifact"), false));
 
-        std::fs::rename(
-            run.join("artifact/config.json"),
-            run.join("artifact/adapter_config.json"),
-        )
-        .unwrap();
+        std::fs::rename(run.join("artifact/config.json"), run.join("artifact/adapter_config.json"))
+            .unwrap();
         let error = resolve_base(run.to_str().unwrap()).unwrap_err().to_string();
         assert!(error.contains("is an adapter") && error.contains("firebrand merge"), "{error}");
 

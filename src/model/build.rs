@@ -106,10 +106,7 @@ impl WeightSource {
 
     /// A source that draws weights instead of reading them.
     pub fn random(stream: Stream, range: f64, element: Element, device: &Device) -> Self {
-        Self {
-            random: Some((stream, range, element)),
-            ..Self::held(BTreeMap::new(), device)
-        }
+        Self { random: Some((stream, range, element)), ..Self::held(BTreeMap::new(), device) }
     }
 
     /// Where the weights go.
@@ -182,11 +179,8 @@ impl WeightSource {
             return Err(Error::new(what).at(directory).hint("is the download complete?"));
         }
         // A buffer of old exports that the configuration already determines.
-        let left: Vec<_> = self
-            .held
-            .into_keys()
-            .filter(|name| !name.ends_with(".rotary_emb.inv_freq"))
-            .collect();
+        let left: Vec<_> =
+            self.held.into_keys().filter(|name| !name.ends_with(".rotary_emb.inv_freq")).collect();
         if !left.is_empty() {
             let what = format!("the model does not use the weights {}", list(&left));
             return Err(Error::new(what)

@@ -59,8 +59,10 @@ impl ModelJson {
             return Err(Error::new("`config.json` is not a JSON object").at(path));
         };
         if json.contains_key("auto_map") {
-            return Err(Error::new("the model needs its own code (`auto_map`), which is never run")
-                .at(path));
+            return Err(Error::new(
+                "the model needs its own code (`auto_map`), which is never run",
+            )
+            .at(path));
         }
         if json.contains_key("quantization_config") {
             return Err(Error::new("the model is quantised, which cannot be trained here")
@@ -132,9 +134,7 @@ impl ModelJson {
     pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
         match self.json.get(key) {
             None | Some(Value::Null) => Ok(default),
-            Some(value) => {
-                value.as_bool().ok_or_else(|| self.wrong(key, "must be true or false"))
-            }
+            Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "must be true or false")),
         }
     }
 

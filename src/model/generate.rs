@@ -57,18 +57,8 @@ fn advance(model: &Model, cache: &mut Cache, tokens: &[u32], done: usize) -> Vec
     let positions: Vec<u32> = (done..done + length)
         .map(|position| u32::try_from(position).expect("contexts stay below 2^32 tokens"))
         .collect();
-    let mut context = Context::packed(
-        1,
-        length,
-        &positions,
-        &vec![1; length],
-        &model.frequencies,
-        &model.device,
-    );
-    if done > 0 {
-        assert_eq!(length, 1, "after the prompt, tokens come one by one");
-        context.mask = None; // the newest token sees everything before it
-    }
+    let context =
+        Context::packed(1, length, &positions, &vec![1; length], &model.frequencies, &model.device);
     let mut x = model.embed(indices(tokens.iter().copied(), &model.device));
     for (layer, cache) in model.layers.iter().zip(&mut cache.layers) {
         x = layer.forward(x, &context, Some(cache));

@@ -23,18 +23,20 @@ impl Gradients {
         };
     }
 
-    /// Adds what a tape holds for the learning parameters of a layer that was [`Layer::tracked`].
-    pub fn collect(&mut self, path: &str, layer: &mut dyn Layer, tape: &mut Tape) {
+    /// Adds what the tapes hold for the learning parameters of a layer that was
+    /// [`Layer::tracked`]; each parameter is on one of them.
+    pub fn collect(&mut self, path: &str, layer: &mut dyn Layer, tapes: &mut [Tape]) {
         struct Collect<'a> {
             sums: &'a mut Gradients,
-            tape: &'a mut Tape,
+            tapes: &'a mut [Tape],
         }
         impl Collect<'_> {
             fn take<const D: usize>(&mut self, path: &str, parameter: &Parameter<D>) {
                 if !parameter.learns {
                     return;
                 }
-                let gradient = parameter.value.grad_remove(self.tape);
+                let value = &parameter.value;
+                let gradient = self.tapes.iter_mut().find_map(|tape| value.grad_remove(tape));
                 self.sums.add(path, gradient.expect("a learning parameter is a leaf of the tape"));
             }
         }
@@ -46,17 +48,14 @@ impl Gradients {
                 self.take(path, parameter);
             }
         }
-        layer.visit(path, &mut Collect { sums: self, tape });
+        layer.visit(path, &mut Collect { sums: self, tapes });
     }
 
     /// Global L2 norm. Squares are summed in f64 on the host, in path order, so that the result
     /// does not depend on threads.
     pub fn norm(&self) -> f64 {
-        let squares: f64 = self
-            .sums
-            .values()
-            .map(|sum| f64::from(host(sum.clone().square().sum())[0]))
-            .sum();
+        let squares: f64 =
+            self.sums.values().map(|sum| f64::from(host(sum.clone().square().sum())[0])).sum();
         squares.sqrt()
     }
 

@@ -3,36 +3,58 @@
 use burn::tensor::{Device, Tensor};
 
 use crate::model::{Linear, Parameter, Visitor};
-use crate::ops::{self, Frequencies};
+use crate::ops::{self, Documents, Frequencies, Heads, attend, attend_cached};
 use crate::random::Stream;
 
-/// One decoder layer.
+/// One decoder layer, in two halves with attention between them: the halves are differentiated by
+/// a tape each, attention by hand.
 pub trait Layer: Send {
-    /// `x: [tokens, hidden]` in and out. With a cache, `x` continues what the cache holds.
-    fn forward(
-        &self,
-        x: Tensor<2>,
-        context: &Context,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<2>;
+    /// Queries, keys and values of `x: [tokens, hidden]`, rotated: `[tokens, heads · width]` each.
+    fn project(&self, x: Tensor<2>, context: &Context) -> [Tensor<2>; 3];
+    /// What leaves the layer, `[tokens, hidden]`, from its input and what attention mixed.
+    fn finish(&self, x: Tensor<2>, mixed: Tensor<2>, context: &Context) -> Tensor<2>;
+    /// How queries, keys and values are laid out.
+    fn heads(&self) -> Heads;
     /// Visits every parameter under `path`.
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor);
     /// Visits every linear layer under `path`.
     fn linears(&mut self, path: &str, change: &mut dyn FnMut(&str, &mut Linear));
     /// A copy whose learning parameters are leaves of a tape.
     fn tracked(&self) -> Box<dyn Layer>;
+
+    /// Both halves on plain tensors. With a cache, `x` continues what the cache holds.
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        context: &Context,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<2> {
+        let heads = self.heads();
+        let [q, k, v] = self.project(x.clone(), context);
+        let (rows, length) = (context.documents.rows, context.documents.length);
+        let place = |x: &Tensor<2>| x.clone().reshape([rows, length, heads.groups, heads.width]);
+        let mixed = match cache {
+            Some(cache) if cache.is_empty() => {
+                cache.extend(place(&k), place(&v));
+                attend(&q, &k, &v, heads, &context.documents).output
+            }
+            Some(cache) => {
+                assert_eq!(length, 1, "after the prompt, tokens come one by one");
+                let (keys, values) = cache.extend(place(&k), place(&v));
+                attend_cached(q, keys, values, heads)
+            }
+            None => attend(&q, &k, &v, heads, &context.documents).output,
+        };
+        self.finish(x, mixed, context)
+    }
 }
 
 /// What all layers of one forward pass share.
 pub struct Context {
-    /// Rows of the micro-batch.
-    pub rows: usize,
-    /// Positions in each row.
-    pub length: usize,
+    /// Rows, lengths, and who sees whom.
+    pub documents: Documents,
     /// Cosines and sines by position, `[tokens, 1, head_dim]`.
     pub rotary: (Tensor<3>, Tensor<3>),
-    /// Who sees whom; `None`: every key is seen (one new token after a cache).
-    pub mask: Option<Tensor<4>>,
     /// Dropout of adapters acts only in training; the stream names step and micro-batch.
     pub dropout: Option<Stream>,
 }
@@ -48,10 +70,8 @@ impl Context {
         device: &Device,
     ) -> Self {
         Self {
-            rows,
-            length,
+            documents: Documents::new(documents, rows, length, device),
             rotary: frequencies.tables(positions, device),
-            mask: Some(ops::attention_mask(documents, rows, length, device)),
             dropout: None,
         }
     }
@@ -65,6 +85,11 @@ pub struct LayerCache {
 }
 
 impl LayerCache {
+    /// Does it hold nothing yet?
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_none()
+    }
+
     /// Appends, and returns all keys and values.
     pub fn extend(&mut self, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let join = |held: Option<Tensor<4>>, new: Tensor<4>| match held {

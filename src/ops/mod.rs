@@ -6,7 +6,9 @@ mod norm;
 mod rotary;
 mod tensors;
 
-pub use attention::{attention, attention_mask};
+pub use attention::{
+    Attended, Documents, Heads, attend, attend_backward, attend_cached, attend_composed,
+};
 pub use norm::rms_norm;
 pub use rotary::{Frequencies, RopeScaling, rotate};
 pub use tensors::{flat, from_vec, host, indices};

@@ -89,8 +89,7 @@ fn scaled(speed: f32, scaling: RopeScaling) -> f32 {
 /// Rotates `x: [tokens, heads, head_dim]` by the angles of its positions.
 pub fn rotate(x: Tensor<3>, cosines: &Tensor<3>, sines: &Tensor<3>) -> Tensor<3> {
     let half = x.dims()[2] / 2;
-    let [left, right] =
-        [x.clone().narrow(2, 0, half), x.clone().narrow(2, half, half)];
+    let [left, right] = [x.clone().narrow(2, 0, half), x.clone().narrow(2, half, half)];
     let turned = Tensor::cat(vec![right.neg(), left], 2);
     x * cosines.clone() + turned * sines.clone()
 }

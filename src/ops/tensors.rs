@@ -3,11 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Uploads host values.
-pub fn from_vec<const D: usize>(
-    values: Vec<f32>,
-    shape: [usize; D],
-    device: &Device,
-) -> Tensor<D> {
+pub fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 

@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::error::{Context, Result, printable};
-use crate::event::{Event, Observer, Stop, StepReport, Timing};
+use crate::error::printable;
+use crate::event::{Event, Observer, StepReport, Stop, Timing};
 use crate::report::Signals;
 
 /// Between plain lines where there is no terminal.
@@ -46,17 +45,6 @@ impl Console {
         }
     }
 
-    /// Writes what steps cost to a file, one line a step.
-    pub fn record_timings(&mut self, path: &Path) -> Result<()> {
-        let file = File::options()
-            .append(true)
-            .create(true)
-            .open(path)
-            .context_at("cannot open the timings", path)?;
-        self.timings = Some(BufWriter::new(file));
-        Ok(())
-    }
-
     fn say(&self, line: &str) {
         if self.quiet {
             return;
@@ -73,7 +61,8 @@ impl Console {
         if self.quiet || !std::io::stderr().is_terminal() {
             return;
         }
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+        let bar =
+            ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
         let style = "{bar:24} {pos}/{len}  {msg}  {elapsed} gone, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).expect("a constant template"));
         bar.set_position(done);
@@ -145,7 +134,12 @@ impl Observer for Console {
                     None => talk(&line),
                 }
             }
-            Event::Begin { done, total } => self.begin(done, total),
+            Event::Begin { done, total, timings } => {
+                // A record for people: without it the run goes on.
+                let file = File::options().append(true).create(true).open(&timings);
+                self.timings = file.ok().map(BufWriter::new);
+                self.begin(done, total);
+            }
             Event::Step(report, timing) => self.step(&report, &timing),
             Event::Evaluation(found) => self.say(&format!(
                 "validation after step {}: loss {:.4}, perplexity {:.2}, {} learnt tokens",
@@ -157,10 +151,9 @@ impl Observer for Console {
             Event::Sample(sample) => {
                 self.say(&format!("  > {}\n    {}", sample.prompt, indented(&sample.answer)));
             }
-            Event::Saved { step, path, seconds } => self.say(&format!(
-                "saved step {step} in {seconds:.2} s: {}",
-                path.display()
-            )),
+            Event::Saved { step, path, seconds } => {
+                self.say(&format!("saved step {step} in {seconds:.2} s: {}", path.display()))
+            }
             Event::End => self.end(),
         }
     }

@@ -61,7 +61,7 @@ pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<Outcome> 
         session.evaluate(&prepared, &trainer, observer)?;
     }
     let total = prepared.total_steps;
-    observer.on(Event::Begin { done: trainer.step, total });
+    observer.on(Event::Begin { done: trainer.step, total, timings: run.timings() });
     session.pause_if_asked(&mut trainer, &prepared, observer)?;
     while trainer.step < total && session.paused.is_none() {
         let (batches, data_seconds) = session.next_batches(&prepared)?;

@@ -145,9 +145,8 @@ pub fn parent_state(directory: &Path) -> Result<ParentSignature> {
         Verdict::Untrusted => Ok(ParentSignature::Untrusted),
         Verdict::CouldNotCheck => Ok(ParentSignature::Unchecked),
         Verdict::Tampered | Verdict::Unsigned => {
-            let failed = report.checks.iter().filter(|check| {
-                check.verdict == verify::CheckVerdict::Fail
-            });
+            let failed =
+                report.checks.iter().filter(|check| check.verdict == verify::CheckVerdict::Fail);
             let error = Error::refused("the model is not what was signed").at(directory);
             Err(failed.fold(error, |error, check| error.because(&check.detail)))
         }
@@ -274,9 +273,8 @@ impl Prepared<'_> {
     /// What determines the run.
     pub fn identity(&self, loaded: &Loaded) -> Identity {
         let data = self.corpus.files.iter().map(|file| file.file.sha256);
-        let data = data
-            .chain([self.corpus.tokenizer_digest()])
-            .chain(self.corpus.template_digest());
+        let data =
+            data.chain([self.corpus.tokenizer_digest()]).chain(self.corpus.template_digest());
         Identity {
             config: loaded.digest,
             base: joined(self.base_files.iter().map(|file| file.sha256)),

@@ -89,7 +89,14 @@ pub fn publish(
     let card = card(request, prepared, &record, &inputs, signer.as_ref());
     let outcome = outcome(run, prepared, &record)?;
     let artifact = run.artifact();
-    bundle::seal(&scratch, &artifact, &card, &inputs, &outcome, signer.as_ref().map(|signer| &signer.0))?;
+    bundle::seal(
+        &scratch,
+        &artifact,
+        &card,
+        &inputs,
+        &outcome,
+        signer.as_ref().map(|signer| &signer.0),
+    )?;
     Ok(Published {
         artifact,
         signer: signer.as_ref().map(describe),
@@ -127,11 +134,7 @@ fn write_weights(
     Ok(())
 }
 
-fn run_record(
-    run: &RunDirectory,
-    request: &Request,
-    prepared: &Prepared,
-) -> Result<RunRecord> {
+fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Result<RunRecord> {
     let loaded = request.loaded;
     let config = &loaded.config;
     let method = match (&config.lora, config.model.init) {
@@ -150,9 +153,12 @@ fn run_record(
         tokenizer: prepared.tokenizer_files()?,
         resolved: loaded.resolved.clone(),
         seed: config.seed,
-        device: [("name", prepared.opened.name.clone()), ("backend", prepared.opened.backend.to_owned())]
-            .map(|(key, value)| (key.to_owned(), value))
-            .into(),
+        device: [
+            ("name", prepared.opened.name.clone()),
+            ("backend", prepared.opened.backend.to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into(),
         deterministic: prepared.opened.deterministic,
         source: artifact::source(Path::new("."), &outputs),
     })
@@ -208,9 +214,7 @@ fn answers(record: &Record) -> Vec<(String, String, String)> {
     of(first)
         .zip(of(last))
         .filter(|_| first != last)
-        .map(|(before, after)| {
-            (before.prompt.clone(), before.answer.clone(), after.answer.clone())
-        })
+        .map(|(before, after)| (before.prompt.clone(), before.answer.clone(), after.answer.clone()))
         .collect()
 }
 
@@ -253,7 +257,11 @@ fn card(
             })
             .collect(),
         settings: loaded.resolved.clone().into_iter().collect(),
-        loss: losses(record).map(|(before, after)| LossChange { dataset: evaluated, before, after }),
+        loss: losses(record).map(|(before, after)| LossChange {
+            dataset: evaluated,
+            before,
+            after,
+        }),
         samples: answers(record)
             .into_iter()
             .map(|(prompt, before, after)| Sample { prompt, before, after })

@@ -43,13 +43,10 @@ impl Shard {
         let capacity = usize::try_from(length).context_at("the file is too large", &path)?;
         let mut bytes = Vec::with_capacity(capacity);
         file.read_to_end(&mut bytes).context_at("cannot read the weights", &path)?;
-        let (digest, header) = rayon::join(
-            || Digest::of(&bytes),
-            || SafeTensors::deserialize(&bytes).map(|_| ()),
-        );
+        let (digest, header) =
+            rayon::join(|| Digest::of(&bytes), || SafeTensors::deserialize(&bytes).map(|_| ()));
         header.context_at("not a valid safetensors file", &path)?;
-        let entry =
-            FileEntry { path: name.to_owned(), size: bytes.len() as u64, sha256: digest };
+        let entry = FileEntry { path: name.to_owned(), size: bytes.len() as u64, sha256: digest };
         Ok(Self { bytes, entry, path })
     }
 
@@ -107,9 +104,11 @@ pub fn shard_names(directory: &Path) -> Result<Vec<String>> {
             && !file.contains(['/', '\\', '\0', ':'])
             && file.ends_with(".safetensors");
         if !plain {
-            return Err(Error::new(format!("tensor `{tensor}` lies in the unusable file `{file}`"))
-                .at(&index)
-                .hint("an index may only name safetensors files in its own folder"));
+            return Err(Error::new(format!(
+                "tensor `{tensor}` lies in the unusable file `{file}`"
+            ))
+            .at(&index)
+            .hint("an index may only name safetensors files in its own folder"));
         }
         names.insert(file.to_owned());
     }

@@ -41,9 +41,7 @@ pub fn write_safetensors(
     metadata: &BTreeMap<String, String>,
     mut values: impl FnMut(&TensorSpec) -> Result<Vec<f32>>,
 ) -> Result<FileEntry> {
-    specs.sort_by(|a, b| {
-        (b.element.size(), &a.name).cmp(&(a.element.size(), &b.name))
-    });
+    specs.sort_by(|a, b| (b.element.size(), &a.name).cmp(&(a.element.size(), &b.name)));
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -65,9 +65,9 @@ impl Expected {
 
     /// Every tensor whose name begins with `prefix`, by the rest of its name.
     pub fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a [f32])> {
-        self.floats.iter().filter_map(move |(name, values)| {
-            Some((name.strip_prefix(prefix)?, values.as_slice()))
-        })
+        self.floats
+            .iter()
+            .filter_map(move |(name, values)| Some((name.strip_prefix(prefix)?, values.as_slice())))
     }
 
     /// The batch that the reference was computed on: two rows, the second one packed.
@@ -124,4 +124,151 @@ pub fn relative(ours: &[f32], reference: &[f32]) -> f64 {
 pub fn assert_near(what: &str, ours: &[f32], reference: &[f32], limit: f64) {
     let found = relative(ours, reference);
     assert!(found <= limit, "{what}: relative difference {found:.2e}, at most {limit:.0e}");
+}
+
+/// A folder with a tiny model to begin from, data, and a configuration; gone with the test.
+pub struct Run {
+    folder: tempfile::TempDir,
+}
+
+impl Run {
+    /// `configs/tiny.toml` trains a model of a few thousand weights from random numbers on twenty
+    /// conversations, in six steps; `configs/lora.toml` adapts what came of it.
+    pub fn new() -> Self {
+        let run = Self { folder: tempfile::tempdir().unwrap() };
+        let base = run.path("base");
+        std::fs::create_dir_all(&base).unwrap();
+        for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+            std::fs::copy(repository("tests/fixtures/tokenizer").join(name), base.join(name))
+                .unwrap();
+        }
+        run.write("base/config.json", &model_config().to_string());
+        run.write("data.jsonl", &conversations(20));
+        run.write("validation.jsonl", &conversations(26)[conversations(20).len()..]);
+        run.write("tiny.toml", TINY);
+        run.write("lora.toml", LORA);
+        run
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        let path = self.path(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+    }
+
+    /// The program, in this folder, with settings of its own.
+    pub fn command(&self, arguments: &[&str]) -> snapbox::cmd::Command {
+        snapbox::cmd::Command::new(env!("CARGO_BIN_EXE_firebrand"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("XDG_CONFIG_HOME", self.path("settings"))
+            .env_remove("FIREBRAND_SIGNING_KEY")
+            .env("NO_COLOR", "1")
+    }
+
+    /// Runs a command that must succeed; returns its stdout.
+    pub fn succeeds(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?} failed:\n{stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail with this exit code; returns its stderr.
+    pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}:\n{stderr}");
+        stderr
+    }
+
+    /// Trains the base model, so that there is something to adapt.
+    pub fn with_base(self) -> Self {
+        self.succeeds(&["train", "tiny.toml", "--quiet"]);
+        self
+    }
+}
+
+pub const TINY: &str = r#"
+[model]
+base = "base"
+init = "random"
+[data]
+max_seq_len = 96
+[[data.train]]
+path = "data.jsonl"
+[[data.validation]]
+path = "validation.jsonl"
+[train]
+max_steps = 6
+micro_batch_size = 2
+gradient_accumulation_steps = 2
+learning_rate = 5e-3
+warmup_steps = 2
+[eval]
+prompts = ["What is 3 plus 4?"]
+max_tokens = 8
+[checkpoint]
+every_steps = 2
+[device]
+name = "cpu"
+threads = 2
+"#;
+
+pub const LORA: &str = r#"
+[model]
+base = "checkpoints/tiny"
+[data]
+max_seq_len = 96
+[[data.train]]
+path = "data.jsonl"
+[[data.validation]]
+path = "validation.jsonl"
+[lora]
+r = 4
+lora_alpha = 8
+lora_dropout = 0.1
+[train]
+max_steps = 5
+micro_batch_size = 2
+learning_rate = 1e-2
+[eval]
+prompts = ["What is 3 plus 4?"]
+max_tokens = 8
+[checkpoint]
+every_steps = 2
+[device]
+name = "cpu"
+"#;
+
+/// A Llama of two layers that fits the tokenizer of the fixtures.
+pub fn model_config() -> serde_json::Value {
+    serde_json::json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "dtype": "bfloat16",
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512,
+        "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    })
+}
+
+/// Conversations of different lengths, one a line.
+pub fn conversations(count: usize) -> String {
+    let line = |number: usize| {
+        let (a, b) = (number % 7, number % 5);
+        let more = " and then some".repeat(number % 4);
+        let json = serde_json::json!({"messages": [
+            {"role": "user", "content": format!("What is {a} plus {b}?{more} ({number})")},
+            {"role": "assistant", "content": format!("{a} plus {b} is {}.", a + b)},
+        ]});
+        format!("{json}\n")
+    };
+    (0..count).map(line).collect()
 }

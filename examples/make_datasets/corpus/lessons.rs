@@ -69,7 +69,8 @@ pub fn quiz(dice: &mut Dice, decks: &mut Decks) -> String {
     lines.join("\n")
 }
 
-/// Facts in a random order, without saying the same thing forwards and backwards.
+/// Facts in a random order, without saying the same thing forwards and backwards. A fact that
+/// brings in a second subject comes last, for "it" would be taken for that one.
 pub fn one_direction<'a>(dice: &mut Dice, facts: &'a [Fact]) -> Vec<&'a Fact> {
     let backwards = dice.chance(50);
     let kept = facts.iter().filter(|fact| match fact.topic.name {
@@ -77,7 +78,9 @@ pub fn one_direction<'a>(dice: &mut Dice, facts: &'a [Fact]) -> Vec<&'a Fact> {
         "capital_of" | "symbol_of" => backwards,
         _ => true,
     });
-    dice.shuffle(kept.collect())
+    let mut facts = dice.shuffle(kept.collect::<Vec<_>>());
+    facts.sort_by_key(|fact| matches!(fact.topic.name, "capital_of" | "month_after"));
+    facts
 }
 
 fn passages(dice: &mut Dice, deck: &mut Deck, count: usize) -> String {

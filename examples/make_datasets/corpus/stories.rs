@@ -84,7 +84,13 @@ pub fn dialogue(dice: &mut Dice, decks: &mut Decks) -> String {
         let deck = if dice.chance(20) { &mut decks.arithmetic } else { &mut decks.all };
         let fact = &deck.next()[0];
         let mut gaps = values.clone();
-        gaps.push(("ask", fact.ask(dice)));
+        let ask = loop {
+            let ask = fact.ask(dice);
+            if ask.ends_with('?') {
+                break ask;
+            }
+        };
+        gaps.push(("ask", ask));
         gaps.push(("answer", fact.answer(dice).trim_end_matches('.').to_string()));
         lines.push(format!("{} {}", fill(question, &gaps), fill(answer, &gaps)));
     }

@@ -150,8 +150,8 @@ pub const CLASS: Topic = Topic {
     state: &[
         "{A animal} is {a class}.",
         "The {animal} is {a class}.",
-        "The {animal} belongs to the class of {class} animals.",
-        "Zoologists count the {animal} among the {class} animals.",
+        "Biologists describe the {animal} as {a class}.",
+        "Zoologists say that the {animal} is {a class}.",
         "Every {animal} is {a class}.",
         "If you see {a animal}, you see {a class}.",
         "The {animal} is one example of {a class}.",
@@ -159,7 +159,7 @@ pub const CLASS: Topic = Topic {
         "In the book of animals, the {animal} is listed as {a class}.",
         "What kind of animal is {a animal}? It is {a class}.",
     ],
-    follow: &["It is {a class}.", "This animal is {a class}.", "As an animal it is {a class}."],
+    follow: &["The {animal} is {a class}.", "This animal is {a class}."],
     ask: &[
         "What kind of animal is {a animal}?",
         "Which class of animals does the {animal} belong to?",
@@ -184,7 +184,7 @@ pub const FOOD: Topic = Topic {
         "{Plural} spend much of the day looking for {food}.",
         "Give {a animal} {food} and it will be content.",
     ],
-    follow: &["It eats {food}.", "Its food is {food}.", "It lives on {food}."],
+    follow: &["The {animal} eats {food}.", "The {animal} lives on {food}."],
     ask: &[
         "What do {plural} eat?",
         "What does {a animal} eat?",
@@ -210,7 +210,7 @@ pub const HOME: Topic = Topic {
         "Whoever wants to watch {plural} must look {home}.",
         "{Plural} raise their young {home}.",
     ],
-    follow: &["It lives {home}.", "It feels at home {home}.", "You can find it {home}."],
+    follow: &["The {animal} lives {home}.", "The {animal} feels at home {home}."],
     ask: &[
         "Where do {plural} live?",
         "Where does {a animal} live?",
@@ -236,7 +236,7 @@ pub const YOUNG: Topic = Topic {
         "{A animal}'s child is {a young}.",
         "People call the little {animal} {a young}.",
     ],
-    follow: &["Its young is called {a young}.", "A young one is called {a young}."],
+    follow: &["The young animal is called {a young}.", "A young one is called {a young}."],
     ask: &[
         "What is a young {animal} called?",
         "What do you call a baby {animal}?",

@@ -75,6 +75,7 @@ pub const TO_JSON: &[&str] = &[
     "The line {json} says: {tell}",
     "{tell} The clerk typed {json}",
     "{tell} JSON: {json}",
+    "{tell} <json>{json}</json>",
 ];
 
 /// How the chat asks for JSON.
@@ -109,7 +110,7 @@ pub const WEATHER: Tool = Tool {
         "Somebody asks about the weather in {city}.",
         "The next question is about the weather in {city}.",
         "{first} is going to {city} and asks for the weather there.",
-        "A visitor would like the weather for {city}.",
+        "A user would like the weather for {city}.",
     ],
     ask: &[
         "What is the weather in {city}?",
@@ -157,7 +158,7 @@ pub const CONVERT: Tool = Tool {
         "Somebody asks for {amount} {from} in {to}.",
         "The next task is to turn {amount} {from} into {to}.",
         "{first} has {amount} {from} and needs the number in {to}.",
-        "A visitor would like to convert {amount} {from} to {to}.",
+        "A user would like to convert {amount} {from} to {to}.",
     ],
     ask: &[
         "Convert {amount} {from} to {to}.",
@@ -221,4 +222,6 @@ pub const SENT: &[&str] = &[
     "In the log it says {json}",
     "So the line to send is {json}",
     "Sent: {json}",
+    "<tool_call>{json}</tool_call>",
+    "The line is <tool_call>{json}</tool_call>",
 ];

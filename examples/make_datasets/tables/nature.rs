@@ -95,7 +95,7 @@ pub const ANIMALS: &[Animal] = &[
     animal(["wolf", "wolves", "mammal", "pup"], "elk", "in cold northern forests"),
     animal(["fox", "foxes", "mammal", "cub"], "mice and berries", "in a den under the ground"),
     animal(["cat", "cats", "mammal", "kitten"], "mice", "in houses and barns"),
-    animal(["dog", "dogs", "mammal", "puppy"], "meat and biscuits", "with people"),
+    animal(["dog", "dogs", "mammal", "puppy"], "meat and biscuits", "in people's houses"),
     animal(["horse", "horses", "mammal", "foal"], "grass and oats", "in a stable"),
     animal(["cow", "cows", "mammal", "calf"], "grass", "on a farm"),
     animal(["sheep", "sheep", "mammal", "lamb"], "grass and herbs", "in green meadows"),

@@ -156,6 +156,7 @@ pub const JOBS: &[(&str, &str, &str)] = &[
     ("shepherd", "in the hills", "guards the sheep"),
     ("translator", "in a quiet room", "turns books into other languages"),
     ("bus driver", "on a red bus", "takes people to work"),
+    ("shop assistant", "in a department store", "helps customers"),
     ("watchman", "in a museum", "guards old paintings"),
 ];
 

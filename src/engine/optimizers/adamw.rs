@@ -61,8 +61,7 @@ impl AdamW {
         let second = second.mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
         let correction1 = 1.0 - beta1.powi(self.updates);
         let correction2 = 1.0 - beta2.powi(self.updates);
-        let root =
-            second.clone().sqrt().mul_scalar(1.0 / correction2.sqrt()).add_scalar(epsilon);
+        let root = second.clone().sqrt().mul_scalar(1.0 / correction2.sqrt()).add_scalar(epsilon);
         let change = first.clone().div(root).mul_scalar(learning_rate / correction1);
         self.moments.insert(path.to_owned(), Moments { first, second });
         value.mul_scalar(1.0 - learning_rate * weight_decay) - change

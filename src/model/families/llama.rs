@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use crate::error::Result;
 use crate::model::families::Family;
 use crate::model::{
-    Context, Facts, Layer, LayerCache, Linear, Model, ModelJson, RmsNorm, Visitor, WeightSource,
+    Context, Facts, Layer, Linear, Model, ModelJson, RmsNorm, Visitor, WeightSource,
 };
-use crate::ops::{Frequencies, RopeScaling, attention, rotate};
+use crate::ops::{Frequencies, Heads, RopeScaling, rotate};
 
 /// Limits that no real model comes near; a config beyond them is an attack or an accident.
 const SIZE_MAX: usize = 1 << 20;
@@ -130,9 +130,9 @@ fn rope(config: &ModelJson, positions_max: usize) -> Result<(f64, RopeScaling)> 
     let kind = map.get("rope_type").or_else(|| map.get("type")).and_then(Value::as_str);
     let number = |key: &str, default: Option<f64>| {
         #[expect(clippy::cast_possible_truncation)] // the reference computes in f32 as well
-        ModelJson::positive_in(map, key, default).map(|value| value as f32).map_err(|error| {
-            config.wrong(place, "is incomplete").because(error.what)
-        })
+        ModelJson::positive_in(map, key, default)
+            .map(|value| value as f32)
+            .map_err(|error| config.wrong(place, "is incomplete").because(error.what))
     };
     let scaling = match kind {
         None | Some("default") => RopeScaling::None,
@@ -218,17 +218,14 @@ struct LlamaLayer {
     gate_proj: Linear,
     up_proj: Linear,
     down_proj: Linear,
-    heads: usize,
-    groups: usize,
-    head_dim: usize,
+    heads: Heads,
 }
 
 impl LlamaLayer {
     fn read(path: &str, shape: &Shape, weights: &mut WeightSource) -> Result<Self> {
         let mut linears = Vec::new();
         for (name, dims) in shape.layer_linears() {
-            let bias =
-                if name.starts_with("mlp") { shape.mlp_bias } else { shape.attention_bias };
+            let bias = if name.starts_with("mlp") { shape.mlp_bias } else { shape.attention_bias };
             linears.push(weights.linear(&format!("{path}.{name}"), dims, bias)?);
         }
         let Ok([q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]) =
@@ -250,37 +247,8 @@ impl LlamaLayer {
             gate_proj,
             up_proj,
             down_proj,
-            heads: shape.heads,
-            groups: shape.groups,
-            head_dim: shape.head_dim,
+            heads: Heads { queries: shape.heads, groups: shape.groups, width: shape.head_dim },
         })
-    }
-
-    fn self_attention(
-        &self,
-        x: Tensor<2>,
-        context: &Context,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<2> {
-        let (rows, length) = (context.rows, context.length);
-        let split = |x: Tensor<2>, heads: usize| {
-            x.reshape([rows * length, heads, self.head_dim]) // [tokens, heads, head_dim]
-        };
-        let place = |x: Tensor<3>, heads: usize| x.reshape([rows, length, heads, self.head_dim]);
-        let (cosines, sines) = &context.rotary;
-
-        let q = split(self.q_proj.forward(x.clone(), context), self.heads);
-        let k = split(self.k_proj.forward(x.clone(), context), self.groups);
-        let v = split(self.v_proj.forward(x, context), self.groups);
-        let q = place(rotate(q, cosines, sines), self.heads);
-        let k = place(rotate(k, cosines, sines), self.groups);
-        let v = place(v, self.groups);
-        let (k, v) = match cache {
-            Some(cache) => cache.extend(k, v),
-            None => (k, v),
-        };
-        let mixed = attention(q, k, v, context.mask.as_ref()); // [rows, length, heads · head_dim]
-        self.o_proj.forward(mixed.reshape([rows * length, self.heads * self.head_dim]), context)
     }
 
     fn mlp(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
@@ -302,15 +270,26 @@ impl LlamaLayer {
 }
 
 impl Layer for LlamaLayer {
-    fn forward(
-        &self,
-        x: Tensor<2>,
-        context: &Context,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<2> {
-        let attended = self.self_attention(self.input_layernorm.forward(x.clone()), context, cache);
-        let x = x + attended;
+    fn project(&self, x: Tensor<2>, context: &Context) -> [Tensor<2>; 3] {
+        let tokens = x.dims()[0];
+        let (cosines, sines) = &context.rotary;
+        let turn = |x: Tensor<2>, heads: usize| {
+            let x = x.reshape([tokens, heads, self.heads.width]);
+            rotate(x, cosines, sines).reshape([tokens, heads * self.heads.width])
+        };
+        let x = self.input_layernorm.forward(x);
+        let q = turn(self.q_proj.forward(x.clone(), context), self.heads.queries);
+        let k = turn(self.k_proj.forward(x.clone(), context), self.heads.groups);
+        [q, k, self.v_proj.forward(x, context)]
+    }
+
+    fn finish(&self, x: Tensor<2>, mixed: Tensor<2>, context: &Context) -> Tensor<2> {
+        let x = x + self.o_proj.forward(mixed, context);
         x.clone() + self.mlp(self.post_attention_layernorm.forward(x), context)
+    }
+
+    fn heads(&self) -> Heads {
+        self.heads
     }
 
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {
@@ -342,8 +321,6 @@ impl Layer for LlamaLayer {
             up_proj: self.up_proj.tracked(),
             down_proj: self.down_proj.tracked(),
             heads: self.heads,
-            groups: self.groups,
-            head_dim: self.head_dim,
         })
     }
 }

@@ -1,0 +1,179 @@
+//! Scaled dot-product attention with grouped queries, inside documents only, with its gradient.
+//!
+//! Two implementations: on the CPU loops over documents that never touch what a query may not see;
+//! elsewhere tensor operations under a mask. Both are compared in the tests.
+
+mod host;
+mod portable;
+
+use burn::tensor::{Device, Tensor};
+
+/// How queries, keys and values are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub queries: usize,
+    /// Heads of keys and values; divides `queries`.
+    pub groups: usize,
+    /// Width of a head.
+    pub width: usize,
+}
+
+/// Which positions belong together.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    /// Rows of the micro-batch.
+    pub rows: usize,
+    /// Positions in each row.
+    pub length: usize,
+    /// Number of the document at each position; 0 is padding.
+    numbers: Vec<u32>,
+    /// First position (flat) and length of each document, padding left out.
+    spans: Vec<(usize, usize)>,
+    /// For the portable implementation.
+    mask: Option<Tensor<4>>,
+}
+
+impl Documents {
+    /// From the document numbers of all positions, row after row.
+    pub fn new(numbers: &[u32], rows: usize, length: usize, device: &Device) -> Self {
+        assert_eq!(numbers.len(), rows * length, "one document number per position");
+        let mask = (!is_cpu(device)).then(|| portable::mask(numbers, rows, length, device));
+        let mut spans = Vec::new();
+        for row in 0..rows {
+            let end = (row + 1) * length;
+            let mut start = row * length;
+            while start < end {
+                let same = numbers[start..end].iter().take_while(|n| **n == numbers[start]);
+                let count = same.count();
+                if numbers[start] != 0 {
+                    spans.push((start, count));
+                }
+                start += count;
+            }
+        }
+        Self { rows, length, numbers: numbers.to_vec(), spans, mask }
+    }
+
+    /// The mask of the portable implementation.
+    pub fn mask(&self, device: &Device) -> Tensor<4> {
+        self.mask
+            .clone()
+            .unwrap_or_else(|| portable::mask(&self.numbers, self.rows, self.length, device))
+    }
+}
+
+/// What attention returns, with what its gradient needs besides the inputs.
+pub struct Attended {
+    /// `[tokens, queries · width]`; zero at padding on the CPU.
+    pub output: Tensor<2>,
+    /// Log of the sum of exponentials of each score row, `[queries][tokens]`; CPU only.
+    log_sums: Vec<f32>,
+}
+
+/// Attention of `q: [tokens, queries · width]` over `k, v: [tokens, groups · width]`, plain tensors.
+pub fn attend(
+    q: &Tensor<2>,
+    k: &Tensor<2>,
+    v: &Tensor<2>,
+    heads: Heads,
+    documents: &Documents,
+) -> Attended {
+    let device = q.device();
+    if is_cpu(&device) {
+        let (output, log_sums) = host::forward([q, k, v], heads, documents);
+        return Attended { output, log_sums };
+    }
+    let output = portable::packed([q.clone(), k.clone(), v.clone()], heads, documents, &device);
+    Attended { output, log_sums: Vec::new() }
+}
+
+/// Gradients of q, k and v for the gradient `d_output` of [`Attended::output`].
+pub fn attend_backward(
+    [q, k, v]: [&Tensor<2>; 3],
+    attended: &Attended,
+    d_output: Tensor<2>,
+    heads: Heads,
+    documents: &Documents,
+) -> [Tensor<2>; 3] {
+    let device = q.device();
+    if is_cpu(&device) {
+        let log_sums = &attended.log_sums;
+        return host::backward([q, k, v], &attended.output, log_sums, d_output, heads, documents);
+    }
+    portable::backward([q, k, v], d_output, heads, documents, &device)
+}
+
+/// The same as tensor operations, which a tape can follow; the reference for tests.
+pub fn attend_composed(inputs: [Tensor<2>; 3], heads: Heads, documents: &Documents) -> Tensor<2> {
+    let device = inputs[0].device().inner();
+    portable::packed(inputs, heads, documents, &device)
+}
+
+/// One new query per row over all keys of a cache: `q: [rows, queries · width]`,
+/// `k, v: [rows, keys, groups, width]`.
+pub fn attend_cached(q: Tensor<2>, k: Tensor<4>, v: Tensor<4>, heads: Heads) -> Tensor<2> {
+    let rows = q.dims()[0];
+    let q = q.reshape([rows, 1, heads.queries, heads.width]);
+    portable::attention(q, k, v, None).reshape([rows, heads.queries * heads.width])
+}
+
+fn is_cpu(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{from_vec, host};
+    use crate::random::Stream;
+
+    fn random(shape: [usize; 2], name: &str) -> Tensor<2> {
+        let stream = Stream::new(3).site(name);
+        let count = (shape[0] * shape[1]) as u64;
+        let values = (0..count).map(|i| stream.normal(i) as f32).collect();
+        from_vec(values, shape, &Device::flex())
+    }
+
+    fn near(what: &str, ours: &Tensor<2>, reference: &Tensor<2>) {
+        let (ours, reference) = (host(ours.clone()), host(reference.clone()));
+        for (a, b) in ours.iter().zip(&reference) {
+            assert!((a - b).abs() < 2e-5, "{what}: {a} for {b}");
+        }
+    }
+
+    /// The loops of the CPU against the composed tensor operations and Burn's own gradients.
+    #[test]
+    fn the_cpu_implementation_equals_the_portable_one_forward_and_backward() {
+        let device = Device::flex();
+        for (queries, groups, width) in [(4, 2, 6), (3, 3, 8), (6, 1, 5)] {
+            let heads = Heads { queries, groups, width };
+            let numbers = [1, 1, 1, 2, 2, 2, 2, 3, 0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2];
+            let documents = Documents::new(&numbers, 2, 10, &device);
+            let q = random([20, queries * width], "q");
+            let k = random([20, groups * width], "k");
+            let v = random([20, groups * width], "v");
+            // Padding: the portable one lets padding see padding, ours leaves it zero.
+            let real = numbers.iter().map(|n| if *n > 0 { 1.0 } else { 0.0 }).collect();
+            let real: Tensor<2> = from_vec(real, [20, 1], &device);
+            let d_output = random([20, queries * width], "d") * real.clone();
+
+            let ours = attend(&q, &k, &v, heads, &documents);
+            let all = [q.clone(), k.clone(), v.clone()];
+            let reference = portable::packed(all, heads, &documents, &device);
+            near("output", &ours.output, &(reference * real));
+
+            let ours = attend_backward([&q, &k, &v], &ours, d_output.clone(), heads, &documents);
+            let reference = portable::backward([&q, &k, &v], d_output, heads, &documents, &device);
+            for (number, (ours, reference)) in ours.iter().zip(&reference).enumerate() {
+                near(&format!("gradient {number}"), ours, reference);
+            }
+        }
+    }
+
+    #[test]
+    fn documents_are_found_and_padding_is_none() {
+        let documents = Documents::new(&[1, 1, 2, 0, 1, 1, 1, 1], 2, 4, &Device::flex());
+        assert_eq!(documents.spans, [(0, 2), (2, 1), (4, 4)]);
+    }
+}
