@@ -10,7 +10,9 @@ use super::keys::SigningKey;
 use super::lineage::{self, Inputs, Outcome};
 use super::signature;
 use crate::error::{Context, Result};
-use crate::files::{create_dir_new, hash_tree, rename_new, sync_dir, write_atomic, write_synced};
+use crate::files::{
+    create_dir_new, folder_of, hash_tree, rename_new, sync_dir, write_atomic, write_synced,
+};
 use crate::random::mix;
 
 /// Files that go along with a model unchanged, where they exist.
@@ -62,7 +64,7 @@ pub fn seal(
     }
     sync_dir(scratch)?;
     rename_new(scratch, target)?;
-    sync_dir(target.parent().unwrap_or(Path::new(".")))
+    sync_dir(folder_of(target))
 }
 
 /// Copies tokenizer, template and licence; for a whole model its configuration too.

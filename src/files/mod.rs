@@ -5,7 +5,7 @@ mod digest;
 mod json;
 mod run;
 
-pub use atomic::{create_dir_new, rename_new, sync_dir, write_atomic, write_synced};
+pub use atomic::{create_dir_new, folder_of, rename_new, sync_dir, write_atomic, write_synced};
 pub use digest::{Digest, FileEntry, Hashing, hash_file, hash_tree};
 pub use json::{parse_json, read_json};
 pub use run::RunDirectory;

@@ -148,9 +148,7 @@ impl Observer for Console {
                 found.eval_loss.exp(),
                 found.target_tokens
             )),
-            Event::Sample(sample) => {
-                self.say(&format!("  > {}\n    {}", sample.prompt, indented(&sample.answer)));
-            }
+            Event::Sample(_) => {} // shown before and after together, at the end
             Event::Saved { step, path, seconds } => {
                 self.say(&format!("saved step {step} in {seconds:.2} s: {}", path.display()))
             }
@@ -168,10 +166,6 @@ impl Drop for Console {
     fn drop(&mut self) {
         self.end(); // an error in mid-run must not leave a bar on the terminal
     }
-}
-
-fn indented(text: &str) -> String {
-    text.trim().replace('\n', "\n    ")
 }
 
 /// Seconds for people: `42s`, `3m05s`, `2h07m`.
