@@ -127,7 +127,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  base (llama, 0.03 M parameters)
       method  every weight learns, from random weights: 0.03 M parameters learn
       device  CPU, 2 threads: asked for
-   precision  f32 throughout
+   precision  f32: what this device computes best
         data  20 examples, 1160 tokens, 260 learnt, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about 0.01 GB: weights 0.00, optimiser 0.00, activations 0.00, logits 0.00
@@ -206,7 +206,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  base (llama, 0.03 M parameters)
       method  every weight learns, from random weights: 0.03 M parameters learn
       device  CPU, 2 threads: asked for
-   precision  f32 throughout
+   precision  f32: what this device computes best
         data  20 examples, 1160 tokens, 260 learnt, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about 0.01 GB: weights 0.00, optimiser 0.00, activations 0.00, logits 0.00

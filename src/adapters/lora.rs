@@ -11,7 +11,8 @@ use crate::model::{Context, Facts, Linear, Model, Parameter, SidePath, Visitor};
 use crate::ops::from_vec;
 use crate::random::Stream;
 
-/// The factor `s`: `lora_alpha / r`, or `lora_alpha / √r` when rank-stabilised (Kalajdzievski 2023).
+/// The factor `s`: `lora_alpha / r`, or `lora_alpha / √r` when rank-stabilised
+/// (Kalajdzievski 2023).
 #[expect(clippy::cast_precision_loss)] // ranks are small
 pub fn scale(settings: &LoraConfig) -> f64 {
     let rank = settings.r as f64;

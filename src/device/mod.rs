@@ -76,26 +76,21 @@ fn gpu() -> std::result::Result<Opened, String> {
     use burn::tensor::DeviceKind;
 
     let kinds = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0)];
-    let mut reason = String::new();
     for kind in kinds {
-        match Device::wgpu_options().device_kind(kind).init() {
-            Ok(device) => {
-                let identity = device.identity();
-                let name = identity.map_or_else(|| "GPU".to_owned(), |found| found.name);
-                return Ok(Opened {
-                    device,
-                    name,
-                    backend: "wgpu",
-                    reason: "the first graphics card found".to_owned(),
-                    deterministic: false,
-                });
-            }
-            Err(error) => reason = error.to_string(),
+        if let Ok(device) = Device::wgpu_options().device_kind(kind).init() {
+            let identity = device.identity();
+            let name = identity.map_or_else(|| "GPU".to_owned(), |found| found.name);
+            return Ok(Opened {
+                device,
+                name,
+                backend: "wgpu",
+                reason: "the first graphics card found".to_owned(),
+                deterministic: false,
+            });
         }
     }
-    // The rest of the message lists every adapter that is none.
-    let first = reason.split([':', ',']).next().unwrap_or_default();
-    Err(format!("no graphics card with a usable driver ({})", first.trim()))
+    // Burn's own message lists every adapter that will not do, over several lines.
+    Err("no graphics card with a usable driver was found".to_owned())
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -33,11 +33,11 @@ pub fn estimate(
     recompute: Recompute,
 ) -> Estimate {
     const F32: u64 = 4;
-    // Tensors of a layer's tape, counted in the code of `families::llama` and of the operations:
-    // about 16 of the hidden width and 8 of the gated width per token, and 4 of the attention
-    // scores per head.
+    // What a layer's tapes hold per token, counted in the code of `families::llama` and of the
+    // operations: about 16 tensors of the hidden width and 8 of the gated width. Attention keeps
+    // no scores. A LoRA step of SmolLM2-135M on 512 tokens: estimated 2.3 GB, measured 1.95 GB.
     let tokens = (rows * length) as u64;
-    let per_token = 16 * facts.hidden + 8 * facts.intermediate + 4 * facts.heads * length;
+    let per_token = 16 * facts.hidden + 8 * facts.intermediate;
     let layer = tokens * per_token as u64 * F32;
     let input = tokens * facts.hidden as u64 * F32;
     let layers = facts.layers as u64;

@@ -8,7 +8,9 @@ use crate::artifact::keys;
 use crate::artifact::lineage::{BaseRecord, DatasetRecord, Parent, ParentSignature};
 use crate::artifact::signature;
 use crate::checkpoint::Identity;
-use crate::config::{Init, Length, Loaded, RunConfig, Scheduler, TargetModules, Warmup};
+use crate::config::{
+    Init, Length, Loaded, PrecisionChoice, RunConfig, Scheduler, TargetModules, Warmup,
+};
 use crate::data::{self, Batch, Corpus, Cursor, Plan, Role};
 use crate::device::{self, Opened};
 use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trainer, estimate};
@@ -20,6 +22,9 @@ use crate::model::{self, Facts, ModelJson, families};
 use crate::random::Stream;
 use crate::verify::{self, Trust, Verdict};
 use crate::weights::{Element, shard_names};
+
+/// What `model.revision` is when nobody gave one.
+const DEFAULT_REVISION: &str = "main";
 
 /// A run that is ready to begin.
 pub struct Prepared<'a> {
@@ -55,6 +60,11 @@ pub struct Prepared<'a> {
 pub fn prepare<'a>(loaded: &'a Loaded, observer: &mut dyn Observer) -> Result<Prepared<'a>> {
     let config = &loaded.config;
     let base = hub::resolve_base(&config.model.base)?;
+    if config.model.revision != DEFAULT_REVISION {
+        return Err(Error::new("`model.revision` names a revision, but a directory has none")
+            .at(&base.path)
+            .hint("leave it out: the directory's own bytes are recorded by digest"));
+    }
     let json = ModelJson::read(&base.path)?;
     let facts = families::find(&json)?.facts(&json)?;
     let learning = match &config.lora {
@@ -175,7 +185,11 @@ impl Prepared<'_> {
         };
         fact("method", format!("{method}{start}: {} learn", millions(self.learning)));
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
-        fact("precision", "f32 throughout".to_owned());
+        let why = match config.train.precision {
+            PrecisionChoice::Auto => "what this device computes best",
+            PrecisionChoice::F32 => "asked for",
+        };
+        fact("precision", format!("f32: {why}"));
         let statistics = &self.corpus.train.statistics;
         fact(
             "data",

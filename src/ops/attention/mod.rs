@@ -71,7 +71,8 @@ pub struct Attended {
     log_sums: Vec<f32>,
 }
 
-/// Attention of `q: [tokens, queries · width]` over `k, v: [tokens, groups · width]`, plain tensors.
+/// Attention of plain tensors: `q: [tokens, queries · width]` over
+/// `k, v: [tokens, groups · width]`.
 pub fn attend(
     q: &Tensor<2>,
     k: &Tensor<2>,

@@ -1,0 +1,132 @@
+//! House rules that a machine can keep: the order of modules, sizes, and words with replacements.
+
+use std::path::{Path, PathBuf};
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 70;
+const LINE_COLUMNS_MAX: usize = 100;
+
+/// What must not stand in the program's code, and what to write instead.
+const BANNED: [(&str, &str); 9] = [
+    ("todo!(", "finish it"),
+    ("unimplemented!(", "finish it"),
+    ("dbg!(", "remove it"),
+    ("TODO", "finish it"),
+    ("FIXME", "finish it"),
+    (".unwrap()", "`?`, or `expect` with the reason why it cannot fail"),
+    ("println!(", "`cli::data_line` or an event"),
+    ("Device::default", "`device::open`"),
+    ("File::create(", "`files::write_atomic`, or `OpenOptions` with `create_new`"),
+];
+
+struct Source {
+    path: PathBuf,
+    /// Without `#[cfg(test)]` modules at the end of the file.
+    code: String,
+    is_test: bool,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = vec![root];
+    let mut sources = Vec::new();
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let in_tests = path.components().any(|part| part.as_os_str() == "tests");
+        let is_test = name.ends_with("tests.rs") || name == "fixture.rs" || in_tests;
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
+        sources.push(Source { path, code, is_test });
+    }
+    assert!(sources.len() > 50, "the sources were not found");
+    sources
+}
+
+fn fail(problems: Vec<String>) {
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn a_module_uses_only_modules_declared_above_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = std::fs::read_to_string(root.join("lib.rs")).unwrap();
+    let order: Vec<&str> =
+        lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert!(order.len() > 15, "the declarations in lib.rs were not found");
+    let rank = |module: &str| order.iter().position(|name| *name == module);
+    let mut problems = Vec::new();
+    for source in sources().iter().filter(|source| !source.is_test) {
+        let inside = source.path.strip_prefix(&root).unwrap();
+        let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+        let Some(own) = rank(first.trim_end_matches(".rs")) else { continue };
+        for (number, line) in source.code.lines().enumerate() {
+            for used in line.split("crate::").skip(1) {
+                let end =
+                    used.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(used.len());
+                if rank(&used[..end]).is_some_and(|used| used > own) {
+                    let place = format!("{}:{}", inside.display(), number + 1);
+                    problems
+                        .push(format!("{place} uses `{}`, which is declared below", &used[..end]));
+                }
+            }
+        }
+    }
+    fail(problems);
+}
+
+#[test]
+fn files_functions_and_lines_stay_readable() {
+    let mut problems = Vec::new();
+    for source in sources() {
+        let path = source.path.display();
+        let lines: Vec<&str> = source.code.lines().collect();
+        if !source.code.starts_with("//!") {
+            problems.push(format!("{path} does not begin with `//!` and its job in a sentence"));
+        }
+        if !source.is_test && lines.len() > FILE_LINES_MAX {
+            problems.push(format!("{path} has {} lines; split it", lines.len()));
+        }
+        let mut function: Option<(usize, String)> = None;
+        for (number, line) in lines.iter().enumerate() {
+            if line.chars().count() > LINE_COLUMNS_MAX {
+                problems.push(format!("{path}:{} is too long", number + 1));
+            }
+            let text = line.trim_start();
+            let indent = &line[..line.len() - text.len()];
+            let begins = ["fn ", "pub fn ", "pub(super) fn ", "pub(crate) fn "];
+            if begins.iter().any(|begin| text.starts_with(begin)) {
+                function = Some((number, format!("{indent}}}")));
+            }
+            if let Some((first, end)) = &function
+                && *line == end
+            {
+                if number - first > FUNCTION_LINES_MAX && !source.is_test {
+                    problems.push(format!("{path}:{} is a function too long", first + 1));
+                }
+                function = None;
+            }
+        }
+    }
+    fail(problems);
+}
+
+#[test]
+fn banned_words_have_replacements() {
+    let mut problems = Vec::new();
+    for source in sources().iter().filter(|source| !source.is_test) {
+        for (number, line) in source.code.lines().enumerate() {
+            let code = line.split("//").next().unwrap();
+            for (word, instead) in BANNED {
+                if code.contains(word) {
+                    let place = format!("{}:{}", source.path.display(), number + 1);
+                    problems.push(format!("{place}: `{word}` is banned; instead: {instead}"));
+                }
+            }
+        }
+    }
+    fail(problems);
+}
