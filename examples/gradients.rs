@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use firebrand::artifact::open::open;
-use firebrand::checkpoint::file_name_of;
+use firebrand::checkpoint::{file_name_of, learning_specs};
 use firebrand::config::Recompute;
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{Pass, forward_backward};
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
         return Err(Error::new("usage: gradients ADAPTER BATCHES.jsonl OUT.safetensors [BASE]"));
     };
     let device = firebrand::device::open(firebrand::config::DeviceChoice::Cpu, 0)?.device;
-    let opened = open(adapter, base.first().map(String::as_str), &device)?;
+    let mut opened = open(adapter, base.first().map(String::as_str), &device)?;
     let text = std::fs::read_to_string(batches).context_at("cannot read the batches", batches)?;
     let line = text.lines().next().ok_or_else(|| Error::new("there is no batch"))?;
     let json: serde_json::Value = serde_json::from_str(line).context("not a batch")?;
@@ -50,21 +50,15 @@ fn main() -> Result<()> {
     let mut sums = Gradients::default();
     let (loss, _) = forward_backward(&opened.model, &batch, pass, &mut sums);
 
+    let (mut specs, _) = learning_specs(&mut opened.model, file_name_of, |_| Element::F32);
     let mut values = BTreeMap::from([("loss".to_owned(), vec![(loss / count) as f32])]);
     for (path, gradient) in sums.into_sums() {
         values.insert(format!("grad.{}", file_name_of(&path)), host(gradient));
     }
-    let specs = values
-        .iter()
-        .map(|(name, values)| TensorSpec {
-            name: name.clone(),
-            element: Element::F32,
-            shape: vec![values.len()],
-        })
-        .collect();
-    write_safetensors(Path::new(out), specs, &BTreeMap::new(), |spec| {
-        Ok(values[&spec.name].clone())
-    })?;
+    specs.iter_mut().for_each(|spec| spec.name = format!("grad.{}", spec.name));
+    specs.push(TensorSpec { name: "loss".to_owned(), element: Element::F32, shape: vec![1] });
+    let take = |spec: &TensorSpec| Ok(values[&spec.name].clone());
+    write_safetensors(Path::new(out), specs, &BTreeMap::new(), take)?;
     println!("{out}");
     Ok(())
 }

@@ -127,3 +127,27 @@ pub struct Silent;
 impl Observer for Silent {
     fn on(&mut self, _: Event) {}
 }
+
+/// Bytes for people: `8.1 MB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    #[expect(clippy::cast_precision_loss)] // for display
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_short() {
+        let shown: Vec<_> = [12, 8_123_456, 2_500_000_000].into_iter().map(bytes).collect();
+        assert_eq!(shown, ["12 B", "8.1 MB", "2.5 GB"]);
+    }
+}

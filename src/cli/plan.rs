@@ -3,10 +3,10 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use crate::cli::output::{bytes, talk};
-use crate::cli::{ConfigArgs, data_line};
+use crate::cli::{ConfigArgs, data_line, talk};
 use crate::data;
 use crate::error::{Result, printable};
+use crate::event::bytes;
 use crate::report::{Console, Signals};
 use crate::train::{Prepared, prepare};
 

@@ -15,7 +15,7 @@ use crate::data::{self, Batch, Corpus, Cursor, Plan, Role};
 use crate::device::{self, Opened};
 use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trainer, estimate};
 use crate::error::{Error, Result};
-use crate::event::{Event, Observer};
+use crate::event::{Event, Observer, bytes};
 use crate::files::{Digest, FileEntry, hash_file};
 use crate::hub::{self, ModelDirectory};
 use crate::model::{self, Facts, ModelJson, families};
@@ -215,10 +215,10 @@ impl Prepared<'_> {
             && self.memory.total() > available
         {
             observer.on(Event::Warning(format!(
-                "this run may need {:.1} GB, and {:.1} GB are free; `train.recompute = \"layers\"` \
-                 or a smaller `train.micro_batch_size` needs less",
-                gigabytes(self.memory.total()),
-                gigabytes(available)
+                "this run may need {}, and {} are free; `train.recompute = \"layers\"` or a \
+                 smaller `train.micro_batch_size` needs less",
+                bytes(self.memory.total()),
+                bytes(available)
             )));
         }
     }
@@ -363,20 +363,15 @@ fn joined(digests: impl Iterator<Item = Digest>) -> Digest {
     Digest::of(&bytes)
 }
 
-#[expect(clippy::cast_precision_loss)] // for display
-fn gigabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e9
-}
-
 /// The estimate in one line.
 fn memory_line(memory: &Estimate) -> String {
     format!(
-        "about {:.2} GB: weights {:.2}, optimiser {:.2}, activations {:.2}, logits {:.2}",
-        gigabytes(memory.total()),
-        gigabytes(memory.weights),
-        gigabytes(memory.optimizer),
-        gigabytes(memory.activations),
-        gigabytes(memory.logits)
+        "about {}: weights {}, optimiser {}, activations {}, logits {}",
+        bytes(memory.total()),
+        bytes(memory.weights),
+        bytes(memory.optimizer),
+        bytes(memory.activations),
+        bytes(memory.logits)
     )
 }
 

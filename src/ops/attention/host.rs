@@ -1,5 +1,5 @@
 //! Attention on the CPU: one task per document and head, working on what a query may see and
-//! nothing else. Backward recomputes the weights from the saved log-sums (Dao et al. 2022, without
+//! nothing else. Backward recomputes the weights from saved norms (Dao et al. 2022, without
 //! the tiling: a document's scores fit into cache). Sums run in a fixed order, so results do not
 //! depend on the number of threads.
 
@@ -59,6 +59,16 @@ fn scores(target: &mut [f32], row: &[f32], columns: &[f32], length: usize) {
     }
 }
 
+/// Scores of one query, scaled; `row` is scratch. Forward and backward use this one function, so
+/// that both see the same bits.
+#[inline(always)]
+fn scaled_scores(target: &mut [f32], row: &mut [f32], query: &[f32], k: &Head, scale: f32) {
+    for (scaled, value) in row.iter_mut().zip(query) {
+        *scaled = value * scale;
+    }
+    scores(target, row, &k.columns, k.columns.len() / row.len());
+}
+
 fn scale_of(width: usize) -> f32 {
     #[expect(clippy::cast_precision_loss)] // head sizes are small
     let width = width as f32;
@@ -71,19 +81,19 @@ fn tasks(documents: &Documents, count: usize) -> Vec<((usize, usize), usize)> {
     spans.flat_map(|span| (0..count).map(move |head| (*span, head))).collect()
 }
 
-/// Output `[tokens, queries · width]` and log-sums `[queries][tokens]`.
+/// Output `[tokens, queries · width]` and norms `[queries][tokens]`.
 pub(super) fn forward(
     inputs: [&Tensor<2>; 3],
     heads: Heads,
     documents: &Documents,
-) -> (Tensor<2>, Vec<f32>) {
+) -> (Tensor<2>, Vec<(f32, f32)>) {
     let device = inputs[0].device();
     let [q, k, v] = inputs.map(|x| host(x.clone()));
     let tokens = documents.rows * documents.length;
     let (wide, narrow) = (heads.queries * heads.width, heads.groups * heads.width);
     let repeat = heads.queries / heads.groups;
     let tasks = tasks(documents, heads.queries);
-    let parts: Vec<(Vec<f32>, Vec<f32>)> = tasks
+    let parts: Vec<(Vec<f32>, Vec<(f32, f32)>)> = tasks
         .par_iter()
         .map(|&(span, head)| {
             let group = head / repeat;
@@ -101,13 +111,13 @@ pub(super) fn forward(
         .collect();
 
     let mut output = vec![0.0; tokens * wide];
-    let mut log_sums = vec![0.0; heads.queries * tokens];
+    let mut norms = vec![(0.0, 1.0); heads.queries * tokens];
     for (((start, length), head), (mixed, sums)) in tasks.into_iter().zip(parts) {
         scatter(&mut output, &mixed, wide, head * heads.width, heads.width, start);
         let at = head * tokens + start;
-        log_sums[at..at + length].copy_from_slice(&sums);
+        norms[at..at + length].copy_from_slice(&sums);
     }
-    (from_vec(output, [tokens, wide], &device), log_sums)
+    (from_vec(output, [tokens, wide], &device), norms)
 }
 
 /// Puts `[length, width]` into the interleaved layout.
@@ -129,34 +139,33 @@ struct Forward<'a> {
 }
 
 impl NullaryFnOnce for Forward<'_> {
-    type Output = (Vec<f32>, Vec<f32>);
+    type Output = (Vec<f32>, Vec<(f32, f32)>);
 
     #[inline(always)]
     fn call(self) -> Self::Output {
         let Self { q, k, v, width, length } = self;
         let scale = scale_of(width);
         let mut mixed = vec![0.0; length * width];
-        let mut log_sums = vec![0.0; length];
+        let mut norms = Vec::with_capacity(length);
         let mut weights = vec![0.0; length];
         let mut row = vec![0.0; width];
         for query in 0..length {
-            for (scaled, value) in row.iter_mut().zip(&q.rows[query * width..]) {
-                *scaled = value * scale;
-            }
             let weights = &mut weights[..=query];
-            scores(weights, &row, &k.columns, length);
+            let place = query * width..(query + 1) * width;
+            scaled_scores(weights, &mut row, &q.rows[place], k, scale);
             let max = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut sum = 0.0;
             for weight in weights.iter_mut() {
                 *weight = (*weight - max).exp();
+                sum += *weight;
             }
-            let sum: f32 = weights.iter().sum();
-            log_sums[query] = max + sum.ln();
+            norms.push((max, sum));
             let mixed = &mut mixed[query * width..(query + 1) * width];
             for (key, weight) in weights.iter().enumerate() {
                 add_scaled(mixed, weight / sum, &v.rows[key * width..(key + 1) * width]);
             }
         }
-        (mixed, log_sums)
+        (mixed, norms)
     }
 }
 
@@ -164,7 +173,7 @@ impl NullaryFnOnce for Forward<'_> {
 pub(super) fn backward(
     inputs: [&Tensor<2>; 3],
     output: &Tensor<2>,
-    log_sums: &[f32],
+    norms: &[(f32, f32)],
     d_output: Tensor<2>,
     heads: Heads,
     documents: &Documents,
@@ -190,12 +199,12 @@ pub(super) fn backward(
                     let gather = |source| Head::gather(source, wide, head * width, width, span);
                     let (q, o, d) = (gather(&q), gather(&output), gather(&d_output));
                     let at = head * tokens + span.0;
-                    let sums = &log_sums[at..at + span.1];
+                    let norms = &norms[at..at + span.1];
                     Arch::new().dispatch(Backward {
                         inputs: [&q, &k, &v],
                         output: &o,
                         d_output: &d,
-                        log_sums: sums,
+                        norms,
                         width,
                         dk: &mut dk,
                         dv: &mut dv,
@@ -230,7 +239,7 @@ struct Backward<'a> {
     inputs: [&'a Head; 3],
     output: &'a Head,
     d_output: &'a Head,
-    log_sums: &'a [f32],
+    norms: &'a [(f32, f32)],
     width: usize,
     dk: &'a mut [f32],
     dv: &'a mut [f32],
@@ -241,21 +250,23 @@ impl NullaryFnOnce for Backward<'_> {
 
     #[inline(always)]
     fn call(self) -> Vec<f32> {
-        let Self { inputs: [q, k, v], output, d_output, log_sums, width, dk, dv } = self;
-        let length = log_sums.len();
+        let Self { inputs: [q, k, v], output, d_output, norms, width, dk, dv } = self;
+        let length = norms.len();
         let scale = scale_of(width);
         let mut dq = vec![0.0; length * width];
         let mut weights = vec![0.0; length];
         let mut d_weights = vec![0.0; length];
+        let mut row = vec![0.0; width];
         for query in 0..length {
             let place = query * width..(query + 1) * width;
             let q = &q.rows[place.clone()];
             let d_mixed = &d_output.rows[place.clone()];
             let weights = &mut weights[..=query];
             let d_weights = &mut d_weights[..=query];
-            scores(weights, q, &k.columns, length);
+            scaled_scores(weights, &mut row, q, k, scale);
+            let (max, sum) = norms[query];
             for weight in weights.iter_mut() {
-                *weight = (*weight * scale - log_sums[query]).exp();
+                *weight = (*weight - max).exp() / sum;
             }
             scores(d_weights, d_mixed, &v.columns, length);
             let mixed = &output.rows[place.clone()];

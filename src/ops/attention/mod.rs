@@ -67,8 +67,9 @@ impl Documents {
 pub struct Attended {
     /// `[tokens, queries · width]`; zero at padding on the CPU.
     pub output: Tensor<2>,
-    /// Log of the sum of exponentials of each score row, `[queries][tokens]`; CPU only.
-    log_sums: Vec<f32>,
+    /// Largest score and sum of exponentials of each query, `[queries][tokens]`; CPU only. Kept
+    /// apart, so that the backward pass has the weights of the forward pass bit for bit.
+    norms: Vec<(f32, f32)>,
 }
 
 /// Attention of plain tensors: `q: [tokens, queries · width]` over
@@ -82,11 +83,11 @@ pub fn attend(
 ) -> Attended {
     let device = q.device();
     if is_cpu(&device) {
-        let (output, log_sums) = host::forward([q, k, v], heads, documents);
-        return Attended { output, log_sums };
+        let (output, norms) = host::forward([q, k, v], heads, documents);
+        return Attended { output, norms };
     }
     let output = portable::packed([q.clone(), k.clone(), v.clone()], heads, documents, &device);
-    Attended { output, log_sums: Vec::new() }
+    Attended { output, norms: Vec::new() }
 }
 
 /// Gradients of q, k and v for the gradient `d_output` of [`Attended::output`].
@@ -99,8 +100,8 @@ pub fn attend_backward(
 ) -> [Tensor<2>; 3] {
     let device = q.device();
     if is_cpu(&device) {
-        let log_sums = &attended.log_sums;
-        return host::backward([q, k, v], &attended.output, log_sums, d_output, heads, documents);
+        let norms = &attended.norms;
+        return host::backward([q, k, v], &attended.output, norms, d_output, heads, documents);
     }
     portable::backward([q, k, v], d_output, heads, documents, &device)
 }
