@@ -56,6 +56,7 @@ fn trainer(device: &Device) -> Trainer {
         max_grad_norm: 1.0,
         recompute: Recompute::None,
         loss_chunk_tokens: 512,
+        parallel_micro_batches: 1,
         seed: 1,
     };
     Trainer::new(model(device), settings)

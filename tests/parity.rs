@@ -100,6 +100,7 @@ fn settings(rate: f64) -> StepSettings {
         max_grad_norm: 1.0,
         recompute: Recompute::None,
         loss_chunk_tokens: 512,
+        parallel_micro_batches: 1,
         seed: 1,
     }
 }

@@ -94,11 +94,12 @@ fn a_stop_after_each_step_of_an_adapter_with_dropout_changes_no_byte() {
 }
 
 #[test]
-fn another_number_of_threads_changes_no_byte() {
+fn another_number_of_threads_or_of_micro_batches_at_once_changes_no_byte() {
     let run = Run::new();
     run.succeeds(&train("tiny.toml", "name=one", &["--set", "device.threads=1"]));
     run.succeeds(&train("tiny.toml", "name=three", &["--stop-after-steps", "3"]));
-    run.succeeds(&train("tiny.toml", "name=three", &["--set", "device.threads=3"]));
+    let more = ["--set", "device.threads=3", "--set", "device.parallel_micro_batches=2"];
+    run.succeeds(&train("tiny.toml", "name=three", &more));
     assert_same_end(&run, "three", "one", 6);
 }
 

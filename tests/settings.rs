@@ -89,6 +89,7 @@ const CHANGES: &[Change] = &[
     change("output.license", "MIT", "Apache-2.0"),
     change("device.name", "auto", "cpu"),
     change("device.threads", "1", "2"),
+    change("device.parallel_micro_batches", "1", "2"),
 ];
 
 /// Keys with a single accepted value: there is nothing to change yet.

@@ -82,7 +82,8 @@ pub struct Loaded {
     pub overrides: Vec<(String, String)>,
     /// All values as TOML, in one fixed way; reading it gives the same config.
     pub canonical: String,
-    /// Digest of the canonical text without `name`, `output` and `device.threads`.
+    /// Digest of the canonical text without `name`, `output` and what only makes it faster:
+    /// `device.threads` and `device.parallel_micro_batches`.
     pub digest: Digest,
     /// All values by path, strings without quotes.
     pub resolved: BTreeMap<String, String>,

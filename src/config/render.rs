@@ -13,6 +13,9 @@ const NEVER_FAILS: &str = "writing to a string cannot fail";
 #[derive(Debug, Default)]
 pub(super) struct Entries(Vec<(String, Value)>);
 
+/// Keys that change how fast a run is, and no number.
+const SPEED: [&str; 2] = ["device.threads", "device.parallel_micro_batches"];
+
 impl Entries {
     /// All values of a config.
     pub(super) fn of(config: &RunConfig) -> Self {
@@ -68,10 +71,10 @@ impl Entries {
     }
 
     /// The digest of what decides the numbers of a run: not its name, nor where its result goes
-    /// and who signs it, nor the number of threads.
+    /// and who signs it, nor what only makes it faster.
     pub(super) fn digest(&self) -> Digest {
         let decides =
-            |path: &str| path != "name" && !path.starts_with("output.") && path != "device.threads";
+            |path: &str| path != "name" && !path.starts_with("output.") && !SPEED.contains(&path);
         Digest::of(self.toml_of(decides).as_bytes())
     }
 

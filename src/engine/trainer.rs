@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use rayon::prelude::*;
+
 use crate::config::Recompute;
 use crate::data::Batch;
 use crate::device::memory_bytes_peak;
@@ -25,6 +27,9 @@ pub struct StepSettings {
     pub recompute: Recompute,
     /// Learnt positions per chunk of the loss.
     pub loss_chunk_tokens: usize,
+    /// Micro-batches that are differentiated at the same time. Changes speed and memory, and no
+    /// bit: each has sums of its own, which are added in order.
+    pub parallel_micro_batches: usize,
     /// Seed of the run.
     pub seed: u64,
 }
@@ -61,20 +66,25 @@ impl Trainer {
         let mut sums = Gradients::default();
         let mut loss = 0.0;
         let mut forward_seconds = 0.0;
-        for (batch, number) in batches.iter().zip(0..) {
-            #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
-            let pass = Pass {
-                scale: 1.0 / target_tokens as f64,
-                recompute: self.settings.recompute,
-                loss_chunk_tokens: self.settings.loss_chunk_tokens,
-                dropout: dropout.number(number),
-            };
-            let (sum, forward) = forward_backward(&self.model, batch, pass, &mut sums);
-            if !sum.is_finite() {
-                return Err(diverged(step, "the loss is not finite", std::slice::from_ref(batch)));
+        #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
+        let scale = 1.0 / target_tokens as f64;
+        let numbered: Vec<(u64, &Batch)> = (0..).zip(batches).collect();
+        for together in numbered.chunks(self.settings.parallel_micro_batches.max(1)) {
+            let passes: Vec<_> = together
+                .par_iter()
+                .map(|(number, batch)| self.differentiate(batch, scale, dropout.number(*number)))
+                .collect();
+            let mut slowest = 0.0_f64;
+            for ((_, batch), (sum, forward, gradients)) in together.iter().zip(passes) {
+                if !sum.is_finite() {
+                    let batch = std::slice::from_ref(*batch);
+                    return Err(diverged(step, "the loss is not finite", batch));
+                }
+                loss += sum * scale;
+                slowest = slowest.max(forward);
+                sums.merge(gradients);
             }
-            loss += sum * pass.scale;
-            forward_seconds += forward.as_secs_f64();
+            forward_seconds += slowest;
         }
         let grad_norm = sums.norm();
         if !grad_norm.is_finite() {
@@ -98,6 +108,19 @@ impl Trainer {
             memory_bytes_peak: memory_bytes_peak(),
         };
         Ok((report, timing))
+    }
+
+    /// Loss, seconds of the forward part, and gradients of one micro-batch.
+    fn differentiate(&self, batch: &Batch, scale: f64, dropout: Stream) -> (f64, f64, Gradients) {
+        let pass = Pass {
+            scale,
+            recompute: self.settings.recompute,
+            loss_chunk_tokens: self.settings.loss_chunk_tokens,
+            dropout,
+        };
+        let mut gradients = Gradients::default();
+        let (sum, forward) = forward_backward(&self.model, batch, pass, &mut gradients);
+        (sum, forward.as_secs_f64(), gradients)
     }
 
     fn update(&mut self, sums: Gradients, grad_norm: f64, rate: f64) {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// A model directory on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelDirectory {
-    /// As the user named it.
+    /// The name under which any tool finds it: a directory.
     pub id: String,
     /// Where its `config.json` or `adapter_config.json` lies.
     pub path: PathBuf,
@@ -24,7 +24,8 @@ pub fn resolve(name: &str) -> Result<ModelDirectory> {
     for path in [given.to_path_buf(), given.join("artifact")] {
         let adapter = path.join("adapter_config.json").is_file();
         if adapter || path.join("config.json").is_file() {
-            return Ok(ModelDirectory { id: name.to_owned(), path, adapter });
+            let id = path.display().to_string();
+            return Ok(ModelDirectory { id, path, adapter });
         }
     }
     if given.join("run.lock").exists() {

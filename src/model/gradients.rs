@@ -23,6 +23,13 @@ impl Gradients {
         };
     }
 
+    /// Adds all of another micro-batch.
+    pub fn merge(&mut self, other: Self) {
+        for (path, gradient) in other.sums {
+            self.add(&path, gradient);
+        }
+    }
+
     /// Adds what the tapes hold for the learning parameters of a layer that was
     /// [`Layer::tracked`]; each parameter is on one of them.
     pub fn collect(&mut self, path: &str, layer: &mut dyn Layer, tapes: &mut [Tape]) {

@@ -8,7 +8,7 @@ use crate::random::Stream;
 
 /// One decoder layer, in two halves with attention between them: the halves are differentiated by
 /// a tape each, attention by hand.
-pub trait Layer: Send {
+pub trait Layer: Send + Sync {
     /// Queries, keys and values of `x: [tokens, hidden]`, rotated: `[tokens, heads · width]` each.
     fn project(&self, x: Tensor<2>, context: &Context) -> [Tensor<2>; 3];
     /// What leaves the layer, `[tokens, hidden]`, from its input and what attention mixed.

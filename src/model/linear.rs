@@ -15,7 +15,7 @@ pub struct Linear {
 }
 
 /// What an adapter adds beside a linear layer.
-pub trait SidePath: Send {
+pub trait SidePath: Send + Sync {
     /// The addition for `x: [tokens, in]`, `[tokens, out]`.
     fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2>;
     /// Visits its parameters; `path` is the module path of the linear layer.

@@ -98,7 +98,7 @@ pub fn prepare<'a>(loaded: &'a Loaded, observer: &mut dyn Observer) -> Result<Pr
     let memory = estimate(
         &facts,
         learning,
-        config.train.micro_batch_size,
+        config.train.micro_batch_size * config.device.parallel_micro_batches,
         plan.longest_row(),
         config.train.loss_chunk_tokens,
         config.train.recompute,
@@ -274,6 +274,11 @@ impl Prepared<'_> {
             max_grad_norm: train.max_grad_norm,
             recompute: train.recompute,
             loss_chunk_tokens: train.loss_chunk_tokens,
+            // A GPU is kept busy by one micro-batch, and one thread talks to it.
+            parallel_micro_batches: match self.opened.backend {
+                "flex" => self.config.device.parallel_micro_batches,
+                _ => 1,
+            },
             seed: self.config.seed,
         }
     }
@@ -302,7 +307,7 @@ impl Prepared<'_> {
     /// The base model, for the lineage.
     pub fn base_record(&self) -> BaseRecord {
         BaseRecord {
-            id: self.config.model.base.clone(),
+            id: self.base.id.clone(),
             revision: None,
             files: self.base_files.clone(),
             parent: self.parent.clone(),

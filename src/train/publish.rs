@@ -70,7 +70,7 @@ pub fn publish(
     write_weights(&scratch, request, prepared, trainer, &inputs)?;
     if let Some(lora) = &config.lora {
         let json = AdapterConfig {
-            base_model: config.model.base.clone(),
+            base_model: prepared.base.id.clone(),
             revision: None,
             r: lora.r,
             lora_alpha: lora.lora_alpha,
@@ -118,7 +118,7 @@ fn write_weights(
     put("format", "pt".to_owned()); // loaders of the transformers family insist on it
     put("firebrand.version", env!("CARGO_PKG_VERSION").to_owned());
     put(lineage::INPUTS_KEY, inputs.digest().to_string());
-    put("firebrand.base_model", config.model.base.clone());
+    put("firebrand.base_model", prepared.base.id.clone());
     put("firebrand.config_sha256", request.loaded.digest.to_string());
     let adapter = config.lora.is_some();
     // An adapter is kept in f32, as it was trained; a whole model in the format of its base.
@@ -243,7 +243,7 @@ fn card(
     Card {
         name: config.name.clone(),
         relation,
-        base: config.model.base.clone(),
+        base: prepared.base.id.clone(),
         revision: None,
         base_files: prepared.base_files.clone(),
         license: config.output.license.clone(),

@@ -11,6 +11,8 @@ pub struct DeviceConfig {
     pub name: DeviceChoice,
     /// Threads of the CPU; 0 means one per core.
     pub threads: usize,
+    /// Micro-batches of a step that the CPU works on at the same time.
+    pub parallel_micro_batches: usize,
 }
 
 choices! {
@@ -46,6 +48,14 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .example("2")
         .names(&[("other tools", "num_threads")]),
+        Key::new(
+            "device.parallel_micro_batches",
+            Kind::Integer { min: 1, max: 4096 },
+            DefaultValue::Value("1"),
+            "How many of a step's micro-batches the CPU works on at the same time. Changes no \
+             number, only speed, and memory, which grows with it. A GPU takes one at a time.",
+        )
+        .example("2"),
     ],
 );
 
@@ -54,11 +64,13 @@ impl DeviceConfig {
         Self {
             name: values.choice("device.name", DeviceChoice::from_name),
             threads: values.size("device.threads"),
+            parallel_micro_batches: values.size("device.parallel_micro_batches"),
         }
     }
 
     pub(in crate::config) fn write(&self, out: &mut Entries) {
         out.text("device.name", self.name.name());
         out.size("device.threads", self.threads);
+        out.size("device.parallel_micro_batches", self.parallel_micro_batches);
     }
 }

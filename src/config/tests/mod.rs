@@ -88,7 +88,8 @@ fn the_least_config_has_the_defaults_of_the_contract() {
     assert_eq!(config.checkpoint, CheckpointConfig { every_steps: 100, keep_last: 2 });
     assert_eq!(config.output.dir, "checkpoints/run");
     assert!(config.output.sign && config.output.signing_key.is_none());
-    assert_eq!(config.device, DeviceConfig { name: DeviceChoice::Auto, threads: 0 });
+    let device = DeviceConfig { name: DeviceChoice::Auto, threads: 0, parallel_micro_batches: 1 };
+    assert_eq!(config.device, device);
 }
 
 #[test]

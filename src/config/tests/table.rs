@@ -36,8 +36,10 @@ fn every_key_changes_the_config() {
         assert_ne!(before.config, after.config, "{}", key.path);
         assert_ne!(before.canonical, after.canonical, "{}", key.path);
         assert_ne!(before.resolved, after.resolved, "{}", key.path);
-        let free =
-            key.path == "name" || key.path.starts_with("output.") || key.path == "device.threads";
+        let free = key.path == "name"
+            || key.path.starts_with("output.")
+            || key.path == "device.threads"
+            || key.path == "device.parallel_micro_batches";
         assert_eq!(before.digest == after.digest, free, "{}", key.path);
         if let Some((wanted, found)) = expected(key, &after) {
             assert_eq!(wanted, found, "{}", key.path);
@@ -235,7 +237,8 @@ fn the_canonical_text_and_its_digest_are_stable() {
         loss_chunk_tokens = 512\nprecision = \"auto\"\n\n[eval]\nevery_steps = 0\n\
         prompts = []\nmax_tokens = 64\ntemperature = 0.0\nmax_records = 0\n\n\
         [checkpoint]\nevery_steps = 100\nkeep_last = 2\n\n[output]\n\
-        dir = \"checkpoints/run\"\nsign = true\n\n[device]\nname = \"auto\"\nthreads = 0\n";
+        dir = \"checkpoints/run\"\nsign = true\n\n[device]\nname = \"auto\"\nthreads = 0\n\
+        parallel_micro_batches = 1\n";
     assert_eq!(loaded.canonical, wanted);
     assert_eq!(loaded.digest.short(), "bcc6bebe1d0f");
 }
