@@ -121,13 +121,6 @@ pub enum Stop {
     Asked,
 }
 
-/// Listens to nothing.
-pub struct Silent;
-
-impl Observer for Silent {
-    fn on(&mut self, _: Event) {}
-}
-
 /// Bytes for people: `8.1 MB`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::files::{Digest, read_json};
+use crate::files::read_json;
 use crate::weights::Element;
 
 /// Largest `config.json` that is read; real ones have a few kilobytes.
@@ -142,10 +142,5 @@ impl ModelJson {
     pub fn element(&self) -> Element {
         let name = self.json.get("dtype").or_else(|| self.json.get("torch_dtype"));
         name.and_then(Value::as_str).and_then(Element::from_config).unwrap_or(Element::F32)
-    }
-
-    /// Digest of the parsed content.
-    pub fn digest(&self) -> Digest {
-        Digest::of(Value::Object(self.json.clone()).to_string().as_bytes())
     }
 }
