@@ -6,10 +6,10 @@ mod common;
 
 use burn::tensor::wgpu::WgpuBackend;
 use burn::tensor::{Device, DeviceKind};
-use common::{Expected, assert_near, case, cpu};
+use common::{Expected, assert_near, case, cpu, step_settings};
 use firebrand::adapters;
-use firebrand::config::{LoraConfig, Recompute, TargetModules};
-use firebrand::engine::{AdamWSettings, Schedule, Shape, StepSettings, Trainer, upload};
+use firebrand::config::{LoraConfig, TargetModules};
+use firebrand::engine::{Trainer, upload};
 use firebrand::model::{Init, Model, load};
 use firebrand::ops::host;
 use firebrand::random::Stream;
@@ -44,22 +44,7 @@ fn model(device: &Device) -> Model {
 }
 
 fn trainer(device: &Device) -> Trainer {
-    let settings = StepSettings {
-        schedule: Schedule {
-            peak: 1e-2,
-            warmup_steps: 0,
-            total_steps: 4,
-            min_ratio: 0.0,
-            shape: Shape::Constant,
-        },
-        adamw: AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 },
-        max_grad_norm: 1.0,
-        recompute: Recompute::None,
-        loss_chunk_tokens: 512,
-        parallel_micro_batches: 1,
-        seed: 1,
-    };
-    Trainer::new(model(device), settings)
+    Trainer::new(model(device), step_settings(1e-2))
 }
 
 #[test]

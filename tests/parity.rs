@@ -4,13 +4,11 @@
 mod common;
 
 use burn::tensor::Device;
-use common::{CASES, Expected, assert_near, case, cpu, row};
+use common::{CASES, Expected, assert_near, case, cpu, row, step_settings};
 use firebrand::adapters;
 use firebrand::config::{LoraConfig, Recompute, TargetModules};
 use firebrand::data::Batch;
-use firebrand::engine::{
-    AdamW, AdamWSettings, Pass, Schedule, Shape, StepSettings, Trainer, forward_backward, upload,
-};
+use firebrand::engine::{AdamW, AdamWSettings, Pass, Trainer, forward_backward, upload};
 use firebrand::model::{
     Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, families, generate, load,
 };
@@ -85,24 +83,6 @@ fn real(batch: &Batch, logits: &[f32]) -> Vec<f32> {
     let width = logits.len() / batch.documents.len();
     let rows = logits.chunks_exact(width).zip(&batch.documents);
     rows.filter(|(_, document)| **document > 0).flat_map(|(row, _)| row.to_vec()).collect()
-}
-
-fn settings(rate: f64) -> StepSettings {
-    StepSettings {
-        schedule: Schedule {
-            peak: rate,
-            warmup_steps: 0,
-            total_steps: 20,
-            min_ratio: 0.0,
-            shape: Shape::Constant,
-        },
-        adamw: AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 },
-        max_grad_norm: 1.0,
-        recompute: Recompute::None,
-        loss_chunk_tokens: 512,
-        parallel_micro_batches: 1,
-        seed: 1,
-    }
 }
 
 #[test]
@@ -190,7 +170,7 @@ fn twenty_steps_have_the_losses_of_pytorch() {
         adapters::learn_everything(&mut full);
         for (kind, model) in [("lora_steps", with_lora(name, &expected)), ("full_steps", full)] {
             let rate = json[kind]["learning_rate"].as_f64().unwrap();
-            let mut trainer = Trainer::new(model, settings(rate));
+            let mut trainer = Trainer::new(model, step_settings(rate));
             for step in 0..20 {
                 let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();
                 // Norms drift faster than losses: the tiny models are steep.
@@ -378,8 +358,8 @@ fn one_times_eight_rows_equals_eight_times_one() {
     // Rows of different lengths with different numbers of targets, so that means of means differ.
     let rows: Vec<Batch> = (0..8).map(|number| row(&batch, number % 2)).collect();
     let joined = join(&rows);
-    let mut together = Trainer::new(with_lora("gqa-tied", &expected), settings(1e-2));
-    let mut apart = Trainer::new(with_lora("gqa-tied", &expected), settings(1e-2));
+    let mut together = Trainer::new(with_lora("gqa-tied", &expected), step_settings(1e-2));
+    let mut apart = Trainer::new(with_lora("gqa-tied", &expected), step_settings(1e-2));
     for _ in 0..3 {
         let (one, _) = together.step(std::slice::from_ref(&joined), 0.0).unwrap();
         let (eight, _) = apart.step(&rows, 0.0).unwrap();
@@ -420,7 +400,7 @@ fn a_loss_that_is_not_finite_stops_the_step_and_names_it() {
     let expected = expected("gqa-tied");
     let mut model = with_lora("gqa-tied", &expected);
     model.norm.gain.value = model.norm.gain.value.clone().mul_scalar(f32::NAN);
-    let mut trainer = Trainer::new(model, settings(1e-2));
+    let mut trainer = Trainer::new(model, step_settings(1e-2));
     let error = trainer.step(&[expected.batch()], 0.0).unwrap_err().to_string();
     assert!(error.contains("not finite") && error.contains("step 1"), "{error}");
     assert_eq!(trainer.step, 0);

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use firebrand::config::Recompute;
 use firebrand::data::{Batch, Target};
+use firebrand::engine::{AdamWSettings, Schedule, Shape, StepSettings};
 use safetensors::SafeTensors;
 
 /// A file of the repository.
@@ -103,6 +105,25 @@ pub fn row(batch: &Batch, number: usize) -> Batch {
         documents: batch.documents[places.clone()].to_vec(),
         targets: batch.targets.iter().filter(inside).map(moved).collect(),
         sources: Vec::new(),
+    }
+}
+
+/// Settings of steps as the references were made: a constant rate, PyTorch's AdamW, clipping at 1.
+pub fn step_settings(rate: f64) -> StepSettings {
+    StepSettings {
+        schedule: Schedule {
+            peak: rate,
+            warmup_steps: 0,
+            total_steps: 20,
+            min_ratio: 0.0,
+            shape: Shape::Constant,
+        },
+        adamw: AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 },
+        max_grad_norm: 1.0,
+        recompute: Recompute::None,
+        loss_chunk_tokens: 512,
+        parallel_micro_batches: 1,
+        seed: 1,
     }
 }
 
