@@ -1,6 +1,8 @@
 //! The example programs do what they say, on the CPU.
 
 mod common;
+#[path = "common/hub.rs"]
+mod hub;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -50,4 +52,52 @@ fn logits_and_gradients_are_written_for_other_programs() {
         let found = tensors.iter().find(|found| found.name == tensor);
         assert!(found.is_some_and(|found| !found.bytes.is_empty()), "{name} has no {tensor}");
     }
+}
+
+#[test]
+fn a_repository_is_pulled_as_the_environment_says() {
+    let hub = hub::Hub::start();
+    let weights = vec![7; 5000];
+    let files: [(&str, &[u8]); 4] = [
+        ("config.json", b"{}"),
+        ("model.safetensors", &weights),
+        ("pytorch_model.bin", b"\x80\x02"),
+        ("tokenizer.json", b"{}"),
+    ];
+    let commit = hub.add("models/o/n", "v1", &files);
+    let folder = tempfile::tempdir().unwrap();
+    let pull = |offline: &str, arguments: &[&str]| {
+        Command::new(example("pull"))
+            .args(arguments)
+            .env_clear()
+            .env("HF_HOME", folder.path().join("hf"))
+            .env("HF_ENDPOINT", hub.endpoint())
+            .env("HF_TOKEN", "hf_secret")
+            .env("HF_HUB_OFFLINE", offline)
+            .env("FIREBRAND_CACHE", folder.path().join("own"))
+            .env("FIREBRAND_HUB_TIME_SCALE", "0.01")
+            .output()
+            .unwrap()
+    };
+    for offline in ["0", "1"] {
+        let output = pull(offline, &["model", "o/n", "v1"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(lines[1]["sha256"], hub::sha256_of(&weights));
+        assert_eq!(lines[1]["downloaded"], offline == "0");
+        let snapshot = folder.path().join("hf/hub/models--o--n/snapshots").join(&commit);
+        let path = snapshot.join("model.safetensors");
+        assert_eq!(lines[1]["path"], path.to_str().unwrap());
+        assert_eq!(std::fs::read(path).unwrap(), weights);
+    }
+    assert!(hub.log().iter().all(|request| request.auth != request.path.starts_with("/_cdn/")));
+    let output = pull("0", &["model", "o/n", "v2"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("no branch, tag or commit `v2`") && !text.contains("hf_secret"),
+        "{text}"
+    );
 }

@@ -1,5 +1,39 @@
 //! Names and files of models and data sets, on this machine and on a hub.
+//!
+//! A hub is asked by our own loop around `ureq`, and nothing that it sends is used before it is
+//! proved: size, SHA-256 and git's id are those that it listed for the commit. Of the crate
+//! hf-hub 0.5 only the names and the layout of the cache are taken. Its own requests send the token
+//! along redirects, do not resume and check no digest; those of hf-hub 1.0.0 store an error page
+//! under the name of the model, and bring 297 crates, an asynchronous runtime among them.
+//!
+//! - `settings`: where the hub is, who asks, how long anything may take
+//! - `names`, `file`, `tree`: what a hub lists, checked before it becomes a path
+//! - `url`, `http`, `retry`, `refusal`: one request, when to try again, what to tell
+//! - `transfer`, `download`: the bytes of one file, hashed on their way
+//! - `cache`, `checked`: files that are here already, whoever brought them
+//! - `api`, `client`: all of it as the rest of the program sees it
+//! - `allow`: what of a model is ever fetched
 
+mod allow;
+mod api;
+mod cache;
+mod checked;
+mod client;
+mod download;
+mod file;
+mod http;
 mod local;
+mod names;
+mod refusal;
+mod retry;
+mod settings;
+mod transfer;
+mod tree;
+mod url;
 
+pub use allow::{model_files, needs_own_code, refuse_disguised};
+pub use client::{Fetched, Hub};
+pub use file::RemoteFile;
 pub use local::{ModelDirectory, resolve, resolve_base};
+pub use names::{RepoKind, RepoName};
+pub use settings::{Settings, Timing};

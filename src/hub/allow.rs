@@ -1,0 +1,303 @@
+//! What of a model repository is ever fetched: weights as safetensors, and the text beside them.
+//!
+//! Repositories also hold programs and pickles, which run code when they are opened. Nothing here
+//! runs them, and so nothing fetches them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::file::RemoteFile;
+use crate::error::{Context, Error, Result};
+
+/// Files that are wanted by name where they are there.
+const WANTED: [&str; 12] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "README.md",
+    INDEX,
+];
+
+/// Without these no model can be trained.
+const NEEDED: [(&str, &str); 2] = [
+    ("config.json", "it tells the shape of the model"),
+    ("tokenizer.json", "`tokenizer.model` and other forms of a tokenizer are not read"),
+];
+
+const WHOLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Endings of formats that run code when they are opened, or may.
+const PICKLES: [&str; 8] = [".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"];
+
+/// The files of a model repository that are fetched: configuration, tokenizer, licence, model card,
+/// and either `model.safetensors` or all shards.
+///
+/// # Errors
+/// When the repository has no weights that may be fetched, an incomplete set of shards, or lacks
+/// what every model needs.
+pub fn model_files(tree: &[RemoteFile]) -> Result<Vec<RemoteFile>> {
+    let find = |name: &str| tree.iter().find(|file| file.path == name);
+    let weights = match find(WHOLE) {
+        Some(whole) => vec![whole.clone()],
+        None => shards(tree)?,
+    };
+    if weights.is_empty() {
+        return Err(no_weights(tree));
+    }
+    for (name, why) in NEEDED {
+        if find(name).is_none() {
+            return Err(Error::new(format!("the repository has no `{name}`"))
+                .because(why)
+                .hint("choose a repository that has one, or make one with another tool"));
+        }
+    }
+    let sharded = weights[0].path != WHOLE;
+    let wanted = |file: &&RemoteFile| {
+        let named = WANTED.contains(&file.path.as_str()) && (sharded || file.path != INDEX);
+        named || is_licence(&file.path)
+    };
+    let mut files: Vec<RemoteFile> = tree.iter().filter(wanted).cloned().collect();
+    files.extend(weights);
+    files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+    Ok(files)
+}
+
+/// Why a model's `config.json` or `tokenizer_config.json` asks for a program of its own, in a
+/// sentence; such models cannot be used.
+pub fn needs_own_code(config_json: &Value) -> Option<String> {
+    let map = config_json.get("auto_map").filter(|map| !map.is_null())?;
+    let code = map
+        .as_object()
+        .and_then(|map| map.values().find_map(Value::as_str))
+        .unwrap_or("a file of its own");
+    Some(format!(
+        "this model runs a program from its repository (`auto_map` names `{code}`), which is never \
+         fetched or run; choose a model of a known family"
+    ))
+}
+
+/// Refuses a fetched model file that is another format under a harmless name: renamed pickles and
+/// archives.
+///
+/// # Errors
+/// Names the format that was found.
+pub fn refuse_disguised(path: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(512).read_to_end(&mut start))
+        .context_at("cannot read the file", path)?;
+    // Eight bytes of length, then JSON; the length may look like anything.
+    let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
+    if is_weights && start.get(8) == Some(&b'{') {
+        return Ok(());
+    }
+    let found = match start.as_slice() {
+        [0x80, 2..=5, ..] => "a Python pickle, which runs code when it is opened",
+        [b'P', b'K', 3, 4, ..] => "a zip archive, such as PyTorch's pickles are",
+        [0x89, b'H', b'D', b'F', ..] => "HDF5, which can hold code",
+        [b'G', b'G', b'U', b'F', ..] => "GGUF",
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => "a NumPy array, which can hold a pickle",
+        [0x1f, 0x8b, ..] => "a gzip archive",
+        text if text.get(257..262) == Some(b"ustar") => "a tar archive",
+        _ if is_weights => "something else",
+        _ => return Ok(()),
+    };
+    Err(Error::refused("the file is not what its name says")
+        .at(path)
+        .because(format!("it holds {found}"))
+        .hint("do not use this model, and tell whoever published it"))
+}
+
+/// The one complete set of shards, `model-00001-of-00003.safetensors` and so on; empty when there
+/// is none at all.
+fn shards(tree: &[RemoteFile]) -> Result<Vec<RemoteFile>> {
+    let mut sets: BTreeMap<(&str, usize), BTreeMap<usize, &RemoteFile>> = BTreeMap::new();
+    for file in tree {
+        if let Some((prefix, number, count)) = shard(&file.path) {
+            sets.entry((prefix, count)).or_default().insert(number, file);
+        }
+    }
+    let chosen = match sets.keys().find(|(prefix, _)| *prefix == "model").or(sets.keys().next()) {
+        Some(key) => *key,
+        None => return Ok(Vec::new()),
+    };
+    let (set, count) = (&sets[&chosen], chosen.1);
+    if !tree.iter().any(|file| file.path == INDEX) {
+        return Err(Error::new(format!("the repository has shards, but no `{INDEX}`"))
+            .because("it tells which tensor is in which of them"));
+    }
+    if let Some(missing) = (1..=count).find(|number| !set.contains_key(number)) {
+        return Err(Error::new(format!("the repository lacks shard {missing} of {count}"))
+            .because(format!("`{}` is there", set.values().next().map_or("", |file| &file.path))));
+    }
+    Ok(set.values().map(|file| (*file).clone()).collect())
+}
+
+/// `PREFIX-NUMBER-of-COUNT.safetensors`, not in a folder.
+fn shard(path: &str) -> Option<(&str, usize, usize)> {
+    let (rest, count) = path.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+    let (prefix, number) = rest.rsplit_once('-')?;
+    let digits = |text: &str| -> Option<usize> {
+        let plain = !text.is_empty() && text.len() <= 6 && text.bytes().all(|b| b.is_ascii_digit());
+        if plain { text.parse().ok() } else { None }
+    };
+    let (number, count) = (digits(number)?, digits(count)?);
+    (!path.contains('/') && (1..=count).contains(&number)).then_some((prefix, number, count))
+}
+
+fn is_licence(path: &str) -> bool {
+    let begins = path.starts_with("LICENSE") || path.starts_with("LICENCE");
+    let text = [".txt", ".md"].iter().any(|end| path.ends_with(end)) || !path.contains('.');
+    begins && text && !path.contains('/')
+}
+
+fn no_weights(tree: &[RemoteFile]) -> Error {
+    let some = |endings: &[&str]| {
+        tree.iter()
+            .find(|file| endings.iter().any(|end| file.path.ends_with(end)))
+            .map(|file| file.path.as_str())
+    };
+    if let Some(adapter) = some(&["adapter_model.safetensors"]) {
+        return Error::new("the repository holds an adapter, not a whole model")
+            .because(format!("its weights are `{adapter}`"))
+            .hint(
+                "name the model that it belongs to: `base_model_name_or_path` in its \
+                   adapter_config.json",
+            );
+    }
+    if let Some(other) = some(&[".safetensors"]) {
+        return Error::new(format!("the repository has no `{WHOLE}` and no shards of one"))
+            .because(format!("there is `{other}`, which is not the weights of a language model"))
+            .hint("choose another repository or revision");
+    }
+    if let Some(pickle) = some(&PICKLES) {
+        return Error::new("the repository has its weights only as pickles")
+            .because(format!("`{pickle}` can run code when it is opened, so it is never fetched"))
+            .hint(
+                "look for a revision or a repository with safetensors (many have one at \
+                 `refs/pr/1`), or convert it where you trust it",
+            );
+    }
+    if let Some(gguf) = some(&[".gguf"]) {
+        return Error::new("the repository holds a model for inference only")
+            .because(format!("`{gguf}` is GGUF, which is not trained"))
+            .hint("choose the repository that it was made from");
+    }
+    Error::new("the repository has no weights").because(format!("it has {} files", tree.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(paths: &[&str]) -> Vec<RemoteFile> {
+        let file = |path: &&str| RemoteFile {
+            path: (*path).to_owned(),
+            size: 1,
+            oid: "0".repeat(40),
+            sha256: None,
+        };
+        paths.iter().map(file).collect()
+    }
+
+    fn chosen(paths: &[&str]) -> Result<Vec<String>> {
+        let mut all = vec!["config.json", "tokenizer.json"];
+        all.extend(paths);
+        let files = model_files(&tree(&all))?;
+        let extra = |path: &String| !["config.json", "tokenizer.json"].contains(&path.as_str());
+        Ok(files.into_iter().map(|file| file.path).filter(extra).collect())
+    }
+
+    #[test]
+    fn only_weights_and_text_are_fetched() {
+        let found = chosen(&[
+            ".gitattributes",
+            "LICENSE",
+            "LICENSE.pkl",
+            "README.md",
+            "merges.txt",
+            "model.safetensors",
+            "modeling_own.py",
+            "onnx/model.onnx",
+            "optimizer.pt",
+            "original/consolidated.00.pth",
+            "original/model.safetensors",
+            "pytorch_model.bin",
+            "training_args.bin",
+            "vocab.json",
+            "vocab.pkl",
+        ]);
+        let expected = ["LICENSE", "README.md", "merges.txt", "model.safetensors", "vocab.json"];
+        assert_eq!(found.unwrap(), expected);
+    }
+
+    #[test]
+    fn one_whole_file_is_preferred_to_shards_and_shards_must_be_complete() {
+        let (one, two) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
+        assert_eq!(chosen(&[INDEX, one, two]).unwrap(), [one, two, INDEX]);
+        assert_eq!(chosen(&[INDEX, one, two, WHOLE]).unwrap(), [WHOLE]);
+        let error = chosen(&[INDEX, one]).unwrap_err().to_string();
+        assert!(error.contains("lacks shard 2 of 2"), "{error}");
+        assert!(
+            chosen(&[one, two]).unwrap_err().to_string().contains("no `model.safetensors.index")
+        );
+        assert!(chosen(&[INDEX]).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_said_before_it_is_fetched() {
+        for (paths, said) in [
+            (vec!["pytorch_model.bin"], "only as pickles"),
+            (vec!["adapter_model.safetensors"], "an adapter"),
+            (vec!["unet.safetensors"], "not the weights of a language model"),
+            (vec!["model.Q4.gguf"], "inference only"),
+            (vec![], "no weights"),
+        ] {
+            let error = chosen(&paths).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        let error = model_files(&tree(&["config.json", WHOLE])).unwrap_err().to_string();
+        assert!(error.contains("no `tokenizer.json`"), "{error}");
+    }
+
+    #[test]
+    fn models_with_a_program_are_told() {
+        let own = serde_json::json!({"auto_map": {"AutoModel": "modeling_own.OwnModel"}});
+        assert!(needs_own_code(&own).unwrap().contains("modeling_own.OwnModel"));
+        let tokenizer = serde_json::json!({"auto_map": {"AutoTokenizer": ["a.B", null]}});
+        assert!(needs_own_code(&tokenizer).is_some());
+        assert_eq!(needs_own_code(&serde_json::json!({"model_type": "llama"})), None);
+    }
+
+    #[test]
+    fn renamed_pickles_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            refuse_disguised(&path).is_err()
+        };
+        let mut tar = vec![b'a'; 512];
+        tar[257..262].copy_from_slice(b"ustar");
+        for bytes in [b"\x80\x02}q".as_slice(), b"PK\x03\x04", b"\x1f\x8b\x08", b"GGUF", &tar] {
+            assert!(refused("model.safetensors", bytes), "{bytes:?}");
+            assert!(refused("tokenizer.json", bytes), "{bytes:?}");
+        }
+        // A header of 640 bytes begins like a pickle.
+        assert!(!refused("model.safetensors", b"\x80\x02\0\0\0\0\0\0{\"a\":"));
+        assert!(refused("model.safetensors", b"hello"));
+        assert!(!refused("config.json", b"{}") && !refused("README.md", b""));
+    }
+}
