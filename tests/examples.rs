@@ -31,6 +31,29 @@ fn the_data_sets_and_the_tokenizer_are_those_that_the_examples_make() {
 }
 
 #[test]
+fn records_to_measure_with_are_the_same_each_time_and_never_repeat() {
+    let folder = tempfile::tempdir().unwrap();
+    for shape in ["messages", "text"] {
+        let texts = ["a.jsonl", "b.jsonl"].map(|name| {
+            let output = run("make_datasets", folder.path(), &[shape, "2", name]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            std::fs::read_to_string(folder.path().join(name)).unwrap()
+        });
+        assert_eq!(texts[0], texts[1]);
+        assert!((2_000_000..2_100_000).contains(&texts[0].len()), "{}", texts[0].len());
+        let mut lines: Vec<&str> = texts[0].lines().collect();
+        let all = lines.len();
+        lines.sort_unstable();
+        lines.dedup();
+        assert_eq!(lines.len(), all);
+        let record: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
+        assert!(record.get(shape).is_some(), "{}", lines[0]);
+    }
+    let output = run("make_datasets", folder.path(), &["text", "many", "c.jsonl"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn logits_and_gradients_are_written_for_other_programs() {
     let files = Run::new().with_base();
     files.succeeds(&["train", "lora.toml", "--quiet"]);

@@ -1,7 +1,8 @@
 //! Writes every data set in `datasets/` from tables of facts and sentences of our own.
 //!
 //! `cargo run --example make_datasets` writes the files, the same bytes on every machine;
-//! with `-- --check` it compares them with the committed ones instead.
+//! with `-- --check` it compares them with the committed ones instead. `-- messages 64 FILE` and
+//! `-- text 64 FILE` write 64 MB of such records to a file of your own, to measure speed with.
 
 mod chat;
 mod corpus;
@@ -10,8 +11,10 @@ mod facts;
 mod phrases;
 mod records;
 mod shapes;
+mod stream;
 mod tables;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs, io};
@@ -33,7 +36,13 @@ fn files() -> Vec<(&'static str, Vec<Value>)> {
 }
 
 fn main() -> io::Result<ExitCode> {
-    let check = env::args().skip(1).any(|argument| argument == "--check");
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [shape, megabytes, path] = arguments.as_slice()
+        && stream::SHAPES.contains(&shape.as_str())
+    {
+        return stream(shape, megabytes, Path::new(path));
+    }
+    let check = arguments.iter().any(|argument| argument == "--check");
     let folder = Path::new("datasets");
     let mut code = ExitCode::SUCCESS;
     for (name, records) in files() {
@@ -50,4 +59,16 @@ fn main() -> io::Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+fn stream(shape: &str, megabytes: &str, path: &Path) -> io::Result<ExitCode> {
+    let Ok(megabytes) = megabytes.parse::<u64>() else {
+        eprintln!("a number of megabytes was expected, `{megabytes}` was found");
+        return Ok(ExitCode::from(2));
+    };
+    let mut out = io::BufWriter::new(fs::File::create(path)?);
+    let records = stream::write(shape, megabytes * 1_000_000, &mut out)?;
+    out.flush()?;
+    println!("{}: {records} records", path.display());
+    Ok(ExitCode::SUCCESS)
 }

@@ -22,6 +22,7 @@ mod client;
 mod download;
 mod file;
 mod http;
+pub mod data_files;
 mod local;
 mod names;
 mod refusal;

@@ -52,7 +52,7 @@ pub struct Decks {
 }
 
 impl Decks {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let single = |site: &str, facts: Vec<Fact>| Deck {
             groups: facts.into_iter().map(|fact| vec![fact]).collect(),
             order: Vec::new(),
@@ -105,6 +105,19 @@ const MARKED: usize = 15;
 /// it leaves the embeddings as they are.
 fn mark(kind: &str, text: &str) -> String {
     format!("<|im_start|>{kind}\n{text}<|im_end|>")
+}
+
+/// One document of a random kind; the kinds are as frequent as in the corpus.
+pub fn document(dice: &mut Dice, decks: &mut Decks) -> String {
+    let all: usize = KINDS.iter().map(|(_, _, count)| count).sum();
+    let mut place = dice.below(all);
+    for (_, write, count) in KINDS {
+        match place.checked_sub(*count) {
+            Some(rest) => place = rest,
+            None => return write(dice, decks),
+        }
+    }
+    unreachable!("the place is below the sum of all counts")
 }
 
 /// All documents, in a random order, no two alike.

@@ -1,0 +1,140 @@
+//! What is said where a data set has not what is asked for: what it has, and what to do.
+
+use std::cmp::Reverse;
+
+use super::Wanted;
+use super::card::Subset;
+use super::files::Files;
+use super::pattern::Pattern;
+use crate::error::{Error, printable};
+
+/// How many names an error message lists.
+const NAMES_SHOWN: usize = 10;
+
+impl Files<'_> {
+    /// A pattern or path that chooses nothing; `unread` is a file that it does match.
+    pub fn no_match(&self, pattern: &Pattern, unread: Option<&str>) -> Error {
+        let text = pattern.text();
+        if let Some(path) = unread {
+            return self.unreadable(Error::new(format!("`{text}` names no file to read")), path);
+        }
+        let error = Error::new(format!("no file of the data set matches `{text}`"));
+        let folder = format!("{text}/");
+        if self.listing.iter().any(|path| path.starts_with(&folder)) {
+            return error.hint(format!("it is a folder; for all files in it write `{text}/**`"));
+        }
+        if text.contains(['{', '}']) {
+            return error.hint("braces are letters; write one pattern for each case");
+        }
+        let readable = || self.listing.iter().filter(|path| self.ending(path).is_some());
+        // The distance of long texts takes long to find.
+        let short = readable().filter(|path| path.len() + text.len() < 400).take(1000);
+        match short.min_by_key(|path| strsim::damerau_levenshtein(text, path)) {
+            Some(near) => error.hint(format!("a file that is there: `{near}`")),
+            None if readable().next().is_some() => error,
+            None => self.with_reasons(error, ""),
+        }
+    }
+
+    /// A file was chosen that cannot be read.
+    pub fn unreadable(&self, error: Error, path: &str) -> Error {
+        self.with_reasons(error.because(format!("`{path}` cannot be read")), "")
+    }
+
+    /// No file could be chosen at all.
+    pub fn nothing_readable(&self, folder: &str) -> Error {
+        let error = match folder {
+            "" => Error::new("the data set has no file that can be read"),
+            _ => Error::new(format!("the data set has no file in `{folder}` that can be read")),
+        };
+        self.with_reasons(error, folder)
+    }
+
+    /// Says why the files at hand are no use.
+    fn with_reasons(&self, error: Error, folder: &str) -> Error {
+        let has = |endings: &[&str]| {
+            self.listing.iter().filter(|path| path.starts_with(folder)).find(|path| {
+                let name = path.to_lowercase();
+                endings.iter().any(|ending| name.ends_with(ending))
+            })
+        };
+        let mut error = error;
+        if self.listing.is_empty() {
+            error = error.because("it is empty");
+        } else if let Some(path) = has(&[".arrow"]) {
+            error = error.because(format!("`{path}` is an Arrow file of `save_to_disk`"));
+            error = error.hint("write it as Parquet: `dataset.to_parquet(\"train.parquet\")`");
+        } else if let Some(path) = has(&[".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"]) {
+            error = error.because(format!("`{path}` is an archive, and archives are not unpacked"));
+        } else if let Some(path) = has(&[".py"]) {
+            error =
+                error.because(format!("`{path}` may be a data set script; scripts are not run"));
+            error = error.hint("look on the hub for a copy of the data set as Parquet");
+        }
+        let endings: Vec<String> = self.extensions.iter().map(|one| format!("`.{one}`")).collect();
+        error.hint(format!("endings that can be read: {}", endings.join(", ")))
+    }
+
+    /// A subset was asked for where the card has none.
+    pub fn no_subsets(&self, asked: &str) -> Error {
+        let error = Error::new(format!("the data set has no subset `{asked}`"))
+            .because("its card declares none");
+        let folder = format!("{asked}/");
+        match self.listing.iter().any(|path| path.starts_with(&folder)) {
+            true => error.hint(format!("it has such a folder: `files = [\"{asked}/**\"]`")),
+            false => error.hint("leave `subset` out, or choose with `files`"),
+        }
+    }
+}
+
+/// A split was asked for that is not there.
+pub(super) fn no_split(
+    split: &str,
+    there: &[&str],
+    subset: Option<&Subset>,
+    wanted: &Wanted,
+) -> Error {
+    let of = subset.map_or_else(|| "data set".to_owned(), |one| format!("subset `{}`", one.name));
+    let usual = if wanted.split.is_none() { ", which is read if none is named" } else { "" };
+    let error = Error::new(format!("the {of} has no split `{split}`{usual}"));
+    let sorted = sorted_by_distance(split, there.iter().copied());
+    match sorted.first() {
+        None => error.because("it has none at all"),
+        Some(near) => error
+            .because(format!("it has {}", names(sorted.iter().copied())))
+            .hint(format!("name one, e.g. `split = \"{near}\"`")),
+    }
+}
+
+/// Says how to do without the card.
+pub(super) fn with_way_round(error: Error) -> Error {
+    error.hint("`files` chooses files without the card, e.g. `files = [\"data/*.parquet\"]`")
+}
+
+fn sorted_by_distance<'a>(wanted: &str, all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut all: Vec<&str> = all.collect();
+    if !wanted.is_empty() {
+        all.sort_by_cached_key(|name| {
+            // What holds the word as a whole is nearer than what has as many letters in common.
+            let holds = name.contains(wanted) || wanted.contains(name);
+            (Reverse(holds), strsim::damerau_levenshtein(wanted, name))
+        });
+    }
+    all
+}
+
+/// Names in backticks, the nearest first, not too many.
+pub(super) fn nearest_first<'a>(wanted: &str, all: impl Iterator<Item = &'a str>) -> String {
+    names(sorted_by_distance(wanted, all).into_iter())
+}
+
+/// Names in backticks, not too many.
+pub(super) fn names<'a>(all: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = all.len().saturating_sub(NAMES_SHOWN);
+    let shown: Vec<String> =
+        all.take(NAMES_SHOWN).map(|name| format!("`{}`", printable(name))).collect();
+    match more {
+        0 => shown.join(", "),
+        _ => format!("{} and {more} more", shown.join(", ")),
+    }
+}

@@ -1,0 +1,285 @@
+//! Files of many layouts, against what `datasets` chooses, and what is said where nothing fits.
+
+use serde_json::Value;
+
+use super::*;
+
+/// What a program without audio and images would read.
+fn extensions() -> Vec<String> {
+    let containers = ["jsonl", "json", "ndjson", "csv", "tsv", "parquet", "txt"];
+    let compressed = ["", ".gz", ".zst"];
+    let both = containers.iter().flat_map(|one| compressed.map(|two| format!("{one}{two}")));
+    both.collect()
+}
+
+/// All splits of a subset as `train: a.jsonl, b.jsonl; test: c.jsonl`, or the error.
+fn shown(listing: &[&str], card: Option<&str>, subset: Option<&str>) -> String {
+    let one = |split: Option<&str>| {
+        choose(listing, card, &Wanted { subset, split, files: &[] }, &extensions())
+    };
+    let all = match splits(listing, card, &extensions()) {
+        Ok(all) => all,
+        Err(error) => return error.to_string(),
+    };
+    let found = all.iter().find(|one| match subset {
+        Some(_) => one.subset.as_deref() == subset,
+        None => one.default,
+    });
+    let Some(found) = found.filter(|found| !found.splits.is_empty()) else {
+        return one(None).unwrap_err().to_string();
+    };
+    let mut shown = Vec::new();
+    for split in &found.splits {
+        match one(Some(split)) {
+            Ok(chosen) => {
+                assert_eq!(chosen.split.as_ref(), Some(split));
+                assert_eq!(chosen.subset, found.subset);
+                shown.push(format!("{split}: {}", chosen.files.join(", ")));
+            }
+            Err(error) => shown.push(format!("{split}: {error}")),
+        }
+    }
+    shown.join("; ")
+}
+
+/// Where we mean to differ from `datasets`: the case, and a part of what we say.
+const DIFFERENT: &[(&str, &str)] = &[
+    // Errors there.
+    ("upper-case ending", "train: train.CSV; test: test.csv"),
+    ("code with the name of a split", "train: data.jsonl"),
+    ("splits of two formats", "train: train.jsonl; test: test.csv"),
+    ("data_dir with data_files", "train: cola/train-00000-of-00001.parquet"),
+    ("patterns that match nothing", "none of it is in the data set"),
+    ("data_files is null", "train: train.jsonl"),
+    ("a number for a name", "train: a.jsonl"),
+    ("a split with a dash in its shards", "train-en: data/train-en-00000-of-00001.parquet"),
+    // Errors here.
+    ("hidden files, named/four", "none of it is in the data set"),
+    ("an alias in a subset", "is an alias, which is not followed\n  at README.md:7:15"),
+    ("a key twice", "the key `data_files` stands twice\n  at README.md:6:3"),
+    ("front matter without an end", "has no end\n  at README.md:2:1"),
+    ("only binary files", "the data set has no file that can be read"),
+    // Another subset is broken, not the one that is asked for.
+    ("two default subsets/cola", "train: cola/test-00000-of-00001.parquet, "),
+    ("two default subsets/default", "train: sst2/test-00000-of-00001.parquet, "),
+    // Notes are no data.
+    ("texts beside the data", "train: data.jsonl"),
+];
+
+#[test]
+fn files_are_those_that_datasets_chooses() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/data_files.json");
+    let reference: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let (mut problems, mut same) = (Vec::new(), 0);
+    let mut different: Vec<&str> = DIFFERENT.iter().map(|(case, _)| *case).collect();
+    for case in reference["cases"].as_array().unwrap() {
+        let files: Vec<&str> =
+            case["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+        for asked in case["asked"].as_array().unwrap() {
+            let subset = asked["subset"].as_str();
+            let name = case["case"].as_str().unwrap().to_owned();
+            let name = subset.map_or(name.clone(), |subset| format!("{name}/{subset}"));
+            let ours = shown(&files, case["card"].as_str(), subset);
+            if let Some((found, part)) = DIFFERENT.iter().find(|(case, _)| {
+                *case == name || name.rsplit_once('/').is_some_and(|it| it.0 == *case)
+            }) {
+                different.retain(|one| one != found);
+                if !ours.contains(part) {
+                    problems.push(format!("{name}: {ours}"));
+                }
+                continue;
+            }
+            let theirs = match asked["splits"].as_object() {
+                None => "error".to_owned(),
+                Some(splits) => {
+                    let splits = splits.iter().map(|(split, files)| {
+                        let files = files.as_array().unwrap();
+                        let files: Vec<&str> =
+                            files.iter().map(|file| file.as_str().unwrap()).collect();
+                        format!("{split}: {}", files.join(", "))
+                    });
+                    splits.collect::<Vec<_>>().join("; ")
+                }
+            };
+            let agrees = if theirs == "error" { ours.contains("error: ") } else { ours == theirs };
+            same += usize::from(agrees);
+            if !agrees {
+                problems.push(format!("{name}\n  ours   {ours}\n  theirs {theirs}"));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+    assert_eq!(different, [""; 0], "differences that the reference does not have");
+    assert!(same > 140, "only {same} cases were compared");
+}
+
+/// Asks for files, a split or a subset, and shows the choice or the error.
+fn ask(listing: &[&str], card: Option<&str>, wanted: Wanted) -> String {
+    match choose(listing, card, &wanted, &extensions()) {
+        Ok(chosen) => format!("{} ({})", chosen.files.join(" "), chosen.why),
+        Err(error) => error.to_string(),
+    }
+}
+
+const SUBSETS: &str = "---\nconfigs:\n- config_name: en\n  sep: ';'\n  data_files:\n  \
+                       - {split: train_sft, path: [en/a.jsonl, en/b*]}\n  \
+                       - {split: test_sft, path: en/c.jsonl}\n\
+                       - config_name: de\n  data_dir: de\n- config_name: fr\n  data_dir: fr\n---\n";
+const FILES: [&str; 6] =
+    ["README.md", "de/train.csv", "den/train.csv", "en/a.jsonl", "en/b.jsonl", "en/c.jsonl"];
+
+#[test]
+fn a_choice_says_what_decided() {
+    let en = Wanted { subset: Some("en"), split: Some("train_sft"), files: &[] };
+    assert_eq!(
+        ask(&FILES, Some(SUBSETS), en),
+        "en/a.jsonl en/b.jsonl (the card lists them; the card's settings `sep` are not followed)"
+    );
+    let de = Wanted { subset: Some("de"), ..Wanted::default() };
+    assert_eq!(ask(&FILES, Some(SUBSETS), de), "de/train.csv (file names tell the split)");
+    assert_eq!(
+        ask(&["a.jsonl", "b.jsonl", "c.csv"], None, Wanted::default()),
+        "a.jsonl b.jsonl (no name tells a split, so all of it is `train`; left out, since it is \
+         another format: `c.csv`)"
+    );
+    let default = Wanted { subset: Some("default"), split: Some("train"), files: &[] };
+    assert_eq!(
+        ask(&["b/train/x.json", "a/train/x.json"], None, default),
+        "a/train/x.json b/train/x.json (names of folders tell the split)"
+    );
+}
+
+#[test]
+fn available_subsets_and_splits_are_listed() {
+    let found = splits(&FILES, Some(SUBSETS), &extensions()).unwrap();
+    let found: Vec<String> = found
+        .iter()
+        .map(|one| format!("{:?} {} {}", one.subset.as_deref(), one.default, one.splits.join(" ")))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "Some(\"en\") false train_sft test_sft",
+            "Some(\"de\") false train",
+            "Some(\"fr\") false "
+        ]
+    );
+    let found = splits(&["test.csv"], None, &extensions()).unwrap();
+    let expected = Available { subset: None, default: true, splits: vec!["test".to_owned()] };
+    assert_eq!(found, [expected]);
+}
+
+#[test]
+fn what_is_not_there_is_answered_with_what_is() {
+    let card = Some(SUBSETS);
+    let subset = |subset| Wanted { subset, ..Wanted::default() };
+    let split = |split| Wanted { subset: Some("en"), split, files: &[] };
+    for (wanted, expected) in [
+        (subset(None), "several subsets, and none of them is the default\n  because it has `en`"),
+        (subset(Some("ge")), "no subset `ge`\n  because it has `de`, `en`, `fr`"),
+        (
+            subset(Some("en")),
+            "no split `train`, which is read if none is named\n  because it has \
+             `train_sft`, `test_sft`\n\nhint: name one, e.g. `split = \"train_sft\"`",
+        ),
+        (subset(Some("fr")), "no file in `fr` that can be read"),
+        (split(Some("test")), "no split `test`\n  because it has `test_sft`, `train_sft`"),
+        (
+            split(Some("train_sft[:10%]")),
+            "asks for a part of a split\n\nhint: name the whole split: \
+             `split = \"train_sft\"`\n\nhint: `train.max_steps`",
+        ),
+        (split(Some("train_sft+test_sft")), "asks for several splits"),
+    ] {
+        let found = ask(&FILES, card, wanted);
+        assert!(found.contains(expected), "{wanted:?} gives {found}");
+    }
+    let found = ask(&["de/a.csv"], None, subset(Some("de")));
+    assert!(found.contains("declares none") && found.contains("files = [\"de/**\"]"), "{found}");
+    let found = ask(&["test.csv"], None, Wanted::default());
+    assert!(found.contains("no split `train`") && found.contains("it has `test`"), "{found}");
+}
+
+#[test]
+fn named_files_alone_decide() {
+    let listing =
+        ["README.md", "a.csv", "a[1].csv", "b.parquet", "d/c.jsonl.gz", "d/e/x.bin", "train.txt"];
+    let broken = Some("---\nconfigs: [\n---\n");
+    for (files, expected) in [
+        (vec!["b.parquet", "a.csv"], "a.csv b.parquet (`files` names them)"),
+        (vec!["*.csv", "a.csv"], "a.csv a[1].csv (`files` names them)"),
+        (vec!["a[1].csv"], "a[1].csv (`files` names them)"),
+        (vec!["d/**", "train.txt"], "d/c.jsonl.gz train.txt (`files` names them)"),
+        (vec!["a.csv", "x/*.csv"], "no file of the data set matches `x/*.csv`"),
+        (vec!["c.csv"], "matches `c.csv`\n\nhint: a file that is there: `a.csv`"),
+        (vec!["d"], "it is a folder; for all files in it write `d/**`"),
+        (vec!["{a,b}.csv"], "braces are letters"),
+        (vec!["d/e/*"], "names no file to read\n  because `d/e/x.bin` cannot be read"),
+        (vec!["../a.csv"], "leads out of the data set"),
+        (vec!["README.md"], "`README.md` cannot be read"),
+    ] {
+        let files: Vec<String> = files.into_iter().map(str::to_owned).collect();
+        let wanted = Wanted { subset: Some("x"), split: Some("y[:1]"), files: &files };
+        let found = ask(&listing, broken, wanted);
+        assert!(found.contains(expected), "{files:?} gives {found}");
+    }
+}
+
+#[test]
+fn data_sets_without_readable_files_say_why() {
+    for (listing, expected) in [
+        (vec![], "because it is empty"),
+        (vec!["README.md", "weights.bin"], "endings that can be read: `.jsonl`, "),
+        (vec!["squad.py", "README.md"], "`squad.py` may be a data set script; scripts are not run"),
+        (vec!["data/train.tar.gz"], "is an archive, and archives are not unpacked"),
+        (vec!["state.json", "dataset_info.json", "data-00000-of-00001.arrow"], "is an Arrow file"),
+        (vec![".hidden.jsonl", "LICENSE.txt", "__x/a.jsonl"], "has no file that can be read"),
+    ] {
+        let found = ask(&listing, None, Wanted::default());
+        assert!(found.contains(expected), "{listing:?} gives {found}");
+    }
+}
+
+#[test]
+fn a_broken_card_says_how_to_do_without_it() {
+    let found = ask(&["a.csv"], Some("---\nconfigs:\n- a: [\n---\n"), Wanted::default());
+    assert!(found.contains("not valid YAML") && found.contains("README.md:"), "{found}");
+    assert!(found.contains("`files` chooses files without the card"), "{found}");
+    for (path, expected) in [
+        ("https://example.org/a.csv", "addresses are not followed"),
+        ("../a.csv", "leads out of the data set"),
+        ("b.csv", "no file of the data set matches `b.csv`"),
+        ("README.md", "`README.md` cannot be read"),
+        ("[]", "the card names no file"),
+    ] {
+        let card = format!("---\nconfigs:\n- config_name: x\n  data_files: {path}\n---\n");
+        let found = ask(&["README.md", "a.csv"], Some(&card), Wanted::default());
+        assert!(found.contains(expected) && found.contains("at README.md"), "{path}: {found}");
+        assert!(found.contains("without the card"), "{found}");
+    }
+}
+
+#[test]
+fn hostile_cards_and_names_cost_little() {
+    let begin = std::time::Instant::now();
+    let names: Vec<String> =
+        (0..20_000).map(|file| format!("d{}/{file}.jsonl", file % 50)).collect();
+    let listing: Vec<&str> = names.iter().map(String::as_str).collect();
+    let many = |line: &str| {
+        format!("---\nconfigs:\n- config_name: x\n  data_files:\n{}---\n", line.repeat(1200))
+    };
+    let found = ask(&listing, Some(&many("  - '**/*?*?*?*.csv'\n")), Wanted::default());
+    assert!(found.contains("more than 1000 patterns"), "{found}");
+    let long = format!("  - {}.csv\n", "x".repeat(800));
+    assert!(ask(&listing, Some(&many(&long)), Wanted::default()).contains("no file"));
+    let subsets: String = (0..10_000)
+        .map(|one| format!("- config_name: s{one}\n  data_dir: d{}\n", one % 50))
+        .collect();
+    let card = format!("---\nconfigs:\n{subsets}---\n");
+    assert_eq!(splits(&listing, Some(&card), &extensions()).unwrap().len(), 10_000);
+    let found = ask(&listing, Some(&card), Wanted::default());
+    assert!(found.contains("`s9` and 9990 more") && found.len() < 1000, "{found}");
+    let escape = Wanted { subset: Some("\u{1b}[2J"), ..Wanted::default() };
+    assert!(!ask(&listing, Some(&card), escape).contains('\u{1b}'));
+    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+}
