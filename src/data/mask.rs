@@ -16,7 +16,7 @@
 use std::ops::Range;
 
 use super::formats::Conversation;
-use super::template::{ChatTemplate, Turns};
+use super::template::{ChatTemplate, Turns, Whole};
 use super::tokens::{Encoded, Tokenizer};
 
 /// Stands for a turn's content; private characters, so that no template treats it specially.
@@ -44,11 +44,9 @@ pub struct Turn {
 /// Renders a conversation and finds the assistant's turns. The error is the reason, in one line.
 pub fn render(template: &ChatTemplate, conversation: &Conversation) -> Result<Rendered, String> {
     let turns = Turns::new(conversation);
-    let count = conversation.messages.len();
-    let text = template
-        .render(&turns, count, false)
+    let whole = Whole::new(template, &turns)
         .map_err(|reason| format!("the chat template refuses the conversation: {reason}"))?;
-    let search = Search { template, turns: &turns, count, text: &text };
+    let search = Search { template, turns: &turns, whole: &whole };
     let mut found: Vec<Turn> = Vec::new();
     for (index, message) in conversation.messages.iter().enumerate() {
         if message["role"] != "assistant" {
@@ -61,7 +59,7 @@ pub fn render(template: &ChatTemplate, conversation: &Conversation) -> Result<Re
             .ok_or_else(|| unclear(index))?;
         found.push(turn);
     }
-    Ok(Rendered { text, turns: found })
+    Ok(Rendered { text: whole.into_text(), turns: found })
 }
 
 fn unclear(index: usize) -> String {
@@ -75,34 +73,34 @@ fn unclear(index: usize) -> String {
 struct Search<'a> {
     template: &'a ChatTemplate,
     turns: &'a Turns,
-    count: usize,
-    text: &'a str,
+    whole: &'a Whole<'a>,
 }
 
 impl Search<'_> {
     /// The turn between two prefixes; `None` where the template does not write prefixes.
     fn by_prefixes(&self, index: usize) -> Option<Turn> {
-        let start = self.generation_prompt(index, self.text)?;
-        if index + 1 == self.count {
-            return Some(Turn { said: start..self.text.len(), end: self.text.len() });
+        let text = self.whole.text();
+        let start = self.whole.prefix(text, index, true)?;
+        if index + 1 == self.turns.count() {
+            return Some(Turn { said: start..text.len(), end: text.len() });
         }
-        let through = self.template.render(self.turns, index + 1, false).ok()?;
-        let end = through.len();
-        (self.text.starts_with(&through) && end > start).then_some(Turn { said: start..end, end })
+        let end = self.whole.prefix(text, index + 1, false)?;
+        (end > start).then_some(Turn { said: start..end, end })
     }
 
     /// The turn found by writing it with other content.
     fn by_probe(&self, index: usize) -> Option<Turn> {
+        let text = self.whole.text();
         let probed = self.turns.with_content(index, "assistant", PROBE);
-        let whole = self.template.render(&probed, self.count, false).ok()?;
+        let whole = self.template.render(&probed, self.turns.count(), false).ok()?;
         let (head, tail) = whole.split_once(PROBE)?;
-        if tail.contains(PROBE) || !self.text.starts_with(head) || !self.text.ends_with(tail) {
+        if tail.contains(PROBE) || !text.starts_with(head) || !text.ends_with(tail) {
             return None;
         }
-        let said_end = self.text.len() - tail.len();
+        let said_end = text.len() - tail.len();
         // What the template itself puts between the generation prompt and the content must be
         // written by the model, where that prompt is known.
-        let start = self.generation_prompt(index, head).unwrap_or(head.len());
+        let start = self.whole.prefix(head, index, true).unwrap_or(head.len());
         if start > said_end {
             return None;
         }
@@ -110,12 +108,6 @@ impl Search<'_> {
         let alone = self.template.render(&probed, index + 1, false).unwrap_or_default();
         let ending = alone.split_once(PROBE).map_or(0, |(_, after)| common(after, tail));
         Some(Turn { said: start..said_end, end: said_end + ending })
-    }
-
-    /// Where the text of the earlier turns with the generation prompt ends, if it is a prefix.
-    fn generation_prompt(&self, index: usize, of: &str) -> Option<usize> {
-        let before = self.template.render(self.turns, index, true).ok()?;
-        of.starts_with(&before).then_some(before.len())
     }
 }
 

@@ -1,11 +1,13 @@
 //! What is learnt, for the ways in which chat templates write turns.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::data::codec::Codec;
 use crate::data::example::Example;
-use crate::data::fixture::{codec, codec_with};
+use crate::data::fixture::{codec, codec_with, model_dir};
 use crate::data::show::pieces;
 
 const LLAMA: &str = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}<|pad|>\n\n\
@@ -176,4 +178,47 @@ fn a_token_across_the_border_belongs_to_where_it_begins() {
     let codec = codec_with(source);
     let text = marked(&codec, json!([user("x"), assistant("the capital of Peru")])).unwrap();
     assert_eq!(text, "user: x .\nassistant: the[ capital of Peru .\n]");
+}
+
+/// Templates of all the ways in which turns are found.
+const SHAPES: [&str; 6] = [
+    LLAMA,
+    REASONING,
+    // Ends the whole text with a token of its own.
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+     {% if add_generation_prompt %}<|im_start|>assistant\n{% else %}<|endoftext|>{% endif %}",
+    // Says more in the generation prompt than the record does.
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}\
+     {% if add_generation_prompt %}<|im_start|>assistant\n<think>{% endif %}",
+    // Treats the last turn in its own way, and the first message as well.
+    "{% if messages[0].role == 'system' %}{% set rest = messages[1:] %}{% else %}\
+     {% set rest = messages %}{% endif %}{% for m in rest %}{{ m.role }}: {{ m.content|trim }}\
+     {% if not loop.last %}<|im_end|>{% endif %}\n{% endfor %}\
+     {% if add_generation_prompt %}assistant: {% endif %}",
+    include_str!("../../checkpoints/base-tiny/artifact/chat_template.jinja"),
+];
+
+#[test]
+fn watching_the_template_makes_no_difference() {
+    let own = std::fs::read_to_string(model_dir().join("chat_template.jinja")).unwrap();
+    let roles = ["user", "assistant", "system", "assistant", "tool"];
+    let contents = ["Hi", "  It is. \n", "Häll🎉", "", "<think>a</think>b"];
+    let mut found = 0;
+    for source in SHAPES.into_iter().chain([own.as_str()]) {
+        let new = || ChatTemplate::new(source, "t.jinja", BTreeMap::new()).unwrap();
+        let (watched, plain) = (new(), new().unwatched());
+        for number in 0..400_usize {
+            let message = |index: usize| {
+                let draw = number / (index + 1) + index;
+                let role = if number % 2 == 0 { roles[index % 2] } else { roles[draw % 5] };
+                json!({ "role": role, "content": contents[(number + draw) % 5] })
+            };
+            let messages = (0..1 + number % 7).map(message).collect();
+            let conversation = Conversation { messages, tools: None };
+            let expected = render(&plain, &conversation);
+            assert_eq!(render(&watched, &conversation), expected, "{conversation:?} by {source}");
+            found += expected.map_or(0, |rendered| rendered.turns.len());
+        }
+    }
+    assert!(found > 1000, "{found}");
 }

@@ -8,18 +8,25 @@
 //! it builds in memory without writing it.
 
 mod python;
+mod shape;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
+use minijinja::value::{Enumerator, Object, ObjectExt, Serde, Value};
 use minijinja::{AutoEscape, Environment, ErrorKind, State};
 
 use super::formats::Conversation;
 use crate::error::{Context, Error, Result};
 use crate::files::{Digest, read_json};
+
+pub use whole::Whole;
 
 /// A conversation of a thousand turns needs about a hundred thousand instructions.
 const FUEL: u64 = 20_000_000;
@@ -31,10 +38,19 @@ const MAX_FILE: u64 = 16 << 20;
 /// date that the Llama 3 templates themselves fall back to where there is no clock.
 pub const TEMPLATE_DATE: jiff::civil::Date = jiff::civil::date(2024, 7, 26);
 
+/// The names of a template in its environment: as it is, and as [`shape`] rewrote it.
+const PLAIN: &str = "chat_template";
+const WATCHED: &str = "watched";
+
 /// A compiled chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    special: BTreeMap<String, String>,
+    /// What is the same in every rendering: the special tokens.
+    fixed: Arc<BTreeMap<String, Value>>,
+    /// Whether the environment has the template as rewritten to be watched.
+    watched: bool,
+    /// What follows the turns where a generation prompt is asked for, if it depends on nothing.
+    plain_prompt: Option<OnceLock<Option<Arc<str>>>>,
     source: String,
     origin: String,
 }
@@ -64,6 +80,15 @@ impl Turns {
         }
     }
 
+    /// How many turns there are.
+    pub fn count(&self) -> usize {
+        self.messages.len()
+    }
+
+    fn messages(&self) -> &[Value] {
+        &self.messages
+    }
+
     /// The same conversation with other text in one turn, which then says nothing but that text.
     #[must_use]
     pub fn with_content(&self, index: usize, role: &str, content: &str) -> Self {
@@ -89,15 +114,21 @@ impl ChatTemplate {
         environment.add_filter("string", |value: Value| python::text(&value));
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment.add_template_owned("chat_template", transparent(source)).map_err(|error| {
+        let transparent = transparent(source);
+        let shape = shape::shape(&transparent, &special);
+        environment.add_template_owned(PLAIN, transparent).map_err(|error| {
             let line = error.line().unwrap_or(1);
             let cause = error.detail().map_or_else(|| error.to_string(), str::to_owned);
             Error::new("the chat template is not valid Jinja")
                 .at_position(origin, line, 1)
                 .because(cause)
         })?;
+        let plain_prompt = shape.as_ref().is_some_and(|shape| shape.plain_end).then(OnceLock::new);
+        let watched = shape
+            .is_some_and(|shape| environment.add_template_owned(WATCHED, shape.source).is_ok());
+        let fixed = special.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
         let (source, origin) = (source.to_owned(), origin.to_owned());
-        Ok(Self { environment, special, source, origin })
+        Ok(Self { environment, fixed: Arc::new(fixed), watched, plain_prompt, source, origin })
     }
 
     /// Finds the template of a model: the file given, else `chat_template.jinja`, else
@@ -135,18 +166,62 @@ impl ChatTemplate {
     /// Writes the first `count` turns of a conversation as text; `generation` adds what precedes
     /// the assistant's answer. The error is the reason, in one line.
     pub fn render(&self, turns: &Turns, count: usize, generation: bool) -> Result<String, String> {
-        let mut context: BTreeMap<String, Value> =
-            self.special.iter().map(|(name, text)| (name.clone(), text.as_str().into())).collect();
-        context.insert("messages".into(), Value::from(turns.messages[..count].to_vec()));
-        context.insert("tools".into(), turns.tools.clone());
-        context.insert("documents".into(), Value::from(()));
-        context.insert("add_generation_prompt".into(), Value::from(generation));
-        let template = self.environment.get_template("chat_template").map_err(|e| e.to_string())?;
-        let mut output = Bounded(Vec::new());
-        template
-            .render_captured_to(Value::from(context), &mut output)
-            .map_err(|error| reason(&error))?;
-        String::from_utf8(output.0).map_err(|error| error.to_string())
+        if count == 0 && self.source.contains("[::-1]") {
+            return Err("it reverses the turns, of which there is none".to_owned());
+        }
+        let messages = Value::from(turns.messages[..count].to_vec());
+        let mut output = Bounded::default();
+        self.write(PLAIN, turns, &[("messages", messages)], generation, &mut output)?;
+        String::from_utf8(output.bytes).map_err(|error| error.to_string())
+    }
+
+    /// Writes a conversation with `values` in the place of its messages, counting in `written`.
+    fn render_watched(
+        &self,
+        turns: &Turns,
+        values: &[(&'static str, Value)],
+        written: Arc<AtomicUsize>,
+    ) -> Result<String, String> {
+        let mut output = Bounded { written, ..Bounded::default() };
+        self.write(WATCHED, turns, values, false, &mut output)?;
+        String::from_utf8(output.bytes).map_err(|error| error.to_string())
+    }
+
+    fn write(
+        &self,
+        name: &str,
+        turns: &Turns,
+        values: &[(&'static str, Value)],
+        generation: bool,
+        output: &mut Bounded,
+    ) -> Result<(), String> {
+        let mut own = values.to_vec();
+        own.push(("tools", turns.tools.clone()));
+        own.push(("documents", Value::from(())));
+        own.push(("add_generation_prompt", Value::from(generation)));
+        let context = Value::from_object(Names { own, fixed: self.fixed.clone() });
+        let template = self.environment.get_template(name).map_err(|e| e.to_string())?;
+        // The engine has a place or two where an odd template makes it panic, such as `[][::-1]`.
+        let render = || template.render_captured_to(context, output).map(|_| ());
+        catch_unwind(AssertUnwindSafe(render))
+            .map_err(|_| "the template engine fails on it".to_owned())?
+            .map_err(|error| reason(&error))
+    }
+
+    /// Whether a rendering can be watched, which tells how prefixes of a conversation are written.
+    fn watches(&self) -> bool {
+        self.watched
+    }
+
+    /// The same template, of which every prefix is rendered: to compare with.
+    #[cfg(test)]
+    pub fn unwatched(self) -> Self {
+        Self { watched: false, ..self }
+    }
+
+    /// Where to keep what follows the turns, if that is the same for all conversations.
+    fn plain_prompt(&self) -> Option<&OnceLock<Option<Arc<str>>>> {
+        self.plain_prompt.as_ref()
     }
 
     /// The template's text, as it stands in its file.
@@ -233,15 +308,46 @@ fn reason(error: &minijinja::Error) -> String {
     }
 }
 
+/// What a template finds under its names.
+#[derive(Debug)]
+struct Names {
+    own: Vec<(&'static str, Value)>,
+    fixed: Arc<BTreeMap<String, Value>>,
+}
+
+impl Object for Names {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, name: &str) -> Option<Value> {
+        let own = self.own.iter().find(|(own, _)| *own == name).map(|(_, value)| value);
+        own.or_else(|| self.fixed.get(name)).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        self.mapped_enumerator(|this| {
+            let free = |name: &&String| !this.own.iter().any(|(own, _)| own == *name);
+            let fixed = this.fixed.keys().filter(free).map(Value::from);
+            Box::new(this.own.iter().map(|(name, _)| Value::from(*name)).chain(fixed))
+        })
+    }
+}
+
 /// Output that cannot grow without bound.
-struct Bounded(Vec<u8>);
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    written: Arc<AtomicUsize>,
+}
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_RENDERED {
+        if self.bytes.len() + bytes.len() > MAX_RENDERED {
             return Err(io::Error::other("too long"));
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
+        self.written.store(self.bytes.len(), Ordering::Relaxed);
         Ok(bytes.len())
     }
 

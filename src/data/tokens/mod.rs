@@ -1,7 +1,19 @@
 //! The model's tokenizer: text to tokens and back.
+//!
+//! Two engines: tokenizers 0.23, which is what the words "the tokens of a text" mean here, and a
+//! fast one that stands in for it where it is known to give the same ([`fast`]).
+
+mod fast;
+mod kinds;
+mod probe;
+mod spelling;
+mod stream;
+mod unicode;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 use tokenizers::models::ModelWrapper;
@@ -10,13 +22,23 @@ use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
 use crate::error::{Context, Error, Result};
 use crate::files::{Digest, read_json};
 
+use fast::Fast;
+pub use stream::TextStream;
+
 /// Larger files are refused; the largest tokenizers in use have about 35 MB.
 const MAX_FILE: u64 = 256 << 20;
+/// The fast engine takes a moment to make, in which the exact one tokenises this many bytes.
+const WORTHWHILE: usize = 256 << 10;
 
 /// A tokenizer as `tokenizer.json` describes it, with the special tokens that
 /// `tokenizer_config.json`, `generation_config.json` and `config.json` name.
 pub struct Tokenizer {
     inner: Inner,
+    fast: OnceLock<Result<Fast, String>>,
+    /// The text of `tokenizer.json`, until the fast engine is made of it.
+    file: Mutex<Vec<u8>>,
+    /// How many bytes of text the exact engine was given while there was no fast one.
+    given: AtomicUsize,
     digest: Digest,
     prefix: Vec<u32>,
     bos: Option<u32>,
@@ -56,11 +78,10 @@ impl Tokenizer {
         let [config, generation, model] =
             ["tokenizer_config.json", "generation_config.json", "config.json"]
                 .map(|name| read_optional(&model_dir.join(name)));
-        Self::new(inner, Digest::of(&bytes), &config?, &[generation?, model?])
-            .map_err(|error| error.at(&path))
+        Self::new(inner, bytes, &config?, &[generation?, model?]).map_err(|error| error.at(&path))
     }
 
-    fn new(mut inner: Inner, digest: Digest, config: &Value, models: &[Value]) -> Result<Self> {
+    fn new(mut inner: Inner, file: Vec<u8>, config: &Value, models: &[Value]) -> Result<Self> {
         make_plain(&mut inner)?;
         let prefix = take_prefix(&mut inner)?;
         let names = special_names(config);
@@ -77,15 +98,56 @@ impl Tokenizer {
             .collect();
         let vocabulary =
             inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1);
-        Ok(Self { inner, digest, prefix, bos, eos, stops, special, names, vocabulary })
+        Ok(Self {
+            inner,
+            fast: OnceLock::new(),
+            digest: Digest::of(&file),
+            file: Mutex::new(file),
+            given: AtomicUsize::new(0),
+            prefix,
+            bos,
+            eos,
+            stops,
+            special,
+            names,
+            vocabulary,
+        })
     }
 
     /// The tokens of a text that a template wrote: nothing is added, special tokens in it count.
     pub fn encode(&self, text: &str) -> Result<Encoded> {
-        // `encode` counts offsets in bytes; `encode_char_offsets` would count characters.
-        let encoding = self.inner.encode(text, false).context("cannot tokenise the text")?;
-        let tokens = encoding.get_ids().to_vec();
-        Ok(Encoded { tokens, offsets: encoding.get_offsets().to_vec() })
+        if self.fast.get().is_none() {
+            let given = self.given.fetch_add(text.len(), Ordering::Relaxed);
+            if given.saturating_add(text.len()) < WORTHWHILE {
+                return self.encode_exactly(text);
+            }
+        }
+        match self.fast().ok().and_then(|fast| fast.encode(text)) {
+            Some(encoded) => Ok(encoded),
+            None => self.encode_exactly(text),
+        }
+    }
+
+    /// As [`Self::encode`], by the exact engine: for a single text, and to compare with.
+    pub fn encode_exactly(&self, text: &str) -> Result<Encoded> {
+        encode_exactly(&self.inner, text)
+    }
+
+    /// Which engine tokenises where there is much text, and why: for people.
+    pub fn engine(&self) -> String {
+        match self.fast() {
+            Ok(fast) if fast.failed() => "exact, since the fast engine failed".to_owned(),
+            Ok(_) => "fast".to_owned(),
+            Err(reason) => format!("exact, since {reason}"),
+        }
+    }
+
+    fn fast(&self) -> Result<&Fast, &str> {
+        let made = self.fast.get_or_init(|| {
+            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            Fast::new(&self.inner, &std::mem::take(&mut *file), self.digest)
+        });
+        made.as_ref().map_err(String::as_str)
     }
 
     /// What the tokenizer puts before a plain text, as its post-processor says: the token that
@@ -145,6 +207,13 @@ impl Tokenizer {
     }
 }
 
+fn encode_exactly(inner: &Inner, text: &str) -> Result<Encoded> {
+    // `encode` counts offsets in bytes; `encode_char_offsets` would count characters.
+    let encoding = inner.encode(text, false).context("cannot tokenise the text")?;
+    let tokens = encoding.get_ids().to_vec();
+    Ok(Encoded { tokens, offsets: encoding.get_offsets().to_vec() })
+}
+
 /// Removes what would make the tokens depend on more than the text.
 fn make_plain(inner: &mut Inner) -> Result<()> {
     inner.with_truncation(None).context("cannot switch truncation off")?;
@@ -200,57 +269,7 @@ fn token_ids(value: &Value) -> Vec<u32> {
     }
 }
 
-/// Turns tokens into text one by one, as they are generated.
-///
-/// A character may be spread over several tokens, and some tokenizers write a token differently
-/// at the beginning of a text. So a few tokens before the new one are always decoded with it, and
-/// text is handed out once it ends in a whole character.
-#[derive(Debug, Default)]
-pub struct TextStream {
-    tokens: Vec<u32>,
-    /// From here tokens are decoded; those before `ready` only for their influence.
-    context: usize,
-    /// The text of the tokens before here was handed out.
-    ready: usize,
-    skip_special: bool,
-}
-
-impl TextStream {
-    /// A stream without text yet; special tokens are left out if `skip_special`.
-    pub fn new(skip_special: bool) -> Self {
-        Self { skip_special, ..Self::default() }
-    }
-
-    /// Takes a token and returns the text that it completes, often empty.
-    pub fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String> {
-        self.tokens.push(token);
-        self.advance(tokenizer, false)
-    }
-
-    /// The text of what is still held back; incomplete characters become replacement characters.
-    pub fn finish(&mut self, tokenizer: &Tokenizer) -> Result<String> {
-        self.advance(tokenizer, true)
-    }
-
-    fn advance(&mut self, tokenizer: &Tokenizer, all: bool) -> Result<String> {
-        let known = &self.tokens[self.context..self.ready];
-        let before = tokenizer.decode(known, self.skip_special)?;
-        let text = tokenizer.decode(&self.tokens[self.context..], self.skip_special)?;
-        // A replacement character at the end is mostly a character that is not complete yet. No
-        // character takes more than four bytes, so after that many tokens it is one for good.
-        let waiting = self.tokens.len() - self.ready < 4;
-        if !all && text.ends_with('\u{fffd}') && waiting {
-            return Ok(String::new());
-        }
-        let new = text.get(before.len()..).unwrap_or_default().to_owned();
-        if !new.is_empty() {
-            self.context = self.ready;
-        }
-        self.ready = self.tokens.len();
-        Ok(new)
-    }
-}
-
 #[cfg(test)]
-#[path = "tokens_tests.rs"]
+mod parity_tests;
+#[cfg(test)]
 mod tests;

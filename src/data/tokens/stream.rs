@@ -1,0 +1,55 @@
+//! Tokens become text one by one, as they are generated.
+
+use super::Tokenizer;
+use crate::error::Result;
+
+/// Turns tokens into text one by one, as they are generated.
+///
+/// A character may be spread over several tokens, and some tokenizers write a token differently
+/// at the beginning of a text. So a few tokens before the new one are always decoded with it, and
+/// text is handed out once it ends in a whole character.
+#[derive(Debug, Default)]
+pub struct TextStream {
+    tokens: Vec<u32>,
+    /// From here tokens are decoded; those before `ready` only for their influence.
+    context: usize,
+    /// The text of the tokens before here was handed out.
+    ready: usize,
+    skip_special: bool,
+}
+
+impl TextStream {
+    /// A stream without text yet; special tokens are left out if `skip_special`.
+    pub fn new(skip_special: bool) -> Self {
+        Self { skip_special, ..Self::default() }
+    }
+
+    /// Takes a token and returns the text that it completes, often empty.
+    pub fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String> {
+        self.tokens.push(token);
+        self.advance(tokenizer, false)
+    }
+
+    /// The text of what is still held back; incomplete characters become replacement characters.
+    pub fn finish(&mut self, tokenizer: &Tokenizer) -> Result<String> {
+        self.advance(tokenizer, true)
+    }
+
+    fn advance(&mut self, tokenizer: &Tokenizer, all: bool) -> Result<String> {
+        let known = &self.tokens[self.context..self.ready];
+        let before = tokenizer.decode(known, self.skip_special)?;
+        let text = tokenizer.decode(&self.tokens[self.context..], self.skip_special)?;
+        // A replacement character at the end is mostly a character that is not complete yet. No
+        // character takes more than four bytes, so after that many tokens it is one for good.
+        let waiting = self.tokens.len() - self.ready < 4;
+        if !all && text.ends_with('\u{fffd}') && waiting {
+            return Ok(String::new());
+        }
+        let new = text.get(before.len()..).unwrap_or_default().to_owned();
+        if !new.is_empty() {
+            self.context = self.ready;
+        }
+        self.ready = self.tokens.len();
+        Ok(new)
+    }
+}
