@@ -13,6 +13,7 @@ mod records;
 mod shapes;
 mod stream;
 mod tables;
+mod tools;
 
 use std::io::Write;
 use std::path::Path;
@@ -29,6 +30,9 @@ fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("quickstart.jsonl", train),
         ("quickstart.validation.jsonl", validation),
         ("messages.jsonl", shapes::messages()),
+        ("tools.jsonl", tools::tools()),
+        ("sharegpt.jsonl", shapes::sharegpt()),
+        ("preference.jsonl", shapes::preference()),
         ("alpaca.jsonl", shapes::alpaca()),
         ("completion.jsonl", shapes::completion()),
         ("text.jsonl", shapes::text()),

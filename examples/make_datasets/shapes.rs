@@ -39,6 +39,59 @@ pub fn messages() -> Vec<Value> {
     records
 }
 
+/// Conversations with other names for who speaks: one to three questions long, every other one
+/// with a system turn.
+pub fn sharegpt() -> Vec<Value> {
+    let mut dice = Dice::new("sharegpt");
+    let facts = dice.shuffle(facts::all());
+    let mut records = Vec::new();
+    for (index, facts) in facts.chunks_exact(3).take(16).enumerate() {
+        let mut turns = Vec::new();
+        if index % 2 == 0 {
+            turns.push(json!({ "from": "system", "value": SYSTEM[index / 2 % SYSTEM.len()] }));
+        }
+        for fact in &facts[..=index % 3] {
+            let (ask, answer) = question(&mut dice, fact);
+            turns.push(json!({ "from": "human", "value": ask }));
+            turns.push(json!({ "from": "gpt", "value": answer }));
+        }
+        records.push(json!({ "conversations": turns }));
+    }
+    records
+}
+
+/// An answer and a worse one: it answers another question, gives up, or says too much. Strings,
+/// lists of messages and whole conversations take turns.
+pub fn preference() -> Vec<Value> {
+    let mut dice = Dice::new("preference");
+    let facts = dice.shuffle(facts::all());
+    let mut records = Vec::new();
+    for (index, facts) in facts.chunks_exact(2).take(16).enumerate() {
+        let (ask, chosen) = question(&mut dice, &facts[0]);
+        let rejected = match index % 4 {
+            0 => facts[1].full_answer(),
+            1 => "I do not know.".to_string(),
+            2 => format!("That is a good question! {chosen} I hope that this helps you a lot."),
+            _ => format!("Somebody once told me: {} But who knows?", facts[1].full_answer()),
+        };
+        let user = json!({ "role": "user", "content": ask });
+        let assistant = |text: &str| json!({ "role": "assistant", "content": text });
+        records.push(match index % 3 {
+            0 => json!({ "prompt": ask, "chosen": chosen, "rejected": rejected }),
+            1 => json!({
+                "prompt": [user],
+                "chosen": [assistant(&chosen)],
+                "rejected": [assistant(&rejected)],
+            }),
+            _ => json!({
+                "chosen": [user, assistant(&chosen)],
+                "rejected": [user, assistant(&rejected)],
+            }),
+        });
+    }
+    records
+}
+
 /// Instructions, half of them with an input.
 pub fn alpaca() -> Vec<Value> {
     let mut dice = Dice::new("alpaca");

@@ -63,12 +63,10 @@ fn unknown(path: &Path, line: u64, found: &str) -> Error {
 }
 
 fn mixed(path: &Path, first: (u64, &dyn Format), other: (u64, &dyn Format)) -> Error {
+    let (path_shown, shapes) = (path.display(), (first.1.name(), other.1.name()));
     let what = format!(
-        "line {} has the shape `{}`, and line {} has the shape `{}`",
-        first.0,
-        first.1.name(),
-        other.0,
-        other.1.name()
+        "the record at {path_shown}:{} has the shape `{}`, and this one has the shape `{}`",
+        first.0, shapes.0, shapes.1
     );
     Error::new(what)
         .at_position(path, usize::try_from(other.0).unwrap_or(usize::MAX), 1)

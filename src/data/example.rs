@@ -92,6 +92,7 @@ impl<'a> Maker<'a> {
             Content::Chat(conversation) => self.chat(conversation, record)?,
             Content::Completion { prompt, completion } => self.completion(prompt, completion),
             Content::Text(text) => self.plain(text, 0),
+            Content::Preference { .. } => return Err(pair(record)),
         };
         match example {
             Ok(example) => self.fit(example, text, record),
@@ -186,6 +187,15 @@ fn too_long(length: usize, max: usize, record: &RecordId) -> Error {
     Error::new(format!("a record has {length} tokens, and `data.max_seq_len` is {max}"))
         .at_position(&*record.file, line(record), 1)
         .hint("set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`")
+}
+
+fn pair(record: &RecordId) -> Error {
+    Error::new("pairs of answers can be read and shown, not trained on yet")
+        .at_position(&*record.file, line(record), 1)
+        .hint(
+            "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
+             answers are learnt",
+        )
 }
 
 fn doubled(codec: &Codec, bos: u32, template: &str, record: &RecordId) -> Error {

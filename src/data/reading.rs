@@ -230,7 +230,7 @@ fn read_set(
     if rows == 0 {
         return Err(Error::new("the data set holds no records").at(path));
     }
-    let file = records.finish();
+    let file = records.finish()?;
     let (format, reason) = match &choice {
         Some(choice) => (choice.format.name(), choice.reason.as_str()),
         None => ("unknown", "no record can be read"),

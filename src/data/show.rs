@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::codec::Codec;
 use super::example::Example;
+use super::formats::Conversation;
+use super::template::Turns;
 use super::tokens::TextStream;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Consecutive tokens that are all learnt, or all given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,4 +40,116 @@ pub fn pieces(codec: &Codec, example: &Example) -> Result<Vec<Piece>> {
         last.text += &stream.finish(&codec.tokenizer)?;
     }
     Ok(pieces)
+}
+
+/// Two answers to the same, as the model would read them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pair {
+    /// The conversation with the better answer.
+    pub chosen: String,
+    /// The conversation with the worse answer.
+    pub rejected: String,
+}
+
+/// The two conversations of a preference record, written out by the chat template.
+pub fn pair(codec: &Codec, chosen: &Conversation, rejected: &Conversation) -> Result<Pair> {
+    let template = codec.chat_template()?;
+    let text = |conversation: &Conversation| {
+        let count = conversation.messages.len();
+        template.render(&Turns::new(conversation), count, false).map_err(|reason| {
+            Error::new("the chat template refuses the conversation")
+                .at(template.origin())
+                .because(reason)
+        })
+    };
+    Ok(Pair { chosen: text(chosen)?, rejected: text(rejected)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::data::detect::detect;
+    use crate::data::example::Outcome;
+    use crate::data::example::{Maker, RecordId};
+    use crate::data::fixture::{codec, config};
+    use crate::data::formats::{Content, FORMATS};
+    use crate::data::sources;
+
+    fn content() -> Content {
+        let record = serde_json::json!({"prompt": "2+2?", "chosen": "4", "rejected": "5"});
+        let format = FORMATS.iter().find(|format| format.name() == "preference").unwrap();
+        format.read(record.as_object().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_pair_is_shown_as_the_model_would_read_it() {
+        let Content::Preference { chosen, rejected } = content() else { panic!() };
+        let pair = pair(&codec(), &chosen, &rejected).unwrap();
+        let start = "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n";
+        assert_eq!(pair.chosen, format!("{start}4<|im_end|>\n"));
+        assert_eq!(pair.rejected, format!("{start}5<|im_end|>\n"));
+    }
+
+    #[test]
+    fn training_on_pairs_says_what_to_do_instead() {
+        let (codec, config) = (codec(), config(&[Path::new("a.jsonl")]));
+        let record = RecordId { file: "a.jsonl".into(), line: 3 };
+        let error = Maker::new(&codec, &config).make(&content(), &record).unwrap_err().to_string();
+        assert!(error.contains("not trained on yet") && error.contains("a.jsonl:3:1"), "{error}");
+        assert!(error.contains("columns = { messages = \"chosen\" }"), "{error}");
+    }
+
+    /// The contents of a data set of the repository, whose shape must be told from it alone.
+    fn contents(name: &str, shape: &str) -> Vec<Content> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets").join(name);
+        let records = sources::open(&path).unwrap().next_batch().unwrap();
+        let choice = detect(&path, &records, crate::config::FormatChoice::Auto).unwrap().unwrap();
+        assert_eq!(choice.format.name(), shape, "{name}");
+        let read = |record: sources::Record| choice.format.read(record.content.unwrap()).unwrap();
+        records.into_iter().map(read).collect()
+    }
+
+    /// What is learnt of each record.
+    fn learnt(contents: &[Content]) -> Vec<Vec<String>> {
+        let (codec, mut config) = (codec(), config(&[Path::new("a.jsonl")]));
+        config.max_seq_len = 4096;
+        let maker = Maker::new(&codec, &config);
+        let record = RecordId { file: "a.jsonl".into(), line: 1 };
+        let learnt = |content: &Content| match maker.make(content, &record).unwrap() {
+            Outcome::Whole(example) => {
+                let pieces = pieces(&codec, &example).unwrap();
+                pieces.into_iter().filter(|piece| piece.learnt).map(|piece| piece.text).collect()
+            }
+            other => panic!("{other:?}"),
+        };
+        contents.iter().map(learnt).collect()
+    }
+
+    #[test]
+    fn the_set_of_each_new_shape_is_read_and_its_answers_are_learnt() {
+        let tools = learnt(&contents("tools.jsonl", "messages"));
+        assert_eq!(tools.len(), 16);
+        assert_eq!(
+            tools[0],
+            [
+                "\n<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Amman\"}}\
+                 </tool_call><|im_end|>",
+                "In Amman it is 9 degrees and rainy.<|im_end|>"
+            ]
+        );
+        // The arguments are JSON text in the record, and an object to the template.
+        assert!(tools[3][0].contains("\"arguments\": {\"city\": \"Vienna\"}"), "{:?}", tools[3]);
+        let sharegpt = learnt(&contents("sharegpt.jsonl", "sharegpt"));
+        assert_eq!(sharegpt[0], ["Red and yellow make orange.<|im_end|>"]);
+        assert_eq!(sharegpt.iter().map(Vec::len).sum::<usize>(), 31);
+        let pairs = contents("preference.jsonl", "preference");
+        assert_eq!(pairs.len(), 16);
+        for content in pairs {
+            let Content::Preference { chosen, rejected } = content else { panic!() };
+            let pair = pair(&codec(), &chosen, &rejected).unwrap();
+            assert!(pair.chosen != pair.rejected && pair.chosen.ends_with("<|im_end|>\n"));
+        }
+    }
 }

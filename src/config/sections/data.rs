@@ -58,12 +58,16 @@ choices! {
         Auto = "auto",
         /// Chat turns with roles.
         Messages = "messages",
+        /// Chat turns with `from` and `value`.
+        ShareGpt = "sharegpt",
         /// `instruction`, `input`, `output`.
         Alpaca = "alpaca",
         /// `prompt`, `completion`.
         Completion = "completion",
         /// Plain `text`.
         Text = "text",
+        /// An answer that is preferred to another.
+        Preference = "preference",
     }
 }
 

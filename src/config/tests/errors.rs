@@ -183,8 +183,8 @@ fn values_out_of_range_say_the_range() {
 fn unknown_choices_get_the_nearest_one() {
     says(
         &format!("{LEAST}format = \"mesages\"\n[train]\noptimizer = \"sgd\"\n"),
-        "error: `data.train.0.format` must be one of `auto`, `messages`, `alpaca`, \
-         `completion`, `text`, not `\"mesages\"`\n  at run.toml:5:10\n\n\
+        "error: `data.train.0.format` must be one of `auto`, `messages`, `sharegpt`, \
+         `alpaca`, `completion`, `text`, `preference`, not `\"mesages\"`\n  at run.toml:5:10\n\n\
          hint: did you mean `messages`?\n\n\
          error: `train.optimizer` must be `adamw`, the only choice, not `\"sgd\"`\n  \
            at run.toml:7:13",

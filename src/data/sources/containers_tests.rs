@@ -1,0 +1,199 @@
+//! What holds for every container: endings, packing, limits, damage.
+
+use std::fs;
+use std::io::Write;
+
+use flate2::write::GzEncoder;
+
+use super::fixture::{open_bytes, read_file, reason};
+use super::*;
+
+#[test]
+fn an_unknown_ending_lists_what_can_be_read() {
+    for name in ["a/b.pkl", "a/b.bin", "a/b.arrow"] {
+        let error = open(Path::new(name)).err().unwrap().to_string();
+        assert!(error.contains(name.rsplit_once('.').unwrap().1), "{error}");
+        assert!(error.contains("`.jsonl`") && error.contains("`.parquet`"), "{error}");
+    }
+    let error = open(Path::new("a/b.jsonk")).err().unwrap().to_string();
+    assert!(error.contains("did you mean `.jsonl`?"), "{error}");
+    let error = open(Path::new("a/b")).err().unwrap().to_string();
+    assert!(error.contains("without a file name ending"), "{error}");
+    let error = open(Path::new("a/b.gz")).err().unwrap().to_string();
+    assert!(error.contains("told by the ending before it"), "{error}");
+    let error = open(Path::new("a/b.parquet.gz")).err().unwrap().to_string();
+    assert!(error.contains("unpack the file once"), "{error}");
+}
+
+#[test]
+fn a_folder_is_named_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = open(folder.path()).err().unwrap().to_string();
+    assert!(error.contains("this is a folder"), "{error}");
+    let named = folder.path().join("x.jsonl");
+    fs::create_dir(&named).unwrap();
+    let error = open(&named).err().unwrap().to_string();
+    assert!(error.contains("this is a folder"), "{error}");
+}
+
+#[test]
+fn endings_are_listed_and_read_in_any_case() {
+    let all = extensions();
+    for extension in ["jsonl", "jsonl.gz", "json.zst", "csv.gz", "tsv", "txt", "parquet"] {
+        assert!(all.iter().any(|known| known == extension), "{extension}: {all:?}");
+    }
+    assert!(!all.iter().any(|known| known == "parquet.gz"));
+    assert_eq!(open_bytes("A.JSONL", b"{}").len(), 1);
+    assert_eq!(open_bytes("a.Txt.GZ", &gzip(b"x\ny")).len(), 2);
+}
+
+#[test]
+fn utf16_is_named_whatever_the_container() {
+    for name in ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt"] {
+        let error = super::fixture::fails(name, b"\xff\xfe{\0");
+        assert!(error.contains("UTF-16"), "{name}: {error}");
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut writer = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(bytes).unwrap();
+    writer.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 3).unwrap()
+}
+
+#[test]
+fn several_members_and_frames_are_one_text() {
+    let packed = [gzip(b"{\"a\":1}\n{\"a\""), gzip(b":2}\n")].concat();
+    assert_eq!(open_bytes("a.jsonl.gz", &packed)[1].content.as_ref().unwrap()["a"], 2);
+    let packed = [zstd(b"a,b\n1,"), zstd(b"2\n")].concat();
+    assert_eq!(open_bytes("a.csv.zst", &packed)[0].content.as_ref().unwrap()["b"], "2");
+}
+
+#[test]
+fn the_digest_is_that_of_the_file_on_disk_even_when_little_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines: String = (0..9000).map(|i| format!("{{\"i\":{i}}}\n")).collect();
+    let files = [("a.jsonl.gz", gzip(lines.as_bytes())), ("a.jsonl.zst", zstd(lines.as_bytes()))];
+    for (name, packed) in files {
+        let path = folder.path().join(name);
+        fs::write(&path, &packed).unwrap();
+        let (records, file) = read_file(&path).unwrap();
+        assert_eq!(records.len(), 9000);
+        assert_eq!((file.size, file.sha256), (packed.len() as u64, Digest::of(&packed)));
+        let mut records = open(&path).unwrap();
+        assert!(records.next_batch().unwrap().len() < 9000);
+        assert_eq!(records.finish().unwrap(), file);
+    }
+}
+
+#[test]
+fn damaged_packing_is_an_error_that_names_the_file() {
+    let lines: Vec<u8> =
+        (0..20_000_u32).flat_map(|i| format!("{{\"i\":{i}}}\n").into_bytes()).collect();
+    for (name, packed) in [("a.jsonl.gz", gzip(&lines)), ("a.jsonl.zst", zstd(&lines))] {
+        let cut = &packed[..packed.len() / 2];
+        let mut flipped = packed.clone();
+        flipped[packed.len() / 2] ^= 0x55;
+        // The check sum at the end of gzip; Zstandard has one only where its writer made it.
+        let mut wrong_sum = packed.clone();
+        let sum = packed.len() - 6;
+        wrong_sum[sum] ^= 1;
+        let garbage = [packed.as_slice(), b"garbage"].concat();
+        let mut damaged = vec![cut.to_vec(), b"no such thing".to_vec(), garbage];
+        if name.ends_with("gz") {
+            damaged.extend([flipped, wrong_sum]);
+        }
+        for bytes in damaged {
+            let error = super::fixture::fails(name, &bytes);
+            assert!(error.contains(name) && error.contains("fetch it again"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_unpacks_without_end_is_bounded() {
+    // 100 MB that hold no end of a line, in 100 kB: one bad row, in bounded memory.
+    let mut bytes = vec![b'x'; 100 << 20];
+    bytes.extend(b"\n{\"a\":1}");
+    for (name, packed) in [("a.jsonl.gz", gzip(&bytes)), ("a.jsonl.zst", zstd(&bytes))] {
+        let records = open_bytes(name, &packed);
+        assert!(reason(&records[0]).starts_with("the line is longer than"));
+        assert!(records[1].content.is_ok());
+    }
+}
+
+#[test]
+fn a_window_beyond_the_limit_is_refused() {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.long_distance_matching(true).unwrap();
+    encoder.window_log(28).unwrap();
+    encoder.write_all(b"{}\n").unwrap();
+    let packed = encoder.finish().unwrap();
+    let error = super::fixture::fails("a.jsonl.zst", &packed);
+    assert!(error.contains("cannot read the data set"), "{error}");
+}
+
+fn repository(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Every file of `tests/fixtures/containers/` that was made of a data set, with that data set.
+const TWINS: [(&str, &str); 20] = [
+    ("completion.csv", "datasets/completion.jsonl"),
+    ("completion.tsv", "datasets/completion.jsonl"),
+    ("text.txt", "datasets/text.jsonl"),
+    ("text.txt.zst", "datasets/text.jsonl"),
+    ("messages.json", "datasets/messages.jsonl"),
+    ("messages.jsonl.gz", "datasets/messages.jsonl"),
+    ("messages.parquet", "datasets/messages.jsonl"),
+    ("sharegpt.parquet", "datasets/sharegpt.jsonl"),
+    ("completion.snappy.parquet", "datasets/completion.jsonl"),
+    ("completion.gzip.parquet", "datasets/completion.jsonl"),
+    ("completion.zstd.parquet", "datasets/completion.jsonl"),
+    ("completion.lz4.parquet", "datasets/completion.jsonl"),
+    ("completion.none.parquet", "datasets/completion.jsonl"),
+    ("completion.delta.parquet", "datasets/completion.jsonl"),
+    ("nested.parquet", "tests/fixtures/containers/nested.jsonl"),
+    ("nested.v2.parquet", "tests/fixtures/containers/nested.jsonl"),
+    ("nested.small.parquet", "tests/fixtures/containers/nested.jsonl"),
+    ("nested.jsonl", "tests/fixtures/containers/nested.jsonl"),
+    ("messages.json", "tests/fixtures/containers/messages.parquet"),
+    ("text.txt", "tests/fixtures/containers/text.txt.zst"),
+];
+
+/// A value as Parquet and CSV hold it: without null fields.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(fields.map(|(name, value)| (name, without_nulls(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
+}
+
+#[test]
+fn every_container_gives_the_records_and_digests_of_its_twin() {
+    let read = |path: &Path| {
+        let (records, file) = read_file(path).unwrap();
+        assert_eq!(file.sha256, Digest::of(&fs::read(path).unwrap()), "{}", path.display());
+        records.into_iter().map(|record| (record.digest, record.content.unwrap()))
+    };
+    for (name, twin) in TWINS {
+        let path = repository("tests/fixtures/containers").join(name);
+        let ours: Vec<_> = read(&path).collect();
+        let twins: Vec<_> = read(&repository(twin)).collect();
+        assert_eq!(ours.len(), twins.len(), "{name}");
+        assert!(twins.len() >= 5, "{twin}");
+        for (index, (ours, twins)) in ours.into_iter().zip(twins).enumerate() {
+            let (found, expected) = (without_nulls(ours.1.into()), without_nulls(twins.1.into()));
+            assert_eq!(found, expected, "{name}, record {}", index + 1);
+            assert_eq!(ours.0, twins.0, "{name}, record {}", index + 1);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! CSV and TSV with a header: one record a row, every value a string.
+//!
+//! Rows are told apart here and not by a library, so that a row is bounded in memory, its bytes
+//! have a digest even where it cannot be read, and many are read side by side. The rules are those
+//! of RFC 4180; the tests compare with the `csv` crate.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::input::{Input, Packing};
+use super::jsonl::utf8;
+use super::pieces::{Container, Pieces};
+use super::{Records, Source};
+use crate::error::{Error, Result};
+
+/// The container `.csv`.
+pub static COMMA: Csv = Csv { extensions: &["csv"], delimiter: b',' };
+/// The container `.tsv`.
+pub static TAB: Csv = Csv { extensions: &["tsv"], delimiter: b'\t' };
+
+/// Cells between delimiters.
+pub struct Csv {
+    extensions: &'static [&'static str],
+    delimiter: u8,
+}
+
+impl Source for Csv {
+    fn extensions(&self) -> &'static [&'static str] {
+        self.extensions
+    }
+
+    fn open(&self, path: &Path, packing: Packing) -> Result<Box<dyn Records>> {
+        let mut rows = Pieces::new(Input::open(path, packing)?, Rows::new(self.delimiter));
+        let Some(header) = rows.next_alone()? else { return Ok(Box::new(rows)) };
+        let bad =
+            |reason: String| Error::new(format!("the header of the table: {reason}")).at(path);
+        let header = header.map_err(bad)?;
+        let names = rows.container().cells(&header).and_then(checked).map_err(|reason| {
+            bad(reason).hint("the first row must name every column, each once")
+        })?;
+        rows.container().names = names;
+        Ok(Box::new(rows))
+    }
+}
+
+/// Every column must have a name, and one of its own.
+fn checked(names: Vec<String>) -> Result<Vec<String>, String> {
+    let mut seen = std::collections::BTreeSet::new();
+    for (index, name) in names.iter().enumerate() {
+        if name.trim().is_empty() {
+            return Err(format!("column {} has no name", index + 1));
+        }
+        if !seen.insert(name) {
+            return Err(format!("two columns are named `{name}`"));
+        }
+    }
+    Ok(names)
+}
+
+/// The rows of a table.
+pub struct Rows {
+    delimiter: u8,
+    names: Vec<String>,
+    state: State,
+}
+
+/// What the next byte belongs to.
+enum State {
+    /// A cell that begins with it.
+    Start,
+    /// A cell without quotes, or what follows the closing quote of one.
+    Plain,
+    /// A cell in quotes.
+    Quoted,
+    /// What follows a quote in a cell in quotes: another quote that means one, or the cell's end.
+    Quote,
+}
+
+impl Rows {
+    fn new(delimiter: u8) -> Self {
+        Self { delimiter, names: Vec::new(), state: State::Start }
+    }
+
+    /// The cells of a row.
+    fn cells(&self, row: &[u8]) -> Result<Vec<String>, String> {
+        let row = utf8(row, "row")?;
+        let delimiter = char::from(self.delimiter);
+        let mut cells = Vec::with_capacity(self.names.len());
+        let mut rest = row;
+        loop {
+            let (cell, after) = match rest.strip_prefix('"') {
+                Some(quoted) => quoted_cell(quoted, cells.len() + 1)?,
+                None => {
+                    let end = memchr::memchr(self.delimiter, rest.as_bytes());
+                    let (cell, after) = rest.split_at(end.unwrap_or(rest.len()));
+                    (cell.to_owned(), after)
+                }
+            };
+            cells.push(cell);
+            match after.strip_prefix(delimiter) {
+                Some(next) => rest = next,
+                None if after.is_empty() => return Ok(cells),
+                None => {
+                    return Err(format!(
+                        "cell {}: text follows its closing quote; a quote inside a quoted cell \
+                         is written twice",
+                        cells.len()
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// The text of a cell after its opening quote, and what follows its closing one.
+fn quoted_cell(text: &str, number: usize) -> Result<(String, &str), String> {
+    let mut cell = String::new();
+    let mut rest = text;
+    loop {
+        let Some((part, after)) = rest.split_once('"') else {
+            return Err(format!("cell {number}: its quote is not closed"));
+        };
+        cell.push_str(part);
+        match after.strip_prefix('"') {
+            Some(after) => {
+                cell.push('"');
+                rest = after;
+            }
+            None => return Ok((cell, after)),
+        }
+    }
+}
+
+impl Container for Rows {
+    const PLACE: &'static str = "line";
+
+    fn scan(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            match self.state {
+                State::Start if byte == b'"' => {
+                    self.state = State::Quoted;
+                    at += 1;
+                }
+                State::Start => self.state = State::Plain,
+                State::Plain => {
+                    at += memchr::memchr2(b'\n', self.delimiter, &bytes[at..])?;
+                    self.state = State::Start;
+                    if bytes[at] == b'\n' {
+                        return Some((at, at + 1));
+                    }
+                    at += 1;
+                }
+                State::Quoted => {
+                    at += memchr::memchr(b'"', &bytes[at..])? + 1;
+                    self.state = State::Quote;
+                }
+                State::Quote if byte == b'"' => {
+                    self.state = State::Quoted;
+                    at += 1;
+                }
+                State::Quote => self.state = State::Plain,
+            }
+        }
+        None
+    }
+
+    fn end(&mut self, _begun: bool) -> Result<Option<String>, String> {
+        Ok(matches!(self.state, State::Quoted)
+            .then(|| "a quote opens a cell here and is never closed".to_owned()))
+    }
+
+    fn blank(&self, piece: &[u8]) -> bool {
+        piece.is_empty()
+    }
+
+    fn read(&self, piece: &[u8]) -> Result<Map<String, Value>, String> {
+        let cells = self.cells(piece)?;
+        if cells.len() != self.names.len() {
+            let (has, wants) = (cells.len(), self.names.len());
+            return Err(format!("the row has {has} cells, and the header names {wants} columns"));
+        }
+        let filled = self.names.iter().zip(cells).filter(|(_, cell)| !cell.is_empty());
+        Ok(filled.map(|(name, cell)| (name.clone(), Value::String(cell))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{fails, open_bytes, read_pieces_up_to, reason};
+    use super::*;
+    use crate::files::Digest;
+
+    fn fields(name: &str, text: &str) -> Vec<Value> {
+        let records = open_bytes(name, text.as_bytes());
+        records.into_iter().map(|record| record.content.unwrap().into()).collect()
+    }
+
+    #[test]
+    fn quotes_line_breaks_bom_and_crlf_are_read() {
+        let text = "\u{feff}prompt,\"the \"\"answer\"\"\"\r\n\"a,\r\nb\",c\r\n\r\n\"\",\"d\"\"\"";
+        let records = fields("a.csv", text);
+        assert_eq!(records[0], serde_json::json!({"prompt": "a,\r\nb", "the \"answer\"": "c"}));
+        // An empty cell is left out.
+        assert_eq!(records[1], serde_json::json!({"the \"answer\"": "d\""}));
+        let lines: Vec<u64> =
+            open_bytes("a.csv", text.as_bytes()).iter().map(|record| record.line).collect();
+        assert_eq!(lines, [2, 5]);
+    }
+
+    #[test]
+    fn tabs_part_the_cells_of_tsv() {
+        let records = fields("a.tsv", "a\tb\n1,2\t\"x\ty\"\n");
+        assert_eq!(records, [serde_json::json!({"a": "1,2", "b": "x\ty"})]);
+    }
+
+    #[test]
+    fn bad_rows_say_why_and_the_rest_is_read() {
+        let mut text = b"a,b\n1\n1,2,3\n\xff,x\n\"q\\\"r\",s\nf,g\n\"open,\nx\n".to_vec();
+        let records = open_bytes("a.csv", &text);
+        assert_eq!(reason(&records[0]), "the row has 1 cells, and the header names 2 columns");
+        assert_eq!(records[0].digest, Digest::of(b"1"));
+        assert!(reason(&records[1]).starts_with("the row has 3 cells"));
+        assert_eq!(reason(&records[2]), "not valid UTF-8 at byte 1 of the row");
+        assert!(reason(&records[3]).contains("is written twice"), "{}", reason(&records[3]));
+        assert_eq!(records[4].content.as_ref().unwrap()["b"], "g");
+        assert_eq!(reason(&records[5]), "a quote opens a cell here and is never closed");
+        assert_eq!((records[5].line, records.len()), (7, 6));
+        text.clear();
+        assert!(open_bytes("a.csv", &text).is_empty());
+        assert!(open_bytes("a.csv", b"a,b\n").is_empty());
+    }
+
+    #[test]
+    fn a_huge_row_is_a_bad_row() {
+        let huge = format!("\"{}\"\nx\n", "a\n".repeat(1 << 20));
+        let mut rows = Rows::new(b',');
+        rows.names = vec!["a".to_owned()];
+        let (records, _) = read_pieces_up_to(huge.as_bytes(), rows, 1000);
+        assert_eq!(reason(&records[0]), "the line is longer than 1000 bytes");
+        assert_eq!((records[1].line, records.len()), ((1 << 20) + 2, 2));
+        let huge = format!("a\n{}\nx", "y".repeat(100 << 20));
+        let records = open_bytes("a.csv", huge.as_bytes());
+        assert!(reason(&records[0]).starts_with("the line is longer than"));
+        assert_eq!(records[1].content.as_ref().unwrap()["a"], "x");
+    }
+
+    #[test]
+    fn a_header_must_name_each_column_once() {
+        for (text, what) in [
+            (",text\n0,x\n", "column 1 has no name"),
+            ("a,b,a\n", "two columns are named `a`"),
+            ("\"a\n", "is never closed"),
+            ("a,\"b\"c\n", "follows its closing quote"),
+        ] {
+            let error = fails("a.csv", text.as_bytes());
+            assert!(error.contains(what) && error.contains("header"), "{text}: {error}");
+        }
+    }
+
+    /// The cells of every row, as long as none is refused.
+    fn cells(mut text: &[u8]) -> Option<Vec<Vec<String>>> {
+        let mut rows = Rows::new(b',');
+        let mut all = Vec::new();
+        while !text.is_empty() {
+            let found = rows.scan(text);
+            if found.is_none() && rows.end(true).unwrap().is_some() {
+                return None;
+            }
+            let (taken, done) = found.unwrap_or((text.len(), text.len()));
+            if !rows.blank(&text[..taken]) {
+                all.push(rows.cells(&text[..taken]).ok()?);
+            }
+            text = &text[done..];
+        }
+        Some(all)
+    }
+
+    /// All short texts of the bytes that matter.
+    #[test]
+    fn the_csv_crate_reads_the_same_rows() {
+        const BYTES: [u8; 5] = *b"\",\nab";
+        let mut compared = 0;
+        for number in 0..5_usize.pow(6) {
+            let digits = (0..6).map(|place| number / 5_usize.pow(place) % 5);
+            let text: Vec<u8> = digits.map(|digit| BYTES[digit]).collect();
+            // Where we refuse, that crate guesses.
+            let Some(cells) = cells(&text) else { continue };
+            let mut other = csv::ReaderBuilder::new()
+                .has_headers(false)
+                .flexible(true)
+                .from_reader(text.as_slice());
+            let others: Vec<Vec<String>> = other
+                .records()
+                .map(|row| row.unwrap().iter().map(str::to_owned).collect())
+                .collect();
+            assert_eq!(cells, others, "{:?}", String::from_utf8_lossy(&text));
+            compared += 1;
+        }
+        assert!(compared > 6000, "{compared}");
+    }
+}

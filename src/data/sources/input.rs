@@ -1,0 +1,241 @@
+//! The bytes of a file, unpacked where it is compressed, and hashed as they lie on disk.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+use zstd::stream::read::Decoder as ZstdDecoder;
+
+use crate::error::{Context, Error, Result};
+use crate::files::{FileEntry, Hashing};
+
+/// Text shrinks to a fifth, seldom to a fiftieth. A file that unpacks to more than this many times
+/// its size, once that is much, was made to exhaust whoever reads it.
+pub const MOST_EXPANSION: u64 = 200;
+/// Below this many bytes, nothing is said about expansion.
+pub const MUCH: u64 = 4 << 30;
+/// Zstandard's own limit on the memory of a reader: 2 to this power bytes.
+const WINDOW_LOG_MAX: u32 = 27;
+/// How many bytes are asked of the file at once.
+const BUFFER: usize = 1 << 20;
+
+/// How a file is compressed as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// Not at all.
+    Plain,
+    /// gzip, one or more members.
+    Gzip,
+    /// Zstandard, one or more frames.
+    Zstd,
+}
+
+impl Packing {
+    /// The endings that say so.
+    pub const ENDINGS: [&'static str; 2] = ["gz", "zst"];
+
+    /// Of a file name in lower case, and the name without the ending that says it.
+    pub fn of(name: &str) -> (&str, Self) {
+        let [gzip, zstd] = Self::ENDINGS;
+        match name.rsplit_once('.') {
+            Some((inner, ending)) if ending == gzip => (inner, Self::Gzip),
+            Some((inner, ending)) if ending == zstd => (inner, Self::Zstd),
+            _ => (name, Self::Plain),
+        }
+    }
+}
+
+/// Opens a regular file. A pipe would be gone after the first reading.
+pub fn open_file(path: &Path) -> Result<File> {
+    let file = File::open(path).context_at("cannot read the data set", path)?;
+    let metadata = file.metadata().context_at("cannot read the data set", path)?;
+    if !metadata.is_file() {
+        return Err(Error::new("a data set must be a regular file")
+            .at(path)
+            .hint("write what it gives into a file first"));
+    }
+    Ok(file)
+}
+
+/// The unpacked bytes of a file from front to back, with a look ahead.
+pub struct Input {
+    path: PathBuf,
+    stream: Stream,
+    packing: Packing,
+    /// So many bytes at most come out of the file.
+    most: u64,
+    unpacked: u64,
+    buffer: Box<[u8]>,
+    /// What of the buffer is not consumed yet.
+    start: usize,
+    end: usize,
+}
+
+enum Stream {
+    Plain(Hashing<File>),
+    Gzip(MultiGzDecoder<BufReader<Hashing<File>>>),
+    Zstd(ZstdDecoder<'static, BufReader<Hashing<File>>>),
+}
+
+impl Input {
+    /// Opens a file of text. A byte order mark is stepped over; UTF-16 is refused.
+    pub fn open(path: &Path, packing: Packing) -> Result<Self> {
+        Self::open_up_to(path, packing, MUCH)
+    }
+
+    fn open_up_to(path: &Path, packing: Packing, much: u64) -> Result<Self> {
+        let file = open_file(path)?;
+        let size = file.metadata().context_at("cannot read the data set", path)?.len();
+        let raw = Hashing::new(file);
+        let stream = match packing {
+            Packing::Plain => Stream::Plain(raw),
+            Packing::Gzip => {
+                Stream::Gzip(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, raw)))
+            }
+            Packing::Zstd => Stream::Zstd(
+                zstd_decoder(BufReader::with_capacity(BUFFER, raw))
+                    .context_at("cannot read the data set", path)?,
+            ),
+        };
+        let most = match packing {
+            Packing::Plain => u64::MAX,
+            _ => size.saturating_mul(MOST_EXPANSION).max(much),
+        };
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        let path = path.to_path_buf();
+        let mut input = Self { path, stream, packing, most, unpacked: 0, buffer, start: 0, end: 0 };
+        let start = input.ahead(3)?;
+        if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
+            return Err(Error::new("the data set is written in UTF-16")
+                .at(&input.path)
+                .hint("save it as UTF-8"));
+        }
+        if start.starts_with(b"\xef\xbb\xbf") {
+            input.consume(3);
+        }
+        Ok(input)
+    }
+
+    /// The file's name, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes that come next, at least one; none at the end.
+    pub fn next_bytes(&mut self) -> Result<&[u8]> {
+        self.ahead(1)
+    }
+
+    /// At least `count` of the bytes that come next, fewer only at the end; `count` is at most
+    /// 1 MiB.
+    pub fn ahead(&mut self, count: usize) -> Result<&[u8]> {
+        while self.end - self.start < count {
+            if self.start > 0 {
+                self.buffer.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+            }
+            let got = self.read().map_err(|error| self.broken(&error))?;
+            if got == 0 {
+                break;
+            }
+            self.end += got;
+        }
+        Ok(&self.buffer[self.start..self.end])
+    }
+
+    /// The next `count` of the bytes that were shown are done with.
+    pub fn consume(&mut self, count: usize) {
+        self.start += count;
+    }
+
+    fn read(&mut self) -> io::Result<usize> {
+        let buffer = &mut self.buffer[self.end..];
+        let got = loop {
+            let got = match &mut self.stream {
+                Stream::Plain(stream) => stream.read(buffer),
+                Stream::Gzip(stream) => stream.read(buffer),
+                Stream::Zstd(stream) => stream.read(buffer),
+            };
+            match got {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                got => break got?,
+            }
+        };
+        self.unpacked += got as u64;
+        if self.unpacked > self.most {
+            return Err(io::Error::other(format!(
+                "it unpacks to more than {MOST_EXPANSION} times its size, which no text does"
+            )));
+        }
+        Ok(got)
+    }
+
+    fn broken(&self, error: &io::Error) -> Error {
+        let problem = Error::new("cannot read the data set").at(&self.path).because(error);
+        match self.packing {
+            Packing::Plain => problem,
+            _ => problem.hint("if the file was cut off or damaged on its way, fetch it again"),
+        }
+    }
+
+    /// Size and digest of the file as it lies on disk.
+    pub fn finish(self) -> Result<FileEntry> {
+        let mut raw = match self.stream {
+            Stream::Plain(raw) => raw,
+            Stream::Gzip(stream) => stream.into_inner().into_inner(),
+            Stream::Zstd(stream) => stream.finish().into_inner(),
+        };
+        let mut buffer = self.buffer;
+        loop {
+            match raw.read(&mut buffer) {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(error).context_at("cannot read the data set", &self.path);
+                }
+                _ => {}
+            }
+        }
+        let (_, size, sha256) = raw.finish();
+        Ok(FileEntry { path: self.path.to_string_lossy().into_owned(), size, sha256 })
+    }
+}
+
+fn zstd_decoder<R: io::BufRead>(reader: R) -> io::Result<ZstdDecoder<'static, R>> {
+    let mut decoder = ZstdDecoder::with_buffer(reader)?;
+    decoder.window_log_max(WINDOW_LOG_MAX)?;
+    Ok(decoder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_unpacks_to_far_more_than_text_does_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl.zst");
+        let packed = zstd::encode_all(vec![b'\n'; 8 << 20].as_slice(), 3).unwrap();
+        std::fs::write(&path, &packed).unwrap();
+        let read = |much| -> Result<u64> {
+            let mut input = Input::open_up_to(&path, Packing::Zstd, much)?;
+            let mut count = 0;
+            loop {
+                match input.next_bytes()?.len() {
+                    0 => return Ok(count),
+                    length => input.consume(length),
+                }
+                count += 1;
+            }
+        };
+        let error = read(1 << 20).unwrap_err().to_string();
+        assert!(error.contains("more than 200 times its size"), "{error}");
+        assert!(read(8 << 20).unwrap() > 0);
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let error = Input::open(Path::new("/dev/null"), Packing::Plain).err().unwrap();
+        assert!(cfg!(not(unix)) || error.to_string().contains("a regular file"), "{error}");
+    }
+}
