@@ -11,9 +11,11 @@ use firebrand::config::Recompute;
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{Pass, forward_backward};
 use firebrand::error::{Context, Error, Result};
+use firebrand::hub::Policy;
 use firebrand::model::Gradients;
 use firebrand::ops::host;
 use firebrand::random::Stream;
+use firebrand::train::Access;
 use firebrand::weights::{Element, TensorSpec, write_safetensors};
 
 fn main() -> Result<()> {
@@ -22,7 +24,8 @@ fn main() -> Result<()> {
         return Err(Error::new("usage: gradients ADAPTER BATCHES.jsonl OUT.safetensors [BASE]"));
     };
     let device = firebrand::device::open(firebrand::config::DeviceChoice::Cpu, 0)?.device;
-    let mut opened = open(adapter, base.first().map(String::as_str), &device)?;
+    let supply = Access::default().supply(Policy::default())?;
+    let mut opened = open(adapter, base.first().map(String::as_str), &device, &supply)?;
     let text = std::fs::read_to_string(batches).context_at("cannot read the batches", batches)?;
     let line = text.lines().next().ok_or_else(|| Error::new("there is no batch"))?;
     let json: serde_json::Value = serde_json::from_str(line).context("not a batch")?;

@@ -8,8 +8,10 @@ use std::path::Path;
 
 use firebrand::artifact::open::open;
 use firebrand::error::{Context, Error, Result};
+use firebrand::hub::Policy;
 use firebrand::model::Context as ModelContext;
 use firebrand::ops::{host, indices};
+use firebrand::train::Access;
 use firebrand::weights::{Element, TensorSpec, write_safetensors};
 
 fn main() -> Result<()> {
@@ -18,7 +20,8 @@ fn main() -> Result<()> {
         return Err(Error::new("usage: logits MODEL BATCHES.jsonl OUT.safetensors [BASE]"));
     };
     let device = firebrand::device::open(firebrand::config::DeviceChoice::Cpu, 0)?.device;
-    let opened = open(model, base.first().map(String::as_str), &device)?;
+    let supply = Access::default().supply(Policy::default())?;
+    let opened = open(model, base.first().map(String::as_str), &device, &supply)?;
     let text = std::fs::read_to_string(batches).context_at("cannot read the batches", batches)?;
     let mut specs = Vec::new();
     let mut logits = BTreeMap::new();

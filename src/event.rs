@@ -110,6 +110,33 @@ pub trait Observer {
     }
 }
 
+/// Someone who hears of files that are being fetched; called by several threads at once.
+pub trait Transfers: Send + Sync {
+    /// So many bytes are going to be looked at, some of which may be here already.
+    fn expect(&self, bytes: u64);
+    /// A file of so many bytes begins; the number stands for it from now on.
+    fn begin(&self, name: &str, bytes: u64) -> u64;
+    /// So many bytes of a file are here now.
+    fn advance(&self, transfer: u64, bytes: u64);
+    /// A file is here, or was given up; `moved` says whether anything had to be fetched for it.
+    fn end(&self, transfer: u64, moved: bool);
+    /// Something that a user may wonder about: a pause, a damaged file.
+    fn tell(&self, text: &str);
+}
+
+/// Hears, and says nothing.
+pub struct Silence;
+
+impl Transfers for Silence {
+    fn expect(&self, _: u64) {}
+    fn begin(&self, _: &str, _: u64) -> u64 {
+        0
+    }
+    fn advance(&self, _: u64, _: u64) {}
+    fn end(&self, _: u64, _: bool) {}
+    fn tell(&self, _: &str) {}
+}
+
 /// Why a run stops before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {

@@ -7,7 +7,7 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 12] = [
     "init",
     "plan",
     "data",
@@ -16,6 +16,8 @@ const COMMANDS: [&str; 10] = [
     "merge",
     "verify",
     "keygen",
+    "pull",
+    "cache",
     "schema",
     "completions",
 ];
@@ -130,7 +132,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
    precision  f32: what this device computes best
         data  20 examples, 1160 tokens, 260 learnt, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
-      memory  about 3.7 MB: weights 139.9 kB, optimiser 419.7 kB, activations 1.6 MB, logits 1.6 MB
+      memory  about 3.7 MB: weights 139.9 kB, optimiser 419.7 kB, activations 1.6 MB, logits 1.6 MB, data 17.4 kB
         disk  at most 1.3 MB for checkpoints and the artifact
 
 the first example (data.jsonl:1), learnt tokens marked:
@@ -209,7 +211,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
    precision  f32: what this device computes best
         data  20 examples, 1160 tokens, 260 learnt, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
-      memory  about 3.7 MB: weights 139.9 kB, optimiser 419.7 kB, activations 1.6 MB, logits 1.6 MB
+      memory  about 3.7 MB: weights 139.9 kB, optimiser 419.7 kB, activations 1.6 MB, logits 1.6 MB, data 17.4 kB
 validation after step 0: loss 6.2616, perplexity 524.06, 78 learnt tokens
 step 1/6  loss 6.2467  lr 2.50e-3  norm 2.14  [..] tokens/s  [..] left
 saved step 2 in [..] s: checkpoints/tiny/step-00000002

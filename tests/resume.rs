@@ -146,6 +146,7 @@ fn killed_at_random_moments_it_ends_the_same() {
             .args(train("tiny.toml", "name=killed", &more))
             .current_dir(run.path("."))
             .env("XDG_CONFIG_HOME", run.path("settings"))
+            .env("FIREBRAND_CACHE", run.path("cache"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -174,6 +175,7 @@ fn signals_save_and_say_so_by_the_exit_code() {
             .args(train("tiny.toml", "name=signalled", &more))
             .current_dir(run.path("."))
             .env("XDG_CONFIG_HOME", run.path("settings"))
+            .env("FIREBRAND_CACHE", run.path("cache"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -250,7 +252,7 @@ fn what_changed_since_the_checkpoint_is_named_and_refused() {
     refused(&["--set", "train.learning_rate=1e-3"], "the configuration");
     let data = run.read("data.jsonl");
     run.write("data.jsonl", &data.replace("plus", "and"));
-    refused(&[], "the data, tokenizer or template");
+    refused(&[], "the data was");
     run.write("data.jsonl", &data);
     let config = run.read("base/config.json");
     run.write("base/config.json", &config.replace("256", "300"));

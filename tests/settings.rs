@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::Run;
+use firebrand::config::key::Kind;
 
 /// Overrides that make a run in which the key below matters, and two values of the key. An empty
 /// value leaves the key out.
@@ -33,6 +34,9 @@ const fn under(
 const TALK: &[&str] = &["eval.temperature=1.5", "eval.prompts=[\"What?\"]"];
 const SPLIT: &[&str] = &["data.validation=[]"];
 const EPOCHS: &[&str] = &["train.epochs=2"];
+const FOLDER: &[&str] = &["data.train.0.path=set"];
+const VALIDATION: &[&str] = &["data.validation.0.path=set"];
+const RENAMED: &[&str] = &["data.train.0.path=renamed.jsonl"];
 
 const CHANGES: &[Change] = &[
     change("name", "one", "two"),
@@ -42,6 +46,23 @@ const CHANGES: &[Change] = &[
     under(&["model.base=checkpoints/tiny"], "model.init", "random", "pretrained"),
     change("data.train.path", "data.jsonl", "validation.jsonl"),
     change("data.train.format", "messages", "alpaca"),
+    change("data.train.revision", "", "v2"),
+    under(FOLDER, "data.train.subset", "", "odd"),
+    under(FOLDER, "data.train.split", "train", "test"),
+    under(FOLDER, "data.train.files", "[\"test.jsonl\"]", "[\"t*.jsonl\"]"),
+    under(RENAMED, "data.train.columns", "", "{ messages = \"talk\" }"),
+    under(EPOCHS, "data.train.weight", "1", "2.5"),
+    change("data.validation.revision", "", "v2"),
+    under(VALIDATION, "data.validation.subset", "", "odd"),
+    under(VALIDATION, "data.validation.split", "train", "test"),
+    under(VALIDATION, "data.validation.files", "[\"test.jsonl\"]", "[\"t*.jsonl\"]"),
+    under(
+        &["data.validation.0.path=renamed.jsonl"],
+        "data.validation.columns",
+        "",
+        "{ messages = \"talk\" }",
+    ),
+    under(RENAMED, "data.columns", "", "{ messages = \"talk\" }"),
     change("data.validation.path", "validation.jsonl", "text.jsonl"),
     under(&["data.validation.0.path=text.jsonl"], "data.validation.format", "text", "alpaca"),
     under(SPLIT, "data.val_size", "2", "5"),
@@ -53,6 +74,11 @@ const CHANGES: &[Change] = &[
     change("data.chat_template", "", "plain.jinja"),
     under(&["data.train.0.path=broken.jsonl"], "data.max_bad_rows", "0", "1"),
     change("data.window_rows", "16000", "5"),
+    change("data.window_bytes", "64 MiB", "1 KiB"),
+    change("data.prefetch_windows", "1", "3"),
+    change("data.survey_below", "64 MiB", "0"),
+    change("data.cache_limit", "", "0"),
+    under(&["data.train.0.path=twice.jsonl"], "data.deduplicate", "false", "true"),
     change("lora.r", "4", "2"),
     change("lora.lora_alpha", "8", "16"),
     change("lora.lora_dropout", "0", "0.5"),
@@ -104,6 +130,23 @@ fn folder() -> Run {
         "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}\
          {% if add_generation_prompt %}assistant: {% endif %}",
     );
+    run.write("twice.jsonl", &run.read("data.jsonl").repeat(2));
+    run.write("renamed.jsonl", &run.read("data.jsonl").replace("\"messages\"", "\"talk\""));
+    for folder in ["set", "set/odd"] {
+        std::fs::create_dir(run.path(folder)).unwrap();
+    }
+    let lines: Vec<String> =
+        run.read("data.jsonl").lines().map(|line| format!("{line}\n")).collect();
+    run.write("set/train.jsonl", &lines[..8].concat());
+    run.write("set/test.jsonl", &lines[8..16].concat());
+    run.write("set/odd/train.jsonl", &lines[16..].concat());
+    run.write(
+        "set/README.md",
+        "---\nconfigs:\n- config_name: even\n  default: true\n  data_files:\n  - split: train\n    \
+         path: train.jsonl\n  - split: test\n    path: test.jsonl\n  - split: validation\n    \
+         path: test.jsonl\n- config_name: odd\n  data_files:\n  - split: train\n    path: \
+         odd/train.jsonl\n  - split: validation\n    path: odd/train.jsonl\n---\n",
+    );
     std::fs::create_dir(run.path("other-base")).unwrap();
     for entry in std::fs::read_dir(run.path("base")).unwrap() {
         let path = entry.unwrap().path();
@@ -121,7 +164,8 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
     let key = key.replace("data.validation.", "data.validation.0.");
     let mut overrides = vec!["eval.prompts=[]".to_owned(), "train.max_steps=4".to_owned()];
     overrides.extend(change.with.iter().map(|text| (*text).to_owned()));
-    if matches!(change.key, "train.epochs" | "data.max_seq_len" | "data.packing") {
+    let counted = ["train.epochs", "data.max_seq_len", "data.packing", "data.train.weight"];
+    if counted.contains(&change.key) {
         overrides.retain(|text| !text.starts_with("train.max_steps"));
     }
     if !matches!(change.key, "name" | "output.dir") {
@@ -144,6 +188,18 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
             seen += line;
             seen += "\n";
         }
+    }
+    if change.key == "data.cache_limit" {
+        let shelves = std::fs::read_dir(run.path("cache/examples")).unwrap();
+        seen += &format!(
+            "{} shelves\n",
+            shelves
+                .filter(|shelf| {
+                    let shelf = shelf.as_ref().unwrap().path();
+                    shelf.is_dir() && std::fs::read_dir(shelf).unwrap().count() > 0
+                })
+                .count()
+        );
     }
     for folder in ["out", "here", "there"] {
         let root = run.path(folder);
@@ -176,11 +232,15 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
 #[test]
 fn every_accepted_setting_changes_something() {
     let known: BTreeSet<&str> = CHANGES.iter().map(|change| change.key).chain(SINGLE).collect();
-    let accepted: BTreeSet<String> = firebrand::config::KEYS
-        .iter()
-        .map(|key| key.path.replace("[]", ""))
-        .filter(|path| path != "data.train" && path != "data.validation")
-        .collect();
+    let mut accepted: BTreeSet<String> = BTreeSet::new();
+    for key in firebrand::config::KEYS.iter() {
+        match key.kind {
+            Kind::Tables { keys, .. } => {
+                accepted.extend(keys.iter().map(|inner| format!("{}.{}", key.path, inner.path)));
+            }
+            _ => drop(accepted.insert(key.path.to_owned())),
+        }
+    }
     let missing: Vec<_> = accepted.iter().filter(|key| !known.contains(key.as_str())).collect();
     assert!(missing.is_empty(), "no run shows what these do: {missing:?}");
 

@@ -73,6 +73,8 @@ pub struct BaseRecord {
 pub struct DatasetRecord {
     /// As the user named it.
     pub id: String,
+    /// Where anyone finds these bytes again, if they came from a hub.
+    pub uri: Option<String>,
     /// `train`, `validation`, or both.
     pub split: String,
     /// The shape of its records.
@@ -249,7 +251,11 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
             "rows": set.rows.to_string(),
             "size": set.file.size.to_string(),
         });
-        list.push(dependency(&set.file.path, &set.file.sha256, notes));
+        let mut entry = dependency(&set.file.path, &set.file.sha256, notes);
+        if let Some(uri) = &set.uri {
+            entry["uri"] = json!(uri);
+        }
+        list.push(entry);
     }
     list
 }

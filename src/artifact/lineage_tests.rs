@@ -28,6 +28,7 @@ pub(crate) fn run() -> RunRecord {
         },
         datasets: vec![DatasetRecord {
             id: "datasets/a.jsonl".into(),
+            uri: None,
             split: "train".into(),
             format: "messages".into(),
             rows: 12,

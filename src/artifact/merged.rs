@@ -12,7 +12,7 @@ use super::open::{Adapter, base_of};
 use super::peft;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file};
-use crate::hub;
+use crate::hub::{DEFAULT_REVISION, ModelDirectory, Supply};
 
 /// What a merge is asked to do.
 pub struct Merge<'a> {
@@ -28,6 +28,8 @@ pub struct Merge<'a> {
     pub parent: ParentSignature,
     /// The present time, RFC 3339.
     pub time: &'a str,
+    /// Where models come from.
+    pub supply: &'a Supply,
 }
 
 /// Merges an adapter into its base and writes the result into a new directory.
@@ -35,14 +37,14 @@ pub fn merge(request: &Merge) -> Result<()> {
     if request.out.exists() {
         return Err(Error::new("refusing to replace what is already there").at(request.out));
     }
-    let found = hub::resolve(request.adapter)?;
+    let found = request.supply.find(request.adapter, DEFAULT_REVISION)?;
     if !found.adapter {
         return Err(
             Error::new(format!("`{}` is a whole model, not an adapter", found.id)).at(&found.path)
         );
     }
     let adapter = Adapter::read(&found.path)?;
-    let base = base_of(&found, &adapter, request.base)?;
+    let base = base_of(&found, &adapter, request.base, request.supply)?;
     let scratch = bundle::scratch(request.out)?;
     let result = (|| {
         let mut files = merge_weights(&found.path, &base.path, &scratch)?;
@@ -50,7 +52,7 @@ pub fn merge(request: &Merge) -> Result<()> {
         bundle::copy_sidecars(&found.path, &scratch, false)?;
         bundle::copy_missing(&base.path, &scratch)?;
         files.push(hash_file(&base.path.join("config.json"), "config.json")?);
-        seal(request, &found.path, &base.id, files, &scratch)
+        seal(request, &found.path, &base, files, &scratch)
     })();
     if result.is_err() {
         let _ = std::fs::remove_dir_all(&scratch);
@@ -61,7 +63,7 @@ pub fn merge(request: &Merge) -> Result<()> {
 fn seal(
     request: &Merge,
     adapter: &Path,
-    base: &str,
+    base: &ModelDirectory,
     base_files: Vec<FileEntry>,
     scratch: &Path,
 ) -> Result<()> {
@@ -74,8 +76,8 @@ fn seal(
         overrides: BTreeMap::new(),
         method: "merge".to_owned(),
         base: BaseRecord {
-            id: base.to_owned(),
-            revision: None,
+            id: base.id.clone(),
+            revision: base.commit().map(str::to_owned),
             files: inputs_of,
             parent: Parent::of(adapter, request.parent)?,
         },
@@ -92,8 +94,8 @@ fn seal(
     let card = Card {
         name,
         relation: Relation::Merge,
-        base: base.to_owned(),
-        revision: None,
+        base: base.id.clone(),
+        revision: base.commit().map(str::to_owned),
         base_files,
         license: None,
         datasets: Vec::new(),

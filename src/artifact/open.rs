@@ -11,8 +11,8 @@ use crate::adapters;
 use crate::checkpoint::{self, Found};
 use crate::config::{self, Init, LoraConfig, TargetModules};
 use crate::error::{Error, Result};
-use crate::files::read_json;
-use crate::hub::{self, ModelDirectory};
+use crate::files::{DATA_LOCK, read_json};
+use crate::hub::{DEFAULT_REVISION, Lock, ModelDirectory, Supply};
 use crate::model::{self, Model};
 use crate::random::Stream;
 use crate::weights::Shard;
@@ -35,6 +35,8 @@ pub struct Opened {
 pub struct Adapter {
     /// Where the base model is, as the adapter names it.
     pub base: String,
+    /// Its commit, if it is on a hub.
+    pub revision: Option<String>,
     /// Rank, scale and layers.
     pub lora: LoraConfig,
 }
@@ -63,6 +65,7 @@ impl Adapter {
         let alpha = json["lora_alpha"].as_f64().filter(|alpha| alpha.is_finite());
         let base = json["base_model_name_or_path"].as_str();
         Ok(Self {
+            revision: json["revision"].as_str().map(str::to_owned),
             base: base.ok_or_else(|| wrong("`base_model_name_or_path` is missing"))?.to_owned(),
             lora: LoraConfig {
                 r: rank,
@@ -89,19 +92,19 @@ fn target_modules(json: &Value) -> Option<TargetModules> {
 }
 
 /// Opens a model by name; `base` takes the place of the base that an adapter names.
-pub fn open(name: &str, base: Option<&str>, device: &Device) -> Result<Opened> {
+pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) -> Result<Opened> {
     let run = Path::new(name);
     let unfinished = run.join("config.toml").is_file() && !run.join("artifact").exists();
     if unfinished && !checkpoint::newest(run)?.is_empty() {
-        return open_checkpoint(run, device);
+        return open_checkpoint(run, device, supply);
     }
-    let found = hub::resolve(name)?;
+    let found = supply.find(name, DEFAULT_REVISION)?;
     if !found.adapter {
         let loaded = model::load(&found.path, model::Init::Pretrained, device)?;
         return Ok(Opened { model: loaded.model, codec: found.path, chat_template: None });
     }
     let adapter = Adapter::read(&found.path)?;
-    let base = base_of(&found, &adapter, base)?;
+    let base = base_of(&found, &adapter, base, supply)?;
     let mut loaded = model::load(&base.path, model::Init::Pretrained, device)?;
     attach(&mut loaded.model, &adapter.lora)?;
     let shard = Shard::read(&found.path, peft::WEIGHTS_FILE)?;
@@ -117,8 +120,16 @@ pub fn base_of(
     found: &ModelDirectory,
     adapter: &Adapter,
     instead: Option<&str>,
+    supply: &Supply,
 ) -> Result<ModelDirectory> {
-    hub::resolve_base(instead.unwrap_or(&adapter.base)).map_err(|error| {
+    let base = match instead {
+        Some(name) => supply.find(name, DEFAULT_REVISION),
+        None => {
+            let revision = adapter.revision.as_deref().unwrap_or(DEFAULT_REVISION);
+            supply.find(&adapter.base, revision)
+        }
+    };
+    base.and_then(ModelDirectory::as_base).map_err(|error| {
         error.hint(format!(
             "`{}` is an adapter and needs its base model: name it with `--base DIR`",
             found.id
@@ -131,9 +142,13 @@ fn attach(model: &mut Model, lora: &LoraConfig) -> Result<()> {
     adapters::attach_lora(model, lora, Stream::new(0)).map(|_| ())
 }
 
-fn open_checkpoint(run: &Path, device: &Device) -> Result<Opened> {
+fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opened> {
     let config = config::load(&run.join("config.toml"), &[])?.config;
-    let base = hub::resolve_base(&config.model.base)?;
+    // The commit that the run began with, wherever the branch is now.
+    let lock = Lock::read(&run.join(DATA_LOCK))?;
+    let commit = lock.and_then(|lock| lock.model).and_then(|model| model.commit);
+    let revision = commit.as_deref().unwrap_or(&config.model.revision);
+    let base = supply.find(&config.model.base, revision)?.as_base()?;
     let init = match config.model.init {
         Init::Pretrained => model::Init::Pretrained,
         Init::Random => model::Init::Random(Stream::new(config.seed)),

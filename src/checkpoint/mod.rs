@@ -8,7 +8,7 @@ mod tensors;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Cursor;
+use crate::data::{CorpusFile, Cursor};
 use crate::event::{Evaluation, Sample};
 use crate::files::Digest;
 
@@ -28,8 +28,11 @@ pub struct Identity {
     pub config: Digest,
     /// Digest over the base model's files.
     pub base: Digest,
-    /// Digest over the data files, tokenizer and template.
+    /// Digest over the data files.
     pub data: Digest,
+    /// Digest over tokenizer and chat template.
+    #[serde(default)]
+    pub codec: Option<Digest>,
     /// Version of the program.
     pub code: String,
     /// Backend that computes.
@@ -59,7 +62,11 @@ pub struct State {
     pub evaluations: Vec<Evaluation>,
     /// Answers so far.
     pub samples: Vec<Sample>,
-    /// Digest of the batches of the next step; `None` at the end of the run.
+    /// The data files of which rows were used so far.
+    #[serde(default)]
+    pub files: Vec<CorpusFile>,
+    /// Digest of the batches of the next step; `None` at the end of the run, and where they could
+    /// not be had.
     pub next_batches: Option<Digest>,
     /// What the run is.
     pub identity: Identity,

@@ -9,7 +9,7 @@ use crate::checkpoint::save::{file_name_of, weights_name};
 use crate::checkpoint::{Identity, State, folder_name, tensors};
 use crate::engine::{Moments, Trainer};
 use crate::error::{Context, Error, Result};
-use crate::files::RunDirectory;
+use crate::files::{Digest, RunDirectory};
 use crate::ops::from_vec;
 use crate::weights::{Shard, to_f32};
 
@@ -145,11 +145,16 @@ pub fn restore(found: &Found, identity: &Identity, trainer: &mut Trainer) -> Res
     Ok(())
 }
 
+fn codec(identity: &Identity) -> String {
+    identity.codec.as_ref().map_or("unknown".to_owned(), Digest::short)
+}
+
 fn compare(saved: &Identity, now: &Identity, folder: &Path) -> Result<()> {
     let pairs = [
         ("the configuration", saved.config.short(), now.config.short()),
         ("the base model", saved.base.short(), now.base.short()),
-        ("the data, tokenizer or template", saved.data.short(), now.data.short()),
+        ("the data", saved.data.short(), now.data.short()),
+        ("the tokenizer or chat template", codec(saved), codec(now)),
         ("the program's version", saved.code.clone(), now.code.clone()),
         ("the device", saved.device.clone(), now.device.clone()),
         ("the precision", saved.precision.clone(), now.precision.clone()),

@@ -11,13 +11,15 @@ use crate::config::DeviceChoice;
 use crate::data::{Codec, TextStream};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::hub::Policy;
 use crate::model::{Sampling, generate};
 use crate::random::Stream;
+use crate::train::Access;
 
 /// Let a model go on from a prompt; the text is streamed to stdout
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A model directory, an artifact, or a run (finished or not)
+    /// A model directory, an artifact, a run (finished or not), or owner/name on the hub
     model: String,
     /// What to go on from
     #[arg(long, short, value_name = "TEXT")]
@@ -53,7 +55,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Err(Error::new("`--temperature` must be 0 or above"));
     }
     let opened = device::open(wanted, 0)?;
-    let model = open(&args.model, args.base.as_deref(), &opened.device)?;
+    let transfers = std::sync::Arc::new(crate::report::Transfers::new(false));
+    let supply = Access { transfers, ..Access::default() }.supply(Policy::default())?;
+    let model = open(&args.model, args.base.as_deref(), &opened.device, &supply)?;
     let template = args.chat_template.as_deref().or(model.chat_template.as_deref());
     let codec = Codec::load(&model.codec, template)?;
     let prompt = if args.chat {

@@ -7,7 +7,8 @@ use crate::artifact::keys;
 use crate::artifact::merged::{Merge, merge};
 use crate::cli::{data_line, talk};
 use crate::error::Result;
-use crate::train::{now, parent_state};
+use crate::hub::{DEFAULT_REVISION, Policy};
+use crate::train::{Access, now, parent_state};
 
 /// Make a whole model of an adapter and its base
 ///
@@ -32,7 +33,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let found = crate::hub::resolve(&args.artifact)?;
+    let supply = Access::default().supply(Policy::default())?;
+    let found = supply.find(&args.artifact, DEFAULT_REVISION)?;
     let signer = if args.no_sign {
         None
     } else {
@@ -48,6 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         key: signer.as_ref().map(|(key, _)| key),
         parent: parent_state(&found.path)?,
         time: &now(),
+        supply: &supply,
     })?;
     match &signer {
         Some((key, origin)) => {

@@ -1,23 +1,31 @@
 //! Commands: each reads settings, calls the library and prints.
 
+mod cache;
 mod completions;
 mod data;
+mod doctor;
 mod generate;
 mod init;
 mod keygen;
 mod merge;
 mod output;
+mod pairs;
 mod plan;
+mod pull;
 mod schema;
 mod train;
 mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Kind, Result};
+use crate::hub::Supply;
+use crate::report::{Signals, Transfers};
+use crate::train::{Access, supply_for};
 
 pub use output::{data_line, talk};
 
@@ -29,12 +37,14 @@ struct Arguments {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done · 1 a well-formed no (a signature does not hold) · \
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 a well-formed no (a signature does not hold, \
+     the lock is not met) · \
      2 an error · 130, 143 interrupted and saved.\nstdout is data, stderr is talk.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Args),
+    Pull(pull::Args),
     Plan(plan::Args),
     Data(data::Args),
     Train(train::Args),
@@ -42,6 +52,7 @@ enum Command {
     Merge(merge::Args),
     Verify(verify::Args),
     Keygen(keygen::Args),
+    Cache(cache::Args),
     Schema(schema::Args),
     Completions(completions::Args),
 }
@@ -63,6 +74,35 @@ impl ConfigArgs {
     }
 }
 
+/// How files may be got.
+#[derive(Debug, clap::Args)]
+struct AccessArgs {
+    /// Use exactly what the lock beside the configuration says; anything else ends with exit code 1
+    #[arg(long)]
+    locked: bool,
+    /// Never use the network (as HF_HUB_OFFLINE=1 does)
+    #[arg(long)]
+    offline: bool,
+}
+
+impl AccessArgs {
+    fn access(&self, transfers: Arc<Transfers>, signals: &Signals) -> Access {
+        let signals = signals.clone();
+        Access {
+            locked: self.locked,
+            offline: self.offline,
+            transfers,
+            interrupted: Arc::new(move || signals.stop_requested().is_some()),
+        }
+    }
+
+    /// Where files come from when no run directory is at work.
+    fn supply(&self, config: &ConfigArgs, quiet: bool) -> Result<Arc<Supply>> {
+        let transfers = Arc::new(Transfers::new(quiet));
+        supply_for(&config.config, None, &self.access(transfers, &Signals::default()))
+    }
+}
+
 /// Runs the command that the arguments name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = match Arguments::try_parse_from(arguments) {
@@ -74,6 +114,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match parsed.command {
         Command::Init(args) => init::run(&args),
+        Command::Pull(args) => pull::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Train(args) => train::run(&args),
@@ -81,6 +122,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Merge(args) => merge::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Cache(args) => cache::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use crate::cli::{ConfigArgs, data_line, talk};
-use crate::data;
+use crate::cli::{AccessArgs, ConfigArgs, data_line, talk};
+use crate::data::{self, Extent};
 use crate::error::{Result, printable};
 use crate::event::bytes;
 use crate::report::{Console, Signals};
@@ -18,17 +18,22 @@ use crate::train::{Prepared, prepare};
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    access: AccessArgs,
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
+    /// Show no progress of downloads
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let loaded = args.config.load()?;
     let mut console = Console::new(Signals::default(), args.json, None);
-    let prepared = prepare(&loaded, &mut console)?;
+    let supply = args.access.supply(&args.config, args.quiet || args.json)?;
+    let prepared = prepare(&loaded, &supply, Extent::AsNeeded, &mut console)?;
     let disk = disk(&prepared, &loaded.config);
-    let statistics = &prepared.corpus.train.statistics;
     if args.json {
         let plan = serde_json::json!({
             "config_sha256": loaded.digest,
@@ -39,29 +44,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "learning_parameters": prepared.learning,
             "memory_bytes": prepared.memory.total(),
             "disk_bytes": disk,
-            "data": statistics,
+            "data": prepared.corpus.statistics,
             "validation": prepared.corpus.validation.statistics,
         });
         data_line(&serde_json::to_string_pretty(&plan).unwrap_or_default())?;
         return Ok(ExitCode::SUCCESS);
     }
     talk(&format!("{:>12}  at most {} for checkpoints and the artifact", "disk", bytes(disk)));
-    let counted = [
-        ("truncated", statistics.truncated),
-        ("dropped", statistics.dropped),
-        ("split", statistics.split),
-        ("unusable", statistics.bad_rows),
-        ("with nothing to learn", statistics.nothing_to_learn),
-    ];
-    let counted: Vec<String> = counted
-        .iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(what, count)| format!("{count} {what}"))
-        .collect();
-    if !counted.is_empty() {
-        talk(&format!("{:>12}  {}", "records", counted.join(", ")));
+    if let Some(counts) = &prepared.corpus.statistics {
+        tell_counts(counts);
     }
-    let Some(first) = prepared.corpus.train.entries.first() else {
+    let Some(first) = prepared.corpus.first_example()? else {
         return Ok(ExitCode::SUCCESS);
     };
     talk(&format!("\nthe first example ({}), learnt tokens marked:\n", first.record));
@@ -71,6 +64,28 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         args.config.config.display()
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What was not taken as it is.
+fn tell_counts(statistics: &data::Statistics) {
+    let counted = [
+        ("truncated", statistics.truncated),
+        ("dropped", statistics.dropped),
+        ("split", statistics.split),
+        ("unusable", statistics.bad_rows),
+        ("with nothing to learn", statistics.nothing_to_learn),
+        ("held out", statistics.held_out),
+        ("also validation records", statistics.overlapping),
+        ("duplicates", statistics.duplicates),
+    ];
+    let counted: Vec<String> = counted
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| format!("{count} {what}"))
+        .collect();
+    if !counted.is_empty() {
+        talk(&format!("{:>12}  {}", "records", counted.join(", ")));
+    }
 }
 
 /// Bytes that the run directory will hold at most.

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use crate::cli::{ConfigArgs, data_line, talk};
+use crate::cli::{AccessArgs, ConfigArgs, data_line, talk};
 use crate::error::Result;
 use crate::event::Stop;
-use crate::report::{Console, Signals};
+use crate::report::{Console, Signals, Transfers};
 use crate::train::{Outcome, Published, Request, Resume, train};
 
 /// Train from a configuration, and go on by itself where an earlier run stopped
@@ -18,6 +19,8 @@ use crate::train::{Outcome, Published, Request, Resume, train};
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    access: AccessArgs,
     /// `auto` goes on from the newest checkpoint, `never` begins anew and moves the earlier
     /// attempt aside, a path goes on from that checkpoint folder
     #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
@@ -32,14 +35,18 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let loaded = args.config.load()?;
-    let mut console = Console::new(Signals::install()?, args.quiet, args.stop_after_steps);
+    let signals = Signals::install()?;
+    let transfers = Arc::new(Transfers::new(args.quiet));
+    let bars = transfers.bars();
+    let access = args.access.access(transfers, &signals);
+    let mut console = Console::new(signals, args.quiet, args.stop_after_steps).among(bars);
     let config_path = args.config.config.display().to_string();
     let resume = match args.resume.as_str() {
         "auto" => Resume::Auto,
         "never" => Resume::Never,
         path => Resume::From(PathBuf::from(path)),
     };
-    let request = Request { loaded: &loaded, config_path: &config_path, resume };
+    let request = Request { loaded: &loaded, config_path: &config_path, resume, access };
     let outcome = train(&request, &mut console)?;
     drop(console);
     match outcome {

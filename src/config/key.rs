@@ -48,6 +48,15 @@ pub enum Kind {
     Modules,
     /// Nothing (0), a share between 0 and 1, or a number of records.
     Share,
+    /// A number of bytes, or a string with a unit such as `64 MiB`.
+    Bytes {
+        /// The least.
+        min: u64,
+        /// The greatest.
+        max: u64,
+    },
+    /// A table of names: ours, and those of the data.
+    Columns,
     /// An array of tables with these keys.
     Tables {
         /// The keys of each table.
@@ -195,6 +204,13 @@ impl Kind {
             Self::Modules => "`all-linear` or an array of module names".to_owned(),
             Self::Share => {
                 format!("0, a share between 0 and 1, or a number of records up to {MANY}")
+            }
+            Self::Bytes { min, max } => {
+                let (min, max) = (crate::event::bytes(*min), crate::event::bytes(*max));
+                format!("a number of bytes or a size such as `\"64 MiB\"`, from {min} to {max}")
+            }
+            Self::Columns => {
+                "a table of column names such as `{ prompt = \"question\" }`".to_owned()
             }
             Self::Tables { .. } => "an array of tables".to_owned(),
         }

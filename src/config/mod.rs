@@ -26,9 +26,12 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use render::decides;
+pub(crate) use render::quoted;
 pub use schema::schema;
 pub use sections::checkpoint::CheckpointConfig;
-pub use sections::data::{DataConfig, DataSetConfig, FormatChoice, Overlong, TrainOn, ValSize};
+pub use sections::data::{DataConfig, Overlong, TrainOn, ValSize};
+pub use sections::data_set::{DataSetConfig, FormatChoice};
 pub use sections::device::{DeviceChoice, DeviceConfig};
 pub use sections::eval::EvalConfig;
 pub use sections::lora::{LoraConfig, TargetModules};
@@ -39,6 +42,7 @@ pub use sections::train::{
 };
 pub use sections::{KEYS, SECTIONS};
 pub use template::template;
+pub(crate) use typed::size;
 
 use place::{Origin, Problems, Source};
 use value::Values;
@@ -82,8 +86,8 @@ pub struct Loaded {
     pub overrides: Vec<(String, String)>,
     /// All values as TOML, in one fixed way; reading it gives the same config.
     pub canonical: String,
-    /// Digest of the canonical text without `name`, `output` and what only makes it faster:
-    /// `device.threads` and `device.parallel_micro_batches`.
+    /// Digest of the canonical text without `name`, `output` and what only makes it faster or
+    /// smaller (`render::SPEED`).
     pub digest: Digest,
     /// All values by path, strings without quotes.
     pub resolved: BTreeMap<String, String>,

@@ -14,7 +14,12 @@ const NEVER_FAILS: &str = "writing to a string cannot fail";
 pub(super) struct Entries(Vec<(String, Value)>);
 
 /// Keys that change how fast a run is, and no number.
-const SPEED: [&str; 2] = ["device.threads", "device.parallel_micro_batches"];
+pub(super) const SPEED: [&str; 4] = [
+    "data.prefetch_windows",
+    "data.cache_limit",
+    "device.threads",
+    "device.parallel_micro_batches",
+];
 
 impl Entries {
     /// All values of a config.
@@ -49,6 +54,10 @@ impl Entries {
         self.0.push((path.to_owned(), Value::Texts(texts.to_vec())));
     }
 
+    pub(super) fn pairs(&mut self, path: &str, pairs: &BTreeMap<String, String>) {
+        self.0.push((path.to_owned(), Value::Pairs(pairs.clone())));
+    }
+
     pub(super) fn integer(&mut self, path: &str, integer: u64) {
         self.0.push((path.to_owned(), Value::Integer(integer)));
     }
@@ -70,11 +79,8 @@ impl Entries {
         self.toml_of(|_| true)
     }
 
-    /// The digest of what decides the numbers of a run: not its name, nor where its result goes
-    /// and who signs it, nor what only makes it faster.
+    /// The digest of what decides the numbers of a run.
     pub(super) fn digest(&self) -> Digest {
-        let decides =
-            |path: &str| path != "name" && !path.starts_with("output.") && !SPEED.contains(&path);
         Digest::of(self.toml_of(decides).as_bytes())
     }
 
@@ -102,6 +108,12 @@ impl Entries {
     }
 }
 
+/// Whether a key decides the numbers of a run: not its name, nor where its result goes and who
+/// signs it, nor what only makes it faster or smaller.
+pub fn decides(path: &str) -> bool {
+    path != "name" && !path.starts_with("output.") && !SPEED.contains(&path)
+}
+
 fn header(prefix: &str) -> String {
     match prefix.rsplit_once('.') {
         Some((array, index)) if index.parse::<usize>().is_ok() => format!("\n[[{array}]]\n"),
@@ -121,12 +133,17 @@ fn literal(value: &Value) -> String {
             let items: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
             format!("[{}]", items.join(", "))
         }
+        Value::Pairs(pairs) => {
+            let items: Vec<String> =
+                pairs.iter().map(|(ours, theirs)| format!("{ours} = {}", quoted(theirs))).collect();
+            format!("{{ {} }}", items.join(", "))
+        }
         Value::Tables(_) => unreachable!("tables are rendered entry by entry"),
     }
 }
 
 /// A TOML basic string.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -113,6 +113,15 @@ fn type_of(kind: &Kind) -> Json {
             { "type": "integer", "minimum": 0, "maximum": MANY },
             { "type": "number", "minimum": 0, "exclusiveMaximum": 1 },
         ] }),
+        Kind::Bytes { min, max } => json!({ "anyOf": [
+            { "type": "integer", "minimum": min, "maximum": max },
+            { "type": "string", "pattern": "^[0-9][0-9.]*\\s*([KMGTkmgt][Ii]?)?[Bb]?$" },
+        ] }),
+        Kind::Columns => json!({
+            "type": "object",
+            "additionalProperties": { "type": "string", "pattern": line },
+            "minProperties": 1,
+        }),
         Kind::Tables { keys, may_be_empty } => json!({
             "type": "array",
             "items": object(keys),

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::key::{Key, Kind, MANY};
+use super::key::{Key, Kind, MANY, quoted_list};
 use super::place::{Origin, shown};
+use super::sections::data_set::COLUMN_NAMES;
 use super::sections::lora::ALL_LINEAR;
 use super::tree::{Node, Tree, parse_own};
 use super::value::Value;
@@ -22,6 +23,7 @@ pub(super) fn read(key: &Key, label: &str, node: &Node) -> Result<Value, Vec<Pro
             Err(vec![(node.origin, Error::new(format!("`{label}` must not be empty")))])
         }
         (Kind::Texts, Tree::Array(items)) => texts(label, items, false),
+        (Kind::Columns, Tree::Table(table)) if !table.is_empty() => pairs(label, table),
         (Kind::Modules, Tree::Array(items)) if !items.is_empty() => texts(label, items, true),
         (kind, tree) => plain(kind, tree).ok_or_else(wrong),
     }
@@ -62,6 +64,14 @@ fn plain(kind: &Kind, tree: &Tree) -> Option<Value> {
             let integer = u64::try_from(*integer).ok()?;
             (*min..=*max).contains(&integer).then_some(Value::Integer(integer))
         }
+        (Kind::Bytes { min, max }, tree) => {
+            let bytes = match tree {
+                Tree::Integer(Some(integer), _) => u64::try_from(*integer).ok()?,
+                Tree::Text(text) => size(text)?,
+                _ => return None,
+            };
+            (*min..=*max).contains(&bytes).then_some(Value::Integer(bytes))
+        }
         (Kind::Number(range), tree) => {
             let number = number(tree)?;
             range.contains(number).then_some(Value::Number(number))
@@ -75,6 +85,58 @@ fn plain(kind: &Kind, tree: &Tree) -> Option<Value> {
         }
         _ => None,
     }
+}
+
+/// A size with its unit: `20 GB`, `64MiB`, `1.5 TB`; `None` if it is none.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return None,
+    };
+    if let Ok(number) = number.parse::<u64>() {
+        return number.checked_mul(factor);
+    }
+    let number: f64 = number.parse().ok()?;
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // no sign is read, and the range of the key is checked after
+    Some((number * factor as f64) as u64)
+}
+
+/// Column names of ours, each with the name in the records.
+fn pairs(label: &str, table: &super::tree::Table) -> Result<Value, Vec<Problem>> {
+    let mut pairs = std::collections::BTreeMap::new();
+    let mut problems = Vec::new();
+    for (word, node) in table {
+        let label = format!("{label}.{}", shown(&word.text));
+        if !COLUMN_NAMES.contains(&word.text.as_str()) {
+            let near = nearest(&word.text, COLUMN_NAMES.iter().copied());
+            let hint = match near.filter(|_| word.text.len() <= NAME_MAX) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("left stands one of {}", quoted_list(COLUMN_NAMES)),
+            };
+            let what = format!("`{label}` is no column that a shape knows");
+            problems.push((word.origin, Error::new(what).hint(hint)));
+            continue;
+        }
+        match &node.tree {
+            Tree::Text(text) if !text.is_empty() && !text.contains(char::is_control) => {
+                pairs.insert(word.text.clone(), text.clone());
+            }
+            _ => problems.push((node.origin, wrong(&Kind::Line, &label, node))),
+        }
+    }
+    if problems.is_empty() { Ok(Value::Pairs(pairs)) } else { Err(problems) }
 }
 
 /// A finite number; minus zero becomes zero, so that equal configs render equally.

@@ -12,6 +12,7 @@ pub(super) enum Value {
     Number(f64),
     Boolean(bool),
     Texts(Vec<String>),
+    Pairs(BTreeMap<String, String>),
     Tables(Vec<Values>),
 }
 
@@ -107,6 +108,13 @@ impl Values {
             Some(Value::Texts(texts)) => texts.clone(),
             other => panic!("`{path}` is no array of texts: {other:?}"),
         }
+    }
+
+    pub(super) fn pairs(&self, path: &str) -> Option<BTreeMap<String, String>> {
+        self.get(path).map(|value| match value {
+            Value::Pairs(pairs) => pairs.clone(),
+            other => panic!("`{path}` is no table of names: {other:?}"),
+        })
     }
 
     pub(super) fn tables(&self, path: &str) -> &[Values] {

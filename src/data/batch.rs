@@ -33,11 +33,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Lays out rows, each a list of places in `entries`.
-    pub fn new(rows: &[Vec<u32>], entries: &[Entry]) -> Self {
-        let entry = |place: &u32| &entries[*place as usize];
+    /// Lays out rows, each a list of examples.
+    pub fn new(rows: &[Vec<&Entry>]) -> Self {
         let long =
-            |row: &Vec<u32>| row.iter().map(|p| entry(p).example.tokens.len()).sum::<usize>();
+            |row: &Vec<&Entry>| row.iter().map(|entry| entry.example.tokens.len()).sum::<usize>();
         let length = rows.iter().map(long).max().unwrap_or(0);
         let size = rows.len() * length;
         let mut batch = Self {
@@ -50,10 +49,10 @@ impl Batch {
         };
         for (number, row) in rows.iter().enumerate() {
             let mut at = number * length;
-            for (document, place) in (1..).zip(row) {
-                at = batch.put(at, document, entry(place));
+            for (document, entry) in (1..).zip(row) {
+                at = batch.put(at, document, entry);
             }
-            batch.sources.push(row.iter().map(|place| entry(place).record.clone()).collect());
+            batch.sources.push(row.iter().map(|entry| entry.record.clone()).collect());
         }
         batch
     }
@@ -94,12 +93,16 @@ impl Batch {
     /// tokens, all positions, all documents, and index and token of all targets.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::with_capacity(16 + 12 * self.tokens.len() + 8 * self.targets.len());
-        bytes.extend((self.rows as u64).to_le_bytes());
-        bytes.extend((self.length as u64).to_le_bytes());
-        let lists = [&self.tokens, &self.positions, &self.documents];
-        let targets = self.targets.iter().flat_map(|target| [target.index, target.token]);
-        let numbers = lists.into_iter().flatten().copied().chain(targets);
-        bytes.extend(numbers.flat_map(u32::to_le_bytes));
+        bytes.extend_from_slice(&(self.rows as u64).to_le_bytes());
+        bytes.extend_from_slice(&(self.length as u64).to_le_bytes());
+        let mut put = |number: u32| bytes.extend_from_slice(&number.to_le_bytes());
+        for list in [&self.tokens, &self.positions, &self.documents] {
+            list.iter().copied().for_each(&mut put);
+        }
+        for target in &self.targets {
+            put(target.index);
+            put(target.token);
+        }
         Digest::of(&bytes)
     }
 }

@@ -10,6 +10,12 @@ use super::mask::PROBE;
 use super::template::{ChatTemplate, Turns};
 use super::tokens::{Encoded, Tokenizer};
 use crate::error::{Error, Result};
+use crate::files::Digest;
+
+/// The digest of a model's own chat template, if it has one.
+pub fn chat_template_digest(model_dir: &Path) -> Result<Option<Digest>> {
+    Ok(Codec::load(model_dir, None)?.template.as_ref().map(ChatTemplate::digest))
+}
 
 /// A tokenizer with the chat template that goes with it.
 pub struct Codec {
@@ -30,6 +36,19 @@ impl Codec {
         let mut codec = Self { stops: tokenizer.stops().clone(), tokenizer, template };
         codec.stops.extend(codec.end_of_turn());
         Ok(codec)
+    }
+
+    /// The digest of all that decides how a text becomes tokens.
+    pub fn fingerprint(&self) -> Digest {
+        let tokenizer = &self.tokenizer;
+        let all = json!({
+            "tokenizer": tokenizer.digest(),
+            "prefix": tokenizer.prefix(),
+            "special": [tokenizer.bos(), tokenizer.eos()],
+            "names": tokenizer.special_names(),
+            "template": self.template.as_ref().map(ChatTemplate::digest),
+        });
+        Digest::of(all.to_string().as_bytes())
     }
 
     /// The template, or an error that says that one is needed.

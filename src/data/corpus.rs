@@ -1,18 +1,23 @@
-//! Everything that a run learns from and is measured on, read, checked and tokenised.
+//! Everything that a run learns from and is measured on.
 
-use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Admission, Said};
 use super::codec::Codec;
 use super::example::{Example, RecordId};
-use super::reading::{BadRows, Reading, read_sets};
+use super::filter::Filter;
+use super::layout::{Blocks, FileId};
+use super::plan::{Cursor, Lengths, Plan, Recipe};
+use super::store::Store;
+use super::survey;
 use super::validation;
-use crate::config::{DataConfig, ValSize};
-use crate::error::{Error, Result};
+use crate::config::{DataConfig, DataSetConfig, ValSize};
+use crate::error::Result;
 use crate::files::{Digest, FileEntry};
+use crate::hub::{FileSet, Locked, LockedFile, SetFile, Supply};
 
 /// An example with where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +31,7 @@ pub struct Entry {
 }
 
 /// What a data set is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Learnt from.
@@ -35,12 +40,25 @@ pub enum Role {
     Validation,
 }
 
+impl Role {
+    /// Its name, which is also that of the split that is read unless another is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+        }
+    }
+}
+
 /// A data set file that was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorpusFile {
     /// Name, size and digest of the bytes that were read.
     #[serde(flatten)]
     pub file: FileEntry,
+    /// Where anyone finds these bytes again, if they came from a hub: as `huggingface_hub` writes
+    /// it, `hf://datasets/owner/name@commit/path`.
+    pub uri: Option<String>,
     /// What it is for.
     pub role: Role,
     /// The shape of its records.
@@ -64,10 +82,12 @@ pub struct Statistics {
     pub split: u64,
     /// Records left out since no token of them is learnt.
     pub nothing_to_learn: u64,
-    /// Records moved from training to validation.
+    /// Different records moved from training to validation.
     pub held_out: u64,
-    /// Validation records left out since they are also training records.
+    /// Different training records left out since they are also validation records.
     pub overlapping: u64,
+    /// Examples left out since an equal record comes earlier.
+    pub duplicates: u64,
     /// Examples that came of it all.
     pub examples: u64,
     /// Tokens in them.
@@ -78,8 +98,24 @@ pub struct Statistics {
     pub longest: u64,
 }
 
-/// The examples of one role.
-#[derive(Debug, Clone)]
+impl Statistics {
+    /// Adds what was counted in another file.
+    pub fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.bad_rows += other.bad_rows;
+        self.dropped += other.dropped;
+        self.truncated += other.truncated;
+        self.split += other.split;
+        self.nothing_to_learn += other.nothing_to_learn;
+        self.examples += other.examples;
+        self.tokens += other.tokens;
+        self.learnt_tokens += other.learnt_tokens;
+        self.longest = self.longest.max(other.longest);
+    }
+}
+
+/// The examples that the loss is measured on.
+#[derive(Debug, Clone, Default)]
 pub struct Part {
     /// In file order, files in the order of the configuration.
     pub entries: Arc<[Entry]>,
@@ -87,37 +123,228 @@ pub struct Part {
     pub statistics: Statistics,
 }
 
-impl Part {
-    fn new(entries: Vec<Entry>, mut statistics: Statistics) -> Self {
-        let sum = |count: fn(&Example) -> usize| -> u64 {
-            entries.iter().map(|entry| count(&entry.example) as u64).sum()
-        };
-        statistics.examples = entries.len() as u64;
-        statistics.tokens = sum(|example| example.tokens.len());
-        statistics.learnt_tokens = sum(Example::learnt);
-        let longest = entries.iter().map(|entry| entry.example.tokens.len()).max();
-        statistics.longest = longest.unwrap_or(0) as u64;
-        Self { entries: entries.into(), statistics }
-    }
+/// How much is read before training starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything: the number of rows must be known.
+    Everything,
+    /// The first window, unless the settings need more.
+    AsNeeded,
 }
 
 /// Everything that a run learns from and is measured on.
 pub struct Corpus {
-    /// Learnt from.
-    pub train: Part,
+    config: DataConfig,
+    /// The files that are learnt from.
+    pub train: Arc<Store>,
+    /// The files that are measured on.
+    pub validation_files: Arc<Store>,
     /// Measured on; may be empty.
     pub validation: Part,
-    /// The files, in the order of the configuration.
-    pub files: Vec<CorpusFile>,
+    /// What was counted in the training data; `None` while it is streamed.
+    pub statistics: Option<Statistics>,
     /// Tokenizer and chat template.
-    pub codec: Codec,
+    pub codec: Arc<Codec>,
     /// What was chosen and why, a sentence each.
     pub notes: Vec<String>,
     /// What a careful person would want to look at, a sentence each.
     pub warnings: Vec<String>,
+    filter: Filter,
+    lengths: Option<Lengths>,
+    admission: Mutex<Admission>,
+    /// The window of which the files were admitted last.
+    admitted: Mutex<Option<(u64, u64)>>,
+}
+
+/// Finds the data of a configuration and reads as much of it as is needed to start.
+pub fn open(
+    config: &DataConfig,
+    model_dir: &Path,
+    supply: &Arc<Supply>,
+    cache: &Path,
+    extent: Extent,
+    max_records: u64,
+) -> Result<Corpus> {
+    let codec = Arc::new(Codec::load(model_dir, config.chat_template.as_deref().map(Path::new))?);
+    let store = |role: Role| -> Result<Arc<Store>> {
+        let sets = if role == Role::Train { &config.train } else { &config.validation };
+        let found: Result<Vec<FileSet>> =
+            sets.iter().map(|set| supply.set(set, role.name())).collect();
+        let sets = sets.iter().cloned().zip(found?).collect();
+        Ok(Arc::new(Store::new(role, supply.clone(), codec.clone(), config, sets, cache)))
+    };
+    let (train, validation_files) = (store(Role::Train)?, store(Role::Validation)?);
+    let everything = extent == Extent::Everything
+        || config.val_size != ValSize::None
+        || config.deduplicate
+        || train.bytes() <= config.survey_below;
+    let mut admission = Admission::new(codec.clone(), config.max_bad_rows);
+    let mut said = Said { notes: super::admission::describe(&codec), warnings: Vec::new() };
+    if everything {
+        said.add(admission.admit(&train, &train.files())?);
+    }
+    said.add(admission.admit(&validation_files, &validation_files.files())?);
+    let mut corpus = Corpus {
+        config: config.clone(),
+        train,
+        validation_files,
+        validation: Part::default(),
+        statistics: None,
+        codec,
+        notes: Vec::new(),
+        warnings: Vec::new(),
+        filter: Filter::default(),
+        lengths: None,
+        admission: Mutex::new(admission),
+        admitted: Mutex::new(None),
+    };
+    corpus.separate(everything, max_records, &mut said)?;
+    (corpus.notes, corpus.warnings) = (said.notes, said.warnings);
+    Ok(corpus)
 }
 
 impl Corpus {
+    /// Keeps what is learnt from and what is measured on apart.
+    fn separate(&mut self, everything: bool, max_records: u64, said: &mut Said) -> Result<()> {
+        let config = &self.config;
+        self.filter.validation = validation::digests(&self.validation_files)?;
+        if everything {
+            let found = survey::survey(&self.train, &mut self.filter, config)?;
+            said.add(found.said);
+            self.statistics = Some(found.statistics);
+            self.lengths = Some(found.lengths);
+        } else {
+            let count = self.train.files().len();
+            let bytes = crate::event::bytes(self.train.bytes());
+            said.notes.push(format!(
+                "streaming {count} files of {bytes}: training starts with the first, and its \
+                 number of epochs is not known before"
+            ));
+        }
+        self.validation = match config.validation.is_empty() {
+            true => validation::held_out(&self.train, &self.filter.held_out, max_records)?,
+            false => validation::whole(&self.validation_files, max_records)?,
+        };
+        Ok(())
+    }
+
+    /// The rows of a run.
+    pub fn plan(&self, seed: u64) -> Plan {
+        let recipe = Recipe::new(
+            self.train.clone(),
+            self.filter.clone(),
+            self.lengths.clone(),
+            &self.config,
+            seed,
+        );
+        Plan::new(recipe, self.config.prefetch_windows)
+    }
+
+    /// Whether the data is read while it is trained on, so that its size is not known.
+    pub fn is_streamed(&self) -> bool {
+        self.lengths.is_none()
+    }
+
+    /// Looks at the files of the rows up to a position, when they come for the first time:
+    /// returns what there is to say of them.
+    ///
+    /// # Errors
+    /// When they hold more unusable records than the configuration allows.
+    pub fn admit(&self, plan: &Plan, cursor: &Cursor) -> Result<Said> {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = Some((cursor.epoch, cursor.window));
+        if !self.is_streamed() || *admitted == here {
+            return Ok(Said::default());
+        }
+        let files = plan.files_through(cursor)?;
+        let said = self.admission().admit(&self.train, &files)?;
+        *admitted = here;
+        Ok(said)
+    }
+
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The files of which rows were used so far, in the order of the configuration. Files that
+    /// were only made ready ahead are not among them.
+    pub fn files(&self) -> Vec<CorpusFile> {
+        let admission = self.admission();
+        let of = |store: &Store| -> Vec<CorpusFile> {
+            let file = |id: FileId| admission.used(store.role(), &store.file(id).name).cloned();
+            store.files().into_iter().filter_map(file).collect()
+        };
+        [of(&self.train), of(&self.validation_files)].concat()
+    }
+
+    /// Takes over the files that earlier processes of the run have used.
+    pub fn remember(&self, files: &[CorpusFile]) {
+        self.admission().remember(files);
+    }
+
+    /// The entries of a lock, with what is known of the files that were used.
+    pub fn locked(&self) -> Vec<Locked> {
+        let admission = self.admission();
+        let of = |store: &Store| -> Vec<Locked> {
+            let entry = |(_, set): &(DataSetConfig, FileSet)| {
+                let fill = |(file, locked): (&SetFile, &LockedFile)| {
+                    let mut locked = locked.clone();
+                    if let Some(used) = admission.used(store.role(), &file.name) {
+                        locked.sha256 = Some(used.file.sha256);
+                        locked.rows = Some(used.rows);
+                    }
+                    locked
+                };
+                let files = set.files.iter().zip(&set.locked.files).map(fill).collect();
+                Locked { files, ..set.locked.clone() }
+            };
+            store.sets_and_files().iter().map(entry).collect()
+        };
+        [of(&self.train), of(&self.validation_files)].concat()
+    }
+
+    /// What determines the data: of every file its digest, or its git object where it has not
+    /// been read yet, and the commits.
+    pub fn identity(&self) -> Result<Digest> {
+        let mut text = String::new();
+        for store in [&self.train, &self.validation_files] {
+            for id in store.files() {
+                let file = store.file(id);
+                let locked = &store.sets_and_files()[id.set as usize].1.locked.files;
+                let known = match (&locked[id.file as usize].oid, store.ready(id)) {
+                    (Some(oid), _) => oid.clone(),
+                    (None, Some(opened)) => opened.about().file.sha256.to_string(),
+                    (None, None) => {
+                        let digest = store.digest_of(id)?;
+                        digest.map(|digest| digest.to_string()).unwrap_or_default()
+                    }
+                };
+                text += &format!("{} {} {known}\n", file.path, file.size);
+            }
+            text += "\n";
+        }
+        Ok(Digest::of(text.as_bytes()))
+    }
+
+    /// Whether an example of the training data is learnt.
+    pub fn keeps(&self, place: super::filter::Place, digest: &Digest) -> bool {
+        self.filter.keeps(place, digest)
+    }
+
+    /// The first example that is learnt, for people to look at.
+    pub fn first_example(&self) -> Result<Option<Entry>> {
+        for file in self.train.files() {
+            for block in 0..self.train.count_of_blocks(file)? {
+                for (place, entry) in (0..).zip(self.train.read(file, block)?) {
+                    if self.filter.keeps((file, block, place), &entry.digest) {
+                        return Ok(Some(entry));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// The digest of `tokenizer.json`.
     pub fn tokenizer_digest(&self) -> Digest {
         self.codec.tokenizer.digest()
@@ -127,123 +354,20 @@ impl Corpus {
     pub fn template_digest(&self) -> Option<Digest> {
         self.codec.template.as_ref().map(super::template::ChatTemplate::digest)
     }
-}
 
-/// Reads, checks and tokenises every data set of a configuration.
-pub fn open(config: &DataConfig, model_dir: &Path) -> Result<Corpus> {
-    let codec = Codec::load(model_dir, config.chat_template.as_deref().map(Path::new))?;
-    let mut bad = BadRows::new(config.max_bad_rows);
-    let train = read_sets(&codec, config, Role::Train, &mut bad)?;
-    let validation = read_sets(&codec, config, Role::Validation, &mut bad)?;
-    let mut notes = describe(&codec);
-    let mut warnings = doubts(&codec, &[&train, &validation]);
-    let mut files = Vec::new();
-    for reading in [&train, &validation] {
-        files.extend(reading.files.clone());
-        notes.extend(reading.notes.clone());
-        warnings.extend(reading.warnings());
-    }
-    warnings.splice(0..0, bad.warnings());
-    let (train, validation) = separate(config, train, validation, &mut notes, &mut warnings)?;
-    if train.entries.is_empty() {
-        return Err(Error::new("the training data holds no example that could be learnt from")
-            .because(format!("{} records were read", train.statistics.records)));
-    }
-    Ok(Corpus { train, validation, files, codec, notes, warnings })
-}
-
-/// Keeps what is learnt from and what is measured on apart.
-fn separate(
-    config: &DataConfig,
-    mut train: Reading,
-    mut validation: Reading,
-    notes: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Result<(Part, Part)> {
-    if config.validation.is_empty() {
-        let (kept, held_out) = validation::split(train.entries, config.val_size)?;
-        let records: BTreeSet<&RecordId> = held_out.iter().map(|entry| &entry.record).collect();
-        train.statistics.held_out = records.len() as u64;
-        if config.val_size != ValSize::None {
-            let of = train.statistics.records;
-            let held = records.len();
-            notes.push(format!("validation: {held} of {of} records, chosen by their digests"));
-            if held == 0 {
-                warnings.push("`data.val_size` is so small that no record was held out".to_owned());
+    /// Every training example that is learnt, in file order: for tests and for looking at data.
+    pub fn examples(&self) -> Result<Vec<Entry>> {
+        let mut all = Vec::new();
+        for file in self.train.files() {
+            for block in 0..self.train.count_of_blocks(file)? {
+                let entries = (0..).zip(self.train.read(file, block)?);
+                all.extend(entries.filter_map(|(place, entry)| {
+                    self.filter.keeps((file, block, place), &entry.digest).then_some(entry)
+                }));
             }
         }
-        validation.statistics.records = records.len() as u64;
-        return Ok((
-            Part::new(kept, train.statistics),
-            Part::new(held_out.clone(), validation.statistics),
-        ));
+        Ok(all)
     }
-    let learnt: BTreeSet<Digest> = train.entries.iter().map(|entry| entry.digest).collect();
-    let mut overlapping = BTreeSet::new();
-    validation.entries.retain(|entry| {
-        let also_learnt = learnt.contains(&entry.digest);
-        if also_learnt {
-            overlapping.insert(entry.record.clone());
-        }
-        !also_learnt
-    });
-    let count = overlapping.len() as u64;
-    validation.statistics.overlapping = count;
-    if let Some(first) = overlapping.first() {
-        if validation.entries.is_empty() {
-            return Err(Error::new("every validation record is also a training record")
-                .hint("remove them from one of the two, or use `data.val_size`"));
-        }
-        warnings.push(format!(
-            "{count} validation records are also training records and were left out, first {first}"
-        ));
-    }
-    Ok((
-        Part::new(train.entries, train.statistics),
-        Part::new(validation.entries, validation.statistics),
-    ))
-}
-
-fn describe(codec: &Codec) -> Vec<String> {
-    let mut notes = Vec::new();
-    if let Some(template) = &codec.template {
-        let digest = template.digest().short();
-        notes.push(format!("chat template: {}, sha256 {digest}", template.origin()));
-        if template.asks_for_the_date() {
-            let date = super::template::TEMPLATE_DATE;
-            notes.push(format!("the chat template asks for the date and is told {date}, always"));
-        }
-    }
-    notes
-}
-
-/// Oddities of tokenizer and template that matter to the data at hand.
-fn doubts(codec: &Codec, readings: &[&Reading]) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let uses = |chat: bool| readings.iter().any(|reading| reading.has_shape(chat));
-    if uses(true) && codec.template.is_some() {
-        if codec.end_of_turn().is_none() {
-            warnings.push(
-                "the chat template writes no special token after the assistant's turn, so the \
-                 model does not learn where to stop"
-                    .to_owned(),
-            );
-        }
-        if !codec.has_generation_prompt() {
-            warnings.push(
-                "the chat template has no generation prompt, so the model also learns to write \
-                 what introduces the assistant's turn"
-                    .to_owned(),
-            );
-        }
-    }
-    if uses(false) && codec.tokenizer.eos().is_none() {
-        warnings.push(
-            "the tokenizer names no `eos_token`, so the model does not learn where a text ends"
-                .to_owned(),
-        );
-    }
-    warnings
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@ use std::fs;
 
 use serde_json::json;
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::config::{DataSetConfig, FormatChoice, Overlong, TrainOn};
-use crate::data::fixture::{config, copy_of_model, model_dir, write};
+use crate::config::{DataSetConfig, Overlong, TrainOn};
+use crate::data::Cursor;
+use crate::data::fixture::{config, copy_of_model, model_dir, open_with as open, write};
 use crate::data::show::pieces;
-use crate::data::{Cursor, Plan};
 
 fn chat(question: &str, answer: &str) -> String {
     json!({"messages": [
@@ -28,7 +30,7 @@ fn text(lines: &[&str]) -> Vec<String> {
 
 /// What is learnt in brackets.
 fn marked(corpus: &Corpus, entry: usize) -> String {
-    let pieces = pieces(&corpus.codec, &corpus.train.entries[entry].example).unwrap();
+    let pieces = pieces(&corpus.codec, &corpus.examples().unwrap()[entry].example).unwrap();
     let show = |piece: crate::data::Piece| match piece.learnt {
         true => format!("[{}]", piece.text),
         false => piece.text,
@@ -37,8 +39,7 @@ fn marked(corpus: &Corpus, entry: usize) -> String {
 }
 
 fn validation_of(config: &mut DataConfig, path: &Path) {
-    let path = path.to_str().unwrap().to_owned();
-    config.validation = vec![DataSetConfig { path, format: FormatChoice::Auto }];
+    config.validation = vec![DataSetConfig::new(path.to_str().unwrap())];
 }
 
 #[test]
@@ -61,16 +62,16 @@ fn each_shape_is_read_and_what_is_learnt_of_it() {
             "t[he sea<|endoftext|>]",
         ]
     );
-    let shapes: Vec<&str> = corpus.files.iter().map(|file| file.format.as_str()).collect();
+    let shapes: Vec<String> = corpus.files().into_iter().map(|file| file.format).collect();
     assert_eq!(shapes, ["messages", "alpaca", "completion", "text"]);
-    assert_eq!(corpus.files[3].file.sha256, Digest::of(&fs::read(&d).unwrap()));
-    assert_eq!(corpus.files[3].file.path, d.to_str().unwrap());
+    assert_eq!(corpus.files()[3].file.sha256, Digest::of(&fs::read(&d).unwrap()));
+    assert_eq!(corpus.files()[3].file.path, d.to_str().unwrap());
     assert!(corpus.notes.iter().any(|note| note.contains("shape `alpaca`")), "{:?}", corpus.notes);
     assert!(corpus.warnings.is_empty(), "{:?}", corpus.warnings);
     let template = fs::read(model_dir().join("chat_template.jinja")).unwrap();
     assert_eq!(corpus.template_digest(), Some(Digest::of(&template)));
-    assert_eq!(corpus.train.statistics.records, 4);
-    let record = &corpus.train.entries[2].record;
+    assert_eq!(corpus.statistics.as_ref().unwrap().records, 4);
+    let record = &corpus.examples().unwrap()[2].record;
     assert_eq!(record.to_string(), format!("{}:1", c.display()));
 }
 
@@ -82,7 +83,7 @@ fn train_on_all_learns_everything_but_the_first_token() {
     let mut config = config(&[&a, &c]);
     config.train_on = TrainOn::All;
     let corpus = open(&config, &model_dir()).unwrap();
-    for entry in corpus.train.entries.iter() {
+    for entry in corpus.examples().unwrap() {
         assert_eq!(entry.example.learnt(), entry.example.tokens.len() - 1);
         assert!(!entry.example.learn[0]);
     }
@@ -102,7 +103,10 @@ fn bad_rows_are_all_named_and_a_bounded_number_may_pass() {
     }
     config.max_bad_rows = 2;
     let corpus = open(&config, &model_dir()).unwrap();
-    assert_eq!((corpus.train.statistics.bad_rows, corpus.train.entries.len()), (2, 4));
+    assert_eq!(
+        (corpus.statistics.as_ref().unwrap().bad_rows, corpus.examples().unwrap().len()),
+        (2, 4)
+    );
     assert!(corpus.warnings[0].contains("a.jsonl:2:1: skipped"), "{:?}", corpus.warnings);
     config.max_bad_rows = 1;
     assert!(open(&config, &model_dir()).is_err());
@@ -128,13 +132,13 @@ fn too_long_records_are_cut_dropped_or_refused() {
     let path = write(folder.path(), "a.jsonl", lines);
     let mut config = config(&[&path]);
     let corpus = open(&config, &model_dir()).unwrap();
-    let counts = &corpus.train.statistics;
+    let counts = corpus.statistics.as_ref().unwrap();
     assert_eq!((counts.truncated, counts.nothing_to_learn, counts.examples), (1, 1, 3));
     assert_eq!(counts.longest, 64);
     assert!(corpus.warnings.iter().any(|text| text.contains("a.jsonl:2")), "{:?}", corpus.warnings);
     assert!(!marked(&corpus, 1).contains("<|im_end|>]"), "the end is not learnt where it was cut");
     config.overlong = Overlong::Drop;
-    let counts = open(&config, &model_dir()).unwrap().train.statistics;
+    let counts = open(&config, &model_dir()).unwrap().statistics.unwrap();
     assert_eq!((counts.truncated, counts.dropped, counts.examples), (0, 2, 2));
     config.overlong = Overlong::Error;
     let error = open(&config, &model_dir()).err().unwrap().to_string();
@@ -149,13 +153,9 @@ fn long_texts_lose_no_token() {
     let corpus = open(&config(&[&path]), &model_dir()).unwrap();
     let mut whole = corpus.codec.text_tokens(&long).unwrap();
     whole.push(0);
-    let pieces: Vec<&Example> = corpus
-        .train
-        .entries
-        .iter()
-        .filter(|entry| entry.record.line == 1)
-        .map(|entry| &entry.example)
-        .collect();
+    let all = corpus.examples().unwrap();
+    let pieces: Vec<&Example> =
+        all.iter().filter(|entry| entry.record.line == 1).map(|entry| &entry.example).collect();
     assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.tokens.len() <= 64));
     let learnt: Vec<u32> = pieces
         .iter()
@@ -163,9 +163,9 @@ fn long_texts_lose_no_token() {
         .filter_map(|(token, learn)| learn.then_some(*token))
         .collect();
     assert_eq!(learnt, whole[1..]);
-    assert_eq!(corpus.train.statistics.split, 1);
-    let short = &corpus.train.entries.last().unwrap().example;
-    let all = corpus.train.statistics.learnt_tokens as usize;
+    assert_eq!(corpus.statistics.as_ref().unwrap().split, 1);
+    let short = &all.last().unwrap().example;
+    let all = corpus.statistics.as_ref().unwrap().learnt_tokens as usize;
     assert_eq!(all, learnt.len() + short.tokens.len() - 1);
 }
 
@@ -209,27 +209,58 @@ fn held_out_records_are_not_learnt() {
     let mut config = config(&[&path]);
     config.val_size = ValSize::Records(20);
     let corpus = open(&config, &model_dir()).unwrap();
-    assert_eq!((corpus.train.entries.len(), corpus.validation.entries.len()), (180, 20));
-    assert_eq!(corpus.train.statistics.held_out, 20);
-    let learnt: BTreeSet<Digest> = corpus.train.entries.iter().map(|entry| entry.digest).collect();
+    assert_eq!((corpus.examples().unwrap().len(), corpus.validation.entries.len()), (180, 20));
+    assert_eq!(corpus.statistics.as_ref().unwrap().held_out, 20);
+    let learnt: BTreeSet<Digest> =
+        corpus.examples().unwrap().iter().map(|entry| entry.digest).collect();
     assert!(corpus.validation.entries.iter().all(|entry| !learnt.contains(&entry.digest)));
 }
 
 #[test]
-fn own_validation_sets_are_freed_of_training_records() {
+fn training_data_is_freed_of_validation_records() {
     let folder = tempfile::tempdir().unwrap();
     let train = write(folder.path(), "a.jsonl", chats(30));
     let both = write(folder.path(), "b.jsonl", chats(40).into_iter().skip(25));
     let mut config = config(&[&train]);
     validation_of(&mut config, &both);
     let corpus = open(&config, &model_dir()).unwrap();
-    assert_eq!((corpus.train.entries.len(), corpus.validation.entries.len()), (30, 10));
-    assert_eq!(corpus.validation.statistics.overlapping, 5);
-    assert_eq!(corpus.files[1].role, Role::Validation);
-    assert!(corpus.warnings.iter().any(|text| text.contains("b.jsonl:1")), "{:?}", corpus.warnings);
+    assert_eq!((corpus.examples().unwrap().len(), corpus.validation.entries.len()), (25, 15));
+    assert_eq!(corpus.statistics.as_ref().unwrap().overlapping, 5);
+    assert_eq!(corpus.files()[1].role, Role::Validation);
+    assert!(
+        corpus.warnings.iter().any(|text| text.contains("a.jsonl:26")),
+        "{:?}",
+        corpus.warnings
+    );
     validation_of(&mut config, &train);
     let error = open(&config, &model_dir()).err().unwrap().to_string();
-    assert!(error.contains("every validation record"), "{error}");
+    assert!(error.contains("every training record"), "{error}");
+}
+
+#[test]
+fn equal_records_are_learnt_once_if_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "the capital of Peru is Lima, ".repeat(40);
+    let texts = text(&["the sea", &long, "the sea", "a", &long]);
+    let (a, b) = (
+        write(folder.path(), "a.jsonl", texts),
+        write(folder.path(), "b.jsonl", text(&["a", "b"])),
+    );
+    let mut config = config(&[&a, &b]);
+    let all = open(&config, &model_dir()).unwrap().examples().unwrap();
+    config.deduplicate = true;
+    let corpus = open(&config, &model_dir()).unwrap();
+    let kept = corpus.examples().unwrap();
+    let lines: BTreeSet<String> = kept.iter().map(|entry| entry.record.to_string()).collect();
+    let expected = [(&a, 1), (&a, 2), (&a, 4), (&b, 2)];
+    assert_eq!(lines, expected.map(|(path, line)| format!("{}:{line}", path.display())).into());
+    // All pieces of the long text are there, once.
+    let pieces =
+        kept.iter().filter(|entry| entry.record.line == 2 && entry.example.tokens.len() > 9);
+    assert!(pieces.count() > 3);
+    let left_out = corpus.statistics.as_ref().unwrap().duplicates as usize;
+    assert_eq!(kept.len() + left_out, all.len());
+    assert!(corpus.notes.iter().any(|note| note.contains("learnt once")), "{:?}", corpus.notes);
 }
 
 #[test]
@@ -244,7 +275,7 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let corpus = open(&config, &model_dir()).unwrap();
-            let plan = Plan::new(&corpus.train, &config, 3);
+            let plan = corpus.plan(3);
             let batches = plan.take(&mut Cursor::default(), 50, 2).unwrap();
             let digests: Vec<Digest> = batches.iter().map(super::super::Batch::digest).collect();
             (digests, corpus.notes, corpus.warnings)

@@ -9,6 +9,9 @@ use super::mask;
 use crate::config::{DataConfig, Overlong, TrainOn};
 use crate::error::{Error, Result};
 
+/// What the error says that ends a run on preference pairs; `firebrand data` shows them instead.
+pub const PAIRS: &str = "pairs of answers can be read and shown, not trained on yet";
+
 /// The tokens of a record, or of a piece of a long text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Example {
@@ -190,12 +193,10 @@ fn too_long(length: usize, max: usize, record: &RecordId) -> Error {
 }
 
 fn pair(record: &RecordId) -> Error {
-    Error::new("pairs of answers can be read and shown, not trained on yet")
-        .at_position(&*record.file, line(record), 1)
-        .hint(
-            "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
+    Error::new(PAIRS).at_position(&*record.file, line(record), 1).hint(
+        "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
              answers are learnt",
-        )
+    )
 }
 
 fn doubled(codec: &Codec, bos: u32, template: &str, record: &RecordId) -> Error {

@@ -1,9 +1,15 @@
 //! What the tests of this module share: the small tokenizer of the repository, and settings.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::codec::Codec;
-use crate::config::{DataConfig, DataSetConfig, FormatChoice, Overlong, TrainOn, ValSize};
+use super::corpus::{Corpus, Extent, open};
+use super::sources;
+use crate::config::{DataConfig, DataSetConfig, Overlong, TrainOn, ValSize};
+use crate::error::Result;
+use crate::event::Silence;
+use crate::hub::{Policy, Supply};
 
 /// The model directory with the small tokenizer.
 pub fn model_dir() -> PathBuf {
@@ -34,12 +40,8 @@ pub fn copy_of_model() -> tempfile::TempDir {
 
 /// Settings for these training files.
 pub fn config(train: &[&Path]) -> DataConfig {
-    let set = |path: &&Path| DataSetConfig {
-        path: path.to_str().unwrap().to_owned(),
-        format: FormatChoice::Auto,
-    };
     DataConfig {
-        train: train.iter().map(set).collect(),
+        train: train.iter().map(|path| DataSetConfig::new(path.to_str().unwrap())).collect(),
         validation: Vec::new(),
         val_size: ValSize::None,
         max_seq_len: 64,
@@ -49,8 +51,28 @@ pub fn config(train: &[&Path]) -> DataConfig {
         train_on: TrainOn::Assistant,
         chat_template: None,
         max_bad_rows: 0,
+        deduplicate: false,
         window_rows: 16_000,
+        window_bytes: 64 << 20,
+        prefetch_windows: 1,
+        survey_below: 64 << 20,
+        cache_limit: None,
     }
+}
+
+/// Files of this machine only.
+pub fn supply(cache: &Path) -> Arc<Supply> {
+    let policy = Policy { offline: true, extensions: sources::extensions(), ..Policy::default() };
+    Arc::new(Supply::new(policy, Arc::new(Silence), Arc::new(|| false), cache))
+}
+
+/// Opens the data of a configuration, all of it, with a cache of its own.
+pub fn open_with(config: &DataConfig, model_dir: &Path) -> Result<Corpus> {
+    let cache = tempfile::tempdir().unwrap();
+    let corpus =
+        open(config, model_dir, &supply(cache.path()), cache.path(), Extent::Everything, 0)?;
+    let _ = cache.keep(); // read by the corpus for as long as it lives
+    Ok(corpus)
 }
 
 /// Writes a file of records.

@@ -1,8 +1,9 @@
 //! Records become batches: source, format, template, tokens, mask, order, pack, batch.
 //!
-//! [`open`] reads every data set of a configuration into a [`Corpus`]; a [`Plan`] says which rows
-//! come in which step; [`validation_batches`] are what the loss is measured on. [`Codec`] is how a
-//! model reads and writes text, also where nothing is trained.
+//! [`open`] finds the data sets of a configuration; a [`Plan`] says which rows come in which step,
+//! and has files fetched, tokenised and packed as they are needed; [`validation_batches`] are what
+//! the loss is measured on. [`Codec`] is how a model reads and writes text, also where nothing is
+//! trained.
 
 mod sources;
 mod formats;
@@ -12,25 +13,42 @@ mod tokens;
 mod mask;
 mod codec;
 mod example;
+mod examples;
+mod tokenise;
+mod room;
+mod store;
 mod order;
+mod layout;
+mod filter;
 mod pack;
-mod corpus;
-mod reading;
 mod batch;
-mod validation;
 mod plan;
+mod ahead;
+mod admission;
+mod survey;
+mod validation;
+mod corpus;
 mod show;
+mod count;
+mod doctor;
+mod pairs;
 #[cfg(test)]
 mod fixture;
 
+pub use admission::Said;
 pub use batch::{Batch, Target};
-pub use codec::Codec;
-pub use corpus::{Corpus, CorpusFile, Entry, Part, Role, Statistics, open};
-pub use example::{Example, Maker, Outcome, RecordId};
-pub use formats::{Content, Conversation, map_columns};
+pub use codec::{Codec, chat_template_digest};
+pub use corpus::{Corpus, CorpusFile, Entry, Extent, Part, Role, Statistics, open};
+pub use count::{Counted, count};
+pub use doctor::{Checkup, checkup};
+pub use example::{Example, Maker, Outcome, PAIRS, RecordId};
+pub use examples::TOKEN_BYTES;
+pub use formats::{Content, Conversation};
 pub use order::permuted;
+pub use pairs::{Pair, preference_pairs};
 pub use plan::{Cursor, Plan};
-pub use show::{Pair, Piece, pair, pieces};
+pub use room::{Item as CacheItem, items as cache_items, remove as remove_cached};
+pub use show::{Piece, pieces};
 pub use sources::extensions;
 pub use template::{ChatTemplate, TEMPLATE_DATE, Turns};
 pub use tokens::{Encoded, TextStream, Tokenizer};

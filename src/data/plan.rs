@@ -1,10 +1,9 @@
 //! Which rows come in which step: arithmetic from seed, epoch and window, so that a position in
 //! the data is three numbers and finding it again costs one window.
 //!
-//! An epoch is the list of examples in file order, cut into blocks of consecutive examples. The
-//! blocks are permuted; so many as fit into `data.window_rows` make a window. The examples of a
-//! window are permuted, packed into rows, and the rows are permuted. Nothing is carried from a
-//! window to the next. Without `data.shuffle` nothing is permuted, and rows are packed in order.
+//! [`super::layout`] says which examples stand in a window. Here those that are learnt are
+//! permuted, packed into rows, and the rows are permuted. Nothing is carried from a window to the
+//! next. Without `data.shuffle` nothing is permuted, and rows are packed in order.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,16 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::ahead::{Ahead, Key};
 use super::batch::Batch;
-use super::corpus::{Entry, Part};
+use super::corpus::Entry;
+use super::filter::Filter;
+use super::layout::{Blocks, Epoch, FileId, Order, Unit, Window, total_bytes};
 use super::order::permuted;
 use super::pack::{Packing, pack};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
 use crate::random::Stream;
-
-/// Examples that stay together when windows are drawn: the unit in which later readers can seek.
-const BLOCK: u64 = 1000;
 
 /// The next row to take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,46 +33,210 @@ pub struct Cursor {
     pub row: u64,
 }
 
-/// A row: the places of its examples.
-type Row = Vec<u32>;
-/// A window that was packed, with its epoch and number.
-type Packed = ((u64, u64), Arc<Vec<Row>>);
+/// A window that is ready to be trained on.
+#[derive(Debug, Default)]
+pub struct Packed {
+    entries: Vec<Entry>,
+    /// Places in `entries`.
+    rows: Vec<Vec<u32>>,
+}
+
+impl Packed {
+    fn row(&self, number: usize) -> Vec<&Entry> {
+        self.rows[number].iter().map(|place| &self.entries[*place as usize]).collect()
+    }
+}
+
+/// Lengths of all examples of a file in tokens; 0 for those that are not learnt.
+pub type Lengths = BTreeMap<FileId, Arc<[u32]>>;
 
 /// The rows of a run, in order.
 pub struct Plan {
-    entries: Arc<[Entry]>,
+    windows: Ahead,
+}
+
+/// What the threads that prepare windows share.
+pub struct Recipe {
+    blocks: Arc<dyn Blocks>,
+    filter: Filter,
+    order: Order,
     max_seq_len: usize,
     packing: Packing,
-    shuffle: bool,
-    key: Stream,
-    block: u64,
-    window_blocks: u64,
-    /// The window at hand; a cache, no state.
-    window: Mutex<Option<Packed>>,
+    /// Known when all files were read before the start.
+    lengths: Option<Lengths>,
+    epochs: Mutex<BTreeMap<u64, Arc<Epoch>>>,
     /// Rows in each window of an epoch; a cache, no state.
     sizes: Mutex<BTreeMap<u64, Arc<Vec<u64>>>>,
 }
 
-impl Plan {
-    /// Plans the training examples of a corpus, of which there is at least one.
-    pub fn new(train: &Part, config: &DataConfig, seed: u64) -> Self {
-        let block = config.window_rows.clamp(1, BLOCK);
+impl Recipe {
+    /// With the settings of a run.
+    pub fn new(
+        blocks: Arc<dyn Blocks>,
+        filter: Filter,
+        lengths: Option<Lengths>,
+        config: &DataConfig,
+        seed: u64,
+    ) -> Self {
         let packing = match (config.packing, config.shuffle) {
             (false, _) => Packing::None,
             (true, true) => Packing::BestFit,
             (true, false) => Packing::InOrder,
         };
         Self {
-            entries: train.entries.clone(),
+            blocks,
+            filter,
+            order: Order {
+                key: Stream::new(seed),
+                shuffle: config.shuffle,
+                window_rows: config.window_rows,
+                window_bytes: config.window_bytes,
+            },
             max_seq_len: config.max_seq_len,
             packing,
-            shuffle: config.shuffle,
-            key: Stream::new(seed),
-            block,
-            window_blocks: (config.window_rows / block).max(1),
-            window: Mutex::new(None),
+            lengths,
+            epochs: Mutex::new(BTreeMap::new()),
             sizes: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    /// An epoch's windows.
+    pub fn epoch(&self, number: u64) -> Arc<Epoch> {
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two are at work at the end of one; a long run must not keep them all.
+        while epochs.len() > 3 {
+            epochs.pop_first();
+        }
+        let epoch = || Arc::new(Epoch::new(self.blocks.clone(), self.order, number));
+        epochs.entry(number).or_insert_with(epoch).clone()
+    }
+
+    /// Reads, permutes and packs a window; `None` beyond the end of the epoch.
+    pub fn window(&self, key: Key) -> Result<Option<Packed>> {
+        let Some(window) = self.epoch(key.0).window(key.1)? else { return Ok(None) };
+        let read = |unit: &Unit| -> Result<Vec<Entry>> {
+            let entries = self.blocks.read(unit.file, unit.block)?;
+            let mut kept = Vec::new();
+            let mut chosen = chosen(unit).into_iter().peekable();
+            for (place, entry) in (0..).zip(entries) {
+                if chosen.next_if_eq(&place).is_some()
+                    && self.filter.keeps((unit.file, unit.block, place), &entry.digest)
+                {
+                    kept.push(entry);
+                }
+            }
+            Ok(kept)
+        };
+        let read: Vec<Result<Vec<Entry>>> = window.units.par_iter().map(read).collect();
+        let mut entries = Vec::new();
+        for unit in read {
+            entries.extend(unit?);
+        }
+        let lengths = entries.iter().map(|entry| entry.example.tokens.len());
+        let rows = self.pack(key, lengths);
+        Ok(Some(Packed { entries, rows }))
+    }
+
+    /// Sees to it that the file after those of a window is at hand.
+    pub fn reach_beyond(&self, (epoch, window): Key) -> Result<()> {
+        let epoch = self.epoch(epoch);
+        let known = epoch.files(window)?;
+        let mut number = window + 1;
+        while let Some(window) = epoch.window(number)?
+            && window.units.iter().all(|unit| known.contains(&unit.file))
+        {
+            number += 1;
+        }
+        Ok(())
+    }
+
+    /// Asks work on other threads to end soon.
+    pub fn stop(&self) {
+        self.blocks.stop();
+    }
+
+    /// Permutes and packs examples of these lengths.
+    fn pack(&self, (epoch, window): Key, lengths: impl Iterator<Item = usize>) -> Vec<Vec<u32>> {
+        let key = |site: &str| self.order.key.site(site).number(epoch).number(window);
+        let mut documents: Vec<(u32, usize)> = (0..).zip(lengths).collect();
+        if self.order.shuffle {
+            documents = shuffled(documents, key("data.records"));
+        }
+        let rows = pack(documents, self.max_seq_len, self.packing);
+        // Rows that were begun late are filled less well, so they must not stand together.
+        if self.order.shuffle { shuffled(rows, key("data.rows")) } else { rows }
+    }
+
+    /// The rows of a window as lengths of their examples, without reading them.
+    fn lengths_of(&self, key: Key, window: &Window, lengths: &Lengths) -> Result<Vec<Vec<usize>>> {
+        let mut all = Vec::new();
+        for unit in &window.units {
+            let sizes = self.blocks.sizes(unit.file)?;
+            let before: usize =
+                sizes.iter().take(unit.block as usize).map(|b| b.examples).sum::<u32>() as usize;
+            let of_file = &lengths[&unit.file];
+            let length = |place: u32| of_file[before + place as usize] as usize;
+            all.extend(chosen(unit).into_iter().map(length).filter(|length| *length > 0));
+        }
+        let rows = self.pack(key, all.iter().copied());
+        let of_row = |row: Vec<u32>| row.into_iter().map(|place| all[place as usize]).collect();
+        Ok(rows.into_iter().map(of_row).collect())
+    }
+
+    /// Rows in each window of an epoch.
+    fn sizes(&self, epoch: u64) -> Result<Arc<Vec<u64>>> {
+        // Without shuffling, and without packing, all epochs have the same number of rows.
+        let fixed = !self.order.shuffle;
+        let epoch = if fixed { 0 } else { epoch };
+        if let Some(found) = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(&epoch) {
+            return Ok(found.clone());
+        }
+        let lengths = self.lengths.as_ref().ok_or_else(|| {
+            Error::new("the number of rows is not known before the data was read to its end")
+        })?;
+        let windows = self.epoch(epoch);
+        let count = |number: u64| -> Result<u64> {
+            let window = windows.window(number)?.unwrap_or_else(|| Arc::new(Window::empty()));
+            Ok(self.lengths_of((epoch, number), &window, lengths)?.len() as u64)
+        };
+        let sizes: Result<Vec<u64>> = (0..windows.windows()?).into_par_iter().map(count).collect();
+        let sizes = Arc::new(sizes?);
+        let mut known = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(epoch, sizes.clone());
+        Ok(sizes)
+    }
+}
+
+/// The places within its block of the examples of a unit, in order.
+fn chosen(unit: &Unit) -> Vec<u32> {
+    let all = unit.start..unit.end;
+    let Some((count, key)) = unit.keep else { return all.collect() };
+    let length = u64::from(unit.end - unit.start);
+    let draw = |place| {
+        let number = permuted(key, length, u64::from(place));
+        unit.start + u32::try_from(number).expect("below the length of the unit")
+    };
+    let mut drawn: Vec<u32> = (0..count.min(unit.end - unit.start)).map(draw).collect();
+    drawn.sort_unstable();
+    drawn
+}
+
+fn shuffled<T: Default>(mut items: Vec<T>, key: Stream) -> Vec<T> {
+    let length = items.len() as u64;
+    let number = |position| {
+        usize::try_from(permuted(key, length, position)).expect("below the length of the list")
+    };
+    (0..length).map(|position| std::mem::take(&mut items[number(position)])).collect()
+}
+
+impl Plan {
+    /// Plans rows; `prefetch` windows are made ready on another thread while one is used.
+    pub fn new(recipe: Recipe, prefetch: u64) -> Self {
+        Self { windows: Ahead::new(recipe, prefetch) }
+    }
+
+    fn recipe(&self) -> &Recipe {
+        self.windows.recipe()
     }
 
     /// Takes the rows of one step: `micro_batches` of `micro_batch_size` rows. A step never goes
@@ -84,75 +247,66 @@ impl Plan {
         micro_batches: usize,
         micro_batch_size: usize,
     ) -> Result<Vec<Batch>> {
-        let mut missing = micro_batches.max(1) * micro_batch_size.max(1);
-        let mut rows: Vec<Row> = Vec::new();
+        let size = micro_batch_size.max(1);
+        let mut missing = micro_batches.max(1) * size;
+        let mut taken: Vec<(Arc<Packed>, std::ops::Range<usize>)> = Vec::new();
         let epoch = cursor.epoch;
+        if *cursor == Cursor::default() {
+            self.skip_empty(cursor)?; // any other position was found by `next_window`
+        }
         while missing > 0 && cursor.epoch == epoch {
             let window = self.checked(cursor)?;
             let start = usize::try_from(cursor.row).expect("checked to be a row of the window");
-            let end = window.len().min(start + missing);
-            rows.extend_from_slice(&window[start..end]);
+            let end = window.rows.len().min(start + missing);
             missing -= end - start;
             cursor.row = end as u64;
-            if end == window.len() {
-                *cursor = Cursor { epoch, window: cursor.window + 1, row: 0 };
-                if cursor.window == self.windows() {
+            if end == window.rows.len() {
+                self.next_window(cursor)?;
+            }
+            taken.push((window, start..end));
+        }
+        let rows: Vec<Vec<&Entry>> = taken
+            .iter()
+            .flat_map(|(window, rows)| rows.clone().map(|number| window.row(number)))
+            .collect();
+        Ok(rows.chunks(size).map(Batch::new).collect())
+    }
+
+    /// Moves on to the next window that has rows, into the next epoch if need be.
+    fn next_window(&self, cursor: &mut Cursor) -> Result<()> {
+        *cursor = Cursor { window: cursor.window + 1, row: 0, ..*cursor };
+        if self.windows.get((cursor.epoch, cursor.window))?.is_none() {
+            *cursor = Cursor { epoch: cursor.epoch + 1, window: 0, row: 0 };
+        }
+        self.skip_empty(cursor)
+    }
+
+    /// A window of which everything is left out has no rows; an epoch without rows is an error.
+    fn skip_empty(&self, cursor: &mut Cursor) -> Result<()> {
+        let epoch = cursor.epoch;
+        while cursor.row == 0 {
+            match self.windows.get((cursor.epoch, cursor.window))? {
+                Some(window) if !window.rows.is_empty() => return Ok(()),
+                Some(_) => cursor.window += 1,
+                None if cursor.window > 0 && cursor.epoch == epoch => {
                     *cursor = Cursor { epoch: epoch + 1, window: 0, row: 0 };
+                }
+                None => {
+                    return Err(Error::new(
+                        "the training data holds no example that could be learnt from",
+                    ));
                 }
             }
         }
-        let batch = |rows: &[Row]| Batch::new(rows, &self.entries);
-        Ok(rows.chunks(micro_batch_size.max(1)).map(batch).collect())
-    }
-
-    /// How many windows an epoch has.
-    pub fn windows(&self) -> u64 {
-        self.blocks().div_ceil(self.window_blocks)
-    }
-
-    /// How many rows an epoch has. Packing makes it differ from epoch to epoch.
-    pub fn rows_in_epoch(&self, epoch: u64) -> u64 {
-        self.sizes(epoch).iter().sum()
-    }
-
-    /// How many steps an epoch has.
-    pub fn steps_in_epoch(&self, epoch: u64, rows_per_step: u64) -> u64 {
-        self.rows_in_epoch(epoch).div_ceil(rows_per_step.max(1))
-    }
-
-    /// How many steps the first `epochs` epochs have.
-    pub fn steps_in_epochs(&self, epochs: u64, rows_per_step: u64) -> u64 {
-        (0..epochs).map(|epoch| self.steps_in_epoch(epoch, rows_per_step)).sum()
-    }
-
-    /// A position as a number of epochs.
-    pub fn epochs_at(&self, cursor: &Cursor) -> Result<f64> {
-        self.checked(cursor)?;
-        let sizes = self.sizes(cursor.epoch);
-        let before: u64 = sizes.iter().zip(0..cursor.window).map(|(rows, _)| rows).sum();
-        let all: u64 = sizes.iter().sum();
-        #[allow(clippy::cast_precision_loss)] // for people
-        let share = (before + cursor.row) as f64 / all as f64;
-        #[allow(clippy::cast_precision_loss)]
-        Ok(cursor.epoch as f64 + share)
-    }
-
-    /// The longest row of the first epoch in tokens.
-    pub fn longest_row(&self) -> usize {
-        let length = |row: &Row| -> usize {
-            row.iter().map(|place| self.entries[*place as usize].example.tokens.len()).sum()
-        };
-        let longest = |window| self.pack(0, window).iter().map(length).max().unwrap_or(0);
-        (0..self.windows()).into_par_iter().map(longest).max().unwrap_or(0)
+        Ok(())
     }
 
     /// The window that a cursor points into.
-    fn checked(&self, cursor: &Cursor) -> Result<Arc<Vec<Row>>> {
-        if cursor.window < self.windows() {
-            let window = self.window(cursor.epoch, cursor.window);
-            if cursor.row < window.len() as u64 {
-                return Ok(window);
-            }
+    fn checked(&self, cursor: &Cursor) -> Result<Arc<Packed>> {
+        if let Some(window) = self.windows.get((cursor.epoch, cursor.window))?
+            && cursor.row < window.rows.len() as u64
+        {
+            return Ok(window);
         }
         Err(Error::new(format!(
             "there is no row {} in window {} of epoch {}",
@@ -161,67 +315,58 @@ impl Plan {
         .hint("the position belongs to other data or other `[data]` settings"))
     }
 
-    fn blocks(&self) -> u64 {
-        (self.entries.len() as u64).div_ceil(self.block)
+    /// How many windows an epoch has; all files must be at hand for that.
+    pub fn windows(&self, epoch: u64) -> Result<u64> {
+        self.recipe().epoch(epoch).windows()
     }
 
-    fn window(&self, epoch: u64, window: u64) -> Arc<Vec<Row>> {
-        let mut cached = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*cached {
-            Some((number, rows)) if *number == (epoch, window) => rows.clone(),
-            _ => {
-                let rows = Arc::new(self.pack(epoch, window));
-                *cached = Some(((epoch, window), rows.clone()));
-                rows
-            }
-        }
+    /// The files that rows up to here came from, in this epoch.
+    pub fn files_through(&self, cursor: &Cursor) -> Result<Vec<FileId>> {
+        let files = self.recipe().epoch(cursor.epoch).files(cursor.window)?;
+        Ok(files.into_iter().collect())
     }
 
-    fn sizes(&self, epoch: u64) -> Arc<Vec<u64>> {
-        // Without shuffling, and without packing, all epochs have the same rows.
-        let fixed = !self.shuffle || self.packing == Packing::None;
-        let epoch = if fixed { 0 } else { epoch };
-        let mut cached = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = || {
-            let windows = (0..self.windows()).into_par_iter();
-            Arc::new(windows.map(|window| self.pack(epoch, window).len() as u64).collect())
+    /// How many rows an epoch has. Packing makes it differ from epoch to epoch.
+    ///
+    /// # Errors
+    /// When the data is streamed, so that nobody knows.
+    pub fn rows_in_epoch(&self, epoch: u64) -> Result<u64> {
+        Ok(self.recipe().sizes(epoch)?.iter().sum())
+    }
+
+    /// How many steps the first `epochs` epochs have.
+    pub fn steps_in_epochs(&self, epochs: u64, rows_per_step: u64) -> Result<u64> {
+        let steps = |epoch| -> Result<u64> {
+            Ok(self.rows_in_epoch(epoch)?.div_ceil(rows_per_step.max(1)))
         };
-        cached.entry(epoch).or_insert_with(count).clone()
+        (0..epochs).map(steps).sum()
     }
 
-    /// The rows of a window.
-    fn pack(&self, epoch: u64, window: u64) -> Vec<Row> {
-        let key = |site: &str| self.key.site(site).number(epoch);
-        let first = window * self.window_blocks;
-        let blocks = first..(first + self.window_blocks).min(self.blocks());
-        let mut places: Vec<u32> = Vec::new();
-        for number in blocks {
-            let block = match self.shuffle {
-                true => permuted(key("data.blocks"), self.blocks(), number),
-                false => number,
-            };
-            let end = ((block + 1) * self.block).min(self.entries.len() as u64);
-            places.extend((block * self.block..end).map(|place| {
-                u32::try_from(place).expect("fewer than 2^32 examples fit into memory")
-            }));
-        }
-        if self.shuffle {
-            places = shuffled(places, key("data.records").number(window));
-        }
-        let length = |place: u32| self.entries[place as usize].example.tokens.len();
-        let documents = places.into_iter().map(|place| (place, length(place)));
-        let rows = pack(documents, self.max_seq_len, self.packing);
-        // Rows that were begun late are filled less well, so they must not stand together.
-        if self.shuffle { shuffled(rows, key("data.rows").number(window)) } else { rows }
+    /// A position as a number of epochs, by the bytes of the files.
+    pub fn epochs_at(&self, cursor: &Cursor) -> Result<f64> {
+        let packed = self.checked(cursor)?;
+        let recipe = self.recipe();
+        let window = recipe.epoch(cursor.epoch).window(cursor.window)?;
+        let window = window.unwrap_or_else(|| Arc::new(Window::empty()));
+        let all = total_bytes(recipe.blocks.sets());
+        #[expect(clippy::cast_precision_loss)] // for people
+        let (row, rows, epoch) = (cursor.row as f64, packed.rows.len() as f64, cursor.epoch as f64);
+        Ok(epoch + (window.before + window.bytes * row / rows) / all)
     }
-}
 
-fn shuffled<T: Default>(mut items: Vec<T>, key: Stream) -> Vec<T> {
-    let length = items.len() as u64;
-    let number = |position| {
-        usize::try_from(permuted(key, length, position)).expect("below the length of the list")
-    };
-    (0..length).map(|position| std::mem::take(&mut items[number(position)])).collect()
+    /// The longest row of the first epoch in tokens; `max_seq_len` where nobody knows.
+    pub fn longest_row(&self) -> Result<usize> {
+        let recipe = self.recipe();
+        let Some(lengths) = &recipe.lengths else { return Ok(recipe.max_seq_len) };
+        let epoch = recipe.epoch(0);
+        let longest = |number: u64| -> Result<usize> {
+            let Some(window) = epoch.window(number)? else { return Ok(0) };
+            let rows = recipe.lengths_of((0, number), &window, lengths)?;
+            Ok(rows.iter().map(|row| row.iter().sum()).max().unwrap_or(0))
+        };
+        let all: Result<Vec<usize>> = (0..epoch.windows()?).into_par_iter().map(longest).collect();
+        Ok(all?.into_iter().max().unwrap_or(0))
+    }
 }
 
 #[cfg(test)]

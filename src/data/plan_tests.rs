@@ -1,30 +1,117 @@
 //! Rows and their order: complete, apart, repeatable, found again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::ThreadId;
 
 use super::*;
-use crate::data::corpus::Statistics;
 use crate::data::example::{Example, RecordId};
+use crate::data::examples::Facts;
 use crate::data::fixture;
+use crate::data::layout::{BlockSize, SetShape};
 use crate::files::Digest;
 
+/// Blocks of a thousand examples in memory.
+struct Memory {
+    sets: Vec<SetShape>,
+    files: Vec<Vec<Vec<Entry>>>,
+    /// Every so many questions for a file, it cannot be had.
+    fails_every: u64,
+    asked: AtomicU64,
+    /// Other threads than this one panic when they ask for a file.
+    only: Option<ThreadId>,
+}
+
+impl Blocks for Memory {
+    fn sets(&self) -> &[SetShape] {
+        &self.sets
+    }
+
+    fn sizes(&self, file: FileId) -> Result<Arc<[BlockSize]>> {
+        let here = std::thread::current().id();
+        assert!(self.only.is_none_or(|only| only == here), "no thread but one may ask");
+        if self.fails_every > 0
+            && (self.asked.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(self.fails_every)
+        {
+            return Err(Error::new("the file cannot be had now"));
+        }
+        let entries = &self.files[file.set as usize][file.file as usize];
+        let size = |block: &[Entry]| BlockSize {
+            examples: block.len() as u32,
+            tokens: block.iter().map(|entry| entry.example.tokens.len() as u64).sum(),
+        };
+        Ok(entries.chunks(1000).map(size).collect())
+    }
+
+    fn read(&self, file: FileId, block: u32) -> Result<Vec<Entry>> {
+        let entries = &self.files[file.set as usize][file.file as usize];
+        Ok(entries.chunks(1000).nth(block as usize).unwrap().to_vec())
+    }
+
+    fn facts(&self, file: FileId, block: u32) -> Result<Vec<Facts>> {
+        let facts = |entry: &Entry| Facts {
+            digest: entry.digest,
+            line: entry.record.line,
+            tokens: entry.example.tokens.len() as u32,
+            learnt: entry.example.learnt() as u32,
+        };
+        Ok(self.read(file, block)?.iter().map(facts).collect())
+    }
+
+    fn stop(&self) {}
+}
+
 /// Examples of pseudo-random lengths whose tokens name them.
-fn part(count: u64, longest: u64) -> Part {
+fn entries(lines: std::ops::RangeInclusive<u64>, longest: u64) -> Vec<Entry> {
     let entry = |line: u64| {
         let length = 2 + Stream::new(9).bits(line) % (longest - 1);
         let example = Example {
             tokens: vec![u32::try_from(line).unwrap(); length as usize],
             learn: (0..length).map(|i| i >= length / 2 && i > 0).collect(),
         };
-        Entry { record: RecordId { file: "f".into(), line }, digest: Digest::of(b""), example }
+        let record = RecordId { file: "f".into(), line };
+        Entry { record, digest: Digest::of(&line.to_le_bytes()), example }
     };
-    Part { entries: (1..=count).map(entry).collect(), statistics: Statistics::default() }
+    lines.map(entry).collect()
+}
+
+/// Sets with their weights; a file of a set is as many bytes long as it has examples.
+fn plan_of(sets: Vec<(f64, Vec<Vec<Entry>>)>, change: impl Fn(&mut DataConfig), seed: u64) -> Plan {
+    plan_that_fails(sets, change, seed, (0, None))
+}
+
+fn plan_that_fails(
+    sets: Vec<(f64, Vec<Vec<Entry>>)>,
+    change: impl Fn(&mut DataConfig),
+    seed: u64,
+    (fails_every, only): (u64, Option<ThreadId>),
+) -> Plan {
+    let mut config = fixture::config(&[]);
+    change(&mut config);
+    let shape = |(weight, files): &(f64, Vec<Vec<Entry>>)| SetShape {
+        sizes: files.iter().map(|file| file.len() as u64).collect(),
+        weight: *weight,
+    };
+    let memory = Memory {
+        sets: sets.iter().map(shape).collect(),
+        files: sets.into_iter().map(|(_, files)| files).collect(),
+        fails_every,
+        asked: AtomicU64::new(0),
+        only,
+    };
+    let mut lengths = Lengths::new();
+    for (set, files) in (0..).zip(&memory.files) {
+        for (file, entries) in (0..).zip(files) {
+            let of_file = entries.iter().map(|entry| entry.example.tokens.len() as u32).collect();
+            lengths.insert(FileId { set, file }, of_file);
+        }
+    }
+    let recipe = Recipe::new(Arc::new(memory), Filter::default(), Some(lengths), &config, seed);
+    Plan::new(recipe, config.prefetch_windows)
 }
 
 fn plan(count: u64, change: impl Fn(&mut DataConfig)) -> Plan {
-    let mut config = fixture::config(&[]);
-    change(&mut config);
-    Plan::new(&part(count, 40), &config, 7)
+    plan_of(vec![(1.0, vec![entries(1..=count, 40)])], change, 7)
 }
 
 fn epoch(plan: &Plan, number: u64, micro_batches: usize, size: usize) -> Vec<Batch> {
@@ -64,8 +151,9 @@ fn an_epoch_has_every_example_once_whatever_the_settings() {
         seen.sort_unstable();
         assert!(seen.into_iter().eq(1..=3456));
         let rows: usize = batches.iter().map(|batch| batch.rows).sum();
-        assert_eq!(rows as u64, plan.rows_in_epoch(1));
-        assert_eq!(plan.steps_in_epoch(1, 12), plan.rows_in_epoch(1).div_ceil(12));
+        assert_eq!(rows as u64, plan.rows_in_epoch(1).unwrap());
+        let steps = |epochs| plan.steps_in_epochs(epochs, 12).unwrap();
+        assert_eq!(steps(2) - steps(1), plan.rows_in_epoch(1).unwrap().div_ceil(12));
     }
 }
 
@@ -104,9 +192,8 @@ fn rows_keep_documents_apart_and_learn_only_inside_them() {
 
 #[test]
 fn all_learnt_tokens_are_targets() {
-    let part = part(500, 40);
-    let learnt: usize = part.entries.iter().map(|entry| entry.example.learnt()).sum();
-    let plan = Plan::new(&part, &fixture::config(&[]), 1);
+    let learnt: usize = entries(1..=500, 40).iter().map(|entry| entry.example.learnt()).sum();
+    let plan = plan(500, |_| {});
     let targets: usize = epoch(&plan, 0, 2, 3).iter().map(|batch| batch.targets.len()).sum();
     assert_eq!(targets, learnt);
 }
@@ -122,7 +209,7 @@ fn going_on_at_any_position_gives_the_same_batches() {
             let batches = whole.take(&mut cursor, 2, 3).unwrap();
             digests.push(batches.iter().map(Batch::digest).collect::<Vec<_>>());
         }
-        let steps = whole.steps_in_epochs(2, 6);
+        let steps = whole.steps_in_epochs(2, 6).unwrap();
         assert_eq!(digests.len() as u64, steps);
         for (start, cursor) in cursors.iter().enumerate() {
             let text = serde_json::to_string(cursor).unwrap();
@@ -151,9 +238,10 @@ fn a_step_ends_with_its_epoch_and_positions_are_shares_of_it() {
 
 #[test]
 fn seed_and_epoch_change_the_order_and_nothing_else_does() {
-    let part = part(3000, 40);
-    let config = fixture::config(&[]);
-    let order = |seed, number| lines(&epoch(&Plan::new(&part, &config, seed), number, 1, 8));
+    let order = |seed, number| {
+        let plan = plan_of(vec![(1.0, vec![entries(1..=3000, 40)])], |_| {}, seed);
+        lines(&epoch(&plan, number, 1, 8))
+    };
     assert_eq!(order(1, 0), order(1, 0));
     assert_ne!(order(1, 0), order(2, 0));
     assert_ne!(order(1, 0), order(1, 1));
@@ -164,7 +252,7 @@ fn seed_and_epoch_change_the_order_and_nothing_else_does() {
 #[test]
 fn windows_mix_distant_blocks() {
     let plan = plan(20_000, |config| config.window_rows = 4000);
-    assert_eq!(plan.windows(), 5);
+    assert_eq!(plan.windows(0).unwrap(), 5);
     let (mut cursor, mut seen) = (Cursor::default(), BTreeSet::new());
     while cursor.window == 0 && cursor.epoch == 0 {
         seen.extend(lines(&plan.take(&mut cursor, 1, 1).unwrap()).iter().map(|n| (n - 1) / 1000));
@@ -187,5 +275,181 @@ fn a_position_of_other_data_is_refused() {
 fn the_longest_row_is_that_of_the_batches() {
     let plan = plan(700, |_| {});
     let longest = epoch(&plan, 0, 1, 2).iter().map(|batch| batch.length).max().unwrap();
-    assert_eq!(plan.longest_row(), longest);
+    assert_eq!(plan.longest_row().unwrap(), longest);
+}
+
+#[test]
+fn prefetching_changes_nothing() {
+    let digests = |prefetch: u64| {
+        let plan = plan(4000, |config| {
+            (config.prefetch_windows, config.window_rows) = (prefetch, 700);
+        });
+        let all = (0..2).flat_map(|number| epoch(&plan, number, 2, 3));
+        all.map(|batch| batch.digest()).collect::<Vec<_>>()
+    };
+    let without = digests(0);
+    assert!(without.len() > 20);
+    assert_eq!(without, digests(1));
+    assert_eq!(without, digests(5));
+}
+
+/// How often each line comes in an epoch.
+fn counts(plan: &Plan, number: u64) -> BTreeMap<u64, u32> {
+    let mut counts = BTreeMap::new();
+    for line in lines(&epoch(plan, number, 1, 4)) {
+        *counts.entry(line).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn weights_say_how_often_records_come() {
+    for shuffle in [true, false] {
+        let sets = vec![
+            (2.5, vec![entries(1..=300, 40), entries(301..=1500, 40)]),
+            (0.25, vec![entries(10_001..=12_000, 40)]),
+        ];
+        let plan = plan_of(sets, |config| config.shuffle = shuffle, 3);
+        let [first, second] = [0, 1].map(|number| counts(&plan, number));
+        for counts in [&first, &second] {
+            let many: u32 = counts.range(..10_000).map(|(_, count)| count).sum();
+            let few: u32 = counts.range(10_000..).map(|(_, count)| count).sum();
+            assert!(counts.range(..10_000).all(|(_, count)| [2, 3].contains(count)));
+            assert_eq!(counts.range(..10_000).count(), 1500, "each comes at least twice");
+            assert!(many.abs_diff(3750) <= 1, "{many}");
+            assert!(few.abs_diff(500) <= 1 && counts.range(10_000..).all(|(_, count)| *count == 1));
+        }
+        assert_eq!(first == second, !shuffle, "each epoch takes others of a quarter");
+        let all = plan.rows_in_epoch(0).unwrap();
+        assert_eq!(all, epoch(&plan, 0, 1, 1).len() as u64, "counted without reading");
+    }
+}
+
+#[test]
+fn sets_are_mixed_evenly() {
+    let sets = vec![
+        (1.0, vec![entries(1..=9000, 40)]),
+        (1.0, vec![entries(100_001..=102_000, 40), entries(102_001..=103_000, 40)]),
+    ];
+    let plan = plan_of(sets, |config| config.window_rows = 4000, 3);
+    let mut cursor = Cursor::default();
+    let mut shares = Vec::new();
+    while cursor.epoch == 0 {
+        let (window, mut of_window) = (cursor.window, Vec::new());
+        while (cursor.epoch, cursor.window) == (0, window) {
+            of_window.extend(lines(&plan.take(&mut cursor, 1, 1).unwrap()));
+        }
+        let second = of_window.iter().filter(|line| **line > 100_000).count();
+        shares.push((of_window.len(), second));
+    }
+    assert_eq!(shares.iter().map(|(all, _)| all).sum::<usize>(), 12_000);
+    assert!(
+        shares.iter().all(|(all, second)| (500..=1000).contains(second) || *all < 4000),
+        "{shares:?}"
+    );
+}
+
+#[test]
+fn windows_stay_below_their_bytes() {
+    let plan = plan(5000, |config| config.window_bytes = 20_000);
+    let mut cursor = Cursor::default();
+    let mut seen = Vec::new();
+    let mut sizes: BTreeMap<u64, usize> = BTreeMap::new();
+    while cursor.epoch == 0 {
+        let window = cursor.window;
+        for batch in plan.take(&mut cursor, 1, 1).unwrap() {
+            *sizes.entry(window).or_default() += batch.tokens_without_padding() as usize;
+            seen.extend(lines(&[batch]));
+        }
+    }
+    assert!(sizes.values().all(|tokens| tokens * 5 <= 22_000), "{sizes:?}");
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(1..=5000));
+}
+
+/// Digests of two epochs, row by row, with a new plan whenever `cut` says so.
+fn rows_with_cuts(cut: impl Fn(u64) -> bool) -> Vec<Digest> {
+    let new = || {
+        let sets = vec![
+            (1.5, vec![entries(1..=40, 40), entries(41..=70, 40)]),
+            (1.0, vec![entries(101..=125, 40)]),
+        ];
+        plan_of(sets, |config| config.window_rows = 9, 5)
+    };
+    let (mut plan, mut cursor, mut digests) = (new(), Cursor::default(), Vec::new());
+    while cursor.epoch < 2 {
+        if cut(digests.len() as u64) {
+            let text = serde_json::to_string(&cursor).unwrap();
+            (plan, cursor) = (new(), serde_json::from_str(&text).unwrap());
+        }
+        digests.extend(plan.take(&mut cursor, 1, 1).unwrap().iter().map(Batch::digest));
+    }
+    digests
+}
+
+#[test]
+fn any_number_of_resumes_anywhere_gives_the_rows_of_none() {
+    let straight = rows_with_cuts(|_| false);
+    assert!(straight.len() > 100);
+    assert_eq!(rows_with_cuts(|_| true), straight, "before every row");
+    for at in 0..straight.len() as u64 {
+        assert_eq!(rows_with_cuts(|row| row == at), straight, "once, before row {at}");
+    }
+    // Ten times, at other places in each round.
+    for round in 0..20 {
+        let stream = Stream::new(round);
+        let cuts: BTreeSet<u64> =
+            (0..10).map(|number| stream.bits(number) % straight.len() as u64).collect();
+        assert_eq!(rows_with_cuts(|row| cuts.contains(&row)), straight, "{cuts:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_had_for_a_while_changes_no_row() {
+    let rows = |fails_every: u64, prefetch: u64| {
+        let files = (0..7).map(|file| entries(file * 30 + 1..=file * 30 + 30, 40)).collect();
+        let change = |config: &mut DataConfig| {
+            (config.window_rows, config.prefetch_windows) = (50, prefetch);
+        };
+        let plan = plan_that_fails(vec![(1.0, files)], change, 5, (fails_every, None));
+        let (mut cursor, mut digests, mut failures) = (Cursor::default(), Vec::new(), 0);
+        while cursor.epoch < 2 {
+            let mut after = cursor;
+            match plan.take(&mut after, 2, 3) {
+                Ok(batches) => {
+                    digests.extend(batches.iter().map(Batch::digest));
+                    cursor = after;
+                }
+                Err(_) => failures += 1,
+            }
+        }
+        (digests, failures)
+    };
+    let (expected, none) = rows(0, 0);
+    assert_eq!(none, 0);
+    for fails_every in [2, 3, 5] {
+        let (digests, failures) = rows(fails_every, 0);
+        assert!(failures > 0);
+        assert_eq!(digests, expected, "every {fails_every}");
+        assert_eq!(rows(fails_every, 2).0, expected, "every {fails_every}, ahead");
+    }
+}
+
+#[test]
+fn a_panic_while_reading_ahead_leaves_nobody_waiting() {
+    let rows = |only: Option<ThreadId>| {
+        let files = (0..4).map(|file| entries(file * 30 + 1..=file * 30 + 30, 40)).collect();
+        let change = |config: &mut DataConfig| {
+            (config.window_rows, config.prefetch_windows) = (20, 3);
+        };
+        let plan = plan_that_fails(vec![(1.0, files)], change, 5, (0, only));
+        // Counting its rows would ask from other threads.
+        let mut cursor = Cursor::default();
+        let mut digests = Vec::new();
+        while cursor.epoch < 1 {
+            digests.extend(plan.take(&mut cursor, 1, 2).unwrap().iter().map(Batch::digest));
+        }
+        digests
+    };
+    assert_eq!(rows(Some(std::thread::current().id())), rows(None));
 }

@@ -44,7 +44,7 @@ pub fn pieces(codec: &Codec, example: &Example) -> Result<Vec<Piece>> {
 
 /// Two answers to the same, as the model would read them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Pair {
+pub struct Rendered {
     /// The conversation with the better answer.
     pub chosen: String,
     /// The conversation with the worse answer.
@@ -52,7 +52,7 @@ pub struct Pair {
 }
 
 /// The two conversations of a preference record, written out by the chat template.
-pub fn pair(codec: &Codec, chosen: &Conversation, rejected: &Conversation) -> Result<Pair> {
+pub fn pair(codec: &Codec, chosen: &Conversation, rejected: &Conversation) -> Result<Rendered> {
     let template = codec.chat_template()?;
     let text = |conversation: &Conversation| {
         let count = conversation.messages.len();
@@ -62,7 +62,7 @@ pub fn pair(codec: &Codec, chosen: &Conversation, rejected: &Conversation) -> Re
                 .because(reason)
         })
     };
-    Ok(Pair { chosen: text(chosen)?, rejected: text(rejected)? })
+    Ok(Rendered { chosen: text(chosen)?, rejected: text(rejected)? })
 }
 
 #[cfg(test)]

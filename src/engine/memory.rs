@@ -14,16 +14,19 @@ pub struct Estimate {
     pub activations: u64,
     /// One chunk of logits, with its softmax and temporaries.
     pub logits: u64,
+    /// Windows of data: the one in use, the one before it, and those that are made ready.
+    pub data: u64,
 }
 
 impl Estimate {
     /// All parts together.
     pub fn total(&self) -> u64 {
-        self.weights + self.optimizer + self.activations + self.logits
+        self.weights + self.optimizer + self.activations + self.logits + self.data
     }
 }
 
-/// Estimates a run with micro-batches of `rows` rows of at most `length` tokens.
+/// Estimates a run with micro-batches of `rows` rows of at most `length` tokens; `data` bytes of
+/// examples are at hand at once.
 pub fn estimate(
     facts: &Facts,
     learning: u64,
@@ -31,6 +34,7 @@ pub fn estimate(
     length: usize,
     chunk: usize,
     recompute: Recompute,
+    data: u64,
 ) -> Estimate {
     const F32: u64 = 4;
     // What a layer's tapes hold per token, counted in the code of `families::llama` and of the
@@ -49,5 +53,6 @@ pub fn estimate(
             Recompute::Layers => layers * input + layer,
         },
         logits: 4 * (chunk.min(rows * length) * facts.vocabulary) as u64 * F32,
+        data,
     }
 }

@@ -10,4 +10,4 @@ pub use atomic::{create_dir_new, folder_of, rename_new, sync_dir, write_atomic, 
 pub use cache_home::cache_home;
 pub use digest::{Digest, FileEntry, Hashing, hash_file, hash_tree};
 pub use json::{parse_json, read_json};
-pub use run::RunDirectory;
+pub use run::{DATA_LOCK, RunDirectory};

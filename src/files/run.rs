@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 
+/// The lock of a run, in its directory.
+pub const DATA_LOCK: &str = "data.lock";
+
 /// A run directory that this process alone may write to, until it is dropped.
 #[derive(Debug)]
 pub struct RunDirectory {
@@ -69,6 +72,11 @@ impl RunDirectory {
     /// What each step cost.
     pub fn timings(&self) -> PathBuf {
         self.join("timings.jsonl")
+    }
+
+    /// Which bytes the names in the configuration stood for when the run began.
+    pub fn data_lock(&self) -> PathBuf {
+        self.join(DATA_LOCK)
     }
 
     /// The finished result.

@@ -16,7 +16,7 @@ use super::file::{Digester, RemoteFile};
 use super::http::BUFFER_BYTES;
 use super::refusal::stopped;
 use crate::error::{Context, Result};
-use crate::files::{Digest, read_json, write_atomic};
+use crate::files::{Digest, hash_file, read_json, write_atomic};
 
 /// Below this size, hashing costs less than the note.
 const NOTED_BYTES_MIN: u64 = 4 << 20;
@@ -58,14 +58,31 @@ pub(super) fn check(
     if file.accepts(&digests).is_none() {
         return Ok(None);
     }
-    note(path, &found, file, digests.sha256, notes);
+    note(path, &found, &file.oid, digests.sha256, notes);
     Ok(Some(digests.sha256))
+}
+
+/// The SHA-256 of any file, with a note as above.
+pub(super) fn sha256_of(path: &Path, notes: Option<&Path>) -> Result<Digest> {
+    let found = fs::metadata(path).context_at("cannot look at the file", path)?;
+    let known = notes.and_then(|notes| {
+        let (note, state) = note_of(path, &found, notes)?;
+        let read = read_json(&note, 64 << 10).ok()?;
+        (read.get("state") == Some(&state)).then_some(())?;
+        read.get("sha256")?.as_str()?.parse().ok()
+    });
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let sha256 = hash_file(path, "")?.sha256;
+    note(path, &found, "", sha256, notes);
+    Ok(sha256)
 }
 
 /// Notes that a file was just written and is what was listed.
 pub(super) fn note_written(path: &Path, file: &RemoteFile, sha256: Digest, notes: Option<&Path>) {
     if let Ok(found) = fs::metadata(path) {
-        note(path, &found, file, sha256, notes);
+        note(path, &found, &file.oid, sha256, notes);
     }
 }
 
@@ -80,7 +97,7 @@ fn noted(path: &Path, found: &Metadata, file: &RemoteFile, notes: Option<&Path>)
 }
 
 /// Failing to note costs time at the next start, nothing else.
-fn note(path: &Path, found: &Metadata, file: &RemoteFile, sha256: Digest, notes: Option<&Path>) {
+fn note(path: &Path, found: &Metadata, oid: &str, sha256: Digest, notes: Option<&Path>) {
     let Some(notes) = notes else { return };
     let Some((note, state)) = note_of(path, found, notes) else { return };
     let still = changed(found).and_then(|at| SystemTime::now().duration_since(at).ok());
@@ -89,7 +106,7 @@ fn note(path: &Path, found: &Metadata, file: &RemoteFile, sha256: Digest, notes:
     if unchanged.is_none_or(|(_, now)| now != state) {
         return;
     }
-    let text = json!({ "state": state, "oid": file.oid, "sha256": sha256 }).to_string();
+    let text = json!({ "state": state, "oid": oid, "sha256": sha256 }).to_string();
     if note.parent().is_some_and(|folder| fs::create_dir_all(folder).is_ok()) {
         let _ = write_atomic(&note, text.as_bytes());
     }

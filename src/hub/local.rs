@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::lock::Locked;
 use crate::error::{Error, Result};
+use crate::files::FileEntry;
 
 /// A model directory on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +15,15 @@ pub struct ModelDirectory {
     pub path: PathBuf,
     /// Is it an adapter, to be put beside a base model?
     pub adapter: bool,
+    /// Which files it consists of, if it came from a hub.
+    pub locked: Option<Locked>,
+}
+
+impl ModelDirectory {
+    /// The commit, if it came from a hub.
+    pub fn commit(&self) -> Option<&str> {
+        self.locked.as_ref()?.commit.as_deref()
+    }
 }
 
 /// Finds a model by its name: a model directory, an artifact, or a run that has one.
@@ -25,7 +36,7 @@ pub fn resolve(name: &str) -> Result<ModelDirectory> {
         let adapter = path.join("adapter_config.json").is_file();
         if adapter || path.join("config.json").is_file() {
             let id = path.display().to_string();
-            return Ok(ModelDirectory { id, path, adapter });
+            return Ok(ModelDirectory { id, path, adapter, locked: None });
         }
     }
     if given.join("run.lock").exists() {
@@ -38,30 +49,35 @@ pub fn resolve(name: &str) -> Result<ModelDirectory> {
             .at(given)
             .hint("a model directory holds config.json, tokenizer.json and safetensors"));
     }
-    let parts: Vec<&str> = name.split('/').collect();
-    let plain = |part: &&str| !part.is_empty() && !part.starts_with('.');
-    if parts.len() == 2 && parts.iter().all(plain) && !given.starts_with("checkpoints") {
-        return Err(Error::new(format!(
-            "`{name}` is the name of a model on a hub, and there is no such directory here"
-        ))
-        .hint(format!(
-            "download it and name its directory, e.g. `--set model.base=models/{}`",
-            parts[1]
-        )));
-    }
     Err(Error::new(format!("there is no model `{name}`"))
-        .hint("name a model directory, an artifact or a finished run"))
+        .hint("name a model directory, an artifact, a finished run, or `owner/name` on a hub"))
 }
 
-/// A model directory that can be trained: not an adapter.
-pub fn resolve_base(name: &str) -> Result<ModelDirectory> {
-    let found = resolve(name)?;
-    if found.adapter {
-        return Err(Error::new(format!("`{name}` is an adapter, not a base model"))
-            .at(&found.path)
-            .hint(format!("first make a whole model of it: `firebrand merge {name} --out DIR`")));
+impl ModelDirectory {
+    /// The bytes that were read must be those that a hub listed.
+    pub fn expect(&self, read: &[FileEntry]) -> Result<()> {
+        let Some(locked) = &self.locked else { return Ok(()) };
+        for file in read {
+            let listed = locked.file(&file.path).and_then(|known| known.sha256);
+            if listed.is_some_and(|listed| listed != file.sha256) {
+                return Err(Error::new("the file changed after it was checked")
+                    .at(self.path.join(&file.path))
+                    .because(format!("{} was read", file.sha256)));
+            }
+        }
+        Ok(())
     }
-    Ok(found)
+
+    /// This model, if it can be trained: not an adapter.
+    pub fn as_base(self) -> Result<Self> {
+        if !self.adapter {
+            return Ok(self);
+        }
+        let name = &self.id;
+        Err(Error::new(format!("`{name}` is an adapter, not a base model"))
+            .at(&self.path)
+            .hint(format!("first make a whole model of it: `firebrand merge {name} --out DIR`")))
+    }
 }
 
 #[cfg(test)]
@@ -79,10 +95,11 @@ mod tests {
 
         std::fs::rename(run.join("artifact/config.json"), run.join("artifact/adapter_config.json"))
             .unwrap();
-        let error = resolve_base(run.to_str().unwrap()).unwrap_err().to_string();
+        let found = resolve(run.to_str().unwrap()).unwrap();
+        let error = found.as_base().unwrap_err().to_string();
         assert!(error.contains("is an adapter") && error.contains("firebrand merge"), "{error}");
 
-        let error = resolve("someone/something").unwrap_err().to_string();
-        assert!(error.contains("on a hub"), "{error}");
+        let error = resolve("some/where/else").unwrap_err().to_string();
+        assert!(error.contains("`owner/name` on a hub"), "{error}");
     }
 }

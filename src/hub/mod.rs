@@ -13,6 +13,10 @@
 //! - `cache`, `checked`: files that are here already, whoever brought them
 //! - `api`, `client`: all of it as the rest of the program sees it
 //! - `allow`: what of a model is ever fetched
+//! - `lock`: which bytes the names in a configuration stand for
+//! - `data_files`: which files of a data set make up a subset and a split
+//! - `supply`, `sets`: all files of a configuration, from here or from a hub, under the lock
+//! - `downloads`: what of the cache is ours to remove
 
 mod allow;
 mod api;
@@ -20,21 +24,30 @@ mod cache;
 mod checked;
 mod client;
 mod download;
+mod downloads;
 mod file;
 mod http;
 pub mod data_files;
 mod local;
+mod lock;
+mod lock_diff;
 mod names;
 mod refusal;
 mod retry;
+mod sets;
 mod settings;
+mod supply;
 mod transfer;
 mod tree;
 mod url;
 
 pub use allow::{model_files, needs_own_code, refuse_disguised};
 pub use client::{Fetched, Hub};
+pub use downloads::{Downloaded, downloads};
 pub use file::RemoteFile;
-pub use local::{ModelDirectory, resolve, resolve_base};
+pub use local::{ModelDirectory, resolve};
+pub use lock::{Asked, Lock, Locked, LockedFile};
 pub use names::{RepoKind, RepoName};
+pub use sets::{FileSet, SetFile};
 pub use settings::{Settings, Timing};
+pub use supply::{DEFAULT_REVISION, Policy, Supply};

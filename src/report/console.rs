@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::printable;
 use crate::event::{Event, Observer, StepReport, Stop, Timing};
@@ -21,6 +21,8 @@ pub struct Console {
     signals: Signals,
     timings: Option<BufWriter<File>>,
     bar: Option<ProgressBar>,
+    /// Where bars of downloads stand, if there are any.
+    bars: Option<MultiProgress>,
     quiet: bool,
     total: u64,
     stop_after: Option<u64>,
@@ -36,6 +38,7 @@ impl Console {
             signals,
             timings: None,
             bar: None,
+            bars: None,
             quiet,
             total: 0,
             stop_after,
@@ -45,14 +48,25 @@ impl Console {
         }
     }
 
+    /// Puts the bar of the steps among those of downloads.
+    #[must_use]
+    pub fn among(mut self, bars: Option<MultiProgress>) -> Self {
+        self.bars = bars;
+        self
+    }
+
     fn say(&self, line: &str) {
-        if self.quiet {
-            return;
+        if !self.quiet {
+            self.line(&printable(line));
         }
-        let line = printable(line);
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => talk(&line),
+    }
+
+    /// A line above all bars.
+    fn line(&self, line: &str) {
+        match (&self.bars, &self.bar) {
+            (Some(bars), _) => drop(bars.println(line)),
+            (None, Some(bar)) => bar.println(line),
+            (None, None) => talk(line),
         }
     }
 
@@ -61,8 +75,13 @@ impl Console {
         if self.quiet || !std::io::stderr().is_terminal() {
             return;
         }
-        let bar =
-            ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+        let bar = match &self.bars {
+            Some(bars) => bars.add(ProgressBar::new(total)),
+            None => {
+                let target = ProgressDrawTarget::stderr_with_hz(10);
+                ProgressBar::with_draw_target(Some(total), target)
+            }
+        };
         let style = "{bar:24} {pos}/{len}  {msg}  {elapsed} gone, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).expect("a constant template"));
         bar.set_position(done);
@@ -128,11 +147,7 @@ impl Observer for Console {
             Event::Fact(label, value) => self.say(&format!("{label:>12}  {value}")),
             Event::Warning(text) => {
                 // Shown even when quiet: it needs attention.
-                let line = format!("warning: {}", printable(&text));
-                match &self.bar {
-                    Some(bar) => bar.println(line),
-                    None => talk(&line),
-                }
+                self.line(&format!("warning: {}", printable(&text)));
             }
             Event::Begin { done, total, timings } => {
                 // A record for people: without it the run goes on.

@@ -2,6 +2,8 @@
 
 mod console;
 mod signals;
+mod transfers;
 
 pub use console::{Console, duration};
 pub use signals::Signals;
+pub use transfers::Transfers;

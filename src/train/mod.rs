@@ -1,16 +1,23 @@
 //! The story: from a configuration to a signed artifact, once through.
 
+mod access;
+mod announce;
+mod differences;
 mod prepare;
 mod publish;
+mod pull;
 mod session;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub use access::{Access, supply_for};
 pub use prepare::{Prepared, parent_state, prepare};
 pub use publish::Published;
+pub use pull::{Pull, Update, pull};
 pub use session::{Resume, Session, now};
 
 use crate::config;
+use crate::data::Extent;
 use crate::error::Result;
 use crate::event::{Event, Observer, Stop};
 use crate::files::RunDirectory;
@@ -23,6 +30,8 @@ pub struct Request<'a> {
     pub config_path: &'a str,
     /// How to treat what is already in the run directory.
     pub resume: Resume,
+    /// How files may be got.
+    pub access: Access,
 }
 
 /// How a run ended.
@@ -53,9 +62,11 @@ pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<Outcome> 
         return Ok(Outcome::AlreadyFinished(run.artifact()));
     }
     let signer = publish::signer(config, observer)?; // asked now, not after hours of work
-    let mut prepared = prepare(request.loaded, observer)?;
+    let supply = supply_for(Path::new(request.config_path), Some(&run), &request.access)?;
+    let mut prepared = prepare(request.loaded, &supply, Extent::AsNeeded, observer)?;
     let mut trainer = prepared.trainer()?;
     let mut session = Session::open(&run, request, &prepared, &mut trainer, observer)?;
+    supply.be_patient();
 
     if session.is_new() {
         session.evaluate(&prepared, &trainer, observer)?;
@@ -64,7 +75,7 @@ pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<Outcome> 
     observer.on(Event::Begin { done: trainer.step, total, timings: run.timings() });
     session.pause_if_asked(&mut trainer, &prepared, observer)?;
     while trainer.step < total && session.paused.is_none() {
-        let (batches, data_seconds) = session.next_batches(&prepared)?;
+        let (batches, data_seconds) = session.next_batches(&prepared, &mut trainer, observer)?;
         let (report, mut timing) = trainer.step(&batches, session.epoch(&prepared)?)?;
         timing.data_seconds = data_seconds;
         session.record(&report)?;

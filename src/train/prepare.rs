@@ -2,33 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::adapters;
 use crate::artifact::keys;
 use crate::artifact::lineage::{BaseRecord, DatasetRecord, Parent, ParentSignature};
 use crate::artifact::signature;
 use crate::checkpoint::Identity;
-use crate::config::{
-    Init, Length, Loaded, PrecisionChoice, RunConfig, Scheduler, TargetModules, Warmup,
-};
-use crate::data::{self, Batch, Corpus, Cursor, Plan, Role};
+use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
+use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, Opened};
 use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trainer, estimate};
 use crate::error::{Error, Result};
-use crate::event::{Event, Observer, bytes};
-use crate::files::{Digest, FileEntry, hash_file};
-use crate::hub::{self, ModelDirectory};
+use crate::event::{Event, Observer};
+use crate::files::{Digest, FileEntry, cache_home, hash_file};
+use crate::hub::{Lock, ModelDirectory, Supply};
 use crate::model::{self, Facts, ModelJson, families};
 use crate::random::Stream;
 use crate::verify::{self, Trust, Verdict};
 use crate::weights::{Element, shard_names};
 
-/// What `model.revision` is when nobody gave one.
-const DEFAULT_REVISION: &str = "main";
-
 /// A run that is ready to begin.
 pub struct Prepared<'a> {
-    config: &'a RunConfig,
+    pub(super) config: &'a RunConfig,
     /// The base model's directory.
     pub base: ModelDirectory,
     /// Its sizes.
@@ -56,62 +52,43 @@ pub struct Prepared<'a> {
     parent: Option<Parent>,
 }
 
-/// Checks everything that can be checked without loading weights.
-pub fn prepare<'a>(loaded: &'a Loaded, observer: &mut dyn Observer) -> Result<Prepared<'a>> {
+/// Checks everything that can be checked without loading weights, and reads as much of the data
+/// as `extent` and the settings need.
+pub fn prepare<'a>(
+    loaded: &'a Loaded,
+    supply: &Arc<Supply>,
+    extent: Extent,
+    observer: &mut dyn Observer,
+) -> Result<Prepared<'a>> {
     let config = &loaded.config;
-    let base = hub::resolve_base(&config.model.base)?;
-    if config.model.revision != DEFAULT_REVISION {
-        return Err(Error::new("`model.revision` names a revision, but a directory has none")
-            .at(&base.path)
-            .hint("leave it out: the directory's own bytes are recorded by digest"));
-    }
-    let json = ModelJson::read(&base.path)?;
-    let facts = families::find(&json)?.facts(&json)?;
+    // First of all: whatever works in parallel must do so on the threads that were asked for.
+    let opened = device::open(config.device.name, config.device.threads)?;
+    let base = supply.base(&config.model)?;
+    let facts = facts_of(config, &base, observer)?;
     let learning = match &config.lora {
         Some(lora) => adapters::lora_size(&adapters::targets(&facts, lora)?, lora),
         None => facts.parameters,
     };
-    if config.data.max_seq_len > facts.positions_max {
-        observer.on(Event::Warning(format!(
-            "`data.max_seq_len` is {}, but the model was made for {} positions",
-            config.data.max_seq_len, facts.positions_max
-        )));
-    }
-    if config.model.init == Init::Pretrained {
-        shard_names(&base.path)?; // said now, not after the data was read
-    }
     let parent = Parent::of(&base.path, parent_state(&base.path)?)?;
-    let opened = device::open(config.device.name, config.device.threads)?;
-    let corpus = data::open(&config.data, &base.path)?;
-    corpus.notes.iter().for_each(|note| observer.on(Event::Note(note.clone())));
-    corpus.warnings.iter().for_each(|text| observer.on(Event::Warning(text.clone())));
-    let vocabulary = corpus.codec.tokenizer.vocabulary_size();
-    if vocabulary > facts.vocabulary {
-        return Err(Error::new(format!(
-            "the tokenizer has {vocabulary} tokens, but the model's embedding only {} rows",
-            facts.vocabulary
-        ))
-        .at(&base.path)
-        .hint("tokenizer.json and config.json belong to different models"));
-    }
-    let plan = Plan::new(&corpus.train, &config.data, config.seed);
+    let corpus = read_data(config, &base, supply, extent)?;
+    let said = Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() };
+    say(&said, observer);
+    check_vocabulary(&corpus, &facts, &base)?;
+    let plan = corpus.plan(config.seed);
     let memory = estimate(
         &facts,
         learning,
         config.train.micro_batch_size * config.device.parallel_micro_batches,
-        plan.longest_row(),
+        plan.longest_row()?,
         config.train.loss_chunk_tokens,
         config.train.recompute,
+        data_bytes(&config.data, &corpus),
     );
-    let validation = data::validation_batches(
-        &corpus.validation,
-        &config.data,
-        config.train.micro_batch_size,
-        config.eval.max_records,
-    );
+    let validation =
+        data::validation_batches(&corpus.validation, &config.data, config.train.micro_batch_size);
     let prepared = Prepared {
         config,
-        total_steps: total_steps(config, &plan),
+        total_steps: total_steps(config, &plan)?,
         base_files: vec![hash_file(&base.path.join("config.json"), "config.json")?],
         base,
         facts,
@@ -129,13 +106,68 @@ pub fn prepare<'a>(loaded: &'a Loaded, observer: &mut dyn Observer) -> Result<Pr
     Ok(prepared)
 }
 
-fn rows_per_step(config: &RunConfig) -> u64 {
+/// The sizes of the base model, and whether its weights are there.
+fn facts_of(
+    config: &RunConfig,
+    base: &ModelDirectory,
+    observer: &mut dyn Observer,
+) -> Result<Facts> {
+    let json = ModelJson::read(&base.path)?;
+    let facts = families::find(&json)?.facts(&json)?;
+    if config.data.max_seq_len > facts.positions_max {
+        observer.on(Event::Warning(format!(
+            "`data.max_seq_len` is {}, but the model was made for {} positions",
+            config.data.max_seq_len, facts.positions_max
+        )));
+    }
+    if config.model.init == Init::Pretrained {
+        shard_names(&base.path)?; // said now, not after the data was read
+    }
+    Ok(facts)
+}
+
+fn read_data(
+    config: &RunConfig,
+    base: &ModelDirectory,
+    supply: &Arc<Supply>,
+    extent: Extent,
+) -> Result<Corpus> {
+    let extent = match config.train.length {
+        Length::Epochs(_) => Extent::Everything, // a schedule needs the number of steps
+        Length::Steps(_) => extent,
+    };
+    let cache = cache_home()?;
+    data::open(&config.data, &base.path, supply, &cache, extent, config.eval.max_records)
+}
+
+fn check_vocabulary(corpus: &Corpus, facts: &Facts, base: &ModelDirectory) -> Result<()> {
+    let vocabulary = corpus.codec.tokenizer.vocabulary_size();
+    if vocabulary <= facts.vocabulary {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "the tokenizer has {vocabulary} tokens, but the model's embedding only {} rows",
+        facts.vocabulary
+    ))
+    .at(&base.path)
+    .hint("tokenizer.json and config.json belong to different models"))
+}
+
+/// Bytes of examples that are at hand at once.
+fn data_bytes(config: &DataConfig, corpus: &Corpus) -> u64 {
+    // Of data that nobody has counted yet: no more than a token a byte.
+    let tokens = corpus.statistics.as_ref().map_or(corpus.train.bytes(), |counts| counts.tokens);
+    let window = config.window_bytes.min(tokens * data::TOKEN_BYTES);
+    window * (2 + config.prefetch_windows)
+}
+
+pub(super) fn rows_per_step(config: &RunConfig) -> u64 {
     (config.train.micro_batch_size * config.train.gradient_accumulation_steps) as u64
 }
 
-fn total_steps(config: &RunConfig, plan: &Plan) -> u64 {
+fn total_steps(config: &RunConfig, plan: &Plan) -> Result<u64> {
     match config.train.length {
-        Length::Steps(steps) => steps,
+        Length::Steps(steps) => Ok(steps),
         Length::Epochs(epochs) => plan.steps_in_epochs(epochs, rows_per_step(config)),
     }
 }
@@ -164,65 +196,6 @@ pub fn parent_state(directory: &Path) -> Result<ParentSignature> {
 }
 
 impl Prepared<'_> {
-    fn announce(&self, observer: &mut dyn Observer) {
-        let mut fact = |label, value: String| observer.on(Event::Fact(label, value));
-        let (facts, config) = (&self.facts, self.config);
-        let parameters = millions(facts.parameters);
-        fact("model", format!("{} ({}, {parameters})", config.model.base, facts.model_type));
-        let method = match &config.lora {
-            Some(lora) => {
-                let targets = match &lora.target_modules {
-                    TargetModules::AllLinear => "all linear layers".to_owned(),
-                    TargetModules::Names(names) => names.join(", "),
-                };
-                format!("LoRA r {} on {targets}", lora.r)
-            }
-            None => "every weight learns".to_owned(),
-        };
-        let start = match config.model.init {
-            Init::Random => ", from random weights",
-            Init::Pretrained => "",
-        };
-        fact("method", format!("{method}{start}: {} learn", millions(self.learning)));
-        fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
-        let why = match config.train.precision {
-            PrecisionChoice::Auto => "what this device computes best",
-            PrecisionChoice::F32 => "asked for",
-        };
-        fact("precision", format!("f32: {why}"));
-        let statistics = &self.corpus.train.statistics;
-        fact(
-            "data",
-            format!(
-                "{} examples, {} tokens, {} learnt, {} for validation",
-                statistics.examples,
-                statistics.tokens,
-                statistics.learnt_tokens,
-                self.corpus.validation.statistics.examples
-            ),
-        );
-        fact(
-            "steps",
-            format!(
-                "{} of {} rows of at most {} tokens",
-                self.total_steps,
-                rows_per_step(config),
-                config.data.max_seq_len
-            ),
-        );
-        fact("memory", memory_line(&self.memory));
-        if let Some(available) = device::memory_bytes_available()
-            && self.memory.total() > available
-        {
-            observer.on(Event::Warning(format!(
-                "this run may need {}, and {} are free; `train.recompute = \"layers\"` or a \
-                 smaller `train.micro_batch_size` needs less",
-                bytes(self.memory.total()),
-                bytes(available)
-            )));
-        }
-    }
-
     /// Loads the weights and puts the adapter beside them.
     pub fn trainer(&mut self) -> Result<Trainer> {
         let seed = Stream::new(self.config.seed);
@@ -231,6 +204,7 @@ impl Prepared<'_> {
             Init::Random => model::Init::Random(seed.site("init")),
         };
         let mut loaded = model::load(&self.base.path, init, &self.opened.device)?;
+        self.base.expect(&loaded.files)?;
         self.base_files = loaded.files;
         self.elements = loaded.elements;
         match &self.config.lora {
@@ -289,26 +263,39 @@ impl Prepared<'_> {
         self.plan.take(cursor, train.gradient_accumulation_steps, train.micro_batch_size)
     }
 
+    /// Looks at the files of the rows between two positions; what there is to say is passed on.
+    pub fn admit(&self, from: Cursor, to: Cursor, observer: &mut dyn Observer) -> Result<()> {
+        let window = if to.epoch == from.epoch { to.window } else { u64::MAX };
+        let said = self.corpus.admit(&self.plan, &Cursor { window, ..from })?;
+        say(&said, observer);
+        Ok(())
+    }
+
+    /// What the names of the configuration stand for.
+    pub fn lock(&self) -> Lock {
+        let mut lock = Lock { model: self.base.locked.clone(), data: Vec::new() };
+        self.corpus.locked().into_iter().for_each(|entry| lock.put(entry));
+        lock
+    }
+
     /// What determines the run.
-    pub fn identity(&self, loaded: &Loaded) -> Identity {
-        let data = self.corpus.files.iter().map(|file| file.file.sha256);
-        let data =
-            data.chain([self.corpus.tokenizer_digest()]).chain(self.corpus.template_digest());
-        Identity {
+    pub fn identity(&self, loaded: &Loaded) -> Result<Identity> {
+        Ok(Identity {
             config: loaded.digest,
             base: joined(self.base_files.iter().map(|file| file.sha256)),
-            data: joined(data),
+            data: self.corpus.identity()?,
+            codec: Some(self.corpus.codec.fingerprint()),
             code: format!("firebrand {}", env!("CARGO_PKG_VERSION")),
             device: self.opened.backend.to_owned(),
             precision: "f32".to_owned(),
-        }
+        })
     }
 
     /// The base model, for the lineage.
     pub fn base_record(&self) -> BaseRecord {
         BaseRecord {
             id: self.base.id.clone(),
-            revision: None,
+            revision: self.base.commit().map(str::to_owned),
             files: self.base_files.clone(),
             parent: self.parent.clone(),
         }
@@ -318,15 +305,13 @@ impl Prepared<'_> {
     pub fn dataset_records(&self) -> Vec<DatasetRecord> {
         let record = |file: &data::CorpusFile| DatasetRecord {
             id: file.file.path.clone(),
-            split: match file.role {
-                Role::Train => "train".to_owned(),
-                Role::Validation => "validation".to_owned(),
-            },
+            uri: file.uri.clone(),
+            split: file.role.name().to_owned(),
             format: file.format.clone(),
             rows: file.rows,
             file: file.file.clone(),
         };
-        self.corpus.files.iter().map(record).collect()
+        self.corpus.files().iter().map(record).collect()
     }
 
     /// Name and digest of the chat template.
@@ -363,24 +348,12 @@ impl Prepared<'_> {
     }
 }
 
+fn say(said: &Said, observer: &mut dyn Observer) {
+    said.notes.iter().for_each(|note| observer.on(Event::Note(note.clone())));
+    said.warnings.iter().for_each(|text| observer.on(Event::Warning(text.clone())));
+}
+
 fn joined(digests: impl Iterator<Item = Digest>) -> Digest {
     let bytes: Vec<u8> = digests.flat_map(|digest| digest.0).collect();
     Digest::of(&bytes)
-}
-
-/// The estimate in one line.
-fn memory_line(memory: &Estimate) -> String {
-    format!(
-        "about {}: weights {}, optimiser {}, activations {}, logits {}",
-        bytes(memory.total()),
-        bytes(memory.weights),
-        bytes(memory.optimizer),
-        bytes(memory.activations),
-        bytes(memory.logits)
-    )
-}
-
-#[expect(clippy::cast_precision_loss)] // for display
-fn millions(count: u64) -> String {
-    format!("{:.2} M parameters", count as f64 / 1e6)
 }

@@ -71,7 +71,7 @@ pub fn publish(
     if let Some(lora) = &config.lora {
         let json = AdapterConfig {
             base_model: prepared.base.id.clone(),
-            revision: None,
+            revision: prepared.base.commit().map(str::to_owned),
             r: lora.r,
             lora_alpha: lora.lora_alpha,
             lora_dropout: lora.lora_dropout,
@@ -86,6 +86,7 @@ pub fn publish(
         let _ = fs::remove_file(&path); // the base model's, which this run replaced
         write_synced(&path, template.as_bytes())?;
     }
+    prepared.lock().write(&run.data_lock())?; // now with the digests of all that was read
     let card = card(request, prepared, &record, &inputs, signer.as_ref());
     let outcome = outcome(run, prepared, &record)?;
     let artifact = run.artifact();
@@ -244,7 +245,7 @@ fn card(
         name: config.name.clone(),
         relation,
         base: prepared.base.id.clone(),
-        revision: None,
+        revision: prepared.base.commit().map(str::to_owned),
         base_files: prepared.base_files.clone(),
         license: config.output.license.clone(),
         datasets: datasets

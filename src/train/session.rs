@@ -15,6 +15,7 @@ use crate::event::{Evaluation, Event, Observer, Sample, StepReport, Stop};
 use crate::files::{Digest, RunDirectory, hash_file, sync_dir, write_atomic};
 use crate::model::{Sampling, generate};
 use crate::random::Stream;
+use crate::train::differences::explain;
 use crate::train::{Prepared, Request};
 
 /// How to treat what is already in the run directory.
@@ -81,7 +82,7 @@ impl<'a> Session<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let config = &request.loaded.config;
-        let identity = prepared.identity(request.loaded);
+        let identity = prepared.identity(request.loaded)?;
         let found = match &request.resume {
             Resume::From(folder) => Some(Found::open(folder)?),
             Resume::Auto | Resume::Never => Found::in_run(run)?,
@@ -102,9 +103,10 @@ impl<'a> Session<'a> {
             paused: None,
         };
         match found {
-            Some(found) => session.go_on(&found, trainer, prepared, observer)?,
+            Some(found) => session.go_on(&found, trainer, (request, prepared), observer)?,
             None => {
                 write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
+                prepared.lock().write(&run.data_lock())?;
                 session.note("begun", 0, None)?;
             }
         }
@@ -115,13 +117,14 @@ impl<'a> Session<'a> {
         &mut self,
         found: &Found,
         trainer: &mut Trainer,
-        prepared: &Prepared,
+        (request, prepared): (&Request, &Prepared),
         observer: &mut dyn Observer,
     ) -> Result<()> {
         for line in &found.set_aside {
             observer.on(Event::Warning(format!("a damaged checkpoint was set aside: {line}")));
         }
-        checkpoint::restore(found, &self.identity, trainer)?;
+        checkpoint::restore(found, &self.identity, trainer)
+            .map_err(|error| explain(error, self.run, request, prepared))?;
         let state = found.state.clone();
         observer.on(Event::Note(format!(
             "going on after step {} of {}, from {}",
@@ -129,6 +132,7 @@ impl<'a> Session<'a> {
             prepared.total_steps,
             found.folder.display()
         )));
+        prepared.corpus.remember(&state.files);
         self.cursor = state.cursor;
         self.evaluations = state.evaluations;
         self.samples = state.samples;
@@ -160,10 +164,35 @@ impl<'a> Session<'a> {
     }
 
     /// The rows of the next step, and the seconds spent on them.
-    pub fn next_batches(&mut self, prepared: &Prepared) -> Result<(Vec<Batch>, f64)> {
+    ///
+    /// # Errors
+    /// When the data cannot be had. What was trained so far is saved first.
+    pub fn next_batches(
+        &mut self,
+        prepared: &Prepared,
+        trainer: &mut Trainer,
+        observer: &mut dyn Observer,
+    ) -> Result<(Vec<Batch>, f64)> {
         let began = Instant::now();
-        let batches = prepared.take(&mut self.cursor)?;
-        Ok((batches, began.elapsed().as_secs_f64()))
+        let mut after = self.cursor;
+        let taken = prepared.take(&mut after).and_then(|batches| {
+            prepared.admit(self.cursor, after, observer)?;
+            Ok(batches)
+        });
+        match taken {
+            Ok(batches) => {
+                self.cursor = after;
+                Ok((batches, began.elapsed().as_secs_f64()))
+            }
+            Err(error) if trainer.step > 0 => {
+                self.save(trainer, prepared, observer)?;
+                Err(error.hint(format!(
+                    "step {} is saved; the same command goes on from there",
+                    trainer.step
+                )))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Position in the data, in epochs.
@@ -252,10 +281,10 @@ impl<'a> Session<'a> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let mut ahead = self.cursor;
-        let next = if trainer.step < prepared.total_steps {
-            Some(digest_of(&prepared.take(&mut ahead)?))
-        } else {
-            None
+        // Data that cannot be had now must not cost the steps that are done.
+        let next = match trainer.step < prepared.total_steps {
+            true => prepared.take(&mut ahead).ok().map(|batches| digest_of(&batches)),
+            false => None,
         };
         let state = State {
             format: checkpoint::FORMAT,
@@ -267,6 +296,7 @@ impl<'a> Session<'a> {
             tokens: self.tokens,
             evaluations: self.evaluations.clone(),
             samples: self.samples.clone(),
+            files: prepared.corpus.files(),
             next_batches: next,
             identity: self.identity.clone(),
         };

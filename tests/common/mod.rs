@@ -190,6 +190,12 @@ impl Run {
             .args(arguments)
             .current_dir(self.folder.path())
             .env("XDG_CONFIG_HOME", self.path("settings"))
+            .env("FIREBRAND_CACHE", self.path("cache"))
+            .env("HF_HOME", self.path("hub"))
+            .env("HF_ENDPOINT", "http://127.0.0.1:9") // nobody is there
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HF_TOKEN")
+            .env_remove("HF_HUB_OFFLINE")
             .env_remove("FIREBRAND_SIGNING_KEY")
             .env("NO_COLOR", "1")
     }

@@ -1,5 +1,6 @@
 //! `[data]`: what is learnt from, and how records become rows.
 
+use super::data_set::{COLUMNS_DOC, DataSetConfig, TRAIN_KEYS, VALIDATION_KEYS};
 use crate::config::key::{DefaultValue, Key, Kind, MANY, Section};
 use crate::config::render::Entries;
 use crate::config::value::{Value, Values};
@@ -27,17 +28,18 @@ pub struct DataConfig {
     pub chat_template: Option<String>,
     /// How many unusable records are skipped before the run is refused.
     pub max_bad_rows: u64,
-    /// How many rows are shuffled and packed together.
+    /// Equal records are learnt once.
+    pub deduplicate: bool,
+    /// How many examples are shuffled and packed together at most.
     pub window_rows: u64,
-}
-
-/// One file or folder of records.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DataSetConfig {
-    /// Where it lies.
-    pub path: String,
-    /// The shape of its records.
-    pub format: FormatChoice,
+    /// How many bytes of examples are shuffled and packed together at most.
+    pub window_bytes: u64,
+    /// How many windows are made ready while one is trained on.
+    pub prefetch_windows: u64,
+    /// Training data of up to so many bytes is read to its end before training starts.
+    pub survey_below: u64,
+    /// How many bytes the cache of data sets may take on disk; `None` for any number.
+    pub cache_limit: Option<u64>,
 }
 
 /// How much is held out of the training data for validation.
@@ -49,26 +51,6 @@ pub enum ValSize {
     Fraction(f64),
     /// This many records.
     Records(u64),
-}
-
-choices! {
-    /// The shape of records.
-    FormatChoice {
-        /// Detected on a sample, verified on every record.
-        Auto = "auto",
-        /// Chat turns with roles.
-        Messages = "messages",
-        /// Chat turns with `from` and `value`.
-        ShareGpt = "sharegpt",
-        /// `instruction`, `input`, `output`.
-        Alpaca = "alpaca",
-        /// `prompt`, `completion`.
-        Completion = "completion",
-        /// Plain `text`.
-        Text = "text",
-        /// An answer that is preferred to another.
-        Preference = "preference",
-    }
 }
 
 choices! {
@@ -92,25 +74,6 @@ choices! {
         All = "all",
     }
 }
-
-const DATA_SET_KEYS: &[Key] = &[
-    Key::new(
-        "path",
-        Kind::Line,
-        DefaultValue::Required,
-        "File of records, one JSON object a line.",
-    )
-    .example("\"datasets/messages.jsonl\"")
-    .names(&[("LLaMA-Factory", "file_name"), ("axolotl", "data_files")]),
-    Key::new(
-        "format",
-        Kind::Choice(FormatChoice::NAMES),
-        DefaultValue::Value("\"auto\""),
-        "Shape of the records. `auto` detects it on a sample and verifies every record.",
-    )
-    .example("\"messages\"")
-    .names(&[("axolotl", "type"), ("LLaMA-Factory", "formatting")]),
-];
 
 pub(in crate::config) const SECTION: Section =
     Section::new("data", "What is learnt from, and how records become rows of tokens.", KEYS);
@@ -206,17 +169,65 @@ const KEYS: &[Key] = &[
     )
     .example("10"),
     Key::new(
+        "data.deduplicate",
+        Kind::Boolean,
+        DefaultValue::Value("false"),
+        "Equal records of the training data are learnt once; what is left out is counted.",
+    )
+    .example("true")
+    .names(&[("axolotl", "dataset_exact_deduplication")]),
+    Key::new(
+        "data.columns",
+        Kind::Columns,
+        DefaultValue::Absent("the names of the shape"),
+        COLUMNS_DOC,
+    )
+    .example("{ messages = \"conversation\" }"),
+    Key::new(
         "data.window_rows",
         Kind::Integer { min: 1, max: MANY },
         DefaultValue::Value("16000"),
-        "How many records are shuffled and packed together. Larger mixes better and takes more \
-         memory.",
+        "How many examples are shuffled and packed together at most. Larger mixes better and \
+         takes more memory.",
     )
     .example("4000")
     .names(&[("LLaMA-Factory", "buffer_size")]),
     Key::new(
+        "data.window_bytes",
+        Kind::Bytes { min: 1 << 10, max: 1 << 40 },
+        DefaultValue::Value("\"64 MiB\""),
+        "How many bytes of examples, five a token, are shuffled and packed together at most. It \
+         bounds the memory that data takes, with `data.prefetch_windows`.",
+    )
+    .example("\"256 MiB\""),
+    Key::new(
+        "data.prefetch_windows",
+        Kind::Integer { min: 0, max: 64 },
+        DefaultValue::Value("1"),
+        "How many windows are fetched, tokenised and packed ahead while one is trained on.",
+    )
+    .example("2"),
+    Key::new(
+        "data.survey_below",
+        Kind::Bytes { min: 0, max: 1 << 50 },
+        DefaultValue::Value("\"64 MiB\""),
+        "Training data up to this size is read to its end before training starts, so that all of \
+         it is counted and checked first. Larger data is read while it is trained on, unless \
+         `train.epochs`, `data.val_size` or `data.deduplicate` need all of it.",
+    )
+    .example("\"1 GiB\"")
+    .names(&[("axolotl and LLaMA-Factory", "streaming")]),
+    Key::new(
+        "data.cache_limit",
+        Kind::Bytes { min: 0, max: 1 << 50 },
+        DefaultValue::Absent("no limit"),
+        "How many bytes the tokenised data and the data files that Firebrand downloaded may take \
+         on disk. What is needed again is fetched again.",
+    )
+    .example("\"20 GB\""),
+    Key::new(
         "data.train",
-        Kind::Tables { keys: DATA_SET_KEYS, may_be_empty: false },
+        Kind::Tables { keys: TRAIN_KEYS, may_be_empty: false },
         DefaultValue::Required,
         "Data sets to learn from, one `[[data.train]]` each.",
     )
@@ -229,7 +240,7 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "data.validation",
-        Kind::Tables { keys: DATA_SET_KEYS, may_be_empty: true },
+        Kind::Tables { keys: VALIDATION_KEYS, may_be_empty: true },
         DefaultValue::Absent("no data sets of its own"),
         "Data sets to measure the validation loss on, one `[[data.validation]]` each.",
     )
@@ -239,10 +250,11 @@ const KEYS: &[Key] = &[
 
 impl DataConfig {
     pub(in crate::config) fn read(values: &Values) -> Self {
-        let sets = |path| values.tables(path).iter().map(DataSetConfig::read).collect();
+        let columns = values.pairs("data.columns").unwrap_or_default();
+        let sets = |path| values.tables(path).iter().map(|set| DataSetConfig::read(set, &columns));
         Self {
-            train: sets("data.train"),
-            validation: sets("data.validation"),
+            train: sets("data.train").collect(),
+            validation: sets("data.validation").collect(),
             val_size: match values.get("data.val_size") {
                 Some(&Value::Integer(records)) if records > 0 => ValSize::Records(records),
                 Some(&Value::Number(share)) if share > 0.0 => ValSize::Fraction(share),
@@ -255,7 +267,12 @@ impl DataConfig {
             train_on: values.choice("data.train_on", TrainOn::from_name),
             chat_template: values.optional_text("data.chat_template"),
             max_bad_rows: values.integer("data.max_bad_rows"),
+            deduplicate: values.boolean("data.deduplicate"),
             window_rows: values.integer("data.window_rows"),
+            window_bytes: values.integer("data.window_bytes"),
+            prefetch_windows: values.integer("data.prefetch_windows"),
+            survey_below: values.integer("data.survey_below"),
+            cache_limit: values.optional_integer("data.cache_limit"),
         }
     }
 
@@ -274,18 +291,18 @@ impl DataConfig {
         out.text("data.train_on", self.train_on.name());
         out.optional_text("data.chat_template", self.chat_template.as_deref());
         out.integer("data.max_bad_rows", self.max_bad_rows);
+        out.boolean("data.deduplicate", self.deduplicate);
         out.integer("data.window_rows", self.window_rows);
+        out.integer("data.window_bytes", self.window_bytes);
+        out.integer("data.prefetch_windows", self.prefetch_windows);
+        out.integer("data.survey_below", self.survey_below);
+        if let Some(limit) = self.cache_limit {
+            out.integer("data.cache_limit", limit);
+        }
         for (name, sets) in [("train", &self.train), ("validation", &self.validation)] {
             for (index, set) in sets.iter().enumerate() {
-                out.text(&format!("data.{name}.{index}.path"), &set.path);
-                out.text(&format!("data.{name}.{index}.format"), set.format.name());
+                set.write(&format!("data.{name}.{index}"), name == "train", out);
             }
         }
-    }
-}
-
-impl DataSetConfig {
-    fn read(values: &Values) -> Self {
-        Self { path: values.text("path"), format: values.choice("format", FormatChoice::from_name) }
     }
 }

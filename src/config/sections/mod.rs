@@ -36,6 +36,7 @@ macro_rules! choices {
 
 pub mod checkpoint;
 pub mod data;
+pub mod data_set;
 pub mod device;
 pub mod eval;
 pub mod lora;

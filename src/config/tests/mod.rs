@@ -35,7 +35,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
     assert_eq!((config.name.as_str(), config.seed), ("run", 42));
     assert_eq!(config.model.revision, "main");
     assert_eq!(config.model.init, Init::Pretrained);
-    let set = DataSetConfig { path: "d.jsonl".to_owned(), format: FormatChoice::Auto };
+    let set = DataSetConfig::new("d.jsonl");
     assert_eq!(
         config.data,
         DataConfig {
@@ -49,7 +49,12 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             train_on: TrainOn::Assistant,
             chat_template: None,
             max_bad_rows: 0,
-            window_rows: 16000,
+            deduplicate: false,
+            window_rows: 16_000,
+            window_bytes: 64 << 20,
+            prefetch_windows: 1,
+            survey_below: 64 << 20,
+            cache_limit: None,
         }
     );
     assert_eq!(config.lora, None);

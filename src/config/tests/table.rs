@@ -38,8 +38,7 @@ fn every_key_changes_the_config() {
         assert_ne!(before.resolved, after.resolved, "{}", key.path);
         let free = key.path == "name"
             || key.path.starts_with("output.")
-            || key.path == "device.threads"
-            || key.path == "device.parallel_micro_batches";
+            || render::SPEED.contains(&key.path);
         assert_eq!(before.digest == after.digest, free, "{}", key.path);
         if let Some((wanted, found)) = expected(key, &after) {
             assert_eq!(wanted, found, "{}", key.path);
@@ -61,7 +60,20 @@ fn expected(key: &Key, loaded: &Loaded) -> Option<(String, String)> {
 #[test]
 fn every_key_of_a_data_set_changes_the_config() {
     for set in ["train", "validation"] {
-        for (name, value) in [("path", "other.jsonl"), ("format", "text")] {
+        let columns = "{ prompt = \"question\" }";
+        for (name, value) in [
+            ("path", "other.jsonl"),
+            ("format", "text"),
+            ("revision", "v2"),
+            ("subset", "en"),
+            ("split", "dev"),
+            ("files", "[\"*.jsonl\"]"),
+            ("columns", columns),
+            ("weight", "2"),
+        ] {
+            if (set, name) == ("validation", "weight") {
+                continue; // each validation record counts once
+            }
             let with = |more: &[String]| {
                 let mut overrides = vec![format!("data.{set}.0.path=x")];
                 overrides.extend(more.iter().cloned());
@@ -192,7 +204,9 @@ fn canonical_text_gives_the_same_config_again() {
                 warmup_ratio = 0.1\nadam_epsilon = 1e-30\n\
                 [eval]\nprompts = [\"a\\nb\\u0000\\t\\\"'\", \"ü\"]\n[output]\nlicense = \"MIT\"\n\
                 [[data.train]]\npath = \"a\"\n[[data.train]]\npath = \"b\"\nformat = \"text\"\n\
-                [[data.validation]]\npath = \"c\"\n";
+                revision = \"v\"\nsubset = \"s\"\nsplit = \"p\"\nfiles = [\"a*\"]\nweight = 0.5\n\
+                columns = { prompt = \"q.\\\"a\\\"\", text = \"é\" }\n\
+                [[data.validation]]\npath = \"c\"\ncolumns.text = \"t\"\n";
     let constant = format!("{LEAST}[train]\nlr_scheduler = \"constant\"\n");
     let share = "model.base = \"m\"\ndata.train = [{path=\"d\"}]\ndata.val_size = 0.25\n";
     for text in [LEAST, &format!("{LEAST}[lora]\n"), full, &constant, share] {
@@ -227,7 +241,9 @@ fn the_canonical_text_and_its_digest_are_stable() {
     let wanted = "name = \"run\"\nseed = 42\n\n[model]\nbase = \"m\"\nrevision = \"main\"\n\
         init = \"pretrained\"\n\n[data]\nval_size = 0\nmax_seq_len = 1024\npacking = true\n\
         shuffle = true\noverlong = \"truncate\"\ntrain_on = \"assistant\"\nmax_bad_rows = 0\n\
-        window_rows = 16000\n\n[[data.train]]\npath = \"d.jsonl\"\nformat = \"auto\"\n\n\
+        deduplicate = false\nwindow_rows = 16000\nwindow_bytes = 67108864\n\
+        prefetch_windows = 1\nsurvey_below = 67108864\n\n[[data.train]]\n\
+        path = \"d.jsonl\"\nformat = \"auto\"\nweight = 1.0\n\n\
         [lora]\nr = 16\nlora_alpha = 32.0\nlora_dropout = 0.0\n\
         target_modules = \"all-linear\"\nuse_rslora = false\n\n[train]\nepochs = 1\n\
         micro_batch_size = 1\ngradient_accumulation_steps = 1\noptimizer = \"adamw\"\n\
@@ -240,5 +256,5 @@ fn the_canonical_text_and_its_digest_are_stable() {
         dir = \"checkpoints/run\"\nsign = true\n\n[device]\nname = \"auto\"\nthreads = 0\n\
         parallel_micro_batches = 1\n";
     assert_eq!(loaded.canonical, wanted);
-    assert_eq!(loaded.digest.short(), "bcc6bebe1d0f");
+    assert_eq!(loaded.digest.short(), "5e3349dfd7ee");
 }

@@ -1,0 +1,121 @@
+//! `firebrand cache`
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use crate::cli::{data_line, talk};
+use crate::config::size;
+use crate::data::{CacheItem, cache_items, remove_cached};
+use crate::error::{Error, Result};
+use crate::event::bytes;
+use crate::files::cache_home;
+
+/// Look at what is kept on disk, or make room
+///
+/// What is kept: examples of data files (tokenised once, read by every later run), and data files
+/// that Firebrand downloaded into the Hugging Face cache. What other tools downloaded, and models,
+/// are not listed and never removed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List everything, what was used last at the end
+    List {
+        /// One JSON object per file
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what is not wanted any more; it is fetched or made again when it is needed
+    Gc {
+        /// Remove what was not used for so many days
+        #[arg(long, value_name = "DAYS")]
+        older_than: Option<u64>,
+        /// Remove what was not used for longest until this much is left, e.g. `20GB`
+        #[arg(long, value_name = "SIZE")]
+        max_size: Option<String>,
+        /// Remove everything
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let cache = cache_home()?;
+    let mut items = cache_items(&cache)?;
+    items.sort_by_key(|item| item.used);
+    match &args.command {
+        Command::List { json } => list(&items, *json)?,
+        Command::Gc { older_than, max_size, all } => {
+            let limit = match max_size {
+                Some(text) => Some(size(text).ok_or_else(|| {
+                    Error::new(format!("`{text}` is no size")).hint("for instance `20GB`")
+                })?),
+                None => None,
+            };
+            if !all && limit.is_none() && older_than.is_none() {
+                return Err(Error::new("nothing says what to remove")
+                    .hint("`--older-than DAYS`, `--max-size SIZE` or `--all`"));
+            }
+            collect(items, *older_than, limit, *all)?;
+        }
+    }
+    talk(&format!("cache: {}", cache.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(items: &[CacheItem], json: bool) -> Result<()> {
+    for item in items {
+        let age = SystemTime::now().duration_since(item.used).unwrap_or_default();
+        let kind = if item.download { "download" } else { "examples" };
+        if json {
+            let line = json!({
+                "kind": kind,
+                "name": item.name,
+                "path": item.paths[0].display().to_string(),
+                "bytes": item.bytes,
+                "unused_seconds": age.as_secs(),
+            });
+            data_line(&line.to_string())?;
+        } else {
+            let age = crate::report::duration(age.as_secs_f64());
+            data_line(&format!(
+                "{kind}  {:>10}  used {age:>6} ago  {}",
+                bytes(item.bytes),
+                item.name
+            ))?;
+        }
+    }
+    let total = items.iter().map(|item| item.bytes).sum();
+    talk(&format!("{} files, {}", items.len(), bytes(total)));
+    Ok(())
+}
+
+fn collect(
+    items: Vec<CacheItem>,
+    older_than: Option<u64>,
+    limit: Option<u64>,
+    all: bool,
+) -> Result<()> {
+    let now = SystemTime::now();
+    let old = older_than.map(|days| Duration::from_secs(days.saturating_mul(24 * 3600)));
+    let mut left: u64 = items.iter().map(|item| item.bytes).sum();
+    let (mut count, mut freed) = (0, 0);
+    for item in items {
+        let age = now.duration_since(item.used).unwrap_or_default();
+        let unwanted =
+            all || old.is_some_and(|old| age >= old) || limit.is_some_and(|limit| left > limit);
+        if unwanted {
+            remove_cached(&item)?;
+            left -= item.bytes;
+            (count, freed) = (count + 1, freed + item.bytes);
+        }
+    }
+    talk(&format!("removed {count} files, {}; {} are left", bytes(freed), bytes(left)));
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! Preference pairs as `firebrand data` shows them: they can be looked at before they can be
+//! trained on.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::cli::data_line;
+use crate::config::Loaded;
+use crate::data::{Codec, preference_pairs};
+use crate::error::{Result, printable};
+use crate::hub::Supply;
+
+/// Shows the first pairs of the training data.
+pub fn show(loaded: &Loaded, supply: &Arc<Supply>, json: bool, rows: usize) -> Result<()> {
+    let config = &loaded.config;
+    let template = config.data.chat_template.as_deref().map(std::path::Path::new);
+    let codec = || -> Result<Codec> { Codec::load(&supply.base(&config.model)?.path, template) };
+    for pair in preference_pairs(&config.data, supply, codec, rows)? {
+        if json {
+            let line = json!({
+                "source": pair.record.to_string(),
+                "chosen": pair.chosen,
+                "rejected": pair.rejected,
+            });
+            data_line(&line.to_string())?;
+            continue;
+        }
+        data_line(&format!("{}:", pair.record))?;
+        for (name, text) in [("chosen", &pair.chosen), ("rejected", &pair.rejected)] {
+            data_line(&format!("  {name}"))?;
+            data_line(&format!("    {}", printable(text.trim_end()).replace('\n', "\n    ")))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! `[[data.train]]` and `[[data.validation]]`: one data set each.
+
+use std::collections::BTreeMap;
+
+use crate::config::key::{DefaultValue, Key, Kind, Range};
+use crate::config::render::Entries;
+use crate::config::value::Values;
+
+/// A file or folder of records, or a data set on the hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataSetConfig {
+    /// Where it lies: a path, or `owner/name` on the hub.
+    pub path: String,
+    /// The shape of its records.
+    pub format: FormatChoice,
+    /// Branch, tag or commit on the hub.
+    pub revision: Option<String>,
+    /// Which subset of a folder or of a data set on the hub.
+    pub subset: Option<String>,
+    /// Which split of it.
+    pub split: Option<String>,
+    /// Globs of the files to read, in place of subset and split.
+    pub files: Vec<String>,
+    /// Our names of columns, and the names in the records.
+    pub columns: BTreeMap<String, String>,
+    /// How often its records come in an epoch.
+    pub weight: f64,
+}
+
+choices! {
+    /// The shape of records.
+    FormatChoice {
+        /// Detected on a sample, verified on every record.
+        Auto = "auto",
+        /// Chat turns with roles.
+        Messages = "messages",
+        /// Chat turns with `from` and `value`.
+        ShareGpt = "sharegpt",
+        /// `instruction`, `input`, `output`.
+        Alpaca = "alpaca",
+        /// `prompt`, `completion`.
+        Completion = "completion",
+        /// Plain `text`.
+        Text = "text",
+        /// An answer that is preferred to another.
+        Preference = "preference",
+    }
+}
+
+const PATH: Key = Key::new(
+    "path",
+    Kind::Line,
+    DefaultValue::Required,
+    "A file of records, a folder of such files, or owner/name of a data set on the hub.",
+)
+.example("\"datasets/messages.jsonl\"")
+.names(&[("LLaMA-Factory", "file_name"), ("axolotl", "data_files")]);
+
+const FORMAT: Key = Key::new(
+    "format",
+    Kind::Choice(FormatChoice::NAMES),
+    DefaultValue::Value("\"auto\""),
+    "Shape of the records. `auto` detects it on a sample and verifies every record.",
+)
+.example("\"messages\"")
+.names(&[("axolotl", "type"), ("LLaMA-Factory", "formatting")]);
+
+const REVISION: Key = Key::new(
+    "revision",
+    Kind::Line,
+    DefaultValue::Absent("the branch main"),
+    "Branch, tag or commit of a data set on the hub.",
+)
+.example("\"v1.0\"");
+
+const SUBSET: Key = Key::new(
+    "subset",
+    Kind::Line,
+    DefaultValue::Absent("the one that the data set calls its default"),
+    "Subset (also called configuration) of a data set on the hub or of a folder.",
+)
+.example("\"english\"")
+.names(&[("TRL", "dataset_config")]);
+
+const FILES: Key = Key::new(
+    "files",
+    Kind::Texts,
+    DefaultValue::Value("[]"),
+    "Globs of the files to read of a data set on the hub or of a folder, in place of subset and \
+     split.",
+)
+.example("[\"data/part-*.jsonl.gz\"]");
+
+/// The columns that shapes of records know.
+pub const COLUMN_NAMES: &[&str] = &[
+    "messages",
+    "tools",
+    "conversations",
+    "instruction",
+    "input",
+    "output",
+    "prompt",
+    "completion",
+    "chosen",
+    "rejected",
+    "text",
+];
+
+pub(super) const COLUMNS_DOC: &str = "Other names of columns: what Firebrand calls a column, and \
+     what the records call it; a dot leads into an object.";
+
+const COLUMNS: Key = Key::new(
+    "columns",
+    Kind::Columns,
+    DefaultValue::Absent("those of `data.columns`"),
+    COLUMNS_DOC,
+)
+.example("{ prompt = \"question\", completion = \"answer\" }");
+
+pub(super) const TRAIN_KEYS: &[Key] = &[
+    PATH,
+    FORMAT,
+    REVISION,
+    SUBSET,
+    Key::new(
+        "split",
+        Kind::Line,
+        DefaultValue::Absent("train"),
+        "Split of a data set on the hub or of a folder.",
+    )
+    .example("\"train_sft\""),
+    FILES,
+    COLUMNS,
+    Key::new(
+        "weight",
+        Kind::Number(Range::above(0.0, 1000.0)),
+        DefaultValue::Value("1.0"),
+        "How often its records come in an epoch: 2 means twice, 0.5 every other one, each epoch \
+         others. Sets are mixed evenly while `data.shuffle` is on.",
+    )
+    .example("0.5"),
+];
+
+pub(super) const VALIDATION_KEYS: &[Key] = &[
+    PATH,
+    FORMAT,
+    REVISION,
+    SUBSET,
+    Key::new(
+        "split",
+        Kind::Line,
+        DefaultValue::Absent("validation"),
+        "Split of a data set on the hub or of a folder.",
+    )
+    .example("\"test\""),
+    FILES,
+    COLUMNS,
+];
+
+impl DataSetConfig {
+    /// A set with nothing but a path.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            format: FormatChoice::Auto,
+            revision: None,
+            subset: None,
+            split: None,
+            files: Vec::new(),
+            columns: BTreeMap::new(),
+            weight: 1.0,
+        }
+    }
+
+    /// `columns` are those of all sets.
+    pub(super) fn read(values: &Values, columns: &BTreeMap<String, String>) -> Self {
+        Self {
+            format: values.choice("format", FormatChoice::from_name),
+            revision: values.optional_text("revision"),
+            subset: values.optional_text("subset"),
+            split: values.optional_text("split"),
+            files: values.texts("files"),
+            columns: values.pairs("columns").unwrap_or_else(|| columns.clone()),
+            weight: values.optional_number("weight").unwrap_or(1.0),
+            ..Self::new(values.text("path"))
+        }
+    }
+
+    pub(super) fn write(&self, prefix: &str, has_weight: bool, out: &mut Entries) {
+        let path = |name: &str| format!("{prefix}.{name}");
+        out.text(&path("path"), &self.path);
+        out.text(&path("format"), self.format.name());
+        out.optional_text(&path("revision"), self.revision.as_deref());
+        out.optional_text(&path("subset"), self.subset.as_deref());
+        out.optional_text(&path("split"), self.split.as_deref());
+        if !self.files.is_empty() {
+            out.texts(&path("files"), &self.files);
+        }
+        if !self.columns.is_empty() {
+            out.pairs(&path("columns"), &self.columns);
+        }
+        if has_weight {
+            out.number(&path("weight"), self.weight);
+        }
+    }
+}

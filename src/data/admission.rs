@@ -1,0 +1,218 @@
+//! Files are looked at when their rows come into use for the first time: too many unusable
+//! records, or mostly nothing to learn, end the run; what is odd is said once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::codec::Codec;
+use super::corpus::{CorpusFile, Role};
+use super::example::{RecordId, line};
+use super::layout::FileId;
+use super::store::Store;
+use super::tokenise::{About, BadRows};
+use crate::error::{Error, Result};
+use crate::files::FileEntry;
+
+/// Sentences for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// What was chosen and why.
+    pub notes: Vec<String>,
+    /// What a careful person would want to look at.
+    pub warnings: Vec<String>,
+}
+
+impl Said {
+    /// Adds other sentences.
+    pub fn add(&mut self, other: Self) {
+        self.notes.extend(other.notes);
+        self.warnings.extend(other.warnings);
+    }
+}
+
+/// What came of the files so far.
+pub struct Admission {
+    codec: Arc<Codec>,
+    bad: BadRows,
+    bad_said: usize,
+    seen: BTreeSet<(Role, FileId)>,
+    /// Role and name of every file that was used, by this process or one before it.
+    used: BTreeMap<(Role, String), CorpusFile>,
+    chat: bool,
+    plain: bool,
+    records: u64,
+    nothing: u64,
+    first_nothing: Option<RecordId>,
+}
+
+impl Admission {
+    /// With the settings of a run.
+    pub fn new(codec: Arc<Codec>, max_bad_rows: u64) -> Self {
+        Self {
+            codec,
+            bad: BadRows::new(max_bad_rows),
+            bad_said: 0,
+            seen: BTreeSet::new(),
+            used: BTreeMap::new(),
+            chat: false,
+            plain: false,
+            records: 0,
+            nothing: 0,
+            first_nothing: None,
+        }
+    }
+
+    /// A file that was used, by its role and name.
+    pub fn used(&self, role: Role, name: &str) -> Option<&CorpusFile> {
+        self.used.get(&(role, name.to_owned()))
+    }
+
+    /// Takes over what earlier processes of the run have used.
+    pub fn remember(&mut self, files: &[CorpusFile]) {
+        let entry = |file: &CorpusFile| ((file.role, file.file.path.clone()), file.clone());
+        self.used.extend(files.iter().map(entry));
+    }
+
+    /// Looks at files that were not seen yet.
+    pub fn admit(&mut self, store: &Store, files: &[FileId]) -> Result<Said> {
+        let mut said = Said::default();
+        let mut new = Vec::new();
+        for &file in files {
+            if self.seen.contains(&(store.role(), file)) {
+                continue;
+            }
+            let opened = store.open(file)?;
+            self.seen.insert((store.role(), file));
+            self.bad.add(&store.file(file).name, opened.about())?;
+            let used = used(store, file, opened.about());
+            self.used.insert((used.role, used.file.path.clone()), used);
+            new.push((file, opened));
+        }
+        for set in new.iter().map(|(file, _)| file.set).collect::<BTreeSet<u32>>() {
+            let of_set = new.iter().filter(|(file, _)| file.set == set);
+            let abouts: Vec<(&str, &About)> =
+                of_set.map(|(file, opened)| (&*store.file(*file).name, opened.about())).collect();
+            self.look(&store.sets_and_files()[set as usize].1, &abouts, &mut said);
+        }
+        let warnings = self.bad.warnings();
+        said.warnings.splice(0..0, warnings.iter().skip(self.bad_said).cloned());
+        self.bad_said = warnings.len();
+        self.check()?;
+        Ok(said)
+    }
+
+    fn look(&mut self, set: &crate::hub::FileSet, files: &[(&str, &About)], said: &mut Said) {
+        let records: u64 = files.iter().map(|(_, about)| about.statistics.records).sum();
+        let Some((name, first)) = files.iter().find(|(_, about)| !about.format.is_empty()) else {
+            return said
+                .notes
+                .push(format!("{}: {records} records, none can be read", set.title()));
+        };
+        let (format, reason) = (&first.format, &first.reason);
+        let of = |what: String| format!("{what} of the shape `{format}`: {reason}");
+        said.notes.push(match (set.files.len(), &set.why) {
+            (1, None) => of(format!("{name}: {records} records")),
+            (all, why) => {
+                let why = why.as_deref().unwrap_or("as named");
+                let title = set.title();
+                let count = if files.len() == all {
+                    format!("{title}: {records} records in {all} files ({why})")
+                } else {
+                    format!("{title}: {all} files ({why}), {records} records in the first")
+                };
+                of(count)
+            }
+        });
+        for (_, about) in files {
+            self.doubts(about, said);
+        }
+        let mut say = |what: &str, count: fn(&About) -> (u64, Option<u64>)| {
+            let all: u64 = files.iter().map(|(_, about)| count(about).0).sum();
+            let first = files.iter().find_map(|(name, about)| Some((name, count(about).1?)));
+            if let Some((name, line)) = first {
+                let first = format!("{name}:{line}");
+                said.warnings.push(format!("{all} of {records} records {what}, first {first}"));
+            }
+        };
+        say("are longer than `data.max_seq_len` and were cut off", |about| {
+            (about.statistics.truncated, about.truncated)
+        });
+        say("are longer than `data.max_seq_len` and were left out", |about| {
+            (about.statistics.dropped, about.dropped)
+        });
+        say("hold nothing to learn and were left out", |about| {
+            (about.statistics.nothing_to_learn, about.nothing)
+        });
+        self.records += records;
+        for (name, about) in files {
+            self.nothing += about.statistics.nothing_to_learn;
+            if let (None, Some(line)) = (&self.first_nothing, about.nothing) {
+                self.first_nothing = Some(RecordId { file: (*name).into(), line });
+            }
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let Some(first) = &self.first_nothing else { return Ok(()) };
+        if self.nothing * 2 <= self.records {
+            return Ok(());
+        }
+        let what = format!("{} of {} records hold nothing to learn", self.nothing, self.records);
+        Err(Error::new(what).at_position(&*first.file, line(first), 1).hint(
+            "either they have no turn of the assistant, or `data.max_seq_len` cuts it off; \
+             `firebrand plan` shows what is learnt of a record",
+        ))
+    }
+
+    /// Oddities of tokenizer and template that matter to the data at hand.
+    fn doubts(&mut self, about: &About, said: &mut Said) {
+        let codec = &self.codec;
+        if about.chat && !std::mem::replace(&mut self.chat, true) && codec.template.is_some() {
+            if codec.end_of_turn().is_none() {
+                said.warnings.push(
+                    "the chat template writes no special token after the assistant's turn, so \
+                     the model does not learn where to stop"
+                        .to_owned(),
+                );
+            }
+            if !codec.has_generation_prompt() {
+                said.warnings.push(
+                    "the chat template has no generation prompt, so the model also learns to \
+                     write what introduces the assistant's turn"
+                        .to_owned(),
+                );
+            }
+        }
+        let plain = !about.chat && !about.format.is_empty();
+        if plain && !std::mem::replace(&mut self.plain, true) && codec.tokenizer.eos().is_none() {
+            said.warnings.push(
+                "the tokenizer names no `eos_token`, so the model does not learn where a text ends"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
+fn used(store: &Store, id: FileId, about: &About) -> CorpusFile {
+    CorpusFile {
+        file: FileEntry { path: store.file(id).name.to_string(), ..about.file.clone() },
+        uri: store.sets_and_files()[id.set as usize].1.uri(store.file(id)),
+        role: store.role(),
+        format: about.format.clone(),
+        rows: about.statistics.records,
+    }
+}
+
+/// What there is to say of a tokenizer and its template.
+pub fn describe(codec: &Codec) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(template) = &codec.template {
+        let digest = template.digest().short();
+        notes.push(format!("chat template: {}, sha256 {digest}", template.origin()));
+        if template.asks_for_the_date() {
+            let date = super::template::TEMPLATE_DATE;
+            notes.push(format!("the chat template asks for the date and is told {date}, always"));
+        }
+    }
+    notes
+}

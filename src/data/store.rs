@@ -1,0 +1,243 @@
+//! The examples of every data file: fetched, checked and tokenised when they are first needed,
+//! and kept on disk under the digest of all that determines them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+
+use super::codec::Codec;
+use super::corpus::{Entry, Role};
+use super::example::Maker;
+use super::examples::{Facts, Reader, Writer};
+use super::layout::{BlockSize, Blocks, FileId, SetShape};
+use super::room::Room;
+use super::tokenise::{About, Reading, tokenise};
+use crate::config::{DataConfig, DataSetConfig};
+use crate::error::{Error, Result};
+use crate::files::Digest;
+use crate::hub::{FileSet, SetFile, Supply};
+
+/// Changes whenever the same file would become other examples, so that old ones are not used.
+const VERSION: u32 = 1;
+
+/// Where examples lie in the cache.
+pub const FOLDER: &str = "examples";
+
+/// The examples of a file, ready to be read.
+pub struct Opened {
+    reader: Reader<About>,
+    sizes: Arc<[BlockSize]>,
+}
+
+impl Opened {
+    /// What is known of the file.
+    pub fn about(&self) -> &About {
+        &self.reader.about
+    }
+}
+
+/// The files of one role, and their examples.
+pub struct Store {
+    role: Role,
+    supply: Arc<Supply>,
+    codec: Arc<Codec>,
+    config: DataConfig,
+    sets: Vec<(DataSetConfig, FileSet)>,
+    shapes: Vec<SetShape>,
+    slots: Vec<Vec<Mutex<Option<Arc<Opened>>>>>,
+    folder: PathBuf,
+    room: Room,
+    stop: AtomicBool,
+}
+
+impl Store {
+    /// The files of these sets; nothing is read yet.
+    pub fn new(
+        role: Role,
+        supply: Arc<Supply>,
+        codec: Arc<Codec>,
+        config: &DataConfig,
+        sets: Vec<(DataSetConfig, FileSet)>,
+        cache: &Path,
+    ) -> Self {
+        let shape = |(config, files): &(DataSetConfig, FileSet)| SetShape {
+            sizes: files.files.iter().map(|file| file.size).collect(),
+            weight: config.weight,
+        };
+        let slots = |(_, set): &(DataSetConfig, FileSet)| {
+            set.files.iter().map(|_| Mutex::new(None)).collect()
+        };
+        Self {
+            role,
+            supply,
+            codec,
+            shapes: sets.iter().map(shape).collect(),
+            slots: sets.iter().map(slots).collect(),
+            sets,
+            folder: cache.join(FOLDER),
+            room: Room::new(cache, config.cache_limit),
+            config: config.clone(),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    /// What the files are for.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// How many blocks a file has.
+    pub fn count_of_blocks(&self, id: FileId) -> Result<u32> {
+        Ok(self.open(id)?.sizes.len() as u32)
+    }
+
+    /// The digest of a file, if it is known without fetching it.
+    pub fn digest_of(&self, id: FileId) -> Result<Option<Digest>> {
+        self.supply.digest_of(self.file(id))
+    }
+
+    /// Every file, in the order of the configuration.
+    pub fn files(&self) -> Vec<FileId> {
+        let files = |(set, slots): (u32, &Vec<_>)| {
+            (0..slots.len() as u32).map(move |file| FileId { set, file })
+        };
+        (0..).zip(&self.slots).flat_map(files).collect()
+    }
+
+    /// The sets as configured, each with its files.
+    pub fn sets_and_files(&self) -> &[(DataSetConfig, FileSet)] {
+        &self.sets
+    }
+
+    /// Bytes of all files as they lie on the hub or on disk.
+    pub fn bytes(&self) -> u64 {
+        self.shapes.iter().flat_map(|shape| &shape.sizes).sum()
+    }
+
+    /// A file of a set.
+    pub fn file(&self, id: FileId) -> &SetFile {
+        &self.sets[id.set as usize].1.files[id.file as usize]
+    }
+
+    /// The examples of a file that were made ready, if they were.
+    pub fn ready(&self, id: FileId) -> Option<Arc<Opened>> {
+        self.slot(id).lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn slot(&self, id: FileId) -> &Mutex<Option<Arc<Opened>>> {
+        &self.slots[id.set as usize][id.file as usize]
+    }
+
+    /// The examples of a file; fetches and tokenises it if they are not in the cache.
+    pub fn open(&self, id: FileId) -> Result<Arc<Opened>> {
+        let mut slot = self.slot(id).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = &*slot {
+            return Ok(opened.clone());
+        }
+        let opened = Arc::new(self.find_or_make(id)?);
+        *slot = Some(opened.clone());
+        Ok(opened)
+    }
+
+    fn find_or_make(&self, id: FileId) -> Result<Opened> {
+        let file = self.file(id);
+        if let Some(sha256) = self.supply.digest_of(file)? {
+            let path = self.path_of(id, &sha256);
+            // One that is damaged or gone is made anew.
+            if let Ok(reader) = Reader::<About>::open(&path)
+                && reader.about.file.sha256 == sha256
+            {
+                self.room.used(&path);
+                self.room.make(0)?;
+                return Ok(opened(reader));
+            }
+        }
+        self.room.make(file.size)?;
+        let source = self.supply.fetch(file)?;
+        let (config, _) = &self.sets[id.set as usize];
+        let maker = Maker::new(&self.codec, &self.config);
+        let reading = Reading {
+            name: &file.name,
+            format: config.format,
+            columns: &config.columns,
+            maker: &maker,
+            stop: &self.stop,
+        };
+        let mut writer = Writer::new(&self.folder, self.codec.tokenizer.vocabulary_size())?;
+        let about = tokenise(&source, &reading, &mut writer)?;
+        self.supply.confirm(file, &about.file)?;
+        if about.statistics.records == 0 && self.sets[id.set as usize].1.files.len() == 1 {
+            return Err(Error::new("the data set holds no records").at(&*file.name));
+        }
+        let path = self.path_of(id, &about.file.sha256);
+        writer.commit(&path, &about)?;
+        self.room.used(&path);
+        self.room.make(0)?;
+        Reader::open(&path).map(opened)
+    }
+
+    /// Where the examples of a file with this digest lie: named by all that determines them.
+    fn path_of(&self, id: FileId, sha256: &Digest) -> PathBuf {
+        let (config, _) = &self.sets[id.set as usize];
+        let all = json!({
+            "version": [VERSION, env!("CARGO_PKG_VERSION")],
+            "file": sha256,
+            "codec": self.codec.fingerprint(),
+            "format": config.format.name(),
+            "columns": config.columns,
+            "max_seq_len": self.config.max_seq_len,
+            "overlong": self.config.overlong.name(),
+            "train_on": self.config.train_on.name(),
+        });
+        let digest = Digest::of(all.to_string().as_bytes()).to_string();
+        self.folder.join(&digest[..2]).join(format!("{digest}.fbx"))
+    }
+
+    /// Reads from a file, which is made anew once if the cache has lost or damaged it.
+    fn read_from<T>(&self, id: FileId, read: impl Fn(&Reader<About>) -> Result<T>) -> Result<T> {
+        let opened = self.open(id)?;
+        let error = match read(&opened.reader) {
+            Err(error) => error,
+            found => return found,
+        };
+        let _ = fs::remove_file(opened.reader.path());
+        *self.slot(id).lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let again = self.open(id)?;
+        read(&again.reader).map_err(|second| second.because(error.what))
+    }
+}
+
+fn opened(reader: Reader<About>) -> Opened {
+    let size = |block: &super::examples::Block| BlockSize {
+        examples: block.examples,
+        tokens: block.tokens,
+    };
+    Opened { sizes: reader.blocks.iter().map(size).collect(), reader }
+}
+
+impl Blocks for Store {
+    fn sets(&self) -> &[SetShape] {
+        &self.shapes
+    }
+
+    fn sizes(&self, file: FileId) -> Result<Arc<[BlockSize]>> {
+        Ok(self.open(file)?.sizes.clone())
+    }
+
+    fn read(&self, file: FileId, block: u32) -> Result<Vec<Entry>> {
+        let name = &self.file(file).name;
+        self.read_from(file, |reader| reader.block(block as usize, name))
+    }
+
+    fn facts(&self, file: FileId, block: u32) -> Result<Vec<Facts>> {
+        self.read_from(file, |reader| reader.facts(block as usize))
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.supply.stop();
+    }
+}

@@ -1,0 +1,190 @@
+//! All training files before the start: how many examples are learnt, which are left out, and how
+//! long each is, so that the rows of every epoch can be counted.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::admission::Said;
+use super::corpus::Statistics;
+use super::examples::Facts;
+use super::filter::{Filter, HeldOut, Place};
+use super::layout::{Blocks, FileId};
+use super::plan::Lengths;
+use super::store::Store;
+use crate::config::{DataConfig, ValSize};
+use crate::error::{Error, Result};
+use crate::files::Digest;
+
+/// What a survey found.
+pub struct Survey {
+    /// What is learnt, counted.
+    pub statistics: Statistics,
+    /// Lengths of all examples.
+    pub lengths: Lengths,
+    /// What there is to say of it.
+    pub said: Said,
+}
+
+/// Goes through all files once and completes the filter.
+pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result<Survey> {
+    let mut said = Said::default();
+    let mut statistics = Statistics::default();
+    for file in store.files() {
+        statistics.add(&store.open(file)?.about().statistics);
+    }
+    (statistics.examples, statistics.tokens) = (0, 0);
+    (statistics.learnt_tokens, statistics.longest) = (0, 0);
+    filter.held_out = held_out(store, config.val_size)?;
+    if config.deduplicate {
+        filter.duplicates = duplicates(store)?;
+        statistics.duplicates = filter.duplicates.len() as u64;
+    }
+    let mut found = Found::default();
+    let mut lengths = Lengths::new();
+    for file in store.files() {
+        let mut of_file = Vec::new();
+        each(store, file, |place, facts| {
+            let kept = found.look(filter, place, &facts);
+            of_file.push(if kept { facts.tokens } else { 0 });
+            if kept {
+                statistics.examples += 1;
+                statistics.tokens += u64::from(facts.tokens);
+                statistics.learnt_tokens += u64::from(facts.learnt);
+                statistics.longest = statistics.longest.max(u64::from(facts.tokens));
+            }
+            Ok(())
+        })?;
+        lengths.insert(file, of_file.into());
+    }
+    statistics.held_out = found.held_out.len() as u64;
+    statistics.overlapping = found.overlapping.len() as u64;
+    if statistics.examples == 0 {
+        return Err(nothing_left(&statistics));
+    }
+    speak(store, config, &statistics, &found, &mut said)?;
+    Ok(Survey { statistics, lengths, said })
+}
+
+fn nothing_left(statistics: &Statistics) -> Error {
+    if statistics.overlapping > 0 {
+        return Error::new("every training record is also a validation record")
+            .hint("remove them from one of the two, or use `data.val_size`");
+    }
+    Error::new("the training data holds no example that could be learnt from")
+        .because(format!("{} records were read", statistics.records))
+}
+
+/// What is left out, and why.
+#[derive(Default)]
+struct Found {
+    held_out: HashSet<Digest>,
+    overlapping: HashSet<Digest>,
+    first_overlapping: Option<Place>,
+}
+
+impl Found {
+    fn look(&mut self, filter: &Filter, place: Place, facts: &Facts) -> bool {
+        if filter.held_out.has(&facts.digest) {
+            self.held_out.insert(facts.digest);
+        }
+        if filter.validation.contains(&facts.digest) {
+            self.overlapping.insert(facts.digest);
+            self.first_overlapping.get_or_insert(place);
+        }
+        filter.keeps(place, &facts.digest)
+    }
+}
+
+fn speak(
+    store: &Store,
+    config: &DataConfig,
+    statistics: &Statistics,
+    found: &Found,
+    said: &mut Said,
+) -> Result<()> {
+    if config.val_size != ValSize::None {
+        let (held, of) = (statistics.held_out, statistics.records);
+        said.notes
+            .push(format!("validation: {held} different records of {of}, chosen by their digests"));
+        if held == 0 {
+            let text = "`data.val_size` is so small that no record was held out";
+            said.warnings.push(text.to_owned());
+        }
+    }
+    if config.deduplicate {
+        let count = statistics.duplicates;
+        said.notes.push(format!("{count} examples stand there before and are learnt once"));
+    }
+    if let Some((file, block, place)) = found.first_overlapping {
+        let entries = store.read(file, block)?;
+        let count = statistics.overlapping;
+        let first = &entries[place as usize].record;
+        said.warnings.push(format!(
+            "{count} training records are also validation records and are not learnt, first {first}"
+        ));
+    }
+    Ok(())
+}
+
+/// Goes through the examples of a file, block by block: where each stands, and its facts.
+pub fn each(
+    store: &Store,
+    file: FileId,
+    mut look: impl FnMut(Place, Facts) -> Result<()>,
+) -> Result<()> {
+    for block in 0..store.count_of_blocks(file)? {
+        for (place, facts) in (0..).zip(store.facts(file, block)?) {
+            look((file, block, place), facts)?;
+        }
+    }
+    Ok(())
+}
+
+/// What `data.val_size` holds out.
+fn held_out(store: &Store, size: ValSize) -> Result<HeldOut> {
+    let count = match size {
+        ValSize::None => return Ok(HeldOut::Nothing),
+        ValSize::Fraction(share) => return Ok(HeldOut::Share(share)),
+        ValSize::Records(count) => count,
+    };
+    let wanted = usize::try_from(count).unwrap_or(usize::MAX);
+    // The smallest digests, and one more, which is the limit. Never more than twice as many are
+    // held at once.
+    let mut smallest: BTreeSet<Digest> = BTreeSet::new();
+    let mut different = 0;
+    for file in store.files() {
+        each(store, file, |_, facts| {
+            let larger = smallest.last().is_some_and(|last| facts.digest > *last);
+            if larger && smallest.len() > wanted {
+                return Ok(());
+            }
+            different += u64::from(smallest.insert(facts.digest));
+            if smallest.len() > wanted.saturating_add(1) {
+                smallest.pop_last();
+            }
+            Ok(())
+        })?;
+    }
+    match smallest.into_iter().nth(wanted) {
+        Some(limit) => Ok(HeldOut::Below(limit)),
+        None => Err(Error::new(format!("`data.val_size = {count}` leaves nothing to learn from"))
+            .because(format!("there are {different} different records that can be used"))),
+    }
+}
+
+/// Examples of records of which an equal one stands earlier. Pieces of one text are no duplicates
+/// of each other.
+fn duplicates(store: &Store) -> Result<BTreeSet<Place>> {
+    let mut duplicates = BTreeSet::new();
+    // Of each record, where it stood first, as file and line.
+    let mut first: HashMap<Digest, (FileId, u64)> = HashMap::new();
+    for file in store.files() {
+        each(store, file, |place, facts| {
+            let here = (file, facts.line);
+            if *first.entry(facts.digest).or_insert(here) != here {
+                duplicates.insert(place);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(duplicates)
+}

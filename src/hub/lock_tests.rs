@@ -1,0 +1,84 @@
+//! Locks: read again as written, refused where they could mislead.
+
+use super::*;
+
+fn file(path: &str, rows: Option<u64>) -> LockedFile {
+    let sha256 = Some(Digest::of(path.as_bytes()));
+    LockedFile { path: path.to_owned(), size: 7, rows, sha256, oid: Some("a".repeat(40)) }
+}
+
+fn lock() -> Lock {
+    let model = Locked {
+        name: "o/m".to_owned(),
+        endpoint: Some("https://hub".to_owned()),
+        revision: Some("main".to_owned()),
+        commit: Some("0".repeat(40)),
+        chat_template: Some(Digest::of(b"t")),
+        files: vec![file("config.json", None), file("model.safetensors", None)],
+        ..Locked::default()
+    };
+    let mut lock = Lock { model: Some(model), data: Vec::new() };
+    for (name, split) in [("o/d", Some("train")), ("b.jsonl", None), ("o/d", Some("test"))] {
+        lock.put(Locked {
+            name: name.to_owned(),
+            split: split.map(str::to_owned),
+            columns: vec!["messages: list".to_owned(), "say \"x\"\n: string".to_owned()],
+            files: vec![file("a/1.jsonl", Some(3)), file("a/2.jsonl", Some(0))],
+            ..Locked::default()
+        });
+    }
+    lock
+}
+
+#[test]
+fn a_lock_is_read_as_it_was_written_one_line_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.lock");
+    assert_eq!(Lock::read(&path).unwrap(), None);
+    lock().write(&path).unwrap();
+    assert_eq!(Lock::read(&path).unwrap(), Some(lock()));
+    let text = lock().to_toml();
+    assert_eq!(text.lines().filter(|line| line.contains("a/1.jsonl")).count(), 3);
+    let names: Vec<String> = lock().data.iter().map(Locked::title).collect();
+    assert_eq!(names, ["b.jsonl", "o/d (test)", "o/d (train)"]);
+}
+
+#[test]
+fn an_entry_answers_only_what_it_was_made_for() {
+    let lock = lock();
+    let asked =
+        Asked { name: "o/d", subset: None, split: Some("test"), globs: &[], revision: None };
+    assert_eq!(lock.data(&asked).unwrap().split.as_deref(), Some("test"));
+    assert!(lock.data(&Asked { split: Some("dev"), ..asked }).is_none());
+    assert!(lock.data(&Asked { revision: Some("v2"), ..asked }).is_none());
+    assert!(lock.data(&Asked { subset: Some("en"), ..asked }).is_none());
+}
+
+#[test]
+fn an_entry_takes_the_place_of_the_older_one() {
+    let mut lock = lock();
+    let mut entry = lock.data[0].clone();
+    entry.files[0].size = 99;
+    lock.put(entry.clone());
+    assert_eq!((lock.data.len(), &lock.data[0]), (3, &entry));
+}
+
+#[test]
+fn what_could_mislead_is_refused() {
+    let good = lock().to_toml();
+    for (from, to, said) in [
+        ("version = 1", "version = 9", "reads up to 1"),
+        ("version = 1", "version = 1\nverison = 2", "unknown field"),
+        ("config.json", "../config.json", "config.json"),
+        ("oid = \"aa", "oid = \"xa", "40 hex"),
+        ("commit = \"00", "commit = \"0", "40 hex"),
+        ("path = \"a/2.jsonl\"", "path = \"a/0.jsonl\"", "not sorted"),
+        ("split = \"train\"", "split = \"test\"", "stand twice"),
+        ("size = 7", "size = -7", "cannot be read"),
+        ("sha256 = \"", "sha256 = \"z", "SHA-256"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let error = Lock::parse(&good.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains(said), "{to}: {error}");
+    }
+}

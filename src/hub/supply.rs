@@ -1,0 +1,266 @@
+//! Where the files of a configuration come from: this machine or a hub, under the lock.
+//!
+//! A name is resolved once, to a commit and a list of files; from then on only those are asked
+//! for. The lock of the run directory comes first (a run goes on with what it began with), then
+//! the one beside the configuration, then the newest revision of the hub.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::checked::sha256_of;
+use super::downloads;
+use super::local::{self, ModelDirectory};
+use super::lock::{Asked, Lock, Locked, LockedFile};
+use super::sets::{Place, SetFile};
+use super::{
+    Hub, RemoteFile, RepoKind, RepoName, Settings, model_files, needs_own_code, refuse_disguised,
+};
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::event::Transfers;
+use crate::files::{Digest, FileEntry, read_json};
+
+/// What `revision` is when nobody gave one.
+pub const DEFAULT_REVISION: &str = "main";
+/// Configurations are small.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
+
+/// How files may be got.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// Nothing but what the lock says.
+    pub locked: bool,
+    /// Nothing from the network.
+    pub offline: bool,
+    /// Locks in the order in which they are asked.
+    pub locks: Vec<Lock>,
+    /// Endings of data files that can be read.
+    pub extensions: Vec<String>,
+}
+
+/// Gets the files of a configuration.
+pub struct Supply {
+    pub(super) policy: Policy,
+    transfers: Arc<dyn Transfers>,
+    /// Asked while something is fetched: does the user want to stop?
+    interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
+    stop: Arc<Stop>,
+    hub: OnceLock<Hub>,
+    cache: PathBuf,
+}
+
+/// Why a transfer should end.
+#[derive(Default)]
+struct Stop {
+    /// Nobody waits for it any more.
+    now: AtomicBool,
+    /// The run has begun: a signal lets it save, for which it may still need data.
+    patient: AtomicBool,
+}
+
+impl Supply {
+    /// Under a policy; `transfers` hears of what is downloaded, `interrupted` is asked whether to
+    /// go on, and `cache` is our own cache folder.
+    pub fn new(
+        policy: Policy,
+        transfers: Arc<dyn Transfers>,
+        interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
+        cache: &Path,
+    ) -> Self {
+        let stop = Arc::new(Stop::default());
+        let cache = cache.to_owned();
+        Self { policy, transfers, interrupted, stop, hub: OnceLock::new(), cache }
+    }
+
+    /// Ends all transfers soon, and lets none begin.
+    pub fn stop(&self) {
+        self.stop.now.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on an interruption does not end transfers: the run saves first.
+    pub fn be_patient(&self) {
+        self.stop.patient.store(true, Ordering::Relaxed);
+    }
+
+    /// The hub, made when something is first asked of it.
+    pub fn hub(&self) -> Result<&Hub> {
+        if let Some(hub) = self.hub.get() {
+            return Ok(hub);
+        }
+        let mut settings = Settings::from_env()?;
+        settings.offline |= self.policy.offline;
+        let (stop, interrupted) = (self.stop.clone(), self.interrupted.clone());
+        let transfers = self.transfers.clone();
+        let hub = Hub::new(settings)?
+            .with_stop(move || {
+                stop.now.load(Ordering::Relaxed)
+                    || (!stop.patient.load(Ordering::Relaxed) && interrupted())
+            })
+            .with_notice(move |text| transfers.tell(&text));
+        Ok(self.hub.get_or_init(|| hub))
+    }
+
+    /// The base model of a configuration: a directory, or files of a hub, all of them fetched.
+    pub fn base(&self, model: &ModelConfig) -> Result<ModelDirectory> {
+        let found = self.find(&model.base, &model.revision)?.as_base()?;
+        if found.locked.is_none() && model.revision != DEFAULT_REVISION {
+            return Err(Error::new("`model.revision` names a revision, but a directory has none")
+                .at(&found.path)
+                .hint("leave it out: the directory's own bytes are recorded by digest"));
+        }
+        Ok(found)
+    }
+
+    /// A model by its name: a directory, an artifact, a run that has one, or one of a hub.
+    pub fn find(&self, name: &str, revision: &str) -> Result<ModelDirectory> {
+        let path = Path::new(name);
+        let repo = RepoName::parse(RepoKind::Model, name).ok();
+        match repo.filter(|_| !path.exists() && !path.starts_with("checkpoints")) {
+            Some(repo) => self.model(&repo, revision).map_err(|error| {
+                error.hint(format!("on this machine there is no directory `{name}`"))
+            }),
+            None => local::resolve(name),
+        }
+    }
+
+    /// A model of the hub.
+    fn model(&self, repo: &RepoName, revision: &str) -> Result<ModelDirectory> {
+        let id = repo.id();
+        let asked =
+            Asked { name: &id, subset: None, split: None, globs: &[], revision: Some(revision) };
+        let entry = self.policy.locks.iter().filter_map(|lock| lock.model.as_ref());
+        let locked = match entry.into_iter().find(|entry| entry.answers(&asked)) {
+            Some(found) => found.clone(),
+            None if self.policy.locked => return Err(not_locked(&id)),
+            None => self.model_entry(repo, revision)?,
+        };
+        let commit = locked.commit.clone().unwrap_or_default();
+        // The configuration first: a model that needs its own code is refused before its weights.
+        let mut files: Vec<&LockedFile> = locked.files.iter().collect();
+        files.sort_by_key(|file| (file.path != "config.json", &file.path));
+        self.transfers.expect(files.iter().map(|file| file.size).sum());
+        for file in files {
+            let path = self.fetch_file(repo, &commit, &remote_file(file))?;
+            if file.path == "config.json"
+                && let Some(why) = needs_own_code(&read_json(&path, TEXT_BYTES_MAX)?)
+            {
+                return Err(Error::refused(format!("`{id}` cannot be used: {why}"))
+                    .hint("Firebrand never runs code from a hub"));
+            }
+        }
+        let path = self.hub()?.snapshot_dir(repo, &commit);
+        let adapter = path.join("adapter_config.json").is_file();
+        Ok(ModelDirectory { id, path, adapter, locked: Some(locked) })
+    }
+
+    /// What a model is at this moment.
+    fn model_entry(&self, repo: &RepoName, revision: &str) -> Result<Locked> {
+        let hub = self.hub()?;
+        let commit = hub.commit_of(repo, revision)?;
+        let files = model_files(&hub.tree(repo, &commit)?)
+            .map_err(|error| error.because(format!("`{}` at {commit} was looked at", repo.id())))?;
+        Ok(Locked {
+            name: repo.id(),
+            endpoint: Some(hub.settings().endpoint.clone()),
+            revision: Some(revision.to_owned()),
+            commit: Some(commit),
+            files: files.iter().map(locked_file).collect(),
+            ..Locked::default()
+        })
+    }
+
+    /// The digest of a file, if it is known without fetching it.
+    pub fn digest_of(&self, file: &SetFile) -> Result<Option<Digest>> {
+        match &file.place {
+            _ if file.sha256.is_some() => Ok(file.sha256),
+            Place::Here(path) => sha256_of(path, Some(&self.cache.join("checked"))).map(Some),
+            Place::Hub { file, .. } => Ok(file.sha256),
+        }
+    }
+
+    /// Sees to it that a file is on this machine, with the bytes that it must have.
+    pub fn fetch(&self, file: &SetFile) -> Result<PathBuf> {
+        match &file.place {
+            Place::Here(path) => Ok(path.clone()),
+            Place::Hub { repo, commit, file } => self.fetch_file(repo, commit, file),
+        }
+    }
+
+    /// Fetches several files, a few at a time: many small ones would wait for each other.
+    pub fn fetch_all(&self, files: &[SetFile]) -> Result<Vec<PathBuf>> {
+        const AT_ONCE: usize = 4;
+        let next = AtomicUsize::new(0);
+        let take = || -> Vec<(usize, Result<PathBuf>)> {
+            let mut fetched: Vec<(usize, Result<PathBuf>)> = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(file) = files.get(number) else { return fetched };
+                fetched.push((number, self.fetch(file)));
+                if fetched.last().is_some_and(|(_, found)| found.is_err()) {
+                    next.store(files.len(), Ordering::Relaxed); // the others need not begin more
+                }
+            }
+        };
+        let mut fetched: Vec<(usize, Result<PathBuf>)> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..AT_ONCE.min(files.len())).map(|_| scope.spawn(take)).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
+        });
+        fetched.sort_by_key(|(number, _)| *number);
+        fetched.into_iter().map(|(_, found)| found).collect()
+    }
+
+    /// What was read must be what was expected.
+    pub fn confirm(&self, file: &SetFile, read: &FileEntry) -> Result<()> {
+        match file.sha256 {
+            Some(expected) if expected != read.sha256 => {
+                Err(Error::new("the file changed while it was being read")
+                    .at(&*file.name)
+                    .because(format!("its digest was {expected}, and {} was read", read.sha256)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn fetch_file(&self, repo: &RepoName, commit: &str, file: &RemoteFile) -> Result<PathBuf> {
+        let hub = self.hub()?;
+        let title = format!("{}/{}", repo.id(), file.path);
+        let transfer = self.transfers.begin(&title, file.size);
+        let progress = |bytes| self.transfers.advance(transfer, bytes);
+        let found = hub.fetch(repo, commit, file, &progress);
+        self.transfers.end(transfer, found.as_ref().is_ok_and(|found| found.downloaded));
+        let found = found?;
+        match repo.kind() {
+            RepoKind::Model => refuse_disguised(&found.path)?,
+            RepoKind::Dataset => {
+                downloads::note(&self.cache, &title, &found.path, found.downloaded)?
+            }
+        }
+        Ok(found.path)
+    }
+}
+
+pub(super) fn locked_file(file: &RemoteFile) -> LockedFile {
+    LockedFile {
+        path: file.path.clone(),
+        size: file.size,
+        rows: None,
+        sha256: file.sha256,
+        oid: Some(file.oid.clone()),
+    }
+}
+
+pub(super) fn remote_file(file: &LockedFile) -> RemoteFile {
+    RemoteFile {
+        path: file.path.clone(),
+        size: file.size,
+        oid: file.oid.clone().unwrap_or_default(),
+        sha256: file.sha256,
+    }
+}
+
+pub(super) fn not_locked(name: &str) -> Error {
+    Error::refused(format!("`{name}` is not in the lock as the configuration asks for it"))
+        .hint("`firebrand pull` with the configuration writes it there")
+}
