@@ -49,7 +49,7 @@ theirs() {
         { cat "$work/errors" >&2; return 1; }
 }
 
-# The same token ids on both sides, in a run that is not timed; it warms the page cache too.
+# The same number of tokens on both sides, in a run that is not timed; it warms the page cache too.
 theirs --digest | tee "$work/digests"
 ours cold | tee -a "$work/digests"
 
