@@ -535,3 +535,46 @@ fn rows_can_be_shown_from_where_a_checkpoint_stands() {
     let said = scene.fails("here", 2, &["data", "stream.toml", "--at", "3"]);
     assert!(said.contains("three numbers"), "{said}");
 }
+
+/// Starts a command, waits until the hub was asked for `part`, and asks the process to stop.
+#[cfg(unix)]
+fn terminated(scene: &Scene, part: &str) -> (Option<i32>, String) {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_firebrand"))
+        .args(["train", "stream.toml", "--set", "name=stopped"])
+        .current_dir(scene.run.path("."))
+        .env("XDG_CONFIG_HOME", scene.run.path("settings"))
+        .env("HF_ENDPOINT", scene.hub.endpoint())
+        .env("HF_HOME", scene.run.path("stopped/hf"))
+        .env("FIREBRAND_CACHE", scene.run.path("stopped/firebrand"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let waited = std::time::Instant::now();
+    while scene.hub.asked(part).is_empty() {
+        assert!(waited.elapsed().as_secs() < 30, "nobody asked for `{part}`");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_download_at_once() {
+    let scene = Scene::new();
+    assert_eq!(scene.train("straight", &[]).0, 0);
+    let pause = std::time::Duration::from_secs(20);
+    scene.hub.clear_log();
+    scene.hub.fault(Fault::on("/_cdn/", Kind::Stall { at: 500, pause }).for_ever());
+    let began = std::time::Instant::now();
+    let (code, said) = terminated(&scene, "/resolve/");
+    assert_eq!(code, Some(143), "{said}");
+    assert!(began.elapsed() < pause, "it waited for the hub");
+    scene.hub.heal();
+    let arguments = ["train", "stream.toml", "--quiet", "--set", "name=stopped"];
+    scene.succeeds("stopped", &arguments);
+    assert_eq!(scene.end("stopped"), scene.end("straight"));
+}

@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let transfers = Arc::new(Transfers::new(args.quiet));
     let bars = transfers.bars();
     let access = args.access.access(transfers, &signals);
-    let mut console = Console::new(signals, args.quiet, args.stop_after_steps).among(bars);
+    let mut console = Console::new(signals.clone(), args.quiet, args.stop_after_steps).among(bars);
     let config_path = args.config.config.display().to_string();
     let resume = match args.resume.as_str() {
         "auto" => Resume::Auto,
@@ -47,8 +47,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         path => Resume::From(PathBuf::from(path)),
     };
     let request = Request { loaded: &loaded, config_path: &config_path, resume, access };
-    let outcome = train(&request, &mut console)?;
+    let outcome = train(&request, &mut console);
     drop(console);
+    let outcome = match (outcome, signals.stop_requested()) {
+        // Stopped before the first step: nothing was lost, and what was fetched is kept.
+        (Err(error), Some(stop)) => {
+            talk(&error.to_string());
+            return Ok(exit_code(stop));
+        }
+        (outcome, _) => outcome?,
+    };
     match outcome {
         Outcome::Finished(published) => {
             if !args.quiet {
@@ -68,12 +76,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 "status": "interrupted", "resumable": true, "step": step, "steps": total,
             });
             data_line(&status.to_string())?;
-            Ok(match stop {
-                Stop::Asked => ExitCode::SUCCESS,
-                Stop::Interrupt => ExitCode::from(130),
-                Stop::Terminate => ExitCode::from(143),
-            })
+            Ok(exit_code(stop))
         }
+    }
+}
+
+fn exit_code(stop: Stop) -> ExitCode {
+    match stop {
+        Stop::Asked => ExitCode::SUCCESS,
+        Stop::Interrupt => ExitCode::from(130),
+        Stop::Terminate => ExitCode::from(143),
     }
 }
 

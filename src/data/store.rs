@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
@@ -50,7 +49,6 @@ pub struct Store {
     slots: Vec<Vec<Mutex<Option<Arc<Opened>>>>>,
     folder: PathBuf,
     room: Room,
-    stop: AtomicBool,
 }
 
 impl Store {
@@ -80,7 +78,6 @@ impl Store {
             folder: cache.join(FOLDER),
             room: Room::new(cache, config.cache_limit),
             config: config.clone(),
-            stop: AtomicBool::new(false),
         }
     }
 
@@ -159,12 +156,13 @@ impl Store {
         let source = self.supply.fetch(file)?;
         let (config, _) = &self.sets[id.set as usize];
         let maker = Maker::new(&self.codec, &self.config);
+        let stop = || self.supply.stopped();
         let reading = Reading {
             name: &file.name,
             format: config.format,
             columns: &config.columns,
             maker: &maker,
-            stop: &self.stop,
+            stop: &stop,
         };
         let mut writer = Writer::new(&self.folder, self.codec.tokenizer.vocabulary_size())?;
         let about = tokenise(&source, &reading, &mut writer)?;
@@ -237,7 +235,6 @@ impl Blocks for Store {
     }
 
     fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
         self.supply.stop();
     }
 }

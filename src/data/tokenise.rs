@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use rayon::prelude::*;
@@ -104,8 +103,8 @@ pub struct Reading<'a> {
     pub columns: &'a BTreeMap<String, String>,
     /// What makes examples of them.
     pub maker: &'a Maker<'a>,
-    /// Set when nobody waits for the result any more.
-    pub stop: &'a AtomicBool,
+    /// Asked between batches: does nobody wait for the result any more?
+    pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// Reads a file to its end and hands its examples to `writer`.
@@ -136,7 +135,7 @@ pub fn tokenise(path: &Path, reading: &Reading, writer: &mut Writer) -> Result<A
         let mut choice = None;
         for batch in receiver {
             let batch = batch.map_err(|error| named(error, reading.name))?;
-            if reading.stop.load(Ordering::Relaxed) {
+            if (reading.stop)() {
                 return Err(Error::new("stopped while reading").at(&**reading.name));
             }
             take(batch, reading, &mut choice, &mut about, writer)?;

@@ -59,6 +59,12 @@ struct Stop {
     patient: AtomicBool,
 }
 
+impl Stop {
+    fn is_due(&self, interrupted: &(dyn Fn() -> bool + Send + Sync)) -> bool {
+        self.now.load(Ordering::Relaxed) || (!self.patient.load(Ordering::Relaxed) && interrupted())
+    }
+}
+
 impl Supply {
     /// Under a policy; `transfers` hears of what is downloaded, `interrupted` is asked whether to
     /// go on, and `cache` is our own cache folder.
@@ -71,6 +77,12 @@ impl Supply {
         let stop = Arc::new(Stop::default());
         let cache = cache.to_owned();
         Self { policy, transfers, interrupted, stop, hub: OnceLock::new(), cache }
+    }
+
+    /// Whether work for which someone waits should end: nobody waits any more, or the user wants
+    /// to stop before the run has begun.
+    pub fn stopped(&self) -> bool {
+        self.stop.is_due(&*self.interrupted)
     }
 
     /// Ends all transfers soon, and lets none begin.
@@ -93,10 +105,7 @@ impl Supply {
         let (stop, interrupted) = (self.stop.clone(), self.interrupted.clone());
         let transfers = self.transfers.clone();
         let hub = Hub::new(settings)?
-            .with_stop(move || {
-                stop.now.load(Ordering::Relaxed)
-                    || (!stop.patient.load(Ordering::Relaxed) && interrupted())
-            })
+            .with_stop(move || stop.is_due(&*interrupted))
             .with_notice(move |text| transfers.tell(&text));
         Ok(self.hub.get_or_init(|| hub))
     }
