@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use firebrand::config::{DataConfig, Overlong, TrainOn, ValSize};
+use firebrand::config::DataConfig;
 use firebrand::data::{Codec, Content, Conversation, Maker, Outcome, RecordId};
 use firebrand::random::Stream;
 use rayon::prelude::*;
@@ -106,20 +106,12 @@ fn content(line: &str) -> Content {
     Content::Chat(Conversation { messages, tools: None })
 }
 
+/// The default settings, with rows that hold every record.
 fn settings() -> DataConfig {
-    DataConfig {
-        train: Vec::new(),
-        validation: Vec::new(),
-        val_size: ValSize::None,
-        max_seq_len: 1 << 20,
-        packing: true,
-        shuffle: true,
-        overlong: Overlong::Error,
-        train_on: TrainOn::Assistant,
-        chat_template: None,
-        max_bad_rows: 0,
-        window_rows: 16_000,
-    }
+    let text = "[model]\nbase = \"m\"\n[data]\nmax_seq_len = 131072\noverlong = \"error\"\n\
+                [[data.train]]\npath = \"d\"\n";
+    let loaded = firebrand::config::parse(Path::new("bench.toml"), text.as_bytes(), &[]);
+    loaded.expect("a valid configuration").config.data
 }
 
 fn sentences(path: &Path) -> Vec<String> {
