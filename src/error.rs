@@ -13,6 +13,8 @@ pub enum Kind {
     Refused,
     /// Anything else that stopped the work. Exit code 2.
     Failed,
+    /// The disk has no room left, or takes no writes any more. Exit code 2.
+    NoRoom,
 }
 
 /// A place in a file that a person can open.
@@ -69,6 +71,12 @@ impl Error {
     /// A well-formed no (exit code 1).
     pub fn refused(what: impl Into<String>) -> Self {
         Self { kind: Kind::Refused, ..Self::new(what) }
+    }
+
+    /// Marks it as one of a disk that takes nothing more.
+    #[must_use]
+    pub fn no_room(self) -> Self {
+        Self { kind: Kind::NoRoom, ..self }
     }
 
     /// An error about a whole file.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::Run;
+use common::{Run, weights_digest};
 use firebrand::files::{Digest, hash_file};
 use firebrand::random::Stream;
 
@@ -39,21 +39,8 @@ fn assert_same_end(run: &Run, name: &str, reference: &str, last_step: u64) {
     {
         assert_eq!(ours, reference, "{file}");
     }
-    // The artifact's header names its inputs, and those name the run: only the numbers are equal.
-    let [ours, reference] = [name, reference].map(|name| {
-        let folder = run.path("checkpoints").join(name).join("artifact");
-        let name = ["model.safetensors", "adapter_model.safetensors"]
-            .into_iter()
-            .find(|name| folder.join(name).exists())
-            .unwrap();
-        firebrand::weights::Shard::read(&folder, name)
-            .unwrap()
-            .header_and_data()
-            .unwrap()
-            .1
-            .to_vec()
-    });
-    assert!(ours == reference, "the artifact's weights differ");
+    let weights = |name: &str| weights_digest(&run.path("checkpoints").join(name).join("artifact"));
+    assert_eq!(weights(name), weights(reference), "the artifact's weights differ");
 }
 
 fn train<'a>(config: &'a str, name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -131,38 +118,61 @@ fn epochs_and_windows_end_anywhere() {
     assert_same_end(&run, "cut", "straight", steps);
 }
 
-/// Kills the program without warning at seeded moments until a run gets through.
+/// Kills the program without warning at seeded moments until runs get through; fifty times, or as
+/// often as `FIREBRAND_KILLS` says.
 #[cfg(unix)]
 #[test]
 fn killed_at_random_moments_it_ends_the_same() {
+    let wanted: u64 =
+        std::env::var("FIREBRAND_KILLS").map_or(50, |number| number.parse().expect("a number"));
     let run = Run::new();
     let more = ["--set", "train.max_steps=60", "--set", "checkpoint.every_steps=5"];
     run.succeeds(&train("tiny.toml", "name=straight", &more));
     let stream = Stream::new(11);
-    let mut kills = 0;
-    for attempt in 0.. {
-        assert!(attempt < 200, "the run never got through");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_firebrand"))
-            .args(train("tiny.toml", "name=killed", &more))
-            .current_dir(run.path("."))
-            .env("XDG_CONFIG_HOME", run.path("settings"))
-            .env("FIREBRAND_CACHE", run.path("cache"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // Short at first, so that many kills fall into a run of about a second.
-        let limit = 0.02 + 0.03 * f64::from(attempt).sqrt() + 0.25 * stream.uniform(attempt as u64);
-        std::thread::sleep(Duration::from_secs_f64(limit));
-        if child.try_wait().unwrap().is_some_and(|status| status.success()) {
-            break;
+    let (mut kills, mut attempts) = (0, 0);
+    while kills < wanted {
+        let mut through = false;
+        for attempt in 0..200_u64 {
+            attempts += 1;
+            let mut child = started(&run, &train("tiny.toml", "name=killed", &more));
+            // Short at first, so that many kills fall into a run of half a second.
+            let limit = 0.02 + 0.01 * attempt as f64 + 0.15 * stream.uniform(attempts);
+            std::thread::sleep(Duration::from_secs_f64(limit));
+            through = child.try_wait().unwrap().is_some_and(|status| status.success());
+            if through {
+                break;
+            }
+            child.kill().unwrap(); // SIGKILL
+            child.wait().unwrap();
+            kills += 1;
         }
-        child.kill().unwrap(); // SIGKILL
-        child.wait().unwrap();
-        kills += 1;
+        assert!(through, "the run never got through");
+        assert_same_end(&run, "killed", "straight", 60);
+        std::fs::remove_dir_all(run.path("checkpoints/killed")).unwrap();
     }
-    assert!(kills >= 3, "only {kills} kills: make the run longer");
-    assert_same_end(&run, "killed", "straight", 60);
+}
+
+/// Starts the program; nobody reads what it says.
+#[cfg(unix)]
+fn started(run: &Run, arguments: &[&str]) -> std::process::Child {
+    program(run, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[cfg(unix)]
+fn program(run: &Run, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firebrand"));
+    command
+        .args(arguments)
+        .current_dir(run.path("."))
+        .env("XDG_CONFIG_HOME", run.path("settings"))
+        .env("FIREBRAND_CACHE", run.path("cache"));
+    command
+}
+
+#[cfg(unix)]
+fn send(signal: &str, child: &std::process::Child) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
 }
 
 #[cfg(unix)]
@@ -170,20 +180,14 @@ fn killed_at_random_moments_it_ends_the_same() {
 fn signals_save_and_say_so_by_the_exit_code() {
     let run = Run::new();
     let more = ["--set", "train.max_steps=100000", "--set", "checkpoint.every_steps=0"];
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let child = Command::new(env!("CARGO_BIN_EXE_firebrand"))
-            .args(train("tiny.toml", "name=signalled", &more))
-            .current_dir(run.path("."))
-            .env("XDG_CONFIG_HOME", run.path("settings"))
-            .env("FIREBRAND_CACHE", run.path("cache"))
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 143)] {
+        let child = program(&run, &train("tiny.toml", "name=signalled", &more))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         std::thread::sleep(Duration::from_millis(900));
-        let id = child.id().to_string();
-        let sent = Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap();
-        assert!(sent.success());
+        send(signal, &child);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "SIG{signal}");
         let stdout = String::from_utf8(output.stdout).unwrap();
@@ -192,6 +196,161 @@ fn signals_save_and_say_so_by_the_exit_code() {
         assert!(step > 0 && status["resumable"] == true, "{stdout}");
         assert!(run.path(&format!("checkpoints/signalled/step-{step:08}/MANIFEST.json")).exists());
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_has_no_time_to_save_says_so_and_stops() {
+    let run = Run::new();
+    let more = ["--set", "train.max_steps=100000", "--set", "checkpoint.every_steps=0"];
+    let more = [&more[..], &["--grace", "0"]].concat();
+    let child = program(&run, &train("tiny.toml", "name=hurried", &more))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(900));
+    send("TERM", &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("stopping without saving"), "{said}");
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["step"], 0, "nothing was saved");
+    assert!(firebrand::checkpoint::newest(&run.path("checkpoints/hurried")).unwrap().is_empty());
+}
+
+/// A stopped process loses hours of the clock at once, as a laptop does that was closed.
+#[cfg(unix)]
+#[test]
+fn a_process_that_was_frozen_goes_on() {
+    let run = Run::new();
+    let more = ["--set", "train.max_steps=60", "--set", "checkpoint.every_steps=5"];
+    run.succeeds(&train("tiny.toml", "name=straight", &more));
+    let mut child = started(&run, &train("tiny.toml", "name=frozen", &more));
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(60));
+        if child.try_wait().unwrap().is_none() {
+            send("STOP", &child);
+            std::thread::sleep(Duration::from_millis(300));
+            send("CONT", &child);
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    assert_same_end(&run, "frozen", "straight", 60);
+}
+
+/// Under limits of the shell: the program ends with an error or gets through, and nothing is torn.
+#[cfg(unix)]
+#[test]
+fn few_descriptors_and_small_files_are_errors_and_no_damage() {
+    let run = Run::new();
+    run.succeeds(&train("tiny.toml", "name=straight", &[]));
+    let under = |limit: &str, name: &str| {
+        let program = env!("CARGO_BIN_EXE_firebrand");
+        let script =
+            format!("ulimit {limit} && exec '{program}' train tiny.toml --quiet --set name={name}");
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(run.path("."))
+            .env("XDG_CONFIG_HOME", run.path("settings"))
+            .env("FIREBRAND_CACHE", run.path("cache"))
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for count in [8, 10, 12, 14, 16, 20] {
+        let name = format!("descriptors-{count}");
+        let (code, said) = under(&format!("-n {count}"), &name);
+        assert!(matches!(code, Some(0 | 2)), "{count} descriptors: {code:?} {said}");
+        assert!(code == Some(0) || said.contains("error: "), "{said}");
+        run.succeeds(&train("tiny.toml", &format!("name={name}"), &[]));
+        assert_same_end(&run, &name, "straight", 6);
+    }
+    // In blocks of 512 bytes; the weights have 140 kB.
+    let (code, said) = under("-f 200", "small");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("error: "), "{said}");
+    run.succeeds(&train("tiny.toml", "name=small", &[]));
+    assert_same_end(&run, "small", "straight", 6);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_written_to_is_refused_at_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let run = Run::new();
+    let folder = run.path("checkpoints");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o500)).unwrap();
+    let probe = folder.join("probe");
+    if std::fs::write(&probe, "").is_ok() {
+        // Root writes wherever it likes; a path that is a file is refused to everybody.
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::remove_file(probe).unwrap();
+        run.write("checkpoints/tiny", "");
+    }
+    let stderr = run.fails(2, &["train", "tiny.toml"]);
+    assert!(stderr.contains("checkpoints/tiny"), "{stderr}");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_directory_may_be_moved_or_be_a_link() {
+    let run = Run::new();
+    run.succeeds(&train("tiny.toml", "name=straight", &[]));
+    run.succeeds(&train("tiny.toml", "name=moved", &["--stop-after-steps", "3"]));
+    std::fs::rename(run.path("checkpoints/moved"), run.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(run.path("elsewhere"), run.path("checkpoints/moved")).unwrap();
+    run.succeeds(&train("tiny.toml", "name=moved", &[]));
+    assert_same_end(&run, "moved", "straight", 6);
+}
+
+#[test]
+fn a_lock_that_a_dead_process_left_is_no_obstacle() {
+    let run = Run::new();
+    std::fs::create_dir_all(run.path("checkpoints/tiny")).unwrap();
+    run.write("checkpoints/tiny/run.lock", "process 1");
+    run.succeeds(&train("tiny.toml", "name=tiny", &[]));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_computed() {
+    let run = Run::new();
+    let stderr =
+        run.fails(2, &train("tiny.toml", "name=large", &["--set", "checkpoint.disk_budget=1 MiB"]));
+    assert!(stderr.contains("`checkpoint.disk_budget` is too small for this run"), "{stderr}");
+    assert!(stderr.contains("1.3 MB") && stderr.contains("1.0 MB"), "{stderr}");
+    assert_eq!(run.read("checkpoints/large/metrics.jsonl"), "");
+}
+
+#[test]
+fn retention_keeps_what_it_says() {
+    let run = Run::new();
+    let kept = |name: &str, more: &[&str]| -> Vec<u64> {
+        let every = ["--set", "checkpoint.every_steps=1", "--set", "train.max_steps=8"];
+        let name = format!("name={name}");
+        run.succeeds(&train("tiny.toml", &name, &[&every[..], more].concat()));
+        let folder = run.path("checkpoints").join(&name["name=".len()..]);
+        firebrand::checkpoint::newest(&folder).unwrap().into_iter().map(|(step, _)| step).collect()
+    };
+    assert_eq!(kept("two", &[]), [8, 7]);
+    assert_eq!(kept("four", &["--set", "checkpoint.keep_last=4"]), [8, 7, 6, 5]);
+    assert_eq!(kept("every", &["--set", "checkpoint.keep_every=3"]), [8, 7, 6, 3]);
+    // Under a rate that ruins the model, the first steps are the best.
+    let ruin = ["--set", "train.learning_rate=1", "--set", "eval.every_steps=1"];
+    let best = kept("best", &[&ruin[..], &["--set", "checkpoint.keep_best=1"]].concat());
+    assert_eq!(best.len(), 3, "{best:?}");
+    let text = run.read("checkpoints/best/step-00000008/state.json");
+    let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let judged = state["evaluations"].as_array().unwrap().iter().skip(1);
+    let least = judged
+        .min_by(|a, b| {
+            a["eval_loss"].as_f64().unwrap().total_cmp(&b["eval_loss"].as_f64().unwrap())
+        })
+        .unwrap();
+    assert_eq!(best[2], least["step"].as_u64().unwrap());
 }
 
 #[test]
@@ -249,7 +408,10 @@ fn what_changed_since_the_checkpoint_is_named_and_refused() {
         let stderr = run.fails(2, &train("tiny.toml", "name=changed", more));
         assert!(stderr.contains("cannot resume") && stderr.contains(what), "{stderr}");
     };
-    refused(&["--set", "train.learning_rate=1e-3"], "the configuration");
+    refused(
+        &["--set", "train.learning_rate=1e-3"],
+        "`train.learning_rate` was `0.005` and is `0.001`",
+    );
     let data = run.read("data.jsonl");
     run.write("data.jsonl", &data.replace("plus", "and"));
     refused(&[], "the data was");

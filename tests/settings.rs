@@ -109,6 +109,17 @@ const CHANGES: &[Change] = &[
     change("eval.max_records", "0", "2"),
     change("checkpoint.every_steps", "0", "1"),
     under(&["checkpoint.every_steps=1"], "checkpoint.keep_last", "2", "4"),
+    under(&["checkpoint.every_steps=1"], "checkpoint.keep_every", "0", "2"),
+    under(&["checkpoint.every_steps=1", "eval.every_steps=1"], "checkpoint.keep_best", "0", "4"),
+    change("checkpoint.disk_budget", "", "1 MiB"),
+    under(
+        &["checkpoint.every_steps=1", "checkpoint.disk_budget=1.3 MB"],
+        "checkpoint.on_disk_full",
+        "stop",
+        "continue",
+    ),
+    under(&["checkpoint.reuse=auto"], "checkpoint.reuse_limit", "0", "1 GB"),
+    change("checkpoint.reuse", "never", "auto"), // after what the one before has kept
     change("output.dir", "here", "there"),
     change("output.sign", "true", "false"),
     change("output.signing_key", "", "nowhere.pem"),
@@ -183,7 +194,7 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
     let mut seen = format!("exit {:?}\n", output.status.code());
     seen += &String::from_utf8(output.stdout).unwrap();
     for line in stderr.lines() {
-        let timed = ["tokens/s", "saved step", "made a key pair", "signed by key"];
+        let timed = ["tokens/s", "saved step", "stood still", "made a key pair", "signed by key"];
         if !timed.iter().any(|text| line.contains(text)) {
             seen += line;
             seen += "\n";
@@ -200,6 +211,10 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
                 })
                 .count()
         );
+    }
+    if change.key == "checkpoint.reuse_limit" {
+        let shelves = std::fs::read_dir(run.path("cache/steps")).into_iter().flatten();
+        seen += &format!("{} shelves of steps\n", shelves.count());
     }
     for folder in ["out", "here", "there"] {
         let root = run.path(folder);

@@ -30,6 +30,7 @@ micro_batch_size = 2
 learning_rate = 1e-2
 [checkpoint]
 every_steps = 10
+reuse = "never"
 [device]
 name = "cpu"
 "#;
@@ -539,7 +540,7 @@ fn rows_can_be_shown_from_where_a_checkpoint_stands() {
 /// Starts a command, waits until the hub was asked for `part`, and asks the process to stop.
 #[cfg(unix)]
 fn terminated(scene: &Scene, part: &str) -> (Option<i32>, String) {
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_firebrand"))
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_firebrand"))
         .args(["train", "stream.toml", "--set", "name=stopped"])
         .current_dir(scene.run.path("."))
         .env("XDG_CONFIG_HOME", scene.run.path("settings"))

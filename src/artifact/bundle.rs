@@ -11,7 +11,8 @@ use super::lineage::{self, Inputs, Outcome};
 use super::signature;
 use crate::error::{Context, Result};
 use crate::files::{
-    create_dir_new, folder_of, hash_tree, rename_new, sync_dir, write_atomic, write_synced,
+    create_dir_new, folder_of, hash_tree, remove_dir, rename_new, sync_dir, write_atomic,
+    write_synced,
 };
 use crate::random::mix;
 
@@ -36,9 +37,22 @@ const MODEL_SIDECARS: [&str; 2] = ["config.json", "generation_config.json"];
 pub fn scratch(target: &Path) -> Result<PathBuf> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let scratch = target.with_file_name(format!(".tmp-{name}.{}", std::process::id()));
-    let _ = fs::remove_dir_all(&scratch); // a leftover of a process that had the same number
+    remove_leftovers(target)?;
     create_dir_new(&scratch)?;
     Ok(scratch)
+}
+
+/// Removes what processes that were killed have left beside `target`. Who writes there holds a lock
+/// or is alone.
+fn remove_leftovers(target: &Path) -> Result<()> {
+    let folder = folder_of(target);
+    let begins = format!(".tmp-{}.", target.file_name().unwrap_or_default().to_string_lossy());
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&begins) {
+            remove_dir(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Adds card, lineage and signature, and commits the folder.

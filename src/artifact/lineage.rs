@@ -283,6 +283,23 @@ pub struct Outcome {
     pub checkpoints: Vec<CheckpointRecord>,
     /// Checkpoints that a session of the run started from.
     pub resumed: Vec<CheckpointRecord>,
+    /// Steps of other runs that it began with; the name is the run's.
+    pub reused: Vec<CheckpointRecord>,
+    /// What was changed on the way.
+    pub changes: Vec<ChangeRecord>,
+}
+
+/// A change that the user allowed in the middle of a run.
+#[derive(Debug, Clone)]
+pub struct ChangeRecord {
+    /// After which step.
+    pub step: u64,
+    /// Whether the result is all the same that of a run which had been so from its beginning.
+    pub exact: bool,
+    /// What was what, and is what.
+    pub what: Vec<String>,
+    /// SHA-256 of the line about it in the run's history.
+    pub entry: Digest,
 }
 
 /// One checkpoint.
@@ -336,14 +353,26 @@ fn byproducts(outcome: &Outcome) -> Vec<Value> {
     let mut list = vec![dependency(&log.path, &log.sha256, metrics.into())];
     // A resumed run has the same inputs as an uninterrupted one and must give the same weights, so
     // what it was resumed from stands here and not among the dependencies.
-    for (role, checkpoints) in
-        [("checkpoint", &outcome.checkpoints), ("resume-from", &outcome.resumed)]
-    {
+    let all = [
+        ("checkpoint", &outcome.checkpoints),
+        ("resume-from", &outcome.resumed),
+        ("reuse-from", &outcome.reused),
+    ];
+    for (role, checkpoints) in all {
         for checkpoint in checkpoints {
             let notes = json!({"role": role, "step": checkpoint.step.to_string()});
             let name = format!("{}/MANIFEST.json", checkpoint.name);
             list.push(dependency(&name, &checkpoint.manifest, notes));
         }
+    }
+    for change in &outcome.changes {
+        let notes = json!({
+            "role": "change",
+            "step": change.step.to_string(),
+            "exact": change.exact,
+            "changes": change.what,
+        });
+        list.push(dependency("history.jsonl", &change.entry, notes));
     }
     list
 }

@@ -62,6 +62,8 @@ pub(crate) fn outcome() -> Outcome {
         metrics_log: entry("metrics.jsonl"),
         checkpoints: vec![checkpoint(10), checkpoint(20)],
         resumed: vec![checkpoint(10)],
+        reused: Vec::new(),
+        changes: Vec::new(),
     }
 }
 

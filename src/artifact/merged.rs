@@ -115,6 +115,8 @@ fn seal(
         metrics_log: weights,
         checkpoints: Vec::new(),
         resumed: Vec::new(),
+        reused: Vec::new(),
+        changes: Vec::new(),
     };
     bundle::seal(scratch, request.out, &card, &inputs, &outcome, request.key)
 }

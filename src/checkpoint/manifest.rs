@@ -1,12 +1,14 @@
 //! The list of what a checkpoint holds, with digests; written last, read first.
 
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::FORMAT;
-use crate::error::{Context, Error, Result};
-use crate::files::{FileEntry, hash_file};
+use crate::error::{Context, Error};
+use crate::files::{FileEntry, Hashing};
 
 /// Name of the list.
 pub const MANIFEST: &str = "MANIFEST.json";
@@ -23,45 +25,105 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
+/// Why a checkpoint is not used.
+#[derive(Debug)]
+pub enum Unusable {
+    /// It is not whole; the word says in what way, and ends up in the name it gets.
+    Bad(&'static str, Error),
+    /// It may be whole, and cannot be used as things are: nothing is done to it.
+    Refused(Error),
+}
+
+impl Unusable {
+    /// What there is to say, whichever it is.
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::Bad(_, error) | Self::Refused(error) => error,
+        }
+    }
+
+    /// An error while reading: of the file, or of this process?
+    fn reading(path: &Path, error: &io::Error) -> Self {
+        const TOO_MANY_OPEN_FILES: [i32; 2] = [23, 24]; // ENFILE, EMFILE
+        let told = Error::new("cannot read the file").at(path).because(error);
+        let of_process = error.kind() == ErrorKind::PermissionDenied
+            || (cfg!(unix)
+                && error.raw_os_error().is_some_and(|code| TOO_MANY_OPEN_FILES.contains(&code)));
+        match error.kind() {
+            _ if of_process => Self::Refused(told),
+            ErrorKind::NotFound => Self::Bad("incomplete", told),
+            _ => Self::Bad("unreadable", told),
+        }
+    }
+}
+
+/// Bytes of a small file of a checkpoint.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
+    std::fs::read(path).map_err(|error| Unusable::reading(path, &error))
+}
+
 impl Manifest {
     /// Reads the list of a checkpoint and checks every byte that it names.
     ///
     /// # Errors
     /// When a file is missing, damaged or unknown: the first such file is named.
-    pub fn verify(folder: &Path) -> Result<Self> {
+    pub fn verify(folder: &Path) -> Result<Self, Unusable> {
         let path = folder.join(MANIFEST);
-        let bytes = std::fs::read(&path).context_at("no manifest", &path)?;
-        let manifest: Self = serde_json::from_slice(&bytes).context_at("broken manifest", &path)?;
-        if manifest.format > FORMAT {
-            return Err(Error::new(format!(
-                "checkpoint format {} is newer than this program, which reads up to {FORMAT}",
-                manifest.format
-            ))
-            .at(folder));
+        let damaged = |error: Error| Unusable::Bad("damaged", error.at(folder));
+        let bytes = read(&path)?;
+        let json: serde_json::Value =
+            serde_json::from_slice(&bytes).context("broken manifest").map_err(damaged)?;
+        if let Some(format) = json["format"].as_u64()
+            && format > u64::from(FORMAT)
+        {
+            return Err(Unusable::Refused(
+                Error::new(format!(
+                    "checkpoint format {format} is newer than this program, which reads up to \
+                     {FORMAT}"
+                ))
+                .at(folder)
+                .hint("go on with the newer program that wrote it"),
+            ));
         }
-        let mut names: Vec<String> = vec![MANIFEST.to_owned()];
+        let manifest: Self =
+            serde_json::from_value(json).context("broken manifest").map_err(damaged)?;
+        let mut names: Vec<&str> = vec![MANIFEST];
         for entry in &manifest.files {
-            let found = hash_file(&folder.join(&entry.path), &entry.path)?;
+            if entry.path.contains(['/', '\\']) || entry.path.starts_with('.') {
+                return Err(damaged(Error::new("the manifest names files elsewhere")));
+            }
+            let found = hash(&folder.join(&entry.path), &entry.path)?;
             if found != *entry {
-                return Err(Error::new(format!(
+                return Err(damaged(Error::new(format!(
                     "`{}` is damaged: {} bytes with digest {} instead of {} with {}",
                     entry.path,
                     found.size,
                     found.sha256.short(),
                     entry.size,
                     entry.sha256.short()
-                ))
-                .at(folder));
+                ))));
             }
-            names.push(entry.path.clone());
+            names.push(&entry.path);
         }
-        for found in std::fs::read_dir(folder).context_at("cannot list the folder", folder)? {
-            let found = found.context_at("cannot list the folder", folder)?;
+        for found in std::fs::read_dir(folder).map_err(|e| Unusable::reading(folder, &e))? {
+            let found = found.map_err(|error| Unusable::reading(folder, &error))?;
             let name = found.file_name().to_string_lossy().into_owned();
-            if !names.contains(&name) {
-                return Err(Error::new(format!("`{name}` is not in the manifest")).at(folder));
+            if !names.contains(&name.as_str()) {
+                let error = Error::new(format!("`{name}` is not in the manifest")).at(folder);
+                return Err(Unusable::Bad("altered", error));
             }
         }
         Ok(manifest)
     }
+}
+
+fn hash(path: &Path, name: &str) -> Result<FileEntry, Unusable> {
+    let read = || -> io::Result<FileEntry> {
+        let mut source = Hashing::new(File::open(path)?);
+        let mut buffer = vec![0; 1 << 20];
+        while source.read(&mut buffer)? > 0 {}
+        let (_, size, sha256) = source.finish();
+        Ok(FileEntry { path: name.to_owned(), size, sha256 })
+    };
+    read().map_err(|error| Unusable::reading(path, &error))
 }

@@ -1,9 +1,16 @@
 //! Stop and go on, exactly: what is saved, how it is committed, and how it is found again.
 
+mod chain;
+mod history;
+mod identity;
 mod manifest;
 mod metrics;
 mod restore;
+mod retention;
+mod reuse;
 mod save;
+mod saver;
+mod snapshot;
 mod tensors;
 
 use serde::{Deserialize, Serialize};
@@ -12,34 +19,21 @@ use crate::data::{CorpusFile, Cursor};
 use crate::event::{Evaluation, Sample};
 use crate::files::Digest;
 
-pub use manifest::Manifest;
-pub use metrics::Metrics;
-pub use restore::{Found, newest, restore};
-pub use save::{Saved, file_name_of, save};
+pub use chain::{Chain, batches_digest};
+pub use history::{Entry, History, now};
+pub use identity::{Allowed, Difference, Identity, Part, option_for, settings_differences};
+pub use manifest::{Manifest, Unusable};
+pub use metrics::{Metrics, line};
+pub use restore::{BAD, Found, newest, restore};
+pub use retention::{Retention, remove};
+pub use reuse::{Item as StepsItem, Kept, Shelf, items as kept_steps};
+pub use save::{Job, Saved, check_free, manifest_digest};
+pub use saver::Saver;
+pub use snapshot::{Snapshot, file_name_of};
 pub use tensors::{learning_specs, learning_values, put};
 
 /// Version of the format; a newer one is refused by name.
 pub const FORMAT: u32 = 1;
-
-/// What determines a run; a checkpoint is only continued under an equal identity.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// Digest of the resolved configuration.
-    pub config: Digest,
-    /// Digest over the base model's files.
-    pub base: Digest,
-    /// Digest over the data files.
-    pub data: Digest,
-    /// Digest over tokenizer and chat template.
-    #[serde(default)]
-    pub codec: Option<Digest>,
-    /// Version of the program.
-    pub code: String,
-    /// Backend that computes.
-    pub device: String,
-    /// Number formats.
-    pub precision: String,
-}
 
 /// Everything besides tensors that a run needs to go on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,11 +59,26 @@ pub struct State {
     /// The data files of which rows were used so far.
     #[serde(default)]
     pub files: Vec<CorpusFile>,
+    /// What determined the steps so far; unknown in checkpoints of before it was kept.
+    #[serde(default)]
+    pub chain: Option<Chain>,
     /// Digest of the batches of the next step; `None` at the end of the run, and where they could
     /// not be had.
     pub next_batches: Option<Digest>,
     /// What the run is.
     pub identity: Identity,
+}
+
+impl State {
+    /// The state of the same step in the middle of a longer run: without what is judged and asked
+    /// only at a run's end. `every` is `eval.every_steps`.
+    #[must_use]
+    pub fn in_the_middle(mut self, every: u64) -> Self {
+        let due = |step: u64| step == 0 || (every > 0 && step.is_multiple_of(every));
+        self.evaluations.retain(|found| due(found.step));
+        self.samples.retain(|sample| sample.step == 0);
+        self
+    }
 }
 
 /// The folder of a step.

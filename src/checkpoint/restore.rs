@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::manifest::Manifest;
-use crate::checkpoint::save::{file_name_of, weights_name};
-use crate::checkpoint::{Identity, State, folder_name, tensors};
+use crate::checkpoint::manifest::{Manifest, Unusable, read};
+use crate::checkpoint::snapshot::{file_name_of, weights_name};
+use crate::checkpoint::{State, folder_name, tensors};
 use crate::engine::{Moments, Trainer};
 use crate::error::{Context, Error, Result};
-use crate::files::{Digest, RunDirectory};
+use crate::files::{RunDirectory, remove_dir, remove_file, rename_new};
 use crate::ops::from_vec;
 use crate::weights::{Shard, to_f32};
+
+/// What the name of a checkpoint that was set aside has in it.
+pub const BAD: &str = ".bad-";
 
 /// The checkpoints of a run directory, newest first.
 pub fn newest(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
@@ -44,31 +47,27 @@ impl Found {
     /// Looks for the newest whole checkpoint; sets damaged ones aside as `….bad-…`.
     ///
     /// # Errors
-    /// When there are checkpoints, but none is whole: a run never starts over silently.
+    /// When there are checkpoints, but none is whole: a run never starts over silently. When one
+    /// cannot be looked at as things are, or is of a newer format: it is left alone.
     pub fn in_run(run: &RunDirectory) -> Result<Option<Self>> {
         sweep(run.root())?;
-        let candidates = newest(run.root())?;
-        let present = candidates.len();
         let mut set_aside = Vec::new();
-        for (step, folder) in candidates {
-            match Self::open(&folder) {
+        for (step, folder) in newest(run.root())? {
+            match Self::examine(&folder) {
                 Ok(found) => return Ok(Some(Self { set_aside, ..found })),
-                Err(error) => {
-                    let bad = format!("{}.bad-{}", folder_name(step), std::process::id());
-                    fs::rename(&folder, run.join(&bad))
-                        .context_at("cannot set the damaged checkpoint aside", &folder)?;
+                Err(Unusable::Refused(error)) => return Err(error),
+                Err(Unusable::Bad(why, error)) => {
+                    let bad = set_bad_aside(run, step, &folder, why)?;
                     set_aside.push(format!("{}; kept as `{bad}`", error.what));
                 }
             }
         }
         // Damaged ones of earlier attempts count as well.
-        let damaged = present
-            + fs::read_dir(run.root())
-                .context_at("cannot list the folder", run.root())?
-                .filter_map(std::result::Result::ok)
-                .filter(|entry| entry.file_name().to_string_lossy().contains(".bad-"))
-                .count();
-        if damaged > 0 {
+        let damaged = fs::read_dir(run.root())
+            .context_at("cannot list the folder", run.root())?
+            .filter_map(std::result::Result::ok)
+            .any(|entry| entry.file_name().to_string_lossy().contains(BAD));
+        if damaged {
             let error = Error::new("no checkpoint of this run is whole, so it cannot go on")
                 .at(run.root())
                 .hint("choose another `name` to start over, or `--resume never` to discard it");
@@ -79,32 +78,47 @@ impl Found {
 
     /// Opens one checkpoint folder, checking every byte.
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::examine(folder).map_err(Unusable::into_error)
+    }
+
+    /// The same, told apart by what is to be done about it.
+    pub fn examine(folder: &Path) -> Result<Self, Unusable> {
         let manifest = Manifest::verify(folder)?;
-        let path = folder.join("state.json");
-        let bytes = fs::read(&path).context_at("cannot read the state", &path)?;
-        let state: State = serde_json::from_slice(&bytes).context_at("broken state", &path)?;
+        let bytes = read(&folder.join("state.json"))?;
+        let state: State = serde_json::from_slice(&bytes)
+            .context_at("broken state", folder)
+            .map_err(|error| Unusable::Bad("damaged", error))?;
         if state.step != manifest.step {
-            return Err(Error::new("state and manifest are of different steps").at(folder));
+            let error = Error::new("state and manifest are of different steps").at(folder);
+            return Err(Unusable::Bad("mixed", error));
         }
         Ok(Self { folder: folder.to_path_buf(), state, set_aside: Vec::new() })
     }
-}
 
-impl Found {
     /// Name of the file with the learning weights.
     pub fn weights_name(&self) -> &'static str {
         weights_name(self.folder.join(weights_name(true)).exists())
     }
 }
 
+fn set_bad_aside(run: &RunDirectory, step: u64, folder: &Path, why: &str) -> Result<String> {
+    let name = format!("{}{BAD}{why}", folder_name(step));
+    let names = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name}-{n}")));
+    let free = names.into_iter().find(|name| !run.join(name).exists());
+    let free = free.unwrap_or(name);
+    rename_new(folder, &run.join(&free))?;
+    Ok(free)
+}
+
 /// Removes what an interrupted save or removal left behind.
-fn sweep(root: &Path) -> Result<()> {
+pub(super) fn sweep(root: &Path) -> Result<()> {
     for entry in fs::read_dir(root).context_at("cannot list the folder", root)? {
         let entry = entry.context_at("cannot list the folder", root)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(".tmp-step-") || name.starts_with(".trash-step-") {
-            let path = entry.path();
-            fs::remove_dir_all(&path).context_at("cannot remove the leftover", &path)?;
+            remove_dir(&entry.path())?;
+        } else if name.starts_with('.') && name.ends_with(".tmp") && entry.path().is_file() {
+            remove_file(&entry.path())?; // of `write_atomic`
         }
     }
     Ok(())
@@ -113,9 +127,8 @@ fn sweep(root: &Path) -> Result<()> {
 /// Puts a checkpoint into a trainer.
 ///
 /// # Errors
-/// When the checkpoint belongs to a run with another identity: the differences are listed.
-pub fn restore(found: &Found, identity: &Identity, trainer: &mut Trainer) -> Result<()> {
-    compare(&found.state.identity, identity, &found.folder)?;
+/// When its tensors are not those of the model.
+pub fn restore(found: &Found, trainer: &mut Trainer) -> Result<()> {
     let shard = Shard::read(&found.folder, found.weights_name())?;
     tensors::put(&mut trainer.model, &shard, file_name_of)
         .map_err(|error| error.at(&found.folder))?;
@@ -143,30 +156,4 @@ pub fn restore(found: &Found, identity: &Identity, trainer: &mut Trainer) -> Res
     trainer.optimizer.restore(moments, found.state.updates);
     trainer.step = found.state.step;
     Ok(())
-}
-
-fn codec(identity: &Identity) -> String {
-    identity.codec.as_ref().map_or("unknown".to_owned(), Digest::short)
-}
-
-fn compare(saved: &Identity, now: &Identity, folder: &Path) -> Result<()> {
-    let pairs = [
-        ("the configuration", saved.config.short(), now.config.short()),
-        ("the base model", saved.base.short(), now.base.short()),
-        ("the data", saved.data.short(), now.data.short()),
-        ("the tokenizer or chat template", codec(saved), codec(now)),
-        ("the program's version", saved.code.clone(), now.code.clone()),
-        ("the device", saved.device.clone(), now.device.clone()),
-        ("the precision", saved.precision.clone(), now.precision.clone()),
-    ];
-    let changed: Vec<_> = pairs.iter().filter(|(_, saved, now)| saved != now).collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let error = Error::new("cannot resume: the run is not what it was at the checkpoint")
-        .at(folder)
-        .hint("undo the change, or start a new run with another `name` or `output.dir`");
-    Err(changed.into_iter().fold(error, |error, (what, saved, now)| {
-        error.because(format!("{what} was {saved} and is {now}"))
-    }))
 }

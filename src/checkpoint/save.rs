@@ -1,88 +1,170 @@
-//! Writes a checkpoint. The order of steps is the contract: files, manifest, folder synced, then
-//! one rename as the commit point, then the parent synced. Whatever kills the process leaves
-//! either the old checkpoints or one more.
+//! Writes a checkpoint. The order of steps is the contract: metrics synced, files, manifest,
+//! folder synced, then one rename as the commit point, then the parent synced. Whatever kills the
+//! process leaves either the old checkpoints or one more.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::checkpoint::manifest::{MANIFEST, Manifest};
-use crate::checkpoint::{FORMAT, State, folder_name, learning_specs, learning_values, newest};
-use crate::engine::Trainer;
-use crate::error::{Context, Result};
+use crate::checkpoint::manifest::{MANIFEST, Manifest, Unusable};
+use crate::checkpoint::metrics::Lines;
+use crate::checkpoint::restore::sweep;
+use crate::checkpoint::snapshot::{Snapshot, Tensors};
+use crate::checkpoint::{Entry, FORMAT, History, Retention, Shelf, State, folder_name};
+use crate::error::{Context, Error, Kind, Result};
+use crate::event::bytes;
 use crate::files::{
-    Digest, FileEntry, RunDirectory, create_dir_new, hash_file, rename_new, sync_dir, write_atomic,
-    write_synced,
+    Digest, FileEntry, create_dir_new, free_bytes, hash_file, remove_dir, rename_new, sync_dir,
+    write_atomic, write_synced,
 };
-use crate::ops::host;
-use crate::weights::{Element, TensorSpec, write_safetensors};
+use crate::weights::write_safetensors;
+
+/// Left free on the disk: logs and other programs need some too.
+const RESERVE_BYTES: u64 = 16 << 20;
 
 /// A committed checkpoint.
 #[derive(Debug, Clone)]
 pub struct Saved {
+    /// Its step.
+    pub step: u64,
     /// Its folder.
     pub path: PathBuf,
-    /// Digest of its manifest, which names every other byte.
-    pub manifest: Digest,
     /// Was it written now, or had it been there?
     pub new: bool,
-    /// How long training stood still.
+    /// How long writing took.
     pub seconds: f64,
+    /// What went wrong after the commit, and costs nothing but disk.
+    pub warnings: Vec<String>,
 }
 
-/// Name of the file with the learning weights.
-pub fn weights_name(adapter: bool) -> &'static str {
-    if adapter { "adapter.safetensors" } else { "model.safetensors" }
+/// Everything that is needed to save, so that any thread can do it.
+pub struct Job {
+    /// The run directory.
+    pub root: PathBuf,
+    /// What is saved.
+    pub snapshot: Snapshot,
+    /// The metrics up to there.
+    pub metrics: Lines,
+    /// What is kept.
+    pub retention: Retention,
+    /// Where it is kept for other runs, and the name of this one.
+    pub shelf: Option<(Shelf, String)>,
 }
 
-/// The name of a parameter in files: PEFT's for adapters, Hugging Face's otherwise.
-pub fn file_name_of(path: &str) -> String {
-    if path.contains(".lora_") { format!("base_model.model.{path}") } else { path.to_owned() }
-}
-
-/// Saves, commits, and removes what retention no longer wants.
-pub fn save(
-    run: &RunDirectory,
-    trainer: &mut Trainer,
-    state: &State,
-    keep_last: usize,
-) -> Result<Saved> {
-    let began = Instant::now();
-    let target = run.join(&folder_name(state.step));
-    if target.exists() {
-        // The same step of the same run: what is there was verified when it was loaded.
-        Manifest::verify(&target)?;
-        let manifest = hash_file(&target.join(MANIFEST), MANIFEST)?.sha256;
-        return Ok(Saved { path: target, manifest, new: false, seconds: 0.0 });
-    }
-    let scratch = run.join(&format!(".tmp-{}.{}", folder_name(state.step), std::process::id()));
-    let _ = fs::remove_dir_all(&scratch); // a leftover of a process that had the same number
-    create_dir_new(&scratch)?;
-    let manifest = match write_files(&scratch, trainer, state) {
-        Ok(manifest) => manifest,
-        Err(error) => {
-            let _ = fs::remove_dir_all(&scratch);
-            return Err(error);
+impl Job {
+    /// Saves, commits, and removes what retention no longer wants.
+    ///
+    /// # Errors
+    /// When nothing was committed: what was begun is gone again. A second attempt, after leftovers
+    /// were removed, has been made if the disk had no room.
+    pub fn commit(&self) -> Result<Saved> {
+        match self.attempt() {
+            Err(error) if error.kind == Kind::NoRoom => {
+                sweep(&self.root).and_then(|()| self.prune())?;
+                self.attempt()
+            }
+            other => other,
         }
-    };
-    rename_new(&scratch, &target)?;
-    sync_dir(run.root())?;
-    write_atomic(&run.join("LATEST"), folder_name(state.step).as_bytes())?;
-    prune(run, keep_last)?;
-    let seconds = began.elapsed().as_secs_f64();
-    Ok(Saved { path: target, manifest, new: true, seconds })
+    }
+
+    fn attempt(&self) -> Result<Saved> {
+        let began = Instant::now();
+        let step = self.snapshot.state.step;
+        let path = self.root.join(folder_name(step));
+        let saved = |new, warnings| {
+            let seconds = began.elapsed().as_secs_f64();
+            Saved { step, path: path.clone(), new, seconds, warnings }
+        };
+        if path.exists() {
+            // The same step of the same run.
+            Manifest::verify(&path).map_err(Unusable::into_error)?;
+            return Ok(saved(false, Vec::new()));
+        }
+        self.check_room()?;
+        self.metrics.sync()?;
+        let scratch = scratch_for(&self.root, step)?;
+        let written = write_files(&scratch, &self.snapshot);
+        let committed = written.and_then(|digest| {
+            rename_new(&scratch, &path)?;
+            Ok(digest)
+        });
+        let manifest = match committed {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let _ = remove_dir(&scratch);
+                return Err(error);
+            }
+        };
+        // Until here a failure leaves nothing; the names must be durable before it counts as saved.
+        sync_dir(&self.root)?;
+        let entry = Entry { manifest: Some(manifest), ..Entry::new("saved", step) };
+        let after = [
+            write_atomic(&self.root.join("LATEST"), folder_name(step).as_bytes()),
+            History::of(&self.root).note(&entry),
+            self.prune(),
+            self.shelf.as_ref().map_or(Ok(()), |(shelf, name)| shelf.put(&self.root, step, name)),
+        ];
+        let warnings = after.into_iter().filter_map(Result::err).map(|error| one_line(&error));
+        Ok(saved(true, warnings.collect()))
+    }
+
+    fn prune(&self) -> Result<()> {
+        self.retention.prune(&self.root, &self.snapshot.state.evaluations)
+    }
+
+    fn check_room(&self) -> Result<()> {
+        let needed = self.snapshot.bytes();
+        self.retention.make_room(&self.root, needed)?;
+        check_free(&self.root, needed)
+    }
 }
 
-fn write_files(scratch: &std::path::Path, trainer: &mut Trainer, state: &State) -> Result<Digest> {
-    let metadata: BTreeMap<_, _> = [("format".to_owned(), "pt".to_owned())].into();
-    let (specs, values) = learning_specs(&mut trainer.model, file_name_of, |_| Element::F32);
-    let adapter = specs.iter().all(|spec| spec.name.contains(".lora_"));
-    let mut files =
-        vec![write_safetensors(&scratch.join(weights_name(adapter)), specs, &metadata, |spec| {
-            Ok(learning_values(&values, spec))
-        })?];
-    files.push(write_moments(&scratch.join("optimizer.safetensors"), trainer, &metadata)?);
+/// An error when the disk has no room for so many bytes.
+pub fn check_free(root: &Path, needed: u64) -> Result<()> {
+    match free_bytes(root) {
+        Some(free) if free < needed.saturating_add(RESERVE_BYTES) => {
+            let why = format!("{} are needed and {} are free", bytes(needed), bytes(free));
+            let error = Error::new("the disk has no room for a checkpoint").at(root).because(why);
+            Err(error.no_room())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn one_line(error: &Error) -> String {
+    std::iter::once(&error.what).chain(&error.causes).cloned().collect::<Vec<_>>().join(": ")
+}
+
+/// A new folder to write a checkpoint in.
+pub(super) fn scratch_for(root: &Path, step: u64) -> Result<PathBuf> {
+    let scratch = root.join(format!(".tmp-{}.{}", folder_name(step), std::process::id()));
+    if scratch.exists() {
+        remove_dir(&scratch)?; // a leftover of a process that had the same number
+    }
+    create_dir_new(&scratch)?;
+    Ok(scratch)
+}
+
+fn write_files(scratch: &Path, snapshot: &Snapshot) -> Result<Digest> {
+    let write = |name: &str, tensors: &Tensors| {
+        let metadata: BTreeMap<_, _> = [("format".to_owned(), "pt".to_owned())].into();
+        let specs = tensors.iter().map(|(spec, _)| spec.clone()).collect();
+        let values: BTreeMap<&str, &Vec<f32>> =
+            tensors.iter().map(|(spec, values)| (spec.name.as_str(), values)).collect();
+        write_safetensors(&scratch.join(name), specs, &metadata, |spec| {
+            Ok(values[spec.name.as_str()].clone())
+        })
+    };
+    let files = vec![
+        write(snapshot.weights_name(), &snapshot.weights)?,
+        write("optimizer.safetensors", &snapshot.moments)?,
+    ];
+    seal(scratch, files, &snapshot.state)
+}
+
+/// Adds state and manifest to a folder that holds `files`, and makes it durable. Returns the
+/// digest of the manifest, which names every other byte.
+pub(super) fn seal(scratch: &Path, mut files: Vec<FileEntry>, state: &State) -> Result<Digest> {
     let json = serde_json::to_vec_pretty(state).context("cannot encode the state")?;
     write_synced(&scratch.join("state.json"), &json)?;
     files.push(FileEntry {
@@ -97,35 +179,7 @@ fn write_files(scratch: &std::path::Path, trainer: &mut Trainer, state: &State) 
     Ok(Digest::of(&json))
 }
 
-fn write_moments(
-    path: &std::path::Path,
-    trainer: &Trainer,
-    metadata: &BTreeMap<String, String>,
-) -> Result<FileEntry> {
-    let mut values = BTreeMap::new();
-    for (path, moments) in trainer.optimizer.moments() {
-        values.insert(format!("first_moment.{path}"), moments.first.clone());
-        values.insert(format!("second_moment.{path}"), moments.second.clone());
-    }
-    let specs = values
-        .iter()
-        .map(|(name, values)| TensorSpec {
-            name: name.clone(),
-            element: Element::F32,
-            shape: values.dims().to_vec(),
-        })
-        .collect();
-    write_safetensors(path, specs, metadata, |spec| Ok(host(values[&spec.name].clone())))
-}
-
-/// Removes all but the newest `keep_last` checkpoints: first renamed, so that a half-removed one
-/// is never taken for a checkpoint.
-fn prune(run: &RunDirectory, keep_last: usize) -> Result<()> {
-    let folders = newest(run.root())?;
-    for (step, folder) in folders.into_iter().skip(keep_last) {
-        let trash = run.join(&format!(".trash-{}.{}", folder_name(step), std::process::id()));
-        rename_new(&folder, &trash)?;
-        fs::remove_dir_all(&trash).context_at("cannot remove the old checkpoint", &trash)?;
-    }
-    Ok(())
+/// The digest of a checkpoint's manifest.
+pub fn manifest_digest(folder: &Path) -> Result<Digest> {
+    Ok(hash_file(&folder.join(MANIFEST), MANIFEST)?.sha256)
 }

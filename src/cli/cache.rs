@@ -1,20 +1,23 @@
 //! `firebrand cache`
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
+use crate::checkpoint::{StepsItem, kept_steps};
 use crate::cli::{data_line, talk};
 use crate::config::size;
 use crate::data::{CacheItem, cache_items, remove_cached};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::event::bytes;
-use crate::files::cache_home;
+use crate::files::{cache_home, remove_dir};
 
 /// Look at what is kept on disk, or make room
 ///
-/// What is kept: examples of data files (tokenised once, read by every later run), and data files
+/// What is kept: examples of data files (tokenised once, read by every later run), steps of runs
+/// (computed once, the beginning of every later run that would be the same so far), and data files
 /// that Firebrand downloaded into the Hugging Face cache. What other tools downloaded, and models,
 /// are not listed and never removed.
 #[derive(Debug, clap::Args)]
@@ -45,10 +48,62 @@ enum Command {
     },
 }
 
+/// Something that is kept.
+enum Kept {
+    Data(CacheItem),
+    Steps(StepsItem),
+}
+
+impl Kept {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Data(item) if item.download => "download",
+            Self::Data(_) => "examples",
+            Self::Steps(_) => "steps",
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Data(item) => &item.name,
+            Self::Steps(item) => &item.name,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Data(item) => &item.paths[0],
+            Self::Steps(item) => &item.path,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Data(item) => item.bytes,
+            Self::Steps(item) => item.bytes,
+        }
+    }
+
+    fn used(&self) -> SystemTime {
+        match self {
+            Self::Data(item) => item.used,
+            Self::Steps(item) => item.used,
+        }
+    }
+
+    fn remove(&self) -> Result<()> {
+        match self {
+            Self::Data(item) => remove_cached(item),
+            Self::Steps(item) => remove_dir(&item.path),
+        }
+    }
+}
+
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cache = cache_home()?;
-    let mut items = cache_items(&cache)?;
-    items.sort_by_key(|item| item.used);
+    let mut items: Vec<Kept> = cache_items(&cache)?.into_iter().map(Kept::Data).collect();
+    items.extend(kept_steps(&cache).into_iter().map(Kept::Steps));
+    items.sort_by_key(Kept::used);
     match &args.command {
         Command::List { json } => list(&items, *json)?,
         Command::Gc { older_than, max_size, all } => {
@@ -69,51 +124,46 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(items: &[CacheItem], json: bool) -> Result<()> {
+fn list(items: &[Kept], json: bool) -> Result<()> {
     for item in items {
-        let age = SystemTime::now().duration_since(item.used).unwrap_or_default();
-        let kind = if item.download { "download" } else { "examples" };
+        let age = SystemTime::now().duration_since(item.used()).unwrap_or_default();
+        let kind = item.kind();
         if json {
             let line = json!({
                 "kind": kind,
-                "name": item.name,
-                "path": item.paths[0].display().to_string(),
-                "bytes": item.bytes,
+                "name": item.name(),
+                "path": item.path().display().to_string(),
+                "bytes": item.bytes(),
                 "unused_seconds": age.as_secs(),
             });
             data_line(&line.to_string())?;
         } else {
             let age = crate::report::duration(age.as_secs_f64());
             data_line(&format!(
-                "{kind}  {:>10}  used {age:>6} ago  {}",
-                bytes(item.bytes),
-                item.name
+                "{kind:<8}  {:>10}  used {age:>6} ago  {}",
+                bytes(item.bytes()),
+                printable(item.name())
             ))?;
         }
     }
-    let total = items.iter().map(|item| item.bytes).sum();
+    let total = items.iter().map(Kept::bytes).sum();
     talk(&format!("{} files, {}", items.len(), bytes(total)));
     Ok(())
 }
 
-fn collect(
-    items: Vec<CacheItem>,
-    older_than: Option<u64>,
-    limit: Option<u64>,
-    all: bool,
-) -> Result<()> {
+fn collect(items: Vec<Kept>, older_than: Option<u64>, limit: Option<u64>, all: bool) -> Result<()> {
     let now = SystemTime::now();
     let old = older_than.map(|days| Duration::from_secs(days.saturating_mul(24 * 3600)));
-    let mut left: u64 = items.iter().map(|item| item.bytes).sum();
+    let mut left: u64 = items.iter().map(Kept::bytes).sum();
     let (mut count, mut freed) = (0, 0);
     for item in items {
-        let age = now.duration_since(item.used).unwrap_or_default();
+        let age = now.duration_since(item.used()).unwrap_or_default();
         let unwanted =
             all || old.is_some_and(|old| age >= old) || limit.is_some_and(|limit| left > limit);
         if unwanted {
-            remove_cached(&item)?;
-            left -= item.bytes;
-            (count, freed) = (count + 1, freed + item.bytes);
+            item.remove()?;
+            left -= item.bytes();
+            (count, freed) = (count + 1, freed + item.bytes());
         }
     }
     talk(&format!("removed {count} files, {}; {} are left", bytes(freed), bytes(left)));

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use crate::artifact::keys;
 use crate::artifact::merged::{Merge, merge};
+use crate::checkpoint::now;
 use crate::cli::{data_line, talk};
 use crate::error::Result;
 use crate::hub::{DEFAULT_REVISION, Policy};
-use crate::train::{Access, now, parent_state};
+use crate::train::{Access, parent_state};
 
 /// Make a whole model of an adapter and its base
 ///

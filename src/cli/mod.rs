@@ -12,6 +12,7 @@ mod output;
 mod pairs;
 mod plan;
 mod pull;
+mod runs;
 mod schema;
 mod train;
 mod verify;
@@ -48,6 +49,7 @@ enum Command {
     Plan(plan::Args),
     Data(data::Args),
     Train(train::Args),
+    Runs(runs::Args),
     Generate(generate::Args),
     Merge(merge::Args),
     Verify(verify::Args),
@@ -118,6 +120,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Verify(args) => verify::run(&args),
@@ -136,6 +139,6 @@ fn exit_code(error: &Error) -> ExitCode {
     talk(&error.to_string());
     match error.kind {
         Kind::Refused => ExitCode::from(1),
-        Kind::Failed => ExitCode::from(2),
+        Kind::Failed | Kind::NoRoom => ExitCode::from(2),
     }
 }

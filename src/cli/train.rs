@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cli::{AccessArgs, ConfigArgs, data_line, talk};
 use crate::error::Result;
 use crate::event::Stop;
 use crate::report::{Console, Signals, Transfers};
-use crate::train::{Outcome, Published, Request, Resume, train};
+use crate::train::{Outcome, Published, Request, Resume, allowed, train};
 
 /// Train from a configuration, and go on by itself where an earlier run stopped
 ///
@@ -28,6 +29,24 @@ pub struct Args {
     /// Save and stop when this many steps are done (counted from the beginning of the run)
     #[arg(long, value_name = "N")]
     stop_after_steps: Option<u64>,
+    /// Go on with another number of steps than the run began with. Under a constant rate, and
+    /// before the decay of `wsd`, the result is that of a run which had been so long from its
+    /// beginning; otherwise the lineage says that it is not
+    #[arg(long)]
+    extend: bool,
+    /// Go on, at the same position, though data, tokenizer or template changed; the lineage says so
+    #[arg(long)]
+    allow_data_change: bool,
+    /// Go on on another kind of device; the lineage says so
+    #[arg(long)]
+    allow_device_change: bool,
+    /// Go on with another version of this program; the lineage says so
+    #[arg(long)]
+    allow_code_change: bool,
+    /// How long the system waits between asking a run to end (SIGTERM) and ending it: if the last
+    /// save took longer, the run stops without another one
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    grace: u64,
     /// Say nothing but warnings and errors
     #[arg(long, short)]
     quiet: bool,
@@ -46,7 +65,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         "never" => Resume::Never,
         path => Resume::From(PathBuf::from(path)),
     };
-    let request = Request { loaded: &loaded, config_path: &config_path, resume, access };
+    let request = Request {
+        loaded: &loaded,
+        config_path: &config_path,
+        resume,
+        allowed: allowed(
+            args.extend,
+            args.allow_data_change,
+            args.allow_code_change,
+            args.allow_device_change,
+        ),
+        grace: Duration::from_secs(args.grace),
+        access,
+    };
     let outcome = train(&request, &mut console);
     drop(console);
     let outcome = match (outcome, signals.stop_requested()) {

@@ -29,7 +29,7 @@ mod tests;
 pub use render::decides;
 pub(crate) use render::quoted;
 pub use schema::schema;
-pub use sections::checkpoint::CheckpointConfig;
+pub use sections::checkpoint::{CheckpointConfig, OnDiskFull, Reuse};
 pub use sections::data::{DataConfig, Overlong, TrainOn, ValSize};
 pub use sections::data_set::{DataSetConfig, FormatChoice};
 pub use sections::device::{DeviceChoice, DeviceConfig};

@@ -109,9 +109,10 @@ impl Entries {
 }
 
 /// Whether a key decides the numbers of a run: not its name, nor where its result goes and who
-/// signs it, nor what only makes it faster or smaller.
+/// signs it, nor when it is saved, nor what only makes it faster or smaller.
 pub fn decides(path: &str) -> bool {
-    path != "name" && !path.starts_with("output.") && !SPEED.contains(&path)
+    let aside = ["output.", "checkpoint."].iter().any(|section| path.starts_with(section));
+    path != "name" && !aside && !SPEED.contains(&path)
 }
 
 fn header(prefix: &str) -> String {

@@ -88,6 +88,11 @@ impl<'a> Maker<'a> {
         }
     }
 
+    /// So many bytes of records are about to come.
+    pub fn expect(&self, bytes: u64) {
+        self.codec.tokenizer.expect(bytes);
+    }
+
     /// What becomes of a record. An error is one that no other record would be free of.
     pub fn make(&self, content: &Content, record: &RecordId) -> Result<Outcome> {
         let text = matches!(content, Content::Text(_));

@@ -128,10 +128,11 @@ impl Writer {
         if self.wide {
             example.tokens.iter().for_each(|token| out.extend_from_slice(&token.to_le_bytes()));
         } else {
-            for token in &example.tokens {
-                let narrow = u16::try_from(*token).context("a token beyond the vocabulary")?;
-                out.extend_from_slice(&narrow.to_le_bytes());
+            if example.tokens.iter().any(|token| *token > u32::from(u16::MAX)) {
+                return Err(Error::new("a token beyond the vocabulary"));
             }
+            #[expect(clippy::cast_possible_truncation)] // checked
+            out.extend(example.tokens.iter().flat_map(|token| (*token as u16).to_le_bytes()));
         }
         self.facts.extend(digest.0);
         self.facts.extend(line.to_le_bytes());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::detect::{Choice, detect};
 use super::example::{Maker, Outcome, RecordId, line};
 use super::examples::Writer;
 use super::formats::{Format, map_columns};
-use super::sources::{self, Record};
+use super::sources::{self, Record, Records};
 use crate::config::FormatChoice;
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
@@ -109,38 +109,27 @@ pub struct Reading<'a> {
 
 /// Reads a file to its end and hands its examples to `writer`.
 ///
+/// Three threads share the work, each a batch ahead of the next: one reads, this one makes
+/// examples (and has the thread pool help), one counts and writes them in the order of the file.
+///
 /// # Errors
 /// When the file cannot be read, or holds what no record would be free of.
 pub fn tokenise(path: &Path, reading: &Reading, writer: &mut Writer) -> Result<About> {
-    let mut records = sources::open(path).map_err(|error| named(error, reading.name))?;
-    let mut about = About::new();
+    let records = sources::open(path).map_err(|error| named(error, reading.name))?;
+    let (read, batches) = mpsc::sync_channel(1);
+    let (give, made) = mpsc::sync_channel(1);
     std::thread::scope(|scope| {
-        // Reading runs ahead by one batch, so that it and tokenising share the cores.
-        let (sender, receiver) = mpsc::sync_channel::<Result<Vec<Record>>>(1);
-        let reader = scope.spawn(move || -> Result<FileEntry> {
-            loop {
-                let batch = records.next_batch();
-                let ended = !matches!(&batch, Ok(batch) if !batch.is_empty());
-                let failed = batch.is_err();
-                if !(ended && !failed) && sender.send(batch).is_err() {
-                    break; // the other side has failed and says why
-                }
-                if ended {
-                    break;
-                }
-            }
-            drop(sender);
-            records.finish()
-        });
-        let mut choice = None;
-        for batch in receiver {
-            let batch = batch.map_err(|error| named(error, reading.name))?;
-            if (reading.stop)() {
-                return Err(Error::new("stopped while reading").at(&**reading.name));
-            }
-            take(batch, reading, &mut choice, &mut about, writer)?;
-        }
+        let reader = scope.spawn(move || read_all(records, &read));
+        let keeper = scope.spawn(move || keep_all(made, writer));
+        // While the first batch is read. If the file cannot be looked at, the reader tells.
+        reading.maker.expect(std::fs::metadata(path).map_or(0, |found| found.len()));
+        let choice = make_all(batches, reading, &give);
+        drop(give);
+        // What failed first in the order of the file is what the keeper met, if it met anything.
+        let about = keeper.join().map_err(|_| Error::new("writing examples failed"))?;
         let file = reader.join().map_err(|_| Error::new("reading a data file failed"))?;
+        let mut about = about?;
+        let choice = choice?;
         let file = file.map_err(|error| named(error, reading.name))?;
         about.file = FileEntry { path: String::new(), ..file };
         if let Some(Choice { format, reason }) = choice {
@@ -153,46 +142,82 @@ pub fn tokenise(path: &Path, reading: &Reading, writer: &mut Writer) -> Result<A
     })
 }
 
+/// Hands on the batches of a file until its end, an error, or until nobody takes them.
+fn read_all(
+    mut records: Box<dyn Records>,
+    read: &SyncSender<Result<Vec<Record>>>,
+) -> Result<FileEntry> {
+    loop {
+        let batch = records.next_batch();
+        let failed = batch.is_err();
+        if matches!(&batch, Ok(batch) if batch.is_empty()) || read.send(batch).is_err() || failed {
+            return records.finish();
+        }
+    }
+}
+
+/// Makes examples of the records, and says which shape they have.
+fn make_all(
+    batches: Receiver<Result<Vec<Record>>>,
+    reading: &Reading,
+    give: &SyncSender<Vec<Result<Made>>>,
+) -> Result<Option<Choice>> {
+    let mut choice = None;
+    for batch in batches {
+        let batch = batch.map_err(|error| named(error, reading.name))?;
+        if (reading.stop)() {
+            return Err(Error::new("stopped while reading").at(&**reading.name));
+        }
+        let batch: Vec<Record> = match reading.columns.is_empty() {
+            true => batch,
+            false => batch.into_par_iter().map(|record| renamed(record, reading.columns)).collect(),
+        };
+        if choice.is_none() {
+            choice = detect(Path::new(&**reading.name), &batch, reading.format)?;
+        }
+        let format = choice.as_ref().map(|choice| choice.format);
+        let make = |record: Record| {
+            let (line, digest) = (record.line, record.digest);
+            make(record, format, reading).map(|outcome| Made { line, digest, outcome })
+        };
+        if give.send(batch.into_par_iter().map(make).collect()).is_err() {
+            break; // the other side has failed and says why
+        }
+    }
+    Ok(choice)
+}
+
+/// Counts and writes examples.
+fn keep_all(made: Receiver<Vec<Result<Made>>>, writer: &mut Writer) -> Result<About> {
+    let mut about = About::new();
+    for made in made.into_iter().flatten() {
+        let Made { line, digest, outcome } = made?;
+        for example in about.count(line, outcome) {
+            let learnt = example.learnt();
+            let counts = &mut about.statistics;
+            counts.examples += 1;
+            counts.tokens += example.tokens.len() as u64;
+            counts.learnt_tokens += learnt as u64;
+            counts.longest = counts.longest.max(example.tokens.len() as u64);
+            writer.push(line, &digest, &example)?;
+        }
+    }
+    Ok(about)
+}
+
+/// What became of the record at `line`, whose digest is kept with its examples.
+struct Made {
+    line: u64,
+    digest: Digest,
+    outcome: Outcome,
+}
+
 /// Says the name by which people know the file, not where the cache keeps it.
 fn named(mut error: Error, name: &str) -> Error {
     if let Some(place) = &mut error.place {
         place.file = name.into();
     }
     error
-}
-
-fn take(
-    batch: Vec<Record>,
-    reading: &Reading,
-    choice: &mut Option<Choice>,
-    about: &mut About,
-    writer: &mut Writer,
-) -> Result<()> {
-    let batch: Vec<Record> = match reading.columns.is_empty() {
-        true => batch,
-        false => batch.into_par_iter().map(|record| renamed(record, reading.columns)).collect(),
-    };
-    if choice.is_none() {
-        *choice = detect(Path::new(&**reading.name), &batch, reading.format)?;
-    }
-    let format = choice.as_ref().map(|choice| choice.format);
-    let make = |record: Record| {
-        let (line, digest) = (record.line, record.digest);
-        make(record, format, reading).map(|outcome| (line, digest, outcome))
-    };
-    let made: Vec<_> = batch.into_par_iter().map(make).collect();
-    for made in made {
-        let (line, digest, outcome) = made?;
-        for example in about.count(line, outcome) {
-            let counts = &mut about.statistics;
-            counts.examples += 1;
-            counts.tokens += example.tokens.len() as u64;
-            counts.learnt_tokens += example.learnt() as u64;
-            counts.longest = counts.longest.max(example.tokens.len() as u64);
-            writer.push(line, &digest, &example)?;
-        }
-    }
-    Ok(())
 }
 
 fn renamed(record: Record, columns: &BTreeMap<String, String>) -> Record {

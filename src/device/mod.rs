@@ -24,6 +24,40 @@ pub struct Opened {
     pub deterministic: bool,
 }
 
+impl Opened {
+    /// What decides the bits of a result besides its inputs: the backend, the machine's kind, and
+    /// the instructions that kernels choose between. The number of threads does not.
+    pub fn class(&self) -> String {
+        let mut found = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            macro_rules! look {
+                ($($name:tt)*) => {
+                    $(if std::arch::is_x86_feature_detected!($name) { found.push($name) })*
+                };
+            }
+            look!("sse4.1" "avx" "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512vnni");
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            macro_rules! look {
+                ($($name:tt)*) => {
+                    $(if std::arch::is_aarch64_feature_detected!($name) { found.push($name) })*
+                };
+            }
+            look!("neon" "fp16" "dotprod" "sve");
+        }
+        let names: &[&str] = &found;
+        format!(
+            "{} {} {} {}",
+            self.backend,
+            std::env::consts::OS,
+            std::env::consts::ARCH,
+            names.join(" ")
+        )
+    }
+}
+
 /// Opens the wanted device; `threads` = 0 means one per core.
 ///
 /// # Errors

@@ -14,6 +14,8 @@ pub struct Estimate {
     pub activations: u64,
     /// One chunk of logits, with its softmax and temporaries.
     pub logits: u64,
+    /// The copy that is written as a checkpoint while training goes on.
+    pub checkpoint: u64,
     /// Windows of data: the one in use, the one before it, and those that are made ready.
     pub data: u64,
 }
@@ -21,7 +23,7 @@ pub struct Estimate {
 impl Estimate {
     /// All parts together.
     pub fn total(&self) -> u64 {
-        self.weights + self.optimizer + self.activations + self.logits + self.data
+        self.weights + self.optimizer + self.activations + self.logits + self.checkpoint + self.data
     }
 }
 
@@ -52,6 +54,7 @@ pub fn estimate(
             Recompute::None => layers * layer,
             Recompute::Layers => layers * input + layer,
         },
+        checkpoint: 3 * learning * F32,
         logits: 4 * (chunk.min(rows * length) * facts.vocabulary) as u64 * F32,
         data,
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use crate::error::{Context, Error, Result};
@@ -78,10 +79,13 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             let Strict(value) = entries.next_value()?;
-            if map.contains_key(&key) {
-                return Err(de::Error::custom(format!("the key `{key}` stands twice")));
+            match map.entry(key) {
+                Entry::Vacant(place) => drop(place.insert(value)),
+                Entry::Occupied(place) => {
+                    let key = place.key();
+                    return Err(de::Error::custom(format!("the key `{key}` stands twice")));
+                }
             }
-            map.insert(key, value);
         }
         Ok(Value::Object(map))
     }

@@ -3,11 +3,16 @@
 mod atomic;
 mod cache_home;
 mod digest;
+mod disk;
 mod json;
 mod run;
 
-pub use atomic::{create_dir_new, folder_of, rename_new, sync_dir, write_atomic, write_synced};
+pub use atomic::{folder_of, write_atomic, write_synced};
 pub use cache_home::cache_home;
 pub use digest::{Digest, FileEntry, Hashing, hash_file, hash_tree};
+pub use disk::{
+    Call, NewFile, Watch, create_dir_new, failed, free_bytes, link_or_copy, remove_dir,
+    remove_file, rename, rename_new, size_of_dir, sync_dir, watch,
+};
 pub use json::{parse_json, read_json};
 pub use run::{DATA_LOCK, RunDirectory};

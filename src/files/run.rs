@@ -54,6 +54,12 @@ impl RunDirectory {
         Ok(Self { root: root.to_path_buf(), _lock: file })
     }
 
+    /// Whether a process is at work in a run directory. Looking at it leaves no trace.
+    pub fn is_locked(root: &Path) -> bool {
+        let Ok(file) = File::open(root.join("run.lock")) else { return false };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
     /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root
@@ -95,7 +101,9 @@ mod tests {
         let first = RunDirectory::lock(folder.path()).unwrap();
         let error = RunDirectory::lock(folder.path()).unwrap_err().to_string();
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(RunDirectory::is_locked(folder.path()));
         drop(first);
+        assert!(!RunDirectory::is_locked(folder.path()));
         RunDirectory::lock(folder.path()).unwrap();
     }
 }

@@ -18,6 +18,9 @@ use super::refusal::stopped;
 use crate::error::{Context, Result};
 use crate::files::{Digest, hash_file, read_json, write_atomic};
 
+/// Where notes lie in the cache.
+pub(super) const NOTES: &str = "checked";
+
 /// Below this size, hashing costs less than the note.
 const NOTED_BYTES_MIN: u64 = 4 << 20;
 
@@ -62,11 +65,12 @@ pub(super) fn check(
     Ok(Some(digests.sha256))
 }
 
-/// The SHA-256 of any file, with a note as above.
-pub(super) fn sha256_of(path: &Path, notes: Option<&Path>) -> Result<Digest> {
+/// The SHA-256 of any file, with a note as above in the cache folder.
+pub fn sha256_of(path: &Path, cache: &Path) -> Result<Digest> {
+    let notes = cache.join(NOTES);
+    let notes = notes.as_path();
     let found = fs::metadata(path).context_at("cannot look at the file", path)?;
-    let known = notes.and_then(|notes| {
-        let (note, state) = note_of(path, &found, notes)?;
+    let known = note_of(path, &found, notes).and_then(|(note, state)| {
         let read = read_json(&note, 64 << 10).ok()?;
         (read.get("state") == Some(&state)).then_some(())?;
         read.get("sha256")?.as_str()?.parse().ok()
@@ -75,7 +79,7 @@ pub(super) fn sha256_of(path: &Path, notes: Option<&Path>) -> Result<Digest> {
         return Ok(known);
     }
     let sha256 = hash_file(path, "")?.sha256;
-    note(path, &found, "", sha256, notes);
+    note(path, &found, "", sha256, Some(notes));
     Ok(sha256)
 }
 

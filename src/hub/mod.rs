@@ -42,6 +42,7 @@ mod tree;
 mod url;
 
 pub use allow::{model_files, needs_own_code, refuse_disguised};
+pub use checked::sha256_of;
 pub use client::{Fetched, Hub};
 pub use downloads::{Downloaded, downloads};
 pub use file::RemoteFile;

@@ -183,7 +183,7 @@ impl Supply {
     pub fn digest_of(&self, file: &SetFile) -> Result<Option<Digest>> {
         match &file.place {
             _ if file.sha256.is_some() => Ok(file.sha256),
-            Place::Here(path) => sha256_of(path, Some(&self.cache.join("checked"))).map(Some),
+            Place::Here(path) => sha256_of(path, &self.cache).map(Some),
             Place::Hub { file, .. } => Ok(file.sha256),
         }
     }

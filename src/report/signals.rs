@@ -18,7 +18,7 @@ impl Signals {
     /// Installs the handlers.
     #[cfg(unix)]
     pub fn install() -> Result<Self> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
         use signal_hook::flag;
         let signals = Self::default();
         let all = [
@@ -32,6 +32,8 @@ impl Signals {
                 .and_then(|_| flag::register(signal, Arc::clone(asked)))
                 .context("cannot listen to signals")?;
         }
+        // A file that grows beyond the limit of its user is an error of the write, not the end.
+        flag::register(SIGXFSZ, Arc::default()).context("cannot listen to signals")?;
         Ok(signals)
     }
 

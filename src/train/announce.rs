@@ -76,12 +76,13 @@ impl Prepared<'_> {
 /// The estimate in one line.
 fn memory_line(memory: &Estimate) -> String {
     format!(
-        "about {}: weights {}, optimiser {}, activations {}, logits {}, data {}",
+        "about {}: weights {}, optimiser {}, activations {}, logits {}, checkpoint {}, data {}",
         bytes(memory.total()),
         bytes(memory.weights),
         bytes(memory.optimizer),
         bytes(memory.activations),
         bytes(memory.logits),
+        bytes(memory.checkpoint),
         bytes(memory.data)
     )
 }

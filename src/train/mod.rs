@@ -2,20 +2,27 @@
 
 mod access;
 mod announce;
-mod differences;
+mod aside;
+mod changes;
 mod prepare;
 mod publish;
 mod pull;
+mod reuse;
+pub mod runs;
+mod saving;
 mod session;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use access::{Access, supply_for};
+pub use changes::allowed;
 pub use prepare::{Prepared, parent_state, prepare};
 pub use publish::Published;
 pub use pull::{Pull, Update, pull};
-pub use session::{Resume, Session, now};
+pub use session::{Resume, Session};
 
+use crate::checkpoint::{Allowed, Entry, History, Part};
 use crate::config;
 use crate::data::Extent;
 use crate::error::Result;
@@ -30,6 +37,10 @@ pub struct Request<'a> {
     pub config_path: &'a str,
     /// How to treat what is already in the run directory.
     pub resume: Resume,
+    /// What may be other than it was when the run began.
+    pub allowed: Allowed,
+    /// How long a save may take once the system wants the run to end.
+    pub grace: Duration,
     /// How files may be got.
     pub access: Access,
 }
@@ -43,7 +54,7 @@ pub enum Outcome {
     AlreadyFinished(PathBuf),
     /// It saved everything and stopped before its end.
     Paused {
-        /// Steps done.
+        /// Steps done and saved.
         step: u64,
         /// Steps in all.
         total: u64,
@@ -54,18 +65,32 @@ pub enum Outcome {
 
 /// One run, from a configuration to a signed artifact.
 pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<Outcome> {
-    let config = &request.loaded.config;
-    let run = RunDirectory::lock(config.output.dir.as_ref())?;
+    let run = RunDirectory::lock(request.loaded.config.output.dir.as_ref())?;
     if request.resume == Resume::Never {
-        session::shelve(&run, observer)?;
-    } else if run.artifact().exists() {
+        aside::shelve(&run, observer)?;
+    } else if changes::is_finished(&run, request)? {
         return Ok(Outcome::AlreadyFinished(run.artifact()));
     }
+    let outcome = go(&run, request, observer);
+    if let Err(error) = &outcome
+        && run.join("config.toml").exists()
+        && observer.stop_requested().is_none()
+    {
+        let why = Some(error.what.clone());
+        // For people who look at it later; the error itself is what counts.
+        let _ = History::of(run.root()).note(&Entry { why, ..Entry::new("failed", 0) });
+    }
+    outcome
+}
+
+fn go(run: &RunDirectory, request: &Request, observer: &mut dyn Observer) -> Result<Outcome> {
+    let config = &request.loaded.config;
     let signer = publish::signer(config, observer)?; // asked now, not after hours of work
-    let supply = supply_for(Path::new(request.config_path), Some(&run), &request.access)?;
+    let old_lock = (!request.allowed.0.contains(&Part::Data)).then_some(run);
+    let supply = supply_for(Path::new(request.config_path), old_lock, &request.access)?;
     let mut prepared = prepare(request.loaded, &supply, Extent::AsNeeded, observer)?;
     let mut trainer = prepared.trainer()?;
-    let mut session = Session::open(&run, request, &prepared, &mut trainer, observer)?;
+    let mut session = Session::open(run, request, &prepared, &mut trainer, observer)?;
     supply.be_patient();
 
     if session.is_new() {
@@ -73,12 +98,12 @@ pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<Outcome> 
     }
     let total = prepared.total_steps;
     observer.on(Event::Begin { done: trainer.step, total, timings: run.timings() });
-    session.pause_if_asked(&mut trainer, &prepared, observer)?;
+    session.pause_if_asked(&mut trainer, &prepared, request.grace, observer)?;
     while trainer.step < total && session.paused.is_none() {
         let (batches, data_seconds) = session.next_batches(&prepared, &mut trainer, observer)?;
         let (report, mut timing) = trainer.step(&batches, session.epoch(&prepared)?)?;
         timing.data_seconds = data_seconds;
-        session.record(&report)?;
+        session.record(&report, &batches, observer)?;
         observer.on(Event::Step(report, timing));
 
         let due = |every: u64| every > 0 && trainer.step.is_multiple_of(every);
@@ -88,14 +113,14 @@ pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<Outcome> 
         if due(config.checkpoint.every_steps) && trainer.step < total {
             session.save(&mut trainer, &prepared, observer)?;
         }
-        session.pause_if_asked(&mut trainer, &prepared, observer)?;
+        session.pause_if_asked(&mut trainer, &prepared, request.grace, observer)?;
     }
     observer.on(Event::End);
     if let Some(stop) = session.paused {
-        return Ok(Outcome::Paused { step: trainer.step, total, stop });
+        return Ok(Outcome::Paused { step: session.saved_step(), total, stop });
     }
     session.evaluate(&prepared, &trainer, observer)?;
-    session.save(&mut trainer, &prepared, observer)?;
-    let record = session.finish()?;
-    publish::publish(&run, request, &prepared, &mut trainer, record, signer).map(Outcome::Finished)
+    session.save_now(&mut trainer, &prepared, observer)?;
+    let record = session.finish(observer)?;
+    publish::publish(run, request, &prepared, &mut trainer, record, signer).map(Outcome::Finished)
 }

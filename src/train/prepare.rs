@@ -9,7 +9,7 @@ use crate::artifact::keys;
 use crate::artifact::lineage::{BaseRecord, DatasetRecord, Parent, ParentSignature};
 use crate::artifact::signature;
 use crate::checkpoint::Identity;
-use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
+use crate::config::{self, DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, Opened};
 use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trainer, estimate};
@@ -214,7 +214,8 @@ impl Prepared<'_> {
         Ok(Trainer::new(loaded.model, self.step_settings()))
     }
 
-    fn step_settings(&self) -> StepSettings {
+    /// How steps are made.
+    pub(super) fn step_settings(&self) -> StepSettings {
         let train = &self.config.train;
         #[expect(
             clippy::cast_precision_loss,
@@ -282,6 +283,12 @@ impl Prepared<'_> {
     pub fn identity(&self, loaded: &Loaded) -> Result<Identity> {
         Ok(Identity {
             config: loaded.digest,
+            settings: loaded
+                .resolved
+                .iter()
+                .filter(|(key, _)| config::decides(key))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
             base: joined(self.base_files.iter().map(|file| file.sha256)),
             data: self.corpus.identity()?,
             codec: Some(self.corpus.codec.fingerprint()),

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use crate::artifact::card::{Card, CardDataset, LossChange, Relation, Sample};
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
-use crate::artifact::lineage::{self, CheckpointRecord, Inputs, RunRecord};
+use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
 use crate::artifact::peft::{self, AdapterConfig};
 use crate::artifact::{self, bundle};
-use crate::checkpoint::{file_name_of, folder_name, learning_specs, learning_values};
+use crate::checkpoint::{Entry, file_name_of, folder_name, learning_specs, learning_values, now};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::event::{Event, Observer};
-use crate::files::{RunDirectory, hash_file, write_synced};
-use crate::train::session::{Entry, Record, now};
+use crate::files::{Digest, RunDirectory, hash_file, write_synced};
+use crate::train::session::Record;
 use crate::train::{Prepared, Request};
 use crate::weights::{Element, write_safetensors};
 
@@ -169,11 +169,8 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
     let list = |what: &str| -> Vec<CheckpointRecord> {
         let of_kind = |entry: &&Entry| entry.what == what;
         let to_record = |entry: &Entry| {
-            Some(CheckpointRecord {
-                name: folder_name(entry.step),
-                step: entry.step,
-                manifest: entry.manifest?,
-            })
+            let name = entry.from.clone().unwrap_or_else(|| folder_name(entry.step));
+            Some(CheckpointRecord { name, step: entry.step, manifest: entry.manifest? })
         };
         record.history.iter().filter(of_kind).filter_map(to_record).collect()
     };
@@ -198,7 +195,23 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
         metrics_log: hash_file(&run.metrics(), "metrics.jsonl")?,
         checkpoints: list("saved"),
         resumed: list("resumed"),
+        reused: list("reused"),
+        changes: changes(record)?,
     })
+}
+
+fn changes(record: &Record) -> Result<Vec<ChangeRecord>> {
+    let changed = record.history.iter().filter(|entry| entry.what == "changed");
+    let record = |entry: &Entry| -> Result<ChangeRecord> {
+        let line = serde_json::to_vec(entry).context("cannot encode the history")?;
+        Ok(ChangeRecord {
+            step: entry.step,
+            exact: entry.exact == Some(true),
+            what: entry.differences.iter().map(ToString::to_string).collect(),
+            entry: Digest::of(&line),
+        })
+    };
+    changed.map(record).collect()
 }
 
 fn losses(record: &Record) -> Option<(f64, f64)> {

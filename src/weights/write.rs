@@ -5,14 +5,13 @@
 //! itself is not used, since it writes metadata in random order (safetensors issue 584).
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::error::{Context, Result};
-use crate::files::{FileEntry, Hashing};
+use crate::error::Result;
+use crate::files::{FileEntry, Hashing, NewFile, failed};
 use crate::weights::Element;
 
 /// What will be written under a name.
@@ -42,14 +41,13 @@ pub fn write_safetensors(
     mut values: impl FnMut(&TensorSpec) -> Result<Vec<f32>>,
 ) -> Result<FileEntry> {
     specs.sort_by(|a, b| (b.element.size(), &a.name).cmp(&(a.element.size(), &b.name)));
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .context_at("cannot create the file", path)?;
+    let broken = |error| failed("cannot write the file", path, &error);
+    let file = NewFile::begin(path).map_err(broken)?;
+    let header = header(&specs, metadata);
+    let size = header.len() as u64 + specs.iter().map(TensorSpec::bytes).sum::<u64>();
+    file.reserve(size).map_err(broken)?;
     let mut out = Hashing::new(BufWriter::with_capacity(1 << 20, file));
-    let failed = "cannot write the file";
-    out.write_all(&header(&specs, metadata)).context_at(failed, path)?;
+    out.write_all(&header).map_err(broken)?;
     for spec in &specs {
         let values = values(spec)?;
         assert_eq!(
@@ -58,11 +56,11 @@ pub fn write_safetensors(
             "tensor {} does not fit its shape",
             spec.name
         );
-        out.write_all(&spec.element.encode(&values)).context_at(failed, path)?;
+        out.write_all(&spec.element.encode(&values)).map_err(broken)?;
     }
     let (buffered, size, sha256) = out.finish();
-    let file = buffered.into_inner().context_at(failed, path)?;
-    file.sync_all().context_at(failed, path)?;
+    let file = buffered.into_inner().map_err(|error| broken(error.into_error()))?;
+    file.sync().map_err(broken)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     Ok(FileEntry { path: name.unwrap_or_default(), size, sha256 })
 }

@@ -147,6 +147,15 @@ pub fn assert_near(what: &str, ours: &[f32], reference: &[f32], limit: f64) {
     assert!(found <= limit, "{what}: relative difference {found:.2e}, at most {limit:.0e}");
 }
 
+/// Digest of the weights in an artifact. The header before them names what went in, and so the
+/// run's own name and settings.
+pub fn weights_digest(artifact: &Path) -> String {
+    let names = ["model.safetensors", "adapter_model.safetensors"];
+    let name = names.into_iter().find(|name| artifact.join(name).exists()).expect("no weights");
+    let shard = firebrand::weights::Shard::read(artifact, name).unwrap();
+    firebrand::files::Digest::of(shard.header_and_data().unwrap().1).to_string()
+}
+
 /// A folder with a tiny model to begin from, data, and a configuration; gone with the test.
 pub struct Run {
     folder: tempfile::TempDir,
@@ -244,6 +253,7 @@ prompts = ["What is 3 plus 4?"]
 max_tokens = 8
 [checkpoint]
 every_steps = 2
+reuse = "never"
 [device]
 name = "cpu"
 threads = 2
@@ -271,6 +281,7 @@ prompts = ["What is 3 plus 4?"]
 max_tokens = 8
 [checkpoint]
 every_steps = 2
+reuse = "never"
 [device]
 name = "cpu"
 "#;

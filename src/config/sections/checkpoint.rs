@@ -1,16 +1,50 @@
-//! `[checkpoint]`: how much work a stop can cost.
+//! `[checkpoint]`: how much work a stop can cost, and how much disk that may take.
 
 use crate::config::key::{DefaultValue, Key, Kind, MANY, Section};
 use crate::config::render::Entries;
 use crate::config::value::Values;
 
-/// How much work a stop can cost.
+choices! {
+    /// What happens when the disk has no room for a checkpoint.
+    OnDiskFull {
+        /// The run ends with an error; the checkpoints before are kept.
+        Stop = "stop",
+        /// The run stands still until there is room.
+        Wait = "wait",
+        /// The run goes on, and tries again when the next one is due.
+        Continue = "continue",
+    }
+}
+
+choices! {
+    /// Whether steps that another run has computed are taken from the cache.
+    Reuse {
+        /// Where they are the same, bit for bit.
+        Auto = "auto",
+        /// Every step is computed, and none is kept for others.
+        Never = "never",
+    }
+}
+
+/// How much work a stop can cost, and how much disk that may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointConfig {
     /// Saved after every so many steps; 0 only at the end and on interruption.
     pub every_steps: u64,
     /// How many are kept; at least two, so that a damaged one can be passed over.
     pub keep_last: usize,
+    /// Those of every so many steps are kept too, for ever; 0 for none.
+    pub keep_every: u64,
+    /// So many with the least validation loss are kept too.
+    pub keep_best: usize,
+    /// Bytes that the checkpoints of the run may take; `None` for any number.
+    pub disk_budget: Option<u64>,
+    /// When the disk has no room.
+    pub on_disk_full: OnDiskFull,
+    /// Whether steps of other runs are used.
+    pub reuse: Reuse,
+    /// Bytes that steps kept for other runs may take in the cache.
+    pub reuse_limit: u64,
 }
 
 pub(in crate::config) const SECTION: Section = Section::new(
@@ -34,6 +68,56 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .example("3")
         .names(&[("axolotl, TRL and LLaMA-Factory", "save_total_limit")]),
+        Key::new(
+            "checkpoint.keep_every",
+            Kind::Integer { min: 0, max: MANY },
+            DefaultValue::Value("0"),
+            "Checkpoints of every so many steps are kept for ever. 0 keeps none for that.",
+        )
+        .example("1000"),
+        Key::new(
+            "checkpoint.keep_best",
+            Kind::Integer { min: 0, max: MANY },
+            DefaultValue::Value("0"),
+            "So many checkpoints with the least validation loss are kept as well; \
+             `eval.every_steps` says when it is measured.",
+        )
+        .example("1")
+        .names(&[("TRL and LLaMA-Factory", "load_best_model_at_end")]),
+        Key::new(
+            "checkpoint.disk_budget",
+            Kind::Bytes { min: 1 << 20, max: 1 << 50 },
+            DefaultValue::Absent("no limit"),
+            "How many bytes the checkpoints of the run may take. What `keep_every` and \
+             `keep_best` keep goes first; a run whose newest ones cannot fit is refused before it \
+             begins.",
+        )
+        .example("\"10 GB\""),
+        Key::new(
+            "checkpoint.on_disk_full",
+            Kind::Choice(OnDiskFull::NAMES),
+            DefaultValue::Value("\"stop\""),
+            "When the disk has no room for a checkpoint: `stop` ends the run, `wait` stands still \
+             until there is room, `continue` goes on and tries again when the next one is due.",
+        )
+        .example("\"wait\""),
+        Key::new(
+            "checkpoint.reuse",
+            Kind::Choice(Reuse::NAMES),
+            DefaultValue::Value("\"auto\""),
+            "`auto` starts from steps that another run has computed and that are the same bit for \
+             bit: same base, rows, settings, program and device. `never` computes every step.",
+        )
+        .example("\"never\""),
+        Key::new(
+            "checkpoint.reuse_limit",
+            Kind::Bytes { min: 0, max: 1 << 50 },
+            DefaultValue::Value("10000000000"),
+            "How many bytes the steps kept for other runs may take in the cache. What was not \
+             used for longest goes first.",
+        )
+        .example("\"2 GB\"")
+        .only_with("checkpoint.reuse", &["auto"]),
     ],
 );
 
@@ -42,11 +126,27 @@ impl CheckpointConfig {
         Self {
             every_steps: values.integer("checkpoint.every_steps"),
             keep_last: values.size("checkpoint.keep_last"),
+            keep_every: values.integer("checkpoint.keep_every"),
+            keep_best: values.size("checkpoint.keep_best"),
+            disk_budget: values.optional_integer("checkpoint.disk_budget"),
+            on_disk_full: values.choice("checkpoint.on_disk_full", OnDiskFull::from_name),
+            reuse: values.choice("checkpoint.reuse", Reuse::from_name),
+            reuse_limit: values.integer("checkpoint.reuse_limit"),
         }
     }
 
     pub(in crate::config) fn write(&self, out: &mut Entries) {
         out.integer("checkpoint.every_steps", self.every_steps);
         out.size("checkpoint.keep_last", self.keep_last);
+        out.integer("checkpoint.keep_every", self.keep_every);
+        out.size("checkpoint.keep_best", self.keep_best);
+        if let Some(budget) = self.disk_budget {
+            out.integer("checkpoint.disk_budget", budget);
+        }
+        out.text("checkpoint.on_disk_full", self.on_disk_full.name());
+        out.text("checkpoint.reuse", self.reuse.name());
+        if self.reuse == Reuse::Auto {
+            out.integer("checkpoint.reuse_limit", self.reuse_limit);
+        }
     }
 }

@@ -34,7 +34,8 @@ fn a_key_that_is_like_no_other_gets_the_list() {
     says(
         &format!("{LEAST}[checkpoint]\nbanana = 1\n"),
         "error: unknown key `banana` in `[checkpoint]`\n  at run.toml:6:1\n\n\
-         hint: the keys in `[checkpoint]` are `every_steps`, `keep_last`",
+         hint: the keys in `[checkpoint]` are `every_steps`, `keep_last`, \
+         `keep_every`, `keep_best`, `disk_budget`, `on_disk_full`, `reuse`, `reuse_limit`",
     );
 }
 

@@ -90,7 +90,17 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             max_records: 0,
         }
     );
-    assert_eq!(config.checkpoint, CheckpointConfig { every_steps: 100, keep_last: 2 });
+    let checkpoint = CheckpointConfig {
+        every_steps: 100,
+        keep_last: 2,
+        keep_every: 0,
+        keep_best: 0,
+        disk_budget: None,
+        on_disk_full: OnDiskFull::Stop,
+        reuse: Reuse::Auto,
+        reuse_limit: 10_000_000_000,
+    };
+    assert_eq!(config.checkpoint, checkpoint);
     assert_eq!(config.output.dir, "checkpoints/run");
     assert!(config.output.sign && config.output.signing_key.is_none());
     let device = DeviceConfig { name: DeviceChoice::Auto, threads: 0, parallel_micro_batches: 1 };

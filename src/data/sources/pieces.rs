@@ -17,7 +17,7 @@ use crate::files::{Digest, FileEntry, Hashing};
 pub const MAX_PIECE: usize = 64 << 20;
 /// A batch ends at this many pieces or bytes, whichever comes first.
 const BATCH_PIECES: usize = 4096;
-const BATCH_BYTES: usize = 16 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 /// Pieces are so short that handing them out one by one would take longer than reading them.
 const AT_ONCE: usize = 16;
 

@@ -5,6 +5,7 @@
 //! only if it does so for a text of ours, and only where its tokens spell the text
 //! ([`super::spelling`]). Everything else is left to the exact engine.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -83,17 +84,22 @@ impl Fast {
         if self.failed() {
             return None;
         }
-        let mut found: Vec<PipelineToken> = Vec::with_capacity(text.len() / 3);
-        let encode = || self.pipeline.encode_into(text, &self.options, &mut found);
-        match catch_unwind(AssertUnwindSafe(encode)) {
-            Ok(result) => result.ok()?,
-            Err(_) => {
-                // What it keeps between texts may be broken now.
-                self.failed.store(true, Ordering::Relaxed);
-                return None;
-            }
+        thread_local! {
+            /// Filled again and again, since asking for memory would take longer.
+            static FOUND: RefCell<Vec<PipelineToken>> = const { RefCell::new(Vec::new()) };
         }
-        Some(PipelineToken::cast_slice(&found).to_vec())
+        let encode = || {
+            FOUND.with_borrow_mut(|found| {
+                found.clear();
+                self.pipeline.encode_into(text, &self.options, found).ok()?;
+                Some(PipelineToken::cast_slice(found).to_vec())
+            })
+        };
+        catch_unwind(AssertUnwindSafe(encode)).unwrap_or_else(|_| {
+            // What it keeps between texts may be broken now.
+            self.failed.store(true, Ordering::Relaxed);
+            None
+        })
     }
 
     /// Whether it broke down; then it is not asked again.

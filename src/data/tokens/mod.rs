@@ -128,6 +128,14 @@ impl Tokenizer {
         }
     }
 
+    /// So much text is about to come: if it is worth while, the fast engine is made now.
+    pub fn expect(&self, bytes: u64) {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if bytes >= WORTHWHILE {
+            let _ = self.fast(); // where there is none, the exact one tokenises
+        }
+    }
+
     /// As [`Self::encode`], by the exact engine: for a single text, and to compare with.
     pub fn encode_exactly(&self, text: &str) -> Result<Encoded> {
         encode_exactly(&self.inner, text)

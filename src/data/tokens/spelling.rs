@@ -20,6 +20,9 @@ pub struct Spelling {
 
 #[derive(Clone, Copy)]
 struct Piece {
+    /// The first eight of its bytes, the first one lowest: most tokens have no more, and are
+    /// compared in one go.
+    word: u64,
     start: u32,
     length: u16,
     role: Role,
@@ -47,7 +50,7 @@ impl Spelling {
             ModelWrapper::BPE(model) => model.unk_token.clone(),
             _ => None,
         };
-        let nothing = Piece { start: 0, length: 0, role: Role::Unknown };
+        let nothing = Piece { word: 0, start: 0, length: 0, role: Role::Unknown };
         let mut spelling = Self { kind, bytes: Vec::new(), pieces: vec![nothing; size] };
         for (name, &id) in &vocabulary {
             if !added.contains_key(&id)
@@ -72,7 +75,9 @@ impl Spelling {
         if let Some(piece) = self.pieces.get_mut(id as usize)
             && length > 0
         {
-            *piece = Piece { start, length, role };
+            let mut word = [0; 8];
+            word.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            *piece = Piece { word: u64::from_le_bytes(word), start, length, role };
             self.bytes.extend_from_slice(bytes);
         }
     }
@@ -83,6 +88,12 @@ impl Spelling {
         let mut offsets = Vec::with_capacity(tokens.len());
         for &token in tokens {
             let piece = self.pieces.get(token as usize)?;
+            if let (Role::Text, Kind::Bytes) = (piece.role, self.kind)
+                && let Some(same) = walk.short(piece)
+            {
+                offsets.push(same?);
+                continue;
+            }
             let spelled = self.bytes.get(piece.start as usize..)?.get(..piece.length as usize)?;
             offsets.push(match (piece.role, self.kind) {
                 (Role::Text, Kind::Bytes) | (Role::Byte, _) => walk.bytes(spelled, self.kind)?,
@@ -165,6 +176,24 @@ impl Walk<'_> {
         Some((self.floor(start), self.ceil(end)))
     }
 
+    /// As [`Self::bytes`] for byte-level text; `None` for tokens that are too long for it, or too
+    /// near the end of the text.
+    #[inline]
+    fn short(&mut self, piece: &Piece) -> Option<Option<(usize, usize)>> {
+        let length = usize::from(piece.length);
+        let ahead = self.text.as_bytes().get(self.at..)?.first_chunk::<8>()?;
+        if length > ahead.len() {
+            return None;
+        }
+        let unused = 64 - 8 * piece.length; // never 64: no token is empty
+        if (u64::from_le_bytes(*ahead) ^ piece.word) << unused != 0 {
+            return Some(None);
+        }
+        let start = self.at;
+        self.at += length;
+        Some(Some((self.floor(start), self.ceil(self.at))))
+    }
+
     fn marks(&mut self, spelled: &[u8], opening: Opening) -> Option<(usize, usize)> {
         let start = self.at;
         let mut rest = spelled;
@@ -222,11 +251,17 @@ impl Walk<'_> {
 
     /// The beginning of the character that this byte belongs to.
     fn floor(&self, at: usize) -> usize {
+        if self.text.is_char_boundary(at) {
+            return at;
+        }
         (0..=at).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0)
     }
 
     /// The end of the character that this byte is within or ends.
     fn ceil(&self, at: usize) -> usize {
+        if self.text.is_char_boundary(at) {
+            return at;
+        }
         (at..self.text.len()).find(|at| self.text.is_char_boundary(*at)).unwrap_or(self.text.len())
     }
 }

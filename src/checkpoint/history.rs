@@ -1,0 +1,121 @@
+//! `history.jsonl`: what happened to a run, over all its processes. It goes into the lineage.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Difference;
+use crate::error::{Context, Result};
+use crate::files::{Digest, NewFile, failed};
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// `begun`, `reused`, `saved`, `resumed`, `changed`, `interrupted`, `failed` or `finished`.
+    pub what: String,
+    /// Steps done.
+    pub step: u64,
+    /// When, RFC 3339.
+    pub time: String,
+    /// Digest of the checkpoint's manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+    /// The run that the first steps were taken from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What was changed, and allowed by the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// Whether the result is still that of a run which had been so from its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact: Option<bool>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl Entry {
+    /// Something that happened now.
+    pub fn new(what: &str, step: u64) -> Self {
+        Self {
+            what: what.to_owned(),
+            step,
+            time: now(),
+            manifest: None,
+            from: None,
+            differences: Vec::new(),
+            exact: None,
+            why: None,
+        }
+    }
+}
+
+/// The file.
+#[derive(Debug, Clone)]
+pub struct History(PathBuf);
+
+impl History {
+    /// That of a run directory.
+    pub fn of(root: &Path) -> Self {
+        Self(root.join("history.jsonl"))
+    }
+
+    /// Adds a line, durably.
+    pub fn note(&self, entry: &Entry) -> Result<()> {
+        let mut line = serde_json::to_vec(entry).context("cannot encode the history")?;
+        line.push(b'\n');
+        let write = || -> std::io::Result<()> {
+            let mut file = NewFile::append(&self.0)?;
+            file.write_all(&line)?;
+            file.sync()
+        };
+        write().map_err(|error| failed("cannot write the history", &self.0, &error))
+    }
+
+    /// All lines; none of a run that has not begun.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        if !self.0.exists() {
+            return Ok(Vec::new());
+        }
+        let bytes = fs::read(&self.0).context_at("cannot read the history", &self.0)?;
+        // A line that a power cut left half-written says nothing that a checkpoint needs.
+        let lines = bytes.split(|byte| *byte == b'\n');
+        Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    }
+}
+
+/// The present time, RFC 3339, whole seconds, UTC.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_line_costs_itself_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = History::of(folder.path());
+        assert!(history.entries().unwrap().is_empty());
+        history.note(&Entry::new("begun", 0)).unwrap();
+        let path = folder.path().join("history.jsonl");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend(b"{\"what\":\"sav\n");
+        fs::write(&path, bytes).unwrap();
+        let saved = Entry { manifest: Some(Digest::of(b"")), ..Entry::new("saved", 5) };
+        history.note(&saved).unwrap();
+        let what: Vec<String> =
+            history.entries().unwrap().into_iter().map(|entry| entry.what).collect();
+        assert_eq!(what, ["begun", "saved"]);
+    }
+
+    #[test]
+    fn lines_of_earlier_versions_are_read() {
+        let line = r#"{"what":"saved","step":3,"time":"2026-01-01T00:00:00Z","manifest":null}"#;
+        let entry: Entry = serde_json::from_str(line).unwrap();
+        assert_eq!((entry.step, entry.manifest), (3, None));
+    }
+}

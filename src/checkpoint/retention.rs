@@ -1,0 +1,162 @@
+//! Which checkpoints are kept.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{folder_name, newest};
+use crate::error::{Error, Result};
+use crate::event::{Evaluation, bytes};
+use crate::files::{remove_dir, rename_new, size_of_dir};
+
+/// What the user wants to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest ones; at least two.
+    pub keep_last: usize,
+    /// Those of every so many steps, for ever; 0 for none.
+    pub keep_every: u64,
+    /// Those with the least validation loss.
+    pub keep_best: usize,
+    /// Bytes that all of them together may take.
+    pub budget: Option<u64>,
+}
+
+impl Retention {
+    /// The steps that are kept, of those that are there (newest first).
+    fn kept(&self, steps: &[u64], evaluations: &[Evaluation]) -> BTreeSet<u64> {
+        let mut kept: BTreeSet<u64> = self.last(steps).collect();
+        if self.keep_every > 0 {
+            kept.extend(steps.iter().filter(|step| step.is_multiple_of(self.keep_every)));
+        }
+        let mut judged: Vec<&Evaluation> =
+            evaluations.iter().filter(|found| steps.contains(&found.step)).collect();
+        // Of equally good ones the newer: the order of steps decides, whatever the sort does.
+        judged
+            .sort_by(|a, b| a.eval_loss.total_cmp(&b.eval_loss).then_with(|| b.step.cmp(&a.step)));
+        kept.extend(judged.iter().take(self.keep_best).map(|found| found.step));
+        kept
+    }
+
+    fn last<'a>(&self, steps: &'a [u64]) -> impl Iterator<Item = u64> + use<'a> {
+        steps.iter().copied().take(self.keep_last)
+    }
+
+    /// Removes what is not kept: nothing that has no committed successor, since the newest ones
+    /// always stay.
+    pub fn prune(&self, root: &Path, evaluations: &[Evaluation]) -> Result<()> {
+        let found = newest(root)?;
+        let steps: Vec<u64> = found.iter().map(|(step, _)| *step).collect();
+        let kept = self.kept(&steps, evaluations);
+        let unwanted = found.iter().filter(|(step, _)| !kept.contains(step));
+        unwanted.map(|(step, folder)| remove(root, *step, folder)).collect()
+    }
+
+    /// Makes `needed` bytes fit into the budget. What `keep_every` and `keep_best` keep goes,
+    /// oldest first; the newest ones stay.
+    ///
+    /// # Errors
+    /// When they do not fit beside the newest ones.
+    pub fn make_room(&self, root: &Path, needed: u64) -> Result<()> {
+        let Some(budget) = self.budget else { return Ok(()) };
+        let found = newest(root)?;
+        let sized: Vec<(u64, PathBuf, u64)> = found
+            .into_iter()
+            .map(|(step, folder)| {
+                let size = size_of_dir(&folder);
+                (step, folder, size)
+            })
+            .collect();
+        let steps: Vec<u64> = sized.iter().map(|(step, _, _)| *step).collect();
+        let last: BTreeSet<u64> = self.last(&steps).collect();
+        let mut used: u64 = sized.iter().map(|(_, _, size)| size).sum();
+        for (step, folder, size) in sized.iter().rev() {
+            if used + needed <= budget {
+                break;
+            }
+            if !last.contains(step) {
+                remove(root, *step, folder)?;
+                used -= size;
+            }
+        }
+        if used + needed <= budget {
+            return Ok(());
+        }
+        let error = Error::new("the checkpoints do not fit into `checkpoint.disk_budget`");
+        let why = format!(
+            "the newest {} take {}, the next one needs {}, and {} are allowed",
+            last.len(),
+            bytes(used),
+            bytes(needed),
+            bytes(budget)
+        );
+        Err(error.at(root).because(why).no_room())
+    }
+
+    /// What the newest checkpoints and the one that is being written take.
+    pub fn least_bytes(&self, of_one: u64) -> u64 {
+        of_one.saturating_mul(self.keep_last as u64 + 1)
+    }
+}
+
+/// Removes a checkpoint: first renamed, so that a half-removed one is never taken for one.
+pub fn remove(root: &Path, step: u64, folder: &Path) -> Result<()> {
+    let trash = root.join(format!(".trash-{}.{}", folder_name(step), std::process::id()));
+    if trash.exists() {
+        remove_dir(&trash)?;
+    }
+    rename_new(folder, &trash)?;
+    remove_dir(&trash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn losses(list: &[(u64, f64)]) -> Vec<Evaluation> {
+        let found = |(step, eval_loss): &(u64, f64)| Evaluation {
+            step: *step,
+            eval_loss: *eval_loss,
+            target_tokens: 1,
+        };
+        list.iter().map(found).collect()
+    }
+
+    const STEPS: [u64; 6] = [60, 50, 40, 30, 20, 10];
+
+    fn retention(keep_every: u64, keep_best: usize) -> Retention {
+        Retention { keep_last: 2, keep_every, keep_best, budget: None }
+    }
+
+    #[test]
+    fn the_last_those_of_every_so_many_steps_and_the_best_are_kept() {
+        let kept = |every, best, judged: &[(u64, f64)]| -> Vec<u64> {
+            let kept = retention(every, best).kept(&STEPS, &losses(judged));
+            kept.into_iter().collect()
+        };
+        assert_eq!(kept(0, 0, &[]), [50, 60]);
+        assert_eq!(kept(20, 0, &[]), [20, 40, 50, 60]);
+        let judged = [(10, 3.0), (20, 2.0), (25, 1.0), (30, 2.0), (40, 2.5)];
+        assert_eq!(kept(0, 1, &judged), [30, 50, 60], "the newer of two that are equally good");
+        assert_eq!(kept(0, 2, &judged), [20, 30, 50, 60], "step 25 has no checkpoint");
+    }
+
+    #[test]
+    fn a_budget_takes_the_oldest_extras_first_and_never_the_last_two() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in STEPS {
+            let path = folder.path().join(folder_name(step));
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("a"), vec![0; 100]).unwrap();
+        }
+        let left = || newest(folder.path()).unwrap().into_iter().map(|(step, _)| step);
+        let with = |budget| Retention { budget: Some(budget), ..retention(10, 0) };
+        with(700).make_room(folder.path(), 100).unwrap();
+        assert_eq!(left().count(), 6);
+        with(450).make_room(folder.path(), 100).unwrap();
+        assert_eq!(left().collect::<Vec<_>>(), [60, 50, 40]);
+        let error = with(250).make_room(folder.path(), 100).unwrap_err();
+        assert_eq!(error.kind, crate::error::Kind::NoRoom);
+        assert!(error.to_string().contains("the newest 2 take 200 B"), "{error}");
+        assert_eq!(left().collect::<Vec<_>>(), [60, 50]);
+    }
+}

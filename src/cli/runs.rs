@@ -1,0 +1,140 @@
+//! `firebrand runs`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::{data_line, talk};
+use crate::error::{Context, Result, printable};
+use crate::event::bytes;
+use crate::train::runs::{self, Details, Prune, Summary};
+
+/// List runs and what became of them, look at one, or make room
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Where to look for runs
+    #[arg(default_value = "checkpoints")]
+    dir: PathBuf,
+    /// One JSON object per run
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Everything about one run; its checkpoints are checked byte by byte
+    Show {
+        /// Its directory
+        run: PathBuf,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what is not needed any more: all but the newest checkpoints, and leftovers
+    ///
+    /// Checkpoints that `keep_every` and `keep_best` have kept go as well. Results are never
+    /// removed, nor anything of a run that is at work.
+    Prune {
+        /// Where to look for runs
+        #[arg(default_value = "checkpoints")]
+        dir: PathBuf,
+        /// How many checkpoints of each run stay; of an unfinished one at least two
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        keep: usize,
+        /// Also remove what was set aside: damaged checkpoints, earlier attempts and results
+        #[arg(long)]
+        set_aside: bool,
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    match &args.command {
+        None => list(&args.dir, args.json)?,
+        Some(Command::Show { run, json }) => show(&runs::details(run)?, *json)?,
+        Some(Command::Prune { dir, keep, set_aside, dry_run }) => {
+            let (keep, set_aside, dry_run) = (*keep, *set_aside, *dry_run);
+            let removed = runs::prune(dir, Prune { keep, set_aside, dry_run })?;
+            for found in &removed {
+                let path = printable(&found.path.display().to_string());
+                data_line(&format!("{:>10}  {path}", bytes(found.bytes)))?;
+            }
+            let total = removed.iter().map(|found| found.bytes).sum();
+            let what = if dry_run { "would be removed" } else { "removed" };
+            talk(&format!("{} folders, {}, {what}", removed.len(), bytes(total)));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(dir: &std::path::Path, json: bool) -> Result<()> {
+    let all = runs::list(dir)?;
+    for run in &all {
+        let text = match json {
+            true => serde_json::to_string(run).context("cannot encode the run")?,
+            false => line(run),
+        };
+        data_line(&text)?;
+    }
+    let total = all.iter().map(|run| run.bytes).sum();
+    if !json {
+        talk(&format!("{} runs, {}", all.len(), bytes(total)));
+    }
+    Ok(())
+}
+
+fn line(run: &Summary) -> String {
+    let of = run.steps.map_or_else(String::new, |steps| format!(" of {steps}"));
+    let loss = run.loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"));
+    format!(
+        "{:<24}  {:>10}  loss {loss:>7}  {}{of}",
+        printable(&run.name),
+        bytes(run.bytes),
+        printable(&run.status.line(run.step)),
+    )
+}
+
+fn show(run: &Details, json: bool) -> Result<()> {
+    if json {
+        let text = serde_json::to_string_pretty(run).context("cannot encode the run")?;
+        return data_line(&text);
+    }
+    data_line(&line(&run.summary))?;
+    for checkpoint in &run.checkpoints {
+        let loss = checkpoint.eval_loss.map(|loss| format!("  validation loss {loss:.4}"));
+        let problem = checkpoint.problem.as_ref().map(|why| format!("  DAMAGED: {why}"));
+        data_line(&printable(&format!(
+            "{}  {:>10}{}{}",
+            checkpoint.name,
+            bytes(checkpoint.bytes),
+            loss.unwrap_or_default(),
+            problem.unwrap_or_default()
+        )))?;
+    }
+    for name in &run.set_aside {
+        data_line(&format!("set aside: {}", printable(name)))?;
+    }
+    for entry in &run.history {
+        let from = entry.from.as_ref().map(|from| format!(" from run {from}"));
+        let why = entry.why.as_ref().map(|why| format!(": {why}"));
+        let changes: Vec<String> = entry.differences.iter().map(ToString::to_string).collect();
+        let changes = match (changes.is_empty(), entry.exact) {
+            (true, _) => String::new(),
+            (false, Some(true)) => format!(": {} (exact)", changes.join("; ")),
+            (false, _) => format!(": {} (not exact)", changes.join("; ")),
+        };
+        data_line(&printable(&format!(
+            "{}  step {:>8}  {}{}{}{changes}",
+            entry.time,
+            entry.step,
+            entry.what,
+            from.unwrap_or_default(),
+            why.unwrap_or_default()
+        )))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! A run goes on under other settings, data, program or device: only when the user says so, and
+//! then it stands in the history and in the lineage.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::{Allowed, Difference, Entry, Found, History, Part, option_for};
+use crate::config;
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::files::{RunDirectory, write_atomic};
+use crate::hub::Lock;
+use crate::train::aside::set_result_aside;
+use crate::train::{Prepared, Request, reuse};
+
+/// What is not as it was at a checkpoint, and may be so.
+pub struct Changes {
+    /// None for most runs.
+    pub differences: Vec<Difference>,
+    /// Whether an earlier session has written them down.
+    known: bool,
+}
+
+impl Changes {
+    /// Whether something of this kind changed.
+    pub fn has(&self, part: Part) -> bool {
+        self.differences.iter().any(|found| found.part == part)
+    }
+
+    /// Compares a checkpoint with what the run is now.
+    ///
+    /// # Errors
+    /// When something changed that was not allowed, now or in an earlier session.
+    pub fn since(
+        found: &Found,
+        run: &RunDirectory,
+        request: &Request,
+        prepared: &Prepared,
+    ) -> Result<Self> {
+        let now = prepared.identity(request.loaded)?;
+        let differences = found.state.identity.differences(&now);
+        let told = |entry: &Entry| entry.what == "changed" && entry.differences == differences;
+        let accepted = History::of(run.root()).entries()?.iter().any(told);
+        if !differences.is_empty() && !accepted {
+            let refused = request.allowed.refuses(&differences);
+            if !refused.is_empty() {
+                return Err(refusal(&refused, found, run, prepared));
+            }
+        }
+        Ok(Self { differences, known: accepted })
+    }
+
+    /// Writes down what was allowed, and says what it means.
+    pub fn accept(
+        &self,
+        found: &Found,
+        run: &RunDirectory,
+        request: &Request,
+        prepared: &Prepared,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        if self.differences.is_empty() || self.known {
+            return Ok(());
+        }
+        let state = &found.state;
+        let only_rows = !self.has(Part::Code) && !self.has(Part::Device);
+        let same = || -> Result<bool> {
+            Ok(state.chain.is_some_and(|chain| chain.last.is_some() || state.step == 0)
+                && state.chain == Some(reuse::chain_of(prepared, state.step)?))
+        };
+        let exact = only_rows && same()?;
+        let list: Vec<String> = self.differences.iter().map(ToString::to_string).collect();
+        let list = list.join("; ");
+        observer.on(match exact {
+            true => Event::Note(format!(
+                "{list}: the first {} steps are the same either way, so nothing is lost",
+                state.step
+            )),
+            false => Event::Warning(format!(
+                "{list}: from here on the result is not that of a run which was so from its \
+                 beginning; the lineage says so"
+            )),
+        });
+        write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
+        prepared.lock().write(&run.data_lock())?;
+        set_result_aside(run, state.step, observer)?;
+        let entry = Entry {
+            differences: self.differences.clone(),
+            exact: Some(exact),
+            ..Entry::new("changed", state.step)
+        };
+        History::of(run.root()).note(&entry)
+    }
+}
+
+fn refusal(
+    refused: &[&Difference],
+    found: &Found,
+    run: &RunDirectory,
+    prepared: &Prepared,
+) -> Error {
+    let mut error = Error::new("cannot resume: the run is not what it was at the checkpoint")
+        .at(&found.folder)
+        .hint("undo the change, or start a new run with another `name` or `output.dir`");
+    let mut options: Vec<&str> =
+        refused.iter().filter_map(|found| option_for(found.part)).collect();
+    options.sort_unstable();
+    options.dedup();
+    if refused.iter().all(|found| option_for(found.part).is_some()) {
+        error = error
+            .hint(format!("`{}` goes on all the same, and the lineage says so", options.join(" ")));
+    }
+    error = refused.iter().fold(error, |error, difference| error.because(difference));
+    let lock = Lock::read(&run.data_lock()).ok().flatten();
+    let files = lock.map(|lock| lock.changes_to(&prepared.lock())).unwrap_or_default();
+    files.into_iter().fold(error, Error::because)
+}
+
+/// Whether a run is done, and nothing is to be computed.
+///
+/// # Errors
+/// When it was done under other settings, and is not to go on under these.
+pub fn is_finished(run: &RunDirectory, request: &Request) -> Result<bool> {
+    if !run.artifact().exists() {
+        return Ok(false);
+    }
+    let path = run.join("config.toml");
+    let Ok(before) = config::load(&path, &[]) else { return Ok(true) };
+    let deciding = |all: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+        let all = all.iter().filter(|(key, _)| config::decides(key));
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let (was, is) = (deciding(&before.resolved), deciding(&request.loaded.resolved));
+    if was == is {
+        return Ok(true);
+    }
+    let differences = crate::checkpoint::settings_differences(&was, &is);
+    let refused = request.allowed.refuses(&differences);
+    if refused.is_empty() {
+        return Ok(false);
+    }
+    let error = Error::new("this run is finished, under other settings")
+        .at(run.root())
+        .hint("start a new run with another `name`; `--resume never` moves this one aside");
+    let error = match differences.iter().all(|found| found.part == Part::Length) {
+        true => error.hint("`--extend` goes on from its last step"),
+        false => error,
+    };
+    Err(refused.into_iter().fold(error, |error, difference| error.because(difference)))
+}
+
+/// What the command line allows to be other than it was.
+pub fn allowed(extend: bool, data: bool, code: bool, device: bool) -> Allowed {
+    let all =
+        [(extend, Part::Length), (data, Part::Data), (code, Part::Code), (device, Part::Device)];
+    Allowed(all.into_iter().filter(|(given, _)| *given).map(|(_, part)| part).collect())
+}

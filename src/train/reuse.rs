@@ -1,0 +1,180 @@
+//! A new run begins with steps that another has computed, where they are the same bit for bit.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::{Chain, Entry, History, Identity, Kept, Shelf, State, batches_digest};
+use crate::config::{self, Loaded, Reuse};
+use crate::data::Cursor;
+use crate::engine::learning_rate;
+use crate::error::{Context, Result};
+use crate::event::{Event, Observer};
+use crate::files::{Digest, RunDirectory, cache_home};
+use crate::hub;
+use crate::train::Prepared;
+
+/// Changed whenever the same settings begin to mean other numbers.
+const VERSION: &str = "1";
+
+/// Settings that act through rows and learning rates alone, which the chain of steps has.
+const IN_THE_CHAIN: [&str; 8] = [
+    "train.max_steps",
+    "train.epochs",
+    "train.learning_rate",
+    "train.lr_scheduler",
+    "train.warmup_steps",
+    "train.warmup_ratio",
+    "train.min_lr_ratio",
+    "train.decay_ratio",
+];
+
+/// Where the steps of a run may be shared; nothing where the user does not want it, or where equal
+/// inputs do not give equal bytes.
+pub fn shelf(prepared: &Prepared, loaded: &Loaded, identity: &Identity) -> Result<Option<Shelf>> {
+    let config = &loaded.config.checkpoint;
+    if config.reuse == Reuse::Never || !prepared.opened.deterministic {
+        return Ok(None);
+    }
+    let cache = cache_home()?;
+    let program = std::env::current_exe().context("cannot find the program's own file")?;
+    // The version's name stands for many builds while it is worked on; the bytes stand for one.
+    let program = hub::sha256_of(&program, &cache)?;
+    let mut facts: BTreeMap<String, String> = loaded
+        .resolved
+        .iter()
+        .filter(|(key, _)| {
+            let key = key.as_str();
+            let in_rows = key.starts_with("data.") || key == "model.base";
+            config::decides(key) && !in_rows && !IN_THE_CHAIN.contains(&key)
+        })
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let mut put = |name: &str, value: String| facts.insert(format!(" {name}"), value);
+    put("version", VERSION.to_owned());
+    put("program", program.to_string());
+    put("base", identity.base.to_string());
+    put("codec", format!("{:?}", identity.codec));
+    put("precision", identity.precision.clone());
+    put("device", prepared.opened.class());
+    put("validation", batches_digest(&prepared.validation).to_string());
+    let json = serde_json::to_vec(&facts).context("cannot encode the settings")?;
+    Ok(Some(Shelf::new(&cache, Digest::of(&json), config.reuse_limit)))
+}
+
+/// A run's own way through its first steps, without training.
+struct Walk<'a> {
+    prepared: &'a Prepared<'a>,
+    cursor: Cursor,
+    chain: Chain,
+    step: u64,
+    /// Position in the data after each step, in epochs.
+    epochs: Vec<f64>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(prepared: &'a Prepared) -> Self {
+        let (cursor, chain) = (Cursor::default(), Chain::default());
+        Self { prepared, cursor, chain, step: 0, epochs: Vec::new() }
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.step += 1;
+        let batches = self.prepared.take(&mut self.cursor)?;
+        let rate = learning_rate(&self.prepared.step_settings().schedule, self.step);
+        self.chain = self.chain.after(rate, &batches);
+        self.epochs.push(self.prepared.plan.epochs_at(&self.cursor)?);
+        Ok(())
+    }
+}
+
+/// The chain of the first `steps` steps of a run.
+pub fn chain_of(prepared: &Prepared, steps: u64) -> Result<Chain> {
+    let mut walk = Walk::new(prepared);
+    while walk.step < steps {
+        walk.advance()?;
+    }
+    Ok(walk.chain)
+}
+
+/// Puts the longest beginning that is on the shelf into a new run. Whether there was one.
+pub fn adopt(
+    shelf: &Shelf,
+    run: &RunDirectory,
+    prepared: &Prepared,
+    identity: &Identity,
+    observer: &mut dyn Observer,
+) -> Result<bool> {
+    let total = prepared.total_steps;
+    if shelf.is_empty() || total == 0 {
+        return Ok(false); // nothing needs to be read ahead for that
+    }
+    let mut walk = Walk::new(prepared);
+    walk.advance()?;
+    let Some(first) = walk.chain.first else { return Ok(false) };
+    let kept = shelf.kept(first);
+    let longest = kept.keys().copied().filter(|step| *step <= total).max().unwrap_or(0);
+    let mut found: Option<(Kept, Cursor)> = None;
+    let mut places: Vec<(u64, Digest, Cursor)> = Vec::new();
+    while walk.step <= longest {
+        if let (Some(chains), Some(last)) = (kept.get(&walk.step), walk.chain.last)
+            && chains.contains(&last)
+        {
+            places.push((walk.step, last, walk.cursor));
+        }
+        if walk.step == longest {
+            break;
+        }
+        walk.advance()?;
+    }
+    while let Some((step, chain, cursor)) = places.pop() {
+        if let Some(kept) = shelf.open(step, chain) {
+            found = Some((kept, cursor));
+            break;
+        }
+    }
+    let Some((kept, cursor)) = found else { return Ok(false) };
+    prepared.admit(Cursor::default(), cursor, observer)?;
+    place(&kept, run, prepared, identity, (cursor, &walk.epochs))?;
+    let step = kept.found.state.step;
+    observer.on(Event::Note(format!("reused {step} of {total} steps from run {}", kept.from)));
+    let entry = Entry {
+        from: Some(kept.from),
+        manifest: Some(kept.manifest),
+        ..Entry::new("reused", step)
+    };
+    History::of(run.root()).note(&entry)?;
+    Ok(true)
+}
+
+/// Writes the beginning as this run would have written it.
+fn place(
+    kept: &Kept,
+    run: &RunDirectory,
+    prepared: &Prepared,
+    identity: &Identity,
+    (cursor, epochs): (Cursor, &[f64]),
+) -> Result<()> {
+    let total = prepared.total_steps;
+    let mut state: State = kept.found.state.clone();
+    if state.step < total {
+        state = state.in_the_middle(prepared.config.eval.every_steps);
+    }
+    let mut ahead = cursor;
+    let state = State {
+        cursor,
+        files: prepared.corpus.files(),
+        next_batches: match state.step < total {
+            true => prepared.take(&mut ahead).ok().map(|batches| batches_digest(&batches)),
+            false => None,
+        },
+        identity: identity.clone(),
+        ..state
+    };
+    // How far into the data a step is depends on how much data there is.
+    let reports: Vec<_> = kept
+        .reports
+        .iter()
+        .zip(epochs)
+        .map(|(report, epoch)| crate::event::StepReport { epoch: *epoch, ..report.clone() })
+        .collect();
+    kept.adopt(run.root(), &reports, state)
+}

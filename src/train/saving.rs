@@ -1,0 +1,168 @@
+//! Saves beside training, and what happens when the disk has no room.
+
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::{Job, Saved, Saver};
+use crate::config::OnDiskFull;
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Observer};
+
+/// Between looks at a full disk.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The saves of a run.
+pub struct Saving {
+    saver: Saver,
+    policy: OnDiskFull,
+    /// The last attempt found no room.
+    degraded: bool,
+    /// The step of the newest checkpoint.
+    pub saved_step: Option<u64>,
+    /// How long the last save took.
+    pub last_seconds: f64,
+    began: Instant,
+    count: u64,
+    stalled: Duration,
+}
+
+impl Saving {
+    /// Before the first save.
+    pub fn new(policy: OnDiskFull) -> Self {
+        Self {
+            saver: Saver::default(),
+            policy,
+            degraded: false,
+            saved_step: None,
+            last_seconds: 0.0,
+            began: Instant::now(),
+            count: 0,
+            stalled: Duration::ZERO,
+        }
+    }
+
+    /// Waits for the save before, so that two copies are never in memory.
+    ///
+    /// # Errors
+    /// When it failed.
+    pub fn make_ready(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.saver.wait().map_or(Ok(()), |ended| self.settle(ended, observer))
+    }
+
+    /// Begins to save, while training goes on; it has stood still since `began`.
+    pub fn begin(&mut self, job: Job, began: Instant) {
+        self.saver.start(job);
+        self.count += 1;
+        self.stalled += began.elapsed();
+    }
+
+    /// Hears how the save in flight ended, if it has. True when the run has to stand still until
+    /// there is room.
+    ///
+    /// # Errors
+    /// When it failed.
+    pub fn poll(&mut self, observer: &mut dyn Observer) -> Result<bool> {
+        match self.saver.ended() {
+            Some(ended) => self.settle(ended, observer)?,
+            None => return Ok(false),
+        }
+        Ok(self.degraded && self.policy == OnDiskFull::Wait)
+    }
+
+    /// Saves, and waits until it is done.
+    ///
+    /// # Errors
+    /// When nothing was saved.
+    pub fn now(&mut self, job: Job, observer: &mut dyn Observer) -> Result<()> {
+        match self.saver.wait() {
+            Some(Err(error)) if error.kind != Kind::NoRoom => return Err(error),
+            Some(Ok(saved)) => self.tell(saved, observer),
+            _ => {} // what found no room is saved now
+        }
+        let mut told = false;
+        loop {
+            match job.commit() {
+                Ok(saved) => {
+                    self.tell(saved, observer);
+                    return Ok(());
+                }
+                Err(error)
+                    if error.kind == Kind::NoRoom
+                        && self.policy == OnDiskFull::Wait
+                        && observer.stop_requested().is_none() =>
+                {
+                    if !told {
+                        let what = "waiting for room (`checkpoint.on_disk_full`)";
+                        observer.on(Event::Warning(format!("{what}: {}", line(&error))));
+                        told = true;
+                    }
+                    std::thread::sleep(PATIENCE);
+                }
+                Err(error) => return Err(self.hopeless(error)),
+            }
+        }
+    }
+
+    fn settle(&mut self, ended: Result<Saved>, observer: &mut dyn Observer) -> Result<()> {
+        match ended {
+            Ok(saved) => {
+                self.tell(saved, observer);
+                Ok(())
+            }
+            Err(error) if error.kind == Kind::NoRoom && self.policy != OnDiskFull::Stop => {
+                self.degraded = true;
+                let what = match self.policy {
+                    OnDiskFull::Wait => "not saved",
+                    _ => "not saved; training goes on, and what it does can be lost",
+                };
+                observer.on(Event::Warning(format!("{what}: {}", line(&error))));
+                Ok(())
+            }
+            Err(error) => Err(self.hopeless(error)),
+        }
+    }
+
+    fn hopeless(&self, error: Error) -> Error {
+        let error = match self.saved_step {
+            Some(step) => error.hint(format!("step {step} is saved; the run goes on from there")),
+            None => error,
+        };
+        match error.kind {
+            Kind::NoRoom => error.hint(
+                "make room; `checkpoint.on_disk_full = \"wait\"` or `\"continue\"` would not stop",
+            ),
+            _ => error,
+        }
+    }
+
+    fn tell(&mut self, saved: Saved, observer: &mut dyn Observer) {
+        self.degraded = false;
+        self.saved_step = Some(saved.step);
+        self.last_seconds = saved.seconds;
+        for warning in saved.warnings {
+            observer.on(Event::Warning(format!("after saving step {}: {warning}", saved.step)));
+        }
+        if saved.new {
+            let Saved { step, path, seconds, .. } = saved;
+            observer.on(Event::Saved { step, path, seconds });
+        }
+    }
+
+    /// How long training stood still for saving, for people; nothing if it never did.
+    pub fn summary(&self) -> Option<String> {
+        let (stalled, all) = (self.stalled.as_secs_f64(), self.began.elapsed().as_secs_f64());
+        (self.count > 0).then(|| {
+            format!(
+                "training stood still for {stalled:.3} s in {} saves, {:.2} % of {all:.1} s",
+                self.count,
+                100.0 * stalled / all.max(1e-9)
+            )
+        })
+    }
+}
+
+fn line(error: &Error) -> String {
+    match error.causes.first() {
+        Some(cause) => format!("{}: {cause}", error.what),
+        None => error.what.clone(),
+    }
+}

@@ -1,0 +1,261 @@
+//! What a run carries from step to step besides the trainer: position, records, what was said.
+
+mod judging;
+mod saves;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::checkpoint::{
+    self, Chain, Entry, Found, History, Identity, Metrics, Part, Shelf, batches_digest,
+    manifest_digest,
+};
+use crate::config::RunConfig;
+use crate::data::{Batch, Cursor};
+use crate::engine::Trainer;
+use crate::error::{Error, Kind, Result};
+use crate::event::{Evaluation, Event, Observer, Sample, StepReport, Stop};
+use crate::files::{Digest, RunDirectory, write_atomic};
+use crate::train::aside::leave_later_ones;
+use crate::train::changes::Changes;
+use crate::train::saving::Saving;
+use crate::train::{Prepared, Request, reuse};
+
+/// How to treat what is already in the run directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resume {
+    /// Go on from the newest whole checkpoint, if there is one.
+    Auto,
+    /// Begin anew; what is there is moved aside.
+    Never,
+    /// Go on from this checkpoint folder.
+    From(PathBuf),
+}
+
+/// What a finished session leaves for the artifact.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Everything that happened to the run.
+    pub history: Vec<Entry>,
+    /// Validation results, oldest first.
+    pub evaluations: Vec<Evaluation>,
+    /// Answers, oldest first.
+    pub samples: Vec<Sample>,
+    /// Learnt tokens.
+    pub target_tokens: u64,
+    /// All tokens.
+    pub tokens: u64,
+}
+
+/// The changing part of a run.
+pub struct Session<'a> {
+    run: &'a RunDirectory,
+    config: &'a RunConfig,
+    identity: Identity,
+    history: History,
+    metrics: Metrics,
+    saving: Saving,
+    shelf: Option<Shelf>,
+    cursor: Cursor,
+    chain: Option<Chain>,
+    evaluations: Vec<Evaluation>,
+    samples: Vec<Sample>,
+    target_tokens: u64,
+    tokens: u64,
+    /// Whether the last line of the metrics is still to be written.
+    behind: bool,
+    /// Set when the run was asked to stop.
+    pub paused: Option<Stop>,
+}
+
+impl<'a> Session<'a> {
+    /// Goes on from a checkpoint, or begins: with steps that another run has computed, or anew.
+    pub fn open(
+        run: &'a RunDirectory,
+        request: &'a Request,
+        prepared: &Prepared,
+        trainer: &mut Trainer,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let config = &request.loaded.config;
+        let identity = prepared.identity(request.loaded)?;
+        let shelf = reuse::shelf(prepared, request.loaded, &identity)?;
+        let mut found = match &request.resume {
+            Resume::From(folder) => Some(Found::open(folder)?),
+            Resume::Auto | Resume::Never => Found::in_run(run)?,
+        };
+        let history = History::of(run.root());
+        if found.is_none() {
+            write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
+            prepared.lock().write(&run.data_lock())?;
+            history.note(&Entry::new("begun", 0))?;
+            if request.resume == Resume::Auto
+                && let Some(shelf) = &shelf
+                && reuse::adopt(shelf, run, prepared, &identity, observer)?
+            {
+                found = Found::in_run(run)?;
+            }
+        }
+        let lines = found.as_ref().map_or(0, |found| found.state.metrics_bytes);
+        let mut session = Self {
+            run,
+            config,
+            identity,
+            history,
+            metrics: Metrics::open_at(&run.metrics(), lines)?,
+            saving: Saving::new(config.checkpoint.on_disk_full),
+            shelf,
+            cursor: Cursor::default(),
+            chain: Some(Chain::default()),
+            evaluations: Vec::new(),
+            samples: Vec::new(),
+            target_tokens: 0,
+            tokens: 0,
+            behind: false,
+            paused: None,
+        };
+        if let Some(found) = found {
+            session.go_on(found, trainer, (request, prepared), observer)?;
+        }
+        session.check_room(prepared)?;
+        Ok(session)
+    }
+
+    fn go_on(
+        &mut self,
+        found: Found,
+        trainer: &mut Trainer,
+        (request, prepared): (&Request, &Prepared),
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        for line in &found.set_aside {
+            observer.on(Event::Warning(format!("a damaged checkpoint was set aside: {line}")));
+        }
+        let changes = Changes::since(&found, self.run, request, prepared)?;
+        changes.accept(&found, self.run, request, prepared, observer)?;
+        if found.folder.parent() == Some(self.run.root()) {
+            leave_later_ones(self.run, found.state.step, observer)?;
+        }
+        checkpoint::restore(&found, trainer)?;
+        let manifest = manifest_digest(&found.folder)?;
+        let folder = found.folder.display();
+        let (step, total) = (found.state.step, prepared.total_steps);
+        observer.on(Event::Note(format!("going on after step {step} of {total}, from {folder}")));
+        let state = match step < total {
+            true => found.state.in_the_middle(self.config.eval.every_steps),
+            false => found.state,
+        };
+        prepared.corpus.remember(&state.files);
+        self.saving.saved_step = Some(step);
+        self.cursor = state.cursor;
+        self.chain = state.chain;
+        self.evaluations = state.evaluations;
+        self.samples = state.samples;
+        self.target_tokens = state.target_tokens;
+        self.tokens = state.tokens;
+        self.history.note(&Entry { manifest: Some(manifest), ..Entry::new("resumed", step) })?;
+        if !changes.has(Part::Data) {
+            return self.expected(state.next_batches, prepared);
+        }
+        if step < total && prepared.plan.epochs_at(&self.cursor).is_err() {
+            let epoch = self.cursor.epoch + 1;
+            self.cursor = Cursor { epoch, ..Cursor::default() };
+            observer.on(Event::Note(format!("the data ends before that; epoch {epoch} begins")));
+        }
+        Ok(())
+    }
+
+    /// The next rows must be those that the interrupted run would have taken.
+    fn expected(&self, expected: Option<Digest>, prepared: &Prepared) -> Result<()> {
+        let mut cursor = self.cursor;
+        let Some(expected) = expected else {
+            return Ok(());
+        };
+        let next = batches_digest(&prepared.take(&mut cursor)?);
+        if next == expected {
+            return Ok(());
+        }
+        Err(Error::new("the data does not continue where the checkpoint stopped")
+            .because(format!("the next rows have the digest {next}, not {expected}"))
+            .hint("this is a defect of Firebrand if no file was changed: please report it"))
+    }
+
+    /// Has nothing happened yet?
+    pub fn is_new(&self) -> bool {
+        self.evaluations.is_empty() && self.samples.is_empty() && self.tokens == 0
+    }
+
+    /// The rows of the next step, and the seconds spent on them.
+    ///
+    /// # Errors
+    /// When the data cannot be had. What was trained so far is saved first.
+    pub fn next_batches(
+        &mut self,
+        prepared: &Prepared,
+        trainer: &mut Trainer,
+        observer: &mut dyn Observer,
+    ) -> Result<(Vec<Batch>, f64)> {
+        let began = Instant::now();
+        let mut after = self.cursor;
+        let taken = prepared.take(&mut after).and_then(|batches| {
+            prepared.admit(self.cursor, after, observer)?;
+            Ok(batches)
+        });
+        match taken {
+            Ok(batches) => {
+                self.cursor = after;
+                Ok((batches, began.elapsed().as_secs_f64()))
+            }
+            Err(error) if trainer.step > 0 => {
+                self.save_now(trainer, prepared, observer)?;
+                Err(error.hint(format!(
+                    "step {} is saved; the same command goes on from there",
+                    trainer.step
+                )))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Position in the data, in epochs.
+    pub fn epoch(&self, prepared: &Prepared) -> Result<f64> {
+        prepared.plan.epochs_at(&self.cursor)
+    }
+
+    /// Writes one step into the metrics.
+    pub fn record(
+        &mut self,
+        report: &StepReport,
+        batches: &[Batch],
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        self.target_tokens += report.target_tokens;
+        self.tokens += report.tokens;
+        self.chain = self.chain.map(|chain| chain.after(report.learning_rate, batches));
+        match self.metrics.append(report) {
+            Ok(()) => self.behind = false,
+            // The lines wait in memory; a checkpoint is not made without them.
+            Err(error) if error.kind == Kind::NoRoom => {
+                if !std::mem::replace(&mut self.behind, true) {
+                    observer.on(Event::Warning(format!("{}, tried again each step", error.what)));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// What the artifact needs to know about the run.
+    pub fn finish(self, observer: &mut dyn Observer) -> Result<Record> {
+        if let Some(summary) = self.saving.summary() {
+            observer.on(Event::Note(summary));
+        }
+        Ok(Record {
+            history: self.history.entries()?,
+            evaluations: self.evaluations,
+            samples: self.samples,
+            target_tokens: self.target_tokens,
+            tokens: self.tokens,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! When a checkpoint is made, and what of a run goes into it.
+
+use std::time::{Duration, Instant};
+
+use super::Session;
+use crate::checkpoint::{self, Entry, Job, Retention, Snapshot, State, batches_digest, check_free};
+use crate::config::OnDiskFull;
+use crate::engine::Trainer;
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer, Stop, bytes};
+use crate::train::Prepared;
+
+impl Session<'_> {
+    /// Is there room for the checkpoints of this run?
+    pub(super) fn check_room(&self, prepared: &Prepared) -> Result<()> {
+        const BYTES_OF_A_NUMBER: u64 = 12; // itself and two moments
+        let one = prepared.learning * BYTES_OF_A_NUMBER;
+        let retention = self.retention();
+        if let Some(budget) = retention.budget
+            && retention.least_bytes(one) > budget
+        {
+            return Err(Error::new("`checkpoint.disk_budget` is too small for this run")
+                .because(format!(
+                    "`checkpoint.keep_last` = {} and one that is written take about {}, and {} \
+                     are allowed",
+                    retention.keep_last,
+                    bytes(retention.least_bytes(one)),
+                    bytes(budget)
+                ))
+                .hint("raise it, or keep fewer"));
+        }
+        match self.config.checkpoint.on_disk_full {
+            OnDiskFull::Stop => check_free(self.run.root(), one),
+            OnDiskFull::Wait | OnDiskFull::Continue => Ok(()),
+        }
+    }
+
+    fn retention(&self) -> Retention {
+        let config = &self.config.checkpoint;
+        Retention {
+            keep_last: config.keep_last,
+            keep_every: config.keep_every,
+            keep_best: config.keep_best,
+            budget: config.disk_budget,
+        }
+    }
+
+    /// Between two steps: hears of the save in flight, and saves and stops if that is asked.
+    pub fn pause_if_asked(
+        &mut self,
+        trainer: &mut Trainer,
+        prepared: &Prepared,
+        grace: Duration,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        if self.saving.poll(observer)? {
+            self.save_now(trainer, prepared, observer)?;
+        }
+        if trainer.step == prepared.total_steps {
+            return Ok(());
+        }
+        let Some(stop) = observer.stop_requested() else { return Ok(()) };
+        let seconds = self.saving.last_seconds;
+        if stop == Stop::Terminate && seconds >= grace.as_secs_f64() {
+            self.saving.make_ready(observer)?;
+            observer.on(Event::Warning(format!(
+                "stopping without saving: the last save took {seconds:.1} s, and the grace is {} s",
+                grace.as_secs()
+            )));
+        } else {
+            self.save_now(trainer, prepared, observer)?;
+        }
+        self.paused = Some(stop);
+        self.history.note(&Entry::new("interrupted", self.saved_step()))
+    }
+
+    /// The step that the run would go on after.
+    pub fn saved_step(&self) -> u64 {
+        self.saving.saved_step.unwrap_or(0)
+    }
+
+    /// Begins a checkpoint of the steps done so far; it is written while training goes on.
+    pub fn save(
+        &mut self,
+        trainer: &mut Trainer,
+        prepared: &Prepared,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let began = Instant::now();
+        self.saving.make_ready(observer)?;
+        let job = self.job(trainer, prepared)?;
+        self.saving.begin(job, began);
+        Ok(())
+    }
+
+    /// Commits a checkpoint of the steps done so far.
+    pub fn save_now(
+        &mut self,
+        trainer: &mut Trainer,
+        prepared: &Prepared,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let job = self.job(trainer, prepared)?;
+        self.saving.now(job, observer)
+    }
+
+    /// All that a checkpoint holds, in host memory.
+    fn job(&mut self, trainer: &mut Trainer, prepared: &Prepared) -> Result<Job> {
+        let mut ahead = self.cursor;
+        // Data that cannot be had now must not cost the steps that are done.
+        let next = match trainer.step < prepared.total_steps {
+            true => prepared.take(&mut ahead).ok().map(|batches| batches_digest(&batches)),
+            false => None,
+        };
+        let (metrics_bytes, metrics) = self.metrics.lines()?;
+        let state = State {
+            format: checkpoint::FORMAT,
+            step: trainer.step,
+            updates: trainer.optimizer.updates(),
+            cursor: self.cursor,
+            metrics_bytes,
+            target_tokens: self.target_tokens,
+            tokens: self.tokens,
+            evaluations: self.evaluations.clone(),
+            samples: self.samples.clone(),
+            files: prepared.corpus.files(),
+            chain: self.chain,
+            next_batches: next,
+            identity: self.identity.clone(),
+        };
+        Ok(Job {
+            root: self.run.root().to_owned(),
+            snapshot: Snapshot::of(trainer, state),
+            metrics,
+            retention: self.retention(),
+            shelf: self.shelf.clone().map(|shelf| (shelf, self.config.name.clone())),
+        })
+    }
+}
