@@ -241,6 +241,52 @@ fn going_back_to_an_earlier_checkpoint_moves_the_later_ones_out_of_the_way() {
 }
 
 #[test]
+fn fewer_steps_than_are_done_are_refused() {
+    let run = Run::new();
+    run.succeeds(&train("name=done", &CONSTANT));
+    let fewer = [&CONSTANT[..], &["--set", "train.max_steps=4", "--extend"]].concat();
+    let stderr = run.fails(2, &train("name=done", &fewer));
+    assert!(stderr.contains("6 steps are done, and the run is to have 4"), "{stderr}");
+    run.succeeds(&["verify", "checkpoints/done"]);
+    // Not all are done: it is an extension like any other.
+    run.succeeds(&train("name=cut", &[&CONSTANT[..], &["--stop-after-steps", "3"]].concat()));
+    run.succeeds(&train("name=cut", &fewer));
+    run.succeeds(&train("name=four", &[CONSTANT, ["--set", "train.max_steps=4"]].concat()));
+    assert_eq!(end(&run, "cut"), end(&run, "four"));
+}
+
+#[test]
+fn going_back_that_is_refused_touches_nothing() {
+    let run = Run::new();
+    let more = ["--set", "checkpoint.keep_last=9"];
+    run.succeeds(&train("name=straight", &more));
+    run.succeeds(&train("name=back", &[&more[..], &["--stop-after-steps", "5"]].concat()));
+    let other = ["--resume", "checkpoints/back/step-00000002", "--set", "seed=9"];
+    let stderr = run.fails(2, &train("name=back", &[&more[..], &other].concat()));
+    assert!(stderr.contains("`seed` was `42` and is `9`"), "{stderr}");
+    run.succeeds(&train("name=back", &more));
+    assert_eq!(end(&run, "back"), end(&run, "straight"));
+}
+
+#[test]
+fn a_checkpoint_of_another_run_takes_the_place_of_the_runs_own() {
+    let run = Run::new();
+    let more = ["--set", "checkpoint.keep_last=9"];
+    run.succeeds(&train("name=straight", &more));
+    // A run that is further, of another seed.
+    let seed = ["--set", "seed=9"];
+    run.succeeds(&train("name=own", &[&more[..], &seed, &["--stop-after-steps", "5"]].concat()));
+    let from = ["--resume", "checkpoints/straight/step-00000002"];
+    run.succeeds(&train("name=own", &[&more[..], &from, &["--stop-after-steps", "3"]].concat()));
+    let kept = firebrand::checkpoint::newest(&run.path("checkpoints/own")).unwrap();
+    assert_eq!(kept.into_iter().map(|(step, _)| step).collect::<Vec<_>>(), [3]);
+    assert!(run.path("checkpoints/own/earlier-1/step-00000005").exists());
+    assert!(run.path("checkpoints/own/earlier-1/metrics.jsonl").exists());
+    run.succeeds(&train("name=own", &more));
+    assert_eq!(end(&run, "own"), end(&run, "straight"));
+}
+
+#[test]
 fn runs_are_listed_shown_and_pruned() {
     let run = Run::new();
     run.succeeds(&train("name=done", &["--set", "checkpoint.keep_last=3"]));

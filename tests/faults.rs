@@ -27,6 +27,10 @@ enum Fault {
     None,
     /// The process dies; bytes that are being written are half written.
     Kill,
+    /// Every call takes its time.
+    Slow,
+    /// The thread that makes the call panics.
+    Panic,
     /// This call fails, as when a disk has a bad place.
     Broken,
     /// From this call on there is no room.
@@ -44,9 +48,17 @@ enum Fault {
 /// How long a disk is full that is full for a while.
 const WHILE: Duration = Duration::from_millis(700);
 
-const FAULTS: [(&str, Fault); 8] = [
+impl Fault {
+    fn lasts(self) -> bool {
+        matches!(self, Self::Full | Self::FullForAWhile | Self::ReadOnly)
+    }
+}
+
+const FAULTS: [(&str, Fault); 10] = [
     ("none", Fault::None),
     ("kill", Fault::Kill),
+    ("slow", Fault::Slow),
+    ("panic", Fault::Panic),
     ("broken", Fault::Broken),
     ("full", Fault::Full),
     ("full-once", Fault::FullOnce),
@@ -55,8 +67,8 @@ const FAULTS: [(&str, Fault); 8] = [
     ("read-only", Fault::ReadOnly),
 ];
 
-/// Lines of metrics are written by another thread than checkpoints; without them the order of
-/// calls is always the same.
+/// Lines of metrics are written by another thread than checkpoints; without them the numbers of
+/// calls are always the same. They meet the faults that last all the same.
 fn counts(call: Call, path: &Path) -> bool {
     !(call == Call::Write && path.ends_with("metrics.jsonl"))
 }
@@ -84,10 +96,12 @@ fn child() {
         if dying.load(Ordering::SeqCst) {
             std::process::abort();
         }
-        if !counts(call, path) {
-            return Ok(());
-        }
-        let now = number.fetch_add(1, Ordering::SeqCst);
+        let now = match counts(call, path) {
+            true => number.fetch_add(1, Ordering::SeqCst),
+            // As the last one that counted: only what lasts is met.
+            false if fault.lasts() => number.load(Ordering::SeqCst).saturating_sub(1),
+            false => return Ok(()),
+        };
         let full = io::Error::from(io::ErrorKind::StorageFull);
         match fault {
             Fault::None => println!("call {now} {call:?} {}", path.display()),
@@ -96,6 +110,8 @@ fn child() {
                 return Err(full);
             }
             Fault::Kill if now == at => std::process::abort(),
+            Fault::Slow => std::thread::sleep(Duration::from_millis(2)),
+            Fault::Panic if now == at => panic!("as a defect would"),
             Fault::Broken if now == at => return Err(io::Error::from_raw_os_error(5)), // EIO
             Fault::Full if now >= at && needs_room(call) => return Err(full),
             Fault::FullOnce if now == at && needs_room(call) => return Err(full),
@@ -189,6 +205,10 @@ impl Scene {
         Self { run, expected, calls }
     }
 
+    fn begin_anew(&self) {
+        std::fs::remove_dir_all(self.run.path("checkpoints/hurt")).unwrap();
+    }
+
     /// Lets the run meet a fault at each of these calls, then go on in peace.
     fn meet(&self, fault: &str, which: impl Fn(&str) -> bool, check: impl Fn(&Ended, &str)) {
         let mut met = 0;
@@ -197,13 +217,15 @@ impl Scene {
                 continue;
             }
             met += 1;
-            std::fs::remove_dir_all(self.run.path("checkpoints/hurt")).unwrap();
+            self.begin_anew();
             let ended = train_under(&self.run, fault, at, &[]);
             check(&ended, call);
             let after = train_under(&self.run, "none", 0, &[]);
             assert_eq!(after.code, Some(0), "{fault} at {call}, then: {}", after.said);
             assert_eq!(end(&self.run), self.expected, "{fault} at {call}");
-            assert!(tidy(&self.run), "{fault} at {call} has left something");
+            // What could not be removed stays, until `runs prune`.
+            let stays = fault == "broken" && call.contains(" Remove ");
+            assert!(stays || tidy(&self.run), "{fault} at {call} has left something");
         }
         assert!(met > 20, "only {met} calls");
     }
@@ -212,9 +234,11 @@ impl Scene {
 #[test]
 fn a_kill_at_every_call_changes_no_byte() {
     let scene = Scene::new(&[]);
+    // A half-written line is noticed at the next call, and after the last one there is none.
+    let last = scene.calls.len() - 2;
     scene.meet(
         "kill",
-        |_| true,
+        |call| !call.starts_with(&format!("call {last} ")),
         |ended, call| assert_eq!(ended.code, None, "it lives on after {call}: {}", ended.said),
     );
 }
@@ -222,45 +246,54 @@ fn a_kill_at_every_call_changes_no_byte() {
 #[test]
 fn a_bad_place_on_the_disk_is_said_and_changes_no_byte() {
     let scene = Scene::new(&[]);
-    let writes = |call: &str| call.contains(" Write ") || call.contains(" Sync");
-    scene.meet("broken", writes, |ended, call| {
-        let told = ended.said.contains("Input/output error");
-        assert!(told, "nothing is said of {call}: {}", ended.said);
-        // What is not needed to go on is a warning, everything else ends the run.
-        let after_the_commit = ["LATEST", "history.jsonl", "SyncDir checkpoints/hurt", ".trash-"];
-        let warned = after_the_commit.iter().any(|part| call.contains(part));
-        let ends: &[Option<i32>] = if warned { &[Some(0), Some(2)] } else { &[Some(2)] };
-        assert!(ends.contains(&ended.code), "{call}: {:?} {}", ended.code, ended.said);
-    });
+    scene.meet(
+        "broken",
+        |_| true,
+        |ended, call| {
+            let told = ended.said.contains("Input/output error");
+            assert!(told, "nothing is said of {call}: {}", ended.said);
+            // What is not needed to go on is a warning, everything else ends the run.
+            let after_the_commit = ["LATEST", "history.jsonl", ".trash-"];
+            let warned = after_the_commit.iter().any(|part| call.contains(part))
+                || call.ends_with("SyncDir checkpoints/hurt");
+            let ends: &[Option<i32>] = if warned { &[Some(0), Some(2)] } else { &[Some(2)] };
+            assert!(ends.contains(&ended.code), "{call}: {:?} {}", ended.code, ended.said);
+        },
+    );
 }
 
 #[test]
 fn a_full_disk_ends_the_run_with_what_was_saved_and_leaves_nothing_half_written() {
     let scene = Scene::new(&[]);
-    let in_a_save = |call: &str| call.contains(".tmp-step-") && !call.contains(" Sync");
     let run = &scene.run;
-    scene.meet("full", in_a_save, |ended, call| {
+    let last = scene.calls.len() - 12; // what comes after the result was committed
+    let which = |call: &str| {
+        let number: usize = call.split(' ').nth(1).unwrap().parse().unwrap();
+        number < last && !call.contains(" Sync") && !call.contains(" Remove")
+    };
+    scene.meet("full", which, |ended, call| {
         assert_eq!(ended.code, Some(2), "{call}: {}", ended.said);
-        assert!(ended.said.contains("`checkpoint.on_disk_full"), "{call}: {}", ended.said);
-        assert!(tidy(run), "{call} has left something");
+        if call.contains(".tmp-step-") {
+            assert!(ended.said.contains("`checkpoint.on_disk_full"), "{call}: {}", ended.said);
+            assert!(tidy(run), "{call} has left something");
+        }
     });
 }
 
 #[test]
 fn a_disk_that_becomes_read_only_is_as_a_full_one() {
     let scene = Scene::new(&[]);
-    let begins = |call: &str| call.contains("CreateDir") || call.contains("Rename");
-    let in_a_save = |call: &str| begins(call) && call.contains("step-0000000");
+    let in_a_save = |call: &str| call.contains("step-0000000") && !call.contains(" Sync");
     let mut met = 0;
     for (at, call) in scene.calls.iter().enumerate().filter(|(_, call)| in_a_save(call)) {
         met += 1;
-        std::fs::remove_dir_all(scene.run.path("checkpoints/hurt")).unwrap();
+        scene.begin_anew();
         let ended = train_under(&scene.run, "read-only", at, &[]);
         assert_eq!(ended.code, Some(2), "{call}: {}", ended.said);
         assert_eq!(train_under(&scene.run, "none", 0, &[]).code, Some(0), "{call}");
         assert_eq!(end(&scene.run), scene.expected, "{call}");
     }
-    assert!(met >= 3, "{:#?}", scene.calls);
+    assert!(met >= 30, "{:#?}", scene.calls);
 }
 
 #[test]
@@ -270,7 +303,7 @@ fn room_that_comes_back_is_used() {
     let mut met = 0;
     for (at, call) in scene.calls.iter().enumerate().filter(|(_, call)| in_a_save(call)) {
         // Once: leftovers are removed, and the second attempt fits.
-        std::fs::remove_dir_all(scene.run.path("checkpoints/hurt")).unwrap();
+        scene.begin_anew();
         let ended = train_under(&scene.run, "full-once", at, &[]);
         assert_eq!(ended.code, Some(0), "{call}: {}", ended.said);
         assert_eq!(end(&scene.run), scene.expected, "{call}");
@@ -291,7 +324,7 @@ fn first_of_a_save(scene: &Scene) -> usize {
 #[test]
 fn a_run_that_waits_for_room_goes_on_when_there_is_some() {
     let scene = Scene::new(&[]);
-    std::fs::remove_dir_all(scene.run.path("checkpoints/hurt")).unwrap();
+    scene.begin_anew();
     let more = ["--set", "checkpoint.on_disk_full=wait"];
     let ended = train_under(&scene.run, "full-for-a-while", first_of_a_save(&scene), &more);
     assert_eq!(ended.code, Some(0), "{}", ended.said);
@@ -303,7 +336,7 @@ fn a_run_that_waits_for_room_goes_on_when_there_is_some() {
 fn a_run_that_goes_on_without_room_says_so_and_saves_when_there_is_some() {
     let more = ["--set", "checkpoint.on_disk_full=continue", "--set", "checkpoint.every_steps=1"];
     let scene = Scene::new(&more);
-    std::fs::remove_dir_all(scene.run.path("checkpoints/hurt")).unwrap();
+    scene.begin_anew();
     // The disk is full for the first save, twice, and has room afterwards.
     let at = first_of_a_save(&scene);
     let ended = train_under(&scene.run, "full-twice", at, &more);
@@ -312,4 +345,59 @@ fn a_run_that_goes_on_without_room_says_so_and_saves_when_there_is_some() {
     assert_eq!(end(&scene.run), scene.expected);
     let root = scene.run.path("checkpoints/hurt");
     assert!(!root.join("step-00000001").exists() && tidy(&scene.run));
+}
+
+#[test]
+fn saves_that_take_longer_than_steps_change_no_byte() {
+    let more = ["--set", "checkpoint.every_steps=1"];
+    let scene = Scene::new(&more);
+    scene.begin_anew();
+    let ended = train_under(&scene.run, "slow", 0, &more);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert_eq!(end(&scene.run), scene.expected);
+    assert!(ended.said.contains("training stood still"), "{}", ended.said);
+}
+
+#[test]
+fn a_thread_that_breaks_down_while_it_saves_ends_the_run() {
+    let scene = Scene::new(&[]);
+    let in_the_first = |call: &String| call.contains(".tmp-step-00000002") && call.contains("Sync");
+    for at in scene.calls.iter().enumerate().filter(|(_, call)| in_the_first(call)).map(|c| c.0) {
+        scene.begin_anew();
+        let ended = train_under(&scene.run, "panic", at, &[]);
+        assert_eq!(ended.code, Some(2), "{}", ended.said);
+        assert!(ended.said.contains("the thread that saves has broken down"), "{}", ended.said);
+        assert_eq!(train_under(&scene.run, "none", 0, &[]).code, Some(0));
+        assert_eq!(end(&scene.run), scene.expected);
+    }
+}
+
+/// The last save of a run is made on its own thread, and so is the result; an extension begins with
+/// both.
+#[test]
+fn a_kill_at_every_call_of_an_extension_changes_no_byte() {
+    let constant = ["--set", "train.lr_scheduler=constant"];
+    let longer = [&constant[..], &["--set", "train.max_steps=6", "--extend"]].concat();
+    let run = Run::new();
+    assert_eq!(train_under(&run, "none", 0, &longer).code, Some(0));
+    let end = || {
+        let root = run.path("checkpoints/hurt");
+        let artifact = weights_digest(&root.join("artifact"));
+        (std::fs::read(root.join("metrics.jsonl")).unwrap(), artifact)
+    };
+    let expected = end();
+    let anew = || {
+        std::fs::remove_dir_all(run.path("checkpoints/hurt")).unwrap();
+        assert_eq!(train_under(&run, "none", 0, &constant).code, Some(0));
+    };
+    anew();
+    let calls = train_under(&run, "none", 0, &longer).out.matches("call ").count();
+    assert!(calls > 50, "{calls}");
+    for at in 0..30 {
+        anew();
+        assert_eq!(train_under(&run, "kill", at, &longer).code, None, "at {at}");
+        let after = train_under(&run, "none", 0, &longer);
+        assert_eq!(after.code, Some(0), "at {at}: {}", after.said);
+        assert!(end() == expected, "at {at}: {}", after.said);
+    }
 }

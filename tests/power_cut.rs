@@ -146,7 +146,9 @@ fn cut_again_and_again(kind: &str) {
                 .unwrap();
             let limit = 0.05 + 0.6 * stream.uniform(done);
             std::thread::sleep(Duration::from_secs_f64(limit));
-            if child.try_wait().unwrap().is_some_and(|status| status.success()) {
+            if let Some(status) = child.try_wait().unwrap() {
+                let said = child.wait_with_output().unwrap();
+                assert!(status.success(), "{}", String::from_utf8_lossy(&said.stderr));
                 break;
             }
             disk.cut();

@@ -220,6 +220,64 @@ fn a_run_that_has_no_time_to_save_says_so_and_stops() {
     assert!(firebrand::checkpoint::newest(&run.path("checkpoints/hurried")).unwrap().is_empty());
 }
 
+/// The second signal ends a run at once, in the middle of a step and without a save.
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    let run = Run::new();
+    run.succeeds(&train("tiny.toml", "name=straight", &[]));
+    // A step of minutes.
+    let long = ["--set", "train.gradient_accumulation_steps=60000", "--set", "data.packing=false"];
+    let lines = run.read("data.jsonl").repeat(3000);
+    run.write("data.jsonl", &lines);
+    let mut child = started(&run, &train("tiny.toml", "name=twice", &long));
+    let begun = run.path("checkpoints/twice/metrics.jsonl");
+    while !begun.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    send("TERM", &child);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "the first signal waits for the end of the step");
+    send("TERM", &child);
+    let began = std::time::Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(firebrand::checkpoint::newest(&run.path("checkpoints/twice")).unwrap().is_empty());
+}
+
+#[test]
+fn a_checkpoint_under_the_name_of_another_step_is_set_aside() {
+    let run = Run::new();
+    run.succeeds(&train("tiny.toml", "name=straight", &[]));
+    run.succeeds(&train("tiny.toml", "name=swapped", &["--stop-after-steps", "5"]));
+    let root = run.path("checkpoints/swapped");
+    std::fs::remove_dir_all(root.join("step-00000005")).unwrap();
+    std::fs::create_dir(root.join("step-00000005")).unwrap();
+    for entry in std::fs::read_dir(root.join("step-00000004")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, root.join("step-00000005").join(path.file_name().unwrap())).unwrap();
+    }
+    let output = run.command(&train("tiny.toml", "name=swapped", &[])).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("step 5 holds step 4"), "{said}");
+    assert!(root.join("step-00000005.bad-mixed").exists());
+    assert_same_end(&run, "swapped", "straight", 6);
+}
+
+#[test]
+fn metrics_that_were_changed_are_no_part_of_the_run() {
+    let run = Run::new();
+    run.succeeds(&train("tiny.toml", "name=edited", &["--stop-after-steps", "3"]));
+    let lines = run.read("checkpoints/edited/metrics.jsonl");
+    run.write("checkpoints/edited/metrics.jsonl", &lines.replacen("\"loss\":6", "\"loss\":5", 1));
+    let stderr = run.fails(2, &train("tiny.toml", "name=edited", &[]));
+    assert!(stderr.contains("the metrics are not those of the checkpoint"), "{stderr}");
+    run.write("checkpoints/edited/metrics.jsonl", &lines);
+    run.succeeds(&train("tiny.toml", "name=edited", &[]));
+}
+
 /// A stopped process loses hours of the clock at once, as a laptop does that was closed.
 #[cfg(unix)]
 #[test]
@@ -437,9 +495,6 @@ fn resume_goes_on_from_a_named_checkpoint() {
     let run = Run::new();
     run.succeeds(&train("tiny.toml", "name=straight", &["--set", "checkpoint.keep_last=9"]));
     run.succeeds(&train("tiny.toml", "name=forked", &["--stop-after-steps", "0"]));
-    // The metrics up to that step belong to it.
-    let metrics = run.read("checkpoints/straight/metrics.jsonl");
-    run.write("checkpoints/forked/metrics.jsonl", &metrics);
     run.succeeds(&train(
         "tiny.toml",
         "name=forked",

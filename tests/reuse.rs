@@ -62,6 +62,8 @@ fn a_run_with_nothing_changed_computes_nothing_and_a_longer_one_only_what_is_new
     assert_eq!(compare(&run, "same", &[CONSTANT]), Some((6, 6)));
     assert_eq!(compare(&run, "longer", &[CONSTANT, "train.max_steps=9"]), Some((6, 9)));
     assert_eq!(compare(&run, "shorter", &[CONSTANT, "train.max_steps=5"]), Some((4, 5)));
+    // What belongs to the end of a run is not there in the middle of a longer one.
+    assert_eq!(compare(&run, "four", &[CONSTANT, "train.max_steps=4"]), Some((2, 4)));
     let threads = [CONSTANT, "device.threads=1", "train.max_steps=12"];
     assert_eq!(compare(&run, "threads", &threads), Some((9, 12)));
     // The lineage says where the steps came from.
@@ -211,6 +213,30 @@ fn the_limit_holds_and_the_cache_is_listed_and_emptied() {
     run.succeeds(&["verify", "checkpoints/some"]);
     let shown = run.succeeds(&["runs", "show", "checkpoints/some"]);
     assert!(!shown.contains("DAMAGED"), "{shown}");
+}
+
+/// Steps that several programs have computed are nobody's.
+#[test]
+fn what_another_program_has_begun_is_not_kept() {
+    let run = Run::new();
+    train(&run, "mixed", "never", &[CONSTANT, "--stop-after-steps 3"]);
+    let folder = run.path("checkpoints/mixed/step-00000003");
+    let change = |name: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let text = std::fs::read(folder.join(name)).unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        change(&mut json);
+        std::fs::write(folder.join(name), serde_json::to_vec_pretty(&json).unwrap()).unwrap();
+    };
+    change("state.json", &|state| state["made_by"] = serde_json::Value::Null);
+    let entry = hash_file(&folder.join("state.json"), "state.json").unwrap();
+    change("MANIFEST.json", &|manifest| {
+        let files = manifest["files"].as_array_mut().unwrap();
+        files.retain(|file| file["path"] != "state.json");
+        files.push(serde_json::to_value(&entry).unwrap());
+    });
+    train(&run, "mixed", "auto", &[CONSTANT]);
+    assert!(entries(&run).is_empty());
+    assert_eq!(compare(&run, "pure", &[CONSTANT]), None);
 }
 
 #[test]

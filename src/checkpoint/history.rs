@@ -66,6 +66,10 @@ impl History {
     pub fn note(&self, entry: &Entry) -> Result<()> {
         let mut line = serde_json::to_vec(entry).context("cannot encode the history")?;
         line.push(b'\n');
+        let torn = |bytes: Vec<u8>| bytes.last().is_some_and(|last| *last != b'\n');
+        if fs::read(&self.0).is_ok_and(torn) {
+            line.insert(0, b'\n'); // else this line would be lost with the torn one
+        }
         let write = || -> std::io::Result<()> {
             let mut file = NewFile::append(&self.0)?;
             file.write_all(&line)?;
@@ -103,7 +107,7 @@ mod tests {
         history.note(&Entry::new("begun", 0)).unwrap();
         let path = folder.path().join("history.jsonl");
         let mut bytes = fs::read(&path).unwrap();
-        bytes.extend(b"{\"what\":\"sav\n");
+        bytes.extend(b"{\"what\":\"sav");
         fs::write(&path, bytes).unwrap();
         let saved = Entry { manifest: Some(Digest::of(b"")), ..Entry::new("saved", 5) };
         history.note(&saved).unwrap();

@@ -24,7 +24,7 @@ pub struct Identity {
     pub codec: Option<Digest>,
     /// Version of the program.
     pub code: String,
-    /// Backend that computes.
+    /// Backend that computes, and the kind of machine: what decides bits.
     pub device: String,
     /// Number formats.
     pub precision: String,
@@ -89,7 +89,10 @@ impl Identity {
         add(Part::Data, "the data", self.data.short(), now.data.short());
         add(Part::Data, "the tokenizer or chat template", codec(self), codec(now));
         add(Part::Code, "the program's version", self.code.clone(), now.code.clone());
-        add(Part::Device, "the device", self.device.clone(), now.device.clone());
+        // Before the kind of machine was kept, there was the backend alone.
+        if now.device.split(' ').next() != Some(self.device.as_str()) {
+            add(Part::Device, "the device", self.device.clone(), now.device.clone());
+        }
         add(Part::Device, "the precision", self.precision.clone(), now.precision.clone());
         all
     }

@@ -1,18 +1,20 @@
 //! `metrics.jsonl`: one line a step. It belongs to the exact state of a run: a checkpoint knows
 //! its length, and going on cuts off what came later, so that no step stands in it twice.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 use crate::event::StepReport;
-use crate::files::{NewFile, failed};
+use crate::files::{Digest, NewFile, Rolling, failed};
 
 /// The open file. Lines that the disk did not take wait in memory.
 pub struct Metrics {
     path: PathBuf,
     file: NewFile,
     written: u64,
+    /// Over what is written.
+    digest: Rolling,
     waiting: Vec<u8>,
 }
 
@@ -23,8 +25,9 @@ pub struct Lines {
 }
 
 impl Metrics {
-    /// Opens the file at the length that the checkpoint knows (0 for a new run).
-    pub fn open_at(path: &Path, bytes: u64) -> Result<Self> {
+    /// Opens the file at the length that the checkpoint knows (0 for a new run); what is before it
+    /// must have the digest that the checkpoint knows, if it does.
+    pub fn open_at(path: &Path, bytes: u64, expected: Option<Digest>) -> Result<Self> {
         let broken = |error| failed("cannot open the metrics", path, &error);
         let mut file = NewFile::open(path).map_err(broken)?;
         let found = file.file().metadata().map_err(broken)?.len();
@@ -35,11 +38,20 @@ impl Metrics {
             .at(path)
             .hint("restore the file, or start a new run"));
         }
+        let mut digest = Rolling::default();
+        let before = std::fs::File::open(path).map_err(broken)?;
+        std::io::copy(&mut before.take(bytes), &mut digest).map_err(broken)?;
+        if expected.is_some_and(|expected| expected != digest.digest()) {
+            return Err(Error::new("the metrics are not those of the checkpoint")
+                .at(path)
+                .hint("restore the file, or start a new run"));
+        }
         if found > bytes {
             file.truncate(bytes).map_err(broken)?;
         }
         file.seek(SeekFrom::Start(bytes)).map_err(broken)?;
-        Ok(Self { path: path.to_owned(), file, written: bytes, waiting: Vec::new() })
+        let path = path.to_owned();
+        Ok(Self { path, file, written: bytes, digest, waiting: Vec::new() })
     }
 
     /// Appends one step.
@@ -59,16 +71,17 @@ impl Metrics {
         };
         write().map_err(|error| failed("cannot write the metrics", &self.path, &error))?;
         self.written += self.waiting.len() as u64;
+        self.digest.update(&self.waiting);
         self.waiting.clear();
         Ok(())
     }
 
-    /// The length so far in bytes, and what makes it durable.
-    pub fn lines(&mut self) -> Result<(u64, Lines)> {
+    /// The length so far in bytes, the digest of that, and what makes it durable.
+    pub fn lines(&mut self) -> Result<(u64, Digest, Lines)> {
         self.flush()?;
         let broken = |error| failed("cannot write the metrics", &self.path, &error);
         let lines = Lines { path: self.path.clone(), file: self.file.again().map_err(broken)? };
-        Ok((self.written, lines))
+        Ok((self.written, self.digest.digest(), lines))
     }
 }
 
@@ -110,7 +123,7 @@ mod tests {
     fn lines_that_the_disk_refused_are_written_later_once_each() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut metrics = Metrics::open_at(&path, 0).unwrap();
+        let mut metrics = Metrics::open_at(&path, 0, None).unwrap();
         let full = Arc::new(AtomicBool::new(false));
         let now = full.clone();
         let _watch = watch(folder.path(), move |call, _| {
@@ -123,10 +136,19 @@ mod tests {
             full.store((2..=4).contains(&step), Ordering::Relaxed);
             assert_eq!(metrics.append(&report(step)).is_err(), (2..=4).contains(&step));
         }
-        let (bytes, lines) = metrics.lines().unwrap();
+        let (bytes, digest, lines) = metrics.lines().unwrap();
         lines.sync().unwrap();
         let text = std::fs::read(&path).unwrap();
         let expected: Vec<u8> = (1..=6).flat_map(|step| line(&report(step)).unwrap()).collect();
         assert!(text == expected && bytes == text.len() as u64);
+        assert_eq!(digest, Digest::of(&text));
+        // The same file goes on; a changed one does not.
+        let mut again = Metrics::open_at(&path, bytes, Some(digest)).unwrap();
+        again.append(&report(7)).unwrap();
+        assert_eq!(again.lines().unwrap().1, Digest::of(&std::fs::read(&path).unwrap()));
+        let changed = String::from_utf8(text).unwrap().replace("\"loss\":1.0", "\"loss\":2.0");
+        std::fs::write(&path, changed).unwrap();
+        let error = Metrics::open_at(&path, bytes, Some(digest)).err().unwrap().to_string();
+        assert!(error.contains("not those of the checkpoint"), "{error}");
     }
 }

@@ -48,6 +48,9 @@ pub struct State {
     pub cursor: Cursor,
     /// Length of `metrics.jsonl` at this step; what follows is cut off on resume.
     pub metrics_bytes: u64,
+    /// Digest of that; unknown in checkpoints of before it was kept.
+    #[serde(default)]
+    pub metrics_sha256: Option<Digest>,
     /// Learnt tokens so far.
     pub target_tokens: u64,
     /// Tokens so far.
@@ -62,6 +65,9 @@ pub struct State {
     /// What determined the steps so far; unknown in checkpoints of before it was kept.
     #[serde(default)]
     pub chain: Option<Chain>,
+    /// Digest of settings, program and kind of device, if they were the same for all steps so far.
+    #[serde(default)]
+    pub made_by: Option<Digest>,
     /// Digest of the batches of the next step; `None` at the end of the run, and where they could
     /// not be had.
     pub next_batches: Option<Digest>,

@@ -54,7 +54,14 @@ impl Found {
         let mut set_aside = Vec::new();
         for (step, folder) in newest(run.root())? {
             match Self::examine(&folder) {
-                Ok(found) => return Ok(Some(Self { set_aside, ..found })),
+                Ok(found) if found.state.step == step => {
+                    return Ok(Some(Self { set_aside, ..found }));
+                }
+                Ok(found) => {
+                    let bad = set_bad_aside(run, step, &folder, "mixed")?;
+                    let real = found.state.step;
+                    set_aside.push(format!("step {step} holds step {real}; kept as `{bad}`"));
+                }
                 Err(Unusable::Refused(error)) => return Err(error),
                 Err(Unusable::Bad(why, error)) => {
                     let bad = set_bad_aside(run, step, &folder, why)?;

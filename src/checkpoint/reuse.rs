@@ -8,22 +8,26 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::manifest::{MANIFEST, Manifest};
 use crate::checkpoint::save::{scratch_for, seal};
-use crate::checkpoint::{Chain, FORMAT, Found, State, folder_name, line, manifest_digest};
+use crate::checkpoint::{
+    Chain, Entry, FORMAT, Found, History, State, folder_name, line, manifest_digest,
+};
 use crate::error::{Context, Error, Result};
 use crate::event::StepReport;
 use crate::files::{
-    Digest, FileEntry, create_dir_new, hash_file, link_or_copy, remove_dir, rename_new,
-    size_of_dir, sync_dir, write_atomic,
+    Digest, FileEntry, NewFile, create_dir_new, failed, hash_file, link_or_copy, remove_dir,
+    rename_new, size_of_dir, sync_dir, write_atomic,
 };
 
 /// The folder in the cache.
 pub const FOLDER: &str = "steps";
+/// Nobody fills a folder for so long.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 const METRICS: &str = "metrics.jsonl";
 const ORIGIN: &str = "origin.json";
 
@@ -84,8 +88,20 @@ pub fn items(cache: &Path) -> Vec<Item> {
             path,
         }
     };
-    let shelves = folders(&cache.join(FOLDER));
-    shelves.iter().flat_map(|shelf| folders(shelf)).map(item).collect()
+    let (leftovers, shelves): (Vec<PathBuf>, Vec<PathBuf>) =
+        folders(&cache.join(FOLDER)).into_iter().partition(|path| is_scratch(path));
+    let leftover = |path: PathBuf| {
+        let used = fs::metadata(&path).and_then(|found| found.modified()).ok()?;
+        let old = SystemTime::now().duration_since(used).is_ok_and(|age| age > ABANDONED);
+        let name = "left by a run that was killed".to_owned();
+        old.then(|| Item { name, bytes: size_of_dir(&path), used, path })
+    };
+    let kept = shelves.iter().flat_map(|shelf| folders(shelf)).map(item);
+    kept.chain(leftovers.into_iter().filter_map(leftover)).collect()
+}
+
+fn is_scratch(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp-"))
 }
 
 /// Step and digest in the name of a folder.
@@ -192,6 +208,16 @@ impl Shelf {
         }
     }
 
+    /// Removes everything that is kept, whoever computed it, if it lies on the same disk as a run:
+    /// it can be computed again, and the disk has no room for what cannot.
+    pub fn make_way_on_the_disk_of(&self, run: &Path) {
+        if same_disk(&self.root.join(FOLDER), run) {
+            for item in items(&self.root) {
+                let _ = remove_dir(&item.path); // another run may be doing the same
+            }
+        }
+    }
+
     fn make_room(&self, needed: u64) -> Result<()> {
         let mut items = items(&self.root);
         items.sort_by_key(|item| item.used);
@@ -200,11 +226,25 @@ impl Shelf {
             if total + needed <= self.limit {
                 break;
             }
-            remove_dir(&item.path)?;
-            total -= item.bytes;
+            match remove_dir(&item.path) {
+                Err(error) if item.path.exists() => return Err(error),
+                _ => total -= item.bytes, // whoever removed it
+            }
         }
         Ok(())
     }
+}
+
+#[cfg(unix)]
+fn same_disk(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let disk = |path: &Path| fs::metadata(path).map(|found| found.dev());
+    matches!((disk(a), disk(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(not(unix))]
+fn same_disk(_: &Path, _: &Path) -> bool {
+    false
 }
 
 fn fill(scratch: &Path, from: &Path, root: &Path, state: &State, name: &str) -> Result<()> {
@@ -232,12 +272,14 @@ fn fill(scratch: &Path, from: &Path, root: &Path, state: &State, name: &str) -> 
 
 impl Kept {
     /// Makes the steps the beginning of a run: its metrics, and a checkpoint with this state.
+    /// Where they come from is noted before the checkpoint can be seen.
     pub fn adopt(&self, root: &Path, reports: &[StepReport], mut state: State) -> Result<()> {
         let mut lines = Vec::new();
         for report in reports {
             lines.append(&mut line(report)?);
         }
         state.metrics_bytes = lines.len() as u64;
+        state.metrics_sha256 = Some(Digest::of(&lines));
         write_atomic(&root.join(METRICS), &lines)?;
         let scratch = scratch_for(root, state.step)?;
         let tensors = |file: &FileEntry| file.path.ends_with(".safetensors");
@@ -245,9 +287,15 @@ impl Kept {
         let manifest = manifest.map_err(crate::checkpoint::Unusable::into_error)?;
         let files: Vec<FileEntry> = manifest.files.into_iter().filter(tensors).collect();
         for file in &files {
-            link_or_copy(&self.found.folder.join(&file.path), &scratch.join(&file.path))?;
+            let path = scratch.join(&file.path);
+            link_or_copy(&self.found.folder.join(&file.path), &path)?;
+            // Whoever wrote it did not wait for the disk.
+            let synced = NewFile::open(&path).and_then(|file| file.sync());
+            synced.map_err(|error| failed("cannot write the file", &path, &error))?;
         }
         seal(&scratch, files, &state)?;
+        let (from, manifest) = (Some(self.from.clone()), Some(self.manifest));
+        History::of(root).note(&Entry { from, manifest, ..Entry::new("reused", state.step) })?;
         rename_new(&scratch, &root.join(folder_name(state.step)))?;
         sync_dir(root)
     }

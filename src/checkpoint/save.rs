@@ -55,12 +55,18 @@ impl Job {
     /// Saves, commits, and removes what retention no longer wants.
     ///
     /// # Errors
-    /// When nothing was committed: what was begun is gone again. A second attempt, after leftovers
-    /// were removed, has been made if the disk had no room.
+    /// When nothing was committed: what was begun is gone again. If the disk had no room, a second
+    /// attempt was made after leftovers were removed, and steps that are only kept for other runs.
     pub fn commit(&self) -> Result<Saved> {
         match self.attempt() {
             Err(error) if error.kind == Kind::NoRoom => {
-                sweep(&self.root).and_then(|()| self.prune())?;
+                if sweep(&self.root).and_then(|()| self.prune()).is_err() {
+                    return Err(error);
+                }
+                let full = check_free(&self.root, self.snapshot.bytes()).is_err();
+                if let Some((shelf, _)) = self.shelf.as_ref().filter(|_| full) {
+                    shelf.make_way_on_the_disk_of(&self.root);
+                }
                 self.attempt()
             }
             other => other,
@@ -77,7 +83,10 @@ impl Job {
         };
         if path.exists() {
             // The same step of the same run.
-            Manifest::verify(&path).map_err(Unusable::into_error)?;
+            let manifest = Manifest::verify(&path).map_err(Unusable::into_error)?;
+            if manifest.step != step {
+                return Err(Error::new("the checkpoint is that of another step").at(path));
+            }
             return Ok(saved(false, Vec::new()));
         }
         self.check_room()?;

@@ -79,10 +79,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         access,
     };
     let outcome = train(&request, &mut console);
+    let begun = console.has_begun();
     drop(console);
     let outcome = match (outcome, signals.stop_requested()) {
         // Stopped before the first step: nothing was lost, and what was fetched is kept.
-        (Err(error), Some(stop)) => {
+        (Err(error), Some(stop)) if !begun => {
             talk(&error.to_string());
             return Ok(exit_code(stop));
         }

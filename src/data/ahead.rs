@@ -61,6 +61,11 @@ impl Ahead {
         &self.shared.recipe
     }
 
+    /// Whether a window is ready.
+    pub fn has(&self, key: Key) -> bool {
+        self.shared.lock().ready.contains_key(&key)
+    }
+
     /// A window, or `None` beyond the end of its epoch.
     pub fn get(&self, key: Key) -> Result<Option<Arc<Packed>>> {
         let mut state = self.shared.lock();

@@ -315,6 +315,12 @@ impl Plan {
         .hint("the position belongs to other data or other `[data]` settings"))
     }
 
+    /// Whether the window at a position, and the one after it, need not be waited for.
+    pub fn is_at_hand(&self, cursor: &Cursor) -> bool {
+        let Cursor { epoch, window, .. } = *cursor;
+        [window, window + 1].iter().all(|window| self.windows.has((epoch, *window)))
+    }
+
     /// How many windows an epoch has; all files must be at hand for that.
     pub fn windows(&self, epoch: u64) -> Result<u64> {
         self.recipe().epoch(epoch).windows()

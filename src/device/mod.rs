@@ -28,6 +28,9 @@ impl Opened {
     /// What decides the bits of a result besides its inputs: the backend, the machine's kind, and
     /// the instructions that kernels choose between. The number of threads does not.
     pub fn class(&self) -> String {
+        if self.backend != "flex" {
+            return format!("{} {}", self.backend, self.name);
+        }
         let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {

@@ -82,6 +82,33 @@ pub struct FileEntry {
     pub sha256: Digest,
 }
 
+/// The digest of bytes that come one after another, known at any time.
+#[derive(Clone, Default)]
+pub struct Rolling(Sha256);
+
+impl Rolling {
+    /// More bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all so far.
+    pub fn digest(&self) -> Digest {
+        Digest(self.0.clone().finalize().into())
+    }
+}
+
+impl Write for Rolling {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Hashes whatever passes through on its way to `inner`.
 pub struct Hashing<W> {
     inner: W,

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Context, Error, Result};
 
@@ -32,7 +33,16 @@ impl RunDirectory {
             .truncate(false)
             .open(&path)
             .context_at("cannot write into the run directory", &path)?;
-        match file.try_lock() {
+        // Whoever only looks at a run holds the lock for a moment.
+        let mut locked = file.try_lock();
+        for _ in 0..6 {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            locked = file.try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();

@@ -55,6 +55,11 @@ impl Console {
         self
     }
 
+    /// Whether the first step was reached.
+    pub fn has_begun(&self) -> bool {
+        self.total > 0
+    }
+
     fn say(&self, line: &str) {
         if !self.quiet {
             self.line(&printable(line));

@@ -12,6 +12,8 @@ use crate::event::Stop;
 pub struct Signals {
     interrupt: Arc<AtomicBool>,
     terminate: Arc<AtomicBool>,
+    /// Apart from the above, since some systems send both at once.
+    hangup: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -24,7 +26,7 @@ impl Signals {
         let all = [
             (SIGINT, 130, &signals.interrupt),
             (SIGTERM, 143, &signals.terminate),
-            (SIGHUP, 143, &signals.terminate),
+            (SIGHUP, 143, &signals.hangup),
         ];
         for (signal, exit_code, asked) in all {
             // Registered first, so that it acts on the second signal only.
@@ -47,7 +49,7 @@ impl Signals {
     pub fn stop_requested(&self) -> Option<Stop> {
         if self.interrupt.load(Ordering::Relaxed) {
             Some(Stop::Interrupt)
-        } else if self.terminate.load(Ordering::Relaxed) {
+        } else if [&self.terminate, &self.hangup].iter().any(|flag| flag.load(Ordering::Relaxed)) {
             Some(Stop::Terminate)
         } else {
             None

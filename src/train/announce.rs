@@ -45,6 +45,13 @@ impl Prepared<'_> {
             ),
         );
         fact("memory", memory_line(&self.memory));
+        if config.checkpoint.keep_best > 0 && config.eval.every_steps == 0 {
+            observer.on(Event::Warning(
+                "`checkpoint.keep_best` keeps nothing: nothing is measured before the end \
+                 (`eval.every_steps`)"
+                    .to_owned(),
+            ));
+        }
         if let Some(available) = device::memory_bytes_available()
             && self.memory.total() > available
         {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::newest;
 use crate::error::{Context, Result};
 use crate::event::{Event, Observer};
-use crate::files::{RunDirectory, create_dir_new, rename_new, sync_dir};
+use crate::files::{RunDirectory, create_dir_new, rename_new, sync_dir, write_atomic};
 
 /// A name in the run directory that nothing has yet: this one, or with a number behind it.
 fn free_name(run: &RunDirectory, name: &str) -> String {
@@ -49,37 +49,45 @@ pub fn shelve(run: &RunDirectory, observer: &mut dyn Observer) -> Result<()> {
     Ok(())
 }
 
-/// Checkpoints after the one that a run goes back to are moved out of its way.
+/// Checkpoints after the one that a run goes back to are moved out of its way, with the metrics.
 pub fn leave_later_ones(run: &RunDirectory, step: u64, observer: &mut dyn Observer) -> Result<()> {
-    let later: Vec<PathBuf> = newest(run.root())?
-        .into_iter()
-        .filter(|(found, _)| *found > step)
-        .map(|(_, folder)| folder)
-        .collect();
-    if later.is_empty() {
+    let all = newest(run.root())?;
+    let later = all.into_iter().filter(|(found, _)| *found > step).map(|(_, folder)| folder);
+    leave(run, later.collect(), observer)
+}
+
+/// All checkpoints of a run are moved out of the way of one that comes from elsewhere.
+pub fn leave_checkpoints(run: &RunDirectory, observer: &mut dyn Observer) -> Result<()> {
+    let all = newest(run.root())?;
+    leave(run, all.into_iter().map(|(_, folder)| folder).collect(), observer)
+}
+
+fn leave(run: &RunDirectory, folders: Vec<PathBuf>, observer: &mut dyn Observer) -> Result<()> {
+    if folders.is_empty() {
         return Ok(());
     }
-    let shelf = put_aside(run, &later)?;
-    observer.on(Event::Note(format!(
-        "{} later checkpoints now lie in {}",
-        later.len(),
-        shelf.display()
-    )));
+    let shelf = put_aside(run, &folders)?;
+    if let Ok(lines) = fs::read(run.metrics()) {
+        write_atomic(&shelf.join("metrics.jsonl"), &lines)?;
+    }
+    let (count, shelf) = (folders.len(), shelf.display());
+    observer.on(Event::Note(format!("{count} checkpoints now lie in {shelf}")));
     Ok(())
 }
 
-/// The result of a run that goes on is kept under a name that says of how many steps it is.
-pub fn set_result_aside(run: &RunDirectory, step: u64, observer: &mut dyn Observer) -> Result<()> {
+/// The result of a run that goes on is kept under a name that says of how many steps it is. Its
+/// last sign, the folder, goes last, so that a run is either done or not.
+pub fn set_result_aside(run: &RunDirectory, observer: &mut dyn Observer) -> Result<()> {
     if !run.artifact().exists() {
         return Ok(());
     }
-    let name = format!("artifact-of-step-{step:08}");
-    let free = free_name(run, &name);
-    rename_new(&run.artifact(), &run.join(&free))?;
+    let step = newest(run.root())?.first().map_or(0, |(step, _)| *step);
+    let free = free_name(run, &format!("artifact-of-step-{step:08}"));
     let signatures = run.join("artifact.sigstore.jsonl");
     if signatures.exists() {
         rename_new(&signatures, &run.join(&format!("{free}.sigstore.jsonl")))?;
     }
+    rename_new(&run.artifact(), &run.join(&free))?;
     sync_dir(run.root())?;
     let lies = run.join(&free);
     observer.on(Event::Note(format!("the earlier result now lies in {}", lies.display())));

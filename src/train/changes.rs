@@ -10,7 +10,7 @@ use crate::event::{Event, Observer};
 use crate::files::{RunDirectory, write_atomic};
 use crate::hub::Lock;
 use crate::train::aside::set_result_aside;
-use crate::train::{Prepared, Request, reuse};
+use crate::train::{Prepared, Request, Resume, reuse};
 
 /// What is not as it was at a checkpoint, and may be so.
 pub struct Changes {
@@ -80,9 +80,10 @@ impl Changes {
                  beginning; the lineage says so"
             )),
         });
+        // First of all: a result beside other settings would say that the run is done.
+        set_result_aside(run, observer)?;
         write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
         prepared.lock().write(&run.data_lock())?;
-        set_result_aside(run, state.step, observer)?;
         let entry = Entry {
             differences: self.differences.clone(),
             exact: Some(exact),
@@ -120,7 +121,7 @@ fn refusal(
 /// # Errors
 /// When it was done under other settings, and is not to go on under these.
 pub fn is_finished(run: &RunDirectory, request: &Request) -> Result<bool> {
-    if !run.artifact().exists() {
+    if !run.artifact().exists() || matches!(request.resume, Resume::From(_)) {
         return Ok(false);
     }
     let path = run.join("config.toml");

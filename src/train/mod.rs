@@ -22,7 +22,7 @@ pub use publish::Published;
 pub use pull::{Pull, Update, pull};
 pub use session::{Resume, Session};
 
-use crate::checkpoint::{Allowed, Entry, History, Part};
+use crate::checkpoint::{Allowed, Entry, History, Part, newest};
 use crate::config;
 use crate::data::Extent;
 use crate::error::Result;
@@ -71,19 +71,36 @@ pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<Outcome> 
     } else if changes::is_finished(&run, request)? {
         return Ok(Outcome::AlreadyFinished(run.artifact()));
     }
-    let outcome = go(&run, request, observer);
-    if let Err(error) = &outcome
-        && run.join("config.toml").exists()
-        && observer.stop_requested().is_none()
-    {
-        let why = Some(error.what.clone());
-        // For people who look at it later; the error itself is what counts.
-        let _ = History::of(run.root()).note(&Entry { why, ..Entry::new("failed", 0) });
+    let mut begun = false;
+    let outcome = go(&run, request, observer, &mut begun);
+    let step = newest(run.root()).ok().and_then(|found| found.first().map(|(step, _)| *step));
+    let step = step.unwrap_or(0);
+    let entry = match &outcome {
+        Ok(Outcome::Finished(_)) => Entry::new("finished", step),
+        // A signal before the first step is no failure.
+        Err(error) if begun || observer.stop_requested().is_none() => {
+            Entry { why: Some(error.what.clone()), ..Entry::new("failed", step) }
+        }
+        _ => return outcome,
+    };
+    if !run.join("config.toml").exists() {
+        return outcome; // nothing of it is there to be looked at
+    }
+    // For people who look at it later: without it the outcome is the same.
+    if let Err(error) = History::of(run.root()).note(&entry) {
+        let why = error.causes.first().cloned().unwrap_or_default();
+        observer.on(Event::Warning(format!("{}: {why}", error.what)));
     }
     outcome
 }
 
-fn go(run: &RunDirectory, request: &Request, observer: &mut dyn Observer) -> Result<Outcome> {
+/// `begun` tells whether it came to the first step.
+fn go(
+    run: &RunDirectory,
+    request: &Request,
+    observer: &mut dyn Observer,
+    begun: &mut bool,
+) -> Result<Outcome> {
     let config = &request.loaded.config;
     let signer = publish::signer(config, observer)?; // asked now, not after hours of work
     let old_lock = (!request.allowed.0.contains(&Part::Data)).then_some(run);
@@ -97,6 +114,7 @@ fn go(run: &RunDirectory, request: &Request, observer: &mut dyn Observer) -> Res
         session.evaluate(&prepared, &trainer, observer)?;
     }
     let total = prepared.total_steps;
+    *begun = true;
     observer.on(Event::Begin { done: trainer.step, total, timings: run.timings() });
     session.pause_if_asked(&mut trainer, &prepared, request.grace, observer)?;
     while trainer.step < total && session.paused.is_none() {

@@ -293,7 +293,7 @@ impl Prepared<'_> {
             data: self.corpus.identity()?,
             codec: Some(self.corpus.codec.fingerprint()),
             code: format!("firebrand {}", env!("CARGO_PKG_VERSION")),
-            device: self.opened.backend.to_owned(),
+            device: self.opened.class(),
             precision: "f32".to_owned(),
         })
     }

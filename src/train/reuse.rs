@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::{Chain, Entry, History, Identity, Kept, Shelf, State, batches_digest};
-use crate::config::{self, Loaded, Reuse};
+use crate::checkpoint::{Chain, Identity, Kept, Shelf, State, batches_digest};
+use crate::config::{self, Loaded, Reuse, RunConfig};
 use crate::data::Cursor;
 use crate::engine::learning_rate;
 use crate::error::{Context, Result};
@@ -27,11 +27,14 @@ const IN_THE_CHAIN: [&str; 8] = [
     "train.decay_ratio",
 ];
 
-/// Where the steps of a run may be shared; nothing where the user does not want it, or where equal
-/// inputs do not give equal bytes.
-pub fn shelf(prepared: &Prepared, loaded: &Loaded, identity: &Identity) -> Result<Option<Shelf>> {
-    let config = &loaded.config.checkpoint;
-    if config.reuse == Reuse::Never || !prepared.opened.deterministic {
+/// What decides the numbers of a run besides its rows and rates: the digest under which its steps
+/// are filed. Nothing where equal inputs do not give equal bytes.
+pub fn made_by(
+    prepared: &Prepared,
+    loaded: &Loaded,
+    identity: &Identity,
+) -> Result<Option<Digest>> {
+    if !prepared.opened.deterministic {
         return Ok(None);
     }
     let cache = cache_home()?;
@@ -57,7 +60,18 @@ pub fn shelf(prepared: &Prepared, loaded: &Loaded, identity: &Identity) -> Resul
     put("device", prepared.opened.class());
     put("validation", batches_digest(&prepared.validation).to_string());
     let json = serde_json::to_vec(&facts).context("cannot encode the settings")?;
-    Ok(Some(Shelf::new(&cache, Digest::of(&json), config.reuse_limit)))
+    Ok(Some(Digest::of(&json)))
+}
+
+/// Where steps are shared, if the user wants that.
+pub fn shelf(made_by: Option<Digest>, config: &RunConfig) -> Result<Option<Shelf>> {
+    let config = &config.checkpoint;
+    match made_by {
+        Some(made_by) if config.reuse == Reuse::Auto => {
+            Ok(Some(Shelf::new(&cache_home()?, made_by, config.reuse_limit)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// A run's own way through its first steps, without training.
@@ -112,7 +126,6 @@ pub fn adopt(
     let Some(first) = walk.chain.first else { return Ok(false) };
     let kept = shelf.kept(first);
     let longest = kept.keys().copied().filter(|step| *step <= total).max().unwrap_or(0);
-    let mut found: Option<(Kept, Cursor)> = None;
     let mut places: Vec<(u64, Digest, Cursor)> = Vec::new();
     while walk.step <= longest {
         if let (Some(chains), Some(last)) = (kept.get(&walk.step), walk.chain.last)
@@ -120,29 +133,37 @@ pub fn adopt(
         {
             places.push((walk.step, last, walk.cursor));
         }
-        if walk.step == longest {
-            break;
-        }
-        walk.advance()?;
-    }
-    while let Some((step, chain, cursor)) = places.pop() {
-        if let Some(kept) = shelf.open(step, chain) {
-            found = Some((kept, cursor));
+        // What cannot be had here is told of when it is trained on.
+        if walk.step == longest || walk.advance().is_err() {
             break;
         }
     }
-    let Some((kept, cursor)) = found else { return Ok(false) };
-    prepared.admit(Cursor::default(), cursor, observer)?;
-    place(&kept, run, prepared, identity, (cursor, &walk.epochs))?;
-    let step = kept.found.state.step;
-    observer.on(Event::Note(format!("reused {step} of {total} steps from run {}", kept.from)));
-    let entry = Entry {
-        from: Some(kept.from),
-        manifest: Some(kept.manifest),
-        ..Entry::new("reused", step)
+    let open = |(step, chain, cursor): (u64, Digest, Cursor)| {
+        let kept = shelf.open(step, chain)?;
+        let serves = step < total || is_judged(&kept.found.state, prepared);
+        serves.then_some((kept, cursor))
     };
-    History::of(run.root()).note(&entry)?;
+    let Some((kept, cursor)) = places.into_iter().rev().find_map(open) else { return Ok(false) };
+    if prepared.admit(Cursor::default(), cursor, observer).is_err() {
+        return Ok(false);
+    }
+    let step = kept.found.state.step;
+    if let Err(error) = place(&kept, run, prepared, identity, (cursor, &walk.epochs)) {
+        // They may have been removed by another process, or the disk has no room for them.
+        let what = "steps of another run could not be reused, they are computed";
+        observer.on(Event::Warning(format!("{what}: {}", error.what)));
+        return Ok(false);
+    }
+    observer.on(Event::Note(format!("reused {step} of {total} steps from run {}", kept.from)));
     Ok(true)
+}
+
+/// Whether a state has what belongs to the end of a run.
+fn is_judged(state: &State, prepared: &Prepared) -> bool {
+    let evaluated = state.evaluations.last().is_some_and(|found| found.step == state.step);
+    let asked = state.samples.last().is_some_and(|sample| sample.step == state.step);
+    (evaluated || prepared.validation.is_empty())
+        && (asked || prepared.config.eval.prompts.is_empty())
 }
 
 /// Writes the beginning as this run would have written it.

@@ -274,8 +274,10 @@ pub fn prune(folder: &Path, prune: Prune) -> Result<Vec<Removed>> {
         // Nobody may begin to work in it meanwhile.
         let Ok(_lock) = RunDirectory::lock(&run.path) else { continue };
         let least = if run.status == Status::Finished { 1 } else { 2 };
-        let checkpoints = newest(&run.path)?.into_iter().skip(prune.keep.max(least));
-        for (step, folder) in checkpoints {
+        // Damaged ones do not count, and stay to be looked at.
+        let whole = newest(&run.path)?.into_iter().filter(|(_, path)| Found::open(path).is_ok());
+        let unneeded: Vec<_> = whole.skip(prune.keep.max(least)).collect();
+        for (step, folder) in unneeded {
             removed.push(Removed { bytes: size_of_dir(&folder), path: folder.clone() });
             if !prune.dry_run {
                 remove(&run.path, step, &folder)?;

@@ -1,5 +1,6 @@
 //! Saves beside training, and what happens when the disk has no room.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::{Job, Saved, Saver};
@@ -23,6 +24,8 @@ pub struct Saving {
     began: Instant,
     count: u64,
     stalled: Duration,
+    /// What was said already: a cache that cannot be written to need not be told of at each save.
+    told: BTreeSet<String>,
 }
 
 impl Saving {
@@ -37,6 +40,7 @@ impl Saving {
             began: Instant::now(),
             count: 0,
             stalled: Duration::ZERO,
+            told: BTreeSet::new(),
         }
     }
 
@@ -61,48 +65,49 @@ impl Saving {
     /// # Errors
     /// When it failed.
     pub fn poll(&mut self, observer: &mut dyn Observer) -> Result<bool> {
-        match self.saver.ended() {
-            Some(ended) => self.settle(ended, observer)?,
-            None => return Ok(false),
+        if let Some(ended) = self.saver.ended() {
+            self.settle(ended, observer)?;
         }
         Ok(self.degraded && self.policy == OnDiskFull::Wait)
     }
 
-    /// Saves, and waits until it is done.
+    /// Waits for the save in flight, which another is about to follow: if it found no room, that
+    /// one will tell.
     ///
     /// # Errors
-    /// When nothing was saved.
-    pub fn now(&mut self, job: Job, observer: &mut dyn Observer) -> Result<()> {
+    /// When it failed otherwise.
+    pub fn supersede(&mut self, observer: &mut dyn Observer) -> Result<()> {
         match self.saver.wait() {
-            Some(Err(error)) if error.kind != Kind::NoRoom => return Err(error),
-            Some(Ok(saved)) => self.tell(saved, observer),
-            _ => {} // what found no room is saved now
-        }
-        let mut told = false;
-        loop {
-            match job.commit() {
-                Ok(saved) => {
-                    self.tell(saved, observer);
-                    return Ok(());
-                }
-                Err(error)
-                    if error.kind == Kind::NoRoom
-                        && self.policy == OnDiskFull::Wait
-                        && observer.stop_requested().is_none() =>
-                {
-                    if !told {
-                        let what = "waiting for room (`checkpoint.on_disk_full`)";
-                        observer.on(Event::Warning(format!("{what}: {}", line(&error))));
-                        told = true;
-                    }
-                    std::thread::sleep(PATIENCE);
-                }
-                Err(error) => return Err(self.hopeless(error)),
-            }
+            Some(Err(error)) if error.kind == Kind::NoRoom => Ok(()),
+            Some(ended) => self.settle(ended, observer),
+            None => Ok(()),
         }
     }
 
-    fn settle(&mut self, ended: Result<Saved>, observer: &mut dyn Observer) -> Result<()> {
+    /// After a save that failed: waits a while if that is wanted and may help.
+    ///
+    /// # Errors
+    /// The same error otherwise.
+    pub fn wait_or_give_up(&mut self, error: Error, observer: &mut dyn Observer) -> Result<()> {
+        let wait = error.kind == Kind::NoRoom
+            && self.policy == OnDiskFull::Wait
+            && observer.stop_requested().is_none();
+        if !wait {
+            return Err(self.hopeless(error));
+        }
+        let what = "waiting for room (`checkpoint.on_disk_full`)";
+        if self.told.insert(what.to_owned()) {
+            observer.on(Event::Warning(format!("{what}: {}", line(&error))));
+        }
+        std::thread::sleep(PATIENCE);
+        Ok(())
+    }
+
+    /// Takes note of how a save ended.
+    ///
+    /// # Errors
+    /// When it failed, unless the run is to go on or to wait.
+    pub fn settle(&mut self, ended: Result<Saved>, observer: &mut dyn Observer) -> Result<()> {
         match ended {
             Ok(saved) => {
                 self.tell(saved, observer);
@@ -134,12 +139,16 @@ impl Saving {
         }
     }
 
-    fn tell(&mut self, saved: Saved, observer: &mut dyn Observer) {
+    /// Passes on what was saved.
+    pub fn tell(&mut self, saved: Saved, observer: &mut dyn Observer) {
         self.degraded = false;
+        self.told.retain(|what| !what.starts_with("waiting"));
         self.saved_step = Some(saved.step);
         self.last_seconds = saved.seconds;
         for warning in saved.warnings {
-            observer.on(Event::Warning(format!("after saving step {}: {warning}", saved.step)));
+            if self.told.insert(warning.clone()) {
+                observer.on(Event::Warning(format!("after saving step {}: {warning}", saved.step)));
+            }
         }
         if saved.new {
             let Saved { step, path, seconds, .. } = saved;

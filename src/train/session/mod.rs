@@ -2,10 +2,12 @@
 
 mod judging;
 mod saves;
+mod start;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
+use self::start::Entered;
 use crate::checkpoint::{
     self, Chain, Entry, Found, History, Identity, Metrics, Part, Shelf, batches_digest,
     manifest_digest,
@@ -16,8 +18,6 @@ use crate::engine::Trainer;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Evaluation, Event, Observer, Sample, StepReport, Stop};
 use crate::files::{Digest, RunDirectory, write_atomic};
-use crate::train::aside::leave_later_ones;
-use crate::train::changes::Changes;
 use crate::train::saving::Saving;
 use crate::train::{Prepared, Request, reuse};
 
@@ -58,6 +58,8 @@ pub struct Session<'a> {
     shelf: Option<Shelf>,
     cursor: Cursor,
     chain: Option<Chain>,
+    /// Settings, program and kind of device, if all steps so far had the same.
+    made_by: Option<Digest>,
     evaluations: Vec<Evaluation>,
     samples: Vec<Sample>,
     target_tokens: u64,
@@ -79,34 +81,41 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         let config = &request.loaded.config;
         let identity = prepared.identity(request.loaded)?;
-        let shelf = reuse::shelf(prepared, request.loaded, &identity)?;
+        let made_by = reuse::made_by(prepared, request.loaded, &identity)?;
+        let shelf = reuse::shelf(made_by, config)?;
         let mut found = match &request.resume {
             Resume::From(folder) => Some(Found::open(folder)?),
             Resume::Auto | Resume::Never => Found::in_run(run)?,
         };
         let history = History::of(run.root());
-        if found.is_none() {
+        if found.is_none() || !run.join("config.toml").exists() {
             write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
             prepared.lock().write(&run.data_lock())?;
             history.note(&Entry::new("begun", 0))?;
-            if request.resume == Resume::Auto
-                && let Some(shelf) = &shelf
-                && reuse::adopt(shelf, run, prepared, &identity, observer)?
-            {
-                found = Found::in_run(run)?;
-            }
         }
-        let lines = found.as_ref().map_or(0, |found| found.state.metrics_bytes);
+        if found.is_none()
+            && request.resume == Resume::Auto
+            && let Some(shelf) = &shelf
+            && reuse::adopt(shelf, run, prepared, &identity, observer)?
+        {
+            found = Found::in_run(run)?;
+        }
+        let entered = found.map(|found| start::enter(found, run, request, prepared, observer));
+        let entered = entered.transpose()?;
+        let (lines, digest) = entered.as_ref().map_or((0, None), |entered| {
+            (entered.found.state.metrics_bytes, entered.found.state.metrics_sha256)
+        });
         let mut session = Self {
             run,
             config,
             identity,
             history,
-            metrics: Metrics::open_at(&run.metrics(), lines)?,
+            metrics: Metrics::open_at(&run.metrics(), lines, digest)?,
             saving: Saving::new(config.checkpoint.on_disk_full),
             shelf,
             cursor: Cursor::default(),
             chain: Some(Chain::default()),
+            made_by,
             evaluations: Vec::new(),
             samples: Vec::new(),
             target_tokens: 0,
@@ -114,8 +123,8 @@ impl<'a> Session<'a> {
             behind: false,
             paused: None,
         };
-        if let Some(found) = found {
-            session.go_on(found, trainer, (request, prepared), observer)?;
+        if let Some(entered) = entered {
+            session.go_on(entered, trainer, prepared, observer)?;
         }
         session.check_room(prepared)?;
         Ok(session)
@@ -123,19 +132,11 @@ impl<'a> Session<'a> {
 
     fn go_on(
         &mut self,
-        found: Found,
+        Entered { found, changes }: Entered,
         trainer: &mut Trainer,
-        (request, prepared): (&Request, &Prepared),
+        prepared: &Prepared,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        for line in &found.set_aside {
-            observer.on(Event::Warning(format!("a damaged checkpoint was set aside: {line}")));
-        }
-        let changes = Changes::since(&found, self.run, request, prepared)?;
-        changes.accept(&found, self.run, request, prepared, observer)?;
-        if found.folder.parent() == Some(self.run.root()) {
-            leave_later_ones(self.run, found.state.step, observer)?;
-        }
         checkpoint::restore(&found, trainer)?;
         let manifest = manifest_digest(&found.folder)?;
         let folder = found.folder.display();
@@ -149,6 +150,7 @@ impl<'a> Session<'a> {
         self.saving.saved_step = Some(step);
         self.cursor = state.cursor;
         self.chain = state.chain;
+        self.made_by = self.made_by.filter(|now| state.made_by == Some(*now));
         self.evaluations = state.evaluations;
         self.samples = state.samples;
         self.target_tokens = state.target_tokens;

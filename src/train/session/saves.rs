@@ -88,8 +88,10 @@ impl Session<'_> {
     ) -> Result<()> {
         let began = Instant::now();
         self.saving.make_ready(observer)?;
-        let job = self.job(trainer, prepared)?;
-        self.saving.begin(job, began);
+        match self.job(trainer, prepared, false) {
+            Ok(job) => self.saving.begin(job, began),
+            Err(error) => self.saving.settle(Err(error), observer)?,
+        }
         Ok(())
     }
 
@@ -100,31 +102,43 @@ impl Session<'_> {
         prepared: &Prepared,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let job = self.job(trainer, prepared)?;
-        self.saving.now(job, observer)
+        self.saving.supersede(observer)?;
+        loop {
+            let hurry =
+                matches!(observer.stop_requested(), Some(Stop::Interrupt | Stop::Terminate));
+            let saved = self.job(trainer, prepared, hurry).and_then(|job| job.commit());
+            match saved {
+                Ok(saved) => return Ok(self.saving.tell(saved, observer)),
+                Err(error) => self.saving.wait_or_give_up(error, observer)?,
+            }
+        }
     }
 
-    /// All that a checkpoint holds, in host memory.
-    fn job(&mut self, trainer: &mut Trainer, prepared: &Prepared) -> Result<Job> {
+    /// All that a checkpoint holds, in host memory; in a `hurry`, without what must be waited for.
+    fn job(&mut self, trainer: &mut Trainer, prepared: &Prepared, hurry: bool) -> Result<Job> {
+        let (metrics_bytes, metrics_sha256, metrics) = self.metrics.lines()?;
         let mut ahead = self.cursor;
+        let wanted = trainer.step < prepared.total_steps
+            && (!hurry || prepared.plan.is_at_hand(&self.cursor));
         // Data that cannot be had now must not cost the steps that are done.
-        let next = match trainer.step < prepared.total_steps {
+        let next = match wanted {
             true => prepared.take(&mut ahead).ok().map(|batches| batches_digest(&batches)),
             false => None,
         };
-        let (metrics_bytes, metrics) = self.metrics.lines()?;
         let state = State {
             format: checkpoint::FORMAT,
             step: trainer.step,
             updates: trainer.optimizer.updates(),
             cursor: self.cursor,
             metrics_bytes,
+            metrics_sha256: Some(metrics_sha256),
             target_tokens: self.target_tokens,
             tokens: self.tokens,
             evaluations: self.evaluations.clone(),
             samples: self.samples.clone(),
             files: prepared.corpus.files(),
             chain: self.chain,
+            made_by: self.made_by,
             next_batches: next,
             identity: self.identity.clone(),
         };
@@ -133,7 +147,12 @@ impl Session<'_> {
             snapshot: Snapshot::of(trainer, state),
             metrics,
             retention: self.retention(),
-            shelf: self.shelf.clone().map(|shelf| (shelf, self.config.name.clone())),
+            // What another program or machine has begun is not what it would be filed under.
+            shelf: self
+                .shelf
+                .clone()
+                .filter(|_| self.made_by.is_some())
+                .map(|shelf| (shelf, self.config.name.clone())),
         })
     }
 }

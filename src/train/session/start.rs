@@ -1,0 +1,74 @@
+//! What is done in a run directory before a checkpoint is gone on from.
+
+use std::fs;
+use std::path::Path;
+
+use crate::checkpoint::Found;
+use crate::error::{Context, Error, Result};
+use crate::event::{Event, Observer};
+use crate::files::{RunDirectory, write_atomic};
+use crate::train::aside::{leave_checkpoints, leave_later_ones, set_result_aside};
+use crate::train::changes::Changes;
+use crate::train::{Prepared, Request, Resume};
+
+/// A checkpoint that the run may go on from, with everything else out of its way.
+pub struct Entered {
+    /// The checkpoint.
+    pub found: Found,
+    /// What is not as it was.
+    pub changes: Changes,
+}
+
+/// Checks that a run may go on from a checkpoint, and makes way for it.
+///
+/// # Errors
+/// When it may not: then nothing was touched.
+pub fn enter(
+    found: Found,
+    run: &RunDirectory,
+    request: &Request,
+    prepared: &Prepared,
+    observer: &mut dyn Observer,
+) -> Result<Entered> {
+    for line in &found.set_aside {
+        observer.on(Event::Warning(format!("a damaged checkpoint was set aside: {line}")));
+    }
+    let (step, total) = (found.state.step, prepared.total_steps);
+    let changes = Changes::since(&found, run, request, prepared)?;
+    if step > total {
+        let what = format!("{step} steps are done, and the run is to have {total}");
+        return Err(Error::new(what)
+            .at(&found.folder)
+            .hint("`--resume PATH` goes back to an earlier checkpoint"));
+    }
+    if matches!(request.resume, Resume::From(_)) {
+        set_result_aside(run, observer)?;
+        match is_inside(&found.folder, run) {
+            true => leave_later_ones(run, step, observer)?,
+            false => leave_checkpoints(run, observer)?,
+        }
+    }
+    changes.accept(&found, run, request, prepared, observer)?;
+    bring_metrics(&found, run)?;
+    Ok(Entered { found, changes })
+}
+
+/// Whether a checkpoint lies in a run directory, however both are spelled.
+fn is_inside(folder: &Path, run: &RunDirectory) -> bool {
+    let parent = folder.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+    parent.is_some() && parent == run.root().canonicalize().ok()
+}
+
+/// A run that begins with the checkpoint of another begins with its metrics, too.
+fn bring_metrics(found: &Found, run: &RunDirectory) -> Result<()> {
+    let bytes = found.state.metrics_bytes;
+    if is_inside(&found.folder, run) || bytes == 0 {
+        return Ok(());
+    }
+    let Some(folder) = found.folder.parent() else { return Ok(()) };
+    let theirs = folder.join("metrics.jsonl");
+    let lines = fs::read(&theirs).context_at("cannot read the metrics", &theirs)?;
+    let lines = usize::try_from(bytes).ok().and_then(|bytes| lines.get(..bytes));
+    let cut_off = || Error::new("the metrics of the checkpoint are cut off").at(&theirs);
+    write_atomic(&run.metrics(), lines.ok_or_else(cut_off)?)
+}
