@@ -128,7 +128,7 @@ fn cut_again_and_again(kind: &str) {
     run.succeeds(&straight.iter().map(String::as_str).collect::<Vec<_>>());
     let expected = end(&run.path("straight"));
     let stream = Stream::new(5);
-    let (mut done, mut ends) = (0, 0);
+    let (mut done, mut ends, mut attempts) = (0, 0, 0);
     while done < cuts {
         let folder = disk.mount.join(format!("run-{ends}"));
         let output = folder.to_str().unwrap().to_owned();
@@ -144,7 +144,8 @@ fn cut_again_and_again(kind: &str) {
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let limit = 0.05 + 0.6 * stream.uniform(done);
+            attempts += 1;
+            let limit = 0.03 + 0.3 * stream.uniform(attempts);
             std::thread::sleep(Duration::from_secs_f64(limit));
             if let Some(status) = child.try_wait().unwrap() {
                 let said = child.wait_with_output().unwrap();

@@ -60,16 +60,16 @@ impl Batch {
     /// Writes one document and returns the place after it.
     fn put(&mut self, at: usize, document: u32, entry: &Entry) -> usize {
         let example = &entry.example;
-        for (position, (&token, &learn)) in (0..).zip(example.tokens.iter().zip(&example.learn)) {
-            let place = at + position as usize;
-            self.tokens[place] = token;
-            self.positions[place] = position;
-            self.documents[place] = document;
-            if learn && position > 0 {
-                let index = u32::try_from(place - 1).expect("a batch has less than 2^32 tokens");
-                self.targets.push(Target { index, token });
-            }
-        }
+        let places = at..at + example.tokens.len();
+        self.tokens[places.clone()].copy_from_slice(&example.tokens);
+        self.positions[places.clone()].iter_mut().zip(0..).for_each(|(to, at)| *to = at);
+        self.documents[places.clone()].fill(document);
+        // The first token has nothing before it to be predicted from.
+        let learnt = places.zip(&example.tokens).zip(&example.learn).skip(1);
+        self.targets.extend(learnt.filter(|(_, learn)| **learn).map(|((place, token), _)| {
+            let index = u32::try_from(place - 1).expect("a batch has less than 2^32 tokens");
+            Target { index, token: *token }
+        }));
         at + example.tokens.len()
     }
 

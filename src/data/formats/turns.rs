@@ -71,7 +71,9 @@ pub fn turn(message: Value, number: usize) -> Result<Value, String> {
     let Value::Object(mut fields) = message else {
         return Err(format!("message {number} must be an object, {} was found", kind(&message)));
     };
-    fields.retain(|_, value| !value.is_null());
+    if fields.values().any(Value::is_null) {
+        fields.retain(|_, value| !value.is_null());
+    }
     match fields.get("role") {
         Some(Value::String(role)) if ROLES.contains(&role.as_str()) => {}
         Some(Value::String(role)) => {
