@@ -17,6 +17,9 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 export FIREBRAND_CACHE="$work/cache" XDG_CONFIG_HOME="$work/settings"
 cd "$here"
+# A warm-up that is a share of all steps differs from the first step on when there are more steps.
+sed 's/^warmup_ratio = .*/warmup_steps = 10/' "$config" >"$work/week.toml"
+config="$work/week.toml"
 "$firebrand" keygen >/dev/null 2>&1 || true
 
 # name, steps, seed of the data's order (another one stands for other data), interrupted after

@@ -220,6 +220,31 @@ fn a_run_that_has_no_time_to_save_says_so_and_stops() {
     assert!(firebrand::checkpoint::newest(&run.path("checkpoints/hurried")).unwrap().is_empty());
 }
 
+/// A save is in flight nearly all the time.
+#[cfg(unix)]
+#[test]
+fn signals_in_the_middle_of_a_save_change_no_byte() {
+    let run = Run::new();
+    let more = ["--set", "train.max_steps=40", "--set", "checkpoint.every_steps=1"];
+    run.succeeds(&train("tiny.toml", "name=straight", &more));
+    let stream = Stream::new(3);
+    let mut stops = 0;
+    for attempt in 0..100 {
+        let mut child = started(&run, &train("tiny.toml", "name=stopped", &more));
+        std::thread::sleep(Duration::from_secs_f64(0.1 + 0.1 * stream.uniform(attempt)));
+        if child.try_wait().unwrap().is_none() {
+            send("TERM", &child);
+        }
+        match child.wait().unwrap().code() {
+            Some(0) => break,
+            Some(143) => stops += 1,
+            other => panic!("it ended with {other:?}"),
+        }
+    }
+    assert!(stops >= 2, "only {stops} stops");
+    assert_same_end(&run, "stopped", "straight", 40);
+}
+
 /// The second signal ends a run at once, in the middle of a step and without a save.
 #[cfg(unix)]
 #[test]
