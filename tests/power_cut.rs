@@ -1,7 +1,7 @@
 //! The power goes while a run saves: a file system on a loop device is shut down under it, so that
 //! all that was not made durable is lost. For root only, and only when it is asked for:
 //!
-//! `FIREBRAND_POWER_CUTS=50 cargo test --release --test power_cut -- --nocapture`
+//! `FIREBRAND_POWER_CUTS=50 cargo test --release --test power_cut -- --ignored --nocapture`
 //!
 //! Needs `mkfs.ext4`, `mkfs.xfs` for xfs, `losetup`, `mount`, and `xfs_io` (package xfsprogs), whose
 //! `shutdown` works on both.
@@ -9,6 +9,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -107,23 +108,23 @@ fn end(folder: &Path) -> Vec<String> {
     .collect()
 }
 
+/// Said past the harness, which keeps what passing tests say to itself.
+fn skipped(kind: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: power cuts on {kind}: {why}");
+}
+
 fn cut_again_and_again(kind: &str) {
-    let Ok(cuts) = std::env::var("FIREBRAND_POWER_CUTS") else {
-        eprintln!(
-            "SKIPPED: power cuts on {kind}: set FIREBRAND_POWER_CUTS to their number, as root"
-        );
-        return;
-    };
+    let cuts = std::env::var("FIREBRAND_POWER_CUTS").unwrap_or_else(|_| "10".to_owned());
     let cuts: u64 = cuts.parse().expect("a number");
-    let run = Run::new();
-    let Some(disk) = Disk::new(&run, kind) else {
-        eprintln!("SKIPPED: power cuts on {kind}: cannot make or mount such a file system here");
-        return;
-    };
     if !works("xfs_io", &["-V"]) {
-        eprintln!("SKIPPED: power cuts on {kind}: there is no `xfs_io` (package xfsprogs)");
+        skipped(kind, "there is no `xfs_io` (package xfsprogs)");
         return;
     }
+    let run = Run::new();
+    let Some(disk) = Disk::new(&run, kind) else {
+        skipped(kind, "cannot make or mount such a file system here");
+        return;
+    };
     let straight = arguments("straight");
     run.succeeds(&straight.iter().map(String::as_str).collect::<Vec<_>>());
     let expected = end(&run.path("straight"));
@@ -177,11 +178,13 @@ fn cut_again_and_again(kind: &str) {
 }
 
 #[test]
+#[ignore = "root only: shuts file systems down"]
 fn a_power_cut_on_ext4_changes_no_byte() {
     cut_again_and_again("ext4");
 }
 
 #[test]
+#[ignore = "root only: shuts file systems down"]
 fn a_power_cut_on_xfs_changes_no_byte() {
     cut_again_and_again("xfs");
 }
