@@ -11,7 +11,9 @@ fn main() {
     println!("cargo::rustc-env=FIREBRAND_RUSTC={version}");
 
     let lock = std::fs::read_to_string("Cargo.lock").unwrap_or_default();
-    for (package, variable) in [("burn", "FIREBRAND_BURN"), ("wgpu", "FIREBRAND_WGPU")] {
+    let packages =
+        [("burn", "FIREBRAND_BURN"), ("cubecl", "FIREBRAND_CUBECL"), ("wgpu", "FIREBRAND_WGPU")];
+    for (package, variable) in packages {
         println!("cargo::rustc-env={variable}={}", locked(&lock, package));
     }
 }

@@ -4,14 +4,13 @@
 //! times and no run identifier: equal inputs give equal bytes. What the run did is told apart.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::parent::Parent;
 use super::signature::{self, STATEMENT_TYPE};
 use super::source::Source;
-use crate::error::{Context, Result};
-use crate::files::{self, Digest, FileEntry};
+use crate::files::{Digest, FileEntry};
 
 /// What went in: the exact bytes of the statement's `buildDefinition`.
 pub const INPUTS_FILE: &str = "lineage.inputs.json";
@@ -51,6 +50,8 @@ pub struct RunRecord {
     pub device: BTreeMap<String, String>,
     /// Whether the same inputs give the same bytes on this device.
     pub deterministic: bool,
+    /// The lock beside the config, where there is one.
+    pub lock: Option<FileEntry>,
     /// The state of the user's repository.
     pub source: Option<Source>,
 }
@@ -83,60 +84,6 @@ pub struct DatasetRecord {
     pub rows: u64,
     /// Its bytes.
     pub file: FileEntry,
-}
-
-/// The lineage of a base model that this program made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parent {
-    /// The artifact's name.
-    pub name: String,
-    /// SHA-256 of its statement.
-    pub statement: Digest,
-    /// SHA-256 of its signature file.
-    pub signature: Digest,
-    /// What is known about its signature.
-    pub state: ParentSignature,
-}
-
-/// What the run knew about its base model's signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParentSignature {
-    /// Nobody looked.
-    Unchecked,
-    /// It verified under a key that the user trusts.
-    Verified,
-    /// It was looked at, and no trusted key vouches for it.
-    Untrusted,
-}
-
-impl ParentSignature {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Unchecked => "unchecked",
-            Self::Verified => "verified",
-            Self::Untrusted => "untrusted",
-        }
-    }
-}
-
-impl Parent {
-    /// The lineage in `directory`, if it is an artifact; whether its signature holds is for the
-    /// caller to find out.
-    pub fn of(directory: &Path, state: ParentSignature) -> Result<Option<Self>> {
-        let (statement, signature) =
-            (directory.join(STATEMENT_FILE), directory.join(signature::FILE));
-        if !statement.is_file() || !signature.is_file() {
-            return Ok(None);
-        }
-        let path = directory.canonicalize().context_at("cannot find the base model", directory)?;
-        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        Ok(Some(Self {
-            name,
-            statement: files::hash_file(&statement, STATEMENT_FILE)?.sha256,
-            signature: files::hash_file(&signature, signature::FILE)?.sha256,
-            state,
-        }))
-    }
 }
 
 /// What went in, in SLSA's terms.
@@ -209,7 +156,12 @@ impl Inputs {
 fn dependencies(run: &RunRecord) -> Vec<Value> {
     let mut list = Vec::new();
     if let Some(source) = &run.source {
-        let notes = json!({"role": "source", "dirty": source.changes.is_some()});
+        let notes = json!({
+            "role": "source",
+            "dirty": source.changes.is_some(),
+            // Whether there is a signature, not whether it holds: that takes others' keys.
+            "commitSigned": source.signed,
+        });
         let digest = json!({"gitCommit": source.commit});
         list.push(json!({"name": "source", "digest": digest, "annotations": notes}));
         if let Some(changes) = &source.changes {
@@ -220,6 +172,9 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
     }
     let (path, sha256) = &run.config;
     list.push(dependency(path, sha256, json!({"role": "config"})));
+    if let Some(lock) = &run.lock {
+        list.push(dependency(&lock.path, &lock.sha256, json!({"role": "lock"})));
+    }
     for file in &run.base.files {
         let notes = json!({"role": "base-model", "size": file.size.to_string()});
         let mut entry = dependency(&file.path, &file.sha256, notes);

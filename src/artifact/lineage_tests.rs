@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::artifact::parent::ParentSignature;
 use crate::artifact::source::Changes;
 
 fn entry(path: &str) -> FileEntry {
@@ -40,8 +41,10 @@ pub(crate) fn run() -> RunRecord {
         seed: u64::MAX,
         device: [("name".into(), "cpu".into())].into(),
         deterministic: true,
+        lock: Some(entry("configs/a.lock")),
         source: Some(Source {
             commit: "d20ace7968ba43c0219f62d71334c1095bab1602".into(),
+            signed: true,
             changes: Some(Changes { digest, untracked: 3 }),
         }),
     }
@@ -84,7 +87,7 @@ fn keys_are_sorted_and_big_numbers_are_text() {
     let value = Inputs::new(&run()).to_value();
     assert_eq!(value["externalParameters"]["seed"], "18446744073709551615");
     let text = Inputs::new(&run()).to_json();
-    let back = files::parse_json(text.as_bytes()).unwrap();
+    let back = crate::files::parse_json(text.as_bytes()).unwrap();
     let mut sorted = back.clone();
     sorted.sort_all_objects();
     assert_eq!(back.to_string(), sorted.to_string());
@@ -106,6 +109,7 @@ fn every_dependency_has_a_role_and_a_digest() {
         "source",
         "source-diff",
         "config",
+        "lock",
         "base-model",
         "base-lineage",
         "tokenizer",
@@ -114,7 +118,8 @@ fn every_dependency_has_a_role_and_a_digest() {
     ];
     assert_eq!(roles, expected);
     assert_eq!(inputs.resolved_dependencies[0]["annotations"]["dirty"], true);
-    assert_eq!(inputs.resolved_dependencies[7]["annotations"]["rows"], "12");
+    assert_eq!(inputs.resolved_dependencies[0]["annotations"]["commitSigned"], true);
+    assert_eq!(inputs.resolved_dependencies[8]["annotations"]["rows"], "12");
 }
 
 #[test]
@@ -125,7 +130,7 @@ fn a_hub_model_is_named_by_its_commit() {
     record.base.revision = Some("060db6499f32faf8b98477b0a26969ef7d8b9987".into());
     let inputs = Inputs::new(&record);
     assert_eq!(
-        inputs.resolved_dependencies[1]["uri"],
+        inputs.resolved_dependencies[2]["uri"],
         "pkg:huggingface/acme/tiny@060db6499f32faf8b98477b0a26969ef7d8b9987#model.safetensors"
     );
 }
@@ -136,7 +141,7 @@ fn the_statement_holds_the_inputs_and_is_about_the_files() {
     let subjects =
         ["b.json", "a.json", STATEMENT_FILE, signature::FILE, ".git/x", INPUTS_FILE].map(entry);
     let text = statement(&inputs, &outcome(), &subjects);
-    let value = files::parse_json(text.as_bytes()).unwrap();
+    let value = crate::files::parse_json(text.as_bytes()).unwrap();
     let names: Vec<_> =
         value["subject"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["a.json", "b.json", INPUTS_FILE]);

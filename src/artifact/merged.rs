@@ -6,9 +6,10 @@ use std::path::Path;
 use super::bundle;
 use super::card::{Card, Relation};
 use super::keys::SigningKey;
-use super::lineage::{BaseRecord, Inputs, Outcome, Parent, ParentSignature, RunRecord};
+use super::lineage::{BaseRecord, Inputs, Outcome, RunRecord};
 use super::merge::merge_weights;
 use super::open::{Adapter, base_of};
+use super::parent::{Parent, ParentSignature};
 use super::peft;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file};
@@ -88,6 +89,7 @@ fn seal(
         seed: 0,
         device: BTreeMap::new(),
         deterministic: true,
+        lock: None,
         source: None,
     });
     let name = request.out.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -8,6 +8,7 @@ pub mod lineage;
 pub mod merge;
 pub mod merged;
 pub mod open;
+pub mod parent;
 pub mod peft;
 pub mod signature;
 mod markup;

@@ -11,6 +11,8 @@ use crate::files::{Digest, Hashing};
 pub struct Source {
     /// The commit that is checked out.
     pub commit: String,
+    /// Whether it carries a signature. Nobody has checked it.
+    pub signed: bool,
     /// What differs from the commit; `None` where nothing does.
     pub changes: Option<Changes>,
 }
@@ -29,18 +31,22 @@ pub struct Changes {
 pub fn source(directory: &Path, outputs: &[PathBuf]) -> Option<Source> {
     let commit = text(git(directory, &["rev-parse", "--verify", "HEAD^{commit}"]))?;
     let commit = commit.trim().to_owned();
+    let headers = text(git(directory, &["cat-file", "commit", &commit]))?;
+    let headers = headers.split("\n\n").next().unwrap_or_default();
+    let signed = headers.lines().any(|line| line.starts_with("gpgsig"));
     let excluded = pathspecs(directory, outputs)?;
     let mut status =
         git(directory, &["status", "--porcelain=v2", "-z", "--untracked-files=normal"]);
     let status = text(status.args(&excluded))?;
     if status.is_empty() {
-        return Some(Source { commit, changes: None });
+        return Some(Source { commit, signed, changes: None });
     }
     let mut untracked: Vec<&str> =
         status.split('\0').filter_map(|entry| entry.strip_prefix("? ")).collect();
     untracked.sort_unstable();
     let digest = differences(directory, &excluded, &untracked)?;
-    Some(Source { commit, changes: Some(Changes { digest, untracked: untracked.len() }) })
+    let changes = Some(Changes { digest, untracked: untracked.len() });
+    Some(Source { commit, signed, changes })
 }
 
 /// The whole repository without `outputs`; those outside it, which git would refuse, are left out.
@@ -134,7 +140,22 @@ mod tests {
         let folder = repository();
         let state = source(folder.path(), &[]).unwrap();
         assert_eq!(state.commit.len(), 40);
-        assert_eq!(state.changes, None);
+        assert_eq!((state.changes, state.signed), (None, false));
+    }
+
+    #[test]
+    fn a_signature_on_the_commit_is_seen() {
+        let folder = repository();
+        let commit = text(git(folder.path(), &["cat-file", "commit", "HEAD"])).unwrap();
+        let (headers, message) = commit.split_once("\n\n").unwrap();
+        let signed = format!("{headers}\ngpgsig -----BEGIN X-----\n abc\n\n{message}");
+        fs::write(folder.path().join("commit"), signed).unwrap();
+        let made = ["hash-object", "-t", "commit", "-w", "commit"];
+        let made = text(git(folder.path(), &made)).unwrap();
+        fs::remove_file(folder.path().join("commit")).unwrap();
+        text(git(folder.path(), &["update-ref", "HEAD", made.trim()])).unwrap();
+        let state = source(folder.path(), &[]).unwrap();
+        assert_eq!((state.commit.as_str(), state.signed), (made.trim(), true));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::adapters;
 use crate::artifact::keys;
-use crate::artifact::lineage::{BaseRecord, DatasetRecord, Parent, ParentSignature};
+use crate::artifact::lineage::{BaseRecord, DatasetRecord};
+use crate::artifact::parent::{Parent, ParentSignature};
 use crate::artifact::signature;
 use crate::checkpoint::Identity;
 use crate::config::{self, DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
@@ -347,6 +348,7 @@ impl Prepared<'_> {
     pub fn versions(&self) -> BTreeMap<String, String> {
         let versions = [
             ("burn", env!("FIREBRAND_BURN")),
+            ("cubecl", env!("FIREBRAND_CUBECL")),
             ("firebrand", env!("CARGO_PKG_VERSION")),
             ("rustc", env!("FIREBRAND_RUSTC")),
             ("wgpu", env!("FIREBRAND_WGPU")),

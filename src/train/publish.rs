@@ -15,7 +15,8 @@ use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
 use crate::error::{Context, Result};
 use crate::event::{Event, Observer};
-use crate::files::{Digest, RunDirectory, hash_file, write_synced};
+use crate::files::{Digest, FileEntry, RunDirectory, hash_file, write_synced};
+use crate::hub::Lock;
 use crate::train::session::Record;
 use crate::train::{Prepared, Request};
 use crate::weights::{Element, write_safetensors};
@@ -161,8 +162,15 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         .map(|(key, value)| (key.to_owned(), value))
         .into(),
         deterministic: prepared.opened.deterministic,
+        lock: lock_beside(request.config_path)?,
         source: artifact::source(Path::new("."), &outputs),
     })
+}
+
+/// The lock beside the configuration.
+fn lock_beside(config: &str) -> Result<Option<FileEntry>> {
+    let path = Lock::path_of(Path::new(config));
+    path.is_file().then(|| hash_file(&path, &path.to_string_lossy())).transpose()
 }
 
 fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<lineage::Outcome> {

@@ -35,32 +35,37 @@ impl Fast {
     /// `tokenizer.json`.
     pub fn new(exact: &Inner, file: &[u8], digest: Digest) -> Result<Self, String> {
         let kind = kinds::kind(exact)?;
-        let made = catch_unwind(AssertUnwindSafe(|| {
+        let make = || {
             let text = converted(file, digest)?;
             tokenizers_fast::from_json(&text).map_err(|error| error.to_string())
-        }));
-        let pipeline = made.map_err(|_| "the fast engine failed to read it".to_owned())??;
+        };
+        // Each takes about as long, and nothing else can be tokenised meanwhile.
+        let (made, spelling, expected) = std::thread::scope(|scope| {
+            let spelling = scope.spawn(|| Spelling::new(exact, kind));
+            let expected = scope.spawn(|| expected(exact));
+            let made = catch_unwind(AssertUnwindSafe(make));
+            (made, spelling.join(), expected.join())
+        });
+        let failed = "the fast engine failed to read it";
         let fast = Self {
-            pipeline,
-            spelling: Spelling::new(exact, kind),
+            pipeline: made.map_err(|_| failed.to_owned())??,
+            spelling: spelling.map_err(|_| failed.to_owned())?,
             options: EncodeOptions::no_specials(),
             failed: AtomicBool::new(false),
         };
-        fast.check(exact)?;
+        fast.check(&expected.map_err(|_| failed.to_owned())??)?;
         Ok(fast)
     }
 
-    /// Compares it with the exact engine on texts of ours.
-    fn check(&self, exact: &Inner) -> Result<(), String> {
-        let texts = probe::texts(exact);
+    /// Compares it with what the exact engine makes of texts of ours.
+    fn check(&self, texts: &[(String, Encoded)]) -> Result<(), String> {
         let mut spelled = 0;
-        for text in &texts {
+        for (text, expected) in texts {
             let tokens = self.tokens(text).ok_or("the fast engine fails on a common text")?;
             // Texts with unknown characters, or that normalizing changes, are for the exact engine.
             let Some(offsets) = self.spelling.offsets(text, &tokens) else { continue };
             spelled += 1;
-            let expected = encode_exactly(exact, text).map_err(|error| error.to_string())?;
-            if (Encoded { tokens, offsets }) != expected {
+            if (Encoded { tokens, offsets }) != *expected {
                 return Err("the fast engine gives other tokens for a common text".to_owned());
             }
         }
@@ -106,6 +111,15 @@ impl Fast {
     pub fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
+}
+
+/// Texts of ours, and what the exact engine makes of them.
+fn expected(exact: &Inner) -> Result<Vec<(String, Encoded)>, String> {
+    let encode = |text: String| {
+        let encoded = encode_exactly(exact, &text).map_err(|error| error.to_string())?;
+        Ok((text, encoded))
+    };
+    probe::texts(exact).into_iter().map(encode).collect()
 }
 
 /// The text of `tokenizer.json` in the form that the fast engine reads: from the cache, else made.

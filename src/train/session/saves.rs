@@ -71,7 +71,11 @@ impl Session<'_> {
             self.save_now(trainer, prepared, observer)?;
         }
         self.paused = Some(stop);
-        self.history.note(&Entry::new("interrupted", self.saved_step()))
+        // For people who look at it later; what counts is saved.
+        if let Err(error) = self.history.note(&Entry::new("interrupted", self.saved_step())) {
+            observer.on(Event::Warning(error.what));
+        }
+        Ok(())
     }
 
     /// The step that the run would go on after.
