@@ -9,8 +9,10 @@ pub mod merge;
 pub mod merged;
 pub mod open;
 pub mod peft;
+pub mod program;
 pub mod signature;
 mod markup;
+mod pem;
 mod source;
 
 pub use source::{Source, source};
