@@ -135,8 +135,10 @@ impl SigningKey {
     pub fn from_pem(text: &str) -> Result<Self> {
         if text.contains("ENCRYPTED") {
             return Err(Error::new("the private key is encrypted, which is not supported")
-                .hint("let OpenSSL sign with it: `output.signer = [\"openssl\", \"dgst\", \
-                       \"-sha256\", \"-sign\", \"KEY.pem\"]`")
+                .hint(
+                    "let OpenSSL sign with it: `output.signer = [\"openssl\", \"dgst\", \
+                       \"-sha256\", \"-sign\", \"KEY.pem\"]`",
+                )
                 .hint("or `openssl pkey -in KEY.pem -out PLAIN.pem` removes the passphrase"));
         }
         let block = only_block(text, &["PRIVATE KEY", "EC PRIVATE KEY"])?;
@@ -168,9 +170,10 @@ impl SigningKey {
             Holder::Program(program) => {
                 let signature = program.ask(message)?;
                 self.public.check(message, &signature).map_err(|why| {
-                    Error::new(format!("what the program `{}` printed {why}", program.name()))
-                        .hint("it must print an ECDSA P-256 signature with SHA-256 over all of \
-                               stdin, in DER, and nothing else")
+                    Error::new(format!("what the program `{}` printed {why}", program.name())).hint(
+                        "it must print an ECDSA P-256 signature with SHA-256 over all of \
+                               stdin, in DER, and nothing else",
+                    )
                 })?;
                 Ok(signature)
             }

@@ -31,9 +31,7 @@ impl Program {
     /// When the program has no name.
     pub fn new(command: &[String]) -> Result<Self> {
         match command.first() {
-            Some(name) if !name.is_empty() => {
-                Ok(Self { command: command.to_vec(), limit: LIMIT })
-            }
+            Some(name) if !name.is_empty() => Ok(Self { command: command.to_vec(), limit: LIMIT }),
             _ => Err(Error::new("the command that signs has no program")),
         }
     }

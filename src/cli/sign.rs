@@ -90,9 +90,10 @@ fn refuse_unfit(directory: &Path) -> Result<()> {
             .hint("move git's files out of the model directory"));
     }
     let report = verify(directory, &Trust::default());
-    let unfit = report.checks.iter().filter(|finding| {
-        finding.check.is_of_contents() && finding.verdict == CheckVerdict::Fail
-    });
+    let unfit = report
+        .checks
+        .iter()
+        .filter(|finding| finding.check.is_of_contents() && finding.verdict == CheckVerdict::Fail);
     let problems: Vec<String> =
         unfit.map(|finding| format!("{}: {}", finding.check.label(), finding.detail)).collect();
     if problems.is_empty() {

@@ -131,7 +131,3 @@ fn check_subjects(subjects: &Value, files: &Files) -> Result<usize, String> {
     }
     Ok(stated.len())
 }
-
-#[cfg(test)]
-#[path = "attestations_tests.rs"]
-mod tests;

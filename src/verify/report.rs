@@ -65,7 +65,10 @@ impl Check {
     pub fn is_of_contents(self) -> bool {
         matches!(
             self,
-            Self::Safetensors | Self::LineageInputs | Self::LineageStatement | Self::LineageSubjects
+            Self::Safetensors
+                | Self::LineageInputs
+                | Self::LineageStatement
+                | Self::LineageSubjects
         )
     }
 }

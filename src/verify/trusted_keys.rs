@@ -214,7 +214,3 @@ fn time(value: Option<Spanned<Time>>) -> Placed<Option<(Timestamp, Range<usize>)
         }
     }
 }
-
-#[cfg(test)]
-#[path = "trusted_keys_tests.rs"]
-mod tests;
