@@ -156,7 +156,7 @@ fn a_program_can_sign_a_run_and_is_tried_before_it_begins() {
 
     let both = ["--set", "output.signing_key=release.pem"];
     assert!(fails(&train(&both)).contains("exclude each other"));
-    let lonely = ["train", "tiny.toml", "--set", "output.signer_key=release.pub.pem"];
+    let lonely = ["train", "lora.toml", "--set", "output.signer_key=release.pub.pem"];
     assert!(run.fails(2, &lonely).contains("means nothing without `output.signer`"));
 }
 

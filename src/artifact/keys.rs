@@ -259,7 +259,7 @@ pub fn load_or_create(
     if let Some(path) = explicit {
         let path = PathBuf::from(path);
         let key = SigningKey::from_file(&path)
-            .map_err(|error| error.hint("the key is named by `output.signing_key`"))?;
+            .map_err(|error| error.hint("the key is named by `output.signing_key` or an option"))?;
         return Ok((key, KeyOrigin::Config(path)));
     }
     if let Some(text) = environment.filter(|text| !text.trim().is_empty()) {
