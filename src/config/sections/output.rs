@@ -56,7 +56,8 @@ pub(in crate::config) const SECTION: Section = Section::new(
             DefaultValue::Absent("the key is a file"),
             "Program, with its arguments, that signs in place of a private key in a file: for \
              keys in hardware or in a cloud. It gets the bytes to sign on stdin and prints an \
-             ECDSA P-256 signature with SHA-256 in DER. It is tried before training begins.",
+             ECDSA P-256 signature with SHA-256 in DER. It is tried before training begins. The \
+             lineage and the model card show its arguments, so no secret belongs there.",
         )
         .example("[\"openssl\", \"dgst\", \"-sha256\", \"-sign\", \"release.pem\"]")
         .excludes(&["output.signing_key"]),
