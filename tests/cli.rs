@@ -7,7 +7,7 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "init",
     "plan",
     "data",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 13] = [
     "runs",
     "generate",
     "merge",
+    "sign",
     "verify",
     "keygen",
     "pull",
@@ -242,6 +243,7 @@ ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [..] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
 ok    lineage files      7 files as stated
+ok    attestation        line 1: https://slsa.dev/provenance/v1, 7 files as stated, by key [..]
 signed by key [..] ([..]/settings/firebrand/signing.pub.pem)
 verified
 

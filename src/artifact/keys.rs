@@ -1,8 +1,9 @@
-//! Signing keys (ECDSA P-256): read from PEM, or made on first use in the user's own folder.
+//! Signing keys (ECDSA P-256): read from PEM, made on first use in the user's own folder, or held
+//! by a program that signs.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +14,9 @@ use p256::elliptic_curve::Generate;
 use p256::pkcs8::{DecodePublicKey, EncodePrivateKey, EncodePublicKey};
 use p256::pkcs8::{LineEnding, spki};
 
+use super::envelope::pre_authentication_encoding;
+use super::pem::{only_block, read_pem, refuse_shared};
+use super::program::Program;
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Digest};
 
@@ -25,8 +29,9 @@ pub const TRUSTED_FOLDER: &str = "trusted-keys";
 /// The environment variable that holds a key: a path, or the PEM text itself.
 pub const ENVIRONMENT: &str = "FIREBRAND_SIGNING_KEY";
 
-/// No PEM file of one key comes near this size.
-const MAX_PEM_BYTES: u64 = 64 * 1024;
+/// What a program is asked to sign to see whether it can. The type is none that anyone accepts.
+const TRIAL_TYPE: &str = "application/vnd.firebrand.trial";
+const TRIAL: &[u8] = b"can you sign?";
 
 /// The public half of a key: what a signature is checked with.
 #[derive(Clone)]
@@ -74,8 +79,14 @@ impl PublicKey {
 
     /// Whether `signature` (ASN.1 DER) is this key's over `message`.
     pub fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
-        Signature::from_der(signature)
-            .is_ok_and(|signature| self.key.verify(message, &signature).is_ok())
+        self.check(message, signature).is_ok()
+    }
+
+    fn check(&self, message: &[u8], signature: &[u8]) -> Result<(), &'static str> {
+        let signature = Signature::from_der(signature).map_err(|_| "is no signature in DER")?;
+        self.key
+            .verify(message, &signature)
+            .map_err(|_| "is not a signature of the public key that was named")
     }
 }
 
@@ -85,17 +96,33 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A private key. What it signs is a pure function of key and message (RFC 6979).
+/// A private key. What one from a file signs is a pure function of key and message (RFC 6979).
 pub struct SigningKey {
-    key: EcdsaKey,
+    holder: Holder,
     public: PublicKey,
+}
+
+/// Who has the secret.
+enum Holder {
+    Here(EcdsaKey),
+    Program(Program),
 }
 
 impl SigningKey {
     fn new(secret: SecretKey) -> Result<Self> {
         let key = EcdsaKey::from(secret);
         let public = PublicKey::new(*key.verifying_key()).context("cannot encode the key")?;
-        Ok(Self { key, public })
+        Ok(Self { holder: Holder::Here(key), public })
+    }
+
+    /// A key that only a program can use; it is tried at once.
+    ///
+    /// # Errors
+    /// When the program fails, hangs, or signs with another key than `public`.
+    pub fn held_by(program: Program, public: PublicKey) -> Result<Self> {
+        let key = Self { holder: Holder::Program(program), public };
+        key.sign(&pre_authentication_encoding(TRIAL_TYPE, TRIAL))?;
+        Ok(key)
     }
 
     /// A new key from the operating system's random numbers.
@@ -108,7 +135,11 @@ impl SigningKey {
     pub fn from_pem(text: &str) -> Result<Self> {
         if text.contains("ENCRYPTED") {
             return Err(Error::new("the private key is encrypted, which is not supported")
-                .hint("`openssl pkey -in KEY.pem -out PLAIN.pem` removes the passphrase"));
+                .hint(
+                    "let OpenSSL sign with it: `output.signer = [\"openssl\", \"dgst\", \
+                       \"-sha256\", \"-sign\", \"KEY.pem\"]`",
+                )
+                .hint("or `openssl pkey -in KEY.pem -out PLAIN.pem` removes the passphrase"));
         }
         let block = only_block(text, &["PRIVATE KEY", "EC PRIVATE KEY"])?;
         let secret = SecretKey::from_pem(&block)
@@ -129,14 +160,31 @@ impl SigningKey {
         &self.public
     }
 
-    /// Signs a message: ECDSA with SHA-256, ASN.1 DER.
+    /// Signs a message: ECDSA with SHA-256, ASN.1 DER. What a program signs is checked.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
-        let signature: Signature = self.key.try_sign(message).context("cannot sign")?;
-        Ok(signature.to_der().as_bytes().to_vec())
+        match &self.holder {
+            Holder::Here(key) => {
+                let signature: Signature = key.try_sign(message).context("cannot sign")?;
+                Ok(signature.to_der().as_bytes().to_vec())
+            }
+            Holder::Program(program) => {
+                let signature = program.ask(message)?;
+                self.public.check(message, &signature).map_err(|why| {
+                    Error::new(format!("what the program `{}` printed {why}", program.name())).hint(
+                        "it must print an ECDSA P-256 signature with SHA-256 over all of \
+                               stdin, in DER, and nothing else",
+                    )
+                })?;
+                Ok(signature)
+            }
+        }
     }
 
     fn save(&self, path: &Path) -> Result<()> {
-        let pem = SecretKey::from(self.key.as_nonzero_scalar())
+        let Holder::Here(key) = &self.holder else {
+            return Err(Error::new("a key that a program holds cannot be saved").at(path));
+        };
+        let pem = SecretKey::from(key.as_nonzero_scalar())
             .to_pkcs8_pem(LineEnding::LF)
             .context("cannot encode the key")?;
         write_private(path, pem.as_bytes())
@@ -154,6 +202,8 @@ impl fmt::Debug for SigningKey {
 pub enum KeyOrigin {
     /// The file that `output.signing_key` names.
     Config(PathBuf),
+    /// The program that holds it.
+    Program(String),
     /// PEM text in the environment.
     Environment,
     /// The file that the environment names.
@@ -168,6 +218,7 @@ impl fmt::Display for KeyOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(path) | Self::User(path) => write!(f, "{}", path.display()),
+            Self::Program(name) => write!(f, "the program `{name}`"),
             Self::Environment => write!(f, "{ENVIRONMENT}"),
             Self::EnvironmentFile(path) => write!(f, "{} ({ENVIRONMENT})", path.display()),
             Self::Created(path) => write!(f, "{} (made just now)", path.display()),
@@ -190,6 +241,14 @@ pub fn config_home() -> Result<PathBuf> {
     Ok(base.join("firebrand"))
 }
 
+/// The key that a program holds, tried out.
+pub fn held_by(command: &[String], public: &Path) -> Result<(SigningKey, KeyOrigin)> {
+    let program = Program::new(command)?;
+    let origin = KeyOrigin::Program(program.name().to_owned());
+    let public = PublicKey::from_file(public)?;
+    Ok((SigningKey::held_by(program, public)?, origin))
+}
+
 /// The key to sign with: the one the configuration names, else the environment's, else the user's
 /// own below `config_home`, which is made when there is none.
 pub fn load_or_create(
@@ -200,7 +259,7 @@ pub fn load_or_create(
     if let Some(path) = explicit {
         let path = PathBuf::from(path);
         let key = SigningKey::from_file(&path)
-            .map_err(|error| error.hint("the key is named by `output.signing_key`"))?;
+            .map_err(|error| error.hint("the key is named by `output.signing_key` or an option"))?;
         return Ok((key, KeyOrigin::Config(path)));
     }
     if let Some(text) = environment.filter(|text| !text.trim().is_empty()) {
@@ -297,52 +356,6 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&scratch);
     }
     result
-}
-
-fn refuse_shared(file: &File, path: &Path) -> Result<()> {
-    let metadata = file.metadata().context_at("cannot read the signing key", path)?;
-    if !metadata.is_file() {
-        return Err(Error::new("the signing key is not a regular file").at(path));
-    }
-    #[cfg(unix)]
-    {
-        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(Error::new(format!("others can use the private key (mode {mode:04o})"))
-                .at(path)
-                .hint(format!("run `chmod 600 {}`", path.display())));
-        }
-    }
-    Ok(())
-}
-
-fn read_pem(file: &mut File, path: &Path) -> Result<String> {
-    let mut text = String::new();
-    file.take(MAX_PEM_BYTES).read_to_string(&mut text).context_at("cannot read the key", path)?;
-    Ok(text)
-}
-
-/// The one PEM block with one of these labels; other blocks, such as `EC PARAMETERS`, may stand
-/// beside it.
-fn only_block(text: &str, labels: &[&str]) -> Result<String> {
-    let mut blocks = labels.iter().flat_map(|label| {
-        let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
-        text.match_indices(&begin)
-            .filter_map(|(start, _)| {
-                let length = text[start..].find(&end)? + end.len();
-                Some(format!("{}\n", &text[start..start + length]))
-            })
-            .collect::<Vec<_>>()
-    });
-    match (blocks.next(), blocks.next()) {
-        (Some(block), None) => Ok(block),
-        (Some(_), Some(_)) => Err(Error::new("the PEM text holds more than one key")
-            .hint("put each key into a file of its own")),
-        (None, _) => {
-            let wanted = labels.join("` or `");
-            Err(Error::new(format!("there is no `{wanted}` block in the PEM text")))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -172,3 +172,30 @@ fn a_private_key_is_readable_by_its_owner_only() {
         assert!(error.contains("chmod 600"), "{error}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn what_a_program_signs_is_checked_with_the_public_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = |script: &str| {
+        let command = ["sh", "-c", script].map(str::to_owned);
+        SigningKey::held_by(Program::new(&command).unwrap(), known_key().public().clone())
+    };
+    let fails = |script: &str, part: &str| {
+        let error = held(script).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    fails("exit 1", "failed");
+    fails("echo hello", "is no signature in DER");
+    // A true signature of the true key, but always over the same message.
+    let path = folder.path().join("signature.der");
+    let trial = pre_authentication_encoding(TRIAL_TYPE, TRIAL);
+    fs::write(&path, known_key().sign(b"another").unwrap()).unwrap();
+    let script = format!("cat '{}'", path.display());
+    fails(&script, "not a signature of the public key");
+    fs::write(&path, known_key().sign(&trial).unwrap()).unwrap();
+    let key = held(&script).unwrap();
+    assert_eq!(key.public().hint(), HINT);
+    assert!(key.sign(b"something else").is_err(), "the trial does not make it honest");
+    assert!(key.save(&folder.path().join("copy.pem")).is_err());
+}

@@ -10,8 +10,10 @@ pub mod merged;
 pub mod open;
 pub mod parent;
 pub mod peft;
+pub mod program;
 pub mod signature;
 mod markup;
+mod pem;
 mod source;
 
 pub use source::{Source, source};

@@ -62,6 +62,12 @@ pub fn sign_named(directory: &Path, name: &str, key: &SigningKey) -> Result<Sign
     Ok(Signed { root, files, unsigned, hint: bundle.hint })
 }
 
+/// What lies at the top of a directory and no signature would cover: git's own files.
+pub fn left_out(directory: &Path) -> Vec<&'static str> {
+    let there = |name: &&str| directory.join(name).symlink_metadata().is_ok();
+    IGNORED.into_iter().filter(|name| *name != FILE).filter(there).collect()
+}
+
 /// Whether a file lies outside the signed set: git's own at the top, and the signature.
 pub fn is_ignored(path: &str) -> bool {
     path.split('/').next().is_some_and(|top| IGNORED.contains(&top))

@@ -14,6 +14,7 @@ mod plan;
 mod pull;
 mod runs;
 mod schema;
+mod sign;
 mod train;
 mod verify;
 
@@ -52,6 +53,7 @@ enum Command {
     Runs(runs::Args),
     Generate(generate::Args),
     Merge(merge::Args),
+    Sign(sign::Args),
     Verify(verify::Args),
     Keygen(keygen::Args),
     Cache(cache::Args),
@@ -123,6 +125,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Sign(args) => sign::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Cache(args) => cache::run(&args),

@@ -1,6 +1,6 @@
 //! `firebrand verify`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::artifact::keys;
@@ -10,8 +10,10 @@ use crate::verify::{CheckVerdict, Trust, verify};
 
 /// Check a model directory: who signed it, is it complete and unchanged, does its lineage agree
 ///
-/// Trusts the keys in the user's own settings (`signing.pub.pem` and `trusted-keys/*.pem` in the
-/// folder that `firebrand train` names when it makes a key), or only the one that `--key` names.
+/// Trusts the keys in the user's own settings (`signing.pub.pem`, `trusted-keys/*.pem` and
+/// `trusted-keys.toml` in the folder that `firebrand train` names when it makes a key), or only the
+/// one that `--key` names; roles, dates and revocations of `trusted-keys.toml` hold for that one
+/// too. Each line of `DIR.sigstore.jsonl` beside the directory is checked as well.
 /// Exit code 0: verified; 1: unsigned, untrusted or tampered; 2: could not be checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -25,15 +27,22 @@ pub struct Args {
     json: bool,
 }
 
+/// The artifact of a run; anything else itself.
+pub fn model_directory(path: &Path) -> PathBuf {
+    let inside = path.join("artifact");
+    let is_run = !path.join("model.sig").exists() && inside.is_dir();
+    if is_run { inside } else { path.to_path_buf() }
+}
+
 pub fn run(args: &Args) -> Result<ExitCode> {
     let trust = match &args.key {
-        Some(path) => Trust::key_file(path)?,
+        Some(path) => match keys::config_home() {
+            Ok(home) => Trust::key_file(path)?.limited_by(&home)?,
+            Err(_) => Trust::key_file(path)?, // a machine without a home has no such settings
+        },
         None => Trust::of_user(&keys::config_home()?)?,
     };
-    let inside = args.directory.join("artifact");
-    let is_run = !args.directory.join("model.sig").exists() && inside.is_dir();
-    let directory = if is_run { &inside } else { &args.directory };
-    let report = verify(directory, &trust);
+    let report = verify(&model_directory(&args.directory), &trust);
     if args.json {
         let text = serde_json::to_string_pretty(&report.to_json());
         data_line(&text.unwrap_or_default())?;

@@ -13,7 +13,7 @@ use crate::artifact::{self, bundle};
 use crate::checkpoint::{Entry, file_name_of, folder_name, learning_specs, learning_values, now};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, RunDirectory, hash_file, write_synced};
 use crate::hub::Lock;
@@ -43,7 +43,21 @@ pub fn signer(config: &RunConfig, observer: &mut dyn Observer) -> Result<Option<
         observer.on(Event::Warning("the artifact will not be signed (`output.sign`)".to_owned()));
         return Ok(None);
     }
-    let environment = std::env::var("FIREBRAND_SIGNING_KEY").ok();
+    match (config.output.signer.as_slice(), &config.output.signer_key) {
+        ([], None) => {}
+        ([], Some(_)) => {
+            return Err(Error::new("`output.signer_key` means nothing without `output.signer`")
+                .hint("`output.signing_key` names a private key in a file"));
+        }
+        (_, None) => {
+            return Err(Error::new("`output.signer` needs `output.signer_key`")
+                .hint("name the file with the public key (PEM) that its signatures fit"));
+        }
+        (command, Some(public)) => {
+            return keys::held_by(command, Path::new(public)).map(Some);
+        }
+    }
+    let environment = std::env::var(keys::ENVIRONMENT).ok();
     let explicit = config.output.signing_key.as_deref();
     let signer = keys::load_or_create(&keys::config_home()?, explicit, environment.as_deref())?;
     if let KeyOrigin::Created(path) = &signer.1 {

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::report::{Check, Report, Signer, Verdict};
 use super::statement::{self, Manifest, Problem};
 use super::trust::Trust;
-use super::{lineage, safetensors};
+use super::trusted_keys::Role;
+use super::{attestations, lineage, safetensors};
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
 use crate::artifact::signature;
 use crate::error::{Context, Error, Kind, Result};
@@ -40,7 +43,8 @@ pub fn verify(directory: &Path, trust: &Trust) -> Report {
         None
     };
     if let Some(bundle) = bundle {
-        check_signature(&bundle, trust, &mut report);
+        let finished = lineage::finished_here(directory, &files);
+        check_signature(&bundle, trust, finished, &mut report);
         if let Some(manifest) = check_statement(&bundle, &mut report) {
             check_manifest(&manifest, &files, &mut report);
             report.root = Some(manifest.root);
@@ -49,6 +53,7 @@ pub fn verify(directory: &Path, trust: &Trust) -> Report {
     }
     let metadata = check_weights(directory, &files, &mut report);
     lineage::check(directory, &files, &metadata, &mut report);
+    attestations::check(directory, &files, trust, &mut report);
     report
 }
 
@@ -147,10 +152,16 @@ fn check_bundle(directory: &Path, files: &Files, report: &mut Report) -> Option<
     }
 }
 
-fn check_signature(bundle: &Bundle, trust: &Trust, report: &mut Report) {
+fn check_signature(
+    bundle: &Bundle,
+    trust: &Trust,
+    finished: Option<Timestamp>,
+    report: &mut Report,
+) {
     let hint = &bundle.hint;
     let trusted = trust.find(hint);
-    let key_file = trusted.map(|key| key.file.clone());
+    let objection = trusted.and_then(|key| trust.objection(key, Some(Role::Train), finished));
+    let key_file = trusted.filter(|_| objection.is_none()).map(|key| key.file.clone());
     report.signer = Some(Signer { hint: hint.clone(), key_file });
     let Some(trusted) = trusted else {
         let known = trust.keys().len();
@@ -164,7 +175,15 @@ fn check_signature(bundle: &Bundle, trust: &Trust, report: &mut Report) {
         report.skip(Check::Signature, "needs the public key");
         return;
     };
-    report.pass(Check::Key, format!("{hint} ({})", trusted.file.display()));
+    let place = trusted.file.display();
+    match objection {
+        None => report.pass(Check::Key, format!("{hint} ({place})")),
+        Some(why) => {
+            let detail = format!("the key {hint} ({place}) {why}");
+            let hint = "get a copy that is signed by a key that still counts";
+            report.fail(Check::Key, Verdict::Untrusted, detail, hint);
+        }
+    }
     if trusted.key.accepts(&bundle.signed_bytes(), &bundle.signature) {
         report.pass(Check::Signature, "ECDSA P-256 with SHA-256");
     } else {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::directory::{Files, Metadata, names, read_hashed};
@@ -41,6 +42,17 @@ pub(super) fn check(directory: &Path, files: &Files, metadata: &Metadata, report
         }
         (Err(error), _) | (_, Err(error)) => report.error(Check::LineageStatement, &error),
     }
+}
+
+/// When the lineage says that the model was finished; `None` without a lineage that says it.
+pub(super) fn finished_here(directory: &Path, files: &Files) -> Option<Timestamp> {
+    let bytes = read_hashed(directory, files.get(STATEMENT_FILE)?, MAX_BYTES).ok()?;
+    finished(&files::parse_json(&bytes).ok()?)
+}
+
+/// When a provenance statement says that the work was finished.
+pub(super) fn finished(statement: &Value) -> Option<Timestamp> {
+    statement["predicate"]["runDetails"]["metadata"]["finishedOn"].as_str()?.parse().ok()
 }
 
 fn check_inputs(inputs: Digest, metadata: &Metadata, report: &mut Report) {

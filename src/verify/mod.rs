@@ -2,16 +2,19 @@
 //!
 //! Stricter than the standard's reference program wherever two readers could disagree.
 
+mod attestations;
 mod directory;
 mod lineage;
 mod report;
 pub mod safetensors;
 mod statement;
 mod trust;
+mod trusted_keys;
 
 pub use directory::verify;
 pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
 pub use trust::{Trust, TrustedKey};
+pub use trusted_keys::{FILE as TRUSTED_KEYS_FILE, Limits, Role};
 
 #[cfg(test)]
 mod tests;

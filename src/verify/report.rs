@@ -37,6 +37,8 @@ pub enum Check {
     LineageStatement,
     /// The lineage statement is about these files.
     LineageSubjects,
+    /// One line of the attestations beside the model.
+    Attestation,
 }
 
 impl Check {
@@ -55,7 +57,19 @@ impl Check {
             Self::LineageInputs => "lineage inputs",
             Self::LineageStatement => "lineage statement",
             Self::LineageSubjects => "lineage files",
+            Self::Attestation => "attestation",
         }
+    }
+
+    /// Whether it is about what a model is, whoever signed it: no signature mends it.
+    pub fn is_of_contents(self) -> bool {
+        matches!(
+            self,
+            Self::Safetensors
+                | Self::LineageInputs
+                | Self::LineageStatement
+                | Self::LineageSubjects
+        )
     }
 }
 

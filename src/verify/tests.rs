@@ -253,5 +253,9 @@ fn reports_are_machine_readable_and_lines_stay_lines() {
     assert!(report.checks.iter().any(|f| f.to_string().starts_with("FAIL  files unchanged")));
 }
 
+#[path = "attestations_tests.rs"]
+mod attestations;
 #[path = "tampering_tests.rs"]
 mod tampering;
+#[path = "trusted_keys_tests.rs"]
+mod trusted_keys;

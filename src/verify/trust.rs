@@ -1,7 +1,11 @@
-//! Which keys the user trusts. It is the reader's decision, never the model's.
+//! Which keys the user trusts, for what, and how long. It is the reader's decision, never the
+//! model's.
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
+use super::trusted_keys::{self, Limits, Role};
 use crate::artifact::keys::{self, PublicKey};
 use crate::error::{Context, Result};
 
@@ -12,27 +16,46 @@ pub struct TrustedKey {
     pub key: PublicKey,
     /// The file that holds it.
     pub file: PathBuf,
+    /// What `trusted-keys.toml` says of it; nothing bounds a key that only lies in a folder.
+    pub limits: Limits,
 }
 
 /// The keys that may vouch for a model.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Trust {
     keys: Vec<TrustedKey>,
+    now: Timestamp,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
 }
 
 impl Trust {
-    /// Only the key of this PEM file.
-    pub fn key_file(path: &Path) -> Result<Self> {
-        let key = PublicKey::from_file(path)?;
-        Ok(Self { keys: vec![TrustedKey { key, file: path.to_path_buf() }] })
+    fn of(keys: Vec<TrustedKey>) -> Self {
+        Self { keys, now: Timestamp::now() }
     }
 
-    /// The user's own key, and every `.pem` file in `trusted-keys/` beside it.
+    /// Only the key of this PEM file.
+    pub fn key_file(path: &Path) -> Result<Self> {
+        Ok(Self::of(vec![unlimited(path)?]))
+    }
+
+    /// Only this key.
+    pub fn only(key: &PublicKey, file: &Path) -> Self {
+        let (key, file) = (key.clone(), file.to_path_buf());
+        Self::of(vec![TrustedKey { key, file, limits: Limits::default() }])
+    }
+
+    /// The user's own key, every `.pem` file in `trusted-keys/` beside it, and the keys of
+    /// `trusted-keys.toml`. What that file says of a key holds wherever else the key lies.
     pub fn of_user(config_home: &Path) -> Result<Self> {
-        let mut files = Vec::new();
+        let mut keys = trusted_keys::read(config_home)?;
         let own = config_home.join(keys::PUBLIC_FILE);
         if own.exists() {
-            files.push(own);
+            keys.push(unlimited(&own)?);
         }
         let folder = config_home.join(keys::TRUSTED_FOLDER);
         if folder.exists() {
@@ -45,13 +68,37 @@ impl Trust {
                 }
             }
             others.sort();
-            files.extend(others);
+            for path in others {
+                keys.push(unlimited(&path)?);
+            }
         }
-        let keys = files
-            .into_iter()
-            .map(|file| Ok(TrustedKey { key: PublicKey::from_file(&file)?, file }))
-            .collect::<Result<_>>()?;
-        Ok(Self { keys })
+        // The first entry of a key counts: `trusted-keys.toml` comes first.
+        let mut distinct: Vec<TrustedKey> = Vec::new();
+        for key in keys {
+            if distinct.iter().all(|known| known.key.hint() != key.key.hint()) {
+                distinct.push(key);
+            }
+        }
+        Ok(Self::of(distinct))
+    }
+
+    /// Adds what the user's `trusted-keys.toml` says of keys that are trusted here, and no key.
+    ///
+    /// # Errors
+    /// When there is such a file and it cannot be read.
+    pub fn limited_by(mut self, config_home: &Path) -> Result<Self> {
+        for known in trusted_keys::read(config_home)? {
+            for key in self.keys.iter_mut().filter(|key| key.key.hint() == known.key.hint()) {
+                key.limits = known.limits.clone();
+            }
+        }
+        Ok(self)
+    }
+
+    /// The same keys at another time than the present.
+    #[must_use]
+    pub fn at(self, now: Timestamp) -> Self {
+        Self { now, ..self }
     }
 
     /// The key that a signature names.
@@ -59,8 +106,23 @@ impl Trust {
         self.keys.iter().find(|trusted| trusted.key.hint() == hint)
     }
 
+    /// Why a key may not vouch now for what was finished at a time; `None` if it may.
+    pub fn objection(
+        &self,
+        key: &TrustedKey,
+        role: Option<Role>,
+        finished: Option<Timestamp>,
+    ) -> Option<String> {
+        key.limits.objection(role, self.now, finished)
+    }
+
     /// Every trusted key.
     pub fn keys(&self) -> &[TrustedKey] {
         &self.keys
     }
+}
+
+fn unlimited(path: &Path) -> Result<TrustedKey> {
+    let (key, file) = (PublicKey::from_file(path)?, path.to_path_buf());
+    Ok(TrustedKey { key, file, limits: Limits::default() })
 }

@@ -2,7 +2,7 @@
 
 use crate::config::key::{DefaultValue, Key, Kind, Section};
 use crate::config::render::Entries;
-use crate::config::value::Values;
+use crate::config::value::{Value, Values};
 
 /// Where the result goes and who signs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub struct OutputConfig {
     pub sign: bool,
     /// A private key in PEM, in place of the user's own.
     pub signing_key: Option<String>,
+    /// A program that signs, with its arguments; empty without one.
+    pub signer: Vec<String>,
+    /// The public key that the program's signatures fit.
+    pub signer_key: Option<String>,
     /// SPDX id for the model card.
     pub license: Option<String>,
 }
@@ -47,6 +51,24 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .example("\"signing.pem\""),
         Key::new(
+            "output.signer",
+            Kind::Texts,
+            DefaultValue::Absent("the key is a file"),
+            "Program, with its arguments, that signs in place of a private key in a file: for \
+             keys in hardware or in a cloud. It gets the bytes to sign on stdin and prints an \
+             ECDSA P-256 signature with SHA-256 in DER. It is tried before training begins. The \
+             lineage and the model card show its arguments, so no secret belongs there.",
+        )
+        .example("[\"openssl\", \"dgst\", \"-sha256\", \"-sign\", \"release.pem\"]")
+        .excludes(&["output.signing_key"]),
+        Key::new(
+            "output.signer_key",
+            Kind::Line,
+            DefaultValue::Absent("`output.signer` needs it"),
+            "File with the public key (PEM) that the signatures of `output.signer` must fit.",
+        )
+        .example("\"release.pub.pem\""),
+        Key::new(
             "output.license",
             Kind::Line,
             DefaultValue::Absent("the model card names none"),
@@ -64,6 +86,11 @@ impl OutputConfig {
                 .unwrap_or_else(|| format!("checkpoints/{name}")),
             sign: values.boolean("output.sign"),
             signing_key: values.optional_text("output.signing_key"),
+            signer: match values.get("output.signer") {
+                Some(Value::Texts(command)) => command.clone(),
+                _ => Vec::new(),
+            },
+            signer_key: values.optional_text("output.signer_key"),
             license: values.optional_text("output.license"),
         }
     }
@@ -72,6 +99,10 @@ impl OutputConfig {
         out.text("output.dir", &self.dir);
         out.boolean("output.sign", self.sign);
         out.optional_text("output.signing_key", self.signing_key.as_deref());
+        if !self.signer.is_empty() {
+            out.texts("output.signer", &self.signer);
+        }
+        out.optional_text("output.signer_key", self.signer_key.as_deref());
         out.optional_text("output.license", self.license.as_deref());
     }
 }

@@ -1,0 +1,104 @@
+//! `firebrand sign`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::artifact::keys::{self, KeyOrigin, SigningKey};
+use crate::artifact::signature;
+use crate::cli::verify::model_directory;
+use crate::cli::{data_line, talk};
+use crate::error::{Context, Error, Result};
+use crate::verify::{CheckVerdict, Trust, verify};
+
+/// Sign a model directory, made by Firebrand or not
+///
+/// Writes `model.sig` over every file in the OpenSSF Model Signing format. Signs with the key that
+/// `--key` or FIREBRAND_SIGNING_KEY names, else the user's own, which is made on first use; or lets
+/// a program sign. Links, special files, git's own files, bad weights' headers and a lineage that
+/// is about other files are refused, since nobody would accept the result.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The model directory, or a run whose artifact it is
+    directory: PathBuf,
+    /// Sign with this private key (PEM)
+    #[arg(long, value_name = "PEM")]
+    key: Option<PathBuf>,
+    /// Let this program sign: a name, or program and arguments as in `output.signer`, e.g.
+    /// `["openssl", "dgst", "-sha256", "-sign", "release.pem"]`
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "key", requires = "public_key")]
+    signer: Option<String>,
+    /// The public key (PEM) that the program's signature must fit
+    #[arg(long, value_name = "PEM", requires = "signer")]
+    public_key: Option<PathBuf>,
+    /// Replace a signature that is there
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let directory = model_directory(&args.directory);
+    let present = directory.join(signature::FILE);
+    if present.symlink_metadata().is_ok() && !args.force {
+        return Err(Error::new("the model is signed already")
+            .at(&present)
+            .hint("`--force` replaces the signature"));
+    }
+    refuse_unfit(&directory)?;
+    let (key, origin) = signing_key(args)?;
+    if let KeyOrigin::Created(path) = &origin {
+        talk(&format!("made a key pair to sign with: {}", path.display()));
+    }
+    let signed = signature::sign(&directory, &key)?;
+    let bytes: u64 = signed.files.iter().map(|file| file.size).sum();
+    talk(&format!("{} files, {bytes} bytes, root digest {}", signed.files.len(), signed.root));
+    talk(&format!("signed by key {} ({origin})", &signed.hint[..12]));
+    data_line(&present.display().to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn signing_key(args: &Args) -> Result<(SigningKey, KeyOrigin)> {
+    if let (Some(signer), Some(public)) = (&args.signer, &args.public_key) {
+        return keys::held_by(&command(signer)?, public);
+    }
+    let explicit = args.key.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let environment = std::env::var(keys::ENVIRONMENT).ok();
+    keys::load_or_create(&keys::config_home()?, explicit.as_deref(), environment.as_deref())
+}
+
+/// A program without arguments, or an array as the configuration has it.
+fn command(text: &str) -> Result<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        signer: Vec<String>,
+    }
+    if !text.trim_start().starts_with('[') {
+        return Ok(vec![text.to_owned()]);
+    }
+    let line: Line = toml::from_str(&format!("signer = {text}"))
+        .context("`--signer` is no array of texts")
+        .map_err(|error| error.hint("write it as `[\"program\", \"argument\"]`"))?;
+    Ok(line.signer)
+}
+
+/// Refuses what `verify` would refuse whoever signs it.
+fn refuse_unfit(directory: &Path) -> Result<()> {
+    let left_out = signature::left_out(directory);
+    if !left_out.is_empty() {
+        let names = left_out.join("`, `");
+        return Err(Error::refused(format!("no signature covers `{names}`"))
+            .at(directory)
+            .hint("move git's files out of the model directory"));
+    }
+    let report = verify(directory, &Trust::default());
+    let unfit = report
+        .checks
+        .iter()
+        .filter(|finding| finding.check.is_of_contents() && finding.verdict == CheckVerdict::Fail);
+    let problems: Vec<String> =
+        unfit.map(|finding| format!("{}: {}", finding.check.label(), finding.detail)).collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let error = Error::refused("nobody would accept this model, whoever signs it").at(directory);
+    Err(problems.iter().fold(error, |error, problem| error.because(problem)))
+}

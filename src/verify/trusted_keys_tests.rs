@@ -1,0 +1,134 @@
+//! Tests of `trusted-keys.toml`: what it allows, what it takes away, and its mistakes.
+
+use super::*;
+use crate::verify::{Limits, Role, TRUSTED_KEYS_FILE};
+
+fn home() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join(keys::TRUSTED_FOLDER)).unwrap();
+    fs::write(home.path().join("trusted-keys/one.pem"), known_key().public().pem()).unwrap();
+    home
+}
+
+fn trust(home: &tempfile::TempDir, text: &str) -> crate::error::Result<Trust> {
+    fs::write(home.path().join(TRUSTED_KEYS_FILE), text).unwrap();
+    Trust::of_user(home.path())
+}
+
+/// The fixture's answer where `trusted-keys.toml` says this of its key, on the first of May 2026.
+fn report(text: &str) -> Report {
+    let home = home();
+    let mut fixture = Fixture::artifact();
+    let entry = format!("[[key]]\nfile = \"trusted-keys/one.pem\"\n{text}");
+    fixture.trust = trust(&home, &entry).unwrap().at("2026-05-01T12:00:00Z".parse().unwrap());
+    fixture.report()
+}
+
+#[track_caller]
+fn untrusted(text: &str, why: &str) {
+    let report = report(text);
+    assert_eq!(report.verdict, Verdict::Untrusted, "{report:#?}");
+    let key = report.checks.iter().find(|finding| finding.check == Check::Key).unwrap();
+    assert!(key.detail.contains(why), "{}", key.detail);
+    assert_eq!(verdict_of(&report, Check::Signature), CheckVerdict::Pass, "it is still checked");
+    assert_eq!(report.signer.unwrap().key_file, None);
+}
+
+#[track_caller]
+fn trusted(text: &str) {
+    let report = report(text);
+    assert_eq!(report.verdict, Verdict::Verified, "{report:#?}");
+}
+
+#[test]
+fn a_revoked_key_is_untrusted_with_the_reason() {
+    untrusted("revoked = true\nreason = \"laptop stolen\"\n", "was revoked: laptop stolen");
+    untrusted("revoked = true\n", "was revoked: no reason is given");
+    trusted("revoked = false\n");
+}
+
+#[test]
+fn a_key_with_another_role_is_untrusted() {
+    untrusted("roles = [\"gate\", \"promote\"]\n", "role `gate` and `promote`, and `train` is");
+    trusted("roles = [\"promote\", \"train\"]\n");
+    trusted("");
+}
+
+#[test]
+fn a_key_counts_only_in_its_time() {
+    untrusted("not_after = \"2026-04-30T00:00:00Z\"\n", "expired on 2026-04-30T00:00:00Z, and it");
+    untrusted("not_before = \"2026-05-02T00:00:00Z\"\n", "counts from 2026-05-02T00:00:00Z on");
+    trusted("not_before = \"2025-01-01T00:00:00+01:00\"\nnot_after = \"2027-01-01T00:00:00Z\"\n");
+    // TOML's own times, too.
+    untrusted("not_after = 2026-04-30T00:00:00Z\n", "expired on 2026-04-30T00:00:00Z");
+}
+
+#[test]
+fn what_the_lineage_says_of_the_time_can_only_take_trust_away() {
+    let finished: jiff::Timestamp = lineage::tests::outcome().finished.parse().unwrap();
+    let later = finished + jiff::SignedDuration::from_hours(1);
+    let limits = Limits { not_before: Some(later), ..Limits::default() };
+    let now = later + jiff::SignedDuration::from_hours(1);
+    let why = limits.objection(Some(Role::Train), now, Some(finished)).unwrap();
+    assert!(why.contains("the lineage ends on"), "{why}");
+    assert_eq!(limits.objection(Some(Role::Train), now, None), None);
+
+    // The whole way: the lineage of the fixture ends before the key counts.
+    let home = home();
+    let mut fixture = Fixture::artifact();
+    let text = format!("[[key]]\nfile = \"trusted-keys/one.pem\"\nnot_before = \"{later}\"\n");
+    fixture.trust = trust(&home, &text).unwrap().at(now);
+    fixture.expect(Verdict::Untrusted, Check::Key, "the lineage ends on");
+    fs::remove_file(fixture.path(lineage::STATEMENT_FILE)).unwrap();
+    fs::remove_file(fixture.path(lineage::INPUTS_FILE)).unwrap();
+    fixture.sign();
+    assert_eq!(fixture.report().verdict, Verdict::Verified);
+}
+
+#[test]
+fn limits_hold_wherever_else_the_key_lies() {
+    let home = home();
+    let pem = known_key().public().pem().to_owned();
+    let text = format!("[[key]]\npem = \"\"\"\n{pem}\"\"\"\nrevoked = true\n");
+    let all = trust(&home, &text).unwrap();
+    assert_eq!(all.keys().len(), 1);
+    assert_eq!(all.keys()[0].limits.revoked.as_deref(), Some(""));
+    let named = Trust::key_file(&home.path().join("trusted-keys/one.pem")).unwrap();
+    assert_eq!(named.keys()[0].limits, Limits::default());
+    let named = named.limited_by(home.path()).unwrap();
+    assert_eq!(named.keys()[0].limits.revoked.as_deref(), Some(""));
+}
+
+#[test]
+fn mistakes_are_told_with_their_line() {
+    let home = home();
+    let pem = known_key().public().pem().replace('\n', "\\n");
+    let key = format!("[[key]]\npem = \"{pem}\"\n");
+    for (text, place, part) in [
+        (format!("{key}rolls = []\n"), ":3:1", "unknown field `rolls`"),
+        ("keys = []\n".to_owned(), ":1:1", "unknown field `keys`"),
+        (format!("{key}roles = [\"train\", \"test\"]\n"), ":3:19", "unknown variant `test`"),
+        (format!("{key}roles = []\n"), ":3:9", "`roles` is empty"),
+        (format!("{key}not_after = \"2026-05-01\"\n"), ":3:13", "no time of RFC 3339"),
+        (format!("{key}not_after = 2026-05-01\n"), ":3:13", "no time of RFC 3339"),
+        (
+            format!(
+                "{key}not_before = \"2026-05-01T00:00:00Z\"\nnot_after = \"2026-05-01T00:00:00Z\"\n"
+            ),
+            ":4:13",
+            "not later than",
+        ),
+        (format!("{key}reason = \"x\"\n"), ":3:10", "without `revoked = true`"),
+        (format!("{key}revoked = \"yes\"\n"), ":3:11", "invalid type"),
+        (format!("{key}{key}"), ":3:1", "stands here twice"),
+        ("\n[[key]]\nroles = [\"train\"]\n".to_owned(), ":2:1", "either `file` or `pem`"),
+        (format!("{key}file = \"x.pem\"\n"), ":1:1", "either `file` or `pem`"),
+        ("[[key]]\nfile = \"none.pem\"\n".to_owned(), ":2:8", "cannot read the public key"),
+        ("[[key]]\npem = \"nonsense\"\n".to_owned(), ":2:7", "there is no `PUBLIC KEY` block"),
+        ("[[key]\n".to_owned(), ":1:", ""),
+    ] {
+        let error = trust(&home, &text).unwrap_err().to_string();
+        assert!(error.contains(&format!("{TRUSTED_KEYS_FILE}{place}")), "{place}: {error}");
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
