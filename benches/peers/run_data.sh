@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Records to packed rows, ours and theirs in turn: run_data.sh MODEL_DIR [MEGABYTES] [ROUNDS]
 #
-# Environment: VENV (peers/.venv), FIREBRAND (the program), SHAPE (messages or text), THREADS.
+# Environment: VENV (peers/.venv), FIREBRAND (the program), SHAPE (messages or text), THREADS,
+# PEERS (which of theirs).
 # Every run is printed as one JSON line; medians and ratios come last.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -55,6 +56,8 @@ ours cold | tee -a "$work/digests"
 
 variants=("" "--raw")
 if [ "$shape" = messages ]; then variants+=("--mask"); fi
+# PEERS names them, separated by `;`: "--mask", or "--mask;--mask --procs 2".
+if [ -n "${PEERS:-}" ]; then IFS=';' read -r -a variants <<<"$PEERS"; fi
 for round in $(seq "$rounds"); do
     echo "round $round, load average $(cut -d ' ' -f 1-3 /proc/loadavg 2>/dev/null || uptime)"
     for state in cold warm; do
