@@ -3,6 +3,8 @@
 //! Stricter than the standard's reference program wherever two readers could disagree.
 
 mod directory;
+mod family;
+mod family_text;
 mod lineage;
 mod report;
 pub mod safetensors;
@@ -10,6 +12,7 @@ mod statement;
 mod trust;
 
 pub use directory::verify;
+pub use family::{Base, Family, Found, Item, Parent, family};
 pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
 pub use trust::{Trust, TrustedKey};
 
