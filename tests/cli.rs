@@ -7,7 +7,7 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "init",
     "plan",
     "data",
@@ -16,6 +16,8 @@ const COMMANDS: [&str; 13] = [
     "generate",
     "merge",
     "verify",
+    "lineage",
+    "scan",
     "keygen",
     "pull",
     "cache",

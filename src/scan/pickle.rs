@@ -390,4 +390,4 @@ fn plausible(opcode: u8, line: &[u8]) -> Option<()> {
 
 #[cfg(test)]
 #[path = "pickle_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -3,11 +3,12 @@
 use super::*;
 
 /// `pickle.dumps` of an object whose `__reduce__` is `os.system("id")`, by protocol.
-pub(in super::super) const PROTOCOL_0: &[u8] = b"cposix\nsystem\np0\n(Vid\np1\ntp2\nRp3\n.";
+pub(in crate::scan) const PROTOCOL_0: &[u8] = b"cposix\nsystem\np0\n(Vid\np1\ntp2\nRp3\n.";
 const PROTOCOL_1: &[u8] = b"cposix\nsystem\nq\x00(X\x02\x00\x00\x00idq\x01tq\x02Rq\x03.";
 const PROTOCOL_2: &[u8] = b"\x80\x02cposix\nsystem\nq\x00X\x02\x00\x00\x00idq\x01\x85q\x02Rq\x03.";
-pub(in super::super) const PROTOCOL_4: &[u8] =
-    b"\x80\x04\x95\x1d\0\0\0\0\0\0\0\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02id\x94\x85\x94R\x94.";
+pub(in crate::scan) const PROTOCOL_4: &[u8] =
+    b"\x80\x04\x95\x1d\0\0\0\0\0\0\0\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02id\x94\
+    \x85\x94R\x94.";
 
 fn imports(bytes: &[u8]) -> Vec<String> {
     recognise(bytes, true).expect("a pickle").imports.into_iter().collect()
