@@ -11,8 +11,8 @@ use crate::scan::{sarif, scan, template_child};
 ///
 /// By content and not by name: pickles, archives, programs and code under any name, safetensors
 /// that readers disagree on, chat templates that run away, tokenizers that do not fit, links and
-/// odd names. Nothing is unpacked or run, but chat templates, in a process with limits. Says
-/// nothing about who made the model: `firebrand verify` does that.
+/// odd names. Nothing is unpacked to disk, and nothing is run but chat templates, in a process with
+/// limits. Says nothing about who made the model: `firebrand verify` does that.
 /// Exit code 0: nothing dangerous; 1: something is; 2: not everything could be looked at.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -3,7 +3,7 @@
 //! A lineage records the digest of its parent's statement. A parent is looked for where it lay at
 //! the time, and counts only if its statement has that digest: a name alone proves nothing.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::report::Verdict;
 use super::{Trust, verify};
-use crate::artifact::lineage::{PREDICATE_TYPE, STATEMENT_FILE};
+use crate::artifact::lineage::{ADAPTER_KEY, PREDICATE_TYPE, STATEMENT_FILE};
 use crate::artifact::signature::STATEMENT_TYPE;
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Digest};
@@ -172,7 +172,12 @@ fn read(directory: &Path, trust: &Trust, seen: &mut Vec<Digest>) -> Result<Famil
         Base { revision: text(&asked["baseModel"]["revision"]), files: of(&["base-model"]), id };
     seen.push(digest);
     let recorded = of(&["base-lineage"]).into_iter().next();
-    let parent = recorded.map(|item| Box::new(parent(directory, &base.id, &item, trust, seen)));
+    // A merge is made from an adapter; its base is that of the adapter.
+    let named = match method.as_str() {
+        "merge" => asked["overrides"][ADAPTER_KEY].as_str().unwrap_or_default(),
+        _ => &base.id,
+    };
+    let parent = recorded.map(|item| Box::new(parent(directory, named, &item, trust, seen)));
     seen.pop();
     let internal = &build["internalParameters"];
     Ok(Family {
@@ -269,22 +274,23 @@ fn parent(
         parent.problem = Some(format!("only {MAX_GENERATIONS} generations are followed"));
         return parent;
     }
-    let mut others = Vec::new();
+    let mut other = None;
     for place in places(directory, base, &parent.name) {
-        match statement(&place) {
+        match statement(&place.path) {
             Ok((digest, _)) if digest == wanted => {
                 parent.found = Found::Same;
-                match read(&place, trust, seen) {
-                    Ok(family) => parent.family = Some(family),
+                match read(&place.path, trust, seen) {
+                    Ok(family) if family.statement == wanted => parent.family = Some(family),
+                    Ok(_) => parent.problem = Some("it changed while it was read".to_owned()),
                     Err(error) => parent.problem = Some(super::report::describe(&error)),
                 }
                 return parent;
             }
-            Ok(_) => others.push(place),
-            Err(_) => {}
+            Ok(_) if place.named => other = other.or(Some(place.path)),
+            _ => {}
         }
     }
-    match others.first() {
+    match other {
         Some(place) => {
             parent.found = Found::Other;
             let place = place.display();
@@ -292,31 +298,41 @@ fn parent(
         }
         None => {
             parent.found = Found::Missing;
-            parent.problem = Some(format!("nothing with that lineage lies at `{base}`"));
+            parent.problem = Some("nothing with that lineage lies where it lay".to_owned());
         }
     }
     parent
 }
 
-/// Where a base of this name may lie: as it was named, seen from here or from a folder above the
-/// artifact, and beside the artifact under the name that it had.
-fn places(directory: &Path, base: &str, name: &str) -> Vec<PathBuf> {
+/// Where a parent may lie.
+struct Place {
+    path: PathBuf,
+    /// Whether this is where the lineage says that it lay, and not only a folder of that name.
+    named: bool,
+}
+
+/// Where a parent may lie: as it was named, seen from here or from a folder above the artifact, and
+/// near the artifact under the name that its folder had.
+fn places(directory: &Path, base: &str, name: &str) -> Vec<Place> {
     let mut roots = vec![PathBuf::new()];
-    if let Ok(own) = directory.canonicalize() {
-        roots.extend(own.ancestors().skip(1).take(MAX_ABOVE).map(Path::to_path_buf));
-    }
+    let own = directory.canonicalize().unwrap_or_default();
+    roots.extend(own.ancestors().skip(1).take(MAX_ABOVE).map(Path::to_path_buf));
+    // The same folder under two names is looked at once, and the child is not its own parent.
+    let mut seen = BTreeSet::from([own]);
     let mut places = Vec::new();
-    for named in [base, name].into_iter().filter(|named| !named.is_empty()) {
+    for (text, named) in [(base, true), (name, false)].into_iter().filter(|(t, _)| !t.is_empty()) {
         for root in &roots {
-            let place = root.join(named);
-            places.extend([place.clone(), place.join("artifact")]);
+            let path = root.join(text);
+            for path in [path.clone(), path.join("artifact")] {
+                if path.canonicalize().is_ok_and(|real| seen.insert(real)) {
+                    places.push(Place { path, named });
+                }
+            }
         }
     }
-    // The same folder under two names is looked at once.
-    let mut found = BTreeMap::new();
-    places.retain(|place| match place.canonicalize() {
-        Ok(real) => found.insert(real, ()).is_none(),
-        Err(_) => false,
-    });
     places
 }
+
+#[cfg(test)]
+#[path = "family_tests.rs"]
+mod tests;
