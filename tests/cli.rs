@@ -7,7 +7,7 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "init",
     "plan",
     "data",
@@ -17,6 +17,8 @@ const COMMANDS: [&str; 14] = [
     "merge",
     "sign",
     "verify",
+    "lineage",
+    "scan",
     "keygen",
     "pull",
     "cache",

@@ -22,6 +22,8 @@ pub const INPUTS_KEY: &str = "firebrand.inputs_sha256";
 pub const BUILD_TYPE: &str = "urn:firebrand:buildtype:finetune:v1";
 /// Who built: the user's own machine, so this is SLSA Build level 1 and no more.
 pub const BUILDER: &str = "urn:firebrand:builder:self-hosted:v1";
+/// Under which name a merge records the adapter that the user named.
+pub const ADAPTER_KEY: &str = "adapter";
 /// The predicate type of SLSA provenance.
 pub const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
 

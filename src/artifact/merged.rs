@@ -6,7 +6,7 @@ use std::path::Path;
 use super::bundle;
 use super::card::{Card, Relation};
 use super::keys::SigningKey;
-use super::lineage::{BaseRecord, Inputs, Outcome, RunRecord};
+use super::lineage::{ADAPTER_KEY, BaseRecord, Inputs, Outcome, RunRecord};
 use super::merge::merge_weights;
 use super::open::{Adapter, base_of};
 use super::parent::{Parent, ParentSignature};
@@ -74,7 +74,8 @@ fn seal(
     inputs_of.push(weights.clone());
     let inputs = Inputs::new(&RunRecord {
         config: (settings.path.clone(), settings.sha256),
-        overrides: BTreeMap::new(),
+        // Where the parent lies; the base below is the adapter's own.
+        overrides: BTreeMap::from([(ADAPTER_KEY.to_owned(), request.adapter.to_owned())]),
         method: "merge".to_owned(),
         base: BaseRecord {
             id: base.id.clone(),

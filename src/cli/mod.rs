@@ -7,12 +7,14 @@ mod doctor;
 mod generate;
 mod init;
 mod keygen;
+mod lineage;
 mod merge;
 mod output;
 mod pairs;
 mod plan;
 mod pull;
 mod runs;
+mod scan;
 mod schema;
 mod sign;
 mod train;
@@ -27,6 +29,7 @@ use clap::{Parser, Subcommand};
 use crate::error::{Error, Kind, Result};
 use crate::hub::Supply;
 use crate::report::{Signals, Transfers};
+use crate::scan::TEMPLATE_COMMAND;
 use crate::train::{Access, supply_for};
 
 pub use output::{data_line, talk};
@@ -55,6 +58,11 @@ enum Command {
     Merge(merge::Args),
     Sign(sign::Args),
     Verify(verify::Args),
+    Lineage(lineage::Args),
+    Scan(scan::Args),
+    /// What `scan` starts for each chat template
+    #[command(name = TEMPLATE_COMMAND, hide = true)]
+    RenderTemplate,
     Keygen(keygen::Args),
     Cache(cache::Args),
     Schema(schema::Args),
@@ -127,6 +135,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Merge(args) => merge::run(&args),
         Command::Sign(args) => sign::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Lineage(args) => lineage::run(&args),
+        Command::Scan(args) => scan::run(&args),
+        Command::RenderTemplate => scan::render_template(),
         Command::Keygen(args) => keygen::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::Schema(args) => schema::run(&args),

@@ -48,7 +48,7 @@ pub use downloads::{Downloaded, downloads};
 pub use file::RemoteFile;
 pub use local::{ModelDirectory, resolve};
 pub use lock::{Asked, Lock, Locked, LockedFile};
-pub use names::{RepoKind, RepoName};
+pub use names::{RepoKind, RepoName, path_fault};
 pub use sets::{FileSet, SetFile};
 pub use settings::{Settings, Timing};
 pub use supply::{DEFAULT_REVISION, Policy, Supply};

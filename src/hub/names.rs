@@ -120,7 +120,7 @@ pub(super) fn is_commit(text: &str) -> bool {
 
 /// Checks a branch, tag or commit: it becomes the path `refs/REVISION` in the cache.
 pub(super) fn check_revision(revision: &str) -> Result<()> {
-    match fault_of(revision) {
+    match path_fault(revision) {
         None => Ok(()),
         Some(fault) => {
             Err(Error::new(format!("`{revision}` is not the name of a branch, tag or commit"))
@@ -131,7 +131,7 @@ pub(super) fn check_revision(revision: &str) -> Result<()> {
 
 /// Checks the path of one file in a repository.
 pub(super) fn check_path(path: &str) -> Result<()> {
-    match fault_of(path) {
+    match path_fault(path) {
         None => Ok(()),
         Some(fault) => Err(Error::new(format!("refusing the file name `{path}`"))
             .because(fault)
@@ -165,7 +165,7 @@ pub(super) fn check_paths<'a>(paths: impl IntoIterator<Item = &'a str>) -> Resul
 }
 
 /// What is wrong with a path, under the rules of POSIX and of Windows.
-fn fault_of(path: &str) -> Option<&'static str> {
+pub fn path_fault(path: &str) -> Option<&'static str> {
     if path.len() > PATH_BYTES_MAX {
         return Some("it is longer than 2048 bytes");
     }

@@ -4,6 +4,8 @@
 
 mod attestations;
 mod directory;
+mod family;
+mod family_text;
 mod lineage;
 mod report;
 pub mod safetensors;
@@ -12,6 +14,7 @@ mod trust;
 mod trusted_keys;
 
 pub use directory::verify;
+pub use family::{Base, Family, Found, Item, Parent, family};
 pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
 pub use trust::{Trust, TrustedKey};
 pub use trusted_keys::{FILE as TRUSTED_KEYS_FILE, Limits, Role};

@@ -20,6 +20,8 @@ const MAX_PROBLEMS: usize = 20;
 /// What the key `format` may say; loaders refuse metadata without it.
 const FORMATS: [&str; 4] = ["pt", "tf", "flax", "mlx"];
 const METADATA: &str = "__metadata__";
+/// The one problem that is no danger to anyone.
+pub const NO_FORMAT: &str = "the metadata has no `format` that loaders accept, such as `pt`";
 
 /// What was found in one file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,7 +136,7 @@ fn check_metadata(value: &Value, lint: &mut Lint) {
         }
     }
     if !lint.metadata.get("format").is_some_and(|format| FORMATS.contains(&format.as_str())) {
-        lint.problem("the metadata has no `format` that loaders accept, such as `pt`");
+        lint.problem(NO_FORMAT);
     }
 }
 

@@ -1,0 +1,54 @@
+//! `firebrand scan`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::{data_line, talk};
+use crate::error::{Context, Result, printable};
+use crate::scan::{sarif, scan, template_child};
+
+/// Look at any model directory or file for what could harm whoever opens it
+///
+/// By content and not by name: pickles, archives, programs and code under any name, safetensors
+/// that readers disagree on, chat templates that run away, tokenizers that do not fit, links and
+/// odd names. Nothing is unpacked to disk, and nothing is run but chat templates, in a process with
+/// limits. Says nothing about who made the model: `firebrand verify` does that.
+/// Exit code 0: nothing dangerous; 1: something is; 2: not everything could be looked at.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A model directory or a file
+    path: PathBuf,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print the report as SARIF 2.1.0, which code hosts and editors show
+    #[arg(long, conflicts_with = "json")]
+    sarif: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let program = std::env::current_exe().context("cannot find the program itself")?;
+    let report = scan(&args.path, Some(&program))?;
+    if args.json || args.sarif {
+        let value = if args.sarif { sarif(&report) } else { report.to_json() };
+        data_line(&serde_json::to_string_pretty(&value).context("cannot encode the report")?)?;
+    } else {
+        for finding in &report.findings {
+            data_line(&printable(&finding.to_string()))?;
+        }
+        data_line(&report.summary())?;
+    }
+    Ok(ExitCode::from(report.verdict().exit_code()))
+}
+
+/// Renders a template from stdin, under limits: the other half of a scan.
+pub fn render_template() -> Result<ExitCode> {
+    match template_child(std::io::stdin()) {
+        Ok(outcome) => data_line(&outcome.to_line())?,
+        Err(error) => {
+            talk(&error.to_string());
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
