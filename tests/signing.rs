@@ -193,6 +193,21 @@ fn revoked_keys_and_other_roles_are_untrusted() {
 }
 
 #[test]
+fn a_revoked_key_is_revoked_for_a_family_tree_too() {
+    let run = Run::new().with_base();
+    let key = "settings/firebrand/signing.pub.pem";
+    let signature = || -> String {
+        let text = run.command(&["lineage", "checkpoints/tiny", "--key", key]).output().unwrap();
+        let text = String::from_utf8(text.stdout).unwrap();
+        text.lines().find(|line| line.contains("signature")).unwrap().to_owned()
+    };
+    assert!(!signature().contains("untrusted"), "{}", signature());
+    let revoked = "[[key]]\nfile = \"signing.pub.pem\"\nrevoked = true\nreason = \"stolen\"\n";
+    run.write("settings/firebrand/trusted-keys.toml", revoked);
+    assert!(signature().contains("untrusted"), "{}", signature());
+}
+
+#[test]
 fn attestations_beside_an_artifact_are_checked() {
     let run = Run::new().with_base();
     let path = "checkpoints/tiny/artifact.sigstore.jsonl";

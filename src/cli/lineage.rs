@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::artifact::keys;
 use crate::cli::data_line;
+use crate::cli::verify::{model_directory, trust};
 use crate::error::{Context, Result, printable};
-use crate::verify::{Trust, family};
+use crate::verify::family;
 
 /// Show where a model comes from: its whole family tree, as its lineage tells it
 ///
@@ -27,14 +27,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let trust = match &args.key {
-        Some(path) => Trust::key_file(path)?,
-        None => Trust::of_user(&keys::config_home()?)?,
-    };
-    let inside = args.directory.join("artifact");
-    let own = args.directory.join("lineage.statement.json").exists();
-    let directory = if !own && inside.is_dir() { &inside } else { &args.directory };
-    let family = family(directory, &trust)?;
+    let trust = trust(args.key.as_deref())?;
+    let family = family(&model_directory(&args.directory), &trust)?;
     if args.json {
         data_line(&serde_json::to_string_pretty(&family).context("cannot encode the lineage")?)?;
     } else {

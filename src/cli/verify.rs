@@ -34,14 +34,19 @@ pub fn model_directory(path: &Path) -> PathBuf {
     if is_run { inside } else { path.to_path_buf() }
 }
 
-pub fn run(args: &Args) -> Result<ExitCode> {
-    let trust = match &args.key {
+/// Whom to trust: the key that was named, within the limits that the user has set, or the user's.
+pub fn trust(key: Option<&Path>) -> Result<Trust> {
+    match key {
         Some(path) => match keys::config_home() {
-            Ok(home) => Trust::key_file(path)?.limited_by(&home)?,
-            Err(_) => Trust::key_file(path)?, // a machine without a home has no such settings
+            Ok(home) => Trust::key_file(path)?.limited_by(&home),
+            Err(_) => Trust::key_file(path), // a machine without a home has no such settings
         },
-        None => Trust::of_user(&keys::config_home()?)?,
-    };
+        None => Trust::of_user(&keys::config_home()?),
+    }
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let trust = trust(args.key.as_deref())?;
     let report = verify(&model_directory(&args.directory), &trust);
     if args.json {
         let text = serde_json::to_string_pretty(&report.to_json());
