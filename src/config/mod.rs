@@ -26,7 +26,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use render::decides;
+use render::decides;
 pub(crate) use render::quoted;
 pub use schema::schema;
 pub use sections::checkpoint::{CheckpointConfig, OnDiskFull, Reuse};
@@ -86,11 +86,19 @@ pub struct Loaded {
     pub overrides: Vec<(String, String)>,
     /// All values as TOML, in one fixed way; reading it gives the same config.
     pub canonical: String,
-    /// Digest of the canonical text without `name`, `output` and what only makes it faster or
-    /// smaller (`render::SPEED`).
+    /// Digest of the canonical text without `name`, `output`, `checkpoint`, and what only makes it
+    /// faster or smaller (`render::SPEED`).
     pub digest: Digest,
     /// All values by path, strings without quotes.
     pub resolved: BTreeMap<String, String>,
+}
+
+impl Loaded {
+    /// The settings that decide the numbers of a run, path and value.
+    pub fn deciding(&self) -> BTreeMap<String, String> {
+        let all = self.resolved.iter().filter(|(key, _)| decides(key));
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
 }
 
 /// Reads a config file and puts the overrides (`key=value`) over it.

@@ -1,8 +1,6 @@
 //! A run goes on under other settings, data, program or device: only when the user says so, and
 //! then it stands in the history and in the lineage.
 
-use std::collections::BTreeMap;
-
 use crate::checkpoint::{Allowed, Difference, Entry, Found, History, Part, option_for};
 use crate::config;
 use crate::error::{Error, Result};
@@ -126,11 +124,7 @@ pub fn is_finished(run: &RunDirectory, request: &Request) -> Result<bool> {
     }
     let path = run.join("config.toml");
     let Ok(before) = config::load(&path, &[]) else { return Ok(true) };
-    let deciding = |all: &BTreeMap<String, String>| -> BTreeMap<String, String> {
-        let all = all.iter().filter(|(key, _)| config::decides(key));
-        all.map(|(key, value)| (key.clone(), value.clone())).collect()
-    };
-    let (was, is) = (deciding(&before.resolved), deciding(&request.loaded.resolved));
+    let (was, is) = (before.deciding(), request.loaded.deciding());
     if was == is {
         return Ok(true);
     }

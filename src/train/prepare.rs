@@ -10,7 +10,7 @@ use crate::artifact::lineage::{BaseRecord, DatasetRecord};
 use crate::artifact::parent::{Parent, ParentSignature};
 use crate::artifact::signature;
 use crate::checkpoint::Identity;
-use crate::config::{self, DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
+use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, Opened};
 use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trainer, estimate};
@@ -284,12 +284,7 @@ impl Prepared<'_> {
     pub fn identity(&self, loaded: &Loaded) -> Result<Identity> {
         Ok(Identity {
             config: loaded.digest,
-            settings: loaded
-                .resolved
-                .iter()
-                .filter(|(key, _)| config::decides(key))
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
+            settings: loaded.deciding(),
             base: joined(self.base_files.iter().map(|file| file.sha256)),
             data: self.corpus.identity()?,
             codec: Some(self.corpus.codec.fingerprint()),

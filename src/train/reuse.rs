@@ -1,9 +1,7 @@
 //! A new run begins with steps that another has computed, where they are the same bit for bit.
 
-use std::collections::BTreeMap;
-
 use crate::checkpoint::{Chain, Identity, Kept, Shelf, State, batches_digest};
-use crate::config::{self, Loaded, Reuse, RunConfig};
+use crate::config::{Loaded, Reuse, RunConfig};
 use crate::data::Cursor;
 use crate::engine::learning_rate;
 use crate::error::{Context, Result};
@@ -41,16 +39,11 @@ pub fn made_by(
     let program = std::env::current_exe().context("cannot find the program's own file")?;
     // The version's name stands for many builds while it is worked on; the bytes stand for one.
     let program = hub::sha256_of(&program, &cache)?;
-    let mut facts: BTreeMap<String, String> = loaded
-        .resolved
-        .iter()
-        .filter(|(key, _)| {
-            let key = key.as_str();
-            let in_rows = key.starts_with("data.") || key == "model.base";
-            config::decides(key) && !in_rows && !IN_THE_CHAIN.contains(&key)
-        })
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let mut facts = loaded.deciding();
+    facts.retain(|key, _| {
+        let in_rows = key.starts_with("data.") || key == "model.base";
+        !in_rows && !IN_THE_CHAIN.contains(&key.as_str())
+    });
     let mut put = |name: &str, value: String| facts.insert(format!(" {name}"), value);
     put("version", VERSION.to_owned());
     put("program", program.to_string());
