@@ -1,7 +1,7 @@
 //! Rows as the model takes them: packed documents, their positions, and what to predict.
 
 use super::corpus::Entry;
-use super::example::RecordId;
+use super::example::{Example, RecordId};
 use crate::files::Digest;
 
 /// One token to predict.
@@ -39,38 +39,41 @@ impl Batch {
             |row: &Vec<&Entry>| row.iter().map(|entry| entry.example.tokens.len()).sum::<usize>();
         let length = rows.iter().map(long).max().unwrap_or(0);
         let size = rows.len() * length;
-        let mut batch = Self {
-            rows: rows.len(),
-            length,
-            tokens: vec![0; size],
-            positions: vec![0; size],
-            documents: vec![0; size],
-            ..Self::default()
-        };
-        for (number, row) in rows.iter().enumerate() {
-            let mut at = number * length;
+        let [tokens, positions, documents] = [(); 3].map(|()| Vec::with_capacity(size));
+        let mut batch =
+            Self { rows: rows.len(), length, tokens, positions, documents, ..Self::default() };
+        for (number, row) in (1..).zip(rows) {
             for (document, entry) in (1..).zip(row) {
-                at = batch.put(at, document, entry);
+                batch.put(document, &entry.example);
+            }
+            for list in [&mut batch.tokens, &mut batch.positions, &mut batch.documents] {
+                list.resize(number * length, 0);
             }
             batch.sources.push(row.iter().map(|entry| entry.record.clone()).collect());
         }
         batch
     }
 
-    /// Writes one document and returns the place after it.
-    fn put(&mut self, at: usize, document: u32, entry: &Entry) -> usize {
-        let example = &entry.example;
-        let places = at..at + example.tokens.len();
-        self.tokens[places.clone()].copy_from_slice(&example.tokens);
-        self.positions[places.clone()].iter_mut().zip(0..).for_each(|(to, at)| *to = at);
-        self.documents[places.clone()].fill(document);
-        // The first token has nothing before it to be predicted from.
-        let learnt = places.zip(&example.tokens).zip(&example.learn).skip(1);
-        self.targets.extend(learnt.filter(|(_, learn)| **learn).map(|((place, token), _)| {
-            let index = u32::try_from(place - 1).expect("a batch has less than 2^32 tokens");
-            Target { index, token: *token }
-        }));
-        at + example.tokens.len()
+    /// Writes one document behind what is there.
+    fn put(&mut self, document: u32, example: &Example) {
+        let tokens = &example.tokens;
+        let first = u32::try_from(self.tokens.len()).expect("a batch has less than 2^32 tokens");
+        let length = u32::try_from(tokens.len()).expect("a batch has less than 2^32 tokens");
+        self.tokens.extend_from_slice(tokens);
+        self.positions.extend(0..length);
+        self.documents.resize(self.documents.len() + tokens.len(), document);
+        let mut begin = 0;
+        for run in example.learn.chunk_by(|one, next| one == next) {
+            let end = begin + run.len();
+            if run[0] {
+                // The first token has nothing before it to be predicted from.
+                let begin = begin.max(1);
+                let index = first + begin as u32 - 1..;
+                let targets = tokens[begin..end].iter().zip(index);
+                self.targets.extend(targets.map(|(&token, index)| Target { index, token }));
+            }
+            begin = end;
+        }
     }
 
     /// How many tokens are no padding.

@@ -65,8 +65,16 @@ pub struct Recipe {
     /// Known when all files were read before the start.
     lengths: Option<Lengths>,
     epochs: Mutex<BTreeMap<u64, Arc<Epoch>>>,
-    /// Rows in each window of an epoch; a cache, no state.
-    sizes: Mutex<BTreeMap<u64, Arc<Vec<u64>>>>,
+    /// What the windows of an epoch hold; a cache, no state.
+    sizes: Mutex<BTreeMap<u64, Arc<[Size]>>>,
+}
+
+/// What a window holds, known without reading its examples.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    rows: u64,
+    /// The longest row, in tokens.
+    longest: usize,
 }
 
 impl Recipe {
@@ -167,8 +175,8 @@ impl Recipe {
         if self.order.shuffle { shuffled(rows, key("data.rows")) } else { rows }
     }
 
-    /// The rows of a window as lengths of their examples, without reading them.
-    fn lengths_of(&self, key: Key, window: &Window, lengths: &Lengths) -> Result<Vec<Vec<usize>>> {
+    /// What a window holds, without reading its examples.
+    fn size(&self, key: Key, window: &Window, lengths: &Lengths) -> Result<Size> {
         let mut all = Vec::new();
         for unit in &window.units {
             let sizes = self.blocks.sizes(unit.file)?;
@@ -179,12 +187,13 @@ impl Recipe {
             all.extend(chosen(unit).into_iter().map(length).filter(|length| *length > 0));
         }
         let rows = self.pack(key, all.iter().copied());
-        let of_row = |row: Vec<u32>| row.into_iter().map(|place| all[place as usize]).collect();
-        Ok(rows.into_iter().map(of_row).collect())
+        let of_row = |row: &Vec<u32>| row.iter().map(|place| all[*place as usize]).sum();
+        let longest = rows.iter().map(of_row).max().unwrap_or(0);
+        Ok(Size { rows: rows.len() as u64, longest })
     }
 
-    /// Rows in each window of an epoch.
-    fn sizes(&self, epoch: u64) -> Result<Arc<Vec<u64>>> {
+    /// What the windows of an epoch hold.
+    fn sizes(&self, epoch: u64) -> Result<Arc<[Size]>> {
         // Without shuffling, and without packing, all epochs have the same number of rows.
         let fixed = !self.order.shuffle;
         let epoch = if fixed { 0 } else { epoch };
@@ -195,12 +204,13 @@ impl Recipe {
             Error::new("the number of rows is not known before the data was read to its end")
         })?;
         let windows = self.epoch(epoch);
-        let count = |number: u64| -> Result<u64> {
+        let size = |number: u64| -> Result<Size> {
             let window = windows.window(number)?.unwrap_or_else(|| Arc::new(Window::empty()));
-            Ok(self.lengths_of((epoch, number), &window, lengths)?.len() as u64)
+            self.size((epoch, number), &window, lengths)
         };
-        let sizes: Result<Vec<u64>> = (0..windows.windows()?).into_par_iter().map(count).collect();
-        let sizes = Arc::new(sizes?);
+        let sizes: Result<Arc<[Size]>> =
+            (0..windows.windows()?).into_par_iter().map(size).collect();
+        let sizes = sizes?;
         let mut known = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(epoch, sizes.clone());
         Ok(sizes)
@@ -337,7 +347,7 @@ impl Plan {
     /// # Errors
     /// When the data is streamed, so that nobody knows.
     pub fn rows_in_epoch(&self, epoch: u64) -> Result<u64> {
-        Ok(self.recipe().sizes(epoch)?.iter().sum())
+        Ok(self.recipe().sizes(epoch)?.iter().map(|size| size.rows).sum())
     }
 
     /// How many steps the first `epochs` epochs have.
@@ -363,15 +373,10 @@ impl Plan {
     /// The longest row of the first epoch in tokens; `max_seq_len` where nobody knows.
     pub fn longest_row(&self) -> Result<usize> {
         let recipe = self.recipe();
-        let Some(lengths) = &recipe.lengths else { return Ok(recipe.max_seq_len) };
-        let epoch = recipe.epoch(0);
-        let longest = |number: u64| -> Result<usize> {
-            let Some(window) = epoch.window(number)? else { return Ok(0) };
-            let rows = recipe.lengths_of((0, number), &window, lengths)?;
-            Ok(rows.iter().map(|row| row.iter().sum()).max().unwrap_or(0))
-        };
-        let all: Result<Vec<usize>> = (0..epoch.windows()?).into_par_iter().map(longest).collect();
-        Ok(all?.into_iter().max().unwrap_or(0))
+        if recipe.lengths.is_none() {
+            return Ok(recipe.max_seq_len);
+        }
+        Ok(recipe.sizes(0)?.iter().map(|size| size.longest).max().unwrap_or(0))
     }
 }
 

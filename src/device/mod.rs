@@ -82,8 +82,12 @@ pub fn open(wanted: DeviceChoice, threads: usize) -> Result<Opened> {
     }
 }
 
-/// Sizes the pool that all CPU operations share, once per process.
-fn start_threads(threads: usize) -> Result<usize> {
+/// Sizes the pool that all CPU operations share, once per process; 0 means a thread per core.
+/// Returns how many there are.
+///
+/// # Errors
+/// When the pool was started before with another size.
+pub fn start_threads(threads: usize) -> Result<usize> {
     if threads > 0 {
         let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         if built.is_err() && rayon::current_num_threads() != threads {

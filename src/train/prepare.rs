@@ -10,7 +10,9 @@ use crate::artifact::lineage::{BaseRecord, DatasetRecord};
 use crate::artifact::parent::{Parent, ParentSignature};
 use crate::artifact::signature;
 use crate::checkpoint::Identity;
-use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
+use crate::config::{
+    DataConfig, DeviceChoice, DeviceConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup,
+};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, Opened};
 use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trainer, estimate};
@@ -63,7 +65,7 @@ pub fn prepare<'a>(
 ) -> Result<Prepared<'a>> {
     let config = &loaded.config;
     // First of all: whatever works in parallel must do so on the threads that were asked for.
-    let opened = device::open(config.device.name, config.device.threads)?;
+    let opening = begin_to_open(&config.device)?;
     let base = supply.base(&config.model)?;
     let facts = facts_of(config, &base, observer)?;
     let learning = match &config.lora {
@@ -89,11 +91,11 @@ pub fn prepare<'a>(
         data::validation_batches(&corpus.validation, &config.data, config.train.micro_batch_size);
     let prepared = Prepared {
         config,
+        opened: opening()?,
         total_steps: total_steps(config, &plan)?,
         base_files: vec![hash_file(&base.path.join("config.json"), "config.json")?],
         base,
         facts,
-        opened,
         corpus,
         plan,
         validation,
@@ -105,6 +107,21 @@ pub fn prepare<'a>(
     };
     prepared.announce(observer);
     Ok(prepared)
+}
+
+/// Opens the device. Looking for a graphics card takes a while, since drivers are loaded; as a
+/// search cannot fail, it goes on while the data is read.
+fn begin_to_open(config: &DeviceConfig) -> Result<Box<dyn FnOnce() -> Result<Opened>>> {
+    let (name, threads) = (config.name, config.threads);
+    if name != DeviceChoice::Auto {
+        let opened = device::open(name, threads)?;
+        return Ok(Box::new(move || Ok(opened)));
+    }
+    device::start_threads(threads)?;
+    let opening = std::thread::spawn(move || device::open(name, threads));
+    Ok(Box::new(move || {
+        opening.join().unwrap_or_else(|_| Err(Error::new("looking for a graphics card failed")))
+    }))
 }
 
 /// The sizes of the base model, and whether its weights are there.
