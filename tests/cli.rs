@@ -7,7 +7,7 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "init",
     "plan",
     "data",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 16] = [
     "merge",
     "sign",
     "verify",
+    "registry",
     "lineage",
     "scan",
     "keygen",

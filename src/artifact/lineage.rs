@@ -11,6 +11,7 @@ use super::parent::Parent;
 use super::signature::{self, STATEMENT_TYPE};
 use super::source::Source;
 use crate::files::{Digest, FileEntry};
+use crate::hub::InputTrust;
 
 /// What went in: the exact bytes of the statement's `buildDefinition`.
 pub const INPUTS_FILE: &str = "lineage.inputs.json";
@@ -54,8 +55,25 @@ pub struct RunRecord {
     pub deterministic: bool,
     /// The lock beside the config, where there is one.
     pub lock: Option<FileEntry>,
+    /// The registry that approved what goes in, where one was asked.
+    pub registry: Option<RegistryRecord>,
     /// The state of the user's repository.
     pub source: Option<Source>,
+}
+
+/// A signed list of approved inputs.
+#[derive(Debug, Clone)]
+pub struct RegistryRecord {
+    /// The file as the user named it.
+    pub path: String,
+    /// Its bytes.
+    pub sha256: Digest,
+    /// Its own name.
+    pub name: String,
+    /// Its serial number.
+    pub serial: u64,
+    /// The hint of the key that signed it.
+    pub signer: String,
 }
 
 /// The base model.
@@ -67,6 +85,8 @@ pub struct BaseRecord {
     pub revision: Option<String>,
     /// The files that are read.
     pub files: Vec<FileEntry>,
+    /// Why it may be used.
+    pub trust: InputTrust,
     /// Its own lineage, if it is an artifact of this program.
     pub parent: Option<Parent>,
 }
@@ -84,6 +104,8 @@ pub struct DatasetRecord {
     pub format: String,
     /// How many records it has.
     pub rows: u64,
+    /// Why it may be used.
+    pub trust: InputTrust,
     /// Its bytes.
     pub file: FileEntry,
 }
@@ -177,8 +199,13 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
     if let Some(lock) = &run.lock {
         list.push(dependency(&lock.path, &lock.sha256, json!({"role": "lock"})));
     }
+    list.extend(run.registry.as_ref().map(RegistryRecord::to_dependency));
     for file in &run.base.files {
-        let notes = json!({"role": "base-model", "size": file.size.to_string()});
+        let notes = json!({
+            "role": "base-model",
+            "size": file.size.to_string(),
+            "trust": run.base.trust,
+        });
         let mut entry = dependency(&file.path, &file.sha256, notes);
         if let Some(revision) = &run.base.revision {
             let id = &run.base.id;
@@ -207,6 +234,7 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
             "split": set.split,
             "rows": set.rows.to_string(),
             "size": set.file.size.to_string(),
+            "trust": set.trust,
         });
         let mut entry = dependency(&set.file.path, &set.file.sha256, notes);
         if let Some(uri) = &set.uri {
@@ -215,6 +243,18 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
         list.push(entry);
     }
     list
+}
+
+impl RegistryRecord {
+    fn to_dependency(&self) -> Value {
+        let notes = json!({
+            "role": "registry",
+            "name": self.name,
+            "serial": self.serial.to_string(),
+            "signer": self.signer,
+        });
+        dependency(&self.path, &self.sha256, notes)
+    }
 }
 
 fn dependency(name: &str, sha256: &Digest, annotations: Value) -> Value {

@@ -20,6 +20,7 @@ pub(crate) fn run() -> RunRecord {
             id: "checkpoints/base-tiny".into(),
             revision: None,
             files: vec![entry("model.safetensors")],
+            trust: InputTrust::Signature,
             parent: Some(Parent {
                 name: "base-tiny".into(),
                 statement: digest,
@@ -33,6 +34,7 @@ pub(crate) fn run() -> RunRecord {
             split: "train".into(),
             format: "messages".into(),
             rows: 12,
+            trust: InputTrust::Registry,
             file: entry("datasets/a.jsonl"),
         }],
         template: Some(("chat_template.jinja".into(), digest)),
@@ -42,6 +44,13 @@ pub(crate) fn run() -> RunRecord {
         device: [("name".into(), "cpu".into())].into(),
         deterministic: true,
         lock: Some(entry("configs/a.lock")),
+        registry: Some(RegistryRecord {
+            path: "registry.toml".into(),
+            sha256: digest,
+            name: "acme".into(),
+            serial: 7,
+            signer: digest.to_string(),
+        }),
         source: Some(Source {
             commit: "d20ace7968ba43c0219f62d71334c1095bab1602".into(),
             signed: true,
@@ -110,6 +119,7 @@ fn every_dependency_has_a_role_and_a_digest() {
         "source-diff",
         "config",
         "lock",
+        "registry",
         "base-model",
         "base-lineage",
         "tokenizer",
@@ -119,7 +129,7 @@ fn every_dependency_has_a_role_and_a_digest() {
     assert_eq!(roles, expected);
     assert_eq!(inputs.resolved_dependencies[0]["annotations"]["dirty"], true);
     assert_eq!(inputs.resolved_dependencies[0]["annotations"]["commitSigned"], true);
-    assert_eq!(inputs.resolved_dependencies[8]["annotations"]["rows"], "12");
+    assert_eq!(inputs.resolved_dependencies[9]["annotations"]["rows"], "12");
 }
 
 #[test]
@@ -130,7 +140,7 @@ fn a_hub_model_is_named_by_its_commit() {
     record.base.revision = Some("060db6499f32faf8b98477b0a26969ef7d8b9987".into());
     let inputs = Inputs::new(&record);
     assert_eq!(
-        inputs.resolved_dependencies[2]["uri"],
+        inputs.resolved_dependencies[3]["uri"],
         "pkg:huggingface/acme/tiny@060db6499f32faf8b98477b0a26969ef7d8b9987#model.safetensors"
     );
 }

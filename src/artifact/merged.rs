@@ -13,7 +13,7 @@ use super::parent::{Parent, ParentSignature};
 use super::peft;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file};
-use crate::hub::{DEFAULT_REVISION, ModelDirectory, Supply};
+use crate::hub::{DEFAULT_REVISION, InputTrust, ModelDirectory, Supply};
 
 /// What a merge is asked to do.
 pub struct Merge<'a> {
@@ -81,6 +81,7 @@ fn seal(
             id: base.id.clone(),
             revision: base.commit().map(str::to_owned),
             files: inputs_of,
+            trust: InputTrust::Tofu,
             parent: Parent::of(adapter, request.parent)?,
         },
         datasets: Vec::new(),
@@ -91,6 +92,7 @@ fn seal(
         device: BTreeMap::new(),
         deterministic: true,
         lock: None,
+        registry: None,
         source: None,
     });
     let name = request.out.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -13,6 +13,7 @@ mod output;
 mod pairs;
 mod plan;
 mod pull;
+mod registry;
 mod runs;
 mod scan;
 mod schema;
@@ -58,6 +59,7 @@ enum Command {
     Merge(merge::Args),
     Sign(sign::Args),
     Verify(verify::Args),
+    Registry(registry::Args),
     Lineage(lineage::Args),
     Scan(scan::Args),
     /// What `scan` starts for each chat template
@@ -135,6 +137,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Merge(args) => merge::run(&args),
         Command::Sign(args) => sign::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Registry(args) => registry::run(&args),
         Command::Lineage(args) => lineage::run(&args),
         Command::Scan(args) => scan::run(&args),
         Command::RenderTemplate => scan::render_template(),

@@ -40,6 +40,7 @@ pub use sections::output::OutputConfig;
 pub use sections::train::{
     Length, Optimizer, PrecisionChoice, Recompute, Scheduler, TrainConfig, Warmup,
 };
+pub use sections::trust::TrustConfig;
 pub use sections::{KEYS, SECTIONS};
 pub use template::template;
 pub(crate) use typed::size;
@@ -71,6 +72,8 @@ pub struct RunConfig {
     pub checkpoint: CheckpointConfig,
     /// Where the result goes and who signs it.
     pub output: OutputConfig,
+    /// Which inputs may be used.
+    pub trust: TrustConfig,
     /// Where the work is done.
     pub device: DeviceConfig,
 }
@@ -86,7 +89,7 @@ pub struct Loaded {
     pub overrides: Vec<(String, String)>,
     /// All values as TOML, in one fixed way; reading it gives the same config.
     pub canonical: String,
-    /// Digest of the canonical text without `name`, `output`, `checkpoint`, and what only makes it
+    /// Digest of the canonical text without `name`, `output`, `checkpoint`, `trust`, and what only makes it
     /// faster or smaller (`render::SPEED`).
     pub digest: Digest,
     /// All values by path, strings without quotes.
@@ -195,6 +198,7 @@ fn resolve(values: &Values, name: String) -> RunConfig {
         eval: EvalConfig::read(values),
         checkpoint: CheckpointConfig::read(values),
         output: OutputConfig::read(values, &name),
+        trust: TrustConfig::read(values),
         device: DeviceConfig::read(values),
         model,
         lora,

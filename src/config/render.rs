@@ -36,6 +36,7 @@ impl Entries {
         config.eval.write(&mut entries);
         config.checkpoint.write(&mut entries);
         config.output.write(&mut entries);
+        config.trust.write(&mut entries);
         config.device.write(&mut entries);
         entries
     }
@@ -109,10 +110,11 @@ impl Entries {
 }
 
 /// Whether a key decides the numbers of a run: not its name, nor where its result goes and who
-/// signs it, nor when it is saved, nor what only makes it faster or smaller.
+/// signs it, nor when it is saved, nor who vouches for what goes in, nor what only makes it faster or smaller.
 pub fn decides(path: &str) -> bool {
-    let aside = ["output.", "checkpoint."].iter().any(|section| path.starts_with(section));
-    path != "name" && !aside && !SPEED.contains(&path)
+    let aside =
+        ["output.", "checkpoint.", "trust."].iter().any(|section| path.starts_with(section));
+    path != "name" && path != "model.trusted_keys" && !aside && !SPEED.contains(&path)
 }
 
 fn header(prefix: &str) -> String {

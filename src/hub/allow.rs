@@ -14,7 +14,7 @@ use super::file::RemoteFile;
 use crate::error::{Context, Error, Result};
 
 /// Files that are wanted by name where they are there.
-const WANTED: [&str; 12] = [
+const WANTED: [&str; 13] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -26,6 +26,7 @@ const WANTED: [&str; 12] = [
     "tokenizer.model",
     "chat_template.jinja",
     "README.md",
+    "model.sig",
     INDEX,
 ];
 

@@ -55,8 +55,34 @@ pub struct Locked {
     /// Columns of a data set with their types.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
+    /// Why it may be used; nothing in locks of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<InputTrust>,
     /// The files, sorted by path.
     pub files: Vec<LockedFile>,
+}
+
+/// Why an input may be used; the weakest reason first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InputTrust {
+    /// Nobody vouches for it: trust on first use, and the lock pins what was used.
+    Tofu,
+    /// A signed registry lists it.
+    Registry,
+    /// A key that was asked for has signed it.
+    Signature,
+}
+
+impl InputTrust {
+    /// As it stands in locks and in the lineage.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tofu => "tofu",
+            Self::Registry => "registry",
+            Self::Signature => "signature",
+        }
+    }
 }
 
 /// A file, pinned.
@@ -255,6 +281,7 @@ impl Locked {
         line("commit", text(&self.commit));
         line("chat_template", self.chat_template.map(|digest| quoted(&digest.to_string())));
         line("columns", list(&self.columns));
+        line("trust", self.trust.map(|trust| quoted(trust.name())));
         *out += "files = [\n";
         for file in &self.files {
             let _ = write!(out, "  {{ path = {}, size = {}", quoted(&file.path), file.size);

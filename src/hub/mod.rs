@@ -47,7 +47,7 @@ pub use client::{Fetched, Hub};
 pub use downloads::{Downloaded, downloads};
 pub use file::RemoteFile;
 pub use local::{ModelDirectory, resolve};
-pub use lock::{Asked, Lock, Locked, LockedFile};
+pub use lock::{Asked, InputTrust, Lock, Locked, LockedFile};
 pub use names::{RepoKind, RepoName, path_fault};
 pub use sets::{FileSet, SetFile};
 pub use settings::{Settings, Timing};

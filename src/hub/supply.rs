@@ -4,6 +4,7 @@
 //! for. The lock of the run directory comes first (a run goes on with what it began with), then
 //! the one beside the configuration, then the newest revision of the hub.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -77,6 +78,12 @@ impl Supply {
         let stop = Arc::new(Stop::default());
         let cache = cache.to_owned();
         Self { policy, transfers, interrupted, stop, hub: OnceLock::new(), cache }
+    }
+
+    /// The digests that the locks hold.
+    pub fn pinned(&self) -> BTreeSet<Digest> {
+        let entries = self.policy.locks.iter().flat_map(|lock| lock.model.iter().chain(&lock.data));
+        entries.flat_map(|entry| &entry.files).filter_map(|file| file.sha256).collect()
     }
 
     /// Whether work for which someone waits should end: nobody waits any more, or the user wants

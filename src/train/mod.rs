@@ -2,6 +2,7 @@
 
 mod access;
 mod announce;
+mod approval;
 mod aside;
 mod changes;
 mod prepare;

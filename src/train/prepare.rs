@@ -19,9 +19,11 @@ use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trai
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, cache_home, hash_file};
-use crate::hub::{Lock, ModelDirectory, Supply};
+use crate::hub::{InputTrust, Lock, ModelDirectory, Supply};
 use crate::model::{self, Facts, ModelJson, families};
 use crate::random::Stream;
+use crate::train::approval::Approval;
+use crate::verify::registry::Kind;
 use crate::verify::{self, Trust, Verdict};
 use crate::weights::{Element, shard_names};
 
@@ -53,6 +55,10 @@ pub struct Prepared<'a> {
     /// Module names that have an adapter.
     pub adapted: Vec<String>,
     parent: Option<Parent>,
+    /// Why the base model may be used.
+    base_trust: InputTrust,
+    /// Whether inputs may be used, and why.
+    pub(super) approval: Approval,
 }
 
 /// Checks everything that can be checked without loading weights, and reads as much of the data
@@ -66,7 +72,10 @@ pub fn prepare<'a>(
     let config = &loaded.config;
     // First of all: whatever works in parallel must do so on the threads that were asked for.
     let opening = begin_to_open(&config.device)?;
+    let mut approval = Approval::of(config, supply.pinned())?;
     let base = supply.base(&config.model)?;
+    approval.read_signature(config, &base)?;
+    let base_trust = approval.model(&base, &text_files(&base)?)?;
     let facts = facts_of(config, &base, observer)?;
     let learning = match &config.lora {
         Some(lora) => adapters::lora_size(&adapters::targets(&facts, lora)?, lora),
@@ -104,7 +113,10 @@ pub fn prepare<'a>(
         elements: BTreeMap::new(),
         adapted: Vec::new(),
         parent,
+        base_trust,
+        approval,
     };
+    prepared.approve_data()?;
     prepared.announce(observer);
     Ok(prepared)
 }
@@ -142,6 +154,19 @@ fn facts_of(
         shard_names(&base.path)?; // said now, not after the data was read
     }
     Ok(facts)
+}
+
+/// What is read of a base model beside its weights.
+fn text_files(base: &ModelDirectory) -> Result<Vec<FileEntry>> {
+    let names = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ];
+    let there = names.into_iter().filter(|name| base.path.join(name).is_file());
+    there.map(|name| hash_file(&base.path.join(name), name)).collect()
 }
 
 fn read_data(
@@ -223,6 +248,7 @@ impl Prepared<'_> {
         };
         let mut loaded = model::load(&self.base.path, init, &self.opened.device)?;
         self.base.expect(&loaded.files)?;
+        self.base_trust = self.base_trust.min(self.approval.model(&self.base, &loaded.files)?);
         self.base_files = loaded.files;
         self.elements = loaded.elements;
         match &self.config.lora {
@@ -287,13 +313,27 @@ impl Prepared<'_> {
         let window = if to.epoch == from.epoch { to.window } else { u64::MAX };
         let said = self.corpus.admit(&self.plan, &Cursor { window, ..from })?;
         say(&said, observer);
+        self.approve_data()
+    }
+
+    /// Every data file that is about to be learnt from, or measured on, must be allowed.
+    fn approve_data(&self) -> Result<()> {
+        for file in self.corpus.files() {
+            self.approval.data(&file.file.path, &file.file)?;
+        }
         Ok(())
     }
 
     /// What the names of the configuration stand for.
     pub fn lock(&self) -> Lock {
         let mut lock = Lock { model: self.base.locked.clone(), data: Vec::new() };
-        self.corpus.locked().into_iter().for_each(|entry| lock.put(entry));
+        if let Some(model) = &mut lock.model {
+            model.trust = Some(self.base_trust);
+        }
+        for mut entry in self.corpus.locked() {
+            entry.trust = Some(self.approval.of_set(&entry));
+            lock.put(entry);
+        }
         lock
     }
 
@@ -317,6 +357,7 @@ impl Prepared<'_> {
             id: self.base.id.clone(),
             revision: self.base.commit().map(str::to_owned),
             files: self.base_files.clone(),
+            trust: self.base_trust,
             parent: self.parent.clone(),
         }
     }
@@ -329,6 +370,7 @@ impl Prepared<'_> {
             split: file.role.name().to_owned(),
             format: file.format.clone(),
             rows: file.rows,
+            trust: self.approval.reason(Kind::Dataset, &file.file.sha256),
             file: file.file.clone(),
         };
         self.corpus.files().iter().map(record).collect()

@@ -177,6 +177,7 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         .into(),
         deterministic: prepared.opened.deterministic,
         lock: lock_beside(request.config_path)?,
+        registry: prepared.approval.record(),
         source: artifact::source(Path::new("."), &outputs),
     })
 }

@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::artifact::signature;
 use crate::config::{DataSetConfig, RunConfig};
 use crate::data::{self, Role};
 use crate::error::{Error, Result};
-use crate::hub::{self, FileSet, Lock, Locked, Policy, Supply};
+use crate::files::FileEntry;
+use crate::hub::{
+    self, FileSet, InputTrust, Lock, Locked, LockedFile, ModelDirectory, Policy, Supply,
+};
 use crate::train::Access;
+use crate::train::approval::Approval;
 
 /// Which entries of the lock move to the newest revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +72,7 @@ pub fn pull(config: &RunConfig, path: &Path, access: &Access, update: &Update) -
         extensions: data::extensions(),
     };
     let mut work = Work {
+        approval: Approval::of(config, BTreeSet::new())?,
         supply: access.supply(policy)?,
         old: &old,
         update,
@@ -104,6 +110,7 @@ fn named(config: &RunConfig, name: &str) -> Result<()> {
 
 struct Work<'a> {
     supply: Supply,
+    approval: Approval,
     old: &'a Lock,
     update: &'a Update,
     access: &'a Access,
@@ -114,7 +121,7 @@ struct Work<'a> {
 impl Work<'_> {
     fn model(&mut self, config: &RunConfig) -> Result<()> {
         let base = self.supply.base(&config.model)?;
-        let Some(mut entry) = base.locked else { return Ok(()) };
+        let Some(mut entry) = base.locked.clone() else { return Ok(()) };
         entry.chat_template = data::chat_template_digest(&base.path)?;
         for file in &mut entry.files {
             if file.sha256.is_none() {
@@ -122,9 +129,34 @@ impl Work<'_> {
                 file.sha256 = Some(crate::files::hash_file(&path, &file.path)?.sha256);
             }
         }
+        entry.trust = Some(self.trust_in(config, &base, &entry)?);
         self.look_for_newer(&entry, hub::RepoKind::Model);
         self.new.model = Some(entry);
         Ok(())
+    }
+
+    /// Why the base model may be used. What the registry does not list yet is pulled all the same,
+    /// since it is approved by what the lock says of it.
+    fn trust_in(
+        &mut self,
+        config: &RunConfig,
+        base: &ModelDirectory,
+        entry: &Locked,
+    ) -> Result<InputTrust> {
+        self.approval.read_signature(config, base)?;
+        let file = |file: &LockedFile| {
+            let (path, size) = (file.path.clone(), file.size);
+            Some(FileEntry { path, size, sha256: file.sha256? })
+        };
+        let files = entry.files.iter().filter(|file| file.path != signature::FILE);
+        let files: Vec<FileEntry> = files.filter_map(file).collect();
+        match self.approval.model(base, &files) {
+            Err(error) if config.model.trusted_keys.is_empty() => {
+                self.notes.push(format!("{}, and training refuses it until then", error.what));
+                Ok(InputTrust::Tofu)
+            }
+            found => found,
+        }
     }
 
     fn set(&mut self, set: &DataSetConfig, role: Role) -> Result<()> {
@@ -156,6 +188,7 @@ impl Work<'_> {
             };
         }
         entry.columns = columns.lines();
+        entry.trust = Some(self.approval.of_set(&entry));
         self.same_here(&found, &entry, old)?;
         self.look_for_newer(&entry, hub::RepoKind::Dataset);
         self.new.put(entry);

@@ -17,7 +17,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::files::{self, Digest, FileEntry};
 
 /// The largest signature file that is read; it suffices for some 200 000 files.
-const MAX_SIGNATURE_BYTES: u64 = 64 << 20;
+pub(super) const MAX_SIGNATURE_BYTES: u64 = 64 << 20;
 /// How many file names one line shows.
 const MAX_NAMES: usize = 5;
 

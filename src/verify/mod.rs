@@ -3,19 +3,24 @@
 //! Stricter than the standard's reference program wherever two readers could disagree.
 
 mod attestations;
+mod covered;
 mod directory;
 mod family;
 mod family_text;
 mod lineage;
+pub mod registry;
 mod report;
 pub mod safetensors;
+mod seen;
 mod statement;
 mod trust;
 mod trusted_keys;
 
+pub use covered::covered;
 pub use directory::verify;
 pub use family::{Base, Family, Found, Item, Parent, family};
 pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
+pub use seen::{FILE as SEEN_FILE, Seen};
 pub use trust::{Trust, TrustedKey};
 pub use trusted_keys::{FILE as TRUSTED_KEYS_FILE, Limits, Role};
 

@@ -43,6 +43,12 @@ impl Trust {
         Ok(Self::of(vec![unlimited(path)?]))
     }
 
+    /// Only the keys of these PEM files.
+    pub fn key_files(paths: &[String]) -> Result<Self> {
+        let keys: Result<_> = paths.iter().map(|path| unlimited(Path::new(path))).collect();
+        Ok(Self::of(keys?))
+    }
+
     /// Only this key.
     pub fn only(key: &PublicKey, file: &Path) -> Self {
         let (key, file) = (key.clone(), file.to_path_buf());
@@ -99,6 +105,11 @@ impl Trust {
     #[must_use]
     pub fn at(self, now: Timestamp) -> Self {
         Self { now, ..self }
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// The key that a signature names.

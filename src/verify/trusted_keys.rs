@@ -28,6 +28,8 @@ pub enum Role {
     Gate,
     /// Which model is in use.
     Promote,
+    /// Which inputs may be used.
+    Registry,
 }
 
 impl fmt::Display for Role {
@@ -36,6 +38,7 @@ impl fmt::Display for Role {
             Self::Train => "train",
             Self::Gate => "gate",
             Self::Promote => "promote",
+            Self::Registry => "registry",
         })
     }
 }

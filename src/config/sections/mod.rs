@@ -44,6 +44,7 @@ pub mod model;
 pub mod output;
 pub mod run;
 pub mod train;
+pub mod trust;
 
 /// Every section, in the order in which they are shown and rendered.
 pub const SECTIONS: &[Section] = &[
@@ -55,6 +56,7 @@ pub const SECTIONS: &[Section] = &[
     eval::SECTION,
     checkpoint::SECTION,
     output::SECTION,
+    trust::SECTION,
     device::SECTION,
 ];
 

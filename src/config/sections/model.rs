@@ -2,7 +2,7 @@
 
 use crate::config::key::{DefaultValue, Key, Kind, Section};
 use crate::config::render::Entries;
-use crate::config::value::Values;
+use crate::config::value::{Value, Values};
 
 /// The model that is fine-tuned.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +11,8 @@ pub struct ModelConfig {
     pub base: String,
     /// Branch, tag or commit on the hub.
     pub revision: String,
+    /// Public keys of which one must have signed the base model; empty if nobody need have.
+    pub trusted_keys: Vec<String>,
     /// Where the weights start.
     pub init: Init,
 }
@@ -53,6 +55,14 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("\"v1.0\"")
         .names(&[("axolotl", "revision_of_model"), ("TRL and LLaMA-Factory", "model_revision")]),
         Key::new(
+            "model.trusted_keys",
+            Kind::Texts,
+            DefaultValue::Absent("the base model need not be signed"),
+            "Files with public keys (PEM), of which one must have signed the base model in the \
+             OpenSSF Model Signing format: every file of it that is used, as it was signed.",
+        )
+        .example("[\"keys/acme.pub.pem\"]"),
+        Key::new(
             "model.init",
             Kind::Choice(Init::NAMES),
             DefaultValue::Value("\"pretrained\""),
@@ -69,6 +79,10 @@ impl ModelConfig {
         Self {
             base: values.text("model.base"),
             revision: values.text("model.revision"),
+            trusted_keys: match values.get("model.trusted_keys") {
+                Some(Value::Texts(keys)) => keys.clone(),
+                _ => Vec::new(),
+            },
             init: values.choice("model.init", Init::from_name),
         }
     }
@@ -76,6 +90,9 @@ impl ModelConfig {
     pub(in crate::config) fn write(&self, out: &mut Entries) {
         out.text("model.base", &self.base);
         out.text("model.revision", &self.revision);
+        if !self.trusted_keys.is_empty() {
+            out.texts("model.trusted_keys", &self.trusted_keys);
+        }
         out.text("model.init", self.init.name());
     }
 }

@@ -39,6 +39,8 @@ fn every_key_changes_the_config() {
         let free = key.path == "name"
             || key.path.starts_with("output.")
             || key.path.starts_with("checkpoint.")
+            || key.path.starts_with("trust.")
+            || key.path == "model.trusted_keys"
             || render::SPEED.contains(&key.path);
         assert_eq!(before.digest == after.digest, free, "{}", key.path);
         if let Some((wanted, found)) = expected(key, &after) {
@@ -200,6 +202,8 @@ fn the_template_shows_the_defaults_that_hold() {
 #[test]
 fn canonical_text_gives_the_same_config_again() {
     let full = "name = \"a.b-c_1\"\nseed = 9223372036854775807\n[model]\nbase = \"q\\\"\\\\é\"\n\
+                trusted_keys = [\"a.pem\", \"b.pem\"]\n\
+                [trust]\nregistry = \"r.toml\"\nregistry_keys = [\"c.pem\"]\ntofu = true\n\
                 [lora]\nr = 4\ntarget_modules = [\"q_proj\", \"v_proj\"]\n\
                 [train]\nmax_steps = 7\nlr_scheduler = \"wsd\"\ndecay_ratio = 0.3\n\
                 warmup_ratio = 0.1\nadam_epsilon = 1e-30\n\
@@ -256,7 +260,8 @@ fn the_canonical_text_and_its_digest_are_stable() {
         prompts = []\nmax_tokens = 64\ntemperature = 0.0\nmax_records = 0\n\n\
         [checkpoint]\nevery_steps = 100\nkeep_last = 2\nkeep_every = 0\nkeep_best = 0\n\
         on_disk_full = \"stop\"\nreuse = \"auto\"\nreuse_limit = 10000000000\n\n[output]\n\
-        dir = \"checkpoints/run\"\nsign = true\n\n[device]\nname = \"auto\"\nthreads = 0\n\
+        dir = \"checkpoints/run\"\nsign = true\n\n[trust]\ntofu = false\n\n\
+        [device]\nname = \"auto\"\nthreads = 0\n\
         parallel_micro_batches = 1\n";
     assert_eq!(loaded.canonical, wanted);
     assert_eq!(loaded.digest.short(), "7f73cdda7ba1");

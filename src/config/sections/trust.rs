@@ -1,0 +1,69 @@
+//! `[trust]`: which inputs may be used.
+
+use crate::config::key::{DefaultValue, Key, Kind, Section};
+use crate::config::render::Entries;
+use crate::config::value::{Value, Values};
+
+/// Which inputs may be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustConfig {
+    /// The signed list of approved base models and data sets.
+    pub registry: Option<String>,
+    /// Public keys that may sign it; empty for those that the user trusts.
+    pub registry_keys: Vec<String>,
+    /// Inputs that nobody approved may be used all the same if the lock holds them.
+    pub tofu: bool,
+}
+
+pub(in crate::config) const SECTION: Section = Section::new(
+    "trust",
+    "Which inputs may be used. None of it changes a number of the run.",
+    &[
+        Key::new(
+            "trust.registry",
+            Kind::Line,
+            DefaultValue::Absent("inputs are pinned when they are first used, and recorded so"),
+            "A signed list of approved base models and data sets (`firebrand registry` writes \
+             it). Every file that trains must be in it, by digest; else the run is refused. \
+             `model.trusted_keys` is another way for a base model.",
+        )
+        .example("\"registry.toml\""),
+        Key::new(
+            "trust.registry_keys",
+            Kind::Texts,
+            DefaultValue::Absent("the keys that you trust, with the role `registry`"),
+            "Files with the public keys (PEM) that may sign the registry.",
+        )
+        .example("[\"keys/acme.pub.pem\"]"),
+        Key::new(
+            "trust.tofu",
+            Kind::Boolean,
+            DefaultValue::Value("false"),
+            "What the registry does not list may be used all the same if the lock pins it \
+             (trust on first use); it is recorded as such. Means nothing without \
+             `trust.registry`.",
+        )
+        .example("true"),
+    ],
+);
+
+impl TrustConfig {
+    pub(in crate::config) fn read(values: &Values) -> Self {
+        Self {
+            registry: values.optional_text("trust.registry"),
+            registry_keys: match values.get("trust.registry_keys") {
+                Some(Value::Texts(keys)) => keys.clone(),
+                _ => Vec::new(),
+            },
+            tofu: values.boolean("trust.tofu"),
+        }
+    }
+
+    pub(in crate::config) fn write(&self, out: &mut Entries) {
+        out.optional_text("trust.registry", self.registry.as_deref());
+        if !self.registry_keys.is_empty() {
+            out.texts("trust.registry_keys", &self.registry_keys);
+        }
+        out.boolean("trust.tofu", self.tofu);
+    }
+}

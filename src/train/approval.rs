@@ -1,0 +1,150 @@
+//! Which inputs a run may use: those that a signed registry lists, base models that a trusted key
+//! has signed, or, where neither is asked for, whatever the configuration names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::artifact::keys;
+use crate::artifact::lineage::RegistryRecord;
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::files::{Digest, FileEntry};
+use crate::hub::{InputTrust, Locked, LockedFile, ModelDirectory};
+use crate::verify::registry::{self, Registry};
+use crate::verify::{Seen, Trust, covered};
+
+/// Says of every file that is about to be used whether it may be, and why.
+pub struct Approval {
+    registry: Option<(String, registry::Opened)>,
+    /// Name and digest of the base model's files, as someone signed them who was asked for.
+    signed: Option<BTreeMap<String, Digest>>,
+    /// What the locks held when the run began, if that is enough.
+    pinned: BTreeSet<Digest>,
+}
+
+impl Approval {
+    /// With the settings of a run. `pinned` are the digests that its locks hold.
+    ///
+    /// # Errors
+    /// When the registry does not count.
+    pub fn of(config: &RunConfig, pinned: BTreeSet<Digest>) -> Result<Self> {
+        let settings = &config.trust;
+        let registry = match &settings.registry {
+            Some(path) => {
+                let home = keys::config_home()?;
+                let trust = match settings.registry_keys.as_slice() {
+                    [] => Trust::of_user(&home)?,
+                    files => Trust::key_files(files)?.limited_by(&home)?,
+                };
+                let seen = Seen::of_user(&home);
+                Some((path.clone(), Registry::open(Path::new(path), &trust, Some(&seen))?))
+            }
+            None if !settings.registry_keys.is_empty() || settings.tofu => {
+                let key = if settings.tofu { "tofu" } else { "registry_keys" };
+                let what = format!("`trust.{key}` means nothing without `trust.registry`");
+                return Err(Error::new(what).hint("name the registry, or leave it out"));
+            }
+            None => None,
+        };
+        let pinned = if settings.tofu { pinned } else { BTreeSet::new() };
+        Ok(Self { registry, signed: None, pinned })
+    }
+
+    /// Reads the base model's signature, if the configuration says whose it must be.
+    ///
+    /// # Errors
+    /// When it is not there, does not hold, or is another's.
+    pub fn read_signature(&mut self, config: &RunConfig, base: &ModelDirectory) -> Result<()> {
+        if config.model.trusted_keys.is_empty() {
+            return Ok(());
+        }
+        let home = keys::config_home()?;
+        let trust = Trust::key_files(&config.model.trusted_keys)?.limited_by(&home)?;
+        let signed = covered(&base.path, &trust)
+            .map_err(|error| error.hint("`model.trusted_keys` asks for a signature"))?;
+        self.signed = Some(signed);
+        Ok(())
+    }
+
+    /// Why files of the base model may be used.
+    ///
+    /// # Errors
+    /// Refuses the first that may not.
+    pub fn model(&self, base: &ModelDirectory, files: &[FileEntry]) -> Result<InputTrust> {
+        if let Some(signed) = &self.signed {
+            for file in files {
+                if signed.get(&file.path) != Some(&file.sha256) {
+                    let why = match signed.contains_key(&file.path) {
+                        true => "has other bytes than were signed",
+                        false => "is not among the signed files",
+                    };
+                    return Err(Error::refused(format!("`{}` of the base model {why}", file.path))
+                        .at(&base.path));
+                }
+            }
+            return Ok(InputTrust::Signature);
+        }
+        let mut all = InputTrust::Registry;
+        for file in files {
+            all = all.min(self.listed(registry::Kind::Model, &base.id, file)?);
+        }
+        Ok(all)
+    }
+
+    /// Why a data file may be used; `set` is what people know it by.
+    ///
+    /// # Errors
+    /// Refuses one that may not.
+    pub fn data(&self, set: &str, file: &FileEntry) -> Result<InputTrust> {
+        self.listed(registry::Kind::Dataset, set, file)
+    }
+
+    /// Why a file that may be used may be used.
+    pub fn reason(&self, kind: registry::Kind, sha256: &Digest) -> InputTrust {
+        let found = self.registry.as_ref().and_then(|(_, opened)| opened.find(kind, sha256));
+        if found.is_some() { InputTrust::Registry } else { InputTrust::Tofu }
+    }
+
+    /// Why the files of a data set may be used; of those that were not read, nobody knows.
+    pub fn of_set(&self, entry: &Locked) -> InputTrust {
+        let of = |file: &LockedFile| match &file.sha256 {
+            Some(sha256) => self.reason(registry::Kind::Dataset, sha256),
+            None => InputTrust::Tofu,
+        };
+        entry.files.iter().map(of).min().unwrap_or(InputTrust::Tofu)
+    }
+
+    fn listed(&self, kind: registry::Kind, of: &str, file: &FileEntry) -> Result<InputTrust> {
+        let reason = self.reason(kind, &file.sha256);
+        let Some((path, _)) = &self.registry else { return Ok(reason) };
+        if reason == InputTrust::Registry {
+            return Ok(reason);
+        }
+        if self.pinned.contains(&file.sha256) {
+            return Ok(InputTrust::Tofu);
+        }
+        let what = match kind {
+            registry::Kind::Model => format!("nobody approved `{}` of `{of}`", file.path),
+            registry::Kind::Dataset => format!("nobody approved `{of}`"),
+        };
+        Err(Error::refused(what)
+            .because(format!(
+                "{path} lists no {} file with the digest {}",
+                kind.name(),
+                file.sha256
+            ))
+            .hint(format!("whoever may approve it: `firebrand registry approve {path} …`")))
+    }
+
+    /// The registry, for the lineage.
+    pub fn record(&self) -> Option<RegistryRecord> {
+        let (path, opened) = self.registry.as_ref()?;
+        Some(RegistryRecord {
+            path: path.clone(),
+            sha256: opened.sha256,
+            name: opened.registry.name.clone(),
+            serial: opened.registry.serial,
+            signer: opened.hint.clone(),
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! Tests of registries: when one counts, and when it does not.
+
+use super::*;
+use crate::error::Kind as ErrorKind;
+
+fn timestamp(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn entry(name: &str, kind: Kind, content: &[u8]) -> Approved {
+    let file = ApprovedFile { path: "a".into(), size: 1, sha256: Digest::of(content) };
+    Approved { name: name.into(), kind, commit: None, files: vec![file] }
+}
+
+struct Case {
+    folder: tempfile::TempDir,
+    path: PathBuf,
+    key: SigningKey,
+    registry: Registry,
+}
+
+impl Case {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.toml");
+        let key = SigningKey::generate().unwrap();
+        let mut registry = Registry::new("acme", timestamp("2027-01-01T00:00:00Z"));
+        registry.put(entry("owner/set", Kind::Dataset, b"rows"));
+        registry.put(entry("owner/\"model\"", Kind::Model, b"weights"));
+        registry.publish(&path, &key).unwrap();
+        Self { folder, path, key, registry }
+    }
+
+    fn trust(&self) -> Trust {
+        Trust::only(self.key.public(), &self.path).at(timestamp("2026-06-01T00:00:00Z"))
+    }
+
+    fn seen(&self) -> Seen {
+        Seen::of_user(self.folder.path())
+    }
+
+    fn open(&self) -> Result<Opened> {
+        Registry::open(&self.path, &self.trust(), Some(&self.seen()))
+    }
+
+    fn refused(&self) -> String {
+        let error = self.open().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+        error.to_string()
+    }
+}
+
+#[test]
+fn what_is_published_is_read_again_and_found_by_digest_and_kind() {
+    let case = Case::new();
+    let opened = case.open().unwrap();
+    assert_eq!(opened.registry, case.registry);
+    assert_eq!(opened.registry.serial, 1);
+    assert_eq!(opened.find(Kind::Dataset, &Digest::of(b"rows")), Some("owner/set"));
+    assert_eq!(opened.find(Kind::Model, &Digest::of(b"weights")), Some("owner/\"model\""));
+    assert_eq!(opened.find(Kind::Model, &Digest::of(b"rows")), None, "data is no model");
+    assert_eq!(opened.find(Kind::Dataset, &Digest::of(b"other")), None);
+}
+
+#[test]
+fn an_entry_replaces_its_older_one_and_can_be_taken_away() {
+    let mut case = Case::new();
+    case.registry.put(entry("owner/set", Kind::Dataset, b"new rows"));
+    case.registry.publish(&case.path, &case.key).unwrap();
+    let opened = case.open().unwrap();
+    assert_eq!(opened.registry.serial, 2);
+    assert_eq!(opened.find(Kind::Dataset, &Digest::of(b"rows")), None);
+    assert!(opened.find(Kind::Dataset, &Digest::of(b"new rows")).is_some());
+    assert!(case.registry.remove(Kind::Dataset, "owner/set"));
+    assert!(!case.registry.remove(Kind::Dataset, "owner/set"));
+}
+
+#[test]
+fn a_changed_registry_is_refused() {
+    let case = Case::new();
+    let text = std::fs::read_to_string(&case.path).unwrap();
+    std::fs::write(&case.path, text.replace("owner/set", "owner/other")).unwrap();
+    assert!(case.refused().contains("changed after it was signed"));
+}
+
+#[test]
+fn an_unsigned_one_and_one_by_a_stranger_are_refused() {
+    let case = Case::new();
+    let bundle = bundle_path(&case.path);
+    let kept = std::fs::read(&bundle).unwrap();
+    std::fs::remove_file(&bundle).unwrap();
+    assert!(case.refused().contains("not signed"));
+    let stranger = SigningKey::generate().unwrap();
+    case.registry.clone().publish(&case.path, &stranger).unwrap();
+    assert!(case.refused().contains("a key that you do not trust"));
+    // The stranger's signature under the trusted key's name.
+    let mut forged: Value = serde_json::from_slice(&std::fs::read(&bundle).unwrap()).unwrap();
+    let own: Value = serde_json::from_slice(&kept).unwrap();
+    forged["verificationMaterial"] = own["verificationMaterial"].clone();
+    forged["dsseEnvelope"]["signatures"][0]["keyid"] =
+        own["dsseEnvelope"]["signatures"][0]["keyid"].clone();
+    std::fs::write(&bundle, forged.to_string()).unwrap();
+    assert!(case.refused().contains("does not hold"));
+}
+
+#[test]
+fn an_expired_one_is_refused_from_its_date_on() {
+    let case = Case::new();
+    let later = case.trust().at(timestamp("2027-01-01T00:00:01Z"));
+    let error = Registry::open(&case.path, &later, None).unwrap_err().to_string();
+    assert!(error.contains("expired on 2027-01-01"), "{error}");
+}
+
+#[test]
+fn an_older_copy_is_refused_once_a_newer_one_was_seen() {
+    let mut case = Case::new();
+    let bundle = bundle_path(&case.path);
+    let old = [&case.path, &bundle].map(|path| std::fs::read(path).unwrap());
+    case.open().unwrap();
+    case.registry.publish(&case.path, &case.key).unwrap();
+    case.open().unwrap();
+    std::fs::write(&case.path, &old[0]).unwrap();
+    std::fs::write(&bundle, &old[1]).unwrap();
+    assert!(case.refused().contains("2 was seen before"));
+}
+
+#[test]
+fn a_signature_over_something_else_is_no_registry() {
+    let case = Case::new();
+    let sha256 = Digest::of(&std::fs::read(&case.path).unwrap());
+    let statement = json!({
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": "x", "digest": {"sha256": sha256}}],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {},
+    });
+    let bundle = Bundle::sign(IN_TOTO, statement.to_string().into_bytes(), &case.key).unwrap();
+    std::fs::write(bundle_path(&case.path), bundle.to_json()).unwrap();
+    assert!(case.refused().contains("no registry"));
+}
+
+#[test]
+fn what_no_reader_would_accept_is_not_written() {
+    let mut case = Case::new();
+    let before = std::fs::read(&case.path).unwrap();
+    case.registry.artifacts.reverse();
+    assert!(case.registry.publish(&case.path, &case.key).is_err());
+    assert_eq!(std::fs::read(&case.path).unwrap(), before);
+}
