@@ -89,8 +89,8 @@ pub struct Loaded {
     pub overrides: Vec<(String, String)>,
     /// All values as TOML, in one fixed way; reading it gives the same config.
     pub canonical: String,
-    /// Digest of the canonical text without `name`, `output`, `checkpoint`, `trust`, and what only makes it
-    /// faster or smaller (`render::SPEED`).
+    /// Digest of the canonical text without `name`, `output`, `checkpoint`, `trust`, and what only
+    /// makes it faster or smaller (`render::SPEED`).
     pub digest: Digest,
     /// All values by path, strings without quotes.
     pub resolved: BTreeMap<String, String>,

@@ -110,7 +110,8 @@ impl Entries {
 }
 
 /// Whether a key decides the numbers of a run: not its name, nor where its result goes and who
-/// signs it, nor when it is saved, nor who vouches for what goes in, nor what only makes it faster or smaller.
+/// signs it, nor when it is saved, nor who vouches for what goes in, nor what only makes it faster
+/// or smaller.
 pub fn decides(path: &str) -> bool {
     let aside =
         ["output.", "checkpoint.", "trust."].iter().any(|section| path.starts_with(section));

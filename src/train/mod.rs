@@ -8,6 +8,7 @@ mod changes;
 mod prepare;
 mod publish;
 mod pull;
+mod records;
 mod reuse;
 pub mod runs;
 mod saving;

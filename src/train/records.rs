@@ -1,0 +1,86 @@
+//! What the lock and the lineage say of a run that is prepared.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::prepare::Prepared;
+use crate::artifact::lineage::{BaseRecord, DatasetRecord};
+use crate::data;
+use crate::error::Result;
+use crate::files::{Digest, FileEntry, hash_file};
+use crate::hub::Lock;
+use crate::verify::registry::Kind;
+
+impl Prepared<'_> {
+    /// What the names of the configuration stand for.
+    pub fn lock(&self) -> Lock {
+        let mut lock = Lock { model: self.base.locked.clone(), data: Vec::new() };
+        if let Some(model) = &mut lock.model {
+            model.trust = Some(self.base_trust);
+        }
+        for mut entry in self.corpus.locked() {
+            entry.trust = Some(self.approval.of_set(&entry));
+            lock.put(entry);
+        }
+        lock
+    }
+
+    /// The base model, for the lineage.
+    pub fn base_record(&self) -> BaseRecord {
+        BaseRecord {
+            id: self.base.id.clone(),
+            revision: self.base.commit().map(str::to_owned),
+            files: self.base_files.clone(),
+            trust: self.base_trust,
+            parent: self.parent.clone(),
+        }
+    }
+
+    /// The data files, for the lineage.
+    pub fn dataset_records(&self) -> Vec<DatasetRecord> {
+        let record = |file: &data::CorpusFile| DatasetRecord {
+            id: file.file.path.clone(),
+            uri: file.uri.clone(),
+            split: file.role.name().to_owned(),
+            format: file.format.clone(),
+            rows: file.rows,
+            trust: self.approval.reason(Kind::Dataset, &file.file.sha256),
+            file: file.file.clone(),
+        };
+        self.corpus.files().iter().map(record).collect()
+    }
+
+    /// Name and digest of the chat template.
+    pub fn template_record(&self) -> Option<(String, Digest)> {
+        let template = self.corpus.codec.template.as_ref()?;
+        Some((template.origin().to_owned(), template.digest()))
+    }
+
+    /// The text of a chat template that takes the place of the model's own.
+    pub fn own_template(&self) -> Option<&str> {
+        self.config.data.chat_template.as_ref()?;
+        self.corpus.codec.template.as_ref().map(data::ChatTemplate::source)
+    }
+
+    /// The tokenizer's files, for the lineage.
+    pub fn tokenizer_files(&self) -> Result<Vec<FileEntry>> {
+        ["tokenizer.json", "tokenizer_config.json"]
+            .into_iter()
+            .map(|name| (self.base.path.join(name), name))
+            .filter(|(path, _): &(PathBuf, _)| path.is_file())
+            .map(|(path, name)| hash_file(&path, name))
+            .collect()
+    }
+
+    /// Versions of what computed, for the lineage.
+    pub fn versions(&self) -> BTreeMap<String, String> {
+        let versions = [
+            ("burn", env!("FIREBRAND_BURN")),
+            ("cubecl", env!("FIREBRAND_CUBECL")),
+            ("firebrand", env!("CARGO_PKG_VERSION")),
+            ("rustc", env!("FIREBRAND_RUSTC")),
+            ("wgpu", env!("FIREBRAND_WGPU")),
+        ];
+        versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into()
+    }
+}
