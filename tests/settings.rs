@@ -125,6 +125,7 @@ const CHANGES: &[Change] = &[
     change("output.signing_key", "", "nowhere.pem"),
     change("output.signer", "", "[\"false\"]"),
     under(&["output.signer=[\"false\"]"], "output.signer_key", "", "nowhere.pem"),
+    change("output.signer_certificates", "", "nowhere.pem"),
     change("output.license", "MIT", "Apache-2.0"),
     change("device.name", "auto", "cpu"),
     change("device.threads", "1", "2"),

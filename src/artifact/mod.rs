@@ -2,6 +2,8 @@
 
 pub mod bundle;
 pub mod card;
+pub mod certificate;
+pub mod curves;
 pub mod envelope;
 pub mod keys;
 pub mod lineage;
@@ -12,7 +14,9 @@ pub mod parent;
 pub mod peft;
 pub mod program;
 pub mod signature;
+mod key_files;
 mod markup;
+mod password;
 mod pem;
 mod source;
 

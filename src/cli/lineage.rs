@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let trust = trust(args.key.as_deref())?;
+    let trust = trust(args.key.as_deref(), None)?;
     let family = family(&model_directory(&args.directory), &trust)?;
     if args.json {
         data_line(&serde_json::to_string_pretty(&family).context("cannot encode the lineage")?)?;

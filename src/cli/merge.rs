@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let explicit = args.signing_key.as_ref().map(|path| path.to_string_lossy().into_owned());
         let environment = std::env::var(keys::ENVIRONMENT).ok();
         let home = keys::config_home()?;
-        Some(keys::load_or_create(&home, explicit.as_deref(), environment.as_deref())?)
+        Some(keys::load_or_create(&home, explicit.as_deref(), environment.as_deref(), Vec::new())?)
     };
     merge(&Merge {
         adapter: &args.artifact,
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })?;
     match &signer {
         Some((key, origin)) => {
-            talk(&format!("signed by key {} ({origin})", &key.public().hint()[..12]));
+            talk(&format!("signed by {} ({origin})", key.name()));
         }
         None => talk("not signed (`--no-sign`)"),
     }

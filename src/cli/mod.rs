@@ -2,6 +2,7 @@
 
 mod cache;
 mod completions;
+mod conformance;
 mod data;
 mod doctor;
 mod generate;
@@ -64,6 +65,10 @@ enum Command {
     #[command(name = TEMPLATE_COMMAND, hide = true)]
     RenderTemplate,
     Keygen(keygen::Args),
+    #[command(hide = true)]
+    SignModel(conformance::SignArgs),
+    #[command(hide = true)]
+    VerifyModel(conformance::VerifyArgs),
     Cache(cache::Args),
     Schema(schema::Args),
     Completions(completions::Args),
@@ -139,6 +144,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Scan(args) => scan::run(&args),
         Command::RenderTemplate => scan::render_template(),
         Command::Keygen(args) => keygen::run(&args),
+        Command::SignModel(args) => conformance::sign(&args),
+        Command::VerifyModel(args) => conformance::verify(&args),
         Command::Cache(args) => cache::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),

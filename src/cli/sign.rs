@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::ValueEnum;
+
+use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::signature;
 use crate::cli::verify::model_directory;
@@ -14,7 +17,8 @@ use crate::verify::{CheckVerdict, Trust, verify};
 ///
 /// Writes `model.sig` over every file in the OpenSSF Model Signing format. Signs with the key that
 /// `--key` or FIREBRAND_SIGNING_KEY names, else the user's own, which is made on first use; or lets
-/// a program sign. Links, special files, git's own files, bad weights' headers and a lineage that
+/// a program sign. With `--method certificate` the signature carries the signer's certificate, and
+/// who trusts the authority that issued it need not know the key. Links, special files, git's own files, bad weights' headers and a lineage that
 /// is about other files are refused, since nobody would accept the result.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,9 +34,24 @@ pub struct Args {
     /// The public key (PEM) that the program's signature must fit
     #[arg(long, value_name = "PEM", requires = "signer")]
     public_key: Option<PathBuf>,
-    /// Replace a signature that is there
+    /// What the signature names its signer by
+    #[arg(long, value_name = "METHOD", default_value = "key")]
+    method: Method,
+    /// The signer's certificate, then those of the authorities above it (PEM)
+    #[arg(long, value_name = "PEM")]
+    cert_chain: Option<PathBuf>,
+    /// Replace a signature that is there; attestations beside the model are set aside
     #[arg(long)]
     force: bool,
+}
+
+/// What a signature names its signer by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Method {
+    /// A public key
+    Key,
+    /// A certificate (X.509)
+    Certificate,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -51,18 +70,36 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let signed = signature::sign(&directory, &key)?;
     let bytes: u64 = signed.files.iter().map(|file| file.size).sum();
     talk(&format!("{} files, {bytes} bytes, root digest {}", signed.files.len(), signed.root));
-    talk(&format!("signed by key {} ({origin})", &signed.hint[..12]));
+    talk(&format!("signed by {} ({origin})", key.name()));
+    if args.force
+        && let Some(aside) = signature::set_attestations_aside(&directory)?
+    {
+        let name = aside.display();
+        talk(&format!("attestations about the model as it was before are now {name}"));
+    }
     data_line(&present.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn signing_key(args: &Args) -> Result<(SigningKey, KeyOrigin)> {
+    let certificates = match (args.method, &args.cert_chain) {
+        (Method::Key, None) => Vec::new(),
+        (Method::Certificate, Some(path)) => Certificate::all_from_file(path)?,
+        (Method::Key, Some(_)) => {
+            return Err(Error::new("`--cert-chain` means nothing without `--method certificate`"));
+        }
+        (Method::Certificate, None) => {
+            return Err(Error::new("`--method certificate` needs `--cert-chain`")
+                .hint("name the file with the signer's certificate, and those above it (PEM)"));
+        }
+    };
     if let (Some(signer), Some(public)) = (&args.signer, &args.public_key) {
-        return keys::held_by(&command(signer)?, public);
+        return keys::held_by(&command(signer)?, public, certificates);
     }
     let explicit = args.key.as_ref().map(|path| path.to_string_lossy().into_owned());
     let environment = std::env::var(keys::ENVIRONMENT).ok();
-    keys::load_or_create(&keys::config_home()?, explicit.as_deref(), environment.as_deref())
+    let home = keys::config_home()?;
+    keys::load_or_create(&home, explicit.as_deref(), environment.as_deref(), certificates)
 }
 
 /// A program without arguments, or an array as the configuration has it.

@@ -9,7 +9,9 @@ mod run;
 
 pub use atomic::{folder_of, write_atomic, write_synced};
 pub use cache_home::cache_home;
-pub use digest::{Digest, FileEntry, Hashing, Rolling, hash_file, hash_tree};
+pub use digest::{
+    Digest, FileEntry, Hashing, Rolling, hash_file, hash_rest, hash_tree, open_regular, read_tree,
+};
 pub use disk::{
     Call, NewFile, Watch, create_dir_new, failed, free_bytes, link_or_copy, remove_dir,
     remove_file, rename, rename_new, size_of_dir, sync_dir, watch,

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::artifact::card::{Card, CardDataset, LossChange, Relation, Sample};
+use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
 use crate::artifact::peft::{self, AdapterConfig};
@@ -43,6 +44,11 @@ pub fn signer(config: &RunConfig, observer: &mut dyn Observer) -> Result<Option<
         observer.on(Event::Warning("the artifact will not be signed (`output.sign`)".to_owned()));
         return Ok(None);
     }
+    let certificates = match &config.output.signer_certificates {
+        Some(path) => Certificate::all_from_file(Path::new(path))
+            .map_err(|error| error.hint("the file is named by `output.signer_certificates`"))?,
+        None => Vec::new(),
+    };
     match (config.output.signer.as_slice(), &config.output.signer_key) {
         ([], None) => {}
         ([], Some(_)) => {
@@ -54,12 +60,13 @@ pub fn signer(config: &RunConfig, observer: &mut dyn Observer) -> Result<Option<
                 .hint("name the file with the public key (PEM) that its signatures fit"));
         }
         (command, Some(public)) => {
-            return keys::held_by(command, Path::new(public)).map(Some);
+            return keys::held_by(command, Path::new(public), certificates).map(Some);
         }
     }
     let environment = std::env::var(keys::ENVIRONMENT).ok();
     let explicit = config.output.signing_key.as_deref();
-    let signer = keys::load_or_create(&keys::config_home()?, explicit, environment.as_deref())?;
+    let home = keys::config_home()?;
+    let signer = keys::load_or_create(&home, explicit, environment.as_deref(), certificates)?;
     if let KeyOrigin::Created(path) = &signer.1 {
         observer.on(Event::Note(format!(
             "made a key pair to sign with: {}, and {} for those who verify",
@@ -256,7 +263,7 @@ fn answers(record: &Record) -> Vec<(String, String, String)> {
 
 /// Who signed: the key's hint, and where the key is.
 fn describe((key, origin): &Signer) -> String {
-    format!("key {} ({origin})", &key.public().hint()[..12])
+    format!("{} ({origin})", key.name())
 }
 
 fn card(

@@ -3,12 +3,15 @@
 //! Stricter than the standard's reference program wherever two readers could disagree.
 
 mod attestations;
+mod chain;
+pub mod conformance;
 mod directory;
 mod family;
 mod family_text;
 mod lineage;
 mod report;
 pub mod safetensors;
+mod signer;
 mod statement;
 mod trust;
 mod trusted_keys;
@@ -16,7 +19,7 @@ mod trusted_keys;
 pub use directory::verify;
 pub use family::{Base, Family, Found, Item, Parent, family};
 pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
-pub use trust::{Trust, TrustedKey};
+pub use trust::{Authority, Trust, TrustedKey};
 pub use trusted_keys::{FILE as TRUSTED_KEYS_FILE, Limits, Role};
 
 #[cfg(test)]

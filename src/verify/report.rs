@@ -155,7 +155,10 @@ impl fmt::Display for Verdict {
 pub struct Signer {
     /// SHA-256 of the public key's PEM text.
     pub hint: String,
-    /// The file with the trusted key; none if the key is not trusted.
+    /// Whom the key's certificate is for, if it signs in the name of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The file with the trusted key or authority; none if the signer is not trusted.
     pub key_file: Option<PathBuf>,
 }
 

@@ -17,6 +17,8 @@ pub struct OutputConfig {
     pub signer: Vec<String>,
     /// The public key that the program's signatures fit.
     pub signer_key: Option<String>,
+    /// The signer's certificate and those above it, in PEM.
+    pub signer_certificates: Option<String>,
     /// SPDX id for the model card.
     pub license: Option<String>,
 }
@@ -69,6 +71,14 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .example("\"release.pub.pem\""),
         Key::new(
+            "output.signer_certificates",
+            Kind::Line,
+            DefaultValue::Absent("the signature names the key itself"),
+            "File with the signer's certificate, then those of the authorities above it (PEM). The \
+             signature carries them: who trusts an authority need not know the key.",
+        )
+        .example("\"release.chain.pem\""),
+        Key::new(
             "output.license",
             Kind::Line,
             DefaultValue::Absent("the model card names none"),
@@ -91,6 +101,7 @@ impl OutputConfig {
                 _ => Vec::new(),
             },
             signer_key: values.optional_text("output.signer_key"),
+            signer_certificates: values.optional_text("output.signer_certificates"),
             license: values.optional_text("output.license"),
         }
     }
@@ -103,6 +114,7 @@ impl OutputConfig {
             out.texts("output.signer", &self.signer);
         }
         out.optional_text("output.signer_key", self.signer_key.as_deref());
+        out.optional_text("output.signer_certificates", self.signer_certificates.as_deref());
         out.optional_text("output.license", self.license.as_deref());
     }
 }
