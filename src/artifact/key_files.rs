@@ -1,5 +1,5 @@
-//! Where signing keys lie: named by the user, in the environment, or made on first use in the user's
-//! own folder.
+//! Where signing keys lie: named by the user, in the environment, or made on first use in the
+//! user's own folder.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -67,7 +67,8 @@ pub fn config_home() -> Result<PathBuf> {
     Ok(base.join("firebrand"))
 }
 
-/// The key that a program holds, tried out; it signs in the name of `certificates` if there are any.
+/// The key that a program holds, tried out; it signs in the name of `certificates` if there are
+/// any.
 pub fn held_by(
     command: &[String],
     public: &Path,
@@ -80,8 +81,8 @@ pub fn held_by(
 }
 
 /// The key to sign with: the one the configuration names, else the environment's, else the user's
-/// own below `config_home`, which is made when there is none. It signs in the name of `certificates`
-/// if there are any.
+/// own below `config_home`, which is made when there is none. It signs in the name of
+/// `certificates` if there are any.
 pub fn load_or_create(
     config_home: &Path,
     explicit: Option<&str>,

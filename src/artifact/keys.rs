@@ -1,5 +1,5 @@
-//! Signing keys: ECDSA P-256, read from PEM or held by a program that signs; with a certificate also
-//! P-384 and P-521.
+//! Signing keys: ECDSA P-256, read from PEM or held by a program that signs; with a certificate
+//! also P-384 and P-521.
 
 use std::fmt;
 use std::fs::File;

@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         base: args.base.as_deref(),
         out: &args.out,
         key: signer.as_ref().map(|(key, _)| key),
-        parent: parent_state(&found.path)?,
+        parent: parent_state(&found.path)?.0,
         time: &now(),
         supply: &supply,
     })?;

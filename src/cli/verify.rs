@@ -13,7 +13,8 @@ use crate::verify::{CheckVerdict, Trust, verify};
 /// Trusts the keys and authorities in the user's own settings (`signing.pub.pem`,
 /// `trusted-keys/*.pem` and `trusted-keys.toml` in the folder that `firebrand train` names when it
 /// makes a key), or only those that `--key` and `--roots` name; roles, dates and revocations of
-/// `trusted-keys.toml` hold for them too. Each line of `DIR.sigstore.jsonl` beside the directory is checked as well.
+/// `trusted-keys.toml` hold for them too. Each line of `DIR.sigstore.jsonl` beside the directory is
+/// checked as well.
 /// Exit code 0: verified; 1: unsigned, untrusted or tampered; 2: could not be checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -16,5 +16,5 @@ pub use disk::{
     Call, NewFile, Watch, create_dir_new, failed, free_bytes, link_or_copy, remove_dir,
     remove_file, rename, rename_new, size_of_dir, sync_dir, watch,
 };
-pub use json::{parse_json, read_json};
+pub use json::{parse_json, read_hashed, read_json, read_json_hashed};
 pub use run::{DATA_LOCK, RunDirectory};

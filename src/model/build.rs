@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::files::{FileEntry, hash_file};
+use crate::files::FileEntry;
 use crate::model::families;
 use crate::model::{Linear, Model, ModelJson, Parameter};
 use crate::ops::from_vec;
@@ -43,7 +43,7 @@ pub fn load(directory: &Path, init: Init, device: &Device) -> Result<Loaded> {
     let config = ModelJson::read(directory)?;
     let family = families::find(&config)?;
     let facts = family.facts(&config)?;
-    let mut files = vec![hash_file(&directory.join("config.json"), "config.json")?];
+    let mut files = vec![config.file.clone()];
     let mut source = match init {
         Init::Pretrained => {
             let (held, mut shards) = read_shards(directory)?;

@@ -1,7 +1,7 @@
 //! Everything that is known before the first step: model, data, device, length, memory.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::adapters;
@@ -16,7 +16,7 @@ use crate::device::{self, Opened};
 use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trainer, estimate};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::files::{Digest, FileEntry, cache_home, hash_file};
+use crate::files::{Digest, FileEntry, cache_home};
 use crate::hub::{Lock, ModelDirectory, Supply};
 use crate::model::{self, Facts, ModelJson, families};
 use crate::random::Stream;
@@ -51,6 +51,8 @@ pub struct Prepared<'a> {
     /// Module names that have an adapter.
     pub adapted: Vec<String>,
     parent: Option<Parent>,
+    /// The files of a signed base, as they were when its signature was checked.
+    vouched: BTreeMap<String, Digest>,
 }
 
 /// Checks everything that can be checked without loading weights, and reads as much of the data
@@ -65,12 +67,13 @@ pub fn prepare<'a>(
     // First of all: whatever works in parallel must do so on the threads that were asked for.
     let opened = device::open(config.device.name, config.device.threads)?;
     let base = supply.base(&config.model)?;
-    let facts = facts_of(config, &base, observer)?;
+    let (facts, config_file) = facts_of(config, &base, observer)?;
     let learning = match &config.lora {
         Some(lora) => adapters::lora_size(&adapters::targets(&facts, lora)?, lora),
         None => facts.parameters,
     };
-    let parent = Parent::of(&base.path, parent_state(&base.path)?)?;
+    let (state, vouched) = parent_state(&base.path)?;
+    let parent = Parent::of(&base.path, state)?;
     let corpus = read_data(config, &base, supply, extent)?;
     let said = Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() };
     say(&said, observer);
@@ -90,7 +93,7 @@ pub fn prepare<'a>(
     let prepared = Prepared {
         config,
         total_steps: total_steps(config, &plan)?,
-        base_files: vec![hash_file(&base.path.join("config.json"), "config.json")?],
+        base_files: vec![config_file],
         base,
         facts,
         opened,
@@ -102,17 +105,20 @@ pub fn prepare<'a>(
         elements: BTreeMap::new(),
         adapted: Vec::new(),
         parent,
+        vouched,
     };
+    prepared.unchanged(&prepared.base_files)?;
+    prepared.unchanged(prepared.corpus.codec.tokenizer.files())?;
     prepared.announce(observer);
     Ok(prepared)
 }
 
-/// The sizes of the base model, and whether its weights are there.
+/// The sizes of the base model and the file that tells them, and whether its weights are there.
 fn facts_of(
     config: &RunConfig,
     base: &ModelDirectory,
     observer: &mut dyn Observer,
-) -> Result<Facts> {
+) -> Result<(Facts, FileEntry)> {
     let json = ModelJson::read(&base.path)?;
     let facts = families::find(&json)?.facts(&json)?;
     if config.data.max_seq_len > facts.positions_max {
@@ -124,7 +130,7 @@ fn facts_of(
     if config.model.init == Init::Pretrained {
         shard_names(&base.path)?; // said now, not after the data was read
     }
-    Ok(facts)
+    Ok((facts, json.file))
 }
 
 fn read_data(
@@ -173,20 +179,21 @@ fn total_steps(config: &RunConfig, plan: &Plan) -> Result<u64> {
     }
 }
 
-/// What the signature of a base model that Firebrand made is worth.
+/// What the signature of a base model that Firebrand made is worth, and the digests of the files
+/// that it was checked on: those that are used must have them too.
 ///
 /// # Errors
 /// When the base was changed since it was signed: it is never used.
-pub fn parent_state(directory: &Path) -> Result<ParentSignature> {
+pub fn parent_state(directory: &Path) -> Result<(ParentSignature, BTreeMap<String, Digest>)> {
     if !directory.join(signature::FILE).exists() {
-        return Ok(ParentSignature::Unchecked);
+        return Ok((ParentSignature::Unchecked, BTreeMap::new()));
     }
     let trust = Trust::of_user(&keys::config_home()?)?;
     let report = verify::verify(directory, &trust);
     match report.verdict {
-        Verdict::Verified => Ok(ParentSignature::Verified),
-        Verdict::Untrusted => Ok(ParentSignature::Untrusted),
-        Verdict::CouldNotCheck => Ok(ParentSignature::Unchecked),
+        Verdict::Verified => Ok((ParentSignature::Verified, report.files)),
+        Verdict::Untrusted => Ok((ParentSignature::Untrusted, report.files)),
+        Verdict::CouldNotCheck => Ok((ParentSignature::Unchecked, report.files)),
         Verdict::Tampered | Verdict::Unsigned => {
             let failed =
                 report.checks.iter().filter(|check| check.verdict == verify::CheckVerdict::Fail);
@@ -206,6 +213,7 @@ impl Prepared<'_> {
         };
         let mut loaded = model::load(&self.base.path, init, &self.opened.device)?;
         self.base.expect(&loaded.files)?;
+        self.unchanged(&loaded.files)?;
         self.base_files = loaded.files;
         self.elements = loaded.elements;
         match &self.config.lora {
@@ -213,6 +221,21 @@ impl Prepared<'_> {
             None => adapters::learn_everything(&mut loaded.model),
         }
         Ok(Trainer::new(loaded.model, self.step_settings()))
+    }
+
+    /// Files that were read must be those that were looked at before: when the signature of a
+    /// signed base was checked, and when its sizes were read.
+    pub(super) fn unchanged(&self, read: &[FileEntry]) -> Result<()> {
+        for file in read {
+            let known = self.base_files.iter().find(|known| known.path == file.path);
+            let expected = [known.map(|known| known.sha256), self.vouched.get(&file.path).copied()];
+            if expected.into_iter().flatten().any(|digest| digest != file.sha256) {
+                return Err(Error::refused("the file changed after it was checked")
+                    .at(self.base.path.join(&file.path))
+                    .because(format!("{} was read", file.sha256)));
+            }
+        }
+        Ok(())
     }
 
     /// How steps are made.
@@ -329,14 +352,9 @@ impl Prepared<'_> {
         self.corpus.codec.template.as_ref().map(data::ChatTemplate::source)
     }
 
-    /// The tokenizer's files, for the lineage.
-    pub fn tokenizer_files(&self) -> Result<Vec<FileEntry>> {
-        ["tokenizer.json", "tokenizer_config.json"]
-            .into_iter()
-            .map(|name| (self.base.path.join(name), name))
-            .filter(|(path, _): &(PathBuf, _)| path.is_file())
-            .map(|(path, name)| hash_file(&path, name))
-            .collect()
+    /// The tokenizer's files, for the lineage: as they were when they were read.
+    pub fn tokenizer_files(&self) -> Vec<FileEntry> {
+        self.corpus.codec.tokenizer.files().to_vec()
     }
 
     /// Versions of what computed, for the lineage.

@@ -103,6 +103,7 @@ pub fn publish(
         write_synced(&scratch.join(peft::CONFIG_FILE), json.to_json().as_bytes())?;
     }
     bundle::copy_sidecars(&prepared.base.path, &scratch, config.lora.is_none())?;
+    refuse_changed(&scratch, prepared)?;
     if let Some(template) = prepared.own_template() {
         let path = scratch.join("chat_template.jinja");
         let _ = fs::remove_file(&path); // the base model's, which this run replaced
@@ -126,6 +127,21 @@ pub fn publish(
         losses: losses(&record),
         answers: answers(&record),
     })
+}
+
+/// What goes along with the weights must be what they were trained with.
+fn refuse_changed(scratch: &Path, prepared: &Prepared) -> Result<()> {
+    for used in prepared.tokenizer_files().iter().chain(&prepared.base_files) {
+        let copy = scratch.join(&used.path);
+        // Weights are written anew; of an adapter's base, only the tokenizer is copied.
+        let copied = !used.path.ends_with(".safetensors") && copy.is_file();
+        if copied && hash_file(&copy, &used.path)?.sha256 != used.sha256 {
+            return Err(Error::new("the file was changed while the run went on")
+                .at(prepared.base.path.join(&used.path))
+                .hint("put it back as it was, and run the same command again"));
+        }
+    }
+    Ok(())
 }
 
 fn write_weights(
@@ -173,7 +189,7 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         base: prepared.base_record(),
         datasets: prepared.dataset_records(),
         template: prepared.template_record(),
-        tokenizer: prepared.tokenizer_files()?,
+        tokenizer: prepared.tokenizer_files(),
         resolved: loaded.resolved.clone(),
         seed: config.seed,
         device: [

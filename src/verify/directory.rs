@@ -37,6 +37,7 @@ pub fn verify(directory: &Path, trust: &Trust) -> Report {
         }
         return report;
     };
+    report.files = files.iter().map(|(name, entry)| (name.clone(), entry.sha256)).collect();
     let bundle = if signed {
         check_bundle(directory, &files, &mut report)
     } else {

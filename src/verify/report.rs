@@ -1,5 +1,6 @@
 //! What was checked, with what result, and what that comes to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -177,6 +178,9 @@ pub struct Report {
     pub root: Option<Digest>,
     /// One line for each check.
     pub checks: Vec<Finding>,
+    /// The digests of the bytes that were checked, by name. Who uses the files later compares.
+    #[serde(skip)]
+    pub files: BTreeMap<String, Digest>,
 }
 
 impl Report {
@@ -186,8 +190,15 @@ impl Report {
     }
 
     pub(super) fn new(directory: PathBuf) -> Self {
-        let verdict = Verdict::Verified;
-        Self { directory, verdict, signer: None, name: None, root: None, checks: Vec::new() }
+        Self {
+            directory,
+            verdict: Verdict::Verified,
+            signer: None,
+            name: None,
+            root: None,
+            checks: Vec::new(),
+            files: BTreeMap::new(),
+        }
     }
 
     fn push(&mut self, check: Check, verdict: CheckVerdict, detail: String, hint: Option<String>) {

@@ -204,7 +204,8 @@ fn canonical_text_gives_the_same_config_again() {
                 [train]\nmax_steps = 7\nlr_scheduler = \"wsd\"\ndecay_ratio = 0.3\n\
                 warmup_ratio = 0.1\nadam_epsilon = 1e-30\n\
                 [eval]\nprompts = [\"a\\nb\\u0000\\t\\\"'\", \"ü\"]\n[output]\nlicense = \"MIT\"\n\
-                signer = [\"sign\", \"-k\", \"a b\"]\nsigner_key = \"k.pem\"\nsigner_certificates = \"c.pem\"\n\
+                signer = [\"sign\", \"-k\", \"a b\"]\nsigner_key = \"k.pem\"\n\
+                signer_certificates = \"c.pem\"\n\
                 [[data.train]]\npath = \"a\"\n[[data.train]]\npath = \"b\"\nformat = \"text\"\n\
                 revision = \"v\"\nsubset = \"s\"\nsplit = \"p\"\nfiles = [\"a*\"]\nweight = 0.5\n\
                 columns = { prompt = \"q.\\\"a\\\"\", text = \"é\" }\n\

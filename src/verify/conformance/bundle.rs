@@ -80,6 +80,47 @@ impl Signed {
     pub fn signed_bytes(&self) -> Vec<u8> {
         pre_authentication_encoding(IN_TOTO, &self.payload)
     }
+
+    /// What version 0.2 signed in their place, always by SHA-256: Python's way to show the payload
+    /// as text, which its author took for the payload itself.
+    pub fn old_signed_bytes(&self) -> Vec<u8> {
+        let quote =
+            if self.payload.contains(&b'\'') && !self.payload.contains(&b'"') { '"' } else { '\'' };
+        let length = self.payload.len();
+        let mut text = format!("DSSEV1 {} {IN_TOTO} {length} b{quote}", IN_TOTO.len());
+        for &byte in &self.payload {
+            match byte {
+                b'\\' => text.push_str("\\\\"),
+                b'\n' => text.push_str("\\n"),
+                b'\r' => text.push_str("\\r"),
+                b'\t' => text.push_str("\\t"),
+                b' '..=b'~' if char::from(byte) == quote => text.extend(['\\', quote]),
+                b' '..=b'~' => text.push(char::from(byte)),
+                _ => text.push_str(&format!("\\x{byte:02x}")),
+            }
+        }
+        text.push(quote);
+        text.into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_payload_is_shown_as_python_shows_bytes() {
+        let shown = |payload: &[u8]| {
+            let material = Material::Key(NamedKey::Nowise);
+            let signed = Signed { payload: payload.to_vec(), signature: Vec::new(), material };
+            String::from_utf8(signed.old_signed_bytes()).unwrap()
+        };
+        let head = "DSSEV1 28 application/vnd.in-toto+json";
+        assert_eq!(shown(b"{\n \"a\"\t}"), format!("{head} 8 b'{{\\n \"a\"\\t}}'"));
+        assert_eq!(shown(b"it's"), format!("{head} 4 b\"it's\""));
+        assert_eq!(shown(b"'\"\\"), format!("{head} 3 b'\\'\"\\\\'"));
+        assert_eq!(shown("\u{e9}\0\r".as_bytes()), format!("{head} 4 b'\\xc3\\xa9\\x00\\r'"));
+    }
 }
 
 fn parse_material(material: &Map<String, Value>) -> Result<Material, String> {

@@ -16,6 +16,8 @@ pub(super) struct Manifest {
     pub files: BTreeMap<String, Digest>,
     /// What was left out.
     pub ignored: BTreeSet<String>,
+    /// Version 0.2 wrote it.
+    pub old: bool,
 }
 
 /// Reads a payload.
@@ -46,7 +48,7 @@ fn current(subjects: &[Value], predicate: &Value) -> Result<Manifest, String> {
     if !serialization["allow_symlinks"].is_boolean() {
         return Err("`allow_symlinks` is missing".to_owned());
     }
-    let mut manifest = Manifest { files: BTreeMap::new(), ignored: BTreeSet::new() };
+    let mut manifest = Manifest { files: BTreeMap::new(), ignored: BTreeSet::new(), old: false };
     if let Some(paths) = serialization.get("ignore_paths") {
         for path in paths.as_array().ok_or("`ignore_paths` is not a list")? {
             let path = path.as_str().ok_or("an ignored path is not text")?;
@@ -69,7 +71,7 @@ fn current(subjects: &[Value], predicate: &Value) -> Result<Manifest, String> {
 }
 
 fn old(subjects: &[Value]) -> Result<Manifest, String> {
-    let mut manifest = Manifest { files: BTreeMap::new(), ignored: BTreeSet::new() };
+    let mut manifest = Manifest { files: BTreeMap::new(), ignored: BTreeSet::new(), old: true };
     for subject in subjects {
         let algorithm = &subject["annotations"]["actual_hash_algorithm"];
         if !algorithm.is_null() && algorithm != "file-sha256" {

@@ -201,7 +201,9 @@ fn older_versions_verify() {
             "predicateType": "https://model_signing/signature/v1.0",
             "predicate": {
                 "resources": [{"name": name, "algorithm": "sha256", "digest": digest}],
-                "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": false},
+                "serialization": {
+                    "method": "files", "hash_type": "sha256", "allow_symlinks": false,
+                },
             },
         })
     };
