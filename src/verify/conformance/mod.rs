@@ -107,9 +107,10 @@ pub struct Verifying<'a> {
 pub fn verify_model(request: &Verifying) -> Result<()> {
     let text = read_text(request.bundle, MAX_SIGNATURE_BYTES)?;
     let signed = Signed::parse(text.as_bytes()).map_err(|why| refused(request.bundle, why))?;
-    let manifest = statement::parse(&signed.payload).map_err(|why| refused(request.bundle, why))?;
-    check_signer(&signed, manifest.old, &request.whom)
-        .map_err(|why| refused(request.bundle, why))?;
+    let manifest = statement::parse(&signed.payload);
+    let old = manifest.as_ref().is_ok_and(|manifest| manifest.old);
+    check_signer(&signed, old, &request.whom).map_err(|why| refused(request.bundle, why))?;
+    let manifest = manifest.map_err(|why| refused(request.bundle, why))?;
     let mut ignored = ignored(request.model, request.ignored, request.bundle)?;
     ignored.extend(manifest.ignored.iter().cloned());
     let files = read_files(request.model, &ignored)?;
