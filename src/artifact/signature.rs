@@ -37,9 +37,19 @@ pub struct Signed {
 /// # Errors
 /// Refuses symbolic links, special files and an empty directory.
 pub fn sign(directory: &Path, key: &SigningKey) -> Result<Signed> {
+    sign_files(directory, &own_name(directory)?, files::hash_tree(directory)?, key)
+}
+
+/// The same, for files whose digests were taken when they were looked at: what was found good is
+/// what is signed.
+pub fn sign_seen(directory: &Path, seen: &[FileEntry], key: &SigningKey) -> Result<Signed> {
+    sign_files(directory, &own_name(directory)?, seen.to_vec(), key)
+}
+
+fn own_name(directory: &Path) -> Result<String> {
     let path = directory.canonicalize().context_at("cannot find the directory", directory)?;
-    let name = path.file_name().map_or("model".into(), |name| name.to_string_lossy());
-    sign_named(directory, &name, key)
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(name.unwrap_or_else(|| "model".to_owned()))
 }
 
 /// Signs a directory under the name that it will have once it is renamed into place.
@@ -47,8 +57,17 @@ pub fn sign(directory: &Path, key: &SigningKey) -> Result<Signed> {
 /// # Errors
 /// Refuses symbolic links, special files and an empty directory.
 pub fn sign_named(directory: &Path, name: &str, key: &SigningKey) -> Result<Signed> {
+    sign_files(directory, name, files::hash_tree(directory)?, key)
+}
+
+fn sign_files(
+    directory: &Path,
+    name: &str,
+    files: Vec<FileEntry>,
+    key: &SigningKey,
+) -> Result<Signed> {
     let (unsigned, files): (Vec<_>, Vec<_>) =
-        files::hash_tree(directory)?.into_iter().partition(|entry| is_ignored(&entry.path));
+        files.into_iter().partition(|entry| is_ignored(&entry.path));
     if files.is_empty() {
         return Err(Error::refused("there is no file to sign").at(directory));
     }

@@ -11,6 +11,7 @@ use crate::artifact::signature;
 use crate::cli::verify::model_directory;
 use crate::cli::{data_line, talk};
 use crate::error::{Context, Error, Result};
+use crate::files::FileEntry;
 use crate::verify::{CheckVerdict, Trust, verify};
 
 /// Sign a model directory, made by Firebrand or not
@@ -63,12 +64,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             .at(&present)
             .hint("`--force` replaces the signature"));
     }
-    refuse_unfit(&directory)?;
+    let seen = fit_files(&directory)?;
     let (key, origin) = signing_key(args)?;
     if let KeyOrigin::Created(path) = &origin {
         talk(&format!("made a key pair to sign with: {}", path.display()));
     }
-    let signed = signature::sign(&directory, &key)?;
+    // Where they could not be read, the error of signing says it best.
+    let signed = match seen.as_slice() {
+        [] => signature::sign(&directory, &key)?,
+        seen => signature::sign_seen(&directory, seen, &key)?,
+    };
     let bytes: u64 = signed.files.iter().map(|file| file.size).sum();
     talk(&format!("{} files, {bytes} bytes, root digest {}", signed.files.len(), signed.root));
     talk(&format!("signed by {} ({origin})", key.name()));
@@ -118,8 +123,8 @@ fn command(text: &str) -> Result<Vec<String>> {
     Ok(line.signer)
 }
 
-/// Refuses what `verify` would refuse whoever signs it.
-fn refuse_unfit(directory: &Path) -> Result<()> {
+/// The files, as they were looked at; what `verify` would refuse whoever signs it is refused.
+fn fit_files(directory: &Path) -> Result<Vec<FileEntry>> {
     let left_out = signature::left_out(directory);
     if !left_out.is_empty() {
         let names = left_out.join("`, `");
@@ -135,7 +140,7 @@ fn refuse_unfit(directory: &Path) -> Result<()> {
     let problems: Vec<String> =
         unfit.map(|finding| format!("{}: {}", finding.check.label(), finding.detail)).collect();
     if problems.is_empty() {
-        return Ok(());
+        return Ok(report.files);
     }
     let error = Error::refused("nobody would accept this model, whoever signs it").at(directory);
     Err(problems.iter().fold(error, |error, problem| error.because(problem)))

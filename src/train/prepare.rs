@@ -190,10 +190,11 @@ pub fn parent_state(directory: &Path) -> Result<(ParentSignature, BTreeMap<Strin
     }
     let trust = Trust::of_user(&keys::config_home()?)?;
     let report = verify::verify(directory, &trust);
+    let files = report.files.iter().map(|file| (file.path.clone(), file.sha256)).collect();
     match report.verdict {
-        Verdict::Verified => Ok((ParentSignature::Verified, report.files)),
-        Verdict::Untrusted => Ok((ParentSignature::Untrusted, report.files)),
-        Verdict::CouldNotCheck => Ok((ParentSignature::Unchecked, report.files)),
+        Verdict::Verified => Ok((ParentSignature::Verified, files)),
+        Verdict::Untrusted => Ok((ParentSignature::Untrusted, files)),
+        Verdict::CouldNotCheck => Ok((ParentSignature::Unchecked, files)),
         Verdict::Tampered | Verdict::Unsigned => {
             let failed =
                 report.checks.iter().filter(|check| check.verdict == verify::CheckVerdict::Fail);

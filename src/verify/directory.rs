@@ -37,7 +37,7 @@ pub fn verify(directory: &Path, trust: &Trust) -> Report {
         }
         return report;
     };
-    report.files = files.iter().map(|(name, entry)| (name.clone(), entry.sha256)).collect();
+    report.files = files.values().cloned().collect();
     let bundle = if signed {
         check_bundle(directory, &files, &mut report)
     } else {

@@ -1,6 +1,5 @@
 //! What was checked, with what result, and what that comes to.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -8,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, printable};
-use crate::files::Digest;
+use crate::files::{Digest, FileEntry};
 
 /// One thing that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -178,9 +177,10 @@ pub struct Report {
     pub root: Option<Digest>,
     /// One line for each check.
     pub checks: Vec<Finding>,
-    /// The digests of the bytes that were checked, by name. Who uses the files later compares.
+    /// Every file with the digest of the bytes that were checked, sorted by name; empty if they could
+    /// not be read. Who uses the files later compares.
     #[serde(skip)]
-    pub files: BTreeMap<String, Digest>,
+    pub files: Vec<FileEntry>,
 }
 
 impl Report {
@@ -197,7 +197,7 @@ impl Report {
             name: None,
             root: None,
             checks: Vec::new(),
-            files: BTreeMap::new(),
+            files: Vec::new(),
         }
     }
 
