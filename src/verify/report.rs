@@ -177,8 +177,8 @@ pub struct Report {
     pub root: Option<Digest>,
     /// One line for each check.
     pub checks: Vec<Finding>,
-    /// Every file with the digest of the bytes that were checked, sorted by name; empty if they could
-    /// not be read. Who uses the files later compares.
+    /// Every file with the digest of the bytes that were checked, sorted by name; none if they
+    /// could not be read. Who uses the files later compares.
     #[serde(skip)]
     pub files: Vec<FileEntry>,
 }
