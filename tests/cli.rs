@@ -7,7 +7,7 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "init",
     "plan",
     "data",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 16] = [
     "runs",
     "generate",
     "merge",
+    "export",
     "sign",
     "verify",
     "lineage",

@@ -126,6 +126,7 @@ const CHANGES: &[Change] = &[
     change("output.signer", "", "[\"false\"]"),
     under(&["output.signer=[\"false\"]"], "output.signer_key", "", "nowhere.pem"),
     change("output.license", "MIT", "Apache-2.0"),
+    change("output.sbom", "false", "true"),
     change("device.name", "auto", "cpu"),
     change("device.threads", "1", "2"),
     change("device.parallel_micro_batches", "1", "2"),

@@ -1,6 +1,8 @@
 //! Opens what training made, for use: a model directory, an adapter beside its base, or the newest
 //! checkpoint of a run that is not finished.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -10,8 +12,8 @@ use super::peft;
 use crate::adapters;
 use crate::checkpoint::{self, Found};
 use crate::config::{self, Init, LoraConfig, TargetModules};
-use crate::error::{Error, Result};
-use crate::files::{DATA_LOCK, read_json};
+use crate::error::{Context, Error, Result};
+use crate::files::{DATA_LOCK, Digest, FileEntry, parse_json};
 use crate::hub::{DEFAULT_REVISION, Lock, ModelDirectory, Supply};
 use crate::model::{self, Model};
 use crate::random::Stream;
@@ -44,9 +46,29 @@ pub struct Adapter {
 impl Adapter {
     /// Reads `adapter_config.json`; kinds of adapters that are not plain LoRA are refused.
     pub fn read(adapter: &Path) -> Result<Self> {
+        Self::read_hashed(adapter).map(|(adapter, _)| adapter)
+    }
+
+    /// The same, with the digest of the bytes that were read.
+    pub fn read_hashed(adapter: &Path) -> Result<(Self, FileEntry)> {
         let path = adapter.join(peft::CONFIG_FILE);
-        let json = read_json(&path, CONFIG_BYTES_MAX)?;
-        let wrong = |what: &str| Error::new(what).at(&path);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes))
+            .context_at("cannot read the file", &path)?;
+        let size = bytes.len() as u64;
+        if size > CONFIG_BYTES_MAX {
+            let what = format!("the file has more than {CONFIG_BYTES_MAX} bytes");
+            return Err(Error::new(what).at(&path));
+        }
+        let json = parse_json(&bytes).map_err(|error| error.at(&path))?;
+        let name = peft::CONFIG_FILE.to_owned();
+        let entry = FileEntry { path: name, size, sha256: Digest::of(&bytes) };
+        Ok((Self::parse(&json, &path)?, entry))
+    }
+
+    fn parse(json: &Value, path: &Path) -> Result<Self> {
+        let wrong = |what: &str| Error::new(what).at(path);
         if json["peft_type"] != "LORA" {
             return Err(wrong("only adapters of the type `LORA` are supported"));
         }
@@ -71,7 +93,7 @@ impl Adapter {
                 r: rank,
                 lora_alpha: alpha.ok_or_else(|| wrong("`lora_alpha` is missing"))?,
                 lora_dropout: 0.0, // acts in training only
-                target_modules: target_modules(&json).ok_or_else(|| {
+                target_modules: target_modules(json).ok_or_else(|| {
                     wrong("`target_modules` is neither a list of names nor `all-linear`")
                 })?,
                 use_rslora: json["use_rslora"] == true,
@@ -105,14 +127,25 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
     }
     let adapter = Adapter::read(&found.path)?;
     let base = base_of(&found, &adapter, base, supply)?;
-    let mut loaded = model::load(&base.path, model::Init::Pretrained, device)?;
-    attach(&mut loaded.model, &adapter.lora)?;
-    let shard = Shard::read(&found.path, peft::WEIGHTS_FILE)?;
-    checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)
-        .map_err(|error| error.at(&found.path))?;
+    let model = with_adapter(&base.path, &found.path, &adapter.lora, device)?;
     let has_tokenizer = found.path.join("tokenizer.json").is_file();
     let codec = if has_tokenizer { found.path } else { base.path };
-    Ok(Opened { model: loaded.model, codec, chat_template: None })
+    Ok(Opened { model, codec, chat_template: None })
+}
+
+/// A base model with an adapter beside its layers.
+pub fn with_adapter(
+    base: &Path,
+    adapter: &Path,
+    lora: &LoraConfig,
+    device: &Device,
+) -> Result<Model> {
+    let mut loaded = model::load(base, model::Init::Pretrained, device)?;
+    attach(&mut loaded.model, lora)?;
+    let shard = Shard::read(adapter, peft::WEIGHTS_FILE)?;
+    checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)
+        .map_err(|error| error.at(adapter))?;
+    Ok(loaded.model)
 }
 
 /// The base model of an adapter.

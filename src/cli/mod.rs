@@ -4,6 +4,7 @@ mod cache;
 mod completions;
 mod data;
 mod doctor;
+mod export;
 mod generate;
 mod init;
 mod keygen;
@@ -17,6 +18,7 @@ mod runs;
 mod scan;
 mod schema;
 mod sign;
+mod signer;
 mod train;
 mod verify;
 
@@ -56,6 +58,7 @@ enum Command {
     Runs(runs::Args),
     Generate(generate::Args),
     Merge(merge::Args),
+    Export(export::Args),
     Sign(sign::Args),
     Verify(verify::Args),
     Lineage(lineage::Args),
@@ -133,6 +136,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Sign(args) => sign::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Lineage(args) => lineage::run(&args),

@@ -66,7 +66,7 @@ fn signing_key(args: &Args) -> Result<(SigningKey, KeyOrigin)> {
 }
 
 /// A program without arguments, or an array as the configuration has it.
-fn command(text: &str) -> Result<Vec<String>> {
+pub(super) fn command(text: &str) -> Result<Vec<String>> {
     #[derive(serde::Deserialize)]
     struct Line {
         signer: Vec<String>,

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::files::read_json;
+use crate::ops::RopeScaling;
 use crate::weights::Element;
 
 /// Largest `config.json` that is read; real ones have a few kilobytes.
@@ -32,10 +33,20 @@ pub struct Facts {
     pub layers: usize,
     /// Query heads.
     pub heads: usize,
+    /// Heads of keys and values, each shared by `heads / groups` queries.
+    pub groups: usize,
+    /// Width of a head.
+    pub head_width: usize,
     /// Width of the gated layer.
     pub intermediate: usize,
     /// Longest position seen in training.
     pub positions_max: usize,
+    /// Added to the mean square in norms.
+    pub norm_epsilon: f64,
+    /// Base of the rotary frequencies.
+    pub theta: f64,
+    /// How they are stretched.
+    pub scaling: RopeScaling,
     /// Is the output projection the embedding?
     pub tied: bool,
     /// All weights.

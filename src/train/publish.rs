@@ -9,7 +9,7 @@ use crate::artifact::card::{Card, CardDataset, LossChange, Relation, Sample};
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
 use crate::artifact::peft::{self, AdapterConfig};
-use crate::artifact::{self, bundle};
+use crate::artifact::{self, bundle, sbom};
 use crate::checkpoint::{Entry, file_name_of, folder_name, learning_specs, learning_values, now};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
@@ -104,6 +104,9 @@ pub fn publish(
     prepared.lock().write(&run.data_lock())?; // now with the digests of all that was read
     let card = card(request, prepared, &record, &inputs, signer.as_ref());
     let outcome = outcome(run, prepared, &record)?;
+    if config.output.sbom {
+        sbom::write(&scratch, &card, &inputs, &outcome)?;
+    }
     let artifact = run.artifact();
     bundle::seal(
         &scratch,
@@ -290,6 +293,7 @@ fn card(
                 split: set.split.clone(),
                 rows: set.rows,
                 sha256: set.file.sha256,
+                uri: set.uri.clone(),
             })
             .collect(),
         settings: loaded.resolved.clone().into_iter().collect(),
@@ -302,6 +306,8 @@ fn card(
             .into_iter()
             .map(|(prompt, before, after)| Sample { prompt, before, after })
             .collect(),
+        likeness: None,
+        exported: None,
         inputs: inputs.digest(),
         signer: signer.map(|signer| signer.0.public().hint().to_owned()),
         versions: prepared.versions().into_iter().collect(),

@@ -19,6 +19,8 @@ pub struct OutputConfig {
     pub signer_key: Option<String>,
     /// SPDX id for the model card.
     pub license: Option<String>,
+    /// A bill of materials goes along.
+    pub sbom: bool,
 }
 
 pub(in crate::config) const SECTION: Section = Section::new(
@@ -75,6 +77,14 @@ pub(in crate::config) const SECTION: Section = Section::new(
             "Licence of the result for its model card, as an SPDX identifier.",
         )
         .example("\"Apache-2.0\""),
+        Key::new(
+            "output.sbom",
+            Kind::Boolean,
+            DefaultValue::Value("false"),
+            "A bill of materials, `bom.cdx.json` in CycloneDX 1.6, goes into the signed artifact: \
+             base, data, licence, numbers, by digest.",
+        )
+        .example("true"),
     ],
 );
 
@@ -92,6 +102,7 @@ impl OutputConfig {
             },
             signer_key: values.optional_text("output.signer_key"),
             license: values.optional_text("output.license"),
+            sbom: values.boolean("output.sbom"),
         }
     }
 
@@ -104,5 +115,6 @@ impl OutputConfig {
         }
         out.optional_text("output.signer_key", self.signer_key.as_deref());
         out.optional_text("output.license", self.license.as_deref());
+        out.boolean("output.sbom", self.sbom);
     }
 }
