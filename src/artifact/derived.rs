@@ -1,5 +1,5 @@
-//! What merges and exports have in common: a new directory with its lineage, card, bill of materials
-//! and signature, made from a finished model.
+//! What merges and exports have in common: a new directory with its lineage, card, bill of
+//! materials and signature, made from a finished model.
 
 use std::collections::BTreeMap;
 use std::path::Path;

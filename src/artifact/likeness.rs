@@ -13,7 +13,7 @@ use crate::random::Stream;
 const POSITIONS_MAX: usize = 256;
 /// Of one prompt at most so many tokens, from its beginning.
 const ROW_TOKENS_MAX: usize = 64;
-/// Where a run has no prompts: so many rows of so many tokens, drawn from the vocabulary with seed 0.
+/// Where a run has no prompts: so many rows of so many tokens, drawn with seed 0.
 const DRAWN: [usize; 2] = [4, 32];
 
 /// Rows of tokens to compare two models on.
@@ -143,8 +143,8 @@ impl fmt::Display for Likeness {
         let Self { what, difference, largest, agreeing, positions } = self;
         write!(
             f,
-            "largest difference of a logit {difference:.3e} (largest logit {largest:.3e}), the same \
-             most likely token at {agreeing} of {positions} positions; on {what}"
+            "largest difference of a logit {difference:.3e} (largest logit {largest:.3e}), the \
+             same most likely token at {agreeing} of {positions} positions; on {what}"
         )
     }
 }

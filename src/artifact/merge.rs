@@ -1,5 +1,5 @@
-//! The weights of a model as a stream, with an adapter added on the way: `W + s·B·A` in f32, rounded
-//! once to the base's format. Held in memory: the adapter, and a few rows of one weight.
+//! The weights of a model as a stream, with an adapter added on the way: `W + s·B·A` in f32,
+//! rounded once to the base's format. Held in memory: the adapter, and a few rows of one weight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Write};
@@ -312,8 +312,8 @@ fn fitting(place: &TensorPlace, values: &[f32]) -> Result<Vec<u8>> {
     Ok(place.element.encode(values))
 }
 
-/// The header of the base; one made by Firebrand tells of another lineage, and those entries must not
-/// be carried over.
+/// The header of the base; one made by Firebrand tells of another lineage, and those entries must
+/// not be carried over.
 fn without_binding(header: &[u8]) -> Result<Vec<u8>> {
     let Value::Object(mut json) = serde_json::from_slice(&header[8..])
         .context("the header of the base model cannot be read")?

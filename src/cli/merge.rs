@@ -14,9 +14,9 @@ use crate::train::{Access, parent_state};
 
 /// Make a whole model of an adapter and its base
 ///
-/// Adds in f32 and rounds once to the base's own number format, shard by shard, in little memory; a
-/// base that is not the one of the adapter's lineage is refused. Then both are run on the prompts of
-/// the adapter's run, and the largest difference of a logit is told. The result is signed and
+/// Adds in f32 and rounds once to the base's own number format, shard by shard, in little memory;
+/// a base that is not the one of the adapter's lineage is refused. Then both are run on the prompts
+/// of the adapter's run, and the largest difference of a logit is told. The result is signed and
 /// carries its lineage.
 #[derive(Debug, clap::Args)]
 pub struct Args {

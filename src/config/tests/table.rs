@@ -256,7 +256,8 @@ fn the_canonical_text_and_its_digest_are_stable() {
         prompts = []\nmax_tokens = 64\ntemperature = 0.0\nmax_records = 0\n\n\
         [checkpoint]\nevery_steps = 100\nkeep_last = 2\nkeep_every = 0\nkeep_best = 0\n\
         on_disk_full = \"stop\"\nreuse = \"auto\"\nreuse_limit = 10000000000\n\n[output]\n\
-        dir = \"checkpoints/run\"\nsign = true\nsbom = false\n\n[device]\nname = \"auto\"\nthreads = 0\n\
+        dir = \"checkpoints/run\"\nsign = true\nsbom = false\n\n[device]\nname = \"auto\"\n\
+        threads = 0\n\
         parallel_micro_batches = 1\n";
     assert_eq!(loaded.canonical, wanted);
     assert_eq!(loaded.digest.short(), "7f73cdda7ba1");
