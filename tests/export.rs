@@ -656,10 +656,9 @@ fn the_family_tree_is_drawn() {
         "lora; signature verified",
         "from-random-weights; signature verified",
         "dataset: data.jsonl",
-        "source",
+        "config: lora.toml",
     ] {
-        // A repository is not needed for the rest.
-        assert!(svg.contains(part) || part == "source", "{part}\n{svg}");
+        assert!(svg.contains(part), "{part}\n{svg}");
     }
     // Three generations and where the first got its shape; older ones stand above.
     let place = |text: &str| svg.find(text).unwrap();

@@ -93,7 +93,9 @@ fn collect(family: &Family, found: Option<&Parent>, list: &mut Vec<Generation>) 
 
 fn input(items: &[Item], inputs: &mut Vec<Block>) {
     for item in items.iter().take(MAX_DRAWN) {
-        let lines = vec![format!("{}: {}", item.role, item.name), item.to_string()];
+        let whole = item.to_string();
+        let rest = whole.strip_prefix(&format!("{}, ", item.name)).unwrap_or(&whole);
+        let lines = vec![format!("{}: {}", item.role, item.name), rest.to_owned()];
         inputs.push(Block { lines, colour: NEUTRAL });
     }
     if items.len() > MAX_DRAWN {
@@ -131,7 +133,8 @@ fn colour(verdict: Verdict) -> &'static str {
 }
 
 fn short(number: f64) -> String {
-    format!("{number:.4}")
+    let digits = if number.fract() == 0.0 { 0 } else { 4 };
+    format!("{number:.digits$}")
 }
 
 /// Draws a generation below `top`; returns where it ends. `above` is where the one before ended.
@@ -253,5 +256,6 @@ mod tests {
         assert_eq!(escaped("a\u{1b}[2J\nb\u{202e}c\u{ffff}"), "a\\u{1b}[2J b\\u{202e}c\u{fffd}");
         assert_eq!(cut("äöü", 2), "äö…");
         assert_eq!(cut("äöü", 3), "äöü");
+        assert_eq!((short(2112.0), short(1.32393)), ("2112".to_owned(), "1.3239".to_owned()));
     }
 }
