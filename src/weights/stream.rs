@@ -208,7 +208,7 @@ mod tests {
                 all.extend(piece);
             }
         }
-        assert_eq!(names, ["b", "a"]);
+        assert_eq!(names, ["a", "b"]);
         assert_eq!(all, std::fs::read(&path).unwrap());
         let entry = shard.finish().unwrap();
         assert_eq!((entry.sha256, entry.size), (digest_of(&path), all.len() as u64));

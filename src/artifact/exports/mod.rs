@@ -3,8 +3,8 @@
 pub mod gguf;
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::fs;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::bundle;
@@ -14,7 +14,7 @@ use super::merge::Weights;
 use super::origin::Origin;
 use crate::data::Codec;
 use crate::error::{Context, Error, Result};
-use crate::files::{FileEntry, create_dir_new, hash_tree, remove_dir};
+use crate::files::{FileEntry, NewFile, create_dir_new, failed, hash_tree, remove_dir};
 use crate::model::ModelJson;
 
 /// A format.
@@ -155,12 +155,13 @@ fn tokenizer(directory: &Path) -> Result<serde_json::Value> {
 
 /// Writes the digest of the inputs in its place.
 fn bind(path: &Path, place: u64, digest: &str) -> Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).open(path).context_at("cannot write the file", path)?;
-    file.seek(SeekFrom::Start(place))
-        .and_then(|_| file.write_all(digest.as_bytes()))
-        .and_then(|()| file.sync_all())
-        .context_at("cannot write the file", path)
+    let write = || -> io::Result<()> {
+        let mut file = NewFile::open(path)?;
+        file.seek(SeekFrom::Start(place))?;
+        file.write_all(digest.as_bytes())?;
+        file.sync()
+    };
+    write().map_err(|error| failed("cannot write the export", path, &error))
 }
 
 #[cfg(test)]
