@@ -7,7 +7,7 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 18] = [
     "init",
     "plan",
     "data",
@@ -24,6 +24,8 @@ const COMMANDS: [&str; 16] = [
     "cache",
     "schema",
     "completions",
+    "devices",
+    "doctor",
 ];
 
 #[test]

@@ -63,7 +63,7 @@ fn pass(batch: &Batch) -> Pass {
         scale: 1.0 / batch.targets.len() as f64,
         recompute: Recompute::None,
         loss_chunk_tokens: 512,
-        dropout: Stream::new(3),
+        dropout: Stream::new(3).into(),
     }
 }
 
@@ -301,7 +301,7 @@ fn dropout_acts_and_is_a_pure_function_of_the_step() {
     let first = gradients(&dropped, &batch, pass(&batch)).0;
     assert_ne!(first, plain, "dropout changes the loss");
     assert_eq!(first, gradients(&dropped, &batch, pass(&batch)).0, "the same step drops the same");
-    let later = Pass { dropout: Stream::new(4), ..pass(&batch) };
+    let later = Pass { dropout: Stream::new(4).into(), ..pass(&batch) };
     assert_ne!(first, gradients(&dropped, &batch, later).0, "another step drops others");
     assert_eq!(logits(&dropped, &batch), logits(&model, &batch), "evaluation drops nothing");
 }

@@ -1,8 +1,10 @@
 //! Commands: each reads settings, calls the library and prints.
 
 mod cache;
+mod checkup;
 mod completions;
 mod data;
+mod devices;
 mod doctor;
 mod generate;
 mod init;
@@ -54,6 +56,17 @@ enum Command {
     Data(data::Args),
     Train(train::Args),
     Runs(runs::Args),
+    Devices(devices::Args),
+    Doctor(doctor::Args),
+    /// What asks a driver, so that its crash is that of another process
+    #[cfg(feature = "gpu")]
+    #[command(name = crate::device::PROBE_COMMAND, hide = true)]
+    ProbeDevice {
+        /// An interface
+        api: String,
+        /// An adapter to try out
+        adapter: Option<String>,
+    },
     Generate(generate::Args),
     Merge(merge::Args),
     Sign(sign::Args),
@@ -131,6 +144,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Data(args) => data::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        #[cfg(feature = "gpu")]
+        Command::ProbeDevice { api, adapter } => {
+            crate::device::probe_answer(&api, adapter.as_deref()).and_then(|line| {
+                data_line(&line)?;
+                Ok(ExitCode::SUCCESS)
+            })
+        }
         Command::Generate(args) => generate::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Sign(args) => sign::run(&args),

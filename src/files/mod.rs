@@ -6,6 +6,7 @@ mod digest;
 mod disk;
 mod json;
 mod run;
+mod speed;
 
 pub use atomic::{folder_of, write_atomic, write_synced};
 pub use cache_home::cache_home;
@@ -16,3 +17,4 @@ pub use disk::{
 };
 pub use json::{parse_json, read_json};
 pub use run::{DATA_LOCK, RunDirectory};
+pub use speed::{DiskSpeed, disk_speed};

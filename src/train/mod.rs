@@ -4,6 +4,7 @@ mod access;
 mod announce;
 mod aside;
 mod changes;
+mod fit;
 mod prepare;
 mod publish;
 mod pull;
@@ -119,8 +120,12 @@ fn go(
     session.pause_if_asked(&mut trainer, &prepared, request.grace, observer)?;
     while trainer.step < total && session.paused.is_none() {
         let (batches, data_seconds) = session.next_batches(&prepared, &mut trainer, observer)?;
+        let before = trainer.division;
         let (report, mut timing) = trainer.step(&batches, session.epoch(&prepared)?)?;
         timing.data_seconds = data_seconds;
+        if trainer.division != before {
+            session.divided(&trainer, observer)?;
+        }
         session.record(&report, &batches, observer)?;
         observer.on(Event::Step(report, timing));
 

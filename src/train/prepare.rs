@@ -12,14 +12,17 @@ use crate::artifact::signature;
 use crate::checkpoint::Identity;
 use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
-use crate::device::{self, Opened};
-use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trainer, estimate};
+use crate::device::{self, Computing, Opened, Precision};
+use crate::engine::{
+    AdamWSettings, Division, Estimate, Schedule, Shape, StepSettings, Trainer, Workload, estimate,
+};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, cache_home, hash_file};
 use crate::hub::{Lock, ModelDirectory, Supply};
 use crate::model::{self, Facts, ModelJson, families};
 use crate::random::Stream;
+use crate::train::fit;
 use crate::verify::{self, Trust, Verdict};
 use crate::weights::{Element, shard_names};
 
@@ -34,6 +37,10 @@ pub struct Prepared<'a> {
     pub base_files: Vec<FileEntry>,
     /// Where the run computes.
     pub opened: Opened,
+    /// In which arithmetic, and why.
+    pub precision: Precision,
+    /// How micro-batches are divided from the beginning, so that tensors are not too large.
+    pub(super) division: Division,
     /// What it learns from.
     pub corpus: Corpus,
     /// The rows, in order.
@@ -64,6 +71,7 @@ pub fn prepare<'a>(
     let config = &loaded.config;
     // First of all: whatever works in parallel must do so on the threads that were asked for.
     let opened = device::open(config.device.name, config.device.threads)?;
+    let precision = device::precision(config.train.precision, &opened)?;
     let base = supply.base(&config.model)?;
     let facts = facts_of(config, &base, observer)?;
     let learning = match &config.lora {
@@ -76,15 +84,22 @@ pub fn prepare<'a>(
     say(&said, observer);
     check_vocabulary(&corpus, &facts, &base)?;
     let plan = corpus.plan(config.seed);
+    let length = plan.longest_row()?;
+    let division = fit::division(&facts, &opened, config.train.micro_batch_size, length)?;
     let memory = estimate(
         &facts,
-        learning,
-        config.train.micro_batch_size * config.device.parallel_micro_batches,
-        plan.longest_row()?,
-        config.train.loss_chunk_tokens,
-        config.train.recompute,
-        data_bytes(&config.data, &corpus),
+        Workload {
+            learning,
+            rows: at_once(config, &opened, division),
+            length,
+            chunk: config.train.loss_chunk_tokens,
+            recompute: config.train.recompute,
+            data: data_bytes(&config.data, &corpus),
+            on_gpu: opened.backend != "flex",
+            arithmetic: precision.arithmetic,
+        },
     );
+    fit::check_memory(&memory, &opened)?;
     let validation =
         data::validation_batches(&corpus.validation, &config.data, config.train.micro_batch_size);
     let prepared = Prepared {
@@ -94,6 +109,8 @@ pub fn prepare<'a>(
         base,
         facts,
         opened,
+        precision,
+        division,
         corpus,
         plan,
         validation,
@@ -105,6 +122,18 @@ pub fn prepare<'a>(
     };
     prepared.announce(observer);
     Ok(prepared)
+}
+
+/// Rows that are differentiated at the same time.
+fn at_once(config: &RunConfig, opened: &Opened, division: Division) -> usize {
+    let parallel = parallel_micro_batches(config, opened);
+    let rows = config.train.micro_batch_size;
+    parallel * division.rows.map_or(rows, |most| most.min(rows))
+}
+
+/// A GPU is kept busy by one micro-batch, and one thread talks to it.
+fn parallel_micro_batches(config: &RunConfig, opened: &Opened) -> usize {
+    if opened.backend == "flex" { config.device.parallel_micro_batches } else { 1 }
 }
 
 /// The sizes of the base model, and whether its weights are there.
@@ -204,7 +233,8 @@ impl Prepared<'_> {
             Init::Pretrained => model::Init::Pretrained,
             Init::Random => model::Init::Random(seed.site("init")),
         };
-        let mut loaded = model::load(&self.base.path, init, &self.opened.device)?;
+        let computing = Computing { limits: self.opened.limits, ..Computing::default() };
+        let mut loaded = model::load_for(&self.base.path, init, &self.opened.device, computing)?;
         self.base.expect(&loaded.files)?;
         self.base_files = loaded.files;
         self.elements = loaded.elements;
@@ -212,7 +242,10 @@ impl Prepared<'_> {
             Some(lora) => self.adapted = adapters::attach_lora(&mut loaded.model, lora, seed)?,
             None => adapters::learn_everything(&mut loaded.model),
         }
-        Ok(Trainer::new(loaded.model, self.step_settings()))
+        loaded.model.compute_in(self.precision.arithmetic);
+        let mut trainer = Trainer::new(loaded.model, self.step_settings());
+        trainer.division = self.division;
+        Ok(trainer)
     }
 
     /// How steps are made.
@@ -250,11 +283,7 @@ impl Prepared<'_> {
             max_grad_norm: train.max_grad_norm,
             recompute: train.recompute,
             loss_chunk_tokens: train.loss_chunk_tokens,
-            // A GPU is kept busy by one micro-batch, and one thread talks to it.
-            parallel_micro_batches: match self.opened.backend {
-                "flex" => self.config.device.parallel_micro_batches,
-                _ => 1,
-            },
+            parallel_micro_batches: parallel_micro_batches(self.config, &self.opened),
             seed: self.config.seed,
         }
     }
@@ -290,7 +319,7 @@ impl Prepared<'_> {
             codec: Some(self.corpus.codec.fingerprint()),
             code: format!("firebrand {}", env!("CARGO_PKG_VERSION")),
             device: self.opened.class(),
-            precision: "f32".to_owned(),
+            precision: self.precision.arithmetic.name().to_owned(),
         })
     }
 

@@ -169,16 +169,26 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         tokenizer: prepared.tokenizer_files()?,
         resolved: loaded.resolved.clone(),
         seed: config.seed,
-        device: [
-            ("name", prepared.opened.name.clone()),
-            ("backend", prepared.opened.backend.to_owned()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into(),
+        device: device_record(prepared),
         deterministic: prepared.opened.deterministic,
         lock: lock_beside(request.config_path)?,
         source: artifact::source(Path::new("."), &outputs),
     })
+}
+
+/// What computed, and in which arithmetic.
+fn device_record(prepared: &Prepared) -> BTreeMap<String, String> {
+    let opened = &prepared.opened;
+    let mut facts = vec![
+        ("name", opened.name.clone()),
+        ("backend", opened.backend.to_owned()),
+        ("precision", prepared.precision.arithmetic.name().to_owned()),
+    ];
+    if let Some(adapter) = &opened.adapter {
+        facts.push(("api", adapter.api.clone()));
+        facts.push(("driver", format!("{} {}", adapter.driver, adapter.driver_info)));
+    }
+    facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// The lock beside the configuration.
@@ -223,13 +233,20 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
 }
 
 fn changes(record: &Record) -> Result<Vec<ChangeRecord>> {
-    let changed = record.history.iter().filter(|entry| entry.what == "changed");
+    // What a device had no memory for changes numbers as well, in their last digits.
+    let is_change = |entry: &&Entry| entry.what == "changed" || entry.what == "divided";
+    let changed = record.history.iter().filter(is_change);
     let record = |entry: &Entry| -> Result<ChangeRecord> {
         let line = serde_json::to_vec(entry).context("cannot encode the history")?;
         Ok(ChangeRecord {
             step: entry.step,
             exact: entry.exact == Some(true),
-            what: entry.differences.iter().map(ToString::to_string).collect(),
+            what: entry
+                .differences
+                .iter()
+                .map(ToString::to_string)
+                .chain(entry.why.iter().filter(|_| entry.what == "divided").cloned())
+                .collect(),
             entry: Digest::of(&line),
         })
     };

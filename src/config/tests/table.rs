@@ -50,7 +50,12 @@ fn every_key_changes_the_config() {
 /// What a scalar example looks like in the flat pairs of lineage.
 fn expected(key: &Key, loaded: &Loaded) -> Option<(String, String)> {
     match key.kind {
-        Kind::Line | Kind::Name | Kind::Choice(_) | Kind::Boolean | Kind::Integer { .. } => {
+        Kind::Line
+        | Kind::Name
+        | Kind::Choice(_)
+        | Kind::Device
+        | Kind::Boolean
+        | Kind::Integer { .. } => {
             let found = loaded.resolved.get(key.path).cloned().unwrap_or_default();
             Some((key.example.trim_matches('"').to_owned(), found))
         }

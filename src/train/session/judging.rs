@@ -52,7 +52,8 @@ impl Session<'_> {
             return;
         }
         let chunk = self.config.train.loss_chunk_tokens;
-        let found = engine::evaluate(&trainer.model, &prepared.validation, trainer.step, chunk);
+        let at_once = (trainer.division.rows, trainer.division.loss_chunk.unwrap_or(chunk));
+        let found = engine::evaluate(&trainer.model, &prepared.validation, trainer.step, at_once);
         if let Some(found) = found {
             observer.on(Event::Evaluation(found));
             self.evaluations.push(found);

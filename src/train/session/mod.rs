@@ -247,6 +247,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Writes down that micro-batches are worked on in smaller parts from this step on.
+    pub fn divided(&mut self, trainer: &Trainer, observer: &mut dyn Observer) -> Result<()> {
+        let why = format!("the device had no memory for more than {}", trainer.division);
+        observer.on(Event::Warning(format!(
+            "step {}: {why}; the step was made again so, with the same tokens, and so are those \
+             that follow",
+            trainer.step
+        )));
+        // Its numbers are rounded otherwise than those of a run that had the memory.
+        self.made_by = None;
+        self.history.note(&Entry { why: Some(why), ..Entry::new("divided", trainer.step) })
+    }
+
     /// What the artifact needs to know about the run.
     pub fn finish(self, observer: &mut dyn Observer) -> Result<Record> {
         if let Some(summary) = self.saving.summary() {

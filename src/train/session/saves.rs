@@ -144,6 +144,8 @@ impl Session<'_> {
             chain: self.chain,
             made_by: self.made_by,
             next_batches: next,
+            loss_scale: trainer.loss_scale,
+            division: (!trainer.division.is_none()).then_some(trainer.division),
             identity: self.identity.clone(),
         };
         Ok(Job {
