@@ -154,34 +154,9 @@ impl AdapterKind {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use super::super::fixture::adapter;
     use super::*;
-
-    /// An adapter that nobody has.
-    pub fn adapter(api: &str, number: usize, kind: AdapterKind, of_kind: usize) -> Adapter {
-        Adapter {
-            api: api.to_owned(),
-            number,
-            name: format!("{kind:?} {of_kind}"),
-            kind,
-            number_of_kind: of_kind,
-            driver: "driver".to_owned(),
-            driver_info: "1.0".to_owned(),
-            pci: (1, 2),
-            limits: AdapterLimits {
-                binding_bytes: (1 << 31) - 1,
-                buffer_bytes: 1 << 34,
-                bindings: 8,
-                workgroup_threads: 1024,
-                workgroup_size: [1024, 1024, 64],
-                workgroup_bytes: 32_768,
-                dispatch_workgroups: 65_535,
-            },
-            f16: true,
-            subgroups: true,
-            subgroup_size: (32, 32),
-        }
-    }
 
     #[test]
     fn limits_come_from_the_binding_and_from_what_may_watch() {

@@ -138,7 +138,7 @@ pub fn title(api: GraphicsApi) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::adapter::tests::adapter;
+    use super::super::fixture::adapter;
     use super::*;
 
     /// A laptop with two cards, which OpenGL shows again, and with software drivers.

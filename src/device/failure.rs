@@ -1,10 +1,12 @@
-//! What a device does when it cannot go on: its runtime panics, in the middle of anything. Here that
-//! becomes a value, and want of memory is told from everything else.
+//! What a device does when it cannot go on: its runtime panics, in the middle of anything. Here
+//! that becomes a value, and want of memory is told from everything else.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, Once, PoisonError};
+
+use crate::error::{Error, Result};
 
 /// Why a device did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +48,7 @@ thread_local! {
 ///
 /// # Errors
 /// When the device failed. What was being computed is lost; tensors of before are as they were.
-pub fn attempt<T>(on_gpu: bool, work: impl FnOnce() -> T) -> Result<T, Failure> {
+pub fn attempt<T>(on_gpu: bool, work: impl FnOnce() -> T) -> std::result::Result<T, Failure> {
     if !on_gpu {
         return Ok(work());
     }
@@ -63,6 +65,19 @@ pub fn attempt<T>(on_gpu: bool, work: impl FnOnce() -> T) -> Result<T, Failure> 
     let done = panic::catch_unwind(AssertUnwindSafe(work));
     EXPECTED.set(false);
     done.map_err(|panic| Failure::of(&text_of(panic.as_ref())))
+}
+
+/// The same, with the failure as an error; `doing` goes on from "the device failed while".
+pub fn guarded<T>(on_gpu: bool, doing: &str, work: impl FnOnce() -> T) -> Result<T> {
+    attempt(on_gpu, work).map_err(|failure| {
+        let (what, why) = match failure {
+            Failure::Memory(why) => ("has no memory left for", why),
+            Failure::Other(why) => ("failed while", why),
+        };
+        Error::new(format!("the device {what} {doing}")).because(why).hint(
+            "`firebrand doctor` looks at the device; `device.name = \"cpu\"` works without it",
+        )
+    })
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {
@@ -93,7 +108,7 @@ impl Drop for MemoryWatch {
 ///
 /// # Errors
 /// When it says that there is no room.
-pub fn room_for(rows: usize) -> Result<(), Failure> {
+pub fn room_for(rows: usize) -> std::result::Result<(), Failure> {
     let watcher = WATCHER.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match watcher {
         Some(fits) if !fits(rows) => {
@@ -126,8 +141,12 @@ mod tests {
     #[test]
     fn a_panic_becomes_a_value_on_a_gpu_only() {
         assert_eq!(attempt(true, || 3), Ok(3));
-        let failed: Result<(), Failure> = attempt(true, || panic!("Out of Memory, {}", 5));
+        let failed: std::result::Result<(), Failure> =
+            attempt(true, || panic!("Out of Memory, {}", 5));
         assert_eq!(failed, Err(Failure::Memory("Out of Memory, 5".to_owned())));
+        let error = guarded(true, "loading the model", || -> u8 { panic!("lost") }).unwrap_err();
+        let text = Error::to_string(&error);
+        assert!(text.contains("failed while loading the model") && text.contains("lost"), "{text}");
         let passed_on = panic::catch_unwind(|| attempt(false, || std::hint::black_box(1)));
         assert!(passed_on.is_ok());
     }

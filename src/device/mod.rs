@@ -3,6 +3,8 @@
 mod adapter;
 mod choose;
 mod failure;
+#[cfg(test)]
+mod fixture;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod limits;
@@ -14,7 +16,7 @@ mod processor;
 mod survey;
 
 pub use adapter::{Adapter, AdapterKind, AdapterLimits, Trial};
-pub use failure::{Failure, MemoryWatch, attempt, room_for, watch_memory};
+pub use failure::{Failure, MemoryWatch, attempt, guarded, room_for, watch_memory};
 pub use limits::Limits;
 pub use memory::{Usage, memory_bytes_available, memory_bytes_peak, usage};
 pub use precision::{Arithmetic, Computing, Precision, precision};
@@ -154,20 +156,8 @@ fn cpu(threads: usize, reason: &str) -> Opened {
 
 #[cfg(test)]
 mod tests {
+    use super::fixture::on_card;
     use super::*;
-
-    /// A card that computes in these formats, said of the CPU.
-    pub fn on_card(f16: bool, bf16: bool) -> Opened {
-        let adapter = adapter::tests::adapter("vulkan", 0, AdapterKind::Discrete, 0);
-        Opened {
-            backend: "wgpu",
-            name: adapter.name.clone(),
-            adapter: Some(adapter),
-            f16,
-            bf16,
-            ..cpu(1, "test")
-        }
-    }
 
     #[test]
     fn the_class_of_a_card_has_its_driver_in_it() {

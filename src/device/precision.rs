@@ -114,7 +114,7 @@ fn refusal(wanted: PrecisionChoice, opened: &Opened, cpu: bool) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{cpu, tests::on_card};
+    use super::super::{cpu, fixture::on_card};
     use super::*;
 
     #[test]

@@ -181,7 +181,7 @@ use without_gpu::{adapters, apis, open, try_out};
 
 #[cfg(test)]
 mod tests {
-    use super::super::adapter::tests::adapter;
+    use super::super::fixture::adapter;
     use super::*;
 
     fn surveyed(adapter: &Adapter, problem: Option<&str>) -> Surveyed {

@@ -1,5 +1,6 @@
 //! Whether a run fits the device: the size of its tensors, and the memory for all of them.
 
+use crate::config::RunConfig;
 use crate::device::{Opened, memory_bytes_available};
 use crate::engine::{Division, Estimate};
 use crate::error::{Error, Result};
@@ -37,6 +38,18 @@ pub fn division(facts: &Facts, opened: &Opened, rows: usize, length: usize) -> R
     }
     let most = tokens / length.max(1);
     Ok(Division { rows: (most < rows).then_some(most), ..Division::default() })
+}
+
+/// Rows that are differentiated at the same time.
+pub fn rows_at_once(config: &RunConfig, opened: &Opened, division: Division) -> usize {
+    let parallel = parallel_micro_batches(config, opened);
+    let rows = config.train.micro_batch_size;
+    parallel * division.rows.map_or(rows, |most| most.min(rows))
+}
+
+/// A GPU is kept busy by one micro-batch, and one thread talks to it.
+pub fn parallel_micro_batches(config: &RunConfig, opened: &Opened) -> usize {
+    if opened.backend == "flex" { config.device.parallel_micro_batches } else { 1 }
 }
 
 /// Whether there is any hope that the device holds the run.

@@ -131,7 +131,7 @@ fn go(
 
         let due = |every: u64| every > 0 && trainer.step.is_multiple_of(every);
         if due(config.eval.every_steps) && trainer.step < total {
-            session.validate(&prepared, &trainer, observer);
+            session.validate(&prepared, &trainer, observer)?;
         }
         if due(config.checkpoint.every_steps) && trainer.step < total {
             session.save(&mut trainer, &prepared, observer)?;

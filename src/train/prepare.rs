@@ -16,7 +16,7 @@ use crate::device::{self, Computing, Opened, Precision};
 use crate::engine::{
     AdamWSettings, Division, Estimate, Schedule, Shape, StepSettings, Trainer, Workload, estimate,
 };
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, cache_home, hash_file};
 use crate::hub::{Lock, ModelDirectory, Supply};
@@ -90,7 +90,7 @@ pub fn prepare<'a>(
         &facts,
         Workload {
             learning,
-            rows: at_once(config, &opened, division),
+            rows: fit::rows_at_once(config, &opened, division),
             length,
             chunk: config.train.loss_chunk_tokens,
             recompute: config.train.recompute,
@@ -122,18 +122,6 @@ pub fn prepare<'a>(
     };
     prepared.announce(observer);
     Ok(prepared)
-}
-
-/// Rows that are differentiated at the same time.
-fn at_once(config: &RunConfig, opened: &Opened, division: Division) -> usize {
-    let parallel = parallel_micro_batches(config, opened);
-    let rows = config.train.micro_batch_size;
-    parallel * division.rows.map_or(rows, |most| most.min(rows))
-}
-
-/// A GPU is kept busy by one micro-batch, and one thread talks to it.
-fn parallel_micro_batches(config: &RunConfig, opened: &Opened) -> usize {
-    if opened.backend == "flex" { config.device.parallel_micro_batches } else { 1 }
 }
 
 /// The sizes of the base model, and whether its weights are there.
@@ -234,7 +222,13 @@ impl Prepared<'_> {
             Init::Random => model::Init::Random(seed.site("init")),
         };
         let computing = Computing { limits: self.opened.limits, ..Computing::default() };
-        let mut loaded = model::load_for(&self.base.path, init, &self.opened.device, computing)?;
+        let device = &self.opened.device;
+        let mut loaded = device::guarded(self.on_gpu(), "loading the model", || {
+            let loaded = model::load_for(&self.base.path, init, device, computing)?;
+            // Uploads fail when they are waited for.
+            device.sync().context("the model could not be put on the device")?;
+            Ok::<_, Error>(loaded)
+        })??;
         self.base.expect(&loaded.files)?;
         self.base_files = loaded.files;
         self.elements = loaded.elements;
@@ -246,6 +240,11 @@ impl Prepared<'_> {
         let mut trainer = Trainer::new(loaded.model, self.step_settings());
         trainer.division = self.division;
         Ok(trainer)
+    }
+
+    /// Whether tensors are on a GPU.
+    pub(super) fn on_gpu(&self) -> bool {
+        self.opened.backend != "flex"
     }
 
     /// How steps are made.
@@ -283,7 +282,7 @@ impl Prepared<'_> {
             max_grad_norm: train.max_grad_norm,
             recompute: train.recompute,
             loss_chunk_tokens: train.loss_chunk_tokens,
-            parallel_micro_batches: parallel_micro_batches(self.config, &self.opened),
+            parallel_micro_batches: fit::parallel_micro_batches(self.config, &self.opened),
             seed: self.config.seed,
         }
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Session;
 use crate::checkpoint::{self, Entry, Job, Retention, Snapshot, State, batches_digest, check_free};
 use crate::config::OnDiskFull;
+use crate::device;
 use crate::engine::Trainer;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Stop, bytes};
@@ -150,7 +151,9 @@ impl Session<'_> {
         };
         Ok(Job {
             root: self.run.root().to_owned(),
-            snapshot: Snapshot::of(trainer, state),
+            snapshot: device::guarded(prepared.on_gpu(), "saving", || {
+                Snapshot::of(trainer, state)
+            })?,
             metrics,
             retention: self.retention(),
             // What another program or machine has begun is not what it would be filed under.
