@@ -10,9 +10,10 @@
 # Nothing is downloaded but the model that CONFIG names, if it is not in the cache. Results are
 # JSON and text in the folder (./gpu-results), the summary goes to stdout.
 #
-# Environment: FIREBRAND (the program), DEVICE (gpu), CONFIG (configs/smollm2-lora.toml), PARITY (20
-# steps), SOAK (500 steps), SPEED (40 steps), LENGTHS ("512 2048"), PYTHON (with torch, transformers
-# and peft; left out where it has none).
+# Environment: FIREBRAND (the program), DEVICE (gpu), CONFIG (configs/smollm2-lora.toml), SETTINGS
+# (more of them, as KEY=VALUE, for parts 2, 3 and 5), PARITY (20 steps), SOAK (500 steps), SPEED (40
+# steps), LENGTHS ("512 2048"), PYTHON (with torch, transformers and peft; left out where it has
+# none).
 set -euo pipefail
 here="$(cd "$(dirname "$0")/.." && pwd)"
 out="$(mkdir -p "${1:-gpu-results}" && cd "${1:-gpu-results}" && pwd)"
@@ -29,7 +30,7 @@ run() { # NAME DEVICE PRECISION STEPS [SETTING…]: trains; its metrics and timi
     local name="$1" on="$2" precision="$3" steps="$4"
     shift 4
     local more=()
-    for setting in "$@"; do more+=(--set "$setting"); done
+    for setting in ${SETTINGS:-} "$@"; do more+=(--set "$setting"); done
     "$firebrand" train "$config" --resume never \
         --set "name=$name" --set "output.dir=$work/$name" --set output.sign=false \
         --set "device.name=$on" --set "train.precision=$precision" \

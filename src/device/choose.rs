@@ -8,7 +8,12 @@ use crate::error::Error;
 pub type Found = Vec<(GraphicsApi, Result<Vec<Adapter>, String>)>;
 
 /// Said where nothing is wrong, there just is no card.
-pub const NO_CARD: &str = "no graphics card with a usable driver was found";
+const NO_CARD: &str = "no graphics card with a usable driver was found";
+
+/// Why there is no card, where nothing went wrong.
+pub fn no_card(found: &Found) -> &'static str {
+    if found.is_empty() { "this build has no GPU support (feature `gpu`)" } else { NO_CARD }
+}
 
 /// The adapters that a name may mean, best first.
 ///
@@ -111,7 +116,7 @@ fn nothing(wanted: DeviceChoice, found: &Found) -> Error {
         },
     );
     if reasons.is_empty() {
-        return error.because(NO_CARD);
+        return error.because(no_card(found));
     }
     reasons.into_iter().fold(error, Error::because)
 }
@@ -195,7 +200,9 @@ mod tests {
             let why = names(name, &empty).unwrap_err();
             assert!(why.contains("because") && why.contains("hint"), "{name}: {why}");
         }
-        assert!(names("gl", &Found::new()).unwrap_err().contains("no GPU support"));
+        for name in ["gl", "gpu", "software"] {
+            assert!(names(name, &Found::new()).unwrap_err().contains("no GPU support"), "{name}");
+        }
     }
 
     #[test]

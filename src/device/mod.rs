@@ -90,8 +90,11 @@ pub fn open(wanted: DeviceChoice, threads: usize) -> Result<Opened> {
     let candidates = match choose::candidates(wanted, &found) {
         Ok(candidates) => candidates,
         Err(_) if wanted == DeviceChoice::Auto => {
-            let why =
-                if reasons.is_empty() { choose::NO_CARD.to_owned() } else { reasons.join("; ") };
+            let why = if reasons.is_empty() {
+                choose::no_card(&found).to_owned()
+            } else {
+                reasons.join("; ")
+            };
             return Ok(cpu(threads, &format!("no GPU: {why}")));
         }
         Err(error) => return Err(error),

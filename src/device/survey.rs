@@ -87,7 +87,7 @@ fn automatic(found: &Found, adapters: &[Surveyed], failures: &[String]) -> (Stri
                  itself",
                 found.device_name
             ),
-            None => choose::NO_CARD.to_owned(),
+            None => choose::no_card(found).to_owned(),
         });
     }
     ("cpu".to_owned(), reasons.join("; "))
