@@ -48,7 +48,7 @@ fn main() -> Result<()> {
         scale: 1.0 / count,
         recompute: Recompute::None,
         loss_chunk_tokens: 512,
-        dropout: Stream::new(0),
+        dropout: Stream::new(0).into(),
     };
     let mut sums = Gradients::default();
     let (loss, _) = forward_backward(&opened.model, &batch, pass, &mut sums);

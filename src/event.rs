@@ -20,6 +20,21 @@ pub struct StepReport {
     pub target_tokens: u64,
     /// All tokens in this step, without padding.
     pub tokens: u64,
+    /// What the loss was multiplied with, in arithmetic that needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// Whether the update was left out, since that product was too large for 16 bits; `grad_norm`
+    /// is 0 then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub skipped: bool,
+    /// Rows that were worked on at once, where memory did not suffice for a whole micro-batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_at_once: Option<usize>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref)] // serde's form
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// What one step cost, as written to `timings.jsonl`.
@@ -39,6 +54,14 @@ pub struct Timing {
     pub update_seconds: f64,
     /// Peak resident memory of the process so far, where the system tells.
     pub memory_bytes_peak: Option<u64>,
+    /// Resident memory of the process after the step, where the system tells.
+    pub memory_bytes: Option<u64>,
+    /// Memory of tensors on a GPU after the step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_bytes_in_use: Option<u64>,
+    /// Memory taken from a GPU, pages kept for later included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_bytes_reserved: Option<u64>,
 }
 
 /// Token-weighted result over a fixed set of examples.

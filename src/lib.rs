@@ -18,6 +18,7 @@ pub mod engine;
 pub mod checkpoint;
 pub mod artifact;
 pub mod verify;
+pub mod evaluation;
 pub mod scan;
 pub mod train;
 pub mod report;

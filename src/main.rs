@@ -18,5 +18,9 @@ fn main() -> ExitCode {
     unsafe {
         libmimalloc_sys::mi_option_set(PURGE_DELAY, -1);
     }
+    #[cfg(feature = "gpu")]
+    if let Ok(program) = std::env::current_exe() {
+        firebrand::device::probe_with(program); // that is what it is, here alone
+    }
     firebrand::cli::run(std::env::args_os())
 }

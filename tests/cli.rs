@@ -7,14 +7,16 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 21] = [
     "init",
     "plan",
     "data",
     "train",
     "runs",
     "generate",
+    "eval",
     "merge",
+    "export",
     "sign",
     "verify",
     "registry",
@@ -25,6 +27,8 @@ const COMMANDS: [&str; 17] = [
     "cache",
     "schema",
     "completions",
+    "devices",
+    "doctor",
 ];
 
 #[test]

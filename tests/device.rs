@@ -1,41 +1,29 @@
-//! The wgpu device against the CPU, on a software adapter where one is installed (Mesa's llvmpipe
-//! through OpenGL). It proves that the operations are right there, and nothing about speed.
-#![cfg(feature = "gpu")]
+//! Devices: how they are named and told of, the wgpu device against the CPU, and what happens when
+//! one has no memory.
+//!
+//! A software adapter stands for a card where one is installed (Mesa's llvmpipe through OpenGL). It
+//! proves that the operations are right there, and nothing about speed.
 
 mod common;
 
 use std::io::Write;
+use std::process::Command;
 
-use burn::tensor::wgpu::WgpuBackend;
-use burn::tensor::{Device, DeviceKind};
-use common::{Expected, assert_near, case, cpu, step_settings};
+use burn::tensor::Device;
+use common::{Expected, Run, assert_near, case, cpu, row, step_settings, weights_digest};
 use firebrand::adapters;
 use firebrand::config::{LoraConfig, TargetModules};
+use firebrand::device::Computing;
 use firebrand::engine::{Trainer, upload};
-use firebrand::model::{Init, Model, load};
+use firebrand::model::{Init, Model, load_for};
 use firebrand::ops::host;
 use firebrand::random::Stream;
+use serde_json::Value;
+use snapbox::str;
 
-/// Sums are made in another order there.
-const LIMIT: f64 = 1e-4;
-
-fn software() -> Option<Device> {
-    let options = Device::wgpu_options().graphics_api(WgpuBackend::Gl);
-    match options.device_kind(DeviceKind::Cpu).init() {
-        Ok(device) => Some(device),
-        Err(error) => {
-            let why = error.to_string();
-            let why = why.lines().next().unwrap_or_default();
-            // Past the harness, which keeps what passing tests say to itself.
-            let what = "SKIPPED: no software OpenGL adapter, wgpu is not tested";
-            let _ = writeln!(std::io::stderr(), "{what}: {why}");
-            None
-        }
-    }
-}
-
-fn model(device: &Device) -> Model {
-    let mut model = load(&case("gqa-tied"), Init::Pretrained, device).unwrap().model;
+fn model(device: &Device, computing: Computing) -> Model {
+    let directory = case("gqa-tied");
+    let mut model = load_for(&directory, Init::Pretrained, device, computing).unwrap().model;
     let settings = LoraConfig {
         r: 4,
         lora_alpha: 8.0,
@@ -47,34 +35,373 @@ fn model(device: &Device) -> Model {
     model
 }
 
-fn trainer(device: &Device) -> Trainer {
-    Trainer::new(model(device), step_settings(1e-2))
+fn trainer(device: &Device, computing: Computing) -> Trainer {
+    Trainer::new(model(device, computing), step_settings(1e-2))
+}
+
+/// Logits of the reference batch at positions that are no padding.
+fn logits(device: &Device, computing: Computing) -> Vec<f32> {
+    let batch = Expected::read(&case("gqa-tied").join("expected.safetensors")).batch();
+    let model = model(device, computing);
+    let (tokens, context) = upload(&model, &batch);
+    let logits = host(model.logits(model.hidden(tokens, &context)));
+    let rows = logits.chunks_exact(96).zip(&batch.documents);
+    rows.filter(|(_, document)| **document > 0).flat_map(|(row, _)| row.to_vec()).collect()
+}
+
+fn say(what: &str) {
+    // Past the harness, which keeps what passing tests say to itself.
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
+#[cfg(feature = "gpu")]
+mod software {
+    use burn::tensor::Tensor;
+    use firebrand::config::DeviceChoice;
+    use firebrand::device::{self, Failure, Limits, Opened, attempt};
+    use firebrand::engine::parity::parity;
+
+    use super::*;
+
+    /// Sums are made in another order there.
+    const LIMIT: f64 = 1e-4;
+
+    fn adapter() -> Option<Opened> {
+        match device::open(DeviceChoice::Software, 0) {
+            Ok(opened) => Some(opened),
+            Err(error) => {
+                say(&format!("SKIPPED: wgpu is not tested, {}", error.what));
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_and_a_lora_step_are_those_of_the_cpu() {
+        let Some(opened) = adapter() else { return };
+        let found = parity(&opened).unwrap();
+        assert!(found.lines.len() > 40, "{} lines", found.lines.len());
+        assert!(found.wrong().is_empty(), "{:#?}", found.wrong());
+        if !opened.f16 {
+            say("SKIPPED: the software adapter has no 16-bit floats, they are tested on the CPU");
+        }
+    }
+
+    #[test]
+    fn logits_and_ten_steps_are_those_of_the_cpu() {
+        let Some(opened) = adapter() else { return };
+        let plain = Computing::default();
+        let device = &opened.device;
+        assert_near("logits", &logits(device, plain), &logits(&cpu(), plain), LIMIT);
+        let batch = Expected::read(&case("gqa-tied").join("expected.safetensors")).batch();
+        let (mut there, mut here) = (trainer(device, plain), trainer(&cpu(), plain));
+        for step in 1..=10 {
+            let (ours, timing) = there.step(std::slice::from_ref(&batch), 0.0).unwrap();
+            let (reference, _) = here.step(std::slice::from_ref(&batch), 0.0).unwrap();
+            for (what, a, b) in [
+                ("loss", ours.loss, reference.loss),
+                ("gradient norm", ours.grad_norm, reference.grad_norm),
+            ] {
+                assert!((a / b - 1.0).abs() < 2e-3, "{what} of step {step}: {a} there, {b} here");
+            }
+            assert!(timing.device_bytes_in_use.is_some_and(|bytes| bytes > 0));
+            assert!(timing.device_bytes_reserved >= timing.device_bytes_in_use);
+        }
+    }
+
+    #[test]
+    fn small_limits_change_nothing_but_rounding() {
+        let Some(opened) = adapter() else { return };
+        // The embedding in two pieces, attention and projections in many.
+        let limits = Limits { tensor_bytes: 8192, dispatch_flops: 80_000 };
+        let small = Computing { limits, ..Computing::default() };
+        let ours = logits(&opened.device, small);
+        assert_near("logits", &ours, &logits(&cpu(), Computing::default()), LIMIT);
+        let batch = Expected::read(&case("gqa-tied").join("expected.safetensors")).batch();
+        let mut there = trainer(&opened.device, small);
+        let mut here = trainer(&cpu(), Computing::default());
+        for _ in 0..2 {
+            let (ours, _) = there.step(std::slice::from_ref(&batch), 0.0).unwrap();
+            let (reference, _) = here.step(std::slice::from_ref(&batch), 0.0).unwrap();
+            assert!((ours.loss / reference.loss - 1.0).abs() < 1e-4);
+            assert!((ours.grad_norm / reference.grad_norm - 1.0).abs() < 1e-3);
+        }
+    }
+
+    /// What the driver itself says when it cannot allocate is understood, and leaves the device
+    /// usable.
+    #[test]
+    fn want_of_memory_on_a_device_is_understood() {
+        let Some(opened) = adapter() else { return };
+        let device = opened.device.clone();
+        let size = opened.limits.tensor_bytes as usize; // four times too large
+        let failed = attempt(true, || {
+            host(Tensor::<1>::zeros([size], &device).add_scalar(1.0).slice([0..4]))
+        });
+        assert!(matches!(failed, Err(Failure::Memory(_))), "{failed:?}");
+        let works = attempt(true, || host(Tensor::<1>::ones([3], &device).mul_scalar(2.0)));
+        assert_eq!(works.unwrap(), [2.0; 3]);
+    }
+
+    #[test]
+    fn a_run_that_stopped_goes_on_there() {
+        if adapter().is_none() {
+            return;
+        }
+        let run = Run::new().with_base();
+        let train = |name: &str, more: &[&str]| {
+            let name = format!("name={name}");
+            let set = ["train", "lora.toml", "--quiet", "--set", &name];
+            let device = ["--set", "device.name=software"];
+            run.succeeds(&[&set[..], &device, more].concat())
+        };
+        train("straight", &[]);
+        let stopped = train("stopped", &["--stop-after-steps", "2"]);
+        assert!(stopped.contains("\"resumable\":true"), "{stopped}");
+        // Another device does not go on from there unasked, and says why.
+        let stderr = run.fails(2, &["train", "lora.toml", "--set", "name=stopped"]);
+        assert!(stderr.contains("the device was wgpu gl"), "{stderr}");
+        train("stopped", &[]);
+        let metrics = |name: &str| run.read(&format!("checkpoints/{name}/metrics.jsonl"));
+        assert_eq!(metrics("straight"), metrics("stopped"));
+        let digest =
+            |name: &str| weights_digest(&run.path(&format!("checkpoints/{name}/artifact")));
+        assert_eq!(digest("straight"), digest("stopped"), "the bytes of one that never stopped");
+        let inputs: Value =
+            serde_json::from_str(&run.read("checkpoints/straight/artifact/lineage.inputs.json"))
+                .unwrap();
+        let device = &inputs["internalParameters"]["device"];
+        assert_eq!((&device["api"], &device["precision"]), (&"gl".into(), &"f32".into()));
+    }
 }
 
 #[test]
-fn logits_and_steps_on_wgpu_equal_those_on_the_cpu() {
-    let Some(device) = software() else { return };
-    let batch = Expected::read(&case("gqa-tied").join("expected.safetensors")).batch();
-    let real = |logits: Vec<f32>| -> Vec<f32> {
-        let rows = logits.chunks_exact(96).zip(&batch.documents);
-        rows.filter(|(_, document)| **document > 0).flat_map(|(row, _)| row.to_vec()).collect()
-    };
-    let logits = |device: &Device| {
-        let model = model(device);
-        let (tokens, context) = upload(&model, &batch);
-        real(host(model.logits(model.hidden(tokens, &context))))
-    };
-    assert_near("logits", &logits(&device), &logits(&cpu()), LIMIT);
+fn what_a_machine_lacks_is_one_sentence_and_exit_code_2() {
+    let run = Run::new();
+    for name in ["gpu:99", "vulkan:99", "metal:99", "dx12:99", "gl:99"] {
+        let set = format!("device.name={name}");
+        let stderr = run.fails(2, &["train", "tiny.toml", "--set", &set]);
+        let sentences = stderr.matches("error:").count();
+        assert!(sentences == 1 && !stderr.contains("panicked"), "{name}: {stderr}");
+        assert!(!run.path("checkpoints/tiny/config.toml").exists(), "nothing was begun");
+    }
+    let stderr = run.fails(2, &["generate", "base", "-p", "x", "--device", "tpu"]);
+    assert!(stderr.contains("there is no device `tpu`"), "{stderr}");
+}
 
-    let (mut there, mut here) = (trainer(&device), trainer(&cpu()));
-    for step in 1..=4 {
-        let (ours, _) = there.step(std::slice::from_ref(&batch), 0.0).unwrap();
-        let (reference, _) = here.step(std::slice::from_ref(&batch), 0.0).unwrap();
-        for (what, a, b) in [
-            ("loss", ours.loss, reference.loss),
-            ("gradient norm", ours.grad_norm, reference.grad_norm),
-        ] {
-            assert!((a / b - 1.0).abs() < 1e-3, "{what} of step {step}: {a} there, {b} here");
+#[test]
+fn devices_are_listed_with_what_auto_takes() {
+    let run = Run::new();
+    run.command(&["devices"]).assert().success().stderr_eq("").stdout_eq(str![[r#"
+cpu: [..] threads[..]
+...
+auto takes [..]: [..]
+
+"#]]);
+    let list: Value = serde_json::from_str(&run.succeeds(&["devices", "--json"])).unwrap();
+    let auto = list["auto"].as_str().unwrap();
+    for adapter in list["adapters"].as_array().unwrap() {
+        for key in ["device_name", "name", "kind", "driver", "driver_info", "limits", "f16"] {
+            assert!(!adapter[key].is_null(), "{key} of {adapter}");
+        }
+        assert!(adapter["limits"]["binding_bytes"].as_u64().unwrap() > 1 << 20);
+        if adapter["kind"] == "software" {
+            assert_ne!(adapter["device_name"], auto, "never a software rasteriser");
         }
     }
+    let shown = run.succeeds(&["devices"]);
+    let blocks = shown.lines().filter(|line| line.contains("  driver  ")).count();
+    assert_eq!(blocks, list["adapters"].as_array().unwrap().len(), "{shown}");
+}
+
+#[test]
+fn doctor_tells_what_a_report_needs_and_leaves_nothing() {
+    let run = Run::new();
+    run.command(&["doctor", "--device", "cpu"]).assert().success().stderr_eq("").stdout_eq(str![[
+        r#"
+firebrand [..] (burn [..], cubecl [..], wgpu [..]) on [..]
+processor   [..], [..] threads, [..], [..], [..]
+cpu: [..] threads[..]
+...
+auto takes [..]
+device      CPU, [..] threads: asked for
+precision   f32: what this device computes best
+disk        [..]: writes [..]/s, reads [..]/s, a small file is durable in [..] ms[..]
+disk        [..]: writes [..]/s, reads [..]/s, a small file is durable in [..] ms[..]
+
+compared with the CPU in [..] s; largest difference, and what it may be:
+ok    upload and read, round trip                 0.0e0      0e0
+...
+ok    LoRA step, loss                             0.0e0     1e-3
+...
+
+verdict: the CPU repeats itself bit for bit
+
+"#
+    ]]);
+    let report: Value =
+        serde_json::from_str(&run.succeeds(&["doctor", "--device", "cpu", "--json"])).unwrap();
+    assert_eq!(report["right"], true);
+    assert!(report["parity"]["lines"].as_array().unwrap().len() > 40);
+    let left: Vec<_> = std::fs::read_dir(run.path("")).unwrap().flatten().collect();
+    assert!(!left.iter().any(|entry| entry.file_name().to_string_lossy().contains("speed")));
+}
+
+const ROWS: &str = "FIREBRAND_TEST_ROWS";
+
+/// The child of the tests below: the program on a device that has room for so many rows.
+#[test]
+#[ignore = "a part of the other tests, which start it"]
+fn child() {
+    let Ok(plan) = std::env::var(ROWS) else { return };
+    let mut words = plan.split(' ');
+    let rows: usize = words.next().unwrap().parse().unwrap();
+    let _watch = firebrand::device::watch_memory(move |wanted| wanted <= rows);
+    let arguments: Vec<std::ffi::OsString> =
+        std::iter::once("firebrand").chain(words).map(Into::into).collect();
+    println!("ended {:?}", firebrand::cli::run(arguments));
+}
+
+/// Trains with room for so many rows; returns all that was said.
+fn train_with_room(run: &Run, rows: usize, arguments: &str) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["child", "--exact", "--ignored", "--nocapture"])
+        .current_dir(run.path(""))
+        .env(ROWS, format!("{rows} train {arguments}"))
+        .env("XDG_CONFIG_HOME", run.path("settings"))
+        .env("FIREBRAND_CACHE", run.path("cache"))
+        .env("HF_HOME", run.path("hub"))
+        .env_remove("FIREBRAND_SIGNING_KEY")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn metrics(run: &Run, name: &str) -> Vec<Value> {
+    let text = run.read(&format!("checkpoints/{name}/metrics.jsonl"));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_step_without_memory_is_made_again_in_parts_with_the_same_tokens() {
+    let run = Run::new().with_base();
+    let lora = |name: &str| format!("lora.toml --set name={name} --set train.micro_batch_size=3");
+    let whole = train_with_room(&run, 99, &lora("whole"));
+    assert!(whole.contains("ended ExitCode(unix_exit_status(0))"), "{whole}");
+    let parts = train_with_room(&run, 1, &lora("parts"));
+    assert!(parts.contains("ended ExitCode(unix_exit_status(0))"), "{parts}");
+    assert!(parts.contains("had no memory for more than one row at once"), "{parts}");
+
+    let (whole, parts) = (metrics(&run, "whole"), metrics(&run, "parts"));
+    assert_eq!(whole.len(), parts.len());
+    for (a, b) in whole.iter().zip(&parts) {
+        for key in ["tokens", "target_tokens", "learning_rate"] {
+            assert_eq!(a[key], b[key]);
+        }
+        // Dropout is on: the parts drop what the whole drops.
+        for key in ["loss", "grad_norm"] {
+            let (a, b) = (a[key].as_f64().unwrap(), b[key].as_f64().unwrap());
+            assert!((a / b - 1.0).abs() < 1e-4, "{key}: {a} in whole, {b} in parts");
+        }
+        assert_eq!((&a["rows_at_once"], &b["rows_at_once"]), (&Value::Null, &1.into()));
+    }
+    let history = run.read("checkpoints/parts/history.jsonl");
+    assert!(history.contains("\"what\":\"divided\""), "{history}");
+    let lineage = run.read("checkpoints/parts/artifact/lineage.statement.json");
+    assert!(lineage.contains("no memory for more than one row at once"), "{lineage}");
+}
+
+#[test]
+fn a_run_that_was_divided_goes_on_divided_to_the_same_bytes() {
+    let run = Run::new().with_base();
+    let lora = |name: &str| format!("lora.toml --quiet --set name={name}");
+    train_with_room(&run, 1, &lora("straight"));
+    train_with_room(&run, 1, &format!("{} --stop-after-steps 3", lora("stopped")));
+    // With all the memory there is, it stays as it was: its bytes are those of one run.
+    let text = train_with_room(&run, 99, &lora("stopped"));
+    assert!(!text.contains("no memory"), "it tries nothing larger again: {text}");
+    assert_eq!(metrics(&run, "straight"), metrics(&run, "stopped"));
+    let digest = |name: &str| weights_digest(&run.path(&format!("checkpoints/{name}/artifact")));
+    assert_eq!(digest("straight"), digest("stopped"));
+}
+
+#[test]
+fn no_memory_for_a_single_row_is_an_error_with_numbers_and_loses_nothing() {
+    let run = Run::new().with_base();
+    let stopped = train_with_room(&run, 9, "lora.toml --stop-after-steps 3");
+    assert!(stopped.contains("\"resumable\":true"), "{stopped}");
+    let text = train_with_room(&run, 0, "lora.toml");
+    assert!(text.contains("ended ExitCode(unix_exit_status(2))"), "{text}");
+    assert!(text.contains("step 4 does not fit into the device's memory"), "{text}");
+    assert!(text.contains("one row of") && text.contains("hint:"), "{text}");
+    // The last checkpoint is good.
+    train_with_room(&run, 9, "lora.toml");
+    train_with_room(&run, 9, "lora.toml --set name=straight");
+    assert_eq!(metrics(&run, "straight"), metrics(&run, "lora"));
+}
+
+#[test]
+fn mixed_arithmetic_scales_the_loss_and_stays_near_f32() {
+    let run = Run::new().with_base();
+    let train = |name: &str, precision: &str, more: &[&str]| {
+        let (name, set) = (format!("name={name}"), format!("train.precision={precision}"));
+        let all = ["train", "lora.toml", "--set", &name, "--set", &set];
+        let output = run.command(&[&all[..], more].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = train("mixed", "mixed-f16", &[]);
+    let wanted = "precision  mixed-f16: asked for; the CPU rounds and then computes in 32 bits";
+    assert!(said.contains(wanted), "{said}");
+    train("plain", "f32", &[]);
+    let (mixed, plain) = (metrics(&run, "mixed"), metrics(&run, "plain"));
+    for (a, b) in mixed.iter().zip(&plain) {
+        assert_eq!((&a["loss_scale"], &b["loss_scale"]), (&65536.0.into(), &Value::Null));
+        let (a, b) = (a["loss"].as_f64().unwrap(), b["loss"].as_f64().unwrap());
+        assert!(a != b && (a / b - 1.0).abs() < 2e-3, "{a} mixed, {b} in f32");
+    }
+    // The scale is a part of what is saved, and a run goes on to the same bytes.
+    train("stopped", "mixed-f16", &["--stop-after-steps", "3"]);
+    let state = run.read("checkpoints/stopped/step-00000003/state.json");
+    assert!(state.contains("\"good_steps\": 3") || state.contains("\"good_steps\":3"), "{state}");
+    train("stopped", "mixed-f16", &[]);
+    let digest = |name: &str| weights_digest(&run.path(&format!("checkpoints/{name}/artifact")));
+    assert_eq!(digest("mixed"), digest("stopped"));
+    assert_ne!(digest("mixed"), digest("plain"));
+
+    let set = ["--set", "train.precision=mixed-bf16"];
+    let stderr = run.fails(2, &[&["train", "lora.toml", "--set", "name=x"], &set[..]].concat());
+    assert!(stderr.contains("the CPU does not compute in bfloat16 yet"), "{stderr}");
+}
+
+#[test]
+fn a_step_too_large_for_16_bits_is_left_out_and_halves_the_scale() {
+    use firebrand::device::Arithmetic;
+    use firebrand::engine::LossScale;
+    let batch = Expected::read(&case("gqa-tied").join("expected.safetensors")).batch();
+    let batch = [row(&batch, 0)];
+    let mixed = Computing { arithmetic: Arithmetic::MixedF16, ..Computing::default() };
+    let mut trainer = trainer(&cpu(), mixed);
+    assert_eq!(trainer.loss_scale, Some(LossScale::default()));
+    let large = LossScale { scale: 2.0_f64.powi(24), good_steps: 7 };
+    trainer.loss_scale = Some(large);
+    let mut skipped = 0;
+    loop {
+        let before = trainer.loss_scale.unwrap();
+        let updates = trainer.optimizer.updates();
+        let (report, _) = trainer.step(&batch, 0.0).unwrap();
+        assert_eq!(report.loss_scale, Some(before.scale));
+        assert!(report.loss.is_finite());
+        if !report.skipped {
+            assert!(report.grad_norm > 0.0 && trainer.optimizer.updates() == updates + 1);
+            break;
+        }
+        skipped += 1;
+        assert_eq!(trainer.optimizer.updates(), updates, "nothing moved");
+        assert_eq!(trainer.loss_scale, Some(before.after(true)));
+        assert_eq!(report.grad_norm, 0.0);
+    }
+    assert!(skipped > 0, "2^24 is too large for the gradients of this model");
+    assert_eq!(trainer.step, skipped + 1);
 }

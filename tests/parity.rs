@@ -63,7 +63,7 @@ fn pass(batch: &Batch) -> Pass {
         scale: 1.0 / batch.targets.len() as f64,
         recompute: Recompute::None,
         loss_chunk_tokens: 512,
-        dropout: Stream::new(3),
+        dropout: Stream::new(3).into(),
     }
 }
 
@@ -301,7 +301,7 @@ fn dropout_acts_and_is_a_pure_function_of_the_step() {
     let first = gradients(&dropped, &batch, pass(&batch)).0;
     assert_ne!(first, plain, "dropout changes the loss");
     assert_eq!(first, gradients(&dropped, &batch, pass(&batch)).0, "the same step drops the same");
-    let later = Pass { dropout: Stream::new(4), ..pass(&batch) };
+    let later = Pass { dropout: Stream::new(4).into(), ..pass(&batch) };
     assert_ne!(first, gradients(&dropped, &batch, later).0, "another step drops others");
     assert_eq!(logits(&dropped, &batch), logits(&model, &batch), "evaluation drops nothing");
 }
@@ -427,4 +427,83 @@ fn the_first_values_of_an_adapter_are_those_of_peft_in_kind() {
         }
     }
     assert!(largest > 0.95, "A fills its interval");
+}
+
+/// Everything that learns, by its name in files.
+fn learnt(model: &mut Model) -> Vec<(String, Vec<f32>)> {
+    let (specs, values) = firebrand::checkpoint::learning_specs(model, str::to_owned, |_| {
+        firebrand::weights::Element::F32
+    });
+    let values = |spec| firebrand::checkpoint::learning_values(&values, spec);
+    specs.iter().map(|spec| (spec.name.clone(), values(spec))).collect()
+}
+
+/// A device that takes no large tensors gets the embedding in pieces, and products in parts.
+#[test]
+fn small_tensors_and_products_change_nothing_but_rounding() {
+    use firebrand::device::{Computing, Limits};
+    for name in ["gqa-tied", "mha-untied"] {
+        let batch = expected(name).batch();
+        let trainer = |limits| {
+            let computing = Computing { limits, ..Computing::default() };
+            let loaded =
+                firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing);
+            let mut model = loaded.unwrap().model;
+            adapters::learn_everything(&mut model);
+            Trainer::new(model, step_settings(1e-3))
+        };
+        let mut whole = trainer(Limits::NONE);
+        let small = Limits { tensor_bytes: 8192, dispatch_flops: 30_000 };
+        let mut parts = trainer(small);
+        assert!(parts.model.embedding.pieces().len() > 1, "{name}: the limit is not met");
+        let ours = logits(&parts.model, &batch);
+        assert_near(name, &ours, &logits(&whole.model, &batch), 1e-6);
+        for _ in 0..3 {
+            let (a, _) = whole.step(std::slice::from_ref(&batch), 0.0).unwrap();
+            let (b, _) = parts.step(std::slice::from_ref(&batch), 0.0).unwrap();
+            assert!((a.loss / b.loss - 1.0).abs() < 1e-5, "{name}: {} {}", a.loss, b.loss);
+            assert!((a.grad_norm / b.grad_norm - 1.0).abs() < 1e-4);
+        }
+        let (whole, parts) = (learnt(&mut whole.model), learnt(&mut parts.model));
+        for ((path, whole), (other, parts)) in whole.iter().zip(&parts) {
+            assert_eq!(path, other);
+            assert_near(path, parts, whole, 1e-3);
+        }
+        assert_eq!(whole.len(), parts.len());
+    }
+}
+
+/// A weight that the device cannot take is named, and nothing else happens.
+#[test]
+fn a_matrix_larger_than_the_device_takes_is_refused_by_name() {
+    use firebrand::device::{Computing, Limits};
+    let limits = Limits { tensor_bytes: 2000, ..Limits::NONE };
+    let computing = Computing { limits, ..Computing::default() };
+    let loaded = firebrand::model::load_for(&case("gqa-tied"), Init::Pretrained, &cpu(), computing);
+    let error = loaded.err().expect("it is too large").to_string();
+    assert!(error.contains("q_proj.weight` is larger than the device takes"), "{error}");
+}
+
+/// In mixed arithmetic losses and gradients are those of 32 bits, up to what 16 bits round.
+#[test]
+fn mixed_gradients_are_near_those_of_f32() {
+    use firebrand::device::Arithmetic;
+    for name in ["gqa-tied", "biases"] {
+        let expected = expected(name);
+        let batch = expected.batch();
+        let plain = gradients(&with_lora(name, &expected), &batch, pass(&batch));
+        let mut model = with_lora(name, &expected);
+        model.compute_in(Arithmetic::MixedF16);
+        let scaled = Pass { scale: 1024.0 / batch.targets.len() as f64, ..pass(&batch) };
+        let (loss, sums) = gradients(&model, &batch, scaled);
+        assert!((loss / 1024.0 / plain.0 - 1.0).abs() < 1e-3, "{name}: {loss}");
+        let mut different = false;
+        for path in plain.1.paths() {
+            let reference = host(plain.1.get(path).unwrap().clone());
+            let ours = host(sums.get(path).unwrap().clone().div_scalar(1024.0));
+            different |= ours != reference;
+            assert_near(&format!("{name} {path}"), &ours, &reference, 2e-2);
+        }
+        assert!(different, "it is another arithmetic");
+    }
 }

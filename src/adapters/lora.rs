@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use crate::config::{LoraConfig, TargetModules};
 use crate::error::{Error, Result, nearest};
-use crate::model::{Context, Facts, Linear, Model, Parameter, SidePath, Visitor};
-use crate::ops::from_vec;
+use crate::model::{Context, Dropout, Facts, Linear, Model, Parameter, SidePath, Visitor};
+use crate::ops::{from_vec, project};
 use crate::random::Stream;
 
 /// The factor `s`: `lora_alpha / r`, or `lora_alpha / √r` when rank-stabilised
@@ -75,11 +75,12 @@ impl Lora {
 
     /// Zero for dropped inputs, 1 / (1 − p) for the others: a pure function of run, step,
     /// micro-batch and layer, so that a recomputed forward drops the same ones.
-    fn dropout_mask(&self, dims: [usize; 2], stream: Stream, device: &Device) -> Tensor<2> {
-        let stream = stream.site(&self.path);
+    fn dropout_mask(&self, dims: [usize; 2], dropout: Dropout, device: &Device) -> Tensor<2> {
+        let stream = dropout.stream.site(&self.path);
+        let first = (dropout.tokens_before * dims[1]) as u64;
         #[expect(clippy::cast_possible_truncation)] // activations are f32
         let keep = (1.0 / (1.0 - self.dropout)) as f32;
-        let mask = (0..(dims[0] * dims[1]) as u64)
+        let mask = (first..first + (dims[0] * dims[1]) as u64)
             .into_par_iter()
             .map(|index| if stream.uniform(index) < self.dropout { 0.0 } else { keep })
             .collect();
@@ -90,14 +91,14 @@ impl Lora {
 impl SidePath for Lora {
     fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
         let x = match context.dropout {
-            Some(stream) if self.dropout > 0.0 => {
-                let mask = self.dropout_mask(x.dims(), stream, &self.a.value.device().inner());
+            Some(dropout) if self.dropout > 0.0 => {
+                let mask = self.dropout_mask(x.dims(), dropout, &self.a.value.device().inner());
                 x * mask
             }
             _ => x,
         };
-        let narrow = x.matmul(self.a.value.clone().transpose()); // [tokens, r]
-        narrow.matmul(self.b.value.clone().transpose()).mul_scalar(self.scale)
+        let narrow = project(x, self.a.value.clone(), context.computing); // [tokens, r]
+        project(narrow, self.b.value.clone(), context.computing).mul_scalar(self.scale)
     }
 
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {

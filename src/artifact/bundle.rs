@@ -73,7 +73,7 @@ pub fn seal(
         signature::sign_named(scratch, &name, key)?;
         let bundle = Bundle::sign(IN_TOTO, statement.into_bytes(), key)?;
         let line = format!("{}\n", bundle.to_json());
-        let beside = target.with_file_name(format!("{name}.sigstore.jsonl"));
+        let beside = target.with_file_name(format!("{name}{}", signature::ATTESTATIONS));
         write_atomic(&beside, line.as_bytes())?;
     }
     sync_dir(scratch)?;

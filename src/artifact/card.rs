@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::licenses;
+use super::likeness::Likeness;
 use super::lineage::{INPUTS_FILE, STATEMENT_FILE};
 use super::markup::{code, yaml};
 use super::signature;
@@ -20,6 +22,8 @@ pub enum Relation {
     Finetune,
     /// An adapter merged into its base.
     Merge,
+    /// Written in another format, perhaps with coarser numbers.
+    Export,
     /// Trained from random weights: the base gave only its shape and tokenizer.
     Scratch,
 }
@@ -30,6 +34,7 @@ impl Relation {
             Self::Adapter => Some("adapter"),
             Self::Finetune => Some("finetune"),
             Self::Merge => Some("merge"),
+            Self::Export => Some("quantized"),
             Self::Scratch => None,
         }
     }
@@ -39,6 +44,7 @@ impl Relation {
             Self::Adapter => "A LoRA adapter for",
             Self::Finetune => "All weights fine-tuned from",
             Self::Merge => "A LoRA adapter merged into",
+            Self::Export => "Written in another format from",
             Self::Scratch => "Trained from random weights with the shape and tokenizer of",
         }
     }
@@ -65,8 +71,14 @@ pub struct Card {
     pub settings: Vec<(String, String)>,
     /// Validation loss before and after training, in nats for each learnt token.
     pub loss: Option<LossChange>,
+    /// What a suite said of it, if it was judged.
+    pub judged: Option<Judged>,
     /// Prompts with the answers before and after.
     pub samples: Vec<Sample>,
+    /// How far a merged model is from its adapter, if it was looked at.
+    pub likeness: Option<Likeness>,
+    /// The file that an export is.
+    pub exported: Option<String>,
     /// Digest of the inputs, which the weights' header repeats.
     pub inputs: Digest,
     /// The key that signs, if any.
@@ -76,7 +88,7 @@ pub struct Card {
 }
 
 /// One data file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CardDataset {
     /// As the user named it.
     pub name: String,
@@ -86,10 +98,20 @@ pub struct CardDataset {
     pub rows: u64,
     /// Its digest.
     pub sha256: Digest,
+    /// Where anyone finds these bytes again, if they came from a hub.
+    pub uri: Option<String>,
+}
+
+impl CardDataset {
+    /// Name and commit on the hub, if it came from there: `hf://datasets/OWNER/NAME@COMMIT/FILE`.
+    pub fn on_hub(&self) -> Option<(&str, &str)> {
+        let (name, rest) = self.uri.as_deref()?.strip_prefix("hf://datasets/")?.split_once('@')?;
+        Some((name, rest.split('/').next().unwrap_or(rest)))
+    }
 }
 
 /// Validation loss before and after.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LossChange {
     /// On which data.
     pub dataset: String,
@@ -97,6 +119,21 @@ pub struct LossChange {
     pub before: f64,
     /// After the last one.
     pub after: f64,
+}
+
+/// What an evaluation said of the model.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The name of its suite.
+    pub suite: String,
+    /// The data files.
+    pub datasets: Vec<String>,
+    /// Over suite and data.
+    pub sha256: Digest,
+    /// The numbers, by name.
+    pub metrics: Vec<(String, f64)>,
+    /// All of them, per slice, as a Markdown table.
+    pub table: String,
 }
 
 /// One prompt.
@@ -125,6 +162,8 @@ impl Card {
         self.write_origin(out)?;
         self.write_settings(out)?;
         self.write_numbers(out)?;
+        self.write_judged(out)?;
+        self.write_likeness(out)?;
         self.write_verification(out)?;
         self.write_usage(out)
     }
@@ -132,7 +171,7 @@ impl Card {
     fn write_front_matter(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "---")?;
         if let Some(license) = &self.license {
-            writeln!(out, "license: {}", yaml(&license.to_lowercase()))?;
+            out.push_str(&licenses::front_matter(license));
         }
         let mut tags = vec!["firebrand".to_owned()];
         if let Some(relation) = self.relation.name() {
@@ -143,14 +182,26 @@ impl Card {
         if self.relation == Relation::Adapter {
             tags.push("lora".to_owned());
         }
-        let datasets: BTreeSet<_> = self.datasets.iter().map(|set| &set.name).collect();
+        if self.relation == Relation::Export {
+            tags.push("gguf".to_owned());
+        }
+        // Only what the hub has: it would take the path of a local file for a name of its own.
+        let datasets: BTreeSet<_> =
+            self.datasets.iter().filter_map(|set| Some(set.on_hub()?.0)).collect();
         if !datasets.is_empty() {
             writeln!(out, "datasets:")?;
         }
         for name in datasets {
             writeln!(out, "- {}", yaml(name))?;
         }
-        let library = if self.is_adapter() { "peft" } else { "transformers" };
+        if self.loss.is_some() {
+            writeln!(out, "metrics:\n- loss\n- perplexity")?;
+        }
+        let library = match self.relation {
+            Relation::Adapter => "peft",
+            Relation::Export => "gguf",
+            _ => "transformers",
+        };
         writeln!(out, "library_name: {library}\npipeline_tag: text-generation\ntags:")?;
         for tag in &tags {
             writeln!(out, "- {}", yaml(tag))?;
@@ -160,16 +211,38 @@ impl Card {
     }
 
     fn write_model_index(&self, out: &mut String) -> std::fmt::Result {
-        let Some(loss) = &self.loss else { return Ok(()) };
-        let perplexity = loss.after.exp();
-        if !perplexity.is_finite() {
+        let loss = self.loss.as_ref().filter(|loss| loss.after.exp().is_finite());
+        if loss.is_none() && self.judged.is_none() {
             return Ok(());
         }
-        let (name, dataset) = (yaml(&self.name), yaml(&loss.dataset));
-        writeln!(out, "model-index:\n- name: {name}\n  results:")?;
+        writeln!(out, "model-index:\n- name: {}\n  results:", yaml(&self.name))?;
+        if let Some(loss) = loss {
+            self.write_loss_result(loss, out)?;
+        }
+        let Some(judged) = &self.judged else { return Ok(()) };
         writeln!(out, "  - task:\n      type: text-generation")?;
-        writeln!(out, "    dataset:\n      type: {dataset}\n      name: {dataset}")?;
-        writeln!(out, "      split: validation\n    metrics:")?;
+        let sets = yaml(&judged.datasets.join(", "));
+        writeln!(out, "    dataset:\n      type: {sets}\n      name: {}", yaml(&judged.suite))?;
+        writeln!(out, "    metrics:")?;
+        for (name, value) in judged.metrics.iter().filter(|(_, value)| value.is_finite()) {
+            writeln!(out, "    - type: {}\n      value: {value:.6}", yaml(name))?;
+        }
+        Ok(())
+    }
+
+    fn write_loss_result(&self, loss: &LossChange, out: &mut String) -> std::fmt::Result {
+        let perplexity = loss.after.exp();
+        let evaluated = self.datasets.iter().find(|set| set.name == loss.dataset);
+        let hub = evaluated.and_then(CardDataset::on_hub);
+        let kind = yaml(hub.map_or(&loss.dataset, |(name, _)| name));
+        let dataset = yaml(&loss.dataset);
+        writeln!(out, "  - task:\n      type: text-generation")?;
+        writeln!(out, "    dataset:\n      type: {kind}\n      name: {dataset}")?;
+        writeln!(out, "      split: validation")?;
+        if let Some((_, commit)) = hub {
+            writeln!(out, "      revision: {}", yaml(commit))?;
+        }
+        writeln!(out, "    metrics:")?;
         writeln!(out, "    - type: loss\n      value: {:.6}", loss.after)?;
         writeln!(out, "    - type: perplexity\n      value: {perplexity:.6}")
     }
@@ -225,8 +298,32 @@ impl Card {
         Ok(())
     }
 
+    fn write_judged(&self, out: &mut String) -> std::fmt::Result {
+        let Some(judged) = &self.judged else { return Ok(()) };
+        let sets: Vec<String> = judged.datasets.iter().map(|set| code(set)).collect();
+        writeln!(
+            out,
+            "\n## Evaluation\n\nBy the suite {} on {}:\n",
+            code(&judged.suite),
+            sets.join(", ")
+        )?;
+        writeln!(out, "{}", judged.table)?;
+        writeln!(out, "Suite and data have the sha256 `{}`.", judged.sha256)
+    }
+
+    fn write_likeness(&self, out: &mut String) -> std::fmt::Result {
+        let Some(found) = &self.likeness else { return Ok(()) };
+        writeln!(out, "\n## Beside the adapter\n\nCompared on {}, in f32:\n", found.what)?;
+        writeln!(out, "| largest difference of a logit | {:.3e} |\n|---|---:|", found.difference)?;
+        writeln!(out, "| largest logit | {:.3e} |", found.largest)?;
+        let (agreeing, positions) = (found.agreeing, found.positions);
+        writeln!(out, "| same most likely token | {agreeing} of {positions} positions |")
+    }
+
     fn write_verification(&self, out: &mut String) -> std::fmt::Result {
-        let Some(hint) = &self.signer else { return Ok(()) };
+        let Some(hint) = &self.signer else {
+            return writeln!(out, "\n## Verify\n\nNot signed: nobody vouches for these files.");
+        };
         let signature = signature::FILE;
         write!(
             out,
@@ -238,6 +335,9 @@ impl Card {
     }
 
     fn write_usage(&self, out: &mut String) -> std::fmt::Result {
+        if let Some(file) = &self.exported {
+            return self.write_export_usage(file, out);
+        }
         let class =
             if self.is_adapter() { "AutoPeftModelForCausalLM" } else { "AutoModelForCausalLM" };
         let library = if self.is_adapter() { "peft" } else { "transformers" };
@@ -252,6 +352,19 @@ impl Card {
             writeln!(out, "\nPEFT looks for the base model where `adapter_config.json` says.")?;
         }
         Ok(())
+    }
+
+    /// `file` is a name that the exporter made: letters, digits, `-`, `.` and `_`.
+    fn write_export_usage(&self, file: &str, out: &mut String) -> std::fmt::Result {
+        write!(
+            out,
+            "\n## Use\n\nWith llama.cpp, and all that is built on it:\n\n```\n\
+             llama-cli -m {file} -p \"...\"\n```\n\nWith transformers (package `gguf`), which \
+             widens it to f32:\n\n```python\nfrom transformers import AutoModelForCausalLM, \
+             AutoTokenizer\n\nmodel = AutoModelForCausalLM.from_pretrained(\".\", \
+             gguf_file=\"{file}\")\ntokenizer = AutoTokenizer.from_pretrained(\".\", \
+             gguf_file=\"{file}\")\n```\n"
+        )
     }
 
     fn is_adapter(&self) -> bool {

@@ -16,10 +16,20 @@ pub(crate) fn card() -> Card {
             split: "train".into(),
             rows: 120,
             sha256: digest,
+            uri: None,
         }],
         settings: vec![("lora.r".into(), "16".into())],
         loss: Some(LossChange { dataset: "facts".into(), before: 3.0, after: 1.0 }),
+        judged: Some(Judged {
+            suite: "nightly".into(),
+            datasets: vec!["datasets/judged.jsonl".into()],
+            sha256: Digest::of(b"suite"),
+            metrics: vec![("loss".into(), 1.25), ("json".into(), f64::NAN)],
+            table: "| | records | loss |\n| --- | ---: | ---: |\n| all | 3 | 1.2500 |\n".into(),
+        }),
         samples: vec![Sample { prompt: "Hi?".into(), before: "?".into(), after: "Hello.".into() }],
+        likeness: None,
+        exported: None,
         inputs: digest,
         signer: Some(digest.to_string()),
         versions: vec![("firebrand".into(), "0.1.0".into())],
@@ -36,8 +46,9 @@ fn the_front_matter_is_what_the_hub_reads() {
     let expected = "license: apache-2.0
 base_model: acme/base-tiny
 base_model_relation: adapter
-datasets:
-- datasets/facts.jsonl
+metrics:
+- loss
+- perplexity
 library_name: peft
 pipeline_tag: text-generation
 tags:
@@ -58,6 +69,14 @@ model-index:
       value: 1.000000
     - type: perplexity
       value: 2.718282
+  - task:
+      type: text-generation
+    dataset:
+      type: datasets/judged.jsonl
+      name: nightly
+    metrics:
+    - type: loss
+      value: 1.250000
 ";
     assert_eq!(front_matter(&card().to_markdown()), expected);
 }
@@ -80,6 +99,13 @@ fn hostile_names_stay_where_they_are_put() {
         base: evil.into(),
         license: Some(evil.into()),
         loss: Some(LossChange { dataset: evil.into(), before: 1.0, after: 1.0 }),
+        judged: Some(Judged {
+            suite: evil.into(),
+            datasets: vec![evil.into()],
+            sha256: Digest::of(b"suite"),
+            metrics: vec![(evil.into(), 1.0)],
+            table: String::new(),
+        }),
         samples: vec![Sample { prompt: evil.into(), before: evil.into(), after: evil.into() }],
         ..card()
     };
@@ -103,11 +129,56 @@ fn the_body_says_what_from_what_and_how_to_verify() {
         "| `lora.r` | `16` |",
         "| validation loss | 3.0000 | 1.0000 |",
         "| `Hi?` | `?` | `Hello.` |",
+        "By the suite `nightly` on `datasets/judged.jsonl`:\n\n| | records | loss |",
         "model_signing verify key . --signature model.sig --public_key key.pem",
         "from peft import AutoPeftModelForCausalLM",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
     let unsigned = Card { signer: None, ..card() }.to_markdown();
-    assert!(!unsigned.contains("## Verify"));
+    assert!(unsigned.contains("Not signed") && !unsigned.contains("model_signing verify"));
+}
+
+#[test]
+fn data_of_the_hub_is_named_with_its_commit_and_local_files_are_not() {
+    let mut card = card();
+    card.loss.as_mut().unwrap().dataset = "acme/sft/data/validation.parquet".into();
+    card.datasets.push(CardDataset {
+        name: "acme/sft/data/validation.parquet".into(),
+        split: "validation".into(),
+        rows: 7,
+        sha256: card.inputs,
+        uri: Some("hf://datasets/acme/sft@5503434d/data/v.parquet".into()),
+    });
+    let text = card.to_markdown();
+    let front = front_matter(&text);
+    assert!(front.contains("datasets:\n- acme/sft\nmetrics:"), "{front}");
+    assert!(front.contains("      type: acme/sft\n"), "{front}");
+    assert!(front.contains("      revision: \"5503434d\"\n"), "{front}");
+}
+
+#[test]
+fn a_merge_says_how_far_it_is_from_its_adapter() {
+    let likeness = Likeness {
+        what: "two rows".into(),
+        difference: 0.125,
+        largest: 16.0,
+        agreeing: 7,
+        positions: 8,
+    };
+    let text = Card { relation: Relation::Merge, likeness: Some(likeness), ..card() }.to_markdown();
+    for part in ["base_model_relation: merge", "Compared on two rows", "1.250e-1", "7 of 8"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+#[test]
+fn an_export_says_how_others_open_it() {
+    let file = Some("quickstart-F16.gguf".to_owned());
+    let text = Card { relation: Relation::Export, exported: file, ..card() }.to_markdown();
+    for part in ["library_name: gguf", "- gguf\n", "base_model_relation: quantized"] {
+        assert!(front_matter(&text).contains(part), "{part}\n{text}");
+    }
+    assert!(text.contains("llama-cli -m quickstart-F16.gguf"), "{text}");
+    assert!(text.contains("gguf_file=\"quickstart-F16.gguf\""), "{text}");
 }

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use super::certificate::Certificate;
 use super::keys::SigningKey;
 use crate::error::Result;
 use crate::files;
@@ -19,6 +20,18 @@ pub fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8
     [head.as_bytes(), payload].concat()
 }
 
+/// The most certificates that one signature carries.
+const MAX_CERTIFICATES: usize = 10;
+
+/// What a signature names its key by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Material {
+    /// SHA-256 of the public key's PEM text, in hex.
+    Key(String),
+    /// The signer's certificate, then those that vouch for it, each for the one before.
+    Chain(Vec<Certificate>),
+}
+
 /// A payload, its signature, and the name of the key that made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {
@@ -28,8 +41,8 @@ pub struct Bundle {
     pub payload: Vec<u8>,
     /// ECDSA signature over the pre-authentication encoding, ASN.1 DER.
     pub signature: Vec<u8>,
-    /// SHA-256 of the public key's PEM text, in hex.
-    pub hint: String,
+    /// Whose signature it is.
+    pub material: Material,
 }
 
 /// Why a bundle cannot be used.
@@ -47,8 +60,11 @@ impl Bundle {
     /// Signs a payload.
     pub fn sign(payload_type: &str, payload: Vec<u8>, key: &SigningKey) -> Result<Self> {
         let signature = key.sign(&pre_authentication_encoding(payload_type, &payload))?;
-        let hint = key.public().hint().to_owned();
-        Ok(Self { payload_type: payload_type.to_owned(), payload, signature, hint })
+        let material = match key.chain() {
+            [] => Material::Key(key.public().hint().to_owned()),
+            chain => Material::Chain(chain.to_vec()),
+        };
+        Ok(Self { payload_type: payload_type.to_owned(), payload, signature, material })
     }
 
     /// The bytes over which the signature goes.
@@ -58,14 +74,29 @@ impl Bundle {
 
     /// One line of JSON, without a line end.
     pub fn to_json(&self) -> String {
+        let signature = STANDARD.encode(&self.signature);
         // The key identifier repeats the hint: the bundle's definition wants them equal.
+        let (material, signature) = match &self.material {
+            Material::Key(hint) => (
+                json!({"publicKey": {"hint": hint}, "tlogEntries": []}),
+                json!({"sig": signature, "keyid": hint}),
+            ),
+            Material::Chain(chain) => {
+                let raw = |it: &Certificate| json!({"rawBytes": STANDARD.encode(it.der())});
+                let list: Vec<Value> = chain.iter().map(raw).collect();
+                (
+                    json!({"x509CertificateChain": {"certificates": list}, "tlogEntries": []}),
+                    json!({"sig": signature, "keyid": ""}),
+                )
+            }
+        };
         json!({
             "mediaType": MEDIA_TYPE,
-            "verificationMaterial": {"publicKey": {"hint": self.hint}, "tlogEntries": []},
+            "verificationMaterial": material,
             "dsseEnvelope": {
                 "payload": STANDARD.encode(&self.payload),
                 "payloadType": self.payload_type,
-                "signatures": [{"sig": STANDARD.encode(&self.signature), "keyid": self.hint}],
+                "signatures": [signature],
             },
         })
         .to_string()
@@ -81,28 +112,26 @@ impl Bundle {
         if text(bundle, "mediaType")? != MEDIA_TYPE {
             return Err(malformed(format!("`mediaType` is not `{MEDIA_TYPE}`")));
         }
-        let hint = parse_material(member(bundle, "verificationMaterial")?)?;
+        let material = parse_material(member(bundle, "verificationMaterial")?)?;
         let envelope = object(member(bundle, "dsseEnvelope")?, "`dsseEnvelope`")?;
         only_keys(envelope, "`dsseEnvelope`", &["payload", "payloadType", "signatures"])?;
         let payload_type = text(envelope, "payloadType")?.to_owned();
         let payload = decode(text(envelope, "payload")?, "payload")?;
-        let signature = parse_signature(member(envelope, "signatures")?, &hint)?;
-        Ok(Self { payload_type, payload, signature, hint })
+        let signature = parse_signature(member(envelope, "signatures")?, &material)?;
+        Ok(Self { payload_type, payload, signature, material })
     }
 }
 
-fn parse_material(value: &Value) -> Result<String, Defect> {
+fn parse_material(value: &Value) -> Result<Material, Defect> {
     let material = object(value, "`verificationMaterial`")?;
-    for unsupported in ["x509CertificateChain", "certificate"] {
-        if material.contains_key(unsupported) {
-            let message = format!("it is signed by `{unsupported}`, not by a plain key");
-            return Err(Defect::Unsupported(message));
-        }
+    if material.contains_key("certificate") {
+        let message = "it is signed by a short-lived `certificate` without a key of its own";
+        return Err(Defect::Unsupported(message.to_owned()));
     }
     only_keys(
         material,
         "`verificationMaterial`",
-        &["publicKey", "tlogEntries", "timestampVerificationData"],
+        &["publicKey", "x509CertificateChain", "tlogEntries", "timestampVerificationData"],
     )?;
     for log in ["tlogEntries", "timestampVerificationData"] {
         let empty = match material.get(log) {
@@ -115,7 +144,16 @@ fn parse_material(value: &Value) -> Result<String, Defect> {
             return Err(Defect::Unsupported(format!("it carries `{log}`")));
         }
     }
-    let key = object(member(material, "publicKey")?, "`publicKey`")?;
+    match (material.get("publicKey"), material.get("x509CertificateChain")) {
+        (Some(key), None) => Ok(Material::Key(parse_hint(key)?)),
+        (None, Some(chain)) => Ok(Material::Chain(parse_chain(chain)?)),
+        (None, None) => Err(malformed("`publicKey` is missing")),
+        _ => Err(malformed("both a key and certificates are named")),
+    }
+}
+
+fn parse_hint(value: &Value) -> Result<String, Defect> {
+    let key = object(value, "`publicKey`")?;
     only_keys(key, "`publicKey`", &["hint"])?;
     let hint = text(key, "hint")?;
     if hint.parse::<files::Digest>().is_err() {
@@ -124,7 +162,26 @@ fn parse_material(value: &Value) -> Result<String, Defect> {
     Ok(hint.to_owned())
 }
 
-fn parse_signature(value: &Value, hint: &str) -> Result<Vec<u8>, Defect> {
+fn parse_chain(value: &Value) -> Result<Vec<Certificate>, Defect> {
+    let chain = object(value, "`x509CertificateChain`")?;
+    only_keys(chain, "`x509CertificateChain`", &["certificates"])?;
+    let Value::Array(list) = member(chain, "certificates")? else {
+        return Err(malformed("`certificates` is not a list"));
+    };
+    if list.is_empty() || list.len() > MAX_CERTIFICATES {
+        let count = list.len();
+        return Err(malformed(format!("{count} certificates, not 1 to {MAX_CERTIFICATES}")));
+    }
+    let read = |value: &Value| {
+        let certificate = object(value, "a certificate")?;
+        only_keys(certificate, "a certificate", &["rawBytes"])?;
+        Certificate::from_der(&decode(text(certificate, "rawBytes")?, "rawBytes")?)
+            .map_err(malformed)
+    };
+    list.iter().map(read).collect()
+}
+
+fn parse_signature(value: &Value, material: &Material) -> Result<Vec<u8>, Defect> {
     let Value::Array(signatures) = value else {
         return Err(malformed("`signatures` is not a list"));
     };
@@ -137,7 +194,8 @@ fn parse_signature(value: &Value, hint: &str) -> Result<Vec<u8>, Defect> {
     match signature.get("keyid") {
         None | Some(Value::Null) => {}
         // The empty text is protobuf's way of leaving a field out.
-        Some(Value::String(id)) if id.is_empty() || id == hint => {}
+        Some(Value::String(id)) if id.is_empty() => {}
+        Some(Value::String(id)) if matches!(material, Material::Key(hint) if hint == id) => {}
         Some(_) => return Err(malformed("`keyid` names another key than the `hint`")),
     }
     decode(text(signature, "sig")?, "sig")

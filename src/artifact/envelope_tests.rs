@@ -107,9 +107,43 @@ fn a_stripped_signature_is_told_from_a_bent_one() {
 }
 
 #[test]
-fn certificates_and_logs_cannot_be_checked_yet() {
+fn certificates_come_back_as_they_were() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| {
+        std::fs::read_to_string(folder.join("tests/fixtures/certificates").join(name)).unwrap()
+    };
+    let chain = Certificate::all_from_pem(&read("good.chain.pem")).unwrap();
+    let key = SigningKey::from_pem(&read("release.key.pem"), "").unwrap();
+    let one = Bundle::sign(IN_TOTO, b"{}".to_vec(), &key.certified(chain).unwrap()).unwrap();
+    assert!(matches!(&one.material, Material::Chain(chain) if chain.len() == 2));
+    assert_eq!(Bundle::parse(one.to_json().as_bytes()).unwrap(), one);
+
+    let bent = |part: &str, change: &dyn Fn(&mut Value)| {
+        let mut value: Value = serde_json::from_str(&one.to_json()).unwrap();
+        change(&mut value);
+        match parse(&value) {
+            Err(Defect::Malformed(reason)) => assert!(reason.contains(part), "{reason}"),
+            other => panic!("{part}: {other:?}"),
+        }
+    };
+    let list = |value: &mut Value, list: Value| {
+        value["verificationMaterial"]["x509CertificateChain"]["certificates"] = list;
+    };
+    bent("0 certificates", &|v| list(v, json!([])));
+    bent("11 certificates", &|v| list(v, json!(vec![json!({"rawBytes": ""}); 11])));
+    bent("a certificate is damaged", &|v| list(v, json!([{"rawBytes": "MAA="}])));
+    bent("unknown key `x`", &|v| list(v, json!([{"rawBytes": "", "x": 1}])));
+    bent("both a key and certificates", &|v| {
+        v["verificationMaterial"]["publicKey"] = json!({"hint": known_key().public().hint()});
+    });
+    bent("keyid", &|v| v["dsseEnvelope"]["signatures"][0]["keyid"] = json!("x"));
+    bent("`publicKey` is missing", &|v| v["verificationMaterial"] = json!({}));
+}
+
+#[test]
+fn keyless_certificates_and_logs_cannot_be_checked() {
     let mut value = bundle();
-    value["verificationMaterial"] = json!({"x509CertificateChain": {"certificates": []}});
+    value["verificationMaterial"] = json!({"certificate": {"rawBytes": ""}, "tlogEntries": []});
     assert!(matches!(parse(&value), Err(Defect::Unsupported(_))));
     let mut value = bundle();
     value["verificationMaterial"]["tlogEntries"] = json!([{}]);

@@ -1,6 +1,11 @@
 //! Tests of keys: standard vectors, forms of PEM, precedence, modes.
 
+use std::fs;
+
+use p256::pkcs8::{EncodePrivateKey, LineEnding};
+
 use super::*;
+use crate::files::Digest;
 
 /// The public half of the key of RFC 6979, A.2.5, as `openssl ec -pubout` writes it.
 const PUBLIC_PEM: &str = "-----BEGIN PUBLIC KEY-----
@@ -10,15 +15,15 @@ Yfps5mliLmDyn7Z5A/4QCLi8maQa6elWKLxk8vGyDC1+n1F3o8KU1EYimQ==
 ";
 const HINT: &str = "4975c03dd2ad43f3803bf943ca231389c41f26352bf098c930568797eff44dcc";
 
-fn secret() -> SecretKey {
+fn secret() -> p256::SecretKey {
     let scalar: Digest =
         "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721".parse().unwrap();
-    SecretKey::from_slice(&scalar.0).unwrap()
+    p256::SecretKey::from_slice(&scalar.0).unwrap()
 }
 
 /// A key that everybody knows.
 pub(crate) fn known_key() -> SigningKey {
-    SigningKey::new(secret()).unwrap()
+    SigningKey::new(Secret::P256(secret().into())).unwrap()
 }
 
 #[test]
@@ -50,7 +55,7 @@ fn a_key_accepts_its_own_signature_and_nothing_else() {
     let mut trailing = signature.clone();
     trailing.push(0);
     assert!(!key.public().accepts(b"one", &trailing));
-    let raw = Signature::from_der(&signature).unwrap().to_bytes();
+    let raw = p256::ecdsa::Signature::from_der(&signature).unwrap().to_bytes();
     assert!(!key.public().accepts(b"one", &raw), "only DER is a signature here");
 }
 
@@ -61,24 +66,43 @@ fn both_forms_of_private_pem_are_read() {
     assert!(sec1.contains("BEGIN EC PRIVATE KEY"));
     let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----";
     for text in [&*pkcs8, &*sec1, &format!("{parameters}\n{}", &*sec1)] {
-        assert_eq!(SigningKey::from_pem(text).unwrap().public().hint(), HINT);
+        assert_eq!(SigningKey::from_pem(text, "a text").unwrap().public().hint(), HINT);
     }
 }
 
 #[test]
 fn other_pem_is_refused_with_a_reason() {
     let says = |text: &str, part: &str| {
-        let error = SigningKey::from_pem(text).unwrap_err().to_string();
+        let error = SigningKey::from_pem(text, "a text").unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     };
-    says("", "there is no `PRIVATE KEY` or `EC PRIVATE KEY` block");
+    says("", "there is no `PRIVATE KEY` or `EC PRIVATE KEY`");
     says(PUBLIC_PEM, "there is no `PRIVATE KEY`");
-    says("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "encrypted");
-    says("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "only P-256");
+    says("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "P-256");
     let pem = secret().to_pkcs8_pem(LineEnding::LF).unwrap();
     says(&format!("{}{}", &*pem, &*pem), "more than one key");
     let error = PublicKey::from_pem(&pem).unwrap_err().to_string();
     assert!(error.contains("this is a private key"), "{error}");
+}
+
+#[test]
+fn a_certificate_is_needed_for_other_curves_and_must_be_the_keys() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/certificates");
+    let key = |name: &str| {
+        let text = fs::read_to_string(folder.join(format!("{name}.key.pem"))).unwrap();
+        SigningKey::from_pem(&text, name).unwrap()
+    };
+    let chain =
+        |name: &str| Certificate::all_from_file(&folder.join(format!("{name}.chain.pem"))).unwrap();
+    for name in ["p384", "p521"] {
+        let error = key(name).certified(Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("not a P-256 private key"), "{error}");
+        let error = key(name).certified(chain("good")).unwrap_err().to_string();
+        assert!(error.contains("`CN=Release,O=Example` is not this key's"), "{error}");
+        assert_eq!(key(name).certified(chain(name)).unwrap().chain().len(), 2);
+    }
+    let name = key("release").certified(chain("good")).unwrap().name();
+    assert_eq!(name, "certificate `CN=Release,O=Example`");
 }
 
 #[test]
@@ -90,27 +114,28 @@ fn debug_output_never_holds_the_secret() {
 fn the_users_key_is_made_once_and_then_used() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path().join("config/firebrand");
-    let (first, origin) = load_or_create(&home, None, None).unwrap();
+    let (first, origin) = load_or_create(&home, None, None, Vec::new()).unwrap();
     assert_eq!(origin, KeyOrigin::Created(home.join(PRIVATE_FILE)));
     let public = PublicKey::from_file(&home.join(PUBLIC_FILE)).unwrap();
     assert_eq!(public.hint(), first.public().hint());
 
     fs::remove_file(home.join(PUBLIC_FILE)).unwrap();
-    let (second, origin) = load_or_create(&home, None, Some(" ")).unwrap();
+    let (second, origin) = load_or_create(&home, None, Some(" "), Vec::new()).unwrap();
     assert_eq!(origin, KeyOrigin::User(home.join(PRIVATE_FILE)));
     assert_eq!(second.public().hint(), first.public().hint());
     assert!(home.join(PUBLIC_FILE).exists(), "the public half is written again");
     assert_eq!(fs::read_dir(&home).unwrap().count(), 2, "no scratch file is left");
 
     fs::write(home.join(PUBLIC_FILE), PUBLIC_PEM).unwrap();
-    let error = load_or_create(&home, None, None).unwrap_err().to_string();
+    let error = load_or_create(&home, None, None, Vec::new()).unwrap_err().to_string();
     assert!(error.contains("not the public half"), "{error}");
 }
 
 #[test]
 fn processes_that_start_together_agree_on_one_key() {
     let home = tempfile::tempdir().unwrap();
-    let make = || load_or_create(home.path(), None, None).map(|(key, _)| key.public.hint);
+    let make =
+        || load_or_create(home.path(), None, None, Vec::new()).map(|(key, _)| key.public.hint);
     let hints: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
         // The public half has one scratch name in a process, so a thread may lose there; the key
@@ -125,20 +150,20 @@ fn processes_that_start_together_agree_on_one_key() {
 #[test]
 fn the_configuration_outweighs_the_environment_and_the_environment_the_user() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, _) = keygen(&folder.path().join("config.pem")).unwrap();
-    let (environment, _) = keygen(&folder.path().join("environment.pem")).unwrap();
+    let (config, _) = keygen(&folder.path().join("config.pem"), false).unwrap();
+    let (environment, _) = keygen(&folder.path().join("environment.pem"), false).unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (one, two) = (path("config.pem"), path("environment.pem"));
     let home = folder.path().join("home");
 
-    let (key, origin) = load_or_create(&home, Some(&one), Some(&two)).unwrap();
+    let (key, origin) = load_or_create(&home, Some(&one), Some(&two), Vec::new()).unwrap();
     assert_eq!(key.public().hint(), config.public().hint());
     assert_eq!(origin, KeyOrigin::Config(one.into()));
-    let (key, origin) = load_or_create(&home, None, Some(&two)).unwrap();
+    let (key, origin) = load_or_create(&home, None, Some(&two), Vec::new()).unwrap();
     assert_eq!(key.public().hint(), environment.public().hint());
     assert_eq!(origin, KeyOrigin::EnvironmentFile(two.into()));
     let pem = secret().to_pkcs8_pem(LineEnding::LF).unwrap();
-    let (key, origin) = load_or_create(&home, None, Some(&pem)).unwrap();
+    let (key, origin) = load_or_create(&home, None, Some(&pem), Vec::new()).unwrap();
     assert_eq!((key.public().hint(), origin), (HINT, KeyOrigin::Environment));
     assert!(!home.exists(), "no key is made when one is given");
 }
@@ -147,12 +172,12 @@ fn the_configuration_outweighs_the_environment_and_the_environment_the_user() {
 fn keygen_never_replaces() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.pem");
-    let (key, public) = keygen(&path).unwrap();
+    let (key, public) = keygen(&path, false).unwrap();
     assert_eq!(public, folder.path().join("a.pub.pem"));
     assert_eq!(PublicKey::from_file(&public).unwrap().hint(), key.public().hint());
-    assert!(keygen(&path).unwrap_err().to_string().contains("refusing to replace"));
+    assert!(keygen(&path, false).unwrap_err().to_string().contains("refusing to replace"));
     fs::remove_file(&path).unwrap();
-    assert!(keygen(&path).is_err(), "nor its public half");
+    assert!(keygen(&path, false).is_err(), "nor its public half");
 }
 
 #[cfg(unix)]
@@ -161,14 +186,14 @@ fn a_private_key_is_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("firebrand");
-    load_or_create(&folder, None, None).unwrap();
+    load_or_create(&folder, None, None, Vec::new()).unwrap();
     let path = folder.join(PRIVATE_FILE);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o600);
     assert_eq!(mode(&folder), 0o700);
     for open in [0o640, 0o604] {
         fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
-        let error = load_or_create(&folder, None, None).unwrap_err().to_string();
+        let error = load_or_create(&folder, None, None, Vec::new()).unwrap_err().to_string();
         assert!(error.contains("chmod 600"), "{error}");
     }
 }
@@ -197,5 +222,5 @@ fn what_a_program_signs_is_checked_with_the_public_key() {
     let key = held(&script).unwrap();
     assert_eq!(key.public().hint(), HINT);
     assert!(key.sign(b"something else").is_err(), "the trial does not make it honest");
-    assert!(key.save(&folder.path().join("copy.pem")).is_err());
+    assert!(key.to_pem(None).is_err());
 }

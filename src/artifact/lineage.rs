@@ -380,7 +380,7 @@ fn finite(value: f64) -> Value {
 }
 
 /// Sorted keys, two spaces, a line end: one form for equal content.
-fn sorted_json(mut value: Value) -> String {
+pub(super) fn sorted_json(mut value: Value) -> String {
     value.sort_all_objects();
     format!("{value:#}\n")
 }

@@ -1,155 +1,319 @@
-//! Merges an adapter into its base, shard by shard: `W + s·B·A` in f32, rounded once to the
-//! base's format. Headers are kept as they are, so a zero adapter gives back the same bytes.
+//! The weights of a model as a stream, with an adapter added on the way: `W + s·B·A` in f32,
+//! rounded once to the base's format. Held in memory: the adapter, and a few rows of one weight.
 
-use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::lineage::{INPUTS_FILE, INPUTS_KEY};
-use super::open::Adapter;
 use super::peft::{self, peft_key};
 use crate::adapters::lora_scale;
 use crate::config::LoraConfig;
 use crate::error::{Context, Error, Result};
-use crate::files::{Digest, FileEntry, read_json};
-use crate::weights::{Shard, TensorBytes, shard_names, to_f32};
+use crate::files::{Digest, FileEntry, NewFile, failed};
+use crate::weights::{
+    Element, OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32,
+};
 
-/// The two factors beside one linear layer, on the host.
-struct Factors {
+/// How many bytes are read and written at a time.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// The two factors beside one linear layer.
+pub struct Factors {
     a: Vec<f32>,
     b: Vec<f32>,
-    outputs: usize,
+    rank: usize,
     inputs: usize,
+    scale: f64,
 }
 
-/// Writes the merged weight files of `base` into `target`; returns the base's files, as read.
-///
-/// # Errors
-/// When the base is not the one that the adapter's lineage names, or does not fit the adapter.
-pub fn merge_weights(adapter: &Path, base: &Path, target: &Path) -> Result<Vec<FileEntry>> {
-    let settings = Adapter::read(adapter)?.lora;
-    let expected = expected_base(adapter)?;
-    let mut factors = read_factors(adapter, &settings)?;
-    let mut files = Vec::new();
-    for name in shard_names(base)? {
-        let shard = Shard::read(base, &name)?;
-        if let Some(digest) = expected.get(&name)
-            && *digest != shard.entry.sha256
-        {
-            return Err(Error::refused(format!(
-                "`{name}` is not the base model that the adapter was trained on"
-            ))
-            .at(base)
-            .because(format!(
-                "its digest is {}, the lineage says {}",
-                shard.entry.sha256.short(),
-                digest.short()
+impl Factors {
+    /// Adds `s·B·A` to the rows of the weight that begin with `first`. Where the addition is
+    /// exactly zero the value stays as it is: adding zero would turn −0 into +0.
+    pub fn add_to(&self, first: usize, values: &mut [f32]) {
+        let Self { a, b, rank, inputs, scale } = self;
+        values.par_chunks_mut(*inputs).enumerate().for_each(|(row, values)| {
+            let row = first + row;
+            let mut addition = vec![0.0_f64; *inputs];
+            for k in 0..*rank {
+                let left = f64::from(b[row * rank + k]);
+                for (sum, right) in addition.iter_mut().zip(&a[k * inputs..(k + 1) * inputs]) {
+                    *sum += left * f64::from(*right);
+                }
+            }
+            for (value, addition) in values.iter_mut().zip(addition) {
+                if addition != 0.0 {
+                    #[expect(clippy::cast_possible_truncation)] // the one rounding to f32
+                    let sum = (f64::from(*value) + scale * addition) as f32;
+                    *value = sum;
+                }
+            }
+        });
+    }
+}
+
+/// An adapter's tensors, each taken out when its weight comes by.
+pub struct Addition {
+    tensors: BTreeMap<String, OwnedTensor>,
+    settings: LoraConfig,
+    path: PathBuf,
+    /// The weights file, as read.
+    pub file: FileEntry,
+}
+
+impl Addition {
+    /// Reads the adapter in a directory.
+    pub fn read(adapter: &Path, settings: &LoraConfig) -> Result<Self> {
+        let (tensors, file) = read_tensors(adapter, peft::WEIGHTS_FILE)?;
+        let (settings, path) = (settings.clone(), adapter.to_owned());
+        Ok(Self { tensors, settings, path, file })
+    }
+
+    /// What is to be added to a tensor of the base, if anything is.
+    fn take(&mut self, place: &TensorPlace) -> Result<Option<Factors>> {
+        let Some(layer) = place.name.strip_suffix(".weight") else { return Ok(None) };
+        let mut take = |matrix: &str| self.tensors.remove(&peft_key(layer, matrix));
+        let (a, b) = match (take("lora_A"), take("lora_B")) {
+            (None, None) => return Ok(None),
+            (Some(a), Some(b)) => (a, b),
+            _ => {
+                let what = format!("`{layer}` has one of the two factors only");
+                return Err(Error::new(what).at(&self.path));
+            }
+        };
+        let (&[rank, inputs], &[outputs, also]) = (&a.shape[..], &b.shape[..]) else {
+            let what = format!("the factors of `{layer}` are no matrices");
+            return Err(Error::new(what).at(&self.path));
+        };
+        if rank != self.settings.r || also != rank {
+            let what =
+                format!("the factors of `{layer}` have rank {rank}, not {}", self.settings.r);
+            return Err(Error::new(what).at(&self.path));
+        }
+        if place.shape != [outputs, inputs] {
+            let what = format!("the adapter does not fit `{}`", place.name);
+            return Err(Error::new(what).at(&self.path).because(format!(
+                "the weight is {:?}, the adapter is for {:?}",
+                place.shape,
+                [outputs, inputs]
             )));
         }
-        write_merged(&shard, &target.join(&name), &mut factors, lora_scale(&settings))?;
-        files.push(shard.entry.clone());
+        let (a, b) = (to_f32(a.element, &a.bytes), to_f32(b.element, &b.bytes));
+        Ok(Some(Factors { a, b, rank, inputs, scale: lora_scale(&self.settings) }))
     }
-    match factors.keys().next() {
-        None => Ok(files),
-        Some(path) => Err(Error::new(format!("the base has no layer `{path}`")).at(base)),
-    }
-}
 
-/// Digests of the base's weights, from the adapter's lineage if it has one.
-fn expected_base(adapter: &Path) -> Result<BTreeMap<String, Digest>> {
-    const LINEAGE_BYTES_MAX: u64 = 64 << 20;
-    let path = adapter.join(INPUTS_FILE);
-    if !path.is_file() {
-        return Ok(BTreeMap::new());
-    }
-    let json = read_json(&path, LINEAGE_BYTES_MAX)?;
-    let mut expected = BTreeMap::new();
-    for entry in json["resolvedDependencies"].as_array().into_iter().flatten() {
-        if entry["annotations"]["role"] == "base-model"
-            && let (Some(name), Some(digest)) =
-                (entry["name"].as_str(), entry["digest"]["sha256"].as_str())
-        {
-            expected.insert(name.to_owned(), digest.parse()?);
+    /// Everything must have found its weight.
+    fn finish(self) -> Result<()> {
+        let Some(name) = self.tensors.keys().next() else { return Ok(()) };
+        let layer = ["lora_A", "lora_B"].iter().find_map(|matrix| {
+            name.strip_suffix(&format!(".{matrix}.weight"))?.strip_prefix("base_model.model.")
+        });
+        Err(match layer {
+            Some(layer) => Error::new(format!("the base has no layer `{layer}`")),
+            None => Error::new(format!("cannot merge the tensor `{name}`")),
         }
-    }
-    Ok(expected)
-}
-
-fn read_factors(adapter: &Path, settings: &LoraConfig) -> Result<BTreeMap<String, Factors>> {
-    let shard = Shard::read(adapter, peft::WEIGHTS_FILE)?;
-    let mut tensors: BTreeMap<String, TensorBytes> =
-        shard.tensors()?.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
-    let paths: Vec<String> = tensors
-        .keys()
-        .filter_map(|name| name.strip_suffix(".lora_A.weight")?.strip_prefix("base_model.model."))
-        .map(str::to_owned)
-        .collect();
-    let mut factors = BTreeMap::new();
-    for path in paths {
-        let mut take = |matrix: &str| {
-            tensors
-                .remove(&peft_key(&path, matrix))
-                .ok_or_else(|| Error::new(format!("`{path}` has no `{matrix}`")).at(adapter))
-        };
-        let (a, b) = (take("lora_A")?, take("lora_B")?);
-        let (&[r, inputs], &[outputs, rank]) = (&a.shape[..], &b.shape[..]) else {
-            return Err(Error::new(format!("the factors of `{path}` are no matrices")).at(adapter));
-        };
-        if r != settings.r || rank != settings.r {
-            let what = format!("the factors of `{path}` have rank {r}, not {}", settings.r);
-            return Err(Error::new(what).at(adapter));
-        }
-        let (a, b) = (to_f32(a.element, a.bytes), to_f32(b.element, b.bytes));
-        factors.insert(path, Factors { a, b, outputs, inputs });
-    }
-    match tensors.keys().next() {
-        None => Ok(factors),
-        Some(name) => Err(Error::new(format!("cannot merge the tensor `{name}`")).at(adapter)),
+        .at(&self.path))
     }
 }
 
-/// Copies a shard, replacing only the numbers of adapted weights.
-fn write_merged(
-    shard: &Shard,
-    path: &Path,
-    factors: &mut BTreeMap<String, Factors>,
-    scale: f64,
-) -> Result<()> {
-    let failed = "cannot write the merged weights";
-    let (header, data) = shard.header_and_data()?;
-    let mut tensors = shard.tensors()?;
-    // In the order of the file, which the header fixes.
-    tensors.sort_by_key(|tensor| tensor.bytes.as_ptr() as usize);
-    let file = OpenOptions::new().write(true).create_new(true).open(path);
-    let mut out = BufWriter::with_capacity(1 << 20, file.context_at(failed, path)?);
-    out.write_all(&without_binding(header)?).context_at(failed, path)?;
-    let mut written = 0;
-    for tensor in tensors {
-        let layer = tensor.name.strip_suffix(".weight").unwrap_or_default();
-        match factors.remove(layer) {
-            Some(factors) => {
-                if tensor.shape != [factors.outputs, factors.inputs] {
-                    let what = format!("the adapter does not fit `{}`", tensor.name);
-                    return Err(Error::new(what).at(path));
-                }
-                let merged = merged(&tensor, &factors, scale);
-                out.write_all(&merged).context_at(failed, path)?;
+/// The weights of a model, opened: one reading, in the order of the files.
+pub struct Weights {
+    shards: Vec<ShardStream>,
+    addition: Option<Addition>,
+    expected: BTreeMap<String, Digest>,
+    base: PathBuf,
+}
+
+/// Rows of a tensor.
+pub enum Rows<'a> {
+    /// As they lie in the file, in its number format.
+    Unchanged(&'a [u8]),
+    /// With the adapter added, not rounded yet.
+    Changed(&'a [f32]),
+}
+
+/// Takes the weights as they come.
+pub trait Sink {
+    /// A file begins.
+    fn shard(&mut self, shard: &ShardStream) -> Result<()>;
+    /// A tensor begins; its rows come in multiples of the answer, at the end perhaps fewer.
+    fn tensor(&mut self, place: &TensorPlace) -> Result<usize>;
+    /// The next rows of the tensor.
+    fn rows(&mut self, place: &TensorPlace, rows: Rows) -> Result<()>;
+    /// The file has ended.
+    fn end(&mut self) -> Result<()>;
+}
+
+impl Weights {
+    /// Opens the weight files of `base`, of which those that `expected` names must have the digests
+    /// given there.
+    pub fn open(
+        base: &Path,
+        addition: Option<Addition>,
+        expected: BTreeMap<String, Digest>,
+    ) -> Result<Self> {
+        let names = shard_names(base)?;
+        let mut shards: Vec<ShardStream> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for name in &names {
+            let shard = ShardStream::open(base, name)?;
+            if let Some(place) = shard.places().iter().find(|p| !seen.insert(p.name.clone())) {
+                let what = format!("tensor `{}` stands in two files", place.name);
+                return Err(Error::new(what).at(base));
             }
-            None => out.write_all(tensor.bytes).context_at(failed, path)?,
+            shards.push(shard);
         }
-        written += tensor.bytes.len();
+        let is_weights = |name: &&String| name.ends_with(".safetensors");
+        if let Some(name) = expected.keys().filter(is_weights).find(|name| !names.contains(name)) {
+            return Err(other_base(base, name)
+                .because("the lineage names this file, the base does not have it"));
+        }
+        Ok(Self { shards, addition, expected, base: base.to_owned() })
     }
-    assert_eq!(written, data.len(), "safetensors has no holes");
-    let file = out.into_inner().context_at(failed, path)?;
-    file.sync_all().context_at(failed, path)
+
+    /// Every tensor, in the order in which they come.
+    pub fn places(&self) -> impl Iterator<Item = &TensorPlace> {
+        self.shards.iter().flat_map(ShardStream::places)
+    }
+
+    /// Reads everything once; returns the files, as read.
+    ///
+    /// # Errors
+    /// When the base is not the expected one, which is known only at the end of each file: what was
+    /// made until then is to be thrown away.
+    pub fn read(self, sink: &mut dyn Sink) -> Result<Vec<FileEntry>> {
+        let Self { shards, mut addition, expected, base } = self;
+        let mut files = Vec::new();
+        for mut shard in shards {
+            sink.shard(&shard)?;
+            while let Some(place) = shard.begin() {
+                let factors = match &mut addition {
+                    Some(addition) => addition.take(&place)?,
+                    None => None,
+                };
+                read_tensor(&mut shard, &place, factors.as_ref(), sink)?;
+            }
+            sink.end()?;
+            let file = shard.finish()?;
+            match expected.get(&file.path) {
+                Some(digest) if *digest != file.sha256 => {
+                    return Err(other_base(&base, &file.path).because(format!(
+                        "its digest is {}, the lineage says {}",
+                        file.sha256.short(),
+                        digest.short()
+                    )));
+                }
+                _ => files.push(file),
+            }
+        }
+        match addition {
+            Some(addition) => addition.finish().map(|()| files),
+            None => Ok(files),
+        }
+    }
 }
 
-/// The header of the base; one made by Firebrand names the inputs of another lineage, and that
-/// entry must not be carried over.
+fn read_tensor(
+    shard: &mut ShardStream,
+    place: &TensorPlace,
+    factors: Option<&Factors>,
+    sink: &mut dyn Sink,
+) -> Result<()> {
+    let width: usize = place.shape.iter().skip(1).product();
+    let row_bytes = (width * place.element.size()).max(1);
+    let unit = sink.tensor(place)?.max(1);
+    let count = (PIECE_BYTES / row_bytes / unit).max(1) * unit;
+    let mut buffer = Vec::new();
+    let mut first = 0;
+    loop {
+        let bytes = shard.read(&mut buffer, count * row_bytes)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let rows = bytes.len() / row_bytes;
+        match factors {
+            None => sink.rows(place, Rows::Unchanged(bytes))?,
+            Some(factors) => {
+                let mut values = to_f32(place.element, bytes);
+                factors.add_to(first, &mut values);
+                sink.rows(place, Rows::Changed(&values))?;
+            }
+        }
+        first += rows;
+    }
+}
+
+/// Writes the merged weight files of a base into a directory, under their own names and with their
+/// own headers; returns the base's files, as read.
+pub fn write_merged(weights: Weights, target: &Path) -> Result<Vec<FileEntry>> {
+    let mut copy = Copy { target, open: None };
+    weights.read(&mut copy)
+}
+
+/// A copy of the files in which only adapted numbers differ.
+struct Copy<'a> {
+    target: &'a Path,
+    open: Option<(PathBuf, BufWriter<NewFile>)>,
+}
+
+impl Copy<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let (path, file) = self.open.as_mut().expect("a file was begun");
+        file.write_all(bytes).map_err(|error| failed(FAILED, path, &error))
+    }
+}
+
+const FAILED: &str = "cannot write the merged weights";
+
+impl Sink for Copy<'_> {
+    fn shard(&mut self, shard: &ShardStream) -> Result<()> {
+        let path = self.target.join(shard.name());
+        let begin = || -> io::Result<NewFile> {
+            let file = NewFile::begin(&path)?;
+            file.reserve(shard.size())?;
+            Ok(file)
+        };
+        let file = begin().map_err(|error| failed(FAILED, &path, &error))?;
+        self.open = Some((path, BufWriter::with_capacity(1 << 20, file)));
+        self.write(&without_binding(shard.header())?)
+    }
+
+    fn tensor(&mut self, _: &TensorPlace) -> Result<usize> {
+        Ok(1)
+    }
+
+    fn rows(&mut self, place: &TensorPlace, rows: Rows) -> Result<()> {
+        match rows {
+            Rows::Unchanged(bytes) => self.write(bytes),
+            Rows::Changed(values) => self.write(&fitting(place, values)?),
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let (path, file) = self.open.take().expect("a file was begun");
+        let end = || -> io::Result<()> { file.into_inner().map_err(|e| e.into_error())?.sync() };
+        end().map_err(|error| failed(FAILED, &path, &error))
+    }
+}
+
+/// Values in the tensor's own number format.
+///
+/// # Errors
+/// When one is too large for it: half precision ends at 65504.
+fn fitting(place: &TensorPlace, values: &[f32]) -> Result<Vec<u8>> {
+    if place.element == Element::F16
+        && let Some(value) = values.iter().find(|value| value.is_finite() && value.abs() >= 65520.0)
+    {
+        return Err(Error::new(format!("`{}` becomes too large for F16", place.name))
+            .because(format!("one of its weights would be {value}")));
+    }
+    Ok(place.element.encode(values))
+}
+
+/// The header of the base; one made by Firebrand tells of another lineage, and those entries must
+/// not be carried over.
 fn without_binding(header: &[u8]) -> Result<Vec<u8>> {
     let Value::Object(mut json) = serde_json::from_slice(&header[8..])
         .context("the header of the base model cannot be read")?
@@ -160,7 +324,7 @@ fn without_binding(header: &[u8]) -> Result<Vec<u8>> {
         return Ok(header.to_vec());
     };
     let before = metadata.len();
-    metadata.retain(|key, _| key != INPUTS_KEY);
+    metadata.retain(|key, _| !key.starts_with("firebrand."));
     if metadata.len() == before {
         return Ok(header.to_vec());
     }
@@ -171,27 +335,8 @@ fn without_binding(header: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes of `W + scale · B·A`. Where the addition is exactly zero, the bytes stay as they are
-/// (adding zero would turn −0 into +0).
-fn merged(tensor: &TensorBytes, factors: &Factors, scale: f64) -> Vec<u8> {
-    let Factors { a, b, inputs, .. } = factors;
-    let rank = a.len() / inputs;
-    let mut values = to_f32(tensor.element, tensor.bytes);
-    values.par_chunks_mut(*inputs).enumerate().for_each(|(row, values)| {
-        let mut addition = vec![0.0_f64; *inputs];
-        for k in 0..rank {
-            let left = f64::from(b[row * rank + k]);
-            for (sum, right) in addition.iter_mut().zip(&a[k * inputs..(k + 1) * inputs]) {
-                *sum += left * f64::from(*right);
-            }
-        }
-        for (value, addition) in values.iter_mut().zip(addition) {
-            if addition != 0.0 {
-                #[expect(clippy::cast_possible_truncation)] // the one rounding to f32
-                let sum = (f64::from(*value) + scale * addition) as f32;
-                *value = sum;
-            }
-        }
-    });
-    tensor.element.encode(&values)
+/// A file of the base that is not what the adapter's lineage says.
+pub fn other_base(base: &Path, name: &str) -> Error {
+    Error::refused(format!("`{name}` is not the base model that the adapter was trained on"))
+        .at(base)
 }

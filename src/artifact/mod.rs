@@ -2,17 +2,27 @@
 
 pub mod bundle;
 pub mod card;
+pub mod derived;
+pub mod certificate;
+pub mod curves;
 pub mod envelope;
+pub mod exports;
 pub mod keys;
+mod licenses;
+pub mod likeness;
 pub mod lineage;
 pub mod merge;
 pub mod merged;
 pub mod open;
+pub mod origin;
 pub mod parent;
 pub mod peft;
 pub mod program;
+pub mod sbom;
 pub mod signature;
-mod markup;
+mod key_files;
+pub(crate) mod markup;
+mod password;
 mod pem;
 mod source;
 

@@ -1,6 +1,8 @@
 //! Opens what training made, for use: a model directory, an adapter beside its base, or the newest
 //! checkpoint of a run that is not finished.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -10,8 +12,8 @@ use super::peft;
 use crate::adapters;
 use crate::checkpoint::{self, Found};
 use crate::config::{self, Init, LoraConfig, TargetModules};
-use crate::error::{Error, Result};
-use crate::files::{DATA_LOCK, read_json};
+use crate::error::{Context, Error, Result};
+use crate::files::{DATA_LOCK, Digest, FileEntry, parse_json};
 use crate::hub::{DEFAULT_REVISION, Lock, ModelDirectory, Supply};
 use crate::model::{self, Model};
 use crate::random::Stream;
@@ -28,6 +30,8 @@ pub struct Opened {
     pub codec: PathBuf,
     /// A chat template in place of the one there.
     pub chat_template: Option<PathBuf>,
+    /// The files of which bytes were used; those of an adapter's base below `base/`.
+    pub files: Vec<FileEntry>,
 }
 
 /// The settings of an adapter directory.
@@ -44,9 +48,29 @@ pub struct Adapter {
 impl Adapter {
     /// Reads `adapter_config.json`; kinds of adapters that are not plain LoRA are refused.
     pub fn read(adapter: &Path) -> Result<Self> {
+        Self::read_hashed(adapter).map(|(adapter, _)| adapter)
+    }
+
+    /// The same, with the digest of the bytes that were read.
+    pub fn read_hashed(adapter: &Path) -> Result<(Self, FileEntry)> {
         let path = adapter.join(peft::CONFIG_FILE);
-        let json = read_json(&path, CONFIG_BYTES_MAX)?;
-        let wrong = |what: &str| Error::new(what).at(&path);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes))
+            .context_at("cannot read the file", &path)?;
+        let size = bytes.len() as u64;
+        if size > CONFIG_BYTES_MAX {
+            let what = format!("the file has more than {CONFIG_BYTES_MAX} bytes");
+            return Err(Error::new(what).at(&path));
+        }
+        let json = parse_json(&bytes).map_err(|error| error.at(&path))?;
+        let name = peft::CONFIG_FILE.to_owned();
+        let entry = FileEntry { path: name, size, sha256: Digest::of(&bytes) };
+        Ok((Self::parse(&json, &path)?, entry))
+    }
+
+    fn parse(json: &Value, path: &Path) -> Result<Self> {
+        let wrong = |what: &str| Error::new(what).at(path);
         if json["peft_type"] != "LORA" {
             return Err(wrong("only adapters of the type `LORA` are supported"));
         }
@@ -71,7 +95,7 @@ impl Adapter {
                 r: rank,
                 lora_alpha: alpha.ok_or_else(|| wrong("`lora_alpha` is missing"))?,
                 lora_dropout: 0.0, // acts in training only
-                target_modules: target_modules(&json).ok_or_else(|| {
+                target_modules: target_modules(json).ok_or_else(|| {
                     wrong("`target_modules` is neither a list of names nor `all-linear`")
                 })?,
                 use_rslora: json["use_rslora"] == true,
@@ -101,18 +125,38 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
     let found = supply.find(name, DEFAULT_REVISION)?;
     if !found.adapter {
         let loaded = model::load(&found.path, model::Init::Pretrained, device)?;
-        return Ok(Opened { model: loaded.model, codec: found.path, chat_template: None });
+        let (model, files) = (loaded.model, loaded.files);
+        return Ok(Opened { model, codec: found.path, chat_template: None, files });
     }
-    let adapter = Adapter::read(&found.path)?;
+    let (adapter, settings) = Adapter::read_hashed(&found.path)?;
     let base = base_of(&found, &adapter, base, supply)?;
-    let mut loaded = model::load(&base.path, model::Init::Pretrained, device)?;
-    attach(&mut loaded.model, &adapter.lora)?;
-    let shard = Shard::read(&found.path, peft::WEIGHTS_FILE)?;
-    checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)
-        .map_err(|error| error.at(&found.path))?;
+    let (model, mut files) = with_adapter(&base.path, &found.path, &adapter.lora, device)?;
+    files.push(settings);
     let has_tokenizer = found.path.join("tokenizer.json").is_file();
     let codec = if has_tokenizer { found.path } else { base.path };
-    Ok(Opened { model: loaded.model, codec, chat_template: None })
+    Ok(Opened { model, codec, chat_template: None, files })
+}
+
+/// A base model with an adapter beside its layers, and the files of both.
+pub fn with_adapter(
+    base: &Path,
+    adapter: &Path,
+    lora: &LoraConfig,
+    device: &Device,
+) -> Result<(Model, Vec<FileEntry>)> {
+    let mut loaded = model::load(base, model::Init::Pretrained, device)?;
+    attach(&mut loaded.model, lora)?;
+    let shard = Shard::read(adapter, peft::WEIGHTS_FILE)?;
+    checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)
+        .map_err(|error| error.at(adapter))?;
+    let mut files = below_base(loaded.files);
+    files.push(shard.entry.clone());
+    Ok((loaded.model, files))
+}
+
+fn below_base(files: Vec<FileEntry>) -> Vec<FileEntry> {
+    let below = |file: FileEntry| FileEntry { path: format!("base/{}", file.path), ..file };
+    files.into_iter().map(below).collect()
 }
 
 /// The base model of an adapter.
@@ -164,10 +208,13 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
             Ok(found) => {
                 let shard = Shard::read(&found.folder, found.weights_name())?;
                 checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)?;
+                let mut files = below_base(loaded.files);
+                files.push(shard.entry.clone());
                 return Ok(Opened {
                     model: loaded.model,
                     codec: base.path,
                     chat_template: config.data.chat_template.map(PathBuf::from),
+                    files,
                 });
             }
             Err(error) => last = last.because(error.what),

@@ -1,6 +1,6 @@
 //! `model.sig`: the OpenSSF Model Signing v1.0 signature over every file of a directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -12,6 +12,8 @@ use crate::files::{self, Digest, FileEntry};
 
 /// The signature's file name.
 pub const FILE: &str = "model.sig";
+/// How the name of a model's attestations ends.
+pub const ATTESTATIONS: &str = ".sigstore.jsonl";
 /// The type of every in-toto statement.
 pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// The predicate of a model signature.
@@ -28,8 +30,6 @@ pub struct Signed {
     pub files: Vec<FileEntry>,
     /// Files that lie there unsigned (git's own); `verify` refuses a directory that has them.
     pub unsigned: Vec<String>,
-    /// The key, as the signature names it.
-    pub hint: String,
 }
 
 /// Signs a directory under its own name and writes [`FILE`] into it, replacing an older one.
@@ -37,9 +37,19 @@ pub struct Signed {
 /// # Errors
 /// Refuses symbolic links, special files and an empty directory.
 pub fn sign(directory: &Path, key: &SigningKey) -> Result<Signed> {
+    sign_files(directory, &own_name(directory)?, files::hash_tree(directory)?, key)
+}
+
+/// The same, for files whose digests were taken when they were looked at: what was found good is
+/// what is signed.
+pub fn sign_seen(directory: &Path, seen: &[FileEntry], key: &SigningKey) -> Result<Signed> {
+    sign_files(directory, &own_name(directory)?, seen.to_vec(), key)
+}
+
+fn own_name(directory: &Path) -> Result<String> {
     let path = directory.canonicalize().context_at("cannot find the directory", directory)?;
-    let name = path.file_name().map_or("model".into(), |name| name.to_string_lossy());
-    sign_named(directory, &name, key)
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(name.unwrap_or_else(|| "model".to_owned()))
 }
 
 /// Signs a directory under the name that it will have once it is renamed into place.
@@ -47,19 +57,51 @@ pub fn sign(directory: &Path, key: &SigningKey) -> Result<Signed> {
 /// # Errors
 /// Refuses symbolic links, special files and an empty directory.
 pub fn sign_named(directory: &Path, name: &str, key: &SigningKey) -> Result<Signed> {
+    sign_files(directory, name, files::hash_tree(directory)?, key)
+}
+
+fn sign_files(
+    directory: &Path,
+    name: &str,
+    files: Vec<FileEntry>,
+    key: &SigningKey,
+) -> Result<Signed> {
     let (unsigned, files): (Vec<_>, Vec<_>) =
-        files::hash_tree(directory)?.into_iter().partition(|entry| is_ignored(&entry.path));
+        files.into_iter().partition(|entry| is_ignored(&entry.path));
     if files.is_empty() {
         return Err(Error::refused("there is no file to sign").at(directory));
     }
     let root = root_digest(files.iter().map(|entry| &entry.sha256));
-    let payload = statement(name, &root, &files).into_bytes();
+    let payload = statement(name, &root, &files, &IGNORED).into_bytes();
     let bundle = Bundle::sign(IN_TOTO, payload, key)?;
     let text = format!("{}\n", bundle.to_json());
     files::write_atomic(&directory.join(FILE), text.as_bytes())?;
     let unsigned =
         unsigned.into_iter().map(|entry| entry.path).filter(|path| path != FILE).collect();
-    Ok(Signed { root, files, unsigned, hint: bundle.hint })
+    Ok(Signed { root, files, unsigned })
+}
+
+/// Where the attestations of a model lie: beside its folder, under its name.
+pub fn attestations_of(directory: &Path) -> Option<PathBuf> {
+    let directory = directory.canonicalize().ok()?;
+    let name = directory.file_name()?.to_str()?;
+    Some(directory.with_file_name(format!("{name}{ATTESTATIONS}")))
+}
+
+/// Gives the attestations of a model that was signed anew another name, under which nobody looks
+/// for them: they are about the model as it was before. Returns the new name; `None` if there are
+/// none.
+pub fn set_attestations_aside(directory: &Path) -> Result<Option<PathBuf>> {
+    let Some(path) = attestations_of(directory) else { return Ok(None) };
+    if path.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let free = (1..).map(|number| path.with_file_name(format!("{name}.old-{number}")));
+    let aside = free.into_iter().find(|aside| aside.symlink_metadata().is_err());
+    let aside = aside.unwrap_or_else(|| path.with_file_name(format!("{name}.old")));
+    files::rename_new(&path, &aside)?;
+    Ok(Some(aside))
 }
 
 /// What lies at the top of a directory and no signature would cover: git's own files.
@@ -79,7 +121,14 @@ pub fn root_digest<'a>(digests: impl Iterator<Item = &'a Digest>) -> Digest {
     Digest(hash.finalize().into())
 }
 
-fn statement(name: &str, root: &Digest, files: &[FileEntry]) -> String {
+/// The statement over these files, in their order, and what it leaves out.
+pub(crate) fn statement(
+    name: &str,
+    root: &Digest,
+    files: &[FileEntry],
+    ignored: &[impl AsRef<str>],
+) -> String {
+    let ignored: Vec<&str> = ignored.iter().map(AsRef::as_ref).collect();
     let resources: Vec<_> = files
         .iter()
         .map(|entry| json!({"name": entry.path, "algorithm": "sha256", "digest": entry.sha256}))
@@ -94,7 +143,7 @@ fn statement(name: &str, root: &Digest, files: &[FileEntry]) -> String {
                 "method": "files",
                 "hash_type": "sha256",
                 "allow_symlinks": false,
-                "ignore_paths": IGNORED,
+                "ignore_paths": ignored,
             },
         },
     })

@@ -13,7 +13,8 @@ use crate::files::{Digest, NewFile, failed};
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// `begun`, `reused`, `saved`, `resumed`, `changed`, `interrupted`, `failed` or `finished`.
+    /// `begun`, `reused`, `saved`, `resumed`, `changed`, `divided`, `interrupted`, `failed` or
+    /// `finished`.
     pub what: String,
     /// Steps done.
     pub step: u64,
@@ -31,7 +32,7 @@ pub struct Entry {
     /// Whether the result is still that of a run which had been so from its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact: Option<bool>,
-    /// Why it failed.
+    /// Why it failed, or was divided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }

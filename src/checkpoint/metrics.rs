@@ -115,6 +115,9 @@ mod tests {
             learning_rate: 1e-3,
             grad_norm: 1.0,
             target_tokens: 1,
+            loss_scale: None,
+            skipped: false,
+            rows_at_once: None,
             tokens: 1,
         }
     }

@@ -16,6 +16,7 @@ mod tensors;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{CorpusFile, Cursor};
+use crate::engine::{Division, LossScale};
 use crate::event::{Evaluation, Sample};
 use crate::files::Digest;
 
@@ -30,7 +31,7 @@ pub use reuse::{Item as StepsItem, Kept, Shelf, items as kept_steps};
 pub use save::{Job, Saved, check_free, manifest_digest};
 pub use saver::Saver;
 pub use snapshot::{Snapshot, file_name_of};
-pub use tensors::{learning_specs, learning_values, put};
+pub use tensors::{Pieces, learning_specs, learning_values, put};
 
 /// Version of the format; a newer one is refused by name.
 pub const FORMAT: u32 = 1;
@@ -71,6 +72,12 @@ pub struct State {
     /// Digest of the batches of the next step; `None` at the end of the run, and where they could
     /// not be had.
     pub next_batches: Option<Digest>,
+    /// Scale of the loss, in arithmetic that needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
+    /// How micro-batches are worked on in parts, where memory does not suffice for whole ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub division: Option<Division>,
     /// What the run is.
     pub identity: Identity,
 }

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::manifest::{Manifest, Unusable, read};
 use crate::checkpoint::snapshot::{file_name_of, weights_name};
 use crate::checkpoint::{State, folder_name, tensors};
-use crate::engine::{Moments, Trainer};
+use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
 use crate::files::{RunDirectory, remove_dir, remove_file, rename_new};
-use crate::ops::from_vec;
 use crate::weights::{Shard, to_f32};
 
 /// What the name of a checkpoint that was set aside has in it.
@@ -141,26 +140,15 @@ pub fn restore(found: &Found, trainer: &mut Trainer) -> Result<()> {
         .map_err(|error| error.at(&found.folder))?;
 
     let shard = Shard::read(&found.folder, "optimizer.safetensors")?;
-    let device = trainer.model.device.clone();
-    let mut first = BTreeMap::new();
-    let mut second = BTreeMap::new();
+    let mut kept = BTreeMap::new();
     for tensor in shard.tensors()? {
-        let values = to_f32(tensor.element, tensor.bytes);
-        let length = values.len();
-        let values = from_vec(values, [length], &device);
-        if let Some(path) = tensor.name.strip_prefix("first_moment.") {
-            first.insert(path.to_owned(), values);
-        } else if let Some(path) = tensor.name.strip_prefix("second_moment.") {
-            second.insert(path.to_owned(), values);
-        }
+        kept.insert(tensor.name, to_f32(tensor.element, tensor.bytes));
     }
+    let moments = tensors::moments(&mut trainer.model, kept);
     let broken = || Error::new("the optimiser's state is incomplete").at(&found.folder);
-    let mut moments = BTreeMap::new();
-    for (path, first) in first {
-        let second = second.remove(&path).ok_or_else(broken)?;
-        moments.insert(path, Moments { first, second });
-    }
-    trainer.optimizer.restore(moments, found.state.updates);
+    trainer.optimizer.restore(moments.ok_or_else(broken)?, found.state.updates);
     trainer.step = found.state.step;
+    trainer.loss_scale = found.state.loss_scale.or(trainer.loss_scale);
+    trainer.division = found.state.division.unwrap_or(trainer.division);
     Ok(())
 }

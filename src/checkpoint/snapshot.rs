@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::{State, learning_specs, learning_values};
-use crate::engine::Trainer;
-use crate::ops::host;
+use crate::checkpoint::tensors::joined;
+use crate::checkpoint::{Pieces, State, learning_specs, learning_values};
+use crate::engine::{AdamW, Moments, Trainer};
+use crate::model::piece_of;
 use crate::weights::{Element, TensorSpec};
 
 /// Tensors of one file, with their values.
@@ -22,6 +23,36 @@ pub struct Snapshot {
     pub state: State,
 }
 
+/// All moments by name, whatever pieces they are in.
+fn moments_of(optimizer: &AdamW) -> Tensors {
+    let mut moments = Pieces::new();
+    for (path, piece, found) in in_order(optimizer.moments()) {
+        let both = [("first_moment", &found.first), ("second_moment", &found.second)];
+        for (kind, values) in both {
+            let pieces = moments.entry(format!("{kind}.{path}")).or_default();
+            debug_assert!(piece.is_none_or(|number| number == pieces.len()));
+            pieces.push(values.clone());
+        }
+    }
+    let spec = |(name, pieces): (String, Vec<burn::tensor::Tensor<1>>)| {
+        let values = joined(&pieces);
+        (TensorSpec { name, element: Element::F32, shape: vec![values.len()] }, values)
+    };
+    moments.into_iter().map(spec).collect()
+}
+
+/// Moments by whole path and number of the piece: `#10` comes after `#9`.
+fn in_order(moments: &BTreeMap<String, Moments>) -> Vec<(&str, Option<usize>, &Moments)> {
+    let split = |(path, found)| {
+        let path: &String = path;
+        let (whole, piece) = piece_of(path);
+        (whole, piece, found)
+    };
+    let mut all: Vec<_> = moments.iter().map(split).collect();
+    all.sort_by_key(|(whole, piece, _)| (*whole, *piece));
+    all
+}
+
 /// The name of a parameter in files: PEFT's for adapters, Hugging Face's otherwise.
 pub fn file_name_of(path: &str) -> String {
     if path.contains(".lora_") { format!("base_model.model.{path}") } else { path.to_owned() }
@@ -36,16 +67,7 @@ impl Snapshot {
             (spec, values)
         };
         let weights = specs.into_iter().map(with_values).collect();
-        let mut moments = BTreeMap::new();
-        for (path, found) in trainer.optimizer.moments() {
-            moments.insert(format!("first_moment.{path}"), found.first.clone());
-            moments.insert(format!("second_moment.{path}"), found.second.clone());
-        }
-        let spec = |(name, values): (String, burn::tensor::Tensor<1>)| {
-            let shape = values.dims().to_vec();
-            (TensorSpec { name, element: Element::F32, shape }, host(values))
-        };
-        Self { weights, moments: moments.into_iter().map(spec).collect(), state }
+        Self { weights, moments: moments_of(&trainer.optimizer), state }
     }
 
     /// About how many bytes its files take.
@@ -66,4 +88,58 @@ impl Snapshot {
 /// Name of the file with the learning weights.
 pub fn weights_name(adapter: bool) -> &'static str {
     if adapter { "adapter.safetensors" } else { "model.safetensors" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::tensors::moments;
+    use crate::engine::AdamWSettings;
+    use crate::ops::from_vec;
+    use burn::tensor::Device;
+
+    /// Moments that are kept in pieces on a device are whole in files, and come back in pieces.
+    #[test]
+    fn pieces_are_joined_in_files_and_taken_apart_again() {
+        let settings = AdamWSettings { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.0 };
+        let mut optimizer = AdamW::new(settings);
+        optimizer.begin_update();
+        let device = Device::flex();
+        let numbers = |from: usize, count: usize| -> burn::tensor::Tensor<1> {
+            from_vec((from..from + count).map(|n| n as f32).collect(), [count], &device)
+        };
+        // Twelve rows of two: pieces of one row each, so that `#10` must come after `#9`.
+        let mut model = crate::model::fixture::table_in_pieces(12, 2, 1);
+        for piece in 0..12 {
+            let path = format!("model.embed_tokens.weight#{piece}");
+            optimizer.update(&path, numbers(0, 2), numbers(2 * piece, 2), 0.0);
+        }
+        let found = moments_of(&optimizer);
+        let names: Vec<&str> = found.iter().map(|(spec, _)| spec.name.as_str()).collect();
+        let path = "model.embed_tokens.weight";
+        assert_eq!(names, [format!("first_moment.{path}"), format!("second_moment.{path}")]);
+        let expected: Vec<f32> = (0..24).map(|n| n as f32 * (1.0_f64 - 0.9) as f32).collect();
+        assert_eq!(found[0].1, expected);
+
+        let kept: BTreeMap<String, Vec<f32>> =
+            found.iter().map(|(spec, values)| (spec.name.clone(), values.clone())).collect();
+        let back = moments(&mut model, kept.clone()).unwrap();
+        assert_eq!(back.len(), 12);
+        optimizer.restore(back, 1);
+        assert_eq!(
+            moments_of(&optimizer).iter().map(|m| m.1.clone()).collect::<Vec<_>>(),
+            [found[0].1.clone(), found[1].1.clone(),]
+        );
+        // What is too short, too long, or without its twin is refused.
+        let broken = |change: &dyn Fn(&mut BTreeMap<String, Vec<f32>>)| {
+            let mut kept = kept.clone();
+            change(&mut kept);
+            moments(&mut crate::model::fixture::table_in_pieces(12, 2, 1), kept).is_none()
+        };
+        let first = format!("first_moment.{path}");
+        assert!(broken(&|kept| drop(kept.get_mut(&first).unwrap().pop())));
+        assert!(broken(&|kept| kept.get_mut(&first).unwrap().push(0.0)));
+        assert!(broken(&|kept| drop(kept.remove(&first))));
+        assert!(broken(&|kept| drop(kept.insert("first_moment.x".to_owned(), vec![1.0]))));
+    }
 }

@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
+use crate::engine::Moments;
 use crate::error::{Error, Result};
-use crate::model::{Model, Parameter, Visitor};
+use crate::model::{Model, Parameter, Visitor, piece_of};
 use crate::ops::{flat, from_vec, host};
 use crate::weights::{Element, Shard, TensorSpec, to_f32};
 
-/// A learning tensor, flat, with its shape.
+/// A learning tensor, flat, with its shape; in pieces, where the device takes no larger ones.
 pub struct Learning {
     /// Path of the parameter.
     pub path: String,
     /// Dimensions.
     pub shape: Vec<usize>,
-    /// Values.
-    pub values: Tensor<1>,
+    /// Values, one piece after the other.
+    pub values: Vec<Tensor<1>>,
 }
 
 /// Every learning tensor of a model.
@@ -25,12 +26,20 @@ pub fn learning(model: &mut Model) -> Vec<Learning> {
     struct Collect(Vec<Learning>);
     impl Collect {
         fn add<const D: usize>(&mut self, path: &str, parameter: &Parameter<D>) {
-            if parameter.learns {
-                self.0.push(Learning {
-                    path: path.to_owned(),
-                    shape: parameter.value.dims().to_vec(),
-                    values: flat(parameter.value.clone()),
-                });
+            if !parameter.learns {
+                return;
+            }
+            let (whole, piece) = piece_of(path);
+            let shape = parameter.value.dims().to_vec();
+            let values = flat(parameter.value.clone());
+            match self.0.last_mut() {
+                Some(before) if piece.is_some_and(|number| number > 0) => {
+                    before.shape[0] += shape[0];
+                    before.values.push(values);
+                }
+                _ => {
+                    self.0.push(Learning { path: whole.to_owned(), shape, values: vec![values] });
+                }
             }
         }
     }
@@ -47,13 +56,16 @@ pub fn learning(model: &mut Model) -> Vec<Learning> {
     collect.0
 }
 
+/// Values by name, each in its pieces.
+pub type Pieces = BTreeMap<String, Vec<Tensor<1>>>;
+
 /// Names, shapes and values of the learning tensors, ready for a safetensors file in which
 /// `rename` makes the names.
 pub fn learning_specs(
     model: &mut Model,
     rename: impl Fn(&str) -> String,
     element: impl Fn(&str) -> Element,
-) -> (Vec<TensorSpec>, BTreeMap<String, Tensor<1>>) {
+) -> (Vec<TensorSpec>, Pieces) {
     let mut specs = Vec::new();
     let mut values = BTreeMap::new();
     for learning in learning(model) {
@@ -69,8 +81,16 @@ pub fn learning_specs(
 }
 
 /// The host values of a tensor that [`learning_specs`] listed.
-pub fn learning_values(values: &BTreeMap<String, Tensor<1>>, spec: &TensorSpec) -> Vec<f32> {
-    host(values[&spec.name].clone())
+pub fn learning_values(values: &Pieces, spec: &TensorSpec) -> Vec<f32> {
+    joined(&values[&spec.name])
+}
+
+/// All pieces, one after the other, on the host.
+pub fn joined(pieces: &[Tensor<1>]) -> Vec<f32> {
+    match pieces {
+        [whole] => host(whole.clone()),
+        _ => pieces.iter().flat_map(|piece| host(piece.clone())).collect(),
+    }
 }
 
 /// Puts the tensors of a file into the learning parameters of a model.
@@ -89,16 +109,30 @@ pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) ->
             if !parameter.learns {
                 return;
             }
-            let name = (self.rename)(path);
-            match self.tensors.remove(&name) {
-                Some((shape, values)) if shape == parameter.value.dims() => {
-                    parameter.value = from_vec(values, parameter.value.dims(), self.device);
-                }
-                Some((shape, _)) => self.problems.push(Error::new(format!(
-                    "tensor `{name}` has shape {shape:?} instead of {:?}",
-                    parameter.value.dims()
-                ))),
-                None => self.problems.push(Error::new(format!("tensor `{name}` is missing"))),
+            let (whole, piece) = piece_of(path);
+            let name = (self.rename)(whole);
+            let dims = parameter.value.dims();
+            let Some((shape, values)) = self.tensors.get_mut(&name) else {
+                self.problems.push(Error::new(format!("tensor `{name}` is missing")));
+                return;
+            };
+            // A piece takes its rows from the front, and the last one must find its own number.
+            let fits = match piece {
+                None => *shape == dims,
+                Some(_) => shape.len() == D && shape[0] >= dims[0] && shape[1..] == dims[1..],
+            };
+            if !fits {
+                let what = format!("tensor `{name}` has shape {shape:?} instead of {dims:?}");
+                self.problems.push(Error::new(what));
+                self.tensors.remove(&name);
+                return;
+            }
+            shape[0] -= dims[0];
+            let rest = values.split_off(dims.iter().product());
+            let values = std::mem::replace(values, rest);
+            parameter.value = from_vec(values, dims, self.device);
+            if shape[0] == 0 {
+                self.tensors.remove(&name);
             }
         }
     }
@@ -124,4 +158,50 @@ pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) ->
         Some(error) => Err(error),
         None => Ok(()),
     }
+}
+
+/// Moments from the tensors `first_moment.PATH` and `second_moment.PATH`, in the pieces that the
+/// model has; a parameter that has learnt nothing yet has none. `None` when they do not fit.
+pub fn moments(
+    model: &mut Model,
+    mut kept: BTreeMap<String, Vec<f32>>,
+) -> Option<BTreeMap<String, Moments>> {
+    struct Sizes(Vec<(String, usize)>);
+    impl Visitor for Sizes {
+        fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+            if parameter.learns {
+                self.0.push((path.to_owned(), parameter.value.shape().num_elements()));
+            }
+        }
+        fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+            if parameter.learns {
+                self.0.push((path.to_owned(), parameter.value.shape().num_elements()));
+            }
+        }
+    }
+    let mut sizes = Sizes(Vec::new());
+    model.visit(&mut sizes);
+    let mut moments = BTreeMap::new();
+    for (path, size) in sizes.0 {
+        let (whole, _) = piece_of(&path);
+        let mut take = |kind: &str| -> Option<Option<Tensor<1>>> {
+            let name = format!("{kind}.{whole}");
+            let Some(values) = kept.get_mut(&name) else { return Some(None) };
+            if values.len() < size {
+                return None;
+            }
+            let rest = values.split_off(size);
+            let values = std::mem::replace(values, rest);
+            if kept[&name].is_empty() {
+                kept.remove(&name);
+            }
+            Some(Some(from_vec(values, [size], &model.device)))
+        };
+        match (take("first_moment")?, take("second_moment")?) {
+            (Some(first), Some(second)) => drop(moments.insert(path, Moments { first, second })),
+            (None, None) => {}
+            _ => return None,
+        }
+    }
+    kept.is_empty().then_some(moments)
 }

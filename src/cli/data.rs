@@ -85,7 +85,7 @@ fn show_rows(
     let extent = if args.doctor { Extent::Everything } else { Extent::AsNeeded };
     let prepared = prepare(loaded, supply, extent, &mut console)?;
     if args.doctor {
-        return super::doctor::run(loaded, &prepared, args.json);
+        return super::checkup::run(loaded, &prepared, args.json);
     }
     let shown = rows(args, loaded, &prepared, |batch, step, number, targets| {
         if args.digest || args.count {

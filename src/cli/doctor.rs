@@ -1,81 +1,178 @@
-//! `firebrand data --doctor`
+//! `firebrand doctor`
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cli::data_line;
-use crate::config::Loaded;
-use crate::data::{Checkup, checkup};
-use crate::error::Result;
-use crate::train::Prepared;
+use serde::Serialize;
 
-/// The longest bar of the histogram, in characters.
-const BAR: usize = 40;
+use crate::cli::{data_line, devices};
+use crate::config::DeviceChoice;
+use crate::device::{self, Opened, Processor, Survey};
+use crate::engine::parity::{Parity, parity};
+use crate::error::{Context, Error, Result, printable};
+use crate::event::bytes;
+use crate::files::{DiskSpeed, cache_home, disk_speed};
 
-/// Prints the findings.
-pub fn run(loaded: &Loaded, prepared: &Prepared, json: bool) -> Result<ExitCode> {
-    let found = checkup(&prepared.corpus, &prepared.plan, loaded.config.data.max_seq_len)?;
-    if json {
-        data_line(&serde_json::to_string_pretty(&found).unwrap_or_default())?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    numbers(&found)?;
-    data_line("\nlengths in tokens")?;
-    let most = found.lengths.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
-    for (edge, count) in &found.lengths {
-        let length = usize::try_from(count * BAR as u64 / most).unwrap_or(BAR);
-        data_line(&format!("  up to {edge:>6}  {count:>9}  {}", "▇".repeat(length)))?;
-    }
-    for (place, pieces) in &found.examples {
-        data_line(&format!("\n{place}"))?;
-        data_line(super::plan::marked(pieces).trim_end())?;
-    }
-    data_line("")?;
-    if found.concerns.is_empty() {
-        data_line("nothing needs attention")?;
-    }
-    for concern in &found.concerns {
-        data_line(&format!("look at this: {concern}"))?;
-    }
-    Ok(ExitCode::SUCCESS)
+/// Check that this machine computes right, and say what it is: text to paste into a report
+///
+/// Names driver, limits and number formats of the device; compares every operation, forward and
+/// backward, and one whole LoRA step on it with the CPU; measures the disks of checkpoints and
+/// cache. Exit code 0: everything is right; 1: something computes wrong.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// As `device.name` in a configuration, such as auto, gpu:1, vulkan or software
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    device: String,
+    /// The folder of checkpoints whose disk is measured
+    #[arg(long, value_name = "DIR", default_value = "checkpoints")]
+    checkpoints: PathBuf,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
 }
 
-fn numbers(found: &Checkup) -> Result<()> {
-    let counts = &found.statistics;
-    #[expect(clippy::cast_precision_loss)] // for people
-    let percent = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
-    let lines = [
-        ("records", format!("{}, {} unusable", counts.records, counts.bad_rows)),
-        (
-            "examples",
-            format!(
-                "{}, {} cut off, {} left out as too long, {} with nothing to learn, {} repeated",
-                counts.examples,
-                counts.truncated,
-                counts.dropped,
-                counts.nothing_to_learn,
-                found.duplicates
-            ),
-        ),
-        (
-            "tokens",
-            format!(
-                "{}, {} learnt ({:.1} %); median example {}, 95 of 100 up to {}, longest {}",
-                counts.tokens,
-                counts.learnt_tokens,
-                percent(counts.learnt_tokens, counts.tokens),
-                found.median,
-                found.percentile_95,
-                counts.longest
-            ),
-        ),
-        ("rows", format!("{}, {:.1} % full", found.rows, 100.0 * found.filled)),
-        (
-            "validation",
-            format!(
-                "{} examples, {} learnt tokens, {} of the training data are in it too",
-                found.validation.examples, found.validation.learnt_tokens, counts.overlapping
-            ),
-        ),
-    ];
-    lines.iter().try_for_each(|(label, text)| data_line(&format!("{label:>12}  {text}")))
+/// Everything that was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    firebrand: &'static str,
+    burn: &'static str,
+    cubecl: &'static str,
+    wgpu: &'static str,
+    system: String,
+    processor: Processor,
+    devices: Survey,
+    device: String,
+    backend: &'static str,
+    reason: String,
+    precision: &'static str,
+    precision_reason: String,
+    disks: Vec<DiskSpeed>,
+    disk_failures: Vec<String>,
+    parity: Parity,
+    verdict: String,
+    right: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
+        Error::new(format!("there is no device `{}`", args.device))
+            .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
+    })?;
+    let opened = device::open(wanted, 0)?;
+    let report = examine(&opened, &args.checkpoints)?;
+    if args.json {
+        data_line(&serde_json::to_string_pretty(&report).context("cannot encode the report")?)?;
+    } else {
+        lines(&report).iter().try_for_each(|line| data_line(&printable(line)))?;
+    }
+    Ok(ExitCode::from(u8::from(!report.right)))
+}
+
+fn examine(opened: &Opened, checkpoints: &Path) -> Result<Report> {
+    let devices = device::survey();
+    let precision = device::precision(crate::config::PrecisionChoice::Auto, opened)?;
+    let (mut disks, mut disk_failures) = (Vec::new(), Vec::new());
+    for folder in [nearest(checkpoints), nearest(&cache_home()?)] {
+        match disk_speed(&folder) {
+            Ok(speed) => disks.push(speed),
+            Err(error) => disk_failures.push(format!("{}: {}", folder.display(), error.what)),
+        }
+    }
+    let parity = parity(opened)?;
+    let wrong = parity.wrong();
+    let right = wrong.is_empty();
+    let mut names: Vec<&str> = wrong.iter().map(|line| line.operation.as_str()).collect();
+    names.dedup();
+    let verdict = match (right, opened.backend) {
+        (true, "flex") => "the CPU repeats itself bit for bit".to_owned(),
+        (true, _) => format!("{} computes what the CPU computes", opened.name),
+        (false, _) => format!("{} computes wrong: {}", opened.name, names.join(", ")),
+    };
+    Ok(Report {
+        firebrand: env!("CARGO_PKG_VERSION"),
+        burn: env!("FIREBRAND_BURN"),
+        cubecl: env!("FIREBRAND_CUBECL"),
+        wgpu: env!("FIREBRAND_WGPU"),
+        system: system(),
+        processor: device::processor(),
+        devices,
+        device: opened.name.clone(),
+        backend: opened.backend,
+        reason: opened.reason.clone(),
+        precision: precision.arithmetic.name(),
+        precision_reason: precision.reason,
+        disks,
+        disk_failures,
+        parity,
+        verdict,
+        right,
+    })
+}
+
+/// The folder, or the nearest one above it that exists.
+fn nearest(folder: &Path) -> PathBuf {
+    let there = folder.ancestors().find(|path| path.is_dir());
+    there.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// The system's name for itself.
+fn system() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let release = read("/etc/os-release").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+        Some(line.trim_matches('"').to_owned())
+    });
+    let kernel = read("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned());
+    let named: Vec<String> = release.into_iter().chain(kernel).collect();
+    if named.is_empty() { std::env::consts::OS.to_owned() } else { named.join(", kernel ") }
+}
+
+fn lines(report: &Report) -> Vec<String> {
+    let mut lines = vec![format!(
+        "firebrand {} (burn {}, cubecl {}, wgpu {}) on {}",
+        report.firebrand, report.burn, report.cubecl, report.wgpu, report.system
+    )];
+    let processor = &report.processor;
+    lines.push(format!(
+        "processor   {}, {} threads, {}, {}, {}",
+        processor.name.as_deref().unwrap_or("not told"),
+        processor.threads,
+        processor.architecture,
+        processor.instructions.join(" "),
+        if processor.sha { "SHA-256 in hardware" } else { "no SHA-256 in hardware" }
+    ));
+    lines.extend(devices::lines(&report.devices));
+    lines.push(format!("device      {}: {}", report.device, report.reason));
+    lines.push(format!("precision   {}: {}", report.precision, report.precision_reason));
+    lines.extend(report.disks.iter().map(disk));
+    lines.extend(report.disk_failures.iter().map(|why| format!("disk        {why}")));
+    lines.push(String::new());
+    let parity = &report.parity;
+    lines.push(format!(
+        "compared with the CPU in {:.1} s; largest difference, and what it may be:",
+        parity.seconds
+    ));
+    for line in &parity.lines {
+        let mark = if line.is_right() { "ok   " } else { "WRONG" };
+        let what = format!("{}, {}", line.operation, line.output);
+        let why = line.failure.as_ref().map_or(String::new(), |why| format!("  {why}"));
+        lines
+            .push(format!("{mark} {what:<40} {:>8.1e}  {:>7.0e}{why}", line.error, line.tolerance));
+    }
+    lines.push(String::new());
+    lines.push(format!("verdict: {}", report.verdict));
+    lines
+}
+
+fn disk(speed: &DiskSpeed) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // for people
+    let rate = |value: f64| bytes(value as u64);
+    format!(
+        "disk        {}: writes {}/s, reads {}/s, a small file is durable in {:.1} ms{}",
+        speed.path.display(),
+        rate(speed.write_bytes_per_second),
+        rate(speed.read_bytes_per_second),
+        1e3 * speed.sync_seconds,
+        speed.free_bytes.map_or(String::new(), |free| format!(", {} free", bytes(free)))
+    )
 }

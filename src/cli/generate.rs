@@ -42,14 +42,15 @@ pub struct Args {
     /// A Jinja chat template in place of the model's own
     #[arg(long, value_name = "FILE", requires = "chat")]
     chat_template: Option<PathBuf>,
-    /// auto, cpu or gpu
+    /// As `device.name` in a configuration, such as cpu, gpu:1 or vulkan
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::new(format!("there is no device `{}`", args.device)).hint("auto, cpu or gpu")
+        Error::new(format!("there is no device `{}`", args.device))
+            .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
     })?;
     if !(args.temperature.is_finite() && args.temperature >= 0.0) {
         return Err(Error::new("`--temperature` must be 0 or above"));

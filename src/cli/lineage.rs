@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::data_line;
 use crate::cli::verify::{model_directory, trust};
-use crate::error::{Context, Result, printable};
+use crate::cli::{data_line, talk};
+use crate::error::{Context, Error, Result, printable};
+use crate::files::write_atomic;
+use crate::report::picture;
 use crate::verify::family;
 
 /// Show where a model comes from: its whole family tree, as its lineage tells it
@@ -24,11 +26,21 @@ pub struct Args {
     /// Print the tree as nested JSON objects
     #[arg(long)]
     json: bool,
+    /// Draw the tree into this new file (SVG)
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let trust = trust(args.key.as_deref())?;
+    let trust = trust(args.key.as_deref(), None)?;
     let family = family(&model_directory(&args.directory), &trust)?;
+    if let Some(path) = &args.picture {
+        if path.symlink_metadata().is_ok() {
+            return Err(Error::new("refusing to replace what is already there").at(path));
+        }
+        write_atomic(path, picture(&family).as_bytes())?;
+        talk(&format!("picture: {}", path.display()));
+    }
     if args.json {
         data_line(&serde_json::to_string_pretty(&family).context("cannot encode the lineage")?)?;
     } else {

@@ -1,9 +1,14 @@
 //! Commands: each reads settings, calls the library and prints.
 
 mod cache;
+mod checkup;
 mod completions;
+mod conformance;
 mod data;
+mod devices;
 mod doctor;
+mod eval;
+mod export;
 mod generate;
 mod init;
 mod keygen;
@@ -18,6 +23,7 @@ mod runs;
 mod scan;
 mod schema;
 mod sign;
+mod signer;
 mod train;
 mod verify;
 
@@ -55,8 +61,21 @@ enum Command {
     Data(data::Args),
     Train(train::Args),
     Runs(runs::Args),
+    Devices(devices::Args),
+    Doctor(doctor::Args),
+    /// What asks a driver, so that its crash is that of another process
+    #[cfg(feature = "gpu")]
+    #[command(name = crate::device::PROBE_COMMAND, hide = true)]
+    ProbeDevice {
+        /// An interface
+        api: String,
+        /// An adapter to try out
+        adapter: Option<String>,
+    },
     Generate(generate::Args),
+    Eval(eval::Args),
     Merge(merge::Args),
+    Export(export::Args),
     Sign(sign::Args),
     Verify(verify::Args),
     Registry(registry::Args),
@@ -66,6 +85,10 @@ enum Command {
     #[command(name = TEMPLATE_COMMAND, hide = true)]
     RenderTemplate,
     Keygen(keygen::Args),
+    #[command(hide = true)]
+    SignModel(conformance::SignArgs),
+    #[command(hide = true)]
+    VerifyModel(conformance::VerifyArgs),
     Cache(cache::Args),
     Schema(schema::Args),
     Completions(completions::Args),
@@ -133,8 +156,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Data(args) => data::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        #[cfg(feature = "gpu")]
+        Command::ProbeDevice { api, adapter } => {
+            crate::device::probe_answer(&api, adapter.as_deref()).and_then(|line| {
+                data_line(&line)?;
+                Ok(ExitCode::SUCCESS)
+            })
+        }
         Command::Generate(args) => generate::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Sign(args) => sign::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Registry(args) => registry::run(&args),
@@ -142,6 +176,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Scan(args) => scan::run(&args),
         Command::RenderTemplate => scan::render_template(),
         Command::Keygen(args) => keygen::run(&args),
+        Command::SignModel(args) => conformance::sign(&args),
+        Command::VerifyModel(args) => conformance::verify(&args),
         Command::Cache(args) => cache::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),

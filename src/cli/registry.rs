@@ -87,8 +87,8 @@ impl KeyArgs {
         let explicit = self.key.as_ref().map(|path| path.to_string_lossy().into_owned());
         let environment = std::env::var(keys::ENVIRONMENT).ok();
         let home = keys::config_home()?;
-        let found = keys::load_or_create(&home, explicit.as_deref(), environment.as_deref())?;
-        Ok(found.0)
+        let environment = environment.as_deref();
+        keys::load_or_create(&home, explicit.as_deref(), environment, Vec::new()).map(|it| it.0)
     }
 }
 

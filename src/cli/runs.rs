@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::artifact::keys::config_home;
 use crate::cli::{data_line, talk};
 use crate::error::{Context, Result, printable};
 use crate::event::bytes;
+use crate::report::{PAGE_FILE, write_page};
 use crate::train::runs::{self, Details, Prune, Summary};
+use crate::verify::Trust;
 
 /// List runs and what became of them, look at one, or make room
 #[derive(Debug, clap::Args)]
@@ -32,6 +35,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// One page about a run: curves, settings, answers, history, lineage (HTML)
+    Report {
+        /// Its directory
+        run: PathBuf,
+        /// Where the page goes; else `report.html` in the directory
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Remove what is not needed any more: all but the newest checkpoints, and leftovers
     ///
     /// Checkpoints that `keep_every` and `keep_best` have kept go as well. Results are never
@@ -56,6 +67,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         None => list(&args.dir, args.json)?,
         Some(Command::Show { run, json }) => show(&runs::details(run)?, *json)?,
+        Some(Command::Report { run, out }) => {
+            let out = out.clone().unwrap_or_else(|| run.join(PAGE_FILE));
+            write_page(run, &out, &Trust::of_user(&config_home()?)?)?;
+            data_line(&out.display().to_string())?;
+        }
         Some(Command::Prune { dir, keep, set_aside, dry_run }) => {
             let (keep, set_aside, dry_run) = (*keep, *set_aside, *dry_run);
             let removed = runs::prune(dir, Prune { keep, set_aside, dry_run })?;

@@ -3,19 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::ValueEnum;
+
+use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::signature;
 use crate::cli::verify::model_directory;
 use crate::cli::{data_line, talk};
 use crate::error::{Context, Error, Result};
+use crate::files::FileEntry;
 use crate::verify::{CheckVerdict, Trust, verify};
 
 /// Sign a model directory, made by Firebrand or not
 ///
 /// Writes `model.sig` over every file in the OpenSSF Model Signing format. Signs with the key that
 /// `--key` or FIREBRAND_SIGNING_KEY names, else the user's own, which is made on first use; or lets
-/// a program sign. Links, special files, git's own files, bad weights' headers and a lineage that
-/// is about other files are refused, since nobody would accept the result.
+/// a program sign. With `--method certificate` the signature carries the signer's certificate, and
+/// who trusts the authority that issued it need not know the key. Links, special files, git's own
+/// files, bad weights' headers and a lineage that is about other files are refused, since nobody
+/// would accept the result.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The model directory, or a run whose artifact it is
@@ -30,9 +36,24 @@ pub struct Args {
     /// The public key (PEM) that the program's signature must fit
     #[arg(long, value_name = "PEM", requires = "signer")]
     public_key: Option<PathBuf>,
-    /// Replace a signature that is there
+    /// What the signature names its signer by
+    #[arg(long, value_name = "METHOD", default_value = "key")]
+    method: Method,
+    /// The signer's certificate, then those of the authorities above it (PEM)
+    #[arg(long, value_name = "PEM")]
+    cert_chain: Option<PathBuf>,
+    /// Replace a signature that is there; attestations beside the model are set aside
     #[arg(long)]
     force: bool,
+}
+
+/// What a signature names its signer by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Method {
+    /// A public key
+    Key,
+    /// A certificate (X.509)
+    Certificate,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -43,30 +64,52 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             .at(&present)
             .hint("`--force` replaces the signature"));
     }
-    refuse_unfit(&directory)?;
+    let seen = fit_files(&directory)?;
     let (key, origin) = signing_key(args)?;
     if let KeyOrigin::Created(path) = &origin {
         talk(&format!("made a key pair to sign with: {}", path.display()));
     }
-    let signed = signature::sign(&directory, &key)?;
+    // Where they could not be read, the error of signing says it best.
+    let signed = match seen.as_slice() {
+        [] => signature::sign(&directory, &key)?,
+        seen => signature::sign_seen(&directory, seen, &key)?,
+    };
     let bytes: u64 = signed.files.iter().map(|file| file.size).sum();
     talk(&format!("{} files, {bytes} bytes, root digest {}", signed.files.len(), signed.root));
-    talk(&format!("signed by key {} ({origin})", &signed.hint[..12]));
+    talk(&format!("signed by {} ({origin})", key.name()));
+    if args.force
+        && let Some(aside) = signature::set_attestations_aside(&directory)?
+    {
+        let name = aside.display();
+        talk(&format!("attestations about the model as it was before are now {name}"));
+    }
     data_line(&present.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn signing_key(args: &Args) -> Result<(SigningKey, KeyOrigin)> {
+    let certificates = match (args.method, &args.cert_chain) {
+        (Method::Key, None) => Vec::new(),
+        (Method::Certificate, Some(path)) => Certificate::all_from_file(path)?,
+        (Method::Key, Some(_)) => {
+            return Err(Error::new("`--cert-chain` means nothing without `--method certificate`"));
+        }
+        (Method::Certificate, None) => {
+            return Err(Error::new("`--method certificate` needs `--cert-chain`")
+                .hint("name the file with the signer's certificate, and those above it (PEM)"));
+        }
+    };
     if let (Some(signer), Some(public)) = (&args.signer, &args.public_key) {
-        return keys::held_by(&command(signer)?, public);
+        return keys::held_by(&command(signer)?, public, certificates);
     }
     let explicit = args.key.as_ref().map(|path| path.to_string_lossy().into_owned());
     let environment = std::env::var(keys::ENVIRONMENT).ok();
-    keys::load_or_create(&keys::config_home()?, explicit.as_deref(), environment.as_deref())
+    let home = keys::config_home()?;
+    keys::load_or_create(&home, explicit.as_deref(), environment.as_deref(), certificates)
 }
 
 /// A program without arguments, or an array as the configuration has it.
-fn command(text: &str) -> Result<Vec<String>> {
+pub(super) fn command(text: &str) -> Result<Vec<String>> {
     #[derive(serde::Deserialize)]
     struct Line {
         signer: Vec<String>,
@@ -80,8 +123,8 @@ fn command(text: &str) -> Result<Vec<String>> {
     Ok(line.signer)
 }
 
-/// Refuses what `verify` would refuse whoever signs it.
-fn refuse_unfit(directory: &Path) -> Result<()> {
+/// The files, as they were looked at; what `verify` would refuse whoever signs it is refused.
+fn fit_files(directory: &Path) -> Result<Vec<FileEntry>> {
     let left_out = signature::left_out(directory);
     if !left_out.is_empty() {
         let names = left_out.join("`, `");
@@ -97,7 +140,7 @@ fn refuse_unfit(directory: &Path) -> Result<()> {
     let problems: Vec<String> =
         unfit.map(|finding| format!("{}: {}", finding.check.label(), finding.detail)).collect();
     if problems.is_empty() {
-        return Ok(());
+        return Ok(report.files);
     }
     let error = Error::refused("nobody would accept this model, whoever signs it").at(directory);
     Err(problems.iter().fold(error, |error, problem| error.because(problem)))

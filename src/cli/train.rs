@@ -1,15 +1,17 @@
 //! `firebrand train`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::artifact::keys::config_home;
 use crate::cli::{AccessArgs, ConfigArgs, data_line, talk};
 use crate::error::Result;
 use crate::event::Stop;
-use crate::report::{Console, Signals, Transfers};
+use crate::report::{Console, PAGE_FILE, Signals, Transfers, write_page};
 use crate::train::{Outcome, Published, Request, Resume, allowed, train};
+use crate::verify::Trust;
 
 /// Train from a configuration, and go on by itself where an earlier run stopped
 ///
@@ -91,6 +93,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     match outcome {
         Outcome::Finished(published) => {
+            page(&loaded.config.output.dir);
             if !args.quiet {
                 tell(&published);
             }
@@ -99,6 +102,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         Outcome::AlreadyFinished(artifact) => {
             talk("this run is finished; `--resume never` would begin anew");
+            if !Path::new(&loaded.config.output.dir).join(PAGE_FILE).exists() {
+                page(&loaded.config.output.dir); // it was ended before the page was written
+            }
             data_line(&artifact.display().to_string())?;
             Ok(ExitCode::SUCCESS)
         }
@@ -110,6 +116,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             data_line(&status.to_string())?;
             Ok(exit_code(stop))
         }
+    }
+}
+
+/// The page about the run, for people: without it the result is the same.
+fn page(run: &str) {
+    let run = Path::new(run);
+    let written = config_home()
+        .and_then(|home| Trust::of_user(&home))
+        .and_then(|trust| write_page(run, &run.join(PAGE_FILE), &trust));
+    if let Err(error) = written {
+        let why = [vec![error.what], error.causes].concat().join(": ");
+        talk(&format!("warning: there is no page about the run: {why}"));
     }
 }
 

@@ -10,10 +10,11 @@ use crate::verify::{CheckVerdict, Trust, verify};
 
 /// Check a model directory: who signed it, is it complete and unchanged, does its lineage agree
 ///
-/// Trusts the keys in the user's own settings (`signing.pub.pem`, `trusted-keys/*.pem` and
-/// `trusted-keys.toml` in the folder that `firebrand train` names when it makes a key), or only the
-/// one that `--key` names; roles, dates and revocations of `trusted-keys.toml` hold for that one
-/// too. Each line of `DIR.sigstore.jsonl` beside the directory is checked as well.
+/// Trusts the keys and authorities in the user's own settings (`signing.pub.pem`,
+/// `trusted-keys/*.pem` and `trusted-keys.toml` in the folder that `firebrand train` names when it
+/// makes a key), or only those that `--key` and `--roots` name; roles, dates and revocations of
+/// `trusted-keys.toml` hold for them too. Each line of `DIR.sigstore.jsonl` beside the directory is
+/// checked as well.
 /// Exit code 0: verified; 1: unsigned, untrusted or tampered; 2: could not be checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -22,6 +23,9 @@ pub struct Args {
     /// Trust this public key (PEM) and no other
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
+    /// Trust certificates that these authorities (PEM) vouch for, and no others
+    #[arg(long, value_name = "PEM")]
+    roots: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -34,19 +38,23 @@ pub fn model_directory(path: &Path) -> PathBuf {
     if is_run { inside } else { path.to_path_buf() }
 }
 
-/// Whom to trust: the key that was named, within the limits that the user has set, or the user's.
-pub fn trust(key: Option<&Path>) -> Result<Trust> {
-    match key {
-        Some(path) => match keys::config_home() {
-            Ok(home) => Trust::key_file(path)?.limited_by(&home),
-            Err(_) => Trust::key_file(path), // a machine without a home has no such settings
-        },
-        None => Trust::of_user(&keys::config_home()?),
+/// Whom to trust: the key and the authorities that were named, within the limits that the user has
+/// set, or whom the user trusts.
+pub fn trust(key: Option<&Path>, roots: Option<&Path>) -> Result<Trust> {
+    let named = match (key, roots) {
+        (None, None) => return Trust::of_user(&keys::config_home()?),
+        (Some(key), None) => Trust::key_file(key)?,
+        (None, Some(roots)) => Trust::default().and_roots(roots)?,
+        (Some(key), Some(roots)) => Trust::key_file(key)?.and_roots(roots)?,
+    };
+    match keys::config_home() {
+        Ok(home) => named.limited_by(&home),
+        Err(_) => Ok(named), // a machine without a home has no such settings
     }
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let trust = trust(args.key.as_deref())?;
+    let trust = trust(args.key.as_deref(), args.roots.as_deref())?;
     let report = verify(&model_directory(&args.directory), &trust);
     if args.json {
         let text = serde_json::to_string_pretty(&report.to_json());
@@ -57,7 +65,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         if let Some(signer) = &report.signer {
             let file = signer.key_file.as_ref().map(|file| format!(" ({})", file.display()));
-            data_line(&format!("signed by key {}{}", signer.hint, file.unwrap_or_default()))?;
+            let name = match &signer.certificate {
+                Some(subject) => format!("certificate `{}`", crate::error::printable(subject)),
+                None => format!("key {}", signer.hint),
+            };
+            data_line(&format!("signed by {name}{}", file.unwrap_or_default()))?;
         }
         data_line(&report.verdict.to_string())?;
         let failed = |check: &&crate::verify::Finding| check.verdict == CheckVerdict::Fail;

@@ -1,5 +1,7 @@
 //! One entry of the table of keys: everything the program knows about a key, said once.
 
+use crate::config::sections::device::DeviceChoice;
+
 /// A key of the config. Parsing, checking, the JSON Schema, the template and the texts for people
 /// are all made from this.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub enum Kind {
     Name,
     /// One of a few words.
     Choice(&'static [&'static str]),
+    /// A device, such as `auto` or `vulkan:1`.
+    Device,
     /// A whole number, ends included.
     Integer {
         /// The least.
@@ -193,6 +197,7 @@ impl Kind {
             }
             Self::Choice([only]) => format!("`{only}`, the only choice"),
             Self::Choice(names) => format!("one of {}", quoted_list(names)),
+            Self::Device => format!("one of {}", quoted_list(DeviceChoice::NAMES)),
             Self::Integer { min, max } => format!("an integer from {min} to {max}"),
             Self::Number(range) => {
                 let low = if range.min_excluded { "above" } else { "of at least" };

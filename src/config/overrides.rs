@@ -95,8 +95,9 @@ impl Failure {
 /// A value is TOML, else a string. A key that takes only strings takes them without quotes.
 fn read_value(path: &[&str], value: &str, index: usize) -> Node {
     let text = || Node { tree: Tree::Text(value.to_owned()), origin: Origin::Set(index) };
-    let only_text = sections::find(path)
-        .is_some_and(|key| matches!(key.kind, Kind::Line | Kind::Name | Kind::Choice(_)));
+    let only_text = sections::find(path).is_some_and(|key| {
+        matches!(key.kind, Kind::Line | Kind::Name | Kind::Choice(_) | Kind::Device)
+    });
     match parse_override(value, index) {
         Some(node) if !only_text || matches!(node.tree, Tree::Text(_)) => node,
         _ => text(),

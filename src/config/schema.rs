@@ -92,6 +92,10 @@ fn type_of(kind: &Kind) -> Json {
             json!({ "type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$" })
         }
         Kind::Choice(names) => json!({ "enum": names }),
+        Kind::Device => json!({
+            "type": "string",
+            "pattern": "^(auto|cpu|software|(gpu|vulkan|metal|dx12|gl)(:[0-9]{1,3})?)$",
+        }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Number(range) => {
             let low = if range.min_excluded { "exclusiveMinimum" } else { "minimum" };

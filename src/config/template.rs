@@ -3,6 +3,7 @@
 use super::key::{DefaultValue, Key, Kind, Section};
 use super::schema::description;
 use super::sections::SECTIONS;
+use super::sections::device::DeviceChoice;
 
 /// Comments are wrapped before this column.
 const WIDTH: usize = 88;
@@ -72,6 +73,7 @@ fn text(key: &Key) -> String {
         Kind::Choice(names) if names.len() > 1 => {
             text = format!("{text} One of: {}.", names.join(", "));
         }
+        Kind::Device => text = format!("{text} One of: {}.", DeviceChoice::NAMES.join(", ")),
         _ => {}
     }
     if let Some((decider, wanted)) = key.only_with {

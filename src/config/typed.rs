@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::key::{Key, Kind, MANY, quoted_list};
 use super::place::{Origin, shown};
 use super::sections::data_set::COLUMN_NAMES;
+use super::sections::device::DeviceChoice;
 use super::sections::lora::ALL_LINEAR;
 use super::tree::{Node, Tree, parse_own};
 use super::value::Value;
@@ -56,6 +57,9 @@ fn plain(kind: &Kind, tree: &Tree) -> Option<Value> {
         }
         (Kind::Name, Tree::Text(text)) if is_name(text) => Some(Value::Text(text.clone())),
         (Kind::Choice(names), Tree::Text(text)) if names.contains(&text.as_str()) => {
+            Some(Value::Text(text.clone()))
+        }
+        (Kind::Device, Tree::Text(text)) if DeviceChoice::from_name(text).is_some() => {
             Some(Value::Text(text.clone()))
         }
         (Kind::Modules, Tree::Text(text)) if text == ALL_LINEAR => Some(Value::Text(text.clone())),
@@ -201,6 +205,7 @@ fn hint(kind: &Kind, label: &str, tree: &Tree) -> Option<String> {
         (Kind::Choice(names), Tree::Text(text)) if text.len() <= 64 => {
             nearest(text, names.iter().copied()).map(|name| format!("did you mean `{name}`?"))
         }
+        (Kind::Device, Tree::Text(text)) if text.len() <= 64 => Some(device_hint(text)),
         (Kind::Integer { .. } | Kind::Number(_) | Kind::Share, Tree::Text(text))
             if text.parse::<f64>().is_ok() =>
         {
@@ -218,7 +223,7 @@ fn hint(kind: &Kind, label: &str, tree: &Tree) -> Option<String> {
             Some(format!("for a number of records write `{number}`"))
         }
         (
-            Kind::Line | Kind::Name | Kind::Choice(_),
+            Kind::Line | Kind::Name | Kind::Choice(_) | Kind::Device,
             Tree::Integer(_, text) | Tree::Float(_, text),
         ) => Some(format!("write it in quotes: `\"{}\"`", shown(text))),
         (Kind::Texts, Tree::Text(text)) => Some(format!("write `[\"{}\"]`", shown(text))),
@@ -235,5 +240,15 @@ fn hint(kind: &Kind, label: &str, tree: &Tree) -> Option<String> {
             Some(format!("write `[[{label}]]` and below it `path = {}`", keys[0].example))
         }
         _ => None,
+    }
+}
+
+fn device_hint(text: &str) -> String {
+    let name = text.split(':').next().unwrap_or(text);
+    match nearest(name, DeviceChoice::NAMES.iter().copied()) {
+        Some(near) if near != name => format!("did you mean `{near}`?"),
+        _ => "a number may follow `gpu`, `vulkan`, `metal`, `dx12` and `gl`, as in `gpu:1`; it \
+              counts from 0"
+            .to_owned(),
     }
 }

@@ -76,6 +76,32 @@ impl Batch {
         }
     }
 
+    /// Parts of at most so many rows, each with the number of tokens before it, padding included.
+    /// Rows stay as long as they are here.
+    pub fn split(&self, rows: usize) -> Vec<(usize, Self)> {
+        let rows = rows.max(1);
+        (0..self.rows).step_by(rows).map(|first| self.part(first, rows)).collect()
+    }
+
+    fn part(&self, first: usize, rows: usize) -> (usize, Self) {
+        let rows = rows.min(self.rows - first);
+        let places = first * self.length..(first + rows) * self.length;
+        let before = u32::try_from(places.start).expect("a batch has less than 2^32 tokens");
+        let inside = |target: &&Target| places.contains(&(target.index as usize));
+        let moved = |target: &Target| Target { index: target.index - before, ..*target };
+        let sources = self.sources.iter().skip(first).take(rows);
+        let part = Self {
+            rows,
+            length: self.length,
+            tokens: self.tokens[places.clone()].to_vec(),
+            positions: self.positions[places.clone()].to_vec(),
+            documents: self.documents[places.clone()].to_vec(),
+            targets: self.targets.iter().filter(inside).map(moved).collect(),
+            sources: sources.cloned().collect(),
+        };
+        (places.start, part)
+    }
+
     /// How many tokens are no padding.
     pub fn tokens_without_padding(&self) -> u64 {
         self.documents.iter().filter(|document| **document > 0).count() as u64
@@ -107,5 +133,38 @@ impl Batch {
             put(target.token);
         }
         Digest::of(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_have_all_rows_and_targets_in_order() {
+        let batch = Batch {
+            rows: 5,
+            length: 3,
+            tokens: (0..15).collect(),
+            positions: [0, 1, 2].repeat(5),
+            documents: vec![1; 15],
+            targets: (0..15).map(|index| Target { index, token: index + 100 }).collect(),
+            sources: Vec::new(),
+        };
+        for rows in 1..=7 {
+            let parts = batch.split(rows);
+            assert_eq!(parts.len(), 5_usize.div_ceil(rows));
+            let mut tokens = Vec::new();
+            for (before, part) in &parts {
+                assert_eq!(*before, tokens.len());
+                for target in &part.targets {
+                    assert_eq!(target.index + *before as u32 + 100, target.token);
+                }
+                assert_eq!(part.targets.len(), part.rows * 3);
+                tokens.extend(part.tokens.clone());
+            }
+            assert_eq!(tokens, batch.tokens);
+        }
+        assert_eq!(batch.split(9)[0].1, batch);
     }
 }

@@ -88,6 +88,12 @@ impl<'a> Maker<'a> {
         }
     }
 
+    /// For an evaluation: answers are judged, and what is longer than a row is cut.
+    pub fn of_evaluation(codec: &'a Codec, max_seq_len: usize) -> Self {
+        let (overlong, train_on) = (Overlong::Truncate, TrainOn::Assistant);
+        Self { codec, max_seq_len, overlong, train_on }
+    }
+
     /// So many bytes of records are about to come.
     pub fn expect(&self, bytes: u64) {
         self.codec.tokenizer.expect(bytes);

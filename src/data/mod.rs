@@ -32,11 +32,13 @@ mod show;
 mod count;
 mod doctor;
 mod pairs;
+mod cases;
 #[cfg(test)]
 mod fixture;
 
 pub use admission::Said;
 pub use batch::{Batch, Target};
+pub use cases::{Case, Cases, Question, cases, packed};
 pub use codec::{Codec, chat_template_digest};
 pub use corpus::{Corpus, CorpusFile, Entry, Extent, Part, Role, Statistics, open};
 pub use count::{Counted, count};

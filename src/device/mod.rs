@@ -1,8 +1,29 @@
-//! Where a run computes, in which precision, and why.
+//! Where a run computes, in which precision, with how much memory, and why.
 
+mod adapter;
+mod choose;
+mod failure;
+#[cfg(test)]
+mod fixture;
+#[cfg(feature = "gpu")]
+mod gpu;
+mod limits;
 mod memory;
+mod precision;
+#[cfg(feature = "gpu")]
+mod probe;
+mod processor;
+mod survey;
 
-pub use memory::{memory_bytes_available, memory_bytes_peak};
+pub use adapter::{Adapter, AdapterKind, AdapterLimits, Trial};
+pub use failure::{Failure, MemoryWatch, attempt, guarded, room_for, watch_memory};
+pub use limits::Limits;
+pub use memory::{Usage, memory_bytes_available, memory_bytes_peak, usage};
+pub use precision::{Arithmetic, Computing, Precision, precision};
+#[cfg(feature = "gpu")]
+pub use probe::{COMMAND as PROBE_COMMAND, answer as probe_answer, probe_with};
+pub use processor::{Processor, instructions, processor};
+pub use survey::{Survey, Surveyed, survey};
 
 use burn::tensor::Device;
 
@@ -22,41 +43,34 @@ pub struct Opened {
     pub reason: String,
     /// Are results bit-equal from run to run?
     pub deterministic: bool,
+    /// The adapter, of a GPU.
+    pub adapter: Option<Adapter>,
+    /// Whether it is a software rasteriser.
+    pub software: bool,
+    /// What everything that is computed stays within.
+    pub limits: Limits,
+    /// Memory that a program may use there, where the interface tells; not of the CPU.
+    pub memory_bytes: Option<u64>,
+    /// Whether it computes with 16-bit floats.
+    pub f16: bool,
+    /// Whether it computes with bfloat16.
+    pub bf16: bool,
 }
 
 impl Opened {
     /// What decides the bits of a result besides its inputs: the backend, the machine's kind, and
     /// the instructions that kernels choose between. The number of threads does not.
     pub fn class(&self) -> String {
-        if self.backend != "flex" {
-            return format!("{} {}", self.backend, self.name);
+        if let Some(adapter) = &self.adapter {
+            let Adapter { api, name, driver, driver_info, .. } = adapter;
+            return format!("{} {api} {name} {driver} {driver_info}", self.backend);
         }
-        let mut found = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            macro_rules! look {
-                ($($name:tt)*) => {
-                    $(if std::arch::is_x86_feature_detected!($name) { found.push($name) })*
-                };
-            }
-            look!("sse4.1" "avx" "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512vnni");
-        }
-        #[cfg(target_arch = "aarch64")]
-        {
-            macro_rules! look {
-                ($($name:tt)*) => {
-                    $(if std::arch::is_aarch64_feature_detected!($name) { found.push($name) })*
-                };
-            }
-            look!("neon" "fp16" "dotprod" "sve");
-        }
-        let names: &[&str] = &found;
         format!(
             "{} {} {} {}",
             self.backend,
             std::env::consts::OS,
             std::env::consts::ARCH,
-            names.join(" ")
+            instructions().join(" ")
         )
     }
 }
@@ -64,21 +78,52 @@ impl Opened {
 /// Opens the wanted device; `threads` = 0 means one per core.
 ///
 /// # Errors
-/// When a GPU is demanded and none can be opened, or the thread pool was started before with
-/// another size.
+/// When a GPU is demanded and none can be used, or the thread pool was started before with another
+/// size.
 pub fn open(wanted: DeviceChoice, threads: usize) -> Result<Opened> {
     let threads = start_threads(threads)?;
+    if wanted == DeviceChoice::Cpu {
+        return Ok(cpu(threads, "asked for"));
+    }
+    let found = survey::interfaces(wanted);
+    let mut reasons = choose::reasons(&found, None);
+    let candidates = match choose::candidates(wanted, &found) {
+        Ok(candidates) => candidates,
+        Err(_) if wanted == DeviceChoice::Auto => {
+            let why = if reasons.is_empty() {
+                choose::no_card(&found).to_owned()
+            } else {
+                reasons.join("; ")
+            };
+            return Ok(cpu(threads, &format!("no GPU: {why}")));
+        }
+        Err(error) => return Err(error),
+    };
+    reasons.clear();
+    for adapter in candidates {
+        match survey::on(&adapter) {
+            Ok(opened) => return Ok(Opened { reason: why(wanted).to_owned(), ..opened }),
+            Err(why) => {
+                reasons.push(format!("{} ({}): {why}", adapter.name, adapter.device_name()))
+            }
+        }
+        // A name means one adapter; only `auto` and `gpu` look on.
+        if !matches!(wanted, DeviceChoice::Auto | DeviceChoice::Gpu(None)) {
+            break;
+        }
+    }
+    if wanted == DeviceChoice::Auto {
+        return Ok(cpu(threads, &format!("no GPU can be used: {}", reasons.join("; "))));
+    }
+    let error = Error::new(format!("`device.name = \"{wanted}\"` cannot be used"))
+        .hint("`firebrand devices` lists what there is, and `device.name = \"cpu\"` always works");
+    Err(reasons.into_iter().fold(error, Error::because))
+}
+
+fn why(wanted: DeviceChoice) -> &'static str {
     match wanted {
-        DeviceChoice::Cpu => Ok(cpu(threads, "asked for")),
-        DeviceChoice::Gpu => gpu().map_err(|why| {
-            Error::new("no GPU can be used")
-                .because(why)
-                .hint("set `device.name = \"cpu\"`, or install the Vulkan driver of your card")
-        }),
-        DeviceChoice::Auto => Ok(match gpu() {
-            Ok(opened) => opened,
-            Err(why) => cpu(threads, &format!("no GPU: {why}")),
-        }),
+        DeviceChoice::Auto | DeviceChoice::Gpu(None) => "the first graphics card found",
+        _ => "asked for",
     }
 }
 
@@ -107,41 +152,28 @@ fn cpu(threads: usize, reason: &str) -> Opened {
         backend: "flex",
         reason: reason.to_owned(),
         deterministic: true,
+        adapter: None,
+        software: false,
+        limits: Limits::NONE,
+        memory_bytes: None,
+        f16: true,
+        bf16: false,
     }
-}
-
-/// The first real graphics card. A software rasteriser is never chosen: it is slower than the
-/// CPU backend by an order of magnitude.
-#[cfg(feature = "gpu")]
-fn gpu() -> std::result::Result<Opened, String> {
-    use burn::tensor::DeviceKind;
-
-    let kinds = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0)];
-    for kind in kinds {
-        if let Ok(device) = Device::wgpu_options().device_kind(kind).init() {
-            let identity = device.identity();
-            let name = identity.map_or_else(|| "GPU".to_owned(), |found| found.name);
-            return Ok(Opened {
-                device,
-                name,
-                backend: "wgpu",
-                reason: "the first graphics card found".to_owned(),
-                deterministic: false,
-            });
-        }
-    }
-    // Burn's own message lists every adapter that will not do, over several lines.
-    Err("no graphics card with a usable driver was found".to_owned())
-}
-
-#[cfg(not(feature = "gpu"))]
-fn gpu() -> std::result::Result<Opened, String> {
-    Err("this build has no GPU support (feature `gpu`)".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::fixture::on_card;
     use super::*;
+
+    #[test]
+    fn the_class_of_a_card_has_its_driver_in_it() {
+        let mut other = on_card(true, false);
+        let class = other.class();
+        assert!(class.starts_with("wgpu vulkan ") && class.contains("driver 1.0"), "{class}");
+        other.adapter.as_mut().unwrap().driver_info = "1.1".to_owned();
+        assert_ne!(class, other.class());
+    }
 
     #[test]
     fn the_cpu_can_always_be_opened_and_says_why() {

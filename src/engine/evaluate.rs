@@ -6,16 +6,30 @@ use crate::event::Evaluation;
 use crate::model::Model;
 use crate::objective::{Targets, next_token_loss};
 
-/// Mean loss per learnt token; `None` when the batches hold none.
-pub fn evaluate(model: &Model, batches: &[Batch], step: u64, chunk: usize) -> Option<Evaluation> {
+/// Mean loss per learnt token; `None` when the batches hold none. At most `rows` rows are worked on
+/// at once, and at most `chunk` learnt tokens have logits.
+pub fn evaluate(
+    model: &Model,
+    batches: &[Batch],
+    step: u64,
+    (rows, chunk): (Option<usize>, usize),
+) -> Option<Evaluation> {
     let mut sum = 0.0;
     let mut count = 0_u64;
-    for batch in batches {
+    let mut add = |batch: &Batch| {
         let (tokens, context) = upload(model, batch);
         let x = model.hidden(tokens, &context);
         let pairs = target_pairs(batch);
         sum += next_token_loss(model, &x, Targets { pairs: &pairs, chunk });
         count += pairs.len() as u64;
+    };
+    for batch in batches {
+        match rows {
+            Some(rows) if rows < batch.rows => {
+                batch.split(rows).iter().for_each(|(_, part)| add(part));
+            }
+            _ => add(batch),
+        }
     }
     #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
     let mean = sum / count as f64;

@@ -4,15 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{IndexingUpdateOp, Tensor};
+use burn::tensor::Tensor;
 
 use crate::config::Recompute;
 use crate::data::Batch;
 use crate::engine::{target_pairs, upload};
-use crate::model::{Context, EMBEDDING, Gradients, Layer, Model};
+use crate::model::{Context, Dropout, Gradients, Layer, Model};
 use crate::objective::{Targets, next_token_backward};
 use crate::ops::{Attended, attend, attend_backward};
-use crate::random::Stream;
 
 /// How a micro-batch is differentiated.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +22,8 @@ pub struct Pass {
     pub recompute: Recompute,
     /// Learnt positions per chunk of the loss.
     pub loss_chunk_tokens: usize,
-    /// Names this step and micro-batch for dropout.
-    pub dropout: Stream,
+    /// Which inputs of adapters are dropped.
+    pub dropout: Dropout,
 }
 
 /// Adds the gradients of one micro-batch to `sums`; returns Σ loss in nats and the time that the
@@ -67,9 +66,8 @@ pub fn forward_backward(
         };
         dx = taped.backward(&format!("model.layers.{index}"), &context, dx, sums);
     }
-    if model.embedding.learns {
-        let table = model.embedding.value.zeros_like();
-        sums.add(EMBEDDING, table.select_assign(0, tokens, dx, IndexingUpdateOp::Add));
+    if model.embedding.learns() {
+        model.embedding.add_rows_gradient(sums, &tokens, &dx);
     }
     (loss, forward_time)
 }
@@ -99,7 +97,7 @@ impl Taped {
         let input = leaf(x.clone());
         let projected = layer.project(input.clone(), context);
         let [q, k, v] = projected.clone().map(Tensor::inner);
-        let attended = attend(&q, &k, &v, layer.heads(), &context.documents);
+        let attended = attend(&q, &k, &v, layer.heads(), &context.documents, context.computing);
         let (residual, mixed) = (leaf(x), leaf(attended.output.clone()));
         let output = layer.finish(residual.clone(), mixed.clone(), context);
         Self { layer, input, projected, attended, residual, mixed, output }
@@ -122,8 +120,9 @@ impl Taped {
         let [q, k, v] = self.projected.clone().map(Tensor::inner);
         let heads = self.layer.heads();
         let inputs = [&q, &k, &v];
+        let (documents, computing) = (&context.documents, context.computing);
         let d_projected =
-            attend_backward(inputs, &self.attended, d_mixed, heads, &context.documents);
+            attend_backward(inputs, &self.attended, d_mixed, heads, documents, computing);
         let products = self.projected.into_iter().zip(d_projected).map(|(x, d)| (x * d).sum());
         let total = products.reduce(|a, b| a + b).expect("there are three of them");
         let first = total.backward();

@@ -1,61 +1,95 @@
 //! How much memory a run will take, by part, before anything is loaded.
 
 use crate::config::Recompute;
+use crate::device::Arithmetic;
 use crate::model::Facts;
 
-/// Bytes by part; an estimate for f32 on the CPU backend.
-#[derive(Debug, Clone, PartialEq)]
+/// Bytes by part.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Estimate {
-    /// All weights in f32.
+    /// All weights: 32 bits, or 16 where they stay as they are and are multiplied so.
     pub weights: u64,
     /// Gradients and two moments of what learns.
     pub optimizer: u64,
     /// What the forward pass keeps for the backward pass.
     pub activations: u64,
+    /// Scores of one block of queries; on the CPU there is no such tensor.
+    pub attention: u64,
     /// One chunk of logits, with its softmax and temporaries.
     pub logits: u64,
-    /// The copy that is written as a checkpoint while training goes on.
+    /// The copy that is written as a checkpoint while training goes on; always on the host.
     pub checkpoint: u64,
-    /// Windows of data: the one in use, the one before it, and those that are made ready.
+    /// Windows of data: the one in use, the one before it, and those that are made ready; always
+    /// on the host.
     pub data: u64,
 }
 
 impl Estimate {
     /// All parts together.
     pub fn total(&self) -> u64 {
-        self.weights + self.optimizer + self.activations + self.logits + self.checkpoint + self.data
+        self.on_device() + self.checkpoint + self.data
+    }
+
+    /// What a GPU has to hold.
+    pub fn on_device(&self) -> u64 {
+        self.weights + self.optimizer + self.activations + self.attention + self.logits
+    }
+
+    /// What stays however small a micro-batch is.
+    pub fn at_least(&self) -> u64 {
+        self.weights + self.optimizer
     }
 }
 
-/// Estimates a run with micro-batches of `rows` rows of at most `length` tokens; `data` bytes of
-/// examples are at hand at once.
-pub fn estimate(
-    facts: &Facts,
-    learning: u64,
-    rows: usize,
-    length: usize,
-    chunk: usize,
-    recompute: Recompute,
-    data: u64,
-) -> Estimate {
+/// What is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Workload {
+    /// Numbers that learn.
+    pub learning: u64,
+    /// Rows that are differentiated at the same time.
+    pub rows: usize,
+    /// Tokens of the longest.
+    pub length: usize,
+    /// Learnt positions that have logits at the same time.
+    pub chunk: usize,
+    /// What is kept for the backward pass.
+    pub recompute: Recompute,
+    /// Bytes of examples that are at hand at once.
+    pub data: u64,
+    /// Whether tensors are on a GPU.
+    pub on_gpu: bool,
+    /// How matrices are multiplied.
+    pub arithmetic: Arithmetic,
+}
+
+/// Estimates a run.
+pub fn estimate(facts: &Facts, work: Workload) -> Estimate {
     const F32: u64 = 4;
+    // Queries that the operations for other devices work on at once.
+    const BLOCK: usize = 512;
     // What a layer's tapes hold per token, counted in the code of `families::llama` and of the
-    // operations: about 16 tensors of the hidden width and 8 of the gated width. Attention keeps
-    // no scores. A LoRA step of SmolLM2-135M on 512 tokens: estimated 2.3 GB, measured 1.95 GB.
+    // operations: about 16 tensors of the hidden width and 8 of the gated width. A LoRA step of
+    // SmolLM2-135M on 512 tokens on the CPU: estimated 2.3 GB, measured 1.95 GB.
+    let Workload { learning, rows, length, .. } = work;
     let tokens = (rows * length) as u64;
     let per_token = 16 * facts.hidden + 8 * facts.intermediate;
     let layer = tokens * per_token as u64 * F32;
     let input = tokens * facts.hidden as u64 * F32;
     let layers = facts.layers as u64;
+    let frozen = facts.parameters.saturating_sub(learning.min(facts.parameters));
+    let scores = tokens * facts.heads as u64 * length.min(BLOCK) as u64 * F32;
     Estimate {
-        weights: facts.parameters * F32,
+        weights: frozen * work.arithmetic.frozen_bytes(!work.on_gpu)
+            + (facts.parameters - frozen) * F32,
         optimizer: 3 * learning * F32,
-        activations: match recompute {
+        activations: match work.recompute {
             Recompute::None => layers * layer,
             Recompute::Layers => layers * input + layer,
         },
+        // Scores, weights, and the gradients of both.
+        attention: if work.on_gpu { 5 * scores } else { 0 },
         checkpoint: 3 * learning * F32,
-        logits: 4 * (chunk.min(rows * length) * facts.vocabulary) as u64 * F32,
-        data,
+        logits: 4 * (work.chunk.min(rows * length) * facts.vocabulary) as u64 * F32,
+        data: work.data,
     }
 }

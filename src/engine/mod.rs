@@ -1,15 +1,20 @@
 //! One step: gradients, optimiser, schedule. Knows no files and no screens.
 
+mod division;
 mod evaluate;
 mod layerwise;
+mod loss_scale;
 mod memory;
 mod optimizers;
+pub mod parity;
 mod schedule;
 mod trainer;
 
+pub use division::Division;
 pub use evaluate::evaluate;
 pub use layerwise::{Pass, forward_backward};
-pub use memory::{Estimate, estimate};
+pub use loss_scale::LossScale;
+pub use memory::{Estimate, Workload, estimate};
 pub use optimizers::{AdamW, AdamWSettings, Moments};
 pub use schedule::{Schedule, Shape, learning_rate};
 pub use trainer::{StepSettings, Trainer};
@@ -30,6 +35,7 @@ pub fn upload(model: &Model, batch: &Batch) -> (Tensor<1, Int>, Context) {
         &model.frequencies,
         &model.device,
     );
+    let context = context.computed(model.computing);
     (indices(batch.tokens.iter().copied(), &model.device), context)
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
@@ -150,17 +151,46 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
+/// How many bytes are read at once: past this size sha2 gains nothing.
+const READ_BYTES: usize = 1 << 20;
+
 /// Size and digest of a file; `name` is what the entry will be called.
 pub fn hash_file(path: &Path, name: &str) -> Result<FileEntry> {
-    let read = || -> io::Result<(u64, Digest)> {
-        let mut source = Hashing::new(File::open(path)?);
-        let mut buffer = vec![0; 1 << 20]; // 1 MiB: past this size sha2 gains nothing
-        while source.read(&mut buffer)? > 0 {}
-        let (_, size, digest) = source.finish();
-        Ok((size, digest))
-    };
-    let (size, sha256) = read().context_at("cannot read the file", path)?;
+    let read = || hash_rest(Hashing::new(File::open(path)?), name);
+    read().context_at("cannot read the file", path)
+}
+
+/// Reads what is left of a file; size and digest are those of all that ever passed.
+pub fn hash_rest(mut source: Hashing<impl Read>, name: &str) -> io::Result<FileEntry> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let (_, size, sha256) = source.finish();
     Ok(FileEntry { path: name.to_owned(), size, sha256 })
+}
+
+/// Opens a file of a model directory: a regular one, whatever was put in its place after the
+/// directory was listed. Links are not followed, and nobody waits at a pipe.
+pub fn open_regular(path: &Path) -> Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
+    }
+    let file = options.open(path).context_at("cannot read the file", path)?;
+    if !file.metadata().context_at("cannot read the file", path)?.is_file() {
+        return Err(irregular(path));
+    }
+    Ok(file)
 }
 
 /// Every regular file under `root`, sorted by name in code point order, hashed in parallel.
@@ -168,14 +198,35 @@ pub fn hash_file(path: &Path, name: &str) -> Result<FileEntry> {
 /// # Errors
 /// Refuses symbolic links and special files, and names that are not UTF-8.
 pub fn hash_tree(root: &Path) -> Result<Vec<FileEntry>> {
-    use rayon::prelude::*;
-    let mut names = Vec::new();
-    collect_names(root, "", &mut names)?;
-    names.sort();
-    names.par_iter().map(|name| hash_file(&root.join(name), name)).collect()
+    read_tree(root, &|_| false, &|path, name| {
+        let source = Hashing::new(open_regular(path)?);
+        hash_rest(source, name).context_at("cannot read the file", path)
+    })
 }
 
-fn collect_names(directory: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
+/// What `read` makes of the path and the name of every regular file under `root`, in parallel; in
+/// the order of their names. What `skip` names is not looked at, nor what lies below it.
+///
+/// # Errors
+/// Refuses symbolic links and special files, and names that are not UTF-8.
+pub fn read_tree<T: Send>(
+    root: &Path,
+    skip: &dyn Fn(&str) -> bool,
+    read: &(dyn Fn(&Path, &str) -> Result<T> + Sync),
+) -> Result<Vec<T>> {
+    let mut names = Vec::new();
+    collect_names(root, "", skip, &mut names)?;
+    names.sort();
+    // One after another as threads get free, so that one large file does not hold up others.
+    names.par_iter().with_max_len(1).map(|name| read(&root.join(name), name)).collect()
+}
+
+fn collect_names(
+    directory: &Path,
+    prefix: &str,
+    skip: &dyn Fn(&str) -> bool,
+    names: &mut Vec<String>,
+) -> Result<()> {
     let entries = std::fs::read_dir(directory).context_at("cannot list the folder", directory)?;
     for entry in entries {
         let entry = entry.context_at("cannot list the folder", directory)?;
@@ -186,15 +237,22 @@ fn collect_names(directory: &Path, prefix: &str, names: &mut Vec<String>) -> Res
             .to_str()
             .ok_or_else(|| Error::refused("a file name is not valid UTF-8").at(&path))?;
         let name = format!("{prefix}{name}");
+        if skip(&name) {
+            continue;
+        }
         if kind.is_dir() {
-            collect_names(&path, &format!("{name}/"), names)?;
+            collect_names(&path, &format!("{name}/"), skip, names)?;
         } else if kind.is_file() {
             names.push(name);
         } else {
-            return Err(Error::refused("only regular files are accepted, no links or devices")
-                .at(&path)
-                .hint("copy the content into a plain file"));
+            return Err(irregular(&path));
         }
     }
     Ok(())
+}
+
+fn irregular(path: &Path) -> Error {
+    Error::refused("only regular files are accepted, no links or devices")
+        .at(path)
+        .hint("copy the content into a plain file")
 }

@@ -1,24 +1,48 @@
 //! Strict JSON: duplicate keys, NaN and trailing data are errors, since readers disagree on them.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
+use super::digest::{Digest, FileEntry};
 use crate::error::{Context, Error, Result};
 
 /// Reads a file of at most `limit` bytes as strict JSON.
 pub fn read_json(path: &Path, limit: u64) -> Result<Value> {
-    let size = std::fs::metadata(path).context_at("cannot read the file", path)?.len();
+    read_json_hashed(path, "", limit).map(|(value, _)| value)
+}
+
+/// The same, with size and digest of the very bytes that were read; `name` is what the entry will
+/// be called.
+pub fn read_json_hashed(path: &Path, name: &str, limit: u64) -> Result<(Value, FileEntry)> {
+    let (bytes, entry) = read_hashed(path, name, limit)?;
+    Ok((parse_json(&bytes).map_err(|error| error.at(path))?, entry))
+}
+
+/// A file of at most `limit` bytes, with size and digest of the very bytes that were read.
+pub fn read_hashed(path: &Path, name: &str, limit: u64) -> Result<(Vec<u8>, FileEntry)> {
+    let file = File::open(path).context_at("cannot read the file", path)?;
+    let size = file.metadata().context_at("cannot read the file", path)?.len();
+    let mut bytes = Vec::new();
+    if size <= limit {
+        // It may grow meanwhile.
+        let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
+        read.context_at("cannot read the file", path)?;
+    }
+    let size = size.max(bytes.len() as u64);
     if size > limit {
         return Err(
             Error::new(format!("the file has {size} bytes, at most {limit} are accepted")).at(path)
         );
     }
-    let bytes = std::fs::read(path).context_at("cannot read the file", path)?;
-    parse_json(&bytes).map_err(|error| error.at(path))
+    let sha256 = Digest::of(&bytes);
+    let entry = FileEntry { path: name.to_owned(), size: bytes.len() as u64, sha256 };
+    Ok((bytes, entry))
 }
 
 /// Parses strict JSON.

@@ -6,10 +6,12 @@ use std::path::Path;
 use burn::tensor::Device;
 use rayon::prelude::*;
 
+use crate::device::Computing;
 use crate::error::{Error, Result};
-use crate::files::{FileEntry, hash_file};
+use crate::event::bytes;
+use crate::files::FileEntry;
 use crate::model::families;
-use crate::model::{Linear, Model, ModelJson, Parameter};
+use crate::model::{Linear, Model, ModelJson, Parameter, Table};
 use crate::ops::from_vec;
 use crate::random::Stream;
 use crate::weights::{Element, Shard, shard_names, to_f32};
@@ -38,12 +40,25 @@ pub struct Loaded {
     pub elements: BTreeMap<String, Element>,
 }
 
-/// Reads a model directory onto a device.
+/// Reads a model directory onto a device, to be computed with in 32 bits and without limits.
 pub fn load(directory: &Path, init: Init, device: &Device) -> Result<Loaded> {
+    load_for(directory, init, device, Computing::default())
+}
+
+/// Reads a model directory onto a device that has limits.
+///
+/// # Errors
+/// When a weight is wrong, or larger than the device takes.
+pub fn load_for(
+    directory: &Path,
+    init: Init,
+    device: &Device,
+    computing: Computing,
+) -> Result<Loaded> {
     let config = ModelJson::read(directory)?;
     let family = families::find(&config)?;
     let facts = family.facts(&config)?;
-    let mut files = vec![hash_file(&directory.join("config.json"), "config.json")?];
+    let mut files = vec![config.file.clone()];
     let mut source = match init {
         Init::Pretrained => {
             let (held, mut shards) = read_shards(directory)?;
@@ -55,7 +70,9 @@ pub fn load(directory: &Path, init: Init, device: &Device) -> Result<Loaded> {
             WeightSource::random(stream, range, facts.element, device)
         }
     };
-    let model = family.build(&config, &mut source)?;
+    source.computing = Computing { limits: computing.limits, ..Computing::default() };
+    let mut model = family.build(&config, &mut source)?;
+    model.compute_in(computing.arithmetic);
     let elements = source.finish(directory)?;
     Ok(Loaded { model, config, files, elements })
 }
@@ -91,6 +108,7 @@ pub struct WeightSource {
     elements: BTreeMap<String, Element>,
     missing: Vec<String>,
     device: Device,
+    computing: Computing,
 }
 
 impl WeightSource {
@@ -101,6 +119,7 @@ impl WeightSource {
             elements: BTreeMap::new(),
             missing: Vec::new(),
             device: device.clone(),
+            computing: Computing::default(),
         }
     }
 
@@ -114,8 +133,34 @@ impl WeightSource {
         &self.device
     }
 
+    /// How the model will be computed with.
+    pub fn computing(&self) -> Computing {
+        self.computing
+    }
+
+    /// A matrix with a row per token, in pieces that the device takes.
+    pub fn table(&mut self, name: &'static str, [rows, width]: [usize; 2]) -> Result<Table> {
+        let values = self.take(name, &[rows, width], Fill::Normal)?;
+        let limit = self.computing.limits.rows(width);
+        if rows <= limit {
+            let whole = Parameter::frozen(from_vec(values, [rows, width], &self.device));
+            return Ok(Table::new(name, vec![whole]));
+        }
+        let pieces = values.chunks(limit.saturating_mul(width).max(1)).map(|piece| {
+            let shape = [piece.len() / width, width];
+            Parameter::frozen(from_vec(piece.to_vec(), shape, &self.device))
+        });
+        Ok(Table::new(name, pieces.collect()))
+    }
+
     /// A matrix `[out, in]`.
     pub fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Parameter<2>> {
+        let limits = self.computing.limits;
+        if !limits.holds(shape.iter().product::<usize>() as u64) {
+            let what = format!("`{name}` is larger than the device takes at once");
+            let most = bytes(limits.tensor_bytes);
+            return Err(Error::new(what).because(format!("{shape:?} in 32 bits exceed {most}")));
+        }
         let values = self.take(name, &shape, Fill::Normal)?;
         Ok(Parameter::frozen(from_vec(values, shape, &self.device)))
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::files::read_json;
+use crate::files::{Digest, FileEntry, read_json_hashed};
+use crate::ops::RopeScaling;
 use crate::weights::Element;
 
 /// Largest `config.json` that is read; real ones have a few kilobytes.
@@ -16,6 +17,8 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub struct ModelJson {
     /// The whole object.
     pub json: Map<String, Value>,
+    /// Name, size and digest of the bytes that it was read from.
+    pub file: FileEntry,
     path: PathBuf,
 }
 
@@ -32,10 +35,20 @@ pub struct Facts {
     pub layers: usize,
     /// Query heads.
     pub heads: usize,
+    /// Heads of keys and values, each shared by `heads / groups` queries.
+    pub groups: usize,
+    /// Width of a head.
+    pub head_width: usize,
     /// Width of the gated layer.
     pub intermediate: usize,
     /// Longest position seen in training.
     pub positions_max: usize,
+    /// Added to the mean square in norms.
+    pub norm_epsilon: f64,
+    /// Base of the rotary frequencies.
+    pub theta: f64,
+    /// How they are stretched.
+    pub scaling: RopeScaling,
     /// Is the output projection the embedding?
     pub tied: bool,
     /// All weights.
@@ -55,7 +68,8 @@ impl ModelJson {
                 .at(directory)
                 .hint("a model directory holds config.json, tokenizer.json and safetensors"));
         }
-        let Value::Object(json) = read_json(&path, CONFIG_BYTES_MAX)? else {
+        let (value, file) = read_json_hashed(&path, "config.json", CONFIG_BYTES_MAX)?;
+        let Value::Object(json) = value else {
             return Err(Error::new("`config.json` is not a JSON object").at(path));
         };
         if json.contains_key("auto_map") {
@@ -69,13 +83,16 @@ impl ModelJson {
                 .at(path)
                 .hint("use the unquantised version of the model"));
         }
-        Ok(Self { json, path })
+        Ok(Self { json, file, path })
     }
 
     /// From a value in memory, for tests.
     pub fn from_value(json: Value) -> Self {
         let Value::Object(json) = json else { panic!("a model's config is a JSON object") };
-        Self { json, path: PathBuf::from("config.json") }
+        let text = Value::Object(json.clone()).to_string();
+        let (size, sha256) = (text.len() as u64, Digest::of(text.as_bytes()));
+        let file = FileEntry { path: "config.json".to_owned(), size, sha256 };
+        Self { json, file, path: PathBuf::from("config.json") }
     }
 
     /// An error about one key.

@@ -58,7 +58,8 @@ fn advance(model: &Model, cache: &mut Cache, tokens: &[u32], done: usize) -> Vec
         .map(|position| u32::try_from(position).expect("contexts stay below 2^32 tokens"))
         .collect();
     let context =
-        Context::packed(1, length, &positions, &vec![1; length], &model.frequencies, &model.device);
+        Context::packed(1, length, &positions, &vec![1; length], &model.frequencies, &model.device)
+            .computed(model.computing);
     let mut x = model.embed(indices(tokens.iter().copied(), &model.device));
     for (layer, cache) in model.layers.iter().zip(&mut cache.layers) {
         x = layer.forward(x, &context, Some(cache));

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
+use crate::device::Computing;
 use crate::model::{Linear, Parameter, Visitor};
 use crate::ops::{self, Documents, Frequencies, Heads, attend, attend_cached};
 use crate::random::Stream;
@@ -36,14 +37,14 @@ pub trait Layer: Send + Sync {
         let mixed = match cache {
             Some(cache) if cache.is_empty() => {
                 cache.extend(place(&k), place(&v));
-                attend(&q, &k, &v, heads, &context.documents).output
+                attend(&q, &k, &v, heads, &context.documents, context.computing).output
             }
             Some(cache) => {
                 assert_eq!(length, 1, "after the prompt, tokens come one by one");
                 let (keys, values) = cache.extend(place(&k), place(&v));
                 attend_cached(q, keys, values, heads)
             }
-            None => attend(&q, &k, &v, heads, &context.documents).output,
+            None => attend(&q, &k, &v, heads, &context.documents, context.computing).output,
         };
         self.finish(x, mixed, context)
     }
@@ -55,8 +56,26 @@ pub struct Context {
     pub documents: Documents,
     /// Cosines and sines by position, `[tokens, 1, head_dim]`.
     pub rotary: (Tensor<3>, Tensor<3>),
-    /// Dropout of adapters acts only in training; the stream names step and micro-batch.
-    pub dropout: Option<Stream>,
+    /// Dropout of adapters acts only in training.
+    pub dropout: Option<Dropout>,
+    /// How matrices are multiplied, and how large they may be.
+    pub computing: Computing,
+}
+
+/// Which inputs are dropped.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropout {
+    /// Names step and micro-batch.
+    pub stream: Stream,
+    /// Tokens of the micro-batch that come before these: a micro-batch that is worked on in parts
+    /// drops what it would drop as a whole.
+    pub tokens_before: usize,
+}
+
+impl From<Stream> for Dropout {
+    fn from(stream: Stream) -> Self {
+        Self { stream, tokens_before: 0 }
+    }
 }
 
 impl Context {
@@ -70,10 +89,17 @@ impl Context {
         device: &Device,
     ) -> Self {
         Self {
-            documents: Documents::new(documents, rows, length, device),
+            documents: Documents::new(documents, rows, length),
             rotary: frequencies.tables(positions, device),
             dropout: None,
+            computing: Computing::default(),
         }
+    }
+
+    /// The same, computed in another way.
+    #[must_use]
+    pub fn computed(self, computing: Computing) -> Self {
+        Self { computing, ..self }
     }
 }
 

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::model::{Context, Parameter, Visitor};
+use crate::ops::project;
 
 /// `y = x·Wᵀ + b`, plus what the side path adds.
 pub struct Linear {
@@ -27,7 +28,7 @@ pub trait SidePath: Send + Sync {
 impl Linear {
     /// `x: [tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
-        let mut y = x.clone().matmul(self.weight.value.clone().transpose());
+        let mut y = project(x.clone(), self.weight.value.clone(), context.computing);
         if let Some(bias) = &self.bias {
             y = y + bias.value.clone().unsqueeze::<2>();
         }

@@ -3,40 +3,47 @@
 mod build;
 mod config;
 pub mod families;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod generate;
 mod gradients;
 mod layer;
 mod linear;
 mod parameter;
+mod table;
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 
-pub use build::{Init, Loaded, WeightSource, load};
+pub use build::{Init, Loaded, WeightSource, load, load_for};
 pub use config::{Facts, ModelJson};
 pub use generate::{Generation, Sampling, generate};
 pub use gradients::Gradients;
-pub use layer::{Cache, Context, Layer, LayerCache, RmsNorm};
+pub use layer::{Cache, Context, Dropout, Layer, LayerCache, RmsNorm};
 pub use linear::{Linear, SidePath};
 pub use parameter::{Parameter, Visitor, count_learning};
+pub use table::{Table, piece_of};
 
+use crate::device::{Arithmetic, Computing};
 use crate::ops;
 
 /// A causal language model on plain tensors, without a tape.
 pub struct Model {
     /// `model.embed_tokens`, `[vocabulary, hidden]`.
-    pub embedding: Parameter<2>,
+    pub embedding: Table,
     /// `model.layers.N`.
     pub layers: Vec<Box<dyn Layer>>,
     /// `model.norm`.
     pub norm: RmsNorm,
     /// `lm_head`, `[vocabulary, hidden]`; `None` when tied to the embedding.
-    pub lm_head: Option<Parameter<2>>,
+    pub lm_head: Option<Table>,
     /// Sizes and names.
     pub facts: Facts,
     /// How positions turn.
     pub frequencies: ops::Frequencies,
     /// Where the tensors live.
     pub device: Device,
+    /// How it is computed with.
+    pub computing: Computing,
 }
 
 /// Path of the embedding in Hugging Face checkpoints.
@@ -45,17 +52,36 @@ pub const EMBEDDING: &str = "model.embed_tokens.weight";
 pub const LM_HEAD: &str = "lm_head.weight";
 
 impl Model {
-    /// The output projection `[vocabulary, hidden]` and its path.
-    pub fn head(&self) -> (&'static str, &Parameter<2>) {
-        match &self.lm_head {
-            Some(head) => (LM_HEAD, head),
-            None => (EMBEDDING, &self.embedding),
+    /// The output projection `[vocabulary, hidden]`.
+    pub fn head(&self) -> &Table {
+        self.lm_head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Changes the arithmetic. On a GPU, matrices that do not learn are kept in 16 bits from then
+    /// on: half the memory, and nothing to round at each step.
+    pub fn compute_in(&mut self, arithmetic: Arithmetic) {
+        self.computing.arithmetic = arithmetic;
+        let format = match arithmetic {
+            Arithmetic::F32 => return,
+            Arithmetic::MixedF16 => FloatDType::F16,
+            Arithmetic::MixedBf16 => FloatDType::BF16,
+        };
+        if self.device == Device::flex() {
+            return; // it computes in 32 bits from rounded numbers
         }
+        let round = |weight: &mut Parameter<2>| {
+            if !weight.learns {
+                weight.value = weight.value.clone().cast(format);
+            }
+        };
+        self.linears(&mut |_, linear| round(&mut linear.weight));
+        let tables = self.lm_head.iter_mut().chain([&mut self.embedding]);
+        tables.flat_map(Table::pieces_mut).for_each(round);
     }
 
     /// Token numbers to `[tokens, hidden]`.
     pub fn embed(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
-        self.embedding.value.clone().select(0, tokens)
+        self.embedding.rows(&tokens)
     }
 
     /// All layers without a tape: `[tokens, hidden]` in and out.
@@ -66,19 +92,18 @@ impl Model {
 
     /// Scores over the vocabulary for `x: [tokens, hidden]` as it leaves the layers.
     pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
-        let (_, head) = self.head();
-        self.norm.forward(x).matmul(head.value.clone().transpose())
+        self.head().scores(&self.norm.forward(x), self.computing)
     }
 
     /// Calls `visitor` for every parameter, in a fixed order, adapters included.
     pub fn visit(&mut self, visitor: &mut dyn Visitor) {
-        visitor.matrix(EMBEDDING, &mut self.embedding);
+        self.embedding.visit(visitor);
         for (index, layer) in self.layers.iter_mut().enumerate() {
             layer.visit(&format!("model.layers.{index}"), visitor);
         }
         visitor.vector("model.norm.weight", &mut self.norm.gain);
         if let Some(head) = &mut self.lm_head {
-            visitor.matrix(LM_HEAD, head);
+            head.visit(visitor);
         }
     }
 

@@ -17,19 +17,43 @@ pub struct Targets<'a> {
     pub chunk: usize,
 }
 
+impl Targets<'_> {
+    /// Positions per chunk on this model's device: its largest tensor and product count, too.
+    fn chunk_on(&self, model: &Model) -> usize {
+        let facts = &model.facts;
+        let limit = model.computing.limits.rows_of_product(facts.hidden, facts.vocabulary);
+        self.chunk.min(limit).max(1)
+    }
+}
+
 /// Σ of the negative log-likelihoods, in nats. `x: [tokens, hidden]` as it leaves the layers.
 pub fn next_token_loss(model: &Model, x: &Tensor<2>, targets: Targets) -> f64 {
     targets
         .pairs
-        .chunks(targets.chunk)
+        .chunks(targets.chunk_on(model))
         .map(|pairs| {
             let chunk = Chunk::new(pairs, &model.device);
             let hidden = model.norm.forward(x.clone().select(0, chunk.positions));
-            let (_, head) = model.head();
-            let logits = hidden.matmul(head.value.clone().transpose());
+            let logits = model.head().scores(&hidden, model.computing);
             summed(losses(logits, chunk.tokens).0)
         })
         .sum()
+}
+
+/// The negative log-likelihood of each token in nats, and whether it is the likeliest; in the order
+/// of the targets.
+pub fn next_token_scores(model: &Model, x: &Tensor<2>, targets: Targets) -> Vec<(f64, bool)> {
+    let of_chunk = |pairs: &[(u32, u32)]| -> Vec<(f64, bool)> {
+        let chunk = Chunk::new(pairs, &model.device);
+        let hidden = model.norm.forward(x.clone().select(0, chunk.positions));
+        let logits = model.head().scores(&hidden, model.computing);
+        let best = logits.clone().argmax(1).into_data().convert::<i64>();
+        let best: Vec<i64> = best.try_into_vec().expect("converted to i64 just before");
+        let losses = host(flat(losses(logits, chunk.tokens).0));
+        let judged = losses.into_iter().zip(best).zip(pairs);
+        judged.map(|((loss, best), pair)| (f64::from(loss), best == i64::from(pair.1))).collect()
+    };
+    targets.pairs.chunks(targets.chunk_on(model)).flat_map(of_chunk).collect()
 }
 
 /// The same sum, with the gradient of `scale · Σ` with respect to `x`; gradients of the final norm
@@ -41,32 +65,28 @@ pub fn next_token_backward(
     scale: f64,
     sums: &mut Gradients,
 ) -> (f64, Tensor<2>) {
-    let (head_path, head) = model.head();
+    let (head, computing) = (model.head(), model.computing);
     let mut total = 0.0;
     let mut dx = Tensor::zeros(x.dims(), &model.device);
-    for pairs in targets.pairs.chunks(targets.chunk) {
+    for pairs in targets.pairs.chunks(targets.chunk_on(model)) {
         let chunk = Chunk::new(pairs, &model.device);
         let norm = model.norm.tracked();
         let input = x.clone().select(0, chunk.positions.clone()).autodiff().require_grad();
         let normed = norm.forward(input.clone()); // [chunk, hidden], on a tape of its own
         let hidden = normed.clone().inner();
 
-        let logits = hidden.clone().matmul(head.value.clone().transpose());
+        let logits = head.scores(&hidden, computing);
         let (loss, probabilities) = losses(logits, chunk.tokens.clone());
         total += summed(loss);
 
         // d/dz = softmax − onehot; the one-hot part is a lookup of rows of the projection.
         let probabilities = probabilities.mul_scalar(scale);
-        let wanted = head.value.clone().select(0, chunk.tokens.clone()).mul_scalar(scale);
-        let d_hidden = probabilities.clone().matmul(head.value.clone()) - wanted;
-        if head.learns {
-            let d_head = probabilities.transpose().matmul(hidden.clone()).select_assign(
-                0,
-                chunk.tokens,
-                hidden.mul_scalar(-scale),
-                IndexingUpdateOp::Add,
-            );
-            sums.add(head_path, d_head);
+        let wanted = head.rows(&chunk.tokens).mul_scalar(scale);
+        let d_hidden = head.back(&probabilities, computing) - wanted;
+        if head.learns() {
+            let less = hidden.clone().mul_scalar(-scale);
+            let factors = (&probabilities, &hidden);
+            head.add_scores_gradient(sums, factors, (&chunk.tokens, &less), computing);
         }
         let mut tape = (normed * d_hidden).backward();
         if norm.gain.learns {

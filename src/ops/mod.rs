@@ -3,12 +3,16 @@
 
 mod attention;
 mod norm;
+pub mod parity;
+mod product;
 mod rotary;
 mod tensors;
 
 pub use attention::{
     Attended, Documents, Heads, attend, attend_backward, attend_cached, attend_composed,
+    attend_portable,
 };
 pub use norm::rms_norm;
+pub use product::{HalfProduct, product, project};
 pub use rotary::{Frequencies, RopeScaling, rotate};
 pub use tensors::{flat, from_vec, host, indices};

@@ -47,6 +47,13 @@ impl Frequencies {
         Self { speeds }
     }
 
+    /// How many times slower each plane turns than without scaling.
+    pub fn stretches(theta: f32, head_dim: usize, scaling: RopeScaling) -> Vec<f32> {
+        let plain = Self::new(theta, head_dim, RopeScaling::None);
+        let slow = Self::new(theta, head_dim, scaling);
+        plain.speeds.iter().zip(slow.speeds).map(|(plain, slow)| plain / slow).collect()
+    }
+
     /// Cosines and sines for each position, `[tokens, 1, head_dim]` each; both halves are equal.
     pub fn tables(&self, positions: &[u32], device: &Device) -> (Tensor<3>, Tensor<3>) {
         let width = 2 * self.speeds.len();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::printable;
-use crate::event::{Event, Observer, StepReport, Stop, Timing};
+use crate::event::{Event, Observer, StepReport, Stop, Timing, bytes};
 use crate::report::Signals;
 
 /// Between plain lines where there is no terminal.
@@ -107,8 +107,11 @@ impl Console {
         #[expect(clippy::cast_precision_loss)] // for display
         let speed = tokens as f64 / seconds.max(1e-9);
         let message = format!(
-            "loss {:.4}  lr {:.2e}  norm {:.2}  {speed:.0} tokens/s",
-            report.loss, report.learning_rate, report.grad_norm
+            "loss {:.4}  lr {:.2e}  norm {}  {speed:.0} tokens/s{}",
+            report.loss,
+            report.learning_rate,
+            norm(report),
+            memory(timing)
         );
         if let Some(bar) = &self.bar {
             bar.set_message(message);
@@ -186,6 +189,23 @@ impl Drop for Console {
     fn drop(&mut self) {
         self.end(); // an error in mid-run must not leave a bar on the terminal
     }
+}
+
+/// The norm of the gradient, or what happened to it.
+fn norm(report: &StepReport) -> String {
+    match (report.skipped, report.loss_scale) {
+        (true, Some(scale)) => format!("too large for 16 bits at scale {scale}, skipped"),
+        _ => format!("{:.2}", report.grad_norm),
+    }
+}
+
+/// Memory that is held: of the process, and of a GPU.
+fn memory(timing: &Timing) -> String {
+    let host = timing.memory_bytes.map(bytes);
+    let device = timing.device_bytes_in_use.zip(timing.device_bytes_reserved);
+    let device = device.map(|(used, taken)| format!("{} of {} on it", bytes(used), bytes(taken)));
+    let both: Vec<String> = host.into_iter().chain(device).collect();
+    if both.is_empty() { String::new() } else { format!("  {}", both.join(", ")) }
 }
 
 /// Seconds for people: `42s`, `3m05s`, `2h07m`.

@@ -1,9 +1,13 @@
 //! Events on the screen and on disk.
 
 mod console;
+mod page;
+mod picture;
 mod signals;
 mod transfers;
 
 pub use console::{Console, duration};
+pub use page::{FILE as PAGE_FILE, write_page};
+pub use picture::picture;
 pub use signals::Signals;
 pub use transfers::Transfers;

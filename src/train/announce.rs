@@ -1,11 +1,9 @@
 //! What a run is about to do, said before it begins.
 
-use crate::config::{Init, PrecisionChoice, TargetModules};
-use crate::device;
-use crate::engine::Estimate;
+use crate::config::{Init, TargetModules};
 use crate::event::{Event, Observer, bytes};
-use crate::train::Prepared;
 use crate::train::prepare::rows_per_step;
+use crate::train::{Prepared, fit};
 
 impl Prepared<'_> {
     pub(super) fn announce(&self, observer: &mut dyn Observer) {
@@ -29,11 +27,8 @@ impl Prepared<'_> {
         };
         fact("method", format!("{method}{start}: {} learn", millions(self.learning)));
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
-        let why = match config.train.precision {
-            PrecisionChoice::Auto => "what this device computes best",
-            PrecisionChoice::F32 => "asked for",
-        };
-        fact("precision", format!("f32: {why}"));
+        let precision = &self.precision;
+        fact("precision", format!("{}: {}", precision.arithmetic.name(), precision.reason));
         fact("data", self.data_line());
         fact(
             "steps",
@@ -44,7 +39,15 @@ impl Prepared<'_> {
                 config.data.max_seq_len
             ),
         );
-        fact("memory", memory_line(&self.memory));
+        fact("memory", fit::memory_line(&self.memory, &self.opened));
+        if !self.division.is_none() {
+            observer.on(Event::Note(format!(
+                "{} of a micro-batch of {}: the device takes no tensors of more than {}",
+                self.division,
+                config.train.micro_batch_size,
+                bytes(self.opened.limits.tensor_bytes)
+            )));
+        }
         if config.checkpoint.keep_best > 0 && config.eval.every_steps == 0 {
             observer.on(Event::Warning(
                 "`checkpoint.keep_best` keeps nothing: nothing is measured before the end \
@@ -52,15 +55,8 @@ impl Prepared<'_> {
                     .to_owned(),
             ));
         }
-        if let Some(available) = device::memory_bytes_available()
-            && self.memory.total() > available
-        {
-            observer.on(Event::Warning(format!(
-                "this run may need {}, and {} are free; `train.recompute = \"layers\"` or a \
-                 smaller `train.micro_batch_size` needs less",
-                bytes(self.memory.total()),
-                bytes(available)
-            )));
+        if let Some(warning) = fit::warning(&self.memory, &self.opened) {
+            observer.on(Event::Warning(warning));
         }
     }
 
@@ -78,20 +74,6 @@ impl Prepared<'_> {
             ),
         }
     }
-}
-
-/// The estimate in one line.
-fn memory_line(memory: &Estimate) -> String {
-    format!(
-        "about {}: weights {}, optimiser {}, activations {}, logits {}, checkpoint {}, data {}",
-        bytes(memory.total()),
-        bytes(memory.weights),
-        bytes(memory.optimizer),
-        bytes(memory.activations),
-        bytes(memory.logits),
-        bytes(memory.checkpoint),
-        bytes(memory.data)
-    )
 }
 
 #[expect(clippy::cast_precision_loss)] // for display

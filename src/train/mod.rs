@@ -5,6 +5,9 @@ mod announce;
 mod approval;
 mod aside;
 mod changes;
+mod fit;
+mod judged;
+mod opening;
 mod prepare;
 mod publish;
 mod pull;
@@ -104,7 +107,8 @@ fn go(
     begun: &mut bool,
 ) -> Result<Outcome> {
     let config = &request.loaded.config;
-    let signer = publish::signer(config, observer)?; // asked now, not after hours of work
+    // Asked now, not after hours of work.
+    let (signer, suite) = (publish::signer(config, observer)?, judged::suite(config)?);
     let old_lock = (!request.allowed.0.contains(&Part::Data)).then_some(run);
     let supply = supply_for(Path::new(request.config_path), old_lock, &request.access)?;
     let mut prepared = prepare(request.loaded, &supply, Extent::AsNeeded, observer)?;
@@ -121,14 +125,18 @@ fn go(
     session.pause_if_asked(&mut trainer, &prepared, request.grace, observer)?;
     while trainer.step < total && session.paused.is_none() {
         let (batches, data_seconds) = session.next_batches(&prepared, &mut trainer, observer)?;
+        let before = trainer.division;
         let (report, mut timing) = trainer.step(&batches, session.epoch(&prepared)?)?;
         timing.data_seconds = data_seconds;
+        if trainer.division != before {
+            session.divided(&trainer, observer)?;
+        }
         session.record(&report, &batches, observer)?;
         observer.on(Event::Step(report, timing));
 
         let due = |every: u64| every > 0 && trainer.step.is_multiple_of(every);
         if due(config.eval.every_steps) && trainer.step < total {
-            session.validate(&prepared, &trainer, observer);
+            session.validate(&prepared, &trainer, observer)?;
         }
         if due(config.checkpoint.every_steps) && trainer.step < total {
             session.save(&mut trainer, &prepared, observer)?;
@@ -141,6 +149,9 @@ fn go(
     }
     session.evaluate(&prepared, &trainer, observer)?;
     session.save_now(&mut trainer, &prepared, observer)?;
-    let record = session.finish(observer)?;
+    let mut record = session.finish(observer)?;
+    if let Some(suite) = &suite {
+        record.judged = Some(judged::judge(suite, run, &prepared, &trainer, &supply, observer)?);
+    }
     publish::publish(run, request, &prepared, &mut trainer, record, signer).map(Outcome::Finished)
 }

@@ -9,19 +9,20 @@ use crate::artifact::keys;
 use crate::artifact::parent::{Parent, ParentSignature};
 use crate::artifact::signature;
 use crate::checkpoint::Identity;
-use crate::config::{
-    DataConfig, DeviceChoice, DeviceConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup,
-};
+use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
-use crate::device::{self, Opened};
-use crate::engine::{AdamWSettings, Estimate, Schedule, Shape, StepSettings, Trainer, estimate};
-use crate::error::{Error, Result};
+use crate::device::{self, Computing, Opened, Precision};
+use crate::engine::{
+    AdamWSettings, Division, Estimate, Schedule, Shape, StepSettings, Trainer, Workload, estimate,
+};
+use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, cache_home, hash_file};
 use crate::hub::{InputTrust, ModelDirectory, Supply};
 use crate::model::{self, Facts, ModelJson, families};
 use crate::random::Stream;
 use crate::train::approval::Approval;
+use crate::train::{fit, opening};
 use crate::verify::{self, Trust, Verdict};
 use crate::weights::{Element, shard_names};
 
@@ -36,6 +37,10 @@ pub struct Prepared<'a> {
     pub base_files: Vec<FileEntry>,
     /// Where the run computes.
     pub opened: Opened,
+    /// In which arithmetic, and why.
+    pub precision: Precision,
+    /// How micro-batches are divided from the beginning, so that tensors are not too large.
+    pub(super) division: Division,
     /// What it learns from.
     pub corpus: Corpus,
     /// The rows, in order.
@@ -57,6 +62,8 @@ pub struct Prepared<'a> {
     pub(super) base_trust: InputTrust,
     /// Whether inputs may be used, and why.
     pub(super) approval: Approval,
+    /// The files of a signed base, as they were when its signature was checked.
+    vouched: BTreeMap<String, Digest>,
 }
 
 /// Checks everything that can be checked without loading weights, and reads as much of the data
@@ -69,40 +76,51 @@ pub fn prepare<'a>(
 ) -> Result<Prepared<'a>> {
     let config = &loaded.config;
     // First of all: whatever works in parallel must do so on the threads that were asked for.
-    let opening = begin_to_open(&config.device)?;
+    let opening = opening::begin(config)?;
     let mut approval = Approval::of(config, supply.pinned())?;
     let base = supply.base(&config.model)?;
     approval.read_signature(config, &base)?;
     let base_trust = approval.model(&base, &text_files(&base)?)?;
-    let facts = facts_of(config, &base, observer)?;
+    let (facts, config_file) = facts_of(config, &base, observer)?;
     let learning = match &config.lora {
         Some(lora) => adapters::lora_size(&adapters::targets(&facts, lora)?, lora),
         None => facts.parameters,
     };
-    let parent = Parent::of(&base.path, parent_state(&base.path)?)?;
+    let (state, vouched) = parent_state(&base.path)?;
+    let parent = Parent::of(&base.path, state)?;
     let corpus = read_data(config, &base, supply, extent)?;
+    let (opened, precision) = opening()?;
     let said = Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() };
     say(&said, observer);
     check_vocabulary(&corpus, &facts, &base)?;
     let plan = corpus.plan(config.seed);
+    let length = plan.longest_row()?;
+    let division = fit::division(&facts, &opened, config.train.micro_batch_size, length)?;
     let memory = estimate(
         &facts,
-        learning,
-        config.train.micro_batch_size * config.device.parallel_micro_batches,
-        plan.longest_row()?,
-        config.train.loss_chunk_tokens,
-        config.train.recompute,
-        data_bytes(&config.data, &corpus),
+        Workload {
+            learning,
+            rows: fit::rows_at_once(config, &opened, division),
+            length,
+            chunk: config.train.loss_chunk_tokens,
+            recompute: config.train.recompute,
+            data: data_bytes(&config.data, &corpus),
+            on_gpu: opened.backend != "flex",
+            arithmetic: precision.arithmetic,
+        },
     );
+    fit::check_memory(&memory, &opened)?;
     let validation =
         data::validation_batches(&corpus.validation, &config.data, config.train.micro_batch_size);
     let prepared = Prepared {
         config,
-        opened: opening()?,
+        opened,
         total_steps: total_steps(config, &plan)?,
-        base_files: vec![hash_file(&base.path.join("config.json"), "config.json")?],
+        base_files: vec![config_file],
         base,
         facts,
+        precision,
+        division,
         corpus,
         plan,
         validation,
@@ -113,33 +131,21 @@ pub fn prepare<'a>(
         parent,
         base_trust,
         approval,
+        vouched,
     };
+    prepared.unchanged(&prepared.base_files)?;
+    prepared.unchanged(prepared.corpus.codec.tokenizer.files())?;
     prepared.approve_data()?;
     prepared.announce(observer);
     Ok(prepared)
 }
 
-/// Opens the device. Looking for a graphics card takes a while, since drivers are loaded; as a
-/// search cannot fail, it goes on while the data is read.
-fn begin_to_open(config: &DeviceConfig) -> Result<Box<dyn FnOnce() -> Result<Opened>>> {
-    let (name, threads) = (config.name, config.threads);
-    if name != DeviceChoice::Auto {
-        let opened = device::open(name, threads)?;
-        return Ok(Box::new(move || Ok(opened)));
-    }
-    device::start_threads(threads)?;
-    let opening = std::thread::spawn(move || device::open(name, threads));
-    Ok(Box::new(move || {
-        opening.join().unwrap_or_else(|_| Err(Error::new("looking for a graphics card failed")))
-    }))
-}
-
-/// The sizes of the base model, and whether its weights are there.
+/// The sizes of the base model and the file that tells them, and whether its weights are there.
 fn facts_of(
     config: &RunConfig,
     base: &ModelDirectory,
     observer: &mut dyn Observer,
-) -> Result<Facts> {
+) -> Result<(Facts, FileEntry)> {
     let json = ModelJson::read(&base.path)?;
     let facts = families::find(&json)?.facts(&json)?;
     if config.data.max_seq_len > facts.positions_max {
@@ -151,7 +157,7 @@ fn facts_of(
     if config.model.init == Init::Pretrained {
         shard_names(&base.path)?; // said now, not after the data was read
     }
-    Ok(facts)
+    Ok((facts, json.file))
 }
 
 /// What is read of a base model beside its weights.
@@ -213,20 +219,22 @@ fn total_steps(config: &RunConfig, plan: &Plan) -> Result<u64> {
     }
 }
 
-/// What the signature of a base model that Firebrand made is worth.
+/// What the signature of a base model that Firebrand made is worth, and the digests of the files
+/// that it was checked on: those that are used must have them too.
 ///
 /// # Errors
 /// When the base was changed since it was signed: it is never used.
-pub fn parent_state(directory: &Path) -> Result<ParentSignature> {
+pub fn parent_state(directory: &Path) -> Result<(ParentSignature, BTreeMap<String, Digest>)> {
     if !directory.join(signature::FILE).exists() {
-        return Ok(ParentSignature::Unchecked);
+        return Ok((ParentSignature::Unchecked, BTreeMap::new()));
     }
     let trust = Trust::of_user(&keys::config_home()?)?;
     let report = verify::verify(directory, &trust);
+    let files = report.files.iter().map(|file| (file.path.clone(), file.sha256)).collect();
     match report.verdict {
-        Verdict::Verified => Ok(ParentSignature::Verified),
-        Verdict::Untrusted => Ok(ParentSignature::Untrusted),
-        Verdict::CouldNotCheck => Ok(ParentSignature::Unchecked),
+        Verdict::Verified => Ok((ParentSignature::Verified, files)),
+        Verdict::Untrusted => Ok((ParentSignature::Untrusted, files)),
+        Verdict::CouldNotCheck => Ok((ParentSignature::Unchecked, files)),
         Verdict::Tampered | Verdict::Unsigned => {
             let failed =
                 report.checks.iter().filter(|check| check.verdict == verify::CheckVerdict::Fail);
@@ -244,16 +252,47 @@ impl Prepared<'_> {
             Init::Pretrained => model::Init::Pretrained,
             Init::Random => model::Init::Random(seed.site("init")),
         };
-        let mut loaded = model::load(&self.base.path, init, &self.opened.device)?;
+        let computing = Computing { limits: self.opened.limits, ..Computing::default() };
+        let device = &self.opened.device;
+        let mut loaded = device::guarded(self.on_gpu(), "loading the model", || {
+            let loaded = model::load_for(&self.base.path, init, device, computing)?;
+            // Uploads fail when they are waited for.
+            device.sync().context("the model could not be put on the device")?;
+            Ok::<_, Error>(loaded)
+        })??;
         self.base.expect(&loaded.files)?;
         self.base_trust = self.base_trust.min(self.approval.model(&self.base, &loaded.files)?);
+        self.unchanged(&loaded.files)?;
         self.base_files = loaded.files;
         self.elements = loaded.elements;
         match &self.config.lora {
             Some(lora) => self.adapted = adapters::attach_lora(&mut loaded.model, lora, seed)?,
             None => adapters::learn_everything(&mut loaded.model),
         }
-        Ok(Trainer::new(loaded.model, self.step_settings()))
+        loaded.model.compute_in(self.precision.arithmetic);
+        let mut trainer = Trainer::new(loaded.model, self.step_settings());
+        trainer.division = self.division;
+        Ok(trainer)
+    }
+
+    /// Whether tensors are on a GPU.
+    pub(super) fn on_gpu(&self) -> bool {
+        self.opened.backend != "flex"
+    }
+
+    /// Files that were read must be those that were looked at before: when the signature of a
+    /// signed base was checked, and when its sizes were read.
+    pub(super) fn unchanged(&self, read: &[FileEntry]) -> Result<()> {
+        for file in read {
+            let known = self.base_files.iter().find(|known| known.path == file.path);
+            let expected = [known.map(|known| known.sha256), self.vouched.get(&file.path).copied()];
+            if expected.into_iter().flatten().any(|digest| digest != file.sha256) {
+                return Err(Error::refused("the file changed after it was checked")
+                    .at(self.base.path.join(&file.path))
+                    .because(format!("{} was read", file.sha256)));
+            }
+        }
+        Ok(())
     }
 
     /// How steps are made.
@@ -291,11 +330,7 @@ impl Prepared<'_> {
             max_grad_norm: train.max_grad_norm,
             recompute: train.recompute,
             loss_chunk_tokens: train.loss_chunk_tokens,
-            // A GPU is kept busy by one micro-batch, and one thread talks to it.
-            parallel_micro_batches: match self.opened.backend {
-                "flex" => self.config.device.parallel_micro_batches,
-                _ => 1,
-            },
+            parallel_micro_batches: fit::parallel_micro_batches(self.config, &self.opened),
             seed: self.config.seed,
         }
     }
@@ -332,7 +367,7 @@ impl Prepared<'_> {
             codec: Some(self.corpus.codec.fingerprint()),
             code: format!("firebrand {}", env!("CARGO_PKG_VERSION")),
             device: self.opened.class(),
-            precision: "f32".to_owned(),
+            precision: self.precision.arithmetic.name().to_owned(),
         })
     }
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::artifact::card::{Card, CardDataset, LossChange, Relation, Sample};
+use crate::artifact::card::{Card, CardDataset, Judged, LossChange, Relation, Sample};
+use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
 use crate::artifact::peft::{self, AdapterConfig};
-use crate::artifact::{self, bundle};
+use crate::artifact::{self, bundle, sbom};
 use crate::checkpoint::{Entry, file_name_of, folder_name, learning_specs, learning_values, now};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
@@ -43,6 +44,11 @@ pub fn signer(config: &RunConfig, observer: &mut dyn Observer) -> Result<Option<
         observer.on(Event::Warning("the artifact will not be signed (`output.sign`)".to_owned()));
         return Ok(None);
     }
+    let certificates = match &config.output.signer_certificates {
+        Some(path) => Certificate::all_from_file(Path::new(path))
+            .map_err(|error| error.hint("the file is named by `output.signer_certificates`"))?,
+        None => Vec::new(),
+    };
     match (config.output.signer.as_slice(), &config.output.signer_key) {
         ([], None) => {}
         ([], Some(_)) => {
@@ -54,12 +60,13 @@ pub fn signer(config: &RunConfig, observer: &mut dyn Observer) -> Result<Option<
                 .hint("name the file with the public key (PEM) that its signatures fit"));
         }
         (command, Some(public)) => {
-            return keys::held_by(command, Path::new(public)).map(Some);
+            return keys::held_by(command, Path::new(public), certificates).map(Some);
         }
     }
     let environment = std::env::var(keys::ENVIRONMENT).ok();
     let explicit = config.output.signing_key.as_deref();
-    let signer = keys::load_or_create(&keys::config_home()?, explicit, environment.as_deref())?;
+    let home = keys::config_home()?;
+    let signer = keys::load_or_create(&home, explicit, environment.as_deref(), certificates)?;
     if let KeyOrigin::Created(path) = &signer.1 {
         observer.on(Event::Note(format!(
             "made a key pair to sign with: {}, and {} for those who verify",
@@ -96,6 +103,7 @@ pub fn publish(
         write_synced(&scratch.join(peft::CONFIG_FILE), json.to_json().as_bytes())?;
     }
     bundle::copy_sidecars(&prepared.base.path, &scratch, config.lora.is_none())?;
+    refuse_changed(&scratch, prepared)?;
     if let Some(template) = prepared.own_template() {
         let path = scratch.join("chat_template.jinja");
         let _ = fs::remove_file(&path); // the base model's, which this run replaced
@@ -104,6 +112,9 @@ pub fn publish(
     prepared.lock().write(&run.data_lock())?; // now with the digests of all that was read
     let card = card(request, prepared, &record, &inputs, signer.as_ref());
     let outcome = outcome(run, prepared, &record)?;
+    if config.output.sbom {
+        sbom::write(&scratch, &card, &inputs, &outcome)?;
+    }
     let artifact = run.artifact();
     bundle::seal(
         &scratch,
@@ -119,6 +130,21 @@ pub fn publish(
         losses: losses(&record),
         answers: answers(&record),
     })
+}
+
+/// What goes along with the weights must be what they were trained with.
+fn refuse_changed(scratch: &Path, prepared: &Prepared) -> Result<()> {
+    for used in prepared.tokenizer_files().iter().chain(&prepared.base_files) {
+        let copy = scratch.join(&used.path);
+        // Weights are written anew; of an adapter's base, only the tokenizer is copied.
+        let copied = !used.path.ends_with(".safetensors") && copy.is_file();
+        if copied && hash_file(&copy, &used.path)?.sha256 != used.sha256 {
+            return Err(Error::new("the file was changed while the run went on")
+                .at(prepared.base.path.join(&used.path))
+                .hint("put it back as it was, and run the same command again"));
+        }
+    }
+    Ok(())
 }
 
 fn write_weights(
@@ -166,20 +192,30 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         base: prepared.base_record(),
         datasets: prepared.dataset_records(),
         template: prepared.template_record(),
-        tokenizer: prepared.tokenizer_files()?,
+        tokenizer: prepared.tokenizer_files(),
         resolved: loaded.resolved.clone(),
         seed: config.seed,
-        device: [
-            ("name", prepared.opened.name.clone()),
-            ("backend", prepared.opened.backend.to_owned()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into(),
+        device: device_record(prepared),
         deterministic: prepared.opened.deterministic,
         lock: lock_beside(request.config_path)?,
         registry: prepared.approval.record(),
         source: artifact::source(Path::new("."), &outputs),
     })
+}
+
+/// What computed, and in which arithmetic.
+fn device_record(prepared: &Prepared) -> BTreeMap<String, String> {
+    let opened = &prepared.opened;
+    let mut facts = vec![
+        ("name", opened.name.clone()),
+        ("backend", opened.backend.to_owned()),
+        ("precision", prepared.precision.arithmetic.name().to_owned()),
+    ];
+    if let Some(adapter) = &opened.adapter {
+        facts.push(("api", adapter.api.clone()));
+        facts.push(("driver", format!("{} {}", adapter.driver, adapter.driver_info)));
+    }
+    facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// The lock beside the configuration.
@@ -204,6 +240,11 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
     if let Some(last) = record.evaluations.last() {
         metrics.insert("eval_loss".to_owned(), last.eval_loss);
     }
+    if let Some(judged) = &record.judged {
+        for (name, metric) in &judged.metrics {
+            metrics.insert(format!("{}/{name}", judged.suite.name), metric.value);
+        }
+    }
     #[expect(clippy::cast_precision_loss)] // counts stay far below 2^53
     for (name, count) in [("tokens", record.tokens), ("target_tokens", record.target_tokens)] {
         metrics.insert(name.to_owned(), count as f64);
@@ -224,13 +265,20 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
 }
 
 fn changes(record: &Record) -> Result<Vec<ChangeRecord>> {
-    let changed = record.history.iter().filter(|entry| entry.what == "changed");
+    // What a device had no memory for changes numbers as well, in their last digits.
+    let is_change = |entry: &&Entry| entry.what == "changed" || entry.what == "divided";
+    let changed = record.history.iter().filter(is_change);
     let record = |entry: &Entry| -> Result<ChangeRecord> {
         let line = serde_json::to_vec(entry).context("cannot encode the history")?;
         Ok(ChangeRecord {
             step: entry.step,
             exact: entry.exact == Some(true),
-            what: entry.differences.iter().map(ToString::to_string).collect(),
+            what: entry
+                .differences
+                .iter()
+                .map(ToString::to_string)
+                .chain(entry.why.iter().filter(|_| entry.what == "divided").cloned())
+                .collect(),
             entry: Digest::of(&line),
         })
     };
@@ -257,7 +305,7 @@ fn answers(record: &Record) -> Vec<(String, String, String)> {
 
 /// Who signed: the key's hint, and where the key is.
 fn describe((key, origin): &Signer) -> String {
-    format!("key {} ({origin})", &key.public().hint()[..12])
+    format!("{} ({origin})", key.name())
 }
 
 fn card(
@@ -291,6 +339,7 @@ fn card(
                 split: set.split.clone(),
                 rows: set.rows,
                 sha256: set.file.sha256,
+                uri: set.uri.clone(),
             })
             .collect(),
         settings: loaded.resolved.clone().into_iter().collect(),
@@ -299,10 +348,19 @@ fn card(
             before,
             after,
         }),
+        judged: record.judged.as_ref().map(|report| Judged {
+            suite: report.suite.name.clone(),
+            datasets: report.suite.data.iter().map(|file| file.file.path.clone()).collect(),
+            sha256: report.suite.sha256,
+            metrics: report.metrics.iter().map(|(name, it)| (name.clone(), it.value)).collect(),
+            table: report.to_markdown(),
+        }),
         samples: answers(record)
             .into_iter()
             .map(|(prompt, before, after)| Sample { prompt, before, after })
             .collect(),
+        likeness: None,
+        exported: None,
         inputs: inputs.digest(),
         signer: signer.map(|signer| signer.0.public().hint().to_owned()),
         versions: prepared.versions().into_iter().collect(),

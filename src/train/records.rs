@@ -1,13 +1,11 @@
 //! What the lock and the lineage say of a run that is prepared.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::prepare::Prepared;
 use crate::artifact::lineage::{BaseRecord, DatasetRecord};
 use crate::data;
-use crate::error::Result;
-use crate::files::{Digest, FileEntry, hash_file};
+use crate::files::{Digest, FileEntry};
 use crate::hub::Lock;
 use crate::verify::registry::Kind;
 
@@ -62,14 +60,9 @@ impl Prepared<'_> {
         self.corpus.codec.template.as_ref().map(data::ChatTemplate::source)
     }
 
-    /// The tokenizer's files, for the lineage.
-    pub fn tokenizer_files(&self) -> Result<Vec<FileEntry>> {
-        ["tokenizer.json", "tokenizer_config.json"]
-            .into_iter()
-            .map(|name| (self.base.path.join(name), name))
-            .filter(|(path, _): &(PathBuf, _)| path.is_file())
-            .map(|(path, name)| hash_file(&path, name))
-            .collect()
+    /// The tokenizer's files, for the lineage: as they were when they were read.
+    pub fn tokenizer_files(&self) -> Vec<FileEntry> {
+        self.corpus.codec.tokenizer.files().to_vec()
     }
 
     /// Versions of what computed, for the lineage.

@@ -3,34 +3,28 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::directory::{Files, names};
 use super::lineage::finished;
 use super::report::{Check, Report, Verdict, describe};
+use super::signer;
 use super::trust::Trust;
 use super::trusted_keys::Role;
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
 use crate::artifact::lineage::PREDICATE_TYPE;
-use crate::artifact::signature::STATEMENT_TYPE;
+use crate::artifact::signature::{STATEMENT_TYPE, attestations_of};
 use crate::error::{Context, Error};
 use crate::files::{self, Digest};
 
 /// The largest file of attestations that is read.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Where the attestations of a model lie: beside its folder, under its name.
-fn file_of(directory: &Path) -> Option<PathBuf> {
-    let directory = directory.canonicalize().ok()?;
-    let name = directory.file_name()?.to_str()?;
-    Some(directory.with_file_name(format!("{name}.sigstore.jsonl")))
-}
-
 /// Checks every line, where there is such a file; says nothing where there is none.
 pub(super) fn check(directory: &Path, files: &Files, trust: &Trust, report: &mut Report) {
-    let Some(path) = file_of(directory) else { return };
+    let Some(path) = attestations_of(directory) else { return };
     let Ok(metadata) = path.symlink_metadata() else { return };
     let found = if !metadata.is_file() {
         Err(Error::new("the attestations are not a regular file").at(&path))
@@ -76,20 +70,20 @@ fn check_line(line: &str, files: &Files, trust: &Trust) -> Result<String, (Verdi
     let statement = files::parse_json(&bundle.payload).map_err(|e| tampered(describe(&e)))?;
     let predicate = check_statement(&statement).map_err(tampered)?;
     let count = check_subjects(&statement["subject"], files).map_err(tampered)?;
-    let short = bundle.hint.get(..12).unwrap_or_default();
-    let Some(trusted) = trust.find(&bundle.hint) else {
-        let why = format!("signed by the key {}, which you do not trust", bundle.hint);
-        return Err((Verdict::Untrusted, why));
-    };
-    if !trusted.key.accepts(&bundle.signed_bytes(), &bundle.signature) {
-        return Err(tampered(format!("the key {short} did not sign this statement")));
-    }
     // How a model was made is for those to say who may sign models.
     let role = (predicate == PREDICATE_TYPE).then_some(Role::Train);
-    if let Some(why) = trust.objection(trusted, role, finished(&statement)) {
-        return Err((Verdict::Untrusted, format!("the key {short} {why}")));
+    let judged = signer::judge(&bundle, trust, role, finished(&statement));
+    match (judged.signed, judged.objection) {
+        (None, _) => {
+            let why = format!("signed by the {}, which you do not trust", judged.name);
+            Err((Verdict::Untrusted, why))
+        }
+        (Some(false), _) => {
+            Err(tampered(format!("the {} did not sign this statement", judged.short)))
+        }
+        (_, Some(why)) => Err((Verdict::Untrusted, format!("the {} {why}", judged.short))),
+        (_, None) => Ok(format!("{predicate}, {count} files as stated, by {}", judged.short)),
     }
-    Ok(format!("{predicate}, {count} files as stated, by key {short}"))
 }
 
 fn check_statement(statement: &Value) -> Result<&str, String> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::directory::MAX_SIGNATURE_BYTES;
+use super::signer::judge;
 use super::statement::{self, Problem};
 use super::trust::Trust;
 use super::trusted_keys::Role;
@@ -35,16 +36,12 @@ pub fn covered(directory: &Path, trust: &Trust) -> Result<BTreeMap<String, Diges
         Defect::Unsupported(why) => Error::new("the signature cannot be checked").because(why),
         Defect::Malformed(why) => refused("the signature is damaged").because(why),
     })?;
-    let Some(key) = trust.find(&bundle.hint) else {
-        let hint = &bundle.hint;
+    let judged = judge(&bundle, trust, Some(Role::Train), None);
+    if let Some(why) = judged.objection {
         return Err(refused("the model is signed by a key that is not trusted with it")
-            .because(format!("its key {hint} is none of the {} named ones", trust.keys().len())));
-    };
-    if let Some(why) = trust.objection(key, Some(Role::Train), None) {
-        return Err(refused("the model's key does not count").because(why));
+            .because(format!("the {} {why}", judged.name)));
     }
-    if bundle.payload_type != IN_TOTO || !key.key.accepts(&bundle.signed_bytes(), &bundle.signature)
-    {
+    if bundle.payload_type != IN_TOTO || judged.signed != Some(true) {
         return Err(refused("the model's signature does not hold"));
     }
     let manifest = statement::parse(&bundle.payload).map_err(|problem| match problem {

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::report::{Check, Report, Signer, Verdict};
+use super::report::{Check, Report, Verdict};
+use super::safetensors::Lint;
 use super::statement::{self, Manifest, Problem};
 use super::trust::Trust;
 use super::trusted_keys::Role;
-use super::{attestations, lineage, safetensors};
+use super::{attestations, lineage, safetensors, signer};
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
 use crate::artifact::signature;
 use crate::error::{Context, Error, Kind, Result};
@@ -30,12 +31,13 @@ pub(super) type Metadata = BTreeMap<String, BTreeMap<String, String>>;
 pub fn verify(directory: &Path, trust: &Trust) -> Report {
     let mut report = Report::new(directory.to_path_buf());
     let signed = directory.join(signature::FILE).symlink_metadata().is_ok();
-    let Some(files) = check_files(directory, &mut report) else {
+    let Some((files, lints)) = check_files(directory, &mut report) else {
         if !signed && directory.is_dir() {
             report_unsigned(&mut report);
         }
         return report;
     };
+    report.files = files.values().cloned().collect();
     let bundle = if signed {
         check_bundle(directory, &files, &mut report)
     } else {
@@ -51,7 +53,7 @@ pub fn verify(directory: &Path, trust: &Trust) -> Report {
             report.name = Some(manifest.name);
         }
     }
-    let metadata = check_weights(directory, &files, &mut report);
+    let metadata = check_weights(lints, &mut report);
     lineage::check(directory, &files, &metadata, &mut report);
     attestations::check(directory, &files, trust, &mut report);
     report
@@ -80,12 +82,30 @@ pub(super) fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-fn check_files(directory: &Path, report: &mut Report) -> Option<Files> {
-    match files::hash_tree(directory) {
+/// What is wrong with each weights file.
+type Lints = BTreeMap<String, Lint>;
+
+/// Reads every file once: what is found in weights, and the digests, are of the same bytes.
+fn check_files(directory: &Path, report: &mut Report) -> Option<(Files, Lints)> {
+    let read = |path: &Path, name: &str| {
+        if name.to_lowercase().ends_with(".safetensors") {
+            return safetensors::lint_and_hash(path, name).map(|(entry, lint)| (entry, Some(lint)));
+        }
+        let file = files::Hashing::new(files::open_regular(path)?);
+        let entry = files::hash_rest(file, name).context_at("cannot read the file", path)?;
+        Ok((entry, None))
+    };
+    match files::read_tree(directory, &|_| false, &read) {
         Ok(list) => {
-            let bytes: u64 = list.iter().map(|entry| entry.size).sum();
+            let bytes: u64 = list.iter().map(|(entry, _)| entry.size).sum();
             report.pass(Check::Files, format!("{} files, {bytes} bytes", list.len()));
-            Some(list.into_iter().map(|entry| (entry.path.clone(), entry)).collect())
+            let mut lints = Lints::new();
+            let mut files = Files::new();
+            for (entry, lint) in list {
+                lints.extend(lint.map(|lint| (entry.path.clone(), lint)));
+                files.insert(entry.path.clone(), entry);
+            }
+            Some((files, lints))
         }
         Err(error) if error.kind == Kind::Refused => {
             let detail = super::report::describe(&error);
@@ -158,38 +178,23 @@ fn check_signature(
     finished: Option<Timestamp>,
     report: &mut Report,
 ) {
-    let hint = &bundle.hint;
-    let trusted = trust.find(hint);
-    let objection = trusted.and_then(|key| trust.objection(key, Some(Role::Train), finished));
-    let key_file = trusted.filter(|_| objection.is_none()).map(|key| key.file.clone());
-    report.signer = Some(Signer { hint: hint.clone(), key_file });
-    let Some(trusted) = trusted else {
-        let known = trust.keys().len();
-        report.fail(
-            Check::Key,
-            Verdict::Untrusted,
-            format!("the key {hint} is none of the {known} that you trust"),
-            "if you know whose key it is, give its public half with `--key`, or put it into \
-             `trusted-keys/` of your settings",
-        );
-        report.skip(Check::Signature, "needs the public key");
-        return;
-    };
-    let place = trusted.file.display();
-    match objection {
-        None => report.pass(Check::Key, format!("{hint} ({place})")),
+    let judged = signer::judge(bundle, trust, Some(Role::Train), finished);
+    match &judged.objection {
+        None => report.pass(Check::Key, judged.name.trim_start_matches("key ")),
         Some(why) => {
-            let detail = format!("the key {hint} ({place}) {why}");
-            let hint = "get a copy that is signed by a key that still counts";
-            report.fail(Check::Key, Verdict::Untrusted, detail, hint);
+            let detail = format!("the {} {why}", judged.name);
+            report.fail(Check::Key, Verdict::Untrusted, detail, judged.hint);
         }
     }
-    if trusted.key.accepts(&bundle.signed_bytes(), &bundle.signature) {
-        report.pass(Check::Signature, "ECDSA P-256 with SHA-256");
-    } else {
-        let detail = "the key did not sign this statement";
-        report.fail(Check::Signature, Verdict::Tampered, detail, "");
+    match judged.signed {
+        None => report.skip(Check::Signature, "needs the public key"),
+        Some(true) => report.pass(Check::Signature, judged.algorithm),
+        Some(false) => {
+            let detail = "the key did not sign this statement";
+            report.fail(Check::Signature, Verdict::Tampered, detail, "");
+        }
     }
+    report.signer = Some(judged.signer);
 }
 
 fn check_statement(bundle: &Bundle, report: &mut Report) -> Option<Manifest> {
@@ -270,19 +275,14 @@ fn compare(manifest: &Manifest, files: &Files, report: &mut Report) {
     }
 }
 
-/// Looks at every weights file; gives back the metadata of each.
-fn check_weights(directory: &Path, files: &Files, report: &mut Report) -> Metadata {
+/// What was found in every weights file; gives back the metadata of each.
+fn check_weights(lints: Lints, report: &mut Report) -> Metadata {
     let mut metadata = Metadata::new();
     let (mut tensors, mut problems) = (0, Vec::new());
-    for name in files.keys().filter(|name| name.to_lowercase().ends_with(".safetensors")) {
-        match safetensors::lint(&directory.join(name)) {
-            Ok(lint) => {
-                tensors += lint.tensors;
-                problems.extend(lint.problems.iter().map(|problem| format!("`{name}`: {problem}")));
-                metadata.insert(name.clone(), lint.metadata);
-            }
-            Err(error) => report.error(Check::Safetensors, &error),
-        }
+    for (name, lint) in lints {
+        tensors += lint.tensors;
+        problems.extend(lint.problems.iter().map(|problem| format!("`{name}`: {problem}")));
+        metadata.insert(name, lint.metadata);
     }
     if !problems.is_empty() {
         let hint = "do not load this file";

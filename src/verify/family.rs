@@ -172,11 +172,8 @@ fn read(directory: &Path, trust: &Trust, seen: &mut Vec<Digest>) -> Result<Famil
         Base { revision: text(&asked["baseModel"]["revision"]), files: of(&["base-model"]), id };
     seen.push(digest);
     let recorded = of(&["base-lineage"]).into_iter().next();
-    // A merge is made from an adapter; its base is that of the adapter.
-    let named = match method.as_str() {
-        "merge" => asked["overrides"][ADAPTER_KEY].as_str().unwrap_or_default(),
-        _ => &base.id,
-    };
+    // A merge, and perhaps an export, is made from an adapter; its base is that of the adapter.
+    let named = asked["overrides"][ADAPTER_KEY].as_str().unwrap_or(&base.id);
     let parent = recorded.map(|item| Box::new(parent(directory, named, &item, trust, seen)));
     seen.pop();
     let internal = &build["internalParameters"];

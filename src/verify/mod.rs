@@ -4,6 +4,8 @@
 
 mod attestations;
 mod covered;
+mod chain;
+pub mod conformance;
 mod directory;
 mod family;
 mod family_text;
@@ -12,6 +14,7 @@ pub mod registry;
 mod report;
 pub mod safetensors;
 mod seen;
+mod signer;
 mod statement;
 mod trust;
 mod trusted_keys;
@@ -21,7 +24,7 @@ pub use directory::verify;
 pub use family::{Base, Family, Found, Item, Parent, family};
 pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
 pub use seen::{FILE as SEEN_FILE, Seen};
-pub use trust::{Trust, TrustedKey};
+pub use trust::{Authority, Trust, TrustedKey};
 pub use trusted_keys::{FILE as TRUSTED_KEYS_FILE, Limits, Role};
 
 #[cfg(test)]

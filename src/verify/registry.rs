@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::seen::Seen;
+use super::signer::judge;
 use super::trust::Trust;
 use super::trusted_keys::Role;
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
@@ -294,21 +295,18 @@ fn unusable(defect: &Defect) -> Error {
 
 /// The hint of the trusted key that signed.
 fn vouched(bundle: &Bundle, trust: &Trust) -> Result<String> {
-    let hint = &bundle.hint;
-    let Some(key) = trust.find(hint) else {
-        let known = trust.keys().len();
-        return Err(Error::refused("the registry is signed by a key that you do not trust")
-            .because(format!("the key {hint} is none of the {known} that you trust"))
-            .hint("if you know whose key it is, name its public half in `trust.registry_keys`"));
-    };
-    if let Some(why) = trust.objection(key, Some(Role::Registry), None) {
-        return Err(Error::refused(format!("the key {hint} of the registry {why}")));
+    let judged = judge(bundle, trust, Some(Role::Registry), None);
+    if let Some(why) = judged.objection {
+        return Err(Error::refused(
+            "the registry is signed by a key that you do not trust with it",
+        )
+        .because(format!("the {} {why}", judged.name))
+        .hint("if you know whose key it is, name its public half in `trust.registry_keys`"));
     }
-    if bundle.payload_type != IN_TOTO || !key.key.accepts(&bundle.signed_bytes(), &bundle.signature)
-    {
+    if bundle.payload_type != IN_TOTO || judged.signed != Some(true) {
         return Err(Error::refused("the registry's signature does not hold"));
     }
-    Ok(hint.clone())
+    Ok(judged.signer.hint)
 }
 
 /// The signed statement must be about a registry of these bytes, and nothing else.

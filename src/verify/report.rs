@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, printable};
-use crate::files::Digest;
+use crate::files::{Digest, FileEntry};
 
 /// One thing that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -155,7 +155,10 @@ impl fmt::Display for Verdict {
 pub struct Signer {
     /// SHA-256 of the public key's PEM text.
     pub hint: String,
-    /// The file with the trusted key; none if the key is not trusted.
+    /// Whom the key's certificate is for, if it signs in the name of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The file with the trusted key or authority; none if the signer is not trusted.
     pub key_file: Option<PathBuf>,
 }
 
@@ -174,6 +177,10 @@ pub struct Report {
     pub root: Option<Digest>,
     /// One line for each check.
     pub checks: Vec<Finding>,
+    /// Every file with the digest of the bytes that were checked, sorted by name; none if they
+    /// could not be read. Who uses the files later compares.
+    #[serde(skip)]
+    pub files: Vec<FileEntry>,
 }
 
 impl Report {
@@ -183,8 +190,15 @@ impl Report {
     }
 
     pub(super) fn new(directory: PathBuf) -> Self {
-        let verdict = Verdict::Verified;
-        Self { directory, verdict, signer: None, name: None, root: None, checks: Vec::new() }
+        Self {
+            directory,
+            verdict: Verdict::Verified,
+            signer: None,
+            name: None,
+            root: None,
+            checks: Vec::new(),
+            files: Vec::new(),
+        }
     }
 
     fn push(&mut self, check: Check, verdict: CheckVerdict, detail: String, hint: Option<String>) {

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{Context, Result, printable};
-use crate::files;
+use crate::files::{self, FileEntry, Hashing};
 
 /// The header's largest size; the common readers allow 100 MB.
 pub const MAX_HEADER_BYTES: u64 = 16 << 20;
@@ -49,21 +49,46 @@ impl Lint {
 /// # Errors
 /// Only if the file cannot be read. What is wrong in it stands in the result.
 pub fn lint(path: &Path) -> Result<Lint> {
-    let mut lint = Lint::default();
-    let read = || -> io::Result<(u64, Result<Vec<u8>, String>)> {
+    let read = || -> io::Result<Lint> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
-        Ok((size, read_header(&mut file, size)?))
+        lint_from(&mut file, size)
     };
-    let (size, header) = read().context_at("cannot read the file", path)?;
-    match header {
+    read().context_at("cannot read the file", path)
+}
+
+/// Looks at a file's header and takes the digest of the whole file, from one reading: the bytes
+/// that are judged are the bytes that are hashed, whatever happens to the file meanwhile.
+///
+/// # Errors
+/// Only if the file cannot be read.
+pub fn lint_and_hash(path: &Path, name: &str) -> Result<(FileEntry, Lint)> {
+    let file = files::open_regular(path)?;
+    let size = file.metadata().context_at("cannot read the file", path)?.len();
+    lint_and_hash_from(file, size, name).context_at("cannot read the file", path)
+}
+
+fn lint_and_hash_from(source: impl Read, size: u64, name: &str) -> io::Result<(FileEntry, Lint)> {
+    let mut source = Hashing::new(source);
+    let mut lint = lint_from(&mut source, size)?;
+    let entry = files::hash_rest(source, name)?;
+    if entry.size != size {
+        lint.problem(format!("it had {size} bytes and then {}", entry.size));
+    }
+    Ok((entry, lint))
+}
+
+/// Reads the header at the begin of a file of this size.
+fn lint_from(source: &mut impl Read, size: u64) -> io::Result<Lint> {
+    let mut lint = Lint::default();
+    match read_header(source, size)? {
         Ok(header) => check_header(&header, size - 8 - header.len() as u64, &mut lint),
         Err(problem) => lint.problem(problem),
     }
     Ok(lint)
 }
 
-fn read_header(file: &mut File, size: u64) -> io::Result<Result<Vec<u8>, String>> {
+fn read_header(file: &mut impl Read, size: u64) -> io::Result<Result<Vec<u8>, String>> {
     if size < 8 {
         return Ok(Err("the file is too short for a header".to_owned()));
     }

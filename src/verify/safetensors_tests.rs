@@ -116,3 +116,82 @@ fn too_many_tensors_and_problems_are_cut_short() {
     let bad: Vec<_> = (0..100).map(|i| format!(r#""t{i}":1"#)).collect();
     assert_eq!(check(&format!("{{{}}}", bad.join(",")), 0).len(), MAX_PROBLEMS + 1);
 }
+
+/// Gives out every byte once and remembers how many.
+struct Once<'a> {
+    bytes: &'a [u8],
+    given: usize,
+}
+
+impl Read for Once<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = into.len().min(self.bytes.len()).min(7);
+        into[..count].copy_from_slice(&self.bytes[..count]);
+        self.bytes = &self.bytes[count..];
+        self.given += count;
+        Ok(count)
+    }
+}
+
+fn file_of(dtype: &str) -> Vec<u8> {
+    let metadata = format!(r#""__metadata__":{{"format":"pt","of":"{dtype}"}}"#);
+    let header = format!("{{{metadata},{}}}", ONE.replace("F32", dtype));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + 8, 0);
+    bytes
+}
+
+#[test]
+fn header_and_digest_are_of_the_same_bytes() {
+    let bytes = file_of("F32");
+    let mut source = Once { bytes: &bytes, given: 0 };
+    let (entry, lint) = lint_and_hash_from(&mut source, bytes.len() as u64, "a").unwrap();
+    assert_eq!(source.given, bytes.len(), "each byte was read once");
+    assert_eq!(entry.sha256, files::Digest::of(&bytes));
+    assert_eq!((lint.problems.len(), lint.metadata["of"].as_str()), (0, "F32"));
+
+    // A header that cannot be right is no reason to hash less.
+    let bad = [&u64::MAX.to_le_bytes()[..], &bytes].concat();
+    let (entry, lint) = lint_and_hash_from(&bad[..], bad.len() as u64, "a").unwrap();
+    assert_eq!((entry.sha256, lint.problems.len()), (files::Digest::of(&bad), 1));
+    // One that grew or shrank since its size was asked is told.
+    let (_, lint) = lint_and_hash_from(&bytes[..], bytes.len() as u64 - 1, "a").unwrap();
+    assert!(lint.problems.iter().any(|problem| problem.contains("bytes and then")), "{lint:?}");
+}
+
+/// Someone puts another file into the place, again and again: it is either the one or the other.
+#[test]
+fn swaps_while_it_is_read_never_mix_two_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, bad) = (file_of("F32"), file_of("F99"));
+    let (digests, place) =
+        ([&good, &bad].map(|bytes| files::Digest::of(bytes)), folder.path().join("a.safetensors"));
+    std::fs::write(&place, &good).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let mut seen = [0, 0];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let scratch = folder.path().join("scratch");
+            for bytes in [&bad, &good].into_iter().cycle() {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                std::fs::write(&scratch, bytes).unwrap();
+                std::fs::rename(&scratch, &place).unwrap();
+            }
+        });
+        for _ in 0..20_000 {
+            let (entry, lint) = lint_and_hash(&place, "a").unwrap();
+            let which = digests.iter().position(|digest| *digest == entry.sha256).unwrap();
+            assert_eq!(lint.problems.is_empty(), which == 0, "{:?}", lint.problems);
+            assert_eq!(lint.metadata["of"], ["F32", "F99"][which]);
+            seen[which] += 1;
+            if seen.iter().all(|count| *count > 50) {
+                break;
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}

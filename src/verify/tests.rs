@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::artifact::envelope::{Bundle, IN_TOTO};
+use crate::artifact::envelope::{Bundle, IN_TOTO, Material};
 use crate::artifact::keys::tests::known_key;
 use crate::artifact::keys::{self, SigningKey};
 use crate::artifact::{lineage, signature};
@@ -206,7 +206,7 @@ fn another_key_is_untrusted_and_a_false_signature_is_tampering() {
     // The other key's signature under the trusted key's name.
     let bytes = fs::read(fixture.path(signature::FILE)).unwrap();
     let mut bundle = Bundle::parse(&bytes).unwrap();
-    bundle.hint = own.public().hint().to_owned();
+    bundle.material = Material::Key(own.public().hint().to_owned());
     fixture.write(signature::FILE, bundle.to_json());
     fixture.expect(Verdict::Tampered, Check::Signature, "did not sign");
 }
@@ -221,7 +221,7 @@ fn what_is_not_there_could_not_be_checked() {
 fn the_users_own_key_and_the_trusted_folder_count() {
     let home = tempfile::tempdir().unwrap();
     assert!(Trust::of_user(home.path()).unwrap().keys().is_empty());
-    let (own, _) = keys::load_or_create(home.path(), None, None).unwrap();
+    let (own, _) = keys::load_or_create(home.path(), None, None, Vec::new()).unwrap();
     let folder = home.path().join(keys::TRUSTED_FOLDER);
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("friend.pem"), known_key().public().pem()).unwrap();

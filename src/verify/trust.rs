@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::trusted_keys::{self, Limits, Role};
+use super::trusted_keys::{self, Known, Limits, Role};
+use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, PublicKey};
 use crate::error::{Context, Result};
 
@@ -20,10 +21,22 @@ pub struct TrustedKey {
     pub limits: Limits,
 }
 
-/// The keys that may vouch for a model.
+/// A certificate whose owner says who is a signer, and where it was found.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// Its certificate.
+    pub certificate: Certificate,
+    /// The file that holds it.
+    pub file: PathBuf,
+    /// What `trusted-keys.toml` says of it.
+    pub limits: Limits,
+}
+
+/// The keys that may vouch for a model, and the authorities that say whose certificates may.
 #[derive(Debug, Clone)]
 pub struct Trust {
     keys: Vec<TrustedKey>,
+    authorities: Vec<Authority>,
     now: Timestamp,
 }
 
@@ -35,7 +48,7 @@ impl Default for Trust {
 
 impl Trust {
     fn of(keys: Vec<TrustedKey>) -> Self {
-        Self { keys, now: Timestamp::now() }
+        Self { keys, authorities: Vec::new(), now: Timestamp::now() }
     }
 
     /// Only the key of this PEM file.
@@ -55,10 +68,22 @@ impl Trust {
         Self::of(vec![TrustedKey { key, file, limits: Limits::default() }])
     }
 
+    /// Nobody but whom the authorities of this PEM file vouch for, beside whom is trusted already.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no certificate.
+    pub fn and_roots(mut self, path: &Path) -> Result<Self> {
+        for certificate in Certificate::all_from_file(path)? {
+            let (file, limits) = (path.to_path_buf(), Limits::default());
+            self.authorities.push(Authority { certificate, file, limits });
+        }
+        Ok(self)
+    }
+
     /// The user's own key, every `.pem` file in `trusted-keys/` beside it, and the keys of
     /// `trusted-keys.toml`. What that file says of a key holds wherever else the key lies.
     pub fn of_user(config_home: &Path) -> Result<Self> {
-        let mut keys = trusted_keys::read(config_home)?;
+        let Known { mut keys, authorities } = trusted_keys::read(config_home)?;
         let own = config_home.join(keys::PUBLIC_FILE);
         if own.exists() {
             keys.push(unlimited(&own)?);
@@ -85,17 +110,28 @@ impl Trust {
                 distinct.push(key);
             }
         }
-        Ok(Self::of(distinct))
+        Ok(Self { authorities, ..Self::of(distinct) })
     }
 
-    /// Adds what the user's `trusted-keys.toml` says of keys that are trusted here, and no key.
+    /// Adds what the user's `trusted-keys.toml` says of keys and authorities that are trusted here,
+    /// and no key; but one that was revoked is revoked, whoever vouches for it.
     ///
     /// # Errors
     /// When there is such a file and it cannot be read.
     pub fn limited_by(mut self, config_home: &Path) -> Result<Self> {
-        for known in trusted_keys::read(config_home)? {
-            for key in self.keys.iter_mut().filter(|key| key.key.hint() == known.key.hint()) {
-                key.limits = known.limits.clone();
+        let Known { keys, authorities } = trusted_keys::read(config_home)?;
+        for known in authorities {
+            let same = |it: &&mut Authority| it.certificate == known.certificate;
+            for authority in self.authorities.iter_mut().filter(same) {
+                authority.limits = known.limits.clone();
+            }
+        }
+        for known in keys {
+            let hint = known.key.hint();
+            match self.keys.iter_mut().find(|key| key.key.hint() == hint) {
+                Some(key) => key.limits = known.limits,
+                None if known.limits.revoked.is_some() => self.keys.push(known),
+                None => {}
             }
         }
         Ok(self)
@@ -117,19 +153,25 @@ impl Trust {
         self.keys.iter().find(|trusted| trusted.key.hint() == hint)
     }
 
-    /// Why a key may not vouch now for what was finished at a time; `None` if it may.
+    /// Why someone with these limits may not vouch now for what was finished at a time; `None` if
+    /// it may.
     pub fn objection(
         &self,
-        key: &TrustedKey,
+        limits: &Limits,
         role: Option<Role>,
         finished: Option<Timestamp>,
     ) -> Option<String> {
-        key.limits.objection(role, self.now, finished)
+        limits.objection(role, self.now, finished)
     }
 
     /// Every trusted key.
     pub fn keys(&self) -> &[TrustedKey] {
         &self.keys
+    }
+
+    /// Every trusted authority.
+    pub fn authorities(&self) -> &[Authority] {
+        &self.authorities
     }
 }
 

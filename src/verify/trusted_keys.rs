@@ -1,8 +1,9 @@
-//! `trusted-keys.toml`: keys with roles, a time in which they count, and revocations.
+//! `trusted-keys.toml`: keys and authorities with roles, a time in which they count, and
+//! revocations.
 
 use std::fmt;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -11,12 +12,15 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::Datetime;
 
-use super::trust::TrustedKey;
+use super::trust::{Authority, TrustedKey};
+use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::PublicKey;
 use crate::error::{Context, Error, Result};
 
 /// The file's name in the folder of the user's settings.
 pub const FILE: &str = "trusted-keys.toml";
+/// No PEM file of one key or certificate comes near this size.
+const MAX_PEM_BYTES: u64 = 1 << 20;
 
 /// What a key may vouch for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -95,6 +99,15 @@ impl Limits {
 struct Document {
     #[serde(default)]
     key: Vec<Spanned<Entry>>,
+    #[serde(default)]
+    authority: Vec<Spanned<Entry>>,
+}
+
+/// Whom the file names.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub keys: Vec<TrustedKey>,
+    pub authorities: Vec<Authority>,
 }
 
 #[derive(Deserialize)]
@@ -117,11 +130,11 @@ enum Time {
     Text(String),
 }
 
-/// The keys of the user's file; none without the file.
-pub(super) fn read(config_home: &Path) -> Result<Vec<TrustedKey>> {
+/// Whom the user's file names; nobody without the file.
+pub(super) fn read(config_home: &Path) -> Result<Known> {
     let path = config_home.join(FILE);
     let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Known::default()),
         other => other.context_at("cannot read the trusted keys", &path)?,
     };
     let place = |error: Error, span: Range<usize>| {
@@ -134,40 +147,77 @@ pub(super) fn read(config_home: &Path) -> Result<Vec<TrustedKey>> {
         let what = error.message().lines().collect::<Vec<_>>().join("; ");
         place(Error::new(what), error.span().unwrap_or_default())
     })?;
-    let mut keys: Vec<TrustedKey> = Vec::new();
+    let mut known = Known::default();
     for entry in document.key {
         let span = entry.span();
-        let key = trusted(entry.into_inner(), span.clone(), config_home, &path)
-            .map_err(|(error, span)| place(error, span))?;
-        if keys.iter().any(|known| known.key.hint() == key.key.hint()) {
+        let placed = |(error, span)| place(error, span);
+        let (key, file, limits) =
+            trusted(entry, config_home, &path, &PublicKey::from_pem).map_err(placed)?;
+        if known.keys.iter().any(|other| other.key.hint() == key.hint()) {
             return Err(place(Error::new("this key stands here twice"), span));
         }
-        keys.push(key);
+        known.keys.push(TrustedKey { key, file, limits });
     }
-    Ok(keys)
+    for entry in document.authority {
+        let span = entry.span();
+        let placed = |(error, span)| place(error, span);
+        let (certificate, file, limits) =
+            trusted(entry, config_home, &path, &one_certificate).map_err(placed)?;
+        if known.authorities.iter().any(|other| other.certificate == certificate) {
+            return Err(place(Error::new("this authority stands here twice"), span));
+        }
+        known.authorities.push(Authority { certificate, file, limits });
+    }
+    Ok(known)
+}
+
+fn one_certificate(text: &str) -> Result<Certificate> {
+    let mut all = Certificate::all_from_pem(text)?;
+    match (all.pop(), all.is_empty()) {
+        (Some(certificate), true) => Ok(certificate),
+        _ => Err(Error::new("the PEM text holds more than one certificate")
+            .hint("write an entry for each authority")),
+    }
 }
 
 type Placed<T> = Result<T, (Error, Range<usize>)>;
 
-fn trusted(
-    entry: Entry,
-    whole: Range<usize>,
+/// What `read` makes of the entry's PEM text, the file that holds it, and the limits.
+fn trusted<T>(
+    entry: Spanned<Entry>,
     config_home: &Path,
     path: &Path,
-) -> Placed<TrustedKey> {
+    read: &dyn Fn(&str) -> Result<T>,
+) -> Placed<(T, PathBuf, Limits)> {
+    let whole = entry.span();
+    let entry = entry.into_inner();
     let say = |what: &str, span: Range<usize>| (Error::new(what), span);
-    let (key, file) = match (entry.file, entry.pem) {
+    let (it, file) = match (&entry.file, &entry.pem) {
         (Some(file), None) => {
             let span = file.span();
-            let file = config_home.join(file.into_inner());
-            (PublicKey::from_file(&file).map_err(|error| unreadable(&error, span))?, file)
+            let file = config_home.join(file.get_ref());
+            let it = pem_file(&file).and_then(|text| read(&text).map_err(|error| error.at(&file)));
+            (it.map_err(|error| unreadable(&error, span))?, file)
         }
         (None, Some(pem)) => {
-            let key = PublicKey::from_pem(pem.get_ref());
-            (key.map_err(|error| unreadable(&error, pem.span()))?, path.to_path_buf())
+            let it = read(pem.get_ref());
+            (it.map_err(|error| unreadable(&error, pem.span()))?, path.to_path_buf())
         }
         _ => return Err(say("a key needs either `file` or `pem`", whole)),
     };
+    Ok((it, file, limits(entry)?))
+}
+
+fn pem_file(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_PEM_BYTES).read_to_string(&mut text))
+        .context_at("cannot read the public key", path)?;
+    Ok(text)
+}
+
+fn limits(entry: Entry) -> Placed<Limits> {
+    let say = |what: &str, span: Range<usize>| (Error::new(what), span);
     let roles = match entry.roles {
         Some(roles) if roles.get_ref().is_empty() => {
             return Err(say("`roles` is empty; without it, a key has every role", roles.span()));
@@ -187,13 +237,12 @@ fn trusted(
             return Err(say("`reason` means nothing without `revoked = true`", reason.span()));
         }
     };
-    let limits = Limits {
+    Ok(Limits {
         roles,
         not_before: not_before.map(|(time, _)| time),
         not_after: not_after.map(|(time, _)| time),
         revoked,
-    };
-    Ok(TrustedKey { key, file, limits })
+    })
 }
 
 /// Says at the entry what is wrong with the key, since that is the line to mend.

@@ -206,6 +206,7 @@ impl Run {
             .env_remove("HF_TOKEN")
             .env_remove("HF_HUB_OFFLINE")
             .env_remove("FIREBRAND_SIGNING_KEY")
+            .env_remove("FIREBRAND_KEY_PASSWORD")
             .env("NO_COLOR", "1")
     }
 

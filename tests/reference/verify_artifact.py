@@ -1,35 +1,130 @@
 #!/usr/bin/env python3
 """Does everybody else accept our artifact?  Run by hand against a directory that Firebrand signed.
 
-    pip install model-signing pyOpenSSL in-toto-attestation huggingface_hub safetensors numpy
-    python tests/reference/verify_artifact.py DIR PUBLIC_KEY.pem
+    pip install model-signing pyOpenSSL in-toto-attestation securesystemslib[crypto] huggingface_hub \\
+        safetensors numpy "cyclonedx-python-lib[json-validation]" gguf torch transformers peft
+    npm install --prefix NODE @sigstore/verify@3.1.1 @sigstore/bundle@4.0.0
+    verify_artifact.py DIR PUBLIC_KEY.pem [--firebrand PROGRAM] [--node NODE]
 
-Each line is one official program or library; the exit status is 1 if one of them refuses.
-PEFT is asked only where it is installed.
+One line for each official program or library, as a Markdown table; the exit status is 1 if one of
+them refuses. What is not installed is passed over, and says so.
 """
 
+import argparse
 import base64
 import hashlib
+import importlib.metadata
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+
+HERE = Path(__file__).parent
+OPTIONS = argparse.Namespace(firebrand=None, node=None)
 
 
 class Skipped(Exception):
     """There is nothing to check here."""
 
 
+def run(command: list[str], **options) -> str:
+    """The last line of what a program says; an error if it fails."""
+    result = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    lines = (result.stdout + result.stderr).strip().splitlines() or ["no output"]
+    if result.returncode != 0:
+        raise ValueError(lines[-1])
+    return lines[-1]
+
+
 def oms_signature(directory: Path, key: Path) -> str:
     """OpenSSF Model Signing's own program (needs no network)."""
     command = [sys.executable, "-m", "model_signing", "verify", "key", str(directory)]
     command += ["--signature", str(directory / "model.sig"), "--public_key", str(key)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = (result.stdout + result.stderr).strip().splitlines()
-    last = lines[-1] if lines else "no output"
-    if result.returncode != 0:
-        raise ValueError(last)
-    return last
+    return run(command)
+
+
+def oms_agreement(directory: Path, _key: Path) -> str:
+    """What OpenSSF's program signs, we accept; what it refuses, we refuse; each with a new key."""
+    if OPTIONS.firebrand is None:
+        raise Skipped("`--firebrand` was not given")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        model, sig = folder / "model", folder / "model" / "model.sig"
+        shutil.copytree(directory, model)
+        private, public = folder / "key.pem", folder / "key.pub.pem"
+        run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", private])
+        run(["openssl", "ec", "-in", private, "-pubout", "-out", public])
+        sig.unlink()
+        sign = [sys.executable, "-m", "model_signing", "sign", "key", str(model)]
+        run([*sign, "--private_key", str(private), "--signature", str(sig)])
+        theirs = [sys.executable, "-m", "model_signing", "verify", "key", str(model),
+                  "--signature", str(sig), "--public_key", str(public)]
+        ours = [OPTIONS.firebrand, "verify", str(model), "--key", str(public)]
+
+        def verdicts() -> list[bool]:
+            return [subprocess.run(c, capture_output=True, check=False).returncode == 0
+                    for c in (theirs, ours)]
+
+        if verdicts() != [True, True]:
+            raise ValueError(f"(theirs, ours) accept their signature: {verdicts()}")
+        count = 1
+        changes = [model / "README.md", next(iter(sorted(model.glob("*.json"))))]
+        for path in changes:
+            before = path.read_bytes()
+            for content in (before[:-1], before[:-1] + b"!", None):
+                path.unlink()
+                if content is not None:
+                    path.write_bytes(content)
+                if verdicts() != [False, False]:
+                    raise ValueError(f"a changed {path.name}: {verdicts()}")
+                path.write_bytes(before)
+                count += 1
+        (model / "more.txt").write_text("more")
+        if verdicts() != [False, False]:
+            raise ValueError(f"a file too many: {verdicts()}")
+        (model / "more.txt").unlink()
+    return f"{count + 1} cases, the same verdict in each"
+
+
+def oms_schemas(directory: Path, _key: Path) -> str:
+    """The JSON Schemas of the standard, as its own package checks them."""
+    if shutil.which("oms-validate") is None:
+        raise Skipped("not on PyPI; its tree was not at hand")
+    return run(["oms-validate", str(directory / "model.sig"), "--method", "key"])
+
+
+def sigstore_js(directory: Path, key: Path) -> str:
+    """sigstore's JavaScript: shape of the bundle, and the signature of the envelope."""
+    if OPTIONS.node is None:
+        raise Skipped("`--node` was not given")
+    environment = {**os.environ, "NODE_MODULES": str(Path(OPTIONS.node).resolve())}
+    bundles = [directory / "model.sig", directory.parent / f"{directory.name}.sigstore.jsonl"]
+    said = []
+    for bundle in bundles:
+        if bundle.exists():
+            command = ["node", str(HERE / "verify_bundle.mjs"), str(bundle), str(key)]
+            said.append(run(command, env=environment))
+    return "; ".join(said)
+
+
+def dsse_library(directory: Path, key: Path) -> str:
+    """in-toto's own reader of envelopes, on the signature and on each attestation."""
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import SSlibKey
+
+    pem = key.read_text()
+    hint = hashlib.sha256(key.read_bytes()).hexdigest()
+    public = SSlibKey(hint, "ecdsa", "ecdsa-sha2-nistp256", {"public": pem})
+    beside = directory.parent / f"{directory.name}.sigstore.jsonl"
+    lines = beside.read_text().splitlines() if beside.exists() else []
+    for text in [(directory / "model.sig").read_text(), *lines]:
+        envelope = Envelope.from_dict(json.loads(text)["dsseEnvelope"])
+        envelope.verify([public], 1)
+    return f"{1 + len(lines)} envelopes"
 
 
 def dsse_signature(directory: Path, key: Path) -> str:
@@ -144,32 +239,132 @@ def adapter_config(directory: Path, _key: Path) -> str:
     return f"PEFT {peft.__version__}, r={config.r}, {sorted(config.target_modules)}"
 
 
+def attestations(directory: Path, _key: Path) -> str:
+    """The first line beside the artifact holds the very bytes of its statement."""
+    beside = directory.parent / f"{directory.name}.sigstore.jsonl"
+    if not beside.exists():
+        raise Skipped("no attestations")
+    lines = beside.read_text().splitlines()
+    payload = base64.b64decode(json.loads(lines[0])["dsseEnvelope"]["payload"], validate=True)
+    if payload != (directory / "lineage.statement.json").read_bytes():
+        raise ValueError("line 1 is not lineage.statement.json")
+    return f"{len(lines)} lines"
+
+
+def bill_of_materials(directory: Path, _key: Path) -> str:
+    """CycloneDX's strict validator, under 1.6 and, with the version changed, under 1.7."""
+    path = directory / "bom.cdx.json"
+    if not path.exists():
+        raise Skipped("no bill of materials")
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    text = path.read_text()
+    newer = json.loads(text)
+    newer["specVersion"], newer["$schema"] = "1.7", newer["$schema"].replace("1.6", "1.7")
+    versions = [(SchemaVersion.V1_6, text), (SchemaVersion.V1_7, json.dumps(newer))]
+    for version, document in versions:
+        error = JsonStrictValidator(version).validate_str(document)
+        if error is not None:
+            raise ValueError(f"{version}: {error}")
+    for file in newer["metadata"]["component"]["components"]:
+        content = (directory / file["name"]).read_bytes()
+        if hashlib.sha256(content).hexdigest() != file["hashes"][0]["content"]:
+            raise ValueError(f"another {file['name']}")
+    return f"1.6 and 1.7, {len(newer['metadata']['component']['components'])} files"
+
+
+def gguf_file(directory: Path, _key: Path) -> str:
+    """ggml's own reader."""
+    files = sorted(directory.glob("*.gguf"))
+    if not files:
+        raise Skipped("no GGUF")
+    import gguf
+
+    reader = gguf.GGUFReader(files[0])
+    inputs = hashlib.sha256((directory / "lineage.inputs.json").read_bytes()).hexdigest()
+    if reader.fields["firebrand.inputs_sha256"].contents() != inputs:
+        raise ValueError("it names other inputs")
+    return f"{len(reader.tensors)} tensors, {len(reader.fields)} keys"
+
+
+def loaded(directory: Path, _key: Path) -> str:
+    """PEFT or transformers loads it, and computes."""
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise Skipped("no safetensors")
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise Skipped(f"{error.name} is not installed") from error
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if (directory / "adapter_config.json").exists():
+        from peft import AutoPeftModelForCausalLM as Auto
+    else:
+        from transformers import AutoModelForCausalLM as Auto
+    model = Auto.from_pretrained(str(directory), dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(directory))
+    tokens = tokenizer("The capital of", return_tensors="pt")["input_ids"]
+    logits = model(input_ids=tokens).logits
+    if not bool(torch.isfinite(logits).all()):
+        raise ValueError("logits that are no numbers")
+    return f"{type(model).__name__}, logits {list(logits.shape)}"
+
+
 CHECKS = [
-    ("model_signing verify key", oms_signature),
-    ("DSSE by cryptography", dsse_signature),
-    ("in-toto and SLSA, strict", lineage_statement),
-    ("lineage cross-checks", lineage_cross_checks),
-    ("huggingface_hub.ModelCard", model_card),
-    ("safetensors", weights),
-    ("peft.PeftConfig", adapter_config),
+    ("`model_signing verify key`", "model-signing", oms_signature),
+    ("its signatures in `firebrand verify`", "model-signing", oms_agreement),
+    ("OMS JSON Schemas", "oms-schemas", oms_schemas),
+    ("DSSE by cryptography alone", "cryptography", dsse_signature),
+    ("securesystemslib `Envelope.verify`", "securesystemslib", dsse_library),
+    ("npm `@sigstore/verify`, `bundle`", "node", sigstore_js),
+    ("in-toto statement and SLSA, strict", "in-toto-attestation", lineage_statement),
+    ("lineage, files and headers agree", "safetensors", lineage_cross_checks),
+    ("attestations beside it", "-", attestations),
+    ("CycloneDX, strict", "cyclonedx-python-lib", bill_of_materials),
+    ("`huggingface_hub.ModelCard`", "huggingface_hub", model_card),
+    ("safetensors", "safetensors", weights),
+    ("gguf `GGUFReader`", "gguf", gguf_file),
+    ("`peft.PeftConfig`", "peft", adapter_config),
+    ("PEFT or transformers computes", "transformers", loaded),
 ]
 
 
+def version(package: str) -> str:
+    if package == "node":
+        if OPTIONS.node is None:
+            return "-"
+        names = ["verify", "bundle"]
+        paths = [Path(OPTIONS.node) / "node_modules/@sigstore" / n / "package.json" for n in names]
+        return ", ".join(json.loads(path.read_text())["version"] for path in paths)
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "-"
+
+
 def main() -> int:
-    if len(sys.argv) != 3:
-        print(__doc__, file=sys.stderr)
-        return 2
-    directory, key = Path(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("key", type=Path)
+    parser.add_argument("--firebrand")
+    parser.add_argument("--node")
+    parser.parse_args(namespace=OPTIONS)
     refused = 0
-    for name, check in CHECKS:
+    print("| program or library | version | verdict | |\n|---|---|---|---|")
+    for name, package, check in CHECKS:
         try:
-            verdict, detail = "ok", check(directory, key)
+            verdict, detail = "accepts", check(OPTIONS.directory, OPTIONS.key)
         except Skipped as reason:
             verdict, detail = "-", str(reason)
+        except ImportError as error:
+            verdict, detail = "-", f"{error.name} is not installed"
         except Exception as error:  # noqa: BLE001 -- whatever a library raises is a refusal
-            verdict, detail = "REFUSED", f"{type(error).__name__}: {error}"[:160]
+            verdict, detail = "REFUSES", f"{type(error).__name__}: {error}"[:160]
             refused += 1
-        print(f"{name:<27} {verdict:<8} {detail}")
+        print(f"| {name} | {version(package)} | {verdict} | {detail} |", flush=True)
     return 1 if refused else 0
 
 

@@ -15,15 +15,72 @@ pub struct DeviceConfig {
     pub parallel_micro_batches: usize,
 }
 
+/// Which device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU where there is one, else the CPU; never a software rasteriser.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A GPU, or an error: the best, or the one of this number.
+    Gpu(Option<u16>),
+    /// An adapter of this interface, or an error: the best, or the one of this number.
+    Api(GraphicsApi, Option<u16>),
+    /// A software rasteriser, which only tests want.
+    Software,
+}
+
 choices! {
-    /// Which kind of device.
-    DeviceChoice {
-        /// A GPU where there is one, else the CPU.
-        Auto = "auto",
-        /// The CPU.
-        Cpu = "cpu",
-        /// A GPU, or an error.
-        Gpu = "gpu",
+    /// An interface to graphics cards.
+    GraphicsApi {
+        /// Linux and Windows.
+        Vulkan = "vulkan",
+        /// macOS.
+        Metal = "metal",
+        /// Windows.
+        Dx12 = "dx12",
+        /// OpenGL.
+        Gl = "gl",
+    }
+}
+
+impl DeviceChoice {
+    /// Every name, without numbers.
+    pub const NAMES: &'static [&'static str] =
+        &["auto", "cpu", "gpu", "vulkan", "metal", "dx12", "gl", "software"];
+
+    /// The device of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let (name, number) = match name.split_once(':') {
+            Some((name, digits)) => {
+                let plain = digits.len() <= 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+                (name, Some(digits.parse().ok().filter(|_| plain)?))
+            }
+            None => (name, None),
+        };
+        match (name, number) {
+            ("auto", None) => Some(Self::Auto),
+            ("cpu", None) => Some(Self::Cpu),
+            ("software", None) => Some(Self::Software),
+            ("gpu", number) => Some(Self::Gpu(number)),
+            (name, number) => GraphicsApi::from_name(name).map(|api| Self::Api(api, number)),
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (name, number) = match self {
+            Self::Auto => ("auto", None),
+            Self::Cpu => ("cpu", None),
+            Self::Gpu(number) => ("gpu", *number),
+            Self::Api(api, number) => (api.name(), *number),
+            Self::Software => ("software", None),
+        };
+        match number {
+            Some(number) => write!(f, "{name}:{number}"),
+            None => f.write_str(name),
+        }
     }
 }
 
@@ -33,10 +90,11 @@ pub(in crate::config) const SECTION: Section = Section::new(
     &[
         Key::new(
             "device.name",
-            Kind::Choice(DeviceChoice::NAMES),
+            Kind::Device,
             DefaultValue::Value("\"auto\""),
             "Which device computes. `auto` takes a GPU where there is one, else the CPU, and \
-             says why.",
+             says why; `firebrand devices` lists what there is. `gpu:1` is the second GPU, \
+             `vulkan:1` the second adapter of that interface.",
         )
         .example("\"cpu\"")
         .names(&[("TRL", "use_cpu")]),
@@ -69,7 +127,7 @@ impl DeviceConfig {
     }
 
     pub(in crate::config) fn write(&self, out: &mut Entries) {
-        out.text("device.name", self.name.name());
+        out.text("device.name", &self.name.to_string());
         out.size("device.threads", self.threads);
         out.size("device.parallel_micro_batches", self.parallel_micro_batches);
     }

@@ -17,6 +17,8 @@ pub struct EvalConfig {
     pub temperature: f64,
     /// Validation records measured; 0 means all.
     pub max_records: u64,
+    /// What the finished model is judged on besides: a file as `firebrand eval` takes it.
+    pub suite: Option<String>,
 }
 
 pub(in crate::config) const SECTION: Section = Section::new(
@@ -62,6 +64,15 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .example("200")
         .names(&[("TRL", "max_eval_samples")]),
+        Key::new(
+            "eval.suite",
+            Kind::Line,
+            DefaultValue::Absent("the loss alone is measured"),
+            "What the finished model is judged on besides: a file as `firebrand eval` takes it, \
+             with slices and tasks. The numbers go into model card and lineage, and into \
+             `evaluations.jsonl` of the run.",
+        )
+        .example("\"eval.toml\""),
     ],
 );
 
@@ -73,6 +84,7 @@ impl EvalConfig {
             max_tokens: values.size("eval.max_tokens"),
             temperature: values.number("eval.temperature"),
             max_records: values.integer("eval.max_records"),
+            suite: values.optional_text("eval.suite"),
         }
     }
 
@@ -82,5 +94,6 @@ impl EvalConfig {
         out.size("eval.max_tokens", self.max_tokens);
         out.number("eval.temperature", self.temperature);
         out.integer("eval.max_records", self.max_records);
+        out.optional_text("eval.suite", self.suite.as_deref());
     }
 }

@@ -17,8 +17,12 @@ pub struct OutputConfig {
     pub signer: Vec<String>,
     /// The public key that the program's signatures fit.
     pub signer_key: Option<String>,
+    /// The signer's certificate and those above it, in PEM.
+    pub signer_certificates: Option<String>,
     /// SPDX id for the model card.
     pub license: Option<String>,
+    /// A bill of materials goes along.
+    pub sbom: bool,
 }
 
 pub(in crate::config) const SECTION: Section = Section::new(
@@ -69,12 +73,28 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .example("\"release.pub.pem\""),
         Key::new(
+            "output.signer_certificates",
+            Kind::Line,
+            DefaultValue::Absent("the signature names the key itself"),
+            "File with the signer's certificate, then those of the authorities above it (PEM). The \
+             signature carries them: who trusts an authority need not know the key.",
+        )
+        .example("\"release.chain.pem\""),
+        Key::new(
             "output.license",
             Kind::Line,
             DefaultValue::Absent("the model card names none"),
             "Licence of the result for its model card, as an SPDX identifier.",
         )
         .example("\"Apache-2.0\""),
+        Key::new(
+            "output.sbom",
+            Kind::Boolean,
+            DefaultValue::Value("false"),
+            "A bill of materials, `bom.cdx.json` in CycloneDX 1.6, goes into the signed artifact: \
+             base, data, licence, numbers, by digest.",
+        )
+        .example("true"),
     ],
 );
 
@@ -91,7 +111,9 @@ impl OutputConfig {
                 _ => Vec::new(),
             },
             signer_key: values.optional_text("output.signer_key"),
+            signer_certificates: values.optional_text("output.signer_certificates"),
             license: values.optional_text("output.license"),
+            sbom: values.boolean("output.sbom"),
         }
     }
 
@@ -103,6 +125,8 @@ impl OutputConfig {
             out.texts("output.signer", &self.signer);
         }
         out.optional_text("output.signer_key", self.signer_key.as_deref());
+        out.optional_text("output.signer_certificates", self.signer_certificates.as_deref());
         out.optional_text("output.license", self.license.as_deref());
+        out.boolean("output.sbom", self.sbom);
     }
 }

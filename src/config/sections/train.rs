@@ -100,6 +100,10 @@ choices! {
         Auto = "auto",
         /// 32-bit floats.
         F32 = "f32",
+        /// Products of 16-bit floats, everything else in 32 bits, and a scaled loss.
+        MixedF16 = "mixed-f16",
+        /// Products of bfloat16, everything else in 32 bits.
+        MixedBf16 = "mixed-bf16",
     }
 }
 
@@ -271,7 +275,8 @@ const KEYS: &[Key] = &[
         Kind::Choice(PrecisionChoice::NAMES),
         DefaultValue::Value("\"auto\""),
         "Arithmetic of the forward and backward pass. `auto` takes the device's best and says \
-         why.",
+         why. Mixed ones multiply matrices in 16 bits; weights that learn, sums, norms, softmax \
+         and the loss stay in 32.",
     )
     .example("\"f32\"")
     .names(&[

@@ -8,6 +8,33 @@ fn says(text: &str, wanted: &str) {
 }
 
 #[test]
+fn devices_have_names_and_some_have_numbers() {
+    use crate::config::{DeviceChoice, GraphicsApi};
+    for (name, wanted) in [
+        ("auto", DeviceChoice::Auto),
+        ("gpu", DeviceChoice::Gpu(None)),
+        ("gpu:12", DeviceChoice::Gpu(Some(12))),
+        ("vulkan:0", DeviceChoice::Api(GraphicsApi::Vulkan, Some(0))),
+        ("gl", DeviceChoice::Api(GraphicsApi::Gl, None)),
+        ("software", DeviceChoice::Software),
+    ] {
+        assert_eq!(DeviceChoice::from_name(name), Some(wanted));
+        assert_eq!(wanted.to_string(), name);
+    }
+    for name in
+        ["", "gpu:", "gpu:-1", "gpu:1000", "gpu:1:2", "cpu:0", "auto:1", "software:0", "tpu"]
+    {
+        assert_eq!(DeviceChoice::from_name(name), None, "{name}");
+    }
+    let error = |value: &str| {
+        let set = [format!("device.name={value}")];
+        super::parse(Path::new("run.toml"), LEAST.as_bytes(), &set).unwrap_err().to_string()
+    };
+    assert!(error("vulcan:1").contains("did you mean `vulkan`?"), "{}", error("vulcan:1"));
+    assert!(error("gpu:one").contains("it counts from 0"), "{}", error("gpu:one"));
+}
+
+#[test]
 fn a_misspelt_key_gets_the_nearest_name() {
     says(
         &format!("{LEAST}[train]\n  learning_rat = 1e-4\n"),

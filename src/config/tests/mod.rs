@@ -88,6 +88,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             max_tokens: 64,
             temperature: 0.0,
             max_records: 0,
+            suite: None,
         }
     );
     let checkpoint = CheckpointConfig {
@@ -103,9 +104,11 @@ fn the_least_config_has_the_defaults_of_the_contract() {
     assert_eq!(config.checkpoint, checkpoint);
     assert_eq!(config.output.dir, "checkpoints/run");
     assert!(config.output.sign && config.output.signing_key.is_none());
+    assert!(!config.output.sbom);
     assert!(config.output.signer.is_empty() && config.output.signer_key.is_none());
     assert_eq!(config.trust, TrustConfig::default());
     assert!(config.model.trusted_keys.is_empty());
+    assert!(config.output.signer_certificates.is_none());
     let device = DeviceConfig { name: DeviceChoice::Auto, threads: 0, parallel_micro_batches: 1 };
     assert_eq!(config.device, device);
 }

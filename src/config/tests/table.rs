@@ -52,7 +52,12 @@ fn every_key_changes_the_config() {
 /// What a scalar example looks like in the flat pairs of lineage.
 fn expected(key: &Key, loaded: &Loaded) -> Option<(String, String)> {
     match key.kind {
-        Kind::Line | Kind::Name | Kind::Choice(_) | Kind::Boolean | Kind::Integer { .. } => {
+        Kind::Line
+        | Kind::Name
+        | Kind::Choice(_)
+        | Kind::Device
+        | Kind::Boolean
+        | Kind::Integer { .. } => {
             let found = loaded.resolved.get(key.path).cloned().unwrap_or_default();
             Some((key.example.trim_matches('"').to_owned(), found))
         }
@@ -209,6 +214,7 @@ fn canonical_text_gives_the_same_config_again() {
                 warmup_ratio = 0.1\nadam_epsilon = 1e-30\n\
                 [eval]\nprompts = [\"a\\nb\\u0000\\t\\\"'\", \"ü\"]\n[output]\nlicense = \"MIT\"\n\
                 signer = [\"sign\", \"-k\", \"a b\"]\nsigner_key = \"k.pem\"\n\
+                signer_certificates = \"c.pem\"\n\
                 [[data.train]]\npath = \"a\"\n[[data.train]]\npath = \"b\"\nformat = \"text\"\n\
                 revision = \"v\"\nsubset = \"s\"\nsplit = \"p\"\nfiles = [\"a*\"]\nweight = 0.5\n\
                 columns = { prompt = \"q.\\\"a\\\"\", text = \"é\" }\n\
@@ -260,7 +266,7 @@ fn the_canonical_text_and_its_digest_are_stable() {
         prompts = []\nmax_tokens = 64\ntemperature = 0.0\nmax_records = 0\n\n\
         [checkpoint]\nevery_steps = 100\nkeep_last = 2\nkeep_every = 0\nkeep_best = 0\n\
         on_disk_full = \"stop\"\nreuse = \"auto\"\nreuse_limit = 10000000000\n\n[output]\n\
-        dir = \"checkpoints/run\"\nsign = true\n\n[trust]\ntofu = false\n\n\
+        dir = \"checkpoints/run\"\nsign = true\nsbom = false\n\n[trust]\ntofu = false\n\n\
         [device]\nname = \"auto\"\nthreads = 0\n\
         parallel_micro_batches = 1\n";
     assert_eq!(loaded.canonical, wanted);

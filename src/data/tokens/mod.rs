@@ -20,7 +20,7 @@ use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
 
 use crate::error::{Context, Error, Result};
-use crate::files::{Digest, read_json};
+use crate::files::{Digest, FileEntry, read_hashed, read_json_hashed};
 
 use fast::Fast;
 pub use stream::TextStream;
@@ -47,6 +47,7 @@ pub struct Tokenizer {
     special: BTreeSet<u32>,
     names: BTreeMap<String, String>,
     vocabulary: usize,
+    files: Vec<FileEntry>,
 }
 
 /// The tokens of a text, and where in the text each begins and ends, in bytes.
@@ -73,12 +74,15 @@ impl Tokenizer {
         if size > MAX_FILE {
             return Err(Error::new(format!("a tokenizer of {size} bytes is refused")).at(&path));
         }
-        let bytes = std::fs::read(&path).context_at("cannot read the tokenizer", &path)?;
+        let (bytes, entry) = read_hashed(&path, "tokenizer.json", MAX_FILE)?;
         let inner = Inner::from_bytes(&bytes).context_at("not a valid tokenizer", &path)?;
         let [config, generation, model] =
             ["tokenizer_config.json", "generation_config.json", "config.json"]
-                .map(|name| read_optional(&model_dir.join(name)));
-        Self::new(inner, bytes, &config?, &[generation?, model?]).map_err(|error| error.at(&path))
+                .map(|name| read_optional(model_dir, name));
+        let (config, config_entry) = config?;
+        let tokenizer = Self::new(inner, bytes, &config, &[generation?.0, model?.0]);
+        let files = [Some(entry), config_entry].into_iter().flatten().collect();
+        Ok(Self { files, ..tokenizer.map_err(|error| error.at(&path))? })
     }
 
     fn new(mut inner: Inner, file: Vec<u8>, config: &Value, models: &[Value]) -> Result<Self> {
@@ -111,6 +115,7 @@ impl Tokenizer {
             special,
             names,
             vocabulary,
+            files: Vec::new(),
         })
     }
 
@@ -209,6 +214,12 @@ impl Tokenizer {
         self.vocabulary
     }
 
+    /// `tokenizer.json` and `tokenizer_config.json`, as far as they are there, with the digests of
+    /// the bytes that were used.
+    pub fn files(&self) -> &[FileEntry] {
+        &self.files
+    }
+
     /// The digest of `tokenizer.json`.
     pub fn digest(&self) -> Digest {
         self.digest
@@ -251,8 +262,12 @@ fn take_prefix(inner: &mut Inner) -> Result<Vec<u32>> {
     Ok(start.map_or_else(Vec::new, |start| with[..start].to_vec()))
 }
 
-fn read_optional(path: &Path) -> Result<Value> {
-    if path.is_file() { read_json(path, MAX_FILE) } else { Ok(Value::Null) }
+fn read_optional(model_dir: &Path, name: &str) -> Result<(Value, Option<FileEntry>)> {
+    let path = model_dir.join(name);
+    if !path.is_file() {
+        return Ok((Value::Null, None));
+    }
+    read_json_hashed(&path, name, MAX_FILE).map(|(value, entry)| (value, Some(entry)))
 }
 
 /// Entries such as `"bos_token": "<s>"` or `"bos_token": {"content": "<s>"}`.

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use crate::error::Result;
 use crate::model::families::Family;
 use crate::model::{
-    Context, Facts, Layer, Linear, Model, ModelJson, RmsNorm, Visitor, WeightSource,
+    Context, EMBEDDING, Facts, LM_HEAD, Layer, Linear, Model, ModelJson, RmsNorm, Visitor,
+    WeightSource,
 };
 use crate::ops::{Frequencies, Heads, RopeScaling, rotate};
 
@@ -165,8 +166,13 @@ impl Family for Llama {
             hidden: shape.hidden,
             layers: shape.layers,
             heads: shape.heads,
+            groups: shape.groups,
+            head_width: shape.head_dim,
             intermediate: shape.intermediate,
             positions_max: shape.positions_max,
+            norm_epsilon: shape.norm_epsilon,
+            theta: shape.theta,
+            scaling: shape.scaling,
             tied: shape.tied,
             parameters: shape.parameters(),
             linears: shape.linears(),
@@ -177,7 +183,7 @@ impl Family for Llama {
     fn build(&self, config: &ModelJson, weights: &mut WeightSource) -> Result<Model> {
         let shape = Shape::read(config)?;
         let table = [shape.vocabulary, shape.hidden];
-        let embedding = weights.matrix("model.embed_tokens.weight", table)?;
+        let embedding = weights.table(EMBEDDING, table)?;
         let layers = (0..shape.layers)
             .map(|index| {
                 let layer = LlamaLayer::read(&format!("model.layers.{index}"), &shape, weights)?;
@@ -189,10 +195,10 @@ impl Family for Llama {
             epsilon: shape.norm_epsilon,
         };
         let lm_head = if shape.tied {
-            weights.ignore("lm_head.weight"); // some exporters write the tied copy
+            weights.ignore(LM_HEAD); // some exporters write the tied copy
             None
         } else {
-            Some(weights.matrix("lm_head.weight", table)?)
+            Some(weights.table(LM_HEAD, table)?)
         };
         #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
         let theta = shape.theta as f32;
@@ -204,6 +210,7 @@ impl Family for Llama {
             facts: self.facts(config)?,
             frequencies: Frequencies::new(theta, shape.head_dim, shape.scaling),
             device: weights.device().clone(),
+            computing: weights.computing(),
         })
     }
 }

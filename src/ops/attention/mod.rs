@@ -6,7 +6,11 @@
 mod host;
 mod portable;
 
+use std::sync::{Arc, OnceLock};
+
 use burn::tensor::{Device, Tensor};
+
+use crate::device::Computing;
 
 /// How queries, keys and values are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +34,14 @@ pub struct Documents {
     numbers: Vec<u32>,
     /// First position (flat) and length of each document, padding left out.
     spans: Vec<(usize, usize)>,
-    /// For the portable implementation.
-    mask: Option<Tensor<4>>,
+    /// For the portable implementation: made when it is needed, and then for all layers.
+    blocks: Arc<OnceLock<Vec<portable::Block>>>,
 }
 
 impl Documents {
     /// From the document numbers of all positions, row after row.
-    pub fn new(numbers: &[u32], rows: usize, length: usize, device: &Device) -> Self {
+    pub fn new(numbers: &[u32], rows: usize, length: usize) -> Self {
         assert_eq!(numbers.len(), rows * length, "one document number per position");
-        let mask = (!is_cpu(device)).then(|| portable::mask(numbers, rows, length, device));
         let mut spans = Vec::new();
         for row in 0..rows {
             let end = (row + 1) * length;
@@ -52,14 +55,13 @@ impl Documents {
                 start += count;
             }
         }
-        Self { rows, length, numbers: numbers.to_vec(), spans, mask }
+        let numbers = numbers.to_vec();
+        Self { rows, length, numbers, spans, blocks: Arc::default() }
     }
 
-    /// The mask of the portable implementation.
-    pub fn mask(&self, device: &Device) -> Tensor<4> {
-        self.mask
-            .clone()
-            .unwrap_or_else(|| portable::mask(&self.numbers, self.rows, self.length, device))
+    /// All layers of a model have the same heads and limits.
+    fn blocks(&self, heads: Heads, computing: Computing, device: &Device) -> &[portable::Block] {
+        self.blocks.get_or_init(|| portable::blocks(self, heads, computing.limits, device))
     }
 }
 
@@ -73,20 +75,22 @@ pub struct Attended {
 }
 
 /// Attention of plain tensors: `q: [tokens, queries · width]` over
-/// `k, v: [tokens, groups · width]`.
+/// `k, v: [tokens, groups · width]`. The CPU computes it in f32 whatever the arithmetic is.
 pub fn attend(
     q: &Tensor<2>,
     k: &Tensor<2>,
     v: &Tensor<2>,
     heads: Heads,
     documents: &Documents,
+    computing: Computing,
 ) -> Attended {
     let device = q.device();
     if is_cpu(&device) {
         let (output, norms) = host::forward([q, k, v], heads, documents);
         return Attended { output, norms };
     }
-    let output = portable::packed([q.clone(), k.clone(), v.clone()], heads, documents, &device);
+    let blocks = documents.blocks(heads, computing, &device);
+    let output = portable::packed([q, k, v], heads, documents, blocks, computing);
     Attended { output, norms: Vec::new() }
 }
 
@@ -97,19 +101,37 @@ pub fn attend_backward(
     d_output: Tensor<2>,
     heads: Heads,
     documents: &Documents,
+    computing: Computing,
 ) -> [Tensor<2>; 3] {
     let device = q.device();
     if is_cpu(&device) {
         let norms = &attended.norms;
         return host::backward([q, k, v], &attended.output, norms, d_output, heads, documents);
     }
-    portable::backward([q, k, v], d_output, heads, documents, &device)
+    let blocks = documents.blocks(heads, computing, &device);
+    portable::backward([q, k, v], &d_output, heads, documents, blocks, computing)
 }
 
 /// The same as tensor operations, which a tape can follow; the reference for tests.
 pub fn attend_composed(inputs: [Tensor<2>; 3], heads: Heads, documents: &Documents) -> Tensor<2> {
     let device = inputs[0].device().inner();
-    portable::packed(inputs, heads, documents, &device)
+    let plain = Computing::default();
+    let blocks = portable::blocks(documents, heads, plain.limits, &device);
+    portable::packed(inputs.each_ref(), heads, documents, &blocks, plain)
+}
+
+/// What other devices than the CPU compute, here: for comparisons of the two.
+pub fn attend_portable(
+    [q, k, v]: [&Tensor<2>; 3],
+    d_output: &Tensor<2>,
+    heads: Heads,
+    documents: &Documents,
+    computing: Computing,
+) -> (Tensor<2>, [Tensor<2>; 3]) {
+    let blocks = portable::blocks(documents, heads, computing.limits, &q.device());
+    let output = portable::packed([q, k, v], heads, documents, &blocks, computing);
+    let inputs = [q, k, v];
+    (output, portable::backward(inputs, d_output, heads, documents, &blocks, computing))
 }
 
 /// One new query per row over all keys of a cache: `q: [rows, queries · width]`,
@@ -117,7 +139,7 @@ pub fn attend_composed(inputs: [Tensor<2>; 3], heads: Heads, documents: &Documen
 pub fn attend_cached(q: Tensor<2>, k: Tensor<4>, v: Tensor<4>, heads: Heads) -> Tensor<2> {
     let rows = q.dims()[0];
     let q = q.reshape([rows, 1, heads.queries, heads.width]);
-    portable::attention(q, k, v, None).reshape([rows, heads.queries * heads.width])
+    portable::over_cache(q, k, v, heads).reshape([rows, heads.queries * heads.width])
 }
 
 fn is_cpu(device: &Device) -> bool {
@@ -127,6 +149,7 @@ fn is_cpu(device: &Device) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Limits;
     use crate::ops::{from_vec, host};
     use crate::random::Stream;
 
@@ -151,7 +174,7 @@ mod tests {
         for (queries, groups, width) in [(4, 2, 6), (3, 3, 8), (6, 1, 5)] {
             let heads = Heads { queries, groups, width };
             let numbers = [1, 1, 1, 2, 2, 2, 2, 3, 0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2];
-            let documents = Documents::new(&numbers, 2, 10, &device);
+            let documents = Documents::new(&numbers, 2, 10);
             let q = random([20, queries * width], "q");
             let k = random([20, groups * width], "k");
             let v = random([20, groups * width], "v");
@@ -160,22 +183,55 @@ mod tests {
             let real: Tensor<2> = from_vec(real, [20, 1], &device);
             let d_output = random([20, queries * width], "d") * real.clone();
 
-            let ours = attend(&q, &k, &v, heads, &documents);
-            let all = [q.clone(), k.clone(), v.clone()];
-            let reference = portable::packed(all, heads, &documents, &device);
+            let plain = Computing::default();
+            let ours = attend(&q, &k, &v, heads, &documents, plain);
+            let reference = attend_composed([q.clone(), k.clone(), v.clone()], heads, &documents);
             near("output", &ours.output, &(reference * real));
 
-            let ours = attend_backward([&q, &k, &v], &ours, d_output.clone(), heads, &documents);
-            let reference = portable::backward([&q, &k, &v], d_output, heads, &documents, &device);
-            for (number, (ours, reference)) in ours.iter().zip(&reference).enumerate() {
-                near(&format!("gradient {number}"), ours, reference);
+            // Burn's own gradients of the composed operations.
+            let leaves = [&q, &k, &v].map(|x| x.clone().autodiff().require_grad());
+            let mixed = attend_composed(leaves.clone(), heads, &documents);
+            let mut tape = (mixed * d_output.clone()).backward();
+            let reference = leaves.map(|leaf| leaf.grad_remove(&mut tape).unwrap());
+            let inputs = [&q, &k, &v];
+            let d = d_output.clone();
+            let here = attend_backward(inputs, &ours, d, heads, &documents, plain);
+            let (_, by_hand) = attend_portable(inputs, &d_output, heads, &documents, plain);
+            for number in 0..3 {
+                near(&format!("gradient {number}"), &here[number], &reference[number]);
+                near(&format!("by hand {number}"), &by_hand[number], &reference[number]);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_queries_and_rows_change_nothing() {
+        let heads = Heads { queries: 4, groups: 2, width: 6 };
+        let numbers = [[1_u32; 11], [2; 11], [3; 11]].concat();
+        let mut numbers: Vec<u32> = numbers.iter().map(|n| n % 3).collect();
+        numbers[4..11].fill(7);
+        let documents = Documents::new(&numbers, 3, 11);
+        let [q, d] = ["q", "d"].map(|name| random([33, 24], name));
+        let [k, v] = ["k", "v"].map(|name| random([33, 12], name));
+        let all = |limits| {
+            let computing = Computing { limits, ..Computing::default() };
+            attend_portable([&q, &k, &v], &d, heads, &documents, computing)
+        };
+        let (output, gradients) = all(Limits::NONE);
+        let bytes = |bytes| Limits { tensor_bytes: bytes, ..Limits::NONE };
+        let work = Limits { dispatch_flops: 2 * 6 * 4 * 4 * 11, ..Limits::NONE };
+        for limits in [bytes(1), bytes(4 * 4 * 3 * 11), bytes(2 * 4 * 4 * 11 * 11), work] {
+            let (parts, part_gradients) = all(limits);
+            near("output", &parts, &output);
+            for (ours, reference) in part_gradients.iter().zip(&gradients) {
+                near("gradient", ours, reference);
             }
         }
     }
 
     #[test]
     fn documents_are_found_and_padding_is_none() {
-        let documents = Documents::new(&[1, 1, 2, 0, 1, 1, 1, 1], 2, 4, &Device::flex());
+        let documents = Documents::new(&[1, 1, 2, 0, 1, 1, 1, 1], 2, 4);
         assert_eq!(documents.spans, [(0, 2), (2, 1), (4, 4)]);
     }
 }

@@ -1,98 +1,262 @@
-//! Attention as tensor operations, for any device: scores under a mask, softmax, mix.
+//! Attention as tensor operations, for any device: scores under a mask, softmax, mix. A block of
+//! queries at a time, so that scores stay within what the device takes, and keys that come after
+//! a block are never looked at. The gradient is taken by hand: a block's weights are computed
+//! again instead of being kept.
 
 use burn::tensor::{Device, Tensor, activation::softmax};
 
 use super::{Documents, Heads};
-use crate::ops::from_vec;
+use crate::device::{Computing, Limits};
+use crate::ops::{from_vec, product};
 
 /// Added to the scores that a query may not see; exp() of it is exactly zero in f32.
 const HIDDEN: f32 = f32::MIN;
+/// Queries of a block at most: longer ones would look at more keys that they may not see.
+const QUERIES: usize = 512;
 
-/// `[rows, 1, length, length]`: zero where a query (row) may see a key (column), else [`HIDDEN`].
-///
+/// Queries that are worked on at once, and what they may see.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    /// First row, and number of rows.
+    rows: (usize, usize),
+    /// First query of each row, and number of queries.
+    queries: (usize, usize),
+    /// `[rows, 1, queries, keys]`: zero where a query may see a key, else [`HIDDEN`]. Keys are all
+    /// up to the last query.
+    mask: Tensor<4>,
+}
+
+impl Block {
+    fn keys(&self) -> usize {
+        self.queries.0 + self.queries.1
+    }
+}
+
+/// Rows and queries of a block, the largest that the device takes.
+fn block_size(rows: usize, length: usize, heads: Heads, limits: Limits) -> (usize, usize) {
+    let (mut rows, mut queries) = (rows, length.min(QUERIES));
+    let fits = |rows: usize, queries: usize| {
+        let scores = (rows * heads.queries * queries) as u64 * length as u64;
+        limits.holds(scores)
+            && scores.saturating_mul(2 * heads.width as u64) <= limits.dispatch_flops
+    };
+    while !fits(rows, queries) && rows * queries > 1 {
+        if rows > 1 {
+            rows = rows.div_ceil(2);
+        } else {
+            queries = queries.div_ceil(2);
+        }
+    }
+    (rows, queries)
+}
+
+/// The blocks of all queries.
+pub(super) fn blocks(
+    documents: &Documents,
+    heads: Heads,
+    limits: Limits,
+    device: &Device,
+) -> Vec<Block> {
+    let (rows, length) = (documents.rows, documents.length);
+    let (step_rows, step) = block_size(rows, length, heads, limits);
+    let mut blocks = Vec::new();
+    for row in (0..rows).step_by(step_rows) {
+        for query in (0..length).step_by(step) {
+            let rows = (row, step_rows.min(rows - row));
+            let queries = (query, step.min(length - query));
+            let mask = mask(&documents.numbers, length, rows, queries, device);
+            blocks.push(Block { rows, queries, mask });
+        }
+    }
+    blocks
+}
+
 /// A query sees the keys of its own document up to its own place. Padding sees padding, so that
 /// no row of scores is empty.
-pub(super) fn mask(numbers: &[u32], rows: usize, length: usize, device: &Device) -> Tensor<4> {
-    let mut mask = vec![HIDDEN; rows * length * length];
-    for (row, numbers) in numbers.chunks_exact(length).enumerate() {
-        for query in 0..length {
-            let start = (row * length + query) * length;
-            for key in 0..=query {
-                if numbers[key] == numbers[query] {
+fn mask(
+    numbers: &[u32],
+    length: usize,
+    (first_row, rows): (usize, usize),
+    (first, queries): (usize, usize),
+    device: &Device,
+) -> Tensor<4> {
+    let keys = first + queries;
+    let mut mask = vec![HIDDEN; rows * queries * keys];
+    for row in 0..rows {
+        let numbers = &numbers[(first_row + row) * length..][..length];
+        for query in 0..queries {
+            let start = (row * queries + query) * keys;
+            for key in 0..=first + query {
+                if numbers[key] == numbers[first + query] {
                     mask[start + key] = 0.0;
                 }
             }
         }
     }
-    from_vec(mask, [rows, 1, length, length], device)
+    from_vec(mask, [rows, 1, queries, keys], device)
+}
+
+/// Rows `[tokens, heads · width]` of a block as `[rows, queries, heads, width]`.
+fn part(
+    x: &Tensor<2>,
+    documents: &Documents,
+    heads: usize,
+    (first_row, rows): (usize, usize),
+    (first, count): (usize, usize),
+) -> Tensor<4> {
+    let (all, length, wide) = (documents.rows, documents.length, x.dims()[1]);
+    x.clone()
+        .reshape([all, length, wide])
+        .slice([first_row..first_row + rows, first..first + count])
+        .reshape([rows, count, heads, wide / heads])
 }
 
 /// Attention inside the documents of packed rows; `[tokens, …]` in and out.
 pub(super) fn packed(
-    [q, k, v]: [Tensor<2>; 3],
+    [q, k, v]: [&Tensor<2>; 3],
     heads: Heads,
     documents: &Documents,
-    device: &Device,
+    blocks: &[Block],
+    computing: Computing,
 ) -> Tensor<2> {
-    let (rows, length) = (documents.rows, documents.length);
-    let place = |x: Tensor<2>, heads_of: usize| x.reshape([rows, length, heads_of, heads.width]);
-    let mask = documents.mask(device);
-    let mixed = attention(
-        place(q, heads.queries),
-        place(k, heads.groups),
-        place(v, heads.groups),
-        Some(&mask),
-    );
-    mixed.reshape([rows * length, heads.queries * heads.width])
+    let wide = heads.queries * heads.width;
+    let outputs = blocks.iter().map(|block| {
+        let keys = (0, block.keys());
+        let q = fold(part(q, documents, heads.queries, block.rows, block.queries), heads);
+        let k = part(k, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
+        let v = part(v, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
+        let weights = weights(q, k, Some(&block.mask), heads, computing);
+        let mixed = product(weights, v, computing.arithmetic);
+        unfold(mixed, heads).reshape([block.rows.1 * block.queries.1, wide])
+    });
+    joined(outputs.collect(), documents, blocks)
 }
 
-/// The gradients, from a tape over [`packed`].
-pub(super) fn backward(
-    inputs: [&Tensor<2>; 3],
-    d_output: Tensor<2>,
-    heads: Heads,
-    documents: &Documents,
-    device: &Device,
-) -> [Tensor<2>; 3] {
-    let leaves = inputs.map(|x| x.clone().autodiff().require_grad());
-    let mixed = packed(leaves.clone(), heads, documents, device);
-    let mut tape = (mixed * d_output).backward();
-    leaves.map(|leaf| leaf.grad_remove(&mut tape).expect("all three are leaves of the tape"))
+/// Blocks one after the other as rows of the whole: `[tokens, wide]`.
+fn joined(parts: Vec<Tensor<2>>, documents: &Documents, blocks: &[Block]) -> Tensor<2> {
+    if let [only] = parts.as_slice() {
+        return only.clone();
+    }
+    let wide = parts[0].dims()[1];
+    let mut rows: Vec<Tensor<2>> = Vec::new();
+    let mut row: Vec<Tensor<3>> = Vec::new();
+    for (part, block) in parts.into_iter().zip(blocks) {
+        row.push(part.reshape([block.rows.1, block.queries.1, wide]));
+        if block.keys() == documents.length {
+            let whole = Tensor::cat(std::mem::take(&mut row), 1);
+            rows.push(whole.reshape([block.rows.1 * documents.length, wide]));
+        }
+    }
+    Tensor::cat(rows, 0)
 }
 
-/// Attention of `q: [rows, length, heads, width]` over `k, v: [rows, keys, groups, width]` with an
-/// additive mask of `[rows, 1, length, keys]`; without one, every key is seen. Returns
-/// `[rows, length, heads · width]`.
-///
-/// Queries of one group are folded into the length, so keys and values are never repeated.
-pub(super) fn attention(
+/// `[rows, length, heads, width]` to `[rows, groups, repeat · length, width]`: queries of a group
+/// are folded into the length, so that keys and values are never repeated.
+fn fold(x: Tensor<4>, heads: Heads) -> Tensor<4> {
+    let [rows, length, count, width] = x.dims();
+    let repeat = count / heads.groups;
+    x.swap_dims(1, 2).reshape([rows, heads.groups, repeat * length, width])
+}
+
+/// Back to `[rows, length, heads · width]`.
+fn unfold(x: Tensor<4>, heads: Heads) -> Tensor<3> {
+    let [rows, groups, folded, width] = x.dims();
+    let length = folded * groups / heads.queries;
+    x.reshape([rows, heads.queries, length, width]).swap_dims(1, 2).reshape([
+        rows,
+        length,
+        heads.queries * width,
+    ])
+}
+
+fn scale(heads: Heads) -> f64 {
+    #[expect(clippy::cast_precision_loss)] // head sizes are small
+    let width = heads.width as f64;
+    1.0 / width.sqrt()
+}
+
+/// Softmax of the scores, `[rows, groups, repeat · queries, keys]`, for folded queries and
+/// `k: [rows, groups, keys, width]`.
+fn weights(
     q: Tensor<4>,
     k: Tensor<4>,
-    v: Tensor<4>,
     mask: Option<&Tensor<4>>,
-) -> Tensor<3> {
-    let [rows, length, heads, width] = q.dims();
-    let [_, keys, groups, _] = k.dims();
-    let repeat = heads / groups;
-    #[expect(clippy::cast_precision_loss)] // head sizes are small
-    let scale = 1.0 / (width as f64).sqrt();
-
-    let q = q
-        .mul_scalar(scale)
-        .swap_dims(1, 2) // [rows, heads, length, width]; a group's heads are neighbours
-        .reshape([rows, groups, repeat * length, width]);
-    let k = k.swap_dims(1, 2); // [rows, groups, keys, width]
-    let v = v.swap_dims(1, 2);
-
-    let scores: Tensor<4> = q.matmul(k.transpose()); // [rows, groups, repeat · length, keys]
-    let mut scores = scores.reshape([rows, heads, length, keys]);
+    heads: Heads,
+    computing: Computing,
+) -> Tensor<4> {
+    let [rows, groups, folded, _] = q.dims();
+    let keys = k.dims()[2];
+    let queries = folded * groups / heads.queries;
+    let scores = product(q.mul_scalar(scale(heads)), k.transpose(), computing.arithmetic);
+    let mut scores = scores.reshape([rows, heads.queries, queries, keys]);
     if let Some(mask) = mask {
         scores = scores + mask.clone();
     }
-    let weights = softmax(scores, 3).reshape([rows, groups, repeat * length, keys]);
-    weights
-        .matmul(v) // [rows, groups, repeat · length, width]
-        .reshape([rows, heads, length, width])
-        .swap_dims(1, 2)
-        .reshape([rows, length, heads * width])
+    softmax(scores, 3).reshape([rows, groups, folded, keys])
+}
+
+/// The gradients of q, k and v. With weights P: dV = Pᵀ·dO; dS = P ⊙ (dP − rowsum(dP ⊙ P)) where
+/// dP = dO·Vᵀ; dQ = s·dS·K; dK = s·dSᵀ·Q.
+pub(super) fn backward(
+    [q, k, v]: [&Tensor<2>; 3],
+    d_output: &Tensor<2>,
+    heads: Heads,
+    documents: &Documents,
+    blocks: &[Block],
+    computing: Computing,
+) -> [Tensor<2>; 3] {
+    let arithmetic = computing.arithmetic;
+    let (wide, narrow) = (heads.queries * heads.width, heads.groups * heads.width);
+    let mut d_queries = Vec::new();
+    // Gradients of keys and values of the rows that are worked on, and of those that are done.
+    let mut open: Option<[Tensor<4>; 2]> = None;
+    let mut done: [Vec<Tensor<2>>; 2] = [Vec::new(), Vec::new()];
+    for block in blocks {
+        let keys = (0, block.keys());
+        let q = fold(part(q, documents, heads.queries, block.rows, block.queries), heads);
+        let k = part(k, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
+        let v = part(v, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
+        let d = fold(part(d_output, documents, heads.queries, block.rows, block.queries), heads);
+
+        let weights = weights(q.clone(), k.clone(), Some(&block.mask), heads, computing);
+        let d_v = product(weights.clone().transpose(), d.clone(), arithmetic);
+        let d_weights = product(d, v.transpose(), arithmetic);
+        let shared = (d_weights.clone() * weights.clone()).sum_dim(3);
+        let d_scores = weights * (d_weights - shared);
+        let d_q = product(d_scores.clone(), k, arithmetic).mul_scalar(scale(heads));
+        let d_k = product(d_scores.transpose(), q, arithmetic).mul_scalar(scale(heads));
+
+        d_queries.push(unfold(d_q, heads).reshape([block.rows.1 * block.queries.1, wide]));
+        open = Some(match open.take() {
+            Some([keys, values]) => [longer(keys, d_k), longer(values, d_v)],
+            None => [d_k, d_v],
+        });
+        if block.keys() == documents.length {
+            let sums = open.take().expect("it was put there just now");
+            for (sum, done) in sums.into_iter().zip(&mut done) {
+                let tokens = block.rows.1 * documents.length;
+                done.push(sum.swap_dims(1, 2).reshape([tokens, narrow]));
+            }
+        }
+    }
+    let [d_keys, d_values] = done.map(|parts| Tensor::cat(parts, 0));
+    [joined(d_queries, documents, blocks), d_keys, d_values]
+}
+
+/// `sum + more` where `more` goes on for longer: `[rows, groups, keys, width]`.
+fn longer(sum: Tensor<4>, more: Tensor<4>) -> Tensor<4> {
+    let (short, long) = (sum.dims()[2], more.dims()[2]);
+    let both = sum + more.clone().narrow(2, 0, short);
+    if short == long {
+        return both;
+    }
+    Tensor::cat(vec![both, more.narrow(2, short, long - short)], 2)
+}
+
+/// Attention of one query per row `[rows, 1, heads, width]` over all keys of a cache,
+/// `k, v: [rows, keys, groups, width]`; `[rows, 1, heads · width]`.
+pub(super) fn over_cache(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, heads: Heads) -> Tensor<3> {
+    let plain = Computing::default();
+    let weights = weights(fold(q, heads), k.swap_dims(1, 2), None, heads, plain);
+    unfold(product(weights, v.swap_dims(1, 2), plain.arithmetic), heads)
 }

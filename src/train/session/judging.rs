@@ -1,6 +1,7 @@
 //! What the model can do so far: validation loss, and answers to the user's prompts.
 
 use super::Session;
+use crate::device;
 use crate::engine::{self, Trainer};
 use crate::error::Result;
 use crate::event::{Event, Observer, Sample};
@@ -16,7 +17,7 @@ impl Session<'_> {
         trainer: &Trainer,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        self.validate(prepared, trainer, observer);
+        self.validate(prepared, trainer, observer)?;
         if self.samples.last().is_some_and(|sample| sample.step == trainer.step) {
             return Ok(());
         }
@@ -29,7 +30,9 @@ impl Session<'_> {
                 stream: Stream::new(self.config.seed).site("samples").number(number),
                 max_tokens: self.config.eval.max_tokens,
             };
-            let found = generate(&trainer.model, &tokens, &ends, sampling, &mut |_| true);
+            let found = device::guarded(prepared.on_gpu(), "answering a prompt", || {
+                generate(&trainer.model, &tokens, &ends, sampling, &mut |_| true)
+            })?;
             let sample = Sample {
                 step: trainer.step,
                 prompt: prompt.clone(),
@@ -47,15 +50,24 @@ impl Session<'_> {
         prepared: &Prepared,
         trainer: &Trainer,
         observer: &mut dyn Observer,
-    ) {
+    ) -> Result<()> {
         if self.evaluations.last().is_some_and(|found| found.step == trainer.step) {
-            return;
+            return Ok(());
         }
-        let chunk = self.config.train.loss_chunk_tokens;
-        let found = engine::evaluate(&trainer.model, &prepared.validation, trainer.step, chunk);
+        let chunk = trainer.division.loss_chunk.unwrap_or(self.config.train.loss_chunk_tokens);
+        let judge = |rows| {
+            engine::evaluate(&trainer.model, &prepared.validation, trainer.step, (rows, chunk))
+        };
+        let whole = device::attempt(prepared.on_gpu(), || judge(trainer.division.rows));
+        let found = match whole {
+            Ok(found) => found,
+            // What is measured does not depend on how many rows are at it together.
+            Err(_) => device::guarded(prepared.on_gpu(), "measuring the loss", || judge(Some(1)))?,
+        };
         if let Some(found) = found {
             observer.on(Event::Evaluation(found));
             self.evaluations.push(found);
         }
+        Ok(())
     }
 }

@@ -16,6 +16,7 @@ use crate::config::RunConfig;
 use crate::data::{Batch, Cursor};
 use crate::engine::Trainer;
 use crate::error::{Error, Kind, Result};
+use crate::evaluation::Report;
 use crate::event::{Evaluation, Event, Observer, Sample, StepReport, Stop};
 use crate::files::{Digest, RunDirectory, write_atomic};
 use crate::train::saving::Saving;
@@ -45,6 +46,8 @@ pub struct Record {
     pub target_tokens: u64,
     /// All tokens.
     pub tokens: u64,
+    /// What the suite of the configuration says of the model, if there is one.
+    pub judged: Option<Report>,
 }
 
 /// The changing part of a run.
@@ -247,6 +250,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Writes down that micro-batches are worked on in smaller parts from this step on.
+    pub fn divided(&mut self, trainer: &Trainer, observer: &mut dyn Observer) -> Result<()> {
+        let why = format!("the device had no memory for more than {}", trainer.division);
+        observer.on(Event::Warning(format!(
+            "step {}: {why}; the step was made again so, with the same tokens, and so are those \
+             that follow",
+            trainer.step
+        )));
+        // Its numbers are rounded otherwise than those of a run that had the memory.
+        self.made_by = None;
+        self.history.note(&Entry { why: Some(why), ..Entry::new("divided", trainer.step) })
+    }
+
     /// What the artifact needs to know about the run.
     pub fn finish(self, observer: &mut dyn Observer) -> Result<Record> {
         if let Some(summary) = self.saving.summary() {
@@ -258,6 +274,7 @@ impl<'a> Session<'a> {
             samples: self.samples,
             target_tokens: self.target_tokens,
             tokens: self.tokens,
+            judged: None,
         })
     }
 }

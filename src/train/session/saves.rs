@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Session;
 use crate::checkpoint::{self, Entry, Job, Retention, Snapshot, State, batches_digest, check_free};
 use crate::config::OnDiskFull;
+use crate::device;
 use crate::engine::Trainer;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Stop, bytes};
@@ -144,11 +145,15 @@ impl Session<'_> {
             chain: self.chain,
             made_by: self.made_by,
             next_batches: next,
+            loss_scale: trainer.loss_scale,
+            division: (!trainer.division.is_none()).then_some(trainer.division),
             identity: self.identity.clone(),
         };
         Ok(Job {
             root: self.run.root().to_owned(),
-            snapshot: Snapshot::of(trainer, state),
+            snapshot: device::guarded(prepared.on_gpu(), "saving", || {
+                Snapshot::of(trainer, state)
+            })?,
             metrics,
             retention: self.retention(),
             // What another program or machine has begun is not what it would be filed under.

@@ -1,0 +1,193 @@
+//! What merges and exports have in common: a new directory with its lineage, card, bill of
+//! materials and signature, made from a finished model.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::bundle;
+use super::card::{Card, Relation};
+use super::keys::SigningKey;
+use super::likeness::Likeness;
+use super::lineage::{ADAPTER_KEY, BaseRecord, Inputs, Outcome, RunRecord};
+use super::merge::{Addition, Weights, other_base};
+use super::origin::Origin;
+use super::parent::{Parent, ParentSignature};
+use super::sbom;
+use crate::error::{Error, Result};
+use crate::files::{FileEntry, hash_file, remove_dir};
+use crate::hub::{InputTrust, Supply};
+
+/// What is asked for, whatever is made.
+pub struct Derivation<'a> {
+    /// The model to begin with: an artifact, a run that has one, a directory, or one of a hub.
+    pub model: &'a str,
+    /// The base of an adapter, if it is not where the adapter says.
+    pub base: Option<&'a str>,
+    /// The directory to make.
+    pub out: &'a Path,
+    /// Who signs; nobody without one.
+    pub key: Option<&'a SigningKey>,
+    /// The state of the model's own signature.
+    pub parent: ParentSignature,
+    /// Whether a bill of materials goes along.
+    pub sbom: bool,
+    /// The present time, RFC 3339.
+    pub time: &'a str,
+    /// Where models come from.
+    pub supply: &'a Supply,
+}
+
+/// What was made, for lineage and card.
+pub struct Made {
+    /// `merge` or `export`.
+    pub method: &'static str,
+    /// What it is to its base.
+    pub relation: Relation,
+    /// What the command line asked for besides the model.
+    pub asked: BTreeMap<String, String>,
+    /// The base's files, as read.
+    pub base_files: Vec<FileEntry>,
+    /// The adapter's weights, as read.
+    pub adapter_file: Option<FileEntry>,
+    /// How far a merged model is from its adapter, if it was looked at.
+    pub likeness: Option<Likeness>,
+    /// The file that an export is.
+    pub exported: Option<String>,
+}
+
+impl Derivation<'_> {
+    /// Makes the directory: `make` fills a scratch folder, which becomes `out` in one step, or is
+    /// removed if anything fails.
+    pub fn carry_out<T>(
+        &self,
+        make: impl FnOnce(&Path) -> Result<(Origin, Inputs, Made, T)>,
+    ) -> Result<T> {
+        let scratch = bundle::scratch(self.out)?;
+        let result = make(&scratch).and_then(|(origin, inputs, made, value)| {
+            self.seal(&scratch, &origin, &inputs, made)?;
+            Ok(value)
+        });
+        if result.is_err() {
+            let _ = remove_dir(&scratch);
+        }
+        result
+    }
+
+    /// Refuses to make what is there already.
+    pub fn refuse_existing(&self) -> Result<()> {
+        if self.out.symlink_metadata().is_ok() {
+            return Err(Error::new("refusing to replace what is already there").at(self.out));
+        }
+        Ok(())
+    }
+
+    /// The inputs of what is made.
+    pub fn inputs(&self, origin: &Origin, made: &Made) -> Result<Inputs> {
+        let mut overrides = made.asked.clone();
+        let mut files = made.base_files.clone();
+        let mut config = None;
+        if let Some((_, settings)) = &origin.adapter {
+            // Where the parent lies; the base is the adapter's own.
+            overrides.insert(ADAPTER_KEY.to_owned(), self.model.to_owned());
+            files.extend(made.adapter_file.clone());
+            config = Some(settings);
+        }
+        // What decided the result: the adapter's settings, or else those of the model.
+        let of_model = || files.iter().find(|file| file.path == "config.json");
+        let config = config.or_else(of_model).expect("every model has its settings");
+        Ok(Inputs::new(&RunRecord {
+            config: (config.path.clone(), config.sha256),
+            overrides,
+            method: made.method.to_owned(),
+            base: BaseRecord {
+                id: origin.base.id.clone(),
+                revision: origin.base.commit().map(str::to_owned),
+                parent: Parent::of(&origin.model.path, self.parent)?,
+                files,
+                trust: InputTrust::Tofu,
+            },
+            datasets: Vec::new(),
+            template: None,
+            tokenizer: Vec::new(),
+            resolved: BTreeMap::new(),
+            seed: 0,
+            device: BTreeMap::new(),
+            deterministic: true,
+            lock: None,
+            registry: None,
+            source: None,
+        }))
+    }
+
+    fn seal(&self, scratch: &Path, origin: &Origin, inputs: &Inputs, made: Made) -> Result<()> {
+        let name = self.out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let card = self.card(name, origin, inputs, &made);
+        let metrics = made.likeness.iter().flat_map(Likeness::metrics).collect();
+        let log = made.adapter_file.as_ref().or(made.base_files.first());
+        let outcome = Outcome {
+            invocation_id: bundle::invocation_id(self.out),
+            started: self.time.to_owned(),
+            finished: self.time.to_owned(),
+            versions: BTreeMap::new(),
+            metrics,
+            metrics_log: log.expect("a model has files").clone(),
+            checkpoints: Vec::new(),
+            resumed: Vec::new(),
+            reused: Vec::new(),
+            changes: Vec::new(),
+        };
+        if self.sbom {
+            sbom::write(scratch, &card, inputs, &outcome)?;
+        }
+        bundle::seal(scratch, self.out, &card, inputs, &outcome, self.key)
+    }
+
+    fn card(&self, name: String, origin: &Origin, inputs: &Inputs, made: &Made) -> Card {
+        let mut settings: Vec<_> = made.asked.clone().into_iter().collect();
+        if origin.adapter.is_some() {
+            settings.insert(0, (ADAPTER_KEY.to_owned(), self.model.to_owned()));
+        }
+        if origin.past.known {
+            let text = "data and numbers are those of its training, as its lineage tells them";
+            settings.push(("training".to_owned(), text.to_owned()));
+        }
+        Card {
+            name,
+            relation: made.relation,
+            base: origin.base.id.clone(),
+            revision: origin.base.commit().map(str::to_owned),
+            base_files: made.base_files.clone(),
+            license: origin.past.license.clone(),
+            datasets: origin.past.datasets.clone(),
+            settings,
+            loss: origin.past.loss.clone(),
+            judged: None,
+            samples: Vec::new(),
+            likeness: made.likeness.clone(),
+            exported: made.exported.clone(),
+            inputs: inputs.digest(),
+            signer: self.key.map(|key| key.public().hint().to_owned()),
+            versions: vec![("firebrand".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
+        }
+    }
+}
+
+/// Opens the weights of a model, with its adapter if it is one.
+pub fn open_weights(origin: &Origin) -> Result<(Weights, Option<FileEntry>)> {
+    let addition = match &origin.adapter {
+        Some((settings, _)) => Some(Addition::read(&origin.model.path, settings)?),
+        None => None,
+    };
+    let file = addition.as_ref().map(|addition| addition.file.clone());
+    Ok((Weights::open(&origin.base.path, addition, origin.expected())?, file))
+}
+
+/// The digest of a file of the base that is used besides its weights; it must be what the adapter's
+/// lineage says, and what a hub listed.
+pub fn hash_base_file(origin: &Origin, directory: &Path, name: &str) -> Result<FileEntry> {
+    let file = hash_file(&directory.join(name), name)?;
+    if origin.expected().get(name).is_some_and(|digest| *digest != file.sha256) {
+        return Err(other_base(&origin.base.path, name));
+    }
+    Ok(file)
+}

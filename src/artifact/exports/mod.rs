@@ -1,0 +1,177 @@
+//! Formats of other programs that a finished model can be written in.
+
+pub mod gguf;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use super::bundle;
+use super::card::Relation;
+use super::derived::{Derivation, Made, hash_base_file, open_weights};
+use super::merge::Weights;
+use super::origin::Origin;
+use crate::data::Codec;
+use crate::error::{Context, Error, Result};
+use crate::files::{FileEntry, NewFile, create_dir_new, failed, hash_tree, remove_dir};
+use crate::model::ModelJson;
+
+/// A format.
+pub trait Export: Sync {
+    /// What `--format` calls it.
+    fn name(&self) -> &'static str;
+    /// Its number formats, as `--type` calls them; the first is the default.
+    fn types(&self) -> &'static [&'static str];
+    /// Writes a model into the folder `target`.
+    fn write(&self, source: &Source, weights: Weights, target: &Path) -> Result<Written>;
+}
+
+/// All formats.
+pub static EXPORTS: &[&dyn Export] = &[&gguf::Gguf];
+
+/// A model to be written, apart from its weights.
+pub struct Source<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// One of the format's own types.
+    pub number: &'a str,
+    /// Where it comes from.
+    pub origin: &'a Origin,
+    /// Its `config.json`.
+    pub config: ModelJson,
+    /// Its `tokenizer.json`.
+    pub tokenizer: serde_json::Value,
+    /// Its tokenizer and chat template, ready for use.
+    pub codec: Codec,
+}
+
+/// What was written.
+pub struct Written {
+    /// The file's name.
+    pub file: String,
+    /// The base's weights, as read.
+    pub base_files: Vec<FileEntry>,
+    /// Where in the file 64 letters stand for the digest of the inputs, which is known only when
+    /// all of them were read.
+    pub binding: u64,
+    /// What the user should know about it.
+    pub notes: Vec<String>,
+}
+
+/// Where the model's small files are put while they are used: what is hashed is what is used.
+const SMALL_FILES: &str = ".source";
+/// Largest `tokenizer.json` that is read.
+const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
+
+/// The format of a name.
+///
+/// # Errors
+/// Says which formats there are.
+pub fn find(name: &str) -> Result<&'static dyn Export> {
+    let found = EXPORTS.iter().find(|export| export.name() == name).copied();
+    found.ok_or_else(|| {
+        let names: Vec<_> = EXPORTS.iter().map(|export| export.name()).collect();
+        Error::new(format!("there is no format `{name}`"))
+            .hint(format!("supported: `{}`", names.join("`, `")))
+    })
+}
+
+/// Writes a model, or an adapter with its base, in another format into a new directory; returns the
+/// file's name and what the user should know.
+pub fn export(
+    request: &Derivation,
+    format: &dyn Export,
+    number: Option<&str>,
+) -> Result<(String, Vec<String>)> {
+    request.refuse_existing()?;
+    let number = match number {
+        None => format.types()[0],
+        Some(wanted) => *format.types().iter().find(|name| **name == wanted).ok_or_else(|| {
+            let (types, format) = (format.types().join("`, `"), format.name());
+            Error::new(format!("the format `{format}` has no type `{wanted}`"))
+                .hint(format!("supported: `{types}`"))
+        })?,
+    };
+    let origin = Origin::find(request.model, request.base, request.supply)?;
+    let (weights, adapter_file) = open_weights(&origin)?;
+    let name = request.out.file_name().unwrap_or_default().to_string_lossy();
+    request.carry_out(|scratch| {
+        let small = scratch.join(SMALL_FILES);
+        create_dir_new(&small)?;
+        bundle::copy_sidecars(&origin.model.path, &small, false)?;
+        bundle::copy_missing(&origin.base.path, &small)?;
+        let config = hash_base_file(&origin, &small, "config.json")?;
+        let mut small_files = hash_tree(&small)?;
+        small_files.retain(|file| used(&file.path) && file.path != config.path);
+        let source = Source {
+            name: &name,
+            number,
+            origin: &origin,
+            config: ModelJson::read(&small)?,
+            tokenizer: tokenizer(&small)?,
+            codec: Codec::load(&small, None)?,
+        };
+        let written = format.write(&source, weights, scratch)?;
+        drop(source);
+        remove_dir(&small)?;
+        let mut base_files = written.base_files;
+        base_files.push(config);
+        origin.base.expect(&base_files)?;
+        base_files.extend(small_files);
+        let asked = [("export.format", format.name()), ("export.type", number)]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let made = Made {
+            method: "export",
+            relation: Relation::Export,
+            asked: BTreeMap::from(asked),
+            base_files,
+            adapter_file,
+            likeness: None,
+            exported: Some(written.file.clone()),
+        };
+        let inputs = request.inputs(&origin, &made)?;
+        let digest = inputs.digest().to_string();
+        bind(&scratch.join(&written.file), written.binding, &digest)?;
+        Ok((origin, inputs, made, (written.file, written.notes)))
+    })
+}
+
+/// Which of the small files decide what is written.
+fn used(name: &str) -> bool {
+    ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"]
+        .contains(&name)
+}
+
+fn tokenizer(directory: &Path) -> Result<serde_json::Value> {
+    let path = directory.join("tokenizer.json");
+    let size = fs::metadata(&path).context_at("the model has no tokenizer", &path)?.len();
+    if size > TOKENIZER_BYTES_MAX {
+        return Err(Error::new(format!("a tokenizer of {size} bytes is refused")).at(&path));
+    }
+    let bytes = fs::read(&path).context_at("cannot read the tokenizer", &path)?;
+    serde_json::from_slice(&bytes).context_at("not a valid tokenizer", &path)
+}
+
+/// Writes the digest of the inputs in its place.
+fn bind(path: &Path, place: u64, digest: &str) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let mut file = NewFile::open(path)?;
+        file.seek(SeekFrom::Start(place))?;
+        file.write_all(digest.as_bytes())?;
+        file.sync()
+    };
+    write().map_err(|error| failed("cannot write the export", path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_found_by_name() {
+        assert_eq!(find("gguf").unwrap().types(), ["f16", "q8_0", "bf16", "f32"]);
+        let error = find("onnx").err().unwrap().to_string();
+        assert!(error.contains("no format `onnx`") && error.contains("`gguf`"), "{error}");
+    }
+}

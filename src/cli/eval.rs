@@ -1,0 +1,163 @@
+//! `firebrand eval`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::artifact::open::open;
+use crate::cli::{data_line, talk};
+use crate::config::DeviceChoice;
+use crate::data::Codec;
+use crate::device;
+use crate::error::{Context, Error, Result};
+use crate::evaluation::{Report, Subject, Suite, Watcher, evaluate};
+use crate::files::{cache_home, write_atomic};
+use crate::hub::Policy;
+use crate::train::Access;
+
+/// Judge a model: loss, accuracy and tasks, per slice, with intervals
+///
+/// The same model on the same data gives the same numbers, which are kept and shown at once the
+/// next time. Results of a run are also added to its `evaluations.jsonl`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A model directory, an artifact, a run (finished or not), or owner/name on the hub
+    model: String,
+    /// What it is judged on (TOML)
+    #[arg(long, value_name = "EVAL")]
+    config: PathBuf,
+    /// One JSON object in place of the table
+    #[arg(long)]
+    json: bool,
+    /// With every record in the JSON
+    #[arg(long, requires = "json")]
+    records: bool,
+    /// Write the table (Markdown) into this file too
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// The base model of an adapter, if it is not where the adapter says
+    #[arg(long, value_name = "DIR")]
+    base: Option<String>,
+    /// As `device.name` in a configuration, such as cpu, gpu:1 or vulkan
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    device: String,
+    /// Measure again, whatever is kept
+    #[arg(long)]
+    fresh: bool,
+    /// Never use the network (as HF_HUB_OFFLINE=1 does)
+    #[arg(long)]
+    offline: bool,
+    /// No progress bar
+    #[arg(long)]
+    quiet: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let suite = Suite::read(&args.config)?;
+    let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
+        Error::new(format!("there is no device `{}`", args.device))
+            .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
+    })?;
+    let opened = device::open(wanted, 0)?;
+    let transfers = Arc::new(crate::report::Transfers::new(args.quiet));
+    let access = Access { transfers, offline: args.offline, ..Access::default() };
+    let supply = Arc::new(access.supply(Policy {
+        offline: args.offline,
+        extensions: crate::data::extensions(),
+        ..Policy::default()
+    })?);
+    let model = open(&args.model, args.base.as_deref(), &opened.device, &supply)?;
+    let (cache, bar) = (cache_home()?, Bar::new(args.quiet));
+    let kept = (cache.as_path(), args.fresh);
+    let codec = Codec::load(&model.codec, model.chat_template.as_deref())?;
+    let (name, files) = (args.model.as_str(), model.files.as_slice());
+    let subject = Subject { name, model: &model.model, codec: &codec, files };
+    let report = evaluate(&subject, &suite, &supply, &opened, kept, &bar)?;
+    note(&args.model, &report)?;
+    let table = report.to_markdown();
+    if let Some(path) = &args.markdown {
+        write_atomic(path, table.as_bytes())?;
+    }
+    if args.json {
+        let mut report = report;
+        if !args.records {
+            report.records.clear();
+        }
+        let line = serde_json::to_string(&report).context("cannot encode the result")?;
+        data_line(&line)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let speed = &report.performance;
+    talk(&format!(
+        "{} on {}: {} records, {:.0} tokens/s on {}",
+        args.model,
+        suite.name,
+        report.records.len(),
+        speed.tokens_per_second,
+        speed.device
+    ));
+    if let (Some(tokens), Some(first)) = (speed.answer_tokens_per_second, speed.first_token_seconds)
+    {
+        talk(&format!("answers: {tokens:.1} tokens/s, first token after {first:.3} s (median)"));
+    }
+    data_line(table.trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Adds a line to the history of the run that the model is of, if it is of one.
+fn note(model: &str, report: &Report) -> Result<()> {
+    let path = Path::new(model);
+    let folders = [Some(path), path.parent()].into_iter().flatten();
+    let Some(run) = folders.into_iter().find(|folder| folder.join("run.lock").is_file()) else {
+        return Ok(());
+    };
+    report.note(run)
+}
+
+/// A progress bar on stderr, where a person sees it.
+struct Bar {
+    quiet: bool,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Bar {
+    fn new(quiet: bool) -> Self {
+        Self { quiet, bar: Mutex::new(None) }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Option<ProgressBar>)) {
+        change(&mut self.bar.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Watcher for Bar {
+    fn begin(&self, what: &str, units: u64) {
+        if self.quiet {
+            return;
+        }
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta} left");
+        let bar = ProgressBar::new(units).with_message(what.to_owned());
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        self.with(|held| *held = Some(bar));
+    }
+
+    fn advance(&self, units: u64) {
+        self.with(|held| {
+            if let Some(bar) = held {
+                bar.inc(units);
+            }
+        });
+    }
+
+    fn end(&self) {
+        self.with(|held| {
+            if let Some(bar) = held.take() {
+                bar.finish_and_clear();
+            }
+        });
+    }
+}

@@ -1,0 +1,65 @@
+//! `firebrand export`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::artifact::derived::Derivation;
+use crate::artifact::exports;
+use crate::checkpoint::now;
+use crate::cli::signer::{SignerArgs, tell};
+use crate::cli::{data_line, talk};
+use crate::error::Result;
+use crate::hub::{DEFAULT_REVISION, Policy};
+use crate::train::{Access, parent_state};
+
+/// Write a model in the format of another program: GGUF, for llama.cpp and what is built on it
+///
+/// An adapter is added to its base on the way, in f32, and rounded once to the wanted type; nothing
+/// is held in memory but the adapter and a few rows. The new directory holds the file, its lineage
+/// and a signature over both. A tokenizer that llama.cpp would not follow exactly is refused.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// An artifact, a run that has one, a model directory, or owner/name on the hub
+    model: String,
+    /// gguf
+    #[arg(long, value_name = "NAME", default_value = "gguf")]
+    format: String,
+    /// Type of the numbers: f16, q8_0, bf16 or f32; f16 if nothing is said
+    #[arg(long, value_name = "NAME")]
+    r#type: Option<String>,
+    /// The directory to make
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The base model of an adapter, if it is not where the adapter says
+    #[arg(long, value_name = "DIR")]
+    base: Option<String>,
+    /// Add a bill of materials, `bom.cdx.json` (CycloneDX 1.6)
+    #[arg(long)]
+    sbom: bool,
+    #[command(flatten)]
+    signing: SignerArgs,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let format = exports::find(&args.format)?;
+    let supply = Access::default().supply(Policy::default())?;
+    let found = supply.find(&args.model, DEFAULT_REVISION)?;
+    let signer = args.signing.signer()?;
+    let request = Derivation {
+        model: &args.model,
+        base: args.base.as_deref(),
+        out: &args.out,
+        key: signer.as_ref().map(|(key, _)| key),
+        parent: parent_state(&found.path)?.0,
+        sbom: args.sbom,
+        time: &now(),
+        supply: &supply,
+    };
+    let (file, notes) = exports::export(&request, format, args.r#type.as_deref())?;
+    for note in notes {
+        talk(&format!("note: {note}"));
+    }
+    tell(signer.as_ref(), &args.out);
+    data_line(&args.out.join(file).display().to_string())?;
+    Ok(ExitCode::SUCCESS)
+}

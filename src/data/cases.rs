@@ -1,0 +1,228 @@
+//! The records of an evaluation: what each says, beside the tokens that are judged.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::codec::Codec;
+use super::corpus::{CorpusFile, Entry, Role};
+use super::detect::{Choice, detect};
+use super::example::{Example, Maker, Outcome, RecordId, line};
+use super::formats::{Content, Format, map_columns};
+use super::mask;
+use super::pack::{Packing, pack};
+use super::sources::{self, Record};
+use super::template::Turns;
+use crate::config::DataSetConfig;
+use crate::error::{Error, Result};
+use crate::files::{Digest, FileEntry};
+use crate::hub::Supply;
+
+/// A record that a model is judged on.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Where it stands.
+    pub record: RecordId,
+    /// The digest of the record, the same in every revision of its file.
+    pub digest: Digest,
+    /// Its fields, as they stand in the file.
+    pub fields: Map<String, Value>,
+    /// Its tokens; several pieces where a text is longer than a row, none where nothing is judged.
+    pub examples: Vec<Example>,
+    /// What the model is asked, and the answer that the record holds; plain text asks nothing.
+    pub question: Option<Question>,
+}
+
+impl Case {
+    /// How many tokens it has.
+    pub fn tokens(&self) -> usize {
+        self.examples.iter().map(|example| example.tokens.len()).sum()
+    }
+}
+
+/// What comes before an answer, and the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// As the chat template writes it, with what introduces the answer.
+    pub prompt: String,
+    /// The same in tokens.
+    pub tokens: Vec<u32>,
+    /// What the record has for an answer.
+    pub reference: String,
+}
+
+/// The records of a data set, and what was read for them.
+#[derive(Debug, Clone, Default)]
+pub struct Cases {
+    /// In the order of the files.
+    pub cases: Vec<Case>,
+    /// The files, with the digests of the bytes that were read.
+    pub files: Vec<CorpusFile>,
+    /// The commit of a hub that they are from.
+    pub commit: Option<String>,
+    /// Records whose end was cut off.
+    pub truncated: u64,
+}
+
+/// Reads a data set to its end; of more than `max_records` records, those with the smallest digests
+/// are kept, so that a new revision changes few of them. 0 keeps all.
+///
+/// # Errors
+/// When a record cannot be used: a model must not be judged on some of the records only.
+pub fn cases(
+    set: &DataSetConfig,
+    codec: &Codec,
+    supply: &Arc<Supply>,
+    max_seq_len: usize,
+    max_records: u64,
+) -> Result<Cases> {
+    let found = supply.set(set, Role::Validation.name())?;
+    let most = if max_records == 0 {
+        usize::MAX
+    } else {
+        usize::try_from(max_records).unwrap_or(usize::MAX)
+    };
+    let mut kept: BTreeMap<(Digest, usize, u64), (Record, &dyn Format)> = BTreeMap::new();
+    let mut result = Cases { commit: found.locked.commit.clone(), ..Cases::default() };
+    for (number, file) in found.files.iter().enumerate() {
+        let path = supply.fetch(file)?;
+        let mut records = sources::open(&path)?;
+        let mut choice: Option<Choice> = None;
+        let mut rows = 0;
+        loop {
+            let batch = records.next_batch()?;
+            if batch.is_empty() {
+                break;
+            }
+            if choice.is_none() {
+                choice = detect(Path::new(&*file.name), &renamed(&batch, set), set.format)?;
+            }
+            for record in batch {
+                rows += 1;
+                let Some(Choice { format, .. }) = &choice else {
+                    return Err(unusable(&file.name, &record, "it cannot be read"));
+                };
+                kept.insert((record.digest, number, record.line), (record, *format));
+                if kept.len() > most {
+                    kept.pop_last();
+                }
+            }
+        }
+        let read = records.finish()?;
+        supply.confirm(file, &read)?;
+        result.files.push(CorpusFile {
+            file: FileEntry { path: file.name.to_string(), ..read },
+            uri: found.uri(file),
+            role: Role::Validation,
+            format: choice.map_or_else(String::new, |found| found.format.name().to_owned()),
+            rows,
+        });
+    }
+    let mut in_order: Vec<_> = kept.into_iter().collect();
+    in_order.sort_by_key(|((_, file, line), _)| (*file, *line));
+    let maker = Maker::of_evaluation(codec, max_seq_len);
+    for ((_, number, _), (record, format)) in in_order {
+        let name = found.files[number].name.clone();
+        let (case, cut) = case(record, format, set, codec, &maker, name)?;
+        result.truncated += u64::from(cut);
+        result.cases.push(case);
+    }
+    Ok(result)
+}
+
+fn renamed(batch: &[Record], set: &DataSetConfig) -> Vec<Record> {
+    let rename = |record: &Record| Record {
+        line: record.line,
+        digest: record.digest,
+        content: record.content.clone().and_then(|fields| map_columns(fields, &set.columns)),
+    };
+    batch.iter().take(100).map(rename).collect()
+}
+
+fn unusable(file: &Arc<str>, record: &Record, why: &str) -> Error {
+    let id = RecordId { file: file.clone(), line: record.line };
+    Error::new("a record of the evaluation cannot be used")
+        .at_position(&**file, line(&id), 1)
+        .because(why)
+        .hint("correct or remove it: a model must not be judged on some of the records only")
+}
+
+fn case(
+    record: Record,
+    format: &dyn Format,
+    set: &DataSetConfig,
+    codec: &Codec,
+    maker: &Maker,
+    file: Arc<str>,
+) -> Result<(Case, bool)> {
+    let fail = |why: &str| unusable(&file, &record, why);
+    let fields = record.content.clone().map_err(|why| fail(&why))?;
+    let mapped = map_columns(fields.clone(), &set.columns).map_err(|why| fail(&why))?;
+    let content = format.read(mapped).map_err(|why| fail(&why))?;
+    let id = RecordId { file: file.clone(), line: record.line };
+    let (examples, cut) = match maker.make(&content, &id)? {
+        Outcome::Whole(example) => (vec![example], false),
+        Outcome::Truncated(example) => (vec![example], true),
+        Outcome::Pieces(pieces) => (pieces, false),
+        Outcome::NothingToLearn | Outcome::Dropped => (Vec::new(), true),
+        Outcome::Bad(why) => return Err(fail(&why)),
+    };
+    let question = question(&content, codec).map_err(|why| fail(&why))?;
+    let digest = record.digest;
+    Ok((Case { record: id, digest, fields, examples, question }, cut))
+}
+
+/// The last answer of a conversation and what comes before it; the completion of a prompt.
+fn question(content: &Content, codec: &Codec) -> Result<Option<Question>, String> {
+    let one_line = |error: Error| error.what;
+    match content {
+        Content::Text(_) | Content::Preference { .. } => Ok(None),
+        Content::Completion { prompt, completion } => Ok(Some(Question {
+            prompt: prompt.clone(),
+            tokens: codec.text_tokens(prompt).map_err(one_line)?,
+            reference: completion.clone(),
+        })),
+        Content::Chat(conversation) => {
+            let template = codec.chat_template().map_err(one_line)?;
+            let last = conversation.messages.iter().rposition(|turn| turn["role"] == "assistant");
+            let Some(last) = last else { return Ok(None) };
+            let rendered = mask::render(template, conversation)?;
+            let said: Option<Range<usize>> = rendered.turns.last().map(|turn| turn.said.clone());
+            let turns = Turns::new(conversation);
+            let prompt = template.render(&turns, last, true)?;
+            let said = said.map_or("", |said| &rendered.text[said]);
+            Ok(Some(Question {
+                tokens: codec.tokenizer.encode(&prompt).map_err(one_line)?.tokens,
+                reference: without_end(said, codec).to_owned(),
+                prompt,
+            }))
+        }
+    }
+}
+
+/// What an assistant said, without the token that ends its turn and what follows it.
+fn without_end<'a>(said: &'a str, codec: &Codec) -> &'a str {
+    let end = codec.end_of_turn().and_then(|token| codec.tokenizer.token_name(token));
+    let end = end.and_then(|end| said.rfind(&end).filter(|at| !end.is_empty() && *at > 0));
+    end.map_or(said, |at| &said[..at])
+}
+
+/// Rows of at most `max_seq_len` tokens, filled with documents of these lengths: places in the
+/// list, in the order in which they stand in each row.
+pub fn packed(lengths: impl Iterator<Item = usize>, max_seq_len: usize) -> Vec<Vec<u32>> {
+    pack((0..).zip(lengths), max_seq_len, Packing::BestFit)
+}
+
+impl Case {
+    /// Its examples as entries of rows.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.examples.iter().map(|example| Entry {
+            record: self.record.clone(),
+            digest: self.digest,
+            example: example.clone(),
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! Devices for tests, which nobody has.
+
+use super::adapter::{Adapter, AdapterKind, AdapterLimits};
+use super::{Opened, cpu};
+
+/// An adapter that nobody has.
+pub fn adapter(api: &str, number: usize, kind: AdapterKind, of_kind: usize) -> Adapter {
+    Adapter {
+        api: api.to_owned(),
+        number,
+        name: format!("{kind:?} {of_kind}"),
+        kind,
+        number_of_kind: of_kind,
+        driver: "driver".to_owned(),
+        driver_info: "1.0".to_owned(),
+        pci: (1, 2),
+        limits: AdapterLimits {
+            binding_bytes: (1 << 31) - 1,
+            buffer_bytes: 1 << 34,
+            bindings: 8,
+            workgroup_threads: 1024,
+            workgroup_size: [1024, 1024, 64],
+            workgroup_bytes: 32_768,
+            dispatch_workgroups: 65_535,
+        },
+        f16: true,
+        subgroups: true,
+        subgroup_size: (32, 32),
+    }
+}
+
+/// A card that computes in these formats, said of the CPU.
+pub fn on_card(f16: bool, bf16: bool) -> Opened {
+    let adapter = adapter("vulkan", 0, AdapterKind::Discrete, 0);
+    Opened {
+        backend: "wgpu",
+        name: adapter.name.clone(),
+        adapter: Some(adapter),
+        f16,
+        bf16,
+        ..cpu(1, "test")
+    }
+}

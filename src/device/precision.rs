@@ -1,0 +1,154 @@
+//! In which arithmetic a device computes, and why.
+
+use super::{Limits, Opened};
+use crate::config::PrecisionChoice;
+use crate::error::{Error, Result};
+
+/// How matrices are multiplied. Everything else is in 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Arithmetic {
+    /// Factors, sums and results in 32 bits.
+    #[default]
+    F32,
+    /// Factors rounded to IEEE half precision; sums and results in 32 bits.
+    MixedF16,
+    /// Factors rounded to bfloat16; sums and results in 32 bits.
+    MixedBf16,
+}
+
+impl Arithmetic {
+    /// As the configuration calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::MixedF16 => "mixed-f16",
+            Self::MixedBf16 => "mixed-bf16",
+        }
+    }
+
+    /// Bytes of a weight that does not learn.
+    pub fn frozen_bytes(self, on_cpu: bool) -> u64 {
+        match self {
+            Self::MixedF16 | Self::MixedBf16 if !on_cpu => 2,
+            _ => 4,
+        }
+    }
+}
+
+/// How everything is computed on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Computing {
+    /// How matrices are multiplied.
+    pub arithmetic: Arithmetic,
+    /// How large tensors and pieces of work may be.
+    pub limits: Limits,
+}
+
+/// 32 bits, without limits: as on the CPU.
+impl Default for Computing {
+    fn default() -> Self {
+        Self { arithmetic: Arithmetic::F32, limits: Limits::NONE }
+    }
+}
+
+/// The arithmetic of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Precision {
+    /// What it is.
+    pub arithmetic: Arithmetic,
+    /// Why.
+    pub reason: String,
+}
+
+/// Chooses the arithmetic on a device.
+///
+/// # Errors
+/// When the device does not have the one that is asked for.
+pub fn precision(wanted: PrecisionChoice, opened: &Opened) -> Result<Precision> {
+    let cpu = opened.backend == "flex";
+    let (arithmetic, reason) = match wanted {
+        PrecisionChoice::F32 => (Arithmetic::F32, "asked for"),
+        PrecisionChoice::MixedF16 if cpu => {
+            (Arithmetic::MixedF16, "asked for; the CPU rounds and then computes in 32 bits")
+        }
+        PrecisionChoice::MixedF16 if opened.f16 => (Arithmetic::MixedF16, "asked for"),
+        PrecisionChoice::MixedBf16 if opened.bf16 && !cpu => (Arithmetic::MixedBf16, "asked for"),
+        PrecisionChoice::MixedF16 | PrecisionChoice::MixedBf16 => {
+            return Err(refusal(wanted, opened, cpu));
+        }
+        PrecisionChoice::Auto => automatic(opened, cpu),
+    };
+    Ok(Precision { arithmetic, reason: reason.to_owned() })
+}
+
+fn automatic(opened: &Opened, cpu: bool) -> (Arithmetic, &'static str) {
+    if cpu {
+        return (Arithmetic::F32, "what this device computes best");
+    }
+    if opened.software {
+        return (Arithmetic::F32, "a software adapter gains nothing from 16 bits");
+    }
+    match (opened.bf16, opened.f16) {
+        (true, _) => (Arithmetic::MixedBf16, "the device has bfloat16, which needs no loss scale"),
+        (false, true) => (Arithmetic::MixedF16, "the device has 16-bit floats, but no bfloat16"),
+        (false, false) => (Arithmetic::F32, "the device has no 16-bit floats"),
+    }
+}
+
+fn refusal(wanted: PrecisionChoice, opened: &Opened, cpu: bool) -> Error {
+    let what = format!("`train.precision = \"{wanted}\"` cannot be had on {}", opened.name);
+    let error = Error::new(what);
+    match (wanted, cpu) {
+        (PrecisionChoice::MixedBf16, true) => {
+            error.because("the CPU does not compute in bfloat16 yet").hint("take `\"f32\"`")
+        }
+        (PrecisionChoice::MixedBf16, false) if opened.f16 => {
+            error.because("its kernels have no bfloat16").hint("take `\"mixed-f16\"`")
+        }
+        (PrecisionChoice::MixedBf16, false) => {
+            error.because("its kernels have no bfloat16").hint("take `\"f32\"`")
+        }
+        _ => error.because("its kernels have no 16-bit floats").hint("take `\"f32\"`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{cpu, fixture::on_card};
+    use super::*;
+
+    #[test]
+    fn auto_takes_the_best_of_the_device_and_says_why() {
+        for (f16, bf16, arithmetic) in [
+            (false, false, Arithmetic::F32),
+            (true, false, Arithmetic::MixedF16),
+            (true, true, Arithmetic::MixedBf16),
+        ] {
+            let found = precision(PrecisionChoice::Auto, &on_card(f16, bf16)).unwrap();
+            assert_eq!(found.arithmetic, arithmetic);
+            assert!(!found.reason.is_empty());
+        }
+        let software = Opened { software: true, ..on_card(true, false) };
+        let found = precision(PrecisionChoice::Auto, &software).unwrap();
+        assert_eq!(found.arithmetic, Arithmetic::F32);
+        let found = precision(PrecisionChoice::Auto, &cpu(1, "test")).unwrap();
+        assert_eq!(found.arithmetic, Arithmetic::F32);
+    }
+
+    #[test]
+    fn what_a_device_does_not_have_is_refused_with_what_it_has() {
+        let refused = |wanted, opened: &Opened| precision(wanted, opened).unwrap_err().to_string();
+        let none = refused(PrecisionChoice::MixedF16, &on_card(false, false));
+        assert!(none.contains("no 16-bit floats") && none.contains("`\"f32\"`"), "{none}");
+        let half = refused(PrecisionChoice::MixedBf16, &on_card(true, false));
+        assert!(half.contains("`\"mixed-f16\"`"), "{half}");
+        let cpu = refused(PrecisionChoice::MixedBf16, &cpu(1, "test"));
+        assert!(cpu.contains("the CPU does not compute in bfloat16 yet"), "{cpu}");
+        for wanted in [PrecisionChoice::F32, PrecisionChoice::MixedF16] {
+            assert_eq!(
+                precision(wanted, &super::super::cpu(1, "test")).unwrap().arithmetic.name(),
+                wanted.name()
+            );
+        }
+    }
+}

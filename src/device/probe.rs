@@ -1,0 +1,188 @@
+//! Asks about adapters in a process of its own: a driver that crashes or hangs costs that process,
+//! and becomes a sentence.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use super::adapter::{Adapter, Trial};
+use crate::config::GraphicsApi;
+use crate::error::{Context, Error, Result};
+
+/// The hidden command of the program that answers.
+pub const COMMAND: &str = "probe-device";
+
+/// How long a driver may think about what it has, and about the first product.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE_TRIAL: Duration = Duration::from_secs(90);
+/// How much of an answer is read; real ones have a kilobyte an adapter.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// The program that has the hidden command.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Names the program that drivers are asked in. Without one they are asked in this process: a
+/// program that uses the library must not be started again by it.
+pub fn probe_with(program: PathBuf) {
+    let _ = PROGRAM.set(program); // the first one holds
+}
+
+/// The adapters of an interface.
+///
+/// # Errors
+/// In one sentence, when its driver fails.
+pub fn adapters(api: GraphicsApi) -> Result<Vec<Adapter>, String> {
+    match PROGRAM.get() {
+        Some(program) => ask(program, &[api.name().to_owned()], PATIENCE),
+        None => here(move || Ok(super::gpu::adapters(api))),
+    }
+}
+
+/// Computes a small product on an adapter.
+///
+/// # Errors
+/// In one sentence, when that fails.
+pub fn trial(adapter: &Adapter) -> Result<Trial, String> {
+    match PROGRAM.get() {
+        Some(program) => {
+            let question = serde_json::to_string(adapter).map_err(|error| error.to_string())?;
+            ask(program, &[adapter.api.clone(), question], PATIENCE_TRIAL)
+        }
+        None => {
+            let adapter = adapter.clone();
+            here(move || super::gpu::trial(&adapter))
+        }
+    }
+}
+
+/// The other half: what the hidden command prints for its arguments.
+pub fn answer(api: &str, adapter: Option<&str>) -> Result<String> {
+    let api = GraphicsApi::from_name(api)
+        .ok_or_else(|| Error::new(format!("there is no interface `{api}`")))?;
+    let answer = match adapter {
+        None => serde_json::to_string(&Ok::<_, String>(super::gpu::adapters(api))),
+        Some(json) => {
+            let adapter: Adapter = serde_json::from_str(json).context("not an adapter")?;
+            serde_json::to_string(&super::gpu::trial(&adapter))
+        }
+    };
+    answer.context("cannot encode the answer")
+}
+
+/// A driver's panic becomes a sentence; its crash does not.
+fn here<T>(
+    question: impl FnOnce() -> Result<T, String> + std::panic::UnwindSafe,
+) -> Result<T, String> {
+    std::panic::catch_unwind(question).unwrap_or_else(|_| Err("the driver failed".to_owned()))
+}
+
+fn ask<T: DeserializeOwned>(
+    program: &Path,
+    arguments: &[String],
+    patience: Duration,
+) -> Result<T, String> {
+    let mut command = Command::new(program);
+    command.arg(COMMAND).args(arguments);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.map_err(|error| format!("the driver could not be asked: {error}"))?;
+    let stdout = child.stdout.take();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = stdout.map(|out| out.take(ANSWER_BYTES_MAX).read_to_string(&mut text));
+        read.and_then(std::result::Result::ok).map(|_| text)
+    });
+    let status = wait(&mut child, patience)?;
+    if !status.success() {
+        return Err(ended(status));
+    }
+    let text = reader.join().ok().flatten().unwrap_or_default();
+    let answer: Result<T, String> = serde_json::from_str(text.trim())
+        .map_err(|_| "the process that asked the driver gave no answer".to_owned())?;
+    answer
+}
+
+fn wait(child: &mut Child, patience: Duration) -> Result<ExitStatus, String> {
+    let began = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) if began.elapsed() < patience => std::thread::sleep(Duration::from_millis(3)),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                let seconds = patience.as_secs();
+                return Err(format!("the driver did not answer within {seconds} seconds"));
+            }
+            Err(error) => return Err(format!("the driver could not be asked: {error}")),
+        }
+    }
+}
+
+/// How a process ended that a driver took down with it.
+fn ended(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        let name = match signal {
+            4 => ", an illegal instruction",
+            6 => ", it gave up",
+            7 | 11 => ", a segmentation fault",
+            8 => ", an arithmetic error",
+            9 => ", perhaps for want of memory",
+            _ => "",
+        };
+        return format!("the driver crashed (signal {signal}{name})");
+    }
+    match status.code() {
+        Some(code) => format!("the driver failed (exit code {code:#x})"),
+        None => "the driver failed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![cfg(unix)]
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn program(folder: &Path, script: &str) -> PathBuf {
+        let path = folder.join("program");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn whatever_a_driver_does_becomes_a_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let ask = |script: &str| -> String {
+            let patience = Duration::from_millis(400);
+            let program = program(folder.path(), script);
+            ask::<Vec<Adapter>>(&program, &["vulkan".to_owned()], patience).unwrap_err()
+        };
+        assert!(ask("kill -SEGV $$").contains("signal 11, a segmentation fault"));
+        assert!(ask("kill -ABRT $$").contains("signal 6"));
+        assert!(ask("exec sleep 30").contains("did not answer within 0 seconds"));
+        assert!(ask("echo '{'").contains("no answer"));
+        let much = ask("yes | head -c 3000000"); // more than is read
+        assert!(much.contains("the driver failed") || much.contains("no answer"), "{much}");
+        assert!(ask("echo '{\"Err\":\"no memory\"}'").contains("no memory"));
+        assert!(ask("exit 3").contains("exit code 0x3"));
+        let none = super::ask::<Vec<Adapter>>(&folder.path().join("x"), &[], PATIENCE).unwrap_err();
+        assert!(none.contains("could not be asked"), "{none}");
+    }
+
+    #[test]
+    fn an_answer_is_read_with_what_was_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "[ \"$1 $2\" = 'probe-device gl' ] && echo '{\"Ok\":[]}'";
+        let program = program(folder.path(), script);
+        let found: Vec<Adapter> = ask(&program, &["gl".to_owned()], PATIENCE).unwrap();
+        assert!(found.is_empty());
+    }
+}

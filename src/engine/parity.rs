@@ -1,0 +1,227 @@
+//! What is made of operations, on a device and on the CPU: the loss, the optimiser, and one whole
+//! LoRA step of a model of two layers.
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use serde_json::json;
+
+use crate::adapters;
+use crate::config::{LoraConfig, Recompute, TargetModules};
+use crate::data::{Batch, Target};
+use crate::device::{Arithmetic, Computing, Opened, attempt};
+use crate::engine::{AdamW, AdamWSettings, Schedule, Shape, StepSettings, Trainer};
+use crate::error::Result;
+use crate::model::{Model, ModelJson, Parameter, Visitor, WeightSource, families};
+use crate::ops::parity::{self, Compared, OPERATIONS, Outputs};
+use crate::ops::{flat, from_vec, host};
+use crate::random::Stream;
+use crate::weights::Element;
+
+/// What a whole step may differ by, relative to the largest number of each tensor.
+const STEP_TOLERANCE: f64 = 1e-3;
+/// The same in mixed arithmetic, where both sides round to 16 bits, but after other sums.
+const MIXED_TOLERANCE: f64 = 3e-2;
+
+/// How a device compares with the CPU.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Parity {
+    /// Every output of every operation, and of a step.
+    pub lines: Vec<Compared>,
+    /// Seconds it took, kernels compiled.
+    pub seconds: f64,
+}
+
+impl Parity {
+    /// The lines that are too far off.
+    pub fn wrong(&self) -> Vec<&Compared> {
+        self.lines.iter().filter(|line| !line.is_right()).collect()
+    }
+}
+
+/// Compares everything that a device does with the CPU. The CPU itself is compared with a second
+/// run of its own.
+pub fn parity(opened: &Opened) -> Result<Parity> {
+    let began = Instant::now();
+    let computing = Computing { limits: opened.limits, ..Computing::default() };
+    let has = |arithmetic| match arithmetic {
+        Arithmetic::F32 => true,
+        Arithmetic::MixedF16 => opened.f16,
+        Arithmetic::MixedBf16 => opened.bf16,
+    };
+    let mut lines = Vec::new();
+    for operation in OPERATIONS.iter().filter(|operation| has(operation.arithmetic)) {
+        lines.extend(parity::compare(operation, &opened.device, computing));
+    }
+    lines.extend(pair("AdamW", 1e-5, &opened.device, |device| Ok(optimizer(device)))?);
+    for arithmetic in [Arithmetic::F32, Arithmetic::MixedF16, Arithmetic::MixedBf16] {
+        if !has(arithmetic) {
+            continue;
+        }
+        let computing = Computing { arithmetic, ..computing };
+        let (name, tolerance) = match arithmetic {
+            Arithmetic::F32 => ("LoRA step".to_owned(), STEP_TOLERANCE),
+            _ => (format!("LoRA step, {}", arithmetic.name()), MIXED_TOLERANCE),
+        };
+        lines.extend(pair(&name, tolerance, &opened.device, |device| step(device, computing))?);
+    }
+    Ok(Parity { lines, seconds: began.elapsed().as_secs_f64() })
+}
+
+fn pair(
+    name: &str,
+    tolerance: f64,
+    device: &Device,
+    run: impl Fn(&Device) -> Result<Outputs>,
+) -> Result<Vec<Compared>> {
+    let reference = run(&Device::flex())?;
+    let ours = match attempt(*device != Device::flex(), || run(device)) {
+        Ok(outputs) => Ok(outputs?),
+        Err(failure) => Err(failure),
+    };
+    Ok(parity::compare_outputs(name, tolerance, ours, reference))
+}
+
+/// Small enough gradients do not decide the sign of an update here, as they would with 1e-8.
+const SETTINGS: AdamWSettings =
+    AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-3, weight_decay: 0.01 };
+
+fn optimizer(device: &Device) -> Outputs {
+    let mut adamw = AdamW::new(SETTINGS);
+    let random = |name: &str| -> burn::tensor::Tensor<1> {
+        let stream = Stream::new(2).site(name);
+        #[expect(clippy::cast_possible_truncation)] // f32 is wanted
+        from_vec((0..500).map(|i| stream.normal(i) as f32).collect(), [500], device)
+    };
+    let mut value = random("value");
+    for step in ["first", "second", "third"] {
+        adamw.begin_update();
+        value = adamw.update("x", value, random(step), 1e-2);
+    }
+    let moments = &adamw.moments()["x"];
+    vec![
+        ("weights", host(value)),
+        ("first moment", host(moments.first.clone())),
+        ("second moment", host(moments.second.clone())),
+    ]
+}
+
+/// A model with grouped queries and a tied head, which numbers alone make.
+pub fn small_model(device: &Device, computing: Computing) -> Result<Model> {
+    let config = ModelJson::from_value(json!({
+        "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 160, "num_hidden_layers": 2,
+        "vocab_size": 320, "tie_word_embeddings": true, "rms_norm_eps": 1e-5,
+    }));
+    // Larger than usual, so that logits and gradients are not next to nothing.
+    let mut source = WeightSource::random(Stream::new(3), 0.1, Element::F32, device);
+    let mut model = families::find(&config)?.build(&config, &mut source)?;
+    model.computing = computing;
+    let settings = LoraConfig {
+        r: 4,
+        lora_alpha: 8.0,
+        lora_dropout: 0.0,
+        target_modules: TargetModules::AllLinear,
+        use_rslora: false,
+    };
+    adapters::attach_lora(&mut model, &settings, Stream::new(4))?;
+    model.visit(&mut Fill(device.clone()));
+    model.compute_in(computing.arithmetic);
+    Ok(model)
+}
+
+/// Gives every B of an adapter numbers, so that gradients reach every A.
+struct Fill(Device);
+
+impl Visitor for Fill {
+    fn vector(&mut self, _: &str, _: &mut Parameter<1>) {}
+    fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+        if path.ends_with("lora_B.weight") {
+            let dims = parameter.value.dims();
+            let stream = Stream::new(5).site(path);
+            let count = (dims[0] * dims[1]) as u64;
+            #[expect(clippy::cast_possible_truncation)] // f32 is wanted
+            let values = (0..count).map(|i| (0.05 * stream.normal(i)) as f32).collect();
+            parameter.value = from_vec(values, dims, &self.0);
+        }
+    }
+}
+
+/// Two packed rows of 48 tokens, one with padding at its end.
+pub fn small_batch() -> Batch {
+    let stream = Stream::new(6);
+    let (rows, length) = (2, 48);
+    let ends: [u32; 2] = [48, 40];
+    let mut batch = Batch { rows, length, ..Batch::default() };
+    for (row, end) in ends.into_iter().enumerate() {
+        for place in 0..48_u32 {
+            let real = place < end;
+            let index = u32::try_from(row * length).unwrap_or(0) + place;
+            let token = |at: u32| {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // below 320
+                let token = (stream.uniform(u64::from(at)) * 319.0) as u32;
+                token
+            };
+            batch.tokens.push(if real { token(index) } else { 0 });
+            batch.documents.push(if real { 1 + place / 20 } else { 0 });
+            batch.positions.push(if real { place % 20 } else { 0 });
+            if real && place % 20 > 4 && place + 1 < end {
+                batch.targets.push(Target { index, token: token(index + 1) });
+            }
+        }
+    }
+    batch
+}
+
+/// How the step is made.
+pub fn small_settings() -> StepSettings {
+    StepSettings {
+        schedule: Schedule {
+            peak: 1e-2,
+            warmup_steps: 0,
+            total_steps: 10,
+            min_ratio: 0.0,
+            shape: Shape::Constant,
+        },
+        adamw: SETTINGS,
+        max_grad_norm: 1.0,
+        recompute: Recompute::None,
+        loss_chunk_tokens: 32,
+        parallel_micro_batches: 1,
+        seed: 1,
+    }
+}
+
+fn step(device: &Device, computing: Computing) -> Result<Outputs> {
+    let batch = small_batch();
+    let mut trainer = Trainer::new(small_model(device, computing)?, small_settings());
+    let (report, _) = trainer.step(&[batch], 0.0)?;
+    #[expect(clippy::cast_possible_truncation)] // they are compared as everything else is
+    let numbers = [report.loss, report.grad_norm].map(|x| x as f32);
+    let mut weights = Vec::new();
+    trainer.model.visit(&mut Learnt(&mut weights));
+    let moments = trainer.optimizer.moments().values();
+    let first: Vec<f32> = moments.flat_map(|found| host(found.first.clone())).collect();
+    Ok(vec![
+        ("loss", vec![numbers[0]]),
+        ("norm of the gradient", vec![numbers[1]]),
+        ("gradients", first),
+        ("weights", weights),
+    ])
+}
+
+/// Everything that learns, one after the other.
+struct Learnt<'a>(&'a mut Vec<f32>);
+
+impl Visitor for Learnt<'_> {
+    fn vector(&mut self, _: &str, parameter: &mut Parameter<1>) {
+        if parameter.learns {
+            self.0.extend(host(parameter.value.clone()));
+        }
+    }
+    fn matrix(&mut self, _: &str, parameter: &mut Parameter<2>) {
+        if parameter.learns {
+            self.0.extend(host(flat(parameter.value.clone())));
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! How well a model predicts the judged tokens of each record.
+
+use std::collections::BTreeMap;
+
+use super::report::Score;
+use crate::data::{Batch, Case, Entry, packed};
+use crate::engine::{target_pairs, upload};
+use crate::model::Model;
+use crate::objective::{Targets, next_token_scores};
+
+/// Judged positions of which logits exist at once.
+const CHUNK: usize = 512;
+
+/// Sum of losses, judged tokens and correct ones of each case. Sums go in the order of the tokens,
+/// so they do not depend on how rows are packed but for the rounding of the forward pass.
+pub fn losses(
+    model: &Model,
+    cases: &[Case],
+    max_seq_len: usize,
+    micro_batch_size: usize,
+    progress: &mut dyn FnMut(u64),
+) -> Vec<Score> {
+    let owners: Vec<usize> = (0..)
+        .zip(cases)
+        .flat_map(|(owner, case)| case.examples.iter().map(move |_| owner))
+        .collect();
+    let entries: Vec<Entry> = cases.iter().flat_map(Case::entries).collect();
+    let rows = packed(entries.iter().map(|entry| entry.example.tokens.len()), max_seq_len);
+    let mut found: BTreeMap<usize, Score> = BTreeMap::new(); // by place in `entries`
+    for rows in rows.chunks(micro_batch_size.max(1)) {
+        let row = |row: &Vec<u32>| row.iter().map(|place| &entries[*place as usize]).collect();
+        let batch = Batch::new(&rows.iter().map(row).collect::<Vec<Vec<&Entry>>>());
+        let (tokens, context) = upload(model, &batch);
+        let x = model.hidden(tokens, &context);
+        let pairs = target_pairs(&batch);
+        let scores = next_token_scores(model, &x, Targets { pairs: &pairs, chunk: CHUNK });
+        for ((position, _), (loss, correct)) in pairs.iter().zip(scores) {
+            let position = *position as usize;
+            let document = batch.documents[position] as usize - 1;
+            let place = rows[position / batch.length][document] as usize;
+            let score = found.entry(place).or_default();
+            score.loss_sum += loss;
+            score.targets += 1;
+            score.correct += u64::from(correct);
+        }
+        progress(batch.tokens_without_padding());
+    }
+    let mut all = vec![Score::default(); cases.len()];
+    for (place, score) in found {
+        let of_case = &mut all[owners[place]];
+        of_case.loss_sum += score.loss_sum;
+        of_case.targets += score.targets;
+        of_case.correct += score.correct;
+    }
+    all
+}

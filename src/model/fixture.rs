@@ -1,0 +1,28 @@
+//! Models for tests, made of almost nothing.
+
+use burn::tensor::Device;
+
+use crate::model::{EMBEDDING, Model, ModelJson, Parameter, Table, WeightSource, families};
+use crate::ops::from_vec;
+use crate::random::Stream;
+use crate::weights::Element;
+
+/// A model of which only the embedding learns, `[rows, width]` in pieces of `piece` rows.
+pub fn table_in_pieces(rows: usize, width: usize, piece: usize) -> Model {
+    let device = Device::flex();
+    let config = ModelJson::from_value(serde_json::json!({
+        "model_type": "llama", "hidden_size": width, "num_attention_heads": 1, "head_dim": 2,
+        "intermediate_size": 2, "num_hidden_layers": 1, "vocab_size": rows,
+        "tie_word_embeddings": true,
+    }));
+    let mut source = WeightSource::random(Stream::new(1), 0.02, Element::F32, &device);
+    let family = families::find(&config).expect("a family that there is");
+    let mut model = family.build(&config, &mut source).expect("sizes that are possible");
+    let pieces = (0..rows.div_ceil(piece)).map(|number| {
+        let rows = piece.min(rows - number * piece);
+        let value = from_vec(vec![0.5; rows * width], [rows, width], &device);
+        Parameter { value, learns: true }
+    });
+    model.embedding = Table::new(EMBEDDING, pieces.collect());
+    model
+}

@@ -1,0 +1,196 @@
+//! Products of matrices. In mixed arithmetic the factors are rounded to 16 bits, while sums and
+//! results keep 32: an operation of our own, since Burn's product has results as its factors are.
+
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{DType, FloatDType, Tensor};
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+
+use crate::device::{Arithmetic, Computing};
+
+/// Products with factors in 16 bits and results in 32.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
+pub trait HalfProduct: Backend {
+    /// `a · b` for `a: [.., m, k]` and `b: [.., k, n]`, rounded to bfloat16 or else to f16.
+    fn half_product(a: FloatTensor<Self>, b: FloatTensor<Self>, bfloat: bool) -> FloatTensor<Self>;
+}
+
+fn half(bfloat: bool) -> (FloatDType, DType) {
+    if bfloat { (FloatDType::BF16, DType::BF16) } else { (FloatDType::F16, DType::F16) }
+}
+
+/// A factor in 16 bits, if it is not so already.
+fn rounded<B: Backend>(x: FloatTensor<B>, bfloat: bool) -> FloatTensor<B> {
+    let (format, dtype) = half(bfloat);
+    if x.dtype() == dtype { x } else { B::float_cast(x, format) }
+}
+
+/// The CPU has no faster way to multiply 16-bit numbers, so that rounding is all there is to it.
+impl HalfProduct for Flex {
+    fn half_product(a: FloatTensor<Self>, b: FloatTensor<Self>, bfloat: bool) -> FloatTensor<Self> {
+        let wide = |x| Self::float_cast(rounded::<Self>(x, bfloat), FloatDType::F32);
+        Self::float_matmul(wide(a), wide(b))
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl HalfProduct for burn_cubecl::CubeBackend {
+    fn half_product(a: FloatTensor<Self>, b: FloatTensor<Self>, bfloat: bool) -> FloatTensor<Self> {
+        use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+        let (a, b) = (rounded::<Self>(a, bfloat), rounded::<Self>(b, bfloat));
+        let strategy = MatmulStrategy::default();
+        match matmul(a.clone(), b.clone(), None, strategy, DType::F32) {
+            Ok(product) => product,
+            // No kernel for these sizes: slower, and as exact.
+            Err(_) => {
+                let wide = |x| Self::float_cast(x, FloatDType::F32);
+                Self::float_matmul(wide(a), wide(b))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Product;
+
+/// d(a·b) = da·b + a·db; the tape keeps the rounded factors.
+impl<B: Backend + HalfProduct> Backward<B, 2> for Product {
+    type State = (FloatTensor<B>, FloatTensor<B>, bool);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [node_a, node_b] = ops.parents;
+        let (a, b, bfloat) = ops.state;
+        let d = rounded::<B>(grads.consume::<B>(&ops.node), bfloat);
+        if let Some(node) = node_a {
+            let d_a = B::half_product(d.clone(), B::float_transpose(b), bfloat);
+            grads.register::<B>(node.id, d_a);
+        }
+        if let Some(node) = node_b {
+            let d_b = B::half_product(B::float_transpose(a), d, bfloat);
+            grads.register::<B>(node.id, d_b);
+        }
+    }
+}
+
+impl<B: Backend + HalfProduct, C: CheckpointStrategy> HalfProduct for Autodiff<B, C> {
+    fn half_product(a: FloatTensor<Self>, b: FloatTensor<Self>, bfloat: bool) -> FloatTensor<Self> {
+        let guards = [a.node(), b.node()];
+        let a = rounded::<B>(a.into_primitive(), bfloat);
+        let b = rounded::<B>(b.into_primitive(), bfloat);
+        match Product.prepare::<C>(guards).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let product = B::half_product(a.clone(), b.clone(), bfloat);
+                prep.finish((a, b, bfloat), product)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::half_product(a, b, bfloat)),
+        }
+    }
+}
+
+/// `a · b` for `a: [.., m, k]` and `b: [.., k, n]`, 32 bits out.
+pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, arithmetic: Arithmetic) -> Tensor<D> {
+    let bfloat = match arithmetic {
+        Arithmetic::F32 => return a.matmul(b),
+        Arithmetic::MixedF16 => false,
+        Arithmetic::MixedBf16 => true,
+    };
+    let product = Dispatch::half_product(a.into_dispatch(), b.into_dispatch(), bfloat);
+    Tensor::from_dispatch(product)
+}
+
+/// `x · wᵀ` for `x: [tokens, in]` and `w: [out, in]`, no more at once than the device takes.
+pub fn project(x: Tensor<2>, weight: Tensor<2>, computing: Computing) -> Tensor<2> {
+    let [tokens, inner] = x.dims();
+    let rows = computing.limits.rows_of_product(inner, weight.dims()[0]);
+    let weight = weight.transpose();
+    if tokens <= rows {
+        return product(x, weight, computing.arithmetic);
+    }
+    let parts = (0..tokens).step_by(rows).map(|first| {
+        let part = x.clone().narrow(0, first, rows.min(tokens - first));
+        product(part, weight.clone(), computing.arithmetic)
+    });
+    Tensor::cat(parts.collect(), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use half::f16;
+
+    use super::*;
+    use crate::device::Limits;
+    use crate::ops::{from_vec, host};
+    use crate::random::Stream;
+
+    fn random(shape: [usize; 2], name: &str, size: f64) -> Tensor<2> {
+        let stream = Stream::new(5).site(name);
+        let count = (shape[0] * shape[1]) as u64;
+        let values = (0..count).map(|i| (size * stream.normal(i)) as f32).collect();
+        from_vec(values, shape, &Device::flex())
+    }
+
+    fn rounded_to_f16(x: &Tensor<2>) -> Tensor<2> {
+        let values = host(x.clone()).into_iter().map(|x| f16::from_f32(x).to_f32()).collect();
+        from_vec(values, x.dims(), &Device::flex())
+    }
+
+    #[test]
+    fn factors_are_rounded_and_results_are_not() {
+        let (a, b) = (random([5, 33], "a", 1.0), random([33, 7], "b", 1.0));
+        let ours = host(product(a.clone(), b.clone(), Arithmetic::MixedF16));
+        let reference = host(rounded_to_f16(&a).matmul(rounded_to_f16(&b)));
+        assert_eq!(ours, reference);
+        assert_ne!(ours, host(a.clone().matmul(b)));
+        // A sum beyond the largest f16, 65504, stays what it is.
+        let large = random([1, 64], "c", 0.0).add_scalar(100.0);
+        let sum = host(product(large.clone(), large.transpose(), Arithmetic::MixedF16));
+        assert_eq!(sum, [640_000.0]);
+    }
+
+    #[test]
+    fn gradients_are_products_of_the_rounded_factors() {
+        let (a, b) = (random([4, 9], "a", 1.0), random([9, 3], "b", 1.0));
+        let d = random([4, 3], "d", 1.0);
+        let leaf = |x: &Tensor<2>| x.clone().autodiff().require_grad();
+        let (ta, tb) = (leaf(&a), leaf(&b));
+        let out = product(ta.clone(), tb.clone(), Arithmetic::MixedF16);
+        let mut tape = (out * d.clone()).backward();
+        let round = rounded_to_f16;
+        let near = |ours: Tensor<2>, reference: Tensor<2>| {
+            let pairs = host(ours).into_iter().zip(host(reference));
+            pairs.into_iter().all(|(a, b)| (a - b).abs() <= 2e-6 * b.abs().max(1.0))
+        };
+        let d_a = ta.grad_remove(&mut tape).unwrap();
+        assert!(near(d_a, round(&d).matmul(round(&b).transpose())));
+        let d_b = tb.grad_remove(&mut tape).unwrap();
+        assert!(near(d_b, round(&a).transpose().matmul(round(&d))));
+        // A plain factor is a constant: frozen weights get no gradient.
+        let only = leaf(&a);
+        let mut tape = product(only.clone(), b, Arithmetic::MixedF16).sum().backward();
+        assert!(only.grad_remove(&mut tape).is_some());
+    }
+
+    #[test]
+    fn a_projection_in_parts_is_the_projection() {
+        let (x, w) = (random([37, 16], "x", 1.0), random([11, 16], "w", 1.0));
+        for arithmetic in [Arithmetic::F32, Arithmetic::MixedF16] {
+            let whole = Computing { arithmetic, limits: Limits::NONE };
+            let reference = host(project(x.clone(), w.clone(), whole));
+            for rows in [1_u64, 5, 36, 37] {
+                let flops = Limits { dispatch_flops: rows * 2 * 16 * 11, ..Limits::NONE };
+                let bytes = Limits { tensor_bytes: rows * 4 * 16, ..Limits::NONE };
+                for limits in [flops, bytes] {
+                    let parts =
+                        host(project(x.clone(), w.clone(), Computing { limits, arithmetic }));
+                    let near = parts.iter().zip(&reference).all(|(a, b)| (a - b).abs() < 1e-5);
+                    assert!(near && parts.len() == reference.len(), "{rows} rows");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Who signed a bundle, and whether that is someone whom the user trusts: a key by its own name, or
+//! a certificate that leads to an authority.
+
+use jiff::Timestamp;
+
+use super::chain::{self, Reading};
+use super::report::Signer;
+use super::trust::Trust;
+use super::trusted_keys::Role;
+use crate::artifact::certificate::Certificate;
+use crate::artifact::envelope::{Bundle, Material};
+
+/// What is known of a signer.
+#[derive(Debug)]
+pub(super) struct Judged {
+    /// Who it is, for the report.
+    pub signer: Signer,
+    /// Who it is, for one line.
+    pub name: String,
+    /// The same in short.
+    pub short: String,
+    /// Why it does not count; `None` if it does.
+    pub objection: Option<String>,
+    /// What the user can do about that.
+    pub hint: &'static str,
+    /// Whether the signature is this signer's; `None` if the key is not known.
+    pub signed: Option<bool>,
+    /// Which signatures it makes.
+    pub algorithm: &'static str,
+}
+
+/// Looks at the signer of a bundle who should be one for `role`.
+///
+/// `finished` is when the work was done, if something says so.
+pub(super) fn judge(
+    bundle: &Bundle,
+    trust: &Trust,
+    role: Option<Role>,
+    finished: Option<Timestamp>,
+) -> Judged {
+    match &bundle.material {
+        Material::Key(hint) => judge_key(hint, bundle, trust, role, finished),
+        Material::Chain(chain) => judge_chain(chain, bundle, trust, role, finished),
+    }
+}
+
+fn judge_key(
+    hint: &str,
+    bundle: &Bundle,
+    trust: &Trust,
+    role: Option<Role>,
+    finished: Option<Timestamp>,
+) -> Judged {
+    let short = format!("key {}", hint.get(..12).unwrap_or_default());
+    let Some(trusted) = trust.find(hint) else {
+        return Judged {
+            signer: Signer { hint: hint.to_owned(), certificate: None, key_file: None },
+            name: format!("key {hint}"),
+            short,
+            objection: Some(format!("is none of the {} that you trust", trust.keys().len())),
+            hint: "if you know whose key it is, give its public half with `--key`, or put it into \
+                   `trusted-keys/` of your settings",
+            signed: None,
+            algorithm: "",
+        };
+    };
+    let objection = trust.objection(&trusted.limits, role, finished);
+    let key_file = Some(trusted.file.clone()).filter(|_| objection.is_none());
+    Judged {
+        signer: Signer { hint: hint.to_owned(), certificate: None, key_file },
+        name: format!("key {hint} ({})", trusted.file.display()),
+        short,
+        objection,
+        hint: "get a copy that is signed by a key that still counts",
+        signed: Some(trusted.key.accepts(&bundle.signed_bytes(), &bundle.signature)),
+        algorithm: "ECDSA P-256 with SHA-256",
+    }
+}
+
+fn judge_chain(
+    chain: &[Certificate],
+    bundle: &Bundle,
+    trust: &Trust,
+    role: Option<Role>,
+    finished: Option<Timestamp>,
+) -> Judged {
+    let leaf = chain.first();
+    let subject = leaf.map_or_else(String::new, Certificate::subject);
+    let key = leaf.and_then(Certificate::key);
+    let hint = key.and_then(|key| key.hint().ok()).unwrap_or_default();
+    let certificates: Vec<_> = trust.authorities().iter().map(|it| &it.certificate).collect();
+    let found = chain::anchor(chain, &certificates, trust.now(), Reading::Strict);
+    let authority = found.as_ref().ok().map(|index| &trust.authorities()[*index]);
+    let objection = match (&found, authority) {
+        (Err(why), _) => Some(format!("does not count: {why}")),
+        (_, Some(authority)) => trust
+            .objection(&authority.limits, role, finished)
+            .map(|why| format!("comes from an authority that {why}"))
+            // A key that was revoked under its own name is not to come back with a certificate.
+            .or_else(|| trust.objection(&trust.find(&hint)?.limits, role, finished))
+            .or_else(|| {
+                let why = chain::check_time(leaf?, finished?).err()?;
+                Some(format!("was not valid at the end that the lineage states: {why}"))
+            }),
+        (Ok(_), None) => None,
+    };
+    let key_file = authority.filter(|_| objection.is_none()).map(|it| it.file.clone());
+    let place = key_file.as_ref().map(|file| format!(" ({})", file.display()));
+    Judged {
+        name: format!("certificate `{subject}`{}", place.unwrap_or_default()),
+        short: format!("certificate `{subject}`"),
+        signer: Signer { hint, certificate: Some(subject), key_file },
+        objection,
+        hint: "name the authorities that you trust with `--roots`, or in `trusted-keys.toml` of \
+               your settings",
+        signed: key.map(|key| key.check(&bundle.signed_bytes(), &bundle.signature).is_ok()),
+        algorithm: key.map_or("", |key| key.algorithm()),
+    }
+}

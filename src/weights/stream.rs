@@ -1,0 +1,256 @@
+//! Reads safetensors files from front to back, a piece at a time: what is hashed is what is used,
+//! and memory does not depend on the size of the file.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::Metadata;
+
+use crate::error::{Context, Error, Result};
+use crate::files::{FileEntry, Hashing};
+use crate::weights::Element;
+
+/// Largest header that is read, as the format has it.
+const HEADER_BYTES_MAX: u64 = 100_000_000;
+
+/// Where a tensor lies in its file, by order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorPlace {
+    /// Hugging Face or PEFT name.
+    pub name: String,
+    /// Number format in the file.
+    pub element: Element,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Bytes in the file.
+    pub bytes: u64,
+}
+
+/// One safetensors file, of which only the header is in memory.
+pub struct ShardStream {
+    source: Hashing<File>,
+    path: PathBuf,
+    name: String,
+    header: Vec<u8>,
+    places: Vec<TensorPlace>,
+    /// How many tensors were begun.
+    begun: usize,
+    /// Bytes of the tensor begun last that were not read yet.
+    left: u64,
+}
+
+impl ShardStream {
+    /// Opens a file and checks its header against its size.
+    pub fn open(directory: &Path, name: &str) -> Result<Self> {
+        let path = directory.join(name);
+        let file = File::open(&path).context_at("cannot open the weights", &path)?;
+        let size = file.metadata().context_at("cannot read the weights", &path)?.len();
+        let mut source = Hashing::new(file);
+        let invalid = |why: &str| {
+            Error::new("not a valid safetensors file").at(&path).because(why.to_owned())
+        };
+        let mut prefix = [0; 8];
+        source.read_exact(&mut prefix).context_at("not a valid safetensors file", &path)?;
+        let length = u64::from_le_bytes(prefix);
+        if length > HEADER_BYTES_MAX || length > size.saturating_sub(8) {
+            return Err(invalid("its header is longer than the file, or than the format allows"));
+        }
+        let mut header = prefix.to_vec();
+        let mut json = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        source.read_exact(&mut json).context_at("cannot read the weights", &path)?;
+        let parsed: Metadata =
+            serde_json::from_slice(&json).context_at("not a valid safetensors file", &path)?;
+        header.append(&mut json);
+        if header.len() as u64 + parsed.data_len() as u64 != size {
+            return Err(invalid("its tensors do not fill it"));
+        }
+        let places = places(&parsed).map_err(|error| error.at(&path))?;
+        let name = name.to_owned();
+        Ok(Self { source, path, name, header, places, begun: 0, left: 0 })
+    }
+
+    /// The raw header, length prefix included.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// The file's name in its directory.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Every tensor, in the order in which they come.
+    pub fn places(&self) -> &[TensorPlace] {
+        &self.places
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.header.len() as u64 + self.places.iter().map(|place| place.bytes).sum::<u64>()
+    }
+
+    /// Goes on to the next tensor; the one before must have been read to its end.
+    pub fn begin(&mut self) -> Option<TensorPlace> {
+        assert_eq!(self.left, 0, "a tensor of `{}` was left unread", self.name);
+        let place = self.places.get(self.begun)?.clone();
+        self.begun += 1;
+        self.left = place.bytes;
+        Some(place)
+    }
+
+    /// Reads the next bytes of the tensor into `buffer`, at most `most`; none at its end.
+    pub fn read<'a>(&mut self, buffer: &'a mut Vec<u8>, most: usize) -> Result<&'a [u8]> {
+        let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
+        buffer.resize(count, 0);
+        self.source
+            .read_exact(buffer)
+            .context_at("cannot read the weights: was the file changed meanwhile?", &self.path)?;
+        self.left -= count as u64;
+        Ok(buffer)
+    }
+
+    /// The digest of all that was read, which must be the whole file.
+    pub fn finish(self) -> Result<FileEntry> {
+        let unread = self.left > 0 || self.begun < self.places.len();
+        assert!(!unread, "`{}` was not read to its end", self.name);
+        let (mut file, size, sha256) = self.source.finish();
+        let mut more = [0];
+        if file.read(&mut more).context_at("cannot read the weights", &self.path)? > 0 {
+            return Err(Error::new("the file grew while it was read").at(&self.path));
+        }
+        Ok(FileEntry { path: self.name, size, sha256 })
+    }
+}
+
+fn places(parsed: &Metadata) -> Result<Vec<TensorPlace>> {
+    let place = |name: String| {
+        let info = parsed.info(&name).expect("the name comes from there");
+        Ok(TensorPlace {
+            element: Element::from_safetensors(info.dtype)
+                .map_err(|error| error.because(format!("tensor `{name}`")))?,
+            shape: info.shape.clone(),
+            bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
+            name,
+        })
+    };
+    parsed.offset_keys().into_iter().map(place).collect()
+}
+
+/// A tensor read whole.
+#[derive(Debug, Clone)]
+pub struct OwnedTensor {
+    /// Number format in the file.
+    pub element: Element,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Little-endian values.
+    pub bytes: Vec<u8>,
+}
+
+/// All tensors of a small file, one by one taken out of it, and the digest of its bytes.
+pub fn read_tensors(
+    directory: &Path,
+    name: &str,
+) -> Result<(BTreeMap<String, OwnedTensor>, FileEntry)> {
+    let mut shard = ShardStream::open(directory, name)?;
+    let mut tensors = BTreeMap::new();
+    while let Some(place) = shard.begin() {
+        let mut bytes = Vec::new();
+        shard.read(&mut bytes, usize::MAX)?;
+        let TensorPlace { name, element, shape, .. } = place;
+        tensors.insert(name, OwnedTensor { element, shape, bytes });
+    }
+    Ok((tensors, shard.finish()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Digest;
+    use crate::weights::{TensorSpec, write_safetensors};
+
+    fn digest_of(path: &Path) -> Digest {
+        Digest::of(&std::fs::read(path).unwrap())
+    }
+
+    fn written() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = |name: &str, shape: &[usize]| TensorSpec {
+            name: name.to_owned(),
+            element: Element::F32,
+            shape: shape.to_vec(),
+        };
+        let specs = vec![spec("a", &[3, 2]), spec("b", &[5])];
+        write_safetensors(&folder.path().join("m.safetensors"), specs, &Default::default(), |s| {
+            Ok((0..s.shape.iter().product()).map(|i| i as f32).collect())
+        })
+        .unwrap();
+        folder
+    }
+
+    #[test]
+    fn pieces_are_the_file_and_its_digest() {
+        let folder = written();
+        let path = folder.path().join("m.safetensors");
+        let mut shard = ShardStream::open(folder.path(), "m.safetensors").unwrap();
+        let mut all = shard.header().to_vec();
+        let mut buffer = Vec::new();
+        let mut names = Vec::new();
+        while let Some(place) = shard.begin() {
+            names.push(place.name);
+            loop {
+                let piece = shard.read(&mut buffer, 7).unwrap();
+                if piece.is_empty() {
+                    break;
+                }
+                all.extend(piece);
+            }
+        }
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(all, std::fs::read(&path).unwrap());
+        let entry = shard.finish().unwrap();
+        assert_eq!((entry.sha256, entry.size), (digest_of(&path), all.len() as u64));
+        let (tensors, entry) = read_tensors(folder.path(), "m.safetensors").unwrap();
+        assert_eq!((tensors["a"].bytes.len(), entry.sha256), (24, digest_of(&path)));
+    }
+
+    #[test]
+    fn damaged_files_are_refused_before_anything_is_allocated() {
+        let folder = written();
+        let path = folder.path().join("m.safetensors");
+        let good = std::fs::read(&path).unwrap();
+        let huge = [&u64::MAX.to_le_bytes()[..], &good[8..]].concat();
+        let longer = [&good[..], b"x"].concat();
+        for bad in [&good[..good.len() - 1], &longer, &huge, &good[..4], &good[..20], b""] {
+            std::fs::write(&path, bad).unwrap();
+            let error = ShardStream::open(folder.path(), "m.safetensors").err().unwrap();
+            assert!(error.what.contains("not a valid safetensors file"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_an_error() {
+        let folder = written();
+        let path = folder.path().join("m.safetensors");
+        let good = std::fs::read(&path).unwrap();
+        for size in [good.len() - 3, good.len() + 3] {
+            std::fs::write(&path, &good).unwrap();
+            let mut shard = ShardStream::open(folder.path(), "m.safetensors").unwrap();
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_len(size as u64)
+                .unwrap();
+            let mut read = || -> Result<()> {
+                while shard.begin().is_some() {
+                    shard.read(&mut Vec::new(), usize::MAX)?;
+                }
+                Ok(())
+            };
+            assert!(read().and_then(|()| shard.finish().map(drop)).is_err());
+        }
+    }
+}

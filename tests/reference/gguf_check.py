@@ -1,0 +1,404 @@
+#!/usr/bin/env python3
+"""Do llama.cpp and ggml's own reader see in our GGUF files what we put there? Run by hand.
+
+    pip install gguf numpy safetensors tokenizers llama-cpp-python
+    gguf_check.py tensors FILE.gguf MODEL_DIR [ADAPTER_DIR]
+    gguf_check.py tokens  FILE.gguf MODEL_DIR
+    gguf_check.py logits  FILE.gguf OURS.safetensors BATCHES.jsonl
+    gguf_check.py greedy  FILE.gguf MODEL FIREBRAND [PROMPT...]
+    gguf_check.py tiny    FIREBRAND          # all cases of tiny/, every type
+    gguf_check.py rules   FIREBRAND MODEL_DIR
+
+tensors: every number, dequantised by PyPI `gguf`, against W + s·B·A computed here with numpy.
+tokens:  llama.cpp's tokens of some texts against those of Hugging Face `tokenizers`.
+logits:  llama.cpp's logits against ours (`cargo run --release --example logits`).
+greedy:  the most likely continuation, token by token, against `firebrand generate`.
+tiny:    llama.cpp's logits against what transformers computed for the tiny models.
+rules:   as `tokens`, with each rule for splitting text that can be written, on the vocabulary of
+         MODEL_DIR (byte-level BPE), and with a vocabulary of the SentencePiece kind.
+Exit code 1: something differs by more than the limit printed beside it.
+"""
+import json
+import math
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import gguf
+import numpy as np
+from safetensors import safe_open
+
+HERE = Path(__file__).parent
+TEXTS = [
+    "Hello, world!", "  two  spaces\n\n\nand lines\t\ttabs  ", "It's 12345 o'clock; we'll see 3.14159",
+    "Grüße aus Köln! −3 °C, ½ und Ⅷ", "日本語のテキスト 🎉👩‍👩‍👧", "def f(x):\n    return x**2  # done\n",
+    "<|im_start|>user\nWhat is 7*8?<|im_end|>\n<|im_start|>assistant\n", "a", " ", "\n", "</s><s>[INST] x",
+]
+LETTERS = "aAbZ '\"\n\t  .,!?-_()[]{}<>/\\\\|@#$%^&*+=~`0123456789éßñäÜçαβжЩאبحकजไ日本語한½²Ⅷ€™—…​🎉👩‍👧é"
+
+
+def random_texts():
+    """Four hundred short texts of letters of all sorts, the same every time."""
+    draw = random.Random(0)
+    return ["".join(draw.choice(LETTERS) for _ in range(draw.randint(1, 24))) for _ in range(400)]
+
+
+LAYER = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+         "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+         "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm",
+         "ffn_norm": "post_attention_layernorm"}
+
+
+def load(directory):
+    """All tensors as f32."""
+    found = {}
+    for path in sorted(Path(directory).glob("*.safetensors")):
+        with safe_open(path, "np") as file:
+            for name in file.keys():
+                try:
+                    found[name] = file.get_tensor(name).astype(np.float32)
+                except TypeError:  # numpy has no bf16
+                    found = None
+                    break
+        if found is None:
+            return load_bf16(directory)
+    return found
+
+
+def load_bf16(directory):
+    """The same without a library, for bf16."""
+    found = {}
+    for path in sorted(Path(directory).glob("*.safetensors")):
+        raw = path.read_bytes()
+        size = int.from_bytes(raw[:8], "little")
+        for name, entry in json.loads(raw[8:8 + size]).items():
+            if name == "__metadata__":
+                continue
+            begin, end = (8 + size + offset for offset in entry["data_offsets"])
+            if entry["dtype"] == "BF16":
+                bits = np.frombuffer(raw[begin:end], np.uint16).astype(np.uint32) << 16
+                values = bits.view(np.float32)
+            else:
+                kind = {"F32": np.float32, "F16": np.float16}[entry["dtype"]]
+                values = np.frombuffer(raw[begin:end], kind).astype(np.float32)
+            found[name] = values.reshape(entry["shape"])
+    return found
+
+
+def ours(name):
+    """The name in safetensors."""
+    fixed = {"token_embd.weight": "model.embed_tokens.weight",
+             "output_norm.weight": "model.norm.weight", "output.weight": "lm_head.weight"}
+    if name in fixed:
+        return fixed[name]
+    _, layer, module, part = name.split(".")
+    return f"model.layers.{layer}.{LAYER[module]}.{part}"
+
+
+def permute(weights, heads):
+    """As `LlamaModel.permute` in llama.cpp's convert_hf_to_gguf.py."""
+    shape = weights.shape
+    return (weights.reshape(heads, 2, shape[0] // heads // 2, *shape[1:])
+            .swapaxes(1, 2).reshape(shape))
+
+
+def expected(model, adapter):
+    config = json.loads((Path(model) / "config.json").read_text())
+    tensors = load(model)
+    if adapter:
+        settings = json.loads((Path(adapter) / "adapter_config.json").read_text())
+        root = math.sqrt(settings["r"]) if settings["use_rslora"] else settings["r"]
+        scale = settings["lora_alpha"] / root
+        factors = load(adapter)
+        for key in [key for key in factors if key.endswith(".lora_A.weight")]:
+            name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight") + ".weight"
+            a, b = factors[key], factors[key.replace("lora_A", "lora_B")]
+            change = scale * (b.astype(np.float64) @ a.astype(np.float64))
+            tensors[name] = (tensors[name].astype(np.float64) + change).astype(np.float32)
+    heads = config["num_attention_heads"]
+    groups = config.get("num_key_value_heads") or heads
+    for name in list(tensors):
+        if ".q_proj." in name or ".k_proj." in name:
+            tensors[name] = permute(tensors[name], heads if ".q_proj." in name else groups)
+    return config, tensors
+
+
+def check_tensors(path, model, adapter=None):
+    reader = gguf.GGUFReader(path)
+    config, tensors = expected(model, adapter)
+    if config.get("tie_word_embeddings"):
+        tensors.pop("lm_head.weight", None)
+    kinds, worst, count = {}, 0, 0
+    for tensor in reader.tensors:
+        kinds[tensor.tensor_type.name] = kinds.get(tensor.tensor_type.name, 0) + 1
+        if tensor.name == "rope_freqs.weight":
+            continue
+        wanted = tensors.pop(ours(tensor.name))
+        read = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(wanted.shape)
+        again = gguf.quants.quantize(wanted, tensor.tensor_type)
+        if adapter is None:
+            same = np.array_equal(np.asarray(tensor.data).view(np.uint8).ravel(),
+                                  np.ascontiguousarray(again).view(np.uint8).ravel())
+            if not same:
+                raise SystemExit(f"{tensor.name}: other bytes than gguf.quants.quantize writes")
+        # With an adapter, sums of f64 come in another order: a last bit of f32 may be another.
+        rounded = gguf.quants.dequantize(again, tensor.tensor_type).reshape(wanted.shape)
+        differs = int((read != rounded).sum())
+        worst = max(worst, differs / read.size)
+        count += read.size
+        step = np.abs(read - rounded).max() / max(np.abs(wanted).max(), 1e-30)
+        if step > (0 if adapter is None else 2 ** -7):
+            raise SystemExit(f"{tensor.name}: off by {step:.1e} of its largest number")
+    if tensors:
+        raise SystemExit(f"missing: {sorted(tensors)[:5]}")
+    keys = {key: field.contents() for key, field in reader.fields.items()
+            if key.startswith(("general.", "llama.", "firebrand.")) and "GGUF" not in key}
+    print(f"{Path(path).name}: {kinds}, {count} numbers; "
+          + ("the bytes of gguf.quants.quantize" if adapter is None
+             else f"at most {worst:.1e} of a tensor's numbers differ in their last bit"))
+    return keys
+
+
+class LlamaCpp:
+    """llama.cpp, with keys and values of the cache in f32."""
+
+    def __init__(self, path):
+        import llama_cpp
+        self.version = llama_cpp.__version__
+        f32 = llama_cpp.GGML_TYPE_F32
+        self.llama = llama_cpp.Llama(str(path), n_ctx=1024, n_batch=1024, logits_all=True,
+                                     type_k=f32, type_v=f32, verbose=False)
+        self.ends = lambda token: llama_cpp.llama_vocab_is_eog(self.llama._model.vocab, token)
+
+    def logits(self, tokens):
+        """[tokens, vocabulary]"""
+        self.llama.reset()
+        self.llama.eval([int(token) for token in tokens])
+        return np.array(self.llama.scores[:len(tokens)])
+
+    def tokens(self, text, begin=False):
+        return self.llama.tokenize(text.encode(), add_bos=begin, special=True)
+
+    def text(self, tokens):
+        return self.llama.detokenize(tokens).decode(errors="replace")
+
+
+def documents(batch):
+    """Token lists of a packed micro-batch, with their places in it."""
+    rows, length = batch["rows"], batch["length"]
+    for row in range(rows):
+        begin = row * length
+        while begin < (row + 1) * length and batch["documents"][begin] > 0:
+            end = begin
+            while (end < (row + 1) * length
+                   and batch["documents"][end] == batch["documents"][begin]):
+                end += 1
+            yield batch["tokens"][begin:end], slice(begin, end)
+            begin = end
+
+
+def compare(model, pairs, what, limit):
+    difference = largest = 0.0
+    agree = count = 0
+    for tokens, reference in pairs:
+        theirs = model.logits(tokens)
+        difference = max(difference, float(np.abs(theirs - reference).max()))
+        largest = max(largest, float(np.abs(reference).max()))
+        agree += int((theirs.argmax(1) == reference.argmax(1)).sum())
+        count += len(tokens)
+    ratio = difference / largest
+    print(f"{what}: logits differ by {ratio:.1e} of the largest (limit {limit:.0e}), "
+          f"same best token at {agree} of {count}")
+    return ratio <= limit
+
+
+def check_logits(path, out, batches):
+    model = LlamaCpp(path)
+    pairs = []
+    with safe_open(out, "np") as file, open(batches, encoding="utf-8") as lines:
+        for number, line in enumerate(lines):
+            batch = json.loads(line)
+            logits = file.get_tensor(f"logits.{number}")
+            logits = logits.reshape(-1, logits.shape[-1])
+            pairs += [(tokens, logits[places]) for tokens, places in documents(batch)]
+    limit = {"F32": 1e-5, "BF16": 3e-2, "F16": 5e-3, "Q8_0": 1e-1}
+    kind = next((kind for kind in limit if Path(path).stem.endswith(f"-{kind}")), "Q8_0")
+    return compare(model, pairs, f"{Path(path).name} in llama-cpp-python {model.version}", limit[kind])
+
+
+def check_tokens(path, model):
+    from tokenizers import Tokenizer
+    theirs = LlamaCpp(path)
+    exact = Tokenizer.from_file(str(Path(model) / "tokenizer.json"))
+    exact.no_truncation()
+    wrong = 0
+    texts = TEXTS + random_texts()
+    for text in texts:
+        wanted = exact.encode(text, add_special_tokens=False).ids
+        found = theirs.tokens(text)
+        if wanted != found:
+            wrong += 1
+            print(f"{text!r}: {wanted} but llama.cpp {found}")
+    print(f"{Path(path).name}: {len(texts) - wrong} of {len(texts)} texts have the same tokens")
+    return wrong == 0
+
+
+def check_greedy(path, source, firebrand, prompts):
+    model = LlamaCpp(path)
+    same = True
+    for prompt in prompts or ["The capital of France is", "Once upon a time"]:
+        tokens = model.tokens(prompt, begin=True)
+        begin = len(tokens)
+        for _ in range(24):
+            best = int(model.logits(tokens)[-1].argmax())
+            if model.ends(best):
+                break
+            tokens.append(best)
+        text = model.text(tokens[begin:])
+        command = [firebrand, "generate", source, "--prompt", prompt, "--max-tokens", "24",
+                   "--device", "cpu"]
+        ours = subprocess.run(command, capture_output=True, text=True, check=True).stdout[:-1]
+        same &= ours == text
+        print(f"{prompt!r}: {'same' if ours == text else f'OURS {ours!r} THEIRS'} {text!r}")
+    return same
+
+
+def tiny_tokenizer(rows):
+    """Letters of the byte alphabet; the last token ends a text."""
+    letters = [chr(code) for code in range(0x21, 0x7F)][:rows - 1]
+    vocab = {letter: number for number, letter in enumerate(letters)}
+    return {"version": "1.0", "truncation": None, "padding": None, "normalizer": None,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                              "use_regex": True},
+            "post_processor": None, "decoder": None,
+            "added_tokens": [{"id": rows - 1, "content": "<|end|>", "single_word": False,
+                              "lstrip": False, "rstrip": False, "normalized": False,
+                              "special": True}],
+            "model": {"type": "BPE", "dropout": None, "unk_token": None, "byte_fallback": False,
+                      "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                      "fuse_unk": False, "ignore_merges": False, "vocab": vocab, "merges": []}}
+
+
+def check_tiny(firebrand):
+    fine = True
+    for case in sorted(path for path in (HERE / "tiny").iterdir() if path.is_dir()):
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / "model"
+            model.mkdir()
+            for path in case.iterdir():
+                if path.name.startswith("model") or path.name == "config.json":
+                    (model / path.name).write_bytes(path.read_bytes())
+            rows = json.loads((model / "config.json").read_text())["vocab_size"]
+            (model / "tokenizer.json").write_text(json.dumps(tiny_tokenizer(rows)))
+            (model / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
+            with safe_open(case / "expected.safetensors", "np") as file:
+                get = {name: file.get_tensor(name) for name in
+                       ["tokens", "documents", "logits"]}
+            shape = get["tokens"].shape
+            batch = {"rows": shape[0], "length": shape[1], "tokens": get["tokens"].ravel().tolist(),
+                     "documents": get["documents"].ravel().tolist()}
+            logits = get["logits"].reshape(-1, rows)
+            pairs = [(tokens, logits[places]) for tokens, places in documents(batch)]
+            for kind, limit in [("f32", 1e-5), ("f16", 5e-3), ("bf16", 3e-2), ("q8_0", 1e-1)]:
+                out = Path(folder) / kind
+                subprocess.run([firebrand, "export", str(model), "--type", kind, "--no-sign",
+                                "--out", str(out)], check=True, capture_output=True)
+                path = next(out.glob("*.gguf"))
+                check_tensors(path, model)
+                fine &= compare(LlamaCpp(path), pairs, f"{case.name} {kind}", limit)
+    return fine
+
+
+def small_model(folder, tokenizer, rows):
+    """A random model with this tokenizer."""
+    from safetensors.numpy import save_file
+    case = HERE / "tiny" / "gqa-tied"
+    with safe_open(case / "model.safetensors", "np") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    numbers = np.random.default_rng(0)
+    tensors["model.embed_tokens.weight"] = numbers.normal(size=(rows, 32)).astype(np.float32)
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((case / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": rows}))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+def pieces(folder):
+    """The vocabulary of a fixture with the merges that its conversion from SentencePiece has: all
+    pairs of tokens whose union is a token, by the union's number."""
+    file = json.loads((HERE.parent / "fixtures/tokenizer-spm/tokenizer.json").read_text())
+    vocab = file["model"]["vocab"]
+    added = {token["content"] for token in file["added_tokens"]}
+    merges = []
+    for text, number in vocab.items():
+        if text in added or (text.startswith("<0x") and text.endswith(">")):
+            continue
+        cuts = [(text[:cut], text[cut:]) for cut in range(1, len(text))]
+        cuts = [pair for pair in cuts if pair[0] in vocab and pair[1] in vocab]
+        merges += [(number, vocab[a], vocab[b], a, b) for a, b in cuts]
+    file["model"]["merges"] = [[a, b] for *_, a, b in sorted(merges)]
+    rows = max([*vocab.values(), *(token["id"] for token in file["added_tokens"])]) + 1
+    small_model(folder, file, rows)
+    end = next(name for name in ["</s>", *sorted(added)] if name in added)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": end}))
+
+
+def check_rules(firebrand, source):
+    quotes = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+    others = "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+
+    def split(digits):
+        rule = {"type": "Split", "pattern": {"Regex": quotes + digits + others},
+                "behavior": "Isolated", "invert": False}
+        return {"type": "Sequence", "pretokenizers": [rule, {**level, "use_regex": False}]}
+
+    digits = {"type": "Digits", "individual_digits": True}
+    gpt2 = {**level, "use_regex": True}
+    rules = {"gpt-2": (gpt2, False),
+             "smollm": ({"type": "Sequence", "pretokenizers": [digits, gpt2]}, False),
+             "llama-bpe": (split("\\p{N}{1,3}"), True), "dbrx": (split("\\p{N}{1,3}"), False),
+             "qwen2": (split("\\p{N}"), False)}
+    file = json.loads((Path(source) / "tokenizer.json").read_text())
+    rows = json.loads((Path(source) / "config.json").read_text())["vocab_size"]
+    fine = True
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (rule, whole) in rules.items():
+            file["pre_tokenizer"], file["model"]["ignore_merges"] = rule, whole
+            model = Path(folder) / name
+            small_model(model, file, rows)
+            copy = (Path(source) / "tokenizer_config.json").read_text()
+            (model / "tokenizer_config.json").write_text(copy)
+        pieces(Path(folder) / "pieces")
+        for name in [*rules, "pieces"]:
+            out = Path(folder) / f"{name}-out"
+            subprocess.run([firebrand, "export", str(Path(folder) / name), "--no-sign",
+                            "--out", str(out)], check=True,
+                           stdout=subprocess.DEVNULL)
+            path = next(out.glob("*.gguf"))
+            written = gguf.GGUFReader(path).fields["tokenizer.ggml.pre"].contents()
+            if name in rules and written != name:
+                raise SystemExit(f"{name} was written as {written}")
+            fine &= check_tokens(path, Path(folder) / name)
+    return fine
+
+
+def main():
+    command, *rest = sys.argv[1:] or ["help"]
+    if command == "tensors":
+        print(json.dumps(check_tensors(*rest), indent=1, default=str))
+        return 0
+    if command == "greedy":
+        return 0 if check_greedy(rest[0], rest[1], rest[2], rest[3:]) else 1
+    checks = {"tokens": check_tokens, "logits": check_logits, "tiny": check_tiny, "rules": check_rules}
+    if command not in checks:
+        print(__doc__, file=sys.stderr)
+        return 2
+    return 0 if checks[command](*rest) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
