@@ -54,7 +54,7 @@ fn main() -> Result<()> {
     let (loss, _) = forward_backward(&opened.model, &batch, pass, &mut sums);
 
     let (mut specs, _) = learning_specs(&mut opened.model, file_name_of, |_| Element::F32);
-    let mut values = BTreeMap::from([("loss".to_owned(), vec![(loss / count) as f32])]);
+    let mut values = BTreeMap::from([("loss".to_owned(), vec![(loss.number() / count) as f32])]);
     for (path, gradient) in sums.into_sums() {
         values.insert(format!("grad.{}", file_name_of(&path)), host(gradient));
     }

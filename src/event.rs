@@ -37,7 +37,9 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// What one step cost, as written to `timings.jsonl`.
+/// What one step cost, as written to `timings.jsonl`. A GPU is not waited for within a step: of
+/// one, forward, backward and update are the times in which the host said what is to be done, and
+/// the whole step is the time from when the numbers of the step before were known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Timing {
     /// Step number, from 1.
@@ -104,7 +106,9 @@ pub enum Event {
         /// Where a record of what steps cost may be kept.
         timings: std::path::PathBuf,
     },
-    /// One step is done.
+    /// A step was begun, and will be done: it counts where a run is to stop.
+    Begun(u64),
+    /// One step is done. On a GPU the next one was begun already.
     Step(StepReport, Timing),
     /// Validation was run.
     Evaluation(Evaluation),

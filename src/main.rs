@@ -18,9 +18,18 @@ fn main() -> ExitCode {
     unsafe {
         libmimalloc_sys::mi_option_set(PURGE_DELAY, -1);
     }
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    #[cfg(feature = "gpu")]
+    for (name, value) in firebrand::cli::kernel_variables(&arguments) {
+        #[expect(unsafe_code)]
+        // SAFETY: no other thread runs yet that could read the environment.
+        unsafe {
+            std::env::set_var(name, value);
+        }
+    }
     #[cfg(feature = "gpu")]
     if let Ok(program) = std::env::current_exe() {
         firebrand::device::probe_with(program); // that is what it is, here alone
     }
-    firebrand::cli::run(std::env::args_os())
+    firebrand::cli::run(arguments)
 }

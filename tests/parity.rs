@@ -70,7 +70,7 @@ fn pass(batch: &Batch) -> Pass {
 fn gradients(model: &Model, batch: &Batch, pass: Pass) -> (f64, Gradients) {
     let mut sums = Gradients::default();
     let (loss, _) = forward_backward(model, batch, pass, &mut sums);
-    (loss * pass.scale, sums)
+    (loss.number() * pass.scale, sums)
 }
 
 fn logits(model: &Model, batch: &Batch) -> Vec<f32> {

@@ -77,13 +77,15 @@ impl Lora {
     /// micro-batch and layer, so that a recomputed forward drops the same ones.
     fn dropout_mask(&self, dims: [usize; 2], dropout: Dropout, device: &Device) -> Tensor<2> {
         let stream = dropout.stream.site(&self.path);
-        let first = (dropout.tokens_before * dims[1]) as u64;
         #[expect(clippy::cast_possible_truncation)] // activations are f32
         let keep = (1.0 / (1.0 - self.dropout)) as f32;
-        let mask = (first..first + (dims[0] * dims[1]) as u64)
-            .into_par_iter()
-            .map(|index| if stream.uniform(index) < self.dropout { 0.0 } else { keep })
-            .collect();
+        let mut mask = vec![0.0; dims[0] * dims[1]];
+        mask.par_chunks_mut(dims[1].max(1)).enumerate().for_each(|(token, row)| {
+            let Some(number) = dropout.number(token) else { return };
+            for (kept, index) in row.iter_mut().zip((number * dims[1]) as u64..) {
+                *kept = if stream.uniform(index) < self.dropout { 0.0 } else { keep };
+            }
+        });
         from_vec(mask, dims, device)
     }
 }

@@ -12,6 +12,7 @@ use super::peft;
 use crate::adapters;
 use crate::checkpoint::{self, Found};
 use crate::config::{self, Init, LoraConfig, TargetModules};
+use crate::device;
 use crate::error::{Context, Error, Result};
 use crate::files::{DATA_LOCK, Digest, FileEntry, parse_json};
 use crate::hub::{DEFAULT_REVISION, Lock, ModelDirectory, Supply};
@@ -113,6 +114,22 @@ fn target_modules(json: &Value) -> Option<TargetModules> {
         }
         _ => None,
     }
+}
+
+/// Opens a model on a device: a device that fails over it is an error, and what is computed stays
+/// within what it takes.
+///
+/// # Errors
+/// Those of `open`, and when the device fails.
+pub fn opened_on(device: &device::Opened, open: impl FnOnce() -> Result<Opened>) -> Result<Opened> {
+    let mut opened = device::guarded(device.on_gpu(), "loading the model", || {
+        let opened = open()?;
+        // Uploads fail when they are waited for.
+        device.device.sync().context("the model could not be put on the device")?;
+        Ok::<_, Error>(opened)
+    })??;
+    opened.model.computing = device.computing();
+    Ok(opened)
 }
 
 /// Opens a model by name; `base` takes the place of the base that an adapter names.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+#[cfg(feature = "gpu")]
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -30,6 +32,13 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// The hidden command that compares.
+#[cfg(feature = "gpu")]
+pub const COMPARE_COMMAND: &str = "compare-device";
+/// How long all operations may take, kernels compiled.
+#[cfg(feature = "gpu")]
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Everything that was found.
 #[derive(Debug, Serialize)]
@@ -78,12 +87,14 @@ fn examine(opened: &Opened, checkpoints: &Path) -> Result<Report> {
             Err(error) => disk_failures.push(format!("{}: {}", folder.display(), error.what)),
         }
     }
-    let parity = parity(opened)?;
-    let wrong = parity.wrong();
-    let right = wrong.is_empty();
+    let parity = compared(opened)?;
+    let (wrong, right) = (parity.wrong(), parity.is_right());
     let mut names: Vec<&str> = wrong.iter().map(|line| line.operation.as_str()).collect();
     names.dedup();
     let verdict = match (right, opened.backend) {
+        (false, _) if let Some(why) = &parity.failure => {
+            format!("{} cannot be used: {why}", opened.name)
+        }
         (true, "flex") => "the CPU repeats itself bit for bit".to_owned(),
         (true, _) => format!("{} computes what the CPU computes", opened.name),
         (false, _) => format!("{} computes wrong: {}", opened.name, names.join(", ")),
@@ -107,6 +118,37 @@ fn examine(opened: &Opened, checkpoints: &Path) -> Result<Report> {
         verdict,
         right,
     })
+}
+
+/// Compares a device with the CPU; one with a driver in a process of its own, which a crash of the
+/// driver ends in place of this one.
+fn compared(opened: &Opened) -> Result<Parity> {
+    #[cfg(feature = "gpu")]
+    if let Some(adapter) = &opened.adapter {
+        let adapter = serde_json::to_string(adapter).context("cannot encode the adapter")?;
+        let words = [COMPARE_COMMAND.to_owned(), adapter];
+        if let Some(found) = device::ask_aside(&words, PATIENCE) {
+            return Ok(found.unwrap_or_else(crashed));
+        }
+    }
+    parity(opened)
+}
+
+/// What is known when the process that compared did not come to its end.
+#[cfg(feature = "gpu")]
+fn crashed(why: String) -> Parity {
+    let why = format!("in a comparison with the CPU {why}");
+    Parity { failure: Some(why), ..Parity::default() }
+}
+
+/// The other half: what the hidden command prints.
+#[cfg(feature = "gpu")]
+pub fn answer(adapter: &str) -> Result<ExitCode> {
+    let adapter = serde_json::from_str(adapter).context("not an adapter")?;
+    let found = device::open_adapter(&adapter).and_then(|opened| parity(&opened));
+    let found = found.map_err(|error| [vec![error.what], error.causes].concat().join(": "));
+    data_line(&serde_json::to_string(&found).context("cannot encode the answer")?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The folder, or the nearest one above it that exists.
@@ -148,10 +190,12 @@ fn lines(report: &Report) -> Vec<String> {
     lines.extend(report.disk_failures.iter().map(|why| format!("disk        {why}")));
     lines.push(String::new());
     let parity = &report.parity;
-    lines.push(format!(
-        "compared with the CPU in {:.1} s; largest difference, and what it may be:",
-        parity.seconds
-    ));
+    if parity.failure.is_none() {
+        lines.push(format!(
+            "compared with the CPU in {:.1} s; largest difference, and what it may be:",
+            parity.seconds
+        ));
+    }
     for line in &parity.lines {
         let mark = if line.is_right() { "ok   " } else { "WRONG" };
         let what = format!("{}, {}", line.operation, line.output);

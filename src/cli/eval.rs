@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::artifact::open::open;
+use crate::artifact::open::{open, opened_on};
 use crate::cli::{data_line, talk};
 use crate::config::DeviceChoice;
 use crate::data::Codec;
@@ -68,7 +68,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         extensions: crate::data::extensions(),
         ..Policy::default()
     })?);
-    let model = open(&args.model, args.base.as_deref(), &opened.device, &supply)?;
+    let model =
+        opened_on(&opened, || open(&args.model, args.base.as_deref(), &opened.device, &supply))?;
     let (cache, bar) = (cache_home()?, Bar::new(args.quiet));
     let kept = (cache.as_path(), args.fresh);
     let codec = Codec::load(&model.codec, model.chat_template.as_deref())?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::artifact::open::open;
+use crate::artifact::open::{open, opened_on};
 use crate::cli::output::{data_line, data_piece};
 use crate::cli::talk;
 use crate::config::DeviceChoice;
@@ -58,7 +58,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let opened = device::open(wanted, 0)?;
     let transfers = std::sync::Arc::new(crate::report::Transfers::new(false));
     let supply = Access { transfers, ..Access::default() }.supply(Policy::default())?;
-    let model = open(&args.model, args.base.as_deref(), &opened.device, &supply)?;
+    let model =
+        opened_on(&opened, || open(&args.model, args.base.as_deref(), &opened.device, &supply))?;
     let template = args.chat_template.as_deref().or(model.chat_template.as_deref());
     let codec = Codec::load(&model.codec, template)?;
     let prompt = if args.chat {
@@ -78,11 +79,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut text = TextStream::new(true);
     let mut failure = None;
     let began = Instant::now();
-    let generation = generate(&model.model, &prompt, &ends, sampling, &mut |token| {
+    let mut show = |token| {
         let shown = text.push(&codec.tokenizer, token).and_then(|piece| data_piece(&piece));
         failure = shown.err();
         failure.is_none()
+    };
+    let made = device::room_for(1).and_then(|()| {
+        let work = || generate(&model.model, &prompt, &ends, sampling, &mut show);
+        device::attempt(opened.on_gpu(), work)
     });
+    let generation = made.map_err(|failure| failure.while_doing("generating text"))?;
     if let Some(error) = failure {
         return Err(error);
     }

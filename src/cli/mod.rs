@@ -63,6 +63,13 @@ enum Command {
     Runs(runs::Args),
     Devices(devices::Args),
     Doctor(doctor::Args),
+    /// What `doctor` starts to compare a device with the CPU
+    #[cfg(feature = "gpu")]
+    #[command(name = doctor::COMPARE_COMMAND, hide = true)]
+    CompareDevice {
+        /// An adapter
+        adapter: String,
+    },
     /// What asks a driver, so that its crash is that of another process
     #[cfg(feature = "gpu")]
     #[command(name = crate::device::PROBE_COMMAND, hide = true)]
@@ -140,6 +147,19 @@ impl AccessArgs {
     }
 }
 
+/// What a program's environment must hold before it runs anything else, so that drivers keep
+/// compiled kernels in the user's cache folder, or beside the run that wants that
+/// (`device.pin_kernels`).
+#[cfg(feature = "gpu")]
+pub fn kernel_variables(arguments: &[OsString]) -> Vec<(&'static str, OsString)> {
+    let pinned = match Arguments::try_parse_from(arguments) {
+        Ok(Arguments { command: Command::Train(args) }) => args.pinned_kernels(),
+        _ => None,
+    };
+    let usual = crate::files::cache_home().ok().map(|cache| cache.join("kernels"));
+    crate::device::keep_kernels(pinned, usual)
+}
+
 /// Runs the command that the arguments name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = match Arguments::try_parse_from(arguments) {
@@ -158,6 +178,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        #[cfg(feature = "gpu")]
+        Command::CompareDevice { adapter } => doctor::answer(&adapter),
         #[cfg(feature = "gpu")]
         Command::ProbeDevice { api, adapter } => {
             crate::device::probe_answer(&api, adapter.as_deref()).and_then(|line| {

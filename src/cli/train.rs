@@ -54,6 +54,17 @@ pub struct Args {
     quiet: bool,
 }
 
+impl Args {
+    /// The folder for compiled kernels, if the run wants them beside it. What is wrong with the
+    /// configuration is told when it runs.
+    #[cfg(feature = "gpu")]
+    pub fn pinned_kernels(&self) -> Option<PathBuf> {
+        let config = self.config.load().ok()?.config;
+        let run = Path::new(&config.output.dir);
+        config.device.pin_kernels.then(|| run.join(crate::files::KERNELS))
+    }
+}
+
 pub fn run(args: &Args) -> Result<ExitCode> {
     let loaded = args.config.load()?;
     let signals = Signals::install()?;

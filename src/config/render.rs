@@ -14,11 +14,12 @@ const NEVER_FAILS: &str = "writing to a string cannot fail";
 pub(super) struct Entries(Vec<(String, Value)>);
 
 /// Keys that change how fast a run is, and no number.
-pub(super) const SPEED: [&str; 4] = [
+pub(super) const SPEED: [&str; 5] = [
     "data.prefetch_windows",
     "data.cache_limit",
     "device.threads",
     "device.parallel_micro_batches",
+    "device.pin_kernels",
 ];
 
 impl Entries {

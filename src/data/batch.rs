@@ -1,5 +1,7 @@
 //! Rows as the model takes them: packed documents, their positions, and what to predict.
 
+use std::borrow::Cow;
+
 use super::corpus::Entry;
 use super::example::{Example, RecordId};
 use crate::files::Digest;
@@ -102,6 +104,39 @@ impl Batch {
         (places.start, part)
     }
 
+    /// The same with `rows` rows of `length` tokens, at least as many as there are: what is new is
+    /// padding, which nothing sees and nothing is learnt from. A batch of another size names no
+    /// records.
+    pub fn padded(&self, rows: usize, length: usize) -> Cow<'_, Self> {
+        let (rows, length) = (rows.max(self.rows), length.max(self.length));
+        if (rows, length) == (self.rows, self.length) {
+            return Cow::Borrowed(self);
+        }
+        let wider = |list: &[u32]| {
+            let mut wider = vec![0; rows * length];
+            let old = list.chunks_exact(self.length.max(1));
+            for (new, old) in wider.chunks_exact_mut(length).zip(old) {
+                new[..self.length].copy_from_slice(old);
+            }
+            wider
+        };
+        let moved = |target: &Target| {
+            let index = target.index as usize;
+            let index = index / self.length * length + index % self.length;
+            let index = u32::try_from(index).expect("a batch has less than 2^32 tokens");
+            Target { index, ..*target }
+        };
+        Cow::Owned(Self {
+            rows,
+            length,
+            tokens: wider(&self.tokens),
+            positions: wider(&self.positions),
+            documents: wider(&self.documents),
+            targets: self.targets.iter().map(moved).collect(),
+            sources: Vec::new(),
+        })
+    }
+
     /// How many tokens are no padding.
     pub fn tokens_without_padding(&self) -> u64 {
         self.documents.iter().filter(|document| **document > 0).count() as u64
@@ -166,5 +201,25 @@ mod tests {
             assert_eq!(tokens, batch.tokens);
         }
         assert_eq!(batch.split(9)[0].1, batch);
+    }
+
+    #[test]
+    fn padding_moves_targets_and_adds_nothing_else() {
+        let batch = Batch {
+            rows: 2,
+            length: 3,
+            tokens: vec![1, 2, 3, 4, 5, 6],
+            positions: vec![0, 1, 2, 0, 1, 0],
+            documents: vec![1, 1, 1, 1, 1, 2],
+            targets: vec![Target { index: 1, token: 3 }, Target { index: 3, token: 5 }],
+            sources: Vec::new(),
+        };
+        let wider = batch.padded(3, 5);
+        assert_eq!(wider.tokens, [1, 2, 3, 0, 0, 4, 5, 6, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(wider.positions, [0, 1, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(wider.documents, [1, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(wider.targets, [Target { index: 1, token: 3 }, Target { index: 5, token: 5 }]);
+        assert_eq!(wider.tokens_without_padding(), batch.tokens_without_padding());
+        assert!(matches!(batch.padded(1, 3), Cow::Borrowed(same) if *same == batch));
     }
 }

@@ -36,6 +36,17 @@ impl Failure {
             false => Self::Other(line),
         }
     }
+
+    /// As an error; `doing` goes on from "the device failed while".
+    pub fn while_doing(self, doing: &str) -> Error {
+        let (what, why) = match self {
+            Self::Memory(why) => ("has no memory left for", why),
+            Self::Other(why) => ("failed while", why),
+        };
+        Error::new(format!("the device {what} {doing}")).because(why).hint(
+            "`firebrand doctor` looks at the device; `device.name = \"cpu\"` works without it",
+        )
+    }
 }
 
 thread_local! {
@@ -67,17 +78,9 @@ pub fn attempt<T>(on_gpu: bool, work: impl FnOnce() -> T) -> std::result::Result
     done.map_err(|panic| Failure::of(&text_of(panic.as_ref())))
 }
 
-/// The same, with the failure as an error; `doing` goes on from "the device failed while".
+/// The same, with the failure as an error ([`Failure::while_doing`]).
 pub fn guarded<T>(on_gpu: bool, doing: &str, work: impl FnOnce() -> T) -> Result<T> {
-    attempt(on_gpu, work).map_err(|failure| {
-        let (what, why) = match failure {
-            Failure::Memory(why) => ("has no memory left for", why),
-            Failure::Other(why) => ("failed while", why),
-        };
-        Error::new(format!("the device {what} {doing}")).because(why).hint(
-            "`firebrand doctor` looks at the device; `device.name = \"cpu\"` works without it",
-        )
-    })
+    attempt(on_gpu, work).map_err(|failure| failure.while_doing(doing))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {

@@ -7,6 +7,7 @@ mod failure;
 mod fixture;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod kernels;
 mod limits;
 mod memory;
 mod precision;
@@ -17,11 +18,12 @@ mod survey;
 
 pub use adapter::{Adapter, AdapterKind, AdapterLimits, Trial};
 pub use failure::{Failure, MemoryWatch, attempt, guarded, room_for, watch_memory};
+pub use kernels::{keep_kernels, kernel_folder};
 pub use limits::Limits;
 pub use memory::{Usage, memory_bytes_available, memory_bytes_peak, usage};
 pub use precision::{Arithmetic, Computing, Precision, precision};
 #[cfg(feature = "gpu")]
-pub use probe::{COMMAND as PROBE_COMMAND, answer as probe_answer, probe_with};
+pub use probe::{COMMAND as PROBE_COMMAND, answer as probe_answer, ask_aside, probe_with};
 pub use processor::{Processor, instructions, processor};
 pub use survey::{Survey, Surveyed, survey};
 
@@ -57,7 +59,21 @@ pub struct Opened {
     pub bf16: bool,
 }
 
+/// Sizes are multiples of this on a GPU. Whole tiles of matrix products are, and vectors of loads.
+const GRAIN: usize = 64;
+
 impl Opened {
+    /// Whether tensors are on a GPU.
+    pub fn on_gpu(&self) -> bool {
+        self.backend != "flex"
+    }
+
+    /// How is computed here, in 32 bits unless that is changed.
+    pub fn computing(&self) -> Computing {
+        let grain = if self.on_gpu() { GRAIN } else { 1 };
+        Computing { limits: self.limits, grain, ..Computing::default() }
+    }
+
     /// What decides the bits of a result besides its inputs: the backend, the machine's kind, and
     /// the instructions that kernels choose between. The number of threads does not.
     pub fn class(&self) -> String {
@@ -118,6 +134,15 @@ pub fn open(wanted: DeviceChoice, threads: usize) -> Result<Opened> {
     let error = Error::new(format!("`device.name = \"{wanted}\"` cannot be used"))
         .hint("`firebrand devices` lists what there is, and `device.name = \"cpu\"` always works");
     Err(reasons.into_iter().fold(error, Error::because))
+}
+
+/// Opens an adapter that is known already.
+///
+/// # Errors
+/// When it cannot be used.
+pub fn open_adapter(adapter: &Adapter) -> Result<Opened> {
+    survey::on(adapter)
+        .map_err(|why| Error::new(format!("{} cannot be used", adapter.name)).because(why))
 }
 
 fn why(wanted: DeviceChoice) -> &'static str {

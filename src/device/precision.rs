@@ -42,12 +42,16 @@ pub struct Computing {
     pub arithmetic: Arithmetic,
     /// How large tensors and pieces of work may be.
     pub limits: Limits,
+    /// Rows of a batch, and lists of what they are to predict, are filled up to a multiple of so
+    /// many tokens: where kernels are compiled for each size of a tensor, few sizes shall occur. 1
+    /// fills up nothing.
+    pub grain: usize,
 }
 
-/// 32 bits, without limits: as on the CPU.
+/// 32 bits, without limits, in any size: as on the CPU.
 impl Default for Computing {
     fn default() -> Self {
-        Self { arithmetic: Arithmetic::F32, limits: Limits::NONE }
+        Self { arithmetic: Arithmetic::F32, limits: Limits::NONE, grain: 1 }
     }
 }
 

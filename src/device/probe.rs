@@ -36,8 +36,9 @@ pub fn probe_with(program: PathBuf) {
 /// # Errors
 /// In one sentence, when its driver fails.
 pub fn adapters(api: GraphicsApi) -> Result<Vec<Adapter>, String> {
+    super::kernels::make_folder();
     match PROGRAM.get() {
-        Some(program) => ask(program, &[api.name().to_owned()], PATIENCE),
+        Some(program) => ask(program, &[COMMAND.to_owned(), api.name().to_owned()], PATIENCE),
         None => here(move || Ok(super::gpu::adapters(api))),
     }
 }
@@ -50,7 +51,8 @@ pub fn trial(adapter: &Adapter) -> Result<Trial, String> {
     match PROGRAM.get() {
         Some(program) => {
             let question = serde_json::to_string(adapter).map_err(|error| error.to_string())?;
-            ask(program, &[adapter.api.clone(), question], PATIENCE_TRIAL)
+            let words = [COMMAND.to_owned(), adapter.api.clone(), question];
+            ask(program, &words, PATIENCE_TRIAL)
         }
         None => {
             let adapter = adapter.clone();
@@ -73,6 +75,15 @@ pub fn answer(api: &str, adapter: Option<&str>) -> Result<String> {
     answer.context("cannot encode the answer")
 }
 
+/// Has work on a device done in a process of its own, which prints its answer as the commands here
+/// do; `None` where no program was named.
+pub fn ask_aside<T: DeserializeOwned>(
+    arguments: &[String],
+    patience: Duration,
+) -> Option<Result<T, String>> {
+    PROGRAM.get().map(|program| ask(program, arguments, patience))
+}
+
 /// A driver's panic becomes a sentence; its crash does not.
 fn here<T>(
     question: impl FnOnce() -> Result<T, String> + std::panic::UnwindSafe,
@@ -86,7 +97,7 @@ fn ask<T: DeserializeOwned>(
     patience: Duration,
 ) -> Result<T, String> {
     let mut command = Command::new(program);
-    command.arg(COMMAND).args(arguments);
+    command.args(arguments);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = child.map_err(|error| format!("the driver could not be asked: {error}"))?;
     let stdout = child.stdout.take();
@@ -163,7 +174,8 @@ mod tests {
         let ask = |script: &str| -> String {
             let patience = Duration::from_millis(400);
             let program = program(folder.path(), script);
-            ask::<Vec<Adapter>>(&program, &["vulkan".to_owned()], patience).unwrap_err()
+            let words = [COMMAND, "vulkan"].map(str::to_owned);
+            ask::<Vec<Adapter>>(&program, &words, patience).unwrap_err()
         };
         assert!(ask("kill -SEGV $$").contains("signal 11, a segmentation fault"));
         assert!(ask("kill -ABRT $$").contains("signal 6"));
@@ -182,7 +194,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let script = "[ \"$1 $2\" = 'probe-device gl' ] && echo '{\"Ok\":[]}'";
         let program = program(folder.path(), script);
-        let found: Vec<Adapter> = ask(&program, &["gl".to_owned()], PATIENCE).unwrap();
+        let words = [COMMAND, "gl"].map(str::to_owned);
+        let found: Vec<Adapter> = ask(&program, &words, PATIENCE).unwrap();
         assert!(found.is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! Loss over a fixed set of batches, weighted by learnt tokens.
 
 use crate::data::Batch;
-use crate::engine::{target_pairs, upload};
+use crate::engine::sizes::{Size, pieces};
+use crate::engine::{Division, target_pairs, upload};
 use crate::event::Evaluation;
 use crate::model::Model;
 use crate::objective::{Targets, next_token_loss};
@@ -23,13 +24,11 @@ pub fn evaluate(
         sum += next_token_loss(model, &x, Targets { pairs: &pairs, chunk });
         count += pairs.len() as u64;
     };
+    let whole = batches.iter().map(|batch| batch.rows).max().unwrap_or(0);
+    let division = Division { rows, ..Division::default() };
     for batch in batches {
-        match rows {
-            Some(rows) if rows < batch.rows => {
-                batch.split(rows).iter().for_each(|(_, part)| add(part));
-            }
-            _ => add(batch),
-        }
+        let size = Size::of(batch, whole, division, model.computing);
+        pieces(batch, size, model.computing).iter().for_each(|piece| add(&piece.batch));
     }
     #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
     let mean = sum / count as f64;

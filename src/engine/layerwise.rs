@@ -10,7 +10,7 @@ use crate::config::Recompute;
 use crate::data::Batch;
 use crate::engine::{target_pairs, upload};
 use crate::model::{Context, Dropout, Gradients, Layer, Model};
-use crate::objective::{Targets, next_token_backward};
+use crate::objective::{LossSum, Targets, next_token_backward};
 use crate::ops::{Attended, attend, attend_backward};
 
 /// How a micro-batch is differentiated.
@@ -27,13 +27,13 @@ pub struct Pass {
 }
 
 /// Adds the gradients of one micro-batch to `sums`; returns Σ loss in nats and the time that the
-/// forward part took.
+/// forward part took: of the host, on a device that it does not wait for.
 pub fn forward_backward(
     model: &Model,
     batch: &Batch,
     pass: Pass,
     sums: &mut Gradients,
-) -> (f64, Duration) {
+) -> (LossSum, Duration) {
     let began = Instant::now();
     let (tokens, mut context) = upload(model, batch);
     context.dropout = Some(pass.dropout);

@@ -2,21 +2,27 @@
 
 mod division;
 mod evaluate;
+mod in_flight;
 mod layerwise;
 mod loss_scale;
 mod memory;
 mod optimizers;
 pub mod parity;
 mod schedule;
+mod sizes;
 mod trainer;
+mod update;
+mod warm_up;
 
 pub use division::Division;
 pub use evaluate::evaluate;
+pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;
 pub use memory::{Estimate, Workload, estimate};
 pub use optimizers::{AdamW, AdamWSettings, Moments};
 pub use schedule::{Schedule, Shape, learning_rate};
+pub use sizes::Size;
 pub use trainer::{StepSettings, Trainer};
 
 use burn::tensor::{Int, Tensor};

@@ -24,15 +24,23 @@ const STEP_TOLERANCE: f64 = 1e-3;
 const MIXED_TOLERANCE: f64 = 3e-2;
 
 /// How a device compares with the CPU.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Parity {
     /// Every output of every operation, and of a step.
     pub lines: Vec<Compared>,
     /// Seconds it took, kernels compiled.
     pub seconds: f64,
+    /// Why there are no lines: the driver took the process down that compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 impl Parity {
+    /// Whether everything was compared, and is right.
+    pub fn is_right(&self) -> bool {
+        self.failure.is_none() && self.wrong().is_empty()
+    }
+
     /// The lines that are too far off.
     pub fn wrong(&self) -> Vec<&Compared> {
         self.lines.iter().filter(|line| !line.is_right()).collect()
@@ -43,7 +51,7 @@ impl Parity {
 /// run of its own.
 pub fn parity(opened: &Opened) -> Result<Parity> {
     let began = Instant::now();
-    let computing = Computing { limits: opened.limits, ..Computing::default() };
+    let computing = opened.computing();
     let has = |arithmetic| match arithmetic {
         Arithmetic::F32 => true,
         Arithmetic::MixedF16 => opened.f16,
@@ -65,7 +73,7 @@ pub fn parity(opened: &Opened) -> Result<Parity> {
         };
         lines.extend(pair(&name, tolerance, &opened.device, |device| step(device, computing))?);
     }
-    Ok(Parity { lines, seconds: began.elapsed().as_secs_f64() })
+    Ok(Parity { lines, seconds: began.elapsed().as_secs_f64(), failure: None })
 }
 
 fn pair(
@@ -188,6 +196,7 @@ pub fn small_settings() -> StepSettings {
         recompute: Recompute::None,
         loss_chunk_tokens: 32,
         parallel_micro_batches: 1,
+        rows: 0,
         seed: 1,
     }
 }

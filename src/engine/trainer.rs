@@ -1,19 +1,24 @@
 //! One optimiser step over any number of micro-batches.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::config::Recompute;
 use crate::data::Batch;
 use crate::device::{self, Arithmetic, Failure, memory_bytes_peak};
+use crate::engine::in_flight::{InFlight, broken, diverged};
+use crate::engine::sizes::{Piece, Size, pieces};
 use crate::engine::{
     AdamW, AdamWSettings, Division, LossScale, Pass, Schedule, forward_backward, learning_rate,
 };
 use crate::error::{Error, Result};
 use crate::event::{StepReport, Timing};
-use crate::model::{Dropout, Gradients, Model, Parameter, Visitor};
-use crate::ops::flat;
+use crate::model::{Dropout, Gradients, Model};
+use crate::objective::LossSum;
+use crate::ops;
 use crate::random::Stream;
 
 /// How steps are made.
@@ -32,6 +37,8 @@ pub struct StepSettings {
     /// Micro-batches that are differentiated at the same time. Changes speed and memory, and no
     /// bit: each has sums of its own, which are added in order.
     pub parallel_micro_batches: usize,
+    /// Rows of a whole micro-batch. Where sizes are to come again, those with less are filled up.
+    pub rows: usize,
     /// Seed of the run.
     pub seed: u64,
 }
@@ -48,19 +55,23 @@ pub struct Trainer {
     pub loss_scale: Option<LossScale>,
     /// What is worked on at once.
     pub division: Division,
-    settings: StepSettings,
+    pub(super) settings: StepSettings,
+    /// Sizes that kernels were compiled for.
+    pub(super) sizes: BTreeSet<Size>,
 }
 
 /// Sums over all micro-batches of a step.
 #[derive(Default)]
-struct Sums {
-    gradients: Gradients,
-    loss: f64,
-    forward_seconds: f64,
+pub(super) struct Sums {
+    pub gradients: Gradients,
+    pub loss: LossSum,
+    pub forward_seconds: f64,
+    /// Loss and norm of the gradient on a GPU, `[2]`: read back together.
+    pub measured: Option<Tensor<1>>,
 }
 
 /// Why a step was not made.
-enum Stopped {
+pub(super) enum Stopped {
     /// The device has no room; its words.
     Memory(String),
     /// Anything that trying again does not change.
@@ -78,6 +89,7 @@ impl Trainer {
             division: Division::default(),
             model,
             settings,
+            sizes: BTreeSet::new(),
         }
     }
 
@@ -90,6 +102,17 @@ impl Trainer {
     /// When loss or gradient is not finite, or the device fails: the model is left as it was
     /// before the step.
     pub fn step(&mut self, batches: &[Batch], epoch: f64) -> Result<(StepReport, Timing)> {
+        self.begin(batches, epoch, false)?.finish()
+    }
+
+    /// The same, but `ahead` waits for nothing: numbers are known with [`InFlight::finish`], which
+    /// is best asked when the device has the next step to do already. Where the arithmetic needs a
+    /// loss scale the norm decides about the update, and so is waited for all the same.
+    ///
+    /// # Errors
+    /// As far as they show at once. What shows later is an error of [`InFlight::finish`]: the
+    /// trainer has then learnt from what was not finite, and is of no further use.
+    pub fn begin(&mut self, batches: &[Batch], epoch: f64, ahead: bool) -> Result<InFlight> {
         let began = Instant::now();
         let sums = loop {
             match self.differentiate(batches) {
@@ -99,22 +122,25 @@ impl Trainer {
             }
         };
         let differentiated = began.elapsed().as_secs_f64();
-        let (loss, forward_seconds) = (sums.loss, sums.forward_seconds);
+        let forward_seconds = sums.forward_seconds;
         let rate = learning_rate(&self.settings.schedule, self.step + 1);
         let scale = self.loss_scale;
-        let grad_norm = self.update(sums.gradients, batches, rate)?;
+        let numbers = match ahead && scale.is_none() {
+            true => self.update_ahead(sums, rate)?,
+            false => self.update(sums, batches, rate)?,
+        };
         self.step += 1;
         let step_seconds = began.elapsed().as_secs_f64();
         let report = StepReport {
             step: self.step,
             epoch,
-            loss,
+            loss: 0.0,
             learning_rate: rate,
-            grad_norm: grad_norm.unwrap_or(0.0),
+            grad_norm: 0.0,
             target_tokens: batches.iter().map(|batch| batch.targets.len() as u64).sum(),
             tokens: batches.iter().map(Batch::tokens_without_padding).sum(),
             loss_scale: scale.map(|scale| scale.scale),
-            skipped: grad_norm.is_none(),
+            skipped: false,
             rows_at_once: self.division.rows,
         };
         let used = device::usage(&self.model.device);
@@ -130,20 +156,25 @@ impl Trainer {
             device_bytes_in_use: used.device_bytes_in_use,
             device_bytes_reserved: used.device_bytes_reserved,
         };
-        Ok((report, timing))
+        Ok(InFlight { report, timing, numbers, began, rows: rows_of(batches, ahead) })
     }
 
-    fn on_gpu(&self) -> bool {
+    pub(super) fn on_gpu(&self) -> bool {
         self.model.device != burn::tensor::Device::flex()
     }
 
-    /// Losses and gradients of all micro-batches.
+    /// The size of what is worked on at once.
+    pub(super) fn size_of(&self, batch: &Batch) -> Size {
+        Size::of(batch, self.settings.rows, self.division, self.model.computing)
+    }
+
+    /// Mean loss and gradients of all micro-batches.
     fn differentiate(&self, batches: &[Batch]) -> std::result::Result<Sums, Stopped> {
         let step = self.step + 1;
         let target_tokens: u64 = batches.iter().map(|batch| batch.targets.len() as u64).sum();
         let dropout = Stream::new(self.settings.seed).site("dropout").number(step);
         #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
-        let mean = 1.0 / target_tokens as f64;
+        let mean = 1.0 / target_tokens.max(1) as f64;
         let scale = self.loss_scale.map_or(1.0, |found| found.scale);
         let mut sums = Sums::default();
         let numbered: Vec<(u64, &Batch)> = (0..).zip(batches).collect();
@@ -159,21 +190,52 @@ impl Trainer {
             let mut slowest = 0.0_f64;
             for ((_, batch), pass) in together.iter().zip(passes) {
                 let pass = pass?;
-                if !pass.loss.is_finite() {
-                    let batch = std::slice::from_ref(*batch);
-                    return Err(Stopped::Error(diverged(step, "the loss is not finite", batch)));
+                if matches!(pass.loss, LossSum::Number(loss) if !loss.is_finite()) {
+                    let rows = batch.describe_rows();
+                    return Err(Stopped::Error(diverged(step, "the loss is not finite", &rows)));
                 }
-                sums.loss += pass.loss * mean;
+                sums.loss = sums.loss.plus(pass.loss.times(mean));
                 slowest = slowest.max(pass.forward_seconds);
                 sums.gradients.merge(pass.gradients);
             }
             sums.forward_seconds += slowest;
         }
+        if self.on_gpu() {
+            sums.measured = Some(self.measure(&sums)?);
+        }
         Ok(sums)
     }
 
+    /// Loss and norm of the gradient, `[2]`, without waiting for them. What a device has no memory
+    /// for it tells of whoever asks for the result.
+    pub(super) fn measure(&self, sums: &Sums) -> std::result::Result<Tensor<1>, Stopped> {
+        let device = &self.model.device;
+        let work = || {
+            let loss = match &sums.loss {
+                LossSum::OnDevice(loss) => loss.clone(),
+                #[expect(clippy::cast_possible_truncation)] // as it would be there
+                LossSum::Number(loss) => ops::from_vec(vec![*loss as f32], [1], device),
+            };
+            let both = Tensor::cat(vec![loss, sums.gradients.norm_on_device(device)], 0);
+            ops::begun(&both).map(|()| both)
+        };
+        let failure = match device::attempt(self.on_gpu(), work) {
+            Ok(Ok(both)) => return Ok(both),
+            Ok(Err(why)) => Failure::of(&why),
+            Err(failure) => failure,
+        };
+        Err(self.stopped(failure))
+    }
+
+    fn stopped(&self, failure: Failure) -> Stopped {
+        match failure {
+            Failure::Memory(why) => Stopped::Memory(why),
+            Failure::Other(why) => Stopped::Error(broken(self.step + 1, &why)),
+        }
+    }
+
     /// Loss, seconds of the forward part, and gradients of one micro-batch, in parts if need be.
-    fn micro_batch(
+    pub(super) fn micro_batch(
         &self,
         batch: &Batch,
         scale: f64,
@@ -185,33 +247,22 @@ impl Trainer {
             false => settings.recompute,
         };
         let chunk = self.division.loss_chunk.unwrap_or(settings.loss_chunk_tokens);
-        let one = |batch: &Batch, tokens_before: usize, sums: &mut Sums| {
+        let mut sums = Sums::default();
+        for piece in pieces(batch, self.size_of(batch), self.model.computing) {
+            let Piece { tokens_before, lengths, batch } = piece;
             let pass = Pass {
                 scale,
                 recompute,
                 loss_chunk_tokens: chunk.min(settings.loss_chunk_tokens),
-                dropout: Dropout { stream: dropout, tokens_before },
+                dropout: Dropout { stream: dropout, tokens_before, lengths },
             };
             let done = device::room_for(batch.rows).and_then(|()| {
-                let work = || forward_backward(&self.model, batch, pass, &mut sums.gradients);
+                let work = || forward_backward(&self.model, &batch, pass, &mut sums.gradients);
                 device::attempt(self.on_gpu(), work)
             });
-            let (loss, forward) = done.map_err(|failure| match failure {
-                Failure::Memory(why) => Stopped::Memory(why),
-                Failure::Other(why) => Stopped::Error(broken(self.step + 1, &why)),
-            })?;
-            sums.loss += loss;
+            let (loss, forward) = done.map_err(|failure| self.stopped(failure))?;
+            sums.loss = sums.loss.plus(loss);
             sums.forward_seconds += forward.as_secs_f64();
-            Ok(())
-        };
-        let mut sums = Sums::default();
-        match self.division.rows {
-            Some(rows) if rows < batch.rows => {
-                for (before, part) in batch.split(rows) {
-                    one(&part, before, &mut sums)?;
-                }
-            }
-            _ => one(batch, 0, &mut sums)?,
         }
         Ok(sums)
     }
@@ -220,7 +271,7 @@ impl Trainer {
     ///
     /// # Errors
     /// When they cannot be divided any further.
-    fn make_smaller(&mut self, batches: &[Batch], why: &str) -> Result<()> {
+    pub(super) fn make_smaller(&mut self, batches: &[Batch], why: &str) -> Result<()> {
         let settings = &self.settings;
         let rows = batches.iter().map(|batch| batch.rows).max().unwrap_or(1);
         let (recompute, chunk) = (settings.recompute, settings.loss_chunk_tokens);
@@ -240,99 +291,12 @@ impl Trainer {
         }
         Err(error.hint("a smaller `data.max_seq_len` needs less, or another `device.name`"))
     }
-
-    /// Moves every weight, unless the gradient is too large for its arithmetic. Returns the norm
-    /// of the gradient, or nothing if the update was left out.
-    fn update(&mut self, sums: Gradients, batches: &[Batch], rate: f64) -> Result<Option<f64>> {
-        let step = self.step + 1;
-        let on_gpu = self.on_gpu();
-        let failed = |failure| match failure {
-            Failure::Memory(why) | Failure::Other(why) => broken(step, &why),
-        };
-        let scale = self.loss_scale.map_or(1.0, |found| found.scale);
-        let norm = device::attempt(on_gpu, || sums.norm()).map_err(failed)? / scale;
-        if let Some(found) = self.loss_scale {
-            let next = found.after(!norm.is_finite());
-            if next.is_exhausted() {
-                let what = "the gradient is not finite, however small its scale is";
-                return Err(diverged(step, what, batches));
-            }
-            self.loss_scale = Some(next);
-        }
-        if !norm.is_finite() {
-            return match self.loss_scale {
-                Some(_) => Ok(None),
-                None => Err(diverged(step, "the gradient is not finite", batches)),
-            };
-        }
-        let limit = self.settings.max_grad_norm;
-        // As torch.nn.utils.clip_grad_norm_ has it, small constant included.
-        let clip = (limit > 0.0).then(|| limit / (norm + 1e-6)).filter(|clip| *clip < 1.0);
-        let factor = clip.unwrap_or(1.0) / scale;
-        let first = self.optimizer.updates() == 0;
-        let device = self.model.device.clone();
-        let work = || {
-            self.apply(sums, factor, rate);
-            // Moments are made in the first update: whether they fit is known after it.
-            if first && on_gpu { device.sync().map_err(|error| error.to_string()) } else { Ok(()) }
-        };
-        let done = device::attempt(on_gpu, work).map_err(failed)?;
-        done.map_err(|why| failed(Failure::of(&why)))?;
-        Ok(Some(norm))
-    }
-
-    fn apply(&mut self, sums: Gradients, factor: f64, rate: f64) {
-        struct Update<'a> {
-            sums: std::collections::BTreeMap<String, burn::tensor::Tensor<1>>,
-            optimizer: &'a mut AdamW,
-            factor: Option<f64>,
-            rate: f64,
-        }
-        impl Update<'_> {
-            fn apply<const D: usize>(&mut self, path: &str, parameter: &mut Parameter<D>) {
-                if !parameter.learns {
-                    return;
-                }
-                let Some(mut gradient) = self.sums.remove(path) else {
-                    return; // no learnt position reached it
-                };
-                if let Some(factor) = self.factor {
-                    gradient = gradient.mul_scalar(factor);
-                }
-                let shape = parameter.value.dims();
-                let value = flat(parameter.value.clone());
-                let value = self.optimizer.update(path, value, gradient, self.rate);
-                parameter.value = value.reshape(shape.map(|size| size as i32));
-            }
-        }
-        impl Visitor for Update<'_> {
-            fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
-                self.apply(path, parameter);
-            }
-            fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
-                self.apply(path, parameter);
-            }
-        }
-        #[expect(clippy::float_cmp)] // exactly one means that there is nothing to do
-        let factor = (factor != 1.0).then_some(factor);
-        self.optimizer.begin_update();
-        let optimizer = &mut self.optimizer;
-        let mut update = Update { sums: sums.into_sums(), optimizer, factor, rate };
-        self.model.visit(&mut update);
-    }
 }
 
-fn broken(step: u64, why: &str) -> Error {
-    Error::new(format!("the device failed at step {step}")).because(why).hint(
-        "the same command goes on from the last checkpoint; `firebrand doctor` looks at the device",
-    )
-}
-
-fn diverged(step: u64, what: &str, batches: &[Batch]) -> Error {
-    const ROWS_SHOWN: usize = 8;
-    let rows: Vec<String> =
-        batches.iter().flat_map(Batch::describe_rows).take(ROWS_SHOWN).collect();
-    let error = Error::new(format!("{what} at step {step}; nothing was published"))
-        .hint("try a smaller `train.learning_rate` or a longer warm-up, and look at these records");
-    rows.into_iter().fold(error, |error, row| error.because(format!("it came from {row}")))
+/// The rows of a step, for whoever finds later that something was wrong with it.
+fn rows_of(batches: &[Batch], ahead: bool) -> Vec<String> {
+    match ahead {
+        true => batches.iter().flat_map(Batch::describe_rows).collect(),
+        false => Vec::new(),
+    }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::scorer;
 use super::task::{Task, TaskKind};
 use crate::data::{Case, Codec, Question};
+use crate::device;
 use crate::error::{Error, Result};
 use crate::model::{Model, Sampling, generate};
 use crate::random::Stream;
@@ -44,7 +45,11 @@ pub fn answers(
             first.get_or_insert_with(|| began.elapsed().as_secs_f64());
             true
         };
-        let made = generate(model, &question.tokens, &ends, sampling, &mut watch);
+        let made = device::room_for(1).and_then(|()| {
+            let work = || generate(model, &question.tokens, &ends, sampling, &mut watch);
+            device::attempt(!at_once, work)
+        });
+        let made = made.map_err(|failure| failure.while_doing("answering a question"))?;
         let seconds = began.elapsed().as_secs_f64();
         progress();
         Ok(Answer {

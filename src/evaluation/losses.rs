@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::Device;
+
 use super::report::Score;
 use crate::data::{Batch, Case, Entry, packed};
-use crate::engine::{target_pairs, upload};
+use crate::device::{self, Failure};
+use crate::engine::{Division, Size, target_pairs, upload};
+use crate::error::Result;
 use crate::model::Model;
 use crate::objective::{Targets, next_token_scores};
 
@@ -19,7 +23,7 @@ pub fn losses(
     max_seq_len: usize,
     micro_batch_size: usize,
     progress: &mut dyn FnMut(u64),
-) -> Vec<Score> {
+) -> Result<Vec<Score>> {
     let owners: Vec<usize> = (0..)
         .zip(cases)
         .flat_map(|(owner, case)| case.examples.iter().map(move |_| owner))
@@ -30,11 +34,12 @@ pub fn losses(
     for rows in rows.chunks(micro_batch_size.max(1)) {
         let row = |row: &Vec<u32>| row.iter().map(|place| &entries[*place as usize]).collect();
         let batch = Batch::new(&rows.iter().map(row).collect::<Vec<Vec<&Entry>>>());
-        let (tokens, context) = upload(model, &batch);
-        let x = model.hidden(tokens, &context);
-        let pairs = target_pairs(&batch);
-        let scores = next_token_scores(model, &x, Targets { pairs: &pairs, chunk: CHUNK });
-        for ((position, _), (loss, correct)) in pairs.iter().zip(scores) {
+        let whole = micro_batch_size.max(1);
+        let size = Size::of(&batch, whole, Division::default(), model.computing);
+        let batch = batch.padded(size.rows, size.length);
+        for ((position, _), (loss, correct)) in
+            target_pairs(&batch).iter().zip(scored(model, &batch)?)
+        {
             let position = *position as usize;
             let document = batch.documents[position] as usize - 1;
             let place = rows[position / batch.length][document] as usize;
@@ -52,5 +57,29 @@ pub fn losses(
         of_case.targets += score.targets;
         of_case.correct += score.correct;
     }
-    all
+    Ok(all)
+}
+
+/// The loss of each target of a batch and whether it is the likeliest; row by row where a device
+/// has no memory for all rows together.
+fn scored(model: &Model, batch: &Batch) -> Result<Vec<(f64, bool)>> {
+    let scores = |batch: &Batch| {
+        device::room_for(batch.rows)?;
+        device::attempt(model.device != Device::flex(), || {
+            let (tokens, context) = upload(model, batch);
+            let x = model.hidden(tokens, &context);
+            let pairs = target_pairs(batch);
+            next_token_scores(model, &x, Targets { pairs: &pairs, chunk: CHUNK })
+        })
+    };
+    let found = match scores(batch) {
+        Err(Failure::Memory(_)) if batch.rows > 1 => {
+            let rows = batch.split(1);
+            let each: std::result::Result<Vec<_>, Failure> =
+                rows.iter().map(|(_, row)| scores(row)).collect();
+            each.map(|rows| rows.concat())
+        }
+        found => found,
+    };
+    found.map_err(|failure| failure.while_doing("measuring the loss"))
 }

@@ -164,7 +164,7 @@ impl Judged<'_> {
             suite.max_seq_len,
             suite.micro_batch_size,
             &mut progress,
-        );
+        )?;
         let seconds = began.elapsed().as_secs_f64();
         watcher.end();
         let mut records: Vec<Record> = cases

@@ -18,5 +18,5 @@ pub use disk::{
     remove_file, rename, rename_new, size_of_dir, sync_dir, watch,
 };
 pub use json::{parse_json, read_hashed, read_json, read_json_hashed};
-pub use run::{DATA_LOCK, RunDirectory};
+pub use run::{DATA_LOCK, KERNELS, RunDirectory};
 pub use speed::{DiskSpeed, disk_speed};

@@ -10,6 +10,9 @@ use crate::error::{Context, Error, Result};
 /// The lock of a run, in its directory.
 pub const DATA_LOCK: &str = "data.lock";
 
+/// Compiled kernels of a run that keeps them, a folder in its directory.
+pub const KERNELS: &str = "kernels";
+
 /// A run directory that this process alone may write to, until it is dropped.
 #[derive(Debug)]
 pub struct RunDirectory {

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use rayon::prelude::*;
 
-use crate::device::Computing;
+use crate::device::{Arithmetic, Computing};
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::files::FileEntry;
@@ -70,7 +70,7 @@ pub fn load_for(
             WeightSource::random(stream, range, facts.element, device)
         }
     };
-    source.computing = Computing { limits: computing.limits, ..Computing::default() };
+    source.computing = Computing { arithmetic: Arithmetic::F32, ..computing };
     let mut model = family.build(&config, &mut source)?;
     model.compute_in(computing.arithmetic);
     let elements = source.finish(directory)?;

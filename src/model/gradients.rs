@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Gradients as Tape, Tensor};
+use burn::tensor::{Device, Gradients as Tape, Tensor};
 
 use crate::model::{Layer, Parameter, Visitor};
 use crate::ops::{flat, host};
@@ -64,6 +64,13 @@ impl Gradients {
         let squares: f64 =
             self.sums.values().map(|sum| f64::from(host(sum.clone().square().sum())[0])).sum();
         squares.sqrt()
+    }
+
+    /// The same norm on the device, `[1]`: in f32, and nobody waits for it.
+    pub fn norm_on_device(&self, device: &Device) -> Tensor<1> {
+        let squares = self.sums.values().map(|sum| sum.clone().square().sum());
+        let total = squares.reduce(|a, b| a + b);
+        total.map_or_else(|| Tensor::zeros([1], device), Tensor::sqrt)
     }
 
     /// The sums, by path.

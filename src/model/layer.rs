@@ -70,11 +70,28 @@ pub struct Dropout {
     /// Tokens of the micro-batch that come before these: a micro-batch that is worked on in parts
     /// drops what it would drop as a whole.
     pub tokens_before: usize,
+    /// Where rows were filled up, their length before and after that: what was there before drops
+    /// what it would drop without.
+    pub lengths: Option<(usize, usize)>,
 }
 
 impl From<Stream> for Dropout {
     fn from(stream: Stream) -> Self {
-        Self { stream, tokens_before: 0 }
+        Self { stream, tokens_before: 0, lengths: None }
+    }
+}
+
+impl Dropout {
+    /// The number of a token of these in its micro-batch, or nothing for padding that was added.
+    pub fn number(&self, token: usize) -> Option<usize> {
+        let token = match self.lengths {
+            Some((before, after)) => {
+                let (row, place) = (token / after, token % after);
+                (place < before).then_some(row * before + place)?
+            }
+            None => token,
+        };
+        Some(self.tokens_before + token)
     }
 }
 

@@ -2,4 +2,4 @@
 
 mod next_token;
 
-pub use next_token::{Targets, next_token_backward, next_token_loss, next_token_scores};
+pub use next_token::{LossSum, Targets, next_token_backward, next_token_loss, next_token_scores};

@@ -6,7 +6,7 @@
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::model::{Gradients, Model};
-use crate::ops::{flat, host, indices};
+use crate::ops::{flat, from_vec, host, indices};
 
 /// The learnt positions of a micro-batch, on the host.
 #[derive(Debug, Clone, Copy)]
@@ -17,43 +17,90 @@ pub struct Targets<'a> {
     pub chunk: usize,
 }
 
-impl Targets<'_> {
-    /// Positions per chunk on this model's device: its largest tensor and product count, too.
-    fn chunk_on(&self, model: &Model) -> usize {
+impl<'a> Targets<'a> {
+    /// The chunks on this model's device: its largest tensor and product count, too.
+    fn chunks(&self, model: &Model) -> impl Iterator<Item = Chunk<'a>> {
         let facts = &model.facts;
         let limit = model.computing.limits.rows_of_product(facts.hidden, facts.vocabulary);
-        self.chunk.min(limit).max(1)
+        let most = self.chunk.min(limit).max(1);
+        let (grain, device) = (model.computing.grain, model.device.clone());
+        let chunk = move |pairs| Chunk::new(pairs, grain, most, &device);
+        self.pairs.chunks(most).map(chunk)
+    }
+}
+
+/// A sum of losses, in nats. On the CPU it is a number; elsewhere it is left on the device, so that
+/// the host need not wait for it.
+#[derive(Debug, Clone)]
+pub enum LossSum {
+    /// Summed in f64, in order.
+    Number(f64),
+    /// One number, summed in f32.
+    OnDevice(Tensor<1>),
+}
+
+impl Default for LossSum {
+    fn default() -> Self {
+        Self::Number(0.0)
+    }
+}
+
+impl LossSum {
+    /// Both together. All sums of a device are of one kind, but for those of nothing.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Number(a), Self::Number(b)) => Self::Number(a + b),
+            (Self::OnDevice(a), Self::OnDevice(b)) => Self::OnDevice(a + b),
+            // A number is that of no chunk at all.
+            (Self::OnDevice(sum), Self::Number(_)) | (Self::Number(_), Self::OnDevice(sum)) => {
+                Self::OnDevice(sum)
+            }
+        }
+    }
+
+    /// The sum times a factor.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        match self {
+            Self::Number(sum) => Self::Number(sum * factor),
+            Self::OnDevice(sum) => Self::OnDevice(sum.mul_scalar(factor)),
+        }
+    }
+
+    /// The number; of a sum on a device, when it is there.
+    pub fn number(self) -> f64 {
+        match self {
+            Self::Number(sum) => sum,
+            Self::OnDevice(sum) => f64::from(host(sum)[0]),
+        }
     }
 }
 
 /// Σ of the negative log-likelihoods, in nats. `x: [tokens, hidden]` as it leaves the layers.
 pub fn next_token_loss(model: &Model, x: &Tensor<2>, targets: Targets) -> f64 {
-    targets
-        .pairs
-        .chunks(targets.chunk_on(model))
-        .map(|pairs| {
-            let chunk = Chunk::new(pairs, &model.device);
-            let hidden = model.norm.forward(x.clone().select(0, chunk.positions));
-            let logits = model.head().scores(&hidden, model.computing);
-            summed(losses(logits, chunk.tokens).0)
-        })
-        .sum()
+    let sums = targets.chunks(model).map(|chunk| {
+        let hidden = model.norm.forward(x.clone().select(0, chunk.positions));
+        let logits = model.head().scores(&hidden, model.computing);
+        let losses = host(flat(losses(logits, chunk.tokens).0));
+        summed(&losses[..chunk.pairs.len()])
+    });
+    sums.sum()
 }
 
 /// The negative log-likelihood of each token in nats, and whether it is the likeliest; in the order
 /// of the targets.
 pub fn next_token_scores(model: &Model, x: &Tensor<2>, targets: Targets) -> Vec<(f64, bool)> {
-    let of_chunk = |pairs: &[(u32, u32)]| -> Vec<(f64, bool)> {
-        let chunk = Chunk::new(pairs, &model.device);
+    let of_chunk = |chunk: Chunk| -> Vec<(f64, bool)> {
         let hidden = model.norm.forward(x.clone().select(0, chunk.positions));
         let logits = model.head().scores(&hidden, model.computing);
         let best = logits.clone().argmax(1).into_data().convert::<i64>();
         let best: Vec<i64> = best.try_into_vec().expect("converted to i64 just before");
         let losses = host(flat(losses(logits, chunk.tokens).0));
-        let judged = losses.into_iter().zip(best).zip(pairs);
+        let judged = losses.into_iter().zip(best).zip(chunk.pairs);
         judged.map(|((loss, best), pair)| (f64::from(loss), best == i64::from(pair.1))).collect()
     };
-    targets.pairs.chunks(targets.chunk_on(model)).flat_map(of_chunk).collect()
+    targets.chunks(model).flat_map(of_chunk).collect()
 }
 
 /// The same sum, with the gradient of `scale · Σ` with respect to `x`; gradients of the final norm
@@ -64,12 +111,11 @@ pub fn next_token_backward(
     targets: Targets,
     scale: f64,
     sums: &mut Gradients,
-) -> (f64, Tensor<2>) {
+) -> (LossSum, Tensor<2>) {
     let (head, computing) = (model.head(), model.computing);
-    let mut total = 0.0;
+    let mut total = LossSum::default();
     let mut dx = Tensor::zeros(x.dims(), &model.device);
-    for pairs in targets.pairs.chunks(targets.chunk_on(model)) {
-        let chunk = Chunk::new(pairs, &model.device);
+    for chunk in targets.chunks(model) {
         let norm = model.norm.tracked();
         let input = x.clone().select(0, chunk.positions.clone()).autodiff().require_grad();
         let normed = norm.forward(input.clone()); // [chunk, hidden], on a tape of its own
@@ -77,13 +123,14 @@ pub fn next_token_backward(
 
         let logits = head.scores(&hidden, computing);
         let (loss, probabilities) = losses(logits, chunk.tokens.clone());
-        total += summed(loss);
+        total = total.plus(chunk.sum(loss));
 
         // d/dz = softmax − onehot; the one-hot part is a lookup of rows of the projection.
         let probabilities = probabilities.mul_scalar(scale);
         let wanted = head.rows(&chunk.tokens).mul_scalar(scale);
-        let d_hidden = head.back(&probabilities, computing) - wanted;
+        let d_hidden = chunk.only_targets(head.back(&probabilities, computing) - wanted);
         if head.learns() {
+            let hidden = chunk.only_targets(hidden);
             let less = hidden.clone().mul_scalar(-scale);
             let factors = (&probabilities, &hidden);
             head.add_scores_gradient(sums, factors, (&chunk.tokens, &less), computing);
@@ -99,17 +146,45 @@ pub fn next_token_backward(
     (total, dx)
 }
 
-struct Chunk {
+struct Chunk<'a> {
+    pairs: &'a [(u32, u32)],
+    /// Those of the pairs, and zeros that fill up.
     positions: Tensor<1, Int>,
     tokens: Tensor<1, Int>,
+    /// `[chunk, 1]`: 1 for a target and 0 for what fills up, where anything is filled up.
+    counts: Option<Tensor<2>>,
 }
 
-impl Chunk {
-    fn new(pairs: &[(u32, u32)], device: &Device) -> Self {
-        Self {
-            positions: indices(pairs.iter().map(|pair| pair.0), device),
-            tokens: indices(pairs.iter().map(|pair| pair.1), device),
+impl<'a> Chunk<'a> {
+    /// Filled up to a multiple of `grain`, but to no more than `most`.
+    fn new(pairs: &'a [(u32, u32)], grain: usize, most: usize, device: &Device) -> Self {
+        let size = pairs.len().next_multiple_of(grain.max(1)).min(most);
+        let filled = |number: fn(&(u32, u32)) -> u32| {
+            let all = pairs.iter().map(number).chain(std::iter::repeat(0)).take(size);
+            indices(all, device)
+        };
+        let counts = (grain > 1).then(|| {
+            let mut counts = vec![0.0; size];
+            counts[..pairs.len()].fill(1.0);
+            from_vec(counts, [size, 1], device)
+        });
+        Self { pairs, positions: filled(|pair| pair.0), tokens: filled(|pair| pair.1), counts }
+    }
+
+    /// The same rows, those that fill up zero.
+    fn only_targets(&self, rows: Tensor<2>) -> Tensor<2> {
+        match &self.counts {
+            Some(counts) => rows * counts.clone(),
+            None => rows,
         }
+    }
+
+    /// The sum of losses `[chunk, 1]`.
+    fn sum(&self, losses: Tensor<2>) -> LossSum {
+        if losses.device() == Device::flex() {
+            return LossSum::Number(summed(&host(flat(losses))[..self.pairs.len()]));
+        }
+        LossSum::OnDevice(self.only_targets(losses).sum())
     }
 }
 
@@ -124,6 +199,6 @@ fn losses(logits: Tensor<2>, tokens: Tensor<1, Int>) -> (Tensor<2>, Tensor<2>) {
 }
 
 /// Summed in f64 on the host, in order: independent of chunking up to f32 rounding of each loss.
-fn summed(losses: Tensor<2>) -> f64 {
-    host(flat(losses)).into_iter().map(f64::from).sum()
+fn summed(losses: &[f32]) -> f64 {
+    losses.iter().copied().map(f64::from).sum()
 }

@@ -15,4 +15,4 @@ pub use attention::{
 pub use norm::rms_norm;
 pub use product::{HalfProduct, product, project};
 pub use rotary::{Frequencies, RopeScaling, rotate};
-pub use tensors::{flat, from_vec, host, indices};
+pub use tensors::{begun, flat, from_vec, host, indices};

@@ -28,7 +28,7 @@ pub struct Operation {
 }
 
 /// One output of an operation on two devices.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Compared {
     /// The operation.
     pub operation: String,

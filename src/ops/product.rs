@@ -179,14 +179,17 @@ mod tests {
     fn a_projection_in_parts_is_the_projection() {
         let (x, w) = (random([37, 16], "x", 1.0), random([11, 16], "w", 1.0));
         for arithmetic in [Arithmetic::F32, Arithmetic::MixedF16] {
-            let whole = Computing { arithmetic, limits: Limits::NONE };
+            let whole = Computing { arithmetic, ..Computing::default() };
             let reference = host(project(x.clone(), w.clone(), whole));
             for rows in [1_u64, 5, 36, 37] {
                 let flops = Limits { dispatch_flops: rows * 2 * 16 * 11, ..Limits::NONE };
                 let bytes = Limits { tensor_bytes: rows * 4 * 16, ..Limits::NONE };
                 for limits in [flops, bytes] {
-                    let parts =
-                        host(project(x.clone(), w.clone(), Computing { limits, arithmetic }));
+                    let parts = host(project(
+                        x.clone(),
+                        w.clone(),
+                        Computing { limits, arithmetic, ..Computing::default() },
+                    ));
                     let near = parts.iter().zip(&reference).all(|(a, b)| (a - b).abs() < 1e-5);
                     assert!(near && parts.len() == reference.len(), "{rows} rows");
                 }

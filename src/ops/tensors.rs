@@ -20,6 +20,21 @@ pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_into_vec().expect("converted to f32 just before")
 }
 
+/// Whether a device was able to begin what a tensor comes of, as far as is known without waiting
+/// for it: kernels that could not be made and memory that was not there are.
+///
+/// # Errors
+/// In the words of the device, when it was not: the tensor has no values.
+pub fn begun<const D: usize>(tensor: &Tensor<D>) -> Result<(), String> {
+    #[cfg(feature = "gpu")]
+    if let Ok(found) = tensor.clone().try_into_primitive::<burn_cubecl::CubeBackend>() {
+        return found.client.check([&found.handle]).map_err(|error| error.to_string());
+    }
+    #[cfg(not(feature = "gpu"))]
+    let _ = tensor;
+    Ok(())
+}
+
 /// The same values in one dimension.
 pub fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let count = tensor.shape().num_elements();

@@ -95,7 +95,6 @@ impl Console {
     }
 
     fn step(&mut self, report: &StepReport, timing: &Timing) {
-        self.done = report.step;
         self.recent.push_back((report.tokens, timing.step_seconds));
         if self.recent.len() > SPEED_STEPS {
             self.recent.pop_front();
@@ -163,6 +162,7 @@ impl Observer for Console {
                 self.timings = file.ok().map(BufWriter::new);
                 self.begin(done, total);
             }
+            Event::Begun(step) => self.done = step,
             Event::Step(report, timing) => self.step(&report, &timing),
             Event::Evaluation(found) => self.say(&format!(
                 "validation after step {}: loss {:.4}, perplexity {:.2}, {} learnt tokens",

@@ -1,7 +1,11 @@
 //! What a run is about to do, said before it begins.
 
+use std::path::Path;
+
 use crate::config::{Init, TargetModules};
+use crate::device;
 use crate::event::{Event, Observer, bytes};
+use crate::files::KERNELS;
 use crate::train::prepare::rows_per_step;
 use crate::train::{Prepared, fit};
 
@@ -40,6 +44,7 @@ impl Prepared<'_> {
             ),
         );
         fact("memory", fit::memory_line(&self.memory, &self.opened));
+        self.announce_kernels(observer);
         if !self.division.is_none() {
             observer.on(Event::Note(format!(
                 "{} of a micro-batch of {}: the device takes no tensors of more than {}",
@@ -57,6 +62,27 @@ impl Prepared<'_> {
         }
         if let Some(warning) = fit::warning(&self.memory, &self.opened) {
             observer.on(Event::Warning(warning));
+        }
+    }
+
+    /// Where the driver of a GPU keeps what it compiles.
+    fn announce_kernels(&self, observer: &mut dyn Observer) {
+        let run = Path::new(&self.config.output.dir);
+        let here = std::path::absolute(run.join(KERNELS)).ok();
+        let folder = device::kernel_folder();
+        if self.opened.on_gpu()
+            && let Some(folder) = folder
+        {
+            let value = format!("kept in {} (drivers of Mesa and NVIDIA)", folder.display());
+            observer.on(Event::Fact("kernels", value));
+        }
+        if self.config.device.pin_kernels && (!self.opened.on_gpu() || folder != here.as_deref()) {
+            let why = match self.opened.on_gpu() {
+                true => "drivers cannot be told here where to keep kernels",
+                false => "the CPU compiles none",
+            };
+            let what = "`device.pin_kernels` keeps nothing";
+            observer.on(Event::Warning(format!("{what}: {why}")));
         }
     }
 

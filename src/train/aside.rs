@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::newest;
 use crate::error::{Context, Result};
 use crate::event::{Event, Observer};
-use crate::files::{RunDirectory, create_dir_new, rename_new, sync_dir, write_atomic};
+use crate::files::{KERNELS, RunDirectory, create_dir_new, rename_new, sync_dir, write_atomic};
 
 /// A name in the run directory that nothing has yet: this one, or with a number behind it.
 fn free_name(run: &RunDirectory, name: &str) -> String {
@@ -37,7 +37,7 @@ pub fn shelve(run: &RunDirectory, observer: &mut dyn Observer) -> Result<()> {
     for entry in fs::read_dir(run.root()).context_at(failed, run.root())? {
         let entry = entry.context_at(failed, run.root())?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name != "run.lock" && !name.starts_with("earlier-") {
+        if name != "run.lock" && name != KERNELS && !name.starts_with("earlier-") {
             old.push(entry.path());
         }
     }

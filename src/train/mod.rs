@@ -123,16 +123,11 @@ fn go(
     *begun = true;
     observer.on(Event::Begin { done: trainer.step, total, timings: run.timings() });
     session.pause_if_asked(&mut trainer, &prepared, request.grace, observer)?;
+    if session.paused.is_none() {
+        session.warm_up_ahead(&prepared, &mut trainer, observer)?;
+    }
     while trainer.step < total && session.paused.is_none() {
-        let (batches, data_seconds) = session.next_batches(&prepared, &mut trainer, observer)?;
-        let before = trainer.division;
-        let (report, mut timing) = trainer.step(&batches, session.epoch(&prepared)?)?;
-        timing.data_seconds = data_seconds;
-        if trainer.division != before {
-            session.divided(&trainer, observer)?;
-        }
-        session.record(&report, &batches, observer)?;
-        observer.on(Event::Step(report, timing));
+        session.step(&prepared, &mut trainer, observer)?;
 
         let due = |every: u64| every > 0 && trainer.step.is_multiple_of(every);
         if due(config.eval.every_steps) && trainer.step < total {
@@ -143,6 +138,7 @@ fn go(
         }
         session.pause_if_asked(&mut trainer, &prepared, request.grace, observer)?;
     }
+    session.settle(observer)?;
     observer.on(Event::End);
     if let Some(stop) = session.paused {
         return Ok(Outcome::Paused { step: session.saved_step(), total, stop });

@@ -11,7 +11,7 @@ use crate::artifact::signature;
 use crate::checkpoint::Identity;
 use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
-use crate::device::{self, Computing, Opened, Precision};
+use crate::device::{self, Opened, Precision};
 use crate::engine::{
     AdamWSettings, Division, Estimate, Schedule, Shape, StepSettings, Trainer, Workload, estimate,
 };
@@ -94,7 +94,7 @@ pub fn prepare<'a>(
     say(&said, observer);
     check_vocabulary(&corpus, &facts, &base)?;
     let plan = corpus.plan(config.seed);
-    let length = plan.longest_row()?;
+    let length = plan.longest_row()?.next_multiple_of(opened.computing().grain);
     let division = fit::division(&facts, &opened, config.train.micro_batch_size, length)?;
     let memory = estimate(
         &facts,
@@ -105,7 +105,7 @@ pub fn prepare<'a>(
             chunk: config.train.loss_chunk_tokens,
             recompute: config.train.recompute,
             data: data_bytes(&config.data, &corpus),
-            on_gpu: opened.backend != "flex",
+            on_gpu: opened.on_gpu(),
             arithmetic: precision.arithmetic,
         },
     );
@@ -252,7 +252,7 @@ impl Prepared<'_> {
             Init::Pretrained => model::Init::Pretrained,
             Init::Random => model::Init::Random(seed.site("init")),
         };
-        let computing = Computing { limits: self.opened.limits, ..Computing::default() };
+        let computing = self.opened.computing();
         let device = &self.opened.device;
         let mut loaded = device::guarded(self.on_gpu(), "loading the model", || {
             let loaded = model::load_for(&self.base.path, init, device, computing)?;
@@ -277,7 +277,7 @@ impl Prepared<'_> {
 
     /// Whether tensors are on a GPU.
     pub(super) fn on_gpu(&self) -> bool {
-        self.opened.backend != "flex"
+        self.opened.on_gpu()
     }
 
     /// Files that were read must be those that were looked at before: when the signature of a
@@ -331,6 +331,7 @@ impl Prepared<'_> {
             recompute: train.recompute,
             loss_chunk_tokens: train.loss_chunk_tokens,
             parallel_micro_batches: fit::parallel_micro_batches(self.config, &self.opened),
+            rows: train.micro_batch_size,
             seed: self.config.seed,
         }
     }

@@ -123,6 +123,7 @@ pub fn step_settings(rate: f64) -> StepSettings {
         recompute: Recompute::None,
         loss_chunk_tokens: 512,
         parallel_micro_batches: 1,
+        rows: 0,
         seed: 1,
     }
 }

@@ -13,6 +13,8 @@ pub struct DeviceConfig {
     pub threads: usize,
     /// Micro-batches of a step that the CPU works on at the same time.
     pub parallel_micro_batches: usize,
+    /// Whether compiled kernels are kept beside the run.
+    pub pin_kernels: bool,
 }
 
 /// Which device.
@@ -114,6 +116,16 @@ pub(in crate::config) const SECTION: Section = Section::new(
              number, only speed, and memory, which grows with it. A GPU takes one at a time.",
         )
         .example("2"),
+        Key::new(
+            "device.pin_kernels",
+            Kind::Boolean,
+            DefaultValue::Value("false"),
+            "The kernels that a GPU's driver compiles are kept in the run's directory instead of \
+             the user's cache folder, so that they go where the run goes. Drivers on Linux can be \
+             told so (Mesa, NVIDIA); where it cannot be had, the run says so and goes on. They are \
+             machine code: use it for runs of your own.",
+        )
+        .example("true"),
     ],
 );
 
@@ -123,6 +135,7 @@ impl DeviceConfig {
             name: values.choice("device.name", DeviceChoice::from_name),
             threads: values.size("device.threads"),
             parallel_micro_batches: values.size("device.parallel_micro_batches"),
+            pin_kernels: values.boolean("device.pin_kernels"),
         }
     }
 
@@ -130,5 +143,6 @@ impl DeviceConfig {
         out.text("device.name", &self.name.to_string());
         out.size("device.threads", self.threads);
         out.size("device.parallel_micro_batches", self.parallel_micro_batches);
+        out.boolean("device.pin_kernels", self.pin_kernels);
     }
 }

@@ -109,7 +109,12 @@ fn the_least_config_has_the_defaults_of_the_contract() {
     assert_eq!(config.trust, TrustConfig::default());
     assert!(config.model.trusted_keys.is_empty());
     assert!(config.output.signer_certificates.is_none());
-    let device = DeviceConfig { name: DeviceChoice::Auto, threads: 0, parallel_micro_batches: 1 };
+    let device = DeviceConfig {
+        name: DeviceChoice::Auto,
+        threads: 0,
+        parallel_micro_batches: 1,
+        pin_kernels: false,
+    };
     assert_eq!(config.device, device);
 }
 

@@ -54,6 +54,7 @@ impl Session<'_> {
         if self.evaluations.last().is_some_and(|found| found.step == trainer.step) {
             return Ok(());
         }
+        self.settle(observer)?;
         let chunk = trainer.division.loss_chunk.unwrap_or(self.config.train.loss_chunk_tokens);
         let judge = |rows| {
             engine::evaluate(&trainer.model, &prepared.validation, trainer.step, (rows, chunk))

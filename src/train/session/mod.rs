@@ -3,21 +3,23 @@
 mod judging;
 mod saves;
 mod start;
+mod steps;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use self::start::Entered;
+use self::steps::UnderWay;
 use crate::checkpoint::{
     self, Chain, Entry, Found, History, Identity, Metrics, Part, Shelf, batches_digest,
     manifest_digest,
 };
 use crate::config::RunConfig;
-use crate::data::{Batch, Cursor};
+use crate::data::Cursor;
 use crate::engine::Trainer;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::evaluation::Report;
-use crate::event::{Evaluation, Event, Observer, Sample, StepReport, Stop};
+use crate::event::{Evaluation, Event, Observer, Sample, Stop};
 use crate::files::{Digest, RunDirectory, write_atomic};
 use crate::train::saving::Saving;
 use crate::train::{Prepared, Request, reuse};
@@ -69,6 +71,10 @@ pub struct Session<'a> {
     tokens: u64,
     /// Whether the last line of the metrics is still to be written.
     behind: bool,
+    /// The step that was begun last, until its numbers are known.
+    under_way: Option<UnderWay>,
+    /// When those of the one before were.
+    settled: Option<Instant>,
     /// Set when the run was asked to stop.
     pub paused: Option<Stop>,
 }
@@ -124,6 +130,8 @@ impl<'a> Session<'a> {
             target_tokens: 0,
             tokens: 0,
             behind: false,
+            under_way: None,
+            settled: None,
             paused: None,
         };
         if let Some(entered) = entered {
@@ -188,79 +196,6 @@ impl<'a> Session<'a> {
     /// Has nothing happened yet?
     pub fn is_new(&self) -> bool {
         self.evaluations.is_empty() && self.samples.is_empty() && self.tokens == 0
-    }
-
-    /// The rows of the next step, and the seconds spent on them.
-    ///
-    /// # Errors
-    /// When the data cannot be had. What was trained so far is saved first.
-    pub fn next_batches(
-        &mut self,
-        prepared: &Prepared,
-        trainer: &mut Trainer,
-        observer: &mut dyn Observer,
-    ) -> Result<(Vec<Batch>, f64)> {
-        let began = Instant::now();
-        let mut after = self.cursor;
-        let taken = prepared.take(&mut after).and_then(|batches| {
-            prepared.admit(self.cursor, after, observer)?;
-            Ok(batches)
-        });
-        match taken {
-            Ok(batches) => {
-                self.cursor = after;
-                Ok((batches, began.elapsed().as_secs_f64()))
-            }
-            Err(error) if trainer.step > 0 => {
-                self.save_now(trainer, prepared, observer)?;
-                Err(error.hint(format!(
-                    "step {} is saved; the same command goes on from there",
-                    trainer.step
-                )))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Position in the data, in epochs.
-    pub fn epoch(&self, prepared: &Prepared) -> Result<f64> {
-        prepared.plan.epochs_at(&self.cursor)
-    }
-
-    /// Writes one step into the metrics.
-    pub fn record(
-        &mut self,
-        report: &StepReport,
-        batches: &[Batch],
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        self.target_tokens += report.target_tokens;
-        self.tokens += report.tokens;
-        self.chain = self.chain.map(|chain| chain.after(report.learning_rate, batches));
-        match self.metrics.append(report) {
-            Ok(()) => self.behind = false,
-            // The lines wait in memory; a checkpoint is not made without them.
-            Err(error) if error.kind == Kind::NoRoom => {
-                if !std::mem::replace(&mut self.behind, true) {
-                    observer.on(Event::Warning(format!("{}, tried again each step", error.what)));
-                }
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// Writes down that micro-batches are worked on in smaller parts from this step on.
-    pub fn divided(&mut self, trainer: &Trainer, observer: &mut dyn Observer) -> Result<()> {
-        let why = format!("the device had no memory for more than {}", trainer.division);
-        observer.on(Event::Warning(format!(
-            "step {}: {why}; the step was made again so, with the same tokens, and so are those \
-             that follow",
-            trainer.step
-        )));
-        // Its numbers are rounded otherwise than those of a run that had the memory.
-        self.made_by = None;
-        self.history.note(&Entry { why: Some(why), ..Entry::new("divided", trainer.step) })
     }
 
     /// What the artifact needs to know about the run.

@@ -91,6 +91,7 @@ impl Session<'_> {
         prepared: &Prepared,
         observer: &mut dyn Observer,
     ) -> Result<()> {
+        self.settle(observer)?;
         let began = Instant::now();
         self.saving.make_ready(observer)?;
         match self.job(trainer, prepared, false) {
@@ -107,6 +108,7 @@ impl Session<'_> {
         prepared: &Prepared,
         observer: &mut dyn Observer,
     ) -> Result<()> {
+        self.settle(observer)?;
         self.saving.supersede(observer)?;
         loop {
             let hurry =

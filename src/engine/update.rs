@@ -1,0 +1,152 @@
+//! Moving every weight: clipping, the loss scale's decision, the optimiser.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+
+use crate::data::Batch;
+use crate::device::{self, Failure};
+use crate::engine::in_flight::{Numbers, broken, diverged};
+use crate::engine::trainer::{Stopped, Sums};
+use crate::engine::{AdamW, Trainer};
+use crate::error::{Error, Result};
+use crate::model::{Gradients, Parameter, Visitor};
+use crate::objective::LossSum;
+use crate::ops::{begun, flat, host};
+
+/// As `torch.nn.utils.clip_grad_norm_` has it.
+const CLIP_EPSILON: f64 = 1e-6;
+
+/// What gradients are multiplied with.
+enum Factor {
+    /// Known to the host; nothing is done where it is one.
+    Number(f64),
+    /// `[1]`, on the device.
+    OnDevice(Tensor<1>),
+}
+
+impl Trainer {
+    /// Moves every weight, unless the gradient is too large for its arithmetic.
+    pub(super) fn update(&mut self, sums: Sums, batches: &[Batch], rate: f64) -> Result<Numbers> {
+        let step = self.step + 1;
+        let rows = || batches.iter().flat_map(Batch::describe_rows).collect::<Vec<_>>();
+        let scale = self.loss_scale.map_or(1.0, |found| found.scale);
+        let (loss, norm) = match (&sums.measured, sums.loss) {
+            (None, loss) => (loss.number(), sums.gradients.norm()),
+            (Some(both), _) => {
+                let read = || host(both.clone());
+                let both = device::attempt(true, read).map_err(|failure| failed(step, failure))?;
+                (f64::from(both[0]), f64::from(both[1]))
+            }
+        };
+        let norm = norm / scale;
+        if !loss.is_finite() {
+            return Err(diverged(step, "the loss is not finite", &rows()));
+        }
+        if let Some(found) = self.loss_scale {
+            let next = found.after(!norm.is_finite());
+            if next.is_exhausted() {
+                let what = "the gradient is not finite, however small its scale is";
+                return Err(diverged(step, what, &rows()));
+            }
+            self.loss_scale = Some(next);
+        }
+        if !norm.is_finite() {
+            return match self.loss_scale {
+                Some(_) => Ok(Numbers::Known { loss, norm: None }),
+                None => Err(diverged(step, "the gradient is not finite", &rows())),
+            };
+        }
+        let limit = self.settings.max_grad_norm;
+        let clip = (limit > 0.0).then(|| limit / (norm + CLIP_EPSILON)).filter(|clip| *clip < 1.0);
+        let factor = Factor::Number(clip.unwrap_or(1.0) / scale);
+        self.move_weights(sums.gradients, &factor, rate)?;
+        Ok(Numbers::Known { loss, norm: Some(norm) })
+    }
+
+    /// The same, with everything decided on the device, so that the host need not wait for it.
+    pub(super) fn update_ahead(&mut self, sums: Sums, rate: f64) -> Result<Numbers> {
+        let both = match &sums.measured {
+            Some(both) => both.clone(),
+            None => self.measure(&sums).map_err(|stopped| match stopped {
+                Stopped::Memory(why) => broken(self.step + 1, &why),
+                Stopped::Error(error) => error,
+            })?,
+        };
+        let limit = self.settings.max_grad_norm;
+        let factor = match limit > 0.0 {
+            true => {
+                let norm = both.clone().slice([1..2]).add_scalar(CLIP_EPSILON);
+                Factor::OnDevice(norm.recip().mul_scalar(limit).clamp_max(1.0))
+            }
+            false => Factor::Number(1.0),
+        };
+        self.move_weights(sums.gradients, &factor, rate)?;
+        Ok(Numbers::Waiting(both))
+    }
+
+    fn move_weights(&mut self, sums: Gradients, factor: &Factor, rate: f64) -> Result<()> {
+        let step = self.step + 1;
+        let on_gpu = self.on_gpu();
+        let first = self.optimizer.updates() == 0;
+        let work = || {
+            self.apply(sums, factor, rate);
+            // Moments are made in the first update: whether they fit is known after it.
+            let made = self.optimizer.moments().values().filter(|_| first && on_gpu);
+            made.map(|found| (&found.first, &found.second))
+                .try_for_each(|(first, second)| begun(first).and_then(|()| begun(second)))
+        };
+        let done = device::attempt(on_gpu, work).map_err(|failure| failed(step, failure))?;
+        done.map_err(|why| failed(step, Failure::of(&why)))
+    }
+
+    fn apply(&mut self, sums: Gradients, factor: &Factor, rate: f64) {
+        self.optimizer.begin_update();
+        let optimizer = &mut self.optimizer;
+        let mut update = Update { sums: sums.into_sums(), optimizer, factor, rate };
+        self.model.visit(&mut update);
+    }
+}
+
+fn failed(step: u64, failure: Failure) -> Error {
+    match failure {
+        Failure::Memory(why) | Failure::Other(why) => broken(step, &why),
+    }
+}
+
+struct Update<'a> {
+    sums: BTreeMap<String, Tensor<1>>,
+    optimizer: &'a mut AdamW,
+    factor: &'a Factor,
+    rate: f64,
+}
+
+impl Update<'_> {
+    fn apply<const D: usize>(&mut self, path: &str, parameter: &mut Parameter<D>) {
+        if !parameter.learns {
+            return;
+        }
+        let Some(gradient) = self.sums.remove(path) else {
+            return; // no learnt position reached it
+        };
+        let gradient = match self.factor {
+            #[expect(clippy::float_cmp)] // exactly one means that there is nothing to do
+            Factor::Number(factor) if *factor == 1.0 => gradient,
+            Factor::Number(factor) => gradient.mul_scalar(*factor),
+            Factor::OnDevice(factor) => gradient * factor.clone(),
+        };
+        let shape = parameter.value.dims();
+        let value = flat(parameter.value.clone());
+        let value = self.optimizer.update(path, value, gradient, self.rate);
+        parameter.value = value.reshape(shape.map(|size| size as i32));
+    }
+}
+
+impl Visitor for Update<'_> {
+    fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+        self.apply(path, parameter);
+    }
+    fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+        self.apply(path, parameter);
+    }
+}

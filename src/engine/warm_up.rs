@@ -1,0 +1,69 @@
+//! Kernels are compiled when they are first used, which on a GPU takes far longer than using them.
+//! Here they are used once, on numbers that mean nothing, before steps are made and timed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::data::Batch;
+use crate::device::{self, Failure};
+use crate::engine::in_flight::broken;
+use crate::engine::trainer::Stopped;
+use crate::engine::{AdamW, Size, Trainer};
+use crate::error::Result;
+use crate::ops::begun;
+use crate::random::Stream;
+
+impl Trainer {
+    /// The sizes of micro-batches that nothing was computed in so far.
+    pub fn new_sizes<'a>(&self, batches: impl IntoIterator<Item = &'a Batch>) -> BTreeSet<Size> {
+        let sizes = batches.into_iter().map(|batch| self.size_of(batch));
+        sizes.filter(|size| !self.sizes.contains(size)).collect()
+    }
+
+    /// Computes loss, gradients and an update once in each size, and forgets them: nothing that a
+    /// step depends on changes, but [`Self::division`] where the device has no room.
+    ///
+    /// # Errors
+    /// When the device fails, or a single row does not fit.
+    pub fn warm_up(&mut self, sizes: BTreeSet<Size>) -> Result<()> {
+        for size in sizes {
+            let batch = size.batch();
+            while let Err(stopped) = self.try_out(&batch) {
+                match stopped {
+                    Stopped::Error(error) => return Err(error),
+                    Stopped::Memory(why) => {
+                        self.make_smaller(std::slice::from_ref(&batch), &why)?;
+                    }
+                }
+            }
+            self.sizes.insert(self.size_of(&batch));
+            self.sizes.insert(size);
+        }
+        Ok(())
+    }
+
+    fn try_out(&self, batch: &Batch) -> std::result::Result<(), Stopped> {
+        let stream = Stream::new(self.settings.seed).site("warm-up");
+        let sums = self.micro_batch(batch, 1.0, stream)?;
+        self.measure(&sums)?;
+        // Weights of one length are moved by the same kernels.
+        let lengths = sums.gradients.into_sums().into_values().map(|sum| (sum.dims()[0], sum));
+        let lengths: BTreeMap<usize, _> = lengths.collect();
+        let work = || {
+            for gradient in lengths.into_values() {
+                let mut optimizer = AdamW::new(self.settings.adamw);
+                optimizer.begin_update();
+                begun(&optimizer.update("", gradient.clone(), gradient, 0.0))?;
+            }
+            self.model.device.sync().map_err(|error| error.to_string())
+        };
+        let failure = match device::attempt(self.on_gpu(), work) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(why)) => Failure::of(&why),
+            Err(failure) => failure,
+        };
+        Err(match failure {
+            Failure::Memory(why) => Stopped::Memory(why),
+            Failure::Other(why) => Stopped::Error(broken(self.step + 1, &why)),
+        })
+    }
+}
