@@ -16,7 +16,7 @@ use firebrand::config::{LoraConfig, TargetModules};
 use firebrand::device::Computing;
 use firebrand::engine::{Trainer, upload};
 use firebrand::model::{Init, Model, load_for};
-use firebrand::ops::host;
+use firebrand::ops::{self, host};
 use firebrand::random::Stream;
 use serde_json::Value;
 use snapbox::str;
@@ -128,6 +128,114 @@ mod software {
         }
     }
 
+    /// As a run makes them: sizes filled up, numbers read when the next step was begun.
+    #[test]
+    fn steps_that_are_not_waited_for_are_those_of_the_cpu() {
+        let Some(opened) = adapter() else { return };
+        let batch = Expected::read(&case("gqa-tied").join("expected.safetensors")).batch();
+        let mut there = trainer(&opened.device, opened.computing());
+        let mut here = trainer(&cpu(), Computing::default());
+        let sizes = there.new_sizes([&batch, &row(&batch, 1)]);
+        assert_eq!(sizes.len(), 2, "rows are not filled up where their number is not said");
+        assert!(sizes.iter().all(|size| size.length == 64));
+        there.warm_up(sizes).unwrap();
+        let mut under_way: Option<firebrand::engine::InFlight> = None;
+        let (mut reports, mut wanted) = (Vec::new(), Vec::new());
+        for step in 0..6 {
+            let batch = if step % 2 == 0 { batch.clone() } else { row(&batch, 1) };
+            let batch = std::slice::from_ref(&batch);
+            let begun = there.begin(batch, 0.0, true).unwrap();
+            assert!(begun.waits());
+            reports.extend(under_way.replace(begun).map(|step| step.finish().unwrap().0));
+            let (reference, _) = here.step(batch, 0.0).unwrap();
+            wanted.push(reference);
+        }
+        reports.extend(under_way.map(|step| step.finish().unwrap().0));
+        assert_eq!(reports.len(), 6);
+        for (ours, wanted) in reports.iter().zip(&wanted) {
+            assert_eq!(ours.step, wanted.step);
+            assert_eq!((ours.tokens, ours.target_tokens), (wanted.tokens, wanted.target_tokens));
+            let step = ours.step;
+            for (what, a, b) in [
+                ("loss", ours.loss, wanted.loss),
+                ("gradient norm", ours.grad_norm, wanted.grad_norm),
+            ] {
+                assert!((a / b - 1.0).abs() < 2e-3, "{what} of step {step}: {a} there, {b} here");
+            }
+        }
+    }
+
+    /// What a device cannot begin is known without waiting for it.
+    #[test]
+    fn want_of_memory_is_known_before_anything_is_read() {
+        let Some(opened) = adapter() else { return };
+        let size = opened.limits.tensor_bytes as usize; // four times too large
+        let told = attempt(true, || {
+            let large = Tensor::<1>::zeros([size], &opened.device).add_scalar(1.0);
+            ops::begun(&large.sum())
+        });
+        let failure = match told {
+            Ok(told) => Failure::of(&told.unwrap_err()),
+            Err(failure) => failure,
+        };
+        assert!(matches!(failure, Failure::Memory(_)), "{failure:?}");
+        let works = Tensor::<1>::ones([3], &opened.device).mul_scalar(2.0);
+        ops::begun(&works).unwrap();
+        assert_eq!(host(works), [2.0; 3]);
+    }
+
+    /// Files that the driver keeps kernels in.
+    fn kept(folder: &std::path::Path) -> usize {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let count = |entry: std::fs::DirEntry| match entry.path() {
+            path if path.is_dir() => kept(&path),
+            _ => 1,
+        };
+        entries.map(count).sum()
+    }
+
+    #[test]
+    fn kernels_are_kept_beside_a_run_and_serve_other_lengths() {
+        if adapter().is_none() {
+            return;
+        }
+        let run = Run::new().with_base();
+        let train = |pinned: bool, length: &str, more: &[&str]| {
+            let mut all = vec!["train", "lora.toml"];
+            let (length, pin) =
+                (format!("data.max_seq_len={length}"), format!("device.pin_kernels={pinned}"));
+            for setting in ["device.name=software", "eval.prompts=[]", "train.max_steps=2"] {
+                all.extend(["--set", setting]);
+            }
+            all.extend(["--set", &length, "--set", &pin]);
+            all.extend(more);
+            let mut command = run.command(&all);
+            command = command.env_remove("MESA_SHADER_CACHE_DIR");
+            let output = command.output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{stderr}");
+            stderr
+        };
+        let (pinned, usual) = (run.path("checkpoints/lora/kernels"), run.path("cache/kernels"));
+        let said = train(true, "100", &["--stop-after-steps", "1"]);
+        assert!(
+            said.contains("compiling kernels for 1 shape: 2 rows of 128 tokens took "),
+            "{said}"
+        );
+        assert!(said.contains("stopped after step 1 of 2"), "{said}");
+        let line = said.lines().find(|line| line.trim_start().starts_with("kernels ")).unwrap();
+        assert!(line.contains("checkpoints/lora/kernels"), "{line}");
+        let first = kept(&pinned);
+        assert!(first > 20 && kept(&usual) == 0, "{first} kept");
+        // The run goes on with them, and another length of the same size needs no others.
+        train(true, "100", &[]);
+        assert_eq!(kept(&pinned), first);
+        train(true, "120", &["--resume", "never"]);
+        assert_eq!(kept(&pinned), first, "the same size, the same kernels");
+        train(false, "120", &["--resume", "never"]);
+        assert!(kept(&usual) > 20 && kept(&pinned) == first, "in the cache folder by default");
+    }
+
     /// What the driver itself says when it cannot allocate is understood, and leaves the device
     /// usable.
     #[test]
@@ -157,13 +265,17 @@ mod software {
         };
         train("straight", &[]);
         let stopped = train("stopped", &["--stop-after-steps", "2"]);
-        assert!(stopped.contains("\"resumable\":true"), "{stopped}");
+        assert!(stopped.contains("\"resumable\":true,\"step\":2,"), "{stopped}");
+        let steps = metrics(&run, "stopped").len();
+        assert_eq!(steps, 2, "what is saved has all of its lines, and no step was begun after it");
         // Another device does not go on from there unasked, and says why.
         let stderr = run.fails(2, &["train", "lora.toml", "--set", "name=stopped"]);
         assert!(stderr.contains("the device was wgpu gl"), "{stderr}");
         train("stopped", &[]);
-        let metrics = |name: &str| run.read(&format!("checkpoints/{name}/metrics.jsonl"));
-        assert_eq!(metrics("straight"), metrics("stopped"));
+        let lines = |name: &str| run.read(&format!("checkpoints/{name}/metrics.jsonl"));
+        assert_eq!(lines("straight"), lines("stopped"));
+        let numbers = metrics(&run, "straight").into_iter().map(|line| line["step"].as_u64());
+        assert_eq!(numbers.collect::<Vec<_>>(), [1, 2, 3, 4, 5].map(Some));
         let digest =
             |name: &str| weights_digest(&run.path(&format!("checkpoints/{name}/artifact")));
         assert_eq!(digest("straight"), digest("stopped"), "the bytes of one that never stopped");
@@ -264,10 +376,14 @@ fn child() {
 
 /// Trains with room for so many rows; returns all that was said.
 fn train_with_room(run: &Run, rows: usize, arguments: &str) -> String {
+    with_room(run, rows, &format!("train {arguments}"))
+}
+
+fn with_room(run: &Run, rows: usize, arguments: &str) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["child", "--exact", "--ignored", "--nocapture"])
         .current_dir(run.path(""))
-        .env(ROWS, format!("{rows} train {arguments}"))
+        .env(ROWS, format!("{rows} {arguments}"))
         .env("XDG_CONFIG_HOME", run.path("settings"))
         .env("FIREBRAND_CACHE", run.path("cache"))
         .env("HF_HOME", run.path("hub"))
@@ -404,4 +520,25 @@ fn a_step_too_large_for_16_bits_is_left_out_and_halves_the_scale() {
     }
     assert!(skipped > 0, "2^24 is too large for the gradients of this model");
     assert_eq!(trainer.step, skipped + 1);
+}
+
+#[test]
+fn want_of_memory_is_a_sentence_for_generate_and_eval() {
+    let run = Run::new().with_base();
+    run.write("suite.toml", "[data]\npath = \"data.jsonl\"\n");
+    let generate = "generate checkpoints/tiny -p What --device cpu --max-tokens 4";
+    assert!(with_room(&run, 1, generate).contains("ended ExitCode(unix_exit_status(0))"));
+    let text = with_room(&run, 0, generate);
+    assert!(text.contains("ended ExitCode(unix_exit_status(2))"), "{text}");
+    assert!(text.contains("the device has no memory left for generating text"), "{text}");
+
+    let eval = "eval checkpoints/tiny --config suite.toml --device cpu --quiet --fresh";
+    let whole = with_room(&run, 99, eval);
+    let table = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.starts_with('|')).map(str::to_owned).collect()
+    };
+    assert!(!table(&whole).is_empty(), "{whole}");
+    assert_eq!(table(&whole), table(&with_room(&run, 1, eval)), "row by row, the same numbers");
+    let text = with_room(&run, 0, eval);
+    assert!(text.contains("the device has no memory left for measuring the loss"), "{text}");
 }

@@ -507,3 +507,108 @@ fn mixed_gradients_are_near_those_of_f32() {
         assert!(different, "it is another arithmetic");
     }
 }
+
+/// A trainer that fills up rows, micro-batches and lists of targets, as those of a GPU are.
+fn grained(name: &str, grain: usize, lora: Option<f64>) -> Trainer {
+    let computing = firebrand::device::Computing { grain, ..Default::default() };
+    let loaded = firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing);
+    let mut model = loaded.unwrap().model;
+    match lora {
+        Some(dropout) => {
+            adapters::attach_lora(&mut model, &lora_settings(dropout), Stream::new(1)).unwrap();
+        }
+        None => adapters::learn_everything(&mut model),
+    }
+    let settings = firebrand::engine::StepSettings { rows: 3, ..step_settings(1e-3) };
+    Trainer::new(model, settings)
+}
+
+fn near(a: f64, b: f64, limit: f64, what: &str) {
+    assert!((a / b - 1.0).abs() < limit, "{what}: {a} and {b}");
+}
+
+#[test]
+fn rows_that_are_filled_up_change_nothing_but_rounding() {
+    for (name, lora) in [("gqa-tied", None), ("mha-untied", None), ("biases", Some(0.4))] {
+        let batch = expected(name).batch();
+        let short = common::row(&batch, 1);
+        let (mut plain, mut filled) = (grained(name, 1, lora), grained(name, 64, lora));
+        for micro_batches in [vec![batch.clone()], vec![batch, short.clone()], vec![short]] {
+            let (a, _) = plain.step(&micro_batches, 0.0).unwrap();
+            let (b, _) = filled.step(&micro_batches, 0.0).unwrap();
+            near(b.loss, a.loss, 1e-6, name);
+            near(b.grad_norm, a.grad_norm, 1e-4, name);
+            assert_eq!((a.tokens, a.target_tokens), (b.tokens, b.target_tokens));
+            let judged = |trainer: &Trainer| {
+                firebrand::engine::evaluate(&trainer.model, &micro_batches, 1, (Some(1), 7))
+                    .unwrap()
+            };
+            let (a, b) = (judged(&plain), judged(&filled));
+            near(b.eval_loss, a.eval_loss, 1e-5, name);
+            assert_eq!(a.target_tokens, b.target_tokens);
+        }
+        for ((path, a), (_, b)) in learnt(&mut plain.model).iter().zip(&learnt(&mut filled.model)) {
+            assert_near(path, b, a, 1e-3);
+        }
+    }
+}
+
+#[test]
+fn a_step_that_nobody_waits_for_is_the_same_step() {
+    let batch = expected("gqa-tied").batch();
+    let (mut waited, mut ahead) = (grained("gqa-tied", 1, None), grained("gqa-tied", 1, None));
+    let mut before: Option<firebrand::engine::InFlight> = None;
+    let mut reports = Vec::new();
+    let mut wanted = Vec::new();
+    for _ in 0..4 {
+        wanted.push(waited.step(std::slice::from_ref(&batch), 0.0).unwrap().0);
+        let begun = ahead.begin(std::slice::from_ref(&batch), 0.0, true).unwrap();
+        assert!(begun.waits());
+        reports.extend(before.replace(begun).map(|step| step.finish().unwrap().0));
+    }
+    reports.extend(before.map(|step| step.finish().unwrap().0));
+    assert_eq!(reports.len(), wanted.len());
+    assert!(wanted[0].grad_norm > 1.0, "it is not clipped: {}", wanted[0].grad_norm);
+    for (ours, wanted) in reports.iter().zip(&wanted) {
+        assert_eq!(ours.step, wanted.step);
+        near(ours.loss, wanted.loss, 1e-5, "loss");
+        near(ours.grad_norm, wanted.grad_norm, 1e-4, "norm");
+    }
+    for ((path, a), (_, b)) in learnt(&mut waited.model).iter().zip(&learnt(&mut ahead.model)) {
+        assert_near(path, b, a, 1e-4);
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_told_of_the_step_that_it_came_of() {
+    let mut batch = expected("gqa-tied").batch();
+    batch.sources = Vec::new();
+    let mut trainer = grained("gqa-tied", 1, None);
+    trainer.begin(std::slice::from_ref(&batch), 0.0, true).unwrap().finish().unwrap();
+    let gain = &mut trainer.model.norm.gain.value;
+    *gain = gain.clone().mul_scalar(f32::INFINITY);
+    // On the CPU the loss is known at once; on a device the norm tells.
+    let error = match trainer.begin(std::slice::from_ref(&batch), 0.0, true) {
+        Ok(begun) => begun.finish().unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(error.to_string().contains("is not finite at step 2"), "{error}");
+}
+
+#[test]
+fn warming_up_changes_no_step() {
+    let batch = expected("gqa-tied").batch();
+    let (mut cold, mut warm) =
+        (grained("gqa-tied", 64, Some(0.4)), grained("gqa-tied", 64, Some(0.4)));
+    let sizes = warm.new_sizes([&batch, &common::row(&batch, 0)]);
+    let found: Vec<_> = sizes.iter().map(|size| (size.rows, size.length)).collect();
+    assert_eq!(found, [(3, 64)], "both are filled up to one size");
+    warm.warm_up(sizes).unwrap();
+    assert!(warm.new_sizes([&batch]).is_empty());
+    for _ in 0..2 {
+        let (a, _) = cold.step(std::slice::from_ref(&batch), 0.0).unwrap();
+        let (b, _) = warm.step(std::slice::from_ref(&batch), 0.0).unwrap();
+        assert_eq!(a, b);
+    }
+    assert_eq!(learnt(&mut cold.model), learnt(&mut warm.model));
+}

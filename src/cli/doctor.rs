@@ -88,17 +88,7 @@ fn examine(opened: &Opened, checkpoints: &Path) -> Result<Report> {
         }
     }
     let parity = compared(opened)?;
-    let (wrong, right) = (parity.wrong(), parity.is_right());
-    let mut names: Vec<&str> = wrong.iter().map(|line| line.operation.as_str()).collect();
-    names.dedup();
-    let verdict = match (right, opened.backend) {
-        (false, _) if let Some(why) = &parity.failure => {
-            format!("{} cannot be used: {why}", opened.name)
-        }
-        (true, "flex") => "the CPU repeats itself bit for bit".to_owned(),
-        (true, _) => format!("{} computes what the CPU computes", opened.name),
-        (false, _) => format!("{} computes wrong: {}", opened.name, names.join(", ")),
-    };
+    let (right, verdict) = (parity.is_right(), verdict(&parity, opened));
     Ok(Report {
         firebrand: env!("CARGO_PKG_VERSION"),
         burn: env!("FIREBRAND_BURN"),
@@ -118,6 +108,19 @@ fn examine(opened: &Opened, checkpoints: &Path) -> Result<Report> {
         verdict,
         right,
     })
+}
+
+fn verdict(parity: &Parity, opened: &Opened) -> String {
+    if let Some(why) = &parity.failure {
+        return format!("{} cannot be used: {why}", opened.name);
+    }
+    let mut names: Vec<&str> = parity.wrong().iter().map(|line| line.operation.as_str()).collect();
+    names.dedup();
+    match (names.is_empty(), opened.on_gpu()) {
+        (true, false) => "the CPU repeats itself bit for bit".to_owned(),
+        (true, true) => format!("{} computes what the CPU computes", opened.name),
+        (false, _) => format!("{} computes wrong: {}", opened.name, names.join(", ")),
+    }
 }
 
 /// Compares a device with the CPU; one with a driver in a process of its own, which a crash of the
@@ -219,4 +222,33 @@ fn disk(speed: &DiskSpeed) -> String {
         1e3 * speed.sync_seconds,
         speed.free_bytes.map_or(String::new(), |free| format!(", {} free", bytes(free)))
     )
+}
+
+#[cfg(all(test, feature = "gpu"))]
+mod tests {
+    use super::*;
+    use crate::ops::parity::Compared;
+
+    #[test]
+    fn a_driver_that_crashes_is_a_verdict() {
+        let opened = device::open(DeviceChoice::Cpu, 0).unwrap();
+        let lost = crashed("the driver crashed (signal 11, a segmentation fault)".to_owned());
+        assert!(!lost.is_right());
+        let said = verdict(&lost, &opened);
+        assert!(said.contains("cannot be used: in a comparison with the CPU the driver crashed"));
+        // What another process found is read as it was, numbers that are none included.
+        let line = |error| Compared {
+            operation: "product".to_owned(),
+            output: "all".to_owned(),
+            error,
+            tolerance: 1e-5,
+            failure: None,
+        };
+        let lines = vec![line(0.0), line(f64::INFINITY)];
+        let found = Parity { lines, seconds: 1.0, failure: None };
+        let text = serde_json::to_string(&Ok::<_, String>(found.clone())).unwrap();
+        let back: std::result::Result<Parity, String> = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.as_ref().unwrap().lines, found.lines);
+        assert!(verdict(&back.unwrap(), &opened).ends_with("computes wrong: product"));
+    }
 }

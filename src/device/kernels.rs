@@ -1,18 +1,17 @@
 //! Where compiled kernels are kept. Burn's runtime keeps none on disk in this build (that is its
 //! feature `persistence`); drivers do, in a folder that they take from their environment.
 //!
-//! Mesa: <https://docs.mesa3d.org/envvars.html>, `MESA_SHADER_CACHE_DIR`. NVIDIA on Linux: the chapter
-//! on OpenGL environment variables of its driver's README, `__GL_SHADER_DISK_CACHE_PATH`; as root it
-//! keeps nothing unless it is told to. Neither makes the folder. Metal, and drivers on Windows, keep
-//! theirs where the system says.
+//! Mesa: `MESA_SHADER_CACHE_DIR` of <https://docs.mesa3d.org/envvars.html>. NVIDIA on Linux:
+//! `__GL_SHADER_DISK_CACHE_PATH` of its driver's README; as root it keeps nothing unless it is told
+//! to. The folder must be there. Metal, and drivers on Windows, keep theirs where the system says.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Names of folders, first one the one that shows whether a user has chosen.
+/// Variables that name the folder.
 const FOLDERS: [&str; 2] = ["MESA_SHADER_CACHE_DIR", "__GL_SHADER_DISK_CACHE_PATH"];
-/// NVIDIA's driver keeps kernels for root as well, and removes none of those that it keeps.
+/// Set to 1, so that NVIDIA's driver keeps kernels for root as well, and removes none.
 const SWITCHES: [&str; 2] = ["__GL_SHADER_DISK_CACHE", "__GL_SHADER_DISK_CACHE_SKIP_CLEANUP"];
 
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();

@@ -2,19 +2,17 @@
 
 use std::time::Instant;
 
-use burn::tensor::Tensor;
-
 use crate::device::{self, Failure};
 use crate::error::{Error, Result};
 use crate::event::{StepReport, Timing};
-use crate::ops::host;
+use crate::ops::Reading;
 
 /// Loss and norm of the gradient.
 pub(super) enum Numbers {
     /// There is no norm where the update was left out.
     Known { loss: f64, norm: Option<f64> },
-    /// Both, `[2]`, on the device.
-    Waiting(Tensor<1>),
+    /// Both, on their way from the device.
+    Waiting(Reading),
 }
 
 /// A step of which the device may still be at work.
@@ -42,7 +40,7 @@ impl InFlight {
         let (loss, norm) = match self.numbers {
             Numbers::Known { loss, norm } => (loss, norm),
             Numbers::Waiting(both) => {
-                let both = device::attempt(true, || host(both)).map_err(|failure| {
+                let both = device::attempt(true, || both.wait()).map_err(|failure| {
                     let (Failure::Memory(why) | Failure::Other(why)) = failure;
                     broken(step, &why)
                 })?;

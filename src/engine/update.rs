@@ -11,18 +11,28 @@ use crate::engine::trainer::{Stopped, Sums};
 use crate::engine::{AdamW, Trainer};
 use crate::error::{Error, Result};
 use crate::model::{Gradients, Parameter, Visitor};
-use crate::objective::LossSum;
-use crate::ops::{begun, flat, host};
+use crate::ops::{begin_reading, begun, flat, host};
 
 /// As `torch.nn.utils.clip_grad_norm_` has it.
 const CLIP_EPSILON: f64 = 1e-6;
 
 /// What gradients are multiplied with.
-enum Factor {
+pub(super) enum Factor {
     /// Known to the host; nothing is done where it is one.
     Number(f64),
     /// `[1]`, on the device.
     OnDevice(Tensor<1>),
+}
+
+impl Factor {
+    pub(super) fn times(&self, gradient: Tensor<1>) -> Tensor<1> {
+        match self {
+            #[expect(clippy::float_cmp)] // exactly one means that there is nothing to do
+            Self::Number(factor) if *factor == 1.0 => gradient,
+            Self::Number(factor) => gradient.mul_scalar(*factor),
+            Self::OnDevice(factor) => gradient * factor.clone(),
+        }
+    }
 }
 
 impl Trainer {
@@ -73,16 +83,21 @@ impl Trainer {
                 Stopped::Error(error) => error,
             })?,
         };
-        let limit = self.settings.max_grad_norm;
-        let factor = match limit > 0.0 {
-            true => {
-                let norm = both.clone().slice([1..2]).add_scalar(CLIP_EPSILON);
-                Factor::OnDevice(norm.recip().mul_scalar(limit).clamp_max(1.0))
-            }
-            false => Factor::Number(1.0),
-        };
+        let factor = self.clip_ahead(&both);
+        let failed = |failure| failed(self.step + 1, failure);
+        let reading = device::attempt(self.on_gpu(), || begin_reading(both)).map_err(failed)?;
         self.move_weights(sums.gradients, &factor, rate)?;
-        Ok(Numbers::Waiting(both))
+        Ok(Numbers::Waiting(reading))
+    }
+
+    /// What gradients are multiplied with, decided on the device by their norm.
+    pub(super) fn clip_ahead(&self, both: &Tensor<1>) -> Factor {
+        let limit = self.settings.max_grad_norm;
+        if limit > 0.0 {
+            let norm = both.clone().slice([1..2]).add_scalar(CLIP_EPSILON);
+            return Factor::OnDevice(norm.recip().mul_scalar(limit).clamp_max(1.0));
+        }
+        Factor::Number(1.0)
     }
 
     fn move_weights(&mut self, sums: Gradients, factor: &Factor, rate: f64) -> Result<()> {
@@ -129,12 +144,7 @@ impl Update<'_> {
         let Some(gradient) = self.sums.remove(path) else {
             return; // no learnt position reached it
         };
-        let gradient = match self.factor {
-            #[expect(clippy::float_cmp)] // exactly one means that there is nothing to do
-            Factor::Number(factor) if *factor == 1.0 => gradient,
-            Factor::Number(factor) => gradient.mul_scalar(*factor),
-            Factor::OnDevice(factor) => gradient * factor.clone(),
-        };
+        let gradient = self.factor.times(gradient);
         let shape = parameter.value.dims();
         let value = flat(parameter.value.clone());
         let value = self.optimizer.update(path, value, gradient, self.rate);

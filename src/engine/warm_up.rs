@@ -44,15 +44,20 @@ impl Trainer {
     fn try_out(&self, batch: &Batch) -> std::result::Result<(), Stopped> {
         let stream = Stream::new(self.settings.seed).site("warm-up");
         let sums = self.micro_batch(batch, 1.0, stream)?;
-        self.measure(&sums)?;
+        let both = self.measure(&sums)?;
         // Weights of one length are moved by the same kernels.
         let lengths = sums.gradients.into_sums().into_values().map(|sum| (sum.dims()[0], sum));
         let lengths: BTreeMap<usize, _> = lengths.collect();
         let work = || {
+            let factor = self.clip_ahead(&both);
             for gradient in lengths.into_values() {
                 let mut optimizer = AdamW::new(self.settings.adamw);
-                optimizer.begin_update();
-                begun(&optimizer.update("", gradient.clone(), gradient, 0.0))?;
+                // The second time there are moments already.
+                for _ in 0..2 {
+                    let gradient = factor.times(gradient.clone());
+                    optimizer.begin_update();
+                    begun(&optimizer.update("", gradient.clone(), gradient, 0.0))?;
+                }
             }
             self.model.device.sync().map_err(|error| error.to_string())
         };

@@ -5,6 +5,7 @@ mod attention;
 mod norm;
 pub mod parity;
 mod product;
+mod reading;
 mod rotary;
 mod tensors;
 
@@ -14,5 +15,6 @@ pub use attention::{
 };
 pub use norm::rms_norm;
 pub use product::{HalfProduct, product, project};
+pub use reading::{Reading, begin_reading};
 pub use rotary::{Frequencies, RopeScaling, rotate};
 pub use tensors::{begun, flat, from_vec, host, indices};

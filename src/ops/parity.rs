@@ -35,12 +35,19 @@ pub struct Compared {
     /// Which output or gradient.
     pub output: String,
     /// Largest difference, relative to the largest number; infinite if something is no number.
+    #[serde(deserialize_with = "infinite")]
     pub error: f64,
     /// What it may be.
     pub tolerance: f64,
     /// Why there is no number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+}
+
+/// JSON has `null` for numbers that are not finite.
+fn infinite<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let number: Option<f64> = serde::Deserialize::deserialize(from)?;
+    Ok(number.unwrap_or(f64::INFINITY))
 }
 
 impl Compared {

@@ -157,6 +157,11 @@ pub fn weights_digest(artifact: &Path) -> String {
     firebrand::files::Digest::of(shard.header_and_data().unwrap().1).to_string()
 }
 
+/// Where drivers keep kernels from test to test.
+pub fn kernels() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")
+}
+
 /// A folder with a tiny model to begin from, data, and a configuration; gone with the test.
 pub struct Run {
     folder: tempfile::TempDir,
@@ -201,6 +206,7 @@ impl Run {
             .current_dir(self.folder.path())
             .env("XDG_CONFIG_HOME", self.path("settings"))
             .env("FIREBRAND_CACHE", self.path("cache"))
+            .env("MESA_SHADER_CACHE_DIR", kernels()) // compiled once for all tests
             .env("HF_HOME", self.path("hub"))
             .env("HF_ENDPOINT", "http://127.0.0.1:9") // nobody is there
             .env_remove("HF_HUB_CACHE")
