@@ -5,7 +5,7 @@
 #   2  losses of 20 LoRA steps against those of the CPU, in f32 and in the precision of `auto`
 #   3  a soak of 500 steps: memory stays flat, every loss is a number
 #   4  tokens/s at rows of 512 and 2048 tokens, beside PyTorch + PEFT in bf16 where that is there
-#   5  the first step cold and warm: what compiling kernels costs
+#   5  what compiling kernels costs before the first step, cold and with those that were kept
 #
 # Nothing is downloaded but the model that CONFIG names, if it is not in the cache. Results are
 # JSON and text in the folder (./gpu-results), the summary goes to stdout.
@@ -79,11 +79,10 @@ for length in $lengths; do
     fi
 done
 
-echo "== 5: the first step, cold and warm"
-# Drivers keep compiled kernels themselves; Mesa's cache is the one that can be emptied here.
-export MESA_SHADER_CACHE_DIR="$work/shaders" __GL_SHADER_DISK_CACHE_PATH="$work/shaders"
-mkdir -p "$work/shaders"
+echo "== 5: compiling kernels, cold and warm"
+# Drivers that can be told keep them here; others are as warm as the parts above have made them.
+rm -rf "$FIREBRAND_CACHE/kernels"
 run first-cold "$device" auto 3
 run first-warm "$device" auto 3
-"$python" "$look" first "$out/first-cold.timings.jsonl" "$out/first-warm.timings.jsonl"
+"$python" "$look" first "$out/first-cold.log" "$out/first-warm.log"
 echo "results are in $out"

@@ -3,11 +3,12 @@
 runs.py parity METRICS REFERENCE LIMIT   losses differ by at most LIMIT, relative
 runs.py soak METRICS TIMINGS             every loss is a number, and memory stays flat
 runs.py speed NAME METRICS TIMINGS       tokens a second, the first steps left out
-runs.py first COLD WARM                  seconds of the first step, and of a later one
+runs.py first COLD WARM                  seconds of compiling, as the logs of two runs say
 """
 
 import json
 import math
+import re
 import statistics
 import sys
 
@@ -65,9 +66,14 @@ def speed(name, metrics, timings):
 
 
 def first(cold, warm):
-    cold, warm = lines(cold), lines(warm)
-    seconds = [cold[0]["step_seconds"], warm[0]["step_seconds"], warm[-1]["step_seconds"]]
-    print("first step cold {:.2f} s, warm {:.2f} s, a later step {:.2f} s".format(*seconds))
+    def seconds(log):
+        with open(log, encoding="utf-8") as file:
+            found = re.findall(r"compiling kernels for .* took ([0-9.]+) s", file.read())
+        if not found:
+            fail(f"{log} tells of no kernels that were compiled")
+        return sum(map(float, found))
+
+    print(f"compiling kernels took {seconds(cold):.1f} s cold, {seconds(warm):.1f} s warm")
 
 
 if __name__ == "__main__":

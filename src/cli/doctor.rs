@@ -224,8 +224,10 @@ fn disk(speed: &DiskSpeed) -> String {
     )
 }
 
-#[cfg(all(test, feature = "gpu"))]
+#[cfg(test)]
 mod tests {
+    #![cfg(feature = "gpu")]
+
     use super::*;
     use crate::ops::parity::Compared;
 
