@@ -121,6 +121,8 @@ impl Trainer {
                 Err(Stopped::Memory(why)) => self.make_smaller(batches, &why)?,
             }
         };
+        let sizes: Vec<Size> = batches.iter().map(|batch| self.size_of(batch)).collect();
+        self.sizes.extend(sizes);
         let differentiated = began.elapsed().as_secs_f64();
         let forward_seconds = sums.forward_seconds;
         let rate = learning_rate(&self.settings.schedule, self.step + 1);
