@@ -7,7 +7,7 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 26] = [
     "init",
     "plan",
     "data",
@@ -15,6 +15,11 @@ const COMMANDS: [&str; 21] = [
     "runs",
     "generate",
     "eval",
+    "promote",
+    "rollback",
+    "resolve",
+    "log",
+    "watch",
     "merge",
     "export",
     "sign",

@@ -117,13 +117,13 @@ fn note(model: &str, report: &Report) -> Result<()> {
 }
 
 /// A progress bar on stderr, where a person sees it.
-struct Bar {
+pub(super) struct Bar {
     quiet: bool,
     bar: Mutex<Option<ProgressBar>>,
 }
 
 impl Bar {
-    fn new(quiet: bool) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         Self { quiet, bar: Mutex::new(None) }
     }
 

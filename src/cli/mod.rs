@@ -13,12 +13,16 @@ mod generate;
 mod init;
 mod keygen;
 mod lineage;
+mod log;
 mod merge;
 mod output;
 mod pairs;
 mod plan;
+mod promote;
 mod pull;
 mod registry;
+mod resolve;
+mod rollback;
 mod runs;
 mod scan;
 mod schema;
@@ -26,6 +30,7 @@ mod sign;
 mod signer;
 mod train;
 mod verify;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -74,6 +79,11 @@ enum Command {
     },
     Generate(generate::Args),
     Eval(eval::Args),
+    Promote(promote::Args),
+    Rollback(rollback::Args),
+    Resolve(resolve::Args),
+    Log(log::Args),
+    Watch(watch::Args),
     Merge(merge::Args),
     Export(export::Args),
     Sign(sign::Args),
@@ -140,6 +150,14 @@ impl AccessArgs {
     }
 }
 
+/// Whether the program would understand these arguments, and why not.
+pub fn understands(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
+    match Arguments::try_parse_from(arguments) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Runs the command that the arguments name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = match Arguments::try_parse_from(arguments) {
@@ -167,6 +185,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Generate(args) => generate::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Promote(args) => promote::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
+        Command::Resolve(args) => resolve::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Sign(args) => sign::run(&args),

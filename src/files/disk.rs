@@ -219,8 +219,15 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
                 other => return Ok(other?),
             }
         }
-        // Elsewhere (and on file systems without the flag): a run directory has one writer, which
-        // holds its lock, so looking first is safe.
+        // Elsewhere (and on file systems without the flag) a second name for a file does the same.
+        if from.is_file() {
+            match fs::hard_link(from, to) {
+                Ok(()) => return fs::remove_file(from),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+                Err(_) => {} // no such names there either
+            }
+        }
+        // A run directory has one writer, which holds its lock, so looking first is safe.
         if to.exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
