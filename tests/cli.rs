@@ -7,13 +7,14 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 27] = [
     "init",
     "plan",
     "data",
     "train",
     "runs",
     "generate",
+    "gate",
     "eval",
     "promote",
     "rollback",

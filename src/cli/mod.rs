@@ -9,6 +9,7 @@ mod devices;
 mod doctor;
 mod eval;
 mod export;
+mod gate;
 mod generate;
 mod init;
 mod keygen;
@@ -44,7 +45,7 @@ use crate::report::{Signals, Transfers};
 use crate::scan::TEMPLATE_COMMAND;
 use crate::train::{Access, supply_for};
 
-pub use output::{data_line, talk};
+pub use output::{data_line, data_piece, talk};
 
 /// Fine-tune open language models: exact resume, signed artifacts with their lineage.
 #[derive(Debug, Parser)]
@@ -79,6 +80,7 @@ enum Command {
     },
     Generate(generate::Args),
     Eval(eval::Args),
+    Gate(gate::Args),
     Promote(promote::Args),
     Rollback(rollback::Args),
     Resolve(resolve::Args),
@@ -185,6 +187,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Generate(args) => generate::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Gate(args) => gate::run(&args),
         Command::Promote(args) => promote::run(&args),
         Command::Rollback(args) => rollback::run(&args),
         Command::Resolve(args) => resolve::run(&args),

@@ -70,6 +70,25 @@ pub(super) fn judge(
     }
 }
 
+/// The public key's hint of whoever signed a bundle, if that is someone trusted with `role`.
+/// `finished` is when the work was done, as the bundle says.
+///
+/// # Errors
+/// Says in one line why the signature does not count.
+pub fn vouched(
+    bundle: &Bundle,
+    trust: &Trust,
+    role: Role,
+    finished: Option<Timestamp>,
+) -> Result<String, String> {
+    let judged = judge(bundle, trust, Some(role), finished);
+    match (judged.objection, judged.signed) {
+        (Some(why), _) => Err(format!("the {} {why}", judged.short)),
+        (None, Some(true)) => Ok(judged.signer.hint),
+        (None, _) => Err(format!("the {} did not sign it", judged.short)),
+    }
+}
+
 fn judge_key(
     hint: &str,
     bundle: &Bundle,
