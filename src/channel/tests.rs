@@ -390,3 +390,37 @@ fn a_rollback_that_is_about_another_pointer_is_not_made() {
     assert!(error.contains("a reason is needed"), "{error}");
     assert_eq!(place.channel().read().unwrap().entries.len(), 2);
 }
+
+#[test]
+fn a_disk_that_fails_in_the_middle_leaves_the_channel_as_it_was() {
+    use crate::files::{Call, watch};
+    let place = Place::new();
+    let [a, b] = ["a", "b"].map(|name| place.passed(name));
+    place.promote(&a).unwrap();
+    let folder = place.path("registry/channels/production");
+    for call in [Call::Open, Call::Write, Call::Sync, Call::Rename] {
+        let watch = watch(&folder, move |asked, _| match asked == call {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        });
+        let error = place.promote(&b).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NoRoom, "{call:?}: {error}");
+        drop(watch);
+        assert_eq!(folder.read_dir().unwrap().count(), 1, "{call:?}");
+        assert_eq!(place.resolve().unwrap().path(), a);
+    }
+    // So does a copy that cannot be finished.
+    let registry = place.path("registry/models");
+    for call in [Call::CreateDir, Call::Open, Call::Write, Call::Sync, Call::Rename] {
+        let watch = watch(&registry, move |asked, _| match asked == call {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        });
+        let copy = Promotion { copy: true, ..promotion(&b) };
+        assert!(place.promote_with(&copy).is_err(), "{call:?}");
+        drop(watch);
+        assert_eq!(registry.read_dir().map_or(0, Iterator::count), 0, "{call:?}");
+    }
+    place.promote_with(&Promotion { copy: true, ..promotion(&b) }).unwrap();
+    place.resolve().unwrap();
+}
