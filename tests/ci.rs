@@ -415,8 +415,9 @@ fn the_workflow_of_pull_requests_tells_how_the_model_compares() {
         .run
         .write("nightly.toml", &repository.run.read("nightly.toml").replace("5e-3", "4e-3"));
     repository.run.write("gate.toml", "nonsense");
+    repository.shell("git commit --quiet --all --message mine");
     let night = repository.workflow("github-pull-request.yml", "judge", &[]);
-    assert_eq!(night.ended, Ok(()));
+    assert_eq!(night.ended, Ok(()), "{}", night.summary);
     let comment = repository.run.read("store/comment-7");
     assert!(comment.contains('|') && night.summary.contains(&comment), "{comment}");
     let gates = repository.gates();

@@ -384,10 +384,10 @@ fn texts() -> Vec<Case> {
     let config = |size: u32| ("config.json", format!(r#"{{"vocab_size": {size}}}"#).into_bytes());
     let vocab = || ("tokenizer.json", tokenizer(r#"{"a": 0, "b": 1}"#, ""));
     let embedding = |rows: usize| {
-        let header = format!(
-            r#"{{"__metadata__":{{"format":"pt"}},"model.embed_tokens.weight":{{"dtype":"F32","shape":[{rows},1],"data_offsets":[0,{}]}}}}"#,
-            4 * rows
-        );
+        let tensor =
+            format!(r#"{{"dtype":"F32","shape":[{rows},1],"data_offsets":[0,{}]}}"#, 4 * rows);
+        let metadata = r#""__metadata__":{"format":"pt"}"#;
+        let header = format!(r#"{{{metadata},"model.embed_tokens.weight":{tensor}}}"#);
         ("model.safetensors", safetensors(&header, 4 * rows))
     };
     let added = |id: u32, text: &str| format!(r#"{{"id": {id}, "content": "{text}"}}"#);
