@@ -6,12 +6,10 @@ mod common;
 mod hub;
 #[path = "common/recipe.rs"]
 mod recipe;
-#[path = "common/verdict.rs"]
-mod verdict;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -76,12 +74,7 @@ fn every_call_of_the_program_in_the_recipes_is_understood() {
                 let words = std::iter::once("firebrand").chain(words.iter().map(String::as_str));
                 firebrand::cli::understands(words.map(OsString::from))
             };
-            match known(&call) {
-                Err(why) if call[0] == "gate" && !has_gate() => {
-                    assert!(why.contains("unrecognized subcommand"), "{why}");
-                }
-                understood => assert_eq!(understood, Ok(()), "{}: {call:?}", file.display()),
-            }
+            assert_eq!(known(&call), Ok(()), "{}: {call:?}", file.display());
             commands.insert(call[0].clone());
         }
     }
@@ -97,43 +90,6 @@ fn every_call_of_the_program_in_the_recipes_is_understood() {
             ["pull", "$CONFIG", "--quiet"].map(str::to_owned)
         ]
     );
-}
-
-/// Whether the program can judge; else these tests do it for it.
-fn has_gate() -> bool {
-    let call = ["firebrand", "gate", "--help"].map(OsString::from);
-    firebrand::cli::understands(call).is_err_and(|why| !why.contains("unrecognized subcommand"))
-}
-
-/// Not a test, but what the recipes get as `firebrand gate` where the program has none yet.
-#[test]
-fn a_gate_for_the_others() {
-    let Ok(line) = std::env::var("GATE_CALL") else { return };
-    let words: Vec<&str> = line.split('\n').collect();
-    let value =
-        |name: &str| words.iter().position(|word| *word == name).map(|place| words[place + 1]);
-    let candidate = Path::new(value("--candidate").unwrap()).join("artifact");
-    let refused = std::env::var("GATE_SAYS").is_ok_and(|says| says == "FAILED");
-    let result = if refused { "FAILED" } else { "PASSED" };
-    for (option, text) in [("--markdown", format!("| {result} |\n")), ("--junit", "<x/>".into())] {
-        if let Some(path) = value(option) {
-            std::fs::write(path, text).unwrap();
-        }
-    }
-    if !words.contains(&"--no-attest") {
-        let eval =
-            ["eval", candidate.to_str().unwrap(), "--config", "eval.toml", "--json", "--quiet"];
-        let output = Command::new(env!("CARGO_BIN_EXE_firebrand")).args(eval).output().unwrap();
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let numbers = report["metrics"].as_object().unwrap().iter();
-        let numbers: serde_json::Map<String, Value> =
-            numbers.map(|(name, metric)| (name.clone(), metric["value"].clone())).collect();
-        let key = std::env::temp_dir().join(format!("gate-{}.pem", std::process::id()));
-        recipe::write_private(&key, &std::env::var("FIREBRAND_SIGNING_KEY").unwrap());
-        verdict::add(&candidate, &key, result, &Value::Object(numbers));
-        std::fs::remove_file(key).unwrap();
-    }
-    std::process::exit(i32::from(refused));
 }
 
 /// What stands for a service: releases and packages lie in a folder.
@@ -181,12 +137,14 @@ impl Repository {
         let nightly = common::TINY.replace("data.jsonl", "o/d");
         let validation = "[[data.validation]]\npath = \"validation.jsonl\"\n";
         run.write("nightly.toml", &nightly.replace(validation, ""));
-        run.write("eval.toml", "bootstrap = 0\n[data]\npath = \"validation.jsonl\"\n");
+        run.write("eval.toml", "bootstrap = 0\n[data]\npath = \"judged.jsonl\"\n");
+        // None of the records that any night learns from.
+        run.write("judged.jsonl", &conversations(46)[conversations(40).len()..]);
         run.write("watch.toml", &example("watch.toml"));
         run.write(
             "gate.toml",
             "[eval]\nsuite = \"eval.toml\"\n[[metric]]\nname = \"loss\"\nmax_regression = 0.5\n\
-             [checks]\nevaluation_apart = false\nmodel_pinned = false\ntokenizer = false\n",
+             [checks]\n",
         );
         let ignored = "checkpoints settings cache hub origin store bin tmp summary output .cache \
                        gate.xml cloud";
@@ -194,20 +152,13 @@ impl Repository {
         for folder in ["store", "bin", "tmp"] {
             std::fs::create_dir(run.path(folder)).unwrap();
         }
-        let program = env!("CARGO_BIN_EXE_firebrand");
-        let other = std::env::current_exe().unwrap();
-        let gate = format!(
-            "#!/bin/sh\nif [ \"$1\" = gate ]; then\n  printf '%s\\n' \"$*\" >> \"$STORE/gates\"\n  \
-             GATE_CALL=$(printf '%s\\n' \"$@\") exec '{}' --exact a_gate_for_the_others --quiet\nfi\n\
-             exec '{program}' \"$@\"\n",
-            other.display(),
-        );
-        let plain = format!(
+        // The program, with a note of every gate.
+        let firebrand = format!(
             "#!/bin/sh\n[ \"$1\" != gate ] || printf '%s\\n' \"$*\" >> \"$STORE/gates\"\n\
-             exec '{program}' \"$@\"\n"
+             exec '{}' \"$@\"\n",
+            env!("CARGO_BIN_EXE_firebrand")
         );
         let repository = Self { run, hub: Hub::start() };
-        let firebrand = if has_gate() { &plain } else { &gate };
         for (name, text) in [("firebrand", firebrand.as_str()), ("gh", GH), ("curl", CURL)] {
             repository.run.write(&format!("bin/{name}"), text);
         }
@@ -265,7 +216,7 @@ impl Repository {
     }
 
     /// Runs the shell steps of a workflow as a runner would.
-    fn workflow(&self, file: &str, job: &str, more: &[(&str, &str)]) -> Night {
+    fn workflow(&self, file: &str, job: &str) -> Night {
         let workflow = documents(&example(file)).remove(0);
         for file in ["summary", "output"] {
             self.run.write(file, "");
@@ -282,7 +233,6 @@ impl Repository {
             trained |= script.contains("firebrand train");
             let mut variables = self.variables(&workflow["env"]);
             variables.extend(self.variables(&step["env"]));
-            variables.extend(more.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())));
             let output = self.bash(script, &variables);
             if !output.status.success() {
                 ended = Err(String::from_utf8_lossy(&output.stderr).into_owned());
@@ -292,7 +242,7 @@ impl Repository {
     }
 
     fn night(&self) -> Night {
-        self.workflow("github-nightly.yml", "train", &[])
+        self.workflow("github-nightly.yml", "train")
     }
 
     /// What a workflow gives its steps.
@@ -323,6 +273,15 @@ impl Repository {
             }
             Some(other) => panic!("what is `{other}`?"),
         }
+    }
+
+    /// A branch that would learn otherwise, and be judged by nothing; on a machine of its own.
+    fn propose(&self) {
+        self.shell("rm -rf settings checkpoints && git checkout --quiet -b mine");
+        let nightly = self.run.read("nightly.toml");
+        self.run.write("nightly.toml", &nightly.replace("5e-3", "4e-3"));
+        self.run.write("gate.toml", "nonsense");
+        self.shell("git -c user.name=a -c user.email=a@b commit --quiet --all --message mine");
     }
 
     /// The serial number of the newest pointer that was pushed.
@@ -389,18 +348,16 @@ fn the_nightly_workflow_puts_new_models_into_use_if_they_are_good_enough() {
     let text = statement.to_string();
     assert!(!text.contains("\"dirty\":true"), "{text}");
 
-    if !has_gate() {
-        repository.add(26);
-        let refused =
-            repository.workflow("github-nightly.yml", "train", &[("GATE_SAYS", "FAILED")]);
-        assert!(
-            refused.ended.is_err() && refused.summary.contains("FAILED"),
-            "{}",
-            refused.summary
-        );
-        assert_eq!(repository.serial(), 2, "what is in use stays in use");
-        repository.consume(fetch);
-    }
+    // A policy that nothing can meet.
+    let policy = repository.run.read("gate.toml");
+    repository.run.write("gate.toml", &policy.replace("[checks]", "max = 0.001\n[checks]"));
+    repository.shell("git commit --quiet --all --message stricter && git push --quiet");
+    repository.add(26);
+    let refused = repository.night();
+    assert!(refused.ended.is_err(), "{}", refused.summary);
+    assert!(refused.summary.contains("REFUSED"), "{}", refused.summary);
+    assert_eq!(repository.serial(), 2, "what is in use stays in use");
+    repository.consume(fetch);
 }
 
 #[test]
@@ -408,16 +365,10 @@ fn the_workflow_of_pull_requests_tells_how_the_model_compares() {
     let repository = Repository::new();
     repository.add(20);
     assert_eq!(repository.night().ended, Ok(()));
-    // Another machine, and a branch that would let anything through.
-    repository
-        .shell("rm -rf settings tmp checkpoints && mkdir tmp && git checkout --quiet -b mine");
-    repository
-        .run
-        .write("nightly.toml", &repository.run.read("nightly.toml").replace("5e-3", "4e-3"));
-    repository.run.write("gate.toml", "nonsense");
-    repository.shell("git commit --quiet --all --message mine");
-    let night = repository.workflow("github-pull-request.yml", "judge", &[]);
-    assert_eq!(night.ended, Ok(()), "{}", night.summary);
+    repository.shell("rm -rf tmp && mkdir tmp");
+    repository.propose();
+    let night = repository.workflow("github-pull-request.yml", "judge");
+    assert_eq!(night.ended, Ok(()));
     let comment = repository.run.read("store/comment-7");
     assert!(comment.contains('|') && night.summary.contains(&comment), "{comment}");
     let gates = repository.gates();
@@ -471,7 +422,7 @@ fn the_pipeline_of_gitlab_does_the_same() {
     job("nightly");
     assert_eq!(repository.serial(), 2);
     repository.consume("curl $uri");
-    repository.shell("rm -rf settings && git checkout --quiet -b mine");
+    repository.propose();
     job("merge-request");
     let gates = repository.gates();
     assert_eq!(gates.len(), 3);
@@ -490,7 +441,7 @@ impl Cluster {
         let repository = Repository::new();
         std::fs::create_dir_all(repository.run.path("cloud/config")).unwrap();
         repository.shell(
-            "mkdir -p cloud/data && cp *.toml cloud/config/ && cp -r base validation.jsonl cloud/data/",
+            "mkdir -p cloud/data && cp *.toml cloud/config/ && cp -r base judged.jsonl cloud/data/",
         );
         let gate = repository.run.read("gate.toml");
         repository.run.write("cloud/config/gate.toml", &format!("{gate}source_clean = false\n"));
@@ -653,7 +604,7 @@ fn a_night_in_a_cluster_and_the_watch_after_it() {
             )
         })
         .collect();
-    std::fs::write(cluster.path("validation.jsonl"), strange).unwrap();
+    std::fs::write(cluster.path("judged.jsonl"), strange).unwrap();
     let said = cluster.ends(&look["containers"][0], 1);
     assert!(said.contains("drift on 8 records") && said.contains("serial number 3"), "{said}");
     assert_eq!(cluster.pointers(), 3);

@@ -1,7 +1,5 @@
 //! Reads the recipes of examples/ci: YAML as documents and as JSON, and the calls in shell scripts.
 
-use std::path::Path;
-
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 
@@ -92,14 +90,4 @@ fn words(text: &str) -> Vec<String> {
         words.push(word);
     }
     words
-}
-
-/// Writes a file that only its owner can read.
-pub fn write_private(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    }
 }
