@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::envelope::Bundle;
 use super::signature::attestations_of;
 use crate::error::{Context, Error, Result};
-use crate::files::{remove_file, write_atomic};
+use crate::files::{is_still, remove_file, write_atomic};
 
 /// The largest file of attestations that is read.
 pub const BYTES_MAX: u64 = 64 << 20;
@@ -20,16 +20,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the file cannot be written, is damaged, or someone else does not let go of it.
 pub fn append(directory: &Path, bundles: &[Bundle]) -> Result<PathBuf> {
+    let lines: Vec<String> = bundles.iter().map(Bundle::to_json).collect();
+    append_lines(directory, &lines)
+}
+
+/// The same for bundles that others wrote, byte for byte.
+pub fn append_lines(directory: &Path, lines: &[impl AsRef<str>]) -> Result<PathBuf> {
     let path = attestations_of(directory)
         .ok_or_else(|| Error::new("the model's folder has no name").at(directory))?;
     let lock = lock(&path)?;
-    let result = add(&path, bundles);
+    let result = add(&path, lines);
     let _ = remove_file(&lock.path); // still locked: nobody takes one that is being removed
     drop(lock);
     result.map(|()| path)
 }
 
-fn add(path: &Path, bundles: &[Bundle]) -> Result<()> {
+fn add(path: &Path, lines: &[impl AsRef<str>]) -> Result<()> {
     let mut text = match path.symlink_metadata() {
         Err(_) => String::new(),
         Ok(found) if !found.is_file() => {
@@ -45,8 +51,8 @@ fn add(path: &Path, bundles: &[Bundle]) -> Result<()> {
             .at(path)
             .hint("someone wrote them in part; get the model again from where it was published"));
     }
-    for bundle in bundles {
-        text += &bundle.to_json();
+    for line in lines {
+        text += line.as_ref();
         text.push('\n');
     }
     if text.len() as u64 > BYTES_MAX {
@@ -88,19 +94,6 @@ fn lock(beside: &Path) -> Result<Lock> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-#[cfg(unix)]
-fn is_still(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    file.metadata().is_ok_and(|held| fs::metadata(path).is_ok_and(|there| same(held, there)))
-}
-
-/// A locked file cannot be removed here.
-#[cfg(not(unix))]
-fn is_still(_file: &File, _path: &Path) -> bool {
-    true
 }
 
 #[cfg(test)]

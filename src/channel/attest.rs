@@ -1,23 +1,21 @@
 //! What was found when a model in use was judged again, added to what is attested of it.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::drift::Drift;
+use crate::artifact::attestations::{self, BYTES_MAX};
 use crate::artifact::envelope::{Bundle, IN_TOTO};
 use crate::artifact::keys::SigningKey;
 use crate::artifact::signature::{STATEMENT_TYPE, attestations_of};
 use crate::error::{Context, Error, Result};
 use crate::evaluation::SuiteRecord;
-use crate::files::{FileEntry, folder_of, write_atomic};
+use crate::files::FileEntry;
 
 /// The predicate of a test's result.
 pub const TEST_RESULT: &str = "https://in-toto.io/attestation/test-result/v0.1";
-/// As in `verify`.
-const BYTES_MAX: u64 = 64 << 20;
 
 /// The statement that a model, file by file, drifted on some data: in-toto's test result, with the
 /// numbers as annotations of what was judged.
@@ -67,35 +65,17 @@ pub fn statement(files: &[FileEntry], suite: &SuiteRecord, drifts: &[Drift]) -> 
     })
 }
 
-/// Signs a statement and adds it to what is attested of a model.
+/// Signs a statement and adds it to what is attested of a model, unless it says so already.
 pub fn add(directory: &Path, statement: &Value, key: &SigningKey) -> Result<()> {
     let bundle = Bundle::sign(IN_TOTO, statement.to_string().into_bytes(), key)?;
-    let path = attestations_of(directory)
-        .ok_or_else(|| Error::new("cannot find the model").at(directory))?;
-    append(&path, &bundle.to_json())
-}
-
-/// Adds a line, wholly or not at all, while nobody else does.
-pub(super) fn append(path: &Path, line: &str) -> Result<()> {
-    // The folder is what is locked: the file itself is replaced by another one.
-    let folder = folder_of(path);
-    let lock = File::open(folder).ok().filter(|_| cfg!(unix));
-    if let Some(lock) = &lock {
-        lock.lock().context_at("cannot lock the folder", folder)?;
-    }
-    let mut text = match path.symlink_metadata() {
-        Ok(_) => read(path)?,
-        Err(_) => String::new(),
+    let said = |text: String| {
+        let known = |line: &str| Bundle::parse(line.as_bytes()).ok();
+        text.lines().filter_map(known).any(|known| known.payload == bundle.payload)
     };
-    if text.lines().any(|known| known == line) {
-        return Ok(()); // said before, about the same bytes
+    match attestations_of(directory) {
+        Some(path) if path.is_file() && said(read(&path)?) => Ok(()),
+        _ => attestations::append(directory, &[bundle]).map(drop),
     }
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text.push_str(line);
-    text.push('\n');
-    write_atomic(path, text.as_bytes())
 }
 
 /// The attestations beside a model.
@@ -110,31 +90,4 @@ pub(super) fn read(path: &Path) -> Result<String> {
         return Err(Error::new(what).at(path));
     }
     Ok(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_many_writers_are_all_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.sigstore.jsonl");
-        std::fs::write(&path, "first, without an end").unwrap();
-        std::thread::scope(|scope| {
-            for writer in 0..4 {
-                let path = &path;
-                scope.spawn(move || {
-                    for line in 0..5 {
-                        append(path, &format!("{writer}-{line}")).unwrap();
-                    }
-                });
-            }
-        });
-        let text = read(&path).unwrap();
-        assert!(text.starts_with("first, without an end\n") && text.ends_with('\n'));
-        let lines: std::collections::BTreeSet<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 21, "{text}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
 }

@@ -46,7 +46,7 @@ pub struct Entry {
 impl Entry {
     /// Who signed it, and why that does not count now, if it does not.
     pub fn signed(&self, trust: &Trust) -> verify::Signed {
-        who_signed(&self.bundle, trust, Role::Promote)
+        who_signed(&self.bundle, trust, Role::Promote, None)
     }
 
     /// The same at the time when it was signed. Only pointers that a newer one vouches for may be
@@ -334,7 +334,7 @@ impl Chain {
         }
         let bundle = pointer.sign(key)?;
         // What nobody could accept is not written.
-        if let Some(why) = who_signed(&bundle, trust, Role::Promote).objection {
+        if let Some(why) = who_signed(&bundle, trust, Role::Promote, None).objection {
             return Err(Error::refused("this key may not say which model is in use")
                 .because(why)
                 .hint(

@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::error::{Context, Error, Result, nearest};
+use crate::error::{Error, Result, nearest};
 use crate::evaluation::{Metrics, Suite};
+use crate::files::{Placed, TomlText};
 
 /// A policy has some lines.
 const BYTES_MAX: u64 = 1 << 20;
@@ -94,30 +95,15 @@ enum Given {
     Each(BTreeMap<String, f64>),
 }
 
-type Placed<T> = Result<T, (Error, Range<usize>)>;
-
 impl Policy {
     /// Reads a policy; its metrics must be those of a suite.
     ///
     /// # Errors
     /// With line and column, when it is none.
     pub fn read(path: &Path, suite: &Suite) -> Result<Self> {
-        let size = std::fs::metadata(path).context_at("cannot read the policy", path)?.len();
-        if size > BYTES_MAX {
-            return Err(Error::new(format!("a policy of {size} bytes is refused")).at(path));
-        }
-        let text = std::fs::read_to_string(path).context_at("cannot read the policy", path)?;
-        let place = |error: Error, span: Range<usize>| {
-            let before = text.get(..span.start).unwrap_or_default();
-            let line_start = before.rfind('\n').map_or(0, |index| index + 1);
-            let line = before.matches('\n').count() + 1;
-            error.at_position(path, line, before[line_start..].chars().count() + 1)
-        };
-        let document: Document = toml::from_str(&text).map_err(|error| {
-            let what = error.message().lines().collect::<Vec<_>>().join("; ");
-            place(Error::new(what), error.span().unwrap_or_default())
-        })?;
-        Self::of(document.watch, suite).map_err(|(error, span)| place(error, span))
+        let text = TomlText::read(path, "the policy", BYTES_MAX)?;
+        let document: Document = text.parse()?;
+        Self::of(document.watch, suite).map_err(|(error, span)| text.place(error, span))
     }
 
     fn of(watch: Watch, suite: &Suite) -> Placed<Self> {

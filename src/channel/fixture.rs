@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::verdict::{PREDICATE_TYPE, VERIFIER};
 use super::*;
+use crate::artifact::attestations;
 use crate::artifact::envelope::{Bundle, IN_TOTO};
 use crate::artifact::keys::SigningKey;
-use crate::artifact::signature::{self, STATEMENT_TYPE, attestations_of};
+use crate::artifact::signature::{self, STATEMENT_TYPE};
 use crate::error::Result;
 use crate::files::{FileEntry, hash_tree};
+use crate::gate::attest::{VERIFIER, VSA};
 use crate::verify::{SEEN_FILE, Seen, TRUSTED_KEYS_FILE, Trust};
 
 /// A folder with settings, a registry and models, and a key for each role.
@@ -112,8 +113,8 @@ impl Place {
     /// Adds a statement by the key of a role.
     pub fn attest(&self, model: &Path, statement: &Value, role: &str) {
         let payload = statement.to_string().into_bytes();
-        let line = Bundle::sign(IN_TOTO, payload, self.key(role)).unwrap().to_json();
-        attest::append(&attestations_of(model).unwrap(), &line).unwrap();
+        let bundle = Bundle::sign(IN_TOTO, payload, self.key(role)).unwrap();
+        attestations::append(model, &[bundle]).unwrap();
     }
 
     pub fn channel(&self) -> Channel {
@@ -153,7 +154,7 @@ pub fn summary(model: &Path, result: &str, time: &str) -> Value {
     json!({
         "_type": STATEMENT_TYPE,
         "subject": subjects,
-        "predicateType": PREDICATE_TYPE,
+        "predicateType": VSA,
         "predicate": {
             "verifier": {"id": VERIFIER},
             "timeVerified": time,

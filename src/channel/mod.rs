@@ -22,7 +22,7 @@ pub use model::{Checked, FOLDER as MODELS};
 pub use pointer::{Kind, ModelRef, PAYLOAD_TYPE, Pointer, Previous};
 pub use promote::{Authority, Promotion, Return};
 pub use resolve::Resolved;
-pub use verdict::{PREDICATE_TYPE as VSA, VERIFIER, Verdict, Verdicts};
+pub use verdict::Verdicts;
 
 #[cfg(test)]
 mod fixture;

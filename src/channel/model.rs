@@ -1,11 +1,13 @@
 //! The model that a pointer names: where it is, whether it is the one, and copies of it.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 use super::attest;
 use super::chain::scratch_name;
 use super::pointer::ModelRef;
+use crate::artifact::attestations;
 use crate::artifact::signature::{self, attestations_of};
 use crate::error::{Context, Error, Result};
 use crate::files::{
@@ -161,9 +163,10 @@ impl Checked {
             return write_atomic(&to, text.as_bytes());
         }
         let there = attest::read(&to)?;
-        let there: std::collections::BTreeSet<&str> = there.lines().collect();
-        for line in text.lines().filter(|line| !there.contains(line)) {
-            attest::append(&to, line)?;
+        let there: BTreeSet<&str> = there.lines().collect();
+        let new: Vec<&str> = text.lines().filter(|line| !there.contains(line)).collect();
+        if !new.is_empty() {
+            attestations::append_lines(target, &new)?;
         }
         Ok(())
     }

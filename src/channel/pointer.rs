@@ -100,6 +100,12 @@ pub struct Previous {
 }
 
 impl Pointer {
+    /// The model and how long it counts, for people.
+    pub fn line(&self) -> String {
+        let (name, signature) = (&self.model.name, self.model.sig_sha256.short());
+        format!("{name} ({signature}), serial number {}, until {:.0}", self.serial, self.expires)
+    }
+
     /// Signs it.
     ///
     /// # Errors

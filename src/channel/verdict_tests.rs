@@ -2,8 +2,10 @@
 
 use super::super::fixture::{Place, summary};
 use super::*;
+use crate::artifact::envelope::Bundle;
+use crate::artifact::signature::STATEMENT_TYPE;
 use crate::files::hash_tree;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn read(place: &Place, model: &Path) -> Verdicts {
     Verdicts::read(model, &hash_tree(model).unwrap(), &place.trust()).unwrap()
@@ -89,7 +91,7 @@ fn other_statements_and_noise_are_not_verdicts() {
     let model = place.passed("a");
     let other = json!({"_type": STATEMENT_TYPE, "predicateType": "x", "predicate": {}});
     place.attest(&model, &other, "gate");
-    super::super::attest::append(&attestations_of(&model).unwrap(), "no json").unwrap();
+    crate::artifact::attestations::append_lines(&model, &["no json"]).unwrap();
     let found = read(&place, &model);
     assert_eq!((found.valid.len(), found.others.len()), (1, 0));
 }

@@ -108,13 +108,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Says which model is in use now.
 pub(super) fn tell(entry: &Entry, key: &SigningKey) {
     let pointer = &entry.pointer;
-    talk(&printable(&format!(
-        "`{}` is now {} ({}), serial number {}, until {:.0}; signed by {}",
-        pointer.channel,
-        pointer.model.name,
-        pointer.model.sig_sha256.short(),
-        pointer.serial,
-        pointer.expires,
-        key.name()
-    )));
+    let (channel, what) = (&pointer.channel, pointer.line());
+    talk(&printable(&format!("`{channel}` is now {what}; signed by {}", key.name())));
 }

@@ -46,16 +46,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let pointer = &resolved.entry.pointer;
-    talk(&printable(&format!(
-        "`{}` is {} ({}), serial number {}, until {:.0}; by {}: {}",
-        pointer.channel,
-        pointer.model.name,
-        pointer.model.sig_sha256.short(),
-        pointer.serial,
-        pointer.expires,
-        resolved.signed.name,
-        pointer.reason
-    )));
+    let (channel, what) = (&pointer.channel, pointer.line());
+    let (by, why) = (&resolved.signed.name, &pointer.reason);
+    talk(&printable(&format!("`{channel}` is {what}; by {by}: {why}")));
     data_line(&resolved.path().display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }

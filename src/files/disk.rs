@@ -303,6 +303,21 @@ pub fn size_of_dir(path: &Path) -> u64 {
     entries.map(size).sum()
 }
 
+/// Whether an open file is still the one of this name: a lock on a file that was removed or
+/// replaced keeps nobody out.
+#[cfg(unix)]
+pub fn is_still(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().is_ok_and(|held| fs::metadata(path).is_ok_and(|there| same(held, there)))
+}
+
+/// A locked file cannot be removed here.
+#[cfg(not(unix))]
+pub fn is_still(_file: &File, _path: &Path) -> bool {
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

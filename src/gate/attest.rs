@@ -2,22 +2,21 @@
 //! verification summary (VSA). And back: which verdicts count for a model.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::decision::{Decision, Outcome, Report};
-use crate::artifact::attestations::{BYTES_MAX, append};
+use crate::artifact::attestations::append;
 use crate::artifact::envelope::{Bundle, IN_TOTO};
 use crate::artifact::keys::SigningKey;
 use crate::artifact::lineage::STATEMENT_FILE;
 use crate::artifact::markup::uri;
-use crate::artifact::signature::{self, STATEMENT_TYPE, attestations_of};
-use crate::error::{Context, Error, Result};
+use crate::artifact::signature::{self, STATEMENT_TYPE};
+use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry, hash_tree, parse_json};
-use crate::verify::{Role, Trust, vouched};
+use crate::verify::{Role, Trust, who_signed};
 
 /// The predicate of a test result.
 pub const TEST_RESULT: &str = "https://in-toto.io/attestation/test-result/v0.1";
@@ -150,8 +149,12 @@ pub struct Verdict {
     pub time: Timestamp,
     /// SHA-256 of the signer's public key.
     pub signer: String,
-    /// The digest of the policy.
-    pub policy: Digest,
+    /// Who gave it, in short.
+    pub by: String,
+    /// The policy, as it was named.
+    pub policy: String,
+    /// Its digest, where it is told.
+    pub policy_sha256: Option<Digest>,
     /// The model's numbers over all records.
     pub metrics: BTreeMap<String, f64>,
     /// SHA-256 of the line, without its end.
@@ -160,64 +163,77 @@ pub struct Verdict {
     pub line: usize,
 }
 
-/// The verdicts on a model that count, in the order of their lines: the last one is the newest.
-/// Lines about other files, by others, or damaged count for nothing; `verify` tells of them.
-///
-/// # Errors
-/// When the model or its attestations cannot be read.
-pub fn verdicts(artifact: &Path, trust: &Trust) -> Result<Vec<Verdict>> {
-    let files = hash_tree(artifact)?;
-    let Some(path) = attestations_of(artifact) else { return Ok(Vec::new()) };
-    let Ok(found) = path.symlink_metadata() else { return Ok(Vec::new()) };
-    if !found.is_file() || found.len() > BYTES_MAX {
-        return Err(Error::new("the attestations are no regular file of a usable size").at(&path));
-    }
-    let text = fs::read_to_string(&path).context_at("cannot read the attestations", &path)?;
-    let lines = (1..).zip(text.lines());
-    Ok(lines.filter_map(|(number, line)| verdict(line, number, &files, trust)).collect())
-}
-
-fn verdict(line: &str, number: usize, files: &[FileEntry], trust: &Trust) -> Option<Verdict> {
+/// Reads one line of what is attested of a model with these files. `None` is what is no
+/// verification summary, and what `verify` refuses anyway; an error is why one does not count.
+pub fn verdict(
+    line: &str,
+    number: usize,
+    files: &[FileEntry],
+    trust: &Trust,
+) -> Option<Result<Verdict, String>> {
     let bundle = Bundle::parse(line.as_bytes()).ok()?;
-    let statement = parse_json(&bundle.payload).ok()?;
-    let text = |path: &str| statement.pointer(path).and_then(Value::as_str);
-    let ours = bundle.payload_type == IN_TOTO
-        && text("/_type") == Some(STATEMENT_TYPE)
-        && text("/predicateType") == Some(VSA)
-        && text("/predicate/verifier/id") == Some(VERIFIER);
-    if !ours || !is_about(statement["subject"].as_array()?, files) {
+    if bundle.payload_type != IN_TOTO {
         return None;
     }
-    let time: Timestamp = text("/predicate/timeVerified")?.parse().ok()?;
-    let signer = vouched(&bundle, trust, Role::Gate, Some(time)).ok()?;
-    let number_of = |value: &Value| value.as_f64().filter(|number| number.is_finite());
-    let metrics = statement.pointer("/predicate/firebrand_metrics").and_then(Value::as_object);
-    let metrics = metrics.into_iter().flat_map(Map::iter);
-    Some(Verdict {
-        passed: match text("/predicate/verificationResult")? {
-            "PASSED" => true,
-            "FAILED" => false,
-            _ => return None,
-        },
+    let statement = parse_json(&bundle.payload).ok()?;
+    if statement["predicateType"] != VSA {
+        return None;
+    }
+    let predicate = &statement["predicate"];
+    let stated = predicate["timeVerified"].as_str().and_then(|text| text.parse().ok());
+    let signed = who_signed(&bundle, trust, Role::Gate, stated);
+    if let Some(why) = signed.objection {
+        return Some(Err(why));
+    }
+    Some(read(&statement, files).map(|(time, passed)| Verdict {
+        passed,
         time,
-        signer,
-        policy: text("/predicate/policy/digest/sha256")?.parse().ok()?,
-        metrics: metrics.filter_map(|(name, it)| Some((name.clone(), number_of(it)?))).collect(),
+        signer: signed.signer.hint,
+        by: signed.name,
+        policy: predicate["policy"]["uri"].as_str().unwrap_or_default().to_owned(),
+        policy_sha256:
+            predicate["policy"]["digest"]["sha256"].as_str().and_then(|text| text.parse().ok()),
+        metrics: numbers(&predicate["firebrand_metrics"]),
         sha256: Digest::of(line.as_bytes()),
         line: number,
-    })
+    }))
 }
 
-/// Whether the subjects are exactly these files, each once.
-fn is_about(subjects: &[Value], files: &[FileEntry]) -> bool {
-    let stated = subjects.iter().filter_map(|subject| {
-        let sha256: Digest = subject["digest"]["sha256"].as_str()?.parse().ok()?;
-        Some((subject["name"].as_str()?, sha256))
-    });
-    let stated: BTreeMap<&str, Digest> = stated.collect();
-    let here: BTreeMap<&str, Digest> =
-        files.iter().map(|file| (file.path.as_str(), file.sha256)).collect();
-    subjects.len() == here.len() && stated == here
+/// Time and result of a statement about exactly these files.
+fn read(statement: &Value, files: &[FileEntry]) -> Result<(Timestamp, bool), String> {
+    if statement["_type"] != STATEMENT_TYPE {
+        return Err(format!("`_type` is not `{STATEMENT_TYPE}`"));
+    }
+    let mut subjects = BTreeMap::new();
+    for subject in statement["subject"].as_array().into_iter().flatten() {
+        let name = subject["name"].as_str().unwrap_or_default();
+        let digest: Option<Digest> =
+            subject["digest"]["sha256"].as_str().and_then(|text| text.parse().ok());
+        if subjects.insert(name, digest).is_some() {
+            return Err(format!("it names `{name}` twice"));
+        }
+    }
+    let ours: BTreeMap<&str, Option<Digest>> =
+        files.iter().map(|file| (file.path.as_str(), Some(file.sha256))).collect();
+    if subjects != ours {
+        return Err("it is not about exactly these files".to_owned());
+    }
+    let predicate = &statement["predicate"];
+    if predicate["verifier"]["id"] != VERIFIER {
+        return Err(format!("its verifier is not `{VERIFIER}`"));
+    }
+    let time = predicate["timeVerified"].as_str().and_then(|text| text.parse().ok());
+    let time = time.ok_or("`timeVerified` is no time of RFC 3339")?;
+    match predicate["verificationResult"].as_str() {
+        Some("PASSED") => Ok((time, true)),
+        Some("FAILED") => Ok((time, false)),
+        _ => Err("`verificationResult` is neither `PASSED` nor `FAILED`".to_owned()),
+    }
+}
+
+fn numbers(value: &Value) -> BTreeMap<String, f64> {
+    let members = value.as_object().into_iter().flatten();
+    members.filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect()
 }
 
 #[cfg(test)]

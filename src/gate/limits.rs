@@ -7,12 +7,12 @@ use toml::Spanned;
 
 use crate::error::{Error, nearest};
 use crate::evaluation::{Suite, TaskKind};
+use crate::files::Placed;
 
 /// How much worse a number may be where nothing is said: 5 %.
 pub const MAX_REGRESSION: f64 = 0.05;
 
 /// A problem, and where in the policy it stands.
-pub(super) type Placed<T> = Result<T, (Error, Range<usize>)>;
 
 /// Which way is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

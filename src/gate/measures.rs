@@ -3,9 +3,10 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::limits::{MAX_REGRESSION, Placed, unknown};
+use super::limits::{MAX_REGRESSION, unknown};
 use crate::error::Error;
 use crate::evaluation::Suite;
+use crate::files::Placed;
 
 /// More measurements take longer than anyone waits.
 const REPEATS_MAX: u64 = 100;

@@ -26,7 +26,6 @@ mod fixture;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use attest::verdicts;
 pub use decision::{Decision, Kind, Numbers, Outcome, Report, Test, VERSION};
 pub use formats::{junit, markdown, sarif, text};
 pub use limits::{Direction, Limits};

@@ -1,18 +1,17 @@
 //! `gate.toml`: what a candidate must keep to before it may take the place of the baseline.
 
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::limits::{Limits, MetricKind, Placed, Written, unknown};
+use super::limits::{Limits, MetricKind, Written, unknown};
 use super::measures::{PerformanceEntry, PerformanceRule, performance};
 use super::switches::{Checks, Entries};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::evaluation::{SliceBy, Suite};
-use crate::files::Digest;
+use crate::files::{Digest, Placed, TomlText};
 
 /// A policy has some dozens of lines; a larger file is something else.
 const BYTES_MAX: u64 = 1 << 20;
@@ -120,11 +119,6 @@ struct SliceEntry {
     max_gap: Option<Spanned<f64>>,
 }
 
-/// The line of a place in a text, counted from 1.
-fn line_of(text: &str, span: &Range<usize>) -> usize {
-    text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
-}
-
 impl Policy {
     /// Reads a policy and the suite that it names. Paths in both are relative to the current
     /// folder, as in every configuration.
@@ -132,37 +126,24 @@ impl Policy {
     /// # Errors
     /// With line and column, when it is no policy, or demands what can never matter.
     pub fn read(path: &Path) -> Result<Self> {
-        let size = fs::metadata(path).context_at("cannot read the policy", path)?.len();
-        if size > BYTES_MAX {
-            return Err(Error::new(format!("a policy of {size} bytes is refused")).at(path));
-        }
-        let text = fs::read_to_string(path).context_at("cannot read the policy", path)?;
-        let place = |error: Error, span: Range<usize>| {
-            let before = text.get(..span.start).unwrap_or_default();
-            let start = before.rfind('\n').map_or(0, |index| index + 1);
-            let column = before[start..].chars().count() + 1;
-            error.at_position(path, line_of(&text, &span), column)
-        };
-        let document: Document = toml::from_str(&text).map_err(|error| {
-            let what = error.message().lines().collect::<Vec<_>>().join("; ");
-            place(Error::new(what), error.span().unwrap_or_default())
-        })?;
+        let text = TomlText::read(path, "the policy", BYTES_MAX)?;
+        let document: Document = text.parse()?;
         let suite = document.eval.suite.get_ref();
         if !suite.is_file() {
             let what = format!("there is no suite `{}`", suite.display());
             let error = Error::new(what).hint("paths are relative to the current folder");
-            return Err(place(error, document.eval.suite.span()));
+            return Err(text.place(error, document.eval.suite.span()));
         }
         let suite = Suite::read(suite)?;
-        Self::of(document, suite, path, &text).map_err(|(error, span)| place(error, span))
+        Self::of(document, suite, path, &text).map_err(|(error, span)| text.place(error, span))
     }
 
-    fn of(document: Document, suite: Suite, path: &Path, text: &str) -> Placed<Self> {
+    fn of(document: Document, suite: Suite, path: &Path, text: &TomlText) -> Placed<Self> {
         let mut metrics: Vec<MetricRule> = Vec::new();
         for entry in document.metric {
             let (whole, entry) = (entry.span(), entry.into_inner());
             let span = entry.name.span();
-            let rule = metric(entry, &suite, &whole, line_of(text, &whole))?;
+            let rule = metric(entry, &suite, &whole, text.line(&whole))?;
             if metrics.iter().any(|known| known.name == rule.name) {
                 let what = format!("the metric `{}` stands here twice", rule.name);
                 return Err((Error::new(what), span));
@@ -173,7 +154,7 @@ impl Policy {
         for entry in document.slice {
             let (whole, entry) = (entry.span(), entry.into_inner());
             let span = entry.by.span();
-            let rule = slice(entry, (&suite, &metrics), &whole, line_of(text, &whole))?;
+            let rule = slice(entry, (&suite, &metrics), &whole, text.line(&whole))?;
             if slices.iter().any(|known| (&known.by, &known.metric) == (&rule.by, &rule.metric)) {
                 let what =
                     format!("slices by `{}` have limits for `{}` twice", rule.by, rule.metric);
@@ -186,16 +167,16 @@ impl Policy {
         }
         let performance = document.performance.map(|entry| {
             let (whole, entry) = (entry.span(), entry.into_inner());
-            performance(entry, &suite, line_of(text, &whole))
+            performance(entry, &suite, text.line(&whole))
         });
         Ok(Self {
             path: path.to_path_buf(),
-            sha256: Digest::of(text.as_bytes()),
+            sha256: Digest::of(text.text().as_bytes()),
             baseline: document.baseline.map(|baseline| baseline.model),
             metrics,
             slices,
             performance: performance.transpose()?,
-            checks: document.checks.understand(&suite, &|span| line_of(text, span))?,
+            checks: document.checks.understand(&suite, &|span| text.line(span))?,
             suite,
         })
     }

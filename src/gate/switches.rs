@@ -5,9 +5,9 @@ use std::ops::Range;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::limits::Placed;
 use crate::error::Error;
 use crate::evaluation::{Suite, TaskKind};
+use crate::files::Placed;
 
 /// One thing on the checklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,9 +23,15 @@ pub struct Signed {
     pub objection: Option<String>,
 }
 
-/// Who signed a bundle, and why that does not count for `role`, if it does not.
-pub fn who_signed(bundle: &Bundle, trust: &Trust, role: Role) -> Signed {
-    let judged = judge(bundle, trust, Some(role), None);
+/// Who signed a bundle, and why that does not count for `role`, if it does not. `finished` is when
+/// the work was done, if the bundle says so.
+pub fn who_signed(
+    bundle: &Bundle,
+    trust: &Trust,
+    role: Role,
+    finished: Option<Timestamp>,
+) -> Signed {
+    let judged = judge(bundle, trust, Some(role), finished);
     let forged = || format!("the {} did not sign this", judged.short);
     let objection = match (judged.signed, &judged.objection) {
         (Some(false), _) => Some(forged()),
@@ -67,25 +73,6 @@ pub(super) fn judge(
     match &bundle.material {
         Material::Key(hint) => judge_key(hint, bundle, trust, role, finished),
         Material::Chain(chain) => judge_chain(chain, bundle, trust, role, finished),
-    }
-}
-
-/// The public key's hint of whoever signed a bundle, if that is someone trusted with `role`.
-/// `finished` is when the work was done, as the bundle says.
-///
-/// # Errors
-/// Says in one line why the signature does not count.
-pub fn vouched(
-    bundle: &Bundle,
-    trust: &Trust,
-    role: Role,
-    finished: Option<Timestamp>,
-) -> Result<String, String> {
-    let judged = judge(bundle, trust, Some(role), finished);
-    match (judged.objection, judged.signed) {
-        (Some(why), _) => Err(format!("the {} {why}", judged.short)),
-        (None, Some(true)) => Ok(judged.signer.hint),
-        (None, _) => Err(format!("the {} did not sign it", judged.short)),
     }
 }
 

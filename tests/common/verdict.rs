@@ -6,8 +6,8 @@ use std::path::Path;
 use firebrand::artifact::envelope::{Bundle, IN_TOTO};
 use firebrand::artifact::keys::SigningKey;
 use firebrand::artifact::signature::attestations_of;
-use firebrand::channel::{VERIFIER, VSA};
 use firebrand::files::hash_tree;
+use firebrand::gate::attest::{VERIFIER, VSA};
 use serde_json::{Value, json};
 
 /// Adds the verdict that a model passed or failed, with numbers.
