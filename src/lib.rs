@@ -19,6 +19,8 @@ pub mod checkpoint;
 pub mod artifact;
 pub mod verify;
 pub mod evaluation;
+pub mod gate;
+pub mod channel;
 pub mod scan;
 pub mod train;
 pub mod report;

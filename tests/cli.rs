@@ -7,14 +7,20 @@ use common::{Run, repository};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 27] = [
     "init",
     "plan",
     "data",
     "train",
     "runs",
     "generate",
+    "gate",
     "eval",
+    "promote",
+    "rollback",
+    "resolve",
+    "log",
+    "watch",
     "merge",
     "export",
     "sign",

@@ -25,7 +25,10 @@ use serde_json::{Value, json};
 fn files() -> Vec<(&'static str, Vec<Value>)> {
     let documents = corpus::documents();
     let (train, validation) = chat::conversations();
+    let calls = |records: &[Value]| records.iter().filter(|it| is_call(it)).cloned().collect();
     vec![
+        ("tool-calls.jsonl", calls(&train)),
+        ("tool-calls.validation.jsonl", calls(&validation)),
         ("corpus.jsonl", documents.iter().map(|text| json!({ "text": text })).collect()),
         ("quickstart.jsonl", train),
         ("quickstart.validation.jsonl", validation),
@@ -37,6 +40,13 @@ fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("completion.jsonl", shapes::completion()),
         ("text.jsonl", shapes::text()),
     ]
+}
+
+/// Whether a conversation ends with a call of a tool and nothing else.
+fn is_call(record: &Value) -> bool {
+    let last = record["messages"].as_array().and_then(|turns| turns.last()?["content"].as_str());
+    let call = last.and_then(|text| text.strip_prefix("<tool_call>")?.strip_suffix("</tool_call>"));
+    call.is_some_and(|call| serde_json::from_str::<Value>(call).is_ok())
 }
 
 fn main() -> io::Result<ExitCode> {

@@ -1,4 +1,4 @@
-//! Names and values from outside, made harmless inside YAML and Markdown.
+//! Names and values from outside, made harmless inside YAML, Markdown, XML and addresses.
 
 use std::fmt::Write as _;
 
@@ -51,8 +51,43 @@ pub fn code(text: &str) -> String {
     format!("{fence}{space}{shown}{space}{fence}")
 }
 
+/// A relative reference: everything but letters, digits, `-._~` and `/` is escaped.
+pub fn uri(name: &str) -> String {
+    let mut out = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// Text inside an XML document, in an element or an attribute. What XML cannot hold is escaped as
+/// in Rust.
+pub fn xml(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&apos;"),
+            '\n' => out.push_str("&#10;"),
+            _ if c.is_control() || is_invisible(c) || matches!(c, '\u{fffe}' | '\u{ffff}') => {
+                out.extend(c.escape_unicode());
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
 /// Marks that turn text around or break lines without being control characters.
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' |
         '\u{feff}')
 }
@@ -82,5 +117,13 @@ mod tests {
         assert_eq!(code("`a"), "`` `a ``");
         assert_eq!(code("a\nb|c\u{1b}[2J"), "`a⏎b\\|c\\u{1b}[2J`");
         assert_eq!(code("\u{202e}x"), "`\\u{202e}x`");
+    }
+
+    #[test]
+    fn an_address_and_an_xml_text_cannot_be_left() {
+        assert_eq!(uri("a b/ü.bin"), "a%20b/%C3%BC.bin");
+        assert_eq!(uri("c:\n?#"), "c%3A%0A%3F%23");
+        assert_eq!(xml("<a b=\"'&\n\u{1b}]]>"), "&lt;a b=&quot;&apos;&amp;&#10;\\u{1b}]]&gt;");
+        assert_eq!(xml("\u{202e}é"), "\\u{202e}é");
     }
 }

@@ -1,5 +1,6 @@
 //! The finished result of a run: its signature, its lineage, and the files that describe it.
 
+pub mod attestations;
 pub mod bundle;
 pub mod card;
 pub mod derived;

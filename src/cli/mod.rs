@@ -9,16 +9,21 @@ mod devices;
 mod doctor;
 mod eval;
 mod export;
+mod gate;
 mod generate;
 mod init;
 mod keygen;
 mod lineage;
+mod log;
 mod merge;
 mod output;
 mod pairs;
 mod plan;
+mod promote;
 mod pull;
 mod registry;
+mod resolve;
+mod rollback;
 mod runs;
 mod scan;
 mod schema;
@@ -26,6 +31,7 @@ mod sign;
 mod signer;
 mod train;
 mod verify;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -39,7 +45,7 @@ use crate::report::{Signals, Transfers};
 use crate::scan::TEMPLATE_COMMAND;
 use crate::train::{Access, supply_for};
 
-pub use output::{data_line, talk};
+pub use output::{data_line, data_piece, talk};
 
 /// Fine-tune open language models: exact resume, signed artifacts with their lineage.
 #[derive(Debug, Parser)]
@@ -81,6 +87,12 @@ enum Command {
     },
     Generate(generate::Args),
     Eval(eval::Args),
+    Gate(gate::Args),
+    Promote(promote::Args),
+    Rollback(rollback::Args),
+    Resolve(resolve::Args),
+    Log(log::Args),
+    Watch(watch::Args),
     Merge(merge::Args),
     Export(export::Args),
     Sign(sign::Args),
@@ -160,6 +172,14 @@ pub fn kernel_variables(arguments: &[OsString]) -> Vec<(&'static str, OsString)>
     crate::device::keep_kernels(pinned, usual)
 }
 
+/// Whether the program would understand these arguments, and why not.
+pub fn understands(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
+    match Arguments::try_parse_from(arguments) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Runs the command that the arguments name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = match Arguments::try_parse_from(arguments) {
@@ -189,6 +209,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Generate(args) => generate::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Gate(args) => gate::run(&args),
+        Command::Promote(args) => promote::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
+        Command::Resolve(args) => resolve::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Sign(args) => sign::run(&args),

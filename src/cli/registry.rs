@@ -76,14 +76,14 @@ struct Show {
 }
 
 #[derive(Debug, clap::Args)]
-struct KeyArgs {
+pub(super) struct KeyArgs {
     /// Sign with this private key (PEM); else FIREBRAND_SIGNING_KEY, else your own
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
 }
 
 impl KeyArgs {
-    fn load(&self) -> Result<SigningKey> {
+    pub(super) fn load(&self) -> Result<SigningKey> {
         let explicit = self.key.as_ref().map(|path| path.to_string_lossy().into_owned());
         let environment = std::env::var(keys::ENVIRONMENT).ok();
         let home = keys::config_home()?;

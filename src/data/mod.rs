@@ -33,6 +33,7 @@ mod count;
 mod doctor;
 mod pairs;
 mod cases;
+mod raw;
 #[cfg(test)]
 mod fixture;
 
@@ -49,6 +50,7 @@ pub use formats::{Content, Conversation};
 pub use order::permuted;
 pub use pairs::{Pair, preference_pairs};
 pub use plan::{Cursor, Plan};
+pub use raw::{RawRecord, each_record};
 pub use room::{Item as CacheItem, items as cache_items, remove as remove_cached};
 pub use show::{Piece, pieces};
 pub use sources::extensions;

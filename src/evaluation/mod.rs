@@ -28,6 +28,7 @@ pub use report::{
     HISTORY, Metric, Metrics, ModelRecord, Performance, Record, Report, Score, Slice, SliceReport,
     SuiteRecord, judged, statistic,
 };
+pub use slices::{Slices, slices};
 pub use suite::{SliceBy, Suite};
 pub use task::{Task, TaskKind};
 
@@ -153,7 +154,7 @@ impl Judged<'_> {
         watcher: &dyn Watcher,
     ) -> Result<Report> {
         let suite = self.suite;
-        let slices = slices::slices(suite, cases)?;
+        let slices = slices(suite, cases)?;
         let tokens: u64 = cases.iter().map(|case| case.tokens() as u64).sum();
         watcher.begin("records", tokens);
         let began = Instant::now();

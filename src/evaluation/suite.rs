@@ -1,18 +1,15 @@
 //! `EVAL.toml`: which data a model is judged on, in which slices, and at which tasks.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::config::{DataSetConfig, FormatChoice};
-use crate::error::{Context, Error, Result};
-use crate::files::Digest;
-
 use super::task::{self, Task, TaskEntry};
+use crate::config::{DataSetConfig, FormatChoice};
+use crate::error::{Error, Result};
+use crate::files::{Digest, Placed, TomlText};
 
 /// A suite has some dozens of lines; a larger file is something else.
 pub(super) const BYTES_MAX: u64 = 1 << 20;
@@ -129,31 +126,16 @@ struct Slice {
     bands: Vec<usize>,
 }
 
-pub(super) type Placed<T> = Result<T, (Error, Range<usize>)>;
-
 impl Suite {
     /// Reads a suite. Paths in it are relative to the current folder, as in every configuration.
     ///
     /// # Errors
     /// With line and column, when it is no suite.
     pub fn read(path: &Path) -> Result<Self> {
-        let size = fs::metadata(path).context_at("cannot read the evaluation", path)?.len();
-        if size > BYTES_MAX {
-            return Err(Error::new(format!("an evaluation of {size} bytes is refused")).at(path));
-        }
-        let text = fs::read_to_string(path).context_at("cannot read the evaluation", path)?;
-        let place = |error: Error, span: Range<usize>| {
-            let before = text.get(..span.start).unwrap_or_default();
-            let line_start = before.rfind('\n').map_or(0, |index| index + 1);
-            let line = before.matches('\n').count() + 1;
-            error.at_position(path, line, before[line_start..].chars().count() + 1)
-        };
-        let document: Document = toml::from_str(&text).map_err(|error| {
-            let what = error.message().lines().collect::<Vec<_>>().join("; ");
-            place(Error::new(what), error.span().unwrap_or_default())
-        })?;
-        Self::of(document, path, Digest::of(text.as_bytes()))
-            .map_err(|(error, span)| place(error, span))
+        let text = TomlText::read(path, "the evaluation", BYTES_MAX)?;
+        let document: Document = text.parse()?;
+        Self::of(document, path, Digest::of(text.text().as_bytes()))
+            .map_err(|(error, span)| text.place(error, span))
     }
 
     fn of(document: Document, path: &Path, sha256: Digest) -> Placed<Self> {

@@ -2,6 +2,7 @@
 
 use super::super::task::TaskKind;
 use super::*;
+use std::fs;
 
 fn read(text: &str) -> Result<Suite> {
     let folder = tempfile::tempdir().unwrap();

@@ -9,9 +9,9 @@ use regex::Regex;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::suite::{BYTES_MAX, Placed};
+use super::suite::BYTES_MAX;
 use crate::error::{Context, Error, Result};
-use crate::files::Digest;
+use crate::files::{Digest, Placed};
 
 /// Something that the model has to do: its answers are looked at.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::disk::{NewFile, failed, remove_file, rename, sync_dir};
 use crate::error::{Error, Result};
@@ -21,7 +22,11 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);
     let name = path.file_name().ok_or_else(|| Error::new("not a file name").at(path))?;
-    let scratch = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+    // Threads may write the same file: the last one to be done wins.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let (name, process) = (name.to_string_lossy(), std::process::id());
+    let scratch = folder.join(format!(".{name}.{process}-{number}.tmp"));
     if scratch.exists() {
         remove_file(&scratch)?; // a leftover of a process that had the same number
     }

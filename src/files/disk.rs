@@ -219,8 +219,15 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
                 other => return Ok(other?),
             }
         }
-        // Elsewhere (and on file systems without the flag): a run directory has one writer, which
-        // holds its lock, so looking first is safe.
+        // Elsewhere (and on file systems without the flag) a second name for a file does the same.
+        if from.is_file() {
+            match fs::hard_link(from, to) {
+                Ok(()) => return fs::remove_file(from),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+                Err(_) => {} // no such names there either
+            }
+        }
+        // A run directory has one writer, which holds its lock, so looking first is safe.
         if to.exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -294,6 +301,21 @@ pub fn size_of_dir(path: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.map(size).sum()
+}
+
+/// Whether an open file is still the one of this name: a lock on a file that was removed or
+/// replaced keeps nobody out.
+#[cfg(unix)]
+pub fn is_still(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().is_ok_and(|held| fs::metadata(path).is_ok_and(|there| same(held, there)))
+}
+
+/// A locked file cannot be removed here.
+#[cfg(not(unix))]
+pub fn is_still(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 #[cfg(test)]

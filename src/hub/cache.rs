@@ -24,7 +24,7 @@ use hf_hub::{Cache as Layout, Repo, RepoType};
 use super::names::{RepoKind, RepoName};
 use super::retry::LOOK_EVERY;
 use crate::error::{Context, Error, Result};
-use crate::files::{folder_of, sync_dir, write_atomic};
+use crate::files::{folder_of, is_still, sync_dir, write_atomic};
 
 /// Waiting for another process is told after this many seconds.
 const NOTICE_AFTER_SECONDS: u64 = 2;
@@ -235,17 +235,4 @@ fn has_no_locks(error: &io::Error) -> bool {
 #[cfg(not(unix))]
 fn has_no_locks(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
-}
-
-#[cfg(unix)]
-fn is_still(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    file.metadata().is_ok_and(|held| fs::metadata(path).is_ok_and(|there| same(held, there)))
-}
-
-/// A locked file cannot be removed here.
-#[cfg(not(unix))]
-fn is_still(_file: &File, _path: &Path) -> bool {
-    true
 }

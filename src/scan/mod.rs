@@ -41,13 +41,15 @@ type Detector = fn(&Sample, &mut Report);
 
 /// Everything that looks at the content of files, one after another.
 static DETECTORS: &[Detector] =
-    &[pickle::look, zip::look, archives::look, arrays::look, code::look, weights::look];
+    &[pickle::look, zip::look, archives::look, arrays::look, code::look];
 
 /// What one folder's files say about each other.
 #[derive(Debug, Default)]
 struct Directory {
     /// `vocab_size` of `config.json`.
     vocabulary: Option<u64>,
+    /// Rows of the token embedding in the weights.
+    embedding_rows: Option<u64>,
     /// The largest id of `tokenizer.json`.
     largest_id: Option<u64>,
     /// What `auto_map` names.
@@ -115,6 +117,10 @@ fn look(name: &str, path: &PathBuf, folder: &mut Folder, report: &mut Report) {
     for detector in DETECTORS {
         detector(&sample, report);
     }
+    if let Some(rows) = weights::look(&sample, report) {
+        let known = &mut folder.directory(name).embedding_rows;
+        *known = Some(known.map_or(rows, |known| known.min(rows)));
+    }
     json::look(&sample, folder, report);
     let is_template = sample.extension() == "jinja" && kinds::kind(&sample.head).is_none();
     if is_template {
@@ -139,6 +145,12 @@ fn compare(prefix: &str, directory: &Directory, names: &BTreeSet<String>, report
         && largest >= size
     {
         let detail = format!("its largest id is {largest}, but `vocab_size` is {size}");
+        report.add(&TOKENIZER_SIZE, &format!("{prefix}tokenizer.json"), detail);
+    }
+    if let (Some(largest), Some(rows)) = (directory.largest_id, directory.embedding_rows)
+        && largest >= rows
+    {
+        let detail = format!("its largest id is {largest}, but the embedding has {rows} rows");
         report.add(&TOKENIZER_SIZE, &format!("{prefix}tokenizer.json"), detail);
     }
     let mut modules: Vec<&str> = directory

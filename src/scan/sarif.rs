@@ -1,11 +1,10 @@
 //! The report in SARIF 2.1.0, which code hosts and editors show.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
 
 use super::report::{Finding, Report, Verdict, shown};
 use super::rules::RULES;
+use crate::artifact::markup::uri;
 
 /// Names in a report are relative to this.
 const BASE: &str = "SCANNED";
@@ -58,20 +57,6 @@ fn result(finding: &Finding) -> Value {
             },
         }],
     })
-}
-
-/// A relative reference: everything but letters, digits, `-._~` and `/` is escaped.
-fn uri(name: &str) -> String {
-    let mut out = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 #[cfg(test)]

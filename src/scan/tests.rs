@@ -383,6 +383,13 @@ fn texts() -> Vec<Case> {
     let escape = "{{ ''.__class__.__mro__[1].__subclasses__() }}";
     let config = |size: u32| ("config.json", format!(r#"{{"vocab_size": {size}}}"#).into_bytes());
     let vocab = || ("tokenizer.json", tokenizer(r#"{"a": 0, "b": 1}"#, ""));
+    let embedding = |rows: usize| {
+        let tensor =
+            format!(r#"{{"dtype":"F32","shape":[{rows},1],"data_offsets":[0,{}]}}"#, 4 * rows);
+        let metadata = r#""__metadata__":{"format":"pt"}"#;
+        let header = format!(r#"{{{metadata},"model.embed_tokens.weight":{tensor}}}"#);
+        ("model.safetensors", safetensors(&header, 4 * rows))
+    };
     let added = |id: u32, text: &str| format!(r#"{{"id": {id}, "content": "{text}"}}"#);
     vec![
         case(
@@ -425,9 +432,11 @@ fn texts() -> Vec<Case> {
                     config(2),
                     ("tokenizer.json", tokenizer(r#"{"a": 0, "b": 1}"#, &added(2, "c"))),
                 ],
+                vec![config(9), vocab(), embedding(1)],
             ],
             vec![
-                vec![config(2), vocab()],
+                vec![config(2), vocab(), embedding(2)],
+                vec![vocab(), ("m/model.safetensors", embedding(1).1)],
                 vec![("m/config.json", config(1).1), vocab()],
                 vec![config(3), vocab()],
             ],

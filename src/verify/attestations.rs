@@ -13,14 +13,12 @@ use super::report::{Check, Report, Verdict, describe};
 use super::signer;
 use super::trust::Trust;
 use super::trusted_keys::Role;
+use crate::artifact::attestations::BYTES_MAX;
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
 use crate::artifact::lineage::PREDICATE_TYPE;
 use crate::artifact::signature::{STATEMENT_TYPE, attestations_of};
 use crate::error::{Context, Error};
 use crate::files::{self, Digest};
-
-/// The largest file of attestations that is read.
-const MAX_BYTES: u64 = 64 << 20;
 
 /// Checks every line, where there is such a file; says nothing where there is none.
 pub(super) fn check(directory: &Path, files: &Files, trust: &Trust, report: &mut Report) {
@@ -28,8 +26,8 @@ pub(super) fn check(directory: &Path, files: &Files, trust: &Trust, report: &mut
     let Ok(metadata) = path.symlink_metadata() else { return };
     let found = if !metadata.is_file() {
         Err(Error::new("the attestations are not a regular file").at(&path))
-    } else if metadata.len() > MAX_BYTES {
-        Err(Error::new(format!("the file has more than {MAX_BYTES} bytes")).at(&path))
+    } else if metadata.len() > BYTES_MAX {
+        Err(Error::new(format!("the file has more than {BYTES_MAX} bytes")).at(&path))
     } else {
         fs::read_to_string(&path).context_at("cannot read the attestations", &path)
     };

@@ -24,6 +24,7 @@ pub use directory::verify;
 pub use family::{Base, Family, Found, Item, Parent, family};
 pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
 pub use seen::{FILE as SEEN_FILE, Seen};
+pub use signer::{Signed, who_signed};
 pub use trust::{Authority, Trust, TrustedKey};
 pub use trusted_keys::{FILE as TRUSTED_KEYS_FILE, Limits, Role};
 

@@ -49,7 +49,7 @@ pub struct Registry {
 }
 
 /// Times as text.
-mod rfc3339 {
+pub(crate) mod rfc3339 {
     use jiff::Timestamp;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 

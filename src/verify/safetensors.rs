@@ -30,9 +30,20 @@ pub struct Lint {
     pub tensors: usize,
     /// Its metadata, as far as it could be read.
     pub metadata: BTreeMap<String, String>,
+    /// Rows of the token embedding, if it is in this file.
+    pub embedding_rows: Option<u64>,
     /// Everything that is wrong with it.
     pub problems: Vec<String>,
 }
+
+/// What the token embedding is called, in the families that there are.
+const EMBEDDINGS: [&str; 5] = [
+    "embed_tokens.weight",
+    "wte.weight",
+    "word_embeddings.weight",
+    "tok_embeddings.weight",
+    "embed_in.weight",
+];
 
 impl Lint {
     fn problem(&mut self, text: impl Into<String>) {
@@ -134,6 +145,9 @@ fn check_header(header: &[u8], data: u64, lint: &mut Lint) {
             continue;
         }
         lint.tensors += 1;
+        if EMBEDDINGS.iter().any(|end| name == end || name.ends_with(&format!(".{end}"))) {
+            lint.embedding_rows = value["shape"][0].as_u64();
+        }
         check_name(name, lint);
         match tensor_span(value) {
             Ok((begin, end)) => spans.push((begin, end, name)),

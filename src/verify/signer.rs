@@ -10,6 +10,38 @@ use super::trusted_keys::Role;
 use crate::artifact::certificate::Certificate;
 use crate::artifact::envelope::{Bundle, Material};
 
+/// Who signed a bundle, and whether that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// Who it is.
+    pub signer: Signer,
+    /// The same for one line, in short.
+    pub name: String,
+    /// Whether the signature is this signer's; `None` if the key is not known.
+    pub holds: Option<bool>,
+    /// Why it does not count; `None` if it does.
+    pub objection: Option<String>,
+}
+
+/// Who signed a bundle, and why that does not count for `role`, if it does not. `finished` is when
+/// the work was done, if the bundle says so.
+pub fn who_signed(
+    bundle: &Bundle,
+    trust: &Trust,
+    role: Role,
+    finished: Option<Timestamp>,
+) -> Signed {
+    let judged = judge(bundle, trust, Some(role), finished);
+    let forged = || format!("the {} did not sign this", judged.short);
+    let objection = match (judged.signed, &judged.objection) {
+        (Some(false), _) => Some(forged()),
+        (_, Some(why)) => Some(format!("the {} {why}", judged.short)),
+        (None, None) => Some(forged()), // nobody counts whose signature was not checked
+        (Some(true), None) => None,
+    };
+    Signed { signer: judged.signer, name: judged.short, holds: judged.signed, objection }
+}
+
 /// What is known of a signer.
 #[derive(Debug)]
 pub(super) struct Judged {

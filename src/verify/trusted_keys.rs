@@ -16,6 +16,7 @@ use super::trust::{Authority, TrustedKey};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::PublicKey;
 use crate::error::{Context, Error, Result};
+use crate::files::{Placed, TomlText};
 
 /// The file's name in the folder of the user's settings.
 pub const FILE: &str = "trusted-keys.toml";
@@ -137,16 +138,9 @@ pub(super) fn read(config_home: &Path) -> Result<Known> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Known::default()),
         other => other.context_at("cannot read the trusted keys", &path)?,
     };
-    let place = |error: Error, span: Range<usize>| {
-        let before = text.get(..span.start).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |index| index + 1);
-        let line = before.matches('\n').count() + 1;
-        error.at_position(&path, line, before[line_start..].chars().count() + 1)
-    };
-    let document: Document = toml::from_str(&text).map_err(|error| {
-        let what = error.message().lines().collect::<Vec<_>>().join("; ");
-        place(Error::new(what), error.span().unwrap_or_default())
-    })?;
+    let text = TomlText::new(&path, text);
+    let place = |error, span| text.place(error, span);
+    let document: Document = text.parse()?;
     let mut known = Known::default();
     for entry in document.key {
         let span = entry.span();
@@ -179,8 +173,6 @@ fn one_certificate(text: &str) -> Result<Certificate> {
             .hint("write an entry for each authority")),
     }
 }
-
-type Placed<T> = Result<T, (Error, Range<usize>)>;
 
 /// What `read` makes of the entry's PEM text, the file that holds it, and the limits.
 fn trusted<T>(

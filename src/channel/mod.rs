@@ -1,0 +1,30 @@
+//! Which model is in use: channels such as `production`, each a list of signed pointers that only
+//! grows, in a plain folder that keeps well in git or on a share.
+//!
+//! - `pointer`, `chain`: what a pointer says, and how pointers follow each other
+//! - `verdict`, `model`: what a pointer rests on
+//! - `promote`, `resolve`: writers and readers
+//! - `drift`, `attest`: is the model in use still as good as it was?
+
+mod attest;
+mod chain;
+mod drift;
+mod model;
+mod pointer;
+mod promote;
+mod resolve;
+mod verdict;
+
+pub use attest::{TEST_RESULT, add as attest, statement as drift_statement};
+pub use chain::{Chain, Channel, Entry, Found};
+pub use drift::{Direction, Drift, OnDrift, Policy, duration};
+pub use model::{Checked, FOLDER as MODELS};
+pub use pointer::{Kind, ModelRef, PAYLOAD_TYPE, Pointer, Previous};
+pub use promote::{Authority, Promotion, Return};
+pub use resolve::Resolved;
+pub use verdict::Verdicts;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

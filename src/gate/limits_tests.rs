@@ -1,0 +1,91 @@
+//! Tests of limits: which way is better, and numbers that cannot be meant.
+
+use super::*;
+
+fn written(text: &str) -> Written {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Entry {
+        direction: Option<Spanned<String>>,
+        max_regression: Option<Spanned<f64>>,
+        min: Option<Spanned<f64>>,
+        max: Option<Spanned<f64>>,
+        significant: Option<Spanned<bool>>,
+    }
+    let entry: Entry = toml::from_str(text).unwrap();
+    let Entry { direction, max_regression, min, max, significant } = entry;
+    Written { direction, max_regression, min, max, significant, more: false }
+}
+
+#[test]
+fn worse_is_told_by_the_direction_and_relative_to_the_size_of_the_baseline() {
+    let lower = Limits::usual(MetricKind::Loss);
+    let higher = Limits::usual(MetricKind::Share);
+    assert_eq!((lower.direction, higher.direction), (Direction::Lower, Direction::Higher));
+    for (limits, candidate, baseline, expected) in [
+        (lower, 2.2, 2.0, 0.1),
+        (lower, 1.8, 2.0, -0.1),
+        (higher, 0.45, 0.5, 0.1),
+        (higher, 0.55, 0.5, -0.1),
+        (lower, -1.8, -2.0, 0.1),
+        (higher, -2.2, -2.0, 0.1),
+    ] {
+        let found = limits.regression(candidate, baseline);
+        assert!((found - expected).abs() < 1e-12, "{candidate} {baseline}: {found}");
+    }
+}
+
+#[test]
+fn limits_mean_what_is_written_and_the_usual_where_nothing_is() {
+    let of = |text: &str, kind| written(text).understand(kind, 10, &(0..1)).unwrap();
+    assert_eq!(of("", MetricKind::Loss), Limits::usual(MetricKind::Loss));
+    let all = of(
+        "direction = \"lower\"\nmax_regression = -0.1\nmin = -3\nmax = 7.5\nsignificant = true",
+        MetricKind::Free,
+    );
+    let expected = Limits {
+        direction: Direction::Lower,
+        max_regression: -0.1,
+        min: Some(-3.0),
+        max: Some(7.5),
+        significant: true,
+    };
+    assert_eq!(all, expected);
+    assert!(of("max_regression = inf\nmin = 0.5", MetricKind::Share).max_regression.is_infinite());
+    assert!(!of("significant = false", MetricKind::Loss).significant);
+    // No limit is no number in JSON.
+    let json = serde_json::to_value(of("max_regression = inf\nmax = 3", MetricKind::Loss)).unwrap();
+    assert!(json["max_regression"].is_null() && json["max"] == 3.0, "{json}");
+}
+
+#[test]
+fn what_can_never_matter_or_never_be_kept_is_a_mistake() {
+    use MetricKind::{Free, Loss, Perplexity, Share};
+    for (text, kind, part) in [
+        ("min = 0", Loss, "can never matter"),
+        ("min = -1.0", Share, "can never matter"),
+        ("max = 1", Share, "can never matter"),
+        ("min = 1.0", Perplexity, "can never matter"),
+        ("min = 1.5", Share, "can never be kept"),
+        ("max = 0.5", Perplexity, "can never be kept"),
+        ("max = -2", Loss, "can never be kept"),
+        ("min = 0.9\nmax = 0.5", Share, "nothing can pass"),
+        ("min = nan", Free, "must be a number"),
+        ("max = inf", Loss, "must be a number"),
+        ("max_regression = nan", Loss, "must be a number"),
+        ("max_regression = 1.0", Share, "can never matter"),
+        ("max_regression = -1.5", Loss, "can never be kept"),
+        ("max_regression = inf", Loss, "demands nothing"),
+        ("direction = \"up\"", Free, "not `up`"),
+        ("max_regression = inf\nmax = 3\nsignificant = true", Loss, "means nothing without"),
+    ] {
+        let (error, _) = written(text).understand(kind, 10, &(0..1)).unwrap_err();
+        assert!(error.what.contains(part), "{text}: {error}");
+    }
+    let (error, _) = written("significant = true").understand(Loss, 0, &(0..1)).unwrap_err();
+    assert!(error.what.contains("`bootstrap = 0`"), "{error}");
+    // For a number that may be anything, all of them can matter.
+    for text in ["min = 0", "max = 0", "max_regression = 3.0", "max_regression = -3.0"] {
+        written(text).understand(Free, 0, &(0..1)).unwrap();
+    }
+}
