@@ -79,7 +79,15 @@ mod software {
     #[test]
     fn every_operation_and_a_lora_step_are_those_of_the_cpu() {
         let Some(opened) = adapter() else { return };
-        let found = parity(&opened).unwrap();
+        let mut stages = Vec::new();
+        let mut at = |what: &str| {
+            stages.push(what.to_owned());
+            Ok(())
+        };
+        let found = parity(&opened, &mut at).unwrap();
+        let mut compared: Vec<&String> = found.lines.iter().map(|line| &line.operation).collect();
+        compared.dedup();
+        assert_eq!(stages.iter().collect::<Vec<_>>(), compared, "each is said before it begins");
         assert!(found.lines.len() > 40, "{} lines", found.lines.len());
         assert!(found.wrong().is_empty(), "{:#?}", found.wrong());
         if !opened.f16 {

@@ -612,3 +612,26 @@ fn warming_up_changes_no_step() {
     }
     assert_eq!(learnt(&mut cold.model), learnt(&mut warm.model));
 }
+
+/// A micro-batch may hold nothing to learn, a step may not: the mean of no losses is no number, and
+/// weights would move by what was learnt before.
+#[test]
+fn a_step_holds_something_to_learn() {
+    let batch = expected("gqa-tied").batch();
+    let nothing = Batch { targets: Vec::new(), ..batch.clone() };
+    for grain in [1, 64] {
+        let (mut one, mut both) =
+            (grained("gqa-tied", grain, None), grained("gqa-tied", grain, None));
+        for ahead in [false, true] {
+            let before = learnt(&mut one.model);
+            let refused = one.begin(&[nothing.clone(), nothing.clone()], 0.0, ahead);
+            let error = refused.err().unwrap();
+            assert_eq!(error.what, "step 1 holds nothing to learn");
+            assert!(one.step == 0 && learnt(&mut one.model) == before, "as it was before");
+        }
+        let (a, _) = one.step(std::slice::from_ref(&batch), 0.0).unwrap();
+        let (b, _) = both.step(&[nothing.clone(), batch.clone()], 0.0).unwrap();
+        near(a.loss, b.loss, 1e-6, "loss");
+        near(a.grad_norm, b.grad_norm, 1e-6, "norm");
+    }
+}

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 #[cfg(feature = "gpu")]
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+#[cfg(feature = "gpu")]
+use crate::cli::talk;
 use crate::cli::{data_line, devices};
 use crate::config::DeviceChoice;
 use crate::device::{self, Opened, Processor, Survey};
@@ -36,9 +38,12 @@ pub struct Args {
 /// The hidden command that compares.
 #[cfg(feature = "gpu")]
 pub const COMPARE_COMMAND: &str = "compare-device";
-/// How long all operations may take, kernels compiled.
+/// How long one operation may take, kernels compiled.
 #[cfg(feature = "gpu")]
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(300);
+/// After so long every operation is said before it begins.
+#[cfg(feature = "gpu")]
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Everything that was found.
 #[derive(Debug, Serialize)]
@@ -130,17 +135,25 @@ fn compared(opened: &Opened) -> Result<Parity> {
     if let Some(adapter) = &opened.adapter {
         let adapter = serde_json::to_string(adapter).context("cannot encode the adapter")?;
         let words = [COMPARE_COMMAND.to_owned(), adapter];
-        if let Some(found) = device::ask_aside(&words, PATIENCE) {
-            return Ok(found.unwrap_or_else(crashed));
+        let (mut stage, began) = (String::new(), Instant::now());
+        let mut at = |what: &str| {
+            what.clone_into(&mut stage);
+            if began.elapsed() > SILENCE {
+                talk(&format!("comparing with the CPU: {}", printable(what)));
+            }
+        };
+        if let Some(found) = device::ask_aside(&words, PATIENCE, &mut at) {
+            return Ok(found.unwrap_or_else(|why| crashed(&stage, &why)));
         }
     }
-    parity(opened)
+    parity(opened, &mut |_| Ok(()))
 }
 
 /// What is known when the process that compared did not come to its end.
 #[cfg(feature = "gpu")]
-fn crashed(why: String) -> Parity {
-    let why = format!("in a comparison with the CPU {why}");
+fn crashed(stage: &str, why: &str) -> Parity {
+    let at = if stage.is_empty() { String::new() } else { format!(", at {stage},") };
+    let why = format!("in a comparison with the CPU{at} {why}");
     Parity { failure: Some(why), ..Parity::default() }
 }
 
@@ -148,7 +161,8 @@ fn crashed(why: String) -> Parity {
 #[cfg(feature = "gpu")]
 pub fn answer(adapter: &str) -> Result<ExitCode> {
     let adapter = serde_json::from_str(adapter).context("not an adapter")?;
-    let found = device::open_adapter(&adapter).and_then(|opened| parity(&opened));
+    let mut at = |what: &str| data_line(&device::stage(what));
+    let found = device::open_adapter(&adapter).and_then(|opened| parity(&opened, &mut at));
     let found = found.map_err(|error| [vec![error.what], error.causes].concat().join(": "));
     data_line(&serde_json::to_string(&found).context("cannot encode the answer")?)?;
     Ok(ExitCode::SUCCESS)
@@ -234,10 +248,12 @@ mod tests {
     #[test]
     fn a_driver_that_crashes_is_a_verdict() {
         let opened = device::open(DeviceChoice::Cpu, 0).unwrap();
-        let lost = crashed("the driver crashed (signal 11, a segmentation fault)".to_owned());
+        let lost = crashed("softmax", "the driver crashed (signal 11, a segmentation fault)");
         assert!(!lost.is_right());
         let said = verdict(&lost, &opened);
-        assert!(said.contains("cannot be used: in a comparison with the CPU the driver crashed"));
+        assert!(
+            said.contains("cannot be used: in a comparison with the CPU, at softmax, the driver")
+        );
         // What another process found is read as it was, numbers that are none included.
         let line = |error| Compared {
             operation: "product".to_owned(),

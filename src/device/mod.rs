@@ -23,7 +23,7 @@ pub use limits::Limits;
 pub use memory::{Usage, memory_bytes_available, memory_bytes_peak, usage};
 pub use precision::{Arithmetic, Computing, Precision, precision};
 #[cfg(feature = "gpu")]
-pub use probe::{COMMAND as PROBE_COMMAND, answer as probe_answer, ask_aside, probe_with};
+pub use probe::{COMMAND as PROBE_COMMAND, answer as probe_answer, ask_aside, probe_with, stage};
 pub use processor::{Processor, instructions, processor};
 pub use survey::{Survey, Surveyed, survey};
 

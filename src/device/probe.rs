@@ -1,10 +1,11 @@
 //! Asks about adapters in a process of its own: a driver that crashes or hangs costs that process,
 //! and becomes a sentence.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -19,6 +20,8 @@ pub const COMMAND: &str = "probe-device";
 /// How long a driver may think about what it has, and about the first product.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PATIENCE_TRIAL: Duration = Duration::from_secs(90);
+/// What a line begins with that says what is being done, and is no answer.
+const STAGE: &str = "at ";
 /// How much of an answer is read; real ones have a kilobyte an adapter.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
@@ -38,7 +41,9 @@ pub fn probe_with(program: PathBuf) {
 pub fn adapters(api: GraphicsApi) -> Result<Vec<Adapter>, String> {
     super::kernels::make_folder();
     match PROGRAM.get() {
-        Some(program) => ask(program, &[COMMAND.to_owned(), api.name().to_owned()], PATIENCE),
+        Some(program) => {
+            ask(program, &[COMMAND.to_owned(), api.name().to_owned()], PATIENCE, &mut |_| {})
+        }
         None => here(move || Ok(super::gpu::adapters(api))),
     }
 }
@@ -52,7 +57,7 @@ pub fn trial(adapter: &Adapter) -> Result<Trial, String> {
         Some(program) => {
             let question = serde_json::to_string(adapter).map_err(|error| error.to_string())?;
             let words = [COMMAND.to_owned(), adapter.api.clone(), question];
-            ask(program, &words, PATIENCE_TRIAL)
+            ask(program, &words, PATIENCE_TRIAL, &mut |_| {})
         }
         None => {
             let adapter = adapter.clone();
@@ -76,12 +81,19 @@ pub fn answer(api: &str, adapter: Option<&str>) -> Result<String> {
 }
 
 /// Has work on a device done in a process of its own, which prints its answer as the commands here
-/// do; `None` where no program was named.
+/// do, and before that what it is about to do ([`stage`]), which `at` is told. It may be silent for
+/// as long as `patience`. `None` where no program was named.
 pub fn ask_aside<T: DeserializeOwned>(
     arguments: &[String],
     patience: Duration,
+    at: &mut dyn FnMut(&str),
 ) -> Option<Result<T, String>> {
-    PROGRAM.get().map(|program| ask(program, arguments, patience))
+    PROGRAM.get().map(|program| ask(program, arguments, patience, at))
+}
+
+/// The line by which the other half says what it is about to do.
+pub fn stage(what: &str) -> String {
+    format!("{STAGE}{what}")
 }
 
 /// A driver's panic becomes a sentence; its crash does not.
@@ -95,25 +107,48 @@ fn ask<T: DeserializeOwned>(
     program: &Path,
     arguments: &[String],
     patience: Duration,
+    at: &mut dyn FnMut(&str),
 ) -> Result<T, String> {
     let mut command = Command::new(program);
     command.args(arguments);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = child.map_err(|error| format!("the driver could not be asked: {error}"))?;
-    let stdout = child.stdout.take();
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        let read = stdout.map(|out| out.take(ANSWER_BYTES_MAX).read_to_string(&mut text));
-        read.and_then(std::result::Result::ok).map(|_| text)
-    });
+    let lines = lines_of(child.stdout.take());
+    let mut text = String::new();
+    loop {
+        match lines.recv_timeout(patience) {
+            Ok(line) => match line.strip_prefix(STAGE) {
+                Some(what) => at(what),
+                None => text.push_str(&line),
+            },
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => return Err(given_up(&mut child, patience)),
+        }
+    }
     let status = wait(&mut child, patience)?;
     if !status.success() {
         return Err(ended(status));
     }
-    let text = reader.join().ok().flatten().unwrap_or_default();
     let answer: Result<T, String> = serde_json::from_str(text.trim())
         .map_err(|_| "the process that asked the driver gave no answer".to_owned())?;
     answer
+}
+
+/// The lines of an answer as they come, read by a thread so that waiting for them can end.
+fn lines_of(out: Option<ChildStdout>) -> Receiver<String> {
+    let (give, lines) = channel();
+    std::thread::spawn(move || {
+        let out = out.into_iter().map(|out| BufReader::new(out.take(ANSWER_BYTES_MAX)));
+        let mut lines = out.flat_map(BufRead::lines).map_while(std::result::Result::ok);
+        lines.try_for_each(|line| give.send(line))
+    });
+    lines
+}
+
+fn given_up(child: &mut Child, patience: Duration) -> String {
+    let _ = child.kill();
+    let _ = child.wait();
+    format!("the driver did not answer within {} seconds", patience.as_secs())
 }
 
 fn wait(child: &mut Child, patience: Duration) -> Result<ExitStatus, String> {
@@ -122,12 +157,7 @@ fn wait(child: &mut Child, patience: Duration) -> Result<ExitStatus, String> {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
             Ok(None) if began.elapsed() < patience => std::thread::sleep(Duration::from_millis(3)),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                let seconds = patience.as_secs();
-                return Err(format!("the driver did not answer within {seconds} seconds"));
-            }
+            Ok(None) => return Err(given_up(child, patience)),
             Err(error) => return Err(format!("the driver could not be asked: {error}")),
         }
     }
@@ -175,7 +205,7 @@ mod tests {
             let patience = Duration::from_millis(400);
             let program = program(folder.path(), script);
             let words = [COMMAND, "vulkan"].map(str::to_owned);
-            ask::<Vec<Adapter>>(&program, &words, patience).unwrap_err()
+            ask::<Vec<Adapter>>(&program, &words, patience, &mut |_| {}).unwrap_err()
         };
         assert!(ask("kill -SEGV $$").contains("signal 11, a segmentation fault"));
         assert!(ask("kill -ABRT $$").contains("signal 6"));
@@ -185,7 +215,8 @@ mod tests {
         assert!(much.contains("the driver failed") || much.contains("no answer"), "{much}");
         assert!(ask("echo '{\"Err\":\"no memory\"}'").contains("no memory"));
         assert!(ask("exit 3").contains("exit code 0x3"));
-        let none = super::ask::<Vec<Adapter>>(&folder.path().join("x"), &[], PATIENCE).unwrap_err();
+        let none = super::ask::<Vec<Adapter>>(&folder.path().join("x"), &[], PATIENCE, &mut |_| {});
+        let none = none.unwrap_err();
         assert!(none.contains("could not be asked"), "{none}");
     }
 
@@ -195,7 +226,27 @@ mod tests {
         let script = "[ \"$1 $2\" = 'probe-device gl' ] && echo '{\"Ok\":[]}'";
         let program = program(folder.path(), script);
         let words = [COMMAND, "gl"].map(str::to_owned);
-        let found: Vec<Adapter> = ask(&program, &words, PATIENCE).unwrap();
+        let found: Vec<Adapter> = ask(&program, &words, PATIENCE, &mut |_| {}).unwrap();
         assert!(found.is_empty());
+    }
+
+    /// Slow work goes on as long as it says what it does; what hangs is ended, and known by name.
+    #[test]
+    fn patience_is_for_silence() {
+        let folder = tempfile::tempdir().unwrap();
+        let ask = |script: &str| {
+            let program = program(folder.path(), script);
+            let mut stages = Vec::new();
+            let patience = Duration::from_millis(1500);
+            let mut at = |what: &str| stages.push(what.to_owned());
+            let found = ask::<u32>(&program, &[], patience, &mut at);
+            (found, stages.join(", "))
+        };
+        let line = |what: &str| format!("echo '{}'; ", stage(what));
+        let slow = line("one") + "sleep 0.9; " + &line("two") + "sleep 0.9; echo '{\"Ok\":7}'";
+        assert_eq!(ask(&slow), (Ok(7), "one, two".to_owned()));
+        let (found, stages) = ask(&(line("attention") + "exec sleep 30"));
+        assert!(found.unwrap_err().contains("did not answer within 1 seconds"));
+        assert_eq!(stages, "attention");
     }
 }

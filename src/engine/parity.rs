@@ -48,8 +48,11 @@ impl Parity {
 }
 
 /// Compares everything that a device does with the CPU. The CPU itself is compared with a second
-/// run of its own.
-pub fn parity(opened: &Opened) -> Result<Parity> {
+/// run of its own. `at` is told what comes next.
+///
+/// # Errors
+/// When `at` fails, or the model of the comparison cannot be made.
+pub fn parity(opened: &Opened, at: &mut dyn FnMut(&str) -> Result<()>) -> Result<Parity> {
     let began = Instant::now();
     let computing = opened.computing();
     let has = |arithmetic| match arithmetic {
@@ -59,8 +62,10 @@ pub fn parity(opened: &Opened) -> Result<Parity> {
     };
     let mut lines = Vec::new();
     for operation in OPERATIONS.iter().filter(|operation| has(operation.arithmetic)) {
+        at(operation.name)?;
         lines.extend(parity::compare(operation, &opened.device, computing));
     }
+    at("AdamW")?;
     lines.extend(pair("AdamW", 1e-5, &opened.device, |device| Ok(optimizer(device)))?);
     for arithmetic in [Arithmetic::F32, Arithmetic::MixedF16, Arithmetic::MixedBf16] {
         if !has(arithmetic) {
@@ -71,6 +76,7 @@ pub fn parity(opened: &Opened) -> Result<Parity> {
             Arithmetic::F32 => ("LoRA step".to_owned(), STEP_TOLERANCE),
             _ => (format!("LoRA step, {}", arithmetic.name()), MIXED_TOLERANCE),
         };
+        at(&name)?;
         lines.extend(pair(&name, tolerance, &opened.device, |device| step(device, computing))?);
     }
     Ok(Parity { lines, seconds: began.elapsed().as_secs_f64(), failure: None })

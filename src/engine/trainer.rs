@@ -99,8 +99,8 @@ impl Trainer {
     /// ([`Self::division`]).
     ///
     /// # Errors
-    /// When loss or gradient is not finite, or the device fails: the model is left as it was
-    /// before the step.
+    /// When loss or gradient is not finite, there is nothing to learn, or the device fails: the
+    /// model is left as it was before the step.
     pub fn step(&mut self, batches: &[Batch], epoch: f64) -> Result<(StepReport, Timing)> {
         self.begin(batches, epoch, false)?.finish()
     }
@@ -114,6 +114,12 @@ impl Trainer {
     /// trainer has then learnt from what was not finite, and is of no further use.
     pub fn begin(&mut self, batches: &[Batch], epoch: f64, ahead: bool) -> Result<InFlight> {
         let began = Instant::now();
+        if batches.iter().all(|batch| batch.targets.is_empty()) {
+            // Rows of a run have something to learn; a mean over nothing would be no number.
+            let what = format!("step {} holds nothing to learn", self.step + 1);
+            let rows = batches.iter().flat_map(Batch::describe_rows);
+            return Err(rows.fold(Error::new(what), Error::because));
+        }
         let sums = loop {
             match self.differentiate(batches) {
                 Ok(sums) => break sums,
@@ -176,7 +182,7 @@ impl Trainer {
         let target_tokens: u64 = batches.iter().map(|batch| batch.targets.len() as u64).sum();
         let dropout = Stream::new(self.settings.seed).site("dropout").number(step);
         #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
-        let mean = 1.0 / target_tokens.max(1) as f64;
+        let mean = 1.0 / target_tokens as f64;
         let scale = self.loss_scale.map_or(1.0, |found| found.scale);
         let mut sums = Sums::default();
         let numbered: Vec<(u64, &Batch)> = (0..).zip(batches).collect();

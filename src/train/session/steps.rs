@@ -1,6 +1,7 @@
 //! Steps one after the other. On a GPU the numbers of a step are looked at when the next one was
 //! begun, so that the device always has something to do.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::Session;
@@ -33,7 +34,9 @@ impl Session<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let (batches, data_seconds) = self.next_batches(prepared, trainer, observer)?;
-        self.warm_up(prepared, trainer, &batches, observer)?;
+        if prepared.on_gpu() {
+            self.warm_up(trainer.new_sizes(&batches), trainer, observer)?;
+        }
         let before = trainer.division;
         let epoch = prepared.plan.epochs_at(&self.cursor)?;
         let step = match trainer.begin(&batches, epoch, prepared.on_gpu()) {
@@ -90,28 +93,26 @@ impl Session<'_> {
         if !prepared.on_gpu() {
             return Ok(());
         }
-        let (mut cursor, mut batches) = (self.cursor, Vec::new());
+        let (mut cursor, mut sizes) = (self.cursor, BTreeSet::new());
         let steps = prepared.total_steps.saturating_sub(trainer.step).min(LOOK_AHEAD);
         for number in 0..steps {
             if number > 0 && !prepared.plan.is_at_hand(&cursor) {
                 break;
             }
             // What is wrong with the data is told when it is needed.
-            let Ok(more) = prepared.take(&mut cursor) else { break };
-            batches.extend(more);
+            let Ok(batches) = prepared.take(&mut cursor) else { break };
+            sizes.append(&mut trainer.new_sizes(&batches));
         }
-        self.warm_up(prepared, trainer, &batches, observer)
+        self.warm_up(sizes, trainer, observer)
     }
 
     fn warm_up(
         &mut self,
-        prepared: &Prepared,
+        sizes: BTreeSet<Size>,
         trainer: &mut Trainer,
-        batches: &[Batch],
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let sizes = trainer.new_sizes(batches);
-        if !prepared.on_gpu() || sizes.is_empty() {
+        if sizes.is_empty() {
             return Ok(());
         }
         self.settle(observer)?;
