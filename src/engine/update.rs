@@ -94,7 +94,7 @@ impl Trainer {
     pub(super) fn clip_ahead(&self, both: &Tensor<1>) -> Factor {
         let limit = self.settings.max_grad_norm;
         if limit > 0.0 {
-            let norm = both.clone().slice([1..2]).add_scalar(CLIP_EPSILON);
+            let norm = both.clone().narrow(0, 1, 1).add_scalar(CLIP_EPSILON);
             return Factor::OnDevice(norm.recip().mul_scalar(limit).clamp_max(1.0));
         }
         Factor::Number(1.0)
