@@ -6,7 +6,7 @@ mod common;
 use burn::tensor::Device;
 use common::{CASES, Expected, assert_near, case, cpu, row, step_settings};
 use firebrand::adapters;
-use firebrand::config::{LoraConfig, Recompute, TargetModules};
+use firebrand::config::{Kernels, LoraConfig, Recompute, TargetModules};
 use firebrand::data::Batch;
 use firebrand::engine::{AdamW, AdamWSettings, Pass, Trainer, forward_backward, upload};
 use firebrand::model::{
@@ -24,6 +24,18 @@ fn expected(name: &str) -> Expected {
 
 fn model(name: &str) -> Model {
     load(&case(name), Init::Pretrained, &cpu()).unwrap().model
+}
+
+/// Both ways of the CPU to compute.
+const KERNELS: [Kernels; 2] = [Kernels::Fast, Kernels::Portable];
+
+fn by(kernels: Kernels, mut model: Model) -> Model {
+    model.computing.kernels = kernels;
+    model
+}
+
+fn each_case() -> impl Iterator<Item = (&'static str, Kernels)> {
+    CASES.into_iter().flat_map(|name| KERNELS.map(|kernels| (name, kernels)))
 }
 
 fn lora_settings(dropout: f64) -> LoraConfig {
@@ -87,10 +99,10 @@ fn real(batch: &Batch, logits: &[f32]) -> Vec<f32> {
 
 #[test]
 fn logits_equal_those_of_transformers_packed_rows_included() {
-    for name in CASES {
+    for (name, kernels) in each_case() {
         let expected = expected(name);
         let batch = expected.batch();
-        let ours = real(&batch, &logits(&model(name), &batch));
+        let ours = real(&batch, &logits(&by(kernels, model(name)), &batch));
         assert_near(name, &ours, &real(&batch, expected.floats("logits")), LIMIT);
     }
 }
@@ -121,10 +133,10 @@ fn facts_count_the_parameters_that_are_there() {
 
 #[test]
 fn loss_and_every_lora_gradient_equal_those_of_peft() {
-    for name in CASES {
+    for (name, kernels) in each_case() {
         let expected = expected(name);
         let batch = expected.batch();
-        let model = with_lora(name, &expected);
+        let model = by(kernels, with_lora(name, &expected));
         let ours = real(&batch, &logits(&model, &batch));
         assert_near(name, &ours, &real(&batch, expected.floats("lora_logits")), LIMIT);
 
@@ -143,10 +155,10 @@ fn loss_and_every_lora_gradient_equal_those_of_peft() {
 
 #[test]
 fn every_gradient_of_full_training_equals_that_of_pytorch() {
-    for name in CASES {
+    for (name, kernels) in each_case() {
         let expected = expected(name);
         let batch = expected.batch();
-        let mut model = model(name);
+        let mut model = by(kernels, model(name));
         adapters::learn_everything(&mut model);
         let (loss, sums) = gradients(&model, &batch, pass(&batch));
         let reference = f64::from(expected.floats("loss")[0]);
@@ -160,15 +172,17 @@ fn every_gradient_of_full_training_equals_that_of_pytorch() {
 
 #[test]
 fn twenty_steps_have_the_losses_of_pytorch() {
-    for name in CASES {
+    for (name, kernels) in each_case() {
         let expected = expected(name);
         let text = std::fs::read_to_string(case(name).join("expected.json")).unwrap();
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         let batch = expected.batch();
         let micro_batches = [row(&batch, 0), row(&batch, 1)];
-        let mut full = model(name);
+        let mut full = by(kernels, model(name));
         adapters::learn_everything(&mut full);
-        for (kind, model) in [("lora_steps", with_lora(name, &expected)), ("full_steps", full)] {
+        for (kind, model) in
+            [("lora_steps", by(kernels, with_lora(name, &expected))), ("full_steps", full)]
+        {
             let rate = json[kind]["learning_rate"].as_f64().unwrap();
             let mut trainer = Trainer::new(model, step_settings(rate));
             for step in 0..20 {
@@ -285,10 +299,13 @@ fn everything_learns(name: &str, dropout: f64) -> (Model, Batch) {
 
 #[test]
 fn recomputing_layers_changes_no_bit_with_dropout_too() {
-    let (model, batch) = everything_learns("gqa-tied", 0.3);
-    let kept = gradients(&model, &batch, pass(&batch));
-    let again = Pass { recompute: Recompute::Layers, ..pass(&batch) };
-    assert_same_gradients("recompute", gradients(&model, &batch, again), kept, 0.0);
+    for kernels in KERNELS {
+        let (model, batch) = everything_learns("gqa-tied", 0.3);
+        let model = by(kernels, model);
+        let kept = gradients(&model, &batch, pass(&batch));
+        let again = Pass { recompute: Recompute::Layers, ..pass(&batch) };
+        assert_same_gradients("recompute", gradients(&model, &batch, again), kept, 0.0);
+    }
 }
 
 #[test]
@@ -633,5 +650,77 @@ fn a_step_holds_something_to_learn() {
         let (b, _) = both.step(&[nothing.clone(), batch.clone()], 0.0).unwrap();
         near(a.loss, b.loss, 1e-6, "loss");
         near(a.grad_norm, b.grad_norm, 1e-6, "norm");
+    }
+}
+
+/// Both ways of the CPU with everything that there is at once: dropout, weights that learn beside
+/// adapters, biases, norms, and rows that end in padding.
+#[test]
+fn fast_and_portable_kernels_have_the_same_gradients() {
+    for name in ["gqa-tied", "mha-untied", "biases"] {
+        let (model, batch) = everything_learns(name, 0.3);
+        let fast = gradients(&model, &batch, pass(&batch));
+        let portable = by(Kernels::Portable, model);
+        let portable = gradients(&portable, &batch, pass(&batch));
+        assert_ne!(
+            host(fast.1.get("model.norm.weight").unwrap().clone()),
+            host(portable.1.get("model.norm.weight").unwrap().clone()),
+            "two ways to compute"
+        );
+        assert_same_gradients(name, fast, portable, 1e-5);
+    }
+}
+
+/// In bfloat16 both ways round the same factors, and are as far from 32 bits as that takes them.
+#[test]
+fn bfloat16_gradients_are_near_those_of_f32_by_both_kernels() {
+    use firebrand::device::Arithmetic;
+    for (name, kernels) in
+        [("gqa-tied", KERNELS[0]), ("biases", KERNELS[0]), ("biases", KERNELS[1])]
+    {
+        let expected = expected(name);
+        let batch = expected.batch();
+        let plain = gradients(&with_lora(name, &expected), &batch, pass(&batch));
+        let mut model = by(kernels, with_lora(name, &expected));
+        model.compute_in(Arithmetic::MixedBf16);
+        let (loss, sums) = gradients(&model, &batch, pass(&batch));
+        assert!((loss / plain.0 - 1.0).abs() < 5e-3, "{name}: {loss} for {}", plain.0);
+        let mut different = false;
+        for path in plain.1.paths() {
+            let reference = host(plain.1.get(path).unwrap().clone());
+            let ours = host(sums.get(path).unwrap().clone());
+            different |= ours != reference;
+            assert_near(&format!("{name} {path}"), &ours, &reference, 0.1);
+        }
+        assert!(different, "it is another arithmetic");
+    }
+}
+
+/// The number of threads changes no bit, in any format.
+#[test]
+fn threads_change_no_bit_of_losses_and_gradients() {
+    use firebrand::device::Arithmetic;
+    for arithmetic in [Arithmetic::F32, Arithmetic::MixedBf16] {
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (mut model, batch) = everything_learns("gqa-tied", 0.2);
+                model.compute_in(arithmetic);
+                gradients(&model, &batch, pass(&batch))
+            })
+        };
+        let one = with(1);
+        for threads in [2, 3, 7] {
+            let many = with(threads);
+            let one = (one.0, &one.1);
+            assert_eq!(one.0.to_bits(), many.0.to_bits(), "{threads} threads");
+            for path in one.1.paths() {
+                let bits = |sums: &Gradients| -> Vec<u32> {
+                    let numbers = host(sums.get(path).unwrap().clone());
+                    numbers.into_iter().map(f32::to_bits).collect()
+                };
+                assert_eq!(bits(one.1), bits(&many.1), "{path}, {threads} threads");
+            }
+        }
     }
 }

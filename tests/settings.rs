@@ -136,6 +136,7 @@ const CHANGES: &[Change] = &[
     change("device.name", "auto", "cpu"),
     change("device.threads", "1", "2"),
     change("device.parallel_micro_batches", "1", "2"),
+    change("device.kernels", "fast", "portable"),
     change("device.pin_kernels", "false", "true"),
 ];
 

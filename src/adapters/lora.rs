@@ -8,8 +8,13 @@ use rayon::prelude::*;
 use crate::config::{LoraConfig, TargetModules};
 use crate::error::{Error, Result, nearest};
 use crate::model::{Context, Dropout, Facts, Linear, Model, Parameter, SidePath, Visitor};
+use crate::ops::cpu::{Held, LowRank};
 use crate::ops::{from_vec, project};
 use crate::random::Stream;
+
+/// Names of the two matrices, as PEFT has them.
+const A: &str = "lora_A.weight";
+const B: &str = "lora_B.weight";
 
 /// The factor `s`: `lora_alpha / r`, or `lora_alpha / √r` when rank-stabilised
 /// (Kalajdzievski 2023).
@@ -75,7 +80,7 @@ impl Lora {
 
     /// Zero for dropped inputs, 1 / (1 − p) for the others: a pure function of run, step,
     /// micro-batch and layer, so that a recomputed forward drops the same ones.
-    fn dropout_mask(&self, dims: [usize; 2], dropout: Dropout, device: &Device) -> Tensor<2> {
+    fn dropout_mask(&self, dims: [usize; 2], dropout: Dropout) -> Vec<f32> {
         let stream = dropout.stream.site(&self.path);
         #[expect(clippy::cast_possible_truncation)] // activations are f32
         let keep = (1.0 / (1.0 - self.dropout)) as f32;
@@ -86,7 +91,7 @@ impl Lora {
                 *kept = if stream.uniform(index) < self.dropout { 0.0 } else { keep };
             }
         });
-        from_vec(mask, dims, device)
+        mask
     }
 }
 
@@ -94,8 +99,8 @@ impl SidePath for Lora {
     fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
         let x = match context.dropout {
             Some(dropout) if self.dropout > 0.0 => {
-                let mask = self.dropout_mask(x.dims(), dropout, &self.a.value.device().inner());
-                x * mask
+                let mask = self.dropout_mask(x.dims(), dropout);
+                x.clone() * from_vec(mask, x.dims(), &self.a.value.device().inner())
             }
             _ => x,
         };
@@ -103,9 +108,19 @@ impl SidePath for Lora {
         project(narrow, self.b.value.clone(), context.computing).mul_scalar(self.scale)
     }
 
+    fn low_rank(&self, context: &Context) -> Option<LowRank> {
+        let (a, b) = (Held::of(&self.a.value)?, Held::of(&self.b.value)?);
+        let dims = [context.documents.rows * context.documents.length, a.columns()];
+        let dropped = context.dropout.filter(|_| self.dropout > 0.0);
+        #[expect(clippy::cast_possible_truncation)] // activations are f32
+        let scale = self.scale as f32;
+        let mask = dropped.map(|dropout| self.dropout_mask(dims, dropout));
+        Some(LowRank { names: [A, B], a, b, scale, mask })
+    }
+
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {
-        visitor.matrix(&format!("{path}.lora_A.weight"), &mut self.a);
-        visitor.matrix(&format!("{path}.lora_B.weight"), &mut self.b);
+        visitor.matrix(&format!("{path}.{A}"), &mut self.a);
+        visitor.matrix(&format!("{path}.{B}"), &mut self.b);
     }
 
     fn tracked(&self) -> Box<dyn SidePath> {

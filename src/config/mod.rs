@@ -32,7 +32,7 @@ pub use schema::schema;
 pub use sections::checkpoint::{CheckpointConfig, OnDiskFull, Reuse};
 pub use sections::data::{DataConfig, Overlong, TrainOn, ValSize};
 pub use sections::data_set::{DataSetConfig, FormatChoice};
-pub use sections::device::{DeviceChoice, DeviceConfig, GraphicsApi};
+pub use sections::device::{DeviceChoice, DeviceConfig, GraphicsApi, Kernels};
 pub use sections::eval::EvalConfig;
 pub use sections::lora::{LoraConfig, TargetModules};
 pub use sections::model::{Init, ModelConfig};

@@ -24,7 +24,7 @@ pub use memory::{Usage, memory_bytes_available, memory_bytes_peak, usage};
 pub use precision::{Arithmetic, Computing, Precision, precision};
 #[cfg(feature = "gpu")]
 pub use probe::{COMMAND as PROBE_COMMAND, answer as probe_answer, ask_aside, probe_with, stage};
-pub use processor::{Processor, instructions, processor};
+pub use processor::{Processor, instructions, multiplies_bfloat16, processor};
 pub use survey::{Survey, Surveyed, survey};
 
 use burn::tensor::Device;

@@ -1,7 +1,7 @@
 //! In which arithmetic a device computes, and why.
 
-use super::{Limits, Opened};
-use crate::config::PrecisionChoice;
+use super::{Limits, Opened, multiplies_bfloat16};
+use crate::config::{Kernels, PrecisionChoice};
 use crate::error::{Error, Result};
 
 /// How matrices are multiplied. Everything else is in 32 bits.
@@ -29,7 +29,8 @@ impl Arithmetic {
     /// Bytes of a weight that does not learn.
     pub fn frozen_bytes(self, on_cpu: bool) -> u64 {
         match self {
-            Self::MixedF16 | Self::MixedBf16 if !on_cpu => 2,
+            Self::MixedBf16 => 2,
+            Self::MixedF16 if !on_cpu => 2,
             _ => 4,
         }
     }
@@ -46,12 +47,14 @@ pub struct Computing {
     /// many tokens: where kernels are compiled for each size of a tensor, few sizes shall occur. 1
     /// fills up nothing.
     pub grain: usize,
+    /// How the CPU computes; other devices have one way.
+    pub kernels: Kernels,
 }
 
 /// 32 bits, without limits, in any size: as on the CPU.
 impl Default for Computing {
     fn default() -> Self {
-        Self { arithmetic: Arithmetic::F32, limits: Limits::NONE, grain: 1 }
+        Self { arithmetic: Arithmetic::F32, limits: Limits::NONE, grain: 1, kernels: Kernels::Fast }
     }
 }
 
@@ -76,9 +79,15 @@ pub fn precision(wanted: PrecisionChoice, opened: &Opened) -> Result<Precision> 
             (Arithmetic::MixedF16, "asked for; the CPU rounds and then computes in 32 bits")
         }
         PrecisionChoice::MixedF16 if opened.f16 => (Arithmetic::MixedF16, "asked for"),
-        PrecisionChoice::MixedBf16 if opened.bf16 && !cpu => (Arithmetic::MixedBf16, "asked for"),
+        PrecisionChoice::MixedBf16 if cpu && multiplies_bfloat16() => {
+            (Arithmetic::MixedBf16, "asked for; this CPU multiplies bfloat16")
+        }
+        PrecisionChoice::MixedBf16 if cpu => {
+            (Arithmetic::MixedBf16, "asked for; this CPU rounds and then computes in 32 bits")
+        }
+        PrecisionChoice::MixedBf16 if opened.bf16 => (Arithmetic::MixedBf16, "asked for"),
         PrecisionChoice::MixedF16 | PrecisionChoice::MixedBf16 => {
-            return Err(refusal(wanted, opened, cpu));
+            return Err(refusal(wanted, opened));
         }
         PrecisionChoice::Auto => automatic(opened, cpu),
     };
@@ -99,17 +108,14 @@ fn automatic(opened: &Opened, cpu: bool) -> (Arithmetic, &'static str) {
     }
 }
 
-fn refusal(wanted: PrecisionChoice, opened: &Opened, cpu: bool) -> Error {
+fn refusal(wanted: PrecisionChoice, opened: &Opened) -> Error {
     let what = format!("`train.precision = \"{wanted}\"` cannot be had on {}", opened.name);
     let error = Error::new(what);
-    match (wanted, cpu) {
-        (PrecisionChoice::MixedBf16, true) => {
-            error.because("the CPU does not compute in bfloat16 yet").hint("take `\"f32\"`")
-        }
-        (PrecisionChoice::MixedBf16, false) if opened.f16 => {
+    match wanted {
+        PrecisionChoice::MixedBf16 if opened.f16 => {
             error.because("its kernels have no bfloat16").hint("take `\"mixed-f16\"`")
         }
-        (PrecisionChoice::MixedBf16, false) => {
+        PrecisionChoice::MixedBf16 => {
             error.because("its kernels have no bfloat16").hint("take `\"f32\"`")
         }
         _ => error.because("its kernels have no 16-bit floats").hint("take `\"f32\"`"),
@@ -146,9 +152,8 @@ mod tests {
         assert!(none.contains("no 16-bit floats") && none.contains("`\"f32\"`"), "{none}");
         let half = refused(PrecisionChoice::MixedBf16, &on_card(true, false));
         assert!(half.contains("`\"mixed-f16\"`"), "{half}");
-        let cpu = refused(PrecisionChoice::MixedBf16, &cpu(1, "test"));
-        assert!(cpu.contains("the CPU does not compute in bfloat16 yet"), "{cpu}");
-        for wanted in [PrecisionChoice::F32, PrecisionChoice::MixedF16] {
+        let all = [PrecisionChoice::F32, PrecisionChoice::MixedF16, PrecisionChoice::MixedBf16];
+        for wanted in all {
             assert_eq!(
                 precision(wanted, &super::super::cpu(1, "test")).unwrap().arithmetic.name(),
                 wanted.name()

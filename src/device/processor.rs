@@ -41,6 +41,7 @@ pub fn instructions() -> Vec<&'static str> {
             };
         }
         look!("sse4.1" "avx" "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512vnni");
+        look!("avx512bf16");
     }
     #[cfg(target_arch = "aarch64")]
     {
@@ -53,6 +54,17 @@ pub fn instructions() -> Vec<&'static str> {
     }
     found.shrink_to_fit();
     found
+}
+
+/// Whether there are instructions for products of bfloat16 that our kernels know (AVX512-BF16).
+pub fn multiplies_bfloat16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 fn sha() -> bool {

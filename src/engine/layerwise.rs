@@ -9,9 +9,9 @@ use burn::tensor::Tensor;
 use crate::config::Recompute;
 use crate::data::Batch;
 use crate::engine::{target_pairs, upload};
-use crate::model::{Context, Dropout, Gradients, Layer, Model};
+use crate::model::{Context, Dropout, Gradients, Layer, Model, OnCpu};
 use crate::objective::{LossSum, Targets, next_token_backward};
-use crate::ops::{Attended, attend, attend_backward};
+use crate::ops::{Attended, attend, attend_backward, cpu};
 
 /// How a micro-batch is differentiated.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +43,8 @@ pub fn forward_backward(
     for layer in &model.layers {
         let (output, held) = match pass.recompute {
             Recompute::None => {
-                let taped = Taped::run(layer.as_ref(), x, &context);
-                (taped.output.clone().inner(), Kept::Tape(taped))
+                let (output, differentiable) = Differentiable::run(layer.as_ref(), x, &context);
+                (output, Kept::Layer(differentiable))
             }
             Recompute::Layers => {
                 let output = layer.forward(x.clone(), &context, None);
@@ -60,11 +60,11 @@ pub fn forward_backward(
     let forward_time = began.elapsed();
 
     for (index, held) in kept.into_iter().enumerate().rev() {
-        let taped = match held {
-            Kept::Tape(taped) => taped,
-            Kept::Input(x) => Taped::run(model.layers[index].as_ref(), x, &context),
+        let layer = match held {
+            Kept::Layer(layer) => layer,
+            Kept::Input(x) => Differentiable::run(model.layers[index].as_ref(), x, &context).1,
         };
-        dx = taped.backward(&format!("model.layers.{index}"), &context, dx, sums);
+        dx = layer.backward(&format!("model.layers.{index}"), &context, dx, sums);
     }
     if model.embedding.learns() {
         model.embedding.add_rows_gradient(sums, &tokens, &dx);
@@ -72,9 +72,42 @@ pub fn forward_backward(
     (loss, forward_time)
 }
 
-enum Kept {
+enum Kept<'a> {
     Input(Tensor<2>),
-    Tape(Taped),
+    Layer(Differentiable<'a>),
+}
+
+/// One layer's forward, with what its gradient needs.
+enum Differentiable<'a> {
+    /// By the kernels of the CPU.
+    OnCpu(OnCpu<'a>, cpu::Taped),
+    /// By tensor operations.
+    Taped(Box<Taped>),
+}
+
+impl<'a> Differentiable<'a> {
+    fn run(layer: &dyn Layer, x: Tensor<2>, context: &'a Context) -> (Tensor<2>, Self) {
+        if let Some(here) = OnCpu::of(layer, &x, context) {
+            let (output, taped) = here.forward(x);
+            return (output, Self::OnCpu(here, taped));
+        }
+        let taped = Taped::run(layer, x, context);
+        (taped.output.clone().inner(), Self::Taped(Box::new(taped)))
+    }
+
+    /// The gradient of the layer's input from that of its output.
+    fn backward(
+        self,
+        path: &str,
+        context: &Context,
+        dx: Tensor<2>,
+        sums: &mut Gradients,
+    ) -> Tensor<2> {
+        match self {
+            Self::OnCpu(here, taped) => here.backward(taped, dx, path, sums),
+            Self::Taped(taped) => taped.backward(path, context, dx, sums),
+        }
+    }
 }
 
 /// One layer's forward: a tape for each half, attention between them by hand.

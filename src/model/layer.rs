@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Tensor};
 
 use crate::device::Computing;
-use crate::model::{Linear, Parameter, Visitor};
-use crate::ops::{self, Documents, Frequencies, Heads, attend, attend_cached};
+use crate::model::{Linear, OnCpu, Parameter, Visitor};
+use crate::ops::{self, Documents, Frequencies, Heads, attend, attend_cached, cpu};
 use crate::random::Stream;
 
 /// One decoder layer, in two halves with attention between them: the halves are differentiated by
@@ -22,6 +22,9 @@ pub trait Layer: Send + Sync {
     fn linears(&mut self, path: &str, change: &mut dyn FnMut(&str, &mut Linear));
     /// A copy whose learning parameters are leaves of a tape.
     fn tracked(&self) -> Box<dyn Layer>;
+    /// The layer as the kernels of the CPU know it; none on other devices, or if it is another
+    /// kind of layer.
+    fn decoder(&self, context: &Context) -> Option<cpu::Decoder>;
 
     /// Both halves on plain tensors. With a cache, `x` continues what the cache holds.
     fn forward(
@@ -30,6 +33,11 @@ pub trait Layer: Send + Sync {
         context: &Context,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<2> {
+        if cache.is_none()
+            && let Some(here) = OnCpu::of(self, &x, context)
+        {
+            return here.forward(x).0;
+        }
         let heads = self.heads();
         let [q, k, v] = self.project(x.clone(), context);
         let (rows, length) = (context.documents.rows, context.documents.length);

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::model::{Context, Parameter, Visitor};
-use crate::ops::project;
+use crate::ops::{cpu, project};
 
 /// `y = x·Wᵀ + b`, plus what the side path adds.
 pub struct Linear {
@@ -23,6 +23,9 @@ pub trait SidePath: Send + Sync {
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor);
     /// A copy whose learning parameters are leaves of a tape.
     fn tracked(&self) -> Box<dyn SidePath>;
+    /// The addition as the kernels of the CPU know it; none on other devices, or if it is another
+    /// kind of addition.
+    fn low_rank(&self, context: &Context) -> Option<cpu::LowRank>;
 }
 
 impl Linear {
@@ -36,6 +39,20 @@ impl Linear {
             Some(side) => y + side.forward(x, context),
             None => y,
         }
+    }
+
+    /// The layer as the kernels of the CPU know it, `path` within its decoder layer.
+    pub fn projection(&self, path: &'static str, context: &Context) -> Option<cpu::Projection> {
+        let bias = match &self.bias {
+            Some(bias) => Some((cpu::Held::of(&bias.value)?, bias.learns)),
+            None => None,
+        };
+        let low_rank = match &self.side {
+            Some(side) => Some(side.low_rank(context)?),
+            None => None,
+        };
+        let weight = cpu::Held::of(&self.weight.value)?;
+        Some(cpu::Projection { path, weight, learns: self.weight.learns, bias, low_rank })
     }
 
     /// Visits weight, bias and side path.

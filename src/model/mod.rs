@@ -9,6 +9,7 @@ mod generate;
 mod gradients;
 mod layer;
 mod linear;
+mod on_cpu;
 mod parameter;
 mod table;
 
@@ -20,6 +21,7 @@ pub use generate::{Generation, Sampling, generate};
 pub use gradients::Gradients;
 pub use layer::{Cache, Context, Dropout, Layer, LayerCache, RmsNorm};
 pub use linear::{Linear, SidePath};
+pub use on_cpu::OnCpu;
 pub use parameter::{Parameter, Visitor, count_learning};
 pub use table::{Table, piece_of};
 
@@ -57,8 +59,9 @@ impl Model {
         self.lm_head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Changes the arithmetic. On a GPU, matrices that do not learn are kept in 16 bits from then
-    /// on: half the memory, and nothing to round at each step.
+    /// Changes the arithmetic. Matrices that do not learn are kept in 16 bits from then on: half
+    /// the memory, and nothing to round at each step. Not so f16 on the CPU, which computes in 32
+    /// bits from rounded numbers.
     pub fn compute_in(&mut self, arithmetic: Arithmetic) {
         self.computing.arithmetic = arithmetic;
         let format = match arithmetic {
@@ -66,8 +69,8 @@ impl Model {
             Arithmetic::MixedF16 => FloatDType::F16,
             Arithmetic::MixedBf16 => FloatDType::BF16,
         };
-        if self.device == Device::flex() {
-            return; // it computes in 32 bits from rounded numbers
+        if self.device == Device::flex() && arithmetic == Arithmetic::MixedF16 {
+            return;
         }
         let round = |weight: &mut Parameter<2>| {
             if !weight.learns {

@@ -46,6 +46,11 @@ impl Table {
         &self.pieces
     }
 
+    /// The table, if it is in one piece.
+    pub fn whole(&self) -> Option<&Parameter<2>> {
+        if let [whole] = self.pieces.as_slice() { Some(whole) } else { None }
+    }
+
     /// The same, to be changed.
     pub fn pieces_mut(&mut self) -> &mut [Parameter<2>] {
         &mut self.pieces

@@ -6,6 +6,7 @@
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::model::{Gradients, Model};
+use crate::objective::on_cpu;
 use crate::ops::{flat, from_vec, host, indices};
 
 /// The learnt positions of a micro-batch, on the host.
@@ -79,6 +80,9 @@ impl LossSum {
 
 /// Σ of the negative log-likelihoods, in nats. `x: [tokens, hidden]` as it leaves the layers.
 pub fn next_token_loss(model: &Model, x: &Tensor<2>, targets: Targets) -> f64 {
+    if let Some(head) = on_cpu::head(model, x) {
+        return head.losses(targets).into_iter().map(|(loss, _)| loss).sum();
+    }
     let sums = targets.chunks(model).map(|chunk| {
         let hidden = model.norm.forward(x.clone().select(0, chunk.positions));
         let logits = model.head().scores(&hidden, model.computing);
@@ -91,6 +95,9 @@ pub fn next_token_loss(model: &Model, x: &Tensor<2>, targets: Targets) -> f64 {
 /// The negative log-likelihood of each token in nats, and whether it is the likeliest; in the order
 /// of the targets.
 pub fn next_token_scores(model: &Model, x: &Tensor<2>, targets: Targets) -> Vec<(f64, bool)> {
+    if let Some(head) = on_cpu::head(model, x) {
+        return head.losses(targets);
+    }
     let of_chunk = |chunk: Chunk| -> Vec<(f64, bool)> {
         let hidden = model.norm.forward(x.clone().select(0, chunk.positions));
         let logits = model.head().scores(&hidden, model.computing);
@@ -112,6 +119,9 @@ pub fn next_token_backward(
     scale: f64,
     sums: &mut Gradients,
 ) -> (LossSum, Tensor<2>) {
+    if let Some(head) = on_cpu::head(model, x) {
+        return head.backward(targets, scale, sums);
+    }
     let (head, computing) = (model.head(), model.computing);
     let mut total = LossSum::default();
     let mut dx = Tensor::zeros(x.dims(), &model.device);

@@ -2,6 +2,7 @@
 //! tokens are the positions of all rows of a micro-batch one after the other.
 
 mod attention;
+pub mod cpu;
 mod norm;
 pub mod parity;
 mod product;

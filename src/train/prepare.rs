@@ -11,7 +11,7 @@ use crate::artifact::signature;
 use crate::checkpoint::Identity;
 use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
-use crate::device::{self, Opened, Precision};
+use crate::device::{self, Computing, Opened, Precision};
 use crate::engine::{
     AdamWSettings, Division, Estimate, Schedule, Shape, StepSettings, Trainer, Workload, estimate,
 };
@@ -252,7 +252,8 @@ impl Prepared<'_> {
             Init::Pretrained => model::Init::Pretrained,
             Init::Random => model::Init::Random(seed.site("init")),
         };
-        let computing = self.opened.computing();
+        let kernels = self.config.device.kernels;
+        let computing = Computing { kernels, ..self.opened.computing() };
         let device = &self.opened.device;
         let mut loaded = device::guarded(self.on_gpu(), "loading the model", || {
             let loaded = model::load_for(&self.base.path, init, device, computing)?;

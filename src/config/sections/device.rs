@@ -13,6 +13,8 @@ pub struct DeviceConfig {
     pub threads: usize,
     /// Micro-batches of a step that the CPU works on at the same time.
     pub parallel_micro_batches: usize,
+    /// How the CPU computes a training step.
+    pub kernels: Kernels,
     /// Whether compiled kernels are kept beside the run.
     pub pin_kernels: bool,
 }
@@ -30,6 +32,16 @@ pub enum DeviceChoice {
     Api(GraphicsApi, Option<u16>),
     /// A software rasteriser, which only tests want.
     Software,
+}
+
+choices! {
+    /// How the CPU computes a training step.
+    Kernels {
+        /// By operations written for it.
+        Fast = "fast",
+        /// By the tensor operations that every device has.
+        Portable = "portable",
+    }
 }
 
 choices! {
@@ -117,6 +129,15 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .example("2"),
         Key::new(
+            "device.kernels",
+            Kind::Choice(Kernels::NAMES),
+            DefaultValue::Value("\"fast\""),
+            "How the CPU computes a step. `fast`: operations written for it, with the vector \
+             instructions that it has. `portable`: the tensor operations that every device has, \
+             to compare with. Results differ by rounding; a run keeps to one of them.",
+        )
+        .example("\"portable\""),
+        Key::new(
             "device.pin_kernels",
             Kind::Boolean,
             DefaultValue::Value("false"),
@@ -135,6 +156,7 @@ impl DeviceConfig {
             name: values.choice("device.name", DeviceChoice::from_name),
             threads: values.size("device.threads"),
             parallel_micro_batches: values.size("device.parallel_micro_batches"),
+            kernels: values.choice("device.kernels", Kernels::from_name),
             pin_kernels: values.boolean("device.pin_kernels"),
         }
     }
@@ -143,6 +165,7 @@ impl DeviceConfig {
         out.text("device.name", &self.name.to_string());
         out.size("device.threads", self.threads);
         out.size("device.parallel_micro_batches", self.parallel_micro_batches);
+        out.text("device.kernels", self.kernels.name());
         out.boolean("device.pin_kernels", self.pin_kernels);
     }
 }

@@ -113,6 +113,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
         name: DeviceChoice::Auto,
         threads: 0,
         parallel_micro_batches: 1,
+        kernels: Kernels::Fast,
         pin_kernels: false,
     };
     assert_eq!(config.device, device);

@@ -268,7 +268,7 @@ fn the_canonical_text_and_its_digest_are_stable() {
         on_disk_full = \"stop\"\nreuse = \"auto\"\nreuse_limit = 10000000000\n\n[output]\n\
         dir = \"checkpoints/run\"\nsign = true\nsbom = false\n\n[trust]\ntofu = false\n\n\
         [device]\nname = \"auto\"\nthreads = 0\n\
-        parallel_micro_batches = 1\npin_kernels = false\n";
+        parallel_micro_batches = 1\nkernels = \"fast\"\npin_kernels = false\n";
     assert_eq!(loaded.canonical, wanted);
-    assert_eq!(loaded.digest.short(), "7f73cdda7ba1");
+    assert_eq!(loaded.digest.short(), "bc2aaa45b091");
 }

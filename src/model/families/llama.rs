@@ -10,6 +10,7 @@ use crate::model::{
     Context, EMBEDDING, Facts, LM_HEAD, Layer, Linear, Model, ModelJson, RmsNorm, Visitor,
     WeightSource,
 };
+use crate::ops::cpu::{Decoder, Gain, Held};
 use crate::ops::{Frequencies, Heads, RopeScaling, rotate};
 
 /// Limits that no real model comes near; a config beyond them is an attack or an accident.
@@ -297,6 +298,31 @@ impl Layer for LlamaLayer {
 
     fn heads(&self) -> Heads {
         self.heads
+    }
+
+    fn decoder(&self, context: &Context) -> Option<Decoder> {
+        let gain = |path, norm: &RmsNorm| {
+            let value = Held::of(&norm.gain.value)?;
+            #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
+            let epsilon = norm.epsilon as f32;
+            Some(Gain { path, value, epsilon, learns: norm.gain.learns })
+        };
+        Some(Decoder {
+            attention_norm: gain("input_layernorm", &self.input_layernorm)?,
+            qkv: [
+                self.q_proj.projection("self_attn.q_proj", context)?,
+                self.k_proj.projection("self_attn.k_proj", context)?,
+                self.v_proj.projection("self_attn.v_proj", context)?,
+            ],
+            output: self.o_proj.projection("self_attn.o_proj", context)?,
+            mlp_norm: gain("post_attention_layernorm", &self.post_attention_layernorm)?,
+            gate_up: [
+                self.gate_proj.projection("mlp.gate_proj", context)?,
+                self.up_proj.projection("mlp.up_proj", context)?,
+            ],
+            down: self.down_proj.projection("mlp.down_proj", context)?,
+            heads: self.heads,
+        })
     }
 
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {

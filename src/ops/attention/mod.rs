@@ -59,6 +59,11 @@ impl Documents {
         Self { rows, length, numbers, spans, blocks: Arc::default() }
     }
 
+    /// First position (flat) and length of each document, padding left out.
+    pub fn spans(&self) -> &[(usize, usize)] {
+        &self.spans
+    }
+
     /// All layers of a model have the same heads and limits.
     fn blocks(&self, heads: Heads, computing: Computing, device: &Device) -> &[portable::Block] {
         self.blocks.get_or_init(|| portable::blocks(self, heads, computing.limits, device))

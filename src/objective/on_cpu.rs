@@ -1,0 +1,81 @@
+//! The loss by the kernels of the CPU: rows of learnt positions, their scores, and back.
+
+use burn::tensor::Tensor;
+
+use crate::model::{Gradients, Model};
+use crate::objective::{LossSum, Targets};
+use crate::ops::cpu::{Head, Held, Products};
+use crate::ops::from_vec;
+
+/// The output projection and what goes in.
+pub(super) struct OnCpu<'a> {
+    model: &'a Model,
+    head: Head,
+    x: Held,
+}
+
+/// None where these kernels are not asked for, or do not know what is to be computed.
+pub(super) fn head<'a>(model: &'a Model, x: &Tensor<2>) -> Option<OnCpu<'a>> {
+    let table = model.head().whole()?;
+    #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
+    let epsilon = model.norm.epsilon as f32;
+    let head = Head {
+        table: Held::of(&table.value)?,
+        table_learns: table.learns,
+        gain: Held::of(&model.norm.gain.value)?,
+        gain_learns: model.norm.gain.learns,
+        epsilon,
+        products: Products::of(model.computing)?,
+    };
+    Some(OnCpu { model, head, x: Held::of(x)? })
+}
+
+impl OnCpu<'_> {
+    /// Rows of the input at learnt positions, and the tokens wanted there.
+    fn rows(&self, pairs: &[(u32, u32)]) -> (Vec<f32>, Vec<u32>) {
+        let (x, width) = (self.x.single(), self.x.columns());
+        let rows = pairs.iter().flat_map(|pair| &x[pair.0 as usize * width..][..width]);
+        (rows.copied().collect(), pairs.iter().map(|pair| pair.1).collect())
+    }
+
+    /// Of each target, in nats, and whether it is the likeliest.
+    pub(super) fn losses(&self, targets: Targets) -> Vec<(f64, bool)> {
+        let chunks = targets.pairs.chunks(targets.chunk.max(1));
+        let of = |pairs| {
+            let (rows, wanted) = self.rows(pairs);
+            self.head.losses(&rows, &wanted)
+        };
+        chunks.flat_map(of).map(|(loss, best)| (f64::from(loss), best)).collect()
+    }
+
+    /// The sum of the losses, with the gradient of `scale` times it.
+    pub(super) fn backward(
+        &self,
+        targets: Targets,
+        scale: f64,
+        sums: &mut Gradients,
+    ) -> (LossSum, Tensor<2>) {
+        let device = &self.model.device;
+        let (tokens, width) = (self.x.rows(), self.x.columns());
+        let mut dx = vec![0.0; tokens * width];
+        let mut total = 0.0;
+        for pairs in targets.pairs.chunks(targets.chunk.max(1)) {
+            let (rows, wanted) = self.rows(pairs);
+            #[expect(clippy::cast_possible_truncation)] // gradients are f32
+            let (losses, gradients) = self.head.backward(&rows, &wanted, scale as f32);
+            total += losses.iter().copied().map(f64::from).sum::<f64>();
+            for (pair, row) in pairs.iter().zip(gradients.x.chunks_exact(width)) {
+                dx[pair.0 as usize * width..][..width].copy_from_slice(row);
+            }
+            let mut add = |path: &str, gradient: Vec<f32>| {
+                if !gradient.is_empty() {
+                    let shape = [gradient.len()];
+                    sums.add(path, from_vec(gradient, shape, device));
+                }
+            };
+            add("model.norm.weight", gradients.gain);
+            add(self.model.head().path(), gradients.table);
+        }
+        (LossSum::Number(total), from_vec(dx, [tokens, width], device))
+    }
+}

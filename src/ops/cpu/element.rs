@@ -1,0 +1,140 @@
+//! The formats of the factors of a product. Sums of products are always kept in 32 bits.
+
+use half::bf16;
+
+/// A number as it is kept in memory.
+pub trait Number: Copy + Send + Sync + Default + 'static {
+    /// Its value.
+    fn wide(self) -> f32;
+    /// Rounded to bfloat16, to nearest, ties to even.
+    fn rounded(self) -> bf16;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
+    }
+
+    /// As `half` rounds, without its branch, so that loops become vector instructions.
+    #[inline(always)]
+    fn rounded(self) -> bf16 {
+        let bits = self.to_bits();
+        let up = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+        let quiet = bits | 0x0040_0000; // what is not a number stays none
+        let bits = if self.is_nan() { quiet } else { up };
+        bf16::from_bits((bits >> 16) as u16)
+    }
+}
+
+impl Number for bf16 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn rounded(self) -> bf16 {
+        self
+    }
+}
+
+/// How factors are kept.
+pub trait Format: Copy + Send + Sync + 'static {
+    /// A number of a factor.
+    type Kept: Number;
+    /// Numbers next to each other along the inner dimension that an instruction takes at once;
+    /// inner dimensions are padded with zeros to a multiple of it.
+    const GROUP: usize;
+    /// A group of numbers.
+    type Group: Copy + Send + Sync + Default + 'static;
+    /// Converts.
+    fn of(number: impl Number) -> Self::Kept;
+    /// Converts a group; what it has no room for is left out.
+    fn group<N: Number>(numbers: [N; 2]) -> Self::Group;
+}
+
+/// 32 bits.
+#[derive(Debug, Clone, Copy)]
+pub struct Single;
+
+impl Format for Single {
+    type Kept = f32;
+    const GROUP: usize = 1;
+    type Group = f32;
+
+    #[inline(always)]
+    fn of(number: impl Number) -> f32 {
+        number.wide()
+    }
+
+    #[inline(always)]
+    fn group<N: Number>([number, _]: [N; 2]) -> f32 {
+        Self::of(number)
+    }
+}
+
+/// bfloat16 in pairs, for processors that multiply them (AVX512-BF16).
+#[derive(Debug, Clone, Copy)]
+pub struct Brain;
+
+impl Format for Brain {
+    type Kept = bf16;
+    const GROUP: usize = 2;
+    type Group = [bf16; 2];
+
+    #[inline(always)]
+    fn of(number: impl Number) -> bf16 {
+        number.rounded()
+    }
+
+    #[inline(always)]
+    fn group<N: Number>(numbers: [N; 2]) -> [bf16; 2] {
+        numbers.map(Number::rounded)
+    }
+}
+
+/// Rounded to bfloat16 and kept in 32 bits: the same factors for processors that have no
+/// instruction for them.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounded;
+
+impl Format for Rounded {
+    type Kept = f32;
+    const GROUP: usize = 1;
+    type Group = f32;
+
+    #[inline(always)]
+    fn of(number: impl Number) -> f32 {
+        number.rounded().wide()
+    }
+
+    #[inline(always)]
+    fn group<N: Number>([number, _]: [N; 2]) -> f32 {
+        Self::of(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Stream;
+
+    #[test]
+    fn rounding_is_that_of_half() {
+        let stream = Stream::new(1);
+        let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-40, 1.003_906_3];
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let drawn = (0..100_000)
+            .map(|index| f32::from_bits((stream.uniform(index) * f64::from(u32::MAX)) as u32));
+        for x in special.into_iter().chain(drawn) {
+            let reference = bf16::from_f32(x);
+            if x.is_nan() {
+                assert!(x.rounded().to_f32().is_nan());
+            } else {
+                assert_eq!(x.rounded().to_bits(), reference.to_bits(), "{x}");
+                assert_eq!(Rounded::of(x), reference.to_f32());
+            }
+        }
+    }
+}

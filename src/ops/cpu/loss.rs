@@ -1,0 +1,196 @@
+//! Next-token loss of a chunk of positions, and its gradient. Scores are kept a row per token of
+//! the vocabulary and a column per position: so the output projection is read as it lies in
+//! memory, and softmax runs along vectors of positions.
+
+use pulp::{Arch, NullaryFnOnce};
+use rayon::prelude::*;
+
+use super::held::{Borrow, Held};
+use super::memory::filled;
+use super::packed::{Left, Packed, View};
+use super::pointwise::exponential;
+use super::product::{Begin, Term, add_product, product, product_here};
+
+/// Rows of a task: fixed, so that sums are the same for any number of threads.
+const ROWS: usize = 1024;
+/// Rows of the output projection that are converted or packed at once.
+const GROUP: usize = 2048;
+
+/// Scores of positions over the vocabulary, `[vocabulary, positions]`.
+pub struct Scores {
+    numbers: Vec<f32>,
+    positions: usize,
+}
+
+impl Scores {
+    /// `table · hiddenᵀ` for `hidden: [positions, width]` and `table: [vocabulary, width]`.
+    pub fn new<F: Borrow>(table: &Held, hidden: &[f32]) -> Self {
+        let width = table.columns();
+        let positions = hidden.len() / width;
+        let right = Packed::<F>::of_outputs(View::new(hidden, positions, width));
+        let numbers = filled(table.rows() * positions, GROUP * positions, |part, target| {
+            let rows = table.numbers().part(part * GROUP, target.len() / positions);
+            let left = F::factor(rows);
+            let term = Term { left: left.view(), right: &right };
+            product_here(target, Begin::Zero, &[term]);
+        });
+        Self { numbers, positions }
+    }
+
+    /// The score of a token at each position.
+    fn of(&self, tokens: &[u32]) -> Vec<f32> {
+        let at = |(position, token): (usize, &u32)| *token as usize * self.positions + position;
+        tokens.iter().enumerate().map(|place| self.numbers[at(place)]).collect()
+    }
+
+    /// Folds columns of all rows: parts in parallel, then the parts in order.
+    fn fold(&mut self, first: f32, part: impl Fn(&mut [f32], &mut [f32]) + Sync) -> Vec<Vec<f32>> {
+        let positions = self.positions;
+        let parts = self.numbers.par_chunks_mut(ROWS * positions);
+        parts
+            .map(|rows| {
+                let mut columns = vec![first; positions];
+                part(rows, &mut columns);
+                columns
+            })
+            .collect()
+    }
+
+    /// The largest score of each position.
+    fn largest(&mut self) -> Vec<f32> {
+        let parts = self.fold(f32::NEG_INFINITY, |rows, most| {
+            Arch::new().dispatch(Largest { rows, most });
+        });
+        let both = |mut most: Vec<f32>, part: Vec<f32>| {
+            most.iter_mut().zip(part).for_each(|(most, part)| *most = most.max(part));
+            most
+        };
+        parts.into_iter().reduce(both).unwrap_or_default()
+    }
+
+    /// Negative log-likelihoods of the wanted tokens in nats; the scores become exponentials, and
+    /// their sums are returned too.
+    fn exponentials(&mut self, wanted: &[u32]) -> (Vec<f32>, Vec<f32>) {
+        let most = self.largest();
+        let scores = self.of(wanted);
+        let parts = self.fold(0.0, |rows, sums| {
+            Arch::new().dispatch(Exponentials { rows, most: &most, sums });
+        });
+        let both = |sum, part: Vec<f32>| super::pointwise::added(sum, &part);
+        let sums = parts.into_iter().reduce(both).unwrap_or_default();
+        let of = |((score, most), sum): ((&f32, &f32), &f32)| sum.ln() - (score - most);
+        let losses = scores.iter().zip(&most).zip(&sums).map(of).collect();
+        (losses, sums)
+    }
+
+    /// The negative log-likelihood of each wanted token in nats, and whether none is likelier.
+    pub fn losses(mut self, wanted: &[u32]) -> Vec<(f32, bool)> {
+        let best = {
+            let most = self.largest();
+            self.of(wanted).iter().zip(most).map(|(score, most)| *score >= most).collect()
+        };
+        let best: Vec<bool> = best;
+        self.exponentials(wanted).0.into_iter().zip(best).collect()
+    }
+
+    /// The losses, and their gradient `scale · (softmax − onehot)` in place of the scores.
+    pub fn into_gradient(mut self, wanted: &[u32], scale: f32) -> (Vec<f32>, Gradient) {
+        let (losses, sums) = self.exponentials(wanted);
+        let factors: Vec<f32> = sums.iter().map(|sum| scale / sum).collect();
+        let positions = self.positions;
+        self.numbers.par_chunks_mut(ROWS * positions).for_each(|rows| {
+            Arch::new().dispatch(Multiply { rows, factors: &factors });
+        });
+        for (position, token) in wanted.iter().enumerate() {
+            self.numbers[*token as usize * positions + position] -= scale;
+        }
+        (losses, Gradient { scores: self })
+    }
+}
+
+/// The gradient of scores.
+pub struct Gradient {
+    scores: Scores,
+}
+
+impl Gradient {
+    /// That of the hidden numbers, `[positions, width]`.
+    pub fn of_hidden<F: Borrow>(&self, table: &Held) -> Vec<f32> {
+        let Scores { numbers, positions } = &self.scores;
+        let mut d = vec![0.0; positions * table.columns()];
+        for (part, numbers) in numbers.chunks(GROUP * positions).enumerate() {
+            let rows = numbers.len() / positions;
+            let left = Left::<F>::transposed(View::new(numbers, rows, *positions));
+            let right = table.numbers().part(part * GROUP, rows).of_inner::<F>();
+            add_product(&mut d, &[Term { left: left.view(), right: &right }]);
+        }
+        d
+    }
+
+    /// That of the table, `[vocabulary, width]`.
+    pub fn of_table<F: Borrow>(&self, hidden: &[f32], width: usize) -> Vec<f32> {
+        let Scores { numbers, positions } = &self.scores;
+        let right = Packed::<F>::of_inner(View::new(hidden, *positions, width));
+        let left = F::factor_of(numbers, *positions);
+        product(&[Term { left: left.view(), right: &right }])
+    }
+}
+
+struct Largest<'a> {
+    rows: &'a [f32],
+    most: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Largest<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { rows, most } = self;
+        for row in rows.chunks_exact(most.len()) {
+            for (most, score) in most.iter_mut().zip(row) {
+                *most = if score > most { *score } else { *most };
+            }
+        }
+    }
+}
+
+struct Exponentials<'a> {
+    rows: &'a mut [f32],
+    most: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Exponentials<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { rows, most, sums } = self;
+        for row in rows.chunks_exact_mut(most.len()) {
+            for ((score, most), sum) in row.iter_mut().zip(most).zip(sums.iter_mut()) {
+                *score = exponential(*score - most);
+                *sum += *score;
+            }
+        }
+    }
+}
+
+struct Multiply<'a> {
+    rows: &'a mut [f32],
+    factors: &'a [f32],
+}
+
+impl NullaryFnOnce for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { rows, factors } = self;
+        for row in rows.chunks_exact_mut(factors.len()) {
+            for (score, factor) in row.iter_mut().zip(factors) {
+                *score *= factor;
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The training step on the CPU, written for it: products of matrices with panels that fit its
+//! caches, and everything between them in one pass over memory each. Results do not depend on the
+//! number of threads.
+//!
+//! `element` and `packed` say how factors are kept, `memory` makes new vectors, `product` and
+//! `brain` multiply; `pointwise`, `attention` and `loss` are what a model does besides; `decoder`
+//! is a layer; `held` and `run` are the way in.
+
+mod attention;
+mod brain;
+mod decoder;
+mod element;
+mod held;
+mod loss;
+mod memory;
+mod packed;
+mod pointwise;
+mod product;
+mod run;
+
+pub use decoder::{Decoder, Gain, LowRank, PathGradients, Projection, Setting};
+pub use held::Held;
+pub use run::{Head, HeadGradients, Products, Taped};

@@ -1,0 +1,277 @@
+//! Factors of products in the order in which products read them.
+
+use pulp::{Arch, NullaryFnOnce};
+
+use super::element::{Format, Number};
+use super::memory::filled;
+
+/// Outputs of a panel at most: four vectors of AVX-512.
+pub const PANEL: usize = 64;
+/// Panels are padded to a multiple of this.
+pub const LANES: usize = 16;
+/// Numbers of a left factor that a task converts.
+const PART: usize = 1 << 14;
+
+/// A matrix in someone else's memory.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a, N> {
+    /// Row after row.
+    pub data: &'a [N],
+    /// Rows.
+    pub rows: usize,
+    /// Numbers of a row.
+    pub columns: usize,
+    /// From row to row.
+    pub stride: usize,
+}
+
+impl<'a, N: Number> View<'a, N> {
+    /// Rows that follow each other without a gap.
+    pub fn new(data: &'a [N], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a matrix of {rows} rows and {columns} columns");
+        Self { data, rows, columns, stride: columns }
+    }
+
+    /// Some of the columns, and some of the rows.
+    pub fn part(self, rows: (usize, usize), columns: (usize, usize)) -> Self {
+        let at = (rows.0 * self.stride + columns.0).min(self.data.len());
+        let data = &self.data[at..];
+        Self { data, rows: rows.1, columns: columns.1, stride: self.stride }
+    }
+
+    /// One row.
+    #[inline(always)]
+    pub fn row(&self, row: usize) -> &'a [N] {
+        &self.data[row * self.stride..][..self.columns]
+    }
+}
+
+/// The left factor: rows of converted numbers, padded with zeros to whole groups.
+#[derive(Debug, Clone)]
+pub struct Left<F: Format> {
+    data: Vec<F::Kept>,
+    rows: usize,
+    stride: usize,
+}
+
+impl<F: Format> Left<F> {
+    /// Converted numbers.
+    pub fn of<N: Number>(source: View<N>) -> Self {
+        Self::with(source.rows, source.columns, |row, target| {
+            for (target, number) in target.iter_mut().zip(source.row(row)) {
+                *target = F::of(*number);
+            }
+        })
+    }
+
+    /// The transpose of a matrix.
+    pub fn transposed<N: Number>(source: View<N>) -> Self {
+        let stride = source.rows.next_multiple_of(F::GROUP);
+        let data = filled(source.columns * stride, stride * LANES, |number, target| {
+            let (first, count) = (number * LANES, target.len() / stride);
+            let source = source.part((0, source.rows), (first, count));
+            Arch::new().dispatch(Transpose::<F, N> { source, stride, target });
+        });
+        Self { data, rows: source.columns, stride }
+    }
+
+    /// `write` gets every row, its number first.
+    pub fn with(rows: usize, columns: usize, write: impl Fn(usize, &mut [F::Kept]) + Sync) -> Self {
+        let stride = columns.next_multiple_of(F::GROUP);
+        let part_rows = (PART / stride.max(1)).max(1);
+        let data = filled(rows * stride, part_rows * stride, |part, target| {
+            for (row, target) in target.chunks_exact_mut(stride).enumerate() {
+                write(part * part_rows + row, &mut target[..columns]);
+            }
+        });
+        Self { data, rows, stride }
+    }
+
+    /// Row after row, with what they are padded with.
+    pub fn into_numbers(self) -> Vec<F::Kept> {
+        self.data
+    }
+
+    /// What a product reads.
+    pub fn view(&self) -> View<'_, F::Kept> {
+        View { data: &self.data, rows: self.rows, columns: self.stride, stride: self.stride }
+    }
+}
+
+/// The right factor `[inner, outputs]`: panels of [`PANEL`] outputs, in each the groups of inner
+/// numbers one after the other, and beside each other those of every output.
+#[derive(Debug, Clone)]
+pub struct Packed<F: Format> {
+    data: Vec<F::Group>,
+    inner: usize,
+    outputs: usize,
+}
+
+impl<F: Format> Packed<F> {
+    /// Of a matrix `[outputs, inner]`, as weights are kept: for `x · wᵀ`.
+    pub fn of_outputs<N: Number>(source: View<N>) -> Self {
+        Self::with(source.columns, source.rows, |first, width, panel| {
+            let rows = source.part((first, width.min(source.rows - first)), (0, source.columns));
+            Arch::new().dispatch(OfOutputs::<F, N> { rows, width, panel });
+        })
+    }
+
+    /// Of a matrix `[inner, outputs]`: for `d · w`.
+    pub fn of_inner<N: Number>(source: View<N>) -> Self {
+        Self::with(source.rows, source.columns, |first, width, panel| {
+            let columns = (first, width.min(source.columns - first));
+            let rows = source.part((0, source.rows), columns);
+            Arch::new().dispatch(OfInner::<F, N> { rows, width, panel });
+        })
+    }
+
+    /// `write` gets the first output, the width and the groups of each panel.
+    fn with(
+        inner: usize,
+        outputs: usize,
+        write: impl Fn(usize, usize, &mut [F::Group]) + Sync,
+    ) -> Self {
+        let groups = inner.div_ceil(F::GROUP);
+        let length = groups * outputs.next_multiple_of(LANES);
+        let data = filled(length, groups * PANEL, |number, panel| {
+            write(number * PANEL, width(outputs, number), panel);
+        });
+        Self { data, inner: groups * F::GROUP, outputs }
+    }
+
+    /// Length of what is summed, padded to whole groups.
+    pub fn inner(&self) -> usize {
+        self.inner
+    }
+
+    /// Columns of the product.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// The groups of some inner numbers, of one panel.
+    #[inline(always)]
+    pub fn panel(&self, number: usize, inner: (usize, usize)) -> &[F::Group] {
+        let width = width(self.outputs, number);
+        let at = number * PANEL * (self.inner / F::GROUP);
+        &self.data[at + inner.0 / F::GROUP * width..at + inner.1 / F::GROUP * width]
+    }
+}
+
+/// Outputs of a panel, padded.
+#[inline(always)]
+pub fn width(outputs: usize, panel: usize) -> usize {
+    (outputs - panel * PANEL).min(PANEL).next_multiple_of(LANES)
+}
+
+/// A panel of a matrix whose rows are outputs.
+struct OfOutputs<'a, F: Format, N> {
+    rows: View<'a, N>,
+    width: usize,
+    panel: &'a mut [F::Group],
+}
+
+impl<F: Format, N: Number> NullaryFnOnce for OfOutputs<'_, F, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { rows, width, panel } = self;
+        let whole = rows.columns / (LANES * F::GROUP) * LANES; // groups in whole squares
+        let single = |row: usize, column: usize| {
+            let numbers =
+                [rows.row(row)[column], rows.row(row)[(column + 1).min(rows.columns - 1)]];
+            let beyond = F::GROUP == 2 && column + 1 == rows.columns;
+            F::group(if beyond { [numbers[0], N::default()] } else { numbers })
+        };
+        for output in (0..rows.rows).step_by(LANES) {
+            let count = LANES.min(rows.rows - output);
+            let mut first = 0;
+            while first < whole && count == LANES {
+                // Groups of 16 outputs, turned in registers.
+                let mut turned = [[F::Group::default(); LANES]; LANES];
+                for lane in 0..LANES {
+                    let numbers = &rows.row(output + lane)[first * F::GROUP..][..LANES * F::GROUP];
+                    for (group, numbers) in numbers.chunks_exact(F::GROUP).enumerate() {
+                        turned[group][lane] = F::group([numbers[0], numbers[F::GROUP - 1]]);
+                    }
+                }
+                for (group, lanes) in turned.iter().enumerate() {
+                    let at = (first + group) * width + output;
+                    panel[at..at + LANES].copy_from_slice(lanes);
+                }
+                first += LANES;
+            }
+            for group in first..panel.len() / width {
+                for lane in 0..count {
+                    let at = group * width + output + lane;
+                    panel[at] = single(output + lane, group * F::GROUP);
+                }
+            }
+        }
+    }
+}
+
+/// A panel of a matrix whose rows are inner numbers.
+struct OfInner<'a, F: Format, N> {
+    rows: View<'a, N>,
+    width: usize,
+    panel: &'a mut [F::Group],
+}
+
+impl<F: Format, N: Number> NullaryFnOnce for OfInner<'_, F, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { rows, width, panel } = self;
+        for (group, targets) in panel.chunks_exact_mut(width).enumerate() {
+            let first = group * F::GROUP;
+            let last = first + F::GROUP - 1;
+            if last < rows.rows {
+                let pairs = rows.row(first).iter().zip(rows.row(last));
+                for (target, (a, b)) in targets.iter_mut().zip(pairs) {
+                    *target = F::group([*a, *b]);
+                }
+            } else {
+                for (target, number) in targets.iter_mut().zip(rows.row(first)) {
+                    *target = F::group([*number, N::default()]);
+                }
+            }
+        }
+    }
+}
+
+/// Some columns of a matrix as rows.
+struct Transpose<'a, F: Format, N> {
+    source: View<'a, N>,
+    stride: usize,
+    target: &'a mut [F::Kept],
+}
+
+impl<F: Format, N: Number> NullaryFnOnce for Transpose<'_, F, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { source, stride, target } = self;
+        let whole = if source.columns == LANES { source.rows / LANES * LANES } else { 0 };
+        for first in (0..whole).step_by(LANES) {
+            let mut turned = [[F::Kept::default(); LANES]; LANES];
+            for row in 0..LANES {
+                let numbers = &source.row(first + row)[..LANES];
+                for (column, number) in numbers.iter().enumerate() {
+                    turned[column][row] = F::of(*number);
+                }
+            }
+            for (column, numbers) in turned.iter().enumerate() {
+                target[column * stride + first..][..LANES].copy_from_slice(numbers);
+            }
+        }
+        for row in whole..source.rows {
+            for (column, number) in source.row(row).iter().enumerate() {
+                target[column * stride + row] = F::of(*number);
+            }
+        }
+    }
+}

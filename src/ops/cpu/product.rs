@@ -1,0 +1,284 @@
+//! Products of matrices: sums of `left · right` with all sums of an output in one order, whatever
+//! the number of threads is.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::brain;
+use super::element::{Brain, Format, Rounded, Single};
+use super::memory::filled;
+use super::packed::{PANEL, Packed, View, width};
+
+/// Rows of the product that are summed at once: with a panel of four vectors, 24 sums are under
+/// way, as many as hide the latency of one and as registers hold.
+pub const ROWS: usize = 6;
+/// Inner numbers of one pass: a panel of them fits into the cache of a core.
+const PASS: usize = 2048;
+/// Rows of a task at most.
+const TASK_ROWS: usize = 128;
+/// Multiplications below which threads cost more than they bring.
+const SERIAL: usize = 1 << 18;
+
+/// `left · right`, one of the terms of a sum.
+pub struct Term<'a, F: Format> {
+    /// `[rows, inner]`.
+    pub left: View<'a, F::Kept>,
+    /// `[inner, outputs]`.
+    pub right: &'a Packed<F>,
+}
+
+impl<F: Format> Clone for Term<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Format> Copy for Term<'_, F> {}
+
+/// What a tile of the product is summed from: rows of left factors and a panel of right ones.
+pub(super) struct Part<'a, F: Format> {
+    /// Inner numbers of each row.
+    pub rows: [&'a [F::Kept]; ROWS],
+    /// `[groups, width]`.
+    pub panel: &'a [F::Group],
+}
+
+/// Sums of a tile.
+pub(super) type Tile = [[f32; PANEL]; ROWS];
+
+/// A format that products can be made of.
+pub trait Multiply: Format {
+    /// Computes rows of a product.
+    #[doc(hidden)]
+    fn rows(block: Block<'_, Self>);
+}
+
+impl Multiply for Single {
+    fn rows(block: Block<'_, Self>) {
+        Arch::new().dispatch(block);
+    }
+}
+
+impl Multiply for Rounded {
+    fn rows(block: Block<'_, Self>) {
+        Arch::new().dispatch(block);
+    }
+}
+
+impl Multiply for Brain {
+    fn rows(block: Block<'_, Self>) {
+        brain::rows(block);
+    }
+}
+
+/// Whether sums begin at zero or at what the target holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// The target is overwritten.
+    Zero,
+    /// The target is added to.
+    Target,
+}
+
+/// Rows of a product.
+pub struct Block<'a, F: Format> {
+    target: &'a mut [f32],
+    outputs: usize,
+    first_row: usize,
+    terms: &'a [Term<'a, F>],
+    passes: &'a [Vec<Piece>],
+    begin: Begin,
+}
+
+/// Inner numbers of a term.
+struct Piece {
+    term: usize,
+    inner: (usize, usize),
+}
+
+/// Divides the inner numbers of all terms into passes.
+fn passes<F: Format>(terms: &[Term<F>]) -> Vec<Vec<Piece>> {
+    let mut passes = vec![Vec::new()];
+    let mut room = PASS;
+    for (term, factors) in terms.iter().enumerate() {
+        let mut first = 0;
+        while first < factors.left.columns {
+            if room == 0 {
+                passes.push(Vec::new());
+                room = PASS;
+            }
+            let last = factors.left.columns.min(first + room);
+            room -= last - first;
+            passes.last_mut().expect("there is one").push(Piece { term, inner: (first, last) });
+            first = last;
+        }
+    }
+    passes
+}
+
+/// `Σ left · right`, `[rows, outputs]`.
+pub fn product<F: Multiply>(terms: &[Term<F>]) -> Vec<f32> {
+    let length = terms[0].left.rows * terms[0].right.outputs();
+    let (outputs, passes) = plan(length, terms);
+    let size = task_rows(terms, outputs);
+    filled(length, size * outputs, |number, target| {
+        let (first_row, passes) = (number * size, passes.as_slice());
+        F::rows(Block { target, outputs, first_row, terms, passes, begin: Begin::Zero });
+    })
+}
+
+/// Adds the product to `target: [rows, outputs]`.
+pub fn add_product<F: Multiply>(target: &mut [f32], terms: &[Term<F>]) {
+    let (outputs, passes) = plan(target.len(), terms);
+    let size = task_rows(terms, outputs);
+    let tasks = target.par_chunks_mut((size * outputs).max(1)).enumerate();
+    tasks.for_each(|(number, target)| {
+        let (first_row, passes) = (number * size, passes.as_slice());
+        F::rows(Block { target, outputs, first_row, terms, passes, begin: Begin::Target });
+    });
+}
+
+/// Rows of a task: as many tasks for every thread, each of whole tiles.
+fn task_rows<F: Format>(terms: &[Term<F>], outputs: usize) -> usize {
+    let rows = terms[0].left.rows;
+    let inner: usize = terms.iter().map(|term| term.left.columns).sum();
+    let threads = rayon::current_num_threads();
+    if inner * rows * outputs < SERIAL || threads == 1 || rows <= ROWS {
+        return rows.max(1);
+    }
+    let rounds = rows.div_ceil(threads * TASK_ROWS);
+    rows.div_ceil(threads * rounds).next_multiple_of(ROWS)
+}
+
+/// `target = Σ left · right`, or that added to it, on this thread alone. Right factors may be
+/// longer than left ones, and have more outputs than the target if those are whole panels: the rest
+/// is left out.
+pub fn product_here<F: Multiply>(target: &mut [f32], begin: Begin, terms: &[Term<F>]) {
+    if !target.is_empty() {
+        let (outputs, passes) = plan(target.len(), terms);
+        F::rows(Block { target, outputs, first_row: 0, terms, passes: &passes, begin });
+    }
+}
+
+/// Columns of the product and the order of its sums.
+fn plan<F: Format>(numbers: usize, terms: &[Term<F>]) -> (usize, Vec<Vec<Piece>>) {
+    let rows = terms[0].left.rows;
+    let outputs = numbers / rows;
+    assert_eq!(numbers, rows * outputs, "the target has {rows} rows");
+    for term in terms {
+        let (left, right) = (&term.left, term.right);
+        assert!(left.columns <= right.inner(), "left factors are not longer than right ones");
+        assert!(left.columns.is_multiple_of(F::GROUP), "left factors are padded");
+        let whole = outputs.is_multiple_of(PANEL) && outputs < right.outputs();
+        assert!(left.rows == rows && (outputs == right.outputs() || whole), "factors fit");
+    }
+    (outputs, passes(terms))
+}
+
+/// Calls `tile` for every tile, and puts its sums where they belong.
+#[inline(always)]
+pub(super) fn sweep<F: Format>(
+    block: Block<'_, F>,
+    mut tile: impl FnMut(&[Part<'_, F>], usize, &mut Tile),
+) {
+    const TERMS: usize = 8;
+    let Block { target, outputs, first_row, terms, passes, mut begin } = block;
+    let rows = target.len() / outputs;
+    let mut sums = [[0.0; PANEL]; ROWS];
+    for pass in passes {
+        assert!(pass.len() <= TERMS, "a sum has at most {TERMS} terms");
+        for panel in 0..outputs.div_ceil(PANEL) {
+            let count = PANEL.min(outputs - panel * PANEL);
+            for row in (0..rows).step_by(ROWS) {
+                let part = |piece: &Piece| {
+                    let term = &terms[piece.term];
+                    let inner = piece.inner;
+                    // Rows beyond the last are the last again, and go nowhere.
+                    let row = |i: usize| {
+                        let row = first_row + (row + i).min(rows - 1);
+                        &term.left.row(row)[inner.0..inner.1]
+                    };
+                    Part { rows: std::array::from_fn(row), panel: term.right.panel(panel, inner) }
+                };
+                let mut parts: [Part<F>; TERMS] =
+                    std::array::from_fn(|_| Part { rows: [&[]; ROWS], panel: &[] });
+                for (target, piece) in parts.iter_mut().zip(pass) {
+                    *target = part(piece);
+                }
+                tile(&parts[..pass.len()], width(outputs, panel), &mut sums);
+                let tile_rows = sums.iter().take(rows - row).enumerate();
+                for (i, sums) in tile_rows {
+                    let at = (row + i) * outputs + panel * PANEL;
+                    let target = &mut target[at..at + count];
+                    match begin {
+                        Begin::Zero => target.copy_from_slice(&sums[..count]),
+                        Begin::Target => {
+                            for (target, sum) in target.iter_mut().zip(sums) {
+                                *target += sum;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        begin = Begin::Target;
+    }
+}
+
+impl<F: Format<Kept = f32, Group = f32>> WithSimd for Block<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        sweep(self, |parts, width, sums| match S::F32_LANES {
+            16 => match width / 16 {
+                4 => tile::<S, F, 4>(simd, parts, (width, 0), sums),
+                3 => tile::<S, F, 3>(simd, parts, (width, 0), sums),
+                2 => tile::<S, F, 2>(simd, parts, (width, 0), sums),
+                _ => tile::<S, F, 1>(simd, parts, (width, 0), sums),
+            },
+            8 => (0..width).step_by(16).for_each(|at| {
+                tile::<S, F, 2>(simd, parts, (width, at), sums);
+            }),
+            4 => (0..width).step_by(16).for_each(|at| {
+                tile::<S, F, 4>(simd, parts, (width, at), sums);
+            }),
+            _ => (0..width).step_by(S::F32_LANES).for_each(|at| {
+                tile::<S, F, 1>(simd, parts, (width, at), sums);
+            }),
+        });
+    }
+}
+
+/// `V` vectors of a panel of `width` outputs, from `at` on.
+#[inline(always)]
+fn tile<S: Simd, F: Format<Kept = f32, Group = f32>, const V: usize>(
+    simd: S,
+    parts: &[Part<'_, F>],
+    (width, at): (usize, usize),
+    sums: &mut Tile,
+) {
+    let mut held = [[simd.splat_f32s(0.0); V]; ROWS];
+    for part in parts {
+        let inner = part.panel.len() / width;
+        let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &part.rows[row][..inner]);
+        for (k, numbers) in part.panel.chunks_exact(width).enumerate() {
+            let numbers = S::as_simd_f32s(&numbers[at..at + V * S::F32_LANES]).0;
+            let numbers: [S::f32s; V] = std::array::from_fn(|vector| numbers[vector]);
+            for (row, held) in rows.iter().zip(&mut held) {
+                let factor = simd.splat_f32s(row[k]);
+                for (held, number) in held.iter_mut().zip(numbers) {
+                    *held = simd.mul_add_f32s(factor, number, *held);
+                }
+            }
+        }
+    }
+    for (held, sums) in held.iter().zip(sums) {
+        let targets = S::as_mut_simd_f32s(&mut sums[at..at + V * S::F32_LANES]).0;
+        targets.copy_from_slice(held);
+    }
+}
+
+#[cfg(test)]
+#[path = "product_tests.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+//! Products against plain sums in double precision.
+
+use half::bf16;
+
+use super::super::element::Number;
+use super::super::packed::Left;
+use super::*;
+use crate::random::Stream;
+
+fn random(count: usize, name: &str) -> Vec<f32> {
+    let stream = Stream::new(2).site(name);
+    #[expect(clippy::cast_possible_truncation)]
+    (0..count as u64).map(|index| stream.normal(index) as f32).collect()
+}
+
+/// Rows, inner and outputs: whole tiles and panels, one more, one less, one, more than a pass.
+const SIZES: [[usize; 3]; 9] = [
+    [6, 64, 64],
+    [7, 65, 65],
+    [5, 63, 63],
+    [1, 1, 1],
+    [13, 3, 130],
+    [200, 20, 17],
+    [12, 5000, 16],
+    [97, 128, 48],
+    [3, 2, 33],
+];
+
+/// In f64, of rounded factors.
+fn reference<F: Format>(a: &[f32], b: &[f32], [rows, inner, outputs]: [usize; 3]) -> Vec<f64> {
+    let of = |x: f32| f64::from(F::of(x).wide());
+    let mut sums = vec![0.0; rows * outputs];
+    for row in 0..rows {
+        for k in 0..inner {
+            for output in 0..outputs {
+                sums[row * outputs + output] +=
+                    of(a[row * inner + k]) * of(b[k * outputs + output]);
+            }
+        }
+    }
+    sums
+}
+
+fn transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|c| (0..rows).map(move |r| matrix[r * columns + c])).collect()
+}
+
+fn near(what: &str, ours: &[f32], reference: &[f64], inner: usize) {
+    assert_eq!(ours.len(), reference.len());
+    for (ours, reference) in ours.iter().zip(reference) {
+        #[expect(clippy::cast_precision_loss)]
+        let limit = 1e-6 * (inner as f64).sqrt() * 3.0 + 1e-6 * reference.abs();
+        assert!((f64::from(*ours) - reference).abs() < limit, "{what}: {ours} for {reference}");
+    }
+}
+
+fn check<F: Multiply>() {
+    let name = std::any::type_name::<F>();
+    for size in SIZES {
+        let [rows, inner, outputs] = size;
+        let (a, b) = (random(rows * inner, "a"), random(inner * outputs, "b"));
+        let wanted = reference::<F>(&a, &b, size);
+        let left = Left::<F>::of(View::new(&a, rows, inner));
+        let turned_a = transposed(&a, rows, inner);
+        let left_turned = Left::<F>::transposed(View::new(&turned_a, inner, rows));
+        let right = Packed::<F>::of_inner(View::new(&b, inner, outputs));
+        let turned_b = transposed(&b, inner, outputs);
+        let right_turned = Packed::<F>::of_outputs(View::new(&turned_b, outputs, inner));
+        let what = format!("{name} {size:?}");
+        for (left, right) in [(&left, &right), (&left_turned, &right_turned)] {
+            let term = Term { left: left.view(), right };
+            let ours = product(&[term]);
+            near(&what, &ours, &wanted, inner);
+            // Two terms, on top of what is there.
+            let mut sum = vec![0.5; rows * outputs];
+            add_product(&mut sum, &[term, term]);
+            let twice: Vec<f64> = wanted.iter().map(|x| 2.0 * x + 0.5).collect();
+            near(&what, &sum, &twice, 4 * inner);
+        }
+    }
+}
+
+#[test]
+fn products_are_those_of_double_precision_in_every_format_and_size() {
+    check::<Single>();
+    check::<Rounded>();
+    check::<Brain>();
+}
+
+#[test]
+fn weights_kept_in_bfloat16_are_the_same_factors() {
+    let b = random(40 * 30, "b");
+    let kept: Vec<bf16> = b.iter().map(|x| x.rounded()).collect();
+    let a = random(9 * 40, "a");
+    let left = Left::<Rounded>::of(View::new(&a, 9, 40));
+    let of = |right: &Packed<Rounded>| product(&[Term { left: left.view(), right }]);
+    let rounded = of(&Packed::of_inner(View::new(&b, 40, 30)));
+    assert_eq!(rounded, of(&Packed::of_inner(View::new(&kept, 40, 30))));
+}
+
+/// Leaving out the end of long right factors, and whole panels of outputs.
+#[test]
+fn right_factors_may_be_longer_and_wider() {
+    let (a, b) = (random(10 * 20, "a"), random(50 * 200, "b"));
+    let left = Left::<Single>::of(View::new(&a, 10, 20));
+    let right = Packed::<Single>::of_inner(View::new(&b, 50, 200));
+    let mut part = vec![7.0; 10 * 128];
+    product_here(&mut part, Begin::Zero, &[Term { left: left.view(), right: &right }]);
+    let b: Vec<f32> = b.chunks(200).take(20).flat_map(|row| row[..128].to_vec()).collect();
+    near("part", &part, &reference::<Single>(&a, &b, [10, 20, 128]), 20);
+}
+
+#[test]
+fn threads_change_no_bit() {
+    fn bits<F: Multiply>(threads: usize) -> Vec<u32> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let (a, b) = (random(301 * 130, "a"), random(130 * 200, "b"));
+            let left = Left::<F>::of(View::new(&a, 301, 130));
+            let right = Packed::<F>::of_inner(View::new(&b, 130, 200));
+            let term = Term { left: left.view(), right: &right };
+            let mut sum = product(&[term]);
+            add_product(&mut sum, &[term]);
+            sum.into_iter().map(f32::to_bits).collect()
+        })
+    }
+    for threads in [2, 3, 16] {
+        assert_eq!(bits::<Single>(threads), bits::<Single>(1));
+        assert_eq!(bits::<Brain>(threads), bits::<Brain>(1));
+    }
+}
+
+#[test]
+fn what_is_no_number_stays_none() {
+    for (place, number) in [(0, f32::NAN), (3, f32::INFINITY)] {
+        let mut a = random(6 * 8, "a");
+        a[place] = number;
+        let b = random(8 * 16, "b");
+        let left = Left::<Brain>::of(View::new(&a, 6, 8));
+        let right = Packed::<Brain>::of_inner(View::new(&b, 8, 16));
+        let product = product(&[Term { left: left.view(), right: &right }]);
+        assert!(product[..16].iter().all(|x| !x.is_finite()));
+        assert!(product[16..].iter().all(|x| x.is_finite()));
+    }
+}
