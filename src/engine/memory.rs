@@ -1,6 +1,6 @@
 //! How much memory a run will take, by part, before anything is loaded.
 
-use crate::config::Recompute;
+use crate::config::{Kernels, Recompute};
 use crate::device::Arithmetic;
 use crate::model::Facts;
 
@@ -60,6 +60,8 @@ pub struct Workload {
     pub on_gpu: bool,
     /// How matrices are multiplied.
     pub arithmetic: Arithmetic,
+    /// How the CPU computes.
+    pub kernels: Kernels,
 }
 
 /// Estimates a run.
@@ -67,13 +69,23 @@ pub fn estimate(facts: &Facts, work: Workload) -> Estimate {
     const F32: u64 = 4;
     // Queries that the operations for other devices work on at once.
     const BLOCK: usize = 512;
-    // What a layer's tapes hold per token, counted in the code of `families::llama` and of the
-    // operations: about 16 tensors of the hidden width and 8 of the gated width. A LoRA step of
-    // SmolLM2-135M on 512 tokens on the CPU: estimated 2.3 GB, measured 1.95 GB.
     let Workload { learning, rows, length, .. } = work;
     let tokens = (rows * length) as u64;
-    let per_token = 16 * facts.hidden + 8 * facts.intermediate;
+    let fast =
+        !work.on_gpu && work.kernels == Kernels::Fast && work.arithmetic != Arithmetic::MixedF16;
+    // Numbers of a layer per token, counted in the code. By the kernels of the CPU, the fields of
+    // `Kept`, and while it is worked on about as much again. In tapes, about 16 tensors of the
+    // hidden width and 8 of the gated width.
+    let attention = 2 * (facts.heads + facts.groups) * facts.head_width;
+    let (per_token, at_work) = match fast {
+        true => {
+            let kept = 2 * facts.hidden + attention + 2 * facts.intermediate;
+            (kept, kept)
+        }
+        false => (16 * facts.hidden + 8 * facts.intermediate, 0),
+    };
     let layer = tokens * per_token as u64 * F32;
+    let at_work = tokens * at_work as u64 * F32;
     let input = tokens * facts.hidden as u64 * F32;
     let layers = facts.layers as u64;
     let frozen = facts.parameters.saturating_sub(learning.min(facts.parameters));
@@ -83,13 +95,15 @@ pub fn estimate(facts: &Facts, work: Workload) -> Estimate {
             + (facts.parameters - frozen) * F32,
         optimizer: 3 * learning * F32,
         activations: match work.recompute {
-            Recompute::None => layers * layer,
-            Recompute::Layers => layers * input + layer,
+            Recompute::None => layers * layer + at_work,
+            Recompute::Layers => layers * input + layer + at_work,
         },
         // Scores, weights, and the gradients of both.
         attention: if work.on_gpu { 5 * scores } else { 0 },
         checkpoint: 3 * learning * F32,
-        logits: 4 * (work.chunk.min(rows * length) * facts.vocabulary) as u64 * F32,
+        logits: if fast { 1 } else { 4 }
+            * (work.chunk.min(rows * length) * facts.vocabulary) as u64
+            * F32,
         data: work.data,
     }
 }

@@ -192,7 +192,9 @@ impl Trainer {
             };
             // One thread alone talks to a GPU: each would have a queue of its own there.
             let passes: Vec<_> = match together {
-                [only] => vec![one(only)],
+                [only] if self.on_gpu() => vec![one(only)],
+                // On a thread of the pool, which takes part in the work instead of waiting for it.
+                [only] => vec![rayon::join(|| one(only), || ()).0],
                 _ => together.par_iter().map(one).collect(),
             };
             let mut slowest = 0.0_f64;

@@ -1,9 +1,11 @@
 //! From a model directory to a [`Model`]: every weight checked, none missing, none left over.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use rayon::prelude::*;
 
 use crate::device::{Arithmetic, Computing};
@@ -11,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::files::FileEntry;
 use crate::model::families;
-use crate::model::{Linear, Model, ModelJson, Parameter, Table};
+use crate::model::{Linear, Model, ModelJson, Parameter, Table, frozen_format};
 use crate::ops::from_vec;
 use crate::random::Stream;
 use crate::weights::{Element, Shard, shard_names, to_f32};
@@ -71,26 +73,30 @@ pub fn load_for(
         }
     };
     source.computing = Computing { arithmetic: Arithmetic::F32, ..computing };
+    source.format = frozen_format(device, computing.arithmetic);
     let mut model = family.build(&config, &mut source)?;
     model.compute_in(computing.arithmetic);
     let elements = source.finish(directory)?;
     Ok(Loaded { model, config, files, elements })
 }
 
+/// A tensor of a file. It is converted when it is asked for, so that never all of them are in
+/// memory in two formats.
 struct Held {
     element: Element,
     shape: Vec<usize>,
-    values: Vec<f32>,
+    shard: Arc<Shard>,
+    range: Range<usize>,
 }
 
 fn read_shards(directory: &Path) -> Result<(BTreeMap<String, Held>, Vec<FileEntry>)> {
     let mut held = BTreeMap::new();
     let mut files = Vec::new();
     for name in shard_names(directory)? {
-        let shard = Shard::read(directory, &name)?;
+        let shard = Arc::new(Shard::read(directory, &name)?);
         for tensor in shard.tensors()? {
-            let values = to_f32(tensor.element, tensor.bytes);
-            let entry = Held { element: tensor.element, shape: tensor.shape, values };
+            let (shard, range) = (Arc::clone(&shard), tensor.range);
+            let entry = Held { element: tensor.element, shape: tensor.shape, shard, range };
             if held.insert(tensor.name.clone(), entry).is_some() {
                 let what = format!("tensor `{}` stands in two files", tensor.name);
                 return Err(Error::new(what).at(directory));
@@ -109,6 +115,8 @@ pub struct WeightSource {
     missing: Vec<String>,
     device: Device,
     computing: Computing,
+    /// In which format matrices are kept, if not in 32 bits.
+    format: Option<FloatDType>,
 }
 
 impl WeightSource {
@@ -120,7 +128,17 @@ impl WeightSource {
             missing: Vec::new(),
             device: device.clone(),
             computing: Computing::default(),
+            format: None,
         }
+    }
+
+    /// A matrix on the device, in the format in which it is kept there.
+    fn kept(&self, values: Vec<f32>, shape: [usize; 2]) -> Parameter<2> {
+        let value = from_vec(values, shape, &self.device);
+        Parameter::frozen(match self.format {
+            Some(format) => value.cast(format),
+            None => value,
+        })
     }
 
     /// A source that draws weights instead of reading them.
@@ -143,13 +161,11 @@ impl WeightSource {
         let values = self.take(name, &[rows, width], Fill::Normal)?;
         let limit = self.computing.limits.rows(width);
         if rows <= limit {
-            let whole = Parameter::frozen(from_vec(values, [rows, width], &self.device));
-            return Ok(Table::new(name, vec![whole]));
+            return Ok(Table::new(name, vec![self.kept(values, [rows, width])]));
         }
-        let pieces = values.chunks(limit.saturating_mul(width).max(1)).map(|piece| {
-            let shape = [piece.len() / width, width];
-            Parameter::frozen(from_vec(piece.to_vec(), shape, &self.device))
-        });
+        let pieces = values
+            .chunks(limit.saturating_mul(width).max(1))
+            .map(|piece| self.kept(piece.to_vec(), [piece.len() / width, width]));
         Ok(Table::new(name, pieces.collect()))
     }
 
@@ -162,7 +178,7 @@ impl WeightSource {
             return Err(Error::new(what).because(format!("{shape:?} in 32 bits exceed {most}")));
         }
         let values = self.take(name, &shape, Fill::Normal)?;
-        Ok(Parameter::frozen(from_vec(values, shape, &self.device)))
+        Ok(self.kept(values, shape))
     }
 
     /// The gain of a norm; ones when drawn.
@@ -208,7 +224,7 @@ impl WeightSource {
             )));
         }
         self.elements.insert(name.to_owned(), held.element);
-        Ok(held.values)
+        Ok(to_f32(held.element, held.shard.part(held.range)))
     }
 
     fn finish(self, directory: &Path) -> Result<BTreeMap<String, Element>> {

@@ -53,6 +53,15 @@ pub const EMBEDDING: &str = "model.embed_tokens.weight";
 /// Path of an untied output projection.
 pub const LM_HEAD: &str = "lm_head.weight";
 
+/// The format of matrices that do not learn, if it is not that of 32 bits.
+fn frozen_format(device: &Device, arithmetic: Arithmetic) -> Option<FloatDType> {
+    match arithmetic {
+        Arithmetic::MixedBf16 => Some(FloatDType::BF16),
+        Arithmetic::MixedF16 if *device != Device::flex() => Some(FloatDType::F16),
+        Arithmetic::MixedF16 | Arithmetic::F32 => None,
+    }
+}
+
 impl Model {
     /// The output projection `[vocabulary, hidden]`.
     pub fn head(&self) -> &Table {
@@ -64,14 +73,7 @@ impl Model {
     /// bits from rounded numbers.
     pub fn compute_in(&mut self, arithmetic: Arithmetic) {
         self.computing.arithmetic = arithmetic;
-        let format = match arithmetic {
-            Arithmetic::F32 => return,
-            Arithmetic::MixedF16 => FloatDType::F16,
-            Arithmetic::MixedBf16 => FloatDType::BF16,
-        };
-        if self.device == Device::flex() && arithmetic == Arithmetic::MixedF16 {
-            return;
-        }
+        let Some(format) = frozen_format(&self.device, arithmetic) else { return };
         let round = |weight: &mut Parameter<2>| {
             if !weight.learns {
                 weight.value = weight.value.clone().cast(format);

@@ -11,7 +11,7 @@ use crate::artifact::signature;
 use crate::checkpoint::Identity;
 use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
-use crate::device::{self, Computing, Opened, Precision};
+use crate::device::{self, Arithmetic, Computing, Opened, Precision};
 use crate::engine::{
     AdamWSettings, Division, Estimate, Schedule, Shape, StepSettings, Trainer, Workload, estimate,
 };
@@ -96,19 +96,14 @@ pub fn prepare<'a>(
     let plan = corpus.plan(config.seed);
     let length = plan.longest_row()?.next_multiple_of(opened.computing().grain);
     let division = fit::division(&facts, &opened, config.train.micro_batch_size, length)?;
-    let memory = estimate(
-        &facts,
-        Workload {
-            learning,
-            rows: fit::rows_at_once(config, &opened, division),
-            length,
-            chunk: config.train.loss_chunk_tokens,
-            recompute: config.train.recompute,
-            data: data_bytes(&config.data, &corpus),
-            on_gpu: opened.on_gpu(),
-            arithmetic: precision.arithmetic,
-        },
-    );
+    let work = Workload {
+        learning,
+        rows: fit::rows_at_once(config, &opened, division),
+        length,
+        data: data_bytes(&config.data, &corpus),
+        ..workload(config, &opened, &precision)
+    };
+    let memory = estimate(&facts, work);
     fit::check_memory(&memory, &opened)?;
     let validation =
         data::validation_batches(&corpus.validation, &config.data, config.train.micro_batch_size);
@@ -244,6 +239,21 @@ pub fn parent_state(directory: &Path) -> Result<(ParentSignature, BTreeMap<Strin
     }
 }
 
+/// What the settings and the device say of the work.
+fn workload(config: &RunConfig, opened: &Opened, precision: &Precision) -> Workload {
+    Workload {
+        learning: 0,
+        rows: 0,
+        length: 0,
+        chunk: config.train.loss_chunk_tokens,
+        recompute: config.train.recompute,
+        data: 0,
+        on_gpu: opened.on_gpu(),
+        arithmetic: precision.arithmetic,
+        kernels: config.device.kernels,
+    }
+}
+
 impl Prepared<'_> {
     /// Loads the weights and puts the adapter beside them.
     pub fn trainer(&mut self) -> Result<Trainer> {
@@ -253,7 +263,12 @@ impl Prepared<'_> {
             Init::Random => model::Init::Random(seed.site("init")),
         };
         let kernels = self.config.device.kernels;
-        let computing = Computing { kernels, ..self.opened.computing() };
+        // Weights that will learn stay in 32 bits; others are rounded as they are read.
+        let arithmetic = match self.config.lora {
+            Some(_) => self.precision.arithmetic,
+            None => Arithmetic::F32,
+        };
+        let computing = Computing { kernels, arithmetic, ..self.opened.computing() };
         let device = &self.opened.device;
         let mut loaded = device::guarded(self.on_gpu(), "loading the model", || {
             let loaded = model::load_for(&self.base.path, init, device, computing)?;

@@ -5,10 +5,10 @@
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::element::Single;
+use super::held::{Borrow, Numbers};
 use super::packed::{Left, PANEL, Packed, View};
 use super::pointwise::{dot, softmax_row};
-use super::product::{Begin, Term, product_here};
+use super::product::{Term, add_product_here, product_here};
 use crate::ops::Heads;
 
 /// Queries of a block: whole tiles, and scores over two thousand keys fit into a core's cache.
@@ -101,14 +101,14 @@ impl<'a> Attention<'a> {
     }
 
     /// What is mixed for every query, `[tokens, queries · width]`; zero outside of documents.
-    pub fn forward(&self) -> Vec<f32> {
+    pub fn forward<F: Borrow>(&self) -> Vec<f32> {
         let (width, wide) = (self.heads.width, self.wide());
         let tasks = self.tasks();
         let parts: Vec<Vec<Vec<f32>>> = tasks
             .par_iter()
             .map(|task| {
-                let keys = Packed::of_outputs(self.of_group(self.k, *task));
-                let values = Packed::of_inner(self.of_group(self.v, *task));
+                let keys = Packed::<F>::of_outputs(self.of_group(self.k, *task));
+                let values = Packed::<F>::of_inner(self.of_group(self.v, *task));
                 let one = |head| self.mix(self.of_query(self.q, *task, head), &keys, &values);
                 self.heads_of(task.group).map(one).collect()
             })
@@ -123,41 +123,41 @@ impl<'a> Attention<'a> {
     }
 
     /// One head of one document: `[length, width]`.
-    fn mix(&self, q: View<f32>, keys: &Packed<Single>, values: &Packed<Single>) -> Vec<f32> {
+    fn mix<F: Borrow>(&self, q: View<f32>, keys: &Packed<F>, values: &Packed<F>) -> Vec<f32> {
         let width = self.heads.width;
         let mut mixed = vec![0.0; q.rows * width];
         let mut scores = Vec::new();
         for block in blocks(q.rows) {
             let weights = self.weights(q, keys, block, &mut scores);
+            let left = F::factor(Numbers::Single(weights));
             let target = &mut mixed[block.first * width..][..block.count * width];
-            product_here(target, Begin::Zero, &[Term { left: weights, right: values }]);
+            add_product_here(target, &[Term { left: left.view(), right: values }]);
         }
         mixed
     }
 
     /// Weights of a block, `[queries, keys]`, in the memory of `scores`.
-    fn weights<'b>(
+    fn weights<'b, F: Borrow>(
         &self,
         q: View<f32>,
-        keys: &Packed<Single>,
+        keys: &Packed<F>,
         block: Block,
         scores: &'b mut Vec<f32>,
     ) -> View<'b, f32> {
-        scores.resize(block.count * block.keys, 0.0);
-        let left = q.part((block.first, block.count), (0, q.columns));
-        product_here(scores, Begin::Zero, &[Term::<Single> { left, right: keys }]);
-        let rows = Softmax { scores, block, scale: self.scale() };
-        Arch::new().dispatch(rows);
+        let q = q.part((block.first, block.count), (0, q.columns));
+        let left = F::factor(Numbers::Single(q));
+        product_here(scores, block.keys, &[Term { left: left.view(), right: keys }]);
+        Arch::new().dispatch(Softmax { scores, block, scale: self.scale() });
         View::new(scores, block.count, block.keys)
     }
 
     /// Gradients for that of the output, `d`.
-    pub fn backward(&self, output: &[f32], d: &[f32]) -> Gradients {
+    pub fn backward<F: Borrow>(&self, output: &[f32], d: &[f32]) -> Gradients {
         let (width, wide, narrow) =
             (self.heads.width, self.wide(), self.heads.groups * self.heads.width);
         let tasks = self.tasks();
         let parts: Vec<(Vec<Vec<f32>>, Vec<f32>, Vec<f32>)> =
-            tasks.par_iter().map(|task| self.backward_of(*task, output, d)).collect();
+            tasks.par_iter().map(|task| self.backward_of::<F>(*task, output, d)).collect();
         let mut dq = vec![0.0; self.tokens() * wide];
         let mut dk = vec![0.0; self.tokens() * narrow];
         let mut dv = vec![0.0; self.tokens() * narrow];
@@ -174,7 +174,7 @@ impl<'a> Attention<'a> {
 
     /// With weights P: dV = Pᵀ·dO; dS = s · P ⊙ (dO·Vᵀ − rowsum(dO ⊙ O)); dQ = dS·K; dK = dSᵀ·Q.
     /// Gradients of keys and values are summed over the heads of the group and blocks, in order.
-    fn backward_of(
+    fn backward_of<F: Borrow>(
         &self,
         task: Task,
         output: &[f32],
@@ -182,8 +182,8 @@ impl<'a> Attention<'a> {
     ) -> (Vec<Vec<f32>>, Vec<f32>, Vec<f32>) {
         let width = self.heads.width;
         let (k, v) = (self.of_group(self.k, task), self.of_group(self.v, task));
-        let (keys, keys_back) = (Packed::of_outputs(k), Packed::of_inner(k));
-        let values = Packed::of_outputs(v);
+        let (keys, keys_back) = (Packed::<F>::of_outputs(k), Packed::<F>::of_inner(k));
+        let values = Packed::<F>::of_outputs(v);
         let (mut dk, mut dv) = (vec![0.0; k.rows * width], vec![0.0; k.rows * width]);
         let (mut scores, mut d_scores) = (Vec::new(), Vec::new());
         let heads = self.heads_of(task.group).map(|head| {
@@ -194,31 +194,32 @@ impl<'a> Attention<'a> {
                 let weights = self.weights(q, &keys, block, &mut scores);
                 let rows = (block.first, block.count);
                 let [q, o, d] = [q, o, d].map(|x| x.part(rows, (0, width)));
-                let d_packed = Packed::<Single>::of_inner(d);
-                let left = Left::<Single>::transposed(weights);
-                let target = &mut dv[..block.keys * width];
-                let term = Term { left: left.view(), right: &d_packed };
-                product_here(target, Begin::Target, &[term]);
+                let until = block.keys * width;
+                add_turned::<F>(&mut dv[..until], weights, d);
 
-                d_scores.resize(block.count * block.keys, 0.0);
-                let term = Term::<Single> { left: d, right: &values };
-                product_here(&mut d_scores, Begin::Zero, &[term]);
+                let left = F::factor(Numbers::Single(d));
+                let term = Term { left: left.view(), right: &values };
+                product_here(&mut d_scores, block.keys, &[term]);
                 let scale = self.scale();
                 Arch::new().dispatch(Scores { weights, d_scores: &mut d_scores, d, o, scale });
                 let d_scores = View::new(&d_scores, block.count, block.keys);
+                let left = F::factor(Numbers::Single(d_scores));
                 let target = &mut dq[block.first * width..][..block.count * width];
-                let term = Term::<Single> { left: d_scores, right: &keys_back };
-                product_here(target, Begin::Zero, &[term]);
-                let left = Left::<Single>::transposed(d_scores);
-                let q_packed = Packed::<Single>::of_inner(q);
-                let term = Term { left: left.view(), right: &q_packed };
-                product_here(&mut dk[..block.keys * width], Begin::Target, &[term]);
+                add_product_here(target, &[Term { left: left.view(), right: &keys_back }]);
+                add_turned::<F>(&mut dk[..until], d_scores, q);
             }
             dq
         });
         let dq = heads.collect();
         (dq, dk, dv)
     }
+}
+
+/// Adds `leftᵀ · right` to the target.
+fn add_turned<F: Borrow>(target: &mut [f32], left: View<f32>, right: View<f32>) {
+    let left = Left::<F>::transposed(left);
+    let right = Packed::<F>::of_inner(right);
+    add_product_here(target, &[Term { left: left.view(), right: &right }]);
 }
 
 /// Puts `[length, width]` into columns of a wider matrix: its stride, the first column and the
@@ -282,6 +283,7 @@ impl NullaryFnOnce for Scores<'_> {
 mod tests {
     use burn::tensor::{Device, Tensor};
 
+    use super::super::element::Single;
     use super::*;
     use crate::device::Computing;
     use crate::ops::{Documents, attend, attend_backward, from_vec, host};
@@ -315,8 +317,8 @@ mod tests {
             let [q, k, v, d] = [q, k, v, d].map(host);
             let documents = documents.spans();
             let blocks = Attention { q: &q, k: &k, v: &v, heads, documents };
-            let output = blocks.forward();
-            let gradients = blocks.backward(&output, &d);
+            let output = blocks.forward::<Single>();
+            let gradients = blocks.backward::<Single>(&output, &d);
             let near = |what: &str, ours: &[f32], reference: Tensor<2>| {
                 let reference = host(reference);
                 assert_eq!(ours.len(), reference.len());

@@ -304,7 +304,7 @@ impl Decoder {
         for x in &mut qkv[..2] {
             rotate(x, self.heads.width, setting.rotary, tokens, false);
         }
-        let mixed = self.attention(&qkv, setting).forward();
+        let mixed = self.attention(&qkv, setting).forward::<F>();
 
         let mut middle = x.clone();
         let factor = F::factor_of(&mixed, self.output.weight.columns());
@@ -363,7 +363,7 @@ impl Decoder {
         let given = [(&self.output, d.as_slice(), &kept.narrow_output)];
         let d_mixed = backward::<F>(&given, mixed.view(), gradients);
         drop(mixed);
-        let mut d_qkv = self.attention(&kept.qkv, setting).backward(&kept.mixed, &d_mixed);
+        let mut d_qkv = self.attention(&kept.qkv, setting).backward::<F>(&kept.mixed, &d_mixed);
         for d in &mut d_qkv[..2] {
             rotate(d, self.heads.width, setting.rotary, tokens, true);
         }

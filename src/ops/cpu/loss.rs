@@ -9,7 +9,7 @@ use super::held::{Borrow, Held};
 use super::memory::filled;
 use super::packed::{Left, Packed, View};
 use super::pointwise::exponential;
-use super::product::{Begin, Term, add_product, product, product_here};
+use super::product::{Term, add_product, add_product_here, product};
 
 /// Rows of a task: fixed, so that sums are the same for any number of threads.
 const ROWS: usize = 1024;
@@ -31,8 +31,7 @@ impl Scores {
         let numbers = filled(table.rows() * positions, GROUP * positions, |part, target| {
             let rows = table.numbers().part(part * GROUP, target.len() / positions);
             let left = F::factor(rows);
-            let term = Term { left: left.view(), right: &right };
-            product_here(target, Begin::Zero, &[term]);
+            add_product_here(target, &[Term { left: left.view(), right: &right }]);
         });
         Self { numbers, positions }
     }

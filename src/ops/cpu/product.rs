@@ -1,12 +1,13 @@
 //! Products of matrices: sums of `left · right` with all sums of an output in one order, whatever
 //! the number of threads is.
 
+use std::mem::MaybeUninit;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::brain;
 use super::element::{Brain, Format, Rounded, Single};
-use super::memory::filled;
 use super::packed::{PANEL, Packed, View, width};
 
 /// Rows of the product that are summed at once: with a panel of four vectors, 24 sums are under
@@ -71,23 +72,21 @@ impl Multiply for Brain {
     }
 }
 
-/// Whether sums begin at zero or at what the target holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// The target is overwritten.
-    Zero,
-    /// The target is added to.
-    Target,
+/// Where sums go.
+enum Target<'a> {
+    /// Memory that nothing was written to yet.
+    New(&'a mut [MaybeUninit<f32>]),
+    /// They are added to what is there.
+    Sum(&'a mut [f32]),
 }
 
 /// Rows of a product.
 pub struct Block<'a, F: Format> {
-    target: &'a mut [f32],
+    target: Target<'a>,
     outputs: usize,
     first_row: usize,
     terms: &'a [Term<'a, F>],
     passes: &'a [Vec<Piece>],
-    begin: Begin,
 }
 
 /// Inner numbers of a term.
@@ -121,10 +120,20 @@ pub fn product<F: Multiply>(terms: &[Term<F>]) -> Vec<f32> {
     let length = terms[0].left.rows * terms[0].right.outputs();
     let (outputs, passes) = plan(length, terms);
     let size = task_rows(terms, outputs);
-    filled(length, size * outputs, |number, target| {
+    let mut product = Vec::with_capacity(length);
+    let room = &mut product.spare_capacity_mut()[..length];
+    let tasks = room.par_chunks_mut((size * outputs).max(1)).enumerate();
+    tasks.for_each(|(number, target)| {
         let (first_row, passes) = (number * size, passes.as_slice());
-        F::rows(Block { target, outputs, first_row, terms, passes, begin: Begin::Zero });
-    })
+        let target = Target::New(target);
+        F::rows(Block { target, outputs, first_row, terms, passes });
+    });
+    // SAFETY: tasks are all of the room, and each writes every number of it (`sweep`).
+    #[expect(unsafe_code)]
+    unsafe {
+        product.set_len(length);
+    }
+    product
 }
 
 /// Adds the product to `target: [rows, outputs]`.
@@ -134,7 +143,8 @@ pub fn add_product<F: Multiply>(target: &mut [f32], terms: &[Term<F>]) {
     let tasks = target.par_chunks_mut((size * outputs).max(1)).enumerate();
     tasks.for_each(|(number, target)| {
         let (first_row, passes) = (number * size, passes.as_slice());
-        F::rows(Block { target, outputs, first_row, terms, passes, begin: Begin::Target });
+        let target = Target::Sum(target);
+        F::rows(Block { target, outputs, first_row, terms, passes });
     });
 }
 
@@ -150,13 +160,30 @@ fn task_rows<F: Format>(terms: &[Term<F>], outputs: usize) -> usize {
     rows.div_ceil(threads * rounds).next_multiple_of(ROWS)
 }
 
-/// `target = Σ left · right`, or that added to it, on this thread alone. Right factors may be
-/// longer than left ones, and have more outputs than the target if those are whole panels: the rest
-/// is left out.
-pub fn product_here<F: Multiply>(target: &mut [f32], begin: Begin, terms: &[Term<F>]) {
+/// Adds the product to a target on this thread alone. Right factors may be longer than left ones,
+/// and have more outputs than the target if those are whole panels: the rest is left out.
+pub fn add_product_here<F: Multiply>(target: &mut [f32], terms: &[Term<F>]) {
     if !target.is_empty() {
         let (outputs, passes) = plan(target.len(), terms);
-        F::rows(Block { target, outputs, first_row: 0, terms, passes: &passes, begin });
+        let target = Target::Sum(target);
+        F::rows(Block { target, outputs, first_row: 0, terms, passes: &passes });
+    }
+}
+
+/// The first `outputs` columns of a product, in the memory of `target`, on this thread alone.
+pub fn product_here<F: Multiply>(target: &mut Vec<f32>, outputs: usize, terms: &[Term<F>]) {
+    let length = terms[0].left.rows * outputs;
+    target.clear();
+    target.reserve(length);
+    let (_, passes) = plan(length, terms);
+    if length > 0 {
+        let target = Target::New(&mut target.spare_capacity_mut()[..length]);
+        F::rows(Block { target, outputs, first_row: 0, terms, passes: &passes });
+    }
+    // SAFETY: `sweep` wrote every number.
+    #[expect(unsafe_code)]
+    unsafe {
+        target.set_len(length);
     }
 }
 
@@ -182,7 +209,7 @@ pub(super) fn sweep<F: Format>(
     mut tile: impl FnMut(&[Part<'_, F>], usize, &mut Tile),
 ) {
     const TERMS: usize = 8;
-    let Block { target, outputs, first_row, terms, passes, mut begin } = block;
+    let Block { mut target, outputs, first_row, terms, passes } = block;
     let rows = target.len() / outputs;
     let mut sums = [[0.0; PANEL]; ROWS];
     for pass in passes {
@@ -209,11 +236,12 @@ pub(super) fn sweep<F: Format>(
                 let tile_rows = sums.iter().take(rows - row).enumerate();
                 for (i, sums) in tile_rows {
                     let at = (row + i) * outputs + panel * PANEL;
-                    let target = &mut target[at..at + count];
-                    match begin {
-                        Begin::Zero => target.copy_from_slice(&sums[..count]),
-                        Begin::Target => {
-                            for (target, sum) in target.iter_mut().zip(sums) {
+                    match &mut target {
+                        Target::New(target) => {
+                            target[at..at + count].write_copy_of_slice(&sums[..count]);
+                        }
+                        Target::Sum(target) => {
+                            for (target, sum) in target[at..at + count].iter_mut().zip(sums) {
                                 *target += sum;
                             }
                         }
@@ -221,7 +249,27 @@ pub(super) fn sweep<F: Format>(
                 }
             }
         }
-        begin = Begin::Target;
+        target = target.written();
+    }
+}
+
+impl<'a> Target<'a> {
+    fn len(&self) -> usize {
+        match self {
+            Self::New(target) => target.len(),
+            Self::Sum(target) => target.len(),
+        }
+    }
+
+    /// After the first pass, which wrote a tile to every place.
+    #[inline(always)]
+    fn written(self) -> Self {
+        match self {
+            // SAFETY: panels are all columns, and tiles of each all rows.
+            #[expect(unsafe_code)]
+            Self::New(target) => Self::Sum(unsafe { target.assume_init_mut() }),
+            sum @ Self::Sum(_) => sum,
+        }
     }
 }
 

@@ -1,0 +1,195 @@
+"""Ours and theirs in turn: steps of one row, an epoch of chat records, the start, and rows of
+different lengths. Prints tables in Markdown; `run.sh` calls it.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).parent
+CONFIG = """
+name = "bench"
+[model]
+base = "{model}"
+[data]
+max_seq_len = {length}
+packing = {packing}
+[[data.train]]
+path = "{records}"
+format = "{shape}"
+[lora]
+r = 16
+lora_alpha = 32
+target_modules = "all-linear"
+[train]
+{steps}
+micro_batch_size = 1
+gradient_accumulation_steps = {accumulate}
+learning_rate = 2e-4
+[checkpoint]
+every_steps = 1000
+reuse = "never"
+[output]
+dir = "{out}"
+[device]
+name = "cpu"
+"""
+WARM_UP = 2
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.environment = dict(os.environ, FIREBRAND_CACHE=str(self.folder / "cache"))
+        self.texts = self.folder / "texts.jsonl"
+        subprocess.run([options.records, "text", "2", self.texts], check=True, capture_output=True)
+
+    def config(self, records, shape, length, steps, accumulate=1, packing="true"):
+        path = self.folder / "run.toml"
+        path.write_text(CONFIG.format(
+            model=self.options.model, length=length, packing=packing, records=records,
+            shape=shape, steps=steps, accumulate=accumulate, out=self.folder / "out",
+        ))
+        return path
+
+    def ours(self, config, *settings):
+        """Tokens/s after the warm-up, its steps, peak bytes, seconds of the process."""
+        out = self.folder / "out"
+        subprocess.run(["rm", "-rf", out], check=True)
+        command = [self.options.firebrand, "train", config, "--quiet"]
+        for setting in settings:
+            command += ["--set", setting]
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        assert status == 0, command
+        read = lambda name: [json.loads(line) for line in (out / name).read_text().splitlines()]
+        steps = [line for line in read("metrics.jsonl") if "grad_norm" in line]
+        timings = [line for line in read("timings.jsonl") if "step_seconds" in line]
+        speeds = [s["tokens"] / t["step_seconds"] for s, t in zip(steps, timings)]
+        return {
+            "speed": statistics.median(speeds[WARM_UP:] or speeds), "seconds": seconds,
+            "peak": usage.ru_maxrss * 1024, "losses": [s["loss"] for s in steps],
+            "timings": timings,
+        }
+
+    def theirs(self, script, *arguments):
+        environment = dict(os.environ, OMP_NUM_THREADS=str(os.cpu_count()))
+        run = subprocess.run(
+            [self.options.python, HERE / script, *map(str, arguments)], env=environment,
+            check=True, capture_output=True, text=True,
+        )
+        return json.loads(run.stdout.splitlines()[-1])
+
+    def steps(self):
+        print("\n| one row of 512 tokens, all learnt | tokens/s | peak MB | ratio | memory |")
+        print("|---|---|---|---|---|")
+        config = self.config(self.texts, "text", 512, "max_steps = 8")
+        batches = self.folder / "batches.jsonl"
+        lines = subprocess.run(
+            [self.options.firebrand, "data", config, "--json"], env=self.environment,
+            check=True, capture_output=True, text=True,
+        ).stdout.splitlines()
+        batches.write_text("\n".join(line for line in lines if '"targets"' in line))
+        for recompute in (False, True):
+            for ours, theirs in (("f32", "f32"), ("mixed-bf16", "bf16")):
+                found = []
+                for _ in range(self.options.rounds):
+                    settings = [f"train.precision={ours}"]
+                    settings += ["train.recompute=layers"] if recompute else []
+                    a = self.ours(config, *settings)
+                    b = self.theirs(
+                        "peft_lora.py", batches, config, "--device", "cpu",
+                        "--precision", theirs, "--warm-up", WARM_UP,
+                        *(["--recompute"] if recompute else []),
+                    )
+                    found.append((a["speed"], b["tokens_per_second"], a["peak"], b["peak_bytes"]))
+                a, b, c, d = (statistics.median(column) for column in zip(*found))
+                ratios = [x / y for x, y, _, _ in found]
+                name = f"{theirs}{', recompute' if recompute else ''}"
+                print(f"| Firebrand {name} | {a:.0f} | {c / 1e6:.0f} "
+                      f"| {statistics.median(ratios):.2f} ({min(ratios):.2f}, "
+                      f"{max(ratios):.2f}) | {c / d:.2f} |")
+                print(f"| PyTorch + PEFT {name} | {b:.0f} | {d / 1e6:.0f} | | |", flush=True)
+
+    def epoch(self):
+        records = self.folder / "chat.jsonl"
+        with open(records, "w", encoding="utf-8") as file:
+            command = ["python3", HERE / "sft_records.py", self.texts, "32"]
+            subprocess.run(command, check=True, stdout=file)
+        config = self.config(records, "messages", 2048, "epochs = 1", 8, "false")
+        print("\n| 32 conversations, a fifth learnt, 4 updates | seconds | peak MB |\n|---|---|---|")
+        for precision, parallel in (("f32", 1), ("mixed-bf16", 1), ("mixed-bf16", 2)):
+            run = self.ours(config, f"train.precision={precision}",
+                            f"device.parallel_micro_batches={parallel}")
+            print(f"| Firebrand {precision}, {parallel} at once, whole process "
+                  f"| {run['seconds']:.0f} | {run['peak'] / 1e6:.0f} |", flush=True)
+        for batch, accumulate in ((1, 8), (4, 2)):
+            run = self.theirs("trl_sft.py", records, self.options.model,
+                              HERE / "smollm2_generation.jinja", "--batch", batch,
+                              "--accumulate", accumulate)
+            print(f"| {run['tool']}, without imports | {run['seconds']:.0f} "
+                  f"| {run['peak_bytes'] / 1e6:.0f} |", flush=True)
+
+    def lengths(self):
+        print("\n| tokens a row, 2048 a step | tokens/s f32 | tokens/s bf16 | peak MB bf16 |")
+        print("|---|---|---|---|")
+        speeds = []
+        for length in (128, 256, 512, 1024, 2048):
+            config = self.config(self.texts, "text", length, "max_steps = 4", 2048 // length)
+            runs = [self.ours(config, f"train.precision={p}") for p in ("f32", "mixed-bf16")]
+            speeds.append((length, *(run["speed"] for run in runs)))
+            print(f"| {length} | {runs[0]['speed']:.0f} | {runs[1]['speed']:.0f} "
+                  f"| {runs[1]['peak'] / 1e6:.0f} |", flush=True)
+        print()
+        for length, *both in speeds:
+            for name, speed in zip(("f32 ", "bf16"), both):
+                print(f"    {length:5} {name} {'█' * round(speed / 12)} {speed:.0f}")
+
+    def start(self):
+        """From the start of the process to the end of its first step, warm file cache."""
+        print("\n| to the end of the first step | seconds |\n|---|---|")
+        config = self.config(self.texts, "text", 512, "max_steps = 1")
+        for precision in ("f32", "mixed-bf16"):
+            found = []
+            for _ in range(self.options.rounds + 1):
+                subprocess.run(["rm", "-rf", self.folder / "out"], check=True)
+                began = time.perf_counter()
+                process = subprocess.Popen(
+                    [self.options.firebrand, "train", config, "--set",
+                     f"train.precision={precision}"],
+                    env=self.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                    text=True,
+                )
+                for line in process.stderr:
+                    if line.startswith("step 1/"):
+                        found.append(time.perf_counter() - began)
+                process.wait()
+            print(f"| Firebrand {precision}, one row of 512 | "
+                  f"{statistics.median(found[1:]):.2f} |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("python", "firebrand", "records", "model"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["steps", "epoch", "lengths", "start"])
+    options = parser.parse_args()
+    bench = Bench(options)
+    for part in ("steps", "epoch", "lengths", "start"):
+        if options.only in (None, part):
+            getattr(bench, part)()
+
+
+if __name__ == "__main__":
+    main()
