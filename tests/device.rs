@@ -23,7 +23,7 @@ use snapbox::str;
 
 fn model(device: &Device, computing: Computing) -> Model {
     let directory = case("gqa-tied");
-    let mut model = load_for(&directory, Init::Pretrained, device, computing).unwrap().model;
+    let mut model = load_for(&directory, Init::Pretrained, device, computing, true).unwrap().model;
     let settings = LoraConfig {
         r: 4,
         lora_alpha: 8.0,

@@ -464,7 +464,7 @@ fn small_tensors_and_products_change_nothing_but_rounding() {
         let trainer = |limits| {
             let computing = Computing { limits, ..Computing::default() };
             let loaded =
-                firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing);
+                firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing, false);
             let mut model = loaded.unwrap().model;
             adapters::learn_everything(&mut model);
             Trainer::new(model, step_settings(1e-3))
@@ -496,9 +496,35 @@ fn a_matrix_larger_than_the_device_takes_is_refused_by_name() {
     use firebrand::device::{Computing, Limits};
     let limits = Limits { tensor_bytes: 2000, ..Limits::NONE };
     let computing = Computing { limits, ..Computing::default() };
-    let loaded = firebrand::model::load_for(&case("gqa-tied"), Init::Pretrained, &cpu(), computing);
+    let loaded =
+        firebrand::model::load_for(&case("gqa-tied"), Init::Pretrained, &cpu(), computing, false);
     let error = loaded.err().expect("it is too large").to_string();
     assert!(error.contains("q_proj.weight` is larger than the device takes"), "{error}");
+}
+
+/// Weights that files have in bfloat16 stay so where they do not learn: half the memory, and the
+/// same numbers in every product.
+#[test]
+fn frozen_weights_that_stay_in_bfloat16_change_no_bit() {
+    use firebrand::device::Computing;
+    let name = "bf16-sharded";
+    let batch = expected(name).batch();
+    let adapted = |kernels, frozen| {
+        let computing = Computing { kernels, ..Computing::default() };
+        let loaded =
+            firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing, frozen);
+        let mut model = loaded.unwrap().model;
+        let stays = model.embedding.pieces()[0].value.dtype() == burn::tensor::DType::BF16;
+        assert_eq!(stays, frozen && kernels == Kernels::Fast);
+        adapters::attach_lora(&mut model, &lora_settings(0.2), Stream::new(1)).unwrap();
+        model
+    };
+    for kernels in KERNELS {
+        let (kept, wide) = (adapted(kernels, true), adapted(kernels, false));
+        let ours = gradients(&kept, &batch, pass(&batch));
+        assert_same_gradients(name, ours, gradients(&wide, &batch, pass(&batch)), 0.0);
+        assert_eq!(logits(&kept, &batch), logits(&wide, &batch));
+    }
 }
 
 /// In mixed arithmetic losses and gradients are those of 32 bits, up to what 16 bits round.
@@ -528,7 +554,8 @@ fn mixed_gradients_are_near_those_of_f32() {
 /// A trainer that fills up rows, micro-batches and lists of targets, as those of a GPU are.
 fn grained(name: &str, grain: usize, lora: Option<f64>) -> Trainer {
     let computing = firebrand::device::Computing { grain, ..Default::default() };
-    let loaded = firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing);
+    let loaded =
+        firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing, false);
     let mut model = loaded.unwrap().model;
     match lora {
         Some(dropout) => {

@@ -51,6 +51,18 @@ pub struct Computing {
     pub kernels: Kernels,
 }
 
+impl Computing {
+    /// Whether matrices that do not learn stay in bfloat16 where files have them so. Kernels of
+    /// the CPU read them as they are for products in 32 bits, too.
+    pub fn keeps_bfloat16(self, on_cpu: bool) -> bool {
+        match self.arithmetic {
+            Arithmetic::MixedBf16 => true,
+            Arithmetic::F32 => on_cpu && self.kernels == Kernels::Fast,
+            Arithmetic::MixedF16 => false,
+        }
+    }
+}
+
 /// 32 bits, without limits, in any size: as on the CPU.
 impl Default for Computing {
     fn default() -> Self {

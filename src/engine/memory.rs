@@ -1,8 +1,10 @@
 //! How much memory a run will take, by part, before anything is loaded.
 
 use crate::config::{Kernels, Recompute};
-use crate::device::Arithmetic;
+use crate::device::{Arithmetic, Computing};
 use crate::model::Facts;
+use crate::ops::cpu::Products;
+use crate::weights::Element;
 
 /// Bytes by part.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
@@ -73,26 +75,32 @@ pub fn estimate(facts: &Facts, work: Workload) -> Estimate {
     let tokens = (rows * length) as u64;
     let fast =
         !work.on_gpu && work.kernels == Kernels::Fast && work.arithmetic != Arithmetic::MixedF16;
-    // Numbers of a layer per token, counted in the code. By the kernels of the CPU, the fields of
-    // `Kept`, and while it is worked on about as much again. In tapes, about 16 tensors of the
-    // hidden width and 8 of the gated width.
+    // Bytes of a layer per token, counted in the code. By the kernels of the CPU, the fields of
+    // `Kept`, and while it is worked on about as many numbers in 32 bits. In tapes, about 16
+    // tensors of the hidden width and 8 of the gated width.
     let attention = 2 * (facts.heads + facts.groups) * facts.head_width;
-    let (per_token, at_work) = match fast {
-        true => {
-            let kept = 2 * facts.hidden + attention + 2 * facts.intermediate;
-            (kept, kept)
-        }
-        false => (16 * facts.hidden + 8 * facts.intermediate, 0),
+    let factors = (attention + 2 * facts.intermediate) as u64;
+    let sums = 2 * facts.hidden as u64;
+    let computing =
+        Computing { arithmetic: work.arithmetic, kernels: work.kernels, ..Computing::default() };
+    let factor = match Products::of(computing) {
+        Some(Products::Brain) => 2,
+        _ => F32,
     };
-    let layer = tokens * per_token as u64 * F32;
-    let at_work = tokens * at_work as u64 * F32;
+    let (per_token, at_work) = match fast {
+        true => (sums * F32 + factors * factor, (sums + factors) * F32),
+        false => ((16 * facts.hidden + 8 * facts.intermediate) as u64 * F32, 0),
+    };
+    let layer = tokens * per_token;
+    let at_work = tokens * at_work;
     let input = tokens * facts.hidden as u64 * F32;
     let layers = facts.layers as u64;
     let frozen = facts.parameters.saturating_sub(learning.min(facts.parameters));
     let scores = tokens * facts.heads as u64 * length.min(BLOCK) as u64 * F32;
+    let stays = facts.element == Element::BF16 && computing.keeps_bfloat16(!work.on_gpu);
+    let frozen_bytes = if stays { 2 } else { work.arithmetic.frozen_bytes(!work.on_gpu) };
     Estimate {
-        weights: frozen * work.arithmetic.frozen_bytes(!work.on_gpu)
-            + (facts.parameters - frozen) * F32,
+        weights: frozen * frozen_bytes + (facts.parameters - frozen) * F32,
         optimizer: 3 * learning * F32,
         activations: match work.recompute {
             Recompute::None => layers * layer + at_work,

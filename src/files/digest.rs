@@ -123,6 +123,17 @@ impl<W> Hashing<W> {
         Self { inner, state: Sha256::new(), written: 0 }
     }
 
+    /// What passes through without being hashed: for bytes that [`Self::hash`] gets.
+    pub fn inner(&mut self) -> &mut W {
+        &mut self.inner
+    }
+
+    /// Hashes bytes that were taken from the inner object.
+    pub fn hash(&mut self, bytes: &[u8]) {
+        self.state.update(bytes);
+        self.written += bytes.len() as u64;
+    }
+
     /// The inner object, the number of bytes that passed, and their digest.
     pub fn finish(self) -> (W, u64, Digest) {
         (self.inner, self.written, Digest(self.state.finalize().into()))
@@ -132,8 +143,7 @@ impl<W> Hashing<W> {
 impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
-        self.state.update(&bytes[..count]);
-        self.written += count as u64;
+        self.hash(&bytes[..count]);
         Ok(count)
     }
 
@@ -145,8 +155,7 @@ impl<W: Write> Write for Hashing<W> {
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(bytes)?;
-        self.state.update(&bytes[..count]);
-        self.written += count as u64;
+        self.hash(&bytes[..count]);
         Ok(count)
     }
 }

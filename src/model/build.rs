@@ -1,23 +1,23 @@
 //! From a model directory to a [`Model`]: every weight checked, none missing, none left over.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType};
 use rayon::prelude::*;
 
 use crate::device::{Arithmetic, Computing};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::event::bytes;
 use crate::files::FileEntry;
 use crate::model::families;
 use crate::model::{Linear, Model, ModelJson, Parameter, Table, frozen_format};
-use crate::ops::from_vec;
+use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
-use crate::weights::{Element, Shard, shard_names, to_f32};
+use crate::weights::{Element, Numbers, ShardStream, shard_names};
 
+/// Bytes that are read, hashed and converted at once: they fit into the cache of a core.
+const PIECE_BYTES: usize = 1 << 20;
 /// Names shown when many tensors are missing or left over.
 const NAMES_SHOWN: usize = 5;
 
@@ -44,10 +44,11 @@ pub struct Loaded {
 
 /// Reads a model directory onto a device, to be computed with in 32 bits and without limits.
 pub fn load(directory: &Path, init: Init, device: &Device) -> Result<Loaded> {
-    load_for(directory, init, device, Computing::default())
+    load_for(directory, init, device, Computing::default(), false)
 }
 
-/// Reads a model directory onto a device that has limits.
+/// Reads a model directory onto a device that has limits. Matrices that are `frozen` for good are
+/// kept in 16 bits if products take them so.
 ///
 /// # Errors
 /// When a weight is wrong, or larger than the device takes.
@@ -56,6 +57,7 @@ pub fn load_for(
     init: Init,
     device: &Device,
     computing: Computing,
+    frozen: bool,
 ) -> Result<Loaded> {
     let config = ModelJson::read(directory)?;
     let family = families::find(&config)?;
@@ -73,36 +75,40 @@ pub fn load_for(
         }
     };
     source.computing = Computing { arithmetic: Arithmetic::F32, ..computing };
-    source.format = frozen_format(device, computing.arithmetic);
+    if frozen {
+        source.format = frozen_format(device, computing.arithmetic);
+        source.bfloat16 = computing.keeps_bfloat16(*device == Device::flex());
+    }
     let mut model = family.build(&config, &mut source)?;
-    model.compute_in(computing.arithmetic);
+    model.computing.arithmetic = computing.arithmetic;
     let elements = source.finish(directory)?;
     Ok(Loaded { model, config, files, elements })
 }
 
-/// A tensor of a file. It is converted when it is asked for, so that never all of them are in
-/// memory in two formats.
+/// A tensor of a file. It is converted when it is asked for, so that none is in memory in two
+/// formats for long.
 struct Held {
-    element: Element,
     shape: Vec<usize>,
-    shard: Arc<Shard>,
-    range: Range<usize>,
+    numbers: Numbers,
 }
 
 fn read_shards(directory: &Path) -> Result<(BTreeMap<String, Held>, Vec<FileEntry>)> {
     let mut held = BTreeMap::new();
     let mut files = Vec::new();
     for name in shard_names(directory)? {
-        let shard = Arc::new(Shard::read(directory, &name)?);
-        for tensor in shard.tensors()? {
-            let (shard, range) = (Arc::clone(&shard), tensor.range);
-            let entry = Held { element: tensor.element, shape: tensor.shape, shard, range };
-            if held.insert(tensor.name.clone(), entry).is_some() {
-                let what = format!("tensor `{}` stands in two files", tensor.name);
+        let mut shard = ShardStream::open(directory, &name)?;
+        while let Some(place) = shard.begin() {
+            let bytes = usize::try_from(place.bytes).context("a tensor is too large")?;
+            let count = bytes / place.element.size();
+            let mut numbers = Numbers::with_capacity(place.element, count);
+            shard.read_all(PIECE_BYTES, |bytes| numbers.extend(bytes))?;
+            let entry = Held { shape: place.shape, numbers };
+            if held.insert(place.name.clone(), entry).is_some() {
+                let what = format!("tensor `{}` stands in two files", place.name);
                 return Err(Error::new(what).at(directory));
             }
         }
-        files.push(shard.entry.clone());
+        files.push(shard.finish()?);
     }
     Ok((held, files))
 }
@@ -117,6 +123,8 @@ pub struct WeightSource {
     computing: Computing,
     /// In which format matrices are kept, if not in 32 bits.
     format: Option<FloatDType>,
+    /// Whether matrices that files have in bfloat16 stay as they are.
+    bfloat16: bool,
 }
 
 impl WeightSource {
@@ -129,15 +137,18 @@ impl WeightSource {
             device: device.clone(),
             computing: Computing::default(),
             format: None,
+            bfloat16: false,
         }
     }
 
     /// A matrix on the device, in the format in which it is kept there.
-    fn kept(&self, values: Vec<f32>, shape: [usize; 2]) -> Parameter<2> {
-        let value = from_vec(values, shape, &self.device);
-        Parameter::frozen(match self.format {
-            Some(format) => value.cast(format),
-            None => value,
+    fn kept(&self, numbers: Numbers, shape: [usize; 2]) -> Parameter<2> {
+        Parameter::frozen(match (numbers, self.format) {
+            (Numbers::BF16(values), _) if self.bfloat16 => from_bf16(values, shape, &self.device),
+            (numbers, None) => from_vec(numbers.into_f32(), shape, &self.device),
+            (numbers, Some(format)) => {
+                from_vec(numbers.into_f32(), shape, &self.device).cast(format)
+            }
         })
     }
 
@@ -158,14 +169,16 @@ impl WeightSource {
 
     /// A matrix with a row per token, in pieces that the device takes.
     pub fn table(&mut self, name: &'static str, [rows, width]: [usize; 2]) -> Result<Table> {
-        let values = self.take(name, &[rows, width], Fill::Normal)?;
+        let numbers = self.take(name, &[rows, width], Fill::Normal)?;
         let limit = self.computing.limits.rows(width);
         if rows <= limit {
-            return Ok(Table::new(name, vec![self.kept(values, [rows, width])]));
+            return Ok(Table::new(name, vec![self.kept(numbers, [rows, width])]));
         }
-        let pieces = values
-            .chunks(limit.saturating_mul(width).max(1))
-            .map(|piece| self.kept(piece.to_vec(), [piece.len() / width, width]));
+        let parts = numbers.chunks(limit.saturating_mul(width).max(1)).into_iter();
+        let pieces = parts.map(|part| {
+            let rows = part.len() / width;
+            self.kept(part, [rows, width])
+        });
         Ok(Table::new(name, pieces.collect()))
     }
 
@@ -177,8 +190,8 @@ impl WeightSource {
             let most = bytes(limits.tensor_bytes);
             return Err(Error::new(what).because(format!("{shape:?} in 32 bits exceed {most}")));
         }
-        let values = self.take(name, &shape, Fill::Normal)?;
-        Ok(self.kept(values, shape))
+        let numbers = self.take(name, &shape, Fill::Normal)?;
+        Ok(self.kept(numbers, shape))
     }
 
     /// The gain of a norm; ones when drawn.
@@ -203,19 +216,19 @@ impl WeightSource {
     }
 
     fn vector(&mut self, name: &str, length: usize, fill: Fill) -> Result<Parameter<1>> {
-        let values = self.take(name, &[length], fill)?;
+        let values = self.take(name, &[length], fill)?.into_f32();
         Ok(Parameter::frozen(from_vec(values, [length], &self.device)))
     }
 
-    fn take(&mut self, name: &str, shape: &[usize], fill: Fill) -> Result<Vec<f32>> {
+    fn take(&mut self, name: &str, shape: &[usize], fill: Fill) -> Result<Numbers> {
         let count = shape.iter().product();
         if let Some((stream, range, element)) = self.random {
             self.elements.insert(name.to_owned(), element);
-            return Ok(fill.values(count, stream.site(name), range));
+            return Ok(Numbers::F32(fill.values(count, stream.site(name), range)));
         }
         let Some(held) = self.held.remove(name) else {
             self.missing.push(name.to_owned());
-            return Ok(vec![0.0; count]); // never used: `finish` fails
+            return Ok(Numbers::F32(vec![0.0; count])); // never used: `finish` fails
         };
         if held.shape != shape {
             return Err(Error::new(format!(
@@ -223,8 +236,8 @@ impl WeightSource {
                 held.shape
             )));
         }
-        self.elements.insert(name.to_owned(), held.element);
-        Ok(to_f32(held.element, held.shard.part(held.range)))
+        self.elements.insert(name.to_owned(), held.numbers.element());
+        Ok(held.numbers)
     }
 
     fn finish(self, directory: &Path) -> Result<BTreeMap<String, Element>> {

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::model::{Context, Gradients, Layer};
-use crate::ops::cpu::{Decoder, Held, Products, Setting, Taped};
+use crate::ops::cpu::{Decoder, Held, Products, Rotation, Setting, Taped};
 use crate::ops::{from_vec, host};
 
 /// A layer, and what all layers share, as the numbers that they are.
@@ -32,7 +32,11 @@ impl<'a> OnCpu<'a> {
 
     fn setting(&self) -> Setting<'_> {
         Setting {
-            rotary: (self.cosines.single(), self.sines.single()),
+            rotation: Rotation {
+                cosines: self.cosines.single(),
+                sines: self.sines.single(),
+                width: self.cosines.columns(),
+            },
             documents: self.context.documents.spans(),
         }
     }

@@ -1,11 +1,11 @@
 //! A matrix with a row per token, in as many pieces as the device's largest tensor asks for: the
 //! embeddings of large vocabularies are larger than what many cards can address at once.
 
-use burn::tensor::{DType, FloatDType, IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use crate::device::Computing;
 use crate::model::{Gradients, Parameter, Visitor};
-use crate::ops::product;
+use crate::ops::{product, wide};
 
 /// What stands between the path of a table and the number of its piece.
 const PIECE: char = '#';
@@ -155,14 +155,6 @@ impl Table {
             }
         };
         sum.select_assign(0, tokens, more, IndexingUpdateOp::Add)
-    }
-}
-
-/// In 32 bits, whatever it is kept in.
-fn wide(x: Tensor<2>) -> Tensor<2> {
-    match x.dtype() {
-        DType::F32 => x,
-        _ => x.cast(FloatDType::F32),
     }
 }
 

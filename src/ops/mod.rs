@@ -18,4 +18,4 @@ pub use norm::rms_norm;
 pub use product::{HalfProduct, product, project};
 pub use reading::{Reading, begin_reading};
 pub use rotary::{Frequencies, RopeScaling, rotate};
-pub use tensors::{begun, flat, from_vec, host, indices};
+pub use tensors::{begun, flat, from_bf16, from_vec, host, indices, wide};

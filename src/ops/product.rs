@@ -11,6 +11,7 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
 use crate::device::{Arithmetic, Computing};
+use crate::ops::wide;
 
 /// Products with factors in 16 bits and results in 32.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
@@ -94,7 +95,8 @@ impl<B: Backend + HalfProduct, C: CheckpointStrategy> HalfProduct for Autodiff<B
 /// `a · b` for `a: [.., m, k]` and `b: [.., k, n]`, 32 bits out.
 pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, arithmetic: Arithmetic) -> Tensor<D> {
     let bfloat = match arithmetic {
-        Arithmetic::F32 => return a.matmul(b),
+        // Weights of the CPU may be kept in 16 bits and stand for the same numbers in 32.
+        Arithmetic::F32 => return wide(a).matmul(wide(b)),
         Arithmetic::MixedF16 => false,
         Arithmetic::MixedBf16 => true,
     };

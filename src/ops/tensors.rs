@@ -1,10 +1,28 @@
 //! Moving numbers between the host and a device.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
+use half::bf16;
 
 /// Uploads host values.
 pub fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Uploads host values that stay as they are.
+pub fn from_bf16<const D: usize>(
+    values: Vec<bf16>,
+    shape: [usize; D],
+    device: &Device,
+) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), (device, DType::BF16))
+}
+
+/// In 32 bits, whatever it is kept in.
+pub fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::F32 => x,
+        _ => x.cast(FloatDType::F32),
+    }
 }
 
 /// Uploads a list of indices.

@@ -11,7 +11,7 @@ use crate::artifact::signature;
 use crate::checkpoint::Identity;
 use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
-use crate::device::{self, Arithmetic, Computing, Opened, Precision};
+use crate::device::{self, Computing, Opened, Precision};
 use crate::engine::{
     AdamWSettings, Division, Estimate, Schedule, Shape, StepSettings, Trainer, Workload, estimate,
 };
@@ -263,15 +263,12 @@ impl Prepared<'_> {
             Init::Random => model::Init::Random(seed.site("init")),
         };
         let kernels = self.config.device.kernels;
-        // Weights that will learn stay in 32 bits; others are rounded as they are read.
-        let arithmetic = match self.config.lora {
-            Some(_) => self.precision.arithmetic,
-            None => Arithmetic::F32,
-        };
+        let arithmetic = self.precision.arithmetic;
         let computing = Computing { kernels, arithmetic, ..self.opened.computing() };
+        let frozen = self.config.lora.is_some();
         let device = &self.opened.device;
         let mut loaded = device::guarded(self.on_gpu(), "loading the model", || {
-            let loaded = model::load_for(&self.base.path, init, device, computing)?;
+            let loaded = model::load_for(&self.base.path, init, device, computing, frozen)?;
             // Uploads fail when they are waited for.
             device.sync().context("the model could not be put on the device")?;
             Ok::<_, Error>(loaded)
@@ -285,7 +282,6 @@ impl Prepared<'_> {
             Some(lora) => self.adapted = adapters::attach_lora(&mut loaded.model, lora, seed)?,
             None => adapters::learn_everything(&mut loaded.model),
         }
-        loaded.model.compute_in(self.precision.arithmetic);
         let mut trainer = Trainer::new(loaded.model, self.step_settings());
         trainer.division = self.division;
         Ok(trainer)

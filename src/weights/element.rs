@@ -98,6 +98,84 @@ pub fn to_f32(element: Element, bytes: &[u8]) -> Vec<f32> {
     values
 }
 
+/// Numbers in the format in which a file has them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Numbers {
+    /// IEEE single precision.
+    F32(Vec<f32>),
+    /// IEEE half precision.
+    F16(Vec<f16>),
+    /// Truncated single precision.
+    BF16(Vec<bf16>),
+}
+
+impl Numbers {
+    /// None yet.
+    pub fn with_capacity(element: Element, count: usize) -> Self {
+        match element {
+            Element::F32 => Self::F32(Vec::with_capacity(count)),
+            Element::F16 => Self::F16(Vec::with_capacity(count)),
+            Element::BF16 => Self::BF16(Vec::with_capacity(count)),
+        }
+    }
+
+    /// Appends little-endian numbers; a part of one at the end is left out.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        match self {
+            Self::F32(all) => {
+                all.extend(bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)))
+            }
+            Self::F16(all) => {
+                all.extend(bytes.as_chunks().0.iter().map(|x| f16::from_le_bytes(*x)))
+            }
+            Self::BF16(all) => {
+                all.extend(bytes.as_chunks().0.iter().map(|x| bf16::from_le_bytes(*x)));
+            }
+        }
+    }
+
+    /// Their format.
+    pub fn element(&self) -> Element {
+        match self {
+            Self::F32(_) => Element::F32,
+            Self::F16(_) => Element::F16,
+            Self::BF16(_) => Element::BF16,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(all) => all.len(),
+            Self::F16(all) => all.len(),
+            Self::BF16(all) => all.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same values, exactly.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self {
+            Self::F32(all) => all,
+            Self::F16(all) => all.par_iter().map(|x| x.to_f32()).collect(),
+            Self::BF16(all) => all.par_iter().map(|x| x.to_f32()).collect(),
+        }
+    }
+
+    /// Parts of a length; the last may be shorter.
+    pub fn chunks(self, size: usize) -> Vec<Self> {
+        match self {
+            Self::F32(all) => all.chunks(size).map(|part| Self::F32(part.to_vec())).collect(),
+            Self::F16(all) => all.chunks(size).map(|part| Self::F16(part.to_vec())).collect(),
+            Self::BF16(all) => all.chunks(size).map(|part| Self::BF16(part.to_vec())).collect(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +188,13 @@ mod tests {
             assert_eq!(bytes.len(), values.len() * element.size());
             let read = to_f32(element, &bytes);
             assert_eq!(element.encode(&read), bytes, "{element:?}");
+        }
+        for element in [Element::F32, Element::F16, Element::BF16] {
+            let bytes = element.encode(&values);
+            let mut numbers = Numbers::with_capacity(element, values.len());
+            bytes.chunks(4).for_each(|piece| numbers.extend(piece));
+            assert_eq!((numbers.element(), numbers.len()), (element, values.len()));
+            assert_eq!(numbers.into_f32(), to_f32(element, &bytes), "{element:?}");
         }
         assert_eq!(to_f32(Element::F32, &Element::F32.encode(&values)), values);
     }

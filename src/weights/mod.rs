@@ -5,7 +5,7 @@ mod read;
 mod stream;
 mod write;
 
-pub use element::{Element, to_f32};
+pub use element::{Element, Numbers, to_f32};
 pub use read::{Shard, TensorBytes, shard_names};
 pub use stream::{OwnedTensor, ShardStream, TensorPlace, read_tensors};
 pub use write::{TensorSpec, write_safetensors};

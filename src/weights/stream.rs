@@ -102,13 +102,31 @@ impl ShardStream {
 
     /// Reads the next bytes of the tensor into `buffer`, at most `most`; none at its end.
     pub fn read<'a>(&mut self, buffer: &'a mut Vec<u8>, most: usize) -> Result<&'a [u8]> {
+        self.read_unhashed(buffer, most)?;
+        self.source.hash(buffer);
+        Ok(buffer)
+    }
+
+    /// Reads the rest of the tensor in pieces of `most` bytes: while one is hashed, `take` gets it
+    /// on another thread.
+    pub fn read_all(&mut self, most: usize, mut take: impl FnMut(&[u8]) + Send) -> Result<()> {
+        let mut buffer = Vec::new();
+        while self.left > 0 {
+            self.read_unhashed(&mut buffer, most)?;
+            rayon::join(|| self.source.hash(&buffer), || take(&buffer));
+        }
+        Ok(())
+    }
+
+    fn read_unhashed(&mut self, buffer: &mut Vec<u8>, most: usize) -> Result<()> {
         let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
         buffer.resize(count, 0);
         self.source
+            .inner()
             .read_exact(buffer)
             .context_at("cannot read the weights: was the file changed meanwhile?", &self.path)?;
         self.left -= count as u64;
-        Ok(buffer)
+        Ok(())
     }
 
     /// The digest of all that was read, which must be the whole file.

@@ -5,33 +5,29 @@
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
+use super::element::Number;
 use super::held::{Borrow, Numbers};
 use super::packed::{Left, PANEL, Packed, View};
-use super::pointwise::{dot, softmax_row};
+use super::pointwise::{Rotation, dot, softmax_row};
 use super::product::{Term, add_product_here, product_here};
 use crate::ops::Heads;
 
 /// Queries of a block: whole tiles, and scores over two thousand keys fit into a core's cache.
 const QUERIES: usize = 48;
 
-/// Queries, keys and values: `[tokens, heads · width]` each, and where documents begin and how long
-/// they are.
-#[derive(Clone, Copy)]
-pub struct Attention<'a> {
+/// Queries, keys and values as factors, and where documents begin and how long they are.
+pub struct Attention<'a, F: Borrow> {
     /// `[tokens, queries · width]`.
-    pub q: &'a [f32],
+    pub q: &'a Left<F>,
     /// `[tokens, groups · width]`.
-    pub k: &'a [f32],
+    pub k: &'a Left<F>,
     /// `[tokens, groups · width]`.
-    pub v: &'a [f32],
+    pub v: &'a Left<F>,
     /// How they are laid out.
     pub heads: Heads,
     /// First token and length of each document.
     pub documents: &'a [(usize, usize)],
 }
-
-/// Gradients of queries, keys and values.
-pub type Gradients = [Vec<f32>; 3];
 
 /// A document and a group of heads that share keys and values.
 #[derive(Clone, Copy)]
@@ -56,13 +52,9 @@ fn blocks(length: usize) -> impl Iterator<Item = Block> {
     })
 }
 
-impl<'a> Attention<'a> {
+impl<'a, F: Borrow> Attention<'a, F> {
     fn tokens(&self) -> usize {
-        self.q.len() / self.wide()
-    }
-
-    fn wide(&self) -> usize {
-        self.heads.queries * self.heads.width
+        self.q.view().rows
     }
 
     fn scale(&self) -> f32 {
@@ -81,49 +73,67 @@ impl<'a> Attention<'a> {
     }
 
     /// Rows of a document and columns of a head.
-    fn head<'b>(&self, x: &'b [f32], heads: usize, task: Task, head: usize) -> View<'b, f32> {
+    fn head<'b>(&self, x: &'b Left<F>, task: Task, head: usize) -> View<'b, F::Kept> {
         let width = self.heads.width;
-        let all = View::new(x, x.len() / (heads * width), heads * width);
-        all.part(task.document, (head * width, width))
-    }
-
-    fn of_group(&self, x: &'a [f32], task: Task) -> View<'a, f32> {
-        self.head(x, self.heads.groups, task, task.group)
-    }
-
-    fn of_query(&self, x: &'a [f32], task: Task, head: usize) -> View<'a, f32> {
-        self.head(x, self.heads.queries, task, head)
+        x.view().part(task.document, (head * width, width))
     }
 
     fn heads_of(&self, group: usize) -> std::ops::Range<usize> {
-        let repeat = self.heads.queries / self.heads.groups;
-        group * repeat..(group + 1) * repeat
+        group * self.repeat()..(group + 1) * self.repeat()
     }
 
     /// What is mixed for every query, `[tokens, queries · width]`; zero outside of documents.
-    pub fn forward<F: Borrow>(&self) -> Vec<f32> {
-        let (width, wide) = (self.heads.width, self.wide());
+    pub fn forward(&self) -> Left<F> {
+        let width = self.heads.width;
         let tasks = self.tasks();
         let parts: Vec<Vec<Vec<f32>>> = tasks
             .par_iter()
             .map(|task| {
-                let keys = Packed::<F>::of_outputs(self.of_group(self.k, *task));
-                let values = Packed::<F>::of_inner(self.of_group(self.v, *task));
-                let one = |head| self.mix(self.of_query(self.q, *task, head), &keys, &values);
+                let keys = Packed::<F>::of_outputs(self.head(self.k, *task, task.group));
+                let values = Packed::<F>::of_inner(self.head(self.v, *task, task.group));
+                let one = |head| self.mix(self.head(self.q, *task, head), &keys, &values);
                 self.heads_of(task.group).map(one).collect()
             })
             .collect();
-        let mut output = vec![0.0; self.q.len()];
-        for (task, heads) in tasks.iter().zip(parts) {
-            for (head, rows) in self.heads_of(task.group).zip(heads) {
-                scatter(&mut output, &rows, (wide, head * width, width), task.document.0);
+        self.by_token(self.heads.queries, |_, task, place, head, target| {
+            let rows = &parts[task][head % self.repeat()];
+            for (target, number) in target.iter_mut().zip(&rows[place * width..]) {
+                *target = F::of(*number);
+            }
+        })
+    }
+
+    /// Puts results of tasks in the order of tokens, `[tokens, heads · width]`: `put` gets a
+    /// token, its task and place in the document, a head, and where its numbers go. Tokens outside
+    /// of documents get zeros.
+    fn by_token(
+        &self,
+        heads: usize,
+        put: impl Fn(usize, usize, usize, usize, &mut [F::Kept]) + Sync,
+    ) -> Left<F> {
+        let (width, groups) = (self.heads.width, self.heads.groups);
+        let mut places = vec![None; self.tokens()];
+        for (document, (first, length)) in self.documents.iter().enumerate() {
+            for place in 0..*length {
+                places[first + place] = Some((document, place));
             }
         }
-        output
+        Left::with(self.tokens(), heads * width, |token, target| {
+            let Some((document, place)) = places[token] else { return };
+            for (head, target) in target.chunks_exact_mut(width).enumerate() {
+                let task = document * groups + head * groups / heads;
+                put(token, task, place, head, target);
+            }
+        })
+    }
+
+    /// Query heads that share keys and values.
+    fn repeat(&self) -> usize {
+        self.heads.queries / self.heads.groups
     }
 
     /// One head of one document: `[length, width]`.
-    fn mix<F: Borrow>(&self, q: View<f32>, keys: &Packed<F>, values: &Packed<F>) -> Vec<f32> {
+    fn mix(&self, q: View<F::Kept>, keys: &Packed<F>, values: &Packed<F>) -> Vec<f32> {
         let width = self.heads.width;
         let mut mixed = vec![0.0; q.rows * width];
         let mut scores = Vec::new();
@@ -137,58 +147,60 @@ impl<'a> Attention<'a> {
     }
 
     /// Weights of a block, `[queries, keys]`, in the memory of `scores`.
-    fn weights<'b, F: Borrow>(
+    fn weights<'b>(
         &self,
-        q: View<f32>,
+        q: View<F::Kept>,
         keys: &Packed<F>,
         block: Block,
         scores: &'b mut Vec<f32>,
     ) -> View<'b, f32> {
-        let q = q.part((block.first, block.count), (0, q.columns));
-        let left = F::factor(Numbers::Single(q));
-        product_here(scores, block.keys, &[Term { left: left.view(), right: keys }]);
+        let left = q.part((block.first, block.count), (0, q.columns));
+        product_here(scores, block.keys, &[Term { left, right: keys }]);
         Arch::new().dispatch(Softmax { scores, block, scale: self.scale() });
         View::new(scores, block.count, block.keys)
     }
 
-    /// Gradients for that of the output, `d`.
-    pub fn backward<F: Borrow>(&self, output: &[f32], d: &[f32]) -> Gradients {
-        let (width, wide, narrow) =
-            (self.heads.width, self.wide(), self.heads.groups * self.heads.width);
+    /// Gradients of queries, keys and values for that of the output, `d`; those of the first two
+    /// before they were rotated.
+    pub fn backward(&self, output: &Left<F>, d: &Left<F>, rotation: Rotation) -> [Left<F>; 3] {
+        let Heads { queries, groups, width } = self.heads;
         let tasks = self.tasks();
         let parts: Vec<(Vec<Vec<f32>>, Vec<f32>, Vec<f32>)> =
-            tasks.par_iter().map(|task| self.backward_of::<F>(*task, output, d)).collect();
-        let mut dq = vec![0.0; self.tokens() * wide];
-        let mut dk = vec![0.0; self.tokens() * narrow];
-        let mut dv = vec![0.0; self.tokens() * narrow];
-        for (task, (queries, keys, values)) in tasks.iter().zip(parts) {
-            let (start, group) = (task.document.0, task.group);
-            for (head, rows) in self.heads_of(group).zip(queries) {
-                scatter(&mut dq, &rows, (wide, head * width, width), start);
+            tasks.par_iter().map(|task| self.backward_of(*task, output, d)).collect();
+        let row = |place: usize| place * width..(place + 1) * width;
+        let dq = self.by_token(queries, |token, task, place, head, target| {
+            let rows = &parts[task].0[head % self.repeat()];
+            rotation.back::<F>(token, &rows[row(place)], target);
+        });
+        let dk = self.by_token(groups, |token, task, place, _, target| {
+            let rows = &parts[task].1;
+            rotation.back::<F>(token, &rows[row(place)], target);
+        });
+        let dv = self.by_token(groups, |_, task, place, _, target| {
+            let rows = &parts[task].2;
+            for (target, number) in target.iter_mut().zip(&rows[row(place)]) {
+                *target = F::of(*number);
             }
-            scatter(&mut dk, &keys, (narrow, group * width, width), start);
-            scatter(&mut dv, &values, (narrow, group * width, width), start);
-        }
+        });
         [dq, dk, dv]
     }
 
     /// With weights P: dV = Pᵀ·dO; dS = s · P ⊙ (dO·Vᵀ − rowsum(dO ⊙ O)); dQ = dS·K; dK = dSᵀ·Q.
     /// Gradients of keys and values are summed over the heads of the group and blocks, in order.
-    fn backward_of<F: Borrow>(
+    fn backward_of(
         &self,
         task: Task,
-        output: &[f32],
-        d: &[f32],
+        output: &Left<F>,
+        d: &Left<F>,
     ) -> (Vec<Vec<f32>>, Vec<f32>, Vec<f32>) {
         let width = self.heads.width;
-        let (k, v) = (self.of_group(self.k, task), self.of_group(self.v, task));
+        let [k, v] = [self.k, self.v].map(|x| self.head(x, task, task.group));
         let (keys, keys_back) = (Packed::<F>::of_outputs(k), Packed::<F>::of_inner(k));
         let values = Packed::<F>::of_outputs(v);
         let (mut dk, mut dv) = (vec![0.0; k.rows * width], vec![0.0; k.rows * width]);
         let (mut scores, mut d_scores) = (Vec::new(), Vec::new());
         let heads = self.heads_of(task.group).map(|head| {
-            let q = self.of_query(self.q, task, head);
-            let [o, d] = [output, d].map(|x| self.head(x, self.heads.queries, task, head));
+            let [q, o, d] = [self.q, output, d].map(|x| self.head(x, task, head));
             let mut dq = vec![0.0; k.rows * width];
             for block in blocks(k.rows) {
                 let weights = self.weights(q, &keys, block, &mut scores);
@@ -197,8 +209,7 @@ impl<'a> Attention<'a> {
                 let until = block.keys * width;
                 add_turned::<F>(&mut dv[..until], weights, d);
 
-                let left = F::factor(Numbers::Single(d));
-                let term = Term { left: left.view(), right: &values };
+                let term = Term { left: d, right: &values };
                 product_here(&mut d_scores, block.keys, &[term]);
                 let scale = self.scale();
                 Arch::new().dispatch(Scores { weights, d_scores: &mut d_scores, d, o, scale });
@@ -216,24 +227,10 @@ impl<'a> Attention<'a> {
 }
 
 /// Adds `leftᵀ · right` to the target.
-fn add_turned<F: Borrow>(target: &mut [f32], left: View<f32>, right: View<f32>) {
+fn add_turned<F: Borrow>(target: &mut [f32], left: View<f32>, right: View<F::Kept>) {
     let left = Left::<F>::transposed(left);
     let right = Packed::<F>::of_inner(right);
     add_product_here(target, &[Term { left: left.view(), right: &right }]);
-}
-
-/// Puts `[length, width]` into columns of a wider matrix: its stride, the first column and the
-/// width.
-fn scatter(
-    target: &mut [f32],
-    rows: &[f32],
-    (stride, at, width): (usize, usize, usize),
-    start: usize,
-) {
-    for (place, row) in rows.chunks_exact(width).enumerate() {
-        let to = (start + place) * stride + at;
-        target[to..to + width].copy_from_slice(row);
-    }
 }
 
 /// Softmax of each row over what its query sees.
@@ -256,15 +253,15 @@ impl NullaryFnOnce for Softmax<'_> {
 }
 
 /// Gradients of scores from those of weights, in place.
-struct Scores<'a> {
+struct Scores<'a, N> {
     weights: View<'a, f32>,
     d_scores: &'a mut [f32],
-    d: View<'a, f32>,
-    o: View<'a, f32>,
+    d: View<'a, N>,
+    o: View<'a, N>,
     scale: f32,
 }
 
-impl NullaryFnOnce for Scores<'_> {
+impl<N: Number> NullaryFnOnce for Scores<'_, N> {
     type Output = ();
 
     #[inline(always)]
@@ -316,9 +313,17 @@ mod tests {
 
             let [q, k, v, d] = [q, k, v, d].map(host);
             let documents = documents.spans();
+            let tokens = q.len() / (heads.queries * heads.width);
+            let left = |x| Left::<Single>::from_numbers(x, tokens);
+            let [q, k, v, d] = [q, k, v, d].map(left);
             let blocks = Attention { q: &q, k: &k, v: &v, heads, documents };
-            let output = blocks.forward::<Single>();
-            let gradients = blocks.backward::<Single>(&output, &d);
+            let output = blocks.forward();
+            // Angles of zero turn nothing.
+            let (cosines, sines) =
+                (vec![1.0; tokens * heads.width], vec![0.0; tokens * heads.width]);
+            let rotation = Rotation { cosines: &cosines, sines: &sines, width: heads.width };
+            let gradients = blocks.backward(&output, &d, rotation).map(Left::into_numbers);
+            let output = output.into_numbers();
             let near = |what: &str, ours: &[f32], reference: Tensor<2>| {
                 let reference = host(reference);
                 assert_eq!(ours.len(), reference.len());

@@ -52,6 +52,12 @@ pub trait Format: Copy + Send + Sync + 'static {
     fn of(number: impl Number) -> Self::Kept;
     /// Converts a group; what it has no room for is left out.
     fn group<N: Number>(numbers: [N; 2]) -> Self::Group;
+    /// The bits of a group: 32 in every format.
+    fn bits(group: Self::Group) -> u32;
+    /// The group of some bits.
+    fn of_bits(bits: u32) -> Self::Group;
+    /// The numbers of a group, as many as there are in one.
+    fn numbers(group: Self::Group) -> [Self::Kept; 2];
 }
 
 /// 32 bits.
@@ -71,6 +77,21 @@ impl Format for Single {
     #[inline(always)]
     fn group<N: Number>([number, _]: [N; 2]) -> f32 {
         Self::of(number)
+    }
+
+    #[inline(always)]
+    fn bits(group: f32) -> u32 {
+        group.to_bits()
+    }
+
+    #[inline(always)]
+    fn of_bits(bits: u32) -> f32 {
+        f32::from_bits(bits)
+    }
+
+    #[inline(always)]
+    fn numbers(group: f32) -> [f32; 2] {
+        [group; 2]
     }
 }
 
@@ -92,6 +113,21 @@ impl Format for Brain {
     fn group<N: Number>(numbers: [N; 2]) -> [bf16; 2] {
         numbers.map(Number::rounded)
     }
+
+    #[inline(always)]
+    fn bits([first, second]: [bf16; 2]) -> u32 {
+        u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16
+    }
+
+    #[inline(always)]
+    fn of_bits(bits: u32) -> [bf16; 2] {
+        [bf16::from_bits(bits as u16), bf16::from_bits((bits >> 16) as u16)]
+    }
+
+    #[inline(always)]
+    fn numbers(group: [bf16; 2]) -> [bf16; 2] {
+        group
+    }
 }
 
 /// Rounded to bfloat16 and kept in 32 bits: the same factors for processors that have no
@@ -112,6 +148,21 @@ impl Format for Rounded {
     #[inline(always)]
     fn group<N: Number>([number, _]: [N; 2]) -> f32 {
         Self::of(number)
+    }
+
+    #[inline(always)]
+    fn bits(group: f32) -> u32 {
+        group.to_bits()
+    }
+
+    #[inline(always)]
+    fn of_bits(bits: u32) -> f32 {
+        f32::from_bits(bits)
+    }
+
+    #[inline(always)]
+    fn numbers(group: f32) -> [f32; 2] {
+        [group; 2]
     }
 }
 

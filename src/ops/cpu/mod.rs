@@ -2,9 +2,10 @@
 //! caches, and everything between them in one pass over memory each. Results do not depend on the
 //! number of threads.
 //!
-//! `element` and `packed` say how factors are kept, `memory` makes new vectors, `product` and
-//! `brain` multiply; `pointwise`, `attention` and `loss` are what a model does besides; `decoder`
-//! is a layer; `held` and `run` are the way in.
+//! `element` and `packed` say how factors are kept, `turn` transposes, `memory` makes new vectors,
+//! `product` and `brain` multiply; `pointwise`, `attention` and `loss` are what a model does
+//! besides; `projection` is a linear layer with its addition, `decoder` a layer; `held` and `run`
+//! are the way in.
 
 mod attention;
 mod brain;
@@ -16,8 +17,12 @@ mod memory;
 mod packed;
 mod pointwise;
 mod product;
+mod projection;
 mod run;
+mod turn;
 
-pub use decoder::{Decoder, Gain, LowRank, PathGradients, Projection, Setting};
+pub use decoder::{Decoder, Gain, Setting};
 pub use held::Held;
+pub use pointwise::Rotation;
+pub use projection::{LowRank, PathGradients, Projection};
 pub use run::{Head, HeadGradients, Products, Taped};

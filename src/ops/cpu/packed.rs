@@ -4,11 +4,12 @@ use pulp::{Arch, NullaryFnOnce};
 
 use super::element::{Format, Number};
 use super::memory::filled;
+use super::turn::{SIDE, Turn};
 
 /// Outputs of a panel at most: four vectors of AVX-512.
 pub const PANEL: usize = 64;
 /// Panels are padded to a multiple of this.
-pub const LANES: usize = 16;
+pub const LANES: usize = SIDE;
 /// Numbers of a left factor that a task converts.
 const PART: usize = 1 << 14;
 
@@ -87,7 +88,24 @@ impl<F: Format> Left<F> {
         Self { data, rows, stride }
     }
 
+    /// Rows that are as long as the format asks for.
+    pub fn from_numbers(data: Vec<F::Kept>, rows: usize) -> Self {
+        let stride = data.len() / rows.max(1);
+        assert!(data.len() == rows * stride && stride.is_multiple_of(F::GROUP), "whole groups");
+        Self { data, rows, stride }
+    }
+
     /// Row after row, with what they are padded with.
+    pub fn numbers(&self) -> &[F::Kept] {
+        &self.data
+    }
+
+    /// The same, to be changed.
+    pub fn numbers_mut(&mut self) -> &mut [F::Kept] {
+        &mut self.data
+    }
+
+    /// The same, taken.
     pub fn into_numbers(self) -> Vec<F::Kept> {
         self.data
     }
@@ -177,6 +195,7 @@ impl<F: Format, N: Number> NullaryFnOnce for OfOutputs<'_, F, N> {
     #[inline(always)]
     fn call(self) {
         let Self { rows, width, panel } = self;
+        let turn = Turn::new();
         let whole = rows.columns / (LANES * F::GROUP) * LANES; // groups in whole squares
         let single = |row: usize, column: usize| {
             let numbers =
@@ -188,17 +207,21 @@ impl<F: Format, N: Number> NullaryFnOnce for OfOutputs<'_, F, N> {
             let count = LANES.min(rows.rows - output);
             let mut first = 0;
             while first < whole && count == LANES {
+                let numbers =
+                    |lane: usize| &rows.row(output + lane)[first * F::GROUP..][..LANES * F::GROUP];
                 // Groups of 16 outputs, turned in registers.
-                let mut turned = [[F::Group::default(); LANES]; LANES];
-                for lane in 0..LANES {
-                    let numbers = &rows.row(output + lane)[first * F::GROUP..][..LANES * F::GROUP];
-                    for (group, numbers) in numbers.chunks_exact(F::GROUP).enumerate() {
-                        turned[group][lane] = F::group([numbers[0], numbers[F::GROUP - 1]]);
+                let mut square = [[0; LANES]; LANES];
+                for (lane, bits) in square.iter_mut().enumerate() {
+                    let groups = numbers(lane).chunks_exact(F::GROUP);
+                    for (bits, numbers) in bits.iter_mut().zip(groups) {
+                        *bits = F::bits(F::group([numbers[0], numbers[F::GROUP - 1]]));
                     }
                 }
-                for (group, lanes) in turned.iter().enumerate() {
+                for (group, lanes) in turn.square(square).iter().enumerate() {
                     let at = (first + group) * width + output;
-                    panel[at..at + LANES].copy_from_slice(lanes);
+                    for (group, bits) in panel[at..at + LANES].iter_mut().zip(lanes) {
+                        *group = F::of_bits(*bits);
+                    }
                 }
                 first += LANES;
             }
@@ -255,17 +278,24 @@ impl<F: Format, N: Number> NullaryFnOnce for Transpose<'_, F, N> {
     #[inline(always)]
     fn call(self) {
         let Self { source, stride, target } = self;
-        let whole = if source.columns == LANES { source.rows / LANES * LANES } else { 0 };
-        for first in (0..whole).step_by(LANES) {
-            let mut turned = [[F::Kept::default(); LANES]; LANES];
-            for row in 0..LANES {
-                let numbers = &source.row(first + row)[..LANES];
-                for (column, number) in numbers.iter().enumerate() {
-                    turned[column][row] = F::of(*number);
+        let turn = Turn::new();
+        // Rows of a square: as many groups as it has numbers in a row.
+        let rows = LANES * F::GROUP;
+        let whole = if source.columns == LANES { source.rows / rows * rows } else { 0 };
+        for first in (0..whole).step_by(rows) {
+            let mut square = [[0; LANES]; LANES];
+            for (group, bits) in square.iter_mut().enumerate() {
+                let row = |number: usize| &source.row(first + group * F::GROUP + number)[..LANES];
+                let pairs = row(0).iter().zip(row(F::GROUP - 1));
+                for (bits, (a, b)) in bits.iter_mut().zip(pairs) {
+                    *bits = F::bits(F::group([*a, *b]));
                 }
             }
-            for (column, numbers) in turned.iter().enumerate() {
-                target[column * stride + first..][..LANES].copy_from_slice(numbers);
+            for (column, groups) in turn.square(square).iter().enumerate() {
+                let target = &mut target[column * stride + first..][..rows];
+                for (numbers, bits) in target.chunks_exact_mut(F::GROUP).zip(groups) {
+                    numbers.copy_from_slice(&F::numbers(F::of_bits(*bits))[..F::GROUP]);
+                }
             }
         }
         for row in whole..source.rows {

@@ -9,28 +9,20 @@ use super::packed::Left;
 
 /// Sums that are under way at once.
 const LANES: usize = 16;
-/// Rows of a task at least.
-const TASK_ROWS: usize = 16;
 
-/// `Σ f(a, b)` in a fixed order: of every sixteenth, then of those.
+/// `Σ a · b` in a fixed order: of every sixteenth, then of those.
 #[inline(always)]
-fn sum<N: Number>(a: &[N], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub fn dot<N: Number>(a: &[N], b: &[N]) -> f32 {
     let mut sums = [0.0_f32; LANES];
     let (a_parts, b_parts) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest = a_parts.remainder().iter().zip(b_parts.remainder());
-    let rest: f32 = rest.map(|(a, b)| f(a.wide(), *b)).sum();
+    let rest: f32 = rest.map(|(a, b)| a.wide() * b.wide()).sum();
     for (a, b) in a_parts.zip(b_parts) {
         for lane in 0..LANES {
-            sums[lane] += f(a[lane].wide(), b[lane]);
+            sums[lane] += a[lane].wide() * b[lane].wide();
         }
     }
     sums.iter().sum::<f32>() + rest
-}
-
-/// `Σ a · b`.
-#[inline(always)]
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    sum(a, b, |a, b| a * b)
 }
 
 /// The exponential function for x ≤ 88, zero below −87; within 2 units in the last place. As in
@@ -168,63 +160,77 @@ impl NullaryFnOnce for NormBackward<'_> {
     }
 }
 
-/// Rotates heads of `width` in place: the two halves of each are the coordinates of its planes.
-/// `cosines` and `sines` are `[tokens, width]`; `backward` turns the other way.
-pub fn rotate(
-    x: &mut [f32],
-    width: usize,
-    (cosines, sines): (&[f32], &[f32]),
-    tokens: usize,
-    backward: bool,
-) {
-    let features = x.len() / tokens;
-    let sign = if backward { -1.0 } else { 1.0 };
-    let each = x.par_chunks_exact_mut(features).enumerate().with_min_len(TASK_ROWS);
-    each.for_each(|(token, x)| {
-        let at = token * width..(token + 1) * width;
-        let (cosines, sines) = (&cosines[at.clone()], &sines[at]);
-        Arch::new().dispatch(Rotate { x, cosines, sines, sign });
-    });
+/// Cosines and sines by position, `[tokens, width]` each: how heads are rotated whose two halves
+/// are the coordinates of `width / 2` planes.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation<'a> {
+    /// Cosines.
+    pub cosines: &'a [f32],
+    /// Sines.
+    pub sines: &'a [f32],
+    /// Numbers of a head.
+    pub width: usize,
 }
 
-struct Rotate<'a> {
-    x: &'a mut [f32],
-    cosines: &'a [f32],
-    sines: &'a [f32],
+impl Rotation<'_> {
+    /// Rotates the heads of every token, `x: [tokens, heads · width]`.
+    pub fn rows<F: Format>(self, x: &[f32]) -> Left<F> {
+        let tokens = self.cosines.len() / self.width;
+        let features = x.len() / tokens;
+        Left::with(tokens, features, |token, target| {
+            let x = &x[token * features..(token + 1) * features];
+            Arch::new().dispatch(Rotate::<F> { rotation: self, token, sign: 1.0, x, target });
+        })
+    }
+
+    /// Rotates some heads of a token back.
+    pub fn back<F: Format>(self, token: usize, x: &[f32], target: &mut [F::Kept]) {
+        Arch::new().dispatch(Rotate::<F> { rotation: self, token, sign: -1.0, x, target });
+    }
+}
+
+struct Rotate<'a, F: Format> {
+    rotation: Rotation<'a>,
+    token: usize,
     sign: f32,
+    x: &'a [f32],
+    target: &'a mut [F::Kept],
 }
 
-impl NullaryFnOnce for Rotate<'_> {
+impl<F: Format> NullaryFnOnce for Rotate<'_, F> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Self { x, cosines, sines, sign } = self;
-        let width = cosines.len();
-        for head in x.chunks_exact_mut(width) {
-            let (left, right) = head.split_at_mut(width / 2);
-            let angles = cosines.iter().zip(sines);
-            for ((left, right), (cosine, sine)) in left.iter_mut().zip(right).zip(angles) {
-                let (a, b, sine) = (*left, *right, sine * sign);
-                *left = a * cosine - b * sine;
-                *right = b * cosine + a * sine;
+        let Self { rotation, token, sign, x, target } = self;
+        let width = rotation.width;
+        let cosines = &rotation.cosines[token * width..][..width];
+        let sines = &rotation.sines[token * width..][..width];
+        for (head, target) in x.chunks_exact(width).zip(target.chunks_exact_mut(width)) {
+            let (left, right) = head.split_at(width / 2);
+            let (to_left, to_right) = target.split_at_mut(width / 2);
+            let numbers = left.iter().zip(right).zip(cosines.iter().zip(sines));
+            for (((a, b), (cosine, sine)), to) in numbers.zip(to_left.iter_mut().zip(to_right)) {
+                let sine = sine * sign;
+                *to.0 = F::of(a * cosine - b * sine);
+                *to.1 = F::of(b * cosine + a * sine);
             }
         }
     }
 }
 
-/// `silu(gate) ⊙ up`, `[tokens, features]`, as the factor of a product.
-pub fn gated<F: Format>(gate: &[f32], up: &[f32], features: usize) -> Left<F> {
-    Left::with(gate.len() / features, features, |row, target| {
-        let at = row * features..(row + 1) * features;
-        let (gate, up) = (&gate[at.clone()], &up[at]);
-        Arch::new().dispatch(Gated::<F> { gate, up, target });
+/// `silu(gate) ⊙ up` of factors, as another.
+pub fn gated<F: Format>(gate: &Left<F>, up: &Left<F>) -> Left<F> {
+    let features = gate.view().columns;
+    let (gate, up) = (gate.view(), up.view());
+    Left::with(gate.rows, features, |row, target| {
+        Arch::new().dispatch(Gated::<F> { gate: gate.row(row), up: up.row(row), target });
     })
 }
 
 struct Gated<'a, F: Format> {
-    gate: &'a [f32],
-    up: &'a [f32],
+    gate: &'a [F::Kept],
+    up: &'a [F::Kept],
     target: &'a mut [F::Kept],
 }
 
@@ -235,25 +241,29 @@ impl<F: Format> NullaryFnOnce for Gated<'_, F> {
     fn call(self) {
         let Self { gate, up, target } = self;
         for ((target, gate), up) in target.iter_mut().zip(gate).zip(up) {
-            *target = F::of(gate / (1.0 + exponential(-gate)) * up);
+            let gate = gate.wide();
+            *target = F::of(gate / (1.0 + exponential(-gate)) * up.wide());
         }
     }
 }
 
 /// Puts the gradients of gate and up in their places, for the gradient `d` of [`gated`].
-pub fn gated_backward(gate: &mut [f32], up: &mut [f32], d: &[f32]) {
+pub fn gated_backward<F: Format>(gate: &mut Left<F>, up: &mut Left<F>, d: &Left<F>) {
     const PART: usize = 1 << 14;
+    let (gate, up, d) = (gate.numbers_mut(), up.numbers_mut(), d.numbers());
     let parts = gate.par_chunks_mut(PART).zip(up.par_chunks_mut(PART)).zip(d.par_chunks(PART));
-    parts.for_each(|((gate, up), d)| Arch::new().dispatch(GatedBackward { gate, up, d }));
+    parts.for_each(|((gate, up), d)| {
+        Arch::new().dispatch(GatedBackward::<F> { gate, up, d });
+    });
 }
 
-struct GatedBackward<'a> {
-    gate: &'a mut [f32],
-    up: &'a mut [f32],
-    d: &'a [f32],
+struct GatedBackward<'a, F: Format> {
+    gate: &'a mut [F::Kept],
+    up: &'a mut [F::Kept],
+    d: &'a [F::Kept],
 }
 
-impl NullaryFnOnce for GatedBackward<'_> {
+impl<F: Format> NullaryFnOnce for GatedBackward<'_, F> {
     type Output = ();
 
     /// With s the sigmoid: silu = g·s, and its derivative s · (1 + g · (1 − s)).
@@ -261,11 +271,11 @@ impl NullaryFnOnce for GatedBackward<'_> {
     fn call(self) {
         let Self { gate, up, d } = self;
         for ((gate, up), d) in gate.iter_mut().zip(up).zip(d) {
-            let g = *gate;
+            let (g, d) = (gate.wide(), d.wide());
             let s = 1.0 / (1.0 + exponential(-g));
-            let d_gate = d * *up * s * (1.0 + g * (1.0 - s));
-            *up = d * g * s;
-            *gate = d_gate;
+            let d_gate = d * up.wide() * s * (1.0 + g * (1.0 - s));
+            *up = F::of(d * g * s);
+            *gate = F::of(d_gate);
         }
     }
 }

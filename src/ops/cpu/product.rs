@@ -7,8 +7,8 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::brain;
-use super::element::{Brain, Format, Rounded, Single};
-use super::packed::{PANEL, Packed, View, width};
+use super::element::{Brain, Format, Number, Rounded, Single};
+use super::packed::{Left, PANEL, Packed, View, width};
 
 /// Rows of the product that are summed at once: with a panel of four vectors, 24 sums are under
 /// way, as many as hide the latency of one and as registers hold.
@@ -73,16 +73,18 @@ impl Multiply for Brain {
 }
 
 /// Where sums go.
-enum Target<'a> {
+enum Target<'a, F: Format> {
     /// Memory that nothing was written to yet.
     New(&'a mut [MaybeUninit<f32>]),
     /// They are added to what is there.
     Sum(&'a mut [f32]),
+    /// Memory that nothing was written to yet, in the format of factors: whole sums alone.
+    Factor(&'a mut [MaybeUninit<F::Kept>]),
 }
 
 /// Rows of a product.
 pub struct Block<'a, F: Format> {
-    target: Target<'a>,
+    target: Target<'a, F>,
     outputs: usize,
     first_row: usize,
     terms: &'a [Term<'a, F>],
@@ -95,16 +97,16 @@ struct Piece {
     inner: (usize, usize),
 }
 
-/// Divides the inner numbers of all terms into passes.
-fn passes<F: Format>(terms: &[Term<F>]) -> Vec<Vec<Piece>> {
+/// Divides the inner numbers of all terms into passes of a length.
+fn passes<F: Format>(terms: &[Term<F>], length: usize) -> Vec<Vec<Piece>> {
     let mut passes = vec![Vec::new()];
-    let mut room = PASS;
+    let mut room = length;
     for (term, factors) in terms.iter().enumerate() {
         let mut first = 0;
         while first < factors.left.columns {
             if room == 0 {
                 passes.push(Vec::new());
-                room = PASS;
+                room = length;
             }
             let last = factors.left.columns.min(first + room);
             room -= last - first;
@@ -117,16 +119,40 @@ fn passes<F: Format>(terms: &[Term<F>]) -> Vec<Vec<Piece>> {
 
 /// `Σ left · right`, `[rows, outputs]`.
 pub fn product<F: Multiply>(terms: &[Term<F>]) -> Vec<f32> {
-    let length = terms[0].left.rows * terms[0].right.outputs();
-    let (outputs, passes) = plan(length, terms);
+    let outputs = terms[0].right.outputs();
+    make(terms, outputs, PASS, |room| Target::New(room))
+}
+
+/// `Σ left · right`, each sum rounded to the format of factors: to be one itself.
+pub fn factor_product<F: Multiply>(terms: &[Term<F>]) -> Left<F> {
+    let (rows, outputs) = (terms[0].left.rows, terms[0].right.outputs());
+    if outputs.is_multiple_of(F::GROUP) {
+        // In one pass, since what is rounded cannot be added to.
+        return Left::from_numbers(
+            make(terms, outputs, usize::MAX, |room| Target::Factor(room)),
+            rows,
+        );
+    }
+    Left::of(View::new(&product(terms), rows, outputs))
+}
+
+/// The product in new memory, of which `target` makes the kind that it is.
+fn make<F: Multiply, N: Number>(
+    terms: &[Term<F>],
+    outputs: usize,
+    pass: usize,
+    target: impl for<'a> Fn(&'a mut [MaybeUninit<N>]) -> Target<'a, F> + Sync,
+) -> Vec<N> {
+    let length = terms[0].left.rows * outputs;
+    check(terms, outputs);
+    let passes = passes(terms, pass);
     let size = task_rows(terms, outputs);
     let mut product = Vec::with_capacity(length);
     let room = &mut product.spare_capacity_mut()[..length];
     let tasks = room.par_chunks_mut((size * outputs).max(1)).enumerate();
-    tasks.for_each(|(number, target)| {
+    tasks.for_each(|(number, room)| {
         let (first_row, passes) = (number * size, passes.as_slice());
-        let target = Target::New(target);
-        F::rows(Block { target, outputs, first_row, terms, passes });
+        F::rows(Block { target: target(room), outputs, first_row, terms, passes });
     });
     // SAFETY: tasks are all of the room, and each writes every number of it (`sweep`).
     #[expect(unsafe_code)]
@@ -192,6 +218,13 @@ fn plan<F: Format>(numbers: usize, terms: &[Term<F>]) -> (usize, Vec<Vec<Piece>>
     let rows = terms[0].left.rows;
     let outputs = numbers / rows;
     assert_eq!(numbers, rows * outputs, "the target has {rows} rows");
+    check(terms, outputs);
+    (outputs, passes(terms, PASS))
+}
+
+/// Factors must fit each other and the target.
+fn check<F: Format>(terms: &[Term<F>], outputs: usize) {
+    let rows = terms[0].left.rows;
     for term in terms {
         let (left, right) = (&term.left, term.right);
         assert!(left.columns <= right.inner(), "left factors are not longer than right ones");
@@ -199,7 +232,6 @@ fn plan<F: Format>(numbers: usize, terms: &[Term<F>]) -> (usize, Vec<Vec<Piece>>
         let whole = outputs.is_multiple_of(PANEL) && outputs < right.outputs();
         assert!(left.rows == rows && (outputs == right.outputs() || whole), "factors fit");
     }
-    (outputs, passes(terms))
 }
 
 /// Calls `tile` for every tile, and puts its sums where they belong.
@@ -245,6 +277,11 @@ pub(super) fn sweep<F: Format>(
                                 *target += sum;
                             }
                         }
+                        Target::Factor(target) => {
+                            for (target, sum) in target[at..at + count].iter_mut().zip(sums) {
+                                target.write(F::of(*sum));
+                            }
+                        }
                     }
                 }
             }
@@ -253,11 +290,12 @@ pub(super) fn sweep<F: Format>(
     }
 }
 
-impl<'a> Target<'a> {
+impl<F: Format> Target<'_, F> {
     fn len(&self) -> usize {
         match self {
             Self::New(target) => target.len(),
             Self::Sum(target) => target.len(),
+            Self::Factor(target) => target.len(),
         }
     }
 
@@ -268,7 +306,7 @@ impl<'a> Target<'a> {
             // SAFETY: panels are all columns, and tiles of each all rows.
             #[expect(unsafe_code)]
             Self::New(target) => Self::Sum(unsafe { target.assume_init_mut() }),
-            sum @ Self::Sum(_) => sum,
+            other => other,
         }
     }
 }

@@ -54,7 +54,8 @@ fn near(what: &str, ours: &[f32], reference: &[f64], inner: usize) {
     }
 }
 
-fn check<F: Multiply>() {
+/// `step` is between one number of the format and the next, as a share.
+fn check<F: Multiply>(step: f64) {
     let name = std::any::type_name::<F>();
     for size in SIZES {
         let [rows, inner, outputs] = size;
@@ -76,15 +77,26 @@ fn check<F: Multiply>() {
             add_product(&mut sum, &[term, term]);
             let twice: Vec<f64> = wanted.iter().map(|x| 2.0 * x + 0.5).collect();
             near(&what, &sum, &twice, 4 * inner);
+            // As a factor: rounded once, at the end.
+            let factor = factor_product(&[term]);
+            let factor = factor.view().part((0, rows), (0, outputs));
+            for (row, wanted) in wanted.chunks_exact(outputs).enumerate() {
+                for (ours, wanted) in factor.row(row).iter().zip(wanted) {
+                    #[expect(clippy::cast_possible_truncation)]
+                    let rounded = f64::from(F::of(*wanted as f32).wide());
+                    let limit = 1e-6 * (inner as f64) + wanted.abs() * step;
+                    assert!((f64::from(ours.wide()) - rounded).abs() <= limit, "{what}");
+                }
+            }
         }
     }
 }
 
 #[test]
 fn products_are_those_of_double_precision_in_every_format_and_size() {
-    check::<Single>();
-    check::<Rounded>();
-    check::<Brain>();
+    check::<Single>(1e-6);
+    check::<Rounded>(0.008);
+    check::<Brain>(0.008);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The same code for every format of factors: which one is asked for is known when a run begins.
 
-use super::decoder::{Decoder, Kept, PathGradients, Setting};
+use super::decoder::{Decoder, Kept, Setting};
 use super::element::{Brain, Rounded, Single};
 use super::held::{Borrow, Held};
 use super::loss::Scores;
 use super::pointwise::Norm;
+use super::projection::PathGradients;
 use crate::config::Kernels;
 use crate::device::{Arithmetic, Computing, multiplies_bfloat16};
 
