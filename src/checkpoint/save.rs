@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::checkpoint::manifest::{MANIFEST, Manifest, Unusable};
 use crate::checkpoint::metrics::Lines;
 use crate::checkpoint::restore::sweep;
-use crate::checkpoint::snapshot::{Snapshot, Tensors};
+use crate::checkpoint::snapshot::{Snapshot, Tensors, Values};
 use crate::checkpoint::{Entry, FORMAT, History, Retention, Shelf, State, folder_name};
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::bytes;
@@ -158,10 +158,10 @@ fn write_files(scratch: &Path, snapshot: &Snapshot) -> Result<Digest> {
     let write = |name: &str, tensors: &Tensors| {
         let metadata: BTreeMap<_, _> = [("format".to_owned(), "pt".to_owned())].into();
         let specs = tensors.iter().map(|(spec, _)| spec.clone()).collect();
-        let values: BTreeMap<&str, &Vec<f32>> =
+        let values: BTreeMap<&str, &Values> =
             tensors.iter().map(|(spec, values)| (spec.name.as_str(), values)).collect();
         write_safetensors(&scratch.join(name), specs, &metadata, |spec| {
-            Ok(values[spec.name.as_str()].clone())
+            Ok(values[spec.name.as_str()].numbers())
         })
     };
     let files = vec![

@@ -1,16 +1,52 @@
-//! The state of a trainer in host memory: what a checkpoint holds, taken while training stands
+//! The state of a trainer between two steps: what a checkpoint holds, taken while training stands
 //! still, so that it can be written while training goes on.
 
 use std::collections::BTreeMap;
 
+use burn::tensor::{Device, Tensor};
+
 use crate::checkpoint::tensors::joined;
-use crate::checkpoint::{Pieces, State, learning_specs, learning_values};
+use crate::checkpoint::{Pieces, State, learning_specs};
 use crate::engine::{AdamW, Moments, Trainer};
 use crate::model::piece_of;
 use crate::weights::{Element, TensorSpec};
 
 /// Tensors of one file, with their values.
-pub type Tensors = Vec<(TensorSpec, Vec<f32>)>;
+pub type Tensors = Vec<(TensorSpec, Values)>;
+
+/// The values of a tensor.
+#[derive(Debug, Clone)]
+pub enum Values {
+    /// Copied from a device.
+    Copied(Vec<f32>),
+    /// In host memory already, in pieces. Steps make new tensors and leave these as they are, so
+    /// that nothing is copied, and nothing is in memory twice before the next update.
+    Shared(Vec<Tensor<1>>),
+}
+
+impl Values {
+    fn of(pieces: &[Tensor<1>]) -> Self {
+        if pieces.iter().all(|piece| piece.device() == Device::flex()) {
+            return Self::Shared(pieces.to_vec());
+        }
+        Self::Copied(joined(pieces))
+    }
+
+    /// On the host, in one piece.
+    pub fn numbers(&self) -> Vec<f32> {
+        match self {
+            Self::Copied(numbers) => numbers.clone(),
+            Self::Shared(pieces) => joined(pieces),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Copied(numbers) => numbers.len(),
+            Self::Shared(pieces) => pieces.iter().map(|piece| piece.shape().num_elements()).sum(),
+        }
+    }
+}
 
 /// Everything that a checkpoint holds.
 #[derive(Debug, Clone)]
@@ -34,8 +70,8 @@ fn moments_of(optimizer: &AdamW) -> Tensors {
             pieces.push(values.clone());
         }
     }
-    let spec = |(name, pieces): (String, Vec<burn::tensor::Tensor<1>>)| {
-        let values = joined(&pieces);
+    let spec = |(name, pieces): (String, Vec<Tensor<1>>)| {
+        let values = Values::of(&pieces);
         (TensorSpec { name, element: Element::F32, shape: vec![values.len()] }, values)
     };
     moments.into_iter().map(spec).collect()
@@ -59,11 +95,11 @@ pub fn file_name_of(path: &str) -> String {
 }
 
 impl Snapshot {
-    /// Copies weights and moments into host memory: 12 bytes for each number that learns.
+    /// Takes weights and moments: 12 bytes for each number that learns, once training goes on.
     pub fn of(trainer: &mut Trainer, state: State) -> Self {
         let (specs, values) = learning_specs(&mut trainer.model, file_name_of, |_| Element::F32);
         let with_values = |spec: TensorSpec| {
-            let values = learning_values(&values, &spec);
+            let values = Values::of(&values[&spec.name]);
             (spec, values)
         };
         let weights = specs.into_iter().map(with_values).collect();
@@ -96,7 +132,6 @@ mod tests {
     use crate::checkpoint::tensors::moments;
     use crate::engine::AdamWSettings;
     use crate::ops::from_vec;
-    use burn::tensor::Device;
 
     /// Moments that are kept in pieces on a device are whole in files, and come back in pieces.
     #[test]
@@ -105,7 +140,7 @@ mod tests {
         let mut optimizer = AdamW::new(settings);
         optimizer.begin_update();
         let device = Device::flex();
-        let numbers = |from: usize, count: usize| -> burn::tensor::Tensor<1> {
+        let numbers = |from: usize, count: usize| -> Tensor<1> {
             from_vec((from..from + count).map(|n| n as f32).collect(), [count], &device)
         };
         // Twelve rows of two: pieces of one row each, so that `#10` must come after `#9`.
@@ -119,16 +154,16 @@ mod tests {
         let path = "model.embed_tokens.weight";
         assert_eq!(names, [format!("first_moment.{path}"), format!("second_moment.{path}")]);
         let expected: Vec<f32> = (0..24).map(|n| n as f32 * (1.0_f64 - 0.9) as f32).collect();
-        assert_eq!(found[0].1, expected);
+        assert_eq!(found[0].1.numbers(), expected);
 
         let kept: BTreeMap<String, Vec<f32>> =
-            found.iter().map(|(spec, values)| (spec.name.clone(), values.clone())).collect();
+            found.iter().map(|(spec, values)| (spec.name.clone(), values.numbers())).collect();
         let back = moments(&mut model, kept.clone()).unwrap();
         assert_eq!(back.len(), 12);
         optimizer.restore(back, 1);
         assert_eq!(
-            moments_of(&optimizer).iter().map(|m| m.1.clone()).collect::<Vec<_>>(),
-            [found[0].1.clone(), found[1].1.clone(),]
+            moments_of(&optimizer).iter().map(|m| m.1.numbers()).collect::<Vec<_>>(),
+            [found[0].1.numbers(), found[1].1.numbers()]
         );
         // What is too short, too long, or without its twin is refused.
         let broken = |change: &dyn Fn(&mut BTreeMap<String, Vec<f32>>)| {

@@ -79,8 +79,7 @@ pub fn estimate(facts: &Facts, work: Workload) -> Estimate {
     // `Kept`, and while it is worked on about as many numbers in 32 bits. In tapes, about 16
     // tensors of the hidden width and 8 of the gated width.
     let attention = 2 * (facts.heads + facts.groups) * facts.head_width;
-    let factors = (attention + 2 * facts.intermediate) as u64;
-    let sums = 2 * facts.hidden as u64;
+    let kept = (2 * facts.hidden + attention + 2 * facts.intermediate) as u64;
     let computing =
         Computing { arithmetic: work.arithmetic, kernels: work.kernels, ..Computing::default() };
     let factor = match Products::of(computing) {
@@ -88,7 +87,7 @@ pub fn estimate(facts: &Facts, work: Workload) -> Estimate {
         _ => F32,
     };
     let (per_token, at_work) = match fast {
-        true => (sums * F32 + factors * factor, (sums + factors) * F32),
+        true => (kept * factor, kept * F32),
         false => ((16 * facts.hidden + 8 * facts.intermediate) as u64 * F32, 0),
     };
     let layer = tokens * per_token;

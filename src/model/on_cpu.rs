@@ -19,7 +19,10 @@ impl<'a> OnCpu<'a> {
     /// None where these kernels are not asked for, or do not know what is to be computed.
     pub fn of<L: Layer + ?Sized>(layer: &L, x: &Tensor<2>, context: &'a Context) -> Option<Self> {
         let products = Products::of(context.computing)?;
-        Held::of(x)?; // not on a tape, and on the CPU
+        let x = Held::of(x)?; // not on a tape, and on the CPU
+        if !x.columns().is_multiple_of(2) {
+            return None; // rows of bfloat16 are kept in pairs
+        }
         let (cosines, sines) = &context.rotary;
         Some(Self {
             decoder: layer.decoder(context)?,

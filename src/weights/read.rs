@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
@@ -33,8 +32,6 @@ pub struct TensorBytes<'a> {
     pub shape: Vec<usize>,
     /// Little-endian values.
     pub bytes: &'a [u8],
-    /// Where they are in the file.
-    pub range: Range<usize>,
 }
 
 impl Shard {
@@ -59,9 +56,7 @@ impl Shard {
             .context_at("not a valid safetensors file", &self.path)?;
         let mut tensors = Vec::with_capacity(parsed.len());
         for (name, view) in parsed.iter() {
-            let start = view.data().as_ptr().addr() - self.bytes.as_ptr().addr();
             tensors.push(TensorBytes {
-                range: start..start + view.data().len(),
                 element: Element::from_safetensors(view.dtype())
                     .map_err(|error| error.at(&self.path).because(format!("tensor `{name}`")))?,
                 name: name.to_owned(),
@@ -71,11 +66,6 @@ impl Shard {
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(tensors)
-    }
-
-    /// Some of the file.
-    pub fn part(&self, range: Range<usize>) -> &[u8] {
-        &self.bytes[range]
     }
 
     /// The raw header (length prefix included) and the data that follows it.

@@ -4,7 +4,7 @@
 
 use super::attention::Attention;
 use super::held::{Borrow, Held};
-use super::packed::Left;
+use super::packed::{Left, View};
 use super::pointwise::{Norm, Rotation, gated, gated_backward};
 use super::projection::{Back, Given, Narrow, PathGradients, Projection};
 use crate::ops::Heads;
@@ -48,13 +48,13 @@ pub struct Setting<'a> {
     pub documents: &'a [(usize, usize)],
 }
 
-/// What the backward pass of a layer needs: what is a factor of products in their format, and what
-/// is added to in 32 bits.
+/// What the backward pass of a layer needs, in the format of factors. What is added to has 32 bits
+/// on its way through the layers; here it is kept for the norms, which products follow.
 pub struct Kept<F: Borrow> {
-    x: Vec<f32>,
+    x: Left<F>,
     qkv: [Left<F>; 3],
     mixed: Left<F>,
-    middle: Vec<f32>,
+    middle: Left<F>,
     gate_up: [Left<F>; 2],
     narrow_qkv: [Narrow<F>; 3],
     narrow_output: Narrow<F>,
@@ -67,8 +67,14 @@ impl Gain {
         Norm { gain: self.value.single(), epsilon: self.epsilon }
     }
 
-    fn backward(&self, x: &[f32], d: &[f32], dx: &mut [f32], gradients: &mut PathGradients) {
-        let gain = self.norm().backward(x, d, dx, self.learns);
+    fn backward<F: Borrow>(
+        &self,
+        x: &Left<F>,
+        d: &[f32],
+        dx: &mut [f32],
+        gradients: &mut PathGradients,
+    ) {
+        let gain = self.norm().backward(x.numbers(), d, dx, self.learns);
         if self.learns {
             gradients.push((format!("{}.weight", self.path), gain));
         }
@@ -78,7 +84,11 @@ impl Gain {
 impl Decoder {
     /// What leaves the layer for `x: [tokens, hidden]`, and what the backward pass needs.
     pub fn forward<F: Borrow>(&self, x: Vec<f32>, setting: Setting) -> (Vec<f32>, Kept<F>) {
-        let normed = self.attention_norm.norm().forward::<F>(&x);
+        let hidden = self.down.weight.rows();
+        let kept = |x: &[f32]| Left::<F>::of(View::new(x, x.len() / hidden, hidden));
+        let mut sum = x;
+        let x = kept(&sum);
+        let normed = self.attention_norm.norm().forward::<F>(&sum);
         let [to_q, to_k, to_v] = &self.qkv;
         let turned = |to: &Projection| {
             let (x, narrow) = to.forward::<F>(normed.view());
@@ -90,16 +100,15 @@ impl Decoder {
         let qkv = [q, k, v];
         let mixed = self.attention(&qkv, setting).forward();
 
-        let mut middle = x.clone();
-        let narrow_output = self.output.add::<F>(mixed.view(), &mut middle);
-        let normed = self.mlp_norm.norm().forward::<F>(&middle);
+        let narrow_output = self.output.add::<F>(mixed.view(), &mut sum);
+        let middle = kept(&sum);
+        let normed = self.mlp_norm.norm().forward::<F>(&sum);
         let [to_gate, to_up] = &self.gate_up;
         let through = |to: &Projection| to.forward_factor::<F>(normed.view());
         let (gate, up) = rayon::join(|| through(to_gate), || through(to_up));
         drop(normed);
         let through = gated(&gate.0, &up.0);
-        let mut y = middle.clone();
-        let narrow_down = self.down.add::<F>(through.view(), &mut y);
+        let narrow_down = self.down.add::<F>(through.view(), &mut sum);
         let kept = Kept {
             x,
             qkv,
@@ -111,7 +120,7 @@ impl Decoder {
             narrow_gate_up: [gate.1, up.1],
             narrow_down,
         };
-        (y, kept)
+        (sum, kept)
     }
 
     fn attention<'a, F: Borrow>(
@@ -139,7 +148,7 @@ impl Decoder {
         drop((through, factor));
         gated_backward(&mut gate, &mut up, &d_through);
         drop(d_through);
-        let normed = self.mlp_norm.norm().forward::<F>(&kept.middle);
+        let normed = self.mlp_norm.norm().forward::<F>(kept.middle.numbers());
         let [to_gate, to_up] = &self.gate_up;
         let [narrow_gate, narrow_up] = &kept.narrow_gate_up;
         let given = [(to_gate, gate.view(), narrow_gate), (to_up, up.view(), narrow_up)];
@@ -154,7 +163,7 @@ impl Decoder {
         drop(factor);
         let attention = self.attention(&kept.qkv, setting);
         let d_qkv = attention.backward(&kept.mixed, &d_mixed, setting.rotation);
-        let normed = self.attention_norm.norm().forward::<F>(&kept.x);
+        let normed = self.attention_norm.norm().forward::<F>(kept.x.numbers());
         let ways = self.qkv.iter().zip(&d_qkv).zip(&kept.narrow_qkv);
         let given: Vec<Given<F>> = ways.map(|((to, d), narrow)| (to, d.view(), narrow)).collect();
         let d_normed = Back::through(&given, normed.view(), gradients).input();

@@ -12,7 +12,7 @@ const LANES: usize = 16;
 
 /// `Σ a · b` in a fixed order: of every sixteenth, then of those.
 #[inline(always)]
-pub fn dot<N: Number>(a: &[N], b: &[N]) -> f32 {
+pub fn dot(a: &[impl Number], b: &[impl Number]) -> f32 {
     let mut sums = [0.0_f32; LANES];
     let (a_parts, b_parts) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest = a_parts.remainder().iter().zip(b_parts.remainder());
@@ -51,7 +51,7 @@ pub fn exponential(x: f32) -> f32 {
 
 /// One over the root of the mean square of a row.
 #[inline(always)]
-fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
+fn inverse_rms(x: &[impl Number], epsilon: f32) -> f32 {
     #[expect(clippy::cast_precision_loss)] // widths are small
     let mean = dot(x, x) / x.len() as f32;
     1.0 / (mean + epsilon).sqrt()
@@ -68,11 +68,11 @@ pub struct Norm<'a> {
 
 impl Norm<'_> {
     /// `gain · x / rms(x)`, as the factor of a product.
-    pub fn forward<F: Format>(self, x: &[f32]) -> Left<F> {
+    pub fn forward<F: Format>(self, x: &[impl Number]) -> Left<F> {
         let width = self.gain.len();
         Left::with(x.len() / width, width, |row, target| {
             let x = &x[row * width..(row + 1) * width];
-            Arch::new().dispatch(NormRow::<F> { norm: self, x, target });
+            Arch::new().dispatch(NormRow::<F, _> { norm: self, x, target });
         })
     }
 
@@ -83,7 +83,7 @@ impl Norm<'_> {
 
     /// Adds the gradient of the input to `dx`, from that of the output. Returns the gradient of the
     /// gain, if it is wanted.
-    pub fn backward(self, x: &[f32], d: &[f32], dx: &mut [f32], learns: bool) -> Vec<f32> {
+    pub fn backward<N: Number>(self, x: &[N], d: &[f32], dx: &mut [f32], learns: bool) -> Vec<f32> {
         const ROWS: usize = 64; // fixed, so that sums are the same for any number of threads
         let part = self.gain.len() * ROWS;
         let parts = x.par_chunks(part).zip(d.par_chunks(part)).zip(dx.par_chunks_mut(part));
@@ -105,13 +105,13 @@ pub fn added(mut sum: Vec<f32>, more: &[f32]) -> Vec<f32> {
     sum
 }
 
-struct NormRow<'a, F: Format> {
+struct NormRow<'a, F: Format, N> {
     norm: Norm<'a>,
-    x: &'a [f32],
+    x: &'a [N],
     target: &'a mut [F::Kept],
 }
 
-impl<F: Format> NullaryFnOnce for NormRow<'_, F> {
+impl<F: Format, N: Number> NullaryFnOnce for NormRow<'_, F, N> {
     type Output = ();
 
     #[inline(always)]
@@ -119,20 +119,20 @@ impl<F: Format> NullaryFnOnce for NormRow<'_, F> {
         let Self { norm, x, target } = self;
         let scale = inverse_rms(x, norm.epsilon);
         for ((target, x), gain) in target.iter_mut().zip(x).zip(norm.gain) {
-            *target = F::of(x * scale * gain);
+            *target = F::of(x.wide() * scale * gain);
         }
     }
 }
 
-struct NormBackward<'a> {
+struct NormBackward<'a, N> {
     norm: Norm<'a>,
-    x: &'a [f32],
+    x: &'a [N],
     d: &'a [f32],
     dx: &'a mut [f32],
     gain: &'a mut [f32],
 }
 
-impl NullaryFnOnce for NormBackward<'_> {
+impl<N: Number> NullaryFnOnce for NormBackward<'_, N> {
     type Output = ();
 
     /// With r = 1 / rms(x) and g = gain ⊙ d: dx = r·g − x · r³ · mean(g ⊙ x).
@@ -151,10 +151,10 @@ impl NullaryFnOnce for NormBackward<'_> {
             let mean = dot(&g, x) / width as f32;
             let along = scale * scale * scale * mean;
             for ((dx, g), x) in dx.iter_mut().zip(&g).zip(x) {
-                *dx += scale * g - along * x;
+                *dx += scale * g - along * x.wide();
             }
             for ((d_gain, d), x) in d_gain.iter_mut().zip(d).zip(x) {
-                *d_gain += d * x * scale;
+                *d_gain += d * x.wide() * scale;
             }
         }
     }
