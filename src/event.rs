@@ -54,6 +54,8 @@ pub struct Timing {
     pub backward_seconds: f64,
     /// Clipping and the optimiser.
     pub update_seconds: f64,
+    /// Before the step, and no part of it: for how long training stood still for a save.
+    pub save_seconds: f64,
     /// Peak resident memory of the process so far, where the system tells.
     pub memory_bytes_peak: Option<u64>,
     /// Resident memory of the process after the step, where the system tells.

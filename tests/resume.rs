@@ -90,6 +90,24 @@ fn another_number_of_threads_or_of_micro_batches_at_once_changes_no_byte() {
     assert_same_end(&run, "three", "one", 6);
 }
 
+/// Where the time of each step goes, saves included, is written beside the metrics.
+#[test]
+fn timings_say_where_time_goes() {
+    let run = Run::new();
+    run.succeeds(&train("tiny.toml", "name=timed", &["--set", "checkpoint.every_steps=1"]));
+    let timings = run.read("checkpoints/timed/timings.jsonl");
+    let timings: Vec<serde_json::Value> =
+        timings.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(timings.len(), 6);
+    for (number, timing) in timings.iter().enumerate() {
+        let of = |key: &str| timing[format!("{key}_seconds")].as_f64().unwrap();
+        let parts = of("forward") + of("backward") + of("update");
+        assert!(parts > 0.0 && (parts / of("step") - 1.0).abs() < 0.01, "{timing}");
+        assert!(of("data") >= 0.0);
+        assert_eq!(of("save") > 0.0, number > 0, "a save comes before every step but the first");
+    }
+}
+
 #[test]
 fn epochs_and_windows_end_anywhere() {
     let run = Run::new();

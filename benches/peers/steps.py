@@ -39,7 +39,9 @@ dir = "{out}"
 [device]
 name = "cpu"
 """
+PARTS = ["steps", "epoch", "lengths", "start", "overhead"]
 WARM_UP = 2
+LEAST_MEMORY = ["train.recompute=layers", "train.loss_chunk_tokens=64"]
 
 
 class Bench:
@@ -105,7 +107,7 @@ class Bench:
                 found = []
                 for _ in range(self.options.rounds):
                     settings = [f"train.precision={ours}"]
-                    settings += ["train.recompute=layers"] if recompute else []
+                    settings += LEAST_MEMORY if recompute else []
                     a = self.ours(config, *settings)
                     b = self.theirs(
                         "peft_lora.py", batches, config, "--device", "cpu",
@@ -155,6 +157,21 @@ class Bench:
             for name, speed in zip(("f32 ", "bf16"), both):
                 print(f"    {length:5} {name} {'█' * round(speed / 12)} {speed:.0f}")
 
+    def overhead(self):
+        """What of a run is not forward, backward and update: start, data, metrics, checkpoints,
+        hashes, the signed artifact."""
+        print("\n| 200 steps | seconds | not computing | data | saves |\n|---|---|---|---|---|")
+        config = self.config(self.texts, "text", 256, "max_steps = 200")
+        run = self.ours(config, "train.precision=mixed-bf16", "checkpoint.every_steps=50")
+        lines = [json.loads(line) for line in (self.folder / "out" / "timings.jsonl").open()]
+        total = lambda *keys: sum(line.get(key, 0) for line in lines for key in keys)
+        computing = total("forward_seconds", "backward_seconds", "update_seconds")
+        seconds = run["seconds"]
+        print(f"| Firebrand bf16, rows of 256 | {seconds:.0f} "
+              f"| {100 * (1 - computing / seconds):.1f} % "
+              f"| {100 * total('data_seconds') / seconds:.2f} % "
+              f"| {100 * total('save_seconds') / seconds:.2f} % |", flush=True)
+
     def start(self):
         """From the start of the process to the end of its first step, warm file cache."""
         print("\n| to the end of the first step | seconds |\n|---|---|")
@@ -183,10 +200,10 @@ def main():
     for name in ("python", "firebrand", "records", "model"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["steps", "epoch", "lengths", "start"])
+    parser.add_argument("--only", choices=PARTS)
     options = parser.parse_args()
     bench = Bench(options)
-    for part in ("steps", "epoch", "lengths", "start"):
+    for part in PARTS:
         if options.only in (None, part):
             getattr(bench, part)()
 

@@ -48,6 +48,7 @@ pub use example::{Example, Maker, Outcome, PAIRS, RecordId};
 pub use examples::TOKEN_BYTES;
 pub use formats::{Content, Conversation};
 pub use order::permuted;
+pub use pack::{Packing, pack};
 pub use pairs::{Pair, preference_pairs};
 pub use plan::{Cursor, Plan};
 pub use raw::{RawRecord, each_record};

@@ -159,6 +159,7 @@ impl Trainer {
             forward_seconds,
             backward_seconds: differentiated - forward_seconds,
             update_seconds: step_seconds - differentiated,
+            save_seconds: 0.0,
             memory_bytes_peak: memory_bytes_peak(),
             memory_bytes: used.host_bytes,
             device_bytes_in_use: used.device_bytes_in_use,

@@ -24,6 +24,8 @@ pub struct Saving {
     began: Instant,
     count: u64,
     stalled: Duration,
+    /// As much of it as was asked for.
+    known: Duration,
     /// What was said already: a cache that cannot be written to need not be told of at each save.
     told: BTreeSet<String>,
 }
@@ -40,6 +42,7 @@ impl Saving {
             began: Instant::now(),
             count: 0,
             stalled: Duration::ZERO,
+            known: Duration::ZERO,
             told: BTreeSet::new(),
         }
     }
@@ -154,6 +157,13 @@ impl Saving {
             let Saved { step, path, seconds, .. } = saved;
             observer.on(Event::Saved { step, path, seconds });
         }
+    }
+
+    /// For how long training stood still since this was asked last.
+    pub fn stood_still(&mut self) -> Duration {
+        let since = self.stalled - self.known;
+        self.known = self.stalled;
+        since
     }
 
     /// How long training stood still for saving, for people; nothing if it never did.

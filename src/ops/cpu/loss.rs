@@ -18,8 +18,8 @@ const ROWS: usize = 1024;
 /// Rows of the output projection that are converted or packed at once.
 const GROUP: usize = 2048;
 
-/// Memory of scores that were dropped, the largest there is in a step: kept whole for the next ones,
-/// it is not broken up by what comes in between.
+/// Memory of scores that were dropped, the largest there is in a step: kept whole for the next
+/// ones, it is not broken up by what comes in between.
 static SPARE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
 fn spare() -> MutexGuard<'static, Vec<Vec<f32>>> {

@@ -22,7 +22,10 @@ mod run;
 mod turn;
 
 pub use decoder::{Decoder, Gain, Setting};
+pub use element::{Brain, Rounded, Single};
 pub use held::Held;
-pub use pointwise::Rotation;
+pub use packed::{Left, Packed, View};
+pub use pointwise::{Norm, Rotation, gated, gated_backward};
+pub use product::{Term, factor_product, product};
 pub use projection::{LowRank, PathGradients, Projection};
 pub use run::{Head, HeadGradients, Products, Taped};

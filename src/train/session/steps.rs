@@ -67,6 +67,7 @@ impl Session<'_> {
         let (waits, began) = (step.waits(), step.began);
         let (report, mut timing) = step.finish()?;
         timing.data_seconds = data_seconds;
+        timing.save_seconds = self.saving.stood_still().as_secs_f64();
         let now = Instant::now();
         if waits {
             // The device began with it when it was done with the one before.
