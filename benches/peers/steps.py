@@ -28,7 +28,7 @@ lora_alpha = 32
 target_modules = "all-linear"
 [train]
 {steps}
-micro_batch_size = 1
+micro_batch_size = {rows}
 gradient_accumulation_steps = {accumulate}
 learning_rate = 2e-4
 [checkpoint]
@@ -41,6 +41,7 @@ name = "cpu"
 """
 PARTS = ["steps", "epoch", "lengths", "start", "overhead"]
 WARM_UP = 2
+AT_ONCE = 512  # tokens of a micro-batch of short rows
 LEAST_MEMORY = ["train.recompute=layers", "train.loss_chunk_tokens=64"]
 
 
@@ -52,11 +53,12 @@ class Bench:
         self.texts = self.folder / "texts.jsonl"
         subprocess.run([options.records, "text", "2", self.texts], check=True, capture_output=True)
 
-    def config(self, records, shape, length, steps, accumulate=1, packing="true"):
+    def config(self, records, shape, length, steps, accumulate=1, packing="true", rows=1):
         path = self.folder / "run.toml"
         path.write_text(CONFIG.format(
             model=self.options.model, length=length, packing=packing, records=records,
-            shape=shape, steps=steps, accumulate=accumulate, out=self.folder / "out",
+            shape=shape, steps=steps, accumulate=accumulate, rows=rows,
+            out=self.folder / "out",
         ))
         return path
 
@@ -147,7 +149,10 @@ class Bench:
         print("|---|---|---|---|")
         speeds = []
         for length in (128, 256, 512, 1024, 2048):
-            config = self.config(self.texts, "text", length, "max_steps = 4", 2048 // length)
+            rows = max(AT_ONCE // length, 1)
+            config = self.config(
+                self.texts, "text", length, "max_steps = 4", 2048 // (rows * length), rows=rows
+            )
             runs = [self.ours(config, f"train.precision={p}") for p in ("f32", "mixed-bf16")]
             speeds.append((length, *(run["speed"] for run in runs)))
             print(f"| {length} | {runs[0]['speed']:.0f} | {runs[1]['speed']:.0f} "
