@@ -19,7 +19,7 @@ pub struct Estimate {
     pub attention: u64,
     /// One chunk of logits, with its softmax and temporaries.
     pub logits: u64,
-    /// The copy that is written as a checkpoint while training goes on; always on the host.
+    /// What is written as a checkpoint while training goes on; always on the host.
     pub checkpoint: u64,
     /// Windows of data: the one in use, the one before it, and those that are made ready; always
     /// on the host.

@@ -39,6 +39,56 @@ impl Number for bf16 {
     }
 }
 
+/// What an instruction takes at once of a factor: 32 bits in every format.
+pub trait Group: Copy + Send + Sync + Default + 'static {
+    /// A number of it.
+    type Kept;
+    /// Its bits.
+    fn bits(self) -> u32;
+    /// The group of some bits.
+    fn of_bits(bits: u32) -> Self;
+    /// Its numbers: the first ones, as many as there are in a group.
+    fn numbers(self) -> [Self::Kept; 2];
+}
+
+impl Group for f32 {
+    type Kept = Self;
+
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self.to_bits()
+    }
+
+    #[inline(always)]
+    fn of_bits(bits: u32) -> Self {
+        Self::from_bits(bits)
+    }
+
+    #[inline(always)]
+    fn numbers(self) -> [Self; 2] {
+        [self; 2]
+    }
+}
+
+impl Group for [bf16; 2] {
+    type Kept = bf16;
+
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        u32::from(self[0].to_bits()) | u32::from(self[1].to_bits()) << 16
+    }
+
+    #[inline(always)]
+    fn of_bits(bits: u32) -> Self {
+        [bf16::from_bits(bits as u16), bf16::from_bits((bits >> 16) as u16)]
+    }
+
+    #[inline(always)]
+    fn numbers(self) -> Self {
+        self
+    }
+}
+
 /// How factors are kept.
 pub trait Format: Copy + Send + Sync + 'static {
     /// A number of a factor.
@@ -47,17 +97,11 @@ pub trait Format: Copy + Send + Sync + 'static {
     /// inner dimensions are padded with zeros to a multiple of it.
     const GROUP: usize;
     /// A group of numbers.
-    type Group: Copy + Send + Sync + Default + 'static;
+    type Group: Group<Kept = Self::Kept>;
     /// Converts.
     fn of(number: impl Number) -> Self::Kept;
     /// Converts a group; what it has no room for is left out.
     fn group<N: Number>(numbers: [N; 2]) -> Self::Group;
-    /// The bits of a group: 32 in every format.
-    fn bits(group: Self::Group) -> u32;
-    /// The group of some bits.
-    fn of_bits(bits: u32) -> Self::Group;
-    /// The numbers of a group, as many as there are in one.
-    fn numbers(group: Self::Group) -> [Self::Kept; 2];
 }
 
 /// 32 bits.
@@ -77,21 +121,6 @@ impl Format for Single {
     #[inline(always)]
     fn group<N: Number>([number, _]: [N; 2]) -> f32 {
         Self::of(number)
-    }
-
-    #[inline(always)]
-    fn bits(group: f32) -> u32 {
-        group.to_bits()
-    }
-
-    #[inline(always)]
-    fn of_bits(bits: u32) -> f32 {
-        f32::from_bits(bits)
-    }
-
-    #[inline(always)]
-    fn numbers(group: f32) -> [f32; 2] {
-        [group; 2]
     }
 }
 
@@ -113,21 +142,6 @@ impl Format for Brain {
     fn group<N: Number>(numbers: [N; 2]) -> [bf16; 2] {
         numbers.map(Number::rounded)
     }
-
-    #[inline(always)]
-    fn bits([first, second]: [bf16; 2]) -> u32 {
-        u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16
-    }
-
-    #[inline(always)]
-    fn of_bits(bits: u32) -> [bf16; 2] {
-        [bf16::from_bits(bits as u16), bf16::from_bits((bits >> 16) as u16)]
-    }
-
-    #[inline(always)]
-    fn numbers(group: [bf16; 2]) -> [bf16; 2] {
-        group
-    }
 }
 
 /// Rounded to bfloat16 and kept in 32 bits: the same factors for processors that have no
@@ -148,21 +162,6 @@ impl Format for Rounded {
     #[inline(always)]
     fn group<N: Number>([number, _]: [N; 2]) -> f32 {
         Self::of(number)
-    }
-
-    #[inline(always)]
-    fn bits(group: f32) -> u32 {
-        group.to_bits()
-    }
-
-    #[inline(always)]
-    fn of_bits(bits: u32) -> f32 {
-        f32::from_bits(bits)
-    }
-
-    #[inline(always)]
-    fn numbers(group: f32) -> [f32; 2] {
-        [group; 2]
     }
 }
 

@@ -2,7 +2,7 @@
 
 use pulp::{Arch, NullaryFnOnce};
 
-use super::element::{Format, Number};
+use super::element::{Format, Group, Number};
 use super::memory::filled;
 use super::turn::{SIDE, Turn};
 
@@ -214,13 +214,13 @@ impl<F: Format, N: Number> NullaryFnOnce for OfOutputs<'_, F, N> {
                 for (lane, bits) in square.iter_mut().enumerate() {
                     let groups = numbers(lane).chunks_exact(F::GROUP);
                     for (bits, numbers) in bits.iter_mut().zip(groups) {
-                        *bits = F::bits(F::group([numbers[0], numbers[F::GROUP - 1]]));
+                        *bits = F::group([numbers[0], numbers[F::GROUP - 1]]).bits();
                     }
                 }
                 for (group, lanes) in turn.square(square).iter().enumerate() {
                     let at = (first + group) * width + output;
                     for (group, bits) in panel[at..at + LANES].iter_mut().zip(lanes) {
-                        *group = F::of_bits(*bits);
+                        *group = F::Group::of_bits(*bits);
                     }
                 }
                 first += LANES;
@@ -288,13 +288,14 @@ impl<F: Format, N: Number> NullaryFnOnce for Transpose<'_, F, N> {
                 let row = |number: usize| &source.row(first + group * F::GROUP + number)[..LANES];
                 let pairs = row(0).iter().zip(row(F::GROUP - 1));
                 for (bits, (a, b)) in bits.iter_mut().zip(pairs) {
-                    *bits = F::bits(F::group([*a, *b]));
+                    *bits = F::group([*a, *b]).bits();
                 }
             }
             for (column, groups) in turn.square(square).iter().enumerate() {
                 let target = &mut target[column * stride + first..][..rows];
                 for (numbers, bits) in target.chunks_exact_mut(F::GROUP).zip(groups) {
-                    numbers.copy_from_slice(&F::numbers(F::of_bits(*bits))[..F::GROUP]);
+                    let group = F::Group::of_bits(*bits);
+                    numbers.copy_from_slice(&group.numbers()[..F::GROUP]);
                 }
             }
         }
