@@ -41,7 +41,9 @@ name = "cpu"
 """
 PARTS = ["steps", "epoch", "lengths", "start", "overhead"]
 WARM_UP = 2
+LENGTHS = (128, 256, 512, 1024, 2048)
 AT_ONCE = 512  # tokens of a micro-batch of short rows
+TWO_AT_ONCE = ["train.loss_chunk_tokens=64"]  # memory of two losses at the same time
 LEAST_MEMORY = ["train.recompute=layers", "train.loss_chunk_tokens=64"]
 
 
@@ -132,31 +134,47 @@ class Bench:
             subprocess.run(command, check=True, stdout=file)
         config = self.config(records, "messages", 2048, "epochs = 1", 8, "false")
         print("\n| 32 conversations, a fifth learnt, 4 updates | seconds | peak MB |\n|---|---|---|")
-        for precision, parallel in (("f32", 1), ("mixed-bf16", 1), ("mixed-bf16", 2)):
-            run = self.ours(config, f"train.precision={precision}",
-                            f"device.parallel_micro_batches={parallel}")
-            print(f"| Firebrand {precision}, {parallel} at once, whole process "
-                  f"| {run['seconds']:.0f} | {run['peak'] / 1e6:.0f} |", flush=True)
-        for batch, accumulate in ((1, 8), (4, 2)):
-            run = self.theirs("trl_sft.py", records, self.options.model,
-                              HERE / "smollm2_generation.jinja", "--batch", batch,
-                              "--accumulate", accumulate)
-            print(f"| {run['tool']}, without imports | {run['seconds']:.0f} "
-                  f"| {run['peak_bytes'] / 1e6:.0f} |", flush=True)
+        found = {}
+
+        def add(name, run, peak):
+            found.setdefault(name, []).append((run["seconds"], run[peak]))
+
+        for _ in range(self.options.rounds):
+            for precision, parallel in (("f32", 1), ("mixed-bf16", 1), ("mixed-bf16", 2)):
+                run = self.ours(config, f"train.precision={precision}",
+                                f"device.parallel_micro_batches={parallel}",
+                                *(TWO_AT_ONCE if parallel == 2 else []))
+                add(f"Firebrand {precision}, {parallel} at once, whole process", run, "peak")
+            for batch, accumulate in ((1, 8), (4, 2)):
+                run = self.theirs("trl_sft.py", records, self.options.model,
+                                  HERE / "smollm2_generation.jinja", "--batch", batch,
+                                  "--accumulate", accumulate)
+                add(f"{run['tool']}, without imports", run, "peak_bytes")
+        for name, runs in found.items():
+            seconds, peaks = zip(*runs)
+            print(f"| {name} | {statistics.median(seconds):.0f} ({min(seconds):.0f}, "
+                  f"{max(seconds):.0f}) | {statistics.median(peaks) / 1e6:.0f} |", flush=True)
 
     def lengths(self):
         print("\n| tokens a row, 2048 a step | tokens/s f32 | tokens/s bf16 | peak MB bf16 |")
         print("|---|---|---|---|")
+        found = {}
+        for _ in range(self.options.rounds):
+            for length in LENGTHS:
+                rows = max(AT_ONCE // length, 1)
+                config = self.config(
+                    self.texts, "text", length, "max_steps = 4", 2048 // (rows * length), rows=rows
+                )
+                for precision in ("f32", "mixed-bf16"):
+                    run = self.ours(config, f"train.precision={precision}")
+                    found.setdefault((length, precision), []).append((run["speed"], run["peak"]))
+        median = lambda key, column: statistics.median(run[column] for run in found[key])
         speeds = []
-        for length in (128, 256, 512, 1024, 2048):
-            rows = max(AT_ONCE // length, 1)
-            config = self.config(
-                self.texts, "text", length, "max_steps = 4", 2048 // (rows * length), rows=rows
-            )
-            runs = [self.ours(config, f"train.precision={p}") for p in ("f32", "mixed-bf16")]
-            speeds.append((length, *(run["speed"] for run in runs)))
-            print(f"| {length} | {runs[0]['speed']:.0f} | {runs[1]['speed']:.0f} "
-                  f"| {runs[1]['peak'] / 1e6:.0f} |", flush=True)
+        for length in LENGTHS:
+            both = [median((length, precision), 0) for precision in ("f32", "mixed-bf16")]
+            speeds.append((length, *both))
+            print(f"| {length} | {both[0]:.0f} | {both[1]:.0f} "
+                  f"| {median((length, 'mixed-bf16'), 1) / 1e6:.0f} |")
         print()
         for length, *both in speeds:
             for name, speed in zip(("f32 ", "bf16"), both):

@@ -36,6 +36,13 @@ pub fn memory_bytes_available() -> Option<u64> {
     field("/proc/meminfo", "MemAvailable:")
 }
 
+/// Asks the system for small pages from now on: a large one is taken whole, however little of it
+/// is needed. What is computed takes up to 3 % longer. Linux alone; others go on as they are.
+pub fn prefer_small_pages() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true); // it is a wish
+}
+
 fn field(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -53,5 +60,7 @@ mod tests {
         assert!(used.host_bytes.is_some_and(|bytes| bytes > 1 << 20));
         assert!(memory_bytes_peak() >= used.host_bytes);
         assert_eq!(used.device_bytes_in_use, None, "the CPU has no memory of its own");
+        prefer_small_pages();
+        assert_eq!(rustix::thread::transparent_huge_pages_are_disabled(), Ok(true));
     }
 }

@@ -20,7 +20,7 @@ pub use adapter::{Adapter, AdapterKind, AdapterLimits, Trial};
 pub use failure::{Failure, MemoryWatch, attempt, guarded, room_for, watch_memory};
 pub use kernels::{keep_kernels, kernel_folder};
 pub use limits::Limits;
-pub use memory::{Usage, memory_bytes_available, memory_bytes_peak, usage};
+pub use memory::{Usage, memory_bytes_available, memory_bytes_peak, prefer_small_pages, usage};
 pub use precision::{Arithmetic, Computing, Precision, precision};
 #[cfg(feature = "gpu")]
 pub use probe::{COMMAND as PROBE_COMMAND, answer as probe_answer, ask_aside, probe_with, stage};

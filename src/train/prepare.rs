@@ -9,7 +9,7 @@ use crate::artifact::keys;
 use crate::artifact::parent::{Parent, ParentSignature};
 use crate::artifact::signature;
 use crate::checkpoint::Identity;
-use crate::config::{DataConfig, Init, Length, Loaded, RunConfig, Scheduler, Warmup};
+use crate::config::{DataConfig, Init, Length, Loaded, Recompute, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, Computing, Opened, Precision};
 use crate::engine::{
@@ -266,6 +266,9 @@ impl Prepared<'_> {
         let arithmetic = self.precision.arithmetic;
         let computing = Computing { kernels, arithmetic, ..self.opened.computing() };
         let frozen = self.config.lora.is_some();
+        if self.config.train.recompute == Recompute::Layers {
+            device::prefer_small_pages(); // memory counts more than time here
+        }
         let device = &self.opened.device;
         let mut loaded = device::guarded(self.on_gpu(), "loading the model", || {
             let loaded = model::load_for(&self.base.path, init, device, computing, frozen)?;

@@ -1,19 +1,21 @@
 //! Attention inside documents as products of blocks: queries of a head in blocks, over the keys up
-//! to the last of them. The backward pass makes the weights again, block by block (Dao et al.
-//! 2022), so that memory grows with tokens and not with their square.
+//! to the last of them. The backward pass makes the weights again, block by block, from their sums
+//! that the forward pass kept (Dao et al. 2022), so that memory grows with tokens and not with their
+//! square.
 
-use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::element::Number;
-use super::held::{Borrow, Numbers};
-use super::packed::{Left, PANEL, Packed, View};
-use super::pointwise::{Rotation, dot, softmax_row};
+use super::element::Format;
+use super::held::Borrow;
+use super::packed::{Left, PANEL, Packed, View, convert};
+use super::pointwise::Rotation;
 use super::product::{Term, add_product_here, product_here};
+use super::softmax::Scores;
 use crate::ops::Heads;
 
-/// Queries of a block: whole tiles, and scores over two thousand keys fit into a core's cache.
-const QUERIES: usize = 48;
+/// Queries of a block: as many as keys of a panel, so that what they see ends where a panel ends,
+/// and whole squares to transpose.
+const QUERIES: usize = PANEL;
 
 /// Queries, keys and values as factors, and where documents begin and how long they are.
 pub struct Attention<'a, F: Borrow> {
@@ -27,6 +29,15 @@ pub struct Attention<'a, F: Borrow> {
     pub heads: Heads,
     /// First token and length of each document.
     pub documents: &'a [(usize, usize)],
+}
+
+/// What attention gave, and what its backward pass needs besides.
+pub struct Mixed<F: Format> {
+    /// `[tokens, queries · width]`.
+    pub output: Left<F>,
+    /// Logarithms of the sums of exponentials of a query's scores: of every document and group of
+    /// heads, `[heads, length]`.
+    logs: Vec<Vec<f32>>,
 }
 
 /// A document and a group of heads that share keys and values.
@@ -43,6 +54,18 @@ struct Block {
     count: usize,
     /// Keys whose scores are computed: whole panels, or all.
     keys: usize,
+}
+
+/// Memory for the largest block of a document.
+fn scratch<N>(length: usize) -> Vec<N> {
+    Vec::with_capacity(QUERIES * length.next_multiple_of(PANEL))
+}
+
+impl Block {
+    /// Weights of the block without what they are padded with.
+    fn of<F: Format>(self, weights: &Left<F>) -> View<'_, F::Kept> {
+        weights.view().part((0, self.count), (0, self.keys))
+    }
 }
 
 fn blocks(length: usize) -> impl Iterator<Item = Block> {
@@ -82,25 +105,23 @@ impl<'a, F: Borrow> Attention<'a, F> {
         group * self.repeat()..(group + 1) * self.repeat()
     }
 
-    /// What is mixed for every query, `[tokens, queries · width]`; zero outside of documents.
-    pub fn forward(&self) -> Left<F> {
+    /// What is mixed for every query; zero outside of documents.
+    pub fn forward(&self) -> Mixed<F> {
         let width = self.heads.width;
-        let tasks = self.tasks();
-        let parts: Vec<Vec<Vec<f32>>> = tasks
-            .par_iter()
-            .map(|task| {
-                let keys = Packed::<F>::of_outputs(self.head(self.k, *task, task.group));
-                let values = Packed::<F>::of_inner(self.head(self.v, *task, task.group));
-                let one = |head| self.mix(self.head(self.q, *task, head), &keys, &values);
-                self.heads_of(task.group).map(one).collect()
-            })
-            .collect();
-        self.by_token(self.heads.queries, |_, task, place, head, target| {
+        let one = |task: &Task| {
+            let keys = Packed::<F>::of_outputs(self.head(self.k, *task, task.group));
+            let values = Packed::<F>::of_inner(self.head(self.v, *task, task.group));
+            let mut logs = Vec::new();
+            let mix = |head| self.mix(self.head(self.q, *task, head), &keys, &values, &mut logs);
+            let rows: Vec<Vec<f32>> = self.heads_of(task.group).map(mix).collect();
+            (rows, logs)
+        };
+        let (parts, logs): (Vec<_>, Vec<_>) = self.tasks().par_iter().map(one).unzip();
+        let output = self.by_token(self.heads.queries, |_, task, place, head, target| {
             let rows = &parts[task][head % self.repeat()];
-            for (target, number) in target.iter_mut().zip(&rows[place * width..]) {
-                *target = F::of(*number);
-            }
-        })
+            convert::<F, _>(&rows[place * width..][..width], target);
+        });
+        Mixed { output, logs }
     }
 
     /// Puts results of tasks in the order of tokens, `[tokens, heads · width]`: `put` gets a
@@ -132,41 +153,57 @@ impl<'a, F: Borrow> Attention<'a, F> {
         self.heads.queries / self.heads.groups
     }
 
-    /// One head of one document: `[length, width]`.
-    fn mix(&self, q: View<F::Kept>, keys: &Packed<F>, values: &Packed<F>) -> Vec<f32> {
+    /// One head of one document: `[length, width]`; the logarithms of its sums are added to `logs`.
+    fn mix(
+        &self,
+        q: View<F::Kept>,
+        keys: &Packed<F>,
+        values: &Packed<F>,
+        logs: &mut Vec<f32>,
+    ) -> Vec<f32> {
         let width = self.heads.width;
         let mut mixed = vec![0.0; q.rows * width];
-        let mut scores = Vec::new();
+        let (mut numbers, mut memory) = (scratch(q.rows), scratch(q.rows));
         for block in blocks(q.rows) {
-            let weights = self.weights(q, keys, block, &mut scores);
-            let left = F::factor(Numbers::Single(weights));
+            let scores = self.scores(q, keys, block, &mut numbers);
+            let mut weights = Left::<F>::reused(memory, block.count, block.keys);
+            let sums = scores.exponentials::<F>(weights.numbers_mut());
             let target = &mut mixed[block.first * width..][..block.count * width];
-            add_product_here(target, &[Term { left: left.view(), right: values }]);
+            add_product_here(target, &[Term { left: weights.view(), right: values }]);
+            // Once they are mixed there are fewer numbers to divide by the sum.
+            for (row, sum) in target.chunks_exact_mut(width).zip(&sums) {
+                row.iter_mut().for_each(|number| *number /= sum.relative);
+            }
+            logs.extend(sums.iter().map(|sum| sum.log));
+            memory = weights.into_numbers();
         }
         mixed
     }
 
-    /// Weights of a block, `[queries, keys]`, in the memory of `scores`.
-    fn weights<'b>(
+    /// Scores of a block, in the memory of `numbers`.
+    fn scores<'b>(
         &self,
         q: View<F::Kept>,
         keys: &Packed<F>,
         block: Block,
-        scores: &'b mut Vec<f32>,
-    ) -> View<'b, f32> {
+        numbers: &'b mut Vec<f32>,
+    ) -> Scores<'b> {
         let left = q.part((block.first, block.count), (0, q.columns));
-        product_here(scores, block.keys, &[Term { left, right: keys }]);
-        Arch::new().dispatch(Softmax { scores, block, scale: self.scale() });
-        View::new(scores, block.count, block.keys)
+        product_here(numbers, block.keys, &[Term { left, right: keys }]);
+        let numbers = View::new(numbers, block.count, block.keys);
+        Scores { numbers, seen: block.first + 1, scale: self.scale() }
     }
 
     /// Gradients of queries, keys and values for that of the output, `d`; those of the first two
     /// before they were rotated.
-    pub fn backward(&self, output: &Left<F>, d: &Left<F>, rotation: Rotation) -> [Left<F>; 3] {
+    pub fn backward(&self, mixed: &Mixed<F>, d: &Left<F>, rotation: Rotation) -> [Left<F>; 3] {
         let Heads { queries, groups, width } = self.heads;
         let tasks = self.tasks();
-        let parts: Vec<(Vec<Vec<f32>>, Vec<f32>, Vec<f32>)> =
-            tasks.par_iter().map(|task| self.backward_of(*task, output, d)).collect();
+        let parts: Vec<(Vec<Vec<f32>>, Vec<f32>, Vec<f32>)> = tasks
+            .par_iter()
+            .zip(&mixed.logs)
+            .map(|(task, logs)| self.backward_of(*task, &mixed.output, logs, d))
+            .collect();
         let row = |place: usize| place * width..(place + 1) * width;
         let dq = self.by_token(queries, |token, task, place, head, target| {
             let rows = &parts[task].0[head % self.repeat()];
@@ -177,10 +214,7 @@ impl<'a, F: Borrow> Attention<'a, F> {
             rotation.back::<F>(token, &rows[row(place)], target);
         });
         let dv = self.by_token(groups, |_, task, place, _, target| {
-            let rows = &parts[task].2;
-            for (target, number) in target.iter_mut().zip(&rows[row(place)]) {
-                *target = F::of(*number);
-            }
+            convert::<F, _>(&parts[task].2[row(place)], target);
         });
         [dq, dk, dv]
     }
@@ -191,6 +225,7 @@ impl<'a, F: Borrow> Attention<'a, F> {
         &self,
         task: Task,
         output: &Left<F>,
+        logs: &[f32],
         d: &Left<F>,
     ) -> (Vec<Vec<f32>>, Vec<f32>, Vec<f32>) {
         let width = self.heads.width;
@@ -198,26 +233,28 @@ impl<'a, F: Borrow> Attention<'a, F> {
         let (keys, keys_back) = (Packed::<F>::of_outputs(k), Packed::<F>::of_inner(k));
         let values = Packed::<F>::of_outputs(v);
         let (mut dk, mut dv) = (vec![0.0; k.rows * width], vec![0.0; k.rows * width]);
-        let (mut scores, mut d_scores) = (Vec::new(), Vec::new());
-        let heads = self.heads_of(task.group).map(|head| {
+        let (mut numbers, mut d_weights) = (scratch(k.rows), scratch(k.rows));
+        let mut memory = [scratch(k.rows), scratch(k.rows)];
+        let heads = self.heads_of(task.group).zip(logs.chunks_exact(k.rows)).map(|(head, logs)| {
             let [q, o, d] = [self.q, output, d].map(|x| self.head(x, task, head));
             let mut dq = vec![0.0; k.rows * width];
             for block in blocks(k.rows) {
-                let weights = self.weights(q, &keys, block, &mut scores);
+                let scores = self.scores(q, &keys, block, &mut numbers);
                 let rows = (block.first, block.count);
                 let [q, o, d] = [q, o, d].map(|x| x.part(rows, (0, width)));
-                let until = block.keys * width;
-                add_turned::<F>(&mut dv[..until], weights, d);
+                product_here(&mut d_weights, block.keys, &[Term { left: d, right: &values }]);
+                let [mut weights, mut d_scores] = std::mem::take(&mut memory)
+                    .map(|memory| Left::<F>::reused(memory, block.count, block.keys));
+                let targets = [weights.numbers_mut(), d_scores.numbers_mut()];
+                let logs = &logs[block.first..][..block.count];
+                scores.gradients::<F>(logs, &d_weights, [d, o], targets);
 
-                let term = Term { left: d, right: &values };
-                product_here(&mut d_scores, block.keys, &[term]);
-                let scale = self.scale();
-                Arch::new().dispatch(Scores { weights, d_scores: &mut d_scores, d, o, scale });
-                let d_scores = View::new(&d_scores, block.count, block.keys);
-                let left = F::factor(Numbers::Single(d_scores));
+                let until = block.keys * width;
+                add_turned::<F>(&mut dv[..until], block.of(&weights), d);
                 let target = &mut dq[block.first * width..][..block.count * width];
-                add_product_here(target, &[Term { left: left.view(), right: &keys_back }]);
-                add_turned::<F>(&mut dk[..until], d_scores, q);
+                add_product_here(target, &[Term { left: d_scores.view(), right: &keys_back }]);
+                add_turned::<F>(&mut dk[..until], block.of(&d_scores), q);
+                memory = [weights, d_scores].map(Left::into_numbers);
             }
             dq
         });
@@ -227,53 +264,10 @@ impl<'a, F: Borrow> Attention<'a, F> {
 }
 
 /// Adds `leftᵀ · right` to the target.
-fn add_turned<F: Borrow>(target: &mut [f32], left: View<f32>, right: View<F::Kept>) {
+fn add_turned<F: Borrow>(target: &mut [f32], left: View<F::Kept>, right: View<F::Kept>) {
     let left = Left::<F>::transposed(left);
     let right = Packed::<F>::of_inner(right);
     add_product_here(target, &[Term { left: left.view(), right: &right }]);
-}
-
-/// Softmax of each row over what its query sees.
-struct Softmax<'a> {
-    scores: &'a mut [f32],
-    block: Block,
-    scale: f32,
-}
-
-impl NullaryFnOnce for Softmax<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Self { scores, block, scale } = self;
-        for (query, row) in scores.chunks_exact_mut(block.keys).enumerate() {
-            softmax_row(row, block.first + query + 1, scale);
-        }
-    }
-}
-
-/// Gradients of scores from those of weights, in place.
-struct Scores<'a, N> {
-    weights: View<'a, f32>,
-    d_scores: &'a mut [f32],
-    d: View<'a, N>,
-    o: View<'a, N>,
-    scale: f32,
-}
-
-impl<N: Number> NullaryFnOnce for Scores<'_, N> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Self { weights, d_scores, d, o, scale } = self;
-        for (query, row) in d_scores.chunks_exact_mut(weights.columns).enumerate() {
-            let shared = dot(d.row(query), o.row(query));
-            for (d, weight) in row.iter_mut().zip(weights.row(query)) {
-                *d = weight * (*d - shared) * scale;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -323,7 +317,7 @@ mod tests {
                 (vec![1.0; tokens * heads.width], vec![0.0; tokens * heads.width]);
             let rotation = Rotation { cosines: &cosines, sines: &sines, width: heads.width };
             let gradients = blocks.backward(&output, &d, rotation).map(Left::into_numbers);
-            let output = output.into_numbers();
+            let output = output.output.into_numbers();
             let near = |what: &str, ours: &[f32], reference: Tensor<2>| {
                 let reference = host(reference);
                 assert_eq!(ours.len(), reference.len());

@@ -2,7 +2,7 @@
 //! et al. 2023), forward and backward by hand. What the backward pass needs is kept; what one pass
 //! over memory makes again is not.
 
-use super::attention::Attention;
+use super::attention::{Attention, Mixed};
 use super::held::{Borrow, Held};
 use super::packed::{Left, View};
 use super::pointwise::{Norm, Rotation, gated, gated_backward};
@@ -53,7 +53,7 @@ pub struct Setting<'a> {
 pub struct Kept<F: Borrow> {
     x: Left<F>,
     qkv: [Left<F>; 3],
-    mixed: Left<F>,
+    mixed: Mixed<F>,
     middle: Left<F>,
     gate_up: [Left<F>; 2],
     narrow_qkv: [Narrow<F>; 3],
@@ -100,7 +100,7 @@ impl Decoder {
         let qkv = [q, k, v];
         let mixed = self.attention(&qkv, setting).forward();
 
-        let narrow_output = self.output.add::<F>(mixed.view(), &mut sum);
+        let narrow_output = self.output.add::<F>(mixed.output.view(), &mut sum);
         let middle = kept(&sum);
         let normed = self.mlp_norm.norm().forward::<F>(&sum);
         let [to_gate, to_up] = &self.gate_up;
@@ -159,7 +159,7 @@ impl Decoder {
 
         let factor = F::factor_of(&d, hidden);
         let given = [(&self.output, factor.view(), &kept.narrow_output)];
-        let d_mixed = Back::through(&given, kept.mixed.view(), gradients).input_factor();
+        let d_mixed = Back::through(&given, kept.mixed.output.view(), gradients).input_factor();
         drop(factor);
         let attention = self.attention(&kept.qkv, setting);
         let d_qkv = attention.backward(&kept.mixed, &d_mixed, setting.rotation);

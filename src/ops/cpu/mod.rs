@@ -3,8 +3,8 @@
 //! number of threads.
 //!
 //! `element` and `packed` say how factors are kept, `turn` transposes, `memory` makes new vectors,
-//! `product` and `brain` multiply; `pointwise`, `attention` and `loss` are what a model does
-//! besides; `projection` is a linear layer with its addition, `decoder` a layer; `held` and `run`
+//! `product` and `brain` multiply; `pointwise`, `softmax`, `attention` and `loss` are what a
+//! model does besides; `projection` is a linear layer with its addition, `decoder` a layer; `held` and `run`
 //! are the way in.
 
 mod attention;
@@ -19,6 +19,7 @@ mod pointwise;
 mod product;
 mod projection;
 mod run;
+mod softmax;
 mod turn;
 
 pub use decoder::{Decoder, Gain, Setting};

@@ -59,10 +59,15 @@ impl<F: Format> Left<F> {
     /// Converted numbers.
     pub fn of<N: Number>(source: View<N>) -> Self {
         Self::with(source.rows, source.columns, |row, target| {
-            for (target, number) in target.iter_mut().zip(source.row(row)) {
-                *target = F::of(*number);
-            }
+            convert::<F, N>(source.row(row), target);
         })
+    }
+
+    /// Rows in the memory of a vector that is no longer needed, with whatever is in it: each number
+    /// and what rows are padded with is to be written.
+    pub fn reused(mut memory: Vec<F::Kept>, rows: usize, columns: usize) -> Self {
+        memory.resize(rows * columns.next_multiple_of(F::GROUP), F::Kept::default());
+        Self::from_numbers(memory, rows)
     }
 
     /// The transpose of a matrix.
@@ -261,6 +266,27 @@ impl<F: Format, N: Number> NullaryFnOnce for OfInner<'_, F, N> {
                     *target = F::group([*number, N::default()]);
                 }
             }
+        }
+    }
+}
+
+/// Converts numbers.
+pub fn convert<F: Format, N: Number>(source: &[N], target: &mut [F::Kept]) {
+    Arch::new().dispatch(Convert::<F, N> { source, target });
+}
+
+struct Convert<'a, F: Format, N> {
+    source: &'a [N],
+    target: &'a mut [F::Kept],
+}
+
+impl<F: Format, N: Number> NullaryFnOnce for Convert<'_, F, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (target, number) in self.target.iter_mut().zip(self.source) {
+            *target = F::of(*number);
         }
     }
 }

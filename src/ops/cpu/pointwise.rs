@@ -8,7 +8,7 @@ use super::element::{Format, Number, Single};
 use super::packed::Left;
 
 /// Sums that are under way at once.
-const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// `Σ a · b` in a fixed order: of every sixteenth, then of those.
 #[inline(always)]
@@ -280,32 +280,6 @@ impl<F: Format> NullaryFnOnce for GatedBackward<'_, F> {
     }
 }
 
-/// Softmax of the first `seen` scores of a row times `scale`, in place; the others become zero.
-#[inline(always)]
-pub fn softmax_row(row: &mut [f32], seen: usize, scale: f32) {
-    let (visible, hidden) = row.split_at_mut(seen);
-    let max = largest(visible);
-    let mut sums = [0.0; LANES];
-    let mut parts = visible.chunks_exact_mut(LANES);
-    for part in &mut parts {
-        for lane in 0..LANES {
-            part[lane] = exponential((part[lane] - max) * scale);
-            sums[lane] += part[lane];
-        }
-    }
-    let mut total = 0.0;
-    for score in parts.into_remainder() {
-        *score = exponential((*score - max) * scale);
-        total += *score;
-    }
-    let total = sums.iter().sum::<f32>() + total;
-    let inverse = 1.0 / total;
-    for score in visible.iter_mut() {
-        *score *= inverse;
-    }
-    hidden.fill(0.0);
-}
-
 /// The largest number.
 #[inline(always)]
 pub fn largest(row: &[f32]) -> f32 {
@@ -348,15 +322,5 @@ mod tests {
             let most = row.last().copied().unwrap_or(f32::NEG_INFINITY);
             assert_eq!(largest(&row), most);
         }
-    }
-
-    #[test]
-    fn softmax_hides_what_is_not_seen() {
-        let mut row: Vec<f32> = (0..40_i16).map(|i| f32::from(i % 7)).collect();
-        softmax_row(&mut row, 21, 0.5);
-        assert!(row[21..].iter().all(|weight| *weight == 0.0));
-        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
-        let ratio = f64::from(row[6] / row[0]);
-        assert!((ratio - 3.0_f64.exp()).abs() < 1e-4, "{ratio}");
     }
 }

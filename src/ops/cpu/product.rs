@@ -248,40 +248,27 @@ pub(super) fn sweep<F: Format>(
         assert!(pass.len() <= TERMS, "a sum has at most {TERMS} terms");
         for panel in 0..outputs.div_ceil(PANEL) {
             let count = PANEL.min(outputs - panel * PANEL);
+            let mut parts: [Part<F>; TERMS] =
+                std::array::from_fn(|_| Part { rows: [&[]; ROWS], panel: &[] });
+            for (part, piece) in parts.iter_mut().zip(pass) {
+                part.panel = terms[piece.term].right.panel(panel, piece.inner);
+            }
             for row in (0..rows).step_by(ROWS) {
-                let part = |piece: &Piece| {
-                    let term = &terms[piece.term];
-                    let inner = piece.inner;
-                    // Rows beyond the last are the last again, and go nowhere.
-                    let row = |i: usize| {
-                        let row = first_row + (row + i).min(rows - 1);
-                        &term.left.row(row)[inner.0..inner.1]
-                    };
-                    Part { rows: std::array::from_fn(row), panel: term.right.panel(panel, inner) }
-                };
-                let mut parts: [Part<F>; TERMS] =
-                    std::array::from_fn(|_| Part { rows: [&[]; ROWS], panel: &[] });
-                for (target, piece) in parts.iter_mut().zip(pass) {
-                    *target = part(piece);
+                for (part, piece) in parts.iter_mut().zip(pass) {
+                    let left = &terms[piece.term].left;
+                    for (i, numbers) in part.rows.iter_mut().enumerate() {
+                        // Rows beyond the last are the last again, and go nowhere.
+                        let row = left.row(first_row + (row + i).min(rows - 1));
+                        *numbers = &row[piece.inner.0..piece.inner.1];
+                    }
                 }
                 tile(&parts[..pass.len()], width(outputs, panel), &mut sums);
-                let tile_rows = sums.iter().take(rows - row).enumerate();
-                for (i, sums) in tile_rows {
+                for (i, sums) in sums.iter().take(rows - row).enumerate() {
                     let at = (row + i) * outputs + panel * PANEL;
-                    match &mut target {
-                        Target::New(target) => {
-                            target[at..at + count].write_copy_of_slice(&sums[..count]);
-                        }
-                        Target::Sum(target) => {
-                            for (target, sum) in target[at..at + count].iter_mut().zip(sums) {
-                                *target += sum;
-                            }
-                        }
-                        Target::Factor(target) => {
-                            for (target, sum) in target[at..at + count].iter_mut().zip(sums) {
-                                target.write(F::of(*sum));
-                            }
-                        }
+                    // A length that is known is copied without a loop.
+                    match count {
+                        PANEL => target.put(at, sums),
+                        count => target.put(at, &sums[..count]),
                     }
                 }
             }
@@ -296,6 +283,26 @@ impl<F: Format> Target<'_, F> {
             Self::New(target) => target.len(),
             Self::Sum(target) => target.len(),
             Self::Factor(target) => target.len(),
+        }
+    }
+
+    /// Sums of a row of a tile.
+    #[inline(always)]
+    fn put(&mut self, at: usize, sums: &[f32]) {
+        match self {
+            Self::New(target) => {
+                target[at..at + sums.len()].write_copy_of_slice(sums);
+            }
+            Self::Sum(target) => {
+                for (target, sum) in target[at..at + sums.len()].iter_mut().zip(sums) {
+                    *target += sum;
+                }
+            }
+            Self::Factor(target) => {
+                for (target, sum) in target[at..at + sums.len()].iter_mut().zip(sums) {
+                    target.write(F::of(*sum));
+                }
+            }
         }
     }
 

@@ -1,0 +1,176 @@
+//! Softmax of rows of scores, and its gradient: one pass over memory each, which writes what the
+//! next product takes as a factor.
+
+use pulp::{Arch, NullaryFnOnce};
+
+use super::element::Format;
+use super::packed::View;
+use super::pointwise::{LANES, dot, exponential, largest};
+
+/// Scores of queries that follow each other, each of which sees one key more than the last.
+#[derive(Clone, Copy)]
+pub struct Scores<'a> {
+    /// `[queries, keys]`.
+    pub numbers: View<'a, f32>,
+    /// Keys that the first query sees.
+    pub seen: usize,
+    /// What scores are multiplied with.
+    pub scale: f32,
+}
+
+/// What is known of a row of scores once its exponentials are summed.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sum {
+    /// `Σ exp(scale · (score − most))`.
+    pub relative: f32,
+    /// The logarithm of `Σ exp(scale · score)`.
+    pub log: f32,
+}
+
+impl Scores<'_> {
+    /// `exp(scale · (score − most))` of what each query sees and zero of the rest, in rows of the
+    /// target, which may be padded; and their sums.
+    pub fn exponentials<F: Format>(self, target: &mut [F::Kept]) -> Vec<Sum> {
+        let mut sums = vec![Sum::default(); self.numbers.rows];
+        Arch::new().dispatch(Exponentials::<F> { scores: self, target, sums: &mut sums });
+        sums
+    }
+
+    /// With the weights P = exp(scale · score − log), made again: P, and the gradient of scores
+    /// `scale · P ⊙ (d_weights − rowsum(d ⊙ output))`, in rows of targets, which may be padded.
+    /// `logs` are those of [`Sum`], `outputs` are d, the gradient of the output, and the output.
+    pub fn gradients<F: Format>(
+        self,
+        logs: &[f32],
+        d_weights: &[f32],
+        outputs: [View<F::Kept>; 2],
+        targets: [&mut [F::Kept]; 2],
+    ) {
+        Arch::new().dispatch(Gradients::<F> { scores: self, logs, d_weights, outputs, targets });
+    }
+
+    /// Scores of a query, and how many of them it sees.
+    #[inline(always)]
+    fn row(&self, query: usize) -> (&[f32], usize) {
+        (self.numbers.row(query), self.seen + query)
+    }
+}
+
+struct Exponentials<'a, F: Format> {
+    scores: Scores<'a>,
+    target: &'a mut [F::Kept],
+    sums: &'a mut [Sum],
+}
+
+impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { scores, target, sums } = self;
+        let rows = target.chunks_exact_mut(target.len() / sums.len());
+        for ((query, target), sum) in rows.enumerate().zip(sums) {
+            let (row, seen) = scores.row(query);
+            let (row, (target, hidden)) = (&row[..seen], target.split_at_mut(seen));
+            let most = largest(row);
+            let mut lanes = [0.0; LANES];
+            let (mut parts, whole) = (target.chunks_exact_mut(LANES), row.chunks_exact(LANES));
+            let rest = whole.remainder();
+            for (target, row) in (&mut parts).zip(whole) {
+                for lane in 0..LANES {
+                    let number = exponential((row[lane] - most) * scores.scale);
+                    target[lane] = F::of(number);
+                    lanes[lane] += number;
+                }
+            }
+            let mut last = 0.0;
+            for (target, score) in parts.into_remainder().iter_mut().zip(rest) {
+                let number = exponential((score - most) * scores.scale);
+                *target = F::of(number);
+                last += number;
+            }
+            hidden.fill(F::Kept::default());
+            let relative = lanes.iter().sum::<f32>() + last;
+            *sum = Sum { relative, log: most * scores.scale + relative.ln() };
+        }
+    }
+}
+
+struct Gradients<'a, F: Format> {
+    scores: Scores<'a>,
+    logs: &'a [f32],
+    d_weights: &'a [f32],
+    outputs: [View<'a, F::Kept>; 2],
+    targets: [&'a mut [F::Kept]; 2],
+}
+
+impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { scores, logs, d_weights, outputs: [d, output], targets } = self;
+        let [weights, d_scores] = targets;
+        let (scale, stride) = (scores.scale, weights.len() / logs.len());
+        let targets = weights.chunks_exact_mut(stride).zip(d_scores.chunks_exact_mut(stride));
+        let rows = targets.zip(d_weights.chunks_exact(scores.numbers.columns)).enumerate();
+        for (query, ((weights, d_scores), d_weights)) in rows {
+            let (row, seen) = scores.row(query);
+            let (log, product) = (logs[query], dot(d.row(query), output.row(query)));
+            let (weights, hidden) = weights.split_at_mut(seen);
+            hidden.fill(F::Kept::default());
+            let (d_scores, hidden) = d_scores.split_at_mut(seen);
+            hidden.fill(F::Kept::default());
+            let targets = weights.iter_mut().zip(d_scores);
+            for ((score, d), (weight, d_score)) in row.iter().zip(d_weights).zip(targets) {
+                let p = exponential(score * scale - log);
+                *weight = F::of(p);
+                *d_score = F::of(p * (d - product) * scale);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::element::Single;
+    use super::*;
+
+    #[test]
+    fn exponentials_hide_what_is_not_seen_and_sum_the_rest() {
+        let (queries, keys, stride) = (3, 40, 42);
+        let numbers: Vec<f32> = (0..queries * keys).map(|i| (i % 7) as f32).collect();
+        let scores = Scores { numbers: View::new(&numbers, queries, keys), seen: 21, scale: 0.5 };
+        let mut target = vec![9.0; queries * stride];
+        let sums = scores.exponentials::<Single>(&mut target);
+        for (query, (row, sum)) in target.chunks(stride).zip(&sums).enumerate() {
+            let seen = 21 + query;
+            assert!(row[seen..].iter().all(|weight| *weight == 0.0));
+            assert!((row.iter().sum::<f32>() - sum.relative).abs() < 1e-4);
+            let exact = numbers[query * keys..][..seen].iter().map(|x| f64::from(0.5 * x).exp());
+            assert!((exact.sum::<f64>().ln() - f64::from(sum.log)).abs() < 1e-6);
+            assert_eq!(row.iter().copied().fold(0.0, f32::max), 1.0);
+        }
+    }
+
+    /// Weights made again from the logarithms are those that the exponentials give.
+    #[test]
+    fn weights_are_made_again() {
+        let numbers: Vec<f32> = (0..120).map(|i| (i * 37 % 101) as f32 / 10.0).collect();
+        let scores = Scores { numbers: View::new(&numbers, 3, 40), seen: 38, scale: 0.7 };
+        let mut first = vec![9.0; 120];
+        let sums = scores.exponentials::<Single>(&mut first);
+        let logs: Vec<f32> = sums.iter().map(|sum| sum.log).collect();
+        let (mut weights, mut d_scores) = (vec![9.0; 120], vec![9.0; 120]);
+        let (d, output) = (vec![0.5; 3], vec![3.0; 3]);
+        let views = [View::new(&d, 3, 1), View::new(&output, 3, 1)];
+        let d_weights = vec![2.0; 120];
+        let targets = [weights.as_mut_slice(), d_scores.as_mut_slice()];
+        scores.gradients::<Single>(&logs, &d_weights, views, targets);
+        for (place, (weight, d)) in weights.iter().zip(&d_scores).enumerate() {
+            let exact = first[place] / sums[place / 40].relative;
+            assert!((weight - exact).abs() < 2e-6, "{weight} and {exact}");
+            assert!((d - exact * (2.0 - 1.5) * 0.7).abs() < 2e-6);
+        }
+    }
+}
