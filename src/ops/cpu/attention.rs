@@ -1,7 +1,7 @@
 //! Attention inside documents as products of blocks: queries of a head in blocks, over the keys up
-//! to the last of them. The backward pass makes the weights again, block by block, from their sums
-//! that the forward pass kept (Dao et al. 2022), so that memory grows with tokens and not with their
-//! square.
+//! to the last of them. The backward pass makes the weights again, block by block, from their sums,
+//! which the forward pass kept (Dao et al. 2022), so that memory grows with tokens and not with
+//! their square.
 
 use rayon::prelude::*;
 
