@@ -14,7 +14,7 @@ use crate::model::families;
 use crate::model::{Linear, Model, ModelJson, Parameter, Table, frozen_format};
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
-use crate::weights::{Element, Numbers, ShardStream, shard_names};
+use crate::weights::{Element, Numbers, ShardStream, TensorPlace, shard_names};
 
 /// Bytes that are read, hashed and converted at once: they fit into the cache of a core.
 const PIECE_BYTES: usize = 1 << 20;
@@ -97,11 +97,12 @@ fn read_shards(directory: &Path) -> Result<(BTreeMap<String, Held>, Vec<FileEntr
     let mut files = Vec::new();
     for name in shard_names(directory)? {
         let mut shard = ShardStream::open(directory, &name)?;
-        while let Some(place) = shard.begin() {
-            let bytes = usize::try_from(place.bytes).context("a tensor is too large")?;
-            let count = bytes / place.element.size();
-            let mut numbers = Numbers::with_capacity(place.element, count);
-            shard.read_all(PIECE_BYTES, |bytes| numbers.extend(bytes))?;
+        let mut rooms = shard.places().iter().map(room_for).collect::<Result<Vec<_>>>()?;
+        // The system clears new memory, which takes longer than all else of the reading.
+        rooms.par_iter_mut().for_each(Numbers::touch);
+        let (mut rooms, mut buffer) = (rooms.into_iter(), Vec::new());
+        while let (Some(place), Some(mut numbers)) = (shard.begin(), rooms.next()) {
+            shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
             let entry = Held { shape: place.shape, numbers };
             if held.insert(place.name.clone(), entry).is_some() {
                 let what = format!("tensor `{}` stands in two files", place.name);
@@ -111,6 +112,12 @@ fn read_shards(directory: &Path) -> Result<(BTreeMap<String, Held>, Vec<FileEntr
         files.push(shard.finish()?);
     }
     Ok((held, files))
+}
+
+/// Memory for a tensor of a file.
+fn room_for(place: &TensorPlace) -> Result<Numbers> {
+    let bytes = usize::try_from(place.bytes).context("a tensor is too large")?;
+    Ok(Numbers::with_capacity(place.element, bytes / place.element.size()))
 }
 
 /// Hands out weights by name, and remembers what was asked for.

@@ -98,6 +98,15 @@ pub fn to_f32(element: Element, bytes: &[u8]) -> Vec<f32> {
     values
 }
 
+fn touch<N: Copy + Default + Send>(numbers: &mut Vec<N>) {
+    const PAGE_BYTES: usize = 4096; // the smallest there are
+    let page = PAGE_BYTES / size_of::<N>();
+    let pages = numbers.spare_capacity_mut().par_chunks_mut(page).with_min_len(1024);
+    pages.for_each(|page| {
+        page[0].write(N::default());
+    });
+}
+
 /// Numbers in the format in which a file has them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Numbers {
@@ -116,6 +125,15 @@ impl Numbers {
             Element::F32 => Self::F32(Vec::with_capacity(count)),
             Element::F16 => Self::F16(Vec::with_capacity(count)),
             Element::BF16 => Self::BF16(Vec::with_capacity(count)),
+        }
+    }
+
+    /// Touches the memory of numbers to come, on all threads: the system clears a page then.
+    pub fn touch(&mut self) {
+        match self {
+            Self::F32(all) => touch(all),
+            Self::F16(all) => touch(all),
+            Self::BF16(all) => touch(all),
         }
     }
 

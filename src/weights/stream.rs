@@ -109,11 +109,15 @@ impl ShardStream {
 
     /// Reads the rest of the tensor in pieces of `most` bytes: while one is hashed, `take` gets it
     /// on another thread.
-    pub fn read_all(&mut self, most: usize, mut take: impl FnMut(&[u8]) + Send) -> Result<()> {
-        let mut buffer = Vec::new();
+    pub fn read_all(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        most: usize,
+        mut take: impl FnMut(&[u8]) + Send,
+    ) -> Result<()> {
         while self.left > 0 {
-            self.read_unhashed(&mut buffer, most)?;
-            rayon::join(|| self.source.hash(&buffer), || take(&buffer));
+            self.read_unhashed(buffer, most)?;
+            rayon::join(|| self.source.hash(buffer), || take(buffer));
         }
         Ok(())
     }

@@ -266,10 +266,10 @@ const KEYS: &[Key] = &[
     Key::new(
         "train.loss_chunk_tokens",
         Kind::Integer { min: 1, max: 1_048_576 },
-        DefaultValue::Value("256"),
+        DefaultValue::Value("128"),
         "Learnt tokens whose logits are held in memory at the same time.",
     )
-    .example("128"),
+    .example("64"),
     Key::new(
         "train.precision",
         Kind::Choice(PrecisionChoice::NAMES),

@@ -76,7 +76,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
             recompute: Recompute::None,
-            loss_chunk_tokens: 256,
+            loss_chunk_tokens: 128,
             precision: PrecisionChoice::Auto,
         }
     );

@@ -262,7 +262,7 @@ fn the_canonical_text_and_its_digest_are_stable() {
         learning_rate = 0.0002\nlr_scheduler = \"cosine\"\nwarmup_steps = 0\n\
         min_lr_ratio = 0.0\nweight_decay = 0.01\nadam_beta1 = 0.9\nadam_beta2 = 0.999\n\
         adam_epsilon = 1e-8\nmax_grad_norm = 1.0\nrecompute = \"none\"\n\
-        loss_chunk_tokens = 256\nprecision = \"auto\"\n\n[eval]\nevery_steps = 0\n\
+        loss_chunk_tokens = 128\nprecision = \"auto\"\n\n[eval]\nevery_steps = 0\n\
         prompts = []\nmax_tokens = 64\ntemperature = 0.0\nmax_records = 0\n\n\
         [checkpoint]\nevery_steps = 100\nkeep_last = 2\nkeep_every = 0\nkeep_best = 0\n\
         on_disk_full = \"stop\"\nreuse = \"auto\"\nreuse_limit = 10000000000\n\n[output]\n\
