@@ -147,7 +147,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
    precision  f32: what this device computes best
         data  20 examples, 1160 tokens, 260 learnt, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
-      memory  about 2.0 MB: weights 139.9 kB, optimiser 419.7 kB, activations 656.6 kB, logits 389.1 kB, checkpoint 419.7 kB, data 17.4 kB
+      memory  about 1.9 MB: weights 139.9 kB, optimiser 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
         disk  at most 1.3 MB for checkpoints and the artifact
 
 the first example (data.jsonl:1), learnt tokens marked:
@@ -226,7 +226,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
    precision  f32: what this device computes best
         data  20 examples, 1160 tokens, 260 learnt, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
-      memory  about 2.0 MB: weights 139.9 kB, optimiser 419.7 kB, activations 656.6 kB, logits 389.1 kB, checkpoint 419.7 kB, data 17.4 kB
+      memory  about 1.9 MB: weights 139.9 kB, optimiser 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
 validation after step 0: loss 6.2616, perplexity 524.06, 78 learnt tokens
 step 1/6  loss 6.2467  lr 2.50e-3  norm 2.14  [..] tokens/s  [..] left
 step 6/6  loss 5.1950  lr 7.32e-4  norm 1.81  [..] tokens/s  [..] left

@@ -270,5 +270,5 @@ fn the_canonical_text_and_its_digest_are_stable() {
         [device]\nname = \"auto\"\nthreads = 0\n\
         parallel_micro_batches = 1\nkernels = \"fast\"\npin_kernels = false\n";
     assert_eq!(loaded.canonical, wanted);
-    assert_eq!(loaded.digest.short(), "d053d206f3d3");
+    assert_eq!(loaded.digest.short(), "4de2f7f95ad9");
 }
