@@ -7,8 +7,8 @@ use std::hint::black_box;
 
 use firebrand::data::{Packing, pack, permuted};
 use firebrand::ops::cpu::{
-    Brain, Left, Norm, Packed, Rotation, Rounded, Single, Term, View, factor_product, gated,
-    gated_backward, product,
+    Brain, Left, Norm, Packed, Rotation, Rounded, Scores, Single, Term, View, factor_product,
+    gated, gated_backward, product,
 };
 use firebrand::random::Stream;
 
@@ -71,6 +71,27 @@ fn pointwise() -> Vec<Operation> {
     ]
 }
 
+fn softmax() -> Vec<Operation> {
+    fn scores(numbers: &[f32]) -> Scores<'_> {
+        Scores { numbers: matrix(numbers), seen: FEATURES - TOKENS, scale: 0.125 }
+    }
+    let (x, logs, d) = (numbers(TOKENS * FEATURES), vec![6.0; TOKENS], numbers(TOKENS * 64));
+    let x_back = x.clone();
+    vec![
+        operation("softmax", move || {
+            let mut weights = vec![0.0; x.len()];
+            (scores(&x).exponentials::<Single>(&mut weights), weights)
+        }),
+        operation("softmax-backward", move || {
+            let [mut weights, mut d_scores] = [(); 2].map(|()| vec![0.0; x_back.len()]);
+            let outputs = [View::new(&d, TOKENS, 64); 2];
+            let targets = [weights.as_mut_slice(), d_scores.as_mut_slice()];
+            scores(&x_back).gradients::<Single>(&logs, &x_back, outputs, targets);
+            (weights, d_scores)
+        }),
+    ]
+}
+
 fn packing() -> Vec<Operation> {
     let [a, b, c, d] = [(); 4].map(|()| numbers(TOKENS * FEATURES));
     vec![
@@ -98,7 +119,7 @@ fn main() {
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let operations: Vec<Operation> =
-        [data(), pointwise(), packing(), products()].into_iter().flatten().collect();
+        [data(), pointwise(), softmax(), packing(), products()].into_iter().flatten().collect();
     let Some(wanted) = arguments.first() else {
         operations.iter().for_each(|(name, _)| println!("{name}"));
         return;

@@ -3,6 +3,7 @@ different lengths. Prints tables in Markdown; `run.sh` calls it.
 """
 
 import argparse
+import collections
 import json
 import os
 import pathlib
@@ -42,7 +43,12 @@ name = "cpu"
 PARTS = ["steps", "epoch", "lengths", "start", "overhead"]
 WARM_UP = 2
 LENGTHS = (128, 256, 512, 1024, 2048)
-AT_ONCE = 512  # tokens of a micro-batch of short rows
+PRECISIONS = ("f32", "mixed-bf16")
+# Operations of SmolLM2-135M with LoRA r 16, forward and backward: for a token, 4 for each frozen
+# weight of layers and head and 6 for each of the adapter; for a token and a key, 14 for each of the
+# 576 numbers of the heads of 30 layers: a token sees half its document and half a block of 64.
+PER_TOKEN = 4 * (106.2e6 + 28.3e6) + 6 * 4.9e6
+PER_TOKEN_AND_KEY = 14 / 2 * 576 * 30
 TWO_AT_ONCE = ["train.loss_chunk_tokens=64"]  # memory of two losses at the same time
 LEAST_MEMORY = ["train.recompute=layers", "train.loss_chunk_tokens=64"]
 
@@ -155,30 +161,49 @@ class Bench:
             print(f"| {name} | {statistics.median(seconds):.0f} ({min(seconds):.0f}, "
                   f"{max(seconds):.0f}) | {statistics.median(peaks) / 1e6:.0f} |", flush=True)
 
+    def mean_document(self, config, after):
+        """Length of its document for the mean token of the steps after some."""
+        lines = subprocess.run(
+            [self.options.firebrand, "data", config, "--json", "--rows", "0"],
+            env=self.environment, check=True, capture_output=True, text=True,
+        ).stdout.splitlines()
+        lengths = collections.Counter()
+        for batch in (json.loads(line) for line in lines if '"targets"' in line):
+            if batch["step"] > after:
+                for place, document in enumerate(batch["documents"]):
+                    lengths[batch["step"], place // batch["length"], document] += 1
+        return sum(n * n for n in lengths.values()) / sum(lengths.values())
+
     def lengths(self):
-        print("\n| tokens a row, 2048 a step | tokens/s f32 | tokens/s bf16 | peak MB bf16 |")
-        print("|---|---|---|---|")
+        """2048 tokens a step, all at once, in rows of different lengths; and one row a step, for
+        memory. What attention computes grows with the length of a row: the speed apart from it is
+        that of the operations that do not."""
         found = {}
         for _ in range(self.options.rounds):
             for length in LENGTHS:
-                rows = max(AT_ONCE // length, 1)
-                config = self.config(
-                    self.texts, "text", length, "max_steps = 4", 2048 // (rows * length), rows=rows
-                )
-                for precision in ("f32", "mixed-bf16"):
+                config = self.config(self.texts, "text", length, "max_steps = 4",
+                                     rows=2048 // length)
+                for precision in PRECISIONS:
                     run = self.ours(config, f"train.precision={precision}")
-                    found.setdefault((length, precision), []).append((run["speed"], run["peak"]))
-        median = lambda key, column: statistics.median(run[column] for run in found[key])
+                    found.setdefault((length, precision), []).append(run["speed"])
+        print("\n| tokens a row, 2048 a step | of a document | f32 | apart from attention | bf16 "
+              "| apart from attention | peak MB of one row, bf16 |")
+        print("|---|---|---|---|---|---|---|")
         speeds = []
         for length in LENGTHS:
-            both = [median((length, precision), 0) for precision in ("f32", "mixed-bf16")]
-            speeds.append((length, *both))
-            print(f"| {length} | {both[0]:.0f} | {both[1]:.0f} "
-                  f"| {median((length, 'mixed-bf16'), 1) / 1e6:.0f} |")
-        print()
+            both = [statistics.median(found[length, precision]) for precision in PRECISIONS]
+            config = self.config(self.texts, "text", length, "max_steps = 4", rows=2048 // length)
+            keys = self.mean_document(config, WARM_UP)
+            apart = [speed * (1 + PER_TOKEN_AND_KEY * (keys + 64) / PER_TOKEN) for speed in both]
+            config = self.config(self.texts, "text", length, "max_steps = 2")
+            peak = self.ours(config, "train.precision=mixed-bf16")["peak"]
+            speeds.append((length, *apart))
+            print(f"| {length} | {keys:.0f} | {both[0]:.0f} | {apart[0]:.0f} | {both[1]:.0f} "
+                  f"| {apart[1]:.0f} | {peak / 1e6:.0f} |", flush=True)
+        print("\nTokens/s apart from attention:\n")
         for length, *both in speeds:
             for name, speed in zip(("f32 ", "bf16"), both):
-                print(f"    {length:5} {name} {'█' * round(speed / 12)} {speed:.0f}")
+                print(f"    {length:5} {name} {'█' * round(speed / 16)} {speed:.0f}")
 
     def overhead(self):
         """What of a run is not forward, backward and update: start, data, metrics, checkpoints,

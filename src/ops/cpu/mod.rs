@@ -30,3 +30,4 @@ pub use pointwise::{Norm, Rotation, gated, gated_backward};
 pub use product::{Term, factor_product, product};
 pub use projection::{LowRank, PathGradients, Projection};
 pub use run::{Head, HeadGradients, Products, Taped};
+pub use softmax::{Scores, Sum};
