@@ -37,7 +37,7 @@ pub fn memory_bytes_available() -> Option<u64> {
 }
 
 /// Asks the system for small pages from now on: a large one is taken whole, however little of it
-/// is needed. What is computed takes up to 3 % longer. Linux alone; others go on as they are.
+/// is needed. What is computed takes about 3 % longer. Linux alone; others go on as they are.
 pub fn prefer_small_pages() {
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true); // it is a wish
