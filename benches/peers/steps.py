@@ -94,6 +94,14 @@ class Bench:
             "timings": timings,
         }
 
+    def batches(self, config, *arguments):
+        """Lines of `firebrand data --json`, one per micro-batch."""
+        lines = subprocess.run(
+            [self.options.firebrand, "data", config, "--json", *arguments],
+            env=self.environment, check=True, capture_output=True, text=True,
+        ).stdout.splitlines()
+        return [line for line in lines if '"targets"' in line]
+
     def theirs(self, script, *arguments):
         environment = dict(os.environ, OMP_NUM_THREADS=str(os.cpu_count()))
         run = subprocess.run(
@@ -107,11 +115,7 @@ class Bench:
         print("|---|---|---|---|---|")
         config = self.config(self.texts, "text", 512, "max_steps = 8")
         batches = self.folder / "batches.jsonl"
-        lines = subprocess.run(
-            [self.options.firebrand, "data", config, "--json"], env=self.environment,
-            check=True, capture_output=True, text=True,
-        ).stdout.splitlines()
-        batches.write_text("\n".join(line for line in lines if '"targets"' in line))
+        batches.write_text("\n".join(self.batches(config)))
         for recompute in (False, True):
             for ours, theirs in (("f32", "f32"), ("mixed-bf16", "bf16")):
                 found = []
@@ -163,21 +167,18 @@ class Bench:
 
     def mean_document(self, config, after):
         """Length of its document for the mean token of the steps after some."""
-        lines = subprocess.run(
-            [self.options.firebrand, "data", config, "--json", "--rows", "0"],
-            env=self.environment, check=True, capture_output=True, text=True,
-        ).stdout.splitlines()
         lengths = collections.Counter()
-        for batch in (json.loads(line) for line in lines if '"targets"' in line):
-            if batch["step"] > after:
-                for place, document in enumerate(batch["documents"]):
-                    lengths[batch["step"], place // batch["length"], document] += 1
+        for batch in map(json.loads, self.batches(config, "--rows", "0")):
+            for place, document in enumerate(batch["documents"]):
+                row = (batch["step"], batch["micro_batch"], place // batch["length"])
+                if batch["step"] > after and document > 0:  # 0 is padding
+                    lengths[row, document] += 1
         return sum(n * n for n in lengths.values()) / sum(lengths.values())
 
     def lengths(self):
         """2048 tokens a step, all at once, in rows of different lengths; and one row a step, for
-        memory. What attention computes grows with the length of a row: the speed apart from it is
-        that of the operations that do not."""
+        memory. What attention computes grows with the length of a document: the speed apart from it
+        is that of the operations that do not."""
         found = {}
         for _ in range(self.options.rounds):
             for length in LENGTHS:

@@ -60,6 +60,11 @@ mod tests {
         assert!(used.host_bytes.is_some_and(|bytes| bytes > 1 << 20));
         assert!(memory_bytes_peak() >= used.host_bytes);
         assert_eq!(used.device_bytes_in_use, None, "the CPU has no memory of its own");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn small_pages_are_preferred_from_then_on() {
         prefer_small_pages();
         assert_eq!(rustix::thread::transparent_huge_pages_are_disabled(), Ok(true));
     }

@@ -97,11 +97,11 @@ fn read_shards(directory: &Path) -> Result<(BTreeMap<String, Held>, Vec<FileEntr
     let mut files = Vec::new();
     for name in shard_names(directory)? {
         let mut shard = ShardStream::open(directory, &name)?;
-        let mut rooms = shard.places().iter().map(room_for).collect::<Result<Vec<_>>>()?;
+        let mut tensors = shard.places().iter().map(memory_for).collect::<Result<Vec<_>>>()?;
         // The system clears new memory, which takes longer than all else of the reading.
-        rooms.par_iter_mut().for_each(Numbers::touch);
-        let (mut rooms, mut buffer) = (rooms.into_iter(), Vec::new());
-        while let (Some(place), Some(mut numbers)) = (shard.begin(), rooms.next()) {
+        tensors.par_iter_mut().for_each(Numbers::touch);
+        let (mut tensors, mut buffer) = (tensors.into_iter(), Vec::new());
+        while let (Some(place), Some(mut numbers)) = (shard.begin(), tensors.next()) {
             shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
             let entry = Held { shape: place.shape, numbers };
             if held.insert(place.name.clone(), entry).is_some() {
@@ -115,7 +115,7 @@ fn read_shards(directory: &Path) -> Result<(BTreeMap<String, Held>, Vec<FileEntr
 }
 
 /// Memory for a tensor of a file.
-fn room_for(place: &TensorPlace) -> Result<Numbers> {
+fn memory_for(place: &TensorPlace) -> Result<Numbers> {
     let bytes = usize::try_from(place.bytes).context("a tensor is too large")?;
     Ok(Numbers::with_capacity(place.element, bytes / place.element.size()))
 }

@@ -107,8 +107,8 @@ impl ShardStream {
         Ok(buffer)
     }
 
-    /// Reads the rest of the tensor in pieces of `most` bytes: while one is hashed, `take` gets it
-    /// on another thread.
+    /// Reads the rest of the tensor in pieces of `most` bytes into `buffer`: while one is hashed,
+    /// `take` gets it on another thread.
     pub fn read_all(
         &mut self,
         buffer: &mut Vec<u8>,

@@ -40,6 +40,14 @@ pub struct Mixed<F: Format> {
     logs: Vec<Vec<f32>>,
 }
 
+/// Gradients of a task, `[length, width]` each.
+struct TaskGradients {
+    /// Of each head of the group.
+    q: Vec<Vec<f32>>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
 /// A document and a group of heads that share keys and values.
 #[derive(Clone, Copy)]
 struct Task {
@@ -56,11 +64,6 @@ struct Block {
     keys: usize,
 }
 
-/// Memory for the largest block of a document.
-fn scratch<N>(length: usize) -> Vec<N> {
-    Vec::with_capacity(QUERIES * length.next_multiple_of(PANEL))
-}
-
 impl Block {
     /// Weights of the block without what they are padded with.
     fn of<F: Format>(self, weights: &Left<F>) -> View<'_, F::Kept> {
@@ -73,6 +76,11 @@ fn blocks(length: usize) -> impl Iterator<Item = Block> {
         let count = QUERIES.min(length - first);
         Block { first, count, keys: (first + count).next_multiple_of(PANEL).min(length) }
     })
+}
+
+/// Memory for the largest block of a document.
+fn scratch<N>(length: usize) -> Vec<N> {
+    Vec::with_capacity(QUERIES * length.next_multiple_of(PANEL))
 }
 
 impl<'a, F: Borrow> Attention<'a, F> {
@@ -199,22 +207,21 @@ impl<'a, F: Borrow> Attention<'a, F> {
     pub fn backward(&self, mixed: &Mixed<F>, d: &Left<F>, rotation: Rotation) -> [Left<F>; 3] {
         let Heads { queries, groups, width } = self.heads;
         let tasks = self.tasks();
-        let parts: Vec<(Vec<Vec<f32>>, Vec<f32>, Vec<f32>)> = tasks
+        let parts: Vec<TaskGradients> = tasks
             .par_iter()
             .zip(&mixed.logs)
             .map(|(task, logs)| self.backward_of(*task, &mixed.output, logs, d))
             .collect();
         let row = |place: usize| place * width..(place + 1) * width;
         let dq = self.by_token(queries, |token, task, place, head, target| {
-            let rows = &parts[task].0[head % self.repeat()];
+            let rows = &parts[task].q[head % self.repeat()];
             rotation.back::<F>(token, &rows[row(place)], target);
         });
         let dk = self.by_token(groups, |token, task, place, _, target| {
-            let rows = &parts[task].1;
-            rotation.back::<F>(token, &rows[row(place)], target);
+            rotation.back::<F>(token, &parts[task].k[row(place)], target);
         });
         let dv = self.by_token(groups, |_, task, place, _, target| {
-            convert::<F, _>(&parts[task].2[row(place)], target);
+            convert::<F, _>(&parts[task].v[row(place)], target);
         });
         [dq, dk, dv]
     }
@@ -227,7 +234,7 @@ impl<'a, F: Borrow> Attention<'a, F> {
         output: &Left<F>,
         logs: &[f32],
         d: &Left<F>,
-    ) -> (Vec<Vec<f32>>, Vec<f32>, Vec<f32>) {
+    ) -> TaskGradients {
         let width = self.heads.width;
         let [k, v] = [self.k, self.v].map(|x| self.head(x, task, task.group));
         let (keys, keys_back) = (Packed::<F>::of_outputs(k), Packed::<F>::of_inner(k));
@@ -258,8 +265,7 @@ impl<'a, F: Borrow> Attention<'a, F> {
             }
             dq
         });
-        let dq = heads.collect();
-        (dq, dk, dv)
+        TaskGradients { q: heads.collect(), k: dk, v: dv }
     }
 }
 

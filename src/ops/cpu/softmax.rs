@@ -49,10 +49,10 @@ impl Scores<'_> {
         Arch::new().dispatch(Gradients::<F> { scores: self, logs, d_weights, outputs, targets });
     }
 
-    /// Scores of a query, and how many of them it sees.
+    /// The scores that a query sees.
     #[inline(always)]
-    fn row(&self, query: usize) -> (&[f32], usize) {
-        (self.numbers.row(query), self.seen + query)
+    fn seen_by(&self, query: usize) -> &[f32] {
+        &self.numbers.row(query)[..self.seen + query]
     }
 }
 
@@ -70,8 +70,8 @@ impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
         let Self { scores, target, sums } = self;
         let rows = target.chunks_exact_mut(target.len() / sums.len());
         for ((query, target), sum) in rows.enumerate().zip(sums) {
-            let (row, seen) = scores.row(query);
-            let (row, (target, hidden)) = (&row[..seen], target.split_at_mut(seen));
+            let row = scores.seen_by(query);
+            let (target, hidden) = target.split_at_mut(row.len());
             let most = largest(row);
             let mut lanes = [0.0; LANES];
             let (mut parts, whole) = (target.chunks_exact_mut(LANES), row.chunks_exact(LANES));
@@ -115,11 +115,11 @@ impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
         let targets = weights.chunks_exact_mut(stride).zip(d_scores.chunks_exact_mut(stride));
         let rows = targets.zip(d_weights.chunks_exact(scores.numbers.columns)).enumerate();
         for (query, ((weights, d_scores), d_weights)) in rows {
-            let (row, seen) = scores.row(query);
+            let row = scores.seen_by(query);
             let (log, product) = (logs[query], dot(d.row(query), output.row(query)));
-            let (weights, hidden) = weights.split_at_mut(seen);
+            let (weights, hidden) = weights.split_at_mut(row.len());
             hidden.fill(F::Kept::default());
-            let (d_scores, hidden) = d_scores.split_at_mut(seen);
+            let (d_scores, hidden) = d_scores.split_at_mut(row.len());
             hidden.fill(F::Kept::default());
             let targets = weights.iter_mut().zip(d_scores);
             for ((score, d), (weight, d_score)) in row.iter().zip(d_weights).zip(targets) {
