@@ -108,6 +108,10 @@ impl SidePath for Lora {
         project(narrow, self.b.value.clone(), context.computing).mul_scalar(self.scale)
     }
 
+    fn drops(&self) -> bool {
+        self.dropout > 0.0
+    }
+
     fn low_rank(&self, context: &Context) -> Option<LowRank> {
         let (a, b) = (Held::of(&self.a.value)?, Held::of(&self.b.value)?);
         let dims = [context.documents.rows * context.documents.length, a.columns()];

@@ -22,8 +22,8 @@ pub struct Pass {
     pub recompute: Recompute,
     /// Learnt positions per chunk of the loss.
     pub loss_chunk_tokens: usize,
-    /// Which inputs of adapters are dropped.
-    pub dropout: Dropout,
+    /// Which inputs of adapters are dropped, if any are.
+    pub dropout: Option<Dropout>,
 }
 
 /// Adds the gradients of one micro-batch to `sums`; returns Σ loss in nats and the time that the
@@ -36,40 +36,60 @@ pub fn forward_backward(
 ) -> (LossSum, Duration) {
     let began = Instant::now();
     let (tokens, mut context) = upload(model, batch);
-    context.dropout = Some(pass.dropout);
+    context.dropout = pass.dropout;
+    let mut pairs = target_pairs(batch);
+    let only = only_learnt(&mut pairs, batch, &context);
+    let last = |index| index + 1 == model.layers.len();
+    let context_of = |index| only.as_ref().filter(|_| last(index)).unwrap_or(&context);
 
     let mut x = model.embed(tokens.clone());
     let mut kept = Vec::with_capacity(model.layers.len());
-    for layer in &model.layers {
+    for (index, layer) in model.layers.iter().enumerate() {
+        let context = context_of(index);
         let (output, held) = match pass.recompute {
             Recompute::None => {
-                let (output, differentiable) = Differentiable::run(layer.as_ref(), x, &context);
+                let (output, differentiable) = Differentiable::run(layer.as_ref(), x, context);
                 (output, Kept::Layer(differentiable))
             }
             Recompute::Layers => {
-                let output = layer.forward(x.clone(), &context, None);
+                let output = layer.forward(x.clone(), context, None);
                 (output, Kept::Input(x))
             }
         };
         x = output;
         kept.push(held);
     }
-    let pairs = target_pairs(batch);
     let targets = Targets { pairs: &pairs, chunk: pass.loss_chunk_tokens };
     let (loss, mut dx) = next_token_backward(model, &x, targets, pass.scale, sums);
     let forward_time = began.elapsed();
 
     for (index, held) in kept.into_iter().enumerate().rev() {
+        let context = context_of(index);
         let layer = match held {
             Kept::Layer(layer) => layer,
-            Kept::Input(x) => Differentiable::run(model.layers[index].as_ref(), x, &context).1,
+            Kept::Input(x) => Differentiable::run(model.layers[index].as_ref(), x, context).1,
         };
-        dx = layer.backward(&format!("model.layers.{index}"), &context, dx, sums);
+        dx = layer.backward(&format!("model.layers.{index}"), context, dx, sums);
     }
     if model.embedding.learns() {
         model.embedding.add_rows_gradient(sums, &tokens, &dx);
     }
     (loss, forward_time)
+}
+
+/// The last layer's context where much is not learnt: its output is wanted at learnt positions
+/// alone, which `pairs` then count. Not where inputs of adapters are dropped, which is by the
+/// numbers of tokens; nor where kernels are compiled for each size of a tensor.
+fn only_learnt(pairs: &mut [(u32, u32)], batch: &Batch, context: &Context) -> Option<Context> {
+    let much = !pairs.is_empty() && pairs.len() * 8 < batch.tokens.len() * 7;
+    if !much || context.dropout.is_some() || context.computing.grain > 1 {
+        return None;
+    }
+    let learnt = pairs.iter().map(|pair| pair.0).collect();
+    for (pair, number) in pairs.iter_mut().zip(0..) {
+        pair.0 = number;
+    }
+    Some(context.only(learnt))
 }
 
 enum Kept<'a> {
@@ -131,7 +151,8 @@ impl Taped {
         let projected = layer.project(input.clone(), context);
         let [q, k, v] = projected.clone().map(Tensor::inner);
         let attended = attend(&q, &k, &v, layer.heads(), &context.documents, context.computing);
-        let (residual, mixed) = (leaf(x), leaf(attended.output.clone()));
+        let residual = leaf(context.picked(x));
+        let mixed = leaf(context.picked(attended.output.clone()));
         let output = layer.finish(residual.clone(), mixed.clone(), context);
         Self { layer, input, projected, attended, residual, mixed, output }
     }
@@ -147,8 +168,8 @@ impl Taped {
         let leaf = "it is a leaf of the tape";
         // The derivative of Σ output ⊙ dx is the vector-Jacobian product.
         let mut second = (self.output * dx).backward();
-        let d_mixed = self.mixed.grad_remove(&mut second).expect(leaf);
-        let d_residual = self.residual.grad_remove(&mut second).expect(leaf);
+        let d_mixed = context.spread(self.mixed.grad_remove(&mut second).expect(leaf));
+        let d_residual = context.spread(self.residual.grad_remove(&mut second).expect(leaf));
 
         let [q, k, v] = self.projected.clone().map(Tensor::inner);
         let heads = self.layer.heads();
@@ -163,5 +184,105 @@ impl Taped {
         let d_input = self.input.grad_remove(&mut tapes[0]).expect(leaf);
         sums.collect(path, self.layer.as_mut(), &mut tapes);
         d_input + d_residual
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::config::Kernels;
+    use crate::data::Target;
+    use crate::device::Computing;
+    use crate::engine::parity::small_model;
+    use crate::model::{Parameter, Visitor};
+    use crate::ops::host;
+    use crate::random::Stream;
+
+    /// A row of two documents and padding; a part of each document is learnt.
+    fn mostly_prompts() -> Batch {
+        let lengths = [300, 80];
+        let mut batch = Batch { rows: 1, length: 400, ..Batch::default() };
+        for (number, length) in (1..).zip(lengths) {
+            for place in 0..length {
+                let index = u32::try_from(batch.tokens.len()).unwrap();
+                batch.tokens.push((index * 37 + 11) % 320);
+                batch.documents.push(number);
+                batch.positions.push(place);
+                if place > length - 40 && place + 1 < length {
+                    batch.targets.push(Target { index, token: (index * 53 + 7) % 320 });
+                }
+            }
+        }
+        batch.tokens.resize(400, 0);
+        batch.documents.resize(400, 0);
+        batch.positions.resize(400, 0);
+        batch
+    }
+
+    struct Learn;
+
+    impl Visitor for Learn {
+        fn vector(&mut self, _: &str, parameter: &mut Parameter<1>) {
+            parameter.learns = true;
+        }
+        fn matrix(&mut self, _: &str, parameter: &mut Parameter<2>) {
+            parameter.learns = true;
+        }
+    }
+
+    /// An adapter that drops nothing is one that may drop: all tokens go through the last layer.
+    #[test]
+    fn the_last_layer_needs_learnt_positions_alone() {
+        let batch = mostly_prompts();
+        let all_tokens = Dropout::from(Stream::new(1));
+        for kernels in [Kernels::Fast, Kernels::Portable] {
+            for recompute in [Recompute::None, Recompute::Layers] {
+                for everything in [false, true] {
+                    let computing = Computing { kernels, ..Computing::default() };
+                    let mut model = small_model(&Device::flex(), computing).unwrap();
+                    if everything {
+                        model.visit(&mut Learn);
+                    }
+                    let [some, all] = [None, Some(all_tokens)].map(|dropout| {
+                        let pass = Pass { scale: 0.01, recompute, loss_chunk_tokens: 50, dropout };
+                        let mut sums = Gradients::default();
+                        let (loss, _) = forward_backward(&model, &batch, pass, &mut sums);
+                        (loss.number(), sums.into_sums())
+                    });
+                    assert!((some.0 - all.0).abs() < 1e-5 * all.0, "{} {}", some.0, all.0);
+                    assert!(some.1.keys().eq(all.1.keys()));
+                    for ((path, some), all) in some.1.into_iter().zip(all.1.into_values()) {
+                        let (some, all) = (host(some), host(all));
+                        let most = all.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+                        assert!(most > 0.0, "{path}");
+                        for (a, b) in some.iter().zip(&all) {
+                            assert!((a - b).abs() < 1e-4 * most, "{path}: {a} {b}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn where_nearly_all_is_learnt_all_tokens_go_through() {
+        let model = small_model(&Device::flex(), Computing::default()).unwrap();
+        let mut batch = mostly_prompts();
+        let (_, context) = upload(&model, &batch);
+        let mut pairs = target_pairs(&batch);
+        let last = only_learnt(&mut pairs, &batch, &context).unwrap();
+        let learnt: Vec<u32> = batch.targets.iter().map(|target| target.index).collect();
+        assert_eq!(last.wanted.unwrap().tokens, learnt);
+        assert!(pairs.iter().map(|pair| pair.0).eq(0..u32::try_from(learnt.len()).unwrap()));
+
+        let graphics = context.clone().computed(Computing { grain: 64, ..context.computing });
+        assert!(only_learnt(&mut pairs, &batch, &graphics).is_none());
+        assert!(only_learnt(&mut [], &batch, &context).is_none());
+        batch.targets = (0..390).map(|index| Target { index, token: 1 }).collect();
+        let mut pairs = target_pairs(&batch);
+        assert!(only_learnt(&mut pairs, &batch, &context).is_none());
+        assert_eq!(pairs, target_pairs(&batch));
     }
 }

@@ -56,6 +56,8 @@ pub struct Trainer {
     /// What is worked on at once.
     pub division: Division,
     pub(super) settings: StepSettings,
+    /// Whether inputs of adapters are dropped.
+    drops: bool,
     /// Sizes that kernels were compiled for.
     pub(super) sizes: BTreeSet<Size>,
 }
@@ -80,7 +82,11 @@ pub(super) enum Stopped {
 
 impl Trainer {
     /// A trainer before its first step.
-    pub fn new(model: Model, settings: StepSettings) -> Self {
+    pub fn new(mut model: Model, settings: StepSettings) -> Self {
+        let mut drops = false;
+        model.linears(&mut |_, linear| {
+            drops |= linear.side.as_ref().is_some_and(|side| side.drops());
+        });
         let scaled = model.computing.arithmetic == Arithmetic::MixedF16;
         Self {
             optimizer: AdamW::new(settings.adamw),
@@ -88,6 +94,7 @@ impl Trainer {
             loss_scale: scaled.then(LossScale::default),
             division: Division::default(),
             model,
+            drops,
             settings,
             sizes: BTreeSet::new(),
         }
@@ -265,7 +272,7 @@ impl Trainer {
                 scale,
                 recompute,
                 loss_chunk_tokens: chunk.min(settings.loss_chunk_tokens),
-                dropout: Dropout { stream: dropout, tokens_before, lengths },
+                dropout: self.drops.then_some(Dropout { stream: dropout, tokens_before, lengths }),
             };
             let done = device::room_for(batch.rows).and_then(|()| {
                 let work = || forward_backward(&self.model, &batch, pass, &mut sums.gradients);

@@ -1,10 +1,10 @@
 //! What every decoder layer offers, and what it is given besides its input.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::Computing;
 use crate::model::{Linear, OnCpu, Parameter, Visitor};
-use crate::ops::{self, Documents, Frequencies, Heads, attend, attend_cached, cpu};
+use crate::ops::{self, Documents, Frequencies, Heads, attend, attend_cached, cpu, indices};
 use crate::random::Stream;
 
 /// One decoder layer, in two halves with attention between them: the halves are differentiated by
@@ -26,7 +26,8 @@ pub trait Layer: Send + Sync {
     /// kind of layer.
     fn decoder(&self, context: &Context) -> Option<cpu::Decoder>;
 
-    /// Both halves on plain tensors. With a cache, `x` continues what the cache holds.
+    /// Both halves on plain tensors. With a cache, `x` continues what the cache holds. The output has
+    /// rows for the tokens that are [`Wanted`].
     fn forward(
         &self,
         x: Tensor<2>,
@@ -54,11 +55,21 @@ pub trait Layer: Send + Sync {
             }
             None => attend(&q, &k, &v, heads, &context.documents, context.computing).output,
         };
-        self.finish(x, mixed, context)
+        self.finish(context.picked(x), context.picked(mixed), context)
     }
 }
 
-/// What all layers of one forward pass share.
+/// Tokens of which the output of a layer is wanted. Of the last one it is what the loss is taken
+/// of: what is done to each token by itself need not be done to the others.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Their numbers, each at most once.
+    pub tokens: Vec<u32>,
+    indices: Tensor<1, Int>,
+}
+
+/// What the layers of one forward pass are given besides their input.
+#[derive(Debug, Clone)]
 pub struct Context {
     /// Rows, lengths, and who sees whom.
     pub documents: Documents,
@@ -68,6 +79,8 @@ pub struct Context {
     pub dropout: Option<Dropout>,
     /// How matrices are multiplied, and how large they may be.
     pub computing: Computing,
+    /// Of which tokens the output is wanted; of all if there is nothing.
+    pub wanted: Option<Wanted>,
 }
 
 /// Which inputs are dropped.
@@ -118,6 +131,7 @@ impl Context {
             rotary: frequencies.tables(positions, device),
             dropout: None,
             computing: Computing::default(),
+            wanted: None,
         }
     }
 
@@ -125,6 +139,29 @@ impl Context {
     #[must_use]
     pub fn computed(self, computing: Computing) -> Self {
         Self { computing, ..self }
+    }
+
+    /// The same, with the output wanted of some tokens.
+    #[must_use]
+    pub fn only(&self, tokens: Vec<u32>) -> Self {
+        let indices = indices(tokens.iter().copied(), &self.rotary.0.device());
+        Self { wanted: Some(Wanted { tokens, indices }), ..self.clone() }
+    }
+
+    /// Rows of `x: [tokens, features]` that are wanted.
+    pub fn picked(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.wanted {
+            Some(wanted) => x.select(0, wanted.indices.clone()),
+            None => x,
+        }
+    }
+
+    /// The gradient of what [`Self::picked`] was given, from that of what it gave.
+    pub fn spread(&self, d: Tensor<2>) -> Tensor<2> {
+        let Some(wanted) = &self.wanted else { return d };
+        let tokens = self.documents.rows * self.documents.length;
+        let zeros = Tensor::zeros([tokens, d.dims()[1]], &d.device());
+        zeros.select_assign(0, wanted.indices.clone(), d, IndexingUpdateOp::Add)
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Linear {
 pub trait SidePath: Send + Sync {
     /// The addition for `x: [tokens, in]`, `[tokens, out]`.
     fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2>;
+    /// Whether inputs are dropped in training.
+    fn drops(&self) -> bool;
     /// Visits its parameters; `path` is the module path of the linear layer.
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor);
     /// A copy whose learning parameters are leaves of a tape.

@@ -19,7 +19,7 @@ pub use build::{Init, Loaded, WeightSource, load, load_for};
 pub use config::{Facts, ModelJson};
 pub use generate::{Generation, Sampling, generate};
 pub use gradients::Gradients;
-pub use layer::{Cache, Context, Dropout, Layer, LayerCache, RmsNorm};
+pub use layer::{Cache, Context, Dropout, Layer, LayerCache, RmsNorm, Wanted};
 pub use linear::{Linear, SidePath};
 pub use on_cpu::OnCpu;
 pub use parameter::{Parameter, Visitor, count_learning};

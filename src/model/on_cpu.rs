@@ -41,13 +41,15 @@ impl<'a> OnCpu<'a> {
                 width: self.cosines.columns(),
             },
             documents: self.context.documents.spans(),
+            wanted: self.context.wanted.as_ref().map(|wanted| wanted.tokens.as_slice()),
         }
     }
 
     /// What leaves the layer, and what [`Self::backward`] needs.
     pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, Taped) {
-        let (shape, device) = (x.dims(), x.device());
+        let ([_, hidden], device) = (x.dims(), x.device());
         let (y, taped) = self.decoder.run(self.products, host(x), self.setting());
+        let shape = [y.len() / hidden, hidden];
         (from_vec(y, shape, &device), taped)
     }
 
@@ -60,12 +62,13 @@ impl<'a> OnCpu<'a> {
         path: &str,
         sums: &mut Gradients,
     ) -> Tensor<2> {
-        let (shape, device) = (d.dims(), d.device());
+        let ([_, hidden], device) = (d.dims(), d.device());
         let (d, gradients) = self.decoder.run_back(taped, host(d), self.setting());
+        let input = [d.len() / hidden, hidden];
         for (name, gradient) in gradients {
             let shape = [gradient.len()];
             sums.add(&format!("{path}.{name}"), from_vec(gradient, shape, &device));
         }
-        from_vec(d, shape, &device)
+        from_vec(d, input, &device)
     }
 }

@@ -11,11 +11,8 @@ use super::packed::{Left, PANEL, Packed, View, convert};
 use super::pointwise::Rotation;
 use super::product::{Term, add_product_here, product_here};
 use super::softmax::Scores;
+use super::tasks::{Block, QUERIES, Task, Tasks};
 use crate::ops::Heads;
-
-/// Queries of a block: as many as keys of a panel, so that what they see ends where a panel ends,
-/// and whole squares to transpose.
-const QUERIES: usize = PANEL;
 
 /// Queries, keys and values as factors, and where documents begin and how long they are.
 pub struct Attention<'a, F: Borrow> {
@@ -29,39 +26,28 @@ pub struct Attention<'a, F: Borrow> {
     pub heads: Heads,
     /// First token and length of each document.
     pub documents: &'a [(usize, usize)],
+    /// Tokens whose output is wanted, all if there are none: blocks of queries without any are left
+    /// out, and so are zero.
+    pub wanted: Option<&'a [u32]>,
 }
 
 /// What attention gave, and what its backward pass needs besides.
 pub struct Mixed<F: Format> {
     /// `[tokens, queries · width]`.
     pub output: Left<F>,
-    /// Logarithms of the sums of exponentials of a query's scores: of every document and group of
-    /// heads, `[heads, length]`.
+    /// Logarithms of the sums of exponentials of a query's scores: of every task,
+    /// `[heads, queries]`.
     logs: Vec<Vec<f32>>,
 }
 
-/// Gradients of a task, `[length, width]` each.
+/// Gradients that a task made.
 struct TaskGradients {
-    /// Of each head of the group.
+    /// Of each head, `[queries, width]`.
     q: Vec<Vec<f32>>,
+    /// `[keys, width]`.
     k: Vec<f32>,
+    /// `[keys, width]`.
     v: Vec<f32>,
-}
-
-/// A document and a group of heads that share keys and values.
-#[derive(Clone, Copy)]
-struct Task {
-    document: (usize, usize),
-    group: usize,
-}
-
-/// Queries `first..first + count` of a document, which see the keys before `seen` at most.
-#[derive(Clone, Copy)]
-struct Block {
-    first: usize,
-    count: usize,
-    /// Keys whose scores are computed: whole panels, or all.
-    keys: usize,
 }
 
 impl Block {
@@ -71,19 +57,12 @@ impl Block {
     }
 }
 
-fn blocks(length: usize) -> impl Iterator<Item = Block> {
-    (0..length).step_by(QUERIES).map(move |first| {
-        let count = QUERIES.min(length - first);
-        Block { first, count, keys: (first + count).next_multiple_of(PANEL).min(length) }
-    })
+/// Memory for the largest block of a task.
+fn scratch<N>(task: &Task) -> Vec<N> {
+    Vec::with_capacity(QUERIES * task.keys().next_multiple_of(PANEL))
 }
 
-/// Memory for the largest block of a document.
-fn scratch<N>(length: usize) -> Vec<N> {
-    Vec::with_capacity(QUERIES * length.next_multiple_of(PANEL))
-}
-
-impl<'a, F: Borrow> Attention<'a, F> {
+impl<F: Borrow> Attention<'_, F> {
     fn tokens(&self) -> usize {
         self.q.view().rows
     }
@@ -94,66 +73,15 @@ impl<'a, F: Borrow> Attention<'a, F> {
         1.0 / width.sqrt()
     }
 
-    fn tasks(&self) -> Vec<Task> {
-        let groups = self.heads.groups;
-        let of = |document: &(usize, usize)| {
-            let document = *document;
-            (0..groups).map(move |group| Task { document, group })
-        };
-        self.documents.iter().flat_map(of).collect()
+    fn tasks(&self) -> Tasks {
+        Tasks::new(self.documents.iter().map(|document| document.1), self.heads.groups)
     }
 
-    /// Rows of a document and columns of a head.
-    fn head<'b>(&self, x: &'b Left<F>, task: Task, head: usize) -> View<'b, F::Kept> {
-        let width = self.heads.width;
-        x.view().part(task.document, (head * width, width))
-    }
-
-    fn heads_of(&self, group: usize) -> std::ops::Range<usize> {
-        group * self.repeat()..(group + 1) * self.repeat()
-    }
-
-    /// What is mixed for every query; zero outside of documents.
-    pub fn forward(&self) -> Mixed<F> {
-        let width = self.heads.width;
-        let one = |task: &Task| {
-            let keys = Packed::<F>::of_outputs(self.head(self.k, *task, task.group));
-            let values = Packed::<F>::of_inner(self.head(self.v, *task, task.group));
-            let mut logs = Vec::new();
-            let mix = |head| self.mix(self.head(self.q, *task, head), &keys, &values, &mut logs);
-            let rows: Vec<Vec<f32>> = self.heads_of(task.group).map(mix).collect();
-            (rows, logs)
-        };
-        let (parts, logs): (Vec<_>, Vec<_>) = self.tasks().par_iter().map(one).unzip();
-        let output = self.by_token(self.heads.queries, |_, task, place, head, target| {
-            let rows = &parts[task][head % self.repeat()];
-            convert::<F, _>(&rows[place * width..][..width], target);
-        });
-        Mixed { output, logs }
-    }
-
-    /// Puts results of tasks in the order of tokens, `[tokens, heads · width]`: `put` gets a
-    /// token, its task and place in the document, a head, and where its numbers go. Tokens outside
-    /// of documents get zeros.
-    fn by_token(
-        &self,
-        heads: usize,
-        put: impl Fn(usize, usize, usize, usize, &mut [F::Kept]) + Sync,
-    ) -> Left<F> {
-        let (width, groups) = (self.heads.width, self.heads.groups);
-        let mut places = vec![None; self.tokens()];
-        for (document, (first, length)) in self.documents.iter().enumerate() {
-            for place in 0..*length {
-                places[first + place] = Some((document, place));
-            }
-        }
-        Left::with(self.tokens(), heads * width, |token, target| {
-            let Some((document, place)) = places[token] else { return };
-            for (head, target) in target.chunks_exact_mut(width).enumerate() {
-                let task = document * groups + head * groups / heads;
-                put(token, task, place, head, target);
-            }
-        })
+    /// Whether the output is wanted of any token of a block.
+    fn wants(&self, task: &Task, block: Block) -> bool {
+        let first = self.documents[task.document].0 + block.first;
+        let within = |token: &u32| (first..first + block.count).contains(&(*token as usize));
+        self.wanted.is_none_or(|tokens| tokens.iter().any(within))
     }
 
     /// Query heads that share keys and values.
@@ -161,22 +89,101 @@ impl<'a, F: Borrow> Attention<'a, F> {
         self.heads.queries / self.heads.groups
     }
 
-    /// One head of one document: `[length, width]`; the logarithms of its sums are added to `logs`.
+    /// Rows of a document and columns of a head.
+    fn head<'b>(&self, x: &'b Left<F>, document: usize, head: usize) -> View<'b, F::Kept> {
+        let width = self.heads.width;
+        x.view().part(self.documents[document], (head * width, width))
+    }
+
+    /// The query heads of a task, rows of its queries.
+    fn queries<'b>(&self, x: &'b Left<F>, task: &Task) -> Vec<View<'b, F::Kept>> {
+        let heads = task.group * self.repeat()..(task.group + 1) * self.repeat();
+        heads.map(|head| self.head(x, task.document, head)).collect()
+    }
+
+    /// Keys or values of every document and group, packed.
+    fn packed<const N: usize>(
+        &self,
+        pack: [(&Left<F>, fn(View<F::Kept>) -> Packed<F>); N],
+    ) -> Vec<[Packed<F>; N]> {
+        let groups = self.heads.groups;
+        let all = (0..self.documents.len() * groups).into_par_iter().map(|number| {
+            pack.map(|(x, pack)| pack(self.head(x, number / groups, number % groups)))
+        });
+        all.collect()
+    }
+
+    /// Those of a task.
+    fn for_task<'b, const N: usize>(
+        &self,
+        packed: &'b [[Packed<F>; N]],
+        task: &Task,
+    ) -> &'b [Packed<F>; N] {
+        &packed[task.document * self.heads.groups + task.group]
+    }
+
+    /// What is mixed for every query; zero outside of documents.
+    pub fn forward(&self) -> Mixed<F> {
+        let (width, tasks) = (self.heads.width, self.tasks());
+        let packed = self.packed([(self.k, Packed::of_outputs), (self.v, Packed::of_inner)]);
+        let mix = |task: &Task| {
+            let mut logs = Vec::with_capacity(self.repeat() * task.queries.len());
+            let factors = self.for_task(&packed, task);
+            let heads = self.queries(self.q, task).into_iter();
+            let rows: Vec<_> = heads.map(|q| self.mix(task, q, factors, &mut logs)).collect();
+            (rows, logs)
+        };
+        let (rows, logs): (Vec<_>, Vec<_>) = tasks.all.par_iter().map(mix).unzip();
+        let output = self.by_token(self.heads.queries, |_, place, head, target| {
+            let (task, row) = tasks.of_query(place, head / self.repeat());
+            let rows = &rows[task][head % self.repeat()];
+            convert::<F, _>(&rows[row * width..][..width], target);
+        });
+        Mixed { output, logs }
+    }
+
+    /// Puts results of tasks in the order of tokens, `[tokens, heads · width]`: `put` gets a
+    /// token, its document and place there, a head, and where its numbers go. Tokens outside of
+    /// documents get zeros.
+    fn by_token(
+        &self,
+        heads: usize,
+        put: impl Fn(usize, (usize, usize), usize, &mut [F::Kept]) + Sync,
+    ) -> Left<F> {
+        let mut places = vec![None; self.tokens()];
+        for (document, (first, length)) in self.documents.iter().enumerate() {
+            for place in 0..*length {
+                places[first + place] = Some((document, place));
+            }
+        }
+        let width = self.heads.width;
+        Left::with(self.tokens(), heads * width, |token, target| {
+            let Some(place) = places[token] else { return };
+            for (head, target) in target.chunks_exact_mut(width).enumerate() {
+                put(token, place, head, target);
+            }
+        })
+    }
+
+    /// One head of a task: `[queries, width]`; the logarithms of its sums are added to `logs`.
     fn mix(
         &self,
+        task: &Task,
         q: View<F::Kept>,
-        keys: &Packed<F>,
-        values: &Packed<F>,
+        [keys, values]: &[Packed<F>; 2],
         logs: &mut Vec<f32>,
     ) -> Vec<f32> {
         let width = self.heads.width;
-        let mut mixed = vec![0.0; q.rows * width];
-        let (mut numbers, mut memory) = (scratch(q.rows), scratch(q.rows));
-        for block in blocks(q.rows) {
+        let mut mixed = vec![0.0; task.queries.len() * width];
+        let (mut numbers, mut memory) = (scratch(task), scratch(task));
+        for (block, target) in task.blocks().zip(mixed.chunks_mut(QUERIES * width)) {
+            if !self.wants(task, block) {
+                logs.resize(logs.len() + block.count, 0.0);
+                continue;
+            }
             let scores = self.scores(q, keys, block, &mut numbers);
             let mut weights = Left::<F>::reused(memory, block.count, block.keys);
             let sums = scores.exponentials::<F>(weights.numbers_mut());
-            let target = &mut mixed[block.first * width..][..block.count * width];
             add_product_here(target, &[Term { left: weights.view(), right: values }]);
             // Once they are mixed there are fewer numbers to divide by the sum.
             for (row, sum) in target.chunks_exact_mut(width).zip(&sums) {
@@ -207,21 +214,35 @@ impl<'a, F: Borrow> Attention<'a, F> {
     pub fn backward(&self, mixed: &Mixed<F>, d: &Left<F>, rotation: Rotation) -> [Left<F>; 3] {
         let Heads { queries, groups, width } = self.heads;
         let tasks = self.tasks();
+        let [k, v] = [self.k, self.v];
+        let packed =
+            self.packed([(k, Packed::of_outputs), (k, Packed::of_inner), (v, Packed::of_outputs)]);
         let parts: Vec<TaskGradients> = tasks
+            .all
             .par_iter()
             .zip(&mixed.logs)
-            .map(|(task, logs)| self.backward_of(*task, &mixed.output, logs, d))
+            .map(|(task, logs)| {
+                self.backward_of(task, self.for_task(&packed, task), &mixed.output, logs, d)
+            })
             .collect();
-        let row = |place: usize| place * width..(place + 1) * width;
-        let dq = self.by_token(queries, |token, task, place, head, target| {
+        let dq = self.by_token(queries, |token, place, head, target| {
+            let (task, row) = tasks.of_query(place, head / self.repeat());
             let rows = &parts[task].q[head % self.repeat()];
-            rotation.back::<F>(token, &rows[row(place)], target);
+            rotation.back::<F>(token, &rows[row * width..][..width], target);
         });
-        let dk = self.by_token(groups, |token, task, place, _, target| {
-            rotation.back::<F>(token, &parts[task].k[row(place)], target);
+        let sum = |of: fn(&TaskGradients) -> &[f32], place: (usize, usize), group| {
+            let mut sum = vec![0.0; width];
+            for part in &parts[tasks.of_key(place, group)] {
+                let row = &of(part)[place.1 * width..][..width];
+                sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
+            }
+            sum
+        };
+        let dk = self.by_token(groups, |token, place, group, target| {
+            rotation.back::<F>(token, &sum(|part| &part.k, place, group), target);
         });
-        let dv = self.by_token(groups, |_, task, place, _, target| {
-            convert::<F, _>(&parts[task].v[row(place)], target);
+        let dv = self.by_token(groups, |_, place, group, target| {
+            convert::<F, _>(&sum(|part| &part.v, place, group), target);
         });
         [dq, dk, dv]
     }
@@ -230,36 +251,35 @@ impl<'a, F: Borrow> Attention<'a, F> {
     /// Gradients of keys and values are summed over the heads of the group and blocks, in order.
     fn backward_of(
         &self,
-        task: Task,
+        task: &Task,
+        [keys, keys_back, values]: &[Packed<F>; 3],
         output: &Left<F>,
         logs: &[f32],
         d: &Left<F>,
     ) -> TaskGradients {
-        let width = self.heads.width;
-        let [k, v] = [self.k, self.v].map(|x| self.head(x, task, task.group));
-        let (keys, keys_back) = (Packed::<F>::of_outputs(k), Packed::<F>::of_inner(k));
-        let values = Packed::<F>::of_outputs(v);
-        let (mut dk, mut dv) = (vec![0.0; k.rows * width], vec![0.0; k.rows * width]);
-        let (mut numbers, mut d_weights) = (scratch(k.rows), scratch(k.rows));
-        let mut memory = [scratch(k.rows), scratch(k.rows)];
-        let heads = self.heads_of(task.group).zip(logs.chunks_exact(k.rows)).map(|(head, logs)| {
-            let [q, o, d] = [self.q, output, d].map(|x| self.head(x, task, head));
-            let mut dq = vec![0.0; k.rows * width];
-            for block in blocks(k.rows) {
-                let scores = self.scores(q, &keys, block, &mut numbers);
+        let (width, count) = (self.heads.width, task.queries.len());
+        let (mut dk, mut dv) = (vec![0.0; task.keys() * width], vec![0.0; task.keys() * width]);
+        let (mut numbers, mut d_weights) = (scratch(task), scratch(task));
+        let mut memory = [scratch(task), scratch(task)];
+        let [q, o, d] = [self.q, output, d].map(|x| self.queries(x, task));
+        let heads = q.into_iter().zip(o.into_iter().zip(d)).zip(logs.chunks_exact(count));
+        let heads = heads.map(|((q, (o, d)), logs)| {
+            let mut dq = vec![0.0; count * width];
+            let parts = dq.chunks_mut(QUERIES * width).zip(logs.chunks(QUERIES));
+            let blocks = task.blocks().zip(parts);
+            for (block, (target, logs)) in blocks.filter(|(block, _)| self.wants(task, *block)) {
+                let scores = self.scores(q, keys, block, &mut numbers);
                 let rows = (block.first, block.count);
                 let [q, o, d] = [q, o, d].map(|x| x.part(rows, (0, width)));
-                product_here(&mut d_weights, block.keys, &[Term { left: d, right: &values }]);
+                product_here(&mut d_weights, block.keys, &[Term { left: d, right: values }]);
                 let [mut weights, mut d_scores] = std::mem::take(&mut memory)
                     .map(|memory| Left::<F>::reused(memory, block.count, block.keys));
                 let targets = [weights.numbers_mut(), d_scores.numbers_mut()];
-                let logs = &logs[block.first..][..block.count];
                 scores.gradients::<F>(logs, &d_weights, [d, o], targets);
 
                 let until = block.keys * width;
                 add_turned::<F>(&mut dv[..until], block.of(&weights), d);
-                let target = &mut dq[block.first * width..][..block.count * width];
-                add_product_here(target, &[Term { left: d_scores.view(), right: &keys_back }]);
+                add_product_here(target, &[Term { left: d_scores.view(), right: keys_back }]);
                 add_turned::<F>(&mut dk[..until], block.of(&d_scores), q);
                 memory = [weights, d_scores].map(Left::into_numbers);
             }
@@ -289,7 +309,7 @@ mod tests {
     /// Documents around the sizes of blocks and panels, against the plain loops.
     #[test]
     fn blocks_compute_what_loops_over_queries_compute() {
-        let lengths = [1, 47, 48, 49, 64, 65, 130, 3];
+        let lengths = [1, 47, 48, 49, 64, 65, 330, 3];
         let mut numbers: Vec<u32> = vec![0; 5];
         for (number, length) in (1..).zip(lengths) {
             numbers.extend(std::iter::repeat_n(number, length));
@@ -316,7 +336,7 @@ mod tests {
             let tokens = q.len() / (heads.queries * heads.width);
             let left = |x| Left::<Single>::from_numbers(x, tokens);
             let [q, k, v, d] = [q, k, v, d].map(left);
-            let blocks = Attention { q: &q, k: &k, v: &v, heads, documents };
+            let blocks = Attention { q: &q, k: &k, v: &v, heads, documents, wanted: None };
             let output = blocks.forward();
             // Angles of zero turn nothing.
             let (cosines, sines) =

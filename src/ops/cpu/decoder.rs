@@ -3,8 +3,9 @@
 //! over memory makes again is not.
 
 use super::attention::{Attention, Mixed};
+use super::element::Single;
 use super::held::{Borrow, Held};
-use super::packed::{Left, View};
+use super::packed::{Left, View, picked};
 use super::pointwise::{Norm, Rotation, gated, gated_backward};
 use super::projection::{Back, Given, Narrow, PathGradients, Projection};
 use crate::ops::Heads;
@@ -39,13 +40,16 @@ pub struct Gain {
     pub learns: bool,
 }
 
-/// What all layers of a pass share.
+/// What a layer is given besides its input.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
     /// How positions turn queries and keys.
     pub rotation: Rotation<'a>,
     /// First token and length of each document.
     pub documents: &'a [(usize, usize)],
+    /// Tokens whose output is wanted, each once; all if there are none. Then the output has a row
+    /// for each of them, and so has its gradient.
+    pub wanted: Option<&'a [u32]>,
 }
 
 /// What the backward pass of a layer needs, in the format of factors. What is added to has 32 bits
@@ -100,7 +104,14 @@ impl Decoder {
         let qkv = [q, k, v];
         let mixed = self.attention(&qkv, setting).forward();
 
-        let narrow_output = self.output.add::<F>(mixed.output.view(), &mut sum);
+        // What follows is done to each token by itself.
+        let some = setting.wanted.map(|rows| mixed.output.picked(rows));
+        if let Some(rows) = setting.wanted {
+            sum = picked(&sum, hidden, rows);
+        }
+        let narrow_output =
+            self.output.add::<F>(some.as_ref().unwrap_or(&mixed.output).view(), &mut sum);
+        drop(some);
         let middle = kept(&sum);
         let normed = self.mlp_norm.norm().forward::<F>(&sum);
         let [to_gate, to_up] = &self.gate_up;
@@ -128,7 +139,8 @@ impl Decoder {
         [q, k, v]: &'a [Left<F>; 3],
         setting: Setting<'a>,
     ) -> Attention<'a, F> {
-        Attention { q, k, v, heads: self.heads, documents: setting.documents }
+        let Setting { documents, wanted, .. } = setting;
+        Attention { q, k, v, heads: self.heads, documents, wanted }
     }
 
     /// The gradient of the layer's input from that of its output.
@@ -159,8 +171,15 @@ impl Decoder {
 
         let factor = F::factor_of(&d, hidden);
         let given = [(&self.output, factor.view(), &kept.narrow_output)];
-        let d_mixed = Back::through(&given, kept.mixed.output.view(), gradients).input_factor();
-        drop(factor);
+        let some = setting.wanted.map(|rows| kept.mixed.output.picked(rows));
+        let mixed = some.as_ref().unwrap_or(&kept.mixed.output);
+        let mut d_mixed = Back::through(&given, mixed.view(), gradients).input_factor();
+        drop((factor, some));
+        if let Some(rows) = setting.wanted {
+            let all = kept.x.view().rows;
+            d_mixed = d_mixed.spread(rows, all);
+            d = Left::<Single>::from_numbers(d, rows.len()).spread(rows, all).into_numbers();
+        }
         let attention = self.attention(&kept.qkv, setting);
         let d_qkv = attention.backward(&kept.mixed, &d_mixed, setting.rotation);
         let normed = self.attention_norm.norm().forward::<F>(kept.x.numbers());

@@ -3,9 +3,9 @@
 //! number of threads.
 //!
 //! `element` and `packed` say how factors are kept, `turn` transposes, `memory` makes new vectors,
-//! `product` and `brain` multiply; `pointwise`, `softmax`, `attention` and `loss` are what a model
-//! does besides; `projection` is a linear layer with its addition, `decoder` a layer; `held` and
-//! `run` are the way in.
+//! `product` and `brain` multiply; `pointwise`, `softmax`, `attention` (in `tasks`) and `loss`
+//! are what a model does besides; `projection` is a linear layer with its addition, `decoder` a
+//! layer; `held` and `run` are the way in.
 
 mod attention;
 mod brain;
@@ -20,6 +20,7 @@ mod product;
 mod projection;
 mod run;
 mod softmax;
+mod tasks;
 mod turn;
 
 pub use decoder::{Decoder, Gain, Setting};

@@ -100,6 +100,21 @@ impl<F: Format> Left<F> {
         Self { data, rows, stride }
     }
 
+    /// Some of the rows.
+    pub fn picked(&self, rows: &[u32]) -> Self {
+        let data = picked(&self.data, self.stride, rows);
+        Self { data, rows: rows.len(), stride: self.stride }
+    }
+
+    /// As some of so many rows, of which the others are zero.
+    pub fn spread(&self, rows: &[u32], all: usize) -> Self {
+        let mut data = vec![F::Kept::default(); all * self.stride];
+        for (row, numbers) in rows.iter().zip(self.data.chunks_exact(self.stride)) {
+            data[*row as usize * self.stride..][..self.stride].copy_from_slice(numbers);
+        }
+        Self { data, rows: all, stride: self.stride }
+    }
+
     /// Row after row, with what they are padded with.
     pub fn numbers(&self) -> &[F::Kept] {
         &self.data
@@ -268,6 +283,12 @@ impl<F: Format, N: Number> NullaryFnOnce for OfInner<'_, F, N> {
             }
         }
     }
+}
+
+/// Some rows of a matrix.
+pub fn picked<N: Copy>(numbers: &[N], width: usize, rows: &[u32]) -> Vec<N> {
+    let rows = rows.iter().map(|row| &numbers[*row as usize * width..][..width]);
+    rows.flatten().copied().collect()
 }
 
 /// Converts numbers.

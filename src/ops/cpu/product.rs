@@ -146,12 +146,10 @@ fn make<F: Multiply, N: Number>(
     let length = terms[0].left.rows * outputs;
     check(terms, outputs);
     let passes = passes(terms, pass);
-    let size = task_rows(terms, outputs);
     let mut product = Vec::with_capacity(length);
     let room = &mut product.spare_capacity_mut()[..length];
-    let tasks = room.par_chunks_mut((size * outputs).max(1)).enumerate();
-    tasks.for_each(|(number, room)| {
-        let (first_row, passes) = (number * size, passes.as_slice());
+    tasks(terms, room, outputs).into_par_iter().for_each(|(first_row, room)| {
+        let passes = passes.as_slice();
         F::rows(Block { target: target(room), outputs, first_row, terms, passes });
     });
     // SAFETY: tasks are all of the room, and each writes every number of it (`sweep`).
@@ -165,25 +163,35 @@ fn make<F: Multiply, N: Number>(
 /// Adds the product to `target: [rows, outputs]`.
 pub fn add_product<F: Multiply>(target: &mut [f32], terms: &[Term<F>]) {
     let (outputs, passes) = plan(target.len(), terms);
-    let size = task_rows(terms, outputs);
-    let tasks = target.par_chunks_mut((size * outputs).max(1)).enumerate();
-    tasks.for_each(|(number, target)| {
-        let (first_row, passes) = (number * size, passes.as_slice());
-        let target = Target::Sum(target);
+    tasks(terms, target, outputs).into_par_iter().for_each(|(first_row, target)| {
+        let (target, passes) = (Target::Sum(target), passes.as_slice());
         F::rows(Block { target, outputs, first_row, terms, passes });
     });
 }
 
-/// Rows of a task: as many tasks for every thread, each of whole tiles.
-fn task_rows<F: Format>(terms: &[Term<F>], outputs: usize) -> usize {
+/// Divides the rows of a product, `target: [rows, outputs]`: as many tasks for every thread, each
+/// of as many whole tiles as another or one more. With each comes its first row.
+fn tasks<'a, F: Format, N>(
+    terms: &[Term<F>],
+    mut target: &'a mut [N],
+    outputs: usize,
+) -> Vec<(usize, &'a mut [N])> {
     let rows = terms[0].left.rows;
     let inner: usize = terms.iter().map(|term| term.left.columns).sum();
     let threads = rayon::current_num_threads();
-    if inner * rows * outputs < SERIAL || threads == 1 || rows <= ROWS {
-        return rows.max(1);
+    let count = match inner * rows * outputs < SERIAL {
+        true => 1,
+        false => threads * rows.div_ceil(threads * TASK_ROWS),
+    };
+    let tiles = rows.div_ceil(ROWS);
+    let first = |task: usize| (tiles * task / count * ROWS).min(rows);
+    let mut tasks = Vec::with_capacity(count);
+    for task in 0..count {
+        let part = target.split_off_mut(..(first(task + 1) - first(task)) * outputs);
+        tasks.push((first(task), part.expect("tasks are all of the rows")));
     }
-    let rounds = rows.div_ceil(threads * TASK_ROWS);
-    rows.div_ceil(threads * rounds).next_multiple_of(ROWS)
+    tasks.retain(|(_, part)| !part.is_empty());
+    tasks
 }
 
 /// Adds the product to a target on this thread alone. Right factors may be longer than left ones,
