@@ -14,7 +14,6 @@ use firebrand::error::{Context, Error, Result};
 use firebrand::hub::Policy;
 use firebrand::model::Gradients;
 use firebrand::ops::host;
-use firebrand::random::Stream;
 use firebrand::train::Access;
 use firebrand::weights::{Element, TensorSpec, write_safetensors};
 
@@ -48,7 +47,7 @@ fn main() -> Result<()> {
         scale: 1.0 / count,
         recompute: Recompute::None,
         loss_chunk_tokens: 512,
-        dropout: Stream::new(0).into(),
+        dropout: None,
     };
     let mut sums = Gradients::default();
     let (loss, _) = forward_backward(&opened.model, &batch, pass, &mut sums);

@@ -75,14 +75,20 @@ fn pass(batch: &Batch) -> Pass {
         scale: 1.0 / batch.targets.len() as f64,
         recompute: Recompute::None,
         loss_chunk_tokens: 512,
-        dropout: Stream::new(3).into(),
+        dropout: Some(Stream::new(3).into()),
     }
+}
+
+/// All tokens through the last layer, and learnt positions alone.
+fn both_ways(batch: &Batch) -> [Pass; 2] {
+    [pass(batch), Pass { dropout: None, ..pass(batch) }]
 }
 
 fn gradients(model: &Model, batch: &Batch, pass: Pass) -> (f64, Gradients) {
     let mut sums = Gradients::default();
+    let scale = pass.scale;
     let (loss, _) = forward_backward(model, batch, pass, &mut sums);
-    (loss.number() * pass.scale, sums)
+    (loss.number() * scale, sums)
 }
 
 fn logits(model: &Model, batch: &Batch) -> Vec<f32> {
@@ -140,16 +146,18 @@ fn loss_and_every_lora_gradient_equal_those_of_peft() {
         let ours = real(&batch, &logits(&model, &batch));
         assert_near(name, &ours, &real(&batch, expected.floats("lora_logits")), LIMIT);
 
-        let (loss, sums) = gradients(&model, &batch, pass(&batch));
         let reference = f64::from(expected.floats("lora_loss")[0]);
-        assert!((loss / reference - 1.0).abs() < LIMIT, "{name}: {loss} for {reference}");
-        let mut count = 0;
-        for (key, gradient) in expected.under("grad.base_model.model.") {
-            let ours = sums.get(key).unwrap_or_else(|| panic!("{name}: no gradient for {key}"));
-            assert_near(&format!("{name} {key}"), &host(ours.clone()), gradient, LIMIT);
-            count += 1;
+        for pass in both_ways(&batch) {
+            let (loss, sums) = gradients(&model, &batch, pass);
+            assert!((loss / reference - 1.0).abs() < LIMIT, "{name}: {loss} for {reference}");
+            let mut count = 0;
+            for (key, gradient) in expected.under("grad.base_model.model.") {
+                let ours = sums.get(key).unwrap_or_else(|| panic!("{name}: no gradient for {key}"));
+                assert_near(&format!("{name} {key}"), &host(ours.clone()), gradient, LIMIT);
+                count += 1;
+            }
+            assert_eq!(count, sums.paths().count(), "{name}: gradients nobody asked for");
         }
-        assert_eq!(count, sums.paths().count(), "{name}: gradients nobody asked for");
     }
 }
 
@@ -160,12 +168,14 @@ fn every_gradient_of_full_training_equals_that_of_pytorch() {
         let batch = expected.batch();
         let mut model = by(kernels, model(name));
         adapters::learn_everything(&mut model);
-        let (loss, sums) = gradients(&model, &batch, pass(&batch));
         let reference = f64::from(expected.floats("loss")[0]);
-        assert!((loss / reference - 1.0).abs() < LIMIT, "{name}: {loss} for {reference}");
-        for (key, gradient) in expected.under("full_grad.") {
-            let ours = sums.get(key).unwrap_or_else(|| panic!("{name}: no gradient for {key}"));
-            assert_near(&format!("{name} {key}"), &host(ours.clone()), gradient, LIMIT);
+        for pass in both_ways(&batch) {
+            let (loss, sums) = gradients(&model, &batch, pass);
+            assert!((loss / reference - 1.0).abs() < LIMIT, "{name}: {loss} for {reference}");
+            for (key, gradient) in expected.under("full_grad.") {
+                let ours = sums.get(key).unwrap_or_else(|| panic!("{name}: no gradient for {key}"));
+                assert_near(&format!("{name} {key}"), &host(ours.clone()), gradient, LIMIT);
+            }
         }
     }
 }
@@ -318,7 +328,7 @@ fn dropout_acts_and_is_a_pure_function_of_the_step() {
     let first = gradients(&dropped, &batch, pass(&batch)).0;
     assert_ne!(first, plain, "dropout changes the loss");
     assert_eq!(first, gradients(&dropped, &batch, pass(&batch)).0, "the same step drops the same");
-    let later = Pass { dropout: Stream::new(4).into(), ..pass(&batch) };
+    let later = Pass { dropout: Some(Stream::new(4).into()), ..pass(&batch) };
     assert_ne!(first, gradients(&dropped, &batch, later).0, "another step drops others");
     assert_eq!(logits(&dropped, &batch), logits(&model, &batch), "evaluation drops nothing");
 }

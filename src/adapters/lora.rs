@@ -80,7 +80,7 @@ impl Lora {
 
     /// Zero for dropped inputs, 1 / (1 − p) for the others: a pure function of run, step,
     /// micro-batch and layer, so that a recomputed forward drops the same ones.
-    fn dropout_mask(&self, dims: [usize; 2], dropout: Dropout) -> Vec<f32> {
+    fn dropout_mask(&self, dims: [usize; 2], dropout: &Dropout) -> Vec<f32> {
         let stream = dropout.stream.site(&self.path);
         #[expect(clippy::cast_possible_truncation)] // activations are f32
         let keep = (1.0 / (1.0 - self.dropout)) as f32;
@@ -97,7 +97,7 @@ impl Lora {
 
 impl SidePath for Lora {
     fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
-        let x = match context.dropout {
+        let x = match &context.dropout {
             Some(dropout) if self.dropout > 0.0 => {
                 let mask = self.dropout_mask(x.dims(), dropout);
                 x.clone() * from_vec(mask, x.dims(), &self.a.value.device().inner())
@@ -115,7 +115,7 @@ impl SidePath for Lora {
     fn low_rank(&self, context: &Context) -> Option<LowRank> {
         let (a, b) = (Held::of(&self.a.value)?, Held::of(&self.b.value)?);
         let dims = [context.documents.rows * context.documents.length, a.columns()];
-        let dropped = context.dropout.filter(|_| self.dropout > 0.0);
+        let dropped = context.dropout.as_ref().filter(|_| self.dropout > 0.0);
         #[expect(clippy::cast_possible_truncation)] // activations are f32
         let scale = self.scale as f32;
         let mask = dropped.map(|dropout| self.dropout_mask(dims, dropout));

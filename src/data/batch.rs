@@ -137,6 +137,36 @@ impl Batch {
         })
     }
 
+    /// All that is no padding in one row, and the place that each token had; nothing if there is no
+    /// padding. A batch of another size names no records.
+    pub fn without_padding(&self) -> Option<(Self, Vec<usize>)> {
+        let real = |place: &usize| self.documents[*place] > 0;
+        let places: Vec<usize> = (0..self.documents.len()).filter(real).collect();
+        if places.len() == self.documents.len() {
+            return None;
+        }
+        let picked = |list: &[u32]| places.iter().map(|place| list[*place]).collect();
+        // A document does not go on where another row began.
+        let document = |place: &usize| (place / self.length, self.documents[*place]);
+        let same = places.chunk_by(|a, b| document(a) == document(b));
+        let documents = (1..).zip(same).flat_map(|(number, all)| all.iter().map(move |_| number));
+        let moved = |target: &Target| {
+            let index = places.partition_point(|place| *place < target.index as usize);
+            let index = u32::try_from(index).expect("a batch has less than 2^32 tokens");
+            Target { index, ..*target }
+        };
+        let batch = Self {
+            rows: 1,
+            length: places.len(),
+            tokens: picked(&self.tokens),
+            positions: picked(&self.positions),
+            documents: documents.collect(),
+            targets: self.targets.iter().map(moved).collect(),
+            sources: Vec::new(),
+        };
+        Some((batch, places))
+    }
+
     /// How many tokens are no padding.
     pub fn tokens_without_padding(&self) -> u64 {
         self.documents.iter().filter(|document| **document > 0).count() as u64
@@ -221,5 +251,13 @@ mod tests {
         assert_eq!(wider.targets, [Target { index: 1, token: 3 }, Target { index: 5, token: 5 }]);
         assert_eq!(wider.tokens_without_padding(), batch.tokens_without_padding());
         assert!(matches!(batch.padded(1, 3), Cow::Borrowed(same) if *same == batch));
+
+        assert_eq!(batch.without_padding(), None);
+        let (short, places) = wider.without_padding().unwrap();
+        assert_eq!(places, [0, 1, 2, 5, 6, 7]);
+        assert_eq!((short.rows, short.length), (1, 6));
+        assert_eq!((&short.tokens, &short.positions), (&batch.tokens, &batch.positions));
+        assert_eq!(short.documents, [1, 1, 1, 2, 2, 3]);
+        assert_eq!(short.targets, batch.targets);
     }
 }

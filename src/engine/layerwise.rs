@@ -14,7 +14,7 @@ use crate::objective::{LossSum, Targets, next_token_backward};
 use crate::ops::{Attended, attend, attend_backward, cpu};
 
 /// How a micro-batch is differentiated.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Pass {
     /// Gradients are those of `scale · Σ loss`.
     pub scale: f64,
@@ -245,7 +245,7 @@ mod tests {
                     if everything {
                         model.visit(&mut Learn);
                     }
-                    let [some, all] = [None, Some(all_tokens)].map(|dropout| {
+                    let [some, all] = [None, Some(all_tokens.clone())].map(|dropout| {
                         let pass = Pass { scale: 0.01, recompute, loss_chunk_tokens: 50, dropout };
                         let mut sums = Gradients::default();
                         let (loss, _) = forward_backward(&model, &batch, pass, &mut sums);

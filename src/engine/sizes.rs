@@ -1,11 +1,13 @@
-//! Sizes that come again: where kernels are compiled for each size of a tensor, micro-batches are
-//! filled up, so that few occur.
+//! Sizes of what is worked on at once: where kernels are compiled for each size of a tensor,
+//! micro-batches are filled up, so that few occur; where they are not, padding is left out.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::data::{Batch, Target};
 use crate::device::Computing;
 use crate::engine::Division;
+use crate::ops::cpu::Products;
 
 /// What is worked on at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,36 +52,55 @@ impl Size {
 
 /// A part of a micro-batch.
 pub struct Piece<'a> {
-    /// Tokens of the micro-batch before it.
-    pub tokens_before: usize,
-    /// The length of its rows before and after they were filled up, if they were.
-    pub lengths: Option<(usize, usize)>,
-    /// Itself, filled up.
+    /// Rows of the micro-batch that are in it.
+    pub rows: usize,
+    /// The number of each token in the micro-batch where that is not its place here, and nothing
+    /// for padding that was added.
+    pub numbers: Option<Arc<[Option<usize>]>>,
+    /// Itself, filled up where sizes are to come again.
     pub batch: Cow<'a, Batch>,
 }
 
-/// The parts of a micro-batch, of `size` each; the last one is filled up only where sizes are to
-/// come again.
+/// The parts of a micro-batch, of `size` each.
 pub fn pieces(batch: &Batch, size: Size, computing: Computing) -> Vec<Piece<'_>> {
-    let lengths = (size.length > batch.length).then_some((batch.length, size.length));
     if batch.rows <= size.rows {
-        let batch = batch.padded(size.rows, size.length);
-        return vec![Piece { tokens_before: 0, lengths, batch }];
+        return vec![piece(0, Cow::Borrowed(batch), size, computing)];
     }
-    let padded = |(tokens_before, part): (usize, Batch)| {
-        let rows = if computing.grain > 1 { size.rows } else { part.rows };
-        let batch = match part.padded(rows, size.length) {
-            Cow::Borrowed(_) => part,
-            Cow::Owned(padded) => padded,
-        };
-        Piece { tokens_before, lengths, batch: Cow::Owned(batch) }
+    let parts = batch.split(size.rows).into_iter();
+    parts.map(|(before, part)| piece(before, Cow::Owned(part), size, computing)).collect()
+}
+
+/// A part that some tokens of the micro-batch come before.
+fn piece<'a>(before: usize, part: Cow<'a, Batch>, size: Size, computing: Computing) -> Piece<'a> {
+    let rows = part.rows;
+    // Kernels of the CPU see documents, whatever row they are in, and are as fast in any size.
+    let grained = computing.grain > 1;
+    if !grained
+        && Products::of(computing).is_some()
+        && let Some((batch, places)) = part.without_padding()
+    {
+        let numbers = places.into_iter().map(|place| Some(before + place)).collect();
+        return Piece { rows, numbers: Some(numbers), batch: Cow::Owned(batch) };
+    }
+    let (length, wider) = (part.length, size.length);
+    let taller = if grained { size.rows } else { rows };
+    let number = |token: usize| {
+        let (row, place) = (token / wider, token % wider);
+        (place < length).then_some(before + row * length + place)
     };
-    batch.split(size.rows).into_iter().map(padded).collect()
+    let moved = before > 0 || wider > length;
+    let numbers = moved.then(|| (0..taller * wider).map(number).collect());
+    let batch = match part.padded(taller, wider) {
+        Cow::Borrowed(_) => part,
+        Cow::Owned(padded) => Cow::Owned(padded),
+    };
+    Piece { rows, numbers, batch }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Kernels;
 
     fn batch(rows: usize, length: usize) -> Batch {
         let size = Size { rows, length };
@@ -112,20 +133,47 @@ mod tests {
             assert_eq!(all.len(), 5_usize.div_ceil(rows));
             let mut targets = Vec::new();
             for (number, piece) in all.iter().enumerate() {
-                assert_eq!(piece.tokens_before, number * rows * 3);
-                assert_eq!(piece.lengths, (length > 3).then_some((3, length)));
                 if length > 3 {
                     assert_eq!((piece.batch.rows, piece.batch.length), (rows, length));
                 }
+                assert_eq!(piece.numbers.is_some(), number > 0 || length > 3);
                 targets.extend(piece.batch.targets.iter().map(|target| {
                     let place = target.index as usize;
-                    piece.tokens_before + place / length * 3 + place % length
+                    piece.numbers.as_ref().map_or(Some(place), |numbers| numbers[place]).unwrap()
                 }));
+                if let Some(numbers) = &piece.numbers {
+                    let padding = (0..rows * length).filter(|place| place % length >= 3);
+                    assert!(padding.into_iter().all(|place| numbers[place].is_none()));
+                }
             }
             let rows: usize = all.iter().map(|piece| piece.batch.rows).sum();
             assert!(length > 3 || rows == 5, "the CPU's last part has the rows that there are");
             let wanted: Vec<_> = whole.targets.iter().map(|target| target.index as usize).collect();
             assert_eq!(targets, wanted);
         }
+    }
+
+    #[test]
+    fn kernels_of_the_cpu_get_no_padding() {
+        let mut whole = batch(3, 4);
+        for place in [2, 3, 7] {
+            (whole.documents[place], whole.positions[place]) = (0, 0);
+        }
+        whole.targets.retain(|target| whole.documents[target.index as usize + 1] > 0);
+        let of = |rows, computing| -> Vec<(usize, usize, usize)> {
+            let all = pieces(&whole, Size { rows, length: 4 }, computing);
+            all.iter().map(|piece| (piece.rows, piece.batch.rows, piece.batch.length)).collect()
+        };
+        let computing = Computing::default();
+        assert_eq!(of(3, computing), [(3, 1, 9)]);
+        assert_eq!(of(2, computing), [(2, 1, 5), (1, 1, 4)]);
+        let portable = Computing { kernels: Kernels::Portable, ..computing };
+        assert_eq!(of(3, portable), [(3, 3, 4)]);
+        assert_eq!(of(3, Computing { grain: 2, ..computing }), [(3, 3, 4)]);
+        let parts = pieces(&whole, Size { rows: 2, length: 4 }, computing);
+        let numbers: Vec<_> =
+            parts.iter().flat_map(|part| part.numbers.clone().unwrap()[..].to_vec()).collect();
+        let real = (0..12).filter(|place| whole.documents[*place] > 0).map(Some);
+        assert!(numbers.into_iter().eq(real));
     }
 }

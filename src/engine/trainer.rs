@@ -267,14 +267,14 @@ impl Trainer {
         let chunk = self.division.loss_chunk.unwrap_or(settings.loss_chunk_tokens);
         let mut sums = Sums::default();
         for piece in pieces(batch, self.size_of(batch), self.model.computing) {
-            let Piece { tokens_before, lengths, batch } = piece;
+            let Piece { rows, numbers, batch } = piece;
             let pass = Pass {
                 scale,
                 recompute,
                 loss_chunk_tokens: chunk.min(settings.loss_chunk_tokens),
-                dropout: self.drops.then_some(Dropout { stream: dropout, tokens_before, lengths }),
+                dropout: self.drops.then_some(Dropout { stream: dropout, numbers }),
             };
-            let done = device::room_for(batch.rows).and_then(|()| {
+            let done = device::room_for(rows).and_then(|()| {
                 let work = || forward_backward(&self.model, &batch, pass, &mut sums.gradients);
                 device::attempt(self.on_gpu(), work)
             });

@@ -1,5 +1,7 @@
 //! What every decoder layer offers, and what it is given besides its input.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::Computing;
@@ -26,8 +28,8 @@ pub trait Layer: Send + Sync {
     /// kind of layer.
     fn decoder(&self, context: &Context) -> Option<cpu::Decoder>;
 
-    /// Both halves on plain tensors. With a cache, `x` continues what the cache holds. The output has
-    /// rows for the tokens that are [`Wanted`].
+    /// Both halves on plain tensors. With a cache, `x` continues what the cache holds. The output
+    /// has rows for the tokens that are [`Wanted`].
     fn forward(
         &self,
         x: Tensor<2>,
@@ -84,35 +86,29 @@ pub struct Context {
 }
 
 /// Which inputs are dropped.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Dropout {
     /// Names step and micro-batch.
     pub stream: Stream,
-    /// Tokens of the micro-batch that come before these: a micro-batch that is worked on in parts
-    /// drops what it would drop as a whole.
-    pub tokens_before: usize,
-    /// Where rows were filled up, their length before and after that: what was there before drops
-    /// what it would drop without.
-    pub lengths: Option<(usize, usize)>,
+    /// What [`Self::number`] gives where it is not the place of a token.
+    pub numbers: Option<Arc<[Option<usize>]>>,
 }
 
 impl From<Stream> for Dropout {
     fn from(stream: Stream) -> Self {
-        Self { stream, tokens_before: 0, lengths: None }
+        Self { stream, numbers: None }
     }
 }
 
 impl Dropout {
-    /// The number of a token of these in its micro-batch, or nothing for padding that was added.
+    /// The number of a token of these in its micro-batch, or nothing for padding that was added: a
+    /// micro-batch that is worked on in parts, with more padding or less, drops what it would drop
+    /// as a whole.
     pub fn number(&self, token: usize) -> Option<usize> {
-        let token = match self.lengths {
-            Some((before, after)) => {
-                let (row, place) = (token / after, token % after);
-                (place < before).then_some(row * before + place)?
-            }
-            None => token,
-        };
-        Some(self.tokens_before + token)
+        match &self.numbers {
+            Some(numbers) => numbers[token],
+            None => Some(token),
+        }
     }
 }
 
