@@ -144,7 +144,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  base (llama, 0.03 M parameters)
       method  every weight learns, from random weights: 0.03 M parameters learn
       device  CPU, 2 threads: asked for
-   precision  f32: what this device computes best
+   precision  f32: every CPU has it[..]
         data  20 examples, 1160 tokens, 260 learnt, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about 1.9 MB: weights 139.9 kB, optimiser 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
@@ -223,7 +223,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  base (llama, 0.03 M parameters)
       method  every weight learns, from random weights: 0.03 M parameters learn
       device  CPU, 2 threads: asked for
-   precision  f32: what this device computes best
+   precision  f32: every CPU has it[..]
         data  20 examples, 1160 tokens, 260 learnt, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about 1.9 MB: weights 139.9 kB, optimiser 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB

@@ -345,7 +345,7 @@ cpu: [..] threads[..]
 ...
 auto takes [..]
 device      CPU, [..] threads: asked for
-precision   f32: what this device computes best
+precision   f32: every CPU has it[..]
 disk        [..]: writes [..]/s, reads [..]/s, a small file is durable in [..] ms[..]
 disk        [..]: writes [..]/s, reads [..]/s, a small file is durable in [..] ms[..]
 

@@ -318,6 +318,33 @@ fn recomputing_layers_changes_no_bit_with_dropout_too() {
     }
 }
 
+/// The fast kernels compute no padding, the portable ones do; both drop the same inputs, in parts
+/// of a micro-batch too. Dropping others would change gradients by a tenth and more.
+#[test]
+fn neither_padding_nor_parts_change_what_is_learnt_or_dropped() {
+    for name in CASES {
+        let steps = |kernels, rows| {
+            let (model, batch) = everything_learns(name, 0.3);
+            let padded = batch.documents.contains(&0);
+            let mut trainer = Trainer::new(by(kernels, model), step_settings(1e-3));
+            trainer.division.rows = rows;
+            let batches = [batch];
+            let reports = [0, 1].map(|_| trainer.step(&batches, 0.0).unwrap().0);
+            (padded, reports.map(|report| [report.loss, report.grad_norm]).concat())
+        };
+        let (padded, whole) = steps(Kernels::Portable, None);
+        assert!(padded, "{name} has no padding");
+        for (kernels, rows) in
+            [(Kernels::Fast, None), (Kernels::Fast, Some(1)), (Kernels::Portable, Some(1))]
+        {
+            for (ours, reference) in steps(kernels, rows).1.iter().zip(&whole) {
+                let difference = (ours / reference - 1.0).abs();
+                assert!(difference < 1e-3, "{name} {kernels} {rows:?}: {ours} for {reference}");
+            }
+        }
+    }
+}
+
 #[test]
 fn dropout_acts_and_is_a_pure_function_of_the_step() {
     let expected = expected("gqa-tied");

@@ -49,7 +49,9 @@ PRECISIONS = ("f32", "mixed-bf16")
 # 576 numbers of the heads of 30 layers: a token sees half its document and half a block of 64.
 PER_TOKEN = 4 * (106.2e6 + 28.3e6) + 6 * 4.9e6
 PER_TOKEN_AND_KEY = 14 / 2 * 576 * 30
-TWO_AT_ONCE = ["train.loss_chunk_tokens=64"]  # memory of two losses at the same time
+# Two losses are in memory at the same time.
+TWO_AT_ONCE = ["device.parallel_micro_batches=2", "train.loss_chunk_tokens=64"]
+FOUR_IN_A_BATCH = ["train.micro_batch_size=4", "train.gradient_accumulation_steps=2"]
 LEAST_MEMORY = ["train.recompute=layers", "train.loss_chunk_tokens=64"]
 
 
@@ -150,11 +152,13 @@ class Bench:
             found.setdefault(name, []).append((run["seconds"], run[peak]))
 
         for _ in range(self.options.rounds):
-            for precision, parallel in (("f32", 1), ("mixed-bf16", 1), ("mixed-bf16", 2)):
-                run = self.ours(config, f"train.precision={precision}",
-                                f"device.parallel_micro_batches={parallel}",
-                                *(TWO_AT_ONCE if parallel == 2 else []))
-                add(f"Firebrand {precision}, {parallel} at once, whole process", run, "peak")
+            for precision, how, settings in (
+                ("f32", "1 at once", []), ("mixed-bf16", "1 at once", []),
+                ("mixed-bf16", "2 at once", TWO_AT_ONCE),
+                ("mixed-bf16", "batch 4", FOUR_IN_A_BATCH),
+            ):
+                run = self.ours(config, f"train.precision={precision}", *settings)
+                add(f"Firebrand {precision}, {how}, whole process", run, "peak")
             for batch, accumulate in ((1, 8), (4, 2)):
                 run = self.theirs("trl_sft.py", records, self.options.model,
                                   HERE / "smollm2_generation.jinja", "--batch", batch,

@@ -108,7 +108,11 @@ pub fn precision(wanted: PrecisionChoice, opened: &Opened) -> Result<Precision> 
 
 fn automatic(opened: &Opened, cpu: bool) -> (Arithmetic, &'static str) {
     if cpu {
-        return (Arithmetic::F32, "what this device computes best");
+        // One machine of a fleet that multiplies bfloat16 shall not train other weights.
+        return match multiplies_bfloat16() {
+            true => (Arithmetic::F32, "every CPU has it; `mixed-bf16` is faster on this one"),
+            false => (Arithmetic::F32, "every CPU has it"),
+        };
     }
     if opened.software {
         return (Arithmetic::F32, "a software adapter gains nothing from 16 bits");
