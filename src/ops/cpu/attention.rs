@@ -40,6 +40,9 @@ pub struct Mixed<F: Format> {
     logs: Vec<Vec<f32>>,
 }
 
+/// What is to be packed, and how.
+type Pack<'a, F> = (&'a Left<F>, fn(View<<F as Format>::Kept>) -> Packed<F>);
+
 /// Gradients that a task made.
 struct TaskGradients {
     /// Of each head, `[queries, width]`.
@@ -102,10 +105,7 @@ impl<F: Borrow> Attention<'_, F> {
     }
 
     /// Keys or values of every document and group, packed.
-    fn packed<const N: usize>(
-        &self,
-        pack: [(&Left<F>, fn(View<F::Kept>) -> Packed<F>); N],
-    ) -> Vec<[Packed<F>; N]> {
+    fn packed<const N: usize>(&self, pack: [Pack<F>; N]) -> Vec<[Packed<F>; N]> {
         let groups = self.heads.groups;
         let all = (0..self.documents.len() * groups).into_par_iter().map(|number| {
             pack.map(|(x, pack)| pack(self.head(x, number / groups, number % groups)))
