@@ -81,7 +81,7 @@ pub struct Context {
     pub dropout: Option<Dropout>,
     /// How matrices are multiplied, and how large they may be.
     pub computing: Computing,
-    /// Of which tokens the output is wanted; of all if there is nothing.
+    /// Of which tokens the output is wanted; of all where this is `None`.
     pub wanted: Option<Wanted>,
 }
 

@@ -26,8 +26,8 @@ pub struct Attention<'a, F: Borrow> {
     pub heads: Heads,
     /// First token and length of each document.
     pub documents: &'a [(usize, usize)],
-    /// Tokens whose output is wanted, all if there are none: blocks of queries without any are left
-    /// out, and so are zero.
+    /// Tokens whose output is wanted: blocks of queries without any are left out, and so are zero.
+    /// All tokens' where this is `None`.
     pub wanted: Option<&'a [u32]>,
 }
 

@@ -47,8 +47,8 @@ pub struct Setting<'a> {
     pub rotation: Rotation<'a>,
     /// First token and length of each document.
     pub documents: &'a [(usize, usize)],
-    /// Tokens whose output is wanted, each once; all if there are none. Then the output has a row
-    /// for each of them, and so has its gradient.
+    /// Tokens whose output is wanted, each once: the output has a row for each of them then, and so
+    /// has its gradient. All tokens' where this is `None`.
     pub wanted: Option<&'a [u32]>,
 }
 
