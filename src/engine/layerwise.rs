@@ -192,11 +192,11 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::adapters::learn_everything;
     use crate::config::Kernels;
     use crate::data::Target;
     use crate::device::Computing;
     use crate::engine::parity::small_model;
-    use crate::model::{Parameter, Visitor};
     use crate::ops::host;
     use crate::random::Stream;
 
@@ -221,17 +221,6 @@ mod tests {
         batch
     }
 
-    struct Learn;
-
-    impl Visitor for Learn {
-        fn vector(&mut self, _: &str, parameter: &mut Parameter<1>) {
-            parameter.learns = true;
-        }
-        fn matrix(&mut self, _: &str, parameter: &mut Parameter<2>) {
-            parameter.learns = true;
-        }
-    }
-
     /// An adapter that drops nothing is one that may drop: all tokens go through the last layer.
     #[test]
     fn the_last_layer_needs_learnt_positions_alone() {
@@ -243,7 +232,7 @@ mod tests {
                     let computing = Computing { kernels, ..Computing::default() };
                     let mut model = small_model(&Device::flex(), computing).unwrap();
                     if everything {
-                        model.visit(&mut Learn);
+                        learn_everything(&mut model);
                     }
                     let [some, all] = [None, Some(all_tokens.clone())].map(|dropout| {
                         let pass = Pass { scale: 0.01, recompute, loss_chunk_tokens: 50, dropout };

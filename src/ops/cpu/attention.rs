@@ -99,7 +99,7 @@ impl<F: Borrow> Attention<'_, F> {
     }
 
     /// The query heads of a task, rows of its queries.
-    fn queries<'b>(&self, x: &'b Left<F>, task: &Task) -> Vec<View<'b, F::Kept>> {
+    fn heads_of<'b>(&self, x: &'b Left<F>, task: &Task) -> Vec<View<'b, F::Kept>> {
         let heads = task.group * self.repeat()..(task.group + 1) * self.repeat();
         heads.map(|head| self.head(x, task.document, head)).collect()
     }
@@ -129,7 +129,7 @@ impl<F: Borrow> Attention<'_, F> {
         let mix = |task: &Task| {
             let mut logs = Vec::with_capacity(self.repeat() * task.queries.len());
             let factors = self.for_task(&packed, task);
-            let heads = self.queries(self.q, task).into_iter();
+            let heads = self.heads_of(self.q, task).into_iter();
             let rows: Vec<_> = heads.map(|q| self.mix(task, q, factors, &mut logs)).collect();
             (rows, logs)
         };
@@ -261,7 +261,7 @@ impl<F: Borrow> Attention<'_, F> {
         let (mut dk, mut dv) = (vec![0.0; task.keys() * width], vec![0.0; task.keys() * width]);
         let (mut numbers, mut d_weights) = (scratch(task), scratch(task));
         let mut memory = [scratch(task), scratch(task)];
-        let [q, o, d] = [self.q, output, d].map(|x| self.queries(x, task));
+        let [q, o, d] = [self.q, output, d].map(|x| self.heads_of(x, task));
         let heads = q.into_iter().zip(o.into_iter().zip(d)).zip(logs.chunks_exact(count));
         let heads = heads.map(|((q, (o, d)), logs)| {
             let mut dq = vec![0.0; count * width];

@@ -3,9 +3,8 @@
 //! over memory makes again is not.
 
 use super::attention::{Attention, Mixed};
-use super::element::Single;
 use super::held::{Borrow, Held};
-use super::packed::{Left, View, picked};
+use super::packed::{Left, View, picked, spread};
 use super::pointwise::{Norm, Rotation, gated, gated_backward};
 use super::projection::{Back, Given, Narrow, PathGradients, Projection};
 use crate::ops::Heads;
@@ -178,7 +177,7 @@ impl Decoder {
         if let Some(rows) = setting.wanted {
             let all = kept.x.view().rows;
             d_mixed = d_mixed.spread(rows, all);
-            d = Left::<Single>::from_numbers(d, rows.len()).spread(rows, all).into_numbers();
+            d = spread(&d, hidden, rows, all);
         }
         let attention = self.attention(&kept.qkv, setting);
         let d_qkv = attention.backward(&kept.mixed, &d_mixed, setting.rotation);

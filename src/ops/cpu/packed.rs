@@ -108,10 +108,7 @@ impl<F: Format> Left<F> {
 
     /// As some of so many rows, of which the others are zero.
     pub fn spread(&self, rows: &[u32], all: usize) -> Self {
-        let mut data = vec![F::Kept::default(); all * self.stride];
-        for (row, numbers) in rows.iter().zip(self.data.chunks_exact(self.stride)) {
-            data[*row as usize * self.stride..][..self.stride].copy_from_slice(numbers);
-        }
+        let data = spread(&self.data, self.stride, rows, all);
         Self { data, rows: all, stride: self.stride }
     }
 
@@ -289,6 +286,15 @@ impl<F: Format, N: Number> NullaryFnOnce for OfInner<'_, F, N> {
 pub fn picked<N: Copy>(numbers: &[N], width: usize, rows: &[u32]) -> Vec<N> {
     let rows = rows.iter().map(|row| &numbers[*row as usize * width..][..width]);
     rows.flatten().copied().collect()
+}
+
+/// What [`picked`] gave in its places, in so many rows of which the others are zero.
+pub fn spread<N: Number>(numbers: &[N], width: usize, rows: &[u32], all: usize) -> Vec<N> {
+    let mut spread = vec![N::default(); all * width];
+    for (row, numbers) in rows.iter().zip(numbers.chunks_exact(width)) {
+        spread[*row as usize * width..][..width].copy_from_slice(numbers);
+    }
+    spread
 }
 
 /// Converts numbers.
