@@ -65,7 +65,7 @@ impl Codec {
             json!({ "role": "user", "content": "a" }),
             json!({ "role": "assistant", "content": PROBE }),
         ];
-        let turns = Turns::new(&Conversation { messages, tools: None });
+        let turns = Turns::new(&Conversation { messages, ..Conversation::default() });
         let text = self.template.as_ref()?.render(&turns, 2, false).ok()?;
         let (_, after) = text.split_once(PROBE)?;
         let tokens = self.tokenizer.encode(after).ok()?.tokens;
@@ -75,7 +75,7 @@ impl Codec {
     /// Whether the template can write what introduces the assistant's turn.
     pub fn has_generation_prompt(&self) -> bool {
         let messages = vec![json!({ "role": "user", "content": "a" })];
-        let turns = Turns::new(&Conversation { messages, tools: None });
+        let turns = Turns::new(&Conversation { messages, ..Conversation::default() });
         let render = |generation| self.template.as_ref()?.render(&turns, 1, generation).ok();
         render(true) != render(false)
     }
@@ -89,7 +89,7 @@ impl Codec {
     /// The text that asks the model to answer one turn of a user.
     pub fn chat_prompt(&self, user: &str) -> Result<String> {
         let messages = vec![json!({ "role": "user", "content": user })];
-        let turns = Turns::new(&Conversation { messages, tools: None });
+        let turns = Turns::new(&Conversation { messages, ..Conversation::default() });
         let template = self.chat_template()?;
         template.render(&turns, 1, true).map_err(|reason| {
             Error::new("the chat template refuses the prompt").at(template.origin()).because(reason)

@@ -17,7 +17,7 @@ const LLAMA: &str = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role
 /// The conversation's text with what is learnt in brackets.
 fn marked(codec: &Codec, messages: Value) -> Result<String, String> {
     let messages = messages.as_array().unwrap().clone();
-    let conversation = Conversation { messages, tools: None };
+    let conversation = Conversation { messages, ..Conversation::default() };
     let rendered = render(codec.chat_template().unwrap(), &conversation)?;
     let encoded = codec.tokenizer.encode(&rendered.text).unwrap();
     let learn = mask(&codec.tokenizer, &rendered, &encoded);
@@ -214,7 +214,7 @@ fn watching_the_template_makes_no_difference() {
                 json!({ "role": role, "content": contents[(number + draw) % 5] })
             };
             let messages = (0..1 + number % 7).map(message).collect();
-            let conversation = Conversation { messages, tools: None };
+            let conversation = Conversation { messages, ..Conversation::default() };
             let expected = render(&plain, &conversation);
             assert_eq!(render(&watched, &conversation), expected, "{conversation:?} by {source}");
             found += expected.map_or(0, |rendered| rendered.turns.len());

@@ -174,7 +174,7 @@ fn is_too_much(why: &str) -> bool {
 fn conversations() -> Vec<(Conversation, bool)> {
     let turn = |role: &str, text: &str| json!({"role": role, "content": text});
     let (user, assistant) = (turn("user", "Hello?"), turn("assistant", "Good day."));
-    let talk = |messages: Vec<_>| Conversation { messages, tools: None };
+    let talk = |messages: Vec<_>| Conversation { messages, ..Conversation::default() };
     let tool = json!({"type": "function", "function": {
         "name": "weather", "description": "The weather.",
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},

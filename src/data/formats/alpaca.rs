@@ -39,6 +39,6 @@ impl Format for Alpaca {
             json!({ "role": "user", "content": question }),
             json!({ "role": "assistant", "content": output }),
         ];
-        Ok(Content::Chat(Conversation { messages, tools: None }))
+        Ok(Content::Chat(Conversation { messages, ..Conversation::default() }))
     }
 }

@@ -13,7 +13,7 @@ fn read(name: &str, text: &str) -> Result<Content, String> {
 
 fn chat(messages: &str) -> Content {
     let messages = serde_json::from_str(messages).unwrap();
-    Content::Chat(Conversation { messages, tools: None })
+    Content::Chat(Conversation { messages, ..Conversation::default() })
 }
 
 #[test]

@@ -36,6 +36,6 @@ impl Format for Messages {
     fn read(&self, mut record: Fields) -> Result<Content, String> {
         let messages = checked(turns(&mut record, &KEYS)?)?;
         let tools = tools(record.remove("tools"))?;
-        Ok(Content::Chat(Conversation { messages, tools }))
+        Ok(Content::Chat(Conversation { messages, tools, ..Conversation::default() }))
     }
 }

@@ -9,6 +9,8 @@ mod alpaca;
 mod completion;
 mod text;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::sources::kind;
@@ -71,12 +73,16 @@ pub enum Content {
 }
 
 /// The turns of a conversation, in the form that chat templates take.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Conversation {
     /// Objects with at least a `role`.
     pub messages: Vec<Value>,
     /// Descriptions of the tools that the assistant may call.
     pub tools: Option<Value>,
+    /// What the template is given under other names, such as `enable_thinking`.
+    pub template_args: Fields,
+    /// The assistant's messages, counted from 0, that are context and no targets.
+    pub not_targets: BTreeSet<usize>,
 }
 
 /// The string in a field that must be there.

@@ -36,7 +36,7 @@ impl Format for Preference {
             None | Some(Value::Null) => Err(format!("the field `{name}` is missing, {names}")),
             Some(answer) => {
                 let messages = conversation(&prompt, answer, name)?;
-                Ok(Conversation { messages, tools: tools.clone() })
+                Ok(Conversation { messages, tools: tools.clone(), ..Conversation::default() })
             }
         };
         Ok(Content::Preference { chosen: answer("chosen")?, rejected: answer("rejected")? })

@@ -76,7 +76,7 @@ impl Format for ShareGpt {
             messages.insert(0, json!({ "role": "system", "content": system }));
         }
         let tools = tools(record.remove("tools"))?;
-        Ok(Content::Chat(Conversation { messages, tools }))
+        Ok(Content::Chat(Conversation { messages, tools, ..Conversation::default() }))
     }
 }
 

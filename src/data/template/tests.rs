@@ -6,7 +6,7 @@ use super::*;
 
 fn turns(messages: serde_json::Value) -> Turns {
     let messages = messages.as_array().unwrap().clone();
-    Turns::new(&Conversation { messages, tools: None })
+    Turns::new(&Conversation { messages, ..Conversation::default() })
 }
 
 fn try_render(source: &str) -> Result<String, String> {

@@ -41,7 +41,11 @@ fn conversations() -> Vec<Conversation> {
         };
         let count = 1 + usize::try_from(number % 7).unwrap();
         let tools = (number % 5 == 0).then(|| json!([{"name": "f"}, {"name": "g"}]));
-        conversations.push(Conversation { messages: (0..count).map(message).collect(), tools });
+        conversations.push(Conversation {
+            messages: (0..count).map(message).collect(),
+            tools,
+            ..Conversation::default()
+        });
     }
     conversations
 }
@@ -202,7 +206,8 @@ fn one_rendering_is_enough_for_a_long_conversation() {
         let role = ["user", "assistant"][index % 2];
         json!({ "role": role, "content": format!("turn {index}") })
     };
-    let conversation = Conversation { messages: (0..50).map(message).collect(), tools: None };
+    let conversation =
+        Conversation { messages: (0..50).map(message).collect(), ..Conversation::default() };
     for source in [CHATML, DEFAULT_SYSTEM, LLAMA_3, GEMMA, TOOLS] {
         let template = template(source);
         let turns = Turns::new(&conversation);
