@@ -81,7 +81,7 @@ pub fn add(directory: &Path, statement: &Value, key: &SigningKey) -> Result<()> 
 /// The attestations beside a model.
 pub(super) fn read(path: &Path) -> Result<String> {
     let mut text = String::new();
-    crate::files::open_regular(path)?
+    crate::files::open_unlinked(path)?
         .take(BYTES_MAX + 1)
         .read_to_string(&mut text)
         .context_at("cannot read the attestations", path)?;

@@ -11,7 +11,7 @@ use super::pointer::{PAYLOAD_TYPE, Pointer, Previous, SERIAL_MAX, check_name};
 use crate::artifact::envelope::{Bundle, Defect};
 use crate::artifact::keys::SigningKey;
 use crate::error::{Context, Error, Result};
-use crate::files::{Digest, open_regular, remove_file, rename_new, sync_dir, write_synced};
+use crate::files::{Digest, open_unlinked, remove_file, rename_new, sync_dir, write_synced};
 use crate::verify::{self, Role, Seen, Trust, who_signed};
 
 /// The folder of all channels in a registry.
@@ -212,7 +212,7 @@ fn previous_of(entry: &Entry) -> Previous {
 
 fn read(path: &Path) -> Result<Entry> {
     let mut bytes = Vec::new();
-    open_regular(path)?
+    open_unlinked(path)?
         .take(BYTES_MAX + 1)
         .read_to_end(&mut bytes)
         .context_at("cannot read the pointer", path)?;

@@ -11,7 +11,7 @@ use crate::artifact::attestations;
 use crate::artifact::signature::{self, attestations_of};
 use crate::error::{Context, Error, Result};
 use crate::files::{
-    Digest, FileEntry, Hashing, NewFile, create_dir_new, open_regular, remove_dir, rename_new,
+    Digest, FileEntry, Hashing, NewFile, create_dir_new, open_unlinked, remove_dir, rename_new,
     sync_dir, write_atomic,
 };
 use crate::verify::{CheckVerdict, Signer, Trust, Verdict, verify};
@@ -130,7 +130,7 @@ impl Checked {
             let (from, to) = (self.directory.join(&file.path), scratch.join(&file.path));
             let folder = crate::files::folder_of(&to);
             std::fs::create_dir_all(folder).context_at("cannot make the folder", folder)?;
-            let mut source = Hashing::new(open_regular(&from)?);
+            let mut source = Hashing::new(open_unlinked(&from)?);
             let mut copy = || -> std::io::Result<()> {
                 let mut target = NewFile::begin(&to)?;
                 let mut buffer = vec![0; 1 << 20];

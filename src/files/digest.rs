@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+use super::open::{irregular, open_unlinked};
 use crate::error::{Context, Error, Result};
 
 /// A SHA-256 digest; shown and stored as 64 lower-case hex digits.
@@ -184,31 +185,13 @@ pub fn hash_rest(mut source: Hashing<impl Read>, name: &str) -> io::Result<FileE
     Ok(FileEntry { path: name.to_owned(), size, sha256 })
 }
 
-/// Opens a file of a model directory: a regular one, whatever was put in its place after the
-/// directory was listed. Links are not followed, and nobody waits at a pipe.
-pub fn open_regular(path: &Path) -> Result<File> {
-    let mut options = File::options();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
-    }
-    let file = options.open(path).context_at("cannot read the file", path)?;
-    if !file.metadata().context_at("cannot read the file", path)?.is_file() {
-        return Err(irregular(path));
-    }
-    Ok(file)
-}
-
 /// Every regular file under `root`, sorted by name in code point order, hashed in parallel.
 ///
 /// # Errors
 /// Refuses symbolic links and special files, and names that are not UTF-8.
 pub fn hash_tree(root: &Path) -> Result<Vec<FileEntry>> {
     read_tree(root, &|_| false, &|path, name| {
-        let source = Hashing::new(open_regular(path)?);
+        let source = Hashing::new(open_unlinked(path)?);
         hash_rest(source, name).context_at("cannot read the file", path)
     })
 }
@@ -258,10 +241,4 @@ fn collect_names(
         }
     }
     Ok(())
-}
-
-fn irregular(path: &Path) -> Error {
-    Error::refused("only regular files are accepted, no links or devices")
-        .at(path)
-        .hint("copy the content into a plain file")
 }

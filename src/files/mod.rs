@@ -5,20 +5,20 @@ mod cache_home;
 mod digest;
 mod disk;
 mod json;
+mod open;
 mod run;
 mod speed;
 mod toml_text;
 
 pub use atomic::{folder_of, write_atomic, write_synced};
 pub use cache_home::cache_home;
-pub use digest::{
-    Digest, FileEntry, Hashing, Rolling, hash_file, hash_rest, hash_tree, open_regular, read_tree,
-};
+pub use digest::{Digest, FileEntry, Hashing, Rolling, hash_file, hash_rest, hash_tree, read_tree};
 pub use disk::{
     Call, NewFile, Watch, create_dir_new, failed, free_bytes, is_still, link_or_copy, remove_dir,
     remove_file, rename, rename_new, size_of_dir, sync_dir, watch,
 };
 pub use json::{parse_json, read_hashed, read_json, read_json_hashed};
+pub use open::{lfs_pointer, lfs_refusal, open_regular, open_unlinked};
 pub use run::{DATA_LOCK, KERNELS, RunDirectory};
 pub use speed::{DiskSpeed, disk_speed};
 pub use toml_text::{Placed, TomlText};

@@ -91,7 +91,7 @@ fn check_files(directory: &Path, report: &mut Report) -> Option<(Files, Lints)> 
         if name.to_lowercase().ends_with(".safetensors") {
             return safetensors::lint_and_hash(path, name).map(|(entry, lint)| (entry, Some(lint)));
         }
-        let file = files::Hashing::new(files::open_regular(path)?);
+        let file = files::Hashing::new(files::open_unlinked(path)?);
         let entry = files::hash_rest(file, name).context_at("cannot read the file", path)?;
         Ok((entry, None))
     };

@@ -74,7 +74,7 @@ pub fn lint(path: &Path) -> Result<Lint> {
 /// # Errors
 /// Only if the file cannot be read.
 pub fn lint_and_hash(path: &Path, name: &str) -> Result<(FileEntry, Lint)> {
-    let file = files::open_regular(path)?;
+    let file = files::open_unlinked(path)?;
     let size = file.metadata().context_at("cannot read the file", path)?.len();
     lint_and_hash_from(file, size, name).context_at("cannot read the file", path)
 }

@@ -192,7 +192,7 @@ fn ignored(model: &Path, asked: &[PathBuf], signature: &Path) -> Result<BTreeSet
 fn read_files(model: &Path, ignored: &BTreeSet<String>) -> Result<Vec<FileEntry>> {
     let look = fs::symlink_metadata(model).context_at("cannot find the model", model)?;
     let hash = |path: &Path, name: &str| {
-        let file = files::Hashing::new(files::open_regular(path)?);
+        let file = files::Hashing::new(files::open_unlinked(path)?);
         files::hash_rest(file, name).context_at("cannot read the file", path)
     };
     if !look.is_dir() {

@@ -1,0 +1,151 @@
+//! What may be opened: regular files, and what in them only stands for a file.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::path::Path;
+
+use crate::error::{Context, Error, Result};
+
+/// Opens a regular file for reading, following links. A device may give bytes for ever, a pipe is
+/// gone after the first reading, and neither has a size.
+///
+/// # Errors
+/// Whatever is no regular file is refused, before it is opened and again after. Nobody waits at a
+/// pipe that was put there in between.
+pub fn open_regular(path: &Path) -> Result<File> {
+    // Looked at first: to open some devices is to act on them.
+    let metadata = std::fs::metadata(path).context_at("cannot read the file", path)?;
+    regular(path, &metadata)?;
+    let file = reading(false).open(path).context_at("cannot read the file", path)?;
+    regular(path, &file.metadata().context_at("cannot read the file", path)?)?;
+    Ok(file)
+}
+
+/// Opens a file of a model directory: a regular one, whatever was put in its place after the
+/// directory was listed. Links are not followed, and nobody waits at a pipe.
+pub fn open_unlinked(path: &Path) -> Result<File> {
+    let file = reading(true).open(path).context_at("cannot read the file", path)?;
+    if !file.metadata().context_at("cannot read the file", path)?.is_file() {
+        return Err(irregular(path));
+    }
+    Ok(file)
+}
+
+/// Why a link or a special file inside a model directory is not accepted.
+pub(super) fn irregular(path: &Path) -> Error {
+    Error::refused("only regular files are accepted, no links or devices")
+        .at(path)
+        .hint("copy the content into a plain file")
+}
+
+fn reading(unlinked: bool) -> OpenOptions {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        let flags = if unlinked { OFlags::NOFOLLOW } else { OFlags::empty() };
+        let flags = (flags | OFlags::NONBLOCK).bits().cast_signed();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags);
+    }
+    #[cfg(not(unix))]
+    let _ = unlinked;
+    options
+}
+
+fn regular(path: &Path, metadata: &Metadata) -> Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let error = Error::new(format!("a regular file is needed, and this is {}", kind(metadata)));
+    Err(error.at(path).hint(match metadata.is_dir() {
+        true => "name a file in it",
+        false => "write what it gives into a file first",
+    }))
+}
+
+fn kind(metadata: &Metadata) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = metadata.file_type();
+        if kind.is_fifo() {
+            return "a pipe";
+        } else if kind.is_socket() {
+            return "a socket";
+        } else if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    if metadata.is_dir() { "a folder" } else { "something else" }
+}
+
+/// A pointer has fewer bytes than this (the git-lfs specification, version 1).
+const POINTER_BYTES: usize = 1024;
+
+/// Whether the bytes of a file, or as many of its first as were read, are a Git LFS pointer: the
+/// few lines that a clone without Git LFS, or a download of the raw file, has in the file's place.
+pub fn lfs_pointer(bytes: &[u8]) -> bool {
+    // The second name is that of the time before version 1.
+    let begins = [b"version https://git-lfs.".as_slice(), b"version https://hawser."];
+    bytes.len() < POINTER_BYTES
+        && begins.iter().any(|begin| bytes.starts_with(begin))
+        && memchr::memmem::find(bytes, b"\noid ").is_some()
+}
+
+/// The error about a file that [`lfs_pointer`] tells to be one.
+pub fn lfs_refusal(path: &Path) -> Error {
+    Error::new("the file is a Git LFS pointer, not the file that it stands for")
+        .at(path)
+        .hint("run `git lfs pull` in its repository, or download the file itself")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_opened_through_links_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = open_regular(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("this is a folder"), "{error}");
+        let path = folder.path().join("a");
+        std::fs::write(&path, "x").unwrap();
+        open_regular(&path).unwrap();
+        open_unlinked(&path).unwrap();
+        assert!(open_regular(&folder.path().join("b")).is_err());
+        #[cfg(unix)]
+        {
+            let link = folder.path().join("link");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            open_regular(&link).unwrap();
+            assert!(open_unlinked(&link).is_err());
+            let devices = folder.path().join("devices");
+            std::os::unix::fs::symlink("/dev/zero", &devices).unwrap();
+            let error = open_regular(&devices).unwrap_err().to_string();
+            assert!(error.contains("this is a device"), "{error}");
+            let socket = folder.path().join("socket");
+            let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            let error = open_regular(&socket).unwrap_err().to_string();
+            assert!(error.contains("this is a socket"), "{error}");
+            let pipe = folder.path().join("pipe");
+            let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+            assert!(made.success());
+            let error = open_regular(&pipe).unwrap_err().to_string();
+            assert!(error.contains("this is a pipe"), "{error}");
+        }
+    }
+
+    #[test]
+    fn pointers_are_told_from_files() {
+        let rest = "oid sha256:4d7a\nsize 5530624\n";
+        for version in ["git-lfs.github.com/spec/v1", "hawser.github.com/spec/v1"] {
+            let pointer = format!("version https://{version}\n{rest}");
+            assert!(lfs_pointer(pointer.as_bytes()));
+            assert!(lfs_pointer(pointer.replace('\n', "\r\n").as_bytes()));
+            assert!(!lfs_pointer(&pointer.as_bytes()[..30]));
+            assert!(!lfs_pointer(format!("{pointer}{}", "x".repeat(1024)).as_bytes()));
+            assert!(!lfs_pointer(format!("# {pointer}").as_bytes()));
+        }
+        assert!(!lfs_pointer(b"") && !lfs_pointer(b"{\"text\":\"version\"}\n"));
+    }
+}
