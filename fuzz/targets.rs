@@ -1,0 +1,300 @@
+//! What is fuzzed: every parser of bytes that a stranger may have written.
+//!
+//! A target is given bytes and has to come back: with a result or an error, without a panic, and
+//! within the memory and time that the caller allows. `fuzz_targets/` runs them under libFuzzer
+//! (`cargo +nightly fuzz run jsonl`), `tests/fuzz.rs` with a mutator of a fixed seed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use firebrand::artifact::envelope::{Bundle, IN_TOTO};
+use firebrand::artifact::keys::SigningKey;
+use firebrand::artifact::open::Adapter;
+use firebrand::data::{ChatTemplate, Codec, Conversation, Turns, each_record};
+use firebrand::verify::{Trust, safetensors::lint, verify};
+use firebrand::weights::read_tensors;
+use serde_json::json;
+
+/// A parser under test.
+pub struct Target {
+    /// Its name, that of its program in `fuzz_targets/`.
+    pub name: &'static str,
+    /// Inputs to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Words that mean something to the parser, for the mutator.
+    pub words: &'static [&'static str],
+    /// How often the suite runs it.
+    pub rounds: u64,
+    /// Parses the bytes; `folder` is empty, and a place for files.
+    pub run: fn(bytes: &[u8], folder: &Path),
+}
+
+/// All of them.
+pub static TARGETS: &[Target] = &[
+    Target { name: "template", seeds: templates, words: JINJA, rounds: 6000, run: template },
+    Target { name: "tokenizer", seeds: tokenizers, words: TOKENIZER, rounds: 1500, run: tokenizer },
+    Target { name: "safetensors", seeds: weights, words: HEADER, rounds: 8000, run: safetensors },
+    Target { name: "adapter", seeds: adapters, words: NUMBERS, rounds: 8000, run: adapter },
+    Target { name: "parquet", seeds: parquets, words: &[], rounds: 4000, run: parquet },
+    Target { name: "csv", seeds: csvs, words: CSV, rounds: 6000, run: csv },
+    Target { name: "jsonl", seeds: lines, words: NUMBERS, rounds: 6000, run: jsonl },
+    Target { name: "gzip", seeds: gzips, words: &[], rounds: 4000, run: gzip },
+    Target { name: "zstd", seeds: zstds, words: &[], rounds: 4000, run: zstd },
+    Target { name: "config", seeds: configs, words: TOML, rounds: 4000, run: config },
+    Target { name: "signature", seeds: signatures, words: NUMBERS, rounds: 3000, run: signature },
+    Target { name: "statement", seeds: statements, words: NUMBERS, rounds: 3000, run: statement },
+];
+
+/// Runs a target by its name, in a folder that is new every time.
+#[allow(dead_code)] // the suite takes the targets from the table
+pub fn run(name: &str, bytes: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a known target");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    (target.run)(bytes, folder.path());
+}
+
+const NUMBERS: &[&str] = &[
+    "0",
+    "-1",
+    "1e308",
+    "NaN",
+    "null",
+    "18446744073709551616",
+    "[]",
+    "{}",
+    "\"\"",
+    "\\u0000",
+    "\\ud800",
+    "[[[[[[[[[[[[[[[[",
+    "{\"a\":",
+];
+const JINJA: &[&str] = &[
+    "{{ ",
+    " }}",
+    "{% ",
+    " %}",
+    "{#",
+    "-%}",
+    "messages",
+    "loop.last",
+    "[::-1]",
+    " ~ ",
+    " * 99",
+    "|tojson",
+    "|length",
+    "range(9)",
+    "{% for m in messages %}",
+    "{% endfor %}",
+    "{% if ",
+    "{% endif %}",
+    "{% set x = ",
+    "namespace(",
+    "(((((((",
+    "[[[[[[[",
+    "not not ",
+    "'%d'|format(",
+    ".split(",
+    "{% macro a() %}",
+    "{% endmacro %}",
+    "{% generation %}",
+];
+const TOKENIZER: &[&str] = &[
+    "\"Replace\"",
+    "\"Precompiled\"",
+    "\"Sequence\"",
+    "\"Regex\"",
+    "\"(a+)+\"",
+    "\"\"",
+    "4294967295",
+    "-1",
+    "null",
+    "[]",
+    "{}",
+];
+const HEADER: &[&str] =
+    &["\"F64\"", "\"BF16\"", "[0,0]", "[18446744073709551615]", "-1", "[]", "\"data_offsets\""];
+const CSV: &[&str] = &["\"", "\"\"", ",", "\r\n", "\n", "\r", "\0", "\u{feff}"];
+const TOML: &[&str] = &["[", "]", "[[", " = ", "\"\"\"", "'''", "nan", "-0", "1e999", "{", "\n"];
+
+fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR").trim_end_matches("/fuzz"))
+}
+
+fn read(name: &str) -> Vec<u8> {
+    let path = repository().join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All files of a folder of the repository that end so.
+fn files(folder: &str, end: &str) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(repository().join(folder)).expect("a folder of the repository");
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("an entry of the folder").path()).collect();
+    paths.sort();
+    let wanted = |path: &&PathBuf| path.to_string_lossy().ends_with(end);
+    paths.iter().filter(wanted).map(|path| fs::read(path).expect("a file")).collect()
+}
+
+/// The first lines of a file, so that mutations meet what they mean.
+fn head(bytes: &[u8], lines: usize) -> Vec<u8> {
+    bytes.split_inclusive(|byte| *byte == b'\n').take(lines).flatten().copied().collect()
+}
+
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, bytes).expect("the folder can be written to");
+    path
+}
+
+fn templates() -> Vec<Vec<u8>> {
+    let own = [
+        "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ '\\n' }}{% endfor %}",
+        "{% set ns = namespace(n=0) %}{% for m in messages[1:] %}{% set ns.n = ns.n + 1 %}\
+         {% if loop.last %}{{ m|tojson(indent=2) }}{% endif %}{% endfor %}{{ '%5d'|format(ns.n) }}",
+        "{% macro turn(m) %}<{{ m['role'] }}>{{ m['content']|trim }}{% endmacro %}\
+         {% for m in messages %}{{ turn(m) }}{% endfor %}{{ range(3)|list }}",
+        "{% if tools is iterable and tools|length > 0 %}{{ tools }}{% endif %}{{ messages }}",
+    ];
+    let mut seeds: Vec<Vec<u8>> = own.iter().map(|text| text.as_bytes().to_vec()).collect();
+    seeds.push(read("checkpoints/base-tiny/artifact/chat_template.jinja"));
+    seeds
+}
+
+fn template(bytes: &[u8], _folder: &Path) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(template) = ChatTemplate::new(text, "fuzzed", BTreeMap::new()) else { return };
+    let messages = vec![
+        json!({ "role": "user", "content": "Hello?" }),
+        json!({ "role": "assistant", "content": "Good day." }),
+    ];
+    let conversation = Conversation { messages, ..Conversation::default() };
+    let _ = template.render(&Turns::new(&conversation), 2, false);
+}
+
+fn tokenizers() -> Vec<Vec<u8>> {
+    ["tests/fixtures/tokenizer/tokenizer.json", "tests/fixtures/tokenizer-spm/tokenizer.json"]
+        .map(read)
+        .to_vec()
+}
+
+fn tokenizer(bytes: &[u8], folder: &Path) {
+    put(folder, "tokenizer.json", bytes);
+    let Ok(codec) = Codec::load(folder, None) else { return };
+    if let Ok(tokens) = codec.text_tokens("The café's 7 doors.\n\tOpen them!") {
+        let _ = codec.tokenizer.decode(&tokens, false);
+    }
+}
+
+fn weights() -> Vec<Vec<u8>> {
+    let file = |header: &str, data: usize| {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.resize(bytes.len() + data, 1);
+        bytes
+    };
+    vec![
+        file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 8),
+        file(
+            r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},"b":{"dtype":"F16","shape":[],"data_offsets":[12,14]}}"#,
+            14,
+        ),
+    ]
+}
+
+fn safetensors(bytes: &[u8], folder: &Path) {
+    let path = put(folder, "model.safetensors", bytes);
+    let _ = lint(&path);
+    let _ = read_tensors(folder, "model.safetensors");
+}
+
+fn adapters() -> Vec<Vec<u8>> {
+    let text = r#"{"peft_type":"LORA","base_model_name_or_path":"base","r":8,"lora_alpha":16,
+        "target_modules":["q_proj","v_proj"],"bias":"none","use_rslora":false}"#;
+    vec![text.as_bytes().to_vec()]
+}
+
+fn adapter(bytes: &[u8], folder: &Path) {
+    put(folder, "adapter_config.json", bytes);
+    let _ = Adapter::read(folder);
+}
+
+fn records(bytes: &[u8], folder: &Path, name: &str) {
+    let _ = each_record(&put(folder, name, bytes), &mut |_| {});
+}
+
+fn parquets() -> Vec<Vec<u8>> {
+    files("tests/fixtures/containers", ".parquet")
+}
+
+fn parquet(bytes: &[u8], folder: &Path) {
+    records(bytes, folder, "data.parquet");
+}
+
+fn csvs() -> Vec<Vec<u8>> {
+    vec![b"a,b\n1,\"two, \"\"quoted\"\"\"\n\"line\nbreak\",\n".to_vec()]
+}
+
+fn csv(bytes: &[u8], folder: &Path) {
+    records(bytes, folder, "data.csv");
+}
+
+fn lines() -> Vec<Vec<u8>> {
+    files("datasets", ".jsonl").iter().map(|file| head(file, 3)).collect()
+}
+
+fn jsonl(bytes: &[u8], folder: &Path) {
+    records(bytes, folder, "data.jsonl");
+    records(bytes, folder, "data.json");
+}
+
+fn gzips() -> Vec<Vec<u8>> {
+    files("tests/fixtures/containers", ".gz")
+}
+
+fn gzip(bytes: &[u8], folder: &Path) {
+    records(bytes, folder, "data.jsonl.gz");
+}
+
+fn zstds() -> Vec<Vec<u8>> {
+    files("tests/fixtures/containers", ".zst")
+}
+
+fn zstd(bytes: &[u8], folder: &Path) {
+    records(bytes, folder, "data.txt.zst");
+}
+
+fn configs() -> Vec<Vec<u8>> {
+    files("configs", ".toml")
+}
+
+fn config(bytes: &[u8], folder: &Path) {
+    let _ = firebrand::config::parse(&folder.join("run.toml"), bytes, &[]);
+}
+
+fn signatures() -> Vec<Vec<u8>> {
+    vec![read("checkpoints/base-tiny/artifact/model.sig")]
+}
+
+fn trust() -> Trust {
+    Trust::key_files(&[]).expect("no key files are needed")
+}
+
+fn signature(bytes: &[u8], folder: &Path) {
+    put(folder, "config.json", b"{}");
+    put(folder, "model.sig", bytes);
+    let _ = verify(folder, &trust());
+}
+
+fn statements() -> Vec<Vec<u8>> {
+    let bundle = Bundle::parse(&read("checkpoints/base-tiny/artifact/model.sig"));
+    vec![bundle.expect("the base model is signed").payload]
+}
+
+/// What is signed, signed again: so that mutations reach what lies behind the signature.
+fn statement(bytes: &[u8], folder: &Path) {
+    let key = repository().join("tests/fixtures/certificates/release.key.pem");
+    let key = SigningKey::from_file(&key).expect("a key of the tests");
+    let bundle = Bundle::sign(IN_TOTO, bytes.to_vec(), &key).expect("it can be signed");
+    signature(bundle.to_json().as_bytes(), folder);
+}
