@@ -114,6 +114,16 @@ pub enum Event {
     Step(StepReport, Timing),
     /// Validation was run.
     Evaluation(Evaluation),
+    /// The prompts are being answered: how many of them, tokens written so far for each, and how
+    /// many it may become.
+    Answering {
+        /// Prompts.
+        prompts: usize,
+        /// Tokens of the longest answer so far.
+        done: usize,
+        /// Most tokens of an answer.
+        most: usize,
+    },
     /// A prompt was answered.
     Sample(Sample),
     /// A checkpoint is durable.

@@ -10,7 +10,8 @@ use firebrand::config::{Kernels, LoraConfig, Recompute, TargetModules};
 use firebrand::data::Batch;
 use firebrand::engine::{AdamW, AdamWSettings, Pass, Trainer, forward_backward, upload};
 use firebrand::model::{
-    Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, families, generate, load,
+    Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, families, generate,
+    generate_all, load,
 };
 use firebrand::ops::{attend_composed, from_vec, host};
 use firebrand::random::Stream;
@@ -249,14 +250,50 @@ fn greedy_generation_equals_that_of_transformers() {
     for case in cases.as_array().unwrap() {
         let list = |key: &str| -> Vec<u32> { serde_json::from_value(case[key].clone()).unwrap() };
         let sampling = Sampling { temperature: 0.0, stream: Stream::new(1), max_tokens: 16 };
-        let found = generate(&model, &list("prompt"), &[], sampling, &mut |_| true);
+        let found = generate(&model, &list("prompt"), &[], sampling, &mut |_| true).unwrap();
         assert_eq!(found.tokens, list("continuation"));
         assert!(!found.ended);
 
         let end = [found.tokens[4]];
         let first = found.tokens.iter().position(|token| *token == end[0]).unwrap();
-        let stopped = generate(&model, &list("prompt"), &end, sampling, &mut |_| true);
+        let stopped = generate(&model, &list("prompt"), &end, sampling, &mut |_| true).unwrap();
         assert_eq!((stopped.tokens.len(), stopped.ended), (first, true));
+    }
+}
+
+#[test]
+fn several_prompts_at_once_have_the_continuations_of_each_alone() {
+    let text = std::fs::read_to_string(case("gqa-tied").join("generate.json")).unwrap();
+    let cases: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let model = model("gqa-tied");
+    let prompts: Vec<Vec<u32>> = cases
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|case| serde_json::from_value(case["prompt"].clone()).unwrap())
+        .collect();
+    let sampling = |temperature, number: usize| Sampling {
+        temperature,
+        stream: Stream::new(number as u64),
+        max_tokens: 3 + 2 * number,
+    };
+    for temperature in [0.0, 1.0] {
+        let asked: Vec<(&[u32], Sampling)> = (0..)
+            .zip(&prompts)
+            .map(|(number, prompt)| (prompt.as_slice(), sampling(temperature, number)))
+            .collect();
+        let mut seen = vec![Vec::new(); prompts.len()];
+        let together = generate_all(&model, &asked, &[], &mut |number, token| {
+            seen[number].push(token);
+            true
+        })
+        .unwrap();
+        for (number, (prompt, sampling)) in asked.iter().enumerate() {
+            let alone = generate(&model, prompt, &[], *sampling, &mut |_| true).unwrap();
+            assert_eq!(together[number], alone);
+            assert_eq!(seen[number], alone.tokens);
+            assert_eq!(alone.tokens.len(), sampling.max_tokens);
+        }
     }
 }
 

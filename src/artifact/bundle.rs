@@ -4,15 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::card::{self, Card};
 use super::envelope::{Bundle, IN_TOTO};
 use super::keys::SigningKey;
 use super::lineage::{self, Inputs, Outcome};
 use super::signature;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::files::{
-    create_dir_new, folder_of, hash_tree, remove_dir, rename_new, sync_dir, write_atomic,
-    write_synced,
+    create_dir_new, folder_of, hash_tree, read_json, remove_dir, rename_new, sync_dir,
+    write_atomic, write_synced,
 };
 use crate::random::mix;
 
@@ -32,6 +34,9 @@ const SIDECARS: [&str; 11] = [
 ];
 /// Those that only a whole model needs.
 const MODEL_SIDECARS: [&str; 2] = ["config.json", "generation_config.json"];
+
+/// Largest JSON file of a model that is changed.
+const JSON_BYTES_MAX: u64 = 16 << 20;
 
 /// A new scratch folder beside the place where the finished folder will be.
 pub fn scratch(target: &Path) -> Result<PathBuf> {
@@ -93,6 +98,25 @@ pub fn copy_missing(from: &Path, target: &Path) -> Result<()> {
     let names = SIDECARS.iter().chain(&MODEL_SIDECARS).chain(&index);
     let missing = names.filter(|name| !target.join(name).exists());
     missing.into_iter().try_for_each(|name| copy(from, target, name))
+}
+
+/// Changes keys of the `config.json` that was copied into a folder.
+pub fn change_config(target: &Path, changes: &[(&str, Value)]) -> Result<()> {
+    change_json(&target.join("config.json"), |json| {
+        for (key, value) in changes {
+            json[*key] = value.clone();
+        }
+    })
+}
+
+/// Changes a JSON file; its other keys stay as they are, in their order.
+pub fn change_json(path: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
+    let mut json = read_json(path, JSON_BYTES_MAX)?;
+    if !json.is_object() {
+        return Err(Error::new("not a JSON object").at(path));
+    }
+    change(&mut json);
+    write_atomic(path, format!("{json:#}\n").as_bytes())
 }
 
 fn copy(from: &Path, target: &Path, name: &str) -> Result<()> {

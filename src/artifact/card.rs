@@ -77,6 +77,8 @@ pub struct Card {
     pub samples: Vec<Sample>,
     /// How far a merged model is from its adapter, if it was looked at.
     pub likeness: Option<Likeness>,
+    /// What is told of a merged model beside its adapter: what, and its value.
+    pub beside: Vec<(String, String)>,
     /// The file that an export is.
     pub exported: Option<String>,
     /// Digest of the inputs, which the weights' header repeats.
@@ -312,12 +314,24 @@ impl Card {
     }
 
     fn write_likeness(&self, out: &mut String) -> std::fmt::Result {
-        let Some(found) = &self.likeness else { return Ok(()) };
-        writeln!(out, "\n## Beside the adapter\n\nCompared on {}, in f32:\n", found.what)?;
-        writeln!(out, "| largest difference of a logit | {:.3e} |\n|---|---:|", found.difference)?;
-        writeln!(out, "| largest logit | {:.3e} |", found.largest)?;
-        let (agreeing, positions) = (found.agreeing, found.positions);
-        writeln!(out, "| same most likely token | {agreeing} of {positions} positions |")
+        if self.likeness.is_none() && self.beside.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\n## Beside the adapter\n")?;
+        if let Some(found) = &self.likeness {
+            writeln!(out, "Compared on {}, in f32:\n", found.what)?;
+        }
+        writeln!(out, "| | |\n|---|---:|")?;
+        if let Some(found) = &self.likeness {
+            writeln!(out, "| largest difference of a logit | {:.3e} |", found.difference)?;
+            writeln!(out, "| largest logit | {:.3e} |", found.largest)?;
+            let (agreeing, positions) = (found.agreeing, found.positions);
+            writeln!(out, "| same most likely token | {agreeing} of {positions} positions |")?;
+        }
+        for (what, value) in &self.beside {
+            writeln!(out, "| {what} | {} |", code(value))?;
+        }
+        Ok(())
     }
 
     fn write_verification(&self, out: &mut String) -> std::fmt::Result {

@@ -29,6 +29,7 @@ pub(crate) fn card() -> Card {
         }),
         samples: vec![Sample { prompt: "Hi?".into(), before: "?".into(), after: "Hello.".into() }],
         likeness: None,
+        beside: Vec::new(),
         exported: None,
         inputs: digest,
         signer: Some(digest.to_string()),
@@ -166,8 +167,11 @@ fn a_merge_says_how_far_it_is_from_its_adapter() {
         agreeing: 7,
         positions: 8,
     };
-    let text = Card { relation: Relation::Merge, likeness: Some(likeness), ..card() }.to_markdown();
-    for part in ["base_model_relation: merge", "Compared on two rows", "1.250e-1", "7 of 8"] {
+    let beside = vec![("validation loss of the adapter".to_owned(), "2.5000".to_owned())];
+    let card = Card { relation: Relation::Merge, likeness: Some(likeness), beside, ..card() };
+    let text = card.to_markdown();
+    let row = "| validation loss of the adapter | `2.5000` |";
+    for part in ["base_model_relation: merge", "Compared on two rows", "1.250e-1", "7 of 8", row] {
         assert!(text.contains(part), "{part}\n{text}");
     }
 }

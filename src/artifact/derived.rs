@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::bundle;
-use super::card::{Card, Relation};
+use super::card::{Card, LossChange, Relation, Sample};
 use super::keys::SigningKey;
 use super::likeness::Likeness;
 use super::lineage::{ADAPTER_KEY, BaseRecord, Inputs, Outcome, RunRecord};
@@ -16,6 +17,7 @@ use super::sbom;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, remove_dir};
 use crate::hub::{InputTrust, Supply};
+use crate::model::inspect;
 
 /// What is asked for, whatever is made.
 pub struct Derivation<'a> {
@@ -34,7 +36,7 @@ pub struct Derivation<'a> {
     /// The present time, RFC 3339.
     pub time: &'a str,
     /// Where models come from.
-    pub supply: &'a Supply,
+    pub supply: &'a Arc<Supply>,
 }
 
 /// What was made, for lineage and card.
@@ -51,6 +53,14 @@ pub struct Made {
     pub adapter_file: Option<FileEntry>,
     /// How far a merged model is from its adapter, if it was looked at.
     pub likeness: Option<Likeness>,
+    /// Validation loss of the base and of what was made, and on which data, if it was measured.
+    pub loss: Option<LossChange>,
+    /// The prompts of the run with the answers of the base and of what was made, likewise.
+    pub samples: Vec<Sample>,
+    /// What is told of a merged model beside its adapter, for people.
+    pub beside: Vec<(String, String)>,
+    /// Numbers by name, for the lineage.
+    pub metrics: BTreeMap<String, f64>,
     /// The file that an export is.
     pub exported: Option<String>,
 }
@@ -122,7 +132,8 @@ impl Derivation<'_> {
     fn seal(&self, scratch: &Path, origin: &Origin, inputs: &Inputs, made: Made) -> Result<()> {
         let name = self.out.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let card = self.card(name, origin, inputs, &made);
-        let metrics = made.likeness.iter().flat_map(Likeness::metrics).collect();
+        let likeness = made.likeness.iter().flat_map(Likeness::metrics);
+        let metrics = likeness.chain(made.metrics.clone()).collect();
         let log = made.adapter_file.as_ref().or(made.base_files.first());
         let outcome = Outcome {
             invocation_id: bundle::invocation_id(self.out),
@@ -148,7 +159,10 @@ impl Derivation<'_> {
             settings.insert(0, (ADAPTER_KEY.to_owned(), self.model.to_owned()));
         }
         if origin.past.known {
-            let text = "data and numbers are those of its training, as its lineage tells them";
+            let text = match made.relation {
+                Relation::Merge => "data are those of the adapter's training, by its lineage",
+                _ => "data and numbers are those of its training, as its lineage tells them",
+            };
             settings.push(("training".to_owned(), text.to_owned()));
         }
         Card {
@@ -160,10 +174,11 @@ impl Derivation<'_> {
             license: origin.past.license.clone(),
             datasets: origin.past.datasets.clone(),
             settings,
-            loss: origin.past.loss.clone(),
+            loss: made.loss.clone(),
             judged: None,
-            samples: Vec::new(),
+            samples: made.samples.clone(),
             likeness: made.likeness.clone(),
+            beside: made.beside.clone(),
             exported: made.exported.clone(),
             inputs: inputs.digest(),
             signer: self.key.map(|key| key.public().hint().to_owned()),
@@ -172,14 +187,34 @@ impl Derivation<'_> {
     }
 }
 
+/// A model whose weights are ready to be read.
+pub struct Opened {
+    /// The weights, with the adapter on top if there is one.
+    pub weights: Weights,
+    /// The adapter's weights file, as read.
+    pub adapter_file: Option<FileEntry>,
+    /// Whether the weights hold an output projection that the base's `config.json` denies.
+    pub untied: bool,
+    /// What a user should know about the base.
+    pub note: Option<String>,
+}
+
 /// Opens the weights of a model, with its adapter if it is one.
-pub fn open_weights(origin: &Origin) -> Result<(Weights, Option<FileEntry>)> {
+///
+/// # Errors
+/// When the base cannot be loaded, by its headers, or the adapter's file is broken.
+pub fn open_weights(origin: &Origin) -> Result<Opened> {
+    let base = inspect(&origin.base.path)?;
     let addition = match &origin.adapter {
         Some((settings, _)) => Some(Addition::read(&origin.model.path, settings)?),
         None => None,
     };
-    let file = addition.as_ref().map(|addition| addition.file.clone());
-    Ok((Weights::open(&origin.base.path, addition, origin.expected())?, file))
+    Ok(Opened {
+        adapter_file: addition.as_ref().map(|addition| addition.file.clone()),
+        weights: Weights::open(&origin.base.path, addition, origin.expected())?,
+        untied: base.config.untied,
+        note: base.note(),
+    })
 }
 
 /// The digest of a file of the base that is used besides its weights; it must be what the adapter's

@@ -1,21 +1,17 @@
-//! The weights of a model as a stream, with an adapter added on the way: `W + s·B·A` in f32,
-//! rounded once to the base's format. Held in memory: the adapter, and a few rows of one weight.
+//! The weights of a model as a stream, with an adapter added on the way: `W + s·B·A` in f32. Held in
+//! memory: the adapter, and a few rows of one weight.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde_json::Value;
 
 use super::peft::{self, peft_key};
 use crate::adapters::lora_scale;
 use crate::config::LoraConfig;
-use crate::error::{Context, Error, Result};
-use crate::files::{Digest, FileEntry, NewFile, failed};
-use crate::weights::{
-    Element, OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32,
-};
+use crate::error::{Error, Result};
+use crate::files::{Digest, FileEntry};
+use crate::weights::{OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32};
 
 /// How many bytes are read and written at a time.
 const PIECE_BYTES: usize = 4 << 20;
@@ -30,11 +26,13 @@ pub struct Factors {
 }
 
 impl Factors {
-    /// Adds `s·B·A` to the rows of the weight that begin with `first`. Where the addition is
-    /// exactly zero the value stays as it is: adding zero would turn −0 into +0.
-    pub fn add_to(&self, first: usize, values: &mut [f32]) {
+    /// Adds `s·B·A` to the rows of the weight that begin with `first`, and writes it into `added`
+    /// as well. Where the addition is exactly zero the value stays as it is: adding zero would turn
+    /// −0 into +0.
+    pub fn add_to(&self, first: usize, values: &mut [f32], added: &mut [f32]) {
         let Self { a, b, rank, inputs, scale } = self;
-        values.par_chunks_mut(*inputs).enumerate().for_each(|(row, values)| {
+        let rows = values.par_chunks_mut(*inputs).zip(added.par_chunks_mut(*inputs));
+        rows.enumerate().for_each(|(row, (values, added))| {
             let row = first + row;
             let mut addition = vec![0.0_f64; *inputs];
             for k in 0..*rank {
@@ -43,11 +41,14 @@ impl Factors {
                     *sum += left * f64::from(*right);
                 }
             }
-            for (value, addition) in values.iter_mut().zip(addition) {
+            for ((value, added), addition) in values.iter_mut().zip(added).zip(addition) {
+                *added = 0.0;
                 if addition != 0.0 {
+                    let addition = scale * addition;
                     #[expect(clippy::cast_possible_truncation)] // the one rounding to f32
-                    let sum = (f64::from(*value) + scale * addition) as f32;
+                    let (sum, change) = ((f64::from(*value) + addition) as f32, addition as f32);
                     *value = sum;
+                    *added = change;
                 }
             }
         });
@@ -67,6 +68,13 @@ impl Addition {
     /// Reads the adapter in a directory.
     pub fn read(adapter: &Path, settings: &LoraConfig) -> Result<Self> {
         let (tensors, file) = read_tensors(adapter, peft::WEIGHTS_FILE)?;
+        for (name, tensor) in &tensors {
+            let count = tensor.element.not_finite(&tensor.bytes);
+            if count > 0 {
+                let what = format!("the adapter holds {count} NaN or infinite numbers in `{name}`");
+                return Err(Error::new(what).at(adapter));
+            }
+        }
         let (settings, path) = (settings.clone(), adapter.to_owned());
         Ok(Self { tensors, settings, path, file })
     }
@@ -130,8 +138,19 @@ pub struct Weights {
 pub enum Rows<'a> {
     /// As they lie in the file, in its number format.
     Unchanged(&'a [u8]),
-    /// With the adapter added, not rounded yet.
-    Changed(&'a [f32]),
+    /// With the adapter added.
+    Changed(Change<'a>),
+}
+
+/// Rows that an adapter changes, in f32.
+#[derive(Clone, Copy)]
+pub struct Change<'a> {
+    /// As they were.
+    pub before: &'a [f32],
+    /// What is added.
+    pub added: &'a [f32],
+    /// The sum, not rounded to any shorter format yet.
+    pub after: &'a [f32],
 }
 
 /// Takes the weights as they come.
@@ -232,107 +251,20 @@ fn read_tensor(
         if bytes.is_empty() {
             return Ok(());
         }
+        shard.refuse_not_finite()?;
         let rows = bytes.len() / row_bytes;
         match factors {
             None => sink.rows(place, Rows::Unchanged(bytes))?,
             Some(factors) => {
-                let mut values = to_f32(place.element, bytes);
-                factors.add_to(first, &mut values);
-                sink.rows(place, Rows::Changed(&values))?;
+                let before = to_f32(place.element, bytes);
+                let (mut after, mut added) = (before.clone(), vec![0.0; before.len()]);
+                factors.add_to(first, &mut after, &mut added);
+                let change = Change { before: &before, added: &added, after: &after };
+                sink.rows(place, Rows::Changed(change))?;
             }
         }
         first += rows;
     }
-}
-
-/// Writes the merged weight files of a base into a directory, under their own names and with their
-/// own headers; returns the base's files, as read.
-pub fn write_merged(weights: Weights, target: &Path) -> Result<Vec<FileEntry>> {
-    let mut copy = Copy { target, open: None };
-    weights.read(&mut copy)
-}
-
-/// A copy of the files in which only adapted numbers differ.
-struct Copy<'a> {
-    target: &'a Path,
-    open: Option<(PathBuf, BufWriter<NewFile>)>,
-}
-
-impl Copy<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let (path, file) = self.open.as_mut().expect("a file was begun");
-        file.write_all(bytes).map_err(|error| failed(FAILED, path, &error))
-    }
-}
-
-const FAILED: &str = "cannot write the merged weights";
-
-impl Sink for Copy<'_> {
-    fn shard(&mut self, shard: &ShardStream) -> Result<()> {
-        let path = self.target.join(shard.name());
-        let begin = || -> io::Result<NewFile> {
-            let file = NewFile::begin(&path)?;
-            file.reserve(shard.size())?;
-            Ok(file)
-        };
-        let file = begin().map_err(|error| failed(FAILED, &path, &error))?;
-        self.open = Some((path, BufWriter::with_capacity(1 << 20, file)));
-        self.write(&without_binding(shard.header())?)
-    }
-
-    fn tensor(&mut self, _: &TensorPlace) -> Result<usize> {
-        Ok(1)
-    }
-
-    fn rows(&mut self, place: &TensorPlace, rows: Rows) -> Result<()> {
-        match rows {
-            Rows::Unchanged(bytes) => self.write(bytes),
-            Rows::Changed(values) => self.write(&fitting(place, values)?),
-        }
-    }
-
-    fn end(&mut self) -> Result<()> {
-        let (path, file) = self.open.take().expect("a file was begun");
-        let end = || -> io::Result<()> { file.into_inner().map_err(|e| e.into_error())?.sync() };
-        end().map_err(|error| failed(FAILED, &path, &error))
-    }
-}
-
-/// Values in the tensor's own number format.
-///
-/// # Errors
-/// When one is too large for it: half precision ends at 65504.
-fn fitting(place: &TensorPlace, values: &[f32]) -> Result<Vec<u8>> {
-    if place.element == Element::F16
-        && let Some(value) = values.iter().find(|value| value.is_finite() && value.abs() >= 65520.0)
-    {
-        return Err(Error::new(format!("`{}` becomes too large for F16", place.name))
-            .because(format!("one of its weights would be {value}")));
-    }
-    Ok(place.element.encode(values))
-}
-
-/// The header of the base; one made by Firebrand tells of another lineage, and those entries must
-/// not be carried over.
-fn without_binding(header: &[u8]) -> Result<Vec<u8>> {
-    let Value::Object(mut json) = serde_json::from_slice(&header[8..])
-        .context("the header of the base model cannot be read")?
-    else {
-        return Ok(header.to_vec());
-    };
-    let Some(Value::Object(metadata)) = json.get_mut("__metadata__") else {
-        return Ok(header.to_vec());
-    };
-    let before = metadata.len();
-    metadata.retain(|key, _| !key.starts_with("firebrand."));
-    if metadata.len() == before {
-        return Ok(header.to_vec());
-    }
-    let mut text = Value::Object(json).to_string().into_bytes();
-    text.resize(text.len().next_multiple_of(8), b' ');
-    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
-    bytes.append(&mut text);
-    Ok(bytes)
 }
 
 /// A file of the base that is not what the adapter's lineage says.

@@ -1,32 +1,95 @@
-//! A whole model made of an adapter and its base, signed and with its lineage like any artifact.
+//! A whole model made of an adapter and its base, signed and with its lineage like any artifact, and
+//! measured: what its card says is said of it, not of the adapter.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::bundle;
-use super::card::Relation;
-use super::derived::{Derivation, Made, hash_base_file, open_weights};
+use super::card::{LossChange, Relation, Sample};
+use super::derived::{Derivation, Made, Opened, hash_base_file, open_weights};
 use super::likeness::{Likeness, Rows};
-use super::merge::write_merged;
+use super::measured::{Measured, Trial, not_at_hand};
 use super::open::with_adapter;
 use super::origin::Origin;
+use super::rewrite::{Rewritten, Rounding, write_merged};
 use crate::config::DeviceChoice;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::model::{self, ModelJson, families};
+use crate::hub::Supply;
+use crate::model::{self, Model, ModelJson, TIED, families};
+use crate::weights::{Element, INDEX_FILE};
 
-/// Whether a merged model was compared with its adapter.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Compared {
-    /// It was.
-    Yes(Likeness),
-    /// It was not, and why.
-    No(String),
+/// What there is to tell of a merged model.
+pub struct Merged {
+    /// How far it is from its adapter, or why that is not known.
+    pub likeness: std::result::Result<Likeness, String>,
+    /// Its validation loss beside that of adapter and base, or why that is not known.
+    pub measured: std::result::Result<Measured, String>,
+    /// What rounding took of the adapter's change to the weights.
+    pub rounding: Rounding,
+    /// The format to which changed weights were rounded.
+    pub element: Element,
+    /// What a user should know about the base.
+    pub note: Option<String>,
 }
 
-/// Merges an adapter into its base and writes the result into a new directory. With `compare`, both
-/// are then run on the prompts of the adapter's run, in f32 on the CPU, one after the other.
-pub fn merge(request: &Derivation, compare: bool) -> Result<Compared> {
+impl Merged {
+    /// The share of the adapter's effect that rounding took: of its gain if that was measured, else
+    /// of its change to the weights.
+    pub fn lost(&self) -> Option<f64> {
+        let gain = self.measured.as_ref().ok().and_then(Measured::lost);
+        gain.or_else(|| self.rounding.kept().map(|kept| 1.0 - kept))
+    }
+
+    /// What is told of it, what and value.
+    fn beside(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        let mut row = |what: &str, value: String| rows.push((what.to_owned(), value));
+        row("number format of changed weights", self.element.name().to_owned());
+        if let Some(kept) = self.rounding.kept() {
+            row("share of the adapter's change to the weights that it holds", percent(kept));
+        }
+        match &self.measured {
+            Ok(found) => {
+                row("validation loss of the base", format!("{:.4}", found.base));
+                row("validation loss of the adapter", format!("{:.4}", found.adapter));
+                row("validation loss of this model", format!("{:.4}", found.merged));
+                if let Some(lost) = found.lost() {
+                    row("share of the adapter's gain that it lacks", percent(lost));
+                }
+            }
+            Err(why) => row("validation loss of this model", format!("not measured: {why}")),
+        }
+        rows
+    }
+
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        let mut metrics = BTreeMap::new();
+        let mut add = |name: &str, value: f64| metrics.insert(name.to_owned(), value);
+        if let Some(kept) = self.rounding.kept() {
+            add("adapter_change_kept", kept);
+        }
+        if let Ok(found) = &self.measured {
+            add("base_eval_loss", found.base);
+            add("adapter_eval_loss", found.adapter);
+            add("eval_loss", found.merged);
+        }
+        metrics
+    }
+}
+
+/// A share for people.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// Merges an adapter into its base and writes the result into a new directory, in the number format
+/// `element` or else that of the base. With `compare`, base, adapter and result are then run on the
+/// validation data and the prompts of the adapter's run, in f32 on the CPU, one after the other.
+pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> Result<Merged> {
     request.refuse_existing()?;
     let origin = Origin::find(request.model, request.base, request.supply)?;
     if origin.adapter.is_none() {
@@ -35,60 +98,143 @@ pub fn merge(request: &Derivation, compare: bool) -> Result<Compared> {
             Error::new(format!("`{}` is a whole model, not an adapter", found.id)).at(&found.path)
         );
     }
-    let (weights, adapter_file) = open_weights(&origin)?;
+    let Opened { weights, adapter_file, untied, note } = open_weights(&origin)?;
     request.carry_out(|scratch| {
-        let mut base_files = write_merged(weights, scratch)?;
-        // The adapter's tokenizer is the base's, unless training changed the template.
-        bundle::copy_sidecars(&origin.model.path, scratch, false)?;
-        bundle::copy_missing(&origin.base.path, scratch)?;
-        // Hashed where they were copied to: these bytes are the ones that are used.
-        base_files.push(hash_base_file(&origin, scratch, "config.json")?);
-        let index = "model.safetensors.index.json";
-        if scratch.join(index).is_file() {
-            base_files.push(hash_base_file(&origin, scratch, index)?);
-        }
-        origin.base.expect(&base_files)?;
+        let written = write_merged(weights, scratch, element)?;
+        let base_files = write_rest(&origin, scratch, &written, element, untied)?;
         let compared = match compare {
-            true => compared(&origin, scratch)?,
-            false => Compared::No("not asked for".to_owned()),
+            true => compared(&origin, scratch, request.supply)?,
+            false => Compared::not("not asked for"),
         };
-        let likeness = match &compared {
-            Compared::Yes(found) => Some(found.clone()),
-            Compared::No(_) => None,
+        let merged = Merged {
+            likeness: compared.likeness,
+            measured: compared.measured,
+            rounding: written.rounding,
+            element: written.element.unwrap_or(Element::F32),
+            note,
         };
+        let found = merged.measured.as_ref().ok();
         let made = Made {
             method: "merge",
             relation: Relation::Merge,
-            asked: BTreeMap::new(),
+            asked: element
+                .map(|element| ("merge.dtype".to_owned(), element.config_name().to_owned()))
+                .into_iter()
+                .collect(),
             base_files,
             adapter_file,
-            likeness,
+            likeness: merged.likeness.as_ref().ok().cloned(),
+            loss: found.map(|found| LossChange {
+                dataset: found.dataset.clone(),
+                before: found.base,
+                after: found.merged,
+            }),
+            samples: compared.samples,
+            beside: merged.beside(),
+            metrics: merged.metrics(),
             exported: None,
         };
         let inputs = request.inputs(&origin, &made)?;
-        Ok((origin, inputs, made, compared))
+        Ok((origin, inputs, made, merged))
     })
 }
 
-/// Runs the adapter and the merged model on the same tokens.
-fn compared(origin: &Origin, merged: &Path) -> Result<Compared> {
+/// Writes what goes along with the weights; returns the base's files, as read.
+fn write_rest(
+    origin: &Origin,
+    scratch: &Path,
+    written: &Rewritten,
+    element: Option<Element>,
+    untied: bool,
+) -> Result<Vec<crate::files::FileEntry>> {
+    // The adapter's tokenizer is the base's, unless training changed the template.
+    bundle::copy_sidecars(&origin.model.path, scratch, false)?;
+    bundle::copy_missing(&origin.base.path, scratch)?;
+    let mut base_files = written.base_files.clone();
+    // Hashed where they were copied to: these bytes are the ones that are used.
+    base_files.push(hash_base_file(origin, scratch, "config.json")?);
+    let sharded = scratch.join(INDEX_FILE).is_file();
+    if sharded {
+        base_files.push(hash_base_file(origin, scratch, INDEX_FILE)?);
+    }
+    origin.base.expect(&base_files)?;
+    let mut changes = Vec::new();
+    if untied {
+        changes.push((TIED, false.into()));
+    }
+    if let Some(element) = element {
+        // Under the name that the file has for it: transformers 5 writes `dtype`, others before.
+        let old = ModelJson::read(scratch)?.json.contains_key("torch_dtype");
+        let key = if old { "torch_dtype" } else { "dtype" };
+        changes.push((key, element.config_name().into()));
+        if sharded {
+            let total = written.bytes;
+            bundle::change_json(&scratch.join(INDEX_FILE), |index| {
+                let metadata = index.get_mut("metadata").and_then(Value::as_object_mut);
+                metadata.map(|metadata| metadata.insert("total_size".to_owned(), total.into()));
+            })?;
+        }
+    }
+    if !changes.is_empty() {
+        bundle::change_config(scratch, &changes)?;
+    }
+    Ok(base_files)
+}
+
+/// What was found by running the models.
+struct Compared {
+    likeness: std::result::Result<Likeness, String>,
+    measured: std::result::Result<Measured, String>,
+    samples: Vec<Sample>,
+}
+
+impl Compared {
+    fn not(why: &str) -> Self {
+        let why = why.to_owned();
+        Self { likeness: Err(why.clone()), measured: Err(why), samples: Vec::new() }
+    }
+}
+
+/// Runs base, adapter and merged model on the same tokens.
+fn compared(origin: &Origin, merged: &Path, supply: &Arc<Supply>) -> Result<Compared> {
     let config = ModelJson::read(merged)?;
     let facts = families::find(&config)?.facts(&config)?;
     // One model in f32 at a time, and one of its files as it is read.
-    let needed = 6 * facts.parameters;
+    let needed = facts.parameters.saturating_mul(6);
     if let Some(left) = device::memory_bytes_available().filter(|left| *left < needed) {
         let (needed, left) = (needed >> 20, left >> 20);
-        return Ok(Compared::No(format!(
+        return Ok(Compared::not(&format!(
             "to run both models takes about {needed} MiB of memory, of which {left} are left"
         )));
     }
     let opened = device::open(DeviceChoice::Cpu, 0)?;
+    let trial = Trial::find(origin, supply);
+    let run = |model: &Model| -> Result<Option<(f64, u64)>> {
+        let Ok(trial) = &trial else { return Ok(None) };
+        let found = trial.loss(model)?;
+        Ok(Some((found.eval_loss, found.target_tokens)))
+    };
+    let answers = |model: &Model| trial.as_ref().map_or(Ok(Vec::new()), |t| t.answers(model));
     let rows = Rows::new(&origin.past.prompts, merged, &facts)?;
     let (lora, _) = origin.adapter.as_ref().expect("only adapters are merged");
-    let (adapted, _) = with_adapter(&origin.base.path, &origin.model.path, lora, &opened.device)?;
+    let loaded = with_adapter(&origin.base.path, &origin.model.path, lora, &opened.device)?;
+    let mut adapted = loaded.model;
     let of_adapter = rows.logits(&adapted);
+    let adapter = run(&adapted)?;
+    adapted.linears(&mut |_, linear| linear.side = None); // what is left is the base
+    let (base, before) = (run(&adapted)?, answers(&adapted)?);
     drop(adapted);
-    let whole = model::load(merged, model::Init::Pretrained, &opened.device)?;
-    let of_merged = rows.logits(&whole.model);
-    Likeness::new(&rows, &of_adapter, &of_merged).map(Compared::Yes)
+    let whole = model::load(merged, model::Init::Pretrained, &opened.device)?.model;
+    let likeness = Likeness::new(&rows, &of_adapter, &rows.logits(&whole))?;
+    let measured = match (&trial, base, adapter, run(&whole)?) {
+        (Ok(trial), Some((base, _)), Some((adapter, _)), Some((merged, target_tokens))) => {
+            let dataset = trial.dataset.clone();
+            Ok(Measured { dataset, base, adapter, merged, target_tokens })
+        }
+        (Err(error), ..) => Err(not_at_hand(error, &origin.model.path)),
+        _ => Err("the validation data has no target tokens".to_owned()),
+    };
+    let after = answers(&whole)?;
+    let samples = trial.map_or(Vec::new(), |trial| trial.samples(before, after));
+    Ok(Compared { likeness: Ok(likeness), measured, samples })
 }

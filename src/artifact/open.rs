@@ -1,8 +1,7 @@
 //! Opens what training made, for use: a model directory, an adapter beside its base, or the newest
 //! checkpoint of a run that is not finished.
 
-use std::fs::File;
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -14,14 +13,18 @@ use crate::checkpoint::{self, Found};
 use crate::config::{self, Init, LoraConfig, TargetModules};
 use crate::device;
 use crate::error::{Context, Error, Result};
-use crate::files::{DATA_LOCK, Digest, FileEntry, parse_json};
+use crate::files::{DATA_LOCK, FileEntry, read_json_hashed};
 use crate::hub::{DEFAULT_REVISION, Lock, ModelDirectory, Supply};
-use crate::model::{self, Model};
+use crate::model::{self, Facts, Loaded, Model};
 use crate::random::Stream;
-use crate::weights::Shard;
+use crate::weights::{Shard, TensorPlace};
 
 /// Largest `adapter_config.json` that is read.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Limits of settings, as those of `[lora]`; the adapter's file must fit them besides.
+const RANK_MAX: usize = 65_536;
+const ALPHA_MAX: f64 = 1e6;
+const MODULES_MAX: usize = 4096;
 
 /// A model that is ready to be used.
 pub struct Opened {
@@ -33,6 +36,8 @@ pub struct Opened {
     pub chat_template: Option<PathBuf>,
     /// The files of which bytes were used; those of an adapter's base below `base/`.
     pub files: Vec<FileEntry>,
+    /// What a user should know about the model.
+    pub note: Option<String>,
 }
 
 /// The settings of an adapter directory.
@@ -55,18 +60,7 @@ impl Adapter {
     /// The same, with the digest of the bytes that were read.
     pub fn read_hashed(adapter: &Path) -> Result<(Self, FileEntry)> {
         let path = adapter.join(peft::CONFIG_FILE);
-        let mut bytes = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes))
-            .context_at("cannot read the file", &path)?;
-        let size = bytes.len() as u64;
-        if size > CONFIG_BYTES_MAX {
-            let what = format!("the file has more than {CONFIG_BYTES_MAX} bytes");
-            return Err(Error::new(what).at(&path));
-        }
-        let json = parse_json(&bytes).map_err(|error| error.at(&path))?;
-        let name = peft::CONFIG_FILE.to_owned();
-        let entry = FileEntry { path: name, size, sha256: Digest::of(&bytes) };
+        let (json, entry) = read_json_hashed(&path, peft::CONFIG_FILE, CONFIG_BYTES_MAX)?;
         Ok((Self::parse(&json, &path)?, entry))
     }
 
@@ -80,21 +74,31 @@ impl Adapter {
                 return Err(wrong(&format!("adapters with `{key}` are not supported")));
             }
         }
+        if !(json["use_rslora"].is_boolean() || json["use_rslora"].is_null()) {
+            return Err(wrong("`use_rslora` must be true or false"));
+        }
         for key in ["rank_pattern", "alpha_pattern"] {
             if json[key].as_object().is_some_and(|map| !map.is_empty()) {
                 return Err(wrong(&format!("adapters with a `{key}` are not supported")));
             }
         }
         let rank = json["r"].as_u64().and_then(|r| usize::try_from(r).ok());
-        let rank = rank.filter(|r| *r > 0).ok_or_else(|| wrong("`r` is missing"))?;
-        let alpha = json["lora_alpha"].as_f64().filter(|alpha| alpha.is_finite());
+        let rank = rank.filter(|r| (1..=RANK_MAX).contains(r)).ok_or_else(|| {
+            let found = shown(&json["r"]);
+            wrong(&format!("`r` must be between 1 and {RANK_MAX}, and it {found}"))
+        })?;
+        let alpha = json["lora_alpha"].as_f64().filter(|alpha| alpha.abs() <= ALPHA_MAX);
+        let alpha = alpha.ok_or_else(|| {
+            let found = shown(&json["lora_alpha"]);
+            wrong(&format!("`lora_alpha` must be a number up to {ALPHA_MAX}, and it {found}"))
+        })?;
         let base = json["base_model_name_or_path"].as_str();
         Ok(Self {
             revision: json["revision"].as_str().map(str::to_owned),
             base: base.ok_or_else(|| wrong("`base_model_name_or_path` is missing"))?.to_owned(),
             lora: LoraConfig {
                 r: rank,
-                lora_alpha: alpha.ok_or_else(|| wrong("`lora_alpha` is missing"))?,
+                lora_alpha: alpha,
                 lora_dropout: 0.0, // acts in training only
                 target_modules: target_modules(json).ok_or_else(|| {
                     wrong("`target_modules` is neither a list of names nor `all-linear`")
@@ -105,11 +109,24 @@ impl Adapter {
     }
 }
 
+/// What stands in place of what is wanted.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "is missing".to_owned(),
+        Value::Number(number) => format!("is {number}"),
+        _ => "is no number".to_owned(),
+    }
+}
+
 fn target_modules(json: &Value) -> Option<TargetModules> {
     match &json["target_modules"] {
         Value::String(name) if name == "all-linear" => Some(TargetModules::AllLinear),
         Value::Array(names) => {
-            let names = names.iter().map(|name| name.as_str().map(str::to_owned));
+            let names = names.iter().take(MODULES_MAX + 1);
+            if names.len() > MODULES_MAX {
+                return None;
+            }
+            let names = names.map(|name| name.as_str().map(str::to_owned));
             names.collect::<Option<_>>().map(TargetModules::Names)
         }
         _ => None,
@@ -142,16 +159,17 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
     let found = supply.find(name, DEFAULT_REVISION)?;
     if !found.adapter {
         let loaded = model::load(&found.path, model::Init::Pretrained, device)?;
-        let (model, files) = (loaded.model, loaded.files);
-        return Ok(Opened { model, codec: found.path, chat_template: None, files });
+        let Loaded { model, files, note, .. } = loaded;
+        return Ok(Opened { model, codec: found.path, chat_template: None, files, note });
     }
     let (adapter, settings) = Adapter::read_hashed(&found.path)?;
     let base = base_of(&found, &adapter, base, supply)?;
-    let (model, mut files) = with_adapter(&base.path, &found.path, &adapter.lora, device)?;
+    let loaded = with_adapter(&base.path, &found.path, &adapter.lora, device)?;
+    let Loaded { model, mut files, note, .. } = loaded;
     files.push(settings);
     let has_tokenizer = found.path.join("tokenizer.json").is_file();
     let codec = if has_tokenizer { found.path } else { base.path };
-    Ok(Opened { model, codec, chat_template: None, files })
+    Ok(Opened { model, codec, chat_template: None, files, note })
 }
 
 /// A base model with an adapter beside its layers, and the files of both.
@@ -160,15 +178,47 @@ pub fn with_adapter(
     adapter: &Path,
     lora: &LoraConfig,
     device: &Device,
-) -> Result<(Model, Vec<FileEntry>)> {
+) -> Result<Loaded> {
+    // The small file first: what is wrong with it is said before the large ones are read.
+    let facts = model::inspect(base)?.facts;
+    let fits = |places: &[TensorPlace]| fits(&facts, lora, places);
+    let shard = Shard::read_if(adapter, peft::WEIGHTS_FILE, fits)?;
+    shard.refuse_not_finite().map_err(|error| error.at(adapter))?;
     let mut loaded = model::load(base, model::Init::Pretrained, device)?;
     attach(&mut loaded.model, lora)?;
-    let shard = Shard::read(adapter, peft::WEIGHTS_FILE)?;
     checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)
         .map_err(|error| error.at(adapter))?;
     let mut files = below_base(loaded.files);
     files.push(shard.entry.clone());
-    Ok((loaded.model, files))
+    loaded.files = files;
+    Ok(loaded)
+}
+
+/// Whether the tensors of an adapter's file are those that its settings and its base make. Nothing
+/// is made of the settings' rank before this was asked.
+fn fits(facts: &Facts, lora: &LoraConfig, places: &[TensorPlace]) -> Result<()> {
+    let targets = adapters::targets(facts, lora)?;
+    let mut expected: BTreeMap<String, [usize; 2]> = BTreeMap::new();
+    for (path, [outputs, inputs]) in targets {
+        expected.insert(peft::peft_key(&path, "lora_A"), [lora.r, inputs]);
+        expected.insert(peft::peft_key(&path, "lora_B"), [outputs, lora.r]);
+    }
+    for place in places {
+        let (name, found) = (&place.name, &place.shape);
+        let Some(wanted) = expected.remove(name) else {
+            return Err(Error::new(format!("the model has no place for the tensor `{name}`")));
+        };
+        if found[..] != wanted {
+            let what = format!("tensor `{name}` has shape {found:?}");
+            let rank = lora.r;
+            return Err(Error::new(format!("{what}, but {wanted:?} belongs there"))
+                .because(format!("the base and the rank {rank} of the adapter make it so")));
+        }
+    }
+    match expected.keys().next() {
+        None => Ok(()),
+        Some(name) => Err(Error::new(format!("tensor `{name}` is missing"))),
+    }
 }
 
 fn below_base(files: Vec<FileEntry>) -> Vec<FileEntry> {
@@ -224,6 +274,7 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
         match Found::open(&folder) {
             Ok(found) => {
                 let shard = Shard::read(&found.folder, found.weights_name())?;
+                shard.refuse_not_finite().map_err(|error| error.at(&found.folder))?;
                 checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)?;
                 let mut files = below_base(loaded.files);
                 files.push(shard.entry.clone());
@@ -232,6 +283,7 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
                     codec: base.path,
                     chat_template: config.data.chat_template.map(PathBuf::from),
                     files,
+                    note: loaded.note,
                 });
             }
             Err(error) => last = last.because(error.what),

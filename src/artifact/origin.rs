@@ -58,6 +58,8 @@ pub struct Past {
     base_files: BTreeMap<String, Digest>,
     /// What it learnt from.
     pub datasets: Vec<CardDataset>,
+    /// The settings of its run, by key, as the lineage has them.
+    pub resolved: BTreeMap<String, String>,
     /// Prompts that its run answered.
     pub prompts: Vec<String>,
     /// The licence that its run gave it.
@@ -80,6 +82,7 @@ impl Past {
             known: inputs.is_object(),
             license: text("output.license").map(str::to_owned),
             prompts: text("eval.prompts").and_then(texts).unwrap_or_default(),
+            resolved: settings_of(resolved),
             ..Self::default()
         };
         for entry in inputs["resolvedDependencies"].as_array().into_iter().flatten() {
@@ -104,6 +107,11 @@ impl Past {
         past.loss = loss(&statement, &past.datasets);
         Ok(past)
     }
+}
+
+fn settings_of(resolved: &Value) -> BTreeMap<String, String> {
+    let entries = resolved.as_object().into_iter().flatten();
+    entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// Validation loss at the first and the last step that has one.

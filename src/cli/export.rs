@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::artifact::derived::Derivation;
 use crate::artifact::exports;
@@ -42,7 +43,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let format = exports::find(&args.format)?;
-    let supply = Access::default().supply(Policy::default())?;
+    let supply = Arc::new(Access::default().supply(Policy::default())?);
     let found = supply.find(&args.model, DEFAULT_REVISION)?;
     let signer = args.signing.signer()?;
     let request = Derivation {

@@ -60,6 +60,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let supply = Access { transfers, ..Access::default() }.supply(Policy::default())?;
     let model =
         opened_on(&opened, || open(&args.model, args.base.as_deref(), &opened.device, &supply))?;
+    model.note.iter().for_each(|note| talk(&format!("note: {note}")));
     let template = args.chat_template.as_deref().or(model.chat_template.as_deref());
     let codec = Codec::load(&model.codec, template)?;
     let prompt = if args.chat {
@@ -92,6 +93,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(error) = failure {
         return Err(error);
     }
+    let generation = generation.map_err(|error| error.at(&args.model))?;
     data_line(&text.finish(&codec.tokenizer)?)?;
     let (count, seconds) = (generation.tokens.len(), began.elapsed().as_secs_f64());
     let why = if generation.ended { "the model ended" } else { "stopped at `--max-tokens`" };

@@ -2,22 +2,31 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::artifact::derived::Derivation;
-use crate::artifact::merged::{Compared, merge};
+use crate::artifact::measured::Measured;
+use crate::artifact::merged::{Merged, merge, percent};
 use crate::checkpoint::now;
 use crate::cli::signer::{SignerArgs, tell};
 use crate::cli::{data_line, talk};
+use crate::data::extensions;
 use crate::error::Result;
-use crate::hub::{DEFAULT_REVISION, Policy};
+use crate::files::{DATA_LOCK, folder_of};
+use crate::hub::{DEFAULT_REVISION, Lock, Policy};
 use crate::train::{Access, parent_state};
+use crate::weights::Element;
+
+/// A larger share of an adapter's effect than this is not given away without a warning.
+const LOSS_TOLD: f64 = 0.05;
 
 /// Make a whole model of an adapter and its base
 ///
-/// Adds in f32 and rounds once to the base's own number format, shard by shard, in little memory;
-/// a base that is not the one of the adapter's lineage is refused. Then both are run on the prompts
-/// of the adapter's run, and the largest difference of a logit is told. The result is signed and
-/// carries its lineage.
+/// Adds in f32 and rounds once to the base's own number format, or to that of `--dtype`, shard by
+/// shard, in little memory; a base that is not the one of the adapter's lineage is refused. Then
+/// base, adapter and result are run on the validation data and the prompts of the adapter's run:
+/// what the result does stands in its card, and what rounding took of the adapter's gain is told.
+/// The result is signed and carries its lineage.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// An adapter, or a run that has one as its artifact
@@ -28,6 +37,10 @@ pub struct Args {
     /// The base model, if it is not where the adapter says
     #[arg(long, value_name = "DIR")]
     base: Option<String>,
+    /// Number format of the result: that of the base, or another for all weights
+    #[arg(long, value_name = "TYPE", value_parser = ["base", "f32", "bf16", "f16"],
+          default_value = "base")]
+    dtype: String,
     /// Do not compare the result with the adapter, which takes as much memory as the model in f32
     #[arg(long)]
     no_check: bool,
@@ -39,8 +52,13 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let supply = Access::default().supply(Policy::default())?;
-    let found = supply.find(&args.artifact, DEFAULT_REVISION)?;
+    let found =
+        Access::default().supply(Policy::default())?.find(&args.artifact, DEFAULT_REVISION)?;
+    // Its run's data, as it was then.
+    let lock = Lock::read(&folder_of(&found.path).join(DATA_LOCK))?;
+    let policy =
+        Policy { locks: lock.into_iter().collect(), extensions: extensions(), ..Policy::default() };
+    let supply = Arc::new(Access::default().supply(policy)?);
     let signer = args.signing.signer()?;
     let request = Derivation {
         model: &args.artifact,
@@ -52,12 +70,47 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         time: &now(),
         supply: &supply,
     };
-    match merge(&request, !args.no_check)? {
-        Compared::Yes(likeness) => talk(&format!("beside the adapter: {likeness}")),
-        Compared::No(_) if args.no_check => talk("not compared with the adapter (`--no-check`)"),
-        Compared::No(why) => talk(&format!("warning: not compared with the adapter: {why}")),
-    }
+    let element = match args.dtype.as_str() {
+        "f32" => Some(Element::F32),
+        "bf16" => Some(Element::BF16),
+        "f16" => Some(Element::F16),
+        _ => None,
+    };
+    report(&merge(&request, element, !args.no_check)?, args.no_check);
     tell(signer.as_ref(), &args.out);
     data_line(&args.out.display().to_string())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what became of the adapter.
+fn report(merged: &Merged, unchecked: bool) {
+    merged.note.iter().for_each(|note| talk(&format!("note: {note}")));
+    match &merged.likeness {
+        Ok(likeness) => talk(&format!("beside the adapter: {likeness}")),
+        Err(_) if unchecked => talk("not compared with the adapter (`--no-check`)"),
+        Err(why) => talk(&format!("warning: not compared with the adapter: {why}")),
+    }
+    match &merged.measured {
+        Ok(found) => talk(&format!(
+            "validation loss on {}, {} target tokens: base {:.4}, adapter {:.4}, merged {:.4}",
+            found.dataset, found.target_tokens, found.base, found.adapter, found.merged
+        )),
+        Err(why) if merged.likeness.is_ok() => talk(&format!("not measured: {why}")),
+        Err(_) => {}
+    }
+    let format = merged.element.name();
+    if let Some(kept) = merged.rounding.kept() {
+        let share = percent(kept);
+        talk(&format!("in {format} it holds {share} of the adapter's change to the weights"));
+    }
+    let Some(lost) = merged.lost().filter(|lost| *lost > LOSS_TOLD) else { return };
+    let of = match merged.measured.as_ref().ok().and_then(Measured::lost) {
+        Some(_) => "of what the adapter gained on its validation data",
+        None => "of the adapter's change to the weights",
+    };
+    let hint = match merged.element {
+        Element::F32 => "",
+        _ => "; `--dtype f32` keeps it",
+    };
+    talk(&format!("warning: rounding to {format} took {} {of}{hint}", percent(lost)));
 }

@@ -4,15 +4,16 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use crate::cli::{AccessArgs, ConfigArgs, data_line, talk};
+use crate::config::Init;
 use crate::data::{self, Extent};
 use crate::error::{Result, printable};
 use crate::event::bytes;
 use crate::report::{Console, Signals};
-use crate::train::{Prepared, prepare};
+use crate::train::{Prepared, look_through, prepare, suite};
 
 /// Check a configuration wholly and say what it would do; trains nothing
 ///
-/// Reads model and data as `train` does, estimates memory, disk, steps and tokens, and shows the
+/// Opens every weight file and looks through its numbers, reads data as `train` does, estimates memory, disk, steps and tokens, and shows the
 /// first example as the model sees it, with its learnt tokens marked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -32,7 +33,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let loaded = args.config.load()?;
     let mut console = Console::new(Signals::default(), args.json, None);
     let supply = args.access.supply(&args.config, args.quiet || args.json)?;
+    // What `train` would refuse only once it has begun, is refused here as well.
+    suite(&loaded.config)?;
     let prepared = prepare(&loaded, &supply, Extent::AsNeeded, &mut console)?;
+    if loaded.config.model.init == Init::Pretrained {
+        look_through(&prepared.base.path, &mut console)?;
+    }
     let disk = disk(&prepared, &loaded.config);
     if args.json {
         let plan = serde_json::json!({

@@ -49,7 +49,7 @@ pub fn answers(
             let work = || generate(model, &question.tokens, &ends, sampling, &mut watch);
             device::attempt(!at_once, work)
         });
-        let made = made.map_err(|failure| failure.while_doing("answering a question"))?;
+        let made = made.map_err(|failure| failure.while_doing("answering a question"))??;
         let seconds = began.elapsed().as_secs_f64();
         progress();
         Ok(Answer {

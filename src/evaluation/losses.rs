@@ -8,7 +8,7 @@ use super::report::Score;
 use crate::data::{Batch, Case, Entry, packed};
 use crate::device::{self, Failure};
 use crate::engine::{Division, Size, target_pairs, upload};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::objective::{Targets, next_token_scores};
 
@@ -43,6 +43,12 @@ pub fn losses(
             let position = *position as usize;
             let document = batch.documents[position] as usize - 1;
             let place = rows[position / batch.length][document] as usize;
+            if !loss.is_finite() {
+                let record = owners[place];
+                return Err(Error::new("the model gives scores that are not finite")
+                    .because(format!("the loss of {} is {loss}", cases[record].record))
+                    .hint("its weights are damaged, or the training that made them diverged"));
+            }
             let score = found.entry(place).or_default();
             score.loss_sum += loss;
             score.targets += 1;

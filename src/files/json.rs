@@ -1,7 +1,6 @@
 //! Strict JSON: duplicate keys, NaN and trailing data are errors, since readers disagree on them.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use super::digest::{Digest, FileEntry};
+use super::open::{lfs_pointer, lfs_refusal, open_regular};
 use crate::error::{Context, Error, Result};
 
 /// Reads a file of at most `limit` bytes as strict JSON.
@@ -26,7 +26,7 @@ pub fn read_json_hashed(path: &Path, name: &str, limit: u64) -> Result<(Value, F
 
 /// A file of at most `limit` bytes, with size and digest of the very bytes that were read.
 pub fn read_hashed(path: &Path, name: &str, limit: u64) -> Result<(Vec<u8>, FileEntry)> {
-    let file = File::open(path).context_at("cannot read the file", path)?;
+    let file = open_regular(path)?;
     let size = file.metadata().context_at("cannot read the file", path)?.len();
     let mut bytes = Vec::new();
     if size <= limit {
@@ -39,6 +39,9 @@ pub fn read_hashed(path: &Path, name: &str, limit: u64) -> Result<(Vec<u8>, File
         return Err(
             Error::new(format!("the file has {size} bytes, at most {limit} are accepted")).at(path)
         );
+    }
+    if lfs_pointer(&bytes) {
+        return Err(lfs_refusal(path));
     }
     let sha256 = Digest::of(&bytes);
     let entry = FileEntry { path: name.to_owned(), size: bytes.len() as u64, sha256 };

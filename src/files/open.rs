@@ -16,7 +16,9 @@ pub fn open_regular(path: &Path) -> Result<File> {
     let metadata = std::fs::metadata(path).context_at("cannot read the file", path)?;
     regular(path, &metadata)?;
     let file = reading(false).open(path).context_at("cannot read the file", path)?;
-    regular(path, &file.metadata().context_at("cannot read the file", path)?)?;
+    let metadata = file.metadata().context_at("cannot read the file", path)?;
+    regular(path, &metadata)?;
+    refuse_sparse(&file, metadata.len(), path)?;
     Ok(file)
 }
 
@@ -24,9 +26,11 @@ pub fn open_regular(path: &Path) -> Result<File> {
 /// directory was listed. Links are not followed, and nobody waits at a pipe.
 pub fn open_unlinked(path: &Path) -> Result<File> {
     let file = reading(true).open(path).context_at("cannot read the file", path)?;
-    if !file.metadata().context_at("cannot read the file", path)?.is_file() {
+    let metadata = file.metadata().context_at("cannot read the file", path)?;
+    if !metadata.is_file() {
         return Err(irregular(path));
     }
+    refuse_sparse(&file, metadata.len(), path)?;
     Ok(file)
 }
 
@@ -50,6 +54,39 @@ fn reading(unlinked: bool) -> OpenOptions {
     #[cfg(not(unix))]
     let _ = unlinked;
     options
+}
+
+/// Files up to this size may have holes: to read them costs little.
+#[cfg(target_os = "linux")]
+const SPARSE_BYTES: u64 = 1 << 30;
+
+/// A file of which most was never written costs nobody anything but those who read it: hours, for
+/// one that claims to fill the disk.
+#[cfg(target_os = "linux")]
+fn refuse_sparse(file: &File, size: u64, path: &Path) -> Result<()> {
+    use rustix::fs::{SeekFrom, seek};
+    if size <= SPARSE_BYTES {
+        return Ok(());
+    }
+    let (mut at, mut data) = (0, 0);
+    // File systems that know nothing of holes say that all of it is data.
+    while at < size && data <= size / 2 {
+        let Ok(begin) = seek(file, SeekFrom::Data(at)) else { break };
+        let end = seek(file, SeekFrom::Hole(begin)).unwrap_or(size);
+        data += end.saturating_sub(begin);
+        at = end.max(begin + 1);
+    }
+    seek(file, SeekFrom::Start(0)).context_at("cannot read the file", path)?;
+    if data <= size / 2 {
+        let why = format!("it claims {size} bytes, of which {data} were written");
+        return Err(Error::new("the file is mostly holes").at(path).because(why));
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_sparse(_: &File, _: u64, _: &Path) -> Result<()> {
+    Ok(())
 }
 
 fn regular(path: &Path, metadata: &Metadata) -> Result<()> {
@@ -132,6 +169,25 @@ mod tests {
             assert!(made.success());
             let error = open_regular(&pipe).unwrap_err().to_string();
             assert!(error.contains("this is a pipe"), "{error}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_of_holes_is_refused_and_one_with_few_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, b"some").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(SPARSE_BYTES).unwrap();
+        open_regular(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        for error in [open_regular(&path).unwrap_err(), open_unlinked(&path).unwrap_err()] {
+            let error = error.to_string();
+            assert!(
+                error.contains("mostly holes") && error.contains("1099511627776 bytes"),
+                "{error}"
+            );
         }
     }
 

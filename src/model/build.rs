@@ -6,19 +6,21 @@ use std::path::Path;
 use burn::tensor::{Device, FloatDType};
 use rayon::prelude::*;
 
-use crate::device::{Arithmetic, Computing};
+use crate::device::{Arithmetic, Computing, memory_bytes_available};
 use crate::error::{Context, Error, Result};
 use crate::event::bytes;
 use crate::files::FileEntry;
-use crate::model::families;
-use crate::model::{Linear, Model, ModelJson, Parameter, Table, frozen_format};
+use crate::model::inspect::is_buffer;
+use crate::model::{
+    Facts, Linear, Model, ModelJson, Parameter, Table, families, frozen_format, inspect,
+};
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
 use crate::weights::{Element, Numbers, ShardStream, TensorPlace, shard_names};
 
 /// Bytes that are read, hashed and converted at once: they fit into the cache of a core.
 const PIECE_BYTES: usize = 1 << 20;
-/// Names shown when many tensors are missing or left over.
+/// Names shown when many tensors are left over.
 const NAMES_SHOWN: usize = 5;
 
 /// Where the first values come from.
@@ -40,6 +42,8 @@ pub struct Loaded {
     pub files: Vec<FileEntry>,
     /// The number format of each weight in those files.
     pub elements: BTreeMap<String, Element>,
+    /// What a user should know about the model.
+    pub note: Option<String>,
 }
 
 /// Reads a model directory onto a device, to be computed with in 32 bits and without limits.
@@ -59,21 +63,27 @@ pub fn load_for(
     computing: Computing,
     frozen: bool,
 ) -> Result<Loaded> {
-    let config = ModelJson::read(directory)?;
-    let family = families::find(&config)?;
-    let facts = family.facts(&config)?;
-    let mut files = vec![config.file.clone()];
-    let mut source = match init {
+    let (config, family, note, mut source, mut shards) = match init {
         Init::Pretrained => {
-            let (held, mut shards) = read_shards(directory)?;
-            files.append(&mut shards);
-            WeightSource::held(held, device)
+            let found = inspect(directory)?;
+            let note = found.note();
+            let (held, shards) = read_shards(directory)?;
+            (found.config, found.family, note, WeightSource::held(held, device), shards)
         }
         Init::Random(stream) => {
+            let config = ModelJson::read(directory)?;
+            let family = families::find(&config)?;
+            let facts = family.facts(&config)?;
+            if *device == Device::flex() {
+                check_room(&facts)?;
+            }
             let range = config.positive("initializer_range", 0.02)?;
-            WeightSource::random(stream, range, facts.element, device)
+            let source = WeightSource::random(stream, range, facts.element, device);
+            (config, family, None, source, Vec::new())
         }
     };
+    let mut files = vec![config.file.clone()];
+    files.append(&mut shards);
     source.computing = Computing { arithmetic: Arithmetic::F32, ..computing };
     if frozen {
         source.format = frozen_format(device, computing.arithmetic);
@@ -82,7 +92,23 @@ pub fn load_for(
     let mut model = family.build(&config, &mut source)?;
     model.computing.arithmetic = computing.arithmetic;
     let elements = source.finish(directory)?;
-    Ok(Loaded { model, config, files, elements })
+    Ok(Loaded { model, config, files, elements, note })
+}
+
+/// Weights that are drawn have no files that they must fit, but the machine's memory.
+///
+/// # Errors
+/// When they are larger than all that is left of it.
+pub fn check_room(facts: &Facts) -> Result<()> {
+    let needed = facts.parameters.saturating_mul(4);
+    match memory_bytes_available() {
+        Some(left) if needed > left => {
+            let (needed, left) = (bytes(needed), bytes(left));
+            let what = "there is no memory for a model of the sizes in `config.json`";
+            Err(Error::new(what).because(format!("its weights take {needed}, {left} are left")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A tensor of a file. It is converted when it is asked for, so that none is in memory in two
@@ -109,6 +135,7 @@ fn read_shards(directory: &Path) -> Result<(BTreeMap<String, Held>, Vec<FileEntr
                 return Err(Error::new(what).at(directory));
             }
         }
+        shard.refuse_not_finite()?;
         files.push(shard.finish()?);
     }
     Ok((held, files))
@@ -125,7 +152,6 @@ pub struct WeightSource {
     held: BTreeMap<String, Held>,
     random: Option<(Stream, f64, Element)>,
     elements: BTreeMap<String, Element>,
-    missing: Vec<String>,
     device: Device,
     computing: Computing,
     /// In which format matrices are kept, if not in 32 bits.
@@ -140,7 +166,6 @@ impl WeightSource {
             held,
             random: None,
             elements: BTreeMap::new(),
-            missing: Vec::new(),
             device: device.clone(),
             computing: Computing::default(),
             format: None,
@@ -234,8 +259,8 @@ impl WeightSource {
             return Ok(Numbers::F32(fill.values(count, stream.site(name), range)));
         }
         let Some(held) = self.held.remove(name) else {
-            self.missing.push(name.to_owned());
-            return Ok(Numbers::F32(vec![0.0; count])); // never used: `finish` fails
+            // Nothing is made in its place: it may be of any size.
+            return Err(Error::new(format!("the weights lack `{name}`")));
         };
         if held.shape != shape {
             return Err(Error::new(format!(
@@ -248,22 +273,10 @@ impl WeightSource {
     }
 
     fn finish(self, directory: &Path) -> Result<BTreeMap<String, Element>> {
-        let list = |names: &[String]| {
-            let shown = names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join("`, `");
-            match names.len().saturating_sub(NAMES_SHOWN) {
-                0 => format!("`{shown}`"),
-                more => format!("`{shown}` and {more} more"),
-            }
-        };
-        if !self.missing.is_empty() {
-            let what = format!("the weights lack {}", list(&self.missing));
-            return Err(Error::new(what).at(directory).hint("is the download complete?"));
-        }
-        // A buffer of old exports that the configuration already determines.
-        let left: Vec<_> =
-            self.held.into_keys().filter(|name| !name.ends_with(".rotary_emb.inv_freq")).collect();
+        let left: Vec<_> = self.held.into_keys().filter(|name| !is_buffer(name)).collect();
         if !left.is_empty() {
-            let what = format!("the model does not use the weights {}", list(&left));
+            let shown = left[..left.len().min(NAMES_SHOWN)].join("`, `");
+            let what = format!("the model does not use the weights `{shown}`");
             return Err(Error::new(what)
                 .at(directory)
                 .hint("`config.json` and the weights belong to different models"));

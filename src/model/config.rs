@@ -12,6 +12,9 @@ use crate::weights::Element;
 /// Largest `config.json` that is read; real ones have a few kilobytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
+/// The key that says whether the output projection is the embedding.
+pub const TIED: &str = "tie_word_embeddings";
+
 /// A parsed `config.json`.
 #[derive(Debug, Clone)]
 pub struct ModelJson {
@@ -19,6 +22,9 @@ pub struct ModelJson {
     pub json: Map<String, Value>,
     /// Name, size and digest of the bytes that it was read from.
     pub file: FileEntry,
+    /// Whether the weights hold an output projection of their own where the file says that it is
+    /// the embedding.
+    pub untied: bool,
     path: PathBuf,
 }
 
@@ -83,7 +89,7 @@ impl ModelJson {
                 .at(path)
                 .hint("use the unquantised version of the model"));
         }
-        Ok(Self { json, file, path })
+        Ok(Self { json, file, untied: false, path })
     }
 
     /// From a value in memory, for tests.
@@ -92,7 +98,18 @@ impl ModelJson {
         let text = Value::Object(json.clone()).to_string();
         let (size, sha256) = (text.len() as u64, Digest::of(text.as_bytes()));
         let file = FileEntry { path: "config.json".to_owned(), size, sha256 };
-        Self { json, file, path: PathBuf::from("config.json") }
+        Self { json, file, untied: false, path: PathBuf::from("config.json") }
+    }
+
+    /// Takes the output projection for a weight of its own, whatever the file says.
+    pub fn untie(&mut self) {
+        self.json.insert(TIED.to_owned(), Value::Bool(false));
+        self.untied = true;
+    }
+
+    /// Whether the file says that the output projection is the embedding.
+    pub fn tied(&self) -> Result<bool> {
+        self.flag(TIED, false)
     }
 
     /// An error about one key.
@@ -141,10 +158,12 @@ impl ModelJson {
             }
             (Some(value), _) => value,
         };
+        #[expect(clippy::cast_possible_truncation)] // models compute in f32
+        let usable = |number: &f64| (*number as f32).is_finite() && *number as f32 > 0.0;
         value
             .as_f64()
-            .filter(|number| number.is_finite() && *number > 0.0)
-            .ok_or_else(|| Error::new(format!("`{key}` must be a number above 0")))
+            .filter(usable)
+            .ok_or_else(|| Error::new(format!("`{key}` must be a number above 0, within 32 bits")))
     }
 
     /// A flag, or the default.

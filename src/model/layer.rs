@@ -28,8 +28,8 @@ pub trait Layer: Send + Sync {
     /// kind of layer.
     fn decoder(&self, context: &Context) -> Option<cpu::Decoder>;
 
-    /// Both halves on plain tensors. With a cache, `x` continues what the cache holds. The output
-    /// has rows for the tokens that are [`Wanted`].
+    /// Both halves on plain tensors. A cache, empty until then, keeps what [`Self::next`] needs.
+    /// The output has rows for the tokens that are [`Wanted`].
     fn forward(
         &self,
         x: Tensor<2>,
@@ -50,14 +50,25 @@ pub trait Layer: Send + Sync {
                 cache.extend(place(&k), place(&v));
                 attend(&q, &k, &v, heads, &context.documents, context.computing).output
             }
-            Some(cache) => {
-                assert_eq!(length, 1, "after the prompt, tokens come one by one");
-                let (keys, values) = cache.extend(place(&k), place(&v));
-                attend_cached(q, keys, values, heads)
-            }
+            Some(_) => unreachable!("after the prompt, tokens come one by one"),
             None => attend(&q, &k, &v, heads, &context.documents, context.computing).output,
         };
         self.finish(context.picked(x), context.picked(mixed), context)
+    }
+
+    /// The output for one more token of each of several texts, `x: [texts, hidden]`, whose caches
+    /// hold what came before.
+    fn next(&self, x: Tensor<2>, context: &Context, caches: &mut [&mut LayerCache]) -> Tensor<2> {
+        let heads = self.heads();
+        let [q, k, v] = self.project(x.clone(), context);
+        let mixed = caches.iter_mut().enumerate().map(|(text, cache)| {
+            let of_text = |x: &Tensor<2>| x.clone().narrow(0, text, 1);
+            let place = |x: &Tensor<2>| of_text(x).reshape([1, 1, heads.groups, heads.width]);
+            let (keys, values) = cache.extend(place(&k), place(&v));
+            attend_cached(of_text(&q), keys, values, heads)
+        });
+        let mixed = Tensor::cat(mixed.collect(), 0);
+        self.finish(x, mixed, context)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod families;
 pub(crate) mod fixture;
 mod generate;
 mod gradients;
+mod inspect;
 mod layer;
 mod linear;
 mod on_cpu;
@@ -15,10 +16,11 @@ mod table;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
-pub use build::{Init, Loaded, WeightSource, load, load_for};
-pub use config::{Facts, ModelJson};
-pub use generate::{Generation, Sampling, generate};
+pub use build::{Init, Loaded, WeightSource, check_room, load, load_for};
+pub use config::{Facts, ModelJson, TIED};
+pub use generate::{Generation, Sampling, generate, generate_all};
 pub use gradients::Gradients;
+pub use inspect::{Inspected, inspect};
 pub use layer::{Cache, Context, Dropout, Layer, LayerCache, RmsNorm, Wanted};
 pub use linear::{Linear, SidePath};
 pub use on_cpu::OnCpu;

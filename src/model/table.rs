@@ -5,6 +5,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use crate::device::Computing;
 use crate::model::{Gradients, Parameter, Visitor};
+use crate::ops::cpu::few_rows;
 use crate::ops::{product, wide};
 
 /// What stands between the path of a table and the number of its piece.
@@ -98,10 +99,11 @@ impl Table {
 
     /// `x · tableᵀ` for `x: [tokens, hidden]`: a score for each token of the vocabulary.
     pub fn scores(&self, x: &Tensor<2>, computing: Computing) -> Tensor<2> {
-        let parts = self
-            .pieces
-            .iter()
-            .map(|piece| product(x.clone(), piece.value.clone().transpose(), computing.arithmetic));
+        let parts = self.pieces.iter().map(|piece| {
+            few_rows(x, &piece.value, computing.arithmetic).unwrap_or_else(|| {
+                product(x.clone(), piece.value.clone().transpose(), computing.arithmetic)
+            })
+        });
         let mut parts: Vec<Tensor<2>> = parts.collect();
         if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
     }

@@ -11,6 +11,7 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
 use crate::device::{Arithmetic, Computing};
+use crate::ops::cpu::few_rows;
 use crate::ops::wide;
 
 /// Products with factors in 16 bits and results in 32.
@@ -107,6 +108,9 @@ pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, arithmetic: Arithmeti
 /// `x · wᵀ` for `x: [tokens, in]` and `w: [out, in]`, no more at once than the device takes.
 pub fn project(x: Tensor<2>, weight: Tensor<2>, computing: Computing) -> Tensor<2> {
     let [tokens, inner] = x.dims();
+    if let Some(y) = few_rows(&x, &weight, computing.arithmetic) {
+        return y;
+    }
     let rows = computing.limits.rows_of_product(inner, weight.dims()[0]);
     let weight = weight.transpose();
     if tokens <= rows {

@@ -13,6 +13,8 @@ use crate::report::Signals;
 
 /// Between plain lines where there is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+/// Between lines about answers that are being written.
+const ANSWERING_INTERVAL: Duration = Duration::from_secs(2);
 /// Steps over which speed is averaged.
 const SPEED_STEPS: usize = 20;
 
@@ -29,6 +31,8 @@ pub struct Console {
     done: u64,
     recent: VecDeque<(u64, f64)>,
     last_plain: Option<Instant>,
+    /// When something was last said of answers that are being written, or they were begun.
+    answered: Option<Instant>,
 }
 
 impl Console {
@@ -45,6 +49,7 @@ impl Console {
             done: 0,
             recent: VecDeque::new(),
             last_plain: None,
+            answered: None,
         }
     }
 
@@ -128,6 +133,16 @@ impl Console {
         }
     }
 
+    /// Long answers are not waited for in silence.
+    fn answering(&mut self, prompts: usize, done: usize, most: usize) {
+        let last = self.answered.get_or_insert_with(Instant::now);
+        if last.elapsed() < ANSWERING_INTERVAL {
+            return;
+        }
+        *last = Instant::now();
+        self.say(&format!("answering {prompts} prompts: {done} of at most {most} tokens each"));
+    }
+
     fn plain_due(&mut self, step: u64) -> bool {
         let due = step == self.total
             || self.last_plain.is_none_or(|last| last.elapsed() >= PLAIN_INTERVAL);
@@ -171,7 +186,8 @@ impl Observer for Console {
                 found.eval_loss.exp(),
                 found.target_tokens
             )),
-            Event::Sample(_) => {} // shown before and after together, at the end
+            Event::Answering { prompts, done, most } => self.answering(prompts, done, most),
+            Event::Sample(_) => self.answered = None, // shown before and after together, at the end
             Event::Saved { step, path, seconds } => {
                 self.say(&format!("saved step {step} in {seconds:.2} s: {}", path.display()))
             }

@@ -4,6 +4,7 @@ mod access;
 mod announce;
 mod approval;
 mod aside;
+mod base;
 mod changes;
 mod fit;
 mod judged;
@@ -21,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use access::{Access, supply_for};
+pub use base::look_through;
 pub use changes::allowed;
+pub use judged::suite;
 pub use prepare::{Prepared, parent_state, prepare};
 pub use publish::Published;
 pub use pull::{Pull, Update, pull};

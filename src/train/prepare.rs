@@ -17,14 +17,14 @@ use crate::engine::{
 };
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
-use crate::files::{Digest, FileEntry, cache_home, hash_file};
+use crate::files::{Digest, FileEntry, cache_home};
 use crate::hub::{InputTrust, ModelDirectory, Supply};
-use crate::model::{self, Facts, ModelJson, families};
+use crate::model::{self, Facts};
 use crate::random::Stream;
 use crate::train::approval::Approval;
-use crate::train::{fit, opening};
+use crate::train::{base, fit, opening};
 use crate::verify::{self, Trust, Verdict};
-use crate::weights::{Element, shard_names};
+use crate::weights::Element;
 
 /// A run that is ready to begin.
 pub struct Prepared<'a> {
@@ -57,6 +57,8 @@ pub struct Prepared<'a> {
     pub elements: BTreeMap<String, Element>,
     /// Module names that have an adapter.
     pub adapted: Vec<String>,
+    /// Whether the weights hold an output projection that `config.json` denies; known then, too.
+    pub(super) untied: bool,
     pub(super) parent: Option<Parent>,
     /// Why the base model may be used.
     pub(super) base_trust: InputTrust,
@@ -80,8 +82,8 @@ pub fn prepare<'a>(
     let mut approval = Approval::of(config, supply.pinned())?;
     let base = supply.base(&config.model)?;
     approval.read_signature(config, &base)?;
-    let base_trust = approval.model(&base, &text_files(&base)?)?;
-    let (facts, config_file) = facts_of(config, &base, observer)?;
+    let base_trust = approval.model(&base, &base::text_files(&base)?)?;
+    let (facts, config_file) = base::facts_of(config, &base, observer)?;
     let learning = match &config.lora {
         Some(lora) => adapters::lora_size(&adapters::targets(&facts, lora)?, lora),
         None => facts.parameters,
@@ -93,6 +95,10 @@ pub fn prepare<'a>(
     let said = Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() };
     say(&said, observer);
     check_vocabulary(&corpus, &facts, &base)?;
+    base::check_prompts(&config.eval.prompts, &corpus.codec, &facts)?;
+    if config.model.init == Init::Random && !opened.on_gpu() {
+        model::check_room(&facts)?;
+    }
     let plan = corpus.plan(config.seed);
     let length = plan.longest_row()?.next_multiple_of(opened.computing().grain);
     let division = fit::division(&facts, &opened, config.train.micro_batch_size, length)?;
@@ -123,6 +129,7 @@ pub fn prepare<'a>(
         memory,
         elements: BTreeMap::new(),
         adapted: Vec::new(),
+        untied: false,
         parent,
         base_trust,
         approval,
@@ -133,39 +140,6 @@ pub fn prepare<'a>(
     prepared.approve_data()?;
     prepared.announce(observer);
     Ok(prepared)
-}
-
-/// The sizes of the base model and the file that tells them, and whether its weights are there.
-fn facts_of(
-    config: &RunConfig,
-    base: &ModelDirectory,
-    observer: &mut dyn Observer,
-) -> Result<(Facts, FileEntry)> {
-    let json = ModelJson::read(&base.path)?;
-    let facts = families::find(&json)?.facts(&json)?;
-    if config.data.max_seq_len > facts.positions_max {
-        observer.on(Event::Warning(format!(
-            "`data.max_seq_len` is {}, but the model was made for {} positions",
-            config.data.max_seq_len, facts.positions_max
-        )));
-    }
-    if config.model.init == Init::Pretrained {
-        shard_names(&base.path)?; // said now, not after the data was read
-    }
-    Ok((facts, json.file))
-}
-
-/// What is read of a base model beside its weights.
-fn text_files(base: &ModelDirectory) -> Result<Vec<FileEntry>> {
-    let names = [
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "chat_template.jinja",
-    ];
-    let there = names.into_iter().filter(|name| base.path.join(name).is_file());
-    there.map(|name| hash_file(&base.path.join(name), name)).collect()
 }
 
 fn read_data(
@@ -281,6 +255,7 @@ impl Prepared<'_> {
         self.unchanged(&loaded.files)?;
         self.base_files = loaded.files;
         self.elements = loaded.elements;
+        self.untied = loaded.config.untied;
         match &self.config.lora {
             Some(lora) => self.adapted = adapters::attach_lora(&mut loaded.model, lora, seed)?,
             None => adapters::learn_everything(&mut loaded.model),

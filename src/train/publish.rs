@@ -18,6 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, RunDirectory, hash_file, write_synced};
 use crate::hub::Lock;
+use crate::model::TIED;
 use crate::train::session::Record;
 use crate::train::{Prepared, Request};
 use crate::weights::{Element, write_safetensors};
@@ -104,6 +105,10 @@ pub fn publish(
     }
     bundle::copy_sidecars(&prepared.base.path, &scratch, config.lora.is_none())?;
     refuse_changed(&scratch, prepared)?;
+    if prepared.untied && config.lora.is_none() {
+        // Other programs, and older ones, shall take the projection that was trained.
+        bundle::change_config(&scratch, &[(TIED, false.into())])?;
+    }
     if let Some(template) = prepared.own_template() {
         let path = scratch.join("chat_template.jinja");
         let _ = fs::remove_file(&path); // the base model's, which this run replaced
@@ -360,6 +365,7 @@ fn card(
             .map(|(prompt, before, after)| Sample { prompt, before, after })
             .collect(),
         likeness: None,
+        beside: Vec::new(),
         exported: None,
         inputs: inputs.digest(),
         signer: signer.map(|signer| signer.0.public().hint().to_owned()),

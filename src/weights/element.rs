@@ -21,14 +21,14 @@ pub enum Element {
 const CHUNK: usize = 1 << 16;
 
 impl Element {
-    /// The format of a safetensors `dtype`.
-    pub fn from_safetensors(dtype: safetensors::Dtype) -> Result<Self> {
+    /// The format of a `dtype` in a safetensors header.
+    pub fn from_header(dtype: &str) -> Result<Self> {
         match dtype {
-            safetensors::Dtype::F32 => Ok(Self::F32),
-            safetensors::Dtype::F16 => Ok(Self::F16),
-            safetensors::Dtype::BF16 => Ok(Self::BF16),
+            "F32" => Ok(Self::F32),
+            "F16" => Ok(Self::F16),
+            "BF16" => Ok(Self::BF16),
             other => Err(Error::new(format!(
-                "weights of type {other:?} are not supported, only F32, F16 and BF16"
+                "weights of type {other} are not supported, only F32, F16 and BF16"
             ))
             .hint("use the unquantised version of the model")),
         }
@@ -51,6 +51,32 @@ impl Element {
             Self::F16 => "F16",
             Self::BF16 => "BF16",
         }
+    }
+
+    /// How `config.json` calls it.
+    pub const fn config_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+        }
+    }
+
+    /// How many of little-endian numbers are NaN or infinite: their exponent has all bits set.
+    pub fn not_finite(self, bytes: &[u8]) -> u64 {
+        let halves = |exponent: u16| {
+            let is = |x: &&[u8; 2]| u16::from_le_bytes(**x) & exponent == exponent;
+            bytes.as_chunks().0.iter().filter(is).count()
+        };
+        let count = match self {
+            Self::F32 => {
+                let is = |x: &&[u8; 4]| u32::from_le_bytes(**x) & 0x7f80_0000 == 0x7f80_0000;
+                bytes.as_chunks().0.iter().filter(is).count()
+            }
+            Self::F16 => halves(0x7c00),
+            Self::BF16 => halves(0x7f80),
+        };
+        count as u64
     }
 
     /// Bytes per element.
@@ -215,6 +241,14 @@ mod tests {
             assert_eq!(numbers.into_f32(), to_f32(element, &bytes), "{element:?}");
         }
         assert_eq!(to_f32(Element::F32, &Element::F32.encode(&values)), values);
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_counted_in_every_format() {
+        let values = [1.0, f32::NAN, f32::INFINITY, -f32::INFINITY, 65504.0, 0.0];
+        for element in [Element::F32, Element::F16, Element::BF16] {
+            assert_eq!(element.not_finite(&element.encode(&values)), 3, "{element:?}");
+        }
     }
 
     #[test]

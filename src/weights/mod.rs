@@ -1,11 +1,14 @@
 //! Tensors in files: safetensors with Hugging Face names, single or sharded, read whole and hashed.
 
 mod element;
+mod header;
+mod headers;
 mod read;
 mod stream;
 mod write;
 
 pub use element::{Element, Numbers, to_f32};
-pub use read::{Shard, TensorBytes, shard_names};
+pub use headers::{Found, Headers};
+pub use read::{INDEX_FILE, Shard, TensorBytes, shard_names};
 pub use stream::{OwnedTensor, ShardStream, TensorPlace, read_tensors};
 pub use write::{TensorSpec, write_safetensors};

@@ -1,25 +1,24 @@
 //! Reads safetensors files whole: the bytes that are hashed are the bytes that are used.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use safetensors::SafeTensors;
-
-use crate::error::{Context, Error, Result};
-use crate::files::{Digest, FileEntry, read_json};
+use super::stream::{ShardStream, TensorPlace};
+use crate::error::{Error, Result};
+use crate::files::{FileEntry, read_json};
 use crate::weights::Element;
 
 /// Largest index file read; those of the largest public models stay under 1 MiB.
-const INDEX_BYTES_MAX: u64 = 64 << 20;
+const INDEX_BYTES_MAX: u64 = 16 << 20;
 
 /// One safetensors file in memory, with the digest of exactly these bytes.
 pub struct Shard {
     bytes: Vec<u8>,
     /// Name inside the model directory, size and digest.
     pub entry: FileEntry,
-    path: PathBuf,
+    /// Bytes of the header, length prefix included.
+    header: usize,
+    places: Vec<TensorPlace>,
 }
 
 /// A tensor as it lies in the file.
@@ -35,45 +34,79 @@ pub struct TensorBytes<'a> {
 }
 
 impl Shard {
-    /// Reads a file and checks its header.
+    /// Reads a file, once its header was found to describe it.
     pub fn read(directory: &Path, name: &str) -> Result<Self> {
-        let path = directory.join(name);
-        let mut file = File::open(&path).context_at("cannot open the weights", &path)?;
-        let length = file.metadata().context_at("cannot read the weights", &path)?.len();
-        let capacity = usize::try_from(length).context_at("the file is too large", &path)?;
-        let mut bytes = Vec::with_capacity(capacity);
-        file.read_to_end(&mut bytes).context_at("cannot read the weights", &path)?;
-        let (digest, header) =
-            rayon::join(|| Digest::of(&bytes), || SafeTensors::deserialize(&bytes).map(|_| ()));
-        header.context_at("not a valid safetensors file", &path)?;
-        let entry = FileEntry { path: name.to_owned(), size: bytes.len() as u64, sha256: digest };
-        Ok(Self { bytes, entry, path })
+        Self::read_if(directory, name, |_| Ok(()))
+    }
+
+    /// Reads a file, if `fits` says that its tensors are those that are wanted.
+    ///
+    /// # Errors
+    /// Those of `fits`, before anything but the header was read.
+    pub fn read_if(
+        directory: &Path,
+        name: &str,
+        fits: impl FnOnce(&[TensorPlace]) -> Result<()>,
+    ) -> Result<Self> {
+        let mut stream = ShardStream::open(directory, name)?;
+        fits(stream.places()).map_err(|error| error.at(directory.join(name)))?;
+        let (header, places) = (stream.header().len(), stream.places().to_vec());
+        let mut bytes = stream.header().to_vec();
+        let size = usize::try_from(stream.size());
+        bytes.reserve_exact(size.unwrap_or(usize::MAX).saturating_sub(header));
+        let mut piece = Vec::new();
+        while stream.begin().is_some() {
+            stream.read_all(&mut piece, PIECE_BYTES, |piece| bytes.extend_from_slice(piece))?;
+        }
+        Ok(Self { bytes, entry: stream.finish()?, header, places })
     }
 
     /// Every tensor of the file, by name.
     pub fn tensors(&self) -> Result<Vec<TensorBytes<'_>>> {
-        let parsed = SafeTensors::deserialize(&self.bytes)
-            .context_at("not a valid safetensors file", &self.path)?;
-        let mut tensors = Vec::with_capacity(parsed.len());
-        for (name, view) in parsed.iter() {
-            tensors.push(TensorBytes {
-                element: Element::from_safetensors(view.dtype())
-                    .map_err(|error| error.at(&self.path).because(format!("tensor `{name}`")))?,
-                name: name.to_owned(),
-                shape: view.shape().to_vec(),
-                bytes: view.data(),
-            });
+        let mut rest = &self.bytes[self.header..];
+        let mut tensors = Vec::with_capacity(self.places.len());
+        for place in &self.places {
+            let count = usize::try_from(place.bytes).unwrap_or(usize::MAX).min(rest.len());
+            let (bytes, after) = rest.split_at(count);
+            let (name, shape) = (place.name.clone(), place.shape.clone());
+            tensors.push(TensorBytes { name, element: place.element, shape, bytes });
+            rest = after;
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(tensors)
     }
 
+    /// Whether all of its tensors are numbers.
+    ///
+    /// # Errors
+    /// When one holds NaN or infinite numbers.
+    pub fn refuse_not_finite(&self) -> Result<()> {
+        for tensor in self.tensors()? {
+            let count = tensor.element.not_finite(tensor.bytes);
+            if count > 0 {
+                let (name, file) = (&tensor.name, &self.entry.path);
+                let what = format!("`{file}` holds {count} NaN or infinite numbers in `{name}`");
+                return Err(Error::new(what));
+            }
+        }
+        Ok(())
+    }
+
     /// The raw header (length prefix included) and the data that follows it.
     pub fn header_and_data(&self) -> Result<(&[u8], &[u8])> {
-        let (header_length, _) = SafeTensors::read_metadata(&self.bytes)
-            .context_at("not a valid safetensors file", &self.path)?;
-        Ok(self.bytes.split_at(header_length + 8))
+        Ok(self.bytes.split_at(self.header))
     }
+}
+
+/// Bytes that are read and hashed at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// The weight files of a model directory, and the file of each tensor where an index says it.
+pub(super) struct Listed {
+    /// Their names.
+    pub names: Vec<String>,
+    /// File by tensor, if there is an index.
+    pub index: Option<BTreeMap<String, String>>,
 }
 
 /// The weight files of a model directory: `model.safetensors`, or those that
@@ -82,7 +115,12 @@ impl Shard {
 /// # Errors
 /// Names with path separators are refused: an index is hostile input.
 pub fn shard_names(directory: &Path) -> Result<Vec<String>> {
-    let index = directory.join("model.safetensors.index.json");
+    listed(directory).map(|listed| listed.names)
+}
+
+/// The same, with what the index says of each tensor.
+pub(super) fn listed(directory: &Path) -> Result<Listed> {
+    let index = directory.join(INDEX_FILE);
     if !index.exists() {
         let single = directory.join("model.safetensors");
         if !single.exists() {
@@ -90,13 +128,13 @@ pub fn shard_names(directory: &Path) -> Result<Vec<String>> {
                 .at(directory)
                 .hint("Firebrand reads safetensors only; convert other formats first"));
         }
-        return Ok(vec!["model.safetensors".to_owned()]);
+        return Ok(Listed { names: vec!["model.safetensors".to_owned()], index: None });
     }
     let json = read_json(&index, INDEX_BYTES_MAX)?;
     let map = json["weight_map"]
         .as_object()
         .ok_or_else(|| Error::new("the index has no `weight_map`").at(&index))?;
-    let mut names = BTreeSet::new();
+    let mut of_tensor = BTreeMap::new();
     for (tensor, file) in map {
         let file = file.as_str().unwrap_or_default();
         let plain = !file.is_empty()
@@ -110,7 +148,16 @@ pub fn shard_names(directory: &Path) -> Result<Vec<String>> {
             .at(&index)
             .hint("an index may only name safetensors files in its own folder"));
         }
-        names.insert(file.to_owned());
+        of_tensor.insert(tensor.clone(), file.to_owned());
     }
-    Ok(names.into_iter().collect())
+    let mut names: Vec<String> = of_tensor.values().cloned().collect();
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        return Err(Error::new("the index names no file").at(&index));
+    }
+    Ok(Listed { names, index: Some(of_tensor) })
 }
+
+/// The file that says in which file a tensor is.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";

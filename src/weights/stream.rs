@@ -6,14 +6,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::Metadata;
-
+use super::header;
 use crate::error::{Context, Error, Result};
 use crate::files::{FileEntry, Hashing};
 use crate::weights::Element;
-
-/// Largest header that is read, as the format has it.
-const HEADER_BYTES_MAX: u64 = 100_000_000;
 
 /// Where a tensor lies in its file, by order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,36 +35,23 @@ pub struct ShardStream {
     begun: usize,
     /// Bytes of the tensor begun last that were not read yet.
     left: u64,
+    /// Tensors with numbers that are NaN or infinite, and how many of them.
+    not_finite: Vec<(String, u64)>,
 }
 
 impl ShardStream {
     /// Opens a file and checks its header against its size.
+    ///
+    /// # Errors
+    /// When it is no regular file, no safetensors file, or not all of one; nothing was allocated
+    /// then but its header.
     pub fn open(directory: &Path, name: &str) -> Result<Self> {
         let path = directory.join(name);
-        let file = File::open(&path).context_at("cannot open the weights", &path)?;
-        let size = file.metadata().context_at("cannot read the weights", &path)?.len();
+        let (file, size) = header::open(&path)?;
         let mut source = Hashing::new(file);
-        let invalid = |why: &str| {
-            Error::new("not a valid safetensors file").at(&path).because(why.to_owned())
-        };
-        let mut prefix = [0; 8];
-        source.read_exact(&mut prefix).context_at("not a valid safetensors file", &path)?;
-        let length = u64::from_le_bytes(prefix);
-        if length > HEADER_BYTES_MAX || length > size.saturating_sub(8) {
-            return Err(invalid("its header is longer than the file, or than the format allows"));
-        }
-        let mut header = prefix.to_vec();
-        let mut json = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        source.read_exact(&mut json).context_at("cannot read the weights", &path)?;
-        let parsed: Metadata =
-            serde_json::from_slice(&json).context_at("not a valid safetensors file", &path)?;
-        header.append(&mut json);
-        if header.len() as u64 + parsed.data_len() as u64 != size {
-            return Err(invalid("its tensors do not fill it"));
-        }
-        let places = places(&parsed).map_err(|error| error.at(&path))?;
+        let (header, places) = header::read(&mut source, size, &path)?;
         let name = name.to_owned();
-        Ok(Self { source, path, name, header, places, begun: 0, left: 0 })
+        Ok(Self { source, path, name, header, places, begun: 0, left: 0, not_finite: Vec::new() })
     }
 
     /// The raw header, length prefix included.
@@ -102,9 +85,54 @@ impl ShardStream {
 
     /// Reads the next bytes of the tensor into `buffer`, at most `most`; none at its end.
     pub fn read<'a>(&mut self, buffer: &'a mut Vec<u8>, most: usize) -> Result<&'a [u8]> {
+        let most = self.whole_numbers(most);
         self.read_unhashed(buffer, most)?;
         self.source.hash(buffer);
+        self.count_not_finite(buffer);
         Ok(buffer)
+    }
+
+    /// The tensor that was begun last.
+    fn begun(&self) -> Option<&TensorPlace> {
+        self.begun.checked_sub(1).map(|last| &self.places[last])
+    }
+
+    /// At most so many bytes, and no part of a number.
+    fn whole_numbers(&self, most: usize) -> usize {
+        let size = self.begun().map_or(1, |place| place.element.size());
+        (most - most % size).max(size)
+    }
+
+    fn count_not_finite(&mut self, bytes: &[u8]) {
+        let count = self.begun().map_or(0, |place| place.element.not_finite(bytes));
+        self.note_not_finite(count);
+    }
+
+    fn note_not_finite(&mut self, count: u64) {
+        let Some(name) = self.begun().filter(|_| count > 0).map(|place| place.name.clone()) else {
+            return;
+        };
+        match self.not_finite.last_mut() {
+            Some((last, counted)) if *last == name => *counted += count,
+            _ => self.not_finite.push((name, count)),
+        }
+    }
+
+    /// Whether all that was read so far are numbers.
+    ///
+    /// # Errors
+    /// When some are NaN or infinite: nothing that is computed from them means anything.
+    pub fn refuse_not_finite(&self) -> Result<()> {
+        let Some((name, count)) = self.not_finite.first() else { return Ok(()) };
+        let what = format!("the weights hold {count} NaN or infinite numbers in `{name}`");
+        let error = Error::new(what).at(&self.path);
+        Err(match self.not_finite.len() - 1 {
+            0 => error,
+            more => error.because(format!("{more} more of its tensors hold such, too")),
+        }
+        .hint(
+            "a training run that diverged leaves such weights; use an earlier state of the model",
+        ))
     }
 
     /// Reads the rest of the tensor in pieces of `most` bytes into `buffer`: while one is hashed,
@@ -115,9 +143,28 @@ impl ShardStream {
         most: usize,
         mut take: impl FnMut(&[u8]) + Send,
     ) -> Result<()> {
+        let most = self.whole_numbers(most);
         while self.left > 0 {
             self.read_unhashed(buffer, most)?;
-            rayon::join(|| self.source.hash(buffer), || take(buffer));
+            let element = self.begun().map(|place| place.element);
+            let look = || {
+                take(buffer);
+                element.map_or(0, |element| element.not_finite(buffer))
+            };
+            let ((), count) = rayon::join(|| self.source.hash(buffer), look);
+            self.note_not_finite(count);
+        }
+        Ok(())
+    }
+
+    /// Reads all that is left without a digest, to see whether it is numbers.
+    pub fn look_through(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
+        const PIECE_BYTES: usize = 1 << 20;
+        while self.begin().is_some() {
+            while self.left > 0 {
+                self.read_unhashed(buffer, PIECE_BYTES)?;
+                self.count_not_finite(buffer);
+            }
         }
         Ok(())
     }
@@ -144,20 +191,6 @@ impl ShardStream {
         }
         Ok(FileEntry { path: self.name, size, sha256 })
     }
-}
-
-fn places(parsed: &Metadata) -> Result<Vec<TensorPlace>> {
-    let place = |name: String| {
-        let info = parsed.info(&name).expect("the name comes from there");
-        Ok(TensorPlace {
-            element: Element::from_safetensors(info.dtype)
-                .map_err(|error| error.because(format!("tensor `{name}`")))?,
-            shape: info.shape.clone(),
-            bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
-            name,
-        })
-    };
-    parsed.offset_keys().into_iter().map(place).collect()
 }
 
 /// A tensor read whole.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::bundle;
 use super::card::Relation;
-use super::derived::{Derivation, Made, hash_base_file, open_weights};
+use super::derived::{Derivation, Made, Opened, hash_base_file, open_weights};
 use super::merge::Weights;
 use super::origin::Origin;
 use crate::data::Codec;
@@ -94,7 +94,7 @@ pub fn export(
         })?,
     };
     let origin = Origin::find(request.model, request.base, request.supply)?;
-    let (weights, adapter_file) = open_weights(&origin)?;
+    let Opened { weights, adapter_file, untied, note } = open_weights(&origin)?;
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     request.carry_out(|scratch| {
         let small = scratch.join(SMALL_FILES);
@@ -104,11 +104,15 @@ pub fn export(
         let config = hash_base_file(&origin, &small, "config.json")?;
         let mut small_files = hash_tree(&small)?;
         small_files.retain(|file| used(&file.path) && file.path != config.path);
+        let mut model = ModelJson::read(&small)?;
+        if untied {
+            model.untie();
+        }
         let source = Source {
             name: &name,
             number,
             origin: &origin,
-            config: ModelJson::read(&small)?,
+            config: model,
             tokenizer: tokenizer(&small)?,
             codec: Codec::load(&small, None)?,
         };
@@ -128,12 +132,17 @@ pub fn export(
             base_files,
             adapter_file,
             likeness: None,
+            loss: origin.past.loss.clone(),
+            samples: Vec::new(),
+            beside: Vec::new(),
+            metrics: BTreeMap::new(),
             exported: Some(written.file.clone()),
         };
         let inputs = request.inputs(&origin, &made)?;
         let digest = inputs.digest().to_string();
         bind(&scratch.join(&written.file), written.binding, &digest)?;
-        Ok((origin, inputs, made, (written.file, written.notes)))
+        let notes = note.into_iter().chain(written.notes).collect();
+        Ok((origin, inputs, made, (written.file, notes)))
     })
 }
 

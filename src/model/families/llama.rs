@@ -2,10 +2,10 @@
 //! Reference: transformers `models/llama/modeling_llama.py`.
 
 use burn::tensor::{Tensor, activation::silu};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::error::Result;
-use crate::model::families::Family;
+use crate::model::families::{Family, rope};
 use crate::model::{
     Context, EMBEDDING, Facts, LM_HEAD, Layer, Linear, Model, ModelJson, RmsNorm, Visitor,
     WeightSource,
@@ -16,6 +16,8 @@ use crate::ops::{Frequencies, Heads, RopeScaling, rotate};
 /// Limits that no real model comes near; a config beyond them is an attack or an accident.
 const SIZE_MAX: usize = 1 << 20;
 const LAYERS_MAX: usize = 1024;
+const HEAD_SIZE_MAX: usize = 1 << 14;
+const PARAMETERS_MAX: u128 = 1 << 48;
 
 /// The family.
 pub(super) struct Llama;
@@ -47,7 +49,7 @@ impl Shape {
             let what = format!("({groups}) must divide `num_attention_heads` ({heads})");
             return Err(config.wrong("num_key_value_heads", &what));
         }
-        let head_dim = match config.optional_size("head_dim", SIZE_MAX)? {
+        let head_dim = match config.optional_size("head_dim", HEAD_SIZE_MAX)? {
             Some(size) => size,
             None if hidden % heads == 0 => hidden / heads,
             None => return Err(config.wrong("hidden_size", "is not a multiple of the heads")),
@@ -55,15 +57,15 @@ impl Shape {
         if head_dim % 2 != 0 {
             return Err(config.wrong("head_dim", "must be even, for the rotary embedding"));
         }
-        if let Some(activation) = config.json.get("hidden_act").and_then(Value::as_str)
-            && activation != "silu"
-        {
-            return Err(config.wrong("hidden_act", &format!("is `{activation}`, not `silu`")));
+        match config.json.get("hidden_act") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(activation)) if activation == "silu" => {}
+            Some(other) => return Err(config.wrong("hidden_act", &format!("is {other}, not silu"))),
         }
         let positions_max =
             config.optional_size("max_position_embeddings", 1 << 30)?.unwrap_or(2048);
-        let (theta, scaling) = rope(config, positions_max)?;
-        Ok(Self {
+        let (theta, scaling) = rope::read(config, positions_max)?;
+        let shape = Self {
             hidden,
             intermediate: config.size("intermediate_size", SIZE_MAX)?,
             layers: config.size("num_hidden_layers", LAYERS_MAX)?,
@@ -73,12 +75,18 @@ impl Shape {
             vocabulary: config.size("vocab_size", 1 << 24)?,
             positions_max,
             norm_epsilon: config.positive("rms_norm_eps", 1e-6)?,
-            tied: config.flag("tie_word_embeddings", false)?,
+            tied: config.tied()?,
             attention_bias: config.flag("attention_bias", false)?,
             mlp_bias: config.flag("mlp_bias", false)?,
             theta,
             scaling,
-        })
+        };
+        match shape.parameters() {
+            0..=PARAMETERS_MAX => Ok(shape),
+            count => Err(config
+                .wrong("hidden_size", "and the other sizes multiply to too much")
+                .because(format!("the model would have {count} weights"))),
+        }
     }
 
     /// Names and `[out, in]` of the linear layers of one decoder layer.
@@ -101,57 +109,50 @@ impl Shape {
         (0..self.layers).flat_map(one).collect()
     }
 
-    fn parameters(&self) -> u64 {
-        let (query, key) = (self.heads * self.head_dim, self.groups * self.head_dim);
-        let mut layer = self.hidden * (2 * query + 2 * key + 3 * self.intermediate + 2);
+    /// How many weights there are; each size is bounded, and so is their product here.
+    fn parameters(&self) -> u128 {
+        let wide = |size: usize| size as u128;
+        let (query, key) = (wide(self.heads * self.head_dim), wide(self.groups * self.head_dim));
+        let (hidden, intermediate) = (wide(self.hidden), wide(self.intermediate));
+        let mut layer = hidden * (2 * query + 2 * key + 3 * intermediate + 2);
         if self.attention_bias {
-            layer += query + 2 * key + self.hidden;
+            layer += query + 2 * key + hidden;
         }
         if self.mlp_bias {
-            layer += 2 * self.intermediate + self.hidden;
+            layer += 2 * intermediate + hidden;
         }
         let tables = if self.tied { 1 } else { 2 };
-        (self.layers * layer + tables * self.vocabulary * self.hidden + self.hidden) as u64
+        wide(self.layers) * layer + tables * wide(self.vocabulary) * hidden + hidden
     }
-}
 
-/// `rope_theta` and scaling, from `rope_parameters` (transformers 5) or from `rope_theta` and
-/// `rope_scaling` (before).
-fn rope(config: &ModelJson, positions_max: usize) -> Result<(f64, RopeScaling)> {
-    let empty = Map::new();
-    let (theta, map, place) = match config.json.get("rope_parameters") {
-        Some(Value::Object(map)) => {
-            let fallback = config.positive("rope_theta", 10_000.0)?;
-            (ModelJson::positive_in(map, "rope_theta", Some(fallback))?, map, "rope_parameters")
+    /// Every tensor that the weights hold, with its dimensions.
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let table = vec![self.vocabulary, self.hidden];
+        let mut tensors = vec![
+            (EMBEDDING.to_owned(), table.clone()),
+            ("model.norm.weight".to_owned(), vec![self.hidden]),
+        ];
+        if !self.tied {
+            tensors.push((LM_HEAD.to_owned(), table));
         }
-        _ => {
-            let map = config.json.get("rope_scaling").and_then(Value::as_object);
-            (config.positive("rope_theta", 10_000.0)?, map.unwrap_or(&empty), "rope_scaling")
+        for layer in 0..self.layers {
+            let path = format!("model.layers.{layer}");
+            for (name, dims) in self.layer_linears() {
+                tensors.push((format!("{path}.{name}.weight"), dims.to_vec()));
+                if self.has_bias(name) {
+                    tensors.push((format!("{path}.{name}.bias"), vec![dims[0]]));
+                }
+            }
+            for norm in ["input_layernorm", "post_attention_layernorm"] {
+                tensors.push((format!("{path}.{norm}.weight"), vec![self.hidden]));
+            }
         }
-    };
-    let kind = map.get("rope_type").or_else(|| map.get("type")).and_then(Value::as_str);
-    let number = |key: &str, default: Option<f64>| {
-        #[expect(clippy::cast_possible_truncation)] // the reference computes in f32 as well
-        ModelJson::positive_in(map, key, default)
-            .map(|value| value as f32)
-            .map_err(|error| config.wrong(place, "is incomplete").because(error.what))
-    };
-    let scaling = match kind {
-        None | Some("default") => RopeScaling::None,
-        Some("linear") => RopeScaling::Linear { factor: number("factor", None)? },
-        Some("llama3") => RopeScaling::Llama3 {
-            factor: number("factor", None)?,
-            low_frequency_factor: number("low_freq_factor", None)?,
-            high_frequency_factor: number("high_freq_factor", None)?,
-            original: number("original_max_position_embeddings", Some(positions_max as f64))?,
-        },
-        Some(other) => {
-            return Err(config
-                .wrong(place, &format!("asks for the rope type `{other}`"))
-                .hint("supported: `default`, `linear`, `llama3`"));
-        }
-    };
-    Ok((theta, scaling))
+        tensors
+    }
+
+    fn has_bias(&self, name: &str) -> bool {
+        if name.starts_with("mlp") { self.mlp_bias } else { self.attention_bias }
+    }
 }
 
 impl Family for Llama {
@@ -175,10 +176,14 @@ impl Family for Llama {
             theta: shape.theta,
             scaling: shape.scaling,
             tied: shape.tied,
-            parameters: shape.parameters(),
+            parameters: u64::try_from(shape.parameters()).expect("bounded when it was read"),
             linears: shape.linears(),
             element: config.element(),
         })
+    }
+
+    fn tensors(&self, config: &ModelJson) -> Result<Vec<(String, Vec<usize>)>> {
+        Shape::read(config).map(|shape| shape.tensors())
     }
 
     fn build(&self, config: &ModelJson, weights: &mut WeightSource) -> Result<Model> {
@@ -196,7 +201,7 @@ impl Family for Llama {
             epsilon: shape.norm_epsilon,
         };
         let lm_head = if shape.tied {
-            weights.ignore(LM_HEAD); // some exporters write the tied copy
+            weights.ignore(LM_HEAD); // a copy: one that differs unties the model before this
             None
         } else {
             Some(weights.table(LM_HEAD, table)?)
@@ -233,8 +238,7 @@ impl LlamaLayer {
     fn read(path: &str, shape: &Shape, weights: &mut WeightSource) -> Result<Self> {
         let mut linears = Vec::new();
         for (name, dims) in shape.layer_linears() {
-            let bias = if name.starts_with("mlp") { shape.mlp_bias } else { shape.attention_bias };
-            linears.push(weights.linear(&format!("{path}.{name}"), dims, bias)?);
+            linears.push(weights.linear(&format!("{path}.{name}"), dims, shape.has_bias(name))?);
         }
         let Ok([q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]) =
             <[Linear; 7]>::try_from(linears)
@@ -389,16 +393,46 @@ mod tests {
     }
 
     #[test]
+    fn tensors_are_those_that_are_counted_and_built() {
+        for change in [
+            json!({}),
+            json!({"tie_word_embeddings": true}),
+            json!({"attention_bias": true, "mlp_bias": true, "head_dim": 20}),
+        ] {
+            let shape = shape(change).unwrap();
+            let count: usize =
+                shape.tensors().iter().map(|(_, dims)| dims.iter().product::<usize>()).sum();
+            assert_eq!(count as u128, shape.parameters());
+        }
+    }
+
+    #[test]
     fn impossible_configs_are_named() {
         for (change, key) in [
             (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
             (json!({"head_dim": 7}), "head_dim"),
             (json!({"hidden_act": "gelu"}), "hidden_act"),
+            (json!({"hidden_act": 3}), "hidden_act"),
             (json!({"vocab_size": 0}), "vocab_size"),
             (json!({"hidden_size": 1u64 << 40}), "hidden_size"),
             (json!({"rope_scaling": {"rope_type": "yarn"}}), "rope_scaling"),
             (json!({"rope_scaling": {"rope_type": "linear"}}), "rope_scaling"),
             (json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
+            (json!({"rope_scaling": "linear"}), "rope_scaling"),
+            (json!({"rope_scaling": {"rope_type": 3}}), "rope_scaling"),
+            (json!({"rope_parameters": ["linear"]}), "rope_parameters"),
+            (json!({"rope_theta": 0}), "rope_theta"),
+            (json!({"rope_theta": 1e300}), "rope_theta"),
+            (json!({"rope_parameters": {"rope_theta": -1.0}}), "rope_theta"),
+            (json!({"num_hidden_layers": 0}), "num_hidden_layers"),
+            (json!({"hidden_size": -64}), "hidden_size"),
+            (json!({"num_attention_heads": 7}), "num_key_value_heads"),
+            (json!({"head_dim": 1 << 20}), "head_dim"),
+            (
+                json!({"num_hidden_layers": 1024, "hidden_size": 1 << 20, "head_dim": 1 << 14,
+                    "num_attention_heads": 1 << 20, "num_key_value_heads": 1 << 20}),
+                "weights",
+            ),
         ] {
             let error = shape(change.clone()).err().expect("must be refused").to_string();
             assert!(error.contains(key), "{change} gave {error}");

@@ -1,6 +1,7 @@
 //! The table of model families.
 
 mod llama;
+mod rope;
 
 use crate::error::{Error, Result};
 use crate::model::{Model, ModelJson, WeightSource};
@@ -9,8 +10,10 @@ use crate::model::{Model, ModelJson, WeightSource};
 pub trait Family: Sync {
     /// The `model_type` values it reads.
     fn model_types(&self) -> &'static [&'static str];
-    /// The names and shapes of its weights, and what it is, from `config.json` alone.
+    /// What it is, with the names and shapes of its linear layers, from `config.json` alone.
     fn facts(&self, config: &ModelJson) -> Result<crate::model::Facts>;
+    /// Every tensor that its weights hold, with its dimensions.
+    fn tensors(&self, config: &ModelJson) -> Result<Vec<(String, Vec<usize>)>>;
     /// Builds the model, taking each weight by its name.
     fn build(&self, config: &ModelJson, weights: &mut WeightSource) -> Result<Model>;
 }

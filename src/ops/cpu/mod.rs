@@ -5,12 +5,13 @@
 //! `element` and `packed` say how factors are kept, `turn` transposes, `memory` makes new vectors,
 //! `product` and `brain` multiply; `pointwise`, `softmax`, `attention` (in `tasks`) and `loss`
 //! are what a model does besides; `projection` is a linear layer with its addition, `decoder` a
-//! layer; `held` and `run` are the way in.
+//! layer; `few` multiplies a few rows where text is written; `held` and `run` are the way in.
 
 mod attention;
 mod brain;
 mod decoder;
 mod element;
+mod few;
 mod held;
 mod loss;
 mod memory;
@@ -25,6 +26,7 @@ mod turn;
 
 pub use decoder::{Decoder, Gain, Setting};
 pub use element::{Brain, Rounded, Single};
+pub use few::few_rows;
 pub use held::Held;
 pub use packed::{Left, Packed, View};
 pub use pointwise::{Norm, Rotation, gated, gated_backward};

@@ -3,9 +3,9 @@
 use super::Session;
 use crate::device;
 use crate::engine::{self, Trainer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Sample};
-use crate::model::{Sampling, generate};
+use crate::model::{Sampling, generate_all};
 use crate::random::Stream;
 use crate::train::Prepared;
 
@@ -21,18 +21,43 @@ impl Session<'_> {
         if self.samples.last().is_some_and(|sample| sample.step == trainer.step) {
             return Ok(());
         }
-        let codec = &prepared.corpus.codec;
+        self.answer(prepared, trainer, observer)
+    }
+
+    /// Answers all prompts at once: a step of the model costs nearly the same for all of them.
+    fn answer(
+        &mut self,
+        prepared: &Prepared,
+        trainer: &Trainer,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let (codec, eval) = (&prepared.corpus.codec, &self.config.eval);
         let ends: Vec<u32> = codec.stops().iter().copied().collect();
-        for (prompt, number) in self.config.eval.prompts.iter().zip(0..) {
-            let tokens = codec.prompt(prompt)?;
-            let sampling = Sampling {
-                temperature: self.config.eval.temperature,
-                stream: Stream::new(self.config.seed).site("samples").number(number),
-                max_tokens: self.config.eval.max_tokens,
-            };
-            let found = device::guarded(prepared.on_gpu(), "answering a prompt", || {
-                generate(&trainer.model, &tokens, &ends, sampling, &mut |_| true)
-            })?;
+        let prompts: Vec<Vec<u32>> =
+            eval.prompts.iter().map(|prompt| codec.prompt(prompt)).collect::<Result<_>>()?;
+        let sampling = |number| Sampling {
+            temperature: eval.temperature,
+            stream: Stream::new(self.config.seed).site("samples").number(number),
+            max_tokens: eval.max_tokens,
+        };
+        let asked: Vec<(&[u32], Sampling)> = prompts
+            .iter()
+            .zip(0..)
+            .map(|(tokens, number)| (tokens.as_slice(), sampling(number)))
+            .collect();
+        let mut written = vec![0; asked.len()];
+        let mut watch = |prompt: usize, _| {
+            written[prompt] += 1;
+            if written.iter().take(prompt).all(|count| *count < written[prompt]) {
+                let (prompts, most) = (written.len(), eval.max_tokens);
+                observer.on(Event::Answering { prompts, done: written[prompt], most });
+            }
+            true
+        };
+        let found = device::guarded(prepared.on_gpu(), "answering the prompts", || {
+            generate_all(&trainer.model, &asked, &ends, &mut watch)
+        })??;
+        for (prompt, found) in eval.prompts.iter().zip(found) {
             let sample = Sample {
                 step: trainer.step,
                 prompt: prompt.clone(),
@@ -66,6 +91,10 @@ impl Session<'_> {
             Err(_) => device::guarded(prepared.on_gpu(), "measuring the loss", || judge(Some(1)))?,
         };
         if let Some(found) = found {
+            if !found.eval_loss.is_finite() {
+                let why = format!("after step {} it is {}", found.step, found.eval_loss);
+                return Err(Error::new("the validation loss is not finite").because(why));
+            }
             observer.on(Event::Evaluation(found));
             self.evaluations.push(found);
         }

@@ -175,7 +175,7 @@ impl Sink for Writer {
         let Some((plan, written)) = &mut self.current else { return Ok(()) };
         let mut values = match rows {
             Rows::Unchanged(bytes) => to_f32(place.element, bytes),
-            Rows::Changed(values) => values.to_vec(),
+            Rows::Changed(change) => change.after.to_vec(),
         };
         if let Some(value) = plan.numbers.too_large(&values) {
             return Err(Error::new(format!("`{}` cannot be written in this type", place.name))

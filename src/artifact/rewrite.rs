@@ -1,0 +1,269 @@
+//! Writes the weights of a model with an adapter added, in the number format of its base or in
+//! another, and measures what rounding took of the addition.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::merge::{Change, Rows, Sink, Weights};
+use crate::error::{Context, Error, Result};
+use crate::files::{FileEntry, NewFile, failed};
+use crate::weights::{Element, ShardStream, TensorPlace, to_f32};
+
+const FAILED: &str = "cannot write the merged weights";
+/// Numbers that are summed up together: sums must not depend on the number of threads.
+const CHUNK: usize = 1 << 14;
+
+/// What became of an adapter's change to the weights when they were rounded.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rounding {
+    /// `Σ (rounded − before) · added`.
+    along: f64,
+    /// `Σ added²`.
+    size: f64,
+    /// `Σ (rounded − after)²`.
+    error: f64,
+}
+
+impl Rounding {
+    /// The share of the change that is still there: the projection of what rounding left of it on
+    /// the change itself. None if the adapter changes nothing.
+    pub fn kept(&self) -> Option<f64> {
+        (self.size > 0.0).then(|| self.along / self.size)
+    }
+
+    /// How large the errors of rounding are beside the change, as the ratio of their norms.
+    pub fn noise(&self) -> Option<f64> {
+        (self.size > 0.0).then(|| (self.error / self.size).sqrt())
+    }
+
+    fn add(&mut self, change: Change, rounded: &[f32]) {
+        let chunks = (change.before.par_chunks(CHUNK), change.added.par_chunks(CHUNK));
+        let after = change.after.par_chunks(CHUNK).zip(rounded.par_chunks(CHUNK));
+        let of_chunk =
+            |((before, added), (after, rounded)): ((&[f32], &[f32]), (&[f32], &[f32]))| {
+                let mut sum = Self::default();
+                for (((before, added), after), rounded) in
+                    before.iter().zip(added).zip(after).zip(rounded)
+                {
+                    let [before, added, after, rounded] =
+                        [before, added, after, rounded].map(|number| f64::from(*number));
+                    sum.along += (rounded - before) * added;
+                    sum.size += added * added;
+                    sum.error += (rounded - after) * (rounded - after);
+                }
+                sum
+            };
+        let sums: Vec<Self> = chunks.0.zip(chunks.1).zip(after).map(of_chunk).collect();
+        for sum in sums {
+            self.along += sum.along;
+            self.size += sum.size;
+            self.error += sum.error;
+        }
+    }
+}
+
+/// What was written.
+pub struct Rewritten {
+    /// The base's files, as read.
+    pub base_files: Vec<FileEntry>,
+    /// What rounding took.
+    pub rounding: Rounding,
+    /// Bytes of all weights.
+    pub bytes: u64,
+    /// The shortest number format in which a changed weight was written.
+    pub element: Option<Element>,
+}
+
+/// Writes the merged weight files of a base into a directory, under their own names. With the
+/// base's number formats their headers are the base's own, too; `element` is another for all.
+pub fn write_merged(
+    weights: Weights,
+    target: &Path,
+    element: Option<Element>,
+) -> Result<Rewritten> {
+    let mut copy = Copy {
+        target,
+        element,
+        open: None,
+        rounding: Rounding::default(),
+        bytes: 0,
+        shortest: None,
+    };
+    let base_files = weights.read(&mut copy)?;
+    let Copy { rounding, bytes, shortest, .. } = copy;
+    Ok(Rewritten { base_files, rounding, bytes, element: shortest })
+}
+
+/// A copy of the files in which only adapted numbers differ, and the format if another is wanted.
+struct Copy<'a> {
+    target: &'a Path,
+    element: Option<Element>,
+    open: Option<(PathBuf, BufWriter<NewFile>)>,
+    rounding: Rounding,
+    bytes: u64,
+    shortest: Option<Element>,
+}
+
+impl Copy<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let (path, file) = self.open.as_mut().expect("a file was begun");
+        file.write_all(bytes).map_err(|error| failed(FAILED, path, &error))
+    }
+
+    fn format(&self, place: &TensorPlace) -> Element {
+        self.element.unwrap_or(place.element)
+    }
+}
+
+impl Sink for Copy<'_> {
+    fn shard(&mut self, shard: &ShardStream) -> Result<()> {
+        let header = match self.element {
+            None => without_binding(shard.header())?,
+            Some(element) => in_format(shard, element)?,
+        };
+        let count = |place: &TensorPlace| {
+            place.bytes / place.element.size() as u64 * self.format(place).size() as u64
+        };
+        let data: u64 = shard.places().iter().map(count).sum();
+        self.bytes += data;
+        let path = self.target.join(shard.name());
+        let begin = || -> io::Result<NewFile> {
+            let file = NewFile::begin(&path)?;
+            file.reserve(header.len() as u64 + data)?;
+            Ok(file)
+        };
+        let file = begin().map_err(|error| failed(FAILED, &path, &error))?;
+        self.open = Some((path, BufWriter::with_capacity(1 << 20, file)));
+        self.write(&header)
+    }
+
+    fn tensor(&mut self, _: &TensorPlace) -> Result<usize> {
+        Ok(1)
+    }
+
+    fn rows(&mut self, place: &TensorPlace, rows: Rows) -> Result<()> {
+        let element = self.format(place);
+        match rows {
+            Rows::Unchanged(bytes) if element == place.element => self.write(bytes),
+            Rows::Unchanged(bytes) => {
+                let values = to_f32(place.element, bytes);
+                self.write(&fitting(&place.name, element, &values)?)
+            }
+            Rows::Changed(change) => {
+                let bytes = fitting(&place.name, element, change.after)?;
+                self.rounding.add(change, &to_f32(element, &bytes));
+                let shorter =
+                    |held: Element| if held.size() <= element.size() { held } else { element };
+                self.shortest = Some(self.shortest.map_or(element, shorter));
+                self.write(&bytes)
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let (path, file) = self.open.take().expect("a file was begun");
+        let end = || -> io::Result<()> { file.into_inner().map_err(|e| e.into_error())?.sync() };
+        end().map_err(|error| failed(FAILED, &path, &error))
+    }
+}
+
+/// Values in a number format.
+///
+/// # Errors
+/// When one is too large for it: half precision ends at 65504.
+fn fitting(name: &str, element: Element, values: &[f32]) -> Result<Vec<u8>> {
+    let bytes = element.encode(values);
+    if element.not_finite(&bytes) > 0 {
+        let is_lost = |value: &&f32| element.not_finite(&element.encode(&[**value])) > 0;
+        let value = values.iter().find(is_lost).copied().unwrap_or_default();
+        return Err(Error::new(format!("`{name}` becomes too large for {}", element.name()))
+            .because(format!("one of its weights would be {value}")));
+    }
+    Ok(bytes)
+}
+
+/// The header of the base; one made by Firebrand tells of another lineage, and those entries must
+/// not be carried over.
+fn without_binding(header: &[u8]) -> Result<Vec<u8>> {
+    let Value::Object(mut json) = parsed(header)? else { return Ok(header.to_vec()) };
+    let Some(Value::Object(metadata)) = json.get_mut("__metadata__") else {
+        return Ok(header.to_vec());
+    };
+    let before = metadata.len();
+    unbind(metadata);
+    if metadata.len() == before {
+        return Ok(header.to_vec());
+    }
+    Ok(with_length(&json))
+}
+
+/// The header of a file with the same tensors in the same order, all in one number format.
+fn in_format(shard: &ShardStream, element: Element) -> Result<Vec<u8>> {
+    let mut json = Map::new();
+    if let Some(Value::Object(metadata)) = parsed(shard.header())?.get_mut("__metadata__") {
+        unbind(metadata);
+        json.insert("__metadata__".to_owned(), Value::Object(metadata.clone()));
+    }
+    let mut begin = 0;
+    for place in shard.places() {
+        let end = begin + place.bytes / place.element.size() as u64 * element.size() as u64;
+        let entry = json!({
+            "dtype": element.name(),
+            "shape": place.shape,
+            "data_offsets": [begin, end],
+        });
+        json.insert(place.name.clone(), entry);
+        begin = end;
+    }
+    Ok(with_length(&json))
+}
+
+fn parsed(header: &[u8]) -> Result<Value> {
+    serde_json::from_slice(&header[8..]).context("the header of the base model cannot be read")
+}
+
+fn unbind(metadata: &mut Map<String, Value>) {
+    metadata.retain(|key, _| !key.starts_with("firebrand."));
+}
+
+fn with_length(json: &Map<String, Value>) -> Vec<u8> {
+    let mut text = Value::Object(json.clone()).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut text);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rounding_keeps_is_measured_along_the_change() {
+        let (before, added) = ([1.0_f32; 4], [0.25, 0.25, 1e-4, 1e-4]);
+        let after: Vec<f32> = before.iter().zip(added).map(|(a, b)| a + b).collect();
+        let change = Change { before: &before, added: &added, after: &after };
+        let mut whole = Rounding::default();
+        whole.add(change, &after);
+        assert!((whole.kept().unwrap() - 1.0).abs() < 1e-6 && whole.noise() == Some(0.0));
+        // bfloat16 holds 1.25, and 1.0001 becomes 1.
+        let rounded = to_f32(Element::BF16, &Element::BF16.encode(&after));
+        let small = Change { before: &before[2..], added: &added[2..], after: &after[2..] };
+        let mut lost = Rounding::default();
+        lost.add(small, &rounded[2..]);
+        assert_eq!(lost.kept(), Some(0.0));
+        assert!((lost.noise().unwrap() - 1.0).abs() < 1e-3);
+        assert_eq!(Rounding::default().kept(), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_format_is_named() {
+        assert!(fitting("w", Element::BF16, &[7e4]).is_ok());
+        let error = fitting("w", Element::F16, &[1.0, 7e4]).unwrap_err().to_string();
+        assert!(error.contains("`w` becomes too large for F16") && error.contains("70000"));
+        assert!(fitting("w", Element::F32, &[f32::INFINITY]).is_err());
+    }
+}

@@ -1,0 +1,63 @@
+//! A model directory, looked at without reading its weights: whatever cannot be loaded is refused
+//! here, before anything is allocated for it.
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::model::families::{self, Family};
+use crate::model::{EMBEDDING, Facts, LM_HEAD, ModelJson};
+use crate::weights::Headers;
+
+/// A model whose weights are there, whole, and those that its configuration asks for.
+pub struct Inspected {
+    /// Its `config.json`, as the weights have it: see [`ModelJson::untied`].
+    pub config: ModelJson,
+    /// Its sizes.
+    pub facts: Facts,
+    /// What its weight files hold.
+    pub headers: Headers,
+    pub(super) family: &'static dyn Family,
+}
+
+impl Inspected {
+    /// What a user should know about the model.
+    pub fn note(&self) -> Option<String> {
+        self.config.untied.then(|| {
+            format!(
+                "`config.json` says that the output projection is the embedding, but the weights \
+                 hold another one, `{LM_HEAD}`: it is used, as transformers does"
+            )
+        })
+    }
+}
+
+/// Looks at a model directory.
+///
+/// A stored output projection that equals the embedding is a copy of it, as some exporters write
+/// one; one that differs is used, whatever `config.json` says, as transformers does since 5.8
+/// (`PreTrainedModel.tie_weights`).
+///
+/// # Errors
+/// Names the file and the tensor, what was expected and what was found.
+pub fn inspect(directory: &Path) -> Result<Inspected> {
+    let mut config = ModelJson::read(directory)?;
+    let family = families::find(&config)?;
+    let mut facts = family.facts(&config)?;
+    let headers = Headers::read(directory)?;
+    // Shapes first: what is compared after that is as large as the files are.
+    let mut needed = family.tensors(&config)?;
+    if facts.tied && headers.get(LM_HEAD).is_some() {
+        needed.push((LM_HEAD.to_owned(), vec![facts.vocabulary, facts.hidden]));
+    }
+    headers.fit(&needed, is_buffer)?;
+    if facts.tied && headers.get(LM_HEAD).is_some() && !headers.equal(EMBEDDING, LM_HEAD)? {
+        config.untie();
+        facts = family.facts(&config)?;
+    }
+    Ok(Inspected { config, facts, headers, family })
+}
+
+/// A buffer of old exports that the configuration already determines.
+pub(super) fn is_buffer(name: &str) -> bool {
+    name.ends_with(".rotary_emb.inv_freq")
+}

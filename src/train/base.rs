@@ -1,0 +1,111 @@
+//! The base model of a run, looked at before anything else is done: all that can be wrong with its
+//! files, but for the numbers in them, is said at once.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::config::{Init, RunConfig};
+use crate::error::{Context, Error, Result};
+use crate::event::{Event, Observer, bytes};
+use crate::files::{FileEntry, hash_file, lfs_pointer, lfs_refusal, open_regular};
+use crate::hub::ModelDirectory;
+use crate::model::{Facts, Inspected, ModelJson, families, inspect};
+
+/// What is read of a base model beside its weights.
+const TEXT_FILES: [&str; 5] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+];
+/// What may be read besides.
+const MORE_TEXT_FILES: [&str; 2] = ["special_tokens_map.json", "added_tokens.json"];
+/// Weights up to this size are looked through before a run, to find NaN and infinite numbers.
+const LOOKED_THROUGH_BYTES: u64 = 8 << 30;
+
+/// The sizes of the base model and the file that tells them. Weights that are to be loaded are
+/// there, whole, and those that the sizes ask for.
+pub(super) fn facts_of(
+    config: &RunConfig,
+    base: &ModelDirectory,
+    observer: &mut dyn Observer,
+) -> Result<(Facts, FileEntry)> {
+    let (facts, json) = match config.model.init {
+        Init::Pretrained => {
+            let found = inspect(&base.path)?;
+            if let Some(note) = found.note() {
+                observer.on(Event::Warning(note));
+            }
+            (found.facts, found.config)
+        }
+        Init::Random => {
+            let json = ModelJson::read(&base.path)?;
+            (families::find(&json)?.facts(&json)?, json)
+        }
+    };
+    if config.data.max_seq_len > facts.positions_max {
+        observer.on(Event::Warning(format!(
+            "`data.max_seq_len` is {}, but the model was made for {} positions",
+            config.data.max_seq_len, facts.positions_max
+        )));
+    }
+    Ok((facts, json.file))
+}
+
+/// The files of a base model beside its weights, those of them that are there.
+pub(super) fn text_files(base: &ModelDirectory) -> Result<Vec<FileEntry>> {
+    let there = |name: &&str| base.path.join(name).exists();
+    for name in TEXT_FILES.into_iter().chain(MORE_TEXT_FILES).filter(there) {
+        refuse_pointer(&base.path.join(name))?;
+    }
+    let files = TEXT_FILES.into_iter().filter(there);
+    files.map(|name| hash_file(&base.path.join(name), name)).collect()
+}
+
+/// A pointer of Git LFS in place of a file is called one, not a file with an error in its first
+/// line.
+fn refuse_pointer(path: &Path) -> Result<()> {
+    const BEGIN_BYTES: u64 = 1024;
+    let mut begin = Vec::new();
+    let read = open_regular(path)?.take(BEGIN_BYTES).read_to_end(&mut begin);
+    read.context_at("cannot read the file", path)?;
+    if lfs_pointer(&begin) { Err(lfs_refusal(path)) } else { Ok(()) }
+}
+
+/// Reads the weights of a base model once and refuses those that are not finite, as loading them
+/// would; says so where they are too many to be read for it.
+pub fn look_through(base: &Path, observer: &mut dyn Observer) -> Result<()> {
+    let Inspected { headers, .. } = inspect(base)?;
+    match headers.bytes() {
+        0..=LOOKED_THROUGH_BYTES => headers.refuse_not_finite(),
+        size => {
+            observer.on(Event::Note(format!(
+                "{} of weights were not looked through for NaN: `train` does, as it loads them",
+                bytes(size)
+            )));
+            Ok(())
+        }
+    }
+}
+
+/// Prompts must be ones that the model can be asked.
+pub(super) fn check_prompts(
+    prompts: &[String],
+    codec: &crate::data::Codec,
+    facts: &Facts,
+) -> Result<()> {
+    for (number, prompt) in prompts.iter().enumerate() {
+        let of = |error: Error| error.because(format!("number {} of `eval.prompts`", number + 1));
+        let tokens = codec.prompt(prompt).map_err(of)?;
+        if tokens.is_empty() {
+            return Err(of(Error::new("a prompt has no tokens")));
+        }
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= facts.vocabulary) {
+            let rows = facts.vocabulary;
+            let what = format!("a prompt has the token {token}, the model's embedding {rows} rows");
+            return Err(of(Error::new(what)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! The way into a safetensors file: what is no such file, or not all of it, is refused here, before
+//! memory is taken for anything that its header promises.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::stream::TensorPlace;
+use crate::error::{Context, Error, Result};
+use crate::event;
+use crate::files::{lfs_pointer, lfs_refusal, open_regular, parse_json};
+use crate::weights::Element;
+
+/// Largest header that is read. The format allows 100 MB; those of public models stay below 1 MiB.
+const HEADER_BYTES_MAX: u64 = 16 << 20;
+/// Most tensors of one file.
+const TENSORS_MAX: usize = 100_000;
+/// Most dimensions of a tensor; those of decoders have two.
+const DIMENSIONS_MAX: usize = 8;
+/// Key of what is said of the file as a whole.
+const METADATA: &str = "__metadata__";
+
+/// What every refusal of such a file begins with.
+pub(super) const INVALID: &str = "not a valid safetensors file";
+
+/// Opens a file for reading and returns its size.
+///
+/// # Errors
+/// When it is a pipe, a device or a folder, or has holes in place of most of its bytes.
+pub(super) fn open(path: &Path) -> Result<(File, u64)> {
+    let file = open_regular(path)?;
+    let size = file.metadata().context_at("cannot read the weights", path)?.len();
+    Ok((file, size))
+}
+
+/// Reads the header at the beginning of a file of this size: its raw bytes, length included, and
+/// the tensors in the order of their bytes.
+///
+/// # Errors
+/// When it is not a header, or does not describe exactly the bytes that follow it.
+pub(super) fn read(
+    source: &mut impl Read,
+    size: u64,
+    path: &Path,
+) -> Result<(Vec<u8>, Vec<TensorPlace>)> {
+    let invalid = |why: String| Error::new(INVALID).at(path).because(why);
+    let mut begin = Vec::new();
+    source.by_ref().take(8).read_to_end(&mut begin).context_at("cannot read the weights", path)?;
+    if begin == POINTER {
+        source.by_ref().take(POINTER_BYTES).read_to_end(&mut begin).context_at(INVALID, path)?;
+        if lfs_pointer(&begin) {
+            return Err(pointer(&begin, path));
+        }
+    }
+    let Some(prefix) = begin.first_chunk::<8>().copied() else {
+        return Err(invalid(format!("it has {size} bytes, too few for a header")));
+    };
+    let length = u64::from_le_bytes(prefix);
+    if length > HEADER_BYTES_MAX {
+        let what = format!("its header would have {length} bytes");
+        return Err(invalid(format!("{what}, more than {HEADER_BYTES_MAX}")));
+    }
+    if length > size.saturating_sub(8) {
+        return Err(invalid(format!("it is cut off within its header: it has {size} bytes"))
+            .hint(INCOMPLETE));
+    }
+    let mut header = prefix.to_vec();
+    source.by_ref().take(length).read_to_end(&mut header).context_at(INVALID, path)?;
+    if header.len() as u64 != length + 8 {
+        return Err(invalid("it became shorter while it was read".to_owned()));
+    }
+    let json = parse_json(&header[8..]).map_err(|error| {
+        let why = error.causes.join(": ");
+        invalid(format!("its header is {}: {why}", error.what))
+    })?;
+    let places = places(&json, size - length - 8).map_err(|error| error.at(path))?;
+    Ok((header, places))
+}
+
+const INCOMPLETE: &str = "is the download complete?";
+/// What a pointer of Git LFS begins with, where a header has its length.
+const POINTER: &[u8] = b"version ";
+/// More than a pointer has.
+const POINTER_BYTES: u64 = 1024;
+
+fn pointer(bytes: &[u8], path: &Path) -> Error {
+    let text = String::from_utf8_lossy(bytes);
+    let size = text.lines().find_map(|line| line.strip_prefix("size ")?.trim().parse().ok());
+    match size.map(event::bytes) {
+        Some(size) => lfs_refusal(path).because(format!("it stands for a file of {size}")),
+        None => lfs_refusal(path),
+    }
+}
+
+/// The tensors of a parsed header, checked against the number of bytes that follow it.
+fn places(json: &Value, data: u64) -> Result<Vec<TensorPlace>> {
+    let invalid = |why: String| Error::new(INVALID).because(why);
+    let Value::Object(map) = json else {
+        return Err(invalid("its header is no JSON object".to_owned()));
+    };
+    if map.len() > TENSORS_MAX {
+        let count = map.len();
+        return Err(invalid(format!("it names {count} tensors, more than {TENSORS_MAX}")));
+    }
+    let tensors = map.iter().filter(|(name, _)| name.as_str() != METADATA);
+    let mut spans: BTreeMap<(u64, u64), TensorPlace> = BTreeMap::new();
+    for (name, value) in tensors {
+        let (place, span) = tensor(name, value)?;
+        if let Some(other) = spans.insert(span, place) {
+            let other = other.name;
+            return Err(invalid(format!("the tensors `{other}` and `{name}` overlap")));
+        }
+    }
+    let mut end = 0;
+    for (span, place) in &spans {
+        if span.0 != end {
+            let (name, what) =
+                (&place.name, if span.0 < end { "overlaps" } else { "follows a gap" });
+            return Err(invalid(format!(
+                "the tensor `{name}` {what}: it begins at byte {}, not at {end}",
+                span.0
+            )));
+        }
+        end = span.1;
+    }
+    if end > data {
+        return Err(Error::new(format!("{INVALID}: it is cut off"))
+            .because(format!(
+                "its tensors have {end} bytes by its header, of which {data} are there"
+            ))
+            .hint(INCOMPLETE));
+    }
+    if end < data {
+        let more = data - end;
+        return Err(invalid(format!("its tensors do not fill it: {more} bytes belong to none")));
+    }
+    Ok(spans.into_values().collect())
+}
+
+/// One tensor, and where its bytes begin and end.
+fn tensor(name: &str, value: &Value) -> Result<(TensorPlace, (u64, u64))> {
+    let invalid = |why: String| Error::new(INVALID).because(why);
+    let empty = Map::new();
+    let entry = value.as_object().unwrap_or(&empty);
+    let dtype = entry.get("dtype").and_then(Value::as_str);
+    let dtype = dtype.ok_or_else(|| invalid(format!("the tensor `{name}` has no `dtype`")))?;
+    let element =
+        Element::from_header(dtype).map_err(|error| error.because(format!("tensor `{name}`")))?;
+    let numbers = |key: &str| -> Option<Vec<u64>> {
+        entry.get(key)?.as_array()?.iter().map(Value::as_u64).collect()
+    };
+    let shape = numbers("shape").filter(|shape| shape.len() <= DIMENSIONS_MAX);
+    let shape = shape.and_then(|shape| {
+        shape.into_iter().map(|size| usize::try_from(size).ok()).collect::<Option<Vec<_>>>()
+    });
+    let shape =
+        shape.ok_or_else(|| invalid(format!("the tensor `{name}` has no usable `shape`")))?;
+    let offsets = numbers("data_offsets");
+    let Some(&[begin, end]) = offsets.as_deref() else {
+        return Err(invalid(format!("the tensor `{name}` has no usable `data_offsets`")));
+    };
+    let count = shape.iter().try_fold(1_u64, |count, size| count.checked_mul(*size as u64));
+    let size = count.and_then(|count| count.checked_mul(element.size() as u64));
+    let there = end.checked_sub(begin);
+    match (size, there) {
+        (Some(0), _) => Err(invalid(format!("the tensor `{name}` has no numbers: {shape:?}"))),
+        (Some(size), Some(there)) if size == there => {
+            let name = name.to_owned();
+            Ok((TensorPlace { name, element, shape, bytes: size }, (begin, end)))
+        }
+        _ => Err(invalid(format!(
+            "the tensor `{name}` of shape {shape:?} in {dtype} does not fit its bytes, {begin} to \
+             {end}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn file(header: &str, data: usize) -> Vec<u8> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(vec![0; data]);
+        bytes
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        let found = read(&mut &bytes[..], bytes.len() as u64, Path::new("m.safetensors"));
+        found.expect_err("it is to be refused").to_string()
+    }
+
+    fn entry(shape: Value, offsets: Value) -> Value {
+        json!({"dtype": "F32", "shape": shape, "data_offsets": offsets})
+    }
+
+    #[test]
+    fn what_a_header_says_wrongly_is_named() {
+        let two = |a: Value, b: Value| json!({"a": a, "b": b}).to_string();
+        let one = |a: Value| json!({"a": a}).to_string();
+        let whole = entry(json!([2]), json!([0, 8]));
+        for (header, data, words) in [
+            (two(whole.clone(), entry(json!([2]), json!([4, 12]))), 12, "`b` overlaps"),
+            (two(whole.clone(), whole.clone()), 8, "`a` and `b` overlap"),
+            (two(whole.clone(), entry(json!([2]), json!([12, 20]))), 20, "`b` follows a gap"),
+            (one(whole.clone()), 7, "cut off"),
+            (one(whole.clone()), 9, "1 bytes belong to none"),
+            (one(entry(json!([3]), json!([0, 8]))), 8, "does not fit its bytes"),
+            (one(entry(json!([-2]), json!([0, 8]))), 8, "no usable `shape`"),
+            (one(entry(json!([2.0]), json!([0, 8]))), 8, "no usable `shape`"),
+            (one(entry(json!([1, 1, 1, 1, 1, 1, 1, 1, 2]), json!([0, 8]))), 8, "`shape`"),
+            (one(entry(json!([1_u64 << 40, 1_u64 << 40]), json!([0, 8]))), 8, "does not fit"),
+            (one(entry(json!([0, 5]), json!([0, 0]))), 0, "has no numbers"),
+            (one(entry(json!([2]), json!([8, 0]))), 8, "does not fit its bytes"),
+            (one(entry(json!([2]), json!([0]))), 8, "no usable `data_offsets`"),
+            (one(json!({"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]})), 8, "F8_E4M3"),
+            (one(json!({"shape": [2], "data_offsets": [0, 8]})), 8, "no `dtype`"),
+            (one(json!(7)), 8, "no `dtype`"),
+            ("[]".to_owned(), 0, "no JSON object"),
+            ("{".to_owned(), 0, "not valid JSON"),
+            (format!("{{\"a\":{whole},\"a\":{whole}}}"), 8, "stands twice"),
+        ] {
+            let text = refusal(&file(&header, data));
+            assert!(text.contains(words), "{header}: {text}");
+        }
+    }
+
+    #[test]
+    fn sizes_of_headers_are_bounded() {
+        let mut bytes = file("{}", 0);
+        bytes[..8].copy_from_slice(&(HEADER_BYTES_MAX + 1).to_le_bytes());
+        assert!(refusal(&bytes).contains("more than"));
+        bytes[..8].copy_from_slice(&1000_u64.to_le_bytes());
+        assert!(refusal(&bytes).contains("cut off within its header"));
+        assert!(refusal(b"").contains("0 bytes, too few"));
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_called_one() {
+        let text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5530624\n";
+        let text = refusal(text.as_bytes());
+        assert!(text.contains("Git LFS pointer") && text.contains("5.5 MB"), "{text}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn pipes_and_folders_are_no_weights() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("p.safetensors");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        for path in [pipe.as_path(), folder.path(), Path::new("/dev/zero")] {
+            let error = open(path).unwrap_err().to_string();
+            assert!(error.contains("a regular file is needed"), "{error}");
+        }
+    }
+}

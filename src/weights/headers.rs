@@ -1,0 +1,313 @@
+//! What the weight files of a model hold, by their headers alone: looked at before anything is
+//! allocated, drawn or trained.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::header;
+use super::read::{INDEX_FILE, listed};
+use super::stream::{ShardStream, TensorPlace};
+use crate::error::{Context, Error, Result};
+use crate::weights::{Element, to_f32};
+
+/// Numbers that are compared at a time.
+const COMPARED: usize = 1 << 18;
+/// Files and names of one complaint.
+const NAMES_SHOWN: usize = 5;
+
+/// The headers of all weight files of a model.
+pub struct Headers {
+    directory: PathBuf,
+    tensors: BTreeMap<String, Found>,
+    /// Files, in the order of their names.
+    files: Vec<String>,
+}
+
+/// A tensor, and where it is.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What its header says of it.
+    pub place: TensorPlace,
+    /// The file's name in its directory.
+    pub file: String,
+    /// Where in the file it begins.
+    begin: u64,
+}
+
+impl Headers {
+    /// Opens every weight file of a model, and reads their headers.
+    ///
+    /// # Errors
+    /// When one is not a whole safetensors file, when a tensor stands in two, or when the index
+    /// says something else than the files do.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let listed = listed(directory)?;
+        let mut tensors: BTreeMap<String, Found> = BTreeMap::new();
+        for file in &listed.names {
+            let shard = ShardStream::open(directory, file)?;
+            let mut begin = shard.header().len() as u64;
+            for place in shard.places() {
+                let found = Found { place: place.clone(), file: file.clone(), begin };
+                begin += place.bytes;
+                if let Some(other) = tensors.insert(place.name.clone(), found) {
+                    let (name, other) = (&place.name, other.file);
+                    return Err(Error::new(format!("tensor `{name}` stands in two files"))
+                        .at(directory)
+                        .because(format!("they are `{other}` and `{file}`")));
+                }
+            }
+        }
+        let (directory, files) = (directory.to_owned(), listed.names);
+        let headers = Self { directory, tensors, files };
+        if let Some(index) = &listed.index {
+            headers.agree_with(index)?;
+        }
+        Ok(headers)
+    }
+
+    /// The tensor of a name.
+    pub fn get(&self, name: &str) -> Option<&Found> {
+        self.tensors.get(name)
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Bytes of all weights.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.values().map(|found| found.place.bytes).sum()
+    }
+
+    fn agree_with(&self, index: &BTreeMap<String, String>) -> Result<()> {
+        let place = self.directory.join(INDEX_FILE);
+        let wrong = |what: String| {
+            let hint = "the index and the files belong to different models, or a download is mixed";
+            Err(Error::new(what).at(&place).hint(hint))
+        };
+        for (name, file) in index {
+            match self.tensors.get(name) {
+                Some(found) if found.file == *file => {}
+                Some(found) => {
+                    let (found, what) = (&found.file, "by the index, and in");
+                    return wrong(format!("tensor `{name}` lies in `{file}` {what} `{found}`"));
+                }
+                None => return wrong(format!("`{file}` lacks the tensor `{name}` of the index")),
+            }
+        }
+        let extra: Vec<&Found> =
+            self.tensors.values().filter(|found| !index.contains_key(&found.place.name)).collect();
+        match extra.first() {
+            None => Ok(()),
+            Some(found) => wrong(format!(
+                "the index lacks the tensor `{}` of `{}`{}",
+                found.place.name,
+                found.file,
+                more(extra.len() - 1)
+            )),
+        }
+    }
+
+    /// Whether two tensors of one shape hold the same values, in whatever formats.
+    pub fn equal(&self, one: &str, other: &str) -> Result<bool> {
+        let (Some(one), Some(other)) = (self.get(one), self.get(other)) else { return Ok(false) };
+        if one.place.shape != other.place.shape {
+            return Ok(false);
+        }
+        let (mut left, mut right) = (self.open(one)?, self.open(other)?);
+        loop {
+            let (a, b) = (left.some()?, right.some()?);
+            if a != b {
+                return Ok(false);
+            }
+            if a.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn open(&self, found: &Found) -> Result<Values> {
+        let path = self.directory.join(&found.file);
+        let (mut file, _) = header::open(&path)?;
+        file.seek(SeekFrom::Start(found.begin)).context_at("cannot read the weights", &path)?;
+        let (element, left) = (found.place.element, found.place.bytes);
+        Ok(Values { file, path, element, left })
+    }
+
+    /// Reads all weights once.
+    ///
+    /// # Errors
+    /// When some are NaN or infinite.
+    pub fn refuse_not_finite(&self) -> Result<()> {
+        let mut buffer = Vec::new();
+        for name in &self.files {
+            let mut shard = ShardStream::open(&self.directory, name)?;
+            shard.look_through(&mut buffer)?;
+            shard.refuse_not_finite()?;
+        }
+        Ok(())
+    }
+
+    /// Compares with what a model needs: each tensor by name and shape; `unused` says which may be
+    /// there besides.
+    ///
+    /// # Errors
+    /// Names the tensors that are missing, of another shape, or left over.
+    pub fn fit(
+        &self,
+        needed: &[(String, Vec<usize>)],
+        unused: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let missing: Vec<&str> = needed
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| !self.tensors.contains_key(*name))
+            .collect();
+        if !missing.is_empty() {
+            let what = format!("the weights lack {}", list(&missing));
+            return Err(Error::new(what).at(&self.directory).hint("is the download complete?"));
+        }
+        for (name, shape) in needed {
+            let found = &self.tensors[name];
+            if found.place.shape != *shape {
+                let found_shape = &found.place.shape;
+                let what = format!("tensor `{name}` has shape {found_shape:?}");
+                return Err(Error::new(format!("{what}, but `config.json` makes it {shape:?}"))
+                    .at(self.directory.join(&found.file))
+                    .hint("`config.json` and the weights belong to different models"));
+            }
+        }
+        let wanted: BTreeSet<&str> = needed.iter().map(|(name, _)| name.as_str()).collect();
+        let left: Vec<&str> =
+            self.names().filter(|name| !wanted.contains(name) && !unused(name)).collect();
+        if !left.is_empty() {
+            let what = format!("the model does not use the weights {}", list(&left));
+            return Err(Error::new(what)
+                .at(&self.directory)
+                .hint("`config.json` and the weights belong to different models"));
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of a tensor, some at a time.
+struct Values {
+    file: File,
+    path: PathBuf,
+    element: Element,
+    left: u64,
+}
+
+impl Values {
+    fn some(&mut self) -> Result<Vec<f32>> {
+        let most = COMPARED * self.element.size();
+        let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
+        let mut bytes = vec![0; count];
+        self.file.read_exact(&mut bytes).context_at("cannot read the weights", &self.path)?;
+        self.left -= count as u64;
+        Ok(to_f32(self.element, &bytes))
+    }
+}
+
+fn more(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(", and {count} more") }
+}
+
+fn list(names: &[&str]) -> String {
+    let shown = names[..names.len().min(NAMES_SHOWN)].join("`, `");
+    match names.len().saturating_sub(NAMES_SHOWN) {
+        0 => format!("`{shown}`"),
+        more => format!("`{shown}` and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::weights::{TensorSpec, write_safetensors};
+
+    fn write(folder: &Path, file: &str, tensors: &[(&str, Element, f32)]) {
+        let specs = tensors.iter().map(|(name, element, _)| TensorSpec {
+            name: (*name).to_owned(),
+            element: *element,
+            shape: vec![2, 3],
+        });
+        let value = |name: &str| tensors.iter().find(|tensor| tensor.0 == name).unwrap().2;
+        write_safetensors(&folder.join(file), specs.collect(), &BTreeMap::new(), |spec| {
+            Ok(vec![value(&spec.name); 6])
+        })
+        .unwrap();
+    }
+
+    fn index(folder: &Path, map: serde_json::Value) {
+        std::fs::write(folder.join(INDEX_FILE), json!({"weight_map": map}).to_string()).unwrap();
+    }
+
+    #[test]
+    fn index_and_files_must_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        write(path, "1.safetensors", &[("a", Element::F32, 1.0)]);
+        write(path, "2.safetensors", &[("b", Element::F32, 1.0), ("c", Element::F32, 1.0)]);
+        let (one, two) = ("1.safetensors", "2.safetensors");
+        index(path, json!({"a": one, "b": two, "c": two}));
+        assert_eq!(Headers::read(path).unwrap().bytes(), 72);
+        for (map, words) in [
+            (json!({"a": one, "b": two}), "the index lacks the tensor `c` of `2.safetensors`"),
+            (json!({"a": one, "b": one, "c": two}), "`b` lies in `1.safetensors` by the index"),
+            (json!({"a": one, "b": two, "c": two, "d": two}), "lacks the tensor `d`"),
+            (json!({"a": one, "b": two, "c": "3.safetensors"}), "3.safetensors"),
+            (json!({}), "names no file"),
+        ] {
+            index(path, map);
+            let error = Headers::read(path).err().unwrap().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        write(path, "3.safetensors", &[("a", Element::F32, 1.0)]);
+        index(path, json!({"a": one, "b": two, "c": two, "d": "3.safetensors"}));
+        let error = Headers::read(path).err().unwrap().to_string();
+        assert!(error.contains("`a` stands in two files"), "{error}");
+    }
+
+    #[test]
+    fn values_are_compared_whatever_their_format() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let tensors = [
+            ("a", Element::F32, 1.5),
+            ("b", Element::BF16, 1.5),
+            ("c", Element::BF16, -1.5),
+            ("d", Element::F16, f32::INFINITY),
+        ];
+        write(path, "model.safetensors", &tensors);
+        let headers = Headers::read(path).unwrap();
+        assert!(headers.equal("a", "b").unwrap());
+        assert!(!headers.equal("a", "c").unwrap());
+        assert!(!headers.equal("a", "nothing").unwrap());
+        let error = headers.refuse_not_finite().unwrap_err().to_string();
+        assert!(error.contains("6 NaN or infinite numbers in `d`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_different_or_left_over_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "model.safetensors", &[("a", Element::F32, 1.0)]);
+        let headers = Headers::read(folder.path()).unwrap();
+        let need = |name: &str, shape: &[usize]| vec![(name.to_owned(), shape.to_vec())];
+        headers.fit(&need("a", &[2, 3]), |_| false).unwrap();
+        headers.fit(&[], |name| name == "a").unwrap();
+        for (needed, words) in [
+            (need("b", &[2, 3]), "the weights lack `b`"),
+            (need("a", &[3, 2]), "`a` has shape [2, 3], but `config.json` makes it [3, 2]"),
+            (Vec::new(), "does not use the weights `a`"),
+        ] {
+            let error = headers.fit(&needed, |_| false).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
