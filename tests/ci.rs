@@ -306,6 +306,51 @@ impl Repository {
     }
 }
 
+/// Committed as it was made, an emptied list would make every machine trust nobody.
+#[test]
+fn keys_are_made_once() {
+    let repository = Repository::new();
+    let run = &repository.run;
+    run.write("make-keys.sh", &example("make-keys.sh"));
+    let keys = || {
+        let list = run.path("keys").read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = list.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names.iter().map(|name| run.read(&format!("keys/{name}"))).collect::<Vec<_>>()
+    };
+    let again = || repository.command("sh").arg("make-keys.sh").output().unwrap();
+    let (first, made) = (run.read("trusted-keys.toml"), keys());
+    assert_eq!((first.matches("[[key]]").count(), made.len()), (3, 6));
+    let ignored = run.read(".gitignore");
+    for _ in 0..2 {
+        let output = again();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!((run.read("trusted-keys.toml"), keys()), (first.clone(), made.clone()));
+    }
+    assert_eq!(run.read(".gitignore"), ignored);
+    // Secrets that were put away stay away, and what others added stays.
+    std::fs::remove_file(run.path("keys/gate.pem")).unwrap();
+    run.write("trusted-keys.toml", &format!("{first}# ours\n"));
+    assert!(again().status.success());
+    assert_eq!(run.read("trusted-keys.toml"), format!("{first}# ours\n"));
+    assert!(!run.path("keys/gate.pem").exists());
+    // An entry that is gone comes back; a second key for a role does not come by itself.
+    let start = first.find("[[key]]\nroles = [\"promote\"]").unwrap();
+    run.write("trusted-keys.toml", &first[..start]);
+    assert!(again().status.success());
+    assert_eq!(run.read("trusted-keys.toml"), first);
+    std::fs::remove_dir_all(run.path("keys")).unwrap();
+    let output = again();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && stderr.contains("has a key for the role train"),
+        "{stderr}"
+    );
+    assert_eq!(run.read("trusted-keys.toml"), first);
+    let left: Vec<_> = run.path(".").read_dir().unwrap().collect();
+    assert!(left.iter().all(|it| it.as_ref().unwrap().file_name() != "trusted-keys.toml.new"));
+}
+
 #[test]
 fn the_nightly_workflow_puts_new_models_into_use_if_they_are_good_enough() {
     if Command::new("git").arg("--version").output().is_err() {

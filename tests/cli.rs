@@ -24,8 +24,8 @@ const COMMANDS: [&str; 27] = [
     "merge",
     "export",
     "sign",
+    "allowlist",
     "verify",
-    "registry",
     "lineage",
     "scan",
     "keygen",
@@ -249,8 +249,9 @@ ok    signature file     sigstore bundle v0.3 with one signature
 ok    trusted key        [..] ([..]/settings/firebrand/signing.pub.pem)
 ok    signature          ECDSA P-256 with SHA-256
 ok    signed statement   OpenSSF Model Signing v1.0, 8 files
-ok    nothing left out   every file is covered
+ok    other files        none: all are the model's
 ok    files unchanged    all 8 as signed
+ok    nothing added      every file is signed
 ok    root digest        [..]
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [..] is named by 1 weights files

@@ -469,9 +469,45 @@ fn the_policy_and_the_suite_of_the_examples_work_as_they_are() {
     let (code, stdout, stderr) =
         gate(&run, &[&call[..], &["--baseline", "checkpoints/tiny"]].concat());
     assert_eq!(code, 0, "{stdout}{stderr}");
-    for part in ["slice:length=0-128/loss", "slice:length=129+/loss", "gap:length/loss"] {
+    for part in ["slice:length=0-128/loss", "slice:length=129+/loss"] {
         assert!(stdout.contains(&format!("ok    {part}")), "{stdout}");
     }
     assert!(stdout.contains("PASSED"), "{stdout}");
     run.succeeds(&["eval", "checkpoints/tiny", "--config", "eval.toml", "--device", "cpu"]);
+    // Short conversations, as many begin with: there is no part above the only band.
+    run.write("judged.jsonl", &sums(70..80, false));
+    let (code, stdout, stderr) =
+        gate(&run, &[&call[..], &["--baseline", "checkpoints/tiny"]].concat());
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("ok    slice:length=0-128/loss"), "{stdout}");
+    assert!(stdout.contains("-     slice:length=129+/loss"), "{stdout}");
+    assert!(stdout.contains("no record of the evaluation is in it"), "{stdout}");
+    // And the first release of all.
+    let (code, stdout, stderr) = gate(&run, &call);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("WARNED"), "{stdout}");
+}
+
+/// What a policy names lies beside it, wherever the command is given.
+#[test]
+fn paths_in_a_policy_are_relative_to_its_folder() {
+    let run = repository();
+    run.succeeds(&["train", "tiny.toml", "--quiet"]);
+    std::fs::create_dir_all(run.path("rules/models")).unwrap();
+    let text = run.read("gate.toml") + "[baseline]\nmodel = \"../checkpoints/tiny\"\n";
+    run.write("rules/gate.toml", &text);
+    let call = ["--policy", "rules/gate.toml", "--candidate", "checkpoints/tiny", "--no-attest"];
+    let (code, stdout, stderr) = gate(&run, &call);
+    assert_eq!(code, 2, "{stdout}{stderr}");
+    assert!(stderr.contains("there is no suite `rules/eval.toml`"), "{stderr}");
+    assert!(stderr.contains("relative to the folder that it lies in"), "{stderr}");
+    run.write("rules/eval.toml", &run.read("eval.toml"));
+    let (code, stdout, stderr) = gate(&run, &call);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("PASSED"), "{stdout}");
+    // A model of that name that lies elsewhere is not taken for it.
+    run.write("rules/gate.toml", &text.replace("../checkpoints", "checkpoints"));
+    let (code, stdout, stderr) = gate(&run, &call);
+    assert_eq!(code, 2, "{stdout}{stderr}");
+    assert!(stderr.contains("there is no model `rules/checkpoints/tiny`"), "{stderr}");
 }

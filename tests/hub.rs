@@ -68,6 +68,8 @@ impl Case {
                 connect: Duration::from_secs(2),
                 header: Duration::from_millis(1000),
                 idle: Duration::from_millis(800),
+                answer: Duration::from_millis(1500),
+                listing: Duration::from_secs(60),
                 backoff_base: Duration::from_millis(4),
                 backoff_cap: Duration::from_millis(30),
                 retry_after_cap: Duration::from_secs(5),
@@ -941,11 +943,53 @@ fn odd_answers_of_the_api_are_errors() {
     let circle = format!("{}/api/models/o/n/tree/{}", case.server.endpoint(), case.commit);
     let link = vec![("Link", format!("<{circle}?recursive=true&expand=false>; rel=\"next\""))];
     case.server.fault(Fault::on("/tree/", Kind::Status(200, link, "[]")).for_ever());
-    said(&case.client().tree(&model(), &case.commit).unwrap_err(), &["its next page is said"]);
+    said(&case.client().tree(&model(), &case.commit).unwrap_err(), &["round in a circle"]);
     case.server.heal();
+    // By way of another page, with something on each.
+    let entries = case.server.list("models/o/n", &case.commit).to_string();
+    let entries: &'static str = entries.leak();
+    for (on, to) in [("cursor=2", 1), ("cursor=1", 2), ("/tree/", 1)] {
+        let link = vec![("Link", format!("<{circle}?cursor={to}>; rel=\"next\""))];
+        case.server.fault(Fault::on(on, Kind::Status(200, link, entries)).for_ever());
+    }
+    said(&case.client().tree(&model(), &case.commit).unwrap_err(), &["round in a circle"]);
+    case.server.heal();
+    // Another page each time, with nothing on it; and pages on another machine.
+    for (address, part) in [
+        (format!("{circle}?cursor=1"), "a page of it is empty"),
+        ("http://127.0.0.1:9/api".to_owned(), "its next page is said to be at"),
+    ] {
+        let link = vec![("Link", format!("<{address}>; rel=\"next\""))];
+        case.server.fault(Fault::on("/tree/", Kind::Status(200, link, "[]")).for_ever());
+        said(&case.client().tree(&model(), &case.commit).unwrap_err(), &[part]);
+        case.server.heal();
+    }
     let around = vec![("Location", "/api/models/o/n/tree/x".to_owned())];
     case.server.fault(Fault::on("/tree/", Kind::Status(307, around, "")).for_ever());
     said(&case.client().tree(&model(), &case.commit).unwrap_err(), &["redirects without end"]);
+}
+
+/// One byte after another, each well before the longest silence.
+#[test]
+fn an_answer_that_trickles_comes_to_an_end() {
+    let case = Case::new();
+    let timing = Timing { tries: 2, answer: Duration::from_millis(300), ..case.settings().timing };
+    let client = || case.client_with(Settings { timing: timing.clone(), ..case.settings() });
+    let slow = Kind::Slow { bytes_per_second: 50 };
+    case.server.fault(Fault::on("/api/", slow).for_ever());
+    let part = ["broke off", "and there was no end"];
+    said(&client().commit_of(&model(), "main").unwrap_err(), &part);
+    said(&client().tree(&model(), &case.commit).unwrap_err(), &part);
+    assert!(case.server.asked("/api/").iter().all(|request| request.bytes < 200));
+    case.server.heal();
+    // All pages together have a limit, too.
+    case.server.page(1);
+    let timing = Timing { listing: Duration::ZERO, ..timing.clone() };
+    let client = case.client_with(Settings { timing, ..case.settings() });
+    said(&client.tree(&model(), &case.commit).unwrap_err(), &["it did not end in 0 s"]);
+    // An answer without interest is not waited for, either: a file comes by way of a redirect.
+    case.files(&case.client());
+    case.assert_exact(&case.fetch_big(&case.client()).unwrap());
 }
 
 // ---------------------------------------------------------------------------------------------

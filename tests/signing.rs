@@ -49,6 +49,52 @@ fn any_directory_can_be_signed_and_then_verifies() {
     run.succeeds(&["verify", "model"]);
 }
 
+#[test]
+fn gits_files_and_what_downloads_leave_are_no_part_of_a_model() {
+    let run = model();
+    fs::create_dir_all(run.path("model/.cache/huggingface")).unwrap();
+    run.write("model/.gitattributes", "*.safetensors filter=lfs");
+    run.write("model/.cache/huggingface/CACHEDIR.TAG", "x");
+    let output = run.command(&["sign", "model", "--key", "release.pem"]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("not signed, being no part of the model"), "{stderr}");
+    assert!(stderr.contains("`.gitattributes`, `.cache/huggingface`"), "{stderr}");
+    let (code, stdout) = verdict(&run, &["model", "--key", "release.pub.pem"]);
+    assert_eq!(code, Some(0), "{stdout}");
+    assert!(stdout.contains("no part of the model, not checked"), "{stdout}");
+    // They may go, or never have come.
+    fs::remove_dir_all(run.path("model/.cache")).unwrap();
+    fs::remove_file(run.path("model/.gitattributes")).unwrap();
+    run.succeeds(&["verify", "model", "--key", "release.pub.pem"]);
+    // What is none of them is told apart from a change.
+    run.write("model/notes.txt", "x");
+    let (code, stdout) = verdict(&run, &["model", "--key", "release.pub.pem"]);
+    assert_eq!(code, Some(1));
+    assert!(stdout.contains("unsigned files: ") && !stdout.contains("tampered"), "{stdout}");
+    assert!(stdout.contains("not signed: `notes.txt`"), "{stdout}");
+    let ignoring = ["model", "--key", "release.pub.pem", "--ignore-unsigned-files"];
+    assert_eq!(verdict(&run, &ignoring).0, Some(0));
+    // Where a signature covers such a file, it counts.
+    fs::create_dir_all(run.path("model/.cache/huggingface")).unwrap();
+    run.write("model/.cache/huggingface/signed.json", "{}");
+    fs::remove_file(run.path("model/notes.txt")).unwrap();
+    run.succeeds(&[
+        "sign-model",
+        "--method",
+        "key",
+        "--model-path",
+        "model",
+        "--private-key",
+        "release.pem",
+        "--output-bundle",
+        "model/model.sig",
+    ]);
+    run.succeeds(&["verify", "model", "--key", "release.pub.pem"]);
+    run.write("model/.cache/huggingface/signed.json", "[]");
+    let (_, stdout) = verdict(&run, &["model", "--key", "release.pub.pem"]);
+    assert!(stdout.contains("changed: `.cache/huggingface/signed.json`"), "{stdout}");
+}
+
 #[cfg(unix)]
 #[test]
 fn what_nobody_would_accept_is_not_signed() {
@@ -61,9 +107,6 @@ fn what_nobody_would_accept_is_not_signed() {
     assert!(run.fails(1, &sign).contains("only regular files"));
     drop(socket);
     fs::remove_file(run.path("model/socket")).unwrap();
-    run.write("model/.gitattributes", "");
-    assert!(run.fails(1, &sign).contains("no signature covers `.gitattributes`"));
-    fs::remove_file(run.path("model/.gitattributes")).unwrap();
     run.write("model/model.safetensors", "PK");
     assert!(run.fails(1, &sign).contains("weights' headers"));
     assert!(!run.path("model/model.sig").exists());

@@ -106,6 +106,7 @@ impl Model {
 
 const VERIFIED: (i32, &str) = (0, "verified");
 const TAMPERED: (i32, &str) = (1, "tampered");
+const ADDED: (i32, &str) = (1, "unsigned-files");
 const UNSIGNED: (i32, &str) = (1, "unsigned");
 const UNTRUSTED: (i32, &str) = (1, "untrusted");
 const UNCHECKED: (i32, &str) = (2, "could-not-check");
@@ -133,7 +134,16 @@ fn b_changes_to_a_signed_directory() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let rows: &[Row] = &[
         ("one byte changed", TAMPERED, |m| m.write("config.json", "[]")),
-        ("file added", TAMPERED, |m| m.write("extra.py", "")),
+        ("file added", ADDED, |m| m.write("extra.py", "")),
+        ("file added and one changed", TAMPERED, |m| {
+            m.write("extra.py", "");
+            m.write("config.json", "[]");
+        }),
+        ("file added and signed by another key", UNTRUSTED, |m| {
+            m.run.succeeds(&["keygen", "other.pem"]);
+            m.run.succeeds(&["sign", "model", "--force", "--key", "other.pem"]);
+            m.write("extra.py", "");
+        }),
         ("file removed", TAMPERED, |m| fs::remove_file(m.path("config.json")).unwrap()),
         ("file renamed", TAMPERED, |m| {
             fs::rename(m.path("config.json"), m.path("other.json")).unwrap();
@@ -168,23 +178,62 @@ fn b_changes_to_a_signed_directory() {
             fs::rename(m.run.path("other"), m.run.path("model")).unwrap();
             m.state(|s| s["subject"][0]["name"] = json!("another name"));
         }),
-        // Accepted by the reference program.
-        ("file below .git at the top", TAMPERED, |m| {
+        ("file and link below .git at the top", VERIFIED, |m| {
             fs::create_dir(m.path(".git")).unwrap();
             m.write(".git/hook", "");
+            symlink("/etc/hosts", m.path(".git/link")).unwrap();
         }),
-        ("file below .github at the top", TAMPERED, |m| {
+        ("file below .github at the top", VERIFIED, |m| {
             fs::create_dir(m.path(".github")).unwrap();
             m.write(".github/x.yml", "");
         }),
+        ("file below a .git that is not at the top", ADDED, |m| {
+            fs::create_dir(m.path("more/.git")).unwrap();
+            m.write("more/.git/hook", "");
+        }),
+        ("what `hf download --local-dir` leaves", VERIFIED, |m| {
+            fs::create_dir_all(m.path(".cache/huggingface/download")).unwrap();
+            m.write(".gitattributes", "*.safetensors filter=lfs");
+            m.write(".cache/huggingface/.gitignore", "*");
+            m.write(".cache/huggingface/download/config.json.metadata", "x");
+            m.write(".cache/huggingface/download/config.json.lock", "");
+        }),
+        ("what an older client and a desktop leave", VERIFIED, |m| {
+            fs::create_dir_all(m.path(".huggingface/download")).unwrap();
+            m.write(".huggingface/download/config.json.metadata", "x");
+            m.write("more/.DS_Store", "x");
+        }),
+        ("link in what a download leaves", TAMPERED, |m| {
+            fs::create_dir_all(m.path(".cache/huggingface")).unwrap();
+            symlink("/etc/hosts", m.path(".cache/huggingface/link")).unwrap();
+        }),
+        ("another file in a hidden folder", ADDED, |m| {
+            fs::create_dir_all(m.path(".cache")).unwrap();
+            m.write(".cache/weights.json", "{}");
+        }),
         // Accepted by the reference program.
-        ("file below a path that the signature leaves out", TAMPERED, |m| {
+        ("file below a path that the signature leaves out", ADDED, |m| {
             fs::create_dir(m.path("cache")).unwrap();
             m.state(|s| {
                 let paths = &mut s["predicate"]["serialization"]["ignore_paths"];
                 paths.as_array_mut().unwrap().push(json!("cache"));
             });
             m.write("cache/x", "");
+        }),
+        ("note below a path that the signature leaves out", VERIFIED, |m| {
+            fs::create_dir(m.path("cache")).unwrap();
+            m.state(|s| {
+                let paths = &mut s["predicate"]["serialization"]["ignore_paths"];
+                paths.as_array_mut().unwrap().push(json!("cache"));
+            });
+            m.write("cache/picture.png", "");
+        }),
+        ("signed file below a path that the signature leaves out, changed", TAMPERED, |m| {
+            m.state(|s| {
+                let paths = &mut s["predicate"]["serialization"]["ignore_paths"];
+                paths.as_array_mut().unwrap().push(json!("config.json"));
+            });
+            m.write("config.json", "[]");
         }),
         ("wrong key", UNTRUSTED, |m| {
             m.run.succeeds(&["keygen", "other.pem"]);
@@ -207,15 +256,19 @@ fn b_changes_to_a_signed_directory() {
     ];
     check("B", rows);
     let model = Model::new();
-    for option in [
-        &["--ignore-unsigned-files"][..],
-        &["--ignore_unsigned_files"],
-        &["--ignore-paths", "x"],
-        &["--allow-symlinks"],
-    ] {
+    for option in
+        [&["--ignore_unsigned_files"][..], &["--ignore-paths", "x"], &["--allow-symlinks"]]
+    {
         let stderr = model.run.fails(2, &[&["verify", "model"], option].concat());
         assert!(stderr.contains("unexpected argument"), "there is no way to weaken it: {stderr}");
     }
+    // Only what was added may be passed over, and it is named.
+    let verify = ["verify", "model", "--key", "release.pub.pem", "--ignore-unsigned-files"];
+    model.write("extra.py", "");
+    let stdout = model.run.succeeds(&verify);
+    assert!(stdout.contains("allowed, but not signed: `extra.py`"), "{stdout}");
+    model.write("config.json", "[]");
+    model.run.fails(1, &verify);
 }
 
 #[test]

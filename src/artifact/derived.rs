@@ -124,7 +124,7 @@ impl Derivation<'_> {
             device: BTreeMap::new(),
             deterministic: true,
             lock: None,
-            registry: None,
+            allowlist: None,
             source: None,
         }))
     }

@@ -160,14 +160,23 @@ pub fn keygen(path: &Path, encrypt: bool) -> Result<(SigningKey, PathBuf)> {
     }
     let password = encrypt.then(|| password::for_new_key(path)).transpose()?;
     let key = SigningKey::generate()?;
-    save(&key, path, password.as_ref().map(|password| password.as_str()))?;
-    publish(&key, &public)?;
+    let pem = key.to_pem(password.as_ref().map(|password| password.as_str()));
+    let pem = pem.map_err(|error| error.at(path))?;
+    // Both are on the disk before either has its name, and a name that someone else took meanwhile
+    // is left to them: there is a pair, or nothing.
+    let secret = Scratch::write(path, pem.as_bytes(), 0o600)?;
+    let open = Scratch::write(&public, key.public().pem().as_bytes(), 0o644)?;
+    secret.publish()?;
+    if let Err(error) = open.publish() {
+        let _ = fs::remove_file(path); // made just now, by nobody else
+        return Err(error);
+    }
     Ok((key, public))
 }
 
 fn save(key: &SigningKey, path: &Path, password: Option<&str>) -> Result<()> {
     let pem = key.to_pem(password).map_err(|error| error.at(path))?;
-    write_private(path, pem.as_bytes())
+    Scratch::write(path, pem.as_bytes(), 0o600)?.publish()
 }
 
 /// Writes the public half unless it is there; another key in its place is an error.
@@ -191,26 +200,44 @@ fn create_private_folder(path: &Path) -> Result<()> {
     builder.create(path).context_at("cannot make the folder", path)
 }
 
-/// Writes a file that only its owner can ever read, without replacing one: the mode is set when
-/// the scratch file is made, and the name appears only when the content is complete.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().ok_or_else(|| Error::new("not a file name").at(path))?;
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let scratch = format!(".{}.{}.{number}.tmp", name.to_string_lossy(), std::process::id());
-    let scratch = path.with_file_name(scratch);
-    let _ = fs::remove_file(&scratch); // a leftover of a process that had the same number
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let result = options
-        .open(&scratch)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .context_at("cannot write the private key", path)
-        .and_then(|()| files::rename_new(&scratch, path));
-    if result.is_err() {
-        let _ = fs::remove_file(&scratch);
+/// A file of a key that has no name yet; without one it goes again.
+struct Scratch<'a> {
+    scratch: PathBuf,
+    path: &'a Path,
+}
+
+impl<'a> Scratch<'a> {
+    /// Writes all of it; the mode is set when the file is made, so that nobody else can ever read a
+    /// secret.
+    fn write(path: &'a Path, bytes: &[u8], mode: u32) -> Result<Self> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let name = path.file_name().ok_or_else(|| Error::new("not a file name").at(path))?;
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let scratch = format!(".{}.{}.{number}.tmp", name.to_string_lossy(), std::process::id());
+        let scratch = path.with_file_name(scratch);
+        let _ = fs::remove_file(&scratch); // a leftover of a process that had the same number
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+        #[cfg(not(unix))]
+        let _ = mode;
+        let written = Self { scratch, path };
+        options
+            .open(&written.scratch)
+            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+            .context_at("cannot write the key", path)?;
+        Ok(written)
     }
-    result
+
+    /// Gives it its name, which must be free.
+    fn publish(self) -> Result<()> {
+        files::rename_new(&self.scratch, self.path)
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.scratch); // not there once it has its name
+    }
 }

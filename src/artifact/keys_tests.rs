@@ -178,6 +178,41 @@ fn keygen_never_replaces() {
     assert!(keygen(&path, false).unwrap_err().to_string().contains("refusing to replace"));
     fs::remove_file(&path).unwrap();
     assert!(keygen(&path, false).is_err(), "nor its public half");
+    assert!(!path.exists(), "and no half of a pair is made");
+}
+
+#[test]
+fn of_many_who_make_a_key_pair_one_has_made_both_halves() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.pem");
+    let made: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| keygen(&path, false))).collect();
+        all.into_iter().filter_map(|one| one.join().unwrap().ok()).collect()
+    });
+    assert_eq!(made.len(), 1);
+    let hint = made[0].0.public().hint();
+    assert_eq!(SigningKey::from_file(&path).unwrap().public().hint(), hint);
+    assert_eq!(PublicKey::from_file(&made[0].1).unwrap().hint(), hint);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no scratch file");
+}
+
+#[test]
+fn a_pair_of_which_one_half_cannot_be_written_is_none() {
+    use crate::files::{Call, watch};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.pem");
+    for half in ["a.pem", "a.pub.pem"] {
+        let watch = watch(folder.path(), move |call, path| {
+            match call == Call::Rename && path.ends_with(half) {
+                true => Err(std::io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            }
+        });
+        assert!(keygen(&path, false).is_err(), "{half}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{half}");
+        drop(watch);
+    }
+    keygen(&path, false).unwrap();
 }
 
 #[cfg(unix)]

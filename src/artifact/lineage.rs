@@ -55,15 +55,15 @@ pub struct RunRecord {
     pub deterministic: bool,
     /// The lock beside the config, where there is one.
     pub lock: Option<FileEntry>,
-    /// The registry that approved what goes in, where one was asked.
-    pub registry: Option<RegistryRecord>,
+    /// The list that approved what goes in, where one was asked.
+    pub allowlist: Option<AllowlistRecord>,
     /// The state of the user's repository.
     pub source: Option<Source>,
 }
 
 /// A signed list of approved inputs.
 #[derive(Debug, Clone)]
-pub struct RegistryRecord {
+pub struct AllowlistRecord {
     /// The file as the user named it.
     pub path: String,
     /// Its bytes.
@@ -199,7 +199,7 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
     if let Some(lock) = &run.lock {
         list.push(dependency(&lock.path, &lock.sha256, json!({"role": "lock"})));
     }
-    list.extend(run.registry.as_ref().map(RegistryRecord::to_dependency));
+    list.extend(run.allowlist.as_ref().map(AllowlistRecord::to_dependency));
     for file in &run.base.files {
         let notes = json!({
             "role": "base-model",
@@ -245,10 +245,10 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
     list
 }
 
-impl RegistryRecord {
+impl AllowlistRecord {
     fn to_dependency(&self) -> Value {
         let notes = json!({
-            "role": "registry",
+            "role": "allowlist",
             "name": self.name,
             "serial": self.serial.to_string(),
             "signer": self.signer,

@@ -34,7 +34,7 @@ pub(crate) fn run() -> RunRecord {
             split: "train".into(),
             format: "messages".into(),
             rows: 12,
-            trust: InputTrust::Registry,
+            trust: InputTrust::Allowlist,
             file: entry("datasets/a.jsonl"),
         }],
         template: Some(("chat_template.jinja".into(), digest)),
@@ -44,8 +44,8 @@ pub(crate) fn run() -> RunRecord {
         device: [("name".into(), "cpu".into())].into(),
         deterministic: true,
         lock: Some(entry("configs/a.lock")),
-        registry: Some(RegistryRecord {
-            path: "registry.toml".into(),
+        allowlist: Some(AllowlistRecord {
+            path: "allowlist.toml".into(),
             sha256: digest,
             name: "acme".into(),
             serial: 7,
@@ -119,7 +119,7 @@ fn every_dependency_has_a_role_and_a_digest() {
         "source-diff",
         "config",
         "lock",
-        "registry",
+        "allowlist",
         "base-model",
         "base-lineage",
         "tokenizer",

@@ -21,6 +21,9 @@ pub const PREDICATE_TYPE: &str = "https://model_signing/signature/v1.0";
 /// What is never signed, together with the signature itself; only at the top of the directory.
 pub const IGNORED: [&str; 5] = [".git", ".gitattributes", ".github", ".gitignore", FILE];
 
+/// What downloads leave in a folder, at its top: `hf download --local-dir` notes there what it has.
+pub const LEFTOVERS: [&str; 2] = [".cache/huggingface", ".huggingface"];
+
 /// What was signed.
 #[derive(Debug, Clone)]
 pub struct Signed {
@@ -28,8 +31,8 @@ pub struct Signed {
     pub root: Digest,
     /// The signed files, sorted.
     pub files: Vec<FileEntry>,
-    /// Files that lie there unsigned (git's own); `verify` refuses a directory that has them.
-    pub unsigned: Vec<String>,
+    /// What lies there and is not signed: git's own files, and what downloads leave behind.
+    pub unsigned: Vec<&'static str>,
 }
 
 /// Signs a directory under its own name and writes [`FILE`] into it, replacing an older one.
@@ -37,13 +40,25 @@ pub struct Signed {
 /// # Errors
 /// Refuses symbolic links, special files and an empty directory.
 pub fn sign(directory: &Path, key: &SigningKey) -> Result<Signed> {
-    sign_files(directory, &own_name(directory)?, files::hash_tree(directory)?, key)
+    sign_files(directory, &own_name(directory)?, hash_model(directory)?, key)
 }
 
 /// The same, for files whose digests were taken when they were looked at: what was found good is
 /// what is signed.
 pub fn sign_seen(directory: &Path, seen: &[FileEntry], key: &SigningKey) -> Result<Signed> {
     sign_files(directory, &own_name(directory)?, seen.to_vec(), key)
+}
+
+/// Every file of a directory but for git's own, with its digest.
+///
+/// # Errors
+/// Refuses symbolic links and special files, and names that are not UTF-8.
+pub fn hash_model(directory: &Path) -> Result<Vec<FileEntry>> {
+    let skip = |name: &str| IGNORED.contains(&name) && name != FILE;
+    files::read_tree(directory, &skip, &|path, name| {
+        let source = files::Hashing::new(files::open_unlinked(path)?);
+        files::hash_rest(source, name).context_at("cannot read the file", path)
+    })
 }
 
 fn own_name(directory: &Path) -> Result<String> {
@@ -57,7 +72,7 @@ fn own_name(directory: &Path) -> Result<String> {
 /// # Errors
 /// Refuses symbolic links, special files and an empty directory.
 pub fn sign_named(directory: &Path, name: &str, key: &SigningKey) -> Result<Signed> {
-    sign_files(directory, name, files::hash_tree(directory)?, key)
+    sign_files(directory, name, hash_model(directory)?, key)
 }
 
 fn sign_files(
@@ -66,18 +81,20 @@ fn sign_files(
     files: Vec<FileEntry>,
     key: &SigningKey,
 ) -> Result<Signed> {
-    let (unsigned, files): (Vec<_>, Vec<_>) =
-        files.into_iter().partition(|entry| is_ignored(&entry.path));
+    let is_of_model = |entry: &FileEntry| !is_ignored(&entry.path) && !is_leftover(&entry.path);
+    let files: Vec<FileEntry> = files.into_iter().filter(is_of_model).collect();
     if files.is_empty() {
         return Err(Error::refused("there is no file to sign").at(directory));
     }
     let root = root_digest(files.iter().map(|entry| &entry.sha256));
-    let payload = statement(name, &root, &files, &IGNORED).into_bytes();
+    // What downloads leave is named where it is there: the standard's own program minds it.
+    let leftovers = || LEFTOVERS.into_iter().filter(|name| directory.join(name).exists());
+    let ignored: Vec<&str> = IGNORED.into_iter().chain(leftovers()).collect();
+    let payload = statement(name, &root, &files, &ignored).into_bytes();
     let bundle = Bundle::sign(IN_TOTO, payload, key)?;
     let text = format!("{}\n", bundle.to_json());
     files::write_atomic(&directory.join(FILE), text.as_bytes())?;
-    let unsigned =
-        unsigned.into_iter().map(|entry| entry.path).filter(|path| path != FILE).collect();
+    let unsigned = left_out(directory).into_iter().chain(leftovers()).collect();
     Ok(Signed { root, files, unsigned })
 }
 
@@ -113,6 +130,14 @@ pub fn left_out(directory: &Path) -> Vec<&'static str> {
 /// Whether a file lies outside the signed set: git's own at the top, and the signature.
 pub fn is_ignored(path: &str) -> bool {
     path.split('/').next().is_some_and(|top| IGNORED.contains(&top))
+}
+
+/// Whether a program that downloads or shows files left this one: it is none of the model's, unless
+/// a signature covers it.
+pub fn is_leftover(path: &str) -> bool {
+    let inside = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    let name = path.rsplit('/').next().unwrap_or(path);
+    LEFTOVERS.into_iter().any(inside) || name == ".DS_Store"
 }
 
 /// The SHA-256 over the files' raw digests, in their order. It does not cover the names.

@@ -73,7 +73,7 @@ fn gits_files_are_left_out_at_the_top_only() {
     }
     fs::write(folder.path().join(".gitignore"), "x").unwrap();
     let signed = sign(folder.path(), &known_key()).unwrap();
-    assert_eq!(signed.unsigned, [".git/x", ".github/x", ".gitignore"]);
+    assert_eq!(signed.unsigned, [".git", ".github", ".gitignore"]);
     assert!(signed.files.iter().any(|file| file.path == "a/.git/x"));
     assert_eq!(signed.files.len(), 5);
 }
@@ -97,4 +97,19 @@ fn links_and_special_files_are_refused() {
     let socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket"));
     assert!(socket.is_ok());
     assert!(sign(folder.path(), &known_key()).is_err());
+}
+
+#[test]
+fn what_downloads_leave_is_not_signed_and_named_where_it_is() {
+    let folder = model();
+    fs::create_dir_all(folder.path().join(".cache/huggingface/download")).unwrap();
+    for name in [".cache/huggingface/download/a.txt.metadata", ".cache/own", "a/.DS_Store"] {
+        fs::write(folder.path().join(name), "x").unwrap();
+    }
+    let signed = sign(folder.path(), &known_key()).unwrap();
+    let names: Vec<_> = signed.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(names, [".cache/own", ".hidden", "a.txt", "a/b", "config.json"]);
+    assert_eq!(signed.unsigned, [".cache/huggingface"]);
+    let ignored = &payload(folder.path())["predicate"]["serialization"]["ignore_paths"];
+    assert_eq!(ignored.as_array().unwrap().last().unwrap(), ".cache/huggingface");
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
+use super::leftovers::{SCRATCH, Writing};
 use super::pointer::{PAYLOAD_TYPE, Pointer, Previous, SERIAL_MAX, check_name};
 use crate::artifact::envelope::{Bundle, Defect};
 use crate::artifact::keys::SigningKey;
@@ -86,7 +87,8 @@ impl Channel {
         Ok(Self { registry: registry.to_path_buf(), name: name.to_owned() })
     }
 
-    fn folder(&self) -> PathBuf {
+    /// Where its pointers lie.
+    pub(super) fn folder(&self) -> PathBuf {
         self.registry.join(FOLDER).join(&self.name)
     }
 
@@ -345,6 +347,7 @@ impl Chain {
         let path = self.channel.path_of(pointer.serial);
         let folder = crate::files::folder_of(&path);
         std::fs::create_dir_all(folder).context_at("cannot make the folder", folder)?;
+        let _writing = Writing::begin(&self.channel.registry);
         let text = format!("{}\n", bundle.to_json());
         let scratch = scratch_name(&path);
         let written = write_synced(&scratch, text.as_bytes()).and_then(|()| {
@@ -384,5 +387,5 @@ pub(super) fn scratch_name(path: &Path) -> PathBuf {
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     let time = Timestamp::now().as_nanosecond();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".tmp-{name}.{}-{number}-{time:x}", std::process::id()))
+    path.with_file_name(format!("{SCRATCH}{name}.{}-{number}-{time:x}", std::process::id()))
 }

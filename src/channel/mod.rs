@@ -4,11 +4,13 @@
 //! - `pointer`, `chain`: what a pointer says, and how pointers follow each other
 //! - `verdict`, `model`: what a pointer rests on
 //! - `promote`, `resolve`: writers and readers
+//! - `leftovers`: what a killed writer leaves
 //! - `drift`, `attest`: is the model in use still as good as it was?
 
 mod attest;
 mod chain;
 mod drift;
+mod leftovers;
 mod model;
 mod pointer;
 mod promote;

@@ -126,11 +126,17 @@ impl Checked {
     }
 
     fn copy_files(&self, scratch: &Path) -> Result<()> {
+        let store = crate::hub::store_of(&self.directory);
         for file in &self.files {
             let (from, to) = (self.directory.join(&file.path), scratch.join(&file.path));
             let folder = crate::files::folder_of(&to);
             std::fs::create_dir_all(folder).context_at("cannot make the folder", folder)?;
-            let mut source = Hashing::new(open_unlinked(&from)?);
+            // In a hub's cache it is a link, which was followed when the model was checked.
+            let real = match &store {
+                Some(_) => from.canonicalize().context_at("cannot find the file", &from)?,
+                None => from.clone(),
+            };
+            let mut source = Hashing::new(open_unlinked(&real)?);
             let mut copy = || -> std::io::Result<()> {
                 let mut target = NewFile::begin(&to)?;
                 let mut buffer = vec![0; 1 << 20];

@@ -10,7 +10,7 @@ use crate::artifact::envelope::Bundle;
 use crate::artifact::keys::SigningKey;
 use crate::error::{Context, Error, Result};
 use crate::files::{Digest, parse_json};
-use crate::verify::registry::rfc3339;
+use crate::verify::allowlist::rfc3339;
 
 /// What is signed is of this kind, and of no other that a key signs.
 pub const PAYLOAD_TYPE: &str = "application/vnd.firebrand.channel+json";
@@ -29,6 +29,11 @@ pub struct Pointer {
     pub channel: String,
     /// Grows by one with every pointer, from 1 on.
     pub serial: u64,
+    /// A random number at a channel's beginning, so that no two channels begin with the same bytes:
+    /// by its beginning a channel is known again, wherever it lies. Channels of earlier versions have
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Digest>,
     /// Forward or back.
     pub kind: Kind,
     /// When it was signed, as its signer says.
@@ -132,6 +137,10 @@ impl Pointer {
             "its serial number is none"
         } else if pointer.model.path.is_some() == pointer.model.uri.is_some() {
             "its model has not exactly one of `path` and `uri`"
+        } else if pointer.model.uri.as_ref().is_some_and(|uri| uri.trim().is_empty()) {
+            "its model's `uri` is empty"
+        } else if pointer.nonce.is_some() && pointer.previous.is_some() {
+            "only the first pointer of a channel has a `nonce`"
         } else if pointer.metrics.len() > METRICS_MAX {
             "it holds too many numbers"
         } else if pointer.expires <= pointer.issued {
@@ -175,6 +184,7 @@ mod tests {
         Pointer {
             channel: "production".to_owned(),
             serial: 2,
+            nonce: None,
             kind: Kind::Promote,
             issued: "2026-10-20T10:06:00Z".parse().unwrap(),
             expires: "2026-11-19T10:06:00Z".parse().unwrap(),
@@ -222,6 +232,9 @@ mod tests {
             ("\"path\":\"models/a\",", ""),
             ("\"path\":", "\"uri\":\"x:y\",\"path\":"),
             ("1.25", "null"),
+            ("\"path\":\"models/a\"", "\"uri\":\" \""),
+            ("\"kind\"", &format!("\"nonce\":\"{}\",\"kind\"", Digest::of(b"x"))),
+            ("\"kind\"", "\"nonce\":\"short\",\"kind\""),
         ] {
             let error = swap(from, to);
             assert!(error.contains("no pointer") || error.contains("JSON"), "{error}");

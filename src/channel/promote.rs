@@ -6,7 +6,8 @@ use std::path::Path;
 use jiff::{Timestamp, ToSpan as _};
 
 use super::chain::{Chain, Channel, Entry};
-use super::model::{Checked, path_from, place};
+use super::leftovers::Writing;
+use super::model::{Checked, FOLDER as MODELS, path_from, place};
 use super::pointer::{Kind, ModelRef, Pointer, one_line};
 use super::verdict::Verdicts;
 use crate::artifact::keys::SigningKey;
@@ -66,6 +67,11 @@ impl Channel {
         let verdicts = Verdicts::read(&model.directory, &model.files, by.trust)?;
         let since = chain.bad_models().get(&model.sig_sha256).copied();
         let verdict = verdicts.passed(&model.directory, since)?;
+        std::fs::create_dir_all(&self.registry).map_err(|error| {
+            crate::files::failed("cannot make the registry", &self.registry, &error)
+        })?;
+        let (models, pointers) = (self.registry.join(MODELS), self.folder());
+        let _writing = Writing::begin_clean(&self.registry, &[&models, &pointers]);
         let path = match (promotion.uri, promotion.copy) {
             (Some(_), _) => None,
             (None, true) => {
@@ -73,12 +79,7 @@ impl Channel {
                 Checked::new(&copy, by.trust)?;
                 Some(path_from(&self.registry, &copy)?)
             }
-            (None, false) => {
-                std::fs::create_dir_all(&self.registry).map_err(|error| {
-                    crate::files::failed("cannot make the registry", &self.registry, &error)
-                })?;
-                Some(path_from(&self.registry, &model.directory)?)
-            }
+            (None, false) => Some(path_from(&self.registry, &model.directory)?),
         };
         let passed = match verdict.policy.as_str() {
             "" => "gate PASSED".to_owned(),
@@ -131,9 +132,13 @@ fn next(chain: &Chain, kind: Kind, model: ModelRef, reason: &str, days: u16) -> 
     if reason.is_empty() {
         return Err(Error::new("a reason is needed"));
     }
+    // The name of a key that nobody will ever have: random numbers from the system.
+    let random = || SigningKey::generate()?.public().hint().parse::<Digest>();
+    let nonce = if previous.is_none() { Some(random()?) } else { None };
     Ok(Pointer {
         channel: chain.channel.name.clone(),
         serial,
+        nonce,
         kind,
         issued,
         expires,

@@ -164,9 +164,9 @@ fn two_promoters_at_once_leave_one_pointer_and_one_error() {
         assert!(text.contains("someone else has just written serial number"), "{text}");
     }
     // Exactly the same moment: both have read the same chain.
-    let (trust, next) = (place.trust(), chain.next());
+    let (trust, next, newest) = (place.trust(), chain.next(), chain.newest().unwrap());
     let pointer =
-        Pointer { serial: next.1, previous: next.0, ..chain.newest().unwrap().pointer.clone() };
+        Pointer { serial: next.1, previous: next.0, nonce: None, ..newest.pointer.clone() };
     chain.append(pointer.clone(), place.key("promote"), &trust).unwrap();
     let before = fs::read(place.channel().path_of(pointer.serial)).unwrap();
     let error = chain.append(pointer.clone(), place.key("promote"), &trust).unwrap_err();
@@ -339,6 +339,67 @@ fn a_model_in_the_registry_outlives_the_run() {
     assert_eq!(found.entry.pointer.model.path, Some(format!("models/{sig}")));
     fs::write(found.path().join("weights"), "other").unwrap();
     refused(place.resolve(), "tampered");
+}
+
+/// Two channels of one name that begin in the same second, with the same model, by the same key,
+/// are two: what is known of one says nothing of the other.
+#[test]
+fn every_channel_begins_with_a_number_of_its_own() {
+    let place = Place::new();
+    let model = place.passed("a");
+    let first = place.promote(&model).unwrap();
+    let second = place.promote(&model).unwrap();
+    assert!(first.pointer.nonce.is_some() && second.pointer.nonce.is_none());
+    place.resolve().unwrap();
+    let (old, moved) = (place.path("registry"), place.path("moved"));
+    fs::rename(&old, &moved).unwrap();
+    let other = place.path("other");
+    let channel = Channel::new(&other, "production").unwrap();
+    let (trust, seen) = (place.trust(), place.seen());
+    let by = Authority { key: place.key("promote"), trust: &trust, seen: &seen };
+    let begun = channel.promote(&promotion(&model), &by).unwrap();
+    assert_ne!(begun.pointer.nonce, first.pointer.nonce);
+    // A new channel with one pointer is no older copy of one with two.
+    channel.resolve(None, &trust, &seen).unwrap();
+    // The first one cut short is.
+    fs::remove_file(moved.join("channels/production/00000002.json")).unwrap();
+    let cut = Channel::new(&moved, "production").unwrap();
+    refused(cut.resolve(None, &trust, &seen), "2 was seen before");
+    // Channels that earlier versions began go on.
+    bend(&begun.path, place.key("promote"), |pointer| pointer.nonce = None);
+    place.forget();
+    channel.resolve(None, &trust, &place.seen()).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_killed_promotion_left_goes_with_the_next_one() {
+    let place = Place::new();
+    let (a, b) = (place.passed("a"), place.passed("b"));
+    let copy = |model| place.promote_with(&Promotion { copy: true, ..promotion(model) });
+    copy(&a).unwrap();
+    let models = place.path("registry/models");
+    let half = models.join(".tmp-0123.4000000-0-1");
+    fs::create_dir_all(half.join("inside")).unwrap();
+    fs::write(half.join("inside/more"), "mo").unwrap();
+    let pointer = place.path("registry/channels/production/.tmp-00000002.json.4000000-0-1");
+    fs::write(&pointer, "{").unwrap();
+    let elsewhere = place.path("a");
+    std::os::unix::fs::symlink(&elsewhere, models.join(".tmp-link")).unwrap();
+    fs::write(models.join(".keep"), "").unwrap();
+    // Someone else is writing: it may be theirs.
+    let other = fs::File::open(place.path("registry")).unwrap();
+    other.lock_shared().unwrap();
+    copy(&b).unwrap();
+    assert!(half.exists() && pointer.exists());
+    drop(other);
+    place.promote(&a).unwrap();
+    assert!(!half.exists() && !pointer.exists());
+    assert!(models.join(".tmp-link").symlink_metadata().is_err());
+    assert!(elsewhere.join("weights").exists(), "links are removed, not followed");
+    let left: Vec<_> = models.read_dir().unwrap().map(|it| it.unwrap().file_name()).collect();
+    let hidden = left.iter().filter(|name| name.to_string_lossy().starts_with('.')).count();
+    assert_eq!(hidden, 1, "what is not ours stays: {left:?}");
 }
 
 #[test]

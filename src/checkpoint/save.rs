@@ -132,7 +132,9 @@ impl Job {
 pub fn check_free(root: &Path, needed: u64) -> Result<()> {
     match free_bytes(root) {
         Some(free) if free < needed.saturating_add(RESERVE_BYTES) => {
-            let why = format!("{} are needed and {} are free", bytes(needed), bytes(free));
+            let (need, kept) = (bytes(needed), bytes(RESERVE_BYTES));
+            let free = bytes(free);
+            let why = format!("{need} are needed, {kept} more stay free, and {free} are free");
             let error = Error::new("the disk has no room for a checkpoint").at(root).because(why);
             Err(error.no_room())
         }

@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         base: args.base.as_deref(),
         out: &args.out,
         key: signer.as_ref().map(|(key, _)| key),
-        parent: parent_state(&found.path)?.0,
+        parent: parent_state(&found.path)?,
         sbom: args.sbom,
         time: &now(),
         supply: &supply,

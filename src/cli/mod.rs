@@ -1,5 +1,6 @@
 //! Commands: each reads settings, calls the library and prints.
 
+mod allowlist;
 mod cache;
 mod checkup;
 mod completions;
@@ -21,7 +22,6 @@ mod pairs;
 mod plan;
 mod promote;
 mod pull;
-mod registry;
 mod resolve;
 mod rollback;
 mod runs;
@@ -97,7 +97,14 @@ enum Command {
     Export(export::Args),
     Sign(sign::Args),
     Verify(verify::Args),
-    Registry(registry::Args),
+    Allowlist(allowlist::Args),
+    /// The earlier name of `allowlist`
+    #[command(hide = true, disable_help_flag = true)]
+    Registry {
+        /// Whatever it was called with
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     Lineage(lineage::Args),
     Scan(scan::Args),
     /// What `scan` starts for each chat template
@@ -219,7 +226,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Sign(args) => sign::run(&args),
         Command::Verify(args) => verify::run(&args),
-        Command::Registry(args) => registry::run(&args),
+        Command::Allowlist(args) => allowlist::run(&args),
+        Command::Registry { .. } => {
+            Err(Error::new("`firebrand registry` is called `firebrand allowlist` now")
+                .hint("a registry is where `promote` keeps channels and models"))
+        }
         Command::Lineage(args) => lineage::run(&args),
         Command::Scan(args) => scan::run(&args),
         Command::RenderTemplate => scan::render_template(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::artifact::keys::{SigningKey, config_home};
 use crate::channel::{Authority, Channel, Entry, Promotion};
-use crate::cli::registry::KeyArgs;
+use crate::cli::allowlist::KeyArgs;
 use crate::cli::verify::model_directory;
 use crate::cli::{data_line, talk};
 use crate::error::{Result, printable};
@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "uri")]
     copy: bool,
     /// Where the model was published, in place of its folder: consumers fetch it there
-    #[arg(long, value_name = "URI")]
+    #[arg(long, value_name = "URI", value_parser = not_blank)]
     uri: Option<String>,
     /// Why, for those who read the log [default: that it passed the gate]
     #[arg(long, value_name = "TEXT")]
@@ -36,6 +36,14 @@ pub struct Args {
     days: u16,
     #[command(flatten)]
     key: KeyArgs,
+}
+
+/// A text that says something.
+fn not_blank(text: &str) -> std::result::Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// A channel, and the registry that it is in.

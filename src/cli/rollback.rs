@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::channel::Return;
+use crate::cli::allowlist::KeyArgs;
 use crate::cli::promote::{ChannelArgs, Own, tell};
-use crate::cli::registry::KeyArgs;
 use crate::cli::{data_line, talk};
 use crate::error::{Result, printable};
 

@@ -19,9 +19,9 @@ use crate::verify::{CheckVerdict, Trust, verify};
 /// Writes `model.sig` over every file in the OpenSSF Model Signing format. Signs with the key that
 /// `--key` or FIREBRAND_SIGNING_KEY names, else the user's own, which is made on first use; or lets
 /// a program sign. With `--method certificate` the signature carries the signer's certificate, and
-/// who trusts the authority that issued it need not know the key. Links, special files, git's own
-/// files, bad weights' headers and a lineage that is about other files are refused, since nobody
-/// would accept the result.
+/// who trusts the authority that issued it need not know the key. Links, special files, bad weights'
+/// headers and a lineage that is about other files are refused, since nobody would accept the
+/// result. Git's own files and what downloads leave behind are not signed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The model directory, or a run whose artifact it is
@@ -76,6 +76,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let bytes: u64 = signed.files.iter().map(|file| file.size).sum();
     talk(&format!("{} files, {bytes} bytes, root digest {}", signed.files.len(), signed.root));
+    if !signed.unsigned.is_empty() {
+        let names = signed.unsigned.join("`, `");
+        talk(&format!("not signed, being no part of the model: `{names}`"));
+    }
     talk(&format!("signed by {} ({origin})", key.name()));
     if args.force
         && let Some(aside) = signature::set_attestations_aside(&directory)?
@@ -125,13 +129,6 @@ pub(super) fn command(text: &str) -> Result<Vec<String>> {
 
 /// The files, as they were looked at; what `verify` would refuse whoever signs it is refused.
 fn fit_files(directory: &Path) -> Result<Vec<FileEntry>> {
-    let left_out = signature::left_out(directory);
-    if !left_out.is_empty() {
-        let names = left_out.join("`, `");
-        return Err(Error::refused(format!("no signature covers `{names}`"))
-            .at(directory)
-            .hint("move git's files out of the model directory"));
-    }
     let report = verify(directory, &Trust::default());
     let unfit = report
         .checks

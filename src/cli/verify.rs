@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::artifact::keys;
 use crate::cli::{data_line, talk};
-use crate::error::Result;
-use crate::verify::{CheckVerdict, Trust, verify};
+use crate::error::{Error, Result};
+use crate::hub::{DEFAULT_REVISION, Policy, RepoKind, RepoName};
+use crate::train::Access;
+use crate::verify::{CheckVerdict, Trust, verify, verify_signed_files};
 
 /// Check a model directory: who signed it, is it complete and unchanged, does its lineage agree
 ///
@@ -14,12 +17,25 @@ use crate::verify::{CheckVerdict, Trust, verify};
 /// `trusted-keys/*.pem` and `trusted-keys.toml` in the folder that `firebrand train` names when it
 /// makes a key), or only those that `--key` and `--roots` name; roles, dates and revocations of
 /// `trusted-keys.toml` hold for them too. Each line of `DIR.sigstore.jsonl` beside the directory is
-/// checked as well.
-/// Exit code 0: verified; 1: unsigned, untrusted or tampered; 2: could not be checked.
+/// checked as well. Git's own files and what downloads leave behind (`.gitattributes`,
+/// `.cache/huggingface`) are none of the model's; other files that nobody signed have a verdict of
+/// their own, `unsigned files`.
+/// Exit code 0: verified; 1: unsigned, untrusted, tampered or with unsigned files; 2: could not be
+/// checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An artifact, a run that has one, or any signed model directory
+    /// An artifact, a run that has one, any signed model directory, or owner/name on the hub
+    #[arg(value_name = "MODEL")]
     directory: PathBuf,
+    /// The branch, tag or commit of a model on the hub
+    #[arg(long, value_name = "REVISION", default_value = DEFAULT_REVISION)]
+    revision: String,
+    /// Never use the network (as HF_HUB_OFFLINE=1 does)
+    #[arg(long)]
+    offline: bool,
+    /// Let files be that nobody signed, as long as all that was signed is unchanged
+    #[arg(long)]
+    ignore_unsigned_files: bool,
     /// Trust this public key (PEM) and no other
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
@@ -53,9 +69,34 @@ pub fn trust(key: Option<&Path>, roots: Option<&Path>) -> Result<Trust> {
     }
 }
 
+/// The directory to check; a model of a hub is fetched as far as it is used.
+fn directory(args: &Args) -> Result<PathBuf> {
+    let name = args.directory.to_string_lossy();
+    let here =
+        args.directory.symlink_metadata().is_ok() || args.directory.starts_with("checkpoints");
+    if here || RepoName::parse(RepoKind::Model, &name).is_err() {
+        if args.revision != DEFAULT_REVISION {
+            return Err(Error::new("`--revision` is for a model on the hub, a directory has none")
+                .at(&args.directory));
+        }
+        return Ok(model_directory(&args.directory));
+    }
+    let transfers = Arc::new(crate::report::Transfers::new(args.json));
+    let access = Access { offline: args.offline, transfers, ..Access::default() };
+    let policy = Policy { offline: args.offline, ..Policy::default() };
+    let found = access.supply(policy)?.find(&name, &args.revision)?;
+    let commit = found.commit().unwrap_or_default();
+    talk(&format!("note: {name} at {commit} is here as {}", found.path.display()));
+    Ok(found.path)
+}
+
 pub fn run(args: &Args) -> Result<ExitCode> {
     let trust = trust(args.key.as_deref(), args.roots.as_deref())?;
-    let report = verify(&model_directory(&args.directory), &trust);
+    let directory = directory(args)?;
+    let report = match args.ignore_unsigned_files {
+        true => verify_signed_files(&directory, &trust),
+        false => verify(&directory, &trust),
+    };
     if args.json {
         let text = serde_json::to_string_pretty(&report.to_json());
         data_line(&text.unwrap_or_default())?;

@@ -13,9 +13,9 @@ use crate::channel::duration;
 use crate::channel::{
     Authority, Channel, Drift, OnDrift, Policy, Resolved, Return, attest, drift_statement,
 };
+use crate::cli::allowlist::KeyArgs;
 use crate::cli::eval::Bar;
 use crate::cli::promote::ChannelArgs;
-use crate::cli::registry::KeyArgs;
 use crate::cli::{data_line, talk};
 use crate::config::DeviceChoice;
 use crate::data::Codec;

@@ -6,6 +6,8 @@ use super::sections::KEYS;
 
 /// (tool, name, what takes its place).
 const WITHOUT_KEY: &[(&str, &str, &str)] = &[
+    ("earlier versions", "registry", "it is called `trust.allowlist` now"),
+    ("earlier versions", "registry_keys", "it is called `trust.allowlist_keys` now"),
     ("axolotl", "adapter", LORA),
     ("LLaMA-Factory", "finetuning_type", LORA),
     ("mlx-lm", "fine_tune_type", LORA),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rayon::prelude::*;
@@ -206,18 +206,52 @@ pub fn read_tree<T: Send>(
     skip: &dyn Fn(&str) -> bool,
     read: &(dyn Fn(&Path, &str) -> Result<T> + Sync),
 ) -> Result<Vec<T>> {
-    let mut names = Vec::new();
-    collect_names(root, "", skip, &mut names)?;
-    names.sort();
-    // One after another as threads get free, so that one large file does not hold up others.
-    names.par_iter().with_max_len(1).map(|name| read(&root.join(name), name)).collect()
+    read_linked_tree(root, None, skip, read)
 }
 
-fn collect_names(
+/// The same for a folder of links into `store`, as a hub's cache has them: a link to a regular file
+/// that lies in that very folder is read as this file, under the link's name.
+///
+/// # Errors
+/// Refuses every other link, special files, and names that are not UTF-8.
+pub fn read_linked_tree<T: Send>(
+    root: &Path,
+    store: Option<&Path>,
+    skip: &dyn Fn(&str) -> bool,
+    read: &(dyn Fn(&Path, &str) -> Result<T> + Sync),
+) -> Result<Vec<T>> {
+    let store = store.map(std::fs::canonicalize).transpose();
+    let store = store.context_at("cannot find the folder that links lead to", root)?;
+    let mut files = Vec::new();
+    collect_files(root, "", &Rules { store: store.as_deref(), skip }, &mut files)?;
+    files.sort();
+    // One after another as threads get free, so that one large file does not hold up others.
+    files.par_iter().with_max_len(1).map(|(name, path)| read(path, name)).collect()
+}
+
+/// Which entries of a folder are looked at.
+struct Rules<'a> {
+    /// Links may lead to files in this folder, given without links on the way.
+    store: Option<&'a Path>,
+    skip: &'a dyn Fn(&str) -> bool,
+}
+
+impl Rules<'_> {
+    /// The file that a link leads to, if it may be followed.
+    fn target(&self, link: &Path) -> Option<PathBuf> {
+        let target = std::fs::canonicalize(link).ok()?;
+        let inside = target.parent() == Some(self.store?);
+        let regular = target.symlink_metadata().is_ok_and(|found| found.is_file());
+        (inside && regular).then_some(target)
+    }
+}
+
+/// Name and path of every file.
+fn collect_files(
     directory: &Path,
     prefix: &str,
-    skip: &dyn Fn(&str) -> bool,
-    names: &mut Vec<String>,
+    rules: &Rules,
+    files: &mut Vec<(String, PathBuf)>,
 ) -> Result<()> {
     let entries = std::fs::read_dir(directory).context_at("cannot list the folder", directory)?;
     for entry in entries {
@@ -229,13 +263,15 @@ fn collect_names(
             .to_str()
             .ok_or_else(|| Error::refused("a file name is not valid UTF-8").at(&path))?;
         let name = format!("{prefix}{name}");
-        if skip(&name) {
+        if (rules.skip)(&name) {
             continue;
         }
         if kind.is_dir() {
-            collect_names(&path, &format!("{name}/"), skip, names)?;
+            collect_files(&path, &format!("{name}/"), rules, files)?;
         } else if kind.is_file() {
-            names.push(name);
+            files.push((name, path));
+        } else if let Some(target) = rules.target(&path) {
+            files.push((name, target));
         } else {
             return Err(irregular(&path));
         }

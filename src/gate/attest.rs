@@ -15,7 +15,7 @@ use crate::artifact::lineage::STATEMENT_FILE;
 use crate::artifact::markup::uri;
 use crate::artifact::signature::{self, STATEMENT_TYPE};
 use crate::error::{Error, Result};
-use crate::files::{Digest, FileEntry, hash_tree, parse_json};
+use crate::files::{Digest, FileEntry, parse_json};
 use crate::verify::{Role, Trust, who_signed};
 
 /// The predicate of a test result.
@@ -121,7 +121,9 @@ fn root(files: &[FileEntry]) -> Digest {
 /// # Errors
 /// When the files are no longer those that were judged, or the attestations cannot be written.
 pub fn attest(report: &Report, directory: &Path, key: &SigningKey) -> Result<PathBuf> {
-    if hash_tree(directory)? != report.files {
+    let mut files = signature::hash_model(directory)?;
+    files.retain(|file| report.files.contains(file) || !signature::is_leftover(&file.path));
+    if files != report.files {
         return Err(Error::new("the model was changed while it was judged").at(directory));
     }
     let sign = |text: String| Bundle::sign(IN_TOTO, text.into_bytes(), key);

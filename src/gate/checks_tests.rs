@@ -61,9 +61,9 @@ fn pinned() -> Vec<Item> {
     source.digest = [("gitCommit".to_owned(), json!(commit))].into_iter().collect();
     vec![
         source,
-        item("base-model", "config.json", b"c", json!({"trust": "registry"})),
+        item("base-model", "config.json", b"c", json!({"trust": "allowlist"})),
         item("base-model", "model.safetensors", b"w", json!({"trust": "signature"})),
-        item("dataset", "o/d/train.jsonl", b"d", json!({"trust": "registry", "uri": uri})),
+        item("dataset", "o/d/train.jsonl", b"d", json!({"trust": "allowlist", "uri": uri})),
     ]
 }
 

@@ -91,12 +91,19 @@ pub fn slices(rule: &SliceRule, both: &Both, slices: &Slices) -> Vec<Test> {
     let values = if rule.values.is_empty() { &slices.names } else { &rule.values };
     let mut tests = Vec::new();
     let mut found: Vec<(&str, f64)> = Vec::new();
+    let mut untested = 0;
     for value in values {
         let place = slices.names.iter().position(|name| name == value);
         let inside = |record: usize| place.is_some() && slices.of[record] == place;
         let measured = both.measure(&rule.metric, &rule.limits, &inside);
         let records = measured.numbers.records;
-        let (outcome, detail) = if records == 0 {
+        // Of parts that nobody named, those that are there are tested: bands of length are bounds,
+        // and short conversations have none above them.
+        let empty = place.is_some() && !slices.of.contains(&place);
+        let (outcome, detail) = if empty && rule.values.is_empty() {
+            untested += 1;
+            (Outcome::Skipped, "no record of the evaluation is in it".to_owned())
+        } else if records == 0 {
             let why = match place {
                 Some(_) => "no record of the evaluation that this metric judges is in it",
                 None => "the evaluation has no such slice",
@@ -121,9 +128,23 @@ pub fn slices(rule: &SliceRule, both: &Both, slices: &Slices) -> Vec<Test> {
         });
     }
     if let Some(max_gap) = rule.max_gap {
-        tests.push(gap(rule, max_gap, &found));
+        tests.push(match untested > 0 && values.len() - untested < 2 {
+            true => no_gap(rule, max_gap),
+            false => gap(rule, max_gap, &found),
+        });
     }
     tests
+}
+
+/// All records are in one slice, since the others are empty: there is nothing to compare.
+fn no_gap(rule: &SliceRule, max_gap: f64) -> Test {
+    let numbers = Numbers { max_gap: Some(max_gap), ..Numbers::default() };
+    let detail = "all records of the evaluation are in one slice";
+    Test {
+        line: Some(rule.line),
+        numbers: Some(numbers),
+        ..Test::new(Kind::Gap, format!("{}/{}", rule.by, rule.metric), Outcome::Skipped, detail)
+    }
 }
 
 /// Tests how much worse the worst slice is than the best.
@@ -236,7 +257,10 @@ fn compare(
         100.0 * regression.abs()
     );
     if let Some(Interval { low, high }) = interval {
-        detail += &format!(" ({:+.2} … {:+.2} %)", 100.0 * low, 100.0 * high);
+        // In the direction of the word: below zero is the other one.
+        let (low, high) = if regression > 0.0 { (low, high) } else { (-high, -low) };
+        let percent = |share: f64| 100.0 * share + 0.0; // no "-0.00"
+        detail += &format!(" ({:.2} … {:.2} % {word})", percent(low), percent(high));
     }
     let allowed = limits.max_regression;
     detail += &match allowed < 0.0 {

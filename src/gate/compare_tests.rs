@@ -70,6 +70,27 @@ fn numbers_are_told_as_they_are() {
 }
 
 #[test]
+fn intervals_are_told_in_the_direction_of_the_word() {
+    let told = |ours: &[f64], theirs: &[f64]| {
+        let (ours, theirs) = (records(ours), records(theirs));
+        tested("loss", limits(MetricKind::Loss), &both(&ours, Some(&theirs))).detail
+    };
+    // Every record is half as bad: the interval is a point.
+    let better = told(&[1.0; 4], &[2.0; 4]);
+    assert!(better.contains("50.00 % better (50.00 … 50.00 % better)"), "{better}");
+    let worse = told(&[3.0; 4], &[2.0; 4]);
+    assert!(worse.contains("50.00 % worse (50.00 … 50.00 % worse)"), "{worse}");
+    let same = told(&[2.0; 4], &[2.0; 4]);
+    assert!(same.contains("0.00 % better (0.00 … 0.00 % better)"), "{same}");
+    // Better on the whole, and perhaps not: the lower end is on the other side.
+    let doubtful = told(&[1.0, 1.0, 1.0, 2.5], &[2.0; 4]);
+    let low = doubtful.split_once(" better (").unwrap().1.split_once(" … ").unwrap().0;
+    let high = doubtful.split_once(" … ").unwrap().1.split_once(" %").unwrap().0;
+    let [low, high] = [low, high].map(|text| text.parse::<f64>().unwrap());
+    assert!(low < 31.25 && 31.25 < high, "{doubtful}");
+}
+
+#[test]
 fn a_doubtful_difference_only_fails_where_doubt_is_no_excuse() {
     // Six per cent worse on average, by one record out of many.
     let base = vec![2.0; 20];
@@ -154,16 +175,22 @@ fn every_slice_is_held_to_the_limits_and_a_missing_one_fails() {
         slices(rule, &both, &parts).into_iter().map(|it| (it.name(), it.outcome)).collect()
     };
     let named = |name: &str, outcome| (name.to_owned(), outcome);
-    use Outcome::{Failed, Passed};
-    // All that the evaluation has, one without records too.
+    use Outcome::{Failed, Passed, Skipped};
+    // All that the evaluation has; what is empty is told.
     assert_eq!(
         outcomes(&rule(&[], 1, None)),
         [
             named("slice:lang=en/loss", Passed),
             named("slice:lang=fr/loss", Failed),
-            named("slice:lang=de/loss", Failed)
+            named("slice:lang=de/loss", Skipped)
         ]
     );
+    assert_eq!(outcomes(&rule(&["de"], 1, None)), [named("slice:lang=de/loss", Failed)]);
+    // A gap needs two: of parts that nobody named, one may be all.
+    let alone = by_language(&[Some(0); 5]);
+    let gap = |rule: &SliceRule| slices(rule, &both, &alone).pop().unwrap();
+    assert_eq!(gap(&rule(&[], 1, Some(0.5))).outcome, Skipped);
+    assert_eq!(gap(&rule(&["en", "fr"], 1, Some(0.5))).outcome, Failed);
     let found = slices(&rule(&["en", "es"], 3, None), &both, &parts);
     assert_eq!((found[0].outcome, found[1].outcome), (Passed, Failed));
     assert!(found[1].detail.contains("no such slice"), "{}", found[1].detail);

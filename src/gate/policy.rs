@@ -84,7 +84,7 @@ struct Document {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Baseline {
-    model: String,
+    model: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -120,21 +120,26 @@ struct SliceEntry {
 }
 
 impl Policy {
-    /// Reads a policy and the suite that it names. Paths in both are relative to the current
-    /// folder, as in every configuration.
+    /// Reads a policy and the suite that it names. Paths in a policy are relative to the folder that
+    /// it lies in.
     ///
     /// # Errors
     /// With line and column, when it is no policy, or demands what can never matter.
     pub fn read(path: &Path) -> Result<Self> {
         let text = TomlText::read(path, "the policy", BYTES_MAX)?;
-        let document: Document = text.parse()?;
-        let suite = document.eval.suite.get_ref();
+        let mut document: Document = text.parse()?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let suite = folder.join(document.eval.suite.get_ref());
         if !suite.is_file() {
-            let what = format!("there is no suite `{}`", suite.display());
-            let error = Error::new(what).hint("paths are relative to the current folder");
-            return Err(text.place(error, document.eval.suite.span()));
+            let error = Error::new(format!("there is no suite `{}`", suite.display()));
+            return Err(text.place(error.hint(RELATIVE), document.eval.suite.span()));
         }
-        let suite = Suite::read(suite)?;
+        if let Some(baseline) = &mut document.baseline {
+            let span = baseline.model.span();
+            let model = beside(baseline.model.get_ref(), folder);
+            *baseline.model.get_mut() = model.map_err(|error| text.place(error, span))?;
+        }
+        let suite = Suite::read(&suite)?;
         Self::of(document, suite, path, &text).map_err(|(error, span)| text.place(error, span))
     }
 
@@ -172,7 +177,7 @@ impl Policy {
         Ok(Self {
             path: path.to_path_buf(),
             sha256: Digest::of(text.text().as_bytes()),
-            baseline: document.baseline.map(|baseline| baseline.model),
+            baseline: document.baseline.map(|baseline| baseline.model.into_inner()),
             metrics,
             slices,
             performance: performance.transpose()?,
@@ -180,6 +185,21 @@ impl Policy {
             suite,
         })
     }
+}
+
+const RELATIVE: &str = "paths in a policy are relative to the folder that it lies in";
+
+/// A model as a policy in `folder` names it: one that lies there, or else one of a hub.
+fn beside(model: &str, folder: &Path) -> Result<String> {
+    let path = folder.join(model);
+    if path.exists() {
+        return Ok(path.to_string_lossy().into_owned());
+    }
+    // Seen from the current folder this would be another model than the policy means.
+    if Path::new(model).exists() {
+        return Err(Error::new(format!("there is no model `{}`", path.display())).hint(RELATIVE));
+    }
+    Ok(model.to_owned())
 }
 
 /// Every metric of a suite, with the usual limits.
@@ -239,6 +259,11 @@ fn slice(
         let values = values.iter().map(String::as_str);
         return Err((unknown("slice", typo.get_ref(), values), typo.span()));
     }
+    // What the suite names must be there, whether or not it is said here again.
+    let named: Vec<String> = match known {
+        SliceBy::Column { values, .. } if entry.values.is_empty() => values.clone(),
+        _ => entry.values.into_iter().map(Spanned::into_inner).collect(),
+    };
     let kind = kind_of(&entry.metric, suite)?;
     let written = Written {
         direction: None,
@@ -263,7 +288,7 @@ fn slice(
     let max_gap = entry.max_gap.map(|gap| max_gap(&gap, kind)).transpose()?;
     Ok(SliceRule {
         by: entry.by.into_inner(),
-        values: entry.values.into_iter().map(Spanned::into_inner).collect(),
+        values: named,
         min_records,
         metric: entry.metric.into_inner(),
         limits,

@@ -39,6 +39,16 @@ const NEEDED: [(&str, &str); 2] = [
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// Endings of what is read as text, or looked at as a picture: harmless beside a model.
+const TEXTS: [&str; 19] = [
+    ".cfg", ".csv", ".gif", ".html", ".jinja", ".jpeg", ".jpg", ".json", ".jsonl", ".md", ".pem",
+    ".png", ".rst", ".sig", ".svg", ".toml", ".txt", ".yaml", ".yml",
+];
+
+/// Endings of what only people look at.
+const NOTES: [&str; 11] =
+    [".gif", ".html", ".jpeg", ".jpg", ".log", ".md", ".pdf", ".png", ".rst", ".sig", ".svg"];
+
 /// Endings of formats that run code when they are opened, or may.
 const PICKLES: [&str; 8] = [".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"];
 
@@ -73,6 +83,25 @@ pub fn model_files(tree: &[RemoteFile]) -> Result<Vec<RemoteFile>> {
     files.extend(weights);
     files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
     Ok(files)
+}
+
+/// Whether a file may be fetched only because the model's signature covers it.
+pub(super) fn is_text(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    TEXTS.iter().any(|end| name.ends_with(end)) || !name.contains('.')
+}
+
+/// Whether only people look at a file: no program takes it for a part of the model.
+pub fn is_note(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    NOTES.iter().any(|end| name.ends_with(end)) || is_licence(path)
+}
+
+/// Whether a model is another one without this file, so that it may not be missing where a
+/// signature covers it. Whatever else is signed may not have been fetched.
+pub fn is_essential(path: &str) -> bool {
+    let named = WANTED.contains(&path) && path != INDEX && !is_note(path);
+    named || path == "adapter_config.json" || (path.starts_with("lineage.") && is_text(path))
 }
 
 /// Why a model's `config.json` or `tokenizer_config.json` asks for a program of its own, in a
@@ -271,6 +300,27 @@ mod tests {
         }
         let error = model_files(&tree(&["config.json", WHOLE])).unwrap_err().to_string();
         assert!(error.contains("no `tokenizer.json`"), "{error}");
+    }
+
+    #[test]
+    fn what_a_signed_file_is_goes_by_its_name() {
+        for (path, text, note, essential) in [
+            ("config.json", true, false, true),
+            ("chat_template.jinja", true, false, true),
+            ("lineage.statement.json", true, false, true),
+            ("README.md", true, true, false),
+            ("LICENSE", true, true, false),
+            ("docs/picture.png", true, true, false),
+            ("model.safetensors.index.json", true, false, false),
+            ("other/config.json", true, false, false),
+            ("model.safetensors", false, false, false),
+            ("modeling_own.py", false, false, false),
+            ("weights.bin", false, false, false),
+            ("archive.tar.gz", false, false, false),
+        ] {
+            let found = (is_text(path), is_note(path), is_essential(path));
+            assert_eq!(found, (text, note, essential), "{path}");
+        }
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What the hub's API is asked: the commit of a branch, and the pages of a list of files.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use serde_json::Value;
 
 use super::client::Hub;
@@ -19,12 +22,24 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Pages of one list; the hub puts up to a thousand files on each.
 const PAGES_MAX: usize = 10_000;
 
+/// All pages of one list, in bytes: a million files have half of that.
+const LIST_BYTES_MAX: usize = 1 << 30;
+
+/// An answer of the API.
+struct Page {
+    value: Value,
+    /// Where the next one is.
+    next: Option<Url>,
+    /// How long it was.
+    bytes: usize,
+}
+
 impl Hub {
     /// The commit that a branch, tag or shortened commit is now.
     pub(super) fn commit_at_hub(&self, repo: &RepoName, revision: &str) -> Result<String> {
         let path = format!("{}/revision/{}", api(repo), encode(revision, false));
         let asked = self.asked(repo, revision, None);
-        let (answer, _) = self.json(&self.client.on_hub(&path)?, &asked)?;
+        let Page { value: answer, .. } = self.json(&self.client.on_hub(&path)?, &asked)?;
         let commit = answer.get("sha").and_then(Value::as_str).filter(|sha| is_commit(sha));
         let Some(commit) = commit else {
             return Err(Error::new(format!("the hub did not say which commit `{revision}` is"))
@@ -45,21 +60,36 @@ impl Hub {
         let mut page = self.client.on_hub(&path)?;
         let mut files = Vec::new();
         let whose = |error: Error| error.because(format!("from {} `{repo}`", repo.kind()));
-        for _ in 0..PAGES_MAX {
-            let (entries, next) = self.json(&page, &asked)?;
-            tree::read_page(&entries, &mut files).map_err(whose)?;
-            let Some(next) = next else { return tree::finish(files).map_err(whose) };
-            if !self.client.is_hub(&next) || next.as_str() == page.as_str() {
-                return Err(Error::new("the list of files cannot be used")
-                    .because(format!("its next page is said to be at {}", next.shown())));
-            }
-            page = next;
+        let useless =
+            |why: String| whose(Error::new("the list of files cannot be used").because(why));
+        let (begun, mut bytes) = (Instant::now(), 0);
+        let mut seen = BTreeSet::from([page.as_str().to_owned()]);
+        while seen.len() <= PAGES_MAX {
+            let found = self.json(&page, &asked)?;
+            bytes += found.bytes;
+            tree::read_page(&found.value, &mut files).map_err(whose)?;
+            let Some(next) = found.next else { return tree::finish(files).map_err(whose) };
+            let why = if !self.client.is_hub(&next) {
+                format!("its next page is said to be at {}", next.shown())
+            } else if !seen.insert(next.as_str().to_owned()) {
+                format!("its pages go round in a circle: {} comes again", next.shown())
+            } else if found.value.as_array().is_some_and(Vec::is_empty) {
+                "a page of it is empty, and not the last one".to_owned()
+            } else if bytes > LIST_BYTES_MAX {
+                format!("it has more than {}", crate::event::bytes(LIST_BYTES_MAX as u64))
+            } else if begun.elapsed() > self.settings.timing.listing {
+                format!("it did not end in {:.0} s", self.settings.timing.listing.as_secs_f64())
+            } else {
+                page = next;
+                continue;
+            };
+            return Err(useless(why));
         }
-        Err(Error::new("the list of files cannot be used").because("it has no last page"))
+        Err(useless(format!("it has more than {PAGES_MAX} pages")))
     }
 
-    /// An answer of the API and the address of its next page.
-    fn json(&self, url: &Url, asked: &Asked) -> Result<(Value, Option<Url>)> {
+    /// An answer of the API.
+    fn json(&self, url: &Url, asked: &Asked) -> Result<Page> {
         let mut tries = Tries::new(&self.settings.timing, &*self.stop, &*self.notice);
         self.watched(|| {
             loop {
@@ -75,7 +105,7 @@ impl Hub {
         })
     }
 
-    fn json_once(&self, url: &Url) -> Result<(Value, Option<Url>), Failure> {
+    fn json_once(&self, url: &Url) -> Result<Page, Failure> {
         let answer = self.client.get(url, None)?;
         if answer.is_web_page() {
             return Err(answer.web_page_instead_of("what it was asked for"));
@@ -84,12 +114,12 @@ impl Hub {
         let next = header(&answer.headers, "link").and_then(next_page).map(str::to_owned);
         let next = next.map(|next| answer.url.join(&next)).transpose();
         let next = next.map_err(|error| Failure::for_good(format!("{shown}: {}", error.what)))?;
-        let bytes = answer.read_all(ANSWER_BYTES_MAX)?;
+        let bytes = answer.read_all(ANSWER_BYTES_MAX, self.settings.timing.answer)?;
         let value = parse_json(&bytes).map_err(|error| {
             let why = error.causes.first().unwrap_or(&error.what);
             Failure::again(format!("{shown} did not answer in JSON: {why}"))
         })?;
-        Ok((value, next))
+        Ok(Page { value, next, bytes: bytes.len() })
     }
 
     /// A branch that could not be asked for may be known from before.

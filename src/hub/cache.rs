@@ -204,6 +204,15 @@ impl Cache {
     }
 }
 
+/// Where the links of a snapshot lead to, if a folder is laid out as one: `snapshots/COMMIT` beside
+/// `blobs`, whoever made it.
+pub fn store_of(folder: &Path) -> Option<PathBuf> {
+    let folder = folder.canonicalize().ok()?;
+    let snapshots = folder.parent().filter(|above| above.ends_with("snapshots"))?;
+    let store = snapshots.with_file_name("blobs");
+    store.symlink_metadata().is_ok_and(|found| found.is_dir()).then_some(store)
+}
+
 fn make_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| {
         Error::new("cannot make the folder").at(path).because(error).hint(

@@ -189,6 +189,11 @@ impl Hub {
         self.cache.snapshot(repo, commit)
     }
 
+    /// The same for a commit that a stranger names; `None` if it is none.
+    pub fn cached_snapshot(&self, repo: &RepoName, commit: &str) -> Option<PathBuf> {
+        is_commit(commit).then(|| self.cache.snapshot(repo, commit))
+    }
+
     /// Where the content of a file lies in the cache.
     pub fn blob_path(&self, repo: &RepoName, file: &RemoteFile) -> PathBuf {
         self.cache.blob(repo, &file.blob())

@@ -6,7 +6,7 @@ use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 use super::file::{Digests, RemoteFile};
-use super::http::{Answer, Client, header};
+use super::http::{Answer, Client, header, read_within};
 use super::refusal::{Asked, stopped};
 use super::retry::{Failure, Tries};
 use super::settings::Timing;
@@ -163,7 +163,8 @@ impl Download<'_> {
         let mut body = answer.body.into_reader();
         let mut start = Vec::new();
         if !fits || declared.is_none() {
-            let sniffed = body.by_ref().take(SNIFFED_BYTES).read_to_end(&mut start);
+            let mut head = body.by_ref().take(SNIFFED_BYTES);
+            let sniffed = read_within(&mut head, &mut start, self.timing.answer);
             if status == 200 && !is_page && looks_like_web_page(&start) {
                 return Err(page.into());
             }

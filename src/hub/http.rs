@@ -1,7 +1,8 @@
 //! One request: redirects by hand, the token to its own origin only, and a plain word for every
 //! way in which it can fail.
 
-use std::io::Read;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Response};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -22,11 +23,16 @@ pub(super) const BUFFER_BYTES: usize = 1 << 20;
 /// again.
 const DRAIN_BYTES_MAX: u64 = 64 << 10;
 
+/// Longest that is waited for it.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+
 /// Who asks.
 pub(super) struct Client {
     agent: Agent,
     endpoint: Url,
     token: Option<String>,
+    /// For all of an answer that is no file.
+    within: Duration,
 }
 
 /// An answer that carries something: its body is still to be read.
@@ -62,7 +68,8 @@ impl Client {
             .timeout_per_read(Some(timing.idle))
             .timeout_per_write(Some(timing.idle))
             .build();
-        Ok(Self { agent: config.new_agent(), endpoint, token: settings.token.clone() })
+        let (token, within) = (settings.token.clone(), timing.answer);
+        Ok(Self { agent: config.new_agent(), endpoint, token, within })
     }
 
     /// Address of a path on the hub; the path is already encoded.
@@ -105,7 +112,7 @@ impl Client {
                 return Err(self.refused(&url, response));
             }
             let location = header(response.headers(), "location").map(str::to_owned);
-            drain(response);
+            drain(response, self.within);
             let location = location.ok_or_else(|| {
                 Failure::again(format!("{} answered {status} without an address", url.shown()))
             })?;
@@ -140,7 +147,7 @@ impl Client {
     fn refused(&self, url: &Url, response: Response<Body>) -> Failure {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        drain(response);
+        drain(response, self.within);
         let mut cause = format!("{} answered {status}", url.shown());
         if let Some(message) = header(&headers, "x-error-message") {
             cause.push_str(&format!(", `{}`", message.chars().take(200).collect::<String>()));
@@ -193,14 +200,14 @@ impl Answer {
         ))
     }
 
-    /// Reads a body of at most `limit` bytes into memory.
-    pub fn read_all(self, limit: u64) -> Result<Vec<u8>, Failure> {
+    /// Reads a body of at most `limit` bytes into memory, for no longer than `within` in all.
+    pub fn read_all(self, limit: u64, within: Duration) -> Result<Vec<u8>, Failure> {
         let shown = self.url.shown().to_owned();
         let declared = self.body.content_length().unwrap_or_default();
         let mut bytes = Vec::new();
         if declared <= limit {
             let mut reader = self.body.into_reader().take(limit + 1);
-            let read = reader.read_to_end(&mut bytes);
+            let read = read_within(&mut reader, &mut bytes, within);
             read.map_err(|error| Failure::again(format!("{shown} broke off: {error}")))?;
         }
         if bytes.len() as u64 > limit || declared > limit {
@@ -224,11 +231,38 @@ fn request_id(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Reads what little an answer without interest holds.
-fn drain(response: Response<Body>) {
+fn drain(response: Response<Body>, within: Duration) {
     let body = response.into_body();
     if body.content_length().is_some_and(|length| length <= DRAIN_BYTES_MAX) {
         // Failing costs the connection only.
-        let _ = std::io::copy(&mut body.into_reader(), &mut std::io::sink());
+        let mut reader = body.into_reader().take(DRAIN_BYTES_MAX);
+        let _ = read_within(&mut reader, &mut Vec::new(), within.min(DRAIN_MAX));
+    }
+}
+
+/// Reads to the end, for no longer than `within`, though each read may bring something. Whatever
+/// came before an error is in `bytes`.
+///
+/// # Errors
+/// Also when the time is over: a server that sends one byte after another never comes to an end.
+pub(super) fn read_within(
+    reader: &mut dyn Read,
+    bytes: &mut Vec<u8>,
+    within: Duration,
+) -> io::Result<()> {
+    let begun = Instant::now();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if begun.elapsed() > within {
+            let what = format!("{} bytes came in {:.1} s", bytes.len(), within.as_secs_f64());
+            return Err(io::Error::other(format!("{what}, and there was no end")));
+        }
     }
 }
 

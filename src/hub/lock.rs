@@ -68,8 +68,9 @@ pub struct Locked {
 pub enum InputTrust {
     /// Nobody vouches for it: trust on first use, and the lock pins what was used.
     Tofu,
-    /// A signed registry lists it.
-    Registry,
+    /// A signed list of approved inputs has it; earlier versions called that a registry.
+    #[serde(alias = "registry")]
+    Allowlist,
     /// A key that was asked for has signed it.
     Signature,
 }
@@ -79,7 +80,7 @@ impl InputTrust {
     pub fn name(self) -> &'static str {
         match self {
             Self::Tofu => "tofu",
-            Self::Registry => "registry",
+            Self::Allowlist => "allowlist",
             Self::Signature => "signature",
         }
     }

@@ -12,7 +12,7 @@
 //! - `transfer`, `download`: the bytes of one file, hashed on their way
 //! - `cache`, `checked`: files that are here already, whoever brought them
 //! - `api`, `client`: all of it as the rest of the program sees it
-//! - `allow`: what of a model is ever fetched
+//! - `allow`, `signed`: what of a model is ever fetched
 //! - `lock`: which bytes the names in a configuration stand for
 //! - `data_files`: which files of a data set make up a subset and a split
 //! - `supply`, `sets`: all files of a configuration, from here or from a hub, under the lock
@@ -36,12 +36,14 @@ mod refusal;
 mod retry;
 mod sets;
 mod settings;
+mod signed;
 mod supply;
 mod transfer;
 mod tree;
 mod url;
 
-pub use allow::{model_files, needs_own_code, refuse_disguised};
+pub use allow::{is_essential, is_note, model_files, needs_own_code, refuse_disguised};
+pub use cache::store_of;
 pub use checked::sha256_of;
 pub use client::{Fetched, Hub};
 pub use downloads::{Downloaded, downloads};

@@ -44,8 +44,8 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// Limits of a single try, and the pauses between tries. A transfer as a whole has no limit: a
-/// slow one that moves is kept.
+/// Limits of a single try, and the pauses between tries. The transfer of a file as a whole has no
+/// limit: a slow one that moves is kept, up to the size that was listed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timing {
     /// Until there is a connection.
@@ -54,6 +54,10 @@ pub struct Timing {
     pub header: Duration,
     /// Longest silence within a body.
     pub idle: Duration,
+    /// For all of one answer that is no file, however little of it comes at a time.
+    pub answer: Duration,
+    /// For all pages of a list of files.
+    pub listing: Duration,
     /// The first pause; each further one is twice as long, and a random part of it is waited.
     pub backoff_base: Duration,
     /// Longest pause of our own choice.
@@ -70,6 +74,8 @@ impl Default for Timing {
             connect: Duration::from_secs(10),
             header: Duration::from_secs(30),
             idle: Duration::from_secs(30),
+            answer: Duration::from_secs(60),
+            listing: Duration::from_secs(30 * 60),
             backoff_base: Duration::from_millis(500),
             backoff_cap: Duration::from_secs(30),
             retry_after_cap: Duration::from_secs(300),
@@ -86,6 +92,8 @@ impl Timing {
             connect: self.connect.mul_f64(factor),
             header: self.header.mul_f64(factor),
             idle: self.idle.mul_f64(factor),
+            answer: self.answer.mul_f64(factor),
+            listing: self.listing.mul_f64(factor),
             backoff_base: self.backoff_base.mul_f64(factor),
             backoff_cap: self.backoff_cap.mul_f64(factor),
             retry_after_cap: self.retry_after_cap,

@@ -14,6 +14,7 @@ use super::downloads;
 use super::local::{self, ModelDirectory};
 use super::lock::{Asked, Lock, Locked, LockedFile};
 use super::sets::{Place, SetFile};
+use super::signed::{SIGNATURE, SIGNATURE_BYTES_MAX, covered};
 use super::{
     Hub, RemoteFile, RepoKind, RepoName, Settings, model_files, needs_own_code, refuse_disguised,
 };
@@ -174,8 +175,18 @@ impl Supply {
     fn model_entry(&self, repo: &RepoName, revision: &str) -> Result<Locked> {
         let hub = self.hub()?;
         let commit = hub.commit_of(repo, revision)?;
-        let files = model_files(&hub.tree(repo, &commit)?)
-            .map_err(|error| error.because(format!("`{}` at {commit} was looked at", repo.id())))?;
+        let looked_at =
+            |error: Error| error.because(format!("`{}` at {commit} was looked at", repo.id()));
+        let tree = hub.tree(repo, &commit)?;
+        let mut files = model_files(&tree).map_err(looked_at)?;
+        let signature = files.iter().find(|file| file.path == SIGNATURE);
+        if let Some(file) = signature.filter(|file| file.size <= SIGNATURE_BYTES_MAX) {
+            let found = hub.fetch(repo, &commit, file, &|_| {})?;
+            let covered = covered(&found.path, &tree, &files).map_err(looked_at)?;
+            covered.notice.into_iter().for_each(|notice| hub.tell(notice));
+            files.extend(covered.files);
+            files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+        }
         Ok(Locked {
             name: repo.id(),
             endpoint: Some(hub.settings().endpoint.clone()),

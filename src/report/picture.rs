@@ -127,7 +127,10 @@ const NEUTRAL: &str = "#57606a";
 fn colour(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Verified => GOOD,
-        Verdict::Untrusted | Verdict::Unsigned | Verdict::CouldNotCheck => OPEN,
+        Verdict::UnsignedFiles
+        | Verdict::Untrusted
+        | Verdict::Unsigned
+        | Verdict::CouldNotCheck => OPEN,
         Verdict::Tampered => BAD,
     }
 }

@@ -1,21 +1,21 @@
-//! Which inputs a run may use: those that a signed registry lists, base models that a trusted key
+//! Which inputs a run may use: those that a signed allowlist lists, base models that a trusted key
 //! has signed, or, where neither is asked for, whatever the configuration names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::artifact::keys;
-use crate::artifact::lineage::RegistryRecord;
+use crate::artifact::lineage::AllowlistRecord;
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::{InputTrust, Locked, LockedFile, ModelDirectory};
-use crate::verify::registry::{self, Registry};
+use crate::verify::allowlist::{self, Allowlist};
 use crate::verify::{Seen, Trust, covered};
 
 /// Says of every file that is about to be used whether it may be, and why.
 pub struct Approval {
-    registry: Option<(String, registry::Opened)>,
+    allowlist: Option<(String, allowlist::Opened)>,
     /// Name and digest of the base model's files, as someone signed them who was asked for.
     signed: Option<BTreeMap<String, Digest>>,
     /// What the locks held when the run began, if that is enough.
@@ -26,28 +26,28 @@ impl Approval {
     /// With the settings of a run. `pinned` are the digests that its locks hold.
     ///
     /// # Errors
-    /// When the registry does not count.
+    /// When the allowlist does not count.
     pub fn of(config: &RunConfig, pinned: BTreeSet<Digest>) -> Result<Self> {
         let settings = &config.trust;
-        let registry = match &settings.registry {
+        let allowlist = match &settings.allowlist {
             Some(path) => {
                 let home = keys::config_home()?;
-                let trust = match settings.registry_keys.as_slice() {
+                let trust = match settings.allowlist_keys.as_slice() {
                     [] => Trust::of_user(&home)?,
                     files => Trust::key_files(files)?.limited_by(&home)?,
                 };
                 let seen = Seen::of_user(&home);
-                Some((path.clone(), Registry::open(Path::new(path), &trust, Some(&seen))?))
+                Some((path.clone(), Allowlist::open(Path::new(path), &trust, Some(&seen))?))
             }
-            None if !settings.registry_keys.is_empty() || settings.tofu => {
-                let key = if settings.tofu { "tofu" } else { "registry_keys" };
-                let what = format!("`trust.{key}` means nothing without `trust.registry`");
-                return Err(Error::new(what).hint("name the registry, or leave it out"));
+            None if !settings.allowlist_keys.is_empty() || settings.tofu => {
+                let key = if settings.tofu { "tofu" } else { "allowlist_keys" };
+                let what = format!("`trust.{key}` means nothing without `trust.allowlist`");
+                return Err(Error::new(what).hint("name the allowlist, or leave it out"));
             }
             None => None,
         };
         let pinned = if settings.tofu { pinned } else { BTreeSet::new() };
-        Ok(Self { registry, signed: None, pinned })
+        Ok(Self { allowlist, signed: None, pinned })
     }
 
     /// Reads the base model's signature, if the configuration says whose it must be.
@@ -84,9 +84,9 @@ impl Approval {
             }
             return Ok(InputTrust::Signature);
         }
-        let mut all = InputTrust::Registry;
+        let mut all = InputTrust::Allowlist;
         for file in files {
-            all = all.min(self.listed(registry::Kind::Model, &base.id, file)?);
+            all = all.min(self.listed(allowlist::Kind::Model, &base.id, file)?);
         }
         Ok(all)
     }
@@ -96,36 +96,36 @@ impl Approval {
     /// # Errors
     /// Refuses one that may not.
     pub fn data(&self, set: &str, file: &FileEntry) -> Result<InputTrust> {
-        self.listed(registry::Kind::Dataset, set, file)
+        self.listed(allowlist::Kind::Dataset, set, file)
     }
 
     /// Why a file that may be used may be used.
-    pub fn reason(&self, kind: registry::Kind, sha256: &Digest) -> InputTrust {
-        let found = self.registry.as_ref().and_then(|(_, opened)| opened.find(kind, sha256));
-        if found.is_some() { InputTrust::Registry } else { InputTrust::Tofu }
+    pub fn reason(&self, kind: allowlist::Kind, sha256: &Digest) -> InputTrust {
+        let found = self.allowlist.as_ref().and_then(|(_, opened)| opened.find(kind, sha256));
+        if found.is_some() { InputTrust::Allowlist } else { InputTrust::Tofu }
     }
 
     /// Why the files of a data set may be used; of those that were not read, nobody knows.
     pub fn of_set(&self, entry: &Locked) -> InputTrust {
         let of = |file: &LockedFile| match &file.sha256 {
-            Some(sha256) => self.reason(registry::Kind::Dataset, sha256),
+            Some(sha256) => self.reason(allowlist::Kind::Dataset, sha256),
             None => InputTrust::Tofu,
         };
         entry.files.iter().map(of).min().unwrap_or(InputTrust::Tofu)
     }
 
-    fn listed(&self, kind: registry::Kind, of: &str, file: &FileEntry) -> Result<InputTrust> {
+    fn listed(&self, kind: allowlist::Kind, of: &str, file: &FileEntry) -> Result<InputTrust> {
         let reason = self.reason(kind, &file.sha256);
-        let Some((path, _)) = &self.registry else { return Ok(reason) };
-        if reason == InputTrust::Registry {
+        let Some((path, _)) = &self.allowlist else { return Ok(reason) };
+        if reason == InputTrust::Allowlist {
             return Ok(reason);
         }
         if self.pinned.contains(&file.sha256) {
             return Ok(InputTrust::Tofu);
         }
         let what = match kind {
-            registry::Kind::Model => format!("nobody approved `{}` of `{of}`", file.path),
-            registry::Kind::Dataset => format!("nobody approved `{of}`"),
+            allowlist::Kind::Model => format!("nobody approved `{}` of `{of}`", file.path),
+            allowlist::Kind::Dataset => format!("nobody approved `{of}`"),
         };
         Err(Error::refused(what)
             .because(format!(
@@ -133,17 +133,17 @@ impl Approval {
                 kind.name(),
                 file.sha256
             ))
-            .hint(format!("whoever may approve it: `firebrand registry approve {path} …`")))
+            .hint(format!("whoever may approve it: `firebrand allowlist approve {path} …`")))
     }
 
-    /// The registry, for the lineage.
-    pub fn record(&self) -> Option<RegistryRecord> {
-        let (path, opened) = self.registry.as_ref()?;
-        Some(RegistryRecord {
+    /// The allowlist, for the lineage.
+    pub fn record(&self) -> Option<AllowlistRecord> {
+        let (path, opened) = self.allowlist.as_ref()?;
+        Some(AllowlistRecord {
             path: path.clone(),
             sha256: opened.sha256,
-            name: opened.registry.name.clone(),
-            serial: opened.registry.serial,
+            name: opened.allowlist.name.clone(),
+            serial: opened.allowlist.serial,
             signer: opened.hint.clone(),
         })
     }

@@ -1,13 +1,10 @@
 //! Everything that is known before the first step: model, data, device, length, memory.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::adapters;
-use crate::artifact::keys;
-use crate::artifact::parent::{Parent, ParentSignature};
-use crate::artifact::signature;
+use crate::artifact::parent::Parent;
 use crate::checkpoint::Identity;
 use crate::config::{DataConfig, Init, Length, Loaded, Recompute, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
@@ -22,8 +19,8 @@ use crate::hub::{InputTrust, ModelDirectory, Supply};
 use crate::model::{self, Facts};
 use crate::random::Stream;
 use crate::train::approval::Approval;
+use crate::train::base_signature::{BaseSignature, base_signature};
 use crate::train::{base, fit, opening};
-use crate::verify::{self, Trust, Verdict};
 use crate::weights::Element;
 
 /// A run that is ready to begin.
@@ -64,8 +61,8 @@ pub struct Prepared<'a> {
     pub(super) base_trust: InputTrust,
     /// Whether inputs may be used, and why.
     pub(super) approval: Approval,
-    /// The files of a signed base, as they were when its signature was checked.
-    vouched: BTreeMap<String, Digest>,
+    /// The signature of the base, as it was when it was checked.
+    signed: BaseSignature,
 }
 
 /// Checks everything that can be checked without loading weights, and reads as much of the data
@@ -88,8 +85,12 @@ pub fn prepare<'a>(
         Some(lora) => adapters::lora_size(&adapters::targets(&facts, lora)?, lora),
         None => facts.parameters,
     };
-    let (state, vouched) = parent_state(&base.path)?;
-    let parent = Parent::of(&base.path, state)?;
+    let signed = base_signature(&base.path)?;
+    signed.tell(observer);
+    let mut parent = Parent::of(&base.path, signed.state)?;
+    if let (Some(parent), Some(_)) = (&mut parent, base.commit()) {
+        parent.name.clone_from(&base.id); // in the cache its folder is called by the commit
+    }
     let corpus = read_data(config, &base, supply, extent)?;
     let (opened, precision) = opening()?;
     let said = Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() };
@@ -133,7 +134,7 @@ pub fn prepare<'a>(
         parent,
         base_trust,
         approval,
-        vouched,
+        signed,
     };
     prepared.unchanged(&prepared.base_files)?;
     prepared.unchanged(prepared.corpus.codec.tokenizer.files())?;
@@ -185,31 +186,6 @@ fn total_steps(config: &RunConfig, plan: &Plan) -> Result<u64> {
     match config.train.length {
         Length::Steps(steps) => Ok(steps),
         Length::Epochs(epochs) => plan.steps_in_epochs(epochs, rows_per_step(config)),
-    }
-}
-
-/// What the signature of a base model that Firebrand made is worth, and the digests of the files
-/// that it was checked on: those that are used must have them too.
-///
-/// # Errors
-/// When the base was changed since it was signed: it is never used.
-pub fn parent_state(directory: &Path) -> Result<(ParentSignature, BTreeMap<String, Digest>)> {
-    if !directory.join(signature::FILE).exists() {
-        return Ok((ParentSignature::Unchecked, BTreeMap::new()));
-    }
-    let trust = Trust::of_user(&keys::config_home()?)?;
-    let report = verify::verify(directory, &trust);
-    let files = report.files.iter().map(|file| (file.path.clone(), file.sha256)).collect();
-    match report.verdict {
-        Verdict::Verified => Ok((ParentSignature::Verified, files)),
-        Verdict::Untrusted => Ok((ParentSignature::Untrusted, files)),
-        Verdict::CouldNotCheck => Ok((ParentSignature::Unchecked, files)),
-        Verdict::Tampered | Verdict::Unsigned => {
-            let failed =
-                report.checks.iter().filter(|check| check.verdict == verify::CheckVerdict::Fail);
-            let error = Error::refused("the model is not what was signed").at(directory);
-            Err(failed.fold(error, |error, check| error.because(&check.detail)))
-        }
     }
 }
 
@@ -274,9 +250,9 @@ impl Prepared<'_> {
     /// signed base was checked, and when its sizes were read.
     pub(super) fn unchanged(&self, read: &[FileEntry]) -> Result<()> {
         for file in read {
+            self.signed.expect(&self.base.path, file)?;
             let known = self.base_files.iter().find(|known| known.path == file.path);
-            let expected = [known.map(|known| known.sha256), self.vouched.get(&file.path).copied()];
-            if expected.into_iter().flatten().any(|digest| digest != file.sha256) {
+            if known.is_some_and(|known| known.sha256 != file.sha256) {
                 return Err(Error::refused("the file changed after it was checked")
                     .at(self.base.path.join(&file.path))
                     .because(format!("{} was read", file.sha256)));

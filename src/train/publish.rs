@@ -203,7 +203,7 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         device: device_record(prepared),
         deterministic: prepared.opened.deterministic,
         lock: lock_beside(request.config_path)?,
-        registry: prepared.approval.record(),
+        allowlist: prepared.approval.record(),
         source: artifact::source(Path::new("."), &outputs),
     })
 }

@@ -135,7 +135,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Why the base model may be used. What the registry does not list yet is pulled all the same,
+    /// Why the base model may be used. What the allowlist does not list yet is pulled all the same,
     /// since it is approved by what the lock says of it.
     fn trust_in(
         &mut self,

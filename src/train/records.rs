@@ -7,7 +7,7 @@ use crate::artifact::lineage::{BaseRecord, DatasetRecord};
 use crate::data;
 use crate::files::{Digest, FileEntry};
 use crate::hub::Lock;
-use crate::verify::registry::Kind;
+use crate::verify::allowlist::Kind;
 
 impl Prepared<'_> {
     /// What the names of the configuration stand for.

@@ -1,11 +1,12 @@
 //! The checks of one model directory, in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
 
+use super::manifest::{self, Allowed};
 use super::report::{Check, Report, Verdict};
 use super::safetensors::Lint;
 use super::statement::{self, Manifest, Problem};
@@ -16,6 +17,7 @@ use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
 use crate::artifact::signature;
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::{self, Digest, FileEntry};
+use crate::hub;
 
 /// The largest signature file that is read; it suffices for some 200 000 files.
 pub(super) const MAX_SIGNATURE_BYTES: u64 = 64 << 20;
@@ -28,33 +30,54 @@ pub(super) type Files = BTreeMap<String, FileEntry>;
 pub(super) type Metadata = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Checks a model directory. Never fails: what could not be checked is part of the answer.
+///
+/// The snapshot of a hub's cache is a folder of links into the cache's own store, which are
+/// followed, and to nowhere else.
 pub fn verify(directory: &Path, trust: &Trust) -> Report {
+    check(directory, trust, false)
+}
+
+/// The same, for whoever minds only the signed files: others beside them are told, and change
+/// nothing.
+pub fn verify_signed_files(directory: &Path, trust: &Trust) -> Report {
+    check(directory, trust, true)
+}
+
+fn check(directory: &Path, trust: &Trust, unsigned: bool) -> Report {
+    let store = hub::store_of(directory);
+    let allowed = Allowed { unsigned, not_fetched: store.is_some() };
     let mut report = Report::new(directory.to_path_buf());
     let signed = directory.join(signature::FILE).symlink_metadata().is_ok();
-    let Some((files, lints)) = check_files(directory, &mut report) else {
+    let Some((mut files, lints)) = check_files(directory, store.as_deref(), &mut report) else {
         if !signed && directory.is_dir() {
             report_unsigned(&mut report);
         }
         return report;
     };
-    report.files = files.values().cloned().collect();
     let bundle = if signed {
         check_bundle(directory, &files, &mut report)
     } else {
         report_unsigned(&mut report);
         None
     };
+    let mut compared = false;
     if let Some(bundle) = bundle {
         let finished = lineage::finished_here(directory, &files);
         check_signature(&bundle, trust, finished, &mut report);
         if let Some(manifest) = check_statement(&bundle, &mut report) {
-            check_manifest(&manifest, &files, &mut report);
+            manifest::check(&manifest, &mut files, allowed, &mut report);
+            compared = true;
             report.root = Some(manifest.root);
             report.name = Some(manifest.name);
         }
     }
+    if !compared {
+        files.retain(|path, _| !signature::is_leftover(path));
+    }
+    report.files = files.values().cloned().collect();
+    let lints = lints.into_iter().filter(|(name, _)| files.contains_key(name)).collect();
     let metadata = check_weights(lints, &mut report);
-    lineage::check(directory, &files, &metadata, &mut report);
+    lineage::check(directory, &files, &metadata, allowed, &mut report);
     attestations::check(directory, &files, trust, &mut report);
     report
 }
@@ -86,7 +109,11 @@ pub(super) fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 type Lints = BTreeMap<String, Lint>;
 
 /// Reads every file once: what is found in weights, and the digests, are of the same bytes.
-fn check_files(directory: &Path, report: &mut Report) -> Option<(Files, Lints)> {
+fn check_files(
+    directory: &Path,
+    store: Option<&Path>,
+    report: &mut Report,
+) -> Option<(Files, Lints)> {
     let read = |path: &Path, name: &str| {
         if name.to_lowercase().ends_with(".safetensors") {
             return safetensors::lint_and_hash(path, name).map(|(entry, lint)| (entry, Some(lint)));
@@ -95,7 +122,9 @@ fn check_files(directory: &Path, report: &mut Report) -> Option<(Files, Lints)> 
         let entry = files::hash_rest(file, name).context_at("cannot read the file", path)?;
         Ok((entry, None))
     };
-    match files::read_tree(directory, &|_| false, &read) {
+    // Git's own files are none of a model's, and there may be many.
+    let skip = |name: &str| signature::IGNORED.contains(&name) && name != signature::FILE;
+    match files::read_linked_tree(directory, store, &skip, &read) {
         Ok(list) => {
             let bytes: u64 = list.iter().map(|(entry, _)| entry.size).sum();
             report.pass(Check::Files, format!("{} files, {bytes} bytes", list.len()));
@@ -212,66 +241,6 @@ fn check_statement(bundle: &Bundle, report: &mut Report) -> Option<Manifest> {
             report.stuck(Check::Statement, detail);
             None
         }
-    }
-}
-
-fn check_manifest(manifest: &Manifest, files: &Files, report: &mut Report) {
-    let mut ignored: BTreeSet<&str> = manifest.ignored.iter().map(String::as_str).collect();
-    ignored.extend(signature::IGNORED); // never signed, whether or not the signer says so
-    let foreign: Vec<_> =
-        ignored.iter().copied().filter(|path| !signature::IGNORED.contains(path)).collect();
-    let left_out: Vec<_> = files
-        .keys()
-        .map(String::as_str)
-        .filter(|path| signature::is_ignored(path) && *path != signature::FILE)
-        .collect();
-    if !foreign.is_empty() {
-        let detail = format!("the signature leaves out {}", names(foreign));
-        report.fail(Check::Ignored, Verdict::Tampered, detail, "");
-    } else if left_out.is_empty() {
-        report.pass(Check::Ignored, "every file is covered");
-    } else {
-        let detail = format!("no signature covers {}", names(left_out));
-        let hint = "move git's files out of the model directory";
-        report.fail(Check::Ignored, Verdict::Tampered, detail, hint);
-    }
-    compare(manifest, files, report);
-    let root = signature::root_digest(manifest.resources.iter().map(|(_, digest)| digest));
-    if root == manifest.root {
-        report.pass(Check::Root, root.to_string());
-    } else {
-        let detail = "it does not follow from the listed files";
-        report.fail(Check::Root, Verdict::Tampered, detail, "");
-    }
-}
-
-fn compare(manifest: &Manifest, files: &Files, report: &mut Report) {
-    let signed = manifest.digests();
-    let present = |path: &str| files.contains_key(path) && !signature::is_ignored(path);
-    let missing = signed.keys().copied().filter(|path| !present(path));
-    let changed = signed
-        .iter()
-        .filter(|(path, digest)| files.get(**path).is_some_and(|file| file.sha256 != **digest))
-        .map(|(path, _)| *path);
-    let added = files
-        .keys()
-        .map(String::as_str)
-        .filter(|path| !signed.contains_key(path) && !signature::is_ignored(path));
-    let mut problems = Vec::new();
-    for (what, list) in [
-        ("changed", changed.collect::<Vec<_>>()),
-        ("missing", missing.collect()),
-        ("not signed", added.collect()),
-    ] {
-        if !list.is_empty() {
-            problems.push(format!("{what}: {}", names(list)));
-        }
-    }
-    if problems.is_empty() {
-        report.pass(Check::Manifest, format!("all {} as signed", signed.len()));
-    } else {
-        let hint = "get the model again from where it was published";
-        report.fail(Check::Manifest, Verdict::Tampered, problems.join("; "), hint);
     }
 }
 

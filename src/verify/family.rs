@@ -17,6 +17,7 @@ use crate::artifact::lineage::{ADAPTER_KEY, PREDICATE_TYPE, STATEMENT_FILE};
 use crate::artifact::signature::STATEMENT_TYPE;
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Digest};
+use crate::hub::{self, Hub, RepoKind, RepoName, Settings};
 
 /// The largest statement that is read.
 const MAX_BYTES: u64 = 64 << 20;
@@ -174,7 +175,9 @@ fn read(directory: &Path, trust: &Trust, seen: &mut Vec<Digest>) -> Result<Famil
     let recorded = of(&["base-lineage"]).into_iter().next();
     // A merge, and perhaps an export, is made from an adapter; its base is that of the adapter.
     let named = asked["overrides"][ADAPTER_KEY].as_str().unwrap_or(&base.id);
-    let parent = recorded.map(|item| Box::new(parent(directory, named, &item, trust, seen)));
+    let revision = base.revision.as_deref();
+    let places = |name: &str| places(directory, (named, revision), name);
+    let parent = recorded.map(|item| Box::new(parent(&places, &item, trust, seen)));
     seen.pop();
     let internal = &build["internalParameters"];
     Ok(Family {
@@ -201,7 +204,13 @@ fn read(directory: &Path, trust: &Trust, seen: &mut Vec<Digest>) -> Result<Famil
 
 /// The statement of an artifact and its digest.
 fn statement(directory: &Path) -> Result<(Digest, Value)> {
-    let path = directory.join(STATEMENT_FILE);
+    let mut path = directory.join(STATEMENT_FILE);
+    if let Some(store) = hub::store_of(directory)
+        && let Ok(file) = path.canonicalize()
+        && file.parent() == Some(store.as_path())
+    {
+        path = file; // a hub's cache has links into its store
+    }
     if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
         return Err(Error::new(format!("there is no lineage: `{STATEMENT_FILE}` is not here"))
             .at(directory)
@@ -243,8 +252,7 @@ fn items(list: &Value) -> Option<Vec<Item>> {
 }
 
 fn parent(
-    directory: &Path,
-    base: &str,
+    places: &dyn Fn(&str) -> Vec<Place>,
     recorded: &Item,
     trust: &Trust,
     seen: &mut Vec<Digest>,
@@ -272,7 +280,7 @@ fn parent(
         return parent;
     }
     let mut other = None;
-    for place in places(directory, base, &parent.name) {
+    for place in places(&parent.name) {
         match statement(&place.path) {
             Ok((digest, _)) if digest == wanted => {
                 parent.found = Found::Same;
@@ -308,15 +316,18 @@ struct Place {
     named: bool,
 }
 
-/// Where a parent may lie: as it was named, seen from here or from a folder above the artifact, and
-/// near the artifact under the name that its folder had.
-fn places(directory: &Path, base: &str, name: &str) -> Vec<Place> {
+/// Where a parent may lie: as it was named, seen from here or from a folder above the artifact, in
+/// the hub's cache, and near the artifact under the name that its folder had.
+fn places(directory: &Path, (base, revision): (&str, Option<&str>), name: &str) -> Vec<Place> {
     let mut roots = vec![PathBuf::new()];
     let own = directory.canonicalize().unwrap_or_default();
     roots.extend(own.ancestors().skip(1).take(MAX_ABOVE).map(Path::to_path_buf));
     // The same folder under two names is looked at once, and the child is not its own parent.
     let mut seen = BTreeSet::from([own]);
     let mut places = Vec::new();
+    if let Some(path) = revision.and_then(|revision| in_cache(base, revision)) {
+        places.push(Place { path, named: true });
+    }
     for (text, named) in [(base, true), (name, false)].into_iter().filter(|(t, _)| !t.is_empty()) {
         for root in &roots {
             let path = root.join(text);
@@ -328,6 +339,14 @@ fn places(directory: &Path, base: &str, name: &str) -> Vec<Place> {
         }
     }
     places
+}
+
+/// Where a commit of a model on a hub lies on this machine, if it does. Nobody is asked.
+fn in_cache(id: &str, commit: &str) -> Option<PathBuf> {
+    let repo = RepoName::parse(RepoKind::Model, id).ok()?;
+    let settings = Settings { offline: true, ..Settings::from_env().ok()? };
+    let path = Hub::new(settings).ok()?.cached_snapshot(&repo, commit)?;
+    path.is_dir().then_some(path)
 }
 
 #[cfg(test)]

@@ -7,18 +7,26 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::directory::{Files, Metadata, names, read_hashed};
+use super::manifest::Allowed;
 use super::report::{Check, Report, Verdict};
 use crate::artifact::lineage::{INPUTS_FILE, INPUTS_KEY, PREDICATE_TYPE, STATEMENT_FILE};
 use crate::artifact::signature::STATEMENT_TYPE;
 use crate::error::Result;
 use crate::files::{self, Digest, FileEntry};
+use crate::hub;
 
 /// The largest lineage file that is read.
 const MAX_BYTES: u64 = 64 << 20;
 const CHECKS: [Check; 3] = [Check::LineageInputs, Check::LineageStatement, Check::LineageSubjects];
 
 /// Checks the lineage against the files and against what the weights say of themselves.
-pub(super) fn check(directory: &Path, files: &Files, metadata: &Metadata, report: &mut Report) {
+pub(super) fn check(
+    directory: &Path,
+    files: &Files,
+    metadata: &Metadata,
+    allowed: Allowed,
+    report: &mut Report,
+) {
     let (inputs, statement) = match (files.get(INPUTS_FILE), files.get(STATEMENT_FILE)) {
         (None, None) => {
             for check in CHECKS {
@@ -38,7 +46,7 @@ pub(super) fn check(directory: &Path, files: &Files, metadata: &Metadata, report
     let read = |entry: &FileEntry| -> Result<Vec<u8>> { read_hashed(directory, entry, MAX_BYTES) };
     match (read(inputs), read(statement)) {
         (Ok(inputs), Ok(statement)) => {
-            check_statement((&inputs, &statement), files, metadata, report)
+            check_statement((&inputs, &statement), (files, metadata), allowed, report)
         }
         (Err(error), _) | (_, Err(error)) => report.error(Check::LineageStatement, &error),
     }
@@ -78,8 +86,8 @@ fn check_inputs(inputs: Digest, metadata: &Metadata, report: &mut Report) {
 
 fn check_statement(
     (inputs, statement): (&[u8], &[u8]),
-    files: &Files,
-    metadata: &Metadata,
+    (files, metadata): (&Files, &Metadata),
+    allowed: Allowed,
     report: &mut Report,
 ) {
     let parsed =
@@ -107,14 +115,19 @@ fn check_statement(
         Some(detail) => report.fail(Check::LineageStatement, Verdict::Tampered, detail, ""),
         None => report.pass(Check::LineageStatement, "SLSA provenance v1 of these inputs"),
     }
-    match check_subjects(&statement["subject"], files, metadata) {
+    match check_subjects(&statement["subject"], files, metadata, allowed) {
         Ok(count) => report.pass(Check::LineageSubjects, format!("{count} files as stated")),
         Err(detail) => report.fail(Check::LineageSubjects, Verdict::Tampered, detail, ""),
     }
 }
 
 /// Every file that the statement is about must lie here, and it must be about all the weights.
-fn check_subjects(subjects: &Value, files: &Files, metadata: &Metadata) -> Result<usize, String> {
+fn check_subjects(
+    subjects: &Value,
+    files: &Files,
+    metadata: &Metadata,
+    allowed: Allowed,
+) -> Result<usize, String> {
     let subjects = subjects.as_array().ok_or("`subject` is not a list")?;
     let mut stated = BTreeSet::new();
     let mut wrong = Vec::new();
@@ -124,7 +137,9 @@ fn check_subjects(subjects: &Value, files: &Files, metadata: &Metadata) -> Resul
         if !stated.insert(name) {
             return Err(format!("`{name}` is stated twice"));
         }
-        if digest.is_none() || files.get(name).map(|file| file.sha256) != digest {
+        let here = files.get(name).map(|file| file.sha256);
+        let not_fetched = here.is_none() && allowed.not_fetched && !hub::is_essential(name);
+        if digest.is_none() || (here != digest && !not_fetched) {
             wrong.push(name);
         }
     }

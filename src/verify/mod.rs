@@ -10,7 +10,8 @@ mod directory;
 mod family;
 mod family_text;
 mod lineage;
-pub mod registry;
+mod manifest;
+pub mod allowlist;
 mod report;
 pub mod safetensors;
 mod seen;
@@ -20,7 +21,7 @@ mod trust;
 mod trusted_keys;
 
 pub use covered::covered;
-pub use directory::verify;
+pub use directory::{verify, verify_signed_files};
 pub use family::{Base, Family, Found, Item, Parent, family};
 pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
 pub use seen::{FILE as SEEN_FILE, Seen};

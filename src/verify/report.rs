@@ -23,10 +23,12 @@ pub enum Check {
     Signature,
     /// The signed statement is one over a model directory.
     Statement,
-    /// The signature leaves no existing file out.
+    /// What is none of the model's: git's own files, and what downloads leave behind.
     Ignored,
-    /// The files are exactly the signed ones.
+    /// Every signed file is here, as it was signed.
     Manifest,
+    /// No file is here that nobody signed.
+    Unsigned,
     /// The digest over all digests.
     Root,
     /// The weights' headers.
@@ -50,8 +52,9 @@ impl Check {
             Self::Key => "trusted key",
             Self::Signature => "signature",
             Self::Statement => "signed statement",
-            Self::Ignored => "nothing left out",
+            Self::Ignored => "other files",
             Self::Manifest => "files unchanged",
+            Self::Unsigned => "nothing added",
             Self::Root => "root digest",
             Self::Safetensors => "weights' headers",
             Self::LineageInputs => "lineage inputs",
@@ -117,6 +120,8 @@ impl fmt::Display for Finding {
 pub enum Verdict {
     /// Signed by a trusted key, complete and unchanged.
     Verified,
+    /// Signed by a trusted key and unchanged, but with files that nobody signed.
+    UnsignedFiles,
     /// Signed, but by no key that the user trusts.
     Untrusted,
     /// Something that had to be checked could not be.
@@ -132,7 +137,7 @@ impl Verdict {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Verified => 0,
-            Self::Untrusted | Self::Tampered | Self::Unsigned => 1,
+            Self::UnsignedFiles | Self::Untrusted | Self::Tampered | Self::Unsigned => 1,
             Self::CouldNotCheck => 2,
         }
     }
@@ -142,6 +147,9 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Verified => "verified",
+            Self::UnsignedFiles => {
+                "unsigned files: what was signed is unchanged, and files were added to it"
+            }
             Self::Untrusted => "untrusted: signed by a key that you do not trust",
             Self::CouldNotCheck => "could not check",
             Self::Tampered => "tampered: this is not what was signed",
@@ -177,6 +185,8 @@ pub struct Report {
     pub root: Option<Digest>,
     /// One line for each check.
     pub checks: Vec<Finding>,
+    /// Names of files that nobody signed, sorted; empty if the whole is unsigned.
+    pub unsigned: Vec<String>,
     /// Every file with the digest of the bytes that were checked, sorted by name; none if they
     /// could not be read. Who uses the files later compares.
     #[serde(skip)]
@@ -197,6 +207,7 @@ impl Report {
             name: None,
             root: None,
             checks: Vec::new(),
+            unsigned: Vec::new(),
             files: Vec::new(),
         }
     }

@@ -118,7 +118,7 @@ fn a_signed_artifact_is_verified() {
     let report = fixture.report();
     assert_eq!(report.verdict, Verdict::Verified, "{report:#?}");
     assert!(report.checks.iter().all(|finding| finding.verdict == CheckVerdict::Pass));
-    assert_eq!(report.checks.len(), 12);
+    assert_eq!(report.checks.len(), 13);
     assert_eq!(report.name.as_deref(), Some("tiny"));
     assert_eq!(report.signer.unwrap().hint, fixture.key.public().hint());
 }
@@ -138,15 +138,15 @@ fn changed_added_missing_and_renamed_files_are_named() {
     fixture.expect(Verdict::Tampered, Check::Manifest, "changed: `config.json`");
     fixture.write("config.json", "{}");
     fixture.write("extra.py", "");
-    fixture.expect(Verdict::Tampered, Check::Manifest, "not signed: `extra.py`");
+    fixture.expect(Verdict::UnsignedFiles, Check::Unsigned, "not signed: `extra.py`");
+    assert_eq!(fixture.report().unsigned, ["extra.py"]);
+    let ignoring = verify_signed_files(fixture.folder.path(), &fixture.trust);
+    assert_eq!((ignoring.verdict, ignoring.unsigned), (Verdict::Verified, vec!["extra.py".into()]));
     fs::remove_file(fixture.path("extra.py")).unwrap();
     assert_eq!(fixture.report().verdict, Verdict::Verified);
     fs::rename(fixture.path("more/notes.txt"), fixture.path("more/other.txt")).unwrap();
-    fixture.expect(
-        Verdict::Tampered,
-        Check::Manifest,
-        "missing: `more/notes.txt`; not signed: `more/other.txt`",
-    );
+    fixture.expect(Verdict::Tampered, Check::Manifest, "missing: `more/notes.txt`");
+    fixture.expect(Verdict::Tampered, Check::Unsigned, "not signed: `more/other.txt`");
 }
 
 #[test]
@@ -172,13 +172,63 @@ fn links_are_refused_wherever_they_lie() {
     let fixture = Fixture::plain();
     fs::create_dir(fixture.path(".git")).unwrap();
     symlink("/etc/hosts", fixture.path(".git/link")).unwrap();
-    fixture.expect(Verdict::Tampered, Check::Files, "only regular files");
-    fs::remove_file(fixture.path(".git/link")).unwrap();
+    assert_eq!(fixture.report().verdict, Verdict::Verified, "git's own are not looked at");
     symlink("more/notes.txt", fixture.path("link")).unwrap();
     fixture.expect(Verdict::Tampered, Check::Files, "only regular files");
     fs::remove_file(fixture.path("link")).unwrap();
     symlink("more", fixture.path("directory")).unwrap();
     fixture.expect(Verdict::Tampered, Check::Files, "only regular files");
+}
+
+/// A snapshot as a hub's cache has it: every file a link into `blobs`.
+#[cfg(unix)]
+#[test]
+fn links_of_a_hubs_cache_lead_into_its_store_and_nowhere_else() {
+    use std::os::unix::fs::symlink;
+    let fixture = Fixture::artifact();
+    let cache = tempfile::tempdir().unwrap();
+    let (blobs, snapshot) = (cache.path().join("blobs"), cache.path().join("snapshots/commit"));
+    fs::create_dir(&blobs).unwrap();
+    fs::create_dir_all(snapshot.join("more")).unwrap();
+    let link = |name: &str, target: &Path| {
+        let _ = fs::remove_file(snapshot.join(name));
+        symlink(target, snapshot.join(name)).unwrap();
+    };
+    for (number, file) in files::hash_tree(fixture.folder.path()).unwrap().iter().enumerate() {
+        let blob = blobs.join(number.to_string());
+        fs::copy(fixture.path(&file.path), &blob).unwrap();
+        link(&file.path, &blob);
+    }
+    let report = || verify(&snapshot, &fixture.trust);
+    assert_eq!(report().verdict, Verdict::Verified, "{:#?}", report());
+    let named = cache.path().join("snapshots/../snapshots/commit");
+    assert_eq!(verify(&named, &fixture.trust).verdict, Verdict::Verified);
+
+    // What the hub's cache does not fetch is no fault, and what a model needs is.
+    fs::remove_file(snapshot.join("more/notes.txt")).unwrap();
+    assert_eq!(report().verdict, Verdict::Verified);
+    assert!(report().checks.iter().any(|it| it.detail.contains("not fetched: `more/notes.txt`")));
+    for name in ["config.json", lineage::STATEMENT_FILE] {
+        let target = fs::read_link(snapshot.join(name)).unwrap();
+        fs::remove_file(snapshot.join(name)).unwrap();
+        assert_eq!(report().verdict, Verdict::Tampered, "{name}");
+        link(name, &target);
+    }
+    fs::write(fs::read_link(snapshot.join("config.json")).unwrap(), "[]").unwrap();
+    assert_eq!(report().verdict, Verdict::Tampered);
+    fs::write(fs::read_link(snapshot.join("config.json")).unwrap(), "{}").unwrap();
+    assert_eq!(report().verdict, Verdict::Verified);
+
+    // Equal bytes elsewhere are not followed, nor is anything but a file.
+    let elsewhere = cache.path().join("elsewhere");
+    fs::write(&elsewhere, "{}").unwrap();
+    fs::create_dir(blobs.join("folder")).unwrap();
+    fs::write(blobs.join("folder/file"), "{}").unwrap();
+    symlink(&elsewhere, blobs.join("out")).unwrap();
+    for target in ["elsewhere", "blobs/folder", "blobs/folder/file", "blobs/out", "blobs/none"] {
+        link("config.json", &cache.path().join(target));
+        assert_eq!(report().verdict, Verdict::Tampered, "{target}");
+    }
 }
 
 #[test]
@@ -240,7 +290,7 @@ fn reports_are_machine_readable_and_lines_stay_lines() {
     fixture.write("a\n\u{1b}[2J", "");
     let report = fixture.report();
     let json = report.to_json();
-    assert_eq!(json["verdict"], "tampered");
+    assert_eq!(json["verdict"], "unsigned-files");
     assert_eq!(
         json["checks"][0],
         json!({
@@ -250,7 +300,7 @@ fn reports_are_machine_readable_and_lines_stay_lines() {
     for finding in &report.checks {
         assert!(finding.to_string().chars().all(|c| !c.is_control()), "{finding}");
     }
-    assert!(report.checks.iter().any(|f| f.to_string().starts_with("FAIL  files unchanged")));
+    assert!(report.checks.iter().any(|f| f.to_string().starts_with("FAIL  nothing added")));
 }
 
 #[path = "attestations_tests.rs"]

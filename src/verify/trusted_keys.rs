@@ -34,7 +34,7 @@ pub enum Role {
     /// Which model is in use.
     Promote,
     /// Which inputs may be used.
-    Registry,
+    Allowlist,
 }
 
 impl fmt::Display for Role {
@@ -43,7 +43,7 @@ impl fmt::Display for Role {
             Self::Train => "train",
             Self::Gate => "gate",
             Self::Promote => "promote",
-            Self::Registry => "registry",
+            Self::Allowlist => "allowlist",
         })
     }
 }

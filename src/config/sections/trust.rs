@@ -8,9 +8,9 @@ use crate::config::value::{Value, Values};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustConfig {
     /// The signed list of approved base models and data sets.
-    pub registry: Option<String>,
+    pub allowlist: Option<String>,
     /// Public keys that may sign it; empty for those that the user trusts.
-    pub registry_keys: Vec<String>,
+    pub allowlist_keys: Vec<String>,
     /// Inputs that nobody approved may be used all the same if the lock holds them.
     pub tofu: bool,
 }
@@ -20,28 +20,28 @@ pub(in crate::config) const SECTION: Section = Section::new(
     "Which inputs may be used. None of it changes a number of the run.",
     &[
         Key::new(
-            "trust.registry",
+            "trust.allowlist",
             Kind::Line,
             DefaultValue::Absent("inputs are pinned when they are first used, and recorded so"),
-            "A signed list of approved base models and data sets (`firebrand registry` writes \
+            "A signed list of approved base models and data sets (`firebrand allowlist` writes \
              it). Every file that trains must be in it, by digest; else the run is refused. \
              `model.trusted_keys` is another way for a base model.",
         )
-        .example("\"registry.toml\""),
+        .example("\"allowlist.toml\""),
         Key::new(
-            "trust.registry_keys",
+            "trust.allowlist_keys",
             Kind::Texts,
-            DefaultValue::Absent("the keys that you trust, with the role `registry`"),
-            "Files with the public keys (PEM) that may sign the registry.",
+            DefaultValue::Absent("the keys that you trust, with the role `allowlist`"),
+            "Files with the public keys (PEM) that may sign the allowlist.",
         )
         .example("[\"keys/acme.pub.pem\"]"),
         Key::new(
             "trust.tofu",
             Kind::Boolean,
             DefaultValue::Value("false"),
-            "What the registry does not list may be used all the same if the lock pins it \
+            "What the allowlist does not list may be used all the same if the lock pins it \
              (trust on first use); it is recorded as such. Means nothing without \
-             `trust.registry`.",
+             `trust.allowlist`.",
         )
         .example("true"),
     ],
@@ -50,8 +50,8 @@ pub(in crate::config) const SECTION: Section = Section::new(
 impl TrustConfig {
     pub(in crate::config) fn read(values: &Values) -> Self {
         Self {
-            registry: values.optional_text("trust.registry"),
-            registry_keys: match values.get("trust.registry_keys") {
+            allowlist: values.optional_text("trust.allowlist"),
+            allowlist_keys: match values.get("trust.allowlist_keys") {
                 Some(Value::Texts(keys)) => keys.clone(),
                 _ => Vec::new(),
             },
@@ -60,9 +60,9 @@ impl TrustConfig {
     }
 
     pub(in crate::config) fn write(&self, out: &mut Entries) {
-        out.optional_text("trust.registry", self.registry.as_deref());
-        if !self.registry_keys.is_empty() {
-            out.texts("trust.registry_keys", &self.registry_keys);
+        out.optional_text("trust.allowlist", self.allowlist.as_deref());
+        if !self.allowlist_keys.is_empty() {
+            out.texts("trust.allowlist_keys", &self.allowlist_keys);
         }
         out.boolean("trust.tofu", self.tofu);
     }

@@ -208,7 +208,7 @@ fn the_template_shows_the_defaults_that_hold() {
 fn canonical_text_gives_the_same_config_again() {
     let full = "name = \"a.b-c_1\"\nseed = 9223372036854775807\n[model]\nbase = \"q\\\"\\\\é\"\n\
                 trusted_keys = [\"a.pem\", \"b.pem\"]\n\
-                [trust]\nregistry = \"r.toml\"\nregistry_keys = [\"c.pem\"]\ntofu = true\n\
+                [trust]\nallowlist = \"r.toml\"\nallowlist_keys = [\"c.pem\"]\ntofu = true\n\
                 [lora]\nr = 4\ntarget_modules = [\"q_proj\", \"v_proj\"]\n\
                 [train]\nmax_steps = 7\nlr_scheduler = \"wsd\"\ndecay_ratio = 0.3\n\
                 warmup_ratio = 0.1\nadam_epsilon = 1e-30\n\

@@ -12,12 +12,12 @@ fn approved() -> Run {
     let run = Run::new();
     let inputs = ["base", "data.jsonl", "validation.jsonl"];
     run.succeeds(
-        &[&["registry", "approve", "registry.toml", "--name", "acme"], &inputs[..]].concat(),
+        &[&["allowlist", "approve", "allowlist.toml", "--name", "acme"], &inputs[..]].concat(),
     );
     run
 }
 
-const TRAIN: [&str; 4] = ["train", "tiny.toml", "--set", "trust.registry=registry.toml"];
+const TRAIN: [&str; 4] = ["train", "tiny.toml", "--set", "trust.allowlist=allowlist.toml"];
 
 /// The dependencies of a role in the lineage of the run `tiny`.
 fn dependencies(run: &Run, role: &str) -> Vec<Value> {
@@ -34,32 +34,32 @@ fn approved_inputs_are_used_and_the_lineage_names_who_approved_them() {
     for role in ["base-model", "dataset"] {
         let found = dependencies(&run, role);
         assert!(!found.is_empty());
-        assert!(found.iter().all(|entry| entry["annotations"]["trust"] == "registry"), "{role}");
+        assert!(found.iter().all(|entry| entry["annotations"]["trust"] == "allowlist"), "{role}");
     }
-    let [registry] = dependencies(&run, "registry").try_into().unwrap();
-    assert_eq!(registry["annotations"]["serial"], "1");
-    assert_eq!(registry["annotations"]["name"], "acme");
-    let digest = firebrand::files::Digest::of(run.read("registry.toml").as_bytes()).to_string();
-    assert_eq!(registry["digest"]["sha256"], digest);
+    let [allowlist] = dependencies(&run, "allowlist").try_into().unwrap();
+    assert_eq!(allowlist["annotations"]["serial"], "1");
+    assert_eq!(allowlist["annotations"]["name"], "acme");
+    let digest = firebrand::files::Digest::of(run.read("allowlist.toml").as_bytes()).to_string();
+    assert_eq!(allowlist["digest"]["sha256"], digest);
     run.succeeds(&["verify", "checkpoints/tiny"]);
 
-    let shown = run.succeeds(&["registry", "show", "registry.toml"]);
+    let shown = run.succeeds(&["allowlist", "show", "allowlist.toml"]);
     assert!(shown.starts_with("acme, serial number 1"), "{shown}");
     assert!(shown.contains("model base: 4 files") && shown.contains("dataset data.jsonl: 1 files"));
     let json: Value =
-        serde_json::from_str(&run.succeeds(&["registry", "show", "registry.toml", "--json"]))
+        serde_json::from_str(&run.succeeds(&["allowlist", "show", "allowlist.toml", "--json"]))
             .unwrap();
-    assert_eq!(json["registry"]["artifact"].as_array().unwrap().len(), 3);
+    assert_eq!(json["allowlist"]["artifact"].as_array().unwrap().len(), 3);
 }
 
 #[test]
-fn without_a_registry_inputs_are_recorded_as_used_on_trust() {
+fn without_a_allowlist_inputs_are_recorded_as_used_on_trust() {
     let run = Run::new();
     run.succeeds(&["pull", "tiny.toml"]);
     assert!(run.read("tiny.lock").contains("trust = \"tofu\""), "{}", run.read("tiny.lock"));
     run.succeeds(&["train", "tiny.toml"]);
     assert!(dependencies(&run, "dataset").iter().all(|e| e["annotations"]["trust"] == "tofu"));
-    assert!(dependencies(&run, "registry").is_empty());
+    assert!(dependencies(&run, "allowlist").is_empty());
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn what_nobody_approved_is_refused_before_a_step() {
     run.write("data.jsonl", &data.replace("plus", "minus"));
     let stderr = run.fails(1, &TRAIN);
     assert!(stderr.contains("nobody approved `data.jsonl`"), "{stderr}");
-    assert!(stderr.contains("firebrand registry approve registry.toml"), "{stderr}");
+    assert!(stderr.contains("firebrand allowlist approve allowlist.toml"), "{stderr}");
     run.write("data.jsonl", &data);
     let config = run.read("base/config.json");
     run.write("base/config.json", &config.replace("10000.0", "500.0"));
@@ -83,9 +83,9 @@ fn what_nobody_approved_is_refused_before_a_step() {
 #[test]
 fn the_weights_of_a_base_model_are_among_what_must_be_approved() {
     let run = Run::new().with_base();
-    run.succeeds(&["registry", "approve", "registry.toml", "checkpoints/tiny/artifact"]);
-    run.succeeds(&["registry", "approve", "registry.toml", "data.jsonl", "validation.jsonl"]);
-    let train = ["train", "lora.toml", "--set", "trust.registry=registry.toml"];
+    run.succeeds(&["allowlist", "approve", "allowlist.toml", "checkpoints/tiny/artifact"]);
+    run.succeeds(&["allowlist", "approve", "allowlist.toml", "data.jsonl", "validation.jsonl"]);
+    let train = ["train", "lora.toml", "--set", "trust.allowlist=allowlist.toml"];
     let weights = run.path("checkpoints/tiny/artifact/model.safetensors");
     let before = fs::read(&weights).unwrap();
     let mut other = before.clone();
@@ -116,7 +116,7 @@ fn a_streamed_file_that_nobody_approved_ends_the_run_when_its_rows_come() {
         &["--set", "data.window_rows=4", "--set", "checkpoint.every_steps=1"],
     ]
     .concat();
-    run.succeeds(&["registry", "approve", "registry.toml", "base", "set", "validation.jsonl"]);
+    run.succeeds(&["allowlist", "approve", "allowlist.toml", "base", "set", "validation.jsonl"]);
     run.write("set/train-1.jsonl", &data.replace("plus", "minus"));
     let long = [&train[..], &["--set", "train.max_steps=40"]].concat();
     let stderr = run.fails(1, &long);
@@ -126,14 +126,14 @@ fn a_streamed_file_that_nobody_approved_ends_the_run_when_its_rows_come() {
     let runs = run.succeeds(&["runs", "show", "checkpoints/tiny"]);
     assert!(runs.contains("nobody approved"), "{runs}");
     // Approved, the same run goes on.
-    run.succeeds(&["registry", "approve", "registry.toml", "set"]);
+    run.succeeds(&["allowlist", "approve", "allowlist.toml", "set"]);
     run.succeeds(&long);
 }
 
 #[test]
 fn trust_on_first_use_takes_what_a_lock_pins_and_says_so() {
     let run = Run::new();
-    run.succeeds(&["registry", "approve", "registry.toml", "base", "validation.jsonl"]);
+    run.succeeds(&["allowlist", "approve", "allowlist.toml", "base", "validation.jsonl"]);
     let tofu = [&TRAIN[..], &["--set", "trust.tofu=true"]].concat();
     let stderr = run.fails(1, &tofu);
     assert!(stderr.contains("nobody approved `data.jsonl`"), "not pinned either: {stderr}");
@@ -146,19 +146,19 @@ fn trust_on_first_use_takes_what_a_lock_pins_and_says_so() {
         entry["annotations"]["trust"].as_str().unwrap().to_owned()
     };
     assert_eq!(trust("data.jsonl"), "tofu");
-    assert_eq!(trust("validation.jsonl"), "registry");
+    assert_eq!(trust("validation.jsonl"), "allowlist");
 
     let stderr = run.fails(2, &["plan", "tiny.toml", "--set", "trust.tofu=true"]);
-    assert!(stderr.contains("`trust.tofu` means nothing without `trust.registry`"), "{stderr}");
+    assert!(stderr.contains("`trust.tofu` means nothing without `trust.allowlist`"), "{stderr}");
 }
 
 #[test]
 fn old_foreign_and_changed_registries_are_refused() {
     let run = approved();
     run.succeeds(&TRAIN);
-    let files = ["registry.toml", "registry.toml.sigstore.json"];
+    let files = ["allowlist.toml", "allowlist.toml.sigstore.json"];
     let old = files.map(|name| run.read(name));
-    run.succeeds(&["registry", "withdraw", "registry.toml", "data.jsonl"]);
+    run.succeeds(&["allowlist", "withdraw", "allowlist.toml", "data.jsonl"]);
     let again = [&TRAIN[..], &["--resume", "never"]].concat();
     let stderr = run.fails(1, &again);
     assert!(stderr.contains("nobody approved `data.jsonl`"), "{stderr}");
@@ -170,9 +170,9 @@ fn old_foreign_and_changed_registries_are_refused() {
 
     run.write(files[0], &old[0].replace("serial = 1", "serial = 9"));
     assert!(run.fails(1, &again).contains("changed after it was signed"));
-    run.fails(1, &["registry", "approve", "registry.toml", "base"]); // and is not signed anew
+    run.fails(1, &["allowlist", "approve", "allowlist.toml", "base"]); // and is not signed anew
     fs::remove_file(run.path(files[1])).unwrap();
-    assert!(run.fails(1, &again).contains("the registry is not signed"));
+    assert!(run.fails(1, &again).contains("the allowlist is not signed"));
 
     // Another's key: trusted only where it is named.
     for name in files {
@@ -180,9 +180,9 @@ fn old_foreign_and_changed_registries_are_refused() {
     }
     run.succeeds(&["keygen", "other.pem"]);
     let inputs = ["base", "data.jsonl", "validation.jsonl", "--key", "other.pem"];
-    run.succeeds(&[&["registry", "approve", "registry.toml"], &inputs[..]].concat());
+    run.succeeds(&[&["allowlist", "approve", "allowlist.toml"], &inputs[..]].concat());
     assert!(run.fails(1, &again).contains("a key that you do not trust"));
-    let named = [&again[..], &["--set", "trust.registry_keys=[\"other.pub.pem\"]"]].concat();
+    let named = [&again[..], &["--set", "trust.allowlist_keys=[\"other.pub.pem\"]"]].concat();
     run.succeeds(&named);
 }
 
@@ -194,10 +194,10 @@ fn a_key_without_the_role_vouches_for_no_inputs() {
         "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"train\"]\n",
     );
     let stderr = run.fails(1, &TRAIN);
-    assert!(stderr.contains("`registry` is needed"), "{stderr}");
+    assert!(stderr.contains("`allowlist` is needed"), "{stderr}");
     run.write(
         "settings/firebrand/trusted-keys.toml",
-        "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"train\", \"registry\"]\n",
+        "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"train\", \"allowlist\"]\n",
     );
     run.succeeds(&TRAIN);
 }
@@ -230,4 +230,24 @@ fn a_base_model_must_be_signed_by_a_key_that_is_named() {
     let again = [&train[..], &["--resume", "never"]].concat();
     let stderr = run.fails(1, &again);
     assert!(stderr.contains("the model is not signed"), "{stderr}");
+}
+
+/// Up to the version before, the list was called a registry, as the folder of channels is.
+#[test]
+fn the_earlier_name_tells_the_one_of_today() {
+    let run = approved();
+    for arguments in
+        [&["registry", "approve", "allowlist.toml", "base"][..], &["registry", "--help"]]
+    {
+        let stderr = run.fails(2, arguments);
+        assert!(stderr.contains("is called `firebrand allowlist` now"), "{stderr}");
+    }
+    for key in ["registry=\"allowlist.toml\"", "registry_keys=[\"a.pem\"]"] {
+        let stderr = run.fails(2, &["train", "tiny.toml", "--set", &format!("trust.{key}")]);
+        assert!(stderr.contains("it is called `trust.allowlist"), "{stderr}");
+    }
+    let keys = "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"registry\"]\n";
+    run.write("settings/firebrand/trusted-keys.toml", keys);
+    let stderr = run.fails(2, &TRAIN);
+    assert!(stderr.contains("`registry`") && stderr.contains("`allowlist`"), "{stderr}");
 }

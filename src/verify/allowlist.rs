@@ -1,7 +1,7 @@
-//! `registry.toml`: which base models and data sets may be used, by the SHA-256 of their files,
+//! `allowlist.toml`: which base models and data sets may be used, by the SHA-256 of their files,
 //! signed by someone whom the user trusts with that.
 //!
-//! The signature lies beside it as `registry.toml.sigstore.json`: a sigstore bundle around an
+//! The signature lies beside it as `allowlist.toml.sigstore.json`: a sigstore bundle around an
 //! in-toto statement of which the only subject is the file. A serial number that only grows and a
 //! date after which it counts no more keep an old copy from coming back.
 
@@ -34,7 +34,7 @@ const BYTES_MAX: u64 = 64 << 20;
 /// Approved inputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Registry {
+pub struct Allowlist {
     version: u32,
     /// What it is called, wherever the file lies: its serial numbers belong to this name.
     pub name: String,
@@ -110,11 +110,11 @@ pub struct ApprovedFile {
     pub sha256: Digest,
 }
 
-/// A registry of which signature, date and serial number are good.
+/// A allowlist of which signature, date and serial number are good.
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// What it says.
-    pub registry: Registry,
+    pub allowlist: Allowlist,
     /// SHA-256 of the file.
     pub sha256: Digest,
     /// Whose signature it is: the hint of the key.
@@ -131,14 +131,14 @@ impl Opened {
     }
 }
 
-/// Where the signature of a registry lies.
-pub fn bundle_path(registry: &Path) -> PathBuf {
-    let mut name = registry.file_name().unwrap_or_default().to_os_string();
+/// Where the signature of a allowlist lies.
+pub fn bundle_path(allowlist: &Path) -> PathBuf {
+    let mut name = allowlist.file_name().unwrap_or_default().to_os_string();
     name.push(".sigstore.json");
-    registry.with_file_name(name)
+    allowlist.with_file_name(name)
 }
 
-impl Registry {
+impl Allowlist {
     /// A new one without entries, as serial number 0: it is not valid before it is published.
     pub fn new(name: &str, expires: Timestamp) -> Self {
         let name = name.to_owned();
@@ -179,70 +179,73 @@ impl Registry {
         write_atomic(path, text.as_bytes())
     }
 
-    /// Reads a registry and makes sure that it counts.
+    /// Reads a allowlist and makes sure that it counts.
     ///
     /// # Errors
     /// Refuses one that is unsigned, signed by nobody whom `trust` lets vouch for inputs, changed,
     /// expired, or older than one that was `seen`.
     pub fn open(path: &Path, trust: &Trust, seen: Option<&Seen>) -> Result<Opened> {
-        let bytes = read(path, "the registry")?;
+        let bytes = read(path, "the allowlist")?;
         let sha256 = Digest::of(&bytes);
         let beside = bundle_path(path);
         if !beside.is_file() {
-            return Err(Error::refused("the registry is not signed")
+            return Err(Error::refused("the allowlist is not signed")
                 .at(path)
                 .because(format!("there is no {}", beside.display()))
-                .hint("`firebrand registry` signs what it writes"));
+                .hint("`firebrand allowlist` signs what it writes"));
         }
-        let bundle = Bundle::parse(&read(&beside, "the registry's signature")?);
+        let bundle = Bundle::parse(&read(&beside, "the allowlist's signature")?);
         let bundle = bundle.map_err(|defect| unusable(&defect).at(&beside))?;
         let hint = vouched(&bundle, trust).map_err(|error| error.at(&beside))?;
         check_statement(&bundle.payload, &sha256).map_err(|error| error.at(&beside))?;
-        let text = String::from_utf8(bytes).context_at("the registry is not UTF-8", path)?;
-        let registry = Self::parse(&text).map_err(|error| error.at(path))?;
-        if registry.expires < trust.now() {
-            return Err(Error::refused(format!("the registry expired on {:.0}", registry.expires))
-                .at(path)
-                .hint("`firebrand registry approve` renews it"));
+        let text = String::from_utf8(bytes).context_at("the allowlist is not UTF-8", path)?;
+        let allowlist = Self::parse(&text).map_err(|error| error.at(path))?;
+        if allowlist.expires < trust.now() {
+            return Err(Error::refused(format!(
+                "the allowlist expired on {:.0}",
+                allowlist.expires
+            ))
+            .at(path)
+            .hint("`firebrand allowlist approve` renews it"));
         }
         if let Some(seen) = seen {
-            let name = format!("registry {}", registry.name);
-            seen.note(&name, registry.serial, sha256).map_err(|error| error.at(path))?;
+            let name = format!("registry {}", allowlist.name);
+            seen.note(&name, allowlist.serial, sha256).map_err(|error| error.at(path))?;
         }
         let of = |kind| {
-            let entries = registry.artifacts.iter().filter(move |entry| entry.kind == kind);
+            let entries = allowlist.artifacts.iter().filter(move |entry| entry.kind == kind);
             let files = entries.flat_map(|entry| entry.files.iter().map(move |f| (entry, f)));
             files.map(|(entry, file)| (file.sha256, entry.name.clone())).collect()
         };
         let (models, data) = (of(Kind::Model), of(Kind::Dataset));
-        Ok(Opened { registry, sha256, hint, models, data })
+        Ok(Opened { allowlist, sha256, hint, models, data })
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let registry: Self = toml::from_str(text).context("the registry cannot be read")?;
-        if registry.version != VERSION {
+        let allowlist: Self = toml::from_str(text).context("the allowlist cannot be read")?;
+        if allowlist.version != VERSION {
             return Err(Error::new(format!(
-                "the registry has version {}, this program reads {VERSION}",
-                registry.version
+                "the allowlist has version {}, this program reads {VERSION}",
+                allowlist.version
             )));
         }
         let key = |entry: &Approved| (entry.kind, entry.name.clone());
-        if registry.artifacts.windows(2).any(|pair| key(&pair[0]) >= key(&pair[1])) {
-            return Err(Error::new("the entries of the registry are not sorted, or stand twice"));
+        if allowlist.artifacts.windows(2).any(|pair| key(&pair[0]) >= key(&pair[1])) {
+            return Err(Error::new("the entries of the allowlist are not sorted, or stand twice"));
         }
-        for entry in &registry.artifacts {
+        for entry in &allowlist.artifacts {
             if entry.files.is_empty() {
-                return Err(Error::new(format!("the registry names no file of `{}`", entry.name)));
+                return Err(Error::new(format!("the allowlist names no file of `{}`", entry.name)));
             }
             if entry.files.windows(2).any(|pair| pair[0].path >= pair[1].path) {
                 let name = &entry.name;
                 return Err(Error::new(format!("the files of `{name}` are not sorted by path")));
             }
         }
-        Ok(registry)
+        Ok(allowlist)
     }
 
-    /// The text: always the same for the same registry, made to be read as a diff.
+    /// The text: always the same for the same allowlist, made to be read as a diff.
     pub fn to_toml(&self) -> String {
         let mut out = HEADER.to_owned();
         let _ = write!(
@@ -271,7 +274,7 @@ impl Registry {
 }
 
 const HEADER: &str = "\
-# Written by `firebrand registry`: which base models and data sets may be used. It counts only with
+# Written by `firebrand allowlist`: which base models and data sets may be used. It counts only with
 # the signature beside it, up to its date, and never again once a higher serial number was seen.
 ";
 
@@ -285,47 +288,47 @@ fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
 
 fn unusable(defect: &Defect) -> Error {
     match defect {
-        Defect::Unsigned => Error::refused("the registry is not signed"),
+        Defect::Unsigned => Error::refused("the allowlist is not signed"),
         Defect::Unsupported(why) => Error::new(format!("this signature cannot be checked: {why}")),
         Defect::Malformed(why) => {
-            Error::refused("the registry's signature is damaged").because(why)
+            Error::refused("the allowlist's signature is damaged").because(why)
         }
     }
 }
 
 /// The hint of the trusted key that signed.
 fn vouched(bundle: &Bundle, trust: &Trust) -> Result<String> {
-    let judged = judge(bundle, trust, Some(Role::Registry), None);
+    let judged = judge(bundle, trust, Some(Role::Allowlist), None);
     if let Some(why) = judged.objection {
         return Err(Error::refused(
-            "the registry is signed by a key that you do not trust with it",
+            "the allowlist is signed by a key that you do not trust with it",
         )
         .because(format!("the {} {why}", judged.name))
-        .hint("if you know whose key it is, name its public half in `trust.registry_keys`"));
+        .hint("if you know whose key it is, name its public half in `trust.allowlist_keys`"));
     }
     if bundle.payload_type != IN_TOTO || judged.signed != Some(true) {
-        return Err(Error::refused("the registry's signature does not hold"));
+        return Err(Error::refused("the allowlist's signature does not hold"));
     }
     Ok(judged.signer.hint)
 }
 
-/// The signed statement must be about a registry of these bytes, and nothing else.
+/// The signed statement must be about a allowlist of these bytes, and nothing else.
 fn check_statement(payload: &[u8], sha256: &Digest) -> Result<()> {
     let value = parse_json(payload).map_err(|error| {
-        Error::refused("the registry's statement is damaged").because(error.what)
+        Error::refused("the allowlist's statement is damaged").because(error.what)
     })?;
     let is =
         |path: &str, expected: &str| value.pointer(path).and_then(Value::as_str) == Some(expected);
     let subjects = value["subject"].as_array().map_or(0, Vec::len);
     if !is("/_type", STATEMENT_TYPE) || !is("/predicateType", PREDICATE_TYPE) || subjects != 1 {
-        return Err(Error::refused("what was signed there is no registry"));
+        return Err(Error::refused("what was signed there is no allowlist"));
     }
     if !is("/subject/0/digest/sha256", &sha256.to_string()) {
-        return Err(Error::refused("the registry was changed after it was signed"));
+        return Err(Error::refused("the allowlist was changed after it was signed"));
     }
     Ok(())
 }
 
 #[cfg(test)]
-#[path = "registry_tests.rs"]
+#[path = "allowlist_tests.rs"]
 mod tests;

@@ -16,19 +16,19 @@ struct Case {
     folder: tempfile::TempDir,
     path: PathBuf,
     key: SigningKey,
-    registry: Registry,
+    allowlist: Allowlist,
 }
 
 impl Case {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("registry.toml");
+        let path = folder.path().join("allowlist.toml");
         let key = SigningKey::generate().unwrap();
-        let mut registry = Registry::new("acme", timestamp("2027-01-01T00:00:00Z"));
-        registry.put(entry("owner/set", Kind::Dataset, b"rows"));
-        registry.put(entry("owner/\"model\"", Kind::Model, b"weights"));
-        registry.publish(&path, &key).unwrap();
-        Self { folder, path, key, registry }
+        let mut allowlist = Allowlist::new("acme", timestamp("2027-01-01T00:00:00Z"));
+        allowlist.put(entry("owner/set", Kind::Dataset, b"rows"));
+        allowlist.put(entry("owner/\"model\"", Kind::Model, b"weights"));
+        allowlist.publish(&path, &key).unwrap();
+        Self { folder, path, key, allowlist }
     }
 
     fn trust(&self) -> Trust {
@@ -40,7 +40,7 @@ impl Case {
     }
 
     fn open(&self) -> Result<Opened> {
-        Registry::open(&self.path, &self.trust(), Some(&self.seen()))
+        Allowlist::open(&self.path, &self.trust(), Some(&self.seen()))
     }
 
     fn refused(&self) -> String {
@@ -54,8 +54,8 @@ impl Case {
 fn what_is_published_is_read_again_and_found_by_digest_and_kind() {
     let case = Case::new();
     let opened = case.open().unwrap();
-    assert_eq!(opened.registry, case.registry);
-    assert_eq!(opened.registry.serial, 1);
+    assert_eq!(opened.allowlist, case.allowlist);
+    assert_eq!(opened.allowlist.serial, 1);
     assert_eq!(opened.find(Kind::Dataset, &Digest::of(b"rows")), Some("owner/set"));
     assert_eq!(opened.find(Kind::Model, &Digest::of(b"weights")), Some("owner/\"model\""));
     assert_eq!(opened.find(Kind::Model, &Digest::of(b"rows")), None, "data is no model");
@@ -65,18 +65,18 @@ fn what_is_published_is_read_again_and_found_by_digest_and_kind() {
 #[test]
 fn an_entry_replaces_its_older_one_and_can_be_taken_away() {
     let mut case = Case::new();
-    case.registry.put(entry("owner/set", Kind::Dataset, b"new rows"));
-    case.registry.publish(&case.path, &case.key).unwrap();
+    case.allowlist.put(entry("owner/set", Kind::Dataset, b"new rows"));
+    case.allowlist.publish(&case.path, &case.key).unwrap();
     let opened = case.open().unwrap();
-    assert_eq!(opened.registry.serial, 2);
+    assert_eq!(opened.allowlist.serial, 2);
     assert_eq!(opened.find(Kind::Dataset, &Digest::of(b"rows")), None);
     assert!(opened.find(Kind::Dataset, &Digest::of(b"new rows")).is_some());
-    assert!(case.registry.remove(Kind::Dataset, "owner/set"));
-    assert!(!case.registry.remove(Kind::Dataset, "owner/set"));
+    assert!(case.allowlist.remove(Kind::Dataset, "owner/set"));
+    assert!(!case.allowlist.remove(Kind::Dataset, "owner/set"));
 }
 
 #[test]
-fn a_changed_registry_is_refused() {
+fn a_changed_allowlist_is_refused() {
     let case = Case::new();
     let text = std::fs::read_to_string(&case.path).unwrap();
     std::fs::write(&case.path, text.replace("owner/set", "owner/other")).unwrap();
@@ -91,7 +91,7 @@ fn an_unsigned_one_and_one_by_a_stranger_are_refused() {
     std::fs::remove_file(&bundle).unwrap();
     assert!(case.refused().contains("not signed"));
     let stranger = SigningKey::generate().unwrap();
-    case.registry.clone().publish(&case.path, &stranger).unwrap();
+    case.allowlist.clone().publish(&case.path, &stranger).unwrap();
     assert!(case.refused().contains("a key that you do not trust"));
     // The stranger's signature under the trusted key's name.
     let mut forged: Value = serde_json::from_slice(&std::fs::read(&bundle).unwrap()).unwrap();
@@ -107,7 +107,7 @@ fn an_unsigned_one_and_one_by_a_stranger_are_refused() {
 fn an_expired_one_is_refused_from_its_date_on() {
     let case = Case::new();
     let later = case.trust().at(timestamp("2027-01-01T00:00:01Z"));
-    let error = Registry::open(&case.path, &later, None).unwrap_err().to_string();
+    let error = Allowlist::open(&case.path, &later, None).unwrap_err().to_string();
     assert!(error.contains("expired on 2027-01-01"), "{error}");
 }
 
@@ -117,7 +117,7 @@ fn an_older_copy_is_refused_once_a_newer_one_was_seen() {
     let bundle = bundle_path(&case.path);
     let old = [&case.path, &bundle].map(|path| std::fs::read(path).unwrap());
     case.open().unwrap();
-    case.registry.publish(&case.path, &case.key).unwrap();
+    case.allowlist.publish(&case.path, &case.key).unwrap();
     case.open().unwrap();
     std::fs::write(&case.path, &old[0]).unwrap();
     std::fs::write(&bundle, &old[1]).unwrap();
@@ -125,7 +125,7 @@ fn an_older_copy_is_refused_once_a_newer_one_was_seen() {
 }
 
 #[test]
-fn a_signature_over_something_else_is_no_registry() {
+fn a_signature_over_something_else_is_no_allowlist() {
     let case = Case::new();
     let sha256 = Digest::of(&std::fs::read(&case.path).unwrap());
     let statement = json!({
@@ -136,14 +136,14 @@ fn a_signature_over_something_else_is_no_registry() {
     });
     let bundle = Bundle::sign(IN_TOTO, statement.to_string().into_bytes(), &case.key).unwrap();
     std::fs::write(bundle_path(&case.path), bundle.to_json()).unwrap();
-    assert!(case.refused().contains("no registry"));
+    assert!(case.refused().contains("no allowlist"));
 }
 
 #[test]
 fn what_no_reader_would_accept_is_not_written() {
     let mut case = Case::new();
     let before = std::fs::read(&case.path).unwrap();
-    case.registry.artifacts.reverse();
-    assert!(case.registry.publish(&case.path, &case.key).is_err());
+    case.allowlist.artifacts.reverse();
+    assert!(case.allowlist.publish(&case.path, &case.key).is_err());
     assert_eq!(std::fs::read(&case.path).unwrap(), before);
 }

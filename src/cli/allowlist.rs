@@ -1,4 +1,4 @@
-//! `firebrand registry`
+//! `firebrand allowlist`
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,12 +12,12 @@ use crate::cli::{data_line, talk};
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, hash_tree};
 use crate::hub::{Lock, Locked};
-use crate::verify::registry::{Approved, ApprovedFile, Kind, Opened, Registry};
+use crate::verify::allowlist::{Allowlist, Approved, ApprovedFile, Kind, Opened};
 use crate::verify::{Seen, Trust};
 
 /// Approve base models and data sets in a signed list
 ///
-/// A configuration with `trust.registry` uses nothing else. The list counts with its signature,
+/// A configuration with `trust.allowlist` uses nothing else. The list counts with its signature,
 /// up to its date, and never again once a higher serial number of it was seen.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -36,7 +36,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Approve {
     /// The list; made if it is not there
-    registry: PathBuf,
+    allowlist: PathBuf,
     /// A lock (everything that it pins), a model directory, or a data file
     #[arg(value_name = "INPUT")]
     inputs: Vec<PathBuf>,
@@ -54,7 +54,7 @@ struct Approve {
 #[derive(Debug, clap::Args)]
 struct Withdraw {
     /// The list
-    registry: PathBuf,
+    allowlist: PathBuf,
     /// As the list names them
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -66,7 +66,7 @@ struct Withdraw {
 #[derive(Debug, clap::Args)]
 struct Show {
     /// The list
-    registry: PathBuf,
+    allowlist: PathBuf,
     /// The public key (PEM) that must have signed it, in place of those that you trust
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
@@ -105,63 +105,63 @@ fn approve(args: &Approve) -> Result<()> {
     let key = args.key.load()?;
     let expires = Timestamp::now().checked_add((i64::from(args.days) * 24).hours());
     let expires = expires.map_err(|error| Error::new("no such date").because(error))?;
-    let mut registry = match args.registry.exists() {
+    let mut allowlist = match args.allowlist.exists() {
         true => {
             // What is signed anew must have been good before. The date may have passed.
-            let mut found = existing(&args.registry, &key)?;
+            let mut found = existing(&args.allowlist, &key)?;
             if args.name.as_ref().is_some_and(|name| *name != found.name) {
                 let name = found.name;
                 return Err(Error::new(format!("the list is called `{name}`, for good"))
-                    .at(&args.registry)
+                    .at(&args.allowlist)
                     .hint("leave `--name` out, or begin another list"));
             }
             found.expires = expires;
             found
         }
         false => {
-            let stem = args.registry.file_stem().unwrap_or_default().to_string_lossy();
-            Registry::new(args.name.as_deref().unwrap_or(&stem), expires)
+            let stem = args.allowlist.file_stem().unwrap_or_default().to_string_lossy();
+            Allowlist::new(args.name.as_deref().unwrap_or(&stem), expires)
         }
     };
     for input in &args.inputs {
         for entry in entries(input)? {
             talk(&format!("{} `{}`: {} files", entry.kind.name(), entry.name, entry.files.len()));
-            registry.put(entry);
+            allowlist.put(entry);
         }
     }
-    publish(&mut registry, &args.registry, &key)
+    publish(&mut allowlist, &args.allowlist, &key)
 }
 
 fn withdraw(args: &Withdraw) -> Result<()> {
     let key = args.key.load()?;
-    let mut registry = existing(&args.registry, &key)?;
+    let mut allowlist = existing(&args.allowlist, &key)?;
     for name in &args.names {
-        let gone = [Kind::Model, Kind::Dataset].map(|kind| registry.remove(kind, name));
+        let gone = [Kind::Model, Kind::Dataset].map(|kind| allowlist.remove(kind, name));
         if gone == [false, false] {
-            return Err(Error::new(format!("the list has no `{name}`")).at(&args.registry));
+            return Err(Error::new(format!("the list has no `{name}`")).at(&args.allowlist));
         }
     }
-    publish(&mut registry, &args.registry, &key)
+    publish(&mut allowlist, &args.allowlist, &key)
 }
 
-fn publish(registry: &mut Registry, path: &Path, key: &SigningKey) -> Result<()> {
-    registry.publish(path, key)?;
+fn publish(allowlist: &mut Allowlist, path: &Path, key: &SigningKey) -> Result<()> {
+    allowlist.publish(path, key)?;
     talk(&format!(
         "`{}` has the serial number {} and counts until {:.0}; signed by key {}",
-        registry.name,
-        registry.serial,
-        registry.expires,
+        allowlist.name,
+        allowlist.serial,
+        allowlist.expires,
         &key.public().hint()[..12]
     ));
     data_line(&path.display().to_string())
 }
 
 /// A list that is there: signed by the key at hand, or one that the user trusts with it.
-fn existing(path: &Path, key: &SigningKey) -> Result<Registry> {
+fn existing(path: &Path, key: &SigningKey) -> Result<Allowlist> {
     let own = Trust::only(key.public(), path);
-    let open = |trust: Trust| Registry::open(path, &trust.at(Timestamp::MIN), None);
+    let open = |trust: Trust| Allowlist::open(path, &trust.at(Timestamp::MIN), None);
     let opened = open(own).or_else(|_| open(Trust::of_user(&keys::config_home()?)?));
-    Ok(opened?.registry)
+    Ok(opened?.allowlist)
 }
 
 fn show(args: &Show) -> Result<()> {
@@ -170,20 +170,20 @@ fn show(args: &Show) -> Result<()> {
         Some(path) => Trust::key_file(path)?.limited_by(&home)?,
         None => Trust::of_user(&home)?,
     };
-    let Opened { registry, sha256, hint, .. } =
-        Registry::open(&args.registry, &trust, Some(&Seen::of_user(&home)))?;
+    let Opened { allowlist, sha256, hint, .. } =
+        Allowlist::open(&args.allowlist, &trust, Some(&Seen::of_user(&home)))?;
     if args.json {
-        let line = json!({"registry": registry, "sha256": sha256, "signer": hint});
+        let line = json!({"allowlist": allowlist, "sha256": sha256, "signer": hint});
         return data_line(&line.to_string());
     }
     data_line(&format!(
         "{}, serial number {}, counts until {:.0}, signed by key {}",
-        registry.name,
-        registry.serial,
-        registry.expires,
+        allowlist.name,
+        allowlist.serial,
+        allowlist.expires,
         &hint[..12]
     ))?;
-    for entry in &registry.artifacts {
+    for entry in &allowlist.artifacts {
         let commit = entry.commit.as_deref().map(|commit| format!(" at {commit}"));
         let bytes: u64 = entry.files.iter().map(|file| file.size).sum();
         data_line(&format!(
