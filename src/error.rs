@@ -1,7 +1,10 @@
 //! What went wrong, where, and what to do next.
 
+use std::cell::Cell;
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// The result of everything in this library that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -153,6 +156,33 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+thread_local! {
+    /// Whether a panic of this thread becomes an error, so that nothing is printed about it.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does work in a library that may panic over input from outside. The panic is not printed: the
+/// text that is returned instead says what it was about.
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !EXPECTED.get() {
+                before(info);
+            }
+        }));
+    });
+    let before = EXPECTED.replace(true);
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    EXPECTED.set(before);
+    done.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        text.unwrap_or_else(|| "it says nothing".to_owned())
+    })
+}
+
 /// Says what was being done when a lower-level error came.
 pub trait Context<T> {
     /// Wraps the error with `what`.
@@ -197,6 +227,16 @@ mod tests {
             error.to_string(),
             "error: unknown key `lr_rate` in `[train]`\n  at a.toml:14:1\n  because strict\n\n\
              hint: did you mean `learning_rate`?"
+        );
+    }
+
+    #[test]
+    fn a_panic_that_is_expected_becomes_a_text() {
+        assert_eq!(catch_panic(|| 1), Ok(1));
+        let nested = || catch_panic(|| panic!("no {}", 1)).and_then(|()| Ok(()));
+        assert_eq!(catch_panic(nested), Ok(Err("no 1".to_owned())));
+        assert!(
+            catch_panic(|| [0][std::hint::black_box(1)]).unwrap_err().contains("out of bounds")
         );
     }
 

@@ -27,9 +27,11 @@ fn main() -> ExitCode {
             std::env::set_var(name, value);
         }
     }
-    #[cfg(feature = "gpu")]
     if let Ok(program) = std::env::current_exe() {
-        firebrand::device::probe_with(program); // that is what it is, here alone
+        // That is what it is, here alone.
+        #[cfg(feature = "gpu")]
+        firebrand::device::probe_with(program.clone());
+        firebrand::data::render_with(program);
     }
     firebrand::cli::run(arguments)
 }

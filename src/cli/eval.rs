@@ -76,7 +76,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     model.note.iter().for_each(|note| talk(&format!("note: {note}")));
     let (cache, bar) = (cache_home()?, Bar::new(args.quiet));
     let kept = (cache.as_path(), args.fresh);
-    let codec = Codec::load(&model.codec, model.chat_template.as_deref())?;
+    let rows = model.model.facts.vocabulary;
+    let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?;
     let (name, files) = (args.model.as_str(), model.files.as_slice());
     let subject = Subject { name, model: &model.model, codec: &codec, files };
     let report = evaluate(&subject, &suite, &supply, &opened, kept, &bar)?;

@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         opened_on(&opened, || open(&args.model, args.base.as_deref(), &opened.device, &supply))?;
     model.note.iter().for_each(|note| talk(&format!("note: {note}")));
     let template = args.chat_template.as_deref().or(model.chat_template.as_deref());
-    let codec = Codec::load(&model.codec, template)?;
+    let codec = Codec::load_for(model.model.facts.vocabulary, &model.codec, template)?;
     let prompt = if args.chat {
         codec.chat_tokens(&args.prompt)?
     } else {

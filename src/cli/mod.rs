@@ -39,10 +39,10 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
+use crate::data::RENDER_COMMAND;
 use crate::error::{Error, Kind, Result};
 use crate::hub::Supply;
 use crate::report::{Signals, Transfers};
-use crate::scan::TEMPLATE_COMMAND;
 use crate::train::{Access, supply_for};
 
 pub use output::{data_line, data_piece, talk};
@@ -107,9 +107,9 @@ enum Command {
     },
     Lineage(lineage::Args),
     Scan(scan::Args),
-    /// What `scan` starts for each chat template
-    #[command(name = TEMPLATE_COMMAND, hide = true)]
-    RenderTemplate,
+    /// What renders chat templates, started by the program itself
+    #[command(name = RENDER_COMMAND, hide = true)]
+    RenderTemplates,
     Keygen(keygen::Args),
     #[command(hide = true)]
     SignModel(conformance::SignArgs),
@@ -233,7 +233,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Lineage(args) => lineage::run(&args),
         Command::Scan(args) => scan::run(&args),
-        Command::RenderTemplate => scan::render_template(),
+        Command::RenderTemplates => scan::render_templates(),
         Command::Keygen(args) => keygen::run(&args),
         Command::SignModel(args) => conformance::sign(&args),
         Command::VerifyModel(args) => conformance::verify(&args),

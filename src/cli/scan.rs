@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::{data_line, talk};
+use crate::cli::data_line;
+use crate::data::render_served;
 use crate::error::{Context, Result, printable};
-use crate::scan::{sarif, scan, template_child};
+use crate::scan::{sarif, scan};
 
 /// Look at any model directory or file for what could harm whoever opens it
 ///
@@ -41,14 +42,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(report.verdict().exit_code()))
 }
 
-/// Renders a template from stdin, under limits: the other half of a scan.
-pub fn render_template() -> Result<ExitCode> {
-    match template_child(std::io::stdin()) {
-        Ok(outcome) => data_line(&outcome.to_line())?,
-        Err(error) => {
-            talk(&error.to_string());
-            return Ok(ExitCode::from(2));
-        }
-    }
+/// Answers what the program asks about a chat template, under limits.
+pub fn render_templates() -> Result<ExitCode> {
+    render_served(std::io::stdin().lock(), std::io::stdout())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -233,7 +233,8 @@ impl Watch<'_> {
         })?);
         let model = open(&path, args.base.as_deref(), &self.device.device, &supply)?;
         same_bytes(&model.files, &resolved)?;
-        let codec = Codec::load(&model.codec, model.chat_template.as_deref())?;
+        let rows = model.model.facts.vocabulary;
+        let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?;
         let subject =
             Subject { name: &path, model: &model.model, codec: &codec, files: &model.files };
         let (cache, bar) = (cache_home()?, Bar::new(args.quiet));

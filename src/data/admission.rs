@@ -206,6 +206,14 @@ fn used(store: &Store, id: FileId, about: &About) -> CorpusFile {
 /// What there is to say of a tokenizer and its template.
 pub fn describe(codec: &Codec) -> Vec<String> {
     let mut notes = Vec::new();
+    let beyond = codec.tokenizer.beyond_embedding();
+    if let Some(first) = beyond.first() {
+        let count = beyond.len();
+        notes.push(format!(
+            "{count} added tokens have no row in the model's embedding, such as `{first}`: a text \
+             with one of them is refused"
+        ));
+    }
     if let Some(template) = &codec.template {
         let digest = template.digest().short();
         notes.push(format!("chat template: {}, sha256 {digest}", template.origin()));

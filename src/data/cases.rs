@@ -12,10 +12,8 @@ use super::corpus::{CorpusFile, Entry, Role};
 use super::detect::{Choice, detect};
 use super::example::{Example, Maker, Outcome, RecordId, line};
 use super::formats::{Content, Format, map_columns};
-use super::mask;
 use super::pack::{Packing, pack};
 use super::sources::{self, Record};
-use super::template::Turns;
 use crate::config::DataSetConfig;
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
@@ -170,37 +168,40 @@ fn case(
         Outcome::NothingToLearn | Outcome::Dropped => (Vec::new(), true),
         Outcome::Bad(why) => return Err(fail(&why)),
     };
-    let question = question(&content, codec).map_err(|why| fail(&why))?;
+    let question = question(&content, codec)
+        .map_err(|error| error.at_position(&*id.file, line(&id), 1))?
+        .map_err(|why| fail(&why))?;
     let digest = record.digest;
     Ok((Case { record: id, digest, fields, examples, question }, cut))
 }
 
-/// The last answer of a conversation and what comes before it; the completion of a prompt.
-fn question(content: &Content, codec: &Codec) -> Result<Option<Question>, String> {
+/// The last answer of a conversation and what comes before it; the completion of a prompt. The
+/// inner error is why the record cannot be used.
+fn question(content: &Content, codec: &Codec) -> Result<Result<Option<Question>, String>> {
     let one_line = |error: Error| error.what;
-    match content {
-        Content::Text(_) | Content::Preference { .. } => Ok(None),
-        Content::Completion { prompt, completion } => Ok(Some(Question {
-            prompt: prompt.clone(),
-            tokens: codec.text_tokens(prompt).map_err(one_line)?,
-            reference: completion.clone(),
-        })),
-        Content::Chat(conversation) => {
-            let template = codec.chat_template().map_err(one_line)?;
-            let last = conversation.messages.iter().rposition(|turn| turn["role"] == "assistant");
-            let Some(last) = last else { return Ok(None) };
-            let rendered = mask::render(template, conversation)?;
-            let said: Option<Range<usize>> = rendered.turns.last().map(|turn| turn.said.clone());
-            let turns = Turns::new(conversation);
-            let prompt = template.render(&turns, last, true)?;
-            let said = said.map_or("", |said| &rendered.text[said]);
-            Ok(Some(Question {
-                tokens: codec.tokenizer.encode(&prompt).map_err(one_line)?.tokens,
-                reference: without_end(said, codec).to_owned(),
-                prompt,
-            }))
+    let tokens = |text: &str| codec.tokenizer.encode(text).map_err(one_line).map(|it| it.tokens);
+    let conversation = match content {
+        Content::Text(_) | Content::Preference { .. } => return Ok(Ok(None)),
+        Content::Completion { prompt, completion } => {
+            let question =
+                |tokens| Question { prompt: prompt.clone(), tokens, reference: completion.clone() };
+            return Ok(codec.text_tokens(prompt).map_err(one_line).map(|it| Some(question(it))));
         }
-    }
+        Content::Chat(conversation) => conversation,
+    };
+    let template = codec.chat_template()?;
+    let last = conversation.messages.iter().rposition(|turn| turn["role"] == "assistant");
+    let Some(last) = last else { return Ok(Ok(None)) };
+    let prompt = template.write(conversation, last, true)?;
+    let rendered = template.render(&[conversation]).map_err(|exceeded| exceeded.error)?.pop();
+    let Some(rendered) = rendered else { return Ok(Ok(None)) };
+    Ok(rendered.and_then(|rendered| {
+        let prompt = prompt?;
+        let said: Option<Range<usize>> = rendered.turns.last().map(|turn| turn.said.clone());
+        let said = said.map_or("", |said| &rendered.text[said]);
+        let reference = without_end(said, codec).to_owned();
+        Ok(Some(Question { tokens: tokens(&prompt)?, reference, prompt }))
+    }))
 }
 
 /// What an assistant said, without the token that ends its turn and what follows it.

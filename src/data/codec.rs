@@ -7,14 +7,15 @@ use serde_json::json;
 
 use super::formats::Conversation;
 use super::mask::PROBE;
-use super::template::{ChatTemplate, Turns};
+use super::renderer::TemplateRenderer;
+use super::template::ChatTemplate;
 use super::tokens::{Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::Digest;
 
 /// The digest of a model's own chat template, if it has one.
 pub fn chat_template_digest(model_dir: &Path) -> Result<Option<Digest>> {
-    Ok(Codec::load(model_dir, None)?.template.as_ref().map(ChatTemplate::digest))
+    Ok(Codec::load(model_dir, None)?.template.as_ref().map(TemplateRenderer::digest))
 }
 
 /// A tokenizer with the chat template that goes with it.
@@ -22,19 +23,39 @@ pub struct Codec {
     /// Text to tokens and back.
     pub tokenizer: Tokenizer,
     /// Conversations to text; base models have none.
-    pub template: Option<ChatTemplate>,
+    pub template: Option<TemplateRenderer>,
     stops: BTreeSet<u32>,
+    end_of_turn: Option<u32>,
+    generation_prompt: bool,
 }
 
 impl Codec {
     /// Reads the tokenizer and the template of a model directory; `chat_template` is a file to use
     /// in place of the model's own.
     pub fn load(model_dir: &Path, chat_template: Option<&Path>) -> Result<Self> {
-        let tokenizer = Tokenizer::load(model_dir)?;
+        Self::with(Tokenizer::load(model_dir)?, model_dir, chat_template)
+    }
+
+    /// The same for a model with so many rows in its embedding, to which the directory may not
+    /// belong: tokens without a row are refused.
+    pub fn load_for(rows: usize, model_dir: &Path, chat_template: Option<&Path>) -> Result<Self> {
+        let tokenizer = Tokenizer::load(model_dir)?.for_rows(rows);
+        let tokenizer = tokenizer.map_err(|error| error.at(model_dir))?;
+        Self::with(tokenizer, model_dir, chat_template)
+    }
+
+    fn with(tokenizer: Tokenizer, model_dir: &Path, chat_template: Option<&Path>) -> Result<Self> {
         let names = tokenizer.special_names().clone();
-        let template = ChatTemplate::find(model_dir, chat_template, names)?;
-        let mut codec = Self { stops: tokenizer.stops().clone(), tokenizer, template };
-        codec.stops.extend(codec.end_of_turn());
+        let template = ChatTemplate::find(model_dir, chat_template)?
+            .map(|text| TemplateRenderer::new(text, names))
+            .transpose()?;
+        let stops = tokenizer.stops().clone();
+        let mut codec =
+            Self { tokenizer, template, stops, end_of_turn: None, generation_prompt: false };
+        // A template that goes beyond its limits is found out here, before anything is done.
+        codec.end_of_turn = codec.find_end_of_turn()?;
+        codec.generation_prompt = codec.writes_generation_prompt()?;
+        codec.stops.extend(codec.end_of_turn);
         Ok(codec)
     }
 
@@ -46,13 +67,13 @@ impl Codec {
             "prefix": tokenizer.prefix(),
             "special": [tokenizer.bos(), tokenizer.eos()],
             "names": tokenizer.special_names(),
-            "template": self.template.as_ref().map(ChatTemplate::digest),
+            "template": self.template.as_ref().map(TemplateRenderer::digest),
         });
         Digest::of(all.to_string().as_bytes())
     }
 
     /// The template, or an error that says that one is needed.
-    pub fn chat_template(&self) -> Result<&ChatTemplate> {
+    pub fn chat_template(&self) -> Result<&TemplateRenderer> {
         self.template.as_ref().ok_or_else(|| {
             Error::new("the model has no chat template, and conversations need one")
                 .hint("name one as `data.chat_template`, or write the records as `completion`")
@@ -61,23 +82,34 @@ impl Codec {
 
     /// The token that ends the assistant's turn, if the template writes one.
     pub fn end_of_turn(&self) -> Option<u32> {
+        self.end_of_turn
+    }
+
+    fn find_end_of_turn(&self) -> Result<Option<u32>> {
+        let Some(template) = &self.template else { return Ok(None) };
         let messages = vec![
             json!({ "role": "user", "content": "a" }),
             json!({ "role": "assistant", "content": PROBE }),
         ];
-        let turns = Turns::new(&Conversation { messages, ..Conversation::default() });
-        let text = self.template.as_ref()?.render(&turns, 2, false).ok()?;
-        let (_, after) = text.split_once(PROBE)?;
-        let tokens = self.tokenizer.encode(after).ok()?.tokens;
-        tokens.into_iter().find(|&token| self.tokenizer.is_special(token))
+        let conversation = Conversation { messages, ..Conversation::default() };
+        // A template that refuses this conversation may write others.
+        let Ok(text) = template.write(&conversation, 2, false)? else { return Ok(None) };
+        let Some((_, after)) = text.split_once(PROBE) else { return Ok(None) };
+        let Ok(encoded) = self.tokenizer.encode(after) else { return Ok(None) };
+        Ok(encoded.tokens.into_iter().find(|&token| self.tokenizer.is_special(token)))
     }
 
     /// Whether the template can write what introduces the assistant's turn.
     pub fn has_generation_prompt(&self) -> bool {
+        self.generation_prompt
+    }
+
+    fn writes_generation_prompt(&self) -> Result<bool> {
+        let Some(template) = &self.template else { return Ok(false) };
         let messages = vec![json!({ "role": "user", "content": "a" })];
-        let turns = Turns::new(&Conversation { messages, ..Conversation::default() });
-        let render = |generation| self.template.as_ref()?.render(&turns, 1, generation).ok();
-        render(true) != render(false)
+        let conversation = Conversation { messages, ..Conversation::default() };
+        let write = |generation| template.write(&conversation, 1, generation);
+        Ok(write(true)?.ok() != write(false)?.ok())
     }
 
     /// The tokens at which generation ends: those that the model's files name, and the one that
@@ -89,9 +121,9 @@ impl Codec {
     /// The text that asks the model to answer one turn of a user.
     pub fn chat_prompt(&self, user: &str) -> Result<String> {
         let messages = vec![json!({ "role": "user", "content": user })];
-        let turns = Turns::new(&Conversation { messages, ..Conversation::default() });
+        let conversation = Conversation { messages, ..Conversation::default() };
         let template = self.chat_template()?;
-        template.render(&turns, 1, true).map_err(|reason| {
+        template.write(&conversation, 1, true)?.map_err(|reason| {
             Error::new("the chat template refuses the prompt").at(template.origin()).because(reason)
         })
     }

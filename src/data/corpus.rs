@@ -352,7 +352,7 @@ impl Corpus {
 
     /// The digest of the chat template's text.
     pub fn template_digest(&self) -> Option<Digest> {
-        self.codec.template.as_ref().map(super::template::ChatTemplate::digest)
+        self.codec.template.as_ref().map(super::renderer::TemplateRenderer::digest)
     }
 
     /// Every training example that is learnt, in file order: for tests and for looking at data.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::codec::Codec;
 use super::formats::{Content, Conversation};
-use super::mask;
+use super::mask::{self, Rendered};
 use crate::config::{DataConfig, Overlong, TrainOn};
 use crate::error::{Error, Result};
 
@@ -99,11 +99,70 @@ impl<'a> Maker<'a> {
         self.codec.tokenizer.expect(bytes);
     }
 
+    /// What becomes of records, in their order: of what each says, or of why it cannot be read.
+    /// Conversations are rendered together. An error is one that no other record would be free of.
+    pub fn make_all(
+        &self,
+        records: &[(Result<Content, String>, RecordId)],
+    ) -> Result<Vec<Outcome>> {
+        let mut chats: Vec<(&Conversation, &RecordId)> = Vec::new();
+        for (content, record) in records {
+            if let Ok(Content::Chat(conversation)) = content {
+                chats.push((conversation, record));
+            }
+        }
+        let mut rendered = self.render(&chats)?.into_iter();
+        let make = |(content, record): &(Result<Content, String>, RecordId)| match content {
+            Ok(content) => {
+                let is_chat = matches!(content, Content::Chat(_));
+                let of_it = if is_chat { rendered.next() } else { None };
+                self.make_rendered(content, of_it, record)
+            }
+            Err(reason) => Ok(Outcome::Bad(reason.clone())),
+        };
+        records.iter().map(make).collect()
+    }
+
     /// What becomes of a record. An error is one that no other record would be free of.
     pub fn make(&self, content: &Content, record: &RecordId) -> Result<Outcome> {
+        let rendered = match content {
+            Content::Chat(conversation) => self.render(&[(conversation, record)])?.pop(),
+            _ => None,
+        };
+        self.make_rendered(content, rendered, record)
+    }
+
+    /// Writes conversations with the chat template.
+    fn render(
+        &self,
+        chats: &[(&Conversation, &RecordId)],
+    ) -> Result<Vec<Result<Rendered, String>>> {
+        if chats.is_empty() {
+            return Ok(Vec::new());
+        }
+        let conversations: Vec<&Conversation> = chats.iter().map(|(chat, _)| *chat).collect();
+        self.codec.chat_template()?.render(&conversations).map_err(|exceeded| {
+            let error = exceeded.error;
+            let Some((_, record)) = chats.get(exceeded.index) else { return error };
+            let template = error.place.as_ref().map(ToString::to_string).unwrap_or_default();
+            let error = error.because(format!("the chat template is {template}"));
+            error.at_position(&*record.file, line(record), 1)
+        })
+    }
+
+    fn make_rendered(
+        &self,
+        content: &Content,
+        rendered: Option<Result<Rendered, String>>,
+        record: &RecordId,
+    ) -> Result<Outcome> {
         let text = matches!(content, Content::Text(_));
         let example = match content {
-            Content::Chat(conversation) => self.chat(conversation, record)?,
+            Content::Chat(_) => match rendered {
+                Some(Ok(rendered)) => self.chat(&rendered, record)?,
+                Some(Err(reason)) => Err(reason),
+                None => Err("it was not rendered".to_owned()),
+            },
             Content::Completion { prompt, completion } => self.completion(prompt, completion),
             Content::Text(text) => self.plain(text, 0),
             Content::Preference { .. } => return Err(pair(record)),
@@ -114,16 +173,8 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn chat(
-        &self,
-        conversation: &Conversation,
-        record: &RecordId,
-    ) -> Result<Result<Example, String>> {
+    fn chat(&self, rendered: &Rendered, record: &RecordId) -> Result<Result<Example, String>> {
         let template = self.codec.chat_template()?;
-        let rendered = match mask::render(template, conversation) {
-            Ok(rendered) => rendered,
-            Err(reason) => return Ok(Err(reason)),
-        };
         let encoded = match self.codec.tokenizer.encode(&rendered.text) {
             Ok(encoded) => encoded,
             Err(error) => return Ok(Err(one_line(&error))),
@@ -134,7 +185,7 @@ impl<'a> Maker<'a> {
             return Err(doubled(self.codec, bos, template.origin(), record));
         }
         let mut learn = match self.train_on {
-            TrainOn::Assistant => mask::mask(&self.codec.tokenizer, &rendered, &encoded),
+            TrainOn::Assistant => mask::mask(&self.codec.tokenizer, rendered, &encoded),
             TrainOn::All => vec![true; encoded.tokens.len()],
         };
         if let Some(first) = learn.first_mut() {

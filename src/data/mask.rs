@@ -15,6 +15,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::formats::Conversation;
 use super::template::{ChatTemplate, Turns, Whole};
 use super::tokens::{Encoded, Tokenizer};
@@ -23,7 +25,7 @@ use super::tokens::{Encoded, Tokenizer};
 pub const PROBE: &str = "\u{f8ff}probe\u{f8ff}";
 
 /// The text of a conversation and where the assistant speaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rendered {
     /// What the template wrote.
     pub text: String,
@@ -32,7 +34,7 @@ pub struct Rendered {
 }
 
 /// Where one turn of the assistant stands in the text, in bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
     /// Tokens that begin in here are learnt.
     pub said: Range<usize>,

@@ -18,7 +18,7 @@ const LLAMA: &str = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role
 fn marked(codec: &Codec, messages: Value) -> Result<String, String> {
     let messages = messages.as_array().unwrap().clone();
     let conversation = Conversation { messages, ..Conversation::default() };
-    let rendered = render(codec.chat_template().unwrap(), &conversation)?;
+    let rendered = codec.chat_template().unwrap().render(&[&conversation]).unwrap().remove(0)?;
     let encoded = codec.tokenizer.encode(&rendered.text).unwrap();
     let learn = mask(&codec.tokenizer, &rendered, &encoded);
     let pieces = pieces(codec, &Example { tokens: encoded.tokens, learn }).unwrap();

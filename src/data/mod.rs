@@ -11,6 +11,7 @@ mod detect;
 mod template;
 mod tokens;
 mod mask;
+mod renderer;
 mod codec;
 mod example;
 mod examples;
@@ -52,9 +53,12 @@ pub use pack::{Packing, pack};
 pub use pairs::{Pair, preference_pairs};
 pub use plan::{Cursor, Plan};
 pub use raw::{RawRecord, each_record};
+pub use renderer::{
+    COMMAND as RENDER_COMMAND, Exceeded, TemplateRenderer, render_with, serve as render_served,
+};
 pub use room::{Item as CacheItem, items as cache_items, remove as remove_cached};
 pub use show::{Piece, pieces};
 pub use sources::extensions;
-pub use template::{ChatTemplate, TEMPLATE_DATE, Turns};
+pub use template::{ChatTemplate, TEMPLATE_DATE, TemplateText, Turns};
 pub use tokens::{Encoded, TextStream, Tokenizer};
 pub use validation::batches as validation_batches;

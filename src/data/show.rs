@@ -5,7 +5,6 @@ use serde::Serialize;
 use super::codec::Codec;
 use super::example::Example;
 use super::formats::Conversation;
-use super::template::Turns;
 use super::tokens::TextStream;
 use crate::error::{Error, Result};
 
@@ -56,7 +55,7 @@ pub fn pair(codec: &Codec, chosen: &Conversation, rejected: &Conversation) -> Re
     let template = codec.chat_template()?;
     let text = |conversation: &Conversation| {
         let count = conversation.messages.len();
-        template.render(&Turns::new(conversation), count, false).map_err(|reason| {
+        template.write(conversation, count, false)?.map_err(|reason| {
             Error::new("the chat template refuses the conversation")
                 .at(template.origin())
                 .because(reason)

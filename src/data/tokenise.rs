@@ -12,12 +12,14 @@ use super::corpus::Statistics;
 use super::detect::{Choice, detect};
 use super::example::{Maker, Outcome, RecordId, line};
 use super::examples::Writer;
-use super::formats::{Format, map_columns};
+use super::formats::{Content, Format, map_columns};
 use super::sources::{self, Record, Records};
 use crate::config::FormatChoice;
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 
+/// So many records are made examples of by one task, which has them rendered together.
+const TOGETHER: usize = 32;
 /// So many unusable records are kept to be shown; the rest is counted.
 const SHOWN: usize = 10;
 
@@ -160,7 +162,7 @@ fn read_all(
 fn make_all(
     batches: Receiver<Result<Vec<Record>>>,
     reading: &Reading,
-    give: &SyncSender<Vec<Result<Made>>>,
+    give: &SyncSender<Vec<Result<Vec<Made>>>>,
 ) -> Result<Option<Choice>> {
     let mut choice = None;
     for batch in batches {
@@ -176,11 +178,8 @@ fn make_all(
             choice = detect(Path::new(&**reading.name), &batch, reading.format)?;
         }
         let format = choice.as_ref().map(|choice| choice.format);
-        let make = |record: Record| {
-            let (line, digest) = (record.line, record.digest);
-            make(record, format, reading).map(|outcome| Made { line, digest, outcome })
-        };
-        if give.send(batch.into_par_iter().map(make).collect()).is_err() {
+        let make = |records: Vec<Record>| make(records, format, reading);
+        if give.send(batch.into_par_iter().chunks(TOGETHER).map(make).collect()).is_err() {
             break; // the other side has failed and says why
         }
     }
@@ -188,18 +187,19 @@ fn make_all(
 }
 
 /// Counts and writes examples.
-fn keep_all(made: Receiver<Vec<Result<Made>>>, writer: &mut Writer) -> Result<About> {
+fn keep_all(made: Receiver<Vec<Result<Vec<Made>>>>, writer: &mut Writer) -> Result<About> {
     let mut about = About::new();
     for made in made.into_iter().flatten() {
-        let Made { line, digest, outcome } = made?;
-        for example in about.count(line, outcome) {
-            let learnt = example.learnt();
-            let counts = &mut about.statistics;
-            counts.examples += 1;
-            counts.tokens += example.tokens.len() as u64;
-            counts.learnt_tokens += learnt as u64;
-            counts.longest = counts.longest.max(example.tokens.len() as u64);
-            writer.push(line, &digest, &example)?;
+        for Made { line, digest, outcome } in made? {
+            for example in about.count(line, outcome) {
+                let learnt = example.learnt();
+                let counts = &mut about.statistics;
+                counts.examples += 1;
+                counts.tokens += example.tokens.len() as u64;
+                counts.learnt_tokens += learnt as u64;
+                counts.longest = counts.longest.max(example.tokens.len() as u64);
+                writer.push(line, &digest, &example)?;
+            }
         }
     }
     Ok(about)
@@ -225,24 +225,28 @@ fn renamed(record: Record, columns: &BTreeMap<String, String>) -> Record {
     Record { content, ..record }
 }
 
-fn make(record: Record, format: Option<&dyn Format>, reading: &Reading) -> Result<Outcome> {
-    let fields = match record.content {
-        Ok(fields) => fields,
-        Err(reason) => return Ok(Outcome::Bad(reason)),
-    };
-    let Some(format) = format else {
-        return Ok(Outcome::Bad("the shape of the record is not known".to_owned()));
-    };
-    match format.read(fields) {
-        Ok(content) => {
-            let id = RecordId { file: reading.name.clone(), line: record.line };
-            reading.maker.make(&content, &id)
-        }
-        Err(reason) => {
-            let shape = format!("the shape `{}` has {}", format.name(), format.expects());
-            Ok(Outcome::Bad(format!("{reason}; {shape}")))
-        }
+/// What becomes of records, in their order. An error is one that no other record would be free of.
+fn make(records: Vec<Record>, format: Option<&dyn Format>, reading: &Reading) -> Result<Vec<Made>> {
+    let mut places = Vec::with_capacity(records.len());
+    let mut contents = Vec::with_capacity(records.len());
+    for record in records {
+        places.push((record.line, record.digest));
+        let id = RecordId { file: reading.name.clone(), line: record.line };
+        contents.push((content(record, format), id));
     }
+    let outcomes = reading.maker.make_all(&contents)?;
+    let made = |((line, digest), outcome)| Made { line, digest, outcome };
+    Ok(places.into_iter().zip(outcomes).map(made).collect())
+}
+
+/// What a record says, or why it cannot be used.
+fn content(record: Record, format: Option<&dyn Format>) -> Result<Content, String> {
+    let fields = record.content?;
+    let format = format.ok_or("the shape of the record is not known")?;
+    format.read(fields).map_err(|reason| {
+        let shape = format!("the shape `{}` has {}", format.name(), format.expects());
+        format!("{reason}; {shape}")
+    })
 }
 
 /// Unusable records of all data files: a bounded number may be skipped.

@@ -20,7 +20,7 @@ pub use disk::{
     remove_file, rename, rename_new, size_of_dir, sync_dir, watch,
 };
 pub use json::{parse_json, read_hashed, read_json, read_json_hashed};
-pub use open::{lfs_pointer, lfs_refusal, open_regular, open_unlinked};
+pub use open::{lfs_pointer, lfs_refusal, open_regular, open_unlinked, read_text};
 pub use run::{DATA_LOCK, KERNELS, RunDirectory};
 pub use speed::{DiskSpeed, disk_speed};
 pub use toml_text::{Placed, TomlText};

@@ -1,6 +1,7 @@
 //! What may be opened: regular files, and what in them only stands for a file.
 
 use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
@@ -20,6 +21,20 @@ pub fn open_regular(path: &Path) -> Result<File> {
     regular(path, &metadata)?;
     refuse_sparse(&file, metadata.len(), path)?;
     Ok(file)
+}
+
+/// Reads a text of at most `limit` bytes from a regular file.
+///
+/// # Errors
+/// When it is no regular file, is larger, or is not UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> Result<String> {
+    let mut bytes = Vec::new();
+    let read = open_regular(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes);
+    read.context_at("cannot read the file", path)?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::new(format!("the file has more than {limit} bytes")).at(path));
+    }
+    String::from_utf8(bytes).context_at("the file is not text in UTF-8", path)
 }
 
 /// Opens a file of a model directory: a regular one, whatever was put in its place after the

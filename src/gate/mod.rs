@@ -111,7 +111,8 @@ pub fn judge(request: &Request) -> Result<Report> {
 /// nothing.
 fn see(request: &Request, name: &str) -> Result<Seen> {
     let model = open(name, None, &request.device.device, request.supply)?;
-    let codec = Codec::load(&model.codec, model.chat_template.as_deref())?;
+    let rows = model.model.facts.vocabulary;
+    let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?;
     let subject = Subject { name, model: &model.model, codec: &codec, files: &model.files };
     let kept = (request.cache, true);
     let Request { policy, supply, device, .. } = request;

@@ -34,7 +34,6 @@ use sample::Sample;
 pub use report::{Finding, Report, Verdict, shown};
 pub use rules::{RULES, Rule, Severity};
 pub use sarif::log as sarif;
-pub use templates::{COMMAND as TEMPLATE_COMMAND, Outcome, child as template_child};
 
 /// What looks at one file.
 type Detector = fn(&Sample, &mut Report);

@@ -103,6 +103,9 @@ rules! {
     TEMPLATE_ESCAPE, "template-escape", Danger,
         "A chat template reaches for the insides of Python, to get out of its sandbox.",
         "do not use this model, and tell whoever published it";
+    TOKENIZER_BOMB, "tokenizer-bomb", Danger,
+        "A tokenizer takes too much memory or time, or makes its library fail.",
+        "do not use this tokenizer; compare it with that of the model's publisher";
     ARCHIVE_BOMB, "archive-bomb", Danger,
         "An archive unpacks to much more than it holds.",
         "do not unpack it";

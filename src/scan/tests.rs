@@ -425,6 +425,21 @@ fn texts() -> Vec<Case> {
             ],
         ),
         case(
+            "tokenizer-bomb",
+            vec![
+                one(
+                    "tokenizer.json",
+                    r#"{"normalizer":{"type":"Prepend","prepend":7,"a":1,"a":2}}"#,
+                ),
+                one(
+                    "tokenizer.json",
+                    r#"{"normalizer":{"type":"Precompiled","precompiled_charsmap":""}}"#,
+                ),
+                one("tokenizer.json", tokenizer(r#"{"a": 4000000000}"#, "")),
+            ],
+            vec![vec![vocab()], one("tokenizer.json", r#"{"normalizer":{"type":"NFC"}}"#)],
+        ),
+        case(
             "tokenizer-size",
             vec![
                 vec![config(1), vocab()],

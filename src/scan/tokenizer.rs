@@ -1,4 +1,4 @@
-//! `tokenizer.json`: are its ids unique, and how large do they get?
+//! `tokenizer.json`: does it stay within its limits, are its ids unique, and how large do they get?
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::report::Report;
-use super::rules::TOKENIZER_IDS;
+use super::rules::{TOKENIZER_BOMB, TOKENIZER_IDS};
+use crate::data::Tokenizer;
 
 /// How many pairs are told.
 const MAX_TOLD: usize = 3;
@@ -38,6 +39,10 @@ struct Vocabulary(Vec<(String, u64)>);
 
 /// Looks at a tokenizer; gives its largest id.
 pub(super) fn look(name: &str, bytes: &[u8], report: &mut Report) -> Option<u64> {
+    let prefix = Tokenizer::examine(bytes).unwrap_or_else(|why| {
+        report.add(&TOKENIZER_BOMB, name, why);
+        None
+    });
     let file: File = match serde_json::from_slice(bytes) {
         Ok(file) => file,
         Err(error) => {
@@ -69,7 +74,7 @@ pub(super) fn look(name: &str, bytes: &[u8], report: &mut Report) -> Option<u64>
             report.add(&TOKENIZER_IDS, name, detail);
         }
     }
-    tokens.iter().map(|(_, id)| *id).max()
+    tokens.iter().map(|(_, id)| *id).chain(prefix.map(u64::from)).max()
 }
 
 impl<'de> Deserialize<'de> for Vocabulary {

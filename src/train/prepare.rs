@@ -158,7 +158,8 @@ fn read_data(
 }
 
 fn check_vocabulary(corpus: &Corpus, facts: &Facts, base: &ModelDirectory) -> Result<()> {
-    let vocabulary = corpus.codec.tokenizer.vocabulary_size();
+    // Added tokens beyond it are usual; a text with one of them is refused.
+    let vocabulary = corpus.codec.tokenizer.own_vocabulary_size();
     if vocabulary <= facts.vocabulary {
         return Ok(());
     }

@@ -57,7 +57,7 @@ impl Prepared<'_> {
     /// The text of a chat template that takes the place of the model's own.
     pub fn own_template(&self) -> Option<&str> {
         self.config.data.chat_template.as_ref()?;
-        self.corpus.codec.template.as_ref().map(data::ChatTemplate::source)
+        self.corpus.codec.template.as_ref().map(data::TemplateRenderer::source)
     }
 
     /// The tokenizer's files, for the lineage: as they were when they were read.

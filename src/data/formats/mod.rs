@@ -11,6 +11,7 @@ mod text;
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::sources::kind;
@@ -73,7 +74,8 @@ pub enum Content {
 }
 
 /// The turns of a conversation, in the form that chat templates take.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Conversation {
     /// Objects with at least a `role`.
     pub messages: Vec<Value>,

@@ -3,12 +3,14 @@
 //! Rendered as transformers does it: blocks are trimmed, loops can be left, `tojson`,
 //! `raise_exception` and `strftime_now` exist, values print as Python prints them.
 //!
-//! A template comes with the model, from a stranger. It can read no file (there is no loader), it
-//! has a bounded number of instructions and a bounded output. What is not bounded is a string that
-//! it builds in memory without writing it.
+//! A template comes with the model, from a stranger. It can read no file (there is no loader), its
+//! source is of a bounded size ([`size`]), it has a bounded number of instructions and a bounded
+//! output. What is not bounded here is memory and the depth of values: so it is rendered in a
+//! process of its own ([`super::renderer`]).
 
 mod python;
 mod shape;
+mod size;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -21,10 +23,11 @@ use std::sync::{Arc, OnceLock};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Enumerator, Object, ObjectExt, Serde, Value};
 use minijinja::{AutoEscape, Environment, ErrorKind, State};
+use serde::{Deserialize, Serialize};
 
 use super::formats::Conversation;
 use crate::error::{Context, Error, Result};
-use crate::files::{Digest, read_json};
+use crate::files::{Digest, read_json, read_text};
 
 pub use whole::Whole;
 
@@ -32,7 +35,7 @@ pub use whole::Whole;
 const FUEL: u64 = 20_000_000;
 /// A rendering of more bytes is refused.
 const MAX_RENDERED: usize = 128 << 20;
-/// Template and tokenizer configuration files of more bytes are refused.
+/// Tokenizer configuration files of more bytes are refused.
 const MAX_FILE: u64 = 16 << 20;
 /// What `strftime_now` calls now. A clock would make two runs on the same data differ; this is the
 /// date that the Llama 3 templates themselves fall back to where there is no clock.
@@ -41,6 +44,28 @@ pub const TEMPLATE_DATE: jiff::civil::Date = jiff::civil::date(2024, 7, 26);
 /// The names of a template in its environment: as it is, and as [`shape`] rewrote it.
 const PLAIN: &str = "chat_template";
 const WATCHED: &str = "watched";
+
+/// The text of a template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateText {
+    /// As it stands in its file.
+    pub source: String,
+    /// The file it comes from.
+    pub origin: String,
+}
+
+/// Refuses a template that is too large to be read by the engine.
+///
+/// # Errors
+/// With the line, and what is too large there.
+pub fn check_size(text: &TemplateText) -> Result<()> {
+    match size::excess(&text.source) {
+        None => Ok(()),
+        Some((line, cause)) => Err(Error::new("the chat template is too large")
+            .at_position(&text.origin, line, 1)
+            .because(cause)),
+    }
+}
 
 /// A compiled chat template.
 pub struct ChatTemplate {
@@ -133,19 +158,18 @@ impl ChatTemplate {
 
     /// Finds the template of a model: the file given, else `chat_template.jinja`, else
     /// `chat_template` in `tokenizer_config.json`. `None` when the model has none.
-    pub fn find(
-        model_dir: &Path,
-        given: Option<&Path>,
-        special: BTreeMap<String, String>,
-    ) -> Result<Option<Self>> {
+    pub fn find(model_dir: &Path, given: Option<&Path>) -> Result<Option<TemplateText>> {
+        let text = |source: &str, path: &Path| {
+            let (source, origin) = (source.to_owned(), path.to_string_lossy().into_owned());
+            Ok(Some(TemplateText { source, origin }))
+        };
         let beside = model_dir.join("chat_template.jinja");
         let file = match given {
             Some(path) => Some(path.to_path_buf()),
             None => beside.is_file().then_some(beside),
         };
         if let Some(path) = file {
-            let source = read_text(&path)?;
-            return Self::new(&source, &path.to_string_lossy(), special).map(Some);
+            return text(&read_text(&path, size::MAX_SOURCE as u64)?, &path);
         }
         let path = model_dir.join("tokenizer_config.json");
         if !path.is_file() {
@@ -154,7 +178,7 @@ impl ChatTemplate {
         let config = read_json(&path, MAX_FILE)?;
         match config.get("chat_template").map(default_template) {
             None => Ok(None),
-            Some(Some(source)) => Self::new(source, &path.to_string_lossy(), special).map(Some),
+            Some(Some(source)) => text(source, &path),
             Some(None) => {
                 Err(Error::new("`chat_template` is no string and no list with `default`")
                     .at(&path)
@@ -238,19 +262,6 @@ impl ChatTemplate {
     pub fn origin(&self) -> &str {
         &self.origin
     }
-
-    /// Whether the template asks for the date, which is then [`TEMPLATE_DATE`].
-    pub fn asks_for_the_date(&self) -> bool {
-        self.source.contains("strftime_now")
-    }
-}
-
-fn read_text(path: &Path) -> Result<String> {
-    let size = std::fs::metadata(path).context_at("cannot read the chat template", path)?.len();
-    if size > MAX_FILE {
-        return Err(Error::new(format!("a chat template of {size} bytes is refused")).at(path));
-    }
-    std::fs::read_to_string(path).context_at("cannot read the chat template", path)
 }
 
 /// `chat_template` is a string, or a list of named templates.

@@ -125,8 +125,8 @@ fn a_broken_template_names_its_line() {
 fn the_template_is_found_where_models_keep_it() {
     let folder = tempfile::tempdir().unwrap();
     let find = |given: Option<&Path>| {
-        let found = ChatTemplate::find(folder.path(), given, BTreeMap::new());
-        found.map(|template| template.map(|template| template.source().to_owned()))
+        let found = ChatTemplate::find(folder.path(), given);
+        found.map(|template| template.map(|template| template.source))
     };
     assert_eq!(find(None).unwrap(), None);
     let config = folder.path().join("tokenizer_config.json");

@@ -6,7 +6,6 @@
 //! ([`super::spelling`]). Everything else is left to the exact engine.
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +16,7 @@ use tokenizers_fast::pipeline::{EncodeOptions, PipelineToken, PipelineTokenizer}
 use super::spelling::{Spelling, letter_of};
 use super::unicode::has_unknown;
 use super::{Encoded, Inner, encode_exactly, kinds, probe};
+use crate::error::catch_panic;
 use crate::files::{Digest, cache_home, write_atomic};
 
 /// The form of `tokenizer.json` in the cache: the version of the fast engine, and of [`converted`].
@@ -34,22 +34,22 @@ impl Fast {
     /// Makes the engine for a tokenizer, or says why it cannot be used; `file` is the text of
     /// `tokenizer.json`.
     pub fn new(exact: &Inner, file: &[u8], digest: Digest) -> Result<Self, String> {
-        let kind = kinds::kind(exact)?;
+        let kind = catch_panic(|| kinds::kind(exact))??;
         let make = || {
             let text = converted(file, digest)?;
             tokenizers_fast::from_json(&text).map_err(|error| error.to_string())
         };
         // Each takes about as long, and nothing else can be tokenised meanwhile.
         let (made, spelling, expected) = std::thread::scope(|scope| {
-            let spelling = scope.spawn(|| Spelling::new(exact, kind));
+            let spelling = scope.spawn(|| catch_panic(|| Spelling::new(exact, kind)));
             let expected = scope.spawn(|| expected(exact));
-            let made = catch_unwind(AssertUnwindSafe(make));
+            let made = catch_panic(make);
             (made, spelling.join(), expected.join())
         });
         let failed = "the fast engine failed to read it";
         let fast = Self {
             pipeline: made.map_err(|_| failed.to_owned())??,
-            spelling: spelling.map_err(|_| failed.to_owned())?,
+            spelling: spelling.map_err(|_| failed.to_owned())?.map_err(|_| failed.to_owned())?,
             options: EncodeOptions::no_specials(),
             failed: AtomicBool::new(false),
         };
@@ -100,7 +100,7 @@ impl Fast {
                 Some(PipelineToken::cast_slice(found).to_vec())
             })
         };
-        catch_unwind(AssertUnwindSafe(encode)).unwrap_or_else(|_| {
+        catch_panic(encode).unwrap_or_else(|_| {
             // What it keeps between texts may be broken now.
             self.failed.store(true, Ordering::Relaxed);
             None

@@ -1,11 +1,19 @@
 //! The model's tokenizer: text to tokens and back.
 //!
+//! A tokenizer comes with a model, from a stranger, and its library believes it. So it is looked at
+//! before it is read ([`bounds`]), the library's panics become errors, texts that grow too far are
+//! refused ([`growth`]), and ids that the model has no row for are never handed out.
+//!
 //! Two engines: tokenizers 0.23, which is what the words "the tokens of a text" mean here, and a
 //! fast one that stands in for it where it is known to give the same ([`fast`]).
 
+mod bounds;
+mod examine;
 mod fast;
+mod growth;
 mod kinds;
 mod probe;
+mod rows;
 mod spelling;
 mod stream;
 mod unicode;
@@ -19,14 +27,18 @@ use serde_json::Value;
 use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, catch_panic};
 use crate::files::{Digest, FileEntry, read_hashed, read_json_hashed};
 
+use bounds::Bounds;
 use fast::Fast;
+use rows::rows;
 pub use stream::TextStream;
 
 /// Larger files are refused; the largest tokenizers in use have about 35 MB.
-const MAX_FILE: u64 = 256 << 20;
+const MAX_FILE: u64 = 64 << 20;
+/// What a tokenizer puts before a text; those in use put one token, or two.
+const MAX_PREFIX: usize = 16;
 /// The fast engine takes a moment to make, in which the exact one tokenises this many bytes.
 const WORTHWHILE: usize = 256 << 10;
 
@@ -47,6 +59,12 @@ pub struct Tokenizer {
     special: BTreeSet<u32>,
     names: BTreeMap<String, String>,
     vocabulary: usize,
+    /// The same without added tokens.
+    own_vocabulary: usize,
+    /// How far a text may grow while it is normalized.
+    growth: f64,
+    /// Rows of the model's embedding, if `config.json` is there and tells.
+    embedding: Option<u32>,
     files: Vec<FileEntry>,
 }
 
@@ -75,14 +93,26 @@ impl Tokenizer {
             return Err(Error::new(format!("a tokenizer of {size} bytes is refused")).at(&path));
         }
         let (bytes, entry) = read_hashed(&path, "tokenizer.json", MAX_FILE)?;
-        let inner = Inner::from_bytes(&bytes).context_at("not a valid tokenizer", &path)?;
+        let bounds = Bounds::of(&bytes).context_at("the tokenizer is refused", &path)?;
+        let inner = guarded("read the tokenizer", || Inner::from_bytes(&bytes))
+            .and_then(|read| read.context("not a valid tokenizer"))
+            .map_err(|error| error.at(&path))?;
         let [config, generation, model] =
             ["tokenizer_config.json", "generation_config.json", "config.json"]
                 .map(|name| read_optional(model_dir, name));
         let (config, config_entry) = config?;
-        let tokenizer = Self::new(inner, bytes, &config, &[generation?.0, model?.0]);
+        let (generation, model) = (generation?.0, model?.0);
+        let embedding = rows(&model);
+        let made = || Self::new(inner, bytes, &config, &[generation, model]);
         let files = [Some(entry), config_entry].into_iter().flatten().collect();
-        Ok(Self { files, ..tokenizer.map_err(|error| error.at(&path))? })
+        let tokenizer = guarded("look at the tokenizer", made).and_then(|made| {
+            let made = Self { files, growth: bounds.growth, ..made? };
+            match embedding {
+                Some(rows) => made.for_rows(rows),
+                None => Ok(made),
+            }
+        });
+        tokenizer.map_err(|error| error.at(&path))
     }
 
     fn new(mut inner: Inner, file: Vec<u8>, config: &Value, models: &[Value]) -> Result<Self> {
@@ -94,14 +124,15 @@ impl Tokenizer {
         let bos = named("bos_token").or_else(|| ids("bos_token_id").next());
         let eos = named("eos_token").or_else(|| ids("eos_token_id").next());
         let stops = ids("eos_token_id").chain(eos).collect();
-        let special = inner
-            .get_added_tokens_decoder()
-            .into_iter()
-            .filter(|(_, token)| token.special)
-            .map(|(id, _)| id)
-            .collect();
-        let vocabulary =
-            inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1);
+        let added = inner.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
+        let (mut vocabulary, mut own_vocabulary) = (0, 0);
+        for id in inner.get_vocab(true).into_values() {
+            vocabulary = vocabulary.max(id as usize + 1);
+            if !added.contains_key(&id) {
+                own_vocabulary = own_vocabulary.max(id as usize + 1);
+            }
+        }
         Ok(Self {
             inner,
             fast: OnceLock::new(),
@@ -115,6 +146,9 @@ impl Tokenizer {
             special,
             names,
             vocabulary,
+            own_vocabulary,
+            growth: 1.0,
+            embedding: None,
             files: Vec::new(),
         })
     }
@@ -128,7 +162,7 @@ impl Tokenizer {
             }
         }
         match self.fast().ok().and_then(|fast| fast.encode(text)) {
-            Some(encoded) => Ok(encoded),
+            Some(encoded) => self.fits(&encoded.tokens).map(|()| encoded),
             None => self.encode_exactly(text),
         }
     }
@@ -143,7 +177,10 @@ impl Tokenizer {
 
     /// As [`Self::encode`], by the exact engine: for a single text, and to compare with.
     pub fn encode_exactly(&self, text: &str) -> Result<Encoded> {
-        encode_exactly(&self.inner, text)
+        growth::check(self.inner.get_normalizer(), self.growth, text)
+            .context("the text cannot be tokenised within the limits")?;
+        let encoded = encode_exactly(&self.inner, text)?;
+        self.fits(&encoded.tokens).map(|()| encoded)
     }
 
     /// Which engine tokenises where there is much text, and why: for people.
@@ -171,7 +208,8 @@ impl Tokenizer {
 
     /// The text of tokens; incomplete characters at the end become replacement characters.
     pub fn decode(&self, tokens: &[u32], skip_special: bool) -> Result<String> {
-        self.inner.decode(tokens, skip_special).context("cannot write the tokens as text")
+        guarded("write the tokens as text", || self.inner.decode(tokens, skip_special))?
+            .context("cannot write the tokens as text")
     }
 
     /// The text of one token, for people.
@@ -214,6 +252,11 @@ impl Tokenizer {
         self.vocabulary
     }
 
+    /// The same without added tokens: what the model must have rows for.
+    pub fn own_vocabulary_size(&self) -> usize {
+        self.own_vocabulary
+    }
+
     /// `tokenizer.json` and `tokenizer_config.json`, as far as they are there, with the digests of
     /// the bytes that were used.
     pub fn files(&self) -> &[FileEntry] {
@@ -228,7 +271,8 @@ impl Tokenizer {
 
 fn encode_exactly(inner: &Inner, text: &str) -> Result<Encoded> {
     // `encode` counts offsets in bytes; `encode_char_offsets` would count characters.
-    let encoding = inner.encode(text, false).context("cannot tokenise the text")?;
+    let encoding = guarded("tokenise the text", || inner.encode(text, false))?
+        .context("cannot tokenise the text")?;
     let tokens = encoding.get_ids().to_vec();
     Ok(Encoded { tokens, offsets: encoding.get_offsets().to_vec() })
 }
@@ -259,7 +303,18 @@ fn take_prefix(inner: &mut Inner) -> Result<Vec<u32>> {
     inner.with_post_processor(None::<PostProcessorWrapper>);
     let without = ids(inner)?;
     let start = with.windows(without.len().max(1)).position(|part| part == without);
+    if start.is_some_and(|start| start > MAX_PREFIX) {
+        return Err(Error::new(format!(
+            "the tokenizer puts more than {MAX_PREFIX} tokens before a text"
+        )));
+    }
     Ok(start.map_or_else(Vec::new, |start| with[..start].to_vec()))
+}
+
+/// Has the library do something; `what` completes "the tokenizer library cannot".
+fn guarded<T>(what: &str, work: impl FnOnce() -> T) -> Result<T> {
+    catch_panic(work)
+        .map_err(|why| Error::new(format!("the tokenizer library cannot {what}")).because(why))
 }
 
 fn read_optional(model_dir: &Path, name: &str) -> Result<(Value, Option<FileEntry>)> {

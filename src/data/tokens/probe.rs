@@ -32,6 +32,11 @@ e\u{301}a\u{308}o\u{302}\u{323} \u{1e69}\u{323}\n\
 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa \
 DonaudampfschifffahrtsgesellschaftskapitaenspatentantragsformularVerzeichnisEintragNummer\n ";
 
+/// The lines of the text above.
+pub fn lines() -> impl Iterator<Item = &'static str> {
+    TEXT.split_inclusive('\n')
+}
+
 /// The texts to try: the one above, its lines, its words between added tokens, and short ones.
 pub fn texts(exact: &Inner) -> Vec<String> {
     let mut added: Vec<(u32, String)> = exact

@@ -1,0 +1,378 @@
+//! Chat templates are rendered in a process of its own, which the system stops at a limit.
+//!
+//! A template comes with a model, from a stranger. Its instructions and its output are counted
+//! ([`ChatTemplate`]), but a string that it doubles, a list that it puts into itself or an
+//! expression that the engine takes apart by recursion ends the process that they are in. So that
+//! process is another one: the program itself, started with a hidden command, once for each thread
+//! that renders; it stays and answers requests over pipes, many conversations at a time. It has
+//! limits ([`limits`]), is of no use to anyone once the program is gone, and ends with it.
+//!
+//! A program that uses the library is not started again by it: where [`render_with`] was not
+//! called, templates are rendered in the process itself, where what is counted is all that holds.
+
+mod limits;
+mod process;
+mod server;
+mod wire;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::formats::Conversation;
+use super::mask::{self, Rendered};
+use super::template::{self, ChatTemplate, TemplateText, Turns};
+use crate::error::{Error, Result};
+use crate::files::Digest;
+
+use process::{End, Process};
+use wire::{AllRendered, Loaded, Request, Written};
+
+pub use server::{COMMAND, serve};
+
+/// Values of a record lie in each other no deeper. The descriptions of tools in use have some
+/// twenty levels; the readers of JSON on both sides have a limit of 128.
+const MAX_DEPTH: usize = 100;
+
+/// The program that has the hidden command.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Names the program in which templates are rendered. Without one they are rendered in this
+/// process, under the limits of [`ChatTemplate`] alone.
+pub fn render_with(program: PathBuf) {
+    let _ = PROGRAM.set(program); // the first one holds
+}
+
+/// A chat template and what renders it.
+pub struct TemplateRenderer {
+    text: TemplateText,
+    special: BTreeMap<String, String>,
+    how: How,
+}
+
+enum How {
+    Here(Box<ChatTemplate>),
+    Aside {
+        program: PathBuf,
+        /// Those that nobody asks at the moment: never more than there were threads that asked.
+        idle: Mutex<Vec<Process>>,
+    },
+}
+
+/// A conversation that a template could not render within the limits.
+#[derive(Debug)]
+pub struct Exceeded {
+    /// Which of those that were handed over, counted from 0.
+    pub index: usize,
+    /// What happened, in a sentence.
+    pub error: Error,
+}
+
+impl TemplateRenderer {
+    /// Reads a template; `special` names the special tokens that it may write.
+    ///
+    /// # Errors
+    /// When it is not valid, or cannot be read within the limits.
+    pub fn new(text: TemplateText, special: BTreeMap<String, String>) -> Result<Self> {
+        Self::in_program(text, special, PROGRAM.get().map(PathBuf::as_path))
+    }
+
+    /// As [`Self::new`], in this program; here if there is none.
+    pub(crate) fn in_program(
+        text: TemplateText,
+        special: BTreeMap<String, String>,
+        program: Option<&Path>,
+    ) -> Result<Self> {
+        template::check_size(&text)?;
+        let how = match program {
+            None => {
+                let made = ChatTemplate::new(&text.source, &text.origin, special.clone())?;
+                How::Here(Box::new(made))
+            }
+            Some(program) => How::Aside { program: this_program(program), idle: Mutex::default() },
+        };
+        let renderer = Self { text, special, how };
+        if let How::Aside { program, idle } = &renderer.how {
+            let process = renderer.start(program)?;
+            lock(idle).push(process);
+        }
+        Ok(renderer)
+    }
+
+    /// Writes conversations and finds the assistant's turns; of each, why it cannot be written.
+    ///
+    /// # Errors
+    /// When one cannot be rendered within the limits.
+    pub fn render(&self, conversations: &[&Conversation]) -> Result<AllRendered, Exceeded> {
+        let deep = conversations.iter().any(|one| is_deep(one));
+        if !deep && matches!(self.how, How::Aside { .. }) && conversations.len() > 1 {
+            let all = conversations.iter().map(|one| Cow::Borrowed(*one)).collect();
+            let more = conversations.iter().map(|one| limits::time(one)).sum();
+            match self.ask_once(&Request::Render(all), more) {
+                Ok(answer) => return Ok(answer),
+                // To look for it would take as long again for each of them.
+                Err((End::Time, error)) => {
+                    let count = conversations.len();
+                    let which = format!("of {count} conversations from this one on");
+                    return Err(Exceeded { index: 0, error: error.because(which) });
+                }
+                Err(_) => {} // one of them ended the process: which one?
+            }
+        }
+        let mut rendered = Vec::new();
+        for (index, conversation) in conversations.iter().enumerate() {
+            let one = self.render_one(conversation);
+            rendered.push(one.map_err(|error| Exceeded { index, error })?);
+        }
+        Ok(rendered)
+    }
+
+    fn render_one(&self, conversation: &Conversation) -> Result<Result<Rendered, String>> {
+        if is_deep(conversation) {
+            return Ok(Err(deep()));
+        }
+        match &self.how {
+            How::Here(template) => Ok(mask::render(template, conversation)),
+            How::Aside { .. } => {
+                let request = Request::Render(vec![Cow::Borrowed(conversation)]);
+                let answer: AllRendered = self.ask(&request, limits::time(conversation))?;
+                let none = || Err("it was not rendered".to_owned());
+                Ok(answer.into_iter().next().unwrap_or_else(none))
+            }
+        }
+    }
+
+    /// Writes the first `count` turns of a conversation as text; `generation` adds what precedes
+    /// the assistant's answer. The inner error is the template's own reason, in one line.
+    ///
+    /// # Errors
+    /// When it cannot be rendered within the limits.
+    pub fn write(
+        &self,
+        conversation: &Conversation,
+        count: usize,
+        generation: bool,
+    ) -> Result<Result<String, String>> {
+        if is_deep(conversation) {
+            return Ok(Err(deep()));
+        }
+        match &self.how {
+            How::Here(template) => {
+                let turns = Turns::new(conversation);
+                Ok(template.render(&turns, count.min(turns.count()), generation))
+            }
+            How::Aside { .. } => {
+                let more = limits::time(conversation);
+                let conversation = Cow::Borrowed(conversation);
+                let written: Written =
+                    self.ask(&Request::Write { conversation, count, generation }, more)?;
+                Ok(written)
+            }
+        }
+    }
+
+    /// The answer to a request. What a process had left from earlier requests must not decide, so
+    /// a new one is asked where an old one fails.
+    fn ask<T: DeserializeOwned>(&self, request: &Request, more: u64) -> Result<T> {
+        match self.ask_once(request, more) {
+            Err((End::Time, error)) => Err(error),
+            Err(_) => {
+                self.forget();
+                self.ask_once(request, more).map_err(|(_, error)| error)
+            }
+            Ok(answer) => Ok(answer),
+        }
+    }
+
+    fn ask_once<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        more: u64,
+    ) -> Result<T, (End, Error)> {
+        let How::Aside { program, idle } = &self.how else {
+            let why = "templates are rendered here".to_owned();
+            return Err((End::Other(why.clone()), Error::new(why)));
+        };
+        let other = |error: Error| (End::Other(error.what.clone()), error);
+        let waiting = lock(idle).pop();
+        let mut process = match waiting {
+            Some(process) => process,
+            None => self.start(program).map_err(other)?,
+        };
+        let answer = self.exchange(&mut process, request, more)?;
+        lock(idle).push(process);
+        Ok(answer)
+    }
+
+    /// Lets go of the processes that wait.
+    fn forget(&self) {
+        if let How::Aside { idle, .. } = &self.how {
+            lock(idle).clear();
+        }
+    }
+
+    /// Starts a process and has it read the template.
+    fn start(&self, program: &Path) -> Result<Process> {
+        let mut process = Process::start(program)?;
+        let text = Cow::Borrowed(&self.text);
+        let request = Request::Load { text, special: Cow::Borrowed(&self.special) };
+        let loaded: Loaded =
+            self.exchange(&mut process, &request, 0).map_err(|(_, error)| error)?;
+        loaded.map_err(|objection| Error {
+            causes: objection.causes,
+            hints: objection.hints,
+            ..match objection.position {
+                Some((line, column)) => {
+                    Error::new(objection.what).at_position(self.origin(), line, column)
+                }
+                None => Error::new(objection.what).at(self.origin()),
+            }
+        })?;
+        Ok(process)
+    }
+
+    fn exchange<T: DeserializeOwned>(
+        &self,
+        process: &mut Process,
+        request: &Request,
+        more: u64,
+    ) -> Result<T, (End, Error)> {
+        let failed = |error: serde_json::Error| {
+            let why = error.to_string();
+            let what = "templates cannot be rendered in another process";
+            (End::Other(why.clone()), Error::new(what).because(why))
+        };
+        let request = serde_json::to_vec(request).map_err(failed)?;
+        let bytes = request.len() as u64;
+        let answer = process
+            .ask(&request, limits::patience(bytes, more))
+            .map_err(|end| (end.clone(), self.exceeded(&end, limits::memory(bytes))))?;
+        serde_json::from_slice(&answer).map_err(failed)
+    }
+
+    fn exceeded(&self, end: &End, memory: u64) -> Error {
+        let what = match end {
+            End::Other(_) => "the chat template could not be rendered",
+            _ => "the chat template cannot be rendered within the limits",
+        };
+        Error::new(what)
+            .at(self.origin())
+            .because(end.sentence(memory))
+            .hint("give one that you trust as `data.chat_template`; `firebrand scan` looks at them")
+    }
+
+    /// The template's text, as it stands in its file.
+    pub fn source(&self) -> &str {
+        &self.text.source
+    }
+
+    /// The digest of the template's text.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.text.source.as_bytes())
+    }
+
+    /// The file it comes from.
+    pub fn origin(&self) -> &str {
+        &self.text.origin
+    }
+
+    /// Whether the template asks for the date, which is then [`template::TEMPLATE_DATE`].
+    pub fn asks_for_the_date(&self) -> bool {
+        self.text.source.contains("strftime_now")
+    }
+}
+
+/// Whether values of a conversation lie deeper in each other than is accepted.
+fn is_deep(conversation: &Conversation) -> bool {
+    let messages = conversation.messages.iter().chain(&conversation.tools);
+    messages.chain(conversation.template_args.values()).any(|value| deeper(value, MAX_DEPTH))
+}
+
+fn deeper(value: &Value, left: usize) -> bool {
+    let Some(left) = left.checked_sub(1) else { return true };
+    match value {
+        Value::Array(items) => items.iter().any(|item| deeper(item, left)),
+        Value::Object(fields) => fields.values().any(|item| deeper(item, left)),
+        _ => false,
+    }
+}
+
+fn deep() -> String {
+    format!("its values lie more than {MAX_DEPTH} deep in each other")
+}
+
+/// The file of the program as it was started, even where another was put in its place since.
+fn this_program(program: &Path) -> PathBuf {
+    let itself = Path::new("/proc/self/exe");
+    // Where it was replaced, the link says so behind the name.
+    let name = program.to_string_lossy().into_owned();
+    let same =
+        std::fs::read_link(itself).is_ok_and(|target| target.to_string_lossy().starts_with(&name));
+    if same { itself.to_path_buf() } else { program.to_path_buf() }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn renderer(source: &str, program: Option<&Path>) -> Result<TemplateRenderer> {
+        let text = TemplateText { source: source.to_owned(), origin: "t.jinja".to_owned() };
+        TemplateRenderer::in_program(text, BTreeMap::new(), program)
+    }
+
+    #[test]
+    fn without_a_program_templates_are_rendered_here() {
+        let renderer = renderer("{% for m in messages %}{{ m.content }};{% endfor %}", None);
+        let messages = vec![
+            json!({"role": "user", "content": "a"}),
+            json!({"role": "assistant", "content": "b"}),
+        ];
+        let conversation = Conversation { messages, ..Conversation::default() };
+        let renderer = renderer.unwrap();
+        assert_eq!(renderer.write(&conversation, 9, false).unwrap().unwrap(), "a;b;");
+        let rendered = renderer.render(&[&conversation, &conversation]).unwrap();
+        assert_eq!(rendered[1].as_ref().unwrap().text, "a;b;");
+    }
+
+    #[test]
+    fn values_that_lie_too_deep_are_refused_of_their_record_alone() {
+        let renderer =
+            renderer("{% for m in messages %}{{ m.content }}{% endfor %}", None).unwrap();
+        let mut deep = json!("x");
+        for _ in 0..MAX_DEPTH {
+            deep = json!([deep]);
+        }
+        let of = |content: Value| Conversation {
+            messages: vec![json!({"role": "user", "content": content})],
+            ..Conversation::default()
+        };
+        let (deep, plain) = (of(deep), of(json!("x")));
+        let rendered = renderer.render(&[&deep, &plain]).unwrap();
+        assert!(rendered[0].as_ref().unwrap_err().contains("more than 100 deep"));
+        assert_eq!(rendered[1].as_ref().unwrap().text, "x");
+        assert!(renderer.write(&deep, 1, false).unwrap().is_err());
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_before_a_process_starts() {
+        let source = format!("{{{{ {}1 }}}}", "1+".repeat(9000));
+        let error = renderer(&source, Some(Path::new("/nowhere"))).err().unwrap().to_string();
+        assert!(error.contains("t.jinja:1:1") && error.contains("words and signs"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_started_is_an_error() {
+        let error = renderer("x", Some(Path::new("/nowhere"))).err().unwrap().to_string();
+        assert!(error.contains("cannot start the program"), "{error}");
+    }
+}

@@ -1,0 +1,111 @@
+//! The other half: the process that renders, started as a hidden command of the program.
+//!
+//! It answers requests on its standard input until that ends, which it does when the program ends,
+//! however that happens. Requests are worked on by a thread of their own with a known stack.
+
+use std::borrow::Cow;
+use std::io::{Read, Write};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use serde::Serialize;
+
+use super::limits::{self, Limits};
+use super::wire::{Objection, Request, read_bytes, read_length, write_frame};
+use crate::data::formats::Conversation;
+use crate::data::mask;
+use crate::data::template::{ChatTemplate, Turns};
+use crate::error::{Context, Error, Result};
+
+/// The hidden command of the program.
+pub const COMMAND: &str = "render-templates";
+
+/// Answers requests until there are no more.
+///
+/// # Errors
+/// When the requests cannot be read.
+pub fn serve(mut input: impl Read, output: impl Write + Send + 'static) -> Result<()> {
+    ignore_signals()?;
+    // What the engine panics about becomes an answer.
+    std::panic::set_hook(Box::new(|_| {}));
+    let (hand, frames) = sync_channel(0);
+    std::thread::Builder::new()
+        .name("template".to_owned())
+        .stack_size(limits::STACK)
+        .spawn(move || work(&frames, output))
+        .context("cannot start a thread")?;
+    let limits = Limits::new();
+    while let Some(length) = read_length(&mut input).context("cannot read a request")? {
+        limits.memory(limits::memory(length));
+        Limits::time(limits::seconds(length, 0));
+        let frame = read_bytes(&mut input, length).context("cannot read a request")?;
+        if hand.send(frame).is_err() {
+            break; // the program reads no more answers
+        }
+    }
+    Ok(())
+}
+
+/// Interrupts are for the program: it decides what becomes of its work, and this process ends with
+/// it.
+#[cfg(unix)]
+fn ignore_signals() -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, std::sync::Arc::default())
+            .context("cannot ignore a signal")?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps)] // the other one may fail
+fn ignore_signals() -> Result<()> {
+    Ok(())
+}
+
+fn work(frames: &Receiver<Vec<u8>>, mut output: impl Write) {
+    let mut template = None;
+    for frame in frames {
+        let answered = answer(&mut template, &frame).and_then(|answer| {
+            write_frame(&mut output, &answer).context("cannot write the answer")
+        });
+        if answered.is_err() {
+            return; // the program sees that, and says so
+        }
+    }
+}
+
+fn answer(template: &mut Option<ChatTemplate>, frame: &[u8]) -> Result<Vec<u8>> {
+    let loaded = || template.as_ref().ok_or_else(|| Error::new("no template was loaded"));
+    match serde_json::from_slice(frame).context("not a request")? {
+        Request::Load { text, special } => {
+            let made = ChatTemplate::new(&text.source, &text.origin, special.into_owned());
+            encode(&made.map(|made| *template = Some(made)).map_err(objection))
+        }
+        Request::Render(conversations) => {
+            allow(frame, conversations.iter().map(|one| limits::time(one)).sum());
+            let template = loaded()?;
+            let render = |one: &Cow<Conversation>| mask::render(template, one);
+            encode(&conversations.iter().map(render).collect::<Vec<_>>())
+        }
+        Request::Write { conversation, count, generation } => {
+            allow(frame, limits::time(&conversation));
+            let turns = Turns::new(&conversation);
+            encode(&loaded()?.render(&turns, count.min(turns.count()), generation))
+        }
+    }
+}
+
+/// More time, now that it is known what is to be rendered.
+fn allow(frame: &[u8], more: u64) {
+    Limits::time(limits::seconds(frame.len() as u64, more));
+}
+
+fn encode(answer: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(answer).context("cannot write the answer")
+}
+
+fn objection(error: Error) -> Objection {
+    let position = error.place.and_then(|place| place.position);
+    Objection { what: error.what, position, causes: error.causes, hints: error.hints }
+}

@@ -1,0 +1,108 @@
+//! What the program and the process that renders say to each other: a length, then JSON.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::formats::Conversation;
+use crate::data::mask::Rendered;
+use crate::data::template::TemplateText;
+
+/// What is asked. The first request of a process is [`Request::Load`], and the only one.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request<'a> {
+    /// Read this template; the answer is an [`Objection`] or nothing.
+    Load {
+        /// Its text and where it stands.
+        text: Cow<'a, TemplateText>,
+        /// The special tokens that it may write.
+        special: Cow<'a, BTreeMap<String, String>>,
+    },
+    /// Write these conversations and find the assistant's turns; the answer is a [`Rendered`] or a
+    /// reason for each.
+    Render(Vec<Cow<'a, Conversation>>),
+    /// Write the first turns of a conversation; the answer is a text or a reason.
+    Write {
+        /// The conversation.
+        conversation: Cow<'a, Conversation>,
+        /// How many of its turns.
+        count: usize,
+        /// Whether what precedes the assistant's answer is added.
+        generation: bool,
+    },
+}
+
+/// Why a template cannot be used, as an error says it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Objection {
+    /// In a sentence.
+    pub what: String,
+    /// Line and column.
+    pub position: Option<(usize, usize)>,
+    /// What lay underneath.
+    pub causes: Vec<String>,
+    /// What can be done.
+    pub hints: Vec<String>,
+}
+
+/// The answer to [`Request::Load`].
+pub type Loaded = Result<(), Objection>;
+/// The answer to [`Request::Render`].
+pub type AllRendered = Vec<Result<Rendered, String>>;
+/// The answer to [`Request::Write`].
+pub type Written = Result<String, String>;
+
+/// Writes bytes behind their number.
+pub fn write_frame(output: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    output.write_all(&(bytes.len() as u64).to_le_bytes())?;
+    output.write_all(bytes)?;
+    output.flush()
+}
+
+/// The number of bytes that follow; `None` at the end of the input.
+pub fn read_length(input: &mut impl Read) -> io::Result<Option<u64>> {
+    let mut length = [0; 8];
+    let mut got = 0;
+    while got < length.len() {
+        match input.read(length.get_mut(got..).unwrap_or_default()) {
+            Ok(0) if got == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => got += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(u64::from_le_bytes(length)))
+}
+
+/// So many bytes; nothing is set aside for what does not come.
+pub fn read_bytes(input: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(length).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == length {
+        return Ok(bytes);
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_read_as_they_were_written_and_cut_ones_are_errors() {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, b"one").unwrap();
+        write_frame(&mut bytes, b"").unwrap();
+        let mut input = bytes.as_slice();
+        let mut frames = Vec::new();
+        while let Some(length) = read_length(&mut input).unwrap() {
+            frames.push(read_bytes(&mut input, length).unwrap());
+        }
+        assert_eq!(frames, [b"one".to_vec(), Vec::new()]);
+        assert!(read_length(&mut &bytes[..5]).is_err());
+        assert!(read_bytes(&mut &b"ab"[..], u64::MAX).is_err());
+    }
+}
