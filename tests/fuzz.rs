@@ -85,7 +85,8 @@ impl Mutator<'_> {
             return;
         };
         let digits = bytes[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let others: [&[u8]; 6] = [b"0", b"-1", b"2147483648", b"99999999999999999999", b"1e99", b""];
+        let others: [&[u8]; 6] =
+            [b"0", b"-1", b"2147483648", b"99999999999999999999", b"1e99", b""];
         let other = others[self.draw(others.len())];
         bytes.splice(start..start + digits, other.iter().copied());
     }

@@ -13,7 +13,8 @@ mod toml_text;
 pub use atomic::{folder_of, write_atomic, write_synced};
 pub use cache_home::cache_home;
 pub use digest::{
-    Digest, FileEntry, Hashing, Rolling, hash_file, hash_rest, hash_tree, read_linked_tree, read_tree,
+    Digest, FileEntry, Hashing, Rolling, hash_file, hash_rest, hash_tree, read_linked_tree,
+    read_tree,
 };
 pub use disk::{
     Call, NewFile, Watch, create_dir_new, failed, free_bytes, is_still, link_or_copy, remove_dir,
