@@ -217,10 +217,10 @@ fn a_base_model_must_be_signed_by_a_key_that_is_named() {
     run.fails(1, &["train", "lora.toml", "--set", &others]);
 
     // A file that the signature does not cover.
-    run.write(&format!("{artifact}/generation_config.json"), "{}");
+    run.write(&format!("{artifact}/special_tokens_map.json"), "{}");
     let stderr = run.fails(1, &train);
-    assert!(stderr.contains("generation_config.json"), "{stderr}");
-    fs::remove_file(run.path(&format!("{artifact}/generation_config.json"))).unwrap();
+    assert!(stderr.contains("special_tokens_map.json"), "{stderr}");
+    fs::remove_file(run.path(&format!("{artifact}/special_tokens_map.json"))).unwrap();
 
     run.succeeds(&train);
     let text = run.read("checkpoints/lora/artifact/lineage.inputs.json");

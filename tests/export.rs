@@ -495,6 +495,61 @@ fn merges_and_exports_are_signed_by_whom_the_user_wants() {
     }
 }
 
+#[test]
+fn generation_ends_where_answers_were_trained_to_end() {
+    let run = Run::new();
+    // The base ends at another token than the turns that it is trained on.
+    let named = json!({"bos_token_id": 3, "eos_token_id": 0, "top_p": 0.5});
+    run.write("base/generation_config.json", &named.to_string());
+    let run = run.with_base();
+    let config = |folder: &str| -> Value {
+        serde_json::from_str(&run.read(&format!("{folder}/generation_config.json"))).unwrap()
+    };
+    let expected = json!({"bos_token_id": 3, "eos_token_id": [0, 2], "top_p": 0.5});
+    assert_eq!(config("checkpoints/tiny/artifact"), expected);
+    run.succeeds(&["train", "lora.toml", "--quiet"]);
+    run.succeeds(&["merge", "checkpoints/lora", "--out", "merged", "--no-check"]);
+    // The adapter says it too, and whoever names it already is left as it is.
+    let text = run.read("checkpoints/tiny/artifact/generation_config.json");
+    for folder in ["checkpoints/lora/artifact", "merged"] {
+        assert_eq!(run.read(&format!("{folder}/generation_config.json")), text, "{folder}");
+    }
+    run.succeeds(&["verify", "merged", "--key", "settings/firebrand/signing.pub.pem"]);
+
+    // An adapter for a base that does not, whose merge is another than the base as well.
+    let run = Run::new().with_base();
+    let path = "checkpoints/tiny/artifact/generation_config.json";
+    assert_eq!(run.read(path), "{\n  \"eos_token_id\": 2\n}\n");
+    fs::create_dir(run.path("own")).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let from = run.path("checkpoints/tiny/artifact").join(name);
+        fs::copy(from, run.path("own").join(name)).unwrap();
+    }
+    run.write("own/generation_config.json", r#"{"eos_token_id": [0]}"#);
+    // Its templates have names.
+    let template = run.read("base/chat_template.jinja");
+    fs::create_dir(run.path("own/additional_chat_templates")).unwrap();
+    run.write("own/additional_chat_templates/tool_use.jinja", &template);
+    run.write("own/chat_template.jinja", &template);
+    run.succeeds(&["train", "lora.toml", "--quiet", "--set", "model.base=own"]);
+    run.succeeds(&["merge", "checkpoints/lora", "--out", "merged", "--no-check"]);
+    for folder in ["checkpoints/lora/artifact", "merged"] {
+        let stops: Value =
+            serde_json::from_str(&run.read(&format!("{folder}/generation_config.json"))).unwrap();
+        assert_eq!(stops["eos_token_id"], json!([0, 2]), "{folder}");
+        let named = format!("{folder}/additional_chat_templates/tool_use.jinja");
+        assert_eq!(run.read(&named), template);
+    }
+    let lineage = run.read("checkpoints/lora/artifact/lineage.inputs.json");
+    assert!(lineage.contains("own/additional_chat_templates/tool_use.jinja"), "{lineage}");
+    // A template that is given takes the place of all.
+    run.write("given.jinja", &template);
+    let given = ["--set", "model.base=own", "--set", "data.chat_template=given.jinja"];
+    run.succeeds(&[&["train", "lora.toml", "--quiet", "--resume", "never"], &given[..]].concat());
+    let folder = run.path("checkpoints/lora/artifact/additional_chat_templates");
+    assert!(!folder.exists(), "transformers would take it for records with tools");
+}
+
 /// The number behind a text in what a command said.
 fn number_after(stderr: &str, text: &str) -> f64 {
     let (_, rest) = stderr.split_once(text).unwrap_or_else(|| panic!("{text}\n{stderr}"));

@@ -19,7 +19,7 @@ use crate::files::{
 use crate::random::mix;
 
 /// Files that go along with a model unchanged, where they exist.
-const SIDECARS: [&str; 11] = [
+const SIDECARS: [&str; 12] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -28,12 +28,17 @@ const SIDECARS: [&str; 11] = [
     "merges.txt",
     "tokenizer.model",
     "chat_template.jinja",
+    "generation_config.json",
     "LICENSE",
     "LICENSE.txt",
     "USE_POLICY.md",
 ];
 /// Those that only a whole model needs.
-const MODEL_SIDECARS: [&str; 2] = ["config.json", "generation_config.json"];
+const MODEL_SIDECARS: [&str; 1] = ["config.json"];
+/// Named chat templates beside the model's own, as transformers keeps them.
+const NAMED_TEMPLATES: &str = "additional_chat_templates";
+/// More of them than this are no templates of a model.
+const NAMED_TEMPLATES_MAX: usize = 64;
 
 /// Largest JSON file of a model that is changed.
 const JSON_BYTES_MAX: u64 = 16 << 20;
@@ -86,18 +91,50 @@ pub fn seal(
     sync_dir(folder_of(target))
 }
 
-/// Copies tokenizer, template and licence; for a whole model its configuration too.
+/// Copies tokenizer, templates and licence; for a whole model its configuration too.
 pub fn copy_sidecars(from: &Path, target: &Path, whole_model: bool) -> Result<()> {
     let more: &[&str] = if whole_model { &MODEL_SIDECARS } else { &[] };
-    SIDECARS.iter().chain(more).try_for_each(|name| copy(from, target, name))
+    SIDECARS.iter().chain(more).try_for_each(|name| copy(from, target, name))?;
+    copy_named_templates(from, target)
+}
+
+fn copy_named_templates(from: &Path, target: &Path) -> Result<()> {
+    let entries = fs::read_dir(from.join(NAMED_TEMPLATES)).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".jinja"))
+        .map(|name| format!("{NAMED_TEMPLATES}/{name}"))
+        .collect();
+    names.sort_unstable();
+    if names.len() > NAMED_TEMPLATES_MAX {
+        return Err(Error::new(format!("{} chat templates are too many", names.len()))
+            .at(from.join(NAMED_TEMPLATES)));
+    }
+    if !names.is_empty() && !target.join(NAMED_TEMPLATES).exists() {
+        create_dir_new(&target.join(NAMED_TEMPLATES))?;
+        names.iter().try_for_each(|name| copy(from, target, name))?;
+    }
+    Ok(())
+}
+
+/// Puts a template in the place of all that the model has.
+pub fn replace_templates(target: &Path, template: &str) -> Result<()> {
+    if target.join(NAMED_TEMPLATES).exists() {
+        remove_dir(&target.join(NAMED_TEMPLATES))?;
+    }
+    let path = target.join("chat_template.jinja");
+    let _ = fs::remove_file(&path); // the base model's
+    write_synced(&path, template.as_bytes())
 }
 
 /// Copies those files of a whole model that are not there yet, and the index of its shards.
 pub fn copy_missing(from: &Path, target: &Path) -> Result<()> {
     let index = ["model.safetensors.index.json"];
+    let own_template = target.join("chat_template.jinja").exists();
     let names = SIDECARS.iter().chain(&MODEL_SIDECARS).chain(&index);
     let missing = names.filter(|name| !target.join(name).exists());
-    missing.into_iter().try_for_each(|name| copy(from, target, name))
+    missing.into_iter().try_for_each(|name| copy(from, target, name))?;
+    if own_template { Ok(()) } else { copy_named_templates(from, target) }
 }
 
 /// Changes keys of the `config.json` that was copied into a folder.

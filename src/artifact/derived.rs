@@ -117,7 +117,7 @@ impl Derivation<'_> {
                 trust: InputTrust::Tofu,
             },
             datasets: Vec::new(),
-            template: None,
+            templates: Vec::new(),
             tokenizer: Vec::new(),
             resolved: BTreeMap::new(),
             seed: 0,

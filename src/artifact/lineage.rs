@@ -41,8 +41,8 @@ pub struct RunRecord {
     pub base: BaseRecord,
     /// Every data file that is read.
     pub datasets: Vec<DatasetRecord>,
-    /// Where the chat template came from, and its digest.
-    pub template: Option<(String, Digest)>,
+    /// Where the chat templates came from, and their digests.
+    pub templates: Vec<(String, Digest)>,
     /// The tokenizer's files.
     pub tokenizer: Vec<FileEntry>,
     /// The resolved config, flattened.
@@ -225,7 +225,7 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
     for file in &run.tokenizer {
         list.push(dependency(&file.path, &file.sha256, json!({"role": "tokenizer"})));
     }
-    if let Some((name, sha256)) = &run.template {
+    for (name, sha256) in &run.templates {
         list.push(dependency(name, sha256, json!({"role": "chat-template"})));
     }
     for set in &run.datasets {

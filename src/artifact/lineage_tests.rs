@@ -37,7 +37,7 @@ pub(crate) fn run() -> RunRecord {
             trust: InputTrust::Allowlist,
             file: entry("datasets/a.jsonl"),
         }],
-        template: Some(("chat_template.jinja".into(), digest)),
+        templates: vec![("chat_template.jinja".into(), digest)],
         tokenizer: vec![entry("tokenizer.json")],
         resolved: [("lora.r".into(), "16".into())].into(),
         seed: u64::MAX,

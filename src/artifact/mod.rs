@@ -28,5 +28,6 @@ pub(crate) mod markup;
 mod password;
 mod pem;
 mod source;
+pub mod stops;
 
 pub use source::{Source, source};

@@ -43,6 +43,7 @@ pub struct Admission {
     records: u64,
     nothing: u64,
     first_nothing: Option<RecordId>,
+    ends: BTreeSet<u32>,
 }
 
 impl Admission {
@@ -59,7 +60,13 @@ impl Admission {
             records: 0,
             nothing: 0,
             first_nothing: None,
+            ends: BTreeSet::new(),
         }
+    }
+
+    /// The tokens at which an answer or a text ends, of those that were targets.
+    pub fn ends(&self) -> &BTreeSet<u32> {
+        &self.ends
     }
 
     /// A file that was used, by its role and name.
@@ -84,6 +91,9 @@ impl Admission {
             let opened = store.open(file)?;
             self.seen.insert((store.role(), file));
             self.bad.add(&store.file(file).name, opened.about())?;
+            if store.role() == Role::Train {
+                self.ends.extend(&opened.about().ends);
+            }
             let used = used(store, file, opened.about());
             self.used.insert((used.role, used.file.path.clone()), used);
             new.push((file, opened));
@@ -167,7 +177,8 @@ impl Admission {
     /// Oddities of tokenizer and template that matter to the data at hand.
     fn doubts(&mut self, about: &About, said: &mut Said) {
         let codec = &self.codec;
-        if about.chat && !std::mem::replace(&mut self.chat, true) && codec.template.is_some() {
+        let templates = codec.templates.all().next().is_some();
+        if about.chat && !std::mem::replace(&mut self.chat, true) && templates {
             if codec.end_of_turn().is_none() {
                 said.warnings.push(
                     "the chat template writes no special token after the assistant's turn, so \
@@ -214,9 +225,13 @@ pub fn describe(codec: &Codec) -> Vec<String> {
              with one of them is refused"
         ));
     }
-    if let Some(template) = &codec.template {
+    for template in codec.templates.all() {
         let digest = template.digest().short();
-        notes.push(format!("chat template: {}, sha256 {digest}", template.origin()));
+        let what = match codec.templates.tool_use.as_ref() {
+            Some(tool_use) if std::ptr::eq(tool_use, template) => "chat template with tools",
+            _ => "chat template",
+        };
+        notes.push(format!("{what}: {}, sha256 {digest}", template.origin()));
         if template.asks_for_the_date() {
             let date = super::template::TEMPLATE_DATE;
             notes.push(format!("the chat template asks for the date and is told {date}, always"));

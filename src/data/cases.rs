@@ -189,11 +189,11 @@ fn question(content: &Content, codec: &Codec) -> Result<Result<Option<Question>,
         }
         Content::Chat(conversation) => conversation,
     };
-    let template = codec.chat_template()?;
+    let template = codec.template_for(conversation.tools.is_some())?;
     let last = conversation.messages.iter().rposition(|turn| turn["role"] == "assistant");
     let Some(last) = last else { return Ok(Ok(None)) };
     let prompt = template.write(conversation, last, true)?;
-    let rendered = template.render(&[conversation]).map_err(|exceeded| exceeded.error)?.pop();
+    let rendered = template.render(&[conversation], true).map_err(|exceeded| exceeded.error)?.pop();
     let Some(rendered) = rendered else { return Ok(Ok(None)) };
     Ok(rendered.and_then(|rendered| {
         let prompt = prompt?;

@@ -1,5 +1,6 @@
 //! Everything that a run learns from and is measured on.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -350,9 +351,15 @@ impl Corpus {
         self.codec.tokenizer.digest()
     }
 
-    /// The digest of the chat template's text.
+    /// The digest of the chat template's text; of several, one over all that are used.
     pub fn template_digest(&self) -> Option<Digest> {
-        self.codec.template.as_ref().map(super::renderer::TemplateRenderer::digest)
+        self.codec.template_digest()
+    }
+
+    /// The tokens at which an answer or a text ends, of those that were targets in the files that
+    /// were used so far.
+    pub fn target_ends(&self) -> BTreeSet<u32> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner).ends().clone()
     }
 
     /// Every training example that is learnt, in file order: for tests and for looking at data.

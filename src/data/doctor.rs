@@ -113,7 +113,10 @@ fn histogram(sorted: &[u32], max: usize) -> Vec<(u32, u64)> {
 
 /// Conversations whose learnt part does not end with the token that ends a turn.
 fn without_end(corpus: &Corpus) -> Result<u64> {
-    let Some(end) = corpus.codec.end_of_turn() else { return Ok(0) };
+    let ends = corpus.codec.turn_ends();
+    if ends.is_empty() {
+        return Ok(0);
+    }
     let mut count = 0;
     for file in corpus.train.files() {
         if !corpus.train.open(file)?.about().chat {
@@ -123,7 +126,7 @@ fn without_end(corpus: &Corpus) -> Result<u64> {
             let open = |entry: &&Entry| {
                 let example = &entry.example;
                 let last = example.learn.iter().rposition(|learnt| *learnt);
-                last.is_some_and(|place| example.tokens[place] != end)
+                last.is_some_and(|place| !ends.contains(&example.tokens[place]))
             };
             count += corpus.train.read(file, block)?.iter().filter(open).count() as u64;
         }

@@ -1,5 +1,6 @@
 //! One record becomes examples: tokens, and which of them are learnt.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,6 +30,17 @@ impl Example {
 
     fn teaches(&self) -> bool {
         self.learn.contains(&true)
+    }
+
+    /// Removes ends of turns that stand twice: in the record, and again by the template.
+    fn end_once(&mut self, ends: &BTreeSet<u32>) {
+        for at in (1..self.tokens.len()).rev() {
+            let twice = self.tokens[at] == self.tokens[at - 1] && ends.contains(&self.tokens[at]);
+            if twice && self.learn[at] && self.learn[at - 1] {
+                self.tokens.remove(at);
+                self.learn.remove(at);
+            }
+        }
     }
 
     fn cut(&mut self, length: usize) {
@@ -94,6 +106,11 @@ impl<'a> Maker<'a> {
         Self { codec, max_seq_len, overlong, train_on }
     }
 
+    /// The tokens at which an answer or a text ends.
+    pub fn ends(&self) -> BTreeSet<u32> {
+        self.codec.answer_ends().clone()
+    }
+
     /// So many bytes of records are about to come.
     pub fn expect(&self, bytes: u64) {
         self.codec.tokenizer.expect(bytes);
@@ -105,45 +122,56 @@ impl<'a> Maker<'a> {
         &self,
         records: &[(Result<Content, String>, RecordId)],
     ) -> Result<Vec<Outcome>> {
-        let mut chats: Vec<(&Conversation, &RecordId)> = Vec::new();
-        for (content, record) in records {
-            if let Ok(Content::Chat(conversation)) = content {
-                chats.push((conversation, record));
+        let mut rendered: Vec<Option<Result<Rendered, String>>> = Vec::new();
+        rendered.resize_with(records.len(), || None);
+        // Each template writes its conversations together.
+        for has_tools in [false, true] {
+            let mut chats: Vec<(usize, &Conversation, &RecordId)> = Vec::new();
+            for (index, (content, record)) in records.iter().enumerate() {
+                if let Ok(Content::Chat(chat)) = content
+                    && chat.tools.is_some() == has_tools
+                {
+                    chats.push((index, chat, record));
+                }
+            }
+            let of_them = self.render(has_tools, &chats)?;
+            for ((index, ..), one) in chats.iter().zip(of_them) {
+                rendered[*index] = Some(one);
             }
         }
-        let mut rendered = self.render(&chats)?.into_iter();
-        let make = |(content, record): &(Result<Content, String>, RecordId)| match content {
-            Ok(content) => {
-                let is_chat = matches!(content, Content::Chat(_));
-                let of_it = if is_chat { rendered.next() } else { None };
-                self.make_rendered(content, of_it, record)
+        let make = |((content, record), rendered): (&(Result<Content, String>, RecordId), _)| {
+            match content {
+                Ok(content) => self.make_rendered(content, rendered, record),
+                Err(reason) => Ok(Outcome::Bad(reason.clone())),
             }
-            Err(reason) => Ok(Outcome::Bad(reason.clone())),
         };
-        records.iter().map(make).collect()
+        records.iter().zip(rendered).map(make).collect()
     }
 
     /// What becomes of a record. An error is one that no other record would be free of.
     pub fn make(&self, content: &Content, record: &RecordId) -> Result<Outcome> {
         let rendered = match content {
-            Content::Chat(conversation) => self.render(&[(conversation, record)])?.pop(),
+            Content::Chat(chat) => self.render(chat.tools.is_some(), &[(0, chat, record)])?.pop(),
             _ => None,
         };
         self.make_rendered(content, rendered, record)
     }
 
-    /// Writes conversations with the chat template.
+    /// Writes conversations with the chat template for those with or without tools.
     fn render(
         &self,
-        chats: &[(&Conversation, &RecordId)],
+        has_tools: bool,
+        chats: &[(usize, &Conversation, &RecordId)],
     ) -> Result<Vec<Result<Rendered, String>>> {
         if chats.is_empty() {
             return Ok(Vec::new());
         }
-        let conversations: Vec<&Conversation> = chats.iter().map(|(chat, _)| *chat).collect();
-        self.codec.chat_template()?.render(&conversations).map_err(|exceeded| {
+        let conversations: Vec<&Conversation> = chats.iter().map(|(_, chat, _)| *chat).collect();
+        let find_turns = self.train_on == TrainOn::Assistant;
+        let template = self.codec.template_for(has_tools)?;
+        template.render(&conversations, find_turns).map_err(|exceeded| {
             let error = exceeded.error;
-            let Some((_, record)) = chats.get(exceeded.index) else { return error };
+            let Some((_, _, record)) = chats.get(exceeded.index) else { return error };
             let template = error.place.as_ref().map(ToString::to_string).unwrap_or_default();
             let error = error.because(format!("the chat template is {template}"));
             error.at_position(&*record.file, line(record), 1)
@@ -158,8 +186,8 @@ impl<'a> Maker<'a> {
     ) -> Result<Outcome> {
         let text = matches!(content, Content::Text(_));
         let example = match content {
-            Content::Chat(_) => match rendered {
-                Some(Ok(rendered)) => self.chat(&rendered, record)?,
+            Content::Chat(chat) => match rendered {
+                Some(Ok(rendered)) => self.chat(chat.tools.is_some(), &rendered, record)?,
                 Some(Err(reason)) => Err(reason),
                 None => Err("it was not rendered".to_owned()),
             },
@@ -173,8 +201,13 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn chat(&self, rendered: &Rendered, record: &RecordId) -> Result<Result<Example, String>> {
-        let template = self.codec.chat_template()?;
+    fn chat(
+        &self,
+        has_tools: bool,
+        rendered: &Rendered,
+        record: &RecordId,
+    ) -> Result<Result<Example, String>> {
+        let template = self.codec.template_for(has_tools)?;
         let encoded = match self.codec.tokenizer.encode(&rendered.text) {
             Ok(encoded) => encoded,
             Err(error) => return Ok(Err(one_line(&error))),
@@ -185,13 +218,15 @@ impl<'a> Maker<'a> {
             return Err(doubled(self.codec, bos, template.origin(), record));
         }
         let mut learn = match self.train_on {
-            TrainOn::Assistant => mask::mask(&self.codec.tokenizer, rendered, &encoded),
+            TrainOn::Assistant => mask::mask(self.codec, rendered, &encoded),
             TrainOn::All => vec![true; encoded.tokens.len()],
         };
         if let Some(first) = learn.first_mut() {
             *first = false;
         }
-        Ok(Ok(Example { tokens: encoded.tokens, learn }))
+        let mut example = Example { tokens: encoded.tokens, learn };
+        example.end_once(self.codec.turn_ends());
+        Ok(Ok(example))
     }
 
     fn completion(&self, prompt: &str, completion: &str) -> Result<Example, String> {
@@ -209,6 +244,7 @@ impl<'a> Maker<'a> {
         let mut tokens = encoded.tokens;
         if let Some(eos) = self.codec.tokenizer.eos()
             && !text.is_empty()
+            && (tokens.last() != Some(&eos) || learn.last() != Some(&true))
         {
             tokens.push(eos);
             learn.push(true);

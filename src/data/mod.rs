@@ -59,6 +59,6 @@ pub use renderer::{
 pub use room::{Item as CacheItem, items as cache_items, remove as remove_cached};
 pub use show::{Piece, pieces};
 pub use sources::extensions;
-pub use template::{ChatTemplate, TEMPLATE_DATE, TemplateText, Turns};
+pub use template::{ChatTemplate, TEMPLATE_DATE, TemplateText, Templates, Turns};
 pub use tokens::{Encoded, TextStream, Tokenizer};
 pub use validation::batches as validation_batches;

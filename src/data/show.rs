@@ -52,8 +52,8 @@ pub struct Rendered {
 
 /// The two conversations of a preference record, written out by the chat template.
 pub fn pair(codec: &Codec, chosen: &Conversation, rejected: &Conversation) -> Result<Rendered> {
-    let template = codec.chat_template()?;
     let text = |conversation: &Conversation| {
+        let template = codec.template_for(conversation.tools.is_some())?;
         let count = conversation.messages.len();
         template.write(conversation, count, false)?.map_err(|reason| {
             Error::new("the chat template refuses the conversation")

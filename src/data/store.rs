@@ -20,7 +20,7 @@ use crate::files::Digest;
 use crate::hub::{FileSet, SetFile, Supply};
 
 /// Changes whenever the same file would become other examples, so that old ones are not used.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Where examples lie in the cache.
 pub const FOLDER: &str = "examples";

@@ -1,6 +1,6 @@
 //! A data file becomes examples, in parallel, with a result that does not depend on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -34,6 +34,8 @@ pub struct About {
     pub reason: String,
     /// Whether the records are conversations, written by a chat template.
     pub chat: bool,
+    /// The tokens at which an answer or a text ends, of those that are targets.
+    pub ends: BTreeSet<u32>,
     /// What was counted.
     pub statistics: Statistics,
     /// The first unusable records: line and reason.
@@ -53,6 +55,7 @@ impl About {
             format: String::new(),
             reason: String::new(),
             chat: false,
+            ends: BTreeSet::new(),
             statistics: Statistics::default(),
             problems: Vec::new(),
             truncated: None,
@@ -122,7 +125,8 @@ pub fn tokenise(path: &Path, reading: &Reading, writer: &mut Writer) -> Result<A
     let (give, made) = mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || read_all(records, &read));
-        let keeper = scope.spawn(move || keep_all(made, writer));
+        let ends = reading.maker.ends();
+        let keeper = scope.spawn(move || keep_all(made, &ends, writer));
         // While the first batch is read. If the file cannot be looked at, the reader tells.
         reading.maker.expect(std::fs::metadata(path).map_or(0, |found| found.len()));
         let choice = make_all(batches, reading, &give);
@@ -187,11 +191,17 @@ fn make_all(
 }
 
 /// Counts and writes examples.
-fn keep_all(made: Receiver<Vec<Result<Vec<Made>>>>, writer: &mut Writer) -> Result<About> {
+fn keep_all(
+    made: Receiver<Vec<Result<Vec<Made>>>>,
+    ends: &BTreeSet<u32>,
+    writer: &mut Writer,
+) -> Result<About> {
     let mut about = About::new();
     for made in made.into_iter().flatten() {
         for Made { line, digest, outcome } in made? {
             for example in about.count(line, outcome) {
+                let targets = example.tokens.iter().zip(&example.learn).filter(|(_, it)| **it);
+                about.ends.extend(targets.map(|(token, _)| *token).filter(|it| ends.contains(it)));
                 let learnt = example.learnt();
                 let counts = &mut about.statistics;
                 counts.examples += 1;

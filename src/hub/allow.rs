@@ -77,7 +77,7 @@ pub fn model_files(tree: &[RemoteFile]) -> Result<Vec<RemoteFile>> {
     let sharded = weights[0].path != WHOLE;
     let wanted = |file: &&RemoteFile| {
         let named = WANTED.contains(&file.path.as_str()) && (sharded || file.path != INDEX);
-        named || is_licence(&file.path)
+        named || is_licence(&file.path) || is_named_template(&file.path)
     };
     let mut files: Vec<RemoteFile> = tree.iter().filter(wanted).cloned().collect();
     files.extend(weights);
@@ -185,6 +185,12 @@ fn shard(path: &str) -> Option<(&str, usize, usize)> {
     };
     let (number, count) = (digits(number)?, digits(count)?);
     (!path.contains('/') && (1..=count).contains(&number)).then_some((prefix, number, count))
+}
+
+/// A chat template for some records, beside the model's own.
+fn is_named_template(path: &str) -> bool {
+    let name = path.strip_prefix("additional_chat_templates/");
+    name.is_some_and(|name| name.ends_with(".jinja") && !name.contains('/'))
 }
 
 fn is_licence(path: &str) -> bool {

@@ -101,7 +101,7 @@ fn render(source: &str, program: Option<&Path>) -> Result<Outcome> {
     let mut written = false;
     for (conversation, generation) in conversations() {
         let count = conversation.messages.len();
-        let found = renderer.render(&[&conversation]).map_err(|exceeded| exceeded.error);
+        let found = renderer.render(&[&conversation], true).map_err(|exceeded| exceeded.error);
         let found = found.and_then(|found| {
             // Where turns cannot be told apart, the text may still be fine.
             let limited = found.into_iter().find_map(|it| it.err().filter(|why| is_too_much(why)));

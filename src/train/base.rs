@@ -12,15 +12,17 @@ use crate::hub::ModelDirectory;
 use crate::model::{Facts, Inspected, ModelJson, families, inspect};
 
 /// What is read of a base model beside its weights.
-const TEXT_FILES: [&str; 5] = [
+const TEXT_FILES: [&str; 7] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
 ];
 /// What may be read besides.
-const MORE_TEXT_FILES: [&str; 2] = ["special_tokens_map.json", "added_tokens.json"];
+const MORE_TEXT_FILES: [&str; 1] = ["added_tokens.json"];
 /// Weights up to this size are looked through before a run, to find NaN and infinite numbers.
 const LOOKED_THROUGH_BYTES: u64 = 8 << 30;
 

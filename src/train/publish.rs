@@ -2,7 +2,6 @@
 //! signature; made in a scratch folder and committed by one rename.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::artifact::card::{Card, CardDataset, Judged, LossChange, Relation, Sample};
@@ -10,7 +9,7 @@ use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
 use crate::artifact::peft::{self, AdapterConfig};
-use crate::artifact::{self, bundle, sbom};
+use crate::artifact::{self, bundle, sbom, stops};
 use crate::checkpoint::{Entry, file_name_of, folder_name, learning_specs, learning_values, now};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
@@ -110,10 +109,9 @@ pub fn publish(
         bundle::change_config(&scratch, &[(TIED, false.into())])?;
     }
     if let Some(template) = prepared.own_template() {
-        let path = scratch.join("chat_template.jinja");
-        let _ = fs::remove_file(&path); // the base model's, which this run replaced
-        write_synced(&path, template.as_bytes())?;
+        bundle::replace_templates(&scratch, template)?;
     }
+    stops::add(&prepared.base.path, &scratch, &prepared.corpus.target_ends())?;
     prepared.lock().write(&run.data_lock())?; // now with the digests of all that was read
     let card = card(request, prepared, &record, &inputs, signer.as_ref());
     let outcome = outcome(run, prepared, &record)?;
@@ -196,7 +194,7 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         method: method.to_owned(),
         base: prepared.base_record(),
         datasets: prepared.dataset_records(),
-        template: prepared.template_record(),
+        templates: prepared.template_records(),
         tokenizer: prepared.tokenizer_files(),
         resolved: loaded.resolved.clone(),
         seed: config.seed,

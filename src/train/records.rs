@@ -48,16 +48,16 @@ impl Prepared<'_> {
         self.corpus.files().iter().map(record).collect()
     }
 
-    /// Name and digest of the chat template.
-    pub fn template_record(&self) -> Option<(String, Digest)> {
-        let template = self.corpus.codec.template.as_ref()?;
-        Some((template.origin().to_owned(), template.digest()))
+    /// Names and digests of the chat templates.
+    pub fn template_records(&self) -> Vec<(String, Digest)> {
+        let templates = self.corpus.codec.templates.all();
+        templates.map(|template| (template.origin().to_owned(), template.digest())).collect()
     }
 
     /// The text of a chat template that takes the place of the model's own.
     pub fn own_template(&self) -> Option<&str> {
         self.config.data.chat_template.as_ref()?;
-        self.corpus.codec.template.as_ref().map(data::TemplateRenderer::source)
+        self.corpus.codec.templates.default.as_ref().map(data::TemplateRenderer::source)
     }
 
     /// The tokenizer's files, for the lineage: as they were when they were read.

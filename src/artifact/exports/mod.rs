@@ -148,8 +148,15 @@ pub fn export(
 
 /// Which of the small files decide what is written.
 fn used(name: &str) -> bool {
-    ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"]
-        .contains(&name)
+    [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "additional_chat_templates/tool_use.jinja",
+    ]
+    .contains(&name)
 }
 
 fn tokenizer(directory: &Path) -> Result<serde_json::Value> {

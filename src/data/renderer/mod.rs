@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::formats::Conversation;
-use super::mask::{self, Rendered};
+use super::mask::Rendered;
 use super::template::{self, ChatTemplate, TemplateText, Turns};
 use crate::error::{Error, Result};
 use crate::files::Digest;
@@ -103,16 +103,22 @@ impl TemplateRenderer {
         Ok(renderer)
     }
 
-    /// Writes conversations and finds the assistant's turns; of each, why it cannot be written.
+    /// Writes conversations, and finds the assistant's turns where `find_turns` asks for them; of
+    /// each, why it cannot be written.
     ///
     /// # Errors
     /// When one cannot be rendered within the limits.
-    pub fn render(&self, conversations: &[&Conversation]) -> Result<AllRendered, Exceeded> {
+    pub fn render(
+        &self,
+        conversations: &[&Conversation],
+        find_turns: bool,
+    ) -> Result<AllRendered, Exceeded> {
         let deep = conversations.iter().any(|one| is_deep(one));
         if !deep && matches!(self.how, How::Aside { .. }) && conversations.len() > 1 {
             let all = conversations.iter().map(|one| Cow::Borrowed(*one)).collect();
+            let request = Request::Render { conversations: all, find_turns };
             let more = conversations.iter().map(|one| limits::time(one)).sum();
-            match self.ask_once(&Request::Render(all), more) {
+            match self.ask_once(&request, more) {
                 Ok(answer) => return Ok(answer),
                 // To look for it would take as long again for each of them.
                 Err((End::Time, error)) => {
@@ -125,20 +131,25 @@ impl TemplateRenderer {
         }
         let mut rendered = Vec::new();
         for (index, conversation) in conversations.iter().enumerate() {
-            let one = self.render_one(conversation);
+            let one = self.render_one(conversation, find_turns);
             rendered.push(one.map_err(|error| Exceeded { index, error })?);
         }
         Ok(rendered)
     }
 
-    fn render_one(&self, conversation: &Conversation) -> Result<Result<Rendered, String>> {
+    fn render_one(
+        &self,
+        conversation: &Conversation,
+        find_turns: bool,
+    ) -> Result<Result<Rendered, String>> {
         if is_deep(conversation) {
             return Ok(Err(deep()));
         }
         match &self.how {
-            How::Here(template) => Ok(mask::render(template, conversation)),
+            How::Here(template) => Ok(server::render(template, conversation, find_turns)),
             How::Aside { .. } => {
-                let request = Request::Render(vec![Cow::Borrowed(conversation)]);
+                let conversations = vec![Cow::Borrowed(conversation)];
+                let request = Request::Render { conversations, find_turns };
                 let answer: AllRendered = self.ask(&request, limits::time(conversation))?;
                 let none = || Err("it was not rendered".to_owned());
                 Ok(answer.into_iter().next().unwrap_or_else(none))
@@ -340,7 +351,7 @@ mod tests {
         let conversation = Conversation { messages, ..Conversation::default() };
         let renderer = renderer.unwrap();
         assert_eq!(renderer.write(&conversation, 9, false).unwrap().unwrap(), "a;b;");
-        let rendered = renderer.render(&[&conversation, &conversation]).unwrap();
+        let rendered = renderer.render(&[&conversation, &conversation], true).unwrap();
         assert_eq!(rendered[1].as_ref().unwrap().text, "a;b;");
     }
 
@@ -357,7 +368,7 @@ mod tests {
             ..Conversation::default()
         };
         let (deep, plain) = (of(deep), of(json!("x")));
-        let rendered = renderer.render(&[&deep, &plain]).unwrap();
+        let rendered = renderer.render(&[&deep, &plain], true).unwrap();
         assert!(rendered[0].as_ref().unwrap_err().contains("more than 100 deep"));
         assert_eq!(rendered[1].as_ref().unwrap().text, "x");
         assert!(renderer.write(&deep, 1, false).unwrap().is_err());

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::limits::{self, Limits};
 use super::wire::{Objection, Request, read_bytes, read_length, write_frame};
 use crate::data::formats::Conversation;
-use crate::data::mask;
+use crate::data::mask::{self, Rendered};
 use crate::data::template::{ChatTemplate, Turns};
 use crate::error::{Context, Error, Result};
 
@@ -82,10 +82,10 @@ fn answer(template: &mut Option<ChatTemplate>, frame: &[u8]) -> Result<Vec<u8>> 
             let made = ChatTemplate::new(&text.source, &text.origin, special.into_owned());
             encode(&made.map(|made| *template = Some(made)).map_err(objection))
         }
-        Request::Render(conversations) => {
+        Request::Render { conversations, find_turns } => {
             allow(frame, conversations.iter().map(|one| limits::time(one)).sum());
             let template = loaded()?;
-            let render = |one: &Cow<Conversation>| mask::render(template, one);
+            let render = |one: &Cow<Conversation>| render(template, one, find_turns);
             encode(&conversations.iter().map(render).collect::<Vec<_>>())
         }
         Request::Write { conversation, count, generation } => {
@@ -93,6 +93,19 @@ fn answer(template: &mut Option<ChatTemplate>, frame: &[u8]) -> Result<Vec<u8>> 
             let turns = Turns::new(&conversation);
             encode(&loaded()?.render(&turns, count.min(turns.count()), generation))
         }
+    }
+}
+
+/// Writes a conversation, and finds the assistant's turns where they are asked for.
+pub(super) fn render(
+    template: &ChatTemplate,
+    conversation: &Conversation,
+    find_turns: bool,
+) -> Result<Rendered, String> {
+    if find_turns {
+        mask::render(template, conversation)
+    } else {
+        mask::plain(template, conversation)
     }
 }
 

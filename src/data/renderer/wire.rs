@@ -20,9 +20,13 @@ pub enum Request<'a> {
         /// The special tokens that it may write.
         special: Cow<'a, BTreeMap<String, String>>,
     },
-    /// Write these conversations and find the assistant's turns; the answer is a [`Rendered`] or a
-    /// reason for each.
-    Render(Vec<Cow<'a, Conversation>>),
+    /// Write these conversations; the answer is a [`Rendered`] or a reason for each.
+    Render {
+        /// The conversations.
+        conversations: Vec<Cow<'a, Conversation>>,
+        /// Whether the assistant's turns are looked for.
+        find_turns: bool,
+    },
     /// Write the first turns of a conversation; the answer is a text or a reason.
     Write {
         /// The conversation.

@@ -8,6 +8,9 @@
 //! output. What is not bounded here is memory and the depth of values: so it is rendered in a
 //! process of its own ([`super::renderer`]).
 
+mod marks;
+mod named;
+mod probe;
 mod python;
 mod shape;
 mod size;
@@ -15,8 +18,8 @@ mod whole;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -27,16 +30,16 @@ use serde::{Deserialize, Serialize};
 
 use super::formats::Conversation;
 use crate::error::{Context, Error, Result};
-use crate::files::{Digest, read_json, read_text};
+use crate::files::Digest;
 
+use marks::Marks;
+pub use named::Templates;
 pub use whole::Whole;
 
 /// A conversation of a thousand turns needs about a hundred thousand instructions.
 const FUEL: u64 = 20_000_000;
 /// A rendering of more bytes is refused.
 const MAX_RENDERED: usize = 128 << 20;
-/// Tokenizer configuration files of more bytes are refused.
-const MAX_FILE: u64 = 16 << 20;
 /// What `strftime_now` calls now. A clock would make two runs on the same data differ; this is the
 /// date that the Llama 3 templates themselves fall back to where there is no clock.
 pub const TEMPLATE_DATE: jiff::civil::Date = jiff::civil::date(2024, 7, 26);
@@ -74,6 +77,8 @@ pub struct ChatTemplate {
     fixed: Arc<BTreeMap<String, Value>>,
     /// Whether the environment has the template as rewritten to be watched.
     watched: bool,
+    /// Whether it marks what the model writes with `{% generation %}`.
+    marked: bool,
     /// What follows the turns where a generation prompt is asked for, if it depends on nothing.
     plain_prompt: Option<OnceLock<Option<Arc<str>>>>,
     source: String,
@@ -88,6 +93,7 @@ impl std::fmt::Debug for ChatTemplate {
 
 /// The turns of a conversation in the form that the template engine takes, so that rendering
 /// prefixes of it does not convert it again and again.
+#[derive(Clone)]
 pub struct Turns {
     messages: Vec<Value>,
     tools: Value,
@@ -113,15 +119,6 @@ impl Turns {
     fn messages(&self) -> &[Value] {
         &self.messages
     }
-
-    /// The same conversation with other text in one turn, which then says nothing but that text.
-    #[must_use]
-    pub fn with_content(&self, index: usize, role: &str, content: &str) -> Self {
-        let mut messages = self.messages.clone();
-        let turn = BTreeMap::from([("role", role), ("content", content)]);
-        messages[index] = Value::from(Serde(&turn));
-        Self { messages, tools: self.tools.clone() }
-    }
 }
 
 impl ChatTemplate {
@@ -139,9 +136,11 @@ impl ChatTemplate {
         environment.add_filter("string", |value: Value| python::text(&value));
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        let transparent = transparent(source);
-        let shape = shape::shape(&transparent, &special);
-        environment.add_template_owned(PLAIN, transparent).map_err(|error| {
+        let rewritten = marks::rewrite(source);
+        let marked = rewritten.is_some();
+        let plain = rewritten.unwrap_or_else(|| source.to_owned());
+        let shape = shape::shape(&plain, &special);
+        environment.add_template_owned(PLAIN, plain).map_err(|error| {
             let line = error.line().unwrap_or(1);
             let cause = error.detail().map_or_else(|| error.to_string(), str::to_owned);
             Error::new("the chat template is not valid Jinja")
@@ -153,38 +152,8 @@ impl ChatTemplate {
             .is_some_and(|shape| environment.add_template_owned(WATCHED, shape.source).is_ok());
         let fixed = special.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
         let (source, origin) = (source.to_owned(), origin.to_owned());
-        Ok(Self { environment, fixed: Arc::new(fixed), watched, plain_prompt, source, origin })
-    }
-
-    /// Finds the template of a model: the file given, else `chat_template.jinja`, else
-    /// `chat_template` in `tokenizer_config.json`. `None` when the model has none.
-    pub fn find(model_dir: &Path, given: Option<&Path>) -> Result<Option<TemplateText>> {
-        let text = |source: &str, path: &Path| {
-            let (source, origin) = (source.to_owned(), path.to_string_lossy().into_owned());
-            Ok(Some(TemplateText { source, origin }))
-        };
-        let beside = model_dir.join("chat_template.jinja");
-        let file = match given {
-            Some(path) => Some(path.to_path_buf()),
-            None => beside.is_file().then_some(beside),
-        };
-        if let Some(path) = file {
-            return text(&read_text(&path, size::MAX_SOURCE as u64)?, &path);
-        }
-        let path = model_dir.join("tokenizer_config.json");
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let config = read_json(&path, MAX_FILE)?;
-        match config.get("chat_template").map(default_template) {
-            None => Ok(None),
-            Some(Some(source)) => text(source, &path),
-            Some(None) => {
-                Err(Error::new("`chat_template` is no string and no list with `default`")
-                    .at(&path)
-                    .hint("give the template to use as `data.chat_template`"))
-            }
-        }
+        let fixed = Arc::new(fixed);
+        Ok(Self { environment, fixed, watched, marked, plain_prompt, source, origin })
     }
 
     /// Writes the first `count` turns of a conversation as text; `generation` adds what precedes
@@ -197,6 +166,26 @@ impl ChatTemplate {
         let mut output = Bounded::default();
         self.write(PLAIN, turns, &[("messages", messages)], generation, &mut output)?;
         String::from_utf8(output.bytes).map_err(|error| error.to_string())
+    }
+
+    /// Whether it marks what the model writes with `{% generation %}`.
+    pub fn has_marks(&self) -> bool {
+        self.marked
+    }
+
+    /// Writes a conversation, and says where in the text its marks stand, in bytes and in order.
+    /// The error is the reason, in one line.
+    pub fn render_marked(&self, turns: &Turns) -> Result<(String, Vec<Range<usize>>), String> {
+        let mut output = Bounded::default();
+        let marks = Arc::new(Marks::new(output.written.clone()));
+        let values = [
+            ("messages", Value::from(turns.messages.clone())),
+            (marks::NAME, Value::from_dyn_object(marks.clone())),
+        ];
+        self.write(PLAIN, turns, &values, false, &mut output)?;
+        let text = String::from_utf8(output.bytes).map_err(|error| error.to_string())?;
+        let spans = marks.spans(&text)?;
+        Ok((text, spans))
     }
 
     /// Writes a conversation with `values` in the place of its messages, counting in `written`.
@@ -223,6 +212,9 @@ impl ChatTemplate {
         own.push(("tools", turns.tools.clone()));
         own.push(("documents", Value::from(())));
         own.push(("add_generation_prompt", Value::from(generation)));
+        if self.marked && !own.iter().any(|(name, _)| *name == marks::NAME) {
+            own.push((marks::NAME, Value::from_object(Marks::default())));
+        }
         let context = Value::from_object(Names { own, fixed: self.fixed.clone() });
         let template = self.environment.get_template(name).map_err(|e| e.to_string())?;
         // The engine has a place or two where an odd template makes it panic, such as `[][::-1]`.
@@ -262,40 +254,6 @@ impl ChatTemplate {
     pub fn origin(&self) -> &str {
         &self.origin
     }
-}
-
-/// `chat_template` is a string, or a list of named templates.
-fn default_template(value: &serde_json::Value) -> Option<&str> {
-    match value {
-        serde_json::Value::String(text) => Some(text),
-        serde_json::Value::Array(list) => list
-            .iter()
-            .find(|entry| entry["name"] == "default")
-            .and_then(|entry| entry["template"].as_str()),
-        _ => None,
-    }
-}
-
-/// `{% generation %}` marks for other programs what is learnt; here it writes nothing, like an
-/// `if` that always holds.
-fn transparent(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        out.push_str(before);
-        let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
-        let (tag, after) = tag.split_at(end);
-        let word = tag.trim_start_matches("{%").trim_end_matches("%}");
-        match word.trim_matches(['-', '+']).trim() {
-            "generation" => out.push_str(&tag.replacen("generation", "if true", 1)),
-            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endif", 1)),
-            _ => out.push_str(tag),
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out
 }
 
 fn raise_exception(message: &str) -> Result<String, minijinja::Error> {

@@ -1,5 +1,7 @@
 //! Templates as Jinja2 in transformers renders them, and hostile ones.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::*;
@@ -125,8 +127,8 @@ fn a_broken_template_names_its_line() {
 fn the_template_is_found_where_models_keep_it() {
     let folder = tempfile::tempdir().unwrap();
     let find = |given: Option<&Path>| {
-        let found = ChatTemplate::find(folder.path(), given);
-        found.map(|template| template.map(|template| template.source))
+        let found = Templates::find(folder.path(), given);
+        found.map(|found| found.default.map(|template| template.source))
     };
     assert_eq!(find(None).unwrap(), None);
     let config = folder.path().join("tokenizer_config.json");

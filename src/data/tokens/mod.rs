@@ -43,7 +43,8 @@ const MAX_PREFIX: usize = 16;
 const WORTHWHILE: usize = 256 << 10;
 
 /// A tokenizer as `tokenizer.json` describes it, with the special tokens that
-/// `tokenizer_config.json`, `generation_config.json` and `config.json` name.
+/// `tokenizer_config.json`, `special_tokens_map.json`, `generation_config.json` and `config.json`
+/// name.
 pub struct Tokenizer {
     inner: Inner,
     fast: OnceLock<Result<Fast, String>>,
@@ -100,11 +101,20 @@ impl Tokenizer {
         let [config, generation, model] =
             ["tokenizer_config.json", "generation_config.json", "config.json"]
                 .map(|name| read_optional(model_dir, name));
-        let (config, config_entry) = config?;
+        let (mut config, config_entry) = config?;
+        // As transformers does: the older file counts where the newer one lists no added tokens.
+        let map_entry = match config.get("added_tokens_decoder") {
+            Some(_) => None,
+            None => {
+                let (map, entry) = read_optional(model_dir, "special_tokens_map.json")?;
+                merge(&mut config, map);
+                entry
+            }
+        };
         let (generation, model) = (generation?.0, model?.0);
         let embedding = rows(&model);
         let made = || Self::new(inner, bytes, &config, &[generation, model]);
-        let files = [Some(entry), config_entry].into_iter().flatten().collect();
+        let files = [Some(entry), config_entry, map_entry].into_iter().flatten().collect();
         let tokenizer = guarded("look at the tokenizer", made).and_then(|made| {
             let made = Self { files, growth: bounds.growth, ..made? };
             match embedding {
@@ -257,8 +267,8 @@ impl Tokenizer {
         self.own_vocabulary
     }
 
-    /// `tokenizer.json` and `tokenizer_config.json`, as far as they are there, with the digests of
-    /// the bytes that were used.
+    /// `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`, as far as they are
+    /// there and used, with the digests of the bytes that were used.
     pub fn files(&self) -> &[FileEntry] {
         &self.files
     }
@@ -323,6 +333,15 @@ fn read_optional(model_dir: &Path, name: &str) -> Result<(Value, Option<FileEntr
         return Ok((Value::Null, None));
     }
     read_json_hashed(&path, name, MAX_FILE).map(|(value, entry)| (value, Some(entry)))
+}
+
+/// Puts the entries of `newer` in the place of those of the same names.
+fn merge(config: &mut Value, newer: Value) {
+    let Value::Object(newer) = newer else { return };
+    match config {
+        Value::Object(config) => config.extend(newer),
+        other => *other = Value::Object(newer),
+    }
 }
 
 /// Entries such as `"bos_token": "<s>"` or `"bos_token": {"content": "<s>"}`.

@@ -134,8 +134,12 @@ impl Vocabulary {
         };
         keys.flag(&name("add_bos_token"), begins);
         keys.flag(&name("add_eos_token"), false);
-        if let Some(template) = &codec.template {
+        if let Some(template) = &codec.templates.default {
             keys.text("tokenizer.chat_template", template.source());
+        }
+        if let Some(template) = &codec.templates.tool_use {
+            keys.texts("tokenizer.chat_templates", &["tool_use".to_owned()]);
+            keys.text("tokenizer.chat_template.tool_use", template.source());
         }
         Ok(())
     }

@@ -1,0 +1,214 @@
+//! The target tokens of a conversation.
+//!
+//! Where the chat template marks what the model writes (`{% generation %}`), that is what is
+//! trained, token by token as transformers has it. Any other template is rendered several times to
+//! find the assistant's turns ([`locate`]): a turn is what stands between the text of the messages
+//! before it with the generation prompt, and the text of the messages up to it. There a token is a
+//! target if it *begins* inside a turn. One that begins in the prompt and reaches into the turn is
+//! none: the model never chooses it, since the prompt that precedes an answer ends before it. One
+//! that begins in the turn and reaches beyond it is: the model must choose it to go on.
+//!
+//! What another message says is never a target, wherever the template writes it ([`foreign`]).
+
+mod foreign;
+mod locate;
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::Codec;
+use super::formats::Conversation;
+use super::template::{ChatTemplate, Turns, Whole};
+use super::tokens::Encoded;
+
+use foreign::Foreign;
+use locate::Search;
+
+/// Stands for a message's content; private characters, so that no template treats it specially.
+pub const PROBE: &str = "\u{f8ff}probe\u{f8ff}";
+
+/// The text of a conversation and where the assistant speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rendered {
+    /// What the template wrote.
+    pub text: String,
+    /// What is trained: the assistant's turns, or what the template marks, in order.
+    pub turns: Vec<Turn>,
+    /// Whether the template marks what is trained.
+    marked: bool,
+    /// What other messages say inside the turns.
+    foreign: Vec<Foreign>,
+}
+
+/// Where one turn of the assistant stands in the text, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Tokens that begin in here are targets.
+    pub said: Range<usize>,
+    /// From the end of `said` to here stands what ends the turn; tokens that lie wholly in it are
+    /// targets.
+    pub end: usize,
+}
+
+/// Renders a conversation without looking for turns: none of it is trained in particular.
+pub fn plain(template: &ChatTemplate, conversation: &Conversation) -> Result<Rendered, String> {
+    let turns = Turns::new(conversation);
+    let text = template.render(&turns, turns.count(), false).map_err(|reason| refuses(&reason))?;
+    Ok(Rendered { text, turns: Vec::new(), marked: false, foreign: Vec::new() })
+}
+
+/// Renders a conversation and finds what is trained. The error is the reason, in one line.
+pub fn render(template: &ChatTemplate, conversation: &Conversation) -> Result<Rendered, String> {
+    let turns = Turns::new(conversation);
+    let marked = template.has_marks();
+    let (text, owned) = match marked {
+        true => by_marks(template, conversation, &turns)?,
+        false => by_turns(template, conversation, &turns)?,
+    };
+    let foreign = foreign::find(template, &turns, &conversation.messages, &text, &owned)?;
+    let turns = owned.into_iter().map(|(_, turn)| turn).collect();
+    Ok(Rendered { text, turns, marked, foreign })
+}
+
+/// Turns, each with the number of its message where that is known.
+type Owned = Vec<(Option<usize>, Turn)>;
+
+fn by_turns(
+    template: &ChatTemplate,
+    conversation: &Conversation,
+    turns: &Turns,
+) -> Result<(String, Owned), String> {
+    let whole = Whole::new(template, turns).map_err(|reason| refuses(&reason))?;
+    let search = Search { template, turns, whole: &whole };
+    let (mut owned, mut floor) = (Owned::new(), 0);
+    for (index, message) in conversation.messages.iter().enumerate() {
+        if message["role"] != "assistant" {
+            continue;
+        }
+        let turn = search.turn(index, floor).filter(|turn| floor <= turn.said.start);
+        let target = !conversation.not_targets.contains(&index);
+        match turn {
+            Some(turn) => {
+                floor = turn.end;
+                owned.extend(target.then_some((Some(index), turn)));
+            }
+            None if target => return Err(unclear(index)),
+            None => {}
+        }
+    }
+    Ok((whole.into_text(), owned))
+}
+
+fn by_marks(
+    template: &ChatTemplate,
+    conversation: &Conversation,
+    turns: &Turns,
+) -> Result<(String, Owned), String> {
+    let (text, mut spans) = template.render_marked(turns).map_err(|reason| refuses(&reason))?;
+    let of_no_target: Result<Vec<Range<usize>>, String> =
+        conversation.not_targets.iter().try_fold(Vec::new(), |mut all, &index| {
+            all.extend(marks_of(template, turns, index, &text, &spans).ok_or(unclear(index))?);
+            Ok(all)
+        });
+    let of_no_target = of_no_target?;
+    spans.retain(|span| !of_no_target.contains(span));
+    let turn = |span: Range<usize>| (None, Turn { end: span.end, said: span });
+    Ok((text, spans.into_iter().map(turn).collect()))
+}
+
+/// The marked blocks that hold what a message says: those that change with it.
+fn marks_of(
+    template: &ChatTemplate,
+    turns: &Turns,
+    index: usize,
+    text: &str,
+    spans: &[Range<usize>],
+) -> Option<Vec<Range<usize>>> {
+    turns.probes(index, PROBE).find_map(|probed| {
+        let (other, others) = template.render_marked(&probed).ok()?;
+        let differ = |(here, there): &(&Range<usize>, &Range<usize>)| {
+            text[(*here).clone()] != other[(*there).clone()]
+        };
+        let changed: Vec<_> =
+            spans.iter().zip(&others).filter(differ).map(|(span, _)| span.clone()).collect();
+        (others.len() == spans.len() && !changed.is_empty()).then_some(changed)
+    })
+}
+
+fn refuses(reason: &str) -> String {
+    format!("the chat template refuses the conversation: {reason}")
+}
+
+fn unclear(index: usize) -> String {
+    format!(
+        "cannot tell where message {}, the assistant's, stands in what the chat template wrote",
+        index + 1
+    )
+}
+
+/// Which tokens of a rendered conversation are targets.
+pub fn mask(codec: &Codec, rendered: &Rendered, encoded: &Encoded) -> Vec<bool> {
+    let mut learn = vec![false; encoded.tokens.len()];
+    for turn in &rendered.turns {
+        let tokens = match rendered.marked {
+            true => overlapping(encoded, &turn.said),
+            false => of_turn(codec, &rendered.text, turn, encoded),
+        };
+        learn[tokens].fill(true);
+    }
+    for foreign in &rendered.foreign {
+        learn[overlapping(encoded, &foreign.on_tokens(encoded))].fill(false);
+    }
+    // Nothing stands before the first token from which it could be predicted.
+    if let Some(first) = learn.first_mut() {
+        *first = false;
+    }
+    learn
+}
+
+/// The tokens that a span has a part of.
+fn overlapping(encoded: &Encoded, span: &Range<usize>) -> Range<usize> {
+    let first = encoded.offsets.partition_point(|&(_, end)| end <= span.start);
+    let last = encoded.offsets.partition_point(|&(start, _)| start < span.end);
+    first..last.max(first)
+}
+
+/// The tokens of a turn that was found: up to the one that ends it.
+fn of_turn(codec: &Codec, text: &str, turn: &Turn, encoded: &Encoded) -> Range<usize> {
+    let count = encoded.tokens.len();
+    let first = encoded.offsets.partition_point(|&(start, _)| start < turn.said.start);
+    let beyond = (first..count).find(|&token| {
+        let (start, end) = encoded.offsets[token];
+        start >= turn.said.end && end > turn.end
+    });
+    let last = beyond.unwrap_or(count);
+    let blank = |&token: &usize| {
+        let (start, end) = encoded.offsets[token];
+        text.get(start..end).is_some_and(|text| text.trim().is_empty())
+    };
+    match (first..last).rev().find(|token| !blank(token)) {
+        // White space after the token that ends the turn belongs to no one: generation has stopped.
+        Some(end) if codec.tokenizer.is_special(encoded.tokens[end]) => first..end + 1,
+        // Some templates end a turn only where another message follows, as a part of that.
+        _ => match (last..count).find(|token| !blank(token)) {
+            Some(end) if codec.turn_ends().contains(&encoded.tokens[end]) => first..end + 1,
+            _ => first..last,
+        },
+    }
+}
+
+/// How many bytes two texts have in common at their beginning, in whole characters.
+fn common(a: &str, b: &str) -> usize {
+    let equal = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    (0..=equal).rev().find(|&at| a.is_char_boundary(at)).unwrap_or(0)
+}
+
+/// How many bytes two texts have in common at their end, in whole characters.
+fn common_end(a: &str, b: &str) -> usize {
+    let equal = a.bytes().rev().zip(b.bytes().rev()).take_while(|(a, b)| a == b).count();
+    (0..=equal).rev().find(|&length| a.is_char_boundary(a.len() - length)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

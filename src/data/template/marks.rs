@@ -1,0 +1,120 @@
+//! `{% generation %}`: marks in a template around what the model writes, as transformers has them.
+//!
+//! There the block is a call block whose result is noted with its place in the output
+//! (`AssistantTracker` in `transformers/utils/chat_template_utils.py`). Here the tag becomes such a
+//! call block of an object that does the same, so names and white space behave as they do there.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use minijinja::value::{Kwargs, Object, Value, from_args};
+use minijinja::{Error, State};
+
+/// The object that notes what stands between marks, by the name under which templates know it.
+pub const NAME: &str = "__generation";
+
+/// The template with its marks as call blocks of [`NAME`]; `None` if it has none.
+pub fn rewrite(source: &str) -> Option<String> {
+    let mut out = String::with_capacity(source.len() + 64);
+    let mut rest = source;
+    let mut found = false;
+    let mut raw = false;
+    while let Some(start) = rest.find('{') {
+        let (before, tag) = rest.split_at(start);
+        out.push_str(before);
+        let close = match tag.as_bytes().get(1) {
+            Some(b'#') if !raw => "#}",
+            Some(b'{') if !raw => "}}",
+            Some(b'%') => "%}",
+            _ => {
+                out.push('{');
+                rest = &tag[1..];
+                continue;
+            }
+        };
+        let (tag, after) = tag.split_at(end(tag, close));
+        let word = tag.trim_start_matches("{%").trim_end_matches("%}");
+        match word.trim_matches(['-', '+']).trim() {
+            "generation" if !raw => {
+                found = true;
+                let _ = write!(out, "{}", tag.replacen("generation", &format!("call {NAME}()"), 1));
+            }
+            "endgeneration" if !raw => {
+                out.push_str(&tag.replacen("endgeneration", "endcall", 1));
+            }
+            word => {
+                raw = match word {
+                    "raw" => true,
+                    "endraw" => false,
+                    _ => raw,
+                };
+                out.push_str(tag);
+            }
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    found.then_some(out)
+}
+
+/// How long a tag is that ends with `close`; strings in it may hold anything.
+fn end(tag: &str, close: &str) -> usize {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, char) in tag.char_indices().skip(2) {
+        match quote {
+            Some(open) if char == open && !escaped => quote = None,
+            Some(_) => escaped = char == '\\' && !escaped,
+            None if tag[at..].starts_with(close) => return at + close.len(),
+            None if close != "#}" && (char == '"' || char == '\'') => quote = Some(char),
+            None => {}
+        }
+    }
+    tag.len()
+}
+
+/// Notes what stands between marks, while a conversation is written.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// How many bytes the template has written.
+    written: Arc<AtomicUsize>,
+    /// Where each block begins, and its text.
+    noted: Mutex<Vec<(usize, String)>>,
+}
+
+impl Marks {
+    /// For an output that counts in `written`.
+    pub fn new(written: Arc<AtomicUsize>) -> Self {
+        Self { written, noted: Mutex::default() }
+    }
+
+    /// Where in `text` the blocks stand.
+    ///
+    /// # Errors
+    /// When one was not written where it was made: inside a macro or a captured block.
+    pub fn spans(&self, text: &str) -> Result<Vec<Range<usize>>, String> {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = |(start, block): &(usize, String)| {
+            let span = *start..start + block.len();
+            (text.get(span.clone()) == Some(block)).then_some(span)
+        };
+        noted.iter().map(span).collect::<Option<_>>().ok_or_else(|| {
+            "`{% generation %}` stands inside a macro or a captured block of the chat template, \
+             where it cannot be followed; move it to where the text is written, or remove it"
+                .to_owned()
+        })
+    }
+}
+
+impl Object for Marks {
+    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+        let (kwargs,): (Kwargs,) = from_args(args)?;
+        let start = self.written.load(Ordering::Relaxed);
+        let block = kwargs.get::<Value>("caller")?.call(state, &[])?;
+        let text = block.as_str().unwrap_or_default().to_owned();
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).push((start, text));
+        Ok(block)
+    }
+}
