@@ -61,7 +61,8 @@ fn measure(model: &Path, records: &[String]) {
     };
     let example = |line: &String| {
         let id = RecordId { file: "bench".into(), line: 1 };
-        match maker.make(&self::content(line), &id) {
+        let made = maker.make(self::content(line), &serde_json::Map::new(), &id);
+        match made.map(|made| made.outcome) {
             Ok(Outcome::Whole(example)) => example.tokens.len(),
             other => panic!("{other:?}"),
         }
@@ -103,7 +104,7 @@ fn computed() -> f64 {
 fn content(line: &str) -> Content {
     let mut record: Value = serde_json::from_str(line).unwrap();
     let Value::Array(messages) = record["messages"].take() else { unreachable!() };
-    Content::Chat(Conversation { messages, tools: None })
+    Content::Chat(Conversation { messages, ..Conversation::default() })
 }
 
 /// The default settings, with rows that hold every record.

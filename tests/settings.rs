@@ -36,6 +36,8 @@ const SPLIT: &[&str] = &["data.validation=[]"];
 const EPOCHS: &[&str] = &["train.epochs=2"];
 const FOLDER: &[&str] = &["data.train.0.path=set"];
 const VALIDATION: &[&str] = &["data.validation.0.path=set"];
+const ASKING: &[&str] = &["data.chat_template=asking.jinja"];
+const CALLS: &[&str] = &["data.train.0.path=calls.jsonl", "data.chat_template=plain.jinja"];
 const RENAMED: &[&str] = &["data.train.0.path=renamed.jsonl"];
 
 const CHANGES: &[Change] = &[
@@ -72,6 +74,8 @@ const CHANGES: &[Change] = &[
     under(&["data.max_seq_len=56"], "data.overlong", "truncate", "drop"),
     change("data.train_on", "assistant", "all"),
     change("data.chat_template", "", "plain.jinja"),
+    under(ASKING, "data.template_args", "{ tone = \"dry\" }", "{ tone = \"kind\" }"),
+    under(CALLS, "data.on_unused", "", "warn"),
     under(&["data.train.0.path=broken.jsonl"], "data.max_bad_rows", "0", "1"),
     change("data.window_rows", "16000", "5"),
     change("data.window_bytes", "64 MiB", "1 KiB"),
@@ -151,6 +155,20 @@ fn folder() -> Run {
         "plain.jinja",
         "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}\
          {% if add_generation_prompt %}assistant: {% endif %}",
+    );
+    run.write(
+        "asking.jinja",
+        "{{ tone }}{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}\
+         {% if add_generation_prompt %}assistant: {% endif %}",
+    );
+    let call = r#"{"function": {"name": "add", "arguments": {"a": 1}}}"#;
+    run.write(
+        "calls.jsonl",
+        &format!(
+            "{}{{\"messages\": [{{\"role\": \"user\", \"content\": \"1\"}}, {{\"role\": \
+             \"assistant\", \"content\": \"\", \"tool_calls\": [{call}]}}]}}\n",
+            run.read("data.jsonl")
+        ),
     );
     run.write("twice.jsonl", &run.read("data.jsonl").repeat(2));
     run.write("renamed.jsonl", &run.read("data.jsonl").replace("\"messages\"", "\"talk\""));

@@ -61,6 +61,8 @@ pub enum Kind {
     },
     /// A table of names: ours, and those of the data.
     Columns,
+    /// A table of names, each with a string, a number or a boolean.
+    Arguments,
     /// An array of tables with these keys.
     Tables {
         /// The keys of each table.
@@ -216,6 +218,9 @@ impl Kind {
             }
             Self::Columns => {
                 "a table of column names such as `{ prompt = \"question\" }`".to_owned()
+            }
+            Self::Arguments => {
+                "a table of names and values such as `{ enable_thinking = false }`".to_owned()
             }
             Self::Tables { .. } => "an array of tables".to_owned(),
         }

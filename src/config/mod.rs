@@ -30,7 +30,7 @@ use render::decides;
 pub(crate) use render::quoted;
 pub use schema::schema;
 pub use sections::checkpoint::{CheckpointConfig, OnDiskFull, Reuse};
-pub use sections::data::{DataConfig, Overlong, TrainOn, ValSize};
+pub use sections::data::{DataConfig, OnUnused, Overlong, TrainOn, ValSize};
 pub use sections::data_set::{DataSetConfig, FormatChoice};
 pub use sections::device::{DeviceChoice, DeviceConfig, GraphicsApi, Kernels};
 pub use sections::eval::EvalConfig;

@@ -60,6 +60,14 @@ impl Entries {
         self.0.push((path.to_owned(), Value::Pairs(pairs.clone())));
     }
 
+    pub(super) fn arguments(
+        &mut self,
+        path: &str,
+        arguments: &BTreeMap<String, serde_json::Value>,
+    ) {
+        self.0.push((path.to_owned(), Value::Arguments(arguments.clone())));
+    }
+
     pub(super) fn integer(&mut self, path: &str, integer: u64) {
         self.0.push((path.to_owned(), Value::Integer(integer)));
     }
@@ -141,6 +149,18 @@ fn literal(value: &Value) -> String {
         Value::Pairs(pairs) => {
             let items: Vec<String> =
                 pairs.iter().map(|(ours, theirs)| format!("{ours} = {}", quoted(theirs))).collect();
+            format!("{{ {} }}", items.join(", "))
+        }
+        Value::Arguments(arguments) => {
+            let value = |value: &serde_json::Value| match value {
+                serde_json::Value::String(text) => quoted(text),
+                serde_json::Value::Number(number) if number.is_f64() => {
+                    format!("{:?}", number.as_f64().unwrap_or_default())
+                }
+                other => other.to_string(),
+            };
+            let items: Vec<String> =
+                arguments.iter().map(|(name, of)| format!("{name} = {}", value(of))).collect();
             format!("{{ {} }}", items.join(", "))
         }
         Value::Tables(_) => unreachable!("tables are rendered entry by entry"),

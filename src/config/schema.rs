@@ -126,6 +126,12 @@ fn type_of(kind: &Kind) -> Json {
             "additionalProperties": { "type": "string", "pattern": line },
             "minProperties": 1,
         }),
+        Kind::Arguments => json!({
+            "type": "object",
+            "additionalProperties": { "type": ["string", "number", "boolean"] },
+            "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
+            "minProperties": 1,
+        }),
         Kind::Tables { keys, may_be_empty } => json!({
             "type": "array",
             "items": object(keys),

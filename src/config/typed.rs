@@ -25,6 +25,7 @@ pub(super) fn read(key: &Key, label: &str, node: &Node) -> Result<Value, Vec<Pro
         }
         (Kind::Texts, Tree::Array(items)) => texts(label, items, false),
         (Kind::Columns, Tree::Table(table)) if !table.is_empty() => pairs(label, table),
+        (Kind::Arguments, Tree::Table(table)) if !table.is_empty() => arguments(label, table),
         (Kind::Modules, Tree::Array(items)) if !items.is_empty() => texts(label, items, true),
         (kind, tree) => plain(kind, tree).ok_or_else(wrong),
     }
@@ -141,6 +142,41 @@ fn pairs(label: &str, table: &super::tree::Table) -> Result<Value, Vec<Problem>>
         }
     }
     if problems.is_empty() { Ok(Value::Pairs(pairs)) } else { Err(problems) }
+}
+
+/// Names that a template can ask for, each with a value.
+fn arguments(label: &str, table: &super::tree::Table) -> Result<Value, Vec<Problem>> {
+    const OURS: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
+    let mut arguments = std::collections::BTreeMap::new();
+    let mut problems = Vec::new();
+    for (word, node) in table {
+        let label = format!("{label}.{}", shown(&word.text));
+        let mut wrong = |origin, what: &str| {
+            problems.push((origin, Error::new(format!("`{label}` {what}"))));
+        };
+        let starts_well = word.text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !starts_well || !word.text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            wrong(word.origin, "is no name that a template can ask for");
+        } else if OURS.contains(&word.text.as_str()) {
+            wrong(word.origin, "cannot be set: it comes from the records");
+        } else if let Some(value) = argument(&node.tree) {
+            arguments.insert(word.text.clone(), value);
+        } else {
+            let what = format!("must be a string, a number or a boolean, not {}", written(node));
+            wrong(node.origin, &what);
+        }
+    }
+    if problems.is_empty() { Ok(Value::Arguments(arguments)) } else { Err(problems) }
+}
+
+fn argument(tree: &Tree) -> Option<serde_json::Value> {
+    Some(match tree {
+        Tree::Text(text) => text.as_str().into(),
+        Tree::Boolean(boolean) => (*boolean).into(),
+        Tree::Integer(Some(integer), _) => i64::try_from(*integer).ok()?.into(),
+        Tree::Float(number, _) if number.is_finite() => (*number + 0.0).into(),
+        _ => return None,
+    })
 }
 
 /// A finite number; minus zero becomes zero, so that equal configs render equally.

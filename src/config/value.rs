@@ -13,6 +13,8 @@ pub(super) enum Value {
     Boolean(bool),
     Texts(Vec<String>),
     Pairs(BTreeMap<String, String>),
+    /// Strings, numbers and booleans by name.
+    Arguments(BTreeMap<String, serde_json::Value>),
     Tables(Vec<Values>),
 }
 
@@ -115,6 +117,14 @@ impl Values {
             Value::Pairs(pairs) => pairs.clone(),
             other => panic!("`{path}` is no table of names: {other:?}"),
         })
+    }
+
+    pub(super) fn arguments(&self, path: &str) -> BTreeMap<String, serde_json::Value> {
+        match self.get(path) {
+            None => BTreeMap::new(),
+            Some(Value::Arguments(arguments)) => arguments.clone(),
+            Some(other) => panic!("`{path}` is no table of values: {other:?}"),
+        }
     }
 
     pub(super) fn tables(&self, path: &str) -> &[Values] {

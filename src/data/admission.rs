@@ -10,6 +10,8 @@ use super::example::{RecordId, line};
 use super::layout::FileId;
 use super::store::Store;
 use super::tokenise::{About, BadRows};
+use super::unused::Loss;
+use crate::config::DataSetConfig;
 use crate::error::{Error, Result};
 use crate::files::FileEntry;
 
@@ -40,6 +42,10 @@ pub struct Admission {
     used: BTreeMap<(Role, String), CorpusFile>,
     chat: bool,
     plain: bool,
+    /// Data sets of which was said that no chat template is used, and columns of data sets of
+    /// which was said that they are not used.
+    without_template: BTreeSet<(Role, u32)>,
+    columns_said: BTreeSet<(Role, u32, String)>,
     records: u64,
     nothing: u64,
     first_nothing: Option<RecordId>,
@@ -57,6 +63,8 @@ impl Admission {
             used: BTreeMap::new(),
             chat: false,
             plain: false,
+            without_template: BTreeSet::new(),
+            columns_said: BTreeSet::new(),
             records: 0,
             nothing: 0,
             first_nothing: None,
@@ -102,7 +110,11 @@ impl Admission {
             let of_set = new.iter().filter(|(file, _)| file.set == set);
             let abouts: Vec<(&str, &About)> =
                 of_set.map(|(file, opened)| (&*store.file(*file).name, opened.about())).collect();
-            self.look(&store.sets_and_files()[set as usize].1, &abouts, &mut said);
+            let (config, of_hub) = &store.sets_and_files()[set as usize];
+            self.look(of_hub, &abouts, &mut said);
+            let set = (store.role(), set);
+            self.without_template(set, config, &abouts, &mut said);
+            self.unused(set, &abouts, &mut said);
         }
         let warnings = self.bad.warnings();
         said.warnings.splice(0..0, warnings.iter().skip(self.bad_said).cloned());
@@ -162,6 +174,56 @@ impl Admission {
         }
     }
 
+    /// A prompt and its completion are learnt as plain text, which a chat model is never shown.
+    fn without_template(
+        &mut self,
+        set: (Role, u32),
+        config: &DataSetConfig,
+        files: &[(&str, &About)],
+        said: &mut Said,
+    ) {
+        let plain = |(_, about): &&(&str, &About)| about.plain && about.format == "completion";
+        let Some((name, _)) = files.iter().find(plain) else { return };
+        if self.codec.templates.default.is_none() || !self.without_template.insert(set) {
+            return;
+        }
+        let column = |ours: &str| config.columns.get(ours).map_or(ours, String::as_str).to_owned();
+        let (prompt, completion) = (column("prompt"), column("completion"));
+        said.warnings.push(format!(
+            "{name}: prompt and completion are learnt as plain text, without the model's chat \
+             template; for questions and answers of a chat write `columns = {{ instruction = \
+             \"{prompt}\", output = \"{completion}\" }}`"
+        ));
+    }
+
+    /// What records hold and the model does not get, with count and first place.
+    fn unused(&mut self, set: (Role, u32), files: &[(&str, &About)], said: &mut Said) {
+        let records: u64 = files.iter().map(|(_, about)| about.statistics.records).sum();
+        let mut found: BTreeMap<(Loss, &str), (u64, String)> = BTreeMap::new();
+        for (name, about) in files {
+            for count in &about.unused {
+                let key = (count.loss, count.phrase.as_str());
+                let first = || (0, format!("{name}:{}", count.first));
+                found.entry(key).or_insert_with(first).0 += count.records;
+            }
+        }
+        let mut columns = Vec::new();
+        for ((loss, phrase), (count, first)) in found {
+            if loss != Loss::Column {
+                said.warnings.push(format!("{count} of {records} records {phrase}, first {first}"));
+            } else if self.columns_said.insert((set.0, set.1, phrase.to_owned())) {
+                columns.push(match count == records {
+                    true => phrase.to_owned(),
+                    false => format!("{phrase} ({count} of {records} records, first {first})"),
+                });
+            }
+        }
+        if !columns.is_empty() {
+            let (name, _) = files[0];
+            said.notes.push(format!("{name}: columns that are not used: {}", columns.join(", ")));
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let Some(first) = &self.first_nothing else { return Ok(()) };
         if self.nothing * 2 <= self.records {
@@ -194,8 +256,10 @@ impl Admission {
                 );
             }
         }
-        let plain = !about.chat && !about.format.is_empty();
-        if plain && !std::mem::replace(&mut self.plain, true) && codec.tokenizer.eos().is_none() {
+        if about.plain
+            && !std::mem::replace(&mut self.plain, true)
+            && codec.tokenizer.eos().is_none()
+        {
             said.warnings.push(
                 "the tokenizer names no `eos_token`, so the model does not learn where a text ends"
                     .to_owned(),

@@ -158,10 +158,10 @@ fn case(
 ) -> Result<(Case, bool)> {
     let fail = |why: &str| unusable(&file, &record, why);
     let fields = record.content.clone().map_err(|why| fail(&why))?;
-    let mapped = map_columns(fields.clone(), &set.columns).map_err(|why| fail(&why))?;
-    let content = format.read(mapped).map_err(|why| fail(&why))?;
+    let mut left = map_columns(fields.clone(), &set.columns).map_err(|why| fail(&why))?;
+    let content = format.read(&mut left).map_err(|why| fail(&why))?;
     let id = RecordId { file: file.clone(), line: record.line };
-    let (examples, cut) = match maker.make(&content, &id)? {
+    let (examples, cut) = match maker.make(content.clone(), left, &id)?.outcome {
         Outcome::Whole(example) => (vec![example], false),
         Outcome::Truncated(example) => (vec![example], true),
         Outcome::Pieces(pieces) => (pieces, false),
@@ -195,7 +195,8 @@ fn question(content: &Content, codec: &Codec) -> Result<Result<Option<Question>,
     let prompt = template.write(conversation, last, true)?;
     let rendered = template.render(&[conversation], true).map_err(|exceeded| exceeded.error)?.pop();
     let Some(rendered) = rendered else { return Ok(Ok(None)) };
-    Ok(rendered.and_then(|rendered| {
+    Ok(rendered.and_then(|handed| {
+        let rendered = handed.rendered;
         let prompt = prompt?;
         let said: Option<Range<usize>> = rendered.turns.last().map(|turn| turn.said.clone());
         let said = said.map_or("", |said| &rendered.text[said]);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::formats::{FORMATS, Format, found};
+use super::formats::{FORMATS, Fields, Format, found};
 use super::sources::Record;
 use crate::config::FormatChoice;
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ pub fn detect(path: &Path, sample: &[Record], choice: FormatChoice) -> Result<Op
     let matching: Vec<&dyn Format> =
         FORMATS.iter().copied().filter(|format| format.recognises(first)).collect();
     let Some((&format, others)) = matching.split_first() else {
-        return Err(unknown(path, line, &found(first)));
+        return Err(unknown(path, line, first));
     };
     for (other_line, record) in readable {
         if format.recognises(record) {
@@ -51,7 +51,8 @@ pub fn detect(path: &Path, sample: &[Record], choice: FormatChoice) -> Result<Op
     Ok(Some(Choice { format, reason }))
 }
 
-fn unknown(path: &Path, line: u64, found: &str) -> Error {
+fn unknown(path: &Path, line: u64, record: &Fields) -> Error {
+    let found = found(record);
     let error = Error::new(format!("the shape of the records is not known: {found}")).at_position(
         path,
         usize::try_from(line).unwrap_or(usize::MAX),
@@ -59,7 +60,23 @@ fn unknown(path: &Path, line: u64, found: &str) -> Error {
     );
     let shapes: Vec<String> =
         FORMATS.iter().map(|format| format!("  {}: {}", format.name(), format.expects())).collect();
-    error.hint(format!("known shapes are\n{}", shapes.join("\n")))
+    let error = error.hint(format!("known shapes are\n{}", shapes.join("\n")));
+    match question_and_answer(record) {
+        Some((question, answer)) => error.hint(format!(
+            "for questions and answers of a chat write `columns = {{ instruction = \
+             \"{question}\", output = \"{answer}\" }}`"
+        )),
+        None => error,
+    }
+}
+
+/// Columns that by their names hold a question and its answer.
+fn question_and_answer(record: &Fields) -> Option<(&'static str, &'static str)> {
+    const QUESTIONS: [&str; 6] = ["question", "query", "instruction", "prompt", "input", "user"];
+    const ANSWERS: [&str; 6] =
+        ["answer", "response", "output", "completion", "assistant", "answers"];
+    let has = |name: &&&str| record.get(**name).is_some_and(serde_json::Value::is_string);
+    Some((*QUESTIONS.iter().find(has)?, *ANSWERS.iter().find(has)?))
 }
 
 fn mixed(path: &Path, first: (u64, &dyn Format), other: (u64, &dyn Format)) -> Error {
@@ -95,7 +112,10 @@ mod tests {
     fn the_choice_comes_with_its_reason() {
         let choice = choose(&["bad", r#"{"prompt":"a","completion":"b"}"#]).unwrap().unwrap();
         assert_eq!(choice.format.name(), "completion");
-        assert_eq!(choice.reason, "the first records have `prompt` and `completion`, both strings");
+        assert_eq!(
+            choice.reason,
+            "the first records have `prompt` and `completion`, strings or lists of messages"
+        );
         let choice = choose(&[r#"{"instruction":"a","output":"b","text":"c"}"#]).unwrap().unwrap();
         assert_eq!(choice.format.name(), "alpaca");
         assert!(choice.reason.contains("`text` would fit too"), "{}", choice.reason);

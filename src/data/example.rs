@@ -5,9 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::codec::Codec;
-use super::formats::{Content, Conversation};
+use super::formats::{Content, Conversation, Fields};
+use super::handed::Handed;
 use super::mask::{self, Rendered};
-use crate::config::{DataConfig, Overlong, TrainOn};
+use super::unused::{LEARNT, Loss, Unused, columns, judge};
+use crate::config::{DataConfig, OnUnused, Overlong, TrainOn};
 use crate::error::{Error, Result};
 
 /// What the error says that ends a run on preference pairs; `firebrand data` shows them instead.
@@ -81,9 +83,37 @@ pub enum Outcome {
     Bad(String),
 }
 
+/// What became of a record, and what of it the model does not get.
+#[derive(Debug)]
+pub struct Made {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What is left out of it, which is too little to refuse it.
+    pub unused: Vec<Unused>,
+    /// Whether it is unusable since too much of it would be left out.
+    pub lossy: bool,
+}
+
+impl Made {
+    fn bad(reason: String) -> Self {
+        Self { outcome: Outcome::Bad(reason), unused: Vec::new(), lossy: false }
+    }
+}
+
+/// A record of which an example is to be made.
+#[derive(Debug)]
+pub struct Record {
+    /// Where it stands.
+    pub id: RecordId,
+    /// What it says, and what its shape did not read; or why it cannot be read.
+    pub content: std::result::Result<(Content, Fields), String>,
+}
+
 /// Makes examples of records.
 pub struct Maker<'a> {
     codec: &'a Codec,
+    template_args: Fields,
+    on_unused: Option<OnUnused>,
     max_seq_len: usize,
     overlong: Overlong,
     train_on: TrainOn,
@@ -94,6 +124,8 @@ impl<'a> Maker<'a> {
     pub fn new(codec: &'a Codec, config: &DataConfig) -> Self {
         Self {
             codec,
+            template_args: config.template_args.clone().into_iter().collect(),
+            on_unused: config.on_unused,
             max_seq_len: config.max_seq_len,
             overlong: config.overlong,
             train_on: config.train_on,
@@ -103,7 +135,8 @@ impl<'a> Maker<'a> {
     /// For an evaluation: answers are judged, and what is longer than a row is cut.
     pub fn of_evaluation(codec: &'a Codec, max_seq_len: usize) -> Self {
         let (overlong, train_on) = (Overlong::Truncate, TrainOn::Assistant);
-        Self { codec, max_seq_len, overlong, train_on }
+        let (template_args, on_unused) = (Fields::new(), None);
+        Self { codec, template_args, on_unused, max_seq_len, overlong, train_on }
     }
 
     /// The tokens at which an answer or a text ends.
@@ -116,53 +149,53 @@ impl<'a> Maker<'a> {
         self.codec.tokenizer.expect(bytes);
     }
 
-    /// What becomes of records, in their order: of what each says, or of why it cannot be read.
-    /// Conversations are rendered together. An error is one that no other record would be free of.
-    pub fn make_all(
-        &self,
-        records: &[(Result<Content, String>, RecordId)],
-    ) -> Result<Vec<Outcome>> {
-        let mut rendered: Vec<Option<Result<Rendered, String>>> = Vec::new();
-        rendered.resize_with(records.len(), || None);
+    /// What becomes of records, in their order: of what each says and its shape did not read, or
+    /// of why it cannot be read. Conversations are rendered together. An error is one that no other
+    /// record would be free of.
+    pub fn make_all(&self, records: &mut [Record]) -> Result<Vec<Made>> {
+        for record in records.iter_mut() {
+            if let Ok((Content::Chat(conversation), _)) = &mut record.content {
+                self.complete(conversation);
+            }
+        }
+        let mut written: Vec<Option<Result<Handed, String>>> = Vec::new();
+        written.resize_with(records.len(), || None);
         // Each template writes its conversations together.
         for has_tools in [false, true] {
             let mut chats: Vec<(usize, &Conversation, &RecordId)> = Vec::new();
-            for (index, (content, record)) in records.iter().enumerate() {
-                if let Ok(Content::Chat(chat)) = content
+            for (index, record) in records.iter().enumerate() {
+                if let Ok((Content::Chat(chat), _)) = &record.content
                     && chat.tools.is_some() == has_tools
                 {
-                    chats.push((index, chat, record));
+                    chats.push((index, chat, &record.id));
                 }
             }
-            let of_them = self.render(has_tools, &chats)?;
+            let of_them = self.write(has_tools, &chats)?;
             for ((index, ..), one) in chats.iter().zip(of_them) {
-                rendered[*index] = Some(one);
+                written[*index] = Some(one);
             }
         }
-        let make = |((content, record), rendered): (&(Result<Content, String>, RecordId), _)| {
-            match content {
-                Ok(content) => self.make_rendered(content, rendered, record),
-                Err(reason) => Ok(Outcome::Bad(reason.clone())),
-            }
+        let made = |(record, written): (&Record, _)| match &record.content {
+            Ok((content, left)) => self.make_written(content, left, written, &record.id),
+            Err(reason) => Ok(Made::bad(reason.clone())),
         };
-        records.iter().zip(rendered).map(make).collect()
+        records.iter().zip(written).map(made).collect()
     }
 
-    /// What becomes of a record. An error is one that no other record would be free of.
-    pub fn make(&self, content: &Content, record: &RecordId) -> Result<Outcome> {
-        let rendered = match content {
-            Content::Chat(chat) => self.render(chat.tools.is_some(), &[(0, chat, record)])?.pop(),
-            _ => None,
-        };
-        self.make_rendered(content, rendered, record)
+    /// What becomes of a record, of which its shape did not read what is `left`. An error is one
+    /// that no other record would be free of.
+    pub fn make(&self, content: Content, left: Fields, record: &RecordId) -> Result<Made> {
+        let id = record.clone();
+        let made = self.make_all(&mut [Record { id, content: Ok((content, left)) }])?.pop();
+        Ok(made.unwrap_or_else(|| Made::bad("it was not rendered".to_owned())))
     }
 
     /// Writes conversations with the chat template for those with or without tools.
-    fn render(
+    fn write(
         &self,
         has_tools: bool,
         chats: &[(usize, &Conversation, &RecordId)],
-    ) -> Result<Vec<Result<Rendered, String>>> {
+    ) -> Result<Vec<Result<Handed, String>>> {
         if chats.is_empty() {
             return Ok(Vec::new());
         }
@@ -178,16 +211,25 @@ impl<'a> Maker<'a> {
         })
     }
 
-    fn make_rendered(
+    fn make_written(
         &self,
         content: &Content,
-        rendered: Option<Result<Rendered, String>>,
+        left: &Fields,
+        written: Option<Result<Handed, String>>,
         record: &RecordId,
-    ) -> Result<Outcome> {
+    ) -> Result<Made> {
+        let mut unused = Vec::new();
+        columns(left, &mut unused);
         let text = matches!(content, Content::Text(_));
         let example = match content {
-            Content::Chat(chat) => match rendered {
-                Some(Ok(rendered)) => self.chat(chat.tools.is_some(), &rendered, record)?,
+            Content::Chat(chat) => match written {
+                Some(Ok(handed)) => {
+                    unused.extend(handed.unused);
+                    if self.train_on == TrainOn::All && !chat.not_targets.is_empty() {
+                        unused.push(everything_is_learnt());
+                    }
+                    self.chat(chat.tools.is_some(), &handed.rendered, record)?
+                }
                 Some(Err(reason)) => Err(reason),
                 None => Err("it was not rendered".to_owned()),
             },
@@ -195,9 +237,18 @@ impl<'a> Maker<'a> {
             Content::Text(text) => self.plain(text, 0),
             Content::Preference { .. } => return Err(pair(record)),
         };
-        match example {
-            Ok(example) => self.fit(example, text, record),
-            Err(reason) => Ok(Outcome::Bad(reason)),
+        let (outcome, lossy) = match (example, judge(self.on_unused, &unused)) {
+            (Err(reason), _) => (Outcome::Bad(reason), false),
+            (_, Err(reason)) => (Outcome::Bad(reason), true),
+            (Ok(example), Ok(())) => (self.fit(example, text, record)?, false),
+        };
+        Ok(Made { outcome, unused, lossy })
+    }
+
+    /// Adds what the configuration hands to the template; a record's own come first.
+    fn complete(&self, conversation: &mut Conversation) {
+        for (name, value) in &self.template_args {
+            conversation.template_args.entry(name.as_str()).or_insert_with(|| value.clone());
         }
     }
 
@@ -282,6 +333,11 @@ fn pieces(example: &Example, max: usize) -> Vec<Example> {
         Example { tokens: example.tokens[start..end].to_vec(), learn }
     };
     starts.map(piece).collect()
+}
+
+fn everything_is_learnt() -> Unused {
+    let what = "messages that are to be no targets".to_owned();
+    Unused { loss: Loss::Detail, example: what.clone(), what, by: LEARNT.into() }
 }
 
 fn too_long(length: usize, max: usize, record: &RecordId) -> Error {

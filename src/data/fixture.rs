@@ -50,6 +50,8 @@ pub fn config(train: &[&Path]) -> DataConfig {
         overlong: Overlong::Truncate,
         train_on: TrainOn::Assistant,
         chat_template: None,
+        template_args: std::collections::BTreeMap::new(),
+        on_unused: None,
         max_bad_rows: 0,
         deduplicate: false,
         window_rows: 16_000,

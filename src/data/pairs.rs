@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
 
 fn show(record: Record, choice: &Choice, codec: &Codec, file: &SetFile) -> Result<Pair> {
     let id = RecordId { file: file.name.clone(), line: record.line };
-    let content = record.content.and_then(|fields| choice.format.read(fields));
+    let content = record.content.and_then(|mut fields| choice.format.read(&mut fields));
     match content {
         Ok(Content::Preference { chosen, rejected }) => {
             let shown = pair(codec, &chosen, &rejected)?;

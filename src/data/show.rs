@@ -6,6 +6,7 @@ use super::codec::Codec;
 use super::example::Example;
 use super::formats::Conversation;
 use super::tokens::TextStream;
+use super::unused::{RULE, judge};
 use crate::error::{Error, Result};
 
 /// Consecutive tokens that are all learnt, or all given.
@@ -54,12 +55,15 @@ pub struct Rendered {
 pub fn pair(codec: &Codec, chosen: &Conversation, rejected: &Conversation) -> Result<Rendered> {
     let text = |conversation: &Conversation| {
         let template = codec.template_for(conversation.tools.is_some())?;
-        let count = conversation.messages.len();
-        template.write(conversation, count, false)?.map_err(|reason| {
-            Error::new("the chat template refuses the conversation")
-                .at(template.origin())
-                .because(reason)
-        })
+        let handed = template.render(&[conversation], false).map_err(|exceeded| exceeded.error)?;
+        match handed.into_iter().next() {
+            Some(Ok(handed)) => match judge(None, &handed.unused) {
+                Ok(()) => Ok(handed.rendered.text),
+                Err(reason) => Err(Error::new(reason).hint(RULE)),
+            },
+            Some(Err(reason)) => Err(Error::new(reason).at(template.origin())),
+            None => Err(Error::new("the conversation was not rendered").at(template.origin())),
+        }
     };
     Ok(Rendered { chosen: text(chosen)?, rejected: text(rejected)? })
 }
@@ -73,13 +77,13 @@ mod tests {
     use crate::data::example::Outcome;
     use crate::data::example::{Maker, RecordId};
     use crate::data::fixture::{codec, config};
-    use crate::data::formats::{Content, FORMATS};
+    use crate::data::formats::{Content, FORMATS, Fields};
     use crate::data::sources;
 
     fn content() -> Content {
         let record = serde_json::json!({"prompt": "2+2?", "chosen": "4", "rejected": "5"});
         let format = FORMATS.iter().find(|format| format.name() == "preference").unwrap();
-        format.read(record.as_object().unwrap().clone()).unwrap()
+        format.read(&mut record.as_object().unwrap().clone()).unwrap()
     }
 
     #[test]
@@ -95,7 +99,8 @@ mod tests {
     fn training_on_pairs_says_what_to_do_instead() {
         let (codec, config) = (codec(), config(&[Path::new("a.jsonl")]));
         let record = RecordId { file: "a.jsonl".into(), line: 3 };
-        let error = Maker::new(&codec, &config).make(&content(), &record).unwrap_err().to_string();
+        let maker = Maker::new(&codec, &config);
+        let error = maker.make(content(), &Fields::new(), &record).unwrap_err().to_string();
         assert!(error.contains("not trained on yet") && error.contains("a.jsonl:3:1"), "{error}");
         assert!(error.contains("columns = { messages = \"chosen\" }"), "{error}");
     }
@@ -106,7 +111,8 @@ mod tests {
         let records = sources::open(&path).unwrap().next_batch().unwrap();
         let choice = detect(&path, &records, crate::config::FormatChoice::Auto).unwrap().unwrap();
         assert_eq!(choice.format.name(), shape, "{name}");
-        let read = |record: sources::Record| choice.format.read(record.content.unwrap()).unwrap();
+        let read =
+            |record: sources::Record| choice.format.read(&mut record.content.unwrap()).unwrap();
         records.into_iter().map(read).collect()
     }
 
@@ -116,7 +122,11 @@ mod tests {
         config.max_seq_len = 4096;
         let maker = Maker::new(&codec, &config);
         let record = RecordId { file: "a.jsonl".into(), line: 1 };
-        let learnt = |content: &Content| match maker.make(content, &record).unwrap() {
+        let learnt = |content: &Content| match maker
+            .make(content.clone(), &Fields::new(), &record)
+            .unwrap()
+            .outcome
+        {
             Outcome::Whole(example) => {
                 let pieces = pieces(&codec, &example).unwrap();
                 pieces.into_iter().filter(|piece| piece.learnt).map(|piece| piece.text).collect()

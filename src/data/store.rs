@@ -14,7 +14,7 @@ use super::examples::{Facts, Reader, Writer};
 use super::layout::{BlockSize, Blocks, FileId, SetShape};
 use super::room::Room;
 use super::tokenise::{About, Reading, tokenise};
-use crate::config::{DataConfig, DataSetConfig};
+use crate::config::{DataConfig, DataSetConfig, OnUnused};
 use crate::error::{Error, Result};
 use crate::files::Digest;
 use crate::hub::{FileSet, SetFile, Supply};
@@ -189,6 +189,8 @@ impl Store {
             "max_seq_len": self.config.max_seq_len,
             "overlong": self.config.overlong.name(),
             "train_on": self.config.train_on.name(),
+            "template_args": self.config.template_args,
+            "on_unused": self.config.on_unused.map(OnUnused::name),
         });
         let digest = Digest::of(all.to_string().as_bytes()).to_string();
         self.folder.join(&digest[..2]).join(format!("{digest}.fbx"))

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::corpus::Statistics;
 use super::detect::{Choice, detect};
-use super::example::{Maker, Outcome, RecordId, line};
+use super::example::{self, Maker, Outcome, RecordId, line};
 use super::examples::Writer;
-use super::formats::{Content, Format, map_columns};
+use super::formats::{Content, Fields, Format, map_columns};
 use super::sources::{self, Record, Records};
+use super::unused::{self, Count, RULE, Unused};
 use crate::config::FormatChoice;
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
@@ -32,20 +33,35 @@ pub struct About {
     pub format: String,
     /// Why that shape.
     pub reason: String,
-    /// Whether the records are conversations, written by a chat template.
+    /// Whether there are conversations, written by a chat template.
     pub chat: bool,
     /// The tokens at which an answer or a text ends, of those that are targets.
     pub ends: BTreeSet<u32>,
+    /// Whether there is text that no chat template writes.
+    pub plain: bool,
     /// What was counted.
     pub statistics: Statistics,
-    /// The first unusable records: line and reason.
-    pub problems: Vec<(u64, String)>,
+    /// The first unusable records.
+    pub problems: Vec<Problem>,
+    /// What records hold and the model does not get.
+    pub unused: Vec<Count>,
     /// Line of the first record that was cut off.
     pub truncated: Option<u64>,
     /// Line of the first record that was left out as too long.
     pub dropped: Option<u64>,
     /// Line of the first record with nothing to learn.
     pub nothing: Option<u64>,
+}
+
+/// An unusable record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Where it stands.
+    pub line: u64,
+    /// Why it cannot be used.
+    pub reason: String,
+    /// What holds for all records, of which this one is an exception.
+    pub rule: Option<String>,
 }
 
 impl About {
@@ -56,16 +72,29 @@ impl About {
             reason: String::new(),
             chat: false,
             ends: BTreeSet::new(),
+            plain: false,
             statistics: Statistics::default(),
             problems: Vec::new(),
+            unused: Vec::new(),
             truncated: None,
             dropped: None,
             nothing: None,
         }
     }
 
+    /// Counts an example, and which of `ends` are targets in it.
+    fn add(&mut self, example: &super::Example, ends: &BTreeSet<u32>) {
+        let targets = example.tokens.iter().zip(&example.learn).filter(|(_, it)| **it);
+        self.ends.extend(targets.map(|(token, _)| *token).filter(|it| ends.contains(it)));
+        let counts = &mut self.statistics;
+        counts.examples += 1;
+        counts.tokens += example.tokens.len() as u64;
+        counts.learnt_tokens += example.learnt() as u64;
+        counts.longest = counts.longest.max(example.tokens.len() as u64);
+    }
+
     /// Counts what became of a record; returns its examples.
-    fn count(&mut self, line: u64, outcome: Outcome) -> Vec<super::Example> {
+    fn count(&mut self, line: u64, outcome: Outcome, rule: Option<String>) -> Vec<super::Example> {
         let counts = &mut self.statistics;
         counts.records += 1;
         match outcome {
@@ -90,7 +119,7 @@ impl About {
             Outcome::Bad(reason) => {
                 counts.bad_rows += 1;
                 if self.problems.len() < SHOWN {
-                    self.problems.push((line, reason));
+                    self.problems.push(Problem { line, reason, rule });
                 }
             }
         }
@@ -140,8 +169,6 @@ pub fn tokenise(path: &Path, reading: &Reading, writer: &mut Writer) -> Result<A
         about.file = FileEntry { path: String::new(), ..file };
         if let Some(Choice { format, reason }) = choice {
             about.format = format.name().to_owned();
-            let plain = [FormatChoice::Completion, FormatChoice::Text];
-            about.chat = !plain.contains(&format.choice());
             about.reason = reason;
         }
         Ok(about)
@@ -198,16 +225,12 @@ fn keep_all(
 ) -> Result<About> {
     let mut about = About::new();
     for made in made.into_iter().flatten() {
-        for Made { line, digest, outcome } in made? {
-            for example in about.count(line, outcome) {
-                let targets = example.tokens.iter().zip(&example.learn).filter(|(_, it)| **it);
-                about.ends.extend(targets.map(|(token, _)| *token).filter(|it| ends.contains(it)));
-                let learnt = example.learnt();
-                let counts = &mut about.statistics;
-                counts.examples += 1;
-                counts.tokens += example.tokens.len() as u64;
-                counts.learnt_tokens += learnt as u64;
-                counts.longest = counts.longest.max(example.tokens.len() as u64);
+        for Made { line, digest, read } in made? {
+            about.chat |= read.chat;
+            about.plain |= read.plain;
+            unused::count(&mut about.unused, &read.unused, line);
+            for example in about.count(line, read.outcome, read.rule) {
+                about.add(&example, ends);
                 writer.push(line, &digest, &example)?;
             }
         }
@@ -219,7 +242,17 @@ fn keep_all(
 struct Made {
     line: u64,
     digest: Digest,
+    read: Read,
+}
+
+/// The same, with what there is to say of it.
+struct Read {
     outcome: Outcome,
+    /// What holds for all records, if the record is an exception.
+    rule: Option<String>,
+    unused: Vec<Unused>,
+    chat: bool,
+    plain: bool,
 }
 
 /// Says the name by which people know the file, not where the cache keeps it.
@@ -240,23 +273,46 @@ fn make(records: Vec<Record>, format: Option<&dyn Format>, reading: &Reading) ->
     let mut places = Vec::with_capacity(records.len());
     let mut contents = Vec::with_capacity(records.len());
     for record in records {
-        places.push((record.line, record.digest));
         let id = RecordId { file: reading.name.clone(), line: record.line };
-        contents.push((content(record, format), id));
+        let (line, digest) = (record.line, record.digest);
+        let (content, rule) = match content(record, format) {
+            Ok(content) => (Ok(content), None),
+            Err((reason, rule)) => (Err(reason), rule),
+        };
+        let (chat, plain) = match &content {
+            Ok((Content::Chat(_), _)) => (true, false),
+            Ok((Content::Completion { .. } | Content::Text(_), _)) => (false, true),
+            _ => (false, false),
+        };
+        places.push((line, digest, rule, chat, plain));
+        contents.push(example::Record { id, content });
     }
-    let outcomes = reading.maker.make_all(&contents)?;
-    let made = |((line, digest), outcome)| Made { line, digest, outcome };
-    Ok(places.into_iter().zip(outcomes).map(made).collect())
+    let all = reading.maker.make_all(&mut contents)?;
+    let made = |((line, digest, rule, chat, plain), made): (_, example::Made)| {
+        let example::Made { outcome, unused, lossy } = made;
+        // What is left out of an unusable record is said in the reason.
+        let unused = if matches!(outcome, Outcome::Bad(_)) { Vec::new() } else { unused };
+        let rule = if lossy { Some(RULE.to_owned()) } else { rule };
+        Made { line, digest, read: Read { outcome, rule, unused, chat, plain } }
+    };
+    Ok(places.into_iter().zip(all).map(made).collect())
 }
 
-/// What a record says, or why it cannot be used.
-fn content(record: Record, format: Option<&dyn Format>) -> Result<Content, String> {
-    let fields = record.content?;
-    let format = format.ok_or("the shape of the record is not known")?;
-    format.read(fields).map_err(|reason| {
-        let shape = format!("the shape `{}` has {}", format.name(), format.expects());
-        format!("{reason}; {shape}")
-    })
+/// What a record says and what its shape leaves; or why it cannot be used, and what holds for all
+/// records of the shape.
+fn content(
+    record: Record,
+    format: Option<&dyn Format>,
+) -> Result<(Content, Fields), (String, Option<String>)> {
+    let mut fields = record.content.map_err(|reason| (reason, None))?;
+    let format = format.ok_or_else(|| ("the shape of the record is not known".to_owned(), None))?;
+    match format.read(&mut fields) {
+        Ok(content) => Ok((content, fields)),
+        Err(reason) => {
+            let rule = format!("the shape `{}` has {}", format.name(), format.expects());
+            Err((reason, Some(rule)))
+        }
+    }
 }
 
 /// Unusable records of all data files: a bounded number may be skipped.
@@ -264,12 +320,14 @@ pub struct BadRows {
     limit: u64,
     count: u64,
     problems: Vec<Error>,
+    /// What holds for all records, with the problem that was the first to break it.
+    rules: Vec<(usize, String)>,
 }
 
 impl BadRows {
     /// Up to `limit` records may be skipped.
     pub fn new(limit: u64) -> Self {
-        Self { limit, count: 0, problems: Vec::new() }
+        Self { limit, count: 0, problems: Vec::new(), rules: Vec::new() }
     }
 
     /// Counts those of a file.
@@ -278,11 +336,17 @@ impl BadRows {
     /// Once there are more than the limit.
     pub fn add(&mut self, name: &str, about: &About) -> Result<()> {
         self.count += about.statistics.bad_rows;
-        for (place, reason) in &about.problems {
-            if self.problems.len() < SHOWN {
-                let record = RecordId { file: name.into(), line: *place };
-                self.problems.push(Error::new(reason).at_position(name, line(&record), 1));
+        for problem in &about.problems {
+            if self.problems.len() == SHOWN {
+                break;
             }
+            let known = |rule: &&String| !self.rules.iter().any(|(_, other)| other == *rule);
+            if let Some(rule) = problem.rule.as_ref().filter(known) {
+                self.rules.push((self.problems.len(), rule.clone()));
+            }
+            let record = RecordId { file: name.into(), line: problem.line };
+            let error = Error::new(&problem.reason).at_position(name, line(&record), 1);
+            self.problems.push(error);
         }
         if self.count <= self.limit {
             return Ok(());
@@ -293,6 +357,8 @@ impl BadRows {
                 0 => "correct them, or skip some with `data.max_bad_rows`".to_owned(),
                 limit => format!("`data.max_bad_rows` lets {limit} unusable records pass"),
             };
+            let rules = std::mem::take(&mut self.rules);
+            let last = rules.into_iter().fold(last, |error, (_, rule)| error.hint(rule));
             problems.push(last.hint(hint));
         }
         Err(Error::all(problems).unwrap_or_else(|| Error::new("too many unusable records")))
@@ -300,11 +366,13 @@ impl BadRows {
 
     /// A sentence for each skipped record.
     pub fn warnings(&self) -> Vec<String> {
-        let sentence = |problem: &Error| {
+        let sentence = |(index, problem): (usize, &Error)| {
             let place = problem.place.as_ref().map(ToString::to_string).unwrap_or_default();
-            format!("{place}: skipped: {}", problem.what)
+            let rules = self.rules.iter().filter(|(first, _)| *first == index);
+            let rules: String = rules.map(|(_, rule)| format!("; {rule}")).collect();
+            format!("{place}: skipped: {}{rules}", problem.what)
         };
-        let mut all: Vec<String> = self.problems.iter().map(sentence).collect();
+        let mut all: Vec<String> = self.problems.iter().enumerate().map(sentence).collect();
         let more = self.count - self.problems.len() as u64;
         if more > 0 {
             all.push(format!("{more} more unusable records were skipped"));

@@ -1,5 +1,6 @@
 //! Strict JSON: duplicate keys, NaN and trailing data are errors, since readers disagree on them.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
@@ -53,6 +54,69 @@ pub fn parse_json(bytes: &[u8]) -> Result<Value> {
     serde_json::from_slice::<Strict>(bytes).map(|strict| strict.0).context("not valid JSON")
 }
 
+/// Before the digits of an integer beyond 64 bits: such an integer is kept as a string, since a
+/// float would change it. A private character, so that no text begins with it by chance.
+const LONG_INTEGER: &str = "\u{f8ff}integer:";
+
+thread_local! {
+    /// Whether a float was read that may have been an integer beyond 64 bits.
+    static LARGE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Parses strict JSON of which no integer loses a digit: one beyond 64 bits becomes a string that
+/// [`long_integer`] knows.
+pub fn parse_exact_json(bytes: &[u8]) -> Result<Value> {
+    LARGE.set(false);
+    let value = parse_json(bytes)?;
+    match LARGE.replace(false).then(|| with_long_integers(bytes)).flatten() {
+        Some(bytes) => parse_json(&bytes),
+        None => Ok(value),
+    }
+}
+
+/// The digits, if a string stands for an integer beyond 64 bits.
+pub fn long_integer(text: &str) -> Option<&str> {
+    let digits = text.strip_prefix(LONG_INTEGER)?;
+    let unsigned = digits.strip_prefix('-').unwrap_or(digits);
+    (!unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit())).then_some(digits)
+}
+
+/// The same JSON with its integers beyond 64 bits as strings; `None` if there are none.
+fn with_long_integers(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(bytes.len() + 64);
+    let (mut at, mut found) = (0, false);
+    while let Some(&byte) = bytes.get(at) {
+        let start = at;
+        at += 1;
+        match byte {
+            b'"' => {
+                while let Some(&inside) = bytes.get(at) {
+                    at += if inside == b'\\' { 2 } else { 1 };
+                    if inside == b'"' {
+                        break;
+                    }
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                let more = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+                at += bytes.get(at..)?.iter().take_while(|byte| more(byte)).count();
+                let number = std::str::from_utf8(bytes.get(start..at)?).ok()?;
+                let digits = number.strip_prefix('-').unwrap_or(number);
+                let whole = digits.bytes().all(|byte| byte.is_ascii_digit());
+                let fits = number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
+                if whole && !fits {
+                    found = true;
+                    out.extend_from_slice(format!("\"{LONG_INTEGER}{number}\"").as_bytes());
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        out.extend_from_slice(bytes.get(start..at.min(bytes.len()))?);
+    }
+    found.then_some(out)
+}
+
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -83,6 +147,9 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        if value.abs() >= 9e18 {
+            LARGE.set(true);
+        }
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
     }
 
@@ -128,5 +195,19 @@ mod tests {
         assert!(parse_json(br#"{"a":{"b":1,"b":1}}"#).is_err());
         assert!(parse_json(br#"{} x"#).is_err());
         assert_eq!(parse_json(br#"{"a":[1,2.5,null]}"#).unwrap()["a"][1], 2.5);
+    }
+
+    #[test]
+    fn long_integers_keep_their_digits() {
+        let text = r#"{"a":[123456789012345678901234567890,-99999999999999999999,6.02e23],
+            "1\"99999999999999999999":18446744073709551615,"b":"99999999999999999999"}"#;
+        let value = parse_exact_json(text.as_bytes()).unwrap();
+        let digits = |value: &Value| long_integer(value.as_str().unwrap()).map(str::to_owned);
+        assert_eq!(digits(&value["a"][0]).unwrap(), "123456789012345678901234567890");
+        assert_eq!(digits(&value["a"][1]).unwrap(), "-99999999999999999999");
+        assert_eq!(value["a"][2], 6.02e23);
+        assert_eq!(value["1\"99999999999999999999"], u64::MAX);
+        assert_eq!(digits(&value["b"]), None);
+        assert_eq!(parse_exact_json(b"[1e300]").unwrap()[0], 1e300);
     }
 }

@@ -20,7 +20,9 @@ pub use disk::{
     Call, NewFile, Watch, create_dir_new, failed, free_bytes, is_still, link_or_copy, remove_dir,
     remove_file, rename, rename_new, size_of_dir, sync_dir, watch,
 };
-pub use json::{parse_json, read_hashed, read_json, read_json_hashed};
+pub use json::{
+    long_integer, parse_exact_json, parse_json, read_hashed, read_json, read_json_hashed,
+};
 pub use open::{lfs_pointer, lfs_refusal, open_regular, open_unlinked, read_text};
 pub use run::{DATA_LOCK, KERNELS, RunDirectory};
 pub use speed::{DiskSpeed, disk_speed};

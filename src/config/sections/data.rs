@@ -1,5 +1,7 @@
 //! `[data]`: what is learnt from, and how records become rows.
 
+use std::collections::BTreeMap;
+
 use super::data_set::{COLUMNS_DOC, DataSetConfig, TRAIN_KEYS, VALIDATION_KEYS};
 use crate::config::key::{DefaultValue, Key, Kind, MANY, Section};
 use crate::config::render::Entries;
@@ -26,6 +28,12 @@ pub struct DataConfig {
     pub train_on: TrainOn,
     /// A Jinja file in place of the model's own chat template.
     pub chat_template: Option<String>,
+    /// What the chat template is given by name, such as `enable_thinking`: strings, numbers and
+    /// booleans. A record's own come before them.
+    pub template_args: BTreeMap<String, serde_json::Value>,
+    /// What happens to what a record says and the model does not get; `None` for errors where it
+    /// is a message, a call or a tool, and warnings where it is anything else.
+    pub on_unused: Option<OnUnused>,
     /// How many unusable records are skipped before the run is refused.
     pub max_bad_rows: u64,
     /// Equal records are learnt once.
@@ -72,6 +80,16 @@ choices! {
         Assistant = "assistant",
         /// Everything.
         All = "all",
+    }
+}
+
+choices! {
+    /// What happens to what a record says and the model does not get.
+    OnUnused {
+        /// The record is unusable.
+        Error = "error",
+        /// It is reported, counted.
+        Warn = "warn",
     }
 }
 
@@ -161,6 +179,26 @@ const KEYS: &[Key] = &[
         ("axolotl", "chat_template_jinja"),
         ("TRL", "chat_template_path"),
     ]),
+    Key::new(
+        "data.template_args",
+        Kind::Arguments,
+        DefaultValue::Absent("none"),
+        "What the chat template is given by name. What a record has as `chat_template_kwargs` comes \
+         before it.",
+    )
+    .example("{ enable_thinking = false }")
+    .names(&[("TRL", "chat_template_kwargs")]),
+    Key::new(
+        "data.on_unused",
+        Kind::Choice(OnUnused::NAMES),
+        DefaultValue::Absent(
+            "an error for messages, calls and tools that the chat template does not write, a \
+             warning for everything else",
+        ),
+        "Whether a record is refused of which a part does not reach the model, or the part is \
+         reported and counted.",
+    )
+    .example("\"warn\""),
     Key::new(
         "data.max_bad_rows",
         Kind::Integer { min: 0, max: MANY },
@@ -266,6 +304,10 @@ impl DataConfig {
             overlong: values.choice("data.overlong", Overlong::from_name),
             train_on: values.choice("data.train_on", TrainOn::from_name),
             chat_template: values.optional_text("data.chat_template"),
+            template_args: values.arguments("data.template_args"),
+            on_unused: values
+                .optional_text("data.on_unused")
+                .and_then(|name| OnUnused::from_name(&name)),
             max_bad_rows: values.integer("data.max_bad_rows"),
             deduplicate: values.boolean("data.deduplicate"),
             window_rows: values.integer("data.window_rows"),
@@ -290,6 +332,10 @@ impl DataConfig {
         out.text("data.overlong", self.overlong.name());
         out.text("data.train_on", self.train_on.name());
         out.optional_text("data.chat_template", self.chat_template.as_deref());
+        if !self.template_args.is_empty() {
+            out.arguments("data.template_args", &self.template_args);
+        }
+        out.optional_text("data.on_unused", self.on_unused.map(OnUnused::name));
         out.integer("data.max_bad_rows", self.max_bad_rows);
         out.boolean("data.deduplicate", self.deduplicate);
         out.integer("data.window_rows", self.window_rows);

@@ -99,6 +99,8 @@ pub const COLUMN_NAMES: &[&str] = &[
     "instruction",
     "input",
     "output",
+    "system",
+    "history",
     "prompt",
     "completion",
     "chosen",

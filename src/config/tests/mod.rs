@@ -48,6 +48,8 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             overlong: Overlong::Truncate,
             train_on: TrainOn::Assistant,
             chat_template: None,
+            template_args: std::collections::BTreeMap::new(),
+            on_unused: None,
             max_bad_rows: 0,
             deduplicate: false,
             window_rows: 16_000,

@@ -8,7 +8,7 @@ use super::{Fields, found};
 
 /// Fields that a record may do without, under whatever name. Parquet and CSV hold no null, so that
 /// a missing one is all there is of it.
-const OPTIONAL: [&str; 3] = ["input", "system", "tools"];
+const OPTIONAL: [&str; 4] = ["input", "system", "history", "tools"];
 
 /// Renames fields: the keys are our names, the values the names in the records. A name with dots
 /// that is no field itself reaches into objects. What is not named stays as it is.

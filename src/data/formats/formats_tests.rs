@@ -8,7 +8,7 @@ fn fields(text: &str) -> Fields {
 
 fn read(name: &str, text: &str) -> Result<Content, String> {
     let format = FORMATS.iter().find(|format| format.name() == name).unwrap();
-    format.read(fields(text))
+    format.read(&mut fields(text))
 }
 
 fn chat(messages: &str) -> Content {
@@ -62,7 +62,7 @@ fn messages_are_checked_one_by_one() {
     assert_eq!(
         reason(r#"{"messages":[{"role":"human","content":"x"}]}"#),
         "message 1 has the role `human`; known are `system`, `developer`, `user`, `assistant`, \
-         `tool`"
+         `tool`, `function`, `ipython`"
     );
     assert_eq!(
         reason(r#"{"messages":[{"role":"user","content":"x"},{"role":"user"}]}"#),
@@ -70,7 +70,7 @@ fn messages_are_checked_one_by_one() {
     );
     assert_eq!(
         reason(r#"{"messages":[{"role":"user","content":[{"type":"image"}]}]}"#),
-        "message 1: `content` must be a string, a list was found"
+        "message 1: `content` has a part of the type \"image\"; only text can be learnt"
     );
     assert_eq!(
         reason(r#"{"messages":[{"role":"user","content":"x"}],"tools":{}}"#),
@@ -138,7 +138,7 @@ fn sharegpt_speakers_become_roles() {
     let expected: Vec<Value> = serde_json::from_str(
         r#"[{"role":"system","content":"Be brief."},
             {"role":"user","content":"2+2?"},
-            {"role":"assistant","content":"","tool_calls":[{"type":"function",
+            {"role":"assistant","content":null,"tool_calls":[{"type":"function",
                 "function":{"name":"add","arguments":{"a":2,"b":2}}}]},
             {"role":"tool","content":"4"},
             {"role":"assistant","content":"4"},
@@ -147,9 +147,14 @@ fn sharegpt_speakers_become_roles() {
     .unwrap();
     assert_eq!(found.messages, expected);
     assert_eq!(found.tools.unwrap()[0]["name"], "add");
-    // A system turn of its own is not doubled.
-    let own = r#"{"system":"a","conversations":[{"from":"system","value":"b"}]}"#;
+    // A system turn of its own is not doubled, and one that differs is refused.
+    let own = r#"{"system":"b","conversations":[{"from":"system","value":"b"}]}"#;
     assert_eq!(conversation("sharegpt", own).messages.len(), 1);
+    let own = r#"{"system":"a","conversations":[{"from":"system","value":"b"}]}"#;
+    assert_eq!(
+        read("sharegpt", own).unwrap_err(),
+        "`system` and the system turn say different things"
+    );
 }
 
 #[test]
@@ -159,7 +164,8 @@ fn sharegpt_turns_are_checked_one_by_one() {
         (r#"[{"from":7,"value":"x"}]"#, "`from` must be a string, a number was found"),
         (r#"[{"value":"x"}]"#, "message 1 has no `from`, found `value`"),
         (r#"[{"from":"human","text":"x"}]"#, "message 1 has no `value`, found `from`, `text`"),
-        (r#"[{"from":"human","value":[1]}]"#, "message 1: `content` must be a string, a list"),
+        (r#"[{"from":"human","value":[1]}]"#, "a part of `content` must be an object, a number"),
+        (r#"[{"from":"human","value":"x","content":"y"}]"#, "`value` and `content` say different"),
         (r#"[{"from":"function_call","value":"add 2 2"}]"#, "must be JSON text with name"),
         (r#"["hello"]"#, "message 1 must be an object, a string was found"),
         ("[]", "`conversations` is empty"),
@@ -195,15 +201,25 @@ fn tool_calls_take_one_form() {
         );
         read("messages", &calls)
     };
-    let expected = r#"[{"role":"assistant","content":"","tool_calls":[
-        {"id":"1","type":"function","function":{"name":"add","arguments":{"a":1}}}]}]"#;
-    for calls in [
-        r#"[{"id":"1","type":"function","function":{"name":"add","arguments":{"a":1}}}]"#,
-        r#"[{"id":"1","type":"function","function":{"name":"add","arguments":"{\"a\": 1}"}}]"#,
-        r#"[{"id":"1","name":"add","arguments":{"a":1}}]"#,
-        r#""[{\"id\":\"1\",\"name\":\"add\",\"arguments\":\"{\\\"a\\\":1}\"}]""#,
+    let expected = |arguments: &str| {
+        chat(&format!(
+            r#"[{{"role":"assistant","content":null,"tool_calls":[{{"id":"1","type":"function",
+                "function":{{"name":"add","arguments":{arguments}}}}}]}}]"#
+        ))
+    };
+    let (object, text) = (r#"{"a":1}"#, r#""{\"a\": 1}""#);
+    for (calls, arguments) in [
+        (r#"[{"id":"1","type":"function","function":{"name":"add","arguments":{"a":1}}}]"#, object),
+        // What is text may be meant as text: the template decides.
+        (
+            r#"[{"id":"1","type":"function","function":{"name":"add","arguments":"{\"a\": 1}"}}]"#,
+            text,
+        ),
+        (r#"[{"id":"1","name":"add","arguments":{"a":1}}]"#, object),
+        (r#"[{"id":"1","name":"add","parameters":{"a":1,"b":null}}]"#, object),
+        (r#""[{\"id\":\"1\",\"name\":\"add\",\"arguments\":\"{\\\"a\\\": 1}\"}]""#, text),
     ] {
-        assert_eq!(message(calls).unwrap(), chat(expected), "{calls}");
+        assert_eq!(message(calls).unwrap(), expected(arguments), "{calls}");
     }
     let Content::Chat(none) = message(r#"[{"function":{"name":"now"}}]"#).unwrap() else {
         panic!()
@@ -289,5 +305,172 @@ fn pairs_without_question_or_answer_are_refused() {
     ] {
         let reason = read("preference", text).unwrap_err();
         assert!(reason.contains(why), "{text}: {reason}");
+    }
+}
+
+#[test]
+fn a_message_may_say_that_it_is_no_target() {
+    let record = |first: &str, second: &str| {
+        format!(
+            r#"{{"messages":[{{"role":"user","content":"a"{first}}},
+                {{"role":"assistant","content":"b"{second}}}]}}"#
+        )
+    };
+    for (key, target) in [
+        (r#","weight":0"#, false),
+        (r#","weight":1"#, true),
+        (r#","weight":0.0"#, false),
+        (r#","weight":null"#, true),
+        (r#","train":false"#, false),
+        (r#","training":true"#, true),
+        (r#","loss":false,"weight":0"#, false),
+    ] {
+        let found = conversation("messages", &record("", key));
+        assert_eq!(found.not_targets.contains(&1), !target, "{key}");
+        // It is for the trainer, not for the template.
+        assert_eq!(found.messages[1].as_object().unwrap().len(), 2, "{key}");
+    }
+    for (first, second, why) in [
+        ("", r#","weight":0.5"#, "message 2: `weight` is 0.5; a message is a target (1, true)"),
+        ("", r#","train":true,"loss":0"#, "`train` and `loss` say different things"),
+        (r#","weight":1"#, "", "message 1: `weight` wants a target"),
+        ("", r#","train_detail":[]"#, "`train_detail` makes parts of a message targets"),
+    ] {
+        let reason = read("messages", &record(first, second)).unwrap_err();
+        assert!(reason.contains(why), "{second}: {reason}");
+    }
+}
+
+#[test]
+fn a_system_text_beside_the_list_is_the_first_turn() {
+    for (name, rest) in [
+        ("messages", r#""messages":[{"role":"user","content":"a"}]"#),
+        ("messages", r#""conversations":[{"role":"user","content":"a"}]"#),
+        ("sharegpt", r#""conversations":[{"from":"human","value":"a"}]"#),
+        ("alpaca", r#""instruction":"a","output":"b""#),
+        ("completion", r#""prompt":[{"role":"user","content":"a"}],"completion":"b""#),
+    ] {
+        for key in ["system", "system_prompt"] {
+            let found = conversation(name, &format!(r#"{{"{key}":"s",{rest}}}"#));
+            assert_eq!(found.messages[0], serde_json::json!({"role":"system","content":"s"}));
+            assert_eq!(found.messages[1]["content"], "a", "{name}");
+        }
+        let none = conversation(name, &format!(r#"{{"system":null,{rest}}}"#));
+        assert_eq!(none.messages[0]["role"], "user", "{name}");
+        let reason = read(name, &format!(r#"{{"system":7,{rest}}}"#)).unwrap_err();
+        assert!(reason.contains("`system` must be a string"), "{name}: {reason}");
+        let reason = read(name, &format!(r#"{{"images":["a.png"],{rest}}}"#)).unwrap_err();
+        assert!(reason.contains("the record has `images`"), "{name}: {reason}");
+    }
+}
+
+#[test]
+fn alpaca_knows_earlier_turns() {
+    for history in [r#"[["q","a"]]"#, r#""[[\"q\",\"a\"]]""#] {
+        let text = format!(r#"{{"history":{history},"instruction":"x","output":"y"}}"#);
+        let expected = r#"[{"role":"user","content":"q"},{"role":"assistant","content":"a"},
+            {"role":"user","content":"x"},{"role":"assistant","content":"y"}]"#;
+        assert_eq!(read("alpaca", &text).unwrap(), chat(expected));
+    }
+    let reason = read("alpaca", r#"{"history":[["q"]],"instruction":"x","output":"y"}"#);
+    assert!(reason.unwrap_err().contains("a list of pairs"));
+}
+
+#[test]
+fn the_older_form_of_calls_and_tools_is_read() {
+    let text = r#"{"messages":[
+        {"role":"user","content":"1+1?"},
+        {"role":"assistant","content":null,"function_call":{"name":"add","arguments":"{}"}},
+        {"role":"function","name":"add","content":"2"},
+        {"role":"ipython","content":"2"}],
+        "functions":[{"name":"add","parameters":{"type":"object","default":null}}]}"#;
+    let found = conversation("messages", text);
+    assert_eq!(found.messages[1]["tool_calls"][0]["function"]["name"], "add");
+    assert_eq!(found.messages[2], serde_json::json!({"role":"tool","name":"add","content":"2"}));
+    assert_eq!(found.messages[3]["role"], "tool");
+    let tools = serde_json::json!([{"type": "function",
+        "function": {"name": "add", "parameters": {"type": "object"}}}]);
+    assert_eq!(found.tools, Some(tools));
+    let both = text.replace("\"functions\"", "\"tools\":[{\"name\":\"x\"}],\"functions\"");
+    assert!(read("messages", &both).unwrap_err().contains("both `tools` and `functions`"));
+}
+
+#[test]
+fn reasoning_has_the_names_that_templates_read() {
+    for key in ["reasoning_content", "reasoning", "thinking"] {
+        let text = format!(r#"{{"messages":[{{"role":"assistant","content":"a","{key}":"r"}}]}}"#);
+        let message = &conversation("messages", &text).messages[0];
+        for name in ["reasoning_content", "thinking", key] {
+            assert_eq!(message[name], "r", "{key}");
+        }
+    }
+}
+
+#[test]
+fn content_may_be_parts_of_text_and_lists_may_be_columns() {
+    let parts =
+        r#"{"messages":[{"role":"user","content":[{"type":"input_text","text":"a"},"b"]}]}"#;
+    let expected = r#"[{"role":"user","content":[{"type":"text","text":"a"},
+        {"type":"text","text":"b"}]}]"#;
+    assert_eq!(read("messages", parts).unwrap(), chat(expected));
+    for (name, text) in [
+        ("messages", r#"{"messages":{"role":["user","assistant"],"content":["a","b"]}}"#),
+        ("sharegpt", r#"{"conversations":{"from":["human","gpt"],"value":["a","b"]}}"#),
+    ] {
+        assert_eq!(recognised(text), [name]);
+        let plain = r#"[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]"#;
+        assert_eq!(read(name, text).unwrap(), chat(plain));
+    }
+    let uneven = r#"{"messages":{"role":["user"],"content":["a","b"]}}"#;
+    assert_eq!(
+        read("messages", uneven).unwrap_err(),
+        "`messages` must be a list, an object was found"
+    );
+    let nested = r#"{"messages":{"role":["assistant"],"content":[null],
+        "tool_calls":[{"function":{"name":["f"],"arguments":["{}"]}}]}}"#;
+    let found = conversation("messages", nested);
+    assert_eq!(found.messages[0]["tool_calls"][0]["function"]["name"], "f");
+}
+
+#[test]
+fn prompt_and_completion_may_be_conversations() {
+    let text = r#"{"prompt":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},
+        {"role":"user","content":"c"}],"completion":[{"role":"assistant","content":"d"}]}"#;
+    let found = conversation("completion", text);
+    assert_eq!(found.messages.len(), 4);
+    assert_eq!(found.not_targets.into_iter().collect::<Vec<_>>(), [1]);
+    let mixed = r#"{"prompt":[{"role":"user","content":"a"}],"completion":"d"}"#;
+    let found = conversation("completion", mixed);
+    assert_eq!(found.messages[1], serde_json::json!({"role":"assistant","content":"d"}));
+}
+
+#[test]
+fn what_a_record_hands_to_the_template_is_kept_by_name() {
+    let record = |args: &str| {
+        format!(r#"{{"messages":[{{"role":"user","content":"a"}}],"chat_template_kwargs":{args}}}"#)
+    };
+    for args in [r#"{"enable_thinking":false}"#, r#""{\"enable_thinking\": false}""#] {
+        let found = conversation("messages", &record(args));
+        assert_eq!(found.template_args["enable_thinking"], false);
+    }
+    let reason = read("messages", &record(r#"{"messages":[]}"#)).unwrap_err();
+    assert!(reason.contains("sets `messages`"), "{reason}");
+}
+
+#[test]
+fn what_is_read_is_taken_out_and_the_rest_is_left() {
+    for (name, text) in [
+        ("messages", r#"{"messages":[{"role":"user","content":"a"}],"tools":null,"system":""}"#),
+        ("sharegpt", r#"{"conversations":[{"from":"human","value":"a"}],"functions":[]}"#),
+        ("alpaca", r#"{"instruction":"a","input":null,"output":"b","history":[]}"#),
+        ("completion", r#"{"prompt":"a","completion":"b"}"#),
+        ("text", r#"{"text":"a"}"#),
+        ("preference", r#"{"prompt":"a","chosen":"b","rejected":"c"}"#),
+    ] {
+        let mut record = fields(text);
+        record.insert("id".to_owned(), 7.into());
+        let format = FORMATS.iter().find(|format| format.name() == name).unwrap();
+        format.read(&mut record).unwrap();
+        assert_eq!(record.keys().collect::<Vec<_>>(), ["id"], "{name}");
     }
 }

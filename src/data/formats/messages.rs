@@ -1,8 +1,10 @@
 //! The shape `messages`: a conversation as a list of role and content.
 
+use super::beside::take_beside;
+use super::lists::{First, first, turns};
 use super::sharegpt::ShareGpt;
-use super::turns::{First, checked, first, tools, turns};
-use super::{Content, Conversation, Fields, Format};
+use super::turns::checked;
+use super::{Content, Fields, Format};
 use crate::config::FormatChoice;
 
 /// The names under which the list is found in public data sets.
@@ -33,9 +35,9 @@ impl Format for Messages {
         fits && !ShareGpt.recognises(record)
     }
 
-    fn read(&self, mut record: Fields) -> Result<Content, String> {
-        let messages = checked(turns(&mut record, &KEYS)?)?;
-        let tools = tools(record.remove("tools"))?;
-        Ok(Content::Chat(Conversation { messages, tools, ..Conversation::default() }))
+    fn read(&self, record: &mut Fields) -> Result<Content, String> {
+        let mut conversation = checked(turns(record, &KEYS)?)?;
+        take_beside(record, &mut conversation)?;
+        Ok(Content::Chat(conversation))
     }
 }

@@ -1,6 +1,10 @@
 //! Shapes of records: what the fields of a record mean, one table entry per shape.
 
+mod lists;
+mod calls;
+mod content;
 mod turns;
+mod beside;
 mod columns;
 mod sharegpt;
 mod messages;
@@ -16,8 +20,10 @@ use serde_json::{Map, Value};
 
 use super::sources::kind;
 use crate::config::FormatChoice;
+use crate::files::long_integer;
 
 pub use columns::map_columns;
+pub use turns::REASONING;
 
 /// Every shape, in the order in which detection prefers them.
 pub static FORMATS: &[&dyn Format] = &[
@@ -46,8 +52,9 @@ pub trait Format: Sync {
     /// Whether the record has the fields of this shape, whatever they hold.
     fn recognises(&self, record: &Fields) -> bool;
 
-    /// What the record says, or why it is not of this shape.
-    fn read(&self, record: Fields) -> Result<Content, String>;
+    /// What the record says, or why it is not of this shape. Fields that are read are taken out:
+    /// what is left in the record says nothing to the model.
+    fn read(&self, record: &mut Fields) -> Result<Content, String>;
 }
 
 /// What a record says, whatever its shape.
@@ -90,7 +97,7 @@ pub struct Conversation {
 /// The string in a field that must be there.
 fn string(record: &mut Fields, name: &str) -> Result<String, String> {
     match record.remove(name) {
-        Some(Value::String(text)) => Ok(text),
+        Some(Value::String(text)) if long_integer(&text).is_none() => Ok(text),
         Some(other) => Err(format!("`{name}` must be a string, {} was found", kind(&other))),
         None => Err(format!("the field `{name}` is missing, {}", found(record))),
     }

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::beside::take_beside;
+use super::lists::{is_json_list, list, rows};
 use super::sharegpt::message_of;
-use super::turns::{checked, list, tools};
+use super::turns::{checked, conversation};
 use super::{Content, Conversation, Fields, Format, found};
 use crate::config::FormatChoice;
 use crate::data::sources::kind;
@@ -28,55 +30,60 @@ impl Format for Preference {
         record.contains_key("chosen") && record.contains_key("rejected")
     }
 
-    fn read(&self, mut record: Fields) -> Result<Content, String> {
-        let names = found(&record);
-        let tools = tools(record.remove("tools"))?;
+    fn read(&self, record: &mut Fields) -> Result<Content, String> {
+        let names = found(record);
         let prompt = prompt(record.remove("prompt"))?;
         let mut answer = |name: &str| match record.remove(name) {
             None | Some(Value::Null) => Err(format!("the field `{name}` is missing, {names}")),
-            Some(answer) => {
-                let messages = conversation(&prompt, answer, name)?;
-                Ok(Conversation { messages, tools: tools.clone(), ..Conversation::default() })
-            }
+            Some(answer) => whole(&prompt, answer, name),
         };
-        Ok(Content::Preference { chosen: answer("chosen")?, rejected: answer("rejected")? })
+        let (mut chosen, mut rejected) = (answer("chosen")?, answer("rejected")?);
+        take_beside(&mut record.clone(), &mut rejected)?;
+        take_beside(record, &mut chosen)?;
+        Ok(Content::Preference { chosen, rejected })
     }
 }
 
-fn prompt(value: Option<Value>) -> Result<Vec<Value>, String> {
+fn prompt(value: Option<Value>) -> Result<Conversation, String> {
     match value {
-        None | Some(Value::Null) => Ok(Vec::new()),
+        None | Some(Value::Null) => Ok(Conversation::default()),
         Some(Value::String(text)) if !is_json_list(&text) => {
-            Ok(vec![json!({ "role": "user", "content": text })])
+            checked(vec![json!({ "role": "user", "content": text })])
         }
         Some(value) => messages(value, "prompt"),
     }
 }
 
 /// The prompt with an answer. A list that does not begin with the assistant holds the prompt, too.
-fn conversation(prompt: &[Value], answer: Value, name: &str) -> Result<Vec<Value>, String> {
+fn whole(prompt: &Conversation, answer: Value, name: &str) -> Result<Conversation, String> {
     let answer = match answer {
         Value::String(text) if !is_json_list(&text) => {
-            if prompt.is_empty() {
+            if prompt.messages.is_empty() {
                 return Err(format!("`{name}` is a string, and there is no `prompt` before it"));
             }
-            vec![json!({ "role": "assistant", "content": text })]
+            checked(vec![json!({ "role": "assistant", "content": text })])?
         }
         answer => messages(answer, name)?,
     };
-    let whole = answer.first().is_some_and(|message| message["role"] != "assistant");
-    let all = if whole { answer } else { [prompt, &answer].concat() };
-    match all.last() {
-        Some(last) if last["role"] == "assistant" && all.len() > 1 => Ok(all),
+    let is_whole = answer.messages.first().is_some_and(|message| message["role"] != "assistant");
+    let all = if is_whole {
+        answer
+    } else {
+        let mut all = prompt.clone();
+        all.append(answer);
+        all
+    };
+    match all.messages.last() {
+        Some(last) if last["role"] == "assistant" && all.messages.len() > 1 => Ok(all),
         _ => Err(format!("`{name}` must end with an answer of the assistant to something")),
     }
 }
 
 /// Messages in a list, in JSON text of one, or a single one; with role and content, or from and
 /// value.
-fn messages(value: Value, name: &str) -> Result<Vec<Value>, String> {
+pub fn messages(value: Value, name: &str) -> Result<Conversation, String> {
     let messages = match value {
-        message @ Value::Object(_) => vec![message],
+        Value::Object(fields) => rows(&fields).unwrap_or_else(|| vec![Value::Object(fields)]),
         value @ (Value::Array(_) | Value::String(_)) => list(value, name)?,
         other => {
             let other = kind(&other);
@@ -85,14 +92,10 @@ fn messages(value: Value, name: &str) -> Result<Vec<Value>, String> {
     };
     let foreign = messages.first().is_some_and(|message| message.get("from").is_some());
     let turns = match foreign {
-        true => (1..).zip(messages).map(|(number, message)| message_of(message, number)).collect(),
+        true => {
+            conversation((1..).zip(messages).map(|(number, message)| message_of(message, number)))
+        }
         false => checked(messages),
     };
     turns.map_err(|reason| format!("`{name}`: {reason}"))
-}
-
-/// Whether a string is a list of messages in JSON and not a text that begins with a bracket.
-fn is_json_list(text: &str) -> bool {
-    let text = text.trim_start();
-    text.starts_with("[{") && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }

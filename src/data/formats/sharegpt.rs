@@ -1,18 +1,21 @@
 //! The shape `sharegpt`: a conversation as a list of from and value, with names of its own for
 //! who speaks.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::turns::{First, call, first, list, tools, turn, turns};
-use super::{Content, Conversation, Fields, Format, found, optional_string};
+use super::beside::take_beside;
+use super::calls::call;
+use super::lists::{First, first, list, turns};
+use super::turns::{Turn, conversation, turn};
+use super::{Content, Fields, Format, found};
 use crate::config::FormatChoice;
 use crate::data::sources::kind;
-use crate::files::parse_json;
+use crate::files::parse_exact_json;
 
 /// The names under which the list is found.
 const KEYS: [&str; 2] = ["conversations", "messages"];
 /// Who speaks, in the words of public data sets, and the role that it is.
-const SPEAKERS: [(&str, &str); 18] = [
+const SPEAKERS: [(&str, &str); 19] = [
     ("human", "user"),
     ("user", "user"),
     ("gpt", "assistant"),
@@ -29,11 +32,15 @@ const SPEAKERS: [(&str, &str); 18] = [
     ("tool", "tool"),
     ("function", "tool"),
     ("observation", "tool"),
+    ("ipython", "tool"),
     ("function_response", "tool"),
     ("tool_response", "tool"),
 ];
 /// The assistant calls a tool: the value is the call in JSON.
 const CALL: &str = "call";
+/// With one of these, a turn needs no words.
+const WORDLESS: [&str; 5] =
+    ["tool_calls", "function_call", "reasoning_content", "thinking", "reasoning"];
 
 /// The shape `sharegpt`.
 pub struct ShareGpt;
@@ -66,17 +73,12 @@ impl Format for ShareGpt {
         })
     }
 
-    fn read(&self, mut record: Fields) -> Result<Content, String> {
-        let mut messages = Vec::new();
-        for (index, message) in turns(&mut record, &KEYS)?.into_iter().enumerate() {
-            messages.push(message_of(message, index + 1)?);
-        }
-        let system = optional_string(&mut record, "system")?;
-        if !system.is_empty() && messages[0]["role"] != "system" {
-            messages.insert(0, json!({ "role": "system", "content": system }));
-        }
-        let tools = tools(record.remove("tools"))?;
-        Ok(Content::Chat(Conversation { messages, tools, ..Conversation::default() }))
+    fn read(&self, record: &mut Fields) -> Result<Content, String> {
+        let turns = (1..).zip(turns(record, &KEYS)?);
+        let mut conversation =
+            conversation(turns.map(|(number, message)| message_of(message, number)))?;
+        take_beside(record, &mut conversation)?;
+        Ok(Content::Chat(conversation))
     }
 }
 
@@ -86,12 +88,15 @@ fn role_of(speaker: &str) -> Option<&'static str> {
 }
 
 /// A turn with from and value, or role and content, as templates take it.
-pub fn message_of(message: Value, number: usize) -> Result<Value, String> {
+pub fn message_of(message: Value, number: usize) -> Result<Turn, String> {
     let Value::Object(mut fields) = message else {
         return Err(format!("message {number} must be an object, {} was found", kind(&message)));
     };
     let names = found(&fields);
-    let speaker = match take(&mut fields, ["from", "role"]) {
+    let two = |names: [&str; 2]| {
+        format!("message {number}: `{}` and `{}` say different things", names[0], names[1])
+    };
+    let speaker = match take(&mut fields, ["from", "role"]).map_err(two)? {
         Some(Value::String(speaker)) => speaker,
         Some(other) => {
             let other = kind(&other);
@@ -103,8 +108,11 @@ pub fn message_of(message: Value, number: usize) -> Result<Value, String> {
         let known = SPEAKERS.map(|(name, _)| format!("`{name}`")).join(", ");
         return Err(format!("message {number} is from `{speaker}`; known are {known}"));
     };
-    let value = take(&mut fields, ["value", "content"]);
+    let value = take(&mut fields, ["value", "content"]).map_err(two)?;
     if role == CALL {
+        if fields.get("tool_calls").is_some_and(|calls| !calls.is_null()) {
+            return Err(two(["value", "tool_calls"]));
+        }
         let calls = calls(value).map_err(|reason| format!("message {number}: {reason}"))?;
         fields.insert("role".to_owned(), "assistant".into());
         fields.insert("tool_calls".to_owned(), Value::Array(calls));
@@ -113,22 +121,28 @@ pub fn message_of(message: Value, number: usize) -> Result<Value, String> {
     fields.insert("role".to_owned(), role.into());
     match value {
         Some(value) => drop(fields.insert("content".to_owned(), value)),
-        None if fields.contains_key("tool_calls") => {}
+        None if WORDLESS.iter().any(|key| fields.contains_key(*key)) => {}
         None => return Err(format!("message {number} has no `value`, {names}")),
     }
     turn(Value::Object(fields), number)
 }
 
-/// The first of two fields that is there and not null; both are removed.
-fn take(fields: &mut Map<String, Value>, names: [&str; 2]) -> Option<Value> {
-    let values = names.map(|name| fields.remove(name).filter(|value| !value.is_null()));
-    values.into_iter().flatten().next()
+/// The one of two fields that is there and not null; both are removed. An error where they differ.
+fn take<'a>(
+    fields: &mut Map<String, Value>,
+    names: [&'a str; 2],
+) -> Result<Option<Value>, [&'a str; 2]> {
+    let values = names.map(|name| fields.shift_remove(name).filter(|value| !value.is_null()));
+    match values {
+        [Some(one), Some(other)] if one != other => Err(names),
+        [one, other] => Ok(one.or(other)),
+    }
 }
 
 /// The calls that a value holds as JSON text: one, or a list of them.
 fn calls(value: Option<Value>) -> Result<Vec<Value>, String> {
     let value = match value {
-        Some(Value::String(text)) => parse_json(text.trim().as_bytes())
+        Some(Value::String(text)) => parse_exact_json(text.trim().as_bytes())
             .map_err(|_| "a call of a tool must be JSON text with name and arguments".to_owned())?,
         value => value.unwrap_or_default(),
     };

@@ -23,7 +23,7 @@ impl Format for Text {
         record.contains_key("text")
     }
 
-    fn read(&self, mut record: Fields) -> Result<Content, String> {
-        Ok(Content::Text(string(&mut record, "text")?))
+    fn read(&self, record: &mut Fields) -> Result<Content, String> {
+        Ok(Content::Text(string(record, "text")?))
     }
 }

@@ -1,170 +1,173 @@
 //! Turns of a conversation as records hold them, made into the one form that templates take.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{Fields, found};
+use super::calls::calls;
+use super::content::content;
+use super::{Conversation, found};
 use crate::data::sources::kind;
-use crate::files::parse_json;
 
 /// The roles that templates know; `developer` is the newer name of `system`.
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
+/// Other names of the role `tool`: OpenAI's older one, and that of Llama 3.
+const TOOL_ROLES: [&str; 2] = ["function", "ipython"];
+/// Whether the assistant's message is a target, in the words of OpenAI and mistral-finetune, of
+/// axolotl, and of ms-swift.
+const TARGET_KEYS: [&str; 4] = ["weight", "train", "training", "loss"];
+/// Which characters of a message are targets, in axolotl's words.
+const DETAIL_KEYS: [&str; 2] = ["train_detail", "training_detail"];
+/// The names under which the reasoning of a message is found, as transformers looks for them.
+pub const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// A list that stands in a field as one, or as a string that holds JSON: tables have no lists.
-pub fn list(value: Value, name: &str) -> Result<Vec<Value>, String> {
-    match value {
-        Value::Array(list) => Ok(list),
-        Value::String(text) => match parse_json(text.as_bytes()) {
-            Ok(Value::Array(list)) => Ok(list),
-            Ok(other) => Err(format!("`{name}` is a string that holds {}, no list", kind(&other))),
-            Err(_) if text.trim_start().starts_with("[{'") => Err(format!(
-                "`{name}` is a list as Python prints it, not JSON; write it with `json.dumps`"
-            )),
-            Err(_) => Err(format!("`{name}` is a string that holds no JSON list")),
-        },
-        other => Err(format!("`{name}` must be a list, {} was found", kind(&other))),
-    }
-}
-
-/// The turns in the first of these fields that is there.
-pub fn turns(record: &mut Fields, names: &[&str]) -> Result<Vec<Value>, String> {
-    let Some(name) = names.iter().find(|name| record.contains_key(**name)) else {
-        return Err(format!("the field `{}` is missing, {}", names[0], found(record)));
-    };
-    let turns = list(record.remove(*name).unwrap_or_default(), name)?;
-    if turns.is_empty() {
-        return Err(format!("`{name}` is empty"));
-    }
-    Ok(turns)
-}
-
-/// What the first turn in a field is; for telling shapes apart.
-pub enum First {
-    /// The list has none.
-    Nothing,
-    /// Its fields.
-    Turn(Map<String, Value>),
-}
-
-/// The first turn in a field; `None` where the field holds no list of objects.
-pub fn first(record: &Fields, name: &str) -> Option<First> {
-    let parsed;
-    let list = match record.get(name)? {
-        Value::Array(list) => list,
-        Value::String(text) if text.trim_start().starts_with('[') => {
-            parsed = list(Value::String(text.clone()), name).ok()?;
-            &parsed
-        }
-        _ => return None,
-    };
-    match list.first() {
-        None => Some(First::Nothing),
-        Some(Value::Object(turn)) => Some(First::Turn(turn.clone())),
-        Some(_) => None,
-    }
+/// A turn as templates take it.
+pub struct Turn {
+    /// An object with at least a `role` and a `content`.
+    pub message: Value,
+    /// Whether it is a target, if it is the assistant's.
+    pub target: bool,
 }
 
 /// The turn as templates take it; `number` counts from 1.
 ///
-/// Null fields are left out, as in containers that cannot hold them. A turn that only calls tools
-/// has empty content, since templates add content to text, and null prints as a word.
-pub fn turn(message: Value, number: usize) -> Result<Value, String> {
+/// A null `content` stays null, since templates ask for it; other null fields are left out, as in
+/// containers that cannot tell them from missing ones.
+pub fn turn(message: Value, number: usize) -> Result<Turn, String> {
     let Value::Object(mut fields) = message else {
         return Err(format!("message {number} must be an object, {} was found", kind(&message)));
     };
     if fields.values().any(Value::is_null) {
-        fields.retain(|_, value| !value.is_null());
+        fields.retain(|key, value| key == "content" || !value.is_null());
     }
-    match fields.get("role") {
-        Some(Value::String(role)) if ROLES.contains(&role.as_str()) => {}
+    role(&mut fields, number)?;
+    let wrong = |reason| format!("message {number}: {reason}");
+    let target = target(&mut fields).map_err(wrong)?;
+    let calls = calls(&mut fields).map_err(wrong)?;
+    let mut fields = reasoned(fields);
+    let may_be_null = !calls.is_empty() || fields.contains_key(REASONING[0]);
+    // Insertion leaves what is there at its place: templates may print whole messages.
+    let content = match fields.get_mut("content").map(std::mem::take) {
+        None | Some(Value::Null) if may_be_null => Value::Null,
+        None | Some(Value::Null) => return Err(format!("message {number} has no `content`")),
+        Some(given) => content(given).map_err(wrong)?,
+    };
+    fields.insert("content".to_owned(), content);
+    match calls.is_empty() {
+        true => drop(fields.shift_remove("tool_calls")),
+        false => drop(fields.insert("tool_calls".to_owned(), Value::Array(calls))),
+    }
+    Ok(Turn { message: Value::Object(fields), target })
+}
+
+/// Checks the role; other names of `tool` become it.
+fn role(fields: &mut Map<String, Value>, number: usize) -> Result<(), String> {
+    match fields.get_mut("role") {
+        Some(Value::String(role)) if ROLES.contains(&role.as_str()) => Ok(()),
+        Some(Value::String(role)) if TOOL_ROLES.contains(&role.as_str()) => {
+            "tool".clone_into(role);
+            Ok(())
+        }
         Some(Value::String(role)) => {
-            let known = ROLES.map(|role| format!("`{role}`")).join(", ");
-            return Err(format!("message {number} has the role `{role}`; known are {known}"));
+            let known = ROLES.iter().chain(&TOOL_ROLES).map(|role| format!("`{role}`"));
+            let known = known.collect::<Vec<_>>().join(", ");
+            Err(format!("message {number} has the role `{role}`; known are {known}"))
         }
         Some(other) => {
             let other = kind(other);
-            return Err(format!("message {number}: `role` must be a string, {other} was found"));
+            Err(format!("message {number}: `role` must be a string, {other} was found"))
         }
-        None => return Err(format!("message {number} has no `role`, {}", found(&fields))),
-    }
-    if let Some(calls) = fields.remove("tool_calls") {
-        let wrong = |reason| format!("message {number}: {reason}");
-        let calls = list(calls, "tool_calls").map_err(wrong)?;
-        let calls: Result<Vec<_>, _> = calls.into_iter().map(call).collect();
-        let calls = calls.map_err(wrong)?;
-        if !calls.is_empty() {
-            fields.entry("content").or_insert_with(|| "".into());
-            fields.insert("tool_calls".to_owned(), Value::Array(calls));
-        }
-    }
-    match fields.get("content") {
-        Some(Value::String(_)) => Ok(Value::Object(fields)),
-        None => Err(format!("message {number} has no `content`")),
-        Some(other) => {
-            let other = kind(other);
-            Err(format!("message {number}: `content` must be a string, {other} was found"))
-        }
+        None => Err(format!("message {number} has no `role`, {}", found(fields))),
     }
 }
 
-/// All turns as templates take them.
-pub fn checked(messages: Vec<Value>) -> Result<Vec<Value>, String> {
-    messages.into_iter().enumerate().map(|(index, message)| turn(message, index + 1)).collect()
+/// Whether the record wants the message as a target, which is the trainer's business and not the
+/// template's.
+fn target(fields: &mut Map<String, Value>) -> Result<bool, String> {
+    if let Some(key) = DETAIL_KEYS.iter().find(|key| fields.contains_key(**key)) {
+        return Err(format!("`{key}` makes parts of a message targets, which cannot be done here"));
+    }
+    let mut wanted: Option<(&str, bool)> = None;
+    for key in TARGET_KEYS {
+        let target = match fields.shift_remove(key) {
+            None => continue,
+            Some(Value::Bool(target)) => target,
+            Some(Value::Number(number)) if number.as_f64() == Some(0.0) => false,
+            Some(Value::Number(number)) if number.as_f64() == Some(1.0) => true,
+            Some(other) => {
+                return Err(format!(
+                    "`{key}` is {other}; a message is a target (1, true) or is not (0, false)"
+                ));
+            }
+        };
+        match wanted {
+            Some((other, before)) if before != target => {
+                return Err(format!("`{other}` and `{key}` say different things"));
+            }
+            _ => wanted = Some((key, target)),
+        }
+    }
+    match wanted {
+        Some((key, true)) if fields["role"] != "assistant" => {
+            Err(format!("`{key}` wants a target, and only messages of the assistant are targets"))
+        }
+        Some((_, target)) => Ok(target),
+        None => Ok(true),
+    }
 }
 
-/// A call of a tool: the function with its name and its arguments as an object. Records also hold
-/// the arguments as JSON text, or name and arguments without the function around them.
-pub fn call(call: Value) -> Result<Value, String> {
-    let Value::Object(mut fields) = call else {
-        return Err(format!("a tool call must be an object, {} was found", kind(&call)));
+/// Reasoning under both names that templates read, as transformers hands it over.
+fn reasoned(mut fields: Map<String, Value>) -> Map<String, Value> {
+    let Some(reasoning) = REASONING.iter().find_map(|key| fields.get(*key)).cloned() else {
+        return fields;
     };
-    let mut function = match fields.remove("function") {
-        Some(Value::Object(function)) => function,
-        Some(other) => {
-            return Err(format!("`function` must be an object, {} was found", kind(&other)));
-        }
-        None => {
-            fields.entry("type").or_insert_with(|| "function".into());
-            let taken = ["name", "arguments"].map(|key| (key.to_owned(), fields.remove(key)));
-            taken.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
-        }
-    };
-    match function.get("name") {
-        Some(Value::String(name)) if !name.is_empty() => {}
-        _ => return Err("a tool call does not name its function".to_owned()),
+    fields.insert("reasoning_content".to_owned(), reasoning.clone());
+    if fields.contains_key("thinking") {
+        return fields;
     }
-    let arguments = match function.remove("arguments") {
-        None | Some(Value::Null) => json!({}),
-        Some(Value::String(text)) if text.trim().is_empty() => json!({}),
-        Some(Value::String(text)) => parse_json(text.as_bytes())
-            .map_err(|_| "the `arguments` of a tool call are no JSON text".to_owned())?,
-        Some(arguments) => arguments,
-    };
-    if !arguments.is_object() {
-        let found = kind(&arguments);
-        return Err(format!("the `arguments` of a tool call must be an object, {found} was found"));
-    }
-    function.insert("arguments".to_owned(), arguments);
-    fields.insert("function".to_owned(), Value::Object(function));
-    Ok(Value::Object(fields))
+    std::iter::once(("thinking".to_owned(), reasoning)).chain(fields).collect()
 }
 
-/// The tools that the assistant may call: a list of objects, or JSON text of one; each object may
-/// be JSON text as well.
-pub fn tools(value: Option<Value>) -> Result<Option<Value>, String> {
-    let value = match value {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
-        Some(value) => value,
-    };
-    let mut tools = list(value, "tools")?;
-    for tool in &mut tools {
-        if let Value::String(text) = tool {
-            *tool = parse_json(text.as_bytes())
-                .map_err(|_| "a tool in `tools` is a string that holds no JSON".to_owned())?;
-        }
-        if !tool.is_object() {
-            return Err(format!("a tool in `tools` must be an object, {} was found", kind(tool)));
-        }
+/// All turns, with nothing beside them.
+pub fn conversation(
+    turns: impl IntoIterator<Item = Result<Turn, String>>,
+) -> Result<Conversation, String> {
+    let mut conversation = Conversation::default();
+    for turn in turns {
+        conversation.push(turn?);
     }
-    Ok((!tools.is_empty()).then_some(Value::Array(tools)))
+    Ok(conversation)
+}
+
+/// All turns with role and content as templates take them.
+pub fn checked(messages: Vec<Value>) -> Result<Conversation, String> {
+    conversation((1..).zip(messages).map(|(number, message)| turn(message, number)))
+}
+
+impl Conversation {
+    /// Adds a turn at the end.
+    pub fn push(&mut self, turn: Turn) {
+        if !turn.target {
+            self.not_targets.insert(self.messages.len());
+        }
+        self.messages.push(turn.message);
+    }
+
+    /// Puts a message before all others.
+    pub fn put_first(&mut self, message: Value) {
+        self.messages.insert(0, message);
+        self.not_targets = self.not_targets.iter().map(|index| index + 1).collect();
+    }
+
+    /// Adds the turns of another conversation at the end.
+    pub fn append(&mut self, other: Self) {
+        let before = self.messages.len();
+        self.not_targets.extend(other.not_targets.iter().map(|index| index + before));
+        self.messages.extend(other.messages);
+    }
+
+    /// Makes context of everything that was said so far.
+    pub fn as_context(&mut self) {
+        let spoken =
+            self.messages.iter().enumerate().filter(|(_, turn)| turn["role"] == "assistant");
+        self.not_targets = spoken.map(|(index, _)| index).collect();
+    }
 }

@@ -24,8 +24,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::formats::Conversation;
-use super::mask::Rendered;
-use super::template::{self, ChatTemplate, TemplateText, Turns};
+use super::handed::Handed;
+use super::template::{self, ChatTemplate, TemplateText};
 use crate::error::{Error, Result};
 use crate::files::Digest;
 
@@ -141,7 +141,7 @@ impl TemplateRenderer {
         &self,
         conversation: &Conversation,
         find_turns: bool,
-    ) -> Result<Result<Rendered, String>> {
+    ) -> Result<Result<Handed, String>> {
         if is_deep(conversation) {
             return Ok(Err(deep()));
         }
@@ -172,10 +172,7 @@ impl TemplateRenderer {
             return Ok(Err(deep()));
         }
         match &self.how {
-            How::Here(template) => {
-                let turns = Turns::new(conversation);
-                Ok(template.render(&turns, count.min(turns.count()), generation))
-            }
+            How::Here(template) => Ok(server::write(template, conversation, count, generation)),
             How::Aside { .. } => {
                 let more = limits::time(conversation);
                 let conversation = Cow::Borrowed(conversation);
@@ -352,7 +349,7 @@ mod tests {
         let renderer = renderer.unwrap();
         assert_eq!(renderer.write(&conversation, 9, false).unwrap().unwrap(), "a;b;");
         let rendered = renderer.render(&[&conversation, &conversation], true).unwrap();
-        assert_eq!(rendered[1].as_ref().unwrap().text, "a;b;");
+        assert_eq!(rendered[1].as_ref().unwrap().rendered.text, "a;b;");
     }
 
     #[test]
@@ -370,7 +367,7 @@ mod tests {
         let (deep, plain) = (of(deep), of(json!("x")));
         let rendered = renderer.render(&[&deep, &plain], true).unwrap();
         assert!(rendered[0].as_ref().unwrap_err().contains("more than 100 deep"));
-        assert_eq!(rendered[1].as_ref().unwrap().text, "x");
+        assert_eq!(rendered[1].as_ref().unwrap().rendered.text, "x");
         assert!(renderer.write(&deep, 1, false).unwrap().is_err());
     }
 

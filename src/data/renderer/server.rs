@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::limits::{self, Limits};
 use super::wire::{Objection, Request, read_bytes, read_length, write_frame};
 use crate::data::formats::Conversation;
-use crate::data::mask::{self, Rendered};
+use crate::data::handed::{Handed, hand};
 use crate::data::template::{ChatTemplate, Turns};
 use crate::error::{Context, Error, Result};
 
@@ -90,8 +90,7 @@ fn answer(template: &mut Option<ChatTemplate>, frame: &[u8]) -> Result<Vec<u8>> 
         }
         Request::Write { conversation, count, generation } => {
             allow(frame, limits::time(&conversation));
-            let turns = Turns::new(&conversation);
-            encode(&loaded()?.render(&turns, count.min(turns.count()), generation))
+            encode(&write(loaded()?, &conversation, count, generation))
         }
     }
 }
@@ -101,12 +100,23 @@ pub(super) fn render(
     template: &ChatTemplate,
     conversation: &Conversation,
     find_turns: bool,
-) -> Result<Rendered, String> {
-    if find_turns {
-        mask::render(template, conversation)
-    } else {
-        mask::plain(template, conversation)
-    }
+) -> Result<Handed, String> {
+    hand(template, conversation, find_turns).map(|(_, handed)| handed)
+}
+
+/// Writes the first turns of a conversation, in the form in which the template takes all of it.
+pub(super) fn write(
+    template: &ChatTemplate,
+    conversation: &Conversation,
+    count: usize,
+    generation: bool,
+) -> Result<String, String> {
+    // A template that takes it in no form may still write its beginning.
+    let turns = match hand(template, conversation, false) {
+        Ok((taken, _)) => Turns::new(&taken),
+        Err(_) => Turns::new(conversation),
+    };
+    template.render(&turns, count.min(turns.count()), generation)
 }
 
 /// More time, now that it is known what is to be rendered.

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::data::formats::Conversation;
-use crate::data::mask::Rendered;
+use crate::data::handed::Handed;
 use crate::data::template::TemplateText;
 
 /// What is asked. The first request of a process is [`Request::Load`], and the only one.
@@ -20,7 +20,7 @@ pub enum Request<'a> {
         /// The special tokens that it may write.
         special: Cow<'a, BTreeMap<String, String>>,
     },
-    /// Write these conversations; the answer is a [`Rendered`] or a reason for each.
+    /// Write these conversations; the answer is a [`Handed`] or a reason for each.
     Render {
         /// The conversations.
         conversations: Vec<Cow<'a, Conversation>>,
@@ -54,7 +54,7 @@ pub struct Objection {
 /// The answer to [`Request::Load`].
 pub type Loaded = Result<(), Objection>;
 /// The answer to [`Request::Render`].
-pub type AllRendered = Vec<Result<Rendered, String>>;
+pub type AllRendered = Vec<Result<Handed, String>>;
 /// The answer to [`Request::Write`].
 pub type Written = Result<String, String>;
 

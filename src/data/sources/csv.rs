@@ -44,11 +44,12 @@ impl Source for Csv {
     }
 }
 
-/// Every column must have a name, and one of its own.
+/// Every column must have a name, and one of its own; but for the first, which pandas writes
+/// without one where it counts the rows.
 fn checked(names: Vec<String>) -> Result<Vec<String>, String> {
     let mut seen = std::collections::BTreeSet::new();
     for (index, name) in names.iter().enumerate() {
-        if name.trim().is_empty() {
+        if name.trim().is_empty() && (index > 0 || names.len() == 1) {
             return Err(format!("column {} has no name", index + 1));
         }
         if !seen.insert(name) {
@@ -210,6 +211,12 @@ mod tests {
     }
 
     #[test]
+    fn the_running_number_that_pandas_writes_has_no_name() {
+        let records = fields("a.csv", ",text\n0,x\n");
+        assert_eq!(records, [serde_json::json!({"": "0", "text": "x"})]);
+    }
+
+    #[test]
     fn tabs_part_the_cells_of_tsv() {
         let records = fields("a.tsv", "a\tb\n1,2\t\"x\ty\"\n");
         assert_eq!(records, [serde_json::json!({"a": "1,2", "b": "x\ty"})]);
@@ -249,7 +256,7 @@ mod tests {
     #[test]
     fn a_header_must_name_each_column_once() {
         for (text, what) in [
-            (",text\n0,x\n", "column 1 has no name"),
+            ("text,\n0,x\n", "column 2 has no name"),
             ("a,b,a\n", "two columns are named `a`"),
             ("\"a\n", "is never closed"),
             ("a,\"b\"c\n", "follows its closing quote"),

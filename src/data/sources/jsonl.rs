@@ -8,7 +8,7 @@ use super::input::{Input, Packing};
 use super::pieces::{Container, Pieces};
 use super::{Records, Source, kind};
 use crate::error::Result;
-use crate::files::parse_json;
+use crate::files::parse_exact_json;
 
 /// The container `.jsonl`.
 pub struct Jsonl;
@@ -41,7 +41,7 @@ impl Container for Lines {
 /// The JSON object that a record is; `place` is what a person calls its place.
 pub fn object(bytes: &[u8], place: &str) -> Result<Map<String, Value>, String> {
     utf8(bytes, place)?;
-    match parse_json(bytes) {
+    match parse_exact_json(bytes) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => Err(format!("a JSON object was expected, {} was found", kind(&other))),
         // A record on one line has no line numbers of its own, so the parser's would mislead.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use self::input::Packing;
 use crate::error::{Error, Result, nearest};
-use crate::files::{Digest, FileEntry};
+use crate::files::{Digest, FileEntry, long_integer};
 
 /// Every container that can be read.
 pub static SOURCES: &[&dyn Source] =
@@ -136,6 +136,7 @@ pub(in crate::data) fn kind(value: &Value) -> &'static str {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
         Value::Number(_) => "a number",
+        Value::String(text) if long_integer(text).is_some() => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",

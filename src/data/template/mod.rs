@@ -97,6 +97,8 @@ impl std::fmt::Debug for ChatTemplate {
 pub struct Turns {
     messages: Vec<Value>,
     tools: Value,
+    /// What the record or the configuration hands over by name.
+    args: Arc<BTreeMap<String, Value>>,
 }
 
 impl Turns {
@@ -108,6 +110,13 @@ impl Turns {
                 .tools
                 .as_ref()
                 .map_or_else(|| Value::from(()), |t| Value::from(Serde(t))),
+            args: Arc::new(
+                conversation
+                    .template_args
+                    .iter()
+                    .map(|(name, value)| (name.clone(), Value::from(Serde(value))))
+                    .collect(),
+            ),
         }
     }
 
@@ -210,12 +219,15 @@ impl ChatTemplate {
     ) -> Result<(), String> {
         let mut own = values.to_vec();
         own.push(("tools", turns.tools.clone()));
-        own.push(("documents", Value::from(())));
+        if !turns.args.contains_key("documents") {
+            own.push(("documents", Value::from(())));
+        }
         own.push(("add_generation_prompt", Value::from(generation)));
         if self.marked && !own.iter().any(|(name, _)| *name == marks::NAME) {
             own.push((marks::NAME, Value::from_object(Marks::default())));
         }
-        let context = Value::from_object(Names { own, fixed: self.fixed.clone() });
+        let (args, fixed) = (turns.args.clone(), self.fixed.clone());
+        let context = Value::from_object(Names { own, args, fixed });
         let template = self.environment.get_template(name).map_err(|e| e.to_string())?;
         // The engine has a place or two where an odd template makes it panic, such as `[][::-1]`.
         let render = || template.render_captured_to(context, output).map(|_| ());
@@ -236,8 +248,9 @@ impl ChatTemplate {
     }
 
     /// Where to keep what follows the turns, if that is the same for all conversations.
-    fn plain_prompt(&self) -> Option<&OnceLock<Option<Arc<str>>>> {
-        self.plain_prompt.as_ref()
+    fn plain_prompt(&self, turns: &Turns) -> Option<&OnceLock<Option<Arc<str>>>> {
+        let own = turns.args.keys().any(|name| self.fixed.contains_key(name));
+        self.plain_prompt.as_ref().filter(|_| !own)
     }
 
     /// The template's text, as it stands in its file.
@@ -281,6 +294,7 @@ fn reason(error: &minijinja::Error) -> String {
 #[derive(Debug)]
 struct Names {
     own: Vec<(&'static str, Value)>,
+    args: Arc<BTreeMap<String, Value>>,
     fixed: Arc<BTreeMap<String, Value>>,
 }
 
@@ -291,14 +305,15 @@ impl Object for Names {
 
     fn get_value_by_str(self: &Arc<Self>, name: &str) -> Option<Value> {
         let own = self.own.iter().find(|(own, _)| *own == name).map(|(_, value)| value);
-        own.or_else(|| self.fixed.get(name)).cloned()
+        own.or_else(|| self.args.get(name)).or_else(|| self.fixed.get(name)).cloned()
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         self.mapped_enumerator(|this| {
             let free = |name: &&String| !this.own.iter().any(|(own, _)| own == *name);
-            let fixed = this.fixed.keys().filter(free).map(Value::from);
-            Box::new(this.own.iter().map(|(name, _)| Value::from(*name)).chain(fixed))
+            let fixed = this.fixed.keys().filter(|name| !this.args.contains_key(*name));
+            let given = this.args.keys().chain(fixed).filter(free).map(Value::from);
+            Box::new(this.own.iter().map(|(name, _)| Value::from(*name)).chain(given))
         })
     }
 }

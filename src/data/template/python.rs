@@ -6,10 +6,12 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State};
 use serde_json::Value as Json;
 
+use crate::files::long_integer;
+
 /// Prints a value as Python's `str` does: `True`, `None`, `['a']`.
 pub fn format(out: &mut Output, _state: &mut State, value: &Value) -> Result<(), Error> {
     match value.as_str() {
-        Some(text) => out.write_str(text)?,
+        Some(text) => out.write_str(long_integer(text).unwrap_or(text))?,
         None => out.write_str(&text(value))?,
     }
     Ok(())
@@ -18,7 +20,7 @@ pub fn format(out: &mut Output, _state: &mut State, value: &Value) -> Result<(),
 /// Python's `str`.
 pub fn text(value: &Value) -> String {
     match value.as_str() {
-        Some(text) => text.to_owned(),
+        Some(text) => long_integer(text).unwrap_or(text).to_owned(),
         None => repr(value),
     }
 }
@@ -52,6 +54,9 @@ fn repr(value: &Value) -> String {
 
 /// Python's `repr` of a string prefers single quotes.
 fn quoted(text: &str) -> String {
+    if let Some(digits) = long_integer(text) {
+        return digits.to_owned();
+    }
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::from(quote);
     for c in text.chars() {
@@ -194,6 +199,9 @@ fn line(style: &Style, depth: usize, out: &mut String) {
 }
 
 fn write_string(text: &str, ascii: bool, out: &mut String) {
+    if let Some(digits) = long_integer(text) {
+        return out.push_str(digits);
+    }
     let json = Json::from(text).to_string();
     if !ascii {
         out.push_str(&json);

@@ -78,7 +78,7 @@ impl<'a> Whole<'a> {
             let prefix = self.template.render(self.turns, count, true).ok()?;
             Some(prefix.strip_prefix(self.text.get(..start)?)?.into())
         };
-        let prompt = self.prompt.get_or_init(|| match self.template.plain_prompt() {
+        let prompt = self.prompt.get_or_init(|| match self.template.plain_prompt(self.turns) {
             // It does not depend on the conversation either.
             Some(prompt) => prompt.get_or_init(render).clone(),
             None => render(),

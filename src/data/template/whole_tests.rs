@@ -217,7 +217,7 @@ fn one_rendering_is_enough_for_a_long_conversation() {
                 assert!(whole.known(count, generation).is_some(), "{count} {source}");
             }
         }
-        assert!(template.plain_prompt().unwrap().get().unwrap().is_some());
+        assert!(template.plain_prompt(&turns).unwrap().get().unwrap().is_some());
     }
 }
 

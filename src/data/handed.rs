@@ -1,0 +1,226 @@
+//! In which form a conversation is handed to the chat template.
+//!
+//! Templates differ in what they take: arguments of calls as an object or as JSON text, content as
+//! parts or as one text, null or an empty text where nothing is said. A conversation is handed
+//! over as the record has it, arguments as an object; where the template refuses that, prints it
+//! as Python would, or leaves something out, the next form is tried.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::coverage::{Missing, located, missing};
+use super::formats::Conversation;
+use super::mask::{self, Rendered};
+use super::template::ChatTemplate;
+use super::unused::{Loss, Unused};
+use crate::files::{long_integer, parse_exact_json};
+
+/// What the template made of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handed {
+    /// What the template wrote; turns that are no targets are not among its turns.
+    pub rendered: Rendered,
+    /// What the record says and the template did not write.
+    pub unused: Vec<Unused>,
+}
+
+/// Renders a conversation, and finds the assistant's turns where they are asked for: in the first form in which the template writes all of it; in the first
+/// that it writes at all if there is none. The error is the reason, in one line.
+pub fn hand<'a>(
+    template: &ChatTemplate,
+    conversation: &'a Conversation,
+    find_turns: bool,
+) -> Result<(Cow<'a, Conversation>, Handed), String> {
+    let open = Open::of(conversation);
+    let render = if find_turns { mask::render } else { mask::plain };
+    let mut best: Option<(Cow<Conversation>, Rendered, Missing)> = None;
+    let mut refused = None;
+    for form in open.forms() {
+        let handed = form.apply(conversation);
+        let rendered = match render(template, &handed) {
+            Ok(rendered) => rendered,
+            Err(reason) => {
+                refused.get_or_insert(reason);
+                continue;
+            }
+        };
+        let missing = missing(template, &handed, &rendered);
+        let lost = missing.unused.iter().any(|unused| unused.loss == Loss::Meaning);
+        let fits = !lost && !form.is_misread(&handed, &rendered.text);
+        if fits || best.is_none() {
+            best = Some((handed, rendered, missing));
+        }
+        if fits {
+            break;
+        }
+    }
+    let Some((handed, mut rendered, missing)) = best else {
+        let reason = refused.unwrap_or_default();
+        let null = if open.null { "; a message has `content: null`" } else { "" };
+        return Err(format!("{reason}{null}"));
+    };
+    // An empty answer must not be learnt where the record has another.
+    let turns = located(&handed, &rendered);
+    let mut number = 0;
+    rendered.turns.retain(|_| {
+        let message = turns.get(number).map(|(message, _)| *message);
+        number += 1;
+        message.is_none_or(|message| {
+            !handed.not_targets.contains(&message) && !missing.silent.contains(&message)
+        })
+    });
+    Ok((handed, Handed { rendered, unused: missing.unused }))
+}
+
+/// In what a conversation can be handed over in several forms.
+#[derive(Clone, Copy)]
+struct Open {
+    calls: bool,
+    parts: bool,
+    /// A message has null for content.
+    null: bool,
+    /// A message has no words, in whatever form.
+    wordless: bool,
+}
+
+/// One of these forms; the record's own where nothing is set.
+#[derive(Clone, Copy)]
+struct Form {
+    /// Arguments are JSON text, not objects.
+    text: bool,
+    /// Parts are joined.
+    joined: bool,
+    /// Null is an empty text, and an empty text beside calls is null.
+    swapped: bool,
+    open: Open,
+}
+
+impl Open {
+    fn of(conversation: &Conversation) -> Self {
+        let any = |holds: fn(&Value) -> bool| conversation.messages.iter().any(holds);
+        Self {
+            calls: any(|message| message["tool_calls"].is_array()),
+            parts: any(|message| message["content"].is_array()),
+            null: any(|message| message["content"].is_null()),
+            wordless: any(|message| message["content"].is_null() || is_empty_call(message)),
+        }
+    }
+
+    /// All forms, those with the fewest changes first.
+    fn forms(self) -> impl Iterator<Item = Form> {
+        let mut forms = Vec::new();
+        let both = |open: bool| if open { &[false, true][..] } else { &[false][..] };
+        for &swapped in both(self.wordless) {
+            for &joined in both(self.parts) {
+                for &text in both(self.calls) {
+                    forms.push(Form { text, joined, swapped, open: self });
+                }
+            }
+        }
+        let changes =
+            |form: &Form| [form.text, form.joined, form.swapped].map(u8::from).iter().sum::<u8>();
+        forms.sort_by_key(changes);
+        forms.into_iter()
+    }
+}
+
+/// Whether a message calls tools and has an empty text beside the calls.
+fn is_empty_call(message: &Value) -> bool {
+    message["tool_calls"].is_array() && message["content"] == ""
+}
+
+impl Form {
+    fn apply(self, conversation: &Conversation) -> Cow<'_, Conversation> {
+        let other = |call: &Value| call["function"]["arguments"].is_string() != self.text;
+        let calls = |message: &Value| {
+            message["tool_calls"].as_array().is_some_and(|calls| calls.iter().any(other))
+        };
+        let changes = self.open.calls && conversation.messages.iter().any(calls);
+        if !changes && !self.joined && !self.swapped {
+            return Cow::Borrowed(conversation);
+        }
+        let mut handed = conversation.clone();
+        for message in &mut handed.messages {
+            if let Some(calls) = message.get_mut("tool_calls").and_then(Value::as_array_mut) {
+                calls.iter_mut().for_each(|call| self.call(call));
+            }
+            let is_empty_call = is_empty_call(message);
+            let Some(content) = message.get_mut("content") else { continue };
+            if self.joined
+                && let Value::Array(parts) = content
+            {
+                let texts = parts.iter().filter_map(|part| part["text"].as_str());
+                *content = texts.collect::<String>().into();
+            }
+            if self.swapped && content.is_null() {
+                *content = "".into();
+            } else if self.swapped && is_empty_call {
+                *content = Value::Null;
+            }
+        }
+        Cow::Owned(handed)
+    }
+
+    fn call(self, call: &mut Value) {
+        let Some(arguments) = call.pointer_mut("/function/arguments") else { return };
+        let other = match arguments {
+            Value::String(text) if !self.text => parse_exact_json(text.as_bytes()).ok(),
+            Value::Object(_) if self.text => {
+                let mut text = String::new();
+                dumps(arguments, &mut text);
+                Some(text.into())
+            }
+            _ => None,
+        };
+        if let Some(other) = other {
+            *arguments = other;
+        }
+    }
+
+    /// Whether the template printed what it was to go through, or printed null as a word.
+    fn is_misread(self, handed: &Conversation, text: &str) -> bool {
+        let open = self.open;
+        let printed = |call: &Value| {
+            let first = call["function"]["arguments"].as_object().and_then(|all| all.keys().next());
+            first.is_some_and(|key| text.contains(&format!("{{'{key}':")))
+        };
+        let null = handed.messages.iter().any(|message| message["content"].is_null());
+        let mut calls = handed.messages.iter().flat_map(|m| m["tool_calls"].as_array()).flatten();
+        (open.calls && !self.text && calls.any(printed))
+            || (open.parts
+                && !self.joined
+                && (text.contains("'type': 'text'") || text.contains("\"type\": \"text\"")))
+            || (null && text.contains("None"))
+    }
+}
+
+/// JSON as Python's `json.dumps` writes it.
+fn dumps(value: &Value, out: &mut String) {
+    match value {
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                dumps(item, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            out.push('{');
+            for (index, (key, field)) in fields.iter().enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push_str(": ");
+                dumps(field, out);
+            }
+            out.push('}');
+        }
+        Value::String(text) => match long_integer(text) {
+            Some(digits) => out.push_str(digits),
+            None => out.push_str(&value.to_string()),
+        },
+        other => out.push_str(&other.to_string()),
+    }
+}

@@ -1,0 +1,158 @@
+//! The text of a conversation in regions, in which the pieces of a record are looked for.
+
+use std::ops::Range;
+
+use memchr::memmem;
+
+/// Shorter pieces are found by accident: they must stand there as words of their own.
+pub const SHORT: usize = 24;
+
+/// How sure it is that a piece stands in the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// It stands where it belongs.
+    Surely,
+    /// It stands there, perhaps by accident.
+    Perhaps,
+    /// It does not.
+    Nowhere,
+}
+
+/// A part of the text, with what was found in it.
+struct Region {
+    range: Range<usize>,
+    taken: Vec<Range<usize>>,
+}
+
+/// A text in consecutive regions.
+pub struct Regions<'a> {
+    text: &'a str,
+    regions: Vec<Region>,
+}
+
+impl<'a> Regions<'a> {
+    /// The text, cut at these places, which rise.
+    pub fn new(text: &'a str, cuts: impl IntoIterator<Item = usize>) -> Self {
+        let mut regions = Vec::new();
+        let mut start = 0;
+        for cut in cuts.into_iter().chain([text.len()]) {
+            regions.push(Region { range: start..cut.max(start), taken: Vec::new() });
+            start = cut.max(start);
+        }
+        Self { text, regions }
+    }
+
+    /// How many regions there are.
+    pub fn count(&self) -> usize {
+        self.regions.len()
+    }
+
+    /// Looks for a piece in a region, then elsewhere. What was found before is not found again
+    /// there, so that a piece that comes twice must stand there twice.
+    pub fn look(&mut self, home: usize, piece: &str) -> Found {
+        let piece = piece.trim();
+        if piece.is_empty() {
+            return Found::Surely;
+        }
+        if self.take(home, piece) {
+            return Found::Surely;
+        }
+        let escaped = escaped(piece);
+        for form in &escaped {
+            if self.take(home, form) {
+                return Found::Surely;
+            }
+        }
+        let forms = std::iter::once(piece).chain(escaped.iter().map(String::as_str));
+        let anywhere = |form: &str| memmem::find(self.text.as_bytes(), form.as_bytes()).is_some();
+        if forms.into_iter().any(anywhere) { Found::Perhaps } else { Found::Nowhere }
+    }
+
+    /// Finds a piece in a region outside of what was found there before.
+    pub fn take(&mut self, home: usize, piece: &str) -> bool {
+        let text = self.text;
+        let Some(region) = self.regions.get_mut(home) else { return false };
+        let Some(within) = text.get(region.range.clone()) else { return false };
+        let base = region.range.start;
+        let free = memmem::find_iter(within.as_bytes(), piece.as_bytes())
+            .map(|at| base + at..base + at + piece.len())
+            .find(|found| {
+                let apart =
+                    |taken: &Range<usize>| taken.end <= found.start || found.end <= taken.start;
+                region.taken.iter().all(apart) && (piece.len() >= SHORT || is_word(text, found))
+            });
+        if let Some(found) = free.clone() {
+            region.taken.push(found);
+        }
+        free.is_some()
+    }
+}
+
+/// Whether a text has a piece as a word of its own.
+pub fn has_word(text: &str, piece: &str) -> bool {
+    let places = memmem::find_iter(text.as_bytes(), piece.as_bytes());
+    places.map(|at| at..at + piece.len()).any(|found| is_word(text, &found))
+}
+
+/// Whether what stands there is no part of a longer word.
+fn is_word(text: &str, found: &Range<usize>) -> bool {
+    let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let (Some(before), Some(inside), Some(after)) =
+        (text.get(..found.start), text.get(found.clone()), text.get(found.end..))
+    else {
+        return false;
+    };
+    !(word(before.chars().next_back()) && word(inside.chars().next()))
+        && !(word(inside.chars().next_back()) && word(after.chars().next()))
+}
+
+/// How a piece is written inside JSON, if that is another text: with and without escapes for what
+/// is not ASCII.
+fn escaped(piece: &str) -> Vec<String> {
+    let special = |c: char| matches!(c, '"' | '\\') || c.is_control();
+    let mut forms = Vec::new();
+    if piece.contains(special) {
+        let json = serde_json::Value::from(piece).to_string();
+        forms.push(json[1..json.len() - 1].to_owned());
+    }
+    if !piece.is_ascii() {
+        let json = forms.last().map_or(piece, String::as_str);
+        let mut ascii = String::with_capacity(2 * json.len());
+        for c in json.chars() {
+            if c.is_ascii() {
+                ascii.push(c);
+            } else {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    ascii.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+        forms.push(ascii);
+    }
+    forms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_that_comes_twice_must_stand_there_twice() {
+        let text = "<u>yes<a>yes<u>no";
+        let mut regions = Regions::new(text, [6, 12]);
+        assert_eq!(regions.count(), 3);
+        assert_eq!(regions.look(0, " yes\n"), Found::Surely);
+        assert_eq!(regions.look(0, "yes"), Found::Perhaps);
+        assert_eq!(regions.look(1, "yes"), Found::Surely);
+        assert_eq!(regions.look(2, "maybe"), Found::Nowhere);
+        assert_eq!(regions.look(2, ""), Found::Surely);
+    }
+
+    #[test]
+    fn a_short_piece_is_a_word_and_an_escaped_one_is_found() {
+        let mut regions = Regions::new("a user says \"x\\ny\" and \\u00e9t\\u00e9", []);
+        assert_eq!(regions.look(0, "use"), Found::Perhaps);
+        assert_eq!(regions.look(0, "x\ny"), Found::Surely);
+        assert_eq!(regions.look(0, "été"), Found::Surely);
+    }
+}

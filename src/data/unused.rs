@@ -1,0 +1,168 @@
+//! What a record says and the model does not get: what it is, and what is done about it.
+//!
+//! The rule for all shapes and containers: either the model is trained on exactly what the record
+//! says, or the program says what it does not use, with count and first place.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::formats::Fields;
+use crate::config::OnUnused;
+
+/// What ends the list of unusable records where this rule refused one.
+pub const RULE: &str = "all that a record says must reach the model: name a chat template that \
+     writes it as `data.chat_template`, remove it from the records, or have it reported instead \
+     with `data.on_unused = \"warn\"`";
+
+/// Columns that mean something to the model in some shape.
+const TELLING: [&str; 10] = [
+    "system",
+    "system_prompt",
+    "history",
+    "tools",
+    "functions",
+    "image",
+    "images",
+    "audio",
+    "video",
+    "videos",
+];
+/// Columns that mean something elsewhere, and lose less.
+const HINTING: [&str; 10] = [
+    "messages",
+    "conversations",
+    "reasoning",
+    "reasoning_content",
+    "thinking",
+    "chat_template_kwargs",
+    "weight",
+    "train",
+    "loss",
+    "input",
+];
+/// What pandas calls the running number of a row when it writes tables.
+const INDEX: [&str; 3] = ["", "Unnamed: 0", "__index_level_0__"];
+
+/// So many different things are counted of a file.
+const DIFFERENT: usize = 1000;
+
+/// How much is lost with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// What is said: a message, a call, a tool.
+    Meaning,
+    /// Reasoning, names and other fields of messages.
+    Detail,
+    /// A column that data sets have for themselves, such as `id` or `source`.
+    Column,
+}
+
+/// Something of one record that the model does not get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unused {
+    /// How much is lost with it.
+    pub loss: Loss,
+    /// What it is, the same words for all records.
+    pub what: String,
+    /// What it is in this record.
+    pub example: String,
+    /// Who leaves it out, with a verb.
+    pub by: Cow<'static, str>,
+}
+
+/// Who leaves something out.
+pub const TEMPLATE: &str = "the chat template does not write";
+/// See [`TEMPLATE`].
+pub const SHAPE: &str = "this shape does not read";
+/// See [`TEMPLATE`].
+pub const NOT_ASKED: &str = "the chat template does not ask for";
+/// See [`TEMPLATE`].
+pub const LEARNT: &str = "`data.train_on = \"all\"` learns";
+
+impl Unused {
+    /// Something that the template leaves out.
+    pub fn by_template(loss: Loss, what: &str, example: String) -> Self {
+        Self { loss, what: what.to_owned(), example, by: TEMPLATE.into() }
+    }
+
+    /// What is said of all records that have it, after their number; of a column, its name.
+    pub fn phrase(&self) -> String {
+        match self.loss {
+            Loss::Column => self.what.clone(),
+            _ => format!("hold {} that {}", self.what, self.by),
+        }
+    }
+}
+
+/// The columns of a record that its shape left there.
+pub fn columns(left: &Fields, unused: &mut Vec<Unused>) {
+    for (name, value) in left {
+        let number =
+            value.is_number() || value.as_str().is_some_and(|text| text.parse::<u64>().is_ok());
+        let empty = value.is_null()
+            || value.as_str().is_some_and(|text| text.trim().is_empty())
+            || value.as_array().is_some_and(Vec::is_empty);
+        if empty || (number && INDEX.contains(&name.as_str())) {
+            continue;
+        }
+        let loss = match name.as_str() {
+            name if TELLING.contains(&name) => Loss::Meaning,
+            name if HINTING.contains(&name) => Loss::Detail,
+            _ => Loss::Column,
+        };
+        let what =
+            if name.is_empty() { "a column without a name".into() } else { format!("`{name}`") };
+        unused.push(Unused { loss, example: what.clone(), what, by: SHAPE.into() });
+    }
+}
+
+/// Something that records of a file have and the model does not get, counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// How much is lost with it.
+    pub loss: Loss,
+    /// What is said of all records that have it, after their number; of a column, its name.
+    pub phrase: String,
+    /// How many records.
+    pub records: u64,
+    /// The line of the first.
+    pub first: u64,
+}
+
+/// Counts what is left out of the record at `line`.
+pub fn count(counts: &mut Vec<Count>, unused: &[Unused], line: u64) {
+    for (index, one) in unused.iter().enumerate() {
+        if unused[..index].iter().any(|other| other.phrase() == one.phrase()) {
+            continue; // a record counts once
+        }
+        let phrase = one.phrase();
+        let place = counts.iter().position(|c| c.phrase == phrase && c.loss == one.loss);
+        match place {
+            Some(place) => counts[place].records += 1,
+            None if counts.len() == DIFFERENT => {}
+            None => counts.push(Count { loss: one.loss, phrase, records: 1, first: line }),
+        }
+    }
+}
+
+/// Refuses a record of which too much is lost: the reason says what.
+pub fn judge(on_unused: Option<OnUnused>, unused: &[Unused]) -> Result<(), String> {
+    let refused = |unused: &&Unused| match (unused.loss, on_unused) {
+        (Loss::Column, _) | (_, Some(OnUnused::Warn)) => false,
+        (Loss::Meaning, _) | (_, Some(OnUnused::Error)) => true,
+        (Loss::Detail, None) => false,
+    };
+    let mut sentences: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for unused in unused.iter().filter(refused) {
+        let examples = sentences.entry(&*unused.by).or_default();
+        if !examples.contains(&unused.example.as_str()) {
+            examples.push(&unused.example);
+        }
+    }
+    let sentences: Vec<String> =
+        sentences.iter().map(|(by, what)| format!("{by} {}", what.join(", "))).collect();
+    if sentences.is_empty() { Ok(()) } else { Err(sentences.join("; ")) }
+}
