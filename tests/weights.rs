@@ -261,9 +261,7 @@ fn numbers_that_are_none_end_every_command() {
     }
     // Finite weights whose scores are not.
     let mut all = whole;
-    for name in ["model.norm.weight", EMBEDDING] {
-        all.get_mut(name).unwrap().2.iter_mut().for_each(|value| *value = 3e38);
-    }
+    all.get_mut("model.norm.weight").unwrap().2.iter_mut().for_each(|value| *value = 3e38);
     write_tensors(&run, "model/model.safetensors", &all);
     for command in [&generate[..], &eval] {
         let said = run.fails(2, command);
@@ -418,6 +416,25 @@ fn where_data_is_not_at_hand_the_weights_tell_what_rounding_took() {
     assert!(said.contains("does not lie in the folder of its run"), "{said}");
 }
 
+/// One of the models of transformers, with three letters for a tokenizer.
+fn copy_case(run: &Run, name: &str) {
+    fs::create_dir(run.path(name)).unwrap();
+    for entry in fs::read_dir(common::case(name)).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.to_string_lossy().contains("expected") {
+            fs::copy(&path, run.path(name).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let tokenizer = json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+        "post_processor": null, "decoder": null,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+            "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false,
+            "byte_fallback": false, "vocab": {"a": 0, "b": 1, "c": 2}, "merges": []},
+    });
+    run.write(&format!("{name}/tokenizer.json"), &tokenizer.to_string());
+}
+
 #[test]
 fn a_merge_in_another_format_is_one_for_all_weights_and_their_index() {
     let run = with_small_adapter();
@@ -441,6 +458,24 @@ fn a_merge_in_another_format_is_one_for_all_weights_and_their_index() {
         let config: Value = serde_json::from_str(&run.read(&format!("{out}/config.json"))).unwrap();
         assert_eq!(config["dtype"], json!(name));
     }
+    // An index tells the size of its files.
+    copy_case(&run, "bf16-sharded");
+    run.write("text.jsonl", "{\"text\": \"abcabcabc\"}\n{\"text\": \"aabbcc\"}\n");
+    run.write(
+        "sharded.toml",
+        "[model]\nbase = \"bf16-sharded\"\n[data]\nmax_seq_len = 16\n[[data.train]]\n\
+         path = \"text.jsonl\"\n[lora]\nr = 2\n[train]\nmax_steps = 1\nlearning_rate = 1e-2\n\
+         [device]\nname = \"cpu\"\n",
+    );
+    run.succeeds(&["train", "sharded.toml", "--quiet"]);
+    run.succeeds(&["merge", "checkpoints/sharded", "--out", "wide", "--dtype", "f32"]);
+    let total = |folder: &str| -> u64 {
+        let text = run.read(&format!("{folder}/model.safetensors.index.json"));
+        let index: Value = serde_json::from_str(&text).unwrap();
+        index["metadata"]["total_size"].as_u64().unwrap()
+    };
+    assert_eq!(total("wide"), 2 * total("bf16-sharded"));
+    run.succeeds(&["generate", "wide", "--prompt", "abc", "--max-tokens", "1"]);
     let said = run.fails(2, &["merge", "checkpoints/adapter", "--out", "x", "--dtype", "int8"]);
     assert!(said.contains("invalid value 'int8'"), "{said}");
 }

@@ -37,6 +37,8 @@ pub struct Derivation<'a> {
     pub time: &'a str,
     /// Where models come from.
     pub supply: &'a Arc<Supply>,
+    /// Hears of what takes long.
+    pub tell: &'a dyn Fn(&str),
 }
 
 /// What was made, for lineage and card.

@@ -20,6 +20,9 @@ use crate::random::Stream;
 /// be to speak of rounding.
 const GAIN_MIN: f64 = 1e-5;
 
+/// Validation tokens that are measured at most: three models read them, on the CPU.
+const TOKENS_MAX: u64 = 32_768;
+
 /// The data and the prompts of a run, at hand again.
 pub struct Trial {
     loaded: Loaded,
@@ -76,7 +79,7 @@ impl Trial {
                 return Err(Error::new(what));
             }
         }
-        let batches = data::validation_batches(
+        let mut batches = data::validation_batches(
             &corpus.validation,
             &settings.data,
             settings.train.micro_batch_size,
@@ -84,10 +87,19 @@ impl Trial {
         if batches.is_empty() {
             return Err(Error::new("its run had no validation data"));
         }
+        let shortened = shorten(&mut batches, TOKENS_MAX);
         let sets = &origin.past.datasets;
         let set = sets.iter().find(|set| set.split.contains("validation")).or(sets.first());
-        let dataset = set.map(|set| set.name.clone()).unwrap_or_default();
+        let mut dataset = set.map(|set| set.name.clone()).unwrap_or_default();
+        if let Some((kept, all)) = shortened {
+            dataset.push_str(&format!(" (the first {kept} of {all} tokens)"));
+        }
         Ok(Self { codec: corpus.codec.clone(), batches, dataset, loaded })
+    }
+
+    /// Tokens that each model reads.
+    pub fn tokens(&self) -> u64 {
+        self.batches.iter().map(Batch::tokens_without_padding).sum()
     }
 
     /// The validation loss of a model.
@@ -133,6 +145,21 @@ impl Trial {
     }
 }
 
+/// Leaves batches of at most so many tokens, one at least; tells how many are left of how many
+/// where any were left out.
+fn shorten(batches: &mut Vec<Batch>, most: u64) -> Option<(u64, u64)> {
+    let counts: Vec<u64> = batches.iter().map(Batch::tokens_without_padding).collect();
+    let mut sum = 0;
+    let fits = |count: &&u64| {
+        sum += **count;
+        sum <= most
+    };
+    let kept = counts.iter().take_while(fits).count().max(1);
+    batches.truncate(kept);
+    let sum = |counts: &[u64]| counts.iter().sum::<u64>();
+    (kept < counts.len()).then(|| (sum(&counts[..kept]), sum(&counts)))
+}
+
 /// Where a run is looked for beside its artifact, in words.
 pub fn not_at_hand(error: &Error, folder: &Path) -> String {
     let why: Vec<&str> = std::iter::once(error.what.as_str())
@@ -144,6 +171,26 @@ pub fn not_at_hand(error: &Error, folder: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_validation_data_is_measured_in_part() {
+        let batch = |tokens: usize| Batch {
+            rows: 1,
+            length: tokens,
+            tokens: vec![1; tokens],
+            positions: (0..).take(tokens).collect(),
+            documents: vec![1; tokens],
+            ..Batch::default()
+        };
+        let left = |most| {
+            let mut batches = vec![batch(10), batch(20), batch(30)];
+            let told = shorten(&mut batches, most);
+            (batches.len(), told)
+        };
+        assert_eq!(left(60), (3, None));
+        assert_eq!(left(59), (2, Some((30, 60))));
+        assert_eq!(left(5), (1, Some((10, 60))));
+    }
 
     #[test]
     fn what_is_lost_is_a_share_of_the_gain() {

@@ -1,5 +1,5 @@
-//! The weights of a model as a stream, with an adapter added on the way: `W + s·B·A` in f32. Held in
-//! memory: the adapter, and a few rows of one weight.
+//! The weights of a model as a stream, with an adapter added on the way: `W + s·B·A` in f32. Held
+//! in memory: the adapter, and a few rows of one weight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

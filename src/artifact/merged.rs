@@ -1,9 +1,8 @@
-//! A whole model made of an adapter and its base, signed and with its lineage like any artifact, and
-//! measured: what its card says is said of it, not of the adapter.
+//! A whole model made of an adapter and its base, signed and with its lineage like any artifact,
+//! and measured: what its card says is said of it, not of the adapter.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -18,7 +17,6 @@ use super::rewrite::{Rewritten, Rounding, write_merged};
 use crate::config::DeviceChoice;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::hub::Supply;
 use crate::model::{self, Model, ModelJson, TIED, families};
 use crate::weights::{Element, INDEX_FILE};
 
@@ -103,7 +101,7 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
         let written = write_merged(weights, scratch, element)?;
         let base_files = write_rest(&origin, scratch, &written, element, untied)?;
         let compared = match compare {
-            true => compared(&origin, scratch, request.supply)?,
+            true => compared(&origin, scratch, request)?,
             false => Compared::not("not asked for"),
         };
         let merged = Merged {
@@ -196,7 +194,7 @@ impl Compared {
 }
 
 /// Runs base, adapter and merged model on the same tokens.
-fn compared(origin: &Origin, merged: &Path, supply: &Arc<Supply>) -> Result<Compared> {
+fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Compared> {
     let config = ModelJson::read(merged)?;
     let facts = families::find(&config)?.facts(&config)?;
     // One model in f32 at a time, and one of its files as it is read.
@@ -208,7 +206,14 @@ fn compared(origin: &Origin, merged: &Path, supply: &Arc<Supply>) -> Result<Comp
         )));
     }
     let opened = device::open(DeviceChoice::Cpu, 0)?;
-    let trial = Trial::find(origin, supply);
+    let trial = Trial::find(origin, request.supply);
+    if let Ok(trial) = &trial {
+        let tokens = trial.tokens();
+        (request.tell)(&format!(
+            "measuring base, adapter and merged model on {tokens} tokens of validation data and \
+             the prompts, on the CPU (`--no-check` leaves it out)"
+        ));
+    }
     let run = |model: &Model| -> Result<Option<(f64, u64)>> {
         let Ok(trial) = &trial else { return Ok(None) };
         let found = trial.loss(model)?;

@@ -55,6 +55,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         sbom: args.sbom,
         time: &now(),
         supply: &supply,
+        tell: &talk,
     };
     let (file, notes) = exports::export(&request, format, args.r#type.as_deref())?;
     for note in notes {

@@ -69,6 +69,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         sbom: args.sbom,
         time: &now(),
         supply: &supply,
+        tell: &talk,
     };
     let element = match args.dtype.as_str() {
         "f32" => Some(Element::F32),

@@ -13,8 +13,9 @@ use crate::train::{Prepared, look_through, prepare, suite};
 
 /// Check a configuration wholly and say what it would do; trains nothing
 ///
-/// Opens every weight file and looks through its numbers, reads data as `train` does, estimates memory, disk, steps and tokens, and shows the
-/// first example as the model sees it, with its learnt tokens marked.
+/// Opens every weight file and looks through its numbers, reads data as `train` does, estimates
+/// memory, disk, steps and tokens, and shows the first example as the model sees it, with its
+/// learnt tokens marked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

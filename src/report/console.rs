@@ -13,8 +13,8 @@ use crate::report::Signals;
 
 /// Between plain lines where there is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
-/// Between lines about answers that are being written.
-const ANSWERING_INTERVAL: Duration = Duration::from_secs(2);
+/// Between lines about answers that are being written, on a terminal.
+const ANSWERING_INTERVAL: Duration = Duration::from_secs(1);
 /// Steps over which speed is averaged.
 const SPEED_STEPS: usize = 20;
 
@@ -136,7 +136,8 @@ impl Console {
     /// Long answers are not waited for in silence.
     fn answering(&mut self, prompts: usize, done: usize, most: usize) {
         let last = self.answered.get_or_insert_with(Instant::now);
-        if last.elapsed() < ANSWERING_INTERVAL {
+        let watched = std::io::stderr().is_terminal();
+        if last.elapsed() < if watched { ANSWERING_INTERVAL } else { PLAIN_INTERVAL } {
             return;
         }
         *last = Instant::now();
