@@ -1,7 +1,6 @@
 //! SHA-256 of bytes and files.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use super::open::{irregular, open_unlinked};
+use super::open::{irregular, open_regular, open_unlinked};
 use crate::error::{Context, Error, Result};
 
 /// A SHA-256 digest; shown and stored as 64 lower-case hex digits.
@@ -166,8 +165,8 @@ const READ_BYTES: usize = 1 << 20;
 
 /// Size and digest of a file; `name` is what the entry will be called.
 pub fn hash_file(path: &Path, name: &str) -> Result<FileEntry> {
-    let read = || hash_rest(Hashing::new(File::open(path)?), name);
-    read().context_at("cannot read the file", path)
+    let source = Hashing::new(open_regular(path)?);
+    hash_rest(source, name).context_at("cannot read the file", path)
 }
 
 /// Reads what is left of a file; size and digest are those of all that ever passed.

@@ -55,6 +55,64 @@ fn utf16_is_named_whatever_the_container() {
     }
 }
 
+/// Each would be read for ever, or wait for ever, or be gone after the first reading.
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_refused_by_every_container() {
+    let folder = tempfile::tempdir().unwrap();
+    for extension in extensions() {
+        let name = folder.path().join(format!("device.{extension}"));
+        std::os::unix::fs::symlink("/dev/zero", &name).unwrap();
+        let error = open(&name).err().unwrap().to_string();
+        assert!(error.contains("this is a device"), "{extension}: {error}");
+        let name = folder.path().join(format!("pipe.{extension}"));
+        assert!(std::process::Command::new("mkfifo").arg(&name).status().unwrap().success());
+        let error = open(&name).err().unwrap().to_string();
+        assert!(error.contains("this is a pipe"), "{extension}: {error}");
+    }
+    let error = open(Path::new("/dev/zero")).err().unwrap().to_string();
+    assert!(error.contains("this is a device"), "{error}");
+}
+
+#[test]
+fn a_git_lfs_pointer_is_named_as_one_whatever_the_container() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5530624\n";
+    for extension in extensions() {
+        let error = super::fixture::fails(&format!("a.{extension}"), pointer);
+        assert!(error.contains("Git LFS pointer") && error.contains("git lfs pull"), "{error}");
+    }
+}
+
+#[test]
+fn very_much_of_nothing_ends() {
+    let lines = vec![b'\n'; 65 << 20];
+    let blanks = [b"[{},".to_vec(), vec![b' '; 65 << 20]].concat();
+    let (packed, frames) = (gzip(&lines), zstd(&lines));
+    for (name, bytes) in [
+        ("a.jsonl", &lines),
+        ("a.jsonl.gz", &packed),
+        ("a.jsonl.zst", &frames),
+        ("a.txt", &lines),
+        ("a.csv", &lines),
+        ("a.json", &blanks),
+    ] {
+        let error = super::fixture::fails(name, bytes);
+        assert!(error.contains("MiB of nothing"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn what_unpacks_to_far_more_than_text_does_is_refused() {
+    // 300 MiB of long records, and of one line that is longer than a record may be.
+    let record = format!("{{\"text\":\"{}\"}}\n", "a".repeat(1 << 20));
+    let line = format!("{}\n", "a".repeat(300 << 20));
+    for bytes in [record.repeat(300), line] {
+        let error = super::fixture::fails("a.jsonl.zst", &zstd(bytes.as_bytes()));
+        assert!(error.contains("more than 200 times its size"), "{error}");
+        assert!(error.contains("from a file that is not packed"), "{error}");
+    }
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut writer = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     writer.write_all(bytes).unwrap();
@@ -142,7 +200,7 @@ fn repository(path: &str) -> std::path::PathBuf {
 }
 
 /// Every file of `tests/fixtures/containers/` that was made of a data set, with that data set.
-const TWINS: [(&str, &str); 20] = [
+const TWINS: [(&str, &str); 24] = [
     ("completion.csv", "datasets/completion.jsonl"),
     ("completion.tsv", "datasets/completion.jsonl"),
     ("text.txt", "datasets/text.jsonl"),
@@ -157,6 +215,10 @@ const TWINS: [(&str, &str); 20] = [
     ("completion.lz4.parquet", "datasets/completion.jsonl"),
     ("completion.none.parquet", "datasets/completion.jsonl"),
     ("completion.delta.parquet", "datasets/completion.jsonl"),
+    ("completion.brotli.parquet", "datasets/completion.jsonl"),
+    ("completion.prefixes.parquet", "datasets/completion.jsonl"),
+    ("tools.parquet", "tests/fixtures/containers/tools.jsonl"),
+    ("encodings.parquet", "tests/fixtures/containers/encodings.jsonl"),
     ("nested.parquet", "tests/fixtures/containers/nested.jsonl"),
     ("nested.v2.parquet", "tests/fixtures/containers/nested.jsonl"),
     ("nested.small.parquet", "tests/fixtures/containers/nested.jsonl"),

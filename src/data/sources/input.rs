@@ -1,24 +1,22 @@
 //! The bytes of a file, unpacked where it is compressed, and hashed as they lie on disk.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
+use super::expansion::{self, Expansion};
 use crate::error::{Context, Error, Result};
-use crate::files::{FileEntry, Hashing};
+use crate::files::{FileEntry, Hashing, lfs_pointer, lfs_refusal, open_regular};
 
-/// Text shrinks to a fifth, seldom to a fiftieth. A file that unpacks to more than this many times
-/// its size, once that is much, was made to exhaust whoever reads it.
-pub const MOST_EXPANSION: u64 = 200;
-/// Below this many bytes, nothing is said about expansion.
-pub const MUCH: u64 = 4 << 30;
 /// Zstandard's own limit on the memory of a reader: 2 to this power bytes.
 const WINDOW_LOG_MAX: u32 = 27;
 /// How many bytes are asked of the file at once.
 const BUFFER: usize = 1 << 20;
+/// A file that stands for one under Git LFS is shorter.
+const POINTER_BYTES: u64 = 1024;
 
 /// How a file is compressed as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +44,15 @@ impl Packing {
     }
 }
 
-/// Opens a regular file. A pipe would be gone after the first reading.
+/// Opens a regular file that is none that only stands for one. A pipe would be gone after the first
+/// reading.
 pub fn open_file(path: &Path) -> Result<File> {
-    let file = File::open(path).context_at("cannot read the data set", path)?;
-    let metadata = file.metadata().context_at("cannot read the data set", path)?;
-    if !metadata.is_file() {
-        return Err(Error::new("a data set must be a regular file")
-            .at(path)
-            .hint("write what it gives into a file first"));
+    let mut file = open_regular(path)?;
+    let mut start = Vec::new();
+    let read = (&mut file).take(POINTER_BYTES).read_to_end(&mut start);
+    read.and_then(|_| file.rewind()).context_at("cannot read the data set", path)?;
+    if lfs_pointer(&start) {
+        return Err(lfs_refusal(path));
     }
     Ok(file)
 }
@@ -63,9 +62,7 @@ pub struct Input {
     path: PathBuf,
     stream: Stream,
     packing: Packing,
-    /// So many bytes at most come out of the file.
-    most: u64,
-    unpacked: u64,
+    expansion: Expansion,
     buffer: Box<[u8]>,
     /// What of the buffer is not consumed yet.
     start: usize,
@@ -81,10 +78,6 @@ enum Stream {
 impl Input {
     /// Opens a file of text. A byte order mark is stepped over; UTF-16 is refused.
     pub fn open(path: &Path, packing: Packing) -> Result<Self> {
-        Self::open_up_to(path, packing, MUCH)
-    }
-
-    fn open_up_to(path: &Path, packing: Packing, much: u64) -> Result<Self> {
         let file = open_file(path)?;
         let size = file.metadata().context_at("cannot read the data set", path)?.len();
         let raw = Hashing::new(file);
@@ -98,13 +91,13 @@ impl Input {
                     .context_at("cannot read the data set", path)?,
             ),
         };
-        let most = match packing {
-            Packing::Plain => u64::MAX,
-            _ => size.saturating_mul(MOST_EXPANSION).max(much),
+        let expansion = match packing {
+            Packing::Plain => Expansion::none(),
+            _ => Expansion::of(size),
         };
         let buffer = vec![0; BUFFER].into_boxed_slice();
         let path = path.to_path_buf();
-        let mut input = Self { path, stream, packing, most, unpacked: 0, buffer, start: 0, end: 0 };
+        let mut input = Self { path, stream, packing, expansion, buffer, start: 0, end: 0 };
         let start = input.ahead(3)?;
         if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
             return Err(Error::new("the data set is written in UTF-16")
@@ -140,6 +133,7 @@ impl Input {
                 break;
             }
             self.end += got;
+            self.count(got as u64)?;
         }
         Ok(&self.buffer[self.start..self.end])
     }
@@ -162,13 +156,21 @@ impl Input {
                 got => break got?,
             }
         };
-        self.unpacked += got as u64;
-        if self.unpacked > self.most {
-            return Err(io::Error::other(format!(
-                "it unpacks to more than {MOST_EXPANSION} times its size, which no text does"
-            )));
-        }
         Ok(got)
+    }
+
+    /// A record of so many bytes stood in the file: short ones count for more than they have.
+    pub fn count_record(&self, bytes: usize) -> Result<()> {
+        self.count(expansion::RECORD.saturating_sub(bytes as u64))
+    }
+
+    fn count(&self, bytes: u64) -> Result<()> {
+        self.expansion.add(bytes).map_err(|reason| {
+            Error::new("cannot read the data set")
+                .at(&self.path)
+                .because(reason)
+                .hint(expansion::HINT)
+        })
     }
 
     fn broken(&self, error: &io::Error) -> Error {
@@ -212,30 +214,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_unpacks_to_far_more_than_text_does_is_refused() {
+    fn what_is_no_regular_file_or_only_stands_for_one_is_not_opened() {
+        let error = Input::open(Path::new("/dev/null"), Packing::Plain).err().unwrap();
+        assert!(cfg!(not(unix)) || error.to_string().contains("a regular file"), "{error}");
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.jsonl.zst");
-        let packed = zstd::encode_all(vec![b'\n'; 8 << 20].as_slice(), 3).unwrap();
-        std::fs::write(&path, &packed).unwrap();
-        let read = |much| -> Result<u64> {
-            let mut input = Input::open_up_to(&path, Packing::Zstd, much)?;
-            let mut count = 0;
-            loop {
-                match input.next_bytes()?.len() {
-                    0 => return Ok(count),
-                    length => input.consume(length),
-                }
-                count += 1;
-            }
-        };
-        let error = read(1 << 20).unwrap_err().to_string();
-        assert!(error.contains("more than 200 times its size"), "{error}");
-        assert!(read(8 << 20).unwrap() > 0);
+        let path = folder.path().join("a.jsonl");
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n";
+        std::fs::write(&path, pointer).unwrap();
+        let error = Input::open(&path, Packing::Plain).err().unwrap().to_string();
+        assert!(error.contains("Git LFS pointer"), "{error}");
+        std::fs::write(&path, &pointer[1..]).unwrap();
+        let mut input = Input::open(&path, Packing::Plain).unwrap();
+        assert_eq!(input.next_bytes().unwrap(), &pointer.as_bytes()[1..]);
     }
 
     #[test]
-    fn only_regular_files_are_opened() {
-        let error = Input::open(Path::new("/dev/null"), Packing::Plain).err().unwrap();
-        assert!(cfg!(not(unix)) || error.to_string().contains("a regular file"), "{error}");
+    fn very_many_empty_records_are_too_much_of_a_packed_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl.zst");
+        std::fs::write(&path, zstd::encode_all(b"{}\n".as_slice(), 3).unwrap()).unwrap();
+        let input = Input::open(&path, Packing::Zstd).unwrap();
+        let count = (0..5_000_000).take_while(|_| input.count_record(2).is_ok()).count();
+        assert!((4_000_000..4_500_000).contains(&count), "{count}");
     }
 }

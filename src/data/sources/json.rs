@@ -198,11 +198,12 @@ mod tests {
     fn a_huge_item_is_a_bad_row() {
         let huge = format!("[{{\"a\":\"{}\"}},{{\"a\":1}}]", ",[x".repeat(1 << 20));
         let (records, _) = read_pieces_up_to(huge.as_bytes(), List::default(), 1000);
-        assert_eq!(reason(&records[0]), "the record is longer than 1000 bytes");
+        assert!(reason(&records[0]).starts_with("the record is longer than 1000 bytes"));
         assert_eq!(records[1].content.as_ref().unwrap()["a"], 1);
         let huge = format!("[{{\"a\":\"{}\"}},{{}}]", "x".repeat(100 << 20));
         let (records, _) = read_pieces(huge.as_bytes(), List::default());
-        assert_eq!(reason(&records[0]), format!("the record is longer than {MAX_PIECE} bytes"));
+        let most = format!("the record is longer than {MAX_PIECE} bytes");
+        assert!(reason(&records[0]).starts_with(&most));
         assert_eq!(records.len(), 2);
     }
 

@@ -101,7 +101,7 @@ mod tests {
         let mut bytes = vec![b'x'; 3 << 20];
         bytes.extend(b"\n{\"a\":1}\n");
         let (records, file) = read_pieces_up_to(&bytes, Lines, 1000);
-        assert_eq!(reason(&records[0]), "the line is longer than 1000 bytes");
+        assert!(reason(&records[0]).starts_with("the line is longer than 1000 bytes"));
         assert_eq!(records[0].digest, Digest::of(&bytes[..3 << 20]));
         assert!(records[1].content.is_ok());
         assert_eq!(file.sha256, Digest::of(&bytes));
@@ -113,7 +113,8 @@ mod tests {
         bytes[0] = b'{';
         bytes.extend(b"}\n{\"a\":1}");
         let (records, _) = read_pieces(&bytes, Lines);
-        assert_eq!(reason(&records[0]), format!("the line is longer than {MAX_PIECE} bytes"));
+        let most = format!("the line is longer than {MAX_PIECE} bytes");
+        assert!(reason(&records[0]).starts_with(&most));
         assert_eq!((records[1].line, records.len()), (2, 2));
     }
 

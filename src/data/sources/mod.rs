@@ -1,6 +1,7 @@
 //! Containers: a file becomes records, one table entry per kind of file.
 
 mod digest;
+mod expansion;
 mod input;
 mod pieces;
 mod jsonl;
@@ -17,7 +18,7 @@ use serde_json::{Map, Value};
 
 use self::input::Packing;
 use crate::error::{Error, Result, nearest};
-use crate::files::{Digest, FileEntry, long_integer};
+use crate::files::{Digest, FileEntry, long_integer, open_regular};
 
 /// Every container that can be read.
 pub static SOURCES: &[&dyn Source] =
@@ -79,6 +80,10 @@ pub fn open(path: &Path) -> Result<Box<dyn Records>> {
     let (inner, packing) = Packing::of(&name);
     let extension = inner.rsplit_once('.').map_or("", |(_, extension)| extension);
     let found = SOURCES.iter().find(|source| source.extensions().contains(&extension));
+    if path.exists() && !path.is_dir() {
+        // Said before anything about its name.
+        open_regular(path)?;
+    }
     match found {
         _ if path.is_dir() => Err(unknown(path, extension)),
         Some(source) if packing == Packing::Plain || source.packable() => {

@@ -12,9 +12,13 @@ use super::{Record, Records};
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry, Hashing};
 
-/// A longer piece is a bad row: it is no record that a model could learn from, and reading it
-/// would cost memory without bound.
-pub const MAX_PIECE: usize = 64 << 20;
+/// A longer piece is a bad row. Two million tokens are more than any context holds; and what a
+/// record is made into, its tokens above all, takes some fifty times its bytes while it is made.
+pub const MAX_PIECE: usize = 8 << 20;
+/// A longer piece ends the file: it has no records, whatever its name says.
+const MAX_STEPPED_OVER: u64 = 1 << 30;
+/// So many bytes of blank lines in a row end the file, too.
+const MAX_BLANK: u64 = 64 << 20;
 /// A batch ends at this many pieces or bytes, whichever comes first.
 const BATCH_PIECES: usize = 4096;
 const BATCH_BYTES: usize = 2 << 20;
@@ -100,8 +104,9 @@ impl<C: Container> Pieces<C> {
 
     /// Moves the next piece that is not blank into the batch.
     fn next_piece(&mut self) -> Result<Option<Piece>> {
+        let mut blank = 0;
         loop {
-            if !self.skip()? {
+            if !self.skip(&mut blank)? {
                 self.at_end(false)?;
                 return Ok(None);
             }
@@ -117,15 +122,17 @@ impl<C: Container> Pieces<C> {
                 self.batch.pop();
             }
             if reason.is_none() && self.container.blank(&self.batch[start..]) {
+                self.count_blank(&mut blank, self.batch.len() - start + 1)?;
                 self.batch.truncate(start);
                 continue;
             }
+            self.input.count_record(self.batch.len() - start)?;
             return Ok(Some(Piece { place, bytes: Ok(start..self.batch.len()), reason }));
         }
     }
 
     /// Steps over what stands between pieces; false at the end of the file.
-    fn skip(&mut self) -> Result<bool> {
+    fn skip(&mut self, blank: &mut u64) -> Result<bool> {
         loop {
             let bytes = self.input.next_bytes()?;
             let all = bytes.len();
@@ -137,6 +144,21 @@ impl<C: Container> Pieces<C> {
             if skipped < all {
                 return Ok(true);
             }
+            self.count_blank(blank, skipped)?;
+        }
+    }
+
+    /// More of the blank bytes that follow each other.
+    fn count_blank(&self, blank: &mut u64, bytes: usize) -> Result<()> {
+        *blank += bytes as u64;
+        match *blank > MAX_BLANK {
+            true => Err(self.broken(format!(
+                "more than {} MiB of nothing stand before {} {}",
+                MAX_BLANK >> 20,
+                C::PLACE,
+                self.behind + 1
+            ))),
+            false => Ok(()),
         }
     }
 
@@ -148,6 +170,7 @@ impl<C: Container> Pieces<C> {
         dropped: &mut Option<Hashing<Sink>>,
     ) -> Result<Option<String>> {
         let by_line = C::PLACE == "line";
+        let mut stepped_over = 0;
         loop {
             let bytes = self.input.next_bytes()?;
             if bytes.is_empty() {
@@ -164,13 +187,20 @@ impl<C: Container> Pieces<C> {
                 *dropped = Some(hashing);
             }
             match dropped {
-                Some(hashing) => hash(hashing, part),
+                Some(hashing) => {
+                    hash(hashing, part);
+                    stepped_over += taken as u64;
+                }
                 None => self.batch.extend_from_slice(part),
             }
             if by_line {
                 self.behind += memchr::memchr_iter(b'\n', &bytes[..done]).count() as u64;
             }
             self.input.consume(done);
+            if stepped_over > MAX_STEPPED_OVER {
+                let (place, most) = (C::PLACE, MAX_STEPPED_OVER >> 30);
+                return Err(self.broken(format!("a {place} has no end within {most} GiB")));
+            }
             if found.is_some() {
                 self.behind += u64::from(!by_line);
                 return Ok(None);
@@ -192,7 +222,8 @@ fn hash(hashing: &mut Hashing<Sink>, bytes: &[u8]) {
 }
 
 fn too_long<C: Container>(max: usize) -> String {
-    format!("the {} is longer than {max} bytes", C::PLACE)
+    let place = C::PLACE;
+    format!("the {place} is longer than {max} bytes, and a record may have no more: part it")
 }
 
 impl<C: Container> Records for Pieces<C> {

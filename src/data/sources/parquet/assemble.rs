@@ -4,6 +4,7 @@
 //! at a text that is not UTF-8, know no bound on a row, and put a value of a repeated field into
 //! the wrong list (<https://github.com/apache/arrow-rs/issues/2394>).
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use parquet::basic::{ConvertedType, LogicalType, Repetition};
@@ -107,9 +108,10 @@ fn list(element: Node, def: i16, rep: i16) -> Node {
 fn group(group: &Type, def: i16, rep: i16, leaves: &mut usize) -> Result<Node, String> {
     let start = *leaves;
     let mut fields: Vec<(String, Node)> = Vec::new();
+    let mut names = BTreeSet::new();
     for child in group.get_fields() {
         let name = child.name().to_owned();
-        if fields.iter().any(|(other, _)| *other == name) {
+        if !names.insert(child.name()) {
             return Err(format!("two columns are named `{name}`"));
         }
         fields.push((name, field(child, def, rep, leaves)?));
@@ -161,9 +163,8 @@ impl Row<'_> {
             Shape::Group(fields) => {
                 let mut object = Map::with_capacity(fields.len());
                 for (name, node) in fields {
-                    if let Some(value) = self.read(node)? {
-                        object.insert(name.clone(), value);
-                    }
+                    // A null is said: what it means is for those to say who read JSON lines, too.
+                    object.insert(name.clone(), self.read(node)?.unwrap_or(Value::Null));
                 }
                 Ok(Some(Value::Object(object)))
             }
@@ -191,9 +192,7 @@ impl Row<'_> {
                         if object.contains_key(&key) {
                             return Err(format!("the key `{key}` stands twice in a map"));
                         }
-                        if let Some(value) = value {
-                            object.insert(key, value);
-                        }
+                        object.insert(key, value.unwrap_or(Value::Null));
                         if !self.goes_on(first, *repeated) {
                             break;
                         }

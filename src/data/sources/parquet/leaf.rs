@@ -1,5 +1,7 @@
 //! The values of one column for some rows, and what each is in JSON.
 
+use std::ops::Range;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use parquet::basic::{ConvertedType, LogicalType, Type};
@@ -8,6 +10,8 @@ use parquet::data_type::{AsBytes, ByteArray, FixedLenByteArray, Int96};
 use parquet::errors::Result;
 use parquet::schema::types::ColumnDescriptor;
 use serde_json::{Number, Value};
+
+use crate::files::parse_json;
 
 /// What a value is to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,12 @@ enum Meaning {
     Float,
     /// UTF-8.
     Text,
+    /// JSON text, which means the value that it is written for.
+    Json,
+    /// A number of 16 bits.
+    Half,
+    /// The 16 bytes of a UUID.
+    Uuid,
     /// Text where it is UTF-8, else Base64.
     Bytes,
     /// A number with so many digits after the point.
@@ -31,7 +41,7 @@ impl Meaning {
         if converted == ConvertedType::DECIMAL || matches!(logical, Some(LogicalType::Decimal(_))) {
             return Self::Decimal(usize::try_from(descr.type_scale()).unwrap_or(0));
         }
-        let text = [ConvertedType::UTF8, ConvertedType::ENUM, ConvertedType::JSON];
+        let text = [ConvertedType::UTF8, ConvertedType::ENUM];
         let unsigned = [
             ConvertedType::UINT_8,
             ConvertedType::UINT_16,
@@ -46,10 +56,11 @@ impl Meaning {
             }
             (Type::INT32 | Type::INT64, _) if unsigned.contains(&converted) => Self::Unsigned,
             (Type::INT32 | Type::INT64 | Type::INT96, _) => Self::Signed,
-            (
-                Type::BYTE_ARRAY,
-                Some(LogicalType::String | LogicalType::Json | LogicalType::Enum),
-            ) => Self::Text,
+            (Type::BYTE_ARRAY, Some(LogicalType::Json)) => Self::Json,
+            (Type::BYTE_ARRAY, _) if converted == ConvertedType::JSON => Self::Json,
+            (Type::BYTE_ARRAY, Some(LogicalType::String | LogicalType::Enum)) => Self::Text,
+            (Type::FIXED_LEN_BYTE_ARRAY, Some(LogicalType::Float16)) => Self::Half,
+            (Type::FIXED_LEN_BYTE_ARRAY, Some(LogicalType::Uuid)) => Self::Uuid,
             (Type::BYTE_ARRAY, _) if text.contains(&converted) => Self::Text,
             (Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY, _) => Self::Bytes,
         }
@@ -170,15 +181,15 @@ impl Leaf {
         Ok(records)
     }
 
-    /// Finds where each row begins, and adds what it costs in memory; `None` where the levels
-    /// do not make as many rows.
-    pub fn index(&mut self, costs: &mut [usize]) -> Option<()> {
+    /// Finds where each row begins, and adds what it costs in memory; says how many bytes the
+    /// values and levels have. `None` where the levels do not make as many rows.
+    pub fn index(&mut self, costs: &mut [usize]) -> Option<u64> {
         let count = each!(&self.values, list => list.len());
         let levels = if self.max_def == 0 { count } else { self.def.len() };
         if self.repeated && self.rep.len() != levels {
             return None;
         }
-        let mut value = 0;
+        let (mut value, mut bytes) = (0, levels as u64);
         for level in 0..levels {
             if !self.repeated || self.rep[level] == 0 {
                 self.starts.push((level, value));
@@ -190,12 +201,14 @@ impl Leaf {
                 return None;
             }
             if self.def(level) == self.max_def {
-                *cost = cost.saturating_add(self.size(value)?);
+                let size = self.size(value)?;
+                bytes += size as u64;
+                *cost = cost.saturating_add(size);
                 value += 1;
             }
         }
         self.starts.push((levels, value));
-        (self.starts.len() == costs.len() + 1 && value == count).then_some(())
+        (self.starts.len() == costs.len() + 1 && value == count).then_some(bytes)
     }
 
     /// Where the levels and values of a row begin, and where its levels end.
@@ -258,27 +271,53 @@ impl Leaf {
             Values::Int96(list) => Some(list[value].to_millis().into()),
             Values::Float(list) => Number::from_f64(list[value].into()).map(Value::Number),
             Values::Double(list) => Number::from_f64(list[value]).map(Value::Number),
-            Values::Bytes(list) => Some(self.bytes(list[value].data())?),
-            Values::Fixed(list) => Some(self.bytes(list[value].data())?),
+            Values::Bytes(list) => self.bytes(list[value].data())?,
+            Values::Fixed(list) => self.bytes(list[value].data())?,
         })
     }
 
-    fn bytes(&self, bytes: &[u8]) -> std::result::Result<Value, String> {
+    fn bytes(&self, bytes: &[u8]) -> std::result::Result<Option<Value>, String> {
         let text = match self.meaning {
             Meaning::Decimal(scale) if bytes.len() <= 16 => decimal(big_endian(bytes), scale),
-            Meaning::Text => std::str::from_utf8(bytes)
-                .map_err(|error| {
-                    let (name, byte) = (&self.name, error.valid_up_to() + 1);
-                    format!("not valid UTF-8 at byte {byte} of the column `{name}`")
-                })?
-                .to_owned(),
+            Meaning::Text => self.text(bytes)?.to_owned(),
+            Meaning::Json => return self.meant(bytes).map(Some),
+            Meaning::Half if bytes.len() == 2 => {
+                let number = half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f64();
+                return Ok(Number::from_f64(number).map(Value::Number));
+            }
+            Meaning::Uuid if bytes.len() == 16 => uuid(bytes),
             _ => match std::str::from_utf8(bytes) {
                 Ok(text) => text.to_owned(),
                 Err(_) => BASE64_STANDARD.encode(bytes),
             },
         };
-        Ok(Value::String(text))
+        Ok(Some(Value::String(text)))
     }
+
+    fn text<'a>(&self, bytes: &'a [u8]) -> std::result::Result<&'a str, String> {
+        std::str::from_utf8(bytes).map_err(|error| {
+            let (name, byte) = (&self.name, error.valid_up_to() + 1);
+            format!("not valid UTF-8 at byte {byte} of the column `{name}`")
+        })
+    }
+
+    /// What JSON text means.
+    fn meant(&self, bytes: &[u8]) -> std::result::Result<Value, String> {
+        self.text(bytes)?;
+        parse_json(bytes).map_err(|error| {
+            let cause = error.causes.first().map_or("", String::as_str);
+            let cause = cause.replace(" at line 1 column", " at column");
+            format!("{} in the column `{}`: {cause}", error.what, self.name)
+        })
+    }
+}
+
+/// As UUIDs are written: groups of hex digits.
+fn uuid(bytes: &[u8]) -> String {
+    let hex = |range: Range<usize>| -> String {
+        bytes[range].iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    [0..4, 4..6, 6..8, 8..10, 10..16].map(hex).join("-")
 }
 
 /// A number of at most 16 bytes in two's complement.
@@ -309,5 +348,11 @@ mod tests {
         assert_eq!(decimal(7, 0), "7");
         assert_eq!(big_endian(&[0xff, 0xfe]), -2);
         assert_eq!(big_endian(&[1, 0]), 256);
+    }
+
+    #[test]
+    fn uuids_are_written_in_groups() {
+        let bytes: Vec<u8> = (0..16).collect();
+        assert_eq!(uuid(&bytes), "00010203-0405-0607-0809-0a0b0c0d0e0f");
     }
 }

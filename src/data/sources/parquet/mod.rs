@@ -1,11 +1,12 @@
 //! Parquet: one record a row, row groups one after another.
 //!
-//! A file of this kind is full of claims about itself, and the library believes most of them. So
-//! they are looked at first (`thrift`, `pages`), panics of the library become errors, and a row is
-//! put together here (`leaf`, `assemble`). What is in memory at once is bounded: pages, and the
-//! rows of one batch.
+//! The library reads pages and values. But a file of this kind is full of claims about itself, and
+//! the library believes most of them. So they are looked at first (`claims`, `lengths`, `pages`),
+//! panics of the library become errors, and a row is put together here (`leaf`, `assemble`). What
+//! is in memory at once is bounded: pages, and the rows of one batch.
 
-mod thrift;
+mod claims;
+mod lengths;
 mod pages;
 mod leaf;
 mod assemble;
@@ -26,6 +27,7 @@ use rayon::prelude::*;
 use self::assemble::Node;
 use self::leaf::Leaf;
 use self::pages::{Budget, Pages};
+use super::expansion::{self, Expansion};
 use super::input::{Packing, open_file};
 use super::pieces::MAX_PIECE;
 use super::{Record, Records, Source};
@@ -37,7 +39,7 @@ const MAX_FOOTER: u64 = 16 << 20;
 /// The file begins and ends with this; the length of the footer stands before the end.
 const MAGIC: &[u8; 4] = b"PAR1";
 /// Rows are read together as long as they take about so much memory, and never more of them.
-const BATCH_BYTES: usize = 16 << 20;
+const BATCH_BYTES: usize = 8 << 20;
 const BATCH_ROWS: usize = 1024;
 /// So many rows are read while nothing is known of their size.
 const FIRST_ROWS: usize = 8;
@@ -70,6 +72,8 @@ struct Rows {
     root: Node,
     leaves: Vec<Leaf>,
     budget: Arc<Budget>,
+    /// What the records took so far: a dictionary gives few bytes to very many of them.
+    given: Expansion,
     /// The row group that comes next.
     group: usize,
     readers: Vec<ColumnReader>,
@@ -109,11 +113,12 @@ impl Rows {
     fn open(path: &Path) -> Result<Self> {
         let file = open_file(path)?;
         let stamp = Stamp::of(&file.metadata().context_at("cannot read the data set", path)?);
-        let footer = footer(&file, stamp.size).map_err(|error| error.at(path))?;
+        let size = stamp.size;
+        let footer = footer(&file, size).map_err(|error| error.at(path))?;
         let damaged = |reason: String| {
             Error::new("the Parquet file cannot be read").at(path).because(reason).hint(DAMAGED)
         };
-        thrift::check_footer(&footer).map_err(damaged)?;
+        claims::check_footer(&footer).map_err(damaged)?;
         let mut options = ParquetMetaDataOptions::default();
         options.set_column_stats_policy(ParquetStatisticsPolicy::SkipAll);
         let decode =
@@ -129,7 +134,8 @@ impl Rows {
             metadata,
             root,
             leaves,
-            budget: Arc::new(Budget::default()),
+            budget: Arc::new(Budget::new(size)),
+            given: Expansion::of(size),
             group: 0,
             readers: Vec::new(),
             left: 0,
@@ -179,6 +185,7 @@ impl Rows {
         self.costs.clear();
         self.costs.resize(rows, 0);
         self.next = 0;
+        let mut given = rows as u64 * expansion::RECORD;
         let chunks = self.metadata.row_group(self.group - 1).columns();
         for ((leaf, reader), chunk) in self.leaves.iter_mut().zip(&mut self.readers).zip(chunks) {
             let read = guarded(|| leaf.fill(reader, rows));
@@ -186,9 +193,11 @@ impl Rows {
             if read != rows {
                 return Err(in_column(chunk, "it has fewer rows than the row group"));
             }
-            leaf.index(&mut self.costs)
+            given += leaf
+                .index(&mut self.costs)
                 .ok_or_else(|| in_column(chunk, "its levels do not make rows"))?;
         }
+        self.given.add(given)?;
         self.left -= rows;
         let cost = self.costs.iter().fold(1_usize, |sum, cost| sum.saturating_add(*cost));
         let fitting = (rows as u128 * BATCH_BYTES as u128 / cost as u128) as usize;
@@ -215,10 +224,11 @@ impl Rows {
 
     fn broken(&self, reason: String) -> Error {
         let (group, of) = (self.group, self.metadata.num_row_groups());
+        let exceeded = self.given.is_exceeded() || self.budget.is_exceeded();
         Error::new(format!("row group {group} of {of} cannot be read"))
             .at(&self.path)
             .because(reason)
-            .hint(DAMAGED)
+            .hint(if exceeded { expansion::HINT } else { DAMAGED })
     }
 }
 
@@ -239,7 +249,9 @@ struct Assembler<'a> {
 impl Assembler<'_> {
     fn record(&self, row: usize, number: u64) -> Record {
         let content = match self.costs[row] > MAX_PIECE {
-            true => Err(format!("the record is larger than {MAX_PIECE} bytes")),
+            true => Err(format!(
+                "the record is larger than {MAX_PIECE} bytes, the most it may be: part it"
+            )),
             false => assemble::record(self.root, self.leaves, row),
         };
         let mut raw = Vec::new();

@@ -1,10 +1,12 @@
-//! The pages of a column, each looked at before the library unpacks it and before it reads it.
+//! Limits on the pages of a column: the library reads them, but each is looked at before it is
+//! unpacked, and again before its values are read.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use brotli_decompressor::Decompressor as BrotliDecoder;
 use flate2::read::MultiGzDecoder;
 use parquet::basic::{Compression, Encoding, Type};
 use parquet::column::page::{Page, PageMetadata, PageReader};
@@ -13,8 +15,9 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::properties::ReaderProperties;
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::super::input::{MOST_EXPANSION, MUCH};
-use super::thrift::{INDEX_PAGE, PageHeader, delta_count, page_header};
+use super::super::expansion::Expansion;
+use super::claims::{INDEX_PAGE, PageHeader, page_header};
+use super::lengths::lengths;
 
 /// The largest page, unpacked. Writers aim at 1 MiB; a page of a few very long texts has more.
 pub const MAX_PAGE: usize = 256 << 20;
@@ -26,10 +29,13 @@ const MAX_LISTS: usize = 768 << 20;
 const MAX_LENGTHS: usize = 16 << 20;
 /// A page's header is looked for in so many bytes, then in so many.
 const HEADER: [u64; 2] = [4 << 10, 1 << 20];
+/// What is unpacked at once only to see how much comes out.
+const BUFFER: usize = 64 << 10;
 
 /// What is held at this moment, over all columns of a row group.
-#[derive(Default)]
 pub struct Budget {
+    /// What came out of the pages so far, over all row groups.
+    unpacked: Expansion,
     pages: AtomicUsize,
     /// Of these, pages that were read to their end. The rows at hand still point into them.
     done: AtomicUsize,
@@ -37,6 +43,21 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// For a file of `size` bytes.
+    pub fn new(size: u64) -> Self {
+        Self {
+            unpacked: Expansion::of(size),
+            pages: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
+            lists: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether more came out of the file than may.
+    pub fn is_exceeded(&self) -> bool {
+        self.unpacked.is_exceeded()
+    }
+
     fn take(&self, bytes: usize) -> Result<()> {
         match self.pages.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) {
             ..=MAX_HELD => Ok(()),
@@ -99,11 +120,9 @@ impl Pages {
         let end = at.checked_add(length).filter(|&end| end <= size);
         let end = end.ok_or_else(|| wrong("it reaches beyond the end of the file"))?;
         let unpacked = u64::try_from(chunk.uncompressed_size())?;
-        if unpacked > length.saturating_mul(MOST_EXPANSION).max(MUCH) {
-            return Err(wrong(format!(
-                "it claims to unpack to {unpacked} bytes, over {MOST_EXPANSION} times its size"
-            )));
-        }
+        budget.unpacked.allows(unpacked).map_err(|reason| {
+            wrong(format!("it claims to unpack to {unpacked} bytes: {reason}"))
+        })?;
         // The fallback for an old framing unpacks without a bound.
         let properties = ReaderProperties::builder().set_backward_compatible_lz4(false).build();
         let (inner, descr) = (Arc::clone(file), chunk.column_descr());
@@ -160,9 +179,7 @@ impl Pages {
                 )));
             }
             self.hold(unpacked)?;
-            if let Compression::GZIP(_) = self.packing {
-                self.check_gzip(start, packed, header)?;
-            }
+            self.check_packed(start, packed, header)?;
             break;
         }
         Ok(())
@@ -201,14 +218,19 @@ impl Pages {
         Ok(bytes)
     }
 
-    /// The library unpacks gzip to its end, whatever size was claimed.
-    fn check_gzip(&self, start: u64, packed: u64, header: PageHeader) -> Result<()> {
+    /// The library unpacks some kinds to their end, whatever size was claimed.
+    fn check_packed(&self, start: u64, packed: u64, header: PageHeader) -> Result<()> {
+        let unpacked: fn(Cursor<Vec<u8>>) -> Box<dyn Read> = match self.packing {
+            Compression::GZIP(_) => |bytes| Box::new(MultiGzDecoder::new(bytes)),
+            Compression::BROTLI(_) => |bytes| Box::new(BrotliDecoder::new(bytes, BUFFER)),
+            _ => return Ok(()),
+        };
         let levels = u64::try_from(header.levels)?.min(packed);
-        let bytes = self.read(start + levels, packed - levels)?;
+        let bytes = Cursor::new(self.read(start + levels, packed - levels)?);
         let claimed = u64::try_from(header.unpacked)?;
-        let mut unpacked = MultiGzDecoder::new(bytes.as_slice()).take(claimed + 1);
         // An error in the data is reported where it is read.
-        let count = std::io::copy(&mut unpacked, &mut std::io::sink()).unwrap_or(0);
+        let mut bounded = unpacked(bytes).take(claimed + 1);
+        let count = std::io::copy(&mut bounded, &mut std::io::sink()).unwrap_or(0);
         if count > claimed {
             return Err(wrong(format!(
                 "a page unpacks to more than the {claimed} bytes it claims"
@@ -220,6 +242,7 @@ impl Pages {
     /// Another page takes the place of the one before it.
     fn hold(&mut self, page: usize) -> Result<()> {
         self.budget.done.fetch_add(std::mem::replace(&mut self.page, page), Ordering::Relaxed);
+        self.budget.unpacked.add(page as u64).map_err(wrong)?;
         self.budget.take(page)
     }
 
@@ -237,20 +260,20 @@ impl Pages {
             return self.budget.take(list);
         }
         match page.encoding() {
-            Encoding::DELTA_BYTE_ARRAY => {
-                // Every value may repeat the one before, so that few bytes become very many.
-                return Err(wrong("the encoding DELTA_BYTE_ARRAY is not read"));
-            }
             Encoding::DELTA_LENGTH_BYTE_ARRAY => {
-                let count = self.values_of(page).and_then(delta_count);
-                if count.is_none_or(|count| count > values as u64) {
-                    return Err(wrong("a page claims more lengths than it has values"));
-                }
-                if values > MAX_LENGTHS {
+                self.check_lengths(page, values)?;
+            }
+            Encoding::DELTA_BYTE_ARRAY => {
+                let texts = self.check_lengths(page, values)?;
+                if texts > MAX_PAGE as u64 {
                     return Err(wrong(format!(
-                        "a page claims {values} lengths, and {MAX_LENGTHS} are the most"
+                        "the texts of a page take {texts} bytes, and {MAX_PAGE} are the most"
                     )));
                 }
+                // They are put together beside the page.
+                self.budget.unpacked.add(texts).map_err(wrong)?;
+                self.page += texts as usize;
+                self.budget.take(texts as usize)?;
             }
             _ => {}
         }
@@ -260,6 +283,28 @@ impl Pages {
             0 => Ok(()),
             _ => self.budget.take_lists(values.saturating_mul(self.width + levels)),
         }
+    }
+
+    /// Adds up the lengths of a page's texts: of what they repeat of the text before, if they may,
+    /// and of what they have of their own.
+    fn check_lengths(&self, page: &Page, values: usize) -> Result<u64> {
+        if values > MAX_LENGTHS {
+            return Err(wrong(format!(
+                "a page claims {values} lengths, and {MAX_LENGTHS} are the most"
+            )));
+        }
+        let bytes = self.values_of(page);
+        let all = || {
+            let first = lengths(bytes?, values as u64)?;
+            match page.encoding() {
+                Encoding::DELTA_BYTE_ARRAY => {
+                    let own = lengths(first.rest, values as u64)?;
+                    (own.count == first.count).then_some(first.sum + own.sum)
+                }
+                _ => Some(first.sum),
+            }
+        };
+        all().ok_or_else(|| wrong("the lengths of a page's texts make no sense"))
     }
 
     /// What follows the levels in a page.
@@ -330,7 +375,7 @@ mod tests {
 
     #[test]
     fn pages_count_until_the_rows_in_them_are_gone() {
-        let budget = Budget::default();
+        let budget = Budget::new(0);
         budget.take(MAX_HELD / 2).unwrap();
         budget.done.fetch_add(MAX_HELD / 2, Ordering::Relaxed);
         budget.take(MAX_HELD / 2).unwrap();
