@@ -4,8 +4,9 @@ mod common;
 #[path = "common/hub.rs"]
 mod hub;
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use common::{Run, repository};
 use firebrand::weights::Shard;
@@ -75,6 +76,34 @@ fn logits_and_gradients_are_written_for_other_programs() {
         let found = tensors.iter().find(|found| found.name == tensor);
         assert!(found.is_some_and(|found| !found.bytes.is_empty()), "{name} has no {tensor}");
     }
+}
+
+#[test]
+fn conversations_are_rendered_for_other_programs() {
+    let template = "{% for m in messages %}{{ m.role ~ m.content }};{% endfor %}\
+        {{ raise_exception('no tools') if tools }}{{ 'go' if add_generation_prompt }}";
+    let messages = serde_json::json!([{ "role": "user", "content": null }]);
+    let input = serde_json::json!({
+        "templates": [template, "{% if %}"],
+        "conversations": [{ "messages": messages }, { "messages": messages, "tools": [{}] }],
+        "special": { "bos_token": "<s>" },
+    });
+    let mut program = Command::new(example("render_templates"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    program.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+    let output = program.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 8);
+    assert_eq!(lines[0]["text"], "userNone;");
+    assert_eq!(lines[1]["text"], "userNone;go");
+    assert!(lines[2]["refused"].as_str().unwrap().contains("no tools"), "{text}");
+    assert!(lines[4]["refused"].as_str().unwrap().contains("not valid Jinja"), "{text}");
 }
 
 #[test]

@@ -165,6 +165,7 @@ impl Admission {
         say("hold nothing to learn and were left out", |about| {
             (about.statistics.nothing_to_learn, about.nothing)
         });
+        undefined(files, said);
         self.records += records;
         for (name, about) in files {
             self.nothing += about.statistics.nothing_to_learn;
@@ -265,6 +266,22 @@ impl Admission {
                     .to_owned(),
             );
         }
+    }
+}
+
+/// Names that the chat template printed though they were undefined.
+fn undefined(files: &[(&str, &About)], said: &mut Said) {
+    let mut first: BTreeMap<&str, (&str, u64)> = BTreeMap::new();
+    for (file, about) in files {
+        for (name, line) in &about.undefined {
+            first.entry(name).or_insert((file, *line));
+        }
+    }
+    for (name, (file, line)) in first {
+        said.warnings.push(format!(
+            "the chat template prints `{name}`, which is undefined, so it writes nothing there, \
+             first {file}:{line}"
+        ));
     }
 }
 

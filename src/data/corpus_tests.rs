@@ -301,3 +301,29 @@ fn odd_templates_and_empty_files_are_said() {
     let error = open(&config(&[&empty]), folder.path()).err().unwrap().to_string();
     assert!(error.contains("holds no records") && error.contains("b.jsonl"), "{error}");
 }
+
+#[test]
+fn a_name_that_the_template_prints_undefined_is_said_once() {
+    let model = copy_of_model();
+    let path = model.path().join("chat_template.jinja");
+    let own = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{own}{{% if messages|length > 2 %}}{{{{ nane }}}}{{% endif %}}"))
+        .unwrap();
+    let turns = |count: usize| -> Vec<serde_json::Value> {
+        (0..count)
+            .map(|turn| json!({ "role": (["user", "assistant"][turn % 2]), "content": "a" }))
+            .collect()
+    };
+    let record = |count| json!({ "messages": turns(count) }).to_string();
+    let (short, long) = (record(2), record(4));
+    let a = write(model.path(), "a.jsonl", [short.clone(), long.clone(), long.clone()]);
+    let b = write(model.path(), "b.jsonl", [short]);
+    let about_name = |files: &[&Path]| -> Vec<String> {
+        let corpus = open(&config(files), model.path()).unwrap();
+        corpus.warnings.into_iter().filter(|text| text.contains("`nane`")).collect()
+    };
+    let said = about_name(&[&a]);
+    let [one] = said.as_slice() else { panic!("{said:?}") };
+    assert!(one.contains("is undefined") && one.ends_with("a.jsonl:2"), "{one}");
+    assert!(about_name(&[&b]).is_empty());
+}

@@ -388,9 +388,21 @@ fn the_rule_holds_in_all_shapes_and_containers() {
                 other => panic!("{other:?}"),
             };
             for conversation in conversations {
-                let told = codec.chat_template().unwrap().render(&[&conversation], true).unwrap().remove(0).unwrap();
+                let told = codec
+                    .chat_template()
+                    .unwrap()
+                    .render(&[&conversation], true)
+                    .unwrap()
+                    .remove(0)
+                    .unwrap();
                 assert!(told.unused.is_empty(), "{:?} {path:?}: {conversation:?}", told.unused);
-                let told = deaf.chat_template().unwrap().render(&[&conversation], true).unwrap().remove(0).unwrap();
+                let told = deaf
+                    .chat_template()
+                    .unwrap()
+                    .render(&[&conversation], true)
+                    .unwrap()
+                    .remove(0)
+                    .unwrap();
                 let missing = told.unused.iter().filter(|unused| unused.what == "content").count();
                 let asked = |m: &&Value| m["role"] == "user" || m["role"] == "tool";
                 let asked = conversation.messages.iter().filter(asked).count();

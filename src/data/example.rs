@@ -90,13 +90,20 @@ pub struct Made {
     pub outcome: Outcome,
     /// What is left out of it, which is too little to refuse it.
     pub unused: Vec<Unused>,
+    /// Names that the chat template printed though they were undefined.
+    pub undefined: BTreeSet<String>,
     /// Whether it is unusable since too much of it would be left out.
     pub lossy: bool,
 }
 
 impl Made {
     fn bad(reason: String) -> Self {
-        Self { outcome: Outcome::Bad(reason), unused: Vec::new(), lossy: false }
+        Self {
+            outcome: Outcome::Bad(reason),
+            unused: Vec::new(),
+            undefined: BTreeSet::new(),
+            lossy: false,
+        }
     }
 }
 
@@ -218,13 +225,14 @@ impl<'a> Maker<'a> {
         written: Option<Result<Handed, String>>,
         record: &RecordId,
     ) -> Result<Made> {
-        let mut unused = Vec::new();
+        let (mut unused, mut undefined) = (Vec::new(), BTreeSet::new());
         columns(left, &mut unused);
         let text = matches!(content, Content::Text(_));
         let example = match content {
             Content::Chat(chat) => match written {
                 Some(Ok(handed)) => {
                     unused.extend(handed.unused);
+                    undefined = handed.undefined;
                     if self.train_on == TrainOn::All && !chat.not_targets.is_empty() {
                         unused.push(everything_is_learnt());
                     }
@@ -242,7 +250,7 @@ impl<'a> Maker<'a> {
             (_, Err(reason)) => (Outcome::Bad(reason), true),
             (Ok(example), Ok(())) => (self.fit(example, text, record)?, false),
         };
-        Ok(Made { outcome, unused, lossy })
+        Ok(Made { outcome, unused, undefined, lossy })
     }
 
     /// Adds what the configuration hands to the template; a record's own come first.

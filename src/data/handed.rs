@@ -6,6 +6,7 @@
 //! as Python would, or leaves something out, the next form is tried.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use super::coverage::{Missing, located, missing};
 use super::formats::Conversation;
 use super::mask::{self, Rendered};
-use super::template::ChatTemplate;
+use super::template::{ChatTemplate, take_undefined};
 use super::unused::{Loss, Unused};
 use crate::files::{long_integer, parse_exact_json};
 
@@ -24,6 +25,8 @@ pub struct Handed {
     pub rendered: Rendered,
     /// What the record says and the template did not write.
     pub unused: Vec<Unused>,
+    /// Names that the template printed though they were undefined.
+    pub undefined: BTreeSet<String>,
 }
 
 /// Renders a conversation, and finds the assistant's turns where they are asked for: in the first form in which the template writes all of it; in the first
@@ -33,6 +36,7 @@ pub fn hand<'a>(
     conversation: &'a Conversation,
     find_turns: bool,
 ) -> Result<(Cow<'a, Conversation>, Handed), String> {
+    take_undefined(); // what this thread did before is no concern of this conversation
     let open = Open::of(conversation);
     let render = if find_turns { mask::render } else { mask::plain };
     let mut best: Option<(Cow<Conversation>, Rendered, Missing)> = None;
@@ -71,7 +75,7 @@ pub fn hand<'a>(
             !handed.not_targets.contains(&message) && !missing.silent.contains(&message)
         })
     });
-    Ok((handed, Handed { rendered, unused: missing.unused }))
+    Ok((handed, Handed { rendered, unused: missing.unused, undefined: take_undefined() }))
 }
 
 /// In what a conversation can be handed over in several forms.

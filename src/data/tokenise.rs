@@ -51,6 +51,8 @@ pub struct About {
     pub dropped: Option<u64>,
     /// Line of the first record with nothing to learn.
     pub nothing: Option<u64>,
+    /// Names that the chat template printed though they were undefined, and the first line.
+    pub undefined: BTreeMap<String, u64>,
 }
 
 /// An unusable record.
@@ -79,6 +81,7 @@ impl About {
             truncated: None,
             dropped: None,
             nothing: None,
+            undefined: BTreeMap::new(),
         }
     }
 
@@ -226,6 +229,9 @@ fn keep_all(
     let mut about = About::new();
     for made in made.into_iter().flatten() {
         for Made { line, digest, read } in made? {
+            for name in read.undefined {
+                about.undefined.entry(name).or_insert(line);
+            }
             about.chat |= read.chat;
             about.plain |= read.plain;
             unused::count(&mut about.unused, &read.unused, line);
@@ -253,6 +259,7 @@ struct Read {
     unused: Vec<Unused>,
     chat: bool,
     plain: bool,
+    undefined: BTreeSet<String>,
 }
 
 /// Says the name by which people know the file, not where the cache keeps it.
@@ -289,11 +296,11 @@ fn make(records: Vec<Record>, format: Option<&dyn Format>, reading: &Reading) ->
     }
     let all = reading.maker.make_all(&mut contents)?;
     let made = |((line, digest, rule, chat, plain), made): (_, example::Made)| {
-        let example::Made { outcome, unused, lossy } = made;
+        let example::Made { outcome, unused, undefined, lossy } = made;
         // What is left out of an unusable record is said in the reason.
         let unused = if matches!(outcome, Outcome::Bad(_)) { Vec::new() } else { unused };
         let rule = if lossy { Some(RULE.to_owned()) } else { rule };
-        Made { line, digest, read: Read { outcome, rule, unused, chat, plain } }
+        Made { line, digest, read: Read { outcome, rule, unused, undefined, chat, plain } }
     };
     Ok(places.into_iter().zip(all).map(made).collect())
 }

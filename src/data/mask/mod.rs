@@ -54,7 +54,7 @@ pub struct Turn {
 /// Renders a conversation without looking for turns: none of it is trained in particular.
 pub fn plain(template: &ChatTemplate, conversation: &Conversation) -> Result<Rendered, String> {
     let turns = Turns::new(conversation);
-    let text = template.render(&turns, turns.count(), false).map_err(|reason| refuses(&reason))?;
+    let text = template.render_whole(&turns).map_err(|reason| refuses(&reason))?;
     Ok(Rendered { text, turns: Vec::new(), marked: false, foreign: Vec::new() })
 }
 

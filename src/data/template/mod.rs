@@ -8,30 +8,41 @@
 //! output. What is not bounded here is memory and the depth of values: so it is rendered in a
 //! process of its own ([`super::renderer`]).
 
+mod edits;
+mod environment;
+mod filters;
+mod globals;
+mod json;
+mod lexer;
 mod marks;
+mod methods;
 mod named;
+mod objects;
+mod operators;
 mod probe;
 mod python;
+mod rewrite;
 mod shape;
 mod size;
+mod text;
 mod whole;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Enumerator, Object, ObjectExt, Serde, Value};
-use minijinja::{AutoEscape, Environment, ErrorKind, State};
+use minijinja::value::{Enumerator, Object, ObjectExt, Value};
+use minijinja::{Environment, ErrorKind};
 use serde::{Deserialize, Serialize};
 
 use super::formats::Conversation;
 use crate::error::{Context, Error, Result};
 use crate::files::Digest;
 
+pub use environment::take_undefined;
 use marks::Marks;
 pub use named::Templates;
 pub use whole::Whole;
@@ -47,6 +58,17 @@ pub const TEMPLATE_DATE: jiff::civil::Date = jiff::civil::date(2024, 7, 26);
 /// The names of a template in its environment: as it is, and as [`shape`] rewrote it.
 const PLAIN: &str = "chat_template";
 const WATCHED: &str = "watched";
+/// Names that have a value in every rendering.
+const ALWAYS_DEFINED: [&str; 8] = [
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "loop",
+    "caller",
+    shape::WATCHER,
+    marks::NAME,
+];
 
 /// The text of a template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,16 +127,13 @@ impl Turns {
     /// Converts a conversation.
     pub fn new(conversation: &Conversation) -> Self {
         Self {
-            messages: conversation.messages.iter().map(|m| Value::from(Serde(m))).collect(),
-            tools: conversation
-                .tools
-                .as_ref()
-                .map_or_else(|| Value::from(()), |t| Value::from(Serde(t))),
+            messages: conversation.messages.iter().map(objects::from_json).collect(),
+            tools: conversation.tools.as_ref().map_or_else(|| Value::from(()), objects::from_json),
             args: Arc::new(
                 conversation
                     .template_args
                     .iter()
-                    .map(|(name, value)| (name.clone(), Value::from(Serde(value))))
+                    .map(|(name, value)| (name.clone(), objects::from_json(value)))
                     .collect(),
             ),
         }
@@ -134,21 +153,20 @@ impl ChatTemplate {
     /// Compiles a template; `origin` says where it comes from, `special` names the special tokens
     /// that it may write, such as `bos_token`.
     pub fn new(source: &str, origin: &str, special: BTreeMap<String, String>) -> Result<Self> {
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.context("cannot set up the template engine")?);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        environment.set_formatter(python::format);
-        environment.set_unknown_method_callback(python::method);
-        environment.add_filter("tojson", python::tojson);
-        environment.add_filter("string", |value: Value| python::text(&value));
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        let rewritten = marks::rewrite(source);
+        let mut environment = environment::environment()?;
+        let lines = environment::one_kind_of_line_end(source);
+        let rewritten = marks::rewrite(&lines);
         let marked = rewritten.is_some();
-        let plain = rewritten.unwrap_or_else(|| source.to_owned());
+        let plain = rewritten.unwrap_or_else(|| lines.into_owned());
         let shape = shape::shape(&plain, &special);
+        let known: BTreeSet<&str> =
+            ALWAYS_DEFINED.into_iter().chain(special.keys().map(String::as_str)).collect();
+        let plain = rewrite::rewrite(&plain, &known).map_err(|invalid| {
+            let before = plain.get(..invalid.at).unwrap_or_default();
+            Error::new("the chat template is not valid Jinja")
+                .at_position(origin, before.matches('\n').count() + 1, 1)
+                .because(invalid.what)
+        })?;
         environment.add_template_owned(PLAIN, plain).map_err(|error| {
             let line = error.line().unwrap_or(1);
             let cause = error.detail().map_or_else(|| error.to_string(), str::to_owned);
@@ -158,7 +176,8 @@ impl ChatTemplate {
         })?;
         let plain_prompt = shape.as_ref().is_some_and(|shape| shape.plain_end).then(OnceLock::new);
         let watched = shape
-            .is_some_and(|shape| environment.add_template_owned(WATCHED, shape.source).is_ok());
+            .and_then(|shape| rewrite::rewrite(&shape.source, &known).ok())
+            .is_some_and(|watched| environment.add_template_owned(WATCHED, watched).is_ok());
         let fixed = special.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
         let (source, origin) = (source.to_owned(), origin.to_owned());
         let fixed = Arc::new(fixed);
@@ -168,9 +187,6 @@ impl ChatTemplate {
     /// Writes the first `count` turns of a conversation as text; `generation` adds what precedes
     /// the assistant's answer. The error is the reason, in one line.
     pub fn render(&self, turns: &Turns, count: usize, generation: bool) -> Result<String, String> {
-        if count == 0 && self.source.contains("[::-1]") {
-            return Err("it reverses the turns, of which there is none".to_owned());
-        }
         let messages = Value::from(turns.messages[..count].to_vec());
         let mut output = Bounded::default();
         self.write(PLAIN, turns, &[("messages", messages)], generation, &mut output)?;
@@ -191,10 +207,19 @@ impl ChatTemplate {
             ("messages", Value::from(turns.messages.clone())),
             (marks::NAME, Value::from_dyn_object(marks.clone())),
         ];
-        self.write(PLAIN, turns, &values, false, &mut output)?;
+        note_undefined(self.write(PLAIN, turns, &values, false, &mut output)?);
         let text = String::from_utf8(output.bytes).map_err(|error| error.to_string())?;
         let spans = marks.spans(&text)?;
         Ok((text, spans))
+    }
+
+    /// Writes all turns of a conversation, and notes which names were printed undefined.
+    pub fn render_whole(&self, turns: &Turns) -> Result<String, String> {
+        let messages = Value::from(turns.messages.clone());
+        let mut output = Bounded::default();
+        let names = self.write(PLAIN, turns, &[("messages", messages)], false, &mut output)?;
+        environment::note_undefined(names);
+        String::from_utf8(output.bytes).map_err(|error| error.to_string())
     }
 
     /// Writes a conversation with `values` in the place of its messages, counting in `written`.
@@ -205,7 +230,7 @@ impl ChatTemplate {
         written: Arc<AtomicUsize>,
     ) -> Result<String, String> {
         let mut output = Bounded { written, ..Bounded::default() };
-        self.write(WATCHED, turns, values, false, &mut output)?;
+        environment::note_undefined(self.write(WATCHED, turns, values, false, &mut output)?);
         String::from_utf8(output.bytes).map_err(|error| error.to_string())
     }
 
@@ -216,7 +241,7 @@ impl ChatTemplate {
         values: &[(&'static str, Value)],
         generation: bool,
         output: &mut Bounded,
-    ) -> Result<(), String> {
+    ) -> Result<BTreeSet<String>, String> {
         let mut own = values.to_vec();
         own.push(("tools", turns.tools.clone()));
         if !turns.args.contains_key("documents") {
@@ -229,11 +254,15 @@ impl ChatTemplate {
         let (args, fixed) = (turns.args.clone(), self.fixed.clone());
         let context = Value::from_object(Names { own, args, fixed });
         let template = self.environment.get_template(name).map_err(|e| e.to_string())?;
-        // The engine has a place or two where an odd template makes it panic, such as `[][::-1]`.
-        let render = || template.render_captured_to(context, output).map(|_| ());
+        // The engine has a place or two where an odd template makes it panic.
+        let render = || {
+            let rendered = template.render_captured_to(context, output)?;
+            let printed = rendered.state().get_extension::<environment::Printed>();
+            Ok(printed.map(|printed| printed.0.clone()).unwrap_or_default())
+        };
         catch_unwind(AssertUnwindSafe(render))
             .map_err(|_| "the template engine fails on it".to_owned())?
-            .map_err(|error| reason(&error))
+            .map_err(|error: minijinja::Error| reason(&error))
     }
 
     /// Whether a rendering can be watched, which tells how prefixes of a conversation are written.
@@ -267,15 +296,6 @@ impl ChatTemplate {
     pub fn origin(&self) -> &str {
         &self.origin
     }
-}
-
-fn raise_exception(message: &str) -> Result<String, minijinja::Error> {
-    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.to_owned()))
-}
-
-fn strftime_now(_state: &State, format: &str) -> Result<String, minijinja::Error> {
-    jiff::fmt::strtime::format(format, TEMPLATE_DATE.at(0, 0, 0, 0))
-        .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))
 }
 
 fn reason(error: &minijinja::Error) -> String {
@@ -342,3 +362,6 @@ impl Write for Bounded {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod jinja_tests;

@@ -1,64 +1,105 @@
-//! What chat templates expect of Python: `json.dumps`, `str`, `repr` and methods of strings.
+//! Values as Python writes them: `str` and `repr`.
 
-use std::fmt::Write as _;
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Error, Output, State};
 
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind, Output, State};
-use serde_json::Value as Json;
-
+use super::objects::{Generator, Method, Range, View, is_dict, refused};
 use crate::files::long_integer;
+
+/// Deeper values are refused.
+pub const MAX_DEPTH: usize = 200;
 
 /// Prints a value as Python's `str` does: `True`, `None`, `['a']`.
 pub fn format(out: &mut Output, _state: &mut State, value: &Value) -> Result<(), Error> {
     match value.as_str() {
         Some(text) => out.write_str(long_integer(text).unwrap_or(text))?,
-        None => out.write_str(&text(value))?,
+        None => out.write_str(&text(value)?)?,
     }
     Ok(())
 }
 
 /// Python's `str`.
-pub fn text(value: &Value) -> String {
-    match value.as_str() {
-        Some(text) => long_integer(text).unwrap_or(text).to_owned(),
-        None => repr(value),
+pub fn text(value: &Value) -> Result<String, Error> {
+    if let Some(text) = value.as_str() {
+        return Ok(long_integer(text).unwrap_or(text).to_owned());
     }
+    let mut out = String::new();
+    if !value.is_undefined() {
+        repr(value, 0, &mut out)?;
+    }
+    Ok(out)
 }
 
-fn repr(value: &Value) -> String {
-    let items = |value: &Value| -> Vec<Value> {
-        value.try_iter().map(Iterator::collect).unwrap_or_default()
-    };
-    match value.kind() {
-        ValueKind::Undefined => String::new(),
-        ValueKind::None => "None".to_owned(),
-        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_owned(),
-        ValueKind::Number if !value.is_integer() => {
-            f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
-        }
-        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
-        ValueKind::Seq | ValueKind::Iterable => {
-            let items: Vec<String> = items(value).iter().map(repr).collect();
-            format!("[{}]", items.join(", "))
-        }
-        ValueKind::Map if value.as_object().is_some() => {
-            let entry = |key: &Value| {
-                format!("{}: {}", repr(key), repr(&value.get_item(key).unwrap_or_default()))
-            };
-            let items: Vec<String> = items(value).iter().map(entry).collect();
-            format!("{{{}}}", items.join(", "))
-        }
-        _ => value.to_string(),
+/// Python's `repr`.
+pub fn repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        return Err(refused("a value is nested too deeply to be printed"));
     }
+    match value.kind() {
+        ValueKind::Undefined => out.push_str("Undefined"),
+        ValueKind::None => out.push_str("None"),
+        ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
+        ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
+            Ok(number) => out.push_str(&float(number)),
+            Err(_) => out.push_str(&value.to_string()),
+        },
+        ValueKind::String => quoted(value.as_str().unwrap_or_default(), out),
+        ValueKind::Seq | ValueKind::Iterable => return sequence(value, depth, out),
+        ValueKind::Map if is_dict(value) => {
+            out.push('{');
+            let pairs = value.as_object().and_then(|map| map.try_iter_pairs());
+            for (index, (key, item)) in pairs.into_iter().flatten().enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                repr(&key, depth + 1, out)?;
+                out.push_str(": ");
+                repr(&item, depth + 1, out)?;
+            }
+            out.push('}');
+        }
+        _ if value.downcast_object_ref::<Method>().is_some() => {
+            return Err(refused(format!("{value} is printed, which is an address in memory")));
+        }
+        _ => out.push_str(&value.to_string()),
+    }
+    Ok(())
+}
+
+fn sequence(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    if let Some(range) = value.downcast_object_ref::<Range>() {
+        out.push_str(&range.text);
+        return Ok(());
+    }
+    if value.downcast_object_ref::<Generator>().is_some() {
+        return Err(refused("a generator is printed, which is an address in memory"));
+    }
+    let view = value.downcast_object_ref::<View>();
+    let (open, close) = if value.is_tuple() { ("(", ")") } else { ("[", "]") };
+    if let Some(view) = view {
+        out.push_str(view.name);
+        out.push('(');
+    }
+    out.push_str(open);
+    for (index, item) in value.try_iter()?.enumerate() {
+        out.push_str(if index > 0 { ", " } else { "" });
+        repr(&item, depth + 1, out)?;
+    }
+    if value.is_tuple() && value.len() == Some(1) {
+        out.push(',');
+    }
+    out.push_str(close);
+    if view.is_some() {
+        out.push(')');
+    }
+    Ok(())
 }
 
 /// Python's `repr` of a string prefers single quotes.
-fn quoted(text: &str) -> String {
+fn quoted(text: &str, out: &mut String) {
     if let Some(digits) = long_integer(text) {
-        return digits.to_owned();
+        return out.push_str(digits);
     }
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    let mut out = String::from(quote);
+    out.push(quote);
     for c in text.chars() {
         match c {
             '\n' => out.push_str("\\n"),
@@ -66,15 +107,41 @@ fn quoted(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             '\\' => out.push_str("\\\\"),
             c if c == quote => out.extend(['\\', c]),
-            c => out.push(c),
+            c if printable(c) => out.push(c),
+            c => match u32::from(c) {
+                code @ ..=0xff => out.push_str(&format!("\\x{code:02x}")),
+                code @ ..=0xffff => out.push_str(&format!("\\u{code:04x}")),
+                code => out.push_str(&format!("\\U{code:08x}")),
+            },
         }
     }
     out.push(quote);
-    out
+}
+
+/// Python's `str.isprintable`, without characters that Unicode has not assigned.
+fn printable(c: char) -> bool {
+    let space = c.is_whitespace() && c != ' ';
+    let hidden = matches!(
+        u32::from(c),
+        0xad | 0x600..=0x605
+            | 0x61c
+            | 0x6dd
+            | 0x70f
+            | 0x180e
+            | 0x200b..=0x200f
+            | 0x202a..=0x202e
+            | 0x2060..=0x206f
+            | 0xe000..=0xf8ff
+            | 0xfeff
+            | 0xfff9..=0xfffb
+            | 0xe0001..=0xe007f
+            | 0xf0000..
+    );
+    !c.is_control() && !space && !hidden
 }
 
 /// Python's `repr` of a float: shortest digits, an exponent below 1e-4 and from 1e16 on.
-fn float(number: f64) -> String {
+pub fn float(number: f64) -> String {
     if !number.is_finite() {
         return if number.is_nan() { "nan".into() } else { number.to_string() };
     }
@@ -88,132 +155,38 @@ fn float(number: f64) -> String {
     format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
-/// Methods of Python's strings, lists and maps.
-pub fn method(
-    state: &mut State,
-    value: &Value,
-    name: &str,
-    arguments: &[Value],
-) -> Result<Value, Error> {
-    if let (Some(text), [argument]) = (value.as_str(), arguments)
-        && let Some(part) = argument.as_str()
-    {
-        match name {
-            "removeprefix" => return Ok(text.strip_prefix(part).unwrap_or(text).into()),
-            "removesuffix" => return Ok(text.strip_suffix(part).unwrap_or(text).into()),
-            _ => {}
-        }
-    }
-    minijinja_contrib::pycompat::unknown_method_callback(state, value, name, arguments)
+/// What Python counts as white space.
+pub fn is_space(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\x1c'..='\x1f')
 }
 
-/// How JSON is written.
-struct Style {
-    ascii: bool,
-    indent: Option<String>,
-    item: String,
-    key: String,
-    sort: bool,
-}
-
-/// The filter `tojson` as transformers defines it: `json.dumps` without the escapes for HTML that
-/// Jinja's own filter makes.
-pub fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
-    if value.is_undefined() {
-        let what = "an undefined value cannot be written as JSON";
-        return Err(Error::new(ErrorKind::InvalidOperation, what));
-    }
-    let indent: Option<Value> = options.get("indent")?;
-    let indent = indent.filter(|value| !value.is_none()).map(|value| match value.as_str() {
-        Some(text) => text.to_owned(),
-        None => " ".repeat(value.as_usize().unwrap_or(0).min(64)),
-    });
-    let separators: Option<Vec<String>> = options.get("separators")?;
-    let item = if indent.is_some() { "," } else { ", " };
-    let mut style = Style {
-        ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
-        indent,
-        item: item.to_owned(),
-        key: ": ".to_owned(),
-        sort: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-    };
-    if let Some([item, key]) = separators.as_deref() {
-        (style.item, style.key) = (item.clone(), key.clone());
-    }
-    options.assert_all_used()?;
-    let json = serde_json::to_value(value)
-        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    let mut out = String::new();
-    write_json(&json, &style, 0, &mut out);
-    Ok(out)
-}
-
-fn write_json(value: &Json, style: &Style, depth: usize, out: &mut String) {
-    match value {
-        Json::String(text) => write_string(text, style.ascii, out),
-        Json::Number(number) if number.is_f64() => {
-            out.push_str(&float(number.as_f64().unwrap_or(0.0)));
-        }
-        Json::Array(items) if !items.is_empty() => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                separate(style, index, depth + 1, out);
-                write_json(item, style, depth + 1, out);
-            }
-            line(style, depth, out);
-            out.push(']');
-        }
-        Json::Object(entries) if !entries.is_empty() => {
-            let mut entries: Vec<(&String, &Json)> = entries.iter().collect();
-            if style.sort {
-                entries.sort_by_key(|(key, _)| *key);
-            }
-            out.push('{');
-            for (index, (key, item)) in entries.into_iter().enumerate() {
-                separate(style, index, depth + 1, out);
-                write_string(key, style.ascii, out);
-                out.push_str(&style.key);
-                write_json(item, style, depth + 1, out);
-            }
-            line(style, depth, out);
-            out.push('}');
-        }
-        other => out.push_str(&other.to_string()),
-    }
-}
-
-fn separate(style: &Style, index: usize, depth: usize, out: &mut String) {
-    if index > 0 {
-        out.push_str(&style.item);
-    }
-    line(style, depth, out);
-}
-
-fn line(style: &Style, depth: usize, out: &mut String) {
-    if let Some(indent) = &style.indent {
-        out.push('\n');
-        for _ in 0..depth {
-            out.push_str(indent);
-        }
-    }
-}
-
-fn write_string(text: &str, ascii: bool, out: &mut String) {
-    if let Some(digits) = long_integer(text) {
-        return out.push_str(digits);
-    }
-    let json = Json::from(text).to_string();
-    if !ascii {
-        out.push_str(&json);
-        return;
-    }
-    for c in json.chars() {
-        if c.is_ascii() {
-            out.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                write!(out, "\\u{unit:04x}").expect("writing to a string cannot fail");
+/// Python's name of a value's type.
+pub fn type_name(value: &Value) -> &'static str {
+    match value.kind() {
+        ValueKind::Undefined => "Undefined",
+        ValueKind::None => "NoneType",
+        ValueKind::Bool => "bool",
+        ValueKind::Number => {
+            if value.is_integer() {
+                "int"
+            } else {
+                "float"
             }
         }
+        ValueKind::String => "str",
+        ValueKind::Seq => {
+            if value.is_tuple() {
+                "tuple"
+            } else {
+                "list"
+            }
+        }
+        ValueKind::Iterable => match value.downcast_object_ref::<View>() {
+            Some(view) => view.name,
+            None if value.downcast_object_ref::<Generator>().is_some() => "generator",
+            None => "list",
+        },
+        ValueKind::Map => "dict",
+        _ => "object",
     }
 }

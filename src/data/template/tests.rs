@@ -107,7 +107,6 @@ fn hostile_templates_end() {
     assert!(try_render(wide).unwrap_err().contains("writes more than"));
     let deep = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}";
     assert!(try_render(deep).is_err());
-    assert!(try_render("{{ messages[0].none[::-1] }}").unwrap_err().contains("engine fails"));
     let itself = "{% include 'chat_template' %}";
     assert!(try_render(itself).is_err());
     for file in ["{% include '/etc/passwd' %}", "{% import 'a.jinja' as a %}", "{% extends 'b' %}"]

@@ -34,7 +34,7 @@ impl<'a> Whole<'a> {
         let watched = template.watches().then(|| watch(template, turns)).flatten();
         let (text, starts) = match watched {
             Some(found) => found,
-            None => (template.render(turns, turns.count(), false)?, Vec::new()),
+            None => (template.render_whole(turns)?, Vec::new()),
         };
         Ok(Self { template, turns, text, starts, prompt: OnceLock::new() })
     }
