@@ -328,6 +328,7 @@ fn keys_are_made_once() {
         assert_eq!((run.read("trusted-keys.toml"), keys()), (first.clone(), made.clone()));
     }
     assert_eq!(run.read(".gitignore"), ignored);
+    assert!(ignored.ends_with("\ncloud\nkeys/\n"), "secrets are not committed: {ignored}");
     // Secrets that were put away stay away, and what others added stays.
     std::fs::remove_file(run.path("keys/gate.pem")).unwrap();
     run.write("trusted-keys.toml", &format!("{first}# ours\n"));

@@ -31,4 +31,8 @@ for role in train gate promote; do
   } >> "$new"
 done
 if ! cmp -s "$new" trusted-keys.toml; then mv "$new" trusted-keys.toml; fi
-if ! grep -qx "keys/" .gitignore 2> /dev/null; then echo "keys/" >> .gitignore; fi
+if ! grep -qx "keys/" .gitignore 2> /dev/null; then
+  # On a line of its own, also after a file without an end of line.
+  if [ -s .gitignore ] && [ -n "$(tail -c 1 .gitignore)" ]; then echo >> .gitignore; fi
+  echo "keys/" >> .gitignore
+fi

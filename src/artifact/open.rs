@@ -242,8 +242,8 @@ pub fn base_of(
     };
     base.and_then(ModelDirectory::as_base).map_err(|error| {
         error.hint(format!(
-            "`{}` is an adapter and needs its base model, `{}` by its own account: put it there, or \
-             name it to `generate`, `eval`, `watch`, `merge` or `export` with `--base DIR`",
+            "`{}` is an adapter and needs its base model, `{}` by its own account: put it there, \
+             or name it to `generate`, `eval`, `watch`, `merge` or `export` with `--base DIR`",
             found.id, adapter.base
         ))
     })

@@ -29,9 +29,9 @@ pub struct Pointer {
     pub channel: String,
     /// Grows by one with every pointer, from 1 on.
     pub serial: u64,
-    /// A random number at a channel's beginning, so that no two channels begin with the same bytes:
-    /// by its beginning a channel is known again, wherever it lies. Channels of earlier versions have
-    /// none.
+    /// A random number at a channel's beginning, so that no two channels begin with the same
+    /// bytes: by its beginning a channel is known again, wherever it lies. Channels of earlier
+    /// versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<Digest>,
     /// Forward or back.

@@ -19,9 +19,9 @@ use crate::verify::{CheckVerdict, Trust, verify};
 /// Writes `model.sig` over every file in the OpenSSF Model Signing format. Signs with the key that
 /// `--key` or FIREBRAND_SIGNING_KEY names, else the user's own, which is made on first use; or lets
 /// a program sign. With `--method certificate` the signature carries the signer's certificate, and
-/// who trusts the authority that issued it need not know the key. Links, special files, bad weights'
-/// headers and a lineage that is about other files are refused, since nobody would accept the
-/// result. Git's own files and what downloads leave behind are not signed.
+/// who trusts the authority that issued it need not know the key. Links, special files, bad
+/// weights' headers and a lineage that is about other files are refused, since nobody would accept
+/// the result. Git's own files and what downloads leave behind are not signed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The model directory, or a run whose artifact it is

@@ -106,7 +106,7 @@ impl Codec {
     pub fn template_for(&self, has_tools: bool) -> Result<&TemplateRenderer> {
         self.templates.of(has_tools).ok_or_else(|| match &self.templates.tool_use {
             Some(_) => Error::new(
-                "the model has a chat template `tool_use` alone, and this conversation has no tools",
+                "the model's only chat template is `tool_use`, and this conversation has no tools",
             )
             .hint("name one for all conversations as `data.chat_template`"),
             None => Error::new("the model has no chat template, and conversations need one")

@@ -156,7 +156,7 @@ fn records_with_tools_take_the_template_for_tools() {
     let alone = load().unwrap();
     assert_eq!(written(&alone), [both[0].clone(), None]);
     let error = alone.template_for(false).unwrap_err().to_string();
-    assert!(error.contains("`tool_use` alone"), "{error}");
+    assert!(error.contains("is `tool_use`"), "{error}");
     // Files take the place of the list, as transformers reads them.
     let more = folder.path().join("additional_chat_templates");
     fs::create_dir(&more).unwrap();

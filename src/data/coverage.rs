@@ -158,6 +158,13 @@ impl Check<'_> {
             }
             _ => {}
         }
+        if message.as_object().is_some_and(|fields| fields.len() > 2) {
+            self.beside(index, home, message);
+        }
+    }
+
+    /// What a message says beside its content.
+    fn beside(&mut self, index: usize, home: usize, message: &Value) {
         let mut before: Vec<&Value> = Vec::new();
         for key in REASONING {
             let value = &message[key];

@@ -215,6 +215,16 @@ fn parts_go_to_templates_that_take_them_and_are_joined_for_others() {
         {% for p in m.content %}<part>{{ p.text }}{% endfor %}<|im_end|>\n{% endfor %}\
         {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     assert_eq!(learnt(taking, &record, None).0, ["<part>wren<|im_end|>"]);
+    // Templates of models that also see may take nothing but parts.
+    let seeing = taking.replace(
+        "{% for p in m.content %}<part>{{ p.text }}{% endfor %}",
+        "\
+        {% for p in m.content %}{% if p['type'] == 'text' %}{{ p.text }}{% endif %}{% endfor %}",
+    );
+    let plain = json!({"messages": [
+        {"role": "user", "content": "Name one."}, {"role": "assistant", "content": "wren"}
+    ]});
+    assert_eq!(learnt(&seeing, &plain, None).0, ["wren<|im_end|>"]);
     for template in [PLAIN, &PLAIN.replace("m.content or ''", "'' + m.content")] {
         assert_eq!(learnt(template, &record, None).0, ["wren<|im_end|>"], "{template}");
     }
@@ -366,7 +376,8 @@ fn files(scratch: &Path) -> Vec<PathBuf> {
         let mut table = format!("tools{delimiter}messages\n");
         for line in std::fs::read_to_string(&files[1]).unwrap().lines() {
             let record: Value = serde_json::from_str(line).unwrap();
-            let cells = ["tools", "messages"].map(|key| cell(record[key].to_string()));
+            let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
+            let cells = ["tools", "messages"].map(|key| cell(text(&record[key])));
             table += &(cells.join(delimiter) + "\n");
         }
         files.push(scratch.join(format!("table.{ending}")));

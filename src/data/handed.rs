@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::coverage::{Missing, located, missing};
 use super::formats::Conversation;
@@ -42,6 +42,9 @@ pub fn hand<'a>(
     let mut best: Option<(Cow<Conversation>, Rendered, Missing)> = None;
     let mut refused = None;
     for form in open.forms() {
+        if form.content == Shape::Parts && !looks_for_parts(template) {
+            continue;
+        }
         let handed = form.apply(conversation);
         let rendered = match render(template, &handed) {
             Ok(rendered) => rendered,
@@ -78,11 +81,19 @@ pub fn hand<'a>(
     Ok((handed, Handed { rendered, unused: missing.unused, undefined: take_undefined() }))
 }
 
+/// Whether a template asks which parts of the content are text.
+fn looks_for_parts(template: &ChatTemplate) -> bool {
+    ["'text'", "\"text\""].iter().any(|word| template.source().contains(word))
+}
+
 /// In what a conversation can be handed over in several forms.
 #[derive(Clone, Copy)]
 struct Open {
     calls: bool,
+    /// A message has parts for content.
     parts: bool,
+    /// A message has text for content.
+    texts: bool,
     /// A message has null for content.
     null: bool,
     /// A message has no words, in whatever form.
@@ -94,37 +105,60 @@ struct Open {
 struct Form {
     /// Arguments are JSON text, not objects.
     text: bool,
-    /// Parts are joined.
-    joined: bool,
+    /// How content is handed over.
+    content: Shape,
     /// Null is an empty text, and an empty text beside calls is null.
     swapped: bool,
     open: Open,
 }
 
+/// How content is handed over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// As the record has it.
+    Given,
+    /// Parts are joined to one text.
+    Text,
+    /// A text is a part: templates of models that also see may take nothing else.
+    Parts,
+}
+
 impl Open {
     fn of(conversation: &Conversation) -> Self {
-        let any = |holds: fn(&Value) -> bool| conversation.messages.iter().any(holds);
-        Self {
-            calls: any(|message| message["tool_calls"].is_array()),
-            parts: any(|message| message["content"].is_array()),
-            null: any(|message| message["content"].is_null()),
-            wordless: any(|message| message["content"].is_null() || is_empty_call(message)),
+        let mut open =
+            Self { calls: false, parts: false, texts: false, null: false, wordless: false };
+        for message in &conversation.messages {
+            // Most messages have a role and a content, and nothing else.
+            let more = message.as_object().is_some_and(|fields| fields.len() > 2);
+            match &message["content"] {
+                Value::Array(_) => open.parts = true,
+                Value::Null => (open.null, open.wordless) = (true, true),
+                _ => open.texts = true,
+            }
+            open.calls |= more && message["tool_calls"].is_array();
+            open.wordless |= more && is_empty_call(message);
         }
+        open
     }
 
     /// All forms, those with the fewest changes first.
     fn forms(self) -> impl Iterator<Item = Form> {
         let mut forms = Vec::new();
         let both = |open: bool| if open { &[false, true][..] } else { &[false][..] };
+        let mut contents = vec![Shape::Given];
+        contents.extend(self.parts.then_some(Shape::Text));
+        contents.extend(self.texts.then_some(Shape::Parts));
         for &swapped in both(self.wordless) {
-            for &joined in both(self.parts) {
+            for &content in &contents {
                 for &text in both(self.calls) {
-                    forms.push(Form { text, joined, swapped, open: self });
+                    forms.push(Form { text, content, swapped, open: self });
                 }
             }
         }
-        let changes =
-            |form: &Form| [form.text, form.joined, form.swapped].map(u8::from).iter().sum::<u8>();
+        let changes = |form: &Form| {
+            let content = form.content != Shape::Given;
+            [form.text, content, form.swapped].map(u8::from).iter().sum::<u8>()
+        };
         forms.sort_by_key(changes);
         forms.into_iter()
     }
@@ -142,7 +176,7 @@ impl Form {
             message["tool_calls"].as_array().is_some_and(|calls| calls.iter().any(other))
         };
         let changes = self.open.calls && conversation.messages.iter().any(calls);
-        if !changes && !self.joined && !self.swapped {
+        if !changes && self.content == Shape::Given && !self.swapped {
             return Cow::Borrowed(conversation);
         }
         let mut handed = conversation.clone();
@@ -152,11 +186,15 @@ impl Form {
             }
             let is_empty_call = is_empty_call(message);
             let Some(content) = message.get_mut("content") else { continue };
-            if self.joined
-                && let Value::Array(parts) = content
-            {
-                let texts = parts.iter().filter_map(|part| part["text"].as_str());
-                *content = texts.collect::<String>().into();
+            match (&*content, self.content) {
+                (Value::Array(parts), Shape::Text) => {
+                    let texts = parts.iter().filter_map(|part| part["text"].as_str());
+                    *content = texts.collect::<String>().into();
+                }
+                (Value::String(text), Shape::Parts) => {
+                    *content = json!([{ "type": "text", "text": text }]);
+                }
+                _ => {}
             }
             if self.swapped && content.is_null() {
                 *content = "".into();
@@ -185,17 +223,15 @@ impl Form {
 
     /// Whether the template printed what it was to go through, or printed null as a word.
     fn is_misread(self, handed: &Conversation, text: &str) -> bool {
-        let open = self.open;
         let printed = |call: &Value| {
             let first = call["function"]["arguments"].as_object().and_then(|all| all.keys().next());
             first.is_some_and(|key| text.contains(&format!("{{'{key}':")))
         };
         let null = handed.messages.iter().any(|message| message["content"].is_null());
+        let parts = handed.messages.iter().any(|message| message["content"].is_array());
         let mut calls = handed.messages.iter().flat_map(|m| m["tool_calls"].as_array()).flatten();
-        (open.calls && !self.text && calls.any(printed))
-            || (open.parts
-                && !self.joined
-                && (text.contains("'type': 'text'") || text.contains("\"type\": \"text\"")))
+        (self.open.calls && !self.text && calls.any(printed))
+            || (parts && (text.contains("'type': 'text'") || text.contains("\"type\": \"text\"")))
             || (null && text.contains("None"))
     }
 }

@@ -74,7 +74,7 @@ impl<'a> Regions<'a> {
         let Some(region) = self.regions.get_mut(home) else { return false };
         let Some(within) = text.get(region.range.clone()) else { return false };
         let base = region.range.start;
-        let free = memmem::find_iter(within.as_bytes(), piece.as_bytes())
+        let free = places(within.as_bytes(), piece.as_bytes())
             .map(|at| base + at..base + at + piece.len())
             .find(|found| {
                 let apart =
@@ -86,6 +86,21 @@ impl<'a> Regions<'a> {
         }
         free.is_some()
     }
+}
+
+/// Where a piece stands in a text. It mostly stands where its first byte does first, which is seen
+/// sooner than a search for it is prepared.
+fn places<'a>(text: &'a [u8], piece: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    const TRIED: usize = 16;
+    let first = piece.first().copied().unwrap_or_default();
+    let tried: Vec<usize> = memchr::memchr_iter(first, text).take(TRIED).collect();
+    let rest = match tried.len() {
+        TRIED => tried.last().map_or(text.len(), |last| last + 1),
+        _ => text.len(),
+    };
+    let at_once = tried.into_iter().filter(move |at| text[*at..].starts_with(piece));
+    let searched = std::iter::once_with(move || memmem::find_iter(&text[rest..], piece));
+    at_once.chain(searched.flatten().map(move |at| rest + at))
 }
 
 /// Whether a text has a piece as a word of its own.

@@ -22,6 +22,7 @@ fn verified(verdict: Verdict, findings: &[(verify::Check, CheckVerdict, &str)]) 
         name: Some("model".to_owned()),
         root: Some(Digest::of(b"root")),
         checks: findings.iter().map(finding).collect(),
+        unsigned: Vec::new(),
         files: vec![file],
     }
 }

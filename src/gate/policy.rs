@@ -120,8 +120,8 @@ struct SliceEntry {
 }
 
 impl Policy {
-    /// Reads a policy and the suite that it names. Paths in a policy are relative to the folder that
-    /// it lies in.
+    /// Reads a policy and the suite that it names. Paths in a policy are relative to the folder
+    /// that it lies in.
     ///
     /// # Errors
     /// With line and column, when it is no policy, or demands what can never matter.

@@ -127,7 +127,7 @@ fn mistakes_are_told_with_their_place() {
             "without `model_pinned` or `data_pinned`",
             6,
         ),
-        ("[eval]\nsuite = \"nowhere.toml\"\n".to_owned(), "no suite `nowhere.toml`", 2),
+        ("[eval]\nsuite = \"nowhere.toml\"\n".to_owned(), "nowhere.toml`\n", 2),
     ];
     let folder = Folder::new();
     for (text, part, line) in cases {

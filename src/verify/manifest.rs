@@ -14,8 +14,8 @@ use crate::hub;
 pub(super) struct Allowed {
     /// Files that nobody signed.
     pub unsigned: bool,
-    /// Signed files that were not fetched: what is here came from a hub, of which no more is fetched
-    /// than is used.
+    /// Signed files that were not fetched: what is here came from a hub, of which no more is
+    /// fetched than is used.
     pub not_fetched: bool,
 }
 

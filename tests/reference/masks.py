@@ -14,6 +14,7 @@ MODEL_DIR gives the tokenizer (`checkpoints/base-tiny/artifact`); what a templat
 """
 
 import argparse
+import datetime
 import json
 import logging
 import pathlib
@@ -25,6 +26,7 @@ import tempfile
 from importlib.util import find_spec
 
 from transformers import AutoTokenizer
+from transformers.utils import chat_template_utils
 
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
@@ -78,7 +80,6 @@ CONVERSATIONS = {
     "reasoning and a call": [user("Wet?"), calls("Oslo", reasoning_content="I ask."), answers("sun"),
                              says("No.", reasoning_content="Sun is dry.")],
     "a tool's words again": [user("Wet?"), calls("Oslo"), answers("No"), says("No")],
-    "turns end in the words": [user("a"), says("one<|im_end|>"), user("b"), says("two")],
 }
 
 
@@ -117,6 +118,14 @@ def model(folder, base, template):
 def without_marks(template):
     template = re.sub(r"(\{%[-+]?\s*)generation(\s*[-+]?%\})", r"\1if true\2", template)
     return re.sub(r"(\{%[-+]?\s*)endgeneration(\s*[-+]?%\})", r"\1endif\2", template)
+
+
+class Then(datetime.datetime):
+    """The date that we tell a template that asks for it."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2024, 7, 26)
 
 
 def theirs(folder):
@@ -200,15 +209,38 @@ def blank_after_end(tokenizer, tokens, special, mask):
     return mask
 
 
+def without_prompt(tokenizer, tokens, mask):
+    """The mask without what the generation prompt writes, which is given where the model answers."""
+    question = [user("a")]
+    with_it = tokenizer.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
+    without = tokenizer.apply_chat_template(question, tokenize=False)
+    same = 0
+    while same < min(len(with_it), len(without)) and with_it[same] == without[same]:
+        same += 1
+    prompt, mask = with_it[same:] if same == len(without) else with_it[with_it.rfind("<", 0, same + 1):], list(mask)
+    for at, learnt in enumerate(mask):
+        if learnt and (at == 0 or not mask[at - 1]):
+            for first in range(max(0, at - 12), at + 1):
+                end = at
+                while end < len(tokens) and mask[end] and prompt.startswith(tokenizer.decode(tokens[first:end + 1])):
+                    end += 1
+                if end > at:
+                    mask[at:end] = [False] * (end - at)
+                    break
+    return mask
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("firebrand", type=pathlib.Path)
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--only", help="templates whose name has this in it")
+    parser.add_argument("--all", action="store_true", help="also differences that are named in datasets/README.md")
     parser.add_argument("--show", action="store_true", help="both texts of every difference")
     args = parser.parse_args()
+    chat_template_utils.datetime = Then
     package = pathlib.Path(find_spec("trl").submodule_search_locations[0]) / "chat_templates"
-    counts = dict.fromkeys(["equal", "blank after the end", "differ", "other tokens", "refused by both",
+    counts = dict.fromkeys(["equal", "blank after the end", "generation prompt", "differ", "other tokens", "refused by both",
                             "refused by us alone", "rendered by us alone", "nothing to learn"], 0)
     totals = {"with marks": dict(counts), "without marks": dict(counts)}
     with tempfile.TemporaryDirectory() as scratch:
@@ -226,8 +258,8 @@ def main():
                 for name, expected in reference.items():
                     kind = verdict(tokenizer, special, expected, got.get(name), mode)
                     totals[mode][kind] += 1
-                    fine = kind in ("equal", "refused by both", "nothing to learn", "blank after the end")
-                    if fine and not (args.show and kind == "blank after the end"):
+                    fine = kind in ("equal", "refused by both", "nothing to learn", "blank after the end", "generation prompt")
+                    if fine and not (args.all and kind in ("blank after the end", "generation prompt")):
                         continue
                     print(f"{path.stem}, {mode}, {name}: {kind}")
                     if args.show and not isinstance(expected, str):
@@ -256,6 +288,9 @@ def verdict(tokenizer, special, expected, got, mode):
         return "equal"
     if mode == "without marks" and got[1] == blank_after_end(tokenizer, tokens, special, mask):
         return "blank after the end"
+    given = without_prompt(tokenizer, tokens, mask)
+    if mode == "without marks" and got[1] == blank_after_end(tokenizer, tokens, special, given):
+        return "generation prompt"
     return "differ"
 
 

@@ -183,8 +183,8 @@ const KEYS: &[Key] = &[
         "data.template_args",
         Kind::Arguments,
         DefaultValue::Absent("none"),
-        "What the chat template is given by name. What a record has as `chat_template_kwargs` comes \
-         before it.",
+        "What the chat template is given by name. What a record has as `chat_template_kwargs` \
+         comes before it.",
     )
     .example("{ enable_thinking = false }")
     .names(&[("TRL", "chat_template_kwargs")]),

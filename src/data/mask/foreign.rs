@@ -29,12 +29,14 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// The place at which tokens begin and end, if there is one.
+    /// The place at which tokens begin and end, if there is one; of several, all that they cover,
+    /// since texts repeat themselves where such messages follow each other.
     pub fn on_tokens(&self, encoded: &Encoded) -> Range<usize> {
         let begins = |at| encoded.offsets.binary_search_by_key(&at, |&(start, _)| start).is_ok();
         let ends = |at| encoded.offsets.binary_search_by_key(&at, |&(_, end)| end).is_ok();
-        let whole = self.places.iter().find(|place| begins(place.start) && ends(place.end));
-        whole.or(self.places.first()).cloned().unwrap_or_default()
+        let whole = self.places.iter().filter(|place| begins(place.start) && ends(place.end));
+        let all = whole.cloned().reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
+        all.or_else(|| self.places.first().cloned()).unwrap_or_default()
     }
 }
 
@@ -62,8 +64,8 @@ pub fn find(
     Ok(foreign)
 }
 
-/// Messages whose words stand in a turn more often than the turn's own message explains, and tools
-/// whose words stand nowhere else.
+/// Messages whose words stand in a turn more often than the turn's own message explains; of tools
+/// those whose words stand in a turn at all, or nowhere outside.
 fn suspects(messages: &[Value], text: &str, owned: &Owned) -> Vec<usize> {
     let outside = |words: &str| {
         let mut at = 0;
@@ -76,6 +78,7 @@ fn suspects(messages: &[Value], text: &str, owned: &Owned) -> Vec<usize> {
     };
     let suspect = |index: &usize| {
         let message = &messages[*index];
+        let tool = message["role"] == "tool";
         let contents = contents(message);
         let words = contents.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
         message["role"] != "assistant"
@@ -83,9 +86,10 @@ fn suspects(messages: &[Value], text: &str, owned: &Owned) -> Vec<usize> {
                 let inside = |(owner, turn): &(Option<usize>, super::Turn)| {
                     let said = text.get(turn.said.start..turn.end).unwrap_or_default();
                     let count = said.matches(words).count();
-                    count > 0 && count > owner.map_or(0, |owner| times(&messages[owner], words))
+                    let own = owner.filter(|_| !tool);
+                    count > 0 && count > own.map_or(0, |owner| times(&messages[owner], words))
                 };
-                owned.iter().any(inside) || (message["role"] == "tool" && !outside(words))
+                owned.iter().any(inside) || (tool && !outside(words))
             })
     };
     (0..messages.len()).filter(suspect).collect()
@@ -105,12 +109,7 @@ fn times(value: &Value, words: &str) -> usize {
     match value {
         Value::String(text) => text.matches(words).count(),
         Value::Array(list) => list.iter().map(|value| times(value, words)).sum(),
-        Value::Object(fields) => {
-            let inside = |(name, value): (&String, &Value)| {
-                name.matches(words).count() + times(value, words)
-            };
-            fields.iter().map(inside).sum()
-        }
+        Value::Object(fields) => fields.values().map(|value| times(value, words)).sum(),
         Value::Number(number) => number.to_string().matches(words).count(),
         _ => 0,
     }

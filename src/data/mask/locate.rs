@@ -28,9 +28,19 @@ struct Difference {
 impl Search<'_> {
     /// The turn of a message, which begins at `floor` or later.
     pub fn turn(&self, index: usize, floor: usize) -> Option<Turn> {
-        self.by_prefixes(index).or_else(|| {
+        let mut turn = self.by_prefixes(index).or_else(|| {
             self.turns.probes(index, PROBE).find_map(|it| self.by_probe(index, &it, floor))
-        })
+        })?;
+        // Some templates write no generation prompt at this place, but introduce the turn.
+        let (before, said) = self.whole.text().split_at(turn.said.start);
+        if let Some(prompt) = self.template.generation_prompt()
+            && said.starts_with(prompt)
+            && !before.ends_with(prompt)
+            && turn.said.len() >= prompt.len()
+        {
+            turn.said.start += prompt.len();
+        }
+        Some(turn)
     }
 
     /// The turn between two prefixes; `None` where the template does not write prefixes.
@@ -67,24 +77,32 @@ impl Search<'_> {
             text.rsplit_once(PROBE).map(|(_, after)| after.to_owned())
         };
         let (closed, mut open) = (after(false), after(true));
-        if let (Some(text), Some(prompt)) = (&mut open, self.prompt(index)) {
-            match text.strip_suffix(prompt.as_str()) {
-                Some(ending) => *text = ending.to_owned(),
-                None => text.clear(),
-            }
+        // Without it the prompt would pass for an ending, since the next turn begins like it.
+        if let Some(text) = &mut open {
+            let prompt = self.prompt(index).unwrap_or_default();
+            let ending = text.strip_suffix(prompt.as_str()).filter(|_| !prompt.is_empty());
+            *text = ending.map(str::to_owned).unwrap_or_default();
         }
         closed.into_iter().chain(open).collect()
     }
 
-    /// What the template writes before an answer at this place, if it is known; else what it
-    /// writes at the end of the conversation.
+    /// What the template writes before an answer at this place, or else wherever it is known.
     fn prompt(&self, index: usize) -> Option<String> {
         let at = |count: usize| {
             let with = self.template.render(self.turns, count, true).ok()?;
-            let without = self.template.render(self.turns, count, false).ok()?;
+            Some((with, self.template.render(self.turns, count, false).ok()?))
+        };
+        let more = |(with, without): &(String, String)| {
+            with.strip_prefix(without.as_str()).map(str::to_owned)
+        };
+        let here = at(index);
+        let known = || self.template.generation_prompt().map(str::to_owned);
+        // Where nothing follows, some templates end the text otherwise than before a prompt.
+        let other = || {
+            let (with, without) = here.clone().or_else(|| at(self.turns.count()))?;
             Some(with[parting(&with, &without)..].to_owned())
         };
-        at(index).or_else(|| at(self.turns.count()))
+        here.as_ref().and_then(more).or_else(known).or_else(other)
     }
 
     /// Where a turn begins of which the text before `inside` is a part: behind the generation
@@ -98,7 +116,7 @@ impl Search<'_> {
         if let (Some(with), Some(without)) = (prefix(true), prefix(false)) {
             let base = parting(&with, &without);
             let same = common(&with, head);
-            if same >= base && base < with.len() {
+            if same >= base && written(&with[base..], same - base) {
                 return common_words(&with, self.whole.text(), same);
             }
         }
@@ -109,12 +127,11 @@ impl Search<'_> {
     fn search(&self, index: usize, head: &str, floor: usize) -> Option<usize> {
         let prompt = self.prompt(index)?;
         let first = prompt.chars().next()?;
-        let line = prompt.find('\n').map_or(prompt.len(), |at| at + 1);
         let floor = floor.max(self.said_before(index)).min(head.len());
         let places = head.get(floor..)?.match_indices(first).map(|(at, _)| floor + at);
         let matched = places.map(|at| (common(&head[at..], &prompt), at));
         let (length, at) = matched.max()?;
-        (2 * length >= line).then(|| common_words(&prompt, &head[at..], length) + at)
+        written(&prompt, length).then(|| common_words(&prompt, &head[at..], length) + at)
     }
 
     /// Where the content of the message before ends.
@@ -137,6 +154,14 @@ fn difference(text: &str, other: &str) -> Option<Difference> {
     let start = common(text, head);
     let end = text.len() - common_end(&text[start..], tail);
     Some(Difference { start, end, after: tail.len() })
+}
+
+/// Whether so much of a generation prompt is enough to know it by: its first line, or half of it
+/// where the next word of it, which may be the role, is not what is missing.
+fn written(prompt: &str, length: usize) -> bool {
+    let line = prompt.find('\n').map_or(prompt.len(), |at| at + 1);
+    let word = prompt[length..].chars().next().is_some_and(char::is_alphanumeric);
+    length > 0 && (length >= line || (2 * length >= line && !word))
 }
 
 /// `length`, the common beginning of two texts, or less where that ends inside a word or a tag.

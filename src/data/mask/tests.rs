@@ -238,12 +238,13 @@ fn what_a_template_marks_is_trained_and_nothing_else() {
         plain(codec_with(source).chat_template().unwrap(), &conversation).unwrap().text
     };
     assert_eq!(text(MARKS), text(&bare));
-    // White space behind the end is trained where the marks say so, unlike where turns are found.
+    // White space behind the end is trained where the marks say so, unlike where turns are found;
+    // what the user says is not, whatever they say.
     let wide = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% generation %}{{ m.content }}\
         <|im_end|>{{ '\n' }}{% endgeneration %}{% endfor %}";
     assert_eq!(
         marked(&codec_with(wide), json!([user("a"), assistant("b")])).unwrap(),
-        "<|im_start|>user\n[a<|im_end|>\n]<|im_start|>assistant\n[b<|im_end|>\n]"
+        "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n[b<|im_end|>\n]"
     );
 }
 
@@ -262,9 +263,17 @@ fn names_in_marks_are_those_of_a_call_block() {
     // As in Jinja: the block sees the loop, and what it sets stays in it.
     let source = "{% set x = 'out' %}{% for m in messages %}{% if m.role == 'assistant' %}\
         {% generation %}{% set x = 'in' %}{{ m.content }}{{ loop.index }}{{ x }}\
-        {% endgeneration %}{{ x }}{% endif %}{% endfor %}";
+        {% endgeneration %}<|pad|>{{ x }}{% endif %}{% endfor %}";
     let text = marked(&codec_with(source), json!([user("a"), assistant("<|pad|>b")])).unwrap();
-    assert_eq!(text, "<|pad|>[b2in]out", "the first token has nothing before it");
+    assert_eq!(text, "<|pad|>[b2in]<|pad|>out", "the first token has nothing before it");
+    // What it sets of a namespace is seen outside, as a namespace is one object.
+    let source = "{% set ns = namespace(x='out') %}<|pad|>{% for m in messages %}  \n\
+        {%- generation -%}\n {% set ns.x = m.content %}{% set own = namespace(y='') %}\
+        {% set own.y = 'own' %}{{ own.y }}{% endgeneration %}{% endfor %}<|pad|>{{ ns.x }}";
+    assert_eq!(
+        marked(&codec_with(source), json!([assistant("b")])).unwrap(),
+        "<|pad|>[own]<|pad|>b"
+    );
 }
 
 #[test]
@@ -366,7 +375,8 @@ const NO_THINKING: &str = "{%- set ns = namespace(last=-1) %}{%- for m in messag
     {{- '<think>\n' + (m.reasoning_content or parts[0].split('<think>')[-1].strip('\n') if \
     parts | length > 1 or m.reasoning_content else '') + '\n</think>\n\n' }}{% endif %}\
     {{- parts[-1].lstrip('\n') + '<|im_end|>\n' }}{% endfor %}\
-    {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}{% endif %}";
+    {%- if add_generation_prompt %}\
+    {{- '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}{% endif %}";
 
 #[test]
 fn a_generation_prompt_with_an_empty_reasoning_block() {
@@ -428,6 +438,20 @@ fn the_end_of_every_turn_is_a_target() {
 }
 
 #[test]
+fn a_turn_is_not_begun_by_what_introduces_another() {
+    // Without a system turn the template writes one of its own, which begins as the assistant's.
+    let source = "{% for m in messages %}{% if loop.first and m.role != 'system' %}\
+        <|im_start|>system\nBe kind.<|im_end|>\n{% endif %}<|im_start|>{{ m.role }}\n\
+        {{ m.content }}<|im_end|>\n{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    assert_eq!(
+        marked(&codec_with(source), json!([assistant("a"), user("b"), assistant("c")])).unwrap(),
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>assistant\n[a<|im_end|>]\n\
+         <|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n[c<|im_end|>]\n"
+    );
+}
+
+#[test]
 fn a_turn_that_is_ended_by_what_follows() {
     let source = "{% for m in messages %}{% if not loop.first %}<|im_end|>\n{% endif %}\
         {{ m.role }}:\n{{ m.content }}{% endfor %}\
@@ -455,8 +479,8 @@ fn turns_that_are_rewritten_later_keep_their_calls() {
         {% set ns.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}\
         <|im_start|>{{ m.role }}\n{% if m.reasoning_content and loop.index0 > ns.last %}\
         <think>{{ m.reasoning_content }}</think>\n{% endif %}{{ m.content }}\
-        {% for c in m.tool_calls or [] %}<call>{{ c.function.name }}{{ c.function.arguments | tojson }}\
-        </call>{% endfor %}<|im_end|>\n{% endfor %}\
+        {% for c in m.tool_calls or [] %}<call>{{ c.function.name }}\
+        {{ c.function.arguments | tojson }}</call>{% endfor %}<|im_end|>\n{% endfor %}\
         {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     let call = |town: &str| {
         json!({"role": "assistant", "content": "", "reasoning_content": "hm",

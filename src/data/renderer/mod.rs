@@ -10,6 +10,7 @@
 //! A program that uses the library is not started again by it: where [`render_with`] was not
 //! called, templates are rendered in the process itself, where what is counted is all that holds.
 
+mod compact;
 mod limits;
 mod process;
 mod server;
@@ -26,11 +27,11 @@ use serde_json::Value;
 use super::formats::Conversation;
 use super::handed::Handed;
 use super::template::{self, ChatTemplate, TemplateText};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::files::Digest;
 
 use process::{End, Process};
-use wire::{AllRendered, Loaded, Request, Written};
+use wire::{AllRendered, COMPACT, Loaded, Request, Written};
 
 pub use server::{COMMAND, serve};
 
@@ -115,10 +116,8 @@ impl TemplateRenderer {
     ) -> Result<AllRendered, Exceeded> {
         let deep = conversations.iter().any(|one| is_deep(one));
         if !deep && matches!(self.how, How::Aside { .. }) && conversations.len() > 1 {
-            let all = conversations.iter().map(|one| Cow::Borrowed(*one)).collect();
-            let request = Request::Render { conversations: all, find_turns };
-            let more = conversations.iter().map(|one| limits::time(one)).sum();
-            match self.ask_once(&request, more) {
+            let question = Question::conversations(conversations, find_turns);
+            match self.ask_once(&question, rendered) {
                 Ok(answer) => return Ok(answer),
                 // To look for it would take as long again for each of them.
                 Err((End::Time, error)) => {
@@ -129,12 +128,12 @@ impl TemplateRenderer {
                 Err(_) => {} // one of them ended the process: which one?
             }
         }
-        let mut rendered = Vec::new();
+        let mut all = Vec::new();
         for (index, conversation) in conversations.iter().enumerate() {
             let one = self.render_one(conversation, find_turns);
-            rendered.push(one.map_err(|error| Exceeded { index, error })?);
+            all.push(one.map_err(|error| Exceeded { index, error })?);
         }
-        Ok(rendered)
+        Ok(all)
     }
 
     fn render_one(
@@ -148,9 +147,8 @@ impl TemplateRenderer {
         match &self.how {
             How::Here(template) => Ok(server::render(template, conversation, find_turns)),
             How::Aside { .. } => {
-                let conversations = vec![Cow::Borrowed(conversation)];
-                let request = Request::Render { conversations, find_turns };
-                let answer: AllRendered = self.ask(&request, limits::time(conversation))?;
+                let question = Question::conversations(&[conversation], find_turns);
+                let answer = self.ask(&question, rendered)?;
                 let none = || Err("it was not rendered".to_owned());
                 Ok(answer.into_iter().next().unwrap_or_else(none))
             }
@@ -176,31 +174,26 @@ impl TemplateRenderer {
             How::Aside { .. } => {
                 let more = limits::time(conversation);
                 let conversation = Cow::Borrowed(conversation);
-                let written: Written =
-                    self.ask(&Request::Write { conversation, count, generation }, more)?;
-                Ok(written)
+                let request = Request::Write { conversation, count, generation };
+                self.ask(&Question::json(&request, more)?, json::<Written>)
             }
         }
     }
 
     /// The answer to a request. What a process had left from earlier requests must not decide, so
     /// a new one is asked where an old one fails.
-    fn ask<T: DeserializeOwned>(&self, request: &Request, more: u64) -> Result<T> {
-        match self.ask_once(request, more) {
+    fn ask<T>(&self, question: &Question, read: Reader<T>) -> Result<T> {
+        match self.ask_once(question, read) {
             Err((End::Time, error)) => Err(error),
             Err(_) => {
                 self.forget();
-                self.ask_once(request, more).map_err(|(_, error)| error)
+                self.ask_once(question, read).map_err(|(_, error)| error)
             }
             Ok(answer) => Ok(answer),
         }
     }
 
-    fn ask_once<T: DeserializeOwned>(
-        &self,
-        request: &Request,
-        more: u64,
-    ) -> Result<T, (End, Error)> {
+    fn ask_once<T>(&self, question: &Question, read: Reader<T>) -> Result<T, (End, Error)> {
         let How::Aside { program, idle } = &self.how else {
             let why = "templates are rendered here".to_owned();
             return Err((End::Other(why.clone()), Error::new(why)));
@@ -211,7 +204,7 @@ impl TemplateRenderer {
             Some(process) => process,
             None => self.start(program).map_err(other)?,
         };
-        let answer = self.exchange(&mut process, request, more)?;
+        let answer = self.exchange(&mut process, question, read)?;
         lock(idle).push(process);
         Ok(answer)
     }
@@ -228,8 +221,9 @@ impl TemplateRenderer {
         let mut process = Process::start(program)?;
         let text = Cow::Borrowed(&self.text);
         let request = Request::Load { text, special: Cow::Borrowed(&self.special) };
-        let loaded: Loaded =
-            self.exchange(&mut process, &request, 0).map_err(|(_, error)| error)?;
+        let question = Question::json(&request, 0)?;
+        let loaded = self.exchange(&mut process, &question, json::<Loaded>);
+        let loaded = loaded.map_err(|(_, error)| error)?;
         loaded.map_err(|objection| Error {
             causes: objection.causes,
             hints: objection.hints,
@@ -243,23 +237,21 @@ impl TemplateRenderer {
         Ok(process)
     }
 
-    fn exchange<T: DeserializeOwned>(
+    fn exchange<T>(
         &self,
         process: &mut Process,
-        request: &Request,
-        more: u64,
+        question: &Question,
+        read: Reader<T>,
     ) -> Result<T, (End, Error)> {
-        let failed = |error: serde_json::Error| {
-            let why = error.to_string();
-            let what = "templates cannot be rendered in another process";
-            (End::Other(why.clone()), Error::new(what).because(why))
-        };
-        let request = serde_json::to_vec(request).map_err(failed)?;
-        let bytes = request.len() as u64;
+        let Question { begin, rest, more } = question;
+        let bytes = (begin.len() + rest.len()) as u64;
         let answer = process
-            .ask(&request, limits::patience(bytes, more))
+            .ask(&[*begin, rest.as_slice()], limits::patience(bytes, *more))
             .map_err(|end| (end.clone(), self.exceeded(&end, limits::memory(bytes))))?;
-        serde_json::from_slice(&answer).map_err(failed)
+        read(&answer).ok_or_else(|| {
+            let end = End::Other("its answer cannot be read".to_owned());
+            (end.clone(), self.exceeded(&end, 0))
+        })
     }
 
     fn exceeded(&self, end: &End, memory: u64) -> Error {
@@ -291,6 +283,38 @@ impl TemplateRenderer {
     /// Whether the template asks for the date, which is then [`template::TEMPLATE_DATE`].
     pub fn asks_for_the_date(&self) -> bool {
         self.text.source.contains("strftime_now")
+    }
+}
+
+/// How an answer is read; `None` where it is none.
+type Reader<T> = fn(&[u8]) -> Option<T>;
+
+fn json<T: DeserializeOwned>(answer: &[u8]) -> Option<T> {
+    serde_json::from_slice(answer).ok()
+}
+
+fn rendered(answer: &[u8]) -> Option<AllRendered> {
+    compact::read_rendered(answer)
+}
+
+/// What a process is asked, and how many milliseconds more than any other question it may take.
+struct Question {
+    begin: &'static [u8],
+    rest: Vec<u8>,
+    more: u64,
+}
+
+impl Question {
+    fn json(request: &Request, more: u64) -> Result<Self> {
+        let rest = serde_json::to_vec(request).context("cannot write a request")?;
+        Ok(Self { begin: b"", rest, more })
+    }
+
+    /// Have these rendered.
+    fn conversations(conversations: &[&Conversation], find_turns: bool) -> Self {
+        let more = conversations.iter().map(|one| limits::time(one)).sum();
+        let rest = compact::write_conversations(conversations, find_turns);
+        Self { begin: &[COMPACT], rest, more }
     }
 }
 

@@ -92,14 +92,14 @@ impl Process {
     ///
     /// # Errors
     /// When there is none: the process is of no use then.
-    pub fn ask(&mut self, request: &[u8], patience: Duration) -> Result<Vec<u8>, End> {
+    pub fn ask(&mut self, request: &[&[u8]], patience: Duration) -> Result<Vec<u8>, End> {
         *lock(&self.watched.deadline) = Instant::now().checked_add(patience);
         let answer = self.exchange(request);
         *lock(&self.watched.deadline) = None;
         answer.map_or_else(|| Err(self.end()), Ok)
     }
 
-    fn exchange(&mut self, request: &[u8]) -> Option<Vec<u8>> {
+    fn exchange(&mut self, request: &[&[u8]]) -> Option<Vec<u8>> {
         write_frame(self.input.as_mut()?, request).ok()?;
         let length = read_length(&mut self.output).ok()??;
         read_bytes(&mut self.output, length).ok()

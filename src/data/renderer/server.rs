@@ -3,14 +3,14 @@
 //! It answers requests on its standard input until that ends, which it does when the program ends,
 //! however that happens. Requests are worked on by a thread of their own with a known stack.
 
-use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use serde::Serialize;
 
+use super::compact::{read_conversations, write_rendered};
 use super::limits::{self, Limits};
-use super::wire::{Objection, Request, read_bytes, read_length, write_frame};
+use super::wire::{COMPACT, Objection, Request, read_bytes, read_length, write_frame};
 use crate::data::formats::Conversation;
 use crate::data::handed::{Handed, hand};
 use crate::data::template::{ChatTemplate, Turns};
@@ -67,7 +67,7 @@ fn work(frames: &Receiver<Vec<u8>>, mut output: impl Write) {
     let mut template = None;
     for frame in frames {
         let answered = answer(&mut template, &frame).and_then(|answer| {
-            write_frame(&mut output, &answer).context("cannot write the answer")
+            write_frame(&mut output, &[answer.as_slice()]).context("cannot write the answer")
         });
         if answered.is_err() {
             return; // the program sees that, and says so
@@ -77,16 +77,19 @@ fn work(frames: &Receiver<Vec<u8>>, mut output: impl Write) {
 
 fn answer(template: &mut Option<ChatTemplate>, frame: &[u8]) -> Result<Vec<u8>> {
     let loaded = || template.as_ref().ok_or_else(|| Error::new("no template was loaded"));
+    if let Some((&COMPACT, conversations)) = frame.split_first() {
+        let conversations = read_conversations(conversations);
+        let (conversations, find_turns) =
+            conversations.ok_or_else(|| Error::new("no conversations"))?;
+        allow(frame, conversations.iter().map(limits::time).sum());
+        let template = loaded()?;
+        let rendered = conversations.iter().map(|one| render(template, one, find_turns)).collect();
+        return write_rendered(rendered).context("cannot write the answer");
+    }
     match serde_json::from_slice(frame).context("not a request")? {
         Request::Load { text, special } => {
             let made = ChatTemplate::new(&text.source, &text.origin, special.into_owned());
             encode(&made.map(|made| *template = Some(made)).map_err(objection))
-        }
-        Request::Render { conversations, find_turns } => {
-            allow(frame, conversations.iter().map(|one| limits::time(one)).sum());
-            let template = loaded()?;
-            let render = |one: &Cow<Conversation>| render(template, one, find_turns);
-            encode(&conversations.iter().map(render).collect::<Vec<_>>())
         }
         Request::Write { conversation, count, generation } => {
             allow(frame, limits::time(&conversation));

@@ -1,4 +1,5 @@
-//! What the program and the process that renders say to each other: a length, then JSON.
+//! What the program and the process that renders say to each other: a length, then JSON, or
+//! conversations in their [compact](super::compact) form.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,13 +20,6 @@ pub enum Request<'a> {
         text: Cow<'a, TemplateText>,
         /// The special tokens that it may write.
         special: Cow<'a, BTreeMap<String, String>>,
-    },
-    /// Write these conversations; the answer is a [`Handed`] or a reason for each.
-    Render {
-        /// The conversations.
-        conversations: Vec<Cow<'a, Conversation>>,
-        /// Whether the assistant's turns are looked for.
-        find_turns: bool,
     },
     /// Write the first turns of a conversation; the answer is a text or a reason.
     Write {
@@ -53,15 +47,21 @@ pub struct Objection {
 
 /// The answer to [`Request::Load`].
 pub type Loaded = Result<(), Objection>;
-/// The answer to [`Request::Render`].
+/// What conversations in their compact form become: what was written, or a reason.
 pub type AllRendered = Vec<Result<Handed, String>>;
 /// The answer to [`Request::Write`].
 pub type Written = Result<String, String>;
 
-/// Writes bytes behind their number.
-pub fn write_frame(output: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    output.write_all(&(bytes.len() as u64).to_le_bytes())?;
-    output.write_all(bytes)?;
+/// How a frame begins whose rest are conversations in their compact form; JSON begins otherwise.
+pub const COMPACT: u8 = b'C';
+
+/// Writes bytes behind their number; what stands in several parts is one frame.
+pub fn write_frame(output: &mut impl Write, parts: &[&[u8]]) -> io::Result<()> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    output.write_all(&(length as u64).to_le_bytes())?;
+    for part in parts {
+        output.write_all(part)?;
+    }
     output.flush()
 }
 
@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn frames_are_read_as_they_were_written_and_cut_ones_are_errors() {
         let mut bytes = Vec::new();
-        write_frame(&mut bytes, b"one").unwrap();
-        write_frame(&mut bytes, b"").unwrap();
+        write_frame(&mut bytes, &[&b"o"[..], &b"ne"[..]]).unwrap();
+        write_frame(&mut bytes, &[]).unwrap();
         let mut input = bytes.as_slice();
         let mut frames = Vec::new();
         while let Some(length) = read_length(&mut input).unwrap() {

@@ -2,9 +2,9 @@
 //!
 //! Rows are told apart here and not by a library, so that a row is bounded in memory, its bytes
 //! have a digest even where it cannot be read, many are read side by side, and a quote that is not
-//! closed or is followed by text is refused where `csv-core` guesses. Finding the rows of 59 MB of
-//! prompts and answers takes a fifth of the time that `csv-core` takes (2.4 against 0.44 GB/s on one
-//! thread). The rules are those of RFC 4180; the tests compare with the `csv` crate.
+//! closed or is followed by text is refused where `csv-core` guesses. Finding the rows of 59 MB
+//! takes a fifth of the time that `csv-core` takes (2.4 against 0.44 GB/s on one thread). The rules
+//! are those of RFC 4180; the tests compare with the `csv` crate.
 
 use std::path::Path;
 

@@ -4,7 +4,6 @@
 //! (`AssistantTracker` in `transformers/utils/chat_template_utils.py`). Here the tag becomes such a
 //! call block of an object that does the same, so names and white space behave as they do there.
 
-use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +20,8 @@ pub fn rewrite(source: &str) -> Option<String> {
     let mut rest = source;
     let mut found = false;
     let mut raw = false;
+    // Where in `out` the block's text begins, how its tag closes, and the names set in it.
+    let mut open: Option<(usize, &str, Vec<&str>)> = None;
     while let Some(start) = rest.find('{') {
         let (before, tag) = rest.split_at(start);
         out.push_str(before);
@@ -39,12 +40,21 @@ pub fn rewrite(source: &str) -> Option<String> {
         match word.trim_matches(['-', '+']).trim() {
             "generation" if !raw => {
                 found = true;
-                let _ = write!(out, "{}", tag.replacen("generation", &format!("call {NAME}()"), 1));
+                out.push_str(&tag.replacen("generation", &format!("call {NAME}()"), 1));
+                let close = ["-%}", "+%}"].into_iter().find(|close| tag.ends_with(close));
+                open = Some((out.len(), close.unwrap_or("%}"), vec!["loop"]));
             }
             "endgeneration" if !raw => {
+                if let Some((at, close, names)) = open.take() {
+                    let seen = format!("{{% set {NAME}_sees = [{}] {close}", names.join(", "));
+                    out.insert_str(at, &seen);
+                }
                 out.push_str(&tag.replacen("endgeneration", "endcall", 1));
             }
             word => {
+                if let (Some((_, _, names)), Some(name)) = (&mut open, namespace_set(word)) {
+                    names.push(name);
+                }
                 raw = match word {
                     "raw" => true,
                     "endraw" => false,
@@ -57,6 +67,16 @@ pub fn rewrite(source: &str) -> Option<String> {
     }
     out.push_str(rest);
     found.then_some(out)
+}
+
+/// The namespace of which a tag sets an attribute. A call block of this engine does not see a name
+/// of which it knows no more than that, nor the loop around it in a loop of its own, unless they are
+/// named in an expression as well.
+fn namespace_set(word: &str) -> Option<&str> {
+    let target = word.strip_prefix("set")?.split_once('=')?.0.trim();
+    let (name, _) = target.split_once('.')?;
+    let name = name.trim_end();
+    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some(name)
 }
 
 /// How long a tag is that ends with `close`; strings in it may hold anything.

@@ -103,6 +103,8 @@ pub struct ChatTemplate {
     marked: bool,
     /// What follows the turns where a generation prompt is asked for, if it depends on nothing.
     plain_prompt: Option<OnceLock<Option<Arc<str>>>>,
+    /// What introduces an answer to a single turn of the user.
+    generation_prompt: OnceLock<Option<Arc<str>>>,
     source: String,
     origin: String,
 }
@@ -181,7 +183,17 @@ impl ChatTemplate {
         let fixed = special.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
         let (source, origin) = (source.to_owned(), origin.to_owned());
         let fixed = Arc::new(fixed);
-        Ok(Self { environment, fixed, watched, marked, plain_prompt, source, origin })
+        let generation_prompt = OnceLock::new();
+        Ok(Self {
+            environment,
+            fixed,
+            watched,
+            marked,
+            plain_prompt,
+            generation_prompt,
+            source,
+            origin,
+        })
     }
 
     /// Writes the first `count` turns of a conversation as text; `generation` adds what precedes
@@ -211,6 +223,19 @@ impl ChatTemplate {
         let text = String::from_utf8(output.bytes).map_err(|error| error.to_string())?;
         let spans = marks.spans(&text)?;
         Ok((text, spans))
+    }
+
+    /// What introduces an answer to a single turn of the user, if the template writes that.
+    pub fn generation_prompt(&self) -> Option<&str> {
+        let find = || {
+            let messages = vec![serde_json::json!({ "role": "user", "content": "a" })];
+            let turns = Turns::new(&Conversation { messages, ..Conversation::default() });
+            let (with, without) =
+                (self.render(&turns, 1, true).ok()?, self.render(&turns, 1, false).ok()?);
+            let prompt = with.strip_prefix(without.as_str()).filter(|it| !it.trim().is_empty());
+            prompt.map(Arc::from)
+        };
+        self.generation_prompt.get_or_init(find).as_deref()
     }
 
     /// Writes all turns of a conversation, and notes which names were printed undefined.

@@ -114,7 +114,7 @@ mod tests {
     fn long_and_deep_expressions_are_told_with_their_line() {
         for (source, line, says) in [
             (format!("a\nb{{{{ {}1 }}}}", "1+".repeat(300_000)), 2, "600001 words and signs"),
-            (format!("{{{{ {}1 }}}}", "1 and ".repeat(300_000)), 1, "words and signs"),
+            (format!("{{{{ {}1 }}}}", "1 and ".repeat(100_000)), 1, "words and signs"),
             (format!("{{% if {}1 %}}{{% endif %}}", "x.".repeat(5000)), 1, "words and signs"),
             (format!("{{{{ {}1{} }}}}", "(".repeat(999), ")".repeat(999)), 1, "999 deep"),
             (format!("{{{{ {}1{} }}}}", "{'a':".repeat(200), "}".repeat(200)), 1, "200 deep"),
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn text_comments_and_strings_are_no_expressions() {
-        let many = "1+".repeat(300_000);
+        let many = "1+".repeat(100_000);
         for source in [
             many.clone(),
             format!("{{# {many} #}}"),

@@ -29,7 +29,7 @@ const MAX_TOKENS: usize = 1 << 20;
 const MAX_MERGES: usize = 1 << 22;
 /// No embedding has more rows; `vocab_size` of `config.json` has the same limit.
 const MAX_ID: u64 = 1 << 24;
-/// Values in a normalizer, pre-tokenizer, post-processor or decoder; those in use have some hundred.
+/// Values in a normalizer, pre-tokenizer, post-processor or decoder; those in use have a hundred.
 const MAX_VALUES: usize = 4096;
 /// The longest text in one of these; the map of characters of SentencePiece has 320 kB.
 const MAX_TEXT: usize = 4 << 20;

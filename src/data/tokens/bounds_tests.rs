@@ -103,7 +103,7 @@ fn tokens_and_ids_are_bounded() {
         (changed(|file| file["model"]["vocab"]["z z"] = json!(4_000_000_000_u32)), "ids stay"),
         (changed(|file| file["model"]["vocab"][&long] = json!(400)), "5000 bytes in a token"),
         (changed(|file| file["model"]["continuing_subword_prefix"] = json!(long)), "beside parts"),
-        (changed(|file| file["model"]["max_input_chars_per_word"] = json!(1 << 40)), "letters"),
+        (changed(|file| file["model"]["max_input_chars_per_word"] = json!(1_u64 << 40)), "letters"),
     ];
     for (file, says) in cases {
         let (error, scanned) = refused(&file);
@@ -151,7 +151,8 @@ fn what_real_tokenizers_have_is_accepted() {
     for normalizer in [
         Value::Null,
         json!({"type": "NFC"}),
-        json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u{2581}"}, spaces]}),
+        json!({"type": "Sequence",
+            "normalizers": [{"type": "Prepend", "prepend": "\u{2581}"}, spaces]}),
         json!({"type": "Sequence", "normalizers": [map_of_characters(&longest),
             {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u{2581}"}]}),
         json!({"type": "Sequence", "normalizers": [{"type": "NFKD"}, {"type": "StripAccents"},

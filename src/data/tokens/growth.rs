@@ -187,7 +187,8 @@ pub fn check(
         grown += more;
         if grown > CERTAIN * length {
             return Err(format!(
-                "a text of {length} bytes becomes more than {CERTAIN} times as long in its normalizer"
+                "a text of {length} bytes becomes more than {CERTAIN} times as long in the \
+                 normalizer"
             ));
         }
         rest = after;
