@@ -6,6 +6,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use crate::terminal::{hung, one_line};
+
+pub use crate::terminal::printable;
+
 /// The result of everything in this library that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -31,7 +35,7 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", printable(&self.file.display().to_string()))?;
+        write!(f, "{}", one_line(&self.file.display().to_string()))?;
         match self.position {
             Some((line, column)) => write!(f, ":{line}:{column}"),
             None => Ok(()),
@@ -122,30 +126,17 @@ impl Error {
     }
 }
 
-/// Control characters of names that came from outside are shown escaped, never sent to a terminal.
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", printable(&self.what))?;
+        write!(f, "error: {}", hung(&self.what))?;
         if let Some(place) = &self.place {
             write!(f, "\n  at {place}")?;
         }
         for cause in &self.causes {
-            write!(f, "\n  because {}", printable(cause))?;
+            write!(f, "\n  because {}", hung(cause))?;
         }
         for hint in &self.hints {
-            write!(f, "\n\nhint: {}", printable(hint))?;
+            write!(f, "\n\nhint: {}", hung(hint))?;
         }
         for other in &self.others {
             write!(f, "\n\n{other}")?;

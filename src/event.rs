@@ -79,6 +79,33 @@ pub struct Evaluation {
     pub target_tokens: u64,
 }
 
+/// A validation result, as written to `metrics.jsonl`: its names are not those of a step, so that
+/// nobody who adds up tokens takes what was measured on for what was trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
+pub struct EvaluationLine {
+    /// After how many steps.
+    pub step: u64,
+    /// Mean negative log-likelihood of the target tokens, in nats.
+    pub eval_loss: f64,
+    /// Target tokens that it is the mean of.
+    pub eval_target_tokens: u64,
+}
+
+impl From<&Evaluation> for EvaluationLine {
+    fn from(found: &Evaluation) -> Self {
+        let Evaluation { step, eval_loss, target_tokens } = *found;
+        Self { step, eval_loss, eval_target_tokens: target_tokens }
+    }
+}
+
+impl Evaluation {
+    /// Whether it is one of those that every run with the same settings has, however long it is: at
+    /// the beginning, and after each `every` steps (`eval.every_steps`). Others are of a run's end.
+    pub fn is_due(&self, every: u64) -> bool {
+        self.step == 0 || (every > 0 && self.step.is_multiple_of(every))
+    }
+}
+
 /// A prompt and what the model made of it.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Sample {
@@ -108,6 +135,8 @@ pub enum Event {
         /// Where a record of what steps cost may be kept.
         timings: std::path::PathBuf,
     },
+    /// What is being done, such as `step 41`: what a wish to stop waits for.
+    Doing(String),
     /// A step was begun, and will be done: it counts where a run is to stop.
     Begun(u64),
     /// One step is done. On a GPU the next one was begun already.

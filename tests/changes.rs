@@ -83,7 +83,7 @@ fn an_extension_that_changes_the_schedule_is_allowed_and_marked() {
     assert!(stderr.contains("cannot resume") && stderr.contains("`--extend`"), "{stderr}");
     let told = said(
         &run,
-        &train("name=cosine", &[&NINE[..], &["--extend", "--stop-after-steps", "4"]].concat()),
+        &train("name=cosine", &[&NINE[..], &["--extend", "--stop-after-steps", "0"]].concat()),
     );
     assert!(told.contains("warning: `train.max_steps` was `6` and is `9`"), "{told}");
     // It was allowed once, and is not asked for again.
@@ -231,7 +231,7 @@ fn going_back_to_an_earlier_checkpoint_moves_the_later_ones_out_of_the_way() {
     run.succeeds(&train("name=straight", &more));
     run.succeeds(&train("name=back", &[&more[..], &["--stop-after-steps", "5"]].concat()));
     let from = ["--resume", "checkpoints/back/step-00000002"];
-    run.succeeds(&train("name=back", &[&more[..], &from, &["--stop-after-steps", "3"]].concat()));
+    run.succeeds(&train("name=back", &[&more[..], &from, &["--stop-after-steps", "1"]].concat()));
     let kept = firebrand::checkpoint::newest(&run.path("checkpoints/back")).unwrap();
     let steps: Vec<u64> = kept.into_iter().map(|(step, _)| step).collect();
     assert_eq!(steps, [3, 2]);
@@ -277,7 +277,7 @@ fn a_checkpoint_of_another_run_takes_the_place_of_the_runs_own() {
     let seed = ["--set", "seed=9"];
     run.succeeds(&train("name=own", &[&more[..], &seed, &["--stop-after-steps", "5"]].concat()));
     let from = ["--resume", "checkpoints/straight/step-00000002"];
-    run.succeeds(&train("name=own", &[&more[..], &from, &["--stop-after-steps", "3"]].concat()));
+    run.succeeds(&train("name=own", &[&more[..], &from, &["--stop-after-steps", "1"]].concat()));
     let kept = firebrand::checkpoint::newest(&run.path("checkpoints/own")).unwrap();
     assert_eq!(kept.into_iter().map(|(step, _)| step).collect::<Vec<_>>(), [3]);
     assert!(run.path("checkpoints/own/earlier-1/step-00000005").exists());

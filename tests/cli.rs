@@ -131,11 +131,10 @@ error: `train.epochs` must be an integer from 1 to 1000000000, not `"many"`
 fn plan_tells_what_would_happen_and_trains_nothing() {
     let run = Run::new();
     run.command(&["plan", "tiny.toml"]).assert().success().stdout_eq(str![[r#"
-<|im_start|>user
-What is 0 plus 0? (0)<|im_end|>
-<|im_start|>assistant
-⟦0 plus 0 is 0.<|im_end|>⟧
-
+    <|im_start|>user
+    What is 0 plus 0? (0)<|im_end|>
+    <|im_start|>assistant
+    ⟦0 plus 0 is 0.<|im_end|>⟧
 
 "#]]).stderr_eq(str![[r#"
 chat template: base/chat_template.jinja, sha256 [..]
@@ -177,14 +176,12 @@ step 1, row 0:
     What is 5 plus 4? and then some and then some and then some (19)<|im_end|>
     <|im_start|>assistant
     ⟦5 plus 4 is 9.<|im_end|>⟧
-    
 step 1, row 1:
   data.jsonl:6, 54 tokens
     <|im_start|>user
     What is 5 plus 0? and then some (5)<|im_end|>
     <|im_start|>assistant
     ⟦5 plus 0 is 5.<|im_end|>⟧
-    
 
 "#]]);
     let text = run.succeeds(&["data", "tiny.toml", "--json", "--rows", "0"]);
@@ -227,10 +224,11 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
         data  20 examples, 1160 tokens, 260 learnt, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about 1.9 MB: weights 139.9 kB, optimiser 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
-validation after step 0: loss 6.2616, perplexity 524.06, 78 learnt tokens
+validation after step 0: loss 6.2616, perplexity 524.06, measured on 78 tokens
 step 1/6  loss 6.2467  lr 2.50e-3  norm 2.14  [..] tokens/s  [..] left
+...
 step 6/6  loss 5.1950  lr 7.32e-4  norm 1.81  [..] tokens/s  [..] left
-validation after step 6: loss 5.1694, perplexity 175.81, 78 learnt tokens
+validation after step 6: loss 5.1694, perplexity 175.81, measured on 78 tokens
 saved step 6 in [..] s: checkpoints/tiny/step-00000006
 
   > What is 3 plus 4?

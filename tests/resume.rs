@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -64,19 +65,15 @@ fn a_stop_at_every_step_changes_no_byte() {
 fn a_stop_after_each_step_of_an_adapter_with_dropout_changes_no_byte() {
     let run = Run::new().with_base();
     run.succeeds(&train("lora.toml", "name=straight", &[]));
-    for step in ["0", "1", "2", "3", "4"] {
-        run.succeeds(&train("lora.toml", "name=often", &["--stop-after-steps", step]));
+    for steps in ["0", "1", "1", "1", "1"] {
+        run.succeeds(&train("lora.toml", "name=often", &["--stop-after-steps", steps]));
     }
     run.succeeds(&train("lora.toml", "name=often", &[]));
     assert_same_end(&run, "often", "straight", 5);
     // Steps are in the metrics once each, in order.
     let metrics = run.read("checkpoints/often/metrics.jsonl");
-    let steps: Vec<u64> = metrics
-        .lines()
-        .map(|line| {
-            serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap()
-        })
-        .collect();
+    let steps = firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap();
+    let steps: Vec<u64> = steps.iter().map(|report| report.step).collect();
     assert_eq!(steps, [1, 2, 3, 4, 5]);
 }
 
@@ -102,7 +99,7 @@ fn timings_say_where_time_goes() {
     for (number, timing) in timings.iter().enumerate() {
         let of = |key: &str| timing[format!("{key}_seconds")].as_f64().unwrap();
         let parts = of("forward") + of("backward") + of("update");
-        assert!(parts > 0.0 && (parts / of("step") - 1.0).abs() < 0.01, "{timing}");
+        assert!(parts > 0.0 && parts <= of("step") * 1.001, "{timing}");
         assert!(of("data") >= 0.0);
         assert_eq!(of("save") > 0.0, number > 0, "a save comes before every step but the first");
     }
@@ -123,9 +120,10 @@ fn epochs_and_windows_end_anywhere() {
         "checkpoint.every_steps=1",
     ];
     run.succeeds(&train("tiny.toml", "name=straight", &more));
-    let steps = run.read("checkpoints/straight/metrics.jsonl").lines().count() as u64;
+    let metrics = run.read("checkpoints/straight/metrics.jsonl");
+    let steps = firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap().len() as u64;
     assert_eq!(steps, 15, "twenty records, four a step, three epochs");
-    for stop in ["2", "4", "5", "6", "10", "14"] {
+    for stop in ["2", "2", "1", "1", "4", "4"] {
         run.succeeds(&train(
             "tiny.toml",
             "name=cut",
@@ -197,10 +195,11 @@ fn send(signal: &str, child: &std::process::Child) {
 #[cfg(unix)]
 fn wait_for_steps(root: &Path) {
     let metrics = root.join("metrics.jsonl");
-    let began = std::time::Instant::now();
-    let known = std::fs::metadata(&metrics).map_or(0, |found| found.len());
-    while std::fs::metadata(&metrics).map_or(0, |found| found.len()) <= known {
-        assert!(began.elapsed() < Duration::from_secs(60), "no step in a minute");
+    let steps =
+        || std::fs::read_to_string(&metrics).unwrap_or_default().matches("grad_norm").count();
+    let (began, known) = (std::time::Instant::now(), steps());
+    while steps() <= known {
+        assert!(began.elapsed() < Duration::from_secs(600), "no step in ten minutes");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -297,21 +296,35 @@ fn a_second_signal_ends_a_run_at_once() {
     let long = ["--set", "train.gradient_accumulation_steps=60000", "--set", "data.packing=false"];
     let lines = run.read("data.jsonl").repeat(3000);
     run.write("data.jsonl", &lines);
-    let mut child = started(&run, &train("tiny.toml", "name=twice", &long));
-    let begun = run.path("checkpoints/twice/metrics.jsonl");
-    while !begun.exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    std::thread::sleep(Duration::from_millis(500));
-    send("TERM", &child);
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(child.try_wait().unwrap().is_none(), "the first signal waits for the end of the step");
-    send("TERM", &child);
-    let began = std::time::Instant::now();
-    assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!(began.elapsed() < Duration::from_secs(5));
-    assert!(firebrand::checkpoint::newest(&run.path("checkpoints/twice")).unwrap().is_empty());
+    // A signal that comes before the step is answered with something else, and saves: once more.
+    let answered = (0..5).any(|attempt| {
+        let folder = format!("checkpoints/twice-{attempt}");
+        let name = format!("name=twice-{attempt}");
+        let mut child = program(&run, &train("tiny.toml", &name, &long))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while !run.path(&folder).join("timings.jsonl").exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(300 << attempt));
+        send("INT", &child);
+        // The answer is there while the step goes on.
+        let said = BufReader::new(child.stderr.take().unwrap());
+        let answer = said.lines().map(Result::unwrap).find(|line| line.contains("again to stop"));
+        if answer.as_deref() != Some("finishing step 1; again to stop now") {
+            child.wait().unwrap();
+            return false;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the first signal waits for the step's end");
+        send("INT", &child);
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(firebrand::checkpoint::newest(&run.path(&folder)).unwrap().is_empty());
+        true
+    });
+    assert!(answered, "no signal came within the step");
 }
 
 #[test]
@@ -568,4 +581,97 @@ fn resume_goes_on_from_a_named_checkpoint() {
         &["--set", "checkpoint.keep_last=9", "--resume", "checkpoints/straight/step-00000004"],
     ));
     assert_same_end(&run, "forked", "straight", 6);
+}
+
+/// What is measured and asked changes no weight, so that it stands in the way of nothing.
+#[test]
+fn a_run_goes_on_whatever_is_measured_and_asked() {
+    let run = Run::new();
+    run.write("suite.toml", SUITE);
+    run.succeeds(&train("tiny.toml", "name=straight", &[]));
+    let weights = |name: &str| {
+        let checkpoint = run.path(&format!("checkpoints/{name}/step-00000006"));
+        ["model.safetensors", "optimizer.safetensors"].map(|file| digest(&checkpoint.join(file)))
+    };
+    let steps = |name: &str| {
+        let metrics = run.read(&format!("checkpoints/{name}/metrics.jsonl"));
+        firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap()
+    };
+    let changes = [
+        "eval.every_steps=2",
+        "eval.prompts=[\"Who?\", \"What is 3 plus 4?\"]",
+        "eval.prompts=[]",
+        "eval.max_tokens=9",
+        "eval.temperature=1.5",
+        "eval.max_records=2",
+        "eval.suite=suite.toml",
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let name = format!("name=changed-{number}");
+        run.succeeds(&train("tiny.toml", &name, &["--stop-after-steps", "3"]));
+        let again = ["train", "tiny.toml", "--set", &name, "--set", *change];
+        let output = run.command(&again).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{change}: {said}");
+        let key = change.split('=').next().unwrap();
+        assert!(said.contains(&format!("`{key}` changed, which changes no weight")), "{said}");
+        let name = &name["name=".len()..];
+        assert_eq!(weights(name), weights("straight"), "{change}");
+        assert_eq!(steps(name), steps("straight"), "{change}");
+        // Once more with what it was: it is finished, and says what did not count any more.
+        let output =
+            run.command(&["train", "tiny.toml", "--set", &format!("name={name}")]).output();
+        let said = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
+        assert!(said.contains("this run is finished") && said.contains(key), "{said}");
+    }
+    // A prompt that came later has no answer of before, and takes no other's place.
+    let card = run.read("checkpoints/changed-1/artifact/README.md");
+    assert!(card.contains("| `Who?` | `(not asked)` |"), "{card}");
+    let asked = card.lines().find(|line| line.starts_with("| `What is 3 plus 4?`")).unwrap();
+    assert!(!asked.contains("(not asked)"), "{asked}");
+}
+
+const SUITE: &str = "[data]\npath = \"validation.jsonl\"\n";
+
+/// Validation losses stand among the steps, and what they were measured on is never counted as
+/// trained on.
+#[test]
+fn validation_stands_in_the_metrics_apart_from_what_was_trained() {
+    let run = Run::new();
+    let more = ["--set", "eval.every_steps=4"];
+    run.succeeds(&train("tiny.toml", "name=straight", &more));
+    let metrics = run.read("checkpoints/straight/metrics.jsonl");
+    let lines: Vec<serde_json::Value> =
+        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<(u64, bool)> = lines
+        .iter()
+        .map(|line| (line["step"].as_u64().unwrap(), line["eval_loss"].is_number()))
+        .collect();
+    let steps = [(0, true), (1, false), (2, false), (3, false), (4, false), (4, true)];
+    assert_eq!(kinds, [&steps[..], &[(5, false), (6, false), (6, true)]].concat());
+    for line in lines.iter().filter(|line| line["eval_loss"].is_number()) {
+        let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["step", "eval_loss", "eval_target_tokens"]);
+        assert!(line["eval_target_tokens"].as_u64().unwrap() > 0);
+    }
+    // Cut anywhere, the same bytes, the line at the end included.
+    for stop in ["1", "4", "5"] {
+        let name = format!("name=cut-{stop}");
+        let stopped = [&more[..], &["--stop-after-steps", stop]].concat();
+        run.succeeds(&train("tiny.toml", &name, &stopped));
+        run.succeeds(&train("tiny.toml", &name, &more));
+        assert_same_end(&run, &name["name=".len()..], "straight", 6);
+    }
+    // The lineage counts the tokens of the steps, and those alone.
+    let sum = |key: &str| lines.iter().filter_map(|line| line[key].as_u64()).sum::<u64>();
+    let statement = run.read("checkpoints/straight/artifact/lineage.statement.json");
+    let statement: serde_json::Value = serde_json::from_str(&statement).unwrap();
+    let counted = &statement["predicate"]["runDetails"]["byproducts"][0]["annotations"];
+    for key in ["tokens", "target_tokens"] {
+        assert_eq!(counted[key].as_f64(), Some(sum(key) as f64), "{key}");
+    }
+    // Those who read a run find its last step, not its last validation.
+    let shown = run.succeeds(&["runs", "show", "checkpoints/straight", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["loss"], lines[lines.len() - 2]["loss"]);
 }

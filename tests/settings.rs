@@ -118,7 +118,9 @@ const CHANGES: &[Change] = &[
     under(&["checkpoint.every_steps=1", "eval.every_steps=1"], "checkpoint.keep_best", "0", "4"),
     change("checkpoint.disk_budget", "", "1 MiB"),
     under(
-        &["checkpoint.every_steps=1", "checkpoint.disk_budget=1.3 MB"],
+        // A save that failed in the background is heard of at the next one at the latest: with
+        // more than one of them left, that is in time to stop.
+        &["checkpoint.every_steps=1", "checkpoint.disk_budget=1.3 MB", "train.max_steps=8"],
         "checkpoint.on_disk_full",
         "stop",
         "continue",
@@ -205,8 +207,9 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
     let mut overrides = vec!["eval.prompts=[]".to_owned(), "train.max_steps=4".to_owned()];
     overrides.extend(change.with.iter().map(|text| (*text).to_owned()));
     let counted = ["train.epochs", "data.max_seq_len", "data.packing", "data.train.weight"];
-    if counted.contains(&change.key) {
-        overrides.retain(|text| !text.starts_with("train.max_steps"));
+    let own = change.with.iter().any(|text| text.starts_with("train.max_steps"));
+    if counted.contains(&change.key) || own {
+        overrides.retain(|text| text != "train.max_steps=4");
     }
     if !matches!(change.key, "name" | "output.dir") {
         overrides.push("output.dir=out".to_owned());

@@ -130,3 +130,33 @@ fn banned_words_have_replacements() {
     }
     fail(problems);
 }
+
+/// What people see goes through `terminal`, which makes text of others harmless.
+#[test]
+fn nothing_prints_around_the_terminal() {
+    const AROUND: [&str; 9] = [
+        "stdout()",
+        "stderr()",
+        "print!(",
+        "println!(",
+        "eprint",
+        ".println(",
+        "set_message(",
+        ".with_message(",
+        ".print()",
+    ];
+    let mut problems = Vec::new();
+    let inside = |source: &&Source| source.path.ends_with("terminal.rs");
+    for source in sources().iter().filter(|source| !source.is_test && !inside(source)) {
+        for (number, line) in source.code.lines().enumerate() {
+            let code = line.split("//").next().unwrap();
+            // Whether it is a terminal may be asked, and a child's output is no output of ours.
+            let code = code.replace("stderr().is_terminal()", "").replace("Stdio::", "");
+            if let Some(word) = AROUND.iter().find(|word| code.contains(*word)) {
+                let place = format!("{}:{}", source.path.display(), number + 1);
+                problems.push(format!("{place}: `{word}` prints; `terminal` has the ways to"));
+            }
+        }
+    }
+    fail(problems);
+}

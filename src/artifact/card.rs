@@ -188,8 +188,9 @@ impl Card {
             tags.push("gguf".to_owned());
         }
         // Only what the hub has: it would take the path of a local file for a name of its own.
-        let datasets: BTreeSet<_> =
-            self.datasets.iter().filter_map(|set| Some(set.on_hub()?.0)).collect();
+        // And only what it was trained on: that is what the hub says of them.
+        let trained = self.datasets.iter().filter(|set| set.split != "validation");
+        let datasets: BTreeSet<_> = trained.filter_map(|set| Some(set.on_hub()?.0)).collect();
         if !datasets.is_empty() {
             writeln!(out, "datasets:")?;
         }

@@ -151,9 +151,19 @@ fn data_of_the_hub_is_named_with_its_commit_and_local_files_are_not() {
         sha256: card.inputs,
         uri: Some("hf://datasets/acme/sft@5503434d/data/v.parquet".into()),
     });
+    // What was only measured on is no data that the model was trained on.
+    let front = front_matter(&card.to_markdown()).to_owned();
+    assert!(!front.contains("datasets:\n"), "{front}");
+    card.datasets.push(CardDataset {
+        name: "acme/chat/data/train.parquet".into(),
+        split: "train".into(),
+        rows: 70,
+        sha256: card.inputs,
+        uri: Some("hf://datasets/acme/chat@5503434d/data/t.parquet".into()),
+    });
     let text = card.to_markdown();
     let front = front_matter(&text);
-    assert!(front.contains("datasets:\n- acme/sft\nmetrics:"), "{front}");
+    assert!(front.contains("datasets:\n- acme/chat\nmetrics:"), "{front}");
     assert!(front.contains("      type: acme/sft\n"), "{front}");
     assert!(front.contains("      revision: \"5503434d\"\n"), "{front}");
 }

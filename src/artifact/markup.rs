@@ -88,8 +88,7 @@ pub fn xml(text: &str) -> String {
 
 /// Marks that turn text around or break lines without being control characters.
 pub fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' |
-        '\u{feff}')
+    crate::terminal::is_invisible(c)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Effect;
 use crate::files::Digest;
 
 /// What determines a run.
@@ -103,7 +104,9 @@ pub fn settings_differences(
     was: &BTreeMap<String, String>,
     is: &BTreeMap<String, String>,
 ) -> Vec<Difference> {
-    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    // Earlier versions kept settings that decide nothing.
+    let deciding = |key: &&String| Effect::of(key).decides();
+    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).filter(deciding).collect();
     let value = |of: &BTreeMap<String, String>, key: &String| {
         of.get(key).map_or("not set".to_owned(), |value| format!("`{value}`"))
     };
@@ -118,11 +121,11 @@ pub fn settings_differences(
 
 /// Which part of a run a setting belongs to.
 fn part_of(key: &str) -> Part {
-    match key {
-        "train.max_steps" | "train.epochs" => Part::Length,
-        _ if key.starts_with("data.") => Part::Data,
-        _ if key.starts_with("device.") => Part::Device,
-        _ => Part::Settings,
+    match Effect::of(key) {
+        Effect::Length => Part::Length,
+        Effect::Data => Part::Data,
+        Effect::Device => Part::Device,
+        Effect::Weights | Effect::Measures | Effect::Speed | Effect::Aside => Part::Settings,
     }
 }
 
@@ -187,6 +190,15 @@ pub(super) mod tests {
         assert_eq!(parts, [Part::Data, Part::Settings, Part::Code]);
         assert_eq!(found[1].to_string(), "`train.learning_rate` was `1e-3` and is not set");
         assert_eq!(extend.refuses(&found).len(), 3);
+    }
+
+    #[test]
+    fn what_decides_no_weight_is_no_difference() {
+        let saved = identity(&[("eval.prompts", "[]"), ("name", "a"), ("seed", "1")]);
+        assert!(
+            saved.differences(&identity(&[("eval.prompts", "[\"x\"]"), ("seed", "1")])).is_empty()
+        );
+        assert_eq!(saved.differences(&identity(&[("seed", "2")])).len(), 1);
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! `metrics.jsonl`: one line a step. It belongs to the exact state of a run: a checkpoint knows
-//! its length, and going on cuts off what came later, so that no step stands in it twice.
+//! `metrics.jsonl`: one line a step, and one for each validation. It belongs to the exact state of
+//! a run: a checkpoint knows its length, and going on cuts off what came later, so that no step
+//! stands in it twice.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::error::{Context, Error, Result};
-use crate::event::StepReport;
+use crate::event::{EvaluationLine, StepReport};
 use crate::files::{Digest, NewFile, Rolling, failed};
 
 /// The open file. Lines that the disk did not take wait in memory.
@@ -54,11 +57,11 @@ impl Metrics {
         Ok(Self { path, file, written: bytes, digest, waiting: Vec::new() })
     }
 
-    /// Appends one step.
+    /// Appends one step ([`StepReport`]) or one validation result ([`EvaluationLine`]).
     ///
     /// # Errors
     /// When the disk does not take it: the line is kept and written with the next one.
-    pub fn append(&mut self, report: &StepReport) -> Result<()> {
+    pub fn append(&mut self, report: &impl Serialize) -> Result<()> {
         self.waiting.append(&mut line(report)?);
         self.flush()
     }
@@ -93,8 +96,26 @@ impl Lines {
     }
 }
 
+/// The steps of lines, in order, without the validation results between them.
+///
+/// # Errors
+/// When a line is neither.
+pub fn steps_of(bytes: &[u8]) -> serde_json::Result<Vec<StepReport>> {
+    let mut steps = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(step) => steps.push(step),
+            Err(error) => match serde_json::from_slice::<EvaluationLine>(line) {
+                Ok(_) => {}
+                Err(_) => return Err(error),
+            },
+        }
+    }
+    Ok(steps)
+}
+
 /// One line of the file.
-pub fn line(report: &StepReport) -> Result<Vec<u8>> {
+pub fn line(report: &impl Serialize) -> Result<Vec<u8>> {
     let mut line = serde_json::to_vec(report).context("cannot encode the metrics")?;
     line.push(b'\n');
     Ok(line)
@@ -120,6 +141,16 @@ mod tests {
             rows_at_once: None,
             tokens: 1,
         }
+    }
+
+    #[test]
+    fn validation_results_are_no_steps() {
+        let found = crate::event::Evaluation { step: 1, eval_loss: 2.5, target_tokens: 7 };
+        let judged = line(&EvaluationLine::from(&found)).unwrap();
+        assert_eq!(judged, b"{\"step\":1,\"eval_loss\":2.5,\"eval_target_tokens\":7}\n");
+        let lines = [line(&report(1)).unwrap(), judged, line(&report(2)).unwrap()].concat();
+        assert_eq!(steps_of(&lines).unwrap(), [report(1), report(2)]);
+        assert!(steps_of(b"{}\n").is_err());
     }
 
     #[test]

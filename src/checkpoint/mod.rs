@@ -24,7 +24,7 @@ pub use chain::{Chain, batches_digest};
 pub use history::{Entry, History, now};
 pub use identity::{Allowed, Difference, Identity, Part, option_for, settings_differences};
 pub use manifest::{Manifest, Unusable};
-pub use metrics::{Metrics, line};
+pub use metrics::{Metrics, line, steps_of};
 pub use restore::{BAD, Found, newest, restore};
 pub use retention::{Retention, remove};
 pub use reuse::{Item as StepsItem, Kept, Shelf, items as kept_steps};
@@ -87,9 +87,9 @@ impl State {
     /// only at a run's end. `every` is `eval.every_steps`.
     #[must_use]
     pub fn in_the_middle(mut self, every: u64) -> Self {
-        let due = |step: u64| step == 0 || (every > 0 && step.is_multiple_of(every));
-        self.evaluations.retain(|found| due(found.step));
-        self.samples.retain(|sample| sample.step == 0);
+        // What was measured earlier stays, whatever `every` was then.
+        self.evaluations.retain(|found| found.step < self.step || found.is_due(every));
+        self.samples.retain(|sample| sample.step < self.step || sample.step == 0);
         self
     }
 }

@@ -9,7 +9,7 @@ use crate::checkpoint::snapshot::{file_name_of, weights_name};
 use crate::checkpoint::{State, folder_name, tensors};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
-use crate::files::{RunDirectory, remove_dir, remove_file, rename_new};
+use crate::files::{RunDirectory, expect_regular, remove_dir, remove_file, rename_new};
 use crate::weights::{Shard, to_f32};
 
 /// What the name of a checkpoint that was set aside has in it.
@@ -89,6 +89,7 @@ impl Found {
 
     /// The same, told apart by what is to be done about it.
     pub fn examine(folder: &Path) -> Result<Self, Unusable> {
+        expect_regular(folder).map_err(Unusable::Refused)?;
         let manifest = Manifest::verify(folder)?;
         let bytes = read(&folder.join("state.json"))?;
         let state: State = serde_json::from_slice(&bytes)

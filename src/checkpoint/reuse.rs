@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::manifest::{MANIFEST, Manifest};
 use crate::checkpoint::save::{scratch_for, seal};
 use crate::checkpoint::{
-    Chain, Entry, FORMAT, Found, History, State, folder_name, line, manifest_digest,
+    Chain, Entry, FORMAT, Found, History, State, folder_name, line, manifest_digest, steps_of,
 };
 use crate::error::{Context, Error, Result};
-use crate::event::StepReport;
+use crate::event::{Evaluation, EvaluationLine, StepReport};
 use crate::files::{
     Digest, FileEntry, NewFile, create_dir_new, failed, hash_file, link_or_copy, remove_dir,
     rename_new, size_of_dir, sync_dir, write_atomic,
@@ -167,9 +167,7 @@ impl Shelf {
         let found = Found::open(path)?;
         let lines = path.join(METRICS);
         let bytes = fs::read(&lines).context_at("cannot read the metrics", &lines)?;
-        let text = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let reports: Result<Vec<StepReport>, _> = text.map(serde_json::from_slice).collect();
-        let reports = reports.context_at("broken metrics", &lines)?;
+        let reports = steps_of(&bytes).context_at("broken metrics", &lines)?;
         let origin = path.join(ORIGIN);
         let bytes = fs::read(&origin).context_at("cannot read the origin", &origin)?;
         let origin: Origin = serde_json::from_slice(&bytes).context_at("broken origin", &origin)?;
@@ -270,14 +268,32 @@ fn fill(scratch: &Path, from: &Path, root: &Path, state: &State, name: &str) -> 
     fs::write(&path, json).context_at("cannot write into the cache", &path)
 }
 
+/// The metrics of steps and of the validations among them, as a run writes them.
+fn lines_of(reports: &[StepReport], evaluations: &[Evaluation], every: u64) -> Result<Vec<u8>> {
+    let judged = |step: u64| {
+        let all = evaluations.iter().filter(move |found| found.step == step && found.is_due(every));
+        all.map(|found| line(&EvaluationLine::from(found)))
+    };
+    let mut lines: Vec<Vec<u8>> = judged(0).collect::<Result<_>>()?;
+    for report in reports {
+        lines.push(line(report)?);
+        lines.extend(judged(report.step).collect::<Result<Vec<_>>>()?);
+    }
+    Ok(lines.concat())
+}
+
 impl Kept {
     /// Makes the steps the beginning of a run: its metrics, and a checkpoint with this state.
     /// Where they come from is noted before the checkpoint can be seen.
-    pub fn adopt(&self, root: &Path, reports: &[StepReport], mut state: State) -> Result<()> {
-        let mut lines = Vec::new();
-        for report in reports {
-            lines.append(&mut line(report)?);
-        }
+    /// `every` is `eval.every_steps`.
+    pub fn adopt(
+        &self,
+        root: &Path,
+        reports: &[StepReport],
+        every: u64,
+        mut state: State,
+    ) -> Result<()> {
+        let lines = lines_of(reports, &state.evaluations, every)?;
         state.metrics_bytes = lines.len() as u64;
         state.metrics_sha256 = Some(Digest::of(&lines));
         write_atomic(&root.join(METRICS), &lines)?;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::artifact::keys::{self, SigningKey};
 use crate::artifact::signature;
-use crate::cli::{data_line, talk};
+use crate::cli::{data_json, data_line, talk};
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, hash_tree};
 use crate::hub::{Lock, Locked};
@@ -174,7 +174,7 @@ fn show(args: &Show) -> Result<()> {
         Allowlist::open(&args.allowlist, &trust, Some(&Seen::of_user(&home)))?;
     if args.json {
         let line = json!({"allowlist": allowlist, "sha256": sha256, "signer": hint});
-        return data_line(&line.to_string());
+        return data_json(&line.to_string());
     }
     data_line(&format!(
         "{}, serial number {}, counts until {:.0}, signed by key {}",

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use crate::checkpoint::{StepsItem, kept_steps};
-use crate::cli::{data_line, talk};
+use crate::cli::{data_json, data_line, talk};
 use crate::config::size;
 use crate::data::{CacheItem, cache_items, remove_cached};
 use crate::error::{Error, Result, printable};
@@ -136,7 +136,7 @@ fn list(items: &[Kept], json: bool) -> Result<()> {
                 "bytes": item.bytes(),
                 "unused_seconds": age.as_secs(),
             });
-            data_line(&line.to_string())?;
+            data_json(&line.to_string())?;
         } else {
             let age = crate::report::duration(age.as_secs_f64());
             data_line(&format!(

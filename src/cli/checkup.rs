@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::cli::data_line;
+use crate::cli::output::data_pieces;
+use crate::cli::{data_json, data_line};
 use crate::config::Loaded;
 use crate::data::{Checkup, checkup};
 use crate::error::Result;
@@ -15,7 +16,7 @@ const BAR: usize = 40;
 pub fn run(loaded: &Loaded, prepared: &Prepared, json: bool) -> Result<ExitCode> {
     let found = checkup(&prepared.corpus, &prepared.plan, loaded.config.data.max_seq_len)?;
     if json {
-        data_line(&serde_json::to_string_pretty(&found).unwrap_or_default())?;
+        data_json(&serde_json::to_string_pretty(&found).unwrap_or_default())?;
         return Ok(ExitCode::SUCCESS);
     }
     numbers(&found)?;
@@ -27,7 +28,7 @@ pub fn run(loaded: &Loaded, prepared: &Prepared, json: bool) -> Result<ExitCode>
     }
     for (place, pieces) in &found.examples {
         data_line(&format!("\n{place}"))?;
-        data_line(super::plan::marked(pieces).trim_end())?;
+        data_pieces(pieces)?;
     }
     data_line("")?;
     if found.concerns.is_empty() {
@@ -72,7 +73,7 @@ fn numbers(found: &Checkup) -> Result<()> {
         (
             "validation",
             format!(
-                "{} examples, {} learnt tokens, {} of the training data are in it too",
+                "{} examples, {} tokens to measure on, {} of the training data are in it too",
                 found.validation.examples, found.validation.learnt_tokens, counts.overlapping
             ),
         ),

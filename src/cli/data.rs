@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::cli::{AccessArgs, ConfigArgs, data_line, talk};
+use crate::cli::output::data_pieces;
+use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk};
 use crate::config::{Length, Loaded};
 use crate::data::{Batch, Codec, Cursor, Extent, PAIRS};
 use crate::error::Result;
@@ -92,7 +93,7 @@ fn show_rows(
             digests.take(batch, args.digest);
             Ok(())
         } else if args.json {
-            data_line(&as_json(batch, step, number, targets).to_string())
+            data_json(&as_json(batch, step, number, targets).to_string())
         } else {
             show(batch, step, &prepared.corpus.codec)
         }
@@ -163,7 +164,7 @@ impl Digests {
         if args.json {
             let line = json!({ "sha256": digest, "rows": rows, "tokens": tokens,
                 "first_seconds": self.first, "seconds": seconds });
-            return data_line(&line.to_string());
+            return data_json(&line.to_string());
         }
         let counted = format!("{rows} rows, {tokens} tokens in {seconds:.2} s");
         match digest {
@@ -215,8 +216,7 @@ fn show(batch: &Batch, step: u64, codec: &Codec) -> Result<()> {
                 learn: inside.iter().map(|place| learnt.contains(place)).collect(),
             };
             data_line(&format!("  {source}, {} tokens", inside.len()))?;
-            let text = super::plan::marked(&crate::data::pieces(codec, &example)?);
-            data_line(&format!("    {}", text.replace('\n', "\n    ")))?;
+            data_pieces(&crate::data::pieces(codec, &example)?)?;
         }
     }
     Ok(())

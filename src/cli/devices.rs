@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::cli::data_line;
+use crate::cli::{data_json, data_line};
 use crate::device::{self, Survey, Surveyed};
 use crate::error::{Context, Result, printable};
 use crate::event::bytes;
@@ -22,7 +22,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let survey = device::survey();
     if args.json {
-        data_line(&serde_json::to_string_pretty(&survey).context("cannot encode the list")?)?;
+        data_json(&serde_json::to_string_pretty(&survey).context("cannot encode the list")?)?;
         return Ok(ExitCode::SUCCESS);
     }
     lines(&survey).iter().try_for_each(|line| data_line(&printable(line)))?;

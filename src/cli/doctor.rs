@@ -9,7 +9,7 @@ use serde::Serialize;
 
 #[cfg(feature = "gpu")]
 use crate::cli::talk;
-use crate::cli::{data_line, devices};
+use crate::cli::{data_json, data_line, devices};
 use crate::config::DeviceChoice;
 use crate::device::{self, Opened, Processor, Survey};
 use crate::engine::parity::{Parity, parity};
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let opened = device::open(wanted, 0)?;
     let report = examine(&opened, &args.checkpoints)?;
     if args.json {
-        data_line(&serde_json::to_string_pretty(&report).context("cannot encode the report")?)?;
+        data_json(&serde_json::to_string_pretty(&report).context("cannot encode the report")?)?;
     } else {
         lines(&report).iter().try_for_each(|line| data_line(&printable(line)))?;
     }
@@ -164,7 +164,7 @@ pub fn answer(adapter: &str) -> Result<ExitCode> {
     let mut at = |what: &str| data_line(&device::stage(what));
     let found = device::open_adapter(&adapter).and_then(|opened| parity(&opened, &mut at));
     let found = found.map_err(|error| [vec![error.what], error.causes].concat().join(": "));
-    data_line(&serde_json::to_string(&found).context("cannot encode the answer")?)?;
+    data_json(&serde_json::to_string(&found).context("cannot encode the answer")?)?;
     Ok(ExitCode::SUCCESS)
 }
 

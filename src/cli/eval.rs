@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::artifact::open::{open, opened_on};
-use crate::cli::{data_line, talk};
+use crate::cli::{data_json, data_lines, talk};
 use crate::config::DeviceChoice;
 use crate::data::Codec;
 use crate::device;
@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             report.records.clear();
         }
         let line = serde_json::to_string(&report).context("cannot encode the result")?;
-        data_line(&line)?;
+        data_json(&line)?;
         return Ok(ExitCode::SUCCESS);
     }
     let speed = &report.performance;
@@ -110,7 +110,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     {
         talk(&format!("answers: {tokens:.1} tokens/s, first token after {first:.3} s (median)"));
     }
-    data_line(table.trim_end())?;
+    data_lines(table.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -146,7 +146,8 @@ impl Watcher for Bar {
             return;
         }
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta} left");
-        let bar = ProgressBar::new(units).with_message(what.to_owned());
+        let bar = ProgressBar::new(units);
+        crate::terminal::label(&bar, what);
         if let Ok(style) = style {
             bar.set_style(style);
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::cli::eval::Bar;
 use crate::cli::verify::{model_directory, trust};
-use crate::cli::{data_line, data_piece, talk};
+use crate::cli::{data_json, data_lines, talk};
 use crate::config::DeviceChoice;
 use crate::device;
 use crate::error::{Context, Error, Kind, Result};
@@ -160,5 +160,5 @@ fn write(args: &Args, report: &Report) -> Result<()> {
     if let Some(path) = &args.markdown {
         write_atomic(path, gate::markdown(report).as_bytes())?;
     }
-    if printed { data_line(&json()?) } else { data_piece(&gate::text(report)) }
+    if printed { data_json(&json()?) } else { data_lines(gate::text(report).trim_end()) }
 }

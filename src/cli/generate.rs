@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::artifact::open::{open, opened_on};
-use crate::cli::output::{data_line, data_piece};
+use crate::cli::output::failed;
 use crate::cli::talk;
 use crate::config::DeviceChoice;
 use crate::data::{Codec, TextStream};
@@ -14,9 +14,13 @@ use crate::error::{Error, Result};
 use crate::hub::Policy;
 use crate::model::{Sampling, generate};
 use crate::random::Stream;
+use crate::terminal;
 use crate::train::Access;
 
 /// Let a model go on from a prompt; the text is streamed to stdout
+///
+/// A file or another program gets the text byte by byte as the model wrote it. On a terminal, and
+/// in the log of GitHub Actions or Azure Pipelines, characters that would steer it are escaped.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A model directory, an artifact, a run (finished or not), or owner/name on the hub
@@ -77,11 +81,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         max_tokens: args.max_tokens,
     };
     let ends: Vec<u32> = codec.stops().iter().copied().collect();
-    let mut text = TextStream::new(true);
+    let (mut text, mut out) = (TextStream::new(true), terminal::Stream::begin());
     let mut failure = None;
     let began = Instant::now();
     let mut show = |token| {
-        let shown = text.push(&codec.tokenizer, token).and_then(|piece| data_piece(&piece));
+        let piece = text.push(&codec.tokenizer, token);
+        let shown = piece.and_then(|piece| out.push(&piece).map_err(failed));
         failure = shown.err();
         failure.is_none()
     };
@@ -94,7 +99,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Err(error);
     }
     let generation = generation.map_err(|error| error.at(&args.model))?;
-    data_line(&text.finish(&codec.tokenizer)?)?;
+    out.push(&(text.finish(&codec.tokenizer)? + "\n")).map_err(failed)?;
     let (count, seconds) = (generation.tokens.len(), began.elapsed().as_secs_f64());
     let why = if generation.ended { "the model ended" } else { "stopped at `--max-tokens`" };
     #[expect(clippy::cast_precision_loss)] // for display

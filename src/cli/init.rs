@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::{data_line, talk};
+use crate::cli::{data_line, data_lines, talk};
 use crate::config;
 use crate::error::{Context, Error, Result};
 
@@ -19,7 +19,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let text = config::template();
     let Some(path) = &args.path else {
-        data_line(text.trim_end())?;
+        data_lines(text.trim_end())?;
         return Ok(ExitCode::SUCCESS);
     };
     if path.exists() {

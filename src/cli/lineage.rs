@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::verify::{model_directory, trust};
-use crate::cli::{data_line, talk};
+use crate::cli::{data_json, data_line, talk};
 use crate::error::{Context, Error, Result, printable};
 use crate::files::write_atomic;
 use crate::report::picture;
@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         talk(&format!("picture: {}", path.display()));
     }
     if args.json {
-        data_line(&serde_json::to_string_pretty(&family).context("cannot encode the lineage")?)?;
+        data_json(&serde_json::to_string_pretty(&family).context("cannot encode the lineage")?)?;
     } else {
         for line in family.lines() {
             data_line(&printable(&line))?;

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::artifact::keys::config_home;
 use crate::channel::{Entry, Found};
-use crate::cli::data_line;
 use crate::cli::promote::RegistryArgs;
+use crate::cli::{data_json, data_line};
 use crate::error::{Error, Result, printable};
 use crate::verify::{Signed, Trust};
 
@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let lines: Vec<Line> = lines.collect();
     if args.json {
         let pointers: Vec<Value> = lines.iter().map(Line::to_json).collect();
-        data_line(&json!({"channel": args.channel, "pointers": pointers}).to_string())?;
+        data_json(&json!({"channel": args.channel, "pointers": pointers}).to_string())?;
     } else {
         for text in lines.iter().flat_map(Line::to_text) {
             data_line(&printable(&text).replace(['\n', '\t'], " "))?;

@@ -8,6 +8,7 @@ mod conformance;
 mod data;
 mod devices;
 mod doctor;
+mod environment;
 mod eval;
 mod export;
 mod gate;
@@ -45,7 +46,7 @@ use crate::hub::Supply;
 use crate::report::{Signals, Transfers};
 use crate::train::{Access, supply_for};
 
-pub use output::{data_line, data_piece, talk};
+pub use output::{data_json, data_line, data_lines, talk, talk_of};
 
 /// Fine-tune open language models: exact resume, signed artifacts with their lineage.
 #[derive(Debug, Parser)]
@@ -192,11 +193,29 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(error) => {
-            let _ = error.print(); // help goes to stdout, mistakes to stderr
+            crate::terminal::usage(&error);
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let result = match parsed.command {
+    std::panic::set_hook(Box::new(tell_panic));
+    let result = match environment::check(environment::value_of) {
+        Ok(()) => run_command(parsed.command),
+        Err(error) => Err(error),
+    };
+    result.unwrap_or_else(|error| exit_code(&error))
+}
+
+/// A panic may quote what it failed on, so that it goes the way of all text.
+fn tell_panic(info: &std::panic::PanicHookInfo) {
+    talk(&info.to_string());
+    let trace = std::backtrace::Backtrace::capture(); // if `RUST_BACKTRACE` asks for one
+    if trace.status() == std::backtrace::BacktraceStatus::Captured {
+        talk(&trace.to_string());
+    }
+}
+
+fn run_command(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Init(args) => init::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Plan(args) => plan::run(&args),
@@ -210,7 +229,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         #[cfg(feature = "gpu")]
         Command::ProbeDevice { api, adapter } => {
             crate::device::probe_answer(&api, adapter.as_deref()).and_then(|line| {
-                data_line(&line)?;
+                data_json(&line)?;
                 Ok(ExitCode::SUCCESS)
             })
         }
@@ -240,15 +259,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Cache(args) => cache::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
-    };
-    result.unwrap_or_else(|error| exit_code(&error))
+    }
 }
 
 fn exit_code(error: &Error) -> ExitCode {
     if output::is_broken_pipe(error) {
         return ExitCode::SUCCESS; // the reader of our output had enough
     }
-    talk(&error.to_string());
+    talk_of(&error);
     match error.kind {
         Kind::Refused => ExitCode::from(1),
         Kind::Failed | Kind::NoRoom => ExitCode::from(2),

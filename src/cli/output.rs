@@ -1,28 +1,58 @@
-//! Where output goes: stdout is data, stderr is talk.
+//! Where output goes: stdout is data, stderr is talk. Both through [`terminal`].
 
-use std::io::Write;
+use std::io;
 
+use crate::data::Piece;
 use crate::error::{Error, Result};
+use crate::terminal;
 
 const BROKEN_PIPE: &str = "the reader of the output closed it";
 
-/// Writes one line of data.
+/// Writes one line of data for people; what is below its first line is indented.
 ///
 /// # Errors
 /// When stdout is closed; a closed pipe ends the program quietly.
 pub fn data_line(line: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").map_err(failed)
+    terminal::print(line).map_err(failed)
 }
 
-/// Writes data without a line end, at once.
-pub fn data_piece(piece: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(piece.as_bytes()).and_then(|()| out.flush()).map_err(failed)
+/// Writes JSON, which a machine reads: exactly.
+///
+/// # Errors
+/// As [`data_line`].
+pub fn data_json(json: &str) -> Result<()> {
+    terminal::print_json(json).map_err(failed)
 }
 
-fn failed(error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::BrokenPipe {
+/// Writes several lines of ours: what is not ours in them is on one line each.
+///
+/// # Errors
+/// As [`data_line`].
+pub fn data_lines(lines: &str) -> Result<()> {
+    terminal::print_block(lines).map_err(failed)
+}
+
+/// Writes text of ours as it is, without a line end.
+///
+/// # Errors
+/// As [`data_line`].
+pub fn data_exact(text: &str) -> Result<()> {
+    terminal::print_exact(text).map_err(failed)
+}
+
+/// Writes an example, indented, with what is learnt marked.
+///
+/// # Errors
+/// As [`data_line`].
+pub fn data_pieces(pieces: &[Piece]) -> Result<()> {
+    const INDENT: usize = 4;
+    let pieces: Vec<_> = pieces.iter().map(|piece| (piece.text.as_str(), piece.learnt)).collect();
+    terminal::print_marked(&pieces, INDENT).map_err(failed)
+}
+
+/// The error of a write to stdout.
+pub fn failed(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
         Error::new(BROKEN_PIPE)
     } else {
         Error::new("cannot write the output").because(error)
@@ -34,7 +64,12 @@ pub fn is_broken_pipe(error: &Error) -> bool {
     error.what == BROKEN_PIPE
 }
 
-/// Writes one line of talk; a closed stderr is nobody's problem.
+/// Writes one message of talk; what is below its first line is indented.
 pub fn talk(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    terminal::say(line);
+}
+
+/// Says what went wrong.
+pub fn talk_of(error: &Error) {
+    terminal::say_block(&error.to_string());
 }

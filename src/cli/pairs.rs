@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::cli::data_line;
+use crate::cli::output::data_pieces;
+use crate::cli::{data_json, data_line};
 use crate::config::Loaded;
-use crate::data::{Codec, preference_pairs};
-use crate::error::{Result, printable};
+use crate::data::{Codec, Piece, preference_pairs};
+use crate::error::Result;
 use crate::hub::Supply;
 
 /// Shows the first pairs of the training data.
@@ -23,13 +24,14 @@ pub fn show(loaded: &Loaded, supply: &Arc<Supply>, json: bool, rows: usize) -> R
                 "chosen": pair.chosen,
                 "rejected": pair.rejected,
             });
-            data_line(&line.to_string())?;
+            data_json(&line.to_string())?;
             continue;
         }
         data_line(&format!("{}:", pair.record))?;
         for (name, text) in [("chosen", &pair.chosen), ("rejected", &pair.rejected)] {
             data_line(&format!("  {name}"))?;
-            data_line(&format!("    {}", printable(text.trim_end()).replace('\n', "\n    ")))?;
+            let piece = Piece { text: text.clone(), learnt: false, tokens: 0 };
+            data_pieces(&[piece])?;
         }
     }
     Ok(())

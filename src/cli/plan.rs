@@ -1,12 +1,12 @@
 //! `firebrand plan`
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use crate::cli::{AccessArgs, ConfigArgs, data_line, talk};
+use crate::cli::output::data_pieces;
+use crate::cli::{AccessArgs, ConfigArgs, data_json, talk};
 use crate::config::Init;
 use crate::data::{self, Extent};
-use crate::error::{Result, printable};
+use crate::error::Result;
 use crate::event::bytes;
 use crate::report::{Console, Signals};
 use crate::train::{Prepared, look_through, prepare, suite};
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "data": prepared.corpus.statistics,
             "validation": prepared.corpus.validation.statistics,
         });
-        data_line(&serde_json::to_string_pretty(&plan).unwrap_or_default())?;
+        data_json(&serde_json::to_string_pretty(&plan).unwrap_or_default())?;
         return Ok(ExitCode::SUCCESS);
     }
     talk(&format!("{:>12}  at most {} for checkpoints and the artifact", "disk", bytes(disk)));
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     talk(&format!("\nthe first example ({}), learnt tokens marked:\n", first.record));
-    data_line(&marked(&data::pieces(&prepared.corpus.codec, &first.example)?))?;
+    data_pieces(&data::pieces(&prepared.corpus.codec, &first.example)?)?;
     talk(&format!(
         "\nnothing was trained; to do it: firebrand train {}",
         args.config.config.display()
@@ -107,15 +107,4 @@ fn disk(prepared: &Prepared, config: &crate::config::RunConfig) -> u64 {
         None => prepared.facts.element.size() as u64 * prepared.facts.parameters,
     };
     (config.checkpoint.keep_last as u64 + 1) * checkpoint + artifact
-}
-
-/// Learnt text in colour on a terminal, in brackets elsewhere.
-pub fn marked(pieces: &[data::Piece]) -> String {
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let (open, close) = if colour { ("\u{1b}[32;1m", "\u{1b}[0m") } else { ("⟦", "⟧") };
-    let show = |piece: &data::Piece| {
-        let text = printable(&piece.text);
-        if piece.learnt { format!("{open}{text}{close}") } else { text }
-    };
-    pieces.iter().map(show).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::cli::{AccessArgs, ConfigArgs, data_line, talk};
+use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk};
 use crate::error::Result;
 use crate::hub::Lock;
 use crate::report::{Signals, Transfers};
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "changed": !changes.is_empty(),
             "changes": changes,
         });
-        data_line(&line.to_string())?;
+        data_json(&line.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     for change in &changes {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::artifact::keys::config_home;
 use crate::cli::promote::RegistryArgs;
-use crate::cli::{data_line, talk};
+use crate::cli::{data_json, data_line, talk};
 use crate::error::{Result, printable};
 use crate::verify::{Seen, Trust};
 
@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let resolved = channel.resolve(args.model.as_deref(), &trust, &seen)?;
     if args.json {
-        data_line(&resolved.to_json().to_string())?;
+        data_json(&resolved.to_json().to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     let pointer = &resolved.entry.pointer;

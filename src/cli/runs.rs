@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::artifact::keys::config_home;
-use crate::cli::{data_line, talk};
+use crate::cli::{data_json, data_line, talk};
 use crate::error::{Context, Result, printable};
 use crate::event::bytes;
 use crate::report::{PAGE_FILE, write_page};
@@ -90,11 +90,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn list(dir: &std::path::Path, json: bool) -> Result<()> {
     let all = runs::list(dir)?;
     for run in &all {
-        let text = match json {
-            true => serde_json::to_string(run).context("cannot encode the run")?,
-            false => line(run),
-        };
-        data_line(&text)?;
+        match json {
+            true => data_json(&serde_json::to_string(run).context("cannot encode the run")?)?,
+            false => data_line(&line(run))?,
+        }
     }
     let total = all.iter().map(|run| run.bytes).sum();
     if !json {
@@ -117,7 +116,7 @@ fn line(run: &Summary) -> String {
 fn show(run: &Details, json: bool) -> Result<()> {
     if json {
         let text = serde_json::to_string_pretty(run).context("cannot encode the run")?;
-        return data_line(&text);
+        return data_json(&text);
     }
     data_line(&line(&run.summary))?;
     for checkpoint in &run.checkpoints {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::data_line;
+use crate::cli::{data_json, data_line};
 use crate::data::render_served;
 use crate::error::{Context, Result, printable};
 use crate::scan::{sarif, scan};
@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let report = scan(&args.path, Some(&program))?;
     if args.json || args.sarif {
         let value = if args.sarif { sarif(&report) } else { report.to_json() };
-        data_line(&serde_json::to_string_pretty(&value).context("cannot encode the report")?)?;
+        data_json(&serde_json::to_string_pretty(&value).context("cannot encode the report")?)?;
     } else {
         for finding in &report.findings {
             data_line(&printable(&finding.to_string()))?;

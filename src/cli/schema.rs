@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::cli::data_line;
+use crate::cli::data_json;
 use crate::config;
 use crate::error::{Context, Result};
 
@@ -12,6 +12,6 @@ pub struct Args {}
 
 pub fn run(_: &Args) -> Result<ExitCode> {
     let text = serde_json::to_string_pretty(&config::schema()).context("cannot encode")?;
-    data_line(&text)?;
+    data_json(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::artifact::keys::config_home;
-use crate::cli::{AccessArgs, ConfigArgs, data_line, talk};
+use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk, talk_of};
 use crate::error::Result;
 use crate::event::Stop;
 use crate::report::{Console, PAGE_FILE, Signals, Transfers, write_page};
@@ -28,7 +28,7 @@ pub struct Args {
     /// attempt aside, a path goes on from that checkpoint folder
     #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
     resume: String,
-    /// Save and stop when this many steps are done (counted from the beginning of the run)
+    /// Save and stop when this process has done so many steps; the same command does as many more
     #[arg(long, value_name = "N")]
     stop_after_steps: Option<u64>,
     /// Go on with another number of steps than the run began with. Under a constant rate, and
@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let outcome = match (outcome, signals.stop_requested()) {
         // Stopped before the first step: nothing was lost, and what was fetched is kept.
         (Err(error), Some(stop)) if !begun => {
-            talk(&error.to_string());
+            talk_of(&error);
             return Ok(exit_code(stop));
         }
         (outcome, _) => outcome?,
@@ -124,7 +124,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             let status = serde_json::json!({
                 "status": "interrupted", "resumable": true, "step": step, "steps": total,
             });
-            data_line(&status.to_string())?;
+            data_json(&status.to_string())?;
             Ok(exit_code(stop))
         }
     }

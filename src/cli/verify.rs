@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::artifact::keys;
-use crate::cli::{data_line, talk};
+use crate::cli::{data_json, data_line, talk};
 use crate::error::{Error, Result};
 use crate::hub::{DEFAULT_REVISION, Policy, RepoKind, RepoName};
 use crate::train::Access;
@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     if args.json {
         let text = serde_json::to_string_pretty(&report.to_json());
-        data_line(&text.unwrap_or_default())?;
+        data_json(&text.unwrap_or_default())?;
     } else {
         for finding in &report.checks {
             data_line(&finding.to_string())?;

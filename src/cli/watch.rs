@@ -16,7 +16,7 @@ use crate::channel::{
 use crate::cli::allowlist::KeyArgs;
 use crate::cli::eval::Bar;
 use crate::cli::promote::ChannelArgs;
-use crate::cli::{data_line, talk};
+use crate::cli::{data_json, data_line, talk, talk_of};
 use crate::config::DeviceChoice;
 use crate::data::Codec;
 use crate::device;
@@ -131,7 +131,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             // A well-formed no of the channel or the model is no answer to whether it drifted.
             Err(error) if args.once => return Err(Error { kind: Kind::Failed, ..error }),
             // The hub may be back in the next round.
-            Err(error) if error.kind != Kind::NoRoom => talk(&error.to_string()),
+            Err(error) if error.kind != Kind::NoRoom => talk_of(&error),
             Err(error) => return Err(error),
         }
         if let Some(stop) = watch.wait(every.saturating_sub(begun.elapsed())) {
@@ -176,7 +176,8 @@ impl Watch<'_> {
         let model = &round.resolved.model;
         let statement = drift_statement(&model.files, &round.report.suite, &round.drifts);
         if let Err(error) = attest(&model.directory, &statement, &self.key) {
-            talk(&format!("the drift is not attested beside the model\n{error}"));
+            talk("the drift is not attested beside the model");
+            talk_of(&error);
         }
         let back = match back {
             Some(Err(error)) => {
@@ -252,7 +253,7 @@ impl Watch<'_> {
         let suite = &round.report.suite;
         if self.args.json {
             let numbers: Vec<Value> = round.drifts.iter().map(number).collect();
-            return data_line(
+            return data_json(
                 &json!({
                     "channel": pointer.channel,
                     "serial": pointer.serial,

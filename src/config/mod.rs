@@ -10,6 +10,7 @@ use crate::files::Digest;
 
 mod check;
 mod conflicts;
+mod effect;
 mod foreign;
 pub mod key;
 mod overrides;
@@ -26,7 +27,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-use render::decides;
+pub use effect::Effect;
 pub(crate) use render::quoted;
 pub use schema::schema;
 pub use sections::checkpoint::{CheckpointConfig, OnDiskFull, Reuse};
@@ -89,8 +90,7 @@ pub struct Loaded {
     pub overrides: Vec<(String, String)>,
     /// All values as TOML, in one fixed way; reading it gives the same config.
     pub canonical: String,
-    /// Digest of the canonical text without `name`, `output`, `checkpoint`, `trust`, and what only
-    /// makes it faster or smaller (`render::SPEED`).
+    /// Digest of the canonical text of what decides numbers ([`Effect::decides`]).
     pub digest: Digest,
     /// All values by path, strings without quotes.
     pub resolved: BTreeMap<String, String>,
@@ -99,7 +99,13 @@ pub struct Loaded {
 impl Loaded {
     /// The settings that decide the numbers of a run, path and value.
     pub fn deciding(&self) -> BTreeMap<String, String> {
-        let all = self.resolved.iter().filter(|(key, _)| decides(key));
+        let all = self.resolved.iter().filter(|(key, _)| Effect::of(key).decides());
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// The settings that only say what is measured and asked, path and value.
+    pub fn measuring(&self) -> BTreeMap<String, String> {
+        let all = self.resolved.iter().filter(|(key, _)| Effect::of(key) == Effect::Measures);
         all.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::RunConfig;
 use super::value::Value;
+use super::{Effect, RunConfig};
 use crate::files::Digest;
 
 const NEVER_FAILS: &str = "writing to a string cannot fail";
@@ -12,15 +12,6 @@ const NEVER_FAILS: &str = "writing to a string cannot fail";
 /// Values by path, in the order in which they are rendered.
 #[derive(Debug, Default)]
 pub(super) struct Entries(Vec<(String, Value)>);
-
-/// Keys that change how fast a run is, and no number.
-pub(super) const SPEED: [&str; 5] = [
-    "data.prefetch_windows",
-    "data.cache_limit",
-    "device.threads",
-    "device.parallel_micro_batches",
-    "device.pin_kernels",
-];
 
 impl Entries {
     /// All values of a config.
@@ -91,7 +82,7 @@ impl Entries {
 
     /// The digest of what decides the numbers of a run.
     pub(super) fn digest(&self) -> Digest {
-        Digest::of(self.toml_of(decides).as_bytes())
+        Digest::of(self.toml_of(|path| Effect::of(path).decides()).as_bytes())
     }
 
     /// Path and value; strings without quotes.
@@ -116,15 +107,6 @@ impl Entries {
         }
         out
     }
-}
-
-/// Whether a key decides the numbers of a run: not its name, nor where its result goes and who
-/// signs it, nor when it is saved, nor who vouches for what goes in, nor what only makes it faster
-/// or smaller.
-pub fn decides(path: &str) -> bool {
-    let aside =
-        ["output.", "checkpoint.", "trust."].iter().any(|section| path.starts_with(section));
-    path != "name" && path != "model.trusted_keys" && !aside && !SPEED.contains(&path)
 }
 
 fn header(prefix: &str) -> String {

@@ -6,6 +6,7 @@ mod digest;
 mod disk;
 mod json;
 mod open;
+mod ours;
 mod run;
 mod speed;
 mod toml_text;
@@ -24,6 +25,7 @@ pub use json::{
     long_integer, parse_exact_json, parse_json, read_hashed, read_json, read_json_hashed,
 };
 pub use open::{lfs_pointer, lfs_refusal, open_regular, open_unlinked, read_text};
+pub use ours::expect_regular;
 pub use run::{DATA_LOCK, KERNELS, RunDirectory};
 pub use speed::{DiskSpeed, disk_speed};
 pub use toml_text::{Placed, TomlText};

@@ -1,10 +1,11 @@
 //! The run directory: names inside it, and one writer at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::ours::{HOLDER, LOCK, expect_ours, expect_regular};
 use crate::error::{Context, Error, Result};
 
 /// The lock of a run, in its directory.
@@ -25,10 +26,27 @@ impl RunDirectory {
     /// `run.lock` never stands in the way.
     ///
     /// # Errors
-    /// When another process holds it: the message names that process.
+    /// When another process holds it: the message names that process. When it holds something else
+    /// than a run, or what is no regular file: nothing was touched.
     pub fn lock(root: &Path) -> Result<Self> {
-        fs::create_dir_all(root).context_at("cannot make the run directory", root)?;
-        let path = root.join("run.lock");
+        match fs::metadata(root) {
+            Ok(found) if !found.is_dir() => {
+                return Err(Error::new("the run directory is no folder")
+                    .at(root)
+                    .hint("choose another `name` or `output.dir`"));
+            }
+            Ok(_) => {
+                expect_ours(root)?;
+                expect_regular(root)?;
+            }
+            Err(_) if root.symlink_metadata().is_ok() => {
+                return Err(Error::new("the run directory is a link that leads nowhere").at(root));
+            }
+            Err(_) => {
+                fs::create_dir_all(root).context_at("cannot make the run directory", root)?;
+            }
+        }
+        let path = root.join(LOCK);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -61,15 +79,22 @@ impl RunDirectory {
                 return Err(Error::new("cannot lock the run directory").at(path).because(error));
             }
         }
-        file.set_len(0)
-            .and_then(|()| write!(file, "process {}", std::process::id()))
+        let holder = format!("{HOLDER}{}", std::process::id());
+        // Never empty once it was written: that is how a run's directory is known.
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(holder.as_bytes()))
+            .and_then(|()| file.set_len(holder.len() as u64))
             .context_at("cannot write into the run directory", &path)?;
         Ok(Self { root: root.to_path_buf(), _lock: file })
     }
 
     /// Whether a process is at work in a run directory. Looking at it leaves no trace.
     pub fn is_locked(root: &Path) -> bool {
-        let Ok(file) = File::open(root.join("run.lock")) else { return false };
+        let path = root.join(LOCK);
+        if !path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            return false; // nobody waits at a pipe
+        }
+        let Ok(file) = File::open(path) else { return false };
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 

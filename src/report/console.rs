@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::error::printable;
 use crate::event::{Event, Observer, StepReport, Stop, Timing, bytes};
 use crate::report::Signals;
+use crate::terminal;
 
 /// Between plain lines where there is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -29,6 +29,8 @@ pub struct Console {
     total: u64,
     stop_after: Option<u64>,
     done: u64,
+    /// Steps that were done before this process.
+    done_before: u64,
     recent: VecDeque<(u64, f64)>,
     last_plain: Option<Instant>,
     /// When something was last said of answers that are being written, or they were begun.
@@ -47,6 +49,7 @@ impl Console {
             total: 0,
             stop_after,
             done: 0,
+            done_before: 0,
             recent: VecDeque::new(),
             last_plain: None,
             answered: None,
@@ -56,6 +59,7 @@ impl Console {
     /// Puts the bar of the steps among those of downloads.
     #[must_use]
     pub fn among(mut self, bars: Option<MultiProgress>) -> Self {
+        self.signals.show_above(bars.as_ref(), None);
         self.bars = bars;
         self
     }
@@ -67,21 +71,17 @@ impl Console {
 
     fn say(&self, line: &str) {
         if !self.quiet {
-            self.line(&printable(line));
+            self.line(line);
         }
     }
 
     /// A line above all bars.
     fn line(&self, line: &str) {
-        match (&self.bars, &self.bar) {
-            (Some(bars), _) => drop(bars.println(line)),
-            (None, Some(bar)) => bar.println(line),
-            (None, None) => talk(line),
-        }
+        terminal::say_above(self.bars.as_ref(), self.bar.as_ref(), line);
     }
 
     fn begin(&mut self, done: u64, total: u64) {
-        (self.done, self.total) = (done, total);
+        (self.done, self.done_before, self.total) = (done, done, total);
         if self.quiet || !std::io::stderr().is_terminal() {
             return;
         }
@@ -96,6 +96,7 @@ impl Console {
         bar.set_style(ProgressStyle::with_template(style).expect("a constant template"));
         bar.set_position(done);
         bar.reset_eta();
+        self.signals.show_above(self.bars.as_ref(), Some(&bar));
         self.bar = Some(bar);
     }
 
@@ -118,7 +119,7 @@ impl Console {
             memory(timing)
         );
         if let Some(bar) = &self.bar {
-            bar.set_message(message);
+            terminal::label(bar, &message);
             bar.set_position(report.step);
         } else if self.plain_due(report.step) {
             #[expect(clippy::cast_precision_loss)] // for display
@@ -155,6 +156,7 @@ impl Console {
 
     fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
+            self.signals.show_above(self.bars.as_ref(), None);
             bar.finish_and_clear();
         }
         if let Some(file) = &mut self.timings {
@@ -170,7 +172,7 @@ impl Observer for Console {
             Event::Fact(label, value) => self.say(&format!("{label:>12}  {value}")),
             Event::Warning(text) => {
                 // Shown even when quiet: it needs attention.
-                self.line(&format!("warning: {}", printable(&text)));
+                self.line(&format!("warning: {text}"));
             }
             Event::Begin { done, total, timings } => {
                 // A record for people: without it the run goes on.
@@ -178,10 +180,11 @@ impl Observer for Console {
                 self.timings = file.ok().map(BufWriter::new);
                 self.begin(done, total);
             }
+            Event::Doing(what) => self.signals.doing(what),
             Event::Begun(step) => self.done = step,
             Event::Step(report, timing) => self.step(&report, &timing),
             Event::Evaluation(found) => self.say(&format!(
-                "validation after step {}: loss {:.4}, perplexity {:.2}, {} learnt tokens",
+                "validation after step {}: loss {:.4}, perplexity {:.2}, measured on {} tokens",
                 found.step,
                 found.eval_loss,
                 found.eval_loss.exp(),
@@ -197,7 +200,8 @@ impl Observer for Console {
     }
 
     fn stop_requested(&self) -> Option<Stop> {
-        let asked = self.stop_after.filter(|limit| self.done >= *limit).map(|_| Stop::Asked);
+        let asked = self.stop_after.filter(|limit| self.done - self.done_before >= *limit);
+        let asked = asked.map(|_| Stop::Asked);
         self.signals.stop_requested().or(asked)
     }
 }
@@ -234,11 +238,6 @@ pub fn duration(seconds: f64) -> String {
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
     }
-}
-
-/// A line of talk goes to stderr; a closed stderr is nobody's problem.
-fn talk(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[cfg(test)]

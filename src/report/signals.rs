@@ -1,11 +1,15 @@
-//! Ctrl-C and termination: the first asks the run to save and stop, the second ends it at once,
-//! which is safe, since a checkpoint is committed by a single rename.
+//! Ctrl-C and termination: the first asks the run to save and stop, and is answered at once; the
+//! second ends it, which is safe, since a checkpoint is committed by a single rename.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use indicatif::{MultiProgress, ProgressBar};
 
 use crate::error::{Context, Result};
 use crate::event::Stop;
+#[cfg(unix)]
+use crate::terminal;
 
 /// Flags that the handlers set.
 #[derive(Debug, Default, Clone)]
@@ -14,6 +18,30 @@ pub struct Signals {
     terminate: Arc<AtomicBool>,
     /// Apart from the above, since some systems send both at once.
     hangup: Arc<AtomicBool>,
+    answer: Arc<Mutex<Answer>>,
+}
+
+/// What is said to the first signal, and where.
+#[derive(Debug, Default)]
+struct Answer {
+    /// Such as `step 41`.
+    doing: Option<String>,
+    bars: Option<MultiProgress>,
+    bar: Option<ProgressBar>,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        match &self.doing {
+            Some(doing) => format!("finishing {doing}; again to stop now"),
+            None => "stopping; again to stop now".to_owned(),
+        }
+    }
+
+    #[cfg(unix)]
+    fn give(&self) {
+        terminal::say_above(self.bars.as_ref(), self.bar.as_ref(), &self.text());
+    }
 }
 
 impl Signals {
@@ -34,9 +62,41 @@ impl Signals {
                 .and_then(|_| flag::register(signal, Arc::clone(asked)))
                 .context("cannot listen to signals")?;
         }
+        signals.answer_first([SIGINT, SIGTERM, SIGHUP])?;
         // A file that grows beyond the limit of its user is an error of the write, not the end.
         flag::register(SIGXFSZ, Arc::default()).context("cannot listen to signals")?;
         Ok(signals)
+    }
+
+    /// Answers the first signal from a thread of its own: the one that computes may be busy for
+    /// minutes, and a handler must not print.
+    #[cfg(unix)]
+    fn answer_first(&self, signals: [std::ffi::c_int; 3]) -> Result<()> {
+        let failed = "cannot listen to signals";
+        let mut heard = signal_hook::iterator::Signals::new(signals).context(failed)?;
+        let answer = Arc::clone(&self.answer);
+        let listen = move || {
+            if heard.forever().next().is_some() {
+                answer.lock().unwrap_or_else(PoisonError::into_inner).give();
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(listen).context(failed)?;
+        Ok(())
+    }
+
+    /// What is being done now: what a wish to stop waits for.
+    pub fn doing(&self, what: String) {
+        self.answer().doing = Some(what);
+    }
+
+    /// Where progress bars stand, above which there is talk.
+    pub fn show_above(&self, bars: Option<&MultiProgress>, bar: Option<&ProgressBar>) {
+        let mut answer = self.answer();
+        (answer.bars, answer.bar) = (bars.cloned(), bar.cloned());
+    }
+
+    fn answer(&self) -> MutexGuard<'_, Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Without signals there is nothing to install.
@@ -54,5 +114,18 @@ impl Signals {
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_says_what_is_waited_for() {
+        let signals = Signals::default();
+        assert_eq!(signals.answer().text(), "stopping; again to stop now");
+        signals.doing("step 41".to_owned());
+        assert_eq!(signals.answer().text(), "finishing step 41; again to stop now");
     }
 }

@@ -2,15 +2,15 @@
 //! when a file is done.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::error::printable;
 use crate::event::{self, bytes};
+use crate::terminal::{self, one_line};
 
 /// More bars than this would scroll.
 const BARS_MAX: usize = 8;
@@ -64,10 +64,7 @@ impl Transfers {
     }
 
     fn say(&self, line: &str) {
-        match &self.bars {
-            Some(bars) => drop(bars.println(line)),
-            None => drop(writeln!(std::io::stderr(), "{line}")),
-        }
+        terminal::say_above(self.bars.as_ref(), None, line);
     }
 
     fn bar(&self, length: u64, template: &str) -> Option<ProgressBar> {
@@ -89,7 +86,7 @@ impl event::Transfers for Transfers {
 
     fn begin(&self, name: &str, size: u64) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let name = printable(name);
+        let name = one_line(name);
         let transfer = Transfer { name, size, here: 0, began: Instant::now(), bar: None };
         self.state().running.insert(number, transfer);
         number
@@ -106,7 +103,7 @@ impl event::Transfers for Transfers {
         if transfer.bar.is_none() && shown < BARS_MAX {
             transfer.bar = self.bar(transfer.size, FILE_BAR);
             if let Some(bar) = &transfer.bar {
-                bar.set_message(transfer.name.clone());
+                terminal::label(bar, &transfer.name);
             }
         }
         if total.is_none() && *expected > 0 {
@@ -147,6 +144,6 @@ impl event::Transfers for Transfers {
 
     fn tell(&self, text: &str) {
         // Shown even when quiet: it says why nothing moves.
-        self.say(&format!("{:>12}  {}", "hub", printable(text)));
+        self.say(&format!("{:>12}  {}", "hub", text));
     }
 }

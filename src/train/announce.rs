@@ -1,6 +1,6 @@
 //! What a run is about to do, said before it begins.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use crate::config::{Init, TargetModules};
 use crate::device;
@@ -8,6 +8,20 @@ use crate::event::{Event, Observer, bytes};
 use crate::files::KERNELS;
 use crate::train::prepare::rows_per_step;
 use crate::train::{Prepared, fit};
+
+/// Says where a run lies whose directory, named within the working folder, is somewhere else.
+pub(super) fn say_where(directory: &Path, observer: &mut dyn Observer) {
+    let within = directory.components().all(|part| matches!(part, Component::Normal(_)));
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    if let (true, Ok(here), Ok(real)) = (within, here, directory.canonicalize())
+        && !real.starts_with(&here)
+    {
+        let (named, real) = (directory.display(), real.display());
+        observer.on(Event::Warning(format!(
+            "`{named}` leads through a link out of the working folder: the run lies in {real}"
+        )));
+    }
+}
 
 impl Prepared<'_> {
     pub(super) fn announce(&self, observer: &mut dyn Observer) {

@@ -1,6 +1,8 @@
 //! A run goes on under other settings, data, program or device: only when the user says so, and
 //! then it stands in the history and in the lineage.
 
+use std::collections::BTreeSet;
+
 use crate::checkpoint::{Allowed, Difference, Entry, Found, History, Part, option_for};
 use crate::config;
 use crate::error::{Error, Result};
@@ -8,6 +10,7 @@ use crate::event::{Event, Observer};
 use crate::files::{RunDirectory, write_atomic};
 use crate::hub::Lock;
 use crate::train::aside::set_result_aside;
+use crate::train::finished::has_whole_result;
 use crate::train::{Prepared, Request, Resume, reuse};
 
 /// What is not as it was at a checkpoint, and may be so.
@@ -114,18 +117,59 @@ fn refusal(
     files.into_iter().fold(error, Error::because)
 }
 
+/// What is measured or asked otherwise than the settings of a run directory say; nothing of it
+/// changes a weight.
+fn measured_otherwise(before: &config::Loaded, now: &config::Loaded) -> Option<String> {
+    let (was, is) = (before.measuring(), now.measuring());
+    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    let changed = keys.into_iter().filter(|key| was.get(*key) != is.get(*key));
+    let list: Vec<String> = changed.map(|key| format!("`{key}`")).collect();
+    (!list.is_empty()).then(|| format!("{} changed, which changes no weight", list.join(", ")))
+}
+
+/// Keeps the settings of a run directory up to date where a change needs no leave.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn renew_settings(
+    run: &RunDirectory,
+    request: &Request,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let path = run.join("config.toml");
+    let Ok(before) = config::load(&path, &[]) else { return Ok(()) };
+    if before.canonical == request.loaded.canonical {
+        return Ok(());
+    }
+    if let Some(list) = measured_otherwise(&before, request.loaded) {
+        observer.on(Event::Note(list));
+    }
+    write_atomic(&path, request.loaded.canonical.as_bytes())
+}
+
 /// Whether a run is done, and nothing is to be computed.
 ///
 /// # Errors
-/// When it was done under other settings, and is not to go on under these.
-pub fn is_finished(run: &RunDirectory, request: &Request) -> Result<bool> {
-    if !run.artifact().exists() || matches!(request.resume, Resume::From(_)) {
+/// When it was done under other settings, and is not to go on under these; when something else lies
+/// where its result would.
+pub fn is_finished(
+    run: &RunDirectory,
+    request: &Request,
+    observer: &mut dyn Observer,
+) -> Result<bool> {
+    if matches!(request.resume, Resume::From(_)) || !has_whole_result(run.root())? {
         return Ok(false);
     }
     let path = run.join("config.toml");
     let Ok(before) = config::load(&path, &[]) else { return Ok(true) };
     let (was, is) = (before.deciding(), request.loaded.deciding());
     if was == is {
+        if let Some(list) = measured_otherwise(&before, request.loaded) {
+            observer.on(Event::Note(format!(
+                "{list}: the run is finished and stays as it is; `firebrand eval` and `firebrand \
+                 generate` measure and ask a finished model"
+            )));
+        }
         return Ok(true);
     }
     let differences = crate::checkpoint::settings_differences(&was, &is);

@@ -7,6 +7,7 @@ mod aside;
 mod base;
 mod base_signature;
 mod changes;
+mod finished;
 mod fit;
 mod judged;
 mod opening;
@@ -76,9 +77,10 @@ pub enum Outcome {
 /// One run, from a configuration to a signed artifact.
 pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<Outcome> {
     let run = RunDirectory::lock(request.loaded.config.output.dir.as_ref())?;
+    announce::say_where(run.root(), observer);
     if request.resume == Resume::Never {
         aside::shelve(&run, observer)?;
-    } else if changes::is_finished(&run, request)? {
+    } else if changes::is_finished(&run, request, observer)? {
         return Ok(Outcome::AlreadyFinished(run.artifact()));
     }
     let mut begun = false;
@@ -150,6 +152,8 @@ fn go(
     }
     session.evaluate(&prepared, &trainer, observer)?;
     session.save_now(&mut trainer, &prepared, observer)?;
+    session.note_end(total, observer)?;
+    observer.on(Event::Doing("the artifact".to_owned()));
     let mut record = session.finish(observer)?;
     if let Some(suite) = &suite {
         record.judged = Some(judged::judge(suite, run, &prepared, &trainer, &supply, observer)?);

@@ -14,7 +14,7 @@ use crate::checkpoint::{Entry, file_name_of, folder_name, learning_specs, learni
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
-use crate::event::{Event, Observer};
+use crate::event::{self, Event, Observer};
 use crate::files::{Digest, FileEntry, RunDirectory, hash_file, write_synced};
 use crate::hub::Lock;
 use crate::model::TIED;
@@ -289,21 +289,23 @@ fn changes(record: &Record) -> Result<Vec<ChangeRecord>> {
 }
 
 fn losses(record: &Record) -> Option<(f64, f64)> {
-    match record.evaluations.as_slice() {
-        [first, .., last] => Some((first.eval_loss, last.eval_loss)),
-        _ => None,
-    }
+    let last = record.evaluations.last()?;
+    // Of other records (`eval.max_records`) it would be another loss.
+    let first = record.evaluations.iter().find(|it| it.target_tokens == last.target_tokens)?;
+    (first.step < last.step).then_some((first.eval_loss, last.eval_loss))
 }
 
 fn answers(record: &Record) -> Vec<(String, String, String)> {
-    let first = record.samples.first().map_or(0, |sample| sample.step);
     let last = record.samples.last().map_or(0, |sample| sample.step);
     let of = |step| record.samples.iter().filter(move |sample| sample.step == step);
-    of(first)
-        .zip(of(last))
-        .filter(|_| first != last)
-        .map(|(before, after)| (before.prompt.clone(), before.answer.clone(), after.answer.clone()))
-        .collect()
+    let answer = |(number, after): (usize, &event::Sample)| {
+        // Prompts may have changed while the run was interrupted.
+        let same = |before: &&event::Sample| before.prompt == after.prompt;
+        let before = of(0).nth(number).filter(same).or_else(|| of(0).find(same));
+        let before = before.map_or("(not asked)".to_owned(), |before| before.answer.clone());
+        (after.prompt.clone(), before, after.answer.clone())
+    };
+    of(last).enumerate().filter(|_| last > 0).map(answer).collect()
 }
 
 /// Who signed: the key's hint, and where the key is.

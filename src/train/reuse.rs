@@ -40,6 +40,7 @@ pub fn made_by(
     // The version's name stands for many builds while it is worked on; the bytes stand for one.
     let program = hub::sha256_of(&program, &cache)?;
     let mut facts = loaded.deciding();
+    facts.extend(loaded.measuring()); // a state has what was measured and asked so far
     facts.retain(|key, _| {
         let in_rows = key.starts_with("data.") || key == "model.base";
         !in_rows && !IN_THE_CHAIN.contains(&key.as_str())
@@ -190,5 +191,5 @@ fn place(
         .zip(epochs)
         .map(|(report, epoch)| crate::event::StepReport { epoch: *epoch, ..report.clone() })
         .collect();
-    kept.adopt(run.root(), &reports, state)
+    kept.adopt(run.root(), &reports, prepared.config.eval.every_steps, state)
 }

@@ -10,7 +10,8 @@ use crate::checkpoint::{BAD, Entry, Found, History, State, newest, remove};
 use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::event::StepReport;
-use crate::files::{RunDirectory, remove_dir, size_of_dir};
+use crate::files::{RunDirectory, expect_regular, remove_dir, size_of_dir};
+use crate::train::finished::{has_result, has_whole_result};
 
 /// How deep below a folder runs are looked for.
 const DEPTH: usize = 3;
@@ -141,20 +142,35 @@ fn is_run(folder: &Path) -> bool {
     folder.join("run.lock").is_file() && folder.join("config.toml").is_file()
 }
 
+/// An error in one line.
+fn why(error: &Error) -> String {
+    let place = error.place.as_ref().map(|place| place.file.display().to_string());
+    [vec![error.what.clone()], error.causes.clone(), place.into_iter().collect()]
+        .concat()
+        .join(": ")
+}
+
 fn summary(path: &Path) -> Result<Summary> {
+    let full = fs::canonicalize(path).context_at("cannot find the run", path)?;
+    let name = full.file_name().map(|name| name.to_string_lossy().into_owned());
+    let (name, path) = (name.unwrap_or_default(), path.to_owned());
+    if let Err(error) = expect_regular(&path) {
+        let status = Status::Failed { why: why(&error), resumable: false };
+        let (step, steps, loss, bytes, changed) = (0, None, None, 0, 0);
+        return Ok(Summary { name, path, status, step, steps, loss, bytes, changed });
+    }
+    let path = path.as_path();
     let step = newest(path)?.first().map(|(step, _)| *step);
     let metrics = fs::read(path.join("metrics.jsonl")).unwrap_or_default();
-    let last = metrics.split(|byte| *byte == b'\n').rev().find(|line| !line.is_empty());
-    let last = last.and_then(|line| serde_json::from_slice::<StepReport>(line).ok());
+    let mut lines = metrics.split(|byte| *byte == b'\n').rev();
+    let last = lines.find_map(|line| serde_json::from_slice::<StepReport>(line).ok());
     let loaded = config::load(&path.join("config.toml"), &[]).ok();
     let steps = loaded.and_then(|loaded| match loaded.config.train.length {
         config::Length::Steps(steps) => Some(steps),
         config::Length::Epochs(_) => None,
     });
-    let full = fs::canonicalize(path).context_at("cannot find the run", path)?;
-    let name = full.file_name().map(|name| name.to_string_lossy().into_owned());
     Ok(Summary {
-        name: name.unwrap_or_default(),
+        name,
         path: path.to_owned(),
         status: status(path, step.is_some())?,
         step: step.unwrap_or(0),
@@ -169,8 +185,10 @@ fn status(path: &Path, resumable: bool) -> Result<Status> {
     if RunDirectory::is_locked(path) {
         return Ok(Status::Running);
     }
-    if path.join("artifact").exists() {
-        return Ok(Status::Finished);
+    match has_result(path) {
+        Ok(true) => return Ok(Status::Finished),
+        Ok(false) => {}
+        Err(error) => return Ok(Status::Failed { why: why(&error), resumable: false }),
     }
     let history = History::of(path).entries()?;
     Ok(match history.last() {
@@ -196,6 +214,7 @@ pub fn details(path: &Path) -> Result<Details> {
             .at(path)
             .hint("`firebrand runs DIR` lists the runs below a folder"));
     }
+    expect_regular(path)?;
     let mut newest_whole: Option<State> = None;
     let mut checkpoints = Vec::new();
     for (step, folder) in newest(path)? {
@@ -273,7 +292,9 @@ pub fn prune(folder: &Path, prune: Prune) -> Result<Vec<Removed>> {
         }
         // Nobody may begin to work in it meanwhile.
         let Ok(_lock) = RunDirectory::lock(&run.path) else { continue };
-        let least = if run.status == Status::Finished { 1 } else { 2 };
+        // A result that does not hold needs the checkpoints that it can be made from again.
+        let finished = run.status == Status::Finished && has_whole_result(&run.path).is_ok();
+        let least = if finished { 1 } else { 2 };
         // Damaged ones do not count, and stay to be looked at.
         let whole = newest(&run.path)?.into_iter().filter(|(_, path)| Found::open(path).is_ok());
         let unneeded: Vec<_> = whole.skip(prune.keep.max(least)).collect();

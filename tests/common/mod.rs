@@ -212,6 +212,8 @@ impl Run {
             .env_remove("HF_HUB_CACHE")
             .env_remove("HF_TOKEN")
             .env_remove("HF_HUB_OFFLINE")
+            .env_remove("GITHUB_ACTIONS")
+            .env_remove("TF_BUILD")
             .env_remove("FIREBRAND_SIGNING_KEY")
             .env_remove("FIREBRAND_KEY_PASSWORD")
             .env("NO_COLOR", "1")

@@ -40,8 +40,9 @@ fn every_key_changes_the_config() {
             || key.path.starts_with("output.")
             || key.path.starts_with("checkpoint.")
             || key.path.starts_with("trust.")
+            || key.path.starts_with("eval.")
             || key.path == "model.trusted_keys"
-            || render::SPEED.contains(&key.path);
+            || Effect::of(key.path) == Effect::Speed;
         assert_eq!(before.digest == after.digest, free, "{}", key.path);
         if let Some((wanted, found)) = expected(key, &after) {
             assert_eq!(wanted, found, "{}", key.path);
@@ -270,5 +271,5 @@ fn the_canonical_text_and_its_digest_are_stable() {
         [device]\nname = \"auto\"\nthreads = 0\n\
         parallel_micro_batches = 1\nkernels = \"fast\"\npin_kernels = false\n";
     assert_eq!(loaded.canonical, wanted);
-    assert_eq!(loaded.digest.short(), "4de2f7f95ad9");
+    assert_eq!(loaded.digest.short(), "2ee52dc28761");
 }

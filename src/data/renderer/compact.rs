@@ -219,7 +219,10 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(read_conversations(&bytes[..cut]), None);
         }
-        assert_eq!(read_conversations(&[[TRUE; 1].as_slice(), &u64::MAX.to_le_bytes()].concat()), None);
+        assert_eq!(
+            read_conversations(&[[TRUE; 1].as_slice(), &u64::MAX.to_le_bytes()].concat()),
+            None
+        );
     }
 
     #[test]
@@ -229,7 +232,8 @@ mod tests {
             json!({"role": "assistant", "content": "yes", "name": "x"}),
         ];
         let conversation = Conversation { messages, ..Conversation::default() };
-        let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ nothing }}{% endfor %}";
+        let source =
+            "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ nothing }}{% endfor %}";
         let template = ChatTemplate::new(source, "t", BTreeMap::new()).unwrap();
         let (_, handed) = hand(&template, &conversation, true).unwrap();
         assert!(!handed.unused.is_empty() && !handed.rendered.turns.is_empty());

@@ -39,7 +39,7 @@ use minijinja::{Environment, ErrorKind};
 use serde::{Deserialize, Serialize};
 
 use super::formats::Conversation;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::files::Digest;
 
 pub use environment::take_undefined;
@@ -219,7 +219,7 @@ impl ChatTemplate {
             ("messages", Value::from(turns.messages.clone())),
             (marks::NAME, Value::from_dyn_object(marks.clone())),
         ];
-        note_undefined(self.write(PLAIN, turns, &values, false, &mut output)?);
+        environment::note_undefined(self.write(PLAIN, turns, &values, false, &mut output)?);
         let text = String::from_utf8(output.bytes).map_err(|error| error.to_string())?;
         let spans = marks.spans(&text)?;
         Ok((text, spans))

@@ -24,10 +24,12 @@ pub fn from_json(json: &Json) -> Value {
     match json {
         Json::Null => Value::from(()),
         Json::Bool(truth) => Value::from(*truth),
-        Json::String(text) => match long_integer(text).and_then(|digits| digits.parse().ok()) {
-            Some(number) => Value::from::<i128>(number),
-            None => Value::from(text.as_str()),
-        },
+        Json::String(text) => {
+            match long_integer(text).and_then(|digits| digits.parse::<i128>().ok()) {
+                Some(number) => Value::from(number),
+                None => Value::from(text.as_str()),
+            }
+        }
         Json::Array(items) => Value::from(items.iter().map(from_json).collect::<Vec<Value>>()),
         Json::Object(entries) => {
             Value::from_pairs(entries.iter().map(|(key, item)| (key.as_str(), from_json(item))))

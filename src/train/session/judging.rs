@@ -4,7 +4,7 @@ use super::Session;
 use crate::device;
 use crate::engine::{self, Trainer};
 use crate::error::{Error, Result};
-use crate::event::{Event, Observer, Sample};
+use crate::event::{EvaluationLine, Event, Observer, Sample};
 use crate::model::{Sampling, generate_all};
 use crate::random::Stream;
 use crate::train::Prepared;
@@ -32,6 +32,9 @@ impl Session<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let (codec, eval) = (&prepared.corpus.codec, &self.config.eval);
+        if !eval.prompts.is_empty() {
+            observer.on(Event::Doing("the answers to `eval.prompts`".to_owned()));
+        }
         let ends: Vec<u32> = codec.stops().iter().copied().collect();
         let prompts: Vec<Vec<u32>> =
             eval.prompts.iter().map(|prompt| codec.prompt(prompt)).collect::<Result<_>>()?;
@@ -80,6 +83,9 @@ impl Session<'_> {
             return Ok(());
         }
         self.settle(observer)?;
+        if !prepared.validation.is_empty() {
+            observer.on(Event::Doing(format!("the validation after step {}", trainer.step)));
+        }
         let chunk = trainer.division.loss_chunk.unwrap_or(self.config.train.loss_chunk_tokens);
         let judge = |rows| {
             engine::evaluate(&trainer.model, &prepared.validation, trainer.step, (rows, chunk))
@@ -97,7 +103,31 @@ impl Session<'_> {
             }
             observer.on(Event::Evaluation(found));
             self.evaluations.push(found);
+            if found.is_due(self.config.eval.every_steps) {
+                self.append(&EvaluationLine::from(&found), observer)?;
+            }
         }
         Ok(())
+    }
+
+    /// Writes down the validation of the run's end, after its last checkpoint: a run that is
+    /// extended from there goes on without it, as one that was so long from its beginning.
+    ///
+    /// # Errors
+    /// When the disk does not take it, and is not waited for.
+    pub fn note_end(&mut self, step: u64, observer: &mut dyn Observer) -> Result<()> {
+        let every = self.config.eval.every_steps;
+        let last = self.evaluations.last().filter(|found| found.step == step);
+        let Some(found) = last.filter(|found| !found.is_due(every)) else { return Ok(()) };
+        let mut appended = self.metrics.append(&EvaluationLine::from(found));
+        loop {
+            // A line that was not taken waits in memory, and is written by the next call.
+            let lines = appended.and_then(|()| self.metrics.lines());
+            match lines.and_then(|(_, _, lines)| lines.sync()) {
+                Ok(()) => return Ok(()),
+                Err(error) => self.saving.wait_or_give_up(error, observer)?,
+            }
+            appended = Ok(());
+        }
     }
 }

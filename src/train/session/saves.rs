@@ -109,6 +109,7 @@ impl Session<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         self.settle(observer)?;
+        observer.on(Event::Doing(format!("the save of step {}", trainer.step)));
         self.saving.supersede(observer)?;
         loop {
             let hurry =

@@ -1,14 +1,14 @@
 //! What is done in a run directory before a checkpoint is gone on from.
 
-use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use crate::checkpoint::Found;
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
-use crate::files::{RunDirectory, write_atomic};
+use crate::files::{RunDirectory, open_regular, write_atomic};
 use crate::train::aside::{leave_checkpoints, leave_later_ones, set_result_aside};
-use crate::train::changes::Changes;
+use crate::train::changes::{Changes, renew_settings};
 use crate::train::{Prepared, Request, Resume};
 
 /// A checkpoint that the run may go on from, with everything else out of its way.
@@ -49,6 +49,7 @@ pub fn enter(
         }
     }
     changes.accept(&found, run, request, prepared, observer)?;
+    renew_settings(run, request, observer)?;
     bring_metrics(&found, run)?;
     Ok(Entered { found, changes })
 }
@@ -67,7 +68,9 @@ fn bring_metrics(found: &Found, run: &RunDirectory) -> Result<()> {
     }
     let Some(folder) = found.folder.parent() else { return Ok(()) };
     let theirs = folder.join("metrics.jsonl");
-    let lines = fs::read(&theirs).context_at("cannot read the metrics", &theirs)?;
+    let mut lines = Vec::new();
+    let mut file = open_regular(&theirs)?;
+    file.read_to_end(&mut lines).context_at("cannot read the metrics", &theirs)?;
     let lines = usize::try_from(bytes).ok().and_then(|bytes| lines.get(..bytes));
     let cut_off = || Error::new("the metrics of the checkpoint are cut off").at(&theirs);
     write_atomic(&run.metrics(), lines.ok_or_else(cut_off)?)

@@ -33,6 +33,7 @@ impl Session<'_> {
         trainer: &mut Trainer,
         observer: &mut dyn Observer,
     ) -> Result<()> {
+        observer.on(Event::Doing(format!("step {}", trainer.step + 1)));
         let (batches, data_seconds) = self.next_batches(prepared, trainer, observer)?;
         if prepared.on_gpu() {
             self.warm_up(trainer.new_sizes(&batches), trainer, observer)?;
@@ -171,7 +172,16 @@ impl Session<'_> {
         self.target_tokens += report.target_tokens;
         self.tokens += report.tokens;
         self.chain = self.chain.map(|chain| chain.after(report.learning_rate, batches));
-        match self.metrics.append(report) {
+        self.append(report, observer)
+    }
+
+    /// Writes a line into the metrics.
+    pub(super) fn append(
+        &mut self,
+        line: &impl serde::Serialize,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        match self.metrics.append(line) {
             Ok(()) => self.behind = false,
             // The lines wait in memory; a checkpoint is not made without them.
             Err(error) if error.kind == Kind::NoRoom => {

@@ -1,0 +1,215 @@
+//! What a folder must be for a run to work in it: empty or a run, and nothing but regular files.
+
+use std::fs::{self, File, FileType};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::KERNELS;
+use crate::error::{Context, Error, Result};
+
+/// What file systems and desktops put into folders by themselves.
+const OF_THE_SYSTEM: [&str; 3] = ["lost+found", ".DS_Store", "desktop.ini"];
+/// As much of a file as tells whether a run has written it.
+const LOOKED_AT: u64 = 4096;
+/// How many names a message holds.
+const SHOWN: usize = 3;
+/// How deep a run's own files lie.
+const DEPTH: usize = 3;
+/// What the lock of a run begins with.
+pub(super) const HOLDER: &str = "process ";
+/// The lock of a run.
+pub(super) const LOCK: &str = "run.lock";
+
+/// A folder that a run may begin or go on in.
+///
+/// # Errors
+/// When there is something in it, and no run has made it.
+pub(super) fn expect_ours(root: &Path) -> Result<()> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root).context_at("cannot list the run directory", root)? {
+        let entry = entry.context_at("cannot list the run directory", root)?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.retain(|name| !OF_THE_SYSTEM.contains(&name.as_str()) && name != KERNELS);
+    names.sort();
+    if names.is_empty() || is_run(root, &names) {
+        return Ok(());
+    }
+    let more = names.len().saturating_sub(SHOWN);
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Err(Error::new("the run directory is not empty, and holds no run")
+        .at(root)
+        .because(format!("{}{more} lie in it, which no run has written", shown.join(", ")))
+        .hint("choose another `name` or `output.dir`, or an empty folder"))
+}
+
+/// Whether the files of a folder are those of a run: its lock or its history says so.
+fn is_run(root: &Path, names: &[String]) -> bool {
+    let lock = beginning(&root.join(LOCK));
+    let lock = lock.as_deref().map(String::from_utf8_lossy);
+    if lock.as_deref().is_some_and(|text| text.starts_with(HOLDER)) {
+        return true;
+    }
+    if begins_history(&root.join("history.jsonl")) {
+        return true;
+    }
+    // It was ended, or lost its power, before it wrote into the lock that it had made.
+    let scratch = |name: &str| name.starts_with('.') && name.ends_with(".tmp");
+    let begun = names.iter().all(|name| name == LOCK || scratch(name));
+    lock.is_some_and(|text| text.is_empty()) && (begun || names.iter().any(|it| it == "data.lock"))
+}
+
+/// The first bytes of a regular file.
+fn beginning(path: &Path) -> Option<Vec<u8>> {
+    if !path.symlink_metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(LOOKED_AT).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn begins_history(path: &Path) -> bool {
+    let bytes = beginning(path).unwrap_or_default();
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let entry: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+    entry.is_some_and(|entry| entry["what"].is_string() && entry["step"].is_u64())
+}
+
+/// Nothing in a run may be what it waits for without end, or what leads out of it.
+///
+/// # Errors
+/// When there is a pipe, a socket or a device in it, or a link that leads out of it or nowhere.
+pub fn expect_regular(root: &Path) -> Result<()> {
+    let real = root.canonicalize().context_at("cannot find the folder", root)?;
+    look(root, &real, DEPTH)
+}
+
+fn look(folder: &Path, root: &Path, depth: usize) -> Result<()> {
+    for entry in fs::read_dir(folder).context_at("cannot list the folder", folder)? {
+        let entry = entry.context_at("cannot list the folder", folder)?;
+        let (path, kind) = (entry.path(), entry.file_type());
+        let kind = kind.context_at("cannot look at the file", &path)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // What was moved aside, and what drivers keep, is no part of the run any more.
+        let aside = name.starts_with("earlier-") || name == KERNELS;
+        if kind.is_dir() {
+            if depth > 1 && !aside && !OF_THE_SYSTEM.contains(&name.as_str()) {
+                look(&path, root, depth - 1)?;
+            }
+        } else if let Some(what) = irregular(&path, kind, root) {
+            return Err(Error::new(format!("`{name}` in the run directory is {what}"))
+                .at(path)
+                .hint("a run has regular files only: put the file back, or move this away"));
+        }
+    }
+    Ok(())
+}
+
+/// What is no regular file, in words.
+fn irregular(path: &PathBuf, kind: FileType, root: &Path) -> Option<&'static str> {
+    if kind.is_file() {
+        return None;
+    }
+    if kind.is_symlink() {
+        return match path.canonicalize() {
+            Err(_) => Some("a link that leads nowhere"),
+            Ok(target) if !target.starts_with(root) => Some("a link that leads out of it"),
+            Ok(target) if target.is_dir() || target.is_file() => None,
+            Ok(_) => Some("a link to what is no regular file"),
+        };
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return Some("a pipe, no regular file");
+        }
+        if kind.is_socket() {
+            return Some("a socket, no regular file");
+        }
+    }
+    Some("a device, no regular file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::RunDirectory;
+
+    fn with(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_folder_with_files_of_others_is_no_run() {
+        let foreign: [&[(&str, &str)]; 8] = [
+            &[("config.toml", "precious")],
+            &[("report.html", "<p>")],
+            &[("artifact/thesis.txt", "mine")],
+            &[(".hidden", "")],
+            &[("run.lock", "{}"), ("config.toml", "x")],
+            &[("run.lock", ""), ("config.toml", "x")],
+            &[("history.jsonl", "{\"a\": 1}\n")],
+            &[("lost+found/a", ""), ("b", "")],
+        ];
+        for files in foreign {
+            let folder = with(files);
+            let error = RunDirectory::lock(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("is not empty, and holds no run"), "{files:?}: {error}");
+            let lock = files.iter().any(|(name, _)| *name == LOCK);
+            assert_eq!(folder.path().join(LOCK).exists(), lock, "nothing was touched");
+        }
+    }
+
+    #[test]
+    fn empty_folders_and_runs_are_taken() {
+        let ours: [&[(&str, &str)]; 6] = [
+            &[],
+            &[("lost+found/a", ""), (".DS_Store", "")],
+            &[("run.lock", "")],
+            &[("run.lock", ""), (".config.toml.7-0.tmp", "x")],
+            &[("run.lock", "process 7"), ("config.toml", "x")],
+            &[("history.jsonl", "{\"what\":\"begun\",\"step\":0,\"time\":\"\"}\n"), ("a", "")],
+        ];
+        for files in ours {
+            RunDirectory::lock(with(files).path()).unwrap();
+        }
+        let folder = with(&[("file", "")]);
+        let error = RunDirectory::lock(&folder.path().join("file")).unwrap_err().to_string();
+        assert!(error.contains("is no folder"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_and_links_that_lead_out_are_refused_wherever_they_lie() {
+        use std::os::unix::fs::symlink;
+        let run = || with(&[("run.lock", "process 7"), ("step-00000001/state.json", "{}")]);
+        for name in ["metrics.jsonl", "history.jsonl", "config.toml", "step-00000001/MANIFEST.json"]
+        {
+            let folder = run();
+            let path = folder.path().join(name);
+            let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+            assert!(made.success());
+            let error = RunDirectory::lock(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("is a pipe"), "{name}: {error}");
+            fs::remove_file(&path).unwrap();
+            for (target, what) in [("/dev/zero", "leads out"), ("gone", "leads nowhere")] {
+                symlink(target, &path).unwrap();
+                let error = RunDirectory::lock(folder.path()).unwrap_err().to_string();
+                assert!(error.contains(what), "{name}: {error}");
+                fs::remove_file(&path).unwrap();
+            }
+        }
+        let folder = run();
+        symlink("step-00000001", folder.path().join("newest")).unwrap();
+        RunDirectory::lock(folder.path()).unwrap();
+    }
+}
