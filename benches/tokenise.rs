@@ -61,7 +61,7 @@ fn measure(model: &Path, records: &[String]) {
     };
     let example = |line: &String| {
         let id = RecordId { file: "bench".into(), line: 1 };
-        let made = maker.make(self::content(line), &serde_json::Map::new(), &id);
+        let made = maker.make(self::content(line), serde_json::Map::new(), &id);
         match made.map(|made| made.outcome) {
             Ok(Outcome::Whole(example)) => example.tokens.len(),
             other => panic!("{other:?}"),

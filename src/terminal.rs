@@ -15,6 +15,11 @@ use self::escape::{Escape, Form};
 
 pub use self::escape::{hung, is_invisible, one_line, printable};
 
+/// The standard output of a hidden command, which only this program reads.
+pub fn answers() -> io::Stdout {
+    io::stdout()
+}
+
 /// Writes one message to stderr; a closed stderr is nobody's problem.
 pub fn say(text: &str) {
     say_block(&hung(text));

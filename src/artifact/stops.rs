@@ -1,4 +1,4 @@
-//! Where generation ends: what a run has trained to end an answer, beside what the base model names.
+//! Where generation ends: what a run has trained to end an answer, beside what the base names.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -44,6 +44,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// Answers what the program asks about a chat template, under limits.
 pub fn render_templates() -> Result<ExitCode> {
-    render_served(std::io::stdin().lock(), std::io::stdout())?;
+    render_served(std::io::stdin().lock(), crate::terminal::answers())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::TrainOn;
 use crate::data::example::{Maker, Outcome, RecordId};
 use crate::data::fixture::{codec, config, copy_of_model};
-use crate::data::formats::Content;
+use crate::data::formats::{Content, Fields};
 
 /// Changes a JSON file of a model.
 fn edit(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) {
@@ -40,7 +40,8 @@ fn made(codec: &Codec, content: &Content, train_on: TrainOn) -> (Vec<u32>, Vec<b
     let mut config = config(&[Path::new("a.jsonl")]);
     config.train_on = train_on;
     let record = RecordId { file: "a.jsonl".into(), line: 1 };
-    match Maker::new(codec, &config).make(content, &record).unwrap() {
+    let maker = Maker::new(codec, &config);
+    match maker.make(content.clone(), Fields::new(), &record).unwrap().outcome {
         Outcome::Whole(example) => (example.tokens, example.learn),
         other => panic!("{other:?}"),
     }
@@ -149,13 +150,13 @@ fn records_with_tools_take_the_template_for_tools() {
         {"name": "tool_use", "template": source("other")}]));
     let other = load().unwrap();
     assert_ne!(other.fingerprint(), listed.fingerprint());
-    assert_ne!(other.templates.digest(), listed.templates.digest());
+    assert_ne!(other.template_digest(), listed.template_digest());
     assert_eq!(other.templates.all().count(), 2);
     // Only one for tools: the others have none, and are told so.
     named(json!([{"name": "tool_use", "template": source("tools")}]));
     let alone = load().unwrap();
     assert_eq!(written(&alone), [both[0].clone(), None]);
-    let error = alone.template_for(false).unwrap_err().to_string();
+    let error = alone.template_for(false).err().unwrap().to_string();
     assert!(error.contains("is `tool_use`"), "{error}");
     // Files take the place of the list, as transformers reads them.
     let more = folder.path().join("additional_chat_templates");
@@ -164,7 +165,7 @@ fn records_with_tools_take_the_template_for_tools() {
     fs::write(&beside, source("plain")).unwrap();
     let in_files = load().unwrap();
     assert_eq!(written(&in_files), both);
-    assert_eq!(in_files.templates.digest(), listed.templates.digest());
+    assert_eq!(in_files.template_digest(), listed.template_digest());
     // One that is given is the only one.
     let given = folder.path().join("given.jinja");
     fs::write(&given, source("given")).unwrap();

@@ -29,8 +29,9 @@ pub struct Handed {
     pub undefined: BTreeSet<String>,
 }
 
-/// Renders a conversation, and finds the assistant's turns where they are asked for: in the first form in which the template writes all of it; in the first
-/// that it writes at all if there is none. The error is the reason, in one line.
+/// Renders a conversation, and finds the assistant's turns where they are asked for: in the first
+/// form in which the template writes all of it; in the first that it writes at all if there is
+/// none. The error is the reason, in one line.
 pub fn hand<'a>(
     template: &ChatTemplate,
     conversation: &'a Conversation,

@@ -100,7 +100,7 @@ mod tests {
         let (codec, config) = (codec(), config(&[Path::new("a.jsonl")]));
         let record = RecordId { file: "a.jsonl".into(), line: 3 };
         let maker = Maker::new(&codec, &config);
-        let error = maker.make(content(), &Fields::new(), &record).unwrap_err().to_string();
+        let error = maker.make(content(), Fields::new(), &record).unwrap_err().to_string();
         assert!(error.contains("not trained on yet") && error.contains("a.jsonl:3:1"), "{error}");
         assert!(error.contains("columns = { messages = \"chosen\" }"), "{error}");
     }
@@ -123,7 +123,7 @@ mod tests {
         let maker = Maker::new(&codec, &config);
         let record = RecordId { file: "a.jsonl".into(), line: 1 };
         let learnt = |content: &Content| match maker
-            .make(content.clone(), &Fields::new(), &record)
+            .make(content.clone(), Fields::new(), &record)
             .unwrap()
             .outcome
         {

@@ -87,10 +87,7 @@ pub fn prepare<'a>(
     };
     let signed = base_signature(&base.path)?;
     signed.tell(observer);
-    let mut parent = Parent::of(&base.path, signed.state)?;
-    if let (Some(parent), Some(_)) = (&mut parent, base.commit()) {
-        parent.name.clone_from(&base.id); // in the cache its folder is called by the commit
-    }
+    let parent = parent_of(&base, &signed)?;
     let corpus = read_data(config, &base, supply, extent)?;
     let (opened, precision) = opening()?;
     let said = Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() };
@@ -141,6 +138,15 @@ pub fn prepare<'a>(
     prepared.approve_data()?;
     prepared.announce(observer);
     Ok(prepared)
+}
+
+/// What is known of the run that made the base model.
+fn parent_of(base: &ModelDirectory, signed: &BaseSignature) -> Result<Option<Parent>> {
+    let mut parent = Parent::of(&base.path, signed.state)?;
+    if let (Some(parent), Some(_)) = (&mut parent, base.commit()) {
+        parent.name.clone_from(&base.id); // in the cache its folder is called by the commit
+    }
+    Ok(parent)
 }
 
 fn read_data(

@@ -20,8 +20,15 @@ fn marked(codec: &Codec, messages: Value) -> Result<String, String> {
     shown(codec, &Conversation { messages, ..Conversation::default() })
 }
 
+/// The template of a codec, compiled here.
+fn template(codec: &Codec) -> ChatTemplate {
+    let text = codec.chat_template().unwrap();
+    let special = codec.tokenizer.special_names().clone();
+    ChatTemplate::new(text.source(), text.origin(), special).unwrap()
+}
+
 fn shown(codec: &Codec, conversation: &Conversation) -> Result<String, String> {
-    let rendered = render(codec.chat_template().unwrap(), conversation)?;
+    let rendered = render(&template(codec), conversation)?;
     let encoded = codec.tokenizer.encode(&rendered.text).unwrap();
     let learn = mask(codec, &rendered, &encoded);
     let pieces = pieces(codec, &Example { tokens: encoded.tokens, learn }).unwrap();
@@ -235,7 +242,7 @@ fn what_a_template_marks_is_trained_and_nothing_else() {
     let text = |source: &str| {
         let messages = messages.as_array().unwrap().clone();
         let conversation = Conversation { messages, ..Conversation::default() };
-        plain(codec_with(source).chat_template().unwrap(), &conversation).unwrap().text
+        plain(&template(&codec_with(source)), &conversation).unwrap().text
     };
     assert_eq!(text(MARKS), text(&bare));
     // White space behind the end is trained where the marks say so, unlike where turns are found;
@@ -253,7 +260,7 @@ fn marks_are_tags_and_not_words() {
     let source = "{# {% generation %} #}{% raw %}{% generation %}{% endraw %}\
         {{ '{% generation %}' }}{% for m in messages %}{{ m.content }}{% endfor %}";
     let codec = codec_with(source);
-    assert!(!codec.chat_template().unwrap().has_marks());
+    assert!(!template(&codec).has_marks());
     let text = marked(&codec, json!([assistant("b")])).unwrap();
     assert!(text.starts_with("{% generation %}{% generation %}"), "{text}");
 }

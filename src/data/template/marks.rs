@@ -70,8 +70,8 @@ pub fn rewrite(source: &str) -> Option<String> {
 }
 
 /// The namespace of which a tag sets an attribute. A call block of this engine does not see a name
-/// of which it knows no more than that, nor the loop around it in a loop of its own, unless they are
-/// named in an expression as well.
+/// of which it knows no more than that, nor the loop around it in a loop of its own, unless they
+/// are named in an expression as well.
 fn namespace_set(word: &str) -> Option<&str> {
     let target = word.strip_prefix("set")?.split_once('=')?.0.trim();
     let (name, _) = target.split_once('.')?;

@@ -11,7 +11,7 @@ impl Turns {
     /// The same conversation with other text in one message, whose other fields stay.
     #[must_use]
     pub fn with_content(&self, index: usize, content: &str) -> Self {
-        self.with_message(index, content_replaced(&self.messages[index], content))
+        self.with_turn(index, content_replaced(&self.messages[index], content))
     }
 
     /// Conversations that each have `text` in another field of a message: first in its content,
@@ -46,7 +46,7 @@ impl Turns {
             reasoning("reasoning"),
             last,
         ];
-        all.into_iter().flatten().map(move |message| self.with_message(index, message))
+        all.into_iter().flatten().map(move |message| self.with_turn(index, message))
     }
 
     /// The same conversation with one message more: a copy of one, behind it, with other content.
@@ -57,7 +57,7 @@ impl Turns {
         Self { messages, ..self.clone() }
     }
 
-    fn with_message(&self, index: usize, message: Value) -> Self {
+    fn with_turn(&self, index: usize, message: Value) -> Self {
         let mut messages = self.messages.clone();
         messages[index] = message;
         Self { messages, ..self.clone() }
