@@ -242,20 +242,20 @@ check it:  firebrand verify checkpoints/tiny/artifact
 
 "#]]);
     run.command(&["verify", "checkpoints/tiny"]).assert().success().stdout_eq(str![[r#"
-ok    regular files      9 files, [..] bytes
+ok    regular files      10 files, [..] bytes
 ok    signature file     sigstore bundle v0.3 with one signature
 ok    trusted key        [..] ([..]/settings/firebrand/signing.pub.pem)
 ok    signature          ECDSA P-256 with SHA-256
-ok    signed statement   OpenSSF Model Signing v1.0, 8 files
+ok    signed statement   OpenSSF Model Signing v1.0, 9 files
 ok    other files        none: all are the model's
-ok    files unchanged    all 8 as signed
+ok    files unchanged    all 9 as signed
 ok    nothing added      every file is signed
 ok    root digest        [..]
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [..] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
-ok    lineage files      7 files as stated
-ok    attestation        line 1: https://slsa.dev/provenance/v1, 7 files as stated, by key [..]
+ok    lineage files      8 files as stated
+ok    attestation        line 1: https://slsa.dev/provenance/v1, 8 files as stated, by key [..]
 signed by key [..] ([..]/settings/firebrand/signing.pub.pem)
 verified
 

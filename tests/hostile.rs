@@ -59,8 +59,9 @@ fn templates_that_take_too_much_are_refused_by_every_command_and_by_scan() {
     let deep = "{% set n = namespace(l=[]) %}{% for i in range(100000) %}\
                 {% for j in range(10) %}{% set n.l = [[[[[[[[[[n.l]]]]]]]]]] %}\
                 {% endfor %}{% endfor %}";
-    let many = "{% set n = namespace(l=[]) %}{% for i in range(2000000) %}\
-                {% set n.l = n.l + [i, i, i, i, i, i, i, i] %}{% endfor %}";
+    let many = "{% set n = namespace(l=[]) %}{% for i in range(100000) %}\
+                {% for j in range(20) %}{% set n.l = n.l + [i, i, i, i, i, i, i, i] %}\
+                {% endfor %}{% endfor %}";
     let sum = format!("{{{{ {}1 }}}}", "1+".repeat(300_000));
     let all = format!("{{{{ {}1 }}}}", "1 and ".repeat(100_000));
     let branches = format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(80_000));
@@ -127,7 +128,7 @@ fn a_template_that_is_no_regular_file_is_refused_at_once() {
         let set = format!("data.chat_template={name}");
         let error =
             run.fails(2, &["plan", "tiny.toml", "--set", "model.base=model", "--set", &set]);
-        assert!(error.contains("only regular files"), "{name}: {error}");
+        assert!(error.contains("regular file"), "{name}: {error}");
     }
 }
 

@@ -35,7 +35,7 @@ fn what_firebrand_makes_scans_clean() {
         assert_eq!(report["verdict"], "clean");
     }
     let text = run.succeeds(&["scan", "checkpoints/tiny/artifact"]);
-    assert_eq!(text, "nothing dangerous: 9 files, 0 dangers, 0 warnings, 0 notes\n");
+    assert_eq!(text, "nothing dangerous: 10 files, 0 dangers, 0 warnings, 0 notes\n");
     for path in ["checkpoints/base-tiny/artifact", "tests/fixtures", "tests/reference/tiny"] {
         run.succeeds(&["scan", repository(path).to_str().unwrap()]);
     }

@@ -90,13 +90,8 @@ pub fn prepare<'a>(
     let parent = parent_of(&base, &signed)?;
     let corpus = read_data(config, &base, supply, extent)?;
     let (opened, precision) = opening()?;
-    let said = Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() };
-    say(&said, observer);
-    check_vocabulary(&corpus, &facts, &base)?;
-    base::check_prompts(&config.eval.prompts, &corpus.codec, &facts)?;
-    if config.model.init == Init::Random && !opened.on_gpu() {
-        model::check_room(&facts)?;
-    }
+    say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
+    check_model(config, &facts, &base, &corpus, opened.on_gpu())?;
     let plan = corpus.plan(config.seed);
     let length = plan.longest_row()?.next_multiple_of(opened.computing().grain);
     let division = fit::division(&facts, &opened, config.train.micro_batch_size, length)?;
@@ -138,6 +133,22 @@ pub fn prepare<'a>(
     prepared.approve_data()?;
     prepared.announce(observer);
     Ok(prepared)
+}
+
+/// Whether the model has what data and settings ask of it, and room in memory.
+fn check_model(
+    config: &RunConfig,
+    facts: &Facts,
+    base: &ModelDirectory,
+    corpus: &Corpus,
+    on_gpu: bool,
+) -> Result<()> {
+    check_vocabulary(corpus, facts, base)?;
+    base::check_prompts(&config.eval.prompts, &corpus.codec, facts)?;
+    match config.model.init {
+        Init::Random if !on_gpu => model::check_room(facts),
+        _ => Ok(()),
+    }
 }
 
 /// What is known of the run that made the base model.
