@@ -111,7 +111,7 @@ fn content(line: &str) -> Content {
 fn settings() -> DataConfig {
     let text = "[model]\nbase = \"m\"\n[data]\nmax_seq_len = 131072\noverlong = \"error\"\n\
                 [[data.train]]\npath = \"d\"\n";
-    let loaded = firebrand::config::parse(Path::new("bench.toml"), text.as_bytes(), &[]);
+    let loaded = firebrand::settings::parse(Path::new("bench.toml"), text.as_bytes(), &[]);
     loaded.expect("a valid configuration").config.data
 }
 

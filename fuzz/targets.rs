@@ -270,7 +270,7 @@ fn configs() -> Vec<Vec<u8>> {
 }
 
 fn config(bytes: &[u8], folder: &Path) {
-    let _ = firebrand::config::parse(&folder.join("run.toml"), bytes, &[]);
+    let _ = firebrand::settings::parse(&folder.join("run.toml"), bytes, &[]);
 }
 
 fn signatures() -> Vec<Vec<u8>> {

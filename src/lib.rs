@@ -16,6 +16,7 @@ pub mod model;
 pub mod adapters;
 pub mod objective;
 pub mod engine;
+pub mod settings;
 pub mod checkpoint;
 pub mod artifact;
 pub mod verify;

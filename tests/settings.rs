@@ -280,7 +280,7 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
 fn every_accepted_setting_changes_something() {
     let known: BTreeSet<&str> = CHANGES.iter().map(|change| change.key).chain(SINGLE).collect();
     let mut accepted: BTreeSet<String> = BTreeSet::new();
-    for key in firebrand::config::KEYS.iter() {
+    for key in firebrand::settings::KEYS.keys() {
         match key.kind {
             Kind::Tables { keys, .. } => {
                 accepted.extend(keys.iter().map(|inner| format!("{}.{}", key.path, inner.path)));

@@ -554,7 +554,7 @@ fn the_process_whose_base_is_swapped() {
     impl firebrand::event::Observer for Silent {
         fn on(&mut self, _: firebrand::event::Event) {}
     }
-    let loaded = firebrand::config::load(Path::new("lora.toml"), &[]).unwrap();
+    let loaded = firebrand::settings::load(Path::new("lora.toml"), &[]).unwrap();
     let access = firebrand::train::Access::default();
     let supply = firebrand::train::supply_for(Path::new("lora.toml"), None, &access).unwrap();
     let extent = firebrand::data::Extent::AsNeeded;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::card::Sample;
 use super::origin::Origin;
-use crate::config::{self, Loaded};
+use crate::config::Loaded;
 use crate::data::{self, Batch, Codec, Extent};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -15,6 +15,7 @@ use crate::files::cache_home;
 use crate::hub::Supply;
 use crate::model::{Model, Sampling, generate_all};
 use crate::random::Stream;
+use crate::settings;
 
 /// A gain smaller than this, in nats for each target token, is none: to speak of shares of it would
 /// be to speak of rounding.
@@ -65,7 +66,7 @@ impl Trial {
         let Some(config) = run.filter(|config| config.is_file()) else {
             return Err(Error::new("the adapter does not lie in the folder of its run"));
         };
-        let loaded = config::load(&config, &[])?;
+        let loaded = settings::load(&config, &[])?;
         if origin.past.resolved != loaded.resolved {
             return Err(Error::new("the settings beside the adapter are not those of its lineage"));
         }

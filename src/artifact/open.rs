@@ -10,13 +10,14 @@ use serde_json::Value;
 use super::peft;
 use crate::adapters;
 use crate::checkpoint::{self, Found};
-use crate::config::{self, Init, LoraConfig, TargetModules};
+use crate::config::{Init, LoraConfig, TargetModules};
 use crate::device;
 use crate::error::{Context, Error, Result};
 use crate::files::{DATA_LOCK, FileEntry, read_json_hashed};
 use crate::hub::{DEFAULT_REVISION, Lock, ModelDirectory, Supply};
 use crate::model::{self, Facts, Loaded, Model};
 use crate::random::Stream;
+use crate::settings;
 use crate::weights::{Shard, TensorPlace};
 
 /// Largest `adapter_config.json` that is read.
@@ -255,7 +256,7 @@ fn attach(model: &mut Model, lora: &LoraConfig) -> Result<()> {
 }
 
 fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opened> {
-    let config = config::load(&run.join("config.toml"), &[])?.config;
+    let config = settings::load(&run.join("config.toml"), &[])?.config;
     // The commit that the run began with, wherever the branch is now.
     let lock = Lock::read(&run.join(DATA_LOCK))?;
     let commit = lock.and_then(|lock| lock.model).and_then(|model| model.commit);

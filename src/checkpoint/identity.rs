@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Effect;
 use crate::files::Digest;
+use crate::settings::effect_of;
 
 /// What determines a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +106,7 @@ pub fn settings_differences(
     is: &BTreeMap<String, String>,
 ) -> Vec<Difference> {
     // Earlier versions kept settings that decide nothing.
-    let deciding = |key: &&String| Effect::of(key).decides();
+    let deciding = |key: &&String| effect_of(key).decides();
     let keys: BTreeSet<&String> = was.keys().chain(is.keys()).filter(deciding).collect();
     let value = |of: &BTreeMap<String, String>, key: &String| {
         of.get(key).map_or("not set".to_owned(), |value| format!("`{value}`"))
@@ -121,7 +122,7 @@ pub fn settings_differences(
 
 /// Which part of a run a setting belongs to.
 fn part_of(key: &str) -> Part {
-    match Effect::of(key) {
+    match effect_of(key) {
         Effect::Length => Part::Length,
         Effect::Data => Part::Data,
         Effect::Device => Part::Device,

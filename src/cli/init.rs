@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::{data_line, data_lines, talk};
-use crate::config;
 use crate::error::{Context, Error, Result};
+use crate::settings;
 
 /// Write a commented configuration to start from; without PATH it goes to stdout
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let text = config::template();
+    let text = settings::template();
     let Some(path) = &args.path else {
         data_lines(text.trim_end())?;
         return Ok(ExitCode::SUCCESS);

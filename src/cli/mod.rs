@@ -134,7 +134,7 @@ struct ConfigArgs {
 
 impl ConfigArgs {
     fn load(&self) -> Result<crate::config::Loaded> {
-        crate::config::load(&self.config, &self.overrides)
+        crate::settings::load(&self.config, &self.overrides)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::key::{DefaultValue, Key, Section};
+use super::key::{DefaultValue, Key};
+use super::key_table::{KeyTable, TableSection};
 use super::place::{Origin, Problems, shown};
 use super::render::quoted;
-use super::sections::SECTIONS;
 use super::tree::{Node, Table, Tree};
 use super::typed;
 use super::unknown;
@@ -13,40 +13,46 @@ use super::value::Values;
 use crate::error::Error;
 
 /// Checks a whole config. `complete` says that nothing of the file was lost to syntax errors.
-pub(super) fn check(table: &Table, complete: bool, problems: &mut Problems) -> Values {
-    let mut check = Check { problems, meant: BTreeSet::new() };
+pub(super) fn check(
+    known: &KeyTable,
+    table: &Table,
+    complete: bool,
+    problems: &mut Problems,
+) -> Values {
+    let mut check = Check { known, problems, meant: BTreeSet::new() };
     let mut values = Values::default();
-    let mut headers: Vec<(&str, Origin)> = Vec::new();
-    let top = &SECTIONS[0];
+    let top = &known.sections()[0];
     for (word, node) in table {
-        let section = SECTIONS.iter().skip(1).find(|section| section.name == word.text);
+        let section = known.sections().iter().skip(1).find(|section| section.name == word.text);
         match section {
             Some(section) => {
-                values.mark_section(section.name);
-                headers.push((section.name, word.origin));
+                values.mark_section(section.name, word.origin);
                 check.section(section, node, &mut values);
             }
-            None => check.entry(top.keys, "", (word, node), &mut values),
+            None => check.entry(&top.keys, "", (word, node), &mut values),
         }
     }
     if complete {
-        for section in SECTIONS {
-            let header = headers.iter().find(|(name, _)| *name == section.name);
-            let origin = header.map_or(Origin::File, |(_, origin)| *origin);
-            check.missing(section.keys, section.name, origin, &values);
+        for section in known.sections() {
+            let header = values.section(section.name);
+            if section.only_with.is_some() && header.is_none() {
+                continue; // what is missing in it is asked for where it is wanted
+            }
+            let origin = header.unwrap_or(Origin::File);
+            check.missing(&section.keys, section.name, origin, &values);
         }
     }
     values
 }
 
 /// Fills in the defaults of all sections.
-pub(super) fn fill_defaults(values: &mut Values) {
-    for section in SECTIONS {
-        fill(section.keys, values);
+pub(super) fn fill_defaults(known: &KeyTable, values: &mut Values) {
+    for section in known.sections() {
+        fill(&section.keys, values);
     }
 }
 
-fn fill(keys: &'static [Key], values: &mut Values) {
+fn fill(keys: &[&'static Key], values: &mut Values) {
     for key in keys {
         if values.get(key.path).is_none()
             && let DefaultValue::Value(toml) = key.default
@@ -57,17 +63,18 @@ fn fill(keys: &'static [Key], values: &mut Values) {
 }
 
 struct Check<'a> {
+    known: &'a KeyTable,
     problems: &'a mut Problems,
     /// Keys that a misspelt or misplaced one was meant to be; they are not missing as well.
     meant: BTreeSet<String>,
 }
 
 impl Check<'_> {
-    fn section(&mut self, section: &'static Section, node: &Node, values: &mut Values) {
+    fn section(&mut self, section: &TableSection, node: &Node, values: &mut Values) {
         match &node.tree {
             Tree::Table(table) => {
                 for (word, node) in table {
-                    self.entry(section.keys, section.name, (word, node), values);
+                    self.entry(&section.keys, section.name, (word, node), values);
                 }
             }
             Tree::Array(items) if items.iter().all(|item| matches!(item.tree, Tree::Table(_))) => {
@@ -93,17 +100,17 @@ impl Check<'_> {
 
     fn entry(
         &mut self,
-        keys: &'static [Key],
+        keys: &[&'static Key],
         prefix: &str,
         (word, node): (&super::tree::Word, &Node),
         values: &mut Values,
     ) {
-        let Some(key) = keys.iter().find(|key| key.name() == word.text) else {
+        let Some(key) = keys.iter().copied().find(|key| key.name() == word.text) else {
             if self.problems.full() && !matches!(word.origin, Origin::Set(_)) {
                 self.problems.leave_out(1);
                 return;
             }
-            for found in unknown::explain(keys, prefix, word, node) {
+            for found in unknown::explain(self.known, keys, prefix, word, node) {
                 self.meant.extend(found.meant);
                 self.problems.report(found.origin, found.error);
             }
@@ -121,10 +128,11 @@ impl Check<'_> {
                 values.mark_given(key.path, node.origin);
                 self.problems.report(node.origin, error);
             }
+            let keys: Vec<&'static Key> = keys.iter().collect();
             let tables = items
                 .iter()
                 .enumerate()
-                .filter_map(|(index, item)| self.item(keys, &format!("{label}.{index}"), item));
+                .filter_map(|(index, item)| self.item(&keys, &format!("{label}.{index}"), item));
             let tables = tables.collect();
             values.insert(key.path, super::value::Value::Tables(tables));
             return;
@@ -139,7 +147,7 @@ impl Check<'_> {
         }
     }
 
-    fn item(&mut self, keys: &'static [Key], label: &str, node: &Node) -> Option<Values> {
+    fn item(&mut self, keys: &[&'static Key], label: &str, node: &Node) -> Option<Values> {
         let Tree::Table(table) = &node.tree else {
             let what = format!("`{label}` must be a table, not {}", typed::written(node));
             let path = match &node.tree {
@@ -159,7 +167,7 @@ impl Check<'_> {
         Some(values)
     }
 
-    fn missing(&mut self, keys: &[Key], prefix: &str, origin: Origin, values: &Values) {
+    fn missing(&mut self, keys: &[&'static Key], prefix: &str, origin: Origin, values: &Values) {
         for key in keys {
             let label = join(prefix, key.name());
             let given = values.given(key.path).is_some() || self.meant.contains(&label);

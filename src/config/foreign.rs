@@ -2,7 +2,7 @@
 //!
 //! Names that do have a counterpart stand with their key in the table.
 
-use super::sections::KEYS;
+use super::KeyTable;
 
 /// (tool, name, what takes its place).
 const WITHOUT_KEY: &[(&str, &str, &str)] = &[
@@ -19,7 +19,6 @@ const WITHOUT_KEY: &[(&str, &str, &str)] = &[
     ("axolotl", "load_in_4bit", QUANTISED),
     ("axolotl", "load_in_8bit", QUANTISED),
     ("LLaMA-Factory", "quantization_bit", QUANTISED),
-    ("torchtune", "betas", "here `train.adam_beta1` and `train.adam_beta2`"),
     ("axolotl, TRL and LLaMA-Factory", "resume_from_checkpoint", RESUME),
     ("axolotl", "auto_resume_from_checkpoints", RESUME),
     ("mlx-lm", "resume_adapter_file", RESUME),
@@ -49,15 +48,16 @@ const AUTOMATIC: &str = "there is nothing to choose";
 const ONE_DEVICE: &str = "a run uses one device";
 
 /// What takes the place of another tool's setting.
-pub(super) fn note(name: &str) -> Option<String> {
-    let (tool, name, says) = WITHOUT_KEY.iter().find(|(_, known, _)| *known == name)?;
+pub(super) fn note(known: &KeyTable, name: &str) -> Option<String> {
+    let all = known.notes().chain(WITHOUT_KEY);
+    let (tool, name, says) = all.into_iter().find(|(_, theirs, _)| *theirs == name)?;
     Some(format!("`{name}` is {} and has no key here: {says}", possessive(tool)))
 }
 
 /// Whether another tool has this key in a section of this name.
-pub(super) fn in_section(section: &str, name: &str) -> bool {
+pub(super) fn in_section(known: &KeyTable, section: &str, name: &str) -> bool {
     let path = || section.chars().chain(['.']).chain(name.chars());
-    KEYS.iter().flat_map(|key| key.names).any(|(_, foreign)| path().eq(foreign.chars()))
+    known.keys().flat_map(|key| key.names).any(|(_, foreign)| path().eq(foreign.chars()))
 }
 
 /// "axolotl's".

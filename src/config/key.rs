@@ -1,5 +1,6 @@
 //! One entry of the table of keys: everything the program knows about a key, said once.
 
+use crate::config::Effect;
 use crate::config::sections::device::DeviceChoice;
 
 /// A key of the config. Parsing, checking, the JSON Schema, the template and the texts for people
@@ -22,6 +23,11 @@ pub struct Key {
     pub excludes: &'static [&'static str],
     /// The key means something only while another key has one of these values.
     pub only_with: Option<(&'static str, &'static [&'static str])>,
+    /// What a change of it does to a run that has begun; that of its section where it has none.
+    pub effect: Option<Effect>,
+    /// It is not rendered at its default, so that configs from before it was added keep their
+    /// canonical text and their digest.
+    pub silent_default: bool,
 }
 
 /// Which values a key takes.
@@ -99,7 +105,7 @@ pub enum DefaultValue {
 }
 
 /// A group of keys under one `[name]`.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Section {
     /// The name in brackets; empty for the keys above the first section.
     pub name: &'static str,
@@ -109,12 +115,51 @@ pub struct Section {
     pub keys: &'static [Key],
     /// Whether leaving the whole section out means something else than its defaults.
     pub optional: bool,
+    /// What a change of its keys does to a run that has begun, where they do not say it themselves.
+    pub effect: Option<Effect>,
+    /// The section means something only while a key has one of these values.
+    pub only_with: Option<(&'static str, &'static [&'static str])>,
+    /// Defaults of other keys while this section is written: path, and value as TOML.
+    pub defaults: &'static [(&'static str, &'static str)],
 }
 
 impl Section {
     /// What a section consists of.
     pub const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
-        Self { name, doc, keys, optional: false }
+        let (effect, only_with) = (None, None);
+        Self { name, doc, keys, optional: false, effect, only_with, defaults: &[] }
+    }
+
+    /// Adds what a change of its keys does to a run that has begun.
+    #[must_use]
+    pub const fn effect(mut self, effect: Effect) -> Self {
+        self.effect = Some(effect);
+        self
+    }
+}
+
+/// Keys that belong to a part of the program that `config` does not know: an entry of one of its
+/// tables, or the table itself. They are handed to [`super::KeyTable::new`].
+#[derive(Debug, Clone, Copy)]
+pub struct OwnedKeys {
+    /// A section of their own, or the name of one that exists, to which these keys are added.
+    pub section: Section,
+    /// What they are shown and rendered before: a key of the section, or a section for a section of
+    /// their own. It is one that is always rendered.
+    pub before: &'static str,
+    /// Settings of other tools that have no key here: tool, name, what takes their place.
+    pub notes: &'static [(&'static str, &'static str, &'static str)],
+}
+
+impl OwnedKeys {
+    /// Keys that are added to the section `section`, which exists, before the key `before`.
+    pub const fn within(section: &'static str, before: &'static str, keys: &'static [Key]) -> Self {
+        Self { section: Section::new(section, "", keys), before, notes: &[] }
+    }
+
+    /// A section of its own before the section `before`.
+    pub const fn section(section: Section, before: &'static str) -> Self {
+        Self { section, before, notes: &[] }
     }
 }
 
@@ -126,7 +171,18 @@ impl Key {
         default: DefaultValue,
         doc: &'static str,
     ) -> Self {
-        Self { path, kind, default, example: "", doc, names: &[], excludes: &[], only_with: None }
+        Self {
+            path,
+            kind,
+            default,
+            example: "",
+            doc,
+            names: &[],
+            excludes: &[],
+            only_with: None,
+            effect: None,
+            silent_default: false,
+        }
     }
 
     /// Adds a valid value other than the default.
@@ -154,6 +210,20 @@ impl Key {
     #[must_use]
     pub const fn only_with(mut self, path: &'static str, values: &'static [&'static str]) -> Self {
         self.only_with = Some((path, values));
+        self
+    }
+
+    /// Adds what a change of it does to a run that has begun.
+    #[must_use]
+    pub const fn effect(mut self, effect: Effect) -> Self {
+        self.effect = Some(effect);
+        self
+    }
+
+    /// Leaves it out of the canonical text at its default: for keys that are new.
+    #[must_use]
+    pub const fn silent_default(mut self) -> Self {
+        self.silent_default = true;
         self
     }
 

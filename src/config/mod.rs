@@ -13,6 +13,7 @@ mod conflicts;
 mod effect;
 mod foreign;
 pub mod key;
+mod key_table;
 mod overrides;
 mod place;
 mod render;
@@ -28,6 +29,7 @@ mod value;
 mod tests;
 
 pub use effect::Effect;
+pub use key_table::{KeyTable, TableSection};
 pub(crate) use render::quoted;
 pub use schema::schema;
 pub use sections::checkpoint::{CheckpointConfig, OnDiskFull, Reuse};
@@ -38,16 +40,13 @@ pub use sections::eval::EvalConfig;
 pub use sections::lora::{LoraConfig, TargetModules};
 pub use sections::model::{Init, ModelConfig};
 pub use sections::output::OutputConfig;
-pub use sections::train::{
-    Length, Optimizer, PrecisionChoice, Recompute, Scheduler, TrainConfig, Warmup,
-};
+pub use sections::train::{Length, PrecisionChoice, Recompute, Scheduler, TrainConfig, Warmup};
 pub use sections::trust::TrustConfig;
-pub use sections::{KEYS, SECTIONS};
 pub use template::template;
 pub(crate) use typed::size;
+pub use value::{Value, Values};
 
 use place::{Origin, Problems, Source};
-use value::Values;
 
 /// A config has a few hundred lines; a larger file is something else.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -77,6 +76,9 @@ pub struct RunConfig {
     pub trust: TrustConfig,
     /// Where the work is done.
     pub device: DeviceConfig,
+    /// Settings that belong to others: which optimizer, and what it is to be told. Their owners
+    /// read them.
+    pub owned: Values,
 }
 
 /// A config with everything that a record of the run needs to know about it.
@@ -94,40 +96,41 @@ pub struct Loaded {
     pub digest: Digest,
     /// All values by path, strings without quotes.
     pub resolved: BTreeMap<String, String>,
+    deciding: BTreeMap<String, String>,
+    measuring: BTreeMap<String, String>,
 }
 
 impl Loaded {
     /// The settings that decide the numbers of a run, path and value.
     pub fn deciding(&self) -> BTreeMap<String, String> {
-        let all = self.resolved.iter().filter(|(key, _)| Effect::of(key).decides());
-        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+        self.deciding.clone()
     }
 
     /// The settings that only say what is measured and asked, path and value.
     pub fn measuring(&self) -> BTreeMap<String, String> {
-        let all = self.resolved.iter().filter(|(key, _)| Effect::of(key) == Effect::Measures);
-        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+        self.measuring.clone()
     }
 }
 
-/// Reads a config file and puts the overrides (`key=value`) over it.
+/// Reads a config file and puts the overrides (`key=value`) over it; `known` are the keys that there
+/// are.
 ///
 /// # Errors
 /// All problems of the file and the overrides at once, in the order of their places.
-pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
+pub fn load(known: &KeyTable, path: &Path, overrides: &[String]) -> Result<Loaded> {
     let file = File::open(path).context_at("cannot read the config", path)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
         .context_at("cannot read the config", path)?;
-    parse(path, &bytes, overrides)
+    parse(known, path, &bytes, overrides)
 }
 
 /// Reads the bytes of a config; `path` is for messages and for the default of `name`.
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse(path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> {
+pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let what = format!("the config is larger than {FILE_BYTES_MAX} bytes");
         let hint = "a config names data files, it does not hold them";
@@ -139,23 +142,26 @@ pub fn parse(path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> 
     let source = Source::new(path, text, keys);
     let mut problems = Problems::default();
     let (mut table, damage) = tree::parse(text, &source, &mut problems);
-    overrides::apply(&mut table, &pairs, &mut problems);
+    overrides::apply(known, &mut table, &pairs, &mut problems);
     let mut found = Problems::default();
-    let mut values = check::check(&table, damage.is_none(), &mut found);
-    conflicts::settle(&mut values, &source, &mut found);
-    check::fill_defaults(&mut values);
+    let mut values = check::check(known, &table, damage.is_none(), &mut found);
+    conflicts::settle(known, &mut values, &source, &mut found);
+    check::fill_defaults(known, &mut values);
     let name = name(path, &values, &mut found);
     found.retain(|origin| damage.spares(origin, &source));
     problems.extend(found);
     if let Some(error) = problems.into_error(&source) {
         return Err(with_format_hint(error, path, &damage));
     }
-    let config = resolve(&values, name);
-    let entries = render::Entries::of(&config);
+    let config = resolve(known, &values, name);
+    let entries = render::Entries::of(known, &config);
+    let resolved = entries.flat();
     Ok(Loaded {
         canonical: entries.to_toml(),
-        digest: entries.digest(),
-        resolved: entries.flat(),
+        digest: entries.digest(known),
+        deciding: known.having(&resolved, Effect::decides),
+        measuring: known.having(&resolved, |effect| effect == Effect::Measures),
+        resolved,
         text_sha256: Digest::of(bytes),
         overrides: pairs.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
         config,
@@ -188,15 +194,18 @@ fn name(path: &Path, values: &Values, problems: &mut Problems) -> String {
 }
 
 /// Defaults that other keys decide are decided here.
-fn resolve(values: &Values, name: String) -> RunConfig {
+fn resolve(known: &KeyTable, values: &Values, name: String) -> RunConfig {
     let model = ModelConfig::read(values);
     let lora = LoraConfig::read(values);
     // Trained weights are easily spoilt, random ones have nothing to lose, adapters lie between.
-    let learning_rate = match (&lora, model.init) {
+    let of_section = known
+        .default_by_section("train.learning_rate", values)
+        .map(|toml| toml.parse().expect("the default of a section is a number"));
+    let learning_rate = of_section.unwrap_or(match (&lora, model.init) {
         (Some(_), _) => 2e-4,
         (None, Init::Random) => 1e-3,
         (None, Init::Pretrained) => 2e-5,
-    };
+    });
     RunConfig {
         seed: values.integer("seed"),
         data: DataConfig::read(values),
@@ -206,6 +215,7 @@ fn resolve(values: &Values, name: String) -> RunConfig {
         output: OutputConfig::read(values, &name),
         trust: TrustConfig::read(values),
         device: DeviceConfig::read(values),
+        owned: known.owned_of(values),
         model,
         lora,
         name,

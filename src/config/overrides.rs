@@ -1,8 +1,8 @@
 //! `--set key=value`: values from the command line, put over those of the file.
 
+use super::KeyTable;
 use super::key::Kind;
 use super::place::{Origin, Problems, shown};
-use super::sections;
 use super::tree::{Node, Table, Tree, Word, parse_override};
 use super::typed;
 use crate::error::Error;
@@ -22,6 +22,7 @@ pub(super) fn split(text: &str) -> (String, Option<String>) {
 ///
 /// Unknown keys are put in as well, so that the check finds and explains them like any other.
 pub(super) fn apply(
+    known: &KeyTable,
     table: &mut Table,
     overrides: &[(String, Option<String>)],
     problems: &mut Problems,
@@ -40,8 +41,8 @@ pub(super) fn apply(
             problems.report(origin, error);
             continue;
         }
-        let node = read_value(&path, value, index);
-        let told = match entry_without_number(&path) {
+        let node = read_value(known, &path, value, index);
+        let told = match entry_without_number(known, &path) {
             Some(array) => {
                 Some(Error::new(format!("`{}` does not say which entry", shown(key))).hint(
                     format!("write `{array}.0{}`, counted from 0", key.trim_start_matches(&array)),
@@ -56,10 +57,10 @@ pub(super) fn apply(
 }
 
 /// The array of tables that a path enters without the number of an entry.
-fn entry_without_number(path: &[&str]) -> Option<String> {
+fn entry_without_number(known: &KeyTable, path: &[&str]) -> Option<String> {
     (1..path.len()).find_map(|length| {
         let array = path[..length].join(".");
-        let is_tables = sections::key(&array).is_some_and(|key| typed::tables(key).is_some());
+        let is_tables = known.key(&array).is_some_and(|key| typed::tables(key).is_some());
         (is_tables && !is_number(path[length])).then_some(array)
     })
 }
@@ -93,9 +94,9 @@ impl Failure {
 }
 
 /// A value is TOML, else a string. A key that takes only strings takes them without quotes.
-fn read_value(path: &[&str], value: &str, index: usize) -> Node {
+fn read_value(known: &KeyTable, path: &[&str], value: &str, index: usize) -> Node {
     let text = || Node { tree: Tree::Text(value.to_owned()), origin: Origin::Set(index) };
-    let only_text = sections::find(path).is_some_and(|key| {
+    let only_text = known.find(path).is_some_and(|key| {
         matches!(key.kind, Kind::Line | Kind::Name | Kind::Choice(_) | Kind::Device)
     });
     match parse_override(value, index) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::value::Value;
-use super::{Effect, RunConfig};
+use super::{KeyTable, RunConfig};
 use crate::files::Digest;
 
 const NEVER_FAILS: &str = "writing to a string cannot fail";
@@ -15,7 +15,7 @@ pub(super) struct Entries(Vec<(String, Value)>);
 
 impl Entries {
     /// All values of a config.
-    pub(super) fn of(config: &RunConfig) -> Self {
+    pub(super) fn of(known: &KeyTable, config: &RunConfig) -> Self {
         let mut entries = Self::default();
         entries.text("name", &config.name);
         entries.integer("seed", config.seed);
@@ -30,7 +30,18 @@ impl Entries {
         config.output.write(&mut entries);
         config.trust.write(&mut entries);
         config.device.write(&mut entries);
+        known.write_owned(&config.owned, &mut entries);
         entries
+    }
+
+    /// Puts a value before that of a key, or before those of a section.
+    pub(super) fn insert_before(&mut self, before: &str, path: &str, value: Value) {
+        let found = |path: &str| {
+            path.strip_prefix(before).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let place = self.0.iter().position(|(path, _)| found(path));
+        let place = place.expect("what stands after the keys of others is always rendered");
+        self.0.insert(place, (path.to_owned(), value));
     }
 
     pub(super) fn text(&mut self, path: &str, text: &str) {
@@ -81,8 +92,8 @@ impl Entries {
     }
 
     /// The digest of what decides the numbers of a run.
-    pub(super) fn digest(&self) -> Digest {
-        Digest::of(self.toml_of(|path| Effect::of(path).decides()).as_bytes())
+    pub(super) fn digest(&self, known: &KeyTable) -> Digest {
+        Digest::of(self.toml_of(|path| known.effect(path).decides()).as_bytes())
     }
 
     /// Path and value; strings without quotes.

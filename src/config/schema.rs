@@ -2,37 +2,42 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::key::{DefaultValue, Key, Kind, MANY, Section};
+use super::key::{DefaultValue, Key, Kind, MANY};
+use super::key_table::{KeyTable, TableSection};
 use super::sections::lora::ALL_LINEAR;
-use super::sections::{SECTIONS, key};
 use super::tree::{Node, Tree, parse_own};
 
 /// JSON Schema 2020-12 of the config.
-pub fn schema() -> Json {
+pub fn schema(known: &KeyTable) -> Json {
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Firebrand run",
         "description": "One fine-tuning run. A key that is not listed is an error.",
     });
-    let (top, sections) = SECTIONS.split_first().expect("the first entry is the top level");
-    let mut object = object(top.keys);
+    let (top, sections) = known.sections().split_first().expect("the first entry is the top level");
+    let mut object = object(known, &top.keys);
     for section in sections {
         if section.keys.iter().any(|key| matches!(key.default, DefaultValue::Required)) {
             push(&mut object, "required", json!(section.name));
         }
-        object["properties"][section.name] = section_schema(section);
+        if let Some((decider, wanted)) = section.only_with {
+            let then = nested(decider, needs(known, decider, wanted));
+            let condition = json!({ "if": { "required": [section.name] }, "then": then });
+            push(&mut object, "allOf", condition);
+        }
+        object["properties"][section.name] = section_schema(known, section);
     }
     merge(&mut schema, object);
     schema
 }
 
-fn section_schema(section: &Section) -> Json {
+fn section_schema(known: &KeyTable, section: &TableSection) -> Json {
     let mut schema = json!({ "description": section.doc });
-    merge(&mut schema, object(section.keys));
+    merge(&mut schema, object(known, &section.keys));
     schema
 }
 
-fn object(keys: &[Key]) -> Json {
+fn object(known: &KeyTable, keys: &[&Key]) -> Json {
     let mut object = json!({ "type": "object", "additionalProperties": false });
     for key in keys {
         if matches!(key.default, DefaultValue::Required) {
@@ -43,27 +48,42 @@ fn object(keys: &[Key]) -> Json {
             push(&mut object, "allOf", json!({ "not": pair }));
         }
         if let Some((decider, wanted)) = key.only_with {
-            push(&mut object, "allOf", condition(key, decider, wanted));
+            push(&mut object, "allOf", condition(known, key, decider, wanted));
         }
-        object["properties"][key.name()] = property(key);
+        object["properties"][key.name()] = property(known, key);
     }
     object
 }
 
 /// If this key is there, the deciding key has one of these values, written or by default.
-fn condition(needy: &Key, decider: &str, wanted: &[&str]) -> Json {
+fn condition(known: &KeyTable, needy: &Key, decider: &str, wanted: &[&str]) -> Json {
+    json!({ "if": { "required": [needy.name()] }, "then": needs(known, decider, wanted) })
+}
+
+/// What an object must have inside a section: one of these values, written or by default.
+fn needs(known: &KeyTable, decider: &str, wanted: &[&str]) -> Json {
     let mut then = Map::new();
     then.insert("properties".to_owned(), json!({ last(decider): { "enum": wanted } }));
-    let default = key(decider).map(|key| default_json(&key.default));
+    let default = known.key(decider).map(|key| default_json(&key.default));
     if !wanted.iter().any(|name| default == Some(Some(json!(name)))) {
         then.insert("required".to_owned(), json!([last(decider)]));
     }
-    json!({ "if": { "required": [needy.name()] }, "then": then })
+    Json::Object(then)
 }
 
-fn property(key: &Key) -> Json {
+/// The same for the section of the key, seen from the top level.
+fn nested(decider: &str, needs: Json) -> Json {
+    let Some((section, _)) = decider.rsplit_once('.') else { return needs };
+    let mut then = json!({ "properties": { section: needs } });
+    if !then["properties"][section]["required"].is_null() {
+        then["required"] = json!([section]);
+    }
+    then
+}
+
+fn property(known: &KeyTable, key: &Key) -> Json {
     let mut property = json!({ "description": description(key) });
-    merge(&mut property, type_of(&key.kind));
+    merge(&mut property, type_of(known, &key.kind));
     if let Some(default) = default_json(&key.default) {
         property["default"] = default;
     }
@@ -83,7 +103,7 @@ pub(super) fn description(key: &Key) -> String {
     }
 }
 
-fn type_of(kind: &Kind) -> Json {
+fn type_of(known: &KeyTable, kind: &Kind) -> Json {
     // One line: no control characters, as the check has it.
     let line = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$";
     match kind {
@@ -134,7 +154,7 @@ fn type_of(kind: &Kind) -> Json {
         }),
         Kind::Tables { keys, may_be_empty } => json!({
             "type": "array",
-            "items": object(keys),
+            "items": object(known, &keys.iter().collect::<Vec<_>>()),
             "minItems": u8::from(!may_be_empty),
         }),
     }

@@ -1,8 +1,8 @@
 //! A commented config to start from, made from the table of keys.
 
-use super::key::{DefaultValue, Key, Kind, Section};
+use super::key::{DefaultValue, Key, Kind};
+use super::key_table::{KeyTable, TableSection};
 use super::schema::description;
-use super::sections::SECTIONS;
 use super::sections::device::DeviceChoice;
 
 /// Comments are wrapped before this column.
@@ -16,20 +16,24 @@ const OPENING: &str = "A Firebrand run. `firebrand plan FILE` says what it would
 /// A commented config that trains an adapter: what must be given is given, everything else
 /// is there as a comment that shows its default. A line that starts with `#` and no space becomes
 /// a setting when the `#` is taken away.
-pub fn template() -> String {
+pub fn template(known: &KeyTable) -> String {
     let mut out = String::new();
     comment(&mut out, OPENING);
-    for section in SECTIONS {
+    for section in known.sections() {
         section_template(&mut out, section);
     }
     out
 }
 
-fn section_template(out: &mut String, section: &Section) {
+fn section_template(out: &mut String, section: &TableSection) {
     out.push('\n');
     if !section.name.is_empty() {
-        comment(out, section.doc);
-        line(out, &format!("[{}]", section.name));
+        let (condition, mark) = match section.only_with {
+            Some(needed) => (only_with(needed), "#"),
+            None => (String::new(), ""),
+        };
+        comment(out, &format!("{}{condition}", section.doc));
+        line(out, &format!("{mark}[{}]", section.name));
     }
     for (index, key) in section.keys.iter().enumerate() {
         if index > 0 {
@@ -76,10 +80,15 @@ fn text(key: &Key) -> String {
         Kind::Device => text = format!("{text} One of: {}.", DeviceChoice::NAMES.join(", ")),
         _ => {}
     }
-    if let Some((decider, wanted)) = key.only_with {
-        text = format!("{text} Only with {decider} = {}.", wanted.join(" or "));
+    if let Some(needed) = key.only_with {
+        text += &only_with(needed);
     }
     text
+}
+
+/// A sentence, with the space before it.
+fn only_with((decider, wanted): (&str, &[&str])) -> String {
+    format!(" Only with {decider} = {}.", wanted.join(" or "))
 }
 
 fn comment(out: &mut String, text: &str) {

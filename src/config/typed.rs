@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::key::{Key, Kind, MANY, quoted_list};
+use super::key::{DefaultValue, Key, Kind, MANY, quoted_list};
 use super::place::{Origin, shown};
 use super::sections::data_set::COLUMN_NAMES;
 use super::sections::device::DeviceChoice;
@@ -34,6 +34,11 @@ pub(super) fn read(key: &Key, label: &str, node: &Node) -> Result<Value, Vec<Pro
 /// The value of a default of ours.
 pub(super) fn own(key: &Key, toml: &str) -> Value {
     read(key, key.path, &parse_own(toml)).expect("the table of keys holds valid values")
+}
+
+/// Whether a value is the default of its key.
+pub(super) fn is_default(key: &Key, value: &Value) -> bool {
+    matches!(key.default, DefaultValue::Value(toml) if own(key, toml) == *value)
 }
 
 /// The keys of an array of tables, and whether it may be empty.

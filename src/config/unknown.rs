@@ -3,8 +3,8 @@
 use super::check::join;
 use super::foreign;
 use super::key::{Key, quoted_list};
+use super::key_table::KeyTable;
 use super::place::{Origin, shown};
-use super::sections::SECTIONS;
 use super::tree::{Node, Tree, Word};
 use super::typed;
 use crate::error::{Error, nearest};
@@ -27,15 +27,21 @@ struct Guess {
 }
 
 /// Explains a key that is not among `keys`, the keys of the section or table `prefix`.
-pub(super) fn explain(keys: &[Key], prefix: &str, word: &Word, node: &Node) -> Vec<Unknown> {
+pub(super) fn explain(
+    known: &KeyTable,
+    keys: &[&'static Key],
+    prefix: &str,
+    word: &Word,
+    node: &Node,
+) -> Vec<Unknown> {
     if prefix.is_empty()
         && let Tree::Table(table) = &node.tree
     {
-        return section(word, table);
+        return section(known, word, table);
     }
-    let place = inside(&without_indices(prefix));
+    let place = inside(known, &without_indices(prefix));
     let what = format!("unknown key `{}` {place}", shown(&word.text));
-    vec![of(word, what, guess(keys, prefix, &word.text))]
+    vec![of(word, what, guess(known, keys, prefix, &word.text))]
 }
 
 /// What a section name with a plain value was meant to be: the key, and a hint.
@@ -59,67 +65,68 @@ fn of(word: &Word, what: String, guess: Option<Guess>) -> Unknown {
 }
 
 /// An unknown section: its keys are explained one by one where another tool has such a section.
-fn section(word: &Word, table: &[(Word, Node)]) -> Vec<Unknown> {
-    let is_foreign = |(inner, _): &&(Word, Node)| foreign::in_section(&word.text, &inner.text);
+fn section(known: &KeyTable, word: &Word, table: &[(Word, Node)]) -> Vec<Unknown> {
+    let is_foreign =
+        |(inner, _): &&(Word, Node)| foreign::in_section(known, &word.text, &inner.text);
     if table.iter().any(|entry| is_foreign(&entry)) {
         return table
             .iter()
             .map(|(inner, _)| {
                 let place = format!("in `[{}]`", shown(&word.text));
                 let what = format!("unknown key `{}` {place}", shown(&inner.text));
-                of(inner, what, guess(&[], &word.text, &inner.text))
+                of(inner, what, guess(known, &[], &word.text, &inner.text))
             })
             .collect();
     }
-    let guess = if let Some(name) = near(&word.text, section_names()) {
-        let keys = SECTIONS.iter().filter(|section| section.name == name);
-        let paths = keys.flat_map(|section| section.keys).map(|key| key.path.to_owned());
+    let guess = if let Some(name) = near(&word.text, section_names(known)) {
+        let keys = known.sections().iter().filter(|section| section.name == name);
+        let paths = keys.flat_map(|section| &section.keys).map(|key| key.path.to_owned());
         Some(Guess { hint: format!("did you mean `[{name}]`?"), meant: paths.collect() })
     } else {
-        Some(elsewhere("", &word.text).unwrap_or_else(list_of_sections))
+        Some(elsewhere(known, "", &word.text).unwrap_or_else(|| list_of_sections(known)))
     };
     vec![of(word, format!("unknown section `[{}]`", shown(&word.text)), guess)]
 }
 
-fn section_names() -> impl Iterator<Item = &'static str> {
-    SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty())
+fn section_names(known: &KeyTable) -> impl Iterator<Item = &'static str> {
+    known.sections().iter().map(|section| section.name).filter(|name| !name.is_empty())
 }
 
-fn list_of_sections() -> Guess {
-    let names: Vec<&str> = section_names().collect();
+fn list_of_sections(known: &KeyTable) -> Guess {
+    let names: Vec<&str> = section_names(known).collect();
     Guess { hint: format!("the sections are {}", quoted_list(&names)), meant: Vec::new() }
 }
 
-fn guess(keys: &[Key], prefix: &str, word: &str) -> Option<Guess> {
+fn guess(known: &KeyTable, keys: &[&'static Key], prefix: &str, word: &str) -> Option<Guess> {
     let section = without_indices(prefix);
-    if let Some(found) = elsewhere(&section, word) {
+    if let Some(found) = elsewhere(known, &section, word) {
         return Some(found);
     }
-    if let Some(name) = near(word, keys.iter().map(Key::name)) {
+    if let Some(name) = near(word, keys.iter().map(|key| key.name())) {
         let meant = vec![join(prefix, name)];
         return Some(Guess { hint: format!("did you mean `{name}`?"), meant });
     }
-    let places = places();
+    let places = places(known);
     if let Some(name) = near(word, places.iter().map(|(_, key)| key.name())) {
         let (section, key) = places.iter().find(|(_, key)| key.name() == name)?;
         let path = join(section, key.name());
         return Some(Guess { hint: format!("did you mean `{path}`?"), meant: vec![path] });
     }
     if keys.is_empty() {
-        return Some(list_of_sections());
+        return Some(list_of_sections(known));
     }
-    let names: Vec<&str> = keys.iter().map(Key::name).collect();
-    let hint = format!("the keys {} are {}", inside(&section), quoted_list(&names));
+    let names: Vec<&str> = keys.iter().map(|key| key.name()).collect();
+    let hint = format!("the keys {} are {}", inside(known, &section), quoted_list(&names));
     Some(Guess { hint, meant: Vec::new() })
 }
 
 /// A key of another section by exactly this name, or another tool's name for one.
-fn elsewhere(prefix: &str, word: &str) -> Option<Guess> {
-    let places = places();
+fn elsewhere(known: &KeyTable, prefix: &str, word: &str) -> Option<Guess> {
+    let places = places(known);
     let homes: Vec<_> =
         places.iter().filter(|(section, key)| key.name() == word && section != prefix).collect();
     if !homes.is_empty() {
-        let owners: Vec<String> = homes.iter().map(|(section, _)| inside(section)).collect();
+        let owners: Vec<String> = homes.iter().map(|(section, _)| inside(known, section)).collect();
         let meant: Vec<_> = homes.iter().map(|(section, _)| join(section, word)).collect();
         let mut hint = format!("`{word}` belongs {}", owners.join(" or "));
         if !owners.iter().any(|owner| owner.contains("[[")) {
@@ -139,23 +146,20 @@ fn elsewhere(prefix: &str, word: &str) -> Option<Guess> {
             }
         }
     }
-    let note = foreign::note(word)?;
+    let note = foreign::note(known, word)?;
     Some(Guess { hint: note, meant: Vec::new() })
 }
 
 /// Every key with the section or array of tables that holds it.
-fn places() -> Vec<(String, &'static Key)> {
+fn places(known: &KeyTable) -> Vec<(String, &'static Key)> {
     let mut places = Vec::new();
-    for section in SECTIONS {
-        for key in section.keys {
-            places.push((section.name.to_owned(), key));
+    for section in known.sections() {
+        for key in &section.keys {
+            places.push((section.name.to_owned(), *key));
         }
     }
     // The validation sets have the same keys; one suggestion is enough.
-    let sets = SECTIONS
-        .iter()
-        .flat_map(|section| section.keys)
-        .find_map(|key| typed::tables(key).map(|(keys, _)| (key.path, keys)));
+    let sets = known.keys().find_map(|key| typed::tables(key).map(|(keys, _)| (key.path, keys)));
     if let Some((path, keys)) = sets {
         places.extend(keys.iter().map(|key| (path.to_owned(), key)));
     }
@@ -168,14 +172,11 @@ fn near<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a 
 }
 
 /// Where a key stands, to be read after "unknown key" or "belongs".
-fn inside(prefix: &str) -> String {
+fn inside(known: &KeyTable, prefix: &str) -> String {
     if prefix.is_empty() {
         return "at the top level".to_owned();
     }
-    let is_array = SECTIONS
-        .iter()
-        .flat_map(|section| section.keys)
-        .any(|key| key.path == prefix && typed::tables(key).is_some());
+    let is_array = known.keys().any(|key| key.path == prefix && typed::tables(key).is_some());
     if is_array { format!("in `[[{prefix}]]`") } else { format!("in `[{prefix}]`") }
 }
 

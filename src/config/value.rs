@@ -1,32 +1,46 @@
-//! Checked values by path: what the sections read.
+//! Checked values by path: what the sections and the owners of keys read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::place::Origin;
 
 /// A value of the right type and in range.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
+    /// A string.
     Text(String),
+    /// A whole number, or a number of bytes.
     Integer(u64),
+    /// A finite number.
     Number(f64),
+    /// `true` or `false`.
     Boolean(bool),
+    /// An array of strings.
     Texts(Vec<String>),
+    /// Strings by name.
     Pairs(BTreeMap<String, String>),
     /// Strings, numbers and booleans by name.
     Arguments(BTreeMap<String, serde_json::Value>),
+    /// An array of tables.
     Tables(Vec<Values>),
 }
 
 /// Checked values by path, defaults included.
 ///
-/// The readers panic where the table of keys and a section disagree on a type or a default; every
+/// The readers panic where the table of keys and its reader disagree on a type or a default; every
 /// key is read by a test.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Values {
+#[derive(Debug, Clone, Default)]
+pub struct Values {
     entries: BTreeMap<&'static str, Value>,
     given: BTreeMap<&'static str, Origin>,
-    sections: BTreeSet<&'static str>,
+    sections: BTreeMap<&'static str, Origin>,
+}
+
+/// The same values and sections, wherever they were written.
+impl PartialEq for Values {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries && self.sections.keys().eq(other.sections.keys())
+    }
 }
 
 impl Values {
@@ -39,8 +53,17 @@ impl Values {
         self.given.insert(path, origin);
     }
 
-    pub(super) fn mark_section(&mut self, name: &'static str) {
-        self.sections.insert(name);
+    pub(super) fn mark_section(&mut self, name: &'static str, origin: Origin) {
+        self.sections.insert(name, origin);
+    }
+
+    pub(super) fn forget_section(&mut self, name: &str) {
+        self.sections.remove(name);
+    }
+
+    /// Where a section was written, if it was.
+    pub(super) fn section(&self, name: &str) -> Option<Origin> {
+        self.sections.get(name).copied()
     }
 
     /// Forgets what the user wrote for this key.
@@ -53,73 +76,91 @@ impl Values {
         self.given.get(path).copied()
     }
 
-    pub(super) fn has_section(&self, name: &str) -> bool {
-        self.sections.contains(name)
+    /// Whether a section was written, be it empty.
+    pub fn has_section(&self, name: &str) -> bool {
+        self.sections.contains_key(name)
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<&Value> {
+    /// Whether there are no values and no sections.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.sections.is_empty()
+    }
+
+    /// The value of a key, if it has one.
+    pub fn get(&self, path: &str) -> Option<&Value> {
         self.entries.get(path)
     }
 
-    pub(super) fn optional_text(&self, path: &str) -> Option<String> {
+    /// The text of a key, if it has one.
+    pub fn optional_text(&self, path: &str) -> Option<String> {
         self.get(path).map(|value| match value {
             Value::Text(text) => text.clone(),
             other => panic!("`{path}` is no text: {other:?}"),
         })
     }
 
-    pub(super) fn optional_integer(&self, path: &str) -> Option<u64> {
+    /// The whole number of a key, if it has one.
+    pub fn optional_integer(&self, path: &str) -> Option<u64> {
         self.get(path).map(|value| match value {
             Value::Integer(integer) => *integer,
             other => panic!("`{path}` is no integer: {other:?}"),
         })
     }
 
-    pub(super) fn optional_number(&self, path: &str) -> Option<f64> {
+    /// The number of a key, if it has one.
+    pub fn optional_number(&self, path: &str) -> Option<f64> {
         self.get(path).map(|value| match value {
             Value::Number(number) => *number,
             other => panic!("`{path}` is no number: {other:?}"),
         })
     }
 
-    pub(super) fn text(&self, path: &str) -> String {
+    /// The text of a key that always has one.
+    pub fn text(&self, path: &str) -> String {
         self.optional_text(path).unwrap_or_else(|| panic!("`{path}` has no default"))
     }
 
-    pub(super) fn integer(&self, path: &str) -> u64 {
+    /// The whole number of a key that always has one.
+    pub fn integer(&self, path: &str) -> u64 {
         self.optional_integer(path).unwrap_or_else(|| panic!("`{path}` has no default"))
     }
 
-    pub(super) fn number(&self, path: &str) -> f64 {
+    /// The number of a key that always has one.
+    pub fn number(&self, path: &str) -> f64 {
         self.optional_number(path).unwrap_or_else(|| panic!("`{path}` has no default"))
     }
 
-    pub(super) fn size(&self, path: &str) -> usize {
+    /// The same as a size in memory.
+    pub fn size(&self, path: &str) -> usize {
         usize::try_from(self.integer(path)).expect("the ranges of sizes fit in 32 bits")
     }
 
-    pub(super) fn boolean(&self, path: &str) -> bool {
+    /// Whether a key is `true`.
+    pub fn boolean(&self, path: &str) -> bool {
         match self.get(path) {
             Some(Value::Boolean(boolean)) => *boolean,
             other => panic!("`{path}` is no boolean: {other:?}"),
         }
     }
 
-    pub(super) fn texts(&self, path: &str) -> Vec<String> {
+    /// The texts of a key.
+    pub fn texts(&self, path: &str) -> Vec<String> {
         match self.get(path) {
             Some(Value::Texts(texts)) => texts.clone(),
             other => panic!("`{path}` is no array of texts: {other:?}"),
         }
     }
 
-    pub(super) fn pairs(&self, path: &str) -> Option<BTreeMap<String, String>> {
+    /// The names of a table of names, if there is one.
+    pub fn pairs(&self, path: &str) -> Option<BTreeMap<String, String>> {
         self.get(path).map(|value| match value {
             Value::Pairs(pairs) => pairs.clone(),
             other => panic!("`{path}` is no table of names: {other:?}"),
         })
     }
 
-    pub(super) fn arguments(&self, path: &str) -> BTreeMap<String, serde_json::Value> {
+    /// The values of a table of values.
+    pub fn arguments(&self, path: &str) -> BTreeMap<String, serde_json::Value> {
         match self.get(path) {
             None => BTreeMap::new(),
             Some(Value::Arguments(arguments)) => arguments.clone(),
@@ -127,7 +168,8 @@ impl Values {
         }
     }
 
-    pub(super) fn tables(&self, path: &str) -> &[Values] {
+    /// The tables of an array.
+    pub fn tables(&self, path: &str) -> &[Values] {
         match self.get(path) {
             Some(Value::Tables(tables)) => tables,
             None => &[],
@@ -135,7 +177,8 @@ impl Values {
         }
     }
 
-    pub(super) fn choice<T>(&self, path: &str, from_name: impl Fn(&str) -> Option<T>) -> T {
+    /// The choice of a key, by the name that was checked.
+    pub fn choice<T>(&self, path: &str, from_name: impl Fn(&str) -> Option<T>) -> T {
         let name = self.text(path);
         from_name(&name).unwrap_or_else(|| panic!("`{path}` was not checked: {name}"))
     }

@@ -6,7 +6,7 @@ mod in_flight;
 mod layerwise;
 mod loss_scale;
 mod memory;
-mod optimizers;
+pub mod optimizers;
 pub mod parity;
 mod schedule;
 mod sizes;

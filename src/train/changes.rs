@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{RunDirectory, write_atomic};
 use crate::hub::Lock;
+use crate::settings;
 use crate::train::aside::set_result_aside;
 use crate::train::finished::has_whole_result;
 use crate::train::{Prepared, Request, Resume, reuse};
@@ -137,7 +138,7 @@ pub fn renew_settings(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let path = run.join("config.toml");
-    let Ok(before) = config::load(&path, &[]) else { return Ok(()) };
+    let Ok(before) = settings::load(&path, &[]) else { return Ok(()) };
     if before.canonical == request.loaded.canonical {
         return Ok(());
     }
@@ -161,7 +162,7 @@ pub fn is_finished(
         return Ok(false);
     }
     let path = run.join("config.toml");
-    let Ok(before) = config::load(&path, &[]) else { return Ok(true) };
+    let Ok(before) = settings::load(&path, &[]) else { return Ok(true) };
     let (was, is) = (before.deciding(), request.loaded.deciding());
     if was == is {
         if let Some(list) = measured_otherwise(&before, request.loaded) {

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::artifact::keys::config_home;
 use crate::artifact::lineage::STATEMENT_FILE;
-use crate::config;
 use crate::error::{Error, Result};
 use crate::files::{Digest, hash_file, read_json};
+use crate::settings;
 use crate::verify::{CheckVerdict, Trust, Verdict, verify};
 
 /// The largest lineage that is read.
@@ -43,7 +43,7 @@ pub fn has_whole_result(run: &Path) -> Result<bool> {
     let artifact = run.join("artifact");
     let report = verify(&artifact, &Trust::of_user(&config_home()?)?);
     let unsigned =
-        || config::load(&run.join("config.toml"), &[]).is_ok_and(|it| !it.config.output.sign);
+        || settings::load(&run.join("config.toml"), &[]).is_ok_and(|it| !it.config.output.sign);
     let holds = match report.verdict {
         Verdict::Tampered | Verdict::CouldNotCheck => false,
         Verdict::Unsigned => unsigned(),

@@ -305,12 +305,7 @@ impl Prepared<'_> {
                 min_ratio: train.min_lr_ratio,
                 shape,
             },
-            adamw: AdamWSettings {
-                beta1: train.adam_beta1,
-                beta2: train.adam_beta2,
-                epsilon: train.adam_epsilon,
-                weight_decay: train.weight_decay,
-            },
+            adamw: AdamWSettings::read(&self.config.owned),
             max_grad_norm: train.max_grad_norm,
             recompute: train.recompute,
             loss_chunk_tokens: train.loss_chunk_tokens,

@@ -11,6 +11,7 @@ use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::event::StepReport;
 use crate::files::{RunDirectory, expect_regular, remove_dir, size_of_dir};
+use crate::settings;
 use crate::train::finished::{has_result, has_whole_result};
 
 /// How deep below a folder runs are looked for.
@@ -164,7 +165,7 @@ fn summary(path: &Path) -> Result<Summary> {
     let metrics = fs::read(path.join("metrics.jsonl")).unwrap_or_default();
     let mut lines = metrics.split(|byte| *byte == b'\n').rev();
     let last = lines.find_map(|line| serde_json::from_slice::<StepReport>(line).ok());
-    let loaded = config::load(&path.join("config.toml"), &[]).ok();
+    let loaded = settings::load(&path.join("config.toml"), &[]).ok();
     let steps = loaded.and_then(|loaded| match loaded.config.train.length {
         config::Length::Steps(steps) => Some(steps),
         config::Length::Epochs(_) => None,

@@ -1,5 +1,6 @@
 //! `[checkpoint]`: how much work a stop can cost, and how much disk that may take.
 
+use crate::config::Effect;
 use crate::config::key::{DefaultValue, Key, Kind, MANY, Section};
 use crate::config::render::Entries;
 use crate::config::value::Values;
@@ -119,7 +120,8 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("\"2 GB\"")
         .only_with("checkpoint.reuse", &["auto"]),
     ],
-);
+)
+.effect(Effect::Aside);
 
 impl CheckpointConfig {
     pub(in crate::config) fn read(values: &Values) -> Self {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::data_set::{COLUMNS_DOC, DataSetConfig, TRAIN_KEYS, VALIDATION_KEYS};
+use crate::config::Effect;
 use crate::config::key::{DefaultValue, Key, Kind, MANY, Section};
 use crate::config::render::Entries;
 use crate::config::value::{Value, Values};
@@ -94,7 +95,8 @@ choices! {
 }
 
 pub(in crate::config) const SECTION: Section =
-    Section::new("data", "What is learnt from, and how records become rows of tokens.", KEYS);
+    Section::new("data", "What is learnt from, and how records become rows of tokens.", KEYS)
+        .effect(Effect::Data);
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -244,6 +246,7 @@ const KEYS: &[Key] = &[
         DefaultValue::Value("1"),
         "How many windows are fetched, tokenised and packed ahead while one is trained on.",
     )
+    .effect(Effect::Speed)
     .example("2"),
     Key::new(
         "data.survey_below",
@@ -262,6 +265,7 @@ const KEYS: &[Key] = &[
         "How many bytes the tokenised data and the data files that Firebrand downloaded may take \
          on disk. What is needed again is fetched again.",
     )
+    .effect(Effect::Speed)
     .example("\"20 GB\""),
     Key::new(
         "data.train",

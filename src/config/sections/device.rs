@@ -1,5 +1,6 @@
 //! `[device]`: where the work is done.
 
+use crate::config::Effect;
 use crate::config::key::{DefaultValue, Key, Kind, Section};
 use crate::config::render::Entries;
 use crate::config::value::Values;
@@ -110,6 +111,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
              says why; `firebrand devices` lists what there is. `gpu:1` is the second GPU, \
              `vulkan:1` the second adapter of that interface.",
         )
+        .effect(Effect::Device)
         .example("\"cpu\"")
         .names(&[("TRL", "use_cpu")]),
         Key::new(
@@ -118,6 +120,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             DefaultValue::Value("0"),
             "Threads on the CPU. 0 takes one per core.",
         )
+        .effect(Effect::Speed)
         .example("2")
         .names(&[("other tools", "num_threads")]),
         Key::new(
@@ -127,6 +130,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             "How many of a step's micro-batches the CPU works on at the same time. Changes no \
              number, only speed, and memory, which grows with it. A GPU takes one at a time.",
         )
+        .effect(Effect::Speed)
         .example("2"),
         Key::new(
             "device.kernels",
@@ -136,6 +140,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
              instructions that it has. `portable`: the tensor operations that every device has, \
              to compare with. Results differ by rounding; a run keeps to one of them.",
         )
+        .effect(Effect::Device)
         .example("\"portable\""),
         Key::new(
             "device.pin_kernels",
@@ -146,6 +151,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
              told so (Mesa, NVIDIA); where it cannot be had, the run says so and goes on. They are \
              machine code: use it for runs of your own.",
         )
+        .effect(Effect::Speed)
         .example("true"),
     ],
 );

@@ -1,5 +1,6 @@
 //! `[eval]`: what is measured beside the training loss.
 
+use crate::config::Effect;
 use crate::config::key::{DefaultValue, Key, Kind, MANY, Range, Section};
 use crate::config::render::Entries;
 use crate::config::value::Values;
@@ -31,6 +32,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             DefaultValue::Value("0"),
             "Validation loss after every so many steps. 0 measures only before and after.",
         )
+        .effect(Effect::Measures)
         .example("50")
         .names(&[("axolotl, TRL and LLaMA-Factory", "eval_steps"), ("mlx-lm", "steps_per_eval")]),
         Key::new(
@@ -40,6 +42,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             "Prompts answered before and after training, to show the difference. Each is a chat \
              turn if the model has a chat template.",
         )
+        .effect(Effect::Measures)
         .example("[\"What is the capital of France?\"]"),
         Key::new(
             "eval.max_tokens",
@@ -47,6 +50,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             DefaultValue::Value("64"),
             "Longest answer to a prompt, in tokens.",
         )
+        .effect(Effect::Measures)
         .example("128")
         .names(&[("axolotl", "eval_max_new_tokens"), ("LLaMA-Factory", "max_new_tokens")]),
         Key::new(
@@ -55,6 +59,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             DefaultValue::Value("0.0"),
             "How freely answers are drawn. 0 takes the likeliest token every time.",
         )
+        .effect(Effect::Measures)
         .example("0.7"),
         Key::new(
             "eval.max_records",
@@ -62,6 +67,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             DefaultValue::Value("0"),
             "How many validation records are measured. 0 means all.",
         )
+        .effect(Effect::Measures)
         .example("200")
         .names(&[("TRL", "max_eval_samples")]),
         Key::new(
@@ -72,6 +78,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
              with slices and tasks. The numbers go into model card and lineage, and into \
              `evaluations.jsonl` of the run.",
         )
+        .effect(Effect::Measures)
         .example("\"eval.toml\""),
     ],
 );

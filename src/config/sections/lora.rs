@@ -1,5 +1,6 @@
 //! `[lora]`: low-rank adapters in place of learning every weight.
 
+use crate::config::Effect;
 use crate::config::key::{DefaultValue, Key, Kind, Range, Section};
 use crate::config::render::Entries;
 use crate::config::value::{Value, Values};
@@ -32,6 +33,7 @@ pub(in crate::config) const ALL_LINEAR: &str = "all-linear";
 
 pub(in crate::config) const SECTION: Section = Section {
     optional: true,
+    effect: Some(Effect::Weights),
     ..Section::new(
         "lora",
         "Low-rank adapters: small added weights learn while the base stays as it is. Without \

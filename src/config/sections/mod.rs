@@ -1,8 +1,7 @@
-//! The table of keys, one file per section: its plain data, its keys, how they are read and shown.
+//! The keys of `config` itself, one file per section: its plain data, its keys, how they are read
+//! and shown.
 
-use std::sync::LazyLock;
-
-use crate::config::key::{Key, Kind, Section};
+use crate::config::key::Section;
 
 /// Declares an enum whose variants have names in the config.
 macro_rules! choices {
@@ -46,8 +45,8 @@ pub mod run;
 pub mod train;
 pub mod trust;
 
-/// Every section, in the order in which they are shown and rendered.
-pub const SECTIONS: &[Section] = &[
+/// Every section of `config`, in the order in which they are shown and rendered.
+pub(super) const SECTIONS: &[Section] = &[
     run::SECTION,
     model::SECTION,
     data::SECTION,
@@ -59,25 +58,3 @@ pub const SECTIONS: &[Section] = &[
     trust::SECTION,
     device::SECTION,
 ];
-
-/// Every key but those inside arrays of tables, in the same order.
-pub static KEYS: LazyLock<Vec<&'static Key>> =
-    LazyLock::new(|| SECTIONS.iter().flat_map(|section| section.keys).collect());
-
-/// The key of this path.
-pub fn key(path: &str) -> Option<&'static Key> {
-    KEYS.iter().copied().find(|key| key.path == path)
-}
-
-/// The key of this path, which may lead into an array of tables: `data.train.0.path`.
-pub(super) fn find(path: &[&str]) -> Option<&'static Key> {
-    match path {
-        [array @ .., index, name] if index.parse::<usize>().is_ok() => {
-            match key(&array.join("."))?.kind {
-                Kind::Tables { keys, .. } => keys.iter().find(|key| key.path == *name),
-                _ => None,
-            }
-        }
-        _ => key(&path.join(".")),
-    }
-}

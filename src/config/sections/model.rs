@@ -1,5 +1,6 @@
 //! `[model]`: the model that is fine-tuned.
 
+use crate::config::Effect;
 use crate::config::key::{DefaultValue, Key, Kind, Section};
 use crate::config::render::Entries;
 use crate::config::value::{Value, Values};
@@ -38,6 +39,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             "The base model: a directory with config.json, safetensors and tokenizer, or \
              owner/name on the hub.",
         )
+        .effect(Effect::Weights)
         .example("\"checkpoints/base-tiny\"")
         .names(&[
             ("axolotl", "base_model"),
@@ -52,6 +54,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             DefaultValue::Value("\"main\""),
             "Branch, tag or commit of a base model on the hub; a directory has none.",
         )
+        .effect(Effect::Weights)
         .example("\"v1.0\"")
         .names(&[("axolotl", "revision_of_model"), ("TRL and LLaMA-Factory", "model_revision")]),
         Key::new(
@@ -61,6 +64,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             "Files with public keys (PEM), of which one must have signed the base model in the \
              OpenSSF Model Signing format: every file of it that is used, as it was signed.",
         )
+        .effect(Effect::Aside)
         .example("[\"keys/acme.pub.pem\"]"),
         Key::new(
             "model.init",
@@ -69,6 +73,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             "Where the weights start: from the base model's own weights, or from random numbers \
              in its shape (then only config.json and the tokenizer are read from the base).",
         )
+        .effect(Effect::Weights)
         .example("\"random\"")
         .names(&[("axolotl", "reinit_weights"), ("LLaMA-Factory", "train_from_scratch")]),
     ],

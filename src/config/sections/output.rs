@@ -1,5 +1,6 @@
 //! `[output]`: where the result goes and who signs it.
 
+use crate::config::Effect;
 use crate::config::key::{DefaultValue, Key, Kind, Section};
 use crate::config::render::Entries;
 use crate::config::value::{Value, Values};
@@ -96,7 +97,8 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .example("true"),
     ],
-);
+)
+.effect(Effect::Aside);
 
 impl OutputConfig {
     pub(in crate::config) fn read(values: &Values, name: &str) -> Self {

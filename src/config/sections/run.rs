@@ -1,5 +1,6 @@
 //! The keys above the first section: which run this is.
 
+use crate::config::Effect;
 use crate::config::key::{DefaultValue, Key, Kind, Section};
 
 pub(in crate::config) const SECTION: Section = Section::new(
@@ -12,6 +13,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             DefaultValue::Depends("the name of the config file without its extension"),
             "Name of the run. It names the run directory and the model that comes out.",
         )
+        .effect(Effect::Aside)
         .example("\"my-run\"")
         .names(&[("TRL", "run_name"), ("axolotl", "wandb_name")]),
         Key::new(
@@ -21,6 +23,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
             "Decides every random choice: initial adapter weights, data order, dropout. The same \
              seed on the same data gives the same run.",
         )
+        .effect(Effect::Weights)
         .example("7")
         .names(&[("other tools", "random_seed"), ("TRL", "data_seed")]),
     ],

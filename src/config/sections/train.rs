@@ -1,5 +1,6 @@
 //! `[train]`: how long, how fast, and in which arithmetic.
 
+use crate::config::Effect;
 use crate::config::key::{DefaultValue, Key, Kind, MANY, Range, Section};
 use crate::config::render::Entries;
 use crate::config::value::Values;
@@ -13,8 +14,6 @@ pub struct TrainConfig {
     pub micro_batch_size: usize,
     /// Forward passes in one step.
     pub gradient_accumulation_steps: usize,
-    /// The rule of the update.
-    pub optimizer: Optimizer,
     /// The highest learning rate of the run.
     pub learning_rate: f64,
     /// How the learning rate moves.
@@ -25,14 +24,6 @@ pub struct TrainConfig {
     pub min_lr_ratio: f64,
     /// Share of the steps that `wsd` spends decaying. For no other schedule.
     pub decay_ratio: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Decay of the first moment.
-    pub adam_beta1: f64,
-    /// Decay of the second moment.
-    pub adam_beta2: f64,
-    /// Added to the root of the second moment.
-    pub adam_epsilon: f64,
     /// Gradients are scaled down to this global norm; 0 leaves them alone.
     pub max_grad_norm: f64,
     /// What is computed again in the backward pass.
@@ -59,14 +50,6 @@ pub enum Warmup {
     Steps(u64),
     /// For this share of all steps.
     Ratio(f64),
-}
-
-choices! {
-    /// The rule of the update.
-    Optimizer {
-        /// Adam with decoupled weight decay.
-        AdamW = "adamw",
-    }
 }
 
 choices! {
@@ -108,7 +91,8 @@ choices! {
 }
 
 pub(in crate::config) const SECTION: Section =
-    Section::new("train", "How long, how fast, and in which arithmetic the model learns.", KEYS);
+    Section::new("train", "How long, how fast, and in which arithmetic the model learns.", KEYS)
+        .effect(Effect::Weights);
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -117,6 +101,7 @@ const KEYS: &[Key] = &[
         DefaultValue::Value("1"),
         "How many times the run goes through the data.",
     )
+    .effect(Effect::Length)
     .example("3")
     .names(&[("axolotl", "num_epochs"), ("TRL and LLaMA-Factory", "num_train_epochs")]),
     Key::new(
@@ -125,6 +110,7 @@ const KEYS: &[Key] = &[
         DefaultValue::Absent("`epochs` decides"),
         "How many steps the run takes, in place of `epochs`.",
     )
+    .effect(Effect::Length)
     .example("100")
     .excludes(&["train.epochs"])
     .names(&[("mlx-lm", "iters"), ("torchtune", "max_steps_per_epoch")]),
@@ -149,13 +135,6 @@ const KEYS: &[Key] = &[
     )
     .example("4")
     .names(&[("mlx-lm", "grad_accumulation_steps")]),
-    Key::new(
-        "train.optimizer",
-        Kind::Choice(Optimizer::NAMES),
-        DefaultValue::Value("\"adamw\""),
-        "The rule of the update.",
-    )
-    .names(&[("TRL and LLaMA-Factory", "optim"), ("torchtune", "optimizer._component_")]),
     Key::new(
         "train.learning_rate",
         Kind::Number(Range::above(0.0, 1.0)),
@@ -215,35 +194,6 @@ const KEYS: &[Key] = &[
     .example("0.1")
     .only_with("train.lr_scheduler", &["wsd"]),
     Key::new(
-        "train.weight_decay",
-        Kind::Number(Range::closed(0.0, 10.0)),
-        DefaultValue::Value("0.01"),
-        "Decoupled weight decay of AdamW.",
-    )
-    .example("0.1"),
-    Key::new(
-        "train.adam_beta1",
-        Kind::Number(Range::below(0.0, 1.0)),
-        DefaultValue::Value("0.9"),
-        "Decay of AdamW's running mean of gradients.",
-    )
-    .example("0.95"),
-    Key::new(
-        "train.adam_beta2",
-        Kind::Number(Range::below(0.0, 1.0)),
-        DefaultValue::Value("0.999"),
-        "Decay of AdamW's running mean of squared gradients.",
-    )
-    .example("0.95"),
-    Key::new(
-        "train.adam_epsilon",
-        Kind::Number(Range::above(0.0, 1.0)),
-        DefaultValue::Value("1e-8"),
-        "Added to the divisor of AdamW's update.",
-    )
-    .example("1e-6")
-    .names(&[("torchtune", "optimizer.eps"), ("other tools", "eps")]),
-    Key::new(
         "train.max_grad_norm",
         Kind::Number(Range::closed(0.0, 1e9)),
         DefaultValue::Value("1.0"),
@@ -300,7 +250,6 @@ impl TrainConfig {
             },
             micro_batch_size: values.size("train.micro_batch_size"),
             gradient_accumulation_steps: values.size("train.gradient_accumulation_steps"),
-            optimizer: values.choice("train.optimizer", Optimizer::from_name),
             learning_rate: values.optional_number("train.learning_rate").unwrap_or(learning_rate),
             lr_scheduler: values.choice("train.lr_scheduler", Scheduler::from_name),
             warmup: match values.optional_number("train.warmup_ratio") {
@@ -309,10 +258,6 @@ impl TrainConfig {
             },
             min_lr_ratio: values.number("train.min_lr_ratio"),
             decay_ratio: values.number("train.decay_ratio"),
-            weight_decay: values.number("train.weight_decay"),
-            adam_beta1: values.number("train.adam_beta1"),
-            adam_beta2: values.number("train.adam_beta2"),
-            adam_epsilon: values.number("train.adam_epsilon"),
             max_grad_norm: values.number("train.max_grad_norm"),
             recompute: values.choice("train.recompute", Recompute::from_name),
             loss_chunk_tokens: values.size("train.loss_chunk_tokens"),
@@ -327,7 +272,6 @@ impl TrainConfig {
         }
         out.size("train.micro_batch_size", self.micro_batch_size);
         out.size("train.gradient_accumulation_steps", self.gradient_accumulation_steps);
-        out.text("train.optimizer", self.optimizer.name());
         out.number("train.learning_rate", self.learning_rate);
         out.text("train.lr_scheduler", self.lr_scheduler.name());
         match self.warmup {
@@ -341,10 +285,6 @@ impl TrainConfig {
         if self.lr_scheduler == Scheduler::Wsd {
             out.number("train.decay_ratio", self.decay_ratio);
         }
-        out.number("train.weight_decay", self.weight_decay);
-        out.number("train.adam_beta1", self.adam_beta1);
-        out.number("train.adam_beta2", self.adam_beta2);
-        out.number("train.adam_epsilon", self.adam_epsilon);
         out.number("train.max_grad_norm", self.max_grad_norm);
         out.text("train.recompute", self.recompute.name());
         out.size("train.loss_chunk_tokens", self.loss_chunk_tokens);

@@ -1,5 +1,6 @@
 //! `[trust]`: which inputs may be used.
 
+use crate::config::Effect;
 use crate::config::key::{DefaultValue, Key, Kind, Section};
 use crate::config::render::Entries;
 use crate::config::value::{Value, Values};
@@ -45,7 +46,8 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .example("true"),
     ],
-);
+)
+.effect(Effect::Aside);
 
 impl TrustConfig {
     pub(in crate::config) fn read(values: &Values) -> Self {

@@ -113,7 +113,7 @@ fn names_of_other_tools_are_recognised() {
     ] {
         assert_eq!(hint(name), wanted);
     }
-    let every_name = KEYS.iter().flat_map(|key| key.names.iter().map(move |name| (key, name)));
+    let every_name = KEYS.keys().flat_map(|key| key.names.iter().map(move |name| (key, name)));
     for (key, (_, name)) in every_name.filter(|(_, (_, name))| !name.contains('.')) {
         let hint = hint(name);
         assert!(

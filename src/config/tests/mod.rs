@@ -1,6 +1,7 @@
 //! Whole configs in, resolved configs or exact messages out.
 
 use super::*;
+use crate::settings::{KEYS, load, parse};
 
 mod errors;
 mod hostile;
@@ -66,16 +67,11 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             length: Length::Epochs(1),
             micro_batch_size: 1,
             gradient_accumulation_steps: 1,
-            optimizer: Optimizer::AdamW,
             learning_rate: 2e-5,
             lr_scheduler: Scheduler::Cosine,
             warmup: Warmup::Steps(0),
             min_lr_ratio: 0.0,
             decay_ratio: 0.2,
-            weight_decay: 0.01,
-            adam_beta1: 0.9,
-            adam_beta2: 0.999,
-            adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
             recompute: Recompute::None,
             loss_chunk_tokens: 128,
@@ -146,8 +142,8 @@ fn numbers_are_read_as_people_write_them() {
     ));
     assert_eq!(config.train.learning_rate, 1e-4);
     assert_eq!(config.train.length, Length::Steps(1000));
-    assert_eq!(config.train.weight_decay, 0.0);
-    assert!(config.train.adam_beta1.is_sign_positive());
+    assert_eq!(config.owned.number("train.weight_decay"), 0.0);
+    assert!(config.owned.number("train.adam_beta1").is_sign_positive());
     assert_eq!(config.lora.unwrap().lora_alpha, 16.0);
 }
 

@@ -59,7 +59,7 @@ fn a_table_over_a_section_sets_its_keys() {
     let text = format!("{LEAST}[train]\nepochs = 2\nweight_decay = 0.5\n");
     let config = read_with(&text, &["train={epochs=3}", "lora={}"]).unwrap().config;
     assert_eq!(config.train.length, Length::Epochs(3));
-    assert_eq!(config.train.weight_decay, 0.5);
+    assert_eq!(config.owned.number("train.weight_decay"), 0.5);
     assert!(config.lora.is_some());
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::key::{DefaultValue, Key, Kind};
-use crate::config::sections::key as find;
+use crate::settings::{schema, template};
 
 /// What a key needs beside it: the one that it replaces removed, the one that it depends on set.
 fn overrides_for(key: &Key) -> Vec<String> {
@@ -21,7 +21,7 @@ fn read_overrides(overrides: &[String]) -> Loaded {
 /// Setting a key to its example changes the resolved config, so no key is accepted and ignored.
 #[test]
 fn every_key_changes_the_config() {
-    for key in KEYS.iter() {
+    for key in KEYS.keys() {
         if matches!(key.kind, Kind::Choice([_])) {
             continue; // One choice: there is nothing to change yet.
         }
@@ -42,7 +42,7 @@ fn every_key_changes_the_config() {
             || key.path.starts_with("trust.")
             || key.path.starts_with("eval.")
             || key.path == "model.trusted_keys"
-            || Effect::of(key.path) == Effect::Speed;
+            || KEYS.effect(key.path) == Effect::Speed;
         assert_eq!(before.digest == after.digest, free, "{}", key.path);
         if let Some((wanted, found)) = expected(key, &after) {
             assert_eq!(wanted, found, "{}", key.path);
@@ -96,26 +96,26 @@ fn every_key_of_a_data_set_changes_the_config() {
 
 #[test]
 fn the_paths_of_the_table_are_those_of_its_sections() {
-    for section in SECTIONS {
-        for key in section.keys {
+    for section in KEYS.sections() {
+        for key in &section.keys {
             let path = check::join(section.name, key.name());
             assert_eq!(path, key.path);
         }
     }
-    let mut paths: Vec<_> = KEYS.iter().map(|key| key.path).collect();
+    let mut paths: Vec<_> = KEYS.keys().map(|key| key.path).collect();
     paths.sort_unstable();
     paths.dedup();
-    assert_eq!(paths.len(), KEYS.len());
+    assert_eq!(paths.len(), KEYS.keys().count());
 }
 
 #[test]
 fn the_table_refers_only_to_keys_that_exist() {
-    for key in KEYS.iter() {
+    for key in KEYS.keys() {
         for other in key.excludes {
-            assert!(find(other).is_some(), "{other}");
+            assert!(KEYS.key(other).is_some(), "{other}");
         }
         if let Some((decider, wanted)) = key.only_with {
-            let Kind::Choice(names) = find(decider).unwrap().kind else {
+            let Kind::Choice(names) = KEYS.key(decider).unwrap().kind else {
                 panic!("{decider} is no choice");
             };
             assert!(wanted.iter().all(|name| names.contains(name)), "{}", key.path);
@@ -127,11 +127,11 @@ fn the_table_refers_only_to_keys_that_exist() {
 #[test]
 fn no_foreign_name_is_told_twice_or_is_one_of_ours() {
     let mut seen = std::collections::BTreeSet::new();
-    for key in KEYS.iter() {
+    for key in KEYS.keys() {
         for (tool, name) in key.names {
             assert!(seen.insert(*name), "{tool}'s `{name}` is told twice");
-            assert!(KEYS.iter().all(|key| key.name() != *name), "`{name}` is a key of ours");
-            assert!(foreign::note(name).is_none(), "`{name}` has a key");
+            assert!(KEYS.keys().all(|key| key.name() != *name), "`{name}` is a key of ours");
+            assert!(foreign::note(&KEYS, name).is_none(), "`{name}` has a key");
         }
     }
 }
@@ -141,21 +141,21 @@ fn the_schema_lists_every_key_and_nothing_else() {
     let schema = schema();
     assert_eq!(schema["additionalProperties"], false);
     assert_eq!(schema["required"], serde_json::json!(["model", "data"]));
-    for section in SECTIONS {
+    for section in KEYS.sections() {
         let object = match section.name {
             "" => &schema,
             name => &schema["properties"][name],
         };
         assert_eq!(object["additionalProperties"], false, "{}", section.name);
         let properties = object["properties"].as_object().unwrap();
-        for key in section.keys {
+        for key in &section.keys {
             let property = &properties[key.name()];
             let description = property["description"].as_str().unwrap();
             assert!(description.starts_with(key.doc), "{}", key.path);
             let has_default = matches!(key.default, DefaultValue::Value(_));
             assert_eq!(property.get("default").is_some(), has_default, "{}", key.path);
         }
-        let sections = if section.name.is_empty() { SECTIONS.len() - 1 } else { 0 };
+        let sections = if section.name.is_empty() { KEYS.sections().len() - 1 } else { 0 };
         assert_eq!(properties.len(), section.keys.len() + sections, "{}", section.name);
     }
     let scheduler = &schema["properties"]["train"]["properties"]["lr_scheduler"];
@@ -194,7 +194,7 @@ fn the_template_gives_the_defaults() {
 fn the_template_shows_the_defaults_that_hold() {
     let text = template();
     let wanted = read(&text).unwrap().config;
-    for key in KEYS.iter().filter(|key| matches!(key.default, DefaultValue::Value(_))) {
+    for key in KEYS.keys().filter(|key| matches!(key.default, DefaultValue::Value(_))) {
         let DefaultValue::Value(toml) = key.default else { unreachable!() };
         let line = format!("#{} = {toml}\n", key.name());
         assert!(text.contains(&line), "{line}");
@@ -272,4 +272,120 @@ fn the_canonical_text_and_its_digest_are_stable() {
         parallel_micro_batches = 1\nkernels = \"fast\"\npin_kernels = false\n";
     assert_eq!(loaded.canonical, wanted);
     assert_eq!(loaded.digest.short(), "2ee52dc28761");
+}
+
+#[test]
+fn every_key_says_what_its_change_does() {
+    for key in KEYS.keys() {
+        assert!(KEYS.known_effect(key.path).is_some(), "what does a change of `{}` do?", key.path);
+    }
+    assert_eq!(KEYS.effect("data.train.0.path"), Effect::Data);
+    assert_eq!(KEYS.effect("data.cache_limit"), Effect::Speed);
+    assert_eq!(KEYS.effect("train.max_steps"), Effect::Length);
+    assert_eq!(KEYS.effect("train.learning_rate"), Effect::Weights);
+    assert_eq!(KEYS.effect("eval.prompts"), Effect::Measures);
+    assert_eq!(KEYS.effect("eval.what_is_new"), Effect::Weights, "nothing says that it is safe");
+    assert!(KEYS.effect("gone.key").decides() && !KEYS.effect("eval.max_tokens").decides());
+}
+
+/// Keys that `config` has never heard of: an added key, a section, and one under a condition.
+mod owned {
+    use super::*;
+    use crate::config::key::{OwnedKeys, Range, Section};
+
+    const SWITCH: &[Key] = &[Key::new(
+        "train.rule",
+        Kind::Choice(&["plain", "odd"]),
+        DefaultValue::Value("\"plain\""),
+        "Which rule.",
+    )
+    .example("\"odd\"")
+    .silent_default()];
+    const BETA: &[Key] = &[Key::new(
+        "odd.beta",
+        Kind::Number(Range::closed(0.0, 1.0)),
+        DefaultValue::Value("0.5"),
+        "How odd.",
+    )];
+    const ODD: Section = Section {
+        only_with: Some(("train.rule", &["odd"])),
+        ..Section::new("odd", "The odd rule.", BETA).effect(Effect::Speed)
+    };
+    const SIDE: Section = Section {
+        optional: true,
+        defaults: &[("train.learning_rate", "0.25")],
+        ..Section::new("side", "Something beside it.", SIDE_KEYS).effect(Effect::Weights)
+    };
+    const SIDE_KEYS: &[Key] =
+        &[Key::new("side.on", Kind::Boolean, DefaultValue::Value("true"), "Whether it is on.")];
+
+    fn table() -> KeyTable {
+        let notes: &[_] = &[("a tool", "oddness", "`odd.beta` is that")];
+        KeyTable::new(vec![
+            OwnedKeys::within("train", "train.learning_rate", SWITCH),
+            OwnedKeys { notes, ..OwnedKeys::section(ODD, "eval") },
+            OwnedKeys::section(SIDE, "train"),
+        ])
+    }
+
+    fn read(text: &str, overrides: &[&str]) -> Result<Loaded> {
+        let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+        let text = format!("{LEAST}{text}");
+        super::super::super::parse(&table(), Path::new("run.toml"), text.as_bytes(), &overrides)
+    }
+
+    #[test]
+    fn what_is_not_set_leaves_no_trace() {
+        let plain = read("", &[]).unwrap();
+        assert!(!plain.canonical.contains("rule") && !plain.canonical.contains("odd"));
+        assert!(!plain.canonical.contains("side"));
+        assert_eq!(plain.config.owned.text("train.rule"), "plain");
+        let explicit = read("[train]\nrule = \"plain\"\n", &[]).unwrap();
+        assert_eq!((plain.digest, plain.canonical), (explicit.digest, explicit.canonical));
+    }
+
+    #[test]
+    fn what_is_set_is_rendered_in_its_place_and_read_again() {
+        let text = "[odd]\nbeta = 0.25\n[train]\nrule = \"odd\"\n[side]\n";
+        let loaded = read(text, &[]).unwrap();
+        let shown = &loaded.canonical;
+        assert!(shown.contains("\nrule = \"odd\"\nlearning_rate = 0.25\n"), "{shown}");
+        assert!(shown.contains("\n[odd]\nbeta = 0.25\n\n[eval]\n"), "{shown}");
+        assert!(shown.contains("\n[side]\non = true\n\n[train]\n"), "{shown}");
+        assert_eq!(loaded.config.owned.number("odd.beta"), 0.25);
+        assert!(loaded.config.owned.has_section("side"));
+        assert!(!loaded.deciding().contains_key("odd.beta"), "it is of speed alone");
+        let path = Path::new("run.toml");
+        let again = super::super::super::parse(&table(), path, shown.as_bytes(), &[]).unwrap();
+        assert_eq!((&again.config, &again.canonical), (&loaded.config, shown));
+    }
+
+    #[test]
+    fn a_section_without_its_condition_is_an_error_but_not_against_the_command_line() {
+        let error = read("[odd]\n", &[]).unwrap_err().to_string();
+        let wanted = "error: `[odd]` means nothing when `train.rule` is `plain`\n  \
+                      at run.toml:5:2\n\nhint: remove it, or set `rule` to `odd`";
+        assert_eq!(error, wanted);
+        let text = "[odd]\nbeta = 0.25\n[train]\nrule = \"odd\"\n";
+        let loaded = read(text, &["train.rule=plain"]).unwrap();
+        assert_eq!(loaded.digest, read("", &[]).unwrap().digest);
+        assert!(loaded.config.owned.get("odd.beta").is_none());
+        let error = read("[odd]\nbeta = 2\n[train]\nrule = \"odd\"\n", &[]).unwrap_err();
+        assert!(error.to_string().contains("`odd.beta` must be a number"), "{error}");
+    }
+
+    #[test]
+    fn errors_schema_and_template_know_them() {
+        let error = read("oddness = 1\nbeta = 3\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("`oddness` is a tool's and has no key here"), "{error}");
+        assert!(error.contains("`beta` belongs in `[odd]`"), "{error}");
+        let schema = crate::config::schema(&table());
+        assert_eq!(schema["properties"]["odd"]["properties"]["beta"]["default"], 0.5);
+        let then = &schema["allOf"][0]["then"];
+        assert_eq!(then["properties"]["train"]["properties"]["rule"]["enum"][0], "odd");
+        assert_eq!(then["required"][0], "train");
+        let text = crate::config::template(&table());
+        assert!(text.contains("#[odd]\n# How odd."), "{text}");
+        assert!(text.contains("[side]\n"), "{text}");
+    }
 }

@@ -4,6 +4,41 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
+use crate::config::Values;
+use crate::config::key::{DefaultValue, Key, Kind, Range};
+
+/// Settings of other tools that take several keys here.
+pub(super) const NOTES: &[(&str, &str, &str)] =
+    &[("torchtune", "betas", "here `train.adam_beta1` and `train.adam_beta2`")];
+
+pub(super) const KEYS: &[Key] = &[
+    Key::new(
+        "train.adam_beta1",
+        Kind::Number(Range::below(0.0, 1.0)),
+        DefaultValue::Value("0.9"),
+        "Decay of AdamW's running mean of gradients.",
+    )
+    .example("0.95")
+    .only_with("train.optimizer", &["adamw"]),
+    Key::new(
+        "train.adam_beta2",
+        Kind::Number(Range::below(0.0, 1.0)),
+        DefaultValue::Value("0.999"),
+        "Decay of AdamW's running mean of squared gradients.",
+    )
+    .example("0.95")
+    .only_with("train.optimizer", &["adamw"]),
+    Key::new(
+        "train.adam_epsilon",
+        Kind::Number(Range::above(0.0, 1.0)),
+        DefaultValue::Value("1e-8"),
+        "Added to the divisor of AdamW's update.",
+    )
+    .example("1e-6")
+    .names(&[("torchtune", "optimizer.eps"), ("other tools", "eps")])
+    .only_with("train.optimizer", &["adamw"]),
+];
+
 /// Settings; weight decay acts on every learning parameter, as it does in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWSettings {
@@ -15,6 +50,18 @@ pub struct AdamWSettings {
     pub epsilon: f64,
     /// Decoupled decay: a step multiplies weights by `1 − learning_rate · weight_decay`.
     pub weight_decay: f64,
+}
+
+impl AdamWSettings {
+    /// As a config has them.
+    pub fn read(values: &Values) -> Self {
+        Self {
+            beta1: values.number("train.adam_beta1"),
+            beta2: values.number("train.adam_beta2"),
+            epsilon: values.number("train.adam_epsilon"),
+            weight_decay: values.number("train.weight_decay"),
+        }
+    }
 }
 
 /// Moments of one parameter.

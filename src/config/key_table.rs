@@ -1,0 +1,174 @@
+//! The table of keys: those of `config` itself, and those that other parts of the program own. The
+//! second ones are handed in, so that a new optimizer or adapter changes nothing here.
+
+use std::collections::BTreeMap;
+
+use super::effect::Effect;
+use super::key::{Key, Kind, OwnedKeys, Section};
+use super::render::Entries;
+use super::sections::SECTIONS;
+use super::typed;
+use super::value::Values;
+
+/// Everything that a config may say.
+#[derive(Debug)]
+pub struct KeyTable {
+    sections: Vec<TableSection>,
+    owned: Vec<OwnedKeys>,
+}
+
+/// A section with all its keys, whoever they belong to.
+#[derive(Debug, Clone)]
+pub struct TableSection {
+    /// The name in brackets; empty for the keys above the first section.
+    pub name: &'static str,
+    /// One paragraph for people.
+    pub doc: &'static str,
+    /// Its keys, in the order in which they are shown.
+    pub keys: Vec<&'static Key>,
+    /// The section means something only while a key has one of these values.
+    pub only_with: Option<(&'static str, &'static [&'static str])>,
+    effect: Option<Effect>,
+    defaults: &'static [(&'static str, &'static str)],
+}
+
+impl TableSection {
+    fn of(section: &Section) -> Self {
+        Self {
+            name: section.name,
+            doc: section.doc,
+            keys: section.keys.iter().collect(),
+            only_with: section.only_with,
+            effect: section.effect,
+            defaults: section.defaults,
+        }
+    }
+}
+
+impl KeyTable {
+    /// The keys of `config`, and those of others in the order in which they are given.
+    ///
+    /// # Panics
+    /// When keys are to stand before a key or a section that does not exist.
+    pub fn new(owned: Vec<OwnedKeys>) -> Self {
+        let mut sections: Vec<TableSection> = SECTIONS.iter().map(TableSection::of).collect();
+        for OwnedKeys { section, before, .. } in &owned {
+            let lost = || panic!("there is no `{before}` in the config");
+            match sections.iter_mut().find(|found| found.name == section.name) {
+                Some(found) => {
+                    let place = found.keys.iter().position(|key| key.path == *before);
+                    let place = place.unwrap_or_else(lost);
+                    drop(found.keys.splice(place..place, section.keys));
+                }
+                None => {
+                    let place = sections.iter().position(|found| found.name == *before);
+                    sections.insert(place.unwrap_or_else(lost), TableSection::of(section));
+                }
+            }
+        }
+        Self { sections, owned }
+    }
+
+    /// Every section, in the order in which they are shown; the first is the top level.
+    pub fn sections(&self) -> &[TableSection] {
+        &self.sections
+    }
+
+    /// Every key but those inside arrays of tables, in the same order.
+    pub fn keys(&self) -> impl Iterator<Item = &'static Key> {
+        self.sections.iter().flat_map(|section| section.keys.iter().copied())
+    }
+
+    /// The key of this path.
+    pub fn key(&self, path: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.path == path)
+    }
+
+    /// The key of this path, which may lead into an array of tables: `data.train.0.path`.
+    pub(super) fn find(&self, path: &[&str]) -> Option<&'static Key> {
+        match path {
+            [array @ .., index, name] if index.parse::<usize>().is_ok() => {
+                match self.key(&array.join("."))?.kind {
+                    Kind::Tables { keys, .. } => keys.iter().find(|key| key.path == *name),
+                    _ => None,
+                }
+            }
+            _ => self.key(&path.join(".")),
+        }
+    }
+
+    /// What the owners of keys say of settings of other tools.
+    pub(super) fn notes(
+        &self,
+    ) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
+        self.owned.iter().flat_map(|part| part.notes)
+    }
+
+    /// What a change of a key does, such as `train.max_steps` or `data.train.0.path`; of one that
+    /// is not known, as old checkpoints may have them, the safe one.
+    pub fn effect(&self, path: &str) -> Effect {
+        self.known_effect(path).unwrap_or(Effect::Weights)
+    }
+
+    pub(super) fn known_effect(&self, path: &str) -> Option<Effect> {
+        let section = path.split_once('.').map_or("", |(section, _)| section);
+        let section = self.sections.iter().find(|found| found.name == section)?;
+        let key = section.keys.iter().find(|key| key.path == path);
+        key.and_then(|key| key.effect).or(section.effect)
+    }
+
+    /// The default of a key that one of the sections which were written decides, as TOML.
+    pub(super) fn default_by_section(&self, path: &str, values: &Values) -> Option<&'static str> {
+        let written = self.sections.iter().filter(|section| values.section(section.name).is_some());
+        let mut defaults = written.flat_map(|section| section.defaults);
+        defaults.find(|(key, _)| *key == path).map(|(_, toml)| *toml)
+    }
+
+    /// The values that belong to others, as far as they mean something beside the rest.
+    pub(super) fn owned_of(&self, values: &Values) -> Values {
+        let holds = |condition: Option<(&str, &[&str])>| {
+            condition.is_none_or(|(decider, wanted)| {
+                values.optional_text(decider).is_some_and(|value| wanted.contains(&&*value))
+            })
+        };
+        let mut owned = Values::default();
+        for section in self.owned.iter().map(|part| part.section) {
+            let written = values.section(section.name);
+            if !holds(section.only_with) || (section.optional && written.is_none()) {
+                continue;
+            }
+            if let Some(origin) = written.filter(|_| section.optional) {
+                owned.mark_section(section.name, origin);
+            }
+            for key in section.keys.iter().filter(|key| holds(key.only_with)) {
+                if let Some(value) = values.get(key.path) {
+                    owned.insert(key.path, value.clone());
+                }
+            }
+        }
+        owned
+    }
+
+    /// Puts the values that belong to others where they are rendered.
+    pub(super) fn write_owned(&self, owned: &Values, entries: &mut Entries) {
+        for OwnedKeys { section, before, .. } in &self.owned {
+            for key in section.keys {
+                match owned.get(key.path) {
+                    Some(value) if key.silent_default && typed::is_default(key, value) => {}
+                    Some(value) => entries.insert_before(before, key.path, value.clone()),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Of values by path, those whose effect passes a test.
+    pub(super) fn having(
+        &self,
+        resolved: &BTreeMap<String, String>,
+        wanted: impl Fn(Effect) -> bool,
+    ) -> BTreeMap<String, String> {
+        let all = resolved.iter().filter(|(key, _)| wanted(self.effect(key)));
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}

@@ -1,0 +1,43 @@
+//! Everything that a config may say: the one list of the keys that parts of the program own beside
+//! those of `config` itself. Whoever reads a config reads it through here.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use crate::config::{self, Effect, KeyTable, Loaded};
+use crate::engine::optimizers;
+use crate::error::Result;
+
+/// All keys, in the order in which they are shown.
+pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| KeyTable::new(optimizers::keys()));
+
+/// Reads a config file and puts the overrides (`key=value`) over it.
+///
+/// # Errors
+/// All problems of the file and the overrides at once, in the order of their places.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
+    config::load(&KEYS, path, overrides)
+}
+
+/// Reads the bytes of a config; `path` is for messages and for the default of `name`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> {
+    config::parse(&KEYS, path, bytes, overrides)
+}
+
+/// JSON Schema of the config.
+pub fn schema() -> serde_json::Value {
+    config::schema(&KEYS)
+}
+
+/// A commented config to start from.
+pub fn template() -> String {
+    config::template(&KEYS)
+}
+
+/// What a change of a setting does to a run that has begun.
+pub fn effect_of(path: &str) -> Effect {
+    KEYS.effect(path)
+}
