@@ -10,7 +10,7 @@ use std::io::Write;
 use std::process::Command;
 
 use burn::tensor::Device;
-use common::{Expected, Run, assert_near, case, cpu, row, step_settings, weights_digest};
+use common::{Expected, Run, adamw, assert_near, case, cpu, row, step_settings, weights_digest};
 use firebrand::adapters;
 use firebrand::config::{LoraConfig, TargetModules};
 use firebrand::device::Computing;
@@ -36,7 +36,7 @@ fn model(device: &Device, computing: Computing) -> Model {
 }
 
 fn trainer(device: &Device, computing: Computing) -> Trainer {
-    Trainer::new(model(device, computing), step_settings(1e-2))
+    Trainer::new(model(device, computing), step_settings(1e-2), adamw())
 }
 
 /// Logits of the reference batch at positions that are no padding.

@@ -4,11 +4,11 @@
 mod common;
 
 use burn::tensor::Device;
-use common::{CASES, Expected, assert_near, case, cpu, row, step_settings};
+use common::{CASES, Expected, adamw, assert_near, case, cpu, row, step_settings};
 use firebrand::adapters;
 use firebrand::config::{Kernels, LoraConfig, Recompute, TargetModules};
 use firebrand::data::Batch;
-use firebrand::engine::{AdamW, AdamWSettings, Pass, Trainer, forward_backward, upload};
+use firebrand::engine::{OptimizerState, Pass, Trainer, forward_backward, optimizers, upload};
 use firebrand::model::{
     Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, families, generate,
     generate_all, load,
@@ -195,7 +195,7 @@ fn twenty_steps_have_the_losses_of_pytorch() {
             [("lora_steps", by(kernels, with_lora(name, &expected))), ("full_steps", full)]
         {
             let rate = json[kind]["learning_rate"].as_f64().unwrap();
-            let mut trainer = Trainer::new(model, step_settings(rate));
+            let mut trainer = Trainer::new(model, step_settings(rate), adamw());
             for step in 0..20 {
                 let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();
                 // Norms drift faster than losses: the tiny models are steep.
@@ -222,12 +222,9 @@ fn adamw_makes_the_steps_of_pytorch() {
     let runs = json["cases"].as_array().unwrap();
     assert_eq!(runs.len(), 2);
     for run in runs {
-        let mut adamw = AdamW::new(AdamWSettings {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: run["weight_decay"].as_f64().unwrap(),
-        });
+        let decay = run["weight_decay"].as_f64().unwrap();
+        let rule = optimizers::with("adamw", &[("train.weight_decay", decay)]);
+        let mut adamw = OptimizerState::new(rule);
         let start = list(&json["start"]);
         let count = start.len();
         let mut value = from_vec(start, [count], &cpu());
@@ -363,7 +360,7 @@ fn neither_padding_nor_parts_change_what_is_learnt_or_dropped() {
         let steps = |kernels, rows| {
             let (model, batch) = everything_learns(name, 0.3);
             let padded = batch.documents.contains(&0);
-            let mut trainer = Trainer::new(by(kernels, model), step_settings(1e-3));
+            let mut trainer = Trainer::new(by(kernels, model), step_settings(1e-3), adamw());
             trainer.division.rows = rows;
             let batches = [batch];
             let reports = [0, 1].map(|_| trainer.step(&batches, 0.0).unwrap().0);
@@ -449,8 +446,8 @@ fn one_times_eight_rows_equals_eight_times_one() {
     // Rows of different lengths with different numbers of targets, so that means of means differ.
     let rows: Vec<Batch> = (0..8).map(|number| row(&batch, number % 2)).collect();
     let joined = join(&rows);
-    let mut together = Trainer::new(with_lora("gqa-tied", &expected), step_settings(1e-2));
-    let mut apart = Trainer::new(with_lora("gqa-tied", &expected), step_settings(1e-2));
+    let mut together = Trainer::new(with_lora("gqa-tied", &expected), step_settings(1e-2), adamw());
+    let mut apart = Trainer::new(with_lora("gqa-tied", &expected), step_settings(1e-2), adamw());
     for _ in 0..3 {
         let (one, _) = together.step(std::slice::from_ref(&joined), 0.0).unwrap();
         let (eight, _) = apart.step(&rows, 0.0).unwrap();
@@ -491,7 +488,7 @@ fn a_loss_that_is_not_finite_stops_the_step_and_names_it() {
     let expected = expected("gqa-tied");
     let mut model = with_lora("gqa-tied", &expected);
     model.norm.gain.value = model.norm.gain.value.clone().mul_scalar(f32::NAN);
-    let mut trainer = Trainer::new(model, step_settings(1e-2));
+    let mut trainer = Trainer::new(model, step_settings(1e-2), adamw());
     let error = trainer.step(&[expected.batch()], 0.0).unwrap_err().to_string();
     assert!(error.contains("not finite") && error.contains("step 1"), "{error}");
     assert_eq!(trainer.step, 0);
@@ -541,7 +538,7 @@ fn small_tensors_and_products_change_nothing_but_rounding() {
                 firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing, false);
             let mut model = loaded.unwrap().model;
             adapters::learn_everything(&mut model);
-            Trainer::new(model, step_settings(1e-3))
+            Trainer::new(model, step_settings(1e-3), adamw())
         };
         let mut whole = trainer(Limits::NONE);
         let small = Limits { tensor_bytes: 8192, dispatch_flops: 30_000 };
@@ -638,7 +635,7 @@ fn grained(name: &str, grain: usize, lora: Option<f64>) -> Trainer {
         None => adapters::learn_everything(&mut model),
     }
     let settings = firebrand::engine::StepSettings { rows: 3, ..step_settings(1e-3) };
-    Trainer::new(model, settings)
+    Trainer::new(model, settings, adamw())
 }
 
 fn near(a: f64, b: f64, limit: f64, what: &str) {

@@ -145,9 +145,13 @@ pub fn restore(found: &Found, trainer: &mut Trainer) -> Result<()> {
     for tensor in shard.tensors()? {
         kept.insert(tensor.name, to_f32(tensor.element, tensor.bytes));
     }
-    let moments = tensors::moments(&mut trainer.model, kept);
-    let broken = || Error::new("the optimiser's state is incomplete").at(&found.folder);
-    trainer.optimizer.restore(moments.ok_or_else(broken)?, found.state.updates);
+    let names = trainer.optimizer.names();
+    let state = tensors::optimizer_state(&mut trainer.model, names, kept);
+    let broken = || {
+        Error::new("the optimizer's state is incomplete, or that of another optimizer")
+            .at(&found.folder)
+    };
+    trainer.optimizer.restore(state.ok_or_else(broken)?, found.state.updates);
     trainer.step = found.state.step;
     trainer.loss_scale = found.state.loss_scale.or(trainer.loss_scale);
     trainer.division = found.state.division.unwrap_or(trainer.division);

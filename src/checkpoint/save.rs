@@ -168,7 +168,7 @@ fn write_files(scratch: &Path, snapshot: &Snapshot) -> Result<Digest> {
     };
     let files = vec![
         write(snapshot.weights_name(), &snapshot.weights)?,
-        write("optimizer.safetensors", &snapshot.moments)?,
+        write("optimizer.safetensors", &snapshot.optimizer)?,
     ];
     seal(scratch, files, &snapshot.state)
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::checkpoint::tensors::joined;
 use crate::checkpoint::{Pieces, State, learning_specs};
-use crate::engine::{AdamW, Moments, Trainer};
+use crate::engine::{OptimizerState, StateByPath, Trainer};
 use crate::model::piece_of;
 use crate::weights::{Element, TensorSpec};
 
@@ -53,19 +53,18 @@ impl Values {
 pub struct Snapshot {
     /// The learning weights, by their names in files.
     pub weights: Tensors,
-    /// Moments of the optimiser.
-    pub moments: Tensors,
+    /// What the optimizer keeps for each parameter.
+    pub optimizer: Tensors,
     /// Everything else.
     pub state: State,
 }
 
-/// All moments by name, whatever pieces they are in.
-fn moments_of(optimizer: &AdamW) -> Tensors {
-    let mut moments = Pieces::new();
-    for (path, piece, found) in in_order(optimizer.moments()) {
-        let both = [("first_moment", &found.first), ("second_moment", &found.second)];
-        for (kind, values) in both {
-            let pieces = moments.entry(format!("{kind}.{path}")).or_default();
+/// All that an optimizer keeps, by name, whatever pieces it is in.
+fn tensors_of(optimizer: &OptimizerState) -> Tensors {
+    let mut tensors = Pieces::new();
+    for (path, piece, state) in in_order(optimizer.by_path()) {
+        for (name, values) in optimizer.names().iter().zip(state) {
+            let pieces = tensors.entry(format!("{name}.{path}")).or_default();
             debug_assert!(piece.is_none_or(|number| number == pieces.len()));
             pieces.push(values.clone());
         }
@@ -74,17 +73,17 @@ fn moments_of(optimizer: &AdamW) -> Tensors {
         let values = Values::of(&pieces);
         (TensorSpec { name, element: Element::F32, shape: vec![values.len()] }, values)
     };
-    moments.into_iter().map(spec).collect()
+    tensors.into_iter().map(spec).collect()
 }
 
-/// Moments by whole path and number of the piece: `#10` comes after `#9`.
-fn in_order(moments: &BTreeMap<String, Moments>) -> Vec<(&str, Option<usize>, &Moments)> {
-    let split = |(path, found)| {
-        let path: &String = path;
+/// State by whole path and number of the piece: `#10` comes after `#9`.
+fn in_order(state: &StateByPath) -> Vec<(&str, Option<usize>, &[Tensor<1>])> {
+    let split = |(path, state)| {
+        let (path, state): (&String, &Vec<_>) = (path, state);
         let (whole, piece) = piece_of(path);
-        (whole, piece, found)
+        (whole, piece, state.as_slice())
     };
-    let mut all: Vec<_> = moments.iter().map(split).collect();
+    let mut all: Vec<_> = state.iter().map(split).collect();
     all.sort_by_key(|(whole, piece, _)| (*whole, *piece));
     all
 }
@@ -95,7 +94,7 @@ pub fn file_name_of(path: &str) -> String {
 }
 
 impl Snapshot {
-    /// Takes weights and moments: 12 bytes for each number that learns, once training goes on.
+    /// Takes trainable parameters and the optimizer's state, once training goes on.
     pub fn of(trainer: &mut Trainer, state: State) -> Self {
         let (specs, values) = learning_specs(&mut trainer.model, file_name_of, |_| Element::F32);
         let with_values = |spec: TensorSpec| {
@@ -103,7 +102,7 @@ impl Snapshot {
             (spec, values)
         };
         let weights = specs.into_iter().map(with_values).collect();
-        Self { weights, moments: moments_of(&trainer.optimizer), state }
+        Self { weights, optimizer: tensors_of(&trainer.optimizer), state }
     }
 
     /// About how many bytes its files take.
@@ -112,7 +111,7 @@ impl Snapshot {
         let numbers = |tensors: &Tensors| -> u64 {
             tensors.iter().map(|(_, values)| values.len() as u64).sum()
         };
-        (numbers(&self.weights) + numbers(&self.moments)) * 4 + HEADERS
+        (numbers(&self.weights) + numbers(&self.optimizer)) * 4 + HEADERS
     }
 
     /// Name of the file with the weights.
@@ -129,15 +128,14 @@ pub fn weights_name(adapter: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::tensors::moments;
-    use crate::engine::AdamWSettings;
+    use crate::checkpoint::tensors::optimizer_state;
+    use crate::engine::optimizers;
     use crate::ops::from_vec;
 
-    /// Moments that are kept in pieces on a device are whole in files, and come back in pieces.
+    /// State that is kept in pieces on a device are whole in files, and come back in pieces.
     #[test]
     fn pieces_are_joined_in_files_and_taken_apart_again() {
-        let settings = AdamWSettings { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.0 };
-        let mut optimizer = AdamW::new(settings);
+        let mut optimizer = OptimizerState::new(optimizers::with("adamw", &[]));
         optimizer.begin_update();
         let device = Device::flex();
         let numbers = |from: usize, count: usize| -> Tensor<1> {
@@ -149,7 +147,7 @@ mod tests {
             let path = format!("model.embed_tokens.weight#{piece}");
             optimizer.update(&path, numbers(0, 2), numbers(2 * piece, 2), 0.0);
         }
-        let found = moments_of(&optimizer);
+        let found = tensors_of(&optimizer);
         let names: Vec<&str> = found.iter().map(|(spec, _)| spec.name.as_str()).collect();
         let path = "model.embed_tokens.weight";
         assert_eq!(names, [format!("first_moment.{path}"), format!("second_moment.{path}")]);
@@ -158,18 +156,20 @@ mod tests {
 
         let kept: BTreeMap<String, Vec<f32>> =
             found.iter().map(|(spec, values)| (spec.name.clone(), values.numbers())).collect();
-        let back = moments(&mut model, kept.clone()).unwrap();
+        let names = optimizer.names();
+        let back = optimizer_state(&mut model, names, kept.clone()).unwrap();
         assert_eq!(back.len(), 12);
         optimizer.restore(back, 1);
         assert_eq!(
-            moments_of(&optimizer).iter().map(|m| m.1.numbers()).collect::<Vec<_>>(),
+            tensors_of(&optimizer).iter().map(|m| m.1.numbers()).collect::<Vec<_>>(),
             [found[0].1.numbers(), found[1].1.numbers()]
         );
         // What is too short, too long, or without its twin is refused.
         let broken = |change: &dyn Fn(&mut BTreeMap<String, Vec<f32>>)| {
             let mut kept = kept.clone();
             change(&mut kept);
-            moments(&mut crate::model::fixture::table_in_pieces(12, 2, 1), kept).is_none()
+            let mut model = crate::model::fixture::table_in_pieces(12, 2, 1);
+            optimizer_state(&mut model, optimizer.names(), kept).is_none()
         };
         let first = format!("first_moment.{path}");
         assert!(broken(&|kept| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
-use crate::engine::Moments;
+use crate::engine::StateByPath;
 use crate::error::{Error, Result};
 use crate::model::{Model, Parameter, Visitor, piece_of};
 use crate::ops::{flat, from_vec, host};
@@ -160,12 +160,13 @@ pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) ->
     }
 }
 
-/// Moments from the tensors `first_moment.PATH` and `second_moment.PATH`, in the pieces that the
-/// model has; a parameter that has learnt nothing yet has none. `None` when they do not fit.
-pub fn moments(
+/// What an optimizer keeps, from the tensors `NAME.PATH`, in the pieces that the model has; a
+/// parameter that was never updated has none. `None` when they do not fit.
+pub fn optimizer_state(
     model: &mut Model,
+    names: &[&str],
     mut kept: BTreeMap<String, Vec<f32>>,
-) -> Option<BTreeMap<String, Moments>> {
+) -> Option<StateByPath> {
     struct Sizes(Vec<(String, usize)>);
     impl Visitor for Sizes {
         fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
@@ -181,12 +182,13 @@ pub fn moments(
     }
     let mut sizes = Sizes(Vec::new());
     model.visit(&mut sizes);
-    let mut moments = BTreeMap::new();
+    let mut by_path = StateByPath::new();
     for (path, size) in sizes.0 {
         let (whole, _) = piece_of(&path);
-        let mut take = |kind: &str| -> Option<Option<Tensor<1>>> {
-            let name = format!("{kind}.{whole}");
-            let Some(values) = kept.get_mut(&name) else { return Some(None) };
+        let mut state = Vec::new();
+        for name in names {
+            let name = format!("{name}.{whole}");
+            let Some(values) = kept.get_mut(&name) else { continue };
             if values.len() < size {
                 return None;
             }
@@ -195,13 +197,13 @@ pub fn moments(
             if kept[&name].is_empty() {
                 kept.remove(&name);
             }
-            Some(Some(from_vec(values, [size], &model.device)))
-        };
-        match (take("first_moment")?, take("second_moment")?) {
-            (Some(first), Some(second)) => drop(moments.insert(path, Moments { first, second })),
-            (None, None) => {}
+            state.push(from_vec(values, [size], &model.device));
+        }
+        match state.len() {
+            0 => {}
+            count if count == names.len() => drop(by_path.insert(path, state)),
             _ => return None,
         }
     }
-    kept.is_empty().then_some(moments)
+    kept.is_empty().then_some(by_path)
 }

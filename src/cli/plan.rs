@@ -100,8 +100,8 @@ fn tell_counts(statistics: &data::Statistics) {
 
 /// Bytes that the run directory will hold at most.
 fn disk(prepared: &Prepared, config: &crate::config::RunConfig) -> u64 {
-    // Weights and two moments in f32; one more checkpoint than is kept exists while pruning.
-    let checkpoint = 3 * 4 * prepared.learning;
+    // One more checkpoint than is kept exists while pruning.
+    let checkpoint = prepared.checkpoint_bytes();
     let artifact = match config.lora {
         Some(_) => 4 * prepared.learning,
         None => prepared.facts.element.size() as u64 * prepared.facts.parameters,

@@ -48,6 +48,11 @@ impl Values {
         self.entries.insert(path, value);
     }
 
+    /// Sets the value of a key; it is not checked.
+    pub fn set(&mut self, path: &'static str, value: Value) {
+        self.insert(path, value);
+    }
+
     /// Notes that the user wrote this key, whether its value is usable or not.
     pub(super) fn mark_given(&mut self, path: &'static str, origin: Origin) {
         self.given.insert(path, origin);

@@ -11,7 +11,7 @@ use crate::weights::Element;
 pub struct Estimate {
     /// All weights: 32 bits, or 16 where they stay as they are and are multiplied so.
     pub weights: u64,
-    /// Gradients and two moments of what learns.
+    /// Gradients of the trainable parameters, and what the optimizer keeps for them.
     pub optimizer: u64,
     /// What the forward pass keeps for the backward pass.
     pub activations: u64,
@@ -48,6 +48,8 @@ impl Estimate {
 pub struct Workload {
     /// Numbers that learn.
     pub learning: u64,
+    /// Bytes that the optimizer keeps for each of them.
+    pub state_bytes: u64,
     /// Rows that are differentiated at the same time.
     pub rows: usize,
     /// Tokens of the longest.
@@ -100,14 +102,14 @@ pub fn estimate(facts: &Facts, work: Workload) -> Estimate {
     let frozen_bytes = if stays { 2 } else { work.arithmetic.frozen_bytes(!work.on_gpu) };
     Estimate {
         weights: frozen * frozen_bytes + (facts.parameters - frozen) * F32,
-        optimizer: 3 * learning * F32,
+        optimizer: learning * (F32 + work.state_bytes),
         activations: match work.recompute {
             Recompute::None => layers * layer + at_work,
             Recompute::Layers => layers * input + layer + at_work,
         },
         // Scores, weights, and the gradients of both.
         attention: if work.on_gpu { 5 * scores } else { 0 },
-        checkpoint: 3 * learning * F32,
+        checkpoint: learning * (F32 + work.state_bytes),
         logits: if fast { 1 } else { 4 }
             * (work.chunk.min(rows * length) * facts.vocabulary) as u64
             * F32,

@@ -10,7 +10,8 @@ use crate::adapters;
 use crate::config::{LoraConfig, Recompute, TargetModules};
 use crate::data::{Batch, Target};
 use crate::device::{Arithmetic, Computing, Opened, attempt};
-use crate::engine::{AdamW, AdamWSettings, Schedule, Shape, StepSettings, Trainer};
+use crate::engine::optimizers::{self, OPTIMIZERS, OptimizerEntry};
+use crate::engine::{OptimizerState, Schedule, Shape, StepSettings, Trainer};
 use crate::error::Result;
 use crate::model::{Model, ModelJson, Parameter, Visitor, WeightSource, families};
 use crate::ops::parity::{self, Compared, OPERATIONS, Outputs};
@@ -65,8 +66,11 @@ pub fn parity(opened: &Opened, at: &mut dyn FnMut(&str) -> Result<()>) -> Result
         at(operation.name)?;
         lines.extend(parity::compare(operation, &opened.device, computing));
     }
-    at("AdamW")?;
-    lines.extend(pair("AdamW", 1e-5, &opened.device, |device| Ok(optimizer(device)))?);
+    for entry in OPTIMIZERS {
+        at(entry.name)?;
+        let update = |device: &Device| Ok(optimizer(entry, device));
+        lines.extend(pair(entry.name, 1e-5, &opened.device, update)?);
+    }
     for arithmetic in [Arithmetic::F32, Arithmetic::MixedF16, Arithmetic::MixedBf16] {
         if !has(arithmetic) {
             continue;
@@ -96,12 +100,9 @@ fn pair(
     Ok(parity::compare_outputs(name, tolerance, ours, reference))
 }
 
-/// Small enough gradients do not decide the sign of an update here, as they would with 1e-8.
-const SETTINGS: AdamWSettings =
-    AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-3, weight_decay: 0.01 };
-
-fn optimizer(device: &Device) -> Outputs {
-    let mut adamw = AdamW::new(SETTINGS);
+/// Three updates of random numbers.
+fn optimizer(entry: &OptimizerEntry, device: &Device) -> Outputs {
+    let mut optimizer = OptimizerState::new(optimizers::with(entry.name, entry.smooth));
     let random = |name: &str| -> burn::tensor::Tensor<1> {
         let stream = Stream::new(2).site(name);
         #[expect(clippy::cast_possible_truncation)] // f32 is wanted
@@ -109,15 +110,12 @@ fn optimizer(device: &Device) -> Outputs {
     };
     let mut value = random("value");
     for step in ["first", "second", "third"] {
-        adamw.begin_update();
-        value = adamw.update("x", value, random(step), 1e-2);
+        optimizer.begin_update();
+        value = optimizer.update("x", value, random(step), 1e-2);
     }
-    let moments = &adamw.moments()["x"];
-    vec![
-        ("weights", host(value)),
-        ("first moment", host(moments.first.clone())),
-        ("second moment", host(moments.second.clone())),
-    ]
+    let kept = optimizer.names().iter().zip(&optimizer.by_path()["x"]);
+    let kept = kept.map(|(name, state)| (*name, host(state.clone())));
+    std::iter::once(("weights", host(value))).chain(kept).collect()
 }
 
 /// A model with grouped queries and a tied head, which numbers alone make.
@@ -197,7 +195,6 @@ pub fn small_settings() -> StepSettings {
             min_ratio: 0.0,
             shape: Shape::Constant,
         },
-        adamw: SETTINGS,
         max_grad_norm: 1.0,
         recompute: Recompute::None,
         loss_chunk_tokens: 32,
@@ -209,14 +206,15 @@ pub fn small_settings() -> StepSettings {
 
 fn step(device: &Device, computing: Computing) -> Result<Outputs> {
     let batch = small_batch();
-    let mut trainer = Trainer::new(small_model(device, computing)?, small_settings());
+    let rule = optimizers::with(OPTIMIZERS[0].name, OPTIMIZERS[0].smooth);
+    let mut trainer = Trainer::new(small_model(device, computing)?, small_settings(), rule);
     let (report, _) = trainer.step(&[batch], 0.0)?;
     #[expect(clippy::cast_possible_truncation)] // they are compared as everything else is
     let numbers = [report.loss, report.grad_norm].map(|x| x as f32);
     let mut weights = Vec::new();
     trainer.model.visit(&mut Learnt(&mut weights));
-    let moments = trainer.optimizer.moments().values();
-    let first: Vec<f32> = moments.flat_map(|found| host(found.first.clone())).collect();
+    let kept = trainer.optimizer.by_path().values();
+    let first: Vec<f32> = kept.flat_map(|state| host(state[0].clone())).collect();
     Ok(vec![
         ("loss", vec![numbers[0]]),
         ("norm of the gradient", vec![numbers[1]]),

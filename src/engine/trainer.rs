@@ -12,7 +12,7 @@ use crate::device::{self, Arithmetic, Failure, memory_bytes_peak};
 use crate::engine::in_flight::{InFlight, broken, diverged};
 use crate::engine::sizes::{Piece, Size, pieces};
 use crate::engine::{
-    AdamW, AdamWSettings, Division, LossScale, Pass, Schedule, forward_backward, learning_rate,
+    Division, LossScale, Optimizer, OptimizerState, Pass, Schedule, forward_backward, learning_rate,
 };
 use crate::error::{Error, Result};
 use crate::event::{StepReport, Timing};
@@ -26,8 +26,6 @@ use crate::random::Stream;
 pub struct StepSettings {
     /// Learning rate by step.
     pub schedule: Schedule,
-    /// Optimiser.
-    pub adamw: AdamWSettings,
     /// Largest global gradient norm; 0 never clips.
     pub max_grad_norm: f64,
     /// What is kept for the backward pass.
@@ -47,8 +45,8 @@ pub struct StepSettings {
 pub struct Trainer {
     /// The model, adapters included.
     pub model: Model,
-    /// Moments.
-    pub optimizer: AdamW,
+    /// The rule of the update, and its state.
+    pub optimizer: OptimizerState,
     /// Steps done.
     pub step: u64,
     /// Scale of the loss, in arithmetic that needs one.
@@ -82,14 +80,14 @@ pub(super) enum Stopped {
 
 impl Trainer {
     /// A trainer before its first step.
-    pub fn new(mut model: Model, settings: StepSettings) -> Self {
+    pub fn new(mut model: Model, settings: StepSettings, optimizer: Box<dyn Optimizer>) -> Self {
         let mut drops = false;
         model.linears(&mut |_, linear| {
             drops |= linear.side.as_ref().is_some_and(|side| side.drops());
         });
         let scaled = model.computing.arithmetic == Arithmetic::MixedF16;
         Self {
-            optimizer: AdamW::new(settings.adamw),
+            optimizer: OptimizerState::new(optimizer),
             step: 0,
             loss_scale: scaled.then(LossScale::default),
             division: Division::default(),

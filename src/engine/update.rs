@@ -8,7 +8,7 @@ use crate::data::Batch;
 use crate::device::{self, Failure};
 use crate::engine::in_flight::{Numbers, broken, diverged};
 use crate::engine::trainer::{Stopped, Sums};
-use crate::engine::{AdamW, Trainer};
+use crate::engine::{OptimizerState, Trainer};
 use crate::error::{Error, Result};
 use crate::model::{Gradients, Parameter, Visitor};
 use crate::ops::{begin_reading, begun, flat, host};
@@ -106,10 +106,9 @@ impl Trainer {
         let first = self.optimizer.updates() == 0;
         let work = || {
             self.apply(sums, factor, rate);
-            // Moments are made in the first update: whether they fit is known after it.
-            let made = self.optimizer.moments().values().filter(|_| first && on_gpu);
-            made.map(|found| (&found.first, &found.second))
-                .try_for_each(|(first, second)| begun(first).and_then(|()| begun(second)))
+            // The state is made in the first update: whether it fits is known after it.
+            let made = self.optimizer.by_path().values().filter(|_| first && on_gpu);
+            made.flatten().try_for_each(begun)
         };
         let done = device::attempt(on_gpu, work).map_err(|failure| failed(step, failure))?;
         done.map_err(|why| failed(step, Failure::of(&why)))
@@ -131,7 +130,7 @@ fn failed(step: u64, failure: Failure) -> Error {
 
 struct Update<'a> {
     sums: BTreeMap<String, Tensor<1>>,
-    optimizer: &'a mut AdamW,
+    optimizer: &'a mut OptimizerState,
     factor: &'a Factor,
     rate: f64,
 }

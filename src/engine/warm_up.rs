@@ -7,7 +7,7 @@ use crate::data::Batch;
 use crate::device::{self, Failure};
 use crate::engine::in_flight::broken;
 use crate::engine::trainer::Stopped;
-use crate::engine::{AdamW, Size, Trainer};
+use crate::engine::{Size, Trainer};
 use crate::error::Result;
 use crate::ops::begun;
 use crate::random::Stream;
@@ -51,13 +51,7 @@ impl Trainer {
         let work = || {
             let factor = self.clip_ahead(&both);
             for gradient in lengths.into_values() {
-                let mut optimizer = AdamW::new(self.settings.adamw);
-                // The second time there are moments already.
-                for _ in 0..2 {
-                    let gradient = factor.times(gradient.clone());
-                    optimizer.begin_update();
-                    begun(&optimizer.update("", gradient.clone(), gradient, 0.0))?;
-                }
+                self.optimizer.try_out(|| factor.times(gradient.clone()), begun)?;
             }
             self.model.device.sync().map_err(|error| error.to_string())
         };

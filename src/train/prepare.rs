@@ -9,8 +9,9 @@ use crate::checkpoint::Identity;
 use crate::config::{DataConfig, Init, Length, Loaded, Recompute, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, Computing, Opened, Precision};
+use crate::engine::optimizers;
 use crate::engine::{
-    AdamWSettings, Division, Estimate, Schedule, Shape, StepSettings, Trainer, Workload, estimate,
+    Division, Estimate, Optimizer, Schedule, Shape, StepSettings, Trainer, Workload, estimate,
 };
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
@@ -97,6 +98,7 @@ pub fn prepare<'a>(
     let division = fit::division(&facts, &opened, config.train.micro_batch_size, length)?;
     let work = Workload {
         learning,
+        state_bytes: optimizers::chosen(&config.owned).state_bytes(),
         rows: fit::rows_at_once(config, &opened, division),
         length,
         data: data_bytes(&config.data, &corpus),
@@ -211,6 +213,7 @@ fn total_steps(config: &RunConfig, plan: &Plan) -> Result<u64> {
 fn workload(config: &RunConfig, opened: &Opened, precision: &Precision) -> Workload {
     Workload {
         learning: 0,
+        state_bytes: 0,
         rows: 0,
         length: 0,
         chunk: config.train.loss_chunk_tokens,
@@ -254,7 +257,7 @@ impl Prepared<'_> {
             Some(lora) => self.adapted = adapters::attach_lora(&mut loaded.model, lora, seed)?,
             None => adapters::learn_everything(&mut loaded.model),
         }
-        let mut trainer = Trainer::new(loaded.model, self.step_settings());
+        let mut trainer = Trainer::new(loaded.model, self.step_settings(), self.optimizer());
         trainer.division = self.division;
         Ok(trainer)
     }
@@ -277,6 +280,16 @@ impl Prepared<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The rule of the update.
+    fn optimizer(&self) -> Box<dyn Optimizer> {
+        optimizers::chosen(&self.config.owned)
+    }
+
+    /// Bytes of a checkpoint: trainable parameters, and what the optimizer keeps for them.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        self.memory.checkpoint
     }
 
     /// How steps are made.
@@ -305,7 +318,6 @@ impl Prepared<'_> {
                 min_ratio: train.min_lr_ratio,
                 shape,
             },
-            adamw: AdamWSettings::read(&self.config.owned),
             max_grad_norm: train.max_grad_norm,
             recompute: train.recompute,
             loss_chunk_tokens: train.loss_chunk_tokens,

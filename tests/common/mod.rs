@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use firebrand::config::Recompute;
 use firebrand::data::{Batch, Target};
-use firebrand::engine::{AdamWSettings, Schedule, Shape, StepSettings};
+use firebrand::engine::{Optimizer, Schedule, Shape, StepSettings, optimizers};
 use safetensors::SafeTensors;
 
 /// A file of the repository.
@@ -108,7 +108,12 @@ pub fn row(batch: &Batch, number: usize) -> Batch {
     }
 }
 
-/// Settings of steps as the references were made: a constant rate, PyTorch's AdamW, clipping at 1.
+/// The optimizer of the references: PyTorch's AdamW with its defaults.
+pub fn adamw() -> Box<dyn Optimizer> {
+    optimizers::with("adamw", &[])
+}
+
+/// Settings of steps as the references were made: a constant rate, clipping at 1.
 pub fn step_settings(rate: f64) -> StepSettings {
     StepSettings {
         schedule: Schedule {
@@ -118,7 +123,6 @@ pub fn step_settings(rate: f64) -> StepSettings {
             min_ratio: 0.0,
             shape: Shape::Constant,
         },
-        adamw: AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 },
         max_grad_norm: 1.0,
         recompute: Recompute::None,
         loss_chunk_tokens: 512,

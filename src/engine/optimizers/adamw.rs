@@ -1,17 +1,21 @@
 //! AdamW (Loshchilov, Hutter 2019) with the formulas and defaults of `torch.optim.AdamW`.
 
-use std::collections::BTreeMap;
-
 use burn::tensor::Tensor;
 
+use super::{Optimizer, OptimizerEntry, UpdateStep};
 use crate::config::Values;
 use crate::config::key::{DefaultValue, Key, Kind, Range};
 
-/// Settings of other tools that take several keys here.
-pub(super) const NOTES: &[(&str, &str, &str)] =
-    &[("torchtune", "betas", "here `train.adam_beta1` and `train.adam_beta2`")];
+pub(super) const ENTRY: OptimizerEntry = OptimizerEntry {
+    name: "adamw",
+    keys: KEYS,
+    notes: &[("torchtune", "betas", "here `train.adam_beta1` and `train.adam_beta2`")],
+    // With 1e-8 the smallest gradients would decide the sign of an update.
+    smooth: &[("train.adam_epsilon", 1e-3)],
+    build: |values| Box::new(AdamW::read(values)),
+};
 
-pub(super) const KEYS: &[Key] = &[
+const KEYS: &[Key] = &[
     Key::new(
         "train.adam_beta1",
         Kind::Number(Range::below(0.0, 1.0)),
@@ -39,9 +43,9 @@ pub(super) const KEYS: &[Key] = &[
     .only_with("train.optimizer", &["adamw"]),
 ];
 
-/// Settings; weight decay acts on every learning parameter, as it does in PyTorch.
+/// Settings; weight decay acts on every trainable parameter, as it does in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWSettings {
+pub struct AdamW {
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -52,9 +56,8 @@ pub struct AdamWSettings {
     pub weight_decay: f64,
 }
 
-impl AdamWSettings {
-    /// As a config has them.
-    pub fn read(values: &Values) -> Self {
+impl AdamW {
+    fn read(values: &Values) -> Self {
         Self {
             beta1: values.number("train.adam_beta1"),
             beta2: values.number("train.adam_beta2"),
@@ -64,69 +67,27 @@ impl AdamWSettings {
     }
 }
 
-/// Moments of one parameter.
-#[derive(Debug, Clone)]
-pub struct Moments {
-    /// Running mean of the gradient.
-    pub first: Tensor<1>,
-    /// Running mean of its square.
-    pub second: Tensor<1>,
-}
-
-/// The optimiser: moments by parameter path, and the number of updates done.
-pub struct AdamW {
-    settings: AdamWSettings,
-    moments: BTreeMap<String, Moments>,
-    updates: i32,
-}
-
-impl AdamW {
-    /// An optimiser that has seen nothing.
-    pub fn new(settings: AdamWSettings) -> Self {
-        Self { settings, moments: BTreeMap::new(), updates: 0 }
+impl Optimizer for AdamW {
+    fn state_names(&self) -> &'static [&'static str] {
+        &["first_moment", "second_moment"]
     }
 
-    /// Begins an update of all parameters.
-    pub fn begin_update(&mut self) {
-        self.updates += 1;
-    }
-
-    /// The new values of one parameter.
-    pub fn update(
-        &mut self,
-        path: &str,
+    fn update(
+        &self,
         value: Tensor<1>,
         gradient: Tensor<1>,
-        learning_rate: f64,
-    ) -> Tensor<1> {
-        let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
-        let (first, second) = match self.moments.remove(path) {
-            Some(Moments { first, second }) => (first, second),
-            None => (gradient.zeros_like(), gradient.zeros_like()),
-        };
+        state: Vec<Tensor<1>>,
+        step: UpdateStep,
+    ) -> (Tensor<1>, Vec<Tensor<1>>) {
+        let Self { beta1, beta2, epsilon, weight_decay } = *self;
+        let UpdateStep { learning_rate, number } = step;
+        let [first, second] = <[_; 2]>::try_from(state).expect("there are two moments");
         let first = first.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
         let second = second.mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
-        let correction1 = 1.0 - beta1.powi(self.updates);
-        let correction2 = 1.0 - beta2.powi(self.updates);
+        let correction1 = 1.0 - beta1.powi(number);
+        let correction2 = 1.0 - beta2.powi(number);
         let root = second.clone().sqrt().mul_scalar(1.0 / correction2.sqrt()).add_scalar(epsilon);
         let change = first.clone().div(root).mul_scalar(learning_rate / correction1);
-        self.moments.insert(path.to_owned(), Moments { first, second });
-        value.mul_scalar(1.0 - learning_rate * weight_decay) - change
-    }
-
-    /// Number of updates done.
-    pub fn updates(&self) -> u64 {
-        u64::try_from(self.updates).expect("it only grows from zero")
-    }
-
-    /// All moments, by path.
-    pub fn moments(&self) -> &BTreeMap<String, Moments> {
-        &self.moments
-    }
-
-    /// Goes on from a saved state.
-    pub fn restore(&mut self, moments: BTreeMap<String, Moments>, updates: u64) {
-        self.moments = moments;
-        self.updates = i32::try_from(updates).expect("runs stay below 2^31 updates");
+        (value.mul_scalar(1.0 - learning_rate * weight_decay) - change, vec![first, second])
     }
 }

@@ -14,8 +14,7 @@ use crate::train::Prepared;
 impl Session<'_> {
     /// Is there room for the checkpoints of this run?
     pub(super) fn check_room(&self, prepared: &Prepared) -> Result<()> {
-        const BYTES_OF_A_NUMBER: u64 = 12; // itself and two moments
-        let one = prepared.learning * BYTES_OF_A_NUMBER;
+        let one = prepared.checkpoint_bytes();
         let retention = self.retention();
         if let Some(budget) = retention.budget
             && retention.least_bytes(one) > budget
