@@ -13,6 +13,7 @@ use firebrand::engine::{Pass, forward_backward};
 use firebrand::error::{Context, Error, Result};
 use firebrand::hub::Policy;
 use firebrand::model::Gradients;
+use firebrand::objectives;
 use firebrand::ops::host;
 use firebrand::train::Access;
 use firebrand::weights::{Element, TensorSpec, write_safetensors};
@@ -50,7 +51,8 @@ fn main() -> Result<()> {
         dropout: None,
     };
     let mut sums = Gradients::default();
-    let (loss, _) = forward_backward(&opened.model, &batch, pass, &mut sums);
+    let (loss, _) =
+        forward_backward(&opened.model, &*objectives::by_default(), &batch, pass, &mut sums);
 
     let (mut specs, _) = learning_specs(&mut opened.model, file_name_of, |_| Element::F32);
     let mut values = BTreeMap::from([("loss".to_owned(), vec![(loss.number() / count) as f32])]);

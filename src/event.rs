@@ -30,6 +30,9 @@ pub struct StepReport {
     /// Rows that were worked on at once, where memory did not suffice for a whole micro-batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_at_once: Option<usize>,
+    /// What the objective reports beside the loss, by name: means over what it counts.
+    #[serde(flatten)]
+    pub metrics: std::collections::BTreeMap<String, f64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref)] // serde's form

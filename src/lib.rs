@@ -14,7 +14,7 @@ pub mod device;
 pub mod ops;
 pub mod model;
 pub mod adapters;
-pub mod objective;
+pub mod objectives;
 pub mod engine;
 pub mod settings;
 pub mod checkpoint;

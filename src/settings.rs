@@ -7,9 +7,11 @@ use std::sync::LazyLock;
 use crate::config::{self, Effect, KeyTable, Loaded};
 use crate::engine::optimizers;
 use crate::error::Result;
+use crate::objectives;
 
 /// All keys, in the order in which they are shown.
-pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| KeyTable::new(optimizers::keys()));
+pub static KEYS: LazyLock<KeyTable> =
+    LazyLock::new(|| KeyTable::new([optimizers::keys(), objectives::keys()].concat()));
 
 /// Reads a config file and puts the overrides (`key=value`) over it.
 ///

@@ -13,6 +13,7 @@ use firebrand::model::{
     Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, families, generate,
     generate_all, load,
 };
+use firebrand::objectives;
 use firebrand::ops::{attend_composed, from_vec, host};
 use firebrand::random::Stream;
 
@@ -88,7 +89,7 @@ fn both_ways(batch: &Batch) -> [Pass; 2] {
 fn gradients(model: &Model, batch: &Batch, pass: Pass) -> (f64, Gradients) {
     let mut sums = Gradients::default();
     let scale = pass.scale;
-    let (loss, _) = forward_backward(model, batch, pass, &mut sums);
+    let (loss, _) = forward_backward(model, &*objectives::with("sft", &[]), batch, pass, &mut sums);
     (loss.number() * scale, sums)
 }
 
@@ -212,29 +213,31 @@ fn twenty_steps_have_the_losses_of_pytorch() {
 }
 
 #[test]
-fn adamw_makes_the_steps_of_pytorch() {
-    let text = std::fs::read_to_string(common::repository("tests/reference/adamw.json")).unwrap();
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+fn optimizers_make_the_steps_of_their_references() {
+    let path = common::repository("tests/reference/optimizers.json");
+    let json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let list = |value: &serde_json::Value| -> Vec<f32> {
         value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
     };
     let rate = json["learning_rate"].as_f64().unwrap();
-    let runs = json["cases"].as_array().unwrap();
-    assert_eq!(runs.len(), 2);
-    for run in runs {
-        let decay = run["weight_decay"].as_f64().unwrap();
-        let rule = optimizers::with("adamw", &[("train.weight_decay", decay)]);
-        let mut adamw = OptimizerState::new(rule);
-        let start = list(&json["start"]);
-        let count = start.len();
-        let mut value = from_vec(start, [count], &cpu());
-        for (gradient, after) in
-            json["gradients"].as_array().unwrap().iter().zip(run["after"].as_array().unwrap())
-        {
-            adamw.begin_update();
-            let gradient = from_vec(list(gradient), [count], &cpu());
-            value = adamw.update("x", value, gradient, rate);
-            assert_near("adamw", &host(value.clone()), &list(after), 1e-6);
+    let (gradients, start) = (json["gradients"].as_array().unwrap(), list(&json["start"]));
+    for entry in optimizers::OPTIMIZERS {
+        let cases = json["cases"].as_array().unwrap().iter();
+        let cases: Vec<_> = cases.filter(|case| case["optimizer"] == entry.name).collect();
+        assert_eq!(cases.len(), 2, "`{}` has no reference", entry.name);
+        for case in cases {
+            let decay = case["weight_decay"].as_f64().unwrap();
+            let rule = optimizers::with(entry.name, &[("train.weight_decay", decay)]);
+            let mut optimizer = OptimizerState::new(rule);
+            let mut value = from_vec(start.clone(), [start.len()], &cpu());
+            for (gradient, after) in gradients.iter().zip(case["after"].as_array().unwrap()) {
+                optimizer.begin_update();
+                let gradient = from_vec(list(gradient), [start.len()], &cpu());
+                value = optimizer.update("x", value, gradient, rate);
+                assert_near(entry.name, &host(value.clone()), &list(after), 1e-6);
+            }
+            assert_eq!(optimizer.updates(), 10);
         }
     }
 }
@@ -655,8 +658,14 @@ fn rows_that_are_filled_up_change_nothing_but_rounding() {
             near(b.grad_norm, a.grad_norm, 1e-4, name);
             assert_eq!((a.tokens, a.target_tokens), (b.tokens, b.target_tokens));
             let judged = |trainer: &Trainer| {
-                firebrand::engine::evaluate(&trainer.model, &micro_batches, 1, (Some(1), 7))
-                    .unwrap()
+                firebrand::engine::evaluate(
+                    &trainer.model,
+                    &*trainer.objective,
+                    &micro_batches,
+                    1,
+                    (Some(1), 7),
+                )
+                .unwrap()
             };
             let (a, b) = (judged(&plain), judged(&filled));
             near(b.eval_loss, a.eval_loss, 1e-5, name);

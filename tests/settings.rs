@@ -147,7 +147,7 @@ const CHANGES: &[Change] = &[
 ];
 
 /// Keys with a single accepted value: there is nothing to change yet.
-const SINGLE: [&str; 1] = ["train.optimizer"];
+const SINGLE: [&str; 2] = ["train.optimizer", "train.objective"];
 
 fn folder() -> Run {
     let run = Run::new().with_base();

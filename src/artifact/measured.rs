@@ -14,6 +14,7 @@ use crate::event::Evaluation;
 use crate::files::cache_home;
 use crate::hub::Supply;
 use crate::model::{Model, Sampling, generate_all};
+use crate::objectives;
 use crate::random::Stream;
 use crate::settings;
 
@@ -106,7 +107,8 @@ impl Trial {
     /// The validation loss of a model.
     pub fn loss(&self, model: &Model) -> Result<Evaluation> {
         let chunk = self.loaded.config.train.loss_chunk_tokens;
-        let found = engine::evaluate(model, &self.batches, 0, (None, chunk));
+        let objective = objectives::chosen(&self.loaded.config.owned);
+        let found = engine::evaluate(model, &*objective, &self.batches, 0, (None, chunk));
         let found = found.ok_or_else(|| Error::new("the validation data has no target tokens"))?;
         match found.eval_loss.is_finite() {
             true => Ok(found),

@@ -139,6 +139,7 @@ mod tests {
             loss_scale: None,
             skipped: false,
             rows_at_once: None,
+            metrics: std::collections::BTreeMap::new(),
             tokens: 1,
         }
     }

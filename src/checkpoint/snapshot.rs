@@ -1,8 +1,6 @@
 //! The state of a trainer between two steps: what a checkpoint holds, taken while training stands
 //! still, so that it can be written while training goes on.
 
-use std::collections::BTreeMap;
-
 use burn::tensor::{Device, Tensor};
 
 use crate::checkpoint::tensors::joined;
@@ -127,6 +125,8 @@ pub fn weights_name(adapter: bool) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::checkpoint::tensors::optimizer_state;
     use crate::engine::optimizers;

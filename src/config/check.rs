@@ -48,17 +48,7 @@ pub(super) fn check(
 /// Fills in the defaults of all sections.
 pub(super) fn fill_defaults(known: &KeyTable, values: &mut Values) {
     for section in known.sections() {
-        fill(&section.keys, values);
-    }
-}
-
-fn fill(keys: &[&'static Key], values: &mut Values) {
-    for key in keys {
-        if values.get(key.path).is_none()
-            && let DefaultValue::Value(toml) = key.default
-        {
-            values.insert(key.path, typed::own(key, toml));
-        }
+        values.set_defaults(section.keys.iter().copied());
     }
 }
 
@@ -163,7 +153,7 @@ impl Check<'_> {
             self.entry(keys, label, (word, node), &mut values);
         }
         self.missing(keys, label, node.origin, &values);
-        fill(keys, &mut values);
+        values.set_defaults(keys.iter().copied());
         Some(values)
     }
 

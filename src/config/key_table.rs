@@ -124,13 +124,6 @@ impl KeyTable {
         defaults.find(|(key, _)| *key == path).map(|(_, toml)| *toml)
     }
 
-    /// The defaults of all keys that have one.
-    pub fn defaults(&self) -> Values {
-        let mut values = Values::default();
-        super::check::fill_defaults(self, &mut values);
-        values
-    }
-
     /// The values that belong to others, as far as they mean something beside the rest.
     pub(super) fn owned_of(&self, values: &Values) -> Values {
         let holds = |condition: Option<(&str, &[&str])>| {

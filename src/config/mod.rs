@@ -112,8 +112,8 @@ impl Loaded {
     }
 }
 
-/// Reads a config file and puts the overrides (`key=value`) over it; `known` are the keys that there
-/// are.
+/// Reads a config file and puts the overrides (`key=value`) over it; `known` are the keys that
+/// there are.
 ///
 /// # Errors
 /// All problems of the file and the overrides at once, in the order of their places.

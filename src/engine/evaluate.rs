@@ -1,28 +1,31 @@
-//! Loss over a fixed set of batches, weighted by learnt tokens.
+//! Loss over a fixed set of batches: the mean over what the objective counts.
 
 use crate::data::Batch;
 use crate::engine::sizes::{Size, pieces};
 use crate::engine::{Division, target_pairs, upload};
 use crate::event::Evaluation;
 use crate::model::Model;
-use crate::objective::{Targets, next_token_loss};
+use crate::objectives::{Objective, Supervised, Targets};
 
-/// Mean loss per learnt token; `None` when the batches hold none. At most `rows` rows are worked on
-/// at once, and at most `chunk` learnt tokens have logits.
+/// Mean loss over what the objective counts; `None` when the batches hold no target. At most `rows`
+/// rows are worked on at once, and at most `chunk` target tokens have logits.
 pub fn evaluate(
     model: &Model,
+    objective: &dyn Objective,
     batches: &[Batch],
     step: u64,
     (rows, chunk): (Option<usize>, usize),
 ) -> Option<Evaluation> {
     let mut sum = 0.0;
-    let mut count = 0_u64;
+    let mut target_tokens = 0_u64;
     let mut add = |batch: &Batch| {
+        let batch = &*objective.arrange(batch);
         let (tokens, context) = upload(model, batch);
         let x = model.hidden(tokens, &context);
         let pairs = target_pairs(batch);
-        sum += next_token_loss(model, &x, Targets { pairs: &pairs, chunk });
-        count += pairs.len() as u64;
+        let targets = Targets { pairs: &pairs, chunk };
+        sum += objective.loss(Supervised { model, x: &x, batch, targets });
+        target_tokens += pairs.len() as u64;
     };
     let whole = batches.iter().map(|batch| batch.rows).max().unwrap_or(0);
     let division = Division { rows, ..Division::default() };
@@ -30,7 +33,8 @@ pub fn evaluate(
         let size = Size::of(batch, whole, division, model.computing);
         pieces(batch, size, model.computing).iter().for_each(|piece| add(&piece.batch));
     }
+    let count: u64 = batches.iter().map(|batch| objective.count(batch)).sum();
     #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
     let mean = sum / count as f64;
-    (count > 0).then_some(Evaluation { step, eval_loss: mean, target_tokens: count })
+    (count > 0).then_some(Evaluation { step, eval_loss: mean, target_tokens })
 }

@@ -10,7 +10,7 @@ use crate::config::Recompute;
 use crate::data::Batch;
 use crate::engine::{target_pairs, upload};
 use crate::model::{Context, Dropout, Gradients, Layer, Model, OnCpu};
-use crate::objective::{LossSum, Targets, next_token_backward};
+use crate::objectives::{Loss, Objective, Supervised, Targets};
 use crate::ops::{Attended, attend, attend_backward, cpu};
 
 /// How a micro-batch is differentiated.
@@ -26,15 +26,17 @@ pub struct Pass {
     pub dropout: Option<Dropout>,
 }
 
-/// Adds the gradients of one micro-batch to `sums`; returns Σ loss in nats and the time that the
+/// Adds the gradients of one micro-batch to `sums`; returns the summed loss and the time that the
 /// forward part took: of the host, on a device that it does not wait for.
 pub fn forward_backward(
     model: &Model,
+    objective: &dyn Objective,
     batch: &Batch,
     pass: Pass,
     sums: &mut Gradients,
-) -> (LossSum, Duration) {
+) -> (Loss, Duration) {
     let began = Instant::now();
+    let batch = &*objective.arrange(batch);
     let (tokens, mut context) = upload(model, batch);
     context.dropout = pass.dropout;
     let mut pairs = target_pairs(batch);
@@ -60,7 +62,8 @@ pub fn forward_backward(
         kept.push(held);
     }
     let targets = Targets { pairs: &pairs, chunk: pass.loss_chunk_tokens };
-    let (loss, mut dx) = next_token_backward(model, &x, targets, pass.scale, sums);
+    let supervised = Supervised { model, x: &x, batch, targets };
+    let (loss, mut dx) = objective.backward(supervised, pass.scale, sums);
     let forward_time = began.elapsed();
 
     for (index, held) in kept.into_iter().enumerate().rev() {
@@ -231,13 +234,14 @@ mod tests {
                 for everything in [false, true] {
                     let computing = Computing { kernels, ..Computing::default() };
                     let mut model = small_model(&Device::flex(), computing).unwrap();
+                    let sft = crate::objectives::with("sft", &[]);
                     if everything {
                         learn_everything(&mut model);
                     }
                     let [some, all] = [None, Some(all_tokens.clone())].map(|dropout| {
                         let pass = Pass { scale: 0.01, recompute, loss_chunk_tokens: 50, dropout };
                         let mut sums = Gradients::default();
-                        let (loss, _) = forward_backward(&model, &batch, pass, &mut sums);
+                        let (loss, _) = forward_backward(&model, &*sft, &batch, pass, &mut sums);
                         (loss.number(), sums.into_sums())
                     });
                     assert!((some.0 - all.0).abs() < 1e-5 * all.0, "{} {}", some.0, all.0);

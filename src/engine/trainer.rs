@@ -17,7 +17,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::event::{StepReport, Timing};
 use crate::model::{Dropout, Gradients, Model};
-use crate::objective::LossSum;
+use crate::objectives::{self, Loss, LossSum, Objective};
 use crate::ops;
 use crate::random::Stream;
 
@@ -45,6 +45,8 @@ pub struct StepSettings {
 pub struct Trainer {
     /// The model, adapters included.
     pub model: Model,
+    /// The loss.
+    pub objective: Box<dyn Objective>,
     /// The rule of the update, and its state.
     pub optimizer: OptimizerState,
     /// Steps done.
@@ -64,7 +66,7 @@ pub struct Trainer {
 #[derive(Default)]
 pub(super) struct Sums {
     pub gradients: Gradients,
-    pub loss: LossSum,
+    pub loss: Loss,
     pub forward_seconds: f64,
     /// Loss and norm of the gradient on a GPU, `[2]`: read back together.
     pub measured: Option<Tensor<1>>,
@@ -87,6 +89,7 @@ impl Trainer {
         });
         let scaled = model.computing.arithmetic == Arithmetic::MixedF16;
         Self {
+            objective: objectives::by_default(),
             optimizer: OptimizerState::new(optimizer),
             step: 0,
             loss_scale: scaled.then(LossScale::default),
@@ -98,10 +101,10 @@ impl Trainer {
         }
     }
 
-    /// Makes one step. Gradients are those of the mean over all learnt tokens of all
-    /// micro-batches, so that splitting a batch never changes the update (up to rounding). A device
-    /// that has no room for a micro-batch gets smaller parts of it, then and from then on
-    /// ([`Self::division`]).
+    /// Makes one step. Gradients are those of the mean over all that the objective counts in all
+    /// micro-batches (target tokens, pairs), so that splitting a batch never changes the update (up
+    /// to rounding). A device that has no room for a micro-batch gets smaller parts of it, then and
+    /// from then on ([`Self::division`]).
     ///
     /// # Errors
     /// When loss or gradient is not finite, there is nothing to learn, or the device fails: the
@@ -136,6 +139,7 @@ impl Trainer {
         self.sizes.extend(sizes);
         let differentiated = began.elapsed().as_secs_f64();
         let forward_seconds = sums.forward_seconds;
+        let metrics = sums.loss.named(self.objective.metrics());
         let rate = learning_rate(&self.settings.schedule, self.step + 1);
         let scale = self.loss_scale;
         let numbers = match ahead && scale.is_none() {
@@ -155,6 +159,7 @@ impl Trainer {
             loss_scale: scale.map(|scale| scale.scale),
             skipped: false,
             rows_at_once: self.division.rows,
+            metrics,
         };
         let used = device::usage(&self.model.device);
         let timing = Timing {
@@ -182,13 +187,18 @@ impl Trainer {
         Size::of(batch, self.settings.rows, self.division, self.model.computing)
     }
 
+    /// What the loss of a step is the mean over.
+    #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
+    fn count(&self, batches: &[Batch]) -> f64 {
+        batches.iter().map(|batch| self.objective.count(batch)).sum::<u64>() as f64
+    }
+
     /// Mean loss and gradients of all micro-batches.
     fn differentiate(&self, batches: &[Batch]) -> std::result::Result<Sums, Stopped> {
         let step = self.step + 1;
-        let target_tokens: u64 = batches.iter().map(|batch| batch.targets.len() as u64).sum();
+        let count = self.count(batches);
         let dropout = Stream::new(self.settings.seed).site("dropout").number(step);
-        #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
-        let mean = 1.0 / target_tokens as f64;
+        let mean = 1.0 / count;
         let scale = self.loss_scale.map_or(1.0, |found| found.scale);
         let mut sums = Sums::default();
         let numbered: Vec<(u64, &Batch)> = (0..).zip(batches).collect();
@@ -206,7 +216,7 @@ impl Trainer {
             let mut slowest = 0.0_f64;
             for ((_, batch), pass) in together.iter().zip(passes) {
                 let pass = pass?;
-                if matches!(pass.loss, LossSum::Number(loss) if !loss.is_finite()) {
+                if matches!(pass.loss.sum, LossSum::Number(loss) if !loss.is_finite()) {
                     let rows = batch.describe_rows();
                     return Err(Stopped::Error(diverged(step, "the loss is not finite", &rows)));
                 }
@@ -227,7 +237,7 @@ impl Trainer {
     pub(super) fn measure(&self, sums: &Sums) -> std::result::Result<Tensor<1>, Stopped> {
         let device = &self.model.device;
         let work = || {
-            let loss = match &sums.loss {
+            let loss = match &sums.loss.sum {
                 LossSum::OnDevice(loss) => loss.clone(),
                 #[expect(clippy::cast_possible_truncation)] // as it would be there
                 LossSum::Number(loss) => ops::from_vec(vec![*loss as f32], [1], device),
@@ -273,7 +283,8 @@ impl Trainer {
                 dropout: self.drops.then_some(Dropout { stream: dropout, numbers }),
             };
             let done = device::room_for(rows).and_then(|()| {
-                let work = || forward_backward(&self.model, &batch, pass, &mut sums.gradients);
+                let (model, objective) = (&self.model, &*self.objective);
+                let work = || forward_backward(model, objective, &batch, pass, &mut sums.gradients);
                 device::attempt(self.on_gpu(), work)
             });
             let (loss, forward) = done.map_err(|failure| self.stopped(failure))?;

@@ -42,7 +42,7 @@ impl Trainer {
         let rows = || batches.iter().flat_map(Batch::describe_rows).collect::<Vec<_>>();
         let scale = self.loss_scale.map_or(1.0, |found| found.scale);
         let (loss, norm) = match (&sums.measured, sums.loss) {
-            (None, loss) => (loss.number(), sums.gradients.norm()),
+            (None, loss) => (loss.sum.number(), sums.gradients.norm()),
             (Some(both), _) => {
                 let read = || host(both.clone());
                 let both = device::attempt(true, read).map_err(|failure| failed(step, failure))?;

@@ -10,7 +10,7 @@ use crate::device::{self, Failure};
 use crate::engine::{Division, Size, target_pairs, upload};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::objective::{Targets, next_token_scores};
+use crate::objectives::{Targets, next_token_scores};
 
 /// Judged positions of which logits exist at once.
 const CHUNK: usize = 512;

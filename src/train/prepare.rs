@@ -18,6 +18,7 @@ use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, cache_home};
 use crate::hub::{InputTrust, ModelDirectory, Supply};
 use crate::model::{self, Facts};
+use crate::objectives;
 use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
@@ -258,6 +259,7 @@ impl Prepared<'_> {
             None => adapters::learn_everything(&mut loaded.model),
         }
         let mut trainer = Trainer::new(loaded.model, self.step_settings(), self.optimizer());
+        trainer.objective = objectives::chosen(&self.config.owned);
         trainer.division = self.division;
         Ok(trainer)
     }

@@ -261,27 +261,6 @@ def make_generate(count=16):
     write_json(path / "generate.json", made)
 
 
-def make_adamw():
-    """Ten steps on eight numbers; tiny, zero, large and sign-changing gradients among them."""
-    generator = torch.Generator().manual_seed(11)
-    start = torch.randn(8, generator=generator)
-    scale = torch.tensor([1.0, 0.1, 10.0, 1e-4, 1e-8, 0.0, 1.0, 1000.0])
-    given = torch.randn(10, 8, generator=generator) * scale
-    given[5:, 6] = 0.0                                    # learns, then gets nothing more
-    cases = []
-    for decay in (0.0, 0.1):
-        parameter, after = torch.nn.Parameter(start.clone()), []
-        optimizer = torch.optim.AdamW([parameter], lr=1e-2, **{**ADAMW, "weight_decay": decay})
-        for gradient in given:
-            parameter.grad = gradient.clone()
-            optimizer.step()
-            after.append(parameter.detach().tolist())
-        cases.append({"weight_decay": decay, "after": after})
-    write_json(HERE / "adamw.json", {
-        "learning_rate": 1e-2, "betas": ADAMW["betas"], "eps": ADAMW["eps"],
-        "start": start.tolist(), "gradients": given.tolist(), "cases": cases})
-
-
 def main():
     torch.set_num_threads(1)                              # the order of sums is part of the bytes
     torch.use_deterministic_algorithms(True)
@@ -292,7 +271,6 @@ def main():
             make_case(case, 100 + number)
     if len(sys.argv) == 1 or "gqa-tied" in sys.argv[1:]:
         make_generate()
-    make_adamw()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::config::key::{DefaultValue, Key, Kind, OwnedKeys, Range};
-use crate::config::{KeyTable, Value, Values};
+use crate::config::{Value, Values};
 
 pub mod adamw;
 
@@ -114,7 +114,8 @@ pub fn chosen(values: &Values) -> Box<dyn Optimizer> {
 /// When there is no such optimizer.
 pub fn with(name: &str, set: &[(&'static str, f64)]) -> Box<dyn Optimizer> {
     let entry = find(name).expect("there is an optimizer of this name");
-    let mut values = KeyTable::new(keys()).defaults();
+    let mut values = Values::default();
+    values.set_defaults(SHARED.iter().chain(entry.keys));
     for (path, number) in set {
         values.set(path, Value::Number(*number));
     }

@@ -88,7 +88,13 @@ impl Session<'_> {
         }
         let chunk = trainer.division.loss_chunk.unwrap_or(self.config.train.loss_chunk_tokens);
         let judge = |rows| {
-            engine::evaluate(&trainer.model, &prepared.validation, trainer.step, (rows, chunk))
+            engine::evaluate(
+                &trainer.model,
+                &*trainer.objective,
+                &prepared.validation,
+                trainer.step,
+                (rows, chunk),
+            )
         };
         let whole = device::attempt(prepared.on_gpu(), || judge(trainer.division.rows));
         let found = match whole {

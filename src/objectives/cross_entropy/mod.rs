@@ -6,8 +6,9 @@
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::model::{Gradients, Model};
-use crate::objective::on_cpu;
 use crate::ops::{flat, from_vec, host, indices};
+
+mod on_cpu;
 
 /// The learnt positions of a micro-batch, on the host.
 #[derive(Debug, Clone, Copy)]

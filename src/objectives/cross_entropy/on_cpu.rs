@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use super::{LossSum, Targets};
 use crate::model::{Gradients, Model};
-use crate::objective::{LossSum, Targets};
 use crate::ops::cpu::{Head, Held, Products};
 use crate::ops::from_vec;
 
