@@ -160,3 +160,89 @@ fn nothing_prints_around_the_terminal() {
     }
     fail(problems);
 }
+
+/// A folder of entries: its table, and the files in it that are no entries.
+struct EntryFolder {
+    folder: &'static str,
+    /// What a line of the table begins with, up to the name of the file.
+    line: &'static str,
+    no_entries: &'static [&'static str],
+}
+
+const FOLDERS: [EntryFolder; 3] = [
+    EntryFolder { folder: "engine/optimizers", line: "", no_entries: &[] },
+    EntryFolder { folder: "objectives", line: "", no_entries: &[] },
+    EntryFolder {
+        folder: "cli",
+        line: "command!(",
+        // Parts of other commands, and what all of them use.
+        no_entries: &[
+            "checkup",
+            "conformance",
+            "environment",
+            "internal",
+            "output",
+            "pairs",
+            "signer",
+        ],
+    },
+];
+
+impl EntryFolder {
+    fn path(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(self.folder)
+    }
+
+    /// The names of its entries: of the files, without those that are none.
+    fn entries(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
+        let names = files.filter(|path| path.extension().is_some_and(|end| end == "rs"));
+        let names = names.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+        let known = |name: &String| name == "mod" || self.no_entries.contains(&&**name);
+        names.filter(|name| !known(name) && !name.ends_with("_tests")).collect()
+    }
+}
+
+#[test]
+fn every_file_of_a_folder_of_entries_stands_in_its_table() {
+    let mut problems = Vec::new();
+    for folder in &FOLDERS {
+        let table = std::fs::read_to_string(folder.path().join("mod.rs")).unwrap();
+        let entries = folder.entries();
+        assert!(!entries.is_empty(), "the files of {} were not found", folder.folder);
+        for name in entries {
+            let line = match folder.line {
+                "" => format!("{name}::ENTRY"),
+                begin => format!("{begin}{name})"),
+            };
+            if !table.contains(&line) {
+                problems.push(format!("{}/{name}.rs is not in the table: `{line}`", folder.folder));
+            }
+        }
+    }
+    fail(problems);
+}
+
+/// Checkpoint, memory, plan, lineage and card ask the entry; none of them knows a name.
+#[test]
+fn nothing_outside_a_folder_of_entries_names_one() {
+    let mut problems = Vec::new();
+    for folder in &FOLDERS[..2] {
+        for entry in folder.entries() {
+            for source in sources().iter().filter(|source| !source.is_test) {
+                if source.path.starts_with(folder.path()) {
+                    continue;
+                }
+                for (number, line) in source.code.lines().enumerate() {
+                    let words = line.split("//").next().unwrap().to_lowercase();
+                    let mut words = words.split(|c: char| !c.is_alphanumeric());
+                    if words.any(|word| word == entry) {
+                        let place = format!("{}:{}", source.path.display(), number + 1);
+                        problems.push(format!("{place} names `{entry}` of {}", folder.folder));
+                    }
+                }
+            }
+        }
+    }
+    fail(problems);
+}

@@ -14,6 +14,7 @@ mod export;
 mod gate;
 mod generate;
 mod init;
+mod internal;
 mod keygen;
 mod lineage;
 mod log;
@@ -38,9 +39,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::error::Result as ClapResult;
+use clap::{ArgMatches, FromArgMatches, Parser};
 
-use crate::data::RENDER_COMMAND;
 use crate::error::{Error, Kind, Result};
 use crate::hub::Supply;
 use crate::report::{Signals, Transfers};
@@ -48,78 +49,140 @@ use crate::train::{Access, supply_for};
 
 pub use output::{data_json, data_line, data_lines, talk, talk_of};
 
+/// A command: a line of the table.
+struct CliCommand {
+    name: &'static str,
+    /// Adds help and arguments.
+    declare: fn(clap::Command) -> clap::Command,
+    /// Reads the arguments and does it.
+    run: fn(&ArgMatches) -> Result<ExitCode>,
+}
+
+/// A line of the table: the module of a command with its `Args` and `run`. Commands that are not
+/// for people have names of their own.
+macro_rules! command {
+    ($module:ident) => {
+        command!(stringify!($module), $module::Args, $module::run)
+    };
+    ($name:expr, $arguments:ty, $run:path) => {
+        CliCommand {
+            name: $name,
+            declare: <$arguments as clap::Args>::augment_args,
+            run: |matches| $run(&read::<$arguments>(matches)?),
+        }
+    };
+}
+
+/// Every command, in the order of the help.
+const COMMANDS: &[CliCommand] = &[
+    command!(init),
+    command!(pull),
+    command!(plan),
+    command!(data),
+    command!(train),
+    command!(runs),
+    command!(devices),
+    command!(doctor),
+    command!(generate),
+    command!(eval),
+    command!(gate),
+    command!(promote),
+    command!(rollback),
+    command!(resolve),
+    command!(log),
+    command!(watch),
+    command!(merge),
+    command!(export),
+    command!(sign),
+    command!(verify),
+    command!(allowlist),
+    command!(lineage),
+    command!(scan),
+    command!(keygen),
+    command!(cache),
+    command!(schema),
+    command!(completions),
+];
+
+/// What the program starts itself, what the standard's conformance suite calls, and earlier names.
+const HIDDEN: &[CliCommand] = &[
+    #[cfg(feature = "gpu")]
+    command!(internal::COMPARE_COMMAND, internal::CompareArgs, internal::compare),
+    #[cfg(feature = "gpu")]
+    command!(internal::PROBE_COMMAND, internal::ProbeArgs, internal::probe),
+    command!("registry", internal::RegistryArgs, internal::registry),
+    command!(internal::RENDER_COMMAND, internal::RenderArgs, internal::render),
+    command!("sign-model", conformance::SignArgs, conformance::sign),
+    command!("verify-model", conformance::VerifyArgs, conformance::verify),
+];
+
 /// Fine-tune open language models: exact resume, signed artifacts with their lineage.
 #[derive(Debug, Parser)]
 #[command(name = "firebrand", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
 struct Arguments {
-    #[command(subcommand)]
-    command: Command,
+    #[command(flatten)]
+    command: Chosen,
+}
+
+/// A command of the table with its arguments.
+#[derive(Debug)]
+struct Chosen {
+    name: String,
+    matches: ArgMatches,
+}
+
+impl clap::Args for Chosen {
+    fn augment_args(program: clap::Command) -> clap::Command {
+        let shown = COMMANDS.iter().map(|command| (command, false));
+        let all = shown.chain(HIDDEN.iter().map(|command| (command, true)));
+        all.fold(program, |program, (command, hidden)| {
+            let declared = (command.declare)(clap::Command::new(command.name));
+            program.subcommand(declared.hide(hidden))
+        })
+    }
+
+    fn augment_args_for_update(program: clap::Command) -> clap::Command {
+        Self::augment_args(program)
+    }
+}
+
+impl FromArgMatches for Chosen {
+    fn from_arg_matches(matches: &ArgMatches) -> ClapResult<Self> {
+        let missing = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
+        let (name, matches) = matches.subcommand().ok_or_else(missing)?;
+        Ok(Self { name: name.to_owned(), matches: matches.clone() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> ClapResult<()> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Chosen {
+    /// Where compiled kernels are to be kept, if a run is to be made that says so.
+    #[cfg(feature = "gpu")]
+    fn pinned_kernels(&self) -> Option<std::path::PathBuf> {
+        let training = self.name == "train";
+        let arguments = training.then(|| train::Args::from_arg_matches(&self.matches).ok());
+        arguments.flatten()?.pinned_kernels()
+    }
+
+    fn run(&self) -> Result<ExitCode> {
+        let command = COMMANDS.iter().chain(HIDDEN).find(|command| command.name == self.name);
+        (command.expect("only commands of the table are parsed").run)(&self.matches)
+    }
+}
+
+/// The arguments of a command; clap has checked them.
+fn read<A: FromArgMatches>(matches: &ArgMatches) -> Result<A> {
+    A::from_arg_matches(matches).map_err(|error| Error::new(error.to_string()))
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 a well-formed no (a signature does not hold, \
      the lock is not met) · \
      2 an error · 130, 143 interrupted and saved.\nstdout is data, stderr is talk.";
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Init(init::Args),
-    Pull(pull::Args),
-    Plan(plan::Args),
-    Data(data::Args),
-    Train(train::Args),
-    Runs(runs::Args),
-    Devices(devices::Args),
-    Doctor(doctor::Args),
-    /// What `doctor` starts to compare a device with the CPU
-    #[cfg(feature = "gpu")]
-    #[command(name = doctor::COMPARE_COMMAND, hide = true)]
-    CompareDevice {
-        /// An adapter
-        adapter: String,
-    },
-    /// What asks a driver, so that its crash is that of another process
-    #[cfg(feature = "gpu")]
-    #[command(name = crate::device::PROBE_COMMAND, hide = true)]
-    ProbeDevice {
-        /// An interface
-        api: String,
-        /// An adapter to try out
-        adapter: Option<String>,
-    },
-    Generate(generate::Args),
-    Eval(eval::Args),
-    Gate(gate::Args),
-    Promote(promote::Args),
-    Rollback(rollback::Args),
-    Resolve(resolve::Args),
-    Log(log::Args),
-    Watch(watch::Args),
-    Merge(merge::Args),
-    Export(export::Args),
-    Sign(sign::Args),
-    Verify(verify::Args),
-    Allowlist(allowlist::Args),
-    /// The earlier name of `allowlist`
-    #[command(hide = true, disable_help_flag = true)]
-    Registry {
-        /// Whatever it was called with
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    Lineage(lineage::Args),
-    Scan(scan::Args),
-    /// What renders chat templates, started by the program itself
-    #[command(name = RENDER_COMMAND, hide = true)]
-    RenderTemplates,
-    Keygen(keygen::Args),
-    #[command(hide = true)]
-    SignModel(conformance::SignArgs),
-    #[command(hide = true)]
-    VerifyModel(conformance::VerifyArgs),
-    Cache(cache::Args),
-    Schema(schema::Args),
-    Completions(completions::Args),
-}
 
 /// Settings that every command with a configuration takes.
 #[derive(Debug, clap::Args)]
@@ -173,8 +236,8 @@ impl AccessArgs {
 #[cfg(feature = "gpu")]
 pub fn kernel_variables(arguments: &[OsString]) -> Vec<(&'static str, OsString)> {
     let pinned = match Arguments::try_parse_from(arguments) {
-        Ok(Arguments { command: Command::Train(args) }) => args.pinned_kernels(),
-        _ => None,
+        Ok(Arguments { command }) => command.pinned_kernels(),
+        Err(_) => None,
     };
     let usual = crate::files::cache_home().ok().map(|cache| cache.join("kernels"));
     crate::device::keep_kernels(pinned, usual)
@@ -199,7 +262,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     std::panic::set_hook(Box::new(tell_panic));
     let result = match environment::check(environment::value_of) {
-        Ok(()) => run_command(parsed.command),
+        Ok(()) => parsed.command.run(),
         Err(error) => Err(error),
     };
     result.unwrap_or_else(|error| exit_code(&error))
@@ -211,54 +274,6 @@ fn tell_panic(info: &std::panic::PanicHookInfo) {
     let trace = std::backtrace::Backtrace::capture(); // if `RUST_BACKTRACE` asks for one
     if trace.status() == std::backtrace::BacktraceStatus::Captured {
         talk(&trace.to_string());
-    }
-}
-
-fn run_command(command: Command) -> Result<ExitCode> {
-    match command {
-        Command::Init(args) => init::run(&args),
-        Command::Pull(args) => pull::run(&args),
-        Command::Plan(args) => plan::run(&args),
-        Command::Data(args) => data::run(&args),
-        Command::Train(args) => train::run(&args),
-        Command::Runs(args) => runs::run(&args),
-        Command::Devices(args) => devices::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
-        #[cfg(feature = "gpu")]
-        Command::CompareDevice { adapter } => doctor::answer(&adapter),
-        #[cfg(feature = "gpu")]
-        Command::ProbeDevice { api, adapter } => {
-            crate::device::probe_answer(&api, adapter.as_deref()).and_then(|line| {
-                data_json(&line)?;
-                Ok(ExitCode::SUCCESS)
-            })
-        }
-        Command::Generate(args) => generate::run(&args),
-        Command::Eval(args) => eval::run(&args),
-        Command::Gate(args) => gate::run(&args),
-        Command::Promote(args) => promote::run(&args),
-        Command::Rollback(args) => rollback::run(&args),
-        Command::Resolve(args) => resolve::run(&args),
-        Command::Log(args) => log::run(&args),
-        Command::Watch(args) => watch::run(&args),
-        Command::Merge(args) => merge::run(&args),
-        Command::Export(args) => export::run(&args),
-        Command::Sign(args) => sign::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Allowlist(args) => allowlist::run(&args),
-        Command::Registry { .. } => {
-            Err(Error::new("`firebrand registry` is called `firebrand allowlist` now")
-                .hint("a registry is where `promote` keeps channels and models"))
-        }
-        Command::Lineage(args) => lineage::run(&args),
-        Command::Scan(args) => scan::run(&args),
-        Command::RenderTemplates => scan::render_templates(),
-        Command::Keygen(args) => keygen::run(&args),
-        Command::SignModel(args) => conformance::sign(&args),
-        Command::VerifyModel(args) => conformance::verify(&args),
-        Command::Cache(args) => cache::run(&args),
-        Command::Schema(args) => schema::run(&args),
-        Command::Completions(args) => completions::run(&args),
     }
 }
 

@@ -1,0 +1,68 @@
+//! Commands that no one types: what the program starts itself, and a name that is no more.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::cli::scan;
+#[cfg(feature = "gpu")]
+use crate::cli::{data_json, doctor};
+use crate::error::{Error, Result};
+
+pub(super) use crate::data::RENDER_COMMAND;
+#[cfg(feature = "gpu")]
+pub(super) use crate::device::PROBE_COMMAND;
+#[cfg(feature = "gpu")]
+pub(super) use doctor::COMPARE_COMMAND;
+
+/// What `doctor` starts to compare a device with the CPU
+#[cfg(feature = "gpu")]
+#[derive(Debug, clap::Args)]
+pub struct CompareArgs {
+    /// An adapter
+    adapter: String,
+}
+
+#[cfg(feature = "gpu")]
+pub fn compare(args: &CompareArgs) -> Result<ExitCode> {
+    doctor::answer(&args.adapter)
+}
+
+/// What asks a driver, so that its crash is that of another process
+#[cfg(feature = "gpu")]
+#[derive(Debug, clap::Args)]
+pub struct ProbeArgs {
+    /// An interface
+    api: String,
+    /// An adapter to try out
+    adapter: Option<String>,
+}
+
+#[cfg(feature = "gpu")]
+pub fn probe(args: &ProbeArgs) -> Result<ExitCode> {
+    let line = crate::device::probe_answer(&args.api, args.adapter.as_deref())?;
+    data_json(&line)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What renders chat templates, started by the program itself
+#[derive(Debug, clap::Args)]
+pub struct RenderArgs {}
+
+pub fn render(_: &RenderArgs) -> Result<ExitCode> {
+    scan::render_templates()
+}
+
+/// The earlier name of `allowlist`
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub struct RegistryArgs {
+    /// Whatever it was called with
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    #[expect(dead_code, reason = "they are taken, so that the error is about the name")]
+    arguments: Vec<OsString>,
+}
+
+pub fn registry(_: &RegistryArgs) -> Result<ExitCode> {
+    Err(Error::new("`firebrand registry` is called `firebrand allowlist` now")
+        .hint("a registry is where `promote` keeps channels and models"))
+}
