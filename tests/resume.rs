@@ -87,6 +87,29 @@ fn another_number_of_threads_or_of_micro_batches_at_once_changes_no_byte() {
     assert_same_end(&run, "three", "one", 6);
 }
 
+/// Each optimizer keeps what it needs under its own names; the numbers of another are refused.
+#[test]
+fn every_optimizer_goes_on_to_the_same_bytes() {
+    let run = Run::new();
+    for entry in firebrand::engine::optimizers::OPTIMIZERS {
+        let set = format!("train.optimizer={}", entry.name);
+        let more = ["--set", &*set];
+        let [straight, stopped] =
+            ["straight", "stopped"].map(|end| format!("{}-{end}", entry.name));
+        let named = [&straight, &stopped].map(|name| format!("name={name}"));
+        run.succeeds(&train("tiny.toml", &named[0], &more));
+        let stop = [&more[..], &["--stop-after-steps", "2"]].concat();
+        run.succeeds(&train("tiny.toml", &named[1], &stop));
+        run.succeeds(&train("tiny.toml", &named[1], &more));
+        assert_same_end(&run, &stopped, &straight, 6);
+        let other = ["--set", "train.optimizer=lion"];
+        if entry.name != "lion" {
+            let said = run.fails(2, &train("tiny.toml", &named[1], &other));
+            assert!(said.contains("`train.optimizer` was `adamw` and is `lion`"), "{said}");
+        }
+    }
+}
+
 /// Where the time of each step goes, saves included, is written beside the metrics.
 #[test]
 fn timings_say_where_time_goes() {

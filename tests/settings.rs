@@ -99,6 +99,9 @@ const CHANGES: &[Change] = &[
     change("train.min_lr_ratio", "0", "0.5"),
     under(&["train.lr_scheduler=wsd"], "train.decay_ratio", "0.2", "0.9"),
     change("train.weight_decay", "0", "0.5"),
+    change("train.optimizer", "adamw", "lion"),
+    under(&["train.optimizer=lion"], "train.lion_beta1", "0.9", "0.2"),
+    under(&["train.optimizer=lion"], "train.lion_beta2", "0.99", "0.5"),
     change("train.adam_beta1", "0.9", "0.5"),
     change("train.adam_beta2", "0.999", "0.5"),
     change("train.adam_epsilon", "1e-8", "1e-2"),
@@ -147,7 +150,7 @@ const CHANGES: &[Change] = &[
 ];
 
 /// Keys with a single accepted value: there is nothing to change yet.
-const SINGLE: [&str; 2] = ["train.optimizer", "train.objective"];
+const SINGLE: [&str; 1] = ["train.objective"];
 
 fn folder() -> Run {
     let run = Run::new().with_base();

@@ -214,7 +214,7 @@ fn unknown_choices_get_the_nearest_one() {
         "error: `data.train.0.format` must be one of `auto`, `messages`, `sharegpt`, \
          `alpaca`, `completion`, `text`, `preference`, not `\"mesages\"`\n  at run.toml:5:10\n\n\
          hint: did you mean `messages`?\n\n\
-         error: `train.optimizer` must be `adamw`, the only choice, not `\"sgd\"`\n  \
+         error: `train.optimizer` must be one of `adamw`, `lion`, not `\"sgd\"`\n  \
            at run.toml:7:13",
     );
 }

@@ -5,10 +5,11 @@ use burn::tensor::Tensor;
 use crate::config::key::{DefaultValue, Key, Kind, OwnedKeys, Range};
 use crate::config::{Value, Values};
 
-pub mod adamw;
+mod adamw;
+mod lion;
 
 /// Every optimizer; the first one is the default.
-pub const OPTIMIZERS: &[OptimizerEntry] = &[adamw::ENTRY];
+pub const OPTIMIZERS: &[OptimizerEntry] = &[adamw::ENTRY, lion::ENTRY];
 
 /// A line of the table.
 #[derive(Debug)]
@@ -73,6 +74,7 @@ const CHOICE: &[Key] = &[Key::new(
     DefaultValue::Value("\"adamw\""),
     "The rule of the update.",
 )
+.example("\"lion\"")
 .names(&[("TRL and LLaMA-Factory", "optim"), ("torchtune", "optimizer._component_")])];
 
 /// What every optimizer is told.
