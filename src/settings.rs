@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use crate::config::{self, Effect, KeyTable, Loaded};
+use crate::config::{self, Effect, KeyTable, Loaded, TrainOn};
 use crate::engine::optimizers;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::objectives;
 
 /// All keys, in the order in which they are shown.
@@ -18,7 +18,7 @@ pub static KEYS: LazyLock<KeyTable> =
 /// # Errors
 /// All problems of the file and the overrides at once, in the order of their places.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
-    config::load(&KEYS, path, overrides)
+    config::load(&KEYS, path, overrides).and_then(|loaded| of_objective(loaded, path))
 }
 
 /// Reads the bytes of a config; `path` is for messages and for the default of `name`.
@@ -26,7 +26,20 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> {
-    config::parse(&KEYS, path, bytes, overrides)
+    config::parse(&KEYS, path, bytes, overrides).and_then(|loaded| of_objective(loaded, path))
+}
+
+/// Tells the data what the objective wants of it.
+fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
+    let pairs = objectives::entry(&loaded.config.owned).pairs;
+    loaded.config.data.no_pairs = (!pairs).then(objectives::hint_of_pairs);
+    if pairs && loaded.config.data.train_on == TrainOn::All {
+        let what = "`data.train_on = \"all\"` means nothing to an objective that learns from pairs";
+        return Err(Error::new(what)
+            .at(path)
+            .hint("remove it: the two answers of a pair are compared, not what precedes them"));
+    }
+    Ok(loaded)
 }
 
 /// JSON Schema of the config.

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use common::{CASES, Expected, adamw, assert_near, case, cpu, row, step_settings};
 use firebrand::adapters;
 use firebrand::config::{Kernels, LoraConfig, Recompute, TargetModules};
-use firebrand::data::Batch;
+use firebrand::data::{Batch, Target};
 use firebrand::engine::{OptimizerState, Pass, Trainer, forward_backward, optimizers, upload};
 use firebrand::model::{
     Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, families, generate,
@@ -238,6 +238,73 @@ fn optimizers_make_the_steps_of_their_references() {
                 assert_near(entry.name, &host(value.clone()), &list(after), 1e-6);
             }
             assert_eq!(optimizer.updates(), 10);
+        }
+    }
+}
+
+/// Pairs as the data has them: one document a pair, the prompt before each answer.
+fn batch_of_pairs(pairs: &[[Vec<u32>; 3]]) -> Batch {
+    let mut batch = Batch { rows: 1, ..Batch::default() };
+    for (document, [prompt, chosen, rejected]) in (1..).zip(pairs) {
+        let first = batch.tokens.len();
+        for answer in [chosen, rejected] {
+            batch.tokens.extend(prompt);
+            for &token in answer {
+                let index = u32::try_from(batch.tokens.len() - 1).unwrap();
+                batch.targets.push(Target { index, token });
+                batch.tokens.push(token);
+            }
+        }
+        batch.documents.resize(batch.tokens.len(), document);
+        batch.positions.extend(0..u32::try_from(batch.tokens.len() - first).unwrap());
+    }
+    batch.length = batch.tokens.len();
+    batch
+}
+
+/// Packed into one row or in a micro-batch each: what is compared is the mean over both pairs.
+#[test]
+fn orpo_has_loss_metrics_and_gradients_of_trl() {
+    let path = common::repository("tests/reference/orpo.json");
+    let json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let step = &json["step"];
+    let pairs: Vec<[Vec<u32>; 3]> = serde_json::from_value(step["pairs"].clone()).unwrap();
+    let orpo = objectives::with("orpo", &[("orpo.beta", step["beta"].as_f64().unwrap())]);
+    let near = |what: &str, ours: f64, wanted: &serde_json::Value, limit: f64| {
+        let wanted = wanted.as_f64().unwrap();
+        assert!((ours - wanted).abs() < limit * wanted.abs().max(1e-2), "{what}: {ours} {wanted}");
+    };
+    let apart: Vec<Batch> = pairs.chunks(1).map(batch_of_pairs).collect();
+    for kernels in KERNELS {
+        for batches in [vec![batch_of_pairs(&pairs)], apart.clone()] {
+            assert_eq!(batches.iter().map(|batch| orpo.count(batch)).sum::<u64>(), 2);
+            let mut model = by(kernels, model("gqa-tied"));
+            adapters::learn_everything(&mut model);
+            let (mut loss, mut sums) = (objectives::Loss::default(), Gradients::default());
+            for batch in &batches {
+                let recompute = Recompute::None;
+                let pass = Pass { scale: 0.5, recompute, loss_chunk_tokens: 3, dropout: None };
+                let (of_batch, _) = forward_backward(&model, &*orpo, batch, pass, &mut sums);
+                loss = loss.plus(of_batch.times(0.5));
+            }
+            for (name, wanted) in step["metrics"].as_object().unwrap() {
+                near(name, loss.named(orpo.metrics())[name], wanted, 1e-4);
+            }
+            near("loss", loss.number(), &step["loss"], 1e-5);
+            let sums = sums.into_sums();
+            let wanted = step["gradients"].as_object().unwrap();
+            assert!(sums.keys().eq(wanted.keys().collect::<std::collections::BTreeSet<_>>()));
+            for (path, gradient) in sums {
+                let ours = host(gradient);
+                let norm = ours.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+                let size = wanted[&path]["norm"].as_f64().unwrap();
+                near(&path, norm, &wanted[&path]["norm"], 1e-3);
+                for (ours, wanted) in ours.iter().zip(wanted[&path]["first"].as_array().unwrap()) {
+                    let difference = f64::from(*ours) - wanted.as_f64().unwrap();
+                    assert!(difference.abs() < 1e-4 * size, "{path}: {ours} {wanted}");
+                }
+            }
         }
     }
 }

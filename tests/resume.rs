@@ -110,6 +110,52 @@ fn every_optimizer_goes_on_to_the_same_bytes() {
     }
 }
 
+/// Both answers of a pair are in one row, whatever happens to rows; what TRL reports is reported.
+#[test]
+fn a_run_on_pairs_of_answers_goes_on_to_the_same_bytes() {
+    let run = Run::new();
+    let path = common::repository("datasets/preference.jsonl");
+    let path = format!("data.train.0.path={}", path.display());
+    let pairs = ["--set", &*path, "--set", "data.validation=[]", "--set", "data.max_seq_len=256"];
+    let orpo =
+        [&pairs[..], &["--set", "data.val_size=3", "--set", "train.objective=orpo"]].concat();
+    let one = [&orpo[..], &["--set", "device.threads=1"]].concat();
+    run.succeeds(&train("tiny.toml", "name=straight", &one));
+    let three = ["--set", "device.threads=3", "--set", "device.parallel_micro_batches=2"];
+    let three = [&orpo[..], &three].concat();
+    for step in ["1", "2", "1"] {
+        let stopped = [&three[..], &["--stop-after-steps", step]].concat();
+        run.succeeds(&train("tiny.toml", "name=stopped", &stopped));
+    }
+    run.succeeds(&train("tiny.toml", "name=stopped", &three));
+    assert_same_end(&run, "stopped", "straight", 6);
+    let metrics = run.read("checkpoints/straight/metrics.jsonl");
+    let steps = firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap();
+    assert_eq!(steps.len(), 6);
+    for report in &steps {
+        let of = |name: &str| report.metrics[name];
+        let margin = of("rewards/chosen") - of("rewards/rejected");
+        assert!((of("rewards/margins") - margin).abs() < 1e-9, "{report:?}");
+        assert!((0.0..=1.0).contains(&of("rewards/accuracies")), "{report:?}");
+        let loss = of("nll_loss") - 0.1 * of("log_odds_ratio");
+        assert!((report.loss / loss - 1.0).abs() < 1e-6, "{report:?}");
+    }
+    assert!(metrics.contains("\"eval_loss\""), "{metrics}");
+    let card = run.read("checkpoints/straight/artifact/README.md");
+    assert!(card.contains("orpo.beta") && card.contains("train.objective"), "{card}");
+    run.succeeds(&[&["data", "tiny.toml", "--doctor"][..], &orpo].concat());
+    let shown = run.succeeds(&[&["data", "tiny.toml", "--rows", "1"][..], &orpo].concat());
+    assert_eq!(shown.matches("<|im_start|>assistant").count() % 2, 0, "{shown}");
+
+    // What is no pair, and what pairs are cut to, is told.
+    let others = ["--set", "train.objective=orpo"];
+    let said = run.fails(2, &train("tiny.toml", "name=others", &others));
+    assert!(said.contains("learns from pairs of answers"), "{said}");
+    let all = [&orpo[..], &["--set", "data.train_on=all"]].concat();
+    let said = run.fails(2, &train("tiny.toml", "name=all", &all));
+    assert!(said.contains("`data.train_on = \"all\"` means nothing"), "{said}");
+}
+
 /// Where the time of each step goes, saves included, is written beside the metrics.
 #[test]
 fn timings_say_where_time_goes() {

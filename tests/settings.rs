@@ -38,6 +38,9 @@ const FOLDER: &[&str] = &["data.train.0.path=set"];
 const VALIDATION: &[&str] = &["data.validation.0.path=set"];
 const ASKING: &[&str] = &["data.chat_template=asking.jinja"];
 const CALLS: &[&str] = &["data.train.0.path=calls.jsonl", "data.chat_template=plain.jinja"];
+const PAIRS: &[&str] = &["data.train.0.path=pairs.jsonl", "data.validation=[]"];
+const ORPO: &[&str] =
+    &["data.train.0.path=pairs.jsonl", "data.validation=[]", "train.objective=orpo"];
 const RENAMED: &[&str] = &["data.train.0.path=renamed.jsonl"];
 
 const CHANGES: &[Change] = &[
@@ -88,6 +91,8 @@ const CHANGES: &[Change] = &[
     change("lora.lora_dropout", "0", "0.5"),
     change("lora.target_modules", "all-linear", "[\"q_proj\"]"),
     change("lora.use_rslora", "false", "true"),
+    under(PAIRS, "train.objective", "sft", "orpo"),
+    under(ORPO, "orpo.beta", "0.1", "3"),
     change("train.epochs", "1", "2"),
     change("train.max_steps", "2", "3"),
     change("train.micro_batch_size", "2", "1"),
@@ -150,7 +155,7 @@ const CHANGES: &[Change] = &[
 ];
 
 /// Keys with a single accepted value: there is nothing to change yet.
-const SINGLE: [&str; 1] = ["train.objective"];
+const SINGLE: [&str; 0] = [];
 
 fn folder() -> Run {
     let run = Run::new().with_base();
@@ -175,6 +180,8 @@ fn folder() -> Run {
             run.read("data.jsonl")
         ),
     );
+    let pairs = std::fs::read_to_string(common::repository("datasets/preference.jsonl")).unwrap();
+    run.write("pairs.jsonl", &pairs);
     run.write("twice.jsonl", &run.read("data.jsonl").repeat(2));
     run.write("renamed.jsonl", &run.read("data.jsonl").replace("\"messages\"", "\"talk\""));
     for folder in ["set", "set/odd"] {

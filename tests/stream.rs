@@ -509,7 +509,8 @@ fn preference_pairs_are_shown_and_not_trained_on() {
     let json = run.succeeds(&[&["data", "tiny.toml", "--rows", "0", "--json"][..], &set].concat());
     assert_eq!(json.lines().count(), 16);
     let said = run.fails(2, &[&["train", "tiny.toml"][..], &set].concat());
-    assert!(said.contains("not trained on yet"), "{said}");
+    assert!(said.contains("does not learn from pairs of answers"), "{said}");
+    assert!(said.contains("`train.objective = \"orpo\"` learns from both"), "{said}");
 }
 
 #[test]

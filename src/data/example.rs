@@ -8,12 +8,13 @@ use super::codec::Codec;
 use super::formats::{Content, Conversation, Fields};
 use super::handed::Handed;
 use super::mask::{self, Rendered};
+use super::paired::make_pairs;
 use super::unused::{LEARNT, Loss, Unused, columns, judge};
 use crate::config::{DataConfig, OnUnused, Overlong, TrainOn};
 use crate::error::{Error, Result};
 
 /// What the error says that ends a run on preference pairs; `firebrand data` shows them instead.
-pub const PAIRS: &str = "pairs of answers can be read and shown, not trained on yet";
+pub const PAIRS: &str = "the objective does not learn from pairs of answers";
 
 /// The tokens of a record, or of a piece of a long text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,12 +119,14 @@ pub struct Record {
 
 /// Makes examples of records.
 pub struct Maker<'a> {
-    codec: &'a Codec,
-    template_args: Fields,
-    on_unused: Option<OnUnused>,
-    max_seq_len: usize,
-    overlong: Overlong,
-    train_on: TrainOn,
+    pub(super) codec: &'a Codec,
+    pub(super) template_args: Fields,
+    pub(super) on_unused: Option<OnUnused>,
+    pub(super) max_seq_len: usize,
+    pub(super) overlong: Overlong,
+    pub(super) train_on: TrainOn,
+    /// What to do about pairs of answers, where no examples are made of them.
+    pub(super) no_pairs: Option<String>,
 }
 
 impl<'a> Maker<'a> {
@@ -136,6 +139,7 @@ impl<'a> Maker<'a> {
             max_seq_len: config.max_seq_len,
             overlong: config.overlong,
             train_on: config.train_on,
+            no_pairs: config.no_pairs.clone(),
         }
     }
 
@@ -143,7 +147,8 @@ impl<'a> Maker<'a> {
     pub fn of_evaluation(codec: &'a Codec, max_seq_len: usize) -> Self {
         let (overlong, train_on) = (Overlong::Truncate, TrainOn::Assistant);
         let (template_args, on_unused) = (Fields::new(), None);
-        Self { codec, template_args, on_unused, max_seq_len, overlong, train_on }
+        let no_pairs = Some(String::new());
+        Self { codec, template_args, on_unused, max_seq_len, overlong, train_on, no_pairs }
     }
 
     /// The tokens at which an answer or a text ends.
@@ -160,6 +165,9 @@ impl<'a> Maker<'a> {
     /// of why it cannot be read. Conversations are rendered together. An error is one that no other
     /// record would be free of.
     pub fn make_all(&self, records: &mut [Record]) -> Result<Vec<Made>> {
+        if self.no_pairs.is_none() {
+            return make_pairs(self, records);
+        }
         for record in records.iter_mut() {
             if let Ok((Content::Chat(conversation), _)) = &mut record.content {
                 self.complete(conversation);
@@ -243,7 +251,7 @@ impl<'a> Maker<'a> {
             },
             Content::Completion { prompt, completion } => self.completion(prompt, completion),
             Content::Text(text) => self.plain(text, 0),
-            Content::Preference { .. } => return Err(pair(record)),
+            Content::Preference { .. } => return Err(self.pair(record)),
         };
         let (outcome, lossy) = match (example, judge(self.on_unused, &unused)) {
             (Err(reason), _) => (Outcome::Bad(reason), false),
@@ -311,6 +319,17 @@ impl<'a> Maker<'a> {
         Ok(Example { tokens, learn })
     }
 
+    fn pair(&self, record: &RecordId) -> Error {
+        let error = Error::new(PAIRS).at_position(&*record.file, line(record), 1).hint(
+            "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
+             answers are learnt",
+        );
+        match self.no_pairs.as_deref() {
+            Some(hint) if !hint.is_empty() => error.hint(hint),
+            _ => error,
+        }
+    }
+
     /// Makes an example no longer than a row.
     fn fit(&self, mut example: Example, text: bool, record: &RecordId) -> Result<Outcome> {
         let (length, max) = (example.tokens.len(), self.max_seq_len);
@@ -348,17 +367,10 @@ fn everything_is_learnt() -> Unused {
     Unused { loss: Loss::Detail, example: what.clone(), what, by: LEARNT.into() }
 }
 
-fn too_long(length: usize, max: usize, record: &RecordId) -> Error {
+pub(super) fn too_long(length: usize, max: usize, record: &RecordId) -> Error {
     Error::new(format!("a record has {length} tokens, and `data.max_seq_len` is {max}"))
         .at_position(&*record.file, line(record), 1)
         .hint("set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`")
-}
-
-fn pair(record: &RecordId) -> Error {
-    Error::new(PAIRS).at_position(&*record.file, line(record), 1).hint(
-        "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
-             answers are learnt",
-    )
 }
 
 fn doubled(codec: &Codec, bos: u32, template: &str, record: &RecordId) -> Error {

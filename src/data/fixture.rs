@@ -41,6 +41,7 @@ pub fn copy_of_model() -> tempfile::TempDir {
 /// Settings for these training files.
 pub fn config(train: &[&Path]) -> DataConfig {
     DataConfig {
+        no_pairs: Some(String::new()),
         train: train.iter().map(|path| DataSetConfig::new(path.to_str().unwrap())).collect(),
         validation: Vec::new(),
         val_size: ValSize::None,

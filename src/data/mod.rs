@@ -19,6 +19,7 @@ mod spots;
 mod coverage;
 mod handed;
 mod example;
+mod paired;
 mod examples;
 mod tokenise;
 mod room;

@@ -180,7 +180,7 @@ impl Store {
     /// Where the examples of a file with this digest lie: named by all that determines them.
     fn path_of(&self, id: FileId, sha256: &Digest) -> PathBuf {
         let (config, _) = &self.sets[id.set as usize];
-        let all = json!({
+        let mut all = json!({
             "version": [VERSION, env!("CARGO_PKG_VERSION")],
             "file": sha256,
             "codec": self.codec.fingerprint(),
@@ -192,6 +192,9 @@ impl Store {
             "template_args": self.config.template_args,
             "on_unused": self.config.on_unused.map(OnUnused::name),
         });
+        if self.config.no_pairs.is_none() {
+            all["pairs"] = json!(true);
+        }
         let digest = Digest::of(all.to_string().as_bytes()).to_string();
         self.folder.join(&digest[..2]).join(format!("{digest}.fbx"))
     }

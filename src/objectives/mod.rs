@@ -12,6 +12,7 @@ use crate::data::Batch;
 use crate::model::{Gradients, Model};
 
 mod cross_entropy;
+mod orpo;
 mod sft;
 
 pub use cross_entropy::{
@@ -19,7 +20,7 @@ pub use cross_entropy::{
 };
 
 /// Every objective; the first one is the default.
-pub const OBJECTIVES: &[ObjectiveEntry] = &[sft::ENTRY];
+pub const OBJECTIVES: &[ObjectiveEntry] = &[sft::ENTRY, orpo::ENTRY];
 
 /// A line of the table.
 #[derive(Debug)]
@@ -134,8 +135,10 @@ const CHOICE: &[Key] = &[Key::new(
     "train.objective",
     Kind::Choice(&NAMES),
     DefaultValue::Value("\"sft\""),
-    "What is minimised. `sft`: the negative log-likelihood of the target tokens.",
+    "What is minimised. `sft`: the negative log-likelihood of the target tokens. `orpo`: that of the \
+     chosen of two answers, and the odds of the rejected one (Hong et al. 2024).",
 )
+.example("\"orpo\"")
 .silent_default()
 .names(&[("LLaMA-Factory", "stage"), ("axolotl", "rl")])];
 
@@ -182,6 +185,14 @@ pub fn with(name: &str, set: &[(&'static str, f64)]) -> Box<dyn Objective> {
         values.set(path, Value::Number(*number));
     }
     (entry.build)(&values)
+}
+
+/// A hint for records that are pairs of answers: the objectives that learn from them.
+pub fn hint_of_pairs() -> String {
+    let names = OBJECTIVES.iter().filter(|entry| entry.pairs);
+    let settings: Vec<String> =
+        names.map(|entry| format!("`train.objective = \"{}\"`", entry.name)).collect();
+    format!("{} learns from both answers", settings.join(" or "))
 }
 
 fn find(name: &str) -> Option<&'static ObjectiveEntry> {

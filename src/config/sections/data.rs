@@ -49,6 +49,9 @@ pub struct DataConfig {
     pub survey_below: u64,
     /// How many bytes the cache of data sets may take on disk; `None` for any number.
     pub cache_limit: Option<u64>,
+    /// What to do about records that are pairs of answers; `None` where the objective learns from
+    /// them. No key: the objective says it.
+    pub no_pairs: Option<String>,
 }
 
 /// How much is held out of the training data for validation.
@@ -319,6 +322,7 @@ impl DataConfig {
             prefetch_windows: values.integer("data.prefetch_windows"),
             survey_below: values.integer("data.survey_below"),
             cache_limit: values.optional_integer("data.cache_limit"),
+            no_pairs: Some(String::new()),
         }
     }
 

@@ -58,6 +58,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             prefetch_windows: 1,
             survey_below: 64 << 20,
             cache_limit: None,
+            no_pairs: Some(crate::objectives::hint_of_pairs()),
         }
     );
     assert_eq!(config.lora, None);
