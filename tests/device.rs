@@ -31,7 +31,8 @@ fn model(device: &Device, computing: Computing) -> Model {
         target_modules: TargetModules::AllLinear,
         use_rslora: false,
     };
-    adapters::attach_lora(&mut model, &settings, Stream::new(1)).unwrap();
+    let adapter = adapters::Lora { settings };
+    adapters::attach(&mut model, &adapter, Stream::new(1)).unwrap();
     model
 }
 

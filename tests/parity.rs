@@ -5,7 +5,7 @@ mod common;
 
 use burn::tensor::Device;
 use common::{CASES, Expected, adamw, assert_near, case, cpu, row, step_settings};
-use firebrand::adapters;
+use firebrand::adapters::{self, Lora};
 use firebrand::config::{Kernels, LoraConfig, Recompute, TargetModules};
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{OptimizerState, Pass, Trainer, forward_backward, optimizers, upload};
@@ -40,22 +40,23 @@ fn each_case() -> impl Iterator<Item = (&'static str, Kernels)> {
     CASES.into_iter().flat_map(|name| KERNELS.map(|kernels| (name, kernels)))
 }
 
-fn lora_settings(dropout: f64) -> LoraConfig {
-    LoraConfig {
+fn lora(dropout: f64) -> Lora {
+    let settings = LoraConfig {
         r: 4,
         lora_alpha: 8.0,
         lora_dropout: dropout,
         target_modules: TargetModules::AllLinear,
         use_rslora: false,
-    }
+    };
+    Lora { settings }
 }
 
 /// The model with the adapter of the reference.
 fn with_lora(name: &str, expected: &Expected) -> Model {
-    with_adapter(name, expected, &lora_settings(0.0))
+    with_adapter(name, expected, &lora(0.0))
 }
 
-fn with_adapter(name: &str, expected: &Expected, settings: &LoraConfig) -> Model {
+fn with_adapter(name: &str, expected: &Expected, adapter: &Lora) -> Model {
     struct Set<'a>(&'a Expected, Device);
     impl Visitor for Set<'_> {
         fn vector(&mut self, _: &str, _: &mut Parameter<1>) {}
@@ -67,7 +68,7 @@ fn with_adapter(name: &str, expected: &Expected, settings: &LoraConfig) -> Model
         }
     }
     let mut model = model(name);
-    adapters::attach_lora(&mut model, settings, Stream::new(1)).unwrap();
+    adapters::attach(&mut model, adapter, Stream::new(1)).unwrap();
     model.visit(&mut Set(expected, cpu()));
     model
 }
@@ -169,7 +170,7 @@ fn every_gradient_of_full_training_equals_that_of_pytorch() {
         let expected = expected(name);
         let batch = expected.batch();
         let mut model = by(kernels, model(name));
-        adapters::learn_everything(&mut model);
+        adapters::unfreeze_all(&mut model);
         let reference = f64::from(expected.floats("loss")[0]);
         for pass in both_ways(&batch) {
             let (loss, sums) = gradients(&model, &batch, pass);
@@ -191,7 +192,7 @@ fn twenty_steps_have_the_losses_of_pytorch() {
         let batch = expected.batch();
         let micro_batches = [row(&batch, 0), row(&batch, 1)];
         let mut full = by(kernels, model(name));
-        adapters::learn_everything(&mut full);
+        adapters::unfreeze_all(&mut full);
         for (kind, model) in
             [("lora_steps", by(kernels, with_lora(name, &expected))), ("full_steps", full)]
         {
@@ -406,8 +407,8 @@ fn assert_same_gradients(what: &str, a: (f64, Gradients), b: (f64, Gradients), l
 fn everything_learns(name: &str, dropout: f64) -> (Model, Batch) {
     let expected = expected(name);
     let mut model = model(name);
-    adapters::attach_lora(&mut model, &lora_settings(dropout), Stream::new(7)).unwrap();
-    adapters::learn_everything(&mut model);
+    adapters::attach(&mut model, &lora(dropout), Stream::new(7)).unwrap();
+    adapters::unfreeze_all(&mut model);
     (model, expected.batch())
 }
 
@@ -455,7 +456,7 @@ fn dropout_acts_and_is_a_pure_function_of_the_step() {
     let batch = expected.batch();
     let model = with_lora("gqa-tied", &expected);
     let plain = gradients(&model, &batch, pass(&batch)).0;
-    let dropped = with_adapter("gqa-tied", &expected, &lora_settings(0.5));
+    let dropped = with_adapter("gqa-tied", &expected, &lora(0.5));
     let first = gradients(&dropped, &batch, pass(&batch)).0;
     assert_ne!(first, plain, "dropout changes the loss");
     assert_eq!(first, gradients(&dropped, &batch, pass(&batch)).0, "the same step drops the same");
@@ -568,7 +569,7 @@ fn a_loss_that_is_not_finite_stops_the_step_and_names_it() {
 #[test]
 fn the_first_values_of_an_adapter_are_those_of_peft_in_kind() {
     let mut model = model("gqa-tied");
-    adapters::attach_lora(&mut model, &lora_settings(0.0), Stream::new(5)).unwrap();
+    adapters::attach(&mut model, &lora(0.0), Stream::new(5)).unwrap();
     let (specs, values) = firebrand::checkpoint::learning_specs(&mut model, str::to_owned, |_| {
         firebrand::weights::Element::F32
     });
@@ -607,7 +608,7 @@ fn small_tensors_and_products_change_nothing_but_rounding() {
             let loaded =
                 firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing, false);
             let mut model = loaded.unwrap().model;
-            adapters::learn_everything(&mut model);
+            adapters::unfreeze_all(&mut model);
             Trainer::new(model, step_settings(1e-3), adamw())
         };
         let mut whole = trainer(Limits::NONE);
@@ -657,7 +658,7 @@ fn frozen_weights_that_stay_in_bfloat16_change_no_bit() {
         let mut model = loaded.unwrap().model;
         let stays = model.embedding.pieces()[0].value.dtype() == burn::tensor::DType::BF16;
         assert_eq!(stays, frozen && kernels == Kernels::Fast);
-        adapters::attach_lora(&mut model, &lora_settings(0.2), Stream::new(1)).unwrap();
+        adapters::attach(&mut model, &lora(0.2), Stream::new(1)).unwrap();
         model
     };
     for kernels in KERNELS {
@@ -700,9 +701,9 @@ fn grained(name: &str, grain: usize, lora: Option<f64>) -> Trainer {
     let mut model = loaded.unwrap().model;
     match lora {
         Some(dropout) => {
-            adapters::attach_lora(&mut model, &lora_settings(dropout), Stream::new(1)).unwrap();
+            adapters::attach(&mut model, &lora(dropout), Stream::new(1)).unwrap();
         }
-        None => adapters::learn_everything(&mut model),
+        None => adapters::unfreeze_all(&mut model),
     }
     let settings = firebrand::engine::StepSettings { rows: 3, ..step_settings(1e-3) };
     Trainer::new(model, settings, adamw())

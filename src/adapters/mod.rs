@@ -1,15 +1,134 @@
-//! What learns: everything, or a small addition beside frozen weights.
+//! Trainable parameters: adapters beside frozen weights, or, without one, every weight.
+//!
+//! A kind of adapter is one file here and one line in [`ADAPTERS`]. Checkpoints, estimates, merges,
+//! exports, lineage and model cards ask the entry; none of them knows a kind.
 
 mod lora;
 
-pub use lora::{Lora, attach as attach_lora, scale as lora_scale, size as lora_size, targets};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
 
-use crate::model::{Model, Parameter, Visitor};
+use burn::tensor::Device;
+use serde_json::{Map, Value};
 
-/// Full training: every weight learns.
-pub fn learn_everything(model: &mut Model) {
-    struct Learn;
-    impl Visitor for Learn {
+pub use lora::Lora;
+
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::model::{AdapterBranch, Facts, Linear, Model, Parameter, Visitor};
+use crate::random::Stream;
+
+/// Every kind of adapter.
+pub static ADAPTERS: &[&dyn AdapterKind] = &[&lora::Kind];
+
+/// What PEFT puts before the path of a parameter of an adapter in files.
+const PEFT_PREFIX: &str = "base_model.model.";
+
+/// What model cards say of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label {
+    /// As papers call it.
+    pub title: &'static str,
+    /// Tags of a model card.
+    pub tags: &'static [&'static str],
+}
+
+/// A kind of adapter: one entry of [`ADAPTERS`].
+pub trait AdapterKind: Debug + Sync {
+    /// As lineage calls the method.
+    fn name(&self) -> &'static str;
+    /// For people.
+    fn label(&self) -> Label;
+    /// What in a configuration asks for it, to be read after "add".
+    fn asked_by(&self) -> &'static str;
+    /// Names of its parameters within a linear layer, as PEFT has them in files. Paths in a model
+    /// end with them.
+    fn parameters(&self) -> &'static [&'static str];
+    /// The adapter that a run asks for; none if it asks for another kind, or for none.
+    fn of_run(&self, config: &RunConfig) -> Option<Arc<dyn Adapter>>;
+    /// The adapter of an `adapter_config.json`; none if that is another kind's.
+    ///
+    /// # Errors
+    /// When it is one of this kind, with settings that are wrong or not supported.
+    fn of_peft(&self, json: &Map<String, Value>) -> Result<Option<Arc<dyn Adapter>>>;
+    /// A small one on every linear layer, to compare devices with.
+    fn sample(&self) -> Arc<dyn Adapter>;
+}
+
+/// An adapter with its settings.
+pub trait Adapter: Debug + Send + Sync {
+    /// Its entry.
+    fn kind(&self) -> &'static dyn AdapterKind;
+    /// Its settings in a few words, for people.
+    fn describe(&self) -> String;
+    /// The linear layers that it is put beside, with their `[out, in]`.
+    ///
+    /// # Errors
+    /// When the settings name layers that the model does not have.
+    fn layers(&self, facts: &Facts) -> Result<Vec<(String, [usize; 2])>>;
+    /// Its parameters beside a layer `[out, in]`: those of [`AdapterKind::parameters`], with their
+    /// shapes.
+    fn tensors(&self, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)>;
+    /// The branch beside one layer, before its first step: the layer computes what it did.
+    fn beside(
+        &self,
+        path: &str,
+        linear: &Linear,
+        seed: Stream,
+        device: &Device,
+    ) -> Box<dyn AdapterBranch>;
+    /// What it makes of the weight of a layer `[out, in]`; `tensors` has all of
+    /// [`Self::tensors`], row-major.
+    fn change(
+        &self,
+        dims: [usize; 2],
+        tensors: BTreeMap<&'static str, Vec<f32>>,
+    ) -> Box<dyn WeightChange>;
+    /// Its part of PEFT's `adapter_config.json`; `modules` are the last names of its layers.
+    fn to_peft(&self, modules: &BTreeSet<String>) -> Map<String, Value>;
+}
+
+/// What merging an adapter does to the weight of a layer.
+pub trait WeightChange: Send + Sync {
+    /// Changes whole rows, of which the first has the number `first`, and writes what was added to
+    /// each number into `added`. Where that is exactly zero the number stays as it is, bit for bit.
+    fn apply(&self, first: usize, rows: &mut [f32], added: &mut [f32]);
+}
+
+/// The adapter of a run; without one, every weight is trained.
+pub fn of_run(config: &RunConfig) -> Option<Arc<dyn Adapter>> {
+    ADAPTERS.iter().find_map(|kind| kind.of_run(config))
+}
+
+/// The adapter of an `adapter_config.json`.
+///
+/// # Errors
+/// When it is of no kind that is known, or its settings are wrong.
+pub fn of_peft(json: &Map<String, Value>) -> Result<Arc<dyn Adapter>> {
+    for kind in ADAPTERS {
+        if let Some(adapter) = kind.of_peft(json)? {
+            return Ok(adapter);
+        }
+    }
+    let titles: Vec<&str> = ADAPTERS.iter().map(|kind| kind.label().title).collect();
+    let found = json.get("peft_type").and_then(Value::as_str);
+    let what = match found {
+        Some(name) => format!("adapters of the type `{}` are not supported", name.escape_debug()),
+        None => "`peft_type` is missing: it names the kind of adapter".to_owned(),
+    };
+    Err(Error::new(what).hint(format!("supported are {}", titles.join(", "))))
+}
+
+/// How to ask for an adapter in place of full training, to be read after "add".
+pub fn asked_by() -> &'static str {
+    ADAPTERS[0].asked_by()
+}
+
+/// Full training: every weight is trainable.
+pub fn unfreeze_all(model: &mut Model) {
+    struct Unfreeze;
+    impl Visitor for Unfreeze {
         fn vector(&mut self, _: &str, parameter: &mut Parameter<1>) {
             parameter.learns = true;
         }
@@ -17,5 +136,108 @@ pub fn learn_everything(model: &mut Model) {
             parameter.learns = true;
         }
     }
-    model.visit(&mut Learn);
+    model.visit(&mut Unfreeze);
+}
+
+/// Puts an adapter beside every layer that it is for; returns the last names of these, sorted.
+///
+/// # Errors
+/// Those of [`Adapter::layers`].
+pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<BTreeSet<String>> {
+    let layers: BTreeSet<String> =
+        adapter.layers(&model.facts)?.into_iter().map(|(path, _)| path).collect();
+    let device = model.device.clone();
+    model.linears(&mut |path, linear: &mut Linear| {
+        if layers.contains(path) {
+            linear.adapter = Some(adapter.beside(path, linear, seed, &device));
+        }
+    });
+    Ok(layers.iter().map(|path| last_name(path).to_owned()).collect())
+}
+
+/// How many trainable parameters an adapter has.
+///
+/// # Errors
+/// Those of [`Adapter::layers`].
+pub fn size(adapter: &dyn Adapter, facts: &Facts) -> Result<u64> {
+    let layers = adapter.layers(facts)?;
+    let tensors = layers.iter().flat_map(|(_, dims)| adapter.tensors(*dims));
+    Ok(tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
+}
+
+/// Whether a path in a model is that of a parameter of an adapter, of whatever kind.
+pub fn is_adapter(path: &str) -> bool {
+    let names = ADAPTERS.iter().flat_map(|kind| kind.parameters());
+    names.into_iter().any(|name| {
+        path.strip_suffix(name).is_some_and(|layer| layer.ends_with('.') && layer.len() > 1)
+    })
+}
+
+/// The name of a parameter in files: PEFT's for adapters, the path itself for others.
+pub fn file_name_of(path: &str) -> String {
+    if is_adapter(path) { format!("{PEFT_PREFIX}{path}") } else { path.to_owned() }
+}
+
+/// The name in files of a parameter of the adapter beside `layer`.
+pub fn file_name(layer: &str, parameter: &str) -> String {
+    format!("{PEFT_PREFIX}{layer}.{parameter}")
+}
+
+/// The layer beside which the tensor of a file belongs, if it is one of `kind`.
+pub fn layer_of<'a>(kind: &dyn AdapterKind, name: &'a str) -> Option<&'a str> {
+    let path = name.strip_prefix(PEFT_PREFIX)?;
+    kind.parameters().iter().find_map(|own| path.strip_suffix(own)?.strip_suffix('.'))
+}
+
+fn last_name(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_files_are_pefts() {
+        let layer = "model.layers.0.self_attn.q_proj";
+        for kind in ADAPTERS {
+            for parameter in kind.parameters() {
+                let name = format!("base_model.model.{layer}.{parameter}");
+                assert_eq!(file_name(layer, parameter), name);
+                assert_eq!(file_name_of(&format!("{layer}.{parameter}")), name);
+                assert_eq!(layer_of(*kind, &name), Some(layer));
+                assert_eq!(layer_of(*kind, &format!("{layer}.{parameter}")), None);
+                assert!(!is_adapter(parameter) && !is_adapter(&format!("x{parameter}")));
+            }
+        }
+        let weight = format!("{layer}.weight");
+        assert_eq!(file_name_of(&weight), weight);
+    }
+
+    #[test]
+    fn entries_have_names_of_their_own_and_tensors_for_all_their_parameters() {
+        let names: BTreeSet<&str> = ADAPTERS.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), ADAPTERS.len());
+        for kind in ADAPTERS {
+            let adapter = kind.sample();
+            assert_eq!(adapter.kind().name(), kind.name());
+            let tensors = adapter.tensors([6, 4]);
+            let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, kind.parameters());
+            // What is written for PEFT is read back as the same adapter.
+            let modules = BTreeSet::from(["q_proj".to_owned()]);
+            let again = of_peft(&adapter.to_peft(&modules)).unwrap();
+            assert_eq!(again.to_peft(&modules), adapter.to_peft(&modules));
+        }
+    }
+
+    #[test]
+    fn other_kinds_are_refused_by_name() {
+        let mut json = Map::new();
+        let refused = |json: &Map<String, Value>| of_peft(json).unwrap_err().to_string();
+        assert!(refused(&json).contains("`peft_type` is missing"));
+        json.insert("peft_type".to_owned(), "IA3".into());
+        let error = refused(&json);
+        assert!(error.contains("`IA3`") && error.contains("LoRA"), "{error}");
+    }
 }

@@ -8,6 +8,7 @@ use super::likeness::Likeness;
 use super::lineage::{INPUTS_FILE, STATEMENT_FILE};
 use super::markup::{code, yaml};
 use super::signature;
+use crate::adapters::Label;
 use crate::files::{Digest, FileEntry};
 
 /// The card's file name.
@@ -16,12 +17,12 @@ pub const FILE: &str = "README.md";
 /// What the artifact is to its base model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
-    /// A LoRA adapter: of use only together with its base.
-    Adapter,
+    /// An adapter of this kind: of use only together with its base.
+    Adapter(Label),
     /// Every weight was trained further.
     Finetune,
-    /// An adapter merged into its base.
-    Merge,
+    /// An adapter of this kind merged into its base.
+    Merge(Label),
     /// Written in another format, perhaps with coarser numbers.
     Export,
     /// Trained from random weights: the base gave only its shape and tokenizer.
@@ -31,21 +32,23 @@ pub enum Relation {
 impl Relation {
     fn name(self) -> Option<&'static str> {
         match self {
-            Self::Adapter => Some("adapter"),
+            Self::Adapter(_) => Some("adapter"),
             Self::Finetune => Some("finetune"),
-            Self::Merge => Some("merge"),
+            Self::Merge(_) => Some("merge"),
             Self::Export => Some("quantized"),
             Self::Scratch => None,
         }
     }
 
-    fn sentence(self) -> &'static str {
+    fn sentence(self) -> String {
         match self {
-            Self::Adapter => "A LoRA adapter for",
-            Self::Finetune => "All weights fine-tuned from",
-            Self::Merge => "A LoRA adapter merged into",
-            Self::Export => "Written in another format from",
-            Self::Scratch => "Trained from random weights with the shape and tokenizer of",
+            Self::Adapter(of) => format!("A {} adapter for", of.title),
+            Self::Finetune => "All weights fine-tuned from".to_owned(),
+            Self::Merge(of) => format!("A {} adapter merged into", of.title),
+            Self::Export => "Written in another format from".to_owned(),
+            Self::Scratch => {
+                "Trained from random weights with the shape and tokenizer of".to_owned()
+            }
         }
     }
 }
@@ -181,8 +184,8 @@ impl Card {
             writeln!(out, "base_model_relation: {relation}")?;
             tags.push(format!("base_model:{relation}:{}", self.base));
         }
-        if self.relation == Relation::Adapter {
-            tags.push("lora".to_owned());
+        if let Relation::Adapter(of) = self.relation {
+            tags.extend(of.tags.iter().map(|tag| (*tag).to_owned()));
         }
         if self.relation == Relation::Export {
             tags.push("gguf".to_owned());
@@ -201,7 +204,7 @@ impl Card {
             writeln!(out, "metrics:\n- loss\n- perplexity")?;
         }
         let library = match self.relation {
-            Relation::Adapter => "peft",
+            Relation::Adapter(_) => "peft",
             Relation::Export => "gguf",
             _ => "transformers",
         };
@@ -383,7 +386,7 @@ impl Card {
     }
 
     fn is_adapter(&self) -> bool {
-        self.relation == Relation::Adapter
+        matches!(self.relation, Relation::Adapter(_))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Tests of the model card: front matter, body, hostile names.
 
 use super::*;
+use crate::adapters::ADAPTERS;
 
 pub(crate) fn card() -> Card {
     let digest = Digest::of(b"x");
     Card {
         name: "quickstart".into(),
-        relation: Relation::Adapter,
+        relation: Relation::Adapter(ADAPTERS[0].label()),
         base: "acme/base-tiny".into(),
         revision: None,
         base_files: vec![FileEntry { path: "model.safetensors".into(), size: 3, sha256: digest }],
@@ -178,7 +179,8 @@ fn a_merge_says_how_far_it_is_from_its_adapter() {
         positions: 8,
     };
     let beside = vec![("validation loss of the adapter".to_owned(), "2.5000".to_owned())];
-    let card = Card { relation: Relation::Merge, likeness: Some(likeness), beside, ..card() };
+    let relation = Relation::Merge(ADAPTERS[0].label());
+    let card = Card { relation, likeness: Some(likeness), beside, ..card() };
     let text = card.to_markdown();
     let row = "| validation loss of the adapter | `2.5000` |";
     for part in ["base_model_relation: merge", "Compared on two rows", "1.250e-1", "7 of 8", row] {

@@ -162,7 +162,7 @@ impl Derivation<'_> {
         }
         if origin.past.known {
             let text = match made.relation {
-                Relation::Merge => "data are those of the adapter's training, by its lineage",
+                Relation::Merge(_) => "data are those of the adapter's training, by its lineage",
                 _ => "data and numbers are those of its training, as its lineage tells them",
             };
             settings.push(("training".to_owned(), text.to_owned()));
@@ -208,7 +208,7 @@ pub struct Opened {
 pub fn open_weights(origin: &Origin) -> Result<Opened> {
     let base = inspect(&origin.base.path)?;
     let addition = match &origin.adapter {
-        Some((settings, _)) => Some(Addition::read(&origin.model.path, settings)?),
+        Some((adapter, _)) => Some(Addition::read(&origin.model.path, adapter.clone())?),
         None => None,
     };
     Ok(Opened {

@@ -35,7 +35,7 @@ pub struct RunRecord {
     pub config: (String, Digest),
     /// What the command line changed in it.
     pub overrides: BTreeMap<String, String>,
-    /// `lora`, `full` or `pretrain`.
+    /// The kind of adapter, `full` or `from-random-weights`.
     pub method: String,
     /// The model that the run starts from.
     pub base: BaseRecord,

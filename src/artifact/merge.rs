@@ -1,14 +1,12 @@
-//! The weights of a model as a stream, with an adapter added on the way: `W + s·B·A` in f32. Held
-//! in memory: the adapter, and a few rows of one weight.
+//! The weights of a model as a stream, changed by an adapter on the way. Held in memory: the adapter,
+//! and a few rows of one weight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use super::peft::{self, peft_key};
-use crate::adapters::lora_scale;
-use crate::config::LoraConfig;
+use super::peft;
+use crate::adapters::{Adapter, WeightChange, file_name, layer_of};
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 use crate::weights::{OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32};
@@ -16,109 +14,70 @@ use crate::weights::{OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_
 /// How many bytes are read and written at a time.
 const PIECE_BYTES: usize = 4 << 20;
 
-/// The two factors beside one linear layer.
-pub struct Factors {
-    a: Vec<f32>,
-    b: Vec<f32>,
-    rank: usize,
-    inputs: usize,
-    scale: f64,
-}
-
-impl Factors {
-    /// Adds `s·B·A` to the rows of the weight that begin with `first`, and writes it into `added`
-    /// as well. Where the addition is exactly zero the value stays as it is: adding zero would turn
-    /// −0 into +0.
-    pub fn add_to(&self, first: usize, values: &mut [f32], added: &mut [f32]) {
-        let Self { a, b, rank, inputs, scale } = self;
-        let rows = values.par_chunks_mut(*inputs).zip(added.par_chunks_mut(*inputs));
-        rows.enumerate().for_each(|(row, (values, added))| {
-            let row = first + row;
-            let mut addition = vec![0.0_f64; *inputs];
-            for k in 0..*rank {
-                let left = f64::from(b[row * rank + k]);
-                for (sum, right) in addition.iter_mut().zip(&a[k * inputs..(k + 1) * inputs]) {
-                    *sum += left * f64::from(*right);
-                }
-            }
-            for ((value, added), addition) in values.iter_mut().zip(added).zip(addition) {
-                *added = 0.0;
-                if addition != 0.0 {
-                    let addition = scale * addition;
-                    #[expect(clippy::cast_possible_truncation)] // the one rounding to f32
-                    let (sum, change) = ((f64::from(*value) + addition) as f32, addition as f32);
-                    *value = sum;
-                    *added = change;
-                }
-            }
-        });
-    }
-}
-
 /// An adapter's tensors, each taken out when its weight comes by.
 pub struct Addition {
     tensors: BTreeMap<String, OwnedTensor>,
-    settings: LoraConfig,
+    adapter: Arc<dyn Adapter>,
     path: PathBuf,
     /// The weights file, as read.
     pub file: FileEntry,
 }
 
 impl Addition {
-    /// Reads the adapter in a directory.
-    pub fn read(adapter: &Path, settings: &LoraConfig) -> Result<Self> {
-        let (tensors, file) = read_tensors(adapter, peft::WEIGHTS_FILE)?;
+    /// Reads the weights of the adapter in a directory.
+    pub fn read(directory: &Path, adapter: Arc<dyn Adapter>) -> Result<Self> {
+        let (tensors, file) = read_tensors(directory, peft::WEIGHTS_FILE)?;
         for (name, tensor) in &tensors {
             let count = tensor.element.not_finite(&tensor.bytes);
             if count > 0 {
                 let what = format!("the adapter holds {count} NaN or infinite numbers in `{name}`");
-                return Err(Error::new(what).at(adapter));
+                return Err(Error::new(what).at(directory));
             }
         }
-        let (settings, path) = (settings.clone(), adapter.to_owned());
-        Ok(Self { tensors, settings, path, file })
+        Ok(Self { tensors, adapter, path: directory.to_owned(), file })
     }
 
-    /// What is to be added to a tensor of the base, if anything is.
-    fn take(&mut self, place: &TensorPlace) -> Result<Option<Factors>> {
+    /// What is to be done to a tensor of the base, if anything is.
+    fn take(&mut self, place: &TensorPlace) -> Result<Option<Box<dyn WeightChange>>> {
         let Some(layer) = place.name.strip_suffix(".weight") else { return Ok(None) };
-        let mut take = |matrix: &str| self.tensors.remove(&peft_key(layer, matrix));
-        let (a, b) = match (take("lora_A"), take("lora_B")) {
-            (None, None) => return Ok(None),
-            (Some(a), Some(b)) => (a, b),
-            _ => {
-                let what = format!("`{layer}` has one of the two factors only");
-                return Err(Error::new(what).at(&self.path));
+        let mut found = BTreeMap::new();
+        for parameter in self.adapter.kind().parameters() {
+            if let Some(tensor) = self.tensors.remove(&file_name(layer, parameter)) {
+                found.insert(*parameter, tensor);
             }
-        };
-        let (&[rank, inputs], &[outputs, also]) = (&a.shape[..], &b.shape[..]) else {
-            let what = format!("the factors of `{layer}` are no matrices");
-            return Err(Error::new(what).at(&self.path));
-        };
-        if rank != self.settings.r || also != rank {
-            let what =
-                format!("the factors of `{layer}` have rank {rank}, not {}", self.settings.r);
-            return Err(Error::new(what).at(&self.path));
         }
-        if place.shape != [outputs, inputs] {
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let misfit = |why: String| {
             let what = format!("the adapter does not fit `{}`", place.name);
-            return Err(Error::new(what).at(&self.path).because(format!(
-                "the weight is {:?}, the adapter is for {:?}",
-                place.shape,
-                [outputs, inputs]
-            )));
+            Err(Error::new(what).at(&self.path).because(why))
+        };
+        let &[outputs, inputs] = &place.shape[..] else {
+            return misfit(format!("the weight is {:?}, and no matrix", place.shape));
+        };
+        let mut tensors = BTreeMap::new();
+        for (name, shape) in self.adapter.tensors([outputs, inputs]) {
+            let Some(tensor) = found.remove(name) else {
+                return misfit(format!("it has no `{name}` for this layer"));
+            };
+            if tensor.shape != shape {
+                return misfit(format!(
+                    "its `{name}` is {:?}; a weight of {:?} and its settings ({}) make it {shape:?}",
+                    tensor.shape,
+                    place.shape,
+                    self.adapter.describe()
+                ));
+            }
+            tensors.insert(name, to_f32(tensor.element, &tensor.bytes));
         }
-        let (a, b) = (to_f32(a.element, &a.bytes), to_f32(b.element, &b.bytes));
-        Ok(Some(Factors { a, b, rank, inputs, scale: lora_scale(&self.settings) }))
+        Ok(Some(self.adapter.change([outputs, inputs], tensors)))
     }
 
     /// Everything must have found its weight.
     fn finish(self) -> Result<()> {
         let Some(name) = self.tensors.keys().next() else { return Ok(()) };
-        let layer = ["lora_A", "lora_B"].iter().find_map(|matrix| {
-            name.strip_suffix(&format!(".{matrix}.weight"))?.strip_prefix("base_model.model.")
-        });
-        Err(match layer {
+        Err(match layer_of(self.adapter.kind(), name) {
             Some(layer) => Error::new(format!("the base has no layer `{layer}`")),
             None => Error::new(format!("cannot merge the tensor `{name}`")),
         }
@@ -208,11 +167,11 @@ impl Weights {
         for mut shard in shards {
             sink.shard(&shard)?;
             while let Some(place) = shard.begin() {
-                let factors = match &mut addition {
+                let change = match &mut addition {
                     Some(addition) => addition.take(&place)?,
                     None => None,
                 };
-                read_tensor(&mut shard, &place, factors.as_ref(), sink)?;
+                read_tensor(&mut shard, &place, change.as_deref(), sink)?;
             }
             sink.end()?;
             let file = shard.finish()?;
@@ -237,7 +196,7 @@ impl Weights {
 fn read_tensor(
     shard: &mut ShardStream,
     place: &TensorPlace,
-    factors: Option<&Factors>,
+    change: Option<&dyn WeightChange>,
     sink: &mut dyn Sink,
 ) -> Result<()> {
     let width: usize = place.shape.iter().skip(1).product();
@@ -253,12 +212,12 @@ fn read_tensor(
         }
         shard.refuse_not_finite()?;
         let rows = bytes.len() / row_bytes;
-        match factors {
+        match change {
             None => sink.rows(place, Rows::Unchanged(bytes))?,
-            Some(factors) => {
+            Some(change) => {
                 let before = to_f32(place.element, bytes);
                 let (mut after, mut added) = (before.clone(), vec![0.0; before.len()]);
-                factors.add_to(first, &mut after, &mut added);
+                change.apply(first, &mut after, &mut added);
                 let change = Change { before: &before, added: &added, after: &after };
                 sink.rows(place, Rows::Changed(change))?;
             }

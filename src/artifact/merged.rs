@@ -90,12 +90,12 @@ pub fn percent(share: f64) -> String {
 pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> Result<Merged> {
     request.refuse_existing()?;
     let origin = Origin::find(request.model, request.base, request.supply)?;
-    if origin.adapter.is_none() {
+    let Some(label) = origin.adapter.as_ref().map(|(adapter, _)| adapter.kind().label()) else {
         let found = &origin.model;
         return Err(
             Error::new(format!("`{}` is a whole model, not an adapter", found.id)).at(&found.path)
         );
-    }
+    };
     let Opened { weights, adapter_file, untied, note } = open_weights(&origin)?;
     request.carry_out(|scratch| {
         let written = write_merged(weights, scratch, element)?;
@@ -114,7 +114,7 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
         let found = merged.measured.as_ref().ok();
         let made = Made {
             method: "merge",
-            relation: Relation::Merge,
+            relation: Relation::Merge(label),
             asked: element
                 .map(|element| ("merge.dtype".to_owned(), element.config_name().to_owned()))
                 .into_iter()
@@ -221,12 +221,13 @@ fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Comp
     };
     let answers = |model: &Model| trial.as_ref().map_or(Ok(Vec::new()), |t| t.answers(model));
     let rows = Rows::new(&origin.past.prompts, merged, &facts)?;
-    let (lora, _) = origin.adapter.as_ref().expect("only adapters are merged");
-    let loaded = with_adapter(&origin.base.path, &origin.model.path, lora, &opened.device)?;
+    let (adapter, _) = origin.adapter.as_ref().expect("only adapters are merged");
+    let settings = adapter.as_ref();
+    let loaded = with_adapter(&origin.base.path, &origin.model.path, settings, &opened.device)?;
     let mut adapted = loaded.model;
     let of_adapter = rows.logits(&adapted);
     let adapter = run(&adapted)?;
-    adapted.linears(&mut |_, linear| linear.side = None); // what is left is the base
+    adapted.linears(&mut |_, linear| linear.adapter = None); // what is left is the base
     let (base, before) = (run(&adapted)?, answers(&adapted)?);
     drop(adapted);
     let whole = model::load(merged, model::Init::Pretrained, &opened.device)?.model;

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::Device;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::peft;
-use crate::adapters;
+use crate::adapters::{self, Adapter};
 use crate::checkpoint::{self, Found};
-use crate::config::{Init, LoraConfig, TargetModules};
+use crate::config::Init;
 use crate::device;
 use crate::error::{Context, Error, Result};
 use crate::files::{DATA_LOCK, FileEntry, read_json_hashed};
@@ -22,10 +23,6 @@ use crate::weights::{Shard, TensorPlace};
 
 /// Largest `adapter_config.json` that is read.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
-/// Limits of settings, as those of `[lora]`; the adapter's file must fit them besides.
-const RANK_MAX: usize = 65_536;
-const ALPHA_MAX: f64 = 1e6;
-const MODULES_MAX: usize = 4096;
 
 /// A model that is ready to be used.
 pub struct Opened {
@@ -43,94 +40,36 @@ pub struct Opened {
 
 /// The settings of an adapter directory.
 #[derive(Debug, Clone)]
-pub struct Adapter {
+pub struct AdapterDirectory {
     /// Where the base model is, as the adapter names it.
     pub base: String,
     /// Its commit, if it is on a hub.
     pub revision: Option<String>,
-    /// Rank, scale and layers.
-    pub lora: LoraConfig,
+    /// The adapter, without its weights.
+    pub adapter: Arc<dyn Adapter>,
 }
 
-impl Adapter {
-    /// Reads `adapter_config.json`; kinds of adapters that are not plain LoRA are refused.
-    pub fn read(adapter: &Path) -> Result<Self> {
-        Self::read_hashed(adapter).map(|(adapter, _)| adapter)
-    }
-
-    /// The same, with the digest of the bytes that were read.
-    pub fn read_hashed(adapter: &Path) -> Result<(Self, FileEntry)> {
-        let path = adapter.join(peft::CONFIG_FILE);
+impl AdapterDirectory {
+    /// Reads `adapter_config.json`, and the digest of the bytes that were read.
+    ///
+    /// # Errors
+    /// When it is broken, or an adapter of a kind that is not supported.
+    pub fn read_hashed(directory: &Path) -> Result<(Self, FileEntry)> {
+        let path = directory.join(peft::CONFIG_FILE);
         let (json, entry) = read_json_hashed(&path, peft::CONFIG_FILE, CONFIG_BYTES_MAX)?;
-        Ok((Self::parse(&json, &path)?, entry))
+        Ok((Self::parse(&json).map_err(|error| error.at(&path))?, entry))
     }
 
-    fn parse(json: &Value, path: &Path) -> Result<Self> {
-        let wrong = |what: &str| Error::new(what).at(path);
-        if json["peft_type"] != "LORA" {
-            return Err(wrong("only adapters of the type `LORA` are supported"));
-        }
-        for key in ["use_dora", "fan_in_fan_out", "lora_bias"] {
-            if json[key] == true {
-                return Err(wrong(&format!("adapters with `{key}` are not supported")));
-            }
-        }
-        if !(json["use_rslora"].is_boolean() || json["use_rslora"].is_null()) {
-            return Err(wrong("`use_rslora` must be true or false"));
-        }
-        for key in ["rank_pattern", "alpha_pattern"] {
-            if json[key].as_object().is_some_and(|map| !map.is_empty()) {
-                return Err(wrong(&format!("adapters with a `{key}` are not supported")));
-            }
-        }
-        let rank = json["r"].as_u64().and_then(|r| usize::try_from(r).ok());
-        let rank = rank.filter(|r| (1..=RANK_MAX).contains(r)).ok_or_else(|| {
-            let found = shown(&json["r"]);
-            wrong(&format!("`r` must be between 1 and {RANK_MAX}, and it {found}"))
-        })?;
-        let alpha = json["lora_alpha"].as_f64().filter(|alpha| alpha.abs() <= ALPHA_MAX);
-        let alpha = alpha.ok_or_else(|| {
-            let found = shown(&json["lora_alpha"]);
-            wrong(&format!("`lora_alpha` must be a number up to {ALPHA_MAX}, and it {found}"))
-        })?;
+    fn parse(json: &Value) -> Result<Self> {
+        let adapter = adapters::of_peft(json.as_object().unwrap_or(&Map::new()))?;
         let base = json["base_model_name_or_path"].as_str();
         Ok(Self {
             revision: json["revision"].as_str().map(str::to_owned),
-            base: base.ok_or_else(|| wrong("`base_model_name_or_path` is missing"))?.to_owned(),
-            lora: LoraConfig {
-                r: rank,
-                lora_alpha: alpha,
-                lora_dropout: 0.0, // acts in training only
-                target_modules: target_modules(json).ok_or_else(|| {
-                    wrong("`target_modules` is neither a list of names nor `all-linear`")
-                })?,
-                use_rslora: json["use_rslora"] == true,
-            },
+            base: base
+                .ok_or_else(|| Error::new("`base_model_name_or_path` is missing"))?
+                .to_owned(),
+            adapter,
         })
-    }
-}
-
-/// What stands in place of what is wanted.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "is missing".to_owned(),
-        Value::Number(number) => format!("is {number}"),
-        _ => "is no number".to_owned(),
-    }
-}
-
-fn target_modules(json: &Value) -> Option<TargetModules> {
-    match &json["target_modules"] {
-        Value::String(name) if name == "all-linear" => Some(TargetModules::AllLinear),
-        Value::Array(names) => {
-            let names = names.iter().take(MODULES_MAX + 1);
-            if names.len() > MODULES_MAX {
-                return None;
-            }
-            let names = names.map(|name| name.as_str().map(str::to_owned));
-            names.collect::<Option<_>>().map(TargetModules::Names)
-        }
-        _ => None,
     }
 }
 
@@ -163,9 +102,9 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
         let Loaded { model, files, note, .. } = loaded;
         return Ok(Opened { model, codec: found.path, chat_template: None, files, note });
     }
-    let (adapter, settings) = Adapter::read_hashed(&found.path)?;
-    let base = base_of(&found, &adapter, base, supply)?;
-    let loaded = with_adapter(&base.path, &found.path, &adapter.lora, device)?;
+    let (own, settings) = AdapterDirectory::read_hashed(&found.path)?;
+    let base = base_of(&found, &own, base, supply)?;
+    let loaded = with_adapter(&base.path, &found.path, own.adapter.as_ref(), device)?;
     let Loaded { model, mut files, note, .. } = loaded;
     files.push(settings);
     let has_tokenizer = found.path.join("tokenizer.json").is_file();
@@ -176,19 +115,19 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
 /// A base model with an adapter beside its layers, and the files of both.
 pub fn with_adapter(
     base: &Path,
-    adapter: &Path,
-    lora: &LoraConfig,
+    directory: &Path,
+    adapter: &dyn Adapter,
     device: &Device,
 ) -> Result<Loaded> {
     // The small file first: what is wrong with it is said before the large ones are read.
     let facts = model::inspect(base)?.facts;
-    let fits = |places: &[TensorPlace]| fits(&facts, lora, places);
-    let shard = Shard::read_if(adapter, peft::WEIGHTS_FILE, fits)?;
-    shard.refuse_not_finite().map_err(|error| error.at(adapter))?;
+    let fits = |places: &[TensorPlace]| fits(&facts, adapter, places);
+    let shard = Shard::read_if(directory, peft::WEIGHTS_FILE, fits)?;
+    shard.refuse_not_finite().map_err(|error| error.at(directory))?;
     let mut loaded = model::load(base, model::Init::Pretrained, device)?;
-    attach(&mut loaded.model, lora)?;
-    checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)
-        .map_err(|error| error.at(adapter))?;
+    attach(&mut loaded.model, adapter)?;
+    checkpoint::put(&mut loaded.model, &shard, adapters::file_name_of)
+        .map_err(|error| error.at(directory))?;
     let mut files = below_base(loaded.files);
     files.push(shard.entry.clone());
     loaded.files = files;
@@ -197,23 +136,22 @@ pub fn with_adapter(
 
 /// Whether the tensors of an adapter's file are those that its settings and its base make. Nothing
 /// is made of the settings' rank before this was asked.
-fn fits(facts: &Facts, lora: &LoraConfig, places: &[TensorPlace]) -> Result<()> {
-    let targets = adapters::targets(facts, lora)?;
-    let mut expected: BTreeMap<String, [usize; 2]> = BTreeMap::new();
-    for (path, [outputs, inputs]) in targets {
-        expected.insert(peft::peft_key(&path, "lora_A"), [lora.r, inputs]);
-        expected.insert(peft::peft_key(&path, "lora_B"), [outputs, lora.r]);
+fn fits(facts: &Facts, adapter: &dyn Adapter, places: &[TensorPlace]) -> Result<()> {
+    let mut expected: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (path, dims) in adapter.layers(facts)? {
+        let of_layer = adapter.tensors(dims).into_iter();
+        expected.extend(of_layer.map(|(name, shape)| (adapters::file_name(&path, name), shape)));
     }
     for place in places {
         let (name, found) = (&place.name, &place.shape);
         let Some(wanted) = expected.remove(name) else {
             return Err(Error::new(format!("the model has no place for the tensor `{name}`")));
         };
-        if found[..] != wanted {
+        if *found != wanted {
             let what = format!("tensor `{name}` has shape {found:?}");
-            let rank = lora.r;
+            let settings = adapter.describe();
             return Err(Error::new(format!("{what}, but {wanted:?} belongs there"))
-                .because(format!("the base and the rank {rank} of the adapter make it so")));
+                .because(format!("the base and the adapter's settings ({settings}) make it so")));
         }
     }
     match expected.keys().next() {
@@ -230,7 +168,7 @@ fn below_base(files: Vec<FileEntry>) -> Vec<FileEntry> {
 /// The base model of an adapter.
 pub fn base_of(
     found: &ModelDirectory,
-    adapter: &Adapter,
+    adapter: &AdapterDirectory,
     instead: Option<&str>,
     supply: &Supply,
 ) -> Result<ModelDirectory> {
@@ -250,9 +188,9 @@ pub fn base_of(
     })
 }
 
-fn attach(model: &mut Model, lora: &LoraConfig) -> Result<()> {
+fn attach(model: &mut Model, adapter: &dyn Adapter) -> Result<()> {
     // The values drawn here are replaced at once by those of the file.
-    adapters::attach_lora(model, lora, Stream::new(0)).map(|_| ())
+    adapters::attach(model, adapter, Stream::new(0)).map(|_| ())
 }
 
 fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opened> {
@@ -267,9 +205,9 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
         Init::Random => model::Init::Random(Stream::new(config.seed)),
     };
     let mut loaded = model::load(&base.path, init, device)?;
-    match &config.lora {
-        Some(lora) => attach(&mut loaded.model, lora)?,
-        None => adapters::learn_everything(&mut loaded.model),
+    match adapters::of_run(&config) {
+        Some(adapter) => attach(&mut loaded.model, adapter.as_ref())?,
+        None => adapters::unfreeze_all(&mut loaded.model),
     }
     let mut last = Error::new("this run has no whole checkpoint").at(run);
     for (_, folder) in checkpoint::newest(run)? {
@@ -277,7 +215,7 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
             Ok(found) => {
                 let shard = Shard::read(&found.folder, found.weights_name())?;
                 shard.refuse_not_finite().map_err(|error| error.at(&found.folder))?;
-                checkpoint::put(&mut loaded.model, &shard, checkpoint::file_name_of)?;
+                checkpoint::put(&mut loaded.model, &shard, adapters::file_name_of)?;
                 let mut files = below_base(loaded.files);
                 files.push(shard.entry.clone());
                 return Ok(Opened {

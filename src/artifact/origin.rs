@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::card::{CardDataset, LossChange};
 use super::lineage::{INPUTS_FILE, STATEMENT_FILE};
-use super::open::{Adapter, base_of};
-use crate::config::LoraConfig;
+use super::open::{AdapterDirectory, base_of};
+use crate::adapters::Adapter;
 use crate::error::Result;
 use crate::files::{Digest, FileEntry, read_json};
 use crate::hub::{DEFAULT_REVISION, ModelDirectory, Supply};
@@ -21,8 +22,8 @@ const LINEAGE_BYTES_MAX: u64 = 64 << 20;
 pub struct Origin {
     /// What the user named: an adapter or a whole model.
     pub model: ModelDirectory,
-    /// The adapter's settings, if it is one, and the file with them as read.
-    pub adapter: Option<(LoraConfig, FileEntry)>,
+    /// The adapter, if it is one, and the file with its settings as read.
+    pub adapter: Option<(Arc<dyn Adapter>, FileEntry)>,
     /// The whole model: the adapter's base, or the model itself.
     pub base: ModelDirectory,
     /// What the lineage tells.
@@ -38,9 +39,9 @@ impl Origin {
         if !model.adapter {
             return Ok(Self { base: model.clone(), model, adapter: None, past });
         }
-        let (adapter, settings) = Adapter::read_hashed(&model.path)?;
-        let base = base_of(&model, &adapter, base, supply)?;
-        Ok(Self { model, adapter: Some((adapter.lora, settings)), base, past })
+        let (found, settings) = AdapterDirectory::read_hashed(&model.path)?;
+        let base = base_of(&model, &found, base, supply)?;
+        Ok(Self { model, adapter: Some((found.adapter, settings)), base, past })
     }
 
     /// Digests that the base's files must have, by the adapter's lineage.

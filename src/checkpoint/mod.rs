@@ -30,7 +30,7 @@ pub use retention::{Retention, remove};
 pub use reuse::{Item as StepsItem, Kept, Shelf, items as kept_steps};
 pub use save::{Job, Saved, check_free, manifest_digest};
 pub use saver::Saver;
-pub use snapshot::{Snapshot, file_name_of};
+pub use snapshot::Snapshot;
 pub use tensors::{Pieces, learning_specs, learning_values, put};
 
 /// Version of the format; a newer one is refused by name.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::adapters::file_name_of;
 use crate::checkpoint::manifest::{Manifest, Unusable, read};
-use crate::checkpoint::snapshot::{file_name_of, weights_name};
+use crate::checkpoint::snapshot::weights_name;
 use crate::checkpoint::{State, folder_name, tensors};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};

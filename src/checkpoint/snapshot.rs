@@ -3,6 +3,7 @@
 
 use burn::tensor::{Device, Tensor};
 
+use crate::adapters::{file_name_of, is_adapter};
 use crate::checkpoint::tensors::joined;
 use crate::checkpoint::{Pieces, State, learning_specs};
 use crate::engine::{OptimizerState, StateByPath, Trainer};
@@ -49,8 +50,10 @@ impl Values {
 /// Everything that a checkpoint holds.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The learning weights, by their names in files.
+    /// The trainable weights, by their names in files.
     pub weights: Tensors,
+    /// Whether they are those of an adapter.
+    adapter: bool,
     /// What the optimizer keeps for each parameter.
     pub optimizer: Tensors,
     /// Everything else.
@@ -86,21 +89,21 @@ fn in_order(state: &StateByPath) -> Vec<(&str, Option<usize>, &[Tensor<1>])> {
     all
 }
 
-/// The name of a parameter in files: PEFT's for adapters, Hugging Face's otherwise.
-pub fn file_name_of(path: &str) -> String {
-    if path.contains(".lora_") { format!("base_model.model.{path}") } else { path.to_owned() }
-}
-
 impl Snapshot {
     /// Takes trainable parameters and the optimizer's state, once training goes on.
     pub fn of(trainer: &mut Trainer, state: State) -> Self {
-        let (specs, values) = learning_specs(&mut trainer.model, file_name_of, |_| Element::F32);
+        let mut adapter = true;
+        let element = |path: &str| {
+            adapter &= is_adapter(path);
+            Element::F32
+        };
+        let (specs, values) = learning_specs(&mut trainer.model, file_name_of, element);
         let with_values = |spec: TensorSpec| {
             let values = Values::of(&values[&spec.name]);
             (spec, values)
         };
         let weights = specs.into_iter().map(with_values).collect();
-        Self { weights, optimizer: tensors_of(&trainer.optimizer), state }
+        Self { weights, adapter, optimizer: tensors_of(&trainer.optimizer), state }
     }
 
     /// About how many bytes its files take.
@@ -114,7 +117,7 @@ impl Snapshot {
 
     /// Name of the file with the weights.
     pub fn weights_name(&self) -> &'static str {
-        weights_name(self.weights.iter().all(|(spec, _)| spec.name.contains(".lora_")))
+        weights_name(self.adapter)
     }
 }
 

@@ -64,7 +64,7 @@ pub type Pieces = BTreeMap<String, Vec<Tensor<1>>>;
 pub fn learning_specs(
     model: &mut Model,
     rename: impl Fn(&str) -> String,
-    element: impl Fn(&str) -> Element,
+    mut element: impl FnMut(&str) -> Element,
 ) -> (Vec<TensorSpec>, Pieces) {
     let mut specs = Vec::new();
     let mut values = BTreeMap::new();

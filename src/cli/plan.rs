@@ -102,7 +102,7 @@ fn tell_counts(statistics: &data::Statistics) {
 fn disk(prepared: &Prepared, config: &crate::config::RunConfig) -> u64 {
     // One more checkpoint than is kept exists while pruning.
     let checkpoint = prepared.checkpoint_bytes();
-    let artifact = match config.lora {
+    let artifact = match prepared.adapter {
         Some(_) => 4 * prepared.learning,
         None => prepared.facts.element.size() as u64 * prepared.facts.parameters,
     };

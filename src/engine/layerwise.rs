@@ -195,7 +195,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::adapters::learn_everything;
+    use crate::adapters::unfreeze_all;
     use crate::config::Kernels;
     use crate::data::Target;
     use crate::device::Computing;
@@ -236,7 +236,7 @@ mod tests {
                     let mut model = small_model(&Device::flex(), computing).unwrap();
                     let sft = crate::objectives::with("sft", &[]);
                     if everything {
-                        learn_everything(&mut model);
+                        unfreeze_all(&mut model);
                     }
                     let [some, all] = [None, Some(all_tokens.clone())].map(|dropout| {
                         let pass = Pass { scale: 0.01, recompute, loss_chunk_tokens: 50, dropout };

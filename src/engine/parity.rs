@@ -1,13 +1,13 @@
 //! What is made of operations, on a device and on the CPU: the loss, the optimiser, and one whole
-//! LoRA step of a model of two layers.
+//! step of a model of two layers with each kind of adapter.
 
 use std::time::Instant;
 
 use burn::tensor::Device;
 use serde_json::json;
 
-use crate::adapters;
-use crate::config::{LoraConfig, Recompute, TargetModules};
+use crate::adapters::{self, ADAPTERS, Adapter};
+use crate::config::Recompute;
 use crate::data::{Batch, Target};
 use crate::device::{Arithmetic, Computing, Opened, attempt};
 use crate::engine::optimizers::{self, OPTIMIZERS, OptimizerEntry};
@@ -76,12 +76,16 @@ pub fn parity(opened: &Opened, at: &mut dyn FnMut(&str) -> Result<()>) -> Result
             continue;
         }
         let computing = Computing { arithmetic, ..computing };
-        let (name, tolerance) = match arithmetic {
-            Arithmetic::F32 => ("LoRA step".to_owned(), STEP_TOLERANCE),
-            _ => (format!("LoRA step, {}", arithmetic.name()), MIXED_TOLERANCE),
-        };
-        at(&name)?;
-        lines.extend(pair(&name, tolerance, &opened.device, |device| step(device, computing))?);
+        for kind in ADAPTERS {
+            let step = format!("{} step", kind.label().title);
+            let (name, tolerance) = match arithmetic {
+                Arithmetic::F32 => (step, STEP_TOLERANCE),
+                _ => (format!("{step}, {}", arithmetic.name()), MIXED_TOLERANCE),
+            };
+            at(&name)?;
+            let run = |device: &Device| self::step(kind.sample().as_ref(), device, computing);
+            lines.extend(pair(&name, tolerance, &opened.device, run)?);
+        }
     }
     Ok(Parity { lines, seconds: began.elapsed().as_secs_f64(), failure: None })
 }
@@ -118,8 +122,12 @@ fn optimizer(entry: &OptimizerEntry, device: &Device) -> Outputs {
     std::iter::once(("weights", host(value))).chain(kept).collect()
 }
 
-/// A model with grouped queries and a tied head, which numbers alone make.
+/// A model with grouped queries, a tied head and an adapter, which numbers alone make.
 pub fn small_model(device: &Device, computing: Computing) -> Result<Model> {
+    small_model_with(ADAPTERS[0].sample().as_ref(), device, computing)
+}
+
+fn small_model_with(adapter: &dyn Adapter, device: &Device, computing: Computing) -> Result<Model> {
     let config = ModelJson::from_value(json!({
         "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
         "num_key_value_heads": 2, "intermediate_size": 160, "num_hidden_layers": 2,
@@ -129,33 +137,35 @@ pub fn small_model(device: &Device, computing: Computing) -> Result<Model> {
     let mut source = WeightSource::random(Stream::new(3), 0.1, Element::F32, device);
     let mut model = families::find(&config)?.build(&config, &mut source)?;
     model.computing = computing;
-    let settings = LoraConfig {
-        r: 4,
-        lora_alpha: 8.0,
-        lora_dropout: 0.0,
-        target_modules: TargetModules::AllLinear,
-        use_rslora: false,
-    };
-    adapters::attach_lora(&mut model, &settings, Stream::new(4))?;
-    model.visit(&mut Fill(device.clone()));
+    adapters::attach(&mut model, adapter, Stream::new(4))?;
+    model.visit(&mut Disturb(device.clone()));
     model.compute_in(computing.arithmetic);
     Ok(model)
 }
 
-/// Gives every B of an adapter numbers, so that gradients reach every A.
-struct Fill(Device);
+/// Moves an adapter away from its first values, which compute what the base model does and let no
+/// gradient reach some of its parameters.
+struct Disturb(Device);
 
-impl Visitor for Fill {
-    fn vector(&mut self, _: &str, _: &mut Parameter<1>) {}
-    fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
-        if path.ends_with("lora_B.weight") {
+impl Disturb {
+    fn add<const D: usize>(&self, path: &str, parameter: &mut Parameter<D>) {
+        if parameter.learns {
             let dims = parameter.value.dims();
             let stream = Stream::new(5).site(path);
-            let count = (dims[0] * dims[1]) as u64;
+            let count = dims.iter().product::<usize>() as u64;
             #[expect(clippy::cast_possible_truncation)] // f32 is wanted
             let values = (0..count).map(|i| (0.05 * stream.normal(i)) as f32).collect();
-            parameter.value = from_vec(values, dims, &self.0);
+            parameter.value = parameter.value.clone() + from_vec(values, dims, &self.0);
         }
+    }
+}
+
+impl Visitor for Disturb {
+    fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+        self.add(path, parameter);
+    }
+    fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+        self.add(path, parameter);
     }
 }
 
@@ -204,10 +214,11 @@ pub fn small_settings() -> StepSettings {
     }
 }
 
-fn step(device: &Device, computing: Computing) -> Result<Outputs> {
+fn step(adapter: &dyn Adapter, device: &Device, computing: Computing) -> Result<Outputs> {
     let batch = small_batch();
+    let model = small_model_with(adapter, device, computing)?;
     let rule = optimizers::with(OPTIMIZERS[0].name, OPTIMIZERS[0].smooth);
-    let mut trainer = Trainer::new(small_model(device, computing)?, small_settings(), rule);
+    let mut trainer = Trainer::new(model, small_settings(), rule);
     let (report, _) = trainer.step(&[batch], 0.0)?;
     #[expect(clippy::cast_possible_truncation)] // they are compared as everything else is
     let numbers = [report.loss, report.grad_norm].map(|x| x as f32);

@@ -85,7 +85,7 @@ impl Trainer {
     pub fn new(mut model: Model, settings: StepSettings, optimizer: Box<dyn Optimizer>) -> Self {
         let mut drops = false;
         model.linears(&mut |_, linear| {
-            drops |= linear.side.as_ref().is_some_and(|side| side.drops());
+            drops |= linear.adapter.as_ref().is_some_and(|adapter| adapter.drops());
         });
         let scaled = model.computing.arithmetic == Arithmetic::MixedF16;
         Self {

@@ -239,7 +239,7 @@ impl WeightSource {
         } else {
             None
         };
-        Ok(Linear { weight, bias, side: None })
+        Ok(Linear { weight, bias, adapter: None })
     }
 
     /// A tensor that may be there and is not used.

@@ -1,46 +1,56 @@
-//! A linear layer with a slot beside it, into which an adapter may be put.
+//! A linear layer with a place beside it, into which an adapter may be put.
 
 use burn::tensor::Tensor;
 
 use crate::model::{Context, Parameter, Visitor};
 use crate::ops::{cpu, project};
 
-/// `y = x·Wᵀ + b`, plus what the side path adds.
+/// `y = x·Wᵀ + b`, or what an adapter makes of it.
 pub struct Linear {
     /// `[out, in]`, as Hugging Face stores it.
     pub weight: Parameter<2>,
     /// `[out]`.
     pub bias: Option<Parameter<1>>,
     /// An adapter.
-    pub side: Option<Box<dyn SidePath>>,
+    pub adapter: Option<Box<dyn AdapterBranch>>,
 }
 
-/// What an adapter adds beside a linear layer.
-pub trait SidePath: Send + Sync {
-    /// The addition for `x: [tokens, in]`, `[tokens, out]`.
-    fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2>;
+/// What an adapter makes of one linear layer.
+pub trait AdapterBranch: Send + Sync {
+    /// What the layer gives for `x: [tokens, in]`, without its bias: `[tokens, out]`.
+    fn forward(&self, x: Tensor<2>, linear: &Linear, context: &Context) -> Tensor<2>;
     /// Whether inputs are dropped in training.
     fn drops(&self) -> bool;
     /// Visits its parameters; `path` is the module path of the linear layer.
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor);
-    /// A copy whose learning parameters are leaves of a tape.
-    fn tracked(&self) -> Box<dyn SidePath>;
-    /// The addition as the kernels of the CPU know it; none on other devices, or if it is another
-    /// kind of addition.
-    fn low_rank(&self, context: &Context) -> Option<cpu::LowRank>;
+    /// A copy whose trainable parameters are leaves of a tape.
+    fn tracked(&self) -> Box<dyn AdapterBranch>;
+    /// The same as the kernels of the CPU know it, beside `weight`; none on other devices, or if
+    /// it is something that they do not know.
+    fn low_rank(&self, weight: &cpu::Held, context: &Context) -> Option<cpu::LowRank>;
 }
 
 impl Linear {
+    /// `[out, in]`.
+    pub fn dims(&self) -> [usize; 2] {
+        self.weight.value.dims()
+    }
+
     /// `x: [tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
-        let mut y = project(x.clone(), self.weight.value.clone(), context.computing);
-        if let Some(bias) = &self.bias {
-            y = y + bias.value.clone().unsqueeze::<2>();
-        }
-        match &self.side {
-            Some(side) => y + side.forward(x, context),
+        let y = match &self.adapter {
+            Some(adapter) => adapter.forward(x, self, context),
+            None => self.frozen(x, context),
+        };
+        match &self.bias {
+            Some(bias) => y + bias.value.clone().unsqueeze::<2>(),
             None => y,
         }
+    }
+
+    /// `x·Wᵀ`, without bias and adapter.
+    pub fn frozen(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+        project(x, self.weight.value.clone(), context.computing)
     }
 
     /// The layer as the kernels of the CPU know it, `path` within its decoder layer.
@@ -49,32 +59,32 @@ impl Linear {
             Some(bias) => Some((cpu::Held::of(&bias.value)?, bias.learns)),
             None => None,
         };
-        let low_rank = match &self.side {
-            Some(side) => Some(side.low_rank(context)?),
+        let weight = cpu::Held::of(&self.weight.value)?;
+        let low_rank = match &self.adapter {
+            Some(adapter) => Some(adapter.low_rank(&weight, context)?),
             None => None,
         };
-        let weight = cpu::Held::of(&self.weight.value)?;
         Some(cpu::Projection { path, weight, learns: self.weight.learns, bias, low_rank })
     }
 
-    /// Visits weight, bias and side path.
+    /// Visits weight, bias and adapter.
     pub fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {
         visitor.matrix(&format!("{path}.weight"), &mut self.weight);
         if let Some(bias) = &mut self.bias {
             visitor.vector(&format!("{path}.bias"), bias);
         }
-        if let Some(side) = &mut self.side {
-            side.visit(path, visitor);
+        if let Some(adapter) = &mut self.adapter {
+            adapter.visit(path, visitor);
         }
     }
 
-    /// A copy whose learning parameters are leaves of a tape.
+    /// A copy whose trainable parameters are leaves of a tape.
     #[must_use]
     pub fn tracked(&self) -> Self {
         Self {
             weight: self.weight.tracked(),
             bias: self.bias.as_ref().map(Parameter::tracked),
-            side: self.side.as_ref().map(|side| side.tracked()),
+            adapter: self.adapter.as_ref().map(|adapter| adapter.tracked()),
         }
     }
 }

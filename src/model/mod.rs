@@ -22,7 +22,7 @@ pub use generate::{Generation, Sampling, generate, generate_all};
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect};
 pub use layer::{Cache, Context, Dropout, Layer, LayerCache, RmsNorm, Wanted};
-pub use linear::{Linear, SidePath};
+pub use linear::{AdapterBranch, Linear};
 pub use on_cpu::OnCpu;
 pub use parameter::{Parameter, Visitor, count_learning};
 pub use table::{Table, piece_of};

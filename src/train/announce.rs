@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use crate::config::{Init, TargetModules};
+use crate::config::Init;
 use crate::device;
 use crate::event::{Event, Observer, bytes};
 use crate::files::KERNELS;
@@ -29,14 +29,8 @@ impl Prepared<'_> {
         let (facts, config) = (&self.facts, self.config);
         let parameters = millions(facts.parameters);
         fact("model", format!("{} ({}, {parameters})", config.model.base, facts.model_type));
-        let method = match &config.lora {
-            Some(lora) => {
-                let targets = match &lora.target_modules {
-                    TargetModules::AllLinear => "all linear layers".to_owned(),
-                    TargetModules::Names(names) => names.join(", "),
-                };
-                format!("LoRA r {} on {targets}", lora.r)
-            }
+        let method = match &self.adapter {
+            Some(adapter) => adapter.describe(),
             None => "every weight learns".to_owned(),
         };
         let start = match config.model.init {

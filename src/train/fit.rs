@@ -1,5 +1,6 @@
 //! Whether a run fits the device: the size of its tensors, and the memory for all of them.
 
+use crate::adapters;
 use crate::config::RunConfig;
 use crate::device::{Opened, memory_bytes_available};
 use crate::engine::{Division, Estimate};
@@ -65,7 +66,10 @@ pub fn check_memory(memory: &Estimate, opened: &Opened) -> Result<()> {
                     bytes(memory.at_least()),
                     bytes(there)
                 ))
-                .hint("a `[lora]` section needs less than full training, a smaller base model too"))
+                .hint(format!(
+                    "{} needs less than full training, a smaller base model too",
+                    adapters::asked_by()
+                )))
         }
         _ => Ok(()),
     }

@@ -1,9 +1,9 @@
 //! Everything that is known before the first step: model, data, device, length, memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::adapters;
+use crate::adapters::{self, Adapter};
 use crate::artifact::parent::Parent;
 use crate::checkpoint::Identity;
 use crate::config::{DataConfig, Init, Length, Loaded, Recompute, RunConfig, Scheduler, Warmup};
@@ -54,8 +54,10 @@ pub struct Prepared<'a> {
     pub memory: Estimate,
     /// Number formats of the base's weights, by path; known once the trainer is made.
     pub elements: BTreeMap<String, Element>,
-    /// Module names that have an adapter.
-    pub adapted: Vec<String>,
+    /// What is trained beside frozen weights; every weight is, without it.
+    pub adapter: Option<Arc<dyn Adapter>>,
+    /// Last names of the layers that have an adapter; known then, too.
+    pub(super) adapted: BTreeSet<String>,
     /// Whether the weights hold an output projection that `config.json` denies; known then, too.
     pub(super) untied: bool,
     pub(super) parent: Option<Parent>,
@@ -83,8 +85,9 @@ pub fn prepare<'a>(
     approval.read_signature(config, &base)?;
     let base_trust = approval.model(&base, &base::text_files(&base)?)?;
     let (facts, config_file) = base::facts_of(config, &base, observer)?;
-    let learning = match &config.lora {
-        Some(lora) => adapters::lora_size(&adapters::targets(&facts, lora)?, lora),
+    let adapter = adapters::of_run(config);
+    let learning = match &adapter {
+        Some(adapter) => adapters::size(adapter.as_ref(), &facts)?,
         None => facts.parameters,
     };
     let signed = base_signature(&base.path)?;
@@ -124,7 +127,8 @@ pub fn prepare<'a>(
         learning,
         memory,
         elements: BTreeMap::new(),
-        adapted: Vec::new(),
+        adapter,
+        adapted: BTreeSet::new(),
         untied: false,
         parent,
         base_trust,
@@ -237,7 +241,7 @@ impl Prepared<'_> {
         let kernels = self.config.device.kernels;
         let arithmetic = self.precision.arithmetic;
         let computing = Computing { kernels, arithmetic, ..self.opened.computing() };
-        let frozen = self.config.lora.is_some();
+        let frozen = self.adapter.is_some();
         if self.config.train.recompute == Recompute::Layers {
             device::prefer_small_pages(); // memory counts more than time here
         }
@@ -254,9 +258,11 @@ impl Prepared<'_> {
         self.base_files = loaded.files;
         self.elements = loaded.elements;
         self.untied = loaded.config.untied;
-        match &self.config.lora {
-            Some(lora) => self.adapted = adapters::attach_lora(&mut loaded.model, lora, seed)?,
-            None => adapters::learn_everything(&mut loaded.model),
+        match &self.adapter {
+            Some(adapter) => {
+                self.adapted = adapters::attach(&mut loaded.model, adapter.as_ref(), seed)?;
+            }
+            None => adapters::unfreeze_all(&mut loaded.model),
         }
         let mut trainer = Trainer::new(loaded.model, self.step_settings(), self.optimizer());
         trainer.objective = objectives::chosen(&self.config.owned);

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::adapters::file_name_of;
 use crate::artifact::card::{Card, CardDataset, Judged, LossChange, Relation, Sample};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
 use crate::artifact::peft::{self, AdapterConfig};
 use crate::artifact::{self, bundle, sbom, stops};
-use crate::checkpoint::{Entry, file_name_of, folder_name, learning_specs, learning_values, now};
+use crate::checkpoint::{Entry, folder_name, learning_specs, learning_values, now};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
@@ -90,21 +91,19 @@ pub fn publish(
     let inputs = Inputs::new(&run_record(run, request, prepared)?);
     let scratch = bundle::scratch(&run.join("artifact"))?;
     write_weights(&scratch, request, prepared, trainer, &inputs)?;
-    if let Some(lora) = &config.lora {
+    if let Some(adapter) = &prepared.adapter {
         let json = AdapterConfig {
-            base_model: prepared.base.id.clone(),
-            revision: prepared.base.commit().map(str::to_owned),
-            r: lora.r,
-            lora_alpha: lora.lora_alpha,
-            lora_dropout: lora.lora_dropout,
-            target_modules: prepared.adapted.iter().cloned().collect(),
-            use_rslora: lora.use_rslora,
+            base_model: &prepared.base.id,
+            revision: prepared.base.commit(),
+            adapter: adapter.as_ref(),
+            modules: &prepared.adapted,
         };
         write_synced(&scratch.join(peft::CONFIG_FILE), json.to_json().as_bytes())?;
     }
-    bundle::copy_sidecars(&prepared.base.path, &scratch, config.lora.is_none())?;
+    let whole = prepared.adapter.is_none();
+    bundle::copy_sidecars(&prepared.base.path, &scratch, whole)?;
     refuse_changed(&scratch, prepared)?;
-    if prepared.untied && config.lora.is_none() {
+    if prepared.untied && whole {
         // Other programs, and older ones, shall take the projection that was trained.
         bundle::change_config(&scratch, &[(TIED, false.into())])?;
     }
@@ -157,7 +156,6 @@ fn write_weights(
     trainer: &mut Trainer,
     inputs: &Inputs,
 ) -> Result<()> {
-    let config = &request.loaded.config;
     let mut metadata: BTreeMap<String, String> = BTreeMap::new();
     let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
     put("format", "pt".to_owned()); // loaders of the transformers family insist on it
@@ -165,7 +163,7 @@ fn write_weights(
     put(lineage::INPUTS_KEY, inputs.digest().to_string());
     put("firebrand.base_model", prepared.base.id.clone());
     put("firebrand.config_sha256", request.loaded.digest.to_string());
-    let adapter = config.lora.is_some();
+    let adapter = prepared.adapter.is_some();
     // An adapter is kept in f32, as it was trained; a whole model in the format of its base.
     let element = |path: &str| match prepared.elements.get(path) {
         Some(element) if !adapter => *element,
@@ -182,8 +180,8 @@ fn write_weights(
 fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Result<RunRecord> {
     let loaded = request.loaded;
     let config = &loaded.config;
-    let method = match (&config.lora, config.model.init) {
-        (Some(_), _) => "lora",
+    let method = match (&prepared.adapter, config.model.init) {
+        (Some(adapter), _) => adapter.kind().name(),
         (None, Init::Pretrained) => "full",
         (None, Init::Random) => "from-random-weights",
     };
@@ -322,8 +320,8 @@ fn card(
 ) -> Card {
     let loaded = request.loaded;
     let config = &loaded.config;
-    let relation = match (&config.lora, config.model.init) {
-        (Some(_), _) => Relation::Adapter,
+    let relation = match (&prepared.adapter, config.model.init) {
+        (Some(adapter), _) => Relation::Adapter(adapter.kind().label()),
         (None, Init::Pretrained) => Relation::Finetune,
         (None, Init::Random) => Relation::Scratch,
     };

@@ -35,7 +35,7 @@ pub struct Family {
     pub statement: Digest,
     /// What its signature is worth, by the keys that the user trusts.
     pub signature: Verdict,
-    /// `lora`, `full`, `from-random-weights` or `merge`.
+    /// The kind of adapter, `full`, `from-random-weights`, `merge` or `export`.
     pub method: String,
     /// The model that it was made from.
     pub base: Base,
