@@ -4,14 +4,16 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use crate::adapters;
 use crate::config::{self, Effect, KeyTable, Loaded, TrainOn};
 use crate::engine::optimizers;
 use crate::error::{Error, Result};
 use crate::objectives;
 
 /// All keys, in the order in which they are shown.
-pub static KEYS: LazyLock<KeyTable> =
-    LazyLock::new(|| KeyTable::new([optimizers::keys(), objectives::keys()].concat()));
+pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| {
+    KeyTable::new([adapters::keys(), optimizers::keys(), objectives::keys()].concat())
+});
 
 /// Reads a config file and puts the overrides (`key=value`) over it.
 ///

@@ -12,7 +12,7 @@ use std::process::Command;
 use burn::tensor::Device;
 use common::{Expected, Run, adamw, assert_near, case, cpu, row, step_settings, weights_digest};
 use firebrand::adapters;
-use firebrand::config::{LoraConfig, TargetModules};
+use firebrand::adapters::{LoraSettings, TargetModules};
 use firebrand::device::Computing;
 use firebrand::engine::{Trainer, upload};
 use firebrand::model::{Init, Model, load_for};
@@ -24,7 +24,7 @@ use snapbox::str;
 fn model(device: &Device, computing: Computing) -> Model {
     let directory = case("gqa-tied");
     let mut model = load_for(&directory, Init::Pretrained, device, computing, true).unwrap().model;
-    let settings = LoraConfig {
+    let settings = LoraSettings {
         r: 4,
         lora_alpha: 8.0,
         lora_dropout: 0.0,

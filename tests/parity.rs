@@ -5,8 +5,8 @@ mod common;
 
 use burn::tensor::Device;
 use common::{CASES, Expected, adamw, assert_near, case, cpu, row, step_settings};
-use firebrand::adapters::{self, Lora};
-use firebrand::config::{Kernels, LoraConfig, Recompute, TargetModules};
+use firebrand::adapters::{self, Lora, LoraSettings, TargetModules};
+use firebrand::config::{Kernels, Recompute};
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{OptimizerState, Pass, Trainer, forward_backward, optimizers, upload};
 use firebrand::model::{
@@ -41,7 +41,7 @@ fn each_case() -> impl Iterator<Item = (&'static str, Kernels)> {
 }
 
 fn lora(dropout: f64) -> Lora {
-    let settings = LoraConfig {
+    let settings = LoraSettings {
         r: 4,
         lora_alpha: 8.0,
         lora_dropout: dropout,
@@ -694,12 +694,12 @@ fn mixed_gradients_are_near_those_of_f32() {
 }
 
 /// A trainer that fills up rows, micro-batches and lists of targets, as those of a GPU are.
-fn grained(name: &str, grain: usize, lora: Option<f64>) -> Trainer {
+fn grained(name: &str, grain: usize, dropout: Option<f64>) -> Trainer {
     let computing = firebrand::device::Computing { grain, ..Default::default() };
     let loaded =
         firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing, false);
     let mut model = loaded.unwrap().model;
-    match lora {
+    match dropout {
         Some(dropout) => {
             adapters::attach(&mut model, &lora(dropout), Stream::new(1)).unwrap();
         }

@@ -12,15 +12,17 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 
-pub use lora::Lora;
+pub use lora::{Lora, LoraSettings, TargetModules};
 
 use crate::config::RunConfig;
+use crate::config::key::OwnedKeys;
 use crate::error::{Error, Result};
 use crate::model::{AdapterBranch, Facts, Linear, Model, Parameter, Visitor};
 use crate::random::Stream;
 
-/// Every kind of adapter.
-pub static ADAPTERS: &[&dyn AdapterKind] = &[&lora::Kind];
+/// Every kind of adapter. Later ones are asked first whether a run or a file is theirs, so that a
+/// special case of an earlier one stands below it.
+pub static ADAPTERS: &[&dyn AdapterKind] = &[&lora::Entry];
 
 /// What PEFT puts before the path of a parameter of an adapter in files.
 const PEFT_PREFIX: &str = "base_model.model.";
@@ -42,6 +44,8 @@ pub trait AdapterKind: Debug + Sync {
     fn label(&self) -> Label;
     /// What in a configuration asks for it, to be read after "add".
     fn asked_by(&self) -> &'static str;
+    /// The settings that it brings.
+    fn keys(&self) -> Vec<OwnedKeys>;
     /// Names of its parameters within a linear layer, as PEFT has them in files. Paths in a model
     /// end with them.
     fn parameters(&self) -> &'static [&'static str];
@@ -78,6 +82,10 @@ pub trait Adapter: Debug + Send + Sync {
         seed: Stream,
         device: &Device,
     ) -> Box<dyn AdapterBranch>;
+    /// Numbers a token that it makes a layer keep for its gradient, but for the few of a low rank.
+    fn saved_per_token(&self, _dims: [usize; 2]) -> usize {
+        0
+    }
     /// What it makes of the weight of a layer `[out, in]`; `tensors` has all of
     /// [`Self::tensors`], row-major.
     fn change(
@@ -96,9 +104,14 @@ pub trait WeightChange: Send + Sync {
     fn apply(&self, first: usize, rows: &mut [f32], added: &mut [f32]);
 }
 
+/// The settings of all kinds.
+pub fn keys() -> Vec<OwnedKeys> {
+    ADAPTERS.iter().flat_map(|kind| kind.keys()).collect()
+}
+
 /// The adapter of a run; without one, every weight is trained.
 pub fn of_run(config: &RunConfig) -> Option<Arc<dyn Adapter>> {
-    ADAPTERS.iter().find_map(|kind| kind.of_run(config))
+    ADAPTERS.iter().rev().find_map(|kind| kind.of_run(config))
 }
 
 /// The adapter of an `adapter_config.json`.
@@ -106,7 +119,7 @@ pub fn of_run(config: &RunConfig) -> Option<Arc<dyn Adapter>> {
 /// # Errors
 /// When it is of no kind that is known, or its settings are wrong.
 pub fn of_peft(json: &Map<String, Value>) -> Result<Arc<dyn Adapter>> {
-    for kind in ADAPTERS {
+    for kind in ADAPTERS.iter().rev() {
         if let Some(adapter) = kind.of_peft(json)? {
             return Ok(adapter);
         }
@@ -163,6 +176,14 @@ pub fn size(adapter: &dyn Adapter, facts: &Facts) -> Result<u64> {
     let layers = adapter.layers(facts)?;
     let tensors = layers.iter().flat_map(|(_, dims)| adapter.tensors(*dims));
     Ok(tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
+}
+
+/// Numbers a token that an adapter makes all layers keep ([`Adapter::saved_per_token`]).
+///
+/// # Errors
+/// Those of [`Adapter::layers`].
+pub fn saved_per_token(adapter: &dyn Adapter, facts: &Facts) -> Result<usize> {
+    Ok(adapter.layers(facts)?.iter().map(|(_, dims)| adapter.saved_per_token(*dims)).sum())
 }
 
 /// Whether a path in a model is that of a parameter of an adapter, of whatever kind.

@@ -48,11 +48,10 @@ impl AdapterConfig<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::Lora;
-    use crate::config::{LoraConfig, TargetModules};
+    use crate::adapters::{Lora, LoraSettings, TargetModules};
 
     fn json(lora_alpha: f64) -> String {
-        let settings = LoraConfig {
+        let settings = LoraSettings {
             r: 16,
             lora_alpha,
             lora_dropout: 0.0,

@@ -8,14 +8,6 @@ use super::KeyTable;
 const WITHOUT_KEY: &[(&str, &str, &str)] = &[
     ("earlier versions", "registry", "it is called `trust.allowlist` now"),
     ("earlier versions", "registry_keys", "it is called `trust.allowlist_keys` now"),
-    ("axolotl", "adapter", LORA),
-    ("LLaMA-Factory", "finetuning_type", LORA),
-    ("mlx-lm", "fine_tune_type", LORA),
-    ("TRL", "use_peft", LORA),
-    ("mlx-lm", "num_layers", "`lora.target_modules` chooses the layers that learn"),
-    ("torchtune", "apply_lora_to_mlp", "`lora.target_modules` chooses the layers that learn"),
-    ("mlx-lm", "scale", "`lora.lora_alpha` is that times `lora.r`"),
-    ("axolotl and TRL", "use_dora", "DoRA is not supported"),
     ("axolotl", "load_in_4bit", QUANTISED),
     ("axolotl", "load_in_8bit", QUANTISED),
     ("LLaMA-Factory", "quantization_bit", QUANTISED),
@@ -39,7 +31,6 @@ const WITHOUT_KEY: &[(&str, &str, &str)] = &[
     ("axolotl, TRL and LLaMA-Factory", "fsdp", ONE_DEVICE),
 ];
 
-const LORA: &str = "a `[lora]` section trains adapters, without it every weight learns";
 const QUANTISED: &str = "quantised base weights are not supported";
 const RESUME: &str = "a run directory is continued with `--resume` on the command line";
 const LOGGING: &str = "every step is recorded";

@@ -297,6 +297,9 @@ impl Kind {
     }
 }
 
+/// The value of [`Kind::Modules`] that is no array.
+pub const ALL_LINEAR: &str = "all-linear";
+
 /// More steps, rows or records than one machine finishes; products of two still fit in 64 bits.
 pub const MANY: u64 = 1_000_000_000;
 

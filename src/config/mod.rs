@@ -37,7 +37,6 @@ pub use sections::data::{DataConfig, OnUnused, Overlong, TrainOn, ValSize};
 pub use sections::data_set::{DataSetConfig, FormatChoice};
 pub use sections::device::{DeviceChoice, DeviceConfig, GraphicsApi, Kernels};
 pub use sections::eval::EvalConfig;
-pub use sections::lora::{LoraConfig, TargetModules};
 pub use sections::model::{Init, ModelConfig};
 pub use sections::output::OutputConfig;
 pub use sections::train::{Length, PrecisionChoice, Recompute, Scheduler, TrainConfig, Warmup};
@@ -62,8 +61,6 @@ pub struct RunConfig {
     pub model: ModelConfig,
     /// What is learnt from.
     pub data: DataConfig,
-    /// Adapters; without them every weight learns.
-    pub lora: Option<LoraConfig>,
     /// How long, how fast, in which arithmetic.
     pub train: TrainConfig,
     /// What is measured beside the training loss.
@@ -196,15 +193,13 @@ fn name(path: &Path, values: &Values, problems: &mut Problems) -> String {
 /// Defaults that other keys decide are decided here.
 fn resolve(known: &KeyTable, values: &Values, name: String) -> RunConfig {
     let model = ModelConfig::read(values);
-    let lora = LoraConfig::read(values);
-    // Trained weights are easily spoilt, random ones have nothing to lose, adapters lie between.
+    // Trained weights are easily spoilt, random ones have nothing to lose.
     let of_section = known
         .default_by_section("train.learning_rate", values)
         .map(|toml| toml.parse().expect("the default of a section is a number"));
-    let learning_rate = of_section.unwrap_or(match (&lora, model.init) {
-        (Some(_), _) => 2e-4,
-        (None, Init::Random) => 1e-3,
-        (None, Init::Pretrained) => 2e-5,
+    let learning_rate = of_section.unwrap_or(match model.init {
+        Init::Random => 1e-3,
+        Init::Pretrained => 2e-5,
     });
     RunConfig {
         seed: values.integer("seed"),
@@ -217,7 +212,6 @@ fn resolve(known: &KeyTable, values: &Values, name: String) -> RunConfig {
         device: DeviceConfig::read(values),
         owned: known.owned_of(values),
         model,
-        lora,
         name,
     }
 }

@@ -21,9 +21,6 @@ impl Entries {
         entries.integer("seed", config.seed);
         config.model.write(&mut entries);
         config.data.write(&mut entries);
-        if let Some(lora) = &config.lora {
-            lora.write(&mut entries);
-        }
         config.train.write(&mut entries);
         config.eval.write(&mut entries);
         config.checkpoint.write(&mut entries);

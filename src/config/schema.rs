@@ -2,9 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::key::{DefaultValue, Key, Kind, MANY};
+use super::key::{ALL_LINEAR, DefaultValue, Key, Kind, MANY};
 use super::key_table::{KeyTable, TableSection};
-use super::sections::lora::ALL_LINEAR;
 use super::tree::{Node, Tree, parse_own};
 
 /// JSON Schema 2020-12 of the config.

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::key::{DefaultValue, Key, Kind, MANY, quoted_list};
+use super::key::{ALL_LINEAR, DefaultValue, Key, Kind, MANY, quoted_list};
 use super::place::{Origin, shown};
 use super::sections::data_set::COLUMN_NAMES;
 use super::sections::device::DeviceChoice;
-use super::sections::lora::ALL_LINEAR;
 use super::tree::{Node, Tree, parse_own};
 use super::value::Value;
 use crate::error::{Error, nearest};

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::model::{Context, Parameter, Visitor};
-use crate::ops::{cpu, project};
+use crate::ops::{cpu, project, wide};
 
 /// `y = x·Wᵀ + b`, or what an adapter makes of it.
 pub struct Linear {
@@ -51,6 +51,11 @@ impl Linear {
     /// `x·Wᵀ`, without bias and adapter.
     pub fn frozen(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
         project(x, self.weight.value.clone(), context.computing)
+    }
+
+    /// `W`, in 32 bits.
+    pub fn values(&self) -> Tensor<2> {
+        wide(self.weight.value.clone())
     }
 
     /// The layer as the kernels of the CPU know it, `path` within its decoder layer.

@@ -1,9 +1,9 @@
 //! Whether a run fits the device: the size of its tensors, and the memory for all of them.
 
-use crate::adapters;
-use crate::config::RunConfig;
+use crate::adapters::{self, Adapter};
+use crate::config::{Recompute, RunConfig};
 use crate::device::{Opened, memory_bytes_available};
-use crate::engine::{Division, Estimate};
+use crate::engine::{Division, Estimate, Workload};
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::Facts;
@@ -51,6 +51,20 @@ pub fn rows_at_once(config: &RunConfig, opened: &Opened, division: Division) -> 
 /// A GPU is kept busy by one micro-batch, and one thread talks to it.
 pub fn parallel_micro_batches(config: &RunConfig, opened: &Opened) -> usize {
     if opened.backend == "flex" { config.device.parallel_micro_batches } else { 1 }
+}
+
+/// Bytes that an adapter adds to what the forward pass keeps for the backward pass.
+///
+/// # Errors
+/// When the adapter asks for layers that the model does not have.
+pub fn kept_by_adapter(adapter: &dyn Adapter, facts: &Facts, work: Workload) -> Result<u64> {
+    const F32: usize = 4;
+    let numbers = adapters::saved_per_token(adapter, facts)? * work.rows * work.length;
+    let at_once = match work.recompute {
+        Recompute::None => numbers,
+        Recompute::Layers => numbers / facts.layers.max(1),
+    };
+    Ok((at_once * F32) as u64)
 }
 
 /// Whether there is any hope that the device holds the run.

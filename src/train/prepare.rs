@@ -108,7 +108,10 @@ pub fn prepare<'a>(
         data: data_bytes(&config.data, &corpus),
         ..workload(config, &opened, &precision)
     };
-    let memory = estimate(&facts, work);
+    let mut memory = estimate(&facts, work);
+    if let Some(adapter) = &adapter {
+        memory.activations += fit::kept_by_adapter(adapter.as_ref(), &facts, work)?;
+    }
     fit::check_memory(&memory, &opened)?;
     let validation =
         data::validation_batches(&corpus.validation, &config.data, config.train.micro_batch_size);

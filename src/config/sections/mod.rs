@@ -38,7 +38,6 @@ pub mod data;
 pub mod data_set;
 pub mod device;
 pub mod eval;
-pub mod lora;
 pub mod model;
 pub mod output;
 pub mod run;
@@ -50,7 +49,6 @@ pub(super) const SECTIONS: &[Section] = &[
     run::SECTION,
     model::SECTION,
     data::SECTION,
-    lora::SECTION,
     train::SECTION,
     eval::SECTION,
     checkpoint::SECTION,

@@ -61,7 +61,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             no_pairs: Some(crate::objectives::hint_of_pairs()),
         }
     );
-    assert_eq!(config.lora, None);
+    assert!(!config.owned.has_section("lora"));
     assert_eq!(
         config.train,
         TrainConfig {
@@ -130,9 +130,10 @@ fn the_learning_rate_follows_the_method() {
 
 #[test]
 fn an_empty_lora_section_means_lora_with_its_defaults() {
-    let lora = config(&format!("{LEAST}[lora]\n")).lora.unwrap();
-    assert_eq!((lora.r, lora.lora_alpha, lora.lora_dropout), (16, 32.0, 0.0));
-    assert_eq!((lora.target_modules, lora.use_rslora), (TargetModules::AllLinear, false));
+    let owned = config(&format!("{LEAST}[lora]\n")).owned;
+    assert_eq!((owned.size("lora.r"), owned.number("lora.lora_alpha")), (16, 32.0));
+    assert_eq!(owned.text("lora.target_modules"), "all-linear");
+    assert!(!owned.boolean("lora.use_rslora"));
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn numbers_are_read_as_people_write_them() {
     assert_eq!(config.train.length, Length::Steps(1000));
     assert_eq!(config.owned.number("train.weight_decay"), 0.0);
     assert!(config.owned.number("train.adam_beta1").is_sign_positive());
-    assert_eq!(config.lora.unwrap().lora_alpha, 16.0);
+    assert_eq!(config.owned.number("lora.lora_alpha"), 16.0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::element::{Format, Number};
 use super::held::{Borrow, Factor, Held};
+use super::low_rank::{LowRank, LowRankTape, Magnitude, transposed_product};
 use super::packed::{Left, Packed, View};
 use super::product::{Term, add_product, factor_product, product};
 
@@ -25,48 +26,55 @@ pub struct Projection {
     pub low_rank: Option<LowRank>,
 }
 
-/// `scale · (x ⊙ mask) · aᵀ · bᵀ`.
-pub struct LowRank {
-    /// Names of the two matrices within the linear layer.
-    pub names: [&'static str; 2],
-    /// `[rank, in]`.
-    pub a: Held,
-    /// `[out, rank]`.
-    pub b: Held,
-    /// The factor.
-    pub scale: f32,
-    /// `[tokens, in]`: which inputs are dropped.
-    pub mask: Option<Vec<f32>>,
-}
-
-/// `scale · (x ⊙ mask) · aᵀ`, of a projection that has an addition.
-pub(super) type Narrow<F> = Option<Left<F>>;
+/// What the gradient of a projection needs of its addition, if it has one.
+pub type Narrow<F> = Option<LowRankTape<F>>;
 
 impl Projection {
     /// `x · wᵀ` and all additions; what the addition of low rank keeps.
-    pub(super) fn forward<F: Borrow>(&self, x: View<F::Kept>) -> (Vec<f32>, Narrow<F>) {
-        let (mut y, narrow) = self.multiplied(x, product);
+    pub fn forward<F: Borrow>(&self, x: View<F::Kept>) -> (Vec<f32>, Narrow<F>) {
+        let (mut y, narrow) = self.multiplied(x, product, |y| y);
         self.add_bias(&mut y);
         (y, narrow)
     }
 
     /// The same as a factor.
-    pub(super) fn forward_factor<F: Borrow>(&self, x: View<F::Kept>) -> (Left<F>, Narrow<F>) {
+    pub fn forward_factor<F: Borrow>(&self, x: View<F::Kept>) -> (Left<F>, Narrow<F>) {
         if self.bias.is_none() {
-            return self.multiplied(x, factor_product);
+            let factor = |y: Vec<f32>| Left::of(View::new(&y, x.rows, self.weight.rows()));
+            return self.multiplied(x, factor_product, factor);
         }
         let (y, narrow) = self.forward(x);
         (Left::of(View::new(&y, x.rows, self.weight.rows())), narrow)
     }
 
     /// The same, added to a target.
-    pub(super) fn add<F: Borrow>(&self, x: View<F::Kept>, target: &mut [f32]) -> Narrow<F> {
-        let ((), narrow) = self.multiplied(x, |terms| add_product(target, terms));
+    pub fn add<F: Borrow>(&self, x: View<F::Kept>, target: &mut [f32]) -> Narrow<F> {
+        let narrow = match self.scaled(x) {
+            Some((y, tape)) => {
+                target.iter_mut().zip(y).for_each(|(target, y)| *target += y);
+                Some(tape)
+            }
+            None => self.summed(x, |terms| add_product(target, terms)).1,
+        };
         self.add_bias(target);
         narrow
     }
 
+    /// `multiply` makes the output of terms that are summed, `finish` of one that is there.
     fn multiplied<F: Borrow, R>(
+        &self,
+        x: View<F::Kept>,
+        multiply: impl FnOnce(&[Term<F>]) -> R,
+        finish: impl FnOnce(Vec<f32>) -> R,
+    ) -> (R, Narrow<F>) {
+        match self.scaled(x) {
+            Some((y, tape)) => (finish(y), Some(tape)),
+            None => self.summed(x, multiply),
+        }
+    }
+
+    /// Without a magnitude: weight and addition are terms of one sum.
+    fn summed<F: Borrow, R>(
         &self,
         x: View<F::Kept>,
         multiply: impl FnOnce(&[Term<F>]) -> R,
@@ -75,10 +83,34 @@ impl Projection {
         let Some(low) = &self.low_rank else {
             return (multiply(&[Term { left: x, right: &pack() }]), None);
         };
-        let addition = || (low.narrow::<F>(x), low.b.numbers().of_outputs::<F>());
-        let (right, (narrow, b)) = rayon::join(pack, addition);
-        let terms = [Term { left: x, right: &right }, Term { left: narrow.view(), right: &b }];
-        (multiply(&terms), Some(narrow))
+        let addition =
+            || (low.hidden::<F>(low.masked(x).view()), low.b.numbers().of_outputs::<F>());
+        let (right, (hidden, b)) = rayon::join(pack, addition);
+        let terms = [Term { left: x, right: &right }, Term { left: hidden.view(), right: &b }];
+        (multiply(&terms), Some(LowRankTape { hidden, unscaled: None }))
+    }
+
+    /// With a magnitude, if there is one.
+    fn scaled<F: Borrow>(&self, x: View<F::Kept>) -> Option<(Vec<f32>, LowRankTape<F>)> {
+        let low = self.low_rank.as_ref()?;
+        let magnitude = low.magnitude.as_ref()?;
+        let masked = low.masked::<F>(x);
+        let pack = || self.weight.numbers().of_outputs::<F>();
+        let addition = || (low.hidden::<F>(masked.view()), low.b.numbers().of_outputs::<F>());
+        let (right, (hidden, b)) = rayon::join(pack, addition);
+        let terms =
+            [Term { left: masked.view(), right: &right }, Term { left: hidden.view(), right: &b }];
+        let mut y = product(&terms);
+        let outputs = self.weight.rows();
+        let unscaled = Some(Left::of(View::new(&y, x.rows, outputs)));
+        y.par_chunks_exact_mut(outputs).for_each(|row| {
+            row.iter_mut().zip(&magnitude.factor).for_each(|(y, factor)| *y *= factor);
+        });
+        if low.mask.is_some() {
+            let rest = low.unmasked::<F>(x);
+            add_product(&mut y, &[Term { left: rest.view(), right: &right }]);
+        }
+        Some((y, LowRankTape { hidden, unscaled }))
     }
 
     fn add_bias(&self, y: &mut [f32]) {
@@ -90,37 +122,9 @@ impl Projection {
     }
 }
 
-impl LowRank {
-    fn rank(&self) -> usize {
-        self.a.rows()
-    }
-
-    fn narrow<F: Borrow>(&self, x: View<F::Kept>) -> Left<F> {
-        let x = self.masked::<F>(x);
-        let right = self.a.numbers().of_outputs::<F>();
-        self.scaled(product(&[Term { left: x.view(), right: &right }]))
-    }
-
-    fn scaled<F: Borrow>(&self, mut narrow: Vec<f32>) -> Left<F> {
-        narrow.iter_mut().for_each(|x| *x *= self.scale);
-        Left::of(View::new(&narrow, narrow.len() / self.rank(), self.rank()))
-    }
-
-    fn masked<'a, F: Borrow>(&self, x: View<'a, F::Kept>) -> Factor<'a, F> {
-        let Some(mask) = &self.mask else { return Factor::Borrowed(x) };
-        let columns = self.a.columns();
-        Factor::Owned(Left::with(x.rows, columns, |row, target| {
-            let mask = &mask[row * columns..(row + 1) * columns];
-            for ((target, x), mask) in target.iter_mut().zip(x.row(row)).zip(mask) {
-                *target = F::of(x.wide() * mask);
-            }
-        }))
-    }
-}
-
 /// How a gradient goes back through a projection.
 struct Way<'a, F: Borrow> {
-    d: View<'a, F::Kept>,
+    d: Factor<'a, F>,
     weight: Packed<F>,
     /// Through the addition, where nothing is dropped.
     narrow: Option<(Left<F>, Packed<F>)>,
@@ -128,7 +132,7 @@ struct Way<'a, F: Borrow> {
 
 impl<F: Borrow> Way<'_, F> {
     fn terms(&self) -> impl Iterator<Item = Term<'_, F>> {
-        let whole = Term { left: self.d, right: &self.weight };
+        let whole = Term { left: self.d.view(), right: &self.weight };
         let narrow = self.narrow.as_ref();
         let narrow = narrow.map(|(left, right)| Term { left: left.view(), right });
         std::iter::once(whole).chain(narrow)
@@ -136,20 +140,29 @@ impl<F: Borrow> Way<'_, F> {
 }
 
 /// A projection, the gradient of what it gave, and what its addition kept.
-pub(super) type Given<'a, F> = (&'a Projection, View<'a, <F as Format>::Kept>, &'a Narrow<F>);
+pub type Given<'a, F> = (&'a Projection, View<'a, <F as Format>::Kept>, &'a Narrow<F>);
 
 /// How gradients go back through several projections of one input.
-pub(super) struct Back<'a, F: Borrow> {
+pub struct Back<'a, F: Borrow> {
     ways: Vec<Way<'a, F>>,
     /// Additions whose inputs were dropped in part.
-    dropped: Vec<(&'a LowRank, Left<F>)>,
+    dropped: Vec<Dropped<'a, F>>,
+}
+
+/// What goes back to the inputs that were not dropped.
+struct Dropped<'a, F: Borrow> {
+    low: &'a LowRank,
+    d_hidden: Left<F>,
+    /// The number of its way, and what a magnitude changes of the gradient there:
+    /// `(factor − 1) ⊙ d`.
+    changed: Option<(usize, Left<F>)>,
 }
 
 impl<'a, F: Borrow> Back<'a, F> {
     /// For the gradients of what projections gave for `x: [tokens, in]`; those of their weights are
     /// made here. What is independent of each other is left to the threads to take, so that none
     /// waits for the others more often than it has to.
-    pub(super) fn through(
+    pub fn through(
         given: &[Given<'a, F>],
         x: View<F::Kept>,
         gradients: &mut PathGradients,
@@ -162,19 +175,31 @@ impl<'a, F: Borrow> Back<'a, F> {
             Packed::<F>::of_inner(x.part((0, x.rows), (0, inputs)))
         });
         let one = |(to, d, narrow): &Given<'a, F>| {
+            let magnitude = to.low_rank.as_ref().and_then(|low| low.magnitude.as_ref());
+            let inside = match magnitude {
+                Some(magnitude) => Factor::Owned(magnitude.times(*d, |factor| factor)),
+                None => Factor::Borrowed(*d),
+            };
             let pack = || to.weight.numbers().of_inner();
-            let learn = || to.gradients(*d, narrow.as_ref(), x, packed_x.as_ref());
-            let (weight, (gradients, d_narrow)) = rayon::join(pack, learn);
-            (Way { d: *d, weight, narrow: None }, gradients, d_narrow)
+            let learn = || to.gradients((*d, inside.view()), narrow.as_ref(), x, packed_x.as_ref());
+            let (weight, (gradients, d_hidden)) = rayon::join(pack, learn);
+            (Way { d: inside, weight, narrow: None }, gradients, d_hidden)
         };
         let mut back = Self { ways: Vec::new(), dropped: Vec::new() };
         let all: Vec<_> = given.par_iter().map(one).collect();
-        for ((to, ..), (mut way, mut found, d_narrow)) in given.iter().zip(all) {
+        for ((to, d, _), (mut way, mut found, d_hidden)) in given.iter().zip(all) {
             gradients.append(&mut found);
-            if let (Some(low), Some(d_narrow)) = (&to.low_rank, d_narrow) {
+            if let (Some(low), Some(d_hidden)) = (&to.low_rank, d_hidden) {
                 match low.mask {
-                    None => way.narrow = Some((d_narrow, low.a.numbers().of_inner())),
-                    Some(_) => back.dropped.push((low, d_narrow)),
+                    None => way.narrow = Some((d_hidden, low.a.numbers().of_inner())),
+                    Some(_) => {
+                        let number = back.ways.len();
+                        let changed = low.magnitude.as_ref().map(|magnitude| {
+                            way.d = Factor::Borrowed(*d);
+                            (number, magnitude.times(*d, |factor| factor - 1.0))
+                        });
+                        back.dropped.push(Dropped { low, d_hidden, changed });
+                    }
                 }
             }
             back.ways.push(way);
@@ -187,39 +212,38 @@ impl<'a, F: Borrow> Back<'a, F> {
     }
 
     /// The gradient of the input, `[tokens, in]`.
-    pub(super) fn input(&self) -> Vec<f32> {
+    pub fn input(&self) -> Vec<f32> {
         let mut dx = product(&self.terms());
-        for (low, d_narrow) in &self.dropped {
-            low.add_dropped(d_narrow, &mut dx);
+        for dropped in &self.dropped {
+            dropped.add(&self.ways, &mut dx);
         }
         dx
     }
 
     /// The same as a factor.
-    pub(super) fn input_factor(&self) -> Left<F> {
+    pub fn input_factor(&self) -> Left<F> {
         if self.dropped.is_empty() {
             return factor_product(&self.terms());
         }
         let dx = self.input();
-        let rows = self.ways[0].d.rows;
+        let rows = self.ways[0].d.view().rows;
         Left::of(View::new(&dx, rows, dx.len() / rows))
     }
 }
 
 impl Projection {
-    /// Gradients of what learns, for that of what was given for `x`; and what goes back through the
-    /// addition, `[tokens, rank]`.
+    /// Gradients of what learns, for that of what was given for `x` and that of what a magnitude
+    /// multiplied; and what goes back through the addition, `[tokens, rank]`.
     fn gradients<F: Borrow>(
         &self,
-        d: View<F::Kept>,
-        narrow: Option<&Left<F>>,
+        (d, inside): (View<F::Kept>, View<F::Kept>),
+        narrow: Option<&LowRankTape<F>>,
         x: View<F::Kept>,
         packed_x: Option<&Packed<F>>,
     ) -> (PathGradients, Option<Left<F>>) {
         let mut gradients = Vec::new();
         if let (true, Some(packed_x)) = (self.learns, packed_x) {
-            let gradient = transposed_product(d, self.weight.rows(), packed_x);
-            gradients.push((format!("{}.weight", self.path), gradient));
+            gradients.push((format!("{}.weight", self.path), self.weight_gradient(d, x, packed_x)));
         }
         if let Some((bias, true)) = &self.bias {
             let mut sum = vec![0.0_f32; bias.columns()];
@@ -228,57 +252,65 @@ impl Projection {
             }
             gradients.push((format!("{}.bias", self.path), sum));
         }
-        let (Some(low), Some(narrow)) = (&self.low_rank, narrow) else { return (gradients, None) };
+        let (Some(low), Some(tape)) = (&self.low_rank, narrow) else { return (gradients, None) };
         let back = || {
-            let d_narrow = low.back(d);
+            let d_hidden = low.back(inside);
             let masked = low.mask.as_ref().map(|_| {
                 let x = low.masked::<F>(x);
                 Packed::of_inner(x.view().part((0, x.view().rows), (0, low.a.columns())))
             });
             let x = masked.as_ref().or(packed_x).expect("it was packed for this");
-            (transposed_product(d_narrow.view(), low.rank(), x), d_narrow)
+            (transposed_product(d_hidden.view(), low.rank(), x), d_hidden)
         };
-        let (d_b, (d_a, d_narrow)) = rayon::join(|| low.b_gradient(d, narrow), back);
+        let (d_b, (d_a, d_hidden)) = rayon::join(|| low.b_gradient(inside, &tape.hidden), back);
         for (name, gradient) in low.names.into_iter().zip([d_a, d_b]) {
             gradients.push((format!("{}.{name}", self.path), gradient));
         }
-        (gradients, Some(d_narrow))
-    }
-}
-
-/// `leftᵀ · right` for `left: [tokens, rows]`.
-fn transposed_product<F: Borrow>(left: View<F::Kept>, rows: usize, right: &Packed<F>) -> Vec<f32> {
-    let left = Left::<F>::transposed(left.part((0, left.rows), (0, rows)));
-    product(&[Term { left: left.view(), right }])
-}
-
-impl LowRank {
-    /// The gradient of what [`Self::narrow`] gave, with its factor.
-    fn back<F: Borrow>(&self, d: View<F::Kept>) -> Left<F> {
-        let right = self.b.numbers().of_inner::<F>();
-        self.scaled(product(&[Term { left: d, right: &right }]))
-    }
-
-    /// That of `b`, `[out, rank]`.
-    fn b_gradient<F: Borrow>(&self, d: View<F::Kept>, narrow: &Left<F>) -> Vec<f32> {
-        // The few rows on the left: bᵀ, turned at the end.
-        let outputs = self.b.rows();
-        let d = Packed::<F>::of_inner(d.part((0, d.rows), (0, outputs)));
-        let turned = transposed_product(narrow.view(), self.rank(), &d);
-        let mut gradient = vec![0.0; turned.len()];
-        for (rank, row) in turned.chunks_exact(outputs).enumerate() {
-            for (output, number) in row.iter().enumerate() {
-                gradient[output * self.rank() + rank] = *number;
-            }
+        if let (Some(magnitude), Some(unscaled)) = (&low.magnitude, &tape.unscaled) {
+            let path = format!("{}.{}", self.path, magnitude.name);
+            gradients.push((path, magnitude.gradient(d, unscaled)));
         }
+        (gradients, Some(d_hidden))
+    }
+
+    /// That of the weight, `[out, in]`.
+    fn weight_gradient<F: Borrow>(
+        &self,
+        d: View<F::Kept>,
+        x: View<F::Kept>,
+        packed_x: &Packed<F>,
+    ) -> Vec<f32> {
+        let outputs = self.weight.rows();
+        let low = self.low_rank.as_ref();
+        let Some((low, magnitude)) = low.and_then(|low| Some((low, low.magnitude.as_ref()?)))
+        else {
+            return transposed_product(d, outputs, packed_x);
+        };
+        if low.mask.is_none() {
+            let inside = magnitude.times::<F>(d, |factor| factor);
+            return transposed_product(inside.view(), outputs, packed_x);
+        }
+        let mut gradient = transposed_product(d, outputs, packed_x);
+        let changed = magnitude.times::<F>(d, |factor| factor - 1.0);
+        let masked = low.masked::<F>(x);
+        let masked = masked.view();
+        let masked = Packed::of_inner(masked.part((0, masked.rows), (0, low.a.columns())));
+        let more = transposed_product(changed.view(), outputs, &masked);
+        gradient.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         gradient
     }
+}
 
-    /// Adds what goes back through the addition where inputs were dropped.
-    fn add_dropped<F: Borrow>(&self, d_narrow: &Left<F>, dx: &mut [f32]) {
-        let right = self.a.numbers().of_inner::<F>();
-        let d = product(&[Term { left: d_narrow.view(), right: &right }]);
-        let mask = self.mask.iter().flatten();
+impl<F: Borrow> Dropped<'_, F> {
+    /// Adds what goes back through the addition.
+    fn add(&self, ways: &[Way<'_, F>], dx: &mut [f32]) {
+        let a = self.low.a.numbers().of_inner::<F>();
+        let mut terms = vec![Term { left: self.d_hidden.view(), right: &a }];
+        if let Some((number, changed)) = &self.changed {
+            terms.push(Term { left: changed.view(), right: &ways[*number].weight });
+        }
+        let d = product(&terms);
+        let mask = self.low.mask.iter().flatten();
         for ((dx, d), mask) in dx.iter_mut().zip(d).zip(mask) {
             *dx += d * mask;
         }

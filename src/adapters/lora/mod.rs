@@ -1,15 +1,23 @@
 //! LoRA (Hu et al. 2021): `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`, with the names and initial values of PEFT.
 
+mod peft;
+mod settings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{Adapter, AdapterKind, Label, WeightChange, last_name};
-use crate::config::{LoraConfig, RunConfig, TargetModules};
-use crate::error::{Error, Result, nearest};
+pub(super) use peft::{read_peft, to_peft};
+pub use settings::{LoraSettings, TargetModules};
+pub(super) use settings::{describe, layers, sample_settings, scale};
+
+use super::{Adapter, AdapterKind, Label, WeightChange};
+use crate::config::RunConfig;
+use crate::config::key::OwnedKeys;
+use crate::error::{Error, Result};
 use crate::model::{AdapterBranch, Context, Dropout, Facts, Linear, Parameter, Visitor};
 use crate::ops::cpu::{Held, LowRank};
 use crate::ops::{from_vec, project};
@@ -19,16 +27,11 @@ use crate::random::Stream;
 pub(super) const A: &str = "lora_A.weight";
 pub(super) const B: &str = "lora_B.weight";
 
-/// Limits of an `adapter_config.json`, as those of `[lora]`; its weights must fit them besides.
-const RANK_MAX: usize = 65_536;
-const ALPHA_MAX: f64 = 1e6;
-const MODULES_MAX: usize = 4096;
-
 /// The entry.
 #[derive(Debug)]
-pub(super) struct Kind;
+pub(super) struct Entry;
 
-impl AdapterKind for Kind {
+impl AdapterKind for Entry {
     fn name(&self) -> &'static str {
         "lora"
     }
@@ -41,20 +44,25 @@ impl AdapterKind for Kind {
         "a `[lora]` section"
     }
 
+    fn keys(&self) -> Vec<OwnedKeys> {
+        vec![settings::keys()]
+    }
+
     fn parameters(&self) -> &'static [&'static str] {
         &[A, B]
     }
 
     fn of_run(&self, config: &RunConfig) -> Option<Arc<dyn Adapter>> {
-        let settings = config.lora.clone()?;
+        let settings = LoraSettings::read(&config.owned)?;
         Some(Arc::new(Lora { settings }))
     }
 
     fn of_peft(&self, json: &Map<String, Value>) -> Result<Option<Arc<dyn Adapter>>> {
-        match read_peft(json)? {
-            Some(settings) => Ok(Some(Arc::new(Lora { settings }))),
-            None => Ok(None),
+        let Some(settings) = read_peft(json)? else { return Ok(None) };
+        if json.get("use_dora") == Some(&Value::Bool(true)) {
+            return Err(Error::new("adapters with `use_dora` are not supported"));
         }
+        Ok(Some(Arc::new(Lora { settings })))
     }
 
     fn sample(&self) -> Arc<dyn Adapter> {
@@ -66,12 +74,12 @@ impl AdapterKind for Kind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lora {
     /// Rank, scale and layers.
-    pub settings: LoraConfig,
+    pub settings: LoraSettings,
 }
 
 impl Adapter for Lora {
     fn kind(&self) -> &'static dyn AdapterKind {
-        &Kind
+        &Entry
     }
 
     fn describe(&self) -> String {
@@ -110,68 +118,6 @@ impl Adapter for Lora {
     }
 }
 
-/// The factor `s`: `lora_alpha / r`, or `lora_alpha / √r` when rank-stabilised
-/// (Kalajdzievski 2023).
-#[expect(clippy::cast_precision_loss)] // ranks are small
-pub(super) fn scale(settings: &LoraConfig) -> f64 {
-    let rank = settings.r as f64;
-    settings.lora_alpha / if settings.use_rslora { rank.sqrt() } else { rank }
-}
-
-pub(super) fn describe(title: &str, settings: &LoraConfig) -> String {
-    let layers = match &settings.target_modules {
-        TargetModules::AllLinear => "all linear layers".to_owned(),
-        TargetModules::Names(names) => names.join(", "),
-    };
-    format!("{title} r {} on {layers}", settings.r)
-}
-
-pub(super) fn sample_settings() -> LoraConfig {
-    LoraConfig {
-        r: 4,
-        lora_alpha: 8.0,
-        lora_dropout: 0.0,
-        target_modules: TargetModules::AllLinear,
-        use_rslora: false,
-    }
-}
-
-/// Does a name of `target_modules` mean the layer at `path`?
-fn fits(path: &str, name: &str) -> bool {
-    path == name || path.ends_with(&format!(".{name}"))
-}
-
-fn wants(settings: &LoraConfig, path: &str) -> bool {
-    match &settings.target_modules {
-        TargetModules::AllLinear => true,
-        TargetModules::Names(names) => names.iter().any(|name| fits(path, name)),
-    }
-}
-
-/// The layers that `target_modules` means. All names that fit none are reported.
-pub(super) fn layers(settings: &LoraConfig, facts: &Facts) -> Result<Vec<(String, [usize; 2])>> {
-    if let TargetModules::Names(names) = &settings.target_modules {
-        let known: BTreeSet<&str> = facts.linears.iter().map(|(path, _)| last_name(path)).collect();
-        let unused =
-            |name: &&String| !facts.linears.iter().any(|(path, _)| fits(path, name.as_str()));
-        let problems = names.iter().filter(unused).map(|name| {
-            let error = Error::new(format!("`{name}` in `lora.target_modules` fits no layer"));
-            match nearest(name, known.iter().copied()) {
-                Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint(format!("the model has: {}", join(&known))),
-            }
-        });
-        if let Some(error) = Error::all(problems.collect()) {
-            return Err(error);
-        }
-    }
-    Ok(facts.linears.iter().filter(|(path, _)| wants(settings, path)).cloned().collect())
-}
-
-fn join(names: &BTreeSet<&str>) -> String {
-    names.iter().copied().collect::<Vec<_>>().join(", ")
-}
-
 /// The two factors beside one linear layer.
 #[derive(Debug, Clone)]
 pub(super) struct Branch {
@@ -192,7 +138,7 @@ impl Branch {
     pub(super) fn new(
         path: &str,
         [outputs, inputs]: [usize; 2],
-        settings: &LoraConfig,
+        settings: &LoraSettings,
         seed: Stream,
         device: &Device,
     ) -> Self {
@@ -229,6 +175,11 @@ impl Branch {
         mask
     }
 
+    /// A copy whose trainable parameters are leaves of a tape.
+    pub(super) fn tracked_branch(&self) -> Self {
+        Self { a: self.a.tracked(), b: self.b.tracked(), ..self.clone() }
+    }
+
     /// The inputs of the factors, where some are dropped.
     pub(super) fn dropped(&self, x: &Tensor<2>, context: &Context) -> Option<Tensor<2>> {
         let dropout = context.dropout.as_ref().filter(|_| self.dropout > 0.0)?;
@@ -261,7 +212,7 @@ impl AdapterBranch for Branch {
         #[expect(clippy::cast_possible_truncation)] // activations are f32
         let scale = self.scale as f32;
         let mask = dropped.map(|dropout| self.dropout_mask(dims, dropout));
-        Some(LowRank { names: [A, B], a, b, scale, mask })
+        Some(LowRank { names: [A, B], a, b, scale, mask, magnitude: None })
     }
 
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {
@@ -270,7 +221,7 @@ impl AdapterBranch for Branch {
     }
 
     fn tracked(&self) -> Box<dyn AdapterBranch> {
-        Box::new(Self { a: self.a.tracked(), b: self.b.tracked(), ..self.clone() })
+        Box::new(self.tracked_branch())
     }
 }
 
@@ -287,7 +238,7 @@ impl LowRankChange {
     pub(super) fn new(
         mut tensors: BTreeMap<&'static str, Vec<f32>>,
         inputs: usize,
-        settings: &LoraConfig,
+        settings: &LoraSettings,
     ) -> Self {
         let mut take = |name| tensors.remove(name).expect("both factors are given");
         Self { a: take(A), b: take(B), rank: settings.r, inputs, scale: scale(settings) }
@@ -325,102 +276,5 @@ impl WeightChange for LowRankChange {
                 }
             }
         });
-    }
-}
-
-/// PEFT's `LoraConfig`, without what every adapter has.
-pub(super) fn to_peft(settings: &LoraConfig, modules: &BTreeSet<String>) -> Map<String, Value> {
-    let value = json!({
-        "peft_type": "LORA",
-        "r": settings.r,
-        "lora_alpha": number(settings.lora_alpha),
-        "lora_dropout": settings.lora_dropout,
-        "target_modules": modules,
-        "use_rslora": settings.use_rslora,
-        "exclude_modules": null,
-        "bias": "none",
-        "fan_in_fan_out": false,
-        "use_dora": false,
-        "lora_bias": false,
-        "init_lora_weights": true,
-        "modules_to_save": null,
-        "layers_to_transform": null,
-        "layers_pattern": null,
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "layer_replication": null,
-        "trainable_token_indices": null,
-        "target_parameters": null,
-        "megatron_config": null,
-        "megatron_core": "megatron.core",
-        "loftq_config": {},
-        "eva_config": null,
-        "corda_config": null,
-    });
-    let Value::Object(map) = value else { unreachable!("it is written as an object") };
-    map
-}
-
-/// PEFT declares `lora_alpha` as an integer; other readers insist on it where it is one.
-fn number(value: f64) -> Value {
-    #[allow(clippy::cast_possible_truncation)] // below 2^53 a whole number converts exactly
-    if value.fract() == 0.0 && value.abs() < 9.0e15 { json!(value as i64) } else { json!(value) }
-}
-
-/// The settings in PEFT's `LoraConfig`; none if it is one of another type.
-pub(super) fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraConfig>> {
-    let of = |key: &str| json.get(key).unwrap_or(&Value::Null);
-    if of("peft_type") != "LORA" {
-        return Ok(None);
-    }
-    let wrong = |what: &str| Err(Error::new(what));
-    for key in ["use_dora", "fan_in_fan_out", "lora_bias"] {
-        if *of(key) == true {
-            return wrong(&format!("adapters with `{key}` are not supported"));
-        }
-    }
-    if !(of("use_rslora").is_boolean() || of("use_rslora").is_null()) {
-        return wrong("`use_rslora` must be true or false");
-    }
-    for key in ["rank_pattern", "alpha_pattern"] {
-        if of(key).as_object().is_some_and(|map| !map.is_empty()) {
-            return wrong(&format!("adapters with a `{key}` are not supported"));
-        }
-    }
-    let rank = of("r").as_u64().and_then(|r| usize::try_from(r).ok());
-    let Some(r) = rank.filter(|r| (1..=RANK_MAX).contains(r)) else {
-        let found = shown(of("r"));
-        return wrong(&format!("`r` must be between 1 and {RANK_MAX}, and it {found}"));
-    };
-    let alpha = of("lora_alpha").as_f64().filter(|alpha| alpha.abs() <= ALPHA_MAX);
-    let Some(lora_alpha) = alpha else {
-        let found = shown(of("lora_alpha"));
-        return wrong(&format!("`lora_alpha` must be a number up to {ALPHA_MAX}, and it {found}"));
-    };
-    let Some(target_modules) = target_modules(of("target_modules")) else {
-        return wrong("`target_modules` is neither a list of names nor `all-linear`");
-    };
-    let use_rslora = *of("use_rslora") == true;
-    // Dropout acts in training only.
-    Ok(Some(LoraConfig { r, lora_alpha, lora_dropout: 0.0, target_modules, use_rslora }))
-}
-
-/// What stands in place of what is wanted.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "is missing".to_owned(),
-        Value::Number(number) => format!("is {number}"),
-        _ => "is no number".to_owned(),
-    }
-}
-
-fn target_modules(value: &Value) -> Option<TargetModules> {
-    match value {
-        Value::String(name) if name == "all-linear" => Some(TargetModules::AllLinear),
-        Value::Array(names) if names.len() <= MODULES_MAX => {
-            let names = names.iter().map(|name| name.as_str().map(str::to_owned));
-            names.collect::<Option<_>>().map(TargetModules::Names)
-        }
-        _ => None,
     }
 }

@@ -1,0 +1,125 @@
+//! PEFT's `LoraConfig`: written and read.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::settings::{LoraSettings, TargetModules};
+use crate::error::{Error, Result};
+
+/// Limits of an `adapter_config.json`, as those of `[lora]`; its weights must fit them besides.
+const RANK_MAX: usize = 65_536;
+const ALPHA_MAX: f64 = 1e6;
+const MODULES_MAX: usize = 4096;
+
+/// What changes the arithmetic of PEFT's LoRA layers, and is not known here.
+const UNSUPPORTED: [&str; 11] = [
+    "fan_in_fan_out",
+    "lora_bias",
+    "rank_pattern",
+    "alpha_pattern",
+    "layer_replication",
+    "alora_invocation_tokens",
+    "use_qalora",
+    "use_bdlora",
+    "kasa_config",
+    "monteclora_config",
+    "arrow_config",
+];
+
+/// PEFT's `LoraConfig`, without what every adapter has.
+pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<String, Value> {
+    let value = json!({
+        "peft_type": "LORA",
+        "r": settings.r,
+        "lora_alpha": number(settings.lora_alpha),
+        "lora_dropout": settings.lora_dropout,
+        "target_modules": modules,
+        "use_rslora": settings.use_rslora,
+        "exclude_modules": null,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "use_dora": false,
+        "lora_bias": false,
+        "init_lora_weights": true,
+        "modules_to_save": null,
+        "layers_to_transform": null,
+        "layers_pattern": null,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "layer_replication": null,
+        "trainable_token_indices": null,
+        "target_parameters": null,
+        "megatron_config": null,
+        "megatron_core": "megatron.core",
+        "loftq_config": {},
+        "eva_config": null,
+        "corda_config": null,
+    });
+    let Value::Object(map) = value else { unreachable!("it is written as an object") };
+    map
+}
+
+/// PEFT declares `lora_alpha` as an integer; other readers insist on it where it is one.
+fn number(value: f64) -> Value {
+    #[allow(clippy::cast_possible_truncation)] // below 2^53 a whole number converts exactly
+    if value.fract() == 0.0 && value.abs() < 9.0e15 { json!(value as i64) } else { json!(value) }
+}
+
+/// The settings in PEFT's `LoraConfig`; none if it is one of another type.
+pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
+    let of = |key: &str| json.get(key).unwrap_or(&Value::Null);
+    if of("peft_type") != "LORA" {
+        return Ok(None);
+    }
+    let wrong = |what: &str| Err(Error::new(what));
+    for key in UNSUPPORTED {
+        let off = match of(key) {
+            Value::Null | Value::Bool(false) => true,
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        };
+        if !off {
+            return wrong(&format!("adapters with `{key}` are not supported"));
+        }
+    }
+    if !(of("use_rslora").is_boolean() || of("use_rslora").is_null()) {
+        return wrong("`use_rslora` must be true or false");
+    }
+    let rank = of("r").as_u64().and_then(|r| usize::try_from(r).ok());
+    let Some(r) = rank.filter(|r| (1..=RANK_MAX).contains(r)) else {
+        let found = shown(of("r"));
+        return wrong(&format!("`r` must be between 1 and {RANK_MAX}, and it {found}"));
+    };
+    let alpha = of("lora_alpha").as_f64().filter(|alpha| alpha.abs() <= ALPHA_MAX);
+    let Some(lora_alpha) = alpha else {
+        let found = shown(of("lora_alpha"));
+        return wrong(&format!("`lora_alpha` must be a number up to {ALPHA_MAX}, and it {found}"));
+    };
+    let Some(target_modules) = target_modules(of("target_modules")) else {
+        return wrong("`target_modules` is neither a list of names nor `all-linear`");
+    };
+    let use_rslora = *of("use_rslora") == true;
+    // Dropout acts in training only.
+    Ok(Some(LoraSettings { r, lora_alpha, lora_dropout: 0.0, target_modules, use_rslora }))
+}
+
+/// What stands in place of what is wanted.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "is missing".to_owned(),
+        Value::Number(number) => format!("is {number}"),
+        _ => "is no number".to_owned(),
+    }
+}
+
+fn target_modules(value: &Value) -> Option<TargetModules> {
+    match value {
+        Value::String(name) if name == "all-linear" => Some(TargetModules::AllLinear),
+        Value::Array(names) if names.len() <= MODULES_MAX => {
+            let names = names.iter().map(|name| name.as_str().map(str::to_owned));
+            names.collect::<Option<_>>().map(TargetModules::Names)
+        }
+        _ => None,
+    }
+}

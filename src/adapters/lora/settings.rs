@@ -1,0 +1,200 @@
+//! `[lora]`: what a run is told about its low-rank factors.
+
+use std::collections::BTreeSet;
+
+use crate::adapters::last_name;
+use crate::config::key::{DefaultValue, Key, Kind, OwnedKeys, Range, Section};
+use crate::config::{Effect, Value, Values};
+use crate::error::{Error, Result, nearest};
+use crate::model::Facts;
+
+/// The name of the section.
+const SECTION: &str = "lora";
+const INSTEAD: &str = "a `[lora]` section trains adapters, without it every weight learns";
+const LAYERS: &str = "`lora.target_modules` chooses the layers that learn";
+
+/// Settings of other tools that have no key here.
+const NOTES: &[(&str, &str, &str)] = &[
+    ("axolotl", "adapter", INSTEAD),
+    ("LLaMA-Factory", "finetuning_type", INSTEAD),
+    ("mlx-lm", "fine_tune_type", INSTEAD),
+    ("TRL", "use_peft", INSTEAD),
+    ("mlx-lm", "num_layers", LAYERS),
+    ("torchtune", "apply_lora_to_mlp", LAYERS),
+    ("mlx-lm", "scale", "`lora.lora_alpha` is that times `lora.r`"),
+    ("axolotl and TRL", "use_dora", "DoRA is not supported"),
+];
+
+const KEYS: &[Key] = &[
+    Key::new(
+        "lora.r",
+        Kind::Integer { min: 1, max: 65_536 },
+        DefaultValue::Value("16"),
+        "Rank of the adapters. Larger can learn more and takes more memory.",
+    )
+    .example("8")
+    .names(&[
+        ("axolotl and TRL", "lora_r"),
+        ("LLaMA-Factory and torchtune", "lora_rank"),
+        ("mlx-lm", "lora_parameters.rank"),
+        ("mlx-lm", "rank"),
+    ]),
+    Key::new(
+        "lora.lora_alpha",
+        Kind::Number(Range::above(0.0, 1e6)),
+        DefaultValue::Value("32"),
+        "The adapter's contribution is scaled by `lora_alpha / r`.",
+    )
+    .example("16")
+    .names(&[("other tools", "alpha")]),
+    Key::new(
+        "lora.lora_dropout",
+        Kind::Number(Range::below(0.0, 1.0)),
+        DefaultValue::Value("0"),
+        "Share of the adapter's inputs set to zero in training.",
+    )
+    .example("0.05")
+    .names(&[("mlx-lm", "lora_parameters.dropout"), ("mlx-lm", "dropout")]),
+    Key::new(
+        "lora.target_modules",
+        Kind::Modules,
+        DefaultValue::Value("\"all-linear\""),
+        "Which linear layers get an adapter: all of them but the output head, or those named.",
+    )
+    .example("[\"q_proj\", \"v_proj\"]")
+    .names(&[
+        ("axolotl and TRL", "lora_target_modules"),
+        ("axolotl", "lora_target_linear"),
+        ("LLaMA-Factory", "lora_target"),
+        ("torchtune", "lora_attn_modules"),
+        ("mlx-lm", "lora_parameters.keys"),
+    ]),
+    Key::new(
+        "lora.use_rslora",
+        Kind::Boolean,
+        DefaultValue::Value("false"),
+        "Scale by `lora_alpha / sqrt(r)`, which keeps large ranks stable.",
+    )
+    .example("true")
+    .names(&[("axolotl", "peft_use_rslora")]),
+];
+
+/// What a run is told about its low-rank factors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraSettings {
+    /// Rank of the two factors.
+    pub r: usize,
+    /// The product of the factors is scaled by `lora_alpha / r` (`/ sqrt(r)` with `use_rslora`).
+    pub lora_alpha: f64,
+    /// Share of the factors' inputs that is set to zero in training.
+    pub lora_dropout: f64,
+    /// The linear layers that get an adapter.
+    pub target_modules: TargetModules,
+    /// Scale by `lora_alpha / sqrt(r)`.
+    pub use_rslora: bool,
+}
+
+/// Which linear layers get an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetModules {
+    /// Every linear layer but the output head.
+    AllLinear,
+    /// The layers with these names, such as `q_proj`.
+    Names(Vec<String>),
+}
+
+impl LoraSettings {
+    /// As a config has them; none if it asks for no low-rank adapter.
+    pub fn read(values: &Values) -> Option<Self> {
+        values.has_section(SECTION).then(|| Self {
+            r: values.size("lora.r"),
+            lora_alpha: values.number("lora.lora_alpha"),
+            lora_dropout: values.number("lora.lora_dropout"),
+            target_modules: match values.get("lora.target_modules") {
+                Some(Value::Texts(names)) => TargetModules::Names(names.clone()),
+                _ => TargetModules::AllLinear,
+            },
+            use_rslora: values.boolean("lora.use_rslora"),
+        })
+    }
+}
+
+/// The section `[lora]`.
+pub fn keys() -> OwnedKeys {
+    let section = Section {
+        optional: true,
+        effect: Some(Effect::Weights),
+        // Trained weights are easily spoilt, random ones have nothing to lose; adapters lie
+        // between.
+        defaults: &[("train.learning_rate", "2e-4")],
+        ..Section::new(
+            SECTION,
+            "Low-rank adapters: small added weights learn while the base stays as it is. \
+             Without this section every weight learns.",
+            KEYS,
+        )
+    };
+    OwnedKeys { notes: NOTES, ..OwnedKeys::section(section, "train") }
+}
+
+/// The factor `s`: `lora_alpha / r`, or `lora_alpha / √r` when rank-stabilised
+/// (Kalajdzievski 2023).
+#[expect(clippy::cast_precision_loss)] // ranks are small
+pub fn scale(settings: &LoraSettings) -> f64 {
+    let rank = settings.r as f64;
+    settings.lora_alpha / if settings.use_rslora { rank.sqrt() } else { rank }
+}
+
+pub fn describe(title: &str, settings: &LoraSettings) -> String {
+    let layers = match &settings.target_modules {
+        TargetModules::AllLinear => "all linear layers".to_owned(),
+        TargetModules::Names(names) => names.join(", "),
+    };
+    format!("{title} r {} on {layers}", settings.r)
+}
+
+pub fn sample_settings() -> LoraSettings {
+    LoraSettings {
+        r: 4,
+        lora_alpha: 8.0,
+        lora_dropout: 0.0,
+        target_modules: TargetModules::AllLinear,
+        use_rslora: false,
+    }
+}
+
+/// Does a name of `target_modules` mean the layer at `path`?
+fn fits(path: &str, name: &str) -> bool {
+    path == name || path.ends_with(&format!(".{name}"))
+}
+
+fn wants(settings: &LoraSettings, path: &str) -> bool {
+    match &settings.target_modules {
+        TargetModules::AllLinear => true,
+        TargetModules::Names(names) => names.iter().any(|name| fits(path, name)),
+    }
+}
+
+/// The layers that `target_modules` means. All names that fit none are reported.
+pub fn layers(settings: &LoraSettings, facts: &Facts) -> Result<Vec<(String, [usize; 2])>> {
+    if let TargetModules::Names(names) = &settings.target_modules {
+        let known: BTreeSet<&str> = facts.linears.iter().map(|(path, _)| last_name(path)).collect();
+        let unused =
+            |name: &&String| !facts.linears.iter().any(|(path, _)| fits(path, name.as_str()));
+        let problems = names.iter().filter(unused).map(|name| {
+            let error = Error::new(format!("`{name}` in `lora.target_modules` fits no layer"));
+            match nearest(name, known.iter().copied()) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint(format!("the model has: {}", join(&known))),
+            }
+        });
+        if let Some(error) = Error::all(problems.collect()) {
+            return Err(error);
+        }
+    }
+    Ok(facts.linears.iter().filter(|(path, _)| wants(settings, path)).cloned().collect())
+}
+
+fn join(names: &BTreeSet<&str>) -> String {
+    names.iter().copied().collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,150 @@
+//! An addition of low rank beside a linear layer (LoRA, Hu et al. 2021), and a magnitude of each
+//! output (DoRA, Liu et al. 2024).
+
+use super::element::{Format, Number};
+use super::held::{Borrow, Factor, Held};
+use super::packed::{Left, Packed, View};
+use super::product::{Term, product};
+
+/// `scale · (x ⊙ mask) · aᵀ · bᵀ`.
+pub struct LowRank {
+    /// Names of the two matrices within the linear layer.
+    pub names: [&'static str; 2],
+    /// `[rank, in]`.
+    pub a: Held,
+    /// `[out, rank]`.
+    pub b: Held,
+    /// The factor.
+    pub scale: f32,
+    /// `[tokens, in]`: which inputs are dropped.
+    pub mask: Option<Vec<f32>>,
+    /// What multiplies each output of weight and addition together, if anything does.
+    pub magnitude: Option<Magnitude>,
+}
+
+/// A trainable magnitude of each output, over a norm that is taken for a constant (DoRA, Liu et al.
+/// 2024, section 4.3): outputs are multiplied by `factor = magnitude / norm`. Where inputs of the
+/// addition are dropped, those inputs of the weight are dropped as well for what is multiplied, and
+/// what the weight gives for the rest of the inputs is added as it is.
+pub struct Magnitude {
+    /// Name of the parameter within the linear layer.
+    pub name: &'static str,
+    /// `[out]`.
+    pub factor: Vec<f32>,
+    /// `[out]`.
+    pub norm: Vec<f32>,
+}
+
+/// What the backward pass of an addition needs.
+pub struct LowRankTape<F: Format> {
+    /// `scale · (x ⊙ mask) · aᵀ`.
+    pub(super) hidden: Left<F>,
+    /// What a magnitude multiplied, `[tokens, out]`.
+    pub(super) unscaled: Option<Left<F>>,
+}
+
+impl LowRank {
+    pub(super) fn rank(&self) -> usize {
+        self.a.rows()
+    }
+
+    /// Of inputs that are masked already.
+    pub(super) fn hidden<F: Borrow>(&self, masked: View<F::Kept>) -> Left<F> {
+        let right = self.a.numbers().of_outputs::<F>();
+        self.times_scale(product(&[Term { left: masked, right: &right }]))
+    }
+
+    pub(super) fn times_scale<F: Borrow>(&self, mut hidden: Vec<f32>) -> Left<F> {
+        hidden.iter_mut().for_each(|x| *x *= self.scale);
+        Left::of(View::new(&hidden, hidden.len() / self.rank(), self.rank()))
+    }
+
+    pub(super) fn masked<'a, F: Borrow>(&self, x: View<'a, F::Kept>) -> Factor<'a, F> {
+        match &self.mask {
+            Some(mask) => Factor::Owned(self.weighted(x, mask, |mask| mask)),
+            None => Factor::Borrowed(x),
+        }
+    }
+
+    /// What masking takes away.
+    pub(super) fn unmasked<F: Borrow>(&self, x: View<F::Kept>) -> Left<F> {
+        let mask = self.mask.as_ref().expect("something is dropped");
+        self.weighted(x, mask, |mask| 1.0 - mask)
+    }
+
+    pub(super) fn weighted<F: Borrow>(
+        &self,
+        x: View<F::Kept>,
+        mask: &[f32],
+        weight: impl Fn(f32) -> f32 + Sync,
+    ) -> Left<F> {
+        let columns = self.a.columns();
+        Left::with(x.rows, columns, |row, target| {
+            let mask = &mask[row * columns..(row + 1) * columns];
+            for ((target, x), mask) in target.iter_mut().zip(x.row(row)).zip(mask) {
+                *target = F::of(x.wide() * weight(*mask));
+            }
+        })
+    }
+}
+
+impl Magnitude {
+    /// `weight(factor) ⊙ d` for `d: [tokens, out]`.
+    pub(super) fn times<F: Borrow>(
+        &self,
+        d: View<F::Kept>,
+        weight: impl Fn(f32) -> f32 + Sync,
+    ) -> Left<F> {
+        Left::with(d.rows, self.factor.len(), |row, target| {
+            for ((target, d), factor) in target.iter_mut().zip(d.row(row)).zip(&self.factor) {
+                *target = F::of(d.wide() * weight(*factor));
+            }
+        })
+    }
+
+    /// The gradient of the magnitude: `Σ d ⊙ unscaled / norm`.
+    pub(super) fn gradient<F: Borrow>(&self, d: View<F::Kept>, unscaled: &Left<F>) -> Vec<f32> {
+        let mut sum = vec![0.0_f32; self.norm.len()];
+        for row in 0..d.rows {
+            let pairs = d.row(row).iter().zip(unscaled.view().row(row));
+            for (sum, (d, y)) in sum.iter_mut().zip(pairs) {
+                *sum += d.wide() * y.wide();
+            }
+        }
+        sum.iter_mut().zip(&self.norm).for_each(|(sum, norm)| *sum /= norm);
+        sum
+    }
+}
+
+/// `leftᵀ · right` for `left: [tokens, rows]`.
+pub(super) fn transposed_product<F: Borrow>(
+    left: View<F::Kept>,
+    rows: usize,
+    right: &Packed<F>,
+) -> Vec<f32> {
+    let left = Left::<F>::transposed(left.part((0, left.rows), (0, rows)));
+    product(&[Term { left: left.view(), right }])
+}
+
+impl LowRank {
+    /// The gradient of what [`Self::hidden`] gave, with its factor.
+    pub(super) fn back<F: Borrow>(&self, d: View<F::Kept>) -> Left<F> {
+        let right = self.b.numbers().of_inner::<F>();
+        self.times_scale(product(&[Term { left: d, right: &right }]))
+    }
+
+    /// That of `b`, `[out, rank]`.
+    pub(super) fn b_gradient<F: Borrow>(&self, d: View<F::Kept>, hidden: &Left<F>) -> Vec<f32> {
+        // The few rows on the left: bᵀ, turned at the end.
+        let outputs = self.b.rows();
+        let d = Packed::<F>::of_inner(d.part((0, d.rows), (0, outputs)));
+        let turned = transposed_product(hidden.view(), self.rank(), &d);
+        let mut gradient = vec![0.0; turned.len()];
+        for (rank, row) in turned.chunks_exact(outputs).enumerate() {
+            for (output, number) in row.iter().enumerate() {
+                gradient[output * self.rank() + rank] = *number;
+            }
+        }
+        gradient
+    }
+}
