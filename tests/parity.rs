@@ -2,6 +2,8 @@
 //! tiny models of `tests/reference/tiny`; and the equalities that hold between our own paths.
 
 mod common;
+#[path = "parity/dora.rs"]
+mod dora;
 
 use burn::tensor::Device;
 use common::{CASES, Expected, adamw, assert_near, case, cpu, row, step_settings};

@@ -3,6 +3,7 @@
 //! A kind of adapter is one file here and one line in [`ADAPTERS`]. Checkpoints, estimates, merges,
 //! exports, lineage and model cards ask the entry; none of them knows a kind.
 
+mod dora;
 mod lora;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 
+pub use dora::Dora;
 pub use lora::{Lora, LoraSettings, TargetModules};
 
 use crate::config::RunConfig;
@@ -22,7 +24,7 @@ use crate::random::Stream;
 
 /// Every kind of adapter. Later ones are asked first whether a run or a file is theirs, so that a
 /// special case of an earlier one stands below it.
-pub static ADAPTERS: &[&dyn AdapterKind] = &[&lora::Entry];
+pub static ADAPTERS: &[&dyn AdapterKind] = &[&lora::Entry, &dora::Entry];
 
 /// What PEFT puts before the path of a parameter of an adapter in files.
 const PEFT_PREFIX: &str = "base_model.model.";

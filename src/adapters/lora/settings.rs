@@ -22,7 +22,6 @@ const NOTES: &[(&str, &str, &str)] = &[
     ("mlx-lm", "num_layers", LAYERS),
     ("torchtune", "apply_lora_to_mlp", LAYERS),
     ("mlx-lm", "scale", "`lora.lora_alpha` is that times `lora.r`"),
-    ("axolotl and TRL", "use_dora", "DoRA is not supported"),
 ];
 
 const KEYS: &[Key] = &[

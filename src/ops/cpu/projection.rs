@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::element::{Format, Number};
 use super::held::{Borrow, Factor, Held};
-use super::low_rank::{LowRank, LowRankTape, Magnitude, transposed_product};
+use super::low_rank::{LowRank, LowRankTape, transposed_product};
 use super::packed::{Left, Packed, View};
 use super::product::{Term, add_product, factor_product, product};
 
@@ -84,7 +84,7 @@ impl Projection {
             return (multiply(&[Term { left: x, right: &pack() }]), None);
         };
         let addition =
-            || (low.hidden::<F>(low.masked(x).view()), low.b.numbers().of_outputs::<F>());
+            || (low.hidden::<F>(low.masked::<F>(x).view()), low.b.numbers().of_outputs::<F>());
         let (right, (hidden, b)) = rayon::join(pack, addition);
         let terms = [Term { left: x, right: &right }, Term { left: hidden.view(), right: &b }];
         (multiply(&terms), Some(LowRankTape { hidden, unscaled: None }))
@@ -294,7 +294,7 @@ impl Projection {
         let changed = magnitude.times::<F>(d, |factor| factor - 1.0);
         let masked = low.masked::<F>(x);
         let masked = masked.view();
-        let masked = Packed::of_inner(masked.part((0, masked.rows), (0, low.a.columns())));
+        let masked = Packed::<F>::of_inner(masked.part((0, masked.rows), (0, low.a.columns())));
         let more = transposed_product(changed.view(), outputs, &masked);
         gradient.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         gradient
