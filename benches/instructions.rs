@@ -6,6 +6,7 @@
 use std::hint::black_box;
 
 use firebrand::data::{Packing, pack, permuted};
+use firebrand::ops::Activation;
 use firebrand::ops::cpu::{
     Brain, Left, Norm, Packed, Rotation, Rounded, Scores, Single, Term, View, factor_product,
     gated, gated_backward, product,
@@ -62,10 +63,10 @@ fn pointwise() -> Vec<Operation> {
         operation("rotation", move || {
             Rotation { cosines: &angles, sines: &angles, width: 64 }.rows::<Single>(&turned)
         }),
-        operation("gate", move || gated(&gate, &gate)),
+        operation("gate", move || gated(Activation::Silu, &gate, &gate)),
         operation("gate-backward", move || {
             let (mut gate, mut up) = (gate_back.clone(), gate_back.clone());
-            gated_backward(&mut gate, &mut up, &gate_back);
+            gated_backward(Activation::Silu, &mut gate, &mut up, &gate_back);
             (gate, up)
         }),
     ]
@@ -73,7 +74,8 @@ fn pointwise() -> Vec<Operation> {
 
 fn softmax() -> Vec<Operation> {
     fn scores(numbers: &[f32]) -> Scores<'_> {
-        Scores { numbers: matrix(numbers), seen: FEATURES - TOKENS, scale: 0.125 }
+        let seen = FEATURES - TOKENS;
+        Scores { numbers: matrix(numbers), seen, window: usize::MAX, scale: 0.125 }
     }
     let (x, logs, d) = (numbers(TOKENS * FEATURES), vec![6.0; TOKENS], numbers(TOKENS * 64));
     let x_back = x.clone();

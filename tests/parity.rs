@@ -16,7 +16,7 @@ use firebrand::model::{
     generate_all, load,
 };
 use firebrand::objectives;
-use firebrand::ops::{attend_composed, from_vec, host};
+use firebrand::ops::{from_vec, host};
 use firebrand::random::Stream;
 
 /// What the issue asks for; measured differences are about 1e-6.
@@ -136,7 +136,7 @@ fn the_older_form_of_rope_settings_gives_the_same_model() {
 fn facts_count_the_parameters_that_are_there() {
     for name in CASES {
         let json = ModelJson::read(&case(name)).unwrap();
-        let facts = families::find(&json).unwrap().facts(&json).unwrap();
+        let facts = families::describe(&json).unwrap();
         let (_, all) = firebrand::model::count_learning(&mut model(name));
         assert_eq!(facts.parameters, all, "{name}");
     }
@@ -491,9 +491,7 @@ fn layer_by_layer_equals_one_tape() {
     let mut layers: Vec<_> = model.layers.iter().map(|layer| layer.tracked()).collect();
     let mut x = model.embed(tokens).autodiff().require_grad();
     for layer in &layers {
-        let inputs = layer.project(x.clone(), &context);
-        let mixed = attend_composed(inputs, layer.heads(), &context.documents);
-        x = layer.finish(x, mixed, &context);
+        x = layer.composed(x, &context);
     }
     let count = batch.targets.len();
     let index = firebrand::ops::indices(batch.targets.iter().map(|t| t.index), &cpu());
@@ -506,8 +504,8 @@ fn layer_by_layer_equals_one_tape() {
     assert!((loss / one_tape_loss - 1.0).abs() < 1e-6, "{loss} {one_tape_loss}");
     let mut tape = [total.backward()];
     let mut whole = Gradients::default();
-    for (index, layer) in layers.iter_mut().enumerate() {
-        whole.collect(&format!("model.layers.{index}"), layer.as_mut(), &mut tape);
+    for layer in &mut layers {
+        whole.collect(&mut tape, |visitor| layer.visit(visitor));
     }
     assert_same_gradients("one tape", (loss, sums), (one_tape_loss, whole), 1e-5);
 }

@@ -246,3 +246,82 @@ fn nothing_outside_a_folder_of_entries_names_one() {
     }
     fail(problems);
 }
+
+/// Code of a folder by the names of its files.
+fn files_of(folder: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder);
+    let inside = |source: &Source| source.path.parent() == Some(root.as_path());
+    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let files = sources().into_iter().filter(inside);
+    let files: Vec<_> = files.map(|source| (name(&source.path), source.code)).collect();
+    assert!(files.len() > 2, "src/{folder} was not found");
+    files
+}
+
+/// A family stands in the table, or is what those of the table are made of; a block is offered by
+/// its module.
+#[test]
+fn every_family_and_block_stands_in_its_table() {
+    let mut problems = Vec::new();
+    let families = files_of("model/families");
+    let table = &families.iter().find(|(name, _)| name == "mod").unwrap().1;
+    for (name, _) in families.iter().filter(|(name, _)| name != "mod") {
+        let used = |code: &String| {
+            code.contains(&format!("super::{name}"))
+                || code.contains(&format!("super::{{{name}"))
+                || code.contains(&format!("use super::{name};"))
+        };
+        let helps = families.iter().any(|(other, code)| other != name && used(code));
+        if !table.contains(&format!("&{name}::")) && !helps {
+            problems.push(format!("src/model/families/{name}.rs stands in no table"));
+        }
+    }
+    let blocks = files_of("model/blocks");
+    let table = &blocks.iter().find(|(name, _)| name == "mod").unwrap().1;
+    for (name, _) in blocks.iter().filter(|(name, _)| name != "mod") {
+        if !table.contains(&format!("pub use {name}::")) {
+            problems.push(format!("src/model/blocks/{name}.rs is not offered by its module"));
+        }
+    }
+    fail(problems);
+}
+
+/// What a model is made of is known without tensors, and from its family alone: other code asks the
+/// description. Formats of other programs have their own names for families.
+#[test]
+fn families_hold_no_arithmetic_and_no_one_else_names_them() {
+    let mut problems = Vec::new();
+    let mut without_tensors = files_of("model/families");
+    for (folder, name) in [("model", "description"), ("model", "config"), ("ops", "options")] {
+        let found = files_of(folder).into_iter().find(|(file, _)| file == name);
+        without_tensors.push(found.unwrap_or_else(|| panic!("{folder}/{name}.rs is not there")));
+    }
+    for (name, code) in &without_tensors {
+        for word in ["burn::", "Tensor<", "ops::cpu"] {
+            if code.contains(word) {
+                problems.push(format!("{name}.rs uses `{word}`, where plain data is enough"));
+            }
+        }
+    }
+    let types: Vec<String> = files_of("model/families")
+        .iter()
+        .filter_map(|(_, code)| {
+            let list = code.split("fn model_types").nth(1)?.split_once("&[\"")?.1;
+            Some(list.split_once("\"]")?.0.split("\", \"").map(str::to_owned).collect::<Vec<_>>())
+        })
+        .flatten()
+        .collect();
+    assert!(types.iter().any(|name| name == "llama"), "no family was found: {types:?}");
+    // Devices are compared on one model, whichever it is.
+    let apart = ["model/families", "artifact/exports", "engine/parity.rs"];
+    for source in sources().iter().filter(|source| !source.is_test) {
+        let path = source.path.to_str().unwrap();
+        if apart.iter().any(|folder| path.contains(folder)) {
+            continue;
+        }
+        for name in types.iter().filter(|name| source.code.contains(&format!("\"{name}\""))) {
+            problems.push(format!("{path} names the family `{name}`"));
+        }
+    }
+    fail(problems);
+}

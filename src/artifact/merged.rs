@@ -196,7 +196,7 @@ impl Compared {
 /// Runs base, adapter and merged model on the same tokens.
 fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Compared> {
     let config = ModelJson::read(merged)?;
-    let facts = families::find(&config)?.facts(&config)?;
+    let facts = families::describe(&config)?;
     // One model in f32 at a time, and one of its files as it is read.
     let needed = facts.parameters.saturating_mul(6);
     if let Some(left) = device::memory_bytes_available().filter(|left| *left < needed) {

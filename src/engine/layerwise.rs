@@ -9,9 +9,8 @@ use burn::tensor::Tensor;
 use crate::config::Recompute;
 use crate::data::Batch;
 use crate::engine::{target_pairs, upload};
-use crate::model::{Context, Dropout, Gradients, Layer, Model, OnCpu};
+use crate::model::{Context, Dropout, Gradients, LayerSaved, Model};
 use crate::objectives::{Loss, Objective, Supervised, Targets};
-use crate::ops::{Attended, attend, attend_backward, cpu};
 
 /// How a micro-batch is differentiated.
 #[derive(Debug, Clone)]
@@ -50,11 +49,11 @@ pub fn forward_backward(
         let context = context_of(index);
         let (output, held) = match pass.recompute {
             Recompute::None => {
-                let (output, differentiable) = Differentiable::run(layer.as_ref(), x, context);
-                (output, Kept::Layer(differentiable))
+                let (output, saved) = layer.differentiable(x, context);
+                (output, Kept::Layer(saved))
             }
             Recompute::Layers => {
-                let output = layer.forward(x.clone(), context, None);
+                let output = layer.forward(x.clone(), context);
                 (output, Kept::Input(x))
             }
         };
@@ -67,12 +66,12 @@ pub fn forward_backward(
     let forward_time = began.elapsed();
 
     for (index, held) in kept.into_iter().enumerate().rev() {
-        let context = context_of(index);
-        let layer = match held {
-            Kept::Layer(layer) => layer,
-            Kept::Input(x) => Differentiable::run(model.layers[index].as_ref(), x, context).1,
+        let (layer, context) = (&model.layers[index], context_of(index));
+        let saved = match held {
+            Kept::Layer(saved) => saved,
+            Kept::Input(x) => layer.differentiable(x, context).1,
         };
-        dx = layer.backward(&format!("model.layers.{index}"), context, dx, sums);
+        dx = saved.backward(layer, context, dx, sums);
     }
     if model.embedding.learns() {
         model.embedding.add_rows_gradient(sums, &tokens, &dx);
@@ -97,97 +96,7 @@ fn only_learnt(pairs: &mut [(u32, u32)], batch: &Batch, context: &Context) -> Op
 
 enum Kept<'a> {
     Input(Tensor<2>),
-    Layer(Differentiable<'a>),
-}
-
-/// One layer's forward, with what its gradient needs.
-enum Differentiable<'a> {
-    /// By the kernels of the CPU.
-    OnCpu(OnCpu<'a>, cpu::Taped),
-    /// By tensor operations.
-    Taped(Box<Taped>),
-}
-
-impl<'a> Differentiable<'a> {
-    fn run(layer: &dyn Layer, x: Tensor<2>, context: &'a Context) -> (Tensor<2>, Self) {
-        if let Some(here) = OnCpu::of(layer, &x, context) {
-            let (output, taped) = here.forward(x);
-            return (output, Self::OnCpu(here, taped));
-        }
-        let taped = Taped::run(layer, x, context);
-        (taped.output.clone().inner(), Self::Taped(Box::new(taped)))
-    }
-
-    /// The gradient of the layer's input from that of its output.
-    fn backward(
-        self,
-        path: &str,
-        context: &Context,
-        dx: Tensor<2>,
-        sums: &mut Gradients,
-    ) -> Tensor<2> {
-        match self {
-            Self::OnCpu(here, taped) => here.backward(taped, dx, path, sums),
-            Self::Taped(taped) => taped.backward(path, context, dx, sums),
-        }
-    }
-}
-
-/// One layer's forward: a tape for each half, attention between them by hand.
-struct Taped {
-    layer: Box<dyn Layer>,
-    /// Input of the first half, and its three outputs.
-    input: Tensor<2>,
-    projected: [Tensor<2>; 3],
-    attended: Attended,
-    /// Inputs of the second half, and its output.
-    residual: Tensor<2>,
-    mixed: Tensor<2>,
-    output: Tensor<2>,
-}
-
-impl Taped {
-    fn run(layer: &dyn Layer, x: Tensor<2>, context: &Context) -> Self {
-        let leaf = |x: Tensor<2>| x.autodiff().require_grad();
-        let layer = layer.tracked();
-        let input = leaf(x.clone());
-        let projected = layer.project(input.clone(), context);
-        let [q, k, v] = projected.clone().map(Tensor::inner);
-        let attended = attend(&q, &k, &v, layer.heads(), &context.documents, context.computing);
-        let residual = leaf(context.picked(x));
-        let mixed = leaf(context.picked(attended.output.clone()));
-        let output = layer.finish(residual.clone(), mixed.clone(), context);
-        Self { layer, input, projected, attended, residual, mixed, output }
-    }
-
-    /// The gradient of the layer's input from that of its output.
-    fn backward(
-        mut self,
-        path: &str,
-        context: &Context,
-        dx: Tensor<2>,
-        sums: &mut Gradients,
-    ) -> Tensor<2> {
-        let leaf = "it is a leaf of the tape";
-        // The derivative of Σ output ⊙ dx is the vector-Jacobian product.
-        let mut second = (self.output * dx).backward();
-        let d_mixed = context.spread(self.mixed.grad_remove(&mut second).expect(leaf));
-        let d_residual = context.spread(self.residual.grad_remove(&mut second).expect(leaf));
-
-        let [q, k, v] = self.projected.clone().map(Tensor::inner);
-        let heads = self.layer.heads();
-        let inputs = [&q, &k, &v];
-        let (documents, computing) = (&context.documents, context.computing);
-        let d_projected =
-            attend_backward(inputs, &self.attended, d_mixed, heads, documents, computing);
-        let products = self.projected.into_iter().zip(d_projected).map(|(x, d)| (x * d).sum());
-        let total = products.reduce(|a, b| a + b).expect("there are three of them");
-        let first = total.backward();
-        let mut tapes = [first, second];
-        let d_input = self.input.grad_remove(&mut tapes[0]).expect(leaf);
-        sums.collect(path, self.layer.as_mut(), &mut tapes);
-        d_input + d_residual
-    }
+    Layer(LayerSaved<'a>),
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::config::{Kernels, Recompute};
 use crate::device::{Arithmetic, Computing};
-use crate::model::Facts;
+use crate::model::Description;
 use crate::ops::cpu::Products;
 use crate::weights::Element;
 
@@ -69,7 +69,7 @@ pub struct Workload {
 }
 
 /// Estimates a run.
-pub fn estimate(facts: &Facts, work: Workload) -> Estimate {
+pub fn estimate(facts: &Description, work: Workload) -> Estimate {
     const F32: u64 = 4;
     // Queries that the operations for other devices work on at once.
     const BLOCK: usize = 512;
@@ -77,35 +77,32 @@ pub fn estimate(facts: &Facts, work: Workload) -> Estimate {
     let tokens = (rows * length) as u64;
     let fast =
         !work.on_gpu && work.kernels == Kernels::Fast && work.arithmetic != Arithmetic::MixedF16;
-    // Bytes of a layer per token, counted in the code. By the kernels of the CPU, the fields of
-    // `Kept`, and while it is worked on about as many numbers in 32 bits. In tapes, about 16
-    // tensors of the hidden width and 8 of the gated width.
-    let attention = 2 * (facts.heads + facts.groups) * facts.head_width;
-    let kept = (2 * facts.hidden + attention + 2 * facts.intermediate) as u64;
+    // By the kernels of the CPU, about as many numbers in 32 bits are worked on as a layer keeps.
+    let of_layers = facts.layers.iter().map(|layer| layer.kept(facts.hidden));
+    let (mut all, mut most) = (0, 0);
+    for [by_kernels, in_tapes] in of_layers {
+        let kept = if fast { by_kernels } else { in_tapes } as u64;
+        (all, most) = (all + kept, most.max(kept));
+    }
     let computing =
         Computing { arithmetic: work.arithmetic, kernels: work.kernels, ..Computing::default() };
     let factor = match Products::of(computing) {
         Some(Products::Brain) => 2,
         _ => F32,
     };
-    let (per_token, at_work) = match fast {
-        true => (kept * factor, kept * F32),
-        false => ((16 * facts.hidden + 8 * facts.intermediate) as u64 * F32, 0),
-    };
-    let layer = tokens * per_token;
-    let at_work = tokens * at_work;
+    let (factor, at_work) = if fast { (factor, tokens * most * F32) } else { (F32, 0) };
     let input = tokens * facts.hidden as u64 * F32;
-    let layers = facts.layers as u64;
+    let layers = facts.layers.len() as u64;
     let frozen = facts.parameters.saturating_sub(learning.min(facts.parameters));
-    let scores = tokens * facts.heads as u64 * length.min(BLOCK) as u64 * F32;
+    let scores = tokens * facts.query_heads() as u64 * length.min(BLOCK) as u64 * F32;
     let stays = facts.element == Element::BF16 && computing.keeps_bfloat16(!work.on_gpu);
     let frozen_bytes = if stays { 2 } else { work.arithmetic.frozen_bytes(!work.on_gpu) };
     Estimate {
         weights: frozen * frozen_bytes + (facts.parameters - frozen) * F32,
         optimizer: learning * (F32 + work.state_bytes),
         activations: match work.recompute {
-            Recompute::None => layers * layer + at_work,
-            Recompute::Layers => layers * input + layer + at_work,
+            Recompute::None => tokens * all * factor + at_work,
+            Recompute::Layers => layers * input + tokens * most * factor + at_work,
         },
         // Scores, weights, and the gradients of both.
         attention: if work.on_gpu { 5 * scores } else { 0 },

@@ -135,7 +135,7 @@ fn small_model_with(adapter: &dyn Adapter, device: &Device, computing: Computing
     }));
     // Larger than usual, so that logits and gradients are not next to nothing.
     let mut source = WeightSource::random(Stream::new(3), 0.1, Element::F32, device);
-    let mut model = families::find(&config)?.build(&config, &mut source)?;
+    let mut model = Model::build(families::describe(&config)?, &mut source)?;
     model.computing = computing;
     adapters::attach(&mut model, adapter, Stream::new(4))?;
     model.visit(&mut Disturb(device.clone()));

@@ -219,5 +219,5 @@ fn tokens(
 /// Rows of a whole model's embedding; an adapter's base was looked at when it was opened.
 fn vocabulary(request: &Request) -> Option<usize> {
     let json = ModelJson::read(request.candidate).ok()?;
-    Some(families::find(&json).ok()?.facts(&json).ok()?.vocabulary)
+    Some(families::describe(&json).ok()?.vocabulary)
 }

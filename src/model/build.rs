@@ -12,7 +12,7 @@ use crate::event::bytes;
 use crate::files::FileEntry;
 use crate::model::inspect::is_buffer;
 use crate::model::{
-    Facts, Linear, Model, ModelJson, Parameter, Table, families, frozen_format, inspect,
+    Description, Linear, Model, ModelJson, Parameter, Table, families, frozen_format, inspect,
 };
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
@@ -63,23 +63,22 @@ pub fn load_for(
     computing: Computing,
     frozen: bool,
 ) -> Result<Loaded> {
-    let (config, family, note, mut source, mut shards) = match init {
+    let (config, facts, note, mut source, mut shards) = match init {
         Init::Pretrained => {
             let found = inspect(directory)?;
             let note = found.note();
             let (held, shards) = read_shards(directory)?;
-            (found.config, found.family, note, WeightSource::held(held, device), shards)
+            (found.config, found.facts, note, WeightSource::held(held, device), shards)
         }
         Init::Random(stream) => {
             let config = ModelJson::read(directory)?;
-            let family = families::find(&config)?;
-            let facts = family.facts(&config)?;
+            let facts = families::describe(&config)?;
             if *device == Device::flex() {
                 check_room(&facts)?;
             }
             let range = config.positive("initializer_range", 0.02)?;
             let source = WeightSource::random(stream, range, facts.element, device);
-            (config, family, None, source, Vec::new())
+            (config, facts, None, source, Vec::new())
         }
     };
     let mut files = vec![config.file.clone()];
@@ -89,7 +88,7 @@ pub fn load_for(
         source.format = frozen_format(device, computing.arithmetic);
         source.bfloat16 = computing.keeps_bfloat16(*device == Device::flex());
     }
-    let mut model = family.build(&config, &mut source)?;
+    let mut model = Model::build(facts, &mut source)?;
     model.computing.arithmetic = computing.arithmetic;
     let elements = source.finish(directory)?;
     Ok(Loaded { model, config, files, elements, note })
@@ -99,7 +98,7 @@ pub fn load_for(
 ///
 /// # Errors
 /// When they are larger than all that is left of it.
-pub fn check_room(facts: &Facts) -> Result<()> {
+pub fn check_room(facts: &Description) -> Result<()> {
     let needed = facts.parameters.saturating_mul(4);
     match memory_bytes_available() {
         Some(left) if needed > left => {

@@ -1,12 +1,13 @@
 //! `config.json` of a model: read once, with errors that name the file and the key.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry, read_json_hashed};
-use crate::ops::RopeScaling;
 use crate::weights::Element;
 
 /// Largest `config.json` that is read; real ones have a few kilobytes.
@@ -26,44 +27,72 @@ pub struct ModelJson {
     /// the embedding.
     pub untied: bool,
     path: PathBuf,
+    /// Keys that were asked for.
+    asked: Arc<Mutex<BTreeSet<String>>>,
 }
 
-/// Sizes that estimates, exports and checks need.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Facts {
-    /// `model_type` in `config.json`.
-    pub model_type: String,
-    /// Entries of the vocabulary.
-    pub vocabulary: usize,
-    /// Width of the residual stream.
-    pub hidden: usize,
-    /// Decoder layers.
-    pub layers: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Heads of keys and values, each shared by `heads / groups` queries.
-    pub groups: usize,
-    /// Width of a head.
-    pub head_width: usize,
-    /// Width of the gated layer.
-    pub intermediate: usize,
-    /// Longest position seen in training.
-    pub positions_max: usize,
-    /// Added to the mean square in norms.
-    pub norm_epsilon: f64,
-    /// Base of the rotary frequencies.
-    pub theta: f64,
-    /// How they are stretched.
-    pub scaling: RopeScaling,
-    /// Is the output projection the embedding?
-    pub tied: bool,
-    /// All weights.
-    pub parameters: u64,
-    /// Every linear layer of the decoder layers: module path and `[out, in]`.
-    pub linears: Vec<(String, [usize; 2])>,
-    /// Number format that `config.json` names, in which full models are written.
-    pub element: Element,
-}
+/// Keys that change nothing of what is computed: bookkeeping, the tokenizer's, and settings of
+/// programs that generate text. Those of `transformers.PreTrainedConfig` 4 and 5, and what is seen
+/// in checkpoints.
+const HARMLESS: &[&str] = &[
+    "architectures",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "eos_token_id",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "id2label",
+    "initializer_range",
+    "is_llama_config",
+    "label2id",
+    "length_penalty",
+    "max_length",
+    "max_position_embeddings",
+    "min_length",
+    "model_type",
+    "name_or_path",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "pad_token_id",
+    "prefix",
+    "pretraining_tp",
+    "problem_type",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "typical_p",
+    "unk_token_id",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_cache",
+];
 
 impl ModelJson {
     /// Reads `directory/config.json`; a model that brings its own code is refused.
@@ -89,7 +118,7 @@ impl ModelJson {
                 .at(path)
                 .hint("use the unquantised version of the model"));
         }
-        Ok(Self { json, file, untied: false, path })
+        Ok(Self { json, file, untied: false, path, asked: Arc::default() })
     }
 
     /// From a value in memory, for tests.
@@ -98,7 +127,8 @@ impl ModelJson {
         let text = Value::Object(json.clone()).to_string();
         let (size, sha256) = (text.len() as u64, Digest::of(text.as_bytes()));
         let file = FileEntry { path: "config.json".to_owned(), size, sha256 };
-        Self { json, file, untied: false, path: PathBuf::from("config.json") }
+        let path = PathBuf::from("config.json");
+        Self { json, file, untied: false, path, asked: Arc::default() }
     }
 
     /// Takes the output projection for a weight of its own, whatever the file says.
@@ -117,10 +147,40 @@ impl ModelJson {
         Error::new(format!("`{key}` {what}")).at(&self.path)
     }
 
+    /// The value of a key; null is as good as none.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+        self.json.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Refuses options that nothing asked for: what they ask of a model would be ignored.
+    ///
+    /// # Errors
+    /// Names the first one that is neither harmless nor off.
+    pub fn refuse_unknown(&self) -> Result<()> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let harmless = |key: &String| {
+            HARMLESS.contains(&key.as_str()) || key.starts_with('_') || key.contains(".js")
+        };
+        let unknown = |(key, value): &(&String, &Value)| {
+            !(asked.contains(*key) || harmless(key) || is_off(value))
+        };
+        match self.json.iter().find(unknown) {
+            None => Ok(()),
+            Some((key, value)) => {
+                let family = self.json.get("model_type").and_then(Value::as_str).unwrap_or("");
+                let what = format!("asks for something that models of `{family}` here do not have");
+                Err(self.wrong(key, &what).because(format!("it is {value}")).hint(
+                    "a model that ignored it would compute something else than was trained; if the \
+                     option means nothing, remove it from `config.json`",
+                ))
+            }
+        }
+    }
+
     /// The family's name.
     pub fn model_type(&self) -> Result<&str> {
-        self.json
-            .get("model_type")
+        self.get("model_type")
             .and_then(Value::as_str)
             .ok_or_else(|| self.wrong("model_type", "is missing"))
     }
@@ -132,8 +192,8 @@ impl ModelJson {
 
     /// A size, or `None` where it is absent or null.
     pub fn optional_size(&self, key: &str, max: usize) -> Result<Option<usize>> {
-        match self.json.get(key) {
-            None | Some(Value::Null) => Ok(None),
+        match self.get(key) {
+            None => Ok(None),
             Some(value) => {
                 let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
                 match number.filter(|number| (1..=max).contains(number)) {
@@ -146,6 +206,7 @@ impl ModelJson {
 
     /// A finite number above zero, or the default.
     pub fn positive(&self, key: &str, default: f64) -> Result<f64> {
+        self.get(key); // it is asked for
         Self::positive_in(&self.json, key, Some(default)).map_err(|error| error.at(&self.path))
     }
 
@@ -168,8 +229,8 @@ impl ModelJson {
 
     /// A flag, or the default.
     pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
-        match self.json.get(key) {
-            None | Some(Value::Null) => Ok(default),
+        match self.get(key) {
+            None => Ok(default),
             Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "must be true or false")),
         }
     }
@@ -178,5 +239,17 @@ impl ModelJson {
     pub fn element(&self) -> Element {
         let name = self.json.get("dtype").or_else(|| self.json.get("torch_dtype"));
         name.and_then(Value::as_str).and_then(Element::from_config).unwrap_or(Element::F32)
+    }
+}
+
+/// Whether a value means that an option is not used.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
     }
 }

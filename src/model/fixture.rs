@@ -16,8 +16,8 @@ pub fn table_in_pieces(rows: usize, width: usize, piece: usize) -> Model {
         "tie_word_embeddings": true,
     }));
     let mut source = WeightSource::random(Stream::new(1), 0.02, Element::F32, &device);
-    let family = families::find(&config).expect("a family that there is");
-    let mut model = family.build(&config, &mut source).expect("sizes that are possible");
+    let facts = families::describe(&config).expect("a family that there is");
+    let mut model = Model::build(facts, &mut source).expect("sizes that are possible");
     let pieces = (0..rows.div_ceil(piece)).map(|number| {
         let rows = piece.min(rows - number * piece);
         let value = from_vec(vec![0.5; rows * width], [rows, width], &device);

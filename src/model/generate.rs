@@ -90,7 +90,7 @@ impl Text {
     fn begin(model: &Model, prompt: &[u32], sampling: Sampling) -> Result<Self> {
         assert!(!prompt.is_empty(), "a prompt has at least one token");
         let made = Generation { tokens: Vec::new(), ended: false };
-        let mut cache = Cache::new(model.layers.len());
+        let mut cache = Cache::new(model);
         // Nothing to choose, nothing to compute.
         let done = sampling.max_tokens == 0;
         let logits = if done { Vec::new() } else { read(model, &mut cache, prompt)? };
@@ -120,7 +120,7 @@ fn read(model: &Model, cache: &mut Cache, prompt: &[u32]) -> Result<Vec<f32>> {
             .computed(model.computing);
     let mut x = model.embed(indices(prompt.iter().copied(), &model.device));
     for (layer, cache) in model.layers.iter().zip(&mut cache.layers) {
-        x = layer.forward(x, &context, Some(cache));
+        x = layer.prompt(x, &context, cache);
     }
     scores(model, x.narrow(0, length - 1, 1))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Gradients as Tape, Tensor};
 
-use crate::model::{Layer, Parameter, Visitor};
+use crate::model::{Parameter, Visitor};
 use crate::ops::{flat, host};
 
 /// Gradient sums of one optimiser step.
@@ -30,9 +30,9 @@ impl Gradients {
         }
     }
 
-    /// Adds what the tapes hold for the learning parameters of a layer that was
-    /// [`Layer::tracked`]; each parameter is on one of them.
-    pub fn collect(&mut self, path: &str, layer: &mut dyn Layer, tapes: &mut [Tape]) {
+    /// Adds what the tapes hold for learning parameters that are leaves of them (`tracked`); each
+    /// is on one of the tapes. `visit` shows them to a visitor.
+    pub fn collect(&mut self, tapes: &mut [Tape], visit: impl FnOnce(&mut dyn Visitor)) {
         struct Collect<'a> {
             sums: &'a mut Gradients,
             tapes: &'a mut [Tape],
@@ -55,7 +55,7 @@ impl Gradients {
                 self.take(path, parameter);
             }
         }
-        layer.visit(path, &mut Collect { sums: self, tapes });
+        visit(&mut Collect { sums: self, tapes });
     }
 
     /// Global L2 norm. Squares are summed in f64 on the host, in path order, so that the result

@@ -4,19 +4,17 @@
 use std::path::Path;
 
 use crate::error::Result;
-use crate::model::families::{self, Family};
-use crate::model::{EMBEDDING, Facts, LM_HEAD, ModelJson};
+use crate::model::{Description, EMBEDDING, LM_HEAD, ModelJson, families};
 use crate::weights::Headers;
 
 /// A model whose weights are there, whole, and those that its configuration asks for.
 pub struct Inspected {
     /// Its `config.json`, as the weights have it: see [`ModelJson::untied`].
     pub config: ModelJson,
-    /// Its sizes.
-    pub facts: Facts,
+    /// What it is made of.
+    pub facts: Description,
     /// What its weight files hold.
     pub headers: Headers,
-    pub(super) family: &'static dyn Family,
 }
 
 impl Inspected {
@@ -41,20 +39,19 @@ impl Inspected {
 /// Names the file and the tensor, what was expected and what was found.
 pub fn inspect(directory: &Path) -> Result<Inspected> {
     let mut config = ModelJson::read(directory)?;
-    let family = families::find(&config)?;
-    let mut facts = family.facts(&config)?;
+    let mut facts = families::describe(&config)?;
     let headers = Headers::read(directory)?;
     // Shapes first: what is compared after that is as large as the files are.
-    let mut needed = family.tensors(&config)?;
+    let mut needed = facts.tensors();
     if facts.tied && headers.get(LM_HEAD).is_some() {
         needed.push((LM_HEAD.to_owned(), vec![facts.vocabulary, facts.hidden]));
     }
     headers.fit(&needed, is_buffer)?;
     if facts.tied && headers.get(LM_HEAD).is_some() && !headers.equal(EMBEDDING, LM_HEAD)? {
         config.untie();
-        facts = family.facts(&config)?;
+        facts = families::describe(&config)?;
     }
-    Ok(Inspected { config, facts, headers, family })
+    Ok(Inspected { config, facts, headers })
 }
 
 /// A buffer of old exports that the configuration already determines.

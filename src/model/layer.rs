@@ -1,205 +1,302 @@
-//! What every decoder layer offers, and what it is given besides its input.
+//! A decoder layer: blocks between residual additions, one after the other.
 
-use std::sync::Arc;
+use burn::tensor::Tensor;
 
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
+use crate::error::Result;
+use crate::model::blocks::{KeyValueCache, TapedBlock};
+use crate::model::description::{LayerDescription, ResidualDescription, Rope};
+use crate::model::on_cpu::{LayerOnCpu, SavedLayer};
+use crate::model::{Block, Context, Gradients, Linear, Model, Norm, Visitor, WeightSource};
 
-use crate::device::Computing;
-use crate::model::{Linear, OnCpu, Parameter, Visitor};
-use crate::ops::{self, Documents, Frequencies, Heads, attend, attend_cached, cpu, indices};
-use crate::random::Stream;
+/// A part of a layer: `x + multiplier · after(block(before(x)))`.
+pub struct Residual {
+    /// Of the input of the block.
+    pub before: Option<Norm>,
+    /// What is computed.
+    pub block: Block,
+    /// Of the output of the block.
+    pub after: Option<Norm>,
+    /// What is added is multiplied with this.
+    pub multiplier: f32,
+}
 
-/// One decoder layer, in two halves with attention between them: the halves are differentiated by
-/// a tape each, attention by hand.
-pub trait Layer: Send + Sync {
-    /// Queries, keys and values of `x: [tokens, hidden]`, rotated: `[tokens, heads · width]` each.
-    fn project(&self, x: Tensor<2>, context: &Context) -> [Tensor<2>; 3];
-    /// What leaves the layer, `[tokens, hidden]`, from its input and what attention mixed.
-    fn finish(&self, x: Tensor<2>, mixed: Tensor<2>, context: &Context) -> Tensor<2>;
-    /// How queries, keys and values are laid out.
-    fn heads(&self) -> Heads;
-    /// Visits every parameter under `path`.
-    fn visit(&mut self, path: &str, visitor: &mut dyn Visitor);
-    /// Visits every linear layer under `path`.
-    fn linears(&mut self, path: &str, change: &mut dyn FnMut(&str, &mut Linear));
-    /// A copy whose learning parameters are leaves of a tape.
-    fn tracked(&self) -> Box<dyn Layer>;
-    /// The layer as the kernels of the CPU know it; none on other devices, or if it is another
-    /// kind of layer.
-    fn decoder(&self, context: &Context) -> Option<cpu::Decoder>;
+/// A decoder layer.
+pub struct Layer {
+    path: String,
+    residuals: Vec<Residual>,
+    /// The last part that mixes tokens. What comes after it is done to each token by itself, and
+    /// only to those whose output is wanted.
+    last_mixing: usize,
+}
 
-    /// Both halves on plain tensors. A cache, empty until then, keeps what [`Self::next`] needs.
-    /// The output has rows for the tokens that are [`Wanted`].
+/// What the gradient of a layer needs of its forward pass.
+pub enum LayerSaved<'a> {
+    /// By the kernels of the CPU.
+    OnCpu(LayerOnCpu<'a>, SavedLayer),
+    /// By tensor operations.
+    Taped(Vec<TapedResidual>),
+}
+
+/// The forward pass of a part, on a tape.
+pub struct TapedResidual {
+    residual: Residual,
+    /// A leaf.
+    input: Tensor<2>,
+    /// What is added, before it is multiplied.
+    output: Tensor<2>,
+    block: TapedBlock,
+}
+
+impl Residual {
+    fn read(
+        path: &str,
+        description: &ResidualDescription,
+        ropes: &[(Rope, usize)],
+        weights: &mut WeightSource,
+    ) -> Result<Self> {
+        let ResidualDescription { before, block, after, multiplier } = description;
+        let mut norm = |of: &Option<_>| -> Result<_> {
+            of.as_ref().map(|of| Norm::read(Some(path), of, weights)).transpose()
+        };
+        let (before, after) = (norm(before)?, norm(after)?);
+        let block = Block::read(path, block, ropes, weights)?;
+        Ok(Self { before, block, after, multiplier: *multiplier })
+    }
+
+    fn entering(&self, x: Tensor<2>) -> Tensor<2> {
+        self.before.as_ref().map_or_else(|| x.clone(), |norm| norm.forward(x.clone()))
+    }
+
+    fn leaving(&self, y: Tensor<2>) -> Tensor<2> {
+        self.after.as_ref().map_or_else(|| y.clone(), |norm| norm.forward(y.clone()))
+    }
+
+    /// `multiplier · y`, of what is added or of its gradient.
+    fn times(&self, y: Tensor<2>) -> Tensor<2> {
+        if self.multiplier == 1.0 { y } else { y.mul_scalar(self.multiplier) }
+    }
+
+    fn tracked(&self) -> Self {
+        Self {
+            before: self.before.as_ref().map(Norm::tracked),
+            block: self.block.tracked(),
+            after: self.after.as_ref().map(Norm::tracked),
+            multiplier: self.multiplier,
+        }
+    }
+
+    /// On plain tensors. Tokens are picked where this is the part that does.
     fn forward(
         &self,
         x: Tensor<2>,
-        context: &Context,
-        cache: Option<&mut LayerCache>,
+        (context, picks): (&Context, bool),
+        cache: Option<&mut KeyValueCache>,
     ) -> Tensor<2> {
-        if cache.is_none()
-            && let Some(here) = OnCpu::of(self, &x, context)
-        {
+        let y = self.block.forward(self.entering(x.clone()), (context, picks), cache);
+        let x = if picks { context.picked(x) } else { x };
+        x + self.times(self.leaving(y))
+    }
+
+    fn taped(
+        &self,
+        x: Tensor<2>,
+        (context, picks): (&Context, bool),
+    ) -> (Tensor<2>, TapedResidual) {
+        let residual = self.tracked();
+        let input = x.clone().autodiff().require_grad();
+        let entering = residual.entering(input.clone());
+        let (y, block) = residual.block.taped(entering, (context, picks));
+        let output = residual.leaving(y);
+        let x = if picks { context.picked(x) } else { x };
+        let sum = x + self.times(output.clone().inner());
+        (sum, TapedResidual { residual, input, output, block })
+    }
+
+    /// The visitor sees linear layers first, so that adapters come in the order of their layers.
+    fn visit_linears(&mut self, path: &str, visitor: &mut dyn Visitor) {
+        for named in self.block.linears() {
+            named.linear.visit(&format!("{path}.{}", named.name), visitor);
+        }
+    }
+
+    fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
+        if let Some(norm) = &mut self.before {
+            norm.visit(path, visitor);
+        }
+        self.block.visit_norms(path, visitor);
+        if let Some(norm) = &mut self.after {
+            norm.visit(path, visitor);
+        }
+    }
+}
+
+impl TapedResidual {
+    /// The gradient of the input from that of the output.
+    fn backward(
+        mut self,
+        path: &str,
+        (context, picks): (&Context, bool),
+        d: Tensor<2>,
+        sums: &mut Gradients,
+    ) -> Tensor<2> {
+        // The derivative of Σ output ⊙ d is the vector-Jacobian product.
+        let d_output = self.residual.times(d.clone());
+        let mut tapes = vec![(self.output * d_output).backward()];
+        self.residual.block.back(self.block, (context, picks), &mut tapes);
+        let first = tapes.last_mut().expect("there is one");
+        let d_input = self.input.grad_remove(first).expect("it is a leaf of the tape");
+        let residual = &mut self.residual;
+        sums.collect(&mut tapes, |visitor| {
+            residual.visit_linears(path, visitor);
+            residual.visit_norms(path, visitor);
+        });
+        let d = if picks { context.spread(d) } else { d };
+        d_input + d
+    }
+}
+
+impl Layer {
+    /// Takes its weights; `ropes` are the rotations of the model.
+    pub fn read(
+        description: &LayerDescription,
+        ropes: &[(Rope, usize)],
+        weights: &mut WeightSource,
+    ) -> Result<Self> {
+        let path = description.path.clone();
+        let residuals = description.residuals.iter();
+        let residuals: Vec<_> =
+            residuals.map(|of| Residual::read(&path, of, ropes, weights)).collect::<Result<_>>()?;
+        let last_mixing = residuals.iter().rposition(|residual| residual.block.mixes());
+        let last_mixing = last_mixing.expect("every layer of a description mixes tokens");
+        Ok(Self { path, residuals, last_mixing })
+    }
+
+    /// Its module path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Its parts, in order.
+    pub fn residuals(&self) -> &[Residual] {
+        &self.residuals
+    }
+
+    /// The number of the last part that mixes tokens.
+    pub fn last_mixing(&self) -> usize {
+        self.last_mixing
+    }
+
+    /// Its parts, each with whether it picks the tokens that are wanted.
+    fn parts(&self) -> impl DoubleEndedIterator<Item = (&Residual, bool)> + ExactSizeIterator {
+        self.residuals.iter().enumerate().map(|(n, residual)| (residual, n == self.last_mixing))
+    }
+
+    /// What leaves the layer for `x: [tokens, hidden]`, with rows for the tokens that are
+    /// [`crate::model::Wanted`].
+    pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+        if let Some(here) = LayerOnCpu::of(self, &x, context) {
             return here.forward(x).0;
         }
-        let heads = self.heads();
-        let [q, k, v] = self.project(x.clone(), context);
-        let (rows, length) = (context.documents.rows, context.documents.length);
-        let place = |x: &Tensor<2>| x.clone().reshape([rows, length, heads.groups, heads.width]);
-        let mixed = match cache {
-            Some(cache) if cache.is_empty() => {
-                cache.extend(place(&k), place(&v));
-                attend(&q, &k, &v, heads, &context.documents, context.computing).output
-            }
-            Some(_) => unreachable!("after the prompt, tokens come one by one"),
-            None => attend(&q, &k, &v, heads, &context.documents, context.computing).output,
-        };
-        self.finish(context.picked(x), context.picked(mixed), context)
+        self.parts().fold(x, |x, (residual, picks)| residual.forward(x, (context, picks), None))
+    }
+
+    /// The same with what [`LayerSaved::backward`] needs.
+    pub fn differentiable<'a>(
+        &self,
+        x: Tensor<2>,
+        context: &'a Context,
+    ) -> (Tensor<2>, LayerSaved<'a>) {
+        if let Some(here) = LayerOnCpu::of(self, &x, context) {
+            let (y, saved) = here.forward(x);
+            return (y, LayerSaved::OnCpu(here, saved));
+        }
+        let (mut x, mut taped) = (x, Vec::with_capacity(self.residuals.len()));
+        for (residual, picks) in self.parts() {
+            let (y, of_part) = residual.taped(x, (context, picks));
+            x = y;
+            taped.push(of_part);
+        }
+        (x, LayerSaved::Taped(taped))
+    }
+
+    /// The same as tensor operations that one tape follows through all of it; the reference for
+    /// tests.
+    pub fn composed(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+        self.residuals.iter().fold(x, |x, residual| {
+            let y = residual.block.composed(residual.entering(x.clone()), context);
+            x + residual.times(residual.leaving(y))
+        })
+    }
+
+    /// What leaves the layer for a prompt; an empty cache keeps what [`Self::next`] needs.
+    pub fn prompt(&self, x: Tensor<2>, context: &Context, cache: &mut LayerCache) -> Tensor<2> {
+        let parts = self.residuals.iter().zip(&mut cache.0);
+        parts.fold(x, |x, (residual, cache)| residual.forward(x, (context, false), Some(cache)))
     }
 
     /// The output for one more token of each of several texts, `x: [texts, hidden]`, whose caches
     /// hold what came before.
-    fn next(&self, x: Tensor<2>, context: &Context, caches: &mut [&mut LayerCache]) -> Tensor<2> {
-        let heads = self.heads();
-        let [q, k, v] = self.project(x.clone(), context);
-        let mixed = caches.iter_mut().enumerate().map(|(text, cache)| {
-            let of_text = |x: &Tensor<2>| x.clone().narrow(0, text, 1);
-            let place = |x: &Tensor<2>| of_text(x).reshape([1, 1, heads.groups, heads.width]);
-            let (keys, values) = cache.extend(place(&k), place(&v));
-            attend_cached(of_text(&q), keys, values, heads)
-        });
-        let mixed = Tensor::cat(mixed.collect(), 0);
-        self.finish(x, mixed, context)
+    pub fn next(
+        &self,
+        x: Tensor<2>,
+        context: &Context,
+        caches: &mut [&mut LayerCache],
+    ) -> Tensor<2> {
+        self.residuals.iter().enumerate().fold(x, |x, (number, residual)| {
+            let mut caches: Vec<_> = caches.iter_mut().map(|cache| &mut cache.0[number]).collect();
+            let y = residual.block.next(residual.entering(x.clone()), context, &mut caches);
+            x + residual.times(residual.leaving(y))
+        })
     }
-}
 
-/// Tokens of which the output of a layer is wanted. Of the last one it is what the loss is taken
-/// of: what is done to each token by itself need not be done to the others.
-#[derive(Debug, Clone)]
-pub struct Wanted {
-    /// Their numbers, each at most once.
-    pub tokens: Vec<u32>,
-    indices: Tensor<1, Int>,
-}
-
-/// What the layers of one forward pass are given besides their input.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// Rows, lengths, and who sees whom.
-    pub documents: Documents,
-    /// Cosines and sines by position, `[tokens, 1, head_dim]`.
-    pub rotary: (Tensor<3>, Tensor<3>),
-    /// Dropout of adapters acts only in training.
-    pub dropout: Option<Dropout>,
-    /// How matrices are multiplied, and how large they may be.
-    pub computing: Computing,
-    /// Of which tokens the output is wanted; of all where this is `None`.
-    pub wanted: Option<Wanted>,
-}
-
-/// Which inputs are dropped.
-#[derive(Debug, Clone)]
-pub struct Dropout {
-    /// Names step and micro-batch.
-    pub stream: Stream,
-    /// What [`Self::number`] gives where it is not the place of a token.
-    pub numbers: Option<Arc<[Option<usize>]>>,
-}
-
-impl From<Stream> for Dropout {
-    fn from(stream: Stream) -> Self {
-        Self { stream, numbers: None }
+    /// Visits every parameter.
+    pub fn visit(&mut self, visitor: &mut dyn Visitor) {
+        let Self { path, residuals, .. } = self;
+        residuals.iter_mut().for_each(|residual| residual.visit_linears(path, visitor));
+        residuals.iter_mut().for_each(|residual| residual.visit_norms(path, visitor));
     }
-}
 
-impl Dropout {
-    /// The number of a token of these in its micro-batch, or nothing for padding that was added: a
-    /// micro-batch that is worked on in parts, with more padding or less, drops what it would drop
-    /// as a whole.
-    pub fn number(&self, token: usize) -> Option<usize> {
-        match &self.numbers {
-            Some(numbers) => numbers[token],
-            None => Some(token),
-        }
-    }
-}
-
-impl Context {
-    /// The context of packed rows.
-    pub fn packed(
-        rows: usize,
-        length: usize,
-        positions: &[u32],
-        documents: &[u32],
-        frequencies: &Frequencies,
-        device: &Device,
-    ) -> Self {
-        Self {
-            documents: Documents::new(documents, rows, length),
-            rotary: frequencies.tables(positions, device),
-            dropout: None,
-            computing: Computing::default(),
-            wanted: None,
+    /// Visits every linear layer, with its module path.
+    pub fn linears(&mut self, change: &mut dyn FnMut(&str, &mut Linear)) {
+        for named in self.residuals.iter_mut().flat_map(|residual| residual.block.linears()) {
+            change(&format!("{}.{}", self.path, named.name), &mut named.linear);
         }
     }
 
-    /// The same, computed in another way.
+    /// A copy whose learning parameters are leaves of a tape.
     #[must_use]
-    pub fn computed(self, computing: Computing) -> Self {
-        Self { computing, ..self }
+    pub fn tracked(&self) -> Self {
+        let residuals = self.residuals.iter().map(Residual::tracked).collect();
+        Self { path: self.path.clone(), residuals, last_mixing: self.last_mixing }
     }
+}
 
-    /// The same, with the output wanted of some tokens.
-    #[must_use]
-    pub fn only(&self, tokens: Vec<u32>) -> Self {
-        let indices = indices(tokens.iter().copied(), &self.rotary.0.device());
-        Self { wanted: Some(Wanted { tokens, indices }), ..self.clone() }
-    }
-
-    /// Rows of `x: [tokens, features]` that are wanted.
-    pub fn picked(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.wanted {
-            Some(wanted) => x.select(0, wanted.indices.clone()),
-            None => x,
+impl LayerSaved<'_> {
+    /// The gradient of the layer's input from that of its output; those of its weights go into
+    /// `sums`.
+    pub fn backward(
+        self,
+        layer: &Layer,
+        context: &Context,
+        d: Tensor<2>,
+        sums: &mut Gradients,
+    ) -> Tensor<2> {
+        match self {
+            Self::OnCpu(here, saved) => here.backward(saved, d, &layer.path, sums),
+            Self::Taped(taped) => {
+                let parts = layer.parts().zip(taped).rev();
+                parts.fold(d, |d, ((_, picks), taped)| {
+                    taped.backward(&layer.path, (context, picks), d, sums)
+                })
+            }
         }
     }
-
-    /// The gradient of what [`Self::picked`] was given, from that of what it gave.
-    pub fn spread(&self, d: Tensor<2>) -> Tensor<2> {
-        let Some(wanted) = &self.wanted else { return d };
-        let tokens = self.documents.rows * self.documents.length;
-        let zeros = Tensor::zeros([tokens, d.dims()[1]], &d.device());
-        zeros.select_assign(0, wanted.indices.clone(), d, IndexingUpdateOp::Add)
-    }
 }
 
-/// Keys and values of the tokens so far, for one layer: `[rows, tokens, groups, head_dim]`.
-#[derive(Default)]
-pub struct LayerCache {
-    keys: Option<Tensor<4>>,
-    values: Option<Tensor<4>>,
-}
+/// What the parts of a layer keep of the tokens so far.
+pub struct LayerCache(Vec<KeyValueCache>);
 
-impl LayerCache {
-    /// Does it hold nothing yet?
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_none()
-    }
-
-    /// Appends, and returns all keys and values.
-    pub fn extend(&mut self, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let join = |held: Option<Tensor<4>>, new: Tensor<4>| match held {
-            Some(held) => Tensor::cat(vec![held, new], 1),
-            None => new,
-        };
-        let keys = join(self.keys.take(), keys);
-        let values = join(self.values.take(), values);
-        self.keys = Some(keys.clone());
-        self.values = Some(values.clone());
-        (keys, values)
-    }
-}
-
-/// Keys and values of all layers.
+/// What all layers keep of one text.
 pub struct Cache {
     /// One per layer.
     pub layers: Vec<LayerCache>,
@@ -207,28 +304,10 @@ pub struct Cache {
 
 impl Cache {
     /// An empty cache.
-    pub fn new(layers: usize) -> Self {
-        Self { layers: (0..layers).map(|_| LayerCache::default()).collect() }
-    }
-}
-
-/// Root mean square norm with a gain.
-pub struct RmsNorm {
-    /// `[features]`.
-    pub gain: Parameter<1>,
-    /// Added to the mean square.
-    pub epsilon: f64,
-}
-
-impl RmsNorm {
-    /// Normalises `x: [tokens, features]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        ops::rms_norm(x, self.gain.value.clone(), self.epsilon)
-    }
-
-    /// A copy whose gain is a leaf of a tape if it learns.
-    #[must_use]
-    pub fn tracked(&self) -> Self {
-        Self { gain: self.gain.tracked(), epsilon: self.epsilon }
+    pub fn new(model: &Model) -> Self {
+        let empty = |layer: &Layer| {
+            LayerCache(layer.residuals.iter().map(|_| KeyValueCache::default()).collect())
+        };
+        Self { layers: model.layers.iter().map(empty).collect() }
     }
 }

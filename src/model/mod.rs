@@ -1,7 +1,10 @@
 //! Decoder models with Hugging Face names: what they are made of and how they are loaded.
 
+pub mod blocks;
 mod build;
 mod config;
+mod context;
+pub mod description;
 pub mod families;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -16,18 +19,23 @@ mod table;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
+pub use blocks::{Block, Norm};
 pub use build::{Init, Loaded, WeightSource, check_room, load, load_for};
-pub use config::{Facts, ModelJson, TIED};
+pub use config::{ModelJson, TIED};
+pub use context::{Context, Dropout, Wanted};
+/// Under the name that other modules know it by.
+pub use description::Description as Facts;
+pub use description::{Description, EMBEDDING, LM_HEAD};
 pub use generate::{Generation, Sampling, generate, generate_all};
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect};
-pub use layer::{Cache, Context, Dropout, Layer, LayerCache, RmsNorm, Wanted};
+pub use layer::{Cache, Layer, LayerCache, LayerSaved};
 pub use linear::{AdapterBranch, Linear};
-pub use on_cpu::OnCpu;
 pub use parameter::{Parameter, Visitor, count_learning};
 pub use table::{Table, piece_of};
 
 use crate::device::{Arithmetic, Computing};
+use crate::error::Result;
 use crate::ops;
 
 /// A causal language model on plain tensors, without a tape.
@@ -35,25 +43,20 @@ pub struct Model {
     /// `model.embed_tokens`, `[vocabulary, hidden]`.
     pub embedding: Table,
     /// `model.layers.N`.
-    pub layers: Vec<Box<dyn Layer>>,
+    pub layers: Vec<Layer>,
     /// `model.norm`.
-    pub norm: RmsNorm,
+    pub norm: Norm,
     /// `lm_head`, `[vocabulary, hidden]`; `None` when tied to the embedding.
     pub lm_head: Option<Table>,
-    /// Sizes and names.
-    pub facts: Facts,
-    /// How positions turn.
-    pub frequencies: ops::Frequencies,
+    /// What it is made of.
+    pub facts: Description,
+    /// How positions turn queries and keys: the rotations of [`Description::ropes`].
+    pub frequencies: Vec<ops::Frequencies>,
     /// Where the tensors live.
     pub device: Device,
     /// How it is computed with.
     pub computing: Computing,
 }
-
-/// Path of the embedding in Hugging Face checkpoints.
-pub const EMBEDDING: &str = "model.embed_tokens.weight";
-/// Path of an untied output projection.
-pub const LM_HEAD: &str = "lm_head.weight";
 
 /// The format of matrices that do not learn, if it is not that of 32 bits.
 fn frozen_format(device: &Device, arithmetic: Arithmetic) -> Option<FloatDType> {
@@ -65,6 +68,31 @@ fn frozen_format(device: &Device, arithmetic: Arithmetic) -> Option<FloatDType> 
 }
 
 impl Model {
+    /// Takes every weight of a description by its name.
+    ///
+    /// # Errors
+    /// When one is missing, has another shape, or is larger than the device takes.
+    pub fn build(facts: Description, weights: &mut WeightSource) -> Result<Self> {
+        let (table, ropes) = ([facts.vocabulary, facts.hidden], facts.ropes());
+        let embedding = weights.table(EMBEDDING, table)?;
+        let layers = facts.layers.iter().map(|layer| Layer::read(layer, &ropes, weights));
+        let layers = layers.collect::<Result<_>>()?;
+        let norm = Norm::read(None, &facts.norm, weights)?;
+        let lm_head = if facts.tied {
+            weights.ignore(LM_HEAD); // a copy: one that differs unties the model before this
+            None
+        } else {
+            Some(weights.table(LM_HEAD, table)?)
+        };
+        #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
+        let frequencies = ropes
+            .iter()
+            .map(|(rope, width)| ops::Frequencies::new(rope.theta as f32, *width, rope.scaling))
+            .collect();
+        let (device, computing) = (weights.device().clone(), weights.computing());
+        Ok(Self { embedding, layers, norm, lm_head, facts, frequencies, device, computing })
+    }
+
     /// The output projection `[vocabulary, hidden]`.
     pub fn head(&self) -> &Table {
         self.lm_head.as_ref().unwrap_or(&self.embedding)
@@ -94,7 +122,7 @@ impl Model {
     /// All layers without a tape: `[tokens, hidden]` in and out.
     pub fn hidden(&self, tokens: Tensor<1, Int>, context: &Context) -> Tensor<2> {
         let x = self.embed(tokens);
-        self.layers.iter().fold(x, |x, layer| layer.forward(x, context, None))
+        self.layers.iter().fold(x, |x, layer| layer.forward(x, context))
     }
 
     /// Scores over the vocabulary for `x: [tokens, hidden]` as it leaves the layers.
@@ -105,9 +133,7 @@ impl Model {
     /// Calls `visitor` for every parameter, in a fixed order, adapters included.
     pub fn visit(&mut self, visitor: &mut dyn Visitor) {
         self.embedding.visit(visitor);
-        for (index, layer) in self.layers.iter_mut().enumerate() {
-            layer.visit(&format!("model.layers.{index}"), visitor);
-        }
+        self.layers.iter_mut().for_each(|layer| layer.visit(visitor));
         visitor.vector("model.norm.weight", &mut self.norm.gain);
         if let Some(head) = &mut self.lm_head {
             head.visit(visitor);
@@ -116,8 +142,6 @@ impl Model {
 
     /// Calls `change` for every linear layer inside the decoder layers, with its module path.
     pub fn linears(&mut self, change: &mut dyn FnMut(&str, &mut Linear)) {
-        for (index, layer) in self.layers.iter_mut().enumerate() {
-            layer.linears(&format!("model.layers.{index}"), change);
-        }
+        self.layers.iter_mut().for_each(|layer| layer.linears(change));
     }
 }

@@ -1,74 +1,212 @@
-//! Layers by the kernels of the CPU.
+//! Layers by the kernels of the CPU, forward and backward by hand. What is added to has 32 bits on
+//! its way through the parts of a layer; what the backward pass needs is kept in the format of
+//! factors, and what one pass over memory makes again is not kept.
 
 use burn::tensor::Tensor;
 
+use crate::model::blocks::{BlockOnCpu, NormOnCpu, SavedBlock, Setting};
+use crate::model::layer::Residual;
 use crate::model::{Context, Gradients, Layer};
-use crate::ops::cpu::{Decoder, Held, Products, Rotation, Setting, Taped};
+use crate::ops::cpu::{
+    Borrow, Brain, Held, Left, PathGradients, Products, Rounded, Single, View, picked, spread,
+};
 use crate::ops::{from_vec, host};
 
-/// A layer, and what all layers share, as the numbers that they are.
-pub struct OnCpu<'a> {
-    decoder: Decoder,
+/// A layer as the numbers that it is.
+pub struct LayerOnCpu<'a> {
+    residuals: Vec<ResidualOnCpu>,
+    last_mixing: usize,
     products: Products,
-    cosines: Held,
-    sines: Held,
+    hidden: usize,
     context: &'a Context,
 }
 
-impl<'a> OnCpu<'a> {
+struct ResidualOnCpu {
+    before: Option<NormOnCpu>,
+    block: BlockOnCpu,
+    after: Option<NormOnCpu>,
+    multiplier: f32,
+}
+
+/// What the backward pass of a layer needs, in the format in which products are made.
+pub enum SavedLayer {
+    /// Products in 32 bits.
+    Single(Vec<SavedResidual<Single>>),
+    /// Products in bfloat16.
+    Brain(Vec<SavedResidual<Brain>>),
+    /// Products of rounded numbers.
+    Rounded(Vec<SavedResidual<Rounded>>),
+}
+
+/// What the backward pass of a part needs.
+pub struct SavedResidual<F: Borrow> {
+    x: Left<F>,
+    block: SavedBlock<F>,
+    /// What the block gave, where a norm follows.
+    y: Option<Left<F>>,
+}
+
+impl ResidualOnCpu {
+    fn of(residual: &Residual, context: &Context) -> Option<Self> {
+        let norm = |norm: &Option<crate::model::Norm>| match norm {
+            Some(norm) => norm.on_cpu().map(Some),
+            None => Some(None),
+        };
+        Some(Self {
+            before: norm(&residual.before)?,
+            block: residual.block.on_cpu(context)?,
+            after: norm(&residual.after)?,
+            multiplier: residual.multiplier,
+        })
+    }
+
+    /// Whether what the block gives is added as it is.
+    fn is_plain(&self) -> bool {
+        self.after.is_none() && self.multiplier == 1.0
+    }
+
+    fn forward<F: Borrow>(
+        &self,
+        sum: &mut Vec<f32>,
+        hidden: usize,
+        setting: Setting,
+    ) -> SavedResidual<F> {
+        let kept = |x: &[f32]| Left::<F>::of(View::new(x, x.len() / hidden, hidden));
+        let x = kept(sum);
+        let entering = match &self.before {
+            Some(norm) => norm.operation().forward::<F>(sum),
+            None => x.clone(),
+        };
+        if let Some(rows) = setting.wanted {
+            *sum = picked(sum, hidden, rows);
+        }
+        if self.is_plain() {
+            let block = self.block.forward(entering, sum, setting);
+            return SavedResidual { x, block, y: None };
+        }
+        let mut y = vec![0.0; sum.len()];
+        let block = self.block.forward(entering, &mut y, setting);
+        let of_norm = self.after.as_ref().map(|norm| {
+            let before = kept(&y);
+            y = norm.operation().rows(&y);
+            before
+        });
+        sum.iter_mut().zip(&y).for_each(|(sum, y)| *sum += self.multiplier * y);
+        SavedResidual { x, block, y: of_norm }
+    }
+
+    /// Makes the gradient of the input of that of the output.
+    fn backward<F: Borrow>(
+        &self,
+        saved: SavedResidual<F>,
+        d: &mut Vec<f32>,
+        hidden: usize,
+        (setting, gradients): (Setting, &mut PathGradients),
+    ) {
+        let SavedResidual { x, block, y } = saved;
+        let entering = || match &self.before {
+            Some(norm) => norm.operation().forward::<F>(x.numbers()),
+            None => x.clone(),
+        };
+        let d_entering = if self.is_plain() {
+            self.block.backward(block, d, entering, setting, gradients)
+        } else {
+            let mut d_y: Vec<f32> = d.iter().map(|d| self.multiplier * d).collect();
+            if let (Some(norm), Some(y)) = (&self.after, y) {
+                let mut before = vec![0.0; d_y.len()];
+                norm.backward(&y, &d_y, &mut before, gradients);
+                d_y = before;
+            }
+            self.block.backward(block, &d_y, entering, setting, gradients)
+        };
+        if let Some(rows) = setting.wanted {
+            *d = spread(d, hidden, rows, x.view().rows);
+        }
+        match &self.before {
+            Some(norm) => norm.backward(&x, &d_entering, d, gradients),
+            None => d.iter_mut().zip(&d_entering).for_each(|(d, more)| *d += more),
+        }
+    }
+}
+
+impl<'a> LayerOnCpu<'a> {
     /// None where these kernels are not asked for, or do not know what is to be computed.
-    pub fn of<L: Layer + ?Sized>(layer: &L, x: &Tensor<2>, context: &'a Context) -> Option<Self> {
+    pub fn of(layer: &Layer, x: &Tensor<2>, context: &'a Context) -> Option<Self> {
         let products = Products::of(context.computing)?;
-        let x = Held::of(x)?; // not on a tape, and on the CPU
-        if !x.columns().is_multiple_of(2) {
+        let hidden = Held::of(x)?.columns(); // not on a tape, and on the CPU
+        if !hidden.is_multiple_of(2) {
             return None; // rows of bfloat16 are kept in pairs
         }
-        let (cosines, sines) = &context.rotary;
+        let residuals =
+            layer.residuals().iter().map(|residual| ResidualOnCpu::of(residual, context));
         Some(Self {
-            decoder: layer.decoder(context)?,
+            residuals: residuals.collect::<Option<_>>()?,
+            last_mixing: layer.last_mixing(),
             products,
-            cosines: Held::of(cosines)?,
-            sines: Held::of(sines)?,
+            hidden,
             context,
         })
     }
 
-    fn setting(&self) -> Setting<'_> {
+    fn setting(&self, number: usize) -> Setting<'_> {
+        let wanted = self.context.wanted.as_ref().filter(|_| number == self.last_mixing);
         Setting {
-            rotation: Rotation {
-                cosines: self.cosines.single(),
-                sines: self.sines.single(),
-                width: self.cosines.columns(),
-            },
             documents: self.context.documents.spans(),
-            wanted: self.context.wanted.as_ref().map(|wanted| wanted.tokens.as_slice()),
+            wanted: wanted.map(|wanted| wanted.tokens.as_slice()),
         }
     }
 
     /// What leaves the layer, and what [`Self::backward`] needs.
-    pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, Taped) {
-        let ([_, hidden], device) = (x.dims(), x.device());
-        let (y, taped) = self.decoder.run(self.products, host(x), self.setting());
-        let shape = [y.len() / hidden, hidden];
-        (from_vec(y, shape, &device), taped)
+    pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, SavedLayer) {
+        let device = x.device();
+        let mut sum = host(x);
+        let saved = match self.products {
+            Products::Single => SavedLayer::Single(self.forward_in(&mut sum)),
+            Products::Brain => SavedLayer::Brain(self.forward_in(&mut sum)),
+            Products::Rounded => SavedLayer::Rounded(self.forward_in(&mut sum)),
+        };
+        let shape = [sum.len() / self.hidden, self.hidden];
+        (from_vec(sum, shape, &device), saved)
+    }
+
+    fn forward_in<F: Borrow>(&self, sum: &mut Vec<f32>) -> Vec<SavedResidual<F>> {
+        let parts = self.residuals.iter().enumerate();
+        parts.map(|(number, part)| part.forward(sum, self.hidden, self.setting(number))).collect()
     }
 
     /// The gradient of the layer's input from that of its output; those of its weights go into
     /// `sums`, under `path`.
     pub fn backward(
         &self,
-        taped: Taped,
+        saved: SavedLayer,
         d: Tensor<2>,
         path: &str,
         sums: &mut Gradients,
     ) -> Tensor<2> {
-        let ([_, hidden], device) = (d.dims(), d.device());
-        let (d, gradients) = self.decoder.run_back(taped, host(d), self.setting());
-        let input = [d.len() / hidden, hidden];
+        let device = d.device();
+        let mut d = host(d);
+        let gradients = match saved {
+            SavedLayer::Single(saved) => self.backward_in(saved, &mut d),
+            SavedLayer::Brain(saved) => self.backward_in(saved, &mut d),
+            SavedLayer::Rounded(saved) => self.backward_in(saved, &mut d),
+        };
         for (name, gradient) in gradients {
             let shape = [gradient.len()];
             sums.add(&format!("{path}.{name}"), from_vec(gradient, shape, &device));
         }
-        from_vec(d, input, &device)
+        let shape = [d.len() / self.hidden, self.hidden];
+        from_vec(d, shape, &device)
+    }
+
+    fn backward_in<F: Borrow>(
+        &self,
+        saved: Vec<SavedResidual<F>>,
+        d: &mut Vec<f32>,
+    ) -> PathGradients {
+        let mut gradients = Vec::new();
+        for (number, (part, saved)) in self.residuals.iter().zip(saved).enumerate().rev() {
+            part.backward(saved, d, self.hidden, (self.setting(number), &mut gradients));
+        }
+        gradients
     }
 }

@@ -3,19 +3,20 @@
 
 mod attention;
 pub mod cpu;
+mod gate;
 mod norm;
+mod options;
 pub mod parity;
 mod product;
 mod reading;
 mod rotary;
 mod tensors;
 
-pub use attention::{
-    Attended, Documents, Heads, attend, attend_backward, attend_cached, attend_composed,
-    attend_portable,
-};
+pub use attention::{Documents, attend, attend_backward, attend_cached, attend_composed};
+pub use gate::gate;
 pub use norm::rms_norm;
+pub use options::{Activation, AttentionConfig, Heads, RopeScaling};
 pub use product::{HalfProduct, product, project};
 pub use reading::{Reading, begin_reading};
-pub use rotary::{Frequencies, RopeScaling, rotate};
+pub use rotary::{Frequencies, rotate};
 pub use tensors::{begun, flat, from_bf16, from_vec, host, indices, wide};

@@ -1,13 +1,14 @@
 //! The table of operations with what each computes from fixed numbers, forward and backward, so
 //! that a device can be compared with the CPU. A new operation adds a line.
 
-use burn::tensor::activation::{silu, softmax};
+use burn::tensor::activation::softmax;
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Tensor};
 
 use crate::device::{Arithmetic, Computing, Failure, attempt};
 use crate::ops::{
-    Documents, Frequencies, Heads, RopeScaling, attend, attend_backward, attend_cached, from_vec,
-    host, indices, product, project, rms_norm, rotate,
+    Activation, AttentionConfig, Documents, Frequencies, Heads, RopeScaling, attend,
+    attend_backward, attend_cached, from_vec, gate, host, indices, product, project, rms_norm,
+    rotate,
 };
 use crate::random::Stream;
 
@@ -79,9 +80,11 @@ pub static OPERATIONS: &[Operation] = &[
     operation("projection", 1e-5, projection),
     operation("rms norm", 1e-5, norm),
     operation("rotary", 1e-6, rotary),
-    operation("gate", 1e-5, gate),
+    operation("gate", 1e-5, silu_gate),
+    operation("gate by GELU", 1e-5, gelu_gate),
     operation("softmax", 1e-5, soft),
     operation("attention", 2e-5, attention),
+    operation("attention in a window", 2e-5, windowed),
     operation("attention over a cache", 2e-5, cached),
     Operation { arithmetic: Arithmetic::MixedF16, ..operation("product of f16", 2e-3, products) },
     Operation { arithmetic: Arithmetic::MixedF16, ..operation("f16 formats", 1e-3, formats) },
@@ -266,9 +269,17 @@ fn rotary(device: &Device, _: Computing) -> Outputs {
     with_gradients(turned, [("d x", x), ("", none)])
 }
 
-fn gate(device: &Device, _: Computing) -> Outputs {
+fn silu_gate(device: &Device, _: Computing) -> Outputs {
+    gated(Activation::Silu, device)
+}
+
+fn gelu_gate(device: &Device, _: Computing) -> Outputs {
+    gated(Activation::GeluTanh, device)
+}
+
+fn gated(activation: Activation, device: &Device) -> Outputs {
     let (x, y) = (leaf([33, 48], "x", device), leaf([33, 48], "y", device));
-    with_gradients(silu(x.clone()) * y.clone(), [("d x", x), ("d y", y)])
+    with_gradients(gate(activation, x.clone(), y.clone()), [("d x", x), ("d y", y)])
 }
 
 fn soft(device: &Device, _: Computing) -> Outputs {
@@ -281,28 +292,32 @@ fn soft(device: &Device, _: Computing) -> Outputs {
     outputs
 }
 
+const HEADS: Heads = Heads { queries: 4, groups: 2, width: 8 };
+
 fn attention(device: &Device, computing: Computing) -> Outputs {
-    let heads = Heads { queries: 4, groups: 2, width: 8 };
+    attended(AttentionConfig::of(HEADS), device, computing)
+}
+
+fn windowed(device: &Device, computing: Computing) -> Outputs {
+    let config = AttentionConfig { window: Some(6), ..AttentionConfig::of(HEADS) };
+    attended(config, device, computing)
+}
+
+fn attended(config: AttentionConfig, device: &Device, computing: Computing) -> Outputs {
     let numbers: Vec<u32> = [[1; 20], [2; 20], [1; 20], [3; 20]].concat();
     let documents = Documents::new(&numbers, 2, 40);
     let [q, d] = ["q", "d"].map(|name| random([80, 32], name, device));
     let [k, v] = ["k", "v"].map(|name| random([80, 16], name, device));
-    let attended = attend(&q, &k, &v, heads, &documents, computing);
     let inputs = [&q, &k, &v];
-    let [dq, dk, dv] = attend_backward(inputs, &attended, d, heads, &documents, computing);
-    vec![
-        ("forward", host(attended.output)),
-        ("d q", host(dq)),
-        ("d k", host(dk)),
-        ("d v", host(dv)),
-    ]
+    let mixed = attend(inputs, config, &documents, computing);
+    let [dq, dk, dv] = attend_backward(inputs, &d, config, &documents, computing);
+    vec![("forward", host(mixed)), ("d q", host(dq)), ("d k", host(dk)), ("d v", host(dv))]
 }
 
 fn cached(device: &Device, _: Computing) -> Outputs {
-    let heads = Heads { queries: 4, groups: 2, width: 8 };
     let q = random([2, 32], "q", device);
     let [k, v] = ["k", "v"].map(|name| random([2, 19, 2, 8], name, device));
-    vec![("forward", host(attend_cached(q, k, v, heads)))]
+    vec![("forward", host(attend_cached(q, k, v, AttentionConfig::of(HEADS))))]
 }
 
 fn formats(device: &Device, _: Computing) -> Outputs {

@@ -2,31 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::ops::from_vec;
-
-/// How long contexts stretch the rotation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum RopeScaling {
-    /// As trained.
-    None,
-    /// Every frequency divided by `factor` (position interpolation).
-    Linear {
-        /// The divisor.
-        factor: f32,
-    },
-    /// Llama 3: low frequencies divided by `factor`, high ones kept, a ramp between
-    /// (transformers `_compute_llama3_parameters`).
-    Llama3 {
-        /// The divisor of low frequencies.
-        factor: f32,
-        /// Wavelengths above `original / low_frequency_factor` are scaled wholly.
-        low_frequency_factor: f32,
-        /// Wavelengths below `original / high_frequency_factor` are not scaled.
-        high_frequency_factor: f32,
-        /// Context length of the original training.
-        original: f32,
-    },
-}
+use crate::ops::{RopeScaling, from_vec};
 
 /// Angular speed of each of the `head_dim / 2` planes.
 #[derive(Debug, Clone)]

@@ -43,7 +43,7 @@ pub(super) fn facts_of(
         }
         Init::Random => {
             let json = ModelJson::read(&base.path)?;
-            (families::find(&json)?.facts(&json)?, json)
+            (families::describe(&json)?, json)
         }
     };
     if config.data.max_seq_len > facts.positions_max {

@@ -148,7 +148,7 @@ mod tests {
             "vocab_size": 1000,
         });
         let json = ModelJson::from_value(json);
-        families::find(&json).unwrap().facts(&json).unwrap()
+        families::describe(&json).unwrap()
     }
 
     fn card(tensor_bytes: u64, memory_bytes: Option<u64>) -> Opened {

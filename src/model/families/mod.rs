@@ -1,28 +1,34 @@
 //! The table of model families.
 
+mod dense;
 mod llama;
 mod rope;
 
 use crate::error::{Error, Result};
-use crate::model::{Model, ModelJson, WeightSource};
+use crate::model::{Description, ModelJson};
 
-/// A family of models: how `config.json` and weights become a [`Model`].
+/// A family of models: what `config.json` says that they are made of. It holds no arithmetic.
 pub trait Family: Sync {
     /// The `model_type` values it reads.
     fn model_types(&self) -> &'static [&'static str];
-    /// What it is, with the names and shapes of its linear layers, from `config.json` alone.
-    fn facts(&self, config: &ModelJson) -> Result<crate::model::Facts>;
-    /// Every tensor that its weights hold, with its dimensions.
-    fn tensors(&self, config: &ModelJson) -> Result<Vec<(String, Vec<usize>)>>;
-    /// Builds the model, taking each weight by its name.
-    fn build(&self, config: &ModelJson, weights: &mut WeightSource) -> Result<Model>;
+    /// Blocks with their options, and the names and shapes of weights.
+    fn describe(&self, config: &ModelJson) -> Result<Description>;
 }
 
 /// All families.
 pub static FAMILIES: &[&dyn Family] = &[&llama::Llama];
 
-/// The family of a model.
-pub fn find(config: &ModelJson) -> Result<&'static dyn Family> {
+/// What a model is made of.
+///
+/// # Errors
+/// Names the key that is missing, wrong, or asks for something that is not understood.
+pub fn describe(config: &ModelJson) -> Result<Description> {
+    let description = find(config)?.describe(config)?;
+    config.refuse_unknown()?;
+    Ok(description)
+}
+
+fn find(config: &ModelJson) -> Result<&'static dyn Family> {
     let wanted = config.model_type()?;
     let found = FAMILIES.iter().find(|family| family.model_types().contains(&wanted));
     found.copied().ok_or_else(|| {

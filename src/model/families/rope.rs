@@ -4,25 +4,30 @@ use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::model::ModelJson;
+use crate::model::description::Rope;
 use crate::ops::RopeScaling;
+
+/// The share of a head that is rotated: what is not all of it is not supported.
+const PARTIAL: &str = "partial_rotary_factor";
 
 /// `rope_theta` and scaling, from `rope_parameters` (transformers 5) or from `rope_theta` and
 /// `rope_scaling` (before).
-pub(super) fn read(config: &ModelJson, positions_max: usize) -> Result<(f64, RopeScaling)> {
+pub(super) fn read(config: &ModelJson, positions_max: usize) -> Result<Rope> {
+    if config.positive(PARTIAL, 1.0)? != 1.0 {
+        return Err(config.wrong(PARTIAL, "must be 1: heads are rotated as a whole"));
+    }
     let empty = Map::new();
-    let (theta, map, place) = match config.json.get("rope_parameters") {
+    let (theta, map, place) = match config.get("rope_parameters") {
         Some(Value::Object(map)) => {
             let fallback = config.positive("rope_theta", 10_000.0)?;
             let theta = ModelJson::positive_in(map, "rope_theta", Some(fallback))
                 .map_err(|error| config.wrong("rope_parameters", "is wrong").because(error.what))?;
             (theta, map, "rope_parameters")
         }
-        Some(other) if !other.is_null() => {
-            return Err(config.wrong("rope_parameters", "must be an object"));
-        }
-        _ => {
-            let map = match config.json.get("rope_scaling") {
-                None | Some(Value::Null) => &empty,
+        Some(_) => return Err(config.wrong("rope_parameters", "must be an object")),
+        None => {
+            let map = match config.get("rope_scaling") {
+                None => &empty,
                 Some(Value::Object(map)) => map,
                 Some(_) => return Err(config.wrong("rope_scaling", "must be an object")),
             };
@@ -40,20 +45,46 @@ pub(super) fn read(config: &ModelJson, positions_max: usize) -> Result<(f64, Rop
             .map(|value| value as f32)
             .map_err(|error| config.wrong(place, "is incomplete").because(error.what))
     };
-    let scaling = match kind {
-        None | Some("default") => RopeScaling::None,
-        Some("linear") => RopeScaling::Linear { factor: number("factor", None)? },
-        Some("llama3") => RopeScaling::Llama3 {
-            factor: number("factor", None)?,
-            low_frequency_factor: number("low_freq_factor", None)?,
-            high_frequency_factor: number("high_freq_factor", None)?,
-            original: number("original_max_position_embeddings", Some(positions_max as f64))?,
-        },
+    let (scaling, keys): (_, &[&str]) = match kind {
+        None | Some("default") => (RopeScaling::None, &[]),
+        Some("linear") => (RopeScaling::Linear { factor: number("factor", None)? }, &["factor"]),
+        Some("llama3") => {
+            let scaling = RopeScaling::Llama3 {
+                factor: number("factor", None)?,
+                low_frequency_factor: number("low_freq_factor", None)?,
+                high_frequency_factor: number("high_freq_factor", None)?,
+                original: number("original_max_position_embeddings", Some(positions_max as f64))?,
+            };
+            (scaling, &["factor", "low_freq_factor", "high_freq_factor"])
+        }
         Some(other) => {
             return Err(config
                 .wrong(place, &format!("asks for the rope type `{other}`"))
                 .hint("supported: `default`, `linear`, `llama3`"));
         }
     };
-    Ok((theta, scaling))
+    refuse_unknown(config, place, map, keys)?;
+    Ok(Rope { theta, scaling })
+}
+
+/// Refuses options of the rotation that the kind of scaling does not have.
+fn refuse_unknown(
+    config: &ModelJson,
+    place: &str,
+    map: &Map<String, Value>,
+    known: &[&str],
+) -> Result<()> {
+    const ALWAYS: [&str; 4] =
+        ["rope_type", "type", "rope_theta", "original_max_position_embeddings"];
+    for (key, value) in map {
+        let whole = key == PARTIAL && value.as_f64() == Some(1.0);
+        if ALWAYS.contains(&key.as_str()) || known.contains(&key.as_str()) || whole {
+            continue;
+        }
+        if !value.is_null() {
+            let what = format!("asks for `{key}` = {value}, which is not supported");
+            return Err(config.wrong(place, &what));
+        }
+    }
+    Ok(())
 }

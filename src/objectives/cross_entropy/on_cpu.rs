@@ -22,7 +22,7 @@ pub(super) fn head<'a>(model: &'a Model, x: &Tensor<2>) -> Option<OnCpu<'a>> {
     let head = Head {
         table: Held::of(&table.value)?,
         table_learns: table.learns,
-        gain: Held::of(&model.norm.gain.value)?,
+        gain: Held::of(&model.norm.factors())?,
         gain_learns: model.norm.gain.learns,
         epsilon,
         products: Products::of(model.computing)?,

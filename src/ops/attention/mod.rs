@@ -1,27 +1,19 @@
 //! Scaled dot-product attention with grouped queries, inside documents only, with its gradient.
 //!
-//! Two implementations: on the CPU loops over documents that never touch what a query may not see;
-//! elsewhere tensor operations under a mask. Both are compared in the tests.
+//! Two implementations: tensor operations under a mask, for any device; and the kernels of the CPU
+//! (`cpu/attention.rs`), which never touch what a query may not see. Tests compare both.
 
-mod host;
 mod portable;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor};
 
 use crate::device::Computing;
+use crate::ops::{AttentionConfig, cpu};
 
-/// How queries, keys and values are laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
-    /// Query heads.
-    pub queries: usize,
-    /// Heads of keys and values; divides `queries`.
-    pub groups: usize,
-    /// Width of a head.
-    pub width: usize,
-}
+/// Queries that are worked on at once, all of them.
+type Blocks = Arc<[portable::Block]>;
 
 /// Which positions belong together.
 #[derive(Debug, Clone)]
@@ -34,8 +26,9 @@ pub struct Documents {
     numbers: Vec<u32>,
     /// First position (flat) and length of each document, padding left out.
     spans: Vec<(usize, usize)>,
-    /// For the portable implementation: made when it is needed, and then for all layers.
-    blocks: Arc<OnceLock<Vec<portable::Block>>>,
+    /// For the portable implementation: made when they are needed, and then for all layers of the
+    /// same kind.
+    blocks: Arc<Mutex<Vec<(AttentionConfig, Blocks)>>>,
 }
 
 impl Documents {
@@ -64,98 +57,76 @@ impl Documents {
         &self.spans
     }
 
-    /// All layers of a model have the same heads and limits.
-    fn blocks(&self, heads: Heads, computing: Computing, device: &Device) -> &[portable::Block] {
-        self.blocks.get_or_init(|| portable::blocks(self, heads, computing.limits, device))
+    /// Limits are those of the device, the same in all layers of a model.
+    fn blocks(&self, config: AttentionConfig, computing: Computing, device: &Device) -> Blocks {
+        let mut made = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, blocks)) = made.iter().find(|(of, _)| *of == config) {
+            return blocks.clone();
+        }
+        let blocks: Blocks = portable::blocks(self, config, computing.limits, device).into();
+        made.push((config, blocks.clone()));
+        blocks
     }
-}
-
-/// What attention returns, with what its gradient needs besides the inputs.
-pub struct Attended {
-    /// `[tokens, queries · width]`; zero at padding on the CPU.
-    pub output: Tensor<2>,
-    /// Largest score and sum of exponentials of each query, `[queries][tokens]`; CPU only. Kept
-    /// apart, so that the backward pass has the weights of the forward pass bit for bit.
-    norms: Vec<(f32, f32)>,
 }
 
 /// Attention of plain tensors: `q: [tokens, queries · width]` over
-/// `k, v: [tokens, groups · width]`. The CPU computes it in f32 whatever the arithmetic is.
+/// `k, v: [tokens, groups · width]`, `[tokens, queries · width]`. What padding gets is left open.
 pub fn attend(
-    q: &Tensor<2>,
-    k: &Tensor<2>,
-    v: &Tensor<2>,
-    heads: Heads,
+    inputs: [&Tensor<2>; 3],
+    config: AttentionConfig,
     documents: &Documents,
     computing: Computing,
-) -> Attended {
-    let device = q.device();
-    if is_cpu(&device) {
-        let (output, norms) = host::forward([q, k, v], heads, documents);
-        return Attended { output, norms };
+) -> Tensor<2> {
+    if let Some(output) = cpu::attend(inputs, config, documents, computing) {
+        return output;
     }
-    let blocks = documents.blocks(heads, computing, &device);
-    let output = portable::packed([q, k, v], heads, documents, blocks, computing);
-    Attended { output, norms: Vec::new() }
+    let blocks = documents.blocks(config, computing, &inputs[0].device());
+    portable::packed(inputs, config, documents, &blocks, computing)
 }
 
-/// Gradients of q, k and v for the gradient `d_output` of [`Attended::output`].
+/// Gradients of q, k and v for the gradient `d_output` of what [`attend`] gave, in the portable
+/// implementation; the kernels of the CPU have theirs where a whole block is theirs.
 pub fn attend_backward(
-    [q, k, v]: [&Tensor<2>; 3],
-    attended: &Attended,
-    d_output: Tensor<2>,
-    heads: Heads,
+    inputs: [&Tensor<2>; 3],
+    d_output: &Tensor<2>,
+    config: AttentionConfig,
     documents: &Documents,
     computing: Computing,
 ) -> [Tensor<2>; 3] {
-    let device = q.device();
-    if is_cpu(&device) {
-        let norms = &attended.norms;
-        return host::backward([q, k, v], &attended.output, norms, d_output, heads, documents);
-    }
-    let blocks = documents.blocks(heads, computing, &device);
-    portable::backward([q, k, v], &d_output, heads, documents, blocks, computing)
+    let blocks = documents.blocks(config, computing, &inputs[0].device());
+    portable::backward(inputs, d_output, config, documents, &blocks, computing)
 }
 
 /// The same as tensor operations, which a tape can follow; the reference for tests.
-pub fn attend_composed(inputs: [Tensor<2>; 3], heads: Heads, documents: &Documents) -> Tensor<2> {
+pub fn attend_composed(
+    inputs: [Tensor<2>; 3],
+    config: AttentionConfig,
+    documents: &Documents,
+) -> Tensor<2> {
     let device = inputs[0].device().inner();
     let plain = Computing::default();
-    let blocks = portable::blocks(documents, heads, plain.limits, &device);
-    portable::packed(inputs.each_ref(), heads, documents, &blocks, plain)
-}
-
-/// What other devices than the CPU compute, here: for comparisons of the two.
-pub fn attend_portable(
-    [q, k, v]: [&Tensor<2>; 3],
-    d_output: &Tensor<2>,
-    heads: Heads,
-    documents: &Documents,
-    computing: Computing,
-) -> (Tensor<2>, [Tensor<2>; 3]) {
-    let blocks = portable::blocks(documents, heads, computing.limits, &q.device());
-    let output = portable::packed([q, k, v], heads, documents, &blocks, computing);
-    let inputs = [q, k, v];
-    (output, portable::backward(inputs, d_output, heads, documents, &blocks, computing))
+    let blocks = portable::blocks(documents, config, plain.limits, &device);
+    portable::packed(inputs.each_ref(), config, documents, &blocks, plain)
 }
 
 /// One new query per row over all keys of a cache: `q: [rows, queries · width]`,
-/// `k, v: [rows, keys, groups, width]`.
-pub fn attend_cached(q: Tensor<2>, k: Tensor<4>, v: Tensor<4>, heads: Heads) -> Tensor<2> {
-    let rows = q.dims()[0];
+/// `k, v: [rows, keys, groups, width]`. The cache holds what the query sees.
+pub fn attend_cached(
+    q: Tensor<2>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    config: AttentionConfig,
+) -> Tensor<2> {
+    let (rows, heads) = (q.dims()[0], config.heads);
     let q = q.reshape([rows, 1, heads.queries, heads.width]);
-    portable::over_cache(q, k, v, heads).reshape([rows, heads.queries * heads.width])
-}
-
-fn is_cpu(device: &Device) -> bool {
-    *device == Device::flex()
+    portable::over_cache(q, k, v, config).reshape([rows, config.query_width()])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::device::Limits;
-    use crate::ops::{from_vec, host};
+    use crate::ops::{Heads, from_vec, host};
     use crate::random::Stream;
 
     fn random(shape: [usize; 2], name: &str) -> Tensor<2> {
@@ -172,64 +143,76 @@ mod tests {
         }
     }
 
-    /// The loops of the CPU against the composed tensor operations and Burn's own gradients.
+    /// Attention without a window, with one of a few keys, and with another scale.
+    fn configs(heads: Heads) -> [AttentionConfig; 3] {
+        let plain = AttentionConfig::of(heads);
+        [
+            plain,
+            AttentionConfig { window: Some(3), ..plain },
+            AttentionConfig { scale: 0.2, ..plain },
+        ]
+    }
+
+    /// The kernels of the CPU against the composed tensor operations and Burn's own gradients.
     #[test]
     fn the_cpu_implementation_equals_the_portable_one_forward_and_backward() {
         let device = Device::flex();
-        for (queries, groups, width) in [(4, 2, 6), (3, 3, 8), (6, 1, 5)] {
-            let heads = Heads { queries, groups, width };
-            let numbers = [1, 1, 1, 2, 2, 2, 2, 3, 0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2];
-            let documents = Documents::new(&numbers, 2, 10);
-            let q = random([20, queries * width], "q");
-            let k = random([20, groups * width], "k");
-            let v = random([20, groups * width], "v");
-            // Padding: the portable one lets padding see padding, ours leaves it zero.
-            let real = numbers.iter().map(|n| if *n > 0 { 1.0 } else { 0.0 }).collect();
-            let real: Tensor<2> = from_vec(real, [20, 1], &device);
-            let d_output = random([20, queries * width], "d") * real.clone();
+        for (queries, groups, width) in [(4, 2, 6), (3, 3, 8), (6, 1, 4)] {
+            for config in configs(Heads { queries, groups, width }) {
+                let numbers = [1, 1, 1, 2, 2, 2, 2, 3, 0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2];
+                let documents = Documents::new(&numbers, 2, 10);
+                let q = random([20, queries * width], "q");
+                let k = random([20, groups * width], "k");
+                let v = random([20, groups * width], "v");
+                // Padding: the portable one lets padding see padding, ours leaves it zero.
+                let real = numbers.iter().map(|n| if *n > 0 { 1.0 } else { 0.0 }).collect();
+                let real: Tensor<2> = from_vec(real, [20, 1], &device);
+                let d_output = random([20, queries * width], "d") * real.clone();
 
-            let plain = Computing::default();
-            let ours = attend(&q, &k, &v, heads, &documents, plain);
-            let reference = attend_composed([q.clone(), k.clone(), v.clone()], heads, &documents);
-            near("output", &ours.output, &(reference * real));
+                let inputs = [&q, &k, &v];
+                let ours = attend(inputs, config, &documents, Computing::default());
+                let composed = inputs.map(Clone::clone);
+                let reference = attend_composed(composed, config, &documents);
+                near("output", &ours, &(reference * real));
 
-            // Burn's own gradients of the composed operations.
-            let leaves = [&q, &k, &v].map(|x| x.clone().autodiff().require_grad());
-            let mixed = attend_composed(leaves.clone(), heads, &documents);
-            let mut tape = (mixed * d_output.clone()).backward();
-            let reference = leaves.map(|leaf| leaf.grad_remove(&mut tape).unwrap());
-            let inputs = [&q, &k, &v];
-            let d = d_output.clone();
-            let here = attend_backward(inputs, &ours, d, heads, &documents, plain);
-            let (_, by_hand) = attend_portable(inputs, &d_output, heads, &documents, plain);
-            for number in 0..3 {
-                near(&format!("gradient {number}"), &here[number], &reference[number]);
-                near(&format!("by hand {number}"), &by_hand[number], &reference[number]);
+                // Burn's own gradients of the composed operations.
+                let leaves = [&q, &k, &v].map(|x| x.clone().autodiff().require_grad());
+                let mixed = attend_composed(leaves.clone(), config, &documents);
+                let mut tape = (mixed * d_output.clone()).backward();
+                let reference = leaves.map(|leaf| leaf.grad_remove(&mut tape).unwrap());
+                let plain = Computing::default();
+                let by_hand = attend_backward(inputs, &d_output, config, &documents, plain);
+                for number in 0..3 {
+                    near(&format!("by hand {number}"), &by_hand[number], &reference[number]);
+                }
             }
         }
     }
 
     #[test]
     fn blocks_of_queries_and_rows_change_nothing() {
-        let heads = Heads { queries: 4, groups: 2, width: 6 };
         let numbers = [[1_u32; 11], [2; 11], [3; 11]].concat();
         let mut numbers: Vec<u32> = numbers.iter().map(|n| n % 3).collect();
         numbers[4..11].fill(7);
-        let documents = Documents::new(&numbers, 3, 11);
         let [q, d] = ["q", "d"].map(|name| random([33, 24], name));
         let [k, v] = ["k", "v"].map(|name| random([33, 12], name));
-        let all = |limits| {
-            let computing = Computing { limits, ..Computing::default() };
-            attend_portable([&q, &k, &v], &d, heads, &documents, computing)
-        };
-        let (output, gradients) = all(Limits::NONE);
-        let bytes = |bytes| Limits { tensor_bytes: bytes, ..Limits::NONE };
-        let work = Limits { dispatch_flops: 2 * 6 * 4 * 4 * 11, ..Limits::NONE };
-        for limits in [bytes(1), bytes(4 * 4 * 3 * 11), bytes(2 * 4 * 4 * 11 * 11), work] {
-            let (parts, part_gradients) = all(limits);
-            near("output", &parts, &output);
-            for (ours, reference) in part_gradients.iter().zip(&gradients) {
-                near("gradient", ours, reference);
+        for config in configs(Heads { queries: 4, groups: 2, width: 6 }) {
+            let all = |limits| {
+                let documents = Documents::new(&numbers, 3, 11);
+                let kernels = crate::config::Kernels::Portable;
+                let computing = Computing { limits, kernels, ..Computing::default() };
+                let output = attend([&q, &k, &v], config, &documents, computing);
+                (output, attend_backward([&q, &k, &v], &d, config, &documents, computing))
+            };
+            let (output, gradients) = all(Limits::NONE);
+            let bytes = |bytes| Limits { tensor_bytes: bytes, ..Limits::NONE };
+            let work = Limits { dispatch_flops: 2 * 6 * 4 * 4 * 11, ..Limits::NONE };
+            for limits in [bytes(1), bytes(4 * 4 * 3 * 11), bytes(2 * 4 * 4 * 11 * 11), work] {
+                let (parts, part_gradients) = all(limits);
+                near("output", &parts, &output);
+                for (ours, reference) in part_gradients.iter().zip(&gradients) {
+                    near("gradient", ours, reference);
+                }
             }
         }
     }

@@ -5,9 +5,9 @@
 
 use burn::tensor::{Device, Tensor, activation::softmax};
 
-use super::{Documents, Heads};
+use super::Documents;
 use crate::device::{Computing, Limits};
-use crate::ops::{from_vec, product};
+use crate::ops::{AttentionConfig, Heads, from_vec, product};
 
 /// Added to the scores that a query may not see; exp() of it is exactly zero in f32.
 const HIDDEN: f32 = f32::MIN;
@@ -53,29 +53,30 @@ fn block_size(rows: usize, length: usize, heads: Heads, limits: Limits) -> (usiz
 /// The blocks of all queries.
 pub(super) fn blocks(
     documents: &Documents,
-    heads: Heads,
+    config: AttentionConfig,
     limits: Limits,
     device: &Device,
 ) -> Vec<Block> {
     let (rows, length) = (documents.rows, documents.length);
-    let (step_rows, step) = block_size(rows, length, heads, limits);
+    let (step_rows, step) = block_size(rows, length, config.heads, limits);
     let mut blocks = Vec::new();
     for row in (0..rows).step_by(step_rows) {
         for query in (0..length).step_by(step) {
             let rows = (row, step_rows.min(rows - row));
             let queries = (query, step.min(length - query));
-            let mask = mask(&documents.numbers, length, rows, queries, device);
+            let numbers = (documents.numbers.as_slice(), length);
+            let mask = mask(numbers, config.window, rows, queries, device);
             blocks.push(Block { rows, queries, mask });
         }
     }
     blocks
 }
 
-/// A query sees the keys of its own document up to its own place. Padding sees padding, so that
-/// no row of scores is empty.
+/// A query sees the keys of its own document up to its own place, the last of them where there is
+/// a window. Padding sees padding, so that no row of scores is empty.
 fn mask(
-    numbers: &[u32],
-    length: usize,
+    (numbers, length): (&[u32], usize),
+    window: Option<usize>,
     (first_row, rows): (usize, usize),
     (first, queries): (usize, usize),
     device: &Device,
@@ -86,7 +87,8 @@ fn mask(
         let numbers = &numbers[(first_row + row) * length..][..length];
         for query in 0..queries {
             let start = (row * queries + query) * keys;
-            for key in 0..=first + query {
+            let seen = first + query + 1;
+            for key in seen.saturating_sub(window.unwrap_or(seen))..seen {
                 if numbers[key] == numbers[first + query] {
                     mask[start + key] = 0.0;
                 }
@@ -114,18 +116,18 @@ fn part(
 /// Attention inside the documents of packed rows; `[tokens, …]` in and out.
 pub(super) fn packed(
     [q, k, v]: [&Tensor<2>; 3],
-    heads: Heads,
+    config: AttentionConfig,
     documents: &Documents,
     blocks: &[Block],
     computing: Computing,
 ) -> Tensor<2> {
-    let wide = heads.queries * heads.width;
+    let (heads, wide) = (config.heads, config.query_width());
     let outputs = blocks.iter().map(|block| {
         let keys = (0, block.keys());
         let q = fold(part(q, documents, heads.queries, block.rows, block.queries), heads);
         let k = part(k, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
         let v = part(v, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
-        let weights = weights(q, k, Some(&block.mask), heads, computing);
+        let weights = weights(q, k, Some(&block.mask), config, computing);
         let mixed = product(weights, v, computing.arithmetic);
         unfold(mixed, heads).reshape([block.rows.1 * block.queries.1, wide])
     });
@@ -169,25 +171,20 @@ fn unfold(x: Tensor<4>, heads: Heads) -> Tensor<3> {
     ])
 }
 
-fn scale(heads: Heads) -> f64 {
-    #[expect(clippy::cast_precision_loss)] // head sizes are small
-    let width = heads.width as f64;
-    1.0 / width.sqrt()
-}
-
 /// Softmax of the scores, `[rows, groups, repeat · queries, keys]`, for folded queries and
 /// `k: [rows, groups, keys, width]`.
 fn weights(
     q: Tensor<4>,
     k: Tensor<4>,
     mask: Option<&Tensor<4>>,
-    heads: Heads,
+    config: AttentionConfig,
     computing: Computing,
 ) -> Tensor<4> {
+    let heads = config.heads;
     let [rows, groups, folded, _] = q.dims();
     let keys = k.dims()[2];
     let queries = folded * groups / heads.queries;
-    let scores = product(q.mul_scalar(scale(heads)), k.transpose(), computing.arithmetic);
+    let scores = product(q.mul_scalar(config.scale), k.transpose(), computing.arithmetic);
     let mut scores = scores.reshape([rows, heads.queries, queries, keys]);
     if let Some(mask) = mask {
         scores = scores + mask.clone();
@@ -200,13 +197,13 @@ fn weights(
 pub(super) fn backward(
     [q, k, v]: [&Tensor<2>; 3],
     d_output: &Tensor<2>,
-    heads: Heads,
+    config: AttentionConfig,
     documents: &Documents,
     blocks: &[Block],
     computing: Computing,
 ) -> [Tensor<2>; 3] {
-    let arithmetic = computing.arithmetic;
-    let (wide, narrow) = (heads.queries * heads.width, heads.groups * heads.width);
+    let (heads, arithmetic) = (config.heads, computing.arithmetic);
+    let (wide, narrow) = (config.query_width(), config.key_width());
     let mut d_queries = Vec::new();
     // Gradients of keys and values of the rows that are worked on, and of those that are done.
     let mut open: Option<[Tensor<4>; 2]> = None;
@@ -218,13 +215,13 @@ pub(super) fn backward(
         let v = part(v, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
         let d = fold(part(d_output, documents, heads.queries, block.rows, block.queries), heads);
 
-        let weights = weights(q.clone(), k.clone(), Some(&block.mask), heads, computing);
+        let weights = weights(q.clone(), k.clone(), Some(&block.mask), config, computing);
         let d_v = product(weights.clone().transpose(), d.clone(), arithmetic);
         let d_weights = product(d, v.transpose(), arithmetic);
         let shared = (d_weights.clone() * weights.clone()).sum_dim(3);
         let d_scores = weights * (d_weights - shared);
-        let d_q = product(d_scores.clone(), k, arithmetic).mul_scalar(scale(heads));
-        let d_k = product(d_scores.transpose(), q, arithmetic).mul_scalar(scale(heads));
+        let d_q = product(d_scores.clone(), k, arithmetic).mul_scalar(config.scale);
+        let d_k = product(d_scores.transpose(), q, arithmetic).mul_scalar(config.scale);
 
         d_queries.push(unfold(d_q, heads).reshape([block.rows.1 * block.queries.1, wide]));
         open = Some(match open.take() {
@@ -255,8 +252,13 @@ fn longer(sum: Tensor<4>, more: Tensor<4>) -> Tensor<4> {
 
 /// Attention of one query per row `[rows, 1, heads, width]` over all keys of a cache,
 /// `k, v: [rows, keys, groups, width]`; `[rows, 1, heads · width]`.
-pub(super) fn over_cache(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, heads: Heads) -> Tensor<3> {
-    let plain = Computing::default();
-    let weights = weights(fold(q, heads), k.swap_dims(1, 2), None, heads, plain);
+pub(super) fn over_cache(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    config: AttentionConfig,
+) -> Tensor<3> {
+    let (plain, heads) = (Computing::default(), config.heads);
+    let weights = weights(fold(q, heads), k.swap_dims(1, 2), None, config, plain);
     unfold(product(weights, v.swap_dims(1, 2), plain.arithmetic), heads)
 }

@@ -3,16 +3,19 @@
 //! which the forward pass kept (Dao et al. 2022), so that memory grows with tokens and not with
 //! their square.
 
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::element::Format;
-use super::held::Borrow;
+use super::element::{Format, Single};
+use super::held::{Borrow, Held, Numbers};
 use super::packed::{Left, PANEL, Packed, View, convert};
 use super::pointwise::Rotation;
 use super::product::{Term, add_product_here, product_here};
+use super::run::Products;
 use super::softmax::Scores;
 use super::tasks::{Block, QUERIES, Task, Tasks};
-use crate::ops::Heads;
+use crate::device::Computing;
+use crate::ops::{AttentionConfig, Documents, Heads, from_vec};
 
 /// Queries, keys and values as factors, and where documents begin and how long they are.
 pub struct Attention<'a, F: Borrow> {
@@ -22,8 +25,8 @@ pub struct Attention<'a, F: Borrow> {
     pub k: &'a Left<F>,
     /// `[tokens, groups · width]`.
     pub v: &'a Left<F>,
-    /// How they are laid out.
-    pub heads: Heads,
+    /// How they are laid out, and what sees what.
+    pub config: AttentionConfig,
     /// First token and length of each document.
     pub documents: &'a [(usize, usize)],
     /// Tokens whose output is wanted: blocks of queries without any are left out, and so are zero.
@@ -70,14 +73,8 @@ impl<F: Borrow> Attention<'_, F> {
         self.q.view().rows
     }
 
-    fn scale(&self) -> f32 {
-        #[expect(clippy::cast_precision_loss)] // head sizes are small
-        let width = self.heads.width as f32;
-        1.0 / width.sqrt()
-    }
-
     fn tasks(&self) -> Tasks {
-        Tasks::new(self.documents.iter().map(|document| document.1), self.heads.groups)
+        Tasks::new(self.documents.iter().map(|document| document.1), self.config.heads.groups)
     }
 
     /// Whether the output is wanted of any token of a block.
@@ -89,12 +86,12 @@ impl<F: Borrow> Attention<'_, F> {
 
     /// Query heads that share keys and values.
     fn repeat(&self) -> usize {
-        self.heads.queries / self.heads.groups
+        self.config.heads.queries / self.config.heads.groups
     }
 
     /// Rows of a document and columns of a head.
     fn head<'b>(&self, x: &'b Left<F>, document: usize, head: usize) -> View<'b, F::Kept> {
-        let width = self.heads.width;
+        let width = self.config.heads.width;
         x.view().part(self.documents[document], (head * width, width))
     }
 
@@ -106,7 +103,7 @@ impl<F: Borrow> Attention<'_, F> {
 
     /// Keys or values of every document and group, packed.
     fn packed<const N: usize>(&self, pack: [Pack<F>; N]) -> Vec<[Packed<F>; N]> {
-        let groups = self.heads.groups;
+        let groups = self.config.heads.groups;
         let all = (0..self.documents.len() * groups).into_par_iter().map(|number| {
             pack.map(|(x, pack)| pack(self.head(x, number / groups, number % groups)))
         });
@@ -119,12 +116,12 @@ impl<F: Borrow> Attention<'_, F> {
         packed: &'b [[Packed<F>; N]],
         task: &Task,
     ) -> &'b [Packed<F>; N] {
-        &packed[task.document * self.heads.groups + task.group]
+        &packed[task.document * self.config.heads.groups + task.group]
     }
 
     /// What is mixed for every query; zero outside of documents.
     pub fn forward(&self) -> Mixed<F> {
-        let (width, tasks) = (self.heads.width, self.tasks());
+        let (width, tasks) = (self.config.heads.width, self.tasks());
         let packed = self.packed([(self.k, Packed::of_outputs), (self.v, Packed::of_inner)]);
         let mix = |task: &Task| {
             let mut logs = Vec::with_capacity(self.repeat() * task.queries.len());
@@ -134,7 +131,7 @@ impl<F: Borrow> Attention<'_, F> {
             (rows, logs)
         };
         let (rows, logs): (Vec<_>, Vec<_>) = tasks.all.par_iter().map(mix).unzip();
-        let output = self.by_token(self.heads.queries, |_, place, head, target| {
+        let output = self.by_token(self.config.heads.queries, |_, place, head, target| {
             let (task, row) = tasks.of_query(place, head / self.repeat());
             let rows = &rows[task][head % self.repeat()];
             convert::<F, _>(&rows[row * width..][..width], target);
@@ -156,7 +153,7 @@ impl<F: Borrow> Attention<'_, F> {
                 places[first + place] = Some((document, place));
             }
         }
-        let width = self.heads.width;
+        let width = self.config.heads.width;
         Left::with(self.tokens(), heads * width, |token, target| {
             let Some(place) = places[token] else { return };
             for (head, target) in target.chunks_exact_mut(width).enumerate() {
@@ -173,7 +170,7 @@ impl<F: Borrow> Attention<'_, F> {
         [keys, values]: &[Packed<F>; 2],
         logs: &mut Vec<f32>,
     ) -> Vec<f32> {
-        let width = self.heads.width;
+        let width = self.config.heads.width;
         let mut mixed = vec![0.0; task.queries.len() * width];
         let (mut numbers, mut memory) = (scratch(task), scratch(task));
         for (block, target) in task.blocks().zip(mixed.chunks_mut(QUERIES * width)) {
@@ -206,13 +203,23 @@ impl<F: Borrow> Attention<'_, F> {
         let left = q.part((block.first, block.count), (0, q.columns));
         product_here(numbers, block.keys, &[Term { left, right: keys }]);
         let numbers = View::new(numbers, block.count, block.keys);
-        Scores { numbers, seen: block.first + 1, scale: self.scale() }
+        let window = self.config.window.unwrap_or(usize::MAX);
+        Scores { numbers, seen: block.first + 1, window, scale: self.config.scale }
     }
 
     /// Gradients of queries, keys and values for that of the output, `d`; those of the first two
-    /// before they were rotated.
-    pub fn backward(&self, mixed: &Mixed<F>, d: &Left<F>, rotation: Rotation) -> [Left<F>; 3] {
-        let Heads { queries, groups, width } = self.heads;
+    /// before they were rotated, if they were.
+    pub fn backward(
+        &self,
+        mixed: &Mixed<F>,
+        d: &Left<F>,
+        rotation: Option<Rotation>,
+    ) -> [Left<F>; 3] {
+        let Heads { queries, groups, width } = self.config.heads;
+        let back = |token: usize, row: &[f32], target: &mut [F::Kept]| match rotation {
+            Some(rotation) => rotation.back::<F>(token, row, target),
+            None => convert::<F, _>(row, target),
+        };
         let tasks = self.tasks();
         let [k, v] = [self.k, self.v];
         let packed =
@@ -228,7 +235,7 @@ impl<F: Borrow> Attention<'_, F> {
         let dq = self.by_token(queries, |token, place, head, target| {
             let (task, row) = tasks.of_query(place, head / self.repeat());
             let rows = &parts[task].q[head % self.repeat()];
-            rotation.back::<F>(token, &rows[row * width..][..width], target);
+            back(token, &rows[row * width..][..width], target);
         });
         let sum = |of: fn(&TaskGradients) -> &[f32], place: (usize, usize), group| {
             let mut sum = vec![0.0; width];
@@ -239,7 +246,7 @@ impl<F: Borrow> Attention<'_, F> {
             sum
         };
         let dk = self.by_token(groups, |token, place, group, target| {
-            rotation.back::<F>(token, &sum(|part| &part.k, place, group), target);
+            back(token, &sum(|part| &part.k, place, group), target);
         });
         let dv = self.by_token(groups, |_, place, group, target| {
             convert::<F, _>(&sum(|part| &part.v, place, group), target);
@@ -257,7 +264,7 @@ impl<F: Borrow> Attention<'_, F> {
         logs: &[f32],
         d: &Left<F>,
     ) -> TaskGradients {
-        let (width, count) = (self.heads.width, task.queries.len());
+        let (width, count) = (self.config.heads.width, task.queries.len());
         let (mut dk, mut dv) = (vec![0.0; task.keys() * width], vec![0.0; task.keys() * width]);
         let (mut numbers, mut d_weights) = (scratch(task), scratch(task));
         let mut memory = [scratch(task), scratch(task)];
@@ -296,19 +303,38 @@ fn add_turned<F: Borrow>(target: &mut [f32], left: View<F::Kept>, right: View<F:
     add_product_here(target, &[Term { left: left.view(), right: &right }]);
 }
 
+/// Attention of tensors of the CPU in 32 bits; none where these kernels are not asked for, or the
+/// tensors are on a tape or elsewhere.
+pub fn attend(
+    inputs: [&Tensor<2>; 3],
+    config: AttentionConfig,
+    documents: &Documents,
+    computing: Computing,
+) -> Option<Tensor<2>> {
+    Products::of(computing)?;
+    let [q, k, v] = inputs.map(Held::of);
+    let [q, k, v] = [q?, k?, v?].map(|x| match x.numbers() {
+        Numbers::Single(view) => Left::<Single>::of(view),
+        Numbers::Brain(view) => Left::of(view),
+    });
+    let documents = documents.spans();
+    let attention = Attention { q: &q, k: &k, v: &v, config, documents, wanted: None };
+    let output = attention.forward().output.into_numbers();
+    Some(from_vec(output, inputs[0].dims(), &inputs[0].device()))
+}
+
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Tensor};
+    use burn::tensor::Device;
 
-    use super::super::element::Single;
     use super::*;
-    use crate::device::Computing;
-    use crate::ops::{Documents, attend, attend_backward, from_vec, host};
+    use crate::config::Kernels;
+    use crate::ops::{attend, attend_backward, host};
     use crate::random::Stream;
 
-    /// Documents around the sizes of blocks and panels, against the plain loops.
+    /// Documents around the sizes of blocks and panels, against tensor operations.
     #[test]
-    fn blocks_compute_what_loops_over_queries_compute() {
+    fn blocks_compute_what_tensor_operations_compute() {
         let lengths = [1, 47, 48, 49, 64, 65, 330, 3];
         let mut numbers: Vec<u32> = vec![0; 5];
         for (number, length) in (1..).zip(lengths) {
@@ -316,41 +342,43 @@ mod tests {
         }
         let tokens = numbers.len();
         let documents = Documents::new(&numbers, 1, tokens);
-        for (queries, groups, width) in [(4, 2, 16), (3, 1, 10), (2, 2, 64)] {
+        for (queries, groups, width, window) in
+            [(4, 2, 16, None), (3, 1, 10, Some(7)), (2, 2, 64, Some(70)), (2, 1, 8, Some(1))]
+        {
             let heads = Heads { queries, groups, width };
+            let config = AttentionConfig { window, ..AttentionConfig::of(heads) };
+            // What padding gets is left open.
             let random = |features: usize, name: &str| -> Tensor<2> {
                 let stream = Stream::new(6).site(name);
                 #[expect(clippy::cast_possible_truncation)]
-                let numbers = (0..(tokens * features) as u64).map(|i| stream.normal(i) as f32);
+                let numbers = (0..(tokens * features) as u64).map(|i| match i / features as u64 {
+                    0..5 => 0.0,
+                    _ => stream.normal(i) as f32,
+                });
                 from_vec(numbers.collect(), [tokens, features], &Device::flex())
             };
             let [q, d] = ["q", "d"].map(|name| random(queries * width, name));
             let [k, v] = ["k", "v"].map(|name| random(groups * width, name));
-            let computing = Computing::default();
-            let loops = attend(&q, &k, &v, heads, &documents, computing);
+            let computing = Computing { kernels: Kernels::Portable, ..Computing::default() };
             let inputs = [&q, &k, &v];
-            let back = attend_backward(inputs, &loops, d.clone(), heads, &documents, computing);
+            let mixed = attend(inputs, config, &documents, computing);
+            let back = attend_backward(inputs, &d, config, &documents, computing);
 
             let [q, k, v, d] = [q, k, v, d].map(host);
             let documents = documents.spans();
-            let tokens = q.len() / (heads.queries * heads.width);
             let left = |x| Left::<Single>::from_numbers(x, tokens);
             let [q, k, v, d] = [q, k, v, d].map(left);
-            let blocks = Attention { q: &q, k: &k, v: &v, heads, documents, wanted: None };
+            let blocks = Attention { q: &q, k: &k, v: &v, config, documents, wanted: None };
             let output = blocks.forward();
-            // Angles of zero turn nothing.
-            let (cosines, sines) =
-                (vec![1.0; tokens * heads.width], vec![0.0; tokens * heads.width]);
-            let rotation = Rotation { cosines: &cosines, sines: &sines, width: heads.width };
-            let gradients = blocks.backward(&output, &d, rotation).map(Left::into_numbers);
+            let gradients = blocks.backward(&output, &d, None).map(Left::into_numbers);
             let output = output.output.into_numbers();
             let near = |what: &str, ours: &[f32], reference: Tensor<2>| {
                 let reference = host(reference);
                 assert_eq!(ours.len(), reference.len());
                 let far = ours.iter().zip(&reference).map(|(a, b)| (a - b).abs());
-                assert!(far.fold(0.0, f32::max) < 2e-5, "{what} of {heads:?}");
+                assert!(far.fold(0.0, f32::max) < 2e-5, "{what} of {config:?}");
             };
-            near("output", &output, loops.output);
+            near("output", &output, mixed);
             for (ours, (what, reference)) in gradients.iter().zip(["q", "k", "v"].iter().zip(back))
             {
                 near(what, ours, reference);

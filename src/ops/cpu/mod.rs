@@ -3,14 +3,13 @@
 //! number of threads.
 //!
 //! `element` and `packed` say how factors are kept, `turn` transposes, `memory` makes new vectors,
-//! `product` and `brain` multiply; `pointwise`, `softmax`, `attention` (in `tasks`) and `loss`
-//! are what a model does besides; `projection` is a linear layer, with the addition of `low_rank`,
-//! `decoder` a layer; `few` multiplies a few rows where text is written; `held` and `run` are the
-//! way in.
+//! `product` and `brain` multiply; `pointwise`, `softmax`, `attention` (in `tasks`) and `loss` are
+//! what a model does besides; `projection` is a linear layer, with the addition of `low_rank`;
+//! `few` multiplies a few rows where text is written; `held` and `run` are the way in. Blocks of
+//! models are made of these (`model/blocks`).
 
 mod attention;
 mod brain;
-mod decoder;
 mod element;
 mod few;
 mod held;
@@ -26,14 +25,14 @@ mod softmax;
 mod tasks;
 mod turn;
 
-pub use decoder::{Decoder, Gain, Setting};
-pub use element::{Brain, Rounded, Single};
+pub use attention::{Attention, Mixed, attend};
+pub use element::{Brain, Number, Rounded, Single};
 pub use few::few_rows;
-pub use held::Held;
+pub use held::{Borrow, Held};
 pub use low_rank::{LowRank, Magnitude};
-pub use packed::{Left, Packed, View};
+pub use packed::{Left, Packed, View, picked, spread};
 pub use pointwise::{Norm, Rotation, gated, gated_backward};
 pub use product::{Term, factor_product, product};
-pub use projection::{PathGradients, Projection};
-pub use run::{Head, HeadGradients, Products, Taped};
+pub use projection::{Back, Given, Narrow, PathGradients, Projection};
+pub use run::{Head, HeadGradients, Products};
 pub use softmax::{Scores, Sum};

@@ -1,11 +1,15 @@
 //! What is done to each number or each row by itself: norm, rotation, gate, with their gradients.
 //! Rows are independent of each other, so that threads may take any of them.
 
+use std::marker::PhantomData;
+
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::element::{Format, Number, Single};
 use super::packed::Left;
+use crate::ops::Activation;
+use crate::ops::gate::GELU;
 
 /// Sums that are under way at once.
 pub const LANES: usize = 16;
@@ -83,7 +87,13 @@ impl Norm<'_> {
 
     /// Adds the gradient of the input to `dx`, from that of the output. Returns the gradient of the
     /// gain, if it is wanted.
-    pub fn backward<N: Number>(self, x: &[N], d: &[f32], dx: &mut [f32], learns: bool) -> Vec<f32> {
+    pub fn backward<N: Number, D: Number>(
+        self,
+        x: &[N],
+        d: &[D],
+        dx: &mut [f32],
+        learns: bool,
+    ) -> Vec<f32> {
         const ROWS: usize = 64; // fixed, so that sums are the same for any number of threads
         let part = self.gain.len() * ROWS;
         let parts = x.par_chunks(part).zip(d.par_chunks(part)).zip(dx.par_chunks_mut(part));
@@ -124,15 +134,15 @@ impl<F: Format, N: Number> NullaryFnOnce for NormRow<'_, F, N> {
     }
 }
 
-struct NormBackward<'a, N> {
+struct NormBackward<'a, N, D> {
     norm: Norm<'a>,
     x: &'a [N],
-    d: &'a [f32],
+    d: &'a [D],
     dx: &'a mut [f32],
     gain: &'a mut [f32],
 }
 
-impl<N: Number> NullaryFnOnce for NormBackward<'_, N> {
+impl<N: Number, D: Number> NullaryFnOnce for NormBackward<'_, N, D> {
     type Output = ();
 
     /// With r = 1 / rms(x) and g = gain ⊙ d: dx = r·g − x · r³ · mean(g ⊙ x).
@@ -145,7 +155,7 @@ impl<N: Number> NullaryFnOnce for NormBackward<'_, N> {
         for ((x, d), dx) in rows.zip(dx.chunks_exact_mut(width)) {
             let scale = inverse_rms(x, norm.epsilon);
             for ((g, d), gain) in g.iter_mut().zip(d).zip(norm.gain) {
-                *g = d * gain;
+                *g = d.wide() * gain;
             }
             #[expect(clippy::cast_precision_loss)] // widths are small
             let mean = dot(&g, x) / width as f32;
@@ -154,7 +164,7 @@ impl<N: Number> NullaryFnOnce for NormBackward<'_, N> {
                 *dx += scale * g - along * x.wide();
             }
             for ((d_gain, d), x) in d_gain.iter_mut().zip(d).zip(x) {
-                *d_gain += d * x.wide() * scale;
+                *d_gain += d.wide() * x.wide() * scale;
             }
         }
     }
@@ -219,61 +229,119 @@ impl<F: Format> NullaryFnOnce for Rotate<'_, F> {
     }
 }
 
-/// `silu(gate) ⊙ up` of factors, as another.
-pub fn gated<F: Format>(gate: &Left<F>, up: &Left<F>) -> Left<F> {
+/// `x · σ(inner(x))`: what activations have in common.
+trait Curve {
+    /// What the sigmoid is taken of.
+    fn inner(x: f32) -> f32;
+    /// Its derivative.
+    fn slope(x: f32) -> f32;
+}
+
+struct Silu;
+
+impl Curve for Silu {
+    #[inline(always)]
+    fn inner(x: f32) -> f32 {
+        x
+    }
+
+    #[inline(always)]
+    fn slope(_: f32) -> f32 {
+        1.0
+    }
+}
+
+struct GeluTanh;
+
+impl Curve for GeluTanh {
+    #[inline(always)]
+    fn inner(x: f32) -> f32 {
+        2.0 * GELU.0 * (x + GELU.1 * (x * x * x))
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        2.0 * GELU.0 * (1.0 + 3.0 * GELU.1 * (x * x))
+    }
+}
+
+/// `activation(gate) ⊙ up` of factors, as another.
+pub fn gated<F: Format>(activation: Activation, gate: &Left<F>, up: &Left<F>) -> Left<F> {
+    match activation {
+        Activation::Silu => gated_by::<F, Silu>(gate, up),
+        Activation::GeluTanh => gated_by::<F, GeluTanh>(gate, up),
+    }
+}
+
+fn gated_by<F: Format, C: Curve>(gate: &Left<F>, up: &Left<F>) -> Left<F> {
     let features = gate.view().columns;
     let (gate, up) = (gate.view(), up.view());
     Left::with(gate.rows, features, |row, target| {
-        Arch::new().dispatch(Gated::<F> { gate: gate.row(row), up: up.row(row), target });
+        let (gate, up) = (gate.row(row), up.row(row));
+        Arch::new().dispatch(Gated::<F, C> { gate, up, target, curve: PhantomData });
     })
 }
 
-struct Gated<'a, F: Format> {
+struct Gated<'a, F: Format, C> {
     gate: &'a [F::Kept],
     up: &'a [F::Kept],
     target: &'a mut [F::Kept],
+    curve: PhantomData<C>,
 }
 
-impl<F: Format> NullaryFnOnce for Gated<'_, F> {
+impl<F: Format, C: Curve> NullaryFnOnce for Gated<'_, F, C> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Self { gate, up, target } = self;
+        let Self { gate, up, target, .. } = self;
         for ((target, gate), up) in target.iter_mut().zip(gate).zip(up) {
             let gate = gate.wide();
-            *target = F::of(gate / (1.0 + exponential(-gate)) * up.wide());
+            *target = F::of(gate / (1.0 + exponential(-C::inner(gate))) * up.wide());
         }
     }
 }
 
 /// Puts the gradients of gate and up in their places, for the gradient `d` of [`gated`].
-pub fn gated_backward<F: Format>(gate: &mut Left<F>, up: &mut Left<F>, d: &Left<F>) {
+pub fn gated_backward<F: Format>(
+    activation: Activation,
+    gate: &mut Left<F>,
+    up: &mut Left<F>,
+    d: &Left<F>,
+) {
+    match activation {
+        Activation::Silu => gated_backward_by::<F, Silu>(gate, up, d),
+        Activation::GeluTanh => gated_backward_by::<F, GeluTanh>(gate, up, d),
+    }
+}
+
+fn gated_backward_by<F: Format, C: Curve>(gate: &mut Left<F>, up: &mut Left<F>, d: &Left<F>) {
     const PART: usize = 1 << 14;
     let (gate, up, d) = (gate.numbers_mut(), up.numbers_mut(), d.numbers());
     let parts = gate.par_chunks_mut(PART).zip(up.par_chunks_mut(PART)).zip(d.par_chunks(PART));
     parts.for_each(|((gate, up), d)| {
-        Arch::new().dispatch(GatedBackward::<F> { gate, up, d });
+        Arch::new().dispatch(GatedBackward::<F, C> { gate, up, d, curve: PhantomData });
     });
 }
 
-struct GatedBackward<'a, F: Format> {
+struct GatedBackward<'a, F: Format, C> {
     gate: &'a mut [F::Kept],
     up: &'a mut [F::Kept],
     d: &'a [F::Kept],
+    curve: PhantomData<C>,
 }
 
-impl<F: Format> NullaryFnOnce for GatedBackward<'_, F> {
+impl<F: Format, C: Curve> NullaryFnOnce for GatedBackward<'_, F, C> {
     type Output = ();
 
-    /// With s the sigmoid: silu = g·s, and its derivative s · (1 + g · (1 − s)).
+    /// With s the sigmoid: the activation is g·s, and its derivative s · (1 + g · (1 − s) · slope).
     #[inline(always)]
     fn call(self) {
-        let Self { gate, up, d } = self;
+        let Self { gate, up, d, .. } = self;
         for ((gate, up), d) in gate.iter_mut().zip(up).zip(d) {
             let (g, d) = (gate.wide(), d.wide());
-            let s = 1.0 / (1.0 + exponential(-g));
-            let d_gate = d * up.wide() * s * (1.0 + g * (1.0 - s));
+            let s = 1.0 / (1.0 + exponential(-C::inner(g)));
+            let d_gate = d * up.wide() * s * (1.0 + g * (1.0 - s) * C::slope(g));
             *up = F::of(d * g * s);
             *gate = F::of(d_gate);
         }

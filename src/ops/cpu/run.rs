@@ -1,11 +1,9 @@
 //! The same code for every format of factors: which one is asked for is known when a run begins.
 
-use super::decoder::{Decoder, Kept, Setting};
 use super::element::{Brain, Rounded, Single};
 use super::held::{Borrow, Held};
 use super::loss::Scores;
 use super::pointwise::Norm;
-use super::projection::PathGradients;
 use crate::config::Kernels;
 use crate::device::{Arithmetic, Computing, multiplies_bfloat16};
 
@@ -29,52 +27,6 @@ impl Products {
             (Kernels::Fast, Arithmetic::MixedBf16) if multiplies_bfloat16() => Some(Self::Brain),
             (Kernels::Fast, Arithmetic::MixedBf16) => Some(Self::Rounded),
         }
-    }
-}
-
-/// What the backward pass of a layer needs.
-pub enum Taped {
-    /// Products in 32 bits.
-    Single(Kept<Single>),
-    /// Products in bfloat16.
-    Brain(Kept<Brain>),
-    /// Products of rounded numbers.
-    Rounded(Kept<Rounded>),
-}
-
-impl Decoder {
-    /// What leaves the layer for `x: [tokens, hidden]`, and what the backward pass needs.
-    pub fn run(&self, products: Products, x: Vec<f32>, setting: Setting) -> (Vec<f32>, Taped) {
-        match products {
-            Products::Single => {
-                let (y, kept) = self.forward(x, setting);
-                (y, Taped::Single(kept))
-            }
-            Products::Brain => {
-                let (y, kept) = self.forward(x, setting);
-                (y, Taped::Brain(kept))
-            }
-            Products::Rounded => {
-                let (y, kept) = self.forward(x, setting);
-                (y, Taped::Rounded(kept))
-            }
-        }
-    }
-
-    /// The gradient of the layer's input from that of its output, and those of its weights.
-    pub fn run_back(
-        &self,
-        taped: Taped,
-        d: Vec<f32>,
-        setting: Setting,
-    ) -> (Vec<f32>, PathGradients) {
-        let mut gradients = Vec::new();
-        let d = match taped {
-            Taped::Single(kept) => self.backward(kept, d, setting, &mut gradients),
-            Taped::Brain(kept) => self.backward(kept, d, setting, &mut gradients),
-            Taped::Rounded(kept) => self.backward(kept, d, setting, &mut gradients),
-        };
-        (d, gradients)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Softmax of rows of scores, and its gradient: one pass over memory each, which writes what the
 //! next product takes as a factor.
 
+use std::ops::Range;
+
 use pulp::{Arch, NullaryFnOnce};
 
 use super::element::Format;
@@ -12,8 +14,10 @@ use super::pointwise::{LANES, dot, exponential, largest};
 pub struct Scores<'a> {
     /// `[queries, keys]`.
     pub numbers: View<'a, f32>,
-    /// Keys that the first query sees.
+    /// Keys up to the last that the first query sees.
     pub seen: usize,
+    /// How many of those a query sees at most: the last.
+    pub window: usize,
     /// What scores are multiplied with.
     pub scale: f32,
 }
@@ -49,10 +53,11 @@ impl Scores<'_> {
         Arch::new().dispatch(Gradients::<F> { scores: self, logs, d_weights, outputs, targets });
     }
 
-    /// The scores that a query sees.
+    /// The keys that a query sees.
     #[inline(always)]
-    fn seen_by(&self, query: usize) -> &[f32] {
-        &self.numbers.row(query)[..self.seen + query]
+    fn seen_by(&self, query: usize) -> Range<usize> {
+        let until = self.seen + query;
+        until.saturating_sub(self.window)..until
     }
 }
 
@@ -70,7 +75,10 @@ impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
         let Self { scores, target, sums } = self;
         let rows = target.chunks_exact_mut(target.len() / sums.len());
         for ((query, target), sum) in rows.enumerate().zip(sums) {
-            let row = scores.seen_by(query);
+            let seen = scores.seen_by(query);
+            let row = &scores.numbers.row(query)[seen.clone()];
+            let (before, target) = target.split_at_mut(seen.start);
+            before.fill(F::Kept::default());
             let (target, hidden) = target.split_at_mut(row.len());
             let most = largest(row);
             let mut lanes = [0.0; LANES];
@@ -115,13 +123,18 @@ impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
         let targets = weights.chunks_exact_mut(stride).zip(d_scores.chunks_exact_mut(stride));
         let rows = targets.zip(d_weights.chunks_exact(scores.numbers.columns)).enumerate();
         for (query, ((weights, d_scores), d_weights)) in rows {
-            let row = scores.seen_by(query);
+            let seen = scores.seen_by(query);
+            let row = &scores.numbers.row(query)[seen.clone()];
             let (log, product) = (logs[query], dot(d.row(query), output.row(query)));
-            let (weights, hidden) = weights.split_at_mut(row.len());
-            hidden.fill(F::Kept::default());
-            let (d_scores, hidden) = d_scores.split_at_mut(row.len());
-            hidden.fill(F::Kept::default());
+            let [weights, d_scores] = [weights, d_scores].map(|target| {
+                let (before, target) = target.split_at_mut(seen.start);
+                before.fill(F::Kept::default());
+                let (target, hidden) = target.split_at_mut(row.len());
+                hidden.fill(F::Kept::default());
+                target
+            });
             let targets = weights.iter_mut().zip(d_scores);
+            let d_weights = &d_weights[seen];
             for ((score, d), (weight, d_score)) in row.iter().zip(d_weights).zip(targets) {
                 let p = exponential(score * scale - log);
                 *weight = F::of(p);
@@ -140,7 +153,8 @@ mod tests {
     fn exponentials_hide_what_is_not_seen_and_sum_the_rest() {
         let (queries, keys, stride) = (3, 40, 42);
         let numbers: Vec<f32> = (0..queries * keys).map(|i| (i % 7) as f32).collect();
-        let scores = Scores { numbers: View::new(&numbers, queries, keys), seen: 21, scale: 0.5 };
+        let numbers_of = View::new(&numbers, queries, keys);
+        let scores = Scores { numbers: numbers_of, seen: 21, window: usize::MAX, scale: 0.5 };
         let mut target = vec![9.0; queries * stride];
         let sums = scores.exponentials::<Single>(&mut target);
         for (query, (row, sum)) in target.chunks(stride).zip(&sums).enumerate() {
@@ -157,7 +171,8 @@ mod tests {
     #[test]
     fn weights_are_made_again() {
         let numbers: Vec<f32> = (0..120).map(|i| (i * 37 % 101) as f32 / 10.0).collect();
-        let scores = Scores { numbers: View::new(&numbers, 3, 40), seen: 38, scale: 0.7 };
+        let numbers_of = View::new(&numbers, 3, 40);
+        let scores = Scores { numbers: numbers_of, seen: 38, window: usize::MAX, scale: 0.7 };
         let mut first = vec![9.0; 120];
         let sums = scores.exponentials::<Single>(&mut first);
         let logs: Vec<f32> = sums.iter().map(|sum| sum.log).collect();

@@ -3,7 +3,8 @@
 
 use super::file::Keys;
 use crate::error::{Error, Result};
-use crate::model::{EMBEDDING, Facts, LM_HEAD};
+use crate::model::description::{AttentionDescription, Description, GatedMlpDescription, Rope};
+use crate::model::{EMBEDDING, LM_HEAD};
 use crate::ops::{Frequencies, RopeScaling};
 
 /// A family.
@@ -48,20 +49,39 @@ pub struct Target {
 /// The family of a model.
 ///
 /// # Errors
-/// Says which families there are.
-pub fn find(facts: &Facts) -> Result<&'static Architecture> {
+/// Says which families there are, or what of the model the format has no key for here.
+pub fn find(facts: &Description) -> Result<&'static Architecture> {
     let found = ARCHITECTURES.iter().find(|one| one.model_type == facts.model_type);
-    found.ok_or_else(|| {
+    let found = found.ok_or_else(|| {
         let known: Vec<_> = ARCHITECTURES.iter().map(|one| one.model_type).collect();
         Error::new(format!("models of the family `{}` cannot be written as GGUF", facts.model_type))
             .hint(format!("supported: `{}`", known.join("`, `")))
-    })
+    })?;
+    let refused =
+        |what: &str| Err(Error::new(format!("models with {what} cannot be written as GGUF")));
+    match facts.uniform() {
+        None => refused("layers of several kinds"),
+        Some((attention, _)) if attention.config.window.is_some() => refused("a sliding window"),
+        Some((attention, _)) if attention.rope.is_none() => refused("no rotation of positions"),
+        Some(_) => Ok(found),
+    }
+}
+
+/// Attention, rotation and MLP of every layer of a model that [`find`] let through.
+fn parts(facts: &Description) -> (&AttentionDescription, Rope, &GatedMlpDescription) {
+    let (attention, mlp) = facts.uniform().expect("others were refused");
+    (attention, attention.rope.expect("others were refused"), mlp)
+}
+
+/// Width of a head.
+pub fn head_width(facts: &Description) -> usize {
+    parts(facts).0.config.heads.width
 }
 
 impl Architecture {
     /// What becomes of a tensor; `None` for one that is left out: an output projection that is the
     /// embedding, and buffers that the configuration determines.
-    pub fn target(&self, name: &str, facts: &Facts) -> Result<Option<Target>> {
+    pub fn target(&self, name: &str, facts: &Description) -> Result<Option<Target>> {
         let plain = |name: &str| Ok(Some(Target { name: name.to_owned(), turned: false }));
         match name {
             EMBEDDING => return plain("token_embd.weight"),
@@ -73,7 +93,7 @@ impl Architecture {
         }
         let found = (|| {
             let (layer, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
-            let layer: usize = layer.parse().ok().filter(|layer| *layer < facts.layers)?;
+            let layer: usize = layer.parse().ok().filter(|layer| *layer < facts.layers.len())?;
             let (module, part) = rest.rsplit_once('.')?;
             if !matches!(part, "weight" | "bias") {
                 return None;
@@ -89,43 +109,29 @@ impl Architecture {
     }
 
     /// Names, as the file has them, of all tensors that a model must have, with their shapes.
-    pub fn needed(&self, facts: &Facts) -> Vec<(String, Vec<usize>)> {
-        let table = vec![facts.vocabulary, facts.hidden];
-        let mut needed = vec![
-            ("token_embd.weight".to_owned(), table.clone()),
-            ("output_norm.weight".to_owned(), vec![facts.hidden]),
-        ];
-        if !facts.tied {
-            needed.push(("output.weight".to_owned(), table));
-        }
-        for (path, dims) in &facts.linears {
-            let target = self.target(&format!("{path}.weight"), facts);
-            if let Ok(Some(target)) = target {
-                needed.push((target.name, dims.to_vec()));
-            }
-        }
-        for layer in 0..facts.layers {
-            for norm in ["attn_norm", "ffn_norm"] {
-                needed.push((format!("blk.{layer}.{norm}.weight"), vec![facts.hidden]));
-            }
-        }
-        needed
+    pub fn needed(&self, facts: &Description) -> Vec<(String, Vec<usize>)> {
+        let target = |(name, dims): (String, Vec<usize>)| {
+            Some((self.target(&name, facts).ok().flatten()?.name, dims))
+        };
+        facts.tensors().into_iter().filter_map(target).collect()
     }
 
     /// Sizes and constants of the model.
-    pub fn write_keys(&self, facts: &Facts, keys: &mut Keys) -> Result<()> {
+    pub fn write_keys(&self, facts: &Description, keys: &mut Keys) -> Result<()> {
         let name = |key: &str| format!("{}.{key}", self.name);
+        let (attention, rope, mlp) = parts(facts);
+        let heads = attention.config.heads;
         for (key, size) in [
             ("vocab_size", facts.vocabulary),
             ("context_length", facts.positions_max),
             ("embedding_length", facts.hidden),
-            ("block_count", facts.layers),
-            ("feed_forward_length", facts.intermediate),
-            ("attention.head_count", facts.heads),
-            ("attention.head_count_kv", facts.groups),
-            ("attention.key_length", facts.head_width),
-            ("attention.value_length", facts.head_width),
-            ("rope.dimension_count", facts.head_width),
+            ("block_count", facts.layers.len()),
+            ("feed_forward_length", mlp.gate.dims[0]),
+            ("attention.head_count", heads.queries),
+            ("attention.head_count_kv", heads.groups),
+            ("attention.key_length", heads.width),
+            ("attention.value_length", heads.width),
+            ("rope.dimension_count", heads.width),
         ] {
             let size =
                 u32::try_from(size).map_err(|_| Error::new(format!("`{key}` is too large")))?;
@@ -133,12 +139,12 @@ impl Architecture {
         }
         #[expect(clippy::cast_possible_truncation)] // the file has f32, and so has llama.cpp
         for (key, value) in [
-            ("attention.layer_norm_rms_epsilon", facts.norm_epsilon),
-            ("rope.freq_base", facts.theta),
+            ("attention.layer_norm_rms_epsilon", facts.norm.epsilon),
+            ("rope.freq_base", rope.theta),
         ] {
             keys.fraction(&name(key), value as f32);
         }
-        if let RopeScaling::Linear { factor } = facts.scaling {
+        if let RopeScaling::Linear { factor } = rope.scaling {
             keys.text(&name("rope.scaling.type"), "linear");
             keys.fraction(&name("rope.scaling.factor"), factor);
         }
@@ -146,11 +152,10 @@ impl Architecture {
     }
 
     /// `rope_freqs.weight`: divisors of the rotary frequencies, where they are not all the same.
-    pub fn rope_factors(&self, facts: &Facts) -> Option<Vec<f32>> {
-        #[expect(clippy::cast_possible_truncation)] // as the model itself computes
-        let theta = facts.theta as f32;
-        matches!(facts.scaling, RopeScaling::Llama3 { .. })
-            .then(|| Frequencies::stretches(theta, facts.head_width, facts.scaling))
+    pub fn rope_factors(&self, facts: &Description) -> Option<Vec<f32>> {
+        let (Rope { theta, scaling }, width) = (parts(facts).1, head_width(facts));
+        matches!(scaling, RopeScaling::Llama3 { .. })
+            .then(|| Frequencies::stretches(theta as f32, width, scaling)) // as the model does
     }
 }
 

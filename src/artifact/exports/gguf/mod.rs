@@ -51,7 +51,7 @@ impl Export for Gguf {
             .iter()
             .find(|(name, ..)| *name == source.number)
             .expect("the type was found among ours");
-        let facts = families::find(&source.config)?.facts(&source.config)?;
+        let facts = families::describe(&source.config)?;
         let architecture = architecture::find(&facts)?;
         let mut keys = Keys::default();
         keys.text("general.architecture", architecture.name);

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::architecture::{Architecture, turn};
+use super::architecture::{Architecture, head_width, turn};
 use super::file::{ALIGNMENT, Keys, Tensor, header};
 use super::numbers::Numbers;
 use crate::artifact::merge::{Rows, Sink, Weights};
 use crate::error::{Error, Result};
 use crate::files::{NewFile, failed};
-use crate::model::Facts;
+use crate::model::Description;
 use crate::weights::{Element, ShardStream, TensorPlace, to_f32};
 
 const FAILED: &str = "cannot write the export";
@@ -42,7 +42,7 @@ impl Layout {
     /// configuration says.
     pub fn new(
         architecture: &Architecture,
-        facts: &Facts,
+        facts: &Description,
         weights: &Weights,
         wanted: Numbers,
     ) -> Result<Self> {
@@ -81,7 +81,7 @@ impl Layout {
             };
             let row: usize = place.shape.iter().skip(1).product();
             let rows = place.shape.first().copied().unwrap_or(1);
-            let head = facts.head_width;
+            let head = head_width(facts);
             if target.turned && (row == 0 || rows % head != 0) {
                 let what = format!("tensor `{}` does not consist of whole heads", place.name);
                 return Err(Error::new(what));

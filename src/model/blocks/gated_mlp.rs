@@ -1,0 +1,118 @@
+//! An MLP with a gate (Shazeer 2020): `down(activation(gate(x)) ⊙ up(x))`.
+
+use burn::tensor::Tensor;
+
+use super::NamedLinear;
+use crate::error::Result;
+use crate::model::description::GatedMlpDescription;
+use crate::model::{Context, WeightSource};
+use crate::ops::cpu::{
+    Back, Borrow, Left, Narrow, PathGradients, Projection, gated, gated_backward,
+};
+use crate::ops::{Activation, gate};
+
+/// The weights.
+pub struct GatedMlp {
+    gate: NamedLinear,
+    up: NamedLinear,
+    down: NamedLinear,
+    activation: Activation,
+}
+
+impl GatedMlp {
+    /// Takes its weights, under the module path of the layer.
+    pub fn read(
+        path: &str,
+        description: &GatedMlpDescription,
+        weights: &mut WeightSource,
+    ) -> Result<Self> {
+        Ok(Self {
+            gate: NamedLinear::read(path, description.gate, weights)?,
+            up: NamedLinear::read(path, description.up, weights)?,
+            down: NamedLinear::read(path, description.down, weights)?,
+            activation: description.activation,
+        })
+    }
+
+    /// Its linear layers, in order.
+    pub fn linears(&mut self) -> Vec<&mut NamedLinear> {
+        vec![&mut self.gate, &mut self.up, &mut self.down]
+    }
+
+    /// A copy whose learning parameters are leaves of a tape.
+    #[must_use]
+    pub fn tracked(&self) -> Self {
+        Self {
+            gate: self.gate.tracked(),
+            up: self.up.tracked(),
+            down: self.down.tracked(),
+            activation: self.activation,
+        }
+    }
+
+    /// `[tokens, hidden]` in and out.
+    pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+        let to_gate = self.gate.linear.forward(x.clone(), context);
+        let up = self.up.linear.forward(x, context);
+        self.down.linear.forward(gate(self.activation, to_gate, up), context)
+    }
+
+    /// As the kernels of the CPU know it.
+    pub fn on_cpu(&self, context: &Context) -> Option<GatedMlpOnCpu> {
+        Some(GatedMlpOnCpu {
+            gate_up: [self.gate.on_cpu(context)?, self.up.on_cpu(context)?],
+            down: self.down.on_cpu(context)?,
+            activation: self.activation,
+        })
+    }
+}
+
+/// The block for the kernels of the CPU.
+pub struct GatedMlpOnCpu {
+    gate_up: [Projection; 2],
+    down: Projection,
+    activation: Activation,
+}
+
+/// What its backward pass needs, in the format of factors.
+pub struct SavedGatedMlp<F: Borrow> {
+    gate_up: [Left<F>; 2],
+    narrow_gate_up: [Narrow<F>; 2],
+    narrow_down: Narrow<F>,
+}
+
+impl GatedMlpOnCpu {
+    /// Adds what it gives for `x: [tokens, hidden]` to a target.
+    pub fn forward<F: Borrow>(&self, x: Left<F>, target: &mut [f32]) -> SavedGatedMlp<F> {
+        let [to_gate, to_up] = &self.gate_up;
+        let to = |to: &Projection| to.forward_factor::<F>(x.view());
+        let (gate, up) = rayon::join(|| to(to_gate), || to(to_up));
+        drop(x);
+        let through = gated(self.activation, &gate.0, &up.0);
+        let narrow_down = self.down.add::<F>(through.view(), target);
+        SavedGatedMlp { gate_up: [gate.0, up.0], narrow_gate_up: [gate.1, up.1], narrow_down }
+    }
+
+    /// The gradient of the input from that of what was added; `x` makes the input again.
+    pub fn backward<F: Borrow>(
+        &self,
+        saved: SavedGatedMlp<F>,
+        d: &[f32],
+        x: impl FnOnce() -> Left<F>,
+        gradients: &mut PathGradients,
+    ) -> Vec<f32> {
+        let [mut gate, mut up] = saved.gate_up;
+        let through = gated(self.activation, &gate, &up);
+        let factor = F::factor_of(d, self.down.weight.rows());
+        let given = [(&self.down, factor.view(), &saved.narrow_down)];
+        let d_through = Back::through(&given, through.view(), gradients).input_factor();
+        drop((through, factor));
+        gated_backward(self.activation, &mut gate, &mut up, &d_through);
+        drop(d_through);
+        let x = x();
+        let [to_gate, to_up] = &self.gate_up;
+        let [narrow_gate, narrow_up] = &saved.narrow_gate_up;
+        let given = [(to_gate, gate.view(), narrow_gate), (to_up, up.view(), narrow_up)];
+        Back::through(&given, x.view(), gradients).input()
+    }
+}

@@ -1,0 +1,245 @@
+//! What decoders are made of. A block computes `y` from `x` and keeps what the gradient of `x` for
+//! that of `y` needs; it is made of operations, in two forms: of tensor operations for any device,
+//! on a tape where the gradient is not taken by hand, and of the kernels of the CPU, which hand
+//! factors of products from one to the next.
+
+mod attention;
+mod gated_mlp;
+mod norm;
+
+use burn::tensor::{Gradients as Tape, Tensor};
+
+pub use attention::{Attention, AttentionOnCpu, KeyValueCache, SavedAttention, TapedAttention};
+pub use gated_mlp::{GatedMlp, GatedMlpOnCpu, SavedGatedMlp};
+pub use norm::{Norm, NormOnCpu};
+
+use crate::error::Result;
+use crate::model::description::{BlockDescription, LinearDescription, Rope};
+use crate::model::{Context, Linear, Visitor, WeightSource};
+use crate::ops::cpu::{Borrow, Left, PathGradients, Projection};
+
+/// A linear layer with its module path within the decoder layer.
+pub struct NamedLinear {
+    /// The path.
+    pub name: &'static str,
+    /// The layer.
+    pub linear: Linear,
+}
+
+impl NamedLinear {
+    fn read(path: &str, of: LinearDescription, weights: &mut WeightSource) -> Result<Self> {
+        let linear = weights.linear(&format!("{path}.{}", of.name), of.dims, of.bias)?;
+        Ok(Self { name: of.name, linear })
+    }
+
+    fn tracked(&self) -> Self {
+        Self { name: self.name, linear: self.linear.tracked() }
+    }
+
+    fn on_cpu(&self, context: &Context) -> Option<Projection> {
+        self.linear.projection(self.name, context)
+    }
+}
+
+/// What the kernels of the CPU are given besides an input.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// First token and length of each document.
+    pub documents: &'a [(usize, usize)],
+    /// Tokens whose output is wanted, each once: the output has a row for each of them then, and so
+    /// has its gradient. All tokens' where this is `None`.
+    pub wanted: Option<&'a [u32]>,
+}
+
+/// The weights of a block. A new kind adds a line to each of these tables.
+pub enum Block {
+    /// Tokens see those before them.
+    Attention(Attention),
+    /// Each token by itself.
+    GatedMlp(GatedMlp),
+}
+
+impl Block {
+    /// Takes its weights, under the module path of the layer; `ropes` are those of the model.
+    pub fn read(
+        path: &str,
+        description: &BlockDescription,
+        ropes: &[(Rope, usize)],
+        weights: &mut WeightSource,
+    ) -> Result<Self> {
+        Ok(match description {
+            BlockDescription::Attention(of) => {
+                Self::Attention(Attention::read(path, of, ropes, weights)?)
+            }
+            BlockDescription::GatedMlp(of) => Self::GatedMlp(GatedMlp::read(path, of, weights)?),
+        })
+    }
+
+    /// Whether tokens see others.
+    pub fn mixes(&self) -> bool {
+        match self {
+            Self::Attention(_) => true,
+            Self::GatedMlp(_) => false,
+        }
+    }
+
+    /// Its linear layers, in order.
+    pub fn linears(&mut self) -> Vec<&mut NamedLinear> {
+        match self {
+            Self::Attention(block) => block.linears(),
+            Self::GatedMlp(block) => block.linears(),
+        }
+    }
+
+    /// Visits its norms; `path` is that of the layer.
+    pub fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
+        match self {
+            Self::Attention(block) => block.visit_norms(path, visitor),
+            Self::GatedMlp(_) => {}
+        }
+    }
+
+    /// A copy whose learning parameters are leaves of a tape.
+    #[must_use]
+    pub fn tracked(&self) -> Self {
+        match self {
+            Self::Attention(block) => Self::Attention(block.tracked()),
+            Self::GatedMlp(block) => Self::GatedMlp(block.tracked()),
+        }
+    }
+
+    /// `[tokens, hidden]` in and out, on plain tensors. Rows come out for the tokens that are
+    /// wanted where the block is the one that picks them. A cache keeps what [`Self::next`] needs.
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        (context, picks): (&Context, bool),
+        cache: Option<&mut KeyValueCache>,
+    ) -> Tensor<2> {
+        match self {
+            Self::Attention(block) => block.forward(x, (context, picks), cache),
+            Self::GatedMlp(block) => block.forward(x, context),
+        }
+    }
+
+    /// The same for one more token of each of several texts, `x: [texts, hidden]`.
+    pub fn next(
+        &self,
+        x: Tensor<2>,
+        context: &Context,
+        caches: &mut [&mut KeyValueCache],
+    ) -> Tensor<2> {
+        match self {
+            Self::Attention(block) => block.next(x, context, caches),
+            Self::GatedMlp(block) => block.forward(x, context),
+        }
+    }
+
+    /// The same as tensor operations that one tape follows through all of it, for all tokens.
+    pub fn composed(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+        match self {
+            Self::Attention(block) => block.composed(x, context),
+            Self::GatedMlp(block) => block.forward(x, context),
+        }
+    }
+
+    /// The same for `x` on a tape, with what [`Self::back`] needs.
+    pub fn taped(
+        &self,
+        x: Tensor<2>,
+        (context, picks): (&Context, bool),
+    ) -> (Tensor<2>, TapedBlock) {
+        match self {
+            Self::Attention(block) => {
+                let (y, taped) = block.taped(x, (context, picks));
+                (y, TapedBlock::Attention(taped))
+            }
+            Self::GatedMlp(block) => (block.forward(x, context), TapedBlock::Whole),
+        }
+    }
+
+    /// Goes back from the tape of the output to that of the input, which is the last one then.
+    pub fn back(
+        &self,
+        taped: TapedBlock,
+        (context, picks): (&Context, bool),
+        tapes: &mut Vec<Tape>,
+    ) {
+        match (self, taped) {
+            (Self::Attention(block), TapedBlock::Attention(taped)) => {
+                block.back(taped, (context, picks), tapes);
+            }
+            (_, TapedBlock::Whole) => {}
+            _ => unreachable!("what is handed back is what the block gave"),
+        }
+    }
+
+    /// As the kernels of the CPU know it; none on other devices, or if something in it is of a kind
+    /// that they do not know.
+    pub fn on_cpu(&self, context: &Context) -> Option<BlockOnCpu> {
+        match self {
+            Self::Attention(block) => block.on_cpu(context).map(BlockOnCpu::Attention),
+            Self::GatedMlp(block) => block.on_cpu(context).map(BlockOnCpu::GatedMlp),
+        }
+    }
+}
+
+/// What the gradient of a block needs that was computed on a tape.
+pub enum TapedBlock {
+    /// One tape from the input to the output.
+    Whole,
+    /// One tape before what is mixed by hand, and one after it.
+    Attention(TapedAttention),
+}
+
+/// A block for the kernels of the CPU.
+pub enum BlockOnCpu {
+    /// Tokens see those before them.
+    Attention(AttentionOnCpu),
+    /// Each token by itself.
+    GatedMlp(GatedMlpOnCpu),
+}
+
+/// What its backward pass needs.
+pub enum SavedBlock<F: Borrow> {
+    /// Of attention.
+    Attention(SavedAttention<F>),
+    /// Of an MLP.
+    GatedMlp(SavedGatedMlp<F>),
+}
+
+impl BlockOnCpu {
+    /// Adds what it gives for `x: [tokens, hidden]` to a target, a row for each token that is
+    /// wanted.
+    pub fn forward<F: Borrow>(
+        &self,
+        x: Left<F>,
+        target: &mut [f32],
+        setting: Setting,
+    ) -> SavedBlock<F> {
+        match self {
+            Self::Attention(block) => SavedBlock::Attention(block.forward(x, target, setting)),
+            Self::GatedMlp(block) => SavedBlock::GatedMlp(block.forward(x, target)),
+        }
+    }
+
+    /// The gradient of the input from that of what was added; `x` makes the input again.
+    pub fn backward<F: Borrow>(
+        &self,
+        saved: SavedBlock<F>,
+        d: &[f32],
+        x: impl FnOnce() -> Left<F>,
+        setting: Setting,
+        gradients: &mut PathGradients,
+    ) -> Vec<f32> {
+        match (self, saved) {
+            (Self::Attention(block), SavedBlock::Attention(saved)) => {
+                block.backward(saved, d, x, setting, gradients)
+            }
+            (Self::GatedMlp(block), SavedBlock::GatedMlp(saved)) => {
+                block.backward(saved, d, x, gradients)
+            }
+            _ => unreachable!("what is handed back is what the block gave"),
+        }
+    }
+}

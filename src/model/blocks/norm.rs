@@ -1,0 +1,103 @@
+//! Root mean square norm with a gain, forward and backward.
+
+use burn::tensor::Tensor;
+
+use crate::error::Result;
+use crate::model::description::{NormDescription, NormGain};
+use crate::model::{Parameter, Visitor, WeightSource};
+use crate::ops::cpu::{self, Borrow, Held, Number, PathGradients};
+use crate::ops::rms_norm;
+
+/// The weights of a norm.
+pub struct Norm {
+    /// `[features]`.
+    pub gain: Parameter<1>,
+    /// Added to the mean square.
+    pub epsilon: f64,
+    /// What is multiplied with.
+    kind: NormGain,
+    name: &'static str,
+}
+
+impl Norm {
+    /// Takes its weight, under the module path `path` of the layer; none for that of the model.
+    pub fn read(
+        path: Option<&str>,
+        description: &NormDescription,
+        weights: &mut WeightSource,
+    ) -> Result<Self> {
+        let NormDescription { name, width, epsilon, gain: kind } = *description;
+        let prefix = path.map_or(String::new(), |path| format!("{path}."));
+        let gain = weights.gain(&format!("{prefix}{name}.weight"), width)?;
+        Ok(Self { gain, epsilon, kind, name })
+    }
+
+    /// What features are multiplied with, `[features]`.
+    pub fn factors(&self) -> Tensor<1> {
+        let gain = self.gain.value.clone();
+        match self.kind {
+            NormGain::Weight => gain,
+            NormGain::OnePlusWeight => gain.add_scalar(1.0),
+        }
+    }
+
+    /// Normalises `x: [tokens, features]`; rows of several widths in parts.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let ([tokens, features], [width]) = (x.dims(), self.gain.value.dims());
+        if width == features {
+            return rms_norm(x, self.factors(), self.epsilon);
+        }
+        let parts = x.reshape([tokens * features / width, width]);
+        rms_norm(parts, self.factors(), self.epsilon).reshape([tokens, features])
+    }
+
+    /// A copy whose gain is a leaf of a tape if it learns.
+    #[must_use]
+    pub fn tracked(&self) -> Self {
+        Self { gain: self.gain.tracked(), ..*self }
+    }
+
+    /// Visits the gain; `path` is that of the layer.
+    pub fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {
+        visitor.vector(&format!("{path}.{}.weight", self.name), &mut self.gain);
+    }
+
+    /// As the kernels of the CPU know it.
+    pub fn on_cpu(&self) -> Option<NormOnCpu> {
+        let value = Held::of(&self.factors())?;
+        #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
+        let epsilon = self.epsilon as f32;
+        Some(NormOnCpu { name: self.name, value, epsilon, learns: self.gain.learns })
+    }
+}
+
+/// A norm for the kernels of the CPU.
+pub struct NormOnCpu {
+    name: &'static str,
+    /// What features are multiplied with.
+    value: Held,
+    epsilon: f32,
+    learns: bool,
+}
+
+impl NormOnCpu {
+    /// The operation.
+    pub fn operation(&self) -> cpu::Norm<'_> {
+        cpu::Norm { gain: self.value.single(), epsilon: self.epsilon }
+    }
+
+    /// Adds the gradient of the input `x` to `dx`, for that of the output, `d`; that of the gain
+    /// goes to the others.
+    pub fn backward<F: Borrow>(
+        &self,
+        x: &cpu::Left<F>,
+        d: &[impl Number],
+        dx: &mut [f32],
+        gradients: &mut PathGradients,
+    ) {
+        let gain = self.operation().backward(x.numbers(), d, dx, self.learns);
+        if self.learns {
+            gradients.push((format!("{}.weight", self.name), gain));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What the layers of one forward pass are given besides their input.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
+
+use crate::device::Computing;
+use crate::ops::{Documents, Frequencies, indices};
+use crate::random::Stream;
+
+/// Tokens of which the output of a layer is wanted. Of the last one it is what the loss is taken
+/// of: what is done to each token by itself need not be done to the others.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Their numbers, each at most once.
+    pub tokens: Vec<u32>,
+    indices: Tensor<1, Int>,
+}
+
+/// What the layers of one forward pass are given besides their input.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Rows, lengths, and who sees whom.
+    pub documents: Documents,
+    /// Cosines and sines by position, `[tokens, 1, head_dim]`, of each rotation of the model.
+    pub rotary: Vec<(Tensor<3>, Tensor<3>)>,
+    /// Dropout of adapters acts only in training.
+    pub dropout: Option<Dropout>,
+    /// How matrices are multiplied, and how large they may be.
+    pub computing: Computing,
+    /// Of which tokens the output is wanted; of all where this is `None`.
+    pub wanted: Option<Wanted>,
+    device: Device,
+}
+
+/// Which inputs are dropped.
+#[derive(Debug, Clone)]
+pub struct Dropout {
+    /// Names step and micro-batch.
+    pub stream: Stream,
+    /// What [`Self::number`] gives where it is not the place of a token.
+    pub numbers: Option<Arc<[Option<usize>]>>,
+}
+
+impl From<Stream> for Dropout {
+    fn from(stream: Stream) -> Self {
+        Self { stream, numbers: None }
+    }
+}
+
+impl Dropout {
+    /// The number of a token of these in its micro-batch, or nothing for padding that was added: a
+    /// micro-batch that is worked on in parts, with more padding or less, drops what it would drop
+    /// as a whole.
+    pub fn number(&self, token: usize) -> Option<usize> {
+        match &self.numbers {
+            Some(numbers) => numbers[token],
+            None => Some(token),
+        }
+    }
+}
+
+impl Context {
+    /// The context of packed rows, for a model with these rotations.
+    pub fn packed(
+        rows: usize,
+        length: usize,
+        positions: &[u32],
+        documents: &[u32],
+        frequencies: &[Frequencies],
+        device: &Device,
+    ) -> Self {
+        Self {
+            documents: Documents::new(documents, rows, length),
+            rotary: frequencies.iter().map(|of| of.tables(positions, device)).collect(),
+            device: device.clone(),
+            dropout: None,
+            computing: Computing::default(),
+            wanted: None,
+        }
+    }
+
+    /// The same, computed in another way.
+    #[must_use]
+    pub fn computed(self, computing: Computing) -> Self {
+        Self { computing, ..self }
+    }
+
+    /// The same, with the output wanted of some tokens.
+    #[must_use]
+    pub fn only(&self, tokens: Vec<u32>) -> Self {
+        let indices = indices(tokens.iter().copied(), &self.device);
+        Self { wanted: Some(Wanted { tokens, indices }), ..self.clone() }
+    }
+
+    /// Rows of `x: [tokens, features]` that are wanted.
+    pub fn picked(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.wanted {
+            Some(wanted) => x.select(0, wanted.indices.clone()),
+            None => x,
+        }
+    }
+
+    /// The gradient of what [`Self::picked`] was given, from that of what it gave.
+    pub fn spread(&self, d: Tensor<2>) -> Tensor<2> {
+        let Some(wanted) = &self.wanted else { return d };
+        let tokens = self.documents.rows * self.documents.length;
+        let zeros = Tensor::zeros([tokens, d.dims()[1]], &d.device());
+        zeros.select_assign(0, wanted.indices.clone(), d, IndexingUpdateOp::Add)
+    }
+}

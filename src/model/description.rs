@@ -1,0 +1,296 @@
+//! What a decoder is made of, without a number of it: blocks with their options, and the names and
+//! shapes of their weights. A family makes it of `config.json`; models, estimates, adapters and
+//! exports are made of it. It needs no device.
+
+use crate::ops::{Activation, AttentionConfig, RopeScaling};
+use crate::weights::Element;
+
+/// Path of the embedding in Hugging Face checkpoints.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Path of an untied output projection.
+pub const LM_HEAD: &str = "lm_head.weight";
+/// Module path of the norm after the last layer.
+pub const FINAL_NORM: &str = "model.norm";
+
+/// A decoder: embedding, layers, norm, output projection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    /// `model_type` in `config.json`.
+    pub model_type: String,
+    /// Entries of the vocabulary.
+    pub vocabulary: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Longest position seen in training.
+    pub positions_max: usize,
+    /// The decoder layers, in order.
+    pub layers: Vec<LayerDescription>,
+    /// After the last layer.
+    pub norm: NormDescription,
+    /// Is the output projection the embedding?
+    pub tied: bool,
+    /// Number format that `config.json` names, in which full models are written.
+    pub element: Element,
+    /// All weights.
+    pub parameters: u64,
+    /// Every linear layer of the decoder layers: module path and `[out, in]`.
+    pub linears: Vec<(String, [usize; 2])>,
+}
+
+/// A decoder layer: `x ← x + f(x)` for each of its parts in turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerDescription {
+    /// Its module path.
+    pub path: String,
+    /// What is added, in order. One of them at least mixes tokens.
+    pub residuals: Vec<ResidualDescription>,
+}
+
+/// A part of a layer: `x + multiplier · after(block(before(x)))`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResidualDescription {
+    /// Of the input of the block.
+    pub before: Option<NormDescription>,
+    /// What is computed.
+    pub block: BlockDescription,
+    /// Of the output of the block.
+    pub after: Option<NormDescription>,
+    /// What is added is multiplied with this.
+    pub multiplier: f32,
+}
+
+/// A block with its options. A new kind of block adds a line here and in [`crate::model::Block`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockDescription {
+    /// Tokens see those before them.
+    Attention(AttentionDescription),
+    /// Each token by itself.
+    GatedMlp(GatedMlpDescription),
+}
+
+/// A linear layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LinearDescription {
+    /// Module path within the decoder layer.
+    pub name: &'static str,
+    /// `[out, in]`.
+    pub dims: [usize; 2],
+    /// Whether a bias is added.
+    pub bias: bool,
+}
+
+/// A root mean square norm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormDescription {
+    /// Module path within the decoder layer.
+    pub name: &'static str,
+    /// Numbers that are normalised together: rows of a multiple of it are so in parts.
+    pub width: usize,
+    /// Added to the mean square.
+    pub epsilon: f64,
+    /// What is multiplied with.
+    pub gain: NormGain,
+}
+
+/// What a norm multiplies with. Activations have 32 bits until they are factors of a product, so
+/// that it makes no difference whether that is before or after they are rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormGain {
+    /// The weight.
+    Weight,
+    /// One more than the weight.
+    OnePlusWeight,
+}
+
+/// How positions turn queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rope {
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// How they are stretched.
+    pub scaling: RopeScaling,
+}
+
+/// Attention. Each further option is a field here and an operation in `blocks/attention.rs`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionDescription {
+    /// To queries, keys and values.
+    pub qkv: [LinearDescription; 3],
+    /// From what was mixed.
+    pub output: LinearDescription,
+    /// Norms of queries and keys before they are rotated; of each head, or of all at once if they
+    /// are as wide.
+    pub qk_norms: Option<[NormDescription; 2]>,
+    /// Heads, scale and window.
+    pub config: AttentionConfig,
+    /// None where positions turn nothing.
+    pub rope: Option<Rope>,
+}
+
+/// An MLP with a gate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatedMlpDescription {
+    /// To the gate.
+    pub gate: LinearDescription,
+    /// To what it lets through.
+    pub up: LinearDescription,
+    /// Back to the width of the residual stream.
+    pub down: LinearDescription,
+    /// What is done to the gate.
+    pub activation: Activation,
+}
+
+impl LinearDescription {
+    /// A linear layer `[out, in]`.
+    pub fn new(name: &'static str, dims: [usize; 2], bias: bool) -> Self {
+        Self { name, dims, bias }
+    }
+}
+
+impl BlockDescription {
+    /// Its linear layers, in order.
+    pub fn linears(&self) -> Vec<LinearDescription> {
+        match self {
+            Self::Attention(AttentionDescription { qkv: [q, k, v], output, .. }) => {
+                vec![*q, *k, *v, *output]
+            }
+            Self::GatedMlp(GatedMlpDescription { gate, up, down, .. }) => vec![*gate, *up, *down],
+        }
+    }
+
+    /// Its norms, in order.
+    pub fn norms(&self) -> Vec<NormDescription> {
+        match self {
+            Self::Attention(attention) => attention.qk_norms.iter().flatten().copied().collect(),
+            Self::GatedMlp(_) => Vec::new(),
+        }
+    }
+
+    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
+    /// tapes (counted in the code: about 8 tensors of each width).
+    fn kept(&self, hidden: usize) -> [usize; 2] {
+        match self {
+            Self::Attention(AttentionDescription { config, qk_norms, .. }) => {
+                let (query, key) = (config.query_width(), config.key_width());
+                let normed = if qk_norms.is_some() { query + key } else { 0 };
+                [2 * (query + key) + normed, 8 * hidden.max(query) + 3 * normed]
+            }
+            Self::GatedMlp(mlp) => [2 * mlp.gate.dims[0], 8 * hidden + 8 * mlp.gate.dims[0]],
+        }
+    }
+}
+
+impl ResidualDescription {
+    /// The usual part: a norm before the block.
+    pub fn pre_norm(before: NormDescription, block: BlockDescription) -> Self {
+        Self { before: Some(before), block, after: None, multiplier: 1.0 }
+    }
+}
+
+impl LayerDescription {
+    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
+    /// tapes.
+    pub fn kept(&self, hidden: usize) -> [usize; 2] {
+        let mut kept = [0, 0];
+        for residual in &self.residuals {
+            let of_block = residual.block.kept(hidden);
+            let after = if residual.after.is_some() { hidden } else { 0 };
+            kept[0] += hidden + after + of_block[0];
+            kept[1] += 3 * after + of_block[1];
+        }
+        kept
+    }
+
+    /// Names and dimensions of its tensors.
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let path = |name: &str, part: &str| format!("{}.{name}.{part}", self.path);
+        let mut tensors = Vec::new();
+        for residual in &self.residuals {
+            for linear in residual.block.linears() {
+                tensors.push((path(linear.name, "weight"), linear.dims.to_vec()));
+                if linear.bias {
+                    tensors.push((path(linear.name, "bias"), vec![linear.dims[0]]));
+                }
+            }
+            let norms = residual.before.into_iter().chain(residual.block.norms());
+            for norm in norms.chain(residual.after) {
+                tensors.push((path(norm.name, "weight"), vec![norm.width]));
+            }
+        }
+        tensors
+    }
+
+    fn attention(&self) -> impl Iterator<Item = &AttentionDescription> {
+        self.residuals.iter().filter_map(|residual| match &residual.block {
+            BlockDescription::Attention(attention) => Some(attention),
+            BlockDescription::GatedMlp(_) => None,
+        })
+    }
+}
+
+impl Description {
+    /// Every tensor that the weights hold, with its dimensions.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let table = vec![self.vocabulary, self.hidden];
+        let mut tensors = vec![
+            (EMBEDDING.to_owned(), table.clone()),
+            (format!("{FINAL_NORM}.weight"), vec![self.hidden]),
+        ];
+        if !self.tied {
+            tensors.push((LM_HEAD.to_owned(), table));
+        }
+        tensors.extend(self.layers.iter().flat_map(LayerDescription::tensors));
+        tensors
+    }
+
+    /// Counts the weights and lists the linear layers, once all else is there. None if there are
+    /// more weights than `most`.
+    pub fn counted(mut self, most: u128) -> Result<Self, u128> {
+        let size = |dims: &[usize]| dims.iter().map(|size| *size as u128).product::<u128>();
+        let count = self.tensors().iter().map(|(_, dims)| size(dims)).sum::<u128>();
+        if count > most {
+            return Err(count);
+        }
+        self.parameters = u64::try_from(count).map_err(|_| count)?;
+        let of_layer = |layer: &LayerDescription| -> Vec<_> {
+            let linears = layer.residuals.iter().flat_map(|residual| residual.block.linears());
+            linears.map(|linear| (format!("{}.{}", layer.path, linear.name), linear.dims)).collect()
+        };
+        self.linears = self.layers.iter().flat_map(of_layer).collect();
+        Ok(self)
+    }
+
+    /// The different rotations of its layers, with the width of the heads that they turn.
+    pub fn ropes(&self) -> Vec<(Rope, usize)> {
+        let mut ropes = Vec::new();
+        for attention in self.layers.iter().flat_map(LayerDescription::attention) {
+            let rope = attention.rope.map(|rope| (rope, attention.config.heads.width));
+            ropes.extend(rope.filter(|rope| !ropes.contains(rope)));
+        }
+        ropes
+    }
+
+    /// Most query heads of a layer.
+    pub fn query_heads(&self) -> usize {
+        let attention = self.layers.iter().flat_map(LayerDescription::attention);
+        attention.map(|attention| attention.config.heads.queries).max().unwrap_or(0)
+    }
+
+    /// Attention and MLP of a decoder all of whose layers are the same: one of each behind a norm.
+    pub fn uniform(&self) -> Option<(&AttentionDescription, &GatedMlpDescription)> {
+        let (first, others) = self.layers.split_first()?;
+        let plain = |residual: &ResidualDescription| {
+            residual.before.is_some() && residual.after.is_none() && residual.multiplier == 1.0
+        };
+        let same = others.iter().all(|layer| layer.residuals == first.residuals);
+        match first.residuals.as_slice() {
+            [a, b] if same && plain(a) && plain(b) => match (&a.block, &b.block) {
+                (BlockDescription::Attention(attention), BlockDescription::GatedMlp(mlp)) => {
+                    Some((attention, mlp))
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! What most families have in common (Touvron et al. 2023): norms before attention and MLP, grouped
+//! queries, rotary positions, a gated MLP, and the names of all that. What a family has besides are
+//! fields that it sets.
+
+use serde_json::Value;
+
+use super::rope;
+use crate::error::Result;
+use crate::model::ModelJson;
+use crate::model::description::{
+    AttentionDescription, BlockDescription, Description, FINAL_NORM, GatedMlpDescription,
+    LayerDescription, LinearDescription, NormDescription, NormGain, ResidualDescription, Rope,
+};
+use crate::ops::{Activation, AttentionConfig, Heads};
+
+/// Limits that no real model comes near; a config beyond them is an attack or an accident.
+const SIZE_MAX: usize = 1 << 20;
+const LAYERS_MAX: usize = 1024;
+const HEAD_SIZE_MAX: usize = 1 << 14;
+const PARAMETERS_MAX: u128 = 1 << 48;
+
+/// What transformers takes where `config.json` is silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Defaults {
+    /// Heads of keys and values; as many as queries where this is `None`.
+    pub kv_heads: Option<usize>,
+    /// Width of a head; the hidden width over the heads where this is `None`.
+    pub head_dim: Option<usize>,
+    /// Longest position.
+    pub positions_max: usize,
+}
+
+/// The sizes in `config.json`, and options that families set.
+pub(super) struct Dense {
+    hidden: usize,
+    intermediate: usize,
+    heads: Heads,
+    vocabulary: usize,
+    positions_max: usize,
+    epsilon: f64,
+    tied: bool,
+    rope: Rope,
+    /// Whether queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// Whether what was mixed gets one.
+    pub output_bias: bool,
+    /// Whether the linear layers of the MLP have some.
+    pub mlp_bias: bool,
+    /// Whether queries and keys are normalised in each head.
+    pub head_norms: bool,
+    /// The window of each layer, if it has one.
+    pub windows: Vec<Option<usize>>,
+}
+
+impl Dense {
+    /// Reads what all of these families have, with nothing besides.
+    pub fn read(config: &ModelJson, defaults: Defaults) -> Result<Self> {
+        let hidden = config.size("hidden_size", SIZE_MAX)?;
+        let queries = config.size("num_attention_heads", SIZE_MAX)?;
+        // Where it is null there are as many as queries, whatever the default is.
+        let silent = !config.json.contains_key("num_key_value_heads");
+        let default = defaults.kv_heads.filter(|_| silent).unwrap_or(queries);
+        let groups = config.optional_size("num_key_value_heads", SIZE_MAX)?.unwrap_or(default);
+        if queries % groups != 0 {
+            let what = format!("({groups}) must divide `num_attention_heads` ({queries})");
+            return Err(config.wrong("num_key_value_heads", &what));
+        }
+        let width = config.optional_size("head_dim", HEAD_SIZE_MAX)?.or(defaults.head_dim);
+        let width = match width {
+            Some(size) => size,
+            None if hidden % queries == 0 => hidden / queries,
+            None => return Err(config.wrong("hidden_size", "is not a multiple of the heads")),
+        };
+        if width % 2 != 0 {
+            return Err(config.wrong("head_dim", "must be even, for the rotary embedding"));
+        }
+        match config.get("hidden_act") {
+            None => {}
+            Some(Value::String(activation)) if activation == "silu" => {}
+            Some(other) => return Err(config.wrong("hidden_act", &format!("is {other}, not silu"))),
+        }
+        let positions_max = config.optional_size("max_position_embeddings", 1 << 30)?;
+        let positions_max = positions_max.unwrap_or(defaults.positions_max);
+        let layers = config.size("num_hidden_layers", LAYERS_MAX)?;
+        Ok(Self {
+            hidden,
+            intermediate: config.size("intermediate_size", SIZE_MAX)?,
+            heads: Heads { queries, groups, width },
+            vocabulary: config.size("vocab_size", 1 << 24)?,
+            positions_max,
+            epsilon: config.positive("rms_norm_eps", 1e-6)?,
+            tied: config.tied()?,
+            rope: rope::read(config, positions_max)?,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            head_norms: false,
+            windows: vec![None; layers],
+        })
+    }
+
+    /// The description.
+    pub fn describe(self, config: &ModelJson) -> Result<Description> {
+        let layers = self.windows.iter().enumerate().map(|(index, window)| LayerDescription {
+            path: format!("model.layers.{index}"),
+            residuals: vec![
+                ResidualDescription::pre_norm(
+                    self.norm("input_layernorm", self.hidden),
+                    BlockDescription::Attention(self.attention(*window)),
+                ),
+                ResidualDescription::pre_norm(
+                    self.norm("post_attention_layernorm", self.hidden),
+                    BlockDescription::GatedMlp(self.mlp()),
+                ),
+            ],
+        });
+        let description = Description {
+            model_type: config.model_type()?.to_owned(),
+            vocabulary: self.vocabulary,
+            hidden: self.hidden,
+            positions_max: self.positions_max,
+            layers: layers.collect(),
+            norm: self.norm(FINAL_NORM, self.hidden),
+            tied: self.tied,
+            element: config.element(),
+            parameters: 0,
+            linears: Vec::new(),
+        };
+        description.counted(PARAMETERS_MAX).map_err(|count| {
+            config
+                .wrong("hidden_size", "and the other sizes multiply to too much")
+                .because(format!("the model would have {count} weights"))
+        })
+    }
+
+    fn norm(&self, name: &'static str, width: usize) -> NormDescription {
+        NormDescription { name, width, epsilon: self.epsilon, gain: NormGain::Weight }
+    }
+
+    fn attention(&self, window: Option<usize>) -> AttentionDescription {
+        let config = AttentionConfig { window, ..AttentionConfig::of(self.heads) };
+        let (query, key, hidden) = (config.query_width(), config.key_width(), self.hidden);
+        let to = |name, out| LinearDescription::new(name, [out, hidden], self.qkv_bias);
+        let width = self.heads.width;
+        AttentionDescription {
+            qkv: [
+                to("self_attn.q_proj", query),
+                to("self_attn.k_proj", key),
+                to("self_attn.v_proj", key),
+            ],
+            output: LinearDescription::new("self_attn.o_proj", [hidden, query], self.output_bias),
+            qk_norms: self
+                .head_norms
+                .then(|| ["self_attn.q_norm", "self_attn.k_norm"].map(|n| self.norm(n, width))),
+            config,
+            rope: Some(self.rope),
+        }
+    }
+
+    fn mlp(&self) -> GatedMlpDescription {
+        let (hidden, wide, bias) = (self.hidden, self.intermediate, self.mlp_bias);
+        GatedMlpDescription {
+            gate: LinearDescription::new("mlp.gate_proj", [wide, hidden], bias),
+            up: LinearDescription::new("mlp.up_proj", [wide, hidden], bias),
+            down: LinearDescription::new("mlp.down_proj", [hidden, wide], bias),
+            activation: Activation::Silu,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::error::Result;
+    use crate::model::description::Description;
+    use crate::model::{ModelJson, families};
+    use crate::ops::RopeScaling;
+
+    fn config() -> Value {
+        json!({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
+               "num_key_value_heads": 2, "intermediate_size": 128, "num_hidden_layers": 2,
+               "vocab_size": 100})
+    }
+
+    fn describe(change: &Value) -> Result<Description> {
+        let mut json = config();
+        for (key, value) in change.as_object().unwrap() {
+            json[key] = value.clone();
+        }
+        families::describe(&ModelJson::from_value(json))
+    }
+
+    #[test]
+    fn both_forms_of_rope_settings_mean_the_same() {
+        let scaling = json!({"rope_type": "linear", "factor": 4.0});
+        let old = describe(&json!({"rope_theta": 5e5, "rope_scaling": scaling})).unwrap();
+        let parameters = json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5});
+        let new = describe(&json!({"rope_parameters": parameters})).unwrap();
+        assert_eq!(old, new);
+        let (rope, width) = new.ropes()[0];
+        assert_eq!((rope.theta, rope.scaling), (5e5, RopeScaling::Linear { factor: 4.0 }));
+        assert_eq!((width, new.ropes().len()), (16, 1));
+    }
+
+    #[test]
+    fn tensors_are_those_that_are_counted() {
+        for (change, count) in [
+            (json!({}), 2 * (64 * (2 * 64 + 2 * 32 + 3 * 128 + 2)) + 2 * 100 * 64 + 64),
+            (json!({"tie_word_embeddings": true}), 2 * (64 * 578) + 100 * 64 + 64),
+            (
+                json!({"attention_bias": true, "mlp_bias": true, "head_dim": 20}),
+                2 * (64 * (2 * 80 + 2 * 40 + 3 * 128 + 2) + 80 + 80 + 64 + 2 * 128 + 64)
+                    + 2 * 100 * 64
+                    + 64,
+            ),
+        ] {
+            assert_eq!(describe(&change).unwrap().parameters, count);
+        }
+    }
+
+    #[test]
+    fn impossible_configs_are_named() {
+        for (change, key) in [
+            (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
+            (json!({"head_dim": 7}), "head_dim"),
+            (json!({"hidden_act": "gelu"}), "hidden_act"),
+            (json!({"hidden_act": 3}), "hidden_act"),
+            (json!({"vocab_size": 0}), "vocab_size"),
+            (json!({"hidden_size": 1u64 << 40}), "hidden_size"),
+            (json!({"rope_scaling": {"rope_type": "yarn"}}), "rope_scaling"),
+            (json!({"rope_scaling": {"rope_type": "linear"}}), "rope_scaling"),
+            (json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
+            (json!({"rope_scaling": "linear"}), "rope_scaling"),
+            (json!({"rope_scaling": {"rope_type": 3}}), "rope_scaling"),
+            (json!({"rope_parameters": ["linear"]}), "rope_parameters"),
+            (json!({"rope_theta": 0}), "rope_theta"),
+            (json!({"rope_theta": 1e300}), "rope_theta"),
+            (json!({"rope_parameters": {"rope_theta": -1.0}}), "rope_theta"),
+            (json!({"num_hidden_layers": 0}), "num_hidden_layers"),
+            (json!({"hidden_size": -64}), "hidden_size"),
+            (json!({"num_attention_heads": 7}), "num_key_value_heads"),
+            (json!({"head_dim": 1 << 20}), "head_dim"),
+            (
+                json!({"num_hidden_layers": 1024, "hidden_size": 1 << 20, "head_dim": 1 << 14,
+                    "num_attention_heads": 1 << 20, "num_key_value_heads": 1 << 20}),
+                "weights",
+            ),
+        ] {
+            let error = describe(&change).err().expect("must be refused").to_string();
+            assert!(error.contains(key), "{change} gave {error}");
+        }
+    }
+
+    /// What is not understood is not ignored, unless it is off or means nothing.
+    #[test]
+    fn options_that_nothing_asks_for_are_refused_by_name() {
+        let scaling = |key: &str, value: Value| {
+            let mut map = json!({"rope_type": "default", "rope_theta": 1e4});
+            map[key] = value;
+            json!({"rope_parameters": map})
+        };
+        for (change, key) in [
+            (json!({"final_logit_softcapping": 30.0}), "final_logit_softcapping"),
+            (json!({"sliding_window": 4096}), "sliding_window"),
+            (json!({"attention_dropout": 0.1}), "attention_dropout"),
+            (json!({"layer_types": ["full_attention", "full_attention"]}), "layer_types"),
+            (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
+            (json!({"anything": {"at": "all"}}), "anything"),
+            (scaling("partial_rotary_factor", json!(0.25)), "partial_rotary_factor"),
+            (scaling("factor", json!(4.0)), "factor"),
+        ] {
+            let error = describe(&change).err().expect("must be refused").to_string();
+            assert!(error.contains(&format!("`{key}`")), "{change} gave {error}");
+        }
+        let plain = describe(&json!({})).unwrap();
+        for change in [
+            json!({"sliding_window": null, "attention_dropout": 0.0, "use_qk_norm": false}),
+            json!({"transformers_version": "5.0.0", "_name_or_path": "x", "pretraining_tp": 1}),
+            json!({"partial_rotary_factor": 1.0}),
+            scaling("factor", json!(null)),
+        ] {
+            assert_eq!(describe(&change).unwrap(), plain, "{change}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Options of operations: plain data without tensors, of which descriptions of models are made.
+
+/// How queries, keys and values are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub queries: usize,
+    /// Heads of keys and values; divides `queries`.
+    pub groups: usize,
+    /// Width of a head.
+    pub width: usize,
+}
+
+/// How attention is computed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionConfig {
+    /// How queries, keys and values are laid out.
+    pub heads: Heads,
+    /// What scores are multiplied with.
+    pub scale: f32,
+    /// A query sees so many keys at most, its own among them; all before it where this is `None`.
+    pub window: Option<usize>,
+}
+
+impl AttentionConfig {
+    /// Scores over the root of the width of a head, and no window (Vaswani et al. 2017).
+    pub fn of(heads: Heads) -> Self {
+        #[expect(clippy::cast_precision_loss)] // head sizes are small
+        let width = heads.width as f32;
+        Self { heads, scale: 1.0 / width.sqrt(), window: None }
+    }
+
+    /// Numbers of the queries of a token.
+    pub fn query_width(self) -> usize {
+        self.heads.queries * self.heads.width
+    }
+
+    /// Numbers of the keys of a token, and of its values.
+    pub fn key_width(self) -> usize {
+        self.heads.groups * self.heads.width
+    }
+}
+
+/// What a gated layer does to its gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · σ(x)`.
+    Silu,
+    /// `x · Φ(x)` in the approximation by tanh (Hendrycks, Gimpel 2016): `x · σ(2u)` with
+    /// `u = √(2/π) · (x + 0.044715 x³)`.
+    GeluTanh,
+}
+
+/// How long contexts stretch the rotation of positions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    /// As trained.
+    None,
+    /// Every frequency divided by `factor` (position interpolation).
+    Linear {
+        /// The divisor.
+        factor: f32,
+    },
+    /// Llama 3: low frequencies divided by `factor`, high ones kept, a ramp between
+    /// (transformers `_compute_llama3_parameters`).
+    Llama3 {
+        /// The divisor of low frequencies.
+        factor: f32,
+        /// Wavelengths above `original / low_frequency_factor` are scaled wholly.
+        low_frequency_factor: f32,
+        /// Wavelengths below `original / high_frequency_factor` are not scaled.
+        high_frequency_factor: f32,
+        /// Context length of the original training.
+        original: f32,
+    },
+}
