@@ -99,6 +99,43 @@ impl Dense {
         })
     }
 
+    /// Reads windows of some layers: those that `layer_types` names, or all from
+    /// `max_window_layers` on; none unless `use_sliding_window` is set.
+    pub fn read_windows(&mut self, config: &ModelJson) -> Result<()> {
+        const WINDOW: usize = 4096;
+        const FIRST: u64 = 28;
+        let layers = self.windows.len();
+        let used = config.flag("use_sliding_window", false)?;
+        let size = config.optional_size("sliding_window", 1 << 30)?;
+        let silent = !config.json.contains_key("sliding_window");
+        let window = size.or(silent.then_some(WINDOW)).filter(|_| used);
+        let first = match config.get("max_window_layers") {
+            None => FIRST,
+            Some(value) => value
+                .as_u64()
+                .ok_or_else(|| config.wrong("max_window_layers", "must be a number of layers"))?,
+        };
+        self.windows = match config.get("layer_types") {
+            None => (0..layers as u64).map(|index| window.filter(|_| index >= first)).collect(),
+            Some(Value::Array(kinds)) if kinds.len() == layers => {
+                let window = |kind: &Value| match (kind.as_str(), window) {
+                    (Some("full_attention"), _) => Ok(None),
+                    (Some("sliding_attention"), Some(window)) => Ok(Some(window)),
+                    (Some("sliding_attention"), None) => {
+                        Err(config.wrong("layer_types", "asks for a window, and there is none"))
+                    }
+                    _ => Err(config.wrong("layer_types", &format!("asks for `{kind}`"))),
+                };
+                kinds.iter().map(window).collect::<Result<_>>()?
+            }
+            Some(_) => {
+                let what = format!("must be a list with a kind for each of {layers} layers");
+                return Err(config.wrong("layer_types", &what));
+            }
+        };
+        Ok(())
+    }
+
     /// The description.
     pub fn describe(self, config: &ModelJson) -> Result<Description> {
         let layers = self.windows.iter().enumerate().map(|(index, window)| LayerDescription {

@@ -2,6 +2,7 @@
 
 mod dense;
 mod llama;
+mod qwen3;
 mod rope;
 
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ pub trait Family: Sync {
 }
 
 /// All families.
-pub static FAMILIES: &[&dyn Family] = &[&llama::Llama];
+pub static FAMILIES: &[&dyn Family] = &[&llama::Llama, &qwen3::Qwen3];
 
 /// What a model is made of.
 ///

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""What transformers, PEFT and PyTorch compute with tiny models of each family, in `families/`.
+
+    python make_families.py [CASE...]    # all cases without arguments; same bytes every time
+
+Weights are not stored: both sides make them of the name of a tensor and the place of a number in it
+(`numbers`). Of what is computed a sample is stored, its largest number, and sums with random signs,
+in which every number has a part.
+"""
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from reference import LINEARS, Batch, logits_unpacked, nll_sum, peft_key
+
+HERE = Path(__file__).resolve().parent
+VOCABULARY, LENGTH, SAMPLE, WRITTEN = 80, 24, 24, 12
+LORA = {"r": 3, "lora_alpha": 6}
+COMMON = dict(
+    vocab_size=VOCABULARY, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-6,
+    bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
+CASES = {}
+
+
+def numbers(name, shape):
+    """Uniform in ±0.35, about 1 for the gains of norms: splitmix64 of the name's FNV-1a."""
+    seed = 0xCBF29CE484222325
+    for byte in name.encode():
+        seed = (seed ^ byte) * 0x100000001B3 % 2**64
+    count = int(numpy.prod(shape))
+    with numpy.errstate(over="ignore"):
+        x = numpy.uint64(seed) + (numpy.arange(count, dtype=numpy.uint64) + numpy.uint64(1)) * \
+            numpy.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+        x ^= x >> numpy.uint64(31)
+    uniform = (x >> numpy.uint64(40)).astype(numpy.float64) / 2**24 * 2 - 1
+    is_gain = "norm" in name
+    values = 1 + 0.2 * uniform if is_gain else 0.35 * uniform
+    return torch.tensor(values.astype(numpy.float32)).reshape(tuple(shape))
+
+
+def model_of(case):
+    family, options = CASES[case]
+    config = AutoConfig.for_model(family, **{**COMMON, **options})
+    config._attn_implementation = "eager"
+    model = AutoModelForCausalLM.from_config(config).float()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(numbers(name, parameter.shape))
+    model.tie_weights()
+    return model.eval()
+
+
+def make_batch():
+    """Row 0: one document of 24; row 1: documents of 9 and 11, then 4 padding positions."""
+    chance = random.Random(11)
+    documents = [1] * LENGTH + [1] * 9 + [2] * 11 + [0] * 4
+    positions = list(range(LENGTH)) + list(range(9)) + list(range(11)) + [0] * 4
+    tokens = [chance.randrange(3, VOCABULARY) if d else 0 for d in documents]
+    inside = [i for i in range(len(tokens) - 1)
+              if (i + 1) % LENGTH and documents[i] and documents[i] == documents[i + 1]]
+    chosen = sorted(chance.sample(inside, round(0.6 * len(inside))))
+    return Batch(2, LENGTH, tokens, positions, documents, [(i, tokens[i + 1]) for i in chosen])
+
+
+def windowed(batch, mask, window):
+    place = torch.arange(batch.length)
+    far = place[:, None] - place[None, :] >= window
+    return mask.masked_fill(far[None, None], torch.finfo(mask.dtype).min)
+
+
+def logits_of(model, batch):
+    """Logits of a packed batch; masks per kind of layer where the model has several."""
+    full = batch.mask(model.dtype)
+    window = getattr(model.config, "sliding_window", None)
+    kinds = getattr(model.config, "layer_types", None)
+    mask = windowed(batch, full, window) if window else full
+    if kinds:
+        mask = {"full_attention": full, "sliding_attention": mask}
+    return model(input_ids=batch.tokens, position_ids=batch.positions, attention_mask=mask,
+                 use_cache=False).logits
+
+
+def short(values):
+    return [float("%.8g" % value) for value in values]
+
+
+def sampled(name, tensor):
+    """The largest number, sums with signs, and a sample at places spread over the tensor."""
+    flat = tensor.detach().double().flatten()
+    count = len(flat)
+    signs = [torch.sign(numbers(f"{name} sign {i}", [count]).double()) for i in range(2)]
+    places = [i * count // min(SAMPLE, count) for i in range(min(SAMPLE, count))]
+    return {"count": count, "largest": short([flat.abs().max()])[0], "norm": short([flat.norm()])[0],
+            "sums": short([(flat * s).sum() for s in signs]), "sample": short(flat[places])}
+
+
+def gradients(model, batch):
+    model.zero_grad()
+    logits = logits_of(model, batch)
+    loss = nll_sum(logits, batch) / len(batch.index)
+    loss.backward()
+    found = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    return logits.detach(), loss.item(), found
+
+
+def check_packing(model, batch, logits):
+    """Packed rows must equal each document run alone by the family's own masks."""
+    real = batch.documents > 0
+    with torch.no_grad():
+        alone = logits_unpacked(model, batch)
+    torch.testing.assert_close(logits[real], alone[real], rtol=2e-5, atol=2e-5)
+
+
+def greedy(model):
+    """Argmax continuations whose winners lead clearly, with the family's own cache."""
+    chance, made = random.Random(5), []
+    for length in (1, 4, 13):
+        for _ in range(200):
+            prompt = [chance.randrange(3, VOCABULARY) for _ in range(length)]
+            tokens, lead = list(prompt), float("inf")
+            with torch.no_grad():
+                for _ in range(WRITTEN):
+                    top = model(torch.tensor([tokens]), use_cache=False).logits[0, -1].topk(2)
+                    lead = min(lead, (top.values[0] - top.values[1]).item())
+                    tokens.append(int(top.indices[0]))
+            if lead > 0.01 and len(set(tokens[length:])) > 2:
+                break
+        else:
+            raise SystemExit("no clear continuation")
+        made.append({"prompt": prompt, "continuation": tokens[length:]})
+    return made
+
+
+def make_case(case):
+    model, batch = model_of(case), make_batch()
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    config = {k: v for k, v in config.items() if v is not None or k == "sliding_window"}
+    logits, loss, full = gradients(model, batch)
+    check_packing(model, batch, logits)
+    real = (batch.documents > 0)
+    generated = greedy(model)
+    expected = {"logits": sampled("logits", logits[real]), "loss": short([loss])[0],
+                "full": {n: sampled(n, g) for n, g in sorted(full.items())}}
+    adapted = get_peft_model(model_of(case), LoraConfig(
+        task_type="CAUSAL_LM", target_modules=LINEARS, lora_dropout=0.0, **LORA)).eval()
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(0.5 * numbers(peft_key(name), parameter.shape))
+    logits, loss, found = gradients(adapted, batch)
+    expected |= {"lora_logits": sampled("logits", logits[real]), "lora_loss": short([loss])[0],
+                 "lora": {peft_key(n): sampled(peft_key(n), g) for n, g in sorted(found.items())}}
+    value = {"config": config, "expected": expected, "generated": generated, "batch": {
+        "tokens": batch.tokens.flatten().tolist(), "positions": batch.positions.flatten().tolist(),
+        "documents": batch.documents.flatten().tolist(),
+        "targets": [[int(i), int(t)] for i, t in zip(batch.index, batch.token)]}}
+    path = HERE / "families" / f"{case}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value, separators=(",", ":")).replace('},"', '},\n"') + "\n")
+    print(f"{case:16} loss {loss:.4f}, logits' deviation {logits.std():.2f}, "
+          f"{path.stat().st_size // 1024} KiB")
+
+
+def main():
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    transformers.logging.set_verbosity_error()
+    for case in CASES:
+        if len(sys.argv) == 1 or case in sys.argv[1:]:
+            make_case(case)
+
+
+CASES |= {
+    "qwen3-tied": ("qwen3", dict(head_dim=8, tie_word_embeddings=True)),
+    "qwen3-window": ("qwen3", dict(
+        head_dim=10, tie_word_embeddings=False, attention_bias=True, use_sliding_window=True,
+        sliding_window=5, max_window_layers=1)),
+}
+
+if __name__ == "__main__":
+    main()
