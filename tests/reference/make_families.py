@@ -186,6 +186,9 @@ CASES |= {
     "qwen3-window": ("qwen3", dict(
         head_dim=10, tie_word_embeddings=False, attention_bias=True, use_sliding_window=True,
         sliding_window=5, max_window_layers=1)),
+    "mistral": ("mistral", dict(sliding_window=None, tie_word_embeddings=False)),
+    "mistral-window": ("mistral", dict(
+        sliding_window=6, head_dim=8, num_key_value_heads=1, tie_word_embeddings=False)),
 }
 
 if __name__ == "__main__":

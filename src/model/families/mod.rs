@@ -2,6 +2,7 @@
 
 mod dense;
 mod llama;
+mod mistral;
 mod qwen3;
 mod rope;
 
@@ -17,7 +18,7 @@ pub trait Family: Sync {
 }
 
 /// All families.
-pub static FAMILIES: &[&dyn Family] = &[&llama::Llama, &qwen3::Qwen3];
+pub static FAMILIES: &[&dyn Family] = &[&llama::Llama, &mistral::Mistral, &qwen3::Qwen3];
 
 /// What a model is made of.
 ///

@@ -1,0 +1,28 @@
+//! Mistral: a window in every layer, or in none. Reference: transformers
+//! `models/mistral/modeling_mistral.py`.
+
+use super::Family;
+use super::dense::{Defaults, Dense};
+use crate::error::Result;
+use crate::model::{Description, ModelJson};
+
+/// The family.
+pub(super) struct Mistral;
+
+const DEFAULTS: Defaults = Defaults { kv_heads: Some(8), head_dim: None, positions_max: 131_072 };
+/// Where `config.json` does not say that there is none.
+const WINDOW: usize = 4096;
+
+impl Family for Mistral {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["mistral"]
+    }
+
+    fn describe(&self, config: &ModelJson) -> Result<Description> {
+        let mut dense = Dense::read(config, DEFAULTS)?;
+        let window = config.optional_size("sliding_window", 1 << 30)?;
+        let silent = !config.json.contains_key("sliding_window");
+        dense.windows.fill(window.or(silent.then_some(WINDOW)));
+        dense.describe(config)
+    }
+}
