@@ -189,6 +189,10 @@ CASES |= {
     "mistral": ("mistral", dict(sliding_window=None, tie_word_embeddings=False)),
     "mistral-window": ("mistral", dict(
         sliding_window=6, head_dim=8, num_key_value_heads=1, tie_word_embeddings=False)),
+    "qwen2-tied": ("qwen2", dict(tie_word_embeddings=True)),
+    "qwen2-window": ("qwen2", dict(
+        tie_word_embeddings=False, use_sliding_window=True, sliding_window=4,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
 }
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 mod dense;
 mod llama;
 mod mistral;
+mod qwen2;
 mod qwen3;
 mod rope;
 
@@ -18,7 +19,8 @@ pub trait Family: Sync {
 }
 
 /// All families.
-pub static FAMILIES: &[&dyn Family] = &[&llama::Llama, &mistral::Mistral, &qwen3::Qwen3];
+pub static FAMILIES: &[&dyn Family] =
+    &[&llama::Llama, &mistral::Mistral, &qwen2::Qwen2, &qwen3::Qwen3];
 
 /// What a model is made of.
 ///
