@@ -297,7 +297,8 @@ mod tests {
         assert_eq!(arranged.documents, wanted);
         assert_eq!(arranged.positions[..5], [0, 1, 0, 1, 2]);
         assert_eq!(arranged.positions[9..15], [0, 1, 2, 0, 1, 2]);
-        let pairs: Vec<_> = pairs_of(&arranged).map(|pair| (pair.chosen, pair.rejected)).collect();
+        let pairs: Vec<_> =
+            pairs_of(&arranged).into_iter().map(|pair| (pair.chosen, pair.rejected)).collect();
         // The second example of the first row has one answer alone, which is no pair.
         assert_eq!(pairs, [(0..1, 1..2), (4..6, 6..7)]);
     }

@@ -62,7 +62,7 @@ pub fn kept_by_adapter(adapter: &dyn Adapter, facts: &Facts, work: Workload) -> 
     let numbers = adapters::saved_per_token(adapter, facts)? * work.rows * work.length;
     let at_once = match work.recompute {
         Recompute::None => numbers,
-        Recompute::Layers => numbers / facts.layers.max(1),
+        Recompute::Layers => numbers / facts.layers.len().max(1),
     };
     Ok((at_once * F32) as u64)
 }
