@@ -68,6 +68,8 @@ impl Case {
                 connect: Duration::from_secs(2),
                 header: Duration::from_millis(1000),
                 idle: Duration::from_millis(800),
+                slow: Duration::from_secs(60),
+                slowest: 1024,
                 answer: Duration::from_millis(1500),
                 listing: Duration::from_secs(60),
                 backoff_base: Duration::from_millis(4),
@@ -696,7 +698,7 @@ fn compressed_answers_are_refused() {
 }
 
 #[test]
-fn fault_37_silence_has_a_limit_and_slowness_has_none() {
+fn fault_37_silence_has_a_limit_and_slowness_that_moves_has_none() {
     let case = Case::new();
     let long = Duration::from_secs(3);
     case.server.fault(Fault::on("/_cdn/", Kind::Stall { at: 1_000_000, pause: long }));
@@ -712,6 +714,36 @@ fn fault_37_silence_has_a_limit_and_slowness_has_none() {
     let begun = Instant::now();
     case.assert_exact(&case.fetch_big(&case.client()).unwrap());
     assert!(begun.elapsed() > Duration::from_millis(1500));
+    assert_eq!(case.server.asked("/_cdn/").len(), 1);
+}
+
+/// Byte after byte, each well before the longest silence: the file would take a day.
+#[test]
+fn a_file_that_trickles_is_given_up_and_what_came_is_kept() {
+    let slow = Duration::from_millis(400);
+    for kind in [Kind::Slow { bytes_per_second: 50 }, Kind::Close { at: 3 }] {
+        let case = Case::with(100_000);
+        let timing = Timing { slow, tries: 3, ..case.settings().timing };
+        assert_eq!(timing.least(), 409);
+        case.server.fault(Fault::on("/_cdn/", kind.clone()).for_ever());
+        let client = case.client_with(Settings { timing, ..case.settings() });
+        let error = case.fetch_big(&client).unwrap_err();
+        let trickles = matches!(kind, Kind::Slow { .. });
+        said(&error, &["had come and are kept"]);
+        if trickles {
+            said(&error, &["bytes a second for", "and at least 1024 are expected"]);
+        }
+        assert_eq!(case.server.asked("/_cdn/").len(), 3);
+        case.assert_nothing_published();
+        case.server.heal();
+        case.assert_exact(&case.fetch_big(&case.client()).unwrap());
+    }
+    // A line that is slow, but not as slow, is waited for: much longer than it may be slow.
+    let case = Case::with(2000);
+    let timing = Timing { slow, slowest: 200, ..case.settings().timing };
+    case.server.fault(Fault::on("/_cdn/", Kind::Slow { bytes_per_second: 1000 }).for_ever());
+    let client = case.client_with(Settings { timing, ..case.settings() });
+    case.assert_exact(&case.fetch_big(&client).unwrap());
     assert_eq!(case.server.asked("/_cdn/").len(), 1);
 }
 

@@ -11,6 +11,7 @@ mod detect;
 mod template;
 mod tokens;
 mod mask;
+mod stencil;
 mod renderer;
 mod codec;
 mod unused;

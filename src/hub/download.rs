@@ -10,7 +10,7 @@ use super::http::{Answer, Client, header, read_within};
 use super::refusal::{Asked, stopped};
 use super::retry::{Failure, Tries};
 use super::settings::Timing;
-use super::transfer::{Broken, Sink, hashed};
+use super::transfer::{Broken, Pace, Sink, hashed};
 use super::url::Url;
 use crate::error::{Context, Error, Result};
 use crate::event::bytes;
@@ -111,7 +111,8 @@ impl Download<'_> {
                 Err(Trouble::Stopped) => return Err(stopped()),
                 Err(Trouble::Failed(failure)) => failure,
             };
-            if sink.position() > before {
+            // A byte a try would come to no end, either.
+            if sink.position() - before >= self.timing.least().max(1) {
                 tries.progress();
             }
             if sink.position() < self.file.size {
@@ -177,15 +178,24 @@ impl Download<'_> {
             let _ = sniffed;
         }
         let mut body = Cursor::new(start).chain(body);
-        sink.take(&mut body, at - begins_at, self.file.size, self.stop).map_err(|broken| {
-            match broken {
+        let mut pace = Pace::new(self.timing);
+        sink.take(&mut body, at - begins_at, self.file.size, &mut pace, self.stop).map_err(
+            |broken| match broken {
+                Broken::Slow(speed) => {
+                    let limit = self.timing.slowest;
+                    Trouble::Failed(Failure::again(format!(
+                        "{shown} sent {speed:.0} bytes a second for {:.0} s, and at least {limit} \
+                         are expected",
+                        self.timing.slow.as_secs_f64().ceil(),
+                    )))
+                }
                 Broken::Network(error) => {
                     Trouble::Failed(Failure::again(format!("{shown} broke off: {error}")))
                 }
                 Broken::Disk(error) => Trouble::Disk(error),
                 Broken::Stopped => Trouble::Stopped,
-            }
-        })
+            },
+        )
     }
 
     fn check_commit(&self, answer: &Answer) -> Result<(), Failure> {

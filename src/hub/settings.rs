@@ -45,7 +45,8 @@ impl std::fmt::Debug for Settings {
 }
 
 /// Limits of a single try, and the pauses between tries. The transfer of a file as a whole has no
-/// limit: a slow one that moves is kept, up to the size that was listed.
+/// limit: a slow one that moves is kept, up to the size that was listed, as long as it moves faster
+/// than `slowest`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timing {
     /// Until there is a connection.
@@ -54,6 +55,12 @@ pub struct Timing {
     pub header: Duration,
     /// Longest silence within a body.
     pub idle: Duration,
+    /// For so long a file may come more slowly than `slowest`.
+    pub slow: Duration,
+    /// Bytes in a second, on average over `slow`, below which a transfer is broken off. What a line
+    /// of this speed brings in that time is also what a try must bring so that those before it are
+    /// forgotten.
+    pub slowest: u32,
     /// For all of one answer that is no file, however little of it comes at a time.
     pub answer: Duration,
     /// For all pages of a list of files.
@@ -64,7 +71,7 @@ pub struct Timing {
     pub backoff_cap: Duration,
     /// Longest pause that the hub may ask for (`Retry-After`).
     pub retry_after_cap: Duration,
-    /// Failures in a row without one new byte, before it is given up.
+    /// Failures in a row that brought next to nothing, before it is given up.
     pub tries: u32,
 }
 
@@ -74,6 +81,8 @@ impl Default for Timing {
             connect: Duration::from_secs(10),
             header: Duration::from_secs(30),
             idle: Duration::from_secs(30),
+            slow: Duration::from_secs(60),
+            slowest: 1024,
             answer: Duration::from_secs(60),
             listing: Duration::from_secs(30 * 60),
             backoff_base: Duration::from_millis(500),
@@ -85,6 +94,12 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// Bytes that the slowest line brings that is put up with, in the time that it is.
+    pub fn least(&self) -> u64 {
+        let milliseconds = u64::try_from(self.slow.as_millis()).unwrap_or(u64::MAX);
+        milliseconds.saturating_mul(u64::from(self.slowest)) / 1000
+    }
+
     /// All limits and pauses of our own choice times `factor`; what a hub asks for stays.
     #[must_use]
     pub fn scaled(&self, factor: f64) -> Self {
@@ -92,6 +107,8 @@ impl Timing {
             connect: self.connect.mul_f64(factor),
             header: self.header.mul_f64(factor),
             idle: self.idle.mul_f64(factor),
+            slow: self.slow.mul_f64(factor),
+            slowest: self.slowest,
             answer: self.answer.mul_f64(factor),
             listing: self.listing.mul_f64(factor),
             backoff_base: self.backoff_base.mul_f64(factor),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::file::{Digester, Digests, RemoteFile};
 use super::http::BUFFER_BYTES;
+use super::settings::Timing;
 
 /// Buffers on their way: 8 MiB at most.
 const BUFFERS: usize = 8;
@@ -33,10 +34,41 @@ pub(super) struct Sink<'a> {
 pub(super) enum Broken {
     /// The line.
     Network(io::Error),
+    /// The line, which brings so few bytes a second.
+    Slow(f64),
     /// The disk.
     Disk(io::Error),
     /// The user wants to stop.
     Stopped,
+}
+
+/// How fast a body comes: a line that is never silent may still bring next to nothing.
+pub(super) struct Pace<'a> {
+    timing: &'a Timing,
+    /// For bytes, since it was looked at the speed last.
+    waited: Duration,
+    came: u64,
+}
+
+impl<'a> Pace<'a> {
+    pub fn new(timing: &'a Timing) -> Self {
+        Self { timing, waited: Duration::ZERO, came: 0 }
+    }
+
+    /// Counts bytes; an error once those of a while were too few. Time in which nobody asked for
+    /// bytes (a slow disk) is no fault of the line.
+    fn count(&mut self, bytes: usize, waited: Duration) -> Result<(), Broken> {
+        self.came += bytes as u64;
+        self.waited += waited;
+        if self.waited < self.timing.slow {
+            return Ok(());
+        }
+        let seconds = self.waited.as_secs_f64();
+        #[expect(clippy::cast_precision_loss)] // a number of bytes
+        let speed = self.came as f64 / seconds;
+        *self = Self::new(self.timing);
+        if speed < f64::from(self.timing.slowest) { Err(Broken::Slow(speed)) } else { Ok(()) }
+    }
 }
 
 /// Lets `fill` fill a partial file that already has `kept` bytes, and hashes all of it beside.
@@ -144,9 +176,10 @@ impl Sink<'_> {
         source: &mut dyn Read,
         skip: u64,
         size: u64,
+        pace: &mut Pace,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), Broken> {
-        let taken = self.take_some(source, skip, size, stop);
+        let taken = self.take_some(source, skip, size, pace, stop);
         let written = self.hand_over();
         taken.and(written)
     }
@@ -156,6 +189,7 @@ impl Sink<'_> {
         source: &mut dyn Read,
         mut skip: u64,
         size: u64,
+        pace: &mut Pace,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), Broken> {
         while skip > 0 || self.position() < size {
@@ -166,6 +200,7 @@ impl Sink<'_> {
             let free = self.buffer.len() - self.filled;
             let most = free.min(usize::try_from(wanted).unwrap_or(free));
             let into = &mut self.buffer[self.filled..self.filled + most];
+            let asked = Instant::now();
             let count = match source.read(into) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -174,11 +209,14 @@ impl Sink<'_> {
             if count == 0 {
                 return Ok(());
             }
+            let fast_enough = pace.count(count, asked.elapsed());
             if skip > 0 {
                 skip -= count as u64;
+                fast_enough?;
                 continue;
             }
             self.filled += count;
+            fast_enough?;
             if self.filled == self.buffer.len() || self.last_write.elapsed() >= WRITE_EVERY {
                 self.hand_over()?;
             }

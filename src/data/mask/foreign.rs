@@ -66,7 +66,7 @@ pub fn find(
 
 /// Messages whose words stand in a turn more often than the turn's own message explains; of tools
 /// those whose words stand in a turn at all, or nowhere outside.
-fn suspects(messages: &[Value], text: &str, owned: &Owned) -> Vec<usize> {
+pub fn suspects(messages: &[Value], text: &str, owned: &Owned) -> Vec<usize> {
     let outside = |words: &str| {
         let mut at = 0;
         let mut between = owned.iter().map(|(_, turn)| {
@@ -85,7 +85,7 @@ fn suspects(messages: &[Value], text: &str, owned: &Owned) -> Vec<usize> {
             && words.into_iter().any(|words| {
                 let inside = |(owner, turn): &(Option<usize>, super::Turn)| {
                     let said = text.get(turn.said.start..turn.end).unwrap_or_default();
-                    let count = said.matches(words).count();
+                    let count = count(said, words);
                     let own = owner.filter(|_| !tool);
                     count > 0 && count > own.map_or(0, |owner| times(&messages[owner], words))
                 };
@@ -107,12 +107,21 @@ fn contents(message: &Value) -> Vec<&str> {
 /// How often words stand in the texts of a value.
 fn times(value: &Value, words: &str) -> usize {
     match value {
-        Value::String(text) => text.matches(words).count(),
+        Value::String(text) => count(text, words),
         Value::Array(list) => list.iter().map(|value| times(value, words)).sum(),
         Value::Object(fields) => fields.values().map(|value| times(value, words)).sum(),
-        Value::Number(number) => number.to_string().matches(words).count(),
+        Value::Number(number) => count(&number.to_string(), words),
         _ => 0,
     }
+}
+
+/// How often words, which are not empty, stand in a text. Mostly they are too long for it, or not
+/// even their first byte is there, which is seen sooner than a search for them is prepared.
+fn count(text: &str, words: &str) -> usize {
+    let (text, words) = (text.as_bytes(), words.as_bytes());
+    let room = text.get(..(text.len() + 1).saturating_sub(words.len())).unwrap_or_default();
+    let begins = words.first().and_then(|first| memchr::memchr(*first, room));
+    begins.map_or(0, |at| memchr::memmem::find_iter(&text[at..], words).count())
 }
 
 /// Where the contents of messages stand in the text, found by one rendering with a probe in the

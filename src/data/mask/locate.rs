@@ -43,6 +43,13 @@ impl Search<'_> {
         Some(turn)
     }
 
+    /// The turn between two prefixes that the generation prompt precedes, if there is one.
+    pub fn introduced(&self, index: usize) -> Option<Turn> {
+        let turn = self.by_prefixes(index)?;
+        let before = self.whole.text().get(..turn.said.start)?;
+        self.template.generation_prompt().is_none_or(|it| before.ends_with(it)).then_some(turn)
+    }
+
     /// The turn between two prefixes; `None` where the template does not write prefixes.
     fn by_prefixes(&self, index: usize) -> Option<Turn> {
         let text = self.whole.text();

@@ -16,6 +16,7 @@ mod locate;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::codec::Codec;
 use super::formats::Conversation;
@@ -69,6 +70,40 @@ pub fn render(template: &ChatTemplate, conversation: &Conversation) -> Result<Re
     let foreign = foreign::find(template, &turns, &conversation.messages, &text, &owned)?;
     let turns = owned.into_iter().map(|(_, turn)| turn).collect();
     Ok(Rendered { text, turns, marked, foreign })
+}
+
+/// As [`render`], where every turn is found by the prefixes of the conversation alone, which end in
+/// what the template writes by itself; with the message of each turn. `None` where one is not, or
+/// where anything else had to be looked for.
+pub fn by_prefixes(
+    template: &ChatTemplate,
+    conversation: &Conversation,
+) -> Option<Vec<(usize, Turn)>> {
+    let turns = Turns::new(conversation);
+    let whole = Whole::new(template, &turns).ok().filter(|_| !template.has_marks())?;
+    let search = Search { template, turns: &turns, whole: &whole };
+    let mut owned = Vec::new();
+    for (index, message) in conversation.messages.iter().enumerate() {
+        if message["role"] == "assistant" {
+            owned.push((index, search.introduced(index)?));
+        }
+    }
+    owned.retain(|(index, _)| !conversation.not_targets.contains(index));
+    Some(owned)
+}
+
+/// Whether words of other messages may stand in these turns of a conversation's text, so that they
+/// must be looked for.
+pub fn has_suspects(messages: &[Value], text: &str, owned: &[(usize, Turn)]) -> bool {
+    let owned: Owned = owned.iter().map(|(index, turn)| (Some(*index), turn.clone())).collect();
+    !foreign::suspects(messages, text, &owned).is_empty()
+}
+
+impl Rendered {
+    /// A text with turns in which no other message says anything.
+    pub fn of_turns(text: String, turns: Vec<Turn>) -> Self {
+        Self { text, turns, marked: false, foreign: Vec::new() }
+    }
 }
 
 /// Turns, each with the number of its message where that is known.

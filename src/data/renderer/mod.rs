@@ -5,7 +5,8 @@
 //! expression that the engine takes apart by recursion ends the process that they are in. So that
 //! process is another one: the program itself, started with a hidden command, once for each thread
 //! that renders; it stays and answers requests over pipes, many conversations at a time. It has
-//! limits ([`limits`]), is of no use to anyone once the program is gone, and ends with it.
+//! limits ([`limits`]), is of no use to anyone once the program is gone, and ends with it. Of most
+//! conversations it need not be asked at all ([`stencils`]).
 //!
 //! A program that uses the library is not started again by it: where [`render_with`] was not
 //! called, templates are rendered in the process itself, where what is counted is all that holds.
@@ -14,6 +15,7 @@ mod compact;
 mod limits;
 mod process;
 mod server;
+mod stencils;
 mod wire;
 
 use std::borrow::Cow;
@@ -26,12 +28,14 @@ use serde_json::Value;
 
 use super::formats::Conversation;
 use super::handed::Handed;
+use super::stencil::{Outline, Stencil};
 use super::template::{self, ChatTemplate, TemplateText};
 use crate::error::{Context, Error, Result};
 use crate::files::Digest;
 
 use process::{End, Process};
-use wire::{AllRendered, COMPACT, Loaded, Request, Written};
+use stencils::Stencils;
+use wire::{AllRendered, COMPACT, Loaded, Request, Stencilled, Written};
 
 pub use server::{COMMAND, serve};
 
@@ -53,6 +57,8 @@ pub struct TemplateRenderer {
     text: TemplateText,
     special: BTreeMap<String, String>,
     how: How,
+    /// What is known of conversations without asking again.
+    stencils: Stencils,
 }
 
 enum How {
@@ -96,7 +102,7 @@ impl TemplateRenderer {
             }
             Some(program) => How::Aside { program: this_program(program), idle: Mutex::default() },
         };
-        let renderer = Self { text, special, how };
+        let renderer = Self { text, special, how, stencils: Stencils::default() };
         if let How::Aside { program, idle } = &renderer.how {
             let process = renderer.start(program)?;
             lock(idle).push(process);
@@ -110,6 +116,32 @@ impl TemplateRenderer {
     /// # Errors
     /// When one cannot be rendered within the limits.
     pub fn render(
+        &self,
+        conversations: &[&Conversation],
+        find_turns: bool,
+    ) -> Result<AllRendered, Exceeded> {
+        let mut open = Vec::new();
+        let mut all: Vec<Option<Result<Handed, String>>> = Vec::with_capacity(conversations.len());
+        for (index, conversation) in conversations.iter().enumerate() {
+            let filled = self.filled(conversation, find_turns);
+            if filled.is_none() {
+                open.push(index);
+            }
+            all.push(filled.map(Ok));
+        }
+        let asked: Vec<&Conversation> = open.iter().map(|index| conversations[*index]).collect();
+        let answers = self.render_each(&asked, find_turns).map_err(|exceeded| {
+            let index = open.get(exceeded.index).copied().unwrap_or_default();
+            Exceeded { index, ..exceeded }
+        })?;
+        for (index, answer) in open.into_iter().zip(answers) {
+            all[index] = Some(answer);
+        }
+        Ok(all.into_iter().map(|one| one.unwrap_or_else(not_rendered)).collect())
+    }
+
+    /// As [`Self::render`], by the template itself.
+    fn render_each(
         &self,
         conversations: &[&Conversation],
         find_turns: bool,
@@ -149,8 +181,7 @@ impl TemplateRenderer {
             How::Aside { .. } => {
                 let question = Question::conversations(&[conversation], find_turns);
                 let answer = self.ask(&question, rendered)?;
-                let none = || Err("it was not rendered".to_owned());
-                Ok(answer.into_iter().next().unwrap_or_else(none))
+                Ok(answer.into_iter().next().unwrap_or_else(not_rendered))
             }
         }
     }
@@ -176,6 +207,19 @@ impl TemplateRenderer {
                 let conversation = Cow::Borrowed(conversation);
                 let request = Request::Write { conversation, count, generation };
                 self.ask(&Question::json(&request, more)?, json::<Written>)
+            }
+        }
+    }
+
+    /// What the template writes around the contents of conversations that have this in common.
+    /// Where it cannot tell, or the process that it is in ends over it, they are rendered.
+    fn stencil(&self, outline: &Outline) -> Option<Stencil> {
+        match &self.how {
+            How::Here(template) => Stencil::new(template, outline),
+            How::Aside { .. } => {
+                let request = Request::Stencil { outline: Cow::Borrowed(outline) };
+                let question = Question::json(&request, 0).ok()?;
+                self.ask_once(&question, json::<Stencilled>).ok()?
             }
         }
     }
@@ -331,6 +375,10 @@ fn deeper(value: &Value, left: usize) -> bool {
         Value::Object(fields) => fields.values().any(|item| deeper(item, left)),
         _ => false,
     }
+}
+
+fn not_rendered() -> Result<Handed, String> {
+    Err("it was not rendered".to_owned())
 }
 
 fn deep() -> String {

@@ -13,6 +13,7 @@ use super::limits::{self, Limits};
 use super::wire::{COMPACT, Objection, Request, read_bytes, read_length, write_frame};
 use crate::data::formats::Conversation;
 use crate::data::handed::{Handed, hand};
+use crate::data::stencil::Stencil;
 use crate::data::template::{ChatTemplate, Turns};
 use crate::error::{Context, Error, Result};
 
@@ -95,6 +96,7 @@ fn answer(template: &mut Option<ChatTemplate>, frame: &[u8]) -> Result<Vec<u8>> 
             allow(frame, limits::time(&conversation));
             encode(&write(loaded()?, &conversation, count, generation))
         }
+        Request::Stencil { outline } => encode(&Stencil::new(loaded()?, &outline)),
     }
 }
 

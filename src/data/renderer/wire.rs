@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::formats::Conversation;
 use crate::data::handed::Handed;
+use crate::data::stencil::{Outline, Stencil};
 use crate::data::template::TemplateText;
 
 /// What is asked. The first request of a process is [`Request::Load`], and the only one.
@@ -29,6 +30,12 @@ pub enum Request<'a> {
         count: usize,
         /// Whether what precedes the assistant's answer is added.
         generation: bool,
+    },
+    /// Tell what is written around the contents of conversations; the answer is a [`Stencil`] or
+    /// nothing.
+    Stencil {
+        /// What the conversations have in common.
+        outline: Cow<'a, Outline>,
     },
 }
 
@@ -51,6 +58,8 @@ pub type Loaded = Result<(), Objection>;
 pub type AllRendered = Vec<Result<Handed, String>>;
 /// The answer to [`Request::Write`].
 pub type Written = Result<String, String>;
+/// The answer to [`Request::Stencil`].
+pub type Stencilled = Option<Stencil>;
 
 /// How a frame begins whose rest are conversations in their compact form; JSON begins otherwise.
 pub const COMPACT: u8 = b'C';

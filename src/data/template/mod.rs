@@ -25,6 +25,7 @@ mod rewrite;
 mod shape;
 mod size;
 mod text;
+mod verbatim;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +46,7 @@ use crate::files::Digest;
 pub use environment::take_undefined;
 use marks::Marks;
 pub use named::Templates;
+pub use python::is_space;
 pub use whole::Whole;
 
 /// A conversation of a thousand turns needs about a hundred thousand instructions.
@@ -105,6 +107,8 @@ pub struct ChatTemplate {
     plain_prompt: Option<OnceLock<Option<Arc<str>>>>,
     /// What introduces an answer to a single turn of the user.
     generation_prompt: OnceLock<Option<Arc<str>>>,
+    /// Whether it does nothing with contents but write them.
+    verbatim: OnceLock<bool>,
     source: String,
     origin: String,
 }
@@ -183,7 +187,7 @@ impl ChatTemplate {
         let fixed = special.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
         let (source, origin) = (source.to_owned(), origin.to_owned());
         let fixed = Arc::new(fixed);
-        let generation_prompt = OnceLock::new();
+        let (generation_prompt, verbatim) = (OnceLock::new(), OnceLock::new());
         Ok(Self {
             environment,
             fixed,
@@ -191,6 +195,7 @@ impl ChatTemplate {
             marked,
             plain_prompt,
             generation_prompt,
+            verbatim,
             source,
             origin,
         })
@@ -208,6 +213,13 @@ impl ChatTemplate {
     /// Whether it marks what the model writes with `{% generation %}`.
     pub fn has_marks(&self) -> bool {
         self.marked
+    }
+
+    /// Whether it does nothing with contents that are not empty but write them, as they are or
+    /// without white space around them; and writes none of the characters in `absent`, which are
+    /// always the same.
+    pub fn is_verbatim(&self, absent: &[char]) -> bool {
+        *self.verbatim.get_or_init(|| verbatim::is_verbatim(&self.source, absent))
     }
 
     /// Writes a conversation, and says where in the text its marks stand, in bytes and in order.

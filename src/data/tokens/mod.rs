@@ -12,8 +12,10 @@ mod examine;
 mod fast;
 mod growth;
 mod kinds;
+mod patience;
 mod probe;
 mod rows;
+mod special;
 mod spelling;
 mod stream;
 mod unicode;
@@ -21,7 +23,7 @@ mod unicode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 use tokenizers::models::ModelWrapper;
@@ -32,7 +34,9 @@ use crate::files::{Digest, FileEntry, read_hashed, read_json_hashed};
 
 use bounds::Bounds;
 use fast::Fast;
+use patience::Patience;
 use rows::rows;
+use special::{merge, special_names, token_ids};
 pub use stream::TextStream;
 
 /// Larger files are refused; the largest tokenizers in use have about 35 MB.
@@ -46,8 +50,9 @@ const WORTHWHILE: usize = 256 << 10;
 /// `tokenizer_config.json`, `special_tokens_map.json`, `generation_config.json` and `config.json`
 /// name.
 pub struct Tokenizer {
-    inner: Inner,
-    fast: OnceLock<Result<Fast, String>>,
+    inner: Arc<Inner>,
+    fast: OnceLock<Result<Arc<Fast>, String>>,
+    patience: Patience,
     /// The text of `tokenizer.json`, until the fast engine is made of it.
     file: Mutex<Vec<u8>>,
     /// How many bytes of text the exact engine was given while there was no fast one.
@@ -144,7 +149,8 @@ impl Tokenizer {
             }
         }
         Ok(Self {
-            inner,
+            patience: Patience::of(&inner),
+            inner: Arc::new(inner),
             fast: OnceLock::new(),
             digest: Digest::of(&file),
             file: Mutex::new(file),
@@ -171,10 +177,19 @@ impl Tokenizer {
                 return self.encode_exactly(text);
             }
         }
-        match self.fast().ok().and_then(|fast| fast.encode(text)) {
+        let _alone = self.patience.alone(text);
+        match self.fast().ok().map(|fast| self.encode_fast(fast, text)).transpose()?.flatten() {
             Some(encoded) => self.fits(&encoded.tokens).map(|()| encoded),
-            None => self.encode_exactly(text),
+            None => self.encode_alone(text),
         }
+    }
+
+    fn encode_fast(&self, fast: &Arc<Fast>, text: &str) -> Result<Option<Encoded>> {
+        if !self.patience.is_needed() {
+            return Ok(fast.encode(text));
+        }
+        let (fast, text) = (fast.clone(), text.to_owned());
+        self.patience.wait(text.len(), move || fast.encode(&text))
     }
 
     /// So much text is about to come: if it is worth while, the fast engine is made now.
@@ -187,9 +202,20 @@ impl Tokenizer {
 
     /// As [`Self::encode`], by the exact engine: for a single text, and to compare with.
     pub fn encode_exactly(&self, text: &str) -> Result<Encoded> {
+        let _alone = self.patience.alone(text);
+        self.encode_alone(text)
+    }
+
+    fn encode_alone(&self, text: &str) -> Result<Encoded> {
         growth::check(self.inner.get_normalizer(), self.growth, text)
             .context("the text cannot be tokenised within the limits")?;
-        let encoded = encode_exactly(&self.inner, text)?;
+        let encoded = match self.patience.is_needed() {
+            false => encode_exactly(&self.inner, text)?,
+            true => {
+                let (inner, text) = (self.inner.clone(), text.to_owned());
+                self.patience.wait(text.len(), move || encode_exactly(&inner, &text))??
+            }
+        };
         self.fits(&encoded.tokens).map(|()| encoded)
     }
 
@@ -202,10 +228,16 @@ impl Tokenizer {
         }
     }
 
-    fn fast(&self) -> Result<&Fast, &str> {
+    fn fast(&self) -> Result<&Arc<Fast>, &str> {
         let made = self.fast.get_or_init(|| {
             let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            Fast::new(&self.inner, &std::mem::take(&mut *file), self.digest)
+            let (inner, digest) = (self.inner.clone(), self.digest);
+            let file = std::mem::take(&mut *file);
+            let make = move || Fast::new(&inner, &file, digest).map(Arc::new);
+            match self.patience.is_needed() {
+                false => make(),
+                true => self.patience.wait(0, make).map_err(|error| error.what)?,
+            }
         });
         made.as_ref().map_err(String::as_str)
     }
@@ -333,37 +365,6 @@ fn read_optional(model_dir: &Path, name: &str) -> Result<(Value, Option<FileEntr
         return Ok((Value::Null, None));
     }
     read_json_hashed(&path, name, MAX_FILE).map(|(value, entry)| (value, Some(entry)))
-}
-
-/// Puts the entries of `newer` in the place of those of the same names.
-fn merge(config: &mut Value, newer: Value) {
-    let Value::Object(newer) = newer else { return };
-    match config {
-        Value::Object(config) => config.extend(newer),
-        other => *other = Value::Object(newer),
-    }
-}
-
-/// Entries such as `"bos_token": "<s>"` or `"bos_token": {"content": "<s>"}`.
-fn special_names(config: &Value) -> BTreeMap<String, String> {
-    let Some(config) = config.as_object() else { return BTreeMap::new() };
-    config
-        .iter()
-        .filter(|(name, _)| name.ends_with("_token"))
-        .filter_map(|(name, value)| {
-            let text = value.as_str().or_else(|| value["content"].as_str())?;
-            Some((name.clone(), text.to_owned()))
-        })
-        .collect()
-}
-
-/// A token id, or a list of them.
-fn token_ids(value: &Value) -> Vec<u32> {
-    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value {
-        Value::Array(list) => list.iter().filter_map(id).collect(),
-        other => id(other).into_iter().collect(),
-    }
 }
 
 #[cfg(test)]
