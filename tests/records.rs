@@ -53,7 +53,7 @@ error: the chat template does not write tool calls (`weather`)
 
 hint: all that a record says must reach the model: name a chat template that writes it as `data.chat_template`, remove it from the records, or have it reported instead with `data.on_unused = "warn"`
 
-hint: correct them, or skip some with `data.max_bad_rows`
+hint: correct them, or skip some with `data.max_bad_rows`; `firebrand data CONFIG --doctor` lists all
 
 "#]];
     snapbox::assert_data_eq!(stderr, expected);

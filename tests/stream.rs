@@ -419,9 +419,9 @@ fn the_doctor_says_what_deserves_a_look() {
     let said = scene
         .succeeds("here", &["data", "stream.toml", "--doctor", "--set", "data.max_seq_len=56"]);
     for part in [
-        "10 training records are also validation records",
-        "examples are repeated; `data.deduplicate`",
-        "are cut off; raise `data.max_seq_len`",
+        "10 training records also in the validation data",
+        "examples repeated; `data.deduplicate`",
+        "lie beyond `data.max_seq_len` (56); raise it",
         "lengths in tokens",
         "95 of 100 up to",
         "⟦",

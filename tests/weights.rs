@@ -94,8 +94,16 @@ fn answer(run: &Run, model: &str) -> String {
 #[test]
 fn an_output_projection_that_differs_is_used_everywhere_and_written() {
     let run = with_model();
-    let tied = answer(&run, "model");
+    run.write("suite.toml", "[data]\npath = \"validation.jsonl\"\nmax_seq_len = 64\n");
+    let eval = ["eval", "model", "--config", "suite.toml", "--json", "--quiet", "--device", "cpu"];
+    let loss = |run: &Run| -> Value {
+        let report: Value = serde_json::from_str(&run.succeeds(&eval)).unwrap();
+        report["metrics"]["loss"].clone()
+    };
+    let (tied, tied_loss) = (answer(&run, "model"), loss(&run));
     with_head(&run, |value| -value);
+    assert_ne!(loss(&run), tied_loss, "an evaluation uses it, too");
+    assert!(stderr_of(&run, &eval).contains("`lm_head.weight`: it is used"));
     let untied = answer(&run, "model");
     assert_ne!(tied, untied, "the stored projection is used");
     let words = "the weights hold another one, `lm_head.weight`: it is used";

@@ -32,6 +32,8 @@ pub struct Opened {
     pub codec: PathBuf,
     /// A chat template in place of the one there.
     pub chat_template: Option<PathBuf>,
+    /// What a run hands to the template (`data.template_args`); an artifact does not say it.
+    pub template_args: BTreeMap<String, Value>,
     /// The files of which bytes were used; those of an adapter's base below `base/`.
     pub files: Vec<FileEntry>,
     /// What a user should know about the model.
@@ -100,7 +102,8 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
     if !found.adapter {
         let loaded = model::load(&found.path, model::Init::Pretrained, device)?;
         let Loaded { model, files, note, .. } = loaded;
-        return Ok(Opened { model, codec: found.path, chat_template: None, files, note });
+        let (codec, template_args) = (found.path, BTreeMap::new());
+        return Ok(Opened { model, codec, chat_template: None, template_args, files, note });
     }
     let (own, settings) = AdapterDirectory::read_hashed(&found.path)?;
     let base = base_of(&found, &own, base, supply)?;
@@ -109,7 +112,8 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
     files.push(settings);
     let has_tokenizer = found.path.join("tokenizer.json").is_file();
     let codec = if has_tokenizer { found.path } else { base.path };
-    Ok(Opened { model, codec, chat_template: None, files, note })
+    let template_args = BTreeMap::new();
+    Ok(Opened { model, codec, chat_template: None, template_args, files, note })
 }
 
 /// A base model with an adapter beside its layers, and the files of both.
@@ -222,6 +226,7 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
                     model: loaded.model,
                     codec: base.path,
                     chat_template: config.data.chat_template.map(PathBuf::from),
+                    template_args: config.data.template_args,
                     files,
                     note: loaded.note,
                 });

@@ -1,11 +1,13 @@
 //! `firebrand data`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::json;
 
+use crate::cli::checkup::Telling;
 use crate::cli::output::data_pieces;
 use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk};
 use crate::config::{Length, Loaded};
@@ -44,9 +46,14 @@ pub struct Args {
     /// (`cursor` in the `state.json` of a checkpoint)
     #[arg(long, value_name = "EPOCH:WINDOW:ROW", value_parser = position)]
     at: Option<Cursor>,
-    /// Look at the data as a careful person would before spending a night on it
+    /// Look for what is wrong with the data before training on it: unusable records, records
+    /// without target tokens, empty answers, special tokens in texts, near-duplicates across the
+    /// split, and more. Exit code 1: `train` would refuse the data
     #[arg(long)]
     doctor: bool,
+    /// Where `--doctor` lists every finding, one JSON object a line; in the cache unless named
+    #[arg(long, value_name = "FILE", requires = "doctor")]
+    report: Option<PathBuf>,
     /// Show no progress of downloads
     #[arg(long, short)]
     quiet: bool,
@@ -56,6 +63,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let digests = Digests::default();
     let loaded = args.config.load()?;
     let supply = args.access.supply(&args.config, args.quiet || args.json)?;
+    if args.doctor {
+        let (config, report) = (args.config.config.as_path(), args.report.as_deref());
+        let telling = Telling { config, report, json: args.json };
+        return super::checkup::run(&loaded, &supply, &telling);
+    }
     match show_rows(args, &loaded, &supply, digests) {
         Err(error) if error.what == PAIRS => {
             super::pairs::show(&loaded, &supply, args.json, args.rows)?;
@@ -83,11 +95,7 @@ fn show_rows(
     mut digests: Digests,
 ) -> Result<ExitCode> {
     let mut console = Console::new(Signals::default(), true, None);
-    let extent = if args.doctor { Extent::Everything } else { Extent::AsNeeded };
-    let prepared = prepare(loaded, supply, extent, &mut console)?;
-    if args.doctor {
-        return super::checkup::run(loaded, &prepared, args.json);
-    }
+    let prepared = prepare(loaded, supply, Extent::AsNeeded, &mut console)?;
     let shown = rows(args, loaded, &prepared, |batch, step, number, targets| {
         if args.digest || args.count {
             digests.take(batch, args.digest);

@@ -30,6 +30,9 @@ pub struct Args {
     /// The folder of checkpoints whose disk is measured
     #[arg(long, value_name = "DIR", default_value = "checkpoints")]
     checkpoints: PathBuf,
+    /// A model directory of which every weight is read: NaN or infinite ones end with exit code 2
+    #[arg(long, value_name = "DIR")]
+    weights: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -62,6 +65,8 @@ struct Report {
     precision_reason: String,
     disks: Vec<DiskSpeed>,
     disk_failures: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights: Option<String>,
     parity: Parity,
     verdict: String,
     right: bool,
@@ -72,14 +77,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Error::new(format!("there is no device `{}`", args.device))
             .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
     })?;
+    let weights = args.weights.as_deref().map(weights).transpose()?;
     let opened = device::open(wanted, 0)?;
-    let report = examine(&opened, &args.checkpoints)?;
+    let report = Report { weights, ..examine(&opened, &args.checkpoints)? };
     if args.json {
         data_json(&serde_json::to_string_pretty(&report).context("cannot encode the report")?)?;
     } else {
         lines(&report).iter().try_for_each(|line| data_line(&printable(line)))?;
     }
     Ok(ExitCode::from(u8::from(!report.right)))
+}
+
+/// Reads all weights of a model once.
+fn weights(directory: &Path) -> Result<String> {
+    let found = crate::model::inspect(directory)?;
+    found.headers.refuse_not_finite()?;
+    let (size, name) = (bytes(found.headers.bytes()), directory.display());
+    Ok(format!("{size} in {name}, every number finite"))
 }
 
 fn examine(opened: &Opened, checkpoints: &Path) -> Result<Report> {
@@ -109,6 +123,7 @@ fn examine(opened: &Opened, checkpoints: &Path) -> Result<Report> {
         precision_reason: precision.reason,
         disks,
         disk_failures,
+        weights: None,
         parity,
         verdict,
         right,
@@ -205,6 +220,7 @@ fn lines(report: &Report) -> Vec<String> {
     lines.push(format!("precision   {}: {}", report.precision, report.precision_reason));
     lines.extend(report.disks.iter().map(disk));
     lines.extend(report.disk_failures.iter().map(|why| format!("disk        {why}")));
+    lines.extend(report.weights.iter().map(|found| format!("weights     {found}")));
     lines.push(String::new());
     let parity = &report.parity;
     if parity.failure.is_none() {

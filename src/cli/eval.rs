@@ -77,7 +77,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (cache, bar) = (cache_home()?, Bar::new(args.quiet));
     let kept = (cache.as_path(), args.fresh);
     let rows = model.model.facts.vocabulary;
-    let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?;
+    let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
+        .with_template_args(model.template_args.clone());
     let (name, files) = (args.model.as_str(), model.files.as_slice());
     let subject = Subject { name, model: &model.model, codec: &codec, files };
     let report = evaluate(&subject, &suite, &supply, &opened, kept, &bar)?;
@@ -141,6 +142,10 @@ impl Bar {
 }
 
 impl Watcher for Bar {
+    fn warn(&self, text: &str) {
+        talk(&format!("warning: {text}"));
+    }
+
     fn begin(&self, what: &str, units: u64) {
         if self.quiet {
             return;

@@ -46,9 +46,25 @@ pub struct Args {
     /// A Jinja chat template in place of the model's own
     #[arg(long, value_name = "FILE", requires = "chat")]
     chat_template: Option<PathBuf>,
+    /// Hand a name to the chat template, as `data.template_args` does: `enable_thinking=false`; the
+    /// value is JSON, or else text
+    #[arg(long = "template-arg", value_name = "NAME=VALUE", requires = "chat",
+        value_parser = template_arg)]
+    template_args: Vec<(String, serde_json::Value)>,
     /// As `device.name` in a configuration, such as cpu, gpu:1 or vulkan
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
+}
+
+/// Reads `NAME=VALUE`.
+fn template_arg(text: &str) -> std::result::Result<(String, serde_json::Value), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => {
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            Ok((name.to_owned(), value))
+        }
+        _ => Err("a name and a value are expected, such as `enable_thinking=false`".to_owned()),
+    }
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -66,7 +82,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         opened_on(&opened, || open(&args.model, args.base.as_deref(), &opened.device, &supply))?;
     model.note.iter().for_each(|note| talk(&format!("note: {note}")));
     let template = args.chat_template.as_deref().or(model.chat_template.as_deref());
-    let codec = Codec::load_for(model.model.facts.vocabulary, &model.codec, template)?;
+    let args_of_run = model.template_args.clone().into_iter();
+    let template_args = args_of_run.chain(args.template_args.iter().cloned());
+    let codec = Codec::load_for(model.model.facts.vocabulary, &model.codec, template)?
+        .with_template_args(template_args);
     let prompt = if args.chat {
         codec.chat_tokens(&args.prompt)?
     } else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::cli::output::data_pieces;
-use crate::cli::{data_json, data_line};
+use crate::cli::{data_json, data_line, talk};
 use crate::config::Loaded;
 use crate::data::{Codec, Piece, preference_pairs};
 use crate::error::Result;
@@ -17,7 +17,9 @@ pub fn show(loaded: &Loaded, supply: &Arc<Supply>, json: bool, rows: usize) -> R
     let config = &loaded.config;
     let template = config.data.chat_template.as_deref().map(std::path::Path::new);
     let codec = || -> Result<Codec> { Codec::load(&supply.base(&config.model)?.path, template) };
-    for pair in preference_pairs(&config.data, supply, codec, rows)? {
+    let (pairs, warnings) = preference_pairs(&config.data, supply, codec, rows)?;
+    warnings.iter().for_each(|text| talk(&format!("warning: {text}")));
+    for pair in pairs {
         if json {
             let line = json!({
                 "source": pair.record.to_string(),

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::bad_rows::BadRows;
 use super::codec::Codec;
 use super::corpus::{CorpusFile, Role};
 use super::example::{RecordId, line};
 use super::layout::FileId;
 use super::store::Store;
-use super::tokenise::{About, BadRows};
+use super::tokenise::About;
 use super::unused::Loss;
 use crate::config::DataSetConfig;
 use crate::error::{Error, Result};
@@ -50,6 +51,10 @@ pub struct Admission {
     nothing: u64,
     first_nothing: Option<RecordId>,
     ends: BTreeSet<u32>,
+    /// Whether what ends a run is noted, and the rest looked at all the same.
+    pub notes_refusals: bool,
+    /// What was noted.
+    pub refusals: Vec<String>,
 }
 
 impl Admission {
@@ -69,6 +74,8 @@ impl Admission {
             nothing: 0,
             first_nothing: None,
             ends: BTreeSet::new(),
+            notes_refusals: false,
+            refusals: Vec::new(),
         }
     }
 
@@ -98,7 +105,7 @@ impl Admission {
             }
             let opened = store.open(file)?;
             self.seen.insert((store.role(), file));
-            self.bad.add(&store.file(file).name, opened.about())?;
+            self.refuse(&store.file(file).name, opened.about())?;
             if store.role() == Role::Train {
                 self.ends.extend(&opened.about().ends);
             }
@@ -119,8 +126,28 @@ impl Admission {
         let warnings = self.bad.warnings();
         said.warnings.splice(0..0, warnings.iter().skip(self.bad_said).cloned());
         self.bad_said = warnings.len();
-        self.check()?;
+        match self.check() {
+            Err(error) if self.notes_refusals => self.note(error.what),
+            checked => checked?,
+        }
         Ok(said)
+    }
+
+    /// Counts unusable records; too many end the run.
+    fn refuse(&mut self, name: &str, about: &About) -> Result<()> {
+        if !self.notes_refusals {
+            return self.bad.add(name, about);
+        }
+        if let Some(refusal) = &about.refusal {
+            self.note(refusal.clone());
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, refusal: String) {
+        if !self.refusals.contains(&refusal) {
+            self.refusals.push(refusal);
+        }
     }
 
     fn look(&mut self, set: &crate::hub::FileSet, files: &[(&str, &About)], said: &mut Said) {

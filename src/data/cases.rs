@@ -14,7 +14,8 @@ use super::example::{Example, Maker, Outcome, RecordId, line};
 use super::formats::{Content, Format, map_columns};
 use super::pack::{Packing, pack};
 use super::sources::{self, Record};
-use crate::config::DataSetConfig;
+use super::unused::LeftOut;
+use crate::config::{DataSetConfig, OnUnused};
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::Supply;
@@ -63,10 +64,25 @@ pub struct Cases {
     pub commit: Option<String>,
     /// Records whose end was cut off.
     pub truncated: u64,
+    /// What of the records the model does not get, a sentence each.
+    pub warnings: Vec<String>,
 }
 
-/// Reads a data set to its end; of more than `max_records` records, those with the smallest digests
-/// are kept, so that a new revision changes few of them. 0 keeps all.
+/// How the records of an evaluation are read.
+#[derive(Debug, Clone)]
+pub struct CaseSettings {
+    /// Longest row in tokens.
+    pub max_seq_len: usize,
+    /// Of more records, those with the smallest digests are kept; 0 keeps all.
+    pub max_records: u64,
+    /// What the chat template is handed; a record's own come first.
+    pub template_args: Map<String, Value>,
+    /// What is done about what the model does not get of a record.
+    pub on_unused: Option<OnUnused>,
+}
+
+/// Reads a data set to its end; of more records than wanted, those with the smallest digests are
+/// kept, so that a new revision changes few of them.
 ///
 /// # Errors
 /// When a record cannot be used: a model must not be judged on some of the records only.
@@ -74,14 +90,12 @@ pub fn cases(
     set: &DataSetConfig,
     codec: &Codec,
     supply: &Arc<Supply>,
-    max_seq_len: usize,
-    max_records: u64,
+    settings: &CaseSettings,
 ) -> Result<Cases> {
     let found = supply.set(set, Role::Validation.name())?;
-    let most = if max_records == 0 {
-        usize::MAX
-    } else {
-        usize::try_from(max_records).unwrap_or(usize::MAX)
+    let most = match settings.max_records {
+        0 => usize::MAX,
+        count => usize::try_from(count).unwrap_or(usize::MAX),
     };
     let mut kept: BTreeMap<(Digest, usize, u64), (Record, &dyn Format)> = BTreeMap::new();
     let mut result = Cases { commit: found.locked.commit.clone(), ..Cases::default() };
@@ -121,13 +135,15 @@ pub fn cases(
     }
     let mut in_order: Vec<_> = kept.into_iter().collect();
     in_order.sort_by_key(|((_, file, line), _)| (*file, *line));
-    let maker = Maker::of_evaluation(codec, max_seq_len);
+    let maker = Maker::of_evaluation(codec, settings);
+    let mut left_out = LeftOut::default();
     for ((_, number, _), (record, format)) in in_order {
         let name = found.files[number].name.clone();
-        let (case, cut) = case(record, format, set, codec, &maker, name)?;
+        let (case, cut) = case(record, format, set, codec, &maker, name, &mut left_out)?;
         result.truncated += u64::from(cut);
         result.cases.push(case);
     }
+    result.warnings = left_out.warnings(result.cases.len());
     Ok(result)
 }
 
@@ -155,13 +171,19 @@ fn case(
     codec: &Codec,
     maker: &Maker,
     file: Arc<str>,
+    left_out: &mut LeftOut,
 ) -> Result<(Case, bool)> {
     let fail = |why: &str| unusable(&file, &record, why);
     let fields = record.content.clone().map_err(|why| fail(&why))?;
     let mut left = map_columns(fields.clone(), &set.columns).map_err(|why| fail(&why))?;
-    let content = format.read(&mut left).map_err(|why| fail(&why))?;
+    let mut content = format.read(&mut left).map_err(|why| fail(&why))?;
+    if let Content::Chat(conversation) = &mut content {
+        maker.complete(conversation); // for the question, too
+    }
     let id = RecordId { file: file.clone(), line: record.line };
-    let (examples, cut) = match maker.make(content.clone(), left, &id)?.outcome {
+    let made = maker.make(content.clone(), left, &id)?;
+    left_out.add(&made.unused, &made.undefined, &id);
+    let (examples, cut) = match made.outcome {
         Outcome::Whole(example) => (vec![example], false),
         Outcome::Truncated(example) => (vec![example], true),
         Outcome::Pieces(pieces) => (pieces, false),

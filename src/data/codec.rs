@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::formats::Conversation;
+use super::formats::{Conversation, Fields};
 use super::mask::PROBE;
 use super::renderer::TemplateRenderer;
 use super::template::Templates;
@@ -30,6 +30,7 @@ pub struct Codec {
     stops: BTreeSet<u32>,
     end_of_turn: Option<u32>,
     generation_prompt: bool,
+    template_args: Fields,
 }
 
 impl Codec {
@@ -61,10 +62,26 @@ impl Codec {
             turn_ends: [ends.last, ends.inner, ends.call].into_iter().flatten().collect(),
             answer_ends: [ends.last, ends.call, tokenizer.eos()].into_iter().flatten().collect(),
             generation_prompt,
+            template_args: Fields::new(),
             stops,
             tokenizer,
             templates,
         })
+    }
+
+    /// Hands these names to the chat template with every prompt (`data.template_args`).
+    #[must_use]
+    pub fn with_template_args(
+        mut self,
+        template_args: impl IntoIterator<Item = (String, Value)>,
+    ) -> Self {
+        self.template_args = template_args.into_iter().collect();
+        self
+    }
+
+    /// What the chat template is handed with every prompt.
+    pub fn template_args(&self) -> &Fields {
+        &self.template_args
     }
 
     /// The digest of all that decides how a text becomes tokens.
@@ -145,7 +162,8 @@ impl Codec {
     /// The text that asks the model to answer one turn of a user.
     pub fn chat_prompt(&self, user: &str) -> Result<String> {
         let messages = vec![json!({ "role": "user", "content": user })];
-        let conversation = Conversation { messages, ..Conversation::default() };
+        let template_args = self.template_args.clone();
+        let conversation = Conversation { messages, template_args, ..Conversation::default() };
         let template = self.chat_template()?;
         template.write(&conversation, 1, true)?.map_err(|reason| {
             Error::new("the chat template refuses the prompt").at(template.origin()).because(reason)

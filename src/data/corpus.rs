@@ -12,9 +12,11 @@ use super::example::{Example, RecordId};
 use super::filter::Filter;
 use super::layout::{Blocks, FileId};
 use super::plan::{Cursor, Lengths, Plan, Recipe};
+use super::statistics::Statistics;
 use super::store::Store;
 use super::survey;
 use super::validation;
+use super::watch::RecordWatch;
 use crate::config::{DataConfig, DataSetConfig, ValSize};
 use crate::error::Result;
 use crate::files::{Digest, FileEntry};
@@ -68,53 +70,6 @@ pub struct CorpusFile {
     pub rows: u64,
 }
 
-/// What was counted while reading.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Statistics {
-    /// Records read, bad ones included.
-    pub records: u64,
-    /// Records that could not be used.
-    pub bad_rows: u64,
-    /// Records left out since they are longer than a row.
-    pub dropped: u64,
-    /// Records whose end was cut off.
-    pub truncated: u64,
-    /// Long texts cut into pieces.
-    pub split: u64,
-    /// Records left out since no token of them is learnt.
-    pub nothing_to_learn: u64,
-    /// Different records moved from training to validation.
-    pub held_out: u64,
-    /// Different training records left out since they are also validation records.
-    pub overlapping: u64,
-    /// Examples left out since an equal record comes earlier.
-    pub duplicates: u64,
-    /// Examples that came of it all.
-    pub examples: u64,
-    /// Tokens in them.
-    pub tokens: u64,
-    /// Tokens that are learnt.
-    pub learnt_tokens: u64,
-    /// The longest example in tokens.
-    pub longest: u64,
-}
-
-impl Statistics {
-    /// Adds what was counted in another file.
-    pub fn add(&mut self, other: &Self) {
-        self.records += other.records;
-        self.bad_rows += other.bad_rows;
-        self.dropped += other.dropped;
-        self.truncated += other.truncated;
-        self.split += other.split;
-        self.nothing_to_learn += other.nothing_to_learn;
-        self.examples += other.examples;
-        self.tokens += other.tokens;
-        self.learnt_tokens += other.learnt_tokens;
-        self.longest = self.longest.max(other.longest);
-    }
-}
-
 /// The examples that the loss is measured on.
 #[derive(Debug, Clone, Default)]
 pub struct Part {
@@ -150,6 +105,8 @@ pub struct Corpus {
     pub notes: Vec<String>,
     /// What a careful person would want to look at, a sentence each.
     pub warnings: Vec<String>,
+    /// Why no run would use this data, where it was looked at all the same.
+    pub refusals: Vec<String>,
     filter: Filter,
     lengths: Option<Lengths>,
     admission: Mutex<Admission>,
@@ -166,13 +123,29 @@ pub fn open(
     extent: Extent,
     max_records: u64,
 ) -> Result<Corpus> {
-    let codec = Arc::new(Codec::load(model_dir, config.chat_template.as_deref().map(Path::new))?);
+    let codec = Codec::load(model_dir, config.chat_template.as_deref().map(Path::new))?;
+    let codec = Arc::new(codec.with_template_args(config.template_args.clone()));
+    open_watched(config, &codec, supply, cache, extent, max_records, None)
+}
+
+/// The same with a codec at hand. With a `watch`, what ends a run is noted in
+/// [`Corpus::refusals`], and the rest is looked at all the same.
+pub fn open_watched(
+    config: &DataConfig,
+    codec: &Arc<Codec>,
+    supply: &Arc<Supply>,
+    cache: &Path,
+    extent: Extent,
+    max_records: u64,
+    watch: Option<&Arc<dyn RecordWatch>>,
+) -> Result<Corpus> {
     let store = |role: Role| -> Result<Arc<Store>> {
         let sets = if role == Role::Train { &config.train } else { &config.validation };
         let found: Result<Vec<FileSet>> =
             sets.iter().map(|set| supply.set(set, role.name())).collect();
         let sets = sets.iter().cloned().zip(found?).collect();
-        Ok(Arc::new(Store::new(role, supply.clone(), codec.clone(), config, sets, cache)))
+        let store = Store::new(role, supply.clone(), codec.clone(), config, sets, cache);
+        Ok(Arc::new(store.watched(watch.cloned())))
     };
     let (train, validation_files) = (store(Role::Train)?, store(Role::Validation)?);
     let everything = extent == Extent::Everything
@@ -180,7 +153,8 @@ pub fn open(
         || config.deduplicate
         || train.bytes() <= config.survey_below;
     let mut admission = Admission::new(codec.clone(), config.max_bad_rows);
-    let mut said = Said { notes: super::admission::describe(&codec), warnings: Vec::new() };
+    admission.notes_refusals = watch.is_some();
+    let mut said = Said { notes: super::admission::describe(codec), warnings: Vec::new() };
     if everything {
         said.add(admission.admit(&train, &train.files())?);
     }
@@ -191,26 +165,38 @@ pub fn open(
         validation_files,
         validation: Part::default(),
         statistics: None,
-        codec,
+        codec: codec.clone(),
         notes: Vec::new(),
         warnings: Vec::new(),
         filter: Filter::default(),
         lengths: None,
+        refusals: std::mem::take(&mut admission.refusals),
         admission: Mutex::new(admission),
         admitted: Mutex::new(None),
     };
-    corpus.separate(everything, max_records, &mut said)?;
+    corpus.separate(everything, max_records, watch.is_some(), &mut said)?;
     (corpus.notes, corpus.warnings) = (said.notes, said.warnings);
     Ok(corpus)
 }
 
 impl Corpus {
     /// Keeps what is learnt from and what is measured on apart.
-    fn separate(&mut self, everything: bool, max_records: u64, said: &mut Said) -> Result<()> {
+    fn separate(
+        &mut self,
+        everything: bool,
+        max_records: u64,
+        goes_on: bool,
+        said: &mut Said,
+    ) -> Result<()> {
         let config = &self.config;
         self.filter.validation = validation::digests(&self.validation_files)?;
         if everything {
-            let found = survey::survey(&self.train, &mut self.filter, config)?;
+            let mut found = survey::survey(&self.train, &mut self.filter, config)?;
+            match found.refusal.take() {
+                Some(refusal) if goes_on => self.refusals.push(survey::sentence(&refusal)),
+                Some(refusal) => return Err(refusal),
+                None => {}
+            }
             said.add(found.said);
             self.statistics = Some(found.statistics);
             self.lengths = Some(found.lengths);
@@ -330,6 +316,11 @@ impl Corpus {
     /// Whether an example of the training data is learnt.
     pub fn keeps(&self, place: super::filter::Place, digest: &Digest) -> bool {
         self.filter.keeps(place, digest)
+    }
+
+    /// Which records are kept apart.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     /// The first example that is learnt, for people to look at.

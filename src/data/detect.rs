@@ -51,6 +51,16 @@ pub fn detect(path: &Path, sample: &[Record], choice: FormatChoice) -> Result<Op
     Ok(Some(Choice { format, reason }))
 }
 
+/// The shape that most of the sample has, for who wants to know what is wrong with the others.
+pub fn detect_anyway(sample: &[Record]) -> Option<Choice> {
+    let readable = || sample.iter().filter_map(|record| record.content.as_ref().ok()).take(SAMPLE);
+    let count = |format: &&dyn Format| readable().filter(|it| format.recognises(it)).count();
+    // Of equally many the first of the table.
+    let format = FORMATS.iter().copied().rev().max_by_key(count).filter(|it| count(it) > 0)?;
+    let reason = format!("most of the first records have {}", format.expects());
+    Some(Choice { format, reason })
+}
+
 fn unknown(path: &Path, line: u64, record: &Fields) -> Error {
     let found = found(record);
     let error = Error::new(format!("the shape of the records is not known: {found}")).at_position(

@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::cases::CaseSettings;
 use super::codec::Codec;
+use super::ends_of_runs::{doubled, one_line, pair, too_long};
+use super::finding::{Drawn, Examined, Examiner};
 use super::formats::{Content, Conversation, Fields};
 use super::handed::Handed;
 use super::mask::{self, Rendered};
 use super::paired::make_pairs;
-use super::unused::{LEARNT, Loss, Unused, columns, judge};
+use super::unused::{Unused, columns, judge};
+use super::written::{Chat, Unwritten, Writing};
 use crate::config::{DataConfig, OnUnused, Overlong, TrainOn};
 use crate::error::{Error, Result};
 
@@ -95,6 +99,10 @@ pub struct Made {
     pub undefined: BTreeSet<String>,
     /// Whether it is unusable since too much of it would be left out.
     pub lossy: bool,
+    /// What is odd about it, where that is looked for.
+    pub examined: Examined,
+    /// What would end a run, where an examination goes on.
+    pub refusal: Option<String>,
 }
 
 impl Made {
@@ -104,7 +112,14 @@ impl Made {
             unused: Vec::new(),
             undefined: BTreeSet::new(),
             lossy: false,
+            examined: Examined::default(),
+            refusal: None,
         }
+    }
+
+    /// An error that ends a run, as what is wrong with one record.
+    fn refused(what: String) -> Self {
+        Self { refusal: Some(what.clone()), ..Self::bad(what) }
     }
 }
 
@@ -127,6 +142,7 @@ pub struct Maker<'a> {
     pub(super) train_on: TrainOn,
     /// What to do about pairs of answers, where no examples are made of them.
     pub(super) no_pairs: Option<String>,
+    pub(super) examiner: Option<&'a Examiner>,
 }
 
 impl<'a> Maker<'a> {
@@ -140,15 +156,29 @@ impl<'a> Maker<'a> {
             overlong: config.overlong,
             train_on: config.train_on,
             no_pairs: config.no_pairs.clone(),
+            examiner: None,
         }
     }
 
+    /// Looks at every record as well, and takes errors that end a run as those of one record.
+    #[must_use]
+    pub fn examining(mut self, examiner: Option<&'a Examiner>) -> Self {
+        self.examiner = examiner;
+        self
+    }
+
     /// For an evaluation: answers are judged, and what is longer than a row is cut.
-    pub fn of_evaluation(codec: &'a Codec, max_seq_len: usize) -> Self {
-        let (overlong, train_on) = (Overlong::Truncate, TrainOn::Assistant);
-        let (template_args, on_unused) = (Fields::new(), None);
-        let no_pairs = Some(String::new());
-        Self { codec, template_args, on_unused, max_seq_len, overlong, train_on, no_pairs }
+    pub fn of_evaluation(codec: &'a Codec, settings: &CaseSettings) -> Self {
+        Self {
+            codec,
+            template_args: settings.template_args.clone(),
+            on_unused: settings.on_unused,
+            max_seq_len: settings.max_seq_len,
+            overlong: Overlong::Truncate,
+            train_on: TrainOn::Assistant,
+            no_pairs: Some(String::new()),
+            examiner: None,
+        }
     }
 
     /// The tokens at which an answer or a text ends.
@@ -168,30 +198,47 @@ impl<'a> Maker<'a> {
         if self.no_pairs.is_none() {
             return make_pairs(self, records);
         }
-        for record in records.iter_mut() {
+        // Where everything is a target, the turns to look for are those that are not.
+        let mut finds_context = vec![false; records.len()];
+        for (record, finds_context) in records.iter_mut().zip(&mut finds_context) {
             if let Ok((Content::Chat(conversation), _)) = &mut record.content {
                 self.complete(conversation);
+                if self.train_on == TrainOn::All && !conversation.not_targets.is_empty() {
+                    conversation.look_for_the_others();
+                    *finds_context = true;
+                }
             }
         }
-        let mut written: Vec<Option<Result<Handed, String>>> = Vec::new();
+        let mut written: Vec<Option<Result<Handed, Unwritten>>> = Vec::new();
         written.resize_with(records.len(), || None);
+        let finds = |index: usize| self.train_on == TrainOn::Assistant || finds_context[index];
         // Each template writes its conversations together.
-        for has_tools in [false, true] {
-            let mut chats: Vec<(usize, &Conversation, &RecordId)> = Vec::new();
+        for (has_tools, find_turns) in [(false, false), (false, true), (true, false), (true, true)]
+        {
+            let mut chats: Vec<Chat> = Vec::new();
             for (index, record) in records.iter().enumerate() {
                 if let Ok((Content::Chat(chat), _)) = &record.content
-                    && chat.tools.is_some() == has_tools
+                    && (chat.tools.is_some(), finds(index)) == (has_tools, find_turns)
                 {
                     chats.push((index, chat, &record.id));
                 }
             }
-            let of_them = self.write(has_tools, &chats)?;
+            let writing = Writing { codec: self.codec, examiner: self.examiner, find_turns };
+            let of_them = writing.all(has_tools, &chats)?;
             for ((index, ..), one) in chats.iter().zip(of_them) {
                 written[*index] = Some(one);
             }
         }
+        for (record, _) in records.iter_mut().zip(finds_context).filter(|(_, finds)| *finds) {
+            if let Ok((Content::Chat(conversation), _)) = &mut record.content {
+                conversation.look_for_the_others(); // as the record has it
+            }
+        }
         let made = |(record, written): (&Record, _)| match &record.content {
-            Ok((content, left)) => self.make_written(content, left, written, &record.id),
+            Ok((content, left)) => match self.make_written(content, left, written, &record.id) {
+                Err(error) if self.goes_on_after(&error) => Ok(Made::refused(one_line(&error))),
+                made => made,
+            },
             Err(reason) => Ok(Made::bad(reason.clone())),
         };
         records.iter().zip(written).map(made).collect()
@@ -205,35 +252,20 @@ impl<'a> Maker<'a> {
         Ok(made.unwrap_or_else(|| Made::bad("it was not rendered".to_owned())))
     }
 
-    /// Writes conversations with the chat template for those with or without tools.
-    fn write(
-        &self,
-        has_tools: bool,
-        chats: &[(usize, &Conversation, &RecordId)],
-    ) -> Result<Vec<Result<Handed, String>>> {
-        if chats.is_empty() {
-            return Ok(Vec::new());
-        }
-        let conversations: Vec<&Conversation> = chats.iter().map(|(_, chat, _)| *chat).collect();
-        let find_turns = self.train_on == TrainOn::Assistant;
-        let template = self.codec.template_for(has_tools)?;
-        template.render(&conversations, find_turns).map_err(|exceeded| {
-            let error = exceeded.error;
-            let Some((_, _, record)) = chats.get(exceeded.index) else { return error };
-            let template = error.place.as_ref().map(ToString::to_string).unwrap_or_default();
-            let error = error.because(format!("the chat template is {template}"));
-            error.at_position(&*record.file, line(record), 1)
-        })
+    /// Whether an examination goes on where a run ends.
+    fn goes_on_after(&self, error: &Error) -> bool {
+        self.examiner.is_some() && error.what != PAIRS
     }
 
     fn make_written(
         &self,
         content: &Content,
         left: &Fields,
-        written: Option<Result<Handed, String>>,
+        written: Option<Result<Handed, Unwritten>>,
         record: &RecordId,
     ) -> Result<Made> {
         let (mut unused, mut undefined) = (Vec::new(), BTreeSet::new());
+        let mut drawn = Drawn::default();
         columns(left, &mut unused);
         let text = matches!(content, Content::Text(_));
         let example = match content {
@@ -241,12 +273,10 @@ impl<'a> Maker<'a> {
                 Some(Ok(handed)) => {
                     unused.extend(handed.unused);
                     undefined = handed.undefined;
-                    if self.train_on == TrainOn::All && !chat.not_targets.is_empty() {
-                        unused.push(everything_is_learnt());
-                    }
-                    self.chat(chat.tools.is_some(), &handed.rendered, record)?
+                    self.chat(chat.tools.is_some(), &handed.rendered, record, &mut drawn)?
                 }
-                Some(Err(reason)) => Err(reason),
+                Some(Err(why)) if why.ends_a_run => return Ok(Made::refused(why.reason)),
+                Some(Err(why)) => Err(why.reason),
                 None => Err("it was not rendered".to_owned()),
             },
             Content::Completion { prompt, completion } => self.completion(prompt, completion),
@@ -256,13 +286,18 @@ impl<'a> Maker<'a> {
         let (outcome, lossy) = match (example, judge(self.on_unused, &unused)) {
             (Err(reason), _) => (Outcome::Bad(reason), false),
             (_, Err(reason)) => (Outcome::Bad(reason), true),
-            (Ok(example), Ok(())) => (self.fit(example, text, record)?, false),
+            (Ok(example), Ok(())) => {
+                drawn.count(&example);
+                (self.fit(example, text, record)?, false)
+            }
         };
-        Ok(Made { outcome, unused, undefined, lossy })
+        let examine = |examiner: &Examiner| examiner.examine(content, &drawn, &outcome);
+        let examined = self.examiner.map(examine).unwrap_or_default();
+        Ok(Made { outcome, unused, undefined, lossy, examined, refusal: None })
     }
 
     /// Adds what the configuration hands to the template; a record's own come first.
-    fn complete(&self, conversation: &mut Conversation) {
+    pub fn complete(&self, conversation: &mut Conversation) {
         for (name, value) in &self.template_args {
             conversation.template_args.entry(name.as_str()).or_insert_with(|| value.clone());
         }
@@ -273,6 +308,7 @@ impl<'a> Maker<'a> {
         has_tools: bool,
         rendered: &Rendered,
         record: &RecordId,
+        drawn: &mut Drawn,
     ) -> Result<Result<Example, String>> {
         let template = self.codec.template_for(has_tools)?;
         let encoded = match self.codec.tokenizer.encode(&rendered.text) {
@@ -284,12 +320,17 @@ impl<'a> Maker<'a> {
         {
             return Err(doubled(self.codec, bos, template.origin(), record));
         }
-        let mut learn = match self.train_on {
-            TrainOn::Assistant => mask::mask(self.codec, rendered, &encoded),
-            TrainOn::All => vec![true; encoded.tokens.len()],
-        };
+        let mut learn = mask::mask(self.codec, rendered, &encoded);
+        if self.train_on == TrainOn::All {
+            // What was found is context, if anything was looked for.
+            learn.iter_mut().for_each(|target| *target = !*target);
+        }
         if let Some(first) = learn.first_mut() {
             *first = false;
+        }
+        if self.examiner.is_some() && self.train_on == TrainOn::Assistant {
+            drawn.turns = rendered.turns.len();
+            drawn.open_turns = mask::open_turns(self.codec, rendered, &encoded);
         }
         let mut example = Example { tokens: encoded.tokens, learn };
         example.end_once(self.codec.turn_ends());
@@ -362,32 +403,6 @@ fn pieces(example: &Example, max: usize) -> Vec<Example> {
     starts.map(piece).collect()
 }
 
-fn everything_is_learnt() -> Unused {
-    let what = "messages that are to be no targets".to_owned();
-    Unused { loss: Loss::Detail, example: what.clone(), what, by: LEARNT.into() }
-}
-
-pub(super) fn too_long(length: usize, max: usize, record: &RecordId) -> Error {
-    Error::new(format!("a record has {length} tokens, and `data.max_seq_len` is {max}"))
-        .at_position(&*record.file, line(record), 1)
-        .hint("set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`")
-}
-
-fn doubled(codec: &Codec, bos: u32, template: &str, record: &RecordId) -> Error {
-    let name = codec.tokenizer.token_name(bos).unwrap_or_default();
-    Error::new(format!("the rendered conversation begins with `{name}` twice"))
-        .at_position(&*record.file, line(record), 1)
-        .because(format!("that is how the chat template {template} writes it"))
-        .hint("remove it from the first message of the records, or from the template")
-}
-
 pub(super) fn line(record: &RecordId) -> usize {
     usize::try_from(record.line).unwrap_or(usize::MAX)
-}
-
-fn one_line(error: &Error) -> String {
-    match error.causes.first() {
-        Some(cause) => format!("{}: {cause}", error.what),
-        None => error.what.clone(),
-    }
 }

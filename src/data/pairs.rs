@@ -1,5 +1,6 @@
 //! Preference pairs: read, checked and shown. What trains on them is another matter.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::example::RecordId;
 use super::formats::{Content, map_columns};
 use super::show::pair;
 use super::sources::{self, Record, Records};
+use super::unused::{LeftOut, RULE, columns, judge};
 use crate::config::{DataConfig, DataSetConfig, FormatChoice};
 use crate::error::{Error, Result};
 use crate::hub::{SetFile, Supply};
@@ -24,15 +26,16 @@ pub struct Pair {
     pub rejected: String,
 }
 
-/// The first pairs of the training sets. `most` is how many; 0 is all. `codec` is made when the
-/// first pair is found.
+/// The first pairs of the training sets, and what of them the model does not get, a sentence each.
+/// `most` is how many; 0 is all. `codec` is made when the first pair is found.
 pub fn preference_pairs(
     config: &DataConfig,
     supply: &Arc<Supply>,
     codec: impl Fn() -> Result<Codec>,
     most: usize,
-) -> Result<Vec<Pair>> {
+) -> Result<(Vec<Pair>, Vec<String>)> {
     let mut pairs = Vec::new();
+    let mut left_out = LeftOut::default();
     let mut ready: Option<Codec> = None;
     for set in &config.train {
         for file in &supply.set(set, Role::Train.name())?.files {
@@ -45,14 +48,17 @@ pub fn preference_pairs(
                 };
                 for record in batch {
                     if most > 0 && pairs.len() >= most {
-                        return Ok(pairs);
+                        let warnings = left_out.warnings(pairs.len());
+                        return Ok((pairs, warnings));
                     }
-                    pairs.push(show(record, &choice, codec, file)?);
+                    let showing = Showing { choice: &choice, codec, config, file };
+                    pairs.push(showing.show(record, &mut left_out)?);
                 }
             }
         }
     }
-    Ok(pairs)
+    let warnings = left_out.warnings(pairs.len());
+    Ok((pairs, warnings))
 }
 
 /// One file, with its columns under our names.
@@ -87,19 +93,34 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn show(record: Record, choice: &Choice, codec: &Codec, file: &SetFile) -> Result<Pair> {
-    let id = RecordId { file: file.name.clone(), line: record.line };
-    let content = record.content.and_then(|mut fields| choice.format.read(&mut fields));
-    match content {
-        Ok(Content::Preference { chosen, rejected }) => {
-            let shown = pair(codec, &chosen, &rejected)?;
-            Ok(Pair { record: id, chosen: shown.chosen, rejected: shown.rejected })
+/// How the records of a file are shown.
+struct Showing<'a> {
+    choice: &'a Choice,
+    codec: &'a Codec,
+    config: &'a DataConfig,
+    file: &'a SetFile,
+}
+
+impl Showing<'_> {
+    fn show(&self, record: Record, left_out: &mut LeftOut) -> Result<Pair> {
+        let id = RecordId { file: self.file.name.clone(), line: record.line };
+        let place = (&*self.file.name, usize::try_from(record.line).unwrap_or(0));
+        let shown = record.content.map_err(Error::new).and_then(|mut fields| {
+            let content = self.choice.format.read(&mut fields).map_err(Error::new)?;
+            let Content::Preference { chosen, rejected } = content else {
+                return Err(Error::new("the record is no preference pair"));
+            };
+            let mut unused = Vec::new();
+            columns(&fields, &mut unused);
+            judge(self.config.on_unused, &unused).map_err(|why| Error::new(why).hint(RULE))?;
+            let shown = pair(self.codec, self.config, &chosen, &rejected, &mut unused)?;
+            left_out.add(&unused, &BTreeSet::new(), &id);
+            Ok(shown)
+        });
+        match shown {
+            Ok(shown) => Ok(Pair { record: id, chosen: shown.chosen, rejected: shown.rejected }),
+            Err(error) if error.place.is_none() => Err(error.at_position(place.0, place.1, 1)),
+            Err(error) => Err(error),
         }
-        Ok(_) => Err(Error::new("the record is no preference pair")),
-        Err(reason) => Err(Error::new(reason)),
     }
-    .map_err(|error| match error.place {
-        None => error.at_position(&*file.name, usize::try_from(record.line).unwrap_or(0), 1),
-        Some(_) => error,
-    })
 }

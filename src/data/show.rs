@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::codec::Codec;
-use super::example::Example;
+use super::example::{Example, Maker};
 use super::formats::Conversation;
 use super::tokens::TextStream;
-use super::unused::{RULE, judge};
+use super::unused::{RULE, Unused, judge};
+use crate::config::DataConfig;
 use crate::error::{Error, Result};
 
 /// Consecutive tokens that are all learnt, or all given.
@@ -51,14 +52,27 @@ pub struct Rendered {
     pub rejected: String,
 }
 
-/// The two conversations of a preference record, written out by the chat template.
-pub fn pair(codec: &Codec, chosen: &Conversation, rejected: &Conversation) -> Result<Rendered> {
-    let text = |conversation: &Conversation| {
+/// The two conversations of a preference record, written out by the chat template, with the
+/// settings of a run. What of them is not written is added to `unused`.
+pub fn pair(
+    codec: &Codec,
+    config: &DataConfig,
+    chosen: &Conversation,
+    rejected: &Conversation,
+    unused: &mut Vec<Unused>,
+) -> Result<Rendered> {
+    let maker = Maker::new(codec, config);
+    let mut text = |conversation: &Conversation| {
         let template = codec.template_for(conversation.tools.is_some())?;
-        let handed = template.render(&[conversation], false).map_err(|exceeded| exceeded.error)?;
+        let mut conversation = conversation.clone();
+        maker.complete(&mut conversation);
+        let handed = template.render(&[&conversation], false).map_err(|exceeded| exceeded.error)?;
         match handed.into_iter().next() {
-            Some(Ok(handed)) => match judge(None, &handed.unused) {
-                Ok(()) => Ok(handed.rendered.text),
+            Some(Ok(handed)) => match judge(config.on_unused, &handed.unused) {
+                Ok(()) => {
+                    unused.extend(handed.unused);
+                    Ok(handed.rendered.text)
+                }
                 Err(reason) => Err(Error::new(reason).hint(RULE)),
             },
             Some(Err(reason)) => Err(Error::new(reason).at(template.origin())),
@@ -75,7 +89,7 @@ mod tests {
     use super::*;
     use crate::data::detect::detect;
     use crate::data::example::Outcome;
-    use crate::data::example::{Maker, RecordId};
+    use crate::data::example::RecordId;
     use crate::data::fixture::{codec, config};
     use crate::data::formats::{Content, FORMATS, Fields};
     use crate::data::sources;
@@ -89,7 +103,8 @@ mod tests {
     #[test]
     fn a_pair_is_shown_as_the_model_would_read_it() {
         let Content::Preference { chosen, rejected } = content() else { panic!() };
-        let pair = pair(&codec(), &chosen, &rejected).unwrap();
+        let config = config(&[Path::new("a.jsonl")]);
+        let pair = pair(&codec(), &config, &chosen, &rejected, &mut Vec::new()).unwrap();
         let start = "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n";
         assert_eq!(pair.chosen, format!("{start}4<|im_end|>\n"));
         assert_eq!(pair.rejected, format!("{start}5<|im_end|>\n"));
@@ -157,7 +172,8 @@ mod tests {
         assert_eq!(pairs.len(), 16);
         for content in pairs {
             let Content::Preference { chosen, rejected } = content else { panic!() };
-            let pair = pair(&codec(), &chosen, &rejected).unwrap();
+            let config = config(&[Path::new("a.jsonl")]);
+            let pair = pair(&codec(), &config, &chosen, &rejected, &mut Vec::new()).unwrap();
             assert!(pair.chosen != pair.rejected && pair.chosen.ends_with("<|im_end|>\n"));
         }
     }

@@ -14,13 +14,14 @@ use super::examples::{Facts, Reader, Writer};
 use super::layout::{BlockSize, Blocks, FileId, SetShape};
 use super::room::Room;
 use super::tokenise::{About, Reading, tokenise};
+use super::watch::RecordWatch;
 use crate::config::{DataConfig, DataSetConfig, OnUnused};
 use crate::error::{Error, Result};
 use crate::files::Digest;
 use crate::hub::{FileSet, SetFile, Supply};
 
 /// Changes whenever the same file would become other examples, so that old ones are not used.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Where examples lie in the cache.
 pub const FOLDER: &str = "examples";
@@ -49,6 +50,7 @@ pub struct Store {
     slots: Vec<Vec<Mutex<Option<Arc<Opened>>>>>,
     folder: PathBuf,
     room: Room,
+    watch: Option<Arc<dyn RecordWatch>>,
 }
 
 impl Store {
@@ -78,7 +80,15 @@ impl Store {
             folder: cache.join(FOLDER),
             room: Room::new(cache, config.cache_limit),
             config: config.clone(),
+            watch: None,
         }
+    }
+
+    /// Tells of every record as it is read: nothing is taken from the cache.
+    #[must_use]
+    pub fn watched(mut self, watch: Option<Arc<dyn RecordWatch>>) -> Self {
+        self.watch = watch;
+        self
     }
 
     /// What the files are for.
@@ -141,8 +151,8 @@ impl Store {
 
     fn find_or_make(&self, id: FileId) -> Result<Opened> {
         let file = self.file(id);
-        if let Some(sha256) = self.supply.digest_of(file)? {
-            let path = self.path_of(id, &sha256);
+        if let (Some(sha256), None) = (self.supply.digest_of(file)?, &self.watch) {
+            let path = self.path_of(id, &sha256, None);
             // One that is damaged or gone is made anew.
             if let Ok(reader) = Reader::<About>::open(&path)
                 && reader.about.file.sha256 == sha256
@@ -155,7 +165,9 @@ impl Store {
         self.room.make(file.size)?;
         let source = self.supply.fetch(file)?;
         let (config, _) = &self.sets[id.set as usize];
-        let maker = Maker::new(&self.codec, &self.config);
+        let watch = self.watch.as_deref();
+        let examiner = watch.map(RecordWatch::examiner);
+        let maker = Maker::new(&self.codec, &self.config).examining(examiner);
         let stop = || self.supply.stopped();
         let reading = Reading {
             name: &file.name,
@@ -163,6 +175,7 @@ impl Store {
             columns: &config.columns,
             maker: &maker,
             stop: &stop,
+            watch: watch.map(|watch| (watch, self.role)),
         };
         let mut writer = Writer::new(&self.folder, self.codec.tokenizer.vocabulary_size())?;
         let about = tokenise(&source, &reading, &mut writer)?;
@@ -170,15 +183,16 @@ impl Store {
         if about.statistics.records == 0 && self.sets[id.set as usize].1.files.len() == 1 {
             return Err(Error::new("the data set holds no records").at(&*file.name));
         }
-        let path = self.path_of(id, &about.file.sha256);
+        let path = self.path_of(id, &about.file.sha256, about.refusal.as_deref());
         writer.commit(&path, &about)?;
         self.room.used(&path);
         self.room.make(0)?;
         Reader::open(&path).map(opened)
     }
 
-    /// Where the examples of a file with this digest lie: named by all that determines them.
-    fn path_of(&self, id: FileId, sha256: &Digest) -> PathBuf {
+    /// Where the examples of a file with this digest lie: named by all that determines them. Those
+    /// of a file that no run would use are apart from those of runs.
+    fn path_of(&self, id: FileId, sha256: &Digest, refusal: Option<&str>) -> PathBuf {
         let (config, _) = &self.sets[id.set as usize];
         let mut all = json!({
             "version": [VERSION, env!("CARGO_PKG_VERSION")],
@@ -195,6 +209,9 @@ impl Store {
         if self.config.no_pairs.is_none() {
             all["pairs"] = json!(true);
         }
+        if let Some(refusal) = refusal {
+            all["refusal"] = refusal.into();
+        }
         let digest = Digest::of(all.to_string().as_bytes()).to_string();
         self.folder.join(&digest[..2]).join(format!("{digest}.fbx"))
     }
@@ -206,6 +223,9 @@ impl Store {
             Err(error) => error,
             found => return found,
         };
+        if self.watch.is_some() {
+            return Err(error); // its records would be told of twice
+        }
         let _ = fs::remove_file(opened.reader.path());
         *self.slot(id).lock().unwrap_or_else(PoisonError::into_inner) = None;
         let again = self.open(id)?;

@@ -4,11 +4,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::admission::Said;
-use super::corpus::Statistics;
 use super::examples::Facts;
 use super::filter::{Filter, HeldOut, Place};
 use super::layout::{Blocks, FileId};
 use super::plan::Lengths;
+use super::statistics::Statistics;
 use super::store::Store;
 use crate::config::{DataConfig, ValSize};
 use crate::error::{Error, Result};
@@ -22,6 +22,16 @@ pub struct Survey {
     pub lengths: Lengths,
     /// What there is to say of it.
     pub said: Said,
+    /// Why nothing can be trained on it.
+    pub refusal: Option<Error>,
+}
+
+/// An error in a sentence, without its place and hints.
+pub fn sentence(error: &Error) -> String {
+    match error.causes.first() {
+        Some(cause) => format!("{} ({cause})", error.what),
+        None => error.what.clone(),
+    }
 }
 
 /// Goes through all files once and completes the filter.
@@ -33,7 +43,14 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
     }
     (statistics.examples, statistics.tokens) = (0, 0);
     (statistics.learnt_tokens, statistics.longest) = (0, 0);
-    filter.held_out = held_out(store, config.val_size)?;
+    let mut refusal = None;
+    filter.held_out = match held_out(store, config.val_size)? {
+        Ok(held_out) => held_out,
+        Err(error) => {
+            refusal = Some(error);
+            HeldOut::Nothing
+        }
+    };
     if config.deduplicate {
         filter.duplicates = duplicates(store)?;
         statistics.duplicates = filter.duplicates.len() as u64;
@@ -58,10 +75,10 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
     statistics.held_out = found.held_out.len() as u64;
     statistics.overlapping = found.overlapping.len() as u64;
     if statistics.examples == 0 {
-        return Err(nothing_left(&statistics));
+        refusal = refusal.or(Some(nothing_left(&statistics)));
     }
     speak(store, config, &statistics, &found, &mut said)?;
-    Ok(Survey { statistics, lengths, said })
+    Ok(Survey { statistics, lengths, said, refusal })
 }
 
 fn nothing_left(statistics: &Statistics) -> Error {
@@ -139,11 +156,11 @@ pub fn each(
     Ok(())
 }
 
-/// What `data.val_size` holds out.
-fn held_out(store: &Store, size: ValSize) -> Result<HeldOut> {
+/// What `data.val_size` holds out; or why that cannot be.
+fn held_out(store: &Store, size: ValSize) -> Result<Result<HeldOut>> {
     let count = match size {
-        ValSize::None => return Ok(HeldOut::Nothing),
-        ValSize::Fraction(share) => return Ok(HeldOut::Share(share)),
+        ValSize::None => return Ok(Ok(HeldOut::Nothing)),
+        ValSize::Fraction(share) => return Ok(Ok(HeldOut::Share(share))),
         ValSize::Records(count) => count,
     };
     let wanted = usize::try_from(count).unwrap_or(usize::MAX);
@@ -164,11 +181,11 @@ fn held_out(store: &Store, size: ValSize) -> Result<HeldOut> {
             Ok(())
         })?;
     }
-    match smallest.into_iter().nth(wanted) {
+    Ok(match smallest.into_iter().nth(wanted) {
         Some(limit) => Ok(HeldOut::Below(limit)),
         None => Err(Error::new(format!("`data.val_size = {count}` leaves nothing to learn from"))
             .because(format!("there are {different} different records that can be used"))),
-    }
+    })
 }
 
 /// Examples of records of which an equal one stands earlier. Pieces of one text are no duplicates

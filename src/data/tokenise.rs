@@ -8,21 +8,23 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::corpus::Statistics;
-use super::detect::{Choice, detect};
-use super::example::{self, Maker, Outcome, RecordId, line};
+use super::bad_rows::SHOWN;
+use super::corpus::Role;
+use super::detect::{Choice, detect, detect_anyway};
+use super::example::{self, Maker, Outcome, RecordId};
 use super::examples::Writer;
-use super::formats::{Content, Fields, Format, map_columns};
+use super::finding::{Examined, Finding, FindingKind};
+use super::formats::{Content, Fields, Format, KNOWN, map_columns};
 use super::sources::{self, Record, Records};
+use super::statistics::Statistics;
 use super::unused::{self, Count, RULE, Unused};
+use super::watch::{RecordWatch, WatchedRecord};
 use crate::config::FormatChoice;
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 
 /// So many records are made examples of by one task, which has them rendered together.
 const TOGETHER: usize = 32;
-/// So many unusable records are kept to be shown; the rest is counted.
-const SHOWN: usize = 10;
 
 /// What is known of a data file once it was read to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,9 @@ pub struct About {
     pub nothing: Option<u64>,
     /// Names that the chat template printed though they were undefined, and the first line.
     pub undefined: BTreeMap<String, u64>,
+    /// What would end a run that reads the file; an examination went on.
+    #[serde(default)]
+    pub refusal: Option<String>,
 }
 
 /// An unusable record.
@@ -82,6 +87,7 @@ impl About {
             dropped: None,
             nothing: None,
             undefined: BTreeMap::new(),
+            refusal: None,
         }
     }
 
@@ -142,6 +148,8 @@ pub struct Reading<'a> {
     pub maker: &'a Maker<'a>,
     /// Asked between batches: does nobody wait for the result any more?
     pub stop: &'a (dyn Fn() -> bool + Sync),
+    /// Is told of every record, where the data is examined, and what the file is for.
+    pub watch: Option<(&'a dyn RecordWatch, Role)>,
 }
 
 /// Reads a file to its end and hands its examples to `writer`.
@@ -158,7 +166,7 @@ pub fn tokenise(path: &Path, reading: &Reading, writer: &mut Writer) -> Result<A
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || read_all(records, &read));
         let ends = reading.maker.ends();
-        let keeper = scope.spawn(move || keep_all(made, &ends, writer));
+        let keeper = scope.spawn(move || keep_all(made, &ends, reading, writer));
         // While the first batch is read. If the file cannot be looked at, the reader tells.
         reading.maker.expect(std::fs::metadata(path).map_or(0, |found| found.len()));
         let choice = make_all(batches, reading, &give);
@@ -167,7 +175,8 @@ pub fn tokenise(path: &Path, reading: &Reading, writer: &mut Writer) -> Result<A
         let about = keeper.join().map_err(|_| Error::new("writing examples failed"))?;
         let file = reader.join().map_err(|_| Error::new("reading a data file failed"))?;
         let mut about = about?;
-        let choice = choice?;
+        let (choice, refusal) = choice?;
+        about.refusal = refusal.or(about.refusal);
         let file = file.map_err(|error| named(error, reading.name))?;
         about.file = FileEntry { path: String::new(), ..file };
         if let Some(Choice { format, reason }) = choice {
@@ -197,8 +206,8 @@ fn make_all(
     batches: Receiver<Result<Vec<Record>>>,
     reading: &Reading,
     give: &SyncSender<Vec<Result<Vec<Made>>>>,
-) -> Result<Option<Choice>> {
-    let mut choice = None;
+) -> Result<(Option<Choice>, Option<String>)> {
+    let (mut choice, mut refusal) = (None, None);
     for batch in batches {
         let batch = batch.map_err(|error| named(error, reading.name))?;
         if (reading.stop)() {
@@ -209,7 +218,14 @@ fn make_all(
             false => batch.into_par_iter().map(|record| renamed(record, reading.columns)).collect(),
         };
         if choice.is_none() {
-            choice = detect(Path::new(&**reading.name), &batch, reading.format)?;
+            let name = Path::new(&**reading.name);
+            choice = match detect(name, &batch, reading.format) {
+                Err(error) if reading.watch.is_some() => {
+                    refusal.get_or_insert(error.what);
+                    detect_anyway(&batch)
+                }
+                choice => choice?,
+            };
         }
         let format = choice.as_ref().map(|choice| choice.format);
         let make = |records: Vec<Record>| make(records, format, reading);
@@ -217,18 +233,23 @@ fn make_all(
             break; // the other side has failed and says why
         }
     }
-    Ok(choice)
+    Ok((choice, refusal))
 }
 
 /// Counts and writes examples.
 fn keep_all(
     made: Receiver<Vec<Result<Vec<Made>>>>,
     ends: &BTreeSet<u32>,
+    reading: &Reading,
     writer: &mut Writer,
 ) -> Result<About> {
     let mut about = About::new();
     for made in made.into_iter().flatten() {
-        for Made { line, digest, read } in made? {
+        for Made { line, digest, mut read } in made? {
+            if let Some((watch, role)) = reading.watch {
+                watch.record(role, reading.name, read.watched(line, digest))?;
+                about.refusal = about.refusal.or(read.refusal);
+            }
             for name in read.undefined {
                 about.undefined.entry(name).or_insert(line);
             }
@@ -260,6 +281,19 @@ struct Read {
     chat: bool,
     plain: bool,
     undefined: BTreeSet<String>,
+    examined: Examined,
+    refusal: Option<String>,
+}
+
+impl Read {
+    /// What is told of the record.
+    fn watched(&mut self, line: u64, digest: Digest) -> WatchedRecord {
+        let mut examined = std::mem::take(&mut self.examined);
+        if let Outcome::Bad(reason) = &self.outcome {
+            examined.findings.insert(0, Finding::new(FindingKind::BadRecord, reason));
+        }
+        WatchedRecord { line, digest, examined, rule: self.rule.clone() }
+    }
 }
 
 /// Says the name by which people know the file, not where the cache keeps it.
@@ -296,11 +330,12 @@ fn make(records: Vec<Record>, format: Option<&dyn Format>, reading: &Reading) ->
     }
     let all = reading.maker.make_all(&mut contents)?;
     let made = |((line, digest, rule, chat, plain), made): (_, example::Made)| {
-        let example::Made { outcome, unused, undefined, lossy } = made;
+        let example::Made { outcome, unused, undefined, lossy, examined, refusal } = made;
         // What is left out of an unusable record is said in the reason.
         let unused = if matches!(outcome, Outcome::Bad(_)) { Vec::new() } else { unused };
         let rule = if lossy { Some(RULE.to_owned()) } else { rule };
-        Made { line, digest, read: Read { outcome, rule, unused, undefined, chat, plain } }
+        let read = Read { outcome, rule, unused, undefined, chat, plain, examined, refusal };
+        Made { line, digest, read }
     };
     Ok(places.into_iter().zip(all).map(made).collect())
 }
@@ -315,75 +350,12 @@ fn content(
     let format = format.ok_or_else(|| ("the shape of the record is not known".to_owned(), None))?;
     match format.read(&mut fields) {
         Ok(content) => Ok((content, fields)),
-        Err(reason) => {
-            let rule = format!("the shape `{}` has {}", format.name(), format.expects());
-            Err((reason, Some(rule)))
-        }
-    }
-}
-
-/// Unusable records of all data files: a bounded number may be skipped.
-pub struct BadRows {
-    limit: u64,
-    count: u64,
-    problems: Vec<Error>,
-    /// What holds for all records, with the problem that was the first to break it.
-    rules: Vec<(usize, String)>,
-}
-
-impl BadRows {
-    /// Up to `limit` records may be skipped.
-    pub fn new(limit: u64) -> Self {
-        Self { limit, count: 0, problems: Vec::new(), rules: Vec::new() }
-    }
-
-    /// Counts those of a file.
-    ///
-    /// # Errors
-    /// Once there are more than the limit.
-    pub fn add(&mut self, name: &str, about: &About) -> Result<()> {
-        self.count += about.statistics.bad_rows;
-        for problem in &about.problems {
-            if self.problems.len() == SHOWN {
-                break;
+        Err(reason) => Err(match reason.split_once(KNOWN) {
+            Some((what, known)) => (what.to_owned(), Some(format!("known roles are {known}"))),
+            None => {
+                let rule = format!("the shape `{}` has {}", format.name(), format.expects());
+                (reason, Some(rule))
             }
-            let known = |rule: &&String| !self.rules.iter().any(|(_, other)| other == *rule);
-            if let Some(rule) = problem.rule.as_ref().filter(known) {
-                self.rules.push((self.problems.len(), rule.clone()));
-            }
-            let record = RecordId { file: name.into(), line: problem.line };
-            let error = Error::new(&problem.reason).at_position(name, line(&record), 1);
-            self.problems.push(error);
-        }
-        if self.count <= self.limit {
-            return Ok(());
-        }
-        let mut problems = std::mem::take(&mut self.problems);
-        if let Some(last) = problems.pop() {
-            let hint = match self.limit {
-                0 => "correct them, or skip some with `data.max_bad_rows`".to_owned(),
-                limit => format!("`data.max_bad_rows` lets {limit} unusable records pass"),
-            };
-            let rules = std::mem::take(&mut self.rules);
-            let last = rules.into_iter().fold(last, |error, (_, rule)| error.hint(rule));
-            problems.push(last.hint(hint));
-        }
-        Err(Error::all(problems).unwrap_or_else(|| Error::new("too many unusable records")))
-    }
-
-    /// A sentence for each skipped record.
-    pub fn warnings(&self) -> Vec<String> {
-        let sentence = |(index, problem): (usize, &Error)| {
-            let place = problem.place.as_ref().map(ToString::to_string).unwrap_or_default();
-            let rules = self.rules.iter().filter(|(first, _)| *first == index);
-            let rules: String = rules.map(|(_, rule)| format!("; {rule}")).collect();
-            format!("{place}: skipped: {}{rules}", problem.what)
-        };
-        let mut all: Vec<String> = self.problems.iter().enumerate().map(sentence).collect();
-        let more = self.count - self.problems.len() as u64;
-        if more > 0 {
-            all.push(format!("{more} more unusable records were skipped"));
-        }
-        all
+        }),
     }
 }

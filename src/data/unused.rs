@@ -4,10 +4,11 @@
 //! says, or the program says what it does not use, with count and first place.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::example::RecordId;
 use super::formats::Fields;
 use crate::config::OnUnused;
 
@@ -79,8 +80,6 @@ pub const TEMPLATE: &str = "the chat template does not write";
 pub const SHAPE: &str = "this shape does not read";
 /// See [`TEMPLATE`].
 pub const NOT_ASKED: &str = "the chat template does not ask for";
-/// See [`TEMPLATE`].
-pub const LEARNT: &str = "`data.train_on = \"all\"` learns";
 
 impl Unused {
     /// Something that the template leaves out.
@@ -165,4 +164,40 @@ pub fn judge(on_unused: Option<OnUnused>, unused: &[Unused]) -> Result<(), Strin
     let sentences: Vec<String> =
         sentences.iter().map(|(by, what)| format!("{by} {}", what.join(", "))).collect();
     if sentences.is_empty() { Ok(()) } else { Err(sentences.join("; ")) }
+}
+
+/// What of the records the model does not get: how many have it, and the first place. Columns that
+/// a data set has for itself are not among it: slices may be made by them.
+#[derive(Default)]
+pub struct LeftOut {
+    found: BTreeMap<(Loss, String), (u64, String)>,
+    undefined: BTreeMap<String, String>,
+}
+
+impl LeftOut {
+    /// Counts what is left out of a record.
+    pub fn add(&mut self, unused: &[Unused], undefined: &BTreeSet<String>, record: &RecordId) {
+        let lost = unused.iter().filter(|unused| unused.loss != Loss::Column);
+        let phrases: BTreeSet<_> = lost.map(|unused| (unused.loss, unused.phrase())).collect();
+        for phrase in phrases {
+            self.found.entry(phrase).or_insert_with(|| (0, record.to_string())).0 += 1;
+        }
+        for name in undefined {
+            self.undefined.entry(name.clone()).or_insert_with(|| record.to_string());
+        }
+    }
+
+    /// What there is to say, a sentence each.
+    pub fn warnings(self, records: usize) -> Vec<String> {
+        let lost = self.found.into_iter().map(|((_, phrase), (count, first))| {
+            format!("{count} of {records} records {phrase}, first {first}")
+        });
+        let undefined = self.undefined.into_iter().map(|(name, first)| {
+            format!(
+                "the chat template prints `{name}`, which is undefined, so it writes nothing \
+                 there, first {first}"
+            )
+        });
+        lost.chain(undefined).collect()
+    }
 }

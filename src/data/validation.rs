@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::batch::Batch;
-use super::corpus::{Entry, Part, Statistics};
+use super::corpus::{Entry, Part};
 use super::examples::Facts;
 use super::filter::HeldOut;
 use super::layout::Blocks;
 use super::pack::{Packing, pack};
+use super::statistics::Statistics;
 use super::store::Store;
 use super::survey::each;
 use crate::config::DataConfig;

@@ -47,6 +47,8 @@ pub trait Watcher: Sync {
     fn advance(&self, units: u64);
     /// The part is done.
     fn end(&self);
+    /// Something about the data that deserves attention.
+    fn warn(&self, _text: &str) {}
 }
 
 /// Nobody watches.
@@ -84,14 +86,18 @@ pub fn evaluate(
     watcher: &dyn Watcher,
 ) -> Result<Report> {
     let codec = subject.codec;
-    let found = cases(&suite.data, codec, supply, suite.max_seq_len, suite.max_records)?;
+    let found = cases(&suite.data, codec, supply, &suite.case_settings(codec))?;
+    found.warnings.iter().for_each(|text| watcher.warn(text));
     if found.cases.iter().all(|case| case.examples.is_empty()) {
         return Err(Error::new("the evaluation has nothing to judge")
             .at(&suite.path)
             .because(format!("{} records were read", found.cases.len())));
     }
-    let judged =
-        Judged { suite, model: model_record(subject), data: suite_record(suite, &found, device) };
+    let judged = Judged {
+        suite,
+        model: model_record(subject),
+        data: suite_record(suite, codec, &found, device),
+    };
     let place = kept::place(cache, &judged.model, &judged.data);
     if let Some(report) = kept::recall(&place).filter(|_| !fresh) {
         // What people call the model may be another name for the same bytes.
@@ -117,7 +123,7 @@ fn model_record(subject: &Subject) -> ModelRecord {
     ModelRecord { name: subject.name.to_owned(), sha256: Digest::of(text.as_bytes()), files }
 }
 
-fn suite_record(suite: &Suite, found: &Cases, device: &Opened) -> SuiteRecord {
+fn suite_record(suite: &Suite, codec: &Codec, found: &Cases, device: &Opened) -> SuiteRecord {
     let data: Vec<Digest> = found.files.iter().map(|file| file.file.sha256).collect();
     let schemas: Vec<Digest> = suite
         .tasks
@@ -127,7 +133,7 @@ fn suite_record(suite: &Suite, found: &Cases, device: &Opened) -> SuiteRecord {
             _ => None,
         })
         .collect();
-    let text = json!({
+    let mut text = json!({
         "version": report::VERSION,
         "firebrand": env!("CARGO_PKG_VERSION"),
         "suite": suite.sha256,
@@ -135,6 +141,11 @@ fn suite_record(suite: &Suite, found: &Cases, device: &Opened) -> SuiteRecord {
         "schemas": schemas,
         "class": device.class(),
     });
+    // Only where they are set, so that earlier results stay comparable.
+    let settings = suite.case_settings(codec);
+    if !settings.template_args.is_empty() {
+        text["template_args"] = settings.template_args.into();
+    }
     SuiteRecord {
         name: suite.name.clone(),
         path: suite.path.display().to_string(),

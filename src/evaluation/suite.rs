@@ -7,7 +7,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::task::{self, Task, TaskEntry};
-use crate::config::{DataSetConfig, FormatChoice};
+use crate::config::{DataSetConfig, FormatChoice, OnUnused};
+use crate::data::{CaseSettings, Codec};
 use crate::error::{Error, Result};
 use crate::files::{Digest, Placed, TomlText};
 
@@ -35,6 +36,10 @@ pub struct Suite {
     pub max_records: u64,
     /// Rows of a forward pass.
     pub micro_batch_size: usize,
+    /// What the chat template is handed, as `data.template_args` of a run.
+    pub template_args: BTreeMap<String, serde_json::Value>,
+    /// What is done about what the model does not get of a record, as `data.on_unused` of a run.
+    pub on_unused: Option<OnUnused>,
     /// How records are told apart.
     pub slices: Vec<SliceBy>,
     /// What the model has to do.
@@ -114,6 +119,9 @@ struct Data {
     #[serde(default)]
     max_records: u64,
     micro_batch_size: Option<Spanned<usize>>,
+    #[serde(default)]
+    template_args: BTreeMap<String, serde_json::Value>,
+    on_unused: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -173,6 +181,8 @@ impl Suite {
             seed: document.seed,
             max_seq_len: at_least(data.max_seq_len, 2, 1024, "max_seq_len")?,
             max_records: data.max_records,
+            template_args: data.template_args,
+            on_unused: on_unused(data.on_unused)?,
             micro_batch_size: at_least(data.micro_batch_size, 1, 1, "micro_batch_size")?,
             data: DataSetConfig {
                 format: format(data.format)?,
@@ -204,6 +214,35 @@ fn at_least(
             Err((Error::new(format!("`{name}` must be at least {least}")), value.span()))
         }
         Some(value) => Ok(value.into_inner()),
+    }
+}
+
+impl Suite {
+    /// How the records are read. What a run hands to its template holds where the suite says
+    /// nothing.
+    pub fn case_settings(&self, codec: &Codec) -> CaseSettings {
+        let template_args = match self.template_args.is_empty() {
+            true => codec.template_args().clone(),
+            false => self.template_args.clone().into_iter().collect(),
+        };
+        CaseSettings {
+            max_seq_len: self.max_seq_len,
+            max_records: self.max_records,
+            template_args,
+            on_unused: self.on_unused,
+        }
+    }
+}
+
+fn on_unused(given: Option<Spanned<String>>) -> Placed<Option<OnUnused>> {
+    let Some(given) = given else { return Ok(None) };
+    match OnUnused::from_name(given.get_ref()) {
+        Some(on_unused) => Ok(Some(on_unused)),
+        None => {
+            let error = Error::new(format!("`on_unused` cannot be `{}`", given.get_ref()));
+            let hint = format!("there are {}", OnUnused::NAMES.join(", "));
+            Err((error.hint(hint), given.span()))
+        }
     }
 }
 

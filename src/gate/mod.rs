@@ -92,7 +92,8 @@ pub fn judge(request: &Request) -> Result<Report> {
         refuse_other_data(&candidate.report, &baseline.report)?;
     }
     let suite = &policy.suite;
-    let found = cases(&suite.data, &candidate.codec, supply, suite.max_seq_len, suite.max_records)?;
+    let found =
+        cases(&suite.data, &candidate.codec, supply, &suite.case_settings(&candidate.codec))?;
     if found.files != candidate.report.suite.data {
         return Err(other_data());
     }
@@ -111,8 +112,10 @@ pub fn judge(request: &Request) -> Result<Report> {
 /// nothing.
 fn see(request: &Request, name: &str) -> Result<Seen> {
     let model = open(name, None, &request.device.device, request.supply)?;
+    model.note.iter().for_each(|note| request.watcher.warn(&format!("{name}: {note}")));
     let rows = model.model.facts.vocabulary;
-    let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?;
+    let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
+        .with_template_args(model.template_args.clone());
     let subject = Subject { name, model: &model.model, codec: &codec, files: &model.files };
     let kept = (request.cache, true);
     let Request { policy, supply, device, .. } = request;

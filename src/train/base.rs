@@ -83,8 +83,10 @@ pub fn look_through(base: &Path, observer: &mut dyn Observer) -> Result<()> {
         0..=LOOKED_THROUGH_BYTES => headers.refuse_not_finite(),
         size => {
             observer.on(Event::Note(format!(
-                "{} of weights were not looked through for NaN: `train` does, as it loads them",
-                bytes(size)
+                "{} of weights were not looked through for NaN: `train` does, as it loads them, \
+                 and `firebrand doctor --weights {}` does at any time",
+                bytes(size),
+                base.display()
             )));
             Ok(())
         }

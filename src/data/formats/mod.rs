@@ -35,6 +35,9 @@ pub static FORMATS: &[&dyn Format] = &[
     &text::Text,
 ];
 
+/// What stands in a reason before the names that would be right: they are the same for all records.
+pub const KNOWN: &str = "; known are ";
+
 /// The fields of a record.
 pub type Fields = Map<String, Value>;
 

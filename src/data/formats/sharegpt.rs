@@ -7,7 +7,7 @@ use super::beside::take_beside;
 use super::calls::call;
 use super::lists::{First, first, list, turns};
 use super::turns::{Turn, conversation, turn};
-use super::{Content, Fields, Format, found};
+use super::{Content, Fields, Format, KNOWN, found};
 use crate::config::FormatChoice;
 use crate::data::sources::kind;
 use crate::files::parse_exact_json;
@@ -106,7 +106,7 @@ pub fn message_of(message: Value, number: usize) -> Result<Turn, String> {
     };
     let Some(role) = role_of(&speaker) else {
         let known = SPEAKERS.map(|(name, _)| format!("`{name}`")).join(", ");
-        return Err(format!("message {number} is from `{speaker}`; known are {known}"));
+        return Err(format!("message {number} is from `{speaker}`{KNOWN}{known}"));
     };
     let value = take(&mut fields, ["value", "content"]).map_err(two)?;
     if role == CALL {

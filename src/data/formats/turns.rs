@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::calls::calls;
 use super::content::content;
-use super::{Conversation, found};
+use super::{Conversation, KNOWN, found};
 use crate::data::sources::kind;
 
 /// The roles that templates know; `developer` is the newer name of `system`.
@@ -69,7 +69,7 @@ fn role(fields: &mut Map<String, Value>, number: usize) -> Result<(), String> {
         Some(Value::String(role)) => {
             let known = ROLES.iter().chain(&TOOL_ROLES).map(|role| format!("`{role}`"));
             let known = known.collect::<Vec<_>>().join(", ");
-            Err(format!("message {number} has the role `{role}`; known are {known}"))
+            Err(format!("message {number} has the role `{role}`{KNOWN}{known}"))
         }
         Some(other) => {
             let other = kind(other);
@@ -162,6 +162,15 @@ impl Conversation {
         let before = self.messages.len();
         self.not_targets.extend(other.not_targets.iter().map(|index| index + before));
         self.messages.extend(other.messages);
+    }
+
+    /// Turns round which of the assistant's messages are targets, so that the turns that are found
+    /// are those of the context.
+    pub fn look_for_the_others(&mut self) {
+        let messages = self.messages.iter().enumerate();
+        let spoken = messages.filter(|(_, turn)| turn["role"] == "assistant");
+        let others = spoken.map(|(index, _)| index).filter(|it| !self.not_targets.contains(it));
+        self.not_targets = others.collect();
     }
 
     /// Makes context of everything that was said so far.

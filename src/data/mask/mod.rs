@@ -202,6 +202,33 @@ pub fn mask(codec: &Codec, rendered: &Rendered, encoded: &Encoded) -> Vec<bool> 
     learn
 }
 
+/// How many turns have no token among their targets that ends them. Nothing is said of a template
+/// that writes no such token at all.
+pub fn open_turns(codec: &Codec, rendered: &Rendered, encoded: &Encoded) -> usize {
+    let is_end = |token: usize| {
+        let id = encoded.tokens[token];
+        codec.turn_ends().contains(&id) || codec.tokenizer.is_special(id)
+    };
+    if codec.turn_ends().is_empty() {
+        return 0;
+    }
+    let text = |token: usize| rendered.text.get(encoded.offsets[token].0..encoded.offsets[token].1);
+    let is_blank = |token: &usize| text(*token).is_some_and(|text| text.trim().is_empty());
+    let is_closed = |span: Range<usize>| span.rev().find(|t| !is_blank(t)).is_some_and(is_end);
+    let turns = &rendered.turns;
+    if !rendered.marked {
+        let of = |turn| of_turn(codec, &rendered.text, turn, encoded);
+        return turns.iter().filter(|turn| !is_closed(of(turn))).count();
+    }
+    // A turn may be marked in several pieces: it goes on in the next where nothing ends it before.
+    let spans: Vec<_> = turns.iter().map(|turn| overlapping(encoded, &turn.said)).collect();
+    let goes_on = |index: usize| {
+        spans.get(index + 1).is_some_and(|next| !(spans[index].end..next.start).any(is_end))
+    };
+    let open = |&index: &usize| !is_closed(spans[index].clone()) && !goes_on(index);
+    (0..spans.len()).filter(open).count()
+}
+
 /// The tokens that a span has a part of.
 fn overlapping(encoded: &Encoded, span: &Range<usize>) -> Range<usize> {
     let first = encoded.offsets.partition_point(|&(_, end)| end <= span.start);

@@ -1,0 +1,37 @@
+//! Errors of one record that end a run: no setting lets such a record pass.
+
+use super::codec::Codec;
+use super::example::{PAIRS, RecordId, line};
+use crate::error::Error;
+
+/// A record is longer than a row, and that is to be an error.
+pub fn too_long(length: usize, max: usize, record: &RecordId) -> Error {
+    Error::new(format!("a record has {length} tokens, and `data.max_seq_len` is {max}"))
+        .at_position(&*record.file, line(record), 1)
+        .hint("set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`")
+}
+
+/// A preference pair, which has two answers.
+pub fn pair(record: &RecordId) -> Error {
+    Error::new(PAIRS).at_position(&*record.file, line(record), 1).hint(
+        "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
+             answers are learnt",
+    )
+}
+
+/// Two tokens that begin a text, of which the template wrote one too many.
+pub fn doubled(codec: &Codec, bos: u32, template: &str, record: &RecordId) -> Error {
+    let name = codec.tokenizer.token_name(bos).unwrap_or_default();
+    Error::new(format!("the rendered conversation begins with `{name}` twice"))
+        .at_position(&*record.file, line(record), 1)
+        .because(format!("that is how the chat template {template} writes it"))
+        .hint("remove it from the first message of the records, or from the template")
+}
+
+/// An error in one line.
+pub fn one_line(error: &Error) -> String {
+    match error.causes.first() {
+        Some(cause) => format!("{}: {cause}", error.what),
+        None => error.what.clone(),
+    }
+}
