@@ -283,7 +283,7 @@ fn orpo_has_loss_metrics_and_gradients_of_trl() {
         for batches in [vec![batch_of_pairs(&pairs)], apart.clone()] {
             assert_eq!(batches.iter().map(|batch| orpo.count(batch)).sum::<u64>(), 2);
             let mut model = by(kernels, model("gqa-tied"));
-            adapters::learn_everything(&mut model);
+            adapters::unfreeze_all(&mut model);
             let (mut loss, mut sums) = (objectives::Loss::default(), Gradients::default());
             for batch in &batches {
                 let recompute = Recompute::None;

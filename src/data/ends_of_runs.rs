@@ -11,12 +11,17 @@ pub fn too_long(length: usize, max: usize, record: &RecordId) -> Error {
         .hint("set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`")
 }
 
-/// A preference pair, which has two answers.
-pub fn pair(record: &RecordId) -> Error {
-    Error::new(PAIRS).at_position(&*record.file, line(record), 1).hint(
+/// A preference pair, which has two answers, where no examples are made of pairs; `hint` names what
+/// would.
+pub fn pair(record: &RecordId, hint: Option<&str>) -> Error {
+    let error = Error::new(PAIRS).at_position(&*record.file, line(record), 1).hint(
         "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
-             answers are learnt",
-    )
+         answers are learnt",
+    );
+    match hint {
+        Some(hint) if !hint.is_empty() => error.hint(hint),
+        _ => error,
+    }
 }
 
 /// Two tokens that begin a text, of which the template wrote one too many.

@@ -281,7 +281,7 @@ impl<'a> Maker<'a> {
             },
             Content::Completion { prompt, completion } => self.completion(prompt, completion),
             Content::Text(text) => self.plain(text, 0),
-            Content::Preference { .. } => return Err(self.pair(record)),
+            Content::Preference { .. } => return Err(pair(record, self.no_pairs.as_deref())),
         };
         let (outcome, lossy) = match (example, judge(self.on_unused, &unused)) {
             (Err(reason), _) => (Outcome::Bad(reason), false),
@@ -358,17 +358,6 @@ impl<'a> Maker<'a> {
             learn.push(true);
         }
         Ok(Example { tokens, learn })
-    }
-
-    fn pair(&self, record: &RecordId) -> Error {
-        let error = Error::new(PAIRS).at_position(&*record.file, line(record), 1).hint(
-            "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
-             answers are learnt",
-        );
-        match self.no_pairs.as_deref() {
-            Some(hint) if !hint.is_empty() => error.hint(hint),
-            _ => error,
-        }
     }
 
     /// Makes an example no longer than a row.

@@ -3,7 +3,8 @@
 //! one row, whatever packing, shuffling and micro-batches do. Targets are the two answers alone,
 //! each in one run: that is how the objective finds them.
 
-use super::example::{Example, Made, Maker, Outcome, Record, too_long};
+use super::ends_of_runs::too_long;
+use super::example::{Example, Made, Maker, Outcome, Record};
 use super::formats::{Content, Conversation};
 use crate::config::{Overlong, TrainOn};
 use crate::error::Result;
@@ -50,6 +51,7 @@ fn of_answers<'a>(maker: &Maker<'a>) -> Maker<'a> {
         overlong: Overlong::Error,
         train_on: TrainOn::Assistant,
         no_pairs: Some(String::new()),
+        examiner: maker.examiner,
     }
 }
 
