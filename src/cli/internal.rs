@@ -58,11 +58,12 @@ pub fn render(_: &RenderArgs) -> Result<ExitCode> {
 pub struct RegistryArgs {
     /// Whatever it was called with
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    #[expect(dead_code, reason = "they are taken, so that the error is about the name")]
     arguments: Vec<OsString>,
 }
 
-pub fn registry(_: &RegistryArgs) -> Result<ExitCode> {
+/// Whatever the arguments are, the error is about the name.
+pub fn registry(args: &RegistryArgs) -> Result<ExitCode> {
+    let RegistryArgs { arguments: _ } = args;
     Err(Error::new("`firebrand registry` is called `firebrand allowlist` now")
         .hint("a registry is where `promote` keeps channels and models"))
 }

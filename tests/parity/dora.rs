@@ -46,7 +46,7 @@ fn logits_and_gradients_are_those_of_peft() {
 fn twenty_steps_have_the_losses_of_peft() {
     for kernels in KERNELS {
         let (model, expected, batch) = opened(kernels);
-        let mut trainer = Trainer::new(model, step_settings(1e-2));
+        let mut trainer = Trainer::new(model, step_settings(1e-2), adamw());
         for reference in expected.floats("losses") {
             let micro_batches = [row(&batch, 0), row(&batch, 1)];
             let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();
