@@ -724,7 +724,7 @@ fn a_file_that_trickles_is_given_up_and_what_came_is_kept() {
     for kind in [Kind::Slow { bytes_per_second: 50 }, Kind::Close { at: 3 }] {
         let case = Case::with(100_000);
         let timing = Timing { slow, tries: 3, ..case.settings().timing };
-        assert_eq!(timing.least(), 409);
+        assert_eq!(timing.least(), 25);
         case.server.fault(Fault::on("/_cdn/", kind.clone()).for_ever());
         let client = case.client_with(Settings { timing, ..case.settings() });
         let error = case.fetch_big(&client).unwrap_err();

@@ -126,7 +126,10 @@ impl Stencil {
         if !template.is_verbatim(&[SIGN, SPACE]) || outline.roles.len() > MESSAGES_MAX {
             return None;
         }
-        let message = |(index, role): (usize, &String)| json!({ "role": role, "content": format!("{SPACE}{}{SPACE}", probe(index)) });
+        let message = |(index, role): (usize, &String)| {
+            let content = format!("{SPACE}{}{SPACE}", probe(index));
+            json!({ "role": role, "content": content })
+        };
         let conversation = Conversation {
             messages: outline.roles.iter().enumerate().map(message).collect(),
             not_targets: outline.not_targets.clone(),

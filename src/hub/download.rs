@@ -102,6 +102,7 @@ impl Download<'_> {
         let mut ranges = true;
         while sink.position() < self.file.size {
             let before = sink.position();
+            let mut slow = false;
             let failure = match self.attempt(sink, &mut ranges) {
                 Ok(()) => {
                     let had = sink.position();
@@ -110,9 +111,13 @@ impl Download<'_> {
                 Err(Trouble::Disk(error)) => return Err(self.disk_error(&error)),
                 Err(Trouble::Stopped) => return Err(stopped()),
                 Err(Trouble::Failed(failure)) => failure,
+                Err(Trouble::Slow(failure)) => {
+                    slow = true;
+                    failure
+                }
             };
             // A byte a try would come to no end, either.
-            if sink.position() - before >= self.timing.least().max(1) {
+            if !slow && sink.position() - before >= self.timing.least() {
                 tries.progress();
             }
             if sink.position() < self.file.size {
@@ -183,7 +188,7 @@ impl Download<'_> {
             |broken| match broken {
                 Broken::Slow(speed) => {
                     let limit = self.timing.slowest;
-                    Trouble::Failed(Failure::again(format!(
+                    Trouble::Slow(Failure::again(format!(
                         "{shown} sent {speed:.0} bytes a second for {:.0} s, and at least {limit} \
                          are expected",
                         self.timing.slow.as_secs_f64().ceil(),
@@ -279,6 +284,8 @@ impl Download<'_> {
 /// Why an attempt did not bring everything.
 enum Trouble {
     Failed(Failure),
+    /// It came too slowly to be a try that brought something.
+    Slow(Failure),
     Disk(io::Error),
     Stopped,
 }

@@ -44,6 +44,10 @@ impl std::fmt::Debug for Settings {
     }
 }
 
+/// A line that breaks again and again is tried on while a try brings this part of what the slowest
+/// line brings in the time that it may be slow.
+const PART: u64 = 16;
+
 /// Limits of a single try, and the pauses between tries. The transfer of a file as a whole has no
 /// limit: a slow one that moves is kept, up to the size that was listed, as long as it moves faster
 /// than `slowest`.
@@ -57,9 +61,7 @@ pub struct Timing {
     pub idle: Duration,
     /// For so long a file may come more slowly than `slowest`.
     pub slow: Duration,
-    /// Bytes in a second, on average over `slow`, below which a transfer is broken off. What a line
-    /// of this speed brings in that time is also what a try must bring so that those before it are
-    /// forgotten.
+    /// Bytes in a second, on average over `slow`, below which a transfer is broken off.
     pub slowest: u32,
     /// For all of one answer that is no file, however little of it comes at a time.
     pub answer: Duration,
@@ -94,10 +96,10 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// Bytes that the slowest line brings that is put up with, in the time that it is.
+    /// Bytes that a try must bring so that those before it are forgotten.
     pub fn least(&self) -> u64 {
         let milliseconds = u64::try_from(self.slow.as_millis()).unwrap_or(u64::MAX);
-        milliseconds.saturating_mul(u64::from(self.slowest)) / 1000
+        (milliseconds.saturating_mul(u64::from(self.slowest)) / 1000 / PART).max(1)
     }
 
     /// All limits and pauses of our own choice times `factor`; what a hub asks for stays.

@@ -124,9 +124,7 @@ impl TemplateRenderer {
         let mut all: Vec<Option<Result<Handed, String>>> = Vec::with_capacity(conversations.len());
         for (index, conversation) in conversations.iter().enumerate() {
             let filled = self.filled(conversation, find_turns);
-            if filled.is_none() {
-                open.push(index);
-            }
+            open.extend(filled.is_none().then_some(index));
             all.push(filled.map(Ok));
         }
         let asked: Vec<&Conversation> = open.iter().map(|index| conversations[*index]).collect();

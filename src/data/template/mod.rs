@@ -8,6 +8,7 @@
 //! output. What is not bounded here is memory and the depth of values: so it is rendered in a
 //! process of its own ([`super::renderer`]).
 
+mod bounded;
 mod edits;
 mod environment;
 mod filters;
@@ -29,10 +30,9 @@ mod verbatim;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use minijinja::value::{Enumerator, Object, ObjectExt, Value};
@@ -43,6 +43,7 @@ use super::formats::Conversation;
 use crate::error::{Error, Result};
 use crate::files::Digest;
 
+use bounded::Bounded;
 pub use environment::take_undefined;
 use marks::Marks;
 pub use named::Templates;
@@ -372,28 +373,6 @@ impl Object for Names {
             let given = this.args.keys().chain(fixed).filter(free).map(Value::from);
             Box::new(this.own.iter().map(|(name, _)| Value::from(*name)).chain(given))
         })
-    }
-}
-
-/// Output that cannot grow without bound.
-#[derive(Default)]
-struct Bounded {
-    bytes: Vec<u8>,
-    written: Arc<AtomicUsize>,
-}
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + bytes.len() > MAX_RENDERED {
-            return Err(io::Error::other("too long"));
-        }
-        self.bytes.extend_from_slice(bytes);
-        self.written.store(self.bytes.len(), Ordering::Relaxed);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 //! time that grows with the square of its length, or faster, and the library cannot be
 //! interrupted. So where a pattern is none of those that are known to be harmless, texts are
 //! tokenised on a thread that is waited for, for a time that depends on their length. If that is
-//! over, the tokenizer is not asked again: the thread goes on until the program ends, which is soon.
+//! over, the tokenizer is not asked again: the thread goes on until the program ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
