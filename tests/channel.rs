@@ -7,9 +7,8 @@ mod hub;
 mod verdict;
 
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use common::Run;
+use common::{Run, wait};
 use serde_json::{Value, json};
 
 const SUITE: &str = "bootstrap = 0\n[data]\npath = \"newest.jsonl\"\nmax_seq_len = 96\n";
@@ -449,12 +448,9 @@ fn a_watch_that_goes_on_sees_the_branch_move_and_ends_when_told() {
         spawn(command, &run.path(out))
     };
     let wait_for = |out: &str, rounds: usize| {
-        let begun = Instant::now();
-        while run.read(out).matches("no drift").count() < rounds {
-            let said = run.read(&out.replace(".out", ".err"));
-            assert!(begun.elapsed() < Duration::from_secs(60), "{said}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait::until("a round without drift", || {
+            run.read(out).matches("no drift").count() >= rounds
+        });
     };
     let child = start("first.out");
     wait_for("first.out", 2);

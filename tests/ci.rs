@@ -11,9 +11,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
-use common::{Run, conversations, repository};
+use common::{Run, conversations, repository, wait};
 use hub::Hub;
 use recipe::{calls, documents, json};
 use serde_json::Value;
@@ -575,15 +574,10 @@ fn a_job_that_is_preempted_goes_on_from_its_volume() {
     let mut pod = cluster.container(container);
     let pod = pod.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let mut pod = pod.spawn().unwrap();
-    let begun = Instant::now();
-    let saved = || {
+    wait::until("the first checkpoint", || {
         cluster.path("checkpoints/nightly/step-00000002").is_dir()
             || cluster.path("checkpoints/nightly/step-00000010").is_dir()
-    };
-    while !saved() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "nothing was saved");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    });
     // The shell was replaced by the program, so that this reaches it.
     let pid = rustix::process::Pid::from_child(&pod);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();

@@ -10,9 +10,8 @@ mod common;
 use std::io;
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Run, weights_digest};
 use firebrand::files::{Call, watch};
@@ -45,8 +44,8 @@ enum Fault {
     ReadOnly,
 }
 
-/// How long a disk is full that is full for a while.
-const WHILE: Duration = Duration::from_millis(700);
+/// How many calls a disk refuses that is full for a while: more than a run makes before it waits.
+const WHILE: usize = 12;
 
 impl Fault {
     fn lasts(self) -> bool {
@@ -90,7 +89,7 @@ fn child() {
         std::iter::once("firebrand").chain(words).map(Into::into).collect();
     let number = AtomicUsize::new(0);
     let dying = AtomicBool::new(false);
-    let full_since = OnceLock::new();
+    let refused = AtomicUsize::new(0);
     // Paths in the run are relative, as the program was told them.
     let _watch = watch(Path::new("checkpoints"), move |call, path| {
         if dying.load(Ordering::SeqCst) {
@@ -118,7 +117,7 @@ fn child() {
             // The attempt that follows, after leftovers were looked for, begins with the same call.
             Fault::FullTwice if (at..=at + 1).contains(&now) => return Err(full),
             Fault::FullForAWhile if now >= at && needs_room(call) => {
-                if full_since.get_or_init(Instant::now).elapsed() < WHILE {
+                if refused.fetch_add(1, Ordering::SeqCst) < WHILE {
                     return Err(full);
                 }
             }

@@ -6,7 +6,7 @@ mod hub;
 
 use std::path::{Path, PathBuf};
 
-use common::{Run, conversations};
+use common::{Run, conversations, wait};
 use firebrand::files::hash_file;
 use hub::{Fault, Hub, Kind};
 
@@ -552,11 +552,7 @@ fn terminated(scene: &Scene, part: &str) -> (Option<i32>, String) {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let waited = std::time::Instant::now();
-    while scene.hub.asked(part).is_empty() {
-        assert!(waited.elapsed().as_secs() < 300, "nobody asked for `{part}`");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    wait::until(part, || !scene.hub.asked(part).is_empty());
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
@@ -568,13 +564,13 @@ fn terminated(scene: &Scene, part: &str) -> (Option<i32>, String) {
 fn a_signal_ends_a_download_at_once() {
     let scene = Scene::new();
     assert_eq!(scene.train("straight", &[]).0, 0);
-    let pause = std::time::Duration::from_secs(600); // longer than any machine needs
     scene.hub.clear_log();
-    scene.hub.fault(Fault::on("/_cdn/", Kind::Stall { at: 500, pause }).for_ever());
+    let stall = Kind::Stall { at: 500, pause: wait::NEVER };
+    scene.hub.fault(Fault::on("/_cdn/", stall).for_ever());
     let began = std::time::Instant::now();
     let (code, said) = terminated(&scene, "/resolve/");
     assert_eq!(code, Some(143), "{said}");
-    assert!(began.elapsed() < pause, "it waited for the hub");
+    assert!(began.elapsed() < wait::NEVER, "it waited for the hub");
     scene.hub.heal();
     let arguments = ["train", "stream.toml", "--quiet", "--set", "name=stopped"];
     scene.succeeds("stopped", &arguments);

@@ -102,7 +102,7 @@ mod tests {
     fn ask(script: &str, count: usize) -> Result<Vec<f64>> {
         let command = ["sh", "-c", script].map(str::to_owned);
         let lines: Vec<Value> = (0..count).map(|id| json!({ "id": id })).collect();
-        scores(&command, &lines, Duration::from_secs(5))
+        scores(&command, &lines, Duration::from_secs(600))
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What several test programs share: reference files, tiny models, run folders, the program itself.
 #![allow(dead_code)] // each test program uses a part of it
 
+pub mod wait;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

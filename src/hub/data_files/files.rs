@@ -163,18 +163,18 @@ impl<'a> Files<'a> {
     ) -> Result<(BTreeSet<&'a str>, Vec<&'a str>)> {
         let known: HashMap<&str, &'a str> =
             self.listing.iter().map(|path| (*path, *path)).collect();
-        let (mut files, mut unread, mut globs) = (BTreeSet::new(), Vec::new(), 0);
-        for text in patterns {
-            let pattern = Pattern::new(folder, text)?;
+        let patterns: Vec<Pattern> =
+            patterns.iter().map(|text| Pattern::new(folder, text)).collect::<Result<_>>()?;
+        if patterns.iter().filter(|pattern| pattern.is_glob()).count() > PATTERNS_MAX {
+            let what = format!("more than {PATTERNS_MAX} patterns with wildcards");
+            return Err(Error::new(what).hint("name folders with `**`"));
+        }
+        let (mut files, mut unread) = (BTreeSet::new(), Vec::new());
+        for pattern in &patterns {
             // A file may have brackets in its name, so the path itself comes first.
             let matched: Vec<&str> = match known.get(pattern.text()) {
                 Some(path) => vec![path],
                 None if pattern.is_glob() => {
-                    globs += 1;
-                    if globs > PATTERNS_MAX {
-                        let what = format!("more than {PATTERNS_MAX} patterns with wildcards");
-                        return Err(Error::new(what).hint("name folders with `**`"));
-                    }
                     self.listing.iter().copied().filter(|path| pattern.matches(path)).collect()
                 }
                 None => Vec::new(),
@@ -182,7 +182,7 @@ impl<'a> Files<'a> {
             let (readable, others): (Vec<&str>, Vec<&str>) =
                 matched.into_iter().partition(|path| self.ending(path).is_some());
             if readable.is_empty() && (each || !pattern.is_glob()) {
-                return Err(self.no_match(&pattern, others.first().copied()));
+                return Err(self.no_match(pattern, others.first().copied()));
             }
             files.extend(readable);
             unread.extend(others);
