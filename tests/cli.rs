@@ -464,3 +464,64 @@ const BYTES_TOKENIZER: &str = r#"{"version":"1.0","added_tokens":[],"normalizer"
 "pre_tokenizer":null,"post_processor":null,"decoder":null,"model":{"type":"BPE","dropout":null,
 "unk_token":null,"continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false,
 "byte_fallback":false,"vocab":{"a":0,"b":1,"c":2},"merges":[]}}"#;
+
+/// What is measured on is never counted as trained: whatever tells of tokens says the same with and
+/// without validation data, but for what it says of the validation itself.
+#[test]
+fn tokens_of_the_validation_are_never_counted_as_trained() {
+    let run = Run::new();
+    let validation = "[[data.validation]]\npath = \"validation.jsonl\"\n";
+    run.write("without.toml", &run.read("tiny.toml").replace(validation, ""));
+    run.write("with.toml", &run.read("tiny.toml"));
+    let said = |name: &str| {
+        let config = format!("{name}.toml");
+        let trained = run.command(&["train", &config]).output().unwrap();
+        assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+        let planned = run.command(&["plan", &config]).output().unwrap();
+        [trained, planned]
+            .map(|it| String::from_utf8([it.stdout, it.stderr].concat()).unwrap())
+            .concat()
+    };
+    let (with, without) = (said("with"), said("without"));
+    // A line of metrics tells of a step or of a validation, under names of their own.
+    let lines = |name: &str| -> Vec<serde_json::Value> {
+        let text = run.read(&format!("checkpoints/{name}/metrics.jsonl"));
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let sum = |name: &str, key: &str| -> u64 {
+        lines(name).iter().filter_map(|line| line[key].as_u64()).sum()
+    };
+    let judged = sum("with", "eval_target_tokens");
+    assert!(judged > 0 && sum("without", "eval_target_tokens") == 0);
+    for line in lines("with") {
+        let of_step = line.get("tokens").is_some() && line.get("target_tokens").is_some();
+        assert_ne!(of_step, line.get("eval_target_tokens").is_some(), "{line}");
+    }
+    let [tokens, targets] = ["tokens", "target_tokens"].map(|key| {
+        assert_eq!(sum("with", key), sum("without", key), "{key}");
+        sum("with", key)
+    });
+    let counts = |text: &str| -> Vec<String> {
+        let found = text.lines().filter(|line| line.contains("token"));
+        let found = found.filter(|line| !line.starts_with("validation"));
+        found.map(|line| line.split(" learnt,").next().unwrap().to_owned()).collect()
+    };
+    let trained = |name: &str| {
+        let timed = |line: &String| !line.contains("tokens/s");
+        let said = if name == "with" { &with } else { &without };
+        counts(said).into_iter().filter(timed).collect::<Vec<_>>()
+    };
+    assert_eq!(trained("with"), trained("without"));
+    for file in ["report.html", "artifact/README.md", "artifact/lineage.statement.json"] {
+        let text = run.read(&format!("checkpoints/with/{file}")).replace(',', "");
+        for mixed in [tokens + judged, targets + judged, targets + judged / 2] {
+            let word = |text: &str| text.chars().all(|c| c.is_ascii_digit());
+            let numbers = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
+            let found = numbers.filter(|it| word(it)).any(|it| it == mixed.to_string());
+            assert!(!found, "{file} says {mixed}, of trained and validation tokens together");
+        }
+    }
+    let report = run.read("checkpoints/with/report.html");
+    assert!(report.contains(&format!("target_tokens {targets}")), "{report}");
+    assert!(report.contains(&format!("tokens {tokens}")), "{report}");
+}

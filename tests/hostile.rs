@@ -4,10 +4,9 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use common::{Run, repository};
+use common::{Run, repository, wait};
 use serde_json::{Value, json};
 
 /// The small base model, with weights, to be changed.
@@ -132,6 +131,77 @@ fn a_template_that_is_no_regular_file_is_refused_at_once() {
     }
 }
 
+/// What a model may have and need not have is read where it is there, or refused: never passed over.
+#[test]
+#[cfg(unix)]
+fn a_small_file_of_a_model_that_is_no_regular_file_is_refused() {
+    let run = model();
+    let generate = ["generate", "model", "--prompt", "a", "--max-tokens", "1", "--chat"];
+    run.succeeds(&generate);
+    for name in [
+        "config.json",
+        "adapter_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "additional_chat_templates/tool_use.jinja",
+    ] {
+        let path = run.path(&format!("model/{name}"));
+        let own = std::fs::read(&path).ok();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for kind in ["pipe", "device", "folder", "link"] {
+            let _ = std::fs::remove_file(&path);
+            match kind {
+                "pipe" => {
+                    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+                }
+                "device" => std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+                "folder" => std::fs::create_dir(&path).unwrap(),
+                _ => std::os::unix::fs::symlink("nothing", &path).unwrap(),
+            }
+            let part = match kind {
+                "link" => "leads to no file".to_owned(),
+                kind => format!("a regular file is needed, and this is a {kind}"),
+            };
+            for command in [&generate[..], &PLAN] {
+                let error = run.fails(2, command);
+                let missing = kind == "link" && error.contains("No such file");
+                assert!(missing || error.contains(&part), "{name}, {kind}: {error}");
+                assert!(error.contains(name), "{name}, {kind}: {error}");
+            }
+            if kind == "folder" {
+                std::fs::remove_dir(&path).unwrap();
+            } else {
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+        if let Some(own) = own {
+            std::fs::write(&path, own).unwrap();
+        }
+    }
+    run.succeeds(&generate);
+}
+
+/// A configuration is a file: it is read more than once, and its lock stands beside it.
+#[test]
+#[cfg(unix)]
+fn a_configuration_that_is_no_regular_file_is_refused_at_once() {
+    let run = model();
+    assert!(Command::new("mkfifo").arg(run.path("pipe")).status().unwrap().success());
+
+    for arguments in [
+        &["plan", "pipe"][..],
+        &["data", "/dev/zero"],
+        &["eval", "model", "--config", "pipe"],
+        &["gate", "--candidate", "model", "--policy", "pipe"],
+        &["generate", "model", "--chat", "--prompt", "a", "--chat-template", "pipe"],
+    ] {
+        let error = run.fails(2, arguments);
+        assert!(error.contains("regular file"), "{arguments:?}: {error}");
+    }
+}
+
 /// The process that renders is none of the terminal's business, and ends when nobody asks it.
 #[test]
 #[cfg(target_os = "linux")]
@@ -155,7 +225,8 @@ fn the_process_that_renders_outlives_an_interrupt_and_not_its_program() {
     let write = json!({"Write": {"conversation": conversation, "count": 1, "generation": false}});
     assert_eq!(ask(&mut input, &mut output, &write), json!({"Ok": "a"}));
     drop(input);
-    assert!(ended(&mut child), "it waits for requests that cannot come");
+    // It does not wait for requests that cannot come.
+    wait::until("the end of the process that renders", || child.try_wait().unwrap().is_some());
 }
 
 fn ask(input: &mut impl Write, output: &mut impl Read, request: &Value) -> Value {
@@ -167,17 +238,6 @@ fn ask(input: &mut impl Write, output: &mut impl Read, request: &Value) -> Value
     let mut answer = vec![0; usize::try_from(u64::from_le_bytes(length)).unwrap()];
     output.read_exact(&mut answer).unwrap();
     serde_json::from_slice(&answer).unwrap()
-}
-
-fn ended(child: &mut Child) -> bool {
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(60) {
-        if child.try_wait().unwrap().is_some() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    false
 }
 
 /// Whatever kills the program ends what it started, also in the middle of a rendering.
@@ -196,23 +256,18 @@ fn the_process_that_renders_ends_with_a_program_that_was_killed() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let begin = Instant::now();
-    let renders = loop {
-        if let Some(id) = child_of(program.id()) {
-            break id;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(60), "no process renders");
-        std::thread::sleep(Duration::from_millis(1));
-    };
+    let mut renders = None;
+    wait::until("a process that renders", || {
+        renders = child_of(program.id());
+        renders.is_some()
+    });
+    let renders = renders.unwrap();
     program.kill().unwrap();
     program.wait().unwrap();
-    let begin = Instant::now();
-    while std::fs::read_to_string(format!("/proc/{renders}/cmdline"))
-        .is_ok_and(|line| line.contains("render-templates"))
-    {
-        assert!(begin.elapsed() < Duration::from_secs(60), "it renders for nobody");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait::until("the end of the process that renders for nobody", || {
+        !std::fs::read_to_string(format!("/proc/{renders}/cmdline"))
+            .is_ok_and(|line| line.contains("render-templates"))
+    });
 }
 
 /// The process that a program has started to render.

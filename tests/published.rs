@@ -238,3 +238,61 @@ fn a_copy_that_was_downloaded_into_a_folder_is_a_copy() {
     scene.succeeds(&TRAIN);
     scene.succeeds(&["verify", "checkpoints/lora"]);
 }
+
+/// A repository of an adapter alone says which model it belongs to, and how it can be used.
+#[test]
+fn an_adapter_on_a_hub_names_its_base() {
+    let scene = Scene::new();
+    let settings = |base: &str| serde_json::json!({ "base_model_name_or_path": base }).to_string();
+    for (base, named) in [("o/base", true), ("../o/base", false), ("o/base\n::error::x", false)] {
+        let settings = settings(base);
+        let files = [
+            ("adapter_config.json", settings.as_bytes()),
+            ("adapter_model.safetensors", b"weights"),
+        ];
+        scene.hub.add("models/o/adapter", "main", &files);
+        scene.user.write("other.toml", &LORA.replace("checkpoints/tiny", "o/adapter"));
+        for arguments in [
+            &["train", "other.toml", "--quiet"][..],
+            &["plan", "other.toml"],
+            &["generate", "o/adapter", "--prompt", "a"],
+        ] {
+            let (code, stdout, stderr) = scene.run(arguments);
+            assert_eq!(code, Some(2), "{arguments:?}:\n{stdout}{stderr}");
+            assert!(stderr.contains("holds an adapter, not a whole model"), "{stderr}");
+            assert_eq!(stderr.contains("the adapter belongs to `o/base`"), named, "{stderr}");
+            assert!(!stderr.contains("::error::"), "{stderr}");
+        }
+    }
+}
+
+/// Records with tools are written by the template that the repository has for them.
+#[test]
+fn a_template_for_tools_is_fetched_and_used() {
+    let tool_use = "{% for t in tools %}with tools: {{ t | tojson }}{% endfor %}\
+        {% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    let scene = Scene::with(|files| {
+        // Nobody signed the template.
+        files.retain(|(name, _)| !name.starts_with("lineage.") && name != "model.sig");
+        let name = "additional_chat_templates/tool_use.jinja".to_owned();
+        files.push((name, tool_use.as_bytes().to_vec()));
+    });
+    let tool = serde_json::json!({"type": "function", "function": {"name": "clock"}});
+    let plain =
+        r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]"#;
+    let lines = format!("{plain}, \"tools\": [{tool}]}}\n{plain}}}\n").repeat(10);
+    scene.user.write("data.jsonl", &lines);
+    scene.succeeds(&["pull", "lora.toml"]);
+    let lock = scene.user.read("lora.lock");
+    assert!(lock.contains("additional_chat_templates/tool_use.jinja"), "{lock}");
+    let set = ["--set", "data.packing=false", "--set", "data.shuffle=false"];
+    let shown = scene.succeeds(&[&["data", "lora.toml", "--rows", "2"], &set[..]].concat());
+    let found: Vec<&str> = shown.matches("with tools: ").collect();
+    assert_eq!(found.len(), 1, "one of the two records has tools:\n{shown}");
+    assert!(shown.contains("clock"), "{shown}");
+    scene.succeeds(&TRAIN);
+    let card =
+        scene.user.path("checkpoints/lora/artifact/additional_chat_templates/tool_use.jinja");
+    assert_eq!(fs::read_to_string(card).unwrap(), tool_use);
+}

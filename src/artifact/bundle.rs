@@ -11,10 +11,10 @@ use super::envelope::{Bundle, IN_TOTO};
 use super::keys::SigningKey;
 use super::lineage::{self, Inputs, Outcome};
 use super::signature;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::files::{
-    create_dir_new, folder_of, hash_tree, read_json, remove_dir, rename_new, sync_dir,
-    write_atomic, write_synced,
+    create_dir_new, folder_of, has_file, hash_tree, read_bytes, read_json, remove_dir, rename_new,
+    sync_dir, write_atomic, write_synced,
 };
 use crate::random::mix;
 
@@ -42,6 +42,8 @@ const NAMED_TEMPLATES_MAX: usize = 64;
 
 /// Largest JSON file of a model that is changed.
 const JSON_BYTES_MAX: u64 = 16 << 20;
+/// Files that are taken over as they are; a tokenizer is the largest of them.
+const COPIED_BYTES_MAX: u64 = 256 << 20;
 
 /// A new scratch folder beside the place where the finished folder will be.
 pub fn scratch(target: &Path) -> Result<PathBuf> {
@@ -158,10 +160,10 @@ pub fn change_json(path: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
 
 fn copy(from: &Path, target: &Path, name: &str) -> Result<()> {
     let path = from.join(name);
-    if !path.is_file() {
+    if !has_file(&path)? {
         return Ok(());
     }
-    let bytes = fs::read(&path).context_at("cannot read the file", &path)?;
+    let bytes = read_bytes(&path, COPIED_BYTES_MAX)?;
     write_synced(&target.join(name), &bytes)
 }
 

@@ -14,7 +14,7 @@ use crate::checkpoint::{self, Found};
 use crate::config::Init;
 use crate::device;
 use crate::error::{Context, Error, Result};
-use crate::files::{DATA_LOCK, FileEntry, read_json_hashed};
+use crate::files::{DATA_LOCK, FileEntry, has_file, read_json_hashed};
 use crate::hub::{DEFAULT_REVISION, Lock, ModelDirectory, Supply};
 use crate::model::{self, Facts, Loaded, Model};
 use crate::random::Stream;
@@ -110,7 +110,7 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
     let loaded = with_adapter(&base.path, &found.path, own.adapter.as_ref(), device)?;
     let Loaded { model, mut files, note, .. } = loaded;
     files.push(settings);
-    let has_tokenizer = found.path.join("tokenizer.json").is_file();
+    let has_tokenizer = has_file(&found.path.join("tokenizer.json"))?;
     let codec = if has_tokenizer { found.path } else { base.path };
     let template_args = BTreeMap::new();
     Ok(Opened { model, codec, chat_template: None, template_args, files, note })

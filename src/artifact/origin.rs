@@ -12,7 +12,7 @@ use super::lineage::{INPUTS_FILE, STATEMENT_FILE};
 use super::open::{AdapterDirectory, base_of};
 use crate::adapters::Adapter;
 use crate::error::Result;
-use crate::files::{Digest, FileEntry, read_json};
+use crate::files::{Digest, FileEntry, has_file, read_json};
 use crate::hub::{DEFAULT_REVISION, ModelDirectory, Supply};
 
 /// Largest lineage that is read.
@@ -74,7 +74,7 @@ impl Past {
     pub fn read(directory: &Path) -> Result<Self> {
         let optional = |name: &str| -> Result<Value> {
             let path = directory.join(name);
-            if path.is_file() { read_json(&path, LINEAGE_BYTES_MAX) } else { Ok(Value::Null) }
+            if has_file(&path)? { read_json(&path, LINEAGE_BYTES_MAX) } else { Ok(Value::Null) }
         };
         let (inputs, statement) = (optional(INPUTS_FILE)?, optional(STATEMENT_FILE)?);
         let resolved = &inputs["internalParameters"]["resolvedConfig"];

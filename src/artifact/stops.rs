@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{Context, Result};
-use crate::files::{read_json, write_synced};
+use crate::files::{has_file, read_json, write_synced};
 
 const FILE: &str = "generation_config.json";
 /// Configuration files of more bytes are refused.
@@ -19,7 +19,7 @@ const IDS: [&str; 3] = ["bos_token_id", "eos_token_id", "pad_token_id"];
 /// base model's `config.json` where there is none. A file that names them all is left as it is.
 pub fn add(base: &Path, target: &Path, ends: &BTreeSet<u32>) -> Result<()> {
     let path = target.join(FILE);
-    let there = path.is_file();
+    let there = has_file(&path)?;
     let mut config = match there {
         true => object(&path)?,
         false => {

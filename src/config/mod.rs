@@ -1,12 +1,11 @@
 //! What the user asked for: a TOML file, checked against one table of keys.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
-use crate::files::Digest;
+use crate::files::{Digest, open_regular};
 
 mod check;
 mod conflicts;
@@ -115,9 +114,10 @@ impl Loaded {
 /// # Errors
 /// All problems of the file and the overrides at once, in the order of their places.
 pub fn load(known: &KeyTable, path: &Path, overrides: &[String]) -> Result<Loaded> {
-    let file = File::open(path).context_at("cannot read the config", path)?;
+    std::fs::metadata(path).context_at("cannot read the config", path)?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1)
+    open_regular(path)?
+        .take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
         .context_at("cannot read the config", path)?;
     parse(known, path, &bytes, overrides)

@@ -1,6 +1,5 @@
 //! `[[task]]`: something that the model has to do, and how its answers are judged.
 
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use toml::Spanned;
 
 use super::suite::BYTES_MAX;
 use crate::error::{Context, Error, Result};
-use crate::files::{Digest, Placed};
+use crate::files::{Digest, Placed, read_bytes};
 
 /// Something that the model has to do: its answers are looked at.
 #[derive(Debug, Clone)]
@@ -160,11 +159,8 @@ fn expression(text: &Spanned<String>) -> Placed<Regex> {
 
 /// A schema never fetches another: what it refers to must be inside it.
 fn compiled(path: &Path) -> Result<TaskKind> {
-    let size = fs::metadata(path).context_at("cannot read the schema", path)?.len();
-    if size > BYTES_MAX {
-        return Err(Error::new(format!("a schema of {size} bytes is refused")).at(path));
-    }
-    let bytes = fs::read(path).context_at("cannot read the schema", path)?;
+    std::fs::metadata(path).context_at("cannot read the schema", path)?;
+    let bytes = read_bytes(path, BYTES_MAX)?;
     let json = crate::files::parse_json(&bytes)
         .map_err(|error| Error::new("the schema is no JSON").at(path).because(error.what))?;
     let schema = jsonschema::validator_for(&json).map_err(|error| {

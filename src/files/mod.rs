@@ -24,7 +24,9 @@ pub use disk::{
 pub use json::{
     long_integer, parse_exact_json, parse_json, read_hashed, read_json, read_json_hashed,
 };
-pub use open::{lfs_pointer, lfs_refusal, open_regular, open_unlinked, read_text};
+pub use open::{
+    has_file, lfs_pointer, lfs_refusal, open_regular, open_unlinked, read_bytes, read_text,
+};
 pub use ours::expect_regular;
 pub use run::{DATA_LOCK, KERNELS, RunDirectory};
 pub use speed::{DiskSpeed, disk_speed};

@@ -1,7 +1,7 @@
 //! What may be opened: regular files, and what in them only stands for a file.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
@@ -23,18 +23,42 @@ pub fn open_regular(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Reads a text of at most `limit` bytes from a regular file.
+/// Whether there is a file of this name; links are followed.
 ///
 /// # Errors
-/// When it is no regular file, is larger, or is not UTF-8.
-pub fn read_text(path: &Path, limit: u64) -> Result<String> {
+/// When something else has the name: what is not read because it is a folder, a pipe, a device or
+/// a link to nothing would be passed over in silence.
+pub fn has_file(path: &Path) -> Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => regular(path, &metadata).map(|()| true),
+        Err(_) if path.is_symlink() => Err(Error::new("the link leads to no file").at(path)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(error) => Err(error).context_at("cannot read the file", path),
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// When it is no regular file, or is larger.
+pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = open_regular(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes);
     read.context_at("cannot read the file", path)?;
     if bytes.len() as u64 > limit {
         return Err(Error::new(format!("the file has more than {limit} bytes")).at(path));
     }
-    String::from_utf8(bytes).context_at("the file is not text in UTF-8", path)
+    Ok(bytes)
+}
+
+/// Reads a text of at most `limit` bytes from a regular file.
+///
+/// # Errors
+/// When it is no regular file, is larger, or is not UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> Result<String> {
+    String::from_utf8(read_bytes(path, limit)?).context_at("the file is not text in UTF-8", path)
 }
 
 /// Opens a file of a model directory: a regular one, whatever was put in its place after the
@@ -169,6 +193,12 @@ mod tests {
         {
             let link = folder.path().join("link");
             std::os::unix::fs::symlink(&path, &link).unwrap();
+            assert!(has_file(&link).unwrap() && !has_file(&path.join("below")).unwrap());
+            assert!(has_file(folder.path()).unwrap_err().to_string().contains("a folder"));
+            let nowhere = folder.path().join("nowhere");
+            std::os::unix::fs::symlink("missing", &nowhere).unwrap();
+            assert!(!has_file(&folder.path().join("missing")).unwrap());
+            assert!(has_file(&nowhere).unwrap_err().to_string().contains("leads to no file"));
             open_regular(&link).unwrap();
             assert!(open_unlinked(&link).is_err());
             let devices = folder.path().join("devices");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use super::read_text;
 use crate::error::{Context, Error, Result};
 
 /// A result of which the error still lacks its place: where it stands in the text, in bytes.
@@ -21,13 +22,12 @@ pub struct TomlText {
 impl TomlText {
     /// Reads a file of at most `limit` bytes; `what` is what people call it: `the policy`.
     pub fn read(path: &Path, what: &str, limit: u64) -> Result<Self> {
-        let cannot = format!("cannot read {what}");
-        let size = fs::metadata(path).context_at(&cannot, path)?.len();
+        let size = fs::metadata(path).context_at(&format!("cannot read {what}"), path)?.len();
         if size > limit {
             let error = Error::new(format!("{what} has {size} bytes and is refused"));
             return Err(error.at(path).hint(format!("at most {limit} are read")));
         }
-        Ok(Self::new(path, fs::read_to_string(path).context_at(&cannot, path)?))
+        Ok(Self::new(path, read_text(path, limit)?))
     }
 
     /// A text that was read already.

@@ -208,10 +208,7 @@ fn no_weights(tree: &[RemoteFile]) -> Error {
     if let Some(adapter) = some(&["adapter_model.safetensors"]) {
         return Error::new("the repository holds an adapter, not a whole model")
             .because(format!("its weights are `{adapter}`"))
-            .hint(
-                "name the model that it belongs to: `base_model_name_or_path` in its \
-                   adapter_config.json",
-            );
+            .hint("adapters are used from folders; what is fetched and trained is a whole model");
     }
     if let Some(other) = some(&[".safetensors"]) {
         return Error::new(format!("the repository has no `{WHOLE}` and no shards of one"))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::lock::Locked;
 use crate::error::{Error, Result};
-use crate::files::FileEntry;
+use crate::files::{FileEntry, has_file};
 
 /// A model directory on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +33,8 @@ impl ModelDirectory {
 pub fn resolve(name: &str) -> Result<ModelDirectory> {
     let given = Path::new(name);
     for path in [given.to_path_buf(), given.join("artifact")] {
-        let adapter = path.join("adapter_config.json").is_file();
-        if adapter || path.join("config.json").is_file() {
+        let adapter = has_file(&path.join("adapter_config.json"))?;
+        if adapter || has_file(&path.join("config.json"))? {
             let id = path.display().to_string();
             return Ok(ModelDirectory { id, path, adapter, locked: None });
         }

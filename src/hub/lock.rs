@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::names::check_paths;
 use crate::config::quoted;
 use crate::error::{Context, Error, Result};
-use crate::files::{Digest, write_atomic};
+use crate::files::{Digest, has_file, read_text, write_atomic};
 
 /// Version of the format; a newer one is refused by name.
 const VERSION: u32 = 1;
@@ -193,14 +193,10 @@ impl Lock {
     /// # Errors
     /// When it cannot be read, is of a newer version, or names what no hub may name.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        let size = match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            found => found.context_at("cannot read the lock", path)?.len(),
-        };
-        if size > BYTES_MAX {
-            return Err(Error::new(format!("a lock of {size} bytes is refused")).at(path));
+        if !has_file(path)? {
+            return Ok(None);
         }
-        let text = std::fs::read_to_string(path).context_at("cannot read the lock", path)?;
+        let text = read_text(path, BYTES_MAX)?;
         Self::parse(&text)
             .map(Some)
             .map_err(|error| error.at(path).hint("remove it, and `firebrand pull` writes it anew"))

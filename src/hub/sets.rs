@@ -9,7 +9,7 @@ use super::supply::{DEFAULT_REVISION, Supply, locked_file, not_locked, remote_fi
 use super::{RemoteFile, RepoKind, RepoName};
 use crate::config::DataSetConfig;
 use crate::error::{Context, Error, Result};
-use crate::files::Digest;
+use crate::files::{Digest, has_file, read_bytes};
 
 /// Data set cards are small.
 const CARD_BYTES_MAX: u64 = 16 << 20;
@@ -113,7 +113,7 @@ impl Supply {
         let readme = match readme {
             Some(file) if set.files.is_empty() && file.size <= CARD_BYTES_MAX => {
                 let found = hub.fetch(repo, &commit, file, &|_| {})?;
-                Some(read_text(&found.path)?)
+                Some(card(&found.path)?)
             }
             _ => None,
         };
@@ -165,8 +165,8 @@ impl Supply {
             let listing = list_local(path)?;
             let listing: Vec<&str> = listing.iter().map(String::as_str).collect();
             let readme = path.join("README.md");
-            let readme = match readme.is_file() && set.files.is_empty() {
-                true => Some(read_text(&readme)?),
+            let readme = match set.files.is_empty() && has_file(&readme)? {
+                true => Some(card(&readme)?),
                 false => None,
             };
             let wanted = wanted(set, asked.split.unwrap_or("train"));
@@ -277,13 +277,9 @@ fn entry_of(asked: &Asked) -> Locked {
     }
 }
 
-fn read_text(path: &Path) -> Result<String> {
-    let size = std::fs::metadata(path).context_at("cannot read the file", path)?.len();
-    if size > CARD_BYTES_MAX {
-        return Err(Error::new(format!("a card of {size} bytes is refused")).at(path));
-    }
-    let bytes = std::fs::read(path).context_at("cannot read the file", path)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+/// A card, whatever its letters are: only its front matter is read.
+fn card(path: &Path) -> Result<String> {
+    Ok(String::from_utf8_lossy(&read_bytes(path, CARD_BYTES_MAX)?).into_owned())
 }
 
 fn missing(set: &DataSetConfig, error: Error) -> Error {

@@ -21,7 +21,10 @@ use super::{
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::event::Transfers;
-use crate::files::{Digest, FileEntry, read_json};
+use crate::files::{Digest, FileEntry, has_file, read_json};
+
+/// The settings of an adapter have a page or two.
+const ADAPTER_CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// What `revision` is when nobody gave one.
 pub const DEFAULT_REVISION: &str = "main";
@@ -167,7 +170,7 @@ impl Supply {
             }
         }
         let path = self.hub()?.snapshot_dir(repo, &commit);
-        let adapter = path.join("adapter_config.json").is_file();
+        let adapter = has_file(&path.join("adapter_config.json"))?;
         Ok(ModelDirectory { id, path, adapter, locked: Some(locked) })
     }
 
@@ -178,7 +181,10 @@ impl Supply {
         let looked_at =
             |error: Error| error.because(format!("`{}` at {commit} was looked at", repo.id()));
         let tree = hub.tree(repo, &commit)?;
-        let mut files = model_files(&tree).map_err(looked_at)?;
+        let mut files = model_files(&tree).map_err(|error| {
+            let base = self.base_of_adapter(repo, &commit, &tree);
+            base.into_iter().fold(looked_at(error), Error::hint)
+        })?;
         let signature = files.iter().find(|file| file.path == SIGNATURE);
         if let Some(file) = signature.filter(|file| file.size <= SIGNATURE_BYTES_MAX) {
             let found = hub.fetch(repo, &commit, file, &|_| {})?;
@@ -195,6 +201,28 @@ impl Supply {
             files: files.iter().map(locked_file).collect(),
             ..Locked::default()
         })
+    }
+
+    /// Where a repository holds an adapter: what can be used in its place, and how.
+    fn base_of_adapter(
+        &self,
+        repo: &RepoName,
+        commit: &str,
+        tree: &[RemoteFile],
+    ) -> Option<String> {
+        let settings = tree.iter().find(|file| file.path == "adapter_config.json")?;
+        if settings.size > ADAPTER_CONFIG_BYTES_MAX {
+            return None;
+        }
+        let path = self.fetch_file(repo, commit, settings).ok()?;
+        let settings = read_json(&path, ADAPTER_CONFIG_BYTES_MAX).ok()?;
+        // A stranger wrote it: only what can be the name of a model is repeated.
+        let base = RepoName::parse(RepoKind::Model, settings["base_model_name_or_path"].as_str()?);
+        let (base, id) = (base.ok()?.id(), repo.id());
+        Some(format!(
+            "the adapter belongs to `{base}`, which can be trained. To use the adapter itself, \
+             download it into a folder and name the folder: `hf download {id} --local-dir DIR`"
+        ))
     }
 
     /// The digest of a file, if it is known without fetching it.

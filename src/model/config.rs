@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::files::{Digest, FileEntry, read_json_hashed};
+use crate::files::{Digest, FileEntry, has_file, read_json_hashed};
 use crate::weights::Element;
 
 /// Largest `config.json` that is read; real ones have a few kilobytes.
@@ -98,7 +98,7 @@ impl ModelJson {
     /// Reads `directory/config.json`; a model that brings its own code is refused.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
-        if !path.exists() {
+        if !has_file(&path)? {
             return Err(Error::new("this is not a model: it has no `config.json`")
                 .at(directory)
                 .hint("a model directory holds config.json, tokenizer.json and safetensors"));

@@ -22,7 +22,7 @@ use crate::artifact::keys::SigningKey;
 use crate::artifact::signature::STATEMENT_TYPE;
 use crate::config::quoted;
 use crate::error::{Context, Error, Result};
-use crate::files::{Digest, parse_json, write_atomic};
+use crate::files::{Digest, parse_json, read_bytes, write_atomic};
 
 /// What the statement says of its subject.
 pub const PREDICATE_TYPE: &str = "urn:firebrand:registry:v1";
@@ -283,7 +283,7 @@ fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
     if size > BYTES_MAX {
         return Err(Error::new(format!("{what} has {size} bytes and is refused")).at(path));
     }
-    std::fs::read(path).context_at(&format!("cannot read {what}"), path)
+    read_bytes(path, BYTES_MAX)
 }
 
 fn unusable(defect: &Defect) -> Error {

@@ -3,7 +3,6 @@
 pub mod gguf;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use super::merge::Weights;
 use super::origin::Origin;
 use crate::data::Codec;
 use crate::error::{Context, Error, Result};
-use crate::files::{FileEntry, NewFile, create_dir_new, failed, hash_tree, remove_dir};
+use crate::files::{FileEntry, NewFile, create_dir_new, failed, hash_tree, read_bytes, remove_dir};
 use crate::model::ModelJson;
 
 /// A format.
@@ -161,11 +160,7 @@ fn used(name: &str) -> bool {
 
 fn tokenizer(directory: &Path) -> Result<serde_json::Value> {
     let path = directory.join("tokenizer.json");
-    let size = fs::metadata(&path).context_at("the model has no tokenizer", &path)?.len();
-    if size > TOKENIZER_BYTES_MAX {
-        return Err(Error::new(format!("a tokenizer of {size} bytes is refused")).at(&path));
-    }
-    let bytes = fs::read(&path).context_at("cannot read the tokenizer", &path)?;
+    let bytes = read_bytes(&path, TOKENIZER_BYTES_MAX)?;
     serde_json::from_slice(&bytes).context_at("not a valid tokenizer", &path)
 }
 

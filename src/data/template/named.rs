@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{TemplateText, size};
 use crate::error::{Error, Result};
-use crate::files::{read_json, read_text};
+use crate::files::{has_file, read_json, read_text};
 
 /// Tokenizer configuration files of more bytes are refused.
 const MAX_FILE: u64 = 16 << 20;
@@ -66,7 +66,7 @@ impl Templates<TemplateText> {
         if let Some(path) = given {
             return Ok(Self { default: Some(read(path)?), tool_use: None });
         }
-        let named = |path: PathBuf| path.is_file().then(|| read(&path)).transpose();
+        let named = |path: PathBuf| has_file(&path)?.then(|| read(&path)).transpose();
         let own = Self {
             default: named(model_dir.join(FILE))?,
             tool_use: named(model_dir.join(FOLDER).join(format!("{TOOL_USE}.jinja")))?,
@@ -79,7 +79,7 @@ impl Templates<TemplateText> {
 
     fn in_config(path: &Path) -> Result<Self> {
         let none = Self { default: None, tool_use: None };
-        if !path.is_file() {
+        if !has_file(path)? {
             return Ok(none);
         }
         let config = read_json(path, MAX_FILE)?;

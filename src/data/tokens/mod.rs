@@ -30,7 +30,7 @@ use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
 
 use crate::error::{Context, Error, Result, catch_panic};
-use crate::files::{Digest, FileEntry, read_hashed, read_json_hashed};
+use crate::files::{Digest, FileEntry, has_file, read_hashed, read_json_hashed};
 
 use bounds::Bounds;
 use fast::Fast;
@@ -372,7 +372,7 @@ fn guarded<T>(what: &str, work: impl FnOnce() -> T) -> Result<T> {
 
 fn read_optional(model_dir: &Path, name: &str) -> Result<(Value, Option<FileEntry>)> {
     let path = model_dir.join(name);
-    if !path.is_file() {
+    if !has_file(&path)? {
         return Ok((Value::Null, None));
     }
     read_json_hashed(&path, name, MAX_FILE).map(|(value, entry)| (value, Some(entry)))

@@ -5,8 +5,7 @@ mod bundle;
 mod statement;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf, absolute};
 
 use jiff::Timestamp;
@@ -52,7 +51,7 @@ pub fn sign_model(request: &Signing) -> Result<()> {
     if files.is_empty() {
         return Err(Error::refused("there is no file to sign").at(request.model));
     }
-    let text = read_text(request.private_key, MAX_PEM_BYTES)?;
+    let text = files::read_text(request.private_key, MAX_PEM_BYTES)?;
     let place = request.private_key.display().to_string();
     let mut key = SigningKey::from_pem(&text, &place).map_err(|e| e.at(request.private_key))?;
     if !request.certificates.is_empty() {
@@ -105,7 +104,7 @@ pub struct Verifying<'a> {
 /// # Errors
 /// A refusal that says what does not hold.
 pub fn verify_model(request: &Verifying) -> Result<()> {
-    let text = read_text(request.bundle, MAX_SIGNATURE_BYTES)?;
+    let text = files::read_text(request.bundle, MAX_SIGNATURE_BYTES)?;
     let signed = Signed::parse(text.as_bytes()).map_err(|why| refused(request.bundle, why))?;
     let manifest = statement::parse(&signed.payload);
     let old = manifest.as_ref().is_ok_and(|manifest| manifest.old);
@@ -124,7 +123,7 @@ fn refused(path: &Path, why: String) -> Error {
 fn check_signer(signed: &Signed, old: bool, whom: &Whom) -> Result<(), String> {
     let key = match (&signed.material, whom) {
         (Material::Key(named), Whom::Key(path)) => {
-            let text = read_text(path, MAX_PEM_BYTES).map_err(|error| error.to_string())?;
+            let text = files::read_text(path, MAX_PEM_BYTES).map_err(|error| error.to_string())?;
             let key = Public::from_pem(&text).ok_or("the public key is on no supported curve")?;
             if !named.fits(&key) {
                 return Err("the signature names another key".to_owned());
@@ -201,13 +200,6 @@ fn read_files(model: &Path, ignored: &BTreeSet<String>) -> Result<Vec<FileEntry>
     }
     // Asked of a folder before anything below it.
     files::read_tree(model, &|name| ignored.contains(name), &hash)
-}
-
-fn read_text(path: &Path, limit: u64) -> Result<String> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text));
-    read.context_at("cannot read the file", path)?;
-    Ok(text)
 }
 
 #[cfg(test)]
