@@ -11,12 +11,13 @@ use std::io::Read;
 
 use firebrand::data::{ChatTemplate, Conversation, Turns};
 use firebrand::error::{Context, Result};
+use firebrand::files::parse_exact_json;
 use serde_json::{Value, json};
 
 fn main() -> Result<()> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("cannot read the input")?;
-    let input: Value = serde_json::from_str(&text).context("the input is no JSON")?;
+    let mut text = Vec::new();
+    std::io::stdin().read_to_end(&mut text).context("cannot read the input")?;
+    let input = parse_exact_json(&text).context("the input cannot be read")?;
     let list = |key: &str| input[key].as_array().cloned().unwrap_or_default();
     let special: BTreeMap<String, String> =
         serde_json::from_value(input["special"].clone()).context("`special` names no tokens")?;

@@ -19,6 +19,12 @@ pub fn environment() -> Result<Environment<'static>> {
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
     environment.set_formatter(python::format);
+    // There is no other template: not even itself, under the name that it has here.
+    environment.set_path_join_callback(|name, _| format!("another template: {name}").into());
+    environment.set_loader(|name| {
+        let what = format!("a chat template cannot include {name}");
+        Err::<Option<String>, _>(super::objects::refused(what))
+    });
     environment.set_unknown_method_callback(methods::method);
     environment.add_filter("__printed", printed);
     environment.add_function("raise_exception", raise_exception);

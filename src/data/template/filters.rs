@@ -143,10 +143,46 @@ fn add_of_text(environment: &mut Environment) {
         };
         Ok::<_, Error>(pairs.map(pair).collect::<Result<Vec<String>, Error>>()?.join("&"))
     });
-    environment.add_filter("pprint", |value: &Value| {
-        let mut out = String::new();
-        super::python::repr(value, 0, &mut out).map(|()| out)
-    });
+    environment.add_filter("pprint", pprint);
+}
+
+/// Python's `pprint.pformat` of what fits on a line.
+fn pprint(value: &Value) -> Result<String, Error> {
+    const WIDTH: usize = 80;
+    let mut out = String::new();
+    super::python::repr(&sorted(value, 0)?, 0, &mut out)?;
+    let words = value.as_str().is_some_and(|text| text.contains(char::is_whitespace));
+    let nested = value.as_str().is_none() && value.try_iter().is_ok();
+    if out.chars().count() > WIDTH && (nested || words) {
+        return Err(refused("`pprint` of more than a line is not supported: use `tojson`"));
+    }
+    Ok(out)
+}
+
+/// A value whose dictionaries have their keys in order.
+fn sorted(value: &Value, depth: usize) -> Result<Value, Error> {
+    if depth > super::python::MAX_DEPTH {
+        return Err(refused("a value is nested too deeply to be printed"));
+    }
+    let inner = |item: Value| sorted(&item, depth + 1);
+    if is_dict(value) {
+        let mut pairs = Vec::new();
+        for key in value.try_iter()? {
+            pairs.push((key.clone(), inner(value.get_item(&key)?)?));
+        }
+        pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
+        return Ok(Value::from_pairs(pairs));
+    }
+    match value.kind() {
+        ValueKind::Seq if value.is_tuple() => {
+            let items = value.try_iter()?.map(inner).collect::<Result<Vec<_>, Error>>()?;
+            Ok(Value::from(Tuple::from(items)))
+        }
+        ValueKind::Seq => {
+            value.try_iter()?.map(inner).collect::<Result<Vec<_>, Error>>().map(Value::from)
+        }
+        _ => Ok(value.clone()),
+    }
 }
 
 /// Text as it stands in an address; in a query, spaces are `+` and slashes are quoted.

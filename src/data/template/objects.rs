@@ -84,14 +84,16 @@ pub fn is_iterable(value: &Value) -> bool {
     }
 }
 
-fn is_callable_object(name: &str) -> bool {
-    name.contains("macro_object") || name.contains("functions::")
+/// Whether a value is a function of the engine or of ours, and no macro.
+pub fn is_function(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| object.type_name().contains("functions::"))
 }
 
 /// Whether a value can be called.
 pub fn is_callable(value: &Value) -> bool {
     let Some(object) = value.as_object() else { return value.is_undefined() };
-    is_callable_object(object.type_name())
+    object.type_name().contains("macro_object")
+        || is_function(value)
         || value.downcast_object_ref::<Method>().is_some()
         || value.downcast_object_ref::<super::globals::Joiner>().is_some()
 }

@@ -1,16 +1,22 @@
 //! Values as Python writes them: `str` and `repr`.
 
 use minijinja::value::{Value, ValueKind};
-use minijinja::{Error, Output, State};
+use minijinja::{AutoEscape, Error, Output, State};
 
-use super::objects::{Generator, Method, Range, View, is_dict, refused};
+use super::objects::{Generator, Method, Range, View, is_dict, is_function, refused};
 use crate::files::long_integer;
 
 /// Deeper values are refused.
 pub const MAX_DEPTH: usize = 200;
 
 /// Prints a value as Python's `str` does: `True`, `None`, `['a']`.
-pub fn format(out: &mut Output, _state: &mut State, value: &Value) -> Result<(), Error> {
+///
+/// # Errors
+/// A value that cannot be printed, or printing where `{% autoescape %}` would change it.
+pub fn format(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    if !matches!(state.auto_escape(), AutoEscape::None) {
+        return Err(refused("`autoescape` is not supported: use the filter `escape`"));
+    }
     match value.as_str() {
         Some(text) => out.write_str(long_integer(text).unwrap_or(text))?,
         None => out.write_str(&text(value)?)?,
@@ -58,6 +64,9 @@ pub fn repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> 
         }
         _ if value.downcast_object_ref::<Method>().is_some() => {
             return Err(refused(format!("{value} is printed, which is an address in memory")));
+        }
+        _ if is_function(value) => {
+            return Err(refused("a function is printed, which is an address in memory"));
         }
         _ => out.push_str(&value.to_string()),
     }
