@@ -10,6 +10,9 @@
 use super::{PROBE, Turn, common, common_end};
 use crate::data::template::{ChatTemplate, Turns, Whole};
 
+/// What stands before the name of a tag.
+const TAG_OPENERS: [char; 5] = ['<', '|', '/', '[', '｜'];
+
 /// A conversation and its text, in which turns are looked for.
 pub struct Search<'a> {
     pub template: &'a ChatTemplate,
@@ -127,17 +130,34 @@ impl Search<'_> {
                 return common_words(&with, self.whole.text(), same);
             }
         }
-        self.search(index, head, floor).unwrap_or(inside)
+        let beyond = || self.beyond(index, head, floor);
+        self.search(index, head, floor).or_else(beyond).unwrap_or(inside)
     }
 
-    /// The place behind the last and best match of the generation prompt.
+    /// Where the text goes on otherwise than that of the messages before does, if their words are
+    /// all in what is the same.
+    fn beyond(&self, index: usize, head: &str, floor: usize) -> Option<usize> {
+        let said = self.said_before(index);
+        let before = self.template.render(self.turns, index, false).ok()?;
+        let same = common(&before, head);
+        let found = || common_words(&before, self.whole.text(), same);
+        (said > 0 && same >= said.max(floor)).then(found)
+    }
+
+    /// The place behind the best match of the generation prompt: of several the first behind what
+    /// the message before says, since a turn of several parts repeats it; the last if that is not
+    /// written.
     fn search(&self, index: usize, head: &str, floor: usize) -> Option<usize> {
         let prompt = self.prompt(index)?;
         let first = prompt.chars().next()?;
-        let floor = floor.max(self.said_before(index)).min(head.len());
+        let said = self.said_before(index);
+        let floor = floor.max(said).min(head.len());
         let places = head.get(floor..)?.match_indices(first).map(|(at, _)| floor + at);
         let matched = places.map(|at| (common(&head[at..], &prompt), at));
-        let (length, at) = matched.max()?;
+        let (length, at) = matched.max_by_key(|&(length, at)| match said {
+            0 => (length, at),
+            _ => (length, usize::MAX - at),
+        })?;
         written(&prompt, length).then(|| common_words(&prompt, &head[at..], length) + at)
     }
 
@@ -167,7 +187,14 @@ fn difference(text: &str, other: &str) -> Option<Difference> {
 /// where the next word of it, which may be the role, is not what is missing.
 fn written(prompt: &str, length: usize) -> bool {
     let line = prompt.find('\n').map_or(prompt.len(), |at| at + 1);
-    let word = prompt[length..].chars().next().is_some_and(char::is_alphanumeric);
+    let missing_word =
+        |length: usize| prompt[length..].chars().next().is_some_and(char::is_alphanumeric);
+    // Of a tag whose name is missing nothing is there: another one begins like it.
+    let length = match missing_word(length) {
+        true => prompt[..length].trim_end_matches(TAG_OPENERS).len(),
+        false => length,
+    };
+    let word = missing_word(length);
     length > 0 && (length >= line || (2 * length >= line && !word))
 }
 
@@ -187,6 +214,6 @@ fn parting(text: &str, other: &str) -> usize {
 /// The beginning of the word or tag that a place stands in or behind.
 fn whole_word(text: &str, at: usize) -> usize {
     let head = text[..at].trim_end_matches(|c: char| c.is_alphanumeric() || c == '_');
-    let head = head.trim_end_matches(['<', '|', '/', '[', '｜']);
+    let head = head.trim_end_matches(TAG_OPENERS);
     head.len()
 }

@@ -137,6 +137,42 @@ fn a_text_that_ends_with_a_token_of_its_own() {
     );
 }
 
+/// As DeepSeek-V3 does it: the prompt opens the reasoning, and a call stands in its place.
+#[test]
+fn a_call_behind_a_generation_prompt_that_begins_the_reasoning() {
+    let source = "{% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content or '' }}\
+        {% for c in m.tool_calls or [] %}<call>{{ c.name }}{{ c.arguments | tojson }}</call>\
+        {% endfor %}<|im_end|>{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant:<think>\n{% endif %}";
+    let call = json!({"role": "assistant", "content": "",
+        "tool_calls": [{"name": "f", "arguments": {"a": 1}}]});
+    let last = marked(&codec_with(source), json!([user("a"), call])).unwrap();
+    let turn = "<|im_start|>assistant:[<call>f{\"a\": 1}</call><|im_end|>]";
+    assert!(last.ends_with(turn), "{last}");
+    let tool = json!({"role": "tool", "content": "r"});
+    let inside = marked(&codec_with(source), json!([user("a"), call, tool, assistant("b")]));
+    let inside = inside.unwrap();
+    assert!(inside.contains(&format!("{turn}<|im_start|>tool:r")), "{inside}");
+    assert!(inside.ends_with("assistant:[b<|im_end|>]"), "{inside}");
+}
+
+/// As gpt-oss does it: reasoning is a message of its own, and left out where an answer follows.
+#[test]
+fn a_turn_in_two_parts_that_begin_alike_is_learnt_whole() {
+    let source = "{% for m in messages %}{% if m.thinking and (loop.last or m.content) %}\
+        <|im_start|>{{ m.role }}:thinks {{ m.thinking }}<|im_end|>{% endif %}\
+        <|im_start|>{{ m.role }}:{{ m.content or '' }}{% for c in m.tool_calls or [] %}\
+        {{ c.name }}{% endfor %}<|im_end|>{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant{% endif %}";
+    let call = json!({"role": "assistant", "thinking": "I ask", "content": "",
+        "tool_calls": [{"name": "f"}]});
+    let tool = json!({"role": "tool", "content": "r"});
+    let answer = json!({"role": "assistant", "thinking": "dry", "content": "No."});
+    let text = marked(&codec_with(source), json!([user("a"), call, tool, answer])).unwrap();
+    let end = "<|im_start|>assistant[:thinks dry<|im_end|><|im_start|>assistant:No.<|im_end|>]";
+    assert!(text.ends_with(end), "{text}");
+}
+
 #[test]
 fn a_generation_prompt_that_says_more_than_the_record() {
     // As DeepSeek-R1 does it: generation begins inside the reasoning.
