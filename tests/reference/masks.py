@@ -277,7 +277,10 @@ def given(tokenizer, messages):
         if message["role"] == "assistant":
             try:
                 prompt = text_of(messages[:at], True)
-            except Exception:  # noqa: BLE001 - a template may want a question: what it writes behind one
+                again = not text.startswith(text_of(messages[:at], False))
+            except Exception:  # noqa: BLE001 - a template may want a question
+                again = True
+            if again:  # what it writes behind a question, wherever that stands
                 with_it, without = (text_of([user("a")], prompt) for prompt in (True, False))
                 known = with_it.removeprefix(without)
                 for found in re.finditer(re.escape(known[:5]), text):
@@ -302,7 +305,8 @@ def reasons(tokenizer, messages, tokens, expected, got):
         of_theirs = next((first, last) for first, last in runs(expected) if first <= begin < last)
         first, last = (len(tokenizer.decode(tokens[:it])) for it in of_theirs)
         reached = len(tokenizer.decode(tokens[:end]))
-        if begin == of_theirs[0] and any(first < prompt <= last and reached <= prompt for prompt in ends):
+        prompt = min((it for it in ends if first < it <= last), default=0)
+        if begin == of_theirs[0] and reached <= prompt:
             yield "generation prompt"
         elif tokens[begin - 1] in special and not tokenizer.decode(tokens[begin:end]).strip():
             yield "blank after the end"
