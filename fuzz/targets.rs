@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use firebrand::artifact::envelope::{Bundle, IN_TOTO};
 use firebrand::artifact::keys::SigningKey;
-use firebrand::artifact::open::Adapter;
+use firebrand::artifact::open::AdapterDirectory;
 use firebrand::data::{Codec, Conversation, TemplateRenderer, TemplateText, each_record};
 use firebrand::verify::{Trust, safetensors::lint, verify};
 use firebrand::weights::read_tensors;
@@ -217,7 +217,7 @@ fn adapters() -> Vec<Vec<u8>> {
 
 fn adapter(bytes: &[u8], folder: &Path) {
     put(folder, "adapter_config.json", bytes);
-    let _ = Adapter::read(folder);
+    let _ = AdapterDirectory::read(folder);
 }
 
 fn records(bytes: &[u8], folder: &Path, name: &str) {
