@@ -8,13 +8,14 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use common::{cpu, relative, row};
-use firebrand::adapters;
-use firebrand::config::{Kernels, LoraConfig, Recompute, TargetModules};
+use firebrand::adapters::{self, Lora, LoraSettings, TargetModules};
+use firebrand::config::{Kernels, Recompute};
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{Pass, forward_backward, upload};
 use firebrand::model::{
     Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, families, generate, load,
 };
+use firebrand::objectives;
 use firebrand::ops::{from_vec, host};
 use firebrand::random::Stream;
 use serde_json::Value;
@@ -112,14 +113,14 @@ impl Case {
             }
         }
         let mut model = self.model(kernels);
-        let settings = LoraConfig {
+        let settings = LoraSettings {
             r: 3,
             lora_alpha: 6.0,
             lora_dropout: dropout,
             target_modules: TargetModules::AllLinear,
             use_rslora: false,
         };
-        adapters::attach_lora(&mut model, &settings, Stream::new(1)).unwrap();
+        adapters::attach(&mut model, &Lora { settings }, Stream::new(1)).unwrap();
         model.visit(&mut Set(cpu()));
         model
     }
@@ -154,7 +155,7 @@ fn pass(batch: &Batch) -> Pass {
 fn gradients(model: &Model, batch: &Batch, pass: Pass) -> (f64, BTreeMap<String, Vec<f32>>) {
     let mut sums = Gradients::default();
     let scale = pass.scale;
-    let (loss, _) = forward_backward(model, batch, pass, &mut sums);
+    let (loss, _) = forward_backward(model, &*objectives::with("sft", &[]), batch, pass, &mut sums);
     let sums = sums.into_sums().into_iter().map(|(path, sum)| (path, host(sum)));
     (loss.number() * scale, sums.collect())
 }
@@ -222,7 +223,7 @@ fn logits_losses_and_gradients_are_those_of_transformers_and_peft() {
             };
             check(&case.adapted(kernels, 0.0), "lora", "lora_logits", "lora_loss");
             let mut model = case.model(kernels);
-            adapters::learn_everything(&mut model);
+            adapters::unfreeze_all(&mut model);
             check(&model, "full", "logits", "loss");
         }
     }
@@ -235,7 +236,7 @@ fn fast_portable_and_recomputed_gradients_are_the_same() {
         let batch = case.batch();
         let all = |kernels, recompute| {
             let mut model = case.adapted(kernels, 0.3);
-            adapters::learn_everything(&mut model);
+            adapters::unfreeze_all(&mut model);
             gradients(&model, &batch, Pass { recompute, ..pass(&batch) })
         };
         let kept = all(Kernels::Fast, Recompute::None);
