@@ -235,8 +235,9 @@ fn nothing_outside_a_folder_of_entries_names_one() {
                 }
                 for (number, line) in source.code.lines().enumerate() {
                     let words = line.split("//").next().unwrap().to_lowercase();
-                    let mut words = words.split(|c: char| !c.is_alphanumeric());
-                    if words.any(|word| word == entry) {
+                    let mut words = words.split(|c: char| !c.is_alphanumeric() && c != '_');
+                    let begins = format!("{entry}_");
+                    if words.any(|word| word == entry || word.starts_with(&begins)) {
                         let place = format!("{}:{}", source.path.display(), number + 1);
                         problems.push(format!("{place} names `{entry}` of {}", folder.folder));
                     }

@@ -133,16 +133,17 @@ pub struct Record {
 }
 
 /// Makes examples of records.
+#[derive(Clone)]
 pub struct Maker<'a> {
-    pub(super) codec: &'a Codec,
-    pub(super) template_args: Fields,
-    pub(super) on_unused: Option<OnUnused>,
+    codec: &'a Codec,
+    template_args: Fields,
+    on_unused: Option<OnUnused>,
     pub(super) max_seq_len: usize,
     pub(super) overlong: Overlong,
-    pub(super) train_on: TrainOn,
+    train_on: TrainOn,
     /// What to do about pairs of answers, where no examples are made of them.
-    pub(super) no_pairs: Option<String>,
-    pub(super) examiner: Option<&'a Examiner>,
+    no_pairs: Option<String>,
+    examiner: Option<&'a Examiner>,
 }
 
 impl<'a> Maker<'a> {
@@ -179,6 +180,12 @@ impl<'a> Maker<'a> {
             no_pairs: Some(String::new()),
             examiner: None,
         }
+    }
+
+    /// The same for each answer of a pair by itself, whatever its length.
+    pub(super) fn of_answers(&self) -> Self {
+        let (train_on, no_pairs) = (TrainOn::Assistant, Some(String::new()));
+        Self { max_seq_len: usize::MAX, train_on, no_pairs, ..self.clone() }
     }
 
     /// The tokens at which an answer or a text ends.

@@ -6,7 +6,7 @@
 use super::ends_of_runs::too_long;
 use super::example::{Example, Made, Maker, Outcome, Record};
 use super::formats::{Content, Conversation};
-use crate::config::{Overlong, TrainOn};
+use crate::config::Overlong;
 use crate::error::Result;
 
 /// Why a record of another shape is not used.
@@ -18,7 +18,7 @@ const NO_PAIR: &str = "the objective learns from pairs of answers (`chosen`, `re
 /// # Errors
 /// Those of [`Maker::make_all`].
 pub fn make_pairs(maker: &Maker, records: &mut [Record]) -> Result<Vec<Made>> {
-    let answers = of_answers(maker);
+    let answers = maker.of_answers();
     let mut sides: Vec<Record> = Vec::with_capacity(2 * records.len());
     for record in records.iter_mut() {
         let id = record.id.clone();
@@ -39,20 +39,6 @@ pub fn make_pairs(maker: &Maker, records: &mut [Record]) -> Result<Vec<Made>> {
         pairs.push(joined(maker, chosen, rejected, record)?);
     }
     Ok(pairs)
-}
-
-/// One that makes an example of each answer by itself, whatever its length.
-fn of_answers<'a>(maker: &Maker<'a>) -> Maker<'a> {
-    Maker {
-        codec: maker.codec,
-        template_args: maker.template_args.clone(),
-        on_unused: maker.on_unused,
-        max_seq_len: usize::MAX,
-        overlong: Overlong::Error,
-        train_on: TrainOn::Assistant,
-        no_pairs: Some(String::new()),
-        examiner: maker.examiner,
-    }
 }
 
 /// The conversation with its last answer as the only target.

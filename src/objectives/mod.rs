@@ -135,8 +135,8 @@ const CHOICE: &[Key] = &[Key::new(
     "train.objective",
     Kind::Choice(&NAMES),
     DefaultValue::Value("\"sft\""),
-    "What is minimised. `sft`: the negative log-likelihood of the target tokens. `orpo`: that of the \
-     chosen of two answers, and the odds of the rejected one (Hong et al. 2024).",
+    "What is minimised. `sft`: the negative log-likelihood of the target tokens. `orpo`: that of \
+     the chosen of two answers, and the odds of the rejected one (Hong et al. 2024).",
 )
 .example("\"orpo\"")
 .silent_default()
@@ -192,7 +192,10 @@ pub fn hint_of_pairs() -> String {
     let names = OBJECTIVES.iter().filter(|entry| entry.pairs);
     let settings: Vec<String> =
         names.map(|entry| format!("`train.objective = \"{}\"`", entry.name)).collect();
-    format!("{} learns from both answers", settings.join(" or "))
+    match settings.is_empty() {
+        true => String::new(),
+        false => format!("{} learns from both answers", settings.join(" or ")),
+    }
 }
 
 fn find(name: &str) -> Option<&'static ObjectiveEntry> {

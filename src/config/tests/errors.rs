@@ -52,7 +52,8 @@ fn a_misspelt_section_gets_the_nearest_name_and_its_keys_are_not_missing() {
     says(
         &format!("{LEAST}[banana]\nx = 1\n"),
         "error: unknown section `[banana]`\n  at run.toml:5:2\n\nhint: the sections are \
-         `model`, `data`, `lora`, `train`, `eval`, `checkpoint`, `output`, `trust`, `device`",
+         `model`, `data`, `lora`, `train`, `orpo`, `eval`, `checkpoint`, `output`, `trust`, \
+         `device`",
     );
 }
 
@@ -136,7 +137,7 @@ fn sections_of_other_tools_are_explained_key_by_key() {
          hint: `scale` is mlx-lm's and has no key here: `lora.lora_alpha` is that times \
          `lora.r`\n\n\
          error: unknown key `nothing_known` in `[lora_parameters]`\n  at run.toml:8:1\n\n\
-         hint: the sections are `model`, `data`, `lora`, `train`, `eval`, `checkpoint`, \
+         hint: the sections are `model`, `data`, `lora`, `train`, `orpo`, `eval`, `checkpoint`, \
          `output`, `trust`, `device`\n\n\
          error: unknown key `_component_` in `[optimizer]`\n  at run.toml:10:1\n\n\
          hint: `optimizer._component_` is torchtune's name for `train.optimizer`",

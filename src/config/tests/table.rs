@@ -4,10 +4,16 @@ use super::*;
 use crate::config::key::{DefaultValue, Key, Kind};
 use crate::settings::{schema, template};
 
+fn section_of(key: &Key) -> &'static TableSection {
+    let mut sections = KEYS.sections().iter();
+    let found = sections.find(|section| section.keys.iter().any(|own| own.path == key.path));
+    found.expect("every key stands in a section")
+}
+
 /// What a key needs beside it: the one that it replaces removed, the one that it depends on set.
 fn overrides_for(key: &Key) -> Vec<String> {
     let mut overrides = Vec::new();
-    if let Some((decider, wanted)) = key.only_with {
+    if let Some((decider, wanted)) = key.only_with.or_else(|| section_of(key).only_with) {
         overrides.push(format!("{decider}={}", wanted[0]));
     }
     overrides
@@ -198,8 +204,8 @@ fn the_template_shows_the_defaults_that_hold() {
         let DefaultValue::Value(toml) = key.default else { unreachable!() };
         let line = format!("#{} = {toml}\n", key.name());
         assert!(text.contains(&line), "{line}");
-        if key.only_with.is_some() {
-            continue; // Given with another schedule it is refused, which other tests show.
+        if key.only_with.is_some() || section_of(key).only_with.is_some() {
+            continue; // Given with another choice it is refused, which other tests show.
         }
         assert_eq!(wanted, config(&text.replace(&line, &line[1..])), "{}", key.path);
     }

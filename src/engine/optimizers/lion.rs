@@ -21,8 +21,8 @@ const KEYS: &[Key] = &[
         Kind::Number(Range::below(0.0, 1.0)),
         DefaultValue::Value("0.9"),
         "How much of the momentum decides the sign of Lion's update; the gradient is the rest. \
-         Every number moves by the whole learning rate: take a third to a tenth of what AdamW gets, \
-         and three to ten times its weight decay.",
+         Every number moves by the whole learning rate: take a third to a tenth of what AdamW \
+         gets, and three to ten times its weight decay.",
     )
     .example("0.95")
     .only_with("train.optimizer", &["lion"]),
