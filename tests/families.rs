@@ -12,13 +12,16 @@ use firebrand::adapters::{self, Lora, LoraSettings, TargetModules};
 use firebrand::config::{Kernels, Recompute};
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{Pass, forward_backward, upload};
+use firebrand::model::description::{BlockDescription, NormDescription, NormGain};
 use firebrand::model::{
-    Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, families, generate, load,
+    Description, Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, WeightSource,
+    families, generate, load,
 };
 use firebrand::objectives;
-use firebrand::ops::{from_vec, host};
+use firebrand::ops::{Activation, AttentionConfig, from_vec, host};
 use firebrand::random::Stream;
-use serde_json::Value;
+use firebrand::weights::Element;
+use serde_json::{Value, json};
 
 /// Of logits, relative to the largest.
 const LOGITS: f64 = 1e-5;
@@ -318,4 +321,173 @@ fn texts_written_with_a_cache_are_those_of_transformers_and_those_without() {
             }
         }
     }
+}
+
+/// Options that blocks have and no family of the table asks for yet, all at once: scaled embeddings,
+/// norms behind the blocks, a multiplier, gains of one more than the weight, norms over all heads,
+/// GELU, another scale of scores, and a layer in which positions turn nothing.
+fn with_every_option(mut of: Description) -> Description {
+    for (number, layer) in of.layers.iter_mut().enumerate() {
+        for (name, part) in ["after_attention", "after_mlp"].into_iter().zip(&mut layer.residuals) {
+            let before = part.before.as_mut().expect("all have one");
+            before.gain = NormGain::OnePlusWeight;
+            part.after = Some(NormDescription { name, ..*before });
+            part.multiplier = 0.22;
+            if number == 2 {
+                part.before = None;
+            }
+            match &mut part.block {
+                BlockDescription::Attention(attention) => {
+                    let (query, key) =
+                        (attention.config.query_width(), attention.config.key_width());
+                    let [q, k] = attention.qk_norms.as_mut().expect("it has some");
+                    (q.width, k.width) = (query, key);
+                    attention.config = AttentionConfig { scale: 0.2, ..attention.config };
+                    attention.rope = attention.rope.filter(|_| number != 1);
+                }
+                BlockDescription::GatedMlp(mlp) => mlp.activation = Activation::GeluTanh,
+            }
+        }
+    }
+    of.embedding_scale = 3.0;
+    of.counted(u128::MAX).expect("it is small")
+}
+
+/// A model of a description, with weights that are made of their names.
+fn model_of(description: &Description, kernels: Kernels) -> Model {
+    struct Set(Device);
+    impl Visitor for Set {
+        fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+            let dims = parameter.value.dims();
+            parameter.value = from_vec(numbers(path, dims[0]), dims, &self.0);
+        }
+        fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+            let dims = parameter.value.dims();
+            parameter.value = from_vec(numbers(path, dims[0] * dims[1]), dims, &self.0);
+        }
+    }
+    let mut source = WeightSource::random(Stream::new(1), 0.02, Element::F32, &cpu());
+    let mut model = Model::build(description.clone(), &mut source).unwrap();
+    model.visit(&mut Set(cpu()));
+    adapters::learn_everything(&mut model);
+    model.computing.kernels = kernels;
+    model
+}
+
+#[test]
+fn every_option_of_a_block_has_the_gradients_of_one_tape_in_both_forms() {
+    let case = Case::read("qwen3-window");
+    let config = ModelJson::read(case.folder.path()).unwrap();
+    let description = with_every_option(families::describe(&config).unwrap());
+    let batch = case.batch();
+
+    let model = model_of(&description, Kernels::Portable);
+    let (tokens, context) = upload(&model, &batch);
+    let mut layers: Vec<_> = model.layers.iter().map(|layer| layer.tracked()).collect();
+    let embedded = model.embed(tokens).autodiff().require_grad();
+    let x = layers.iter().fold(embedded.clone(), |x, layer| layer.composed(x, &context));
+    let index = firebrand::ops::indices(batch.targets.iter().map(|t| t.index), &cpu());
+    let token = firebrand::ops::indices(batch.targets.iter().map(|t| t.token), &cpu());
+    let logits = model.logits(x.select(0, index));
+    let count = batch.targets.len();
+    let picked =
+        burn::tensor::activation::log_softmax(logits, 1).gather(1, token.reshape([count, 1]));
+    let total = picked.sum().neg().div_scalar(count as f64);
+    let loss = f64::from(host(total.clone().inner())[0]);
+    let (mut whole, mut tape) = (Gradients::default(), [total.backward()]);
+    for layer in &mut layers {
+        whole.collect(&mut tape, |visitor| layer.visit(visitor));
+    }
+    let d_embedded = host(embedded.grad_remove(&mut tape[0]).unwrap());
+    let hidden = description.hidden;
+    let mut table = vec![0.0; description.vocabulary * hidden];
+    for (token, row) in batch.tokens.iter().zip(d_embedded.chunks_exact(hidden)) {
+        let sum = &mut table[*token as usize * hidden..][..hidden];
+        sum.iter_mut().zip(row).for_each(|(sum, d)| *sum += description.embedding_scale * d);
+    }
+    let length = table.len();
+    whole.add("model.embed_tokens.weight", from_vec(table, [length], &cpu()));
+    let whole = whole.into_sums();
+    assert!(whole.contains_key("model.layers.2.after_mlp.weight"));
+    for kernels in KERNELS {
+        for pass in [pass(&batch), Pass { dropout: None, ..pass(&batch) }] {
+            let (ours, sums) = gradients(&model_of(&description, kernels), &batch, pass);
+            assert!((ours / loss - 1.0).abs() < 1e-5, "{kernels}: {ours} for {loss}");
+            for (path, reference) in &whole {
+                let found = relative(&sums[path], &host(reference.clone()));
+                assert!(found < 1e-4, "{kernels} {path}: {found}");
+            }
+        }
+    }
+}
+
+/// The configurations of checkpoints that people use: sizes are theirs, and nothing is refused.
+#[test]
+fn configurations_of_real_checkpoints_are_understood() {
+    let common = json!({
+        "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
+        "initializer_range": 0.02, "torch_dtype": "bfloat16", "transformers_version": "4.51.0",
+        "use_cache": true,
+    });
+    let qwen3 = json!({
+        "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "attention_bias": false,
+        "head_dim": 128, "hidden_size": 1024, "intermediate_size": 3072,
+        "max_position_embeddings": 40960, "max_window_layers": 28, "num_attention_heads": 16,
+        "num_hidden_layers": 28, "num_key_value_heads": 8, "rms_norm_eps": 1e-6,
+        "rope_scaling": null, "rope_theta": 1_000_000, "sliding_window": null,
+        "tie_word_embeddings": true, "use_sliding_window": false, "vocab_size": 151_936,
+    });
+    let qwen2 = json!({
+        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 896,
+        "intermediate_size": 4864, "max_position_embeddings": 32768, "max_window_layers": 24,
+        "num_attention_heads": 14, "num_hidden_layers": 24, "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0, "sliding_window": 32768,
+        "tie_word_embeddings": true, "use_mrope": false, "use_sliding_window": false,
+        "vocab_size": 151_936,
+    });
+    let mistral = |vocabulary: usize, window: Value| {
+        json!({
+            "model_type": "mistral", "architectures": ["MistralForCausalLM"], "hidden_size": 4096,
+            "intermediate_size": 14336, "max_position_embeddings": 32768,
+            "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "sliding_window": window,
+            "tie_word_embeddings": false, "vocab_size": vocabulary,
+        })
+    };
+    for (own, parameters, window) in [
+        (qwen3, 596_049_920, None),
+        (qwen2, 494_032_768, None),
+        (mistral(32_000, json!(4096)), 7_241_732_096, Some(4096)),
+        (mistral(32_768, json!(null)), 7_248_023_552, None),
+    ] {
+        let mut config = common.clone();
+        config.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+        let found = families::describe(&ModelJson::from_value(config)).unwrap();
+        assert_eq!(found.parameters, parameters, "{}", found.model_type);
+        let (attention, _) = found.uniform().expect("all layers are the same");
+        assert_eq!(attention.config.window, window);
+    }
+}
+
+#[test]
+fn windows_that_make_no_sense_are_refused() {
+    let refused = |change: Value, key: &str| {
+        let mut config = json!({
+            "model_type": "qwen3", "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 100,
+            "num_key_value_heads": 2, "intermediate_size": 128, "num_hidden_layers": 2,
+        });
+        config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let error = families::describe(&ModelJson::from_value(config)).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")), "{change} gave {error}");
+    };
+    let sliding = json!(["full_attention", "sliding_attention"]);
+    refused(json!({"layer_types": sliding}), "layer_types");
+    refused(
+        json!({"layer_types": sliding, "use_sliding_window": true, "sliding_window": null}),
+        "layer_types",
+    );
+    refused(json!({"layer_types": ["full_attention"]}), "layer_types");
+    refused(json!({"layer_types": ["full_attention", "linear_attention"]}), "layer_types");
+    refused(json!({"max_window_layers": -1}), "max_window_layers");
+    refused(json!({"sliding_window": "wide", "use_sliding_window": true}), "sliding_window");
 }

@@ -73,9 +73,7 @@ pub fn forward_backward(
         };
         dx = saved.backward(layer, context, dx, sums);
     }
-    if model.embedding.learns() {
-        model.embedding.add_rows_gradient(sums, &tokens, &dx);
-    }
+    model.embed_backward(&tokens, dx, sums);
     (loss, forward_time)
 }
 

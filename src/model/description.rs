@@ -23,6 +23,8 @@ pub struct Description {
     pub hidden: usize,
     /// Longest position seen in training.
     pub positions_max: usize,
+    /// What embeddings are multiplied with.
+    pub embedding_scale: f32,
     /// The decoder layers, in order.
     pub layers: Vec<LayerDescription>,
     /// After the last layer.

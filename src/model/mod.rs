@@ -116,7 +116,21 @@ impl Model {
 
     /// Token numbers to `[tokens, hidden]`.
     pub fn embed(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
-        self.embedding.rows(&tokens)
+        self.scaled(self.embedding.rows(&tokens))
+    }
+
+    /// Adds the gradient of the embedding, if it learns, for that of what [`Self::embed`] gave.
+    pub fn embed_backward(&self, tokens: &Tensor<1, Int>, d: Tensor<2>, sums: &mut Gradients) {
+        if self.embedding.learns() {
+            self.embedding.add_rows_gradient(sums, tokens, &self.scaled(d));
+        }
+    }
+
+    fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
+        match self.facts.embedding_scale {
+            1.0 => x,
+            scale => x.mul_scalar(scale),
+        }
     }
 
     /// All layers without a tape: `[tokens, hidden]` in and out.

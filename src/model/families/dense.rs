@@ -156,6 +156,7 @@ impl Dense {
             vocabulary: self.vocabulary,
             hidden: self.hidden,
             positions_max: self.positions_max,
+            embedding_scale: 1.0,
             layers: layers.collect(),
             norm: self.norm(FINAL_NORM, self.hidden),
             tied: self.tied,
