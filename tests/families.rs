@@ -369,7 +369,7 @@ fn model_of(description: &Description, kernels: Kernels) -> Model {
     let mut source = WeightSource::random(Stream::new(1), 0.02, Element::F32, &cpu());
     let mut model = Model::build(description.clone(), &mut source).unwrap();
     model.visit(&mut Set(cpu()));
-    adapters::learn_everything(&mut model);
+    adapters::unfreeze_all(&mut model);
     model.computing.kernels = kernels;
     model
 }
