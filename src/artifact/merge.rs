@@ -1,5 +1,5 @@
-//! The weights of a model as a stream, changed by an adapter on the way. Held in memory: the adapter,
-//! and a few rows of one weight.
+//! The weights of a model as a stream, changed by an adapter on the way. Held in memory: the
+//! adapter, and a few rows of one weight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,8 @@ impl Addition {
             };
             if tensor.shape != shape {
                 return misfit(format!(
-                    "its `{name}` is {:?}; a weight of {:?} and its settings ({}) make it {shape:?}",
+                    "its `{name}` is {:?}; a weight of {:?} and its settings ({}) make it \
+                     {shape:?}",
                     tensor.shape,
                     place.shape,
                     self.adapter.describe()

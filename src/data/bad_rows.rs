@@ -1,6 +1,7 @@
 //! Records that cannot be used: some may be skipped, more end the run.
 
-use super::example::{RecordId, line};
+use super::ends_of_runs::line;
+use super::example::RecordId;
 use super::tokenise::About;
 use crate::error::{Error, Result};
 

@@ -1,7 +1,7 @@
 //! Errors of one record that end a run: no setting lets such a record pass.
 
 use super::codec::Codec;
-use super::example::{PAIRS, RecordId, line};
+use super::example::{PAIRS, RecordId};
 use crate::error::Error;
 
 /// A record is longer than a row, and that is to be an error.
@@ -39,4 +39,9 @@ pub fn one_line(error: &Error) -> String {
         Some(cause) => format!("{}: {cause}", error.what),
         None => error.what.clone(),
     }
+}
+
+/// The line of a record, as places in files are given.
+pub fn line(record: &RecordId) -> usize {
+    usize::try_from(record.line).unwrap_or(usize::MAX)
 }

@@ -398,7 +398,3 @@ fn pieces(example: &Example, max: usize) -> Vec<Example> {
     };
     starts.map(piece).collect()
 }
-
-pub(super) fn line(record: &RecordId) -> usize {
-    usize::try_from(record.line).unwrap_or(usize::MAX)
-}

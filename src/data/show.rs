@@ -116,7 +116,10 @@ mod tests {
         let record = RecordId { file: "a.jsonl".into(), line: 3 };
         let maker = Maker::new(&codec, &config);
         let error = maker.make(content(), Fields::new(), &record).unwrap_err().to_string();
-        assert!(error.contains("not trained on yet") && error.contains("a.jsonl:3:1"), "{error}");
+        assert!(
+            error.contains("does not learn from pairs of answers") && error.contains("a.jsonl:3:1"),
+            "{error}"
+        );
         assert!(error.contains("columns = { messages = \"chosen\" }"), "{error}");
     }
 

@@ -1,8 +1,8 @@
 //! Conversations written by their chat template, many at once.
 
 use super::codec::Codec;
-use super::ends_of_runs::one_line;
-use super::example::{RecordId, line};
+use super::ends_of_runs::{line, one_line};
+use super::example::RecordId;
 use super::finding::Examiner;
 use super::formats::Conversation;
 use super::handed::Handed;

@@ -3,7 +3,7 @@
 use crate::adapters::{self, Adapter};
 use crate::config::{Recompute, RunConfig};
 use crate::device::{Opened, memory_bytes_available};
-use crate::engine::{Division, Estimate, Workload};
+use crate::engine::{Division, Estimate, Workload, estimate};
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::Facts;
@@ -53,11 +53,29 @@ pub fn parallel_micro_batches(config: &RunConfig, opened: &Opened) -> usize {
     if opened.backend == "flex" { config.device.parallel_micro_batches } else { 1 }
 }
 
+/// The memory that a run takes.
+///
+/// # Errors
+/// When the device cannot hold it, or the adapter asks for layers that the model does not have.
+pub fn memory(
+    adapter: Option<&dyn Adapter>,
+    facts: &Facts,
+    work: Workload,
+    opened: &Opened,
+) -> Result<Estimate> {
+    let mut memory = estimate(facts, work);
+    if let Some(adapter) = adapter {
+        memory.activations += kept_by_adapter(adapter, facts, work)?;
+    }
+    check_memory(&memory, opened)?;
+    Ok(memory)
+}
+
 /// Bytes that an adapter adds to what the forward pass keeps for the backward pass.
 ///
 /// # Errors
 /// When the adapter asks for layers that the model does not have.
-pub fn kept_by_adapter(adapter: &dyn Adapter, facts: &Facts, work: Workload) -> Result<u64> {
+fn kept_by_adapter(adapter: &dyn Adapter, facts: &Facts, work: Workload) -> Result<u64> {
     const F32: usize = 4;
     let numbers = adapters::saved_per_token(adapter, facts)? * work.rows * work.length;
     let at_once = match work.recompute {
@@ -71,7 +89,7 @@ pub fn kept_by_adapter(adapter: &dyn Adapter, facts: &Facts, work: Workload) -> 
 ///
 /// # Errors
 /// When weights and optimiser alone are larger than its memory.
-pub fn check_memory(memory: &Estimate, opened: &Opened) -> Result<()> {
+fn check_memory(memory: &Estimate, opened: &Opened) -> Result<()> {
     match opened.memory_bytes {
         Some(there) if memory.at_least() > there => {
             Err(Error::new(format!("the run does not fit into the memory of {}", opened.name))

@@ -11,7 +11,7 @@ use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, Computing, Opened, Precision};
 use crate::engine::optimizers;
 use crate::engine::{
-    Division, Estimate, Optimizer, Schedule, Shape, StepSettings, Trainer, Workload, estimate,
+    Division, Estimate, Optimizer, Schedule, Shape, StepSettings, Trainer, Workload,
 };
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
@@ -108,11 +108,7 @@ pub fn prepare<'a>(
         data: data_bytes(&config.data, &corpus),
         ..workload(config, &opened, &precision)
     };
-    let mut memory = estimate(&facts, work);
-    if let Some(adapter) = &adapter {
-        memory.activations += fit::kept_by_adapter(adapter.as_ref(), &facts, work)?;
-    }
-    fit::check_memory(&memory, &opened)?;
+    let memory = fit::memory(adapter.as_deref(), &facts, work, &opened)?;
     let validation =
         data::validation_batches(&corpus.validation, &config.data, config.train.micro_batch_size);
     let prepared = Prepared {
