@@ -9,10 +9,12 @@ use crate::config::{self, Effect, KeyTable, Loaded, TrainOn};
 use crate::engine::optimizers;
 use crate::error::{Error, Result};
 use crate::objectives;
+use crate::weights::formats;
 
 /// All keys, in the order in which they are shown.
 pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| {
-    KeyTable::new([adapters::keys(), optimizers::keys(), objectives::keys()].concat())
+    let owned = [adapters::keys(), formats::keys(), optimizers::keys(), objectives::keys()];
+    KeyTable::new(owned.concat())
 });
 
 /// Reads a config file and puts the overrides (`key=value`) over it.

@@ -215,7 +215,10 @@ pub fn open_weights(origin: &Origin) -> Result<Opened> {
         adapter_file: addition.as_ref().map(|addition| addition.file.clone()),
         weights: Weights::open(&origin.base.path, addition, origin.expected())?,
         untied: base.config.untied,
-        note: base.note(),
+        note: match (base.note(), origin.other_weights()) {
+            (Some(note), Some(more)) => Some(format!("{note}; {more}")),
+            (note, more) => note.or(more),
+        },
     })
 }
 

@@ -63,8 +63,7 @@ impl Addition {
             };
             if tensor.shape != shape {
                 return misfit(format!(
-                    "its `{name}` is {:?}; a weight of {:?} and its settings ({}) make it \
-                     {shape:?}",
+                    "its `{name}` is {:?}; a weight of {:?} and `{}` make it {shape:?}",
                     tensor.shape,
                     place.shape,
                     self.adapter.describe()

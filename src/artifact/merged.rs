@@ -18,6 +18,7 @@ use crate::config::DeviceChoice;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::model::{self, Model, ModelJson, TIED, families};
+use crate::weights::formats;
 use crate::weights::{Element, INDEX_FILE};
 
 /// What there is to tell of a merged model.
@@ -32,6 +33,9 @@ pub struct Merged {
     pub element: Element,
     /// What a user should know about the base.
     pub note: Option<String>,
+    /// The format of the weights beside which the adapter was trained, if it was another than that
+    /// of the base's files, and its validation loss there.
+    pub trained_beside: Option<(String, Option<f64>)>,
 }
 
 impl Merged {
@@ -49,6 +53,13 @@ impl Merged {
         row("number format of changed weights", self.element.name().to_owned());
         if let Some(kept) = self.rounding.kept() {
             row("share of the adapter's change to the weights that it holds", percent(kept));
+        }
+        if let Some((format, loss)) = &self.trained_beside {
+            row("weights beside which the adapter was trained", format.clone());
+            row("weights onto which it is merged", "those of the base's files".to_owned());
+            if let Some(loss) = loss {
+                row("validation loss of the adapter in training", format!("{loss:.4}"));
+            }
         }
         match &self.measured {
             Ok(found) => {
@@ -110,6 +121,9 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
             rounding: written.rounding,
             element: written.element.unwrap_or(Element::F32),
             note,
+            trained_beside: formats::chosen_in(&origin.past.resolved).map(|format| {
+                (format.to_owned(), origin.past.loss.as_ref().map(|loss| loss.after))
+            }),
         };
         let found = merged.measured.as_ref().ok();
         let made = Made {

@@ -14,6 +14,7 @@ use crate::adapters::Adapter;
 use crate::error::Result;
 use crate::files::{Digest, FileEntry, has_file, read_json};
 use crate::hub::{DEFAULT_REVISION, ModelDirectory, Supply};
+use crate::weights::formats;
 
 /// Largest lineage that is read.
 const LINEAGE_BYTES_MAX: u64 = 64 << 20;
@@ -42,6 +43,17 @@ impl Origin {
         let (found, settings) = AdapterDirectory::read_hashed(&model.path)?;
         let base = base_of(&model, &found, base, supply)?;
         Ok(Self { model, adapter: Some((found.adapter, settings)), base, past })
+    }
+
+    /// What to say of an adapter that was trained beside weights of the base in another format than
+    /// that of its files.
+    pub fn other_weights(&self) -> Option<String> {
+        self.adapter.as_ref()?;
+        let format = formats::chosen_in(&self.past.resolved)?;
+        Some(format!(
+            "the adapter was trained beside weights in {format}, and goes onto those of the base's \
+             files: what it learnt of the rounding is of no use there"
+        ))
     }
 
     /// Digests that the base's files must have, by the adapter's lineage.

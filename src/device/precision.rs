@@ -1,8 +1,11 @@
 //! In which arithmetic a device computes, and why.
 
+use burn::tensor::FloatDType;
+
 use super::{Limits, Opened, multiplies_bfloat16};
 use crate::config::{Kernels, PrecisionChoice};
 use crate::error::{Error, Result};
+use crate::weights::formats;
 
 /// How matrices are multiplied. Everything else is in 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,11 +31,12 @@ impl Arithmetic {
 
     /// Bytes of a weight that does not learn.
     pub fn frozen_bytes(self, on_cpu: bool) -> u64 {
-        match self {
-            Self::MixedBf16 => 2,
-            Self::MixedF16 if !on_cpu => 2,
-            _ => 4,
-        }
+        let dtype = match self {
+            Self::MixedBf16 => FloatDType::BF16,
+            Self::MixedF16 if !on_cpu => FloatDType::F16,
+            _ => FloatDType::F32,
+        };
+        formats::of_tensors(dtype).bytes([1, 1])
     }
 }
 

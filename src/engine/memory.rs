@@ -58,6 +58,8 @@ pub struct Workload {
     pub chunk: usize,
     /// What is kept for the backward pass.
     pub recompute: Recompute,
+    /// Frozen numbers that are kept in a format of their own, and their bytes.
+    pub coded: (u64, u64),
     /// Bytes of examples that are at hand at once.
     pub data: u64,
     /// Whether tensors are on a GPU.
@@ -98,7 +100,9 @@ pub fn estimate(facts: &Description, work: Workload) -> Estimate {
     let stays = facts.element == Element::BF16 && computing.keeps_bfloat16(!work.on_gpu);
     let frozen_bytes = if stays { 2 } else { work.arithmetic.frozen_bytes(!work.on_gpu) };
     Estimate {
-        weights: frozen * frozen_bytes + (facts.parameters - frozen) * F32,
+        weights: work.coded.1
+            + frozen.saturating_sub(work.coded.0) * frozen_bytes
+            + (facts.parameters - frozen) * F32,
         optimizer: learning * (F32 + work.state_bytes),
         activations: match work.recompute {
             Recompute::None => tokens * all * factor + at_work,

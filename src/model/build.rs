@@ -12,10 +12,12 @@ use crate::event::bytes;
 use crate::files::FileEntry;
 use crate::model::inspect::is_buffer;
 use crate::model::{
-    Description, Linear, Model, ModelJson, Parameter, Table, families, frozen_format, inspect,
+    Description, Linear, Matrix, Model, ModelJson, Parameter, Table, families, frozen_format,
+    inspect,
 };
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
+use crate::weights::formats::{Storage, WeightFormat, dequantised};
 use crate::weights::{Element, Numbers, ShardStream, TensorPlace, shard_names};
 
 /// Bytes that are read, hashed and converted at once: they fit into the cache of a core.
@@ -30,6 +32,22 @@ pub enum Init {
     Pretrained,
     /// Normal numbers with `initializer_range` of `config.json`, as transformers draws them.
     Random(Stream),
+}
+
+/// What is known of the weights before they are loaded: matrices that are not trained may be kept
+/// in other formats than f32.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FrozenWeights {
+    /// Whether they stay as they are for good.
+    pub frozen: bool,
+    /// How those of linear layers are kept, if not as the arithmetic takes them.
+    pub linears: Option<&'static dyn WeightFormat>,
+}
+
+impl From<bool> for FrozenWeights {
+    fn from(frozen: bool) -> Self {
+        Self { frozen, linears: None }
+    }
 }
 
 /// A model together with the record of what it was read from.
@@ -52,7 +70,7 @@ pub fn load(directory: &Path, init: Init, device: &Device) -> Result<Loaded> {
 }
 
 /// Reads a model directory onto a device that has limits. Matrices that are `frozen` for good are
-/// kept in 16 bits if products take them so.
+/// kept in 16 bits if products take them so, or in the format that was chosen.
 ///
 /// # Errors
 /// When a weight is wrong, or larger than the device takes.
@@ -61,8 +79,9 @@ pub fn load_for(
     init: Init,
     device: &Device,
     computing: Computing,
-    frozen: bool,
+    frozen: impl Into<FrozenWeights>,
 ) -> Result<Loaded> {
+    let frozen = frozen.into();
     let (config, facts, note, mut source, mut shards) = match init {
         Init::Pretrained => {
             let found = inspect(directory)?;
@@ -84,7 +103,8 @@ pub fn load_for(
     let mut files = vec![config.file.clone()];
     files.append(&mut shards);
     source.computing = Computing { arithmetic: Arithmetic::F32, ..computing };
-    if frozen {
+    if frozen.frozen {
+        source.linears = frozen.linears;
         source.format = frozen_format(device, computing.arithmetic);
         source.bfloat16 = computing.keeps_bfloat16(*device == Device::flex());
     }
@@ -157,6 +177,8 @@ pub struct WeightSource {
     format: Option<FloatDType>,
     /// Whether matrices that files have in bfloat16 stay as they are.
     bfloat16: bool,
+    /// How matrices of linear layers are kept, if not as the others.
+    linears: Option<&'static dyn WeightFormat>,
 }
 
 impl WeightSource {
@@ -169,6 +191,7 @@ impl WeightSource {
             computing: Computing::default(),
             format: None,
             bfloat16: false,
+            linears: None,
         }
     }
 
@@ -215,14 +238,34 @@ impl WeightSource {
 
     /// A matrix `[out, in]`.
     pub fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Parameter<2>> {
+        let numbers = self.numbers(name, shape)?;
+        Ok(self.kept(numbers, shape))
+    }
+
+    /// Those of a matrix that the device takes.
+    fn numbers(&mut self, name: &str, shape: [usize; 2]) -> Result<Numbers> {
         let limits = self.computing.limits;
         if !limits.holds(shape.iter().product::<usize>() as u64) {
             let what = format!("`{name}` is larger than the device takes at once");
             let most = bytes(limits.tensor_bytes);
             return Err(Error::new(what).because(format!("{shape:?} in 32 bits exceed {most}")));
         }
-        let numbers = self.take(name, &shape, Fill::Normal)?;
-        Ok(self.kept(numbers, shape))
+        self.take(name, &shape, Fill::Normal)
+    }
+
+    /// The matrix `[out, in]` of a linear layer. Other devices than the CPU get the numbers of the
+    /// codes.
+    fn linear_matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
+        let Some(Storage::Coded(code)) = self.linears.map(|format| format.storage()) else {
+            return self.matrix(name, shape).map(Matrix::Tensor);
+        };
+        let numbers = self.numbers(name, shape)?;
+        let codes = code(&numbers.into_f32(), shape);
+        if self.device == Device::flex() {
+            return Ok(Matrix::Coded(codes));
+        }
+        let numbers = Numbers::F32(dequantised(codes.as_ref()));
+        Ok(Matrix::Tensor(self.kept(numbers, shape)))
     }
 
     /// The gain of a norm; ones when drawn.
@@ -232,7 +275,7 @@ impl WeightSource {
 
     /// A linear layer `[out, in]` under a module path; biases are zero when drawn.
     pub fn linear(&mut self, path: &str, shape: [usize; 2], bias: bool) -> Result<Linear> {
-        let weight = self.matrix(&format!("{path}.weight"), shape)?;
+        let weight = self.linear_matrix(&format!("{path}.weight"), shape)?;
         let bias = if bias {
             Some(self.vector(&format!("{path}.bias"), shape[0], Fill::Zeros)?)
         } else {

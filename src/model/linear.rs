@@ -1,18 +1,52 @@
 //! A linear layer with a place beside it, into which an adapter may be put.
 
-use burn::tensor::Tensor;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
 
 use crate::model::{Context, Parameter, Visitor};
-use crate::ops::{cpu, project, wide};
+use crate::ops::{cpu, from_vec, project, wide};
+use crate::weights::formats::{CodedMatrix, dequantised};
 
 /// `y = x·Wᵀ + b`, or what an adapter makes of it.
 pub struct Linear {
     /// `[out, in]`, as Hugging Face stores it.
-    pub weight: Parameter<2>,
+    pub weight: Matrix,
     /// `[out]`.
     pub bias: Option<Parameter<1>>,
     /// An adapter.
     pub adapter: Option<Box<dyn AdapterBranch>>,
+}
+
+/// The matrix of a linear layer.
+pub enum Matrix {
+    /// A tensor of the device, which may be trained.
+    Tensor(Parameter<2>),
+    /// Codes on the host: they stay as they are, and are no parameter.
+    Coded(Arc<dyn CodedMatrix>),
+}
+
+impl Matrix {
+    fn trainable(&self) -> bool {
+        match self {
+            Self::Tensor(weight) => weight.learns,
+            Self::Coded(_) => false,
+        }
+    }
+
+    fn held(&self) -> Option<cpu::Held> {
+        match self {
+            Self::Tensor(weight) => cpu::Held::of(&weight.value),
+            Self::Coded(codes) => Some(cpu::Held::coded(codes.clone())),
+        }
+    }
+
+    fn tracked(&self) -> Self {
+        match self {
+            Self::Tensor(weight) => Self::Tensor(weight.tracked()),
+            Self::Coded(codes) => Self::Coded(codes.clone()),
+        }
+    }
 }
 
 /// What an adapter makes of one linear layer.
@@ -33,7 +67,10 @@ pub trait AdapterBranch: Send + Sync {
 impl Linear {
     /// `[out, in]`.
     pub fn dims(&self) -> [usize; 2] {
-        self.weight.value.dims()
+        match &self.weight {
+            Matrix::Tensor(weight) => weight.value.dims(),
+            Matrix::Coded(codes) => codes.shape(),
+        }
     }
 
     /// `x: [tokens, in]` to `[tokens, out]`.
@@ -50,12 +87,24 @@ impl Linear {
 
     /// `x·Wᵀ`, without bias and adapter.
     pub fn frozen(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
-        project(x, self.weight.value.clone(), context.computing)
+        match &self.weight {
+            Matrix::Tensor(weight) => project(x, weight.value.clone(), context.computing),
+            Matrix::Coded(codes) => {
+                let held = cpu::Held::coded(codes.clone());
+                let few = cpu::few_rows_of(&x, &held, context.computing.arithmetic);
+                few.unwrap_or_else(|| project(x, self.values(), context.computing))
+            }
+        }
     }
 
     /// `W`, in 32 bits.
     pub fn values(&self) -> Tensor<2> {
-        wide(self.weight.value.clone())
+        match &self.weight {
+            Matrix::Tensor(weight) => wide(weight.value.clone()),
+            Matrix::Coded(codes) => {
+                from_vec(dequantised(codes.as_ref()), codes.shape(), &Device::flex())
+            }
+        }
     }
 
     /// The layer as the kernels of the CPU know it, `path` within its decoder layer.
@@ -64,17 +113,19 @@ impl Linear {
             Some(bias) => Some((cpu::Held::of(&bias.value)?, bias.learns)),
             None => None,
         };
-        let weight = cpu::Held::of(&self.weight.value)?;
+        let weight = self.weight.held()?;
         let low_rank = match &self.adapter {
             Some(adapter) => Some(adapter.low_rank(&weight, context)?),
             None => None,
         };
-        Some(cpu::Projection { path, weight, learns: self.weight.learns, bias, low_rank })
+        Some(cpu::Projection { path, weight, learns: self.weight.trainable(), bias, low_rank })
     }
 
     /// Visits weight, bias and adapter.
     pub fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {
-        visitor.matrix(&format!("{path}.weight"), &mut self.weight);
+        if let Matrix::Tensor(weight) = &mut self.weight {
+            visitor.matrix(&format!("{path}.weight"), weight);
+        }
         if let Some(bias) = &mut self.bias {
             visitor.vector(&format!("{path}.bias"), bias);
         }

@@ -20,7 +20,7 @@ mod table;
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 pub use blocks::{Block, Norm};
-pub use build::{Init, Loaded, WeightSource, check_room, load, load_for};
+pub use build::{FrozenWeights, Init, Loaded, WeightSource, check_room, load, load_for};
 pub use config::{ModelJson, TIED};
 pub use context::{Context, Dropout, Wanted};
 /// Under the name that other modules know it by.
@@ -30,7 +30,7 @@ pub use generate::{Generation, Sampling, generate, generate_all};
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect};
 pub use layer::{Cache, Layer, LayerCache, LayerSaved};
-pub use linear::{AdapterBranch, Linear};
+pub use linear::{AdapterBranch, Linear, Matrix};
 pub use parameter::{Parameter, Visitor, count_learning};
 pub use table::{Table, piece_of};
 
@@ -109,7 +109,11 @@ impl Model {
                 weight.value = weight.value.clone().cast(format);
             }
         };
-        self.linears(&mut |_, linear| round(&mut linear.weight));
+        self.linears(&mut |_, linear| {
+            if let Matrix::Tensor(weight) = &mut linear.weight {
+                round(weight);
+            }
+        });
         let tables = self.lm_head.iter_mut().chain([&mut self.embedding]);
         tables.flat_map(Table::pieces_mut).for_each(round);
     }

@@ -41,6 +41,9 @@ impl Prepared<'_> {
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
         let precision = &self.precision;
         fact("precision", format!("{}: {}", precision.arithmetic.name(), precision.reason));
+        if let Some(format) = self.weight_format {
+            fact("weights", fit::weights_line(format, facts, &self.opened));
+        }
         fact("data", self.data_line());
         fact(
             "steps",

@@ -7,6 +7,7 @@ use crate::engine::{Division, Estimate, Workload, estimate};
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::Facts;
+use crate::weights::formats::{self, WeightFormat};
 
 /// How a micro-batch is divided so that no tensor is larger than the device takes.
 ///
@@ -53,14 +54,60 @@ pub fn parallel_micro_batches(config: &RunConfig, opened: &Opened) -> usize {
     if opened.backend == "flex" { config.device.parallel_micro_batches } else { 1 }
 }
 
-/// The memory that a run takes.
+/// The format that was chosen for frozen linear layers.
 ///
 /// # Errors
-/// When the device cannot hold it, or the adapter asks for layers that the model does not have.
-pub fn memory(
+/// When every weight is trained.
+pub fn weight_format(
+    config: &RunConfig,
     adapter: Option<&dyn Adapter>,
+) -> Result<Option<&'static dyn WeightFormat>> {
+    match formats::chosen(&config.owned) {
+        Some(format) if adapter.is_none() => {
+            let name = format.name();
+            let what = format!("`model.weight_format = \"{name}\"` keeps weights that are frozen");
+            Err(Error::new(what)
+                .because("without an adapter every weight is trained")
+                .hint(format!("add {}, or leave the format out", adapters::asked_by())))
+        }
+        chosen => Ok(chosen),
+    }
+}
+
+/// Numbers of frozen linear layers that are kept in a format of their own, and their bytes. A GPU
+/// gets them dequantised.
+pub fn coded(
+    format: Option<&'static dyn WeightFormat>,
+    facts: &Facts,
+    opened: &Opened,
+) -> (u64, u64) {
+    let Some(format) = format.filter(|_| !opened.on_gpu()) else { return (0, 0) };
+    let one = |dims: &[usize; 2]| ((dims[0] * dims[1]) as u64, format.bytes(*dims));
+    let all = facts.linears.iter().map(|(_, dims)| one(dims));
+    all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// How they are kept, for people.
+pub fn weights_line(format: &'static dyn WeightFormat, facts: &Facts, opened: &Opened) -> String {
+    let name = format.name();
+    if opened.on_gpu() {
+        return format!(
+            "linear layers rounded to {name}, and dequantised: no memory is saved here"
+        );
+    }
+    let (numbers, size) = coded(Some(format), facts, opened);
+    let (size, wide) = (bytes(size), bytes(4 * numbers));
+    format!("linear layers of the base in {name}: {size} in place of {wide} in f32")
+}
+
+/// Memory by part.
+///
+/// # Errors
+/// Those of [`check_memory`], and when the adapter asks for layers that the model does not have.
+pub fn memory(
     facts: &Facts,
     work: Workload,
+    adapter: Option<&dyn Adapter>,
     opened: &Opened,
 ) -> Result<Estimate> {
     let mut memory = estimate(facts, work);
@@ -72,9 +119,6 @@ pub fn memory(
 }
 
 /// Bytes that an adapter adds to what the forward pass keeps for the backward pass.
-///
-/// # Errors
-/// When the adapter asks for layers that the model does not have.
 fn kept_by_adapter(adapter: &dyn Adapter, facts: &Facts, work: Workload) -> Result<u64> {
     const F32: usize = 4;
     let numbers = adapters::saved_per_token(adapter, facts)? * work.rows * work.length;

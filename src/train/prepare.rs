@@ -17,13 +17,14 @@ use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, cache_home};
 use crate::hub::{InputTrust, ModelDirectory, Supply};
-use crate::model::{self, Facts};
+use crate::model::{self, Facts, FrozenWeights};
 use crate::objectives;
 use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
 use crate::train::{base, fit, opening};
 use crate::weights::Element;
+use crate::weights::formats::WeightFormat;
 
 /// A run that is ready to begin.
 pub struct Prepared<'a> {
@@ -56,6 +57,8 @@ pub struct Prepared<'a> {
     pub elements: BTreeMap<String, Element>,
     /// What is trained beside frozen weights; every weight is, without it.
     pub adapter: Option<Arc<dyn Adapter>>,
+    /// How frozen linear layers are kept, if that was chosen.
+    pub weight_format: Option<&'static dyn WeightFormat>,
     /// Last names of the layers that have an adapter; known then, too.
     pub(super) adapted: BTreeSet<String>,
     /// Whether the weights hold an output projection that `config.json` denies; known then, too.
@@ -86,6 +89,7 @@ pub fn prepare<'a>(
     let base_trust = approval.model(&base, &base::text_files(&base)?)?;
     let (facts, config_file) = base::facts_of(config, &base, observer)?;
     let adapter = adapters::of_run(config);
+    let weight_format = fit::weight_format(config, adapter.as_deref())?;
     let learning = match &adapter {
         Some(adapter) => adapters::size(adapter.as_ref(), &facts)?,
         None => facts.parameters,
@@ -106,9 +110,10 @@ pub fn prepare<'a>(
         rows: fit::rows_at_once(config, &opened, division),
         length,
         data: data_bytes(&config.data, &corpus),
+        coded: fit::coded(weight_format, &facts, &opened),
         ..workload(config, &opened, &precision)
     };
-    let memory = fit::memory(adapter.as_deref(), &facts, work, &opened)?;
+    let memory = fit::memory(&facts, work, adapter.as_deref(), &opened)?;
     let validation =
         data::validation_batches(&corpus.validation, &config.data, config.train.micro_batch_size);
     let prepared = Prepared {
@@ -127,6 +132,7 @@ pub fn prepare<'a>(
         memory,
         elements: BTreeMap::new(),
         adapter,
+        weight_format,
         adapted: BTreeSet::new(),
         untied: false,
         parent,
@@ -223,6 +229,7 @@ fn workload(config: &RunConfig, opened: &Opened, precision: &Precision) -> Workl
         chunk: config.train.loss_chunk_tokens,
         recompute: config.train.recompute,
         data: 0,
+        coded: (0, 0),
         on_gpu: opened.on_gpu(),
         arithmetic: precision.arithmetic,
         kernels: config.device.kernels,
@@ -240,7 +247,7 @@ impl Prepared<'_> {
         let kernels = self.config.device.kernels;
         let arithmetic = self.precision.arithmetic;
         let computing = Computing { kernels, arithmetic, ..self.opened.computing() };
-        let frozen = self.adapter.is_some();
+        let frozen = FrozenWeights { frozen: self.adapter.is_some(), linears: self.weight_format };
         if self.config.train.recompute == Recompute::Layers {
             device::prefer_small_pages(); // memory counts more than time here
         }

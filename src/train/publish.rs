@@ -212,6 +212,9 @@ fn device_record(prepared: &Prepared) -> BTreeMap<String, String> {
         ("backend", opened.backend.to_owned()),
         ("precision", prepared.precision.arithmetic.name().to_owned()),
     ];
+    if let Some(format) = prepared.weight_format {
+        facts.push(("frozen weights", format.name().to_owned()));
+    }
     if let Some(adapter) = &opened.adapter {
         facts.push(("api", adapter.api.clone()));
         facts.push(("driver", format!("{} {}", adapter.driver, adapter.driver_info)));

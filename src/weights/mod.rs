@@ -1,6 +1,8 @@
-//! Tensors in files: safetensors with Hugging Face names, single or sharded, read whole and hashed.
+//! Tensors in files: safetensors with Hugging Face names, single or sharded, read whole and hashed;
+//! and the formats in which memory holds them.
 
 mod element;
+pub mod formats;
 mod header;
 mod headers;
 mod read;

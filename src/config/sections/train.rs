@@ -138,7 +138,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "train.learning_rate",
         Kind::Number(Range::above(0.0, 1.0)),
-        DefaultValue::Depends("2e-4 with `[lora]`, 2e-5 without, 1e-3 from random weights"),
+        DefaultValue::Depends("2e-4 beside an adapter, 2e-5 without one, 1e-3 from random weights"),
         "The highest learning rate of the run.",
     )
     .example("1e-4")

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::element::{Format, Single};
-use super::held::{Borrow, Held, Numbers};
+use super::held::{Borrow, Held};
 use super::packed::{Left, PANEL, Packed, View, convert};
 use super::pointwise::Rotation;
 use super::product::{Term, add_product_here, product_here};
@@ -313,10 +313,7 @@ pub fn attend(
 ) -> Option<Tensor<2>> {
     Products::of(computing)?;
     let [q, k, v] = inputs.map(Held::of);
-    let [q, k, v] = [q?, k?, v?].map(|x| match x.numbers() {
-        Numbers::Single(view) => Left::<Single>::of(view),
-        Numbers::Brain(view) => Left::of(view),
-    });
+    let [q, k, v] = [q?, k?, v?].map(|x| x.numbers().converted::<Single>());
     let documents = documents.spans();
     let attention = Attention { q: &q, k: &k, v: &v, config, documents, wanted: None };
     let output = attention.forward().output.into_numbers();

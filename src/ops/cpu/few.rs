@@ -1,5 +1,5 @@
-//! Products of a few rows with matrices kept in bfloat16: a model that writes token by token reads
-//! all its weights for each, and to widen them first would take most of the time.
+//! Products of a few rows with matrices kept in bfloat16 or as codes: a model that writes token by
+//! token reads all its weights for each, and to widen them first would take most of the time.
 
 use burn::tensor::Tensor;
 use half::bf16;
@@ -22,23 +22,33 @@ const OUTPUTS: usize = 32;
 /// kept in bfloat16, or the device is not the CPU. Each sum has a fixed order, whatever the number
 /// of threads and of rows.
 pub fn few_rows(x: &Tensor<2>, w: &Tensor<2>, arithmetic: Arithmetic) -> Option<Tensor<2>> {
+    if x.dims()[0] > ROWS_MAX {
+        return None;
+    }
+    few_rows_of(x, &Held::of(w)?, arithmetic)
+}
+
+/// The same with a matrix that is perhaps kept as codes.
+pub fn few_rows_of(x: &Tensor<2>, w: &Held, arithmetic: Arithmetic) -> Option<Tensor<2>> {
     let rows = x.dims()[0];
     if rows > ROWS_MAX || arithmetic == Arithmetic::MixedF16 {
         return None;
     }
-    let (left, right) = (Held::of(x)?, Held::of(w)?);
-    let (Numbers::Single(left), Numbers::Brain(right)) = (left.numbers(), right.numbers()) else {
+    let (left, right) = (Held::of(x)?, w.numbers());
+    let Numbers::Single(left) = left.numbers() else { return None };
+    if matches!(right, Numbers::Single(_)) {
         return None;
-    };
+    }
     let factors: Vec<f32> = match arithmetic {
         Arithmetic::MixedBf16 => left.data.iter().map(|x| bf16::from_f32(*x).to_f32()).collect(),
         _ => left.data.to_vec(),
     };
-    let outputs = right.rows;
+    let (outputs, columns) = (w.rows(), w.columns());
+    let rounds = arithmetic == Arithmetic::MixedBf16;
     let mut by_output = vec![0.0; outputs * rows];
     by_output.par_chunks_mut(OUTPUTS * rows).enumerate().for_each(|(task, target)| {
-        let x = View::new(&factors, rows, right.columns);
-        Arch::new().dispatch(Outputs { x, w: right, first: task * OUTPUTS, target });
+        let x = View::new(&factors, rows, columns);
+        Arch::new().dispatch(Outputs { x, w: right, rounds, first: task * OUTPUTS, target });
     });
     let mut y = vec![0.0; rows * outputs];
     for (output, sums) in by_output.chunks_exact(rows).enumerate() {
@@ -50,7 +60,9 @@ pub fn few_rows(x: &Tensor<2>, w: &Tensor<2>, arithmetic: Arithmetic) -> Option<
 /// Some outputs, all rows of one after those of the other.
 struct Outputs<'a> {
     x: View<'a, f32>,
-    w: View<'a, bf16>,
+    w: Numbers<'a>,
+    /// Whether numbers that are not kept in bfloat16 are rounded to it.
+    rounds: bool,
     first: usize,
     target: &'a mut [f32],
 }
@@ -60,11 +72,18 @@ impl NullaryFnOnce for Outputs<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { x, w, first, target } = self;
-        let mut wide = vec![0.0_f32; w.columns];
+        let Self { x, w, rounds, first, target } = self;
+        let mut wide = vec![0.0_f32; x.columns];
         for (output, sums) in target.chunks_exact_mut(x.rows).enumerate() {
-            for (wide, number) in wide.iter_mut().zip(w.row(first + output)) {
-                *wide = number.wide();
+            if let Numbers::Brain(w) = w {
+                for (wide, number) in wide.iter_mut().zip(w.row(first + output)) {
+                    *wide = number.wide();
+                }
+            } else {
+                w.read(first + output, &mut wide);
+                if rounds {
+                    wide.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
+                }
             }
             for (row, sum) in sums.iter_mut().enumerate() {
                 *sum = dot(x.row(row), &wide);

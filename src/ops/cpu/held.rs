@@ -1,4 +1,6 @@
-//! Tensors of the CPU as the numbers that they are, without a copy.
+//! Matrices on the CPU as the numbers or codes that they are, without a copy.
+
+use std::sync::Arc;
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
@@ -8,13 +10,51 @@ use half::bf16;
 use super::element::{Brain, Format, Rounded, Single};
 use super::packed::{Left, Packed, View};
 use super::product::Multiply;
+use crate::weights::formats::CodedMatrix;
 
 /// A matrix or a vector; a vector is one row.
 #[derive(Clone)]
 pub struct Held {
-    tensor: FloatTensor<Flex>,
+    memory: Memory,
     rows: usize,
     columns: usize,
+}
+
+#[derive(Clone)]
+enum Memory {
+    Tensor(FloatTensor<Flex>),
+    Coded(Arc<dyn CodedMatrix>),
+}
+
+/// Some rows of a matrix that is kept as codes.
+#[derive(Clone, Copy)]
+pub struct CodedRows<'a> {
+    matrix: &'a dyn CodedMatrix,
+    first: usize,
+    rows: usize,
+}
+
+impl CodedRows<'_> {
+    /// The numbers of some rows and columns, row after row.
+    pub fn numbers(&self, rows: (usize, usize), columns: (usize, usize)) -> Vec<f32> {
+        let mut numbers = vec![0.0; rows.1 * columns.1];
+        for (row, target) in numbers.chunks_exact_mut(columns.1.max(1)).enumerate() {
+            self.matrix.read(self.first + rows.0 + row, columns.0, target);
+        }
+        numbers
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.rows, self.matrix.shape()[1]]
+    }
+
+    /// All of them, converted.
+    fn left<F: Format>(&self) -> Left<F> {
+        let [rows, columns] = self.shape();
+        let numbers = self.numbers((0, rows), (0, columns));
+        Left::of(View::new(&numbers, rows, columns))
+    }
 }
 
 /// Numbers in the format in which a tensor has them.
@@ -24,6 +64,8 @@ pub enum Numbers<'a> {
     Single(View<'a, f32>),
     /// bfloat16.
     Brain(View<'a, bf16>),
+    /// Codes, which packing turns into f32.
+    Coded(CodedRows<'a>),
 }
 
 /// The left factor of a product, copied only if its format is another.
@@ -55,24 +97,38 @@ impl Held {
         }
         let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?;
         let tensor = if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() };
-        Some(Self { tensor, rows, columns })
+        Some(Self { memory: Memory::Tensor(tensor), rows, columns })
+    }
+
+    /// The rows of a matrix that is kept as codes.
+    pub fn coded(matrix: Arc<dyn CodedMatrix>) -> Self {
+        let [rows, columns] = matrix.shape();
+        Self { memory: Memory::Coded(matrix), rows, columns }
     }
 
     /// All of them.
     pub fn numbers(&self) -> Numbers<'_> {
         let contiguous = "the tensor is contiguous";
-        match self.tensor.dtype() {
-            DType::BF16 => {
-                let data = self.tensor.as_slice::<bf16>().expect(contiguous);
+        match &self.memory {
+            Memory::Coded(matrix) => {
+                Numbers::Coded(CodedRows { matrix: matrix.as_ref(), first: 0, rows: self.rows })
+            }
+            Memory::Tensor(tensor) if tensor.dtype() == DType::BF16 => {
+                let data = tensor.as_slice::<bf16>().expect(contiguous);
                 Numbers::Brain(View::new(data, self.rows, self.columns))
             }
-            _ => Numbers::Single(View::new(self.single(), self.rows, self.columns)),
+            Memory::Tensor(_) => Numbers::Single(View::new(self.single(), self.rows, self.columns)),
         }
     }
 
     /// The numbers of a tensor in 32 bits.
     pub fn single(&self) -> &[f32] {
-        self.tensor.as_slice::<f32>().expect("the tensor is contiguous and has 32 bits")
+        match &self.memory {
+            Memory::Tensor(tensor) => {
+                tensor.as_slice::<f32>().expect("the tensor is contiguous and has 32 bits")
+            }
+            Memory::Coded(_) => unreachable!("only weights of linear layers are kept as codes"),
+        }
     }
 
     /// Rows.
@@ -92,6 +148,9 @@ impl Numbers<'_> {
         match self {
             Self::Single(view) => Packed::of_outputs(view),
             Self::Brain(view) => Packed::of_outputs(view),
+            Self::Coded(rows) => Packed::of_outputs_with(rows.shape(), |first, count| {
+                rows.numbers((first, count), (0, rows.shape()[1]))
+            }),
         }
     }
 
@@ -100,6 +159,18 @@ impl Numbers<'_> {
         match self {
             Self::Single(view) => Packed::of_inner(view),
             Self::Brain(view) => Packed::of_inner(view),
+            Self::Coded(rows) => Packed::of_inner_with(rows.shape(), |first, count| {
+                rows.numbers((0, rows.rows), (first, count))
+            }),
+        }
+    }
+
+    /// As a left factor of another format.
+    pub fn converted<F: Format>(self) -> Left<F> {
+        match self {
+            Self::Single(view) => Left::of(view),
+            Self::Brain(view) => Left::of(view),
+            Self::Coded(rows) => rows.left(),
         }
     }
 
@@ -109,6 +180,9 @@ impl Numbers<'_> {
         match self {
             Self::Single(view) => Self::Single(view.part((first, count), (0, view.columns))),
             Self::Brain(view) => Self::Brain(view.part((first, count), (0, view.columns))),
+            Self::Coded(rows) => {
+                Self::Coded(CodedRows { first: rows.first + first, rows: count, ..rows })
+            }
         }
     }
 
@@ -121,6 +195,7 @@ impl Numbers<'_> {
                     *target = number.to_f32();
                 }
             }
+            Self::Coded(rows) => rows.matrix.read(rows.first + row, 0, target),
         }
     }
 }
@@ -140,17 +215,14 @@ impl Borrow for Single {
     fn factor(numbers: Numbers<'_>) -> Factor<'_, Self> {
         match numbers {
             Numbers::Single(view) => Factor::Borrowed(view),
-            Numbers::Brain(view) => Factor::Owned(Left::of(view)),
+            other => Factor::Owned(other.converted()),
         }
     }
 }
 
 impl Borrow for Rounded {
     fn factor(numbers: Numbers<'_>) -> Factor<'_, Self> {
-        match numbers {
-            Numbers::Single(view) => Factor::Owned(Left::of(view)),
-            Numbers::Brain(view) => Factor::Owned(Left::of(view)),
-        }
+        Factor::Owned(numbers.converted())
     }
 }
 
@@ -160,8 +232,7 @@ impl Borrow for Brain {
             Numbers::Brain(view) if view.columns.is_multiple_of(Self::GROUP) => {
                 Factor::Borrowed(view)
             }
-            Numbers::Brain(view) => Factor::Owned(Left::of(view)),
-            Numbers::Single(view) => Factor::Owned(Left::of(view)),
+            other => Factor::Owned(other.converted()),
         }
     }
 }

@@ -27,7 +27,7 @@ mod turn;
 
 pub use attention::{Attention, Mixed, attend};
 pub use element::{Brain, Number, Rounded, Single};
-pub use few::few_rows;
+pub use few::{few_rows, few_rows_of};
 pub use held::{Borrow, Held};
 pub use low_rank::{LowRank, Magnitude};
 pub use packed::{Left, Packed, View, picked, spread};

@@ -151,6 +151,34 @@ impl<F: Format> Packed<F> {
         })
     }
 
+    /// The same of a matrix of this shape whose rows are made when they are packed: `numbers` gets
+    /// the first and how many.
+    pub fn of_outputs_with(
+        [outputs, inner]: [usize; 2],
+        numbers: impl Fn(usize, usize) -> Vec<f32> + Sync,
+    ) -> Self {
+        Self::with(inner, outputs, |first, width, panel| {
+            let count = width.min(outputs - first);
+            let numbers = numbers(first, count);
+            let rows = View::new(&numbers, count, inner);
+            Arch::new().dispatch(OfOutputs::<F, f32> { rows, width, panel });
+        })
+    }
+
+    /// [`Self::of_inner`] of a matrix of this shape whose columns are made when they are packed:
+    /// `numbers` gets the first and how many.
+    pub fn of_inner_with(
+        [inner, outputs]: [usize; 2],
+        numbers: impl Fn(usize, usize) -> Vec<f32> + Sync,
+    ) -> Self {
+        Self::with(inner, outputs, |first, width, panel| {
+            let count = width.min(outputs - first);
+            let numbers = numbers(first, count);
+            let rows = View::new(&numbers, inner, count);
+            Arch::new().dispatch(OfInner::<F, f32> { rows, width, panel });
+        })
+    }
+
     /// Of a matrix `[inner, outputs]`: for `d · w`.
     pub fn of_inner<N: Number>(source: View<N>) -> Self {
         Self::with(source.rows, source.columns, |first, width, panel| {
