@@ -4,6 +4,8 @@
 mod common;
 #[path = "parity/dora.rs"]
 mod dora;
+#[path = "parity/int8.rs"]
+mod int8;
 
 use burn::tensor::Device;
 use common::{CASES, Expected, adamw, assert_near, case, cpu, row, step_settings};

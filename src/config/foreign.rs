@@ -8,9 +8,6 @@ use super::KeyTable;
 const WITHOUT_KEY: &[(&str, &str, &str)] = &[
     ("earlier versions", "registry", "it is called `trust.allowlist` now"),
     ("earlier versions", "registry_keys", "it is called `trust.allowlist_keys` now"),
-    ("axolotl", "load_in_4bit", QUANTISED),
-    ("axolotl", "load_in_8bit", QUANTISED),
-    ("LLaMA-Factory", "quantization_bit", QUANTISED),
     ("axolotl, TRL and LLaMA-Factory", "resume_from_checkpoint", RESUME),
     ("axolotl", "auto_resume_from_checkpoints", RESUME),
     ("mlx-lm", "resume_adapter_file", RESUME),
@@ -31,7 +28,6 @@ const WITHOUT_KEY: &[(&str, &str, &str)] = &[
     ("axolotl, TRL and LLaMA-Factory", "fsdp", ONE_DEVICE),
 ];
 
-const QUANTISED: &str = "quantised base weights are not supported";
 const RESUME: &str = "a run directory is continued with `--resume` on the command line";
 const LOGGING: &str = "every step is recorded";
 const NOTHING_SENT: &str = "nothing is sent anywhere";

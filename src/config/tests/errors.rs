@@ -108,8 +108,8 @@ fn names_of_other_tools_are_recognised() {
         ),
         (
             "load_in_4bit",
-            "`load_in_4bit` is axolotl's and has no key here: quantised base weights are not \
-             supported",
+            "`load_in_4bit` is axolotl's and has no key here: 4 bits are not supported; \
+             `model.weight_format = \"int8\"` keeps the base model in 8",
         ),
     ] {
         assert_eq!(hint(name), wanted);

@@ -4,6 +4,7 @@
 //! for its rows, estimates ask the format for its size; neither knows a format.
 
 mod floats;
+mod int8;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -15,7 +16,8 @@ use crate::config::key::{DefaultValue, Key, Kind, OwnedKeys};
 use crate::config::{Effect, Values};
 
 /// Every format.
-pub static WEIGHT_FORMATS: &[&dyn WeightFormat] = &[&floats::F32, &floats::BF16, &floats::F16];
+pub static WEIGHT_FORMATS: &[&dyn WeightFormat] =
+    &[&floats::F32, &floats::BF16, &floats::F16, &int8::Int8];
 
 /// The setting that chooses a format, and its value that leaves the choice to the device.
 const KEY: &str = "model.weight_format";

@@ -1,0 +1,129 @@
+//! int8 with a scale for each row: the largest size of a row is 127, and numbers are rounded to the
+//! nearest code, ties to the even one. The formulas of bitsandbytes (`int8_vectorwise_quant` and
+//! `int8_vectorwise_dequant`; Dettmers et al. 2022), without outliers and for weights alone.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::{CodedMatrix, Storage, WeightFormat};
+
+/// The largest code.
+const LARGEST: f32 = 127.0;
+/// Its inverse, rounded, with which bitsandbytes multiplies.
+const INVERSE: f32 = 1.0 / LARGEST;
+
+/// The entry.
+#[derive(Debug)]
+pub(super) struct Int8;
+
+impl WeightFormat for Int8 {
+    fn name(&self) -> &'static str {
+        "int8"
+    }
+
+    fn bytes(&self, [rows, columns]: [usize; 2]) -> u64 {
+        (rows * columns + rows * size_of::<f32>()) as u64
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::Coded(|numbers, shape| Arc::new(Matrix::of(numbers, shape)))
+    }
+
+    fn about(&self) -> &'static str {
+        "in 8 bits with a scale for each row, dequantised for every product: a quarter of the \
+         memory of 32 bits"
+    }
+
+    fn notes(&self) -> &'static [(&'static str, &'static str, &'static str)] {
+        const FOUR_BITS: &str = "4 bits are not supported; `model.weight_format = \"int8\"` keeps \
+                                 the base model in 8";
+        &[("axolotl", "load_in_4bit", FOUR_BITS), ("LLaMA-Factory", "quantization_bit", FOUR_BITS)]
+    }
+
+    fn names(&self) -> &'static [(&'static str, &'static str)] {
+        &[("axolotl and TRL", "load_in_8bit")]
+    }
+}
+
+/// Codes row by row, and the largest size of each row.
+#[derive(Debug)]
+struct Matrix {
+    codes: Vec<i8>,
+    absmax: Vec<f32>,
+    columns: usize,
+}
+
+impl Matrix {
+    fn of(numbers: &[f32], [rows, columns]: [usize; 2]) -> Self {
+        assert_eq!(numbers.len(), rows * columns, "a matrix of {rows} rows");
+        let mut codes = vec![0_i8; numbers.len()];
+        let mut absmax = vec![0.0_f32; rows];
+        let source = numbers.par_chunks_exact(columns.max(1));
+        let target = codes.par_chunks_exact_mut(columns.max(1)).zip(&mut absmax);
+        target.zip(source).for_each(|((codes, absmax), row)| {
+            *absmax = row.iter().fold(0.0, |most, x| x.abs().max(most));
+            let factor = LARGEST / *absmax;
+            if !factor.is_finite() {
+                *absmax = 0.0; // nothing but zeros, or numbers that have no inverse
+                return;
+            }
+            for (code, number) in codes.iter_mut().zip(row) {
+                #[expect(clippy::cast_possible_truncation)] // no more than 127, and rounded
+                let rounded = (number * factor).round_ties_even() as i8;
+                *code = rounded;
+            }
+        });
+        Self { codes, absmax, columns }
+    }
+}
+
+impl CodedMatrix for Matrix {
+    fn shape(&self) -> [usize; 2] {
+        [self.absmax.len(), self.columns]
+    }
+
+    fn read(&self, row: usize, first: usize, target: &mut [f32]) {
+        let absmax = self.absmax[row];
+        let codes = &self.codes[row * self.columns + first..];
+        for (target, code) in target.iter_mut().zip(codes) {
+            *target = f32::from(*code) * absmax * INVERSE;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::dequantised;
+    use super::*;
+    use crate::weights::{read_tensors, to_f32};
+
+    /// `tests/reference/int8.py` made the file.
+    #[test]
+    fn codes_scales_and_numbers_are_those_of_bitsandbytes() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference");
+        let (tensors, _) = read_tensors(&folder, "int8.safetensors").unwrap();
+        let of = |name: &str| to_f32(tensors[name].element, &tensors[name].bytes);
+        let shape = [tensors["weight"].shape[0], tensors["weight"].shape[1]];
+        let matrix = Matrix::of(&of("weight"), shape);
+        assert_eq!(
+            matrix.codes.iter().map(|code| f32::from(*code)).collect::<Vec<_>>(),
+            of("quantised")
+        );
+        assert_eq!(matrix.absmax, of("absmax"));
+        assert_eq!(dequantised(&matrix), of("restored"));
+        assert_eq!(matrix.shape(), shape);
+        let mut part = [0.0; 5];
+        matrix.read(4, 3, &mut part);
+        assert_eq!(part, of("restored")[4 * shape[1] + 3..][..5]);
+        assert_eq!(Int8.bytes(shape), (12 * 37 + 12 * 4) as u64);
+    }
+
+    #[test]
+    fn rows_without_a_scale_are_zero() {
+        let matrix = Matrix::of(&[0.0, -0.0, 1e-45, 0.0], [2, 2]);
+        assert_eq!(dequantised(&matrix), [0.0; 4]);
+    }
+}
