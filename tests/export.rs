@@ -863,3 +863,64 @@ fn a_file_is_never_held_whole() {
         }
     }
 }
+
+#[test]
+fn a_dora_adapter_is_published_merged_and_used_as_any_other() {
+    let run = Run::new().with_base();
+    let train = ["train", "lora.toml", "--quiet", "--set", "lora.use_dora=true"];
+    run.succeeds(&train);
+    let folder = "checkpoints/lora/artifact";
+    let config: Value =
+        serde_json::from_str(&run.read(&format!("{folder}/adapter_config.json"))).unwrap();
+    assert_eq!((&config["peft_type"], &config["use_dora"]), (&json!("LORA"), &json!(true)));
+    let magnitudes = weights(&run.path(folder));
+    let magnitudes = magnitudes.iter().filter(|(name, _)| name.ends_with(".lora_magnitude_vector"));
+    assert_eq!(magnitudes.count(), 2 * 7);
+    let card = run.read(&format!("{folder}/README.md"));
+    assert!(card.contains("A DoRA adapter for") && card.contains("\n- dora\n"), "{card}");
+    let lineage = run.read(&format!("{folder}/lineage.inputs.json"));
+    assert!(lineage.contains("\"method\": \"dora\""), "{lineage}");
+    run.succeeds(&["verify", folder]);
+    let output = run.command(&["merge", "checkpoints/lora", "--out", "merged"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let difference = number_after(&said, "largest difference of a logit ");
+    assert!(output.status.success() && difference < 0.2, "bf16 rounds no more than that: {said}");
+    assert!(run.read("merged/README.md").contains("A DoRA adapter merged into"));
+    let prompt = ["--prompt", "What is 3 plus 4?", "--max-tokens", "4", "--temperature", "0"];
+    run.succeeds(&[&["generate", "checkpoints/lora"], &prompt[..]].concat());
+    run.succeeds(&["export", "checkpoints/lora", "--out", "gguf"]);
+    // Without the section it means nothing, and other tools' names are explained.
+    let said = run.fails(2, &[&train[..], &["--set", "lora.peft_use_dora=true"]].concat());
+    assert!(said.contains("axolotl's name for `lora.use_dora`"), "{said}");
+}
+
+#[test]
+fn an_adapter_trained_beside_int8_weights_says_so() {
+    let run = Run::new().with_base();
+    let int8 = ["--set", "model.weight_format=int8"];
+    let said = run.fails(2, &[&["plan", "tiny.toml"], &int8[..]].concat());
+    assert!(said.contains("without an adapter every weight is trained"), "{said}");
+    let output = run.command(&[&["plan", "lora.toml"], &int8[..]].concat()).output().unwrap();
+    let plan = String::from_utf8(output.stderr).unwrap();
+    assert!(plan.contains("linear layers of the base in int8"), "{plan}");
+    let weights = |more: &[&str]| {
+        let plan = run.succeeds(&[&["plan", "lora.toml", "--json"], more].concat());
+        let plan: Value = serde_json::from_str(&plan).unwrap();
+        plan["memory"]["weights"].as_u64().unwrap()
+    };
+    assert!(weights(&int8) < weights(&[]));
+    run.succeeds(&[&["train", "lora.toml", "--quiet"], &int8[..]].concat());
+    let lineage: Value =
+        serde_json::from_str(&run.read("checkpoints/lora/artifact/lineage.inputs.json")).unwrap();
+    let found = &lineage["internalParameters"];
+    assert_eq!(found["resolvedConfig"]["model.weight_format"], "int8");
+    assert_eq!(found["device"]["frozen weights"], "int8");
+    let output = run.command(&["merge", "checkpoints/lora", "--out", "merged"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("trained beside weights in int8"), "{said}");
+    let card = run.read("merged/README.md");
+    assert!(card.contains("| weights beside which the adapter was trained | `int8` |"), "{card}");
+    assert!(card.contains("| validation loss of the adapter in training |"), "{card}");
+    let said = run.fails(2, &["plan", "lora.toml", "--set", "load_in_8bit=true"]);
+    assert!(said.contains("name for `model.weight_format`"), "{said}");
+}

@@ -78,6 +78,25 @@ fn a_stop_after_each_step_of_an_adapter_with_dropout_changes_no_byte() {
 }
 
 #[test]
+fn other_adapters_and_formats_of_weights_go_on_with_the_same_bytes() {
+    let run = Run::new().with_base();
+    for (number, set) in ["lora.use_dora=true", "model.weight_format=int8"].iter().enumerate() {
+        let [straight, often] = ["straight", "often"].map(|name| format!("name={name}-{number}"));
+        let with = |more: &[&'static str]| [&["--set", *set][..], more].concat();
+        run.succeeds(&train("lora.toml", &straight, &with(&[])));
+        for steps in ["1", "2"] {
+            run.succeeds(&train("lora.toml", &often, &with(&["--stop-after-steps", steps])));
+        }
+        run.succeeds(&train("lora.toml", &often, &with(&[])));
+        let name = |set: &str| set.trim_start_matches("name=").to_owned();
+        assert_same_end(&run, &name(&often), &name(&straight), 5);
+        // Not under another choice.
+        let stderr = run.fails(2, &train("lora.toml", &often, &[]));
+        assert!(stderr.contains(set.split('=').next().unwrap()), "{stderr}");
+    }
+}
+
+#[test]
 fn another_number_of_threads_or_of_micro_batches_at_once_changes_no_byte() {
     let run = Run::new();
     run.succeeds(&train("tiny.toml", "name=one", &["--set", "device.threads=1"]));

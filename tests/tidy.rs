@@ -326,3 +326,48 @@ fn families_hold_no_arithmetic_and_no_one_else_names_them() {
     }
     fail(problems);
 }
+
+/// An adapter or a weight format is a file beside its table and a line in it, and what uses one
+/// asks the table: nothing outside names an entry.
+#[test]
+fn adapters_and_weight_formats_stand_in_their_tables_and_only_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut problems = Vec::new();
+    for (folder, table) in [("adapters", "ADAPTERS"), ("weights/formats", "WEIGHT_FORMATS")] {
+        let folder = root.join(folder);
+        let text = std::fs::read_to_string(folder.join("mod.rs")).unwrap();
+        let begin = text.find(&format!("pub static {table}")).expect("the table is there");
+        let lines = &text[begin..begin + text[begin..].find(';').unwrap()];
+        let names: Vec<String> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .filter(|name| name != "mod")
+            .collect();
+        assert!(names.len() > 1, "the entries of {table} were not found");
+        let module = folder.file_name().unwrap().to_str().unwrap();
+        for name in names {
+            if !lines.contains(&format!("&{name}::")) {
+                problems.push(format!("{module}/{name} does not stand in {table}"));
+            }
+            let words = [
+                format!("{module}::{name}"),
+                format!("\"{name}"),
+                format!("\".{name}_"),
+                format!("`[{name}]`"),
+            ];
+            for source in sources() {
+                if source.is_test || source.path.starts_with(&folder) {
+                    continue;
+                }
+                for (number, line) in source.code.lines().enumerate() {
+                    let code = line.split("//").next().unwrap();
+                    if words.iter().any(|word| code.contains(word)) {
+                        let place = format!("{}:{}", source.path.display(), number + 1);
+                        problems.push(format!("{place} names `{name}`, an entry of {table}"));
+                    }
+                }
+            }
+        }
+    }
+    fail(problems);
+}
