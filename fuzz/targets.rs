@@ -217,7 +217,7 @@ fn adapters() -> Vec<Vec<u8>> {
 
 fn adapter(bytes: &[u8], folder: &Path) {
     put(folder, "adapter_config.json", bytes);
-    let _ = AdapterDirectory::read(folder);
+    let _ = AdapterDirectory::read_hashed(folder);
 }
 
 fn records(bytes: &[u8], folder: &Path, name: &str) {
