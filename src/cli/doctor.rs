@@ -20,8 +20,8 @@ use crate::files::{DiskSpeed, cache_home, disk_speed};
 /// Check that this machine computes right, and say what it is: text to paste into a report
 ///
 /// Names driver, limits and number formats of the device; compares every operation, forward and
-/// backward, and one whole LoRA step on it with the CPU; measures the disks of checkpoints and
-/// cache. Exit code 0: everything is right; 1: something computes wrong.
+/// backward, and a step with each kind of adapter on it with the CPU; measures the disks of
+/// checkpoints and cache. Exit code 0: everything is right; 1: something computes wrong.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// As `device.name` in a configuration, such as auto, gpu:1, vulkan or software

@@ -90,10 +90,7 @@ pub fn prepare<'a>(
     let (facts, config_file) = base::facts_of(config, &base, observer)?;
     let adapter = adapters::of_run(config);
     let weight_format = fit::weight_format(config, adapter.as_deref())?;
-    let learning = match &adapter {
-        Some(adapter) => adapters::size(adapter.as_ref(), &facts)?,
-        None => facts.parameters,
-    };
+    let learning = trainable(adapter.as_deref(), &facts)?;
     let signed = base_signature(&base.path)?;
     signed.tell(observer);
     let parent = parent_of(&base, &signed)?;
@@ -145,6 +142,11 @@ pub fn prepare<'a>(
     prepared.approve_data()?;
     prepared.announce(observer);
     Ok(prepared)
+}
+
+/// How many parameters are trained.
+fn trainable(adapter: Option<&dyn Adapter>, facts: &Facts) -> Result<u64> {
+    adapter.map_or(Ok(facts.parameters), |adapter| adapters::size(adapter, facts))
 }
 
 /// Whether the model has what data and settings ask of it, and room in memory.
