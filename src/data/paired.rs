@@ -112,3 +112,91 @@ fn fit(
     chosen.learn.extend(rejected.learn);
     Ok(if cut { Outcome::Truncated(chosen) } else { Outcome::Whole(chosen) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::TrainOn;
+    use crate::data::example::RecordId;
+    use crate::data::fixture::{codec, config};
+    use crate::data::formats::Fields;
+
+    fn conversation(answers: &[&str]) -> Conversation {
+        let turns = answers.iter().flat_map(|answer| {
+            [
+                json!({ "role": "user", "content": "What is it?" }),
+                json!({ "role": "assistant", "content": answer }),
+            ]
+        });
+        Conversation { messages: turns.collect(), ..Conversation::default() }
+    }
+
+    fn pair(chosen: &[&str], rejected: &[&str]) -> Content {
+        Content::Preference { chosen: conversation(chosen), rejected: conversation(rejected) }
+    }
+
+    fn made(content: Content, max_seq_len: usize, overlong: Overlong) -> Result<Outcome> {
+        let codec = codec();
+        let mut config = config(&[Path::new("a.jsonl")]);
+        (config.max_seq_len, config.overlong, config.no_pairs) = (max_seq_len, overlong, None);
+        let record = RecordId { file: "a.jsonl".into(), line: 1 };
+        let maker = Maker::new(&codec, &config);
+        Ok(maker.make(content, Fields::new(), &record)?.outcome)
+    }
+
+    /// Runs of tokens that are targets or not, by length.
+    fn runs(example: &Example) -> Vec<(bool, usize)> {
+        example.learn.chunk_by(|one, next| one == next).map(|run| (run[0], run.len())).collect()
+    }
+
+    #[test]
+    fn the_last_answers_are_the_targets_each_in_one_run() {
+        let content = pair(&["It is 4.", "Four."], &["It is 5.", "Five, I think."]);
+        let Outcome::Whole(example) = made(content, 4096, Overlong::Error).unwrap() else {
+            panic!("it is whole");
+        };
+        let runs = runs(&example);
+        assert_eq!(runs.iter().map(|run| run.0).collect::<Vec<_>>(), [false, true, false, true]);
+        assert!(runs[3].1 > runs[1].1, "{runs:?}");
+        // Both begin with a conversation from its start.
+        let chosen = runs[0].1 + runs[1].1;
+        assert_eq!(example.tokens[..8], example.tokens[chosen..chosen + 8]);
+    }
+
+    #[test]
+    fn pairs_that_are_too_long_are_cut_on_both_sides_left_out_or_refused() {
+        let long = "two and two is four ".repeat(40);
+        let content = || pair(&["Four."], &[&long]);
+        let Outcome::Truncated(example) = made(content(), 100, Overlong::Truncate).unwrap() else {
+            panic!("it is cut");
+        };
+        assert_eq!((example.tokens.len(), runs(&example).len()), (100, 4));
+        assert!(matches!(made(content(), 100, Overlong::Drop).unwrap(), Outcome::Dropped));
+        let error = made(content(), 100, Overlong::Error).unwrap_err().to_string();
+        assert!(error.contains("`data.max_seq_len` is 100"), "{error}");
+        // Nothing of an answer is left: then there is no pair.
+        let cut = made(content(), 8, Overlong::Truncate).unwrap();
+        assert!(matches!(cut, Outcome::NothingToLearn), "{cut:?}");
+    }
+
+    #[test]
+    fn what_is_no_pair_is_told_so_and_pairs_need_their_objective() {
+        let Outcome::Bad(why) = made(Content::Text("text".to_owned()), 64, Overlong::Drop).unwrap()
+        else {
+            panic!("it is no pair");
+        };
+        assert_eq!(why, NO_PAIR);
+        let codec = codec();
+        let mut config = config(&[Path::new("a.jsonl")]);
+        config.train_on = TrainOn::Assistant;
+        config.no_pairs = Some("another one does".to_owned());
+        let record = RecordId { file: "a.jsonl".into(), line: 1 };
+        let maker = Maker::new(&codec, &config);
+        let error = maker.make(pair(&["a"], &["b"]), Fields::new(), &record).unwrap_err();
+        assert!(error.to_string().contains("hint: another one does"), "{error}");
+    }
+}
