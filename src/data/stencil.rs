@@ -1,10 +1,12 @@
 //! What a chat template writes of all conversations with the same roles, but for their contents.
 //!
-//! Most templates do nothing with contents but write them ([`ChatTemplate::is_verbatim`]). Then
-//! one rendering, with a probe in the place of each content, says what stands between the contents
-//! of any conversation with these roles, and where in that the assistant's turns begin and end. To
-//! put contents between these texts runs none of the template: it needs no process with limits, and
-//! takes a hundredth of the time of a rendering.
+//! Most templates do little with contents but write them, and what they do is found by following
+//! the template through a conversation whose contents are not known ([`Trace`]). That says what
+//! stands between the contents of any conversation with these roles, what is taken away at the ends
+//! of contents, and what a content must be like for it (`</think>` stands in none, say). A
+//! rendering with a probe in the place of each content must say the same. To put contents between
+//! these texts then runs none of the template: it needs no process with limits, and takes a
+//! hundredth of the time of a rendering.
 //!
 //! What is put together so is what a rendering would have given, to the byte. Where that is not
 //! certain there is no stencil, or it does not fit: then the conversation is rendered.
@@ -17,13 +19,17 @@ use serde_json::{Value, json};
 use super::formats::Conversation;
 use super::handed::{Handed, hand};
 use super::mask::{self, Rendered, Turn};
-use super::template::{ChatTemplate, is_space};
+use super::template::{ChatTemplate, Given, Guard, Piece, Strip, Text, Trace};
 use crate::files::long_integer;
 
 /// Begins and ends a probe.
 const SIGN: char = '\u{f8ff}';
 /// White space around a probe, to see whether it is kept.
 const SPACE: char = '\u{2003}';
+/// Of so many conversations, one is rendered though a stencil fits.
+const SAMPLED: u64 = 64;
+/// So many bytes at each end of a content decide of that.
+const HASHED: usize = 32;
 /// Conversations with more messages are too rarely alike.
 const MESSAGES_MAX: usize = 32;
 /// What is written around contents is not larger, in bytes.
@@ -55,14 +61,16 @@ pub struct Plain<'a> {
 /// What stands around the contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stencil {
-    /// What stands before each content, and whether that is written without white space around it.
-    before: Vec<(String, bool)>,
+    /// What stands before each content, and what is taken away at its ends.
+    before: Vec<(String, Vec<Strip>)>,
     /// What stands behind the last.
     after: String,
     /// The turns that are targets: message, begin, end of what is said, end.
     turns: Vec<(usize, [Mark; 3])>,
     /// Names that the template printed though they were undefined.
     undefined: BTreeSet<String>,
+    /// What must hold of the contents.
+    guards: Vec<Guard>,
 }
 
 /// A place in a text: in what stands before the content of this number, so many bytes from there.
@@ -90,6 +98,22 @@ impl<'a> Plain<'a> {
         Some(Self { messages, texts, not_targets, find_turns })
     }
 
+    /// Whether it is one of those that are rendered as well, to compare: about one of
+    /// [`SAMPLED`], always the same ones.
+    pub fn is_sampled(&self) -> bool {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |byte: u64| hash = (hash ^ byte).wrapping_mul(0x0100_0000_01b3);
+        for (_, content) in &self.texts {
+            add(content.len() as u64);
+            content
+                .bytes()
+                .take(HASHED)
+                .chain(content.bytes().rev().take(HASHED))
+                .for_each(|byte| add(u64::from(byte)));
+        }
+        (hash >> 32) % SAMPLED == 0
+    }
+
     /// What it has in common with others, written as one text: to find a stencil by.
     pub fn key(&self) -> String {
         let mut key = String::with_capacity(16 * self.texts.len());
@@ -113,25 +137,32 @@ impl<'a> Plain<'a> {
 }
 
 /// Whether a content is not empty, and is the same to every part of the program that looks at it:
-/// no whole number in disguise, and no white space that Python alone takes for that.
+/// no whole number in disguise, which begins with a sign, not even without what is before the sign;
+/// and no white space that Python alone takes for that.
 fn is_plain(text: &str) -> bool {
     !text.is_empty()
+        && !text.contains(SIGN)
         && long_integer(text).is_none()
         && !text.bytes().any(|byte| matches!(byte, 0x1c..=0x1f))
 }
 
 impl Stencil {
-    /// What the template writes around contents; `None` if that depends on them, or may.
+    /// What the template writes around contents; `None` if that depends on them in a way that
+    /// cannot be told.
     pub fn new(template: &ChatTemplate, outline: &Outline) -> Option<Self> {
-        if !template.is_verbatim(&[SIGN, SPACE]) || outline.roles.len() > MESSAGES_MAX {
+        let count = outline.roles.len();
+        if template.source().contains([SIGN, SPACE]) || count > MESSAGES_MAX {
             return None;
         }
-        let message = |(index, role): (usize, &String)| {
-            let content = format!("{SPACE}{}{SPACE}", probe(index));
-            json!({ "role": role, "content": content })
-        };
+        let contents: Vec<String> = (0..count).map(content).collect();
+        let special = template.special();
+        let given = Given { roles: &outline.roles, contents: &contents, special: &special };
+        let mut trace = Trace::new(template.source(), given)?;
+        let traced = trace.write(count, false)?;
+        let message =
+            |(role, content): (&String, &String)| json!({ "role": role, "content": content });
         let conversation = Conversation {
-            messages: outline.roles.iter().enumerate().map(message).collect(),
+            messages: outline.roles.iter().zip(&contents).map(message).collect(),
             not_targets: outline.not_targets.clone(),
             ..Conversation::default()
         };
@@ -140,36 +171,49 @@ impl Stencil {
             true => mask::by_prefixes(template, &conversation)?,
             false => Vec::new(),
         };
+        if outline.find_turns && !are_traced(&mut trace, outline, &traced, &owned)? {
+            return None;
+        }
         let turns: Vec<Turn> = owned.iter().map(|(_, turn)| turn.clone()).collect();
         let rendered = Rendered::of_turns(handed.rendered.text.clone(), turns);
         if *taken != conversation || !handed.unused.is_empty() || handed.rendered != rendered {
             return None;
         }
-        Self::cut(&rendered.text, outline.roles.len(), &owned, handed.undefined)
+        let guards = trace.guards.into_iter().collect();
+        Self::cut(&rendered.text, &traced, count, &owned, (handed.undefined, guards))
     }
 
-    /// Cuts what was written at the probes, of which each must stand in it once.
+    /// Cuts what was written at the contents, of which each must stand in it once.
     fn cut(
         text: &str,
+        traced: &Text,
         count: usize,
         owned: &[(usize, Turn)],
-        undefined: BTreeSet<String>,
+        (undefined, guards): (BTreeSet<String>, Vec<Guard>),
     ) -> Option<Self> {
-        let (mut before, mut ranges, mut at) = (Vec::with_capacity(count), Vec::new(), 0);
-        for index in 0..count {
-            let probe = probe(index);
-            let start = at + text.get(at..)?.find(&probe)?;
-            let spaced = format!("{SPACE}{probe}{SPACE}");
-            let room = start.checked_sub(SPACE.len_utf8()).filter(|start| *start >= at);
-            let kept =
-                room.filter(|start| text.get(*start..).is_some_and(|it| it.starts_with(&spaced)));
-            let (begin, length) = kept.map_or((start, probe.len()), |start| (start, spaced.len()));
-            before.push((text.get(at..begin)?.to_owned(), kept.is_none()));
-            ranges.push(at..begin);
-            at = begin + length;
+        let (mut before, mut ranges) = (Vec::with_capacity(count), Vec::new());
+        let (mut fixed, mut at) = (String::new(), 0);
+        for piece in &traced.0 {
+            let written = match piece {
+                Piece::Fixed(part) => {
+                    fixed.push_str(part);
+                    part.clone()
+                }
+                Piece::Slot(slot) if slot.message == before.len() => {
+                    ranges.push(at - fixed.len()..at);
+                    before.push((std::mem::take(&mut fixed), slot.strips.clone()));
+                    slot.of(&content(slot.message)).to_owned()
+                }
+                Piece::Slot(_) => return None,
+            };
+            text.get(at..)?.starts_with(&written).then_some(())?;
+            at += written.len();
         }
-        ranges.push(at..text.len());
-        let after = text.get(at..)?.to_owned();
+        ranges.push(at - fixed.len()..at);
+        let after = fixed;
+        if at != text.len() || before.len() != count {
+            return None;
+        }
         let scaffold = before.iter().map(|(text, _)| text).chain([&after]);
         let foreign = |text: &String| text.contains([SIGN, SPACE]);
         if scaffold.clone().any(foreign) || scaffold.map(String::len).sum::<usize>() > SCAFFOLD_MAX
@@ -184,12 +228,15 @@ impl Stencil {
             Some((*index, [mark(turn.said.start)?, mark(turn.said.end)?, mark(turn.end)?]))
         };
         let turns = owned.iter().map(marks).collect::<Option<_>>()?;
-        Some(Self { before, after, turns, undefined })
+        Some(Self { before, after, turns, undefined, guards })
     }
 
     /// What the template makes of a conversation; `None` if it must be asked itself.
     pub fn fill(&self, plain: &Plain) -> Option<Handed> {
-        if self.before.len() != plain.texts.len() {
+        let admits = |guard: &Guard| {
+            plain.texts.get(guard.message()).is_some_and(|(_, content)| guard.admits(content))
+        };
+        if self.before.len() != plain.texts.len() || !self.guards.iter().all(admits) {
             return None;
         }
         let most =
@@ -200,10 +247,10 @@ impl Stencil {
         }
         let mut text = String::with_capacity(most);
         let mut starts = Vec::with_capacity(self.before.len() + 1);
-        for ((before, trimmed), (_, content)) in self.before.iter().zip(&plain.texts) {
+        for ((before, strips), (_, content)) in self.before.iter().zip(&plain.texts) {
             starts.push(text.len());
             text.push_str(before);
-            text.push_str(if *trimmed { content.trim_matches(is_space) } else { content });
+            text.push_str(strips.iter().fold(*content, |text, strip| strip.apply(text)));
         }
         starts.push(text.len());
         text.push_str(&self.after);
@@ -226,131 +273,40 @@ impl Stencil {
     }
 }
 
-fn probe(index: usize) -> String {
-    format!("{SIGN}{index}{SIGN}")
+/// Whether the texts that turns are found by are what the whole text begins with for all contents,
+/// and end where the turns were found; `None` where that cannot be told.
+fn are_traced(
+    trace: &mut Trace,
+    outline: &Outline,
+    traced: &Text,
+    owned: &[(usize, Turn)],
+) -> Option<bool> {
+    let size = |text: &Text| {
+        let size = |piece: &Piece| match piece {
+            Piece::Fixed(text) => text.len(),
+            Piece::Slot(slot) => slot.of(&content(slot.message)).len(),
+        };
+        text.0.iter().map(size).sum::<usize>()
+    };
+    let count = outline.roles.len();
+    for (index, _) in outline.roles.iter().enumerate().filter(|(_, role)| *role == "assistant") {
+        let start = trace.write(index, true)?;
+        let last = index + 1 == count;
+        let end = if last { traced.clone() } else { trace.write(index + 1, false)? };
+        let found = owned.iter().find(|(message, _)| *message == index);
+        let same = found.is_none_or(|(_, turn)| turn.said == (size(&start)..size(&end)));
+        if !same || !start.begins(traced) || !end.begins(traced) {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+/// What stands for the content of a message: a probe with white space around it.
+fn content(index: usize) -> String {
+    format!("{SPACE}{SIGN}{index}{SIGN}{SPACE}")
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    /// Texts that a template writes itself, or that make it do something else.
-    const TEXTS: [&str; 22] = [
-        "yes",
-        " no\n",
-        "<|im_end|>\n",
-        "<|im_start|>assistant\n",
-        "<think>",
-        "</think>",
-        "user",
-        "assistant",
-        "\u{1f389} gr\u{fc}n",
-        "None",
-        "0",
-        "a b c",
-        "\"x\\y\"",
-        "{{ m }}",
-        "\t",
-        " ",
-        "INST",
-        "[/INST]",
-        "\u{f8ff}0\u{f8ff}",
-        "\u{2003}",
-        "system",
-        "end",
-    ];
-
-    const TEMPLATES: [&str; 6] = [
-        "{%- for m in messages %}{{- '<|im_start|>' + m['role'] + '\\n' + m['content'] + \
-         '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\
-         \\n' }}{%- endif %}",
-        "{{ bos_token }}{% for m in messages %}{% set text = '<|' + m['role'] + '|>\\n\\n' + \
-         m['content'] | trim + '<|end|>' %}{% if loop.index0 == 0 %}{% set text = 'A' + text %}\
-         {% endif %}{{ text }}{{ nothing }}{% endfor %}{% if add_generation_prompt %}\
-         {{ '<|assistant|>\\n\\n' }}{% endif %}",
-        "{% if messages[0]['role'] == 'system' %}{{ '<s>' + messages[0].content }}{% set rest = \
-         messages[1:] %}{% else %}{% set rest = messages %}{% endif %}{% for m in rest %}\
-         {% if m.role == 'user' %}{{ '[INST] ' ~ m.content ~ ' [/INST]' }}{% elif m.content %}\
-         {{ m.content ~ ' </s>' }}{% endif %}{% endfor %}",
-        "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}",
-        "{% for m in messages %}{{ m.content }}{% endfor %}",
-        "{% for m in messages %}{% if m.role == 'user' %}U{{ m.content }}{% else %}\
-         {% generation %}{{ m.content }}{% endgeneration %}{% endif %}{% endfor %}",
-    ];
-
-    /// Numbers that are always the same.
-    struct Numbers(u64);
-
-    impl Numbers {
-        fn below(&mut self, most: usize) -> usize {
-            self.0 = self
-                .0
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            usize::try_from(self.0 >> 33).unwrap() % most
-        }
-
-        fn conversation(&mut self) -> Conversation {
-            let count = 1 + self.below(5);
-            let mut not_targets = BTreeSet::new();
-            let mut messages = Vec::new();
-            for index in 0..count {
-                let role = ["user", "assistant", "system", "user", "assistant"][self.below(5)];
-                let content: String =
-                    (0..1 + self.below(3)).map(|_| TEXTS[self.below(22)]).collect();
-                if role == "assistant" && self.below(6) == 0 {
-                    not_targets.insert(index);
-                }
-                messages.push(json!({ "role": role, "content": content }));
-            }
-            Conversation { messages, not_targets, ..Conversation::default() }
-        }
-    }
-
-    #[test]
-    fn what_is_put_together_is_what_the_template_writes() {
-        let mut filled = [0; 6];
-        for (number, source) in TEMPLATES.iter().enumerate() {
-            let special = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
-            let template = ChatTemplate::new(source, "t", special).unwrap();
-            let mut numbers = Numbers(7);
-            for round in 0..400 {
-                let conversation = numbers.conversation();
-                let find_turns = round % 4 != 0;
-                let plain = Plain::of(&conversation, find_turns).unwrap();
-                let Some(stencil) = Stencil::new(&template, &plain.outline()) else { continue };
-                let Some(found) = stencil.fill(&plain) else { continue };
-                let (_, expected) = hand(&template, &conversation, find_turns).unwrap();
-                assert_eq!(found, expected, "{source}\n{conversation:?}");
-                filled[number] += 1;
-            }
-        }
-        assert!(filled[..3].iter().all(|count| *count > 60), "{filled:?}");
-        assert_eq!(filled[5], 0, "what is marked is found by rendering");
-    }
-
-    #[test]
-    fn what_may_be_written_otherwise_is_left_to_the_template() {
-        let of = |content: Value| Conversation {
-            messages: vec![json!({ "role": "user", "content": content })],
-            ..Conversation::default()
-        };
-        assert!(Plain::of(&of(json!("a")), true).is_some());
-        for content in [json!(""), json!(null), json!(["a"]), json!("a\u{1d}")] {
-            assert!(Plain::of(&of(content.clone()), true).is_none(), "{content}");
-        }
-        let mut more = of(json!("a"));
-        more.messages[0]["name"] = json!("x");
-        assert!(Plain::of(&more, true).is_none());
-        let tools = Some(json!([]));
-        assert!(Plain::of(&Conversation { tools, ..of(json!("a")) }, true).is_none());
-        let (one, other) = (of(json!("a")), of(json!("b")));
-        let key = |of: &Conversation, turns| Plain::of(of, turns).unwrap().key();
-        assert_eq!(key(&one, true), key(&other, true));
-        assert_ne!(key(&one, true), key(&one, false));
-        let not_targets = BTreeSet::from([0]);
-        assert_ne!(key(&one, true), key(&Conversation { not_targets, ..one.clone() }, true));
-    }
-}
+#[path = "stencil_tests.rs"]
+mod tests;

@@ -124,8 +124,8 @@ impl TemplateRenderer {
         let mut all: Vec<Option<Result<Handed, String>>> = Vec::with_capacity(conversations.len());
         for (index, conversation) in conversations.iter().enumerate() {
             let filled = self.filled(conversation, find_turns);
-            open.extend(filled.is_none().then_some(index));
-            all.push(filled.map(Ok));
+            open.extend(filled.as_ref().is_none_or(|filled| filled.compare).then_some(index));
+            all.push(filled.map(|filled| Ok(filled.handed)));
         }
         let asked: Vec<&Conversation> = open.iter().map(|index| conversations[*index]).collect();
         let answers = self.render_each(&asked, find_turns).map_err(|exceeded| {
@@ -133,6 +133,11 @@ impl TemplateRenderer {
             Exceeded { index, ..exceeded }
         })?;
         for (index, answer) in open.into_iter().zip(answers) {
+            if let Some(filled) = &all[index]
+                && *filled != answer
+            {
+                return Err(Exceeded { index, error: self.differs() });
+            }
             all[index] = Some(answer);
         }
         Ok(all.into_iter().map(|one| one.unwrap_or_else(not_rendered)).collect())

@@ -53,6 +53,11 @@ fn raise_exception(message: &str) -> std::result::Result<String, Error> {
 }
 
 fn strftime_now(_state: &State, format: &str) -> std::result::Result<String, Error> {
+    date(format)
+}
+
+/// The date that templates are told.
+pub fn date(format: &str) -> std::result::Result<String, Error> {
     jiff::fmt::strtime::format(format, super::TEMPLATE_DATE.at(0, 0, 0, 0))
         .map_err(|error| super::objects::refused(error.to_string()))
 }

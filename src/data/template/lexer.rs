@@ -38,6 +38,8 @@ pub struct Tag<'a> {
     pub statement: bool,
     /// What is in it.
     pub tokens: Vec<Token<'a>>,
+    /// Where it begins.
+    pub start: usize,
     /// The byte after it.
     pub end: usize,
 }
@@ -66,7 +68,7 @@ pub fn tags(source: &str) -> Option<Vec<Tag<'_>>> {
         if statement && matches!(tag.as_slice(), [only] if only.text == "raw") {
             at = after_raw(source, end)?;
         }
-        tags.push(Tag { statement, tokens: tag, end });
+        tags.push(Tag { statement, tokens: tag, start, end });
     }
     Some(tags)
 }

@@ -26,7 +26,7 @@ mod rewrite;
 mod shape;
 mod size;
 mod text;
-mod verbatim;
+mod trace;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +48,7 @@ pub use environment::take_undefined;
 use marks::Marks;
 pub use named::Templates;
 pub use python::is_space;
+pub use trace::{Given, Guard, Piece, Strip, Text, Trace};
 pub use whole::Whole;
 
 /// A conversation of a thousand turns needs about a hundred thousand instructions.
@@ -108,8 +109,6 @@ pub struct ChatTemplate {
     plain_prompt: Option<OnceLock<Option<Arc<str>>>>,
     /// What introduces an answer to a single turn of the user.
     generation_prompt: OnceLock<Option<Arc<str>>>,
-    /// Whether it does nothing with contents but write them.
-    verbatim: OnceLock<bool>,
     source: String,
     origin: String,
 }
@@ -188,7 +187,7 @@ impl ChatTemplate {
         let fixed = special.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
         let (source, origin) = (source.to_owned(), origin.to_owned());
         let fixed = Arc::new(fixed);
-        let (generation_prompt, verbatim) = (OnceLock::new(), OnceLock::new());
+        let generation_prompt = OnceLock::new();
         Ok(Self {
             environment,
             fixed,
@@ -196,7 +195,6 @@ impl ChatTemplate {
             marked,
             plain_prompt,
             generation_prompt,
-            verbatim,
             source,
             origin,
         })
@@ -216,11 +214,11 @@ impl ChatTemplate {
         self.marked
     }
 
-    /// Whether it does nothing with contents that are not empty but write them, as they are or
-    /// without white space around them; and writes none of the characters in `absent`, which are
-    /// always the same.
-    pub fn is_verbatim(&self, absent: &[char]) -> bool {
-        *self.verbatim.get_or_init(|| verbatim::is_verbatim(&self.source, absent))
+    /// The special tokens that it may write, by name.
+    pub fn special(&self) -> BTreeMap<String, String> {
+        let text =
+            |(name, token): (&String, &Value)| Some((name.clone(), token.as_str()?.to_owned()));
+        self.fixed.iter().filter_map(text).collect()
     }
 
     /// Writes a conversation, and says where in the text its marks stand, in bytes and in order.

@@ -1,0 +1,220 @@
+//! Text in which contents stand that are not known, and what is asked of it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::template::is_space;
+
+/// What is taken away at the ends of a text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Strip {
+    /// At its beginning.
+    pub left: bool,
+    /// At its end.
+    pub right: bool,
+    /// These characters; white space where there are none.
+    pub of: Option<String>,
+}
+
+impl Strip {
+    /// What is left of a text.
+    pub fn apply<'t>(&self, text: &'t str) -> &'t str {
+        let taken = |c: char| self.of.as_ref().map_or_else(|| is_space(c), |of| of.contains(c));
+        let text = if self.left { text.trim_start_matches(taken) } else { text };
+        if self.right { text.trim_end_matches(taken) } else { text }
+    }
+}
+
+/// The content of a message, without what is taken away at its ends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Slot {
+    /// The number of the message.
+    pub message: usize,
+    /// What is taken away, one after another.
+    pub strips: Vec<Strip>,
+}
+
+impl Slot {
+    /// What stands there where the message has this content.
+    pub fn of<'t>(&self, content: &'t str) -> &'t str {
+        self.strips.iter().fold(content, |text, strip| strip.apply(text))
+    }
+}
+
+/// What a template asks of a text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Question {
+    /// Whether it is not empty.
+    Filled,
+    /// Whether this stands in it.
+    Holds(String),
+    /// Whether it begins so.
+    Begins(String),
+    /// Whether it ends so.
+    Ends(String),
+    /// Whether it is this.
+    Is(String),
+}
+
+impl Question {
+    /// The answer for a text.
+    pub fn ask(&self, text: &str) -> bool {
+        match self {
+            Self::Filled => !text.is_empty(),
+            Self::Holds(part) => text.contains(part.as_str()),
+            Self::Begins(part) => text.starts_with(part.as_str()),
+            Self::Ends(part) => text.ends_with(part.as_str()),
+            Self::Is(other) => text == other,
+        }
+    }
+
+    /// Whether the answer is the same for a word and for whatever else may stand for a content to
+    /// find out whether it is written.
+    pub fn spares_words(&self) -> bool {
+        match self {
+            Self::Filled => true,
+            Self::Holds(part) | Self::Begins(part) | Self::Ends(part) | Self::Is(part) => {
+                part.chars().any(|c| c.is_ascii_punctuation())
+            }
+        }
+    }
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// The same for all contents, and not empty.
+    Fixed(String),
+    /// A content.
+    Slot(Slot),
+}
+
+/// Pieces one behind the other; no two that are fixed follow each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Text(pub Vec<Piece>);
+
+impl Text {
+    /// A text that is known.
+    pub fn known(text: &str) -> Self {
+        let mut all = Self::default();
+        all.push_str(text);
+        all
+    }
+
+    /// The content of a message.
+    pub fn content(message: usize) -> Self {
+        Self(vec![Piece::Slot(Slot { message, strips: Vec::new() })])
+    }
+
+    /// Adds a known text.
+    pub fn push_str(&mut self, text: &str) {
+        match self.0.last_mut() {
+            _ if text.is_empty() => {}
+            Some(Piece::Fixed(last)) => last.push_str(text),
+            _ => self.0.push(Piece::Fixed(text.to_owned())),
+        }
+    }
+
+    /// Adds a text.
+    pub fn push(&mut self, other: &Self) {
+        for piece in &other.0 {
+            match piece {
+                Piece::Fixed(text) => self.push_str(text),
+                slot @ Piece::Slot(_) => self.0.push(slot.clone()),
+            }
+        }
+    }
+
+    /// The text, if it is known.
+    pub fn fixed(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Piece::Fixed(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The content that it is, if it is nothing else.
+    pub fn slot(&self) -> Option<&Slot> {
+        match self.0.as_slice() {
+            [Piece::Slot(slot)] => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// How many bytes of it are known, and something for each content.
+    pub fn size(&self) -> usize {
+        let size = |piece: &Piece| if let Piece::Fixed(text) = piece { text.len() } else { 64 };
+        self.0.iter().map(size).sum()
+    }
+
+    /// Whether a text that begins with this one does so for all contents.
+    pub fn begins(&self, whole: &Self) -> bool {
+        let Some((last, rest)) = self.0.split_last() else { return true };
+        whole.0.starts_with(rest)
+            && match (last, whole.0.get(rest.len())) {
+                (Piece::Fixed(part), Some(Piece::Fixed(text))) => text.starts_with(part.as_str()),
+                (slot, other) => Some(slot) == other,
+            }
+    }
+}
+
+/// A value of a template.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// No value.
+    Undefined,
+    /// `none`.
+    None,
+    /// `true` or `false`.
+    Truth(bool),
+    /// A whole number.
+    Number(i64),
+    /// A text.
+    Text(Text),
+    /// A list.
+    List(Rc<Vec<Value>>),
+    /// A message.
+    Message(usize),
+    /// A namespace.
+    Namespace(Rc<RefCell<BTreeMap<String, Value>>>),
+    /// What is known of a loop: the place in it, and its items.
+    Loop(usize, Rc<Vec<Value>>),
+    /// A function of this name.
+    Function(&'static str),
+    /// A macro, by its number.
+    Macro(usize),
+}
+
+impl Value {
+    /// A text that is known.
+    pub fn known(text: &str) -> Self {
+        Self::Text(Text::known(text))
+    }
+
+    /// A number of things.
+    pub fn count(count: usize) -> Option<Self> {
+        i64::try_from(count).ok().map(Self::Number)
+    }
+
+    /// A namespace with these fields.
+    pub fn namespace(fields: BTreeMap<String, Self>) -> Self {
+        Self::Namespace(Rc::new(RefCell::new(fields)))
+    }
+
+    /// As it is printed.
+    pub fn printed(&self) -> Option<Text> {
+        Some(match self {
+            Self::Text(text) => text.clone(),
+            Self::Undefined => Text::default(),
+            Self::None => Text::known("None"),
+            Self::Truth(true) => Text::known("True"),
+            Self::Truth(false) => Text::known("False"),
+            Self::Number(number) => Text::known(&number.to_string()),
+            _ => return None,
+        })
+    }
+}
