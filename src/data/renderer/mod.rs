@@ -133,11 +133,7 @@ impl TemplateRenderer {
             Exceeded { index, ..exceeded }
         })?;
         for (index, answer) in open.into_iter().zip(answers) {
-            if let Some(filled) = &all[index]
-                && *filled != answer
-            {
-                return Err(Exceeded { index, error: self.differs() });
-            }
+            self.agree(index, all[index].as_ref(), &answer)?;
             all[index] = Some(answer);
         }
         Ok(all.into_iter().map(|one| one.unwrap_or_else(not_rendered)).collect())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::TemplateRenderer;
+use super::{Exceeded, TemplateRenderer};
 use crate::data::formats::Conversation;
 use crate::data::handed::Handed;
 use crate::data::stencil::{Plain, Stencil};
@@ -61,16 +61,30 @@ impl TemplateRenderer {
         found
     }
 
-    /// That a stencil gave something else than the template. Nothing was trained of it, and nobody
-    /// but this program is to blame.
-    pub(super) fn differs(&self) -> Error {
-        Error::new("the chat template wrote a conversation otherwise than was foreseen")
-            .at(self.origin())
-            .because(
-                "most conversations are put together without running the template; of a sample \
+    /// Whether a stencil gave what the template writes, where both are there.
+    ///
+    /// # Errors
+    /// Where they differ. Nothing was trained of it, and nobody but this program is to blame.
+    pub(super) fn agree(
+        &self,
+        index: usize,
+        filled: Option<&Result<Handed, String>>,
+        written: &Result<Handed, String>,
+    ) -> Result<(), Exceeded> {
+        if filled.is_none_or(|filled| filled == written) {
+            return Ok(());
+        }
+        let error =
+            Error::new("the chat template wrote a conversation otherwise than was foreseen")
+                .at(self.origin())
+                .because(
+                    "most conversations are put together without running the template; of a sample \
                  both are compared, and here they differ, which is a fault of this program",
-            )
-            .hint("report it with the template; another template in `data.chat_template` may do")
+                )
+                .hint(
+                    "report it with the template; another template in `data.chat_template` may do",
+                );
+        Err(Exceeded { index, error })
     }
 }
 
