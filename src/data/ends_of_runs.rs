@@ -6,7 +6,16 @@ use crate::error::Error;
 
 /// A record is longer than a row, and that is to be an error.
 pub fn too_long(length: usize, max: usize, record: &RecordId) -> Error {
-    Error::new(format!("a record has {length} tokens, and `data.max_seq_len` is {max}"))
+    longer_than_a_row(&format!("{length} tokens, and `data.max_seq_len` is {max}"), record)
+}
+
+/// The same of one that is so long that it was not tokenised to its end.
+pub fn much_too_long(max: usize, record: &RecordId) -> Error {
+    longer_than_a_row(&format!("more than {max} tokens, which is `data.max_seq_len`"), record)
+}
+
+fn longer_than_a_row(has: &str, record: &RecordId) -> Error {
+    Error::new(format!("a record has {has}"))
         .at_position(&*record.file, line(record), 1)
         .hint("set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`")
 }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use super::cases::CaseSettings;
 use super::codec::Codec;
-use super::ends_of_runs::{doubled, one_line, pair, too_long};
+use super::ends_of_runs::{much_too_long, one_line, pair, too_long};
 use super::finding::{Drawn, Examined, Examiner};
 use super::formats::{Content, Conversation, Fields};
 use super::handed::Handed;
-use super::mask::{self, Rendered};
 use super::paired::make_pairs;
 use super::unused::{Unused, columns, judge};
 use super::written::{Chat, Unwritten, Writing};
@@ -40,7 +39,7 @@ impl Example {
     }
 
     /// Removes ends of turns that stand twice: in the record, and again by the template.
-    fn end_once(&mut self, ends: &BTreeSet<u32>) {
+    pub(super) fn end_once(&mut self, ends: &BTreeSet<u32>) {
         for at in (1..self.tokens.len()).rev() {
             let twice = self.tokens[at] == self.tokens[at - 1] && ends.contains(&self.tokens[at]);
             if twice && self.learn[at] && self.learn[at - 1] {
@@ -275,7 +274,7 @@ impl<'a> Maker<'a> {
         let mut drawn = Drawn::default();
         columns(left, &mut unused);
         let text = matches!(content, Content::Text(_));
-        let example = match content {
+        let begun = match content {
             Content::Chat(chat) => match written {
                 Some(Ok(handed)) => {
                     unused.extend(handed.unused);
@@ -287,15 +286,15 @@ impl<'a> Maker<'a> {
                 None => Err("it was not rendered".to_owned()),
             },
             Content::Completion { prompt, completion } => self.completion(prompt, completion),
-            Content::Text(text) => self.plain(text, 0),
+            Content::Text(text) => self.plain(text, 0, true),
             Content::Preference { .. } => return Err(pair(record, self.no_pairs.as_deref())),
         };
-        let (outcome, lossy) = match (example, judge(self.on_unused, &unused)) {
+        let (outcome, lossy) = match (begun, judge(self.on_unused, &unused)) {
             (Err(reason), _) => (Outcome::Bad(reason), false),
             (_, Err(reason)) => (Outcome::Bad(reason), true),
-            (Ok(example), Ok(())) => {
+            (Ok((example, goes_on)), Ok(())) => {
                 drawn.count(&example);
-                (self.fit(example, text, record)?, false)
+                (self.fit(example, goes_on, text, record)?, false)
             }
         };
         let examine = |examiner: &Examiner| examiner.examine(content, &drawn, &outcome);
@@ -310,69 +309,20 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn chat(
+    /// Makes an example no longer than a row; `goes_on` where it is longer than that for certain.
+    fn fit(
         &self,
-        has_tools: bool,
-        rendered: &Rendered,
+        mut example: Example,
+        goes_on: bool,
+        text: bool,
         record: &RecordId,
-        drawn: &mut Drawn,
-    ) -> Result<Result<Example, String>> {
-        let template = self.codec.template_for(has_tools)?;
-        let encoded = match self.codec.tokenizer.encode(&rendered.text) {
-            Ok(encoded) => encoded,
-            Err(error) => return Ok(Err(one_line(&error))),
-        };
-        if let (Some(bos), [first, second, ..]) = (self.codec.tokenizer.bos(), &*encoded.tokens)
-            && (*first, *second) == (bos, bos)
-        {
-            return Err(doubled(self.codec, bos, template.origin(), record));
-        }
-        let mut learn = mask::mask(self.codec, rendered, &encoded);
-        if self.train_on == TrainOn::All {
-            // What was found is context, if anything was looked for.
-            learn.iter_mut().for_each(|target| *target = !*target);
-        }
-        if let Some(first) = learn.first_mut() {
-            *first = false;
-        }
-        if self.examiner.is_some() && self.train_on == TrainOn::Assistant {
-            drawn.turns = rendered.turns.len();
-            drawn.open_turns = mask::open_turns(self.codec, rendered, &encoded);
-        }
-        let mut example = Example { tokens: encoded.tokens, learn };
-        example.end_once(self.codec.turn_ends());
-        Ok(Ok(example))
-    }
-
-    fn completion(&self, prompt: &str, completion: &str) -> Result<Example, String> {
-        let learnt_from = if self.train_on == TrainOn::All { 0 } else { prompt.len() };
-        self.plain(&format!("{prompt}{completion}"), learnt_from)
-    }
-
-    /// Plain text with the token that ends it; what begins at `learnt_from` or later is learnt.
-    fn plain(&self, text: &str, learnt_from: usize) -> Result<Example, String> {
-        let encoded = self.codec.encode_plain(text).map_err(|error| one_line(&error))?;
-        let mut learn: Vec<bool> =
-            encoded.offsets.iter().map(|&(start, _)| start >= learnt_from).collect();
-        // What the tokenizer puts before the text is given, not learnt.
-        learn.iter_mut().take(self.codec.tokenizer.prefix().len().max(1)).for_each(|l| *l = false);
-        let mut tokens = encoded.tokens;
-        if let Some(eos) = self.codec.tokenizer.eos()
-            && !text.is_empty()
-            && (tokens.last() != Some(&eos) || learn.last() != Some(&true))
-        {
-            tokens.push(eos);
-            learn.push(true);
-        }
-        Ok(Example { tokens, learn })
-    }
-
-    /// Makes an example no longer than a row.
-    fn fit(&self, mut example: Example, text: bool, record: &RecordId) -> Result<Outcome> {
+    ) -> Result<Outcome> {
         let (length, max) = (example.tokens.len(), self.max_seq_len);
-        if length > max {
+        let is_long = goes_on || length > max;
+        if is_long {
             match self.overlong {
                 Overlong::Drop => return Ok(Outcome::Dropped),
+                Overlong::Error if goes_on => return Err(much_too_long(max, record)),
                 Overlong::Error => return Err(too_long(length, max, record)),
                 Overlong::Truncate if text => return Ok(Outcome::Pieces(pieces(&example, max))),
                 Overlong::Truncate => example.cut(max),
@@ -380,7 +330,7 @@ impl<'a> Maker<'a> {
         }
         Ok(match example.teaches() {
             false => Outcome::NothingToLearn,
-            true if length > max => Outcome::Truncated(example),
+            true if is_long => Outcome::Truncated(example),
             true => Outcome::Whole(example),
         })
     }

@@ -25,6 +25,7 @@ mod finding;
 mod ends_of_runs;
 mod written;
 mod example;
+mod begin;
 mod paired;
 mod examples;
 mod statistics;

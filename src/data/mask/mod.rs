@@ -104,6 +104,12 @@ impl Rendered {
     pub fn of_turns(text: String, turns: Vec<Turn>) -> Self {
         Self { text, turns, marked: false, foreign: Vec::new() }
     }
+
+    /// Whether which of the first tokens are targets does not depend on those far behind: where
+    /// words of other messages are looked for, it may.
+    pub fn is_found_in_order(&self) -> bool {
+        self.foreign.is_empty()
+    }
 }
 
 /// Turns, each with the number of its message where that is known.

@@ -8,10 +8,12 @@
 //! fast one that stands in for it where it is known to give the same ([`fast`]).
 
 mod bounds;
+mod cuts;
 mod examine;
 mod fast;
 mod growth;
 mod kinds;
+mod long;
 mod patience;
 mod probe;
 mod rows;
@@ -33,7 +35,9 @@ use crate::error::{Context, Error, Result, catch_panic};
 use crate::files::{Digest, FileEntry, has_file, read_hashed, read_json_hashed};
 
 use bounds::Bounds;
+use cuts::Cuts;
 use fast::Fast;
+pub use long::{Begun, Wanted};
 use patience::Patience;
 use rows::rows;
 use special::{merge, special_names, token_ids};
@@ -53,6 +57,8 @@ pub struct Tokenizer {
     inner: Arc<Inner>,
     fast: OnceLock<Result<Arc<Fast>, String>>,
     patience: Patience,
+    /// Where long texts are taken apart, once there was one.
+    cuts: OnceLock<Option<Cuts>>,
     /// The text of `tokenizer.json`, until the fast engine is made of it.
     file: Mutex<Vec<u8>>,
     /// How many bytes of text the exact engine was given while there was no fast one.
@@ -152,6 +158,7 @@ impl Tokenizer {
             patience: Patience::of(&inner),
             inner: Arc::new(inner),
             fast: OnceLock::new(),
+            cuts: OnceLock::new(),
             digest: Digest::of(&file),
             file: Mutex::new(file),
             given: AtomicUsize::new(0),
@@ -169,8 +176,8 @@ impl Tokenizer {
         })
     }
 
-    /// The tokens of a text that a template wrote: nothing is added, special tokens in it count.
-    pub fn encode(&self, text: &str) -> Result<Encoded> {
+    /// The tokens of a text that is not taken apart.
+    fn encode_at_once(&self, text: &str) -> Result<Encoded> {
         if self.fast.get().is_none() {
             let given = self.given.fetch_add(text.len(), Ordering::Relaxed);
             if given.saturating_add(text.len()) < WORTHWHILE {

@@ -53,7 +53,7 @@ fn changed(folder: PathBuf, change: impl Fn(&mut Value)) -> Tokenizer {
     tokenizer
 }
 
-fn load_changed(folder: PathBuf, change: impl Fn(&mut Value)) -> Tokenizer {
+pub(super) fn load_changed(folder: PathBuf, change: impl Fn(&mut Value)) -> Tokenizer {
     let mut file: Value =
         serde_json::from_slice(&std::fs::read(folder.join("tokenizer.json")).unwrap()).unwrap();
     change(&mut file);
@@ -63,7 +63,7 @@ fn load_changed(folder: PathBuf, change: impl Fn(&mut Value)) -> Tokenizer {
 }
 
 /// The fixtures' tokenizers as other kinds.
-fn variants() -> Vec<Tokenizer> {
+pub(super) fn variants() -> Vec<Tokenizer> {
     let mut variants = Vec::new();
     for rules in SPLITTING {
         let split = |rule: &&str| {
@@ -111,7 +111,7 @@ fn variants() -> Vec<Tokenizer> {
 }
 
 /// Every tokenizer of the repository that the fast engine must be able to serve, and those named.
-fn tokenizers() -> Vec<Tokenizer> {
+pub(super) fn tokenizers() -> Vec<Tokenizer> {
     let own = [
         model_dir(),
         root().join("checkpoints/base-tiny/artifact"),
@@ -278,7 +278,7 @@ fn many_threads_share_one_tokenizer() {
 }
 
 /// What hostile strings are made of.
-struct Pieces {
+pub(super) struct Pieces {
     /// Contents of added tokens, and halves of them.
     added: Vec<String>,
     /// Tokens of the vocabulary, as text.
@@ -430,7 +430,7 @@ const ODD: &[&str] = &[
 ];
 
 impl Pieces {
-    fn of(tokenizer: &Tokenizer) -> Self {
+    pub(super) fn of(tokenizer: &Tokenizer) -> Self {
         let mut added: Vec<String> = tokenizer
             .inner
             .get_added_tokens_decoder()
@@ -446,7 +446,7 @@ impl Pieces {
         Self { added, known }
     }
 
-    fn text(&self, stream: Stream) -> String {
+    pub(super) fn text(&self, stream: Stream) -> String {
         let mut counter = 0;
         let mut draw = |below: usize| {
             counter += 1;

@@ -157,19 +157,24 @@ fn is_harmless(part: &Value) -> bool {
 
 /// Whether a pattern is made of known parts, one of which is tried after another.
 fn is_known(pattern: &str) -> bool {
-    let mut rest = pattern;
+    parts(pattern, &HARMLESS).is_some()
+}
+
+/// The parts of a pattern of which one is tried after another, where all of them are known.
+pub fn parts<'p>(pattern: &'p str, known: &[&str]) -> Option<Vec<&'p str>> {
+    let (mut rest, mut parts) = (pattern, Vec::new());
     loop {
         // The longest, since some begin like others.
         let fits = |part: &&&str| {
             let after = rest.strip_prefix(**part);
             after.is_some_and(|after| after.is_empty() || after.starts_with('|'))
         };
-        let Some(part) = HARMLESS.iter().filter(fits).max_by_key(|part| part.len()) else {
-            return false;
-        };
-        match rest[part.len()..].strip_prefix('|') {
+        let part = known.iter().filter(fits).max_by_key(|part| part.len())?;
+        let (part, after) = rest.split_at(part.len());
+        parts.push(part);
+        match after.strip_prefix('|') {
             Some(after) => rest = after,
-            None => return true,
+            None => return Some(parts),
         }
     }
 }

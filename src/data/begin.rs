@@ -1,0 +1,113 @@
+//! The tokens of a record and which are learnt, as far as they fit into a row.
+
+use std::collections::BTreeSet;
+
+use super::ends_of_runs::{doubled, one_line};
+use super::example::{Example, Maker, RecordId};
+use super::finding::Drawn;
+use super::mask::{self, Rendered};
+use super::tokens::{Begun, Wanted};
+use crate::config::{Overlong, TrainOn};
+use crate::error::Result;
+
+/// So many tokens more than a row has are made before a long record is cut.
+const MARGIN: usize = 64;
+
+/// An example, and whether it is only the beginning of one that is longer than a row.
+pub type Begin = (Example, bool);
+
+impl Maker<'_> {
+    /// A rendered conversation; the error ends a run, the inner one is why it cannot be used.
+    pub(super) fn chat(
+        &self,
+        has_tools: bool,
+        rendered: &Rendered,
+        record: &RecordId,
+        drawn: &mut Drawn,
+    ) -> Result<Result<Begin, String>> {
+        let template = self.codec.template_for(has_tools)?;
+        // Ends of turns are removed where they stand twice.
+        let aside = self.codec.turn_ends();
+        let wanted = self.wanted(aside, rendered.is_found_in_order());
+        let Begun { encoded, goes_on } =
+            match self.codec.tokenizer.encode_wanted(&rendered.text, wanted) {
+                Ok(begun) => begun,
+                Err(error) => return Ok(Err(one_line(&error))),
+            };
+        if let Some(bos) = self.codec.tokenizer.bos()
+            && (encoded.tokens.starts_with(&[bos, bos])
+                || (encoded.tokens.is_empty() && self.begins_twice(bos, &rendered.text)))
+        {
+            return Err(doubled(self.codec, bos, template.origin(), record));
+        }
+        let mut learn = mask::mask(self.codec, rendered, &encoded);
+        if self.train_on == TrainOn::All {
+            // What was found is context, if anything was looked for.
+            learn.iter_mut().for_each(|target| *target = !*target);
+        }
+        if let Some(first) = learn.first_mut() {
+            *first = false;
+        }
+        if self.examiner.is_some() && self.train_on == TrainOn::Assistant {
+            drawn.turns = rendered.turns.len();
+            drawn.open_turns = mask::open_turns(self.codec, rendered, &encoded);
+        }
+        let mut example = Example { tokens: encoded.tokens, learn };
+        example.end_once(self.codec.turn_ends());
+        Ok(Ok((example, goes_on)))
+    }
+
+    /// The same of a text of which nothing was tokenised.
+    fn begins_twice(&self, token: u32, text: &str) -> bool {
+        let name = self.codec.tokenizer.token_name(token).unwrap_or_default();
+        !name.is_empty() && text.starts_with(&name.repeat(2))
+    }
+
+    /// What follows a prompt; the error is why it cannot be used.
+    pub(super) fn completion(&self, prompt: &str, completion: &str) -> Result<Begin, String> {
+        let learnt_from = if self.train_on == TrainOn::All { 0 } else { prompt.len() };
+        self.plain(&format!("{prompt}{completion}"), learnt_from, false)
+    }
+
+    /// How much of a record's tokens is of use: what is beyond a row is not, where it is cut off.
+    /// An examination looks at all of it.
+    fn wanted<'w>(&self, aside: &'w BTreeSet<u32>, can_be_cut: bool) -> Wanted<'w> {
+        let all_or_nothing = self.overlong != Overlong::Truncate;
+        let enough = self.examiner.is_none() && (all_or_nothing || can_be_cut);
+        let most = if enough { self.max_seq_len.saturating_add(MARGIN) } else { usize::MAX };
+        Wanted { most, aside, all_or_nothing, ..Wanted::ALL }
+    }
+
+    /// Plain text with the token that ends it; what begins at `learnt_from` or later is learnt.
+    /// Of a text that is made into pieces (`in_pieces`) all is used.
+    pub(super) fn plain(
+        &self,
+        text: &str,
+        learnt_from: usize,
+        in_pieces: bool,
+    ) -> Result<Begin, String> {
+        let wanted = self.wanted(Wanted::ALL.aside, !in_pieces);
+        let wanted = Wanted { offsets: learnt_from > 0, ..wanted };
+        let begun = self.codec.encode_plain(text, wanted).map_err(|error| one_line(&error))?;
+        let Begun { encoded, goes_on } = begun;
+        let mut learn: Vec<bool> = match learnt_from {
+            0 => vec![true; encoded.tokens.len()],
+            _ => encoded.offsets.iter().map(|&(start, _)| start >= learnt_from).collect(),
+        };
+        // What the tokenizer puts before the text is given, not learnt.
+        learn.iter_mut().take(self.codec.tokenizer.prefix().len().max(1)).for_each(|l| *l = false);
+        let mut tokens = encoded.tokens;
+        if let Some(eos) = self.codec.tokenizer.eos()
+            && !(text.is_empty() || goes_on)
+            && (tokens.last() != Some(&eos) || learn.last() != Some(&true))
+        {
+            tokens.push(eos);
+            learn.push(true);
+        }
+        Ok((Example { tokens, learn }, goes_on))
+    }
+}
+
+#[cfg(test)]
+#[path = "begin_tests.rs"]
+mod tests;

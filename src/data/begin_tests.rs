@@ -1,0 +1,100 @@
+//! Long records: the same examples as if all of each had been tokenised.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::*;
+use crate::config::DataConfig;
+use crate::data::example::Outcome;
+use crate::data::fixture::{codec, codec_with, config};
+use crate::data::formats::{Content, Conversation};
+use crate::data::{Codec, mask};
+
+const WORDS: &str = "the capital of France is Paris, 12 kinds ";
+
+fn settings(overlong: Overlong) -> DataConfig {
+    DataConfig { overlong, ..config(&[] as &[&Path]) }
+}
+
+fn made(codec: &Codec, overlong: Overlong, content: Content) -> Result<Outcome> {
+    let settings = settings(overlong);
+    let id = RecordId { file: "a.jsonl".into(), line: 3 };
+    Ok(Maker::new(codec, &settings).make(content, <_>::default(), &id)?.outcome)
+}
+
+fn chat(first: &str, answer: &str) -> Content {
+    let messages = vec![
+        json!({ "role": "user", "content": first }),
+        json!({ "role": "assistant", "content": answer }),
+    ];
+    Content::Chat(Conversation { messages, ..Conversation::default() })
+}
+
+#[test]
+fn a_long_record_is_cut_as_if_all_of_it_had_been_tokenised() {
+    let codec = codec();
+    let long = WORDS.repeat(10_000);
+    let Content::Chat(conversation) = chat("the capital", &long) else { unreachable!() };
+    let template = codec.chat_template().unwrap();
+    let handed = template.render(&[&conversation], true).ok().unwrap().pop().unwrap().unwrap();
+    let whole = codec.tokenizer.encode_exactly(&handed.rendered.text).unwrap();
+    let learn = mask::mask(&codec, &handed.rendered, &whole);
+    let outcome = made(&codec, Overlong::Truncate, Content::Chat(conversation)).unwrap();
+    let Outcome::Truncated(example) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(example.tokens, whole.tokens[..64]);
+    assert_eq!(example.learn, learn[..64]);
+    assert!(example.learnt() > 20);
+
+    let (prompt, completion) = ("the capital of".to_owned(), long);
+    let whole = codec.tokenizer.encode_exactly(&format!("{prompt}{completion}")).unwrap();
+    let content = Content::Completion { prompt: prompt.clone(), completion };
+    let outcome = made(&codec, Overlong::Truncate, content).unwrap();
+    let Outcome::Truncated(example) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(example.tokens, whole.tokens[..64]);
+    let learn = |&(start, _): &(usize, usize)| start >= prompt.len();
+    assert!(example.learn.iter().copied().eq(whole.offsets[..64].iter().map(learn)));
+}
+
+#[test]
+fn a_long_text_is_in_pieces_that_hold_all_of_it() {
+    let codec = codec();
+    let text = WORDS.repeat(5000);
+    let whole = codec.tokenizer.encode_exactly(&text).unwrap().tokens;
+    let outcome = made(&codec, Overlong::Truncate, Content::Text(text)).unwrap();
+    let Outcome::Pieces(pieces) = outcome else { panic!("{outcome:?}") };
+    let rest = pieces.iter().flat_map(|piece| piece.tokens[1..].iter().copied());
+    let all = std::iter::once(pieces[0].tokens[0]).chain(rest);
+    assert!(all.eq(whole.into_iter().chain(codec.tokenizer.eos())));
+}
+
+#[test]
+fn what_is_too_long_for_certain_is_dropped_or_said_without_its_length() {
+    let codec = codec();
+    let word = "x".repeat(4 << 20);
+    for long in [WORDS.repeat(10_000), word.clone()] {
+        for content in [Content::Text(long.clone()), chat("the", &long)] {
+            let outcome = made(&codec, Overlong::Drop, content.clone()).unwrap();
+            assert!(matches!(outcome, Outcome::Dropped), "{outcome:?}");
+            let error = made(&codec, Overlong::Error, content).unwrap_err().to_string();
+            assert!(error.contains("a record has more than 64 tokens"), "{error}");
+            assert!(error.contains("a.jsonl:3") && error.contains("data.overlong"), "{error}");
+        }
+    }
+    // What is not too long for certain is counted.
+    let error = made(&codec, Overlong::Error, Content::Text(WORDS.repeat(20))).unwrap_err();
+    assert!(!error.to_string().contains("more than"), "{error}");
+    // Cut, it would have to be tokenised.
+    let outcome = made(&codec, Overlong::Truncate, Content::Text(word)).unwrap();
+    let Outcome::Bad(why) = outcome else { panic!("{outcome:?}") };
+    assert!(why.contains("4194304 bytes of it are one word"), "{why}");
+}
+
+#[test]
+fn two_tokens_that_begin_a_text_end_a_run_whatever_its_length() {
+    let codec = codec_with(
+        "{{ bos_token }}{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}",
+    );
+    let error = made(&codec, Overlong::Drop, chat("a", &"x".repeat(2 << 20))).unwrap_err();
+    assert!(error.to_string().contains("twice"), "{error}");
+}

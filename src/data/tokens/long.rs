@@ -1,0 +1,170 @@
+//! Long texts: tokenised in parts, no further than is wanted, and never a run without end.
+
+use std::collections::BTreeSet;
+
+use super::cuts::Cuts;
+use super::kinds::MARK;
+use super::{Encoded, Tokenizer};
+use crate::error::{Error, Result, catch_panic};
+
+/// A longer text is taken apart, into parts of about half that.
+const LONG: usize = 128 << 10;
+/// Characters of one class without another among them, in bytes. What is in use stays far below:
+/// encoded files have letters, digits and signs in turn. A tokenizer merges such a run as one word,
+/// for which it takes some seventy times its size.
+const MAX_RUN: usize = 1 << 20;
+
+/// How much is wanted of a text's tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// More tokens than this are not needed.
+    pub most: usize,
+    /// Tokens that do not count, since they may be removed.
+    pub aside: &'a BTreeSet<u32>,
+    /// Whether a text with more is of no use, so that which tokens it has does not matter.
+    pub all_or_nothing: bool,
+    /// Whether it matters where in the text they are; else `offsets` stays empty in a long text.
+    pub offsets: bool,
+}
+
+/// The tokens with which a text begins.
+#[derive(Debug)]
+pub struct Begun {
+    /// At least as many as were wanted, or all there are; where [`Wanted::all_or_nothing`] they may
+    /// be fewer.
+    pub encoded: Encoded,
+    /// Whether there are more, and more than were wanted for certain.
+    pub goes_on: bool,
+}
+
+static NONE: BTreeSet<u32> = BTreeSet::new();
+
+impl Wanted<'static> {
+    /// All of it.
+    pub const ALL: Self =
+        Self { most: usize::MAX, aside: &NONE, all_or_nothing: false, offsets: true };
+}
+
+impl Tokenizer {
+    /// The tokens of a text that a template wrote: nothing is added, special tokens in it count.
+    ///
+    /// # Errors
+    /// When the text or what becomes of it goes beyond the limits.
+    pub fn encode(&self, text: &str) -> Result<Encoded> {
+        self.encode_wanted(text, Wanted::ALL).map(|begun| begun.encoded)
+    }
+
+    /// As [`Self::encode`], and no more of a long text than is wanted.
+    ///
+    /// # Errors
+    /// As there; nothing is said of what is not tokenised.
+    pub fn encode_wanted(&self, text: &str, wanted: Wanted) -> Result<Begun> {
+        if text.len() <= LONG {
+            return Ok(Begun { encoded: self.encode_at_once(text)?, goes_on: false });
+        }
+        self.encode_parts(text, wanted, LONG / 2)
+    }
+
+    /// In parts of at least so many bytes.
+    fn encode_parts(&self, text: &str, wanted: Wanted, size: usize) -> Result<Begun> {
+        let cuts = self.cuts();
+        let mut encoded = Encoded::default();
+        let (mut at, mut counted, mut marked) = (0, 0, false);
+        loop {
+            let cut = cuts.and_then(|cuts| cuts.find(text, at + size));
+            let end = cut.map_or(text.len(), |cut| cut.end);
+            let part = &text[at..end];
+            if wanted.all_or_nothing && part.len() > LONG {
+                let certain = cuts.map_or(0, |cuts| self.at_least(cuts, part, wanted.aside));
+                if certain.saturating_add(counted) > wanted.most {
+                    return Ok(Begun { encoded, goes_on: true });
+                }
+            }
+            check_runs(part)?;
+            let tokens = self.encode_at_once(part)?;
+            counted += tokens.tokens.iter().filter(|token| !wanted.aside.contains(token)).count();
+            encoded.tokens.extend_from_slice(&tokens.tokens);
+            if wanted.offsets {
+                self.put(&mut encoded.offsets, &tokens, at, marked);
+            }
+            let Some(cut) = cut else { return Ok(Begun { encoded, goes_on: false }) };
+            if counted > wanted.most {
+                return Ok(Begun { encoded, goes_on: true });
+            }
+            (at, marked) = (cut.next, cut.next > cut.end);
+        }
+    }
+
+    /// Adds where the tokens of a part stand that begins at `at`; `marked` where the mark before it
+    /// stands for the space in front of that.
+    fn put(&self, offsets: &mut Vec<(usize, usize)>, part: &Encoded, at: usize, marked: bool) {
+        let first = offsets.len();
+        offsets.extend(part.offsets.iter().map(|(start, end)| (start + at, end + at)));
+        if marked && let (Some(range), Some(token)) = (offsets.get_mut(first), part.tokens.first())
+        {
+            range.0 = at - 1;
+            if self.token_name(*token).as_deref() == Some(MARK) {
+                range.1 = at;
+            }
+        }
+    }
+
+    fn cuts(&self) -> Option<&Cuts> {
+        self.cuts.get_or_init(|| catch_panic(|| Cuts::of(&self.inner)).ok()).as_ref()
+    }
+
+    /// How many tokens a text has for certain that count.
+    fn at_least(&self, cuts: &Cuts, text: &str, aside: &BTreeSet<u32>) -> usize {
+        let added = self.inner.get_added_tokens_decoder();
+        let name = |token: &u32| added.get(token).map(|token| token.content.clone());
+        match aside.iter().map(name).collect::<Option<Vec<String>>>() {
+            Some(names) => cuts.at_least(text, &names),
+            None => 0,
+        }
+    }
+}
+
+/// Refuses characters of one class without end.
+fn check_runs(text: &str) -> Result<()> {
+    if text.len() <= MAX_RUN {
+        return Ok(());
+    }
+    let (mut begin, mut of, mut longest) = (0, None, 0);
+    for (at, c) in text.char_indices() {
+        let class = Some(Class::of(c));
+        if class != of {
+            (begin, of) = (at, class);
+        }
+        longest = longest.max(at + c.len_utf8() - begin);
+    }
+    match longest > MAX_RUN {
+        false => Ok(()),
+        true => Err(Error::new("the text cannot be tokenised within the limits").because(format!(
+            "{longest} bytes of it are one word, or white space, without end; at most {MAX_RUN} \
+             are accepted"
+        ))),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Space,
+    Letter,
+    Number,
+    Other,
+}
+
+impl Class {
+    fn of(c: char) -> Self {
+        match c {
+            _ if c.is_whitespace() => Self::Space,
+            _ if c.is_alphabetic() => Self::Letter,
+            _ if c.is_numeric() => Self::Number,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "long_tests.rs"]
+mod tests;
