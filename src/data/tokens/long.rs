@@ -83,6 +83,11 @@ impl Tokenizer {
             check_runs(part)?;
             let tokens = self.encode_at_once(part)?;
             counted += tokens.tokens.iter().filter(|token| !wanted.aside.contains(token)).count();
+            if at == 0 && wanted.most == usize::MAX {
+                // As many as it will be, about: growing takes three times as much for a moment.
+                let parts = text.len().div_ceil(part.len().max(1)) + 1;
+                encoded.tokens.reserve_exact(tokens.tokens.len().saturating_mul(parts));
+            }
             encoded.tokens.extend_from_slice(&tokens.tokens);
             if wanted.offsets {
                 self.put(&mut encoded.offsets, &tokens, at, marked);
@@ -129,39 +134,30 @@ fn check_runs(text: &str) -> Result<()> {
     if text.len() <= MAX_RUN {
         return Ok(());
     }
-    let (mut begin, mut of, mut longest) = (0, None, 0);
+    let (mut begin, mut of, mut longest) = (0, "", (0, ""));
     for (at, c) in text.char_indices() {
-        let class = Some(Class::of(c));
+        let class = class_of(c);
         if class != of {
             (begin, of) = (at, class);
         }
-        longest = longest.max(at + c.len_utf8() - begin);
+        longest = longest.max((at + c.len_utf8() - begin, class));
     }
-    match longest > MAX_RUN {
+    let (length, class) = longest;
+    match length > MAX_RUN {
         false => Ok(()),
         true => Err(Error::new("the text cannot be tokenised within the limits").because(format!(
-            "{longest} bytes of it are one word, or white space, without end; at most {MAX_RUN} \
-             are accepted"
+            "{length} bytes in a row are {class}, and nothing else is among them; at most \
+             {MAX_RUN} are accepted"
         ))),
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Space,
-    Letter,
-    Number,
-    Other,
-}
-
-impl Class {
-    fn of(c: char) -> Self {
-        match c {
-            _ if c.is_whitespace() => Self::Space,
-            _ if c.is_alphabetic() => Self::Letter,
-            _ if c.is_numeric() => Self::Number,
-            _ => Self::Other,
-        }
+fn class_of(c: char) -> &'static str {
+    match c {
+        _ if c.is_whitespace() => "white space",
+        _ if c.is_alphabetic() => "letters",
+        _ if c.is_numeric() => "digits",
+        _ => "signs",
     }
 }
 
