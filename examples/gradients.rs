@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use firebrand::adapters::file_name_of;
 use firebrand::artifact::open::open;
-use firebrand::checkpoint::{file_name_of, learning_specs};
+use firebrand::checkpoint::learning_specs;
 use firebrand::config::Recompute;
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{Pass, forward_backward};

@@ -134,15 +134,15 @@ pub struct Record {
 /// Makes examples of records.
 #[derive(Clone)]
 pub struct Maker<'a> {
-    codec: &'a Codec,
-    template_args: Fields,
-    on_unused: Option<OnUnused>,
+    pub(super) codec: &'a Codec,
+    pub(super) template_args: Fields,
+    pub(super) on_unused: Option<OnUnused>,
     pub(super) max_seq_len: usize,
     pub(super) overlong: Overlong,
-    train_on: TrainOn,
+    pub(super) train_on: TrainOn,
     /// What to do about pairs of answers, where no examples are made of them.
-    no_pairs: Option<String>,
-    examiner: Option<&'a Examiner>,
+    pub(super) no_pairs: Option<String>,
+    pub(super) examiner: Option<&'a Examiner>,
 }
 
 impl<'a> Maker<'a> {
