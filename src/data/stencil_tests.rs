@@ -443,3 +443,23 @@ fn conversations_of_several_turns_have_stencils_in_most_styles() {
     }
     assert_eq!(none, ["phi 3", "phi 4"]);
 }
+
+#[test]
+fn what_grows_without_end_has_no_stencil() {
+    for inside in [
+        "{% set ns.t = ns.t ~ ns.t ~ 'aaaaaaaa' %}",
+        "{% set ns.l = [ns.l] %}",
+        "{% set ns.l = ns.l + ns.l + [1] %}",
+        "{% for j in range(9000) %}{% for k in range(9000) %}{% endfor %}{% endfor %}",
+        "{% for j in range(9000) %}{{ 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' }}{% endfor %}",
+    ] {
+        let source = format!(
+            "{{% set ns = namespace(t='', l=[]) %}}{{% for i in range(5000) %}}{inside}\
+             {{% endfor %}}{{% for m in messages %}}{{{{ m.content }}}}{{% endfor %}}"
+        );
+        let roles = ["user".to_owned()];
+        let contents = [content(0)];
+        let given = Given { roles: &roles, contents: &contents, special: &BTreeMap::new() };
+        assert!(Trace::new(&source, given).unwrap().write(1, false).is_none(), "{inside}");
+    }
+}

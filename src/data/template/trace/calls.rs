@@ -210,7 +210,9 @@ impl<'a> Run<'a> {
         if let Value::Function("namespace") = function {
             let mut fields = BTreeMap::new();
             for (name, value) in &arguments.named {
-                fields.insert(name.clone(), self.value(value)?);
+                let value = self.value(value)?;
+                (value.is_flat() || matches!(value, Value::List(_))).then_some(())?;
+                fields.insert(name.clone(), value);
             }
             return arguments.positional.is_empty().then(|| Value::namespace(fields));
         }

@@ -124,6 +124,7 @@ impl<'a> Run<'a> {
             Statement::Set(name, Some(field), expression) => {
                 let value = self.value(expression)?;
                 let Value::Namespace(namespace) = self.name(name)? else { return None };
+                (value.is_flat() || matches!(value, Value::List(_))).then_some(())?;
                 namespace.borrow_mut().insert(field.clone(), value);
             }
             Statement::Capture(name, body) => {
@@ -320,12 +321,19 @@ impl<'a> Run<'a> {
     /// The value of an expression.
     pub(super) fn value(&mut self, expression: &'a Expression) -> Option<Value> {
         self.step()?;
+        let value = self.evaluated(expression)?;
+        // What is large takes longer to be copied.
+        self.steps += value.size() / 64;
+        Some(value)
+    }
+
+    fn evaluated(&mut self, expression: &'a Expression) -> Option<Value> {
         Some(match expression {
             Expression::Text(text) => Value::known(text),
             Expression::Number(number) => Value::Number(*number),
             Expression::List(items) => {
                 let items: Option<Vec<Value>> = items.iter().map(|it| self.value(it)).collect();
-                Value::List(Rc::new(items?))
+                Value::List(Rc::new(items.filter(|all| all.iter().all(Value::is_flat))?))
             }
             Expression::Name(name) => self.name(name)?,
             Expression::Field(of, name) => {

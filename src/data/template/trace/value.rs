@@ -200,6 +200,20 @@ impl Value {
         i64::try_from(count).ok().map(Self::Number)
     }
 
+    /// Whether no other values are in it: what lies in each other has no end.
+    pub fn is_flat(&self) -> bool {
+        !matches!(self, Self::List(_) | Self::Namespace(_) | Self::Loop(..))
+    }
+
+    /// About how many bytes it takes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.size(),
+            Self::List(items) => 16 * items.len(),
+            _ => 0,
+        }
+    }
+
     /// A namespace with these fields.
     pub fn namespace(fields: BTreeMap<String, Self>) -> Self {
         Self::Namespace(Rc::new(RefCell::new(fields)))
