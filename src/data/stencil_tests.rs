@@ -451,7 +451,7 @@ fn what_grows_without_end_has_no_stencil() {
         "{% set ns.l = [ns.l] %}",
         "{% set ns.l = ns.l + ns.l + [1] %}",
         "{% for j in range(9000) %}{% for k in range(9000) %}{% endfor %}{% endfor %}",
-        "{% for j in range(9000) %}{{ 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' }}{% endfor %}",
+        "{% for j in range(9000) %}{{ 'aaaaaaaaaaaaaaaaaaaaaaaaaa' }}{% endfor %}",
     ] {
         let source = format!(
             "{{% set ns = namespace(t='', l=[]) %}}{{% for i in range(5000) %}}{inside}\
