@@ -27,7 +27,7 @@ const SIGN: char = '\u{f8ff}';
 /// White space around a probe, to see whether it is kept.
 const SPACE: char = '\u{2003}';
 /// Of so many conversations, one is rendered though a stencil fits.
-const SAMPLED: u64 = 64;
+const SAMPLED: u64 = 512;
 /// So many bytes at each end of a content decide of that.
 const HASHED: usize = 32;
 /// Conversations with more messages are too rarely alike.

@@ -103,7 +103,7 @@ mod tests {
             |end: &str| format!("{{% for m in messages %}}{{{{ m.content }}}}{end}{{% endfor %}}");
         let text = TemplateText { source: source(";"), origin: "t.jinja".to_owned() };
         let renderer = TemplateRenderer::in_program(text, BTreeMap::new(), None).unwrap();
-        let conversations: Vec<Conversation> = (0..400)
+        let conversations: Vec<Conversation> = (0..4000)
             .map(|number| Conversation {
                 messages: vec![json!({ "role": "user", "content": format!("a{number}") })],
                 ..Conversation::default()
@@ -112,7 +112,7 @@ mod tests {
         let all: Vec<&Conversation> = conversations.iter().collect();
         renderer.render(&all, false).unwrap();
         let plain = |at: usize| Plain::of(&conversations[at], false).unwrap();
-        let sampled = (0..400).filter(|at| plain(*at).is_sampled()).count();
+        let sampled = (0..4000).filter(|at| plain(*at).is_sampled()).count();
         assert!((1..20).contains(&sampled), "{sampled}");
         let other = ChatTemplate::new(&source(","), "u.jinja", BTreeMap::new()).unwrap();
         let stencil = Stencil::new(&other, &plain(0).outline()).unwrap();
