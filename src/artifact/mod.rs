@@ -18,6 +18,7 @@ pub mod merged;
 pub mod open;
 pub mod origin;
 pub mod parent;
+mod past;
 pub mod peft;
 pub mod program;
 pub mod rewrite;

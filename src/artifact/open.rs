@@ -8,6 +8,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 
+use super::past::{Past, other_weights, said_of};
 use super::peft;
 use crate::adapters::{self, Adapter};
 use crate::checkpoint::{self, Found};
@@ -19,7 +20,7 @@ use crate::hub::{DEFAULT_REVISION, Lock, ModelDirectory, Supply};
 use crate::model::{self, Facts, Loaded, Model};
 use crate::random::Stream;
 use crate::settings;
-use crate::weights::{Shard, TensorPlace};
+use crate::weights::{Shard, TensorPlace, formats};
 
 /// Largest `adapter_config.json` that is read.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -32,12 +33,12 @@ pub struct Opened {
     pub codec: PathBuf,
     /// A chat template in place of the one there.
     pub chat_template: Option<PathBuf>,
-    /// What a run hands to the template (`data.template_args`); an artifact does not say it.
+    /// What its run handed to the template (`data.template_args`), as far as it is known.
     pub template_args: BTreeMap<String, Value>,
     /// The files of which bytes were used; those of an adapter's base below `base/`.
     pub files: Vec<FileEntry>,
     /// What a user should know about the model.
-    pub note: Option<String>,
+    pub notes: Vec<String>,
 }
 
 /// The settings of an adapter directory.
@@ -102,18 +103,22 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
     if !found.adapter {
         let loaded = model::load(&found.path, model::Init::Pretrained, device)?;
         let Loaded { model, files, note, .. } = loaded;
-        let (codec, template_args) = (found.path, BTreeMap::new());
-        return Ok(Opened { model, codec, chat_template: None, template_args, files, note });
+        let template_args = Past::read(&found.path)?.template_args();
+        let codec = found.path;
+        let notes = note.into_iter().collect();
+        return Ok(Opened { model, codec, chat_template: None, template_args, files, notes });
     }
     let (own, settings) = AdapterDirectory::read_hashed(&found.path)?;
     let base = base_of(&found, &own, base, supply)?;
     let loaded = with_adapter(&base.path, &found.path, own.adapter.as_ref(), device)?;
     let Loaded { model, mut files, note, .. } = loaded;
     files.push(settings);
+    let past = Past::read(&found.path)?;
+    let notes = note.into_iter().chain(other_weights(&past.resolved)).collect();
     let has_tokenizer = has_file(&found.path.join("tokenizer.json"))?;
     let codec = if has_tokenizer { found.path } else { base.path };
-    let template_args = BTreeMap::new();
-    Ok(Opened { model, codec, chat_template: None, template_args, files, note })
+    let template_args = past.template_args();
+    Ok(Opened { model, codec, chat_template: None, template_args, files, notes })
 }
 
 /// A base model with an adapter beside its layers, and the files of both.
@@ -213,6 +218,7 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
         Some(adapter) => attach(&mut loaded.model, adapter.as_ref())?,
         None => adapters::unfreeze_all(&mut loaded.model),
     }
+    let other = formats::chosen(&config.owned).map(|format| format.name());
     let mut last = Error::new("this run has no whole checkpoint").at(run);
     for (_, folder) in checkpoint::newest(run)? {
         match Found::open(&folder) {
@@ -228,7 +234,7 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
                     chat_template: config.data.chat_template.map(PathBuf::from),
                     template_args: config.data.template_args,
                     files,
-                    note: loaded.note,
+                    notes: loaded.note.into_iter().chain(other.map(said_of)).collect(),
                 });
             }
             Err(error) => last = last.because(error.what),

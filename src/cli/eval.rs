@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })?);
     let model =
         opened_on(&opened, || open(&args.model, args.base.as_deref(), &opened.device, &supply))?;
-    model.note.iter().for_each(|note| talk(&format!("note: {note}")));
+    model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
     let (cache, bar) = (cache_home()?, Bar::new(args.quiet));
     let kept = (cache.as_path(), args.fresh);
     let rows = model.model.facts.vocabulary;

@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let supply = Access { transfers, ..Access::default() }.supply(Policy::default())?;
     let model =
         opened_on(&opened, || open(&args.model, args.base.as_deref(), &opened.device, &supply))?;
-    model.note.iter().for_each(|note| talk(&format!("note: {note}")));
+    model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
     let template = args.chat_template.as_deref().or(model.chat_template.as_deref());
     let args_of_run = model.template_args.clone().into_iter();
     let template_args = args_of_run.chain(args.template_args.iter().cloned());

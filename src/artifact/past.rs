@@ -1,0 +1,173 @@
+//! What the lineage of a model tells of its making.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::card::{CardDataset, LossChange};
+use super::lineage::{INPUTS_FILE, STATEMENT_FILE};
+use crate::error::Result;
+use crate::files::{Digest, has_file, read_json};
+use crate::weights::formats;
+
+/// Largest lineage that is read.
+const LINEAGE_BYTES_MAX: u64 = 64 << 20;
+
+/// What the lineage of a model tells of its making; all empty where there is none.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Past {
+    /// Whether there is a lineage.
+    pub known: bool,
+    /// The files of its base.
+    pub base_files: BTreeMap<String, Digest>,
+    /// What it learnt from.
+    pub datasets: Vec<CardDataset>,
+    /// The settings of its run, by key, as the lineage has them.
+    pub resolved: BTreeMap<String, String>,
+    /// Prompts that its run answered.
+    pub prompts: Vec<String>,
+    /// The licence that its run gave it.
+    pub license: Option<String>,
+    /// Validation loss before and after.
+    pub loss: Option<LossChange>,
+}
+
+impl Past {
+    /// Reads it from an artifact's directory.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let optional = |name: &str| -> Result<Value> {
+            let path = directory.join(name);
+            if has_file(&path)? { read_json(&path, LINEAGE_BYTES_MAX) } else { Ok(Value::Null) }
+        };
+        let (inputs, statement) = (optional(INPUTS_FILE)?, optional(STATEMENT_FILE)?);
+        let resolved = &inputs["internalParameters"]["resolvedConfig"];
+        let text = |key: &str| resolved[key].as_str();
+        let mut past = Self {
+            known: inputs.is_object(),
+            license: text("output.license").map(str::to_owned),
+            prompts: text("eval.prompts").and_then(texts).unwrap_or_default(),
+            resolved: settings_of(resolved),
+            ..Self::default()
+        };
+        for entry in inputs["resolvedDependencies"].as_array().into_iter().flatten() {
+            let (Some(name), Some(sha256)) = (entry["name"].as_str(), digest(entry)) else {
+                continue;
+            };
+            let notes = &entry["annotations"];
+            match notes["role"].as_str() {
+                Some("base-model") => {
+                    past.base_files.insert(name.to_owned(), sha256);
+                }
+                Some("dataset") => past.datasets.push(CardDataset {
+                    name: name.to_owned(),
+                    split: notes["split"].as_str().unwrap_or_default().to_owned(),
+                    rows: notes["rows"].as_str().and_then(|n| n.parse().ok()).unwrap_or_default(),
+                    sha256,
+                    uri: entry["uri"].as_str().map(str::to_owned),
+                }),
+                _ => {}
+            }
+        }
+        past.loss = loss(&statement, &past.datasets);
+        Ok(past)
+    }
+
+    /// What its run handed to the chat template, by name.
+    pub fn template_args(&self) -> BTreeMap<String, Value> {
+        #[derive(serde::Deserialize)]
+        struct Line {
+            table: BTreeMap<String, Value>,
+        }
+        let written = self.resolved.get("data.template_args");
+        let read = |table: &String| toml::from_str::<Line>(&format!("table = {table}")).ok();
+        written.and_then(read).map(|line| line.table).unwrap_or_default()
+    }
+}
+
+/// What to say of an adapter that goes onto the weights of its base's files, where its run kept them
+/// in another format; `resolved` are the settings of the run.
+pub fn other_weights(resolved: &BTreeMap<String, String>) -> Option<String> {
+    formats::chosen_in(resolved).map(said_of)
+}
+
+/// The same of a run whose format is known by its name.
+pub fn said_of(format: &str) -> String {
+    format!(
+        "the adapter was trained beside weights in {format}, and goes onto those of the base's \
+         files: what it learnt of the rounding is of no use there"
+    )
+}
+
+fn settings_of(resolved: &Value) -> BTreeMap<String, String> {
+    let entries = resolved.as_object().into_iter().flatten();
+    entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+/// Validation loss at the first and the last step that has one.
+fn loss(statement: &Value, datasets: &[CardDataset]) -> Option<LossChange> {
+    let byproducts = statement["predicate"]["runDetails"]["byproducts"].as_array()?;
+    let metrics = byproducts.iter().find_map(|entry| {
+        let notes = entry["annotations"].as_object()?;
+        notes.contains_key("eval_loss").then_some(notes)
+    })?;
+    let step = |name: &str| name.strip_prefix("eval_loss/step-")?.parse::<u64>().ok();
+    let first = metrics.iter().filter_map(|(name, value)| Some((step(name)?, value.as_f64()?)));
+    let (_, before) = first.min_by_key(|(step, _)| *step)?;
+    let after = metrics["eval_loss"].as_f64()?;
+    let evaluated = datasets.iter().find(|set| set.split == "validation").or(datasets.first());
+    Some(LossChange { dataset: evaluated?.name.clone(), before, after })
+}
+
+fn digest(entry: &Value) -> Option<Digest> {
+    entry["digest"]["sha256"].as_str()?.parse().ok()
+}
+
+/// A list of texts as a resolved configuration writes it.
+fn texts(list: &str) -> Option<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        list: Vec<String>,
+    }
+    toml::from_str::<Line>(&format!("list = {list}")).ok().map(|line| line.list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::lineage::tests::{outcome, run};
+    use crate::artifact::lineage::{Inputs, statement};
+
+    #[test]
+    fn the_lineage_tells_data_licence_prompts_and_losses() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Past::read(folder.path()).unwrap(), Past::default());
+        let mut record = run();
+        record.resolved = [
+            ("output.license".to_owned(), "MIT".to_owned()),
+            ("eval.prompts".to_owned(), "[\"a \\\" b\", \"c\"]".to_owned()),
+            ("data.template_args".to_owned(), "{ \"a-b\" = false, c = \"d\" }".to_owned()),
+        ]
+        .into();
+        let inputs = Inputs::new(&record);
+        let mut done = outcome();
+        for (name, value) in
+            [("eval_loss/step-0", 3.0), ("eval_loss/step-10", 2.0), ("eval_loss", 1.5)]
+        {
+            done.metrics.insert(name.to_owned(), value);
+        }
+        std::fs::write(folder.path().join(INPUTS_FILE), inputs.to_json()).unwrap();
+        std::fs::write(folder.path().join(STATEMENT_FILE), statement(&inputs, &done, &[])).unwrap();
+        let past = Past::read(folder.path()).unwrap();
+        assert_eq!(past.prompts, ["a \" b", "c"]);
+        assert_eq!(past.license.as_deref(), Some("MIT"));
+        let wanted = [("a-b", Value::from(false)), ("c", Value::from("d"))];
+        assert!(
+            past.template_args().iter().map(|(name, value)| (&**name, value.clone())).eq(wanted)
+        );
+        let loss = past.loss.unwrap();
+        assert_eq!((loss.before, loss.after), (3.0, 1.5));
+        assert_eq!((past.datasets.len(), past.datasets[0].rows), (1, 12));
+        assert!(past.base_files.contains_key("model.safetensors"));
+    }
+}
