@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a machine with a graphics card has to show: gpu.sh [FOLDER FOR RESULTS]
+# What a machine with a GPU has to show: gpu.sh [FOLDER FOR RESULTS]
 #
 #   1  every operation and a LoRA step against the CPU (`firebrand doctor`), and what the card is
 #   2  losses of 20 LoRA steps against those of the CPU, in f32 and in the precision of `auto`

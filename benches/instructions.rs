@@ -8,7 +8,7 @@ use std::hint::black_box;
 use firebrand::data::{Packing, pack, permuted};
 use firebrand::ops::Activation;
 use firebrand::ops::cpu::{
-    Brain, Left, Norm, Packed, Rotation, Rounded, Scores, Single, Term, View, factor_product,
+    Brain, Left, Norm, PackedRhs, Rotation, Rounded, Scores, Single, Term, View, factor_product,
     gated, gated_backward, product,
 };
 use firebrand::random::Stream;
@@ -97,9 +97,9 @@ fn softmax() -> Vec<Operation> {
 fn packing() -> Vec<Operation> {
     let [a, b, c, d] = [(); 4].map(|()| numbers(TOKENS * FEATURES));
     vec![
-        operation("pack-outputs-f32", move || Packed::<Single>::of_outputs(matrix(&a))),
-        operation("pack-inner-f32", move || Packed::<Single>::of_inner(matrix(&b))),
-        operation("pack-outputs-bf16", move || Packed::<Brain>::of_outputs(matrix(&c))),
+        operation("pack-outputs-f32", move || PackedRhs::<Single>::pack_rows(matrix(&a))),
+        operation("pack-inner-f32", move || PackedRhs::<Single>::pack_cols(matrix(&b))),
+        operation("pack-outputs-bf16", move || PackedRhs::<Brain>::pack_rows(matrix(&c))),
         operation("transpose-bf16", move || Left::<Brain>::transposed(matrix(&d))),
     ]
 }
@@ -107,8 +107,9 @@ fn packing() -> Vec<Operation> {
 fn products() -> Vec<Operation> {
     let (x, weight) = (numbers(TOKENS * FEATURES), numbers(FEATURES * FEATURES));
     let (left, right) =
-        (Left::<Single>::of(matrix(&x)), Packed::<Single>::of_outputs(matrix(&weight)));
-    let rounded = (Left::<Rounded>::of(matrix(&x)), Packed::<Rounded>::of_outputs(matrix(&weight)));
+        (Left::<Single>::of(matrix(&x)), PackedRhs::<Single>::pack_rows(matrix(&weight)));
+    let rounded =
+        (Left::<Rounded>::of(matrix(&x)), PackedRhs::<Rounded>::pack_rows(matrix(&weight)));
     vec![
         operation("product-f32", move || product(&[Term { left: left.view(), right: &right }])),
         operation("product-rounded", move || {

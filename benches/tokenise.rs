@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use firebrand::config::DataConfig;
-use firebrand::data::{Codec, Content, Conversation, Maker, Outcome, RecordId};
+use firebrand::data::{Codec, Content, Conversation, Maker, RecordId, RecordOutcome};
 use firebrand::random::Stream;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ fn measure(model: &Path, records: &[String]) {
         let id = RecordId { file: "bench".into(), line: 1 };
         let made = maker.make(self::content(line), serde_json::Map::new(), &id);
         match made.map(|made| made.outcome) {
-            Ok(Outcome::Whole(example)) => example.tokens.len(),
+            Ok(RecordOutcome::Whole(example)) => example.tokens.len(),
             other => panic!("{other:?}"),
         }
     };

@@ -9,7 +9,7 @@ use std::path::Path;
 use firebrand::artifact::open::open;
 use firebrand::error::{Context, Error, Result};
 use firebrand::hub::Policy;
-use firebrand::model::Context as ModelContext;
+use firebrand::model::PassContext;
 use firebrand::ops::{host, indices};
 use firebrand::train::Access;
 use firebrand::weights::{Element, TensorSpec, write_safetensors};
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
         };
         let size = |key: &str| batch[key].as_u64().expect("a size") as usize;
         let (rows, length) = (size("rows"), size("length"));
-        let context = ModelContext::packed(
+        let context = PassContext::packed(
             rows,
             length,
             &list("positions"),

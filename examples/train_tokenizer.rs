@@ -17,7 +17,7 @@ use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{AddedToken, Tokenizer};
 
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+type RunOutcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const VOCABULARY: usize = 2048;
 const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
@@ -37,7 +37,7 @@ const CHAT_TEMPLATE: &str = "\
 {%- endif %}
 ";
 
-fn main() -> Outcome<ExitCode> {
+fn main() -> RunOutcome<ExitCode> {
     let check = std::env::args().skip(1).any(|argument| argument == "--check");
     let texts = texts()?;
     let tokenizer = train(&texts)?;
@@ -64,7 +64,7 @@ fn main() -> Outcome<ExitCode> {
 }
 
 /// Every text of the data sets: documents, and the turns of conversations.
-fn texts() -> Outcome<Vec<String>> {
+fn texts() -> RunOutcome<Vec<String>> {
     let mut texts = Vec::new();
     for set in SETS {
         for line in fs::read_to_string(set)?.lines() {
@@ -78,7 +78,7 @@ fn texts() -> Outcome<Vec<String>> {
 }
 
 /// Byte-pair encoding over bytes; digits stand alone, so that numbers are read digit by digit.
-fn train(texts: &[String]) -> Outcome<Tokenizer> {
+fn train(texts: &[String]) -> RunOutcome<Tokenizer> {
     let split: Vec<PreTokenizerWrapper> =
         vec![Digits::new(true).into(), ByteLevel::new(false, true, true).into()];
     let mut tokenizer = Tokenizer::new(BPE::default());
@@ -172,7 +172,7 @@ fn pretty(value: &Value) -> String {
 }
 
 /// Says how well the tokenizer fits, and that it loses nothing.
-fn report(tokenizer: &Tokenizer, texts: &[String]) -> Outcome<()> {
+fn report(tokenizer: &Tokenizer, texts: &[String]) -> RunOutcome<()> {
     let (mut tokens, mut bytes) = (0, 0);
     for text in texts {
         let ids = tokenizer.encode(text.as_str(), false)?;

@@ -2,7 +2,7 @@
 //!
 //! A target is given bytes and has to come back: with a result or an error, without a panic, and
 //! within the memory and time that the caller allows. `fuzz_targets/` runs them under libFuzzer
-//! (`cargo +nightly fuzz run jsonl`), `tests/fuzz.rs` with a mutator of a fixed seed.
+//! (`cargo +nightly fuzz run jsonl`), `tests/it/fuzz.rs` with a mutator of a fixed seed.
 
 use std::collections::BTreeMap;
 use std::fs;

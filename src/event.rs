@@ -10,13 +10,13 @@ pub struct StepReport {
     pub step: u64,
     /// Position in the data, in epochs, after this step.
     pub epoch: f64,
-    /// Mean negative log-likelihood of the learnt tokens of this step, in nats.
+    /// Mean negative log-likelihood of the target tokens of this step, in nats.
     pub loss: f64,
     /// Learning rate used.
     pub learning_rate: f64,
     /// Global L2 norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Learnt tokens in this step.
+    /// Target tokens in this step.
     pub target_tokens: u64,
     /// All tokens in this step, without padding.
     pub tokens: u64,
@@ -27,7 +27,7 @@ pub struct StepReport {
     /// is 0 then.
     #[serde(default, skip_serializing_if = "is_false")]
     pub skipped: bool,
-    /// Rows that were worked on at once, where memory did not suffice for a whole micro-batch.
+    /// Rows that were computed at once, where memory did not suffice for a whole micro-batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_at_once: Option<usize>,
     /// What the objective reports beside the loss, by name: means over what it counts.
@@ -57,7 +57,7 @@ pub struct Timing {
     pub backward_seconds: f64,
     /// Clipping and the optimiser.
     pub update_seconds: f64,
-    /// Before the step, and no part of it: for how long training stood still for a save.
+    /// Before the step, and no part of it: for how long a checkpoint stalled training for a save.
     pub save_seconds: f64,
     /// Peak resident memory of the process so far, where the system tells.
     pub memory_bytes_peak: Option<u64>,
@@ -76,9 +76,9 @@ pub struct Timing {
 pub struct Evaluation {
     /// After how many steps.
     pub step: u64,
-    /// Mean negative log-likelihood of the learnt tokens, in nats.
+    /// Mean negative log-likelihood of the target tokens, in nats.
     pub eval_loss: f64,
-    /// Learnt tokens that were judged.
+    /// Target tokens that were evaluated.
     pub target_tokens: u64,
 }
 
@@ -129,7 +129,7 @@ pub enum Event {
     Fact(&'static str, String),
     /// Something that needs the user's attention but stops nothing.
     Warning(String),
-    /// The loop begins: first step to do, steps in all, learnt tokens are unknown beforehand.
+    /// The loop begins: first step to do, steps in all, target tokens are unknown beforehand.
     Begin {
         /// Steps already done, from a checkpoint.
         done: u64,
@@ -164,7 +164,7 @@ pub enum Event {
         step: u64,
         /// Where it lies.
         path: std::path::PathBuf,
-        /// How long training stood still for it.
+        /// How long checkpoint stall: it.
         seconds: f64,
     },
     /// The loop is over, or paused.

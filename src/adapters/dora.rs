@@ -15,10 +15,10 @@ use super::lora::{
 };
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
-use crate::config::key::{DefaultValue, Key, Kind, OwnedKeys};
+use crate::config::key::{DefaultValue, Key, OwnedKeys, ValueKind};
 use crate::error::Result;
-use crate::model::{AdapterBranch, Context, Facts, Linear, Parameter, Visitor};
-use crate::ops::cpu::{Held, LowRank, Magnitude};
+use crate::model::{AdapterBranch, Description, Linear, Parameter, PassContext, Visitor};
+use crate::ops::cpu::{HostTensor, LowRank, Magnitude};
 use crate::ops::{from_vec, host};
 use crate::random::Stream;
 
@@ -27,7 +27,7 @@ const M: &str = "lora_magnitude_vector";
 
 const KEYS: &[Key] = &[Key::new(
     "lora.use_dora",
-    Kind::Boolean,
+    ValueKind::Boolean,
     DefaultValue::Value("false"),
     "DoRA: beside the low-rank factors, the magnitude of each output of a layer is trained. Often \
      better at small ranks; a step takes longer and more memory.",
@@ -97,7 +97,7 @@ impl Adapter for Dora {
         describe("DoRA", &self.settings)
     }
 
-    fn layers(&self, facts: &Facts) -> Result<Vec<(String, [usize; 2])>> {
+    fn layers(&self, facts: &Description) -> Result<Vec<(String, [usize; 2])>> {
         layers(&self.settings, facts)
     }
 
@@ -119,7 +119,7 @@ impl Adapter for Dora {
         let weight = host(linear.values());
         let norms = weight.par_chunks(inputs).map(|row| norm(row.iter().copied().map(f64::from)));
         let value = from_vec(norms.collect(), [outputs], device);
-        let magnitude = Parameter { value, learns: true };
+        let magnitude = Parameter { value, trainable: true };
         Box::new(DoraBranch { low, magnitude, constants: None })
     }
 
@@ -178,7 +178,7 @@ impl DoraBranch {
 }
 
 impl AdapterBranch for DoraBranch {
-    fn forward(&self, x: Tensor<2>, linear: &Linear, context: &Context) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, linear: &Linear, context: &PassContext) -> Tensor<2> {
         let factor = self.factor(linear);
         let adapted =
             |x: Tensor<2>| linear.frozen(x.clone(), context) + self.low.low_rank_of(x, context);
@@ -194,9 +194,9 @@ impl AdapterBranch for DoraBranch {
         self.low.drops()
     }
 
-    fn low_rank(&self, weight: &Held, context: &Context) -> Option<LowRank> {
+    fn low_rank(&self, weight: &HostTensor, context: &PassContext) -> Option<LowRank> {
         let low = self.low.low_rank(weight, context)?;
-        let magnitude = Held::of(&self.magnitude.value)?;
+        let magnitude = HostTensor::of(&self.magnitude.value)?;
         let norm = norms(weight, &low);
         let factor = magnitude.single().iter().zip(&norm).map(|(m, norm)| m / norm).collect();
         Some(LowRank { magnitude: Some(Magnitude { name: M, factor, norm }), ..low })
@@ -218,7 +218,7 @@ impl AdapterBranch for DoraBranch {
 }
 
 /// `‖W + s·B·A‖`, `[out]`.
-fn norms(weight: &Held, low: &LowRank) -> Vec<f32> {
+fn norms(weight: &HostTensor, low: &LowRank) -> Vec<f32> {
     let (a, b, numbers) = (low.a.single(), low.b.single(), weight.numbers());
     let (rank, inputs) = (low.a.rows(), low.a.columns());
     let mut norms = vec![0.0; weight.rows()];

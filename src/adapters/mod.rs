@@ -19,7 +19,7 @@ pub use lora::{Lora, LoraSettings, TargetModules};
 use crate::config::RunConfig;
 use crate::config::key::OwnedKeys;
 use crate::error::{Error, Result};
-use crate::model::{AdapterBranch, Facts, Linear, Model, Parameter, Visitor};
+use crate::model::{AdapterBranch, Description, Linear, Model, Parameter, Visitor};
 use crate::random::Stream;
 
 /// Every kind of adapter. Later ones are asked first whether a run or a file is theirs, so that a
@@ -72,7 +72,7 @@ pub trait Adapter: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the settings name layers that the model does not have.
-    fn layers(&self, facts: &Facts) -> Result<Vec<(String, [usize; 2])>>;
+    fn layers(&self, facts: &Description) -> Result<Vec<(String, [usize; 2])>>;
     /// Its parameters beside a layer `[out, in]`: those of [`AdapterKind::parameters`], with their
     /// shapes.
     fn tensors(&self, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)>;
@@ -145,10 +145,10 @@ pub fn unfreeze_all(model: &mut Model) {
     struct Unfreeze;
     impl Visitor for Unfreeze {
         fn vector(&mut self, _: &str, parameter: &mut Parameter<1>) {
-            parameter.learns = true;
+            parameter.trainable = true;
         }
         fn matrix(&mut self, _: &str, parameter: &mut Parameter<2>) {
-            parameter.learns = true;
+            parameter.trainable = true;
         }
     }
     model.visit(&mut Unfreeze);
@@ -174,7 +174,7 @@ pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<
 ///
 /// # Errors
 /// Those of [`Adapter::layers`].
-pub fn size(adapter: &dyn Adapter, facts: &Facts) -> Result<u64> {
+pub fn size(adapter: &dyn Adapter, facts: &Description) -> Result<u64> {
     let layers = adapter.layers(facts)?;
     let tensors = layers.iter().flat_map(|(_, dims)| adapter.tensors(*dims));
     Ok(tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
@@ -184,7 +184,7 @@ pub fn size(adapter: &dyn Adapter, facts: &Facts) -> Result<u64> {
 ///
 /// # Errors
 /// Those of [`Adapter::layers`].
-pub fn saved_per_token(adapter: &dyn Adapter, facts: &Facts) -> Result<usize> {
+pub fn saved_per_token(adapter: &dyn Adapter, facts: &Description) -> Result<usize> {
     Ok(adapter.layers(facts)?.iter().map(|(_, dims)| adapter.saved_per_token(*dims)).sum())
 }
 

@@ -62,12 +62,12 @@ fn add(path: &Path, lines: &[impl AsRef<str>]) -> Result<()> {
 }
 
 /// A file that is locked beside another one, for as long as it lives.
-struct Lock {
+struct AppendLock {
     path: PathBuf,
     _file: File,
 }
 
-fn lock(beside: &Path) -> Result<Lock> {
+fn lock(beside: &Path) -> Result<AppendLock> {
     let name = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let path = beside.with_file_name(format!(".{name}.lock"));
     let begun = Instant::now();
@@ -81,7 +81,7 @@ fn lock(beside: &Path) -> Result<Lock> {
             .context_at("cannot write beside the model", &path)?;
         match file.try_lock() {
             // Whoever had it has removed it: what is locked must be what others will open.
-            Ok(()) if is_still(&file, &path) => return Ok(Lock { path, _file: file }),
+            Ok(()) if is_still(&file, &path) => return Ok(AppendLock { path, _file: file }),
             Ok(()) => continue,
             Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {}
             Err(TryLockError::WouldBlock) => {

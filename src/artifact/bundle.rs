@@ -1,6 +1,7 @@
 //! The folder of an artifact: begun in a scratch place, sealed with card, lineage and signature,
 //! committed by one rename.
 
+use super::parent;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::card::{self, Card};
 use super::envelope::{Bundle, IN_TOTO};
 use super::keys::SigningKey;
-use super::lineage::{self, Inputs, Outcome};
+use super::lineage::{self, Inputs, RunFacts};
 use super::signature;
 use crate::error::{Error, Result};
 use crate::files::{
@@ -73,13 +74,13 @@ pub fn seal(
     target: &Path,
     card: &Card,
     inputs: &Inputs,
-    outcome: &Outcome,
+    outcome: &RunFacts,
     key: Option<&SigningKey>,
 ) -> Result<()> {
     write_synced(&scratch.join(card::FILE), card.to_markdown().as_bytes())?;
     write_synced(&scratch.join(lineage::INPUTS_FILE), inputs.to_json().as_bytes())?;
     let statement = lineage::statement(inputs, outcome, &hash_tree(scratch)?);
-    write_synced(&scratch.join(lineage::STATEMENT_FILE), statement.as_bytes())?;
+    write_synced(&scratch.join(parent::STATEMENT_FILE), statement.as_bytes())?;
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if let Some(key) = key {
         signature::sign_named(scratch, &name, key)?;

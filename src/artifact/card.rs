@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::licenses;
-use super::likeness::Likeness;
-use super::lineage::{INPUTS_FILE, STATEMENT_FILE};
+use super::lineage::INPUTS_FILE;
+use super::logit_diff::LogitDiff;
 use super::markup::{code, yaml};
+use super::parent::STATEMENT_FILE;
 use super::signature;
 use crate::adapters::Label;
 use crate::files::{Digest, FileEntry};
@@ -72,14 +73,14 @@ pub struct Card {
     pub datasets: Vec<CardDataset>,
     /// The settings worth reading, in reading order.
     pub settings: Vec<(String, String)>,
-    /// Validation loss before and after training, in nats for each learnt token.
+    /// Validation loss before and after training, in nats for each target token.
     pub loss: Option<LossChange>,
-    /// What a suite said of it, if it was judged.
-    pub judged: Option<Judged>,
+    /// What a suite said of it, if it was evaluated.
+    pub judged: Option<Evaluated>,
     /// Prompts with the answers before and after.
     pub samples: Vec<Sample>,
     /// How far a merged model is from its adapter, if it was looked at.
-    pub likeness: Option<Likeness>,
+    pub logit_diff: Option<LogitDiff>,
     /// What is told of a merged model beside its adapter: what, and its value.
     pub beside: Vec<(String, String)>,
     /// The file that an export is.
@@ -128,7 +129,7 @@ pub struct LossChange {
 
 /// What an evaluation said of the model.
 #[derive(Debug, Clone)]
-pub struct Judged {
+pub struct Evaluated {
     /// The name of its suite.
     pub suite: String,
     /// The data files.
@@ -318,15 +319,15 @@ impl Card {
     }
 
     fn write_likeness(&self, out: &mut String) -> std::fmt::Result {
-        if self.likeness.is_none() && self.beside.is_empty() {
+        if self.logit_diff.is_none() && self.beside.is_empty() {
             return Ok(());
         }
         writeln!(out, "\n## Beside the adapter\n")?;
-        if let Some(found) = &self.likeness {
+        if let Some(found) = &self.logit_diff {
             writeln!(out, "Compared on {}, in f32:\n", found.what)?;
         }
         writeln!(out, "| | |\n|---|---:|")?;
-        if let Some(found) = &self.likeness {
+        if let Some(found) = &self.logit_diff {
             writeln!(out, "| largest difference of a logit | {:.3e} |", found.difference)?;
             writeln!(out, "| largest logit | {:.3e} |", found.largest)?;
             let (agreeing, positions) = (found.agreeing, found.positions);

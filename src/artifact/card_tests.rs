@@ -21,7 +21,7 @@ pub(crate) fn card() -> Card {
         }],
         settings: vec![("lora.r".into(), "16".into())],
         loss: Some(LossChange { dataset: "facts".into(), before: 3.0, after: 1.0 }),
-        judged: Some(Judged {
+        judged: Some(Evaluated {
             suite: "nightly".into(),
             datasets: vec!["datasets/judged.jsonl".into()],
             sha256: Digest::of(b"suite"),
@@ -29,7 +29,7 @@ pub(crate) fn card() -> Card {
             table: "| | records | loss |\n| --- | ---: | ---: |\n| all | 3 | 1.2500 |\n".into(),
         }),
         samples: vec![Sample { prompt: "Hi?".into(), before: "?".into(), after: "Hello.".into() }],
-        likeness: None,
+        logit_diff: None,
         beside: Vec::new(),
         exported: None,
         inputs: digest,
@@ -101,7 +101,7 @@ fn hostile_names_stay_where_they_are_put() {
         base: evil.into(),
         license: Some(evil.into()),
         loss: Some(LossChange { dataset: evil.into(), before: 1.0, after: 1.0 }),
-        judged: Some(Judged {
+        judged: Some(Evaluated {
             suite: evil.into(),
             datasets: vec![evil.into()],
             sha256: Digest::of(b"suite"),
@@ -171,7 +171,7 @@ fn data_of_the_hub_is_named_with_its_commit_and_local_files_are_not() {
 
 #[test]
 fn a_merge_says_how_far_it_is_from_its_adapter() {
-    let likeness = Likeness {
+    let logit_diff = LogitDiff {
         what: "two rows".into(),
         difference: 0.125,
         largest: 16.0,
@@ -180,7 +180,7 @@ fn a_merge_says_how_far_it_is_from_its_adapter() {
     };
     let beside = vec![("validation loss of the adapter".to_owned(), "2.5000".to_owned())];
     let relation = Relation::Merge(ADAPTERS[0].label());
-    let card = Card { relation, likeness: Some(likeness), beside, ..card() };
+    let card = Card { relation, logit_diff: Some(logit_diff), beside, ..card() };
     let text = card.to_markdown();
     let row = "| validation loss of the adapter | `2.5000` |";
     for part in ["base_model_relation: merge", "Compared on two rows", "1.250e-1", "7 of 8", row] {

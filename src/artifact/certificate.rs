@@ -15,7 +15,7 @@ use ring::signature::{
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
-use super::curves::Public;
+use super::ecdsa::Public;
 use crate::error::{Context, Error, Result};
 
 /// More than a certificate with every extension there is needs.

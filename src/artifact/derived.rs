@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::bundle;
 use super::card::{Card, LossChange, Relation, Sample};
 use super::keys::SigningKey;
-use super::likeness::Likeness;
-use super::lineage::{ADAPTER_KEY, BaseRecord, Inputs, Outcome, RunRecord};
+use super::lineage::{ADAPTER_KEY, BaseRecord, Inputs, RunFacts, RunRecord};
+use super::logit_diff::LogitDiff;
 use super::merge::{Addition, Weights, other_base};
 use super::origin::Origin;
 use super::parent::{Parent, ParentSignature};
@@ -54,7 +54,7 @@ pub struct Made {
     /// The adapter's weights, as read.
     pub adapter_file: Option<FileEntry>,
     /// How far a merged model is from its adapter, if it was looked at.
-    pub likeness: Option<Likeness>,
+    pub logit_diff: Option<LogitDiff>,
     /// Validation loss of the base and of what was made, and on which data, if it was measured.
     pub loss: Option<LossChange>,
     /// The prompts of the run with the answers of the base and of what was made, likewise.
@@ -134,10 +134,10 @@ impl Derivation<'_> {
     fn seal(&self, scratch: &Path, origin: &Origin, inputs: &Inputs, made: Made) -> Result<()> {
         let name = self.out.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let card = self.card(name, origin, inputs, &made);
-        let likeness = made.likeness.iter().flat_map(Likeness::metrics);
-        let metrics = likeness.chain(made.metrics.clone()).collect();
+        let logit_diff = made.logit_diff.iter().flat_map(LogitDiff::metrics);
+        let metrics = logit_diff.chain(made.metrics.clone()).collect();
         let log = made.adapter_file.as_ref().or(made.base_files.first());
-        let outcome = Outcome {
+        let outcome = RunFacts {
             invocation_id: bundle::invocation_id(self.out),
             started: self.time.to_owned(),
             finished: self.time.to_owned(),
@@ -179,7 +179,7 @@ impl Derivation<'_> {
             loss: made.loss.clone(),
             judged: None,
             samples: made.samples.clone(),
-            likeness: made.likeness.clone(),
+            logit_diff: made.logit_diff.clone(),
             beside: made.beside.clone(),
             exported: made.exported.clone(),
             inputs: inputs.digest(),
@@ -190,7 +190,7 @@ impl Derivation<'_> {
 }
 
 /// A model whose weights are ready to be read.
-pub struct Opened {
+pub struct ReadyWeights {
     /// The weights, with the adapter on top if there is one.
     pub weights: Weights,
     /// The adapter's weights file, as read.
@@ -205,13 +205,13 @@ pub struct Opened {
 ///
 /// # Errors
 /// When the base cannot be loaded, by its headers, or the adapter's file is broken.
-pub fn open_weights(origin: &Origin) -> Result<Opened> {
+pub fn open_weights(origin: &Origin) -> Result<ReadyWeights> {
     let base = inspect(&origin.base.path)?;
     let addition = match &origin.adapter {
         Some((adapter, _)) => Some(Addition::read(&origin.model.path, adapter.clone())?),
         None => None,
     };
-    Ok(Opened {
+    Ok(ReadyWeights {
         adapter_file: addition.as_ref().map(|addition| addition.file.clone()),
         weights: Weights::open(&origin.base.path, addition, origin.expected())?,
         untied: base.config.untied,

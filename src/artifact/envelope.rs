@@ -1,5 +1,6 @@
 //! The container of every signature: a DSSE envelope inside a sigstore bundle v0.3.
 
+use crate::artifact::pae::pre_authentication_encoding;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -13,12 +14,6 @@ use crate::files;
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// The payload type of every in-toto statement.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
-
-/// What DSSE signs: type and length of the payload come first, so nothing can be confused.
-pub fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
-    [head.as_bytes(), payload].concat()
-}
 
 /// The most certificates that one signature carries.
 const MAX_CERTIFICATES: usize = 10;

@@ -8,8 +8,8 @@ use std::path::Path;
 use p256::pkcs8::spki;
 
 use super::certificate::Certificate;
-use super::curves::{Public, Secret};
-use super::envelope::pre_authentication_encoding;
+use super::ecdsa::{Public, Secret};
+use super::pae::pre_authentication_encoding;
 use super::password::{self, Password};
 use super::pem::{only_block, read_pem, refuse_shared};
 use super::program::Program;

@@ -3,6 +3,7 @@
 //! What goes in is known before training and is hashed into the weights' header, so it holds no
 //! times and no run identifier: equal inputs give equal bytes. What the run did is told apart.
 
+use crate::artifact::parent::STATEMENT_FILE;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -15,8 +16,7 @@ use crate::hub::InputTrust;
 
 /// What went in: the exact bytes of the statement's `buildDefinition`.
 pub const INPUTS_FILE: &str = "lineage.inputs.json";
-/// The whole statement.
-pub const STATEMENT_FILE: &str = "lineage.statement.json";
+
 /// The key in the weights' metadata that holds the SHA-256 of [`INPUTS_FILE`].
 pub const INPUTS_KEY: &str = "firebrand.inputs_sha256";
 /// What kind of build a fine-tuning is; the parameters' meaning hangs on it.
@@ -263,7 +263,7 @@ fn dependency(name: &str, sha256: &Digest, annotations: Value) -> Value {
 
 /// What the run did, known at its end.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct RunFacts {
     /// An identifier of this invocation.
     pub invocation_id: String,
     /// RFC 3339.
@@ -312,7 +312,7 @@ pub struct CheckpointRecord {
 
 /// The text of [`STATEMENT_FILE`]: `subjects` are the artifact's files, without this one and
 /// without the signature.
-pub fn statement(inputs: &Inputs, outcome: &Outcome, subjects: &[FileEntry]) -> String {
+pub fn statement(inputs: &Inputs, outcome: &RunFacts, subjects: &[FileEntry]) -> String {
     let subjects: BTreeMap<_, _> = subjects
         .iter()
         .filter(|file| file.path != STATEMENT_FILE && !signature::is_ignored(&file.path))
@@ -343,7 +343,7 @@ pub fn statement(inputs: &Inputs, outcome: &Outcome, subjects: &[FileEntry]) -> 
     }))
 }
 
-fn byproducts(outcome: &Outcome) -> Vec<Value> {
+fn byproducts(outcome: &RunFacts) -> Vec<Value> {
     let metrics: Map<_, _> =
         outcome.metrics.iter().map(|(name, value)| (name.clone(), finite(*value))).collect();
     let log = &outcome.metrics_log;

@@ -59,13 +59,13 @@ pub(crate) fn run() -> RunRecord {
     }
 }
 
-pub(crate) fn outcome() -> Outcome {
+pub(crate) fn outcome() -> RunFacts {
     let checkpoint = |step| CheckpointRecord {
         name: format!("step-{step:08}"),
         step,
         manifest: Digest::of(b"manifest"),
     };
-    Outcome {
+    RunFacts {
         invocation_id: "run-1".into(),
         started: "2026-10-20T09:12:44Z".into(),
         finished: "2026-10-20T10:02:07Z".into(),

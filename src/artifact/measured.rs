@@ -45,7 +45,7 @@ pub struct Measured {
     pub adapter: f64,
     /// That of the merged model.
     pub merged: f64,
-    /// Target tokens that were judged.
+    /// Target tokens that were evaluated.
     pub target_tokens: u64,
 }
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::bundle;
 use super::card::{LossChange, Relation, Sample};
-use super::derived::{Derivation, Made, Opened, hash_base_file, open_weights};
-use super::likeness::{Likeness, Rows};
+use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weights};
+use super::logit_diff::{LogitDiff, Rows};
 use super::measured::{Measured, Trial, not_at_hand};
 use super::open::with_adapter;
 use super::origin::Origin;
@@ -24,7 +24,7 @@ use crate::weights::{Element, INDEX_FILE};
 /// What there is to tell of a merged model.
 pub struct Merged {
     /// How far it is from its adapter, or why that is not known.
-    pub likeness: std::result::Result<Likeness, String>,
+    pub logit_diff: std::result::Result<LogitDiff, String>,
     /// Its validation loss beside that of adapter and base, or why that is not known.
     pub measured: std::result::Result<Measured, String>,
     /// What rounding took of the adapter's change to the weights.
@@ -107,7 +107,7 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
             Error::new(format!("`{}` is a whole model, not an adapter", found.id)).at(&found.path)
         );
     };
-    let Opened { weights, adapter_file, untied, note } = open_weights(&origin)?;
+    let ReadyWeights { weights, adapter_file, untied, note } = open_weights(&origin)?;
     request.carry_out(|scratch| {
         let written = write_merged(weights, scratch, element)?;
         let base_files = write_rest(&origin, scratch, &written, element, untied)?;
@@ -116,7 +116,7 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
             false => Compared::not("not asked for"),
         };
         let merged = Merged {
-            likeness: compared.likeness,
+            logit_diff: compared.logit_diff,
             measured: compared.measured,
             rounding: written.rounding,
             element: written.element.unwrap_or(Element::F32),
@@ -135,7 +135,7 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
                 .collect(),
             base_files,
             adapter_file,
-            likeness: merged.likeness.as_ref().ok().cloned(),
+            logit_diff: merged.logit_diff.as_ref().ok().cloned(),
             loss: found.map(|found| LossChange {
                 dataset: found.dataset.clone(),
                 before: found.base,
@@ -195,7 +195,7 @@ fn write_rest(
 
 /// What was found by running the models.
 struct Compared {
-    likeness: std::result::Result<Likeness, String>,
+    logit_diff: std::result::Result<LogitDiff, String>,
     measured: std::result::Result<Measured, String>,
     samples: Vec<Sample>,
 }
@@ -203,7 +203,7 @@ struct Compared {
 impl Compared {
     fn not(why: &str) -> Self {
         let why = why.to_owned();
-        Self { likeness: Err(why.clone()), measured: Err(why), samples: Vec::new() }
+        Self { logit_diff: Err(why.clone()), measured: Err(why), samples: Vec::new() }
     }
 }
 
@@ -245,7 +245,7 @@ fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Comp
     let (base, before) = (run(&adapted)?, answers(&adapted)?);
     drop(adapted);
     let whole = model::load(merged, model::Init::Pretrained, &opened.device)?.model;
-    let likeness = Likeness::new(&rows, &of_adapter, &rows.logits(&whole))?;
+    let logit_diff = LogitDiff::new(&rows, &of_adapter, &rows.logits(&whole))?;
     let measured = match (&trial, base, adapter, run(&whole)?) {
         (Ok(trial), Some((base, _)), Some((adapter, _)), Some((merged, target_tokens))) => {
             let dataset = trial.dataset.clone();
@@ -256,5 +256,5 @@ fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Comp
     };
     let after = answers(&whole)?;
     let samples = trial.map_or(Vec::new(), |trial| trial.samples(before, after));
-    Ok(Compared { likeness: Ok(likeness), measured, samples })
+    Ok(Compared { logit_diff: Ok(logit_diff), measured, samples })
 }

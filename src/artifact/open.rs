@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 use super::past::{Past, other_weights, said_of};
 use super::peft;
 use crate::adapters::{self, Adapter};
-use crate::checkpoint::{self, Found};
+use crate::checkpoint::{self, RestoredCheckpoint};
 use crate::config::Init;
 use crate::device;
 use crate::error::{Context, Error, Result};
 use crate::files::{DATA_LOCK, FileEntry, has_file, read_json_hashed};
-use crate::hub::{DEFAULT_REVISION, Lock, ModelDirectory, Supply};
-use crate::model::{self, Facts, Loaded, Model};
+use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, Supply};
+use crate::model::{self, Description, Loaded, Model};
 use crate::random::Stream;
 use crate::settings;
 use crate::weights::{Shard, TensorPlace, formats};
@@ -26,7 +26,7 @@ use crate::weights::{Shard, TensorPlace, formats};
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// A model that is ready to be used.
-pub struct Opened {
+pub struct OpenedModel {
     /// The model, adapter included.
     pub model: Model,
     /// Where its tokenizer and chat template lie.
@@ -81,7 +81,10 @@ impl AdapterDirectory {
 ///
 /// # Errors
 /// Those of `open`, and when the device fails.
-pub fn opened_on(device: &device::Opened, open: impl FnOnce() -> Result<Opened>) -> Result<Opened> {
+pub fn opened_on(
+    device: &device::OpenedDevice,
+    open: impl FnOnce() -> Result<OpenedModel>,
+) -> Result<OpenedModel> {
     let mut opened = device::guarded(device.on_gpu(), "loading the model", || {
         let opened = open()?;
         // Uploads fail when they are waited for.
@@ -93,7 +96,12 @@ pub fn opened_on(device: &device::Opened, open: impl FnOnce() -> Result<Opened>)
 }
 
 /// Opens a model by name; `base` takes the place of the base that an adapter names.
-pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) -> Result<Opened> {
+pub fn open(
+    name: &str,
+    base: Option<&str>,
+    device: &Device,
+    supply: &Supply,
+) -> Result<OpenedModel> {
     let run = Path::new(name);
     let unfinished = run.join("config.toml").is_file() && !run.join("artifact").exists();
     if unfinished && !checkpoint::newest(run)?.is_empty() {
@@ -106,7 +114,7 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
         let template_args = Past::read(&found.path)?.template_args();
         let codec = found.path;
         let notes = note.into_iter().collect();
-        return Ok(Opened { model, codec, chat_template: None, template_args, files, notes });
+        return Ok(OpenedModel { model, codec, chat_template: None, template_args, files, notes });
     }
     let (own, settings) = AdapterDirectory::read_hashed(&found.path)?;
     let base = base_of(&found, &own, base, supply)?;
@@ -118,7 +126,7 @@ pub fn open(name: &str, base: Option<&str>, device: &Device, supply: &Supply) ->
     let has_tokenizer = has_file(&found.path.join("tokenizer.json"))?;
     let codec = if has_tokenizer { found.path } else { base.path };
     let template_args = past.template_args();
-    Ok(Opened { model, codec, chat_template: None, template_args, files, notes })
+    Ok(OpenedModel { model, codec, chat_template: None, template_args, files, notes })
 }
 
 /// A base model with an adapter beside its layers, and the files of both.
@@ -145,7 +153,7 @@ pub fn with_adapter(
 
 /// Whether the tensors of an adapter's file are those that its settings and its base make. Nothing
 /// is made of the settings' rank before this was asked.
-fn fits(facts: &Facts, adapter: &dyn Adapter, places: &[TensorPlace]) -> Result<()> {
+fn fits(facts: &Description, adapter: &dyn Adapter, places: &[TensorPlace]) -> Result<()> {
     let mut expected: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (path, dims) in adapter.layers(facts)? {
         let of_layer = adapter.tensors(dims).into_iter();
@@ -202,10 +210,10 @@ fn attach(model: &mut Model, adapter: &dyn Adapter) -> Result<()> {
     adapters::attach(model, adapter, Stream::new(0)).map(|_| ())
 }
 
-fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opened> {
+fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<OpenedModel> {
     let config = settings::load(&run.join("config.toml"), &[])?.config;
     // The commit that the run began with, wherever the branch is now.
-    let lock = Lock::read(&run.join(DATA_LOCK))?;
+    let lock = DataLock::read(&run.join(DATA_LOCK))?;
     let commit = lock.and_then(|lock| lock.model).and_then(|model| model.commit);
     let revision = commit.as_deref().unwrap_or(&config.model.revision);
     let base = supply.find(&config.model.base, revision)?.as_base()?;
@@ -221,14 +229,14 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
     let other = formats::chosen(&config.owned).map(|format| format.name());
     let mut last = Error::new("this run has no whole checkpoint").at(run);
     for (_, folder) in checkpoint::newest(run)? {
-        match Found::open(&folder) {
+        match RestoredCheckpoint::open(&folder) {
             Ok(found) => {
                 let shard = Shard::read(&found.folder, found.weights_name())?;
                 shard.refuse_not_finite().map_err(|error| error.at(&found.folder))?;
                 checkpoint::put(&mut loaded.model, &shard, adapters::file_name_of)?;
                 let mut files = below_base(loaded.files);
                 files.push(shard.entry.clone());
-                return Ok(Opened {
+                return Ok(OpenedModel {
                     model: loaded.model,
                     codec: base.path,
                     chat_template: config.data.chat_template.map(PathBuf::from),

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use super::lineage::STATEMENT_FILE;
 use super::signature;
 use crate::error::{Context, Result};
 use crate::files::{self, Digest};
+
+/// The whole statement.
+pub const STATEMENT_FILE: &str = "lineage.statement.json";
 
 /// The lineage of a base model that this program made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use pkcs8::der::Decode;
 use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::Kdf;
 
-use super::curves::Secret;
+use super::ecdsa::Secret;
 use crate::error::{Context, Error, Result};
 
 /// The environment variable that holds the password.

@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::card::{CardDataset, LossChange};
-use super::lineage::{INPUTS_FILE, STATEMENT_FILE};
+use super::lineage::INPUTS_FILE;
+use super::parent::STATEMENT_FILE;
 use crate::error::Result;
 use crate::files::{Digest, has_file, read_json};
 use crate::weights::formats;
@@ -21,7 +22,7 @@ pub struct Past {
     pub known: bool,
     /// The files of its base.
     pub base_files: BTreeMap<String, Digest>,
-    /// What it learnt from.
+    /// What it was trained on.
     pub datasets: Vec<CardDataset>,
     /// The settings of its run, by key, as the lineage has them.
     pub resolved: BTreeMap<String, String>,
@@ -95,7 +96,7 @@ pub fn other_weights(resolved: &BTreeMap<String, String>) -> Option<String> {
 pub fn said_of(format: &str) -> String {
     format!(
         "the adapter was trained beside weights in {format}, and goes onto those of the base's \
-         files: what it learnt of the rounding is of no use there"
+         files: what it adapted to in the rounding is of no use there"
     )
 }
 

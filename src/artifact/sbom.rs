@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::card::{Card, Relation};
 use super::licenses;
-use super::lineage::{Inputs, Outcome, sorted_json};
+use super::lineage::{Inputs, RunFacts, sorted_json};
 use crate::error::Result;
 use crate::files::{Digest, FileEntry, hash_tree, read_json, write_synced};
 
@@ -18,7 +18,7 @@ pub const FILE: &str = "bom.cdx.json";
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Writes the bill of materials of what lies in `scratch` so far.
-pub fn write(scratch: &Path, card: &Card, inputs: &Inputs, outcome: &Outcome) -> Result<()> {
+pub fn write(scratch: &Path, card: &Card, inputs: &Inputs, outcome: &RunFacts) -> Result<()> {
     let files = hash_tree(scratch)?;
     let architecture = architecture(scratch)?;
     let text = bom(card, inputs, outcome, &files, architecture.as_deref());
@@ -38,7 +38,7 @@ fn architecture(directory: &Path) -> Result<Option<String>> {
 fn bom(
     card: &Card,
     inputs: &Inputs,
-    outcome: &Outcome,
+    outcome: &RunFacts,
     files: &[FileEntry],
     architecture: Option<&str>,
 ) -> String {
@@ -69,7 +69,7 @@ fn serial_number(digest: &Digest) -> String {
     format!("urn:uuid:{a}-{b}-8{c}-8{d}-{e}")
 }
 
-fn tools(outcome: &Outcome) -> Vec<Value> {
+fn tools(outcome: &RunFacts) -> Vec<Value> {
     let own = ("firebrand".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     let mut versions = outcome.versions.clone();
     versions.extend([own]);
@@ -81,7 +81,7 @@ fn tools(outcome: &Outcome) -> Vec<Value> {
 fn model(
     card: &Card,
     inputs: &Inputs,
-    outcome: &Outcome,
+    outcome: &RunFacts,
     files: &[FileEntry],
     architecture: Option<&str>,
 ) -> Value {
@@ -160,7 +160,7 @@ fn pedigree(card: &Card, inputs: &Inputs) -> Value {
 fn model_card(
     card: &Card,
     inputs: &Inputs,
-    outcome: &Outcome,
+    outcome: &RunFacts,
     architecture: Option<&str>,
 ) -> Value {
     let datasets: Vec<_> =

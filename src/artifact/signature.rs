@@ -105,7 +105,7 @@ pub fn attestations_of(directory: &Path) -> Option<PathBuf> {
     Some(directory.with_file_name(format!("{name}{ATTESTATIONS}")))
 }
 
-/// Gives the attestations of a model that was signed anew another name, under which nobody looks
+/// Gives the attestations of a model that was signed again another name, under which nobody looks
 /// for them: they are about the model as it was before. Returns the new name; `None` if there are
 /// none.
 pub fn set_attestations_aside(directory: &Path) -> Result<Option<PathBuf>> {

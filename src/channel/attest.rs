@@ -1,4 +1,4 @@
-//! What was found when a model in use was judged again, added to what is attested of it.
+//! What was found when a model in use was evaluated again, added to what is attested of it.
 
 use std::io::Read;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::files::FileEntry;
 pub const TEST_RESULT: &str = "https://in-toto.io/attestation/test-result/v0.1";
 
 /// The statement that a model, file by file, drifted on some data: in-toto's test result, with the
-/// numbers as annotations of what was judged.
+/// numbers as annotations of what was evaluated.
 pub fn statement(files: &[FileEntry], suite: &SuiteRecord, drifts: &[Drift]) -> Value {
     let subjects: Vec<Value> = files
         .iter()

@@ -33,7 +33,7 @@ pub struct Channel {
 
 /// A pointer as it lies there.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct ChannelEntry {
     /// What it says.
     pub pointer: Pointer,
     /// With its signature.
@@ -44,7 +44,7 @@ pub struct Entry {
     pub path: PathBuf,
 }
 
-impl Entry {
+impl ChannelEntry {
     /// Who signed it, and why that does not count now, if it does not.
     pub fn signed(&self, trust: &Trust) -> verify::Signed {
         who_signed(&self.bundle, trust, Role::Promote, None)
@@ -59,13 +59,13 @@ impl Entry {
 
 /// A file of a channel's folder, as found.
 #[derive(Debug)]
-pub struct Found {
+pub struct ChannelFile {
     /// The file.
     pub path: PathBuf,
     /// The serial number of its name; none if it has no such name.
     pub serial: Option<u64>,
     /// What it holds, or why it does not belong here.
-    pub entry: Result<Entry>,
+    pub entry: Result<ChannelEntry>,
 }
 
 /// All pointers of a channel, without a gap.
@@ -74,7 +74,7 @@ pub struct Chain {
     /// Whose they are.
     pub channel: Channel,
     /// In the order of their serial numbers, from 1 on.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ChannelEntry>,
 }
 
 impl Channel {
@@ -102,7 +102,7 @@ impl Channel {
     ///
     /// # Errors
     /// When the folder cannot be read, or holds more than any channel would.
-    pub fn look(&self) -> Result<Vec<Found>> {
+    pub fn look(&self) -> Result<Vec<ChannelFile>> {
         let folder = self.folder();
         if folder.symlink_metadata().is_err() {
             return Ok(Vec::new());
@@ -124,19 +124,24 @@ impl Channel {
             return Err(Error::new(what).at(folder));
         }
         files.sort_by_key(|(serial, name, _)| (serial.unwrap_or(u64::MAX), name.clone()));
-        let mut found: Vec<Found> = Vec::new();
+        let mut found: Vec<ChannelFile> = Vec::new();
         for (serial, _, path) in files {
             let before = found.last();
             let entry = match serial {
                 Some(serial) => self.read_one(serial, &path, before),
                 None => Err(Error::refused("this is no pointer's name").at(&path)),
             };
-            found.push(Found { path, serial, entry });
+            found.push(ChannelFile { path, serial, entry });
         }
         Ok(found)
     }
 
-    fn read_one(&self, serial: u64, path: &Path, before: Option<&Found>) -> Result<Entry> {
+    fn read_one(
+        &self,
+        serial: u64,
+        path: &Path,
+        before: Option<&ChannelFile>,
+    ) -> Result<ChannelEntry> {
         let entry = read(path)?;
         let refused = |what: String| Err(Error::refused(what).at(path));
         let pointer = &entry.pointer;
@@ -155,7 +160,7 @@ impl Channel {
                 refused(format!("serial number {} is missing", serial - 1))
                     .map_err(|error| error.hint(ALL_HINT))
             }
-            (Some(Found { entry: Ok(before), .. }), Some(previous)) => {
+            (Some(ChannelFile { entry: Ok(before), .. }), Some(previous)) => {
                 if *previous == previous_of(before) {
                     return Ok(entry);
                 }
@@ -163,7 +168,7 @@ impl Channel {
                     .map_err(|error| error.because("one of the two files was changed or replaced"))
             }
             // What comes before is damaged; that is told at its own place.
-            (Some(Found { entry: Err(_), .. }), Some(_)) => Ok(entry),
+            (Some(ChannelFile { entry: Err(_), .. }), Some(_)) => Ok(entry),
             (Some(_), None) => refused("this pointer says that it is the first".to_owned()),
         }
     }
@@ -207,12 +212,12 @@ fn serial_of(name: &str) -> Option<u64> {
     digits.parse().ok().filter(|serial| plain && *serial > 0)
 }
 
-fn previous_of(entry: &Entry) -> Previous {
+fn previous_of(entry: &ChannelEntry) -> Previous {
     let Pointer { serial, model, .. } = &entry.pointer;
     Previous { serial: *serial, sig_sha256: model.sig_sha256, sha256: entry.sha256 }
 }
 
-fn read(path: &Path) -> Result<Entry> {
+fn read(path: &Path) -> Result<ChannelEntry> {
     let mut bytes = Vec::new();
     open_unlinked(path)?
         .take(BYTES_MAX + 1)
@@ -240,7 +245,7 @@ fn read(path: &Path) -> Result<Entry> {
         [vec![error.what], error.causes].concat().into_iter().fold(refused, Error::because)
     })?;
     let sha256 = Digest::of(&bytes);
-    Ok(Entry { pointer, bundle, sha256, path: path.to_path_buf() })
+    Ok(ChannelEntry { pointer, bundle, sha256, path: path.to_path_buf() })
 }
 
 impl Chain {
@@ -248,7 +253,7 @@ impl Chain {
     ///
     /// # Errors
     /// When there is none yet.
-    pub fn newest(&self) -> Result<&Entry> {
+    pub fn newest(&self) -> Result<&ChannelEntry> {
         self.entries.last().ok_or_else(|| {
             let Channel { registry, name } = &self.channel;
             Error::new(format!("there is no channel `{name}`"))
@@ -330,7 +335,12 @@ impl Chain {
     ///
     /// # Errors
     /// When `trust` does not let the key promote, or someone else was faster.
-    pub fn append(&self, pointer: Pointer, key: &SigningKey, trust: &Trust) -> Result<Entry> {
+    pub fn append(
+        &self,
+        pointer: Pointer,
+        key: &SigningKey,
+        trust: &Trust,
+    ) -> Result<ChannelEntry> {
         if pointer.serial > SERIAL_MAX {
             return Err(Error::new("the channel is full; begin another"));
         }
@@ -358,7 +368,7 @@ impl Chain {
             return Err(error);
         }
         sync_dir(folder)?;
-        Ok(Entry { pointer, bundle, sha256: Digest::of(text.as_bytes()), path })
+        Ok(ChannelEntry { pointer, bundle, sha256: Digest::of(text.as_bytes()), path })
     }
 
     fn beaten(&self, serial: u64, error: Error) -> Error {
@@ -372,8 +382,8 @@ impl Chain {
     }
 }
 
-fn untrusted(entry: &Entry, why: &str) -> Error {
-    Error::refused("the channel's newest pointer is by nobody whom you let promote")
+fn untrusted(entry: &ChannelEntry, why: &str) -> Error {
+    Error::refused("the channel's newest pointer is by a key that may not promote")
         .at(&entry.path)
         .because(why)
         .hint(

@@ -24,7 +24,7 @@ const ZERO: f64 = 1e-12;
 /// What is looked at, and what follows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    limits: Limits,
+    limits: MetricLimits,
     directions: BTreeMap<String, Direction>,
     /// What is done about drift.
     pub on_drift: OnDrift,
@@ -34,7 +34,7 @@ pub struct Policy {
 
 /// How much worse a number may be, relative to what it was.
 #[derive(Debug, Clone, PartialEq)]
-enum Limits {
+enum MetricLimits {
     /// Every number that the pointer and the new report have.
     All(f64),
     /// These numbers, which must be there.
@@ -64,7 +64,7 @@ pub enum OnDrift {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            limits: Limits::All(MAX_DRIFT),
+            limits: MetricLimits::All(MAX_DRIFT),
             directions: BTreeMap::new(),
             on_drift: OnDrift::Rollback,
             every: None,
@@ -127,10 +127,10 @@ impl Policy {
             Err((Error::new("`max_drift` is a part of one, such as 0.05"), span.clone()))
         };
         let limits = match watch.max_drift.map(|given| (given.span(), given.into_inner())) {
-            None => Limits::All(MAX_DRIFT),
+            None => MetricLimits::All(MAX_DRIFT),
             Some((span, Given::One(limit))) => {
                 fits(limit, &span)?;
-                Limits::All(limit)
+                MetricLimits::All(limit)
             }
             Some((span, Given::Each(limits))) => {
                 if limits.is_empty() {
@@ -140,13 +140,13 @@ impl Policy {
                     measured(name, &span)?;
                     fits(*limit, &span)?;
                 }
-                Limits::Each(limits)
+                MetricLimits::Each(limits)
             }
         };
         let mut directions = BTreeMap::new();
         for (name, direction) in watch.direction {
             measured(name.get_ref(), &name.span())?;
-            if let Limits::Each(limits) = &limits
+            if let MetricLimits::Each(limits) = &limits
                 && !limits.contains_key(name.get_ref())
             {
                 let what = format!("`max_drift` does not name `{}`", name.get_ref());
@@ -178,12 +178,14 @@ impl Policy {
     /// When there is nothing to compare, or a number that the policy names is missing.
     pub fn compare(&self, before: &BTreeMap<String, f64>, now: &Metrics) -> Result<Vec<Drift>> {
         let limits: BTreeMap<&str, f64> = match &self.limits {
-            Limits::All(limit) => before
+            MetricLimits::All(limit) => before
                 .keys()
                 .filter(|name| now.contains_key(*name))
                 .map(|name| (name.as_str(), *limit))
                 .collect(),
-            Limits::Each(limits) => limits.iter().map(|(name, it)| (name.as_str(), *it)).collect(),
+            MetricLimits::Each(limits) => {
+                limits.iter().map(|(name, it)| (name.as_str(), *it)).collect()
+            }
         };
         if limits.is_empty() {
             let names = |names: Vec<&String>| match names.as_slice() {

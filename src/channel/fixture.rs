@@ -121,17 +121,17 @@ impl Place {
         Channel::new(&self.path("registry"), "production").unwrap()
     }
 
-    pub fn promote(&self, model: &Path) -> Result<Entry> {
+    pub fn promote(&self, model: &Path) -> Result<ChannelEntry> {
         self.promote_with(&promotion(model))
     }
 
-    pub fn promote_with(&self, promotion: &Promotion) -> Result<Entry> {
+    pub fn promote_with(&self, promotion: &Promotion) -> Result<ChannelEntry> {
         let (trust, seen) = (self.trust(), self.seen());
         let by = Authority { key: self.key("promote"), trust: &trust, seen: &seen };
         self.channel().promote(promotion, &by)
     }
 
-    pub fn roll_back(&self, to: Option<u64>) -> Result<(Entry, Vec<String>)> {
+    pub fn roll_back(&self, to: Option<u64>) -> Result<(ChannelEntry, Vec<String>)> {
         let (trust, seen) = (self.trust(), self.seen());
         let by = Authority { key: self.key("promote"), trust: &trust, seen: &seen };
         let back = Return { from: None, to, model: None, reason: "it is worse", days: 30 };

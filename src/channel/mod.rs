@@ -18,10 +18,10 @@ mod resolve;
 mod verdict;
 
 pub use attest::{TEST_RESULT, add as attest, statement as drift_statement};
-pub use chain::{Chain, Channel, Entry, Found};
+pub use chain::{Chain, Channel, ChannelEntry, ChannelFile};
 pub use drift::{Direction, Drift, OnDrift, Policy, duration};
 pub use model::{Checked, FOLDER as MODELS};
-pub use pointer::{Kind, ModelRef, PAYLOAD_TYPE, Pointer, Previous};
+pub use pointer::{ModelRef, PAYLOAD_TYPE, Pointer, PointerKind, Previous};
 pub use promote::{Authority, Promotion, Return};
 pub use resolve::Resolved;
 pub use verdict::Verdicts;

@@ -35,7 +35,7 @@ pub struct Pointer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<Digest>,
     /// Forward or back.
-    pub kind: Kind,
+    pub kind: PointerKind,
     /// When it was signed, as its signer says.
     #[serde(with = "rfc3339")]
     pub issued: Timestamp,
@@ -58,14 +58,14 @@ pub struct Pointer {
 /// Whether a pointer leads to a new model or back to an older one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum PointerKind {
     /// To a model that passed the gate.
     Promote,
     /// To one that was in use before.
     Rollback,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for PointerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Promote => "promote",
@@ -185,7 +185,7 @@ mod tests {
             channel: "production".to_owned(),
             serial: 2,
             nonce: None,
-            kind: Kind::Promote,
+            kind: PointerKind::Promote,
             issued: "2026-10-20T10:06:00Z".parse().unwrap(),
             expires: "2026-11-19T10:06:00Z".parse().unwrap(),
             model: ModelRef {

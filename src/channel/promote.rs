@@ -5,10 +5,10 @@ use std::path::Path;
 
 use jiff::{Timestamp, ToSpan as _};
 
-use super::chain::{Chain, Channel, Entry};
+use super::chain::{Chain, Channel, ChannelEntry};
 use super::leftovers::Writing;
 use super::model::{Checked, FOLDER as MODELS, path_from, place};
-use super::pointer::{Kind, ModelRef, Pointer, one_line};
+use super::pointer::{ModelRef, Pointer, PointerKind, one_line};
 use super::verdict::Verdicts;
 use crate::artifact::keys::SigningKey;
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ impl Channel {
     /// # Errors
     /// Refuses a model that does not verify, and one without a verdict that counts; and whatever is
     /// wrong with the channel.
-    pub fn promote(&self, promotion: &Promotion, by: &Authority) -> Result<Entry> {
+    pub fn promote(&self, promotion: &Promotion, by: &Authority) -> Result<ChannelEntry> {
         let (chain, ()) = self.read_checked(|chain| chain.appendable(by.trust, by.seen))?;
         let model = Checked::new(promotion.artifact, by.trust)?;
         let verdicts = Verdicts::read(&model.directory, &model.files, by.trust)?;
@@ -94,7 +94,7 @@ impl Channel {
         };
         let reason = promotion.reason.unwrap_or(&passed);
         let (vsa, metrics) = (verdict.sha256, verdict.metrics.clone());
-        let pointer = next(&chain, Kind::Promote, model, reason, promotion.days)?;
+        let pointer = next(&chain, PointerKind::Promote, model, reason, promotion.days)?;
         chain.append(Pointer { vsa_sha256: vsa, metrics, ..pointer }, by.key, by.trust)
     }
 
@@ -103,7 +103,7 @@ impl Channel {
     ///
     /// # Errors
     /// When there is no good model to go back to, or something is wrong with the channel.
-    pub fn roll_back(&self, back: &Return, by: &Authority) -> Result<(Entry, Vec<String>)> {
+    pub fn roll_back(&self, back: &Return, by: &Authority) -> Result<(ChannelEntry, Vec<String>)> {
         let (chain, ()) = self.read_checked(|chain| chain.appendable(by.trust, by.seen))?;
         let newest = chain.newest()?.pointer.serial;
         if back.from.is_some_and(|from| from != newest) {
@@ -116,14 +116,21 @@ impl Channel {
             None => chain.last_good(back.model, by.trust)?,
         };
         let old = &target.pointer;
-        let pointer = next(&chain, Kind::Rollback, old.model.clone(), back.reason, back.days)?;
+        let pointer =
+            next(&chain, PointerKind::Rollback, old.model.clone(), back.reason, back.days)?;
         let (vsa_sha256, metrics) = (old.vsa_sha256, old.metrics.clone());
         let pointer = Pointer { vsa_sha256, metrics, ..pointer };
         Ok((chain.append(pointer, by.key, by.trust)?, passed_over))
     }
 }
 
-fn next(chain: &Chain, kind: Kind, model: ModelRef, reason: &str, days: u16) -> Result<Pointer> {
+fn next(
+    chain: &Chain,
+    kind: PointerKind,
+    model: ModelRef,
+    reason: &str,
+    days: u16,
+) -> Result<Pointer> {
     let (previous, serial) = chain.next();
     let issued = Timestamp::now();
     let expires = issued.checked_add((i64::from(days) * 24).hours());
@@ -152,7 +159,7 @@ fn next(chain: &Chain, kind: Kind, model: ModelRef, reason: &str, days: u16) -> 
 
 impl Chain {
     /// The pointer of a serial number, to the model of which one may go back.
-    fn asked_for(&self, serial: u64, given: Option<&Path>, trust: &Trust) -> Result<&Entry> {
+    fn asked_for(&self, serial: u64, given: Option<&Path>, trust: &Trust) -> Result<&ChannelEntry> {
         let current = self.newest()?;
         let found = self.entries.iter().find(|entry| entry.pointer.serial == serial);
         let found = found.ok_or_else(|| {
@@ -168,7 +175,11 @@ impl Chain {
 
     /// The newest pointer to another model that is good and was never taken back since it was last
     /// put into use, and why others were passed over.
-    fn last_good(&self, given: Option<&Path>, trust: &Trust) -> Result<(&Entry, Vec<String>)> {
+    fn last_good(
+        &self,
+        given: Option<&Path>,
+        trust: &Trust,
+    ) -> Result<(&ChannelEntry, Vec<String>)> {
         let current = self.newest()?.pointer.model.sig_sha256;
         let mut looked_at = vec![current];
         let (mut passed_over, back) = (Vec::new(), self.bad_models());
@@ -202,7 +213,7 @@ impl Chain {
         let mut bad = BTreeMap::new();
         for entry in &self.entries {
             let Pointer { issued, model, previous, kind, .. } = &entry.pointer;
-            if let (Kind::Rollback, Some(previous)) = (kind, previous) {
+            if let (PointerKind::Rollback, Some(previous)) = (kind, previous) {
                 bad.insert(previous.sig_sha256, *issued);
             }
             bad.remove(&model.sig_sha256);
@@ -212,7 +223,7 @@ impl Chain {
 
     /// Signed by a key that counted then and is not revoked, every byte in its place, and not
     /// judged to be bad since.
-    fn good(&self, entry: &Entry, given: Option<&Path>, trust: &Trust) -> Result<()> {
+    fn good(&self, entry: &ChannelEntry, given: Option<&Path>, trust: &Trust) -> Result<()> {
         if let Some(why) = entry.signed_then(trust).objection {
             return Err(Error::refused("the pointer does not count").at(&entry.path).because(why));
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::chain::{Channel, Entry};
+use super::chain::{Channel, ChannelEntry};
 use super::model::{Checked, place};
 use crate::error::{Error, Result};
 use crate::verify::{self, Seen, Trust};
@@ -13,7 +13,7 @@ use crate::verify::{self, Seen, Trust};
 #[derive(Debug, Clone)]
 pub struct Resolved {
     /// The pointer.
-    pub entry: Entry,
+    pub entry: ChannelEntry,
     /// Who signed the pointer.
     pub signed: verify::Signed,
     /// The model, checked just now.
@@ -26,7 +26,7 @@ impl Channel {
     /// # Errors
     /// Refuses a channel of which anything is missing, changed, expired, older than what was seen
     /// before, or signed by nobody whom `trust` lets promote.
-    pub fn pointed(&self, trust: &Trust, seen: &Seen) -> Result<(Entry, verify::Signed)> {
+    pub fn pointed(&self, trust: &Trust, seen: &Seen) -> Result<(ChannelEntry, verify::Signed)> {
         let (mut chain, signed) = self.read_checked(|chain| chain.trusted(trust, seen))?;
         chain.newest()?;
         let entry = chain.entries.swap_remove(chain.entries.len() - 1);
@@ -35,7 +35,7 @@ impl Channel {
             let what = format!("the channel's newest pointer expired at {expires:.0}");
             return Err(Error::refused(what)
                 .at(&entry.path)
-                .because("nobody has said since that this model is still the right one")
+                .because("no newer signed pointer confirms this model")
                 .hint("promote it again, or another one"));
         }
         Ok((entry, signed))

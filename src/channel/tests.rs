@@ -36,7 +36,7 @@ fn a_promoted_model_is_the_one_that_is_found() {
     let found = place.resolve().unwrap();
     assert_eq!(found.path(), a);
     let pointer = &found.entry.pointer;
-    assert_eq!((pointer.serial, pointer.kind), (1, Kind::Promote));
+    assert_eq!((pointer.serial, pointer.kind), (1, PointerKind::Promote));
     assert_eq!(pointer.reason, "gate PASSED by gate.toml");
     assert_eq!(pointer.metrics["loss"], 1.25);
     assert_eq!(pointer.model.path.as_deref(), Some("../a"));
@@ -95,7 +95,7 @@ fn only_a_key_with_the_role_promotes() {
     let entry = place.promote(&model).unwrap();
     // A pointer by another key is refused by readers and writers alike.
     bend(&entry.path, place.key("gate"), |_| ());
-    refused(place.resolve(), "nobody whom you let promote");
+    refused(place.resolve(), "a key that may not promote");
     refused(place.promote(&model), "`promote`");
 }
 
@@ -109,7 +109,7 @@ fn rollback_goes_to_the_last_model_that_was_not_taken_back() {
     }
     place.promote(c).unwrap(); // only its date is renewed
     let (entry, passed_over) = place.roll_back(None).unwrap();
-    assert_eq!((entry.pointer.serial, entry.pointer.kind), (5, Kind::Rollback));
+    assert_eq!((entry.pointer.serial, entry.pointer.kind), (5, PointerKind::Rollback));
     assert_eq!((entry.pointer.reason.as_str(), passed_over.len()), ("it is worse", 0));
     assert_eq!(place.resolve().unwrap().path(), *b);
     let (_, passed_over) = place.roll_back(None).unwrap();
@@ -227,7 +227,7 @@ fn a_gap_a_swap_and_a_change_are_found() {
     fs::copy(&paths[2], place.channel().path_of(4)).unwrap();
     refused(place.resolve(), "this is the pointer of serial number 3");
     fs::remove_file(place.channel().path_of(4)).unwrap();
-    // A pointer that the right key signs anew is not the one that the next one follows.
+    // A pointer that the right key signs again is not the one that the next one follows.
     bend(&paths[1], place.key("promote"), |it| it.reason = "history, as I like it".to_owned());
     refused(place.resolve(), "serial number 2 is not the one that this follows");
     put_back();

@@ -12,7 +12,7 @@ use crate::files::{Digest, NewFile, failed};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct HistoryEntry {
     /// `begun`, `reused`, `saved`, `resumed`, `changed`, `divided`, `interrupted`, `failed` or
     /// `finished`.
     pub what: String,
@@ -37,7 +37,7 @@ pub struct Entry {
     pub why: Option<String>,
 }
 
-impl Entry {
+impl HistoryEntry {
     /// Something that happened now.
     pub fn new(what: &str, step: u64) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl History {
     }
 
     /// Adds a line, durably.
-    pub fn note(&self, entry: &Entry) -> Result<()> {
+    pub fn note(&self, entry: &HistoryEntry) -> Result<()> {
         let mut line = serde_json::to_vec(entry).context("cannot encode the history")?;
         line.push(b'\n');
         let torn = |bytes: Vec<u8>| bytes.last().is_some_and(|last| *last != b'\n');
@@ -80,7 +80,7 @@ impl History {
     }
 
     /// All lines; none of a run that has not begun.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
+    pub fn entries(&self) -> Result<Vec<HistoryEntry>> {
         if !self.0.exists() {
             return Ok(Vec::new());
         }
@@ -105,12 +105,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let history = History::of(folder.path());
         assert!(history.entries().unwrap().is_empty());
-        history.note(&Entry::new("begun", 0)).unwrap();
+        history.note(&HistoryEntry::new("begun", 0)).unwrap();
         let path = folder.path().join("history.jsonl");
         let mut bytes = fs::read(&path).unwrap();
         bytes.extend(b"{\"what\":\"sav");
         fs::write(&path, bytes).unwrap();
-        let saved = Entry { manifest: Some(Digest::of(b"")), ..Entry::new("saved", 5) };
+        let saved =
+            HistoryEntry { manifest: Some(Digest::of(b"")), ..HistoryEntry::new("saved", 5) };
         history.note(&saved).unwrap();
         let what: Vec<String> =
             history.entries().unwrap().into_iter().map(|entry| entry.what).collect();
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn lines_of_earlier_versions_are_read() {
         let line = r#"{"what":"saved","step":3,"time":"2026-01-01T00:00:00Z","manifest":null}"#;
-        let entry: Entry = serde_json::from_str(line).unwrap();
+        let entry: HistoryEntry = serde_json::from_str(line).unwrap();
         assert_eq!((entry.step, entry.manifest), (3, None));
     }
 }

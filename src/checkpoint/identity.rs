@@ -35,7 +35,7 @@ pub struct Identity {
 /// A part of an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Part {
+pub enum IdentityPart {
     /// How many steps there are.
     Length,
     /// Any other setting.
@@ -54,7 +54,7 @@ pub enum Part {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// What kind of thing.
-    pub part: Part,
+    pub part: IdentityPart,
     /// Its name, for people: a key in backticks, or a noun.
     pub name: String,
     /// What it was.
@@ -85,17 +85,17 @@ impl Identity {
         let codec = |of: &Self| of.codec.as_ref().map_or("unknown".to_owned(), Digest::short);
         if !known {
             let (was, is) = (self.config.short(), now.config.short());
-            add(Part::Settings, "the configuration", was, is);
+            add(IdentityPart::Settings, "the configuration", was, is);
         }
-        add(Part::Base, "the base model", self.base.short(), now.base.short());
-        add(Part::Data, "the data", self.data.short(), now.data.short());
-        add(Part::Data, "the tokenizer or chat template", codec(self), codec(now));
-        add(Part::Code, "the program's version", self.code.clone(), now.code.clone());
+        add(IdentityPart::Base, "the base model", self.base.short(), now.base.short());
+        add(IdentityPart::Data, "the data", self.data.short(), now.data.short());
+        add(IdentityPart::Data, "the tokenizer or chat template", codec(self), codec(now));
+        add(IdentityPart::Code, "the program's version", self.code.clone(), now.code.clone());
         // Before the kind of machine was kept, there was the backend alone.
         if now.device.split(' ').next() != Some(self.device.as_str()) {
-            add(Part::Device, "the device", self.device.clone(), now.device.clone());
+            add(IdentityPart::Device, "the device", self.device.clone(), now.device.clone());
         }
-        add(Part::Device, "the precision", self.precision.clone(), now.precision.clone());
+        add(IdentityPart::Device, "the precision", self.precision.clone(), now.precision.clone());
         all
     }
 }
@@ -121,18 +121,20 @@ pub fn settings_differences(
 }
 
 /// Which part of a run a setting belongs to.
-fn part_of(key: &str) -> Part {
+fn part_of(key: &str) -> IdentityPart {
     match effect_of(key) {
-        Effect::Length => Part::Length,
-        Effect::Data => Part::Data,
-        Effect::Device => Part::Device,
-        Effect::Weights | Effect::Measures | Effect::Speed | Effect::Aside => Part::Settings,
+        Effect::Length => IdentityPart::Length,
+        Effect::Data => IdentityPart::Data,
+        Effect::Device => IdentityPart::Device,
+        Effect::Weights | Effect::Measures | Effect::Speed | Effect::Aside => {
+            IdentityPart::Settings
+        }
     }
 }
 
 /// Changes that the user wants to go on with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Allowed(pub BTreeSet<Part>);
+pub struct Allowed(pub BTreeSet<IdentityPart>);
 
 impl Allowed {
     /// The differences that stand in the way.
@@ -142,13 +144,13 @@ impl Allowed {
 }
 
 /// The option with which a change is allowed, if there is one.
-pub fn option_for(part: Part) -> Option<&'static str> {
+pub fn option_for(part: IdentityPart) -> Option<&'static str> {
     match part {
-        Part::Length => Some("--extend"),
-        Part::Data => Some("--allow-data-change"),
-        Part::Code => Some("--allow-code-change"),
-        Part::Device => Some("--allow-device-change"),
-        Part::Settings | Part::Base => None,
+        IdentityPart::Length => Some("--extend"),
+        IdentityPart::Data => Some("--allow-data-change"),
+        IdentityPart::Code => Some("--allow-code-change"),
+        IdentityPart::Device => Some("--allow-device-change"),
+        IdentityPart::Settings | IdentityPart::Base => None,
     }
 }
 
@@ -178,7 +180,7 @@ pub(super) mod tests {
         let found = saved.differences(&longer);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].to_string(), "`train.max_steps` was `6` and is `9`");
-        let extend = Allowed([Part::Length].into());
+        let extend = Allowed([IdentityPart::Length].into());
         assert!(extend.refuses(&found).is_empty());
         assert_eq!(Allowed::default().refuses(&found).len(), 1);
 
@@ -187,8 +189,8 @@ pub(super) mod tests {
             ..identity(&[("data.packing", "true"), ("train.max_steps", "9")])
         };
         let found = longer.differences(&other);
-        let parts: Vec<Part> = found.iter().map(|found| found.part).collect();
-        assert_eq!(parts, [Part::Data, Part::Settings, Part::Code]);
+        let parts: Vec<IdentityPart> = found.iter().map(|found| found.part).collect();
+        assert_eq!(parts, [IdentityPart::Data, IdentityPart::Settings, IdentityPart::Code]);
         assert_eq!(found[1].to_string(), "`train.learning_rate` was `1e-3` and is not set");
         assert_eq!(extend.refuses(&found).len(), 3);
     }
@@ -207,6 +209,9 @@ pub(super) mod tests {
         let old = Identity { settings: BTreeMap::new(), ..identity(&[("seed", "1")]) };
         assert!(old.differences(&identity(&[("seed", "1")])).is_empty());
         let found = old.differences(&identity(&[("seed", "2")]));
-        assert_eq!((found[0].part, found[0].name.as_str()), (Part::Settings, "the configuration"));
+        assert_eq!(
+            (found[0].part, found[0].name.as_str()),
+            (IdentityPart::Settings, "the configuration")
+        );
     }
 }

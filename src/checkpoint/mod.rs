@@ -7,7 +7,8 @@ mod manifest;
 mod metrics;
 mod restore;
 mod retention;
-mod reuse;
+mod step_cache;
+mod seal;
 mod save;
 mod saver;
 mod snapshot;
@@ -16,21 +17,22 @@ mod tensors;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{CorpusFile, Cursor};
-use crate::engine::{Division, LossScale};
+use crate::engine::{LossScale, MicroBatchSplit};
 use crate::event::{Evaluation, Sample};
 use crate::files::Digest;
 
 pub use chain::{Chain, batches_digest};
-pub use history::{Entry, History, now};
-pub use identity::{Allowed, Difference, Identity, Part, option_for, settings_differences};
+pub use history::{History, HistoryEntry, now};
+pub use identity::{Allowed, Difference, Identity, IdentityPart, option_for, settings_differences};
 pub use manifest::{Manifest, Unusable};
 pub use metrics::{Metrics, line, steps_of};
-pub use restore::{BAD, Found, newest, restore};
+pub use restore::{BAD, RestoredCheckpoint, newest, restore};
 pub use retention::{Retention, remove};
-pub use reuse::{Item as StepsItem, Kept, Shelf, items as kept_steps};
-pub use save::{Job, Saved, check_free, manifest_digest};
+pub use save::{Job, Saved, check_free};
 pub use saver::Saver;
+pub use seal::manifest_digest;
 pub use snapshot::Snapshot;
+pub use step_cache::{CachedSteps, StepCache, StepCacheItem, items as kept_steps};
 pub use tensors::{Pieces, learning_specs, learning_values, put};
 
 /// Version of the format; a newer one is refused by name.
@@ -38,7 +40,7 @@ pub const FORMAT: u32 = 1;
 
 /// Everything besides tensors that a run needs to go on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct RunState {
     /// Version of this format.
     pub format: u32,
     /// Steps done.
@@ -52,7 +54,7 @@ pub struct State {
     /// Digest of that; unknown in checkpoints of before it was kept.
     #[serde(default)]
     pub metrics_sha256: Option<Digest>,
-    /// Learnt tokens so far.
+    /// Target tokens so far.
     pub target_tokens: u64,
     /// Tokens so far.
     pub tokens: u64,
@@ -77,13 +79,13 @@ pub struct State {
     pub loss_scale: Option<LossScale>,
     /// How micro-batches are worked on in parts, where memory does not suffice for whole ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub division: Option<Division>,
+    pub division: Option<MicroBatchSplit>,
     /// What the run is.
     pub identity: Identity,
 }
 
-impl State {
-    /// The state of the same step in the middle of a longer run: without what is judged and asked
+impl RunState {
+    /// The state of the same step in the middle of a longer run: without what is evaluated and asked
     /// only at a run's end. `every` is `eval.every_steps`.
     #[must_use]
     pub fn in_the_middle(mut self, every: u64) -> Self {

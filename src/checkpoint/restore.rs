@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::adapters::file_name_of;
 use crate::checkpoint::manifest::{Manifest, Unusable, read};
 use crate::checkpoint::snapshot::weights_name;
-use crate::checkpoint::{State, folder_name, tensors};
+use crate::checkpoint::{RunState, folder_name, tensors};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
 use crate::files::{RunDirectory, expect_regular, remove_dir, remove_file, rename_new};
@@ -34,16 +34,16 @@ pub fn newest(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
 }
 
 /// What was found in a run directory.
-pub struct Found {
+pub struct RestoredCheckpoint {
     /// The newest whole checkpoint.
     pub folder: PathBuf,
     /// Its state.
-    pub state: State,
+    pub state: RunState,
     /// What was set aside on the way, for the user to read.
     pub set_aside: Vec<String>,
 }
 
-impl Found {
+impl RestoredCheckpoint {
     /// Looks for the newest whole checkpoint; sets damaged ones aside as `….bad-…`.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Found {
         expect_regular(folder).map_err(Unusable::Refused)?;
         let manifest = Manifest::verify(folder)?;
         let bytes = read(&folder.join("state.json"))?;
-        let state: State = serde_json::from_slice(&bytes)
+        let state: RunState = serde_json::from_slice(&bytes)
             .context_at("broken state", folder)
             .map_err(|error| Unusable::Bad("damaged", error))?;
         if state.step != manifest.step {
@@ -103,7 +103,7 @@ impl Found {
         Ok(Self { folder: folder.to_path_buf(), state, set_aside: Vec::new() })
     }
 
-    /// Name of the file with the learning weights.
+    /// Name of the file with the trainable weights.
     pub fn weights_name(&self) -> &'static str {
         weights_name(self.folder.join(weights_name(true)).exists())
     }
@@ -136,7 +136,7 @@ pub(super) fn sweep(root: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When its tensors are not those of the model.
-pub fn restore(found: &Found, trainer: &mut Trainer) -> Result<()> {
+pub fn restore(found: &RestoredCheckpoint, trainer: &mut Trainer) -> Result<()> {
     let shard = Shard::read(&found.folder, found.weights_name())?;
     tensors::put(&mut trainer.model, &shard, file_name_of)
         .map_err(|error| error.at(&found.folder))?;
@@ -155,6 +155,6 @@ pub fn restore(found: &Found, trainer: &mut Trainer) -> Result<()> {
     trainer.optimizer.restore(state.ok_or_else(broken)?, found.state.updates);
     trainer.step = found.state.step;
     trainer.loss_scale = found.state.loss_scale.or(trainer.loss_scale);
-    trainer.division = found.state.division.unwrap_or(trainer.division);
+    trainer.micro_batch_split = found.state.division.unwrap_or(trainer.micro_batch_split);
     Ok(())
 }

@@ -2,21 +2,22 @@
 //! folder synced, then one rename as the commit point, then the parent synced. Whatever kills the
 //! process leaves either the old checkpoints or one more.
 
+use crate::checkpoint::seal::scratch_for;
+use crate::checkpoint::seal::seal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::checkpoint::manifest::{MANIFEST, Manifest, Unusable};
+use crate::checkpoint::manifest::{Manifest, Unusable};
 use crate::checkpoint::metrics::Lines;
 use crate::checkpoint::restore::sweep;
 use crate::checkpoint::snapshot::{Snapshot, Tensors, Values};
-use crate::checkpoint::{Entry, FORMAT, History, Retention, Shelf, State, folder_name};
-use crate::error::{Context, Error, Kind, Result};
+use crate::checkpoint::{History, HistoryEntry, Retention, StepCache, folder_name};
+
+use crate::error::{Error, Kind, Result};
 use crate::event::bytes;
-use crate::files::{
-    Digest, FileEntry, create_dir_new, free_bytes, hash_file, remove_dir, rename_new, sync_dir,
-    write_atomic, write_synced,
-};
+use crate::files::{Digest, free_bytes, remove_dir, rename_new, sync_dir, write_atomic};
+
 use crate::weights::write_safetensors;
 
 /// Left free on the disk: logs and other programs need some too.
@@ -48,7 +49,7 @@ pub struct Job {
     /// What is kept.
     pub retention: Retention,
     /// Where it is kept for other runs, and the name of this one.
-    pub shelf: Option<(Shelf, String)>,
+    pub shelf: Option<(StepCache, String)>,
 }
 
 impl Job {
@@ -106,7 +107,7 @@ impl Job {
         };
         // Until here a failure leaves nothing; the names must be durable before it counts as saved.
         sync_dir(&self.root)?;
-        let entry = Entry { manifest: Some(manifest), ..Entry::new("saved", step) };
+        let entry = HistoryEntry { manifest: Some(manifest), ..HistoryEntry::new("saved", step) };
         let after = [
             write_atomic(&self.root.join("LATEST"), folder_name(step).as_bytes()),
             History::of(&self.root).note(&entry),
@@ -146,16 +147,6 @@ fn one_line(error: &Error) -> String {
     std::iter::once(&error.what).chain(&error.causes).cloned().collect::<Vec<_>>().join(": ")
 }
 
-/// A new folder to write a checkpoint in.
-pub(super) fn scratch_for(root: &Path, step: u64) -> Result<PathBuf> {
-    let scratch = root.join(format!(".tmp-{}.{}", folder_name(step), std::process::id()));
-    if scratch.exists() {
-        remove_dir(&scratch)?; // a leftover of a process that had the same number
-    }
-    create_dir_new(&scratch)?;
-    Ok(scratch)
-}
-
 fn write_files(scratch: &Path, snapshot: &Snapshot) -> Result<Digest> {
     let write = |name: &str, tensors: &Tensors| {
         let metadata: BTreeMap<_, _> = [("format".to_owned(), "pt".to_owned())].into();
@@ -171,26 +162,4 @@ fn write_files(scratch: &Path, snapshot: &Snapshot) -> Result<Digest> {
         write("optimizer.safetensors", &snapshot.optimizer)?,
     ];
     seal(scratch, files, &snapshot.state)
-}
-
-/// Adds state and manifest to a folder that holds `files`, and makes it durable. Returns the
-/// digest of the manifest, which names every other byte.
-pub(super) fn seal(scratch: &Path, mut files: Vec<FileEntry>, state: &State) -> Result<Digest> {
-    let json = serde_json::to_vec_pretty(state).context("cannot encode the state")?;
-    write_synced(&scratch.join("state.json"), &json)?;
-    files.push(FileEntry {
-        path: "state.json".to_owned(),
-        size: json.len() as u64,
-        sha256: Digest::of(&json),
-    });
-    let manifest = Manifest { format: FORMAT, step: state.step, files };
-    let json = serde_json::to_vec_pretty(&manifest).context("cannot encode the manifest")?;
-    write_synced(&scratch.join(MANIFEST), &json)?;
-    sync_dir(scratch)?;
-    Ok(Digest::of(&json))
-}
-
-/// The digest of a checkpoint's manifest.
-pub fn manifest_digest(folder: &Path) -> Result<Digest> {
-    Ok(hash_file(&folder.join(MANIFEST), MANIFEST)?.sha256)
 }

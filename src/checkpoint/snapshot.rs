@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::adapters::{file_name_of, is_adapter};
 use crate::checkpoint::tensors::joined;
-use crate::checkpoint::{Pieces, State, learning_specs};
+use crate::checkpoint::{Pieces, RunState, learning_specs};
 use crate::engine::{OptimizerState, StateByPath, Trainer};
 use crate::model::piece_of;
 use crate::weights::{Element, TensorSpec};
@@ -57,7 +57,7 @@ pub struct Snapshot {
     /// What the optimizer keeps for each parameter.
     pub optimizer: Tensors,
     /// Everything else.
-    pub state: State,
+    pub state: RunState,
 }
 
 /// All that an optimizer keeps, by name, whatever pieces it is in.
@@ -91,7 +91,7 @@ fn in_order(state: &StateByPath) -> Vec<(&str, Option<usize>, &[Tensor<1>])> {
 
 impl Snapshot {
     /// Takes trainable parameters and the optimizer's state, once training goes on.
-    pub fn of(trainer: &mut Trainer, state: State) -> Self {
+    pub fn of(trainer: &mut Trainer, state: RunState) -> Self {
         let mut adapter = true;
         let element = |path: &str| {
             adapter &= is_adapter(path);
@@ -121,7 +121,7 @@ impl Snapshot {
     }
 }
 
-/// Name of the file with the learning weights.
+/// Name of the file with the trainable weights.
 pub fn weights_name(adapter: bool) -> &'static str {
     if adapter { "adapter.safetensors" } else { "model.safetensors" }
 }

@@ -1,4 +1,4 @@
-//! The learning tensors of a model, by their names in files.
+//! The trainable tensors of a model, by their names in files.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use crate::model::{Model, Parameter, Visitor, piece_of};
 use crate::ops::{flat, from_vec, host};
 use crate::weights::{Element, Shard, TensorSpec, to_f32};
 
-/// A learning tensor, flat, with its shape; in pieces, where the device takes no larger ones.
-pub struct Learning {
+/// A trainable tensor, flat, with its shape; in pieces, where the device takes no larger ones.
+pub struct TrainableTensor {
     /// Path of the parameter.
     pub path: String,
     /// Dimensions.
@@ -20,13 +20,13 @@ pub struct Learning {
     pub values: Vec<Tensor<1>>,
 }
 
-/// Every learning tensor of a model.
-pub fn learning(model: &mut Model) -> Vec<Learning> {
+/// Every trainable tensor of a model.
+pub fn trainable(model: &mut Model) -> Vec<TrainableTensor> {
     #[derive(Default)]
-    struct Collect(Vec<Learning>);
+    struct Collect(Vec<TrainableTensor>);
     impl Collect {
         fn add<const D: usize>(&mut self, path: &str, parameter: &Parameter<D>) {
-            if !parameter.learns {
+            if !parameter.trainable {
                 return;
             }
             let (whole, piece) = piece_of(path);
@@ -38,7 +38,11 @@ pub fn learning(model: &mut Model) -> Vec<Learning> {
                     before.values.push(values);
                 }
                 _ => {
-                    self.0.push(Learning { path: whole.to_owned(), shape, values: vec![values] });
+                    self.0.push(TrainableTensor {
+                        path: whole.to_owned(),
+                        shape,
+                        values: vec![values],
+                    });
                 }
             }
         }
@@ -59,7 +63,7 @@ pub fn learning(model: &mut Model) -> Vec<Learning> {
 /// Values by name, each in its pieces.
 pub type Pieces = BTreeMap<String, Vec<Tensor<1>>>;
 
-/// Names, shapes and values of the learning tensors, ready for a safetensors file in which
+/// Names, shapes and values of the trainable tensors, ready for a safetensors file in which
 /// `rename` makes the names.
 pub fn learning_specs(
     model: &mut Model,
@@ -68,14 +72,14 @@ pub fn learning_specs(
 ) -> (Vec<TensorSpec>, Pieces) {
     let mut specs = Vec::new();
     let mut values = BTreeMap::new();
-    for learning in learning(model) {
-        let name = rename(&learning.path);
+    for trainable in trainable(model) {
+        let name = rename(&trainable.path);
         specs.push(TensorSpec {
             name: name.clone(),
-            element: element(&learning.path),
-            shape: learning.shape,
+            element: element(&trainable.path),
+            shape: trainable.shape,
         });
-        values.insert(name, learning.values);
+        values.insert(name, trainable.values);
     }
     (specs, values)
 }
@@ -93,7 +97,7 @@ pub fn joined(pieces: &[Tensor<1>]) -> Vec<f32> {
     }
 }
 
-/// Puts the tensors of a file into the learning parameters of a model.
+/// Puts the tensors of a file into the trainable parameters of a model.
 ///
 /// # Errors
 /// When the file lacks a parameter, has one more, or one of another shape.
@@ -106,7 +110,7 @@ pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) ->
     }
     impl<F: Fn(&str) -> String> Put<'_, F> {
         fn set<const D: usize>(&mut self, path: &str, parameter: &mut Parameter<D>) {
-            if !parameter.learns {
+            if !parameter.trainable {
                 return;
             }
             let (whole, piece) = piece_of(path);
@@ -170,12 +174,12 @@ pub fn optimizer_state(
     struct Sizes(Vec<(String, usize)>);
     impl Visitor for Sizes {
         fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
-            if parameter.learns {
+            if parameter.trainable {
                 self.0.push((path.to_owned(), parameter.value.shape().num_elements()));
             }
         }
         fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
-            if parameter.learns {
+            if parameter.trainable {
                 self.0.push((path.to_owned(), parameter.value.shape().num_elements()));
             }
         }

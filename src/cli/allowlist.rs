@@ -11,8 +11,8 @@ use crate::artifact::signature;
 use crate::cli::{data_json, data_line, talk};
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, hash_tree};
-use crate::hub::{Lock, Locked};
-use crate::verify::allowlist::{Allowlist, Approved, ApprovedFile, Kind, Opened};
+use crate::hub::{DataLock, Locked};
+use crate::verify::allowlist::{Allowlist, Approved, ApprovedFile, InputKind, OpenedAllowlist};
 use crate::verify::{Seen, Trust};
 
 /// Approve base models and data sets in a signed list
@@ -107,7 +107,7 @@ fn approve(args: &Approve) -> Result<()> {
     let expires = expires.map_err(|error| Error::new("no such date").because(error))?;
     let mut allowlist = match args.allowlist.exists() {
         true => {
-            // What is signed anew must have been good before. The date may have passed.
+            // What is signed again must have been good before. The date may have passed.
             let mut found = existing(&args.allowlist, &key)?;
             if args.name.as_ref().is_some_and(|name| *name != found.name) {
                 let name = found.name;
@@ -136,7 +136,7 @@ fn withdraw(args: &Withdraw) -> Result<()> {
     let key = args.key.load()?;
     let mut allowlist = existing(&args.allowlist, &key)?;
     for name in &args.names {
-        let gone = [Kind::Model, Kind::Dataset].map(|kind| allowlist.remove(kind, name));
+        let gone = [InputKind::Model, InputKind::Dataset].map(|kind| allowlist.remove(kind, name));
         if gone == [false, false] {
             return Err(Error::new(format!("the list has no `{name}`")).at(&args.allowlist));
         }
@@ -170,7 +170,7 @@ fn show(args: &Show) -> Result<()> {
         Some(path) => Trust::key_file(path)?.limited_by(&home)?,
         None => Trust::of_user(&home)?,
     };
-    let Opened { allowlist, sha256, hint, .. } =
+    let OpenedAllowlist { allowlist, sha256, hint, .. } =
         Allowlist::open(&args.allowlist, &trust, Some(&Seen::of_user(&home)))?;
     if args.json {
         let line = json!({"allowlist": allowlist, "sha256": sha256, "signer": hint});
@@ -202,10 +202,11 @@ fn show(args: &Show) -> Result<()> {
 fn entries(input: &Path) -> Result<Vec<Approved>> {
     let name = input.to_string_lossy().into_owned();
     if input.extension().is_some_and(|extension| extension == "lock") {
-        let lock = Lock::read(input)?.ok_or_else(|| Error::new("there is no lock").at(input))?;
-        let of = |(kind, entry): (Kind, &Locked)| locked(kind, entry, input);
-        let models = lock.model.iter().map(|entry| (Kind::Model, entry));
-        let data = lock.data.iter().map(|entry| (Kind::Dataset, entry));
+        let lock =
+            DataLock::read(input)?.ok_or_else(|| Error::new("there is no lock").at(input))?;
+        let of = |(kind, entry): (InputKind, &Locked)| locked(kind, entry, input);
+        let models = lock.model.iter().map(|entry| (InputKind::Model, entry));
+        let data = lock.data.iter().map(|entry| (InputKind::Dataset, entry));
         return models.chain(data).map(of).collect();
     }
     let one = |kind, files: Vec<FileEntry>| {
@@ -221,12 +222,12 @@ fn entries(input: &Path) -> Result<Vec<Approved>> {
         let mut files = hash_tree(input)?;
         files.retain(|file| file.path != signature::FILE);
         let model = input.join("config.json").is_file();
-        return Ok(vec![one(if model { Kind::Model } else { Kind::Dataset }, files)]);
+        return Ok(vec![one(if model { InputKind::Model } else { InputKind::Dataset }, files)]);
     }
-    Ok(vec![one(Kind::Dataset, vec![hash_file(input, &name)?])])
+    Ok(vec![one(InputKind::Dataset, vec![hash_file(input, &name)?])])
 }
 
-fn locked(kind: Kind, entry: &Locked, path: &Path) -> Result<Approved> {
+fn locked(kind: InputKind, entry: &Locked, path: &Path) -> Result<Approved> {
     let mut files = Vec::new();
     for file in &entry.files {
         let sha256 = file.sha256.ok_or_else(|| {

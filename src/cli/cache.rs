@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::checkpoint::{StepsItem, kept_steps};
+use crate::checkpoint::{StepCacheItem, kept_steps};
 use crate::cli::{data_json, data_line, talk};
 use crate::config::size;
 use crate::data::{CacheItem, cache_items, remove_cached};
@@ -49,12 +49,12 @@ enum Command {
 }
 
 /// Something that is kept.
-enum Kept {
+enum CachedEntry {
     Data(CacheItem),
-    Steps(StepsItem),
+    Steps(StepCacheItem),
 }
 
-impl Kept {
+impl CachedEntry {
     fn kind(&self) -> &'static str {
         match self {
             Self::Data(item) if item.download => "download",
@@ -101,9 +101,10 @@ impl Kept {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cache = cache_home()?;
-    let mut items: Vec<Kept> = cache_items(&cache)?.into_iter().map(Kept::Data).collect();
-    items.extend(kept_steps(&cache).into_iter().map(Kept::Steps));
-    items.sort_by_key(Kept::used);
+    let mut items: Vec<CachedEntry> =
+        cache_items(&cache)?.into_iter().map(CachedEntry::Data).collect();
+    items.extend(kept_steps(&cache).into_iter().map(CachedEntry::Steps));
+    items.sort_by_key(CachedEntry::used);
     match &args.command {
         Command::List { json } => list(&items, *json)?,
         Command::Gc { older_than, max_size, all } => {
@@ -124,7 +125,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(items: &[Kept], json: bool) -> Result<()> {
+fn list(items: &[CachedEntry], json: bool) -> Result<()> {
     for item in items {
         let age = SystemTime::now().duration_since(item.used()).unwrap_or_default();
         let kind = item.kind();
@@ -146,15 +147,20 @@ fn list(items: &[Kept], json: bool) -> Result<()> {
             ))?;
         }
     }
-    let total = items.iter().map(Kept::bytes).sum();
+    let total = items.iter().map(CachedEntry::bytes).sum();
     talk(&format!("{} files, {}", items.len(), bytes(total)));
     Ok(())
 }
 
-fn collect(items: Vec<Kept>, older_than: Option<u64>, limit: Option<u64>, all: bool) -> Result<()> {
+fn collect(
+    items: Vec<CachedEntry>,
+    older_than: Option<u64>,
+    limit: Option<u64>,
+    all: bool,
+) -> Result<()> {
     let now = SystemTime::now();
     let old = older_than.map(|days| Duration::from_secs(days.saturating_mul(24 * 3600)));
-    let mut left: u64 = items.iter().map(Kept::bytes).sum();
+    let mut left: u64 = items.iter().map(CachedEntry::bytes).sum();
     let (mut count, mut freed) = (0, 0);
     for item in items {
         let age = now.duration_since(item.used()).unwrap_or_default();

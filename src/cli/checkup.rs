@@ -146,7 +146,7 @@ fn numbers(found: &Checkup) -> Result<()> {
                 counts.examples,
                 counts.truncated,
                 counts.dropped,
-                counts.nothing_to_learn,
+                counts.no_targets,
                 found.duplicates
             ),
         ),
@@ -155,8 +155,8 @@ fn numbers(found: &Checkup) -> Result<()> {
             format!(
                 "{}, {} target tokens ({:.1} %); median example {}, 95 of 100 up to {}, longest {}",
                 counts.tokens,
-                counts.learnt_tokens,
-                percent(counts.learnt_tokens, counts.tokens),
+                counts.target_tokens,
+                percent(counts.target_tokens, counts.tokens),
                 found.median,
                 found.percentile_95,
                 counts.longest
@@ -169,7 +169,7 @@ fn numbers(found: &Checkup) -> Result<()> {
                 "{} examples, {} target tokens; {} of the training records are in it too, {} \
                  almost",
                 found.validation.examples,
-                found.validation.learnt_tokens,
+                found.validation.target_tokens,
                 counts.overlapping,
                 found.near_duplicates.records
             ),

@@ -23,7 +23,7 @@ use crate::train::{Prepared, prepare};
 /// With `--json`, one line per micro-batch: tokens, positions and document numbers of its rows
 /// (flat, row after row; document 0 is padding), and its targets as pairs of flat position and
 /// token. Another program can train on the same batches. `weight` is what each target counts in
-/// its step: 1 / learnt tokens of the step. Preference pairs are shown as they are rendered.
+/// its step: 1 / target tokens of the step. Preference pairs are shown as they are rendered.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -207,9 +207,9 @@ fn as_json(batch: &Batch, step: u64, number: usize, targets_of_step: usize) -> s
     })
 }
 
-/// Rows as text: each document with where it comes from, learnt tokens in brackets.
+/// Rows as text: each document with where it comes from, target tokens in brackets.
 fn show(batch: &Batch, step: u64, codec: &Codec) -> Result<()> {
-    let learnt: std::collections::BTreeSet<usize> =
+    let target: std::collections::BTreeSet<usize> =
         batch.targets.iter().map(|target| target.index as usize + 1).collect();
     for row in 0..batch.rows {
         let places = row * batch.length..(row + 1) * batch.length;
@@ -221,7 +221,7 @@ fn show(batch: &Batch, step: u64, codec: &Codec) -> Result<()> {
                 .collect();
             let example = crate::data::Example {
                 tokens: inside.iter().map(|place| batch.tokens[*place]).collect(),
-                learn: inside.iter().map(|place| learnt.contains(place)).collect(),
+                loss_mask: inside.iter().map(|place| target.contains(place)).collect(),
             };
             data_line(&format!("  {source}, {} tokens", inside.len()))?;
             data_pieces(&crate::data::pieces(codec, &example)?)?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cli::talk;
 use crate::cli::{data_json, data_line, devices};
 use crate::config::DeviceChoice;
-use crate::device::{self, Opened, Processor, Survey};
+use crate::device::{self, OpenedDevice, Processor, Survey};
 use crate::engine::parity::{Parity, parity};
 use crate::error::{Context, Error, Result, printable};
 use crate::event::bytes;
@@ -96,7 +96,7 @@ fn weights(directory: &Path) -> Result<String> {
     Ok(format!("{size} in {name}, every number finite"))
 }
 
-fn examine(opened: &Opened, checkpoints: &Path) -> Result<Report> {
+fn examine(opened: &OpenedDevice, checkpoints: &Path) -> Result<Report> {
     let devices = device::survey();
     let precision = device::precision(crate::config::PrecisionChoice::Auto, opened)?;
     let (mut disks, mut disk_failures) = (Vec::new(), Vec::new());
@@ -130,7 +130,7 @@ fn examine(opened: &Opened, checkpoints: &Path) -> Result<Report> {
     })
 }
 
-fn verdict(parity: &Parity, opened: &Opened) -> String {
+fn verdict(parity: &Parity, opened: &OpenedDevice) -> String {
     if let Some(why) = &parity.failure {
         return format!("{} cannot be used: {why}", opened.name);
     }
@@ -145,7 +145,7 @@ fn verdict(parity: &Parity, opened: &Opened) -> String {
 
 /// Compares a device with the CPU; one with a driver in a process of its own, which a crash of the
 /// driver ends in place of this one.
-fn compared(opened: &Opened) -> Result<Parity> {
+fn compared(opened: &OpenedDevice) -> Result<Parity> {
     #[cfg(feature = "gpu")]
     if let Some(adapter) = &opened.adapter {
         let adapter = serde_json::to_string(adapter).context("cannot encode the adapter")?;

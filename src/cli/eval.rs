@@ -25,7 +25,7 @@ use crate::train::Access;
 pub struct Args {
     /// A model directory, an artifact, a run (finished or not), or owner/name on the hub
     model: String,
-    /// What it is judged on (TOML)
+    /// What it is evaluated on (TOML)
     #[arg(long, value_name = "EVAL")]
     config: PathBuf,
     /// One JSON object in place of the table

@@ -18,7 +18,7 @@ use crate::train::Access;
 
 /// Good enough to ship? Judge a candidate against a baseline by a policy
 ///
-/// Both are judged here, on the same bytes: limits of every number and of every slice, speed on the
+/// Both are evaluated here, on the same bytes: limits of every number and of every slice, speed on the
 /// same device, and a checklist (signature, lineage, pinned inputs, clean source, tokenizer,
 /// evaluation data apart from training data). The verdict is signed and added to the attestations
 /// beside the artifact, unless it could not be decided.
@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             talk("nothing is signed: there is no verdict");
         }
         Some(_) if !report.signed => {
-            talk("the verdict is not signed: nobody whom you trust vouches for these bytes");
+            talk("the verdict is not signed: no trusted key has signed a verdict on these bytes");
         }
         Some(key) => {
             let path = attest::attest(&report, &directory, key)

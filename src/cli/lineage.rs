@@ -10,7 +10,7 @@ use crate::files::write_atomic;
 use crate::report::picture;
 use crate::verify::family;
 
-/// Show where a model comes from: its whole family tree, as its lineage tells it
+/// Show where a model comes from: its whole ancestry, as its lineage tells it
 ///
 /// Reads `lineage.statement.json`, and that of each base model that Firebrand made and that lies
 /// where it lay then; a base must be the very one that was recorded, and its signature is checked.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::artifact::keys::config_home;
-use crate::channel::{Entry, Found};
+use crate::channel::{ChannelEntry, ChannelFile};
 use crate::cli::promote::RegistryArgs;
 use crate::cli::{data_json, data_line};
 use crate::error::{Error, Result, printable};
@@ -28,9 +28,9 @@ pub struct Args {
 
 /// One file of the channel, looked at.
 struct Line<'a> {
-    found: &'a Found,
+    found: &'a ChannelFile,
     /// With its signer, if it is a pointer.
-    entry: Result<(&'a Entry, Signed), String>,
+    entry: Result<(&'a ChannelEntry, Signed), String>,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {

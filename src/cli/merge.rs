@@ -13,7 +13,7 @@ use crate::cli::{data_line, talk};
 use crate::data::extensions;
 use crate::error::Result;
 use crate::files::{DATA_LOCK, folder_of};
-use crate::hub::{DEFAULT_REVISION, Lock, Policy};
+use crate::hub::{DEFAULT_REVISION, DataLock, Policy};
 use crate::train::{Access, parent_state};
 use crate::weights::Element;
 
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let found =
         Access::default().supply(Policy::default())?.find(&args.artifact, DEFAULT_REVISION)?;
     // Its run's data, as it was then.
-    let lock = Lock::read(&folder_of(&found.path).join(DATA_LOCK))?;
+    let lock = DataLock::read(&folder_of(&found.path).join(DATA_LOCK))?;
     let policy =
         Policy { locks: lock.into_iter().collect(), extensions: extensions(), ..Policy::default() };
     let supply = Arc::new(Access::default().supply(policy)?);
@@ -86,8 +86,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Says what became of the adapter.
 fn report(merged: &Merged, unchecked: bool) {
     merged.note.iter().for_each(|note| talk(&format!("note: {note}")));
-    match &merged.likeness {
-        Ok(likeness) => talk(&format!("beside the adapter: {likeness}")),
+    match &merged.logit_diff {
+        Ok(logit_diff) => talk(&format!("beside the adapter: {logit_diff}")),
         Err(_) if unchecked => talk("not compared with the adapter (`--no-check`)"),
         Err(why) => talk(&format!("warning: not compared with the adapter: {why}")),
     }
@@ -96,7 +96,7 @@ fn report(merged: &Merged, unchecked: bool) {
             "validation loss on {}, {} target tokens: base {:.4}, adapter {:.4}, merged {:.4}",
             found.dataset, found.target_tokens, found.base, found.adapter, found.merged
         )),
-        Err(why) if merged.likeness.is_ok() => talk(&format!("not measured: {why}")),
+        Err(why) if merged.logit_diff.is_ok() => talk(&format!("not measured: {why}")),
         Err(_) => {}
     }
     let format = merged.element.name();

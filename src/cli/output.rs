@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::data::Piece;
+use crate::data::ExampleSpan;
 use crate::error::{Error, Result};
 use crate::terminal;
 
@@ -40,13 +40,13 @@ pub fn data_exact(text: &str) -> Result<()> {
     terminal::print_exact(text).map_err(failed)
 }
 
-/// Writes an example, indented, with what is learnt marked.
+/// Writes an example, indented, with what is trained on marked.
 ///
 /// # Errors
 /// As [`data_line`].
-pub fn data_pieces(pieces: &[Piece]) -> Result<()> {
+pub fn data_pieces(pieces: &[ExampleSpan]) -> Result<()> {
     const INDENT: usize = 4;
-    let pieces: Vec<_> = pieces.iter().map(|piece| (piece.text.as_str(), piece.learnt)).collect();
+    let pieces: Vec<_> = pieces.iter().map(|piece| (piece.text.as_str(), piece.target)).collect();
     terminal::print_marked(&pieces, INDENT).map_err(failed)
 }
 

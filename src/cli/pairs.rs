@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::output::data_pieces;
 use crate::cli::{data_json, data_line, talk};
 use crate::config::Loaded;
-use crate::data::{Codec, Piece, preference_pairs};
+use crate::data::{Codec, ExampleSpan, preference_pairs};
 use crate::error::Result;
 use crate::hub::Supply;
 
@@ -32,7 +32,7 @@ pub fn show(loaded: &Loaded, supply: &Arc<Supply>, json: bool, rows: usize) -> R
         data_line(&format!("{}:", pair.record))?;
         for (name, text) in [("chosen", &pair.chosen), ("rejected", &pair.rejected)] {
             data_line(&format!("  {name}"))?;
-            let piece = Piece { text: text.clone(), learnt: false, tokens: 0 };
+            let piece = ExampleSpan { text: text.clone(), target: false, tokens: 0 };
             data_pieces(&[piece])?;
         }
     }

@@ -15,7 +15,7 @@ use crate::train::{Prepared, look_through, prepare, suite};
 ///
 /// Opens every weight file and looks through its numbers, reads data as `train` does, estimates
 /// memory, disk, steps and tokens, and shows the first example as the model sees it, with its
-/// learnt tokens marked.
+/// target tokens marked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "device": prepared.opened.name,
             "steps": prepared.total_steps,
             "parameters": prepared.facts.parameters,
-            "learning_parameters": prepared.learning,
+            "trainable_parameters": prepared.trainable,
             "precision": prepared.precision.arithmetic.name(),
             "memory_bytes": prepared.memory.total(),
             "memory": prepared.memory,
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let Some(first) = prepared.corpus.first_example()? else {
         return Ok(ExitCode::SUCCESS);
     };
-    talk(&format!("\nthe first example ({}), learnt tokens marked:\n", first.record));
+    talk(&format!("\nthe first example ({}), target tokens marked:\n", first.record));
     data_pieces(&data::pieces(&prepared.corpus.codec, &first.example)?)?;
     talk(&format!(
         "\nnothing was trained; to do it: firebrand train {}",
@@ -83,7 +83,7 @@ fn tell_counts(statistics: &data::Statistics) {
         ("dropped", statistics.dropped),
         ("split", statistics.split),
         ("unusable", statistics.bad_rows),
-        ("with nothing to learn", statistics.nothing_to_learn),
+        ("without target tokens", statistics.no_targets),
         ("held out", statistics.held_out),
         ("also validation records", statistics.overlapping),
         ("duplicates", statistics.duplicates),
@@ -103,7 +103,7 @@ fn disk(prepared: &Prepared, config: &crate::config::RunConfig) -> u64 {
     // One more checkpoint than is kept exists while pruning.
     let checkpoint = prepared.checkpoint_bytes();
     let artifact = match prepared.adapter {
-        Some(_) => 4 * prepared.learning,
+        Some(_) => 4 * prepared.trainable,
         None => prepared.facts.element.size() as u64 * prepared.facts.parameters,
     };
     (config.checkpoint.keep_last as u64 + 1) * checkpoint + artifact

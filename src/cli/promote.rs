@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::artifact::keys::{SigningKey, config_home};
-use crate::channel::{Authority, Channel, Entry, Promotion};
+use crate::channel::{Authority, Channel, ChannelEntry, Promotion};
 use crate::cli::allowlist::KeyArgs;
 use crate::cli::verify::model_directory;
 use crate::cli::{data_line, talk};
@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Says which model is in use now.
-pub(super) fn tell(entry: &Entry, key: &SigningKey) {
+pub(super) fn tell(entry: &ChannelEntry, key: &SigningKey) {
     let pointer = &entry.pointer;
     let (channel, what) = (&pointer.channel, pointer.line());
     talk(&printable(&format!("`{channel}` is now {what}; signed by {}", key.name())));

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk};
 use crate::error::Result;
-use crate::hub::Lock;
+use crate::hub::DataLock;
 use crate::report::{Signals, Transfers};
 use crate::train::{Pull, Update, pull};
 
@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Some("") => Update::Everything,
         Some(name) => Update::Only(name.to_owned()),
     };
-    let lock = Lock::path_of(&args.config.config);
+    let lock = DataLock::path_of(&args.config.config);
     let transfers = Arc::new(Transfers::new(args.quiet || args.json));
     let access = args.access.access(transfers, &Signals::default());
     let Pull { changes, notes, bytes, written } = pull(&loaded.config, &lock, &access, &update)?;

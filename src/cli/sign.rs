@@ -139,6 +139,7 @@ fn fit_files(directory: &Path) -> Result<Vec<FileEntry>> {
     if problems.is_empty() {
         return Ok(report.files);
     }
-    let error = Error::refused("nobody would accept this model, whoever signs it").at(directory);
+    let error =
+        Error::refused("every verifier would refuse this model, signed or not").at(directory);
     Err(problems.iter().fold(error, |error, problem| error.because(problem)))
 }

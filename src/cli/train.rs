@@ -10,7 +10,7 @@ use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk, talk_of};
 use crate::error::Result;
 use crate::event::Stop;
 use crate::report::{Console, PAGE_FILE, Signals, Transfers, write_page};
-use crate::train::{Outcome, Published, Request, Resume, allowed, train};
+use crate::train::{Published, Request, Resume, RunOutcome, allowed, train};
 use crate::verify::Trust;
 
 /// Train from a configuration, and go on by itself where an earlier run stopped
@@ -24,7 +24,7 @@ pub struct Args {
     config: ConfigArgs,
     #[command(flatten)]
     access: AccessArgs,
-    /// `auto` goes on from the newest checkpoint, `never` begins anew and moves the earlier
+    /// `auto` goes on from the newest checkpoint, `never` restarts and moves the earlier
     /// attempt aside, a path goes on from that checkpoint folder
     #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
     resume: String,
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         (outcome, _) => outcome?,
     };
     match outcome {
-        Outcome::Finished(published) => {
+        RunOutcome::Finished(published) => {
             page(&loaded.config.output.dir);
             if !args.quiet {
                 tell(&published);
@@ -111,15 +111,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             data_line(&published.artifact.display().to_string())?;
             Ok(ExitCode::SUCCESS)
         }
-        Outcome::AlreadyFinished(artifact) => {
-            talk("this run is finished; `--resume never` would begin anew");
+        RunOutcome::AlreadyFinished(artifact) => {
+            talk("this run is finished; `--resume never` would restart");
             if !Path::new(&loaded.config.output.dir).join(PAGE_FILE).exists() {
                 page(&loaded.config.output.dir); // it was ended before the page was written
             }
             data_line(&artifact.display().to_string())?;
             Ok(ExitCode::SUCCESS)
         }
-        Outcome::Paused { step, total, stop } => {
+        RunOutcome::Paused { step, total, stop } => {
             talk(&format!("stopped after step {step} of {total}; the same command goes on"));
             let status = serde_json::json!({
                 "status": "interrupted", "resumable": true, "step": step, "steps": total,

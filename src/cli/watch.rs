@@ -44,7 +44,7 @@ const EVERY: Duration = Duration::from_secs(3600);
 pub struct Args {
     #[command(flatten)]
     channel: ChannelArgs,
-    /// On what the model is judged (TOML, as for `firebrand eval`); a branch is looked up anew in
+    /// On what the model is evaluated (TOML, as for `firebrand eval`); a branch is looked up again in
     /// each round
     #[arg(long, value_name = "EVAL")]
     config: PathBuf,
@@ -91,7 +91,7 @@ struct Watch<'a> {
     args: &'a Args,
     channel: Channel,
     key: SigningKey,
-    device: device::Opened,
+    device: device::OpenedDevice,
     signals: Signals,
 }
 
@@ -289,7 +289,7 @@ fn number(drift: &Drift) -> Value {
            "limit": limit, "drift": beyond})
 }
 
-/// What was judged must be what was checked.
+/// What was evaluated must be what was checked.
 fn same_bytes(used: &[FileEntry], resolved: &Resolved) -> Result<()> {
     let own = used.iter().filter(|file| !file.path.starts_with("base/"));
     let changed = own.into_iter().find(|file| !resolved.model.files.contains(file));

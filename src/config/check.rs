@@ -1,5 +1,6 @@
 //! The tree against the table of keys: every problem found at once, and checked values.
 
+use crate::config::unknown::join;
 use std::collections::BTreeSet;
 
 use super::key::{DefaultValue, Key};
@@ -48,7 +49,7 @@ pub(super) fn check(
 /// Fills in the defaults of all sections.
 pub(super) fn fill_defaults(known: &KeyTable, values: &mut Values) {
     for section in known.sections() {
-        values.set_defaults(section.keys.iter().copied());
+        typed::set_defaults(values, section.keys.iter().copied());
     }
 }
 
@@ -153,7 +154,7 @@ impl Check<'_> {
             self.entry(keys, label, (word, node), &mut values);
         }
         self.missing(keys, label, node.origin, &values);
-        values.set_defaults(keys.iter().copied());
+        typed::set_defaults(&mut values, keys.iter().copied());
         Some(values)
     }
 
@@ -177,9 +178,4 @@ impl Check<'_> {
             self.problems.report(origin, error);
         }
     }
-}
-
-/// The path of a key in a section or a table.
-pub(super) fn join(prefix: &str, name: &str) -> String {
-    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
 }

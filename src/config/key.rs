@@ -1,7 +1,24 @@
 //! One entry of the table of keys: everything the program knows about a key, said once.
 
 use crate::config::Effect;
-use crate::config::sections::device::DeviceChoice;
+use crate::config::device_choice::DeviceChoice;
+
+/// The columns that shapes of records know.
+pub const COLUMN_NAMES: &[&str] = &[
+    "messages",
+    "tools",
+    "conversations",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "prompt",
+    "completion",
+    "chosen",
+    "rejected",
+    "text",
+];
 
 /// A key of the config. Parsing, checking, the JSON Schema, the template and the texts for people
 /// are all made from this.
@@ -10,7 +27,7 @@ pub struct Key {
     /// Dotted path, such as `train.learning_rate`; inside an array of tables, the bare name.
     pub path: &'static str,
     /// Which values it takes.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// What holds when the key is not written.
     pub default: DefaultValue,
     /// A valid value other than the default, as TOML.
@@ -32,7 +49,7 @@ pub struct Key {
 
 /// Which values a key takes.
 #[derive(Debug)]
-pub enum Kind {
+pub enum ValueKind {
     /// A string on one line: a path, a name.
     Line,
     /// A name that is safe as one component of a path.
@@ -167,7 +184,7 @@ impl Key {
     /// The parts that every key has.
     pub const fn new(
         path: &'static str,
-        kind: Kind,
+        kind: ValueKind,
         default: DefaultValue,
         doc: &'static str,
     ) -> Self {
@@ -257,7 +274,7 @@ impl Range {
     }
 }
 
-impl Kind {
+impl ValueKind {
     /// What a value must be, to be read after "must be".
     pub fn describe(&self) -> String {
         match self {
@@ -297,7 +314,7 @@ impl Kind {
     }
 }
 
-/// The value of [`Kind::Modules`] that is no array.
+/// The value of [`ValueKind::Modules`] that is no array.
 pub const ALL_LINEAR: &str = "all-linear";
 
 /// More steps, rows or records than one machine finishes; products of two still fit in 64 bits.

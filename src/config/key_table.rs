@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::effect::Effect;
-use super::key::{Key, Kind, OwnedKeys, Section};
+use super::key::{Key, OwnedKeys, Section, ValueKind};
 use super::render::Entries;
 use super::sections::SECTIONS;
 use super::typed;
@@ -89,7 +89,7 @@ impl KeyTable {
         match path {
             [array @ .., index, name] if index.parse::<usize>().is_ok() => {
                 match self.key(&array.join("."))?.kind {
-                    Kind::Tables { keys, .. } => keys.iter().find(|key| key.path == *name),
+                    ValueKind::Tables { keys, .. } => keys.iter().find(|key| key.path == *name),
                     _ => None,
                 }
             }

@@ -7,8 +7,11 @@ use std::path::Path;
 use crate::error::{Context, Error, Result};
 use crate::files::{Digest, open_regular};
 
+#[macro_use]
+mod choices;
 mod check;
 mod conflicts;
+mod device_choice;
 mod effect;
 mod foreign;
 pub mod key;
@@ -27,20 +30,23 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use device_choice::{DeviceChoice, GraphicsApi};
 pub use effect::Effect;
 pub use key_table::{KeyTable, TableSection};
+use render::Entries;
 pub(crate) use render::quoted;
 pub use schema::schema;
 pub use sections::checkpoint::{CheckpointConfig, OnDiskFull, Reuse};
 pub use sections::data::{DataConfig, OnUnused, Overlong, TrainOn, ValSize};
 pub use sections::data_set::{DataSetConfig, FormatChoice};
-pub use sections::device::{DeviceChoice, DeviceConfig, GraphicsApi, Kernels};
+pub use sections::device::{DeviceConfig, Kernels};
 pub use sections::eval::EvalConfig;
 pub use sections::model::{Init, ModelConfig};
 pub use sections::output::OutputConfig;
 pub use sections::train::{Length, PrecisionChoice, Recompute, Scheduler, TrainConfig, Warmup};
 pub use sections::trust::TrustConfig;
 pub use template::template;
+pub use typed::set_defaults;
 pub(crate) use typed::size;
 pub use value::{Value, Values};
 
@@ -58,7 +64,7 @@ pub struct RunConfig {
     pub seed: u64,
     /// The model that is fine-tuned.
     pub model: ModelConfig,
-    /// What is learnt from.
+    /// What is trained on.
     pub data: DataConfig,
     /// How long, how fast, in which arithmetic.
     pub train: TrainConfig,
@@ -151,11 +157,11 @@ pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8], overrides: &[String]) 
         return Err(with_format_hint(error, path, &damage));
     }
     let config = resolve(known, &values, name);
-    let entries = render::Entries::of(known, &config);
+    let entries = entries_of(known, &config);
     let resolved = entries.flat();
     Ok(Loaded {
         canonical: entries.to_toml(),
-        digest: entries.digest(known),
+        digest: entries.digest(|path| known.effect(path).decides()),
         deciding: known.having(&resolved, Effect::decides),
         measuring: known.having(&resolved, |effect| effect == Effect::Measures),
         resolved,
@@ -163,6 +169,23 @@ pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8], overrides: &[String]) 
         overrides: pairs.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
         config,
     })
+}
+
+/// All values of a config, in the order in which they are rendered.
+fn entries_of(known: &KeyTable, config: &RunConfig) -> Entries {
+    let mut entries = Entries::default();
+    entries.text("name", &config.name);
+    entries.integer("seed", config.seed);
+    config.model.write(&mut entries);
+    config.data.write(&mut entries);
+    config.train.write(&mut entries);
+    config.eval.write(&mut entries);
+    config.checkpoint.write(&mut entries);
+    config.output.write(&mut entries);
+    config.trust.write(&mut entries);
+    config.device.write(&mut entries);
+    known.write_owned(&config.owned, &mut entries);
+    entries
 }
 
 fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {

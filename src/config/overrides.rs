@@ -1,7 +1,7 @@
 //! `--set key=value`: values from the command line, put over those of the file.
 
 use super::KeyTable;
-use super::key::Kind;
+use super::key::ValueKind;
 use super::place::{Origin, Problems, shown};
 use super::tree::{Node, Table, Tree, Word, parse_override};
 use super::typed;
@@ -97,7 +97,10 @@ impl Failure {
 fn read_value(known: &KeyTable, path: &[&str], value: &str, index: usize) -> Node {
     let text = || Node { tree: Tree::Text(value.to_owned()), origin: Origin::Set(index) };
     let only_text = known.find(path).is_some_and(|key| {
-        matches!(key.kind, Kind::Line | Kind::Name | Kind::Choice(_) | Kind::Device)
+        matches!(
+            key.kind,
+            ValueKind::Line | ValueKind::Name | ValueKind::Choice(_) | ValueKind::Device
+        )
     });
     match parse_override(value, index) {
         Some(node) if !only_text || matches!(node.tree, Tree::Text(_)) => node,

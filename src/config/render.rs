@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::value::Value;
-use super::{KeyTable, RunConfig};
 use crate::files::Digest;
 
 const NEVER_FAILS: &str = "writing to a string cannot fail";
@@ -14,23 +13,6 @@ const NEVER_FAILS: &str = "writing to a string cannot fail";
 pub(super) struct Entries(Vec<(String, Value)>);
 
 impl Entries {
-    /// All values of a config.
-    pub(super) fn of(known: &KeyTable, config: &RunConfig) -> Self {
-        let mut entries = Self::default();
-        entries.text("name", &config.name);
-        entries.integer("seed", config.seed);
-        config.model.write(&mut entries);
-        config.data.write(&mut entries);
-        config.train.write(&mut entries);
-        config.eval.write(&mut entries);
-        config.checkpoint.write(&mut entries);
-        config.output.write(&mut entries);
-        config.trust.write(&mut entries);
-        config.device.write(&mut entries);
-        known.write_owned(&config.owned, &mut entries);
-        entries
-    }
-
     /// Puts a value before that of a key, or before those of a section.
     pub(super) fn insert_before(&mut self, before: &str, path: &str, value: Value) {
         let found = |path: &str| {
@@ -88,9 +70,9 @@ impl Entries {
         self.toml_of(|_| true)
     }
 
-    /// The digest of what decides the numbers of a run.
-    pub(super) fn digest(&self, known: &KeyTable) -> Digest {
-        Digest::of(self.toml_of(|path| known.effect(path).decides()).as_bytes())
+    /// The digest of the values whose paths `decides` takes.
+    pub(super) fn digest(&self, decides: impl Fn(&str) -> bool) -> Digest {
+        Digest::of(self.toml_of(decides).as_bytes())
     }
 
     /// Path and value; strings without quotes.

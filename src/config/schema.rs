@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::key::{ALL_LINEAR, DefaultValue, Key, Kind, MANY};
+use super::key::{ALL_LINEAR, DefaultValue, Key, MANY, ValueKind};
 use super::key_table::{KeyTable, TableSection};
 use super::tree::{Node, Tree, parse_own};
 
@@ -102,28 +102,32 @@ pub(super) fn description(key: &Key) -> String {
     }
 }
 
-fn type_of(known: &KeyTable, kind: &Kind) -> Json {
+fn type_of(known: &KeyTable, kind: &ValueKind) -> Json {
     // One line: no control characters, as the check has it.
     let line = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$";
     match kind {
-        Kind::Line => json!({ "type": "string", "pattern": line }),
-        Kind::Name => {
+        ValueKind::Line => json!({ "type": "string", "pattern": line }),
+        ValueKind::Name => {
             json!({ "type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$" })
         }
-        Kind::Choice(names) => json!({ "enum": names }),
-        Kind::Device => json!({
+        ValueKind::Choice(names) => json!({ "enum": names }),
+        ValueKind::Device => json!({
             "type": "string",
             "pattern": "^(auto|cpu|software|(gpu|vulkan|metal|dx12|gl)(:[0-9]{1,3})?)$",
         }),
-        Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
-        Kind::Number(range) => {
+        ValueKind::Integer { min, max } => {
+            json!({ "type": "integer", "minimum": min, "maximum": max })
+        }
+        ValueKind::Number(range) => {
             let low = if range.min_excluded { "exclusiveMinimum" } else { "minimum" };
             let high = if range.max_excluded { "exclusiveMaximum" } else { "maximum" };
             json!({ "type": "number", low: range.min, high: range.max })
         }
-        Kind::Boolean => json!({ "type": "boolean" }),
-        Kind::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
-        Kind::Modules => json!({ "anyOf": [
+        ValueKind::Boolean => json!({ "type": "boolean" }),
+        ValueKind::Texts => {
+            json!({ "type": "array", "items": { "type": "string", "minLength": 1 } })
+        }
+        ValueKind::Modules => json!({ "anyOf": [
             { "const": ALL_LINEAR },
             {
                 "type": "array",
@@ -132,26 +136,26 @@ fn type_of(known: &KeyTable, kind: &Kind) -> Json {
                 "uniqueItems": true,
             },
         ] }),
-        Kind::Share => json!({ "anyOf": [
+        ValueKind::Share => json!({ "anyOf": [
             { "type": "integer", "minimum": 0, "maximum": MANY },
             { "type": "number", "minimum": 0, "exclusiveMaximum": 1 },
         ] }),
-        Kind::Bytes { min, max } => json!({ "anyOf": [
+        ValueKind::Bytes { min, max } => json!({ "anyOf": [
             { "type": "integer", "minimum": min, "maximum": max },
             { "type": "string", "pattern": "^[0-9][0-9.]*\\s*([KMGTkmgt][Ii]?)?[Bb]?$" },
         ] }),
-        Kind::Columns => json!({
+        ValueKind::Columns => json!({
             "type": "object",
             "additionalProperties": { "type": "string", "pattern": line },
             "minProperties": 1,
         }),
-        Kind::Arguments => json!({
+        ValueKind::Arguments => json!({
             "type": "object",
             "additionalProperties": { "type": ["string", "number", "boolean"] },
             "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
             "minProperties": 1,
         }),
-        Kind::Tables { keys, may_be_empty } => json!({
+        ValueKind::Tables { keys, may_be_empty } => json!({
             "type": "array",
             "items": object(known, &keys.iter().collect::<Vec<_>>()),
             "minItems": u8::from(!may_be_empty),

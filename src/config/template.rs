@@ -1,9 +1,9 @@
 //! A commented config to start from, made from the table of keys.
 
-use super::key::{DefaultValue, Key, Kind};
+use super::key::{DefaultValue, Key, ValueKind};
 use super::key_table::{KeyTable, TableSection};
 use super::schema::description;
-use super::sections::device::DeviceChoice;
+use crate::config::device_choice::DeviceChoice;
 
 /// Comments are wrapped before this column.
 const WIDTH: usize = 88;
@@ -44,7 +44,7 @@ fn section_template(out: &mut String, section: &TableSection) {
 }
 
 fn entry(out: &mut String, key: &Key) {
-    if let Kind::Tables { keys, .. } = key.kind {
+    if let ValueKind::Tables { keys, .. } = key.kind {
         comment(out, &description(key));
         let mark = if matches!(key.default, DefaultValue::Required) { "" } else { "#" };
         line(out, &format!("{mark}[[{}]]", key.path));
@@ -74,10 +74,10 @@ fn setting(key: &Key) -> (&'static str, &'static str) {
 fn text(key: &Key) -> String {
     let mut text = description(key);
     match &key.kind {
-        Kind::Choice(names) if names.len() > 1 => {
+        ValueKind::Choice(names) if names.len() > 1 => {
             text = format!("{text} One of: {}.", names.join(", "));
         }
-        Kind::Device => text = format!("{text} One of: {}.", DeviceChoice::NAMES.join(", ")),
+        ValueKind::Device => text = format!("{text} One of: {}.", DeviceChoice::NAMES.join(", ")),
         _ => {}
     }
     if let Some(needed) = key.only_with {

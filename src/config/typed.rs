@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::key::{ALL_LINEAR, DefaultValue, Key, Kind, MANY, quoted_list};
+use super::key::{ALL_LINEAR, DefaultValue, Key, MANY, ValueKind, quoted_list};
 use super::place::{Origin, shown};
-use super::sections::data_set::COLUMN_NAMES;
-use super::sections::device::DeviceChoice;
 use super::tree::{Node, Tree, parse_own};
-use super::value::Value;
+use super::value::{Value, Values};
+use crate::config::device_choice::DeviceChoice;
+use crate::config::key::COLUMN_NAMES;
 use crate::error::{Error, nearest};
 
 /// The longest name of a run; file systems allow 255 bytes, and suffixes are added.
@@ -19,13 +19,13 @@ type Problem = (Origin, Error);
 pub(super) fn read(key: &Key, label: &str, node: &Node) -> Result<Value, Vec<Problem>> {
     let wrong = || vec![(node.origin, wrong(&key.kind, label, node))];
     match (&key.kind, &node.tree) {
-        (Kind::Line | Kind::Name, Tree::Text(text)) if text.is_empty() => {
+        (ValueKind::Line | ValueKind::Name, Tree::Text(text)) if text.is_empty() => {
             Err(vec![(node.origin, Error::new(format!("`{label}` must not be empty")))])
         }
-        (Kind::Texts, Tree::Array(items)) => texts(label, items, false),
-        (Kind::Columns, Tree::Table(table)) if !table.is_empty() => pairs(label, table),
-        (Kind::Arguments, Tree::Table(table)) if !table.is_empty() => arguments(label, table),
-        (Kind::Modules, Tree::Array(items)) if !items.is_empty() => texts(label, items, true),
+        (ValueKind::Texts, Tree::Array(items)) => texts(label, items, false),
+        (ValueKind::Columns, Tree::Table(table)) if !table.is_empty() => pairs(label, table),
+        (ValueKind::Arguments, Tree::Table(table)) if !table.is_empty() => arguments(label, table),
+        (ValueKind::Modules, Tree::Array(items)) if !items.is_empty() => texts(label, items, true),
         (kind, tree) => plain(kind, tree).ok_or_else(wrong),
     }
 }
@@ -33,6 +33,15 @@ pub(super) fn read(key: &Key, label: &str, node: &Node) -> Result<Value, Vec<Pro
 /// The value of a default of ours.
 pub(super) fn own(key: &Key, toml: &str) -> Value {
     read(key, key.path, &parse_own(toml)).expect("the table of keys holds valid values")
+}
+
+/// Sets the defaults of keys that have one and no value yet.
+pub fn set_defaults(values: &mut Values, keys: impl IntoIterator<Item = &'static Key>) {
+    for key in keys {
+        if let (None, DefaultValue::Value(toml)) = (values.get(key.path), &key.default) {
+            values.insert(key.path, own(key, toml));
+        }
+    }
 }
 
 /// Whether a value is the default of its key.
@@ -43,7 +52,7 @@ pub(super) fn is_default(key: &Key, value: &Value) -> bool {
 /// The keys of an array of tables, and whether it may be empty.
 pub(super) fn tables(key: &Key) -> Option<(&'static [Key], bool)> {
     match key.kind {
-        Kind::Tables { keys, may_be_empty } => Some((keys, may_be_empty)),
+        ValueKind::Tables { keys, may_be_empty } => Some((keys, may_be_empty)),
         _ => None,
     }
 }
@@ -55,25 +64,27 @@ pub(super) fn is_name(text: &str) -> bool {
     starts_well && text.chars().all(allowed) && text.len() <= NAME_MAX
 }
 
-fn plain(kind: &Kind, tree: &Tree) -> Option<Value> {
+fn plain(kind: &ValueKind, tree: &Tree) -> Option<Value> {
     match (kind, tree) {
-        (Kind::Line, Tree::Text(text)) if !text.contains(char::is_control) => {
+        (ValueKind::Line, Tree::Text(text)) if !text.contains(char::is_control) => {
             Some(Value::Text(text.clone()))
         }
-        (Kind::Name, Tree::Text(text)) if is_name(text) => Some(Value::Text(text.clone())),
-        (Kind::Choice(names), Tree::Text(text)) if names.contains(&text.as_str()) => {
+        (ValueKind::Name, Tree::Text(text)) if is_name(text) => Some(Value::Text(text.clone())),
+        (ValueKind::Choice(names), Tree::Text(text)) if names.contains(&text.as_str()) => {
             Some(Value::Text(text.clone()))
         }
-        (Kind::Device, Tree::Text(text)) if DeviceChoice::from_name(text).is_some() => {
+        (ValueKind::Device, Tree::Text(text)) if DeviceChoice::from_name(text).is_some() => {
             Some(Value::Text(text.clone()))
         }
-        (Kind::Modules, Tree::Text(text)) if text == ALL_LINEAR => Some(Value::Text(text.clone())),
-        (Kind::Boolean, Tree::Boolean(boolean)) => Some(Value::Boolean(*boolean)),
-        (Kind::Integer { min, max }, Tree::Integer(Some(integer), _)) => {
+        (ValueKind::Modules, Tree::Text(text)) if text == ALL_LINEAR => {
+            Some(Value::Text(text.clone()))
+        }
+        (ValueKind::Boolean, Tree::Boolean(boolean)) => Some(Value::Boolean(*boolean)),
+        (ValueKind::Integer { min, max }, Tree::Integer(Some(integer), _)) => {
             let integer = u64::try_from(*integer).ok()?;
             (*min..=*max).contains(&integer).then_some(Value::Integer(integer))
         }
-        (Kind::Bytes { min, max }, tree) => {
+        (ValueKind::Bytes { min, max }, tree) => {
             let bytes = match tree {
                 Tree::Integer(Some(integer), _) => u64::try_from(*integer).ok()?,
                 Tree::Text(text) => size(text)?,
@@ -81,15 +92,15 @@ fn plain(kind: &Kind, tree: &Tree) -> Option<Value> {
             };
             (*min..=*max).contains(&bytes).then_some(Value::Integer(bytes))
         }
-        (Kind::Number(range), tree) => {
+        (ValueKind::Number(range), tree) => {
             let number = number(tree)?;
             range.contains(number).then_some(Value::Number(number))
         }
-        (Kind::Share, Tree::Integer(Some(integer), _)) => {
+        (ValueKind::Share, Tree::Integer(Some(integer), _)) => {
             let records = u64::try_from(*integer).ok()?;
             (records <= MANY).then_some(Value::Integer(records))
         }
-        (Kind::Share, Tree::Float(share, _)) if (0.0..1.0).contains(share) => {
+        (ValueKind::Share, Tree::Float(share, _)) if (0.0..1.0).contains(share) => {
             Some(Value::Number(*share + 0.0))
         }
         _ => None,
@@ -142,7 +153,7 @@ fn pairs(label: &str, table: &super::tree::Table) -> Result<Value, Vec<Problem>>
             Tree::Text(text) if !text.is_empty() && !text.contains(char::is_control) => {
                 pairs.insert(word.text.clone(), text.clone());
             }
-            _ => problems.push((node.origin, wrong(&Kind::Line, &label, node))),
+            _ => problems.push((node.origin, wrong(&ValueKind::Line, &label, node))),
         }
     }
     if problems.is_empty() { Ok(Value::Pairs(pairs)) } else { Err(problems) }
@@ -209,7 +220,7 @@ fn texts(label: &str, items: &[Node], is_names: bool) -> Result<Value, Vec<Probl
             }
             Tree::Text(text) => texts.push(text.clone()),
             _ => {
-                let kind = Kind::Line;
+                let kind = ValueKind::Line;
                 problems.push((item.origin, wrong(&kind, &format!("{label}.{index}"), item)));
             }
         }
@@ -230,7 +241,7 @@ pub(super) fn written(node: &Node) -> String {
     }
 }
 
-fn wrong(kind: &Kind, label: &str, node: &Node) -> Error {
+fn wrong(kind: &ValueKind, label: &str, node: &Node) -> Error {
     let what = format!("`{label}` must be {}, not {}", kind.describe(), written(node));
     let error = Error::new(what);
     match hint(kind, label, &node.tree) {
@@ -240,43 +251,43 @@ fn wrong(kind: &Kind, label: &str, node: &Node) -> Error {
 }
 
 /// What to write instead, where the value shows what was meant.
-fn hint(kind: &Kind, label: &str, tree: &Tree) -> Option<String> {
+fn hint(kind: &ValueKind, label: &str, tree: &Tree) -> Option<String> {
     match (kind, tree) {
-        (Kind::Choice(names), Tree::Text(text)) if text.len() <= 64 => {
+        (ValueKind::Choice(names), Tree::Text(text)) if text.len() <= 64 => {
             nearest(text, names.iter().copied()).map(|name| format!("did you mean `{name}`?"))
         }
-        (Kind::Device, Tree::Text(text)) if text.len() <= 64 => Some(device_hint(text)),
-        (Kind::Integer { .. } | Kind::Number(_) | Kind::Share, Tree::Text(text))
+        (ValueKind::Device, Tree::Text(text)) if text.len() <= 64 => Some(device_hint(text)),
+        (ValueKind::Integer { .. } | ValueKind::Number(_) | ValueKind::Share, Tree::Text(text))
             if text.parse::<f64>().is_ok() =>
         {
             Some(format!("write it without quotes: `{text}`"))
         }
-        (Kind::Boolean, Tree::Text(text)) if matches!(text.as_str(), "true" | "false") => {
+        (ValueKind::Boolean, Tree::Text(text)) if matches!(text.as_str(), "true" | "false") => {
             Some(format!("write it without quotes: `{text}`"))
         }
-        (Kind::Integer { .. }, Tree::Float(number, text))
+        (ValueKind::Integer { .. }, Tree::Float(number, text))
             if number.fract() == 0.0 && number.abs() < 1e15 =>
         {
             (*text != number.to_string()).then(|| format!("write `{number}`"))
         }
-        (Kind::Share, Tree::Float(number, _)) if *number >= 1.0 && number.fract() == 0.0 => {
+        (ValueKind::Share, Tree::Float(number, _)) if *number >= 1.0 && number.fract() == 0.0 => {
             Some(format!("for a number of records write `{number}`"))
         }
         (
-            Kind::Line | Kind::Name | Kind::Choice(_) | Kind::Device,
+            ValueKind::Line | ValueKind::Name | ValueKind::Choice(_) | ValueKind::Device,
             Tree::Integer(_, text) | Tree::Float(_, text),
         ) => Some(format!("write it in quotes: `\"{}\"`", shown(text))),
-        (Kind::Texts, Tree::Text(text)) => Some(format!("write `[\"{}\"]`", shown(text))),
-        (Kind::Modules, Tree::Text(text)) if text.len() <= 64 => {
+        (ValueKind::Texts, Tree::Text(text)) => Some(format!("write `[\"{}\"]`", shown(text))),
+        (ValueKind::Modules, Tree::Text(text)) if text.len() <= 64 => {
             Some(match nearest(text, [ALL_LINEAR]) {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("write `[\"{text}\"]`"),
             })
         }
-        (Kind::Tables { .. }, Tree::Table(_)) => {
+        (ValueKind::Tables { .. }, Tree::Table(_)) => {
             Some(format!("write `[[{label}]]`, in double brackets"))
         }
-        (Kind::Tables { keys, .. }, _) => {
+        (ValueKind::Tables { keys, .. }, _) => {
             Some(format!("write `[[{label}]]` and below it `path = {}`", keys[0].example))
         }
         _ => None,

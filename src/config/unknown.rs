@@ -1,6 +1,5 @@
 //! Keys that are not in the table: what they were probably meant to be.
 
-use super::check::join;
 use super::foreign;
 use super::key::{Key, quoted_list};
 use super::key_table::KeyTable;
@@ -8,6 +7,11 @@ use super::place::{Origin, shown};
 use super::tree::{Node, Tree, Word};
 use super::typed;
 use crate::error::{Error, nearest};
+
+/// The path of a key in a section or a table.
+pub(super) fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}
 
 /// Longer words are not compared: no key is longer, and comparing takes time by their length.
 const COMPARED_MAX: usize = 64;

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::key::{DefaultValue, Key};
 use super::place::Origin;
-use super::typed;
 
 /// A value of the right type and in range.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,15 +46,6 @@ impl PartialEq for Values {
 impl Values {
     pub(super) fn insert(&mut self, path: &'static str, value: Value) {
         self.entries.insert(path, value);
-    }
-
-    /// Sets the defaults of keys that have one and no value yet.
-    pub fn set_defaults(&mut self, keys: impl IntoIterator<Item = &'static Key>) {
-        for key in keys {
-            if let (None, DefaultValue::Value(toml)) = (self.get(key.path), &key.default) {
-                self.insert(key.path, typed::own(key, toml));
-            }
-        }
     }
 
     /// Sets the value of a key; it is not checked.

@@ -1,17 +1,17 @@
 //! Files are looked at when their rows come into use for the first time: too many unusable
-//! records, or mostly nothing to learn, end the run; what is odd is said once.
+//! records, or mostly no target tokens, end the run; what is odd is said once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::about::About;
 use super::bad_rows::BadRows;
 use super::codec::Codec;
-use super::corpus::{CorpusFile, Role};
+use super::corpus_file::{CorpusFile, Role};
 use super::ends_of_runs::line;
 use super::example::RecordId;
 use super::layout::FileId;
 use super::store::Store;
-use super::tokenise::About;
 use super::unused::Loss;
 use crate::config::DataSetConfig;
 use crate::error::{Error, Result};
@@ -190,20 +190,20 @@ impl Admission {
         say("are longer than `data.max_seq_len` and were left out", |about| {
             (about.statistics.dropped, about.dropped)
         });
-        say("hold nothing to learn and were left out", |about| {
-            (about.statistics.nothing_to_learn, about.nothing)
+        say("have no target tokens and were left out", |about| {
+            (about.statistics.no_targets, about.nothing)
         });
         undefined(files, said);
         self.records += records;
         for (name, about) in files {
-            self.nothing += about.statistics.nothing_to_learn;
+            self.nothing += about.statistics.no_targets;
             if let (None, Some(line)) = (&self.first_nothing, about.nothing) {
                 self.first_nothing = Some(RecordId { file: (*name).into(), line });
             }
         }
     }
 
-    /// A prompt and its completion are learnt as plain text, which a chat model is never shown.
+    /// A prompt and its completion are trained on as plain text, which a chat model is never shown.
     fn without_template(
         &mut self,
         set: (Role, u32),
@@ -219,7 +219,7 @@ impl Admission {
         let column = |ours: &str| config.columns.get(ours).map_or(ours, String::as_str).to_owned();
         let (prompt, completion) = (column("prompt"), column("completion"));
         said.warnings.push(format!(
-            "{name}: prompt and completion are learnt as plain text, without the model's chat \
+            "{name}: prompt and completion are trained on as plain text, without the model's chat \
              template; for questions and answers of a chat write `columns = {{ instruction = \
              \"{prompt}\", output = \"{completion}\" }}`"
         ));
@@ -258,10 +258,10 @@ impl Admission {
         if self.nothing * 2 <= self.records {
             return Ok(());
         }
-        let what = format!("{} of {} records hold nothing to learn", self.nothing, self.records);
+        let what = format!("{} of {} records have no target tokens", self.nothing, self.records);
         Err(Error::new(what).at_position(&*first.file, line(first), 1).hint(
             "either they have no turn of the assistant, or `data.max_seq_len` cuts it off; \
-             `firebrand plan` shows what is learnt of a record",
+             `firebrand plan` shows what is trained on of a record",
         ))
     }
 

@@ -1,12 +1,9 @@
 //! Records that cannot be used: some may be skipped, more end the run.
 
+use super::about::{About, SHOWN};
 use super::ends_of_runs::line;
 use super::example::RecordId;
-use super::tokenise::About;
 use crate::error::{Error, Result};
-
-/// So many unusable records are kept to be shown; the rest is counted.
-pub const SHOWN: usize = 10;
 
 /// Unusable records of all data files: a bounded number may be skipped.
 pub struct BadRows {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::corpus::Entry;
+use super::example::CorpusEntry;
 use super::example::{Example, RecordId};
 use crate::files::Digest;
 
@@ -36,9 +36,10 @@ pub struct Batch {
 
 impl Batch {
     /// Lays out rows, each a list of examples.
-    pub fn new(rows: &[Vec<&Entry>]) -> Self {
-        let long =
-            |row: &Vec<&Entry>| row.iter().map(|entry| entry.example.tokens.len()).sum::<usize>();
+    pub fn new(rows: &[Vec<&CorpusEntry>]) -> Self {
+        let long = |row: &Vec<&CorpusEntry>| {
+            row.iter().map(|entry| entry.example.tokens.len()).sum::<usize>()
+        };
         let length = rows.iter().map(long).max().unwrap_or(0);
         let size = rows.len() * length;
         let [tokens, positions, documents] = [(); 3].map(|()| Vec::with_capacity(size));
@@ -65,7 +66,7 @@ impl Batch {
         self.positions.extend(0..length);
         self.documents.resize(self.documents.len() + tokens.len(), document);
         let mut begin = 0;
-        for run in example.learn.chunk_by(|one, next| one == next) {
+        for run in example.loss_mask.chunk_by(|one, next| one == next) {
             let end = begin + run.len();
             if run[0] {
                 // The first token has nothing before it to be predicted from.
@@ -105,7 +106,7 @@ impl Batch {
     }
 
     /// The same with `rows` rows of `length` tokens, at least as many as there are: what is new is
-    /// padding, which nothing sees and nothing is learnt from. A batch of another size names no
+    /// padding, which nothing sees and nothing is trained on. A batch of another size names no
     /// records.
     pub fn padded(&self, rows: usize, length: usize) -> Cow<'_, Self> {
         let (rows, length) = (rows.max(self.rows), length.max(self.length));

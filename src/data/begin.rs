@@ -1,12 +1,13 @@
-//! The tokens of a record and which are learnt, as far as they fit into a row.
+//! The tokens of a record and which are trained on, as far as they fit into a row.
 
 use std::collections::BTreeSet;
 
 use super::ends_of_runs::{doubled, one_line};
-use super::example::{Example, Maker, RecordId};
+use super::example::{Example, RecordId};
 use super::finding::Drawn;
+use super::maker::Maker;
 use super::mask::{self, Rendered};
-use super::tokens::{Begun, Wanted};
+use super::tokens::{Begun, TokenBudget};
 use crate::config::{Overlong, TrainOn};
 use crate::error::Result;
 
@@ -40,19 +41,19 @@ impl Maker<'_> {
         {
             return Err(doubled(self.codec, bos, template.origin(), record));
         }
-        let mut learn = mask::mask(self.codec, rendered, &encoded);
+        let mut loss_mask = mask::mask(self.codec, rendered, &encoded);
         if self.train_on == TrainOn::All {
             // What was found is context, if anything was looked for.
-            learn.iter_mut().for_each(|target| *target = !*target);
+            loss_mask.iter_mut().for_each(|target| *target = !*target);
         }
-        if let Some(first) = learn.first_mut() {
+        if let Some(first) = loss_mask.first_mut() {
             *first = false;
         }
         if self.examiner.is_some() && self.train_on == TrainOn::Assistant {
             drawn.turns = rendered.turns.len();
             drawn.open_turns = mask::open_turns(self.codec, rendered, &encoded);
         }
-        let mut example = Example { tokens: encoded.tokens, learn };
+        let mut example = Example { tokens: encoded.tokens, loss_mask };
         example.end_once(self.codec.turn_ends());
         Ok(Ok((example, goes_on)))
     }
@@ -65,46 +66,49 @@ impl Maker<'_> {
 
     /// What follows a prompt; the error is why it cannot be used.
     pub(super) fn completion(&self, prompt: &str, completion: &str) -> Result<Begin, String> {
-        let learnt_from = if self.train_on == TrainOn::All { 0 } else { prompt.len() };
-        self.plain(&format!("{prompt}{completion}"), learnt_from, false)
+        let target_from = if self.train_on == TrainOn::All { 0 } else { prompt.len() };
+        self.plain(&format!("{prompt}{completion}"), target_from, false)
     }
 
     /// How much of a record's tokens is of use: what is beyond a row is not, where it is cut off.
     /// An examination looks at all of it.
-    fn wanted<'w>(&self, aside: &'w BTreeSet<u32>, can_be_cut: bool) -> Wanted<'w> {
+    fn wanted<'w>(&self, aside: &'w BTreeSet<u32>, can_be_cut: bool) -> TokenBudget<'w> {
         let all_or_nothing = self.overlong != Overlong::Truncate;
         let enough = self.examiner.is_none() && (all_or_nothing || can_be_cut);
         let most = if enough { self.max_seq_len.saturating_add(MARGIN) } else { usize::MAX };
-        Wanted { most, aside, all_or_nothing, ..Wanted::ALL }
+        TokenBudget { most, aside, all_or_nothing, ..TokenBudget::ALL }
     }
 
-    /// Plain text with the token that ends it; what begins at `learnt_from` or later is learnt.
+    /// Plain text with the token that ends it; what begins at `target_from` or later is trained on.
     /// Of a text that is made into pieces (`in_pieces`) all is used.
     pub(super) fn plain(
         &self,
         text: &str,
-        learnt_from: usize,
+        target_from: usize,
         in_pieces: bool,
     ) -> Result<Begin, String> {
-        let wanted = self.wanted(Wanted::ALL.aside, !in_pieces);
-        let wanted = Wanted { offsets: learnt_from > 0, ..wanted };
+        let wanted = self.wanted(TokenBudget::ALL.aside, !in_pieces);
+        let wanted = TokenBudget { offsets: target_from > 0, ..wanted };
         let begun = self.codec.encode_plain(text, wanted).map_err(|error| one_line(&error))?;
         let Begun { encoded, goes_on } = begun;
-        let mut learn: Vec<bool> = match learnt_from {
+        let mut loss_mask: Vec<bool> = match target_from {
             0 => vec![true; encoded.tokens.len()],
-            _ => encoded.offsets.iter().map(|&(start, _)| start >= learnt_from).collect(),
+            _ => encoded.offsets.iter().map(|&(start, _)| start >= target_from).collect(),
         };
-        // What the tokenizer puts before the text is given, not learnt.
-        learn.iter_mut().take(self.codec.tokenizer.prefix().len().max(1)).for_each(|l| *l = false);
+        // What the tokenizer puts before the text is given, not trained on.
+        loss_mask
+            .iter_mut()
+            .take(self.codec.tokenizer.prefix().len().max(1))
+            .for_each(|l| *l = false);
         let mut tokens = encoded.tokens;
         if let Some(eos) = self.codec.tokenizer.eos()
             && !(text.is_empty() || goes_on)
-            && (tokens.last() != Some(&eos) || learn.last() != Some(&true))
+            && (tokens.last() != Some(&eos) || loss_mask.last() != Some(&true))
         {
             tokens.push(eos);
-            learn.push(true);
+            loss_mask.push(true);
         }
-        Ok((Example { tokens, learn }, goes_on))
+        Ok((Example { tokens, loss_mask }, goes_on))
     }
 }
 

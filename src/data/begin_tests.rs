@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::DataConfig;
-use crate::data::example::Outcome;
+use crate::data::example::RecordOutcome;
 use crate::data::fixture::{codec, codec_with, config};
 use crate::data::formats::{Content, Conversation};
 use crate::data::{Codec, mask};
@@ -17,7 +17,7 @@ fn settings(overlong: Overlong) -> DataConfig {
     DataConfig { overlong, ..config(&[] as &[&Path]) }
 }
 
-fn made(codec: &Codec, overlong: Overlong, content: Content) -> Result<Outcome> {
+fn made(codec: &Codec, overlong: Overlong, content: Content) -> Result<RecordOutcome> {
     let settings = settings(overlong);
     let id = RecordId { file: "a.jsonl".into(), line: 3 };
     Ok(Maker::new(codec, &settings).make(content, <_>::default(), &id)?.outcome)
@@ -39,21 +39,21 @@ fn a_long_record_is_cut_as_if_all_of_it_had_been_tokenised() {
     let template = codec.chat_template().unwrap();
     let handed = template.render(&[&conversation], true).ok().unwrap().pop().unwrap().unwrap();
     let whole = codec.tokenizer.encode_exactly(&handed.rendered.text).unwrap();
-    let learn = mask::mask(&codec, &handed.rendered, &whole);
+    let loss_mask = mask::mask(&codec, &handed.rendered, &whole);
     let outcome = made(&codec, Overlong::Truncate, Content::Chat(conversation)).unwrap();
-    let Outcome::Truncated(example) = outcome else { panic!("{outcome:?}") };
+    let RecordOutcome::Truncated(example) = outcome else { panic!("{outcome:?}") };
     assert_eq!(example.tokens, whole.tokens[..64]);
-    assert_eq!(example.learn, learn[..64]);
-    assert!(example.learnt() > 20);
+    assert_eq!(example.loss_mask, loss_mask[..64]);
+    assert!(example.target_count() > 20);
 
     let (prompt, completion) = ("the capital of".to_owned(), long);
     let whole = codec.tokenizer.encode_exactly(&format!("{prompt}{completion}")).unwrap();
     let content = Content::Completion { prompt: prompt.clone(), completion };
     let outcome = made(&codec, Overlong::Truncate, content).unwrap();
-    let Outcome::Truncated(example) = outcome else { panic!("{outcome:?}") };
+    let RecordOutcome::Truncated(example) = outcome else { panic!("{outcome:?}") };
     assert_eq!(example.tokens, whole.tokens[..64]);
-    let learn = |&(start, _): &(usize, usize)| start >= prompt.len();
-    assert!(example.learn.iter().copied().eq(whole.offsets[..64].iter().map(learn)));
+    let loss_mask = |&(start, _): &(usize, usize)| start >= prompt.len();
+    assert!(example.loss_mask.iter().copied().eq(whole.offsets[..64].iter().map(loss_mask)));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_long_text_is_in_pieces_that_hold_all_of_it() {
     let text = WORDS.repeat(5000);
     let whole = codec.tokenizer.encode_exactly(&text).unwrap().tokens;
     let outcome = made(&codec, Overlong::Truncate, Content::Text(text)).unwrap();
-    let Outcome::Pieces(pieces) = outcome else { panic!("{outcome:?}") };
+    let RecordOutcome::Pieces(pieces) = outcome else { panic!("{outcome:?}") };
     let rest = pieces.iter().flat_map(|piece| piece.tokens[1..].iter().copied());
     let all = std::iter::once(pieces[0].tokens[0]).chain(rest);
     assert!(all.eq(whole.into_iter().chain(codec.tokenizer.eos())));
@@ -75,7 +75,7 @@ fn what_is_too_long_for_certain_is_dropped_or_said_without_its_length() {
     for long in [WORDS.repeat(10_000), word.clone()] {
         for content in [Content::Text(long.clone()), chat("the", &long)] {
             let outcome = made(&codec, Overlong::Drop, content.clone()).unwrap();
-            assert!(matches!(outcome, Outcome::Dropped), "{outcome:?}");
+            assert!(matches!(outcome, RecordOutcome::Dropped), "{outcome:?}");
             let error = made(&codec, Overlong::Error, content).unwrap_err().to_string();
             assert!(error.contains("a record has more than 64 tokens"), "{error}");
             assert!(error.contains("a.jsonl:3") && error.contains("data.overlong"), "{error}");
@@ -86,7 +86,7 @@ fn what_is_too_long_for_certain_is_dropped_or_said_without_its_length() {
     assert!(!error.to_string().contains("more than"), "{error}");
     // Cut, it would have to be tokenised.
     let outcome = made(&codec, Overlong::Truncate, Content::Text(word)).unwrap();
-    let Outcome::Bad(why) = outcome else { panic!("{outcome:?}") };
+    let RecordOutcome::Bad(why) = outcome else { panic!("{outcome:?}") };
     assert!(why.contains("4194304 bytes in a row are letters"), "{why}");
 }
 

@@ -1,5 +1,6 @@
-//! The records of an evaluation: what each says, beside the tokens that are judged.
+//! The records of an evaluation: what each says, beside the tokens that are evaluated.
 
+use crate::data::maker::CaseSettings;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -8,20 +9,22 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::codec::Codec;
-use super::corpus::{CorpusFile, Entry, Role};
+use super::corpus_file::{CorpusFile, Role};
 use super::detect::{Choice, detect};
 use super::ends_of_runs::line;
-use super::example::{Example, Maker, Outcome, RecordId};
+use super::example::CorpusEntry;
+use super::example::{Example, RecordId, RecordOutcome};
 use super::formats::{Content, Format, map_columns};
+use super::maker::Maker;
 use super::pack::{Packing, pack};
 use super::sources::{self, Record};
 use super::unused::LeftOut;
-use crate::config::{DataSetConfig, OnUnused};
+use crate::config::DataSetConfig;
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::Supply;
 
-/// A record that a model is judged on.
+/// A record that a model is evaluated on.
 #[derive(Debug, Clone)]
 pub struct Case {
     /// Where it stands.
@@ -30,7 +33,7 @@ pub struct Case {
     pub digest: Digest,
     /// Its fields, as they stand in the file.
     pub fields: Map<String, Value>,
-    /// Its tokens; several pieces where a text is longer than a row, none where nothing is judged.
+    /// Its tokens; several pieces where a text is longer than a row, none where nothing is evaluated.
     pub examples: Vec<Example>,
     /// What the model is asked, and the answer that the record holds; plain text asks nothing.
     pub question: Option<Question>,
@@ -69,24 +72,11 @@ pub struct Cases {
     pub warnings: Vec<String>,
 }
 
-/// How the records of an evaluation are read.
-#[derive(Debug, Clone)]
-pub struct CaseSettings {
-    /// Longest row in tokens.
-    pub max_seq_len: usize,
-    /// Of more records, those with the smallest digests are kept; 0 keeps all.
-    pub max_records: u64,
-    /// What the chat template is handed; a record's own come first.
-    pub template_args: Map<String, Value>,
-    /// What is done about what the model does not get of a record.
-    pub on_unused: Option<OnUnused>,
-}
-
 /// Reads a data set to its end; of more records than wanted, those with the smallest digests are
 /// kept, so that a new revision changes few of them.
 ///
 /// # Errors
-/// When a record cannot be used: a model must not be judged on some of the records only.
+/// When a record cannot be used: a model must not be evaluated on some of the records only.
 pub fn cases(
     set: &DataSetConfig,
     codec: &Codec,
@@ -162,7 +152,7 @@ fn unusable(file: &Arc<str>, record: &Record, why: &str) -> Error {
     Error::new("a record of the evaluation cannot be used")
         .at_position(&**file, line(&id), 1)
         .because(why)
-        .hint("correct or remove it: a model must not be judged on some of the records only")
+        .hint("correct or remove it: a model must not be evaluated on some of the records only")
 }
 
 fn case(
@@ -185,11 +175,11 @@ fn case(
     let made = maker.make(content.clone(), left, &id)?;
     left_out.add(&made.unused, &made.undefined, &id);
     let (examples, cut) = match made.outcome {
-        Outcome::Whole(example) => (vec![example], false),
-        Outcome::Truncated(example) => (vec![example], true),
-        Outcome::Pieces(pieces) => (pieces, false),
-        Outcome::NothingToLearn | Outcome::Dropped => (Vec::new(), true),
-        Outcome::Bad(why) => return Err(fail(&why)),
+        RecordOutcome::Whole(example) => (vec![example], false),
+        RecordOutcome::Truncated(example) => (vec![example], true),
+        RecordOutcome::Pieces(pieces) => (pieces, false),
+        RecordOutcome::NothingToLearn | RecordOutcome::Dropped => (Vec::new(), true),
+        RecordOutcome::Bad(why) => return Err(fail(&why)),
     };
     let question = question(&content, codec)
         .map_err(|error| error.at_position(&*id.file, line(&id), 1))?
@@ -243,8 +233,8 @@ pub fn packed(lengths: impl Iterator<Item = usize>, max_seq_len: usize) -> Vec<V
 
 impl Case {
     /// Its examples as entries of rows.
-    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        self.examples.iter().map(|example| Entry {
+    pub fn entries(&self) -> impl Iterator<Item = CorpusEntry> + '_ {
+        self.examples.iter().map(|example| CorpusEntry {
             record: self.record.clone(),
             digest: self.digest,
             example: example.clone(),

@@ -9,7 +9,7 @@ use super::formats::{Conversation, Fields};
 use super::mask::PROBE;
 use super::renderer::TemplateRenderer;
 use super::template::Templates;
-use super::tokens::{Begun, Tokenizer, Wanted};
+use super::tokens::{Begun, TokenBudget, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::Digest;
 
@@ -177,7 +177,7 @@ impl Codec {
 
     /// The tokens of a plain text that the model is to go on with.
     pub fn text_tokens(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.encode_plain(text, Wanted::ALL)?.encoded.tokens)
+        Ok(self.encode_plain(text, TokenBudget::ALL)?.encoded.tokens)
     }
 
     /// The tokens of a prompt: a turn of a chat where the model has a template, else plain text.
@@ -190,7 +190,7 @@ impl Codec {
     }
 
     /// Plain text, begun as the tokenizer begins a text: once, whether the text has it or not.
-    pub(super) fn encode_plain(&self, text: &str, wanted: Wanted) -> Result<Begun> {
+    pub(super) fn encode_plain(&self, text: &str, wanted: TokenBudget) -> Result<Begun> {
         let mut begun = self.tokenizer.encode_wanted(text, wanted)?;
         let (prefix, encoded) = (self.tokenizer.prefix(), &mut begun.encoded);
         if encoded.tokens.starts_with(prefix) {

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::*;
 use crate::config::TrainOn;
-use crate::data::example::{Maker, Outcome, RecordId};
+use crate::data::example::{RecordId, RecordOutcome};
 use crate::data::fixture::{codec, config, copy_of_model};
 use crate::data::formats::{Content, Fields};
+use crate::data::maker::Maker;
 
 /// Changes a JSON file of a model.
 fn edit(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) {
@@ -42,7 +43,7 @@ fn made(codec: &Codec, content: &Content, train_on: TrainOn) -> (Vec<u32>, Vec<b
     let record = RecordId { file: "a.jsonl".into(), line: 1 };
     let maker = Maker::new(codec, &config);
     match maker.make(content.clone(), Fields::new(), &record).unwrap().outcome {
-        Outcome::Whole(example) => (example.tokens, example.learn),
+        RecordOutcome::Whole(example) => (example.tokens, example.loss_mask),
         other => panic!("{other:?}"),
     }
 }
@@ -53,7 +54,7 @@ fn a_text_begins_and_ends_once() {
     let tokens = |text: &str| made(&codec, &Content::Text(text.to_owned()), TrainOn::Assistant);
     let expected = tokens("the sea");
     assert_eq!((expected.0[0], *expected.0.last().unwrap()), (3, 0));
-    assert_eq!(expected.1.iter().filter(|learn| !**learn).count(), 1);
+    assert_eq!(expected.1.iter().filter(|loss_mask| !**loss_mask).count(), 1);
     for text in ["<|bos|>the sea", "the sea<|endoftext|>", "<|bos|>the sea<|endoftext|>"] {
         assert_eq!(tokens(text), expected, "{text}");
     }
@@ -66,8 +67,8 @@ fn a_text_begins_and_ends_once() {
     assert_eq!(completion("<|bos|>the", " sea<|endoftext|>"), expected);
     assert_eq!(*expected.1.last().unwrap(), true);
     // A prompt that ends with it is no answer that does.
-    let (tokens, learn) = completion("the<|endoftext|>", "");
-    assert!(tokens.ends_with(&[0, 0]) && learn.ends_with(&[false, true]), "{tokens:?}");
+    let (tokens, loss_mask) = completion("the<|endoftext|>", "");
+    assert!(tokens.ends_with(&[0, 0]) && loss_mask.ends_with(&[false, true]), "{tokens:?}");
 }
 
 #[test]

@@ -1,83 +1,28 @@
 //! Everything that a run learns from and is measured on.
 
+use crate::data::corpus_file::CorpusFile;
+use crate::data::corpus_file::Role;
+use crate::data::example::CorpusEntry;
+use crate::data::validation::ValidationSet;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
 use super::admission::{Admission, Said};
 use super::codec::Codec;
-use super::example::{Example, RecordId};
 use super::filter::Filter;
 use super::layout::{Blocks, FileId};
-use super::plan::{Cursor, Lengths, Plan, Recipe};
+use super::plan::{Cursor, Plan};
 use super::statistics::Statistics;
 use super::store::Store;
 use super::survey;
 use super::validation;
 use super::watch::RecordWatch;
+use super::window::{Lengths, Recipe};
 use crate::config::{DataConfig, DataSetConfig, ValSize};
 use crate::error::Result;
-use crate::files::{Digest, FileEntry};
+use crate::files::Digest;
 use crate::hub::{FileSet, Locked, LockedFile, SetFile, Supply};
-
-/// An example with where it comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its record.
-    pub record: RecordId,
-    /// The digest of the record's bytes.
-    pub digest: Digest,
-    /// Its tokens.
-    pub example: Example,
-}
-
-/// What a data set is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Learnt from.
-    Train,
-    /// Measured on.
-    Validation,
-}
-
-impl Role {
-    /// Its name, which is also that of the split that is read unless another is asked for.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Validation => "validation",
-        }
-    }
-}
-
-/// A data set file that was read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CorpusFile {
-    /// Name, size and digest of the bytes that were read.
-    #[serde(flatten)]
-    pub file: FileEntry,
-    /// Where anyone finds these bytes again, if they came from a hub: as `huggingface_hub` writes
-    /// it, `hf://datasets/owner/name@commit/path`.
-    pub uri: Option<String>,
-    /// What it is for.
-    pub role: Role,
-    /// The shape of its records.
-    pub format: String,
-    /// How many records it holds, bad ones included.
-    pub rows: u64,
-}
-
-/// The examples that the loss is measured on.
-#[derive(Debug, Clone, Default)]
-pub struct Part {
-    /// In file order, files in the order of the configuration.
-    pub entries: Arc<[Entry]>,
-    /// What was counted.
-    pub statistics: Statistics,
-}
 
 /// How much is read before training starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,12 +36,12 @@ pub enum Extent {
 /// Everything that a run learns from and is measured on.
 pub struct Corpus {
     config: DataConfig,
-    /// The files that are learnt from.
+    /// The files that are trained on.
     pub train: Arc<Store>,
     /// The files that are measured on.
     pub validation_files: Arc<Store>,
     /// Measured on; may be empty.
-    pub validation: Part,
+    pub validation: ValidationSet,
     /// What was counted in the training data; `None` while it is streamed.
     pub statistics: Option<Statistics>,
     /// Tokenizer and chat template.
@@ -163,7 +108,7 @@ pub fn open_watched(
         config: config.clone(),
         train,
         validation_files,
-        validation: Part::default(),
+        validation: ValidationSet::default(),
         statistics: None,
         codec: codec.clone(),
         notes: Vec::new(),
@@ -180,7 +125,7 @@ pub fn open_watched(
 }
 
 impl Corpus {
-    /// Keeps what is learnt from and what is measured on apart.
+    /// Keeps what is trained on and what is measured on apart.
     fn separate(
         &mut self,
         everything: bool,
@@ -313,7 +258,7 @@ impl Corpus {
         Ok(Digest::of(text.as_bytes()))
     }
 
-    /// Whether an example of the training data is learnt.
+    /// Whether an example of the training data is trained on.
     pub fn keeps(&self, place: super::filter::Place, digest: &Digest) -> bool {
         self.filter.keeps(place, digest)
     }
@@ -323,8 +268,8 @@ impl Corpus {
         &self.filter
     }
 
-    /// The first example that is learnt, for people to look at.
-    pub fn first_example(&self) -> Result<Option<Entry>> {
+    /// The first example that is trained on, for people to look at.
+    pub fn first_example(&self) -> Result<Option<CorpusEntry>> {
         for file in self.train.files() {
             for block in 0..self.train.count_of_blocks(file)? {
                 for (place, entry) in (0..).zip(self.train.read(file, block)?) {
@@ -353,8 +298,8 @@ impl Corpus {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner).ends().clone()
     }
 
-    /// Every training example that is learnt, in file order: for tests and for looking at data.
-    pub fn examples(&self) -> Result<Vec<Entry>> {
+    /// Every training example that is trained on, in file order: for tests and for looking at data.
+    pub fn examples(&self) -> Result<Vec<CorpusEntry>> {
         let mut all = Vec::new();
         for file in self.train.files() {
             for block in 0..self.train.count_of_blocks(file)? {

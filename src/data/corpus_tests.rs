@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::config::{DataSetConfig, Overlong, TrainOn};
 use crate::data::Cursor;
+use crate::data::example::Example;
 use crate::data::fixture::{config, copy_of_model, model_dir, open_with as open, write};
 use crate::data::show::pieces;
 
@@ -28,10 +29,10 @@ fn text(lines: &[&str]) -> Vec<String> {
     lines.iter().map(|line| json!({ "text": line }).to_string()).collect()
 }
 
-/// What is learnt in brackets.
+/// What is trained on in brackets.
 fn marked(corpus: &Corpus, entry: usize) -> String {
     let pieces = pieces(&corpus.codec, &corpus.examples().unwrap()[entry].example).unwrap();
-    let show = |piece: crate::data::Piece| match piece.learnt {
+    let show = |piece: crate::data::ExampleSpan| match piece.target {
         true => format!("[{}]", piece.text),
         false => piece.text,
     };
@@ -43,7 +44,7 @@ fn validation_of(config: &mut DataConfig, path: &Path) {
 }
 
 #[test]
-fn each_shape_is_read_and_what_is_learnt_of_it() {
+fn each_shape_is_read_and_what_is_target_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let a = write(folder.path(), "a.jsonl", [chat("Hi", "Ho")]);
     let alpaca = json!({"instruction": "Add", "input": "1 2", "output": "3"}).to_string();
@@ -85,8 +86,8 @@ fn train_on_all_learns_everything_but_the_first_token() {
     config.train_on = TrainOn::All;
     let corpus = open(&config, &model_dir()).unwrap();
     for entry in corpus.examples().unwrap() {
-        assert_eq!(entry.example.learnt(), entry.example.tokens.len() - 1);
-        assert!(!entry.example.learn[0]);
+        assert_eq!(entry.example.target_count(), entry.example.tokens.len() - 1);
+        assert!(!entry.example.loss_mask[0]);
     }
 }
 
@@ -134,10 +135,13 @@ fn too_long_records_are_cut_dropped_or_refused() {
     let mut config = config(&[&path]);
     let corpus = open(&config, &model_dir()).unwrap();
     let counts = corpus.statistics.as_ref().unwrap();
-    assert_eq!((counts.truncated, counts.nothing_to_learn, counts.examples), (1, 1, 3));
+    assert_eq!((counts.truncated, counts.no_targets, counts.examples), (1, 1, 3));
     assert_eq!(counts.longest, 64);
     assert!(corpus.warnings.iter().any(|text| text.contains("a.jsonl:2")), "{:?}", corpus.warnings);
-    assert!(!marked(&corpus, 1).contains("<|im_end|>]"), "the end is not learnt where it was cut");
+    assert!(
+        !marked(&corpus, 1).contains("<|im_end|>]"),
+        "the end is not trained on where it was cut"
+    );
     config.overlong = Overlong::Drop;
     let counts = open(&config, &model_dir()).unwrap().statistics.unwrap();
     assert_eq!((counts.truncated, counts.dropped, counts.examples), (0, 2, 2));
@@ -158,25 +162,25 @@ fn long_texts_lose_no_token() {
     let pieces: Vec<&Example> =
         all.iter().filter(|entry| entry.record.line == 1).map(|entry| &entry.example).collect();
     assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.tokens.len() <= 64));
-    let learnt: Vec<u32> = pieces
+    let target: Vec<u32> = pieces
         .iter()
-        .flat_map(|piece| piece.tokens.iter().zip(&piece.learn))
-        .filter_map(|(token, learn)| learn.then_some(*token))
+        .flat_map(|piece| piece.tokens.iter().zip(&piece.loss_mask))
+        .filter_map(|(token, loss_mask)| loss_mask.then_some(*token))
         .collect();
-    assert_eq!(learnt, whole[1..]);
+    assert_eq!(target, whole[1..]);
     assert_eq!(corpus.statistics.as_ref().unwrap().split, 1);
     let short = &all.last().unwrap().example;
-    let all = corpus.statistics.as_ref().unwrap().learnt_tokens as usize;
-    assert_eq!(all, learnt.len() + short.tokens.len() - 1);
+    let all = corpus.statistics.as_ref().unwrap().target_tokens as usize;
+    assert_eq!(all, target.len() + short.tokens.len() - 1);
 }
 
 #[test]
-fn mostly_nothing_to_learn_is_an_error() {
+fn mostly_no_targets_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let silent = json!({"messages": [{"role": "user", "content": "x"}]}).to_string();
     let path = write(folder.path(), "a.jsonl", [chat("a", "b"), silent.clone(), silent]);
     let error = open(&config(&[&path]), &model_dir()).err().unwrap().to_string();
-    assert!(error.contains("2 of 3 records hold nothing to learn"), "{error}");
+    assert!(error.contains("2 of 3 records have no target tokens"), "{error}");
     assert!(error.contains("a.jsonl:2:1"), "{error}");
 }
 
@@ -204,7 +208,7 @@ fn a_chat_needs_a_template_and_a_text_does_not() {
 }
 
 #[test]
-fn held_out_records_are_not_learnt() {
+fn held_out_records_are_not_target() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(folder.path(), "a.jsonl", chats(200));
     let mut config = config(&[&path]);
@@ -212,9 +216,9 @@ fn held_out_records_are_not_learnt() {
     let corpus = open(&config, &model_dir()).unwrap();
     assert_eq!((corpus.examples().unwrap().len(), corpus.validation.entries.len()), (180, 20));
     assert_eq!(corpus.statistics.as_ref().unwrap().held_out, 20);
-    let learnt: BTreeSet<Digest> =
+    let target: BTreeSet<Digest> =
         corpus.examples().unwrap().iter().map(|entry| entry.digest).collect();
-    assert!(corpus.validation.entries.iter().all(|entry| !learnt.contains(&entry.digest)));
+    assert!(corpus.validation.entries.iter().all(|entry| !target.contains(&entry.digest)));
 }
 
 #[test]
@@ -239,7 +243,7 @@ fn training_data_is_freed_of_validation_records() {
 }
 
 #[test]
-fn equal_records_are_learnt_once_if_asked() {
+fn equal_records_are_target_once_if_asked() {
     let folder = tempfile::tempdir().unwrap();
     let long = "the capital of Peru is Lima, ".repeat(40);
     let texts = text(&["the sea", &long, "the sea", "a", &long]);
@@ -261,7 +265,7 @@ fn equal_records_are_learnt_once_if_asked() {
     assert!(pieces.count() > 3);
     let left_out = corpus.statistics.as_ref().unwrap().duplicates as usize;
     assert_eq!(kept.len() + left_out, all.len());
-    assert!(corpus.notes.iter().any(|note| note.contains("learnt once")), "{:?}", corpus.notes);
+    assert!(corpus.notes.iter().any(|note| note.contains("target once")), "{:?}", corpus.notes);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::formats::{Conversation, REASONING};
 use super::mask::{self, Rendered};
-use super::regions::{Found, Regions, SHORT, has_word};
+use super::regions::{Certainty, Regions, SHORT, has_word};
 use super::spots::{Leaf, Spot, leaves, probe, word};
 use super::template::ChatTemplate;
 use super::unused::{Loss, NOT_ASKED, Unused};
@@ -87,9 +87,9 @@ pub fn located(conversation: &Conversation, rendered: &Rendered) -> Vec<(usize, 
 }
 
 /// A piece of the record, and whether it was found.
-struct Piece {
+struct RecordPiece {
     spot: Spot,
-    found: Found,
+    found: Certainty,
     loss: Loss,
     what: &'static str,
     /// What it is in this record: the whole of it, or how it begins.
@@ -103,7 +103,7 @@ struct Check<'a> {
     /// The messages whose turns are the regions 1, 3, 5, …
     located: Vec<usize>,
     /// Those that were not surely found, and all that the assistant says.
-    pieces: Vec<Piece>,
+    pieces: Vec<RecordPiece>,
 }
 
 impl Check<'_> {
@@ -123,21 +123,23 @@ impl Check<'_> {
                 || has_word(self.template.source(), piece))
     }
 
-    fn look(&mut self, home: usize, text: &str) -> Found {
+    fn look(&mut self, home: usize, text: &str) -> Certainty {
         match self.regions.look(home, text) {
-            Found::Surely if self.is_scaffold(text) && !text.trim().is_empty() => Found::Perhaps,
+            Certainty::Surely if self.is_scaffold(text) && !text.trim().is_empty() => {
+                Certainty::Perhaps
+            }
             found => found,
         }
     }
 
-    fn piece(&mut self, spot: Spot, found: Found, loss: Loss, what: &'static str, text: &str) {
+    fn piece(&mut self, spot: Spot, found: Certainty, loss: Loss, what: &'static str, text: &str) {
         let spoken = matches!(spot, Spot::Content(_) | Spot::Part(..) | Spot::CallName(..));
-        if found != Found::Surely || spoken {
+        if found != Certainty::Surely || spoken {
             let example = match found {
-                Found::Surely => String::new(),
+                Certainty::Surely => String::new(),
                 _ => example(what, text),
             };
-            self.pieces.push(Piece { spot, found, loss, what, example });
+            self.pieces.push(RecordPiece { spot, found, loss, what, example });
         }
     }
 
@@ -194,7 +196,7 @@ impl Check<'_> {
             return self.piece(spot, found, loss, what, text);
         };
         if self.regions.take(home, text.trim()) {
-            return self.piece(spot, Found::Surely, loss, what, text);
+            return self.piece(spot, Certainty::Surely, loss, what, text);
         }
         let (thought, answer) = (&text[..at], &text[at + length..]);
         let begin =
@@ -202,10 +204,10 @@ impl Check<'_> {
         let thought = &thought[begin.unwrap_or(0)..];
         let found = self.look(home, answer);
         self.piece(spot, found, loss, what, answer);
-        if self.regions.look(home, thought) == Found::Nowhere {
-            let piece = Piece {
+        if self.regions.look(home, thought) == Certainty::Nowhere {
+            let piece = RecordPiece {
                 spot: Spot::Thought,
-                found: Found::Nowhere,
+                found: Certainty::Nowhere,
                 loss: Loss::Detail,
                 what: "reasoning",
                 example: example("reasoning", thought),
@@ -224,7 +226,7 @@ impl Check<'_> {
         leaves(&function["arguments"], &mut |leaf| {
             let (text, other) = word(&leaf);
             let mut found = self.regions.look(home, &text);
-            if let (Some(other), true) = (other, found != Found::Surely) {
+            if let (Some(other), true) = (other, found != Certainty::Surely) {
                 found = self.regions.look(home, other);
             }
             let shown = match leaf {
@@ -252,26 +254,26 @@ impl Check<'_> {
         let found = self.between(about);
         self.piece(spot("description"), found, loss, WHAT, about);
         for key in function["parameters"]["properties"].as_object().into_iter().flatten() {
-            if self.between(key.0) == Found::Nowhere {
-                let (found, what) = (Found::Nowhere, "parameters of tools");
+            if self.between(key.0) == Certainty::Nowhere {
+                let (found, what) = (Certainty::Nowhere, "parameters of tools");
                 self.piece(Spot::Parameter(index), found, Loss::Detail, what, key.0);
             }
         }
     }
 
-    fn between(&mut self, text: &str) -> Found {
-        let mut best = Found::Nowhere;
+    fn between(&mut self, text: &str) -> Certainty {
+        let mut best = Certainty::Nowhere;
         for region in (0..self.regions.count()).step_by(2) {
             match self.regions.look(region, text) {
-                Found::Surely if self.is_scaffold(text) && !text.trim().is_empty() => {
-                    return Found::Perhaps;
+                Certainty::Surely if self.is_scaffold(text) && !text.trim().is_empty() => {
+                    return Certainty::Perhaps;
                 }
-                Found::Surely => return Found::Surely,
+                Certainty::Surely => return Certainty::Surely,
                 // It stands in no region of its own, only elsewhere: the next may have it.
                 found if region == 0 => best = found,
                 _ => {}
             }
-            if best == Found::Nowhere {
+            if best == Certainty::Nowhere {
                 break; // not in the whole text
             }
         }
@@ -293,13 +295,13 @@ impl Check<'_> {
         let asked = memmem::find(self.template.source().as_bytes(), key.as_bytes()).is_some();
         let found = match value.as_str() {
             Some(text) => self.regions.look(home, text),
-            None if asked => Found::Surely,
-            None => Found::Nowhere,
+            None if asked => Certainty::Surely,
+            None => Certainty::Nowhere,
         };
-        if found == Found::Nowhere || (found == Found::Perhaps && !asked) {
-            let piece = Piece {
+        if found == Certainty::Nowhere || (found == Certainty::Perhaps && !asked) {
+            let piece = RecordPiece {
                 spot: Spot::Key(index, key.to_owned()),
-                found: Found::Nowhere,
+                found: Certainty::Nowhere,
                 loss: Loss::Detail,
                 what: "",
                 example: format!("`{key}` of messages"),
@@ -310,10 +312,12 @@ impl Check<'_> {
 
     /// Asks the template about what is not sure.
     fn ask(&mut self) {
-        let unsure = |piece: &Piece| match piece.found {
-            Found::Surely => false,
-            Found::Perhaps => true,
-            Found::Nowhere => piece.loss == Loss::Meaning || matches!(piece.spot, Spot::Tool(..)),
+        let unsure = |piece: &RecordPiece| match piece.found {
+            Certainty::Surely => false,
+            Certainty::Perhaps => true,
+            Certainty::Nowhere => {
+                piece.loss == Loss::Meaning || matches!(piece.spot, Spot::Tool(..))
+            }
         };
         let open: Vec<usize> =
             (0..self.pieces.len()).filter(|index| unsure(&self.pieces[*index])).collect();
@@ -330,9 +334,9 @@ impl Check<'_> {
             let piece = &mut self.pieces[index];
             let written = match &answer {
                 Some(answer) => answer.contains(&word),
-                None => piece.found == Found::Perhaps,
+                None => piece.found == Certainty::Perhaps,
             };
-            piece.found = if written { Found::Surely } else { Found::Nowhere };
+            piece.found = if written { Certainty::Surely } else { Certainty::Nowhere };
         }
     }
 
@@ -352,7 +356,7 @@ impl Check<'_> {
                 }
                 _ => None,
             };
-            if piece.found != Found::Nowhere {
+            if piece.found != Certainty::Nowhere {
                 heard.extend(spoken.filter(|index| !is_blank(conversation, *index, &piece.spot)));
                 continue;
             }

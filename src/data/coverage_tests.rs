@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use crate::config::{FormatChoice, OnUnused};
 use crate::data::codec::Codec;
 use crate::data::detect::detect;
-use crate::data::example::{Made, Maker, Outcome, RecordId};
+use crate::data::example::{RecordId, RecordOutcome};
 use crate::data::fixture::{codec, codec_with, config};
 use crate::data::formats::{Content, Conversation, FORMATS, Fields};
+use crate::data::made::Made;
+use crate::data::maker::Maker;
 use crate::data::show::pieces;
 use crate::data::sources;
 use crate::data::unused::Unused;
@@ -38,13 +40,13 @@ fn made_with(codec: &Codec, name: &str, record: &Value, on_unused: Option<OnUnus
 fn refusal(template: &str, record: &Value) -> String {
     let made = made_with(&codec_with(template), "messages", record, None);
     match made.outcome {
-        Outcome::Bad(reason) => reason,
+        RecordOutcome::Bad(reason) => reason,
         _ => String::new(),
     }
 }
 
-/// What is learnt of a record, and what is said of it.
-fn learnt(
+/// What is trained on of a record, and what is said of it.
+fn targets(
     template: &str,
     record: &Value,
     on_unused: Option<OnUnused>,
@@ -53,12 +55,12 @@ fn learnt(
     let made = made_with(&codec, "messages", record, on_unused);
     let said = made.unused.iter().map(Unused::phrase).collect();
     let example = match made.outcome {
-        Outcome::Whole(example) => example,
-        Outcome::NothingToLearn => return (Vec::new(), said),
+        RecordOutcome::Whole(example) => example,
+        RecordOutcome::NothingToLearn => return (Vec::new(), said),
         other => panic!("{other:?}"),
     };
     let pieces = pieces(&codec, &example).unwrap();
-    (pieces.into_iter().filter(|piece| piece.learnt).map(|piece| piece.text).collect(), said)
+    (pieces.into_iter().filter(|piece| piece.target).map(|piece| piece.text).collect(), said)
 }
 
 fn call(arguments: Value) -> Value {
@@ -82,12 +84,12 @@ fn calls_that_a_template_does_not_write_are_refused() {
     // The name stands in what is said, the call does not.
     let talking = with_call("I ask for the weather in Oslo.".into(), json!({"city": "Oslo"}));
     assert!(refusal(PLAIN, &talking).contains("`weather`"));
-    // Where it is only reported, the turn that says nothing else is not learnt.
-    let (learnt_of, said) = learnt(PLAIN, &record, Some(OnUnused::Warn));
-    assert_eq!(learnt_of, ["It rains.<|im_end|>"]);
+    // Where it is only reported, the turn that says nothing else is not trained on.
+    let (targets_of, said) = targets(PLAIN, &record, Some(OnUnused::Warn));
+    assert_eq!(targets_of, ["It rains.<|im_end|>"]);
     assert_eq!(said, ["hold tool calls that the chat template does not write"]);
-    let (learnt_of, _) = learnt(PLAIN, &talking, Some(OnUnused::Warn));
-    assert_eq!(learnt_of[0], "I ask for the weather in Oslo.<|im_end|>");
+    let (targets_of, _) = targets(PLAIN, &talking, Some(OnUnused::Warn));
+    assert_eq!(targets_of[0], "I ask for the weather in Oslo.<|im_end|>");
     // A part of a call is a part of what is said.
     let nameless = PLAIN.replace(
         "{{ m.content or '' }}",
@@ -110,7 +112,7 @@ fn tools_that_a_template_does_not_write_are_refused() {
     let template = PLAIN.replace("<|im_end|>", &format!("{calls}<|im_end|>"));
     // It knows calls, so it leaves the tools out by intent, and that is said.
     assert_eq!(
-        learnt(&template, &record, None).1,
+        targets(&template, &record, None).1,
         ["hold tools that the chat template does not write"]
     );
     let talk = json!({"messages": [
@@ -125,7 +127,7 @@ fn tools_that_a_template_does_not_write_are_refused() {
     let naming = "{% for t in tools or [] %}{{ t.function.name }}: {{ t.function.description }}\
                   {% endfor %}";
     record["tools"][0]["function"]["parameters"]["properties"]["unheard_of"] = json!({});
-    let (_, said) = learnt(&format!("{naming}{template}"), &record, None);
+    let (_, said) = targets(&format!("{naming}{template}"), &record, None);
     assert_eq!(said, ["hold parameters of tools that the chat template does not write"]);
 }
 
@@ -155,8 +157,8 @@ fn arguments_are_handed_over_in_the_form_that_the_template_takes() {
         (&walked, &text, "<call>weather city=Oslo;"),
         (&walked, &object, "<call>weather city=Oslo;"),
     ] {
-        let (learnt, said) = learnt(template, &with_call(Value::Null, given.clone()), None);
-        assert_eq!(learnt[0], format!("{wanted}<|im_end|>"), "{template}");
+        let (found, said) = targets(template, &with_call(Value::Null, given.clone()), None);
+        assert_eq!(found[0], format!("{wanted}<|im_end|>"), "{template}");
         assert!(said.is_empty(), "{said:?}");
     }
 }
@@ -173,8 +175,8 @@ fn integers_beyond_64_bits_keep_their_digits() {
     };
     for form in ["{{ c.function | tojson }}", "{{ c.function.name + c.function.arguments }}"] {
         for arguments in [object.clone(), given.clone().into()] {
-            let (learnt, _) = learnt(&calls(form), &with_call(Value::Null, arguments), None);
-            assert!(learnt[0].contains(&given), "{form}: {learnt:?}");
+            let (found, _) = targets(&calls(form), &with_call(Value::Null, arguments), None);
+            assert!(found[0].contains(&given), "{form}: {found:?}");
         }
     }
     let record = json!({"messages": [{"role": "user", "content": object["id"]}]});
@@ -189,16 +191,16 @@ fn null_stays_null_where_a_template_asks_for_it() {
         {% if m.content is none %}{% for c in m.tool_calls %}<call>{{ c.function | tojson }}\
         {% endfor %}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}\
         {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-    let (learnt_of, _) = learnt(asking, &with_call(Value::Null, json!({"city": "Oslo"})), None);
-    assert!(learnt_of[0].starts_with("<call>{\"name\": \"weather\""), "{learnt_of:?}");
-    let (empty, _) = learnt(asking, &with_call("".into(), json!({"city": "Oslo"})), None);
-    assert_eq!(empty, learnt_of);
+    let (targets_of, _) = targets(asking, &with_call(Value::Null, json!({"city": "Oslo"})), None);
+    assert!(targets_of[0].starts_with("<call>{\"name\": \"weather\""), "{targets_of:?}");
+    let (empty, _) = targets(asking, &with_call("".into(), json!({"city": "Oslo"})), None);
+    assert_eq!(empty, targets_of);
     // Where it would be printed as a word, or cannot be joined, it is the text that it means.
     for written in ["{{ m.content }}", "{{ '' + m.content }}"] {
         let calls = "{% for c in m.tool_calls or [] %}<call>{{ c.function | tojson }}{% endfor %}";
         let template = PLAIN.replace("{{ m.content or '' }}", &format!("{written}{calls}"));
-        let (learnt, _) = learnt(&template, &with_call(Value::Null, json!({"city": "Oslo"})), None);
-        assert!(learnt[0].starts_with("<call>{\"name\": \"weather\""), "{learnt:?}");
+        let (found, _) = targets(&template, &with_call(Value::Null, json!({"city": "Oslo"})), None);
+        assert!(found[0].starts_with("<call>{\"name\": \"weather\""), "{found:?}");
     }
 }
 
@@ -214,7 +216,7 @@ fn parts_go_to_templates_that_take_them_and_are_joined_for_others() {
     let taking = "{% for m in messages %}<|im_start|>{{ m.role }}\n\
         {% for p in m.content %}<part>{{ p.text }}{% endfor %}<|im_end|>\n{% endfor %}\
         {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-    assert_eq!(learnt(taking, &record, None).0, ["<part>wren<|im_end|>"]);
+    assert_eq!(targets(taking, &record, None).0, ["<part>wren<|im_end|>"]);
     // Templates of models that also see may take nothing but parts.
     let seeing = taking.replace(
         "{% for p in m.content %}<part>{{ p.text }}{% endfor %}",
@@ -224,9 +226,9 @@ fn parts_go_to_templates_that_take_them_and_are_joined_for_others() {
     let plain = json!({"messages": [
         {"role": "user", "content": "Name one."}, {"role": "assistant", "content": "wren"}
     ]});
-    assert_eq!(learnt(&seeing, &plain, None).0, ["wren<|im_end|>"]);
+    assert_eq!(targets(&seeing, &plain, None).0, ["wren<|im_end|>"]);
     for template in [PLAIN, &PLAIN.replace("m.content or ''", "'' + m.content")] {
-        assert_eq!(learnt(template, &record, None).0, ["wren<|im_end|>"], "{template}");
+        assert_eq!(targets(template, &record, None).0, ["wren<|im_end|>"], "{template}");
     }
 }
 
@@ -270,28 +272,31 @@ fn reasoning_that_is_not_written_is_reported() {
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Ho", "reasoning": "They greet me, and so do I."}
     ]});
-    let (learnt_of, said) = learnt(PLAIN, &record, None);
-    assert_eq!(learnt_of, ["Ho<|im_end|>"]);
+    let (targets_of, said) = targets(PLAIN, &record, None);
+    assert_eq!(targets_of, ["Ho<|im_end|>"]);
     assert_eq!(said, ["hold reasoning that the chat template does not write"]);
     let reason =
         match made_with(&codec_with(PLAIN), "messages", &record, Some(OnUnused::Error)).outcome {
-            Outcome::Bad(reason) => reason,
+            RecordOutcome::Bad(reason) => reason,
             other => panic!("{other:?}"),
         };
     assert!(reason.contains("reasoning (`They greet me"), "{reason}");
     let thinking = PLAIN.replace("{{ m.content", "{{ m.reasoning_content }}{{ m.content");
-    let (learnt_of, said) = learnt(&thinking, &record, None);
-    assert_eq!((learnt_of[0].as_str(), said.len()), ("They greet me, and so do I.Ho<|im_end|>", 0));
+    let (targets_of, said) = targets(&thinking, &record, None);
+    assert_eq!(
+        (targets_of[0].as_str(), said.len()),
+        ("They greet me, and so do I.Ho<|im_end|>", 0)
+    );
     // The reasoning of earlier turns is left out by templates that are meant to do so.
     let record = json!({"messages": [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "<think>\nThey greet me.\n</think>\n\nHo"}
     ]});
     let split = PLAIN.replace("m.content or ''", "m.content.split('</think>')[-1].lstrip('\\n')");
-    let (learnt_of, said) = learnt(&split, &record, None);
-    assert_eq!(learnt_of, ["Ho<|im_end|>"]);
+    let (targets_of, said) = targets(&split, &record, None);
+    assert_eq!(targets_of, ["Ho<|im_end|>"]);
     assert_eq!(said, ["hold reasoning that the chat template does not write"]);
-    assert!(learnt(PLAIN, &record, None).1.is_empty());
+    assert!(targets(PLAIN, &record, None).1.is_empty());
 }
 
 #[test]
@@ -300,7 +305,7 @@ fn other_keys_of_messages_and_records_are_reported() {
         {"role": "user", "content": "Hi", "name": "Ada"},
         {"role": "assistant", "content": "Ho", "rating": 5}
     ], "chat_template_kwargs": {"enable_thinking": false}});
-    let (_, said) = learnt(PLAIN, &record, None);
+    let (_, said) = targets(PLAIN, &record, None);
     assert_eq!(
         said,
         [
@@ -312,7 +317,7 @@ fn other_keys_of_messages_and_records_are_reported() {
         ]
     );
     let asking = PLAIN.replace("{{ m.role }}", "{{ m.role }} {{ m.name }} {{ enable_thinking }}");
-    let (_, said) = learnt(&asking, &record, None);
+    let (_, said) = targets(&asking, &record, None);
     assert_eq!(said[2..], ["hold `rating` of messages that the chat template does not write"]);
 }
 
@@ -337,7 +342,7 @@ fn a_turn_that_is_no_target_is_not_learnt() {
         {"role": "user", "content": "Hm"},
         {"role": "assistant", "content": "Ha", "weight": 1}
     ]});
-    assert_eq!(learnt(PLAIN, &record, None).0, ["Ha<|im_end|>"]);
+    assert_eq!(targets(PLAIN, &record, None).0, ["Ha<|im_end|>"]);
 }
 
 #[test]
@@ -347,7 +352,7 @@ fn shapes_that_know_no_system_text_say_so() {
         ("text", json!({"text": "a", "history": [["b", "c"]]})),
     ] {
         let made = made_with(&codec(), name, &record, None);
-        let Outcome::Bad(reason) = made.outcome else { panic!("{name}") };
+        let RecordOutcome::Bad(reason) = made.outcome else { panic!("{name}") };
         assert!(reason.contains("this shape does not read"), "{reason}");
         assert!(made.lossy);
     }

@@ -25,7 +25,7 @@ fn longer_than_a_row(has: &str, record: &RecordId) -> Error {
 pub fn pair(record: &RecordId, hint: Option<&str>) -> Error {
     let error = Error::new(PAIRS).at_position(&*record.file, line(record), 1).hint(
         "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
-         answers are learnt",
+         answers are trained on",
     );
     match hint {
         Some(hint) if !hint.is_empty() => error.hint(hint),

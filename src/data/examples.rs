@@ -7,8 +7,8 @@
 //!
 //! A block is up to [`BLOCK_EXAMPLES`] consecutive examples, or about [`BLOCK_BYTES`]. Numbers are
 //! little-endian. An example: line (8 bytes), digest of its record (32), number of tokens (4),
-//! number of runs (4), the runs (4 each: given, learnt, given, …), the tokens (2 or 4 each).
-//! The facts: digest, line, tokens, learnt tokens (32 + 8 + 4 + 4). Blocks, facts and index carry
+//! number of runs (4), the runs (4 each: given, trained on, given, …), the tokens (2 or 4 each).
+//! The facts: digest, line, tokens, target tokens (32 + 8 + 4 + 4). Blocks, facts and index carry
 //! digests that are checked whenever they are read.
 
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::corpus::Entry;
+use super::example::CorpusEntry;
 use super::example::{Example, RecordId};
 use crate::error::{Context, Error, Result};
 use crate::files::Digest;
@@ -34,12 +34,12 @@ const INDEX_MAX: u64 = 1 << 30;
 pub const BLOCK_EXAMPLES: usize = 1000;
 /// Bytes in memory after which a block ends.
 pub const BLOCK_BYTES: u64 = 4 << 20;
-/// What a token takes in memory: its number, and whether it is learnt.
+/// What a token takes in memory: its number, and whether it is trained on.
 pub const TOKEN_BYTES: u64 = 5;
 
 /// Where a block lies and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Block {
+pub struct ExampleBlock {
     offset: u64,
     length: u64,
     sha256: Digest,
@@ -52,15 +52,15 @@ pub struct Block {
 
 /// What a reader needs to know of one example before it reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
+pub struct ExampleFacts {
     /// Digest of the record.
     pub digest: Digest,
     /// Where the record stands in its file.
     pub line: u64,
     /// How many tokens.
     pub tokens: u32,
-    /// How many of them are learnt.
-    pub learnt: u32,
+    /// How many of them are trained on.
+    pub targets: u32,
 }
 
 const FACTS_BYTES: usize = 32 + 8 + 4 + 4;
@@ -69,7 +69,7 @@ const FACTS_BYTES: usize = 32 + 8 + 4 + 4;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Index<T> {
     wide: bool,
-    blocks: Vec<Block>,
+    blocks: Vec<ExampleBlock>,
     about: T,
 }
 
@@ -79,7 +79,7 @@ pub struct Writer {
     file: BufWriter<File>,
     offset: u64,
     wide: bool,
-    blocks: Vec<Block>,
+    blocks: Vec<ExampleBlock>,
     block: Vec<u8>,
     examples: u32,
     tokens: u64,
@@ -117,7 +117,7 @@ impl Writer {
     /// Adds an example of the record at `line`.
     pub fn push(&mut self, line: u64, digest: &Digest, example: &Example) -> Result<()> {
         let count = u32::try_from(example.tokens.len()).context("an example is too long")?;
-        let runs = runs(&example.learn);
+        let runs = runs(&example.loss_mask);
         let out = &mut self.block;
         out.extend(line.to_le_bytes());
         out.extend(digest.0);
@@ -137,7 +137,7 @@ impl Writer {
         self.facts.extend(digest.0);
         self.facts.extend(line.to_le_bytes());
         self.facts.extend(count.to_le_bytes());
-        self.facts.extend((example.learnt() as u32).to_le_bytes());
+        self.facts.extend((example.target_count() as u32).to_le_bytes());
         self.examples += 1;
         self.tokens += u64::from(count);
         let full = self.examples as usize == BLOCK_EXAMPLES;
@@ -150,7 +150,7 @@ impl Writer {
         }
         let mut bytes = std::mem::take(&mut self.block);
         let mut facts = std::mem::take(&mut self.facts);
-        self.blocks.push(Block {
+        self.blocks.push(ExampleBlock {
             offset: self.offset,
             length: bytes.len() as u64,
             sha256: Digest::of(&bytes),
@@ -183,7 +183,7 @@ impl Writer {
         self.put(&json)?;
         self.put(&(json.len() as u64).to_le_bytes())?;
         self.put(&Digest::of(&json).0)?;
-        // No fsync: a file that a power cut tears is found by its digests and made anew.
+        // No fsync: a file that a power cut tears is found by its digests and made again.
         self.file.flush().context_at("cannot write into the cache", &self.path)?;
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent).context_at("cannot make the cache folder", parent)?;
@@ -203,13 +203,13 @@ impl Drop for Writer {
 }
 
 /// Lengths of runs, beginning with one of given tokens.
-fn runs(learn: &[bool]) -> Vec<u32> {
+fn runs(loss_mask: &[bool]) -> Vec<u32> {
     let mut runs = Vec::new();
-    let (mut learnt, mut length) = (false, 0);
-    for &token in learn {
-        if token != learnt {
+    let (mut targets, mut length) = (false, 0);
+    for &token in loss_mask {
+        if token != targets {
             runs.push(length);
-            (learnt, length) = (token, 0);
+            (targets, length) = (token, 0);
         }
         length += 1;
     }
@@ -224,7 +224,7 @@ pub struct Reader<T> {
     path: PathBuf,
     wide: bool,
     /// The blocks, in file order.
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<ExampleBlock>,
     /// What the writer added.
     pub about: T,
 }
@@ -246,29 +246,29 @@ impl<T> Reader<T> {
     }
 
     /// The facts of the examples of a block, in order.
-    pub fn facts(&self, number: usize) -> Result<Vec<Facts>> {
+    pub fn facts(&self, number: usize) -> Result<Vec<ExampleFacts>> {
         let block = &self.blocks[number];
         let length = block.examples as usize * FACTS_BYTES;
         let bytes = self.read_at(block.offset + block.length, length)?;
         self.check(&bytes, &block.facts_sha256)?;
-        let facts = |bytes: &[u8]| Facts {
+        let facts = |bytes: &[u8]| ExampleFacts {
             digest: Digest(bytes[..32].try_into().expect("32 bytes")),
             line: u64::from_le_bytes(bytes[32..40].try_into().expect("8 bytes")),
             tokens: u32::from_le_bytes(bytes[40..44].try_into().expect("4 bytes")),
-            learnt: u32::from_le_bytes(bytes[44..].try_into().expect("4 bytes")),
+            targets: u32::from_le_bytes(bytes[44..].try_into().expect("4 bytes")),
         };
         Ok(bytes.chunks_exact(FACTS_BYTES).map(facts).collect())
     }
 
     /// The examples of a block; `name` is the data file's.
-    pub fn block(&self, number: usize, name: &Arc<str>) -> Result<Vec<Entry>> {
+    pub fn block(&self, number: usize, name: &Arc<str>) -> Result<Vec<CorpusEntry>> {
         let block = &self.blocks[number];
         let length = usize::try_from(block.length).context("a block is too large")?;
         let bytes = self.read_at(block.offset, length)?;
         self.check(&bytes, &block.sha256)?;
         let mut rest = bytes.as_slice();
         let entry = |_| read_entry(&mut rest, self.wide, name);
-        let entries: Option<Vec<Entry>> = (0..block.examples).map(entry).collect();
+        let entries: Option<Vec<CorpusEntry>> = (0..block.examples).map(entry).collect();
         entries.ok_or_else(|| self.damaged())
     }
 
@@ -349,18 +349,18 @@ fn number(rest: &mut &[u8]) -> Option<usize> {
     Some(u32::from_le_bytes(take(rest, 4)?.try_into().ok()?) as usize)
 }
 
-fn read_entry(rest: &mut &[u8], wide: bool, name: &Arc<str>) -> Option<Entry> {
+fn read_entry(rest: &mut &[u8], wide: bool, name: &Arc<str>) -> Option<CorpusEntry> {
     let line = u64::from_le_bytes(take(rest, 8)?.try_into().ok()?);
     let digest = Digest(take(rest, 32)?.try_into().ok()?);
     let (count, runs) = (number(rest)?, number(rest)?);
     let runs = take(rest, runs.checked_mul(4)?)?;
-    let mut learn = Vec::with_capacity(count.min(1 << 20));
+    let mut loss_mask = Vec::with_capacity(count.min(1 << 20));
     for (index, run) in runs.as_chunks::<4>().0.iter().enumerate() {
-        let length = learn.len() + u32::from_le_bytes(*run) as usize;
+        let length = loss_mask.len() + u32::from_le_bytes(*run) as usize;
         if length > count {
             return None;
         }
-        learn.resize(length, index % 2 == 1);
+        loss_mask.resize(length, index % 2 == 1);
     }
     let bytes = take(rest, count.checked_mul(if wide { 4 } else { 2 })?)?;
     let tokens = if wide {
@@ -369,7 +369,11 @@ fn read_entry(rest: &mut &[u8], wide: bool, name: &Arc<str>) -> Option<Entry> {
         bytes.as_chunks::<2>().0.iter().map(|b| u32::from(u16::from_le_bytes(*b))).collect()
     };
     let record = RecordId { file: name.clone(), line };
-    (learn.len() == count).then_some(Entry { record, digest, example: Example { tokens, learn } })
+    (loss_mask.len() == count).then_some(CorpusEntry {
+        record,
+        digest,
+        example: Example { tokens, loss_mask },
+    })
 }
 
 #[cfg(test)]
@@ -382,7 +386,7 @@ mod tests {
         let length = 1 + stream.bits(0) % longest;
         Example {
             tokens: (0..length).map(|i| (stream.bits(i) % 60_000) as u32).collect(),
-            learn: (0..length).map(|i| i > 0 && stream.bits(i) % 5 < 2).collect(),
+            loss_mask: (0..length).map(|i| i > 0 && stream.bits(i) % 5 < 2).collect(),
         }
     }
 
@@ -418,7 +422,7 @@ mod tests {
                     let facts = &facts[place];
                     assert_eq!((facts.digest, facts.line), (entry.digest, line + 1));
                     assert_eq!(facts.tokens as usize, entry.example.tokens.len());
-                    assert_eq!(facts.learnt as usize, entry.example.learnt());
+                    assert_eq!(facts.targets as usize, entry.example.target_count());
                 }
             }
         }
@@ -428,7 +432,7 @@ mod tests {
     fn long_examples_end_blocks_early() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = Writer::new(folder.path(), 10).unwrap();
-        let long = Example { tokens: vec![1; 500_000], learn: vec![false; 500_000] };
+        let long = Example { tokens: vec![1; 500_000], loss_mask: vec![false; 500_000] };
         (0..5).for_each(|line| writer.push(line, &Digest::of(b""), &long).unwrap());
         writer.commit(&folder.path().join("a"), &()).unwrap();
         let reader = Reader::<()>::open(&folder.path().join("a")).unwrap();

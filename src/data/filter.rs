@@ -1,4 +1,4 @@
-//! Which examples are learnt: not those that are held out for validation, not those that the
+//! Which examples are trained on: not those that are held out for validation, not those that the
 //! validation data holds too, and of equal ones only the first where that was asked for.
 
 use std::collections::{BTreeSet, HashSet};
@@ -42,7 +42,7 @@ fn place(digest: &Digest) -> f64 {
 /// Where an example stands: file, block, place in the block.
 pub type Place = (FileId, u32, u32);
 
-/// Which examples of the training data are learnt.
+/// Which examples of the training data are trained on.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Held out for validation.
@@ -54,14 +54,14 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether an example is learnt.
+    /// Whether an example is trained on.
     pub fn keeps(&self, place: Place, digest: &Digest) -> bool {
         !self.held_out.has(digest)
             && !self.validation.contains(digest)
             && !self.duplicates.contains(&place)
     }
 
-    /// Whether every example is learnt.
+    /// Whether every example is trained on.
     pub fn keeps_all(&self) -> bool {
         self.held_out == HeldOut::Nothing
             && self.validation.is_empty()

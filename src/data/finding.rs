@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::codec::Codec;
-use super::example::{Example, Outcome};
+use super::example::{Example, RecordOutcome};
 use super::formats::{Content, Conversation, REASONING};
 use super::sketch::Sketch;
 use super::texts::{Place, each_text};
@@ -79,7 +79,7 @@ pub struct Drawn {
 impl Drawn {
     /// Counts the targets of an example.
     pub fn count(&mut self, example: &Example) {
-        self.targets = example.learnt();
+        self.targets = example.target_count();
     }
 }
 
@@ -126,21 +126,25 @@ impl Examiner {
     }
 
     /// What is odd about a record of which an example was made.
-    pub fn examine(&self, content: &Content, drawn: &Drawn, outcome: &Outcome) -> Examined {
+    pub fn examine(&self, content: &Content, drawn: &Drawn, outcome: &RecordOutcome) -> Examined {
         let targets = match outcome {
-            Outcome::Bad(_) => return Examined::default(), // said elsewhere, with its reason
-            Outcome::Whole(example) | Outcome::Truncated(example) => example.learnt(),
-            Outcome::Pieces(_) => drawn.targets,
-            Outcome::Dropped | Outcome::NothingToLearn => 0,
+            RecordOutcome::Bad(_) => return Examined::default(), // said elsewhere, with its reason
+            RecordOutcome::Whole(example) | RecordOutcome::Truncated(example) => {
+                example.target_count()
+            }
+            RecordOutcome::Pieces(_) => drawn.targets,
+            RecordOutcome::Dropped | RecordOutcome::NothingToLearn => 0,
         };
         let mut findings = Vec::new();
-        if matches!(outcome, Outcome::NothingToLearn) {
+        if matches!(outcome, RecordOutcome::NothingToLearn) {
             findings.push(Finding::new(FindingKind::NoTargets, no_targets(content, drawn)));
         }
         let lost = drawn.targets.saturating_sub(targets);
         if lost > 0 {
             let what = match outcome {
-                Outcome::Dropped => "the record is longer than `data.max_seq_len` and left out",
+                RecordOutcome::Dropped => {
+                    "the record is longer than `data.max_seq_len` and left out"
+                }
                 _ => "target tokens lie beyond `data.max_seq_len`",
             };
             let finding = Finding::new(FindingKind::TargetsCut, what);

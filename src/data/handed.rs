@@ -69,7 +69,7 @@ pub fn hand<'a>(
         let null = if open.null { "; a message has `content: null`" } else { "" };
         return Err(format!("{reason}{null}"));
     };
-    // An empty answer must not be learnt where the record has another.
+    // An empty answer must not be trained on where the record has another.
     let turns = located(&handed, &rendered);
     let mut number = 0;
     rendered.turns.retain(|_| {

@@ -12,8 +12,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::corpus::Entry;
-use super::examples::{Facts, TOKEN_BYTES};
+use super::example::CorpusEntry;
+use super::examples::{ExampleFacts, TOKEN_BYTES};
 use super::order::permuted;
 use crate::error::Result;
 use crate::random::Stream;
@@ -52,9 +52,9 @@ pub trait Blocks: Send + Sync {
     /// The blocks of a file; fetches and tokenises it if need be.
     fn sizes(&self, file: FileId) -> Result<Arc<[BlockSize]>>;
     /// The examples of a block.
-    fn read(&self, file: FileId, block: u32) -> Result<Vec<Entry>>;
+    fn read(&self, file: FileId, block: u32) -> Result<Vec<CorpusEntry>>;
     /// Facts of the examples of a block, in order.
-    fn facts(&self, file: FileId, block: u32) -> Result<Vec<Facts>>;
+    fn facts(&self, file: FileId, block: u32) -> Result<Vec<ExampleFacts>>;
     /// Asks work on other threads to end soon; what they did not finish is an error to them.
     fn stop(&self);
 }

@@ -4,8 +4,9 @@
 //! each in one run: that is how the objective finds them.
 
 use super::ends_of_runs::too_long;
-use super::example::{Example, Made, Maker, Outcome, Record};
+use super::example::{Example, RecordId, RecordOutcome};
 use super::formats::{Content, Conversation};
+use super::made::{Made, Record};
 use crate::config::Overlong;
 use crate::error::Result;
 
@@ -13,12 +14,9 @@ use crate::error::Result;
 const NO_PAIR: &str = "the objective learns from pairs of answers (`chosen`, `rejected`), and the \
      record is none";
 
-/// What becomes of pairs, in their order.
-///
-/// # Errors
-/// Those of [`Maker::make_all`].
-pub fn make_pairs(maker: &Maker, records: &mut [Record]) -> Result<Vec<Made>> {
-    let answers = maker.of_answers();
+/// Both answers of each pair as records of their own, the chosen one first; what was no pair says
+/// so.
+pub fn answers(records: &mut [Record]) -> Vec<Record> {
     let mut sides: Vec<Record> = Vec::with_capacity(2 * records.len());
     for record in records.iter_mut() {
         let id = record.id.clone();
@@ -32,11 +30,24 @@ pub fn make_pairs(maker: &Maker, records: &mut [Record]) -> Result<Vec<Made>> {
             Err(why) => sides.extend([side(Err(why.clone())), side(Err(why))]),
         }
     }
-    let mut made = answers.make_all(&mut sides)?.into_iter();
+    sides
+}
+
+/// What becomes of pairs, in their order, from what became of their [`answers`].
+///
+/// # Errors
+/// When a pair is longer than a row and the settings say that this ends the run.
+pub fn join(
+    made: Vec<Made>,
+    records: &[Record],
+    max_seq_len: usize,
+    overlong: Overlong,
+) -> Result<Vec<Made>> {
+    let mut made = made.into_iter();
     let mut pairs = Vec::with_capacity(records.len());
     while let (Some(chosen), Some(rejected)) = (made.next(), made.next()) {
-        let record = &records[pairs.len()];
-        pairs.push(joined(maker, chosen, rejected, record)?);
+        let id = &records[pairs.len()].id;
+        pairs.push(joined(chosen, rejected, id, (max_seq_len, overlong))?);
     }
     Ok(pairs)
 }
@@ -49,20 +60,22 @@ fn last_alone(mut conversation: Conversation) -> Conversation {
     conversation
 }
 
-fn joined(maker: &Maker, mut one: Made, other: Made, record: &Record) -> Result<Made> {
+fn joined(mut one: Made, other: Made, id: &RecordId, row: (usize, Overlong)) -> Result<Made> {
     one.unused.extend(other.unused);
     one.undefined.extend(other.undefined);
     one.lossy |= other.lossy;
-    let named = |which: &str, why: String| Outcome::Bad(format!("the {which} answer: {why}"));
+    let named = |which: &str, why: String| RecordOutcome::Bad(format!("the {which} answer: {why}"));
     one.outcome = match (one.outcome, other.outcome) {
-        (Outcome::Bad(why), Outcome::Bad(same)) if why == same => Outcome::Bad(why),
-        (Outcome::Bad(why), _) => named("chosen", why),
-        (_, Outcome::Bad(why)) => named("rejected", why),
-        (Outcome::Whole(chosen), Outcome::Whole(rejected)) => {
-            let [chosen, rejected] = [chosen, rejected].map(one_run);
-            fit(maker, chosen, rejected, record)?
+        (RecordOutcome::Bad(why), RecordOutcome::Bad(same)) if why == same => {
+            RecordOutcome::Bad(why)
         }
-        _ => Outcome::NothingToLearn,
+        (RecordOutcome::Bad(why), _) => named("chosen", why),
+        (_, RecordOutcome::Bad(why)) => named("rejected", why),
+        (RecordOutcome::Whole(chosen), RecordOutcome::Whole(rejected)) => {
+            let [chosen, rejected] = [chosen, rejected].map(one_run);
+            fit(chosen, rejected, id, row)?
+        }
+        _ => RecordOutcome::NothingToLearn,
     };
     Ok(one)
 }
@@ -70,47 +83,46 @@ fn joined(maker: &Maker, mut one: Made, other: Made, record: &Record) -> Result<
 /// Without what follows the last target, which nothing is predicted from, and with everything
 /// between the first and the last one as a target.
 fn one_run(mut example: Example) -> Example {
-    let first = example.learn.iter().position(|target| *target).unwrap_or(0);
-    let end = example.learn.iter().rposition(|target| *target).map_or(0, |last| last + 1);
+    let first = example.loss_mask.iter().position(|target| *target).unwrap_or(0);
+    let end = example.loss_mask.iter().rposition(|target| *target).map_or(0, |last| last + 1);
     example.tokens.truncate(end);
-    example.learn.truncate(end);
-    example.learn[first..].fill(true);
+    example.loss_mask.truncate(end);
+    example.loss_mask[first..].fill(true);
     example
 }
 
 /// One example of both, no longer than a row. Where it is cut, each answer keeps half a row, or
 /// what the other one leaves.
 fn fit(
-    maker: &Maker,
     mut chosen: Example,
     mut rejected: Example,
-    record: &Record,
-) -> Result<Outcome> {
-    let most = maker.max_seq_len;
+    id: &RecordId,
+    (most, overlong): (usize, Overlong),
+) -> Result<RecordOutcome> {
     let (length, other) = (chosen.tokens.len(), rejected.tokens.len());
     let cut = length + other > most;
     if cut {
-        match maker.overlong {
-            Overlong::Drop => return Ok(Outcome::Dropped),
-            Overlong::Error => return Err(too_long(length + other, most, &record.id)),
+        match overlong {
+            Overlong::Drop => return Ok(RecordOutcome::Dropped),
+            Overlong::Error => return Err(too_long(length + other, most, id)),
             Overlong::Truncate => {
                 let half = most / 2;
                 let room = half.max(most.saturating_sub(other));
                 chosen.tokens.truncate(room);
-                chosen.learn.truncate(room);
+                chosen.loss_mask.truncate(room);
                 let room = most - chosen.tokens.len();
                 rejected.tokens.truncate(room);
-                rejected.learn.truncate(room);
+                rejected.loss_mask.truncate(room);
             }
         }
     }
     // A pair of which one answer is gone is no pair.
-    if chosen.learnt() == 0 || rejected.learnt() == 0 {
-        return Ok(Outcome::NothingToLearn);
+    if chosen.target_count() == 0 || rejected.target_count() == 0 {
+        return Ok(RecordOutcome::NothingToLearn);
     }
     chosen.tokens.extend(rejected.tokens);
-    chosen.learn.extend(rejected.learn);
-    Ok(if cut { Outcome::Truncated(chosen) } else { Outcome::Whole(chosen) })
+    chosen.loss_mask.extend(rejected.loss_mask);
+    Ok(if cut { RecordOutcome::Truncated(chosen) } else { RecordOutcome::Whole(chosen) })
 }
 
 #[cfg(test)]
@@ -124,6 +136,7 @@ mod tests {
     use crate::data::example::RecordId;
     use crate::data::fixture::{codec, config};
     use crate::data::formats::Fields;
+    use crate::data::maker::Maker;
 
     fn conversation(answers: &[&str]) -> Conversation {
         let turns = answers.iter().flat_map(|answer| {
@@ -139,7 +152,7 @@ mod tests {
         Content::Preference { chosen: conversation(chosen), rejected: conversation(rejected) }
     }
 
-    fn made(content: Content, max_seq_len: usize, overlong: Overlong) -> Result<Outcome> {
+    fn made(content: Content, max_seq_len: usize, overlong: Overlong) -> Result<RecordOutcome> {
         let codec = codec();
         let mut config = config(&[Path::new("a.jsonl")]);
         (config.max_seq_len, config.overlong, config.no_pairs) = (max_seq_len, overlong, None);
@@ -150,13 +163,13 @@ mod tests {
 
     /// Runs of tokens that are targets or not, by length.
     fn runs(example: &Example) -> Vec<(bool, usize)> {
-        example.learn.chunk_by(|one, next| one == next).map(|run| (run[0], run.len())).collect()
+        example.loss_mask.chunk_by(|one, next| one == next).map(|run| (run[0], run.len())).collect()
     }
 
     #[test]
     fn the_last_answers_are_the_targets_each_in_one_run() {
         let content = pair(&["It is 4.", "Four."], &["It is 5.", "Five, I think."]);
-        let Outcome::Whole(example) = made(content, 4096, Overlong::Error).unwrap() else {
+        let RecordOutcome::Whole(example) = made(content, 4096, Overlong::Error).unwrap() else {
             panic!("it is whole");
         };
         let runs = runs(&example);
@@ -171,21 +184,23 @@ mod tests {
     fn pairs_that_are_too_long_are_cut_on_both_sides_left_out_or_refused() {
         let long = "two and two is four ".repeat(40);
         let content = || pair(&["Four."], &[&long]);
-        let Outcome::Truncated(example) = made(content(), 100, Overlong::Truncate).unwrap() else {
+        let RecordOutcome::Truncated(example) = made(content(), 100, Overlong::Truncate).unwrap()
+        else {
             panic!("it is cut");
         };
         assert_eq!((example.tokens.len(), runs(&example).len()), (100, 4));
-        assert!(matches!(made(content(), 100, Overlong::Drop).unwrap(), Outcome::Dropped));
+        assert!(matches!(made(content(), 100, Overlong::Drop).unwrap(), RecordOutcome::Dropped));
         let error = made(content(), 100, Overlong::Error).unwrap_err().to_string();
         assert!(error.contains("`data.max_seq_len` is 100"), "{error}");
         // Nothing of an answer is left: then there is no pair.
         let cut = made(content(), 8, Overlong::Truncate).unwrap();
-        assert!(matches!(cut, Outcome::NothingToLearn), "{cut:?}");
+        assert!(matches!(cut, RecordOutcome::NothingToLearn), "{cut:?}");
     }
 
     #[test]
     fn what_is_no_pair_is_told_so_and_pairs_need_their_objective() {
-        let Outcome::Bad(why) = made(Content::Text("text".to_owned()), 64, Overlong::Drop).unwrap()
+        let RecordOutcome::Bad(why) =
+            made(Content::Text("text".to_owned()), 64, Overlong::Drop).unwrap()
         else {
             panic!("it is no pair");
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::codec::Codec;
-use super::corpus::Role;
+use super::corpus_file::Role;
 use super::detect::{Choice, detect};
 use super::example::RecordId;
 use super::formats::{Content, map_columns};

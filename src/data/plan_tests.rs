@@ -5,16 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ThreadId;
 
 use super::*;
+use crate::config::DataConfig;
 use crate::data::example::{Example, RecordId};
-use crate::data::examples::Facts;
+use crate::data::examples::ExampleFacts;
+use crate::data::filter::Filter;
 use crate::data::fixture;
+use crate::data::layout::Blocks;
 use crate::data::layout::{BlockSize, SetShape};
+use crate::data::window::Lengths;
 use crate::files::Digest;
+use crate::random::Stream;
 
 /// Blocks of a thousand examples in memory.
 struct Memory {
     sets: Vec<SetShape>,
-    files: Vec<Vec<Vec<Entry>>>,
+    files: Vec<Vec<Vec<CorpusEntry>>>,
     /// Every so many questions for a file, it cannot be had.
     fails_every: u64,
     asked: AtomicU64,
@@ -36,24 +41,24 @@ impl Blocks for Memory {
             return Err(Error::new("the file cannot be had now"));
         }
         let entries = &self.files[file.set as usize][file.file as usize];
-        let size = |block: &[Entry]| BlockSize {
+        let size = |block: &[CorpusEntry]| BlockSize {
             examples: block.len() as u32,
             tokens: block.iter().map(|entry| entry.example.tokens.len() as u64).sum(),
         };
         Ok(entries.chunks(1000).map(size).collect())
     }
 
-    fn read(&self, file: FileId, block: u32) -> Result<Vec<Entry>> {
+    fn read(&self, file: FileId, block: u32) -> Result<Vec<CorpusEntry>> {
         let entries = &self.files[file.set as usize][file.file as usize];
         Ok(entries.chunks(1000).nth(block as usize).unwrap().to_vec())
     }
 
-    fn facts(&self, file: FileId, block: u32) -> Result<Vec<Facts>> {
-        let facts = |entry: &Entry| Facts {
+    fn facts(&self, file: FileId, block: u32) -> Result<Vec<ExampleFacts>> {
+        let facts = |entry: &CorpusEntry| ExampleFacts {
             digest: entry.digest,
             line: entry.record.line,
             tokens: entry.example.tokens.len() as u32,
-            learnt: entry.example.learnt() as u32,
+            targets: entry.example.target_count() as u32,
         };
         Ok(self.read(file, block)?.iter().map(facts).collect())
     }
@@ -62,33 +67,37 @@ impl Blocks for Memory {
 }
 
 /// Examples of pseudo-random lengths whose tokens name them.
-fn entries(lines: std::ops::RangeInclusive<u64>, longest: u64) -> Vec<Entry> {
+fn entries(lines: std::ops::RangeInclusive<u64>, longest: u64) -> Vec<CorpusEntry> {
     let entry = |line: u64| {
         let length = 2 + Stream::new(9).bits(line) % (longest - 1);
         let example = Example {
             tokens: vec![u32::try_from(line).unwrap(); length as usize],
-            learn: (0..length).map(|i| i >= length / 2 && i > 0).collect(),
+            loss_mask: (0..length).map(|i| i >= length / 2 && i > 0).collect(),
         };
         let record = RecordId { file: "f".into(), line };
-        Entry { record, digest: Digest::of(&line.to_le_bytes()), example }
+        CorpusEntry { record, digest: Digest::of(&line.to_le_bytes()), example }
     };
     lines.map(entry).collect()
 }
 
 /// Sets with their weights; a file of a set is as many bytes long as it has examples.
-fn plan_of(sets: Vec<(f64, Vec<Vec<Entry>>)>, change: impl Fn(&mut DataConfig), seed: u64) -> Plan {
+fn plan_of(
+    sets: Vec<(f64, Vec<Vec<CorpusEntry>>)>,
+    change: impl Fn(&mut DataConfig),
+    seed: u64,
+) -> Plan {
     plan_that_fails(sets, change, seed, (0, None))
 }
 
 fn plan_that_fails(
-    sets: Vec<(f64, Vec<Vec<Entry>>)>,
+    sets: Vec<(f64, Vec<Vec<CorpusEntry>>)>,
     change: impl Fn(&mut DataConfig),
     seed: u64,
     (fails_every, only): (u64, Option<ThreadId>),
 ) -> Plan {
     let mut config = fixture::config(&[]);
     change(&mut config);
-    let shape = |(weight, files): &(f64, Vec<Vec<Entry>>)| SetShape {
+    let shape = |(weight, files): &(f64, Vec<Vec<CorpusEntry>>)| SetShape {
         sizes: files.iter().map(|file| file.len() as u64).collect(),
         weight: *weight,
     };
@@ -191,11 +200,12 @@ fn rows_keep_documents_apart_and_learn_only_inside_them() {
 }
 
 #[test]
-fn all_learnt_tokens_are_targets() {
-    let learnt: usize = entries(1..=500, 40).iter().map(|entry| entry.example.learnt()).sum();
+fn all_target_tokens_are_targets() {
+    let expected: usize =
+        entries(1..=500, 40).iter().map(|entry| entry.example.target_count()).sum();
     let plan = plan(500, |_| {});
     let targets: usize = epoch(&plan, 0, 2, 3).iter().map(|batch| batch.targets.len()).sum();
-    assert_eq!(targets, learnt);
+    assert_eq!(targets, expected);
 }
 
 #[test]

@@ -9,7 +9,7 @@ pub const SHORT: usize = 24;
 
 /// How sure it is that a piece stands in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum Certainty {
     /// It stands where it belongs.
     Surely,
     /// It stands there, perhaps by accident.
@@ -49,23 +49,23 @@ impl<'a> Regions<'a> {
 
     /// Looks for a piece in a region, then elsewhere. What was found before is not found again
     /// there, so that a piece that comes twice must stand there twice.
-    pub fn look(&mut self, home: usize, piece: &str) -> Found {
+    pub fn look(&mut self, home: usize, piece: &str) -> Certainty {
         let piece = piece.trim();
         if piece.is_empty() {
-            return Found::Surely;
+            return Certainty::Surely;
         }
         if self.take(home, piece) {
-            return Found::Surely;
+            return Certainty::Surely;
         }
         let escaped = escaped(piece);
         for form in &escaped {
             if self.take(home, form) {
-                return Found::Surely;
+                return Certainty::Surely;
             }
         }
         let forms = std::iter::once(piece).chain(escaped.iter().map(String::as_str));
         let anywhere = |form: &str| memmem::find(self.text.as_bytes(), form.as_bytes()).is_some();
-        if forms.into_iter().any(anywhere) { Found::Perhaps } else { Found::Nowhere }
+        if forms.into_iter().any(anywhere) { Certainty::Perhaps } else { Certainty::Nowhere }
     }
 
     /// Finds a piece in a region outside of what was found there before.
@@ -156,18 +156,18 @@ mod tests {
         let text = "<u>yes<a>yes<u>no";
         let mut regions = Regions::new(text, [6, 12]);
         assert_eq!(regions.count(), 3);
-        assert_eq!(regions.look(0, " yes\n"), Found::Surely);
-        assert_eq!(regions.look(0, "yes"), Found::Perhaps);
-        assert_eq!(regions.look(1, "yes"), Found::Surely);
-        assert_eq!(regions.look(2, "maybe"), Found::Nowhere);
-        assert_eq!(regions.look(2, ""), Found::Surely);
+        assert_eq!(regions.look(0, " yes\n"), Certainty::Surely);
+        assert_eq!(regions.look(0, "yes"), Certainty::Perhaps);
+        assert_eq!(regions.look(1, "yes"), Certainty::Surely);
+        assert_eq!(regions.look(2, "maybe"), Certainty::Nowhere);
+        assert_eq!(regions.look(2, ""), Certainty::Surely);
     }
 
     #[test]
     fn a_short_piece_is_a_word_and_an_escaped_one_is_found() {
         let mut regions = Regions::new("a user says \"x\\ny\" and \\u00e9t\\u00e9", []);
-        assert_eq!(regions.look(0, "use"), Found::Perhaps);
-        assert_eq!(regions.look(0, "x\ny"), Found::Surely);
-        assert_eq!(regions.look(0, "été"), Found::Surely);
+        assert_eq!(regions.look(0, "use"), Certainty::Perhaps);
+        assert_eq!(regions.look(0, "x\ny"), Certainty::Surely);
+        assert_eq!(regions.look(0, "été"), Certainty::Surely);
     }
 }

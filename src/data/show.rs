@@ -1,22 +1,23 @@
-//! Examples as people read them: text, with what is learnt marked.
+//! Examples as people read them: text, with what is trained on marked.
 
 use serde::Serialize;
 
 use super::codec::Codec;
-use super::example::{Example, Maker};
+use super::example::Example;
 use super::formats::Conversation;
+use super::maker::Maker;
 use super::tokens::TextStream;
 use super::unused::{RULE, Unused, judge};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
 
-/// Consecutive tokens that are all learnt, or all given.
+/// Consecutive tokens that are all trained on, or all given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Piece {
+pub struct ExampleSpan {
     /// Their text, special tokens included.
     pub text: String,
-    /// Whether they are learnt.
-    pub learnt: bool,
+    /// Whether they are trained on.
+    pub target: bool,
     /// How many they are.
     pub tokens: usize,
 }
@@ -24,17 +25,17 @@ pub struct Piece {
 /// An example in pieces; joined, their texts are the example's text.
 ///
 /// A character that is spread over several tokens belongs to the piece of its last one.
-pub fn pieces(codec: &Codec, example: &Example) -> Result<Vec<Piece>> {
+pub fn pieces(codec: &Codec, example: &Example) -> Result<Vec<ExampleSpan>> {
     let mut stream = TextStream::new(false);
-    let mut pieces: Vec<Piece> = Vec::new();
-    for (&token, &learnt) in example.tokens.iter().zip(&example.learn) {
+    let mut pieces: Vec<ExampleSpan> = Vec::new();
+    for (&token, &target) in example.tokens.iter().zip(&example.loss_mask) {
         let text = stream.push(&codec.tokenizer, token)?;
         match pieces.last_mut() {
-            Some(last) if last.learnt == learnt => {
+            Some(last) if last.target == target => {
                 last.text += &text;
                 last.tokens += 1;
             }
-            _ => pieces.push(Piece { text, learnt, tokens: 1 }),
+            _ => pieces.push(ExampleSpan { text, target, tokens: 1 }),
         }
     }
     if let Some(last) = pieces.last_mut() {
@@ -88,8 +89,8 @@ mod tests {
 
     use super::*;
     use crate::data::detect::detect;
-    use crate::data::example::Outcome;
     use crate::data::example::RecordId;
+    use crate::data::example::RecordOutcome;
     use crate::data::fixture::{codec, config};
     use crate::data::formats::{Content, FORMATS, Fields};
     use crate::data::sources;
@@ -134,29 +135,29 @@ mod tests {
         records.into_iter().map(read).collect()
     }
 
-    /// What is learnt of each record.
-    fn learnt(contents: &[Content]) -> Vec<Vec<String>> {
+    /// What is trained on of each record.
+    fn target(contents: &[Content]) -> Vec<Vec<String>> {
         let (codec, mut config) = (codec(), config(&[Path::new("a.jsonl")]));
         config.max_seq_len = 4096;
         let maker = Maker::new(&codec, &config);
         let record = RecordId { file: "a.jsonl".into(), line: 1 };
-        let learnt = |content: &Content| match maker
+        let target = |content: &Content| match maker
             .make(content.clone(), Fields::new(), &record)
             .unwrap()
             .outcome
         {
-            Outcome::Whole(example) => {
+            RecordOutcome::Whole(example) => {
                 let pieces = pieces(&codec, &example).unwrap();
-                pieces.into_iter().filter(|piece| piece.learnt).map(|piece| piece.text).collect()
+                pieces.into_iter().filter(|piece| piece.target).map(|piece| piece.text).collect()
             }
             other => panic!("{other:?}"),
         };
-        contents.iter().map(learnt).collect()
+        contents.iter().map(target).collect()
     }
 
     #[test]
-    fn the_set_of_each_new_shape_is_read_and_its_answers_are_learnt() {
-        let tools = learnt(&contents("tools.jsonl", "messages"));
+    fn the_set_of_each_new_shape_is_read_and_its_answers_are_target() {
+        let tools = target(&contents("tools.jsonl", "messages"));
         assert_eq!(tools.len(), 16);
         assert_eq!(
             tools[0],
@@ -168,7 +169,7 @@ mod tests {
         );
         // The arguments are JSON text in the record, and an object to the template.
         assert!(tools[3][0].contains("\"arguments\": {\"city\": \"Vienna\"}"), "{:?}", tools[3]);
-        let sharegpt = learnt(&contents("sharegpt.jsonl", "sharegpt"));
+        let sharegpt = target(&contents("sharegpt.jsonl", "sharegpt"));
         assert_eq!(sharegpt[0], ["Red and yellow make orange.<|im_end|>"]);
         assert_eq!(sharegpt.iter().map(Vec::len).sum::<usize>(), 31);
         let pairs = contents("preference.jsonl", "preference");

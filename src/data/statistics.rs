@@ -15,8 +15,8 @@ pub struct Statistics {
     pub truncated: u64,
     /// Long texts cut into pieces.
     pub split: u64,
-    /// Records left out since no token of them is learnt.
-    pub nothing_to_learn: u64,
+    /// Records left out since no token of them is trained on.
+    pub no_targets: u64,
     /// Different records moved from training to validation.
     pub held_out: u64,
     /// Different training records left out since they are also validation records.
@@ -27,8 +27,8 @@ pub struct Statistics {
     pub examples: u64,
     /// Tokens in them.
     pub tokens: u64,
-    /// Tokens that are learnt.
-    pub learnt_tokens: u64,
+    /// Tokens that are trained on.
+    pub target_tokens: u64,
     /// The longest example in tokens.
     pub longest: u64,
 }
@@ -41,10 +41,10 @@ impl Statistics {
         self.dropped += other.dropped;
         self.truncated += other.truncated;
         self.split += other.split;
-        self.nothing_to_learn += other.nothing_to_learn;
+        self.no_targets += other.no_targets;
         self.examples += other.examples;
         self.tokens += other.tokens;
-        self.learnt_tokens += other.learnt_tokens;
+        self.target_tokens += other.target_tokens;
         self.longest = self.longest.max(other.longest);
     }
 }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::formats::Conversation;
 use super::handed::{Handed, hand};
 use super::mask::{self, Rendered, Turn};
-use super::template::{ChatTemplate, Given, Guard, Piece, Strip, Text, Trace};
+use super::template::{ChatTemplate, Given, Guard, Strip, Text, TextPart, Trace};
 use crate::files::long_integer;
 
 /// Begins and ends a probe.
@@ -195,16 +195,16 @@ impl Stencil {
         let (mut fixed, mut at) = (String::new(), 0);
         for piece in &traced.0 {
             let written = match piece {
-                Piece::Fixed(part) => {
+                TextPart::Fixed(part) => {
                     fixed.push_str(part);
                     part.clone()
                 }
-                Piece::Slot(slot) if slot.message == before.len() => {
+                TextPart::Slot(slot) if slot.message == before.len() => {
                     ranges.push(at - fixed.len()..at);
                     before.push((std::mem::take(&mut fixed), slot.strips.clone()));
                     slot.of(&content(slot.message)).to_owned()
                 }
-                Piece::Slot(_) => return None,
+                TextPart::Slot(_) => return None,
             };
             text.get(at..)?.starts_with(&written).then_some(())?;
             at += written.len();
@@ -282,9 +282,9 @@ fn are_traced(
     owned: &[(usize, Turn)],
 ) -> Option<bool> {
     let size = |text: &Text| {
-        let size = |piece: &Piece| match piece {
-            Piece::Fixed(text) => text.len(),
-            Piece::Slot(slot) => slot.of(&content(slot.message)).len(),
+        let size = |piece: &TextPart| match piece {
+            TextPart::Fixed(text) => text.len(),
+            TextPart::Slot(slot) => slot.of(&content(slot.message)).len(),
         };
         text.0.iter().map(size).sum::<usize>()
     };

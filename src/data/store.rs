@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 
+use super::about::About;
+use super::cache_eviction::{FOLDER, Room};
 use super::codec::Codec;
-use super::corpus::{Entry, Role};
-use super::example::Maker;
-use super::examples::{Facts, Reader, Writer};
+use super::corpus_file::Role;
+use super::example::CorpusEntry;
+use super::examples::{ExampleFacts, Reader, Writer};
 use super::layout::{BlockSize, Blocks, FileId, SetShape};
-use super::room::Room;
-use super::tokenise::{About, Reading, tokenise};
+use super::maker::Maker;
+use super::tokenise::{Reading, tokenise};
 use super::watch::RecordWatch;
 use crate::config::{DataConfig, DataSetConfig, OnUnused};
 use crate::error::{Error, Result};
@@ -23,16 +25,13 @@ use crate::hub::{FileSet, SetFile, Supply};
 /// Changes whenever the same file would become other examples, so that old ones are not used.
 const VERSION: u32 = 3;
 
-/// Where examples lie in the cache.
-pub const FOLDER: &str = "examples";
-
 /// The examples of a file, ready to be read.
-pub struct Opened {
+pub struct StoredExamples {
     reader: Reader<About>,
     sizes: Arc<[BlockSize]>,
 }
 
-impl Opened {
+impl StoredExamples {
     /// What is known of the file.
     pub fn about(&self) -> &About {
         &self.reader.about
@@ -47,7 +46,7 @@ pub struct Store {
     config: DataConfig,
     sets: Vec<(DataSetConfig, FileSet)>,
     shapes: Vec<SetShape>,
-    slots: Vec<Vec<Mutex<Option<Arc<Opened>>>>>,
+    slots: Vec<Vec<Mutex<Option<Arc<StoredExamples>>>>>,
     folder: PathBuf,
     room: Room,
     watch: Option<Arc<dyn RecordWatch>>,
@@ -130,16 +129,16 @@ impl Store {
     }
 
     /// The examples of a file that were made ready, if they were.
-    pub fn ready(&self, id: FileId) -> Option<Arc<Opened>> {
+    pub fn ready(&self, id: FileId) -> Option<Arc<StoredExamples>> {
         self.slot(id).lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn slot(&self, id: FileId) -> &Mutex<Option<Arc<Opened>>> {
+    fn slot(&self, id: FileId) -> &Mutex<Option<Arc<StoredExamples>>> {
         &self.slots[id.set as usize][id.file as usize]
     }
 
     /// The examples of a file; fetches and tokenises it if they are not in the cache.
-    pub fn open(&self, id: FileId) -> Result<Arc<Opened>> {
+    pub fn open(&self, id: FileId) -> Result<Arc<StoredExamples>> {
         let mut slot = self.slot(id).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(opened) = &*slot {
             return Ok(opened.clone());
@@ -149,11 +148,11 @@ impl Store {
         Ok(opened)
     }
 
-    fn find_or_make(&self, id: FileId) -> Result<Opened> {
+    fn find_or_make(&self, id: FileId) -> Result<StoredExamples> {
         let file = self.file(id);
         if let (Some(sha256), None) = (self.supply.digest_of(file)?, &self.watch) {
             let path = self.path_of(id, &sha256, None);
-            // One that is damaged or gone is made anew.
+            // One that is damaged or gone is made again.
             if let Ok(reader) = Reader::<About>::open(&path)
                 && reader.about.file.sha256 == sha256
             {
@@ -216,7 +215,7 @@ impl Store {
         self.folder.join(&digest[..2]).join(format!("{digest}.fbx"))
     }
 
-    /// Reads from a file, which is made anew once if the cache has lost or damaged it.
+    /// Reads from a file, which is made again once if the cache has lost or damaged it.
     fn read_from<T>(&self, id: FileId, read: impl Fn(&Reader<About>) -> Result<T>) -> Result<T> {
         let opened = self.open(id)?;
         let error = match read(&opened.reader) {
@@ -233,12 +232,12 @@ impl Store {
     }
 }
 
-fn opened(reader: Reader<About>) -> Opened {
-    let size = |block: &super::examples::Block| BlockSize {
+fn opened(reader: Reader<About>) -> StoredExamples {
+    let size = |block: &super::examples::ExampleBlock| BlockSize {
         examples: block.examples,
         tokens: block.tokens,
     };
-    Opened { sizes: reader.blocks.iter().map(size).collect(), reader }
+    StoredExamples { sizes: reader.blocks.iter().map(size).collect(), reader }
 }
 
 impl Blocks for Store {
@@ -250,12 +249,12 @@ impl Blocks for Store {
         Ok(self.open(file)?.sizes.clone())
     }
 
-    fn read(&self, file: FileId, block: u32) -> Result<Vec<Entry>> {
+    fn read(&self, file: FileId, block: u32) -> Result<Vec<CorpusEntry>> {
         let name = &self.file(file).name;
         self.read_from(file, |reader| reader.block(block as usize, name))
     }
 
-    fn facts(&self, file: FileId, block: u32) -> Result<Vec<Facts>> {
+    fn facts(&self, file: FileId, block: u32) -> Result<Vec<ExampleFacts>> {
         self.read_from(file, |reader| reader.facts(block as usize))
     }
 

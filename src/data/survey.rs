@@ -1,22 +1,22 @@
-//! All training files before the start: how many examples are learnt, which are left out, and how
+//! All training files before the start: how many examples are trained on, which are left out, and how
 //! long each is, so that the rows of every epoch can be counted.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::admission::Said;
-use super::examples::Facts;
+use super::examples::ExampleFacts;
 use super::filter::{Filter, HeldOut, Place};
 use super::layout::{Blocks, FileId};
-use super::plan::Lengths;
 use super::statistics::Statistics;
 use super::store::Store;
+use super::window::Lengths;
 use crate::config::{DataConfig, ValSize};
 use crate::error::{Error, Result};
 use crate::files::Digest;
 
 /// What a survey found.
 pub struct Survey {
-    /// What is learnt, counted.
+    /// What is trained on, counted.
     pub statistics: Statistics,
     /// Lengths of all examples.
     pub lengths: Lengths,
@@ -42,7 +42,7 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
         statistics.add(&store.open(file)?.about().statistics);
     }
     (statistics.examples, statistics.tokens) = (0, 0);
-    (statistics.learnt_tokens, statistics.longest) = (0, 0);
+    (statistics.target_tokens, statistics.longest) = (0, 0);
     let mut refusal = None;
     filter.held_out = match held_out(store, config.val_size)? {
         Ok(held_out) => held_out,
@@ -55,7 +55,7 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
         filter.duplicates = duplicates(store)?;
         statistics.duplicates = filter.duplicates.len() as u64;
     }
-    let mut found = Found::default();
+    let mut found = LeftOut::default();
     let mut lengths = Lengths::new();
     for file in store.files() {
         let mut of_file = Vec::new();
@@ -65,7 +65,7 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
             if kept {
                 statistics.examples += 1;
                 statistics.tokens += u64::from(facts.tokens);
-                statistics.learnt_tokens += u64::from(facts.learnt);
+                statistics.target_tokens += u64::from(facts.targets);
                 statistics.longest = statistics.longest.max(u64::from(facts.tokens));
             }
             Ok(())
@@ -86,20 +86,20 @@ fn nothing_left(statistics: &Statistics) -> Error {
         return Error::new("every training record is also a validation record")
             .hint("remove them from one of the two, or use `data.val_size`");
     }
-    Error::new("the training data holds no example that could be learnt from")
+    Error::new("the training data holds no example with target tokens")
         .because(format!("{} records were read", statistics.records))
 }
 
 /// What is left out, and why.
 #[derive(Default)]
-struct Found {
+struct LeftOut {
     held_out: HashSet<Digest>,
     overlapping: HashSet<Digest>,
     first_overlapping: Option<Place>,
 }
 
-impl Found {
-    fn look(&mut self, filter: &Filter, place: Place, facts: &Facts) -> bool {
+impl LeftOut {
+    fn look(&mut self, filter: &Filter, place: Place, facts: &ExampleFacts) -> bool {
         if filter.held_out.has(&facts.digest) {
             self.held_out.insert(facts.digest);
         }
@@ -115,7 +115,7 @@ fn speak(
     store: &Store,
     config: &DataConfig,
     statistics: &Statistics,
-    found: &Found,
+    found: &LeftOut,
     said: &mut Said,
 ) -> Result<()> {
     if config.val_size != ValSize::None {
@@ -129,14 +129,14 @@ fn speak(
     }
     if config.deduplicate {
         let count = statistics.duplicates;
-        said.notes.push(format!("{count} examples stand there before and are learnt once"));
+        said.notes.push(format!("{count} examples stand there before and are trained on once"));
     }
     if let Some((file, block, place)) = found.first_overlapping {
         let entries = store.read(file, block)?;
         let count = statistics.overlapping;
         let first = &entries[place as usize].record;
         said.warnings.push(format!(
-            "{count} training records are also validation records and are not learnt, first {first}"
+            "{count} training records are also validation records and are not trained on, first {first}"
         ));
     }
     Ok(())
@@ -146,7 +146,7 @@ fn speak(
 pub fn each(
     store: &Store,
     file: FileId,
-    mut look: impl FnMut(Place, Facts) -> Result<()>,
+    mut look: impl FnMut(Place, ExampleFacts) -> Result<()>,
 ) -> Result<()> {
     for block in 0..store.count_of_blocks(file)? {
         for (place, facts) in (0..).zip(store.facts(file, block)?) {
@@ -183,7 +183,7 @@ fn held_out(store: &Store, size: ValSize) -> Result<Result<HeldOut>> {
     }
     Ok(match smallest.into_iter().nth(wanted) {
         Some(limit) => Ok(HeldOut::Below(limit)),
-        None => Err(Error::new(format!("`data.val_size = {count}` leaves nothing to learn from"))
+        None => Err(Error::new(format!("`data.val_size = {count}` leaves nothing to train on"))
             .because(format!("there are {different} different records that can be used"))),
     })
 }

@@ -5,136 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
-use super::bad_rows::SHOWN;
-use super::corpus::Role;
+use super::about::About;
+use super::corpus_file::Role;
 use super::detect::{Choice, detect, detect_anyway};
-use super::example::{self, Maker, Outcome, RecordId};
+use super::example::{RecordId, RecordOutcome};
 use super::examples::Writer;
 use super::finding::{Examined, Finding, FindingKind};
 use super::formats::{Content, Fields, Format, KNOWN, map_columns};
+use super::made;
+use super::maker::Maker;
 use super::sources::{self, Record, Records};
-use super::statistics::Statistics;
-use super::unused::{self, Count, RULE, Unused};
+use super::unused::{self, RULE, Unused};
 use super::watch::{RecordWatch, WatchedRecord};
 use crate::config::FormatChoice;
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
+use rayon::prelude::*;
 
 /// So many records are made examples of by one task, which has them rendered together.
 const TOGETHER: usize = 32;
-
-/// What is known of a data file once it was read to its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct About {
-    /// Size and digest of the bytes that were read; the path is empty, since any name will do.
-    pub file: FileEntry,
-    /// The shape of its records; empty when none could be read.
-    pub format: String,
-    /// Why that shape.
-    pub reason: String,
-    /// Whether there are conversations, written by a chat template.
-    pub chat: bool,
-    /// The tokens at which an answer or a text ends, of those that are targets.
-    pub ends: BTreeSet<u32>,
-    /// Whether there is text that no chat template writes.
-    pub plain: bool,
-    /// What was counted.
-    pub statistics: Statistics,
-    /// The first unusable records.
-    pub problems: Vec<Problem>,
-    /// What records hold and the model does not get.
-    pub unused: Vec<Count>,
-    /// Line of the first record that was cut off.
-    pub truncated: Option<u64>,
-    /// Line of the first record that was left out as too long.
-    pub dropped: Option<u64>,
-    /// Line of the first record with nothing to learn.
-    pub nothing: Option<u64>,
-    /// Names that the chat template printed though they were undefined, and the first line.
-    pub undefined: BTreeMap<String, u64>,
-    /// What would end a run that reads the file; an examination went on.
-    #[serde(default)]
-    pub refusal: Option<String>,
-}
-
-/// An unusable record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// Where it stands.
-    pub line: u64,
-    /// Why it cannot be used.
-    pub reason: String,
-    /// What holds for all records, of which this one is an exception.
-    pub rule: Option<String>,
-}
-
-impl About {
-    fn new() -> Self {
-        Self {
-            file: FileEntry { path: String::new(), size: 0, sha256: Digest::of(b"") },
-            format: String::new(),
-            reason: String::new(),
-            chat: false,
-            ends: BTreeSet::new(),
-            plain: false,
-            statistics: Statistics::default(),
-            problems: Vec::new(),
-            unused: Vec::new(),
-            truncated: None,
-            dropped: None,
-            nothing: None,
-            undefined: BTreeMap::new(),
-            refusal: None,
-        }
-    }
-
-    /// Counts an example, and which of `ends` are targets in it.
-    fn add(&mut self, example: &super::Example, ends: &BTreeSet<u32>) {
-        let targets = example.tokens.iter().zip(&example.learn).filter(|(_, it)| **it);
-        self.ends.extend(targets.map(|(token, _)| *token).filter(|it| ends.contains(it)));
-        let counts = &mut self.statistics;
-        counts.examples += 1;
-        counts.tokens += example.tokens.len() as u64;
-        counts.learnt_tokens += example.learnt() as u64;
-        counts.longest = counts.longest.max(example.tokens.len() as u64);
-    }
-
-    /// Counts what became of a record; returns its examples.
-    fn count(&mut self, line: u64, outcome: Outcome, rule: Option<String>) -> Vec<super::Example> {
-        let counts = &mut self.statistics;
-        counts.records += 1;
-        match outcome {
-            Outcome::Whole(example) => return vec![example],
-            Outcome::Truncated(example) => {
-                counts.truncated += 1;
-                self.truncated.get_or_insert(line);
-                return vec![example];
-            }
-            Outcome::Pieces(pieces) => {
-                counts.split += 1;
-                return pieces;
-            }
-            Outcome::Dropped => {
-                counts.dropped += 1;
-                self.dropped.get_or_insert(line);
-            }
-            Outcome::NothingToLearn => {
-                counts.nothing_to_learn += 1;
-                self.nothing.get_or_insert(line);
-            }
-            Outcome::Bad(reason) => {
-                counts.bad_rows += 1;
-                if self.problems.len() < SHOWN {
-                    self.problems.push(Problem { line, reason, rule });
-                }
-            }
-        }
-        Vec::new()
-    }
-}
 
 /// How the records of a file are understood.
 pub struct Reading<'a> {
@@ -274,7 +163,7 @@ struct Made {
 
 /// The same, with what there is to say of it.
 struct Read {
-    outcome: Outcome,
+    outcome: RecordOutcome,
     /// What holds for all records, if the record is an exception.
     rule: Option<String>,
     unused: Vec<Unused>,
@@ -289,7 +178,7 @@ impl Read {
     /// What is told of the record.
     fn watched(&mut self, line: u64, digest: Digest) -> WatchedRecord {
         let mut examined = std::mem::take(&mut self.examined);
-        if let Outcome::Bad(reason) = &self.outcome {
+        if let RecordOutcome::Bad(reason) = &self.outcome {
             examined.findings.insert(0, Finding::new(FindingKind::BadRecord, reason));
         }
         WatchedRecord { line, digest, examined, rule: self.rule.clone() }
@@ -326,13 +215,13 @@ fn make(records: Vec<Record>, format: Option<&dyn Format>, reading: &Reading) ->
             _ => (false, false),
         };
         places.push((line, digest, rule, chat, plain));
-        contents.push(example::Record { id, content });
+        contents.push(made::Record { id, content });
     }
     let all = reading.maker.make_all(&mut contents)?;
-    let made = |((line, digest, rule, chat, plain), made): (_, example::Made)| {
-        let example::Made { outcome, unused, undefined, lossy, examined, refusal } = made;
+    let made = |((line, digest, rule, chat, plain), made): (_, made::Made)| {
+        let made::Made { outcome, unused, undefined, lossy, examined, refusal } = made;
         // What is left out of an unusable record is said in the reason.
-        let unused = if matches!(outcome, Outcome::Bad(_)) { Vec::new() } else { unused };
+        let unused = if matches!(outcome, RecordOutcome::Bad(_)) { Vec::new() } else { unused };
         let rule = if lossy { Some(RULE.to_owned()) } else { rule };
         let read = Read { outcome, rule, unused, undefined, chat, plain, examined, refusal };
         Made { line, digest, read }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::corpus::Role;
+use super::corpus_file::Role;
 use super::finding::{Examined, Examiner};
 use crate::error::Result;
 use crate::files::Digest;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::GraphicsApi;
-use crate::device::Limits;
+use crate::device::DeviceLimits;
 
 /// One adapter, as one interface offers it. The same card shows under several interfaces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,11 +104,11 @@ impl Adapter {
     }
 
     /// What the computing stays within.
-    pub fn working_limits(&self) -> Limits {
+    pub fn working_limits(&self) -> DeviceLimits {
         // Kernels count elements in 32 bits, and indices are signed.
         const NUMBERS: u64 = i32::MAX as u64;
         let limits = &self.limits;
-        Limits {
+        DeviceLimits {
             tensor_bytes: limits.binding_bytes.min(limits.buffer_bytes).min(4 * NUMBERS),
             // A fifth of a second at 2 and at 0.2 TFLOP/s, which is little for such cards.
             dispatch_flops: match self.kind {
@@ -144,9 +144,9 @@ impl AdapterKind {
     /// For people.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Discrete => "graphics card",
+            Self::Discrete => "GPU",
             Self::Integrated => "integrated graphics",
-            Self::Virtual => "virtual graphics card",
+            Self::Virtual => "virtual GPU",
             Self::Other => "unknown kind",
             Self::Software => "software rasteriser",
         }

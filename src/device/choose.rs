@@ -5,13 +5,13 @@ use crate::config::{DeviceChoice, GraphicsApi};
 use crate::error::Error;
 
 /// What the interfaces of this system have answered, best interface first.
-pub type Found = Vec<(GraphicsApi, Result<Vec<Adapter>, String>)>;
+pub type AdaptersByApi = Vec<(GraphicsApi, Result<Vec<Adapter>, String>)>;
 
 /// Said where nothing is wrong, there just is no card.
-const NO_CARD: &str = "no graphics card with a usable driver was found";
+const NO_CARD: &str = "no GPU with a usable driver was found";
 
 /// Why there is no card, where nothing went wrong.
-pub fn no_card(found: &Found) -> &'static str {
+pub fn no_card(found: &AdaptersByApi) -> &'static str {
     if found.is_empty() { "this build has no GPU support (feature `gpu`)" } else { NO_CARD }
 }
 
@@ -19,7 +19,7 @@ pub fn no_card(found: &Found) -> &'static str {
 ///
 /// # Errors
 /// In one sentence, when there is none.
-pub fn candidates(wanted: DeviceChoice, found: &Found) -> Result<Vec<Adapter>, Error> {
+pub fn candidates(wanted: DeviceChoice, found: &AdaptersByApi) -> Result<Vec<Adapter>, Error> {
     let list = match wanted {
         DeviceChoice::Cpu => Vec::new(),
         DeviceChoice::Auto | DeviceChoice::Gpu(None) => cards(found),
@@ -35,7 +35,7 @@ pub fn candidates(wanted: DeviceChoice, found: &Found) -> Result<Vec<Adapter>, E
 
 /// The real cards of the first interface that has any, the strongest kind first. Another interface
 /// would show the same cards again.
-pub fn cards(found: &Found) -> Vec<Adapter> {
+pub fn cards(found: &AdaptersByApi) -> Vec<Adapter> {
     for adapters in found.iter().filter_map(|(_, adapters)| adapters.as_ref().ok()) {
         let real = adapters.iter().filter(|adapter| adapter.kind != AdapterKind::Software);
         let mut real: Vec<Adapter> = real.cloned().collect();
@@ -49,7 +49,7 @@ pub fn cards(found: &Found) -> Vec<Adapter> {
 
 /// Through OpenGL or DX12 where that is possible: the software drivers of Vulkan crash on the
 /// kernels that Burn makes for it.
-fn software(found: &Found) -> Vec<Adapter> {
+fn software(found: &AdaptersByApi) -> Vec<Adapter> {
     let all = found.iter().filter_map(|(_, adapters)| adapters.as_ref().ok()).flatten();
     let mut all: Vec<Adapter> =
         all.filter(|adapter| adapter.kind == AdapterKind::Software).cloned().collect();
@@ -60,7 +60,7 @@ fn software(found: &Found) -> Vec<Adapter> {
 fn of_interface(
     api: GraphicsApi,
     number: Option<u16>,
-    found: &Found,
+    found: &AdaptersByApi,
 ) -> Result<Vec<Adapter>, Error> {
     let Some((_, adapters)) = found.iter().find(|(other, _)| *other == api) else {
         let what = format!("{} cannot be used on {}", title(api), std::env::consts::OS);
@@ -99,7 +99,7 @@ fn numbered(list: Vec<Adapter>, number: u16, what: &str) -> Result<Vec<Adapter>,
 }
 
 /// Why there is nothing of that name.
-fn nothing(wanted: DeviceChoice, found: &Found) -> Error {
+fn nothing(wanted: DeviceChoice, found: &AdaptersByApi) -> Error {
     let error = match wanted {
         DeviceChoice::Software => Error::new("there is no software adapter")
             .hint("on Debian, `apt-get install libegl1 libgl1-mesa-dri` brings one"),
@@ -122,7 +122,7 @@ fn nothing(wanted: DeviceChoice, found: &Found) -> Error {
 }
 
 /// What went wrong with the interfaces, or with one of them.
-pub fn reasons(found: &Found, only: Option<GraphicsApi>) -> Vec<String> {
+pub fn reasons(found: &AdaptersByApi, only: Option<GraphicsApi>) -> Vec<String> {
     let of = found.iter().filter(|(api, _)| only.is_none_or(|only| only == *api));
     of.filter_map(|(api, adapters)| {
         let why = adapters.as_ref().err()?;
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     /// A laptop with two cards, which OpenGL shows again, and with software drivers.
-    fn laptop() -> Found {
+    fn laptop() -> AdaptersByApi {
         vec![
             (
                 GraphicsApi::Vulkan,
@@ -167,7 +167,7 @@ mod tests {
         ]
     }
 
-    fn names(name: &str, found: &Found) -> Result<Vec<String>, String> {
+    fn names(name: &str, found: &AdaptersByApi) -> Result<Vec<String>, String> {
         let list = candidates(DeviceChoice::from_name(name).unwrap(), found);
         list.map(|list| list.iter().map(Adapter::device_name).collect())
             .map_err(|error| error.to_string())
@@ -201,13 +201,16 @@ mod tests {
             assert!(why.contains("because") && why.contains("hint"), "{name}: {why}");
         }
         for name in ["gl", "gpu", "software"] {
-            assert!(names(name, &Found::new()).unwrap_err().contains("no GPU support"), "{name}");
+            assert!(
+                names(name, &AdaptersByApi::new()).unwrap_err().contains("no GPU support"),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn a_software_rasteriser_is_no_gpu_and_a_crashed_driver_is_named() {
-        let found: Found = vec![
+        let found: AdaptersByApi = vec![
             (GraphicsApi::Vulkan, Err("the driver crashed (signal 11)".to_owned())),
             (GraphicsApi::Gl, Ok(vec![adapter("gl", 0, AdapterKind::Software, 0)])),
         ];

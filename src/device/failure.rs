@@ -1,5 +1,5 @@
 //! What a device does when it cannot go on: its runtime panics, in the middle of anything. Here
-//! that becomes a value, and want of memory is told from everything else.
+//! that becomes a value, and being out of memory is told from everything else.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -95,7 +95,7 @@ static WATCHER: Mutex<Option<Hook>> = Mutex::new(None);
 #[must_use]
 pub struct MemoryWatch(());
 
-/// Lets `fits` decide whether so many rows can be worked on at once.
+/// Lets `fits` decide whether so many rows can be computed at once.
 pub fn watch_memory(fits: impl Fn(usize) -> bool + Send + Sync + 'static) -> MemoryWatch {
     *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(fits));
     MemoryWatch(())

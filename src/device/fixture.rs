@@ -1,7 +1,7 @@
 //! Devices for tests, which nobody has.
 
 use super::adapter::{Adapter, AdapterKind, AdapterLimits};
-use super::{Opened, cpu};
+use super::{OpenedDevice, cpu};
 
 /// An adapter that nobody has.
 pub fn adapter(api: &str, number: usize, kind: AdapterKind, of_kind: usize) -> Adapter {
@@ -30,9 +30,9 @@ pub fn adapter(api: &str, number: usize, kind: AdapterKind, of_kind: usize) -> A
 }
 
 /// A card that computes in these formats, said of the CPU.
-pub fn on_card(f16: bool, bf16: bool) -> Opened {
+pub fn on_card(f16: bool, bf16: bool) -> OpenedDevice {
     let adapter = adapter("vulkan", 0, AdapterKind::Discrete, 0);
-    Opened {
+    OpenedDevice {
         backend: "wgpu",
         name: adapter.name.clone(),
         adapter: Some(adapter),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What everything that is computed stays within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct DeviceLimits {
     /// Bytes of the largest tensor.
     pub tensor_bytes: u64,
     /// Floating-point operations of the largest matrix product. Windows ends a program whose card
@@ -14,7 +14,7 @@ pub struct Limits {
 
 const F32: u64 = 4;
 
-impl Limits {
+impl DeviceLimits {
     /// What the CPU takes: anything that fits in memory.
     pub const NONE: Self = Self { tensor_bytes: u64::MAX, dispatch_flops: u64::MAX };
 
@@ -46,8 +46,8 @@ mod tests {
 
     #[test]
     fn rows_follow_from_size_and_work() {
-        assert!(Limits::NONE.rows_of_product(1 << 14, 1 << 14) > 1 << 30);
-        let small = Limits { tensor_bytes: 4096, dispatch_flops: 1 << 20 };
+        assert!(DeviceLimits::NONE.rows_of_product(1 << 14, 1 << 14) > 1 << 30);
+        let small = DeviceLimits { tensor_bytes: 4096, dispatch_flops: 1 << 20 };
         assert_eq!((small.rows(64), small.rows(1 << 20)), (16, 1));
         assert_eq!(small.rows_of_product(16, 64), 16, "the tensor decides");
         assert_eq!(small.rows_of_product(1 << 10, 1 << 9), 1, "the work decides");

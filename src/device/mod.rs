@@ -19,9 +19,9 @@ mod survey;
 pub use adapter::{Adapter, AdapterKind, AdapterLimits, Trial};
 pub use failure::{Failure, MemoryWatch, attempt, guarded, room_for, watch_memory};
 pub use kernels::{keep_kernels, kernel_folder};
-pub use limits::Limits;
+pub use limits::DeviceLimits;
 pub use memory::{Usage, memory_bytes_available, memory_bytes_peak, prefer_small_pages, usage};
-pub use precision::{Arithmetic, Computing, Precision, precision};
+pub use precision::{Arithmetic, ComputeConfig, Precision, precision};
 #[cfg(feature = "gpu")]
 pub use probe::{COMMAND as PROBE_COMMAND, answer as probe_answer, ask_aside, probe_with, stage};
 pub use processor::{Processor, instructions, multiplies_bfloat16, processor};
@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 
 /// A device that was opened, with the words to say about it.
 #[derive(Debug, Clone)]
-pub struct Opened {
+pub struct OpenedDevice {
     /// Burn's handle.
     pub device: Device,
     /// For people and the lineage, e.g. `CPU, 2 threads`.
@@ -50,7 +50,7 @@ pub struct Opened {
     /// Whether it is a software rasteriser.
     pub software: bool,
     /// What everything that is computed stays within.
-    pub limits: Limits,
+    pub limits: DeviceLimits,
     /// Memory that a program may use there, where the interface tells; not of the CPU.
     pub memory_bytes: Option<u64>,
     /// Whether it computes with 16-bit floats.
@@ -62,16 +62,16 @@ pub struct Opened {
 /// Sizes are multiples of this on a GPU. Whole tiles of matrix products are, and vectors of loads.
 const GRAIN: usize = 64;
 
-impl Opened {
+impl OpenedDevice {
     /// Whether tensors are on a GPU.
     pub fn on_gpu(&self) -> bool {
         self.backend != "flex"
     }
 
     /// How is computed here, in 32 bits unless that is changed.
-    pub fn computing(&self) -> Computing {
-        let grain = if self.on_gpu() { GRAIN } else { 1 };
-        Computing { limits: self.limits, grain, ..Computing::default() }
+    pub fn computing(&self) -> ComputeConfig {
+        let pad_multiple = if self.on_gpu() { GRAIN } else { 1 };
+        ComputeConfig { limits: self.limits, pad_multiple, ..ComputeConfig::default() }
     }
 
     /// What decides the bits of a result besides its inputs: the backend, the machine's kind, and
@@ -96,7 +96,7 @@ impl Opened {
 /// # Errors
 /// When a GPU is demanded and none can be used, or the thread pool was started before with another
 /// size.
-pub fn open(wanted: DeviceChoice, threads: usize) -> Result<Opened> {
+pub fn open(wanted: DeviceChoice, threads: usize) -> Result<OpenedDevice> {
     let threads = start_threads(threads)?;
     if wanted == DeviceChoice::Cpu {
         return Ok(cpu(threads, "asked for"));
@@ -118,7 +118,7 @@ pub fn open(wanted: DeviceChoice, threads: usize) -> Result<Opened> {
     reasons.clear();
     for adapter in candidates {
         match survey::on(&adapter) {
-            Ok(opened) => return Ok(Opened { reason: why(wanted).to_owned(), ..opened }),
+            Ok(opened) => return Ok(OpenedDevice { reason: why(wanted).to_owned(), ..opened }),
             Err(why) => {
                 reasons.push(format!("{} ({}): {why}", adapter.name, adapter.device_name()))
             }
@@ -140,14 +140,14 @@ pub fn open(wanted: DeviceChoice, threads: usize) -> Result<Opened> {
 ///
 /// # Errors
 /// When it cannot be used.
-pub fn open_adapter(adapter: &Adapter) -> Result<Opened> {
+pub fn open_adapter(adapter: &Adapter) -> Result<OpenedDevice> {
     survey::on(adapter)
         .map_err(|why| Error::new(format!("{} cannot be used", adapter.name)).because(why))
 }
 
 fn why(wanted: DeviceChoice) -> &'static str {
     match wanted {
-        DeviceChoice::Auto | DeviceChoice::Gpu(None) => "the first graphics card found",
+        DeviceChoice::Auto | DeviceChoice::Gpu(None) => "the first GPU found",
         _ => "asked for",
     }
 }
@@ -170,8 +170,8 @@ pub fn start_threads(threads: usize) -> Result<usize> {
     Ok(rayon::current_num_threads())
 }
 
-fn cpu(threads: usize, reason: &str) -> Opened {
-    Opened {
+fn cpu(threads: usize, reason: &str) -> OpenedDevice {
+    OpenedDevice {
         device: Device::flex(),
         name: format!("CPU, {threads} threads"),
         backend: "flex",
@@ -179,7 +179,7 @@ fn cpu(threads: usize, reason: &str) -> Opened {
         deterministic: true,
         adapter: None,
         software: false,
-        limits: Limits::NONE,
+        limits: DeviceLimits::NONE,
         memory_bytes: None,
         f16: true,
         bf16: false,

@@ -2,7 +2,7 @@
 
 use burn::tensor::FloatDType;
 
-use super::{Limits, Opened, multiplies_bfloat16};
+use super::{DeviceLimits, OpenedDevice, multiplies_bfloat16};
 use crate::config::{Kernels, PrecisionChoice};
 use crate::error::{Error, Result};
 use crate::weights::formats;
@@ -42,21 +42,21 @@ impl Arithmetic {
 
 /// How everything is computed on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Computing {
+pub struct ComputeConfig {
     /// How matrices are multiplied.
     pub arithmetic: Arithmetic,
     /// How large tensors and pieces of work may be.
-    pub limits: Limits,
+    pub limits: DeviceLimits,
     /// Rows of a batch, and lists of what they are to predict, are filled up to a multiple of so
     /// many tokens: where kernels are compiled for each size of a tensor, few sizes shall occur. 1
     /// fills up nothing.
-    pub grain: usize,
+    pub pad_multiple: usize,
     /// How the CPU computes; other devices have one way.
     pub kernels: Kernels,
 }
 
-impl Computing {
-    /// Whether matrices that do not learn stay in bfloat16 where files have them so. Kernels of
+impl ComputeConfig {
+    /// Whether matrices that are frozen stay in bfloat16 where files have them so. Kernels of
     /// the CPU read them as they are for products in 32 bits, too.
     pub fn keeps_bfloat16(self, on_cpu: bool) -> bool {
         match self.arithmetic {
@@ -68,9 +68,14 @@ impl Computing {
 }
 
 /// 32 bits, without limits, in any size: as on the CPU.
-impl Default for Computing {
+impl Default for ComputeConfig {
     fn default() -> Self {
-        Self { arithmetic: Arithmetic::F32, limits: Limits::NONE, grain: 1, kernels: Kernels::Fast }
+        Self {
+            arithmetic: Arithmetic::F32,
+            limits: DeviceLimits::NONE,
+            pad_multiple: 1,
+            kernels: Kernels::Fast,
+        }
     }
 }
 
@@ -87,7 +92,7 @@ pub struct Precision {
 ///
 /// # Errors
 /// When the device does not have the one that is asked for.
-pub fn precision(wanted: PrecisionChoice, opened: &Opened) -> Result<Precision> {
+pub fn precision(wanted: PrecisionChoice, opened: &OpenedDevice) -> Result<Precision> {
     let cpu = opened.backend == "flex";
     let (arithmetic, reason) = match wanted {
         PrecisionChoice::F32 => (Arithmetic::F32, "asked for"),
@@ -110,7 +115,7 @@ pub fn precision(wanted: PrecisionChoice, opened: &Opened) -> Result<Precision> 
     Ok(Precision { arithmetic, reason: reason.to_owned() })
 }
 
-fn automatic(opened: &Opened, cpu: bool) -> (Arithmetic, &'static str) {
+fn automatic(opened: &OpenedDevice, cpu: bool) -> (Arithmetic, &'static str) {
     if cpu {
         // One machine of a fleet that multiplies bfloat16 shall not train other weights.
         return match multiplies_bfloat16() {
@@ -128,7 +133,7 @@ fn automatic(opened: &Opened, cpu: bool) -> (Arithmetic, &'static str) {
     }
 }
 
-fn refusal(wanted: PrecisionChoice, opened: &Opened) -> Error {
+fn refusal(wanted: PrecisionChoice, opened: &OpenedDevice) -> Error {
     let what = format!("`train.precision = \"{wanted}\"` cannot be had on {}", opened.name);
     let error = Error::new(what);
     match wanted {
@@ -158,7 +163,7 @@ mod tests {
             assert_eq!(found.arithmetic, arithmetic);
             assert!(!found.reason.is_empty());
         }
-        let software = Opened { software: true, ..on_card(true, false) };
+        let software = OpenedDevice { software: true, ..on_card(true, false) };
         let found = precision(PrecisionChoice::Auto, &software).unwrap();
         assert_eq!(found.arithmetic, Arithmetic::F32);
         let found = precision(PrecisionChoice::Auto, &cpu(1, "test")).unwrap();
@@ -167,7 +172,8 @@ mod tests {
 
     #[test]
     fn what_a_device_does_not_have_is_refused_with_what_it_has() {
-        let refused = |wanted, opened: &Opened| precision(wanted, opened).unwrap_err().to_string();
+        let refused =
+            |wanted, opened: &OpenedDevice| precision(wanted, opened).unwrap_err().to_string();
         let none = refused(PrecisionChoice::MixedF16, &on_card(false, false));
         assert!(none.contains("no 16-bit floats") && none.contains("`\"f32\"`"), "{none}");
         let half = refused(PrecisionChoice::MixedBf16, &on_card(true, false));

@@ -172,7 +172,7 @@ fn ended(status: ExitStatus) -> String {
             6 => ", it gave up",
             7 | 11 => ", a segmentation fault",
             8 => ", an arithmetic error",
-            9 => ", perhaps for want of memory",
+            9 => ", perhaps out of memory",
             _ => "",
         };
         return format!("the driver crashed (signal {signal}{name})");

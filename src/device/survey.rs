@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::adapter::{Adapter, AdapterKind, Trial};
-use super::choose::{self, Found};
-use super::{Opened, cpu};
+use super::choose::{self, AdaptersByApi};
+use super::{OpenedDevice, cpu};
 use crate::config::{DeviceChoice, GraphicsApi};
 
 /// What there is.
@@ -66,13 +66,17 @@ pub fn survey() -> Survey {
 }
 
 /// What `auto` takes, and why.
-fn automatic(found: &Found, adapters: &[Surveyed], failures: &[String]) -> (String, String) {
+fn automatic(
+    found: &AdaptersByApi,
+    adapters: &[Surveyed],
+    failures: &[String],
+) -> (String, String) {
     let mut reasons = failures.to_vec();
     for card in choose::cards(found) {
         let name = card.device_name();
         match adapters.iter().find(|other| other.device_name == name) {
             Some(Surveyed { problem: None, .. }) => {
-                let why = format!("{} is the first graphics card that computes right", card.name);
+                let why = format!("{} is the first GPU that computes right", card.name);
                 return (name, why);
             }
             Some(Surveyed { problem: Some(why), .. }) => reasons.push(format!("{name}: {why}")),
@@ -83,7 +87,7 @@ fn automatic(found: &Found, adapters: &[Surveyed], failures: &[String]) -> (Stri
         let software = |found: &&Surveyed| found.adapter.kind == AdapterKind::Software;
         reasons.push(match adapters.iter().find(software) {
             Some(found) => format!(
-                "no graphics card was found, and {} is a software rasteriser, slower than the CPU \
+                "no GPU was found, and {} is a software rasteriser, slower than the CPU \
                  itself",
                 found.device_name
             ),
@@ -94,7 +98,7 @@ fn automatic(found: &Found, adapters: &[Surveyed], failures: &[String]) -> (Stri
 }
 
 /// Asks the interfaces that a name may need.
-pub(super) fn interfaces(wanted: DeviceChoice) -> Found {
+pub(super) fn interfaces(wanted: DeviceChoice) -> AdaptersByApi {
     apis()
         .iter()
         .filter(|api| match wanted {
@@ -106,12 +110,12 @@ pub(super) fn interfaces(wanted: DeviceChoice) -> Found {
 }
 
 /// Opens an adapter that has shown in another process that it computes right.
-pub(super) fn on(adapter: &Adapter) -> Result<Opened, String> {
+pub(super) fn on(adapter: &Adapter) -> Result<OpenedDevice, String> {
     let trial = try_out(adapter)?;
     if let Some(problem) = trial.problem() {
         return Err(problem);
     }
-    Ok(Opened {
+    Ok(OpenedDevice {
         device: open(adapter)?,
         name: adapter.name.clone(),
         backend: "wgpu",
@@ -198,7 +202,7 @@ mod tests {
         let big = adapter("vulkan", 0, AdapterKind::Discrete, 0);
         let small = adapter("vulkan", 1, AdapterKind::Integrated, 0);
         let soft = adapter("gl", 0, AdapterKind::Software, 0);
-        let found: Found = vec![
+        let found: AdaptersByApi = vec![
             (GraphicsApi::Vulkan, Ok(vec![big.clone(), small.clone()])),
             (GraphicsApi::Gl, Ok(vec![soft.clone()])),
         ];
@@ -215,7 +219,7 @@ mod tests {
         let (name, why) = choose(Some("it crashed"), Some("wrong by 0.5"));
         assert_eq!(name, "cpu");
         assert!(why.contains("it crashed") && why.contains("wrong by 0.5"), "{why}");
-        let only: Found = vec![(GraphicsApi::Gl, Ok(vec![soft.clone()]))];
+        let only: AdaptersByApi = vec![(GraphicsApi::Gl, Ok(vec![soft.clone()]))];
         let (name, why) = automatic(&only, &[surveyed(&soft, None)], &[]);
         assert_eq!(name, "cpu");
         assert!(why.contains("software rasteriser"), "{why}");

@@ -2,13 +2,13 @@
 
 use crate::data::Batch;
 use crate::engine::sizes::{Size, pieces};
-use crate::engine::{Division, target_pairs, upload};
+use crate::engine::{MicroBatchSplit, target_pairs, upload};
 use crate::event::Evaluation;
 use crate::model::Model;
 use crate::objectives::{Objective, Supervised, Targets};
 
 /// Mean loss over what the objective counts; `None` when the batches hold no target. At most `rows`
-/// rows are worked on at once, and at most `chunk` target tokens have logits.
+/// rows are computed at once, and at most `chunk` target tokens have logits.
 pub fn evaluate(
     model: &Model,
     objective: &dyn Objective,
@@ -28,9 +28,9 @@ pub fn evaluate(
         target_tokens += pairs.len() as u64;
     };
     let whole = batches.iter().map(|batch| batch.rows).max().unwrap_or(0);
-    let division = Division { rows, ..Division::default() };
+    let micro_batch_split = MicroBatchSplit { rows, ..MicroBatchSplit::default() };
     for batch in batches {
-        let size = Size::of(batch, whole, division, model.computing);
+        let size = Size::of(batch, whole, micro_batch_split, model.computing);
         pieces(batch, size, model.computing).iter().for_each(|piece| add(&piece.batch));
     }
     let count: u64 = batches.iter().map(|batch| objective.count(batch)).sum();

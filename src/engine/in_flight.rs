@@ -8,7 +8,7 @@ use crate::event::{StepReport, Timing};
 use crate::ops::Reading;
 
 /// Loss and norm of the gradient.
-pub(super) enum Numbers {
+pub(super) enum StepNumbers {
     /// There is no norm where the update was left out.
     Known { loss: f64, norm: Option<f64> },
     /// Both, on their way from the device.
@@ -19,7 +19,7 @@ pub(super) enum Numbers {
 pub struct InFlight {
     pub(super) report: StepReport,
     pub(super) timing: Timing,
-    pub(super) numbers: Numbers,
+    pub(super) numbers: StepNumbers,
     pub(super) rows: Vec<String>,
     /// When it was begun.
     pub began: Instant,
@@ -28,7 +28,7 @@ pub struct InFlight {
 impl InFlight {
     /// Whether [`Self::finish`] waits for the device.
     pub fn waits(&self) -> bool {
-        matches!(self.numbers, Numbers::Waiting(_))
+        matches!(self.numbers, StepNumbers::Waiting(_))
     }
 
     /// Waits until it is done.
@@ -38,8 +38,8 @@ impl InFlight {
     pub fn finish(self) -> Result<(StepReport, Timing)> {
         let step = self.report.step;
         let (loss, norm) = match self.numbers {
-            Numbers::Known { loss, norm } => (loss, norm),
-            Numbers::Waiting(both) => {
+            StepNumbers::Known { loss, norm } => (loss, norm),
+            StepNumbers::Waiting(both) => {
                 let both = device::attempt(true, || both.wait()).map_err(|failure| {
                     let (Failure::Memory(why) | Failure::Other(why)) = failure;
                     broken(step, &why)

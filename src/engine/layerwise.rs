@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use crate::config::Recompute;
 use crate::data::Batch;
 use crate::engine::{target_pairs, upload};
-use crate::model::{Context, Dropout, Gradients, LayerSaved, Model};
+use crate::model::{Dropout, Gradients, LayerSaved, Model, PassContext};
 use crate::objectives::{Loss, Objective, Supervised, Targets};
 
 /// How a micro-batch is differentiated.
@@ -19,7 +19,7 @@ pub struct Pass {
     pub scale: f64,
     /// What is kept from the forward pass: every layer's tape, or only its input.
     pub recompute: Recompute,
-    /// Learnt positions per chunk of the loss.
+    /// Target positions per chunk of the loss.
     pub loss_chunk_tokens: usize,
     /// Which inputs of adapters are dropped, if any are.
     pub dropout: Option<Dropout>,
@@ -39,7 +39,7 @@ pub fn forward_backward(
     let (tokens, mut context) = upload(model, batch);
     context.dropout = pass.dropout;
     let mut pairs = target_pairs(batch);
-    let only = only_learnt(&mut pairs, batch, &context);
+    let only = only_targets(&mut pairs, batch, &context);
     let last = |index| index + 1 == model.layers.len();
     let context_of = |index| only.as_ref().filter(|_| last(index)).unwrap_or(&context);
 
@@ -50,11 +50,11 @@ pub fn forward_backward(
         let (output, held) = match pass.recompute {
             Recompute::None => {
                 let (output, saved) = layer.differentiable(x, context);
-                (output, Kept::Layer(saved))
+                (output, LayerTape::Layer(saved))
             }
             Recompute::Layers => {
                 let output = layer.forward(x.clone(), context);
-                (output, Kept::Input(x))
+                (output, LayerTape::Input(x))
             }
         };
         x = output;
@@ -68,8 +68,8 @@ pub fn forward_backward(
     for (index, held) in kept.into_iter().enumerate().rev() {
         let (layer, context) = (&model.layers[index], context_of(index));
         let saved = match held {
-            Kept::Layer(saved) => saved,
-            Kept::Input(x) => layer.differentiable(x, context).1,
+            LayerTape::Layer(saved) => saved,
+            LayerTape::Input(x) => layer.differentiable(x, context).1,
         };
         dx = saved.backward(layer, context, dx, sums);
     }
@@ -77,22 +77,26 @@ pub fn forward_backward(
     (loss, forward_time)
 }
 
-/// The last layer's context where much is not learnt: its output is wanted at learnt positions
+/// The last layer's context where much is not trained on: its output is wanted at target positions
 /// alone, which `pairs` then count. Not where inputs of adapters are dropped, which is by the
 /// numbers of tokens; nor where kernels are compiled for each size of a tensor.
-fn only_learnt(pairs: &mut [(u32, u32)], batch: &Batch, context: &Context) -> Option<Context> {
+fn only_targets(
+    pairs: &mut [(u32, u32)],
+    batch: &Batch,
+    context: &PassContext,
+) -> Option<PassContext> {
     let much = !pairs.is_empty() && pairs.len() * 8 < batch.tokens.len() * 7;
-    if !much || context.dropout.is_some() || context.computing.grain > 1 {
+    if !much || context.dropout.is_some() || context.computing.pad_multiple > 1 {
         return None;
     }
-    let learnt = pairs.iter().map(|pair| pair.0).collect();
+    let targets = pairs.iter().map(|pair| pair.0).collect();
     for (pair, number) in pairs.iter_mut().zip(0..) {
         pair.0 = number;
     }
-    Some(context.only(learnt))
+    Some(context.only(targets))
 }
 
-enum Kept<'a> {
+enum LayerTape<'a> {
     Input(Tensor<2>),
     Layer(LayerSaved<'a>),
 }
@@ -105,12 +109,12 @@ mod tests {
     use crate::adapters::unfreeze_all;
     use crate::config::Kernels;
     use crate::data::Target;
-    use crate::device::Computing;
+    use crate::device::ComputeConfig;
     use crate::engine::parity::small_model;
     use crate::ops::host;
     use crate::random::Stream;
 
-    /// A row of two documents and padding; a part of each document is learnt.
+    /// A row of two documents and padding; a part of each document is trained on.
     fn mostly_prompts() -> Batch {
         let lengths = [300, 80];
         let mut batch = Batch { rows: 1, length: 400, ..Batch::default() };
@@ -133,13 +137,13 @@ mod tests {
 
     /// An adapter that drops nothing is one that may drop: all tokens go through the last layer.
     #[test]
-    fn the_last_layer_needs_learnt_positions_alone() {
+    fn the_last_layer_needs_target_positions_alone() {
         let batch = mostly_prompts();
         let all_tokens = Dropout::from(Stream::new(1));
         for kernels in [Kernels::Fast, Kernels::Portable] {
             for recompute in [Recompute::None, Recompute::Layers] {
                 for everything in [false, true] {
-                    let computing = Computing { kernels, ..Computing::default() };
+                    let computing = ComputeConfig { kernels, ..ComputeConfig::default() };
                     let mut model = small_model(&Device::flex(), computing).unwrap();
                     let sft = crate::objectives::with("sft", &[]);
                     if everything {
@@ -167,22 +171,23 @@ mod tests {
     }
 
     #[test]
-    fn where_nearly_all_is_learnt_all_tokens_go_through() {
-        let model = small_model(&Device::flex(), Computing::default()).unwrap();
+    fn where_nearly_all_is_target_all_tokens_go_through() {
+        let model = small_model(&Device::flex(), ComputeConfig::default()).unwrap();
         let mut batch = mostly_prompts();
         let (_, context) = upload(&model, &batch);
         let mut pairs = target_pairs(&batch);
-        let last = only_learnt(&mut pairs, &batch, &context).unwrap();
-        let learnt: Vec<u32> = batch.targets.iter().map(|target| target.index).collect();
-        assert_eq!(last.wanted.unwrap().tokens, learnt);
-        assert!(pairs.iter().map(|pair| pair.0).eq(0..u32::try_from(learnt.len()).unwrap()));
+        let last = only_targets(&mut pairs, &batch, &context).unwrap();
+        let targets: Vec<u32> = batch.targets.iter().map(|target| target.index).collect();
+        assert_eq!(last.wanted.unwrap().tokens, targets);
+        assert!(pairs.iter().map(|pair| pair.0).eq(0..u32::try_from(targets.len()).unwrap()));
 
-        let graphics = context.clone().computed(Computing { grain: 64, ..context.computing });
-        assert!(only_learnt(&mut pairs, &batch, &graphics).is_none());
-        assert!(only_learnt(&mut [], &batch, &context).is_none());
+        let graphics =
+            context.clone().computed(ComputeConfig { pad_multiple: 64, ..context.computing });
+        assert!(only_targets(&mut pairs, &batch, &graphics).is_none());
+        assert!(only_targets(&mut [], &batch, &context).is_none());
         batch.targets = (0..390).map(|index| Target { index, token: 1 }).collect();
         let mut pairs = target_pairs(&batch);
-        assert!(only_learnt(&mut pairs, &batch, &context).is_none());
+        assert!(only_targets(&mut pairs, &batch, &context).is_none());
         assert_eq!(pairs, target_pairs(&batch));
     }
 }

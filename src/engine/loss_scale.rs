@@ -59,7 +59,7 @@ mod tests {
         let almost = (1..GROW_AFTER).fold(halved, |scale, _| scale.after(false));
         assert_eq!(almost.scale, FIRST / 2.0);
         assert_eq!(almost.after(false), start, "back again");
-        // One overflow in between, and the count begins anew.
+        // One overflow in between, and the count restarts.
         assert_eq!(almost.after(true).after(false).good_steps, 1);
     }
 

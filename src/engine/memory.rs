@@ -1,7 +1,7 @@
 //! How much memory a run will take, by part, before anything is loaded.
 
 use crate::config::{Kernels, Recompute};
-use crate::device::{Arithmetic, Computing};
+use crate::device::{Arithmetic, ComputeConfig};
 use crate::model::Description;
 use crate::ops::cpu::Products;
 use crate::weights::Element;
@@ -47,14 +47,14 @@ impl Estimate {
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
     /// Numbers that learn.
-    pub learning: u64,
+    pub trainable: u64,
     /// Bytes that the optimizer keeps for each of them.
     pub state_bytes: u64,
     /// Rows that are differentiated at the same time.
     pub rows: usize,
     /// Tokens of the longest.
     pub length: usize,
-    /// Learnt positions that have logits at the same time.
+    /// Target positions that have logits at the same time.
     pub chunk: usize,
     /// What is kept for the backward pass.
     pub recompute: Recompute,
@@ -75,7 +75,7 @@ pub fn estimate(facts: &Description, work: Workload) -> Estimate {
     const F32: u64 = 4;
     // Queries that the operations for other devices work on at once.
     const BLOCK: usize = 512;
-    let Workload { learning, rows, length, .. } = work;
+    let Workload { trainable, rows, length, .. } = work;
     let tokens = (rows * length) as u64;
     let fast =
         !work.on_gpu && work.kernels == Kernels::Fast && work.arithmetic != Arithmetic::MixedF16;
@@ -86,16 +86,19 @@ pub fn estimate(facts: &Description, work: Workload) -> Estimate {
         let kept = if fast { by_kernels } else { in_tapes } as u64;
         (all, most) = (all + kept, most.max(kept));
     }
-    let computing =
-        Computing { arithmetic: work.arithmetic, kernels: work.kernels, ..Computing::default() };
+    let computing = ComputeConfig {
+        arithmetic: work.arithmetic,
+        kernels: work.kernels,
+        ..ComputeConfig::default()
+    };
     let factor = match Products::of(computing) {
-        Some(Products::Brain) => 2,
+        Some(Products::Bf16) => 2,
         _ => F32,
     };
     let (factor, at_work) = if fast { (factor, tokens * most * F32) } else { (F32, 0) };
     let input = tokens * facts.hidden as u64 * F32;
     let layers = facts.layers.len() as u64;
-    let frozen = facts.parameters.saturating_sub(learning.min(facts.parameters));
+    let frozen = facts.parameters.saturating_sub(trainable.min(facts.parameters));
     let scores = tokens * facts.query_heads() as u64 * length.min(BLOCK) as u64 * F32;
     let stays = facts.element == Element::BF16 && computing.keeps_bfloat16(!work.on_gpu);
     let frozen_bytes = if stays { 2 } else { work.arithmetic.frozen_bytes(!work.on_gpu) };
@@ -103,14 +106,14 @@ pub fn estimate(facts: &Description, work: Workload) -> Estimate {
         weights: work.coded.1
             + frozen.saturating_sub(work.coded.0) * frozen_bytes
             + (facts.parameters - frozen) * F32,
-        optimizer: learning * (F32 + work.state_bytes),
+        optimizer: trainable * (F32 + work.state_bytes),
         activations: match work.recompute {
             Recompute::None => tokens * all * factor + at_work,
             Recompute::Layers => layers * input + tokens * most * factor + at_work,
         },
         // Scores, weights, and the gradients of both.
         attention: if work.on_gpu { 5 * scores } else { 0 },
-        checkpoint: learning * (F32 + work.state_bytes),
+        checkpoint: trainable * (F32 + work.state_bytes),
         logits: if fast { 1 } else { 4 }
             * (work.chunk.min(rows * length) * facts.vocabulary) as u64
             * F32,

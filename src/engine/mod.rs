@@ -1,6 +1,6 @@
 //! One step: gradients, optimiser, schedule. Knows no files and no screens.
 
-mod division;
+mod micro_batch_split;
 mod evaluate;
 mod in_flight;
 mod layerwise;
@@ -15,12 +15,12 @@ mod trainer;
 mod update;
 mod warm_up;
 
-pub use division::Division;
 pub use evaluate::evaluate;
 pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;
 pub use memory::{Estimate, Workload, estimate};
+pub use micro_batch_split::MicroBatchSplit;
 pub use optimizer_state::{OptimizerState, StateByPath};
 pub use optimizers::Optimizer;
 pub use schedule::{Schedule, Shape, learning_rate};
@@ -30,12 +30,12 @@ pub use trainer::{StepSettings, Trainer};
 use burn::tensor::{Int, Tensor};
 
 use crate::data::Batch;
-use crate::model::{Context, Model};
+use crate::model::{Model, PassContext};
 use crate::ops::indices;
 
 /// The tensors of a micro-batch: tokens and what all layers share.
-pub fn upload(model: &Model, batch: &Batch) -> (Tensor<1, Int>, Context) {
-    let context = Context::packed(
+pub fn upload(model: &Model, batch: &Batch) -> (Tensor<1, Int>, PassContext) {
+    let context = PassContext::packed(
         batch.rows,
         batch.length,
         &batch.positions,
@@ -47,7 +47,7 @@ pub fn upload(model: &Model, batch: &Batch) -> (Tensor<1, Int>, Context) {
     (indices(batch.tokens.iter().copied(), &model.device), context)
 }
 
-/// Learnt positions as pairs of position and token.
+/// Target positions as pairs of position and token.
 pub fn target_pairs(batch: &Batch) -> Vec<(u32, u32)> {
     batch.targets.iter().map(|target| (target.index, target.token)).collect()
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::adapters::{self, ADAPTERS, Adapter};
 use crate::config::Recompute;
 use crate::data::{Batch, Target};
-use crate::device::{Arithmetic, Computing, Opened, attempt};
+use crate::device::{Arithmetic, ComputeConfig, OpenedDevice, attempt};
 use crate::engine::optimizers::{self, OPTIMIZERS, OptimizerEntry};
 use crate::engine::{OptimizerState, Schedule, Shape, StepSettings, Trainer};
 use crate::error::Result;
@@ -53,7 +53,7 @@ impl Parity {
 ///
 /// # Errors
 /// When `at` fails, or the model of the comparison cannot be made.
-pub fn parity(opened: &Opened, at: &mut dyn FnMut(&str) -> Result<()>) -> Result<Parity> {
+pub fn parity(opened: &OpenedDevice, at: &mut dyn FnMut(&str) -> Result<()>) -> Result<Parity> {
     let began = Instant::now();
     let computing = opened.computing();
     let has = |arithmetic| match arithmetic {
@@ -75,7 +75,7 @@ pub fn parity(opened: &Opened, at: &mut dyn FnMut(&str) -> Result<()>) -> Result
         if !has(arithmetic) {
             continue;
         }
-        let computing = Computing { arithmetic, ..computing };
+        let computing = ComputeConfig { arithmetic, ..computing };
         for kind in ADAPTERS {
             let step = format!("{} step", kind.label().title);
             let (name, tolerance) = match arithmetic {
@@ -123,11 +123,15 @@ fn optimizer(entry: &OptimizerEntry, device: &Device) -> Outputs {
 }
 
 /// A model with grouped queries, a tied head and an adapter, which numbers alone make.
-pub fn small_model(device: &Device, computing: Computing) -> Result<Model> {
+pub fn small_model(device: &Device, computing: ComputeConfig) -> Result<Model> {
     small_model_with(ADAPTERS[0].sample().as_ref(), device, computing)
 }
 
-fn small_model_with(adapter: &dyn Adapter, device: &Device, computing: Computing) -> Result<Model> {
+fn small_model_with(
+    adapter: &dyn Adapter,
+    device: &Device,
+    computing: ComputeConfig,
+) -> Result<Model> {
     let config = ModelJson::from_value(json!({
         "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
         "num_key_value_heads": 2, "intermediate_size": 160, "num_hidden_layers": 2,
@@ -149,7 +153,7 @@ struct Disturb(Device);
 
 impl Disturb {
     fn add<const D: usize>(&self, path: &str, parameter: &mut Parameter<D>) {
-        if parameter.learns {
+        if parameter.trainable {
             let dims = parameter.value.dims();
             let stream = Stream::new(5).site(path);
             let count = dims.iter().product::<usize>() as u64;
@@ -214,7 +218,7 @@ pub fn small_settings() -> StepSettings {
     }
 }
 
-fn step(adapter: &dyn Adapter, device: &Device, computing: Computing) -> Result<Outputs> {
+fn step(adapter: &dyn Adapter, device: &Device, computing: ComputeConfig) -> Result<Outputs> {
     let batch = small_batch();
     let model = small_model_with(adapter, device, computing)?;
     let rule = optimizers::with(OPTIMIZERS[0].name, OPTIMIZERS[0].smooth);
@@ -223,7 +227,7 @@ fn step(adapter: &dyn Adapter, device: &Device, computing: Computing) -> Result<
     #[expect(clippy::cast_possible_truncation)] // they are compared as everything else is
     let numbers = [report.loss, report.grad_norm].map(|x| x as f32);
     let mut weights = Vec::new();
-    trainer.model.visit(&mut Learnt(&mut weights));
+    trainer.model.visit(&mut Trainable(&mut weights));
     let kept = trainer.optimizer.by_path().values();
     let first: Vec<f32> = kept.flat_map(|state| host(state[0].clone())).collect();
     Ok(vec![
@@ -235,16 +239,16 @@ fn step(adapter: &dyn Adapter, device: &Device, computing: Computing) -> Result<
 }
 
 /// Everything that learns, one after the other.
-struct Learnt<'a>(&'a mut Vec<f32>);
+struct Trainable<'a>(&'a mut Vec<f32>);
 
-impl Visitor for Learnt<'_> {
+impl Visitor for Trainable<'_> {
     fn vector(&mut self, _: &str, parameter: &mut Parameter<1>) {
-        if parameter.learns {
+        if parameter.trainable {
             self.0.extend(host(parameter.value.clone()));
         }
     }
     fn matrix(&mut self, _: &str, parameter: &mut Parameter<2>) {
-        if parameter.learns {
+        if parameter.trainable {
             self.0.extend(host(flat(parameter.value.clone())));
         }
     }

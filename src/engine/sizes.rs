@@ -1,15 +1,15 @@
-//! Sizes of what is worked on at once: where kernels are compiled for each size of a tensor,
+//! Sizes of what is computed at once: where kernels are compiled for each size of a tensor,
 //! micro-batches are filled up, so that few occur; where they are not, padding is left out.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::data::{Batch, Target};
-use crate::device::Computing;
-use crate::engine::Division;
+use crate::device::ComputeConfig;
+use crate::engine::MicroBatchSplit;
 use crate::ops::cpu::Products;
 
-/// What is worked on at once.
+/// What is computed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size {
     /// Rows.
@@ -20,18 +20,23 @@ pub struct Size {
 
 impl Size {
     /// The size of the parts that a micro-batch is worked on in; whole ones have `whole` rows.
-    pub fn of(batch: &Batch, whole: usize, division: Division, computing: Computing) -> Self {
-        let most = division.rows.unwrap_or(usize::MAX);
-        match computing.grain {
+    pub fn of(
+        batch: &Batch,
+        whole: usize,
+        micro_batch_split: MicroBatchSplit,
+        computing: ComputeConfig,
+    ) -> Self {
+        let most = micro_batch_split.rows.unwrap_or(usize::MAX);
+        match computing.pad_multiple {
             0 | 1 => Self { rows: batch.rows.min(most), length: batch.length },
-            grain => Self {
+            pad_multiple => Self {
                 rows: batch.rows.max(whole).min(most),
-                length: batch.length.next_multiple_of(grain),
+                length: batch.length.next_multiple_of(pad_multiple),
             },
         }
     }
 
-    /// A batch of this size in which every token but the first of a row is learnt: for kernels to
+    /// A batch of this size in which every token but the first of a row is trained on: for kernels to
     /// be compiled on, not to learn from.
     pub fn batch(self) -> Batch {
         let Self { rows, length } = self;
@@ -51,7 +56,7 @@ impl Size {
 }
 
 /// A part of a micro-batch.
-pub struct Piece<'a> {
+pub struct MicroBatchPart<'a> {
     /// Rows of the micro-batch that are in it.
     pub rows: usize,
     /// The number of each token in the micro-batch where that is not its place here, and nothing
@@ -62,7 +67,7 @@ pub struct Piece<'a> {
 }
 
 /// The parts of a micro-batch, of `size` each.
-pub fn pieces(batch: &Batch, size: Size, computing: Computing) -> Vec<Piece<'_>> {
+pub fn pieces(batch: &Batch, size: Size, computing: ComputeConfig) -> Vec<MicroBatchPart<'_>> {
     if batch.rows <= size.rows {
         return vec![piece(0, Cow::Borrowed(batch), size, computing)];
     }
@@ -71,16 +76,21 @@ pub fn pieces(batch: &Batch, size: Size, computing: Computing) -> Vec<Piece<'_>>
 }
 
 /// A part that some tokens of the micro-batch come before.
-fn piece<'a>(before: usize, part: Cow<'a, Batch>, size: Size, computing: Computing) -> Piece<'a> {
+fn piece<'a>(
+    before: usize,
+    part: Cow<'a, Batch>,
+    size: Size,
+    computing: ComputeConfig,
+) -> MicroBatchPart<'a> {
     let rows = part.rows;
     // Kernels of the CPU see documents, whatever row they are in, and are as fast in any size.
-    let grained = computing.grain > 1;
+    let grained = computing.pad_multiple > 1;
     if !grained
         && Products::of(computing).is_some()
         && let Some((batch, places)) = part.without_padding()
     {
         let numbers = places.into_iter().map(|place| Some(before + place)).collect();
-        return Piece { rows, numbers: Some(numbers), batch: Cow::Owned(batch) };
+        return MicroBatchPart { rows, numbers: Some(numbers), batch: Cow::Owned(batch) };
     }
     let (length, wider) = (part.length, size.length);
     let taller = if grained { size.rows } else { rows };
@@ -94,7 +104,7 @@ fn piece<'a>(before: usize, part: Cow<'a, Batch>, size: Size, computing: Computi
         Cow::Borrowed(_) => part,
         Cow::Owned(padded) => Cow::Owned(padded),
     };
-    Piece { rows, numbers, batch }
+    MicroBatchPart { rows, numbers, batch }
 }
 
 #[cfg(test)]
@@ -109,26 +119,26 @@ mod tests {
 
     #[test]
     fn few_sizes_occur_where_they_are_filled_up() {
-        let grained = Computing { grain: 64, ..Computing::default() };
+        let grained = ComputeConfig { pad_multiple: 64, ..ComputeConfig::default() };
         let size = |batch: &Batch, rows, computing| {
-            let division = Division { rows, ..Division::default() };
-            let size = Size::of(batch, 8, division, computing);
+            let micro_batch_split = MicroBatchSplit { rows, ..MicroBatchSplit::default() };
+            let size = Size::of(batch, 8, micro_batch_split, computing);
             (size.rows, size.length)
         };
         for (rows, length) in [(8, 65), (8, 128), (3, 100)] {
             assert_eq!(size(&batch(rows, length), None, grained), (8, 128));
             assert_eq!(size(&batch(rows, length), Some(2), grained), (2, 128));
-            assert_eq!(size(&batch(rows, length), None, Computing::default()), (rows, length));
+            assert_eq!(size(&batch(rows, length), None, ComputeConfig::default()), (rows, length));
         }
-        assert_eq!(size(&batch(3, 100), Some(2), Computing::default()), (2, 100));
+        assert_eq!(size(&batch(3, 100), Some(2), ComputeConfig::default()), (2, 100));
     }
 
     #[test]
     fn pieces_hold_everything_at_its_place() {
         let whole = batch(5, 3);
         for (rows, length) in [(2, 3), (2, 4), (5, 4), (7, 4)] {
-            let grain = if length > 3 { 4 } else { 1 };
-            let computing = Computing { grain, ..Computing::default() };
+            let pad_multiple = if length > 3 { 4 } else { 1 };
+            let computing = ComputeConfig { pad_multiple, ..ComputeConfig::default() };
             let all = pieces(&whole, Size { rows, length }, computing);
             assert_eq!(all.len(), 5_usize.div_ceil(rows));
             let mut targets = Vec::new();
@@ -164,12 +174,12 @@ mod tests {
             let all = pieces(&whole, Size { rows, length: 4 }, computing);
             all.iter().map(|piece| (piece.rows, piece.batch.rows, piece.batch.length)).collect()
         };
-        let computing = Computing::default();
+        let computing = ComputeConfig::default();
         assert_eq!(of(3, computing), [(3, 1, 9)]);
         assert_eq!(of(2, computing), [(2, 1, 5), (1, 1, 4)]);
-        let portable = Computing { kernels: Kernels::Portable, ..computing };
+        let portable = ComputeConfig { kernels: Kernels::Portable, ..computing };
         assert_eq!(of(3, portable), [(3, 3, 4)]);
-        assert_eq!(of(3, Computing { grain: 2, ..computing }), [(3, 3, 4)]);
+        assert_eq!(of(3, ComputeConfig { pad_multiple: 2, ..computing }), [(3, 3, 4)]);
         let parts = pieces(&whole, Size { rows: 2, length: 4 }, computing);
         let numbers: Vec<_> =
             parts.iter().flat_map(|part| part.numbers.clone().unwrap()[..].to_vec()).collect();

@@ -10,9 +10,10 @@ use crate::config::Recompute;
 use crate::data::Batch;
 use crate::device::{self, Arithmetic, Failure, memory_bytes_peak};
 use crate::engine::in_flight::{InFlight, broken, diverged};
-use crate::engine::sizes::{Piece, Size, pieces};
+use crate::engine::sizes::{MicroBatchPart, Size, pieces};
 use crate::engine::{
-    Division, LossScale, Optimizer, OptimizerState, Pass, Schedule, forward_backward, learning_rate,
+    LossScale, MicroBatchSplit, Optimizer, OptimizerState, Pass, Schedule, forward_backward,
+    learning_rate,
 };
 use crate::error::{Error, Result};
 use crate::event::{StepReport, Timing};
@@ -30,7 +31,7 @@ pub struct StepSettings {
     pub max_grad_norm: f64,
     /// What is kept for the backward pass.
     pub recompute: Recompute,
-    /// Learnt positions per chunk of the loss.
+    /// Target positions per chunk of the loss.
     pub loss_chunk_tokens: usize,
     /// Micro-batches that are differentiated at the same time. Changes speed and memory, and no
     /// bit: each has sums of its own, which are added in order.
@@ -53,8 +54,8 @@ pub struct Trainer {
     pub step: u64,
     /// Scale of the loss, in arithmetic that needs one.
     pub loss_scale: Option<LossScale>,
-    /// What is worked on at once.
-    pub division: Division,
+    /// What is computed at once.
+    pub micro_batch_split: MicroBatchSplit,
     pub(super) settings: StepSettings,
     /// Whether inputs of adapters are dropped.
     drops: bool,
@@ -93,7 +94,7 @@ impl Trainer {
             optimizer: OptimizerState::new(optimizer),
             step: 0,
             loss_scale: scaled.then(LossScale::default),
-            division: Division::default(),
+            micro_batch_split: MicroBatchSplit::default(),
             model,
             drops,
             settings,
@@ -104,10 +105,10 @@ impl Trainer {
     /// Makes one step. Gradients are those of the mean over all that the objective counts in all
     /// micro-batches (target tokens, pairs), so that splitting a batch never changes the update (up
     /// to rounding). A device that has no room for a micro-batch gets smaller parts of it, then and
-    /// from then on ([`Self::division`]).
+    /// from then on ([`Self::micro_batch_split`]).
     ///
     /// # Errors
-    /// When loss or gradient is not finite, there is nothing to learn, or the device fails: the
+    /// When loss or gradient is not finite, there are no target tokens, or the device fails: the
     /// model is left as it was before the step.
     pub fn step(&mut self, batches: &[Batch], epoch: f64) -> Result<(StepReport, Timing)> {
         self.begin(batches, epoch, false)?.finish()
@@ -119,12 +120,12 @@ impl Trainer {
     ///
     /// # Errors
     /// As far as they show at once. What shows later is an error of [`InFlight::finish`]: the
-    /// trainer has then learnt from what was not finite, and is of no further use.
+    /// trainer has then trained on what was not finite, and is of no further use.
     pub fn begin(&mut self, batches: &[Batch], epoch: f64, ahead: bool) -> Result<InFlight> {
         let began = Instant::now();
         if batches.iter().all(|batch| batch.targets.is_empty()) {
-            // Rows of a run have something to learn; a mean over nothing would be no number.
-            let what = format!("step {} holds nothing to learn", self.step + 1);
+            // Rows of a run have target tokens; a mean over nothing would be no number.
+            let what = format!("step {} has no target tokens", self.step + 1);
             let rows = batches.iter().flat_map(Batch::describe_rows);
             return Err(rows.fold(Error::new(what), Error::because));
         }
@@ -158,7 +159,7 @@ impl Trainer {
             tokens: batches.iter().map(Batch::tokens_without_padding).sum(),
             loss_scale: scale.map(|scale| scale.scale),
             skipped: false,
-            rows_at_once: self.division.rows,
+            rows_at_once: self.micro_batch_split.rows,
             metrics,
         };
         let used = device::usage(&self.model.device);
@@ -182,9 +183,9 @@ impl Trainer {
         self.model.device != burn::tensor::Device::flex()
     }
 
-    /// The size of what is worked on at once.
+    /// The size of what is computed at once.
     pub(super) fn size_of(&self, batch: &Batch) -> Size {
-        Size::of(batch, self.settings.rows, self.division, self.model.computing)
+        Size::of(batch, self.settings.rows, self.micro_batch_split, self.model.computing)
     }
 
     /// What the loss of a step is the mean over.
@@ -268,14 +269,14 @@ impl Trainer {
         dropout: Stream,
     ) -> std::result::Result<Sums, Stopped> {
         let settings = &self.settings;
-        let recompute = match self.division.recompute {
+        let recompute = match self.micro_batch_split.recompute {
             true => Recompute::Layers,
             false => settings.recompute,
         };
-        let chunk = self.division.loss_chunk.unwrap_or(settings.loss_chunk_tokens);
+        let chunk = self.micro_batch_split.loss_chunk.unwrap_or(settings.loss_chunk_tokens);
         let mut sums = Sums::default();
         for piece in pieces(batch, self.size_of(batch), self.model.computing) {
-            let Piece { rows, numbers, batch } = piece;
+            let MicroBatchPart { rows, numbers, batch } = piece;
             let pass = Pass {
                 scale,
                 recompute,
@@ -302,8 +303,8 @@ impl Trainer {
         let settings = &self.settings;
         let rows = batches.iter().map(|batch| batch.rows).max().unwrap_or(1);
         let (recompute, chunk) = (settings.recompute, settings.loss_chunk_tokens);
-        if let Some(smaller) = self.division.smaller(rows, recompute, chunk) {
-            self.division = smaller;
+        if let Some(smaller) = self.micro_batch_split.smaller(rows, recompute, chunk) {
+            self.micro_batch_split = smaller;
             self.model.device.memory_cleanup();
             return Ok(());
         }
@@ -311,7 +312,7 @@ impl Trainer {
         let what = format!("step {} does not fit into the device's memory", self.step + 1);
         let used = device::usage(&self.model.device);
         let mut error = Error::new(what).because(why).because(format!(
-            "one row of {length} tokens is worked on at once already, with layers computed again"
+            "one row of {length} tokens is computed at once already, with layers computed again"
         ));
         if let Some(reserved) = used.device_bytes_reserved {
             error = error.because(format!("{} are taken", crate::event::bytes(reserved)));

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::data::Batch;
 use crate::device::{self, Failure};
-use crate::engine::in_flight::{Numbers, broken, diverged};
+use crate::engine::in_flight::{StepNumbers, broken, diverged};
 use crate::engine::trainer::{Stopped, Sums};
 use crate::engine::{OptimizerState, Trainer};
 use crate::error::{Error, Result};
@@ -37,7 +37,12 @@ impl Factor {
 
 impl Trainer {
     /// Moves every weight, unless the gradient is too large for its arithmetic.
-    pub(super) fn update(&mut self, sums: Sums, batches: &[Batch], rate: f64) -> Result<Numbers> {
+    pub(super) fn update(
+        &mut self,
+        sums: Sums,
+        batches: &[Batch],
+        rate: f64,
+    ) -> Result<StepNumbers> {
         let step = self.step + 1;
         let rows = || batches.iter().flat_map(Batch::describe_rows).collect::<Vec<_>>();
         let scale = self.loss_scale.map_or(1.0, |found| found.scale);
@@ -63,7 +68,7 @@ impl Trainer {
         }
         if !norm.is_finite() {
             return match self.loss_scale {
-                Some(_) => Ok(Numbers::Known { loss, norm: None }),
+                Some(_) => Ok(StepNumbers::Known { loss, norm: None }),
                 None => Err(diverged(step, "the gradient is not finite", &rows())),
             };
         }
@@ -71,11 +76,11 @@ impl Trainer {
         let clip = (limit > 0.0).then(|| limit / (norm + CLIP_EPSILON)).filter(|clip| *clip < 1.0);
         let factor = Factor::Number(clip.unwrap_or(1.0) / scale);
         self.move_weights(sums.gradients, &factor, rate)?;
-        Ok(Numbers::Known { loss, norm: Some(norm) })
+        Ok(StepNumbers::Known { loss, norm: Some(norm) })
     }
 
     /// The same, with everything decided on the device, so that the host need not wait for it.
-    pub(super) fn update_ahead(&mut self, sums: Sums, rate: f64) -> Result<Numbers> {
+    pub(super) fn update_ahead(&mut self, sums: Sums, rate: f64) -> Result<StepNumbers> {
         let both = match &sums.measured {
             Some(both) => both.clone(),
             None => self.measure(&sums).map_err(|stopped| match stopped {
@@ -87,7 +92,7 @@ impl Trainer {
         let failed = |failure| failed(self.step + 1, failure);
         let reading = device::attempt(self.on_gpu(), || begin_reading(both)).map_err(failed)?;
         self.move_weights(sums.gradients, &factor, rate)?;
-        Ok(Numbers::Waiting(reading))
+        Ok(StepNumbers::Waiting(reading))
     }
 
     /// What gradients are multiplied with, decided on the device by their norm.
@@ -137,11 +142,11 @@ struct Update<'a> {
 
 impl Update<'_> {
     fn apply<const D: usize>(&mut self, path: &str, parameter: &mut Parameter<D>) {
-        if !parameter.learns {
+        if !parameter.trainable {
             return;
         }
         let Some(gradient) = self.sums.remove(path) else {
-            return; // no learnt position reached it
+            return; // no target position reached it
         };
         let gradient = self.factor.times(gradient);
         let shape = parameter.value.dims();

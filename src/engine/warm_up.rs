@@ -20,7 +20,7 @@ impl Trainer {
     }
 
     /// Computes loss, gradients and an update once in each size, and forgets them: nothing that a
-    /// step depends on changes, but [`Self::division`] where the device has no room.
+    /// step depends on changes, but [`Self::micro_batch_split`] where the device has no room.
     ///
     /// # Errors
     /// When the device fails, or a single row does not fit.

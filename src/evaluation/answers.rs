@@ -135,7 +135,7 @@ pub fn judge(
     })
 }
 
-/// What of a text is judged; nothing where the pattern finds nothing.
+/// What of a text is evaluated; nothing where the pattern finds nothing.
 fn extracted(task: &Task, text: &str) -> Option<String> {
     let Some(pattern) = &task.extract else { return Some(text.to_owned()) };
     let found = pattern.captures(text)?;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 
 use super::report::Score;
-use crate::data::{Batch, Case, Entry, packed};
+use crate::data::{Batch, Case, CorpusEntry, packed};
 use crate::device::{self, Failure};
-use crate::engine::{Division, Size, target_pairs, upload};
+use crate::engine::{MicroBatchSplit, Size, target_pairs, upload};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::objectives::{Targets, next_token_scores};
@@ -28,14 +28,14 @@ pub fn losses(
         .zip(cases)
         .flat_map(|(owner, case)| case.examples.iter().map(move |_| owner))
         .collect();
-    let entries: Vec<Entry> = cases.iter().flat_map(Case::entries).collect();
+    let entries: Vec<CorpusEntry> = cases.iter().flat_map(Case::entries).collect();
     let rows = packed(entries.iter().map(|entry| entry.example.tokens.len()), max_seq_len);
     let mut found: BTreeMap<usize, Score> = BTreeMap::new(); // by place in `entries`
     for rows in rows.chunks(micro_batch_size.max(1)) {
         let row = |row: &Vec<u32>| row.iter().map(|place| &entries[*place as usize]).collect();
-        let batch = Batch::new(&rows.iter().map(row).collect::<Vec<Vec<&Entry>>>());
+        let batch = Batch::new(&rows.iter().map(row).collect::<Vec<Vec<&CorpusEntry>>>());
         let whole = micro_batch_size.max(1);
-        let size = Size::of(&batch, whole, Division::default(), model.computing);
+        let size = Size::of(&batch, whole, MicroBatchSplit::default(), model.computing);
         let batch = batch.padded(size.rows, size.length);
         for ((position, _), (loss, correct)) in
             target_pairs(&batch).iter().zip(scored(model, &batch)?)

@@ -33,7 +33,7 @@ pub use suite::{SliceBy, Suite};
 pub use task::{Task, TaskKind};
 
 use crate::data::{Case, Cases, Codec, cases};
-use crate::device::{Opened, memory_bytes_peak};
+use crate::device::{OpenedDevice, memory_bytes_peak};
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::Supply;
@@ -60,7 +60,7 @@ impl Watcher for Unwatched {
     fn end(&self) {}
 }
 
-/// A model that is judged.
+/// A model that is evaluated.
 pub struct Subject<'a> {
     /// What the user calls it.
     pub name: &'a str,
@@ -81,7 +81,7 @@ pub fn evaluate(
     subject: &Subject,
     suite: &Suite,
     supply: &Arc<Supply>,
-    device: &Opened,
+    device: &OpenedDevice,
     (cache, fresh): (&Path, bool),
     watcher: &dyn Watcher,
 ) -> Result<Report> {
@@ -123,7 +123,7 @@ fn model_record(subject: &Subject) -> ModelRecord {
     ModelRecord { name: subject.name.to_owned(), sha256: Digest::of(text.as_bytes()), files }
 }
 
-fn suite_record(suite: &Suite, codec: &Codec, found: &Cases, device: &Opened) -> SuiteRecord {
+fn suite_record(suite: &Suite, codec: &Codec, found: &Cases, device: &OpenedDevice) -> SuiteRecord {
     let data: Vec<Digest> = found.files.iter().map(|file| file.file.sha256).collect();
     let schemas: Vec<Digest> = suite
         .tasks
@@ -161,7 +161,7 @@ impl Judged<'_> {
         self,
         subject: &Subject,
         cases: &[Case],
-        device: &Opened,
+        device: &OpenedDevice,
         watcher: &dyn Watcher,
     ) -> Result<Report> {
         let suite = self.suite;
@@ -225,7 +225,7 @@ impl Judged<'_> {
         &self,
         subject: &Subject,
         cases: &[Case],
-        device: &Opened,
+        device: &OpenedDevice,
         records: &mut [Record],
         watcher: &dyn Watcher,
     ) -> Result<Option<(f64, f64)>> {

@@ -17,7 +17,7 @@ use crate::files::{Digest, FileEntry, NewFile};
 
 /// Every evaluation of a run, a line each, in its folder.
 pub const HISTORY: &str = "evaluations.jsonl";
-/// Version of the form; results in the cache of another version are made anew.
+/// Version of the form; results in the cache of another version are made again.
 pub const VERSION: u32 = 1;
 
 /// How well the judged tokens of a record were predicted.
@@ -83,7 +83,7 @@ pub struct Slice {
     pub metrics: Metrics,
 }
 
-/// What was judged.
+/// What was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelRecord {
     /// As the user named it.
@@ -94,7 +94,7 @@ pub struct ModelRecord {
     pub files: Vec<FileEntry>,
 }
 
-/// On what it was judged.
+/// On what it was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SuiteRecord {
     /// Its name.
@@ -137,7 +137,7 @@ pub struct Performance {
 pub struct Report {
     /// [`VERSION`].
     pub version: u32,
-    /// What was judged.
+    /// What was evaluated.
     pub model: ModelRecord,
     /// On what.
     pub suite: SuiteRecord,

@@ -96,7 +96,7 @@ mod tests {
     use crate::files::Digest;
 
     fn case(fields: Value, tokens: usize) -> Case {
-        let example = Example { tokens: vec![1; tokens], learn: vec![true; tokens] };
+        let example = Example { tokens: vec![1; tokens], loss_mask: vec![true; tokens] };
         Case {
             record: RecordId { file: Arc::from("a"), line: 1 },
             digest: Digest::of(b""),

@@ -1,5 +1,6 @@
-//! `EVAL.toml`: which data a model is judged on, in which slices, and at which tasks.
+//! `EVAL.toml`: which data a model is evaluated on, in which slices, and at which tasks.
 
+use crate::evaluation::task::BYTES_MAX;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -12,12 +13,10 @@ use crate::data::{CaseSettings, Codec};
 use crate::error::{Error, Result};
 use crate::files::{Digest, Placed, TomlText};
 
-/// A suite has some dozens of lines; a larger file is something else.
-pub(super) const BYTES_MAX: u64 = 1 << 20;
 /// More slices of one kind tell a person nothing.
 pub const SLICES_MAX: usize = 100;
 
-/// What a model is judged on.
+/// What a model is evaluated on.
 #[derive(Debug, Clone)]
 pub struct Suite {
     /// Its name, for people.

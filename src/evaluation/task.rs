@@ -1,4 +1,4 @@
-//! `[[task]]`: something that the model has to do, and how its answers are judged.
+//! `[[task]]`: something that the model has to do, and how its answers are evaluated.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -8,26 +8,28 @@ use regex::Regex;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::suite::BYTES_MAX;
 use crate::error::{Context, Error, Result};
 use crate::files::{Digest, Placed, read_bytes};
+
+/// A suite has some dozens of lines; a larger file is something else.
+pub(super) const BYTES_MAX: u64 = 1 << 20;
 
 /// Something that the model has to do: its answers are looked at.
 #[derive(Debug, Clone)]
 pub struct Task {
     /// What it is called in reports and policies.
     pub name: String,
-    /// How an answer is judged.
+    /// How an answer is evaluated.
     pub kind: TaskKind,
     /// Longest answer in tokens.
     pub max_tokens: usize,
     /// Records that are asked; 0 means all.
     pub max_records: u64,
-    /// What of the answer is judged: the first group, else the whole match; all of it without.
+    /// What of the answer is evaluated: the first group, else the whole match; all of it without.
     pub extract: Option<Regex>,
 }
 
-/// How an answer is judged.
+/// How an answer is evaluated.
 #[derive(Debug, Clone)]
 pub enum TaskKind {
     /// It is the record's answer: as text without the space around it, or as a JSON value.

@@ -28,6 +28,7 @@ pub use open::{
     has_file, lfs_pointer, lfs_refusal, open_regular, open_unlinked, read_bytes, read_text,
 };
 pub use ours::expect_regular;
-pub use run::{DATA_LOCK, KERNELS, RunDirectory};
+pub use ours::{DATA_LOCK, KERNELS};
+pub use run::RunDirectory;
 pub use speed::{DiskSpeed, disk_speed};
 pub use toml_text::{Placed, TomlText};

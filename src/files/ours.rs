@@ -4,8 +4,13 @@ use std::fs::{self, File, FileType};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{DATA_LOCK, KERNELS};
 use crate::error::{Context, Error, Result};
+
+/// The lock of a run, in its directory.
+pub const DATA_LOCK: &str = "data.lock";
+
+/// Compiled kernels of a run that keeps them, a folder in its directory.
+pub const KERNELS: &str = "kernels";
 
 /// What file systems and desktops put into folders by themselves.
 const OF_THE_SYSTEM: [&str; 3] = ["lost+found", ".DS_Store", "desktop.ini"];
@@ -95,7 +100,7 @@ fn look(folder: &Path, root: &Path, depth: usize) -> Result<()> {
         let (path, kind) = (entry.path(), entry.file_type());
         let kind = kind.context_at("cannot look at the file", &path)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        // What was moved aside, and what drivers keep, is no part of the run any more.
+        // What was archived, and what drivers keep, is no part of the run any more.
         let aside = name.starts_with("earlier-") || name == KERNELS;
         if kind.is_dir() {
             if depth > 1 && !aside && !OF_THE_SYSTEM.contains(&name.as_str()) {

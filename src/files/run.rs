@@ -1,5 +1,6 @@
 //! The run directory: names inside it, and one writer at a time.
 
+use crate::files::ours::DATA_LOCK;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -7,12 +8,6 @@ use std::time::Duration;
 
 use super::ours::{HOLDER, LOCK, expect_ours, expect_regular};
 use crate::error::{Context, Error, Result};
-
-/// The lock of a run, in its directory.
-pub const DATA_LOCK: &str = "data.lock";
-
-/// Compiled kernels of a run that keeps them, a folder in its directory.
-pub const KERNELS: &str = "kernels";
 
 /// A run directory that this process alone may write to, until it is dropped.
 #[derive(Debug)]

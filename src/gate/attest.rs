@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::decision::{Decision, Outcome, Report};
+use super::decision::{Decision, Report, TestOutcome};
 use crate::artifact::attestations::append;
 use crate::artifact::envelope::{Bundle, IN_TOTO};
 use crate::artifact::keys::SigningKey;
-use crate::artifact::lineage::STATEMENT_FILE;
 use crate::artifact::markup::uri;
+use crate::artifact::parent::STATEMENT_FILE;
 use crate::artifact::signature::{self, STATEMENT_TYPE};
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry, parse_json};
@@ -72,9 +72,9 @@ fn test_result(report: &Report) -> Value {
             Decision::Refused | Decision::Undecided => "FAILED",
         },
         "configuration": configuration,
-        "passedTests": report.names(Outcome::Passed),
-        "warnedTests": report.names(Outcome::Warned),
-        "failedTests": report.names(Outcome::Failed),
+        "passedTests": report.names(TestOutcome::Passed),
+        "warnedTests": report.names(TestOutcome::Warned),
+        "failedTests": report.names(TestOutcome::Failed),
     })
 }
 
@@ -86,7 +86,7 @@ fn summary(report: &Report) -> Value {
         .filter_map(own)
         .map(|file| json!({"uri": file.path, "digest": {"sha256": file.sha256}}))
         .collect();
-    let lineage = report.names(Outcome::Passed).iter().any(|name| name == "check:lineage");
+    let lineage = report.names(TestOutcome::Passed).iter().any(|name| name == "check:lineage");
     let level = match (passed, lineage && report.signed) {
         (false, _) => "FAILED",
         // The builder is the user's own machine: no more than that can be said.
@@ -119,12 +119,12 @@ fn root(files: &[FileEntry]) -> Digest {
 /// Signs the verdict and adds it to the model's attestations; returns their file.
 ///
 /// # Errors
-/// When the files are no longer those that were judged, or the attestations cannot be written.
+/// When the files are no longer those that were evaluated, or the attestations cannot be written.
 pub fn attest(report: &Report, directory: &Path, key: &SigningKey) -> Result<PathBuf> {
     let mut files = signature::hash_model(directory)?;
     files.retain(|file| report.files.contains(file) || !signature::is_leftover(&file.path));
     if files != report.files {
-        return Err(Error::new("the model was changed while it was judged").at(directory));
+        return Err(Error::new("the model was changed while it was evaluated").at(directory));
     }
     let sign = |text: String| Bundle::sign(IN_TOTO, text.into_bytes(), key);
     let [result, summary] = statements(report);
@@ -147,7 +147,7 @@ pub fn objection(key: &SigningKey, trust: &Trust) -> Option<String> {
 pub struct Verdict {
     /// Whether the model may be used.
     pub passed: bool,
-    /// When it was judged, as its signer says.
+    /// When it was evaluated, as its signer says.
     pub time: Timestamp,
     /// SHA-256 of the signer's public key.
     pub signer: String,

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::super::fixture::{Folder, evaluation, records};
-use super::super::{Kind, Test};
+use super::super::{Test, TestKind};
 use super::*;
 use crate::artifact::keys::tests::known_key;
 use crate::artifact::signature::attestations_of;
@@ -38,17 +38,23 @@ impl Fixture {
         Trust::of_user(self.home.path()).unwrap()
     }
 
-    fn report(&self, outcome: Outcome) -> Report {
+    fn report(&self, outcome: TestOutcome) -> Report {
         let policies = Folder::new();
         let policy = policies.policy("[eval]\nPLAIN\n").unwrap();
         let judged = evaluation(&records(&[2.0, 3.0]), &[("lang", "fr", 2.5)]);
         let verified = verify(&self.model(), &self.trust_with(""));
         let tests = vec![
-            Test::new(Kind::Metric, "loss", outcome, "why"),
-            Test::new(Kind::Check, "signature", Outcome::Passed, "fine"),
-            Test::new(Kind::Check, "output_schema", Outcome::Skipped, "none"),
+            Test::new(TestKind::Metric, "loss", outcome, "why"),
+            Test::new(TestKind::Check, "signature", TestOutcome::Passed, "fine"),
+            Test::new(TestKind::Check, "output_schema", TestOutcome::Skipped, "none"),
         ];
-        Report::new(&policy, &judged, Some(&judged), &verified, tests)
+        Report::new(
+            &policy,
+            &judged,
+            Some(&judged),
+            (&verified, crate::gate::checks::is_signed(&verified)),
+            tests,
+        )
     }
 
     fn lines(&self) -> Vec<Value> {
@@ -69,9 +75,9 @@ fn verdicts(model: &Path, trust: &Trust) -> Vec<Verdict> {
 #[test]
 fn a_verdict_is_two_statements_about_every_file() {
     for (outcome, result, summary, level) in [
-        (Outcome::Passed, "PASSED", "PASSED", "SLSA_BUILD_LEVEL_0"),
-        (Outcome::Warned, "WARNED", "PASSED", "SLSA_BUILD_LEVEL_0"),
-        (Outcome::Failed, "FAILED", "FAILED", "FAILED"),
+        (TestOutcome::Passed, "PASSED", "PASSED", "SLSA_BUILD_LEVEL_0"),
+        (TestOutcome::Warned, "WARNED", "PASSED", "SLSA_BUILD_LEVEL_0"),
+        (TestOutcome::Failed, "FAILED", "FAILED", "FAILED"),
     ] {
         let fixture = Fixture::new();
         let report = fixture.report(outcome);
@@ -127,8 +133,8 @@ fn a_verdict_is_two_statements_about_every_file() {
 #[test]
 fn levels_say_that_the_lineage_was_looked_at() {
     let fixture = Fixture::new();
-    let mut report = fixture.report(Outcome::Passed);
-    report.tests.push(Test::new(Kind::Check, "lineage", Outcome::Passed, "fine"));
+    let mut report = fixture.report(TestOutcome::Passed);
+    report.tests.push(Test::new(TestKind::Check, "lineage", TestOutcome::Passed, "fine"));
     assert_eq!(summary(&report)["verifiedLevels"], json!(["SLSA_BUILD_LEVEL_1"]));
     report.signed = false;
     assert_eq!(summary(&report)["verifiedLevels"], json!(["SLSA_BUILD_LEVEL_0"]));
@@ -139,9 +145,9 @@ fn verdicts_count_for_exactly_these_files_by_someone_with_the_role() {
     let fixture = Fixture::new();
     let trust = |words: &str| fixture.trust_with(words);
     assert!(verdicts(&fixture.model(), &trust("")).is_empty(), "no file at all");
-    let passed = fixture.report(Outcome::Passed);
+    let passed = fixture.report(TestOutcome::Passed);
     attest(&passed, &fixture.model(), &known_key()).unwrap();
-    attest(&fixture.report(Outcome::Failed), &fixture.model(), &known_key()).unwrap();
+    attest(&fixture.report(TestOutcome::Failed), &fixture.model(), &known_key()).unwrap();
     let of = |trust: &Trust| -> Vec<bool> {
         verdicts(&fixture.model(), trust).iter().map(|verdict| verdict.passed).collect()
     };
@@ -169,7 +175,7 @@ fn verdicts_count_for_exactly_these_files_by_someone_with_the_role() {
     let other = statements(&passed)[1].replace(VERIFIER, "urn:example:gate");
     let other = Bundle::sign(IN_TOTO, other.into_bytes(), &known_key()).unwrap().to_json();
     let fewer = {
-        let mut report = fixture.report(Outcome::Passed);
+        let mut report = fixture.report(TestOutcome::Passed);
         report.files.pop();
         statements(&report)[1].clone()
     };
@@ -183,5 +189,5 @@ fn verdicts_count_for_exactly_these_files_by_someone_with_the_role() {
     fs::write(fixture.model().join("config.json"), "{ }").unwrap();
     assert!(of(&trust("")).is_empty());
     let error = attest(&passed, &fixture.model(), &known_key()).unwrap_err().to_string();
-    assert!(error.contains("changed while it was judged"), "{error}");
+    assert!(error.contains("changed while it was evaluated"), "{error}");
 }

@@ -4,35 +4,35 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::decision::{Kind, Outcome, Test};
+use super::checks_config::Check;
+use super::decision::{Test, TestKind, TestOutcome};
 use super::policy::Policy;
-use super::switches::Check;
 use crate::evaluation::{Report as Evaluation, TaskKind};
 use crate::files::Digest;
-use crate::verify::{self, CheckVerdict, Family, Item, Report as Verified, Verdict};
+use crate::verify::{self, Ancestry, CheckVerdict, Item, Report as Verified, Verdict};
 
 /// What is known of a candidate besides its numbers.
 pub struct Papers<'a> {
     /// What `verify` found.
     pub verified: &'a Verified,
     /// Its lineage; the error says why there is none.
-    pub family: Result<&'a Family, &'a str>,
-    /// How it was judged.
+    pub family: Result<&'a Ancestry, &'a str>,
+    /// How it was evaluated.
     pub evaluation: &'a Evaluation,
 }
 
 /// How a check went, and what was found.
-pub type Answer = (Outcome, String);
+pub type Answer = (TestOutcome, String);
 
 /// A check's test.
 pub fn test(policy: &Policy, check: Check, (outcome, detail): Answer) -> Test {
     let line = policy.checks.line(check);
-    Test { line, ..Test::new(Kind::Check, check.name(), outcome, detail) }
+    Test { line, ..Test::new(TestKind::Check, check.name(), outcome, detail) }
 }
 
 /// Whether a trusted key vouches for exactly these files.
 pub fn is_signed(verified: &Verified) -> bool {
-    verified.root.is_some() && signature(verified).0 == Outcome::Passed
+    verified.root.is_some() && signature(verified).0 == TestOutcome::Passed
 }
 
 /// Every check that needs nothing but papers, as the policy demands them.
@@ -70,61 +70,61 @@ fn problems(verified: &Verified, wanted: &dyn Fn(verify::Check) -> bool) -> Vec<
 fn signature(verified: &Verified) -> Answer {
     let problems = problems(verified, &|check| !is_of_lineage(check));
     if !problems.is_empty() {
-        return (Outcome::Failed, problems.join("; "));
+        return (TestOutcome::Failed, problems.join("; "));
     }
     match (verified.verdict, &verified.signer) {
         (Verdict::CouldNotCheck, _) => {
             let stuck = verified.checks.iter().filter(|it| it.verdict == CheckVerdict::Unchecked);
             let details: Vec<&str> = stuck.map(|finding| finding.detail.as_str()).collect();
-            (Outcome::Undecided, format!("could not be checked: {}", details.join("; ")))
+            (TestOutcome::Undecided, format!("could not be checked: {}", details.join("; ")))
         }
         (_, Some(signer)) => {
             let name = signer.certificate.as_ref().map_or_else(
                 || format!("key {}", signer.hint.get(..12).unwrap_or_default()),
                 |subject| format!("certificate `{subject}`"),
             );
-            (Outcome::Passed, format!("signed by {name}, {} files", verified.files.len()))
+            (TestOutcome::Passed, format!("signed by {name}, {} files", verified.files.len()))
         }
-        (_, None) => (Outcome::Failed, "nobody signed it".to_owned()),
+        (_, None) => (TestOutcome::Failed, "no signature covers it".to_owned()),
     }
 }
 
 fn lineage(papers: &Papers) -> Answer {
     let problems = problems(papers.verified, &is_of_lineage);
     if !problems.is_empty() {
-        return (Outcome::Failed, problems.join("; "));
+        return (TestOutcome::Failed, problems.join("; "));
     }
     match papers.family {
-        Err(why) => (Outcome::Failed, why.to_owned()),
+        Err(why) => (TestOutcome::Failed, why.to_owned()),
         Ok(family) if !family.is_sound() => {
             let what = "a model that it was made from is not what its lineage recorded";
-            (Outcome::Failed, what.to_owned())
+            (TestOutcome::Failed, what.to_owned())
         }
         Ok(family) => {
             let generations = std::iter::successors(Some(family), |it| older(it)).count();
             let what = if generations == 1 { "generation" } else { "generations" };
             let text = format!("{generations} {what}, made by `{}`", family.method);
-            (Outcome::Passed, text)
+            (TestOutcome::Passed, text)
         }
     }
 }
 
 /// The model that a model was made from, where its lineage was found.
-pub fn older(family: &Family) -> Option<&Family> {
+pub fn older(family: &Ancestry) -> Option<&Ancestry> {
     family.parent.as_ref()?.family.as_ref()
 }
 
 /// The training that made a model: its own, or that of what it was merged from.
-pub fn training(family: &Family) -> Option<&Family> {
-    let derived = |family: &&Family| ["merge", "export"].contains(&family.method.as_str());
+pub fn training(family: &Ancestry) -> Option<&Ancestry> {
+    let derived = |family: &&Ancestry| ["merge", "export"].contains(&family.method.as_str());
     std::iter::successors(Some(family), |it| older(it)).find(|family| !derived(family))
 }
 
-fn trained<'a>(papers: &Papers<'a>) -> Result<&'a Family, Answer> {
-    let family = papers.family.map_err(|why| (Outcome::Failed, why.to_owned()))?;
+fn trained<'a>(papers: &Papers<'a>) -> Result<&'a Ancestry, Answer> {
+    let family = papers.family.map_err(|why| (TestOutcome::Failed, why.to_owned()))?;
     training(family).ok_or_else(|| {
         let what = "the lineage of what it was merged from was not found";
-        (Outcome::Undecided, what.to_owned())
+        (TestOutcome::Undecided, what.to_owned())
     })
 }
 
@@ -157,7 +157,7 @@ fn loose(item: &Item, approved: bool) -> Option<String> {
         return Some(format!("`{name}` has no commit"));
     }
     let trust = note(item, "trust").unwrap_or("tofu");
-    (approved && trust == "tofu").then(|| format!("nobody approved `{name}`"))
+    (approved && trust == "tofu").then(|| format!("no trusted allowlist has `{name}`"))
 }
 
 /// The first few problems in one line.
@@ -181,20 +181,20 @@ fn model_pinned(papers: &Papers, approved: bool) -> Answer {
     if family.base.revision.as_ref().is_some_and(|text| commit(&format!("@{text}")).is_none()) {
         problems.push(format!("`{}` has no commit", family.base.id));
     }
-    // What was judged with an adapter must be what it was trained on.
+    // What was evaluated with an adapter must be what it was trained on.
     let known: BTreeSet<Digest> = family.base.files.iter().filter_map(sha256).collect();
     let used = papers.evaluation.model.files.iter();
     for file in used.filter_map(|file| Some((file.path.strip_prefix("base/")?, file))) {
         if !known.contains(&file.1.sha256) {
-            problems.push(format!("the base model that was judged has another `{}`", file.0));
+            problems.push(format!("the base model that was evaluated has another `{}`", file.0));
         }
     }
     match problems.as_slice() {
         [] => {
             let name = &family.base.id;
-            (Outcome::Passed, format!("{} files of `{name}`", family.base.files.len()))
+            (TestOutcome::Passed, format!("{} files of `{name}`", family.base.files.len()))
         }
-        problems => (Outcome::Failed, few(problems)),
+        problems => (TestOutcome::Failed, few(problems)),
     }
 }
 
@@ -206,9 +206,9 @@ fn data_pinned(papers: &Papers, approved: bool) -> Answer {
     let problems: Vec<String> =
         family.datasets.iter().filter_map(|file| loose(file, approved)).collect();
     match (problems.as_slice(), family.datasets.len()) {
-        ([], 0) => (Outcome::Failed, "the lineage names no data".to_owned()),
-        ([], count) => (Outcome::Passed, format!("{count} files")),
-        (problems, _) => (Outcome::Failed, few(problems)),
+        ([], 0) => (TestOutcome::Failed, "the lineage names no data".to_owned()),
+        ([], count) => (TestOutcome::Passed, format!("{count} files")),
+        (problems, _) => (TestOutcome::Failed, few(problems)),
     }
 }
 
@@ -219,17 +219,17 @@ fn source_clean(papers: &Papers) -> Answer {
     };
     let Some(source) = family.source.iter().find(|item| item.role == "source") else {
         let what = "the lineage names no commit: it was not trained inside a git repository";
-        return (Outcome::Failed, what.to_owned());
+        return (TestOutcome::Failed, what.to_owned());
     };
     let commit = source.digest.get("gitCommit").and_then(Value::as_str).unwrap_or_default();
     let short = commit.get(..12).unwrap_or(commit);
     match source.notes.get("dirty").and_then(Value::as_bool) {
-        Some(false) => (Outcome::Passed, format!("commit {short}")),
+        Some(false) => (TestOutcome::Passed, format!("commit {short}")),
         Some(true) => {
             let what = "it was trained with changes that are not in the commit";
-            (Outcome::Failed, format!("{what} {short}"))
+            (TestOutcome::Failed, format!("{what} {short}"))
         }
-        None => (Outcome::Failed, "the lineage does not say whether it was clean".to_owned()),
+        None => (TestOutcome::Failed, "the lineage does not say whether it was clean".to_owned()),
     }
 }
 
@@ -246,11 +246,14 @@ fn output_schema(policy: &Policy, evaluation: &Evaluation) -> Answer {
         found.push(format!("{share} of the answers of `{}`", task.name));
     }
     if found.is_empty() {
-        return (Outcome::Skipped, "the suite has no task of the kind `json_schema`".to_owned());
+        return (
+            TestOutcome::Skipped,
+            "the suite has no task of the kind `json_schema`".to_owned(),
+        );
     }
     let needed = 100.0 * policy.checks.min_valid;
     let detail = format!("{} fit, {needed:.1} % are needed", found.join(", "));
-    (if fits { Outcome::Passed } else { Outcome::Failed }, detail)
+    (if fits { TestOutcome::Passed } else { TestOutcome::Failed }, detail)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ fn a_signature_counts_whole_or_not_at_all() {
     use CheckVerdict::{Fail, Pass, Unchecked};
     let of = |verdict, findings: &[_]| signature(&verified(verdict, findings));
     let good = of(Verdict::Verified, &[(verify::Check::Key, Pass, "")]);
-    assert_eq!(good, (Outcome::Passed, "signed by key abababababab, 1 files".to_owned()));
+    assert_eq!(good, (TestOutcome::Passed, "signed by key abababababab, 1 files".to_owned()));
     for (verdict, check) in [
         (Verdict::Untrusted, verify::Check::Key),
         (Verdict::Tampered, verify::Check::Manifest),
@@ -40,18 +40,18 @@ fn a_signature_counts_whole_or_not_at_all() {
         (Verdict::Untrusted, verify::Check::Attestation),
     ] {
         let (outcome, detail) = of(verdict, &[(check, Fail, "why")]);
-        assert_eq!(outcome, Outcome::Failed);
+        assert_eq!(outcome, TestOutcome::Failed);
         assert!(detail.contains(check.label()) && detail.contains("why"), "{detail}");
         assert!(!is_signed(&verified(verdict, &[(check, Fail, "why")])));
     }
     let stuck = [(verify::Check::Bundle, Unchecked, "a kind of its own")];
     let (outcome, detail) = of(Verdict::CouldNotCheck, &stuck);
-    assert_eq!(outcome, Outcome::Undecided);
+    assert_eq!(outcome, TestOutcome::Undecided);
     assert!(detail.contains("a kind of its own"), "{detail}");
     assert!(is_signed(&verified(Verdict::Verified, &[])));
     // A damaged lineage is a matter of the lineage.
     let lineage = [(verify::Check::LineageSubjects, Fail, "other files")];
-    assert_eq!(of(Verdict::Tampered, &lineage).0, Outcome::Passed);
+    assert_eq!(of(Verdict::Tampered, &lineage).0, TestOutcome::Passed);
 }
 
 /// Everything that a trained model names.
@@ -78,7 +78,7 @@ fn with_notes(mut items: Vec<Item>, place: usize, notes: Value) -> Vec<Item> {
 fn model_data_and_source_must_be_known_for_good() {
     let report = evaluation(&[], &[]);
     let papers = verified(Verdict::Verified, &[]);
-    let of = |family: &Family, approved: bool| {
+    let of = |family: &Ancestry, approved: bool| {
         let papers = Papers { verified: &papers, family: Ok(family), evaluation: &report };
         [
             model_pinned(&papers, approved),
@@ -87,15 +87,15 @@ fn model_data_and_source_must_be_known_for_good() {
             lineage(&papers),
         ]
     };
-    let outcomes = |family: &Family, approved| of(family, approved).map(|answer| answer.0);
-    use Outcome::{Failed, Passed, Undecided};
+    let outcomes = |family: &Ancestry, approved| of(family, approved).map(|answer| answer.0);
+    use TestOutcome::{Failed, Passed, Undecided};
     let good = family("lora", pinned());
     assert_eq!(outcomes(&good, true), [Passed; 4], "{:?}", of(&good, true));
     // What a lock alone vouches for.
     let tofu = family("lora", with_notes(pinned(), 2, json!({"trust": "tofu"})));
     assert_eq!(outcomes(&tofu, false), [Passed; 4]);
     assert_eq!(outcomes(&tofu, true), [Failed, Passed, Passed, Passed]);
-    assert!(of(&tofu, true)[0].1.contains("nobody approved `model.safetensors`"));
+    assert!(of(&tofu, true)[0].1.contains("no trusted allowlist has `model.safetensors`"));
     let tofu = family("lora", with_notes(pinned(), 3, json!({"trust": "tofu"})));
     assert_eq!(outcomes(&tofu, true), [Passed, Failed, Passed, Passed]);
     // A branch is no commit.
@@ -120,7 +120,7 @@ fn model_data_and_source_must_be_known_for_good() {
     let lost = with_parent(family("merge", Vec::new()), None);
     assert_eq!(outcomes(&lost, false), [Undecided, Undecided, Undecided, Passed]);
     let mut forged = with_parent(family("lora", pinned()), Some(family("full", pinned())));
-    forged.parent.as_mut().unwrap().found = verify::Found::Other;
+    forged.parent.as_mut().unwrap().found = verify::ParentState::Other;
     assert_eq!(outcomes(&forged, false), [Passed, Passed, Passed, Failed]);
 }
 
@@ -138,10 +138,10 @@ fn an_adapter_is_judged_on_the_base_that_it_was_trained_on() {
     let of = |report: &Evaluation| {
         model_pinned(&Papers { verified: &papers, family: Ok(&good), evaluation: report }, false)
     };
-    assert_eq!(of(&report).0, Outcome::Passed);
+    assert_eq!(of(&report).0, TestOutcome::Passed);
     report.model.files = vec![file(b"other")];
     let (outcome, detail) = of(&report);
-    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(outcome, TestOutcome::Failed);
     assert!(detail.contains("another `model.safetensors`"), "{detail}");
 }
 
@@ -152,13 +152,13 @@ fn a_model_without_lineage_has_nothing_to_show() {
     let why = "there is no lineage";
     let bare = Papers { verified: &papers, family: Err(why), evaluation: &report };
     for answer in [lineage(&bare), model_pinned(&bare, false), source_clean(&bare)] {
-        assert_eq!(answer, (Outcome::Failed, why.to_owned()));
+        assert_eq!(answer, (TestOutcome::Failed, why.to_owned()));
     }
     let bent = [(verify::Check::LineageStatement, CheckVerdict::Fail, "bent")];
     let papers = verified(Verdict::Tampered, &bent);
     let good = family("lora", pinned());
     let bent = Papers { verified: &papers, family: Ok(&good), evaluation: &report };
-    assert_eq!(lineage(&bent).0, Outcome::Failed);
+    assert_eq!(lineage(&bent).0, TestOutcome::Failed);
 }
 
 #[test]
@@ -174,12 +174,12 @@ fn answers_must_fit_their_schemas() {
         output_schema(policy, &evaluation(&records, &[])).0
     };
     let strict = policy("SUITE\n");
-    assert_eq!(of(&strict, &[1.0; 4]), Outcome::Passed);
-    assert_eq!(of(&strict, &[1.0, 1.0, 1.0, 0.0]), Outcome::Failed);
+    assert_eq!(of(&strict, &[1.0; 4]), TestOutcome::Passed);
+    assert_eq!(of(&strict, &[1.0, 1.0, 1.0, 0.0]), TestOutcome::Failed);
     let lenient = policy("SUITE\n[checks]\nmin_valid = 0.75\n");
-    assert_eq!(of(&lenient, &[1.0, 1.0, 1.0, 0.0]), Outcome::Passed);
-    assert_eq!(of(&lenient, &[]), Outcome::Failed, "no number at all");
-    assert_eq!(of(&policy("PLAIN\n"), &[1.0]), Outcome::Skipped);
+    assert_eq!(of(&lenient, &[1.0, 1.0, 1.0, 0.0]), TestOutcome::Passed);
+    assert_eq!(of(&lenient, &[]), TestOutcome::Failed, "no number at all");
+    assert_eq!(of(&policy("PLAIN\n"), &[1.0]), TestOutcome::Skipped);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Two models on the same records: is the candidate too much worse, in all or in a part?
 
-use super::decision::{Kind, Numbers, Outcome, Test, shown};
-use super::limits::{Direction, Limits};
+use super::decision::{Test, TestKind, TestNumbers, TestOutcome, shown};
+use super::limits::{Direction, MetricLimits};
 use super::policy::{MetricRule, SliceRule};
 use crate::artifact::markup::code;
 use crate::evaluation::{Draws, Interval, Record, Slices, judged, statistic};
@@ -11,27 +11,32 @@ const NOTHING: f64 = 1e-12;
 /// What rounding may do to a ratio.
 const ROUNDING: f64 = 1e-9;
 
-/// The same records as both models were judged on them.
+/// The same records as both models were evaluated on them.
 #[derive(Clone, Copy)]
 pub struct Both<'a> {
-    /// Every record, as the candidate was judged.
+    /// Every record, as the candidate was evaluated.
     pub candidate: &'a [Record],
-    /// The same records in the same order, as the baseline was judged; none for a first release.
+    /// The same records in the same order, as the baseline was evaluated; none for a first release.
     pub baseline: Option<&'a [Record]>,
     /// How data sets are drawn for intervals.
     pub draws: Draws,
 }
 
 /// A number of both models.
-struct Found {
-    numbers: Numbers,
+struct PairedNumbers {
+    numbers: TestNumbers,
     /// Why the two cannot be compared.
     incomparable: Option<&'static str>,
 }
 
 impl Both<'_> {
     /// The numbers of both over the records that `wanted` names.
-    fn measure(&self, metric: &str, limits: &Limits, wanted: &dyn Fn(usize) -> bool) -> Found {
+    fn measure(
+        &self,
+        metric: &str,
+        limits: &MetricLimits,
+        wanted: &dyn Fn(usize) -> bool,
+    ) -> PairedNumbers {
         let inside = |records: &'_ [Record]| -> Vec<usize> {
             let is_judged = |place: &usize| {
                 !judged(metric, std::iter::once(&records[*place])).is_empty() && wanted(*place)
@@ -42,16 +47,18 @@ impl Both<'_> {
         let ours: Vec<&Record> = places.iter().map(|place| &self.candidate[*place]).collect();
         let once = vec![1; ours.len()];
         let value = (!ours.is_empty()).then(|| statistic(metric, &ours, &once));
-        let mut numbers = Numbers {
+        let mut numbers = TestNumbers {
             candidate: value,
             records: ours.len() as u64,
             limits: Some(*limits),
-            ..Numbers::default()
+            ..TestNumbers::default()
         };
-        let Some(others) = self.baseline else { return Found { numbers, incomparable: None } };
+        let Some(others) = self.baseline else {
+            return PairedNumbers { numbers, incomparable: None };
+        };
         if inside(others) != places {
-            let incomparable = Some("they were not judged on the same records");
-            return Found { numbers, incomparable };
+            let incomparable = Some("they were not evaluated on the same records");
+            return PairedNumbers { numbers, incomparable };
         }
         let theirs: Vec<&Record> = places.iter().map(|place| &others[*place]).collect();
         let of_tokens = ["loss", "perplexity", "accuracy"].contains(&metric);
@@ -71,7 +78,7 @@ impl Both<'_> {
                 });
             }
         }
-        Found { numbers, incomparable }
+        PairedNumbers { numbers, incomparable }
     }
 }
 
@@ -82,7 +89,7 @@ pub fn metric(rule: &MetricRule, both: &Both) -> Test {
     Test {
         line: rule.line,
         numbers: Some(found.numbers),
-        ..Test::new(Kind::Metric, &rule.name, outcome, detail)
+        ..Test::new(TestKind::Metric, &rule.name, outcome, detail)
     }
 }
 
@@ -102,16 +109,16 @@ pub fn slices(rule: &SliceRule, both: &Both, slices: &Slices) -> Vec<Test> {
         let empty = place.is_some() && !slices.of.contains(&place);
         let (outcome, detail) = if empty && rule.values.is_empty() {
             untested += 1;
-            (Outcome::Skipped, "no record of the evaluation is in it".to_owned())
+            (TestOutcome::Skipped, "no record of the evaluation is in it".to_owned())
         } else if records == 0 {
             let why = match place {
                 Some(_) => "no record of the evaluation that this metric judges is in it",
                 None => "the evaluation has no such slice",
             };
-            (Outcome::Failed, format!("the slice is missing: {why}"))
+            (TestOutcome::Failed, format!("the slice is missing: {why}"))
         } else if records < rule.min_records {
             let least = rule.min_records;
-            (Outcome::Failed, format!("only {records} records, {least} are needed"))
+            (TestOutcome::Failed, format!("only {records} records, {least} are needed"))
         } else {
             found.extend(measured.numbers.candidate.map(|number| (value.as_str(), number)));
             judge(&measured, both.baseline.is_some())
@@ -120,7 +127,7 @@ pub fn slices(rule: &SliceRule, both: &Both, slices: &Slices) -> Vec<Test> {
             line: Some(rule.line),
             numbers: Some(measured.numbers),
             ..Test::new(
-                Kind::Slice,
+                TestKind::Slice,
                 format!("{}={value}/{}", rule.by, rule.metric),
                 outcome,
                 detail,
@@ -138,12 +145,17 @@ pub fn slices(rule: &SliceRule, both: &Both, slices: &Slices) -> Vec<Test> {
 
 /// All records are in one slice, since the others are empty: there is nothing to compare.
 fn no_gap(rule: &SliceRule, max_gap: f64) -> Test {
-    let numbers = Numbers { max_gap: Some(max_gap), ..Numbers::default() };
+    let numbers = TestNumbers { max_gap: Some(max_gap), ..TestNumbers::default() };
     let detail = "all records of the evaluation are in one slice";
     Test {
         line: Some(rule.line),
         numbers: Some(numbers),
-        ..Test::new(Kind::Gap, format!("{}/{}", rule.by, rule.metric), Outcome::Skipped, detail)
+        ..Test::new(
+            TestKind::Gap,
+            format!("{}/{}", rule.by, rule.metric),
+            TestOutcome::Skipped,
+            detail,
+        )
     }
 }
 
@@ -159,7 +171,7 @@ fn gap(rule: &SliceRule, max_gap: f64, found: &[(&str, f64)]) -> Test {
             let same = (best.1 - worst.1).abs() < NOTHING;
             let gap = if same { 0.0 } else { (worst.1 - best.1).abs() / best.1.abs() };
             let fits = gap <= max_gap + ROUNDING; // never true for what is divided by nothing
-            let outcome = if fits { Outcome::Passed } else { Outcome::Failed };
+            let outcome = if fits { TestOutcome::Passed } else { TestOutcome::Failed };
             let detail = format!(
                 "{} has {:.4}, {} has {:.4}: {:.1} % apart, {:.1} % allowed",
                 code(worst.0),
@@ -169,69 +181,69 @@ fn gap(rule: &SliceRule, max_gap: f64, found: &[(&str, f64)]) -> Test {
                 100.0 * gap,
                 100.0 * max_gap
             );
-            let numbers = Numbers {
+            let numbers = TestNumbers {
                 candidate: gap.is_finite().then_some(gap),
                 max_gap: Some(max_gap),
-                ..Numbers::default()
+                ..TestNumbers::default()
             };
             (outcome, detail, numbers)
         }
         _ => {
             let what = "a gap needs a number of two slices at least";
             let detail = format!("{what}, there are {}", finite.len());
-            let numbers = Numbers { max_gap: Some(max_gap), ..Numbers::default() };
-            (Outcome::Failed, detail, numbers)
+            let numbers = TestNumbers { max_gap: Some(max_gap), ..TestNumbers::default() };
+            (TestOutcome::Failed, detail, numbers)
         }
     };
     Test {
         line: Some(rule.line),
         numbers: Some(numbers),
-        ..Test::new(Kind::Gap, format!("{}/{}", rule.by, rule.metric), outcome, detail)
+        ..Test::new(TestKind::Gap, format!("{}/{}", rule.by, rule.metric), outcome, detail)
     }
 }
 
 /// Whether a number keeps to its limits, and what there is to say.
-fn judge(found: &Found, compared: bool) -> (Outcome, String) {
+fn judge(found: &PairedNumbers, compared: bool) -> (TestOutcome, String) {
     let numbers = &found.numbers;
-    let Some(limits) = numbers.limits else { return (Outcome::Undecided, String::new()) };
+    let Some(limits) = numbers.limits else { return (TestOutcome::Undecided, String::new()) };
     let Some(value) = numbers.candidate else {
         let detail = "the evaluation has no such number: it judged no record so";
-        return (Outcome::Failed, detail.to_owned());
+        return (TestOutcome::Failed, detail.to_owned());
     };
     if !value.is_finite() {
-        return (Outcome::Failed, format!("{value} is not a number"));
+        return (TestOutcome::Failed, format!("{value} is not a number"));
     }
     if let Some(min) = limits.min.filter(|min| value < *min) {
-        return (Outcome::Failed, format!("{value:.4} is below {min}"));
+        return (TestOutcome::Failed, format!("{value:.4} is below {min}"));
     }
     if let Some(max) = limits.max.filter(|max| value > *max) {
-        return (Outcome::Failed, format!("{value:.4} is above {max}"));
+        return (TestOutcome::Failed, format!("{value:.4} is above {max}"));
     }
     let absolute = limits.min.is_some() || limits.max.is_some();
     if limits.max_regression.is_infinite() {
-        return (Outcome::Passed, format!("{value:.4} is within its limits"));
+        return (TestOutcome::Passed, format!("{value:.4} is within its limits"));
     }
     if !compared {
         let checked = if absolute { "only its absolute limits were tested" } else { "untested" };
         let detail = format!("{value:.4}: there is no baseline to compare with, {checked}");
-        return (Outcome::Warned, detail);
+        return (TestOutcome::Warned, detail);
     }
     if let Some(why) = found.incomparable {
-        return (Outcome::Undecided, format!("the two models cannot be compared: {why}"));
+        return (TestOutcome::Undecided, format!("the two models cannot be compared: {why}"));
     }
     let Some(base) = numbers.baseline.filter(|base| base.is_finite()) else {
-        return (Outcome::Failed, "the baseline's is not a number".to_owned());
+        return (TestOutcome::Failed, "the baseline's is not a number".to_owned());
     };
     let Some(regression) = numbers.regression else {
         return match absolute {
             true => {
                 let what = format!("{value:.4} is within its absolute limits");
-                (Outcome::Passed, format!("{what}; the baseline is {base} and gives no other"))
+                (TestOutcome::Passed, format!("{what}; the baseline is {base} and gives no other"))
             }
             false => {
                 let what =
                     format!("{value:.4}: the baseline is {base}, no share of which can be lost");
-                (Outcome::Failed, format!("{what}; give the metric a `min` or `max`"))
+                (TestOutcome::Failed, format!("{what}; give the metric a `min` or `max`"))
             }
         };
     };
@@ -242,9 +254,9 @@ fn compare(
     value: f64,
     base: f64,
     regression: f64,
-    limits: &Limits,
+    limits: &MetricLimits,
     interval: Option<Interval>,
-) -> (Outcome, String) {
+) -> (TestOutcome, String) {
     let sure = interval.filter(|_| limits.significant);
     // Where no interval could be drawn, the number itself decides.
     let least = sure.map_or(regression, |interval| interval.low);
@@ -270,7 +282,7 @@ fn compare(
     if limits.significant {
         detail += " beyond doubt";
     }
-    (if too_much { Outcome::Failed } else { Outcome::Passed }, detail)
+    (if too_much { TestOutcome::Failed } else { TestOutcome::Passed }, detail)
 }
 
 #[cfg(test)]

@@ -4,28 +4,28 @@ use super::super::fixture::{DRAWS, record, records};
 use super::super::limits::MetricKind;
 use super::*;
 
-fn limits(kind: MetricKind) -> Limits {
-    Limits::usual(kind)
+fn limits(kind: MetricKind) -> MetricLimits {
+    MetricLimits::usual(kind)
 }
 
 fn both<'a>(candidate: &'a [Record], baseline: Option<&'a [Record]>) -> Both<'a> {
     Both { candidate, baseline, draws: DRAWS }
 }
 
-fn tested(name: &str, limits: Limits, both: &Both) -> Test {
+fn tested(name: &str, limits: MetricLimits, both: &Both) -> Test {
     metric(&MetricRule { name: name.to_owned(), limits, line: Some(3) }, both)
 }
 
 #[test]
 fn limits_are_kept_or_not() {
     let usual = limits(MetricKind::Loss);
-    let with = |min: Option<f64>, max: Option<f64>, max_regression: f64| Limits {
+    let with = |min: Option<f64>, max: Option<f64>, max_regression: f64| MetricLimits {
         min,
         max,
         max_regression,
         ..usual
     };
-    use Outcome::{Failed, Passed};
+    use TestOutcome::{Failed, Passed};
     for (candidate, baseline, limits, outcome, part) in [
         (2.0, 2.0, usual, Passed, "0.00 % better"),
         (2.1, 2.0, usual, Passed, "5.00 % worse"), // exactly as much as is allowed
@@ -66,7 +66,7 @@ fn numbers_are_told_as_they_are() {
     let (ours, theirs) = ([record(0, 1.0, 4, &[])], [record(0, 1.0, 5, &[])]);
     let test = tested("accuracy", limits(MetricKind::Share), &both(&ours, Some(&theirs)));
     assert!((test.numbers.unwrap().regression.unwrap() - 0.2).abs() < 1e-12);
-    assert_eq!(test.outcome, Outcome::Failed);
+    assert_eq!(test.outcome, TestOutcome::Failed);
 }
 
 #[test]
@@ -99,17 +99,17 @@ fn a_doubtful_difference_only_fails_where_doubt_is_no_excuse() {
     let (ours, theirs) = (records(&worse), records(&base));
     let both_ = both(&ours, Some(&theirs));
     let strict = limits(MetricKind::Loss);
-    assert_eq!(tested("loss", strict, &both_).outcome, Outcome::Failed);
-    let patient = Limits { significant: true, ..strict };
+    assert_eq!(tested("loss", strict, &both_).outcome, TestOutcome::Failed);
+    let patient = MetricLimits { significant: true, ..strict };
     let test = tested("loss", patient, &both_);
-    assert_eq!(test.outcome, Outcome::Passed, "{}", test.detail);
+    assert_eq!(test.outcome, TestOutcome::Passed, "{}", test.detail);
     assert!(test.detail.contains("beyond doubt"), "{}", test.detail);
     // Every record is worse: there is no doubt.
     let ours = records(&[2.2; 20]);
-    assert_eq!(tested("loss", patient, &both(&ours, Some(&theirs))).outcome, Outcome::Failed);
+    assert_eq!(tested("loss", patient, &both(&ours, Some(&theirs))).outcome, TestOutcome::Failed);
     // Without intervals the number decides.
     let none = Both { draws: Draws { samples: 0, ..DRAWS }, ..both_ };
-    assert_eq!(tested("loss", patient, &none).outcome, Outcome::Failed);
+    assert_eq!(tested("loss", patient, &none).outcome, TestOutcome::Failed);
 }
 
 #[test]
@@ -118,12 +118,12 @@ fn a_first_release_is_held_to_absolute_limits_only() {
     let usual = limits(MetricKind::Loss);
     let alone = both(&ours, None);
     let test = tested("loss", usual, &alone);
-    assert_eq!(test.outcome, Outcome::Warned);
+    assert_eq!(test.outcome, TestOutcome::Warned);
     assert!(test.detail.contains("no baseline"), "{}", test.detail);
-    let limited = Limits { max: Some(1.5), ..usual };
-    assert_eq!(tested("loss", limited, &alone).outcome, Outcome::Failed);
-    let absolute = Limits { max: Some(2.5), max_regression: f64::INFINITY, ..usual };
-    assert_eq!(tested("loss", absolute, &alone).outcome, Outcome::Passed);
+    let limited = MetricLimits { max: Some(1.5), ..usual };
+    assert_eq!(tested("loss", limited, &alone).outcome, TestOutcome::Failed);
+    let absolute = MetricLimits { max: Some(2.5), max_regression: f64::INFINITY, ..usual };
+    assert_eq!(tested("loss", absolute, &alone).outcome, TestOutcome::Passed);
 }
 
 #[test]
@@ -131,21 +131,21 @@ fn missing_numbers_fail_and_incomparable_ones_decide_nothing() {
     let ours = records(&[2.0]);
     let share = limits(MetricKind::Share);
     let test = tested("form", share, &both(&ours, Some(&ours)));
-    assert_eq!(test.outcome, Outcome::Failed);
+    assert_eq!(test.outcome, TestOutcome::Failed);
     assert!(test.detail.contains("no such number"), "{}", test.detail);
     let mut theirs = ours.clone();
     theirs[0].score.targets = 12;
     let usual = limits(MetricKind::Loss);
     let test = tested("loss", usual, &both(&ours, Some(&theirs)));
-    assert_eq!(test.outcome, Outcome::Undecided);
+    assert_eq!(test.outcome, TestOutcome::Undecided);
     assert!(test.detail.contains("different tokens"), "{}", test.detail);
     // Tasks do not depend on tokens.
     let (ours, mut theirs) = ([record(0, 1.0, 1, &[("form", 1.0)])], [record(0, 1.0, 1, &[])]);
     let test = tested("form", share, &both(&ours, Some(&theirs)));
-    assert_eq!(test.outcome, Outcome::Undecided, "{}", test.detail);
+    assert_eq!(test.outcome, TestOutcome::Undecided, "{}", test.detail);
     theirs[0] = record(0, 1.0, 1, &[("form", 1.0)]);
     theirs[0].score.targets = 12;
-    assert_eq!(tested("form", share, &both(&ours, Some(&theirs))).outcome, Outcome::Passed);
+    assert_eq!(tested("form", share, &both(&ours, Some(&theirs))).outcome, TestOutcome::Passed);
 }
 
 fn by_language(of: &[Option<usize>]) -> Slices {
@@ -171,11 +171,11 @@ fn every_slice_is_held_to_the_limits_and_a_missing_one_fails() {
     let ours = records(&[2.0, 2.0, 2.0, 3.0, 1.0]);
     let parts = by_language(&[Some(0), Some(0), Some(0), Some(1), None]);
     let both = both(&ours, Some(&theirs));
-    let outcomes = |rule: &SliceRule| -> Vec<(String, Outcome)> {
+    let outcomes = |rule: &SliceRule| -> Vec<(String, TestOutcome)> {
         slices(rule, &both, &parts).into_iter().map(|it| (it.name(), it.outcome)).collect()
     };
     let named = |name: &str, outcome| (name.to_owned(), outcome);
-    use Outcome::{Failed, Passed, Skipped};
+    use TestOutcome::{Failed, Passed, Skipped};
     // All that the evaluation has; what is empty is told.
     assert_eq!(
         outcomes(&rule(&[], 1, None)),
@@ -208,23 +208,23 @@ fn the_worst_slice_may_be_so_far_from_the_best() {
     };
     let of = |max_gap: f64| rule(&["en", "fr"], 1, Some(max_gap));
     let test = gap(&[2.0, 2.2, 9.0], &of(0.1));
-    assert_eq!((test.outcome, test.name().as_str()), (Outcome::Passed, "gap:lang/loss"));
+    assert_eq!((test.outcome, test.name().as_str()), (TestOutcome::Passed, "gap:lang/loss"));
     let test = gap(&[2.0, 2.2, 9.0], &of(0.09));
-    assert_eq!(test.outcome, Outcome::Failed);
+    assert_eq!(test.outcome, TestOutcome::Failed);
     assert!(test.detail.contains("`fr` has 2.2000, `en` has 2.0000"), "{}", test.detail);
     let test = gap(&[2.0, 2.2, 9.0], &rule(&[], 1, Some(0.5)));
-    assert!(test.outcome == Outcome::Failed && test.detail.contains("`de`"), "{}", test.detail);
-    assert_eq!(gap(&[0.0, 0.0, 0.0], &of(0.0)).outcome, Outcome::Passed, "no gap");
-    assert_eq!(gap(&[0.0, 1.0, 0.0], &of(9.0)).outcome, Outcome::Failed, "of nothing");
-    assert_eq!(gap(&[f64::NAN, 1.0, 0.0], &of(9.0)).outcome, Outcome::Failed);
+    assert!(test.outcome == TestOutcome::Failed && test.detail.contains("`de`"), "{}", test.detail);
+    assert_eq!(gap(&[0.0, 0.0, 0.0], &of(0.0)).outcome, TestOutcome::Passed, "no gap");
+    assert_eq!(gap(&[0.0, 1.0, 0.0], &of(9.0)).outcome, TestOutcome::Failed, "of nothing");
+    assert_eq!(gap(&[f64::NAN, 1.0, 0.0], &of(9.0)).outcome, TestOutcome::Failed);
     let test = gap(&[1.0, 1.0, 1.0], &rule(&["en"], 1, Some(0.5)));
-    assert!(test.outcome == Outcome::Failed && test.detail.contains("two slices"));
+    assert!(test.outcome == TestOutcome::Failed && test.detail.contains("two slices"));
     // Higher is better: the worst is the lowest.
     let mut shares = of(0.3);
     (shares.metric, shares.limits) = ("accuracy".to_owned(), limits(MetricKind::Share));
     let ours = [record(0, 1.0, 10, &[]), record(1, 1.0, 6, &[])];
     let test = slices(&shares, &both(&ours, None), &by_language(&[Some(0), Some(1)])).pop();
     let test = test.unwrap();
-    assert_eq!(test.outcome, Outcome::Failed);
+    assert_eq!(test.outcome, TestOutcome::Failed);
     assert!((test.numbers.unwrap().candidate.unwrap() - 0.4).abs() < 1e-12);
 }

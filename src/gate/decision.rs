@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::limits::Limits;
+use super::limits::MetricLimits;
 use super::policy::Policy;
 use crate::evaluation::{Interval, ModelRecord, Report as Evaluation, SuiteRecord};
 use crate::files::{Digest, FileEntry};
@@ -16,7 +16,7 @@ pub const VERSION: u32 = 1;
 /// How one test went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum TestOutcome {
     /// It holds.
     Passed,
     /// It could not be made in full, and that is no obstacle.
@@ -29,7 +29,7 @@ pub enum Outcome {
     Skipped,
 }
 
-impl Outcome {
+impl TestOutcome {
     /// What it is called on screen.
     pub fn word(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ pub fn shown(number: f64) -> String {
 /// What is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum TestKind {
     /// A number over all records.
     Metric,
     /// A number over a part of them.
@@ -63,7 +63,7 @@ pub enum Kind {
     Check,
 }
 
-impl Kind {
+impl TestKind {
     /// All of them.
     pub const ALL: [Self; 5] =
         [Self::Metric, Self::Slice, Self::Gap, Self::Performance, Self::Check];
@@ -93,7 +93,7 @@ impl Kind {
 
 /// The numbers of a test.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Numbers {
+pub struct TestNumbers {
     /// The candidate's number.
     pub candidate: Option<f64>,
     /// The baseline's.
@@ -107,11 +107,11 @@ pub struct Numbers {
     /// Paired bootstrap interval of the regression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<Interval>,
-    /// Records that were judged.
+    /// Records that were evaluated.
     pub records: u64,
     /// What it had to keep to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub limits: Option<Limits>,
+    pub limits: Option<MetricLimits>,
     /// The largest gap that is allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_gap: Option<f64>,
@@ -121,11 +121,11 @@ pub struct Numbers {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Test {
     /// What is tested.
-    pub kind: Kind,
+    pub kind: TestKind,
     /// What exactly, such as `lang=fr/loss`.
     pub subject: String,
     /// How it went.
-    pub outcome: Outcome,
+    pub outcome: TestOutcome,
     /// What was found, in a sentence.
     pub detail: String,
     /// The line in the policy that demands it.
@@ -133,15 +133,15 @@ pub struct Test {
     pub line: Option<usize>,
     /// The numbers, where there are some.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub numbers: Option<Numbers>,
+    pub numbers: Option<TestNumbers>,
 }
 
 impl Test {
     /// A test without numbers.
     pub fn new(
-        kind: Kind,
+        kind: TestKind,
         subject: impl Into<String>,
-        outcome: Outcome,
+        outcome: TestOutcome,
         detail: impl Into<String>,
     ) -> Self {
         let (subject, detail) = (subject.into(), detail.into());
@@ -173,11 +173,11 @@ impl Decision {
     /// What the tests come to.
     pub fn of(tests: &[Test]) -> Self {
         let any = |outcome| tests.iter().any(|test| test.outcome == outcome);
-        if any(Outcome::Failed) {
+        if any(TestOutcome::Failed) {
             Self::Refused
-        } else if any(Outcome::Undecided) {
+        } else if any(TestOutcome::Undecided) {
             Self::Undecided
-        } else if any(Outcome::Warned) {
+        } else if any(TestOutcome::Warned) {
             Self::Warned
         } else {
             Self::Passed
@@ -205,9 +205,9 @@ impl fmt::Display for Decision {
     }
 }
 
-/// A model that was judged.
+/// A model that was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Judged {
+pub struct EvaluatedModel {
     /// As the user named it, and the files of which bytes were used.
     #[serde(flatten)]
     pub model: ModelRecord,
@@ -217,7 +217,7 @@ pub struct Judged {
     pub slices: std::collections::BTreeMap<String, std::collections::BTreeMap<String, f64>>,
 }
 
-impl Judged {
+impl EvaluatedModel {
     /// What an evaluation says of its model.
     pub fn of(report: &Evaluation) -> Self {
         let plain = |metrics: &crate::evaluation::Metrics| {
@@ -247,14 +247,14 @@ pub struct Report {
     pub time: String,
     /// The policy's file and its digest.
     pub policy: (String, Digest),
-    /// What both were judged on.
+    /// What both were evaluated on.
     pub suite: SuiteRecord,
     /// The suite's file and its digest.
     pub suite_file: (String, Digest),
     /// The candidate.
-    pub candidate: Judged,
+    pub candidate: EvaluatedModel,
     /// The baseline.
-    pub baseline: Option<Judged>,
+    pub baseline: Option<EvaluatedModel>,
     /// Every file of the candidate, as it was verified.
     pub files: Vec<FileEntry>,
     /// Whether its signature held.
@@ -269,7 +269,7 @@ impl Report {
         policy: &Policy,
         candidate: &Evaluation,
         baseline: Option<&Evaluation>,
-        verified: &crate::verify::Report,
+        (verified, signed): (&crate::verify::Report, bool),
         tests: Vec<Test>,
     ) -> Self {
         Self {
@@ -279,16 +279,16 @@ impl Report {
             policy: (policy.path.display().to_string(), policy.sha256),
             suite: candidate.suite.clone(),
             suite_file: (policy.suite.path.display().to_string(), policy.suite.sha256),
-            candidate: Judged::of(candidate),
-            baseline: baseline.map(Judged::of),
+            candidate: EvaluatedModel::of(candidate),
+            baseline: baseline.map(EvaluatedModel::of),
             files: verified.files.clone(),
-            signed: super::checks::is_signed(verified),
+            signed,
             tests,
         }
     }
 
     /// The names of the tests that went so.
-    pub fn names(&self, outcome: Outcome) -> Vec<String> {
+    pub fn names(&self, outcome: TestOutcome) -> Vec<String> {
         self.tests.iter().filter(|test| test.outcome == outcome).map(Test::name).collect()
     }
 
@@ -331,9 +331,9 @@ mod tests {
 
     #[test]
     fn a_failure_outweighs_doubt_and_doubt_outweighs_a_warning() {
-        use Outcome::{Failed, Passed, Skipped, Undecided, Warned};
-        let of = |outcomes: &[Outcome]| {
-            let test = |outcome: &Outcome| Test::new(Kind::Check, "a", *outcome, "b");
+        use TestOutcome::{Failed, Passed, Skipped, Undecided, Warned};
+        let of = |outcomes: &[TestOutcome]| {
+            let test = |outcome: &TestOutcome| Test::new(TestKind::Check, "a", *outcome, "b");
             Decision::of(&outcomes.iter().map(test).collect::<Vec<_>>())
         };
         for (outcomes, decision, code) in [

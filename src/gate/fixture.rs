@@ -10,7 +10,7 @@ use crate::evaluation::{
     SuiteRecord, statistic,
 };
 use crate::files::Digest;
-use crate::verify::{self, Base, Family, Item};
+use crate::verify::{self, Ancestry, Base, Item};
 
 /// A record of ten judged tokens.
 pub fn record(number: usize, loss: f64, correct: u64, tasks: &[(&str, f64)]) -> Record {
@@ -120,11 +120,11 @@ impl Folder {
 }
 
 /// The lineage of a model with these dependencies.
-pub fn family(method: &str, items: Vec<Item>) -> Family {
+pub fn family(method: &str, items: Vec<Item>) -> Ancestry {
     let of = |roles: &[&str]| -> Vec<Item> {
         items.iter().filter(|item| roles.contains(&item.role.as_str())).cloned().collect()
     };
-    Family {
+    Ancestry {
         directory: PathBuf::from("model"),
         statement: Digest::of(method.as_bytes()),
         signature: verify::Verdict::Verified,
@@ -157,16 +157,20 @@ pub fn item(role: &str, name: &str, bytes: &[u8], notes: Value) -> Item {
 }
 
 /// The same model with a parent whose lineage was found, or not.
-pub fn with_parent(child: Family, parent: Option<Family>) -> Family {
+pub fn with_parent(child: Ancestry, parent: Option<Ancestry>) -> Ancestry {
     let parent = verify::Parent {
         name: "older".to_owned(),
         statement: String::new(),
         signature: None,
-        found: if parent.is_some() { verify::Found::Same } else { verify::Found::Missing },
+        found: if parent.is_some() {
+            verify::ParentState::Same
+        } else {
+            verify::ParentState::Missing
+        },
         problem: parent.is_none().then(|| "nothing lies there".to_owned()),
         family: parent,
     };
-    Family { parent: Some(Box::new(parent)), ..child }
+    Ancestry { parent: Some(Box::new(parent)), ..child }
 }
 
 /// Files of this machine only.

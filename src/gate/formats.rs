@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::decision::{Decision, Kind, Outcome, Report, Test, shown};
+use super::decision::{Decision, Report, Test, TestKind, TestOutcome, shown};
 use crate::artifact::markup::{code, is_invisible, uri, xml};
 use crate::error::printable;
 
@@ -23,7 +23,7 @@ fn line(text: &str) -> String {
 /// The first sentence of every form.
 fn headline(report: &Report) -> String {
     let count = |outcome| report.tests.iter().filter(|test| test.outcome == outcome).count();
-    let (failed, open) = (count(Outcome::Failed), count(Outcome::Undecided));
+    let (failed, open) = (count(TestOutcome::Failed), count(TestOutcome::Undecided));
     let all = report.tests.len();
     match report.decision {
         Decision::Passed => format!("all of {all} tests hold"),
@@ -66,21 +66,21 @@ pub fn markdown(report: &Report) -> String {
     out += "| | test | candidate | baseline | records | what was found |\n";
     out += "|---|---|---:|---:|---:|---|\n";
     let rank = |test: &&Test| match test.outcome {
-        Outcome::Failed => 0,
-        Outcome::Undecided => 1,
-        Outcome::Warned => 2,
-        Outcome::Passed => 3,
-        Outcome::Skipped => 4,
+        TestOutcome::Failed => 0,
+        TestOutcome::Undecided => 1,
+        TestOutcome::Warned => 2,
+        TestOutcome::Passed => 3,
+        TestOutcome::Skipped => 4,
     };
     let mut tests: Vec<&Test> = report.tests.iter().collect();
     tests.sort_by_key(rank);
     for test in tests {
         let mark = match test.outcome {
-            Outcome::Failed => "❌",
-            Outcome::Undecided => "❔",
-            Outcome::Warned => "⚠️",
-            Outcome::Passed => "✅",
-            Outcome::Skipped => "–",
+            TestOutcome::Failed => "❌",
+            TestOutcome::Undecided => "❔",
+            TestOutcome::Warned => "⚠️",
+            TestOutcome::Passed => "✅",
+            TestOutcome::Skipped => "–",
         };
         let numbers = test.numbers.clone().unwrap_or_default();
         let number = |it: Option<f64>| it.map_or(String::new(), shown);
@@ -113,23 +113,23 @@ fn cell(text: &str) -> String {
 
 /// JUnit's XML: a suite for each kind of test.
 pub fn junit(report: &Report) -> String {
-    let count = |tests: &[&Test], outcome: Outcome| {
+    let count = |tests: &[&Test], outcome: TestOutcome| {
         tests.iter().filter(|test| test.outcome == outcome).count()
     };
     let counts = |tests: &[&Test]| {
         format!(
             "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\"",
             tests.len(),
-            count(tests, Outcome::Failed),
-            count(tests, Outcome::Undecided),
-            count(tests, Outcome::Skipped)
+            count(tests, TestOutcome::Failed),
+            count(tests, TestOutcome::Undecided),
+            count(tests, TestOutcome::Skipped)
         )
     };
     let all: Vec<&Test> = report.tests.iter().collect();
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     // Writing to a string cannot fail.
     let _ = writeln!(out, "<testsuites name=\"firebrand gate\" {}>", counts(&all));
-    for kind in Kind::ALL {
+    for kind in TestKind::ALL {
         let tests: Vec<&Test> = all.iter().copied().filter(|test| test.kind == kind).collect();
         if tests.is_empty() {
             continue;
@@ -146,16 +146,16 @@ pub fn junit(report: &Report) -> String {
             let (subject, detail) = (xml(&test.subject), xml(&test.detail));
             let _ = write!(out, "    <testcase classname=\"gate.{name}\" name=\"{subject}\"");
             let _ = match test.outcome {
-                Outcome::Failed => {
+                TestOutcome::Failed => {
                     writeln!(out, "><failure message=\"{detail}\">{detail}</failure></testcase>")
                 }
-                Outcome::Undecided => {
+                TestOutcome::Undecided => {
                     writeln!(out, "><error message=\"{detail}\">{detail}</error></testcase>")
                 }
-                Outcome::Skipped => {
+                TestOutcome::Skipped => {
                     writeln!(out, "><skipped message=\"{detail}\"/></testcase>")
                 }
-                Outcome::Passed | Outcome::Warned => {
+                TestOutcome::Passed | TestOutcome::Warned => {
                     writeln!(out, "><system-out>{detail}</system-out></testcase>")
                 }
             };
@@ -168,14 +168,14 @@ pub fn junit(report: &Report) -> String {
 
 /// One SARIF log; results lie at the policy's lines that demand them.
 pub fn sarif(report: &Report) -> Value {
-    let rule = |kind: &Kind| {
+    let rule = |kind: &TestKind| {
         json!({
             "id": format!("gate/{}", kind.name()),
             "shortDescription": {"text": kind.about()},
             "defaultConfiguration": {"level": "error"},
         })
     };
-    let rules: Vec<Value> = Kind::ALL.iter().map(rule).collect();
+    let rules: Vec<Value> = TestKind::ALL.iter().map(rule).collect();
     let told = report.tests.iter().filter_map(|test| Some((test, level(test.outcome)?)));
     let results: Vec<Value> = told.map(|(test, level)| result(report, test, level)).collect();
     json!({
@@ -200,17 +200,17 @@ pub fn sarif(report: &Report) -> Value {
 }
 
 /// How loud an outcome is; what holds is not told.
-fn level(outcome: Outcome) -> Option<&'static str> {
+fn level(outcome: TestOutcome) -> Option<&'static str> {
     match outcome {
-        Outcome::Failed => Some("error"),
-        Outcome::Undecided => Some("warning"),
-        Outcome::Warned => Some("note"),
-        Outcome::Passed | Outcome::Skipped => None,
+        TestOutcome::Failed => Some("error"),
+        TestOutcome::Undecided => Some("warning"),
+        TestOutcome::Warned => Some("note"),
+        TestOutcome::Passed | TestOutcome::Skipped => None,
     }
 }
 
 fn result(report: &Report, test: &Test, level: &str) -> Value {
-    let index = Kind::ALL.iter().position(|kind| *kind == test.kind);
+    let index = TestKind::ALL.iter().position(|kind| *kind == test.kind);
     json!({
         "ruleId": format!("gate/{}", test.kind.name()),
         "ruleIndex": index,

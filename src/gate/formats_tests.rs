@@ -1,7 +1,7 @@
 //! Tests of the forms: complete, well formed, and safe whatever the names say.
 
 use super::super::fixture::{Folder, evaluation, records};
-use super::super::{Numbers, Policy};
+use super::super::{Policy, TestNumbers};
 use super::*;
 use crate::files::Digest;
 use crate::verify;
@@ -9,25 +9,36 @@ use crate::verify;
 /// A name that tries everything.
 const ODD: &str = "a<b>&\"']]>|`x`\n\u{1b}[2J@all\u{202e}";
 
-fn report(outcomes: &[Outcome]) -> Report {
+fn report(outcomes: &[TestOutcome]) -> Report {
     let folder = Folder::new();
     let policy = folder.policy("[eval]\nPLAIN\n").unwrap();
     let policy = Policy { path: "ci/my gate.toml".into(), ..policy };
     let judged = evaluation(&records(&[2.0]), &[("lang", "fr", 2.5)]);
     let verified = verify::verify(&folder.path("none"), &verify::Trust::default());
-    let test = |(number, outcome): (usize, &Outcome)| Test {
+    let test = |(number, outcome): (usize, &TestOutcome)| Test {
         line: Some(number + 3),
-        numbers: Some(Numbers { candidate: Some(2.0), records: 4, ..Numbers::default() }),
-        ..Test::new(Kind::ALL[number % 5], format!("{ODD}{number}"), *outcome, ODD)
+        numbers: Some(TestNumbers { candidate: Some(2.0), records: 4, ..TestNumbers::default() }),
+        ..Test::new(TestKind::ALL[number % 5], format!("{ODD}{number}"), *outcome, ODD)
     };
     let tests = outcomes.iter().enumerate().map(test).collect();
-    let mut report = Report::new(&policy, &judged, None, &verified, tests);
+    let mut report = Report::new(
+        &policy,
+        &judged,
+        None,
+        (&verified, crate::gate::checks::is_signed(&verified)),
+        tests,
+    );
     report.candidate.model.name = ODD.to_owned();
     report
 }
 
-const EVERY: [Outcome; 5] =
-    [Outcome::Passed, Outcome::Warned, Outcome::Failed, Outcome::Undecided, Outcome::Skipped];
+const EVERY: [TestOutcome; 5] = [
+    TestOutcome::Passed,
+    TestOutcome::Warned,
+    TestOutcome::Failed,
+    TestOutcome::Undecided,
+    TestOutcome::Skipped,
+];
 
 #[test]
 fn the_table_has_a_line_for_each_test_and_the_verdict() {
@@ -35,7 +46,7 @@ fn the_table_has_a_line_for_each_test_and_the_verdict() {
     assert_eq!(shown.lines().count(), 6);
     assert!(!shown.contains('\u{1b}'));
     assert!(shown.ends_with("REFUSED: 1 of 5 tests fail\n"), "{shown}");
-    let of = |outcomes: &[Outcome]| text(&report(outcomes)).lines().last().unwrap().to_owned();
+    let of = |outcomes: &[TestOutcome]| text(&report(outcomes)).lines().last().unwrap().to_owned();
     assert_eq!(of(&EVERY[..1]), "PASSED: all of 1 tests hold");
     assert!(of(&EVERY[..2]).starts_with("WARNED: first release"));
     assert_eq!(of(&EVERY[3..]), "UNDECIDED: 1 of 2 tests could not be made, none fails");
@@ -108,7 +119,7 @@ fn sarif_points_at_the_lines_of_the_policy() {
     }
     assert_eq!(run["invocations"][0]["exitCode"], 1);
     assert_eq!(run["invocations"][0]["executionSuccessful"], true);
-    let undecided = sarif(&report(&[Outcome::Undecided]));
+    let undecided = sarif(&report(&[TestOutcome::Undecided]));
     assert_eq!(undecided["runs"][0]["invocations"][0]["executionSuccessful"], false);
 }
 

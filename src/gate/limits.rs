@@ -26,7 +26,7 @@ pub enum Direction {
 
 /// What a number must keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Limits {
+pub struct MetricLimits {
     /// Which way is better.
     pub direction: Direction,
     /// How much worse than the baseline it may be, relative to the baseline's size; infinite where
@@ -48,7 +48,7 @@ fn finite<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::
     value.is_finite().then_some(*value).serialize(serializer)
 }
 
-impl Limits {
+impl MetricLimits {
     /// Those of a metric of which nothing is said.
     pub fn usual(kind: MetricKind) -> Self {
         Self {
@@ -139,8 +139,8 @@ impl Written {
         kind: MetricKind,
         samples: u64,
         whole: &Range<usize>,
-    ) -> Placed<Limits> {
-        let mut limits = Limits::usual(kind);
+    ) -> Placed<MetricLimits> {
+        let mut limits = MetricLimits::usual(kind);
         if let Some(text) = &self.direction {
             limits.direction = match text.get_ref().as_str() {
                 "lower" => Direction::Lower,

@@ -19,8 +19,8 @@ fn written(text: &str) -> Written {
 
 #[test]
 fn worse_is_told_by_the_direction_and_relative_to_the_size_of_the_baseline() {
-    let lower = Limits::usual(MetricKind::Loss);
-    let higher = Limits::usual(MetricKind::Share);
+    let lower = MetricLimits::usual(MetricKind::Loss);
+    let higher = MetricLimits::usual(MetricKind::Share);
     assert_eq!((lower.direction, higher.direction), (Direction::Lower, Direction::Higher));
     for (limits, candidate, baseline, expected) in [
         (lower, 2.2, 2.0, 0.1),
@@ -38,12 +38,12 @@ fn worse_is_told_by_the_direction_and_relative_to_the_size_of_the_baseline() {
 #[test]
 fn limits_mean_what_is_written_and_the_usual_where_nothing_is() {
     let of = |text: &str, kind| written(text).understand(kind, 10, &(0..1)).unwrap();
-    assert_eq!(of("", MetricKind::Loss), Limits::usual(MetricKind::Loss));
+    assert_eq!(of("", MetricKind::Loss), MetricLimits::usual(MetricKind::Loss));
     let all = of(
         "direction = \"lower\"\nmax_regression = -0.1\nmin = -3\nmax = 7.5\nsignificant = true",
         MetricKind::Free,
     );
-    let expected = Limits {
+    let expected = MetricLimits {
         direction: Direction::Lower,
         max_regression: -0.1,
         min: Some(-3.0),

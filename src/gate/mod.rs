@@ -1,23 +1,23 @@
-//! Is a candidate good enough to take the baseline's place? Both are judged here, on the same
+//! Is a candidate good enough to take the baseline's place? Both are evaluated here, on the same
 //! bytes, by a policy that says what may not get worse and what must hold besides.
 //!
 //! - `limits`, `measures`, `switches`, `policy`: what is demanded
 //! - `compare`, `performance`: numbers against numbers
-//! - `checks`, `tokenizer`, `words`, `apart`: the checklist
+//! - `checks`, `tokenizer`, `words`, `contamination`: the checklist
 //! - `decision`, `formats`: what that comes to, for people and for CI
 //! - `attest`: the verdict, signed, and read back
 
 mod limits;
-mod measures;
-mod switches;
+mod performance_config;
+mod checks_config;
 mod policy;
 mod decision;
 mod compare;
 mod performance;
 mod checks;
-mod words;
+mod ngrams;
 mod tokenizer;
-mod apart;
+mod contamination;
 mod formats;
 pub mod attest;
 #[cfg(test)]
@@ -26,24 +26,24 @@ mod fixture;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use decision::{Decision, Kind, Numbers, Outcome, Report, Test, VERSION};
+pub use checks_config::{Check, Checks};
+pub use decision::{Decision, Report, Test, TestKind, TestNumbers, TestOutcome, VERSION};
 pub use formats::{junit, markdown, sarif, text};
-pub use limits::{Direction, Limits};
-pub use measures::{Measure, PerformanceRule};
+pub use limits::{Direction, MetricLimits};
 pub use performance::Meter;
+pub use performance_config::{Measure, PerformanceRule};
 pub use policy::{MetricRule, Policy, SliceRule};
-pub use switches::{Check, Checks};
 
 use crate::artifact::open::open;
 use crate::data::{Cases, Codec, cases};
-use crate::device::Opened;
+use crate::device::OpenedDevice;
 use crate::error::{Error, Result};
 use crate::evaluation::{Draws, Report as Evaluation, Subject, Watcher, evaluate, slices};
 use crate::hub::Supply;
 use crate::model::{ModelJson, families};
-use crate::verify::{self, Family, Trust};
+use crate::verify::{self, Ancestry, Trust};
 
-/// What is to be judged, and with what.
+/// What is to be evaluated, and with what.
 pub struct Request<'a> {
     /// What is demanded.
     pub policy: &'a Policy,
@@ -52,7 +52,7 @@ pub struct Request<'a> {
     /// The model to compare with; none for a first release.
     pub baseline: Option<&'a str>,
     /// Where both are computed.
-    pub device: &'a Opened,
+    pub device: &'a OpenedDevice,
     /// Where models and data come from.
     pub supply: &'a Arc<Supply>,
     /// Whose signatures count.
@@ -65,7 +65,7 @@ pub struct Request<'a> {
     pub watcher: &'a dyn Watcher,
 }
 
-/// A model that was judged.
+/// A model that was evaluated.
 struct Seen {
     report: Evaluation,
     codec: Codec,
@@ -83,7 +83,7 @@ pub fn judge(request: &Request) -> Result<Report> {
     let verified = verify::verify(request.candidate, request.trust);
     let family = verify::family(request.candidate, request.trust);
     let why = family.as_ref().err().map(|error| error.what.clone()).unwrap_or_default();
-    let family: std::result::Result<&Family, &str> = family.as_ref().map_err(|_| why.as_str());
+    let family: std::result::Result<&Ancestry, &str> = family.as_ref().map_err(|_| why.as_str());
     let name = request.candidate.to_string_lossy();
     let candidate = see(request, &name)?;
     refuse_other_bytes(request.candidate, &candidate, &verified)?;
@@ -102,10 +102,12 @@ pub fn judge(request: &Request) -> Result<Report> {
     let papers = checks::Papers { verified: &verified, family, evaluation: &candidate.report };
     tests.extend(checks::all(policy, &papers));
     tests.extend(tokens(request, &candidate, baseline.as_ref(), family.ok(), &found)?);
-    let places = apart::Places { candidate: request.candidate, supply, cache: request.cache };
-    tests.extend(apart::check(policy, family, &found, &places)?);
+    let places =
+        contamination::Places { candidate: request.candidate, supply, cache: request.cache };
+    tests.extend(contamination::check(policy, family, &found, &places)?);
     let baseline = baseline.as_ref().map(|baseline| &baseline.report);
-    Ok(Report::new(policy, &candidate.report, baseline, &verified, tests))
+    let signed = checks::is_signed(&verified);
+    Ok(Report::new(policy, &candidate.report, baseline, (&verified, signed), tests))
 }
 
 /// Judges one of the two. Numbers that were kept in a cache, which others may have written, decide
@@ -123,7 +125,7 @@ fn see(request: &Request, name: &str) -> Result<Seen> {
     Ok(Seen { report, codec, codec_folder: model.codec })
 }
 
-/// What was judged must be what was verified.
+/// What was evaluated must be what was verified.
 fn refuse_other_bytes(folder: &Path, seen: &Seen, verified: &verify::Report) -> Result<()> {
     // Where the folder could not be read as a whole, `verify` has told so.
     if verified.files.is_empty() {
@@ -134,7 +136,7 @@ fn refuse_other_bytes(folder: &Path, seen: &Seen, verified: &verify::Report) -> 
     let text = seen.codec.tokenizer.files().iter().filter(|_| same_folder);
     for file in own.chain(text) {
         if !verified.files.contains(file) {
-            return Err(Error::new("the file was changed while the model was judged")
+            return Err(Error::new("the file was changed while the model was evaluated")
                 .at(folder.join(&file.path)));
         }
     }
@@ -142,7 +144,7 @@ fn refuse_other_bytes(folder: &Path, seen: &Seen, verified: &verify::Report) -> 
 }
 
 fn other_data() -> Error {
-    Error::new("the data of the evaluation was changed while the models were judged")
+    Error::new("the data of the evaluation was changed while the models were evaluated")
         .hint("run the gate again; name a `revision` in the suite for data that moves")
 }
 
@@ -195,7 +197,7 @@ fn tokens(
     request: &Request,
     candidate: &Seen,
     baseline: Option<&Seen>,
-    family: Option<&Family>,
+    family: Option<&Ancestry>,
     cases: &Cases,
 ) -> Result<Option<Test>> {
     let checks = &request.policy.checks;

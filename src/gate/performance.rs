@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::decision::{Kind, Numbers, Outcome, Test, shown};
-use super::limits::{Direction, Limits};
-use super::measures::{Measure, PerformanceRule};
+use super::decision::{Test, TestKind, TestNumbers, TestOutcome, shown};
+use super::limits::{Direction, MetricLimits};
+use super::performance_config::{Measure, PerformanceRule};
 use crate::error::{Context, Error, Result};
 use crate::evaluation::{Performance, Report as Evaluation, Watcher};
 use crate::files::parse_json;
@@ -89,12 +89,13 @@ fn test(
         Measure::FirstTokenSeconds | Measure::Memory => Direction::Lower,
     };
     let max_regression = rule.max_regression;
-    let limits = Limits { direction, max_regression, min: None, max: None, significant: false };
-    let mut numbers = Numbers { limits: Some(limits), ..Numbers::default() };
+    let limits =
+        MetricLimits { direction, max_regression, min: None, max: None, significant: false };
+    let mut numbers = TestNumbers { limits: Some(limits), ..TestNumbers::default() };
     let (outcome, detail) = match measured {
-        None => (Outcome::Warned, "there is no baseline to compare with".to_owned()),
+        None => (TestOutcome::Warned, "there is no baseline to compare with".to_owned()),
         Some((ours, theirs)) => match comparable(ours, theirs) {
-            Err(why) => (Outcome::Undecided, why),
+            Err(why) => (TestOutcome::Undecided, why),
             Ok(()) => {
                 let (candidate, baseline) = (median(measure, ours), median(measure, theirs));
                 (numbers.candidate, numbers.baseline) = (candidate, baseline);
@@ -105,7 +106,7 @@ fn test(
     Test {
         line: Some(rule.line),
         numbers: Some(numbers),
-        ..Test::new(Kind::Performance, measure.name(), outcome, detail)
+        ..Test::new(TestKind::Performance, measure.name(), outcome, detail)
     }
 }
 
@@ -144,9 +145,13 @@ fn median(measure: Measure, all: &[Performance]) -> Option<f64> {
     })
 }
 
-fn judge(limits: &Limits, numbers: &mut Numbers, repeats: usize) -> (Outcome, String) {
+fn judge(
+    limits: &MetricLimits,
+    numbers: &mut TestNumbers,
+    repeats: usize,
+) -> (TestOutcome, String) {
     let (Some(candidate), Some(baseline)) = (numbers.candidate, numbers.baseline) else {
-        return (Outcome::Undecided, "this system does not tell".to_owned());
+        return (TestOutcome::Undecided, "this system does not tell".to_owned());
     };
     let regression = limits.regression(candidate, baseline);
     numbers.delta = Some(candidate - baseline);
@@ -161,7 +166,7 @@ fn judge(limits: &Limits, numbers: &mut Numbers, repeats: usize) -> (Outcome, St
         100.0 * limits.max_regression
     );
     let fits = regression <= limits.max_regression; // never true for what is no number
-    (if fits { Outcome::Passed } else { Outcome::Failed }, detail)
+    (if fits { TestOutcome::Passed } else { TestOutcome::Failed }, detail)
 }
 
 #[cfg(test)]
@@ -191,12 +196,15 @@ mod tests {
         };
         let base = of([100.0, 101.0, 99.0], 1000);
         for (ours, expected) in [
-            (of([95.0, 1.0, 96.0], 1050), [Outcome::Passed; 3]),
-            (of([89.0, 200.0, 80.0], 1101), [Outcome::Failed; 3]),
-            (of([200.0, 300.0, 1.0], 1101), [Outcome::Passed, Outcome::Passed, Outcome::Failed]),
+            (of([95.0, 1.0, 96.0], 1050), [TestOutcome::Passed; 3]),
+            (of([89.0, 200.0, 80.0], 1101), [TestOutcome::Failed; 3]),
+            (
+                of([200.0, 300.0, 1.0], 1101),
+                [TestOutcome::Passed, TestOutcome::Passed, TestOutcome::Failed],
+            ),
         ] {
             let found = tests(&rule(), Some((&ours, &base)));
-            let outcomes: Vec<Outcome> = found.iter().map(|test| test.outcome).collect();
+            let outcomes: Vec<TestOutcome> = found.iter().map(|test| test.outcome).collect();
             assert_eq!(outcomes, expected, "{found:?}");
         }
         let even = [1.0, 4.0, 2.0, 3.0].map(|speed| performance(speed, None, 1, "CPU"));
@@ -209,16 +217,16 @@ mod tests {
         let one = [performance(100.0, Some(0.1), 10, "CPU, 2 threads")];
         let other = [performance(100.0, Some(0.1), 10, "CPU, 4 threads")];
         for test in tests(&rule(), Some((&one, &other))) {
-            assert_eq!(test.outcome, Outcome::Undecided);
+            assert_eq!(test.outcome, TestOutcome::Undecided);
             assert!(test.detail.contains("incomparable") && test.detail.contains("4 threads"));
         }
         let class = [Performance { class: "wgpu".to_owned(), ..one[0].clone() }];
-        assert_eq!(tests(&rule(), Some((&one, &class)))[0].outcome, Outcome::Undecided);
-        assert_eq!(tests(&rule(), None)[0].outcome, Outcome::Warned);
+        assert_eq!(tests(&rule(), Some((&one, &class)))[0].outcome, TestOutcome::Undecided);
+        assert_eq!(tests(&rule(), None)[0].outcome, TestOutcome::Warned);
         let none = [performance(f64::NAN, None, 10, "CPU, 2 threads")];
         let found = tests(&rule(), Some((&none, &one)));
-        assert_eq!(found[0].outcome, Outcome::Failed);
-        assert_eq!(found[1].outcome, Outcome::Undecided);
+        assert_eq!(found[0].outcome, TestOutcome::Failed);
+        assert_eq!(found[1].outcome, TestOutcome::Undecided);
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::limits::{Limits, MetricKind, Written, unknown};
-use super::measures::{PerformanceEntry, PerformanceRule, performance};
-use super::switches::{Checks, Entries};
+use super::checks_config::{Checks, Entries};
+use super::limits::{MetricKind, MetricLimits, Written, unknown};
+use super::performance_config::{PerformanceEntry, PerformanceRule, performance};
 use crate::error::{Error, Result};
 use crate::evaluation::{SliceBy, Suite};
 use crate::files::{Digest, Placed, TomlText};
@@ -25,7 +25,7 @@ pub struct Policy {
     pub sha256: Digest,
     /// The model to compare with; none for a first release.
     pub baseline: Option<String>,
-    /// What both are judged on.
+    /// What both are evaluated on.
     pub suite: Suite,
     /// Limits of the numbers over all records.
     pub metrics: Vec<MetricRule>,
@@ -43,7 +43,7 @@ pub struct MetricRule {
     /// The metric.
     pub name: String,
     /// Its limits.
-    pub limits: Limits,
+    pub limits: MetricLimits,
     /// The line in the policy; none for what holds without being said.
     pub line: Option<usize>,
 }
@@ -60,7 +60,7 @@ pub struct SliceRule {
     /// The metric.
     pub metric: String,
     /// Its limits in each slice.
-    pub limits: Limits,
+    pub limits: MetricLimits,
     /// How much worse the worst slice may be than the best, relative to the best.
     pub max_gap: Option<f64>,
     /// The line in the policy.
@@ -205,7 +205,7 @@ fn beside(model: &str, folder: &Path) -> Result<String> {
 /// Every metric of a suite, with the usual limits.
 fn usual(suite: &Suite) -> Vec<MetricRule> {
     let rule = |name: &str| {
-        let limits = Limits::usual(MetricKind::of(name, suite)?);
+        let limits = MetricLimits::usual(MetricKind::of(name, suite)?);
         Some(MetricRule { name: name.to_owned(), limits, line: None })
     };
     names(suite).into_iter().filter_map(rule).collect()

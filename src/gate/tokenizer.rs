@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::checks::{Answer, sha256, training};
-use super::decision::Outcome;
+use super::decision::TestOutcome;
 use crate::artifact::markup::code;
 use crate::data::{Case, Tokenizer};
 use crate::files::{Digest, hash_file};
 use crate::hub::{RepoKind, RepoName, Supply, resolve};
-use crate::verify::Family;
+use crate::verify::Ancestry;
 
 /// So many records are written and read again.
 const RECORDS_MAX: usize = 1000;
@@ -37,7 +37,7 @@ pub struct Wanted<'a> {
 
 /// Looks at a tokenizer.
 pub fn check(tokenizer: &Tokenizer, cases: &[Case], wanted: &Wanted) -> Answer {
-    let failed = |what: String| (Outcome::Failed, what);
+    let failed = |what: String| (TestOutcome::Failed, what);
     if let Some(problem) = ambiguous(tokenizer) {
         return failed(problem);
     }
@@ -51,7 +51,7 @@ pub fn check(tokenizer: &Tokenizer, cases: &[Case], wanted: &Wanted) -> Answer {
     };
     let fine = format!("{size} tokens, {texts} texts written and read again");
     if wanted.allow_change {
-        return (Outcome::Passed, fine);
+        return (TestOutcome::Passed, fine);
     }
     for other in &wanted.others {
         if let Some(problem) = difference(tokenizer, other) {
@@ -60,7 +60,7 @@ pub fn check(tokenizer: &Tokenizer, cases: &[Case], wanted: &Wanted) -> Answer {
     }
     match wanted.recorded {
         Some(recorded) if recorded == tokenizer.digest() => {
-            (Outcome::Passed, format!("{fine}, the file that it was trained with"))
+            (TestOutcome::Passed, format!("{fine}, the file that it was trained with"))
         }
         // Another file with the same tokens, compared above.
         Some(_)
@@ -69,7 +69,7 @@ pub fn check(tokenizer: &Tokenizer, cases: &[Case], wanted: &Wanted) -> Answer {
                 .iter()
                 .any(|other| Some(other.tokenizer.digest()) == wanted.recorded) =>
         {
-            (Outcome::Passed, format!("{fine}, the tokens that it was trained with"))
+            (TestOutcome::Passed, format!("{fine}, the tokens that it was trained with"))
         }
         Some(recorded) => failed(format!(
             "it is not the tokenizer that the model was trained with ({}), which is not on this \
@@ -78,7 +78,7 @@ pub fn check(tokenizer: &Tokenizer, cases: &[Case], wanted: &Wanted) -> Answer {
         )),
         None => {
             let what = "the lineage does not say which tokenizer the model was trained with";
-            (Outcome::Undecided, what.to_owned())
+            (TestOutcome::Undecided, what.to_owned())
         }
     }
 }
@@ -118,7 +118,7 @@ fn round_trips(tokenizer: &Tokenizer, cases: &[Case]) -> Result<usize, String> {
     let mut count = 0;
     for case in cases.iter().take(RECORDS_MAX) {
         let mut texts = Vec::new();
-        super::words::texts(&case.fields, &mut |text| texts.push(text.to_owned()));
+        super::ngrams::texts(&case.fields, &mut |text| texts.push(text.to_owned()));
         for text in texts {
             let read = |text: &str| tokenizer.encode_exactly(text).map_err(|error| error.what);
             let tokens = read(&text)?.tokens;
@@ -143,7 +143,7 @@ fn start(text: &str) -> String {
 }
 
 /// The digest of the tokenizer that a model was trained with.
-pub fn recorded(family: &Family) -> Option<Digest> {
+pub fn recorded(family: &Ancestry) -> Option<Digest> {
     training(family)?
         .text
         .iter()
@@ -152,7 +152,7 @@ pub fn recorded(family: &Family) -> Option<Digest> {
 }
 
 /// Where the tokenizer of a model's base lies on this machine, if it is the recorded one.
-pub fn base_directory(family: &Family, supply: &Supply) -> Option<PathBuf> {
+pub fn base_directory(family: &Ancestry, supply: &Supply) -> Option<PathBuf> {
     let (wanted, base) = (recorded(family)?, &training(family)?.base);
     let here = resolve(&base.id).ok().map(|found| found.path);
     let of_hub = || {

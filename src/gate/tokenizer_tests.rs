@@ -60,23 +60,23 @@ fn swapped_ids_fail_against_whoever_has_them_right() {
     let texts = cases("a banana, äöü 東京 🦀\n\tand more");
     let of = |ours: &Tokenizer, wanted: &Wanted| check(ours, &texts, wanted);
     let (outcome, detail) = of(&good, &wanted(Some(&good), &[("its base", &good)]));
-    assert_eq!(outcome, Outcome::Passed, "{detail}");
+    assert_eq!(outcome, TestOutcome::Passed, "{detail}");
     // Whoever swaps them writes and reads them alike: only another one tells.
     for others in [[("its base", &good)], [("the baseline", &good)]] {
         let (outcome, detail) = of(&bad, &wanted(Some(&bad), &others));
-        assert_eq!(outcome, Outcome::Failed);
+        assert_eq!(outcome, TestOutcome::Failed);
         assert!(detail.contains("stands for `b`") && detail.contains(others[0].0), "{detail}");
     }
     let (outcome, detail) = of(&bad, &wanted(Some(&good), &[]));
-    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(outcome, TestOutcome::Failed);
     assert!(detail.contains("not the tokenizer that the model was trained with"), "{detail}");
     let allowed = Wanted { allow_change: true, ..wanted(Some(&good), &[("its base", &good)]) };
-    assert_eq!(of(&bad, &allowed).0, Outcome::Passed);
-    assert_eq!(of(&good, &wanted(None, &[])).0, Outcome::Undecided);
+    assert_eq!(of(&bad, &allowed).0, TestOutcome::Passed);
+    assert_eq!(of(&good, &wanted(None, &[])).0, TestOutcome::Undecided);
     // Another file with the same tokens.
     let spaced = written(|_| {}, true);
     assert_ne!(spaced.digest(), good.digest());
-    assert_eq!(of(&spaced, &wanted(Some(&good), &[("its base", &good)])).0, Outcome::Passed);
+    assert_eq!(of(&spaced, &wanted(Some(&good), &[("its base", &good)])).0, TestOutcome::Passed);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn tokens_must_fit_the_model_and_texts_must_come_back() {
     let size = good.vocabulary_size();
     let small = Wanted { vocabulary: Some(size - 1), ..wanted(Some(&good), &[]) };
     let (outcome, detail) = check(&good, &cases("a"), &small);
-    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(outcome, TestOutcome::Failed);
     let said = format!("it has {size} tokens, and the model knows {}", size - 1);
     assert!(detail.contains(&said), "{detail}");
     // A decoder that loses spaces.
@@ -99,9 +99,9 @@ fn tokens_must_fit_the_model_and_texts_must_come_back() {
         ]});
     });
     let (outcome, detail) = check(&lossy, &cases("one two three"), &wanted(Some(&lossy), &[]));
-    assert_eq!(outcome, Outcome::Failed, "{detail}");
+    assert_eq!(outcome, TestOutcome::Failed, "{detail}");
     assert!(detail.contains("a text of a.jsonl:3 does not come back"), "{detail}");
-    assert_eq!(check(&lossy, &cases("one"), &wanted(Some(&lossy), &[])).0, Outcome::Passed);
+    assert_eq!(check(&lossy, &cases("one"), &wanted(Some(&lossy), &[])).0, TestOutcome::Passed);
 }
 
 #[test]

@@ -147,7 +147,7 @@ pub fn refuse_disguised(path: &Path) -> Result<()> {
     Err(Error::refused("the file is not what its name says")
         .at(path)
         .because(format!("it holds {found}"))
-        .hint("do not use this model, and tell whoever published it"))
+        .hint("do not use this model, and tell its publisher"))
 }
 
 /// The one complete set of shards, `model-00001-of-00003.safetensors` and so on; empty when there

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::client::Hub;
 use super::file::RemoteFile;
-use super::http::header;
+use super::header_text::header;
 use super::names::{RepoName, is_commit};
 use super::refusal::Asked;
 use super::retry::{Failure, Tries};

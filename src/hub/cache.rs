@@ -35,7 +35,7 @@ pub(super) struct Cache {
 }
 
 /// Held while a blob is fetched; other tools hold the same one.
-pub(super) struct Lock {
+pub(super) struct CacheLock {
     _file: File,
 }
 
@@ -104,7 +104,7 @@ impl Cache {
         name: &str,
         stop: &dyn Fn() -> bool,
         notice: &dyn Fn(String),
-    ) -> Result<Lock> {
+    ) -> Result<CacheLock> {
         let folder = self.root.join(".locks").join(Self::layout(repo).folder_name());
         make_folder(&folder)?;
         let path = folder.join(format!("{name}.lock"));
@@ -121,14 +121,14 @@ impl Cache {
             match file.try_lock() {
                 // Python's lock files are removed when they are let go: what was locked must still
                 // be what others will open.
-                Ok(()) if is_still(&file, &path) => return Ok(Lock { _file: file }),
+                Ok(()) if is_still(&file, &path) => return Ok(CacheLock { _file: file }),
                 Ok(()) => continue,
                 Err(TryLockError::WouldBlock) => {}
                 // Then two processes may fetch the same file, and write into each other's; what
                 // comes of that is no file with the right digest, and fetched again.
                 Err(TryLockError::Error(error)) if has_no_locks(&error) => {
                     notice(format!("the file system of {} has no locks", self.root.display()));
-                    return Ok(Lock { _file: file });
+                    return Ok(CacheLock { _file: file });
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(Error::new("cannot lock the cache").at(path).because(error));
@@ -186,7 +186,7 @@ impl Cache {
     }
 
     /// Takes a file that is not what its name says out of the way, and tells where it is now. A
-    /// link is removed: what it points to is judged under its own name.
+    /// link is removed: what it points to is evaluated under its own name.
     pub fn set_aside(&self, repo: &RepoName, path: &Path, name: &str) -> Result<Option<PathBuf>> {
         let found = fs::symlink_metadata(path).context_at("cannot look at the file", path)?;
         if found.is_symlink() {

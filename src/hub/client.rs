@@ -44,7 +44,7 @@ pub struct Fetched {
 }
 
 /// What the cache has under a name.
-enum Found {
+enum CachedFile {
     /// The file.
     Good(Digest),
     /// Something else.
@@ -125,7 +125,7 @@ impl Hub {
                 Ok(files) => return Ok(files),
                 Err(error) if self.settings.offline => return Err(error.at(kept)),
                 Err(error) => self.tell(format!(
-                    "the kept list of the files of `{repo}` is asked for anew: {}",
+                    "the kept list of the files of `{repo}` is asked for again: {}",
                     error.causes.first().unwrap_or(&error.what)
                 )),
             }
@@ -206,23 +206,23 @@ impl Hub {
         file: &RemoteFile,
     ) -> Result<Option<Fetched>> {
         let path = self.snapshot_dir(repo, commit).join(&file.path);
-        if let Found::Good(sha256) = self.look(&path, file)? {
+        if let CachedFile::Good(sha256) = self.look(&path, file)? {
             return Ok(Some(Fetched { path, sha256, downloaded: false }));
         }
         let blob = file.blob();
-        if let Found::Good(sha256) = self.look(&self.cache.blob(repo, &blob), file)? {
+        if let CachedFile::Good(sha256) = self.look(&self.cache.blob(repo, &blob), file)? {
             let path = self.cache.link(repo, commit, &file.path, &blob)?;
             return Ok(Some(Fetched { path, sha256, downloaded: false }));
         }
         Ok(None)
     }
 
-    fn look(&self, path: &Path, file: &RemoteFile) -> Result<Found> {
+    fn look(&self, path: &Path, file: &RemoteFile) -> Result<CachedFile> {
         if !path.exists() {
-            return Ok(Found::Nothing); // or a link to nothing
+            return Ok(CachedFile::Nothing); // or a link to nothing
         }
         let found = check(path, file, self.settings.notes.as_deref(), &*self.stop)?;
-        Ok(found.map_or(Found::Bad, Found::Good))
+        Ok(found.map_or(CachedFile::Bad, CachedFile::Good))
     }
 
     /// Frees the names that stand for something else.
@@ -230,11 +230,11 @@ impl Hub {
         let blob = file.blob();
         let pointer = self.snapshot_dir(repo, commit).join(&file.path);
         for path in [pointer, self.cache.blob(repo, &blob)] {
-            if matches!(self.look(&path, file)?, Found::Bad)
+            if matches!(self.look(&path, file)?, CachedFile::Bad)
                 && let Some(aside) = self.cache.set_aside(repo, &path, &blob)?
             {
                 self.tell(format!(
-                    "`{}` of `{repo}` was damaged in the cache and is fetched anew; what was \
+                    "`{}` of `{repo}` was damaged in the cache and is fetched again; what was \
                      there is now {}",
                     file.path,
                     aside.display()
@@ -324,10 +324,11 @@ impl Hub {
         let pointer = self.snapshot_dir(repo, commit).join(&file.path);
         let damaged = [pointer, self.blob_path(repo, file)].into_iter().find(|path| path.exists());
         let (what, at) = match damaged {
-            Some(path) => ("is damaged in the cache, and nobody may be asked for it", path),
-            None => {
-                ("is not in the cache, and nobody may be asked for it", self.settings.cache.clone())
-            }
+            Some(path) => ("is damaged in the cache, and no request may be sent (offline)", path),
+            None => (
+                "is not in the cache, and no request may be sent (offline)",
+                self.settings.cache.clone(),
+            ),
         };
         Error::new(format!("`{}` of the {} `{repo}` {what}", file.path, repo.kind()))
             .at(at)

@@ -6,7 +6,8 @@ use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 use super::file::{Digests, RemoteFile};
-use super::http::{Answer, Client, header, read_within};
+use super::header_text::header;
+use super::http::{Answer, Client, read_within};
 use super::refusal::{Asked, stopped};
 use super::retry::{Failure, Tries};
 use super::settings::Timing;
@@ -67,7 +68,7 @@ impl Download<'_> {
                 return Err(self.wrong_bytes(&digests));
             }
             (self.notice)(format!(
-                "`{}` came damaged and is fetched anew: its digest is not that in the hub's list",
+                "`{}` came damaged and is fetched again: its digest is not that in the hub's list",
                 self.file.path
             ));
         }
@@ -277,7 +278,7 @@ impl Download<'_> {
                 self.url.shown(),
                 digests.sha256
             ))
-            .hint("nothing was stored. Try again later; if it stays, tell whoever runs the hub")
+            .hint("nothing was stored. Try again later; if it stays, tell the operators of the hub")
     }
 }
 

@@ -1,6 +1,7 @@
 //! One request: redirects by hand, the token to its own origin only, and a plain word for every
 //! way in which it can fail.
 
+use crate::hub::header_text::header;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
@@ -215,11 +216,6 @@ impl Answer {
         }
         Ok(bytes)
     }
-}
-
-/// A header as text.
-pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// The number under which the hub or its store knows this request, for whoever runs them.

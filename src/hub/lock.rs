@@ -18,7 +18,7 @@ const BYTES_MAX: u64 = 256 << 20;
 
 /// Everything that a configuration names, pinned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lock {
+pub struct DataLock {
     /// The base model, if it is on a hub.
     pub model: Option<Locked>,
     /// The data sets, sorted.
@@ -182,7 +182,7 @@ impl Locked {
     }
 }
 
-impl Lock {
+impl DataLock {
     /// Where the lock of a configuration lies.
     pub fn path_of(config: &Path) -> PathBuf {
         config.with_extension("lock")
@@ -199,7 +199,7 @@ impl Lock {
         let text = read_text(path, BYTES_MAX)?;
         Self::parse(&text)
             .map(Some)
-            .map_err(|error| error.at(path).hint("remove it, and `firebrand pull` writes it anew"))
+            .map_err(|error| error.at(path).hint("remove it, and `firebrand pull` writes it again"))
     }
 
     fn parse(text: &str) -> Result<Self> {

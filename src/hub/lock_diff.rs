@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::lock::{Lock, Locked, LockedFile};
+use super::lock::{DataLock, Locked, LockedFile};
 use crate::event::bytes;
 
-impl Lock {
+impl DataLock {
     /// What is different in another lock, a line each: `+` is new, `-` is gone, `~` is another.
     pub fn changes_to(&self, new: &Self) -> Vec<String> {
         let of = |lock: &Self| -> BTreeMap<String, Locked> {

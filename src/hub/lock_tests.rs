@@ -7,7 +7,7 @@ fn file(path: &str, rows: Option<u64>) -> LockedFile {
     LockedFile { path: path.to_owned(), size: 7, rows, sha256, oid: Some("a".repeat(40)) }
 }
 
-fn lock() -> Lock {
+fn lock() -> DataLock {
     let model = Locked {
         name: "o/m".to_owned(),
         endpoint: Some("https://hub".to_owned()),
@@ -17,7 +17,7 @@ fn lock() -> Lock {
         files: vec![file("config.json", None), file("model.safetensors", None)],
         ..Locked::default()
     };
-    let mut lock = Lock { model: Some(model), data: Vec::new() };
+    let mut lock = DataLock { model: Some(model), data: Vec::new() };
     for (name, split) in [("o/d", Some("train")), ("b.jsonl", None), ("o/d", Some("test"))] {
         lock.put(Locked {
             name: name.to_owned(),
@@ -34,9 +34,9 @@ fn lock() -> Lock {
 fn a_lock_is_read_as_it_was_written_one_line_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.lock");
-    assert_eq!(Lock::read(&path).unwrap(), None);
+    assert_eq!(DataLock::read(&path).unwrap(), None);
     lock().write(&path).unwrap();
-    assert_eq!(Lock::read(&path).unwrap(), Some(lock()));
+    assert_eq!(DataLock::read(&path).unwrap(), Some(lock()));
     let text = lock().to_toml();
     assert_eq!(text.lines().filter(|line| line.contains("a/1.jsonl")).count(), 3);
     let names: Vec<String> = lock().data.iter().map(Locked::title).collect();
@@ -78,7 +78,7 @@ fn what_could_mislead_is_refused() {
         ("sha256 = \"", "sha256 = \"z", "SHA-256"),
     ] {
         assert!(good.contains(from), "{from}");
-        let error = Lock::parse(&good.replace(from, to)).unwrap_err().to_string();
+        let error = DataLock::parse(&good.replace(from, to)).unwrap_err().to_string();
         assert!(error.contains(said), "{to}: {error}");
     }
 }

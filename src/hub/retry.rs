@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use ureq::http::HeaderMap;
 
-use super::http::header;
+use super::header_text::header;
 use super::settings::Timing;
 
 /// How often the stop flag is looked at while waiting.

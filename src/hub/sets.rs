@@ -1,47 +1,18 @@
 //! Which files the name of a data set stands for: on this machine or on a hub, under the lock.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use super::data_files::{Wanted, choose, list_local};
+use super::data_files::{DataFilesQuery, choose, list_local};
 use super::lock::{Asked, Locked, LockedFile};
 use super::supply::{DEFAULT_REVISION, Supply, locked_file, not_locked, remote_file};
-use super::{RemoteFile, RepoKind, RepoName};
+use super::{RepoKind, RepoName};
 use crate::config::DataSetConfig;
 use crate::error::{Context, Error, Result};
-use crate::files::{Digest, has_file, read_bytes};
+use crate::files::{has_file, read_bytes};
+use crate::hub::set_file::Place;
+use crate::hub::set_file::SetFile;
+use std::path::Path;
 
 /// Data set cards are small.
 const CARD_BYTES_MAX: u64 = 16 << 20;
-
-/// A file of a data set.
-#[derive(Debug, Clone)]
-pub struct SetFile {
-    /// Its path in the set; of a single file, as the configuration names it.
-    pub path: String,
-    /// What people know it by.
-    pub name: Arc<str>,
-    /// Bytes.
-    pub size: u64,
-    /// What its bytes must be, where that is known beforehand.
-    pub sha256: Option<Digest>,
-    pub(super) place: Place,
-}
-
-/// Where a file is.
-#[derive(Debug, Clone)]
-pub(super) enum Place {
-    Here(PathBuf),
-    Hub { repo: RepoName, commit: String, file: RemoteFile },
-}
-
-impl SetFile {
-    /// The file, of which the bytes must have this digest.
-    #[must_use]
-    pub fn expecting(&self, sha256: Digest) -> Self {
-        Self { sha256: Some(sha256), ..self.clone() }
-    }
-}
 
 /// The files that a name in the configuration stands for.
 #[derive(Debug, Clone)]
@@ -244,8 +215,8 @@ impl Supply {
     }
 }
 
-fn wanted<'a>(set: &'a DataSetConfig, default_split: &'a str) -> Wanted<'a> {
-    Wanted {
+fn wanted<'a>(set: &'a DataSetConfig, default_split: &'a str) -> DataFilesQuery<'a> {
+    DataFilesQuery {
         subset: set.subset.as_deref(),
         split: Some(set.split.as_deref().unwrap_or(default_split)),
         files: &set.files,

@@ -12,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 use super::checked::sha256_of;
 use super::downloads;
 use super::local::{self, ModelDirectory};
-use super::lock::{Asked, Lock, Locked, LockedFile};
-use super::sets::{Place, SetFile};
+use super::lock::{Asked, DataLock, Locked, LockedFile};
+use super::set_file::{Place, SetFile};
 use super::signed::{SIGNATURE, SIGNATURE_BYTES_MAX, covered};
 use super::{
     Hub, RemoteFile, RepoKind, RepoName, Settings, model_files, needs_own_code, refuse_disguised,
@@ -39,7 +39,7 @@ pub struct Policy {
     /// Nothing from the network.
     pub offline: bool,
     /// Locks in the order in which they are asked.
-    pub locks: Vec<Lock>,
+    pub locks: Vec<DataLock>,
     /// Endings of data files that can be read.
     pub extensions: Vec<String>,
 }

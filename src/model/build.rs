@@ -6,19 +6,19 @@ use std::path::Path;
 use burn::tensor::{Device, FloatDType};
 use rayon::prelude::*;
 
-use crate::device::{Arithmetic, Computing, memory_bytes_available};
+use crate::device::{Arithmetic, ComputeConfig, memory_bytes_available};
 use crate::error::{Context, Error, Result};
 use crate::event::bytes;
 use crate::files::FileEntry;
 use crate::model::inspect::is_buffer;
 use crate::model::{
-    Description, Linear, Matrix, Model, ModelJson, Parameter, Table, families, frozen_format,
+    Description, Embedding, Linear, Matrix, Model, ModelJson, Parameter, families, frozen_format,
     inspect,
 };
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
 use crate::weights::formats::{Storage, WeightFormat, dequantised};
-use crate::weights::{Element, Numbers, ShardStream, TensorPlace, shard_names};
+use crate::weights::{Element, RawNumbers, ShardStream, TensorPlace, shard_names};
 
 /// Bytes that are read, hashed and converted at once: they fit into the cache of a core.
 const PIECE_BYTES: usize = 1 << 20;
@@ -66,7 +66,7 @@ pub struct Loaded {
 
 /// Reads a model directory onto a device, to be computed with in 32 bits and without limits.
 pub fn load(directory: &Path, init: Init, device: &Device) -> Result<Loaded> {
-    load_for(directory, init, device, Computing::default(), false)
+    load_for(directory, init, device, ComputeConfig::default(), false)
 }
 
 /// Reads a model directory onto a device that has limits. Matrices that are `frozen` for good are
@@ -78,7 +78,7 @@ pub fn load_for(
     directory: &Path,
     init: Init,
     device: &Device,
-    computing: Computing,
+    computing: ComputeConfig,
     frozen: impl Into<FrozenWeights>,
 ) -> Result<Loaded> {
     let frozen = frozen.into();
@@ -102,7 +102,7 @@ pub fn load_for(
     };
     let mut files = vec![config.file.clone()];
     files.append(&mut shards);
-    source.computing = Computing { arithmetic: Arithmetic::F32, ..computing };
+    source.computing = ComputeConfig { arithmetic: Arithmetic::F32, ..computing };
     if frozen.frozen {
         source.linears = frozen.linears;
         source.format = frozen_format(device, computing.arithmetic);
@@ -132,23 +132,23 @@ pub fn check_room(facts: &Description) -> Result<()> {
 
 /// A tensor of a file. It is converted when it is asked for, so that none is in memory in two
 /// formats for long.
-struct Held {
+struct LoadedTensor {
     shape: Vec<usize>,
-    numbers: Numbers,
+    numbers: RawNumbers,
 }
 
-fn read_shards(directory: &Path) -> Result<(BTreeMap<String, Held>, Vec<FileEntry>)> {
+fn read_shards(directory: &Path) -> Result<(BTreeMap<String, LoadedTensor>, Vec<FileEntry>)> {
     let mut held = BTreeMap::new();
     let mut files = Vec::new();
     for name in shard_names(directory)? {
         let mut shard = ShardStream::open(directory, &name)?;
         let mut tensors = shard.places().iter().map(memory_for).collect::<Result<Vec<_>>>()?;
         // The system clears new memory, which takes longer than all else of the reading.
-        tensors.par_iter_mut().for_each(Numbers::touch);
+        tensors.par_iter_mut().for_each(RawNumbers::touch);
         let (mut tensors, mut buffer) = (tensors.into_iter(), Vec::new());
         while let (Some(place), Some(mut numbers)) = (shard.begin(), tensors.next()) {
             shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
-            let entry = Held { shape: place.shape, numbers };
+            let entry = LoadedTensor { shape: place.shape, numbers };
             if held.insert(place.name.clone(), entry).is_some() {
                 let what = format!("tensor `{}` stands in two files", place.name);
                 return Err(Error::new(what).at(directory));
@@ -161,18 +161,18 @@ fn read_shards(directory: &Path) -> Result<(BTreeMap<String, Held>, Vec<FileEntr
 }
 
 /// Memory for a tensor of a file.
-fn memory_for(place: &TensorPlace) -> Result<Numbers> {
+fn memory_for(place: &TensorPlace) -> Result<RawNumbers> {
     let bytes = usize::try_from(place.bytes).context("a tensor is too large")?;
-    Ok(Numbers::with_capacity(place.element, bytes / place.element.size()))
+    Ok(RawNumbers::with_capacity(place.element, bytes / place.element.size()))
 }
 
 /// Hands out weights by name, and remembers what was asked for.
 pub struct WeightSource {
-    held: BTreeMap<String, Held>,
+    held: BTreeMap<String, LoadedTensor>,
     random: Option<(Stream, f64, Element)>,
     elements: BTreeMap<String, Element>,
     device: Device,
-    computing: Computing,
+    computing: ComputeConfig,
     /// In which format matrices are kept, if not in 32 bits.
     format: Option<FloatDType>,
     /// Whether matrices that files have in bfloat16 stay as they are.
@@ -182,13 +182,13 @@ pub struct WeightSource {
 }
 
 impl WeightSource {
-    fn held(held: BTreeMap<String, Held>, device: &Device) -> Self {
+    fn held(held: BTreeMap<String, LoadedTensor>, device: &Device) -> Self {
         Self {
             held,
             random: None,
             elements: BTreeMap::new(),
             device: device.clone(),
-            computing: Computing::default(),
+            computing: ComputeConfig::default(),
             format: None,
             bfloat16: false,
             linears: None,
@@ -196,9 +196,11 @@ impl WeightSource {
     }
 
     /// A matrix on the device, in the format in which it is kept there.
-    fn kept(&self, numbers: Numbers, shape: [usize; 2]) -> Parameter<2> {
+    fn kept(&self, numbers: RawNumbers, shape: [usize; 2]) -> Parameter<2> {
         Parameter::frozen(match (numbers, self.format) {
-            (Numbers::BF16(values), _) if self.bfloat16 => from_bf16(values, shape, &self.device),
+            (RawNumbers::BF16(values), _) if self.bfloat16 => {
+                from_bf16(values, shape, &self.device)
+            }
             (numbers, None) => from_vec(numbers.into_f32(), shape, &self.device),
             (numbers, Some(format)) => {
                 from_vec(numbers.into_f32(), shape, &self.device).cast(format)
@@ -217,23 +219,23 @@ impl WeightSource {
     }
 
     /// How the model will be computed with.
-    pub fn computing(&self) -> Computing {
+    pub fn computing(&self) -> ComputeConfig {
         self.computing
     }
 
     /// A matrix with a row per token, in pieces that the device takes.
-    pub fn table(&mut self, name: &'static str, [rows, width]: [usize; 2]) -> Result<Table> {
+    pub fn table(&mut self, name: &'static str, [rows, width]: [usize; 2]) -> Result<Embedding> {
         let numbers = self.take(name, &[rows, width], Fill::Normal)?;
         let limit = self.computing.limits.rows(width);
         if rows <= limit {
-            return Ok(Table::new(name, vec![self.kept(numbers, [rows, width])]));
+            return Ok(Embedding::new(name, vec![self.kept(numbers, [rows, width])]));
         }
         let parts = numbers.chunks(limit.saturating_mul(width).max(1)).into_iter();
         let pieces = parts.map(|part| {
             let rows = part.len() / width;
             self.kept(part, [rows, width])
         });
-        Ok(Table::new(name, pieces.collect()))
+        Ok(Embedding::new(name, pieces.collect()))
     }
 
     /// A matrix `[out, in]`.
@@ -243,7 +245,7 @@ impl WeightSource {
     }
 
     /// Those of a matrix that the device takes.
-    fn numbers(&mut self, name: &str, shape: [usize; 2]) -> Result<Numbers> {
+    fn numbers(&mut self, name: &str, shape: [usize; 2]) -> Result<RawNumbers> {
         let limits = self.computing.limits;
         if !limits.holds(shape.iter().product::<usize>() as u64) {
             let what = format!("`{name}` is larger than the device takes at once");
@@ -264,7 +266,7 @@ impl WeightSource {
         if self.device == Device::flex() {
             return Ok(Matrix::Coded(codes));
         }
-        let numbers = Numbers::F32(dequantised(codes.as_ref()));
+        let numbers = RawNumbers::F32(dequantised(codes.as_ref()));
         Ok(Matrix::Tensor(self.kept(numbers, shape)))
     }
 
@@ -294,11 +296,11 @@ impl WeightSource {
         Ok(Parameter::frozen(from_vec(values, [length], &self.device)))
     }
 
-    fn take(&mut self, name: &str, shape: &[usize], fill: Fill) -> Result<Numbers> {
+    fn take(&mut self, name: &str, shape: &[usize], fill: Fill) -> Result<RawNumbers> {
         let count = shape.iter().product();
         if let Some((stream, range, element)) = self.random {
             self.elements.insert(name.to_owned(), element);
-            return Ok(Numbers::F32(fill.values(count, stream.site(name), range)));
+            return Ok(RawNumbers::F32(fill.values(count, stream.site(name), range)));
         }
         let Some(held) = self.held.remove(name) else {
             // Nothing is made in its place: it may be of any size.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
-use crate::device::Computing;
+use crate::device::ComputeConfig;
 use crate::ops::{Documents, Frequencies, indices};
 use crate::random::Stream;
 
 /// Tokens of which the output of a layer is wanted. Of the last one it is what the loss is taken
 /// of: what is done to each token by itself need not be done to the others.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct OutputRows {
     /// Their numbers, each at most once.
     pub tokens: Vec<u32>,
     indices: Tensor<1, Int>,
@@ -19,7 +19,7 @@ pub struct Wanted {
 
 /// What the layers of one forward pass are given besides their input.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct PassContext {
     /// Rows, lengths, and who sees whom.
     pub documents: Documents,
     /// Cosines and sines by position, `[tokens, 1, head_dim]`, of each rotation of the model.
@@ -27,9 +27,9 @@ pub struct Context {
     /// Dropout of adapters acts only in training.
     pub dropout: Option<Dropout>,
     /// How matrices are multiplied, and how large they may be.
-    pub computing: Computing,
+    pub computing: ComputeConfig,
     /// Of which tokens the output is wanted; of all where this is `None`.
-    pub wanted: Option<Wanted>,
+    pub wanted: Option<OutputRows>,
     device: Device,
 }
 
@@ -60,7 +60,7 @@ impl Dropout {
     }
 }
 
-impl Context {
+impl PassContext {
     /// The context of packed rows, for a model with these rotations.
     pub fn packed(
         rows: usize,
@@ -75,14 +75,14 @@ impl Context {
             rotary: frequencies.iter().map(|of| of.tables(positions, device)).collect(),
             device: device.clone(),
             dropout: None,
-            computing: Computing::default(),
+            computing: ComputeConfig::default(),
             wanted: None,
         }
     }
 
     /// The same, computed in another way.
     #[must_use]
-    pub fn computed(self, computing: Computing) -> Self {
+    pub fn computed(self, computing: ComputeConfig) -> Self {
         Self { computing, ..self }
     }
 
@@ -90,7 +90,7 @@ impl Context {
     #[must_use]
     pub fn only(&self, tokens: Vec<u32>) -> Self {
         let indices = indices(tokens.iter().copied(), &self.device);
-        Self { wanted: Some(Wanted { tokens, indices }), ..self.clone() }
+        Self { wanted: Some(OutputRows { tokens, indices }), ..self.clone() }
     }
 
     /// Rows of `x: [tokens, features]` that are wanted.

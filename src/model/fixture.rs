@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use crate::model::{EMBEDDING, Model, ModelJson, Parameter, Table, WeightSource, families};
+use crate::model::{EMBEDDING, Embedding, Model, ModelJson, Parameter, WeightSource, families};
 use crate::ops::from_vec;
 use crate::random::Stream;
 use crate::weights::Element;
@@ -21,8 +21,8 @@ pub fn table_in_pieces(rows: usize, width: usize, piece: usize) -> Model {
     let pieces = (0..rows.div_ceil(piece)).map(|number| {
         let rows = piece.min(rows - number * piece);
         let value = from_vec(vec![0.5; rows * width], [rows, width], &device);
-        Parameter { value, learns: true }
+        Parameter { value, trainable: true }
     });
-    model.embedding = Table::new(EMBEDDING, pieces.collect());
+    model.embedding = Embedding::new(EMBEDDING, pieces.collect());
     model
 }

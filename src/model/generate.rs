@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 
 use crate::error::{Error, Result};
-use crate::model::{Cache, Context, Model};
+use crate::model::{Cache, Model, PassContext};
 use crate::ops::{host, indices};
 use crate::random::Stream;
 
@@ -115,9 +115,15 @@ impl Text {
 fn read(model: &Model, cache: &mut Cache, prompt: &[u32]) -> Result<Vec<f32>> {
     let length = prompt.len();
     let positions: Vec<u32> = (0..length).map(position).collect();
-    let context =
-        Context::packed(1, length, &positions, &vec![1; length], &model.frequencies, &model.device)
-            .computed(model.computing);
+    let context = PassContext::packed(
+        1,
+        length,
+        &positions,
+        &vec![1; length],
+        &model.frequencies,
+        &model.device,
+    )
+    .computed(model.computing);
     let mut x = model.embed(indices(prompt.iter().copied(), &model.device));
     for (layer, cache) in model.layers.iter().zip(&mut cache.layers) {
         x = layer.prompt(x, &context, cache);
@@ -134,7 +140,7 @@ fn step(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
     }
     let rows = texts.len();
     let context =
-        Context::packed(rows, 1, &positions, &vec![1; rows], &model.frequencies, &model.device)
+        PassContext::packed(rows, 1, &positions, &vec![1; rows], &model.frequencies, &model.device)
             .computed(model.computing);
     let mut x = model.embed(indices(tokens.into_iter(), &model.device)); // [texts, hidden]
     for (number, layer) in model.layers.iter().enumerate() {

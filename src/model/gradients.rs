@@ -30,7 +30,7 @@ impl Gradients {
         }
     }
 
-    /// Adds what the tapes hold for learning parameters that are leaves of them (`tracked`); each
+    /// Adds what the tapes hold for trainable parameters that are leaves of them (`tracked`); each
     /// is on one of the tapes. `visit` shows them to a visitor.
     pub fn collect(&mut self, tapes: &mut [Tape], visit: impl FnOnce(&mut dyn Visitor)) {
         struct Collect<'a> {
@@ -39,12 +39,12 @@ impl Gradients {
         }
         impl Collect<'_> {
             fn take<const D: usize>(&mut self, path: &str, parameter: &Parameter<D>) {
-                if !parameter.learns {
+                if !parameter.trainable {
                     return;
                 }
                 let value = &parameter.value;
                 let gradient = self.tapes.iter_mut().find_map(|tape| value.grad_remove(tape));
-                self.sums.add(path, gradient.expect("a learning parameter is a leaf of the tape"));
+                self.sums.add(path, gradient.expect("a trainable parameter is a leaf of the tape"));
             }
         }
         impl Visitor for Collect<'_> {

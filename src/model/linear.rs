@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 
-use crate::model::{Context, Parameter, Visitor};
+use crate::model::{Parameter, PassContext, Visitor};
 use crate::ops::{cpu, from_vec, project, wide};
 use crate::weights::formats::{CodedMatrix, dequantised};
 
@@ -29,15 +29,15 @@ pub enum Matrix {
 impl Matrix {
     fn trainable(&self) -> bool {
         match self {
-            Self::Tensor(weight) => weight.learns,
+            Self::Tensor(weight) => weight.trainable,
             Self::Coded(_) => false,
         }
     }
 
-    fn held(&self) -> Option<cpu::Held> {
+    fn held(&self) -> Option<cpu::HostTensor> {
         match self {
-            Self::Tensor(weight) => cpu::Held::of(&weight.value),
-            Self::Coded(codes) => Some(cpu::Held::coded(codes.clone())),
+            Self::Tensor(weight) => cpu::HostTensor::of(&weight.value),
+            Self::Coded(codes) => Some(cpu::HostTensor::coded(codes.clone())),
         }
     }
 
@@ -52,7 +52,7 @@ impl Matrix {
 /// What an adapter makes of one linear layer.
 pub trait AdapterBranch: Send + Sync {
     /// What the layer gives for `x: [tokens, in]`, without its bias: `[tokens, out]`.
-    fn forward(&self, x: Tensor<2>, linear: &Linear, context: &Context) -> Tensor<2>;
+    fn forward(&self, x: Tensor<2>, linear: &Linear, context: &PassContext) -> Tensor<2>;
     /// Whether inputs are dropped in training.
     fn drops(&self) -> bool;
     /// Visits its parameters; `path` is the module path of the linear layer.
@@ -61,7 +61,7 @@ pub trait AdapterBranch: Send + Sync {
     fn tracked(&self) -> Box<dyn AdapterBranch>;
     /// The same as the kernels of the CPU know it, beside `weight`; none on other devices, or if
     /// it is something that they do not know.
-    fn low_rank(&self, weight: &cpu::Held, context: &Context) -> Option<cpu::LowRank>;
+    fn low_rank(&self, weight: &cpu::HostTensor, context: &PassContext) -> Option<cpu::LowRank>;
 }
 
 impl Linear {
@@ -74,7 +74,7 @@ impl Linear {
     }
 
     /// `x: [tokens, in]` to `[tokens, out]`.
-    pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
         let y = match &self.adapter {
             Some(adapter) => adapter.forward(x, self, context),
             None => self.frozen(x, context),
@@ -86,11 +86,11 @@ impl Linear {
     }
 
     /// `x·Wᵀ`, without bias and adapter.
-    pub fn frozen(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+    pub fn frozen(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
         match &self.weight {
             Matrix::Tensor(weight) => project(x, weight.value.clone(), context.computing),
             Matrix::Coded(codes) => {
-                let held = cpu::Held::coded(codes.clone());
+                let held = cpu::HostTensor::coded(codes.clone());
                 let few = cpu::few_rows_of(&x, &held, context.computing.arithmetic);
                 few.unwrap_or_else(|| project(x, self.values(), context.computing))
             }
@@ -108,9 +108,9 @@ impl Linear {
     }
 
     /// The layer as the kernels of the CPU know it, `path` within its decoder layer.
-    pub fn projection(&self, path: &'static str, context: &Context) -> Option<cpu::Projection> {
+    pub fn projection(&self, path: &'static str, context: &PassContext) -> Option<cpu::Projection> {
         let bias = match &self.bias {
-            Some(bias) => Some((cpu::Held::of(&bias.value)?, bias.learns)),
+            Some(bias) => Some((cpu::HostTensor::of(&bias.value)?, bias.trainable)),
             None => None,
         };
         let weight = self.weight.held()?;
@@ -118,7 +118,7 @@ impl Linear {
             Some(adapter) => Some(adapter.low_rank(&weight, context)?),
             None => None,
         };
-        Some(cpu::Projection { path, weight, learns: self.weight.trainable(), bias, low_rank })
+        Some(cpu::Projection { path, weight, trainable: self.weight.trainable(), bias, low_rank })
     }
 
     /// Visits weight, bias and adapter.

@@ -13,41 +13,39 @@ mod gradients;
 mod inspect;
 mod layer;
 mod linear;
-mod on_cpu;
 mod parameter;
-mod table;
+mod embedding;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 pub use blocks::{Block, Norm};
 pub use build::{FrozenWeights, Init, Loaded, WeightSource, check_room, load, load_for};
 pub use config::{ModelJson, TIED};
-pub use context::{Context, Dropout, Wanted};
+pub use context::{Dropout, OutputRows, PassContext};
 /// Under the name that other modules know it by.
-pub use description::Description as Facts;
 pub use description::{Description, EMBEDDING, LM_HEAD};
+pub use embedding::{Embedding, piece_of};
 pub use generate::{Generation, Sampling, generate, generate_all};
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect};
 pub use layer::{Cache, Layer, LayerCache, LayerSaved};
 pub use linear::{AdapterBranch, Linear, Matrix};
-pub use parameter::{Parameter, Visitor, count_learning};
-pub use table::{Table, piece_of};
+pub use parameter::{Parameter, Visitor, count_trainable};
 
-use crate::device::{Arithmetic, Computing};
+use crate::device::{Arithmetic, ComputeConfig};
 use crate::error::Result;
 use crate::ops;
 
 /// A causal language model on plain tensors, without a tape.
 pub struct Model {
     /// `model.embed_tokens`, `[vocabulary, hidden]`.
-    pub embedding: Table,
+    pub embedding: Embedding,
     /// `model.layers.N`.
     pub layers: Vec<Layer>,
     /// `model.norm`.
     pub norm: Norm,
     /// `lm_head`, `[vocabulary, hidden]`; `None` when tied to the embedding.
-    pub lm_head: Option<Table>,
+    pub lm_head: Option<Embedding>,
     /// What it is made of.
     pub facts: Description,
     /// How positions turn queries and keys: the rotations of [`Description::ropes`].
@@ -55,10 +53,10 @@ pub struct Model {
     /// Where the tensors live.
     pub device: Device,
     /// How it is computed with.
-    pub computing: Computing,
+    pub computing: ComputeConfig,
 }
 
-/// The format of matrices that do not learn, if it is not that of 32 bits.
+/// The format of matrices that are frozen, if it is not that of 32 bits.
 fn frozen_format(device: &Device, arithmetic: Arithmetic) -> Option<FloatDType> {
     match arithmetic {
         Arithmetic::MixedBf16 => Some(FloatDType::BF16),
@@ -94,18 +92,18 @@ impl Model {
     }
 
     /// The output projection `[vocabulary, hidden]`.
-    pub fn head(&self) -> &Table {
+    pub fn head(&self) -> &Embedding {
         self.lm_head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Changes the arithmetic. Matrices that do not learn are kept in 16 bits from then on: half
+    /// Changes the arithmetic. Matrices that are frozen are kept in 16 bits from then on: half
     /// the memory, and nothing to round at each step. Not so f16 on the CPU, which computes in 32
     /// bits from rounded numbers.
     pub fn compute_in(&mut self, arithmetic: Arithmetic) {
         self.computing.arithmetic = arithmetic;
         let Some(format) = frozen_format(&self.device, arithmetic) else { return };
         let round = |weight: &mut Parameter<2>| {
-            if !weight.learns {
+            if !weight.trainable {
                 weight.value = weight.value.clone().cast(format);
             }
         };
@@ -115,7 +113,7 @@ impl Model {
             }
         });
         let tables = self.lm_head.iter_mut().chain([&mut self.embedding]);
-        tables.flat_map(Table::pieces_mut).for_each(round);
+        tables.flat_map(Embedding::pieces_mut).for_each(round);
     }
 
     /// Token numbers to `[tokens, hidden]`.
@@ -125,7 +123,7 @@ impl Model {
 
     /// Adds the gradient of the embedding, if it learns, for that of what [`Self::embed`] gave.
     pub fn embed_backward(&self, tokens: &Tensor<1, Int>, d: Tensor<2>, sums: &mut Gradients) {
-        if self.embedding.learns() {
+        if self.embedding.trainable() {
             self.embedding.add_rows_gradient(sums, tokens, &self.scaled(d));
         }
     }
@@ -138,7 +136,7 @@ impl Model {
     }
 
     /// All layers without a tape: `[tokens, hidden]` in and out.
-    pub fn hidden(&self, tokens: Tensor<1, Int>, context: &Context) -> Tensor<2> {
+    pub fn hidden(&self, tokens: Tensor<1, Int>, context: &PassContext) -> Tensor<2> {
         let x = self.embed(tokens);
         self.layers.iter().fold(x, |x, layer| layer.forward(x, context))
     }

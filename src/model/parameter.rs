@@ -10,21 +10,21 @@ pub struct Parameter<const D: usize> {
     /// The master values, f32.
     pub value: Tensor<D>,
     /// Does training change it?
-    pub learns: bool,
+    pub trainable: bool,
 }
 
 impl<const D: usize> Parameter<D> {
     /// A weight that stays as it is.
     pub fn frozen(value: Tensor<D>) -> Self {
-        Self { value, learns: false }
+        Self { value, trainable: false }
     }
 
     /// A copy whose value is a leaf of a new tape if it learns; a constant otherwise.
     #[must_use]
     pub fn tracked(&self) -> Self {
         let value = self.value.clone();
-        let value = if self.learns { value.autodiff().require_grad() } else { value };
-        Self { value, learns: self.learns }
+        let value = if self.trainable { value.autodiff().require_grad() } else { value };
+        Self { value, trainable: self.trainable }
     }
 }
 
@@ -37,23 +37,23 @@ pub trait Visitor {
 }
 
 /// How many numbers learn, and how many there are.
-pub fn count_learning(model: &mut Model) -> (u64, u64) {
+pub fn count_trainable(model: &mut Model) -> (u64, u64) {
     #[derive(Default)]
     struct Count(u64, u64);
     impl Count {
-        fn add(&mut self, count: usize, learns: bool) {
+        fn add(&mut self, count: usize, trainable: bool) {
             self.1 += count as u64;
-            if learns {
+            if trainable {
                 self.0 += count as u64;
             }
         }
     }
     impl Visitor for Count {
         fn vector(&mut self, _: &str, parameter: &mut Parameter<1>) {
-            self.add(parameter.value.shape().num_elements(), parameter.learns);
+            self.add(parameter.value.shape().num_elements(), parameter.trainable);
         }
         fn matrix(&mut self, _: &str, parameter: &mut Parameter<2>) {
-            self.add(parameter.value.shape().num_elements(), parameter.learns);
+            self.add(parameter.value.shape().num_elements(), parameter.trainable);
         }
     }
     let mut count = Count::default();

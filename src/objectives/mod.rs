@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
-use crate::config::key::{DefaultValue, Key, Kind, OwnedKeys, Section};
-use crate::config::{Value, Values};
+use crate::config::key::{DefaultValue, Key, OwnedKeys, Section, ValueKind};
+use crate::config::{Value, Values, set_defaults};
 use crate::data::Batch;
 use crate::model::{Gradients, Model};
 
@@ -133,7 +133,7 @@ const NAMES: [&str; OBJECTIVES.len()] = {
 
 const CHOICE: &[Key] = &[Key::new(
     "train.objective",
-    Kind::Choice(&NAMES),
+    ValueKind::Choice(&NAMES),
     DefaultValue::Value("\"sft\""),
     "What is minimised. `sft`: the negative log-likelihood of the target tokens. `orpo`: that of \
      the chosen of two answers, and the odds of the rejected one (Hong et al. 2024).",
@@ -180,7 +180,7 @@ pub fn with(name: &str, set: &[(&'static str, f64)]) -> Box<dyn Objective> {
     let entry = find(name).expect("there is an objective of this name");
     let mut values = Values::default();
     let keys = entry.section.iter().flat_map(|section| section.keys);
-    values.set_defaults(keys);
+    set_defaults(&mut values, keys);
     for (path, number) in set {
         values.set(path, Value::Number(*number));
     }

@@ -14,7 +14,7 @@ use super::{
     next_token_scores,
 };
 use crate::config::Effect;
-use crate::config::key::{self, DefaultValue, Key, Kind, Section};
+use crate::config::key::{self, DefaultValue, Key, Section, ValueKind};
 use crate::data::{Batch, Target};
 use crate::model::Gradients;
 
@@ -33,7 +33,7 @@ const SECTION: Section = Section {
 
 const KEYS: &[Key] = &[Key::new(
     "orpo.beta",
-    Kind::Number(key::Range::closed(0.0, 100.0)),
+    ValueKind::Number(key::Range::closed(0.0, 100.0)),
     DefaultValue::Value("0.1"),
     "How much the odds of the chosen answer over the rejected one count beside its likelihood; the \
      paper calls it lambda.",

@@ -6,7 +6,7 @@ pub struct Heads {
     /// Query heads.
     pub queries: usize,
     /// Heads of keys and values; divides `queries`.
-    pub groups: usize,
+    pub kv_heads: usize,
     /// Width of a head.
     pub width: usize,
 }
@@ -37,7 +37,7 @@ impl AttentionConfig {
 
     /// Numbers of the keys of a token, and of its values.
     pub fn key_width(self) -> usize {
-        self.heads.groups * self.heads.width
+        self.heads.kv_heads * self.heads.width
     }
 }
 

@@ -4,7 +4,7 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Tensor};
 
-use crate::device::{Arithmetic, Computing, Failure, attempt};
+use crate::device::{Arithmetic, ComputeConfig, Failure, attempt};
 use crate::ops::{
     Activation, AttentionConfig, Documents, Frequencies, Heads, RopeScaling, attend,
     attend_backward, attend_cached, from_vec, gate, host, indices, product, project, rms_norm,
@@ -25,7 +25,7 @@ pub struct Operation {
     /// The arithmetic that it is for; all of those for 32 bits are compared in 32 bits.
     pub arithmetic: Arithmetic,
     /// Computes it.
-    pub run: fn(&Device, Computing) -> Outputs,
+    pub run: fn(&Device, ComputeConfig) -> Outputs,
 }
 
 /// One output of an operation on two devices.
@@ -61,7 +61,7 @@ impl Compared {
 const fn operation(
     name: &'static str,
     tolerance: f64,
-    run: fn(&Device, Computing) -> Outputs,
+    run: fn(&Device, ComputeConfig) -> Outputs,
 ) -> Operation {
     Operation { name, tolerance, arithmetic: Arithmetic::F32, run }
 }
@@ -95,8 +95,8 @@ pub static OPERATIONS: &[Operation] = &[
 ];
 
 /// Compares an operation on a device with the CPU; one line for each output.
-pub fn compare(operation: &Operation, device: &Device, computing: Computing) -> Vec<Compared> {
-    let computing = Computing { arithmetic: operation.arithmetic, ..computing };
+pub fn compare(operation: &Operation, device: &Device, computing: ComputeConfig) -> Vec<Compared> {
+    let computing = ComputeConfig { arithmetic: operation.arithmetic, ..computing };
     let run =
         |device: &Device| attempt(*device != Device::flex(), || (operation.run)(device, computing));
     let reference = (operation.run)(&Device::flex(), computing);
@@ -177,18 +177,18 @@ fn with_gradients<const D: usize, const E: usize>(
     outputs
 }
 
-fn upload(device: &Device, _: Computing) -> Outputs {
+fn upload(device: &Device, _: ComputeConfig) -> Outputs {
     vec![("round trip", host(random([7, 13], "x", device)))]
 }
 
-fn elementwise(device: &Device, _: Computing) -> Outputs {
+fn elementwise(device: &Device, _: ComputeConfig) -> Outputs {
     let (x, y) = (leaf([33, 17], "x", device), leaf([33, 17], "y", device));
     let z = x.clone() * y.clone() + x.clone().mul_scalar(0.5) - y.clone();
     let z = z / (x.clone().square().add_scalar(1.0).sqrt());
     with_gradients(z, [("d x", x), ("d y", y)])
 }
 
-fn reductions(device: &Device, _: Computing) -> Outputs {
+fn reductions(device: &Device, _: ComputeConfig) -> Outputs {
     let x = random([19, 301], "x", device);
     vec![
         ("sum of rows", host(x.clone().sum_dim(1))),
@@ -199,24 +199,24 @@ fn reductions(device: &Device, _: Computing) -> Outputs {
     ]
 }
 
-fn select(device: &Device, _: Computing) -> Outputs {
+fn select(device: &Device, _: ComputeConfig) -> Outputs {
     let rows = indices([5, 0, 31, 5, 17, 2].into_iter(), device);
     vec![("rows", host(random([32, 24], "x", device).select(0, rows)))]
 }
 
-fn select_add(device: &Device, _: Computing) -> Outputs {
+fn select_add(device: &Device, _: ComputeConfig) -> Outputs {
     let rows = indices([5, 0, 31, 5, 17, 5].into_iter(), device);
     let sum = random([32, 24], "x", device);
     let more = random([6, 24], "y", device);
     vec![("rows", host(sum.select_assign(0, rows, more, IndexingUpdateOp::Add)))]
 }
 
-fn gather(device: &Device, _: Computing) -> Outputs {
+fn gather(device: &Device, _: ComputeConfig) -> Outputs {
     let columns = indices([3, 90, 0, 41].into_iter(), device).reshape([4, 1]);
     vec![("columns", host(random([4, 91], "x", device).gather(1, columns)))]
 }
 
-fn parts(device: &Device, _: Computing) -> Outputs {
+fn parts(device: &Device, _: ComputeConfig) -> Outputs {
     let x = random([6, 5, 8], "x", device);
     let halves = vec![x.clone().narrow(2, 4, 4).neg(), x.clone().narrow(2, 0, 4)];
     vec![
@@ -226,25 +226,25 @@ fn parts(device: &Device, _: Computing) -> Outputs {
     ]
 }
 
-fn products(device: &Device, computing: Computing) -> Outputs {
+fn products(device: &Device, computing: ComputeConfig) -> Outputs {
     let (a, b) = (leaf([65, 96], "a", device), leaf([96, 40], "b", device));
     let c = product(a.clone(), b.clone(), computing.arithmetic);
     with_gradients(c, [("d a", a), ("d b", b)])
 }
 
-fn batched(device: &Device, computing: Computing) -> Outputs {
+fn batched(device: &Device, computing: ComputeConfig) -> Outputs {
     let (a, b) = (leaf([2, 3, 33, 16], "a", device), leaf([2, 3, 29, 16], "b", device));
     let c = product(a.clone(), b.clone().transpose(), computing.arithmetic);
     with_gradients(c, [("d a", a), ("d b", b)])
 }
 
-fn projection(device: &Device, computing: Computing) -> Outputs {
+fn projection(device: &Device, computing: ComputeConfig) -> Outputs {
     let (x, w) = (leaf([48, 64], "x", device), leaf([160, 64], "w", device));
     let y = project(x.clone(), w.clone(), computing);
     with_gradients(y, [("d x", x), ("d w", w)])
 }
 
-fn norm(device: &Device, _: Computing) -> Outputs {
+fn norm(device: &Device, _: ComputeConfig) -> Outputs {
     let (x, gain) = (leaf([31, 64], "x", device), leaf([64], "gain", device));
     let y = rms_norm(x.clone(), gain.clone(), 1e-5);
     let d = random([31, 64], "d", device);
@@ -259,7 +259,7 @@ fn norm(device: &Device, _: Computing) -> Outputs {
     ]
 }
 
-fn rotary(device: &Device, _: Computing) -> Outputs {
+fn rotary(device: &Device, _: ComputeConfig) -> Outputs {
     let frequencies = Frequencies::new(10_000.0, 16, RopeScaling::None);
     let positions: Vec<u32> = (0..24).collect();
     let (cosines, sines) = frequencies.tables(&positions, device);
@@ -269,11 +269,11 @@ fn rotary(device: &Device, _: Computing) -> Outputs {
     with_gradients(turned, [("d x", x), ("", none)])
 }
 
-fn silu_gate(device: &Device, _: Computing) -> Outputs {
+fn silu_gate(device: &Device, _: ComputeConfig) -> Outputs {
     gated(Activation::Silu, device)
 }
 
-fn gelu_gate(device: &Device, _: Computing) -> Outputs {
+fn gelu_gate(device: &Device, _: ComputeConfig) -> Outputs {
     gated(Activation::GeluTanh, device)
 }
 
@@ -282,7 +282,7 @@ fn gated(activation: Activation, device: &Device) -> Outputs {
     with_gradients(gate(activation, x.clone(), y.clone()), [("d x", x), ("d y", y)])
 }
 
-fn soft(device: &Device, _: Computing) -> Outputs {
+fn soft(device: &Device, _: ComputeConfig) -> Outputs {
     let (x, none) = (leaf([21, 130], "x", device), leaf([1, 1], "none", device));
     let plain = random([21, 130], "z", device).mul_scalar(4.0);
     let shifted = plain.clone() - plain.max_dim(1);
@@ -292,18 +292,18 @@ fn soft(device: &Device, _: Computing) -> Outputs {
     outputs
 }
 
-const HEADS: Heads = Heads { queries: 4, groups: 2, width: 8 };
+const HEADS: Heads = Heads { queries: 4, kv_heads: 2, width: 8 };
 
-fn attention(device: &Device, computing: Computing) -> Outputs {
+fn attention(device: &Device, computing: ComputeConfig) -> Outputs {
     attended(AttentionConfig::of(HEADS), device, computing)
 }
 
-fn windowed(device: &Device, computing: Computing) -> Outputs {
+fn windowed(device: &Device, computing: ComputeConfig) -> Outputs {
     let config = AttentionConfig { window: Some(6), ..AttentionConfig::of(HEADS) };
     attended(config, device, computing)
 }
 
-fn attended(config: AttentionConfig, device: &Device, computing: Computing) -> Outputs {
+fn attended(config: AttentionConfig, device: &Device, computing: ComputeConfig) -> Outputs {
     let numbers: Vec<u32> = [[1; 20], [2; 20], [1; 20], [3; 20]].concat();
     let documents = Documents::new(&numbers, 2, 40);
     let [q, d] = ["q", "d"].map(|name| random([80, 32], name, device));
@@ -314,13 +314,13 @@ fn attended(config: AttentionConfig, device: &Device, computing: Computing) -> O
     vec![("forward", host(mixed)), ("d q", host(dq)), ("d k", host(dk)), ("d v", host(dv))]
 }
 
-fn cached(device: &Device, _: Computing) -> Outputs {
+fn cached(device: &Device, _: ComputeConfig) -> Outputs {
     let q = random([2, 32], "q", device);
     let [k, v] = ["k", "v"].map(|name| random([2, 19, 2, 8], name, device));
     vec![("forward", host(attend_cached(q, k, v, AttentionConfig::of(HEADS))))]
 }
 
-fn formats(device: &Device, _: Computing) -> Outputs {
+fn formats(device: &Device, _: ComputeConfig) -> Outputs {
     let x = random([9, 64], "x", device);
     vec![("there and back", host(x.cast(FloatDType::F16).cast(FloatDType::F32)))]
 }
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn every_operation_repeats_itself_bit_for_bit() {
         for operation in OPERATIONS {
-            let found = compare(operation, &Device::flex(), Computing::default());
+            let found = compare(operation, &Device::flex(), ComputeConfig::default());
             assert!(!found.is_empty(), "{}", operation.name);
             for line in found {
                 assert_eq!(line.error, 0.0, "{} {}", line.operation, line.output);

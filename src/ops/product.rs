@@ -10,7 +10,7 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
-use crate::device::{Arithmetic, Computing};
+use crate::device::{Arithmetic, ComputeConfig};
 use crate::ops::cpu::few_rows;
 use crate::ops::wide;
 
@@ -106,7 +106,7 @@ pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, arithmetic: Arithmeti
 }
 
 /// `x · wᵀ` for `x: [tokens, in]` and `w: [out, in]`, no more at once than the device takes.
-pub fn project(x: Tensor<2>, weight: Tensor<2>, computing: Computing) -> Tensor<2> {
+pub fn project(x: Tensor<2>, weight: Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
     let [tokens, inner] = x.dims();
     if let Some(y) = few_rows(&x, &weight, computing.arithmetic) {
         return y;
@@ -129,7 +129,7 @@ mod tests {
     use half::f16;
 
     use super::*;
-    use crate::device::Limits;
+    use crate::device::DeviceLimits;
     use crate::ops::{from_vec, host};
     use crate::random::Stream;
 
@@ -185,16 +185,17 @@ mod tests {
     fn a_projection_in_parts_is_the_projection() {
         let (x, w) = (random([37, 16], "x", 1.0), random([11, 16], "w", 1.0));
         for arithmetic in [Arithmetic::F32, Arithmetic::MixedF16] {
-            let whole = Computing { arithmetic, ..Computing::default() };
+            let whole = ComputeConfig { arithmetic, ..ComputeConfig::default() };
             let reference = host(project(x.clone(), w.clone(), whole));
             for rows in [1_u64, 5, 36, 37] {
-                let flops = Limits { dispatch_flops: rows * 2 * 16 * 11, ..Limits::NONE };
-                let bytes = Limits { tensor_bytes: rows * 4 * 16, ..Limits::NONE };
+                let flops =
+                    DeviceLimits { dispatch_flops: rows * 2 * 16 * 11, ..DeviceLimits::NONE };
+                let bytes = DeviceLimits { tensor_bytes: rows * 4 * 16, ..DeviceLimits::NONE };
                 for limits in [flops, bytes] {
                     let parts = host(project(
                         x.clone(),
                         w.clone(),
-                        Computing { limits, arithmetic, ..Computing::default() },
+                        ComputeConfig { limits, arithmetic, ..ComputeConfig::default() },
                     ));
                     let near = parts.iter().zip(&reference).all(|(a, b)| (a - b).abs() < 1e-5);
                     assert!(near && parts.len() == reference.len(), "{rows} rows");

@@ -8,9 +8,9 @@ use burn::tensor::Tensor;
 use crate::ops::host;
 
 /// A few numbers that are being copied to the host.
-pub struct Reading(Kind);
+pub struct Reading(ReadingState);
 
-enum Kind {
+enum ReadingState {
     Here(Tensor<1>),
     #[cfg(feature = "gpu")]
     Coming(on_device::Copy),
@@ -22,9 +22,9 @@ pub fn begin_reading(numbers: Tensor<1>) -> Reading {
     if numbers.dtype() == DType::F32
         && let Ok(found) = numbers.clone().try_into_primitive::<burn_cubecl::CubeBackend>()
     {
-        return Reading(Kind::Coming(on_device::begin(found)));
+        return Reading(ReadingState::Coming(on_device::begin(found)));
     }
-    Reading(Kind::Here(numbers))
+    Reading(ReadingState::Here(numbers))
 }
 
 impl Reading {
@@ -32,9 +32,9 @@ impl Reading {
     /// ([`crate::device::attempt`]).
     pub fn wait(self) -> Vec<f32> {
         match self.0 {
-            Kind::Here(numbers) => host(numbers),
+            ReadingState::Here(numbers) => host(numbers),
             #[cfg(feature = "gpu")]
-            Kind::Coming(copy) => on_device::wait(copy),
+            ReadingState::Coming(copy) => on_device::wait(copy),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A run on one page: curves, settings, answers, history and the family tree, in one HTML file that
+//! A run on one page: curves, settings, answers, history and the ancestry, in one HTML file that
 //! needs nothing from elsewhere and runs nothing.
 
 use std::fmt::Write as _;

@@ -1,10 +1,10 @@
-//! The family tree of a model as a picture: one SVG that needs nothing from elsewhere and runs
+//! The ancestry of a model as a picture: one SVG that needs nothing from elsewhere and runs
 //! nothing. Time goes downwards: what a model was made from is above it, what went in beside it.
 
 use std::fmt::Write as _;
 
 use crate::error::printable;
-use crate::verify::{Family, Found, Item, Parent, Verdict};
+use crate::verify::{Ancestry, Item, Parent, ParentState, Verdict};
 
 /// Width of the picture, and of the boxes of models and of what went in.
 const WIDTH: usize = 960;
@@ -20,19 +20,19 @@ const INPUT_LETTERS: usize = 40;
 const MAX_DRAWN: usize = 8;
 
 /// One box.
-struct Block {
+struct TreeBox {
     lines: Vec<String>,
     colour: &'static str,
 }
 
 /// A model with what went into it.
 struct Generation {
-    model: Block,
-    inputs: Vec<Block>,
+    model: TreeBox,
+    inputs: Vec<TreeBox>,
 }
 
 /// The tree as a picture.
-pub fn picture(family: &Family) -> String {
+pub fn picture(family: &Ancestry) -> String {
     let mut generations = Vec::new();
     collect(family, None, &mut generations);
     let mut body = String::new();
@@ -52,7 +52,7 @@ pub fn picture(family: &Family) -> String {
 }
 
 /// This model, then those it was made from.
-fn collect(family: &Family, found: Option<&Parent>, list: &mut Vec<Generation>) {
+fn collect(family: &Ancestry, found: Option<&Parent>, list: &mut Vec<Generation>) {
     let mut lines = vec![family.directory.display().to_string()];
     lines.push(format!("{}; signature {}", family.method, family.signature));
     lines.push(format!("statement sha256 {}", &family.statement.to_string()[..32]));
@@ -72,7 +72,7 @@ fn collect(family: &Family, found: Option<&Parent>, list: &mut Vec<Generation>) 
     for items in [&family.datasets, &family.config, &family.source, &family.text] {
         input(items, &mut inputs);
     }
-    list.push(Generation { model: Block { lines, colour }, inputs });
+    list.push(Generation { model: TreeBox { lines, colour }, inputs });
     match &family.parent {
         Some(parent) => match &parent.family {
             Some(own) => collect(own, Some(parent), list),
@@ -86,37 +86,37 @@ fn collect(family: &Family, found: Option<&Parent>, list: &mut Vec<Generation>) 
             if files.len() > MAX_DRAWN {
                 lines.push(format!("and {} more files", files.len() - MAX_DRAWN));
             }
-            list.push(Generation { model: Block { lines, colour: NEUTRAL }, inputs: Vec::new() });
+            list.push(Generation { model: TreeBox { lines, colour: NEUTRAL }, inputs: Vec::new() });
         }
     }
 }
 
-fn input(items: &[Item], inputs: &mut Vec<Block>) {
+fn input(items: &[Item], inputs: &mut Vec<TreeBox>) {
     for item in items.iter().take(MAX_DRAWN) {
         let whole = item.to_string();
         let rest = whole.strip_prefix(&format!("{}, ", item.name)).unwrap_or(&whole);
         let lines = vec![format!("{}: {}", item.role, item.name), rest.to_owned()];
-        inputs.push(Block { lines, colour: NEUTRAL });
+        inputs.push(TreeBox { lines, colour: NEUTRAL });
     }
     if items.len() > MAX_DRAWN {
         let lines = vec![format!("and {} more", items.len() - MAX_DRAWN)];
-        inputs.push(Block { lines, colour: NEUTRAL });
+        inputs.push(TreeBox { lines, colour: NEUTRAL });
     }
 }
 
 /// A parent that is recorded and cannot be shown.
-fn lost(parent: &Parent) -> Block {
+fn lost(parent: &Parent) -> TreeBox {
     let found = match parent.found {
-        Found::Same => "found, but damaged",
-        Found::Other => "NOT the one that was recorded",
-        Found::Missing => "not found",
-        Found::NotFollowed => "not followed",
+        ParentState::Same => "found, but damaged",
+        ParentState::Other => "NOT the one that was recorded",
+        ParentState::Missing => "not found",
+        ParentState::NotFollowed => "not followed",
     };
     let mut lines = vec![format!("{}: {found}", parent.name)];
     lines.push(format!("recorded: statement sha256 {}", parent.statement));
     lines.extend(parent.problem.clone());
-    let sound = matches!(parent.found, Found::Missing | Found::NotFollowed);
-    Block { lines, colour: if sound { OPEN } else { BAD } }
+    let sound = matches!(parent.found, ParentState::Missing | ParentState::NotFollowed);
+    TreeBox { lines, colour: if sound { OPEN } else { BAD } }
 }
 
 const GOOD: &str = "#1a7f37";
@@ -171,12 +171,12 @@ fn draw(generation: &Generation, top: usize, above: Option<usize>, out: &mut Str
     lowest
 }
 
-fn height(block: &Block) -> usize {
+fn height(block: &TreeBox) -> usize {
     block.lines.len() * LINE + PADDING
 }
 
 fn write_block(
-    block: &Block,
+    block: &TreeBox,
     [x, y]: [usize; 2],
     [width, height]: [usize; 2],
     letters: usize,

@@ -31,11 +31,11 @@ pub struct Transfers {
     bars: Option<MultiProgress>,
     quiet: bool,
     next: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<TransferState>,
 }
 
 #[derive(Default)]
-struct State {
+struct TransferState {
     running: BTreeMap<u64, Transfer>,
     total: Option<ProgressBar>,
     expected: u64,
@@ -50,7 +50,7 @@ impl Transfers {
             bars: terminal.then(|| MultiProgress::with_draw_target(target())),
             quiet,
             next: AtomicU64::new(0),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(TransferState::default()),
         }
     }
 
@@ -59,7 +59,7 @@ impl Transfers {
         self.bars.clone()
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, TransferState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -95,7 +95,7 @@ impl event::Transfers for Transfers {
     fn advance(&self, number: u64, here: u64) {
         let mut state = self.state();
         let shown = state.running.values().filter(|transfer| transfer.bar.is_some()).count();
-        let State { running, total, expected } = &mut *state;
+        let TransferState { running, total, expected } = &mut *state;
         let Some(transfer) = running.get_mut(&number) else { return };
         let count = here.saturating_sub(transfer.here);
         transfer.here = here; // less than before when a damaged part was thrown away

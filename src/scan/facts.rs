@@ -12,7 +12,7 @@ const MAX_TWICE: usize = 5;
 
 /// What a JSON file says.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
+pub(super) struct JsonFacts {
     /// What `auto_map` names, anywhere.
     pub auto_map: Vec<String>,
     /// Whether `trust_remote_code` is on, anywhere.
@@ -30,8 +30,8 @@ pub(super) struct Facts {
 }
 
 /// Reads a file; what was read before an error counts.
-pub(super) fn facts(bytes: &[u8]) -> (Facts, Result<(), serde_json::Error>) {
-    let mut facts = Facts::default();
+pub(super) fn facts(bytes: &[u8]) -> (JsonFacts, Result<(), serde_json::Error>) {
+    let mut facts = JsonFacts::default();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let place = Place { facts: &mut facts, within: Within::Nothing, key: "", depth: 0 };
     let result = place.deserialize(&mut reader).and_then(|()| reader.end());
@@ -49,7 +49,7 @@ enum Within {
 }
 
 struct Place<'a> {
-    facts: &'a mut Facts,
+    facts: &'a mut JsonFacts,
     within: Within,
     key: &'a str,
     depth: usize,

@@ -19,7 +19,7 @@ pub(super) enum Class {
 
 /// A kind of file.
 #[derive(Debug)]
-pub(super) struct Kind {
+pub(super) struct FileKind {
     /// What it is called, with an article.
     pub name: &'static str,
     /// What follows from it.
@@ -49,7 +49,7 @@ const PLAIN: [&str; 18] = [
     "yml",
 ];
 
-static KINDS: &[Kind] = &[
+static KINDS: &[FileKind] = &[
     archive("a zip archive", |b| b.starts_with(b"PK\x03\x04") || b.starts_with(b"PK\x05\x06")),
     archive("a gzip file", |b| b.starts_with(b"\x1f\x8b\x08")),
     archive("a zstd file", |b| b.starts_with(b"\x28\xb5\x2f\xfd")),
@@ -64,22 +64,22 @@ static KINDS: &[Kind] = &[
     program("a program for macOS (Mach-O)", is_mach_o),
     program("a WebAssembly program", |b| b.starts_with(b"\0asm")),
     program("compiled Python code", is_bytecode),
-    Kind { name: "HDF5", class: Class::Hdf5, test: is_hdf5 },
-    Kind { name: "a NumPy array", class: Class::Numpy, test: |b| b.starts_with(b"\x93NUMPY") },
-    Kind { name: "GGUF", class: Class::Gguf, test: |b| b.starts_with(b"GGUF") },
-    Kind { name: "Parquet", class: Class::Data, test: |b| b.starts_with(b"PAR1") },
+    FileKind { name: "HDF5", class: Class::Hdf5, test: is_hdf5 },
+    FileKind { name: "a NumPy array", class: Class::Numpy, test: |b| b.starts_with(b"\x93NUMPY") },
+    FileKind { name: "GGUF", class: Class::Gguf, test: |b| b.starts_with(b"GGUF") },
+    FileKind { name: "Parquet", class: Class::Data, test: |b| b.starts_with(b"PAR1") },
 ];
 
-const fn archive(name: &'static str, test: fn(&[u8]) -> bool) -> Kind {
-    Kind { name, class: Class::Archive, test }
+const fn archive(name: &'static str, test: fn(&[u8]) -> bool) -> FileKind {
+    FileKind { name, class: Class::Archive, test }
 }
 
-const fn program(name: &'static str, test: fn(&[u8]) -> bool) -> Kind {
-    Kind { name, class: Class::Program, test }
+const fn program(name: &'static str, test: fn(&[u8]) -> bool) -> FileKind {
+    FileKind { name, class: Class::Program, test }
 }
 
 /// The kind of a file that begins with these bytes, if it is one of those above.
-pub(super) fn kind(head: &[u8]) -> Option<&'static Kind> {
+pub(super) fn kind(head: &[u8]) -> Option<&'static FileKind> {
     KINDS.iter().find(|kind| (kind.test)(head))
 }
 

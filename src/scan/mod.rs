@@ -89,13 +89,13 @@ pub fn scan(path: &Path, program: Option<&Path>) -> Result<Report> {
         walk::look_at_name(&name, part.to_str(), &mut report);
         // What the user names may be a link; only links that come with a model are not followed.
         let path = path.canonicalize().context_at("cannot look at the path", path)?;
-        vec![walk::Found { name, path }]
+        vec![walk::ScannedFile { name, path }]
     } else {
         return Err(Error::new("this is neither a folder nor a file").at(path));
     };
     let mut folder = Folder::default();
     let mut names = BTreeSet::new();
-    for walk::Found { name, path } in files {
+    for walk::ScannedFile { name, path } in files {
         look(&name, &path, &mut folder, &mut report);
         names.insert(name);
     }

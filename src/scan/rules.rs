@@ -72,13 +72,13 @@ rules! {
         "do not load it; get the weights as safetensors";
     EMBEDDED_PICKLE, "embedded-pickle", Danger,
         "A pickle that imports and calls something lies inside a file of another kind.",
-        "do not load this file, and tell whoever published it";
+        "do not load this file, and tell its publisher";
     APPENDED_ARCHIVE, "appended-archive", Danger,
         "A zip archive lies behind other content, so that two readers see two different files.",
-        "do not load this file, and tell whoever published it";
+        "do not load this file, and tell its publisher";
     DISGUISED, "disguised", Danger,
         "The content is of another kind than the name says.",
-        "do not load this file, and tell whoever published it";
+        "do not load this file, and tell its publisher";
     EXECUTABLE, "executable", Danger,
         "A program for a machine or a virtual machine has no place in a model.",
         "remove it";
@@ -102,7 +102,7 @@ rules! {
         "do not use this template; give one of your own as `data.chat_template`";
     TEMPLATE_ESCAPE, "template-escape", Danger,
         "A chat template reaches for the insides of Python, to get out of its sandbox.",
-        "do not use this model, and tell whoever published it";
+        "do not use this model, and tell its publisher";
     TOKENIZER_BOMB, "tokenizer-bomb", Danger,
         "A tokenizer takes too much memory or time, or makes its library fail.",
         "do not use this tokenizer; compare it with that of the model's publisher";
@@ -111,7 +111,7 @@ rules! {
         "do not unpack it";
     PATH_TRICK, "path-trick", Danger,
         "A name inside a file leads to another folder, or is another name on other systems.",
-        "do not unpack or load it, and tell whoever published it";
+        "do not unpack or load it, and tell its publisher";
     FILE_NAME, "file-name", Danger,
         "A file name has characters that hide what it is, or is another name on other systems.",
         "rename it, if you know what it is";
@@ -152,7 +152,7 @@ rules! {
         "An index of shards names a file that is not here.",
         "get the missing file";
     UNREAD, "unread", Warning,
-        "Something could not be looked into, so nobody knows what it holds.",
+        "Something could not be looked into, so its contents are unknown.",
         "look into it with other tools before you use it";
     HIDDEN_FILE, "hidden-file", Note,
         "A hidden file or folder, which most listings leave out.",

@@ -37,7 +37,7 @@ const ESCAPES: [&str; 14] = [
 
 /// What became of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
+enum TemplateCheck {
     /// It writes plain conversations.
     Fine,
     /// It is not valid, or fails; why.
@@ -80,8 +80,8 @@ fn look(file: &str, source: &str, program: Option<&Path>, report: &mut Report) -
             return false;
         }
     };
-    let bomb = matches!(outcome, Outcome::Bomb(_));
-    if let Outcome::Fails(why) | Outcome::Bomb(why) = outcome {
+    let bomb = matches!(outcome, TemplateCheck::Bomb(_));
+    if let TemplateCheck::Fails(why) | TemplateCheck::Bomb(why) = outcome {
         let rule = if bomb { &TEMPLATE_BOMB } else { &TEMPLATE_INVALID };
         report.add(rule, file, format!("the chat template: {why}"));
     }
@@ -89,7 +89,7 @@ fn look(file: &str, source: &str, program: Option<&Path>, report: &mut Report) -
 }
 
 /// Renders conversations that every template should be able to write, as a run would.
-fn render(source: &str, program: Option<&Path>) -> Result<Outcome> {
+fn render(source: &str, program: Option<&Path>) -> Result<TemplateCheck> {
     let special = ["bos_token", "eos_token", "unk_token", "pad_token"]
         .map(|name| (name.to_owned(), format!("<{name}>")));
     let text = TemplateText { source: source.to_owned(), origin: "chat template".to_owned() };
@@ -110,25 +110,27 @@ fn render(source: &str, program: Option<&Path>) -> Result<Outcome> {
         });
         match found {
             Ok(Ok(_)) => written = true,
-            Ok(Err(why)) if is_too_much(&why) => return Ok(Outcome::Bomb(why)),
+            Ok(Err(why)) if is_too_much(&why) => return Ok(TemplateCheck::Bomb(why)),
             Ok(Err(why)) => drop(failure.get_or_insert(why)),
             Err(error) => return failed(error),
         }
     }
     Ok(match failure {
-        Some(why) if !written => Outcome::Fails(format!("it fails on plain conversations: {why}")),
-        _ => Outcome::Fine,
+        Some(why) if !written => {
+            TemplateCheck::Fails(format!("it fails on plain conversations: {why}"))
+        }
+        _ => TemplateCheck::Fine,
     })
 }
 
 /// What an error says of a template.
-fn failed(error: Error) -> Result<Outcome> {
+fn failed(error: Error) -> Result<TemplateCheck> {
     let why = error.causes.first().cloned().unwrap_or_default();
     let sentence = format!("{}: {why}", error.what);
     if is_too_much(&sentence) {
-        Ok(Outcome::Bomb(sentence))
+        Ok(TemplateCheck::Bomb(sentence))
     } else if error.what.contains("not valid Jinja") {
-        Ok(Outcome::Fails(sentence))
+        Ok(TemplateCheck::Fails(sentence))
     } else {
         Err(error)
     }

@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 64;
 const USUAL: [&str; 2] = [".gitattributes", ".gitignore"];
 
 /// A regular file.
-pub(super) struct Found {
+pub(super) struct ScannedFile {
     /// Relative to what is scanned, with `/`.
     pub name: String,
     /// Where it lies.
@@ -24,7 +24,7 @@ pub(super) struct Found {
 }
 
 /// Every regular file under `root`, by name.
-pub(super) fn walk(root: &Path, report: &mut Report) -> io::Result<Vec<Found>> {
+pub(super) fn walk(root: &Path, report: &mut Report) -> io::Result<Vec<ScannedFile>> {
     let blobs = blobs_of(root);
     let mut walk = Walk { blobs, found: Vec::new(), seen: 0, report };
     walk.enter(root, "", 0)?;
@@ -41,7 +41,7 @@ fn blobs_of(root: &Path) -> Option<PathBuf> {
 
 struct Walk<'a> {
     blobs: Option<PathBuf>,
-    found: Vec<Found>,
+    found: Vec<ScannedFile>,
     seen: usize,
     report: &'a mut Report,
 }
@@ -76,14 +76,14 @@ impl Walk<'_> {
                 self.report.unread(name, error);
             }
         } else if kind.is_file() {
-            self.found.push(Found { name: name.to_owned(), path: path.to_path_buf() });
+            self.found.push(ScannedFile { name: name.to_owned(), path: path.to_path_buf() });
         } else if kind.is_symlink() {
             let target = path.canonicalize().ok().filter(|target| target.is_file());
             let cached = target.filter(|target| {
                 self.blobs.as_ref().is_some_and(|blobs| target.starts_with(blobs))
             });
             match cached {
-                Some(path) => self.found.push(Found { name: name.to_owned(), path }),
+                Some(path) => self.found.push(ScannedFile { name: name.to_owned(), path }),
                 None => {
                     let target = fs::read_link(path).unwrap_or_default();
                     let detail = format!("it is a link to `{}`", target.to_string_lossy());

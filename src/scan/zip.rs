@@ -26,7 +26,7 @@ struct Directory {
 }
 
 /// One file in the archive.
-struct Entry {
+struct ZipMember {
     name: String,
     stored: u64,
     unpacked: u64,
@@ -64,7 +64,7 @@ pub(super) fn look(sample: &Sample, report: &mut Report) {
     }
 }
 
-fn look_into(sample: &Sample, directory: &Directory, entries: &[Entry], report: &mut Report) {
+fn look_into(sample: &Sample, directory: &Directory, entries: &[ZipMember], report: &mut Report) {
     let total = entries.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.unpacked));
     if total > BOMB_BYTES && total / BOMB_RATIO > sample.size {
         let detail = format!("its {} bytes unpack to {total}", sample.size);
@@ -116,7 +116,7 @@ fn directory(sample: &Sample) -> Option<Directory> {
 }
 
 /// The entries, and whether that is all of them.
-fn entries(sample: &Sample, directory: &Directory) -> io::Result<(Vec<Entry>, bool)> {
+fn entries(sample: &Sample, directory: &Directory) -> io::Result<(Vec<ZipMember>, bool)> {
     let length = usize::try_from(directory.size).unwrap_or(usize::MAX).min(MAX_DIRECTORY);
     let bytes = sample.read_at(directory.at, length)?;
     let mut entries = Vec::new();
@@ -129,12 +129,12 @@ fn entries(sample: &Sample, directory: &Directory) -> io::Result<(Vec<Entry>, bo
     Ok((entries, at as u64 == directory.size))
 }
 
-fn entry(bytes: &[u8]) -> Option<(Entry, usize)> {
+fn entry(bytes: &[u8]) -> Option<(ZipMember, usize)> {
     (bytes.get(..4)? == b"PK\x01\x02").then_some(())?;
     let (name, extra, comment) = (u16_at(bytes, 28)?, u16_at(bytes, 30)?, u16_at(bytes, 32)?);
     let name_end = 46 + usize::from(name);
     let extra_end = name_end + usize::from(extra);
-    let mut entry = Entry {
+    let mut entry = ZipMember {
         name: String::from_utf8_lossy(bytes.get(46..name_end)?).into_owned(),
         stored: u64::from(u32_at(bytes, 20)?),
         unpacked: u64::from(u32_at(bytes, 24)?),
@@ -147,7 +147,7 @@ fn entry(bytes: &[u8]) -> Option<(Entry, usize)> {
 }
 
 /// Numbers of 64 bits stand in an extra field, in a fixed order, those that are needed.
-fn widen(entry: &mut Entry, mut extra: &[u8]) {
+fn widen(entry: &mut ZipMember, mut extra: &[u8]) {
     while let (Some(kind), Some(length)) = (u16_at(extra, 0), u16_at(extra, 2)) {
         let end = 4 + usize::from(length);
         let Some(field) = extra.get(4..end) else { return };
@@ -167,7 +167,7 @@ fn widen(entry: &mut Entry, mut extra: &[u8]) {
 }
 
 /// The first bytes of an entry; `None` if it is encrypted or packed in an unknown way.
-fn head(sample: &Sample, directory: &Directory, entry: &Entry) -> io::Result<Option<Vec<u8>>> {
+fn head(sample: &Sample, directory: &Directory, entry: &ZipMember) -> io::Result<Option<Vec<u8>>> {
     if entry.encrypted || ![0, 8].contains(&entry.method) {
         return Ok(None);
     }

@@ -7,7 +7,7 @@ use crate::device;
 use crate::event::{Event, Observer, bytes};
 use crate::files::KERNELS;
 use crate::train::prepare::rows_per_step;
-use crate::train::{Prepared, fit};
+use crate::train::{Prepared, memory_fit};
 
 /// Says where a run lies whose directory, named within the working folder, is somewhere else.
 pub(super) fn say_where(directory: &Path, observer: &mut dyn Observer) {
@@ -31,18 +31,21 @@ impl Prepared<'_> {
         fact("model", format!("{} ({}, {parameters})", config.model.base, facts.model_type));
         let method = match &self.adapter {
             Some(adapter) => adapter.describe(),
-            None => "every weight learns".to_owned(),
+            None => "full fine-tuning".to_owned(),
         };
         let start = match config.model.init {
             Init::Random => ", from random weights",
             Init::Pretrained => "",
         };
-        fact("method", format!("{method}{start}: {} learn", millions(self.learning)));
+        let beside = self.adapter.as_ref().map_or(0, |_| self.trainable);
+        let all = facts.parameters + beside;
+        fact("method", format!("{method}{start}"));
+        fact("trainable", trainable_of(self.trainable, all));
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
         let precision = &self.precision;
         fact("precision", format!("{}: {}", precision.arithmetic.name(), precision.reason));
         if let Some(format) = self.weight_format {
-            fact("weights", fit::weights_line(format, facts, &self.opened));
+            fact("weights", memory_fit::weights_line(format, facts, &self.opened));
         }
         fact("data", self.data_line());
         fact(
@@ -54,12 +57,12 @@ impl Prepared<'_> {
                 config.data.max_seq_len
             ),
         );
-        fact("memory", fit::memory_line(&self.memory, &self.opened));
+        fact("memory", memory_fit::memory_line(&self.memory, &self.opened));
         self.announce_kernels(observer);
-        if !self.division.is_none() {
+        if !self.micro_batch_split.is_none() {
             observer.on(Event::Note(format!(
                 "{} of a micro-batch of {}: the device takes no tensors of more than {}",
-                self.division,
+                self.micro_batch_split,
                 config.train.micro_batch_size,
                 bytes(self.opened.limits.tensor_bytes)
             )));
@@ -71,7 +74,7 @@ impl Prepared<'_> {
                     .to_owned(),
             ));
         }
-        if let Some(warning) = fit::warning(&self.memory, &self.opened) {
+        if let Some(warning) = memory_fit::warning(&self.memory, &self.opened) {
             observer.on(Event::Warning(warning));
         }
     }
@@ -101,8 +104,8 @@ impl Prepared<'_> {
         let validation = self.corpus.validation.statistics.examples;
         match &self.corpus.statistics {
             Some(counts) => format!(
-                "{} examples, {} tokens, {} learnt, {validation} for validation",
-                counts.examples, counts.tokens, counts.learnt_tokens
+                "{} examples, {} tokens, {} target tokens, {validation} for validation",
+                counts.examples, counts.tokens, counts.target_tokens
             ),
             None => format!(
                 "{} in {} files, read while it is trained on; {validation} examples for validation",
@@ -111,6 +114,14 @@ impl Prepared<'_> {
             ),
         }
     }
+}
+
+/// As PEFT counts them: an adapter's own parameters are part of all.
+#[expect(clippy::cast_precision_loss)] // for display
+fn trainable_of(trainable: u64, all: u64) -> String {
+    let share = 100.0 * trainable as f64 / all.max(1) as f64;
+    let [trainable, all] = [trainable, all].map(|count| count as f64 / 1e6);
+    format!("{trainable:.2} M of {all:.2} M parameters, {share:.2} %")
 }
 
 #[expect(clippy::cast_precision_loss)] // for display

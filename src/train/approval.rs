@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::{InputTrust, Locked, LockedFile, ModelDirectory};
 use crate::verify::allowlist::{self, Allowlist};
-use crate::verify::{Seen, Trust, covered};
+use crate::verify::{Seen, Trust, signed_files};
 
 /// Says of every file that is about to be used whether it may be, and why.
 pub struct Approval {
-    allowlist: Option<(String, allowlist::Opened)>,
+    allowlist: Option<(String, allowlist::OpenedAllowlist)>,
     /// Name and digest of the base model's files, as someone signed them who was asked for.
     signed: Option<BTreeMap<String, Digest>>,
     /// What the locks held when the run began, if that is enough.
@@ -60,7 +60,7 @@ impl Approval {
         }
         let home = keys::config_home()?;
         let trust = Trust::key_files(&config.model.trusted_keys)?.limited_by(&home)?;
-        let signed = covered(&base.path, &trust)
+        let signed = signed_files(&base.path, &trust)
             .map_err(|error| error.hint("`model.trusted_keys` asks for a signature"))?;
         self.signed = Some(signed);
         Ok(())
@@ -86,7 +86,7 @@ impl Approval {
         }
         let mut all = InputTrust::Allowlist;
         for file in files {
-            all = all.min(self.listed(allowlist::Kind::Model, &base.id, file)?);
+            all = all.min(self.listed(allowlist::InputKind::Model, &base.id, file)?);
         }
         Ok(all)
     }
@@ -96,11 +96,11 @@ impl Approval {
     /// # Errors
     /// Refuses one that may not.
     pub fn data(&self, set: &str, file: &FileEntry) -> Result<InputTrust> {
-        self.listed(allowlist::Kind::Dataset, set, file)
+        self.listed(allowlist::InputKind::Dataset, set, file)
     }
 
     /// Why a file that may be used may be used.
-    pub fn reason(&self, kind: allowlist::Kind, sha256: &Digest) -> InputTrust {
+    pub fn reason(&self, kind: allowlist::InputKind, sha256: &Digest) -> InputTrust {
         let found = self.allowlist.as_ref().and_then(|(_, opened)| opened.find(kind, sha256));
         if found.is_some() { InputTrust::Allowlist } else { InputTrust::Tofu }
     }
@@ -108,13 +108,13 @@ impl Approval {
     /// Why the files of a data set may be used; of those that were not read, nobody knows.
     pub fn of_set(&self, entry: &Locked) -> InputTrust {
         let of = |file: &LockedFile| match &file.sha256 {
-            Some(sha256) => self.reason(allowlist::Kind::Dataset, sha256),
+            Some(sha256) => self.reason(allowlist::InputKind::Dataset, sha256),
             None => InputTrust::Tofu,
         };
         entry.files.iter().map(of).min().unwrap_or(InputTrust::Tofu)
     }
 
-    fn listed(&self, kind: allowlist::Kind, of: &str, file: &FileEntry) -> Result<InputTrust> {
+    fn listed(&self, kind: allowlist::InputKind, of: &str, file: &FileEntry) -> Result<InputTrust> {
         let reason = self.reason(kind, &file.sha256);
         let Some((path, _)) = &self.allowlist else { return Ok(reason) };
         if reason == InputTrust::Allowlist {
@@ -124,8 +124,10 @@ impl Approval {
             return Ok(InputTrust::Tofu);
         }
         let what = match kind {
-            allowlist::Kind::Model => format!("nobody approved `{}` of `{of}`", file.path),
-            allowlist::Kind::Dataset => format!("nobody approved `{of}`"),
+            allowlist::InputKind::Model => {
+                format!("no trusted allowlist has `{}` of `{of}`", file.path)
+            }
+            allowlist::InputKind::Dataset => format!("no trusted allowlist has `{of}`"),
         };
         Err(Error::refused(what)
             .because(format!(
@@ -133,7 +135,9 @@ impl Approval {
                 kind.name(),
                 file.sha256
             ))
-            .hint(format!("whoever may approve it: `firebrand allowlist approve {path} …`")))
+            .hint(format!(
+                "someone with an approval key runs: `firebrand allowlist approve {path} …`"
+            )))
     }
 
     /// The allowlist, for the lineage.

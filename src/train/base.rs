@@ -9,7 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer, bytes};
 use crate::files::{FileEntry, hash_file, lfs_pointer, lfs_refusal, open_regular};
 use crate::hub::ModelDirectory;
-use crate::model::{Facts, Inspected, ModelJson, families, inspect};
+use crate::model::{Description, Inspected, ModelJson, families, inspect};
 
 /// What is read of a base model beside its weights.
 const TEXT_FILES: [&str; 7] = [
@@ -32,7 +32,7 @@ pub(super) fn facts_of(
     config: &RunConfig,
     base: &ModelDirectory,
     observer: &mut dyn Observer,
-) -> Result<(Facts, FileEntry)> {
+) -> Result<(Description, FileEntry)> {
     let (facts, json) = match config.model.init {
         Init::Pretrained => {
             let found = inspect(&base.path)?;
@@ -97,7 +97,7 @@ pub fn look_through(base: &Path, observer: &mut dyn Observer) -> Result<()> {
 pub(super) fn check_prompts(
     prompts: &[String],
     codec: &crate::data::Codec,
-    facts: &Facts,
+    facts: &Description,
 ) -> Result<()> {
     for (number, prompt) in prompts.iter().enumerate() {
         let of = |error: Error| error.because(format!("number {} of `eval.prompts`", number + 1));

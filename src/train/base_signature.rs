@@ -69,7 +69,7 @@ impl BaseSignature {
                 ("the file changed after it was checked", format!("{} was read", read.sha256))
             }
             None => (
-                "the file was added to a signed model, and nobody signed it",
+                "the file was added to a signed model, and no signature covers it",
                 format!("`{}` covers {} other files", signature::FILE, signed.len()),
             ),
         };
@@ -102,7 +102,7 @@ pub fn parent_state(directory: &Path) -> Result<ParentSignature> {
 }
 
 fn added(directory: &Path, names: &[String]) -> Error {
-    Error::refused("files were added to a signed model, and nobody signed them")
+    Error::refused("files were added to a signed model, and no signature covers them")
         .at(directory)
         .because(shown(names))
         .hint("remove them, or have the model signed again")

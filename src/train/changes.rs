@@ -3,14 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::checkpoint::{Allowed, Difference, Entry, Found, History, Part, option_for};
+use crate::checkpoint::{
+    Allowed, Difference, History, HistoryEntry, IdentityPart, RestoredCheckpoint, option_for,
+};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{RunDirectory, write_atomic};
-use crate::hub::Lock;
+use crate::hub::DataLock;
 use crate::settings;
-use crate::train::aside::set_result_aside;
+use crate::train::archive::set_result_aside;
 use crate::train::finished::has_whole_result;
 use crate::train::{Prepared, Request, Resume, reuse};
 
@@ -24,7 +26,7 @@ pub struct Changes {
 
 impl Changes {
     /// Whether something of this kind changed.
-    pub fn has(&self, part: Part) -> bool {
+    pub fn has(&self, part: IdentityPart) -> bool {
         self.differences.iter().any(|found| found.part == part)
     }
 
@@ -33,14 +35,15 @@ impl Changes {
     /// # Errors
     /// When something changed that was not allowed, now or in an earlier session.
     pub fn since(
-        found: &Found,
+        found: &RestoredCheckpoint,
         run: &RunDirectory,
         request: &Request,
         prepared: &Prepared,
     ) -> Result<Self> {
         let now = prepared.identity(request.loaded)?;
         let differences = found.state.identity.differences(&now);
-        let told = |entry: &Entry| entry.what == "changed" && entry.differences == differences;
+        let told =
+            |entry: &HistoryEntry| entry.what == "changed" && entry.differences == differences;
         let accepted = History::of(run.root()).entries()?.iter().any(told);
         if !differences.is_empty() && !accepted {
             let refused = request.allowed.refuses(&differences);
@@ -54,7 +57,7 @@ impl Changes {
     /// Writes down what was allowed, and says what it means.
     pub fn accept(
         &self,
-        found: &Found,
+        found: &RestoredCheckpoint,
         run: &RunDirectory,
         request: &Request,
         prepared: &Prepared,
@@ -64,7 +67,7 @@ impl Changes {
             return Ok(());
         }
         let state = &found.state;
-        let only_rows = !self.has(Part::Code) && !self.has(Part::Device);
+        let only_rows = !self.has(IdentityPart::Code) && !self.has(IdentityPart::Device);
         let same = || -> Result<bool> {
             Ok(state.chain.is_some_and(|chain| chain.last.is_some() || state.step == 0)
                 && state.chain == Some(reuse::chain_of(prepared, state.step)?))
@@ -86,10 +89,10 @@ impl Changes {
         set_result_aside(run, observer)?;
         write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
         prepared.lock().write(&run.data_lock())?;
-        let entry = Entry {
+        let entry = HistoryEntry {
             differences: self.differences.clone(),
             exact: Some(exact),
-            ..Entry::new("changed", state.step)
+            ..HistoryEntry::new("changed", state.step)
         };
         History::of(run.root()).note(&entry)
     }
@@ -97,7 +100,7 @@ impl Changes {
 
 fn refusal(
     refused: &[&Difference],
-    found: &Found,
+    found: &RestoredCheckpoint,
     run: &RunDirectory,
     prepared: &Prepared,
 ) -> Error {
@@ -113,7 +116,7 @@ fn refusal(
             .hint(format!("`{}` goes on all the same, and the lineage says so", options.join(" ")));
     }
     error = refused.iter().fold(error, |error, difference| error.because(difference));
-    let lock = Lock::read(&run.data_lock()).ok().flatten();
+    let lock = DataLock::read(&run.data_lock()).ok().flatten();
     let files = lock.map(|lock| lock.changes_to(&prepared.lock())).unwrap_or_default();
     files.into_iter().fold(error, Error::because)
 }
@@ -181,7 +184,7 @@ pub fn is_finished(
     let error = Error::new("this run is finished, under other settings")
         .at(run.root())
         .hint("start a new run with another `name`; `--resume never` moves this one aside");
-    let error = match differences.iter().all(|found| found.part == Part::Length) {
+    let error = match differences.iter().all(|found| found.part == IdentityPart::Length) {
         true => error.hint("`--extend` goes on from its last step"),
         false => error,
     };
@@ -190,7 +193,11 @@ pub fn is_finished(
 
 /// What the command line allows to be other than it was.
 pub fn allowed(extend: bool, data: bool, code: bool, device: bool) -> Allowed {
-    let all =
-        [(extend, Part::Length), (data, Part::Data), (code, Part::Code), (device, Part::Device)];
+    let all = [
+        (extend, IdentityPart::Length),
+        (data, IdentityPart::Data),
+        (code, IdentityPart::Code),
+        (device, IdentityPart::Device),
+    ];
     Allowed(all.into_iter().filter(|(given, _)| *given).map(|(_, part)| part).collect())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::artifact::keys::config_home;
-use crate::artifact::lineage::STATEMENT_FILE;
+use crate::artifact::parent::STATEMENT_FILE;
 use crate::error::{Error, Result};
 use crate::files::{Digest, hash_file, read_json};
 use crate::settings;

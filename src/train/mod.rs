@@ -1,39 +1,41 @@
 //! The story: from a configuration to a signed artifact, once through.
 
-mod access;
+mod fetch_policy;
 mod announce;
 mod approval;
-mod aside;
+mod archive;
 mod base;
 mod base_signature;
 mod changes;
 mod finished;
-mod fit;
-mod judged;
-mod opening;
+mod memory_fit;
+mod post_eval;
+mod device_init;
 mod prepare;
 mod publish;
 mod pull;
-mod records;
+mod provenance_inputs;
 mod reuse;
 pub mod runs;
 mod saving;
+mod resume;
 mod session;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use access::{Access, supply_for};
 pub use base::look_through;
 pub use base_signature::parent_state;
 pub use changes::allowed;
-pub use judged::suite;
+pub use fetch_policy::{Access, supply_for};
+pub use post_eval::suite;
 pub use prepare::{Prepared, prepare};
 pub use publish::Published;
 pub use pull::{Pull, Update, pull};
-pub use session::{Resume, Session};
+pub use resume::Resume;
+pub use session::Session;
 
-use crate::checkpoint::{Allowed, Entry, History, Part, newest};
+use crate::checkpoint::{Allowed, History, HistoryEntry, IdentityPart, newest};
 use crate::config;
 use crate::data::Extent;
 use crate::error::Result;
@@ -58,7 +60,7 @@ pub struct Request<'a> {
 
 /// How a run ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// It is done, and this is what came of it.
     Finished(Published),
     /// It was done before; nothing was computed.
@@ -75,23 +77,23 @@ pub enum Outcome {
 }
 
 /// One run, from a configuration to a signed artifact.
-pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<Outcome> {
+pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<RunOutcome> {
     let run = RunDirectory::lock(request.loaded.config.output.dir.as_ref())?;
     announce::say_where(run.root(), observer);
     if request.resume == Resume::Never {
-        aside::shelve(&run, observer)?;
+        archive::shelve(&run, observer)?;
     } else if changes::is_finished(&run, request, observer)? {
-        return Ok(Outcome::AlreadyFinished(run.artifact()));
+        return Ok(RunOutcome::AlreadyFinished(run.artifact()));
     }
     let mut begun = false;
     let outcome = go(&run, request, observer, &mut begun);
     let step = newest(run.root()).ok().and_then(|found| found.first().map(|(step, _)| *step));
     let step = step.unwrap_or(0);
     let entry = match &outcome {
-        Ok(Outcome::Finished(_)) => Entry::new("finished", step),
+        Ok(RunOutcome::Finished(_)) => HistoryEntry::new("finished", step),
         // A signal before the first step is no failure.
         Err(error) if begun || observer.stop_requested().is_none() => {
-            Entry { why: Some(error.what.clone()), ..Entry::new("failed", step) }
+            HistoryEntry { why: Some(error.what.clone()), ..HistoryEntry::new("failed", step) }
         }
         _ => return outcome,
     };
@@ -112,11 +114,11 @@ fn go(
     request: &Request,
     observer: &mut dyn Observer,
     begun: &mut bool,
-) -> Result<Outcome> {
+) -> Result<RunOutcome> {
     let config = &request.loaded.config;
     // Asked now, not after hours of work.
-    let (signer, suite) = (publish::signer(config, observer)?, judged::suite(config)?);
-    let old_lock = (!request.allowed.0.contains(&Part::Data)).then_some(run);
+    let (signer, suite) = (publish::signer(config, observer)?, post_eval::suite(config)?);
+    let old_lock = (!request.allowed.0.contains(&IdentityPart::Data)).then_some(run);
     let supply = supply_for(Path::new(request.config_path), old_lock, &request.access)?;
     let mut prepared = prepare(request.loaded, &supply, Extent::AsNeeded, observer)?;
     let mut trainer = prepared.trainer()?;
@@ -145,10 +147,10 @@ fn go(
         }
         session.pause_if_asked(&mut trainer, &prepared, request.grace, observer)?;
     }
-    session.settle(observer)?;
+    session.finish_pending_step(observer)?;
     observer.on(Event::End);
     if let Some(stop) = session.paused {
-        return Ok(Outcome::Paused { step: session.saved_step(), total, stop });
+        return Ok(RunOutcome::Paused { step: session.saved_step(), total, stop });
     }
     session.evaluate(&prepared, &trainer, observer)?;
     session.save_now(&mut trainer, &prepared, observer)?;
@@ -156,7 +158,8 @@ fn go(
     observer.on(Event::Doing("the artifact".to_owned()));
     let mut record = session.finish(observer)?;
     if let Some(suite) = &suite {
-        record.judged = Some(judged::judge(suite, run, &prepared, &trainer, &supply, observer)?);
+        record.judged = Some(post_eval::judge(suite, run, &prepared, &trainer, &supply, observer)?);
     }
-    publish::publish(run, request, &prepared, &mut trainer, record, signer).map(Outcome::Finished)
+    publish::publish(run, request, &prepared, &mut trainer, record, signer)
+        .map(RunOutcome::Finished)
 }

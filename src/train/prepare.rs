@@ -8,21 +8,21 @@ use crate::artifact::parent::Parent;
 use crate::checkpoint::Identity;
 use crate::config::{DataConfig, Init, Length, Loaded, Recompute, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
-use crate::device::{self, Computing, Opened, Precision};
+use crate::device::{self, ComputeConfig, OpenedDevice, Precision};
 use crate::engine::optimizers;
 use crate::engine::{
-    Division, Estimate, Optimizer, Schedule, Shape, StepSettings, Trainer, Workload,
+    Estimate, MicroBatchSplit, Optimizer, Schedule, Shape, StepSettings, Trainer, Workload,
 };
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, cache_home};
 use crate::hub::{InputTrust, ModelDirectory, Supply};
-use crate::model::{self, Facts, FrozenWeights};
+use crate::model::{self, Description, FrozenWeights};
 use crate::objectives;
 use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
-use crate::train::{base, fit, opening};
+use crate::train::{base, device_init, memory_fit};
 use crate::weights::Element;
 use crate::weights::formats::WeightFormat;
 
@@ -32,15 +32,15 @@ pub struct Prepared<'a> {
     /// The base model's directory.
     pub base: ModelDirectory,
     /// Its sizes.
-    pub facts: Facts,
+    pub facts: Description,
     /// Configuration and weights of the base, with the digests of the bytes that are used.
     pub base_files: Vec<FileEntry>,
     /// Where the run computes.
-    pub opened: Opened,
+    pub opened: OpenedDevice,
     /// In which arithmetic, and why.
     pub precision: Precision,
     /// How micro-batches are divided from the beginning, so that tensors are not too large.
-    pub(super) division: Division,
+    pub(super) micro_batch_split: MicroBatchSplit,
     /// What it learns from.
     pub corpus: Corpus,
     /// The rows, in order.
@@ -50,7 +50,7 @@ pub struct Prepared<'a> {
     /// Optimiser steps in all.
     pub total_steps: u64,
     /// How many numbers learn.
-    pub learning: u64,
+    pub trainable: u64,
     /// Memory by part.
     pub memory: Estimate,
     /// Number formats of the base's weights, by path; known once the trainer is made.
@@ -82,15 +82,15 @@ pub fn prepare<'a>(
 ) -> Result<Prepared<'a>> {
     let config = &loaded.config;
     // First of all: whatever works in parallel must do so on the threads that were asked for.
-    let opening = opening::begin(config)?;
+    let opening = device_init::begin(config)?;
     let mut approval = Approval::of(config, supply.pinned())?;
     let base = supply.base(&config.model)?;
     approval.read_signature(config, &base)?;
     let base_trust = approval.model(&base, &base::text_files(&base)?)?;
     let (facts, config_file) = base::facts_of(config, &base, observer)?;
     let adapter = adapters::of_run(config);
-    let weight_format = fit::weight_format(config, adapter.as_deref())?;
-    let learning = trainable(adapter.as_deref(), &facts)?;
+    let weight_format = memory_fit::weight_format(config, adapter.as_deref())?;
+    let trainable = trainable(adapter.as_deref(), &facts)?;
     let signed = base_signature(&base.path)?;
     signed.tell(observer);
     let parent = parent_of(&base, &signed)?;
@@ -99,18 +99,19 @@ pub fn prepare<'a>(
     say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
     check_model(config, &facts, &base, &corpus, opened.on_gpu())?;
     let plan = corpus.plan(config.seed);
-    let length = plan.longest_row()?.next_multiple_of(opened.computing().grain);
-    let division = fit::division(&facts, &opened, config.train.micro_batch_size, length)?;
+    let length = plan.longest_row()?.next_multiple_of(opened.computing().pad_multiple);
+    let micro_batch_split =
+        memory_fit::micro_batch_split(&facts, &opened, config.train.micro_batch_size, length)?;
     let work = Workload {
-        learning,
+        trainable,
         state_bytes: optimizers::chosen(&config.owned).state_bytes(),
-        rows: fit::rows_at_once(config, &opened, division),
+        rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
         length,
         data: data_bytes(&config.data, &corpus),
-        coded: fit::coded(weight_format, &facts, &opened),
+        coded: memory_fit::coded(weight_format, &facts, &opened),
         ..workload(config, &opened, &precision)
     };
-    let memory = fit::memory(&facts, work, adapter.as_deref(), &opened)?;
+    let memory = memory_fit::memory(&facts, work, adapter.as_deref(), &opened)?;
     let validation =
         data::validation_batches(&corpus.validation, &config.data, config.train.micro_batch_size);
     let prepared = Prepared {
@@ -121,11 +122,11 @@ pub fn prepare<'a>(
         base,
         facts,
         precision,
-        division,
+        micro_batch_split,
         corpus,
         plan,
         validation,
-        learning,
+        trainable,
         memory,
         elements: BTreeMap::new(),
         adapter,
@@ -145,14 +146,14 @@ pub fn prepare<'a>(
 }
 
 /// How many parameters are trained.
-fn trainable(adapter: Option<&dyn Adapter>, facts: &Facts) -> Result<u64> {
+fn trainable(adapter: Option<&dyn Adapter>, facts: &Description) -> Result<u64> {
     adapter.map_or(Ok(facts.parameters), |adapter| adapters::size(adapter, facts))
 }
 
 /// Whether the model has what data and settings ask of it, and room in memory.
 fn check_model(
     config: &RunConfig,
-    facts: &Facts,
+    facts: &Description,
     base: &ModelDirectory,
     corpus: &Corpus,
     on_gpu: bool,
@@ -188,7 +189,7 @@ fn read_data(
     data::open(&config.data, &base.path, supply, &cache, extent, config.eval.max_records)
 }
 
-fn check_vocabulary(corpus: &Corpus, facts: &Facts, base: &ModelDirectory) -> Result<()> {
+fn check_vocabulary(corpus: &Corpus, facts: &Description, base: &ModelDirectory) -> Result<()> {
     // Added tokens beyond it are usual; a text with one of them is refused.
     let vocabulary = corpus.codec.tokenizer.own_vocabulary_size();
     if vocabulary <= facts.vocabulary {
@@ -222,9 +223,9 @@ fn total_steps(config: &RunConfig, plan: &Plan) -> Result<u64> {
 }
 
 /// What the settings and the device say of the work.
-fn workload(config: &RunConfig, opened: &Opened, precision: &Precision) -> Workload {
+fn workload(config: &RunConfig, opened: &OpenedDevice, precision: &Precision) -> Workload {
     Workload {
-        learning: 0,
+        trainable: 0,
         state_bytes: 0,
         rows: 0,
         length: 0,
@@ -248,7 +249,7 @@ impl Prepared<'_> {
         };
         let kernels = self.config.device.kernels;
         let arithmetic = self.precision.arithmetic;
-        let computing = Computing { kernels, arithmetic, ..self.opened.computing() };
+        let computing = ComputeConfig { kernels, arithmetic, ..self.opened.computing() };
         let frozen = FrozenWeights { frozen: self.adapter.is_some(), linears: self.weight_format };
         if self.config.train.recompute == Recompute::Layers {
             device::prefer_small_pages(); // memory counts more than time here
@@ -274,7 +275,7 @@ impl Prepared<'_> {
         }
         let mut trainer = Trainer::new(loaded.model, self.step_settings(), self.optimizer());
         trainer.objective = objectives::chosen(&self.config.owned);
-        trainer.division = self.division;
+        trainer.micro_batch_split = self.micro_batch_split;
         Ok(trainer)
     }
 
@@ -337,7 +338,7 @@ impl Prepared<'_> {
             max_grad_norm: train.max_grad_norm,
             recompute: train.recompute,
             loss_chunk_tokens: train.loss_chunk_tokens,
-            parallel_micro_batches: fit::parallel_micro_batches(self.config, &self.opened),
+            parallel_micro_batches: memory_fit::parallel_micro_batches(self.config, &self.opened),
             rows: train.micro_batch_size,
             seed: self.config.seed,
         }
@@ -357,7 +358,7 @@ impl Prepared<'_> {
         self.approve_data()
     }
 
-    /// Every data file that is about to be learnt from, or measured on, must be allowed.
+    /// Every data file that is about to be trained on, or measured on, must be allowed.
     fn approve_data(&self) -> Result<()> {
         for file in self.corpus.files() {
             self.approval.data(&file.file.path, &file.file)?;

@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::adapters::file_name_of;
-use crate::artifact::card::{Card, CardDataset, Judged, LossChange, Relation, Sample};
+use crate::artifact::card::{Card, CardDataset, Evaluated, LossChange, Relation, Sample};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
 use crate::artifact::peft::{self, AdapterConfig};
 use crate::artifact::{self, bundle, sbom, stops};
-use crate::checkpoint::{Entry, folder_name, learning_specs, learning_values, now};
+use crate::checkpoint::{HistoryEntry, folder_name, learning_specs, learning_values, now};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
 use crate::event::{self, Event, Observer};
 use crate::files::{Digest, FileEntry, RunDirectory, hash_file, write_synced};
-use crate::hub::Lock;
+use crate::hub::DataLock;
 use crate::model::TIED;
 use crate::train::session::Record;
 use crate::train::{Prepared, Request};
@@ -138,7 +138,7 @@ pub fn publish(
 fn refuse_changed(scratch: &Path, prepared: &Prepared) -> Result<()> {
     for used in prepared.tokenizer_files().iter().chain(&prepared.base_files) {
         let copy = scratch.join(&used.path);
-        // Weights are written anew; of an adapter's base, only the tokenizer is copied.
+        // Weights are written again; of an adapter's base, only the tokenizer is copied.
         let copied = !used.path.ends_with(".safetensors") && copy.is_file();
         if copied && hash_file(&copy, &used.path)?.sha256 != used.sha256 {
             return Err(Error::new("the file was changed while the run went on")
@@ -224,14 +224,14 @@ fn device_record(prepared: &Prepared) -> BTreeMap<String, String> {
 
 /// The lock beside the configuration.
 fn lock_beside(config: &str) -> Result<Option<FileEntry>> {
-    let path = Lock::path_of(Path::new(config));
+    let path = DataLock::path_of(Path::new(config));
     path.is_file().then(|| hash_file(&path, &path.to_string_lossy())).transpose()
 }
 
-fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<lineage::Outcome> {
+fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<lineage::RunFacts> {
     let list = |what: &str| -> Vec<CheckpointRecord> {
-        let of_kind = |entry: &&Entry| entry.what == what;
-        let to_record = |entry: &Entry| {
+        let of_kind = |entry: &&HistoryEntry| entry.what == what;
+        let to_record = |entry: &HistoryEntry| {
             let name = entry.from.clone().unwrap_or_else(|| folder_name(entry.step));
             Some(CheckpointRecord { name, step: entry.step, manifest: entry.manifest? })
         };
@@ -254,7 +254,7 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
         metrics.insert(name.to_owned(), count as f64);
     }
     let finished = now();
-    Ok(lineage::Outcome {
+    Ok(lineage::RunFacts {
         invocation_id: bundle::invocation_id(run.root()),
         started: record.history.first().map_or_else(|| finished.clone(), |e| e.time.clone()),
         finished,
@@ -270,9 +270,9 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
 
 fn changes(record: &Record) -> Result<Vec<ChangeRecord>> {
     // What a device had no memory for changes numbers as well, in their last digits.
-    let is_change = |entry: &&Entry| entry.what == "changed" || entry.what == "divided";
+    let is_change = |entry: &&HistoryEntry| entry.what == "changed" || entry.what == "divided";
     let changed = record.history.iter().filter(is_change);
-    let record = |entry: &Entry| -> Result<ChangeRecord> {
+    let record = |entry: &HistoryEntry| -> Result<ChangeRecord> {
         let line = serde_json::to_vec(entry).context("cannot encode the history")?;
         Ok(ChangeRecord {
             step: entry.step,
@@ -354,7 +354,7 @@ fn card(
             before,
             after,
         }),
-        judged: record.judged.as_ref().map(|report| Judged {
+        judged: record.judged.as_ref().map(|report| Evaluated {
             suite: report.suite.name.clone(),
             datasets: report.suite.data.iter().map(|file| file.file.path.clone()).collect(),
             sha256: report.suite.sha256,
@@ -365,7 +365,7 @@ fn card(
             .into_iter()
             .map(|(prompt, before, after)| Sample { prompt, before, after })
             .collect(),
-        likeness: None,
+        logit_diff: None,
         beside: Vec::new(),
         exported: None,
         inputs: inputs.digest(),

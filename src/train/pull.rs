@@ -9,7 +9,7 @@ use crate::data::{self, Role};
 use crate::error::{Error, Result};
 use crate::files::FileEntry;
 use crate::hub::{
-    self, FileSet, InputTrust, Lock, Locked, LockedFile, ModelDirectory, Policy, Supply,
+    self, DataLock, FileSet, InputTrust, Locked, LockedFile, ModelDirectory, Policy, Supply,
 };
 use crate::train::Access;
 use crate::train::approval::Approval;
@@ -54,7 +54,7 @@ pub struct Pull {
 /// Under `locked`, and for files on this machine that were not updated: when something is not as
 /// the lock says.
 pub fn pull(config: &RunConfig, path: &Path, access: &Access, update: &Update) -> Result<Pull> {
-    let old = Lock::read(path)?;
+    let old = DataLock::read(path)?;
     if access.locked && old.is_none() {
         return Err(Error::refused("there is no lock").at(path));
     }
@@ -78,7 +78,7 @@ pub fn pull(config: &RunConfig, path: &Path, access: &Access, update: &Update) -
         update,
         access,
         notes: Vec::new(),
-        new: Lock::default(),
+        new: DataLock::default(),
     };
     work.model(config)?;
     for (sets, role) in
@@ -111,11 +111,11 @@ fn named(config: &RunConfig, name: &str) -> Result<()> {
 struct Work<'a> {
     supply: Supply,
     approval: Approval,
-    old: &'a Lock,
+    old: &'a DataLock,
     update: &'a Update,
     access: &'a Access,
     notes: Vec<String>,
-    new: Lock,
+    new: DataLock,
 }
 
 impl Work<'_> {

@@ -1,6 +1,6 @@
 //! A new run begins with steps that another has computed, where they are the same bit for bit.
 
-use crate::checkpoint::{Chain, Identity, Kept, Shelf, State, batches_digest};
+use crate::checkpoint::{CachedSteps, Chain, Identity, RunState, StepCache, batches_digest};
 use crate::config::{Loaded, Reuse, RunConfig};
 use crate::data::Cursor;
 use crate::engine::learning_rate;
@@ -58,11 +58,11 @@ pub fn made_by(
 }
 
 /// Where steps are shared, if the user wants that.
-pub fn shelf(made_by: Option<Digest>, config: &RunConfig) -> Result<Option<Shelf>> {
+pub fn shelf(made_by: Option<Digest>, config: &RunConfig) -> Result<Option<StepCache>> {
     let config = &config.checkpoint;
     match made_by {
         Some(made_by) if config.reuse == Reuse::Auto => {
-            Ok(Some(Shelf::new(&cache_home()?, made_by, config.reuse_limit)))
+            Ok(Some(StepCache::new(&cache_home()?, made_by, config.reuse_limit)))
         }
         _ => Ok(None),
     }
@@ -105,7 +105,7 @@ pub fn chain_of(prepared: &Prepared, steps: u64) -> Result<Chain> {
 
 /// Puts the longest beginning that is on the shelf into a new run. Whether there was one.
 pub fn adopt(
-    shelf: &Shelf,
+    shelf: &StepCache,
     run: &RunDirectory,
     prepared: &Prepared,
     identity: &Identity,
@@ -153,7 +153,7 @@ pub fn adopt(
 }
 
 /// Whether a state has what belongs to the end of a run.
-fn is_judged(state: &State, prepared: &Prepared) -> bool {
+fn is_judged(state: &RunState, prepared: &Prepared) -> bool {
     let evaluated = state.evaluations.last().is_some_and(|found| found.step == state.step);
     let asked = state.samples.last().is_some_and(|sample| sample.step == state.step);
     (evaluated || prepared.validation.is_empty())
@@ -162,19 +162,19 @@ fn is_judged(state: &State, prepared: &Prepared) -> bool {
 
 /// Writes the beginning as this run would have written it.
 fn place(
-    kept: &Kept,
+    kept: &CachedSteps,
     run: &RunDirectory,
     prepared: &Prepared,
     identity: &Identity,
     (cursor, epochs): (Cursor, &[f64]),
 ) -> Result<()> {
     let total = prepared.total_steps;
-    let mut state: State = kept.found.state.clone();
+    let mut state: RunState = kept.found.state.clone();
     if state.step < total {
         state = state.in_the_middle(prepared.config.eval.every_steps);
     }
     let mut ahead = cursor;
-    let state = State {
+    let state = RunState {
         cursor,
         files: prepared.corpus.files(),
         next_batches: match state.step < total {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::checkpoint::{BAD, Entry, Found, History, State, newest, remove};
+use crate::checkpoint::{BAD, History, HistoryEntry, RestoredCheckpoint, RunState, newest, remove};
 use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::event::StepReport;
@@ -27,7 +27,7 @@ pub enum Status {
     Finished,
     /// It ended before its end, and goes on with the same command.
     Interrupted {
-        /// Whether there is a checkpoint to go on from; else it begins anew.
+        /// Whether there is a checkpoint to go on from; else it restarts.
         resumable: bool,
     },
     /// It ended with an error.
@@ -103,9 +103,9 @@ pub struct Details {
     /// What was set aside: damaged checkpoints, earlier attempts, earlier results.
     pub set_aside: Vec<String>,
     /// What happened to it, oldest first.
-    pub history: Vec<Entry>,
+    pub history: Vec<HistoryEntry>,
     /// State of its newest whole checkpoint.
-    pub newest: Option<State>,
+    pub newest: Option<RunState>,
 }
 
 /// The runs below a folder, by path. A run inside a run is not looked for.
@@ -193,7 +193,7 @@ fn status(path: &Path, resumable: bool) -> Result<Status> {
     }
     let history = History::of(path).entries()?;
     Ok(match history.last() {
-        Some(Entry { what, why: Some(why), .. }) if what == "failed" => {
+        Some(HistoryEntry { what, why: Some(why), .. }) if what == "failed" => {
             Status::Failed { why: why.clone(), resumable }
         }
         _ => Status::Interrupted { resumable },
@@ -216,10 +216,10 @@ pub fn details(path: &Path) -> Result<Details> {
             .hint("`firebrand runs DIR` lists the runs below a folder"));
     }
     expect_regular(path)?;
-    let mut newest_whole: Option<State> = None;
+    let mut newest_whole: Option<RunState> = None;
     let mut checkpoints = Vec::new();
     for (step, folder) in newest(path)? {
-        let problem = match Found::open(&folder) {
+        let problem = match RestoredCheckpoint::open(&folder) {
             Ok(found) => {
                 newest_whole.get_or_insert(found.state);
                 None
@@ -297,7 +297,9 @@ pub fn prune(folder: &Path, prune: Prune) -> Result<Vec<Removed>> {
         let finished = run.status == Status::Finished && has_whole_result(&run.path).is_ok();
         let least = if finished { 1 } else { 2 };
         // Damaged ones do not count, and stay to be looked at.
-        let whole = newest(&run.path)?.into_iter().filter(|(_, path)| Found::open(path).is_ok());
+        let whole = newest(&run.path)?
+            .into_iter()
+            .filter(|(_, path)| RestoredCheckpoint::open(path).is_ok());
         let unneeded: Vec<_> = whole.skip(prune.keep.max(least)).collect();
         for (step, folder) in unneeded {
             removed.push(Removed { bytes: size_of_dir(&folder), path: folder.clone() });

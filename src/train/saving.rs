@@ -52,10 +52,10 @@ impl Saving {
     /// # Errors
     /// When it failed.
     pub fn make_ready(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        self.saver.wait().map_or(Ok(()), |ended| self.settle(ended, observer))
+        self.saver.wait().map_or(Ok(()), |ended| self.finish_pending_step(ended, observer))
     }
 
-    /// Begins to save, while training goes on; it has stood still since `began`.
+    /// Begins to save, while training goes on; it has stalled since `began`.
     pub fn begin(&mut self, job: Job, began: Instant) {
         self.saver.start(job);
         self.count += 1;
@@ -69,7 +69,7 @@ impl Saving {
     /// When it failed.
     pub fn poll(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         if let Some(ended) = self.saver.ended() {
-            self.settle(ended, observer)?;
+            self.finish_pending_step(ended, observer)?;
         }
         Ok(self.degraded && self.policy == OnDiskFull::Wait)
     }
@@ -82,7 +82,7 @@ impl Saving {
     pub fn supersede(&mut self, observer: &mut dyn Observer) -> Result<()> {
         match self.saver.wait() {
             Some(Err(error)) if error.kind == Kind::NoRoom => Ok(()),
-            Some(ended) => self.settle(ended, observer),
+            Some(ended) => self.finish_pending_step(ended, observer),
             None => Ok(()),
         }
     }
@@ -110,7 +110,11 @@ impl Saving {
     ///
     /// # Errors
     /// When it failed, unless the run is to go on or to wait.
-    pub fn settle(&mut self, ended: Result<Saved>, observer: &mut dyn Observer) -> Result<()> {
+    pub fn finish_pending_step(
+        &mut self,
+        ended: Result<Saved>,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         match ended {
             Ok(saved) => {
                 self.tell(saved, observer);
@@ -159,19 +163,19 @@ impl Saving {
         }
     }
 
-    /// For how long training stood still since this was asked last.
+    /// For how long a checkpoint stalled training since this was asked last.
     pub fn stood_still(&mut self) -> Duration {
         let since = self.stalled - self.known;
         self.known = self.stalled;
         since
     }
 
-    /// How long training stood still for saving, for people; nothing if it never did.
+    /// How long checkpoint stall: saving, for people; nothing if it never did.
     pub fn summary(&self) -> Option<String> {
         let (stalled, all) = (self.stalled.as_secs_f64(), self.began.elapsed().as_secs_f64());
         (self.count > 0).then(|| {
             format!(
-                "training stood still for {stalled:.3} s in {} saves, {:.2} % of {all:.1} s",
+                "checkpoint stall: {stalled:.3} s in {} saves, {:.2} % of {all:.1} s",
                 self.count,
                 100.0 * stalled / all.max(1e-9)
             )

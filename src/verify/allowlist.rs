@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::seen::Seen;
+use super::rollback_guard::Seen;
 use super::signer::judge;
 use super::trust::Trust;
 use super::trusted_keys::Role;
@@ -70,7 +70,7 @@ pub struct Approved {
     /// As configurations name it.
     pub name: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: InputKind,
     /// The commit that was looked at, on a hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
@@ -81,14 +81,14 @@ pub struct Approved {
 /// What an approved input is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum InputKind {
     /// A base model.
     Model,
     /// A data set.
     Dataset,
 }
 
-impl Kind {
+impl InputKind {
     /// As it stands in the file.
     pub fn name(self) -> &'static str {
         match self {
@@ -112,7 +112,7 @@ pub struct ApprovedFile {
 
 /// A allowlist of which signature, date and serial number are good.
 #[derive(Debug, Clone)]
-pub struct Opened {
+pub struct OpenedAllowlist {
     /// What it says.
     pub allowlist: Allowlist,
     /// SHA-256 of the file.
@@ -123,10 +123,10 @@ pub struct Opened {
     data: BTreeMap<Digest, String>,
 }
 
-impl Opened {
+impl OpenedAllowlist {
     /// The approved input that a file of these bytes belongs to.
-    pub fn find(&self, kind: Kind, sha256: &Digest) -> Option<&str> {
-        let files = if kind == Kind::Model { &self.models } else { &self.data };
+    pub fn find(&self, kind: InputKind, sha256: &Digest) -> Option<&str> {
+        let files = if kind == InputKind::Model { &self.models } else { &self.data };
         files.get(sha256).map(String::as_str)
     }
 }
@@ -154,7 +154,7 @@ impl Allowlist {
     }
 
     /// Takes an entry away; tells whether it was there.
-    pub fn remove(&mut self, kind: Kind, name: &str) -> bool {
+    pub fn remove(&mut self, kind: InputKind, name: &str) -> bool {
         let before = self.artifacts.len();
         self.artifacts.retain(|known| (known.kind, known.name.as_str()) != (kind, name));
         before != self.artifacts.len()
@@ -184,7 +184,7 @@ impl Allowlist {
     /// # Errors
     /// Refuses one that is unsigned, signed by nobody whom `trust` lets vouch for inputs, changed,
     /// expired, or older than one that was `seen`.
-    pub fn open(path: &Path, trust: &Trust, seen: Option<&Seen>) -> Result<Opened> {
+    pub fn open(path: &Path, trust: &Trust, seen: Option<&Seen>) -> Result<OpenedAllowlist> {
         let bytes = read(path, "the allowlist")?;
         let sha256 = Digest::of(&bytes);
         let beside = bundle_path(path);
@@ -217,8 +217,8 @@ impl Allowlist {
             let files = entries.flat_map(|entry| entry.files.iter().map(move |f| (entry, f)));
             files.map(|(entry, file)| (file.sha256, entry.name.clone())).collect()
         };
-        let (models, data) = (of(Kind::Model), of(Kind::Dataset));
-        Ok(Opened { allowlist, sha256, hint, models, data })
+        let (models, data) = (of(InputKind::Model), of(InputKind::Dataset));
+        Ok(OpenedAllowlist { allowlist, sha256, hint, models, data })
     }
 
     fn parse(text: &str) -> Result<Self> {

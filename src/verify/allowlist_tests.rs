@@ -7,7 +7,7 @@ fn timestamp(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn entry(name: &str, kind: Kind, content: &[u8]) -> Approved {
+fn entry(name: &str, kind: InputKind, content: &[u8]) -> Approved {
     let file = ApprovedFile { path: "a".into(), size: 1, sha256: Digest::of(content) };
     Approved { name: name.into(), kind, commit: None, files: vec![file] }
 }
@@ -25,8 +25,8 @@ impl Case {
         let path = folder.path().join("allowlist.toml");
         let key = SigningKey::generate().unwrap();
         let mut allowlist = Allowlist::new("acme", timestamp("2027-01-01T00:00:00Z"));
-        allowlist.put(entry("owner/set", Kind::Dataset, b"rows"));
-        allowlist.put(entry("owner/\"model\"", Kind::Model, b"weights"));
+        allowlist.put(entry("owner/set", InputKind::Dataset, b"rows"));
+        allowlist.put(entry("owner/\"model\"", InputKind::Model, b"weights"));
         allowlist.publish(&path, &key).unwrap();
         Self { folder, path, key, allowlist }
     }
@@ -39,7 +39,7 @@ impl Case {
         Seen::of_user(self.folder.path())
     }
 
-    fn open(&self) -> Result<Opened> {
+    fn open(&self) -> Result<OpenedAllowlist> {
         Allowlist::open(&self.path, &self.trust(), Some(&self.seen()))
     }
 
@@ -56,23 +56,23 @@ fn what_is_published_is_read_again_and_found_by_digest_and_kind() {
     let opened = case.open().unwrap();
     assert_eq!(opened.allowlist, case.allowlist);
     assert_eq!(opened.allowlist.serial, 1);
-    assert_eq!(opened.find(Kind::Dataset, &Digest::of(b"rows")), Some("owner/set"));
-    assert_eq!(opened.find(Kind::Model, &Digest::of(b"weights")), Some("owner/\"model\""));
-    assert_eq!(opened.find(Kind::Model, &Digest::of(b"rows")), None, "data is no model");
-    assert_eq!(opened.find(Kind::Dataset, &Digest::of(b"other")), None);
+    assert_eq!(opened.find(InputKind::Dataset, &Digest::of(b"rows")), Some("owner/set"));
+    assert_eq!(opened.find(InputKind::Model, &Digest::of(b"weights")), Some("owner/\"model\""));
+    assert_eq!(opened.find(InputKind::Model, &Digest::of(b"rows")), None, "data is no model");
+    assert_eq!(opened.find(InputKind::Dataset, &Digest::of(b"other")), None);
 }
 
 #[test]
 fn an_entry_replaces_its_older_one_and_can_be_taken_away() {
     let mut case = Case::new();
-    case.allowlist.put(entry("owner/set", Kind::Dataset, b"new rows"));
+    case.allowlist.put(entry("owner/set", InputKind::Dataset, b"new rows"));
     case.allowlist.publish(&case.path, &case.key).unwrap();
     let opened = case.open().unwrap();
     assert_eq!(opened.allowlist.serial, 2);
-    assert_eq!(opened.find(Kind::Dataset, &Digest::of(b"rows")), None);
-    assert!(opened.find(Kind::Dataset, &Digest::of(b"new rows")).is_some());
-    assert!(case.allowlist.remove(Kind::Dataset, "owner/set"));
-    assert!(!case.allowlist.remove(Kind::Dataset, "owner/set"));
+    assert_eq!(opened.find(InputKind::Dataset, &Digest::of(b"rows")), None);
+    assert!(opened.find(InputKind::Dataset, &Digest::of(b"new rows")).is_some());
+    assert!(case.allowlist.remove(InputKind::Dataset, "owner/set"));
+    assert!(!case.allowlist.remove(InputKind::Dataset, "owner/set"));
 }
 
 #[test]

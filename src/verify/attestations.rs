@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::directory::{Files, names};
+use super::files::{Files, names};
 use super::lineage::finished;
 use super::report::{Check, Report, Verdict, describe};
 use super::signer;

@@ -36,7 +36,7 @@ impl Beside {
     }
 
     fn line_by(&self, key: &SigningKey, change: impl FnOnce(&mut Value)) -> String {
-        let bytes = fs::read(self.fixture.path(lineage::STATEMENT_FILE)).unwrap();
+        let bytes = fs::read(self.fixture.path(crate::artifact::parent::STATEMENT_FILE)).unwrap();
         let mut statement: Value = serde_json::from_slice(&bytes).unwrap();
         change(&mut statement);
         Bundle::sign(IN_TOTO, statement.to_string().into_bytes(), key).unwrap().to_json()

@@ -1,12 +1,15 @@
 //! The checks of one model directory, in order.
 
+use crate::verify::files::Files;
+use crate::verify::files::Metadata;
+use crate::verify::files::read_hashed;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::manifest::{self, Allowed};
+use super::files::Allowed;
+use super::manifest;
 use super::report::{Check, Report, Verdict};
 use super::safetensors::Lint;
 use super::statement::{self, Manifest, Problem};
@@ -15,20 +18,12 @@ use super::trusted_keys::Role;
 use super::{attestations, lineage, safetensors, signer};
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
 use crate::artifact::signature;
-use crate::error::{Context, Error, Kind, Result};
-use crate::files::{self, Digest, FileEntry};
+use crate::error::{Context, Kind};
+use crate::files::{self};
 use crate::hub;
 
 /// The largest signature file that is read; it suffices for some 200 000 files.
 pub(super) const MAX_SIGNATURE_BYTES: u64 = 64 << 20;
-/// How many file names one line shows.
-const MAX_NAMES: usize = 5;
-
-/// Files by name.
-pub(super) type Files = BTreeMap<String, FileEntry>;
-/// The metadata of each weights file.
-pub(super) type Metadata = BTreeMap<String, BTreeMap<String, String>>;
-
 /// Checks a model directory. Never fails: what could not be checked is part of the answer.
 ///
 /// The snapshot of a hub's cache is a folder of links into the cache's own store, which are
@@ -82,29 +77,6 @@ fn check(directory: &Path, trust: &Trust, unsigned: bool) -> Report {
     report
 }
 
-/// Reads a file whose digest is known; it must not have changed since.
-pub(super) fn read_hashed(directory: &Path, entry: &FileEntry, limit: u64) -> Result<Vec<u8>> {
-    let path = directory.join(&entry.path);
-    if entry.size > limit {
-        return Err(Error::new(format!("the file has more than {limit} bytes")).at(path));
-    }
-    let bytes = fs::read(&path).context_at("cannot read the file", &path)?;
-    if Digest::of(&bytes) != entry.sha256 {
-        return Err(Error::new("the file changed while it was checked").at(path));
-    }
-    Ok(bytes)
-}
-
-/// Names for one line, the first few of them.
-pub(super) fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
-    let shown = names.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(MAX_NAMES) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
 /// What is wrong with each weights file.
 type Lints = BTreeMap<String, Lint>;
 
@@ -154,7 +126,7 @@ fn report_unsigned(report: &mut Report) {
         Check::Bundle,
         Verdict::Unsigned,
         format!("there is no `{}`", signature::FILE),
-        "ask whoever made the model for a signed copy",
+        "ask the publisher for a signed copy",
     );
 }
 

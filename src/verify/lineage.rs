@@ -6,10 +6,11 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::directory::{Files, Metadata, names, read_hashed};
-use super::manifest::Allowed;
+use super::files::Allowed;
+use super::files::{Files, Metadata, names, read_hashed};
 use super::report::{Check, Report, Verdict};
-use crate::artifact::lineage::{INPUTS_FILE, INPUTS_KEY, PREDICATE_TYPE, STATEMENT_FILE};
+use crate::artifact::lineage::{INPUTS_FILE, INPUTS_KEY, PREDICATE_TYPE};
+use crate::artifact::parent::STATEMENT_FILE;
 use crate::artifact::signature::STATEMENT_TYPE;
 use crate::error::Result;
 use crate::files::{self, Digest, FileEntry};

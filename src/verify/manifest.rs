@@ -1,23 +1,14 @@
 //! The files of a directory beside the signed list: what was changed, what is missing, and what
 //! nobody signed.
 
+use crate::verify::files::Allowed;
 use std::collections::BTreeSet;
 
-use super::directory::{Files, names};
+use super::files::{Files, names};
 use super::report::{Check, Report, Verdict};
 use super::statement::Manifest;
 use crate::artifact::signature;
 use crate::hub;
-
-/// What is not held against a model.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Allowed {
-    /// Files that nobody signed.
-    pub unsigned: bool,
-    /// Signed files that were not fetched: what is here came from a hub, of which no more is
-    /// fetched than is used.
-    pub not_fetched: bool,
-}
 
 /// Compares, and takes those files away that are none of the model's.
 pub(super) fn check(manifest: &Manifest, files: &mut Files, allowed: Allowed, report: &mut Report) {

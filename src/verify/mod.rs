@@ -3,31 +3,33 @@
 //! Stricter than the standard's reference program wherever two readers could disagree.
 
 mod attestations;
-mod covered;
+mod signed_files;
 mod chain;
 pub mod conformance;
 mod directory;
-mod family;
-mod family_text;
+mod files;
+mod ancestry;
+mod ancestry_text;
 mod lineage;
 mod manifest;
 pub mod allowlist;
 mod report;
 pub mod safetensors;
-mod seen;
+mod rollback_guard;
 mod signer;
 mod statement;
 mod trust;
 mod trusted_keys;
 
-pub use covered::covered;
+pub use ancestry::{Ancestry, Base, Item, Parent, ParentState, family};
 pub use directory::{verify, verify_signed_files};
-pub use family::{Base, Family, Found, Item, Parent, family};
 pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
-pub use seen::{FILE as SEEN_FILE, Seen};
+pub use rollback_guard::{FILE as SEEN_FILE, Seen};
+pub use signed_files::signed_files;
 pub use signer::{Signed, who_signed};
-pub use trust::{Authority, Trust, TrustedKey};
-pub use trusted_keys::{FILE as TRUSTED_KEYS_FILE, Limits, Role};
+pub use trust::Trust;
+pub use trusted_keys::{Authority, TrustedKey};
+pub use trusted_keys::{FILE as TRUSTED_KEYS_FILE, KeyLimits, Role};
 
 #[cfg(test)]
 mod tests;

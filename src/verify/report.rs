@@ -153,7 +153,7 @@ impl fmt::Display for Verdict {
             Self::Untrusted => "untrusted: signed by a key that you do not trust",
             Self::CouldNotCheck => "could not check",
             Self::Tampered => "tampered: this is not what was signed",
-            Self::Unsigned => "unsigned: nobody vouches for this model",
+            Self::Unsigned => "unsigned: no key attests this model",
         })
     }
 }

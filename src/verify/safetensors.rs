@@ -69,7 +69,7 @@ pub fn lint(path: &Path) -> Result<Lint> {
 }
 
 /// Looks at a file's header and takes the digest of the whole file, from one reading: the bytes
-/// that are judged are the bytes that are hashed, whatever happens to the file meanwhile.
+/// that are evaluated are the bytes that are hashed, whatever happens to the file meanwhile.
 ///
 /// # Errors
 /// Only if the file cannot be read.

@@ -66,7 +66,7 @@ impl Fixture {
         let inputs = lineage::Inputs::new(&lineage::tests::run());
         let subjects = files::hash_tree(self.folder.path()).unwrap();
         let text = lineage::statement(&inputs, &lineage::tests::outcome(), &subjects);
-        self.write(lineage::STATEMENT_FILE, text);
+        self.write(crate::artifact::parent::STATEMENT_FILE, text);
     }
 
     fn sign(&self) {
@@ -208,7 +208,7 @@ fn links_of_a_hubs_cache_lead_into_its_store_and_nowhere_else() {
     fs::remove_file(snapshot.join("more/notes.txt")).unwrap();
     assert_eq!(report().verdict, Verdict::Verified);
     assert!(report().checks.iter().any(|it| it.detail.contains("not fetched: `more/notes.txt`")));
-    for name in ["config.json", lineage::STATEMENT_FILE] {
+    for name in ["config.json", crate::artifact::parent::STATEMENT_FILE] {
         let target = fs::read_link(snapshot.join(name)).unwrap();
         fs::remove_file(snapshot.join(name)).unwrap();
         assert_eq!(report().verdict, Verdict::Tampered, "{name}");

@@ -1,36 +1,16 @@
 //! Which keys the user trusts, for what, and how long. It is the reader's decision, never the
 //! model's.
 
-use std::path::{Path, PathBuf};
+use crate::verify::trusted_keys::Authority;
+use crate::verify::trusted_keys::TrustedKey;
+use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::trusted_keys::{self, Known, Limits, Role};
+use super::trusted_keys::{self, KeyLimits, Known, Role};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, PublicKey};
 use crate::error::{Context, Result};
-
-/// One key, and where it was found.
-#[derive(Debug, Clone)]
-pub struct TrustedKey {
-    /// The key.
-    pub key: PublicKey,
-    /// The file that holds it.
-    pub file: PathBuf,
-    /// What `trusted-keys.toml` says of it; nothing bounds a key that only lies in a folder.
-    pub limits: Limits,
-}
-
-/// A certificate whose owner says who is a signer, and where it was found.
-#[derive(Debug, Clone)]
-pub struct Authority {
-    /// Its certificate.
-    pub certificate: Certificate,
-    /// The file that holds it.
-    pub file: PathBuf,
-    /// What `trusted-keys.toml` says of it.
-    pub limits: Limits,
-}
 
 /// The keys that may vouch for a model, and the authorities that say whose certificates may.
 #[derive(Debug, Clone)]
@@ -65,7 +45,7 @@ impl Trust {
     /// Only this key.
     pub fn only(key: &PublicKey, file: &Path) -> Self {
         let (key, file) = (key.clone(), file.to_path_buf());
-        Self::of(vec![TrustedKey { key, file, limits: Limits::default() }])
+        Self::of(vec![TrustedKey { key, file, limits: KeyLimits::default() }])
     }
 
     /// Nobody but whom the authorities of this PEM file vouch for, beside whom is trusted already.
@@ -74,7 +54,7 @@ impl Trust {
     /// When the file cannot be read or holds no certificate.
     pub fn and_roots(mut self, path: &Path) -> Result<Self> {
         for certificate in Certificate::all_from_file(path)? {
-            let (file, limits) = (path.to_path_buf(), Limits::default());
+            let (file, limits) = (path.to_path_buf(), KeyLimits::default());
             self.authorities.push(Authority { certificate, file, limits });
         }
         Ok(self)
@@ -157,7 +137,7 @@ impl Trust {
     /// it may.
     pub fn objection(
         &self,
-        limits: &Limits,
+        limits: &KeyLimits,
         role: Option<Role>,
         finished: Option<Timestamp>,
     ) -> Option<String> {
@@ -177,5 +157,5 @@ impl Trust {
 
 fn unlimited(path: &Path) -> Result<TrustedKey> {
     let (key, file) = (PublicKey::from_file(path)?, path.to_path_buf());
-    Ok(TrustedKey { key, file, limits: Limits::default() })
+    Ok(TrustedKey { key, file, limits: KeyLimits::default() })
 }

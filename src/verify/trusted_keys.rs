@@ -12,11 +12,32 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::Datetime;
 
-use super::trust::{Authority, TrustedKey};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::PublicKey;
 use crate::error::{Context, Error, Result};
 use crate::files::{Placed, TomlText};
+
+/// A certificate whose owner says who is a signer, and where it was found.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// Its certificate.
+    pub certificate: Certificate,
+    /// The file that holds it.
+    pub file: PathBuf,
+    /// What `trusted-keys.toml` says of it.
+    pub limits: KeyLimits,
+}
+
+/// One key, and where it was found.
+#[derive(Debug, Clone)]
+pub struct TrustedKey {
+    /// The key.
+    pub key: PublicKey,
+    /// The file that holds it.
+    pub file: PathBuf,
+    /// What `trusted-keys.toml` says of it; nothing bounds a key that only lies in a folder.
+    pub limits: KeyLimits,
+}
 
 /// The file's name in the folder of the user's settings.
 pub const FILE: &str = "trusted-keys.toml";
@@ -50,7 +71,7 @@ impl fmt::Display for Role {
 
 /// What bounds the trust in a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct KeyLimits {
     /// What it may vouch for; anything without a list.
     pub roles: Option<Vec<Role>>,
     /// From when on it counts.
@@ -61,7 +82,7 @@ pub struct Limits {
     pub revoked: Option<String>,
 }
 
-impl Limits {
+impl KeyLimits {
     /// Why the key does not count; `None` if it does. Without a `role`, any will do.
     pub fn objection(
         &self,
@@ -99,9 +120,9 @@ impl Limits {
 #[serde(deny_unknown_fields)]
 struct Document {
     #[serde(default)]
-    key: Vec<Spanned<Entry>>,
+    key: Vec<Spanned<KeyEntry>>,
     #[serde(default)]
-    authority: Vec<Spanned<Entry>>,
+    authority: Vec<Spanned<KeyEntry>>,
 }
 
 /// Whom the file names.
@@ -113,7 +134,7 @@ pub(super) struct Known {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct KeyEntry {
     file: Option<Spanned<PathBuf>>,
     pem: Option<Spanned<String>>,
     roles: Option<Spanned<Vec<Role>>>,
@@ -176,11 +197,11 @@ fn one_certificate(text: &str) -> Result<Certificate> {
 
 /// What `read` makes of the entry's PEM text, the file that holds it, and the limits.
 fn trusted<T>(
-    entry: Spanned<Entry>,
+    entry: Spanned<KeyEntry>,
     config_home: &Path,
     path: &Path,
     read: &dyn Fn(&str) -> Result<T>,
-) -> Placed<(T, PathBuf, Limits)> {
+) -> Placed<(T, PathBuf, KeyLimits)> {
     let whole = entry.span();
     let entry = entry.into_inner();
     let say = |what: &str, span: Range<usize>| (Error::new(what), span);
@@ -208,7 +229,7 @@ fn pem_file(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn limits(entry: Entry) -> Placed<Limits> {
+fn limits(entry: KeyEntry) -> Placed<KeyLimits> {
     let say = |what: &str, span: Range<usize>| (Error::new(what), span);
     let roles = match entry.roles {
         Some(roles) if roles.get_ref().is_empty() => {
@@ -229,7 +250,7 @@ fn limits(entry: Entry) -> Placed<Limits> {
             return Err(say("`reason` means nothing without `revoked = true`", reason.span()));
         }
     };
-    Ok(Limits {
+    Ok(KeyLimits {
         roles,
         not_before: not_before.map(|(time, _)| time),
         not_after: not_after.map(|(time, _)| time),

@@ -1,7 +1,7 @@
 //! Tests of `trusted-keys.toml`: what it allows, what it takes away, and its mistakes.
 
 use super::*;
-use crate::verify::{Limits, Role, TRUSTED_KEYS_FILE};
+use crate::verify::{KeyLimits, Role, TRUSTED_KEYS_FILE};
 
 fn home() -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
@@ -67,7 +67,7 @@ fn a_key_counts_only_in_its_time() {
 fn what_the_lineage_says_of_the_time_can_only_take_trust_away() {
     let finished: jiff::Timestamp = lineage::tests::outcome().finished.parse().unwrap();
     let later = finished + jiff::SignedDuration::from_hours(1);
-    let limits = Limits { not_before: Some(later), ..Limits::default() };
+    let limits = KeyLimits { not_before: Some(later), ..KeyLimits::default() };
     let now = later + jiff::SignedDuration::from_hours(1);
     let why = limits.objection(Some(Role::Train), now, Some(finished)).unwrap();
     assert!(why.contains("the lineage ends on"), "{why}");
@@ -79,7 +79,7 @@ fn what_the_lineage_says_of_the_time_can_only_take_trust_away() {
     let text = format!("[[key]]\nfile = \"trusted-keys/one.pem\"\nnot_before = \"{later}\"\n");
     fixture.trust = trust(&home, &text).unwrap().at(now);
     fixture.expect(Verdict::Untrusted, Check::Key, "the lineage ends on");
-    fs::remove_file(fixture.path(lineage::STATEMENT_FILE)).unwrap();
+    fs::remove_file(fixture.path(crate::artifact::parent::STATEMENT_FILE)).unwrap();
     fs::remove_file(fixture.path(lineage::INPUTS_FILE)).unwrap();
     fixture.sign();
     assert_eq!(fixture.report().verdict, Verdict::Verified);
@@ -94,7 +94,7 @@ fn limits_hold_wherever_else_the_key_lies() {
     assert_eq!(all.keys().len(), 1);
     assert_eq!(all.keys()[0].limits.revoked.as_deref(), Some(""));
     let named = Trust::key_file(&home.path().join("trusted-keys/one.pem")).unwrap();
-    assert_eq!(named.keys()[0].limits, Limits::default());
+    assert_eq!(named.keys()[0].limits, KeyLimits::default());
     let named = named.limited_by(home.path()).unwrap();
     assert_eq!(named.keys()[0].limits.revoked.as_deref(), Some(""));
 }

@@ -135,7 +135,7 @@ fn touch<N: Copy + Default + Send>(numbers: &mut Vec<N>) {
 
 /// Numbers in the format in which a file has them.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Numbers {
+pub enum RawNumbers {
     /// IEEE single precision.
     F32(Vec<f32>),
     /// IEEE half precision.
@@ -144,7 +144,7 @@ pub enum Numbers {
     BF16(Vec<bf16>),
 }
 
-impl Numbers {
+impl RawNumbers {
     /// None yet.
     pub fn with_capacity(element: Element, count: usize) -> Self {
         match element {
@@ -235,7 +235,7 @@ mod tests {
         }
         for element in [Element::F32, Element::F16, Element::BF16] {
             let bytes = element.encode(&values);
-            let mut numbers = Numbers::with_capacity(element, values.len());
+            let mut numbers = RawNumbers::with_capacity(element, values.len());
             bytes.chunks(4).for_each(|piece| numbers.extend(piece));
             assert_eq!((numbers.element(), numbers.len()), (element, values.len()));
             assert_eq!(numbers.into_f32(), to_f32(element, &bytes), "{element:?}");

@@ -8,11 +8,23 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::stream::TensorPlace;
 use crate::error::{Context, Error, Result};
 use crate::event;
 use crate::files::{lfs_pointer, lfs_refusal, open_regular, parse_json};
 use crate::weights::Element;
+
+/// Where a tensor lies in its file, by order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorPlace {
+    /// Hugging Face or PEFT name.
+    pub name: String,
+    /// Number format in the file.
+    pub element: Element,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Bytes in the file.
+    pub bytes: u64,
+}
 
 /// Largest header that is read. The format allows 100 MB; those of public models stay below 1 MiB.
 const HEADER_BYTES_MAX: u64 = 16 << 20;

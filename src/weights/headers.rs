@@ -7,8 +7,9 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::header;
+use super::header::TensorPlace;
 use super::read::{INDEX_FILE, listed};
-use super::stream::{ShardStream, TensorPlace};
+use super::stream::ShardStream;
 use crate::error::{Context, Error, Result};
 use crate::weights::{Element, to_f32};
 
@@ -20,14 +21,14 @@ const NAMES_SHOWN: usize = 5;
 /// The headers of all weight files of a model.
 pub struct Headers {
     directory: PathBuf,
-    tensors: BTreeMap<String, Found>,
+    tensors: BTreeMap<String, LocatedTensor>,
     /// Files, in the order of their names.
     files: Vec<String>,
 }
 
 /// A tensor, and where it is.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct LocatedTensor {
     /// What its header says of it.
     pub place: TensorPlace,
     /// The file's name in its directory.
@@ -44,12 +45,12 @@ impl Headers {
     /// says something else than the files do.
     pub fn read(directory: &Path) -> Result<Self> {
         let listed = listed(directory)?;
-        let mut tensors: BTreeMap<String, Found> = BTreeMap::new();
+        let mut tensors: BTreeMap<String, LocatedTensor> = BTreeMap::new();
         for file in &listed.names {
             let shard = ShardStream::open(directory, file)?;
             let mut begin = shard.header().len() as u64;
             for place in shard.places() {
-                let found = Found { place: place.clone(), file: file.clone(), begin };
+                let found = LocatedTensor { place: place.clone(), file: file.clone(), begin };
                 begin += place.bytes;
                 if let Some(other) = tensors.insert(place.name.clone(), found) {
                     let (name, other) = (&place.name, other.file);
@@ -68,7 +69,7 @@ impl Headers {
     }
 
     /// The tensor of a name.
-    pub fn get(&self, name: &str) -> Option<&Found> {
+    pub fn get(&self, name: &str) -> Option<&LocatedTensor> {
         self.tensors.get(name)
     }
 
@@ -98,7 +99,7 @@ impl Headers {
                 None => return wrong(format!("`{file}` lacks the tensor `{name}` of the index")),
             }
         }
-        let extra: Vec<&Found> =
+        let extra: Vec<&LocatedTensor> =
             self.tensors.values().filter(|found| !index.contains_key(&found.place.name)).collect();
         match extra.first() {
             None => Ok(()),
@@ -129,7 +130,7 @@ impl Headers {
         }
     }
 
-    fn open(&self, found: &Found) -> Result<Values> {
+    fn open(&self, found: &LocatedTensor) -> Result<Values> {
         let path = self.directory.join(&found.file);
         let (mut file, _) = header::open(&path)?;
         file.seek(SeekFrom::Start(found.begin)).context_at("cannot read the weights", &path)?;

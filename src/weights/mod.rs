@@ -9,8 +9,9 @@ mod read;
 mod stream;
 mod write;
 
-pub use element::{Element, Numbers, to_f32};
-pub use headers::{Found, Headers};
+pub use element::{Element, RawNumbers, to_f32};
+pub use header::TensorPlace;
+pub use headers::{Headers, LocatedTensor};
 pub use read::{INDEX_FILE, Shard, TensorBytes, shard_names};
-pub use stream::{OwnedTensor, ShardStream, TensorPlace, read_tensors};
+pub use stream::{OwnedTensor, ShardStream, read_tensors};
 pub use write::{TensorSpec, write_safetensors};

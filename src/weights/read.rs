@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::stream::{ShardStream, TensorPlace};
+use super::header::TensorPlace;
+use super::stream::ShardStream;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, read_json};
 use crate::weights::Element;

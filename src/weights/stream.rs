@@ -1,6 +1,7 @@
 //! Reads safetensors files from front to back, a piece at a time: what is hashed is what is used,
 //! and memory does not depend on the size of the file.
 
+use crate::weights::header::TensorPlace;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -10,19 +11,6 @@ use super::header;
 use crate::error::{Context, Error, Result};
 use crate::files::{FileEntry, Hashing};
 use crate::weights::Element;
-
-/// Where a tensor lies in its file, by order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorPlace {
-    /// Hugging Face or PEFT name.
-    pub name: String,
-    /// Number format in the file.
-    pub element: Element,
-    /// Dimensions, outermost first.
-    pub shape: Vec<usize>,
-    /// Bytes in the file.
-    pub bytes: u64,
-}
 
 /// One safetensors file, of which only the header is in memory.
 pub struct ShardStream {

@@ -18,8 +18,8 @@ use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
 use crate::config::key::OwnedKeys;
 use crate::error::{Error, Result};
-use crate::model::{AdapterBranch, Context, Dropout, Facts, Linear, Parameter, Visitor};
-use crate::ops::cpu::{Held, LowRank};
+use crate::model::{AdapterBranch, Description, Dropout, Linear, Parameter, PassContext, Visitor};
+use crate::ops::cpu::{HostTensor, LowRank};
 use crate::ops::{from_vec, project};
 use crate::random::Stream;
 
@@ -86,7 +86,7 @@ impl Adapter for Lora {
         describe("LoRA", &self.settings)
     }
 
-    fn layers(&self, facts: &Facts) -> Result<Vec<(String, [usize; 2])>> {
+    fn layers(&self, facts: &Description) -> Result<Vec<(String, [usize; 2])>> {
         layers(&self.settings, facts)
     }
 
@@ -149,7 +149,7 @@ impl Branch {
         let a = (0..(settings.r * inputs) as u64)
             .map(|index| ((2.0 * stream.uniform(index) - 1.0) * bound) as f32)
             .collect();
-        let trainable = |value| Parameter { value, learns: true };
+        let trainable = |value| Parameter { value, trainable: true };
         Self {
             a: trainable(from_vec(a, [settings.r, inputs], device)),
             b: trainable(Tensor::zeros([outputs, settings.r], device)),
@@ -181,21 +181,21 @@ impl Branch {
     }
 
     /// The inputs of the factors, where some are dropped.
-    pub(super) fn dropped(&self, x: &Tensor<2>, context: &Context) -> Option<Tensor<2>> {
+    pub(super) fn dropped(&self, x: &Tensor<2>, context: &PassContext) -> Option<Tensor<2>> {
         let dropout = context.dropout.as_ref().filter(|_| self.dropout > 0.0)?;
         let mask = self.dropout_mask(x.dims(), dropout);
         Some(x.clone() * from_vec(mask, x.dims(), &self.a.value.device().inner()))
     }
 
     /// `s·(x·Aᵀ)·Bᵀ`.
-    pub(super) fn low_rank_of(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+    pub(super) fn low_rank_of(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
         let hidden = project(x, self.a.value.clone(), context.computing); // [tokens, r]
         project(hidden, self.b.value.clone(), context.computing).mul_scalar(self.scale)
     }
 }
 
 impl AdapterBranch for Branch {
-    fn forward(&self, x: Tensor<2>, linear: &Linear, context: &Context) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, linear: &Linear, context: &PassContext) -> Tensor<2> {
         let y = linear.frozen(x.clone(), context);
         let x = self.dropped(&x, context).unwrap_or(x);
         y + self.low_rank_of(x, context)
@@ -205,8 +205,8 @@ impl AdapterBranch for Branch {
         self.dropout > 0.0
     }
 
-    fn low_rank(&self, _: &Held, context: &Context) -> Option<LowRank> {
-        let (a, b) = (Held::of(&self.a.value)?, Held::of(&self.b.value)?);
+    fn low_rank(&self, _: &HostTensor, context: &PassContext) -> Option<LowRank> {
+        let (a, b) = (HostTensor::of(&self.a.value)?, HostTensor::of(&self.b.value)?);
         let dims = [context.documents.rows * context.documents.length, a.columns()];
         let dropped = context.dropout.as_ref().filter(|_| self.dropout > 0.0);
         #[expect(clippy::cast_possible_truncation)] // activations are f32

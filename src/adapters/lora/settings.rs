@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::adapters::last_name;
-use crate::config::key::{DefaultValue, Key, Kind, OwnedKeys, Range, Section};
+use crate::config::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
 use crate::config::{Effect, Value, Values};
 use crate::error::{Error, Result, nearest};
-use crate::model::Facts;
+use crate::model::Description;
 
 /// The name of the section.
 const SECTION: &str = "lora";
-const INSTEAD: &str = "a `[lora]` section trains adapters, without it every weight learns";
+const INSTEAD: &str = "a `[lora]` section trains adapters; without it all parameters are trained";
 const LAYERS: &str = "`lora.target_modules` chooses the layers that learn";
 
 /// Settings of other tools that have no key here.
@@ -27,7 +27,7 @@ const NOTES: &[(&str, &str, &str)] = &[
 const KEYS: &[Key] = &[
     Key::new(
         "lora.r",
-        Kind::Integer { min: 1, max: 65_536 },
+        ValueKind::Integer { min: 1, max: 65_536 },
         DefaultValue::Value("16"),
         "Rank of the adapters. Larger can learn more and takes more memory.",
     )
@@ -40,7 +40,7 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "lora.lora_alpha",
-        Kind::Number(Range::above(0.0, 1e6)),
+        ValueKind::Number(Range::above(0.0, 1e6)),
         DefaultValue::Value("32"),
         "The adapter's contribution is scaled by `lora_alpha / r`.",
     )
@@ -48,7 +48,7 @@ const KEYS: &[Key] = &[
     .names(&[("other tools", "alpha")]),
     Key::new(
         "lora.lora_dropout",
-        Kind::Number(Range::below(0.0, 1.0)),
+        ValueKind::Number(Range::below(0.0, 1.0)),
         DefaultValue::Value("0"),
         "Share of the adapter's inputs set to zero in training.",
     )
@@ -56,7 +56,7 @@ const KEYS: &[Key] = &[
     .names(&[("mlx-lm", "lora_parameters.dropout"), ("mlx-lm", "dropout")]),
     Key::new(
         "lora.target_modules",
-        Kind::Modules,
+        ValueKind::Modules,
         DefaultValue::Value("\"all-linear\""),
         "Which linear layers get an adapter: all of them but the output head, or those named.",
     )
@@ -70,7 +70,7 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "lora.use_rslora",
-        Kind::Boolean,
+        ValueKind::Boolean,
         DefaultValue::Value("false"),
         "Scale by `lora_alpha / sqrt(r)`, which keeps large ranks stable.",
     )
@@ -128,8 +128,8 @@ pub fn keys() -> OwnedKeys {
         defaults: &[("train.learning_rate", "2e-4")],
         ..Section::new(
             SECTION,
-            "Low-rank adapters: small added weights learn while the base stays as it is. \
-             Without this section every weight learns.",
+            "Low-rank adapters: small added weights are trained while the base stays as it is. \
+             Without this section all parameters are trained.",
             KEYS,
         )
     };
@@ -175,7 +175,7 @@ fn wants(settings: &LoraSettings, path: &str) -> bool {
 }
 
 /// The layers that `target_modules` means. All names that fit none are reported.
-pub fn layers(settings: &LoraSettings, facts: &Facts) -> Result<Vec<(String, [usize; 2])>> {
+pub fn layers(settings: &LoraSettings, facts: &Description) -> Result<Vec<(String, [usize; 2])>> {
     if let TargetModules::Names(names) = &settings.target_modules {
         let known: BTreeSet<&str> = facts.linears.iter().map(|(path, _)| last_name(path)).collect();
         let unused =

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::bundle;
 use super::card::Relation;
-use super::derived::{Derivation, Made, Opened, hash_base_file, open_weights};
+use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weights};
 use super::merge::Weights;
 use super::origin::Origin;
 use crate::data::Codec;
@@ -93,7 +93,7 @@ pub fn export(
         })?,
     };
     let origin = Origin::find(request.model, request.base, request.supply)?;
-    let Opened { weights, adapter_file, untied, note } = open_weights(&origin)?;
+    let ReadyWeights { weights, adapter_file, untied, note } = open_weights(&origin)?;
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     request.carry_out(|scratch| {
         let small = scratch.join(SMALL_FILES);
@@ -130,7 +130,7 @@ pub fn export(
             asked: BTreeMap::from(asked),
             base_files,
             adapter_file,
-            likeness: None,
+            logit_diff: None,
             loss: origin.past.loss.clone(),
             samples: Vec::new(),
             beside: Vec::new(),

@@ -1,7 +1,7 @@
 //! `[checkpoint]`: how much work a stop can cost, and how much disk that may take.
 
 use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Kind, MANY, Section};
+use crate::config::key::{DefaultValue, Key, MANY, Section, ValueKind};
 use crate::config::render::Entries;
 use crate::config::value::Values;
 
@@ -54,7 +54,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
     &[
         Key::new(
             "checkpoint.every_steps",
-            Kind::Integer { min: 0, max: MANY },
+            ValueKind::Integer { min: 0, max: MANY },
             DefaultValue::Value("100"),
             "Saved after every so many steps. 0 saves only at the end and on interruption.",
         )
@@ -62,7 +62,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .names(&[("axolotl, TRL and LLaMA-Factory", "save_steps"), ("mlx-lm", "save_every")]),
         Key::new(
             "checkpoint.keep_last",
-            Kind::Integer { min: 2, max: MANY },
+            ValueKind::Integer { min: 2, max: MANY },
             DefaultValue::Value("2"),
             "How many checkpoints are kept. At least two, so that a damaged one can be passed \
              over.",
@@ -71,14 +71,14 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .names(&[("axolotl, TRL and LLaMA-Factory", "save_total_limit")]),
         Key::new(
             "checkpoint.keep_every",
-            Kind::Integer { min: 0, max: MANY },
+            ValueKind::Integer { min: 0, max: MANY },
             DefaultValue::Value("0"),
             "Checkpoints of every so many steps are kept for ever. 0 keeps none for that.",
         )
         .example("1000"),
         Key::new(
             "checkpoint.keep_best",
-            Kind::Integer { min: 0, max: MANY },
+            ValueKind::Integer { min: 0, max: MANY },
             DefaultValue::Value("0"),
             "So many checkpoints with the least validation loss are kept as well; \
              `eval.every_steps` says when it is measured.",
@@ -87,7 +87,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .names(&[("TRL and LLaMA-Factory", "load_best_model_at_end")]),
         Key::new(
             "checkpoint.disk_budget",
-            Kind::Bytes { min: 1 << 20, max: 1 << 50 },
+            ValueKind::Bytes { min: 1 << 20, max: 1 << 50 },
             DefaultValue::Absent("no limit"),
             "How many bytes the checkpoints of the run may take. What `keep_every` and \
              `keep_best` keep goes first; a run whose newest ones cannot fit is refused before it \
@@ -96,7 +96,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("\"10 GB\""),
         Key::new(
             "checkpoint.on_disk_full",
-            Kind::Choice(OnDiskFull::NAMES),
+            ValueKind::Choice(OnDiskFull::NAMES),
             DefaultValue::Value("\"stop\""),
             "When the disk has no room for a checkpoint: `stop` ends the run, `wait` stands still \
              until there is room, `continue` goes on and tries again when the next one is due.",
@@ -104,7 +104,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("\"wait\""),
         Key::new(
             "checkpoint.reuse",
-            Kind::Choice(Reuse::NAMES),
+            ValueKind::Choice(Reuse::NAMES),
             DefaultValue::Value("\"auto\""),
             "`auto` starts from steps that another run has computed and that are the same bit for \
              bit: same base, rows, settings, program and device. `never` computes every step.",
@@ -112,7 +112,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("\"never\""),
         Key::new(
             "checkpoint.reuse_limit",
-            Kind::Bytes { min: 0, max: 1 << 50 },
+            ValueKind::Bytes { min: 0, max: 1 << 50 },
             DefaultValue::Value("10000000000"),
             "How many bytes the steps kept for other runs may take in the cache. What was not \
              used for longest goes first.",

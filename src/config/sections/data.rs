@@ -1,14 +1,14 @@
-//! `[data]`: what is learnt from, and how records become rows.
+//! `[data]`: what is trained on, and how records become rows.
 
 use std::collections::BTreeMap;
 
 use super::data_set::{COLUMNS_DOC, DataSetConfig, TRAIN_KEYS, VALIDATION_KEYS};
 use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Kind, MANY, Section};
+use crate::config::key::{DefaultValue, Key, MANY, Section, ValueKind};
 use crate::config::render::Entries;
 use crate::config::value::{Value, Values};
 
-/// What is learnt from, and how records become rows.
+/// What is trained on, and how records become rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataConfig {
     /// Data sets to learn from; at least one.
@@ -21,11 +21,11 @@ pub struct DataConfig {
     pub max_seq_len: usize,
     /// Several documents share a row.
     pub packing: bool,
-    /// Records are learnt in random order.
+    /// Records are trained on in random order.
     pub shuffle: bool,
     /// What happens to examples longer than a row.
     pub overlong: Overlong,
-    /// Which tokens are learnt.
+    /// Which tokens are trained on.
     pub train_on: TrainOn,
     /// A Jinja file in place of the model's own chat template.
     pub chat_template: Option<String>,
@@ -37,7 +37,7 @@ pub struct DataConfig {
     pub on_unused: Option<OnUnused>,
     /// How many unusable records are skipped before the run is refused.
     pub max_bad_rows: u64,
-    /// Equal records are learnt once.
+    /// Equal records are trained on once.
     pub deduplicate: bool,
     /// How many examples are shuffled and packed together at most.
     pub window_rows: u64,
@@ -78,7 +78,7 @@ choices! {
 }
 
 choices! {
-    /// Which tokens of a conversation are learnt.
+    /// Which tokens of a conversation are trained on.
     TrainOn {
         /// The answers.
         Assistant = "assistant",
@@ -98,13 +98,13 @@ choices! {
 }
 
 pub(in crate::config) const SECTION: Section =
-    Section::new("data", "What is learnt from, and how records become rows of tokens.", KEYS)
+    Section::new("data", "What is trained on, and how records become rows of tokens.", KEYS)
         .effect(Effect::Data);
 
 const KEYS: &[Key] = &[
     Key::new(
         "data.val_size",
-        Kind::Share,
+        ValueKind::Share,
         DefaultValue::Value("0"),
         "Held out of the training data for validation: a share between 0 and 1, or a number of \
          records. Instead of it, `[[data.validation]]` names data sets of its own.",
@@ -114,7 +114,7 @@ const KEYS: &[Key] = &[
     .names(&[("axolotl", "val_set_size"), ("other tools", "test_size")]),
     Key::new(
         "data.max_seq_len",
-        Kind::Integer { min: 8, max: 131_072 },
+        ValueKind::Integer { min: 8, max: 131_072 },
         DefaultValue::Value("1024"),
         "Longest row in tokens. Memory grows with it.",
     )
@@ -128,7 +128,7 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "data.packing",
-        Kind::Boolean,
+        ValueKind::Boolean,
         DefaultValue::Value("true"),
         "Several short examples share a row. Each attends only to itself, so the result is that \
          of separate rows, sooner.",
@@ -141,15 +141,15 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "data.shuffle",
-        Kind::Boolean,
+        ValueKind::Boolean,
         DefaultValue::Value("true"),
-        "Records are learnt in an order drawn anew each epoch, not in file order.",
+        "Records are trained on in an order drawn each epoch, not in file order.",
     )
     .example("false")
     .names(&[("axolotl", "shuffle_merged_datasets")]),
     Key::new(
         "data.overlong",
-        Kind::Choice(Overlong::NAMES),
+        ValueKind::Choice(Overlong::NAMES),
         DefaultValue::Value("\"truncate\""),
         "What happens to an example longer than `max_seq_len`: its end is cut off, it is left \
          out, or the run is refused.",
@@ -158,9 +158,9 @@ const KEYS: &[Key] = &[
     .names(&[("axolotl", "excess_length_strategy")]),
     Key::new(
         "data.train_on",
-        Kind::Choice(TrainOn::NAMES),
+        ValueKind::Choice(TrainOn::NAMES),
         DefaultValue::Value("\"assistant\""),
-        "Which tokens are learnt: the answers alone, or everything.",
+        "Which tokens are trained on: the answers alone, or everything.",
     )
     .example("\"all\"")
     .names(&[
@@ -174,7 +174,7 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "data.chat_template",
-        Kind::Line,
+        ValueKind::Line,
         DefaultValue::Absent("the model's own chat template"),
         "A Jinja file with the chat template to use.",
     )
@@ -186,7 +186,7 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "data.template_args",
-        Kind::Arguments,
+        ValueKind::Arguments,
         DefaultValue::Absent("none"),
         "What the chat template is given by name. What a record has as `chat_template_kwargs` \
          comes before it.",
@@ -195,7 +195,7 @@ const KEYS: &[Key] = &[
     .names(&[("TRL", "chat_template_kwargs")]),
     Key::new(
         "data.on_unused",
-        Kind::Choice(OnUnused::NAMES),
+        ValueKind::Choice(OnUnused::NAMES),
         DefaultValue::Absent(
             "an error for messages, calls and tools that the chat template does not write, a \
              warning for everything else",
@@ -206,29 +206,29 @@ const KEYS: &[Key] = &[
     .example("\"warn\""),
     Key::new(
         "data.max_bad_rows",
-        Kind::Integer { min: 0, max: MANY },
+        ValueKind::Integer { min: 0, max: MANY },
         DefaultValue::Value("0"),
         "How many unusable records are skipped, each reported, before the run is refused.",
     )
     .example("10"),
     Key::new(
         "data.deduplicate",
-        Kind::Boolean,
+        ValueKind::Boolean,
         DefaultValue::Value("false"),
-        "Equal records of the training data are learnt once; what is left out is counted.",
+        "Equal records of the training data are trained on once; what is left out is counted.",
     )
     .example("true")
     .names(&[("axolotl", "dataset_exact_deduplication")]),
     Key::new(
         "data.columns",
-        Kind::Columns,
+        ValueKind::Columns,
         DefaultValue::Absent("the names of the shape"),
         COLUMNS_DOC,
     )
     .example("{ messages = \"conversation\" }"),
     Key::new(
         "data.window_rows",
-        Kind::Integer { min: 1, max: MANY },
+        ValueKind::Integer { min: 1, max: MANY },
         DefaultValue::Value("16000"),
         "How many examples are shuffled and packed together at most. Larger mixes better and \
          takes more memory.",
@@ -237,7 +237,7 @@ const KEYS: &[Key] = &[
     .names(&[("LLaMA-Factory", "buffer_size")]),
     Key::new(
         "data.window_bytes",
-        Kind::Bytes { min: 1 << 10, max: 1 << 40 },
+        ValueKind::Bytes { min: 1 << 10, max: 1 << 40 },
         DefaultValue::Value("\"64 MiB\""),
         "How many bytes of examples, five a token, are shuffled and packed together at most. It \
          bounds the memory that data takes, with `data.prefetch_windows`.",
@@ -245,7 +245,7 @@ const KEYS: &[Key] = &[
     .example("\"256 MiB\""),
     Key::new(
         "data.prefetch_windows",
-        Kind::Integer { min: 0, max: 64 },
+        ValueKind::Integer { min: 0, max: 64 },
         DefaultValue::Value("1"),
         "How many windows are fetched, tokenised and packed ahead while one is trained on.",
     )
@@ -253,7 +253,7 @@ const KEYS: &[Key] = &[
     .example("2"),
     Key::new(
         "data.survey_below",
-        Kind::Bytes { min: 0, max: 1 << 50 },
+        ValueKind::Bytes { min: 0, max: 1 << 50 },
         DefaultValue::Value("\"64 MiB\""),
         "Training data up to this size is read to its end before training starts, so that all of \
          it is counted and checked first. Larger data is read while it is trained on, unless \
@@ -263,7 +263,7 @@ const KEYS: &[Key] = &[
     .names(&[("axolotl and LLaMA-Factory", "streaming")]),
     Key::new(
         "data.cache_limit",
-        Kind::Bytes { min: 0, max: 1 << 50 },
+        ValueKind::Bytes { min: 0, max: 1 << 50 },
         DefaultValue::Absent("no limit"),
         "How many bytes the tokenised data and the data files that Firebrand downloaded may take \
          on disk. What is needed again is fetched again.",
@@ -272,7 +272,7 @@ const KEYS: &[Key] = &[
     .example("\"20 GB\""),
     Key::new(
         "data.train",
-        Kind::Tables { keys: TRAIN_KEYS, may_be_empty: false },
+        ValueKind::Tables { keys: TRAIN_KEYS, may_be_empty: false },
         DefaultValue::Required,
         "Data sets to learn from, one `[[data.train]]` each.",
     )
@@ -285,7 +285,7 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "data.validation",
-        Kind::Tables { keys: VALIDATION_KEYS, may_be_empty: true },
+        ValueKind::Tables { keys: VALIDATION_KEYS, may_be_empty: true },
         DefaultValue::Absent("no data sets of its own"),
         "Data sets to measure the validation loss on, one `[[data.validation]]` each.",
     )

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::key::{DefaultValue, Key, Kind, Range};
+use crate::config::key::{DefaultValue, Key, Range, ValueKind};
 use crate::config::render::Entries;
 use crate::config::value::Values;
 
@@ -49,7 +49,7 @@ choices! {
 
 const PATH: Key = Key::new(
     "path",
-    Kind::Line,
+    ValueKind::Line,
     DefaultValue::Required,
     "A file of records, a folder of such files, or owner/name of a data set on the hub.",
 )
@@ -58,7 +58,7 @@ const PATH: Key = Key::new(
 
 const FORMAT: Key = Key::new(
     "format",
-    Kind::Choice(FormatChoice::NAMES),
+    ValueKind::Choice(FormatChoice::NAMES),
     DefaultValue::Value("\"auto\""),
     "Shape of the records. `auto` detects it on a sample and verifies every record.",
 )
@@ -67,7 +67,7 @@ const FORMAT: Key = Key::new(
 
 const REVISION: Key = Key::new(
     "revision",
-    Kind::Line,
+    ValueKind::Line,
     DefaultValue::Absent("the branch main"),
     "Branch, tag or commit of a data set on the hub.",
 )
@@ -75,7 +75,7 @@ const REVISION: Key = Key::new(
 
 const SUBSET: Key = Key::new(
     "subset",
-    Kind::Line,
+    ValueKind::Line,
     DefaultValue::Absent("the one that the data set calls its default"),
     "Subset (also called configuration) of a data set on the hub or of a folder.",
 )
@@ -84,36 +84,19 @@ const SUBSET: Key = Key::new(
 
 const FILES: Key = Key::new(
     "files",
-    Kind::Texts,
+    ValueKind::Texts,
     DefaultValue::Value("[]"),
     "Globs of the files to read of a data set on the hub or of a folder, in place of subset and \
      split.",
 )
 .example("[\"data/part-*.jsonl.gz\"]");
 
-/// The columns that shapes of records know.
-pub const COLUMN_NAMES: &[&str] = &[
-    "messages",
-    "tools",
-    "conversations",
-    "instruction",
-    "input",
-    "output",
-    "system",
-    "history",
-    "prompt",
-    "completion",
-    "chosen",
-    "rejected",
-    "text",
-];
-
 pub(super) const COLUMNS_DOC: &str = "Other names of columns: what Firebrand calls a column, and \
      what the records call it; a dot leads into an object.";
 
 const COLUMNS: Key = Key::new(
     "columns",
-    Kind::Columns,
+    ValueKind::Columns,
     DefaultValue::Absent("those of `data.columns`"),
     COLUMNS_DOC,
 )
@@ -126,7 +109,7 @@ pub(super) const TRAIN_KEYS: &[Key] = &[
     SUBSET,
     Key::new(
         "split",
-        Kind::Line,
+        ValueKind::Line,
         DefaultValue::Absent("train"),
         "Split of a data set on the hub or of a folder.",
     )
@@ -135,7 +118,7 @@ pub(super) const TRAIN_KEYS: &[Key] = &[
     COLUMNS,
     Key::new(
         "weight",
-        Kind::Number(Range::above(0.0, 1000.0)),
+        ValueKind::Number(Range::above(0.0, 1000.0)),
         DefaultValue::Value("1.0"),
         "How often its records come in an epoch: 2 means twice, 0.5 every other one, each epoch \
          others. Sets are mixed evenly while `data.shuffle` is on.",
@@ -150,7 +133,7 @@ pub(super) const VALIDATION_KEYS: &[Key] = &[
     SUBSET,
     Key::new(
         "split",
-        Kind::Line,
+        ValueKind::Line,
         DefaultValue::Absent("validation"),
         "Split of a data set on the hub or of a folder.",
     )

@@ -1,7 +1,8 @@
 //! `[device]`: where the work is done.
 
 use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Kind, Section};
+use crate::config::device_choice::DeviceChoice;
+use crate::config::key::{DefaultValue, Key, Section, ValueKind};
 use crate::config::render::Entries;
 use crate::config::value::Values;
 
@@ -20,21 +21,6 @@ pub struct DeviceConfig {
     pub pin_kernels: bool,
 }
 
-/// Which device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// A GPU where there is one, else the CPU; never a software rasteriser.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// A GPU, or an error: the best, or the one of this number.
-    Gpu(Option<u16>),
-    /// An adapter of this interface, or an error: the best, or the one of this number.
-    Api(GraphicsApi, Option<u16>),
-    /// A software rasteriser, which only tests want.
-    Software,
-}
-
 choices! {
     /// How the CPU computes a training step.
     Kernels {
@@ -45,67 +31,13 @@ choices! {
     }
 }
 
-choices! {
-    /// An interface to graphics cards.
-    GraphicsApi {
-        /// Linux and Windows.
-        Vulkan = "vulkan",
-        /// macOS.
-        Metal = "metal",
-        /// Windows.
-        Dx12 = "dx12",
-        /// OpenGL.
-        Gl = "gl",
-    }
-}
-
-impl DeviceChoice {
-    /// Every name, without numbers.
-    pub const NAMES: &'static [&'static str] =
-        &["auto", "cpu", "gpu", "vulkan", "metal", "dx12", "gl", "software"];
-
-    /// The device of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        let (name, number) = match name.split_once(':') {
-            Some((name, digits)) => {
-                let plain = digits.len() <= 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
-                (name, Some(digits.parse().ok().filter(|_| plain)?))
-            }
-            None => (name, None),
-        };
-        match (name, number) {
-            ("auto", None) => Some(Self::Auto),
-            ("cpu", None) => Some(Self::Cpu),
-            ("software", None) => Some(Self::Software),
-            ("gpu", number) => Some(Self::Gpu(number)),
-            (name, number) => GraphicsApi::from_name(name).map(|api| Self::Api(api, number)),
-        }
-    }
-}
-
-impl std::fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (name, number) = match self {
-            Self::Auto => ("auto", None),
-            Self::Cpu => ("cpu", None),
-            Self::Gpu(number) => ("gpu", *number),
-            Self::Api(api, number) => (api.name(), *number),
-            Self::Software => ("software", None),
-        };
-        match number {
-            Some(number) => write!(f, "{name}:{number}"),
-            None => f.write_str(name),
-        }
-    }
-}
-
 pub(in crate::config) const SECTION: Section = Section::new(
     "device",
     "Where the work is done.",
     &[
         Key::new(
             "device.name",
-            Kind::Device,
+            ValueKind::Device,
             DefaultValue::Value("\"auto\""),
             "Which device computes. `auto` takes a GPU where there is one, else the CPU, and \
              says why; `firebrand devices` lists what there is. `gpu:1` is the second GPU, \
@@ -116,7 +48,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .names(&[("TRL", "use_cpu")]),
         Key::new(
             "device.threads",
-            Kind::Integer { min: 0, max: 4096 },
+            ValueKind::Integer { min: 0, max: 4096 },
             DefaultValue::Value("0"),
             "Threads on the CPU. 0 takes one per core.",
         )
@@ -125,7 +57,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .names(&[("other tools", "num_threads")]),
         Key::new(
             "device.parallel_micro_batches",
-            Kind::Integer { min: 1, max: 4096 },
+            ValueKind::Integer { min: 1, max: 4096 },
             DefaultValue::Value("1"),
             "How many of a step's micro-batches the CPU works on at the same time. Changes no \
              number, only speed, and memory, which grows with it. A GPU takes one at a time.",
@@ -134,7 +66,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("2"),
         Key::new(
             "device.kernels",
-            Kind::Choice(Kernels::NAMES),
+            ValueKind::Choice(Kernels::NAMES),
             DefaultValue::Value("\"fast\""),
             "How the CPU computes a step. `fast`: operations written for it, with the vector \
              instructions that it has. `portable`: the tensor operations that every device has, \
@@ -144,7 +76,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("\"portable\""),
         Key::new(
             "device.pin_kernels",
-            Kind::Boolean,
+            ValueKind::Boolean,
             DefaultValue::Value("false"),
             "The kernels that a GPU's driver compiles are kept in the run's directory instead of \
              the user's cache folder, so that they go where the run goes. Drivers on Linux can be \

@@ -1,7 +1,7 @@
 //! `[eval]`: what is measured beside the training loss.
 
 use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Kind, MANY, Range, Section};
+use crate::config::key::{DefaultValue, Key, MANY, Range, Section, ValueKind};
 use crate::config::render::Entries;
 use crate::config::value::Values;
 
@@ -18,7 +18,7 @@ pub struct EvalConfig {
     pub temperature: f64,
     /// Validation records measured; 0 means all.
     pub max_records: u64,
-    /// What the finished model is judged on besides: a file as `firebrand eval` takes it.
+    /// What the finished model is evaluated on besides: a file as `firebrand eval` takes it.
     pub suite: Option<String>,
 }
 
@@ -28,7 +28,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
     &[
         Key::new(
             "eval.every_steps",
-            Kind::Integer { min: 0, max: MANY },
+            ValueKind::Integer { min: 0, max: MANY },
             DefaultValue::Value("0"),
             "Validation loss after every so many steps. 0 measures only before and after.",
         )
@@ -37,7 +37,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .names(&[("axolotl, TRL and LLaMA-Factory", "eval_steps"), ("mlx-lm", "steps_per_eval")]),
         Key::new(
             "eval.prompts",
-            Kind::Texts,
+            ValueKind::Texts,
             DefaultValue::Value("[]"),
             "Prompts answered before and after training, to show the difference. Each is a chat \
              turn if the model has a chat template.",
@@ -46,7 +46,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("[\"What is the capital of France?\"]"),
         Key::new(
             "eval.max_tokens",
-            Kind::Integer { min: 1, max: 131_072 },
+            ValueKind::Integer { min: 1, max: 131_072 },
             DefaultValue::Value("64"),
             "Longest answer to a prompt, in tokens.",
         )
@@ -55,7 +55,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .names(&[("axolotl", "eval_max_new_tokens"), ("LLaMA-Factory", "max_new_tokens")]),
         Key::new(
             "eval.temperature",
-            Kind::Number(Range::closed(0.0, 10.0)),
+            ValueKind::Number(Range::closed(0.0, 10.0)),
             DefaultValue::Value("0.0"),
             "How freely answers are drawn. 0 takes the likeliest token every time.",
         )
@@ -63,7 +63,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("0.7"),
         Key::new(
             "eval.max_records",
-            Kind::Integer { min: 0, max: MANY },
+            ValueKind::Integer { min: 0, max: MANY },
             DefaultValue::Value("0"),
             "How many validation records are measured. 0 means all.",
         )
@@ -72,9 +72,9 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .names(&[("TRL", "max_eval_samples")]),
         Key::new(
             "eval.suite",
-            Kind::Line,
+            ValueKind::Line,
             DefaultValue::Absent("the loss alone is measured"),
-            "What the finished model is judged on besides: a file as `firebrand eval` takes it, \
+            "What the finished model is evaluated on besides: a file as `firebrand eval` takes it, \
              with slices and tasks. The numbers go into model card and lineage, and into \
              `evaluations.jsonl` of the run.",
         )

@@ -1,7 +1,7 @@
 //! `[model]`: the model that is fine-tuned.
 
 use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Kind, Section};
+use crate::config::key::{DefaultValue, Key, Section, ValueKind};
 use crate::config::render::Entries;
 use crate::config::value::{Value, Values};
 
@@ -34,7 +34,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
     &[
         Key::new(
             "model.base",
-            Kind::Line,
+            ValueKind::Line,
             DefaultValue::Required,
             "The base model: a directory with config.json, safetensors and tokenizer, or \
              owner/name on the hub.",
@@ -50,7 +50,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         ]),
         Key::new(
             "model.revision",
-            Kind::Line,
+            ValueKind::Line,
             DefaultValue::Value("\"main\""),
             "Branch, tag or commit of a base model on the hub; a directory has none.",
         )
@@ -59,7 +59,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .names(&[("axolotl", "revision_of_model"), ("TRL and LLaMA-Factory", "model_revision")]),
         Key::new(
             "model.trusted_keys",
-            Kind::Texts,
+            ValueKind::Texts,
             DefaultValue::Absent("the base model need not be signed"),
             "Files with public keys (PEM), of which one must have signed the base model in the \
              OpenSSF Model Signing format: every file of it that is used, as it was signed.",
@@ -68,7 +68,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("[\"keys/acme.pub.pem\"]"),
         Key::new(
             "model.init",
-            Kind::Choice(Init::NAMES),
+            ValueKind::Choice(Init::NAMES),
             DefaultValue::Value("\"pretrained\""),
             "Where the weights start: from the base model's own weights, or from random numbers \
              in its shape (then only config.json and the tokenizer are read from the base).",

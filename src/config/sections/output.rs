@@ -1,7 +1,7 @@
 //! `[output]`: where the result goes and who signs it.
 
 use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Kind, Section};
+use crate::config::key::{DefaultValue, Key, Section, ValueKind};
 use crate::config::render::Entries;
 use crate::config::value::{Value, Values};
 
@@ -32,7 +32,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
     &[
         Key::new(
             "output.dir",
-            Kind::Line,
+            ValueKind::Line,
             DefaultValue::Depends("`checkpoints/` and the name of the run"),
             "The run directory: checkpoints, metrics and the artifact.",
         )
@@ -43,21 +43,21 @@ pub(in crate::config) const SECTION: Section = Section::new(
         ]),
         Key::new(
             "output.sign",
-            Kind::Boolean,
+            ValueKind::Boolean,
             DefaultValue::Value("true"),
-            "The artifact is signed, so that others can see that nobody changed it.",
+            "The artifact is signed, so that others can check that it was not changed.",
         )
         .example("false"),
         Key::new(
             "output.signing_key",
-            Kind::Line,
+            ValueKind::Line,
             DefaultValue::Absent("the user's own key, made on first use"),
             "File with the private key (PEM) to sign with.",
         )
         .example("\"signing.pem\""),
         Key::new(
             "output.signer",
-            Kind::Texts,
+            ValueKind::Texts,
             DefaultValue::Absent("the key is a file"),
             "Program, with its arguments, that signs in place of a private key in a file: for \
              keys in hardware or in a cloud. It gets the bytes to sign on stdin and prints an \
@@ -68,14 +68,14 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .excludes(&["output.signing_key"]),
         Key::new(
             "output.signer_key",
-            Kind::Line,
+            ValueKind::Line,
             DefaultValue::Absent("`output.signer` needs it"),
             "File with the public key (PEM) that the signatures of `output.signer` must fit.",
         )
         .example("\"release.pub.pem\""),
         Key::new(
             "output.signer_certificates",
-            Kind::Line,
+            ValueKind::Line,
             DefaultValue::Absent("the signature names the key itself"),
             "File with the signer's certificate, then those of the authorities above it (PEM). The \
              signature carries them: who trusts an authority need not know the key.",
@@ -83,14 +83,14 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("\"release.chain.pem\""),
         Key::new(
             "output.license",
-            Kind::Line,
+            ValueKind::Line,
             DefaultValue::Absent("the model card names none"),
             "Licence of the result for its model card, as an SPDX identifier.",
         )
         .example("\"Apache-2.0\""),
         Key::new(
             "output.sbom",
-            Kind::Boolean,
+            ValueKind::Boolean,
             DefaultValue::Value("false"),
             "A bill of materials, `bom.cdx.json` in CycloneDX 1.6, goes into the signed artifact: \
              base, data, licence, numbers, by digest.",

@@ -1,7 +1,7 @@
 //! The keys above the first section: which run this is.
 
 use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Kind, Section};
+use crate::config::key::{DefaultValue, Key, Section, ValueKind};
 
 pub(in crate::config) const SECTION: Section = Section::new(
     "",
@@ -9,7 +9,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
     &[
         Key::new(
             "name",
-            Kind::Name,
+            ValueKind::Name,
             DefaultValue::Depends("the name of the config file without its extension"),
             "Name of the run. It names the run directory and the model that comes out.",
         )
@@ -18,7 +18,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .names(&[("TRL", "run_name"), ("axolotl", "wandb_name")]),
         Key::new(
             "seed",
-            Kind::Integer { min: 0, max: i64::MAX.cast_unsigned() },
+            ValueKind::Integer { min: 0, max: i64::MAX.cast_unsigned() },
             DefaultValue::Value("42"),
             "Decides every random choice: initial adapter weights, data order, dropout. The same \
              seed on the same data gives the same run.",

@@ -1,7 +1,7 @@
 //! `[train]`: how long, how fast, and in which arithmetic.
 
 use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Kind, MANY, Range, Section};
+use crate::config::key::{DefaultValue, Key, MANY, Range, Section, ValueKind};
 use crate::config::render::Entries;
 use crate::config::value::Values;
 
@@ -28,7 +28,7 @@ pub struct TrainConfig {
     pub max_grad_norm: f64,
     /// What is computed again in the backward pass.
     pub recompute: Recompute,
-    /// Learnt tokens whose logits exist at the same time.
+    /// Target tokens whose logits exist at the same time.
     pub loss_chunk_tokens: usize,
     /// Arithmetic of the forward and backward pass.
     pub precision: PrecisionChoice,
@@ -97,7 +97,7 @@ pub(in crate::config) const SECTION: Section =
 const KEYS: &[Key] = &[
     Key::new(
         "train.epochs",
-        Kind::Integer { min: 1, max: MANY },
+        ValueKind::Integer { min: 1, max: MANY },
         DefaultValue::Value("1"),
         "How many times the run goes through the data.",
     )
@@ -106,7 +106,7 @@ const KEYS: &[Key] = &[
     .names(&[("axolotl", "num_epochs"), ("TRL and LLaMA-Factory", "num_train_epochs")]),
     Key::new(
         "train.max_steps",
-        Kind::Integer { min: 1, max: MANY },
+        ValueKind::Integer { min: 1, max: MANY },
         DefaultValue::Absent("`epochs` decides"),
         "How many steps the run takes, in place of `epochs`.",
     )
@@ -116,10 +116,10 @@ const KEYS: &[Key] = &[
     .names(&[("mlx-lm", "iters"), ("torchtune", "max_steps_per_epoch")]),
     Key::new(
         "train.micro_batch_size",
-        Kind::Integer { min: 1, max: 65_536 },
+        ValueKind::Integer { min: 1, max: 65_536 },
         DefaultValue::Value("1"),
         "Rows in one forward pass. Memory grows with it. Shorter rows are padded; what is padding \
-         costs a graphics card as much as tokens, and the fast kernels of the CPU nothing.",
+         costs a GPU as much as tokens, and the fast kernels of the CPU nothing.",
     )
     .example("2")
     .names(&[
@@ -128,16 +128,16 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "train.gradient_accumulation_steps",
-        Kind::Integer { min: 1, max: 65_536 },
+        ValueKind::Integer { min: 1, max: 65_536 },
         DefaultValue::Value("1"),
-        "Forward passes whose gradients make one step, each weighted by its learnt tokens. \
+        "Forward passes whose gradients make one step, each weighted by its target tokens. \
          Memory does not grow with it.",
     )
     .example("4")
     .names(&[("mlx-lm", "grad_accumulation_steps")]),
     Key::new(
         "train.learning_rate",
-        Kind::Number(Range::above(0.0, 1.0)),
+        ValueKind::Number(Range::above(0.0, 1.0)),
         DefaultValue::Depends("2e-4 beside an adapter, 2e-5 without one, 1e-3 from random weights"),
         "The highest learning rate of the run.",
     )
@@ -145,7 +145,7 @@ const KEYS: &[Key] = &[
     .names(&[("torchtune", "optimizer.lr"), ("torchtune", "lr")]),
     Key::new(
         "train.lr_scheduler",
-        Kind::Choice(Scheduler::NAMES),
+        ValueKind::Choice(Scheduler::NAMES),
         DefaultValue::Value("\"cosine\""),
         "How the learning rate moves after warm-up: not at all, along a straight line, along \
          half a cosine, or constant and falling only at the end (wsd).",
@@ -158,7 +158,7 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "train.warmup_steps",
-        Kind::Integer { min: 0, max: MANY },
+        ValueKind::Integer { min: 0, max: MANY },
         DefaultValue::Value("0"),
         "Steps in which the learning rate rises from zero.",
     )
@@ -170,7 +170,7 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "train.warmup_ratio",
-        Kind::Number(Range::closed(0.0, 1.0)),
+        ValueKind::Number(Range::closed(0.0, 1.0)),
         DefaultValue::Absent("`warmup_steps` decides"),
         "The same as a share of all steps, in place of `warmup_steps`.",
     )
@@ -178,7 +178,7 @@ const KEYS: &[Key] = &[
     .excludes(&["train.warmup_steps"]),
     Key::new(
         "train.min_lr_ratio",
-        Kind::Number(Range::closed(0.0, 1.0)),
+        ValueKind::Number(Range::closed(0.0, 1.0)),
         DefaultValue::Value("0.0"),
         "Where the learning rate ends, as a share of `learning_rate`.",
     )
@@ -187,7 +187,7 @@ const KEYS: &[Key] = &[
     .names(&[("axolotl", "cosine_min_lr_ratio")]),
     Key::new(
         "train.decay_ratio",
-        Kind::Number(Range::above(0.0, 1.0)),
+        ValueKind::Number(Range::above(0.0, 1.0)),
         DefaultValue::Value("0.2"),
         "Share of all steps in which the learning rate falls at the end of wsd.",
     )
@@ -195,7 +195,7 @@ const KEYS: &[Key] = &[
     .only_with("train.lr_scheduler", &["wsd"]),
     Key::new(
         "train.max_grad_norm",
-        Kind::Number(Range::closed(0.0, 1e9)),
+        ValueKind::Number(Range::closed(0.0, 1e9)),
         DefaultValue::Value("1.0"),
         "Gradients whose global norm is larger are scaled down to it. 0 leaves them alone.",
     )
@@ -203,7 +203,7 @@ const KEYS: &[Key] = &[
     .names(&[("torchtune", "clip_grad_norm"), ("other tools", "gradient_clipping")]),
     Key::new(
         "train.recompute",
-        Kind::Choice(Recompute::NAMES),
+        ValueKind::Choice(Recompute::NAMES),
         DefaultValue::Value("\"none\""),
         "What is computed again in the backward pass to save memory; others call it gradient \
          checkpointing. `layers` is slower and gives the same numbers.",
@@ -216,16 +216,16 @@ const KEYS: &[Key] = &[
     ]),
     Key::new(
         "train.loss_chunk_tokens",
-        Kind::Integer { min: 1, max: 1_048_576 },
+        ValueKind::Integer { min: 1, max: 1_048_576 },
         DefaultValue::Value("128"),
-        "Learnt tokens whose logits are held in memory at the same time.",
+        "Target tokens whose logits are held in memory at the same time.",
     )
     .example("64"),
     Key::new(
         "train.precision",
-        Kind::Choice(PrecisionChoice::NAMES),
+        ValueKind::Choice(PrecisionChoice::NAMES),
         DefaultValue::Value("\"auto\""),
-        "Arithmetic of the forward and backward pass. `auto` takes 16 bits on a graphics card \
+        "Arithmetic of the forward and backward pass. `auto` takes 16 bits on a GPU \
          that has them and 32 on every CPU, and says why; `mixed-bf16` is faster on CPUs with \
          AVX512-BF16. Mixed ones multiply matrices in 16 bits; weights that learn, sums, norms, \
          softmax and the loss stay in 32.",

@@ -1,7 +1,7 @@
 //! `[trust]`: which inputs may be used.
 
 use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Kind, Section};
+use crate::config::key::{DefaultValue, Key, Section, ValueKind};
 use crate::config::render::Entries;
 use crate::config::value::{Value, Values};
 
@@ -12,7 +12,7 @@ pub struct TrustConfig {
     pub allowlist: Option<String>,
     /// Public keys that may sign it; empty for those that the user trusts.
     pub allowlist_keys: Vec<String>,
-    /// Inputs that nobody approved may be used all the same if the lock holds them.
+    /// Inputs that no trusted allowlist has may be used all the same if the lock holds them.
     pub tofu: bool,
 }
 
@@ -22,7 +22,7 @@ pub(in crate::config) const SECTION: Section = Section::new(
     &[
         Key::new(
             "trust.allowlist",
-            Kind::Line,
+            ValueKind::Line,
             DefaultValue::Absent("inputs are pinned when they are first used, and recorded so"),
             "A signed list of approved base models and data sets (`firebrand allowlist` writes \
              it). Every file that trains must be in it, by digest; else the run is refused. \
@@ -31,14 +31,14 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("\"allowlist.toml\""),
         Key::new(
             "trust.allowlist_keys",
-            Kind::Texts,
+            ValueKind::Texts,
             DefaultValue::Absent("the keys that you trust, with the role `allowlist`"),
             "Files with the public keys (PEM) that may sign the allowlist.",
         )
         .example("[\"keys/acme.pub.pem\"]"),
         Key::new(
             "trust.tofu",
-            Kind::Boolean,
+            ValueKind::Boolean,
             DefaultValue::Value("false"),
             "What the allowlist does not list may be used all the same if the lock pins it \
              (trust on first use); it is recorded as such. Means nothing without \

@@ -1,7 +1,7 @@
 //! The table of keys against everything that is made from it.
 
 use super::*;
-use crate::config::key::{DefaultValue, Key, Kind};
+use crate::config::key::{DefaultValue, Key, ValueKind};
 use crate::settings::{schema, template};
 
 fn section_of(key: &Key) -> &'static TableSection {
@@ -28,7 +28,7 @@ fn read_overrides(overrides: &[String]) -> Loaded {
 #[test]
 fn every_key_changes_the_config() {
     for key in KEYS.keys() {
-        if matches!(key.kind, Kind::Choice([_])) {
+        if matches!(key.kind, ValueKind::Choice([_])) {
             continue; // One choice: there is nothing to change yet.
         }
         let section = key.path.split_once('.').map_or("", |(section, _)| section);
@@ -59,12 +59,12 @@ fn every_key_changes_the_config() {
 /// What a scalar example looks like in the flat pairs of lineage.
 fn expected(key: &Key, loaded: &Loaded) -> Option<(String, String)> {
     match key.kind {
-        Kind::Line
-        | Kind::Name
-        | Kind::Choice(_)
-        | Kind::Device
-        | Kind::Boolean
-        | Kind::Integer { .. } => {
+        ValueKind::Line
+        | ValueKind::Name
+        | ValueKind::Choice(_)
+        | ValueKind::Device
+        | ValueKind::Boolean
+        | ValueKind::Integer { .. } => {
             let found = loaded.resolved.get(key.path).cloned().unwrap_or_default();
             Some((key.example.trim_matches('"').to_owned(), found))
         }
@@ -104,7 +104,7 @@ fn every_key_of_a_data_set_changes_the_config() {
 fn the_paths_of_the_table_are_those_of_its_sections() {
     for section in KEYS.sections() {
         for key in &section.keys {
-            let path = check::join(section.name, key.name());
+            let path = unknown::join(section.name, key.name());
             assert_eq!(path, key.path);
         }
     }
@@ -121,7 +121,7 @@ fn the_table_refers_only_to_keys_that_exist() {
             assert!(KEYS.key(other).is_some(), "{other}");
         }
         if let Some((decider, wanted)) = key.only_with {
-            let Kind::Choice(names) = KEYS.key(decider).unwrap().kind else {
+            let ValueKind::Choice(names) = KEYS.key(decider).unwrap().kind else {
                 panic!("{decider} is no choice");
             };
             assert!(wanted.iter().all(|name| names.contains(name)), "{}", key.path);
@@ -179,7 +179,7 @@ fn the_committed_schema_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/schema.json");
     let committed = std::fs::read_to_string(path).unwrap();
     let made = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
-    assert_eq!(committed, made, "`firebrand schema > configs/schema.json` writes it anew");
+    assert_eq!(committed, made, "`firebrand schema > configs/schema.json` writes it again");
 }
 
 #[test]
@@ -301,7 +301,7 @@ mod owned {
 
     const SWITCH: &[Key] = &[Key::new(
         "train.rule",
-        Kind::Choice(&["plain", "odd"]),
+        ValueKind::Choice(&["plain", "odd"]),
         DefaultValue::Value("\"plain\""),
         "Which rule.",
     )
@@ -309,7 +309,7 @@ mod owned {
     .silent_default()];
     const BETA: &[Key] = &[Key::new(
         "odd.beta",
-        Kind::Number(Range::closed(0.0, 1.0)),
+        ValueKind::Number(Range::closed(0.0, 1.0)),
         DefaultValue::Value("0.5"),
         "How odd.",
     )];
@@ -322,8 +322,12 @@ mod owned {
         defaults: &[("train.learning_rate", "0.25")],
         ..Section::new("side", "Something beside it.", SIDE_KEYS).effect(Effect::Weights)
     };
-    const SIDE_KEYS: &[Key] =
-        &[Key::new("side.on", Kind::Boolean, DefaultValue::Value("true"), "Whether it is on.")];
+    const SIDE_KEYS: &[Key] = &[Key::new(
+        "side.on",
+        ValueKind::Boolean,
+        DefaultValue::Value("true"),
+        "Whether it is on.",
+    )];
 
     fn table() -> KeyTable {
         let notes: &[_] = &[("a tool", "oddness", "`odd.beta` is that")];

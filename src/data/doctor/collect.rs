@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::groups::Groups;
 use crate::data::codec::Codec;
-use crate::data::corpus::Role;
+use crate::data::corpus_file::Role;
 use crate::data::finding::{Examiner, Finding, FindingKind};
 use crate::data::sketch::{HASHES, Sketch};
 use crate::data::watch::{RecordWatch, WatchedRecord};

@@ -38,7 +38,7 @@ fn of_records(
     let read = checkup.statistics.records + checkup.validation.records;
     say(bad > 0, format!("{bad} of {} cannot be used", said(read, "record")));
     let what = format!("{} without target tokens", said(none, "record"));
-    say(none > 0, format!("{what}: nothing is learned from them"));
+    say(none > 0, format!("{what}: nothing is trained on them"));
     let both = records(FindingKind::InValidation);
     let what = format!("{} also in the validation data", said(both, "training record"));
     say(both > 0, format!("{what}: left out of the training data"));
@@ -70,19 +70,19 @@ fn of_records(
 fn of_the_whole(checkup: &Checkup, corpus: &Corpus, say: &mut impl FnMut(bool, String)) {
     let counts = &checkup.statistics;
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-    let learnt = counts.learnt_tokens as f64 / counts.tokens.max(1) as f64;
+    let targets = counts.target_tokens as f64 / counts.tokens.max(1) as f64;
     let repeated = said(checkup.duplicates, "example");
     say(
         checkup.duplicates > 0 && counts.duplicates == 0,
         format!("{repeated} repeated; `data.deduplicate` trains them once"),
     );
     say(
-        learnt < 0.05 && counts.tokens > 0,
-        format!("only {} of the tokens are targets", percent(learnt)),
+        targets < 0.05 && counts.tokens > 0,
+        format!("only {} of the tokens are targets", percent(targets)),
     );
     say(
-        is_chat(corpus) && learnt > 0.95,
-        format!("{} of the tokens are targets, prompts too", percent(learnt)),
+        is_chat(corpus) && targets > 0.95,
+        format!("{} of the tokens are targets, prompts too", percent(targets)),
     );
     say(
         checkup.validation.examples == 0,
@@ -99,7 +99,7 @@ const FOUND_BETTER: [&str; 6] = [
     ": skipped: ",
     "more unusable records were skipped",
     "are longer than `data.max_seq_len`",
-    "hold nothing to learn",
+    "have no target tokens",
     "have no target tokens",
     "training records are also validation records",
 ];
@@ -117,7 +117,7 @@ fn near(checkup: &Checkup, say: &mut impl FnMut(bool, String)) {
             "{} almost in the validation data, which makes its loss look too good (likeness of \
              at least {:.0} %): {}",
             said(near.records, "training record"),
-            100.0 * near.likeness,
+            100.0 * near.logit_diff,
             places.join("; ")
         ),
     );

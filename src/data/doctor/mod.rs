@@ -24,7 +24,7 @@ use super::codec::Codec;
 use super::corpus::{Corpus, Extent, open_watched};
 use super::finding::FindingKind;
 use super::plan::Plan;
-use super::show::{Piece, pieces};
+use super::show::{ExampleSpan, pieces};
 use super::statistics::Statistics;
 use super::survey::each;
 use super::watch::RecordWatch;
@@ -76,7 +76,7 @@ pub struct Checkup {
     pub concerns: Vec<String>,
     /// Places and texts of examples spread over the data.
     #[serde(skip)]
-    pub examples: Vec<(String, Vec<Piece>)>,
+    pub examples: Vec<(String, Vec<ExampleSpan>)>,
     /// What was chosen and why, a sentence each.
     #[serde(skip)]
     pub notes: Vec<String>,
@@ -143,7 +143,7 @@ fn rows(plan: &Plan, statistics: &Statistics) -> Result<u64> {
 }
 
 /// Examples spread evenly over the data, of which so many are trained.
-fn examples(corpus: &Corpus, count: u64) -> Result<Vec<(String, Vec<Piece>)>> {
+fn examples(corpus: &Corpus, count: u64) -> Result<Vec<(String, Vec<ExampleSpan>)>> {
     let wanted = (SHOWN as u64).min(count);
     let wanted: BTreeSet<u64> = (0..wanted).map(|number| number * count / wanted).collect();
     let (mut number, mut places) = (0, Vec::new());

@@ -39,7 +39,7 @@ fn no_media(record: &Fields) -> Result<(), String> {
         Some(_) => true,
     };
     match MEDIA.iter().find(holds) {
-        Some(name) => Err(format!("the record has `{name}`, and only text can be learnt")),
+        Some(name) => Err(format!("the record has `{name}`, and only text can be trained on")),
         None => Ok(()),
     }
 }

@@ -39,7 +39,7 @@ impl Format for Completion {
     }
 }
 
-/// TRL's conversational form: what the assistant says in the completion is learnt.
+/// TRL's conversational form: what the assistant says in the completion is trained on.
 fn chat(record: &mut Fields) -> Result<Content, String> {
     let mut part = |name: &str, role: &str| match record.remove(name) {
         Some(Value::String(text)) if !is_json_list(&text) => {

@@ -49,7 +49,7 @@ fn part(mut part: Value) -> Result<Value, String> {
         Some(Value::String(name)) if TEXT_PARTS.contains(&name.as_str()) => {}
         Some(name) => {
             return Err(format!(
-                "`content` has a part of the type {name}; only text can be learnt"
+                "`content` has a part of the type {name}; only text can be trained on"
             ));
         }
     }

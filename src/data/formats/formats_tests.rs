@@ -70,7 +70,7 @@ fn messages_are_checked_one_by_one() {
     );
     assert_eq!(
         reason(r#"{"messages":[{"role":"user","content":[{"type":"image"}]}]}"#),
-        "message 1: `content` has a part of the type \"image\"; only text can be learnt"
+        "message 1: `content` has a part of the type \"image\"; only text can be trained on"
     );
     assert_eq!(
         reason(r#"{"messages":[{"role":"user","content":"x"}],"tools":{}}"#),

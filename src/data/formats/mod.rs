@@ -63,16 +63,16 @@ pub trait Format: Sync {
 /// What a record says, whatever its shape.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// Turns, written out by the model's chat template; the assistant's are learnt.
+    /// Turns, written out by the model's chat template; the assistant's are trained on.
     Chat(Conversation),
-    /// Plain text, of which only what follows the prompt is learnt.
+    /// Plain text, of which only what follows the prompt is trained on.
     Completion {
         /// Given.
         prompt: String,
-        /// Learnt.
+        /// Trained on.
         completion: String,
     },
-    /// Plain text, all of it learnt.
+    /// Plain text, all of it trained on.
     Text(String),
     /// Two conversations that differ in how they end.
     Preference {

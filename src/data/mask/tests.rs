@@ -1,4 +1,4 @@
-//! What is learnt, for the ways in which chat templates write turns.
+//! What is trained on, for the ways in which chat templates write turns.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ const LLAMA: &str = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role
     {{ m.content | trim }}<|im_end|>{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant<|pad|>\n\n{% endif %}";
 
-/// The conversation's text with what is learnt in brackets.
+/// The conversation's text with what is trained on in brackets.
 fn marked(codec: &Codec, messages: Value) -> Result<String, String> {
     let messages = messages.as_array().unwrap().clone();
     shown(codec, &Conversation { messages, ..Conversation::default() })
@@ -30,11 +30,11 @@ fn template(codec: &Codec) -> ChatTemplate {
 fn shown(codec: &Codec, conversation: &Conversation) -> Result<String, String> {
     let rendered = render(&template(codec), conversation)?;
     let encoded = codec.tokenizer.encode(&rendered.text).unwrap();
-    let learn = mask(codec, &rendered, &encoded);
-    let pieces = pieces(codec, &Example { tokens: encoded.tokens, learn }).unwrap();
+    let loss_mask = mask(codec, &rendered, &encoded);
+    let pieces = pieces(codec, &Example { tokens: encoded.tokens, loss_mask }).unwrap();
     let joined: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
     assert_eq!(joined, rendered.text);
-    let show = |piece: &crate::data::Piece| match piece.learnt {
+    let show = |piece: &crate::data::ExampleSpan| match piece.target {
         true => format!("[{}]", piece.text),
         false => piece.text.clone(),
     };

@@ -59,12 +59,12 @@ mod system {
     const TICKS_PER_SECOND: u64 = 100;
 
     /// The limits of this process.
-    pub struct Limits {
+    pub struct ChildLimits {
         /// The address space that it had when it started, in bytes; `None` where that is not told.
         start: Option<u64>,
     }
 
-    impl Limits {
+    impl ChildLimits {
         /// Of this process, as large as it is now.
         pub fn new() -> Self {
             set(Resource::Core, 0);
@@ -114,9 +114,9 @@ mod system {
 #[cfg(not(unix))]
 mod system {
     /// The limits of this process: this system has none.
-    pub struct Limits;
+    pub struct ChildLimits;
 
-    impl Limits {
+    impl ChildLimits {
         /// Of this process.
         pub fn new() -> Self {
             Self
@@ -130,4 +130,4 @@ mod system {
     }
 }
 
-pub use system::Limits;
+pub use system::ChildLimits;

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use serde::Serialize;
 
 use super::compact::{read_conversations, write_rendered};
-use super::limits::{self, Limits};
+use super::limits::{self, ChildLimits};
 use super::wire::{COMPACT, Objection, Request, read_bytes, read_length, write_frame};
 use crate::data::formats::Conversation;
 use crate::data::handed::{Handed, hand};
@@ -34,10 +34,10 @@ pub fn serve(mut input: impl Read, output: impl Write + Send + 'static) -> Resul
         .stack_size(limits::STACK)
         .spawn(move || work(&frames, output))
         .context("cannot start a thread")?;
-    let limits = Limits::new();
+    let limits = ChildLimits::new();
     while let Some(length) = read_length(&mut input).context("cannot read a request")? {
         limits.memory(limits::memory(length));
-        Limits::time(limits::seconds(length, 0));
+        ChildLimits::time(limits::seconds(length, 0));
         let frame = read_bytes(&mut input, length).context("cannot read a request")?;
         if hand.send(frame).is_err() {
             break; // the program reads no more answers
@@ -126,7 +126,7 @@ pub(super) fn write(
 
 /// More time, now that it is known what is to be rendered.
 fn allow(frame: &[u8], more: u64) {
-    Limits::time(limits::seconds(frame.len() as u64, more));
+    ChildLimits::time(limits::seconds(frame.len() as u64, more));
 }
 
 fn encode(answer: &impl Serialize) -> Result<Vec<u8>> {

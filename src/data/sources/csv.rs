@@ -74,11 +74,11 @@ fn checked(mut names: Vec<String>) -> Result<Vec<String>, String> {
 pub struct Rows {
     delimiter: u8,
     names: Vec<String>,
-    state: State,
+    state: CsvState,
 }
 
 /// What the next byte belongs to.
-enum State {
+enum CsvState {
     /// A cell that begins with it.
     Start,
     /// A cell without quotes, or what follows the closing quote of one.
@@ -91,7 +91,7 @@ enum State {
 
 impl Rows {
     fn new(delimiter: u8) -> Self {
-        Self { delimiter, names: Vec::new(), state: State::Start }
+        Self { delimiter, names: Vec::new(), state: CsvState::Start }
     }
 
     /// The cells of a row.
@@ -151,35 +151,35 @@ impl Container for Rows {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             match self.state {
-                State::Start if byte == b'"' => {
-                    self.state = State::Quoted;
+                CsvState::Start if byte == b'"' => {
+                    self.state = CsvState::Quoted;
                     at += 1;
                 }
-                State::Start => self.state = State::Plain,
-                State::Plain => {
+                CsvState::Start => self.state = CsvState::Plain,
+                CsvState::Plain => {
                     at += memchr::memchr2(b'\n', self.delimiter, &bytes[at..])?;
-                    self.state = State::Start;
+                    self.state = CsvState::Start;
                     if bytes[at] == b'\n' {
                         return Some((at, at + 1));
                     }
                     at += 1;
                 }
-                State::Quoted => {
+                CsvState::Quoted => {
                     at += memchr::memchr(b'"', &bytes[at..])? + 1;
-                    self.state = State::Quote;
+                    self.state = CsvState::Quote;
                 }
-                State::Quote if byte == b'"' => {
-                    self.state = State::Quoted;
+                CsvState::Quote if byte == b'"' => {
+                    self.state = CsvState::Quoted;
                     at += 1;
                 }
-                State::Quote => self.state = State::Plain,
+                CsvState::Quote => self.state = CsvState::Plain,
             }
         }
         None
     }
 
     fn end(&mut self, _begun: bool) -> Result<Option<String>, String> {
-        Ok(matches!(self.state, State::Quoted)
+        Ok(matches!(self.state, CsvState::Quoted)
             .then(|| "a quote opens a cell here and is never closed".to_owned()))
     }
 

@@ -57,7 +57,7 @@ fn is_one_object(start: &[u8]) -> bool {
 /// The items of a JSON list.
 #[derive(Default)]
 pub struct List {
-    state: State,
+    state: JsonState,
     /// How many brackets are open inside the item.
     depth: usize,
     in_string: bool,
@@ -68,7 +68,7 @@ pub struct List {
 }
 
 #[derive(Default, PartialEq, Eq)]
-enum State {
+enum JsonState {
     #[default]
     Before,
     Within,
@@ -82,14 +82,14 @@ impl Container for List {
         for (index, byte) in bytes.iter().enumerate() {
             match (byte, &self.state) {
                 (b' ' | b'\t' | b'\r' | b'\n', _) => {}
-                (b'[', State::Before) => self.state = State::Within,
-                (b']', State::Within) if self.items == 0 => self.state = State::After,
-                (_, State::Within) => {
+                (b'[', JsonState::Before) => self.state = JsonState::Within,
+                (b']', JsonState::Within) if self.items == 0 => self.state = JsonState::After,
+                (_, JsonState::Within) => {
                     self.items += 1;
                     return Ok(index);
                 }
-                (_, State::Before) => return Err("the file does not begin with a list".into()),
-                (_, State::After) => {
+                (_, JsonState::Before) => return Err("the file does not begin with a list".into()),
+                (_, JsonState::After) => {
                     return Err("something follows the bracket that closes the list".into());
                 }
             }
@@ -115,7 +115,7 @@ impl Container for List {
                     b'{' | b'[' => self.depth += 1,
                     b',' if self.depth == 0 => return Some((at, at + 1)),
                     b']' if self.depth == 0 => {
-                        self.state = State::After;
+                        self.state = JsonState::After;
                         return Some((at, at + 1));
                     }
                     b'}' | b']' => self.depth = self.depth.saturating_sub(1),
@@ -129,7 +129,7 @@ impl Container for List {
 
     fn end(&mut self, _begun: bool) -> Result<Option<String>, String> {
         match self.state {
-            State::Within => Err(format!(
+            JsonState::Within => Err(format!(
                 "the list is not closed: the file ends in or after record {}",
                 self.items
             )),

@@ -55,7 +55,7 @@ pub trait Container: Send + Sync {
 }
 
 /// A piece of the file.
-struct Piece {
+struct FileSection {
     /// Its place, counted from 1.
     place: u64,
     /// Where it lies in the batch, or the digest of one that was too long to keep.
@@ -103,7 +103,7 @@ impl<C: Container> Pieces<C> {
     }
 
     /// Moves the next piece that is not blank into the batch.
-    fn next_piece(&mut self) -> Result<Option<Piece>> {
+    fn next_piece(&mut self) -> Result<Option<FileSection>> {
         let mut blank = 0;
         loop {
             if !self.skip(&mut blank)? {
@@ -115,7 +115,7 @@ impl<C: Container> Pieces<C> {
             let reason = self.take_piece(start, &mut dropped)?;
             if let Some(dropped) = dropped {
                 let (_, _, digest) = dropped.finish();
-                return Ok(Some(Piece { place, bytes: Err(digest), reason }));
+                return Ok(Some(FileSection { place, bytes: Err(digest), reason }));
             }
             let by_line = C::PLACE == "line";
             if by_line && self.batch.len() > start && self.batch.ends_with(b"\r") {
@@ -127,7 +127,7 @@ impl<C: Container> Pieces<C> {
                 continue;
             }
             self.input.count_record(self.batch.len() - start)?;
-            return Ok(Some(Piece { place, bytes: Ok(start..self.batch.len()), reason }));
+            return Ok(Some(FileSection { place, bytes: Ok(start..self.batch.len()), reason }));
         }
     }
 
@@ -237,7 +237,7 @@ impl<C: Container> Records for Pieces<C> {
             pieces.push(piece);
         }
         let (container, batch, max) = (&self.container, &self.batch, self.max_piece);
-        let record = |piece: Piece| match (piece.bytes, piece.reason) {
+        let record = |piece: FileSection| match (piece.bytes, piece.reason) {
             (Err(digest), reason) => {
                 let reason = reason.unwrap_or_else(|| too_long::<C>(max));
                 Record { line: piece.place, digest, content: Err(reason) }

@@ -8,7 +8,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, State};
 
-use super::{FUEL, filters, globals, methods, operators, python};
+use super::objects::{globals, methods, operators, python};
+use super::{FUEL, filters};
 use crate::error::{Context, Result};
 
 /// An environment without templates.

@@ -6,9 +6,10 @@ use minijinja::filters as engine;
 use minijinja::value::{Kwargs, Rest, Tuple, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, State};
 
+use super::objects::operators::{Number, compare, percent, whole};
+use super::objects::python::{text, type_name};
 use super::objects::{Generator, View, is_dict, is_iterable, is_list, items, refused};
-use super::operators::{Number, compare, percent, whole};
-use super::python::{is_space, text, type_name};
+use super::text::is_space;
 use super::text::{Pad, capitalize, lines};
 
 /// The filters of the engine that Jinja has not.
@@ -150,7 +151,7 @@ fn add_of_text(environment: &mut Environment) {
 fn pprint(value: &Value) -> Result<String, Error> {
     const WIDTH: usize = 80;
     let mut out = String::new();
-    super::python::repr(&sorted(value, 0)?, 0, &mut out)?;
+    super::objects::python::repr(&sorted(value, 0)?, 0, &mut out)?;
     let words = value.as_str().is_some_and(|text| text.contains(char::is_whitespace));
     let nested = value.as_str().is_none() && value.try_iter().is_ok();
     if out.chars().count() > WIDTH && (nested || words) {
@@ -161,7 +162,7 @@ fn pprint(value: &Value) -> Result<String, Error> {
 
 /// A value whose dictionaries have their keys in order.
 fn sorted(value: &Value, depth: usize) -> Result<Value, Error> {
-    if depth > super::python::MAX_DEPTH {
+    if depth > super::objects::python::MAX_DEPTH {
         return Err(refused("a value is nested too deeply to be printed"));
     }
     let inner = |item: Value| sorted(&item, depth + 1);

@@ -7,8 +7,8 @@ use minijinja::Error;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use serde_json::Value as Json;
 
+use super::objects::python::{self, MAX_DEPTH, type_name};
 use super::objects::{is_dict, is_list, refused};
-use super::python::{self, MAX_DEPTH, type_name};
 use crate::files::long_integer;
 
 /// More spaces for one step are refused.

@@ -2,7 +2,7 @@
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum LexemeKind {
     /// A name or a keyword.
     Name,
     /// A whole number or one with a fraction.
@@ -17,7 +17,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub struct Token<'a> {
     /// What it is.
-    pub kind: Kind,
+    pub kind: LexemeKind,
     /// As it is written.
     pub text: &'a str,
     /// Where it begins in the source.
@@ -117,14 +117,14 @@ fn after_raw(source: &str, at: usize) -> Option<usize> {
 }
 
 /// The kind and the length of the first token; white space is one.
-fn token(rest: &str, after_dot: bool) -> Option<(Kind, usize)> {
+fn token(rest: &str, after_dot: bool) -> Option<(LexemeKind, usize)> {
     let first = rest.chars().next()?;
     let run = |of: fn(char) -> bool| rest.find(|c| !of(c)).unwrap_or(rest.len());
     Some(match first {
-        c if c.is_whitespace() => (Kind::Sign, run(char::is_whitespace)),
-        c if c.is_ascii_digit() => (Kind::Number, number(rest, after_dot)),
+        c if c.is_whitespace() => (LexemeKind::Sign, run(char::is_whitespace)),
+        c if c.is_ascii_digit() => (LexemeKind::Number, number(rest, after_dot)),
         c if c.is_alphabetic() || c == '_' => {
-            (Kind::Name, run(|c| c.is_alphanumeric() || c == '_'))
+            (LexemeKind::Name, run(|c| c.is_alphanumeric() || c == '_'))
         }
         '\'' | '"' => {
             let mut escaped = false;
@@ -133,10 +133,10 @@ fn token(rest: &str, after_dot: bool) -> Option<(Kind, usize)> {
                 escaped = c == '\\' && !escaped;
                 ends
             });
-            (Kind::Text, end?.0 + 1)
+            (LexemeKind::Text, end?.0 + 1)
         }
-        _ if OPERATORS.iter().any(|operator| rest.starts_with(operator)) => (Kind::Sign, 2),
-        c => (Kind::Sign, c.len_utf8()),
+        _ if OPERATORS.iter().any(|operator| rest.starts_with(operator)) => (LexemeKind::Sign, 2),
+        c => (LexemeKind::Sign, c.len_utf8()),
     })
 }
 

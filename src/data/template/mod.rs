@@ -12,16 +12,12 @@ mod bounded;
 mod edits;
 mod environment;
 mod filters;
-mod globals;
 mod json;
 mod lexer;
 mod marks;
-mod methods;
 mod named;
 mod objects;
-mod operators;
 mod probe;
-mod python;
 mod rewrite;
 mod shape;
 mod size;
@@ -47,8 +43,8 @@ use bounded::Bounded;
 pub use environment::take_undefined;
 use marks::Marks;
 pub use named::Templates;
-pub use python::is_space;
-pub use trace::{Given, Guard, Piece, Strip, Text, Trace};
+pub use text::is_space;
+pub use trace::{Given, Guard, Strip, Text, TextPart, Trace};
 pub use whole::Whole;
 
 /// A conversation of a thousand turns needs about a hundred thousand instructions.

@@ -1,6 +1,6 @@
 //! Operands: names, literals, attributes, subscripts, calls, filters and tests.
 
-use super::super::lexer::{Kind, Token, portable};
+use super::super::lexer::{LexemeKind, Token, portable};
 use super::{DEFAULTS, DICT_METHODS, LOOP_NUMBERS, NUMBERS, Node, Reader, Type};
 
 impl<'a> Reader<'a, '_> {
@@ -29,21 +29,21 @@ impl<'a> Reader<'a, '_> {
         let token = self.next()?;
         let node = |of, name| Node { start: token.at, end: token.end(), of, name };
         match (token.kind, token.text) {
-            (Kind::Number, _) => Some(node(Type::Number, None)),
-            (Kind::Text, _) => {
+            (LexemeKind::Number, _) => Some(node(Type::Number, None)),
+            (LexemeKind::Text, _) => {
                 let mut end = token.end();
                 self.escapes(&token);
-                while self.tokens.get(self.at).is_some_and(|next| next.kind == Kind::Text) {
+                while self.tokens.get(self.at).is_some_and(|next| next.kind == LexemeKind::Text) {
                     let next = self.next()?;
                     self.escapes(&next);
                     end = next.end();
                 }
                 Some(Node { end, ..node(Type::Text, None) })
             }
-            (Kind::Name, "true" | "True" | "false" | "False" | "none" | "None") => {
+            (LexemeKind::Name, "true" | "True" | "false" | "False" | "none" | "None") => {
                 Some(node(Type::Any, None))
             }
-            (Kind::Name, name) => Some(node(Type::Any, Some((name, token.end())))),
+            (LexemeKind::Name, name) => Some(node(Type::Any, Some((name, token.end())))),
             (_, "(") => self.items(&token, ")"),
             (_, "[") => self.items(&token, "]"),
             (_, "{") => self.items(&token, "}"),
@@ -134,7 +134,7 @@ impl<'a> Reader<'a, '_> {
         if !colons.is_empty() {
             self.slice(&open, &colons, &close)?;
             self.edits.wrap(whole, "__slice(", ")");
-        } else if key.kind == Kind::Text
+        } else if key.kind == LexemeKind::Text
             && parts.len() == 1
             && self.tokens.get(self.at.checked_sub(2)?).is_some_and(|last| last.at == key.at)
             && DICT_METHODS.contains(&key.text.trim_matches(['\'', '"']))
@@ -224,9 +224,9 @@ impl<'a> Reader<'a, '_> {
             return self.arguments();
         }
         let argument = self.tokens.get(self.at).is_some_and(|next| match next.kind {
-            Kind::Name => !["else", "or", "and", "is"].contains(&next.text),
-            Kind::Number | Kind::Text => true,
-            Kind::Sign => ["[", "{"].contains(&next.text),
+            LexemeKind::Name => !["else", "or", "and", "is"].contains(&next.text),
+            LexemeKind::Number | LexemeKind::Text => true,
+            LexemeKind::Sign => ["[", "{"].contains(&next.text),
         });
         if !argument {
             return Some(name.end());
@@ -236,9 +236,9 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn dotted(&mut self) -> Option<Token<'a>> {
-        let mut name = self.next().filter(|name| name.kind == Kind::Name)?;
+        let mut name = self.next().filter(|name| name.kind == LexemeKind::Name)?;
         while self.take(".").is_some() {
-            name = self.next().filter(|name| name.kind == Kind::Name)?;
+            name = self.next().filter(|name| name.kind == LexemeKind::Name)?;
         }
         Some(name)
     }

@@ -83,7 +83,7 @@ enum Place {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Block {
+enum TemplateBlock {
     If,
     For,
     /// The loop over the messages.
@@ -94,7 +94,7 @@ struct Reader<'a> {
     /// Names of the messages, or of those from some message on.
     watched: BTreeSet<&'a str>,
     assigned: BTreeSet<&'a str>,
-    blocks: Vec<Block>,
+    blocks: Vec<TemplateBlock>,
     place: Place,
     /// The words that follow the loop.
     end: Vec<&'a str>,
@@ -107,7 +107,8 @@ impl<'a> Reader<'a> {
     fn tag(&mut self, tag: &Tag<'a>) -> Option<()> {
         let tokens = tag.tokens.as_slice();
         let after = self.place == Place::After;
-        let words = tokens.iter().filter(|token| token.kind == Kind::Word).map(|token| token.text);
+        let words =
+            tokens.iter().filter(|token| token.kind == WordKind::Word).map(|token| token.text);
         let rest = match tag.statement {
             true => self.statement(tokens)?,
             false => tokens,
@@ -125,15 +126,15 @@ impl<'a> Reader<'a> {
     fn statement<'t>(&mut self, tokens: &'t [Token<'a>]) -> Option<&'t [Token<'a>]> {
         let (keyword, rest) = tokens.split_first()?;
         match keyword.text {
-            "if" => self.blocks.push(Block::If),
-            "else" if self.blocks.last() == Some(&Block::Turns) => return None,
+            "if" => self.blocks.push(TemplateBlock::If),
+            "else" if self.blocks.last() == Some(&TemplateBlock::Turns) => return None,
             "elif" | "else" | "break" | "continue" => {}
-            "endif" => (self.blocks.pop()? == Block::If).then_some(())?,
+            "endif" => (self.blocks.pop()? == TemplateBlock::If).then_some(())?,
             "for" => return self.begin_loop(rest),
             "endfor" => match self.blocks.pop()? {
-                Block::If => return None,
-                Block::For => {}
-                Block::Turns => {
+                TemplateBlock::If => return None,
+                TemplateBlock::For => {}
+                TemplateBlock::Turns => {
                     self.place = Place::After;
                     return rest.is_empty().then_some(rest);
                 }
@@ -150,28 +151,28 @@ impl<'a> Reader<'a> {
 
     fn begin_loop<'t>(&mut self, rest: &'t [Token<'a>]) -> Option<&'t [Token<'a>]> {
         let target = rest.iter().take_while(|token| token.text != "in").count();
-        for name in rest.get(..target)?.iter().filter(|token| token.kind == Kind::Word) {
+        for name in rest.get(..target)?.iter().filter(|token| token.kind == WordKind::Word) {
             self.assign_name(name.text)?;
         }
         let over = rest.get(target + 1..)?;
         if let [one] = over
             && self.watched.contains(one.text)
         {
-            let outermost = !self.blocks.iter().any(|block| *block != Block::If);
+            let outermost = !self.blocks.iter().any(|block| *block != TemplateBlock::If);
             if self.place != Place::Before || !outermost {
                 return None;
             }
             self.place = Place::Inside;
-            self.blocks.push(Block::Turns);
+            self.blocks.push(TemplateBlock::Turns);
             return Some(&[]);
         }
-        self.blocks.push(Block::For);
+        self.blocks.push(TemplateBlock::For);
         over.iter().all(|token| token.text != "recursive").then_some(over)
     }
 
     fn assign<'t>(&mut self, rest: &'t [Token<'a>]) -> Option<&'t [Token<'a>]> {
         let [name, equals, value @ ..] = rest else { return None };
-        if name.kind != Kind::Word || equals.text != "=" {
+        if name.kind != WordKind::Word || equals.text != "=" {
             return None;
         }
         let texts: Vec<&str> = value.iter().map(|token| token.text).collect();
@@ -206,7 +207,8 @@ impl<'a> Reader<'a> {
     fn word(&mut self, tokens: &[Token<'a>], index: usize) -> Option<()> {
         let token = tokens.get(index)?;
         let before = index.checked_sub(1).and_then(|index| tokens.get(index));
-        if token.kind != Kind::Word || before.is_some_and(|token| [".", "|"].contains(&token.text))
+        if token.kind != WordKind::Word
+            || before.is_some_and(|token| [".", "|"].contains(&token.text))
         {
             return Some(());
         }
@@ -226,7 +228,7 @@ impl<'a> Reader<'a> {
                 self.not_after(&[])?;
                 match after.as_slice() {
                     ["[", from, ":", "]", ..] if self.place == Place::Before => {
-                        let number = tokens.get(index + 2)?.kind == Kind::Number;
+                        let number = tokens.get(index + 2)?.kind == WordKind::Number;
                         let end = tokens.get(index + 4)?.end();
                         let call = format!("{WATCHER}.rest({name}, {from})");
                         self.edits.push((token.at, end, call));
@@ -250,7 +252,7 @@ impl<'a> Reader<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum WordKind {
     Word,
     Number,
     Text,
@@ -259,7 +261,7 @@ enum Kind {
 
 #[derive(Clone, Copy)]
 struct Token<'a> {
-    kind: Kind,
+    kind: WordKind,
     text: &'a str,
     at: usize,
 }
@@ -322,14 +324,14 @@ fn tags(source: &str) -> Option<Vec<Tag<'_>>> {
 }
 
 /// The kind and the length of the first token; white space is one.
-fn token(rest: &str) -> Option<(Kind, usize)> {
+fn token(rest: &str) -> Option<(WordKind, usize)> {
     let first = rest.chars().next()?;
     let run = |of: fn(char) -> bool| rest.find(|c| !of(c)).unwrap_or(rest.len());
     Some(match first {
-        c if c.is_whitespace() => (Kind::Sign, run(char::is_whitespace)),
-        c if c.is_ascii_digit() => (Kind::Number, run(|c| c.is_ascii_alphanumeric())),
+        c if c.is_whitespace() => (WordKind::Sign, run(char::is_whitespace)),
+        c if c.is_ascii_digit() => (WordKind::Number, run(|c| c.is_ascii_alphanumeric())),
         c if c.is_ascii_alphabetic() || c == '_' => {
-            (Kind::Word, run(|c| c.is_ascii_alphanumeric() || c == '_'))
+            (WordKind::Word, run(|c| c.is_ascii_alphanumeric() || c == '_'))
         }
         '\'' | '"' => {
             let mut escaped = false;
@@ -338,8 +340,8 @@ fn token(rest: &str) -> Option<(Kind, usize)> {
                 escaped = c == '\\' && !escaped;
                 ends
             });
-            (Kind::Text, end?.0 + 1)
+            (WordKind::Text, end?.0 + 1)
         }
-        c => (Kind::Sign, c.len_utf8()),
+        c => (WordKind::Sign, c.len_utf8()),
     })
 }

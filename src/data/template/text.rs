@@ -2,7 +2,10 @@
 
 use minijinja::value::Value;
 
-use super::python::is_space;
+/// What Python counts as white space.
+pub fn is_space(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\x1c'..='\x1f')
+}
 
 /// A longer text is not made by padding.
 const MAX_PADDED: usize = 1 << 24;

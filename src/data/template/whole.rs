@@ -1,6 +1,6 @@
 //! The text of a conversation, with what the texts of its first turns would be.
 //!
-//! What is learnt of a conversation is found by comparing its text with those of its prefixes.
+//! What is trained on of a conversation is found by comparing its text with those of its prefixes.
 //! Rendering every prefix takes a time that grows with the square of the number of turns. Where
 //! the template writes turn by turn ([`super::shape`]), one rendering says what all prefixes are:
 //! the messages are handed to it as an object that notes how much was written when each is taken,

@@ -19,7 +19,7 @@ use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use super::Inner;
-use super::kinds::{self, Kind, MARK, Opening};
+use super::kinds::{self, MARK, Opening, SpellingKind};
 use super::patience::parts;
 use super::spelling::letter_of;
 
@@ -114,8 +114,8 @@ impl Cuts {
             None => 0,
         };
         let rule = match kind {
-            Some(Kind::Bytes) if splits_words(inner) => Rule::Words,
-            Some(Kind::Marks(opening)) => marks(inner, opening),
+            Some(SpellingKind::Bytes) if splits_words(inner) => Rule::Words,
+            Some(SpellingKind::Marks(opening)) => marks(inner, opening),
             _ => Rule::Nowhere,
         };
         let longest = kind.and_then(|kind| longest(inner, kind));
@@ -282,12 +282,14 @@ fn marks(inner: &Inner, opening: Opening) -> Rule {
 
 /// Of how many bytes a token can be the only one; `None` where a token may stand for any number of
 /// them, or text for none.
-fn longest(inner: &Inner, kind: Kind) -> Option<usize> {
+fn longest(inner: &Inner, kind: SpellingKind) -> Option<usize> {
     let ModelWrapper::BPE(model) = inner.get_model() else { return None };
     let vocabulary = inner.get_vocab(false);
     let has_all = match kind {
-        Kind::Bytes => (0..=255).all(|byte| vocabulary.contains_key(&letter_of(byte).to_string())),
-        Kind::Marks(_) => {
+        SpellingKind::Bytes => {
+            (0..=255).all(|byte| vocabulary.contains_key(&letter_of(byte).to_string()))
+        }
+        SpellingKind::Marks(_) => {
             let byte = |byte: u8| vocabulary.contains_key(&format!("<0x{byte:02X}>"));
             model.byte_fallback && (0..=255).all(byte)
         }

@@ -18,7 +18,7 @@ pub const MARK: &str = "\u{2581}";
 
 /// How the tokens of a tokenizer spell a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum SpellingKind {
     /// Every token is a run of the text's bytes.
     Bytes,
     /// Tokens are runs of characters, with [`MARK`] in the place of a space, or single bytes.
@@ -39,7 +39,7 @@ pub enum Opening {
 }
 
 /// The kind of a tokenizer, or what about it was not proved.
-pub fn kind(exact: &Inner) -> Result<Kind, String> {
+pub fn kind(exact: &Inner) -> Result<SpellingKind, String> {
     let ModelWrapper::BPE(model) = exact.get_model() else {
         return Err("its model is not BPE".to_owned());
     };
@@ -61,8 +61,8 @@ pub fn kind(exact: &Inner) -> Result<Kind, String> {
         }
     }
     match bytes(exact) {
-        Ok(()) => Ok(Kind::Bytes),
-        Err(reason) => marks(exact).map(Kind::Marks).ok_or(reason),
+        Ok(()) => Ok(SpellingKind::Bytes),
+        Err(reason) => marks(exact).map(SpellingKind::Marks).ok_or(reason),
     }
 }
 

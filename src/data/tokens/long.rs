@@ -16,7 +16,7 @@ const MAX_RUN: usize = 1 << 20;
 
 /// How much is wanted of a text's tokens.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct TokenBudget<'a> {
     /// More tokens than this are not needed.
     pub most: usize,
     /// Tokens that do not count, since they may be removed.
@@ -30,7 +30,7 @@ pub struct Wanted<'a> {
 /// The tokens with which a text begins.
 #[derive(Debug)]
 pub struct Begun {
-    /// At least as many as were wanted, or all there are; where [`Wanted::all_or_nothing`] they may
+    /// At least as many as were wanted, or all there are; where [`TokenBudget::all_or_nothing`] they may
     /// be fewer.
     pub encoded: Encoded,
     /// Whether there are more, and more than were wanted for certain.
@@ -39,7 +39,7 @@ pub struct Begun {
 
 static NONE: BTreeSet<u32> = BTreeSet::new();
 
-impl Wanted<'static> {
+impl TokenBudget<'static> {
     /// All of it.
     pub const ALL: Self =
         Self { most: usize::MAX, aside: &NONE, all_or_nothing: false, offsets: true };
@@ -51,14 +51,14 @@ impl Tokenizer {
     /// # Errors
     /// When the text or what becomes of it goes beyond the limits.
     pub fn encode(&self, text: &str) -> Result<Encoded> {
-        self.encode_wanted(text, Wanted::ALL).map(|begun| begun.encoded)
+        self.encode_wanted(text, TokenBudget::ALL).map(|begun| begun.encoded)
     }
 
     /// As [`Self::encode`], and no more of a long text than is wanted.
     ///
     /// # Errors
     /// As there; nothing is said of what is not tokenised.
-    pub fn encode_wanted(&self, text: &str, wanted: Wanted) -> Result<Begun> {
+    pub fn encode_wanted(&self, text: &str, wanted: TokenBudget) -> Result<Begun> {
         if text.len() <= LONG {
             return Ok(Begun { encoded: self.encode_at_once(text)?, goes_on: false });
         }
@@ -66,7 +66,7 @@ impl Tokenizer {
     }
 
     /// In parts of at least so many bytes.
-    fn encode_parts(&self, text: &str, wanted: Wanted, size: usize) -> Result<Begun> {
+    fn encode_parts(&self, text: &str, wanted: TokenBudget, size: usize) -> Result<Begun> {
         let cuts = self.cuts();
         let mut encoded = Encoded::default();
         let (mut at, mut counted, mut marked) = (0, 0, false);

@@ -9,7 +9,7 @@ use crate::random::Stream;
 
 /// In how many parts a text is tokenised, each as small as is allowed; they must give the whole.
 fn parts(tokenizer: &Tokenizer, text: &str) -> usize {
-    let begun = tokenizer.encode_parts(text, Wanted::ALL, 1).unwrap();
+    let begun = tokenizer.encode_parts(text, TokenBudget::ALL, 1).unwrap();
     assert!(!begun.goes_on);
     assert_eq!(begun.encoded, tokenizer.encode_exactly(text).unwrap(), "{text:?}");
     lengths(tokenizer, text, 1).len()
@@ -126,7 +126,7 @@ fn no_more_is_tokenised_than_is_wanted() {
     let text = "the capital of France ".repeat(20_000);
     let whole = tokenizer.encode_exactly(&text).unwrap();
     let aside = BTreeSet::new();
-    let wanted = Wanted { most: 50, aside: &aside, all_or_nothing: false, offsets: true };
+    let wanted = TokenBudget { most: 50, aside: &aside, all_or_nothing: false, offsets: true };
     let begun = tokenizer.encode_wanted(&text, wanted).unwrap();
     let count = begun.encoded.tokens.len();
     assert!(begun.goes_on && count > 50 && count < whole.tokens.len() / 4, "{count}");
@@ -134,10 +134,10 @@ fn no_more_is_tokenised_than_is_wanted() {
     assert_eq!(begun.encoded.offsets, whole.offsets[..count]);
     // Those that do not count make it go on.
     let aside: BTreeSet<u32> = whole.tokens.iter().copied().collect();
-    let all = tokenizer.encode_wanted(&text, Wanted { aside: &aside, ..wanted }).unwrap();
+    let all = tokenizer.encode_wanted(&text, TokenBudget { aside: &aside, ..wanted }).unwrap();
     assert!(!all.goes_on);
     assert_eq!(all.encoded, whole);
-    let fewer = Wanted { offsets: false, ..Wanted::ALL };
+    let fewer = TokenBudget { offsets: false, ..TokenBudget::ALL };
     let tokens = tokenizer.encode_wanted(&text, fewer).unwrap().encoded;
     assert_eq!((tokens.tokens, tokens.offsets.len()), (whole.tokens, 0));
 }
@@ -152,7 +152,7 @@ fn runs_without_end_are_refused_and_never_tokenised() {
         assert!(cause.contains("at most 1048576") && cause.contains("10486"), "{cause}");
         // Where a text of so many tokens is of no use, that is all that needs to be known.
         let aside = BTreeSet::new();
-        let wanted = Wanted { most: 500, aside: &aside, all_or_nothing: true, offsets: true };
+        let wanted = TokenBudget { most: 500, aside: &aside, all_or_nothing: true, offsets: true };
         let begun = tokenizer.encode_wanted(&text, wanted);
         assert_eq!(begun.is_ok_and(|begun| begun.goes_on), unit != " ", "{unit:?}");
     }

@@ -37,7 +37,7 @@ use crate::files::{Digest, FileEntry, has_file, read_hashed, read_json_hashed};
 use bounds::Bounds;
 use cuts::Cuts;
 use fast::Fast;
-pub use long::{Begun, Wanted};
+pub use long::{Begun, TokenBudget};
 use patience::Patience;
 use rows::rows;
 use special::{merge, special_names, token_ids};

@@ -8,18 +8,18 @@
 use tokenizers::models::ModelWrapper;
 
 use super::Inner;
-use super::kinds::{Kind, MARK, Opening};
+use super::kinds::{MARK, Opening, SpellingKind};
 
 /// What every token of a vocabulary spells.
 pub struct Spelling {
-    kind: Kind,
+    kind: SpellingKind,
     /// The spelled bytes of all tokens, one after another.
     bytes: Vec<u8>,
-    pieces: Vec<Piece>,
+    pieces: Vec<TokenText>,
 }
 
 #[derive(Clone, Copy)]
-struct Piece {
+struct TokenText {
     /// The first eight of its bytes, the first one lowest: most tokens have no more, and are
     /// compared in one go.
     word: u64,
@@ -32,7 +32,7 @@ struct Piece {
 enum Role {
     /// No such token, or one that can stand for other text than its own.
     Unknown,
-    /// Text; for [`Kind::Marks`] with a space for every mark.
+    /// Text; for [`SpellingKind::Marks`] with a space for every mark.
     Text,
     /// One byte of a character.
     Byte,
@@ -42,7 +42,7 @@ enum Role {
 
 impl Spelling {
     /// Reads the vocabulary of a tokenizer of this kind.
-    pub fn new(exact: &Inner, kind: Kind) -> Self {
+    pub fn new(exact: &Inner, kind: SpellingKind) -> Self {
         let added = exact.get_added_tokens_decoder();
         let vocabulary = exact.get_vocab(true);
         let size = vocabulary.values().max().map_or(0, |largest| *largest as usize + 1);
@@ -50,7 +50,7 @@ impl Spelling {
             ModelWrapper::BPE(model) => model.unk_token.clone(),
             _ => None,
         };
-        let nothing = Piece { word: 0, start: 0, length: 0, role: Role::Unknown };
+        let nothing = TokenText { word: 0, start: 0, length: 0, role: Role::Unknown };
         let mut spelling = Self { kind, bytes: Vec::new(), pieces: vec![nothing; size] };
         for (name, &id) in &vocabulary {
             if !added.contains_key(&id)
@@ -77,7 +77,7 @@ impl Spelling {
         {
             let mut word = [0; 8];
             word.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-            *piece = Piece { word: u64::from_le_bytes(word), start, length, role };
+            *piece = TokenText { word: u64::from_le_bytes(word), start, length, role };
             self.bytes.extend_from_slice(bytes);
         }
     }
@@ -88,7 +88,7 @@ impl Spelling {
         let mut offsets = Vec::with_capacity(tokens.len());
         for &token in tokens {
             let piece = self.pieces.get(token as usize)?;
-            if let (Role::Text, Kind::Bytes) = (piece.role, self.kind)
+            if let (Role::Text, SpellingKind::Bytes) = (piece.role, self.kind)
                 && let Some(same) = walk.short(piece)
             {
                 offsets.push(same?);
@@ -96,8 +96,10 @@ impl Spelling {
             }
             let spelled = self.bytes.get(piece.start as usize..)?.get(..piece.length as usize)?;
             offsets.push(match (piece.role, self.kind) {
-                (Role::Text, Kind::Bytes) | (Role::Byte, _) => walk.bytes(spelled, self.kind)?,
-                (Role::Text, Kind::Marks(opening)) => walk.marks(spelled, opening)?,
+                (Role::Text, SpellingKind::Bytes) | (Role::Byte, _) => {
+                    walk.bytes(spelled, self.kind)?
+                }
+                (Role::Text, SpellingKind::Marks(opening)) => walk.marks(spelled, opening)?,
                 (Role::Added { left, right }, _) => walk.added(spelled, left, right)?,
                 (Role::Unknown, _) => return None,
             });
@@ -107,10 +109,12 @@ impl Spelling {
 }
 
 /// What a token of the model spells.
-fn spelled(name: &str, kind: Kind) -> Option<(Vec<u8>, Role)> {
+fn spelled(name: &str, kind: SpellingKind) -> Option<(Vec<u8>, Role)> {
     match kind {
-        Kind::Bytes => Some((name.chars().map(byte_of).collect::<Option<_>>()?, Role::Text)),
-        Kind::Marks(_) => match byte_token(name) {
+        SpellingKind::Bytes => {
+            Some((name.chars().map(byte_of).collect::<Option<_>>()?, Role::Text))
+        }
+        SpellingKind::Marks(_) => match byte_token(name) {
             Some(byte) => Some((vec![byte], Role::Byte)),
             None if name.contains(' ') => None,
             None => Some((name.replace(MARK, " ").into_bytes(), Role::Text)),
@@ -160,8 +164,8 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     #[inline]
-    fn bytes(&mut self, spelled: &[u8], kind: Kind) -> Option<(usize, usize)> {
-        if let Kind::Marks(opening) = kind {
+    fn bytes(&mut self, spelled: &[u8], kind: SpellingKind) -> Option<(usize, usize)> {
+        if let SpellingKind::Marks(opening) = kind {
             if self.opening && self.opens(opening) {
                 return None;
             }
@@ -179,7 +183,7 @@ impl Walk<'_> {
     /// As [`Self::bytes`] for byte-level text; `None` for tokens that are too long for it, or too
     /// near the end of the text.
     #[inline]
-    fn short(&mut self, piece: &Piece) -> Option<Option<(usize, usize)>> {
+    fn short(&mut self, piece: &TokenText) -> Option<Option<(usize, usize)>> {
         let length = usize::from(piece.length);
         let ahead = self.text.as_bytes().get(self.at..)?.first_chunk::<8>()?;
         if length > ahead.len() {

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::{Optimizer, OptimizerEntry, UpdateStep};
 use crate::config::Values;
-use crate::config::key::{DefaultValue, Key, Kind, Range};
+use crate::config::key::{DefaultValue, Key, Range, ValueKind};
 
 pub(super) const ENTRY: OptimizerEntry = OptimizerEntry {
     name: "adamw",
@@ -18,7 +18,7 @@ pub(super) const ENTRY: OptimizerEntry = OptimizerEntry {
 const KEYS: &[Key] = &[
     Key::new(
         "train.adam_beta1",
-        Kind::Number(Range::below(0.0, 1.0)),
+        ValueKind::Number(Range::below(0.0, 1.0)),
         DefaultValue::Value("0.9"),
         "Decay of AdamW's running mean of gradients.",
     )
@@ -26,7 +26,7 @@ const KEYS: &[Key] = &[
     .only_with("train.optimizer", &["adamw"]),
     Key::new(
         "train.adam_beta2",
-        Kind::Number(Range::below(0.0, 1.0)),
+        ValueKind::Number(Range::below(0.0, 1.0)),
         DefaultValue::Value("0.999"),
         "Decay of AdamW's running mean of squared gradients.",
     )
@@ -34,7 +34,7 @@ const KEYS: &[Key] = &[
     .only_with("train.optimizer", &["adamw"]),
     Key::new(
         "train.adam_epsilon",
-        Kind::Number(Range::above(0.0, 1.0)),
+        ValueKind::Number(Range::above(0.0, 1.0)),
         DefaultValue::Value("1e-8"),
         "Added to the divisor of AdamW's update.",
     )

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::{Optimizer, OptimizerEntry, UpdateStep};
 use crate::config::Values;
-use crate::config::key::{DefaultValue, Key, Kind, Range};
+use crate::config::key::{DefaultValue, Key, Range, ValueKind};
 
 pub(super) const ENTRY: OptimizerEntry = OptimizerEntry {
     name: "lion",
@@ -18,7 +18,7 @@ pub(super) const ENTRY: OptimizerEntry = OptimizerEntry {
 const KEYS: &[Key] = &[
     Key::new(
         "train.lion_beta1",
-        Kind::Number(Range::below(0.0, 1.0)),
+        ValueKind::Number(Range::below(0.0, 1.0)),
         DefaultValue::Value("0.9"),
         "How much of the momentum decides the sign of Lion's update; the gradient is the rest. \
          Every number moves by the whole learning rate: take a third to a tenth of what AdamW \
@@ -28,7 +28,7 @@ const KEYS: &[Key] = &[
     .only_with("train.optimizer", &["lion"]),
     Key::new(
         "train.lion_beta2",
-        Kind::Number(Range::below(0.0, 1.0)),
+        ValueKind::Number(Range::below(0.0, 1.0)),
         DefaultValue::Value("0.99"),
         "Decay of Lion's momentum.",
     )

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::config::key::{DefaultValue, Key, Kind, OwnedKeys, Range};
-use crate::config::{Value, Values};
+use crate::config::key::{DefaultValue, Key, OwnedKeys, Range, ValueKind};
+use crate::config::{Value, Values, set_defaults};
 
 mod adamw;
 mod lion;
@@ -70,7 +70,7 @@ const NAMES: [&str; OPTIMIZERS.len()] = {
 
 const CHOICE: &[Key] = &[Key::new(
     "train.optimizer",
-    Kind::Choice(&NAMES),
+    ValueKind::Choice(&NAMES),
     DefaultValue::Value("\"adamw\""),
     "The rule of the update.",
 )
@@ -80,7 +80,7 @@ const CHOICE: &[Key] = &[Key::new(
 /// What every optimizer is told.
 const SHARED: &[Key] = &[Key::new(
     "train.weight_decay",
-    Kind::Number(Range::closed(0.0, 10.0)),
+    ValueKind::Number(Range::closed(0.0, 10.0)),
     DefaultValue::Value("0.01"),
     "Decoupled weight decay: a step multiplies weights by `1 - learning_rate * weight_decay`.",
 )
@@ -117,7 +117,7 @@ pub fn chosen(values: &Values) -> Box<dyn Optimizer> {
 pub fn with(name: &str, set: &[(&'static str, f64)]) -> Box<dyn Optimizer> {
     let entry = find(name).expect("there is an optimizer of this name");
     let mut values = Values::default();
-    values.set_defaults(SHARED.iter().chain(entry.keys));
+    set_defaults(&mut values, SHARED.iter().chain(entry.keys));
     for (path, number) in set {
         values.set(path, Value::Number(*number));
     }

@@ -1,7 +1,7 @@
 //! The subsets that a card declares in its front matter, under `configs`.
 
-use super::complaints::nearest_first;
 use super::front_matter::{Node, Value, parse};
+use super::nearest::nearest_first;
 use crate::error::{Error, Result};
 
 /// One entry of `configs`.

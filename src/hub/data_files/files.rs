@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::card::Subset;
-use super::complaints::{names, no_split, with_way_round};
 use super::front_matter::CARD;
 use super::naming::guess;
+use super::nearest::{names, no_split, with_way_round};
 use super::pattern::{Pattern, inside, is_apart, name};
-use super::{Chosen, Wanted};
+use super::{Chosen, DataFilesQuery};
 use crate::error::{Error, Result};
 
 /// How many patterns with wildcards one split may have; paths are not counted.
@@ -63,7 +63,7 @@ impl<'a> Files<'a> {
         &self,
         subset: Option<&Subset>,
         split: &str,
-        wanted: &Wanted,
+        wanted: &DataFilesQuery,
     ) -> Result<(BTreeSet<&'a str>, String)> {
         let folder = inside(subset.and_then(|one| one.folder.as_deref()).unwrap_or_default())?;
         let folder = folder.join("/");
@@ -73,7 +73,8 @@ impl<'a> Files<'a> {
         }
         let there: Vec<&str> = found.splits.iter().map(|(name, _)| name.as_str()).collect();
         let Some((_, paths)) = found.splits.iter().find(|(name, _)| name == split) else {
-            return Err(no_split(split, &there, subset, wanted).because(found.why));
+            return Err(no_split(split, &there, subset.map(|one| one.name.as_str()), wanted)
+                .because(found.why));
         };
         let (kept, left_out) = self.one_format(paths);
         let mut why = found.why.to_owned();
@@ -85,7 +86,7 @@ impl<'a> Files<'a> {
         Ok((self.listing.iter().copied().filter(chosen).collect(), why))
     }
 
-    /// The most common format of the files; one table in two formats would be learnt twice.
+    /// The most common format of the files; one table in two formats would be trained on twice.
     fn one_format(&self, paths: &[&'a str]) -> (BTreeSet<&'a str>, Vec<&'a str>) {
         const FAVOURITES: [&str; 4] = ["csv", "json", "jsonl", "parquet"];
         let mut counts = HashMap::<(bool, &str), usize>::new();
@@ -110,12 +111,12 @@ impl<'a> Files<'a> {
         &self,
         subset: &Subset,
         split: &str,
-        wanted: &Wanted,
+        wanted: &DataFilesQuery,
     ) -> Result<BTreeSet<&'a str>> {
         let all = subset.splits.as_deref().unwrap_or_default();
         let Some(found) = all.iter().find(|one| one.name == split) else {
             let there: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
-            return Err(no_split(split, &there, Some(subset), wanted));
+            return Err(no_split(split, &there, Some(&subset.name), wanted));
         };
         let folder = subset.folder.as_deref().unwrap_or_default();
         let (files, unread) = self.matching(folder, &found.patterns, false).map_err(|error| {

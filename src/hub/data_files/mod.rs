@@ -24,6 +24,7 @@ mod files;
 mod folder;
 mod front_matter;
 mod naming;
+mod nearest;
 mod pattern;
 #[cfg(test)]
 mod tests;
@@ -32,9 +33,9 @@ use std::collections::HashMap;
 
 pub use folder::list_local;
 
-use self::complaints::{names, with_way_round};
 use self::files::Files;
 use self::naming::guess;
+use self::nearest::{names, with_way_round};
 use self::pattern::inside;
 use crate::error::{Error, Result};
 
@@ -43,7 +44,7 @@ const USUAL_SPLIT: &str = "train";
 
 /// What a user asks for.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted<'a> {
+pub struct DataFilesQuery<'a> {
     /// A subset of the card; `None`: the default one.
     pub subset: Option<&'a str>,
     /// `None`: `train`.
@@ -87,7 +88,7 @@ pub struct Available {
 pub fn choose(
     listing: &[&str],
     readme: Option<&str>,
-    wanted: &Wanted,
+    wanted: &DataFilesQuery,
     extensions: &[String],
 ) -> Result<Chosen> {
     let files = Files { listing, extensions };
@@ -169,7 +170,9 @@ fn whole_split(wanted: Option<&str>) -> Result<&str> {
     if let Some((name, _)) = split.split_once('[') {
         return Err(Error::new(format!("`{split}` asks for a part of a split"))
             .hint(format!("name the whole split: `split = \"{name}\"`"))
-            .hint("`train.max_steps` bounds how much is learnt, `data.val_size` holds some out"));
+            .hint(
+                "`train.max_steps` bounds how much is trained on, `data.val_size` holds some out",
+            ));
     }
     if split.contains('+') {
         return Err(Error::new(format!("`{split}` asks for several splits"))

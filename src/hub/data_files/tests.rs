@@ -15,7 +15,7 @@ fn extensions() -> Vec<String> {
 /// All splits of a subset as `train: a.jsonl, b.jsonl; test: c.jsonl`, or the error.
 fn shown(listing: &[&str], card: Option<&str>, subset: Option<&str>) -> String {
     let one = |split: Option<&str>| {
-        choose(listing, card, &Wanted { subset, split, files: &[] }, &extensions())
+        choose(listing, card, &DataFilesQuery { subset, split, files: &[] }, &extensions())
     };
     let all = match splits(listing, card, &extensions()) {
         Ok(all) => all,
@@ -114,7 +114,7 @@ fn files_are_those_that_datasets_chooses() {
 }
 
 /// Asks for files, a split or a subset, and shows the choice or the error.
-fn ask(listing: &[&str], card: Option<&str>, wanted: Wanted) -> String {
+fn ask(listing: &[&str], card: Option<&str>, wanted: DataFilesQuery) -> String {
     match choose(listing, card, &wanted, &extensions()) {
         Ok(chosen) => format!("{} ({})", chosen.files.join(" "), chosen.why),
         Err(error) => error.to_string(),
@@ -130,19 +130,19 @@ const FILES: [&str; 6] =
 
 #[test]
 fn a_choice_says_what_decided() {
-    let en = Wanted { subset: Some("en"), split: Some("train_sft"), files: &[] };
+    let en = DataFilesQuery { subset: Some("en"), split: Some("train_sft"), files: &[] };
     assert_eq!(
         ask(&FILES, Some(SUBSETS), en),
         "en/a.jsonl en/b.jsonl (the card lists them; the card's settings `sep` are not followed)"
     );
-    let de = Wanted { subset: Some("de"), ..Wanted::default() };
+    let de = DataFilesQuery { subset: Some("de"), ..DataFilesQuery::default() };
     assert_eq!(ask(&FILES, Some(SUBSETS), de), "de/train.csv (file names tell the split)");
     assert_eq!(
-        ask(&["a.jsonl", "b.jsonl", "c.csv"], None, Wanted::default()),
+        ask(&["a.jsonl", "b.jsonl", "c.csv"], None, DataFilesQuery::default()),
         "a.jsonl b.jsonl (no name tells a split, so all of it is `train`; left out, since it is \
          another format: `c.csv`)"
     );
-    let default = Wanted { subset: Some("default"), split: Some("train"), files: &[] };
+    let default = DataFilesQuery { subset: Some("default"), split: Some("train"), files: &[] };
     assert_eq!(
         ask(&["b/train/x.json", "a/train/x.json"], None, default),
         "a/train/x.json b/train/x.json (names of folders tell the split)"
@@ -172,8 +172,8 @@ fn available_subsets_and_splits_are_listed() {
 #[test]
 fn what_is_not_there_is_answered_with_what_is() {
     let card = Some(SUBSETS);
-    let subset = |subset| Wanted { subset, ..Wanted::default() };
-    let split = |split| Wanted { subset: Some("en"), split, files: &[] };
+    let subset = |subset| DataFilesQuery { subset, ..DataFilesQuery::default() };
+    let split = |split| DataFilesQuery { subset: Some("en"), split, files: &[] };
     for (wanted, expected) in [
         (subset(None), "several subsets, and none of them is the default\n  because it has `en`"),
         (subset(Some("ge")), "no subset `ge`\n  because it has `de`, `en`, `fr`"),
@@ -196,7 +196,7 @@ fn what_is_not_there_is_answered_with_what_is() {
     }
     let found = ask(&["de/a.csv"], None, subset(Some("de")));
     assert!(found.contains("declares none") && found.contains("files = [\"de/**\"]"), "{found}");
-    let found = ask(&["test.csv"], None, Wanted::default());
+    let found = ask(&["test.csv"], None, DataFilesQuery::default());
     assert!(found.contains("no split `train`") && found.contains("it has `test`"), "{found}");
 }
 
@@ -219,7 +219,7 @@ fn named_files_alone_decide() {
         (vec!["README.md"], "`README.md` cannot be read"),
     ] {
         let files: Vec<String> = files.into_iter().map(str::to_owned).collect();
-        let wanted = Wanted { subset: Some("x"), split: Some("y[:1]"), files: &files };
+        let wanted = DataFilesQuery { subset: Some("x"), split: Some("y[:1]"), files: &files };
         let found = ask(&listing, broken, wanted);
         assert!(found.contains(expected), "{files:?} gives {found}");
     }
@@ -235,14 +235,14 @@ fn data_sets_without_readable_files_say_why() {
         (vec!["state.json", "dataset_info.json", "data-00000-of-00001.arrow"], "is an Arrow file"),
         (vec![".hidden.jsonl", "LICENSE.txt", "__x/a.jsonl"], "has no file that can be read"),
     ] {
-        let found = ask(&listing, None, Wanted::default());
+        let found = ask(&listing, None, DataFilesQuery::default());
         assert!(found.contains(expected), "{listing:?} gives {found}");
     }
 }
 
 #[test]
 fn a_broken_card_says_how_to_do_without_it() {
-    let found = ask(&["a.csv"], Some("---\nconfigs:\n- a: [\n---\n"), Wanted::default());
+    let found = ask(&["a.csv"], Some("---\nconfigs:\n- a: [\n---\n"), DataFilesQuery::default());
     assert!(found.contains("not valid YAML") && found.contains("README.md:"), "{found}");
     assert!(found.contains("`files` chooses files without the card"), "{found}");
     for (path, expected) in [
@@ -253,7 +253,7 @@ fn a_broken_card_says_how_to_do_without_it() {
         ("[]", "the card names no file"),
     ] {
         let card = format!("---\nconfigs:\n- config_name: x\n  data_files: {path}\n---\n");
-        let found = ask(&["README.md", "a.csv"], Some(&card), Wanted::default());
+        let found = ask(&["README.md", "a.csv"], Some(&card), DataFilesQuery::default());
         assert!(found.contains(expected) && found.contains("at README.md"), "{path}: {found}");
         assert!(found.contains("without the card"), "{found}");
     }
@@ -269,19 +269,19 @@ fn hostile_cards_and_names_cost_little() {
     let many = |line: &str| {
         format!("---\nconfigs:\n- config_name: x\n  data_files:\n{}---\n", line.repeat(1200))
     };
-    let found = ask(&listing, Some(&many("  - '**/*?*?*?*.csv'\n")), Wanted::default());
+    let found = ask(&listing, Some(&many("  - '**/*?*?*?*.csv'\n")), DataFilesQuery::default());
     assert!(found.contains("more than 1000 patterns"), "{found}");
     assert_eq!(matched(), 0, "refused before any is looked for");
     let long = format!("  - {}.csv\n", "x".repeat(800));
-    assert!(ask(&listing, Some(&many(&long)), Wanted::default()).contains("no file"));
+    assert!(ask(&listing, Some(&many(&long)), DataFilesQuery::default()).contains("no file"));
     let subsets: String = (0..10_000)
         .map(|one| format!("- config_name: s{one}\n  data_dir: d{}\n", one % 50))
         .collect();
     let card = format!("---\nconfigs:\n{subsets}---\n");
     assert_eq!(splits(&listing, Some(&card), &extensions()).unwrap().len(), 10_000);
-    let found = ask(&listing, Some(&card), Wanted::default());
+    let found = ask(&listing, Some(&card), DataFilesQuery::default());
     assert!(found.contains("`s9` and 9990 more") && found.len() < 1000, "{found}");
-    let escape = Wanted { subset: Some("\u{1b}[2J"), ..Wanted::default() };
+    let escape = DataFilesQuery { subset: Some("\u{1b}[2J"), ..DataFilesQuery::default() };
     assert!(!ask(&listing, Some(&card), escape).contains('\u{1b}'));
     assert_eq!(matched(), 0, "a folder and a path are found by their names");
 }

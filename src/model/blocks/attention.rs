@@ -7,10 +7,10 @@ use burn::tensor::{Gradients as Tape, Tensor};
 use super::{NamedLinear, Norm, NormOnCpu, Setting};
 use crate::error::Result;
 use crate::model::description::{AttentionDescription, Rope};
-use crate::model::{Context, Visitor, WeightSource};
+use crate::model::{PassContext, Visitor, WeightSource};
 use crate::ops::cpu::{
-    Attention as Mixing, Back, Borrow, Given, Held, Left, Mixed, Narrow, PathGradients, Projection,
-    Rotation, View,
+    AsLhs, Attention as Mixing, Back, Given, HostTensor, Left, Mixed, Narrow, PathGradients,
+    Projection, Rotation, View,
 };
 use crate::ops::{
     AttentionConfig, attend, attend_backward, attend_cached, attend_composed, rotate,
@@ -59,7 +59,7 @@ impl Attention {
         self.norms.iter_mut().flatten().for_each(|norm| norm.visit(path, visitor));
     }
 
-    /// A copy whose learning parameters are leaves of a tape.
+    /// A copy whose trainable parameters are leaves of a tape.
     #[must_use]
     pub fn tracked(&self) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Attention {
     }
 
     /// Queries, keys and values of `x: [tokens, hidden]`, normalised and rotated.
-    fn project(&self, x: Tensor<2>, context: &Context) -> [Tensor<2>; 3] {
+    fn project(&self, x: Tensor<2>, context: &PassContext) -> [Tensor<2>; 3] {
         let [q, k, v] = &self.qkv;
         let turned = |to: &NamedLinear, norm: Option<&Norm>| {
             let mut y = to.linear.forward(x.clone(), context);
@@ -91,7 +91,7 @@ impl Attention {
     }
 
     /// Back to the width of the residual stream: `[tokens, hidden]`.
-    fn leave(&self, mixed: Tensor<2>, context: &Context) -> Tensor<2> {
+    fn leave(&self, mixed: Tensor<2>, context: &PassContext) -> Tensor<2> {
         self.output.linear.forward(mixed, context)
     }
 
@@ -99,7 +99,7 @@ impl Attention {
     pub fn forward(
         &self,
         x: Tensor<2>,
-        (context, picks): (&Context, bool),
+        (context, picks): (&PassContext, bool),
         cache: Option<&mut KeyValueCache>,
     ) -> Tensor<2> {
         let [q, k, v] = self.project(x, context);
@@ -113,14 +113,14 @@ impl Attention {
     /// As rows of heads, of one text.
     fn placed(&self, x: &Tensor<2>) -> Tensor<4> {
         let heads = self.config.heads;
-        x.clone().reshape([1, x.dims()[0], heads.groups, heads.width])
+        x.clone().reshape([1, x.dims()[0], heads.kv_heads, heads.width])
     }
 
     /// The same for one more token of each of several texts.
     pub fn next(
         &self,
         x: Tensor<2>,
-        context: &Context,
+        context: &PassContext,
         caches: &mut [&mut KeyValueCache],
     ) -> Tensor<2> {
         let [q, k, v] = self.project(x, context);
@@ -133,7 +133,7 @@ impl Attention {
     }
 
     /// The same as tensor operations that one tape follows.
-    pub fn composed(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+    pub fn composed(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
         let mixed = attend_composed(self.project(x, context), self.config, &context.documents);
         self.leave(mixed, context)
     }
@@ -142,7 +142,7 @@ impl Attention {
     pub fn taped(
         &self,
         x: Tensor<2>,
-        (context, picks): (&Context, bool),
+        (context, picks): (&PassContext, bool),
     ) -> (Tensor<2>, TapedAttention) {
         let qkv = self.project(x, context);
         let [q, k, v] = qkv.clone().map(Tensor::inner);
@@ -156,7 +156,7 @@ impl Attention {
     pub fn back(
         &self,
         taped: TapedAttention,
-        (context, picks): (&Context, bool),
+        (context, picks): (&PassContext, bool),
         tapes: &mut Vec<Tape>,
     ) {
         let TapedAttention { qkv, mixed } = taped;
@@ -172,7 +172,7 @@ impl Attention {
     }
 
     /// As the kernels of the CPU know it.
-    pub fn on_cpu(&self, context: &Context) -> Option<AttentionOnCpu> {
+    pub fn on_cpu(&self, context: &PassContext) -> Option<AttentionOnCpu> {
         let [q, k, v] = self.qkv.each_ref().map(|linear| linear.on_cpu(context));
         let norms = match &self.norms {
             Some([q, k]) => Some([q.on_cpu()?, k.on_cpu()?]),
@@ -181,7 +181,7 @@ impl Attention {
         let rope = match self.rope {
             Some(rope) => {
                 let (cosines, sines) = &context.rotary[rope];
-                Some([Held::of(cosines)?, Held::of(sines)?])
+                Some([HostTensor::of(cosines)?, HostTensor::of(sines)?])
             }
             None => None,
         };
@@ -198,7 +198,7 @@ pub struct TapedAttention {
     mixed: Tensor<2>,
 }
 
-/// Keys and values of the tokens so far, of one block: `[rows, tokens, groups, head_dim]`; only the
+/// Keys and values of the tokens so far, of one block: `[rows, tokens, kv_heads, head_dim]`; only the
 /// last of them where there is a window.
 #[derive(Default)]
 pub struct KeyValueCache {
@@ -240,11 +240,11 @@ pub struct AttentionOnCpu {
     norms: Option<[NormOnCpu; 2]>,
     config: AttentionConfig,
     /// Cosines and sines.
-    rope: Option<[Held; 2]>,
+    rope: Option<[HostTensor; 2]>,
 }
 
 /// What its backward pass needs, in the format of factors.
-pub struct SavedAttention<F: Borrow> {
+pub struct SavedAttention<F: AsLhs> {
     qkv: [Left<F>; 3],
     /// Queries and keys before their norms.
     raw: [Option<Left<F>>; 2],
@@ -263,7 +263,7 @@ impl AttentionOnCpu {
     }
 
     /// Queries or keys, before their norm if they have one and as they are mixed.
-    fn turned<F: Borrow>(
+    fn turned<F: AsLhs>(
         &self,
         number: usize,
         x: &Left<F>,
@@ -283,7 +283,7 @@ impl AttentionOnCpu {
         (raw, turned, narrow)
     }
 
-    fn mixing<'a, F: Borrow>(
+    fn mixing<'a, F: AsLhs>(
         &self,
         [q, k, v]: &'a [Left<F>; 3],
         setting: Setting<'a>,
@@ -294,7 +294,7 @@ impl AttentionOnCpu {
 
     /// Adds what it gives for `x: [tokens, hidden]` to a target, a row for each token that is
     /// wanted.
-    pub fn forward<F: Borrow>(
+    pub fn forward<F: AsLhs>(
         &self,
         x: Left<F>,
         target: &mut [f32],
@@ -317,7 +317,7 @@ impl AttentionOnCpu {
 
     /// The gradient of the input, of all tokens, from that of what was added; `x` makes the input
     /// again.
-    pub fn backward<F: Borrow>(
+    pub fn backward<F: AsLhs>(
         &self,
         saved: SavedAttention<F>,
         d: &[f32],

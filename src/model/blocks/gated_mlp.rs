@@ -5,9 +5,9 @@ use burn::tensor::Tensor;
 use super::NamedLinear;
 use crate::error::Result;
 use crate::model::description::GatedMlpDescription;
-use crate::model::{Context, WeightSource};
+use crate::model::{PassContext, WeightSource};
 use crate::ops::cpu::{
-    Back, Borrow, Left, Narrow, PathGradients, Projection, gated, gated_backward,
+    AsLhs, Back, Left, Narrow, PathGradients, Projection, gated, gated_backward,
 };
 use crate::ops::{Activation, gate};
 
@@ -39,7 +39,7 @@ impl GatedMlp {
         vec![&mut self.gate, &mut self.up, &mut self.down]
     }
 
-    /// A copy whose learning parameters are leaves of a tape.
+    /// A copy whose trainable parameters are leaves of a tape.
     #[must_use]
     pub fn tracked(&self) -> Self {
         Self {
@@ -51,14 +51,14 @@ impl GatedMlp {
     }
 
     /// `[tokens, hidden]` in and out.
-    pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
         let to_gate = self.gate.linear.forward(x.clone(), context);
         let up = self.up.linear.forward(x, context);
         self.down.linear.forward(gate(self.activation, to_gate, up), context)
     }
 
     /// As the kernels of the CPU know it.
-    pub fn on_cpu(&self, context: &Context) -> Option<GatedMlpOnCpu> {
+    pub fn on_cpu(&self, context: &PassContext) -> Option<GatedMlpOnCpu> {
         Some(GatedMlpOnCpu {
             gate_up: [self.gate.on_cpu(context)?, self.up.on_cpu(context)?],
             down: self.down.on_cpu(context)?,
@@ -75,7 +75,7 @@ pub struct GatedMlpOnCpu {
 }
 
 /// What its backward pass needs, in the format of factors.
-pub struct SavedGatedMlp<F: Borrow> {
+pub struct SavedGatedMlp<F: AsLhs> {
     gate_up: [Left<F>; 2],
     narrow_gate_up: [Narrow<F>; 2],
     narrow_down: Narrow<F>,
@@ -83,7 +83,7 @@ pub struct SavedGatedMlp<F: Borrow> {
 
 impl GatedMlpOnCpu {
     /// Adds what it gives for `x: [tokens, hidden]` to a target.
-    pub fn forward<F: Borrow>(&self, x: Left<F>, target: &mut [f32]) -> SavedGatedMlp<F> {
+    pub fn forward<F: AsLhs>(&self, x: Left<F>, target: &mut [f32]) -> SavedGatedMlp<F> {
         let [to_gate, to_up] = &self.gate_up;
         let to = |to: &Projection| to.forward_factor::<F>(x.view());
         let (gate, up) = rayon::join(|| to(to_gate), || to(to_up));
@@ -94,7 +94,7 @@ impl GatedMlpOnCpu {
     }
 
     /// The gradient of the input from that of what was added; `x` makes the input again.
-    pub fn backward<F: Borrow>(
+    pub fn backward<F: AsLhs>(
         &self,
         saved: SavedGatedMlp<F>,
         d: &[f32],

@@ -15,8 +15,8 @@ pub use norm::{Norm, NormOnCpu};
 
 use crate::error::Result;
 use crate::model::description::{BlockDescription, LinearDescription, Rope};
-use crate::model::{Context, Linear, Visitor, WeightSource};
-use crate::ops::cpu::{Borrow, Left, PathGradients, Projection};
+use crate::model::{Linear, PassContext, Visitor, WeightSource};
+use crate::ops::cpu::{AsLhs, Left, PathGradients, Projection};
 
 /// A linear layer with its module path within the decoder layer.
 pub struct NamedLinear {
@@ -36,7 +36,7 @@ impl NamedLinear {
         Self { name: self.name, linear: self.linear.tracked() }
     }
 
-    fn on_cpu(&self, context: &Context) -> Option<Projection> {
+    fn on_cpu(&self, context: &PassContext) -> Option<Projection> {
         self.linear.projection(self.name, context)
     }
 }
@@ -99,7 +99,7 @@ impl Block {
         }
     }
 
-    /// A copy whose learning parameters are leaves of a tape.
+    /// A copy whose trainable parameters are leaves of a tape.
     #[must_use]
     pub fn tracked(&self) -> Self {
         match self {
@@ -113,7 +113,7 @@ impl Block {
     pub fn forward(
         &self,
         x: Tensor<2>,
-        (context, picks): (&Context, bool),
+        (context, picks): (&PassContext, bool),
         cache: Option<&mut KeyValueCache>,
     ) -> Tensor<2> {
         match self {
@@ -126,7 +126,7 @@ impl Block {
     pub fn next(
         &self,
         x: Tensor<2>,
-        context: &Context,
+        context: &PassContext,
         caches: &mut [&mut KeyValueCache],
     ) -> Tensor<2> {
         match self {
@@ -136,7 +136,7 @@ impl Block {
     }
 
     /// The same as tensor operations that one tape follows through all of it, for all tokens.
-    pub fn composed(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+    pub fn composed(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
         match self {
             Self::Attention(block) => block.composed(x, context),
             Self::GatedMlp(block) => block.forward(x, context),
@@ -147,7 +147,7 @@ impl Block {
     pub fn taped(
         &self,
         x: Tensor<2>,
-        (context, picks): (&Context, bool),
+        (context, picks): (&PassContext, bool),
     ) -> (Tensor<2>, TapedBlock) {
         match self {
             Self::Attention(block) => {
@@ -162,7 +162,7 @@ impl Block {
     pub fn back(
         &self,
         taped: TapedBlock,
-        (context, picks): (&Context, bool),
+        (context, picks): (&PassContext, bool),
         tapes: &mut Vec<Tape>,
     ) {
         match (self, taped) {
@@ -176,7 +176,7 @@ impl Block {
 
     /// As the kernels of the CPU know it; none on other devices, or if something in it is of a kind
     /// that they do not know.
-    pub fn on_cpu(&self, context: &Context) -> Option<BlockOnCpu> {
+    pub fn on_cpu(&self, context: &PassContext) -> Option<BlockOnCpu> {
         match self {
             Self::Attention(block) => block.on_cpu(context).map(BlockOnCpu::Attention),
             Self::GatedMlp(block) => block.on_cpu(context).map(BlockOnCpu::GatedMlp),
@@ -201,7 +201,7 @@ pub enum BlockOnCpu {
 }
 
 /// What its backward pass needs.
-pub enum SavedBlock<F: Borrow> {
+pub enum SavedBlock<F: AsLhs> {
     /// Of attention.
     Attention(SavedAttention<F>),
     /// Of an MLP.
@@ -211,7 +211,7 @@ pub enum SavedBlock<F: Borrow> {
 impl BlockOnCpu {
     /// Adds what it gives for `x: [tokens, hidden]` to a target, a row for each token that is
     /// wanted.
-    pub fn forward<F: Borrow>(
+    pub fn forward<F: AsLhs>(
         &self,
         x: Left<F>,
         target: &mut [f32],
@@ -224,7 +224,7 @@ impl BlockOnCpu {
     }
 
     /// The gradient of the input from that of what was added; `x` makes the input again.
-    pub fn backward<F: Borrow>(
+    pub fn backward<F: AsLhs>(
         &self,
         saved: SavedBlock<F>,
         d: &[f32],

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use crate::error::Result;
 use crate::model::description::{NormDescription, NormGain};
 use crate::model::{Parameter, Visitor, WeightSource};
-use crate::ops::cpu::{self, Borrow, Held, Number, PathGradients};
+use crate::ops::cpu::{self, AsLhs, HostTensor, Number, PathGradients};
 use crate::ops::rms_norm;
 
 /// The weights of a norm.
@@ -64,10 +64,10 @@ impl Norm {
 
     /// As the kernels of the CPU know it.
     pub fn on_cpu(&self) -> Option<NormOnCpu> {
-        let value = Held::of(&self.factors())?;
+        let value = HostTensor::of(&self.factors())?;
         #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
         let epsilon = self.epsilon as f32;
-        Some(NormOnCpu { name: self.name, value, epsilon, learns: self.gain.learns })
+        Some(NormOnCpu { name: self.name, value, epsilon, trainable: self.gain.trainable })
     }
 }
 
@@ -75,9 +75,9 @@ impl Norm {
 pub struct NormOnCpu {
     name: &'static str,
     /// What features are multiplied with.
-    value: Held,
+    value: HostTensor,
     epsilon: f32,
-    learns: bool,
+    trainable: bool,
 }
 
 impl NormOnCpu {
@@ -88,15 +88,15 @@ impl NormOnCpu {
 
     /// Adds the gradient of the input `x` to `dx`, for that of the output, `d`; that of the gain
     /// goes to the others.
-    pub fn backward<F: Borrow>(
+    pub fn backward<F: AsLhs>(
         &self,
         x: &cpu::Left<F>,
         d: &[impl Number],
         dx: &mut [f32],
         gradients: &mut PathGradients,
     ) {
-        let gain = self.operation().backward(x.numbers(), d, dx, self.learns);
-        if self.learns {
+        let gain = self.operation().backward(x.numbers(), d, dx, self.trainable);
+        if self.trainable {
             gradients.push((format!("{}.weight", self.name), gain));
         }
     }

@@ -85,7 +85,7 @@ impl Dense {
         Ok(Self {
             hidden,
             intermediate: config.size("intermediate_size", SIZE_MAX)?,
-            heads: Heads { queries, groups, width },
+            heads: Heads { queries, kv_heads: groups, width },
             vocabulary: config.size("vocab_size", 1 << 24)?,
             positions_max,
             epsilon: config.positive("rms_norm_eps", 1e-6)?,

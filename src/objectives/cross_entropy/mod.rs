@@ -1,6 +1,6 @@
-//! Next-token loss on learnt positions only, a chunk of them at a time.
+//! Next-token loss on target positions only, a chunk of them at a time.
 //!
-//! Logits exist for one chunk of learnt positions, never for the prompt, and their gradient
+//! Logits exist for one chunk of target positions, never for the prompt, and their gradient
 //! `softmax(z) − onehot` is taken by hand: no tape holds a `[tokens, vocabulary]` tensor.
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
@@ -10,7 +10,7 @@ use crate::ops::{flat, from_vec, host, indices};
 
 mod on_cpu;
 
-/// The learnt positions of a micro-batch, on the host.
+/// The target positions of a micro-batch, on the host.
 #[derive(Debug, Clone, Copy)]
 pub struct Targets<'a> {
     /// Flat positions in `[rows · length]`, each at most once, and the token each must predict.
@@ -25,8 +25,8 @@ impl<'a> Targets<'a> {
         let facts = &model.facts;
         let limit = model.computing.limits.rows_of_product(facts.hidden, facts.vocabulary);
         let most = self.chunk.min(limit).max(1);
-        let (grain, device) = (model.computing.grain, model.device.clone());
-        let chunk = move |pairs| Chunk::new(pairs, grain, most, &device);
+        let (pad_multiple, device) = (model.computing.pad_multiple, model.device.clone());
+        let chunk = move |pairs| Chunk::new(pairs, pad_multiple, most, &device);
         self.pairs.chunks(most).map(chunk)
     }
 }
@@ -140,14 +140,14 @@ pub fn next_token_backward(
         let probabilities = probabilities.mul_scalar(scale);
         let wanted = head.rows(&chunk.tokens).mul_scalar(scale);
         let d_hidden = chunk.only_targets(head.back(&probabilities, computing) - wanted);
-        if head.learns() {
+        if head.trainable() {
             let hidden = chunk.only_targets(hidden);
             let less = hidden.clone().mul_scalar(-scale);
             let factors = (&probabilities, &hidden);
             head.add_scores_gradient(sums, factors, (&chunk.tokens, &less), computing);
         }
         let mut tape = (normed * d_hidden).backward();
-        if norm.gain.learns {
+        if norm.gain.trainable {
             let gradient = norm.gain.value.grad_remove(&mut tape);
             sums.add("model.norm.weight", gradient.expect("the gain is a leaf"));
         }
@@ -167,14 +167,14 @@ struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// Filled up to a multiple of `grain`, but to no more than `most`.
-    fn new(pairs: &'a [(u32, u32)], grain: usize, most: usize, device: &Device) -> Self {
-        let size = pairs.len().next_multiple_of(grain.max(1)).min(most);
+    /// Filled up to a multiple of `pad_multiple`, but to no more than `most`.
+    fn new(pairs: &'a [(u32, u32)], pad_multiple: usize, most: usize, device: &Device) -> Self {
+        let size = pairs.len().next_multiple_of(pad_multiple.max(1)).min(most);
         let filled = |number: fn(&(u32, u32)) -> u32| {
             let all = pairs.iter().map(number).chain(std::iter::repeat(0)).take(size);
             indices(all, device)
         };
-        let counts = (grain > 1).then(|| {
+        let counts = (pad_multiple > 1).then(|| {
             let mut counts = vec![0.0; size];
             counts[..pairs.len()].fill(1.0);
             from_vec(counts, [size, 1], device)

@@ -1,17 +1,17 @@
-//! The loss by the kernels of the CPU: rows of learnt positions, their scores, and back.
+//! The loss by the kernels of the CPU: rows of target positions, their scores, and back.
 
 use burn::tensor::Tensor;
 
 use super::{LossSum, Targets};
 use crate::model::{Gradients, Model};
-use crate::ops::cpu::{Head, Held, Products};
+use crate::ops::cpu::{Head, HostTensor, Products};
 use crate::ops::from_vec;
 
 /// The output projection and what goes in.
 pub(super) struct OnCpu<'a> {
     model: &'a Model,
     head: Head,
-    x: Held,
+    x: HostTensor,
 }
 
 /// None where these kernels are not asked for, or do not know what is to be computed.
@@ -20,18 +20,18 @@ pub(super) fn head<'a>(model: &'a Model, x: &Tensor<2>) -> Option<OnCpu<'a>> {
     #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
     let epsilon = model.norm.epsilon as f32;
     let head = Head {
-        table: Held::of(&table.value)?,
-        table_learns: table.learns,
-        gain: Held::of(&model.norm.factors())?,
-        gain_learns: model.norm.gain.learns,
+        table: HostTensor::of(&table.value)?,
+        table_trainable: table.trainable,
+        gain: HostTensor::of(&model.norm.factors())?,
+        gain_trainable: model.norm.gain.trainable,
         epsilon,
         products: Products::of(model.computing)?,
     };
-    Some(OnCpu { model, head, x: Held::of(x)? })
+    Some(OnCpu { model, head, x: HostTensor::of(x)? })
 }
 
 impl OnCpu<'_> {
-    /// Rows of the input at learnt positions, and the tokens wanted there.
+    /// Rows of the input at target positions, and the tokens wanted there.
     fn rows(&self, pairs: &[(u32, u32)]) -> (Vec<f32>, Vec<u32>) {
         let (x, width) = (self.x.single(), self.x.columns());
         let rows = pairs.iter().flat_map(|pair| &x[pair.0 as usize * width..][..width]);

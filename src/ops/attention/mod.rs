@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor};
 
-use crate::device::Computing;
+use crate::device::ComputeConfig;
 use crate::ops::{AttentionConfig, cpu};
 
-/// Queries that are worked on at once, all of them.
-type Blocks = Arc<[portable::Block]>;
+/// Queries that are computed at once, all of them.
+type Blocks = Arc<[portable::QueryBlock]>;
 
 /// Which positions belong together.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ impl Documents {
     }
 
     /// Limits are those of the device, the same in all layers of a model.
-    fn blocks(&self, config: AttentionConfig, computing: Computing, device: &Device) -> Blocks {
+    fn blocks(&self, config: AttentionConfig, computing: ComputeConfig, device: &Device) -> Blocks {
         let mut made = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, blocks)) = made.iter().find(|(of, _)| *of == config) {
             return blocks.clone();
@@ -70,14 +70,14 @@ impl Documents {
 }
 
 /// Attention of plain tensors: `q: [tokens, queries · width]` over
-/// `k, v: [tokens, groups · width]`, `[tokens, queries · width]`. What padding gets is left open.
+/// `k, v: [tokens, kv_heads · width]`, `[tokens, queries · width]`. What padding gets is left open.
 pub fn attend(
     inputs: [&Tensor<2>; 3],
     config: AttentionConfig,
     documents: &Documents,
-    computing: Computing,
+    computing: ComputeConfig,
 ) -> Tensor<2> {
-    if let Some(output) = cpu::attend(inputs, config, documents, computing) {
+    if let Some(output) = cpu::attend(inputs, config, documents.spans(), computing) {
         return output;
     }
     let blocks = documents.blocks(config, computing, &inputs[0].device());
@@ -91,7 +91,7 @@ pub fn attend_backward(
     d_output: &Tensor<2>,
     config: AttentionConfig,
     documents: &Documents,
-    computing: Computing,
+    computing: ComputeConfig,
 ) -> [Tensor<2>; 3] {
     let blocks = documents.blocks(config, computing, &inputs[0].device());
     portable::backward(inputs, d_output, config, documents, &blocks, computing)
@@ -104,13 +104,13 @@ pub fn attend_composed(
     documents: &Documents,
 ) -> Tensor<2> {
     let device = inputs[0].device().inner();
-    let plain = Computing::default();
+    let plain = ComputeConfig::default();
     let blocks = portable::blocks(documents, config, plain.limits, &device);
     portable::packed(inputs.each_ref(), config, documents, &blocks, plain)
 }
 
 /// One new query per row over all keys of a cache: `q: [rows, queries · width]`,
-/// `k, v: [rows, keys, groups, width]`. The cache holds what the query sees.
+/// `k, v: [rows, keys, kv_heads, width]`. The cache holds what the query sees.
 pub fn attend_cached(
     q: Tensor<2>,
     k: Tensor<4>,
@@ -125,7 +125,7 @@ pub fn attend_cached(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Limits;
+    use crate::device::DeviceLimits;
     use crate::ops::{Heads, from_vec, host};
     use crate::random::Stream;
 
@@ -157,20 +157,20 @@ mod tests {
     #[test]
     fn the_cpu_implementation_equals_the_portable_one_forward_and_backward() {
         let device = Device::flex();
-        for (queries, groups, width) in [(4, 2, 6), (3, 3, 8), (6, 1, 4)] {
-            for config in configs(Heads { queries, groups, width }) {
+        for (queries, kv_heads, width) in [(4, 2, 6), (3, 3, 8), (6, 1, 4)] {
+            for config in configs(Heads { queries, kv_heads, width }) {
                 let numbers = [1, 1, 1, 2, 2, 2, 2, 3, 0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2];
                 let documents = Documents::new(&numbers, 2, 10);
                 let q = random([20, queries * width], "q");
-                let k = random([20, groups * width], "k");
-                let v = random([20, groups * width], "v");
+                let k = random([20, kv_heads * width], "k");
+                let v = random([20, kv_heads * width], "v");
                 // Padding: the portable one lets padding see padding, ours leaves it zero.
                 let real = numbers.iter().map(|n| if *n > 0 { 1.0 } else { 0.0 }).collect();
                 let real: Tensor<2> = from_vec(real, [20, 1], &device);
                 let d_output = random([20, queries * width], "d") * real.clone();
 
                 let inputs = [&q, &k, &v];
-                let ours = attend(inputs, config, &documents, Computing::default());
+                let ours = attend(inputs, config, &documents, ComputeConfig::default());
                 let composed = inputs.map(Clone::clone);
                 let reference = attend_composed(composed, config, &documents);
                 near("output", &ours, &(reference * real));
@@ -180,7 +180,7 @@ mod tests {
                 let mixed = attend_composed(leaves.clone(), config, &documents);
                 let mut tape = (mixed * d_output.clone()).backward();
                 let reference = leaves.map(|leaf| leaf.grad_remove(&mut tape).unwrap());
-                let plain = Computing::default();
+                let plain = ComputeConfig::default();
                 let by_hand = attend_backward(inputs, &d_output, config, &documents, plain);
                 for number in 0..3 {
                     near(&format!("by hand {number}"), &by_hand[number], &reference[number]);
@@ -196,17 +196,17 @@ mod tests {
         numbers[4..11].fill(7);
         let [q, d] = ["q", "d"].map(|name| random([33, 24], name));
         let [k, v] = ["k", "v"].map(|name| random([33, 12], name));
-        for config in configs(Heads { queries: 4, groups: 2, width: 6 }) {
+        for config in configs(Heads { queries: 4, kv_heads: 2, width: 6 }) {
             let all = |limits| {
                 let documents = Documents::new(&numbers, 3, 11);
                 let kernels = crate::config::Kernels::Portable;
-                let computing = Computing { limits, kernels, ..Computing::default() };
+                let computing = ComputeConfig { limits, kernels, ..ComputeConfig::default() };
                 let output = attend([&q, &k, &v], config, &documents, computing);
                 (output, attend_backward([&q, &k, &v], &d, config, &documents, computing))
             };
-            let (output, gradients) = all(Limits::NONE);
-            let bytes = |bytes| Limits { tensor_bytes: bytes, ..Limits::NONE };
-            let work = Limits { dispatch_flops: 2 * 6 * 4 * 4 * 11, ..Limits::NONE };
+            let (output, gradients) = all(DeviceLimits::NONE);
+            let bytes = |bytes| DeviceLimits { tensor_bytes: bytes, ..DeviceLimits::NONE };
+            let work = DeviceLimits { dispatch_flops: 2 * 6 * 4 * 4 * 11, ..DeviceLimits::NONE };
             for limits in [bytes(1), bytes(4 * 4 * 3 * 11), bytes(2 * 4 * 4 * 11 * 11), work] {
                 let (parts, part_gradients) = all(limits);
                 near("output", &parts, &output);

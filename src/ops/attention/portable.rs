@@ -6,7 +6,7 @@
 use burn::tensor::{Device, Tensor, activation::softmax};
 
 use super::Documents;
-use crate::device::{Computing, Limits};
+use crate::device::{ComputeConfig, DeviceLimits};
 use crate::ops::{AttentionConfig, Heads, from_vec, product};
 
 /// Added to the scores that a query may not see; exp() of it is exactly zero in f32.
@@ -14,9 +14,9 @@ const HIDDEN: f32 = f32::MIN;
 /// Queries of a block at most: longer ones would look at more keys that they may not see.
 const QUERIES: usize = 512;
 
-/// Queries that are worked on at once, and what they may see.
+/// Queries that are computed at once, and what they may see.
 #[derive(Debug, Clone)]
-pub(super) struct Block {
+pub(super) struct QueryBlock {
     /// First row, and number of rows.
     rows: (usize, usize),
     /// First query of each row, and number of queries.
@@ -26,14 +26,14 @@ pub(super) struct Block {
     mask: Tensor<4>,
 }
 
-impl Block {
+impl QueryBlock {
     fn keys(&self) -> usize {
         self.queries.0 + self.queries.1
     }
 }
 
 /// Rows and queries of a block, the largest that the device takes.
-fn block_size(rows: usize, length: usize, heads: Heads, limits: Limits) -> (usize, usize) {
+fn block_size(rows: usize, length: usize, heads: Heads, limits: DeviceLimits) -> (usize, usize) {
     let (mut rows, mut queries) = (rows, length.min(QUERIES));
     let fits = |rows: usize, queries: usize| {
         let scores = (rows * heads.queries * queries) as u64 * length as u64;
@@ -54,9 +54,9 @@ fn block_size(rows: usize, length: usize, heads: Heads, limits: Limits) -> (usiz
 pub(super) fn blocks(
     documents: &Documents,
     config: AttentionConfig,
-    limits: Limits,
+    limits: DeviceLimits,
     device: &Device,
-) -> Vec<Block> {
+) -> Vec<QueryBlock> {
     let (rows, length) = (documents.rows, documents.length);
     let (step_rows, step) = block_size(rows, length, config.heads, limits);
     let mut blocks = Vec::new();
@@ -66,7 +66,7 @@ pub(super) fn blocks(
             let queries = (query, step.min(length - query));
             let numbers = (documents.numbers.as_slice(), length);
             let mask = mask(numbers, config.window, rows, queries, device);
-            blocks.push(Block { rows, queries, mask });
+            blocks.push(QueryBlock { rows, queries, mask });
         }
     }
     blocks
@@ -118,15 +118,15 @@ pub(super) fn packed(
     [q, k, v]: [&Tensor<2>; 3],
     config: AttentionConfig,
     documents: &Documents,
-    blocks: &[Block],
-    computing: Computing,
+    blocks: &[QueryBlock],
+    computing: ComputeConfig,
 ) -> Tensor<2> {
     let (heads, wide) = (config.heads, config.query_width());
     let outputs = blocks.iter().map(|block| {
         let keys = (0, block.keys());
         let q = fold(part(q, documents, heads.queries, block.rows, block.queries), heads);
-        let k = part(k, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
-        let v = part(v, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
+        let k = part(k, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
+        let v = part(v, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
         let weights = weights(q, k, Some(&block.mask), config, computing);
         let mixed = product(weights, v, computing.arithmetic);
         unfold(mixed, heads).reshape([block.rows.1 * block.queries.1, wide])
@@ -135,7 +135,7 @@ pub(super) fn packed(
 }
 
 /// Blocks one after the other as rows of the whole: `[tokens, wide]`.
-fn joined(parts: Vec<Tensor<2>>, documents: &Documents, blocks: &[Block]) -> Tensor<2> {
+fn joined(parts: Vec<Tensor<2>>, documents: &Documents, blocks: &[QueryBlock]) -> Tensor<2> {
     if let [only] = parts.as_slice() {
         return only.clone();
     }
@@ -152,18 +152,18 @@ fn joined(parts: Vec<Tensor<2>>, documents: &Documents, blocks: &[Block]) -> Ten
     Tensor::cat(rows, 0)
 }
 
-/// `[rows, length, heads, width]` to `[rows, groups, repeat · length, width]`: queries of a group
+/// `[rows, length, heads, width]` to `[rows, kv_heads, repeat · length, width]`: queries of a group
 /// are folded into the length, so that keys and values are never repeated.
 fn fold(x: Tensor<4>, heads: Heads) -> Tensor<4> {
     let [rows, length, count, width] = x.dims();
-    let repeat = count / heads.groups;
-    x.swap_dims(1, 2).reshape([rows, heads.groups, repeat * length, width])
+    let repeat = count / heads.kv_heads;
+    x.swap_dims(1, 2).reshape([rows, heads.kv_heads, repeat * length, width])
 }
 
 /// Back to `[rows, length, heads · width]`.
 fn unfold(x: Tensor<4>, heads: Heads) -> Tensor<3> {
-    let [rows, groups, folded, width] = x.dims();
-    let length = folded * groups / heads.queries;
+    let [rows, kv_heads, folded, width] = x.dims();
+    let length = folded * kv_heads / heads.queries;
     x.reshape([rows, heads.queries, length, width]).swap_dims(1, 2).reshape([
         rows,
         length,
@@ -171,25 +171,25 @@ fn unfold(x: Tensor<4>, heads: Heads) -> Tensor<3> {
     ])
 }
 
-/// Softmax of the scores, `[rows, groups, repeat · queries, keys]`, for folded queries and
-/// `k: [rows, groups, keys, width]`.
+/// Softmax of the scores, `[rows, kv_heads, repeat · queries, keys]`, for folded queries and
+/// `k: [rows, kv_heads, keys, width]`.
 fn weights(
     q: Tensor<4>,
     k: Tensor<4>,
     mask: Option<&Tensor<4>>,
     config: AttentionConfig,
-    computing: Computing,
+    computing: ComputeConfig,
 ) -> Tensor<4> {
     let heads = config.heads;
-    let [rows, groups, folded, _] = q.dims();
+    let [rows, kv_heads, folded, _] = q.dims();
     let keys = k.dims()[2];
-    let queries = folded * groups / heads.queries;
+    let queries = folded * kv_heads / heads.queries;
     let scores = product(q.mul_scalar(config.scale), k.transpose(), computing.arithmetic);
     let mut scores = scores.reshape([rows, heads.queries, queries, keys]);
     if let Some(mask) = mask {
         scores = scores + mask.clone();
     }
-    softmax(scores, 3).reshape([rows, groups, folded, keys])
+    softmax(scores, 3).reshape([rows, kv_heads, folded, keys])
 }
 
 /// The gradients of q, k and v. With weights P: dV = Pᵀ·dO; dS = P ⊙ (dP − rowsum(dP ⊙ P)) where
@@ -199,8 +199,8 @@ pub(super) fn backward(
     d_output: &Tensor<2>,
     config: AttentionConfig,
     documents: &Documents,
-    blocks: &[Block],
-    computing: Computing,
+    blocks: &[QueryBlock],
+    computing: ComputeConfig,
 ) -> [Tensor<2>; 3] {
     let (heads, arithmetic) = (config.heads, computing.arithmetic);
     let (wide, narrow) = (config.query_width(), config.key_width());
@@ -211,8 +211,8 @@ pub(super) fn backward(
     for block in blocks {
         let keys = (0, block.keys());
         let q = fold(part(q, documents, heads.queries, block.rows, block.queries), heads);
-        let k = part(k, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
-        let v = part(v, documents, heads.groups, block.rows, keys).swap_dims(1, 2);
+        let k = part(k, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
+        let v = part(v, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
         let d = fold(part(d_output, documents, heads.queries, block.rows, block.queries), heads);
 
         let weights = weights(q.clone(), k.clone(), Some(&block.mask), config, computing);
@@ -240,7 +240,7 @@ pub(super) fn backward(
     [joined(d_queries, documents, blocks), d_keys, d_values]
 }
 
-/// `sum + more` where `more` goes on for longer: `[rows, groups, keys, width]`.
+/// `sum + more` where `more` goes on for longer: `[rows, kv_heads, keys, width]`.
 fn longer(sum: Tensor<4>, more: Tensor<4>) -> Tensor<4> {
     let (short, long) = (sum.dims()[2], more.dims()[2]);
     let both = sum + more.clone().narrow(2, 0, short);
@@ -251,14 +251,14 @@ fn longer(sum: Tensor<4>, more: Tensor<4>) -> Tensor<4> {
 }
 
 /// Attention of one query per row `[rows, 1, heads, width]` over all keys of a cache,
-/// `k, v: [rows, keys, groups, width]`; `[rows, 1, heads · width]`.
+/// `k, v: [rows, keys, kv_heads, width]`; `[rows, 1, heads · width]`.
 pub(super) fn over_cache(
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
     config: AttentionConfig,
 ) -> Tensor<3> {
-    let (plain, heads) = (Computing::default(), config.heads);
+    let (plain, heads) = (ComputeConfig::default(), config.heads);
     let weights = weights(fold(q, heads), k.swap_dims(1, 2), None, config, plain);
     unfold(product(weights, v.swap_dims(1, 2), plain.arithmetic), heads)
 }

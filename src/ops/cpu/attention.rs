@@ -6,24 +6,24 @@
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::element::{Format, Single};
-use super::held::{Borrow, Held};
-use super::packed::{Left, PANEL, Packed, View, convert};
+use super::element::{F32, Format};
+use super::host_tensor::{AsLhs, HostTensor};
+use super::packed::{Left, PANEL, PackedRhs, View, convert};
 use super::pointwise::Rotation;
 use super::product::{Term, add_product_here, product_here};
 use super::run::Products;
 use super::softmax::Scores;
-use super::tasks::{Block, QUERIES, Task, Tasks};
-use crate::device::Computing;
-use crate::ops::{AttentionConfig, Documents, Heads, from_vec};
+use super::tasks::{QUERIES, QueryBlock, Task, Tasks};
+use crate::device::ComputeConfig;
+use crate::ops::{AttentionConfig, Heads, from_vec};
 
 /// Queries, keys and values as factors, and where documents begin and how long they are.
-pub struct Attention<'a, F: Borrow> {
+pub struct Attention<'a, F: AsLhs> {
     /// `[tokens, queries · width]`.
     pub q: &'a Left<F>,
-    /// `[tokens, groups · width]`.
+    /// `[tokens, kv_heads · width]`.
     pub k: &'a Left<F>,
-    /// `[tokens, groups · width]`.
+    /// `[tokens, kv_heads · width]`.
     pub v: &'a Left<F>,
     /// How they are laid out, and what sees what.
     pub config: AttentionConfig,
@@ -44,7 +44,7 @@ pub struct Mixed<F: Format> {
 }
 
 /// What is to be packed, and how.
-type Pack<'a, F> = (&'a Left<F>, fn(View<<F as Format>::Kept>) -> Packed<F>);
+type Pack<'a, F> = (&'a Left<F>, fn(View<<F as Format>::Stored>) -> PackedRhs<F>);
 
 /// Gradients that a task made.
 struct TaskGradients {
@@ -56,9 +56,9 @@ struct TaskGradients {
     v: Vec<f32>,
 }
 
-impl Block {
+impl QueryBlock {
     /// Weights of the block without what they are padded with.
-    fn of<F: Format>(self, weights: &Left<F>) -> View<'_, F::Kept> {
+    fn of<F: Format>(self, weights: &Left<F>) -> View<'_, F::Stored> {
         weights.view().part((0, self.count), (0, self.keys))
     }
 }
@@ -68,17 +68,17 @@ fn scratch<N>(task: &Task) -> Vec<N> {
     Vec::with_capacity(QUERIES * task.keys().next_multiple_of(PANEL))
 }
 
-impl<F: Borrow> Attention<'_, F> {
+impl<F: AsLhs> Attention<'_, F> {
     fn tokens(&self) -> usize {
         self.q.view().rows
     }
 
     fn tasks(&self) -> Tasks {
-        Tasks::new(self.documents.iter().map(|document| document.1), self.config.heads.groups)
+        Tasks::new(self.documents.iter().map(|document| document.1), self.config.heads.kv_heads)
     }
 
     /// Whether the output is wanted of any token of a block.
-    fn wants(&self, task: &Task, block: Block) -> bool {
+    fn wants(&self, task: &Task, block: QueryBlock) -> bool {
         let first = self.documents[task.document].0 + block.first;
         let within = |token: &u32| (first..first + block.count).contains(&(*token as usize));
         self.wanted.is_none_or(|tokens| tokens.iter().any(within))
@@ -86,26 +86,26 @@ impl<F: Borrow> Attention<'_, F> {
 
     /// Query heads that share keys and values.
     fn repeat(&self) -> usize {
-        self.config.heads.queries / self.config.heads.groups
+        self.config.heads.queries / self.config.heads.kv_heads
     }
 
     /// Rows of a document and columns of a head.
-    fn head<'b>(&self, x: &'b Left<F>, document: usize, head: usize) -> View<'b, F::Kept> {
+    fn head<'b>(&self, x: &'b Left<F>, document: usize, head: usize) -> View<'b, F::Stored> {
         let width = self.config.heads.width;
         x.view().part(self.documents[document], (head * width, width))
     }
 
     /// The query heads of a task, rows of its queries.
-    fn heads_of<'b>(&self, x: &'b Left<F>, task: &Task) -> Vec<View<'b, F::Kept>> {
+    fn heads_of<'b>(&self, x: &'b Left<F>, task: &Task) -> Vec<View<'b, F::Stored>> {
         let heads = task.group * self.repeat()..(task.group + 1) * self.repeat();
         heads.map(|head| self.head(x, task.document, head)).collect()
     }
 
     /// Keys or values of every document and group, packed.
-    fn packed<const N: usize>(&self, pack: [Pack<F>; N]) -> Vec<[Packed<F>; N]> {
-        let groups = self.config.heads.groups;
-        let all = (0..self.documents.len() * groups).into_par_iter().map(|number| {
-            pack.map(|(x, pack)| pack(self.head(x, number / groups, number % groups)))
+    fn packed<const N: usize>(&self, pack: [Pack<F>; N]) -> Vec<[PackedRhs<F>; N]> {
+        let kv_heads = self.config.heads.kv_heads;
+        let all = (0..self.documents.len() * kv_heads).into_par_iter().map(|number| {
+            pack.map(|(x, pack)| pack(self.head(x, number / kv_heads, number % kv_heads)))
         });
         all.collect()
     }
@@ -113,16 +113,16 @@ impl<F: Borrow> Attention<'_, F> {
     /// Those of a task.
     fn for_task<'b, const N: usize>(
         &self,
-        packed: &'b [[Packed<F>; N]],
+        packed: &'b [[PackedRhs<F>; N]],
         task: &Task,
-    ) -> &'b [Packed<F>; N] {
-        &packed[task.document * self.config.heads.groups + task.group]
+    ) -> &'b [PackedRhs<F>; N] {
+        &packed[task.document * self.config.heads.kv_heads + task.group]
     }
 
     /// What is mixed for every query; zero outside of documents.
     pub fn forward(&self) -> Mixed<F> {
         let (width, tasks) = (self.config.heads.width, self.tasks());
-        let packed = self.packed([(self.k, Packed::of_outputs), (self.v, Packed::of_inner)]);
+        let packed = self.packed([(self.k, PackedRhs::pack_rows), (self.v, PackedRhs::pack_cols)]);
         let mix = |task: &Task| {
             let mut logs = Vec::with_capacity(self.repeat() * task.queries.len());
             let factors = self.for_task(&packed, task);
@@ -145,7 +145,7 @@ impl<F: Borrow> Attention<'_, F> {
     fn by_token(
         &self,
         heads: usize,
-        put: impl Fn(usize, (usize, usize), usize, &mut [F::Kept]) + Sync,
+        put: impl Fn(usize, (usize, usize), usize, &mut [F::Stored]) + Sync,
     ) -> Left<F> {
         let mut places = vec![None; self.tokens()];
         for (document, (first, length)) in self.documents.iter().enumerate() {
@@ -166,8 +166,8 @@ impl<F: Borrow> Attention<'_, F> {
     fn mix(
         &self,
         task: &Task,
-        q: View<F::Kept>,
-        [keys, values]: &[Packed<F>; 2],
+        q: View<F::Stored>,
+        [keys, values]: &[PackedRhs<F>; 2],
         logs: &mut Vec<f32>,
     ) -> Vec<f32> {
         let width = self.config.heads.width;
@@ -195,9 +195,9 @@ impl<F: Borrow> Attention<'_, F> {
     /// Scores of a block, in the memory of `numbers`.
     fn scores<'b>(
         &self,
-        q: View<F::Kept>,
-        keys: &Packed<F>,
-        block: Block,
+        q: View<F::Stored>,
+        keys: &PackedRhs<F>,
+        block: QueryBlock,
         numbers: &'b mut Vec<f32>,
     ) -> Scores<'b> {
         let left = q.part((block.first, block.count), (0, q.columns));
@@ -215,15 +215,18 @@ impl<F: Borrow> Attention<'_, F> {
         d: &Left<F>,
         rotation: Option<Rotation>,
     ) -> [Left<F>; 3] {
-        let Heads { queries, groups, width } = self.config.heads;
-        let back = |token: usize, row: &[f32], target: &mut [F::Kept]| match rotation {
+        let Heads { queries, kv_heads, width } = self.config.heads;
+        let back = |token: usize, row: &[f32], target: &mut [F::Stored]| match rotation {
             Some(rotation) => rotation.back::<F>(token, row, target),
             None => convert::<F, _>(row, target),
         };
         let tasks = self.tasks();
         let [k, v] = [self.k, self.v];
-        let packed =
-            self.packed([(k, Packed::of_outputs), (k, Packed::of_inner), (v, Packed::of_outputs)]);
+        let packed = self.packed([
+            (k, PackedRhs::pack_rows),
+            (k, PackedRhs::pack_cols),
+            (v, PackedRhs::pack_rows),
+        ]);
         let parts: Vec<TaskGradients> = tasks
             .all
             .par_iter()
@@ -245,10 +248,10 @@ impl<F: Borrow> Attention<'_, F> {
             }
             sum
         };
-        let dk = self.by_token(groups, |token, place, group, target| {
+        let dk = self.by_token(kv_heads, |token, place, group, target| {
             back(token, &sum(|part| &part.k, place, group), target);
         });
-        let dv = self.by_token(groups, |_, place, group, target| {
+        let dv = self.by_token(kv_heads, |_, place, group, target| {
             convert::<F, _>(&sum(|part| &part.v, place, group), target);
         });
         [dq, dk, dv]
@@ -259,7 +262,7 @@ impl<F: Borrow> Attention<'_, F> {
     fn backward_of(
         &self,
         task: &Task,
-        [keys, keys_back, values]: &[Packed<F>; 3],
+        [keys, keys_back, values]: &[PackedRhs<F>; 3],
         output: &Left<F>,
         logs: &[f32],
         d: &Left<F>,
@@ -297,9 +300,9 @@ impl<F: Borrow> Attention<'_, F> {
 }
 
 /// Adds `leftᵀ · right` to the target.
-fn add_turned<F: Borrow>(target: &mut [f32], left: View<F::Kept>, right: View<F::Kept>) {
+fn add_turned<F: AsLhs>(target: &mut [f32], left: View<F::Stored>, right: View<F::Stored>) {
     let left = Left::<F>::transposed(left);
-    let right = Packed::<F>::of_inner(right);
+    let right = PackedRhs::<F>::pack_cols(right);
     add_product_here(target, &[Term { left: left.view(), right: &right }]);
 }
 
@@ -308,13 +311,12 @@ fn add_turned<F: Borrow>(target: &mut [f32], left: View<F::Kept>, right: View<F:
 pub fn attend(
     inputs: [&Tensor<2>; 3],
     config: AttentionConfig,
-    documents: &Documents,
-    computing: Computing,
+    documents: &[(usize, usize)],
+    computing: ComputeConfig,
 ) -> Option<Tensor<2>> {
     Products::of(computing)?;
-    let [q, k, v] = inputs.map(Held::of);
-    let [q, k, v] = [q?, k?, v?].map(|x| x.numbers().converted::<Single>());
-    let documents = documents.spans();
+    let [q, k, v] = inputs.map(HostTensor::of);
+    let [q, k, v] = [q?, k?, v?].map(|x| x.numbers().converted::<F32>());
     let attention = Attention { q: &q, k: &k, v: &v, config, documents, wanted: None };
     let output = attention.forward().output.into_numbers();
     Some(from_vec(output, inputs[0].dims(), &inputs[0].device()))
@@ -326,7 +328,7 @@ mod tests {
 
     use super::*;
     use crate::config::Kernels;
-    use crate::ops::{attend, attend_backward, host};
+    use crate::ops::{Documents, attend, attend_backward, host};
     use crate::random::Stream;
 
     /// Documents around the sizes of blocks and panels, against tensor operations.
@@ -339,10 +341,10 @@ mod tests {
         }
         let tokens = numbers.len();
         let documents = Documents::new(&numbers, 1, tokens);
-        for (queries, groups, width, window) in
+        for (queries, kv_heads, width, window) in
             [(4, 2, 16, None), (3, 1, 10, Some(7)), (2, 2, 64, Some(70)), (2, 1, 8, Some(1))]
         {
-            let heads = Heads { queries, groups, width };
+            let heads = Heads { queries, kv_heads, width };
             let config = AttentionConfig { window, ..AttentionConfig::of(heads) };
             // What padding gets is left open.
             let random = |features: usize, name: &str| -> Tensor<2> {
@@ -355,15 +357,16 @@ mod tests {
                 from_vec(numbers.collect(), [tokens, features], &Device::flex())
             };
             let [q, d] = ["q", "d"].map(|name| random(queries * width, name));
-            let [k, v] = ["k", "v"].map(|name| random(groups * width, name));
-            let computing = Computing { kernels: Kernels::Portable, ..Computing::default() };
+            let [k, v] = ["k", "v"].map(|name| random(kv_heads * width, name));
+            let computing =
+                ComputeConfig { kernels: Kernels::Portable, ..ComputeConfig::default() };
             let inputs = [&q, &k, &v];
             let mixed = attend(inputs, config, &documents, computing);
             let back = attend_backward(inputs, &d, config, &documents, computing);
 
             let [q, k, v, d] = [q, k, v, d].map(host);
             let documents = documents.spans();
-            let left = |x| Left::<Single>::from_numbers(x, tokens);
+            let left = |x| Left::<F32>::from_numbers(x, tokens);
             let [q, k, v, d] = [q, k, v, d].map(left);
             let blocks = Attention { q: &q, k: &k, v: &v, config, documents, wanted: None };
             let output = blocks.forward();

@@ -42,17 +42,17 @@ impl Number for bf16 {
 /// What an instruction takes at once of a factor: 32 bits in every format.
 pub trait Group: Copy + Send + Sync + Default + 'static {
     /// A number of it.
-    type Kept;
+    type Stored;
     /// Its bits.
     fn bits(self) -> u32;
     /// The group of some bits.
     fn of_bits(bits: u32) -> Self;
     /// Its numbers: the first ones, as many as there are in a group.
-    fn numbers(self) -> [Self::Kept; 2];
+    fn numbers(self) -> [Self::Stored; 2];
 }
 
 impl Group for f32 {
-    type Kept = Self;
+    type Stored = Self;
 
     #[inline(always)]
     fn bits(self) -> u32 {
@@ -71,7 +71,7 @@ impl Group for f32 {
 }
 
 impl Group for [bf16; 2] {
-    type Kept = bf16;
+    type Stored = bf16;
 
     #[inline(always)]
     fn bits(self) -> u32 {
@@ -92,24 +92,24 @@ impl Group for [bf16; 2] {
 /// How factors are kept.
 pub trait Format: Copy + Send + Sync + 'static {
     /// A number of a factor.
-    type Kept: Number;
+    type Stored: Number;
     /// Numbers next to each other along the inner dimension that an instruction takes at once;
     /// inner dimensions are padded with zeros to a multiple of it.
     const GROUP: usize;
     /// A group of numbers.
-    type Group: Group<Kept = Self::Kept>;
+    type Group: Group<Stored = Self::Stored>;
     /// Converts.
-    fn of(number: impl Number) -> Self::Kept;
+    fn of(number: impl Number) -> Self::Stored;
     /// Converts a group; what it has no room for is left out.
     fn group<N: Number>(numbers: [N; 2]) -> Self::Group;
 }
 
 /// 32 bits.
 #[derive(Debug, Clone, Copy)]
-pub struct Single;
+pub struct F32;
 
-impl Format for Single {
-    type Kept = f32;
+impl Format for F32 {
+    type Stored = f32;
     const GROUP: usize = 1;
     type Group = f32;
 
@@ -126,10 +126,10 @@ impl Format for Single {
 
 /// bfloat16 in pairs, for processors that multiply them (AVX512-BF16).
 #[derive(Debug, Clone, Copy)]
-pub struct Brain;
+pub struct Bf16;
 
-impl Format for Brain {
-    type Kept = bf16;
+impl Format for Bf16 {
+    type Stored = bf16;
     const GROUP: usize = 2;
     type Group = [bf16; 2];
 
@@ -147,10 +147,10 @@ impl Format for Brain {
 /// Rounded to bfloat16 and kept in 32 bits: the same factors for processors that have no
 /// instruction for them.
 #[derive(Debug, Clone, Copy)]
-pub struct Rounded;
+pub struct F32RoundedToBf16;
 
-impl Format for Rounded {
-    type Kept = f32;
+impl Format for F32RoundedToBf16 {
+    type Stored = f32;
     const GROUP: usize = 1;
     type Group = f32;
 
@@ -183,7 +183,7 @@ mod tests {
                 assert!(x.rounded().to_f32().is_nan());
             } else {
                 assert_eq!(x.rounded().to_bits(), reference.to_bits(), "{x}");
-                assert_eq!(Rounded::of(x), reference.to_f32());
+                assert_eq!(F32RoundedToBf16::of(x), reference.to_f32());
             }
         }
     }

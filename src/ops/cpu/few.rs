@@ -7,7 +7,7 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::element::Number;
-use super::held::{Held, Numbers};
+use super::host_tensor::{HostTensor, StoredNumbers};
 use super::packed::View;
 use super::pointwise::dot;
 use crate::device::Arithmetic;
@@ -25,18 +25,18 @@ pub fn few_rows(x: &Tensor<2>, w: &Tensor<2>, arithmetic: Arithmetic) -> Option<
     if x.dims()[0] > ROWS_MAX {
         return None;
     }
-    few_rows_of(x, &Held::of(w)?, arithmetic)
+    few_rows_of(x, &HostTensor::of(w)?, arithmetic)
 }
 
 /// The same with a matrix that is perhaps kept as codes.
-pub fn few_rows_of(x: &Tensor<2>, w: &Held, arithmetic: Arithmetic) -> Option<Tensor<2>> {
+pub fn few_rows_of(x: &Tensor<2>, w: &HostTensor, arithmetic: Arithmetic) -> Option<Tensor<2>> {
     let rows = x.dims()[0];
     if rows > ROWS_MAX || arithmetic == Arithmetic::MixedF16 {
         return None;
     }
-    let (left, right) = (Held::of(x)?, w.numbers());
-    let Numbers::Single(left) = left.numbers() else { return None };
-    if matches!(right, Numbers::Single(_)) {
+    let (left, right) = (HostTensor::of(x)?, w.numbers());
+    let StoredNumbers::F32(left) = left.numbers() else { return None };
+    if matches!(right, StoredNumbers::F32(_)) {
         return None;
     }
     let factors: Vec<f32> = match arithmetic {
@@ -60,7 +60,7 @@ pub fn few_rows_of(x: &Tensor<2>, w: &Held, arithmetic: Arithmetic) -> Option<Te
 /// Some outputs, all rows of one after those of the other.
 struct Outputs<'a> {
     x: View<'a, f32>,
-    w: Numbers<'a>,
+    w: StoredNumbers<'a>,
     /// Whether numbers that are not kept in bfloat16 are rounded to it.
     rounds: bool,
     first: usize,
@@ -75,7 +75,7 @@ impl NullaryFnOnce for Outputs<'_> {
         let Self { x, w, rounds, first, target } = self;
         let mut wide = vec![0.0_f32; x.columns];
         for (output, sums) in target.chunks_exact_mut(x.rows).enumerate() {
-            if let Numbers::Brain(w) = w {
+            if let StoredNumbers::Bf16(w) = w {
                 for (wide, number) in wide.iter_mut().zip(w.row(first + output)) {
                     *wide = number.wide();
                 }

@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::held::{Borrow, Held};
+use super::host_tensor::{AsLhs, HostTensor};
 use super::memory::filled_in;
-use super::packed::{Left, Packed, View};
+use super::packed::{Left, PackedRhs, View};
 use super::pointwise::exponential;
 use super::product::{Term, add_product, add_product_here, product};
 
@@ -43,10 +43,10 @@ pub struct Scores {
 
 impl Scores {
     /// `table · hiddenᵀ` for `hidden: [positions, width]` and `table: [vocabulary, width]`.
-    pub fn new<F: Borrow>(table: &Held, hidden: &[f32]) -> Self {
+    pub fn new<F: AsLhs>(table: &HostTensor, hidden: &[f32]) -> Self {
         let width = table.columns();
         let positions = hidden.len() / width;
-        let right = Packed::<F>::of_outputs(View::new(hidden, positions, width));
+        let right = PackedRhs::<F>::pack_rows(View::new(hidden, positions, width));
         let (length, used) = (table.rows() * positions, spare().pop().unwrap_or_default());
         let numbers = filled_in(used, length, GROUP * positions, |part, target| {
             let rows = table.numbers().part(part * GROUP, target.len() / positions);
@@ -134,22 +134,22 @@ pub struct Gradient {
 
 impl Gradient {
     /// That of the hidden numbers, `[positions, width]`.
-    pub fn of_hidden<F: Borrow>(&self, table: &Held) -> Vec<f32> {
+    pub fn of_hidden<F: AsLhs>(&self, table: &HostTensor) -> Vec<f32> {
         let Scores { numbers, positions } = &self.scores;
         let mut d = vec![0.0; positions * table.columns()];
         for (part, numbers) in numbers.chunks(GROUP * positions).enumerate() {
             let rows = numbers.len() / positions;
             let left = Left::<F>::transposed(View::new(numbers, rows, *positions));
-            let right = table.numbers().part(part * GROUP, rows).of_inner::<F>();
+            let right = table.numbers().part(part * GROUP, rows).pack_cols::<F>();
             add_product(&mut d, &[Term { left: left.view(), right: &right }]);
         }
         d
     }
 
     /// That of the table, `[vocabulary, width]`.
-    pub fn of_table<F: Borrow>(&self, hidden: &[f32], width: usize) -> Vec<f32> {
+    pub fn of_table<F: AsLhs>(&self, hidden: &[f32], width: usize) -> Vec<f32> {
         let Scores { numbers, positions } = &self.scores;
-        let right = Packed::<F>::of_inner(View::new(hidden, *positions, width));
+        let right = PackedRhs::<F>::pack_cols(View::new(hidden, *positions, width));
         let left = F::factor_of(numbers, *positions);
         product(&[Term { left: left.view(), right: &right }])
     }

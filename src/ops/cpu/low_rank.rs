@@ -2,8 +2,8 @@
 //! output (DoRA, Liu et al. 2024).
 
 use super::element::{Format, Number};
-use super::held::{Borrow, Factor, Held};
-use super::packed::{Left, Packed, View};
+use super::host_tensor::{AsLhs, Factor, HostTensor};
+use super::packed::{Left, PackedRhs, View};
 use super::product::{Term, product};
 
 /// `scale · (x ⊙ mask) · aᵀ · bᵀ`.
@@ -11,9 +11,9 @@ pub struct LowRank {
     /// Names of the two matrices within the linear layer.
     pub names: [&'static str; 2],
     /// `[rank, in]`.
-    pub a: Held,
+    pub a: HostTensor,
     /// `[out, rank]`.
-    pub b: Held,
+    pub b: HostTensor,
     /// The factor.
     pub scale: f32,
     /// `[tokens, in]`: which inputs are dropped.
@@ -49,17 +49,17 @@ impl LowRank {
     }
 
     /// Of inputs that are masked already.
-    pub(super) fn hidden<F: Borrow>(&self, masked: View<F::Kept>) -> Left<F> {
-        let right = self.a.numbers().of_outputs::<F>();
+    pub(super) fn hidden<F: AsLhs>(&self, masked: View<F::Stored>) -> Left<F> {
+        let right = self.a.numbers().pack_rows::<F>();
         self.times_scale(product(&[Term { left: masked, right: &right }]))
     }
 
-    pub(super) fn times_scale<F: Borrow>(&self, mut hidden: Vec<f32>) -> Left<F> {
+    pub(super) fn times_scale<F: AsLhs>(&self, mut hidden: Vec<f32>) -> Left<F> {
         hidden.iter_mut().for_each(|x| *x *= self.scale);
         Left::of(View::new(&hidden, hidden.len() / self.rank(), self.rank()))
     }
 
-    pub(super) fn masked<'a, F: Borrow>(&self, x: View<'a, F::Kept>) -> Factor<'a, F> {
+    pub(super) fn masked<'a, F: AsLhs>(&self, x: View<'a, F::Stored>) -> Factor<'a, F> {
         match &self.mask {
             Some(mask) => Factor::Owned(self.weighted(x, mask, |mask| mask)),
             None => Factor::Borrowed(x),
@@ -67,14 +67,14 @@ impl LowRank {
     }
 
     /// What masking takes away.
-    pub(super) fn unmasked<F: Borrow>(&self, x: View<F::Kept>) -> Left<F> {
+    pub(super) fn unmasked<F: AsLhs>(&self, x: View<F::Stored>) -> Left<F> {
         let mask = self.mask.as_ref().expect("something is dropped");
         self.weighted(x, mask, |mask| 1.0 - mask)
     }
 
-    pub(super) fn weighted<F: Borrow>(
+    pub(super) fn weighted<F: AsLhs>(
         &self,
-        x: View<F::Kept>,
+        x: View<F::Stored>,
         mask: &[f32],
         weight: impl Fn(f32) -> f32 + Sync,
     ) -> Left<F> {
@@ -90,9 +90,9 @@ impl LowRank {
 
 impl Magnitude {
     /// `weight(factor) ⊙ d` for `d: [tokens, out]`.
-    pub(super) fn times<F: Borrow>(
+    pub(super) fn times<F: AsLhs>(
         &self,
-        d: View<F::Kept>,
+        d: View<F::Stored>,
         weight: impl Fn(f32) -> f32 + Sync,
     ) -> Left<F> {
         Left::with(d.rows, self.factor.len(), |row, target| {
@@ -103,7 +103,7 @@ impl Magnitude {
     }
 
     /// The gradient of the magnitude: `Σ d ⊙ unscaled / norm`.
-    pub(super) fn gradient<F: Borrow>(&self, d: View<F::Kept>, unscaled: &Left<F>) -> Vec<f32> {
+    pub(super) fn gradient<F: AsLhs>(&self, d: View<F::Stored>, unscaled: &Left<F>) -> Vec<f32> {
         let mut sum = vec![0.0_f32; self.norm.len()];
         for row in 0..d.rows {
             let pairs = d.row(row).iter().zip(unscaled.view().row(row));
@@ -117,10 +117,10 @@ impl Magnitude {
 }
 
 /// `leftᵀ · right` for `left: [tokens, rows]`.
-pub(super) fn transposed_product<F: Borrow>(
-    left: View<F::Kept>,
+pub(super) fn transposed_product<F: AsLhs>(
+    left: View<F::Stored>,
     rows: usize,
-    right: &Packed<F>,
+    right: &PackedRhs<F>,
 ) -> Vec<f32> {
     let left = Left::<F>::transposed(left.part((0, left.rows), (0, rows)));
     product(&[Term { left: left.view(), right }])
@@ -128,19 +128,19 @@ pub(super) fn transposed_product<F: Borrow>(
 
 impl LowRank {
     /// The gradient of what [`Self::hidden`] gave, with its factor.
-    pub(super) fn back<F: Borrow>(&self, d: View<F::Kept>) -> Left<F> {
-        let right = self.b.numbers().of_inner::<F>();
+    pub(super) fn back<F: AsLhs>(&self, d: View<F::Stored>) -> Left<F> {
+        let right = self.b.numbers().pack_cols::<F>();
         self.times_scale(product(&[Term { left: d, right: &right }]))
     }
 
     /// That of `b`, `[out, rank]`.
-    pub(super) fn b_gradient<F: Borrow>(&self, d: View<F::Kept>, hidden: &Left<F>) -> Vec<f32> {
+    pub(super) fn b_gradient<F: AsLhs>(&self, d: View<F::Stored>, hidden: &Left<F>) -> Vec<f32> {
         // The few rows on the left: bᵀ, turned at the end.
         let outputs = self.b.rows();
-        let d = Packed::<F>::of_inner(d.part((0, d.rows), (0, outputs)));
-        let turned = transposed_product(hidden.view(), self.rank(), &d);
-        let mut gradient = vec![0.0; turned.len()];
-        for (rank, row) in turned.chunks_exact(outputs).enumerate() {
+        let d = PackedRhs::<F>::pack_cols(d.part((0, d.rows), (0, outputs)));
+        let transposed = transposed_product(hidden.view(), self.rank(), &d);
+        let mut gradient = vec![0.0; transposed.len()];
+        for (rank, row) in transposed.chunks_exact(outputs).enumerate() {
             for (output, number) in row.iter().enumerate() {
                 gradient[output * self.rank() + rank] = *number;
             }

@@ -9,10 +9,10 @@
 //! models are made of these (`model/blocks`).
 
 mod attention;
-mod brain;
+mod bf16_product;
 mod element;
 mod few;
-mod held;
+mod host_tensor;
 mod loss;
 mod low_rank;
 mod memory;
@@ -23,14 +23,14 @@ mod projection;
 mod run;
 mod softmax;
 mod tasks;
-mod turn;
+mod transpose;
 
 pub use attention::{Attention, Mixed, attend};
-pub use element::{Brain, Number, Rounded, Single};
+pub use element::{Bf16, F32, F32RoundedToBf16, Number};
 pub use few::{few_rows, few_rows_of};
-pub use held::{Borrow, Held};
+pub use host_tensor::{AsLhs, HostTensor};
 pub use low_rank::{LowRank, Magnitude};
-pub use packed::{Left, Packed, View, picked, spread};
+pub use packed::{Left, PackedRhs, View, picked, spread};
 pub use pointwise::{Norm, Rotation, gated, gated_backward};
 pub use product::{Term, factor_product, product};
 pub use projection::{Back, Given, Narrow, PathGradients, Projection};

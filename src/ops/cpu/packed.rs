@@ -4,7 +4,7 @@ use pulp::{Arch, NullaryFnOnce};
 
 use super::element::{Format, Group, Number};
 use super::memory::filled;
-use super::turn::{SIDE, Turn};
+use super::transpose::{SIDE, Transpose16x16};
 
 /// Outputs of a panel at most: four vectors of AVX-512.
 pub const PANEL: usize = 64;
@@ -50,7 +50,7 @@ impl<'a, N: Number> View<'a, N> {
 /// The left factor: rows of converted numbers, padded with zeros to whole groups.
 #[derive(Debug, Clone)]
 pub struct Left<F: Format> {
-    data: Vec<F::Kept>,
+    data: Vec<F::Stored>,
     rows: usize,
     stride: usize,
 }
@@ -65,8 +65,8 @@ impl<F: Format> Left<F> {
 
     /// Rows in the memory of a vector that is no longer needed, with whatever is in it: each number
     /// and what rows are padded with is to be written.
-    pub fn reused(mut memory: Vec<F::Kept>, rows: usize, columns: usize) -> Self {
-        memory.resize(rows * columns.next_multiple_of(F::GROUP), F::Kept::default());
+    pub fn reused(mut memory: Vec<F::Stored>, rows: usize, columns: usize) -> Self {
+        memory.resize(rows * columns.next_multiple_of(F::GROUP), F::Stored::default());
         Self::from_numbers(memory, rows)
     }
 
@@ -82,7 +82,11 @@ impl<F: Format> Left<F> {
     }
 
     /// `write` gets every row, its number first.
-    pub fn with(rows: usize, columns: usize, write: impl Fn(usize, &mut [F::Kept]) + Sync) -> Self {
+    pub fn with(
+        rows: usize,
+        columns: usize,
+        write: impl Fn(usize, &mut [F::Stored]) + Sync,
+    ) -> Self {
         let stride = columns.next_multiple_of(F::GROUP);
         let part_rows = (PART / stride.max(1)).max(1);
         let data = filled(rows * stride, part_rows * stride, |part, target| {
@@ -94,7 +98,7 @@ impl<F: Format> Left<F> {
     }
 
     /// Rows that are as long as the format asks for.
-    pub fn from_numbers(data: Vec<F::Kept>, rows: usize) -> Self {
+    pub fn from_numbers(data: Vec<F::Stored>, rows: usize) -> Self {
         let stride = data.len() / rows.max(1);
         assert!(data.len() == rows * stride && stride.is_multiple_of(F::GROUP), "whole groups");
         Self { data, rows, stride }
@@ -113,22 +117,22 @@ impl<F: Format> Left<F> {
     }
 
     /// Row after row, with what they are padded with.
-    pub fn numbers(&self) -> &[F::Kept] {
+    pub fn numbers(&self) -> &[F::Stored] {
         &self.data
     }
 
     /// The same, to be changed.
-    pub fn numbers_mut(&mut self) -> &mut [F::Kept] {
+    pub fn numbers_mut(&mut self) -> &mut [F::Stored] {
         &mut self.data
     }
 
     /// The same, taken.
-    pub fn into_numbers(self) -> Vec<F::Kept> {
+    pub fn into_numbers(self) -> Vec<F::Stored> {
         self.data
     }
 
     /// What a product reads.
-    pub fn view(&self) -> View<'_, F::Kept> {
+    pub fn view(&self) -> View<'_, F::Stored> {
         View { data: &self.data, rows: self.rows, columns: self.stride, stride: self.stride }
     }
 }
@@ -136,15 +140,15 @@ impl<F: Format> Left<F> {
 /// The right factor `[inner, outputs]`: panels of [`PANEL`] outputs, in each the groups of inner
 /// numbers one after the other, and beside each other those of every output.
 #[derive(Debug, Clone)]
-pub struct Packed<F: Format> {
+pub struct PackedRhs<F: Format> {
     data: Vec<F::Group>,
     inner: usize,
     outputs: usize,
 }
 
-impl<F: Format> Packed<F> {
+impl<F: Format> PackedRhs<F> {
     /// Of a matrix `[outputs, inner]`, as weights are kept: for `x · wᵀ`.
-    pub fn of_outputs<N: Number>(source: View<N>) -> Self {
+    pub fn pack_rows<N: Number>(source: View<N>) -> Self {
         Self::with(source.columns, source.rows, |first, width, panel| {
             let rows = source.part((first, width.min(source.rows - first)), (0, source.columns));
             Arch::new().dispatch(OfOutputs::<F, N> { rows, width, panel });
@@ -165,7 +169,7 @@ impl<F: Format> Packed<F> {
         })
     }
 
-    /// [`Self::of_inner`] of a matrix of this shape whose columns are made when they are packed:
+    /// [`Self::pack_cols`] of a matrix of this shape whose columns are made when they are packed:
     /// `numbers` gets the first and how many.
     pub fn of_inner_with(
         [inner, outputs]: [usize; 2],
@@ -180,7 +184,7 @@ impl<F: Format> Packed<F> {
     }
 
     /// Of a matrix `[inner, outputs]`: for `d · w`.
-    pub fn of_inner<N: Number>(source: View<N>) -> Self {
+    pub fn pack_cols<N: Number>(source: View<N>) -> Self {
         Self::with(source.rows, source.columns, |first, width, panel| {
             let columns = (first, width.min(source.columns - first));
             let rows = source.part((0, source.rows), columns);
@@ -240,7 +244,7 @@ impl<F: Format, N: Number> NullaryFnOnce for OfOutputs<'_, F, N> {
     #[inline(always)]
     fn call(self) {
         let Self { rows, width, panel } = self;
-        let turn = Turn::new();
+        let turn = Transpose16x16::new();
         let whole = rows.columns / (LANES * F::GROUP) * LANES; // groups in whole squares
         let single = |row: usize, column: usize| {
             let numbers =
@@ -326,13 +330,13 @@ pub fn spread<N: Number>(numbers: &[N], width: usize, rows: &[u32], all: usize) 
 }
 
 /// Converts numbers.
-pub fn convert<F: Format, N: Number>(source: &[N], target: &mut [F::Kept]) {
+pub fn convert<F: Format, N: Number>(source: &[N], target: &mut [F::Stored]) {
     Arch::new().dispatch(Convert::<F, N> { source, target });
 }
 
 struct Convert<'a, F: Format, N> {
     source: &'a [N],
-    target: &'a mut [F::Kept],
+    target: &'a mut [F::Stored],
 }
 
 impl<F: Format, N: Number> NullaryFnOnce for Convert<'_, F, N> {
@@ -350,7 +354,7 @@ impl<F: Format, N: Number> NullaryFnOnce for Convert<'_, F, N> {
 struct Transpose<'a, F: Format, N> {
     source: View<'a, N>,
     stride: usize,
-    target: &'a mut [F::Kept],
+    target: &'a mut [F::Stored],
 }
 
 impl<F: Format, N: Number> NullaryFnOnce for Transpose<'_, F, N> {
@@ -359,7 +363,7 @@ impl<F: Format, N: Number> NullaryFnOnce for Transpose<'_, F, N> {
     #[inline(always)]
     fn call(self) {
         let Self { source, stride, target } = self;
-        let turn = Turn::new();
+        let turn = Transpose16x16::new();
         // Rows of a square: as many groups as it has numbers in a row.
         let rows = LANES * F::GROUP;
         let whole = if source.columns == LANES { source.rows / rows * rows } else { 0 };

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-use super::element::{Format, Number, Single};
+use super::element::{F32, Format, Number};
 use super::packed::Left;
 use crate::ops::Activation;
 use crate::ops::gate::GELU;
@@ -82,7 +82,7 @@ impl Norm<'_> {
 
     /// The same in 32 bits.
     pub fn rows(self, x: &[f32]) -> Vec<f32> {
-        self.forward::<Single>(x).into_numbers()
+        self.forward::<F32>(x).into_numbers()
     }
 
     /// Adds the gradient of the input to `dx`, from that of the output. Returns the gradient of the
@@ -92,14 +92,14 @@ impl Norm<'_> {
         x: &[N],
         d: &[D],
         dx: &mut [f32],
-        learns: bool,
+        trainable: bool,
     ) -> Vec<f32> {
         const ROWS: usize = 64; // fixed, so that sums are the same for any number of threads
         let part = self.gain.len() * ROWS;
         let parts = x.par_chunks(part).zip(d.par_chunks(part)).zip(dx.par_chunks_mut(part));
         let gains: Vec<Vec<f32>> = parts
             .map(|((x, d), dx)| {
-                let mut gain = vec![0.0; if learns { self.gain.len() } else { 0 }];
+                let mut gain = vec![0.0; if trainable { self.gain.len() } else { 0 }];
                 let rows = NormBackward { norm: self, x, d, dx, gain: &mut gain };
                 Arch::new().dispatch(rows);
                 gain
@@ -118,7 +118,7 @@ pub fn added(mut sum: Vec<f32>, more: &[f32]) -> Vec<f32> {
 struct NormRow<'a, F: Format, N> {
     norm: Norm<'a>,
     x: &'a [N],
-    target: &'a mut [F::Kept],
+    target: &'a mut [F::Stored],
 }
 
 impl<F: Format, N: Number> NullaryFnOnce for NormRow<'_, F, N> {
@@ -194,7 +194,7 @@ impl Rotation<'_> {
     }
 
     /// Rotates some heads of a token back.
-    pub fn back<F: Format>(self, token: usize, x: &[f32], target: &mut [F::Kept]) {
+    pub fn back<F: Format>(self, token: usize, x: &[f32], target: &mut [F::Stored]) {
         Arch::new().dispatch(Rotate::<F> { rotation: self, token, sign: -1.0, x, target });
     }
 }
@@ -204,7 +204,7 @@ struct Rotate<'a, F: Format> {
     token: usize,
     sign: f32,
     x: &'a [f32],
-    target: &'a mut [F::Kept],
+    target: &'a mut [F::Stored],
 }
 
 impl<F: Format> NullaryFnOnce for Rotate<'_, F> {
@@ -283,9 +283,9 @@ fn gated_by<F: Format, C: Curve>(gate: &Left<F>, up: &Left<F>) -> Left<F> {
 }
 
 struct Gated<'a, F: Format, C> {
-    gate: &'a [F::Kept],
-    up: &'a [F::Kept],
-    target: &'a mut [F::Kept],
+    gate: &'a [F::Stored],
+    up: &'a [F::Stored],
+    target: &'a mut [F::Stored],
     curve: PhantomData<C>,
 }
 
@@ -325,9 +325,9 @@ fn gated_backward_by<F: Format, C: Curve>(gate: &mut Left<F>, up: &mut Left<F>, 
 }
 
 struct GatedBackward<'a, F: Format, C> {
-    gate: &'a mut [F::Kept],
-    up: &'a mut [F::Kept],
-    d: &'a [F::Kept],
+    gate: &'a mut [F::Stored],
+    up: &'a mut [F::Stored],
+    d: &'a [F::Stored],
     curve: PhantomData<C>,
 }
 

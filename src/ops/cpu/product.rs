@@ -6,9 +6,9 @@ use std::mem::MaybeUninit;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::brain;
-use super::element::{Brain, Format, Number, Rounded, Single};
-use super::packed::{Left, PANEL, Packed, View, width};
+use super::bf16_product;
+use super::element::{Bf16, F32, F32RoundedToBf16, Format, Number};
+use super::packed::{Left, PANEL, PackedRhs, View, width};
 
 /// Rows of the product that are summed at once: with a panel of four vectors, 24 sums are under
 /// way, as many as hide the latency of one and as registers hold.
@@ -23,9 +23,9 @@ const SERIAL: usize = 1 << 18;
 /// `left · right`, one of the terms of a sum.
 pub struct Term<'a, F: Format> {
     /// `[rows, inner]`.
-    pub left: View<'a, F::Kept>,
+    pub left: View<'a, F::Stored>,
     /// `[inner, outputs]`.
-    pub right: &'a Packed<F>,
+    pub right: &'a PackedRhs<F>,
 }
 
 impl<F: Format> Clone for Term<'_, F> {
@@ -37,9 +37,9 @@ impl<F: Format> Clone for Term<'_, F> {
 impl<F: Format> Copy for Term<'_, F> {}
 
 /// What a tile of the product is summed from: rows of left factors and a panel of right ones.
-pub(super) struct Part<'a, F: Format> {
+pub(super) struct TileInput<'a, F: Format> {
     /// Inner numbers of each row.
-    pub rows: [&'a [F::Kept]; ROWS],
+    pub rows: [&'a [F::Stored]; ROWS],
     /// `[groups, width]`.
     pub panel: &'a [F::Group],
 }
@@ -51,24 +51,24 @@ pub(super) type Tile = [[f32; PANEL]; ROWS];
 pub trait Multiply: Format {
     /// Computes rows of a product.
     #[doc(hidden)]
-    fn rows(block: Block<'_, Self>);
+    fn rows(block: RowBlock<'_, Self>);
 }
 
-impl Multiply for Single {
-    fn rows(block: Block<'_, Self>) {
+impl Multiply for F32 {
+    fn rows(block: RowBlock<'_, Self>) {
         Arch::new().dispatch(block);
     }
 }
 
-impl Multiply for Rounded {
-    fn rows(block: Block<'_, Self>) {
+impl Multiply for F32RoundedToBf16 {
+    fn rows(block: RowBlock<'_, Self>) {
         Arch::new().dispatch(block);
     }
 }
 
-impl Multiply for Brain {
-    fn rows(block: Block<'_, Self>) {
-        brain::rows(block);
+impl Multiply for Bf16 {
+    fn rows(block: RowBlock<'_, Self>) {
+        bf16_product::rows(block);
     }
 }
 
@@ -79,26 +79,26 @@ enum Target<'a, F: Format> {
     /// They are added to what is there.
     Sum(&'a mut [f32]),
     /// Memory that nothing was written to yet, in the format of factors: whole sums alone.
-    Factor(&'a mut [MaybeUninit<F::Kept>]),
+    Factor(&'a mut [MaybeUninit<F::Stored>]),
 }
 
 /// Rows of a product.
-pub struct Block<'a, F: Format> {
+pub struct RowBlock<'a, F: Format> {
     target: Target<'a, F>,
     outputs: usize,
     first_row: usize,
     terms: &'a [Term<'a, F>],
-    passes: &'a [Vec<Piece>],
+    passes: &'a [Vec<ColumnPass>],
 }
 
 /// Inner numbers of a term.
-struct Piece {
+struct ColumnPass {
     term: usize,
     inner: (usize, usize),
 }
 
 /// Divides the inner numbers of all terms into passes of a length.
-fn passes<F: Format>(terms: &[Term<F>], length: usize) -> Vec<Vec<Piece>> {
+fn passes<F: Format>(terms: &[Term<F>], length: usize) -> Vec<Vec<ColumnPass>> {
     let mut passes = vec![Vec::new()];
     let mut room = length;
     for (term, factors) in terms.iter().enumerate() {
@@ -110,7 +110,10 @@ fn passes<F: Format>(terms: &[Term<F>], length: usize) -> Vec<Vec<Piece>> {
             }
             let last = factors.left.columns.min(first + room);
             room -= last - first;
-            passes.last_mut().expect("there is one").push(Piece { term, inner: (first, last) });
+            passes
+                .last_mut()
+                .expect("there is one")
+                .push(ColumnPass { term, inner: (first, last) });
             first = last;
         }
     }
@@ -150,7 +153,7 @@ fn make<F: Multiply, N: Number>(
     let room = &mut product.spare_capacity_mut()[..length];
     tasks(terms, room, outputs).into_par_iter().for_each(|(first_row, room)| {
         let passes = passes.as_slice();
-        F::rows(Block { target: target(room), outputs, first_row, terms, passes });
+        F::rows(RowBlock { target: target(room), outputs, first_row, terms, passes });
     });
     // SAFETY: tasks are all of the room, and each writes every number of it (`sweep`).
     #[expect(unsafe_code)]
@@ -165,7 +168,7 @@ pub fn add_product<F: Multiply>(target: &mut [f32], terms: &[Term<F>]) {
     let (outputs, passes) = plan(target.len(), terms);
     tasks(terms, target, outputs).into_par_iter().for_each(|(first_row, target)| {
         let (target, passes) = (Target::Sum(target), passes.as_slice());
-        F::rows(Block { target, outputs, first_row, terms, passes });
+        F::rows(RowBlock { target, outputs, first_row, terms, passes });
     });
 }
 
@@ -200,7 +203,7 @@ pub fn add_product_here<F: Multiply>(target: &mut [f32], terms: &[Term<F>]) {
     if !target.is_empty() {
         let (outputs, passes) = plan(target.len(), terms);
         let target = Target::Sum(target);
-        F::rows(Block { target, outputs, first_row: 0, terms, passes: &passes });
+        F::rows(RowBlock { target, outputs, first_row: 0, terms, passes: &passes });
     }
 }
 
@@ -212,7 +215,7 @@ pub fn product_here<F: Multiply>(target: &mut Vec<f32>, outputs: usize, terms: &
     let (_, passes) = plan(length, terms);
     if length > 0 {
         let target = Target::New(&mut target.spare_capacity_mut()[..length]);
-        F::rows(Block { target, outputs, first_row: 0, terms, passes: &passes });
+        F::rows(RowBlock { target, outputs, first_row: 0, terms, passes: &passes });
     }
     // SAFETY: `sweep` wrote every number.
     #[expect(unsafe_code)]
@@ -222,7 +225,7 @@ pub fn product_here<F: Multiply>(target: &mut Vec<f32>, outputs: usize, terms: &
 }
 
 /// Columns of the product and the order of its sums.
-fn plan<F: Format>(numbers: usize, terms: &[Term<F>]) -> (usize, Vec<Vec<Piece>>) {
+fn plan<F: Format>(numbers: usize, terms: &[Term<F>]) -> (usize, Vec<Vec<ColumnPass>>) {
     let rows = terms[0].left.rows;
     let outputs = numbers / rows;
     assert_eq!(numbers, rows * outputs, "the target has {rows} rows");
@@ -245,19 +248,19 @@ fn check<F: Format>(terms: &[Term<F>], outputs: usize) {
 /// Calls `tile` for every tile, and puts its sums where they belong.
 #[inline(always)]
 pub(super) fn sweep<F: Format>(
-    block: Block<'_, F>,
-    mut tile: impl FnMut(&[Part<'_, F>], usize, &mut Tile),
+    block: RowBlock<'_, F>,
+    mut tile: impl FnMut(&[TileInput<'_, F>], usize, &mut Tile),
 ) {
     const TERMS: usize = 8;
-    let Block { mut target, outputs, first_row, terms, passes } = block;
+    let RowBlock { mut target, outputs, first_row, terms, passes } = block;
     let rows = target.len() / outputs;
     let mut sums = [[0.0; PANEL]; ROWS];
     for pass in passes {
         assert!(pass.len() <= TERMS, "a sum has at most {TERMS} terms");
         for panel in 0..outputs.div_ceil(PANEL) {
             let count = PANEL.min(outputs - panel * PANEL);
-            let mut parts: [Part<F>; TERMS] =
-                std::array::from_fn(|_| Part { rows: [&[]; ROWS], panel: &[] });
+            let mut parts: [TileInput<F>; TERMS] =
+                std::array::from_fn(|_| TileInput { rows: [&[]; ROWS], panel: &[] });
             for (part, piece) in parts.iter_mut().zip(pass) {
                 part.panel = terms[piece.term].right.panel(panel, piece.inner);
             }
@@ -326,7 +329,7 @@ impl<F: Format> Target<'_, F> {
     }
 }
 
-impl<F: Format<Kept = f32, Group = f32>> WithSimd for Block<'_, F> {
+impl<F: Format<Stored = f32, Group = f32>> WithSimd for RowBlock<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -353,9 +356,9 @@ impl<F: Format<Kept = f32, Group = f32>> WithSimd for Block<'_, F> {
 
 /// `V` vectors of a panel of `width` outputs, from `at` on.
 #[inline(always)]
-fn tile<S: Simd, F: Format<Kept = f32, Group = f32>, const V: usize>(
+fn tile<S: Simd, F: Format<Stored = f32, Group = f32>, const V: usize>(
     simd: S,
-    parts: &[Part<'_, F>],
+    parts: &[TileInput<'_, F>],
     (width, at): (usize, usize),
     sums: &mut Tile,
 ) {

@@ -64,9 +64,9 @@ fn check<F: Multiply>(step: f64) {
         let left = Left::<F>::of(View::new(&a, rows, inner));
         let turned_a = transposed(&a, rows, inner);
         let left_turned = Left::<F>::transposed(View::new(&turned_a, inner, rows));
-        let right = Packed::<F>::of_inner(View::new(&b, inner, outputs));
+        let right = PackedRhs::<F>::pack_cols(View::new(&b, inner, outputs));
         let turned_b = transposed(&b, inner, outputs);
-        let right_turned = Packed::<F>::of_outputs(View::new(&turned_b, outputs, inner));
+        let right_turned = PackedRhs::<F>::pack_rows(View::new(&turned_b, outputs, inner));
         let what = format!("{name} {size:?}");
         for (left, right) in [(&left, &right), (&left_turned, &right_turned)] {
             let term = Term { left: left.view(), right };
@@ -94,9 +94,9 @@ fn check<F: Multiply>(step: f64) {
 
 #[test]
 fn products_are_those_of_double_precision_in_every_format_and_size() {
-    check::<Single>(1e-6);
-    check::<Rounded>(0.008);
-    check::<Brain>(0.008);
+    check::<F32>(1e-6);
+    check::<F32RoundedToBf16>(0.008);
+    check::<Bf16>(0.008);
 }
 
 #[test]
@@ -104,22 +104,22 @@ fn weights_kept_in_bfloat16_are_the_same_factors() {
     let b = random(40 * 30, "b");
     let kept: Vec<bf16> = b.iter().map(|x| x.rounded()).collect();
     let a = random(9 * 40, "a");
-    let left = Left::<Rounded>::of(View::new(&a, 9, 40));
-    let of = |right: &Packed<Rounded>| product(&[Term { left: left.view(), right }]);
-    let rounded = of(&Packed::of_inner(View::new(&b, 40, 30)));
-    assert_eq!(rounded, of(&Packed::of_inner(View::new(&kept, 40, 30))));
+    let left = Left::<F32RoundedToBf16>::of(View::new(&a, 9, 40));
+    let of = |right: &PackedRhs<F32RoundedToBf16>| product(&[Term { left: left.view(), right }]);
+    let rounded = of(&PackedRhs::pack_cols(View::new(&b, 40, 30)));
+    assert_eq!(rounded, of(&PackedRhs::pack_cols(View::new(&kept, 40, 30))));
 }
 
 /// Leaving out the end of long right factors, and whole panels of outputs.
 #[test]
 fn right_factors_may_be_longer_and_wider() {
     let (a, b) = (random(10 * 20, "a"), random(50 * 200, "b"));
-    let left = Left::<Single>::of(View::new(&a, 10, 20));
-    let right = Packed::<Single>::of_inner(View::new(&b, 50, 200));
+    let left = Left::<F32>::of(View::new(&a, 10, 20));
+    let right = PackedRhs::<F32>::pack_cols(View::new(&b, 50, 200));
     let mut part = vec![7.0; 3];
     product_here(&mut part, 128, &[Term { left: left.view(), right: &right }]);
     let b: Vec<f32> = b.chunks(200).take(20).flat_map(|row| row[..128].to_vec()).collect();
-    near("part", &part, &reference::<Single>(&a, &b, [10, 20, 128]), 20);
+    near("part", &part, &reference::<F32>(&a, &b, [10, 20, 128]), 20);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn threads_change_no_bit() {
         pool.install(|| {
             let (a, b) = (random(301 * 130, "a"), random(130 * 200, "b"));
             let left = Left::<F>::of(View::new(&a, 301, 130));
-            let right = Packed::<F>::of_inner(View::new(&b, 130, 200));
+            let right = PackedRhs::<F>::pack_cols(View::new(&b, 130, 200));
             let term = Term { left: left.view(), right: &right };
             let mut sum = product(&[term]);
             add_product(&mut sum, &[term]);
@@ -137,8 +137,8 @@ fn threads_change_no_bit() {
         })
     }
     for threads in [2, 3, 16] {
-        assert_eq!(bits::<Single>(threads), bits::<Single>(1));
-        assert_eq!(bits::<Brain>(threads), bits::<Brain>(1));
+        assert_eq!(bits::<F32>(threads), bits::<F32>(1));
+        assert_eq!(bits::<Bf16>(threads), bits::<Bf16>(1));
     }
 }
 
@@ -148,8 +148,8 @@ fn what_is_no_number_stays_none() {
         let mut a = random(6 * 8, "a");
         a[place] = number;
         let b = random(8 * 16, "b");
-        let left = Left::<Brain>::of(View::new(&a, 6, 8));
-        let right = Packed::<Brain>::of_inner(View::new(&b, 8, 16));
+        let left = Left::<Bf16>::of(View::new(&a, 6, 8));
+        let right = PackedRhs::<Bf16>::pack_cols(View::new(&b, 8, 16));
         let product = product(&[Term { left: left.view(), right: &right }]);
         assert!(product[..16].iter().all(|x| !x.is_finite()));
         assert!(product[16..].iter().all(|x| x.is_finite()));

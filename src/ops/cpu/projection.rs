@@ -4,9 +4,9 @@
 use rayon::prelude::*;
 
 use super::element::{Format, Number};
-use super::held::{Borrow, Factor, Held};
+use super::host_tensor::{AsLhs, Factor, HostTensor};
 use super::low_rank::{LowRank, LowRankTape, transposed_product};
-use super::packed::{Left, Packed, View};
+use super::packed::{Left, PackedRhs, View};
 use super::product::{Term, add_product, factor_product, product};
 
 /// Gradients by path within the layer.
@@ -17,11 +17,11 @@ pub struct Projection {
     /// Its path within the layer.
     pub path: &'static str,
     /// `[out, in]`.
-    pub weight: Held,
+    pub weight: HostTensor,
     /// Whether its gradient is wanted.
-    pub learns: bool,
+    pub trainable: bool,
     /// `[out]`, and whether its gradient is wanted.
-    pub bias: Option<(Held, bool)>,
+    pub bias: Option<(HostTensor, bool)>,
     /// What an adapter adds.
     pub low_rank: Option<LowRank>,
 }
@@ -31,14 +31,14 @@ pub type Narrow<F> = Option<LowRankTape<F>>;
 
 impl Projection {
     /// `x · wᵀ` and all additions; what the addition of low rank keeps.
-    pub fn forward<F: Borrow>(&self, x: View<F::Kept>) -> (Vec<f32>, Narrow<F>) {
+    pub fn forward<F: AsLhs>(&self, x: View<F::Stored>) -> (Vec<f32>, Narrow<F>) {
         let (mut y, narrow) = self.multiplied(x, product, |y| y);
         self.add_bias(&mut y);
         (y, narrow)
     }
 
     /// The same as a factor.
-    pub fn forward_factor<F: Borrow>(&self, x: View<F::Kept>) -> (Left<F>, Narrow<F>) {
+    pub fn forward_factor<F: AsLhs>(&self, x: View<F::Stored>) -> (Left<F>, Narrow<F>) {
         if self.bias.is_none() {
             let factor = |y: Vec<f32>| Left::of(View::new(&y, x.rows, self.weight.rows()));
             return self.multiplied(x, factor_product, factor);
@@ -48,7 +48,7 @@ impl Projection {
     }
 
     /// The same, added to a target.
-    pub fn add<F: Borrow>(&self, x: View<F::Kept>, target: &mut [f32]) -> Narrow<F> {
+    pub fn add<F: AsLhs>(&self, x: View<F::Stored>, target: &mut [f32]) -> Narrow<F> {
         let narrow = match self.scaled(x) {
             Some((y, tape)) => {
                 target.iter_mut().zip(y).for_each(|(target, y)| *target += y);
@@ -61,9 +61,9 @@ impl Projection {
     }
 
     /// `multiply` makes the output of terms that are summed, `finish` of one that is there.
-    fn multiplied<F: Borrow, R>(
+    fn multiplied<F: AsLhs, R>(
         &self,
-        x: View<F::Kept>,
+        x: View<F::Stored>,
         multiply: impl FnOnce(&[Term<F>]) -> R,
         finish: impl FnOnce(Vec<f32>) -> R,
     ) -> (R, Narrow<F>) {
@@ -74,29 +74,29 @@ impl Projection {
     }
 
     /// Without a magnitude: weight and addition are terms of one sum.
-    fn summed<F: Borrow, R>(
+    fn summed<F: AsLhs, R>(
         &self,
-        x: View<F::Kept>,
+        x: View<F::Stored>,
         multiply: impl FnOnce(&[Term<F>]) -> R,
     ) -> (R, Narrow<F>) {
-        let pack = || self.weight.numbers().of_outputs::<F>();
+        let pack = || self.weight.numbers().pack_rows::<F>();
         let Some(low) = &self.low_rank else {
             return (multiply(&[Term { left: x, right: &pack() }]), None);
         };
         let addition =
-            || (low.hidden::<F>(low.masked::<F>(x).view()), low.b.numbers().of_outputs::<F>());
+            || (low.hidden::<F>(low.masked::<F>(x).view()), low.b.numbers().pack_rows::<F>());
         let (right, (hidden, b)) = rayon::join(pack, addition);
         let terms = [Term { left: x, right: &right }, Term { left: hidden.view(), right: &b }];
         (multiply(&terms), Some(LowRankTape { hidden, unscaled: None }))
     }
 
     /// With a magnitude, if there is one.
-    fn scaled<F: Borrow>(&self, x: View<F::Kept>) -> Option<(Vec<f32>, LowRankTape<F>)> {
+    fn scaled<F: AsLhs>(&self, x: View<F::Stored>) -> Option<(Vec<f32>, LowRankTape<F>)> {
         let low = self.low_rank.as_ref()?;
         let magnitude = low.magnitude.as_ref()?;
         let masked = low.masked::<F>(x);
-        let pack = || self.weight.numbers().of_outputs::<F>();
-        let addition = || (low.hidden::<F>(masked.view()), low.b.numbers().of_outputs::<F>());
+        let pack = || self.weight.numbers().pack_rows::<F>();
+        let addition = || (low.hidden::<F>(masked.view()), low.b.numbers().pack_rows::<F>());
         let (right, (hidden, b)) = rayon::join(pack, addition);
         let terms =
             [Term { left: masked.view(), right: &right }, Term { left: hidden.view(), right: &b }];
@@ -123,14 +123,14 @@ impl Projection {
 }
 
 /// How a gradient goes back through a projection.
-struct Way<'a, F: Borrow> {
+struct GradPath<'a, F: AsLhs> {
     d: Factor<'a, F>,
-    weight: Packed<F>,
+    weight: PackedRhs<F>,
     /// Through the addition, where nothing is dropped.
-    narrow: Option<(Left<F>, Packed<F>)>,
+    narrow: Option<(Left<F>, PackedRhs<F>)>,
 }
 
-impl<F: Borrow> Way<'_, F> {
+impl<F: AsLhs> GradPath<'_, F> {
     fn terms(&self) -> impl Iterator<Item = Term<'_, F>> {
         let whole = Term { left: self.d.view(), right: &self.weight };
         let narrow = self.narrow.as_ref();
@@ -140,17 +140,17 @@ impl<F: Borrow> Way<'_, F> {
 }
 
 /// A projection, the gradient of what it gave, and what its addition kept.
-pub type Given<'a, F> = (&'a Projection, View<'a, <F as Format>::Kept>, &'a Narrow<F>);
+pub type Given<'a, F> = (&'a Projection, View<'a, <F as Format>::Stored>, &'a Narrow<F>);
 
 /// How gradients go back through several projections of one input.
-pub struct Back<'a, F: Borrow> {
-    ways: Vec<Way<'a, F>>,
+pub struct Back<'a, F: AsLhs> {
+    ways: Vec<GradPath<'a, F>>,
     /// Additions whose inputs were dropped in part.
     dropped: Vec<Dropped<'a, F>>,
 }
 
 /// What goes back to the inputs that were not dropped.
-struct Dropped<'a, F: Borrow> {
+struct Dropped<'a, F: AsLhs> {
     low: &'a LowRank,
     d_hidden: Left<F>,
     /// The number of its way, and what a magnitude changes of the gradient there:
@@ -158,21 +158,21 @@ struct Dropped<'a, F: Borrow> {
     changed: Option<(usize, Left<F>)>,
 }
 
-impl<'a, F: Borrow> Back<'a, F> {
+impl<'a, F: AsLhs> Back<'a, F> {
     /// For the gradients of what projections gave for `x: [tokens, in]`; those of their weights are
     /// made here. What is independent of each other is left to the threads to take, so that none
     /// waits for the others more often than it has to.
     pub fn through(
         given: &[Given<'a, F>],
-        x: View<F::Kept>,
+        x: View<F::Stored>,
         gradients: &mut PathGradients,
     ) -> Self {
         let uses_x = |to: &Projection| {
-            to.learns || to.low_rank.as_ref().is_some_and(|low| low.mask.is_none())
+            to.trainable || to.low_rank.as_ref().is_some_and(|low| low.mask.is_none())
         };
         let packed_x = given.iter().any(|(to, ..)| uses_x(to)).then(|| {
             let inputs = given[0].0.weight.columns();
-            Packed::<F>::of_inner(x.part((0, x.rows), (0, inputs)))
+            PackedRhs::<F>::pack_cols(x.part((0, x.rows), (0, inputs)))
         });
         let one = |(to, d, narrow): &Given<'a, F>| {
             let magnitude = to.low_rank.as_ref().and_then(|low| low.magnitude.as_ref());
@@ -180,10 +180,10 @@ impl<'a, F: Borrow> Back<'a, F> {
                 Some(magnitude) => Factor::Owned(magnitude.times(*d, |factor| factor)),
                 None => Factor::Borrowed(*d),
             };
-            let pack = || to.weight.numbers().of_inner();
+            let pack = || to.weight.numbers().pack_cols();
             let learn = || to.gradients((*d, inside.view()), narrow.as_ref(), x, packed_x.as_ref());
             let (weight, (gradients, d_hidden)) = rayon::join(pack, learn);
-            (Way { d: inside, weight, narrow: None }, gradients, d_hidden)
+            (GradPath { d: inside, weight, narrow: None }, gradients, d_hidden)
         };
         let mut back = Self { ways: Vec::new(), dropped: Vec::new() };
         let all: Vec<_> = given.par_iter().map(one).collect();
@@ -191,7 +191,7 @@ impl<'a, F: Borrow> Back<'a, F> {
             gradients.append(&mut found);
             if let (Some(low), Some(d_hidden)) = (&to.low_rank, d_hidden) {
                 match low.mask {
-                    None => way.narrow = Some((d_hidden, low.a.numbers().of_inner())),
+                    None => way.narrow = Some((d_hidden, low.a.numbers().pack_cols())),
                     Some(_) => {
                         let number = back.ways.len();
                         let changed = low.magnitude.as_ref().map(|magnitude| {
@@ -208,7 +208,7 @@ impl<'a, F: Borrow> Back<'a, F> {
     }
 
     fn terms(&self) -> Vec<Term<'_, F>> {
-        self.ways.iter().flat_map(Way::terms).collect()
+        self.ways.iter().flat_map(GradPath::terms).collect()
     }
 
     /// The gradient of the input, `[tokens, in]`.
@@ -234,15 +234,15 @@ impl<'a, F: Borrow> Back<'a, F> {
 impl Projection {
     /// Gradients of what learns, for that of what was given for `x` and that of what a magnitude
     /// multiplied; and what goes back through the addition, `[tokens, rank]`.
-    fn gradients<F: Borrow>(
+    fn gradients<F: AsLhs>(
         &self,
-        (d, inside): (View<F::Kept>, View<F::Kept>),
+        (d, inside): (View<F::Stored>, View<F::Stored>),
         narrow: Option<&LowRankTape<F>>,
-        x: View<F::Kept>,
-        packed_x: Option<&Packed<F>>,
+        x: View<F::Stored>,
+        packed_x: Option<&PackedRhs<F>>,
     ) -> (PathGradients, Option<Left<F>>) {
         let mut gradients = Vec::new();
-        if let (true, Some(packed_x)) = (self.learns, packed_x) {
+        if let (true, Some(packed_x)) = (self.trainable, packed_x) {
             gradients.push((format!("{}.weight", self.path), self.weight_gradient(d, x, packed_x)));
         }
         if let Some((bias, true)) = &self.bias {
@@ -257,7 +257,7 @@ impl Projection {
             let d_hidden = low.back(inside);
             let masked = low.mask.as_ref().map(|_| {
                 let x = low.masked::<F>(x);
-                Packed::of_inner(x.view().part((0, x.view().rows), (0, low.a.columns())))
+                PackedRhs::pack_cols(x.view().part((0, x.view().rows), (0, low.a.columns())))
             });
             let x = masked.as_ref().or(packed_x).expect("it was packed for this");
             (transposed_product(d_hidden.view(), low.rank(), x), d_hidden)
@@ -274,11 +274,11 @@ impl Projection {
     }
 
     /// That of the weight, `[out, in]`.
-    fn weight_gradient<F: Borrow>(
+    fn weight_gradient<F: AsLhs>(
         &self,
-        d: View<F::Kept>,
-        x: View<F::Kept>,
-        packed_x: &Packed<F>,
+        d: View<F::Stored>,
+        x: View<F::Stored>,
+        packed_x: &PackedRhs<F>,
     ) -> Vec<f32> {
         let outputs = self.weight.rows();
         let low = self.low_rank.as_ref();
@@ -294,17 +294,17 @@ impl Projection {
         let changed = magnitude.times::<F>(d, |factor| factor - 1.0);
         let masked = low.masked::<F>(x);
         let masked = masked.view();
-        let masked = Packed::<F>::of_inner(masked.part((0, masked.rows), (0, low.a.columns())));
+        let masked = PackedRhs::<F>::pack_cols(masked.part((0, masked.rows), (0, low.a.columns())));
         let more = transposed_product(changed.view(), outputs, &masked);
         gradient.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         gradient
     }
 }
 
-impl<F: Borrow> Dropped<'_, F> {
+impl<F: AsLhs> Dropped<'_, F> {
     /// Adds what goes back through the addition.
-    fn add(&self, ways: &[Way<'_, F>], dx: &mut [f32]) {
-        let a = self.low.a.numbers().of_inner::<F>();
+    fn add(&self, ways: &[GradPath<'_, F>], dx: &mut [f32]) {
+        let a = self.low.a.numbers().pack_cols::<F>();
         let mut terms = vec![Term { left: self.d_hidden.view(), right: &a }];
         if let Some((number, changed)) = &self.changed {
             terms.push(Term { left: changed.view(), right: &ways[*number].weight });

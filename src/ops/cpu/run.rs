@@ -1,31 +1,31 @@
 //! The same code for every format of factors: which one is asked for is known when a run begins.
 
-use super::element::{Brain, Rounded, Single};
-use super::held::{Borrow, Held};
+use super::element::{Bf16, F32, F32RoundedToBf16};
+use super::host_tensor::{AsLhs, HostTensor};
 use super::loss::Scores;
 use super::pointwise::Norm;
 use crate::config::Kernels;
-use crate::device::{Arithmetic, Computing, multiplies_bfloat16};
+use crate::device::{Arithmetic, ComputeConfig, multiplies_bfloat16};
 
 /// In which format products are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Products {
     /// 32 bits.
-    Single,
+    F32,
     /// bfloat16.
-    Brain,
+    Bf16,
     /// Rounded to bfloat16, in 32 bits.
-    Rounded,
+    F32RoundedToBf16,
 }
 
 impl Products {
     /// What these kernels compute with; none if others are asked for.
-    pub fn of(computing: Computing) -> Option<Self> {
+    pub fn of(computing: ComputeConfig) -> Option<Self> {
         match (computing.kernels, computing.arithmetic) {
             (Kernels::Portable, _) | (_, Arithmetic::MixedF16) => None,
-            (Kernels::Fast, Arithmetic::F32) => Some(Self::Single),
-            (Kernels::Fast, Arithmetic::MixedBf16) if multiplies_bfloat16() => Some(Self::Brain),
-            (Kernels::Fast, Arithmetic::MixedBf16) => Some(Self::Rounded),
+            (Kernels::Fast, Arithmetic::F32) => Some(Self::F32),
+            (Kernels::Fast, Arithmetic::MixedBf16) if multiplies_bfloat16() => Some(Self::Bf16),
+            (Kernels::Fast, Arithmetic::MixedBf16) => Some(Self::F32RoundedToBf16),
         }
     }
 }
@@ -33,13 +33,13 @@ impl Products {
 /// The final norm and the output projection.
 pub struct Head {
     /// `[vocabulary, hidden]`.
-    pub table: Held,
+    pub table: HostTensor,
     /// Whether the gradient of the table is wanted.
-    pub table_learns: bool,
+    pub table_trainable: bool,
     /// `[hidden]`.
-    pub gain: Held,
+    pub gain: HostTensor,
     /// Whether the gradient of the gain is wanted.
-    pub gain_learns: bool,
+    pub gain_trainable: bool,
     /// Added to the mean square.
     pub epsilon: f32,
     /// In which format products are made.
@@ -67,9 +67,9 @@ impl Head {
     pub fn losses(&self, x: &[f32], wanted: &[u32]) -> Vec<(f32, bool)> {
         let hidden = self.norm().rows(x);
         let scores = match self.products {
-            Products::Single => Scores::new::<Single>(&self.table, &hidden),
-            Products::Brain => Scores::new::<Brain>(&self.table, &hidden),
-            Products::Rounded => Scores::new::<Rounded>(&self.table, &hidden),
+            Products::F32 => Scores::new::<F32>(&self.table, &hidden),
+            Products::Bf16 => Scores::new::<Bf16>(&self.table, &hidden),
+            Products::F32RoundedToBf16 => Scores::new::<F32RoundedToBf16>(&self.table, &hidden),
         };
         scores.losses(wanted)
     }
@@ -77,13 +77,13 @@ impl Head {
     /// The losses, and gradients of `scale` times their sum.
     pub fn backward(&self, x: &[f32], wanted: &[u32], scale: f32) -> (Vec<f32>, HeadGradients) {
         match self.products {
-            Products::Single => self.backward_in::<Single>(x, wanted, scale),
-            Products::Brain => self.backward_in::<Brain>(x, wanted, scale),
-            Products::Rounded => self.backward_in::<Rounded>(x, wanted, scale),
+            Products::F32 => self.backward_in::<F32>(x, wanted, scale),
+            Products::Bf16 => self.backward_in::<Bf16>(x, wanted, scale),
+            Products::F32RoundedToBf16 => self.backward_in::<F32RoundedToBf16>(x, wanted, scale),
         }
     }
 
-    fn backward_in<F: Borrow>(
+    fn backward_in<F: AsLhs>(
         &self,
         x: &[f32],
         wanted: &[u32],
@@ -94,11 +94,11 @@ impl Head {
         let (losses, gradient) = scores.into_gradient(wanted, scale);
         let d_hidden = gradient.of_hidden::<F>(&self.table);
         let mut gradients = HeadGradients { x: vec![0.0; x.len()], ..HeadGradients::default() };
-        if self.table_learns {
+        if self.table_trainable {
             gradients.table = gradient.of_table::<F>(&hidden, self.table.columns());
         }
         let dx = &mut gradients.x;
-        gradients.gain = self.norm().backward(x, &d_hidden, dx, self.gain_learns);
+        gradients.gain = self.norm().backward(x, &d_hidden, dx, self.gain_trainable);
         (losses, gradients)
     }
 }

@@ -34,7 +34,7 @@ pub struct Sum {
 impl Scores<'_> {
     /// `exp(scale · (score − most))` of what each query sees and zero of the rest, in rows of the
     /// target, which may be padded; and their sums.
-    pub fn exponentials<F: Format>(self, target: &mut [F::Kept]) -> Vec<Sum> {
+    pub fn exponentials<F: Format>(self, target: &mut [F::Stored]) -> Vec<Sum> {
         let mut sums = vec![Sum::default(); self.numbers.rows];
         Arch::new().dispatch(Exponentials::<F> { scores: self, target, sums: &mut sums });
         sums
@@ -47,8 +47,8 @@ impl Scores<'_> {
         self,
         logs: &[f32],
         d_weights: &[f32],
-        outputs: [View<F::Kept>; 2],
-        targets: [&mut [F::Kept]; 2],
+        outputs: [View<F::Stored>; 2],
+        targets: [&mut [F::Stored]; 2],
     ) {
         Arch::new().dispatch(Gradients::<F> { scores: self, logs, d_weights, outputs, targets });
     }
@@ -63,7 +63,7 @@ impl Scores<'_> {
 
 struct Exponentials<'a, F: Format> {
     scores: Scores<'a>,
-    target: &'a mut [F::Kept],
+    target: &'a mut [F::Stored],
     sums: &'a mut [Sum],
 }
 
@@ -78,7 +78,7 @@ impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
             let seen = scores.seen_by(query);
             let row = &scores.numbers.row(query)[seen.clone()];
             let (before, target) = target.split_at_mut(seen.start);
-            before.fill(F::Kept::default());
+            before.fill(F::Stored::default());
             let (target, hidden) = target.split_at_mut(row.len());
             let most = largest(row);
             let mut lanes = [0.0; LANES];
@@ -97,7 +97,7 @@ impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
                 *target = F::of(number);
                 last += number;
             }
-            hidden.fill(F::Kept::default());
+            hidden.fill(F::Stored::default());
             let relative = lanes.iter().sum::<f32>() + last;
             *sum = Sum { relative, log: most * scores.scale + relative.ln() };
         }
@@ -108,8 +108,8 @@ struct Gradients<'a, F: Format> {
     scores: Scores<'a>,
     logs: &'a [f32],
     d_weights: &'a [f32],
-    outputs: [View<'a, F::Kept>; 2],
-    targets: [&'a mut [F::Kept]; 2],
+    outputs: [View<'a, F::Stored>; 2],
+    targets: [&'a mut [F::Stored]; 2],
 }
 
 impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
@@ -128,9 +128,9 @@ impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
             let (log, product) = (logs[query], dot(d.row(query), output.row(query)));
             let [weights, d_scores] = [weights, d_scores].map(|target| {
                 let (before, target) = target.split_at_mut(seen.start);
-                before.fill(F::Kept::default());
+                before.fill(F::Stored::default());
                 let (target, hidden) = target.split_at_mut(row.len());
-                hidden.fill(F::Kept::default());
+                hidden.fill(F::Stored::default());
                 target
             });
             let targets = weights.iter_mut().zip(d_scores);
@@ -146,7 +146,7 @@ impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::element::Single;
+    use super::super::element::F32;
     use super::*;
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
         let numbers_of = View::new(&numbers, queries, keys);
         let scores = Scores { numbers: numbers_of, seen: 21, window: usize::MAX, scale: 0.5 };
         let mut target = vec![9.0; queries * stride];
-        let sums = scores.exponentials::<Single>(&mut target);
+        let sums = scores.exponentials::<F32>(&mut target);
         for (query, (row, sum)) in target.chunks(stride).zip(&sums).enumerate() {
             let seen = 21 + query;
             assert!(row[seen..].iter().all(|weight| *weight == 0.0));
@@ -174,14 +174,14 @@ mod tests {
         let numbers_of = View::new(&numbers, 3, 40);
         let scores = Scores { numbers: numbers_of, seen: 38, window: usize::MAX, scale: 0.7 };
         let mut first = vec![9.0; 120];
-        let sums = scores.exponentials::<Single>(&mut first);
+        let sums = scores.exponentials::<F32>(&mut first);
         let logs: Vec<f32> = sums.iter().map(|sum| sum.log).collect();
         let (mut weights, mut d_scores) = (vec![9.0; 120], vec![9.0; 120]);
         let (d, output) = (vec![0.5; 3], vec![3.0; 3]);
         let views = [View::new(&d, 3, 1), View::new(&output, 3, 1)];
         let d_weights = vec![2.0; 120];
         let targets = [weights.as_mut_slice(), d_scores.as_mut_slice()];
-        scores.gradients::<Single>(&logs, &d_weights, views, targets);
+        scores.gradients::<F32>(&logs, &d_weights, views, targets);
         for (place, (weight, d)) in weights.iter().zip(&d_scores).enumerate() {
             let exact = first[place] / sums[place / 40].relative;
             assert!((weight - exact).abs() < 2e-6, "{weight} and {exact}");

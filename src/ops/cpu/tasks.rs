@@ -27,7 +27,7 @@ pub struct Task {
 
 /// Queries `first..first + count` of a document.
 #[derive(Debug, Clone, Copy)]
-pub struct Block {
+pub struct QueryBlock {
     /// Place of the first.
     pub first: usize,
     /// How many there are.
@@ -38,12 +38,12 @@ pub struct Block {
 
 impl Task {
     /// Blocks of the queries, in order.
-    pub fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
+    pub fn blocks(&self) -> impl Iterator<Item = QueryBlock> + use<> {
         let Range { start, end } = self.queries;
         let length = self.length;
         (start..end).step_by(QUERIES).map(move |first| {
             let count = QUERIES.min(end - first);
-            Block { first, count, keys: seen(first + count, length) }
+            QueryBlock { first, count, keys: seen(first + count, length) }
         })
     }
 
@@ -68,17 +68,17 @@ pub struct Tasks {
 
 impl Tasks {
     /// Divides the attention of documents of some lengths.
-    pub fn new(lengths: impl Iterator<Item = usize> + Clone, groups: usize) -> Self {
+    pub fn new(lengths: impl Iterator<Item = usize> + Clone, kv_heads: usize) -> Self {
         let blocks = |length: usize| length.div_ceil(QUERIES);
         let work = |length: usize| blocks(length) * (blocks(length) + 1) / 2;
-        let total = groups * lengths.clone().map(work).sum::<usize>();
+        let total = kv_heads * lengths.clone().map(work).sum::<usize>();
         let (mut all, mut documents) = (Vec::new(), Vec::new());
         for (document, length) in lengths.enumerate() {
             let parts = (work(length) * TASKS).div_ceil(total.max(1)).next_power_of_two();
             let ends = ends(blocks(length), parts);
             let ends: Vec<_> = ends.map(|block| (block * QUERIES).min(length)).collect();
             documents.push((all.len(), ends.clone()));
-            for group in 0..groups {
+            for group in 0..kv_heads {
                 let starts = std::iter::once(0).chain(ends.iter().copied());
                 all.extend(starts.zip(&ends).map(|(start, end)| {
                     let queries = start..*end;
@@ -128,11 +128,11 @@ mod tests {
     #[test]
     fn tasks_are_all_queries_of_all_documents_once_and_alike() {
         for lengths in [vec![], vec![1], vec![582], vec![1500, 3, 64, 65], vec![700; 9]] {
-            let groups = 3;
-            let tasks = Tasks::new(lengths.iter().copied(), groups);
+            let kv_heads = 3;
+            let tasks = Tasks::new(lengths.iter().copied(), kv_heads);
             let work = |task: &Task| task.blocks().map(|block| block.keys).sum::<usize>();
             for (document, length) in lengths.iter().enumerate() {
-                for group in 0..groups {
+                for group in 0..kv_heads {
                     let of: Vec<usize> = (0..*length)
                         .map(|place| tasks.of_query((document, place), group))
                         .map(|(number, place)| {

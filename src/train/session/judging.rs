@@ -82,11 +82,12 @@ impl Session<'_> {
         if self.evaluations.last().is_some_and(|found| found.step == trainer.step) {
             return Ok(());
         }
-        self.settle(observer)?;
+        self.finish_pending_step(observer)?;
         if !prepared.validation.is_empty() {
             observer.on(Event::Doing(format!("the validation after step {}", trainer.step)));
         }
-        let chunk = trainer.division.loss_chunk.unwrap_or(self.config.train.loss_chunk_tokens);
+        let chunk =
+            trainer.micro_batch_split.loss_chunk.unwrap_or(self.config.train.loss_chunk_tokens);
         let judge = |rows| {
             engine::evaluate(
                 &trainer.model,
@@ -96,7 +97,7 @@ impl Session<'_> {
                 (rows, chunk),
             )
         };
-        let whole = device::attempt(prepared.on_gpu(), || judge(trainer.division.rows));
+        let whole = device::attempt(prepared.on_gpu(), || judge(trainer.micro_batch_split.rows));
         let found = match whole {
             Ok(found) => found,
             // What is measured does not depend on how many rows are at it together.

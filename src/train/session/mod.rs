@@ -5,14 +5,14 @@ mod saves;
 mod start;
 mod steps;
 
-use std::path::PathBuf;
+use crate::train::resume::Resume;
 use std::time::Instant;
 
 use self::start::Entered;
-use self::steps::UnderWay;
+use self::steps::PendingStep;
 use crate::checkpoint::{
-    self, Chain, Entry, Found, History, Identity, Metrics, Part, Shelf, batches_digest,
-    manifest_digest,
+    self, Chain, History, HistoryEntry, Identity, IdentityPart, Metrics, RestoredCheckpoint,
+    StepCache, batches_digest, manifest_digest,
 };
 use crate::config::RunConfig;
 use crate::data::Cursor;
@@ -24,27 +24,16 @@ use crate::files::{Digest, RunDirectory, write_atomic};
 use crate::train::saving::Saving;
 use crate::train::{Prepared, Request, reuse};
 
-/// How to treat what is already in the run directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resume {
-    /// Go on from the newest whole checkpoint, if there is one.
-    Auto,
-    /// Begin anew; what is there is moved aside.
-    Never,
-    /// Go on from this checkpoint folder.
-    From(PathBuf),
-}
-
 /// What a finished session leaves for the artifact.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Everything that happened to the run.
-    pub history: Vec<Entry>,
+    pub history: Vec<HistoryEntry>,
     /// Validation results, oldest first.
     pub evaluations: Vec<Evaluation>,
     /// Answers, oldest first.
     pub samples: Vec<Sample>,
-    /// Learnt tokens.
+    /// Target tokens.
     pub target_tokens: u64,
     /// All tokens.
     pub tokens: u64,
@@ -60,7 +49,7 @@ pub struct Session<'a> {
     history: History,
     metrics: Metrics,
     saving: Saving,
-    shelf: Option<Shelf>,
+    shelf: Option<StepCache>,
     cursor: Cursor,
     chain: Option<Chain>,
     /// Settings, program and kind of device, if all steps so far had the same.
@@ -72,7 +61,7 @@ pub struct Session<'a> {
     /// Whether the last line of the metrics is still to be written.
     behind: bool,
     /// The step that was begun last, until its numbers are known.
-    under_way: Option<UnderWay>,
+    under_way: Option<PendingStep>,
     /// When those of the one before were.
     settled: Option<Instant>,
     /// Set when the run was asked to stop.
@@ -80,7 +69,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Goes on from a checkpoint, or begins: with steps that another run has computed, or anew.
+    /// Goes on from a checkpoint, or begins: with steps that another run has computed, or again.
     pub fn open(
         run: &'a RunDirectory,
         request: &'a Request,
@@ -93,21 +82,21 @@ impl<'a> Session<'a> {
         let made_by = reuse::made_by(prepared, request.loaded, &identity)?;
         let shelf = reuse::shelf(made_by, config)?;
         let mut found = match &request.resume {
-            Resume::From(folder) => Some(Found::open(folder)?),
-            Resume::Auto | Resume::Never => Found::in_run(run)?,
+            Resume::From(folder) => Some(RestoredCheckpoint::open(folder)?),
+            Resume::Auto | Resume::Never => RestoredCheckpoint::in_run(run)?,
         };
         let history = History::of(run.root());
         if found.is_none() || !run.join("config.toml").exists() {
             write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
             prepared.lock().write(&run.data_lock())?;
-            history.note(&Entry::new("begun", 0))?;
+            history.note(&HistoryEntry::new("begun", 0))?;
         }
         if found.is_none()
             && request.resume == Resume::Auto
             && let Some(shelf) = &shelf
             && reuse::adopt(shelf, run, prepared, &identity, observer)?
         {
-            found = Found::in_run(run)?;
+            found = RestoredCheckpoint::in_run(run)?;
         }
         let entered = found.map(|found| start::enter(found, run, request, prepared, observer));
         let entered = entered.transpose()?;
@@ -166,8 +155,11 @@ impl<'a> Session<'a> {
         self.samples = state.samples;
         self.target_tokens = state.target_tokens;
         self.tokens = state.tokens;
-        self.history.note(&Entry { manifest: Some(manifest), ..Entry::new("resumed", step) })?;
-        if !changes.has(Part::Data) {
+        self.history.note(&HistoryEntry {
+            manifest: Some(manifest),
+            ..HistoryEntry::new("resumed", step)
+        })?;
+        if !changes.has(IdentityPart::Data) {
             return self.expected(state.next_batches, prepared);
         }
         if step < total && prepared.plan.epochs_at(&self.cursor).is_err() {

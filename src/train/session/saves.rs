@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::Session;
-use crate::checkpoint::{self, Entry, Job, Retention, Snapshot, State, batches_digest, check_free};
+use crate::checkpoint::{
+    self, HistoryEntry, Job, Retention, RunState, Snapshot, batches_digest, check_free,
+};
 use crate::config::OnDiskFull;
 use crate::device;
 use crate::engine::Trainer;
@@ -72,7 +74,8 @@ impl Session<'_> {
         }
         self.paused = Some(stop);
         // For people who look at it later; what counts is saved.
-        if let Err(error) = self.history.note(&Entry::new("interrupted", self.saved_step())) {
+        if let Err(error) = self.history.note(&HistoryEntry::new("interrupted", self.saved_step()))
+        {
             observer.on(Event::Warning(error.what));
         }
         Ok(())
@@ -90,12 +93,12 @@ impl Session<'_> {
         prepared: &Prepared,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        self.settle(observer)?;
+        self.finish_pending_step(observer)?;
         let began = Instant::now();
         self.saving.make_ready(observer)?;
         match self.job(trainer, prepared, false) {
             Ok(job) => self.saving.begin(job, began),
-            Err(error) => self.saving.settle(Err(error), observer)?,
+            Err(error) => self.saving.finish_pending_step(Err(error), observer)?,
         }
         Ok(())
     }
@@ -107,7 +110,7 @@ impl Session<'_> {
         prepared: &Prepared,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        self.settle(observer)?;
+        self.finish_pending_step(observer)?;
         observer.on(Event::Doing(format!("the save of step {}", trainer.step)));
         self.saving.supersede(observer)?;
         loop {
@@ -132,7 +135,7 @@ impl Session<'_> {
             true => prepared.take(&mut ahead).ok().map(|batches| batches_digest(&batches)),
             false => None,
         };
-        let state = State {
+        let state = RunState {
             format: checkpoint::FORMAT,
             step: trainer.step,
             updates: trainer.optimizer.updates(),
@@ -148,7 +151,7 @@ impl Session<'_> {
             made_by: self.made_by,
             next_batches: next,
             loss_scale: trainer.loss_scale,
-            division: (!trainer.division.is_none()).then_some(trainer.division),
+            division: (!trainer.micro_batch_split.is_none()).then_some(trainer.micro_batch_split),
             identity: self.identity.clone(),
         };
         Ok(Job {

@@ -3,18 +3,18 @@
 use std::io::Read;
 use std::path::Path;
 
-use crate::checkpoint::Found;
+use crate::checkpoint::RestoredCheckpoint;
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
 use crate::files::{RunDirectory, open_regular, write_atomic};
-use crate::train::aside::{leave_checkpoints, leave_later_ones, set_result_aside};
+use crate::train::archive::{leave_checkpoints, leave_later_ones, set_result_aside};
 use crate::train::changes::{Changes, renew_settings};
 use crate::train::{Prepared, Request, Resume};
 
 /// A checkpoint that the run may go on from, with everything else out of its way.
 pub struct Entered {
     /// The checkpoint.
-    pub found: Found,
+    pub found: RestoredCheckpoint,
     /// What is not as it was.
     pub changes: Changes,
 }
@@ -24,7 +24,7 @@ pub struct Entered {
 /// # Errors
 /// When it may not: then nothing was touched.
 pub fn enter(
-    found: Found,
+    found: RestoredCheckpoint,
     run: &RunDirectory,
     request: &Request,
     prepared: &Prepared,
@@ -61,7 +61,7 @@ fn is_inside(folder: &Path, run: &RunDirectory) -> bool {
 }
 
 /// A run that begins with the checkpoint of another begins with its metrics, too.
-fn bring_metrics(found: &Found, run: &RunDirectory) -> Result<()> {
+fn bring_metrics(found: &RestoredCheckpoint, run: &RunDirectory) -> Result<()> {
     let bytes = found.state.metrics_bytes;
     if is_inside(&found.folder, run) || bytes == 0 {
         return Ok(());

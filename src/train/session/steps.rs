@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::Session;
-use crate::checkpoint::Entry;
+use crate::checkpoint::HistoryEntry;
 use crate::data::Batch;
 use crate::engine::{InFlight, Size, Trainer};
 use crate::error::{Kind, Result};
@@ -16,7 +16,7 @@ use crate::train::Prepared;
 const LOOK_AHEAD: u64 = 64;
 
 /// A step that was begun.
-pub struct UnderWay {
+pub struct PendingStep {
     step: InFlight,
     batches: Vec<Batch>,
     data_seconds: f64,
@@ -38,31 +38,31 @@ impl Session<'_> {
         if prepared.on_gpu() {
             self.warm_up(trainer.new_sizes(&batches), trainer, observer)?;
         }
-        let before = trainer.division;
+        let before = trainer.micro_batch_split;
         let epoch = prepared.plan.epochs_at(&self.cursor)?;
         let step = match trainer.begin(&batches, epoch, prepared.on_gpu()) {
             Ok(step) => step,
             Err(error) => {
-                self.settle(observer)?; // what was wrong with the step before is the better reason
+                self.finish_pending_step(observer)?; // what was wrong with the step before is the better reason
                 return Err(error);
             }
         };
-        if trainer.division != before {
+        if trainer.micro_batch_split != before {
             self.divided(trainer, false, observer)?;
         }
         observer.on(Event::Begun(trainer.step));
         let waits = step.waits();
-        self.settle(observer)?;
-        self.under_way = Some(UnderWay { step, batches, data_seconds });
-        if waits { Ok(()) } else { self.settle(observer) }
+        self.finish_pending_step(observer)?;
+        self.under_way = Some(PendingStep { step, batches, data_seconds });
+        if waits { Ok(()) } else { self.finish_pending_step(observer) }
     }
 
     /// Waits for the step that is under way, if one is, and writes down what came of it.
     ///
     /// # Errors
     /// When it failed, or cannot be written down.
-    pub fn settle(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let Some(UnderWay { step, batches, data_seconds }) = self.under_way.take() else {
+    pub fn finish_pending_step(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let Some(PendingStep { step, batches, data_seconds }) = self.under_way.take() else {
             return Ok(());
         };
         let (waits, began) = (step.waits(), step.began);
@@ -117,14 +117,14 @@ impl Session<'_> {
         if sizes.is_empty() {
             return Ok(());
         }
-        self.settle(observer)?;
+        self.finish_pending_step(observer)?;
         let what = shapes(sizes.iter());
         observer.on(Event::Note(format!("compiling kernels for {what}")));
-        let (began, before) = (Instant::now(), trainer.division);
+        let (began, before) = (Instant::now(), trainer.micro_batch_split);
         trainer.warm_up(sizes)?;
         let seconds = began.elapsed().as_secs_f64();
         observer.on(Event::Note(format!("compiling kernels for {what} took {seconds:.1} s")));
-        if trainer.division != before {
+        if trainer.micro_batch_split != before {
             self.divided(trainer, true, observer)?;
         }
         Ok(())
@@ -201,7 +201,7 @@ impl Session<'_> {
         warm: bool,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let why = format!("the device had no memory for more than {}", trainer.division);
+        let why = format!("the device had no memory for more than {}", trainer.micro_batch_split);
         let what = match warm {
             true => "the steps that follow are made so, with the same tokens",
             false => {
@@ -211,7 +211,8 @@ impl Session<'_> {
         observer.on(Event::Warning(format!("step {}: {why}; {what}", trainer.step)));
         // Its numbers are rounded otherwise than those of a run that had the memory.
         self.made_by = None;
-        self.history.note(&Entry { why: Some(why), ..Entry::new("divided", trainer.step) })
+        self.history
+            .note(&HistoryEntry { why: Some(why), ..HistoryEntry::new("divided", trainer.step) })
     }
 }
 

@@ -5,8 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::artifact::certificate::Certificate;
-use crate::artifact::curves::Public;
-use crate::artifact::envelope::{IN_TOTO, MEDIA_TYPE, pre_authentication_encoding};
+use crate::artifact::ecdsa::Public;
+use crate::artifact::envelope::{IN_TOTO, MEDIA_TYPE};
+use crate::artifact::pae::pre_authentication_encoding;
 use crate::files;
 
 /// A payload and its signature.

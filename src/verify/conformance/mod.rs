@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use self::bundle::{Material, Signed};
 use super::chain::{self, Reading};
 use crate::artifact::certificate::Certificate;
-use crate::artifact::curves::Public;
+use crate::artifact::ecdsa::Public;
 use crate::artifact::envelope::{Bundle, IN_TOTO};
 use crate::artifact::keys::SigningKey;
 use crate::artifact::signature::{self, root_digest};
@@ -161,7 +161,7 @@ fn compare(
             Some(digest) if digest == file.sha256 => {}
             Some(_) => return Err(format!("`{}` was changed", file.path)),
             None if request.ignore_unsigned => {}
-            None => return Err(format!("nobody signed `{}`", file.path)),
+            None => return Err(format!("no signature covers `{}`", file.path)),
         }
     }
     match left.first_key_value() {

@@ -140,7 +140,7 @@ fn what_is_left_out_does_not_matter() {
     case.fails(case.verify(case.by("release"), &[], false), "`more/.git/c` was changed");
     fs::write(case.path("model/more/.git/c"), "model/more/.git/c").unwrap();
     fs::write(case.path("model/extra"), "").unwrap();
-    case.fails(case.verify(case.by("release"), &[], false), "nobody signed `extra`");
+    case.fails(case.verify(case.by("release"), &[], false), "no signature covers `extra`");
     case.verify(case.by("release"), &[case.path("model/extra")], false).unwrap();
     case.verify(case.by("release"), &[], true).unwrap();
     fs::remove_file(case.path("model/a")).unwrap();
@@ -212,7 +212,10 @@ fn older_versions_verify() {
         case.verify_at("model/a", case.by("release"), &[], false).unwrap();
     }
     case.sign_statement(&single("b"));
-    case.fails(case.verify_at("model/a", case.by("release"), &[], false), "nobody signed `a`");
+    case.fails(
+        case.verify_at("model/a", case.by("release"), &[], false),
+        "no signature covers `a`",
+    );
 }
 
 #[test]

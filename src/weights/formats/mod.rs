@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use burn::tensor::FloatDType;
 
-use crate::config::key::{DefaultValue, Key, Kind, OwnedKeys};
+use crate::config::key::{DefaultValue, Key, OwnedKeys, ValueKind};
 use crate::config::{Effect, Values};
 
 /// Every format.
@@ -110,7 +110,7 @@ pub fn keys() -> Vec<OwnedKeys> {
     let example = coded.last().map_or(AUTO, |format| format.name());
     let key = Key::new(
         KEY,
-        Kind::Choice(Vec::leak(names)),
+        ValueKind::Choice(Vec::leak(names)),
         DefaultValue::Value("\"auto\""),
         String::leak(doc),
     )

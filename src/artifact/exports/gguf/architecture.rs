@@ -128,7 +128,7 @@ impl Architecture {
             ("block_count", facts.layers.len()),
             ("feed_forward_length", mlp.gate.dims[0]),
             ("attention.head_count", heads.queries),
-            ("attention.head_count_kv", heads.groups),
+            ("attention.head_count_kv", heads.kv_heads),
             ("attention.key_length", heads.width),
             ("attention.value_length", heads.width),
             ("rope.dimension_count", heads.width),

@@ -10,7 +10,7 @@ mod writer;
 use std::path::Path;
 
 use file::{ALIGNMENT, Keys};
-use numbers::Numbers;
+use numbers::NumberFormat;
 use vocabulary::Vocabulary;
 use writer::{Layout, Writer};
 
@@ -18,18 +18,18 @@ use super::{Export, Source, Written};
 use crate::artifact::merge::Weights;
 use crate::error::Result;
 use crate::hub::ModelDirectory;
-use crate::model::{Facts, families};
+use crate::model::{Description, families};
 use crate::weights::Element;
 
 /// The format.
 pub struct Gguf;
 
 /// Types by name, with what file names call them and the number that says so (`enum llama_ftype`).
-const TYPES: [(&str, &str, Numbers, u32); 4] = [
-    ("f16", "F16", Numbers::Plain(Element::F16), 1),
-    ("q8_0", "Q8_0", Numbers::Blocks, 7),
-    ("bf16", "BF16", Numbers::Plain(Element::BF16), 32),
-    ("f32", "F32", Numbers::Plain(Element::F32), 0),
+const TYPES: [(&str, &str, NumberFormat, u32); 4] = [
+    ("f16", "F16", NumberFormat::Plain(Element::F16), 1),
+    ("q8_0", "Q8_0", NumberFormat::Blocks, 7),
+    ("bf16", "BF16", NumberFormat::Plain(Element::BF16), 32),
+    ("f32", "F32", NumberFormat::Plain(Element::F32), 0),
 ];
 const NAMES: [&str; 4] = [TYPES[0].0, TYPES[1].0, TYPES[2].0, TYPES[3].0];
 /// Of the format of quantised numbers; readers refuse others.
@@ -89,7 +89,7 @@ fn plain(name: &str) -> String {
 }
 
 /// What the file says of itself: name, size, licence, where it comes from.
-fn general(source: &Source, facts: &Facts, file_type: u32, keys: &mut Keys) {
+fn general(source: &Source, facts: &Description, file_type: u32, keys: &mut Keys) {
     let (origin, past) = (source.origin, &source.origin.past);
     keys.text("general.type", "model");
     keys.text("general.name", source.name);

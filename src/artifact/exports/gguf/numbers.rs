@@ -12,14 +12,14 @@ const BLOCK_BYTES: usize = 2 + BLOCK;
 
 /// A format of numbers in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Numbers {
+pub enum NumberFormat {
     /// f32, f16 or bf16.
     Plain(Element),
     /// Blocks of 32 signed bytes with one scale.
     Blocks,
 }
 
-impl Numbers {
+impl NumberFormat {
     /// The number of the type in ggml (`enum ggml_type`).
     pub const fn kind(self) -> u32 {
         match self {
@@ -95,14 +95,14 @@ mod tests {
     fn blocks_are_what_ggml_writes() {
         // Computed with `gguf.quants.quantize` (0.19.0) of ggml's own Python package.
         let values: Vec<f32> = (0..32).map(|i| (i as f32 - 15.5) * 0.37 + 0.01).collect();
-        let bytes = Numbers::Blocks.encode(&values);
+        let bytes = NumberFormat::Blocks.encode(&values);
         assert_eq!(bytes.len(), 34);
         assert_eq!(hex(&bytes), EXPECTED);
-        assert_eq!(Numbers::Blocks.encode(&[0.0; 32]), [0; 34]);
+        assert_eq!(NumberFormat::Blocks.encode(&[0.0; 32]), [0; 34]);
         // 0.5 of a step is rounded away from zero, not to even.
         let mut halves = vec![0.0; 32];
         halves[..4].copy_from_slice(&[127.0, 2.5, -2.5, 0.5]);
-        let bytes = Numbers::Blocks.encode(&halves);
+        let bytes = NumberFormat::Blocks.encode(&halves);
         assert_eq!(&bytes[2..6], [127_i8, 3, -3, 1].map(|i| i.to_le_bytes()[0]));
     }
 
@@ -114,10 +114,10 @@ mod tests {
 
     #[test]
     fn what_has_no_number_is_found() {
-        let f16 = Numbers::Plain(Element::F16);
+        let f16 = NumberFormat::Plain(Element::F16);
         assert_eq!(f16.too_large(&[1.0, 65519.0]), None);
         assert_eq!(f16.too_large(&[1.0, -65520.0]), Some(-65520.0));
-        assert_eq!(Numbers::Blocks.too_large(&[65520.0]), None);
-        assert!(Numbers::Plain(Element::F32).too_large(&[f32::NAN]).is_some());
+        assert_eq!(NumberFormat::Blocks.too_large(&[65520.0]), None);
+        assert!(NumberFormat::Plain(Element::F32).too_large(&[f32::NAN]).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of GGUF files as wholes are in `tests/export.rs`; here is what stands in their heads.
+//! Tests of GGUF files as wholes are in `tests/it/export.rs`; here is what stands in their heads.
 
 use super::*;
 

@@ -58,7 +58,7 @@ impl Vocabulary {
                 return Err(cannot(format!("its tokens carry marks (`{affix}`)")));
             }
         }
-        let mut table = Table::new(rows);
+        let mut table = Embedding::new(rows);
         for (text, id) in model["vocab"].as_object().into_iter().flatten() {
             table.put(text, id, NORMAL).map_err(cannot)?;
         }
@@ -146,12 +146,12 @@ impl Vocabulary {
 }
 
 /// Tokens by number, as they are found.
-struct Table {
+struct Embedding {
     tokens: Vec<Option<String>>,
     kinds: Vec<i32>,
 }
 
-impl Table {
+impl Embedding {
     fn new(rows: usize) -> Self {
         Self { tokens: vec![None; rows], kinds: vec![UNUSED; rows] }
     }
@@ -221,7 +221,7 @@ fn bytes(file: &Value, pairs: &[(&str, &str)]) -> Result<Way, String> {
 ///
 /// It knows no pairs: any two neighbours merge whose union is a token, the best score first. So
 /// every such pair must be in the list, and all pairs of one union must stand together in it.
-fn pieces(file: &Value, table: &mut Table, pairs: &[(&str, &str)]) -> Result<Way, String> {
+fn pieces(file: &Value, table: &mut Embedding, pairs: &[(&str, &str)]) -> Result<Way, String> {
     let space_before = marks(file)?;
     let model = &file["model"];
     let Some(unknown) = model["unk_token"].as_str() else {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::architecture::{Architecture, head_width, turn};
 use super::file::{ALIGNMENT, Keys, Tensor, header};
-use super::numbers::Numbers;
+use super::numbers::NumberFormat;
 use crate::artifact::merge::{Rows, Sink, Weights};
 use crate::error::{Error, Result};
 use crate::files::{NewFile, failed};
@@ -19,7 +19,7 @@ const ROPE_FACTORS: &str = "rope_freqs.weight";
 /// What becomes of one tensor of the model.
 #[derive(Debug, Clone)]
 struct Plan {
-    numbers: Numbers,
+    numbers: NumberFormat,
     /// Rows of a head and numbers of a row, where heads are turned.
     turned: Option<[usize; 2]>,
     bytes: u64,
@@ -44,7 +44,7 @@ impl Layout {
         architecture: &Architecture,
         facts: &Description,
         weights: &Weights,
-        wanted: Numbers,
+        wanted: NumberFormat,
     ) -> Result<Self> {
         let factors = architecture.rope_factors(facts);
         let mut layout = Self { tensors: Vec::new(), plans: BTreeMap::new(), factors, kept: 0 };
@@ -52,7 +52,7 @@ impl Layout {
             layout.tensors.push(Tensor {
                 name: ROPE_FACTORS.to_owned(),
                 shape: vec![factors.len()],
-                kind: Numbers::Plain(Element::F32).kind(),
+                kind: NumberFormat::Plain(Element::F32).kind(),
                 bytes: 4 * factors.len() as u64,
             });
         }
@@ -72,11 +72,11 @@ impl Layout {
             let width = place.shape.last().copied().unwrap_or(1);
             // Norms and biases are few, and their errors would be everywhere.
             let numbers = match place.shape.len() {
-                0 | 1 => Numbers::Plain(Element::F32),
+                0 | 1 => NumberFormat::Plain(Element::F32),
                 _ if wanted.fits(width) => wanted,
                 _ => {
                     layout.kept += 1;
-                    Numbers::Plain(Element::F16)
+                    NumberFormat::Plain(Element::F16)
                 }
             };
             let row: usize = place.shape.iter().skip(1).product();

@@ -23,25 +23,6 @@ const METHODS: [&str; 11] = [
     "fromkeys",
 ];
 
-/// Whether a test holds of a value, whatever contents are in it.
-pub fn test(of: &Value, name: &str) -> Option<bool> {
-    let container = matches!(of, Value::Text(_) | Value::List(_) | Value::Message(_));
-    match (name, of) {
-        (_, Value::Namespace(_) | Value::Loop(..) | Value::Macro(_)) => None,
-        ("defined", of) => Some(!matches!(of, Value::Undefined)),
-        ("undefined", of) => Some(matches!(of, Value::Undefined)),
-        ("none", of) => Some(matches!(of, Value::None)),
-        ("string", of) => Some(matches!(of, Value::Text(_))),
-        ("mapping", of) => Some(matches!(of, Value::Message(_))),
-        ("boolean", of) => Some(matches!(of, Value::Truth(_))),
-        ("true", of) => Some(matches!(of, Value::Truth(true))),
-        ("false", of) => Some(matches!(of, Value::Truth(false))),
-        ("iterable" | "sequence", Value::Undefined | Value::Function(_)) => None,
-        ("iterable" | "sequence", _) => Some(container),
-        _ => None,
-    }
-}
-
 impl<'a> Run<'a> {
     pub(super) fn field(&self, of: &Value, name: &str) -> Option<Value> {
         Some(match of {

@@ -1,6 +1,6 @@
 //! Expressions of a template as trees.
 
-use crate::data::template::lexer::{Kind, Token};
+use crate::data::template::lexer::{LexemeKind, Token};
 
 /// Expressions in each other.
 const MAX_DEPTH: usize = 64;
@@ -104,7 +104,7 @@ impl<'a> Words<'a> {
 
     /// A name.
     pub fn name(&mut self) -> Option<String> {
-        let token = self.token().filter(|token| token.kind == Kind::Name)?;
+        let token = self.token().filter(|token| token.kind == LexemeKind::Name)?;
         (!KEYWORDS.contains(&token.text)).then(|| token.text.to_owned())
     }
 
@@ -199,7 +199,7 @@ impl<'a> Words<'a> {
 
     fn unary(&mut self) -> Option<Expression> {
         if self.take("-").is_some() {
-            let number = self.token().filter(|token| token.kind == Kind::Number)?;
+            let number = self.token().filter(|token| token.kind == LexemeKind::Number)?;
             let number = Expression::Number(number.text.parse().ok()?);
             return Some(Expression::Negative(Box::new(number)));
         }
@@ -229,7 +229,7 @@ impl<'a> Words<'a> {
                 "is" => {
                     self.token()?;
                     let not = self.take("not").is_some();
-                    let name = self.token().filter(|token| token.kind == Kind::Name)?;
+                    let name = self.token().filter(|token| token.kind == LexemeKind::Name)?;
                     let test = Expression::Test(Box::new(value), name.text.to_owned());
                     // A test may have an argument, which needs no brackets.
                     let ends = ["", "and", "or", "if", "else", ")", "]", ",", "==", "!="];
@@ -245,18 +245,21 @@ impl<'a> Words<'a> {
     fn primary(&mut self) -> Option<Expression> {
         let token = self.token()?;
         Some(match (token.kind, token.text) {
-            (Kind::Text, text) => {
-                let follows = self.tokens.get(self.at).is_some_and(|it| it.kind == Kind::Text);
+            (LexemeKind::Text, text) => {
+                let follows =
+                    self.tokens.get(self.at).is_some_and(|it| it.kind == LexemeKind::Text);
                 Expression::Text(unquoted(text).filter(|_| !follows)?)
             }
-            (Kind::Number, text) => Expression::Number(text.parse().ok()?),
-            (Kind::Name, name) if !KEYWORDS.contains(&name) => Expression::Name(name.to_owned()),
-            (Kind::Sign, "(") => {
+            (LexemeKind::Number, text) => Expression::Number(text.parse().ok()?),
+            (LexemeKind::Name, name) if !KEYWORDS.contains(&name) => {
+                Expression::Name(name.to_owned())
+            }
+            (LexemeKind::Sign, "(") => {
                 let inner = self.expression()?;
                 self.take(")")?;
                 inner
             }
-            (Kind::Sign, "[") => {
+            (LexemeKind::Sign, "[") => {
                 let mut items = Vec::new();
                 while self.take("]").is_none() {
                     items.push(self.expression()?);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use parse::Statement;
 use run::Run;
-pub use value::{Piece, Question, Slot, Strip, Text};
+pub use value::{Question, Slot, Strip, Text, TextPart};
 
 /// What a content must answer for a template to do the same as with the one that was there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

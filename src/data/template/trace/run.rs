@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::expression::Expression;
 use super::parse::Statement;
-use super::value::{Piece, Question, Slot, Strip, Text, Value};
+use super::value::{Question, Slot, Strip, Text, TextPart, Value};
 use super::{Given, Guard};
 
 /// What a template may do until it is left to the engine.
@@ -276,7 +276,7 @@ impl<'a> Run<'a> {
             Value::Message(_) | Value::Function(_) => Some(true),
             Value::Text(text) => match text.fixed() {
                 Some(text) => Some(!text.is_empty()),
-                None if text.0.iter().any(|it| matches!(it, Piece::Fixed(_))) => Some(true),
+                None if text.0.iter().any(|it| matches!(it, TextPart::Fixed(_))) => Some(true),
                 None => self.ask(text.slot()?, Question::Filled),
             },
             Value::Namespace(_) | Value::Loop(..) | Value::Macro(_) => None,
@@ -296,13 +296,13 @@ impl<'a> Run<'a> {
                 let edge = if left { pieces.first_mut() } else { pieces.last_mut() };
                 match edge {
                     None => break,
-                    Some(Piece::Fixed(text)) => {
+                    Some(TextPart::Fixed(text)) => {
                         *text = side.apply(text).to_owned();
                         if !text.is_empty() {
                             break;
                         }
                     }
-                    Some(Piece::Slot(slot)) => {
+                    Some(TextPart::Slot(slot)) => {
                         slot.strips.push(side);
                         let slot = slot.clone();
                         // Of a content that is all taken away, what stands beside it is next.
@@ -350,7 +350,7 @@ impl<'a> Run<'a> {
             Expression::Filter(of, name, arguments) => self.filter(of, name, arguments)?,
             Expression::Test(of, name) => {
                 let of = self.value(of)?;
-                Value::Truth(super::calls::test(&of, name)?)
+                Value::Truth(super::value::test(&of, name)?)
             }
             Expression::Not(of) => {
                 let of = self.value(of)?;

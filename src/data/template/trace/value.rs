@@ -8,6 +8,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::template::is_space;
 
+/// Whether a test holds of a value, whatever contents are in it.
+pub fn test(of: &Value, name: &str) -> Option<bool> {
+    let container = matches!(of, Value::Text(_) | Value::List(_) | Value::Message(_));
+    match (name, of) {
+        (_, Value::Namespace(_) | Value::Loop(..) | Value::Macro(_)) => None,
+        ("defined", of) => Some(!matches!(of, Value::Undefined)),
+        ("undefined", of) => Some(matches!(of, Value::Undefined)),
+        ("none", of) => Some(matches!(of, Value::None)),
+        ("string", of) => Some(matches!(of, Value::Text(_))),
+        ("mapping", of) => Some(matches!(of, Value::Message(_))),
+        ("boolean", of) => Some(matches!(of, Value::Truth(_))),
+        ("true", of) => Some(matches!(of, Value::Truth(true))),
+        ("false", of) => Some(matches!(of, Value::Truth(false))),
+        ("iterable" | "sequence", Value::Undefined | Value::Function(_)) => None,
+        ("iterable" | "sequence", _) => Some(container),
+        _ => None,
+    }
+}
+
 /// What is taken away at the ends of a text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Strip {
@@ -85,7 +104,7 @@ impl Question {
 
 /// A part of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum TextPart {
     /// The same for all contents, and not empty.
     Fixed(String),
     /// A content.
@@ -94,7 +113,7 @@ pub enum Piece {
 
 /// Pieces one behind the other; no two that are fixed follow each other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Text(pub Vec<Piece>);
+pub struct Text(pub Vec<TextPart>);
 
 impl Text {
     /// A text that is known.
@@ -106,15 +125,15 @@ impl Text {
 
     /// The content of a message.
     pub fn content(message: usize) -> Self {
-        Self(vec![Piece::Slot(Slot { message, strips: Vec::new() })])
+        Self(vec![TextPart::Slot(Slot { message, strips: Vec::new() })])
     }
 
     /// Adds a known text.
     pub fn push_str(&mut self, text: &str) {
         match self.0.last_mut() {
             _ if text.is_empty() => {}
-            Some(Piece::Fixed(last)) => last.push_str(text),
-            _ => self.0.push(Piece::Fixed(text.to_owned())),
+            Some(TextPart::Fixed(last)) => last.push_str(text),
+            _ => self.0.push(TextPart::Fixed(text.to_owned())),
         }
     }
 
@@ -122,8 +141,8 @@ impl Text {
     pub fn push(&mut self, other: &Self) {
         for piece in &other.0 {
             match piece {
-                Piece::Fixed(text) => self.push_str(text),
-                slot @ Piece::Slot(_) => self.0.push(slot.clone()),
+                TextPart::Fixed(text) => self.push_str(text),
+                slot @ TextPart::Slot(_) => self.0.push(slot.clone()),
             }
         }
     }
@@ -132,7 +151,7 @@ impl Text {
     pub fn fixed(&self) -> Option<&str> {
         match self.0.as_slice() {
             [] => Some(""),
-            [Piece::Fixed(text)] => Some(text),
+            [TextPart::Fixed(text)] => Some(text),
             _ => None,
         }
     }
@@ -140,14 +159,15 @@ impl Text {
     /// The content that it is, if it is nothing else.
     pub fn slot(&self) -> Option<&Slot> {
         match self.0.as_slice() {
-            [Piece::Slot(slot)] => Some(slot),
+            [TextPart::Slot(slot)] => Some(slot),
             _ => None,
         }
     }
 
     /// How many bytes of it are known, and something for each content.
     pub fn size(&self) -> usize {
-        let size = |piece: &Piece| if let Piece::Fixed(text) = piece { text.len() } else { 64 };
+        let size =
+            |piece: &TextPart| if let TextPart::Fixed(text) = piece { text.len() } else { 64 };
         self.0.iter().map(size).sum()
     }
 
@@ -156,7 +176,9 @@ impl Text {
         let Some((last, rest)) = self.0.split_last() else { return true };
         whole.0.starts_with(rest)
             && match (last, whole.0.get(rest.len())) {
-                (Piece::Fixed(part), Some(Piece::Fixed(text))) => text.starts_with(part.as_str()),
+                (TextPart::Fixed(part), Some(TextPart::Fixed(text))) => {
+                    text.starts_with(part.as_str())
+                }
                 (slot, other) => Some(slot) == other,
             }
     }

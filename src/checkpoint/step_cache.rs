@@ -1,0 +1,323 @@
+//! Steps that were computed once are kept for other runs, filed under what determined them.
+//!
+//! `$FIREBRAND_CACHE/steps/<settings>/<step>-<chain>/` holds a checkpoint, the metrics up to it,
+//! and the name of the run. `<settings>` is a digest over everything but the steps themselves
+//! (base, settings, program, device); `<chain>` is [`Chain::last`]. All of it is checked by digest
+//! before it is used. Files are shared with the run by a second name where the disk allows it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::manifest::{MANIFEST, Manifest};
+use crate::checkpoint::seal::{scratch_for, seal};
+use crate::checkpoint::{
+    Chain, FORMAT, History, HistoryEntry, RestoredCheckpoint, RunState, folder_name, line,
+    manifest_digest, steps_of,
+};
+use crate::error::{Context, Error, Result};
+use crate::event::{Evaluation, EvaluationLine, StepReport};
+use crate::files::{
+    Digest, FileEntry, NewFile, create_dir_new, failed, hash_file, link_or_copy, remove_dir,
+    rename_new, size_of_dir, sync_dir, write_atomic,
+};
+
+/// The folder in the cache.
+pub const FOLDER: &str = "steps";
+/// Nobody fills a folder for so long.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+const METRICS: &str = "metrics.jsonl";
+const ORIGIN: &str = "origin.json";
+
+/// Where steps under the same settings are kept.
+#[derive(Debug, Clone)]
+pub struct StepCache {
+    root: PathBuf,
+    folder: PathBuf,
+    limit: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Origin {
+    run: String,
+}
+
+/// Kept steps, checked.
+pub struct CachedSteps {
+    /// The checkpoint.
+    pub found: RestoredCheckpoint,
+    /// The metrics up to it.
+    pub reports: Vec<StepReport>,
+    /// Name of the run that computed them.
+    pub from: String,
+    /// Digest of the list of what is kept.
+    pub manifest: Digest,
+}
+
+/// What is kept under one digest, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepCacheItem {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Steps and the run that computed them.
+    pub name: String,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// When it was used last.
+    pub used: SystemTime,
+}
+
+/// Everything that is kept in a cache.
+pub fn items(cache: &Path) -> Vec<StepCacheItem> {
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    };
+    let item = |path: PathBuf| {
+        let manifest = fs::metadata(path.join(MANIFEST)).and_then(|found| found.modified());
+        let origin = fs::read(path.join(ORIGIN)).ok();
+        let origin = origin.and_then(|bytes| serde_json::from_slice::<Origin>(&bytes).ok());
+        let step = step_of(&path).map_or(0, |(step, _)| step);
+        let run = origin.map_or_else(|| "an unknown run".to_owned(), |origin| origin.run);
+        StepCacheItem {
+            name: format!("{step} steps of {run}"),
+            bytes: size_of_dir(&path),
+            used: manifest.unwrap_or(SystemTime::UNIX_EPOCH),
+            path,
+        }
+    };
+    let (leftovers, shelves): (Vec<PathBuf>, Vec<PathBuf>) =
+        folders(&cache.join(FOLDER)).into_iter().partition(|path| is_scratch(path));
+    let leftover = |path: PathBuf| {
+        let used = fs::metadata(&path).and_then(|found| found.modified()).ok()?;
+        let old = SystemTime::now().duration_since(used).is_ok_and(|age| age > ABANDONED);
+        let name = "left by a run that was killed".to_owned();
+        old.then(|| StepCacheItem { name, bytes: size_of_dir(&path), used, path })
+    };
+    let kept = shelves.iter().flat_map(|shelf| folders(shelf)).map(item);
+    kept.chain(leftovers.into_iter().filter_map(leftover)).collect()
+}
+
+fn is_scratch(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp-"))
+}
+
+/// Step and digest in the name of a folder.
+fn step_of(path: &Path) -> Option<(u64, Digest)> {
+    let (step, chain) = path.file_name()?.to_str()?.split_once('-')?;
+    Some((step.parse().ok()?, chain.parse().ok()?))
+}
+
+impl StepCache {
+    /// The shelf for these settings in a cache of which at most `limit` bytes are for steps.
+    pub fn new(cache: &Path, settings: Digest, limit: u64) -> Self {
+        let root = cache.to_owned();
+        let folder = root.join(FOLDER).join(settings.to_string());
+        Self { root, folder, limit }
+    }
+
+    /// What is there: steps, by the digest of all of them, of runs with this first step.
+    pub fn kept(&self, first: Digest) -> BTreeMap<u64, Vec<Digest>> {
+        let mut all: BTreeMap<u64, Vec<Digest>> = BTreeMap::new();
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let Some((step, last)) = step_of(&entry.path()) else { continue };
+            let state = fs::read(entry.path().join("state.json")).ok();
+            let state = state.and_then(|bytes| serde_json::from_slice::<RunState>(&bytes).ok());
+            let chain = state.and_then(|state| state.chain);
+            if chain == Some(Chain { first: Some(first), last: Some(last) }) {
+                all.entry(step).or_default().push(last);
+            }
+        }
+        all
+    }
+
+    /// Whether nothing is there at all.
+    pub fn is_empty(&self) -> bool {
+        fs::read_dir(&self.folder).map_or(true, |mut entries| entries.next().is_none())
+    }
+
+    fn place(&self, step: u64, chain: Digest) -> PathBuf {
+        self.folder.join(format!("{step:08}-{chain}"))
+    }
+
+    /// Takes steps from the shelf; damaged ones are removed and not found.
+    pub fn open(&self, step: u64, chain: Digest) -> Option<CachedSteps> {
+        let path = self.place(step, chain);
+        let kept = Self::read(&path).ok().filter(|kept| {
+            let state = &kept.found.state;
+            let reports = kept.reports.iter().map(|report| report.step);
+            state.step == step
+                && state.chain.and_then(|chain| chain.last) == Some(chain)
+                && reports.eq(1..=step)
+        });
+        match &kept {
+            Some(_) => {
+                // The time of the last use is a hint for what to remove.
+                let manifest = fs::File::options().append(true).open(path.join(MANIFEST));
+                let _ = manifest.and_then(|file| file.set_modified(SystemTime::now()));
+            }
+            None => drop(remove_dir(&path)),
+        }
+        kept
+    }
+
+    fn read(path: &Path) -> Result<CachedSteps> {
+        let found = RestoredCheckpoint::open(path)?;
+        let lines = path.join(METRICS);
+        let bytes = fs::read(&lines).context_at("cannot read the metrics", &lines)?;
+        let reports = steps_of(&bytes).context_at("broken metrics", &lines)?;
+        let origin = path.join(ORIGIN);
+        let bytes = fs::read(&origin).context_at("cannot read the origin", &origin)?;
+        let origin: Origin = serde_json::from_slice(&bytes).context_at("broken origin", &origin)?;
+        Ok(CachedSteps { found, reports, from: origin.run, manifest: manifest_digest(path)? })
+    }
+
+    /// Files a committed checkpoint of the run `name`; `root` is its directory. What was not used
+    /// for longest goes, to stay below the limit.
+    pub fn put(&self, root: &Path, step: u64, name: &str) -> Result<()> {
+        let checkpoint = root.join(folder_name(step));
+        let path = checkpoint.join("state.json");
+        let bytes = fs::read(&path).context_at("cannot read the state", &path)?;
+        let state: RunState = serde_json::from_slice(&bytes).context_at("broken state", &path)?;
+        let Some(chain) = state.chain.and_then(|chain| chain.last) else { return Ok(()) };
+        let target = self.place(step, chain);
+        let needed = size_of_dir(&checkpoint) + state.metrics_bytes;
+        if target.exists() || needed > self.limit {
+            return Ok(());
+        }
+        self.make_room(needed)?;
+        let scratch = self.root.join(FOLDER).join(format!(".tmp-{}-{step}", std::process::id()));
+        if scratch.exists() {
+            remove_dir(&scratch)?;
+        }
+        create_dir_new(&scratch)?;
+        let filed = fill(&scratch, &checkpoint, root, &state, name).and_then(|()| {
+            fs::create_dir_all(&self.folder).context_at("cannot make the folder", &self.folder)?;
+            rename_new(&scratch, &target)
+        });
+        if filed.is_err() {
+            let _ = remove_dir(&scratch);
+        }
+        match filed {
+            Err(_) if target.exists() => Ok(()), // another run was sooner
+            other => other,
+        }
+    }
+
+    /// Removes everything that is kept, whoever computed it, if it lies on the same disk as a run:
+    /// it can be computed again, and the disk has no room for what cannot.
+    pub fn make_way_on_the_disk_of(&self, run: &Path) {
+        if same_disk(&self.root.join(FOLDER), run) {
+            for item in items(&self.root) {
+                let _ = remove_dir(&item.path); // another run may be doing the same
+            }
+        }
+    }
+
+    fn make_room(&self, needed: u64) -> Result<()> {
+        let mut items = items(&self.root);
+        items.sort_by_key(|item| item.used);
+        let mut total: u64 = items.iter().map(|item| item.bytes).sum();
+        for item in items {
+            if total + needed <= self.limit {
+                break;
+            }
+            match remove_dir(&item.path) {
+                Err(error) if item.path.exists() => return Err(error),
+                _ => total -= item.bytes, // whoever removed it
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn same_disk(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let disk = |path: &Path| fs::metadata(path).map(|found| found.dev());
+    matches!((disk(a), disk(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(not(unix))]
+fn same_disk(_: &Path, _: &Path) -> bool {
+    false
+}
+
+fn fill(scratch: &Path, from: &Path, root: &Path, state: &RunState, name: &str) -> Result<()> {
+    let manifest = Manifest::verify(from).map_err(crate::checkpoint::Unusable::into_error)?;
+    let mut files = manifest.files;
+    for file in &files {
+        link_or_copy(&from.join(&file.path), &scratch.join(&file.path))?;
+    }
+    let path = root.join(METRICS);
+    let lines = fs::read(&path).context_at("cannot read the metrics", &path)?;
+    let length = usize::try_from(state.metrics_bytes).unwrap_or(usize::MAX);
+    let lines = lines.get(..length).ok_or_else(|| Error::new("the metrics are cut off"))?;
+    let origin = serde_json::to_vec(&Origin { run: name.to_owned() }).context("cannot encode")?;
+    for (name, bytes) in [(METRICS, lines), (ORIGIN, &origin)] {
+        let path = scratch.join(name);
+        // No fsync: what a power cut tears is found by its digest and computed again.
+        fs::write(&path, bytes).context_at("cannot write into the cache", &path)?;
+        files.push(hash_file(&path, name)?);
+    }
+    let manifest = Manifest { format: FORMAT, step: state.step, files };
+    let json = serde_json::to_vec_pretty(&manifest).context("cannot encode the manifest")?;
+    let path = scratch.join(MANIFEST);
+    fs::write(&path, json).context_at("cannot write into the cache", &path)
+}
+
+/// The metrics of steps and of the validations among them, as a run writes them.
+fn lines_of(reports: &[StepReport], evaluations: &[Evaluation], every: u64) -> Result<Vec<u8>> {
+    let judged = |step: u64| {
+        let all = evaluations.iter().filter(move |found| found.step == step && found.is_due(every));
+        all.map(|found| line(&EvaluationLine::from(found)))
+    };
+    let mut lines: Vec<Vec<u8>> = judged(0).collect::<Result<_>>()?;
+    for report in reports {
+        lines.push(line(report)?);
+        lines.extend(judged(report.step).collect::<Result<Vec<_>>>()?);
+    }
+    Ok(lines.concat())
+}
+
+impl CachedSteps {
+    /// Makes the steps the beginning of a run: its metrics, and a checkpoint with this state.
+    /// Where they come from is noted before the checkpoint can be seen.
+    /// `every` is `eval.every_steps`.
+    pub fn adopt(
+        &self,
+        root: &Path,
+        reports: &[StepReport],
+        every: u64,
+        mut state: RunState,
+    ) -> Result<()> {
+        let lines = lines_of(reports, &state.evaluations, every)?;
+        state.metrics_bytes = lines.len() as u64;
+        state.metrics_sha256 = Some(Digest::of(&lines));
+        write_atomic(&root.join(METRICS), &lines)?;
+        let scratch = scratch_for(root, state.step)?;
+        let tensors = |file: &FileEntry| file.path.ends_with(".safetensors");
+        let manifest = Manifest::verify(&self.found.folder);
+        let manifest = manifest.map_err(crate::checkpoint::Unusable::into_error)?;
+        let files: Vec<FileEntry> = manifest.files.into_iter().filter(tensors).collect();
+        for file in &files {
+            let path = scratch.join(&file.path);
+            link_or_copy(&self.found.folder.join(&file.path), &path)?;
+            // Whoever wrote it did not wait for the disk.
+            let synced = NewFile::open(&path).and_then(|file| file.sync());
+            synced.map_err(|error| failed("cannot write the file", &path, &error))?;
+        }
+        seal(&scratch, files, &state)?;
+        let (from, manifest) = (Some(self.from.clone()), Some(self.manifest));
+        History::of(root).note(&HistoryEntry {
+            from,
+            manifest,
+            ..HistoryEntry::new("reused", state.step)
+        })?;
+        rename_new(&scratch, &root.join(folder_name(state.step)))?;
+        sync_dir(root)
+    }
+}

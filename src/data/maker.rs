@@ -1,0 +1,250 @@
+//! Records become examples: rendered, tokenised, and made to fit a row.
+
+use std::collections::BTreeSet;
+
+use super::codec::Codec;
+use super::ends_of_runs::{much_too_long, one_line, pair, too_long};
+use super::example::{Example, PAIRS, RecordId, RecordOutcome};
+use super::finding::{Drawn, Examiner};
+use super::formats::{Content, Conversation, Fields};
+use super::handed::Handed;
+use super::made::{Made, Record};
+use super::paired;
+use super::unused::{columns, judge};
+use super::written::{Chat, Unwritten, Writing};
+use crate::config::{DataConfig, OnUnused, Overlong, TrainOn};
+use crate::error::{Error, Result};
+
+/// How the records of an evaluation are read.
+#[derive(Debug, Clone)]
+pub struct CaseSettings {
+    /// Longest row in tokens.
+    pub max_seq_len: usize,
+    /// Of more records, those with the smallest digests are kept; 0 keeps all.
+    pub max_records: u64,
+    /// What the chat template is handed; a record's own come first.
+    pub template_args: Fields,
+    /// What is done about what the model does not get of a record.
+    pub on_unused: Option<OnUnused>,
+}
+
+/// Makes examples of records.
+#[derive(Clone)]
+pub struct Maker<'a> {
+    pub(super) codec: &'a Codec,
+    pub(super) template_args: Fields,
+    pub(super) on_unused: Option<OnUnused>,
+    pub(super) max_seq_len: usize,
+    pub(super) overlong: Overlong,
+    pub(super) train_on: TrainOn,
+    /// What to do about pairs of answers, where no examples are made of them.
+    pub(super) no_pairs: Option<String>,
+    pub(super) examiner: Option<&'a Examiner>,
+}
+
+impl<'a> Maker<'a> {
+    /// With the settings of a run.
+    pub fn new(codec: &'a Codec, config: &DataConfig) -> Self {
+        Self {
+            codec,
+            template_args: config.template_args.clone().into_iter().collect(),
+            on_unused: config.on_unused,
+            max_seq_len: config.max_seq_len,
+            overlong: config.overlong,
+            train_on: config.train_on,
+            no_pairs: config.no_pairs.clone(),
+            examiner: None,
+        }
+    }
+
+    /// Looks at every record as well, and takes errors that end a run as those of one record.
+    #[must_use]
+    pub fn examining(mut self, examiner: Option<&'a Examiner>) -> Self {
+        self.examiner = examiner;
+        self
+    }
+
+    /// For an evaluation: answers are evaluated, and what is longer than a row is cut.
+    pub fn of_evaluation(codec: &'a Codec, settings: &CaseSettings) -> Self {
+        Self {
+            codec,
+            template_args: settings.template_args.clone(),
+            on_unused: settings.on_unused,
+            max_seq_len: settings.max_seq_len,
+            overlong: Overlong::Truncate,
+            train_on: TrainOn::Assistant,
+            no_pairs: Some(String::new()),
+            examiner: None,
+        }
+    }
+
+    /// The same for each answer of a pair by itself, whatever its length.
+    pub(super) fn of_answers(&self) -> Self {
+        let (train_on, no_pairs) = (TrainOn::Assistant, Some(String::new()));
+        Self { max_seq_len: usize::MAX, train_on, no_pairs, ..self.clone() }
+    }
+
+    /// The tokens at which an answer or a text ends.
+    pub fn ends(&self) -> BTreeSet<u32> {
+        self.codec.answer_ends().clone()
+    }
+
+    /// So many bytes of records are about to come.
+    pub fn expect(&self, bytes: u64) {
+        self.codec.tokenizer.expect(bytes);
+    }
+
+    /// What becomes of records, in their order: of what each says and its shape did not read, or
+    /// of why it cannot be read. Conversations are rendered together. An error is one that no other
+    /// record would be free of.
+    pub fn make_all(&self, records: &mut [Record]) -> Result<Vec<Made>> {
+        if self.no_pairs.is_none() {
+            let made = self.of_answers().make_all(&mut paired::answers(records))?;
+            return paired::join(made, records, self.max_seq_len, self.overlong);
+        }
+        // Where everything is a target, the turns to look for are those that are not.
+        let mut finds_context = vec![false; records.len()];
+        for (record, finds_context) in records.iter_mut().zip(&mut finds_context) {
+            if let Ok((Content::Chat(conversation), _)) = &mut record.content {
+                self.complete(conversation);
+                if self.train_on == TrainOn::All && !conversation.not_targets.is_empty() {
+                    conversation.look_for_the_others();
+                    *finds_context = true;
+                }
+            }
+        }
+        let mut written: Vec<Option<Result<Handed, Unwritten>>> = Vec::new();
+        written.resize_with(records.len(), || None);
+        let finds = |index: usize| self.train_on == TrainOn::Assistant || finds_context[index];
+        // Each template writes its conversations together.
+        for (has_tools, find_turns) in [(false, false), (false, true), (true, false), (true, true)]
+        {
+            let mut chats: Vec<Chat> = Vec::new();
+            for (index, record) in records.iter().enumerate() {
+                if let Ok((Content::Chat(chat), _)) = &record.content
+                    && (chat.tools.is_some(), finds(index)) == (has_tools, find_turns)
+                {
+                    chats.push((index, chat, &record.id));
+                }
+            }
+            let writing = Writing { codec: self.codec, examiner: self.examiner, find_turns };
+            let of_them = writing.all(has_tools, &chats)?;
+            for ((index, ..), one) in chats.iter().zip(of_them) {
+                written[*index] = Some(one);
+            }
+        }
+        for (record, _) in records.iter_mut().zip(finds_context).filter(|(_, finds)| *finds) {
+            if let Ok((Content::Chat(conversation), _)) = &mut record.content {
+                conversation.look_for_the_others(); // as the record has it
+            }
+        }
+        let made = |(record, written): (&Record, _)| match &record.content {
+            Ok((content, left)) => match self.make_written(content, left, written, &record.id) {
+                Err(error) if self.goes_on_after(&error) => Ok(Made::refused(one_line(&error))),
+                made => made,
+            },
+            Err(reason) => Ok(Made::bad(reason.clone())),
+        };
+        records.iter().zip(written).map(made).collect()
+    }
+
+    /// What becomes of a record, of which its shape did not read what is `left`. An error is one
+    /// that no other record would be free of.
+    pub fn make(&self, content: Content, left: Fields, record: &RecordId) -> Result<Made> {
+        let id = record.clone();
+        let made = self.make_all(&mut [Record { id, content: Ok((content, left)) }])?.pop();
+        Ok(made.unwrap_or_else(|| Made::bad("it was not rendered".to_owned())))
+    }
+
+    /// Whether an examination goes on where a run ends.
+    fn goes_on_after(&self, error: &Error) -> bool {
+        self.examiner.is_some() && error.what != PAIRS
+    }
+
+    fn make_written(
+        &self,
+        content: &Content,
+        left: &Fields,
+        written: Option<Result<Handed, Unwritten>>,
+        record: &RecordId,
+    ) -> Result<Made> {
+        let (mut unused, mut undefined) = (Vec::new(), BTreeSet::new());
+        let mut drawn = Drawn::default();
+        columns(left, &mut unused);
+        let text = matches!(content, Content::Text(_));
+        let begun = match content {
+            Content::Chat(chat) => match written {
+                Some(Ok(handed)) => {
+                    unused.extend(handed.unused);
+                    undefined = handed.undefined;
+                    self.chat(chat.tools.is_some(), &handed.rendered, record, &mut drawn)?
+                }
+                Some(Err(why)) if why.ends_a_run => return Ok(Made::refused(why.reason)),
+                Some(Err(why)) => Err(why.reason),
+                None => Err("it was not rendered".to_owned()),
+            },
+            Content::Completion { prompt, completion } => self.completion(prompt, completion),
+            Content::Text(text) => self.plain(text, 0, true),
+            Content::Preference { .. } => return Err(pair(record, self.no_pairs.as_deref())),
+        };
+        let (outcome, lossy) = match (begun, judge(self.on_unused, &unused)) {
+            (Err(reason), _) => (RecordOutcome::Bad(reason), false),
+            (_, Err(reason)) => (RecordOutcome::Bad(reason), true),
+            (Ok((example, goes_on)), Ok(())) => {
+                drawn.count(&example);
+                (self.fit(example, goes_on, text, record)?, false)
+            }
+        };
+        let examine = |examiner: &Examiner| examiner.examine(content, &drawn, &outcome);
+        let examined = self.examiner.map(examine).unwrap_or_default();
+        Ok(Made { outcome, unused, undefined, lossy, examined, refusal: None })
+    }
+
+    /// Adds what the configuration hands to the template; a record's own come first.
+    pub fn complete(&self, conversation: &mut Conversation) {
+        for (name, value) in &self.template_args {
+            conversation.template_args.entry(name.as_str()).or_insert_with(|| value.clone());
+        }
+    }
+
+    /// Makes an example no longer than a row; `goes_on` where it is longer than that for certain.
+    fn fit(
+        &self,
+        mut example: Example,
+        goes_on: bool,
+        text: bool,
+        record: &RecordId,
+    ) -> Result<RecordOutcome> {
+        let (length, max) = (example.tokens.len(), self.max_seq_len);
+        let is_long = goes_on || length > max;
+        if is_long {
+            match self.overlong {
+                Overlong::Drop => return Ok(RecordOutcome::Dropped),
+                Overlong::Error if goes_on => return Err(much_too_long(max, record)),
+                Overlong::Error => return Err(too_long(length, max, record)),
+                Overlong::Truncate if text => {
+                    return Ok(RecordOutcome::Pieces(pieces(&example, max)));
+                }
+                Overlong::Truncate => example.cut(max),
+            }
+        }
+        Ok(match example.has_targets() {
+            false => RecordOutcome::NothingToLearn,
+            true if is_long => RecordOutcome::Truncated(example),
+            true => RecordOutcome::Whole(example),
+        })
+    }
+}
+
+/// Consecutive pieces of a long text. Each begins with the last token of the one before it, as
+/// something to predict from: so every token but the text's first is trained on exactly once.
+fn pieces(example: &Example, max: usize) -> Vec<Example> {
+    let starts = (0..example.tokens.len() - 1).step_by(max - 1);
+    let piece = |start: usize| {
+        let end = (start + max).min(example.tokens.len());
+        let mut loss_mask = example.loss_mask[start..end].to_vec();
+        loss_mask[0] = false;
+        Example { tokens: example.tokens[start..end].to_vec(), loss_mask }
+    };
+    starts.map(piece).collect()
+}

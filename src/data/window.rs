@@ -1,0 +1,218 @@
+//! What a window of the data holds, made ready: its examples permuted and packed into rows. A pure
+//! function of seed, epoch and window.
+
+use crate::data::prefetch::Key;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::example::CorpusEntry;
+use super::filter::Filter;
+use super::layout::{Blocks, Epoch, FileId, Order, Unit, Window};
+use super::order::permuted;
+use super::pack::{Packing, pack};
+use crate::config::DataConfig;
+use crate::error::{Error, Result};
+use crate::random::Stream;
+
+/// A window that is ready to be trained on.
+#[derive(Debug, Default)]
+pub struct Packed {
+    pub(super) entries: Vec<CorpusEntry>,
+    /// Places in `entries`.
+    pub(super) rows: Vec<Vec<u32>>,
+}
+
+impl Packed {
+    pub(super) fn row(&self, number: usize) -> Vec<&CorpusEntry> {
+        self.rows[number].iter().map(|place| &self.entries[*place as usize]).collect()
+    }
+}
+
+/// Lengths of all examples of a file in tokens; 0 for those that are not trained on.
+pub type Lengths = BTreeMap<FileId, Arc<[u32]>>;
+
+/// What the threads that prepare windows share.
+pub struct Recipe {
+    pub(super) blocks: Arc<dyn Blocks>,
+    filter: Filter,
+    order: Order,
+    pub(super) max_seq_len: usize,
+    packing: Packing,
+    /// Known when all files were read before the start.
+    pub(super) lengths: Option<Lengths>,
+    epochs: Mutex<BTreeMap<u64, Arc<Epoch>>>,
+    /// What the windows of an epoch hold; a cache, no state.
+    sizes: Mutex<BTreeMap<u64, Arc<[Size]>>>,
+}
+
+/// What a window holds, known without reading its examples.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    pub(super) rows: u64,
+    /// The longest row, in tokens.
+    pub(super) longest: usize,
+}
+
+impl Recipe {
+    /// With the settings of a run.
+    pub fn new(
+        blocks: Arc<dyn Blocks>,
+        filter: Filter,
+        lengths: Option<Lengths>,
+        config: &DataConfig,
+        seed: u64,
+    ) -> Self {
+        let packing = match (config.packing, config.shuffle) {
+            (false, _) => Packing::None,
+            (true, true) => Packing::BestFit,
+            (true, false) => Packing::InOrder,
+        };
+        Self {
+            blocks,
+            filter,
+            order: Order {
+                key: Stream::new(seed),
+                shuffle: config.shuffle,
+                window_rows: config.window_rows,
+                window_bytes: config.window_bytes,
+            },
+            max_seq_len: config.max_seq_len,
+            packing,
+            lengths,
+            epochs: Mutex::new(BTreeMap::new()),
+            sizes: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// An epoch's windows.
+    pub fn epoch(&self, number: u64) -> Arc<Epoch> {
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two are at work at the end of one; a long run must not keep them all.
+        while epochs.len() > 3 {
+            epochs.pop_first();
+        }
+        let epoch = || Arc::new(Epoch::new(self.blocks.clone(), self.order, number));
+        epochs.entry(number).or_insert_with(epoch).clone()
+    }
+
+    /// Reads, permutes and packs a window; `None` beyond the end of the epoch.
+    pub fn window(&self, key: Key) -> Result<Option<Packed>> {
+        let Some(window) = self.epoch(key.0).window(key.1)? else { return Ok(None) };
+        let read = |unit: &Unit| -> Result<Vec<CorpusEntry>> {
+            let entries = self.blocks.read(unit.file, unit.block)?;
+            let mut kept = Vec::new();
+            let mut chosen = chosen(unit).into_iter().peekable();
+            for (place, entry) in (0..).zip(entries) {
+                if chosen.next_if_eq(&place).is_some()
+                    && self.filter.keeps((unit.file, unit.block, place), &entry.digest)
+                {
+                    kept.push(entry);
+                }
+            }
+            Ok(kept)
+        };
+        let read: Vec<Result<Vec<CorpusEntry>>> = window.units.par_iter().map(read).collect();
+        let mut entries = Vec::new();
+        for unit in read {
+            entries.extend(unit?);
+        }
+        let lengths = entries.iter().map(|entry| entry.example.tokens.len());
+        let rows = self.pack(key, lengths);
+        Ok(Some(Packed { entries, rows }))
+    }
+
+    /// Sees to it that the file after those of a window is at hand.
+    pub fn reach_beyond(&self, (epoch, window): Key) -> Result<()> {
+        let epoch = self.epoch(epoch);
+        let known = epoch.files(window)?;
+        let mut number = window + 1;
+        while let Some(window) = epoch.window(number)?
+            && window.units.iter().all(|unit| known.contains(&unit.file))
+        {
+            number += 1;
+        }
+        Ok(())
+    }
+
+    /// Asks work on other threads to end soon.
+    pub fn stop(&self) {
+        self.blocks.stop();
+    }
+
+    /// Permutes and packs examples of these lengths.
+    fn pack(&self, (epoch, window): Key, lengths: impl Iterator<Item = usize>) -> Vec<Vec<u32>> {
+        let key = |site: &str| self.order.key.site(site).number(epoch).number(window);
+        let mut documents: Vec<(u32, usize)> = (0..).zip(lengths).collect();
+        if self.order.shuffle {
+            documents = shuffled(documents, key("data.records"));
+        }
+        let rows = pack(documents, self.max_seq_len, self.packing);
+        // Rows that were begun late are filled less well, so they must not stand together.
+        if self.order.shuffle { shuffled(rows, key("data.rows")) } else { rows }
+    }
+
+    /// What a window holds, without reading its examples.
+    fn size(&self, key: Key, window: &Window, lengths: &Lengths) -> Result<Size> {
+        let mut all = Vec::new();
+        for unit in &window.units {
+            let sizes = self.blocks.sizes(unit.file)?;
+            let before: usize =
+                sizes.iter().take(unit.block as usize).map(|b| b.examples).sum::<u32>() as usize;
+            let of_file = &lengths[&unit.file];
+            let length = |place: u32| of_file[before + place as usize] as usize;
+            all.extend(chosen(unit).into_iter().map(length).filter(|length| *length > 0));
+        }
+        let rows = self.pack(key, all.iter().copied());
+        let of_row = |row: &Vec<u32>| row.iter().map(|place| all[*place as usize]).sum();
+        let longest = rows.iter().map(of_row).max().unwrap_or(0);
+        Ok(Size { rows: rows.len() as u64, longest })
+    }
+
+    /// What the windows of an epoch hold.
+    pub(super) fn sizes(&self, epoch: u64) -> Result<Arc<[Size]>> {
+        // Without shuffling, and without packing, all epochs have the same number of rows.
+        let fixed = !self.order.shuffle;
+        let epoch = if fixed { 0 } else { epoch };
+        if let Some(found) = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(&epoch) {
+            return Ok(found.clone());
+        }
+        let lengths = self.lengths.as_ref().ok_or_else(|| {
+            Error::new("the number of rows is not known before the data was read to its end")
+        })?;
+        let windows = self.epoch(epoch);
+        let size = |number: u64| -> Result<Size> {
+            let window = windows.window(number)?.unwrap_or_else(|| Arc::new(Window::empty()));
+            self.size((epoch, number), &window, lengths)
+        };
+        let sizes: Result<Arc<[Size]>> =
+            (0..windows.windows()?).into_par_iter().map(size).collect();
+        let sizes = sizes?;
+        let mut known = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(epoch, sizes.clone());
+        Ok(sizes)
+    }
+}
+
+/// The places within its block of the examples of a unit, in order.
+fn chosen(unit: &Unit) -> Vec<u32> {
+    let all = unit.start..unit.end;
+    let Some((count, key)) = unit.keep else { return all.collect() };
+    let length = u64::from(unit.end - unit.start);
+    let draw = |place| {
+        let number = permuted(key, length, u64::from(place));
+        unit.start + u32::try_from(number).expect("below the length of the unit")
+    };
+    let mut drawn: Vec<u32> = (0..count.min(unit.end - unit.start)).map(draw).collect();
+    drawn.sort_unstable();
+    drawn
+}
+
+fn shuffled<T: Default>(mut items: Vec<T>, key: Stream) -> Vec<T> {
+    let length = items.len() as u64;
+    let number = |position| {
+        usize::try_from(permuted(key, length, position)).expect("below the length of the list")
+    };
+    (0..length).map(|position| std::mem::take(&mut items[number(position)])).collect()
+}

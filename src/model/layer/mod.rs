@@ -1,0 +1,315 @@
+//! A decoder layer: blocks between residual additions, one after the other.
+
+mod on_cpu;
+
+use burn::tensor::Tensor;
+
+use self::on_cpu::{LayerOnCpu, SavedLayer};
+use crate::error::Result;
+use crate::model::blocks::{KeyValueCache, TapedBlock};
+use crate::model::description::{LayerDescription, ResidualDescription, Rope};
+use crate::model::{Block, Gradients, Linear, Model, Norm, PassContext, Visitor, WeightSource};
+
+/// A part of a layer: `x + multiplier · after(block(before(x)))`.
+pub struct Residual {
+    /// Of the input of the block.
+    pub before: Option<Norm>,
+    /// What is computed.
+    pub block: Block,
+    /// Of the output of the block.
+    pub after: Option<Norm>,
+    /// What is added is multiplied with this.
+    pub multiplier: f32,
+}
+
+/// A decoder layer.
+pub struct Layer {
+    path: String,
+    residuals: Vec<Residual>,
+    /// The last part that mixes tokens. What comes after it is done to each token by itself, and
+    /// only to those whose output is wanted.
+    last_mixing: usize,
+}
+
+/// What the gradient of a layer needs of its forward pass.
+pub enum LayerSaved<'a> {
+    /// By the kernels of the CPU.
+    OnCpu(LayerOnCpu<'a>, SavedLayer),
+    /// By tensor operations.
+    Taped(Vec<TapedResidual>),
+}
+
+/// The forward pass of a part, on a tape.
+pub struct TapedResidual {
+    residual: Residual,
+    /// A leaf.
+    input: Tensor<2>,
+    /// What is added, before it is multiplied.
+    output: Tensor<2>,
+    block: TapedBlock,
+}
+
+impl Residual {
+    fn read(
+        path: &str,
+        description: &ResidualDescription,
+        ropes: &[(Rope, usize)],
+        weights: &mut WeightSource,
+    ) -> Result<Self> {
+        let ResidualDescription { before, block, after, multiplier } = description;
+        let mut norm = |of: &Option<_>| -> Result<_> {
+            of.as_ref().map(|of| Norm::read(Some(path), of, weights)).transpose()
+        };
+        let (before, after) = (norm(before)?, norm(after)?);
+        let block = Block::read(path, block, ropes, weights)?;
+        Ok(Self { before, block, after, multiplier: *multiplier })
+    }
+
+    fn entering(&self, x: Tensor<2>) -> Tensor<2> {
+        self.before.as_ref().map_or_else(|| x.clone(), |norm| norm.forward(x.clone()))
+    }
+
+    fn leaving(&self, y: Tensor<2>) -> Tensor<2> {
+        self.after.as_ref().map_or_else(|| y.clone(), |norm| norm.forward(y.clone()))
+    }
+
+    /// `multiplier · y`, of what is added or of its gradient.
+    fn times(&self, y: Tensor<2>) -> Tensor<2> {
+        if self.multiplier == 1.0 { y } else { y.mul_scalar(self.multiplier) }
+    }
+
+    fn tracked(&self) -> Self {
+        Self {
+            before: self.before.as_ref().map(Norm::tracked),
+            block: self.block.tracked(),
+            after: self.after.as_ref().map(Norm::tracked),
+            multiplier: self.multiplier,
+        }
+    }
+
+    /// On plain tensors. Tokens are picked where this is the part that does.
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        (context, picks): (&PassContext, bool),
+        cache: Option<&mut KeyValueCache>,
+    ) -> Tensor<2> {
+        let y = self.block.forward(self.entering(x.clone()), (context, picks), cache);
+        let x = if picks { context.picked(x) } else { x };
+        x + self.times(self.leaving(y))
+    }
+
+    fn taped(
+        &self,
+        x: Tensor<2>,
+        (context, picks): (&PassContext, bool),
+    ) -> (Tensor<2>, TapedResidual) {
+        let residual = self.tracked();
+        let input = x.clone().autodiff().require_grad();
+        let entering = residual.entering(input.clone());
+        let (y, block) = residual.block.taped(entering, (context, picks));
+        let output = residual.leaving(y);
+        let x = if picks { context.picked(x) } else { x };
+        let sum = x + self.times(output.clone().inner());
+        (sum, TapedResidual { residual, input, output, block })
+    }
+
+    /// The visitor sees linear layers first, so that adapters come in the order of their layers.
+    fn visit_linears(&mut self, path: &str, visitor: &mut dyn Visitor) {
+        for named in self.block.linears() {
+            named.linear.visit(&format!("{path}.{}", named.name), visitor);
+        }
+    }
+
+    fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
+        if let Some(norm) = &mut self.before {
+            norm.visit(path, visitor);
+        }
+        self.block.visit_norms(path, visitor);
+        if let Some(norm) = &mut self.after {
+            norm.visit(path, visitor);
+        }
+    }
+}
+
+impl TapedResidual {
+    /// The gradient of the input from that of the output.
+    fn backward(
+        mut self,
+        path: &str,
+        (context, picks): (&PassContext, bool),
+        d: Tensor<2>,
+        sums: &mut Gradients,
+    ) -> Tensor<2> {
+        // The derivative of Σ output ⊙ d is the vector-Jacobian product.
+        let d_output = self.residual.times(d.clone());
+        let mut tapes = vec![(self.output * d_output).backward()];
+        self.residual.block.back(self.block, (context, picks), &mut tapes);
+        let first = tapes.last_mut().expect("there is one");
+        let d_input = self.input.grad_remove(first).expect("it is a leaf of the tape");
+        let residual = &mut self.residual;
+        sums.collect(&mut tapes, |visitor| {
+            residual.visit_linears(path, visitor);
+            residual.visit_norms(path, visitor);
+        });
+        let d = if picks { context.spread(d) } else { d };
+        d_input + d
+    }
+}
+
+impl Layer {
+    /// Takes its weights; `ropes` are the rotations of the model.
+    pub fn read(
+        description: &LayerDescription,
+        ropes: &[(Rope, usize)],
+        weights: &mut WeightSource,
+    ) -> Result<Self> {
+        let path = description.path.clone();
+        let residuals = description.residuals.iter();
+        let residuals: Vec<_> =
+            residuals.map(|of| Residual::read(&path, of, ropes, weights)).collect::<Result<_>>()?;
+        let last_mixing = residuals.iter().rposition(|residual| residual.block.mixes());
+        let last_mixing = last_mixing.expect("every layer of a description mixes tokens");
+        Ok(Self { path, residuals, last_mixing })
+    }
+
+    /// Its module path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Its parts, in order.
+    pub fn residuals(&self) -> &[Residual] {
+        &self.residuals
+    }
+
+    /// The number of the last part that mixes tokens.
+    pub fn last_mixing(&self) -> usize {
+        self.last_mixing
+    }
+
+    /// Its parts, each with whether it picks the tokens that are wanted.
+    fn parts(&self) -> impl DoubleEndedIterator<Item = (&Residual, bool)> + ExactSizeIterator {
+        self.residuals.iter().enumerate().map(|(n, residual)| (residual, n == self.last_mixing))
+    }
+
+    /// What leaves the layer for `x: [tokens, hidden]`, with rows for the tokens that are
+    /// [`crate::model::OutputRows`].
+    pub fn forward(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
+        if let Some(here) = LayerOnCpu::of(self, &x, context) {
+            return here.forward(x).0;
+        }
+        self.parts().fold(x, |x, (residual, picks)| residual.forward(x, (context, picks), None))
+    }
+
+    /// The same with what [`LayerSaved::backward`] needs.
+    pub fn differentiable<'a>(
+        &self,
+        x: Tensor<2>,
+        context: &'a PassContext,
+    ) -> (Tensor<2>, LayerSaved<'a>) {
+        if let Some(here) = LayerOnCpu::of(self, &x, context) {
+            let (y, saved) = here.forward(x);
+            return (y, LayerSaved::OnCpu(here, saved));
+        }
+        let (mut x, mut taped) = (x, Vec::with_capacity(self.residuals.len()));
+        for (residual, picks) in self.parts() {
+            let (y, of_part) = residual.taped(x, (context, picks));
+            x = y;
+            taped.push(of_part);
+        }
+        (x, LayerSaved::Taped(taped))
+    }
+
+    /// The same as tensor operations that one tape follows through all of it; the reference for
+    /// tests.
+    pub fn composed(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
+        self.residuals.iter().fold(x, |x, residual| {
+            let y = residual.block.composed(residual.entering(x.clone()), context);
+            x + residual.times(residual.leaving(y))
+        })
+    }
+
+    /// What leaves the layer for a prompt; an empty cache keeps what [`Self::next`] needs.
+    pub fn prompt(&self, x: Tensor<2>, context: &PassContext, cache: &mut LayerCache) -> Tensor<2> {
+        let parts = self.residuals.iter().zip(&mut cache.0);
+        parts.fold(x, |x, (residual, cache)| residual.forward(x, (context, false), Some(cache)))
+    }
+
+    /// The output for one more token of each of several texts, `x: [texts, hidden]`, whose caches
+    /// hold what came before.
+    pub fn next(
+        &self,
+        x: Tensor<2>,
+        context: &PassContext,
+        caches: &mut [&mut LayerCache],
+    ) -> Tensor<2> {
+        self.residuals.iter().enumerate().fold(x, |x, (number, residual)| {
+            let mut caches: Vec<_> = caches.iter_mut().map(|cache| &mut cache.0[number]).collect();
+            let y = residual.block.next(residual.entering(x.clone()), context, &mut caches);
+            x + residual.times(residual.leaving(y))
+        })
+    }
+
+    /// Visits every parameter.
+    pub fn visit(&mut self, visitor: &mut dyn Visitor) {
+        let Self { path, residuals, .. } = self;
+        residuals.iter_mut().for_each(|residual| residual.visit_linears(path, visitor));
+        residuals.iter_mut().for_each(|residual| residual.visit_norms(path, visitor));
+    }
+
+    /// Visits every linear layer, with its module path.
+    pub fn linears(&mut self, change: &mut dyn FnMut(&str, &mut Linear)) {
+        for named in self.residuals.iter_mut().flat_map(|residual| residual.block.linears()) {
+            change(&format!("{}.{}", self.path, named.name), &mut named.linear);
+        }
+    }
+
+    /// A copy whose trainable parameters are leaves of a tape.
+    #[must_use]
+    pub fn tracked(&self) -> Self {
+        let residuals = self.residuals.iter().map(Residual::tracked).collect();
+        Self { path: self.path.clone(), residuals, last_mixing: self.last_mixing }
+    }
+}
+
+impl LayerSaved<'_> {
+    /// The gradient of the layer's input from that of its output; those of its weights go into
+    /// `sums`.
+    pub fn backward(
+        self,
+        layer: &Layer,
+        context: &PassContext,
+        d: Tensor<2>,
+        sums: &mut Gradients,
+    ) -> Tensor<2> {
+        match self {
+            Self::OnCpu(here, saved) => here.backward(saved, d, &layer.path, sums),
+            Self::Taped(taped) => {
+                let parts = layer.parts().zip(taped).rev();
+                parts.fold(d, |d, ((_, picks), taped)| {
+                    taped.backward(&layer.path, (context, picks), d, sums)
+                })
+            }
+        }
+    }
+}
+
+/// What the parts of a layer keep of the tokens so far.
+pub struct LayerCache(Vec<KeyValueCache>);
+
+/// What all layers keep of one text.
+pub struct Cache {
+    /// One per layer.
+    pub layers: Vec<LayerCache>,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(model: &Model) -> Self {
+        let empty = |layer: &Layer| {
+            LayerCache(layer.residuals.iter().map(|_| KeyValueCache::default()).collect())
+        };
+        Self { layers: model.layers.iter().map(empty).collect() }
+    }
+}

@@ -1,0 +1,214 @@
+//! Layers by the kernels of the CPU, forward and backward by hand. What is added to has 32 bits on
+//! its way through the parts of a layer; what the backward pass needs is kept in the format of
+//! factors, and what one pass over memory makes again is not kept.
+
+use burn::tensor::Tensor;
+
+use super::Layer;
+use super::Residual;
+use crate::model::blocks::{BlockOnCpu, NormOnCpu, SavedBlock, Setting};
+use crate::model::{Gradients, PassContext};
+use crate::ops::cpu::{
+    AsLhs, Bf16, F32, F32RoundedToBf16, HostTensor, Left, PathGradients, Products, View, picked,
+    spread,
+};
+use crate::ops::{from_vec, host};
+
+/// A layer as the numbers that it is.
+pub struct LayerOnCpu<'a> {
+    residuals: Vec<ResidualOnCpu>,
+    last_mixing: usize,
+    products: Products,
+    hidden: usize,
+    context: &'a PassContext,
+}
+
+struct ResidualOnCpu {
+    before: Option<NormOnCpu>,
+    block: BlockOnCpu,
+    after: Option<NormOnCpu>,
+    multiplier: f32,
+}
+
+/// What the backward pass of a layer needs, in the format in which products are made.
+pub enum SavedLayer {
+    /// Products in 32 bits.
+    F32(Vec<SavedResidual<F32>>),
+    /// Products in bfloat16.
+    Bf16(Vec<SavedResidual<Bf16>>),
+    /// Products of rounded numbers.
+    F32RoundedToBf16(Vec<SavedResidual<F32RoundedToBf16>>),
+}
+
+/// What the backward pass of a part needs.
+pub struct SavedResidual<F: AsLhs> {
+    x: Left<F>,
+    block: SavedBlock<F>,
+    /// What the block gave, where a norm follows.
+    y: Option<Left<F>>,
+}
+
+impl ResidualOnCpu {
+    fn of(residual: &Residual, context: &PassContext) -> Option<Self> {
+        let norm = |norm: &Option<crate::model::Norm>| match norm {
+            Some(norm) => norm.on_cpu().map(Some),
+            None => Some(None),
+        };
+        Some(Self {
+            before: norm(&residual.before)?,
+            block: residual.block.on_cpu(context)?,
+            after: norm(&residual.after)?,
+            multiplier: residual.multiplier,
+        })
+    }
+
+    /// Whether what the block gives is added as it is.
+    fn is_plain(&self) -> bool {
+        self.after.is_none() && self.multiplier == 1.0
+    }
+
+    fn forward<F: AsLhs>(
+        &self,
+        sum: &mut Vec<f32>,
+        hidden: usize,
+        setting: Setting,
+    ) -> SavedResidual<F> {
+        let kept = |x: &[f32]| Left::<F>::of(View::new(x, x.len() / hidden, hidden));
+        let x = kept(sum);
+        let entering = match &self.before {
+            Some(norm) => norm.operation().forward::<F>(sum),
+            None => x.clone(),
+        };
+        if let Some(rows) = setting.wanted {
+            *sum = picked(sum, hidden, rows);
+        }
+        if self.is_plain() {
+            let block = self.block.forward(entering, sum, setting);
+            return SavedResidual { x, block, y: None };
+        }
+        let mut y = vec![0.0; sum.len()];
+        let block = self.block.forward(entering, &mut y, setting);
+        let of_norm = self.after.as_ref().map(|norm| {
+            let before = kept(&y);
+            y = norm.operation().rows(&y);
+            before
+        });
+        sum.iter_mut().zip(&y).for_each(|(sum, y)| *sum += self.multiplier * y);
+        SavedResidual { x, block, y: of_norm }
+    }
+
+    /// Makes the gradient of the input of that of the output.
+    fn backward<F: AsLhs>(
+        &self,
+        saved: SavedResidual<F>,
+        d: &mut Vec<f32>,
+        hidden: usize,
+        (setting, gradients): (Setting, &mut PathGradients),
+    ) {
+        let SavedResidual { x, block, y } = saved;
+        let entering = || match &self.before {
+            Some(norm) => norm.operation().forward::<F>(x.numbers()),
+            None => x.clone(),
+        };
+        let d_entering = if self.is_plain() {
+            self.block.backward(block, d, entering, setting, gradients)
+        } else {
+            let mut d_y: Vec<f32> = d.iter().map(|d| self.multiplier * d).collect();
+            if let (Some(norm), Some(y)) = (&self.after, y) {
+                let mut before = vec![0.0; d_y.len()];
+                norm.backward(&y, &d_y, &mut before, gradients);
+                d_y = before;
+            }
+            self.block.backward(block, &d_y, entering, setting, gradients)
+        };
+        if let Some(rows) = setting.wanted {
+            *d = spread(d, hidden, rows, x.view().rows);
+        }
+        match &self.before {
+            Some(norm) => norm.backward(&x, &d_entering, d, gradients),
+            None => d.iter_mut().zip(&d_entering).for_each(|(d, more)| *d += more),
+        }
+    }
+}
+
+impl<'a> LayerOnCpu<'a> {
+    /// None where these kernels are not asked for, or do not know what is to be computed.
+    pub fn of(layer: &Layer, x: &Tensor<2>, context: &'a PassContext) -> Option<Self> {
+        let products = Products::of(context.computing)?;
+        let hidden = HostTensor::of(x)?.columns(); // not on a tape, and on the CPU
+        if !hidden.is_multiple_of(2) {
+            return None; // rows of bfloat16 are kept in pairs
+        }
+        let residuals =
+            layer.residuals().iter().map(|residual| ResidualOnCpu::of(residual, context));
+        Some(Self {
+            residuals: residuals.collect::<Option<_>>()?,
+            last_mixing: layer.last_mixing(),
+            products,
+            hidden,
+            context,
+        })
+    }
+
+    fn setting(&self, number: usize) -> Setting<'_> {
+        let wanted = self.context.wanted.as_ref().filter(|_| number == self.last_mixing);
+        Setting {
+            documents: self.context.documents.spans(),
+            wanted: wanted.map(|wanted| wanted.tokens.as_slice()),
+        }
+    }
+
+    /// What leaves the layer, and what [`Self::backward`] needs.
+    pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, SavedLayer) {
+        let device = x.device();
+        let mut sum = host(x);
+        let saved = match self.products {
+            Products::F32 => SavedLayer::F32(self.forward_in(&mut sum)),
+            Products::Bf16 => SavedLayer::Bf16(self.forward_in(&mut sum)),
+            Products::F32RoundedToBf16 => SavedLayer::F32RoundedToBf16(self.forward_in(&mut sum)),
+        };
+        let shape = [sum.len() / self.hidden, self.hidden];
+        (from_vec(sum, shape, &device), saved)
+    }
+
+    fn forward_in<F: AsLhs>(&self, sum: &mut Vec<f32>) -> Vec<SavedResidual<F>> {
+        let parts = self.residuals.iter().enumerate();
+        parts.map(|(number, part)| part.forward(sum, self.hidden, self.setting(number))).collect()
+    }
+
+    /// The gradient of the layer's input from that of its output; those of its weights go into
+    /// `sums`, under `path`.
+    pub fn backward(
+        &self,
+        saved: SavedLayer,
+        d: Tensor<2>,
+        path: &str,
+        sums: &mut Gradients,
+    ) -> Tensor<2> {
+        let device = d.device();
+        let mut d = host(d);
+        let gradients = match saved {
+            SavedLayer::F32(saved) => self.backward_in(saved, &mut d),
+            SavedLayer::Bf16(saved) => self.backward_in(saved, &mut d),
+            SavedLayer::F32RoundedToBf16(saved) => self.backward_in(saved, &mut d),
+        };
+        for (name, gradient) in gradients {
+            let shape = [gradient.len()];
+            sums.add(&format!("{path}.{name}"), from_vec(gradient, shape, &device));
+        }
+        let shape = [d.len() / self.hidden, self.hidden];
+        from_vec(d, shape, &device)
+    }
+
+    fn backward_in<F: AsLhs>(
+        &self,
+        saved: Vec<SavedResidual<F>>,
+        d: &mut Vec<f32>,
+    ) -> PathGradients {
+        let mut gradients = Vec::new();
+        for (number, (part, saved)) in self.residuals.iter().zip(saved).enumerate().rev() {
+            part.backward(saved, d, self.hidden, (self.setting(number), &mut gradients));
+        }
+        gradients
+    }
+}

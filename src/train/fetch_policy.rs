@@ -1,0 +1,69 @@
+//! How a run may get its files: under which locks, and whether from the network.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::data;
+use crate::error::{Error, Result};
+use crate::event::{Silence, Transfers};
+use crate::files::{RunDirectory, cache_home};
+use crate::hub::{DataLock, Policy, Supply};
+
+/// What the user allows.
+#[derive(Clone)]
+pub struct Access {
+    /// Nothing but what the lock beside the configuration says.
+    pub locked: bool,
+    /// Nothing from the network.
+    pub offline: bool,
+    /// Hears of what is downloaded.
+    pub transfers: Arc<dyn Transfers>,
+    /// Whether the user wants to stop; asked while something is downloaded.
+    pub interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            locked: false,
+            offline: false,
+            transfers: Arc::new(Silence),
+            interrupted: Arc::new(|| false),
+        }
+    }
+}
+
+impl Access {
+    /// Files under a policy.
+    pub fn supply(&self, policy: Policy) -> Result<Supply> {
+        let (transfers, interrupted) = (self.transfers.clone(), self.interrupted.clone());
+        Ok(Supply::new(policy, transfers, interrupted, &cache_home()?))
+    }
+}
+
+/// Where the files of a configuration come from. A run that has begun goes on with the revisions
+/// that it began with, wherever the lock beside the configuration has moved.
+pub fn supply_for(
+    config: &Path,
+    run: Option<&RunDirectory>,
+    access: &Access,
+) -> Result<Arc<Supply>> {
+    let path = DataLock::path_of(config);
+    let beside = DataLock::read(&path)?;
+    if access.locked && beside.is_none() {
+        return Err(Error::refused("there is no lock")
+            .at(path)
+            .hint(format!("`firebrand pull {}` writes it", config.display())));
+    }
+    let own = match run {
+        Some(run) if !access.locked => DataLock::read(&run.data_lock())?,
+        _ => None,
+    };
+    let policy = Policy {
+        locked: access.locked,
+        offline: access.offline,
+        locks: own.into_iter().chain(beside).collect(),
+        extensions: data::extensions(),
+    };
+    access.supply(policy).map(Arc::new)
+}

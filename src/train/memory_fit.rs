@@ -1,0 +1,267 @@
+//! Whether a run fits the device: the size of its tensors, and the memory for all of them.
+
+use crate::adapters::{self, Adapter};
+use crate::config::{Recompute, RunConfig};
+use crate::device::{OpenedDevice, memory_bytes_available};
+use crate::engine::{Estimate, MicroBatchSplit, Workload, estimate};
+use crate::error::{Error, Result};
+use crate::event::bytes;
+use crate::model::Description;
+use crate::weights::formats::{self, WeightFormat};
+
+/// How a micro-batch is divided so that no tensor is larger than the device takes.
+///
+/// # Errors
+/// When a weight is, or the tensors of a single row would be.
+pub fn micro_batch_split(
+    facts: &Description,
+    opened: &OpenedDevice,
+    rows: usize,
+    length: usize,
+) -> Result<MicroBatchSplit> {
+    let limits = opened.limits;
+    let too_large = |what: String| {
+        Error::new(what)
+            .because(format!(
+                "{} takes no tensors of more than {}",
+                opened.name,
+                bytes(limits.tensor_bytes)
+            ))
+            .hint("another `device.name` may take larger ones; `firebrand devices` lists them")
+    };
+    if let Some((path, [outputs, inputs])) =
+        facts.linears.iter().find(|(_, [outputs, inputs])| !limits.holds((outputs * inputs) as u64))
+    {
+        let size = bytes(4 * (outputs * inputs) as u64);
+        return Err(too_large(format!("`{path}` is too large for the device: it has {size}")));
+    }
+    // The widest tensor of a layer.
+    let widest = facts.linears.iter().flat_map(|(_, dims)| *dims).max().unwrap_or(facts.hidden);
+    let tokens = limits.rows(widest);
+    if tokens < length {
+        let size = bytes(4 * (length * widest) as u64);
+        let what = format!("a row of {length} tokens is too long for the device: it needs {size}");
+        return Err(too_large(what).hint("a smaller `data.max_seq_len` needs less"));
+    }
+    let most = tokens / length.max(1);
+    Ok(MicroBatchSplit { rows: (most < rows).then_some(most), ..MicroBatchSplit::default() })
+}
+
+/// Rows that are differentiated at the same time.
+pub fn rows_at_once(
+    config: &RunConfig,
+    opened: &OpenedDevice,
+    micro_batch_split: MicroBatchSplit,
+) -> usize {
+    let parallel = parallel_micro_batches(config, opened);
+    let rows = config.train.micro_batch_size;
+    parallel * micro_batch_split.rows.map_or(rows, |most| most.min(rows))
+}
+
+/// A GPU is kept busy by one micro-batch, and one thread talks to it.
+pub fn parallel_micro_batches(config: &RunConfig, opened: &OpenedDevice) -> usize {
+    if opened.backend == "flex" { config.device.parallel_micro_batches } else { 1 }
+}
+
+/// The format that was chosen for frozen linear layers.
+///
+/// # Errors
+/// When every weight is trained.
+pub fn weight_format(
+    config: &RunConfig,
+    adapter: Option<&dyn Adapter>,
+) -> Result<Option<&'static dyn WeightFormat>> {
+    match formats::chosen(&config.owned) {
+        Some(format) if adapter.is_none() => {
+            let name = format.name();
+            let what = format!("`model.weight_format = \"{name}\"` keeps weights that are frozen");
+            Err(Error::new(what)
+                .because("without an adapter every weight is trained")
+                .hint(format!("add {}, or leave the format out", adapters::asked_by())))
+        }
+        chosen => Ok(chosen),
+    }
+}
+
+/// Numbers of frozen linear layers that are kept in a format of their own, and their bytes. A GPU
+/// gets them dequantised.
+pub fn coded(
+    format: Option<&'static dyn WeightFormat>,
+    facts: &Description,
+    opened: &OpenedDevice,
+) -> (u64, u64) {
+    let Some(format) = format.filter(|_| !opened.on_gpu()) else { return (0, 0) };
+    let one = |dims: &[usize; 2]| ((dims[0] * dims[1]) as u64, format.bytes(*dims));
+    let all = facts.linears.iter().map(|(_, dims)| one(dims));
+    all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// How they are kept, for people.
+pub fn weights_line(
+    format: &'static dyn WeightFormat,
+    facts: &Description,
+    opened: &OpenedDevice,
+) -> String {
+    let name = format.name();
+    if opened.on_gpu() {
+        return format!(
+            "linear layers rounded to {name}, and dequantised: no memory is saved here"
+        );
+    }
+    let (numbers, size) = coded(Some(format), facts, opened);
+    let (size, wide) = (bytes(size), bytes(4 * numbers));
+    format!("linear layers of the base in {name}: {size} in place of {wide} in f32")
+}
+
+/// Memory by part.
+///
+/// # Errors
+/// Those of [`check_memory`], and when the adapter asks for layers that the model does not have.
+pub fn memory(
+    facts: &Description,
+    work: Workload,
+    adapter: Option<&dyn Adapter>,
+    opened: &OpenedDevice,
+) -> Result<Estimate> {
+    let mut memory = estimate(facts, work);
+    if let Some(adapter) = adapter {
+        memory.activations += kept_by_adapter(adapter, facts, work)?;
+    }
+    check_memory(&memory, opened)?;
+    Ok(memory)
+}
+
+/// Bytes that an adapter adds to what the forward pass keeps for the backward pass.
+fn kept_by_adapter(adapter: &dyn Adapter, facts: &Description, work: Workload) -> Result<u64> {
+    const F32: usize = 4;
+    let numbers = adapters::saved_per_token(adapter, facts)? * work.rows * work.length;
+    let at_once = match work.recompute {
+        Recompute::None => numbers,
+        Recompute::Layers => numbers / facts.layers.len().max(1),
+    };
+    Ok((at_once * F32) as u64)
+}
+
+/// Whether there is any hope that the device holds the run.
+///
+/// # Errors
+/// When weights and optimiser alone are larger than its memory.
+fn check_memory(memory: &Estimate, opened: &OpenedDevice) -> Result<()> {
+    match opened.memory_bytes {
+        Some(there) if memory.at_least() > there => {
+            Err(Error::new(format!("the run does not fit into the memory of {}", opened.name))
+                .because(format!(
+                    "weights and optimiser alone need {}, and it has {}",
+                    bytes(memory.at_least()),
+                    bytes(there)
+                ))
+                .hint(format!(
+                    "{} needs less than full training, a smaller base model too",
+                    adapters::asked_by()
+                )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The estimate in one line.
+pub fn memory_line(memory: &Estimate, opened: &OpenedDevice) -> String {
+    let there = opened.memory_bytes.map_or(String::new(), |there| {
+        format!(" ({} of {} on the device)", bytes(memory.on_device()), bytes(there))
+    });
+    let attention = match memory.attention {
+        0 => String::new(),
+        count => format!(", attention {}", bytes(count)),
+    };
+    format!(
+        "about {}{there}: weights {}, optimiser {}, activations {}{attention}, logits {}, \
+         checkpoint {}, data {}",
+        bytes(memory.total()),
+        bytes(memory.weights),
+        bytes(memory.optimizer),
+        bytes(memory.activations),
+        bytes(memory.logits),
+        bytes(memory.checkpoint),
+        bytes(memory.data)
+    )
+}
+
+/// What to say before a run that may not fit.
+pub fn warning(memory: &Estimate, opened: &OpenedDevice) -> Option<String> {
+    const LESS: &str =
+        "`train.recompute = \"layers\"` or a smaller `train.micro_batch_size` needs less";
+    if opened.backend != "flex" {
+        let there = opened.memory_bytes?;
+        let need = memory.on_device();
+        return (need > there).then(|| {
+            format!(
+                "this run may need {} on the device, which has {}; {LESS}, and is what happens if \
+                 it does not fit",
+                bytes(need),
+                bytes(there)
+            )
+        });
+    }
+    let free = memory_bytes_available()?;
+    (memory.total() > free).then(|| {
+        let need = bytes(memory.total());
+        format!("this run may need {need}, and {} are free; {LESS}", bytes(free))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DeviceChoice;
+    use crate::device::{self, DeviceLimits};
+    use crate::model::{ModelJson, families};
+
+    fn facts() -> Description {
+        let json = serde_json::json!({
+            "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 256, "num_hidden_layers": 2,
+            "vocab_size": 1000,
+        });
+        let json = ModelJson::from_value(json);
+        families::describe(&json).unwrap()
+    }
+
+    fn card(tensor_bytes: u64, memory_bytes: Option<u64>) -> OpenedDevice {
+        OpenedDevice {
+            backend: "wgpu",
+            name: "a card".to_owned(),
+            limits: DeviceLimits { tensor_bytes, ..DeviceLimits::NONE },
+            memory_bytes,
+            ..device::open(DeviceChoice::Cpu, 0).unwrap()
+        }
+    }
+
+    #[test]
+    fn micro_batches_are_divided_until_tensors_fit() {
+        let facts = facts();
+        let row = 4 * 256 * 100; // of the gated layer, 100 tokens
+        let rows = |bytes| micro_batch_split(&facts, &card(bytes, None), 8, 100).unwrap().rows;
+        assert_eq!((rows(8 * row), rows(8 * row - 1), rows(3 * row)), (None, Some(7), Some(3)));
+        let error =
+            micro_batch_split(&facts, &card(row - 1, None), 8, 100).unwrap_err().to_string();
+        assert!(error.contains("100 tokens") && error.contains("102.4 kB"), "{error}");
+        let error =
+            micro_batch_split(&facts, &card(4 * 64 * 255, None), 8, 1).unwrap_err().to_string();
+        assert!(error.contains("gate_proj") && error.contains("65.5 kB"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused_and_what_may_not_is_told() {
+        let memory = Estimate { weights: 600, optimizer: 300, logits: 200, ..Estimate::default() };
+        let error = check_memory(&memory, &card(1 << 40, Some(899))).unwrap_err().to_string();
+        assert!(error.contains("900 B") && error.contains("899 B"), "{error}");
+        for there in [None, Some(900)] {
+            check_memory(&memory, &card(1 << 40, there)).unwrap();
+        }
+        let warned = warning(&memory, &card(1 << 40, Some(1000))).unwrap();
+        assert!(warned.contains("1.1 kB"), "{warned}");
+        assert_eq!(warning(&memory, &card(1 << 40, Some(1100))), None);
+        let line = memory_line(&memory, &card(1 << 40, Some(5000)));
+        assert!(line.contains("(1.1 kB of 5.0 kB on the device)"), "{line}");
+    }
+}

@@ -1,0 +1,254 @@
+//! Whole commands about inputs that someone must have approved or signed.
+
+use std::fs;
+
+use crate::common::Run;
+use serde_json::Value;
+
+/// A run's folder with a signed list of its data and its base model.
+fn approved() -> Run {
+    let run = Run::new();
+    let inputs = ["base", "data.jsonl", "validation.jsonl"];
+    run.succeeds(
+        &[&["allowlist", "approve", "allowlist.toml", "--name", "acme"], &inputs[..]].concat(),
+    );
+    run
+}
+
+const TRAIN: [&str; 4] = ["train", "tiny.toml", "--set", "trust.allowlist=allowlist.toml"];
+
+/// The dependencies of a role in the lineage of the run `tiny`.
+fn dependencies(run: &Run, role: &str) -> Vec<Value> {
+    let text = run.read("checkpoints/tiny/artifact/lineage.inputs.json");
+    let inputs: Value = serde_json::from_str(&text).unwrap();
+    let all = inputs["resolvedDependencies"].as_array().unwrap();
+    all.iter().filter(|entry| entry["annotations"]["role"] == role).cloned().collect()
+}
+
+#[test]
+fn approved_inputs_are_used_and_the_lineage_names_who_approved_them() {
+    let run = approved();
+    run.succeeds(&TRAIN);
+    for role in ["base-model", "dataset"] {
+        let found = dependencies(&run, role);
+        assert!(!found.is_empty());
+        assert!(found.iter().all(|entry| entry["annotations"]["trust"] == "allowlist"), "{role}");
+    }
+    let [allowlist] = dependencies(&run, "allowlist").try_into().unwrap();
+    assert_eq!(allowlist["annotations"]["serial"], "1");
+    assert_eq!(allowlist["annotations"]["name"], "acme");
+    let digest = firebrand::files::Digest::of(run.read("allowlist.toml").as_bytes()).to_string();
+    assert_eq!(allowlist["digest"]["sha256"], digest);
+    run.succeeds(&["verify", "checkpoints/tiny"]);
+
+    let shown = run.succeeds(&["allowlist", "show", "allowlist.toml"]);
+    assert!(shown.starts_with("acme, serial number 1"), "{shown}");
+    assert!(shown.contains("model base: 4 files") && shown.contains("dataset data.jsonl: 1 files"));
+    let json: Value =
+        serde_json::from_str(&run.succeeds(&["allowlist", "show", "allowlist.toml", "--json"]))
+            .unwrap();
+    assert_eq!(json["allowlist"]["artifact"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn without_a_allowlist_inputs_are_recorded_as_used_on_trust() {
+    let run = Run::new();
+    run.succeeds(&["pull", "tiny.toml"]);
+    assert!(run.read("tiny.lock").contains("trust = \"tofu\""), "{}", run.read("tiny.lock"));
+    run.succeeds(&["train", "tiny.toml"]);
+    assert!(dependencies(&run, "dataset").iter().all(|e| e["annotations"]["trust"] == "tofu"));
+    assert!(dependencies(&run, "allowlist").is_empty());
+}
+
+#[test]
+fn what_nobody_approved_is_refused_before_a_step() {
+    let run = approved();
+    let data = run.read("data.jsonl");
+    run.write("data.jsonl", &data.replace("plus", "minus"));
+    let stderr = run.fails(1, &TRAIN);
+    assert!(stderr.contains("no trusted allowlist has `data.jsonl`"), "{stderr}");
+    assert!(stderr.contains("firebrand allowlist approve allowlist.toml"), "{stderr}");
+    run.write("data.jsonl", &data);
+    let config = run.read("base/config.json");
+    run.write("base/config.json", &config.replace("10000.0", "500.0"));
+    let stderr = run.fails(1, &TRAIN);
+    assert!(stderr.contains("no trusted allowlist has `config.json` of `base`"), "{stderr}");
+    assert!(!run.path("checkpoints/tiny/metrics.jsonl").exists());
+    run.write("base/config.json", &config);
+    run.succeeds(&TRAIN);
+}
+
+#[test]
+fn the_weights_of_a_base_model_are_among_what_must_be_approved() {
+    let run = Run::new().with_base();
+    run.succeeds(&["allowlist", "approve", "allowlist.toml", "checkpoints/tiny/artifact"]);
+    run.succeeds(&["allowlist", "approve", "allowlist.toml", "data.jsonl", "validation.jsonl"]);
+    let train = ["train", "lora.toml", "--set", "trust.allowlist=allowlist.toml"];
+    let weights = run.path("checkpoints/tiny/artifact/model.safetensors");
+    let before = fs::read(&weights).unwrap();
+    let mut other = before.clone();
+    *other.last_mut().unwrap() ^= 1;
+    // A base that was changed after it was signed is refused anyway, so the signature goes.
+    let signature = run.path("checkpoints/tiny/artifact/model.sig");
+    let signed = fs::read(&signature).unwrap();
+    fs::remove_file(&signature).unwrap();
+    fs::write(&weights, other).unwrap();
+    let stderr = run.fails(1, &train);
+    assert!(stderr.contains("no trusted allowlist has `model.safetensors`"), "{stderr}");
+    fs::write(&weights, before).unwrap();
+    fs::write(&signature, signed).unwrap();
+    run.succeeds(&train);
+}
+
+#[test]
+fn a_streamed_file_that_nobody_approved_ends_the_run_when_its_rows_come() {
+    let run = Run::new();
+    fs::create_dir(run.path("set")).unwrap();
+    let data = run.read("data.jsonl");
+    run.write("set/train-0.jsonl", &data);
+    run.write("set/train-1.jsonl", &data.replace("plus", "times"));
+    let set = "data.train=[{path=\"set\",files=[\"*.jsonl\"]}]";
+    let train = [
+        &TRAIN[..],
+        &["--set", set, "--set", "data.survey_below=0", "--set", "data.shuffle=false"],
+        &["--set", "data.window_rows=4", "--set", "checkpoint.every_steps=1"],
+    ]
+    .concat();
+    run.succeeds(&["allowlist", "approve", "allowlist.toml", "base", "set", "validation.jsonl"]);
+    run.write("set/train-1.jsonl", &data.replace("plus", "minus"));
+    let long = [&train[..], &["--set", "train.max_steps=40"]].concat();
+    let stderr = run.fails(1, &long);
+    assert!(stderr.contains("no trusted allowlist has `set/train-1.jsonl`"), "{stderr}");
+    let steps = run.read("checkpoints/tiny/metrics.jsonl").matches("grad_norm").count();
+    assert!(steps > 0 && steps < 40, "{steps} steps");
+    let runs = run.succeeds(&["runs", "show", "checkpoints/tiny"]);
+    assert!(runs.contains("no trusted allowlist has"), "{runs}");
+    // Approved, the same run goes on.
+    run.succeeds(&["allowlist", "approve", "allowlist.toml", "set"]);
+    run.succeeds(&long);
+}
+
+#[test]
+fn trust_on_first_use_takes_what_a_lock_pins_and_says_so() {
+    let run = Run::new();
+    run.succeeds(&["allowlist", "approve", "allowlist.toml", "base", "validation.jsonl"]);
+    let tofu = [&TRAIN[..], &["--set", "trust.tofu=true"]].concat();
+    let stderr = run.fails(1, &tofu);
+    assert!(
+        stderr.contains("no trusted allowlist has `data.jsonl`"),
+        "not pinned either: {stderr}"
+    );
+    run.succeeds(&["pull", "tiny.toml"]);
+    run.fails(1, &TRAIN);
+    run.succeeds(&tofu);
+    let trust = |name: &str| {
+        let found = dependencies(&run, "dataset");
+        let entry = found.iter().find(|entry| entry["name"] == name).unwrap();
+        entry["annotations"]["trust"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(trust("data.jsonl"), "tofu");
+    assert_eq!(trust("validation.jsonl"), "allowlist");
+
+    let stderr = run.fails(2, &["plan", "tiny.toml", "--set", "trust.tofu=true"]);
+    assert!(stderr.contains("`trust.tofu` means nothing without `trust.allowlist`"), "{stderr}");
+}
+
+#[test]
+fn old_foreign_and_changed_registries_are_refused() {
+    let run = approved();
+    run.succeeds(&TRAIN);
+    let files = ["allowlist.toml", "allowlist.toml.sigstore.json"];
+    let old = files.map(|name| run.read(name));
+    run.succeeds(&["allowlist", "withdraw", "allowlist.toml", "data.jsonl"]);
+    let again = [&TRAIN[..], &["--resume", "never"]].concat();
+    let stderr = run.fails(1, &again);
+    assert!(stderr.contains("no trusted allowlist has `data.jsonl`"), "{stderr}");
+    for (name, text) in files.iter().zip(&old) {
+        run.write(name, text);
+    }
+    let stderr = run.fails(1, &again);
+    assert!(stderr.contains("serial number 1, but 2 was seen"), "{stderr}");
+
+    run.write(files[0], &old[0].replace("serial = 1", "serial = 9"));
+    assert!(run.fails(1, &again).contains("changed after it was signed"));
+    run.fails(1, &["allowlist", "approve", "allowlist.toml", "base"]); // and is not signed again
+    fs::remove_file(run.path(files[1])).unwrap();
+    assert!(run.fails(1, &again).contains("the allowlist is not signed"));
+
+    // Another's key: trusted only where it is named.
+    for name in files {
+        let _ = fs::remove_file(run.path(name));
+    }
+    run.succeeds(&["keygen", "other.pem"]);
+    let inputs = ["base", "data.jsonl", "validation.jsonl", "--key", "other.pem"];
+    run.succeeds(&[&["allowlist", "approve", "allowlist.toml"], &inputs[..]].concat());
+    assert!(run.fails(1, &again).contains("a key that you do not trust"));
+    let named = [&again[..], &["--set", "trust.allowlist_keys=[\"other.pub.pem\"]"]].concat();
+    run.succeeds(&named);
+}
+
+#[test]
+fn a_key_without_the_role_vouches_for_no_inputs() {
+    let run = approved();
+    run.write(
+        "settings/firebrand/trusted-keys.toml",
+        "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"train\"]\n",
+    );
+    let stderr = run.fails(1, &TRAIN);
+    assert!(stderr.contains("`allowlist` is needed"), "{stderr}");
+    run.write(
+        "settings/firebrand/trusted-keys.toml",
+        "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"train\", \"allowlist\"]\n",
+    );
+    run.succeeds(&TRAIN);
+}
+
+#[test]
+fn a_base_model_must_be_signed_by_a_key_that_is_named() {
+    let run = Run::new().with_base();
+    run.succeeds(&["keygen", "acme.pem"]);
+    run.succeeds(&["keygen", "other.pem"]);
+    let keys = |name: &str| format!("model.trusted_keys=[\"{name}\"]");
+    let (wanted, others) = (keys("acme.pub.pem"), keys("other.pub.pem"));
+    let train = ["train", "lora.toml", "--set", &wanted];
+    let artifact = "checkpoints/tiny/artifact";
+    let stderr = run.fails(1, &train);
+    assert!(stderr.contains("signed by a key that is not trusted with it"), "{stderr}");
+    run.succeeds(&["sign", artifact, "--force", "--key", "acme.pem"]);
+    run.fails(1, &["train", "lora.toml", "--set", &others]);
+
+    // A file that the signature does not cover.
+    run.write(&format!("{artifact}/special_tokens_map.json"), "{}");
+    let stderr = run.fails(1, &train);
+    assert!(stderr.contains("special_tokens_map.json"), "{stderr}");
+    fs::remove_file(run.path(&format!("{artifact}/special_tokens_map.json"))).unwrap();
+
+    run.succeeds(&train);
+    let text = run.read("checkpoints/lora/artifact/lineage.inputs.json");
+    assert!(text.contains("\"trust\": \"signature\""), "{text}");
+
+    fs::remove_file(run.path(&format!("{artifact}/model.sig"))).unwrap();
+    let again = [&train[..], &["--resume", "never"]].concat();
+    let stderr = run.fails(1, &again);
+    assert!(stderr.contains("the model is not signed"), "{stderr}");
+}
+
+/// Up to the version before, the list was called a registry, as the folder of channels is.
+#[test]
+fn the_earlier_name_tells_the_one_of_today() {
+    let run = approved();
+    for arguments in
+        [&["registry", "approve", "allowlist.toml", "base"][..], &["registry", "--help"]]
+    {
+        let stderr = run.fails(2, arguments);
+        assert!(stderr.contains("is called `firebrand allowlist` now"), "{stderr}");
+    }
+    for key in ["registry=\"allowlist.toml\"", "registry_keys=[\"a.pem\"]"] {
+        let stderr = run.fails(2, &["train", "tiny.toml", "--set", &format!("trust.{key}")]);
+        assert!(stderr.contains("it is called `trust.allowlist"), "{stderr}");
+    }
+    let keys = "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"registry\"]\n";
+    run.write("settings/firebrand/trusted-keys.toml", keys);
+    let stderr = run.fails(2, &TRAIN);
+    assert!(stderr.contains("`registry`") && stderr.contains("`allowlist`"), "{stderr}");
+}

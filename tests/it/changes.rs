@@ -1,0 +1,341 @@
+//! A run goes on under something else than it began with: refused, or allowed and written down.
+
+use crate::common::{Run, conversations};
+use firebrand::files::{Digest, hash_file};
+use serde_json::{Value, json};
+
+fn train<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", "tiny.toml", "--set", name], more].concat()
+}
+
+fn said(run: &Run, arguments: &[&str]) -> String {
+    let output = run.command(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    said
+}
+
+/// Digests of weights, moments and metrics, and what was evaluated.
+fn end(run: &Run, name: &str) -> Vec<String> {
+    let root = run.path("checkpoints").join(name);
+    let newest = firebrand::checkpoint::newest(&root).unwrap().remove(0).1;
+    let digest = |path: std::path::PathBuf| hash_file(&path, "").unwrap().sha256.to_string();
+    let text = std::fs::read_to_string(newest.join("state.json")).unwrap();
+    let state: Value = serde_json::from_str(&text).unwrap();
+    vec![
+        digest(newest.join("model.safetensors")),
+        digest(newest.join("optimizer.safetensors")),
+        digest(root.join("metrics.jsonl")),
+        state["evaluations"].to_string(),
+        state["samples"].to_string(),
+        state["cursor"].to_string(),
+    ]
+}
+
+/// What the lineage of a run says of changes.
+fn changes(run: &Run, name: &str) -> Vec<Value> {
+    let text = run.read(&format!("checkpoints/{name}/artifact/lineage.statement.json"));
+    let statement: Value = serde_json::from_str(&text).unwrap();
+    let all = statement["predicate"]["runDetails"]["byproducts"].as_array().unwrap();
+    let notes = all.iter().map(|found| found["annotations"].clone());
+    notes.filter(|notes| notes["role"] == "change").collect()
+}
+
+const CONSTANT: [&str; 2] = ["--set", "train.lr_scheduler=constant"];
+const NINE: [&str; 2] = ["--set", "train.max_steps=9"];
+
+#[test]
+fn a_finished_run_can_be_extended_to_the_bytes_of_a_longer_one() {
+    let run = Run::new();
+    run.succeeds(&train("name=short", &CONSTANT));
+    run.succeeds(&train("name=long", &[CONSTANT, NINE].concat()));
+
+    let more = [CONSTANT, NINE].concat();
+    let stderr = run.fails(2, &train("name=short", &more));
+    assert!(stderr.contains("this run is finished, under other settings"), "{stderr}");
+    assert!(stderr.contains("`train.max_steps` was `6` and is `9`"), "{stderr}");
+    assert!(stderr.contains("`--extend` goes on"), "{stderr}");
+    // Nothing was touched.
+    run.succeeds(&["verify", "checkpoints/short"]);
+
+    let told = said(&run, &train("name=short", &[&more[..], &["--extend"]].concat()));
+    assert!(told.contains("the first 6 steps are the same either way"), "{told}");
+    assert_eq!(end(&run, "short"), end(&run, "long"));
+    let found = changes(&run, "short");
+    assert_eq!(found.len(), 1);
+    assert_eq!((&found[0]["exact"], &found[0]["step"]), (&json!(true), &json!("6")));
+    assert_eq!(found[0]["changes"], json!(["`train.max_steps` was `6` and is `9`"]));
+    // Both results are there, and both are whole.
+    run.succeeds(&["verify", "checkpoints/short"]);
+    run.succeeds(&["verify", "checkpoints/short/artifact-of-step-00000006"]);
+    // Once more, the run is simply finished.
+    let told = said(&run, &train("name=short", &more));
+    assert!(told.contains("this run is finished"), "{told}");
+}
+
+#[test]
+fn an_extension_that_changes_the_schedule_is_allowed_and_marked() {
+    let run = Run::new();
+    run.succeeds(&train("name=cosine", &["--stop-after-steps", "4"]));
+    let stderr = run.fails(2, &train("name=cosine", &NINE));
+    assert!(stderr.contains("cannot resume") && stderr.contains("`--extend`"), "{stderr}");
+    let told = said(
+        &run,
+        &train("name=cosine", &[&NINE[..], &["--extend", "--stop-after-steps", "0"]].concat()),
+    );
+    assert!(told.contains("warning: `train.max_steps` was `6` and is `9`"), "{told}");
+    // It was allowed once, and is not asked for again.
+    let told = said(&run, &train("name=cosine", &NINE));
+    assert!(!told.contains("was `6`"), "{told}");
+    assert_eq!(changes(&run, "cosine")[0]["exact"], json!(false));
+    // The old length is what would be a change now.
+    let stderr = run.fails(2, &train("name=cosine", &[]));
+    assert!(stderr.contains("`train.max_steps` was `9` and is `6`"), "{stderr}");
+}
+
+#[test]
+fn an_interrupted_run_under_wsd_is_extended_exactly_before_its_decay_only() {
+    let run = Run::new();
+    let wsd = ["--set", "train.lr_scheduler=wsd", "--set", "train.decay_ratio=0.3"];
+    let of = |steps: &'static str| [&wsd[..], &["--set", steps]].concat();
+    run.succeeds(&train("name=straight", &of("train.max_steps=20")));
+    for (stop, exact) in [("7", true), ("9", false)] {
+        let name = format!("name=stop-{stop}");
+        let stopped = [&of("train.max_steps=10")[..], &["--stop-after-steps", stop]].concat();
+        run.succeeds(&train(&name, &stopped));
+        run.succeeds(&train(&name, &[&of("train.max_steps=20")[..], &["--extend"]].concat()));
+        let name = &name["name=".len()..];
+        assert_eq!(changes(&run, name)[0]["exact"], json!(exact), "{stop}");
+        assert_eq!(end(&run, name) == end(&run, "straight"), exact, "{stop}");
+    }
+}
+
+#[test]
+fn more_epochs_are_an_extension_too() {
+    let run = Run::new();
+    let epochs = |count: &'static str| [&CONSTANT[..], &["--set", count]].concat();
+    run.succeeds(&train("name=straight", &epochs("train.epochs=3")));
+    run.succeeds(&train("name=more", &epochs("train.epochs=1")));
+    run.succeeds(&train("name=more", &[&epochs("train.epochs=3")[..], &["--extend"]].concat()));
+    assert_eq!(end(&run, "more"), end(&run, "straight"));
+    assert_eq!(changes(&run, "more")[0]["exact"], json!(true));
+}
+
+#[test]
+fn changed_data_is_refused_or_allowed_and_marked() {
+    let run = Run::new();
+    run.succeeds(&train("name=data", &["--stop-after-steps", "3"]));
+    let data = run.read("data.jsonl");
+    run.write("data.jsonl", &data.replace("plus", "and"));
+    let stderr = run.fails(2, &train("name=data", &[]));
+    assert!(stderr.contains("the data was"), "{stderr}");
+    assert!(stderr.contains("`--allow-data-change` goes on all the same"), "{stderr}");
+    // Other permissions do not help.
+    let others = ["--extend", "--allow-device-change", "--allow-code-change"];
+    run.fails(2, &train("name=data", &others));
+    let told = said(&run, &train("name=data", &["--allow-data-change"]));
+    assert!(told.contains("not that of a run which was so from its beginning"), "{told}");
+    let found = changes(&run, "data");
+    assert_eq!(found[0]["exact"], json!(false));
+    assert!(found[0]["changes"][0].as_str().unwrap().starts_with("the data was"), "{found:?}");
+    run.succeeds(&["verify", "checkpoints/data"]);
+}
+
+#[test]
+fn data_that_ends_before_the_position_goes_on_with_its_next_epoch() {
+    let run = Run::new();
+    let more = ["--set", "data.window_rows=5"];
+    run.succeeds(&train("name=cut", &[&more[..], &["--stop-after-steps", "3"]].concat()));
+    run.write("data.jsonl", &conversations(4));
+    let told = said(&run, &train("name=cut", &[&more[..], &["--allow-data-change"]].concat()));
+    assert!(told.contains("the data ends before that; epoch 1 begins"), "{told}");
+}
+
+/// Writes other text into a file of a checkpoint, as an honest program would: digests agree.
+fn rewrite(folder: &std::path::Path, change: impl Fn(&mut Value)) {
+    let path = folder.join("state.json");
+    let mut state: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut state);
+    let text = serde_json::to_vec_pretty(&state).unwrap();
+    std::fs::write(&path, &text).unwrap();
+    let path = folder.join("MANIFEST.json");
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for file in manifest["files"].as_array_mut().unwrap() {
+        if file["path"] == "state.json" {
+            file["size"] = json!(text.len());
+            file["sha256"] = json!(Digest::of(&text).to_string());
+        }
+    }
+    std::fs::write(&path, serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
+}
+
+#[test]
+fn another_program_or_device_is_refused_or_allowed_and_marked() {
+    let run = Run::new();
+    for (field, value, option) in [
+        ("code", "firebrand 0.0.9", "--allow-code-change"),
+        ("device", "wgpu", "--allow-device-change"),
+        ("precision", "f16", "--allow-device-change"),
+    ] {
+        let name = format!("name={field}");
+        run.succeeds(&train(&name, &["--stop-after-steps", "3"]));
+        rewrite(&run.path(&format!("checkpoints/{field}/step-00000003")), |state| {
+            state["identity"][field] = json!(value);
+        });
+        let stderr = run.fails(2, &train(&name, &[]));
+        assert!(stderr.contains(value) && stderr.contains(option), "{stderr}");
+        run.succeeds(&train(&name, &[option]));
+        assert_eq!(changes(&run, field)[0]["exact"], json!(false));
+    }
+}
+
+#[test]
+fn checkpoints_of_before_settings_and_chain_were_kept_are_read() {
+    let run = Run::new();
+    run.succeeds(&train("name=straight", &[]));
+    run.succeeds(&train("name=old", &["--stop-after-steps", "3"]));
+    let folder = run.path("checkpoints/old/step-00000003");
+    let drop_new = |state: &mut Value| {
+        state.as_object_mut().unwrap().remove("chain");
+        state["identity"].as_object_mut().unwrap().remove("settings");
+    };
+    rewrite(&folder, drop_new);
+    run.succeeds(&train("name=old", &[]));
+    assert_eq!(end(&run, "old"), end(&run, "straight"));
+    // Changed settings are found by their digest.
+    run.succeeds(&train("name=other", &["--stop-after-steps", "3"]));
+    rewrite(&run.path("checkpoints/other/step-00000003"), drop_new);
+    let stderr = run.fails(2, &train("name=other", &["--set", "seed=7"]));
+    assert!(stderr.contains("the configuration was"), "{stderr}");
+}
+
+#[test]
+fn a_newer_format_is_refused_by_name_and_left_alone() {
+    let run = Run::new();
+    run.succeeds(&train("name=new", &["--stop-after-steps", "3"]));
+    let folder = run.path("checkpoints/new/step-00000003");
+    let text = std::fs::read_to_string(folder.join("MANIFEST.json")).unwrap();
+    std::fs::write(folder.join("MANIFEST.json"), text.replace("\"format\": 1", "\"format\": 99"))
+        .unwrap();
+    let stderr = run.fails(2, &train("name=new", &[]));
+    assert!(stderr.contains("format 99 is newer than this program"), "{stderr}");
+    assert!(folder.exists(), "it is not damaged, so it is not set aside");
+}
+
+#[test]
+fn going_back_to_an_earlier_checkpoint_moves_the_later_ones_out_of_the_way() {
+    let run = Run::new();
+    let more = ["--set", "checkpoint.keep_last=9"];
+    run.succeeds(&train("name=straight", &more));
+    run.succeeds(&train("name=back", &[&more[..], &["--stop-after-steps", "5"]].concat()));
+    let from = ["--resume", "checkpoints/back/step-00000002"];
+    run.succeeds(&train("name=back", &[&more[..], &from, &["--stop-after-steps", "1"]].concat()));
+    let kept = firebrand::checkpoint::newest(&run.path("checkpoints/back")).unwrap();
+    let steps: Vec<u64> = kept.into_iter().map(|(step, _)| step).collect();
+    assert_eq!(steps, [3, 2]);
+    assert!(run.path("checkpoints/back/earlier-1/step-00000005").exists());
+    run.succeeds(&train("name=back", &more));
+    assert_eq!(end(&run, "back"), end(&run, "straight"));
+}
+
+#[test]
+fn fewer_steps_than_are_done_are_refused() {
+    let run = Run::new();
+    run.succeeds(&train("name=done", &CONSTANT));
+    let fewer = [&CONSTANT[..], &["--set", "train.max_steps=4", "--extend"]].concat();
+    let stderr = run.fails(2, &train("name=done", &fewer));
+    assert!(stderr.contains("6 steps are done, and the run is to have 4"), "{stderr}");
+    run.succeeds(&["verify", "checkpoints/done"]);
+    // Not all are done: it is an extension like any other.
+    run.succeeds(&train("name=cut", &[&CONSTANT[..], &["--stop-after-steps", "3"]].concat()));
+    run.succeeds(&train("name=cut", &fewer));
+    run.succeeds(&train("name=four", &[CONSTANT, ["--set", "train.max_steps=4"]].concat()));
+    assert_eq!(end(&run, "cut"), end(&run, "four"));
+}
+
+#[test]
+fn going_back_that_is_refused_touches_nothing() {
+    let run = Run::new();
+    let more = ["--set", "checkpoint.keep_last=9"];
+    run.succeeds(&train("name=straight", &more));
+    run.succeeds(&train("name=back", &[&more[..], &["--stop-after-steps", "5"]].concat()));
+    let other = ["--resume", "checkpoints/back/step-00000002", "--set", "seed=9"];
+    let stderr = run.fails(2, &train("name=back", &[&more[..], &other].concat()));
+    assert!(stderr.contains("`seed` was `42` and is `9`"), "{stderr}");
+    run.succeeds(&train("name=back", &more));
+    assert_eq!(end(&run, "back"), end(&run, "straight"));
+}
+
+#[test]
+fn a_checkpoint_of_another_run_takes_the_place_of_the_runs_own() {
+    let run = Run::new();
+    let more = ["--set", "checkpoint.keep_last=9"];
+    run.succeeds(&train("name=straight", &more));
+    // A run that is further, of another seed.
+    let seed = ["--set", "seed=9"];
+    run.succeeds(&train("name=own", &[&more[..], &seed, &["--stop-after-steps", "5"]].concat()));
+    let from = ["--resume", "checkpoints/straight/step-00000002"];
+    run.succeeds(&train("name=own", &[&more[..], &from, &["--stop-after-steps", "1"]].concat()));
+    let kept = firebrand::checkpoint::newest(&run.path("checkpoints/own")).unwrap();
+    assert_eq!(kept.into_iter().map(|(step, _)| step).collect::<Vec<_>>(), [3]);
+    assert!(run.path("checkpoints/own/earlier-1/step-00000005").exists());
+    assert!(run.path("checkpoints/own/earlier-1/metrics.jsonl").exists());
+    run.succeeds(&train("name=own", &more));
+    assert_eq!(end(&run, "own"), end(&run, "straight"));
+}
+
+#[test]
+fn runs_are_listed_shown_and_pruned() {
+    let run = Run::new();
+    run.succeeds(&train("name=done", &["--set", "checkpoint.keep_last=3"]));
+    run.succeeds(&train("name=cut", &["--stop-after-steps", "3"]));
+    run.succeeds(&train("name=lost", &["--stop-after-steps", "1"]));
+    run.write("checkpoints/lost/step-00000001/state.json", "{}");
+    run.fails(2, &train("name=lost", &[]));
+    let held = firebrand::files::RunDirectory::lock(&run.path("checkpoints/cut")).unwrap();
+    let list = |what: &str| -> Vec<Value> {
+        let text = run.succeeds(&["runs", "--json", what]);
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let found = list("checkpoints");
+    let states: Vec<_> = found
+        .iter()
+        .map(|run| (run["name"].as_str().unwrap(), run["state"].as_str().unwrap()))
+        .collect();
+    assert_eq!(states, [("cut", "running"), ("done", "finished"), ("lost", "failed")]);
+    assert_eq!((&found[1]["step"], &found[1]["steps"]), (&json!(6), &json!(6)));
+    assert!(found[1]["loss"].as_f64().unwrap() > 1.0 && found[1]["bytes"].as_u64().unwrap() > 9999);
+    assert!(
+        found[2]["why"].as_str().unwrap().contains("no checkpoint of this run is whole"),
+        "{}",
+        found[2]
+    );
+    drop(held);
+    let text = run.succeeds(&["runs"]);
+    assert!(text.contains("interrupted, resumes at step 3 of 6"), "{text}");
+    assert!(text.contains("finished at step 6 of 6"), "{text}");
+
+    let text = run.succeeds(&["runs", "show", "checkpoints/cut", "--json"]);
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(shown["checkpoints"].as_array().unwrap().len(), 2);
+    let what: Vec<_> =
+        shown["history"].as_array().unwrap().iter().map(|e| e["what"].as_str().unwrap()).collect();
+    assert_eq!(what, ["begun", "saved", "saved", "interrupted"]);
+    // Damage is seen.
+    run.write("checkpoints/cut/step-00000002/state.json", "{}");
+    let text = run.succeeds(&["runs", "show", "checkpoints/cut"]);
+    assert!(text.contains("DAMAGED: `state.json` is damaged"), "{text}");
+
+    std::fs::create_dir(run.path("checkpoints/cut/.tmp-step-00000004.1")).unwrap();
+    let steps = |name: &str| firebrand::checkpoint::newest(&run.path(name)).unwrap().len();
+    let dry = run.succeeds(&["runs", "prune", "--dry-run"]);
+    assert_eq!((steps("checkpoints/done"), dry.lines().count()), (3, 3), "{dry}");
+    run.succeeds(&["runs", "prune"]);
+    assert_eq!((steps("checkpoints/done"), steps("checkpoints/cut")), (1, 2));
+    assert!(!run.path("checkpoints/cut/.tmp-step-00000004.1").exists());
+    run.succeeds(&["verify", "checkpoints/done"]);
+    run.succeeds(&train("name=cut", &[]));
+    assert_eq!(end(&run, "cut"), end(&run, "done"));
+    let stderr = run.fails(2, &["runs", "nowhere"]);
+    assert!(stderr.contains("there is no such folder"), "{stderr}");
+}

@@ -1,0 +1,330 @@
+//! What several tests share: reference files, tiny models, run folders, the program itself.
+
+pub mod hub;
+pub mod recipe;
+pub mod verdict;
+pub mod wait;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use firebrand::config::Recompute;
+use firebrand::data::{Batch, Target};
+use firebrand::engine::{Optimizer, Schedule, Shape, StepSettings, optimizers};
+use safetensors::SafeTensors;
+
+/// A file of the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The cases of `tests/reference/tiny`, made by `make_tiny.py` from transformers and PEFT.
+pub const CASES: [&str; 8] = [
+    "gqa-tied",
+    "mha-untied",
+    "llama3-scaling",
+    "linear-scaling",
+    "biases",
+    "head-dim",
+    "classic-rope",
+    "bf16-sharded",
+];
+
+pub fn case(name: &str) -> PathBuf {
+    repository("tests/reference/tiny").join(name)
+}
+
+/// A file of reference tensors.
+pub struct Expected {
+    floats: BTreeMap<String, Vec<f32>>,
+    integers: BTreeMap<String, Vec<u32>>,
+    pub shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl Expected {
+    pub fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut expected =
+            Self { floats: BTreeMap::new(), integers: BTreeMap::new(), shapes: BTreeMap::new() };
+        for (name, view) in file.iter() {
+            let words = view.data().chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
+            expected.shapes.insert(name.to_owned(), view.shape().to_vec());
+            if view.dtype() == safetensors::Dtype::I32 {
+                expected.integers.insert(name.to_owned(), words.map(u32::from_le_bytes).collect());
+            } else {
+                assert_eq!(view.dtype(), safetensors::Dtype::F32);
+                expected.floats.insert(name.to_owned(), words.map(f32::from_le_bytes).collect());
+            }
+        }
+        expected
+    }
+
+    pub fn floats(&self, name: &str) -> &[f32] {
+        self.floats.get(name).unwrap_or_else(|| panic!("the reference has no `{name}`"))
+    }
+
+    pub fn integers(&self, name: &str) -> &[u32] {
+        &self.integers[name]
+    }
+
+    /// Every tensor whose name begins with `prefix`, by the rest of its name.
+    pub fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a [f32])> {
+        self.floats
+            .iter()
+            .filter_map(move |(name, values)| Some((name.strip_prefix(prefix)?, values.as_slice())))
+    }
+
+    /// The batch that the reference was computed on: two rows, the second one packed.
+    pub fn batch(&self) -> Batch {
+        let pairs = self.integers("target_index").iter().zip(self.integers("target_token"));
+        Batch {
+            rows: 2,
+            length: 24,
+            tokens: self.integers("tokens").to_vec(),
+            positions: self.integers("positions").to_vec(),
+            documents: self.integers("documents").to_vec(),
+            targets: pairs.map(|(&index, &token)| Target { index, token }).collect(),
+            sources: Vec::new(),
+        }
+    }
+}
+
+/// One row of a batch as a batch of its own, without the padding at its end.
+pub fn row(batch: &Batch, number: usize) -> Batch {
+    let all = number * batch.length..(number + 1) * batch.length;
+    let length = batch.documents[all.clone()].iter().filter(|document| **document > 0).count();
+    let places = all.start..all.start + length;
+    let inside = |target: &&Target| places.contains(&(target.index as usize));
+    let moved = |target: &Target| Target {
+        index: target.index - u32::try_from(places.start).unwrap(),
+        token: target.token,
+    };
+    Batch {
+        rows: 1,
+        length,
+        tokens: batch.tokens[places.clone()].to_vec(),
+        positions: batch.positions[places.clone()].to_vec(),
+        documents: batch.documents[places.clone()].to_vec(),
+        targets: batch.targets.iter().filter(inside).map(moved).collect(),
+        sources: Vec::new(),
+    }
+}
+
+/// The optimizer of the references: PyTorch's AdamW with its defaults.
+pub fn adamw() -> Box<dyn Optimizer> {
+    optimizers::with("adamw", &[])
+}
+
+/// Settings of steps as the references were made: a constant rate, clipping at 1.
+pub fn step_settings(rate: f64) -> StepSettings {
+    StepSettings {
+        schedule: Schedule {
+            peak: rate,
+            warmup_steps: 0,
+            total_steps: 20,
+            min_ratio: 0.0,
+            shape: Shape::Constant,
+        },
+        max_grad_norm: 1.0,
+        recompute: Recompute::None,
+        loss_chunk_tokens: 512,
+        parallel_micro_batches: 1,
+        rows: 0,
+        seed: 1,
+    }
+}
+
+pub fn cpu() -> Device {
+    Device::flex()
+}
+
+/// ‖a − b‖ / ‖b‖.
+pub fn relative(ours: &[f32], reference: &[f32]) -> f64 {
+    assert_eq!(ours.len(), reference.len(), "different sizes");
+    let square = |x: f64| x * x;
+    let difference: f64 =
+        ours.iter().zip(reference).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    let size: f64 = reference.iter().map(|b| square(f64::from(*b))).sum();
+    (difference / size.max(1e-30)).sqrt()
+}
+
+/// Fails unless two lists are equal within `limit`, relative to the reference's norm.
+pub fn assert_near(what: &str, ours: &[f32], reference: &[f32], limit: f64) {
+    let found = relative(ours, reference);
+    assert!(found <= limit, "{what}: relative difference {found:.2e}, at most {limit:.0e}");
+}
+
+/// Digest of the weights in an artifact. The header before them names what went in, and so the
+/// run's own name and settings.
+pub fn weights_digest(artifact: &Path) -> String {
+    let names = ["model.safetensors", "adapter_model.safetensors"];
+    let name = names.into_iter().find(|name| artifact.join(name).exists()).expect("no weights");
+    let shard = firebrand::weights::Shard::read(artifact, name).unwrap();
+    firebrand::files::Digest::of(shard.header_and_data().unwrap().1).to_string()
+}
+
+/// Where drivers keep kernels from test to test.
+pub fn kernels() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")
+}
+
+/// A folder with a tiny model to begin from, data, and a configuration; gone with the test.
+pub struct Run {
+    folder: tempfile::TempDir,
+}
+
+impl Run {
+    /// `configs/tiny.toml` trains a model of a few thousand weights from random numbers on twenty
+    /// conversations, in six steps; `configs/lora.toml` adapts what came of it.
+    pub fn new() -> Self {
+        let run = Self { folder: tempfile::tempdir().unwrap() };
+        let base = run.path("base");
+        std::fs::create_dir_all(&base).unwrap();
+        for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+            std::fs::copy(repository("tests/fixtures/tokenizer").join(name), base.join(name))
+                .unwrap();
+        }
+        run.write("base/config.json", &model_config().to_string());
+        run.write("data.jsonl", &conversations(20));
+        run.write("validation.jsonl", &conversations(26)[conversations(20).len()..]);
+        run.write("tiny.toml", TINY);
+        run.write("lora.toml", LORA);
+        run
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        let path = self.path(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+    }
+
+    /// The program, in this folder, with settings of its own.
+    pub fn command(&self, arguments: &[&str]) -> snapbox::cmd::Command {
+        snapbox::cmd::Command::new(env!("CARGO_BIN_EXE_firebrand"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("XDG_CONFIG_HOME", self.path("settings"))
+            .env("FIREBRAND_CACHE", self.path("cache"))
+            .env("MESA_SHADER_CACHE_DIR", kernels()) // compiled once for all tests
+            .env("HF_HOME", self.path("hub"))
+            .env("HF_ENDPOINT", "http://127.0.0.1:9") // nobody is there
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HF_TOKEN")
+            .env_remove("HF_HUB_OFFLINE")
+            .env_remove("GITHUB_ACTIONS")
+            .env_remove("TF_BUILD")
+            .env_remove("FIREBRAND_SIGNING_KEY")
+            .env_remove("FIREBRAND_KEY_PASSWORD")
+            .env("NO_COLOR", "1")
+    }
+
+    /// Runs a command that must succeed; returns its stdout.
+    pub fn succeeds(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?} failed:\n{stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail with this exit code; returns its stderr.
+    pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}:\n{stderr}");
+        stderr
+    }
+
+    /// Trains the base model, so that there is something to adapt.
+    pub fn with_base(self) -> Self {
+        self.succeeds(&["train", "tiny.toml", "--quiet"]);
+        self
+    }
+}
+
+pub const TINY: &str = r#"
+[model]
+base = "base"
+init = "random"
+[data]
+max_seq_len = 96
+[[data.train]]
+path = "data.jsonl"
+[[data.validation]]
+path = "validation.jsonl"
+[train]
+max_steps = 6
+micro_batch_size = 2
+gradient_accumulation_steps = 2
+learning_rate = 5e-3
+warmup_steps = 2
+[eval]
+prompts = ["What is 3 plus 4?"]
+max_tokens = 8
+[checkpoint]
+every_steps = 2
+reuse = "never"
+[device]
+name = "cpu"
+threads = 2
+"#;
+
+pub const LORA: &str = r#"
+[model]
+base = "checkpoints/tiny"
+[data]
+max_seq_len = 96
+[[data.train]]
+path = "data.jsonl"
+[[data.validation]]
+path = "validation.jsonl"
+[lora]
+r = 4
+lora_alpha = 8
+lora_dropout = 0.1
+[train]
+max_steps = 5
+micro_batch_size = 2
+learning_rate = 1e-2
+[eval]
+prompts = ["What is 3 plus 4?"]
+max_tokens = 8
+[checkpoint]
+every_steps = 2
+reuse = "never"
+[device]
+name = "cpu"
+"#;
+
+/// A Llama of two layers that fits the tokenizer of the fixtures.
+pub fn model_config() -> serde_json::Value {
+    serde_json::json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "dtype": "bfloat16",
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512,
+        "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    })
+}
+
+/// Conversations of different lengths, one a line.
+pub fn conversations(count: usize) -> String {
+    let line = |number: usize| {
+        let (a, b) = (number % 7, number % 5);
+        let more = " and then some".repeat(number % 4);
+        let json = serde_json::json!({"messages": [
+            {"role": "user", "content": format!("What is {a} plus {b}?{more} ({number})")},
+            {"role": "assistant", "content": format!("{a} plus {b} is {}.", a + b)},
+        ]});
+        format!("{json}\n")
+    };
+    (0..count).map(line).collect()
+}

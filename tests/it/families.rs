@@ -1,0 +1,491 @@
+//! Every family against transformers and PEFT, on tiny models whose weights both sides make of the
+//! names of tensors (`tests/reference/make_families.py`); and the equalities between our own paths.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::common::{cpu, relative, row};
+use burn::tensor::Device;
+use firebrand::adapters::{self, Lora, LoraSettings, TargetModules};
+use firebrand::config::{Kernels, Recompute};
+use firebrand::data::{Batch, Target};
+use firebrand::engine::{Pass, forward_backward, upload};
+use firebrand::model::description::{BlockDescription, NormDescription, NormGain};
+use firebrand::model::{
+    Description, Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, WeightSource,
+    families, generate, load,
+};
+use firebrand::objectives;
+use firebrand::ops::{Activation, AttentionConfig, from_vec, host};
+use firebrand::random::Stream;
+use firebrand::weights::Element;
+use serde_json::{Value, json};
+
+/// Of logits, relative to the largest.
+const LOGITS: f64 = 1e-5;
+/// Of each gradient, relative to its largest number.
+const GRADIENTS: f64 = 1e-4;
+const KERNELS: [Kernels; 2] = [Kernels::Fast, Kernels::Portable];
+
+struct Case {
+    name: String,
+    json: Value,
+    folder: tempfile::TempDir,
+}
+
+/// Numbers that `make_families.py` makes of a name, too.
+fn numbers(name: &str, count: usize) -> Vec<f32> {
+    let mut seed = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in name.bytes() {
+        seed = (seed ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    }
+    let one = |place: u64| {
+        let mut x = seed.wrapping_add((place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^= x >> 31;
+        let uniform = (x >> 40) as f64 / f64::from(1 << 24) * 2.0 - 1.0;
+        (if name.contains("norm") { 1.0 + 0.2 * uniform } else { 0.35 * uniform }) as f32
+    };
+    (0..count as u64).map(one).collect()
+}
+
+impl Case {
+    /// All files of `families/`.
+    fn all() -> Vec<Self> {
+        let folder = crate::common::repository("tests/reference/families");
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names.iter().map(|name| Self::read(name)).collect()
+    }
+
+    fn read(name: &str) -> Self {
+        let path = format!("tests/reference/families/{name}.json");
+        let text = std::fs::read_to_string(crate::common::repository(&path)).unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), json["config"].to_string()).unwrap();
+        let case = Self { name: name.to_owned(), json, folder };
+        case.write_weights(&case.folder.path().join("model.safetensors"));
+        case
+    }
+
+    fn write_weights(&self, path: &Path) {
+        let config = ModelJson::read(self.folder.path()).unwrap();
+        let description = families::describe(&config).unwrap();
+        let mut bytes = BTreeMap::new();
+        for (name, shape) in description.tensors() {
+            let values = numbers(&name, shape.iter().product());
+            let values: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+            bytes.insert(name, (shape, values));
+        }
+        let views = bytes.iter().map(|(name, (shape, values))| {
+            let view = safetensors::tensor::TensorView::new(
+                safetensors::Dtype::F32,
+                shape.clone(),
+                values,
+            );
+            (name.clone(), view.unwrap())
+        });
+        safetensors::serialize_to_file(views, None, path).unwrap();
+    }
+
+    fn model(&self, kernels: Kernels) -> Model {
+        let mut model = load(self.folder.path(), Init::Pretrained, &cpu()).unwrap().model;
+        model.computing.kernels = kernels;
+        model
+    }
+
+    fn adapted(&self, kernels: Kernels, dropout: f64) -> Model {
+        struct Set(Device);
+        impl Visitor for Set {
+            fn vector(&mut self, _: &str, _: &mut Parameter<1>) {}
+            fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+                if path.contains(".lora_") {
+                    let dims = parameter.value.dims();
+                    let name = format!("base_model.model.{path}");
+                    let values = numbers(&name, dims[0] * dims[1]);
+                    let values = values.into_iter().map(|x| 0.5 * x).collect();
+                    parameter.value = from_vec(values, dims, &self.0);
+                }
+            }
+        }
+        let mut model = self.model(kernels);
+        let settings = LoraSettings {
+            r: 3,
+            lora_alpha: 6.0,
+            lora_dropout: dropout,
+            target_modules: TargetModules::AllLinear,
+            use_rslora: false,
+        };
+        adapters::attach(&mut model, &Lora { settings }, Stream::new(1)).unwrap();
+        model.visit(&mut Set(cpu()));
+        model
+    }
+
+    fn batch(&self) -> Batch {
+        let list = |key: &str| -> Vec<u32> {
+            serde_json::from_value(self.json["batch"][key].clone()).unwrap()
+        };
+        let pairs: Vec<(u32, u32)> =
+            serde_json::from_value(self.json["batch"]["targets"].clone()).unwrap();
+        Batch {
+            rows: 2,
+            length: 24,
+            tokens: list("tokens"),
+            positions: list("positions"),
+            documents: list("documents"),
+            targets: pairs.into_iter().map(|(index, token)| Target { index, token }).collect(),
+            sources: Vec::new(),
+        }
+    }
+}
+
+fn pass(batch: &Batch) -> Pass {
+    Pass {
+        scale: 1.0 / batch.targets.len() as f64,
+        recompute: Recompute::None,
+        loss_chunk_tokens: 512,
+        dropout: Some(Stream::new(3).into()),
+    }
+}
+
+fn gradients(model: &Model, batch: &Batch, pass: Pass) -> (f64, BTreeMap<String, Vec<f32>>) {
+    let mut sums = Gradients::default();
+    let scale = pass.scale;
+    let (loss, _) = forward_backward(model, &*objectives::with("sft", &[]), batch, pass, &mut sums);
+    let sums = sums.into_sums().into_iter().map(|(path, sum)| (path, host(sum)));
+    (loss.number() * scale, sums.collect())
+}
+
+/// Logits at positions that are no padding.
+fn logits(model: &Model, batch: &Batch) -> Vec<f32> {
+    let (tokens, context) = upload(model, batch);
+    let logits = host(model.logits(model.hidden(tokens, &context)));
+    let width = logits.len() / batch.documents.len();
+    let rows = logits.chunks_exact(width).zip(&batch.documents);
+    rows.filter(|(_, document)| **document > 0).flat_map(|(row, _)| row.to_vec()).collect()
+}
+
+/// Compares with what the reference stored of a tensor of a name.
+fn assert_sampled(what: &str, name: &str, ours: &[f32], reference: &Value, limit: f64) {
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert_eq!(ours.len() as u64, reference["count"].as_u64().unwrap(), "{what}");
+    let largest = number(&reference["largest"]);
+    let near = |which: String, ours: f64, reference: f64, limit: f64| {
+        assert!((ours - reference).abs() <= limit, "{what}, {which}: {ours} for {reference}");
+    };
+    let sample = reference["sample"].as_array().unwrap();
+    for (number_of, value) in sample.iter().enumerate() {
+        let place = number_of * ours.len() / sample.len();
+        near(format!("[{place}]"), f64::from(ours[place]), number(value), limit * largest);
+    }
+    // What adds to a sum with random signs: errors do so as independent numbers do.
+    let norm = number(&reference["norm"]);
+    for (index, sum) in reference["sums"].as_array().unwrap().iter().enumerate() {
+        let signs = numbers(&format!("{name} sign {index}"), ours.len());
+        let products = ours.iter().zip(signs).map(|(x, sign)| f64::from(*x) * sign_of(sign));
+        near(format!("sum {index}"), products.sum(), number(sum), limit * norm);
+    }
+    let square = ours.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+    near("norm".to_owned(), square.sqrt(), norm, limit * norm);
+}
+
+/// The sign, zero for zero.
+fn sign_of(x: f32) -> f64 {
+    if x == 0.0 { 0.0 } else { f64::from(x.signum()) }
+}
+
+#[test]
+fn logits_losses_and_gradients_are_those_of_transformers_and_peft() {
+    for case in Case::all() {
+        let (expected, batch) = (&case.json["expected"], case.batch());
+        for kernels in KERNELS {
+            let what = format!("{} {kernels}", case.name);
+            let check = |model: &Model, kind: &str, logits_of: &str, loss_of: &str| {
+                let ours = logits(model, &batch);
+                assert_sampled(&what, "logits", &ours, &expected[logits_of], LOGITS);
+                let reference = expected[loss_of].as_f64().unwrap();
+                for pass in [pass(&batch), Pass { dropout: None, ..pass(&batch) }] {
+                    let (loss, sums) = gradients(model, &batch, pass);
+                    assert!((loss / reference - 1.0).abs() < 1e-5, "{what}: {loss} {reference}");
+                    let wanted = expected[kind].as_object().unwrap();
+                    assert_eq!(wanted.len(), sums.len(), "{what}: gradients nobody asked for");
+                    for (path, ours) in &sums {
+                        let prefix = if kind == "lora" { "base_model.model." } else { "" };
+                        let name = format!("{prefix}{path}");
+                        let of = format!("{what} {kind} {path}");
+                        assert_sampled(&of, &name, ours, &wanted[&name], GRADIENTS);
+                    }
+                }
+            };
+            check(&case.adapted(kernels, 0.0), "lora", "lora_logits", "lora_loss");
+            let mut model = case.model(kernels);
+            adapters::unfreeze_all(&mut model);
+            check(&model, "full", "logits", "loss");
+        }
+    }
+}
+
+/// With everything that there is: all weights learn, adapters beside them that drop inputs.
+#[test]
+fn fast_portable_and_recomputed_gradients_are_the_same() {
+    for case in Case::all() {
+        let batch = case.batch();
+        let all = |kernels, recompute| {
+            let mut model = case.adapted(kernels, 0.3);
+            adapters::unfreeze_all(&mut model);
+            gradients(&model, &batch, Pass { recompute, ..pass(&batch) })
+        };
+        let kept = all(Kernels::Fast, Recompute::None);
+        assert_eq!(kept, all(Kernels::Fast, Recompute::Layers), "{}", case.name);
+        let portable = all(Kernels::Portable, Recompute::None);
+        assert_eq!(portable, all(Kernels::Portable, Recompute::Layers), "{}", case.name);
+        assert!((kept.0 / portable.0 - 1.0).abs() < 1e-5);
+        assert!(kept.1.keys().eq(portable.1.keys()));
+        for (path, fast) in &kept.1 {
+            let found = relative(fast, &portable.1[path]);
+            assert!(found < 1e-4, "{} {path}: {found}", case.name);
+        }
+    }
+}
+
+#[test]
+fn packed_documents_have_the_logits_of_documents_alone() {
+    for case in Case::all() {
+        for kernels in KERNELS {
+            let model = case.adapted(kernels, 0.0);
+            let packed = row(&case.batch(), 1);
+            let together = logits(&model, &packed);
+            let mut alone = Vec::new();
+            for document in [1, 2] {
+                let places: Vec<usize> = (0..packed.length)
+                    .filter(|&place| packed.documents[place] == document)
+                    .collect();
+                let pick = |list: &[u32]| places.iter().map(|place| list[*place]).collect();
+                let batch = Batch {
+                    rows: 1,
+                    length: places.len(),
+                    tokens: pick(&packed.tokens),
+                    positions: pick(&packed.positions),
+                    documents: vec![1; places.len()],
+                    targets: Vec::new(),
+                    sources: Vec::new(),
+                };
+                alone.extend(logits(&model, &batch));
+            }
+            let found = relative(&together, &alone);
+            assert!(found < 1e-6, "{} {kernels}: {found}", case.name);
+        }
+    }
+}
+
+/// Windows hold in the cache, too: the prompts are shorter and longer than they are.
+#[test]
+fn texts_written_with_a_cache_are_those_of_transformers_and_those_without() {
+    for case in Case::all() {
+        for kernels in KERNELS {
+            let model = case.model(kernels);
+            for made in case.json["generated"].as_array().unwrap() {
+                let list =
+                    |key: &str| -> Vec<u32> { serde_json::from_value(made[key].clone()).unwrap() };
+                let (prompt, wanted) = (list("prompt"), list("continuation"));
+                let max_tokens = wanted.len();
+                let sampling = Sampling { temperature: 0.0, stream: Stream::new(1), max_tokens };
+                let ours = generate(&model, &prompt, &[], sampling, &mut |_| true).unwrap();
+                assert_eq!(ours.tokens, wanted, "{} {kernels}", case.name);
+
+                let tokens = [prompt.clone(), wanted.clone()].concat();
+                let length = tokens.len();
+                let batch = Batch {
+                    rows: 1,
+                    length,
+                    tokens,
+                    positions: (0..).take(length).collect(),
+                    documents: vec![1; length],
+                    ..Batch::default()
+                };
+                let all = logits(&model, &batch);
+                let best = |row: &[f32]| {
+                    let most = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+                    u32::try_from(most.unwrap().0).unwrap()
+                };
+                let rows = all.chunks_exact(all.len() / length).skip(prompt.len() - 1);
+                let without: Vec<u32> = rows.map(best).take(wanted.len()).collect();
+                assert_eq!(without, wanted, "{} {kernels} without a cache", case.name);
+            }
+        }
+    }
+}
+
+/// Options that blocks have and no family of the table asks for yet, all at once: scaled embeddings,
+/// norms behind the blocks, a multiplier, gains of one more than the weight, norms over all heads,
+/// GELU, another scale of scores, and a layer in which positions turn nothing.
+fn with_every_option(mut of: Description) -> Description {
+    for (number, layer) in of.layers.iter_mut().enumerate() {
+        for (name, part) in ["after_attention", "after_mlp"].into_iter().zip(&mut layer.residuals) {
+            let before = part.before.as_mut().expect("all have one");
+            before.gain = NormGain::OnePlusWeight;
+            part.after = Some(NormDescription { name, ..*before });
+            part.multiplier = 0.22;
+            if number == 2 {
+                part.before = None;
+            }
+            match &mut part.block {
+                BlockDescription::Attention(attention) => {
+                    let (query, key) =
+                        (attention.config.query_width(), attention.config.key_width());
+                    let [q, k] = attention.qk_norms.as_mut().expect("it has some");
+                    (q.width, k.width) = (query, key);
+                    attention.config = AttentionConfig { scale: 0.2, ..attention.config };
+                    attention.rope = attention.rope.filter(|_| number != 1);
+                }
+                BlockDescription::GatedMlp(mlp) => mlp.activation = Activation::GeluTanh,
+            }
+        }
+    }
+    of.embedding_scale = 3.0;
+    of.counted(u128::MAX).expect("it is small")
+}
+
+/// A model of a description, with weights that are made of their names.
+fn model_of(description: &Description, kernels: Kernels) -> Model {
+    struct Set(Device);
+    impl Visitor for Set {
+        fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+            let dims = parameter.value.dims();
+            parameter.value = from_vec(numbers(path, dims[0]), dims, &self.0);
+        }
+        fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+            let dims = parameter.value.dims();
+            parameter.value = from_vec(numbers(path, dims[0] * dims[1]), dims, &self.0);
+        }
+    }
+    let mut source = WeightSource::random(Stream::new(1), 0.02, Element::F32, &cpu());
+    let mut model = Model::build(description.clone(), &mut source).unwrap();
+    model.visit(&mut Set(cpu()));
+    adapters::unfreeze_all(&mut model);
+    model.computing.kernels = kernels;
+    model
+}
+
+#[test]
+fn every_option_of_a_block_has_the_gradients_of_one_tape_in_both_forms() {
+    let case = Case::read("qwen3-window");
+    let config = ModelJson::read(case.folder.path()).unwrap();
+    let description = with_every_option(families::describe(&config).unwrap());
+    let batch = case.batch();
+
+    let model = model_of(&description, Kernels::Portable);
+    let (tokens, context) = upload(&model, &batch);
+    let mut layers: Vec<_> = model.layers.iter().map(|layer| layer.tracked()).collect();
+    let embedded = model.embed(tokens).autodiff().require_grad();
+    let x = layers.iter().fold(embedded.clone(), |x, layer| layer.composed(x, &context));
+    let index = firebrand::ops::indices(batch.targets.iter().map(|t| t.index), &cpu());
+    let token = firebrand::ops::indices(batch.targets.iter().map(|t| t.token), &cpu());
+    let logits = model.logits(x.select(0, index));
+    let count = batch.targets.len();
+    let picked =
+        burn::tensor::activation::log_softmax(logits, 1).gather(1, token.reshape([count, 1]));
+    let total = picked.sum().neg().div_scalar(count as f64);
+    let loss = f64::from(host(total.clone().inner())[0]);
+    let (mut whole, mut tape) = (Gradients::default(), [total.backward()]);
+    for layer in &mut layers {
+        whole.collect(&mut tape, |visitor| layer.visit(visitor));
+    }
+    let d_embedded = host(embedded.grad_remove(&mut tape[0]).unwrap());
+    let hidden = description.hidden;
+    let mut table = vec![0.0; description.vocabulary * hidden];
+    for (token, row) in batch.tokens.iter().zip(d_embedded.chunks_exact(hidden)) {
+        let sum = &mut table[*token as usize * hidden..][..hidden];
+        sum.iter_mut().zip(row).for_each(|(sum, d)| *sum += description.embedding_scale * d);
+    }
+    let length = table.len();
+    whole.add("model.embed_tokens.weight", from_vec(table, [length], &cpu()));
+    let whole = whole.into_sums();
+    assert!(whole.contains_key("model.layers.2.after_mlp.weight"));
+    for kernels in KERNELS {
+        for pass in [pass(&batch), Pass { dropout: None, ..pass(&batch) }] {
+            let (ours, sums) = gradients(&model_of(&description, kernels), &batch, pass);
+            assert!((ours / loss - 1.0).abs() < 1e-5, "{kernels}: {ours} for {loss}");
+            for (path, reference) in &whole {
+                let found = relative(&sums[path], &host(reference.clone()));
+                assert!(found < 1e-4, "{kernels} {path}: {found}");
+            }
+        }
+    }
+}
+
+/// The configurations of checkpoints that people use: sizes are theirs, and nothing is refused.
+#[test]
+fn configurations_of_real_checkpoints_are_understood() {
+    let common = json!({
+        "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
+        "initializer_range": 0.02, "torch_dtype": "bfloat16", "transformers_version": "4.51.0",
+        "use_cache": true,
+    });
+    let qwen3 = json!({
+        "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "attention_bias": false,
+        "head_dim": 128, "hidden_size": 1024, "intermediate_size": 3072,
+        "max_position_embeddings": 40960, "max_window_layers": 28, "num_attention_heads": 16,
+        "num_hidden_layers": 28, "num_key_value_heads": 8, "rms_norm_eps": 1e-6,
+        "rope_scaling": null, "rope_theta": 1_000_000, "sliding_window": null,
+        "tie_word_embeddings": true, "use_sliding_window": false, "vocab_size": 151_936,
+    });
+    let qwen2 = json!({
+        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 896,
+        "intermediate_size": 4864, "max_position_embeddings": 32768, "max_window_layers": 24,
+        "num_attention_heads": 14, "num_hidden_layers": 24, "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0, "sliding_window": 32768,
+        "tie_word_embeddings": true, "use_mrope": false, "use_sliding_window": false,
+        "vocab_size": 151_936,
+    });
+    let mistral = |vocabulary: usize, window: Value| {
+        json!({
+            "model_type": "mistral", "architectures": ["MistralForCausalLM"], "hidden_size": 4096,
+            "intermediate_size": 14336, "max_position_embeddings": 32768,
+            "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "sliding_window": window,
+            "tie_word_embeddings": false, "vocab_size": vocabulary,
+        })
+    };
+    for (own, parameters, window) in [
+        (qwen3, 596_049_920, None),
+        (qwen2, 494_032_768, None),
+        (mistral(32_000, json!(4096)), 7_241_732_096, Some(4096)),
+        (mistral(32_768, json!(null)), 7_248_023_552, None),
+    ] {
+        let mut config = common.clone();
+        config.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+        let found = families::describe(&ModelJson::from_value(config)).unwrap();
+        assert_eq!(found.parameters, parameters, "{}", found.model_type);
+        let (attention, _) = found.uniform().expect("all layers are the same");
+        assert_eq!(attention.config.window, window);
+    }
+}
+
+#[test]
+fn windows_that_make_no_sense_are_refused() {
+    let refused = |change: Value, key: &str| {
+        let mut config = json!({
+            "model_type": "qwen3", "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 100,
+            "num_key_value_heads": 2, "intermediate_size": 128, "num_hidden_layers": 2,
+        });
+        config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let error = families::describe(&ModelJson::from_value(config)).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")), "{change} gave {error}");
+    };
+    let sliding = json!(["full_attention", "sliding_attention"]);
+    refused(json!({"layer_types": sliding}), "layer_types");
+    refused(
+        json!({"layer_types": sliding, "use_sliding_window": true, "sliding_window": null}),
+        "layer_types",
+    );
+    refused(json!({"layer_types": ["full_attention"]}), "layer_types");
+    refused(json!({"layer_types": ["full_attention", "linear_attention"]}), "layer_types");
+    refused(json!({"max_window_layers": -1}), "max_window_layers");
+    refused(json!({"sliding_window": "wide", "use_sliding_window": true}), "sliding_window");
+}

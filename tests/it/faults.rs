@@ -1,0 +1,398 @@
+//! The disk fails, or the process dies, at every single call that a run makes on its directory.
+//! Whatever happens, the run goes on to the bytes of one to which nothing happened.
+//!
+//! The run happens in this program itself, started again as a child: `files::watch` lets it be
+//! asked before each call. That needs no rights and no tools, and works on every system.
+use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::common::{Run, weights_digest};
+use firebrand::files::{Call, watch};
+
+const PLAN: &str = "FIREBRAND_TEST_FAULT";
+const STEPS: u64 = 5;
+
+/// What is done to a run, and at which of its calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Nothing; the calls are printed.
+    None,
+    /// The process dies; bytes that are being written are half written.
+    Kill,
+    /// Every call takes its time.
+    Slow,
+    /// The thread that makes the call panics.
+    Panic,
+    /// This call fails, as when a disk has a bad place.
+    Broken,
+    /// From this call on there is no room.
+    Full,
+    /// Only this call finds no room.
+    FullOnce,
+    /// This call and the next find no room.
+    FullTwice,
+    /// From this call on there is no room, for a while.
+    FullForAWhile,
+    /// From this call on nothing can be written, as when a file system was made read-only.
+    ReadOnly,
+}
+
+/// How many calls a disk refuses that is full for a while: more than a run makes before it waits.
+const WHILE: usize = 12;
+
+impl Fault {
+    fn lasts(self) -> bool {
+        matches!(self, Self::Full | Self::FullForAWhile | Self::ReadOnly)
+    }
+}
+
+const FAULTS: [(&str, Fault); 10] = [
+    ("none", Fault::None),
+    ("kill", Fault::Kill),
+    ("slow", Fault::Slow),
+    ("panic", Fault::Panic),
+    ("broken", Fault::Broken),
+    ("full", Fault::Full),
+    ("full-once", Fault::FullOnce),
+    ("full-twice", Fault::FullTwice),
+    ("full-for-a-while", Fault::FullForAWhile),
+    ("read-only", Fault::ReadOnly),
+];
+
+/// Lines of metrics are written by another thread than checkpoints; without them the numbers of
+/// calls are always the same. They meet the faults that last all the same.
+fn counts(call: Call, path: &Path) -> bool {
+    !(call == Call::Write && path.ends_with("metrics.jsonl"))
+}
+
+fn needs_room(call: Call) -> bool {
+    matches!(call, Call::CreateDir | Call::Open | Call::Reserve | Call::Write | Call::Rename)
+}
+
+/// The child of the tests below: trains under the fault that the environment names.
+#[test]
+#[ignore = "a part of the other tests, which start it"]
+fn child() {
+    let Ok(plan) = std::env::var(PLAN) else { return };
+    let mut words = plan.split(' ');
+    let name = words.next().unwrap();
+    let fault = FAULTS.iter().find(|(known, _)| *known == name).unwrap().1;
+    let at: usize = words.next().unwrap().parse().unwrap();
+    let arguments: Vec<std::ffi::OsString> =
+        std::iter::once("firebrand").chain(words).map(Into::into).collect();
+    let number = AtomicUsize::new(0);
+    let dying = AtomicBool::new(false);
+    let refused = AtomicUsize::new(0);
+    // Paths in the run are relative, as the program was told them.
+    let _watch = watch(Path::new("checkpoints"), move |call, path| {
+        if dying.load(Ordering::SeqCst) {
+            std::process::abort();
+        }
+        let now = match counts(call, path) {
+            true => number.fetch_add(1, Ordering::SeqCst),
+            // As the last one that counted: only what lasts is met.
+            false if fault.lasts() => number.load(Ordering::SeqCst).saturating_sub(1),
+            false => return Ok(()),
+        };
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        match fault {
+            Fault::None => println!("call {now} {call:?} {}", path.display()),
+            Fault::Kill if now == at && call == Call::Write => {
+                dying.store(true, Ordering::SeqCst); // at the next call; first half of this one
+                return Err(full);
+            }
+            Fault::Kill if now == at => std::process::abort(),
+            Fault::Slow => std::thread::sleep(Duration::from_millis(2)),
+            Fault::Panic if now == at => panic!("as a defect would"),
+            Fault::Broken if now == at => return Err(io::Error::from_raw_os_error(5)), // EIO
+            Fault::Full if now >= at && needs_room(call) => return Err(full),
+            Fault::FullOnce if now == at && needs_room(call) => return Err(full),
+            // The attempt that follows, after leftovers were looked for, begins with the same call.
+            Fault::FullTwice if (at..=at + 1).contains(&now) => return Err(full),
+            Fault::FullForAWhile if now >= at && needs_room(call) => {
+                if refused.fetch_add(1, Ordering::SeqCst) < WHILE {
+                    return Err(full);
+                }
+            }
+            Fault::ReadOnly if now >= at && !matches!(call, Call::Sync | Call::SyncDir) => {
+                return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+            }
+            _ => {}
+        }
+        Ok(())
+    });
+    let code = firebrand::cli::run(arguments);
+    println!("ended {code:?}");
+}
+
+/// What became of a child.
+struct Ended {
+    /// Its exit code; none if it died.
+    code: Option<i32>,
+    out: String,
+    said: String,
+}
+
+fn train_under(run: &Run, fault: &str, at: usize, more: &[&str]) -> Ended {
+    let steps = format!("train.max_steps={STEPS}");
+    let set = ["--set", "name=hurt", "--set", &steps, "--set", "eval.prompts=[]"];
+    let plan = [&[fault, &at.to_string(), "train", "tiny.toml"], &set[..], more].concat().join(" ");
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
+        .current_dir(run.path("."))
+        .env(PLAN, plan)
+        .env("XDG_CONFIG_HOME", run.path("settings"))
+        .env("FIREBRAND_CACHE", run.path("cache"))
+        .env_remove("FIREBRAND_SIGNING_KEY")
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let code = out.lines().find_map(|line| {
+        let status = line.split_once("ended ExitCode(unix_exit_status(")?.1;
+        status.trim_end_matches(')').parse().ok()
+    });
+    Ended { code, out, said: String::from_utf8_lossy(&output.stderr).into_owned() }
+}
+
+/// Digests of what must be the same at the end.
+fn end(run: &Run) -> Vec<String> {
+    let root = run.path("checkpoints/hurt");
+    let checkpoint = root.join(format!("step-{STEPS:08}"));
+    let names = ["model.safetensors", "optimizer.safetensors", "state.json"];
+    let mut paths = vec![root.join("metrics.jsonl")];
+    paths.extend(names.iter().map(|name| checkpoint.join(name)));
+    let digest = |path: &std::path::PathBuf| {
+        let entry = firebrand::files::hash_file(path, "").unwrap();
+        format!("{} {}", path.file_name().unwrap().display(), entry.sha256)
+    };
+    let weights = format!("artifact {}", weights_digest(&root.join("artifact")));
+    paths.iter().map(digest).chain([weights]).collect()
+}
+
+fn tidy(run: &Run) -> bool {
+    let entries = std::fs::read_dir(run.path("checkpoints/hurt")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    !names.into_iter().any(|name| name.starts_with('.'))
+}
+
+struct Scene {
+    run: Run,
+    expected: Vec<String>,
+    calls: Vec<String>,
+}
+
+impl Scene {
+    fn new(more: &[&str]) -> Self {
+        let run = Run::new();
+        let whole = train_under(&run, "none", 0, more);
+        assert_eq!(whole.code, Some(0), "{}", whole.said);
+        if std::env::var("SHOW").is_ok() {
+            eprintln!("{}", whole.out)
+        }
+        let expected = end(&run);
+        // The test harness writes the beginning of the first line.
+        let call = |line: &str| line.find("call ").map(|at| line[at..].to_owned());
+        let calls: Vec<String> = whole.out.lines().filter_map(call).collect();
+        assert!(calls.len() > 80, "three saves have more calls: {calls:#?}");
+        Self { run, expected, calls }
+    }
+
+    fn begin_anew(&self) {
+        std::fs::remove_dir_all(self.run.path("checkpoints/hurt")).unwrap();
+    }
+
+    /// Lets the run meet a fault at each of these calls, then go on in peace.
+    fn meet(&self, fault: &str, which: impl Fn(&str) -> bool, check: impl Fn(&Ended, &str)) {
+        let mut met = 0;
+        for (at, call) in self.calls.iter().enumerate() {
+            if !which(call) {
+                continue;
+            }
+            met += 1;
+            self.begin_anew();
+            let ended = train_under(&self.run, fault, at, &[]);
+            check(&ended, call);
+            let after = train_under(&self.run, "none", 0, &[]);
+            assert_eq!(after.code, Some(0), "{fault} at {call}, then: {}", after.said);
+            assert_eq!(end(&self.run), self.expected, "{fault} at {call}");
+            // What could not be removed stays, until `runs prune`.
+            let stays = fault == "broken" && call.contains(" Remove ");
+            assert!(stays || tidy(&self.run), "{fault} at {call} has left something");
+        }
+        assert!(met > 20, "only {met} calls");
+    }
+}
+
+#[test]
+fn a_kill_at_every_call_changes_no_byte() {
+    let scene = Scene::new(&[]);
+    // A half-written line is noticed at the next call, and after the last one there is none.
+    let last = scene.calls.len() - 2;
+    scene.meet(
+        "kill",
+        |call| !call.starts_with(&format!("call {last} ")),
+        |ended, call| assert_eq!(ended.code, None, "it lives on after {call}: {}", ended.said),
+    );
+}
+
+#[test]
+fn a_bad_place_on_the_disk_is_said_and_changes_no_byte() {
+    let scene = Scene::new(&[]);
+    scene.meet(
+        "broken",
+        |_| true,
+        |ended, call| {
+            let told = ended.said.contains("Input/output error");
+            assert!(told, "nothing is said of {call}: {}", ended.said);
+            // What is not needed to go on is a warning, everything else ends the run.
+            let after_the_commit = ["LATEST", "history.jsonl", ".trash-", "report.html"];
+            let warned = after_the_commit.iter().any(|part| call.contains(part))
+                || call.ends_with("SyncDir checkpoints/hurt");
+            let ends: &[Option<i32>] = if warned { &[Some(0), Some(2)] } else { &[Some(2)] };
+            assert!(ends.contains(&ended.code), "{call}: {:?} {}", ended.code, ended.said);
+        },
+    );
+}
+
+#[test]
+fn a_full_disk_ends_the_run_with_what_was_saved_and_leaves_nothing_half_written() {
+    let scene = Scene::new(&[]);
+    let run = &scene.run;
+    let last = scene.calls.len() - 12; // what comes after the result was committed
+    let which = |call: &str| {
+        let number: usize = call.split(' ').nth(1).unwrap().parse().unwrap();
+        number < last && !call.contains(" Sync") && !call.contains(" Remove")
+    };
+    scene.meet("full", which, |ended, call| {
+        assert_eq!(ended.code, Some(2), "{call}: {}", ended.said);
+        if call.contains(".tmp-step-") {
+            assert!(ended.said.contains("`checkpoint.on_disk_full"), "{call}: {}", ended.said);
+            assert!(tidy(run), "{call} has left something");
+        }
+    });
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_is_as_a_full_one() {
+    let scene = Scene::new(&[]);
+    let in_a_save = |call: &str| call.contains("step-0000000") && !call.contains(" Sync");
+    let mut met = 0;
+    for (at, call) in scene.calls.iter().enumerate().filter(|(_, call)| in_a_save(call)) {
+        met += 1;
+        scene.begin_anew();
+        let ended = train_under(&scene.run, "read-only", at, &[]);
+        assert_eq!(ended.code, Some(2), "{call}: {}", ended.said);
+        assert_eq!(train_under(&scene.run, "none", 0, &[]).code, Some(0), "{call}");
+        assert_eq!(end(&scene.run), scene.expected, "{call}");
+    }
+    assert!(met >= 30, "{:#?}", scene.calls);
+}
+
+#[test]
+fn room_that_comes_back_is_used() {
+    let scene = Scene::new(&[]);
+    let in_a_save = |call: &str| call.contains(".tmp-step-") && call.contains(" Write ");
+    let mut met = 0;
+    for (at, call) in scene.calls.iter().enumerate().filter(|(_, call)| in_a_save(call)) {
+        // Once: leftovers are removed, and the second attempt fits.
+        scene.begin_anew();
+        let ended = train_under(&scene.run, "full-once", at, &[]);
+        assert_eq!(ended.code, Some(0), "{call}: {}", ended.said);
+        assert_eq!(end(&scene.run), scene.expected, "{call}");
+        met += 1;
+    }
+    assert!(met >= 6, "{met}");
+}
+
+/// The first call of the first save.
+fn first_of_a_save(scene: &Scene) -> usize {
+    scene
+        .calls
+        .iter()
+        .position(|call| call.contains("CreateDir") && call.contains(".tmp-"))
+        .unwrap()
+}
+
+#[test]
+fn a_run_that_waits_for_room_goes_on_when_there_is_some() {
+    let scene = Scene::new(&[]);
+    scene.begin_anew();
+    let more = ["--set", "checkpoint.on_disk_full=wait"];
+    let ended = train_under(&scene.run, "full-for-a-while", first_of_a_save(&scene), &more);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(ended.said.contains("waiting for room"), "{}", ended.said);
+    assert_eq!(end(&scene.run), scene.expected);
+}
+
+#[test]
+fn a_run_that_goes_on_without_room_says_so_and_saves_when_there_is_some() {
+    let more = ["--set", "checkpoint.on_disk_full=continue", "--set", "checkpoint.every_steps=1"];
+    let scene = Scene::new(&more);
+    scene.begin_anew();
+    // The disk is full for the first save, twice, and has room afterwards.
+    let at = first_of_a_save(&scene);
+    let ended = train_under(&scene.run, "full-twice", at, &more);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(ended.said.contains("training goes on"), "{}", ended.said);
+    assert_eq!(end(&scene.run), scene.expected);
+    let root = scene.run.path("checkpoints/hurt");
+    assert!(!root.join("step-00000001").exists() && tidy(&scene.run));
+}
+
+#[test]
+fn saves_that_take_longer_than_steps_change_no_byte() {
+    let more = ["--set", "checkpoint.every_steps=1"];
+    let scene = Scene::new(&more);
+    scene.begin_anew();
+    let ended = train_under(&scene.run, "slow", 0, &more);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert_eq!(end(&scene.run), scene.expected);
+    assert!(ended.said.contains("training stood still"), "{}", ended.said);
+}
+
+#[test]
+fn a_thread_that_breaks_down_while_it_saves_ends_the_run() {
+    let scene = Scene::new(&[]);
+    let in_the_first = |call: &String| call.contains(".tmp-step-00000002") && call.contains("Sync");
+    for at in scene.calls.iter().enumerate().filter(|(_, call)| in_the_first(call)).map(|c| c.0) {
+        scene.begin_anew();
+        let ended = train_under(&scene.run, "panic", at, &[]);
+        assert_eq!(ended.code, Some(2), "{}", ended.said);
+        assert!(ended.said.contains("the thread that saves has broken down"), "{}", ended.said);
+        assert_eq!(train_under(&scene.run, "none", 0, &[]).code, Some(0));
+        assert_eq!(end(&scene.run), scene.expected);
+    }
+}
+
+/// The last save of a run is made on its own thread, and so is the result; an extension begins with
+/// both.
+#[test]
+fn a_kill_at_every_call_of_an_extension_changes_no_byte() {
+    let constant = ["--set", "train.lr_scheduler=constant"];
+    let longer = [&constant[..], &["--set", "train.max_steps=6", "--extend"]].concat();
+    let run = Run::new();
+    assert_eq!(train_under(&run, "none", 0, &longer).code, Some(0));
+    let end = || {
+        let root = run.path("checkpoints/hurt");
+        let artifact = weights_digest(&root.join("artifact"));
+        (std::fs::read(root.join("metrics.jsonl")).unwrap(), artifact)
+    };
+    let expected = end();
+    let anew = || {
+        std::fs::remove_dir_all(run.path("checkpoints/hurt")).unwrap();
+        assert_eq!(train_under(&run, "none", 0, &constant).code, Some(0));
+    };
+    anew();
+    let calls = train_under(&run, "none", 0, &longer).out.matches("call ").count();
+    assert!(calls > 50, "{calls}");
+    for at in 0..30 {
+        anew();
+        assert_eq!(train_under(&run, "kill", at, &longer).code, None, "at {at}");
+        let after = train_under(&run, "none", 0, &longer);
+        assert_eq!(after.code, Some(0), "at {at}: {}", after.said);
+        assert!(end() == expected, "at {at}: {}", after.said);
+    }
+}

@@ -1,0 +1,361 @@
+//! Chat templates and tokenizers of strangers: none ends or exhausts the program, whatever command
+//! opens it, and `scan` says so before.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use crate::common::{Run, repository, wait};
+use serde_json::{Value, json};
+
+/// The small base model, with weights, to be changed.
+fn model() -> Run {
+    let run = Run::new();
+    let artifact = repository("checkpoints/base-tiny/artifact");
+    std::fs::create_dir_all(run.path("model")).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(artifact.join(name), run.path("model").join(name)).unwrap();
+    }
+    let template = std::fs::read_to_string(artifact.join("chat_template.jinja")).unwrap();
+    run.write("model/chat_template.jinja", &template);
+    run
+}
+
+fn with_template(begin: &str) -> Run {
+    let run = model();
+    let rest = run.read("model/chat_template.jinja");
+    run.write("model/chat_template.jinja", &format!("{begin}{rest}"));
+    run
+}
+
+fn with_tokenizer(change: impl FnOnce(&mut Value)) -> Run {
+    let run = model();
+    let mut file = serde_json::from_str(&run.read("model/tokenizer.json")).unwrap();
+    change(&mut file);
+    run.write("model/tokenizer.json", &file.to_string());
+    run
+}
+
+const PLAN: [&str; 4] = ["plan", "tiny.toml", "--set", "model.base=model"];
+const CHAT: [&str; 9] =
+    ["generate", "model", "--chat", "--prompt", "hi", "--max-tokens", "2", "--device", "cpu"];
+
+/// The rules that a scan finds broken.
+fn scanned(run: &Run) -> Vec<String> {
+    let output = run.command(&["scan", "model", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rule = |finding: &Value| finding["rule"].as_str().unwrap().to_owned();
+    report["findings"].as_array().unwrap().iter().map(rule).collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn templates_that_take_too_much_are_refused_by_every_command_and_by_scan() {
+    let doubled = "{% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %}\
+                   {% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s | length }}";
+    let wide = "{{ '%999999999999d' | format(1) }}{{ 'a' | center(999999999999) }}";
+    let deep = "{% set n = namespace(l=[]) %}{% for i in range(100000) %}\
+                {% for j in range(10) %}{% set n.l = [[[[[[[[[[n.l]]]]]]]]]] %}\
+                {% endfor %}{% endfor %}";
+    let many = "{% set n = namespace(l=[]) %}{% for i in range(100000) %}\
+                {% for j in range(20) %}{% set n.l = n.l + [i, i, i, i, i, i, i, i] %}\
+                {% endfor %}{% endfor %}";
+    let sum = format!("{{{{ {}1 }}}}", "1+".repeat(300_000));
+    let all = format!("{{{{ {}1 }}}}", "1 and ".repeat(100_000));
+    let branches = format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(80_000));
+    for begin in [doubled, wide, deep, many, &sum, &all, &branches] {
+        let run = with_template(begin);
+        let start = &begin[..begin.len().min(60)];
+        for arguments in [PLAN.as_slice(), CHAT.as_slice()] {
+            let error = run.fails(2, arguments);
+            assert!(error.contains("chat template"), "{start}: {error}");
+            assert!(!error.contains("panicked"), "{start}: {error}");
+        }
+        assert!(scanned(&run).contains(&"template-bomb".to_owned()), "{start}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_limit_that_was_reached_is_named_with_the_template() {
+    let doubled = "{% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %}\
+                   {% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s | upper }}";
+    let error = with_template(doubled).fails(2, &PLAN);
+    assert!(error.contains("cannot be rendered within the limits"), "{error}");
+    assert!(error.contains("model/chat_template.jinja"), "{error}");
+    assert!(error.contains("MiB of memory"), "{error}");
+}
+
+/// A template that takes too much only of some record.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_record_that_a_template_cannot_render_is_named() {
+    let run = with_template(
+        "{% if 'number 7' in messages[0].content %}{% set n = namespace(s='aaaaaaaa') %}\
+         {% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s | upper }}{% endif %}",
+    );
+    let record = |n: usize| {
+        let user = json!({"role": "user", "content": format!("number {n}.")});
+        let assistant = json!({"role": "assistant", "content": "yes"});
+        format!("{}\n", json!({"messages": [user, assistant]}))
+    };
+    run.write("data.jsonl", &(0..40).map(record).collect::<String>());
+    let error = run.fails(2, &PLAN);
+    assert!(error.contains("data.jsonl:8:1") && error.contains("MiB of memory"), "{error}");
+    assert!(error.contains("model/chat_template.jinja"), "{error}");
+}
+
+/// A list in a list in a list is let go of by recursion: on a stack that is large enough, for
+/// `scan` as for a run.
+#[test]
+fn a_list_that_is_deep_but_not_too_deep_is_rendered_as_scan_says() {
+    let run = with_template(
+        "{% set n = namespace(l=[]) %}{% for i in range(90000) %}{% set n.l = [n.l] %}{% endfor %}",
+    );
+    run.succeeds(&PLAN);
+    assert_eq!(scanned(&run), Vec::<String>::new());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_template_that_is_no_regular_file_is_refused_at_once() {
+    let run = model();
+    let made = Command::new("mkfifo").arg(run.path("pipe")).status().unwrap();
+    assert!(made.success());
+    for name in ["/dev/zero", "/dev/null", "pipe", "model"] {
+        let set = format!("data.chat_template={name}");
+        let error =
+            run.fails(2, &["plan", "tiny.toml", "--set", "model.base=model", "--set", &set]);
+        assert!(error.contains("regular file"), "{name}: {error}");
+    }
+}
+
+/// What a model may have and need not have is read where it is there, or refused: never passed over.
+#[test]
+#[cfg(unix)]
+fn a_small_file_of_a_model_that_is_no_regular_file_is_refused() {
+    let run = model();
+    let generate = ["generate", "model", "--prompt", "a", "--max-tokens", "1", "--chat"];
+    run.succeeds(&generate);
+    for name in [
+        "config.json",
+        "adapter_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "additional_chat_templates/tool_use.jinja",
+    ] {
+        let path = run.path(&format!("model/{name}"));
+        let own = std::fs::read(&path).ok();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for kind in ["pipe", "device", "folder", "link"] {
+            let _ = std::fs::remove_file(&path);
+            match kind {
+                "pipe" => {
+                    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+                }
+                "device" => std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+                "folder" => std::fs::create_dir(&path).unwrap(),
+                _ => std::os::unix::fs::symlink("nothing", &path).unwrap(),
+            }
+            let part = match kind {
+                "link" => "leads to no file".to_owned(),
+                kind => format!("a regular file is needed, and this is a {kind}"),
+            };
+            for command in [&generate[..], &PLAN] {
+                let error = run.fails(2, command);
+                let missing = kind == "link" && error.contains("No such file");
+                assert!(missing || error.contains(&part), "{name}, {kind}: {error}");
+                assert!(error.contains(name), "{name}, {kind}: {error}");
+            }
+            if kind == "folder" {
+                std::fs::remove_dir(&path).unwrap();
+            } else {
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+        if let Some(own) = own {
+            std::fs::write(&path, own).unwrap();
+        }
+    }
+    run.succeeds(&generate);
+}
+
+/// A configuration is a file: it is read more than once, and its lock stands beside it.
+#[test]
+#[cfg(unix)]
+fn a_configuration_that_is_no_regular_file_is_refused_at_once() {
+    let run = model();
+    assert!(Command::new("mkfifo").arg(run.path("pipe")).status().unwrap().success());
+
+    for arguments in [
+        &["plan", "pipe"][..],
+        &["data", "/dev/zero"],
+        &["eval", "model", "--config", "pipe"],
+        &["gate", "--candidate", "model", "--policy", "pipe"],
+        &["generate", "model", "--chat", "--prompt", "a", "--chat-template", "pipe"],
+    ] {
+        let error = run.fails(2, arguments);
+        assert!(error.contains("regular file"), "{arguments:?}: {error}");
+    }
+}
+
+/// The process that renders is none of the terminal's business, and ends when nobody asks it.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_process_that_renders_outlives_an_interrupt_and_not_its_program() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_firebrand"))
+        .arg("render-templates")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let load = json!({"Load": {"text": {"source": "{{ messages[0].content }}", "origin": "t"},
+        "special": {}}});
+    assert_eq!(ask(&mut input, &mut output, &load), json!({"Ok": null}));
+    let id = child.id().to_string();
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+    let conversation = json!({"messages": [{"role": "user", "content": "a"}]});
+    let write = json!({"Write": {"conversation": conversation, "count": 1, "generation": false}});
+    assert_eq!(ask(&mut input, &mut output, &write), json!({"Ok": "a"}));
+    drop(input);
+    // It does not wait for requests that cannot come.
+    wait::until("the end of the process that renders", || child.try_wait().unwrap().is_some());
+}
+
+fn ask(input: &mut impl Write, output: &mut impl Read, request: &Value) -> Value {
+    let text = request.to_string();
+    input.write_all(&(text.len() as u64).to_le_bytes()).unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    let mut length = [0; 8];
+    output.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; usize::try_from(u64::from_le_bytes(length)).unwrap()];
+    output.read_exact(&mut answer).unwrap();
+    serde_json::from_slice(&answer).unwrap()
+}
+
+/// Whatever kills the program ends what it started, also in the middle of a rendering.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_process_that_renders_ends_with_a_program_that_was_killed() {
+    let run = with_template(
+        "{% set s = 'abcdefgh' * 100000 %}{% for i in range(100000) %}\
+         {% set t = s | upper | lower %}{% endfor %}",
+    );
+    let mut program = Command::new(env!("CARGO_BIN_EXE_firebrand"))
+        .args(PLAN)
+        .current_dir(run.path(""))
+        .env("FIREBRAND_CACHE", run.path("cache"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut renders = None;
+    wait::until("a process that renders", || {
+        renders = child_of(program.id());
+        renders.is_some()
+    });
+    let renders = renders.unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    wait::until("the end of the process that renders for nobody", || {
+        !std::fs::read_to_string(format!("/proc/{renders}/cmdline"))
+            .is_ok_and(|line| line.contains("render-templates"))
+    });
+}
+
+/// The process that a program has started to render.
+fn child_of(program: u32) -> Option<u32> {
+    std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let id: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let parent: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        let line = std::fs::read_to_string(format!("/proc/{id}/cmdline")).ok()?;
+        (parent == program && line.contains("render-templates")).then_some(id)
+    })
+}
+
+#[test]
+fn tokenizers_that_take_too_much_are_refused_by_every_command_and_by_scan() {
+    let ten = json!({"type": "Replace", "pattern": {"Regex": "."}, "content": "aaaaaaaaaa"});
+    let thousand =
+        json!({"type": "Replace", "pattern": {"String": "e"}, "content": "e".repeat(1000)});
+    let map = |text: &str| json!({"type": "Precompiled", "precompiled_charsmap": text});
+    let empty = json!({"type": "Replace", "pattern": {"String": ""}, "content": "xxxxx"});
+    for (part, value) in [
+        ("normalizer", map("")),
+        // Says that four gigabytes follow.
+        ("normalizer", map("/P///3h4eHg=")),
+        ("normalizer", empty),
+        ("normalizer", json!({"type": "Sequence", "normalizers": vec![ten; 9]})),
+        ("decoder", json!({"type": "Sequence", "decoders": vec![thousand; 9]})),
+        ("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
+    ] {
+        let run = with_tokenizer(|file| file[part] = value.clone());
+        for arguments in [PLAN.as_slice(), CHAT.as_slice()] {
+            let error = run.fails(2, arguments);
+            assert!(error.contains("model/tokenizer.json"), "{value}: {error}");
+            assert!(!error.contains("panicked"), "{value}: {error}");
+        }
+        assert!(scanned(&run).contains(&"tokenizer-bomb".to_owned()), "{value}");
+    }
+    let run = with_tokenizer(|file| {
+        let tokens = file["added_tokens"].as_array_mut().unwrap();
+        let mut token = tokens.last().unwrap().clone();
+        token["id"] = json!(2048);
+        token["content"] = json!("a".repeat(5 << 20));
+        tokens.push(token);
+    });
+    let error = run.fails(2, &PLAN);
+    assert!(error.contains("bytes in an added token"), "{error}");
+    assert!(scanned(&run).contains(&"tokenizer-bomb".to_owned()));
+}
+
+#[test]
+fn ids_without_a_row_in_the_embedding_are_refused_where_they_are_used() {
+    // Of the vocabulary: the model must have a row for it.
+    let run = with_tokenizer(|file| file["model"]["vocab"]["q"] = json!(5000));
+    let error = run.fails(2, &PLAN);
+    assert!(error.contains("5001 tokens") && error.contains("2048 rows"), "{error}");
+    let prompt =
+        |text| ["generate", "model", "--prompt", text, "--max-tokens", "2", "--device", "cpu"];
+    let error = run.fails(2, &prompt("q"));
+    assert!(error.contains("`q` has the id 5000") && error.contains("2048 rows"), "{error}");
+    run.succeeds(&prompt("a"));
+    assert!(scanned(&run).contains(&"tokenizer-size".to_owned()));
+
+    // Of an added token: the model may do without, and a text may not have it.
+    let run = with_tokenizer(|file| {
+        let tokens = file["added_tokens"].as_array_mut().unwrap();
+        let mut token = tokens.last().unwrap().clone();
+        token["id"] = json!(2048);
+        token["content"] = json!("<|image|>");
+        tokens.push(token);
+    });
+    let output = run.command(&PLAN).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("`<|image|>`"), "{said}");
+    run.succeeds(&prompt("a"));
+    let error = run.fails(2, &prompt("a <|image|> b"));
+    assert!(error.contains("`<|image|>` has the id 2048"), "{error}");
+
+    // Of what begins every text.
+    let run = with_tokenizer(|file| {
+        file["post_processor"] = json!({"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "x", "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+                {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"x": {"id": "x", "ids": [4_000_000_000_u32], "tokens": ["x"]}}});
+    });
+    for arguments in [PLAN.as_slice(), CHAT.as_slice(), &prompt("a")] {
+        let error = run.fails(2, arguments);
+        assert!(error.contains("the id 4000000000"), "{error}");
+    }
+    assert!(scanned(&run).contains(&"tokenizer-size".to_owned()));
+}

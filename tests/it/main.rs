@@ -1,0 +1,42 @@
+//! Whole commands, parity, resume, hostile input: one program, so that all of it is linked once.
+//!
+//! `cargo test --release --test it` runs everything, `… --test it parity::` one file.
+
+mod common;
+
+mod allowlist;
+mod changes;
+mod channel;
+mod ci;
+mod circles;
+mod cli;
+mod device;
+mod doctor;
+mod eval;
+mod examples;
+mod export;
+mod families;
+#[cfg(unix)] // links, modes, signals
+mod faults;
+mod fuzz;
+mod gate;
+mod hints;
+mod hostile;
+#[cfg(unix)] // links, modes, signals
+mod hub;
+mod parity;
+#[cfg(target_os = "linux")] // links, modes, signals
+mod power_cut;
+#[cfg(unix)] // links, modes, signals
+mod published;
+mod records;
+mod resume;
+mod reuse;
+mod scan;
+mod settings;
+mod signing;
+mod stream;
+mod terminal;
+mod threats;
+mod tidy;
+mod weights;

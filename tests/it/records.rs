@@ -1,0 +1,133 @@
+//! What is said of records of which a part does not reach the model: whole commands.
+
+use crate::common::Run;
+use serde_json::{Value, json};
+
+/// Writes content alone.
+const PLAIN: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}\
+    <|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// A folder with these training records and a template that knows no calls.
+fn folder(records: &[Value]) -> Run {
+    let run = Run::new();
+    run.write("plain.jinja", PLAIN);
+    let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
+    run.write("data.jsonl", &lines);
+    let config = run.read("tiny.toml");
+    let data = "[data]\nchat_template = \"plain.jinja\"\nshuffle = false\npacking = false";
+    run.write("tiny.toml", &config.replace("[data]", data));
+    run
+}
+
+fn chat(answer: &Value) -> Value {
+    json!({"messages": [{"role": "user", "content": "Is it wet?"}, answer]})
+}
+
+/// The messages of `firebrand data` after the first two lines, which name template and shape.
+fn said(run: &Run, arguments: &[&str]) -> Vec<String> {
+    let arguments = [&["data", "tiny.toml", "--rows", "0"], arguments].concat();
+    let output = run.command(&arguments).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    stderr
+        .lines()
+        .filter(|line| !line.contains("of the shape") && !line.starts_with("chat template:"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_call_that_is_not_written_ends_the_run_with_the_rule_said_once() {
+    let call = json!({"function": {"name": "weather", "arguments": {"city": "Oslo"}}});
+    let answer = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    let fine = chat(&json!({"role": "assistant", "content": "Yes."}));
+    let run = folder(&[fine.clone(), chat(&answer), fine, chat(&answer)]);
+    let stderr = run.fails(2, &["data", "tiny.toml"]);
+    let expected = snapbox::str![[r#"
+error: the chat template does not write tool calls (`weather`)
+  at data.jsonl:2:1
+
+error: the chat template does not write tool calls (`weather`)
+  at data.jsonl:4:1
+
+hint: all that a record says must reach the model: name a chat template that writes it as `data.chat_template`, remove it from the records, or have it reported instead with `data.on_unused = "warn"`
+
+hint: correct them, or skip some with `data.max_bad_rows`; `firebrand data CONFIG --doctor` lists all
+
+"#]];
+    snapbox::assert_data_eq!(stderr, expected);
+    // Reported instead, the turns that say nothing else are no targets.
+    let warn = ["--set", "data.on_unused=warn"];
+    let rows = run.succeeds(&["data", "tiny.toml", "--rows", "2", warn[0], warn[1]]);
+    assert_eq!(rows.matches('⟦').count(), rows.matches("⟦Yes.").count(), "{rows}");
+    let said = said(&run, &warn);
+    assert!(
+        said.contains(
+            &"warning: 2 of 4 records hold tool calls that the chat template does not write, \
+              first data.jsonl:2"
+                .to_owned()
+        ),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn what_is_left_out_is_counted_once_per_data_set_and_again_from_the_cache() {
+    let with = |more: Value| {
+        let mut record = chat(&json!({"role": "assistant", "content": "Yes."}));
+        record["messages"][1].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        record["id"] = 7.into();
+        record
+    };
+    let run = folder(&[
+        with(json!({})),
+        with(json!({"reasoning": "It rains, and rain is wet."})),
+        with(json!({"reasoning": "It rains, and rain is wet.", "rating": 5})),
+    ]);
+    let first = said(&run, &[]);
+    assert_eq!(
+        first,
+        [
+            "warning: 1 of 3 records hold `rating` of messages that the chat template does not \
+             write, first data.jsonl:3",
+            "warning: 2 of 3 records hold reasoning that the chat template does not write, first \
+             data.jsonl:2",
+        ]
+    );
+    let plan = run.command(&["plan", "tiny.toml"]).output().unwrap();
+    let plan = String::from_utf8(plan.stdout).unwrap() + &String::from_utf8(plan.stderr).unwrap();
+    assert!(plan.contains("data.jsonl: columns that are not used: `id`"), "{plan}");
+    assert_eq!(said(&run, &[]), first);
+    // Another setting is another question.
+    let stderr = run.fails(2, &["data", "tiny.toml", "--set", "data.on_unused=error"]);
+    assert!(stderr.contains("does not write reasoning (`It rains, and rain is wet.`)"), "{stderr}");
+}
+
+#[test]
+fn template_arguments_come_from_the_config_and_first_from_the_record() {
+    let mut asked = chat(&json!({"role": "assistant", "content": "Yes."}));
+    let plain = asked.clone();
+    asked["chat_template_kwargs"] = json!({"tone": "dry"});
+    let run = folder(&[plain, asked]);
+    run.write("plain.jinja", &format!("tone {{{{ tone }}}}.{PLAIN}"));
+    let arguments = ["data", "tiny.toml", "--rows", "2"];
+    let set = ["--set", "data.template_args={ tone = \"kind\" }"];
+    let rows = run.succeeds(&[&arguments[..], &set[..]].concat());
+    assert!(rows.contains("tone kind.") && rows.contains("tone dry."), "{rows}");
+}
+
+#[test]
+fn questions_and_answers_of_a_chat_model_are_said_to_be_plain_text() {
+    let run = folder(&[json!({"question": "Is it wet?", "answer": "Yes."})]);
+    let stderr = run.fails(2, &["data", "tiny.toml"]);
+    let offer = "columns = { instruction = \"question\", output = \"answer\" }";
+    assert!(stderr.contains(offer), "{stderr}");
+    let columns = "data.train.0.columns={ prompt = \"question\", completion = \"answer\" }";
+    let said = said(&run, &["--set", columns]);
+    assert_eq!(
+        said,
+        [format!(
+            "warning: data.jsonl: prompt and completion are trained on as plain text, without the \
+             model's chat template; for questions and answers of a chat write `{offer}`"
+        )]
+    );
+}

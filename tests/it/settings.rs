@@ -1,0 +1,322 @@
+//! Every setting that is accepted changes something that a user can see: for each key, two runs
+//! that differ in it alone behave differently.
+
+use std::collections::BTreeSet;
+
+use crate::common::Run;
+use firebrand::config::key::ValueKind;
+
+/// Overrides that make a run in which the key below matters, and two values of the key. An empty
+/// value leaves the key out.
+struct Change {
+    key: &'static str,
+    with: &'static [&'static str],
+    one: &'static str,
+    other: &'static str,
+}
+
+const fn change(key: &'static str, one: &'static str, other: &'static str) -> Change {
+    Change { key, with: &[], one, other }
+}
+
+const fn under(
+    with: &'static [&'static str],
+    key: &'static str,
+    one: &'static str,
+    other: &'static str,
+) -> Change {
+    Change { key, with, one, other }
+}
+
+/// Three tokens of random text a prompt, so that what is generated shows.
+const TALK: &[&str] = &["eval.temperature=1.5", "eval.prompts=[\"What?\"]"];
+const SPLIT: &[&str] = &["data.validation=[]"];
+const EPOCHS: &[&str] = &["train.epochs=2"];
+const FOLDER: &[&str] = &["data.train.0.path=set"];
+const VALIDATION: &[&str] = &["data.validation.0.path=set"];
+const ASKING: &[&str] = &["data.chat_template=asking.jinja"];
+const CALLS: &[&str] = &["data.train.0.path=calls.jsonl", "data.chat_template=plain.jinja"];
+const PAIRS: &[&str] = &["data.train.0.path=pairs.jsonl", "data.validation=[]"];
+const ORPO: &[&str] =
+    &["data.train.0.path=pairs.jsonl", "data.validation=[]", "train.objective=orpo"];
+const RENAMED: &[&str] = &["data.train.0.path=renamed.jsonl"];
+
+const CHANGES: &[Change] = &[
+    change("name", "one", "two"),
+    change("seed", "1", "2"),
+    change("model.base", "base", "other-base"),
+    change("model.revision", "main", "v2"),
+    under(&["model.base=checkpoints/tiny"], "model.init", "random", "pretrained"),
+    change("model.weight_format", "auto", "int8"),
+    change("data.train.path", "data.jsonl", "validation.jsonl"),
+    change("data.train.format", "messages", "alpaca"),
+    change("data.train.revision", "", "v2"),
+    under(FOLDER, "data.train.subset", "", "odd"),
+    under(FOLDER, "data.train.split", "train", "test"),
+    under(FOLDER, "data.train.files", "[\"test.jsonl\"]", "[\"t*.jsonl\"]"),
+    under(RENAMED, "data.train.columns", "", "{ messages = \"talk\" }"),
+    under(EPOCHS, "data.train.weight", "1", "2.5"),
+    change("data.validation.revision", "", "v2"),
+    under(VALIDATION, "data.validation.subset", "", "odd"),
+    under(VALIDATION, "data.validation.split", "train", "test"),
+    under(VALIDATION, "data.validation.files", "[\"test.jsonl\"]", "[\"t*.jsonl\"]"),
+    under(
+        &["data.validation.0.path=renamed.jsonl"],
+        "data.validation.columns",
+        "",
+        "{ messages = \"talk\" }",
+    ),
+    under(RENAMED, "data.columns", "", "{ messages = \"talk\" }"),
+    change("data.validation.path", "validation.jsonl", "text.jsonl"),
+    under(&["data.validation.0.path=text.jsonl"], "data.validation.format", "text", "alpaca"),
+    under(SPLIT, "data.val_size", "2", "5"),
+    under(EPOCHS, "data.max_seq_len", "96", "200"),
+    under(EPOCHS, "data.packing", "true", "false"),
+    change("data.shuffle", "true", "false"),
+    under(&["data.max_seq_len=56"], "data.overlong", "truncate", "drop"),
+    change("data.train_on", "assistant", "all"),
+    change("data.chat_template", "", "plain.jinja"),
+    under(ASKING, "data.template_args", "{ tone = \"dry\" }", "{ tone = \"kind\" }"),
+    under(CALLS, "data.on_unused", "", "warn"),
+    under(&["data.train.0.path=broken.jsonl"], "data.max_bad_rows", "0", "1"),
+    change("data.window_rows", "16000", "5"),
+    change("data.window_bytes", "64 MiB", "1 KiB"),
+    change("data.prefetch_windows", "1", "3"),
+    change("data.survey_below", "64 MiB", "0"),
+    change("data.cache_limit", "", "0"),
+    under(&["data.train.0.path=twice.jsonl"], "data.deduplicate", "false", "true"),
+    change("lora.r", "4", "2"),
+    change("lora.lora_alpha", "8", "16"),
+    change("lora.lora_dropout", "0", "0.5"),
+    change("lora.target_modules", "all-linear", "[\"q_proj\"]"),
+    change("lora.use_rslora", "false", "true"),
+    change("lora.use_dora", "false", "true"),
+    under(PAIRS, "train.objective", "sft", "orpo"),
+    under(ORPO, "orpo.beta", "0.1", "3"),
+    change("train.epochs", "1", "2"),
+    change("train.max_steps", "2", "3"),
+    change("train.micro_batch_size", "2", "1"),
+    change("train.gradient_accumulation_steps", "2", "1"),
+    change("train.learning_rate", "5e-3", "1e-3"),
+    under(&["train.warmup_steps=0"], "train.lr_scheduler", "cosine", "linear"),
+    change("train.warmup_steps", "0", "3"),
+    change("train.warmup_ratio", "0.2", "0.6"),
+    change("train.min_lr_ratio", "0", "0.5"),
+    under(&["train.lr_scheduler=wsd"], "train.decay_ratio", "0.2", "0.9"),
+    change("train.weight_decay", "0", "0.5"),
+    change("train.optimizer", "adamw", "lion"),
+    under(&["train.optimizer=lion"], "train.lion_beta1", "0.9", "0.2"),
+    under(&["train.optimizer=lion"], "train.lion_beta2", "0.99", "0.5"),
+    change("train.adam_beta1", "0.9", "0.5"),
+    change("train.adam_beta2", "0.999", "0.5"),
+    change("train.adam_epsilon", "1e-8", "1e-2"),
+    change("train.max_grad_norm", "0", "0.1"),
+    change("train.recompute", "none", "layers"),
+    change("train.loss_chunk_tokens", "512", "16"),
+    change("train.precision", "auto", "f32"),
+    change("eval.every_steps", "0", "2"),
+    under(TALK, "eval.prompts", "[\"What?\"]", "[\"Who?\", \"Where?\"]"),
+    under(TALK, "eval.max_tokens", "3", "9"),
+    under(TALK, "eval.temperature", "1.5", "3"),
+    change("eval.max_records", "0", "2"),
+    change("eval.suite", "", "nowhere.toml"),
+    change("checkpoint.every_steps", "0", "1"),
+    under(&["checkpoint.every_steps=1"], "checkpoint.keep_last", "2", "4"),
+    under(&["checkpoint.every_steps=1"], "checkpoint.keep_every", "0", "2"),
+    under(&["checkpoint.every_steps=1", "eval.every_steps=1"], "checkpoint.keep_best", "0", "4"),
+    change("checkpoint.disk_budget", "", "1 MiB"),
+    under(
+        // A save that failed in the background is heard of at the next one at the latest: with
+        // more than one of them left, that is in time to stop.
+        &["checkpoint.every_steps=1", "checkpoint.disk_budget=1.3 MB", "train.max_steps=8"],
+        "checkpoint.on_disk_full",
+        "stop",
+        "continue",
+    ),
+    under(&["checkpoint.reuse=auto"], "checkpoint.reuse_limit", "0", "1 GB"),
+    change("checkpoint.reuse", "never", "auto"), // after what the one before has kept
+    change("output.dir", "here", "there"),
+    change("output.sign", "true", "false"),
+    change("output.signing_key", "", "nowhere.pem"),
+    change("model.trusted_keys", "", "[\"nowhere.pem\"]"),
+    change("trust.allowlist", "", "nowhere.toml"),
+    under(&["trust.allowlist=nowhere.toml"], "trust.allowlist_keys", "", "[\"nowhere.pem\"]"),
+    change("trust.tofu", "false", "true"),
+    change("output.signer", "", "[\"false\"]"),
+    under(&["output.signer=[\"false\"]"], "output.signer_key", "", "nowhere.pem"),
+    change("output.signer_certificates", "", "nowhere.pem"),
+    change("output.license", "MIT", "Apache-2.0"),
+    change("output.sbom", "false", "true"),
+    change("device.name", "auto", "cpu"),
+    change("device.threads", "1", "2"),
+    change("device.parallel_micro_batches", "1", "2"),
+    change("device.kernels", "fast", "portable"),
+    change("device.pin_kernels", "false", "true"),
+];
+
+/// Keys with a single accepted value: there is nothing to change yet.
+const SINGLE: [&str; 0] = [];
+
+fn folder() -> Run {
+    let run = Run::new().with_base();
+    run.write("text.jsonl", "{\"text\": \"two and two\"}\n{\"text\": \"more of it\"}\n");
+    run.write("broken.jsonl", &format!("{}no json\n", run.read("data.jsonl")));
+    run.write(
+        "plain.jinja",
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}\
+         {% if add_generation_prompt %}assistant: {% endif %}",
+    );
+    run.write(
+        "asking.jinja",
+        "{{ tone }}{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}\
+         {% if add_generation_prompt %}assistant: {% endif %}",
+    );
+    let call = r#"{"function": {"name": "add", "arguments": {"a": 1}}}"#;
+    run.write(
+        "calls.jsonl",
+        &format!(
+            "{}{{\"messages\": [{{\"role\": \"user\", \"content\": \"1\"}}, {{\"role\": \
+             \"assistant\", \"content\": \"\", \"tool_calls\": [{call}]}}]}}\n",
+            run.read("data.jsonl")
+        ),
+    );
+    let pairs =
+        std::fs::read_to_string(crate::common::repository("datasets/preference.jsonl")).unwrap();
+    run.write("pairs.jsonl", &pairs);
+    run.write("twice.jsonl", &run.read("data.jsonl").repeat(2));
+    run.write("renamed.jsonl", &run.read("data.jsonl").replace("\"messages\"", "\"talk\""));
+    for folder in ["set", "set/odd"] {
+        std::fs::create_dir(run.path(folder)).unwrap();
+    }
+    let lines: Vec<String> =
+        run.read("data.jsonl").lines().map(|line| format!("{line}\n")).collect();
+    run.write("set/train.jsonl", &lines[..8].concat());
+    run.write("set/test.jsonl", &lines[8..16].concat());
+    run.write("set/odd/train.jsonl", &lines[16..].concat());
+    run.write(
+        "set/README.md",
+        "---\nconfigs:\n- config_name: even\n  default: true\n  data_files:\n  - split: train\n    \
+         path: train.jsonl\n  - split: test\n    path: test.jsonl\n  - split: validation\n    \
+         path: test.jsonl\n- config_name: odd\n  data_files:\n  - split: train\n    path: \
+         odd/train.jsonl\n  - split: validation\n    path: odd/train.jsonl\n---\n",
+    );
+    std::fs::create_dir(run.path("other-base")).unwrap();
+    for entry in std::fs::read_dir(run.path("base")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, run.path("other-base").join(path.file_name().unwrap())).unwrap();
+    }
+    let config = run.read("other-base/config.json");
+    run.write("other-base/config.json", &config.replace("10000.0", "500.0"));
+    run
+}
+
+/// All that a user can see of a run, but for times and for the record of the settings themselves.
+fn seen(run: &Run, change: &Change, value: &str) -> String {
+    let config = if change.key.starts_with("lora.") { "lora.toml" } else { "tiny.toml" };
+    let key = change.key.replace("data.train.", "data.train.0.");
+    let key = key.replace("data.validation.", "data.validation.0.");
+    let mut overrides = vec!["eval.prompts=[]".to_owned(), "train.max_steps=4".to_owned()];
+    overrides.extend(change.with.iter().map(|text| (*text).to_owned()));
+    let counted = ["train.epochs", "data.max_seq_len", "data.packing", "data.train.weight"];
+    let own = change.with.iter().any(|text| text.starts_with("train.max_steps"));
+    if counted.contains(&change.key) || own {
+        overrides.retain(|text| text != "train.max_steps=4");
+    }
+    if !matches!(change.key, "name" | "output.dir") {
+        overrides.push("output.dir=out".to_owned());
+    }
+    if !value.is_empty() {
+        overrides.push(format!("{key}={value}"));
+    }
+    let mut arguments = vec!["train", config];
+    for text in &overrides {
+        arguments.extend(["--set", text]);
+    }
+    let output = run.command(&arguments).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let mut seen = format!("exit {:?}\n", output.status.code());
+    seen += &String::from_utf8(output.stdout).unwrap();
+    for line in stderr.lines() {
+        let timed = ["tokens/s", "saved step", "stood still", "made a key pair", "signed by key"];
+        if !timed.iter().any(|text| line.contains(text)) {
+            seen += line;
+            seen += "\n";
+        }
+    }
+    if change.key == "data.cache_limit" {
+        let shelves = std::fs::read_dir(run.path("cache/examples")).unwrap();
+        seen += &format!(
+            "{} shelves\n",
+            shelves
+                .filter(|shelf| {
+                    let shelf = shelf.as_ref().unwrap().path();
+                    shelf.is_dir() && std::fs::read_dir(shelf).unwrap().count() > 0
+                })
+                .count()
+        );
+    }
+    if change.key == "checkpoint.reuse_limit" {
+        let shelves = std::fs::read_dir(run.path("cache/steps")).into_iter().flatten();
+        seen += &format!("{} shelves of steps\n", shelves.count());
+    }
+    for folder in ["out", "here", "there"] {
+        let root = run.path(folder);
+        if !root.exists() {
+            continue;
+        }
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for folder in [root.clone(), root.join("artifact")] {
+            let entries = std::fs::read_dir(folder).into_iter().flatten();
+            names.extend(entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()));
+        }
+        seen += &format!("{names:?}\n");
+        if let Ok(text) = std::fs::read_to_string(root.join("metrics.jsonl")) {
+            seen += &text;
+        }
+        if let Some(name) = names.iter().rev().find(|name| name.starts_with("step-")) {
+            let text = std::fs::read_to_string(root.join(name).join("state.json")).unwrap();
+            let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+            seen += &format!("{} {}\n", state["evaluations"], state["samples"]);
+        }
+        if let Ok(card) = std::fs::read_to_string(root.join("artifact/README.md")) {
+            let first: Vec<&str> = card.lines().take(3).collect();
+            seen += &format!("{first:?}\n");
+        }
+        std::fs::remove_dir_all(root).unwrap();
+    }
+    seen
+}
+
+#[test]
+fn every_accepted_setting_changes_something() {
+    let known: BTreeSet<&str> = CHANGES.iter().map(|change| change.key).chain(SINGLE).collect();
+    let mut accepted: BTreeSet<String> = BTreeSet::new();
+    for key in firebrand::settings::KEYS.keys() {
+        match key.kind {
+            ValueKind::Tables { keys, .. } => {
+                accepted.extend(keys.iter().map(|inner| format!("{}.{}", key.path, inner.path)));
+            }
+            _ => drop(accepted.insert(key.path.to_owned())),
+        }
+    }
+    let missing: Vec<_> = accepted.iter().filter(|key| !known.contains(key.as_str())).collect();
+    assert!(missing.is_empty(), "no run shows what these do: {missing:?}");
+
+    let run = folder();
+    let mut idle = Vec::new();
+    for change in CHANGES {
+        let one = seen(&run, change, change.one);
+        if one == seen(&run, change, change.other) {
+            idle.push((change.key, one));
+        }
+    }
+    assert!(idle.is_empty(), "these settings changed nothing: {idle:#?}");
+}
+
+#[test]
+fn the_same_settings_look_the_same() {
+    // Else the test above would show nothing.
+    let run = folder();
+    let change = change("seed", "1", "1");
+    assert_eq!(seen(&run, &change, "1"), seen(&run, &change, "1"));
+}

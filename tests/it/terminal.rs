@@ -1,0 +1,259 @@
+//! Text of others (records, names, settings) reaches neither a terminal nor the log of a build server
+//! as anything but text; and a run works in its own folder only.
+
+use crate::common::Run;
+
+/// Everything that is not to get through, in one text: a title of the terminal, C1, marks that turn
+/// text around, marks without width, tags, and lines that GitHub Actions and Azure take for commands.
+const HOSTILE: &str = "x\u{1b}]0;t\u{7}\u{9b}2J\u{202e}y\u{2066}\u{200b}\u{ad}\u{feff}\u{fff9}\
+                       \u{e0041}\n::error::pwn\n  ::set-output name=a::b\n##[error]c\r\n\
+                       ##vso[task.complete]\u{2028}verified";
+
+/// Nothing of [`HOSTILE`] is in the output of a command as it is.
+fn assert_harmless(run: &Run, arguments: &[&str]) -> String {
+    let output = run.command(arguments).output().unwrap();
+    let mut all = String::new();
+    for bytes in [output.stdout, output.stderr] {
+        let text = String::from_utf8(bytes).unwrap();
+        for c in text.chars() {
+            let hidden = (c.is_control() && c != '\n' && c != '\t')
+                || "\u{202e}\u{2066}\u{200b}\u{ad}\u{feff}\u{fff9}\u{e0041}\u{2028}".contains(c);
+            assert!(!hidden, "{arguments:?} let {c:?} through:\n{text}");
+        }
+        for line in text.lines() {
+            let begins = line.trim_start().starts_with("::");
+            let holds = line.contains("##[") || line.contains("##vso[");
+            assert!(!begins && !holds, "{arguments:?} says a command: {line}");
+            assert_ne!(line, "verified", "{arguments:?} says what a record says");
+        }
+        all += &text;
+    }
+    all
+}
+
+fn record(text: &str, answer: &str) -> String {
+    let talk = serde_json::json!({"messages": [
+        {"role": "user", "content": text}, {"role": "assistant", "content": answer}]});
+    format!("{talk}\n")
+}
+
+#[test]
+fn records_are_shown_without_what_they_could_do() {
+    let run = Run::new();
+    run.write("data.jsonl", &[record(HOSTILE, "b"), record("a", HOSTILE)].concat().repeat(10));
+    let long = ["tiny.toml", "--set", "data.max_seq_len=256"];
+    for more in [&["data"][..], &["plan"], &["data", "--doctor"], &["data", "--json"]] {
+        let arguments = [&more[..1], &long, &more[1..]].concat();
+        let shown = assert_harmless(&run, &arguments);
+        assert!(shown.contains("pwn") || more.contains(&"--json"), "{arguments:?}: {shown}");
+    }
+    // Pairs, which are shown before they can be trained on.
+    let pair = serde_json::json!({"prompt": HOSTILE, "chosen": HOSTILE, "rejected": "b"});
+    run.write("data.jsonl", &format!("{pair}\n").repeat(3));
+    for more in [&[] as &[&str], &["--json"]] {
+        let shown = assert_harmless(&run, &[&["data", "tiny.toml"], more].concat());
+        assert!(shown.contains("pwn"), "{shown}");
+        if more == ["--json"] {
+            let line: serde_json::Value =
+                serde_json::from_str(shown.lines().next().unwrap()).unwrap();
+            let chosen = line["chosen"].as_str().unwrap();
+            assert!(chosen.contains(HOSTILE), "what a machine reads is exact: {chosen}");
+        }
+    }
+}
+
+#[test]
+fn names_and_settings_in_errors_and_warnings_are_text() {
+    let run = Run::new();
+    let name = HOSTILE.replace('/', "");
+    assert_harmless(&run, &["plan", &name]);
+    assert_harmless(&run, &["plan", "tiny.toml", "--set", &format!("model.base={name}")]);
+    assert_harmless(&run, &["plan", "tiny.toml", "--set", &format!("{name}=1")]);
+    assert_harmless(&run, &["generate", &name, "--prompt", "x"]);
+    assert_harmless(&run, &["verify", &name]);
+    assert_harmless(&run, &["runs", &name]);
+    assert_harmless(&run, &[&name]);
+    assert_harmless(&run, &["train", "tiny.toml", &format!("--{name}")]);
+    // Keys and words of data and of settings.
+    run.write("bad.toml", &format!("[model]\nbase = {}\n", serde_json::json!(name)));
+    assert_harmless(&run, &["plan", "bad.toml"]);
+    run.write("data.jsonl", &format!("{}\n", serde_json::json!({name.clone(): [{"a": 1}]})));
+    assert_harmless(&run, &["plan", "tiny.toml"]);
+    let role = serde_json::json!({"messages": [{"role": name, "content": "a"}]});
+    run.write("data.jsonl", &format!("{role}\n"));
+    assert_harmless(&run, &["plan", "tiny.toml"]);
+    // Names of files in a model, and of prompts in a run.
+    std::fs::create_dir(run.path("model")).unwrap();
+    std::fs::write(run.path("model").join(&name), "x").unwrap();
+    for command in [&["verify", "model"][..], &["scan", "model"], &["sign", "model"]] {
+        assert_harmless(&run, command);
+    }
+    run.write("data.jsonl", &crate::common::conversations(20));
+    let prompts = format!("eval.prompts=[{}]", serde_json::json!("a\n::error::b \u{1b}"));
+    let shown = assert_harmless(&run, &["train", "tiny.toml", "--set", &prompts]);
+    assert!(shown.contains("before:"), "{shown}");
+}
+
+#[test]
+fn what_a_model_writes_into_a_file_is_exact() {
+    let run = Run::new().with_base();
+    let generate = ["generate", "checkpoints/tiny", "--prompt", "two", "--temperature", "3"];
+    let exact = run.succeeds(&generate);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_firebrand"));
+    command.args(generate).current_dir(run.path(".")).env("GITHUB_ACTIONS", "true");
+    command.env("FIREBRAND_CACHE", run.path("cache")).env("XDG_CONFIG_HOME", run.path("settings"));
+    let file = std::fs::File::create(run.path("text")).unwrap();
+    assert!(command.stdout(file).stderr(std::process::Stdio::null()).status().unwrap().success());
+    assert_eq!(run.read("text"), exact, "a file");
+    let piped = command.stdout(std::process::Stdio::piped()).output().unwrap();
+    let piped = String::from_utf8(piped.stdout).unwrap();
+    assert_eq!(piped, firebrand::terminal::printable(&exact), "the log of a build server");
+}
+
+#[test]
+fn a_run_begins_in_an_empty_folder_only() {
+    let run = Run::new();
+    let train = ["train", "tiny.toml", "-q", "--set", "output.dir=mine"];
+    for (name, text) in [
+        ("config.toml", "precious"),
+        ("report.html", "<p>"),
+        ("artifact/thesis.txt", "mine"),
+        ("run.lock", "{}"),
+        (".hidden", ""),
+    ] {
+        let path = run.path("mine").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        for more in [&[] as &[&str], &["--resume", "never"]] {
+            let said = run.fails(2, &[&train[..], more].concat());
+            assert!(said.contains("is not empty, and holds no run"), "{name}: {said}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            let count = std::fs::read_dir(run.path("mine")).unwrap().count();
+            assert_eq!(count, 1, "nothing was written");
+        }
+        std::fs::remove_dir_all(run.path("mine")).unwrap();
+    }
+    std::fs::create_dir_all(run.path("mine/lost+found")).unwrap();
+    run.succeeds(&train);
+}
+
+#[test]
+fn a_run_is_finished_when_its_own_result_verifies() {
+    let run = Run::new();
+    let train = ["train", "tiny.toml", "-q"];
+    run.succeeds(&[&train[..], &["--stop-after-steps", "3"]].concat());
+    run.succeeds(&[&train[..], &["--set", "name=other", "--set", "seed=9"]].concat());
+    let artifact = run.path("checkpoints/tiny/artifact");
+    let refused = |what: &str| {
+        let said = run.fails(1, &train);
+        assert!(said.contains("this is not the result of the run"), "{what}: {said}");
+        let listed = run.succeeds(&["runs"]);
+        let line = listed.lines().find(|line| line.starts_with("tiny ")).unwrap();
+        assert!(line.contains("failed") && !line.contains("finished"), "{what}: {line}");
+    };
+    std::fs::create_dir(&artifact).unwrap();
+    refused("empty");
+    std::fs::write(artifact.join("thesis.txt"), "mine").unwrap();
+    refused("of others");
+    std::fs::remove_dir_all(&artifact).unwrap();
+    std::fs::create_dir(&artifact).unwrap();
+    for entry in std::fs::read_dir(run.path("checkpoints/other/artifact")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, artifact.join(path.file_name().unwrap())).unwrap();
+    }
+    refused("of another run");
+    std::fs::remove_dir_all(&artifact).unwrap();
+    run.succeeds(&train);
+    let finished = run.command(&train).output().unwrap();
+    assert!(String::from_utf8_lossy(&finished.stderr).contains("this run is finished"));
+    // Changed since, it is not finished; with the change gone, it is.
+    let path = artifact.join("config.json");
+    let text = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [&text[..], b" "].concat()).unwrap();
+    let said = run.fails(1, &train);
+    assert!(said.contains("config.json"), "{said}");
+    std::fs::write(&path, text).unwrap();
+    run.succeeds(&train);
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_links_in_a_run_are_refused_by_whatever_reads_it() {
+    use std::os::unix::fs::symlink;
+    let run = Run::new();
+    let train = ["train", "tiny.toml", "-q"];
+    run.succeeds(&[&train[..], &["--stop-after-steps", "2"]].concat());
+    let root = run.path("checkpoints/tiny");
+    for name in ["metrics.jsonl", "history.jsonl", "timings.jsonl", "step-00000002/state.json"] {
+        let (path, kept) = (root.join(name), run.path("kept"));
+        std::fs::rename(&path, &kept).unwrap();
+        for (make, what) in [("pipe", "is a pipe"), ("link", "leads out of it")] {
+            match make {
+                "pipe" => {
+                    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+                    assert!(made.success());
+                }
+                _ => symlink("/dev/zero", &path).unwrap(),
+            }
+            for command in [&train[..], &["runs", "show", "checkpoints/tiny"]] {
+                let said = run.fails(2, command);
+                assert!(said.contains(what), "{name}, {command:?}: {said}");
+            }
+            let listed = run.succeeds(&["runs"]);
+            assert!(listed.contains(what), "{name}: {listed}");
+            std::fs::remove_file(&path).unwrap();
+        }
+        std::fs::rename(&kept, &path).unwrap();
+    }
+    // A checkpoint that is named is looked at as well.
+    let state = root.join("step-00000002/state.json");
+    std::fs::remove_file(&state).unwrap();
+    symlink("/dev/zero", &state).unwrap();
+    let from = ["--set", "name=new", "--resume", "checkpoints/tiny/step-00000002"];
+    let said = run.fails(2, &[&train[..], &from].concat());
+    assert!(said.contains("leads out of it"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_lies_elsewhere_says_where() {
+    let run = Run::new();
+    let scratch = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(scratch.path(), run.path("scratch")).unwrap();
+    let train = ["train", "tiny.toml", "-q", "--set", "output.dir=scratch/a"];
+    let output = run.command(&train).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("leads through a link out of the working folder"), "{said}");
+    assert!(scratch.path().join("a/artifact").is_dir());
+    // Named as it is, there is nothing to say.
+    let named = format!("output.dir={}", scratch.path().join("b").display());
+    let output = run.command(&["train", "tiny.toml", "-q", "--set", &named]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !said.contains("leads through"), "{said}");
+    std::os::unix::fs::symlink("nowhere", run.path("gone")).unwrap();
+    let said = run.fails(2, &["train", "tiny.toml", "-q", "--set", "output.dir=gone"]);
+    assert!(said.contains("is a link that leads nowhere"), "{said}");
+}
+
+#[test]
+fn numbers_in_the_environment_have_bounds() {
+    let run = Run::new();
+    for (name, value) in [
+        ("RAYON_NUM_THREADS", "999999999"),
+        ("RAYON_NUM_THREADS", "-1"),
+        ("RAYON_NUM_THREADS", "many"),
+        ("RUST_MIN_STACK", "1"),
+        ("RUST_MIN_STACK", "99999999999999"),
+    ] {
+        let output = run.command(&["devices"]).env(name, value).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{name}={value}: {said}");
+        assert!(said.contains(name) && said.contains(value), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    for value in ["", "0", "1", "1024"] {
+        let output = run.command(&["plan", "tiny.toml"]).env("RAYON_NUM_THREADS", value).output();
+        assert!(output.unwrap().status.success(), "{value}");
+    }
+}
