@@ -243,7 +243,7 @@ fn training_data_is_freed_of_validation_records() {
 }
 
 #[test]
-fn equal_records_are_target_once_if_asked() {
+fn equal_records_are_trained_on_once_if_asked() {
     let folder = tempfile::tempdir().unwrap();
     let long = "the capital of Peru is Lima, ".repeat(40);
     let texts = text(&["the sea", &long, "the sea", "a", &long]);
@@ -265,7 +265,7 @@ fn equal_records_are_target_once_if_asked() {
     assert!(pieces.count() > 3);
     let left_out = corpus.statistics.as_ref().unwrap().duplicates as usize;
     assert_eq!(kept.len() + left_out, all.len());
-    assert!(corpus.notes.iter().any(|note| note.contains("target once")), "{:?}", corpus.notes);
+    assert!(corpus.notes.iter().any(|note| note.contains("trained on once")), "{:?}", corpus.notes);
 }
 
 #[test]

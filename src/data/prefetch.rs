@@ -6,11 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::window::{Packed, Recipe};
+use super::window::{Key, Packed, Recipe};
 use crate::error::Result;
-
-/// Epoch and window.
-pub type Key = (u64, u64);
 
 /// What the threads know of each other.
 #[derive(Default)]

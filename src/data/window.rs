@@ -1,7 +1,6 @@
 //! What a window of the data holds, made ready: its examples permuted and packed into rows. A pure
 //! function of seed, epoch and window.
 
-use crate::data::prefetch::Key;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +14,9 @@ use super::pack::{Packing, pack};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
 use crate::random::Stream;
+
+/// Epoch and window.
+pub type Key = (u64, u64);
 
 /// A window that is ready to be trained on.
 #[derive(Debug, Default)]

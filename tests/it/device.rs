@@ -390,7 +390,7 @@ fn train_with_room(run: &Run, rows: usize, arguments: &str) -> String {
 
 fn with_room(run: &Run, rows: usize, arguments: &str) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["child", "--exact", "--ignored", "--nocapture"])
+        .args(["device::child", "--exact", "--ignored", "--nocapture"])
         .current_dir(run.path(""))
         .env(ROWS, format!("{rows} {arguments}"))
         .env("XDG_CONFIG_HOME", run.path("settings"))

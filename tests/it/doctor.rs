@@ -128,7 +128,7 @@ fn what_ends_a_run_is_told_and_the_rest_is_looked_at() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("3 records cannot be used") && text.contains("data.jsonl:3"), "{text}");
-    assert!(text.contains("no example that could be"), "{text}");
+    assert!(text.contains("no example with target tokens"), "{text}");
     // Records of two shapes, and one that is to be an error, with as many as that may be bad.
     let long = chat("Long?", &"so long ".repeat(60)).to_string();
     let run = folder(

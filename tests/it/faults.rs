@@ -141,7 +141,7 @@ fn train_under(run: &Run, fault: &str, at: usize, more: &[&str]) -> Ended {
     let set = ["--set", "name=hurt", "--set", &steps, "--set", "eval.prompts=[]"];
     let plan = [&[fault, &at.to_string(), "train", "tiny.toml"], &set[..], more].concat().join(" ");
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
+        .args(["--exact", "faults::child", "--ignored", "--nocapture", "--test-threads=1"])
         .current_dir(run.path("."))
         .env(PLAN, plan)
         .env("XDG_CONFIG_HOME", run.path("settings"))

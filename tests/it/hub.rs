@@ -319,7 +319,7 @@ fn child_process() {
 
 fn start_child(case: &Case) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "child_process"])
+        .args(["--ignored", "--exact", "hub::child_process"])
         .env("TEST_HUB_CACHE", case.cache())
         .env("TEST_HUB_ENDPOINT", case.server.endpoint())
         .stdout(Stdio::null())
@@ -1105,7 +1105,7 @@ fn a_disk_that_fills_up_leaves_no_half_file() {
         let this = std::env::current_exe().unwrap();
         let run = format!(
             "mount -t tmpfs -o size=2M none {disk} || exit 77; \
-             exec {} --exact a_disk_that_fills_up_leaves_no_half_file",
+             exec {} --exact hub::a_disk_that_fills_up_leaves_no_half_file",
             this.display()
         );
         let status = Command::new("unshare")

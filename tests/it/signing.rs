@@ -129,7 +129,7 @@ fn the_program_that_signs() {
 fn signer(run: &Run, key: &str, first: &str) -> String {
     let itself = std::env::current_exe().unwrap();
     let script = format!(
-        "{first}\nSIGN_WITH={key} SIGN_INTO=signature.der '{}' --exact the_program_that_signs \
+        "{first}\nSIGN_WITH={key} SIGN_INTO=signature.der '{}' --exact signing::the_program_that_signs \
          > test.log 2>&1 || exit 1\ncat signature.der\n",
         itself.display()
     );
@@ -575,7 +575,7 @@ fn what_changes_between_check_and_use_is_refused() {
         let kept = fs::read(artifact.join(name)).unwrap();
         let _ = fs::remove_file(run.path("result"));
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "the_process_whose_base_is_swapped"])
+            .args(["--exact", "signing::the_process_whose_base_is_swapped"])
             .current_dir(run.path(""))
             .env("XDG_CONFIG_HOME", run.path("settings"))
             .env("FIREBRAND_CACHE", run.path("cache"))

@@ -3,13 +3,12 @@
 //! number of threads.
 //!
 //! `element` and `packed` say how factors are kept, `turn` transposes, `memory` makes new vectors,
-//! `product` and `brain` multiply; `pointwise`, `softmax`, `attention` (in `tasks`) and `loss` are
+//! `product` multiplies; `pointwise`, `softmax`, `attention` (in `tasks`) and `loss` are
 //! what a model does besides; `projection` is a linear layer, with the addition of `low_rank`;
 //! `few` multiplies a few rows where text is written; `held` and `run` are the way in. Blocks of
 //! models are made of these (`model/blocks`).
 
 mod attention;
-mod bf16_product;
 mod element;
 mod few;
 mod host_tensor;

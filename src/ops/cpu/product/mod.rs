@@ -1,12 +1,13 @@
 //! Products of matrices: sums of `left · right` with all sums of an output in one order, whatever
 //! the number of threads is.
 
+mod bf16;
+
 use std::mem::MaybeUninit;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::bf16_product;
 use super::element::{Bf16, F32, F32RoundedToBf16, Format, Number};
 use super::packed::{Left, PANEL, PackedRhs, View, width};
 
@@ -68,7 +69,7 @@ impl Multiply for F32RoundedToBf16 {
 
 impl Multiply for Bf16 {
     fn rows(block: RowBlock<'_, Self>) {
-        bf16_product::rows(block);
+        bf16::rows(block);
     }
 }
 
@@ -384,5 +385,4 @@ fn tile<S: Simd, F: Format<Stored = f32, Group = f32>, const V: usize>(
 }
 
 #[cfg(test)]
-#[path = "product_tests.rs"]
 mod tests;

@@ -2,8 +2,8 @@
 
 use half::bf16;
 
-use super::super::element::Number;
-use super::super::packed::Left;
+use crate::ops::cpu::element::Number;
+use crate::ops::cpu::packed::Left;
 use super::*;
 use crate::random::Stream;
 

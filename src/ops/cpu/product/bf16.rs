@@ -3,10 +3,10 @@
 
 #![allow(unsafe_code)] // vector instructions, behind a check that the processor has them
 
-use super::element::{Bf16, Number};
-use super::packed::PANEL;
-use super::product::{ROWS, RowBlock, Tile, TileInput, sweep};
+use super::{ROWS, RowBlock, Tile, TileInput, sweep};
 use crate::device::multiplies_bfloat16;
+use crate::ops::cpu::element::{Bf16, Number};
+use crate::ops::cpu::packed::PANEL;
 
 /// Rows of a product.
 pub(super) fn rows(block: RowBlock<'_, Bf16>) {
@@ -103,10 +103,10 @@ mod vectors {
 
 #[cfg(test)]
 mod tests {
-    use super::super::element::F32;
-    use super::super::packed::{Left, PackedRhs, View};
-    use super::super::product::{Term, product};
     use super::*;
+    use crate::ops::cpu::element::F32;
+    use crate::ops::cpu::packed::{Left, PackedRhs, View};
+    use crate::ops::cpu::product::{Term, product};
     use crate::random::Stream;
 
     /// Where there are no such instructions, the twin is what products are made of.
