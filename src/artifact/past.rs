@@ -86,8 +86,8 @@ impl Past {
     }
 }
 
-/// What to say of an adapter that goes onto the weights of its base's files, where its run kept them
-/// in another format; `resolved` are the settings of the run.
+/// What to say of an adapter that goes onto the weights of its base's files, where its run kept
+/// them in another format; `resolved` are the settings of the run.
 pub fn other_weights(resolved: &BTreeMap<String, String>) -> Option<String> {
     formats::chosen_in(resolved).map(said_of)
 }

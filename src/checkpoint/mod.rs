@@ -85,8 +85,8 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// The state of the same step in the middle of a longer run: without what is evaluated and asked
-    /// only at a run's end. `every` is `eval.every_steps`.
+    /// The state of the same step in the middle of a longer run: without what is evaluated and
+    /// asked only at a run's end. `every` is `eval.every_steps`.
     #[must_use]
     pub fn in_the_middle(mut self, every: u64) -> Self {
         // What was measured earlier stays, whatever `every` was then.

@@ -18,11 +18,11 @@ use crate::train::Access;
 
 /// Good enough to ship? Judge a candidate against a baseline by a policy
 ///
-/// Both are evaluated here, on the same bytes: limits of every number and of every slice, speed on the
-/// same device, and a checklist (signature, lineage, pinned inputs, clean source, tokenizer,
+/// Both are evaluated here, on the same bytes: limits of every number and of every slice, speed on
+/// the same device, and a checklist (signature, lineage, pinned inputs, clean source, tokenizer,
 /// evaluation data apart from training data). The verdict is signed and added to the attestations
-/// beside the artifact, unless it could not be decided.
-/// Exit code 0: passed; 1: refused; 2: could not be decided.
+/// beside the artifact, unless it could not be decided. Exit code 0: passed; 1: refused; 2: could
+/// not be decided.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What is demanded (TOML)

@@ -44,8 +44,8 @@ const EVERY: Duration = Duration::from_secs(3600);
 pub struct Args {
     #[command(flatten)]
     channel: ChannelArgs,
-    /// On what the model is evaluated (TOML, as for `firebrand eval`); a branch is looked up again in
-    /// each round
+    /// On what the model is evaluated (TOML, as for `firebrand eval`); a branch is looked up again
+    /// in each round
     #[arg(long, value_name = "EVAL")]
     config: PathBuf,
     /// What may change by how much (TOML, `[watch]`) [default: 5 % for every number, then back]

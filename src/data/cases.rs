@@ -33,7 +33,8 @@ pub struct Case {
     pub digest: Digest,
     /// Its fields, as they stand in the file.
     pub fields: Map<String, Value>,
-    /// Its tokens; several pieces where a text is longer than a row, none where nothing is evaluated.
+    /// Its tokens; several pieces where a text is longer than a row, none where nothing is
+    /// evaluated.
     pub examples: Vec<Example>,
     /// What the model is asked, and the answer that the record holds; plain text asks nothing.
     pub question: Option<Question>,

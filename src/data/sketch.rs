@@ -34,7 +34,7 @@ impl Sketch {
 
     /// How alike two texts are, from 0 to 1.
     #[expect(clippy::cast_precision_loss)] // numbers up to `HASHES`
-    pub fn logit_diff(&self, other: &Self) -> f64 {
+    pub fn similarity(&self, other: &Self) -> f64 {
         let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
         // Beyond the end of a full sketch it is not known what the text has.
         let full = self.0.len() == HASHES || other.0.len() == HASHES;
@@ -149,12 +149,12 @@ mod tests {
         let a = sketch("one two three four five six seven");
         assert_eq!(a.0.len(), 5);
         assert!(
-            (a.logit_diff(&sketch("One, two: three-four five six (seven)!")) - 1.0).abs() < 1e-9
+            (a.similarity(&sketch("One, two: three-four five six (seven)!")) - 1.0).abs() < 1e-9
         );
         // Four of five are common, six there are in all.
         let b = sketch("one two three four five six eight");
-        assert!((a.logit_diff(&b) - 4.0 / 6.0).abs() < 1e-9, "{}", a.logit_diff(&b));
-        assert!(a.logit_diff(&sketch("nothing of what stands there is here")) < 1e-9);
+        assert!((a.similarity(&b) - 4.0 / 6.0).abs() < 1e-9, "{}", a.similarity(&b));
+        assert!(a.similarity(&sketch("nothing of what stands there is here")) < 1e-9);
         assert_eq!(sketch("one two three"), Sketch::default(), "too short to tell");
     }
 
@@ -163,14 +163,14 @@ mod tests {
         let text = |from: usize, to: usize| -> String {
             (from..to).map(|number| format!("word{number} ")).collect()
         };
-        let found = sketch(&text(0, 10_000)).logit_diff(&sketch(&text(1000, 10_000)));
+        let found = sketch(&text(0, 10_000)).similarity(&sketch(&text(1000, 10_000)));
         assert!((found - 0.9).abs() < 0.12, "{found}");
     }
 
     #[test]
     fn characters_are_words_where_no_spaces_are_written() {
         let (a, b) = (sketch("奥斯陆是挪威的首都城市"), sketch("奥斯陆是挪威的首都之城"));
-        let logit_diff = a.logit_diff(&b);
-        assert!(logit_diff > 0.4 && logit_diff < 0.9, "{logit_diff}");
+        let similarity = a.similarity(&b);
+        assert!(similarity > 0.4 && similarity < 0.9, "{similarity}");
     }
 }

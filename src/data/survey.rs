@@ -1,5 +1,5 @@
-//! All training files before the start: how many examples are trained on, which are left out, and how
-//! long each is, so that the rows of every epoch can be counted.
+//! All training files before the start: how many examples are trained on, which are left out, and
+//! how long each is, so that the rows of every epoch can be counted.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -136,7 +136,8 @@ fn speak(
         let count = statistics.overlapping;
         let first = &entries[place as usize].record;
         said.warnings.push(format!(
-            "{count} training records are also validation records and are not trained on, first {first}"
+            "{count} training records are also validation records and are not trained on, first \
+             {first}"
         ));
     }
     Ok(())

@@ -36,8 +36,8 @@ impl Size {
         }
     }
 
-    /// A batch of this size in which every token but the first of a row is trained on: for kernels to
-    /// be compiled on, not to learn from.
+    /// A batch of this size in which every token but the first of a row is trained on: for kernels
+    /// to be compiled on, not to learn from.
     pub fn batch(self) -> Batch {
         let Self { rows, length } = self;
         let count =

@@ -1,5 +1,5 @@
-//! Is what a candidate is evaluated on apart from what it trained? By file, by record, and by words in
-//! a row, over everything that its lineage and those of its ancestors name.
+//! Is what a candidate is evaluated on apart from what it trained? By file, by record, and by words
+//! in a row, over everything that its lineage and those of its ancestors name.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -135,8 +135,8 @@ pub fn check(
     Ok(tests(policy, &findings, cases.cases.len()))
 }
 
-/// Looks through the files of one training. Records that it measured on were not trained on, wherever
-/// else they stand.
+/// Looks through the files of one training. Records that it measured on were not trained on,
+/// wherever else they stand.
 fn look(
     training: &Training,
     judged: &HashSet<Digest>,

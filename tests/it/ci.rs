@@ -1,5 +1,5 @@
-//! The CI recipes work as they are written: they fit the official schemas, every call of the program
-//! in them is understood, and their own shell steps are run in order against a test hub.
+//! The CI recipes work as they are written: they fit the official schemas, every call of the
+//! program in them is understood, and their own shell steps are run in order against a test hub.
 
 use crate::common::hub;
 use crate::common::recipe;

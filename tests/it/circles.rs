@@ -1,6 +1,6 @@
 //! No circles between files of `src`: whoever reads one needs the files that it names, and those
-//! must not lead back. A file may name what a folder above it defines (`mod.rs` is the vocabulary of
-//! its folder) and a `mod.rs` may name its children; every other reference has one direction.
+//! must not lead back. A file may name what a folder above it defines (`mod.rs` is the vocabulary
+//! of its folder) and a `mod.rs` may name its children; every other reference has one direction.
 //!
 //! Names are followed through re-exports to the file that defines them.
 

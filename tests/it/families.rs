@@ -321,9 +321,9 @@ fn texts_written_with_a_cache_are_those_of_transformers_and_those_without() {
     }
 }
 
-/// Options that blocks have and no family of the table asks for yet, all at once: scaled embeddings,
-/// norms behind the blocks, a multiplier, gains of one more than the weight, norms over all heads,
-/// GELU, another scale of scores, and a layer in which positions turn nothing.
+/// Options that blocks have and no family of the table asks for yet, all at once: scaled
+/// embeddings, norms behind the blocks, a multiplier, gains of one more than the weight, norms over
+/// all heads, GELU, another scale of scores, and a layer in which positions turn nothing.
 fn with_every_option(mut of: Description) -> Description {
     for (number, layer) in of.layers.iter_mut().enumerate() {
         for (name, part) in ["after_attention", "after_mlp"].into_iter().zip(&mut layer.residuals) {

@@ -129,7 +129,8 @@ fn a_template_that_is_no_regular_file_is_refused_at_once() {
     }
 }
 
-/// What a model may have and need not have is read where it is there, or refused: never passed over.
+/// What a model may have and need not have is read where it is there, or refused: never passed
+/// over.
 #[test]
 #[cfg(unix)]
 fn a_small_file_of_a_model_that_is_no_regular_file_is_refused() {

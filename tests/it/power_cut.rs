@@ -3,8 +3,8 @@
 //!
 //! `FIREBRAND_POWER_CUTS=50 cargo test --release --test it -- --ignored power_cut:: --nocapture`
 //!
-//! Needs `mkfs.ext4`, `mkfs.xfs` for xfs, `losetup`, `mount`, and `xfs_io` (package xfsprogs), whose
-//! `shutdown` works on both.
+//! Needs `mkfs.ext4`, `mkfs.xfs` for xfs, `losetup`, `mount`, and `xfs_io` (package xfsprogs),
+//! whose `shutdown` works on both.
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! The circle of a signed model: trained and signed, published on a hub, fetched elsewhere, checked,
-//! trained on and used; and what a hub may not do to it on the way.
+//! The circle of a signed model: trained and signed, published on a hub, fetched elsewhere,
+//! checked, trained on and used; and what a hub may not do to it on the way.
 
 use crate::common::hub as server;
 

@@ -1,10 +1,11 @@
-//! Text of others (records, names, settings) reaches neither a terminal nor the log of a build server
-//! as anything but text; and a run works in its own folder only.
+//! Text of others (records, names, settings) reaches neither a terminal nor the log of a build
+//! server as anything but text; and a run works in its own folder only.
 
 use crate::common::Run;
 
 /// Everything that is not to get through, in one text: a title of the terminal, C1, marks that turn
-/// text around, marks without width, tags, and lines that GitHub Actions and Azure take for commands.
+/// text around, marks without width, tags, and lines that GitHub Actions and Azure take for
+/// commands.
 const HOSTILE: &str = "x\u{1b}]0;t\u{7}\u{9b}2J\u{202e}y\u{2066}\u{200b}\u{ad}\u{feff}\u{fff9}\
                        \u{e0041}\n::error::pwn\n  ::set-output name=a::b\n##[error]c\r\n\
                        ##vso[task.complete]\u{2028}verified";

@@ -1,9 +1,9 @@
 //! Every known way to tamper with a signed model, with the answer that `firebrand verify` gives and
 //! its exit code; and where those are tested that need a hub, a run or a scan.
 //!
-//! Numbers and names of the tables are those of the threat model: A attacks (and the defence against
-//! each), B changes to a signed directory, C variants of the signature's format, D headers of
-//! weights that the common reader accepts or refuses, E payloads under another name. What the
+//! Numbers and names of the tables are those of the threat model: A attacks (and the defence
+//! against each), B changes to a signed directory, C variants of the signature's format, D headers
+//! of weights that the common reader accepts or refuses, E payloads under another name. What the
 //! standard's reference program says of the same is noted where it is milder.
 
 use std::fs;

@@ -117,7 +117,7 @@ fn near(checkup: &Checkup, say: &mut impl FnMut(bool, String)) {
             "{} almost in the validation data, which makes its loss look too good (likeness of \
              at least {:.0} %): {}",
             said(near.records, "training record"),
-            100.0 * near.logit_diff,
+            100.0 * near.similarity,
             places.join("; ")
         ),
     );

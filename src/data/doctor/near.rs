@@ -32,7 +32,7 @@ const SHOWN: usize = 5;
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct NearDuplicates {
     /// From which likeness on two records are near-duplicates.
-    pub logit_diff: f64,
+    pub similarity: f64,
     /// Training records of which there is one in the validation data.
     pub records: u64,
     /// Different validation records that can be compared.
@@ -51,7 +51,7 @@ pub struct NearPair {
     /// Place of the validation record.
     pub validation: String,
     /// How alike they are.
-    pub logit_diff: f64,
+    pub similarity: f64,
 }
 
 /// Looks for records on both sides: equal ones and near ones. Both are added to the findings.
@@ -71,7 +71,7 @@ pub fn near_duplicates(collected: &mut Collected, filter: &Filter) -> Result<Nea
     })?;
     let compared = held.len() as u64;
     let mut found = NearDuplicates {
-        logit_diff: LIKENESS,
+        similarity: LIKENESS,
         compared,
         validation_records: all,
         ..Default::default()
@@ -89,13 +89,13 @@ pub fn near_duplicates(collected: &mut Collected, filter: &Filter) -> Result<Nea
             collected.groups.add_record(finding.kind);
             return collected.add(record.role, &file, line, &finding);
         }
-        let Some((other, logit_diff)) = index.nearest(&record) else { return Ok(()) };
+        let Some((other, similarity)) = index.nearest(&record) else { return Ok(()) };
         let validation = format!("{}:{}", collected.files[other.file as usize], other.line);
-        let reason = format!("{:.0} % like `{validation}`", 100.0 * logit_diff);
+        let reason = format!("{:.0} % like `{validation}`", 100.0 * similarity);
         found.records += 1;
         if found.pairs.len() < SHOWN {
             let training = format!("{file}:{line}");
-            found.pairs.push(NearPair { training, validation, logit_diff });
+            found.pairs.push(NearPair { training, validation, similarity });
         }
         let finding = Finding::new(FindingKind::NearDuplicate, reason);
         collected.groups.add_record(finding.kind);
@@ -132,15 +132,15 @@ impl<'a> Index<'a> {
             *common.entry(*number).or_default() += 1;
         }
         let enough = COMMON_MIN.min(hashes.len());
-        let logit_diff = |(number, _)| {
+        let similarity = |(number, _)| {
             let other = &self.records[number as usize];
-            (other, record.sketch.logit_diff(&other.sketch))
+            (other, record.sketch.similarity(&other.sketch))
         };
         common
             .into_iter()
             .filter(|(_, count)| *count >= enough)
-            .map(logit_diff)
-            .filter(|(_, logit_diff)| *logit_diff >= LIKENESS)
+            .map(similarity)
+            .filter(|(_, similarity)| *similarity >= LIKENESS)
             // Of equally near ones the first: the answer must not depend on the order of a map.
             .reduce(|best, next| if next.1 > best.1 { next } else { best })
     }

@@ -30,8 +30,8 @@ pub struct TokenBudget<'a> {
 /// The tokens with which a text begins.
 #[derive(Debug)]
 pub struct Begun {
-    /// At least as many as were wanted, or all there are; where [`TokenBudget::all_or_nothing`] they may
-    /// be fewer.
+    /// At least as many as were wanted, or all there are; where [`TokenBudget::all_or_nothing`]
+    /// they may be fewer.
     pub encoded: Encoded,
     /// Whether there are more, and more than were wanted for certain.
     pub goes_on: bool,

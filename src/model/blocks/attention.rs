@@ -198,8 +198,8 @@ pub struct TapedAttention {
     mixed: Tensor<2>,
 }
 
-/// Keys and values of the tokens so far, of one block: `[rows, tokens, kv_heads, head_dim]`; only the
-/// last of them where there is a window.
+/// Keys and values of the tokens so far, of one block: `[rows, tokens, kv_heads, head_dim]`; only
+/// the last of them where there is a window.
 #[derive(Default)]
 pub struct KeyValueCache {
     keys: Option<Tensor<4>>,

@@ -43,7 +43,8 @@ impl Session<'_> {
         let step = match trainer.begin(&batches, epoch, prepared.on_gpu()) {
             Ok(step) => step,
             Err(error) => {
-                self.finish_pending_step(observer)?; // what was wrong with the step before is the better reason
+                // What was wrong with the step before is the better reason.
+                self.finish_pending_step(observer)?;
                 return Err(error);
             }
         };

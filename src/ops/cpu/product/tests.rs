@@ -2,9 +2,9 @@
 
 use half::bf16;
 
+use super::*;
 use crate::ops::cpu::element::Number;
 use crate::ops::cpu::packed::Left;
-use super::*;
 use crate::random::Stream;
 
 fn random(count: usize, name: &str) -> Vec<f32> {
