@@ -3,7 +3,7 @@
 use crate::config::unknown::join;
 use std::collections::BTreeSet;
 
-use super::key::{DefaultValue, Key};
+use super::key::{DefaultValue, INTERNAL_KEYS, Key};
 use super::key_table::{KeyTable, TableSection};
 use super::place::{Origin, Problems, shown};
 use super::render::quoted;
@@ -129,7 +129,13 @@ impl Check<'_> {
             return;
         }
         match typed::read(key, &label, node) {
-            Ok(value) => values.insert(key.path, value),
+            Ok(value) => {
+                if key.internal && !typed::is_default(key, &value) && !internal_keys() {
+                    let what = format!("`{label}` is a switch of the program's own tests");
+                    self.problems.report(node.origin, Error::new(what).hint("remove it"));
+                }
+                values.insert(key.path, value);
+            }
             Err(errors) => {
                 for (origin, error) in errors {
                     self.problems.report(origin, error);
@@ -178,4 +184,9 @@ impl Check<'_> {
             self.problems.report(origin, error);
         }
     }
+}
+
+/// Whether this process is one of the program's own tests.
+fn internal_keys() -> bool {
+    std::env::var_os(INTERNAL_KEYS).is_some_and(|value| value == "1")
 }

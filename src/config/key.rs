@@ -45,7 +45,13 @@ pub struct Key {
     /// It is not rendered at its default, so that configs from before it was added keep their
     /// canonical text and their digest.
     pub silent_default: bool,
+    /// It is a switch of the program's own tests: nothing shows it, and without
+    /// [`INTERNAL_KEYS`] any value but the default is refused.
+    pub internal: bool,
 }
+
+/// The environment variable that, set to 1, lets configs have switches of the program's own tests.
+pub const INTERNAL_KEYS: &str = "FIREBRAND_INTERNAL_KEYS";
 
 /// Which values a key takes.
 #[derive(Debug)]
@@ -199,6 +205,7 @@ impl Key {
             only_with: None,
             effect: None,
             silent_default: false,
+            internal: false,
         }
     }
 
@@ -241,6 +248,13 @@ impl Key {
     #[must_use]
     pub const fn silent_default(mut self) -> Self {
         self.silent_default = true;
+        self
+    }
+
+    /// Makes it a switch of the program's own tests.
+    #[must_use]
+    pub const fn internal(mut self) -> Self {
+        self.internal = true;
         self
     }
 

@@ -43,6 +43,11 @@ impl TableSection {
             defaults: section.defaults,
         }
     }
+
+    /// The keys that people are told of.
+    pub fn shown(&self) -> impl Iterator<Item = &'static Key> {
+        self.keys.iter().copied().filter(|key| !key.internal)
+    }
 }
 
 impl KeyTable {

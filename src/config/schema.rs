@@ -14,7 +14,7 @@ pub fn schema(known: &KeyTable) -> Json {
         "description": "One fine-tuning run. A key that is not listed is an error.",
     });
     let (top, sections) = known.sections().split_first().expect("the first entry is the top level");
-    let mut object = object(known, &top.keys);
+    let mut object = object(known, top.shown());
     for section in sections {
         if section.keys.iter().any(|key| matches!(key.default, DefaultValue::Required)) {
             push(&mut object, "required", json!(section.name));
@@ -32,11 +32,11 @@ pub fn schema(known: &KeyTable) -> Json {
 
 fn section_schema(known: &KeyTable, section: &TableSection) -> Json {
     let mut schema = json!({ "description": section.doc });
-    merge(&mut schema, object(known, &section.keys));
+    merge(&mut schema, object(known, section.shown()));
     schema
 }
 
-fn object(known: &KeyTable, keys: &[&Key]) -> Json {
+fn object<'a>(known: &KeyTable, keys: impl Iterator<Item = &'a Key>) -> Json {
     let mut object = json!({ "type": "object", "additionalProperties": false });
     for key in keys {
         if matches!(key.default, DefaultValue::Required) {
@@ -157,7 +157,7 @@ fn type_of(known: &KeyTable, kind: &ValueKind) -> Json {
         }),
         ValueKind::Tables { keys, may_be_empty } => json!({
             "type": "array",
-            "items": object(known, &keys.iter().collect::<Vec<_>>()),
+            "items": object(known, keys.iter()),
             "minItems": u8::from(!may_be_empty),
         }),
     }

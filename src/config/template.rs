@@ -35,7 +35,7 @@ fn section_template(out: &mut String, section: &TableSection) {
         comment(out, &format!("{}{condition}", section.doc));
         line(out, &format!("{mark}[{}]", section.name));
     }
-    for (index, key) in section.keys.iter().enumerate() {
+    for (index, key) in section.shown().enumerate() {
         if index > 0 {
             out.push('\n');
         }

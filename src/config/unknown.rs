@@ -106,6 +106,7 @@ fn guess(known: &KeyTable, keys: &[&'static Key], prefix: &str, word: &str) -> O
     if let Some(found) = elsewhere(known, &section, word) {
         return Some(found);
     }
+    let keys: Vec<&Key> = keys.iter().copied().filter(|key| !key.internal).collect();
     if let Some(name) = near(word, keys.iter().map(|key| key.name())) {
         let meant = vec![join(prefix, name)];
         return Some(Guess { hint: format!("did you mean `{name}`?"), meant });
@@ -158,9 +159,7 @@ fn elsewhere(known: &KeyTable, prefix: &str, word: &str) -> Option<Guess> {
 fn places(known: &KeyTable) -> Vec<(String, &'static Key)> {
     let mut places = Vec::new();
     for section in known.sections() {
-        for key in &section.keys {
-            places.push((section.name.to_owned(), *key));
-        }
+        places.extend(section.shown().map(|key| (section.name.to_owned(), key)));
     }
     // The validation sets have the same keys; one suggestion is enough.
     let sets = known.keys().find_map(|key| typed::tables(key).map(|(keys, _)| (key.path, keys)));

@@ -232,7 +232,9 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
     for text in &overrides {
         arguments.extend(["--set", text]);
     }
-    let output = run.command(&arguments).output().unwrap();
+    // Switches of the program's own tests are settings, too.
+    let command = run.command(&arguments).env(firebrand::config::key::INTERNAL_KEYS, "1");
+    let output = command.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     let mut seen = format!("exit {:?}\n", output.status.code());
     seen += &String::from_utf8(output.stdout).unwrap();

@@ -73,7 +73,8 @@ pub(in crate::config) const SECTION: Section = Section::new(
              to compare with. Results differ by rounding; a run keeps to one of them.",
         )
         .effect(Effect::Device)
-        .example("\"portable\""),
+        .example("\"portable\"")
+        .internal(),
         Key::new(
             "device.pin_kernels",
             ValueKind::Boolean,

@@ -27,7 +27,7 @@ fn read_overrides(overrides: &[String]) -> Loaded {
 /// Setting a key to its example changes the resolved config, so no key is accepted and ignored.
 #[test]
 fn every_key_changes_the_config() {
-    for key in KEYS.keys() {
+    for key in KEYS.keys().filter(|key| !key.internal) {
         if matches!(key.kind, ValueKind::Choice([_])) {
             continue; // One choice: there is nothing to change yet.
         }
@@ -154,7 +154,7 @@ fn the_schema_lists_every_key_and_nothing_else() {
         };
         assert_eq!(object["additionalProperties"], false, "{}", section.name);
         let properties = object["properties"].as_object().unwrap();
-        for key in &section.keys {
+        for key in section.shown() {
             let property = &properties[key.name()];
             let description = property["description"].as_str().unwrap();
             assert!(description.starts_with(key.doc), "{}", key.path);
@@ -162,7 +162,7 @@ fn the_schema_lists_every_key_and_nothing_else() {
             assert_eq!(property.get("default").is_some(), has_default, "{}", key.path);
         }
         let sections = if section.name.is_empty() { KEYS.sections().len() - 1 } else { 0 };
-        assert_eq!(properties.len(), section.keys.len() + sections, "{}", section.name);
+        assert_eq!(properties.len(), section.shown().count() + sections, "{}", section.name);
     }
     let scheduler = &schema["properties"]["train"]["properties"]["lr_scheduler"];
     assert_eq!(scheduler["enum"], serde_json::json!(Scheduler::NAMES));
@@ -171,6 +171,24 @@ fn the_schema_lists_every_key_and_nothing_else() {
     let item = &schema["properties"]["data"]["properties"]["train"]["items"];
     assert_eq!(item["required"], serde_json::json!(["path"]));
     assert_eq!(item["additionalProperties"], false);
+}
+
+/// Whoever has one in a config, such as a run's own, keeps its default.
+#[test]
+fn switches_of_the_programs_own_tests_are_shown_nowhere_and_keep_their_default() {
+    let internal: Vec<_> = KEYS.keys().filter(|key| key.internal).collect();
+    assert_eq!(internal.iter().map(|key| key.path).collect::<Vec<_>>(), ["device.kernels"]);
+    for key in internal {
+        let DefaultValue::Value(default) = key.default else { panic!("{} has none", key.path) };
+        let with = |value: &str| format!("{LEAST}[device]\n{} = {value}\n", key.name());
+        assert_eq!(config(&with(default)), config(LEAST));
+        let error = read(&with(key.example)).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{}` is a switch of the program's own tests", key.path)));
+        assert!(error.contains("run.toml:"), "{error}");
+        assert!(!template().contains(key.doc.split_once('.').unwrap().0), "{}", key.path);
+        let near = read(&with(default).replace("kernels", "kernel")).unwrap_err().to_string();
+        assert!(near.contains("unknown key") && !near.contains("`kernels`"), "{near}");
+    }
 }
 
 /// The committed schema is the one that this code makes.
@@ -200,8 +218,8 @@ fn the_template_gives_the_defaults() {
 fn the_template_shows_the_defaults_that_hold() {
     let text = template();
     let wanted = read(&text).unwrap().config;
-    for key in KEYS.keys().filter(|key| matches!(key.default, DefaultValue::Value(_))) {
-        let DefaultValue::Value(toml) = key.default else { unreachable!() };
+    for key in KEYS.keys().filter(|key| !key.internal) {
+        let DefaultValue::Value(toml) = key.default else { continue };
         let line = format!("#{} = {toml}\n", key.name());
         assert!(text.contains(&line), "{line}");
         if key.only_with.is_some() || section_of(key).only_with.is_some() {
