@@ -20,14 +20,16 @@ pub struct AttentionConfig {
     pub scale: f32,
     /// A query sees so many keys at most, its own among them; all before it where this is `None`.
     pub window: Option<usize>,
+    /// Scores `s` become `c · tanh(s / c)` (Gemma 2).
+    pub soft_cap: Option<f32>,
 }
 
 impl AttentionConfig {
-    /// Scores over the root of the width of a head, and no window (Vaswani et al. 2017).
+    /// Scores over the root of the width of a head, without a window or a cap (Vaswani et al. 2017).
     pub fn of(heads: Heads) -> Self {
         #[expect(clippy::cast_precision_loss)] // head sizes are small
         let width = heads.width as f32;
-        Self { heads, scale: 1.0 / width.sqrt(), window: None }
+        Self { heads, scale: 1.0 / width.sqrt(), window: None, soft_cap: None }
     }
 
     /// Numbers of the queries of a token.

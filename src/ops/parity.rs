@@ -85,6 +85,7 @@ pub static OPERATIONS: &[Operation] = &[
     operation("softmax", 1e-5, soft),
     operation("attention", 2e-5, attention),
     operation("attention in a window", 2e-5, windowed),
+    operation("attention with a cap", 2e-5, capped),
     operation("attention over a cache", 2e-5, cached),
     Operation { arithmetic: Arithmetic::MixedF16, ..operation("product of f16", 2e-3, products) },
     Operation { arithmetic: Arithmetic::MixedF16, ..operation("f16 formats", 1e-3, formats) },
@@ -300,6 +301,11 @@ fn attention(device: &Device, computing: ComputeConfig) -> Outputs {
 
 fn windowed(device: &Device, computing: ComputeConfig) -> Outputs {
     let config = AttentionConfig { window: Some(6), ..AttentionConfig::of(HEADS) };
+    attended(config, device, computing)
+}
+
+fn capped(device: &Device, computing: ComputeConfig) -> Outputs {
+    let config = AttentionConfig { soft_cap: Some(2.0), ..AttentionConfig::of(HEADS) };
     attended(config, device, computing)
 }
 

@@ -143,13 +143,14 @@ mod tests {
         }
     }
 
-    /// Attention without a window, with one of a few keys, and with another scale.
-    fn configs(heads: Heads) -> [AttentionConfig; 3] {
+    /// Attention without a window, with one of a few keys, with another scale, and with a cap.
+    fn configs(heads: Heads) -> [AttentionConfig; 4] {
         let plain = AttentionConfig::of(heads);
         [
             plain,
             AttentionConfig { window: Some(3), ..plain },
             AttentionConfig { scale: 0.2, ..plain },
+            AttentionConfig { window: Some(4), scale: 0.7, soft_cap: Some(1.5), ..plain },
         ]
     }
 

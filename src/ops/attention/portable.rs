@@ -127,7 +127,8 @@ pub(super) fn packed(
         let q = fold(part(q, documents, heads.queries, block.rows, block.queries), heads);
         let k = part(k, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
         let v = part(v, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
-        let weights = weights(q, k, Some(&block.mask), config, computing);
+        let scores = scores(q, k, config, computing);
+        let weights = weights(scores, Some(&block.mask), heads);
         let mixed = product(weights, v, computing.arithmetic);
         unfold(mixed, heads).reshape([block.rows.1 * block.queries.1, wide])
     });
@@ -171,20 +172,25 @@ fn unfold(x: Tensor<4>, heads: Heads) -> Tensor<3> {
     ])
 }
 
-/// Softmax of the scores, `[rows, kv_heads, repeat · queries, keys]`, for folded queries and
+/// Scores, `[rows, kv_heads, repeat · queries, keys]`, of folded queries and
 /// `k: [rows, kv_heads, keys, width]`.
-fn weights(
+fn scores(
     q: Tensor<4>,
     k: Tensor<4>,
-    mask: Option<&Tensor<4>>,
     config: AttentionConfig,
     computing: ComputeConfig,
 ) -> Tensor<4> {
-    let heads = config.heads;
-    let [rows, kv_heads, folded, _] = q.dims();
-    let keys = k.dims()[2];
-    let queries = folded * kv_heads / heads.queries;
     let scores = product(q.mul_scalar(config.scale), k.transpose(), computing.arithmetic);
+    match config.soft_cap {
+        None => scores,
+        Some(cap) => scores.div_scalar(cap).tanh().mul_scalar(cap),
+    }
+}
+
+/// Their softmax under a mask, of the same shape.
+fn weights(scores: Tensor<4>, mask: Option<&Tensor<4>>, heads: Heads) -> Tensor<4> {
+    let [rows, kv_heads, folded, keys] = scores.dims();
+    let queries = folded * kv_heads / heads.queries;
     let mut scores = scores.reshape([rows, heads.queries, queries, keys]);
     if let Some(mask) = mask {
         scores = scores + mask.clone();
@@ -193,7 +199,7 @@ fn weights(
 }
 
 /// The gradients of q, k and v. With weights P: dV = Pᵀ·dO; dS = P ⊙ (dP − rowsum(dP ⊙ P)) where
-/// dP = dO·Vᵀ; dQ = s·dS·K; dK = s·dSᵀ·Q.
+/// dP = dO·Vᵀ; dQ = s·dS·K; dK = s·dSᵀ·Q. A cap c of scores S makes dS of (1 − (S/c)²) ⊙ dS.
 pub(super) fn backward(
     [q, k, v]: [&Tensor<2>; 3],
     d_output: &Tensor<2>,
@@ -215,11 +221,16 @@ pub(super) fn backward(
         let v = part(v, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
         let d = fold(part(d_output, documents, heads.queries, block.rows, block.queries), heads);
 
-        let weights = weights(q.clone(), k.clone(), Some(&block.mask), config, computing);
+        let scores = scores(q.clone(), k.clone(), config, computing);
+        let weights = weights(scores.clone(), Some(&block.mask), heads);
         let d_v = product(weights.clone().transpose(), d.clone(), arithmetic);
         let d_weights = product(d, v.transpose(), arithmetic);
         let shared = (d_weights.clone() * weights.clone()).sum_dim(3);
-        let d_scores = weights * (d_weights - shared);
+        let mut d_scores = weights * (d_weights - shared);
+        if let Some(cap) = config.soft_cap {
+            let slope = scores.div_scalar(cap).square().neg().add_scalar(1.0);
+            d_scores = d_scores * slope;
+        }
         let d_q = product(d_scores.clone(), k, arithmetic).mul_scalar(config.scale);
         let d_k = product(d_scores.transpose(), q, arithmetic).mul_scalar(config.scale);
 
@@ -259,6 +270,7 @@ pub(super) fn over_cache(
     config: AttentionConfig,
 ) -> Tensor<3> {
     let (plain, heads) = (ComputeConfig::default(), config.heads);
-    let weights = weights(fold(q, heads), k.swap_dims(1, 2), None, config, plain);
+    let scores = scores(fold(q, heads), k.swap_dims(1, 2), config, plain);
+    let weights = weights(scores, None, heads);
     unfold(product(weights, v.swap_dims(1, 2), plain.arithmetic), heads)
 }

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use super::element::{F32, Format};
 use super::host_tensor::{AsLhs, HostTensor};
 use super::packed::{Left, PANEL, PackedRhs, View, convert};
-use super::pointwise::Rotation;
 use super::product::{Term, add_product_here, product_here};
+use super::rotation::Rotation;
 use super::run::Products;
-use super::softmax::Scores;
+use super::softmax::{Scores, cap_scores};
 use super::tasks::{QUERIES, QueryBlock, Task, Tasks};
 use crate::device::ComputeConfig;
 use crate::ops::{AttentionConfig, Heads, from_vec};
@@ -202,9 +202,13 @@ impl<F: AsLhs> Attention<'_, F> {
     ) -> Scores<'b> {
         let left = q.part((block.first, block.count), (0, q.columns));
         product_here(numbers, block.keys, &[Term { left, right: keys }]);
+        let AttentionConfig { scale, soft_cap, window, .. } = self.config;
+        if let Some(cap) = soft_cap {
+            cap_scores(numbers, scale, cap);
+        }
         let numbers = View::new(numbers, block.count, block.keys);
-        let window = self.config.window.unwrap_or(usize::MAX);
-        Scores { numbers, seen: block.first + 1, window, scale: self.config.scale }
+        let window = window.unwrap_or(usize::MAX);
+        Scores { numbers, seen: block.first + 1, window, scale, soft_cap }
     }
 
     /// Gradients of queries, keys and values for that of the output, `d`; those of the first two
@@ -258,6 +262,7 @@ impl<F: AsLhs> Attention<'_, F> {
     }
 
     /// With weights P: dV = Pᵀ·dO; dS = s · P ⊙ (dO·Vᵀ − rowsum(dO ⊙ O)); dQ = dS·K; dK = dSᵀ·Q.
+    /// A cap of scores multiplies dS with its slope.
     /// Gradients of keys and values are summed over the heads of the group and blocks, in order.
     fn backward_of(
         &self,
@@ -341,11 +346,15 @@ mod tests {
         }
         let tokens = numbers.len();
         let documents = Documents::new(&numbers, 1, tokens);
-        for (queries, kv_heads, width, window) in
-            [(4, 2, 16, None), (3, 1, 10, Some(7)), (2, 2, 64, Some(70)), (2, 1, 8, Some(1))]
-        {
+        for (queries, kv_heads, width, window, soft_cap) in [
+            (4, 2, 16, None, None),
+            (3, 1, 10, Some(7), None),
+            (2, 2, 64, Some(70), Some(1.2)),
+            (2, 1, 8, Some(1), None),
+            (4, 1, 12, None, Some(0.4)),
+        ] {
             let heads = Heads { queries, kv_heads, width };
-            let config = AttentionConfig { window, ..AttentionConfig::of(heads) };
+            let config = AttentionConfig { window, soft_cap, ..AttentionConfig::of(heads) };
             // What padding gets is left open.
             let random = |features: usize, name: &str| -> Tensor<2> {
                 let stream = Stream::new(6).site(name);

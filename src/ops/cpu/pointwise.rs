@@ -1,4 +1,4 @@
-//! What is done to each number or each row by itself: norm, rotation, gate, with their gradients.
+//! What is done to each number or each row by itself: norm, gate, with their gradients.
 //! Rows are independent of each other, so that threads may take any of them.
 
 use std::marker::PhantomData;
@@ -51,6 +51,19 @@ pub fn exponential(x: f32) -> f32 {
     let p = p * (r * r) + r + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
     if below { 0.0 } else { p * power }
+}
+
+/// The hyperbolic tangent, within 4 units in the last place: near zero its series, since the
+/// exponential function would lose digits there.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let z = x * x;
+    let mut series = -1382.0 / 155_925.0;
+    for factor in [62.0 / 2835.0, -17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0, 1.0] {
+        series = series * z + factor;
+    }
+    let far = 1.0 - 2.0 / (exponential(2.0 * x.abs()) + 1.0);
+    if z < 0.09 { series * x } else { far.copysign(x) }
 }
 
 /// One over the root of the mean square of a row.
@@ -165,65 +178,6 @@ impl<N: Number, D: Number> NullaryFnOnce for NormBackward<'_, N, D> {
             }
             for ((d_gain, d), x) in d_gain.iter_mut().zip(d).zip(x) {
                 *d_gain += d.wide() * x.wide() * scale;
-            }
-        }
-    }
-}
-
-/// Cosines and sines by position, `[tokens, width]` each: how heads are rotated whose two halves
-/// are the coordinates of `width / 2` planes.
-#[derive(Debug, Clone, Copy)]
-pub struct Rotation<'a> {
-    /// Cosines.
-    pub cosines: &'a [f32],
-    /// Sines.
-    pub sines: &'a [f32],
-    /// Numbers of a head.
-    pub width: usize,
-}
-
-impl Rotation<'_> {
-    /// Rotates the heads of every token, `x: [tokens, heads · width]`.
-    pub fn rows<F: Format>(self, x: &[f32]) -> Left<F> {
-        let tokens = self.cosines.len() / self.width;
-        let features = x.len() / tokens;
-        Left::with(tokens, features, |token, target| {
-            let x = &x[token * features..(token + 1) * features];
-            Arch::new().dispatch(Rotate::<F> { rotation: self, token, sign: 1.0, x, target });
-        })
-    }
-
-    /// Rotates some heads of a token back.
-    pub fn back<F: Format>(self, token: usize, x: &[f32], target: &mut [F::Stored]) {
-        Arch::new().dispatch(Rotate::<F> { rotation: self, token, sign: -1.0, x, target });
-    }
-}
-
-struct Rotate<'a, F: Format> {
-    rotation: Rotation<'a>,
-    token: usize,
-    sign: f32,
-    x: &'a [f32],
-    target: &'a mut [F::Stored],
-}
-
-impl<F: Format> NullaryFnOnce for Rotate<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Self { rotation, token, sign, x, target } = self;
-        let width = rotation.width;
-        let cosines = &rotation.cosines[token * width..][..width];
-        let sines = &rotation.sines[token * width..][..width];
-        for (head, target) in x.chunks_exact(width).zip(target.chunks_exact_mut(width)) {
-            let (left, right) = head.split_at(width / 2);
-            let (to_left, to_right) = target.split_at_mut(width / 2);
-            let numbers = left.iter().zip(right).zip(cosines.iter().zip(sines));
-            for (((a, b), (cosine, sine)), to) in numbers.zip(to_left.iter_mut().zip(to_right)) {
-                let sine = sine * sign;
-                *to.0 = F::of(a * cosine - b * sine);
-                *to.1 = F::of(b * cosine + a * sine);
             }
         }
     }
@@ -378,6 +332,18 @@ mod tests {
         assert_eq!(exponential(0.0), 1.0);
         assert_eq!(exponential(f32::NEG_INFINITY), 0.0);
         assert!(exponential(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn the_hyperbolic_tangent_is_near_that_of_double_precision() {
+        for step in -100_000..=100_000 {
+            #[expect(clippy::cast_precision_loss)]
+            let x = step as f32 / 10_000.0;
+            let (ours, exact) = (f64::from(tanh(x)), f64::from(x).tanh());
+            assert!((ours - exact).abs() <= 4e-7 * exact.abs(), "{x}: {ours} for {exact}");
+        }
+        assert_eq!([tanh(1e9), tanh(-1e9)], [1.0, -1.0]);
+        assert!(tanh(f32::NAN).is_nan());
     }
 
     #[test]

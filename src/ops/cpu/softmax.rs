@@ -7,7 +7,7 @@ use pulp::{Arch, NullaryFnOnce};
 
 use super::element::Format;
 use super::packed::View;
-use super::pointwise::{LANES, dot, exponential, largest};
+use super::pointwise::{LANES, dot, exponential, largest, tanh};
 
 /// Scores of queries that follow each other, each of which sees one key more than the last.
 #[derive(Clone, Copy)]
@@ -20,6 +20,29 @@ pub struct Scores<'a> {
     pub window: usize,
     /// What scores are multiplied with.
     pub scale: f32,
+    /// The numbers were multiplied already, and then went through [`cap_scores`].
+    pub soft_cap: Option<f32>,
+}
+
+/// `cap · tanh(scale · score / cap)` in the place of every score.
+pub fn cap_scores(scores: &mut [f32], scale: f32, cap: f32) {
+    Arch::new().dispatch(Cap { scores, scale, cap });
+}
+
+struct Cap<'a> {
+    scores: &'a mut [f32],
+    scale: f32,
+    cap: f32,
+}
+
+impl NullaryFnOnce for Cap<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let factor = self.scale / self.cap;
+        self.scores.iter_mut().for_each(|score| *score = self.cap * tanh(*score * factor));
+    }
 }
 
 /// What is known of a row of scores once its exponentials are summed.
@@ -41,7 +64,8 @@ impl Scores<'_> {
     }
 
     /// With the weights P = exp(scale · score − log), made again: P, and the gradient of scores
-    /// `scale · P ⊙ (d_weights − rowsum(d ⊙ output))`, in rows of targets, which may be padded.
+    /// `scale · P ⊙ (d_weights − rowsum(d ⊙ output))`, times the slope of the cap if there is one:
+    /// of what [`cap_scores`] was given. In rows of targets, which may be padded.
     /// `logs` are those of [`Sum`], `outputs` are d, the gradient of the output, and the output.
     pub fn gradients<F: Format>(
         self,
@@ -51,6 +75,12 @@ impl Scores<'_> {
         targets: [&mut [F::Stored]; 2],
     ) {
         Arch::new().dispatch(Gradients::<F> { scores: self, logs, d_weights, outputs, targets });
+    }
+
+    /// What the numbers are still to be multiplied with.
+    #[inline(always)]
+    fn factor(&self) -> f32 {
+        if self.soft_cap.is_some() { 1.0 } else { self.scale }
     }
 
     /// The keys that a query sees.
@@ -73,6 +103,7 @@ impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
     #[inline(always)]
     fn call(self) {
         let Self { scores, target, sums } = self;
+        let factor = scores.factor();
         let rows = target.chunks_exact_mut(target.len() / sums.len());
         for ((query, target), sum) in rows.enumerate().zip(sums) {
             let seen = scores.seen_by(query);
@@ -86,20 +117,20 @@ impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
             let rest = whole.remainder();
             for (target, row) in (&mut parts).zip(whole) {
                 for lane in 0..LANES {
-                    let number = exponential((row[lane] - most) * scores.scale);
+                    let number = exponential((row[lane] - most) * factor);
                     target[lane] = F::of(number);
                     lanes[lane] += number;
                 }
             }
             let mut last = 0.0;
             for (target, score) in parts.into_remainder().iter_mut().zip(rest) {
-                let number = exponential((score - most) * scores.scale);
+                let number = exponential((score - most) * factor);
                 *target = F::of(number);
                 last += number;
             }
             hidden.fill(F::Stored::default());
             let relative = lanes.iter().sum::<f32>() + last;
-            *sum = Sum { relative, log: most * scores.scale + relative.ln() };
+            *sum = Sum { relative, log: most * factor + relative.ln() };
         }
     }
 }
@@ -119,7 +150,9 @@ impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
     fn call(self) {
         let Self { scores, logs, d_weights, outputs: [d, output], targets } = self;
         let [weights, d_scores] = targets;
-        let (scale, stride) = (scores.scale, weights.len() / logs.len());
+        let (scale, factor, stride) = (scores.scale, scores.factor(), weights.len() / logs.len());
+        // tanh′ = 1 − tanh², and 1 without a cap.
+        let inverse = scores.soft_cap.map_or(0.0, |cap| 1.0 / cap);
         let targets = weights.chunks_exact_mut(stride).zip(d_scores.chunks_exact_mut(stride));
         let rows = targets.zip(d_weights.chunks_exact(scores.numbers.columns)).enumerate();
         for (query, ((weights, d_scores), d_weights)) in rows {
@@ -136,9 +169,10 @@ impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
             let targets = weights.iter_mut().zip(d_scores);
             let d_weights = &d_weights[seen];
             for ((score, d), (weight, d_score)) in row.iter().zip(d_weights).zip(targets) {
-                let p = exponential(score * scale - log);
+                let p = exponential(score * factor - log);
+                let share = score * inverse;
                 *weight = F::of(p);
-                *d_score = F::of(p * (d - product) * scale);
+                *d_score = F::of(p * (d - product) * scale * (1.0 - share * share));
             }
         }
     }
@@ -154,7 +188,13 @@ mod tests {
         let (queries, keys, stride) = (3, 40, 42);
         let numbers: Vec<f32> = (0..queries * keys).map(|i| (i % 7) as f32).collect();
         let numbers_of = View::new(&numbers, queries, keys);
-        let scores = Scores { numbers: numbers_of, seen: 21, window: usize::MAX, scale: 0.5 };
+        let scores = Scores {
+            numbers: numbers_of,
+            seen: 21,
+            window: usize::MAX,
+            scale: 0.5,
+            soft_cap: None,
+        };
         let mut target = vec![9.0; queries * stride];
         let sums = scores.exponentials::<F32>(&mut target);
         for (query, (row, sum)) in target.chunks(stride).zip(&sums).enumerate() {
@@ -172,7 +212,13 @@ mod tests {
     fn weights_are_made_again() {
         let numbers: Vec<f32> = (0..120).map(|i| (i * 37 % 101) as f32 / 10.0).collect();
         let numbers_of = View::new(&numbers, 3, 40);
-        let scores = Scores { numbers: numbers_of, seen: 38, window: usize::MAX, scale: 0.7 };
+        let scores = Scores {
+            numbers: numbers_of,
+            seen: 38,
+            window: usize::MAX,
+            scale: 0.7,
+            soft_cap: None,
+        };
         let mut first = vec![9.0; 120];
         let sums = scores.exponentials::<F32>(&mut first);
         let logs: Vec<f32> = sums.iter().map(|sum| sum.log).collect();

@@ -1,0 +1,65 @@
+//! Rotation of queries and keys by their positions.
+
+use pulp::{Arch, NullaryFnOnce};
+
+use super::element::Format;
+use super::packed::Left;
+
+/// Cosines and sines by position, `[tokens, width]` each: how heads are rotated whose two halves
+/// are the coordinates of `width / 2` planes.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation<'a> {
+    /// Cosines.
+    pub cosines: &'a [f32],
+    /// Sines.
+    pub sines: &'a [f32],
+    /// Numbers of a head.
+    pub width: usize,
+}
+
+impl Rotation<'_> {
+    /// Rotates the heads of every token, `x: [tokens, heads · width]`.
+    pub fn rows<F: Format>(self, x: &[f32]) -> Left<F> {
+        let tokens = self.cosines.len() / self.width;
+        let features = x.len() / tokens;
+        Left::with(tokens, features, |token, target| {
+            let x = &x[token * features..(token + 1) * features];
+            Arch::new().dispatch(Rotate::<F> { rotation: self, token, sign: 1.0, x, target });
+        })
+    }
+
+    /// Rotates some heads of a token back.
+    pub fn back<F: Format>(self, token: usize, x: &[f32], target: &mut [F::Stored]) {
+        Arch::new().dispatch(Rotate::<F> { rotation: self, token, sign: -1.0, x, target });
+    }
+}
+
+struct Rotate<'a, F: Format> {
+    rotation: Rotation<'a>,
+    token: usize,
+    sign: f32,
+    x: &'a [f32],
+    target: &'a mut [F::Stored],
+}
+
+impl<F: Format> NullaryFnOnce for Rotate<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { rotation, token, sign, x, target } = self;
+        let width = rotation.width;
+        let cosines = &rotation.cosines[token * width..][..width];
+        let sines = &rotation.sines[token * width..][..width];
+        for (head, target) in x.chunks_exact(width).zip(target.chunks_exact_mut(width)) {
+            let (left, right) = head.split_at(width / 2);
+            let (to_left, to_right) = target.split_at_mut(width / 2);
+            let numbers = left.iter().zip(right).zip(cosines.iter().zip(sines));
+            for (((a, b), (cosine, sine)), to) in numbers.zip(to_left.iter_mut().zip(to_right)) {
+                let sine = sine * sign;
+                *to.0 = F::of(a * cosine - b * sine);
+                *to.1 = F::of(b * cosine + a * sine);
+            }
+        }
+    }
+}
