@@ -42,7 +42,7 @@ fn main() -> Result<()> {
         );
         let x = opened.model.hidden(indices(list("tokens").into_iter(), &device), &context);
         let name = format!("logits.{number}");
-        let shape = vec![rows, length, opened.model.facts.vocabulary];
+        let shape = vec![rows, length, opened.model.description.vocabulary];
         specs.push(TensorSpec { name: name.clone(), element: Element::F32, shape });
         logits.insert(name, host(opened.model.logits(x)));
     }

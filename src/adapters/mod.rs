@@ -72,7 +72,7 @@ pub trait Adapter: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the settings name layers that the model does not have.
-    fn layers(&self, facts: &Description) -> Result<Vec<(String, [usize; 2])>>;
+    fn layers(&self, description: &Description) -> Result<Vec<(String, [usize; 2])>>;
     /// Its parameters beside a layer `[out, in]`: those of [`AdapterKind::parameters`], with their
     /// shapes.
     fn tensors(&self, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)>;
@@ -160,7 +160,7 @@ pub fn unfreeze_all(model: &mut Model) {
 /// Those of [`Adapter::layers`].
 pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<BTreeSet<String>> {
     let layers: BTreeSet<String> =
-        adapter.layers(&model.facts)?.into_iter().map(|(path, _)| path).collect();
+        adapter.layers(&model.description)?.into_iter().map(|(path, _)| path).collect();
     let device = model.device.clone();
     model.linears(&mut |path, linear: &mut Linear| {
         if layers.contains(path) {
@@ -174,8 +174,8 @@ pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<
 ///
 /// # Errors
 /// Those of [`Adapter::layers`].
-pub fn size(adapter: &dyn Adapter, facts: &Description) -> Result<u64> {
-    let layers = adapter.layers(facts)?;
+pub fn size(adapter: &dyn Adapter, description: &Description) -> Result<u64> {
+    let layers = adapter.layers(description)?;
     let tensors = layers.iter().flat_map(|(_, dims)| adapter.tensors(*dims));
     Ok(tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
 }
@@ -184,8 +184,8 @@ pub fn size(adapter: &dyn Adapter, facts: &Description) -> Result<u64> {
 ///
 /// # Errors
 /// Those of [`Adapter::layers`].
-pub fn saved_per_token(adapter: &dyn Adapter, facts: &Description) -> Result<usize> {
-    Ok(adapter.layers(facts)?.iter().map(|(_, dims)| adapter.saved_per_token(*dims)).sum())
+pub fn saved_per_token(adapter: &dyn Adapter, description: &Description) -> Result<usize> {
+    Ok(adapter.layers(description)?.iter().map(|(_, dims)| adapter.saved_per_token(*dims)).sum())
 }
 
 /// Whether a path in a model is that of a parameter of an adapter, of whatever kind.

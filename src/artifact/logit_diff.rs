@@ -27,9 +27,9 @@ pub struct Rows {
 impl Rows {
     /// The prompts of a run in the tokens of the model in `directory`; tokens drawn at random where
     /// there are no prompts.
-    pub fn new(prompts: &[String], directory: &Path, facts: &Description) -> Result<Self> {
+    pub fn new(prompts: &[String], directory: &Path, description: &Description) -> Result<Self> {
         if prompts.is_empty() {
-            return Ok(Self::drawn(facts.vocabulary));
+            return Ok(Self::drawn(description.vocabulary));
         }
         let codec = Codec::load(directory, None)?;
         let mut tokens = Vec::new();
@@ -42,9 +42,10 @@ impl Rows {
                 tokens.push(row);
             }
         }
-        let outside = |row: &Vec<u32>| row.iter().any(|token| *token as usize >= facts.vocabulary);
+        let outside =
+            |row: &Vec<u32>| row.iter().any(|token| *token as usize >= description.vocabulary);
         if tokens.is_empty() || tokens.iter().any(outside) {
-            return Ok(Self::drawn(facts.vocabulary));
+            return Ok(Self::drawn(description.vocabulary));
         }
         let what = format!("{} of the run's prompts, {positions} tokens", tokens.len());
         Ok(Self { tokens, what })

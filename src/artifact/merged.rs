@@ -210,9 +210,9 @@ impl Compared {
 /// Runs base, adapter and merged model on the same tokens.
 fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Compared> {
     let config = ModelJson::read(merged)?;
-    let facts = families::describe(&config)?;
+    let description = families::describe(&config)?;
     // One model in f32 at a time, and one of its files as it is read.
-    let needed = facts.parameters.saturating_mul(6);
+    let needed = description.parameters.saturating_mul(6);
     if let Some(left) = device::memory_bytes_available().filter(|left| *left < needed) {
         let (needed, left) = (needed >> 20, left >> 20);
         return Ok(Compared::not(&format!(
@@ -234,7 +234,7 @@ fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Comp
         Ok(Some((found.eval_loss, found.target_tokens)))
     };
     let answers = |model: &Model| trial.as_ref().map_or(Ok(Vec::new()), |t| t.answers(model));
-    let rows = Rows::new(&origin.past.prompts, merged, &facts)?;
+    let rows = Rows::new(&origin.past.prompts, merged, &description)?;
     let (adapter, _) = origin.adapter.as_ref().expect("only adapters are merged");
     let settings = adapter.as_ref();
     let loaded = with_adapter(&origin.base.path, &origin.model.path, settings, &opened.device)?;

@@ -137,8 +137,8 @@ pub fn with_adapter(
     device: &Device,
 ) -> Result<Loaded> {
     // The small file first: what is wrong with it is said before the large ones are read.
-    let facts = model::inspect(base)?.facts;
-    let fits = |places: &[TensorPlace]| fits(&facts, adapter, places);
+    let description = model::inspect(base)?.description;
+    let fits = |places: &[TensorPlace]| fits(&description, adapter, places);
     let shard = Shard::read_if(directory, peft::WEIGHTS_FILE, fits)?;
     shard.refuse_not_finite().map_err(|error| error.at(directory))?;
     let mut loaded = model::load(base, model::Init::Pretrained, device)?;
@@ -153,9 +153,9 @@ pub fn with_adapter(
 
 /// Whether the tensors of an adapter's file are those that its settings and its base make. Nothing
 /// is made of the settings' rank before this was asked.
-fn fits(facts: &Description, adapter: &dyn Adapter, places: &[TensorPlace]) -> Result<()> {
+fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]) -> Result<()> {
     let mut expected: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (path, dims) in adapter.layers(facts)? {
+    for (path, dims) in adapter.layers(description)? {
         let of_layer = adapter.tensors(dims).into_iter();
         expected.extend(of_layer.map(|(name, shape)| (adapters::file_name(&path, name), shape)));
     }

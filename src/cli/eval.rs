@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
     let (cache, bar) = (cache_home()?, Bar::new(args.quiet));
     let kept = (cache.as_path(), args.fresh);
-    let rows = model.model.facts.vocabulary;
+    let rows = model.model.description.vocabulary;
     let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
         .with_template_args(model.template_args.clone());
     let (name, files) = (args.model.as_str(), model.files.as_slice());

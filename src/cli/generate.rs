@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let template = args.chat_template.as_deref().or(model.chat_template.as_deref());
     let args_of_run = model.template_args.clone().into_iter();
     let template_args = args_of_run.chain(args.template_args.iter().cloned());
-    let codec = Codec::load_for(model.model.facts.vocabulary, &model.codec, template)?
+    let codec = Codec::load_for(model.model.description.vocabulary, &model.codec, template)?
         .with_template_args(template_args);
     let prompt = if args.chat {
         codec.chat_tokens(&args.prompt)?

@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "config": loaded.resolved,
             "device": prepared.opened.name,
             "steps": prepared.total_steps,
-            "parameters": prepared.facts.parameters,
+            "parameters": prepared.description.parameters,
             "trainable_parameters": prepared.trainable,
             "precision": prepared.precision.arithmetic.name(),
             "memory_bytes": prepared.memory.total(),
@@ -104,7 +104,7 @@ fn disk(prepared: &Prepared, config: &crate::config::RunConfig) -> u64 {
     let checkpoint = prepared.checkpoint_bytes();
     let artifact = match prepared.adapter {
         Some(_) => 4 * prepared.trainable,
-        None => prepared.facts.element.size() as u64 * prepared.facts.parameters,
+        None => prepared.description.element.size() as u64 * prepared.description.parameters,
     };
     (config.checkpoint.keep_last as u64 + 1) * checkpoint + artifact
 }

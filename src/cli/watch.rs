@@ -235,7 +235,7 @@ impl Watch<'_> {
         let model = open(&path, args.base.as_deref(), &self.device.device, &supply)?;
         same_bytes(&model.files, &resolved)?;
         model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
-        let rows = model.model.facts.vocabulary;
+        let rows = model.model.description.vocabulary;
         let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
             .with_template_args(model.template_args.clone());
         let subject =

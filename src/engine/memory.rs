@@ -71,7 +71,7 @@ pub struct Workload {
 }
 
 /// Estimates a run.
-pub fn estimate(facts: &Description, work: Workload) -> Estimate {
+pub fn estimate(description: &Description, work: Workload) -> Estimate {
     const F32: u64 = 4;
     // Queries that the operations for other devices work on at once.
     const BLOCK: usize = 512;
@@ -80,7 +80,7 @@ pub fn estimate(facts: &Description, work: Workload) -> Estimate {
     let fast =
         !work.on_gpu && work.kernels == Kernels::Fast && work.arithmetic != Arithmetic::MixedF16;
     // By the kernels of the CPU, about as many numbers in 32 bits are worked on as a layer keeps.
-    let of_layers = facts.layers.iter().map(|layer| layer.kept(facts.hidden));
+    let of_layers = description.layers.iter().map(|layer| layer.kept(description.hidden));
     let (mut all, mut most) = (0, 0);
     for [by_kernels, in_tapes] in of_layers {
         let kept = if fast { by_kernels } else { in_tapes } as u64;
@@ -96,16 +96,16 @@ pub fn estimate(facts: &Description, work: Workload) -> Estimate {
         _ => F32,
     };
     let (factor, at_work) = if fast { (factor, tokens * most * F32) } else { (F32, 0) };
-    let input = tokens * facts.hidden as u64 * F32;
-    let layers = facts.layers.len() as u64;
-    let frozen = facts.parameters.saturating_sub(trainable.min(facts.parameters));
-    let scores = tokens * facts.query_heads() as u64 * length.min(BLOCK) as u64 * F32;
-    let stays = facts.element == Element::BF16 && computing.keeps_bfloat16(!work.on_gpu);
+    let input = tokens * description.hidden as u64 * F32;
+    let layers = description.layers.len() as u64;
+    let frozen = description.parameters.saturating_sub(trainable.min(description.parameters));
+    let scores = tokens * description.query_heads() as u64 * length.min(BLOCK) as u64 * F32;
+    let stays = description.element == Element::BF16 && computing.keeps_bfloat16(!work.on_gpu);
     let frozen_bytes = if stays { 2 } else { work.arithmetic.frozen_bytes(!work.on_gpu) };
     Estimate {
         weights: work.coded.1
             + frozen.saturating_sub(work.coded.0) * frozen_bytes
-            + (facts.parameters - frozen) * F32,
+            + (description.parameters - frozen) * F32,
         optimizer: trainable * (F32 + work.state_bytes),
         activations: match work.recompute {
             Recompute::None => tokens * all * factor + at_work,
@@ -114,8 +114,12 @@ pub fn estimate(facts: &Description, work: Workload) -> Estimate {
         // Scores, weights, and the gradients of both.
         attention: if work.on_gpu { 5 * scores } else { 0 },
         checkpoint: trainable * (F32 + work.state_bytes),
-        logits: if fast { 1 } else { 4 }
-            * (work.chunk.min(rows * length) * facts.vocabulary) as u64
+        // A cap keeps the scores, and the slope at each of them.
+        logits: match (fast, description.logits.soft_cap) {
+            (true, _) => 1,
+            (false, None) => 4,
+            (false, Some(_)) => 6,
+        } * (work.chunk.min(rows * length) * description.vocabulary) as u64
             * F32,
         data: work.data,
     }

@@ -115,7 +115,7 @@ pub fn judge(request: &Request) -> Result<Report> {
 fn see(request: &Request, name: &str) -> Result<Seen> {
     let model = open(name, None, &request.device.device, request.supply)?;
     model.notes.iter().for_each(|note| request.watcher.warn(&format!("{name}: {note}")));
-    let rows = model.model.facts.vocabulary;
+    let rows = model.model.description.vocabulary;
     let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
         .with_template_args(model.template_args.clone());
     let subject = Subject { name, model: &model.model, codec: &codec, files: &model.files };

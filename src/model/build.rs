@@ -12,8 +12,8 @@ use crate::event::bytes;
 use crate::files::FileEntry;
 use crate::model::inspect::is_buffer;
 use crate::model::{
-    Description, Embedding, Linear, Matrix, Model, ModelJson, Parameter, families, frozen_format,
-    inspect,
+    Description, Linear, Matrix, Model, ModelJson, Parameter, VocabularyMatrix, families,
+    frozen_format, inspect,
 };
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
@@ -82,22 +82,22 @@ pub fn load_for(
     frozen: impl Into<FrozenWeights>,
 ) -> Result<Loaded> {
     let frozen = frozen.into();
-    let (config, facts, note, mut source, mut shards) = match init {
+    let (config, description, note, mut source, mut shards) = match init {
         Init::Pretrained => {
             let found = inspect(directory)?;
             let note = found.note();
             let (held, shards) = read_shards(directory)?;
-            (found.config, found.facts, note, WeightSource::held(held, device), shards)
+            (found.config, found.description, note, WeightSource::held(held, device), shards)
         }
         Init::Random(stream) => {
             let config = ModelJson::read(directory)?;
-            let facts = families::describe(&config)?;
+            let description = families::describe(&config)?;
             if *device == Device::flex() {
-                check_room(&facts)?;
+                check_room(&description)?;
             }
             let range = config.positive("initializer_range", 0.02)?;
-            let source = WeightSource::random(stream, range, facts.element, device);
-            (config, facts, None, source, Vec::new())
+            let source = WeightSource::random(stream, range, description.element, device);
+            (config, description, None, source, Vec::new())
         }
     };
     let mut files = vec![config.file.clone()];
@@ -108,7 +108,7 @@ pub fn load_for(
         source.format = frozen_format(device, computing.arithmetic);
         source.bfloat16 = computing.keeps_bfloat16(*device == Device::flex());
     }
-    let mut model = Model::build(facts, &mut source)?;
+    let mut model = Model::build(description, &mut source)?;
     model.computing.arithmetic = computing.arithmetic;
     let elements = source.finish(directory)?;
     Ok(Loaded { model, config, files, elements, note })
@@ -118,8 +118,8 @@ pub fn load_for(
 ///
 /// # Errors
 /// When they are larger than all that is left of it.
-pub fn check_room(facts: &Description) -> Result<()> {
-    let needed = facts.parameters.saturating_mul(4);
+pub fn check_room(description: &Description) -> Result<()> {
+    let needed = description.parameters.saturating_mul(4);
     match memory_bytes_available() {
         Some(left) if needed > left => {
             let (needed, left) = (bytes(needed), bytes(left));
@@ -224,18 +224,22 @@ impl WeightSource {
     }
 
     /// A matrix with a row per token, in pieces that the device takes.
-    pub fn table(&mut self, name: &'static str, [rows, width]: [usize; 2]) -> Result<Embedding> {
+    pub fn table(
+        &mut self,
+        name: &'static str,
+        [rows, width]: [usize; 2],
+    ) -> Result<VocabularyMatrix> {
         let numbers = self.take(name, &[rows, width], Fill::Normal)?;
         let limit = self.computing.limits.rows(width);
         if rows <= limit {
-            return Ok(Embedding::new(name, vec![self.kept(numbers, [rows, width])]));
+            return Ok(VocabularyMatrix::new(name, vec![self.kept(numbers, [rows, width])]));
         }
         let parts = numbers.chunks(limit.saturating_mul(width).max(1)).into_iter();
         let pieces = parts.map(|part| {
             let rows = part.len() / width;
             self.kept(part, [rows, width])
         });
-        Ok(Embedding::new(name, pieces.collect()))
+        Ok(VocabularyMatrix::new(name, pieces.collect()))
     }
 
     /// A matrix `[out, in]`.

@@ -39,6 +39,7 @@ const HARMLESS: &[&str] = &[
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
+    "cache_implementation",
     "chunk_size_feed_forward",
     "decoder_start_token_id",
     "diversity_penalty",
@@ -137,9 +138,10 @@ impl ModelJson {
         self.untied = true;
     }
 
-    /// Whether the file says that the output projection is the embedding.
-    pub fn tied(&self) -> Result<bool> {
-        self.flag(TIED, false)
+    /// Whether the file says that the output projection is the embedding, or the default of the
+    /// family where it is silent.
+    pub fn tied(&self, default: bool) -> Result<bool> {
+        self.flag(TIED, default)
     }
 
     /// An error about one key.

@@ -2,7 +2,7 @@
 //! shapes of their weights. A family makes it of `config.json`; models, estimates, adapters and
 //! exports are made of it. It needs no device.
 
-use crate::ops::{Activation, AttentionConfig, RopeScaling};
+use crate::ops::{Activation, AttentionConfig, LogitConfig, RopeScaling};
 use crate::weights::Element;
 
 /// Path of the embedding in Hugging Face checkpoints.
@@ -31,6 +31,8 @@ pub struct Description {
     pub norm: NormDescription,
     /// Is the output projection the embedding?
     pub tied: bool,
+    /// What is done to the scores that it gives.
+    pub logits: LogitConfig,
     /// Number format that `config.json` names, in which full models are written.
     pub element: Element,
     /// All weights.

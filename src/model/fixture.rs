@@ -2,7 +2,9 @@
 
 use burn::tensor::Device;
 
-use crate::model::{EMBEDDING, Embedding, Model, ModelJson, Parameter, WeightSource, families};
+use crate::model::{
+    EMBEDDING, Model, ModelJson, Parameter, VocabularyMatrix, WeightSource, families,
+};
 use crate::ops::from_vec;
 use crate::random::Stream;
 use crate::weights::Element;
@@ -16,13 +18,13 @@ pub fn table_in_pieces(rows: usize, width: usize, piece: usize) -> Model {
         "tie_word_embeddings": true,
     }));
     let mut source = WeightSource::random(Stream::new(1), 0.02, Element::F32, &device);
-    let facts = families::describe(&config).expect("a family that there is");
-    let mut model = Model::build(facts, &mut source).expect("sizes that are possible");
+    let description = families::describe(&config).expect("a family that there is");
+    let mut model = Model::build(description, &mut source).expect("sizes that are possible");
     let pieces = (0..rows.div_ceil(piece)).map(|number| {
         let rows = piece.min(rows - number * piece);
         let value = from_vec(vec![0.5; rows * width], [rows, width], &device);
         Parameter { value, trainable: true }
     });
-    model.embedding = Embedding::new(EMBEDDING, pieces.collect());
+    model.embedding.matrix = VocabularyMatrix::new(EMBEDDING, pieces.collect());
     model
 }

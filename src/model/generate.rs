@@ -124,7 +124,7 @@ fn read(model: &Model, cache: &mut Cache, prompt: &[u32]) -> Result<Vec<f32>> {
         &model.device,
     )
     .computed(model.computing);
-    let mut x = model.embed(indices(prompt.iter().copied(), &model.device));
+    let mut x = model.embedding.forward(&indices(prompt.iter().copied(), &model.device));
     for (layer, cache) in model.layers.iter().zip(&mut cache.layers) {
         x = layer.prompt(x, &context, cache);
     }
@@ -142,7 +142,8 @@ fn step(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
     let context =
         PassContext::packed(rows, 1, &positions, &vec![1; rows], &model.frequencies, &model.device)
             .computed(model.computing);
-    let mut x = model.embed(indices(tokens.into_iter(), &model.device)); // [texts, hidden]
+    // [texts, hidden]
+    let mut x = model.embedding.forward(&indices(tokens.into_iter(), &model.device));
     for (number, layer) in model.layers.iter().enumerate() {
         let mut caches: Vec<_> =
             texts.iter_mut().map(|text| &mut text.cache.layers[number]).collect();

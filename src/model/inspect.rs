@@ -12,7 +12,7 @@ pub struct Inspected {
     /// Its `config.json`, as the weights have it: see [`ModelJson::untied`].
     pub config: ModelJson,
     /// What it is made of.
-    pub facts: Description,
+    pub description: Description,
     /// What its weight files hold.
     pub headers: Headers,
 }
@@ -39,19 +39,19 @@ impl Inspected {
 /// Names the file and the tensor, what was expected and what was found.
 pub fn inspect(directory: &Path) -> Result<Inspected> {
     let mut config = ModelJson::read(directory)?;
-    let mut facts = families::describe(&config)?;
+    let mut description = families::describe(&config)?;
     let headers = Headers::read(directory)?;
     // Shapes first: what is compared after that is as large as the files are.
-    let mut needed = facts.tensors();
-    if facts.tied && headers.get(LM_HEAD).is_some() {
-        needed.push((LM_HEAD.to_owned(), vec![facts.vocabulary, facts.hidden]));
+    let mut needed = description.tensors();
+    if description.tied && headers.get(LM_HEAD).is_some() {
+        needed.push((LM_HEAD.to_owned(), vec![description.vocabulary, description.hidden]));
     }
     headers.fit(&needed, is_buffer)?;
-    if facts.tied && headers.get(LM_HEAD).is_some() && !headers.equal(EMBEDDING, LM_HEAD)? {
+    if description.tied && headers.get(LM_HEAD).is_some() && !headers.equal(EMBEDDING, LM_HEAD)? {
         config.untie();
-        facts = families::describe(&config)?;
+        description = families::describe(&config)?;
     }
-    Ok(Inspected { config, facts, headers })
+    Ok(Inspected { config, description, headers })
 }
 
 /// A buffer of old exports that the configuration already determines.

@@ -14,23 +14,22 @@ mod inspect;
 mod layer;
 mod linear;
 mod parameter;
-mod embedding;
+mod vocabulary_matrix;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
-pub use blocks::{Block, Norm};
+pub use blocks::{Block, Embedding, Head, Norm};
 pub use build::{FrozenWeights, Init, Loaded, WeightSource, check_room, load, load_for};
 pub use config::{ModelJson, TIED};
 pub use context::{Dropout, OutputRows, PassContext};
-/// Under the name that other modules know it by.
 pub use description::{Description, EMBEDDING, LM_HEAD};
-pub use embedding::{Embedding, piece_of};
 pub use generate::{Generation, Sampling, generate, generate_all};
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect};
 pub use layer::{Cache, Layer, LayerCache, LayerSaved};
 pub use linear::{AdapterBranch, Linear, Matrix};
 pub use parameter::{Parameter, Visitor, count_trainable};
+pub use vocabulary_matrix::{VocabularyMatrix, piece_of};
 
 use crate::device::{Arithmetic, ComputeConfig};
 use crate::error::Result;
@@ -42,12 +41,10 @@ pub struct Model {
     pub embedding: Embedding,
     /// `model.layers.N`.
     pub layers: Vec<Layer>,
-    /// `model.norm`.
-    pub norm: Norm,
-    /// `lm_head`, `[vocabulary, hidden]`; `None` when tied to the embedding.
-    pub lm_head: Option<Embedding>,
+    /// `model.norm` and `lm_head`.
+    pub head: Head,
     /// What it is made of.
-    pub facts: Description,
+    pub description: Description,
     /// How positions turn queries and keys: the rotations of [`Description::ropes`].
     pub frequencies: Vec<ops::Frequencies>,
     /// Where the tensors live.
@@ -70,30 +67,25 @@ impl Model {
     ///
     /// # Errors
     /// When one is missing, has another shape, or is larger than the device takes.
-    pub fn build(facts: Description, weights: &mut WeightSource) -> Result<Self> {
-        let (table, ropes) = ([facts.vocabulary, facts.hidden], facts.ropes());
-        let embedding = weights.table(EMBEDDING, table)?;
-        let layers = facts.layers.iter().map(|layer| Layer::read(layer, &ropes, weights));
+    pub fn build(description: Description, weights: &mut WeightSource) -> Result<Self> {
+        let (table, ropes) = ([description.vocabulary, description.hidden], description.ropes());
+        let matrix = weights.table(EMBEDDING, table)?;
+        let embedding = Embedding { matrix, scale: description.embedding_scale };
+        let layers = description.layers.iter().map(|layer| Layer::read(layer, &ropes, weights));
         let layers = layers.collect::<Result<_>>()?;
-        let norm = Norm::read(None, &facts.norm, weights)?;
-        let lm_head = if facts.tied {
-            weights.ignore(LM_HEAD); // a copy: one that differs unties the model before this
-            None
-        } else {
-            Some(weights.table(LM_HEAD, table)?)
-        };
+        let head = Head::read(&description, weights)?;
         #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
         let frequencies = ropes
             .iter()
             .map(|(rope, width)| ops::Frequencies::new(rope.theta as f32, *width, rope.scaling))
             .collect();
         let (device, computing) = (weights.device().clone(), weights.computing());
-        Ok(Self { embedding, layers, norm, lm_head, facts, frequencies, device, computing })
+        Ok(Self { embedding, layers, head, description, frequencies, device, computing })
     }
 
     /// The output projection `[vocabulary, hidden]`.
-    pub fn head(&self) -> &Embedding {
-        self.lm_head.as_ref().unwrap_or(&self.embedding)
+    pub fn projection(&self) -> &VocabularyMatrix {
+        self.head.matrix.as_ref().unwrap_or(&self.embedding.matrix)
     }
 
     /// Changes the arithmetic. Matrices that are frozen are kept in 16 bits from then on: half
@@ -112,47 +104,28 @@ impl Model {
                 round(weight);
             }
         });
-        let tables = self.lm_head.iter_mut().chain([&mut self.embedding]);
-        tables.flat_map(Embedding::pieces_mut).for_each(round);
+        let matrices = self.head.matrix.iter_mut().chain([&mut self.embedding.matrix]);
+        matrices.flat_map(VocabularyMatrix::pieces_mut).for_each(round);
     }
 
-    /// Token numbers to `[tokens, hidden]`.
-    pub fn embed(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
-        self.scaled(self.embedding.rows(&tokens))
-    }
-
-    /// Adds the gradient of the embedding, if it learns, for that of what [`Self::embed`] gave.
-    pub fn embed_backward(&self, tokens: &Tensor<1, Int>, d: Tensor<2>, sums: &mut Gradients) {
-        if self.embedding.trainable() {
-            self.embedding.add_rows_gradient(sums, tokens, &self.scaled(d));
-        }
-    }
-
-    fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
-        match self.facts.embedding_scale {
-            1.0 => x,
-            scale => x.mul_scalar(scale),
-        }
-    }
-
-    /// All layers without a tape: `[tokens, hidden]` in and out.
+    /// All layers without a tape: token numbers to `[tokens, hidden]`.
     pub fn hidden(&self, tokens: Tensor<1, Int>, context: &PassContext) -> Tensor<2> {
-        let x = self.embed(tokens);
+        let x = self.embedding.forward(&tokens);
         self.layers.iter().fold(x, |x, layer| layer.forward(x, context))
     }
 
     /// Scores over the vocabulary for `x: [tokens, hidden]` as it leaves the layers.
     pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
-        self.head().scores(&self.norm.forward(x), self.computing)
+        self.head.scores(&self.head.hidden(x), self.projection(), self.computing)
     }
 
     /// Calls `visitor` for every parameter, in a fixed order, adapters included.
     pub fn visit(&mut self, visitor: &mut dyn Visitor) {
-        self.embedding.visit(visitor);
+        self.embedding.matrix.visit(visitor);
         self.layers.iter_mut().for_each(|layer| layer.visit(visitor));
-        visitor.vector("model.norm.weight", &mut self.norm.gain);
-        if let Some(head) = &mut self.lm_head {
-            head.visit(visitor);
+        self.head.norm.visit(None, visitor);
+        if let Some(matrix) = &mut self.head.matrix {
+            matrix.visit(visitor);
         }
     }
 

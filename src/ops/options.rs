@@ -43,6 +43,21 @@ impl AttentionConfig {
     }
 }
 
+/// What is done to the scores over the vocabulary before their softmax.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogitConfig {
+    /// They are multiplied with this.
+    pub scale: f32,
+    /// Then they become `cap · tanh(score / cap)`, which keeps them within ±cap (Gemma 2).
+    pub soft_cap: Option<f32>,
+}
+
+impl Default for LogitConfig {
+    fn default() -> Self {
+        Self { scale: 1.0, soft_cap: None }
+    }
+}
+
 /// What a gated layer does to its gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {

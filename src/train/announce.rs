@@ -26,9 +26,9 @@ pub(super) fn say_where(directory: &Path, observer: &mut dyn Observer) {
 impl Prepared<'_> {
     pub(super) fn announce(&self, observer: &mut dyn Observer) {
         let mut fact = |label, value: String| observer.on(Event::Fact(label, value));
-        let (facts, config) = (&self.facts, self.config);
-        let parameters = millions(facts.parameters);
-        fact("model", format!("{} ({}, {parameters})", config.model.base, facts.model_type));
+        let (description, config) = (&self.description, self.config);
+        let parameters = millions(description.parameters);
+        fact("model", format!("{} ({}, {parameters})", config.model.base, description.model_type));
         let method = match &self.adapter {
             Some(adapter) => adapter.describe(),
             None => "full fine-tuning".to_owned(),
@@ -38,14 +38,14 @@ impl Prepared<'_> {
             Init::Pretrained => "",
         };
         let beside = self.adapter.as_ref().map_or(0, |_| self.trainable);
-        let all = facts.parameters + beside;
+        let all = description.parameters + beside;
         fact("method", format!("{method}{start}"));
         fact("trainable", trainable_of(self.trainable, all));
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
         let precision = &self.precision;
         fact("precision", format!("{}: {}", precision.arithmetic.name(), precision.reason));
         if let Some(format) = self.weight_format {
-            fact("weights", memory_fit::weights_line(format, facts, &self.opened));
+            fact("weights", memory_fit::weights_line(format, description, &self.opened));
         }
         fact("data", self.data_line());
         fact(

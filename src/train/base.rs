@@ -28,31 +28,31 @@ const LOOKED_THROUGH_BYTES: u64 = 8 << 30;
 
 /// The sizes of the base model and the file that tells them. Weights that are to be loaded are
 /// there, whole, and those that the sizes ask for.
-pub(super) fn facts_of(
+pub(super) fn described(
     config: &RunConfig,
     base: &ModelDirectory,
     observer: &mut dyn Observer,
 ) -> Result<(Description, FileEntry)> {
-    let (facts, json) = match config.model.init {
+    let (description, json) = match config.model.init {
         Init::Pretrained => {
             let found = inspect(&base.path)?;
             if let Some(note) = found.note() {
                 observer.on(Event::Warning(note));
             }
-            (found.facts, found.config)
+            (found.description, found.config)
         }
         Init::Random => {
             let json = ModelJson::read(&base.path)?;
             (families::describe(&json)?, json)
         }
     };
-    if config.data.max_seq_len > facts.positions_max {
+    if config.data.max_seq_len > description.positions_max {
         observer.on(Event::Warning(format!(
             "`data.max_seq_len` is {}, but the model was made for {} positions",
-            config.data.max_seq_len, facts.positions_max
+            config.data.max_seq_len, description.positions_max
         )));
     }
-    Ok((facts, json.file))
+    Ok((description, json.file))
 }
 
 /// The files of a base model beside its weights, those of them that are there.
@@ -97,7 +97,7 @@ pub fn look_through(base: &Path, observer: &mut dyn Observer) -> Result<()> {
 pub(super) fn check_prompts(
     prompts: &[String],
     codec: &crate::data::Codec,
-    facts: &Description,
+    description: &Description,
 ) -> Result<()> {
     for (number, prompt) in prompts.iter().enumerate() {
         let of = |error: Error| error.because(format!("number {} of `eval.prompts`", number + 1));
@@ -105,8 +105,9 @@ pub(super) fn check_prompts(
         if tokens.is_empty() {
             return Err(of(Error::new("a prompt has no tokens")));
         }
-        if let Some(token) = tokens.iter().find(|token| **token as usize >= facts.vocabulary) {
-            let rows = facts.vocabulary;
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= description.vocabulary)
+        {
+            let rows = description.vocabulary;
             let what = format!("a prompt has the token {token}, the model's embedding {rows} rows");
             return Err(of(Error::new(what)));
         }

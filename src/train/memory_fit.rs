@@ -14,7 +14,7 @@ use crate::weights::formats::{self, WeightFormat};
 /// # Errors
 /// When a weight is, or the tensors of a single row would be.
 pub fn micro_batch_split(
-    facts: &Description,
+    description: &Description,
     opened: &OpenedDevice,
     rows: usize,
     length: usize,
@@ -29,14 +29,17 @@ pub fn micro_batch_split(
             ))
             .hint("another `device.name` may take larger ones; `firebrand devices` lists them")
     };
-    if let Some((path, [outputs, inputs])) =
-        facts.linears.iter().find(|(_, [outputs, inputs])| !limits.holds((outputs * inputs) as u64))
+    if let Some((path, [outputs, inputs])) = description
+        .linears
+        .iter()
+        .find(|(_, [outputs, inputs])| !limits.holds((outputs * inputs) as u64))
     {
         let size = bytes(4 * (outputs * inputs) as u64);
         return Err(too_large(format!("`{path}` is too large for the device: it has {size}")));
     }
     // The widest tensor of a layer.
-    let widest = facts.linears.iter().flat_map(|(_, dims)| *dims).max().unwrap_or(facts.hidden);
+    let widest =
+        description.linears.iter().flat_map(|(_, dims)| *dims).max().unwrap_or(description.hidden);
     let tokens = limits.rows(widest);
     if tokens < length {
         let size = bytes(4 * (length * widest) as u64);
@@ -87,19 +90,19 @@ pub fn weight_format(
 /// gets them dequantised.
 pub fn coded(
     format: Option<&'static dyn WeightFormat>,
-    facts: &Description,
+    description: &Description,
     opened: &OpenedDevice,
 ) -> (u64, u64) {
     let Some(format) = format.filter(|_| !opened.on_gpu()) else { return (0, 0) };
     let one = |dims: &[usize; 2]| ((dims[0] * dims[1]) as u64, format.bytes(*dims));
-    let all = facts.linears.iter().map(|(_, dims)| one(dims));
+    let all = description.linears.iter().map(|(_, dims)| one(dims));
     all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
 /// How they are kept, for people.
 pub fn weights_line(
     format: &'static dyn WeightFormat,
-    facts: &Description,
+    description: &Description,
     opened: &OpenedDevice,
 ) -> String {
     let name = format.name();
@@ -108,7 +111,7 @@ pub fn weights_line(
             "linear layers rounded to {name}, and dequantised: no memory is saved here"
         );
     }
-    let (numbers, size) = coded(Some(format), facts, opened);
+    let (numbers, size) = coded(Some(format), description, opened);
     let (size, wide) = (bytes(size), bytes(4 * numbers));
     format!("linear layers of the base in {name}: {size} in place of {wide} in f32")
 }
@@ -118,26 +121,30 @@ pub fn weights_line(
 /// # Errors
 /// Those of [`check_memory`], and when the adapter asks for layers that the model does not have.
 pub fn memory(
-    facts: &Description,
+    description: &Description,
     work: Workload,
     adapter: Option<&dyn Adapter>,
     opened: &OpenedDevice,
 ) -> Result<Estimate> {
-    let mut memory = estimate(facts, work);
+    let mut memory = estimate(description, work);
     if let Some(adapter) = adapter {
-        memory.activations += kept_by_adapter(adapter, facts, work)?;
+        memory.activations += kept_by_adapter(adapter, description, work)?;
     }
     check_memory(&memory, opened)?;
     Ok(memory)
 }
 
 /// Bytes that an adapter adds to what the forward pass keeps for the backward pass.
-fn kept_by_adapter(adapter: &dyn Adapter, facts: &Description, work: Workload) -> Result<u64> {
+fn kept_by_adapter(
+    adapter: &dyn Adapter,
+    description: &Description,
+    work: Workload,
+) -> Result<u64> {
     const F32: usize = 4;
-    let numbers = adapters::saved_per_token(adapter, facts)? * work.rows * work.length;
+    let numbers = adapters::saved_per_token(adapter, description)? * work.rows * work.length;
     let at_once = match work.recompute {
         Recompute::None => numbers,
-        Recompute::Layers => numbers / facts.layers.len().max(1),
+        Recompute::Layers => numbers / description.layers.len().max(1),
     };
     Ok((at_once * F32) as u64)
 }
@@ -216,7 +223,7 @@ mod tests {
     use crate::device::{self, DeviceLimits};
     use crate::model::{ModelJson, families};
 
-    fn facts() -> Description {
+    fn description() -> Description {
         let json = serde_json::json!({
             "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
             "num_key_value_heads": 2, "intermediate_size": 256, "num_hidden_layers": 2,
@@ -238,15 +245,17 @@ mod tests {
 
     #[test]
     fn micro_batches_are_divided_until_tensors_fit() {
-        let facts = facts();
+        let description = description();
         let row = 4 * 256 * 100; // of the gated layer, 100 tokens
-        let rows = |bytes| micro_batch_split(&facts, &card(bytes, None), 8, 100).unwrap().rows;
+        let rows =
+            |bytes| micro_batch_split(&description, &card(bytes, None), 8, 100).unwrap().rows;
         assert_eq!((rows(8 * row), rows(8 * row - 1), rows(3 * row)), (None, Some(7), Some(3)));
         let error =
-            micro_batch_split(&facts, &card(row - 1, None), 8, 100).unwrap_err().to_string();
+            micro_batch_split(&description, &card(row - 1, None), 8, 100).unwrap_err().to_string();
         assert!(error.contains("100 tokens") && error.contains("102.4 kB"), "{error}");
-        let error =
-            micro_batch_split(&facts, &card(4 * 64 * 255, None), 8, 1).unwrap_err().to_string();
+        let error = micro_batch_split(&description, &card(4 * 64 * 255, None), 8, 1)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("gate_proj") && error.contains("65.5 kB"), "{error}");
     }
 

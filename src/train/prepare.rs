@@ -32,7 +32,7 @@ pub struct Prepared<'a> {
     /// The base model's directory.
     pub base: ModelDirectory,
     /// Its sizes.
-    pub facts: Description,
+    pub description: Description,
     /// Configuration and weights of the base, with the digests of the bytes that are used.
     pub base_files: Vec<FileEntry>,
     /// Where the run computes.
@@ -87,40 +87,39 @@ pub fn prepare<'a>(
     let base = supply.base(&config.model)?;
     approval.read_signature(config, &base)?;
     let base_trust = approval.model(&base, &base::text_files(&base)?)?;
-    let (facts, config_file) = base::facts_of(config, &base, observer)?;
+    let (description, config_file) = base::described(config, &base, observer)?;
     let adapter = adapters::of_run(config);
     let weight_format = memory_fit::weight_format(config, adapter.as_deref())?;
-    let trainable = trainable(adapter.as_deref(), &facts)?;
+    let trainable = trainable(adapter.as_deref(), &description)?;
     let signed = base_signature(&base.path)?;
     signed.tell(observer);
     let parent = parent_of(&base, &signed)?;
     let corpus = read_data(config, &base, supply, extent)?;
     let (opened, precision) = opening()?;
     say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
-    check_model(config, &facts, &base, &corpus, opened.on_gpu())?;
+    check_model(config, &description, &base, &corpus, opened.on_gpu())?;
     let plan = corpus.plan(config.seed);
     let length = plan.longest_row()?.next_multiple_of(opened.computing().pad_multiple);
-    let micro_batch_split =
-        memory_fit::micro_batch_split(&facts, &opened, config.train.micro_batch_size, length)?;
+    let rows = config.train.micro_batch_size;
+    let micro_batch_split = memory_fit::micro_batch_split(&description, &opened, rows, length)?;
     let work = Workload {
         trainable,
         state_bytes: optimizers::chosen(&config.owned).state_bytes(),
         rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
         length,
         data: data_bytes(&config.data, &corpus),
-        coded: memory_fit::coded(weight_format, &facts, &opened),
+        coded: memory_fit::coded(weight_format, &description, &opened),
         ..workload(config, &opened, &precision)
     };
-    let memory = memory_fit::memory(&facts, work, adapter.as_deref(), &opened)?;
-    let validation =
-        data::validation_batches(&corpus.validation, &config.data, config.train.micro_batch_size);
+    let memory = memory_fit::memory(&description, work, adapter.as_deref(), &opened)?;
+    let validation = data::validation_batches(&corpus.validation, &config.data, rows);
     let prepared = Prepared {
         config,
         opened,
         total_steps: total_steps(config, &plan)?,
         base_files: vec![config_file],
         base,
-        facts,
+        description,
         precision,
         micro_batch_split,
         corpus,
@@ -146,22 +145,22 @@ pub fn prepare<'a>(
 }
 
 /// How many parameters are trained.
-fn trainable(adapter: Option<&dyn Adapter>, facts: &Description) -> Result<u64> {
-    adapter.map_or(Ok(facts.parameters), |adapter| adapters::size(adapter, facts))
+fn trainable(adapter: Option<&dyn Adapter>, description: &Description) -> Result<u64> {
+    adapter.map_or(Ok(description.parameters), |adapter| adapters::size(adapter, description))
 }
 
 /// Whether the model has what data and settings ask of it, and room in memory.
 fn check_model(
     config: &RunConfig,
-    facts: &Description,
+    description: &Description,
     base: &ModelDirectory,
     corpus: &Corpus,
     on_gpu: bool,
 ) -> Result<()> {
-    check_vocabulary(corpus, facts, base)?;
-    base::check_prompts(&config.eval.prompts, &corpus.codec, facts)?;
+    check_vocabulary(corpus, description, base)?;
+    base::check_prompts(&config.eval.prompts, &corpus.codec, description)?;
     match config.model.init {
-        Init::Random if !on_gpu => model::check_room(facts),
+        Init::Random if !on_gpu => model::check_room(description),
         _ => Ok(()),
     }
 }
@@ -189,15 +188,19 @@ fn read_data(
     data::open(&config.data, &base.path, supply, &cache, extent, config.eval.max_records)
 }
 
-fn check_vocabulary(corpus: &Corpus, facts: &Description, base: &ModelDirectory) -> Result<()> {
+fn check_vocabulary(
+    corpus: &Corpus,
+    description: &Description,
+    base: &ModelDirectory,
+) -> Result<()> {
     // Added tokens beyond it are usual; a text with one of them is refused.
     let vocabulary = corpus.codec.tokenizer.own_vocabulary_size();
-    if vocabulary <= facts.vocabulary {
+    if vocabulary <= description.vocabulary {
         return Ok(());
     }
     Err(Error::new(format!(
         "the tokenizer has {vocabulary} tokens, but the model's embedding only {} rows",
-        facts.vocabulary
+        description.vocabulary
     ))
     .at(&base.path)
     .hint("tokenizer.json and config.json belong to different models"))

@@ -10,13 +10,15 @@ use firebrand::adapters::{self, Lora, LoraSettings, TargetModules};
 use firebrand::config::{Kernels, Recompute};
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{Pass, forward_backward, upload};
-use firebrand::model::description::{BlockDescription, NormDescription, NormGain};
+use firebrand::model::description::{
+    BlockDescription, LayerDescription, NormDescription, NormGain,
+};
 use firebrand::model::{
     Description, Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, WeightSource,
     families, generate, load,
 };
 use firebrand::objectives;
-use firebrand::ops::{Activation, AttentionConfig, from_vec, host};
+use firebrand::ops::{Activation, AttentionConfig, LogitConfig, from_vec, host};
 use firebrand::random::Stream;
 use firebrand::weights::Element;
 use serde_json::{Value, json};
@@ -278,7 +280,7 @@ fn packed_documents_have_the_logits_of_documents_alone() {
                 alone.extend(logits(&model, &batch));
             }
             let found = relative(&together, &alone);
-            assert!(found < 1e-6, "{} {kernels}: {found}", case.name);
+            assert!(found < 2e-6, "{} {kernels}: {found}", case.name);
         }
     }
 }
@@ -321,9 +323,9 @@ fn texts_written_with_a_cache_are_those_of_transformers_and_those_without() {
     }
 }
 
-/// Options that blocks have and no family of the table asks for yet, all at once: scaled
-/// embeddings, norms behind the blocks, a multiplier, gains of one more than the weight, norms over
-/// all heads, GELU, another scale of scores, and a layer in which positions turn nothing.
+/// Options that blocks have, all at once: scaled embeddings, norms behind the blocks, a multiplier,
+/// gains of one more than the weight, norms over all heads, GELU, another scale of scores, a layer
+/// in which positions turn nothing, and scores over the vocabulary that are scaled and capped.
 fn with_every_option(mut of: Description) -> Description {
     for (number, layer) in of.layers.iter_mut().enumerate() {
         for (name, part) in ["after_attention", "after_mlp"].into_iter().zip(&mut layer.residuals) {
@@ -348,6 +350,7 @@ fn with_every_option(mut of: Description) -> Description {
         }
     }
     of.embedding_scale = 3.0;
+    of.logits = LogitConfig { scale: 0.7, soft_cap: Some(1.5) };
     of.counted(u128::MAX).expect("it is small")
 }
 
@@ -382,7 +385,7 @@ fn every_option_of_a_block_has_the_gradients_of_one_tape_in_both_forms() {
     let model = model_of(&description, Kernels::Portable);
     let (tokens, context) = upload(&model, &batch);
     let mut layers: Vec<_> = model.layers.iter().map(|layer| layer.tracked()).collect();
-    let embedded = model.embed(tokens).autodiff().require_grad();
+    let embedded = model.embedding.forward(&tokens).autodiff().require_grad();
     let x = layers.iter().fold(embedded.clone(), |x, layer| layer.composed(x, &context));
     let index = firebrand::ops::indices(batch.targets.iter().map(|t| t.index), &cpu());
     let token = firebrand::ops::indices(batch.targets.iter().map(|t| t.token), &cpu());
@@ -452,18 +455,95 @@ fn configurations_of_real_checkpoints_are_understood() {
             "tie_word_embeddings": false, "vocab_size": vocabulary,
         })
     };
-    for (own, parameters, window) in [
-        (qwen3, 596_049_920, None),
-        (qwen2, 494_032_768, None),
-        (mistral(32_000, json!(4096)), 7_241_732_096, Some(4096)),
-        (mistral(32_768, json!(null)), 7_248_023_552, None),
+    let olmo2 = json!({
+        "model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"], "attention_bias": false,
+        "hidden_size": 2048, "intermediate_size": 8192, "max_position_embeddings": 4096,
+        "num_attention_heads": 16, "num_hidden_layers": 16, "num_key_value_heads": 16,
+        "pad_token_id": 100_277, "rms_norm_eps": 1e-6, "rope_scaling": null, "rope_theta": 500_000,
+        "tie_word_embeddings": false, "use_cache": false, "vocab_size": 100_352,
+    });
+    for (own, parameters, windows) in [
+        (qwen3, 596_049_920, [None; 2]),
+        (qwen2, 494_032_768, [None; 2]),
+        (mistral(32_000, json!(4096)), 7_241_732_096, [Some(4096); 2]),
+        (mistral(32_768, json!(null)), 7_248_023_552, [None; 2]),
+        (gemma3(), 268_098_176, [Some(512), None]),
+        (olmo2, 1_484_916_736, [None; 2]),
     ] {
         let mut config = common.clone();
         config.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
         let found = families::describe(&ModelJson::from_value(config)).unwrap();
         assert_eq!(found.parameters, parameters, "{}", found.model_type);
-        let (attention, _) = found.uniform().expect("all layers are the same");
-        assert_eq!(attention.config.window, window);
+        let window = |layer: &LayerDescription| match &layer.residuals[0].block {
+            BlockDescription::Attention(attention) => attention.config.window,
+            BlockDescription::GatedMlp(_) => panic!("attention comes first"),
+        };
+        let [first, last] = [found.layers.first(), found.layers.last()];
+        assert_eq!([first, last].map(|layer| window(layer.unwrap())), windows);
+    }
+}
+
+/// Gemma 3 270M as its first checkpoints have it.
+fn gemma3() -> Value {
+    let kinds: Vec<_> = (1..=18)
+        .map(|number| if number % 6 == 0 { "full_attention" } else { "sliding_attention" })
+        .collect();
+    json!({
+        "model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"],
+        "_sliding_window_pattern": 6, "attention_bias": false, "attn_logit_softcapping": null,
+        "final_logit_softcapping": null, "head_dim": 256, "hidden_act": null,
+        "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 640, "intermediate_size": 2048,
+        "layer_types": kinds, "max_position_embeddings": 32768, "num_attention_heads": 4,
+        "num_hidden_layers": 18, "num_key_value_heads": 1, "pad_token_id": 0,
+        "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-6, "rope_local_base_freq": 10000.0,
+        "rope_scaling": null, "rope_theta": 1_000_000.0, "sliding_window": 512,
+        "use_bidirectional_attention": false, "vocab_size": 262_144,
+    })
+}
+
+/// What the older and the newer form of `config.json` say of rotations and layers is the same, and
+/// what the reference takes where they are silent is taken here.
+#[test]
+fn gemma3_means_the_same_in_both_forms_and_where_it_is_silent() {
+    let describe = |change: Value| {
+        let mut config = gemma3();
+        config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        families::describe(&ModelJson::from_value(config))
+    };
+    let plain = describe(json!({})).unwrap();
+    let [ropes, scale] = [plain.ropes().len() as f32, plain.embedding_scale];
+    assert_eq!((ropes, scale), (2.0, 640.0_f32.sqrt()));
+    for change in [
+        json!({"layer_types": null, "sliding_window_pattern": 6}),
+        json!({"layer_types": null, "_sliding_window_pattern": null}),
+        json!({"rope_theta": null, "rope_local_base_freq": null}),
+        json!({"rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        }}),
+        json!({"rope_parameters": {"full_attention": null}, "query_pre_attn_scalar": null}),
+        json!({"tie_word_embeddings": true, "hidden_activation": null}),
+    ] {
+        assert_eq!(describe(change.clone()).unwrap(), plain, "{change}");
+    }
+    // 640 has the root 25.298, which is 25.25 in bfloat16.
+    assert_eq!(describe(json!({"dtype": "bfloat16"})).unwrap().embedding_scale, 25.25);
+    let linear = json!({"rope_type": "linear", "factor": 8.0});
+    let scaled = describe(json!({"rope_scaling": linear})).unwrap().ropes();
+    assert_eq!(scaled.iter().filter(|rope| plain.ropes().contains(rope)).count(), 1);
+    for (change, key) in [
+        (json!({"use_bidirectional_attention": true}), "use_bidirectional_attention"),
+        (json!({"attn_logit_softcapping": 50.0}), "attn_logit_softcapping"),
+        (json!({"hidden_activation": "gelu"}), "hidden_activation"),
+        (json!({"hidden_act": "silu"}), "hidden_act"),
+        (json!({"sliding_window": null}), "layer_types"),
+        (json!({"query_pre_attn_scalar": 0}), "query_pre_attn_scalar"),
+        (json!({"final_logit_softcapping": -1.0}), "final_logit_softcapping"),
+        (json!({"rope_parameters": {"rope_type": "default"}}), "rope_parameters"),
+        (json!({"rope_parameters": {"full_attention": {"factor": 2.0}}}), "factor"),
+    ] {
+        let error = describe(change.clone()).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")), "{change} gave {error}");
     }
 }
 

@@ -488,7 +488,7 @@ fn layer_by_layer_equals_one_tape() {
     // One tape over the whole model, with the loss as Burn composes it.
     let (tokens, context) = upload(&model, &batch);
     let mut layers: Vec<_> = model.layers.iter().map(|layer| layer.tracked()).collect();
-    let mut x = model.embed(tokens).autodiff().require_grad();
+    let mut x = model.embedding.forward(&tokens).autodiff().require_grad();
     for layer in &layers {
         x = layer.composed(x, &context);
     }
@@ -557,7 +557,7 @@ fn join(rows: &[Batch]) -> Batch {
 fn a_loss_that_is_not_finite_stops_the_step_and_names_it() {
     let expected = expected("gqa-tied");
     let mut model = with_lora("gqa-tied", &expected);
-    model.norm.gain.value = model.norm.gain.value.clone().mul_scalar(f32::NAN);
+    model.head.norm.gain.value = model.head.norm.gain.value.clone().mul_scalar(f32::NAN);
     let mut trainer = Trainer::new(model, step_settings(1e-2), adamw());
     let error = trainer.step(&[expected.batch()], 0.0).unwrap_err().to_string();
     assert!(error.contains("not finite") && error.contains("step 1"), "{error}");
@@ -613,7 +613,7 @@ fn small_tensors_and_products_change_nothing_but_rounding() {
         let mut whole = trainer(DeviceLimits::NONE);
         let small = DeviceLimits { tensor_bytes: 8192, dispatch_flops: 30_000 };
         let mut parts = trainer(small);
-        assert!(parts.model.embedding.pieces().len() > 1, "{name}: the limit is not met");
+        assert!(parts.model.embedding.matrix.pieces().len() > 1, "{name}: the limit is not met");
         let ours = logits(&parts.model, &batch);
         assert_near(name, &ours, &logits(&whole.model, &batch), 1e-6);
         for _ in 0..3 {
@@ -655,7 +655,7 @@ fn frozen_weights_that_stay_in_bfloat16_change_no_bit() {
         let loaded =
             firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing, frozen);
         let mut model = loaded.unwrap().model;
-        let stays = model.embedding.pieces()[0].value.dtype() == burn::tensor::DType::BF16;
+        let stays = model.embedding.matrix.pieces()[0].value.dtype() == burn::tensor::DType::BF16;
         assert_eq!(stays, frozen && kernels == Kernels::Fast);
         adapters::attach(&mut model, &lora(0.2), Stream::new(1)).unwrap();
         model
@@ -779,7 +779,7 @@ fn what_is_not_finite_is_told_of_the_step_that_it_came_of() {
     batch.sources = Vec::new();
     let mut trainer = grained("gqa-tied", 1, None);
     trainer.begin(std::slice::from_ref(&batch), 0.0, true).unwrap().finish().unwrap();
-    let gain = &mut trainer.model.norm.gain.value;
+    let gain = &mut trainer.model.head.norm.gain.value;
     *gain = gain.clone().mul_scalar(f32::INFINITY);
     // On the CPU the loss is known at once; on a device the norm tells.
     let error = match trainer.begin(std::slice::from_ref(&batch), 0.0, true) {

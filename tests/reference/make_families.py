@@ -53,7 +53,8 @@ def model_of(case):
     family, options = CASES[case]
     config = AutoConfig.for_model(family, **{**COMMON, **options})
     config._attn_implementation = "eager"
-    model = AutoModelForCausalLM.from_config(config).float()
+    # In the format of the configuration first: scales of embeddings are rounded to it.
+    model = AutoModelForCausalLM.from_config(config, dtype=config.dtype).float()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(numbers(name, parameter.shape))
@@ -181,7 +182,29 @@ def main():
             make_case(case)
 
 
+SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+def ropes(full, sliding=10000.0, **scaling):
+    """A rotation for each kind of layer, that of layers without a window scaled."""
+    return {FULL: {"rope_type": "default", "rope_theta": full, **scaling},
+            SLIDING: {"rope_type": "default", "rope_theta": sliding}}
+
+
 CASES |= {
+    "gemma3-tied": ("gemma3_text", dict(
+        head_dim=8, query_pre_attn_scalar=8, num_key_value_heads=1, sliding_window=5,
+        layer_types=[SLIDING, SLIDING, FULL], rope_parameters=ropes(1e6))),
+    "gemma3-linear": ("gemma3_text", dict(
+        head_dim=6, query_pre_attn_scalar=11, sliding_window=4, sliding_window_pattern=2,
+        dtype="bfloat16", rope_parameters=ropes(1e6, rope_type="linear", factor=8.0))),
+    "gemma3-capped": ("gemma3_text", dict(
+        head_dim=8, query_pre_attn_scalar=4, sliding_window=6, attention_bias=True,
+        final_logit_softcapping=3.0, tie_word_embeddings=False, layer_types=[FULL, SLIDING, FULL],
+        rope_parameters=ropes(1e6))),
+    "olmo2": ("olmo2", dict(num_key_value_heads=4, tie_word_embeddings=False)),
+    "olmo2-grouped": ("olmo2", dict(
+        attention_bias=True, tie_word_embeddings=True, rms_norm_eps=1e-5)),
     "qwen3-tied": ("qwen3", dict(head_dim=8, tie_word_embeddings=True)),
     "qwen3-window": ("qwen3", dict(
         head_dim=10, tie_word_embeddings=False, attention_bias=True, use_sliding_window=True,

@@ -86,8 +86,8 @@ impl Adapter for Lora {
         describe("LoRA", &self.settings)
     }
 
-    fn layers(&self, facts: &Description) -> Result<Vec<(String, [usize; 2])>> {
-        layers(&self.settings, facts)
+    fn layers(&self, description: &Description) -> Result<Vec<(String, [usize; 2])>> {
+        layers(&self.settings, description)
     }
 
     fn tensors(&self, [outputs, inputs]: [usize; 2]) -> Vec<(&'static str, Vec<usize>)> {

@@ -175,11 +175,15 @@ fn wants(settings: &LoraSettings, path: &str) -> bool {
 }
 
 /// The layers that `target_modules` means. All names that fit none are reported.
-pub fn layers(settings: &LoraSettings, facts: &Description) -> Result<Vec<(String, [usize; 2])>> {
+pub fn layers(
+    settings: &LoraSettings,
+    description: &Description,
+) -> Result<Vec<(String, [usize; 2])>> {
     if let TargetModules::Names(names) = &settings.target_modules {
-        let known: BTreeSet<&str> = facts.linears.iter().map(|(path, _)| last_name(path)).collect();
+        let known: BTreeSet<&str> =
+            description.linears.iter().map(|(path, _)| last_name(path)).collect();
         let unused =
-            |name: &&String| !facts.linears.iter().any(|(path, _)| fits(path, name.as_str()));
+            |name: &&String| !description.linears.iter().any(|(path, _)| fits(path, name.as_str()));
         let problems = names.iter().filter(unused).map(|name| {
             let error = Error::new(format!("`{name}` in `lora.target_modules` fits no layer"));
             match nearest(name, known.iter().copied()) {
@@ -191,7 +195,7 @@ pub fn layers(settings: &LoraSettings, facts: &Description) -> Result<Vec<(Strin
             return Err(error);
         }
     }
-    Ok(facts.linears.iter().filter(|(path, _)| wants(settings, path)).cloned().collect())
+    Ok(description.linears.iter().filter(|(path, _)| wants(settings, path)).cloned().collect())
 }
 
 fn join(names: &BTreeSet<&str>) -> String {

@@ -56,7 +56,7 @@ impl Attention {
 
     /// Visits the norms; `path` is that of the layer.
     pub fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
-        self.norms.iter_mut().flatten().for_each(|norm| norm.visit(path, visitor));
+        self.norms.iter_mut().flatten().for_each(|norm| norm.visit(Some(path), visitor));
     }
 
     /// A copy whose trainable parameters are leaves of a tape.

@@ -4,13 +4,17 @@
 //! factors of products from one to the next.
 
 mod attention;
+mod embedding;
 mod gated_mlp;
+mod head;
 mod norm;
 
 use burn::tensor::{Gradients as Tape, Tensor};
 
 pub use attention::{Attention, AttentionOnCpu, KeyValueCache, SavedAttention, TapedAttention};
+pub use embedding::Embedding;
 pub use gated_mlp::{GatedMlp, GatedMlpOnCpu, SavedGatedMlp};
+pub use head::{CapSlopes, Head};
 pub use norm::{Norm, NormOnCpu};
 
 use crate::error::Result;

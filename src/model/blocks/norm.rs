@@ -27,8 +27,7 @@ impl Norm {
         weights: &mut WeightSource,
     ) -> Result<Self> {
         let NormDescription { name, width, epsilon, gain: kind } = *description;
-        let prefix = path.map_or(String::new(), |path| format!("{path}."));
-        let gain = weights.gain(&format!("{prefix}{name}.weight"), width)?;
+        let gain = weights.gain(&weight_path(path, name), width)?;
         Ok(Self { gain, epsilon, kind, name })
     }
 
@@ -57,9 +56,14 @@ impl Norm {
         Self { gain: self.gain.tracked(), ..*self }
     }
 
-    /// Visits the gain; `path` is that of the layer.
-    pub fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {
-        visitor.vector(&format!("{path}.{}.weight", self.name), &mut self.gain);
+    /// The path of the gain; `path` is that of the layer, if it is in one.
+    pub fn weight_path(&self, path: Option<&str>) -> String {
+        weight_path(path, self.name)
+    }
+
+    /// Visits the gain.
+    pub fn visit(&mut self, path: Option<&str>, visitor: &mut dyn Visitor) {
+        visitor.vector(&self.weight_path(path), &mut self.gain);
     }
 
     /// As the kernels of the CPU know it.
@@ -69,6 +73,10 @@ impl Norm {
         let epsilon = self.epsilon as f32;
         Some(NormOnCpu { name: self.name, value, epsilon, trainable: self.gain.trainable })
     }
+}
+
+fn weight_path(layer: Option<&str>, name: &str) -> String {
+    layer.map_or_else(|| format!("{name}.weight"), |layer| format!("{layer}.{name}.weight"))
 }
 
 /// A norm for the kernels of the CPU.

@@ -1,4 +1,4 @@
-//! What most families have in common (Touvron et al. 2023): norms before attention and MLP, grouped
+//! What most families have in common (Touvron et al. 2023): norms about attention and MLP, grouped
 //! queries, rotary positions, a gated MLP, and the names of all that. What a family has besides are
 //! fields that it sets.
 
@@ -11,7 +11,7 @@ use crate::model::description::{
     AttentionDescription, BlockDescription, Description, FINAL_NORM, GatedMlpDescription,
     LayerDescription, LinearDescription, NormDescription, NormGain, ResidualDescription, Rope,
 };
-use crate::ops::{Activation, AttentionConfig, Heads};
+use crate::ops::{Activation, AttentionConfig, Heads, LogitConfig};
 
 /// Limits that no real model comes near; a config beyond them is an attack or an accident.
 const SIZE_MAX: usize = 1 << 20;
@@ -30,26 +30,65 @@ pub(super) struct Defaults {
     pub positions_max: usize,
 }
 
+/// Where the norms of a layer stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LayerNorms {
+    /// Before attention and MLP.
+    Before,
+    /// After them, before what they give is added.
+    After,
+    /// Before and after.
+    Both,
+}
+
+/// What of queries and keys is normalised at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum QueryKeyNorms {
+    /// Nothing.
+    None,
+    /// Each head.
+    Heads,
+    /// All heads together.
+    Whole,
+}
+
 /// The sizes in `config.json`, and options that families set.
 pub(super) struct Dense {
-    hidden: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
     intermediate: usize,
     heads: Heads,
     vocabulary: usize,
     positions_max: usize,
-    epsilon: f64,
-    tied: bool,
-    rope: Rope,
+    /// Of all norms.
+    pub epsilon: f64,
+    /// Whether the output projection is the embedding.
+    pub tied: bool,
+    /// What is done to the gate of the MLP.
+    pub activation: Activation,
+    /// What embeddings are multiplied with.
+    pub embedding_scale: f32,
+    /// Where the norms of layers stand.
+    pub layer_norms: LayerNorms,
+    /// What norms multiply with.
+    pub gain: NormGain,
+    /// What scores of attention are multiplied with, if not by one over the root of a head's width.
+    pub score_scale: Option<f32>,
+    /// What is done to scores over the vocabulary.
+    pub logits: LogitConfig,
     /// Whether queries, keys and values have biases.
     pub qkv_bias: bool,
     /// Whether what was mixed gets one.
     pub output_bias: bool,
     /// Whether the linear layers of the MLP have some.
     pub mlp_bias: bool,
-    /// Whether queries and keys are normalised in each head.
-    pub head_norms: bool,
+    /// What of queries and keys is normalised at once.
+    pub qk_norms: QueryKeyNorms,
     /// The window of each layer, if it has one.
     pub windows: Vec<Option<usize>>,
+    /// How positions turn queries and keys in each layer; where this is empty, in all as
+    /// `config.json` has it for a whole model.
+    pub ropes: Vec<Option<Rope>>,
 }
 
 impl Dense {
@@ -74,11 +113,6 @@ impl Dense {
         if width % 2 != 0 {
             return Err(config.wrong("head_dim", "must be even, for the rotary embedding"));
         }
-        match config.get("hidden_act") {
-            None => {}
-            Some(Value::String(activation)) if activation == "silu" => {}
-            Some(other) => return Err(config.wrong("hidden_act", &format!("is {other}, not silu"))),
-        }
         let positions_max = config.optional_size("max_position_embeddings", 1 << 30)?;
         let positions_max = positions_max.unwrap_or(defaults.positions_max);
         let layers = config.size("num_hidden_layers", LAYERS_MAX)?;
@@ -89,14 +123,25 @@ impl Dense {
             vocabulary: config.size("vocab_size", 1 << 24)?,
             positions_max,
             epsilon: config.positive("rms_norm_eps", 1e-6)?,
-            tied: config.tied()?,
-            rope: rope::read(config, positions_max)?,
+            tied: config.tied(false)?,
+            activation: activation(config, "hidden_act")?.unwrap_or(Activation::Silu),
+            embedding_scale: 1.0,
+            layer_norms: LayerNorms::Before,
+            gain: NormGain::Weight,
+            score_scale: None,
+            logits: LogitConfig::default(),
             qkv_bias: false,
             output_bias: false,
             mlp_bias: false,
-            head_norms: false,
+            qk_norms: QueryKeyNorms::None,
             windows: vec![None; layers],
+            ropes: Vec::new(),
         })
+    }
+
+    /// Longest position seen in training.
+    pub fn positions_max(&self) -> usize {
+        self.positions_max
     }
 
     /// Reads windows of some layers: those that `layer_types` names, or all from
@@ -104,7 +149,6 @@ impl Dense {
     pub fn read_windows(&mut self, config: &ModelJson) -> Result<()> {
         const WINDOW: usize = 4096;
         const FIRST: u64 = 28;
-        let layers = self.windows.len();
         let used = config.flag("use_sliding_window", false)?;
         let size = config.optional_size("sliding_window", 1 << 30)?;
         let silent = !config.json.contains_key("sliding_window");
@@ -115,51 +159,70 @@ impl Dense {
                 .as_u64()
                 .ok_or_else(|| config.wrong("max_window_layers", "must be a number of layers"))?,
         };
-        self.windows = match config.get("layer_types") {
-            None => (0..layers as u64).map(|index| window.filter(|_| index >= first)).collect(),
+        let sliding =
+            self.sliding_layers(config, |index| window.is_some() && index as u64 >= first)?;
+        self.set_windows(config, &sliding, window)
+    }
+
+    /// Which layers `layer_types` gives a window; the default where it is not there.
+    pub fn sliding_layers(
+        &self,
+        config: &ModelJson,
+        default: impl Fn(usize) -> bool,
+    ) -> Result<Vec<bool>> {
+        let layers = self.windows.len();
+        match config.get("layer_types") {
+            None => Ok((0..layers).map(default).collect()),
             Some(Value::Array(kinds)) if kinds.len() == layers => {
-                let window = |kind: &Value| match (kind.as_str(), window) {
-                    (Some("full_attention"), _) => Ok(None),
-                    (Some("sliding_attention"), Some(window)) => Ok(Some(window)),
-                    (Some("sliding_attention"), None) => {
-                        Err(config.wrong("layer_types", "asks for a window, and there is none"))
-                    }
+                let sliding = |kind: &Value| match kind.as_str() {
+                    Some("full_attention") => Ok(false),
+                    Some("sliding_attention") => Ok(true),
                     _ => Err(config.wrong("layer_types", &format!("asks for `{kind}`"))),
                 };
-                kinds.iter().map(window).collect::<Result<_>>()?
+                kinds.iter().map(sliding).collect()
             }
             Some(_) => {
                 let what = format!("must be a list with a kind for each of {layers} layers");
-                return Err(config.wrong("layer_types", &what));
+                Err(config.wrong("layer_types", &what))
             }
-        };
+        }
+    }
+
+    /// Gives the layers of a list a window.
+    pub fn set_windows(
+        &mut self,
+        config: &ModelJson,
+        sliding: &[bool],
+        window: Option<usize>,
+    ) -> Result<()> {
+        if window.is_none() && sliding.contains(&true) {
+            return Err(config.wrong("layer_types", "asks for a window, and there is none"));
+        }
+        self.windows = sliding.iter().map(|sliding| window.filter(|_| *sliding)).collect();
         Ok(())
     }
 
     /// The description.
-    pub fn describe(self, config: &ModelJson) -> Result<Description> {
-        let layers = self.windows.iter().enumerate().map(|(index, window)| LayerDescription {
+    pub fn describe(mut self, config: &ModelJson) -> Result<Description> {
+        if self.ropes.is_empty() {
+            let rope = rope::read(config, self.positions_max)?;
+            self.ropes = vec![Some(rope); self.windows.len()];
+        }
+        let options = self.windows.iter().zip(&self.ropes);
+        let layers = options.enumerate().map(|(index, (window, rope))| LayerDescription {
             path: format!("model.layers.{index}"),
-            residuals: vec![
-                ResidualDescription::pre_norm(
-                    self.norm("input_layernorm", self.hidden),
-                    BlockDescription::Attention(self.attention(*window)),
-                ),
-                ResidualDescription::pre_norm(
-                    self.norm("post_attention_layernorm", self.hidden),
-                    BlockDescription::GatedMlp(self.mlp()),
-                ),
-            ],
+            residuals: self.residuals(*window, *rope),
         });
         let description = Description {
             model_type: config.model_type()?.to_owned(),
             vocabulary: self.vocabulary,
             hidden: self.hidden,
             positions_max: self.positions_max,
-            embedding_scale: 1.0,
+            embedding_scale: self.embedding_scale,
             layers: layers.collect(),
             norm: self.norm(FINAL_NORM, self.hidden),
             tied: self.tied,
+            logits: self.logits,
             element: config.element(),
             parameters: 0,
             linears: Vec::new(),
@@ -172,14 +235,39 @@ impl Dense {
     }
 
     fn norm(&self, name: &'static str, width: usize) -> NormDescription {
-        NormDescription { name, width, epsilon: self.epsilon, gain: NormGain::Weight }
+        NormDescription { name, width, epsilon: self.epsilon, gain: self.gain }
     }
 
-    fn attention(&self, window: Option<usize>) -> AttentionDescription {
-        let config = AttentionConfig { window, ..AttentionConfig::of(self.heads) };
+    fn residuals(&self, window: Option<usize>, rope: Option<Rope>) -> Vec<ResidualDescription> {
+        let norm = |name| Some(self.norm(name, self.hidden));
+        let ([before, after], [before_mlp, after_mlp]) = match self.layer_norms {
+            LayerNorms::Before => {
+                ([norm("input_layernorm"), None], [norm("post_attention_layernorm"), None])
+            }
+            LayerNorms::After => (
+                [None, norm("post_attention_layernorm")],
+                [None, norm("post_feedforward_layernorm")],
+            ),
+            LayerNorms::Both => (
+                [norm("input_layernorm"), norm("post_attention_layernorm")],
+                [norm("pre_feedforward_layernorm"), norm("post_feedforward_layernorm")],
+            ),
+        };
+        let residual =
+            |before, block, after| ResidualDescription { before, block, after, multiplier: 1.0 };
+        let attention = BlockDescription::Attention(self.attention(window, rope));
+        let mlp = BlockDescription::GatedMlp(self.mlp());
+        vec![residual(before, attention, after), residual(before_mlp, mlp, after_mlp)]
+    }
+
+    fn attention(&self, window: Option<usize>, rope: Option<Rope>) -> AttentionDescription {
+        let usual = AttentionConfig::of(self.heads);
+        let scale = self.score_scale.unwrap_or(usual.scale);
+        let config = AttentionConfig { window, scale, ..usual };
         let (query, key, hidden) = (config.query_width(), config.key_width(), self.hidden);
         let to = |name, out| LinearDescription::new(name, [out, hidden], self.qkv_bias);
-        let width = self.heads.width;
+        let norms =
+            |q, k| Some([self.norm("self_attn.q_norm", q), self.norm("self_attn.k_norm", k)]);
         AttentionDescription {
             qkv: [
                 to("self_attn.q_proj", query),
@@ -187,11 +275,13 @@ impl Dense {
                 to("self_attn.v_proj", key),
             ],
             output: LinearDescription::new("self_attn.o_proj", [hidden, query], self.output_bias),
-            qk_norms: self
-                .head_norms
-                .then(|| ["self_attn.q_norm", "self_attn.k_norm"].map(|n| self.norm(n, width))),
+            qk_norms: match self.qk_norms {
+                QueryKeyNorms::None => None,
+                QueryKeyNorms::Heads => norms(self.heads.width, self.heads.width),
+                QueryKeyNorms::Whole => norms(query, key),
+            },
             config,
-            rope: Some(self.rope),
+            rope,
         }
     }
 
@@ -201,7 +291,24 @@ impl Dense {
             gate: LinearDescription::new("mlp.gate_proj", [wide, hidden], bias),
             up: LinearDescription::new("mlp.up_proj", [wide, hidden], bias),
             down: LinearDescription::new("mlp.down_proj", [hidden, wide], bias),
-            activation: Activation::Silu,
+            activation: self.activation,
+        }
+    }
+}
+
+/// What is done to the gate of the MLP, under a key of `config.json` and by transformers' names.
+///
+/// # Errors
+/// When it is none of those that there are.
+pub(super) fn activation(config: &ModelJson, key: &str) -> Result<Option<Activation>> {
+    match config.get(key).map(|value| value.as_str()) {
+        None => Ok(None),
+        Some(Some("silu" | "swish")) => Ok(Some(Activation::Silu)),
+        Some(Some("gelu_pytorch_tanh")) => Ok(Some(Activation::GeluTanh)),
+        Some(other) => {
+            let other = other.unwrap_or("no text");
+            let error = config.wrong(key, &format!("is `{other}`, which is not supported"));
+            Err(error.hint("supported: `silu`, `gelu_pytorch_tanh`"))
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The table of model families.
 
 mod dense;
+mod gemma;
+mod gemma3;
 mod llama;
 mod mistral;
+mod olmo2;
 mod qwen2;
 mod qwen3;
 mod rope;
@@ -19,8 +22,14 @@ pub trait Family: Sync {
 }
 
 /// All families.
-pub static FAMILIES: &[&dyn Family] =
-    &[&llama::Llama, &mistral::Mistral, &qwen2::Qwen2, &qwen3::Qwen3];
+pub static FAMILIES: &[&dyn Family] = &[
+    &gemma3::Gemma3,
+    &llama::Llama,
+    &mistral::Mistral,
+    &olmo2::Olmo2,
+    &qwen2::Qwen2,
+    &qwen3::Qwen3,
+];
 
 /// What a model is made of.
 ///

@@ -2,7 +2,7 @@
 //! `models/qwen3/modeling_qwen3.py`.
 
 use super::Family;
-use super::dense::{Defaults, Dense};
+use super::dense::{Defaults, Dense, QueryKeyNorms};
 use crate::error::Result;
 use crate::model::{Description, ModelJson};
 
@@ -19,7 +19,7 @@ impl Family for Qwen3 {
 
     fn describe(&self, config: &ModelJson) -> Result<Description> {
         let mut dense = Dense::read(config, DEFAULTS)?;
-        dense.head_norms = true;
+        dense.qk_norms = QueryKeyNorms::Heads;
         dense.qkv_bias = config.flag("attention_bias", false)?;
         dense.output_bias = dense.qkv_bias;
         dense.read_windows(config)?;

@@ -10,6 +10,9 @@ use crate::ops::RopeScaling;
 /// The share of a head that is rotated: what is not all of it is not supported.
 const PARTIAL: &str = "partial_rotary_factor";
 
+/// Kinds of layers as `layer_types` names them: those that see everything, and those with a window.
+const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
+
 /// `rope_theta` and scaling, from `rope_parameters` (transformers 5) or from `rope_theta` and
 /// `rope_scaling` (before).
 pub(super) fn read(config: &ModelJson, positions_max: usize) -> Result<Rope> {
@@ -34,6 +37,16 @@ pub(super) fn read(config: &ModelJson, positions_max: usize) -> Result<Rope> {
             (config.positive("rope_theta", 10_000.0)?, map, "rope_scaling")
         }
     };
+    parse(config, (place, map), theta, positions_max)
+}
+
+/// A rotation as an object of `config.json` describes it, of the place that errors name.
+fn parse(
+    config: &ModelJson,
+    (place, map): (&str, &Map<String, Value>),
+    theta: f64,
+    positions_max: usize,
+) -> Result<Rope> {
     let kind = match map.get("rope_type").or_else(|| map.get("type")) {
         None | Some(Value::Null) => None,
         Some(Value::String(kind)) => Some(kind.as_str()),
@@ -65,6 +78,58 @@ pub(super) fn read(config: &ModelJson, positions_max: usize) -> Result<Rope> {
     };
     refuse_unknown(config, place, map, keys)?;
     Ok(Rope { theta, scaling })
+}
+
+/// What there is of rotations in models whose layers with a window have another than the others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RopeOfKinds {
+    /// Of layers that see everything.
+    pub full: Rope,
+    /// Of layers with a window.
+    pub sliding: Rope,
+}
+
+/// A rotation for each kind of layer: from `rope_parameters` with an object for each (transformers
+/// 5), or from `rope_scaling` for layers without a window (before). `thetas` are the bases of both
+/// where no object says one.
+pub(super) fn read_of_kinds(
+    config: &ModelJson,
+    positions_max: usize,
+    thetas: [f64; 2],
+) -> Result<RopeOfKinds> {
+    const PLACE: &str = "rope_parameters";
+    let empty = Map::new();
+    let of = |place, map: &Map<String, Value>, theta| {
+        let theta = ModelJson::positive_in(map, "rope_theta", Some(theta))
+            .map_err(|error| config.wrong(place, "is wrong").because(error.what))?;
+        parse(config, (place, map), theta, positions_max)
+    };
+    match config.get(PLACE) {
+        Some(Value::Object(kinds)) => {
+            if let Some(other) = kinds.keys().find(|kind| !KINDS.contains(&kind.as_str())) {
+                let what = format!("has `{other}` where it has an object for each kind of layer");
+                return Err(config.wrong(PLACE, &what));
+            }
+            let [full, sliding] = KINDS.map(|kind| match kinds.get(kind) {
+                None | Some(Value::Null) => Ok(&empty),
+                Some(Value::Object(map)) => Ok(map),
+                Some(_) => Err(config.wrong(PLACE, &format!("must have an object as `{kind}`"))),
+            });
+            let (full, sliding) = (of(PLACE, full?, thetas[0])?, of(PLACE, sliding?, thetas[1])?);
+            Ok(RopeOfKinds { full, sliding })
+        }
+        Some(_) => Err(config.wrong(PLACE, "must be an object")),
+        None => {
+            let map = match config.get("rope_scaling") {
+                None => &empty,
+                Some(Value::Object(map)) => map,
+                Some(_) => return Err(config.wrong("rope_scaling", "must be an object")),
+            };
+            let full = of("rope_scaling", map, thetas[0])?;
+            let sliding = of("rope_scaling", &empty, thetas[1])?;
+            Ok(RopeOfKinds { full, sliding })
+        }
+    }
 }
 
 /// Refuses options of the rotation that the kind of scaling does not have.

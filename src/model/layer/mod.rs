@@ -123,11 +123,11 @@ impl Residual {
 
     fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
         if let Some(norm) = &mut self.before {
-            norm.visit(path, visitor);
+            norm.visit(Some(path), visitor);
         }
         self.block.visit_norms(path, visitor);
         if let Some(norm) = &mut self.after {
-            norm.visit(path, visitor);
+            norm.visit(Some(path), visitor);
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
-use crate::model::{Gradients, Model};
+use crate::model::blocks::CapSlopes;
+use crate::model::{Description, Gradients, Model};
 use crate::ops::{flat, from_vec, host, indices};
 
 mod on_cpu;
@@ -22,8 +23,8 @@ pub struct Targets<'a> {
 impl<'a> Targets<'a> {
     /// The chunks on this model's device: its largest tensor and product count, too.
     fn chunks(&self, model: &Model) -> impl Iterator<Item = Chunk<'a>> {
-        let facts = &model.facts;
-        let limit = model.computing.limits.rows_of_product(facts.hidden, facts.vocabulary);
+        let Description { hidden, vocabulary, .. } = model.description;
+        let limit = model.computing.limits.rows_of_product(hidden, vocabulary);
         let most = self.chunk.min(limit).max(1);
         let (pad_multiple, device) = (model.computing.pad_multiple, model.device.clone());
         let chunk = move |pairs| Chunk::new(pairs, pad_multiple, most, &device);
@@ -85,8 +86,7 @@ pub fn next_token_loss(model: &Model, x: &Tensor<2>, targets: Targets) -> f64 {
         return head.losses(targets).into_iter().map(|(loss, _)| loss).sum();
     }
     let sums = targets.chunks(model).map(|chunk| {
-        let hidden = model.norm.forward(x.clone().select(0, chunk.positions));
-        let logits = model.head().scores(&hidden, model.computing);
+        let logits = model.logits(x.clone().select(0, chunk.positions));
         let losses = host(flat(losses(logits, chunk.tokens).0));
         summed(&losses[..chunk.pairs.len()])
     });
@@ -100,8 +100,7 @@ pub fn next_token_scores(model: &Model, x: &Tensor<2>, targets: Targets) -> Vec<
         return head.losses(targets);
     }
     let of_chunk = |chunk: Chunk| -> Vec<(f64, bool)> {
-        let hidden = model.norm.forward(x.clone().select(0, chunk.positions));
-        let logits = model.head().scores(&hidden, model.computing);
+        let logits = model.logits(x.clone().select(0, chunk.positions));
         let best = logits.clone().argmax(1).into_data().convert::<i64>();
         let best: Vec<i64> = best.try_into_vec().expect("converted to i64 just before");
         let losses = host(flat(losses(logits, chunk.tokens).0));
@@ -123,33 +122,39 @@ pub fn next_token_backward(
     if let Some(head) = on_cpu::head(model, x) {
         return head.backward(targets, scale, sums);
     }
-    let (head, computing) = (model.head(), model.computing);
+    let (matrix, computing) = (model.projection(), model.computing);
     let mut total = LossSum::default();
     let mut dx = Tensor::zeros(x.dims(), &model.device);
     for chunk in targets.chunks(model) {
-        let norm = model.norm.tracked();
+        let head = model.head.tracked();
         let input = x.clone().select(0, chunk.positions.clone()).autodiff().require_grad();
-        let normed = norm.forward(input.clone()); // [chunk, hidden], on a tape of its own
+        let normed = head.hidden(input.clone()); // [chunk, hidden], on a tape of its own
         let hidden = normed.clone().inner();
 
-        let logits = head.scores(&hidden, computing);
+        let logits = head.scores(&hidden, matrix, computing);
+        let slopes = head.cap_slopes(&logits, &chunk.tokens);
         let (loss, probabilities) = losses(logits, chunk.tokens.clone());
         total = total.plus(chunk.sum(loss));
 
         // d/dz = softmax − onehot; the one-hot part is a lookup of rows of the projection.
-        let probabilities = probabilities.mul_scalar(scale);
-        let wanted = head.rows(&chunk.tokens).mul_scalar(scale);
-        let d_hidden = chunk.only_targets(head.back(&probabilities, computing) - wanted);
-        if head.trainable() {
-            let hidden = chunk.only_targets(hidden);
-            let less = hidden.clone().mul_scalar(-scale);
-            let factors = (&probabilities, &hidden);
-            head.add_scores_gradient(sums, factors, (&chunk.tokens, &less), computing);
+        let mut d_logits = probabilities.mul_scalar(scale);
+        let (mut wanted, mut less) = (matrix.rows(&chunk.tokens), hidden.clone());
+        if let Some(CapSlopes { all, of_targets }) = slopes {
+            d_logits = d_logits * all;
+            (wanted, less) = (wanted * of_targets.clone(), less * of_targets);
+        }
+        let wanted = wanted.mul_scalar(scale);
+        let d_hidden = chunk.only_targets(matrix.back(&d_logits, computing) - wanted);
+        if matrix.trainable() {
+            let (hidden, less) = (chunk.only_targets(hidden), chunk.only_targets(less));
+            let less = less.mul_scalar(-scale);
+            let factors = (&d_logits, &hidden);
+            matrix.add_scores_gradient(sums, factors, (&chunk.tokens, &less), computing);
         }
         let mut tape = (normed * d_hidden).backward();
-        if norm.gain.trainable {
-            let gradient = norm.gain.value.grad_remove(&mut tape);
-            sums.add("model.norm.weight", gradient.expect("the gain is a leaf"));
+        if head.norm.gain.trainable {
+            let gradient = head.norm.gain.value.grad_remove(&mut tape);
+            sums.add(&head.norm.weight_path(None), gradient.expect("the gain is a leaf"));
         }
         let d_input = input.grad_remove(&mut tape).expect("the input is a leaf");
         dx = dx.select_assign(0, chunk.positions, d_input, IndexingUpdateOp::Add);

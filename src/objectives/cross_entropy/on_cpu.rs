@@ -16,15 +16,16 @@ pub(super) struct OnCpu<'a> {
 
 /// None where these kernels are not asked for, or do not know what is to be computed.
 pub(super) fn head<'a>(model: &'a Model, x: &Tensor<2>) -> Option<OnCpu<'a>> {
-    let table = model.head().whole()?;
+    let (norm, matrix) = (&model.head.norm, model.projection().whole()?);
     #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
-    let epsilon = model.norm.epsilon as f32;
+    let epsilon = norm.epsilon as f32;
     let head = Head {
-        table: HostTensor::of(&table.value)?,
-        table_trainable: table.trainable,
-        gain: HostTensor::of(&model.norm.factors())?,
-        gain_trainable: model.norm.gain.trainable,
+        table: HostTensor::of(&matrix.value)?,
+        table_trainable: matrix.trainable,
+        gain: HostTensor::of(&norm.factors())?,
+        gain_trainable: norm.gain.trainable,
         epsilon,
+        logits: model.head.config,
         products: Products::of(model.computing)?,
     };
     Some(OnCpu { model, head, x: HostTensor::of(x)? })
@@ -73,8 +74,8 @@ impl OnCpu<'_> {
                     sums.add(path, from_vec(gradient, shape, device));
                 }
             };
-            add("model.norm.weight", gradients.gain);
-            add(self.model.head().path(), gradients.table);
+            add(&self.model.head.norm.weight_path(None), gradients.gain);
+            add(self.model.projection().path(), gradients.table);
         }
         (LossSum::Number(total), from_vec(dx, [tokens, width], device))
     }

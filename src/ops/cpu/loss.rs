@@ -12,6 +12,7 @@ use super::memory::filled_in;
 use super::packed::{Left, PackedRhs, View};
 use super::pointwise::exponential;
 use super::product::{Term, add_product, add_product_here, product};
+use super::softmax::cap_scores;
 
 /// Rows of a task: fixed, so that sums are the same for any number of threads.
 const ROWS: usize = 1024;
@@ -39,11 +40,13 @@ impl Drop for Scores {
 pub struct Scores {
     numbers: Vec<f32>,
     positions: usize,
+    soft_cap: Option<f32>,
 }
 
 impl Scores {
-    /// `table · hiddenᵀ` for `hidden: [positions, width]` and `table: [vocabulary, width]`.
-    pub fn new<F: AsLhs>(table: &HostTensor, hidden: &[f32]) -> Self {
+    /// `table · hiddenᵀ` for `hidden: [positions, width]` and `table: [vocabulary, width]`, each
+    /// become `cap · tanh(score / cap)` where there is a cap.
+    pub fn new<F: AsLhs>(table: &HostTensor, hidden: &[f32], soft_cap: Option<f32>) -> Self {
         let width = table.columns();
         let positions = hidden.len() / width;
         let right = PackedRhs::<F>::pack_rows(View::new(hidden, positions, width));
@@ -52,8 +55,11 @@ impl Scores {
             let rows = table.numbers().part(part * GROUP, target.len() / positions);
             let left = F::factor(rows);
             add_product_here(target, &[Term { left: left.view(), right: &right }]);
+            if let Some(cap) = soft_cap {
+                cap_scores(target, 1.0, cap);
+            }
         });
-        Self { numbers, positions }
+        Self { numbers, positions, soft_cap }
     }
 
     /// The score of a token at each position.
@@ -87,44 +93,55 @@ impl Scores {
         parts.into_iter().reduce(both).unwrap_or_default()
     }
 
-    /// Negative log-likelihoods of the wanted tokens in nats; the scores become exponentials, and
-    /// their sums are returned too.
-    fn exponentials(&mut self, wanted: &[u32]) -> (Vec<f32>, Vec<f32>) {
+    /// Negative log-likelihoods of the wanted tokens in nats, with the largest score of each
+    /// position and the sum of `exp(score − largest)` there.
+    fn softmax(&mut self, wanted: &[u32]) -> Softmax {
         let most = self.largest();
-        let scores = self.of(wanted);
         let parts = self.fold(0.0, |rows, sums| {
-            Arch::new().dispatch(Exponentials { rows, most: &most, sums });
+            Arch::new().dispatch(SumExponentials { rows, most: &most, sums });
         });
         let both = |sum, part: Vec<f32>| super::pointwise::added(sum, &part);
         let sums = parts.into_iter().reduce(both).unwrap_or_default();
+        let scores = self.of(wanted);
         let of = |((score, most), sum): ((&f32, &f32), &f32)| sum.ln() - (score - most);
         let losses = scores.iter().zip(&most).zip(&sums).map(of).collect();
-        (losses, sums)
+        Softmax { losses, most, sums }
     }
 
     /// The negative log-likelihood of each wanted token in nats, and whether none is likelier.
     pub fn losses(mut self, wanted: &[u32]) -> Vec<(f32, bool)> {
-        let best = {
-            let most = self.largest();
-            self.of(wanted).iter().zip(most).map(|(score, most)| *score >= most).collect()
-        };
-        let best: Vec<bool> = best;
-        self.exponentials(wanted).0.into_iter().zip(best).collect()
+        let Softmax { losses, most, .. } = self.softmax(wanted);
+        let best = self.of(wanted).into_iter().zip(most).map(|(score, most)| score >= most);
+        losses.into_iter().zip(best).collect()
     }
 
-    /// The losses, and their gradient `scale · (softmax − onehot)` in place of the scores.
+    /// The losses, and their gradient `scale · (softmax − onehot)` in place of the scores: where
+    /// they are capped, that of the scores before.
     pub fn into_gradient(mut self, wanted: &[u32], scale: f32) -> (Vec<f32>, Gradient) {
-        let (losses, sums) = self.exponentials(wanted);
+        let Softmax { losses, most, sums } = self.softmax(wanted);
         let factors: Vec<f32> = sums.iter().map(|sum| scale / sum).collect();
-        let positions = self.positions;
+        let (positions, soft_cap) = (self.positions, self.soft_cap);
+        let slope = |score: f32| soft_cap.map_or(1.0, |cap| slope(score, 1.0 / cap));
+        let at_wanted: Vec<f32> = self.of(wanted).into_iter().map(|x| scale * slope(x)).collect();
         self.numbers.par_chunks_mut(ROWS * positions).for_each(|rows| {
-            Arch::new().dispatch(Multiply { rows, factors: &factors });
+            let (most, factors) = (&most, &factors);
+            match soft_cap {
+                None => Arch::new().dispatch(SoftmaxGradient { rows, most, factors }),
+                Some(cap) => Arch::new().dispatch(CappedGradient { rows, most, factors, cap }),
+            }
         });
-        for (position, token) in wanted.iter().enumerate() {
-            self.numbers[*token as usize * positions + position] -= scale;
+        for ((position, token), less) in wanted.iter().enumerate().zip(at_wanted) {
+            self.numbers[*token as usize * positions + position] -= less;
         }
         (losses, Gradient { scores: self })
     }
+}
+
+/// What is known of each position once its exponentials are summed.
+struct Softmax {
+    losses: Vec<f32>,
+    most: Vec<f32>,
+    sums: Vec<f32>,
 }
 
 /// The gradient of scores.
@@ -135,7 +152,7 @@ pub struct Gradient {
 impl Gradient {
     /// That of the hidden numbers, `[positions, width]`.
     pub fn of_hidden<F: AsLhs>(&self, table: &HostTensor) -> Vec<f32> {
-        let Scores { numbers, positions } = &self.scores;
+        let Scores { numbers, positions, .. } = &self.scores;
         let mut d = vec![0.0; positions * table.columns()];
         for (part, numbers) in numbers.chunks(GROUP * positions).enumerate() {
             let rows = numbers.len() / positions;
@@ -148,7 +165,7 @@ impl Gradient {
 
     /// That of the table, `[vocabulary, width]`.
     pub fn of_table<F: AsLhs>(&self, hidden: &[f32], width: usize) -> Vec<f32> {
-        let Scores { numbers, positions } = &self.scores;
+        let Scores { numbers, positions, .. } = &self.scores;
         let right = PackedRhs::<F>::pack_cols(View::new(hidden, *positions, width));
         let left = F::factor_of(numbers, *positions);
         product(&[Term { left: left.view(), right: &right }])
@@ -174,42 +191,72 @@ impl NullaryFnOnce for Largest<'_> {
     }
 }
 
-struct Exponentials<'a> {
-    rows: &'a mut [f32],
+struct SumExponentials<'a> {
+    rows: &'a [f32],
     most: &'a [f32],
     sums: &'a mut [f32],
 }
 
-impl NullaryFnOnce for Exponentials<'_> {
+impl NullaryFnOnce for SumExponentials<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
         let Self { rows, most, sums } = self;
-        for row in rows.chunks_exact_mut(most.len()) {
-            for ((score, most), sum) in row.iter_mut().zip(most).zip(sums.iter_mut()) {
-                *score = exponential(*score - most);
-                *sum += *score;
+        for row in rows.chunks_exact(most.len()) {
+            for ((score, most), sum) in row.iter().zip(most).zip(sums.iter_mut()) {
+                *sum += exponential(*score - most);
             }
         }
     }
 }
 
-struct Multiply<'a> {
+struct SoftmaxGradient<'a> {
     rows: &'a mut [f32],
+    most: &'a [f32],
     factors: &'a [f32],
 }
 
-impl NullaryFnOnce for Multiply<'_> {
+impl NullaryFnOnce for SoftmaxGradient<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Self { rows, factors } = self;
+        let Self { rows, most, factors } = self;
         for row in rows.chunks_exact_mut(factors.len()) {
-            for (score, factor) in row.iter_mut().zip(factors) {
-                *score *= factor;
+            for ((score, most), factor) in row.iter_mut().zip(most).zip(factors) {
+                *score = exponential(*score - most) * factor;
             }
         }
     }
+}
+
+/// The same times the derivative of the cap.
+struct CappedGradient<'a> {
+    rows: &'a mut [f32],
+    most: &'a [f32],
+    factors: &'a [f32],
+    cap: f32,
+}
+
+impl NullaryFnOnce for CappedGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { rows, most, factors, cap } = self;
+        let inverse = 1.0 / cap;
+        for row in rows.chunks_exact_mut(factors.len()) {
+            for ((score, most), factor) in row.iter_mut().zip(most).zip(factors) {
+                *score = exponential(*score - most) * factor * slope(*score, inverse);
+            }
+        }
+    }
+}
+
+/// The derivative of `cap · tanh(x / cap)` where it gave `y`.
+#[inline(always)]
+fn slope(y: f32, inverse_of_cap: f32) -> f32 {
+    let share = y * inverse_of_cap;
+    1.0 - share * share
 }

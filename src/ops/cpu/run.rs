@@ -6,6 +6,7 @@ use super::loss::Scores;
 use super::pointwise::Norm;
 use crate::config::Kernels;
 use crate::device::{Arithmetic, ComputeConfig, multiplies_bfloat16};
+use crate::ops::LogitConfig;
 
 /// In which format products are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Head {
     pub gain_trainable: bool,
     /// Added to the mean square.
     pub epsilon: f32,
+    /// What is done to scores.
+    pub logits: LogitConfig,
     /// In which format products are made.
     pub products: Products,
 }
@@ -62,14 +65,31 @@ impl Head {
         Norm { gain: self.gain.single(), epsilon: self.epsilon }
     }
 
+    /// What scores are made of, `[positions, hidden]`: multiplied with their scale already.
+    fn hidden(&self, x: &[f32]) -> Vec<f32> {
+        let mut hidden = self.norm().rows(x);
+        self.scale(&mut hidden);
+        hidden
+    }
+
+    fn scale(&self, numbers: &mut [f32]) {
+        if self.logits.scale != 1.0 {
+            numbers.iter_mut().for_each(|number| *number *= self.logits.scale);
+        }
+    }
+
+    fn scores<F: AsLhs>(&self, hidden: &[f32]) -> Scores {
+        Scores::new::<F>(&self.table, hidden, self.logits.soft_cap)
+    }
+
     /// The negative log-likelihood of a token after each row of `x: [positions, hidden]`, in nats,
     /// and whether no other token is likelier.
     pub fn losses(&self, x: &[f32], wanted: &[u32]) -> Vec<(f32, bool)> {
-        let hidden = self.norm().rows(x);
+        let hidden = self.hidden(x);
         let scores = match self.products {
-            Products::F32 => Scores::new::<F32>(&self.table, &hidden),
-            Products::Bf16 => Scores::new::<Bf16>(&self.table, &hidden),
-            Products::F32RoundedToBf16 => Scores::new::<F32RoundedToBf16>(&self.table, &hidden),
+            Products::F32 => self.scores::<F32>(&hidden),
+            Products::Bf16 => self.scores::<Bf16>(&hidden),
+            Products::F32RoundedToBf16 => self.scores::<F32RoundedToBf16>(&hidden),
         };
         scores.losses(wanted)
     }
@@ -89,10 +109,10 @@ impl Head {
         wanted: &[u32],
         scale: f32,
     ) -> (Vec<f32>, HeadGradients) {
-        let hidden = self.norm().rows(x);
-        let scores = Scores::new::<F>(&self.table, &hidden);
-        let (losses, gradient) = scores.into_gradient(wanted, scale);
-        let d_hidden = gradient.of_hidden::<F>(&self.table);
+        let hidden = self.hidden(x);
+        let (losses, gradient) = self.scores::<F>(&hidden).into_gradient(wanted, scale);
+        let mut d_hidden = gradient.of_hidden::<F>(&self.table);
+        self.scale(&mut d_hidden);
         let mut gradients = HeadGradients { x: vec![0.0; x.len()], ..HeadGradients::default() };
         if self.table_trainable {
             gradients.table = gradient.of_table::<F>(&hidden, self.table.columns());

@@ -1,5 +1,5 @@
-//! A matrix with a row per token, in as many pieces as the device's largest tensor asks for: the
-//! embeddings of large vocabularies are larger than what many cards can address at once.
+//! A matrix with a row per token, in as many pieces as the device's largest tensor asks for: those
+//! of large vocabularies are larger than what many GPUs can address at once.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
@@ -8,10 +8,10 @@ use crate::model::{Gradients, Parameter, Visitor};
 use crate::ops::cpu::few_rows;
 use crate::ops::{product, wide};
 
-/// What stands between the path of a table and the number of its piece.
+/// What stands between the path of a matrix and the number of its piece.
 const PIECE: char = '#';
 
-/// The path of a whole table, and the number of the piece that `path` names, if it names one.
+/// The path of a whole matrix, and the number of the piece that `path` names, if it names one.
 pub fn piece_of(path: &str) -> (&str, Option<usize>) {
     match path.rsplit_once(PIECE) {
         Some((whole, number)) => (whole, number.parse().ok()),
@@ -20,15 +20,15 @@ pub fn piece_of(path: &str) -> (&str, Option<usize>) {
 }
 
 /// `[vocabulary, hidden]`; a single piece on most devices.
-pub struct Embedding {
+pub struct VocabularyMatrix {
     path: &'static str,
     pieces: Vec<Parameter<2>>,
 }
 
-impl Embedding {
+impl VocabularyMatrix {
     /// From its pieces, in order.
     pub fn new(path: &'static str, pieces: Vec<Parameter<2>>) -> Self {
-        assert!(!pieces.is_empty(), "a table has rows");
+        assert!(!pieces.is_empty(), "a matrix has rows");
         Self { path, pieces }
     }
 
@@ -47,7 +47,7 @@ impl Embedding {
         &self.pieces
     }
 
-    /// The table, if it is in one piece.
+    /// The matrix, if it is in one piece.
     pub fn whole(&self) -> Option<&Parameter<2>> {
         if let [whole] = self.pieces.as_slice() { Some(whole) } else { None }
     }
@@ -57,7 +57,7 @@ impl Embedding {
         &mut self.pieces
     }
 
-    /// Calls `visitor` for the table, or for each of its pieces under a path of its own.
+    /// Calls `visitor` for the matrix, or for each of its pieces under a path of its own.
     pub fn visit(&mut self, visitor: &mut dyn Visitor) {
         if let [whole] = self.pieces.as_mut_slice() {
             return visitor.matrix(self.path, whole);
@@ -94,10 +94,10 @@ impl Embedding {
             let (local, inside) = within(tokens, first, piece);
             wide(piece.value.clone().select(0, local)) * inside
         });
-        rows.reduce(|a, b| a + b).expect("a table has rows")
+        rows.reduce(|a, b| a + b).expect("a matrix has rows")
     }
 
-    /// `x · tableᵀ` for `x: [tokens, hidden]`: a score for each token of the vocabulary.
+    /// `x · matrixᵀ` for `x: [tokens, hidden]`: a score for each token of the vocabulary.
     pub fn scores(&self, x: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
         let parts = self.pieces.iter().map(|piece| {
             few_rows(x, &piece.value, computing.arithmetic).unwrap_or_else(|| {
@@ -108,16 +108,16 @@ impl Embedding {
         if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
     }
 
-    /// `d · table` for `d: [tokens, vocabulary]`: the gradient of [`Self::scores`] for its input.
+    /// `d · matrix` for `d: [tokens, vocabulary]`: the gradient of [`Self::scores`] for its input.
     pub fn back(&self, d: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
         let parts = self.parts().map(|(first, piece)| {
             let d = columns(d, first, piece);
             product(d, piece.value.clone(), computing.arithmetic)
         });
-        parts.reduce(|a, b| a + b).expect("a table has rows")
+        parts.reduce(|a, b| a + b).expect("a matrix has rows")
     }
 
-    /// Adds the gradient of scores `x · tableᵀ` for the table: `dᵀ · x`, and `more` of the row of
+    /// Adds the gradient of scores `x · matrixᵀ` for the matrix: `dᵀ · x`, and `more` of the row of
     /// each token.
     pub fn add_scores_gradient(
         &self,
