@@ -34,8 +34,9 @@ const SIDECARS: [&str; 12] = [
     "LICENSE.txt",
     "USE_POLICY.md",
 ];
-/// Those that only a whole model needs.
-const MODEL_SIDECARS: [&str; 1] = ["config.json"];
+/// Those that only a whole model needs; the last two are of models that read images, too.
+const MODEL_SIDECARS: [&str; 3] =
+    ["config.json", "preprocessor_config.json", "processor_config.json"];
 /// Named chat templates beside the model's own, as transformers keeps them.
 const NAMED_TEMPLATES: &str = "additional_chat_templates";
 /// More of them than this are no templates of a model.

@@ -208,7 +208,10 @@ pub struct ReadyWeights {
 pub fn open_weights(origin: &Origin) -> Result<ReadyWeights> {
     let base = inspect(&origin.base.path)?;
     let addition = match &origin.adapter {
-        Some((adapter, _)) => Some(Addition::read(&origin.model.path, adapter.clone())?),
+        Some((adapter, _)) => {
+            let names = base.description.names;
+            Some(Addition::read(&origin.model.path, adapter.clone(), names)?)
+        }
         None => None,
     };
     Ok(ReadyWeights {

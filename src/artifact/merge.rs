@@ -9,6 +9,7 @@ use super::peft;
 use crate::adapters::{Adapter, WeightChange, file_name, layer_of};
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
+use crate::model::CheckpointNames;
 use crate::weights::{OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32};
 
 /// How many bytes are read and written at a time.
@@ -18,14 +19,19 @@ const PIECE_BYTES: usize = 4 << 20;
 pub struct Addition {
     tensors: BTreeMap<String, OwnedTensor>,
     adapter: Arc<dyn Adapter>,
+    names: CheckpointNames,
     path: PathBuf,
     /// The weights file, as read.
     pub file: FileEntry,
 }
 
 impl Addition {
-    /// Reads the weights of the adapter in a directory.
-    pub fn read(directory: &Path, adapter: Arc<dyn Adapter>) -> Result<Self> {
+    /// Reads the weights of the adapter in a directory; `names` are those of its base.
+    pub fn read(
+        directory: &Path,
+        adapter: Arc<dyn Adapter>,
+        names: CheckpointNames,
+    ) -> Result<Self> {
         let (tensors, file) = read_tensors(directory, peft::WEIGHTS_FILE)?;
         for (name, tensor) in &tensors {
             let count = tensor.element.not_finite(&tensor.bytes);
@@ -34,12 +40,15 @@ impl Addition {
                 return Err(Error::new(what).at(directory));
             }
         }
-        Ok(Self { tensors, adapter, path: directory.to_owned(), file })
+        Ok(Self { tensors, adapter, names, path: directory.to_owned(), file })
     }
 
     /// What is to be done to a tensor of the base, if anything is.
     fn take(&mut self, place: &TensorPlace) -> Result<Option<Box<dyn WeightChange>>> {
-        let Some(layer) = place.name.strip_suffix(".weight") else { return Ok(None) };
+        let path = self.names.path_of(&place.name);
+        let Some(layer) = path.as_deref().and_then(|path| path.strip_suffix(".weight")) else {
+            return Ok(None);
+        };
         let mut found = BTreeMap::new();
         for parameter in self.adapter.kind().parameters() {
             if let Some(tensor) = self.tensors.remove(&file_name(layer, parameter)) {

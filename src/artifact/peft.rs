@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use crate::adapters::Adapter;
+use crate::model::CheckpointNames;
 
 /// The PEFT release whose settings these fields are.
 pub const PEFT_VERSION: &str = "0.21.2";
@@ -24,6 +25,8 @@ pub struct AdapterConfig<'a> {
     pub adapter: &'a dyn Adapter,
     /// The last parts of the names of the layers that have it.
     pub modules: &'a BTreeSet<String>,
+    /// Names of the base model's modules.
+    pub names: CheckpointNames,
 }
 
 impl AdapterConfig<'_> {
@@ -39,6 +42,10 @@ impl AdapterConfig<'_> {
         });
         for (key, setting) in self.adapter.to_peft(self.modules) {
             value[key] = setting;
+        }
+        if let Some(others) = self.names.exclude_modules() {
+            // Their layers have the same names, and no adapter.
+            value["exclude_modules"] = others.into();
         }
         value.sort_all_objects();
         format!("{value:#}\n")
@@ -63,6 +70,7 @@ mod tests {
             revision: None,
             adapter: &Lora { settings },
             modules: &["v_proj", "q_proj"].map(String::from).into(),
+            names: CheckpointNames::USUAL,
         }
         .to_json()
     }

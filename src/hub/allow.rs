@@ -14,7 +14,7 @@ use super::file::RemoteFile;
 use crate::error::{Context, Error, Result};
 
 /// Files that are wanted by name where they are there.
-const WANTED: [&str; 13] = [
+const WANTED: [&str; 15] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -25,6 +25,8 @@ const WANTED: [&str; 13] = [
     "merges.txt",
     "tokenizer.model",
     "chat_template.jinja",
+    "preprocessor_config.json",
+    "processor_config.json",
     "README.md",
     "model.sig",
     INDEX,

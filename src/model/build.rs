@@ -12,8 +12,8 @@ use crate::event::bytes;
 use crate::files::FileEntry;
 use crate::model::inspect::is_buffer;
 use crate::model::{
-    Description, Linear, Matrix, Model, ModelJson, Parameter, VocabularyMatrix, families,
-    frozen_format, inspect,
+    CheckpointNames, Description, Linear, Matrix, Model, ModelJson, Parameter, VocabularyMatrix,
+    families, frozen_format, inspect,
 };
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
@@ -86,12 +86,13 @@ pub fn load_for(
         Init::Pretrained => {
             let found = inspect(directory)?;
             let note = found.note();
-            let (held, shards) = read_shards(directory)?;
+            let (held, shards) = read_shards(directory, found.description.names)?;
             (found.config, found.description, note, WeightSource::held(held, device), shards)
         }
         Init::Random(stream) => {
             let config = ModelJson::read(directory)?;
             let description = families::describe(&config)?;
+            refuse_random(&description)?;
             if *device == Device::flex() {
                 check_room(&description)?;
             }
@@ -112,6 +113,21 @@ pub fn load_for(
     model.computing.arithmetic = computing.arithmetic;
     let elements = source.finish(directory)?;
     Ok(Loaded { model, config, files, elements, note })
+}
+
+/// Weights are drawn for whole models alone.
+///
+/// # Errors
+/// When the checkpoint holds something besides.
+pub fn refuse_random(description: &Description) -> Result<()> {
+    match description.names.others {
+        [] => Ok(()),
+        others => {
+            let what = format!("there are no random weights for `{}`", description.model_type);
+            let others = others.join("`, `");
+            Err(Error::new(what).because(format!("it has parts that are not trained: `{others}`")))
+        }
+    }
 }
 
 /// Weights that are drawn have no files that they must fit, but the machine's memory.
@@ -137,19 +153,31 @@ struct LoadedTensor {
     numbers: RawNumbers,
 }
 
-fn read_shards(directory: &Path) -> Result<(BTreeMap<String, LoadedTensor>, Vec<FileEntry>)> {
+/// Every file is read whole, for its digest; what is not of the decoder is not kept.
+fn read_shards(
+    directory: &Path,
+    names: CheckpointNames,
+) -> Result<(BTreeMap<String, LoadedTensor>, Vec<FileEntry>)> {
     let mut held = BTreeMap::new();
     let mut files = Vec::new();
     for name in shard_names(directory)? {
         let mut shard = ShardStream::open(directory, &name)?;
-        let mut tensors = shard.places().iter().map(memory_for).collect::<Result<Vec<_>>>()?;
+        let memory = |place: &TensorPlace| match names.path_of(&place.name) {
+            Some(path) => memory_for(place).map(|numbers| Some((path, numbers))),
+            None => Ok(None),
+        };
+        let mut tensors = shard.places().iter().map(memory).collect::<Result<Vec<_>>>()?;
         // The system clears new memory, which takes longer than all else of the reading.
-        tensors.par_iter_mut().for_each(RawNumbers::touch);
+        tensors.par_iter_mut().flatten().for_each(|(_, numbers)| numbers.touch());
         let (mut tensors, mut buffer) = (tensors.into_iter(), Vec::new());
-        while let (Some(place), Some(mut numbers)) = (shard.begin(), tensors.next()) {
+        while let (Some(place), Some(memory)) = (shard.begin(), tensors.next()) {
+            let Some((path, mut numbers)) = memory else {
+                shard.read_all(&mut buffer, PIECE_BYTES, |_| ())?;
+                continue;
+            };
             shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
             let entry = LoadedTensor { shape: place.shape, numbers };
-            if held.insert(place.name.clone(), entry).is_some() {
+            if held.insert(path, entry).is_some() {
                 let what = format!("tensor `{}` stands in two files", place.name);
                 return Err(Error::new(what).at(directory));
             }

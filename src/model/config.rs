@@ -27,6 +27,8 @@ pub struct ModelJson {
     /// the embedding.
     pub untied: bool,
     path: PathBuf,
+    /// What stands before the names of keys in errors: those of objects around this one.
+    within: String,
     /// Keys that were asked for.
     asked: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -119,7 +121,7 @@ impl ModelJson {
                 .at(path)
                 .hint("use the unquantised version of the model"));
         }
-        Ok(Self { json, file, untied: false, path, asked: Arc::default() })
+        Ok(Self { json, file, untied: false, path, within: String::new(), asked: Arc::default() })
     }
 
     /// From a value in memory, for tests.
@@ -129,7 +131,7 @@ impl ModelJson {
         let (size, sha256) = (text.len() as u64, Digest::of(text.as_bytes()));
         let file = FileEntry { path: "config.json".to_owned(), size, sha256 };
         let path = PathBuf::from("config.json");
-        Self { json, file, untied: false, path, asked: Arc::default() }
+        Self { json, file, untied: false, path, within: String::new(), asked: Arc::default() }
     }
 
     /// Takes the output projection for a weight of its own, whatever the file says.
@@ -146,7 +148,22 @@ impl ModelJson {
 
     /// An error about one key.
     pub fn wrong(&self, key: &str, what: &str) -> Error {
-        Error::new(format!("`{key}` {what}")).at(&self.path)
+        Error::new(format!("`{}{key}` {what}", self.within)).at(&self.path)
+    }
+
+    /// The object under a key as a configuration of its own, with defaults of what it is silent
+    /// about.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn nested(&self, key: &str, defaults: &Value) -> Result<Self> {
+        let Some(Value::Object(inner)) = self.get(key) else {
+            return Err(self.wrong(key, "must be an object"));
+        };
+        let mut json = defaults.as_object().cloned().unwrap_or_default();
+        json.extend(inner.clone());
+        let within = format!("{}{key}.", self.within);
+        Ok(Self { json, within, asked: Arc::default(), ..self.clone() })
     }
 
     /// The value of a key; null is as good as none.

@@ -2,15 +2,14 @@
 //! shapes of their weights. A family makes it of `config.json`; models, estimates, adapters and
 //! exports are made of it. It needs no device.
 
+use super::names::CheckpointNames;
 use crate::ops::{Activation, AttentionConfig, LogitConfig, RopeScaling};
 use crate::weights::Element;
 
-/// Path of the embedding in Hugging Face checkpoints.
-pub const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Path of the embedding in most checkpoints.
+pub const EMBEDDING: &str = CheckpointNames::USUAL.embedding;
 /// Path of an untied output projection.
 pub const LM_HEAD: &str = "lm_head.weight";
-/// Module path of the norm after the last layer.
-pub const FINAL_NORM: &str = "model.norm";
 
 /// A decoder: embedding, layers, norm, output projection.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +34,8 @@ pub struct Description {
     pub logits: LogitConfig,
     /// Number format that `config.json` names, in which full models are written.
     pub element: Element,
+    /// Names of modules, and of tensors in files.
+    pub names: CheckpointNames,
     /// All weights.
     pub parameters: u64,
     /// Every linear layer of the decoder layers: module path and `[out, in]`.
@@ -237,8 +238,8 @@ impl Description {
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let table = vec![self.vocabulary, self.hidden];
         let mut tensors = vec![
-            (EMBEDDING.to_owned(), table.clone()),
-            (format!("{FINAL_NORM}.weight"), vec![self.hidden]),
+            (self.names.embedding.to_owned(), table.clone()),
+            (format!("{}.weight", self.norm.name), vec![self.hidden]),
         ];
         if !self.tied {
             tensors.push((LM_HEAD.to_owned(), table));

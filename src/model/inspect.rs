@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use crate::error::Result;
-use crate::model::{Description, EMBEDDING, LM_HEAD, ModelJson, families};
+use crate::event::bytes;
+use crate::model::{Description, LM_HEAD, ModelJson, families};
 use crate::weights::Headers;
 
 /// A model whose weights are there, whole, and those that its configuration asks for.
@@ -20,12 +21,24 @@ pub struct Inspected {
 impl Inspected {
     /// What a user should know about the model.
     pub fn note(&self) -> Option<String> {
-        self.config.untied.then(|| {
+        let untied = self.config.untied.then(|| {
             format!(
                 "`config.json` says that the output projection is the embedding, but the weights \
                  hold another one, `{LM_HEAD}`: it is used, as transformers does"
             )
-        })
+        });
+        let others = self.headers.others();
+        let rest = (!others.is_empty()).then(|| {
+            let size = bytes(others.iter().map(|found| found.place.bytes).sum());
+            let names = self.description.names.others.join("`, `");
+            format!(
+                "the checkpoint holds more than a text model: {} tensors ({size}) of `{names}` \
+                 are not trained and stay as they are",
+                others.len()
+            )
+        });
+        let notes: Vec<String> = untied.into_iter().chain(rest).collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
     }
 }
 
@@ -40,14 +53,18 @@ impl Inspected {
 pub fn inspect(directory: &Path) -> Result<Inspected> {
     let mut config = ModelJson::read(directory)?;
     let mut description = families::describe(&config)?;
-    let headers = Headers::read(directory)?;
+    let names = description.names;
+    let headers = Headers::read(directory)?.renamed(|name| names.path_of(name))?;
     // Shapes first: what is compared after that is as large as the files are.
     let mut needed = description.tensors();
     if description.tied && headers.get(LM_HEAD).is_some() {
         needed.push((LM_HEAD.to_owned(), vec![description.vocabulary, description.hidden]));
     }
     headers.fit(&needed, is_buffer)?;
-    if description.tied && headers.get(LM_HEAD).is_some() && !headers.equal(EMBEDDING, LM_HEAD)? {
+    if description.tied
+        && headers.get(LM_HEAD).is_some()
+        && !headers.equal(names.embedding, LM_HEAD)?
+    {
         config.untie();
         description = families::describe(&config)?;
     }

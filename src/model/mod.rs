@@ -13,13 +13,16 @@ mod gradients;
 mod inspect;
 mod layer;
 mod linear;
+mod names;
 mod parameter;
 mod vocabulary_matrix;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 pub use blocks::{Block, Embedding, Head, Norm};
-pub use build::{FrozenWeights, Init, Loaded, WeightSource, check_room, load, load_for};
+pub use build::{
+    FrozenWeights, Init, Loaded, WeightSource, check_room, load, load_for, refuse_random,
+};
 pub use config::{ModelJson, TIED};
 pub use context::{Dropout, OutputRows, PassContext};
 pub use description::{Description, EMBEDDING, LM_HEAD};
@@ -28,6 +31,7 @@ pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect};
 pub use layer::{Cache, Layer, LayerCache, LayerSaved};
 pub use linear::{AdapterBranch, Linear, Matrix};
+pub use names::CheckpointNames;
 pub use parameter::{Parameter, Visitor, count_trainable};
 pub use vocabulary_matrix::{VocabularyMatrix, piece_of};
 
@@ -69,7 +73,7 @@ impl Model {
     /// When one is missing, has another shape, or is larger than the device takes.
     pub fn build(description: Description, weights: &mut WeightSource) -> Result<Self> {
         let (table, ropes) = ([description.vocabulary, description.hidden], description.ropes());
-        let matrix = weights.table(EMBEDDING, table)?;
+        let matrix = weights.table(description.names.embedding, table)?;
         let embedding = Embedding { matrix, scale: description.embedding_scale };
         let layers = description.layers.iter().map(|layer| Layer::read(layer, &ropes, weights));
         let layers = layers.collect::<Result<_>>()?;

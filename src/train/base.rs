@@ -9,7 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer, bytes};
 use crate::files::{FileEntry, hash_file, lfs_pointer, lfs_refusal, open_regular};
 use crate::hub::ModelDirectory;
-use crate::model::{Description, Inspected, ModelJson, families, inspect};
+use crate::model::{Description, Inspected, ModelJson, families, inspect, refuse_random};
 
 /// What is read of a base model beside its weights.
 const TEXT_FILES: [&str; 7] = [
@@ -43,7 +43,9 @@ pub(super) fn described(
         }
         Init::Random => {
             let json = ModelJson::read(&base.path)?;
-            (families::describe(&json)?, json)
+            let description = families::describe(&json)?;
+            refuse_random(&description)?;
+            (description, json)
         }
     };
     if config.data.max_seq_len > description.positions_max {

@@ -6,6 +6,7 @@ mod approval;
 mod archive;
 mod base;
 mod base_signature;
+mod carried;
 mod changes;
 mod finished;
 mod memory_fit;

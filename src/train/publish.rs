@@ -19,6 +19,7 @@ use crate::event::{self, Event, Observer};
 use crate::files::{Digest, FileEntry, RunDirectory, hash_file, write_synced};
 use crate::hub::DataLock;
 use crate::model::TIED;
+use crate::train::carried::Carried;
 use crate::train::session::Record;
 use crate::train::{Prepared, Request};
 use crate::weights::{Element, write_safetensors};
@@ -97,6 +98,7 @@ pub fn publish(
             revision: prepared.base.commit(),
             adapter: adapter.as_ref(),
             modules: &prepared.adapted,
+            names: prepared.description.names,
         };
         write_synced(&scratch.join(peft::CONFIG_FILE), json.to_json().as_bytes())?;
     }
@@ -170,9 +172,16 @@ fn write_weights(
         _ => Element::F32,
     };
     let name = if adapter { peft::WEIGHTS_FILE } else { "model.safetensors" };
-    let (specs, values) = learning_specs(&mut trainer.model, file_name_of, element);
+    let carried = Carried::of(prepared)?;
+    let rename = |path: &str| match &carried {
+        Some(carried) => carried.name_in_file(path),
+        None => file_name_of(path),
+    };
+    let (mut specs, values) = learning_specs(&mut trainer.model, rename, element);
+    specs.extend(carried.iter().flat_map(Carried::specs));
     write_safetensors(&scratch.join(name), specs, &metadata, |spec| {
-        Ok(learning_values(&values, spec))
+        let carried = carried.as_ref().and_then(|carried| carried.values(&spec.name));
+        carried.unwrap_or_else(|| Ok(learning_values(&values, spec)))
     })?;
     Ok(())
 }

@@ -22,6 +22,8 @@ const NAMES_SHOWN: usize = 5;
 pub struct Headers {
     directory: PathBuf,
     tensors: BTreeMap<String, LocatedTensor>,
+    /// Tensors that the model has no part in.
+    others: Vec<LocatedTensor>,
     /// Files, in the order of their names.
     files: Vec<String>,
 }
@@ -61,11 +63,51 @@ impl Headers {
             }
         }
         let (directory, files) = (directory.to_owned(), listed.names);
-        let headers = Self { directory, tensors, files };
+        let headers = Self { directory, tensors, others: Vec::new(), files };
         if let Some(index) = &listed.index {
             headers.agree_with(index)?;
         }
         Ok(headers)
+    }
+
+    /// The same by other names than those in the files; tensors that get none are set apart.
+    ///
+    /// # Errors
+    /// When two get the same.
+    pub fn renamed(self, name_of: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut renamed = Self { tensors: BTreeMap::new(), ..self };
+        for (in_file, found) in self.tensors {
+            let Some(name) = name_of(&in_file) else {
+                renamed.others.push(found);
+                continue;
+            };
+            if let Some(other) = renamed.tensors.insert(name.clone(), found) {
+                let what = format!("the weights hold `{name}` twice");
+                let other = &other.place.name;
+                return Err(Error::new(what)
+                    .at(&renamed.directory)
+                    .because(format!("as `{other}` and as `{in_file}`")));
+            }
+        }
+        Ok(renamed)
+    }
+
+    /// Tensors that were set apart.
+    pub fn others(&self) -> &[LocatedTensor] {
+        &self.others
+    }
+
+    /// The numbers of a tensor.
+    pub fn values(&self, found: &LocatedTensor) -> Result<Vec<f32>> {
+        let mut values = self.open(found)?;
+        let mut all = Vec::new();
+        loop {
+            let some = values.some()?;
+            if some.is_empty() {
+                return Ok(all);
+            }
+            all.extend(some);
+        }
     }
 
     /// The tensor of a name.
@@ -80,7 +122,7 @@ impl Headers {
 
     /// Bytes of all weights.
     pub fn bytes(&self) -> u64 {
-        self.tensors.values().map(|found| found.place.bytes).sum()
+        self.tensors.values().chain(&self.others).map(|found| found.place.bytes).sum()
     }
 
     fn agree_with(&self, index: &BTreeMap<String, String>) -> Result<()> {

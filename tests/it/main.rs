@@ -37,6 +37,7 @@ mod settings;
 mod signing;
 mod stream;
 mod terminal;
+mod text_part;
 mod threats;
 mod tidy;
 mod weights;

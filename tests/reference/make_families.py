@@ -29,6 +29,10 @@ COMMON = dict(
     bos_token_id=None, eos_token_id=None, pad_token_id=None,
     rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
 CASES = {}
+# Options that have defaults which null turns off.
+NULLS = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
+# Modules of checkpoints that read images, too; what Firebrand writes into adapters of them.
+OTHERS = r"(.*\.)?(vision_tower|multi_modal_projector)\..*"
 
 
 def numbers(name, shape):
@@ -51,7 +55,11 @@ def numbers(name, shape):
 
 def model_of(case):
     family, options = CASES[case]
-    config = AutoConfig.for_model(family, **{**COMMON, **options})
+    if "vision_config" in options:
+        options = {**options, "text_config": {**COMMON, **options["text_config"]}}
+    else:
+        options = {**COMMON, **options}
+    config = AutoConfig.for_model(family, **options)
     config._attn_implementation = "eager"
     # In the format of the configuration first: scales of embeddings are rounded to it.
     model = AutoModelForCausalLM.from_config(config, dtype=config.dtype).float()
@@ -83,8 +91,9 @@ def windowed(batch, mask, window):
 def logits_of(model, batch):
     """Logits of a packed batch; masks per kind of layer where the model has several."""
     full = batch.mask(model.dtype)
-    window = getattr(model.config, "sliding_window", None)
-    kinds = getattr(model.config, "layer_types", None)
+    text = model.config.get_text_config()
+    window = getattr(text, "sliding_window", None)
+    kinds = getattr(text, "layer_types", None)
     mask = windowed(batch, full, window) if window else full
     if kinds:
         mask = {"full_attention": full, "sliding_attention": mask}
@@ -111,7 +120,7 @@ def gradients(model, batch):
     logits = logits_of(model, batch)
     loss = nll_sum(logits, batch) / len(batch.index)
     loss.backward()
-    found = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     return logits.detach(), loss.item(), found
 
 
@@ -146,7 +155,7 @@ def greedy(model):
 def make_case(case):
     model, batch = model_of(case), make_batch()
     config = json.loads(model.config.to_json_string(use_diff=False))
-    config = {k: v for k, v in config.items() if v is not None or k == "sliding_window"}
+    config = {k: v for k, v in config.items() if v is not None or k in NULLS}
     logits, loss, full = gradients(model, batch)
     check_packing(model, batch, logits)
     real = (batch.documents > 0)
@@ -154,7 +163,9 @@ def make_case(case):
     expected = {"logits": sampled("logits", logits[real]), "loss": short([loss])[0],
                 "full": {n: sampled(n, g) for n, g in sorted(full.items())}}
     adapted = get_peft_model(model_of(case), LoraConfig(
-        task_type="CAUSAL_LM", target_modules=LINEARS, lora_dropout=0.0, **LORA)).eval()
+        task_type="CAUSAL_LM", target_modules=LINEARS, lora_dropout=0.0,
+        exclude_modules=OTHERS if hasattr(model.config, "vision_config") else None,
+        **LORA)).eval()
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if parameter.requires_grad:
@@ -192,12 +203,30 @@ def ropes(full, sliding=10000.0, **scaling):
 
 
 CASES |= {
+    "gemma2": ("gemma2", dict(
+        head_dim=8, query_pre_attn_scalar=12, num_key_value_heads=1, sliding_window=5,
+        dtype="bfloat16")),
+    "gemma2-capped": ("gemma2", dict(
+        head_dim=8, query_pre_attn_scalar=2, sliding_window=4, attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0, layer_types=[FULL, SLIDING, FULL])),
+    "gemma2-bare": ("gemma2", dict(
+        head_dim=10, query_pre_attn_scalar=10, sliding_window=4, attn_logit_softcapping=None,
+        final_logit_softcapping=None, attention_bias=True, tie_word_embeddings=False)),
     "gemma3-tied": ("gemma3_text", dict(
         head_dim=8, query_pre_attn_scalar=8, num_key_value_heads=1, sliding_window=5,
         layer_types=[SLIDING, SLIDING, FULL], rope_parameters=ropes(1e6))),
     "gemma3-linear": ("gemma3_text", dict(
         head_dim=6, query_pre_attn_scalar=11, sliding_window=4, sliding_window_pattern=2,
         dtype="bfloat16", rope_parameters=ropes(1e6, rope_type="linear", factor=8.0))),
+    "gemma3-nested": ("gemma3", dict(
+        text_config=dict(
+            head_dim=8, query_pre_attn_scalar=8, sliding_window=5,
+            layer_types=[SLIDING, SLIDING, FULL],
+            rope_parameters=ropes(1e6, rope_type="linear", factor=8.0)),
+        vision_config=dict(
+            model_type="siglip_vision_model", hidden_size=8, intermediate_size=16,
+            num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=4),
+        mm_tokens_per_image=4, image_token_index=77, boi_token_index=78, eoi_token_index=79)),
     "gemma3-capped": ("gemma3_text", dict(
         head_dim=8, query_pre_attn_scalar=4, sliding_window=6, attention_bias=True,
         final_logit_softcapping=3.0, tie_word_embeddings=False, layer_types=[FULL, SLIDING, FULL],

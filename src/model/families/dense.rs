@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use super::rope;
 use crate::error::Result;
-use crate::model::ModelJson;
 use crate::model::description::{
-    AttentionDescription, BlockDescription, Description, FINAL_NORM, GatedMlpDescription,
-    LayerDescription, LinearDescription, NormDescription, NormGain, ResidualDescription, Rope,
+    AttentionDescription, BlockDescription, Description, GatedMlpDescription, LayerDescription,
+    LinearDescription, NormDescription, NormGain, ResidualDescription, Rope,
 };
+use crate::model::{CheckpointNames, ModelJson};
 use crate::ops::{Activation, AttentionConfig, Heads, LogitConfig};
 
 /// Limits that no real model comes near; a config beyond them is an attack or an accident.
@@ -54,6 +54,8 @@ pub(super) enum QueryKeyNorms {
 
 /// The sizes in `config.json`, and options that families set.
 pub(super) struct Dense {
+    /// Names of modules.
+    pub names: CheckpointNames,
     /// Width of the residual stream.
     pub hidden: usize,
     intermediate: usize,
@@ -74,6 +76,8 @@ pub(super) struct Dense {
     pub gain: NormGain,
     /// What scores of attention are multiplied with, if not by one over the root of a head's width.
     pub score_scale: Option<f32>,
+    /// Where scores of attention are capped.
+    pub soft_cap: Option<f32>,
     /// What is done to scores over the vocabulary.
     pub logits: LogitConfig,
     /// Whether queries, keys and values have biases.
@@ -117,6 +121,7 @@ impl Dense {
         let positions_max = positions_max.unwrap_or(defaults.positions_max);
         let layers = config.size("num_hidden_layers", LAYERS_MAX)?;
         Ok(Self {
+            names: CheckpointNames::USUAL,
             hidden,
             intermediate: config.size("intermediate_size", SIZE_MAX)?,
             heads: Heads { queries, kv_heads: groups, width },
@@ -129,6 +134,7 @@ impl Dense {
             layer_norms: LayerNorms::Before,
             gain: NormGain::Weight,
             score_scale: None,
+            soft_cap: None,
             logits: LogitConfig::default(),
             qkv_bias: false,
             output_bias: false,
@@ -210,7 +216,7 @@ impl Dense {
         }
         let options = self.windows.iter().zip(&self.ropes);
         let layers = options.enumerate().map(|(index, (window, rope))| LayerDescription {
-            path: format!("model.layers.{index}"),
+            path: format!("{}.{index}", self.names.layers),
             residuals: self.residuals(*window, *rope),
         });
         let description = Description {
@@ -220,10 +226,11 @@ impl Dense {
             positions_max: self.positions_max,
             embedding_scale: self.embedding_scale,
             layers: layers.collect(),
-            norm: self.norm(FINAL_NORM, self.hidden),
+            norm: self.norm(self.names.norm, self.hidden),
             tied: self.tied,
             logits: self.logits,
             element: config.element(),
+            names: self.names,
             parameters: 0,
             linears: Vec::new(),
         };
@@ -263,7 +270,7 @@ impl Dense {
     fn attention(&self, window: Option<usize>, rope: Option<Rope>) -> AttentionDescription {
         let usual = AttentionConfig::of(self.heads);
         let scale = self.score_scale.unwrap_or(usual.scale);
-        let config = AttentionConfig { window, scale, ..usual };
+        let config = AttentionConfig { window, scale, soft_cap: self.soft_cap, ..usual };
         let (query, key, hidden) = (config.query_width(), config.key_width(), self.hidden);
         let to = |name, out| LinearDescription::new(name, [out, hidden], self.qkv_bias);
         let norms =

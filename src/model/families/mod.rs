@@ -2,6 +2,7 @@
 
 mod dense;
 mod gemma;
+mod gemma2;
 mod gemma3;
 mod llama;
 mod mistral;
@@ -23,6 +24,7 @@ pub trait Family: Sync {
 
 /// All families.
 pub static FAMILIES: &[&dyn Family] = &[
+    &gemma2::Gemma2,
     &gemma3::Gemma3,
     &llama::Llama,
     &mistral::Mistral,

@@ -89,6 +89,14 @@ pub(super) struct RopeOfKinds {
     pub sliding: Rope,
 }
 
+impl RopeOfKinds {
+    /// That of each layer of a list that says which have a window.
+    pub fn of_layers(self, sliding: &[bool]) -> Vec<Option<Rope>> {
+        let of = |sliding: &bool| Some(if *sliding { self.sliding } else { self.full });
+        sliding.iter().map(of).collect()
+    }
+}
+
 /// A rotation for each kind of layer: from `rope_parameters` with an object for each (transformers
 /// 5), or from `rope_scaling` for layers without a window (before). `thetas` are the bases of both
 /// where no object says one.

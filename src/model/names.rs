@@ -1,0 +1,49 @@
+//! Where a decoder stands in a checkpoint: names of its modules, and of tensors in files.
+
+/// Names of a checkpoint. Tensors have the paths of their modules, as PEFT has them too, except
+/// where files have other names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointNames {
+    /// Path of the embedding.
+    pub embedding: &'static str,
+    /// Module path of the list of layers.
+    pub layers: &'static str,
+    /// Module path of the norm after the last layer.
+    pub norm: &'static str,
+    /// Beginnings of names in files, and what they are in the model: the first that fits.
+    pub in_files: &'static [(&'static str, &'static str)],
+    /// Modules of what else the checkpoint holds: it is not loaded, and stays as it is.
+    pub others: &'static [&'static str],
+}
+
+impl CheckpointNames {
+    /// Those of a decoder that is a checkpoint of its own.
+    pub const USUAL: Self = Self {
+        embedding: "model.embed_tokens.weight",
+        layers: "model.layers",
+        norm: "model.norm",
+        in_files: &[],
+        others: &[],
+    };
+
+    /// The path of a tensor in a file; none if it belongs to something else.
+    pub fn path_of(&self, name: &str) -> Option<String> {
+        let module = name.strip_prefix("model.").unwrap_or(name);
+        let of_other =
+            |other: &str| module.strip_prefix(other).is_some_and(|rest| rest.starts_with('.'));
+        if self.others.iter().any(|other| of_other(other)) {
+            return None;
+        }
+        let renamed = self
+            .in_files
+            .iter()
+            .find_map(|(begin, here)| name.strip_prefix(begin).map(|rest| format!("{here}{rest}")));
+        Some(renamed.unwrap_or_else(|| name.to_owned()))
+    }
+
+    /// A regular expression of the module paths of everything else, as PEFT's `exclude_modules`;
+    /// none where there is nothing else.
+    pub fn exclude_modules(&self) -> Option<String> {
+        (!self.others.is_empty()).then(|| format!(r"(.*\.)?({})\..*", self.others.join("|")))
+    }
+}

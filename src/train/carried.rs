@@ -1,0 +1,56 @@
+//! What a checkpoint holds besides the model that was trained goes along with a whole model as it
+//! is, and the model's own tensors keep the names that they have in the base's files.
+
+use crate::error::{Error, Result};
+use crate::files::hash_file;
+use crate::model::inspect;
+use crate::train::Prepared;
+use crate::weights::{Headers, TensorSpec};
+
+/// The tensors of a base model, by their headers.
+pub(super) struct Carried(Headers);
+
+impl Carried {
+    /// Those of a whole model's base that holds more; none of any other.
+    ///
+    /// # Errors
+    /// When the base's files are not those that were trained on.
+    pub fn of(prepared: &Prepared) -> Result<Option<Self>> {
+        if prepared.adapter.is_some() || prepared.description.names.others.is_empty() {
+            return Ok(None);
+        }
+        let base = &prepared.base.path;
+        let weights = |path: &str| path.ends_with(".safetensors");
+        for used in prepared.base_files.iter().filter(|file| weights(&file.path)) {
+            if hash_file(&base.join(&used.path), &used.path)?.sha256 != used.sha256 {
+                return Err(Error::new("the file was changed while the run went on")
+                    .at(base.join(&used.path))
+                    .hint("put it back as it was, and run the same command again"));
+            }
+        }
+        Ok(Some(Self(inspect(base)?.headers)))
+    }
+
+    /// The name in files of the tensor at a path.
+    pub fn name_in_file(&self, path: &str) -> String {
+        self.0.get(path).map_or_else(|| path.to_owned(), |found| found.place.name.clone())
+    }
+
+    /// The tensors that go along.
+    pub fn specs(&self) -> impl Iterator<Item = TensorSpec> {
+        self.0.others().iter().map(|found| TensorSpec {
+            name: found.place.name.clone(),
+            element: found.place.element,
+            shape: found.place.shape.clone(),
+        })
+    }
+
+    /// The numbers of one of them; none of a tensor that was trained.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn values(&self, name: &str) -> Option<Result<Vec<f32>>> {
+        let found = self.0.others().iter().find(|found| found.place.name == name)?;
+        Some(self.0.values(found))
+    }
+}

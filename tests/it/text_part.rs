@@ -1,0 +1,187 @@
+//! Checkpoints that hold more than a text model: its part is trained, and the rest stays as it is
+//! in what is merged and in what full training writes.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::common::{Run, repository};
+use firebrand::model::{ModelJson, families};
+use firebrand::weights::{Element, TensorSpec, read_tensors, write_safetensors};
+use serde_json::{Value, json};
+
+/// Of what reads images: names, formats and shapes.
+const OTHERS: [(&str, Element, &[usize]); 3] = [
+    ("vision_tower.encoder.layers.0.self_attn.q_proj.weight", Element::F32, &[8, 8]),
+    ("vision_tower.embeddings.patch_embedding.bias", Element::BF16, &[8]),
+    ("multi_modal_projector.mm_input_projection_weight", Element::F32, &[8, 32]),
+];
+const FILE: &str = "model.safetensors";
+
+fn config() -> Value {
+    json!({
+        "model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"],
+        "boi_token_index": 509, "eoi_token_index": 510, "image_token_index": 511,
+        "mm_tokens_per_image": 4, "torch_dtype": "float32", "initializer_range": 0.02,
+        "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 8},
+        "text_config": {
+            "model_type": "gemma3_text", "hidden_size": 32, "intermediate_size": 64,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "head_dim": 8, "vocab_size": 512, "sliding_window": 16, "sliding_window_pattern": 2,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "query_pre_attn_scalar": 8,
+        },
+    })
+}
+
+/// The name in files of a path, as those on the hub have it.
+fn in_file(path: &str) -> String {
+    path.replace("model.language_model.", "language_model.model.")
+}
+
+fn value(name: &str, place: usize) -> f32 {
+    let spread = (name.len() * 31 + place * 7919) % 1009;
+    let uniform = spread as f32 / 1009.0 - 0.5;
+    if name.contains("norm") { 0.2 * uniform } else { 0.3 * uniform }
+}
+
+/// A checkpoint `seeing`, and configurations that train it.
+fn checkpoint() -> Run {
+    let run = Run::new();
+    fs::create_dir(run.path("seeing")).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        let from = repository("tests/fixtures/tokenizer").join(name);
+        fs::copy(from, run.path("seeing").join(name)).unwrap();
+    }
+    run.write("seeing/config.json", &config().to_string());
+    run.write("seeing/preprocessor_config.json", "{\"size\": 16}");
+    let description = families::describe(&ModelJson::from_value(config())).unwrap();
+    let text = description.tensors().into_iter().map(|(path, shape)| TensorSpec {
+        name: in_file(&path),
+        element: Element::F32,
+        shape,
+    });
+    let others = OTHERS.iter().map(|(name, element, shape)| TensorSpec {
+        name: (*name).to_owned(),
+        element: *element,
+        shape: shape.to_vec(),
+    });
+    let specs = text.chain(others).collect();
+    write_safetensors(&run.path("seeing").join(FILE), specs, &BTreeMap::new(), |spec| {
+        let count = spec.shape.iter().product();
+        Ok((0..count).map(|place| value(&spec.name, place)).collect())
+    })
+    .unwrap();
+    let common = "[model]\nbase = \"seeing\"\n[data]\nmax_seq_len = 96\n[[data.train]]\n\
+                  path = \"data.jsonl\"\n[train]\nmax_steps = 2\nmicro_batch_size = 2\n\
+                  learning_rate = 1e-2\n[checkpoint]\nreuse = \"never\"\n[device]\nname = \"cpu\"\n";
+    run.write("full.toml", common);
+    run.write("adapter.toml", &format!("{common}[lora]\nr = 4\nlora_alpha = 8\n"));
+    run
+}
+
+type Tensors = BTreeMap<String, (Element, Vec<usize>, Vec<u8>)>;
+
+/// Format, shape and bytes of every tensor of a file.
+fn tensors(run: &Run, folder: &str, file: &str) -> Tensors {
+    let (tensors, _) = read_tensors(&run.path(folder), file).unwrap();
+    let all = |tensor: firebrand::weights::OwnedTensor| {
+        (tensor.element, tensor.shape, tensor.bytes.to_vec())
+    };
+    tensors.into_iter().map(|(name, tensor)| (name, all(tensor))).collect()
+}
+
+/// Names of tensors that are not what they are in the checkpoint; all others are, to the byte.
+fn changed(run: &Run, folder: &str) -> Vec<String> {
+    let (before, after) = (tensors(run, "seeing", FILE), tensors(run, folder, FILE));
+    assert!(before.keys().eq(after.keys()), "{folder}");
+    before.keys().filter(|name| before[*name] != after[*name]).cloned().collect()
+}
+
+fn answer(run: &Run, model: &str) -> String {
+    let ask = ["generate", "--prompt", "What is 3 plus 4?", "--max-tokens", "6", "--chat"];
+    run.succeeds(&[&ask[..], &["--device", "cpu", model]].concat())
+}
+
+#[test]
+fn an_adapter_is_of_the_text_part_and_a_merge_changes_nothing_else() {
+    let run = checkpoint();
+    let plan = run.command(&["plan", "adapter.toml"]).output().unwrap();
+    let said = String::from_utf8(plan.stderr).unwrap();
+    let words = "holds more than a text model: 3 tensors (1.3 kB) of `vision_tower`, \
+                 `multi_modal_projector`";
+    assert!(plan.status.success() && said.contains(words), "{said}");
+    run.succeeds(&["train", "adapter.toml", "--quiet"]);
+
+    let artifact = "checkpoints/adapter/artifact";
+    let settings: Value =
+        serde_json::from_str(&run.read(&format!("{artifact}/adapter_config.json"))).unwrap();
+    let others = r"(.*\.)?(vision_tower|multi_modal_projector)\..*";
+    assert_eq!(settings["exclude_modules"], others);
+    let (adapter, _) = read_tensors(&run.path(artifact), "adapter_model.safetensors").unwrap();
+    assert_eq!(adapter.len(), 2 * 2 * 7);
+    let begin = "base_model.model.model.language_model.layers.";
+    assert!(adapter.keys().all(|name| name.starts_with(begin)), "{:?}", adapter.keys());
+
+    run.succeeds(&["merge", artifact, "--out", "merged"]);
+    let linear = |name: &String| name.ends_with("_proj.weight") && name.contains(".layers.");
+    let changed = changed(&run, "merged");
+    assert_eq!(changed.len(), 2 * 7);
+    assert!(changed.iter().all(|name| linear(name) && name.starts_with("language_model.model.")));
+    assert_eq!(answer(&run, "merged"), answer(&run, artifact));
+    assert_eq!(run.read("merged/preprocessor_config.json"), "{\"size\": 16}");
+    let merged: Value = serde_json::from_str(&run.read("merged/config.json")).unwrap();
+    assert_eq!(merged["vision_config"], config()["vision_config"]);
+}
+
+#[test]
+fn full_training_writes_the_rest_as_it_is() {
+    let run = checkpoint();
+    run.succeeds(&["train", "full.toml", "--quiet"]);
+    let artifact = "checkpoints/full/artifact";
+    let changed = changed(&run, artifact);
+    let text: Vec<String> = tensors(&run, "seeing", FILE)
+        .into_keys()
+        .filter(|name| OTHERS.iter().all(|(other, ..)| other != name))
+        .collect();
+    assert_eq!(changed, text);
+    assert_eq!(run.read(&format!("{artifact}/preprocessor_config.json")), "{\"size\": 16}");
+    run.succeeds(&["verify", "checkpoints/full"]);
+    assert!(!answer(&run, artifact).is_empty());
+
+    let random = ["train", "full.toml", "--set", "name=drawn", "--set", "model.init=random"];
+    let random = run.fails(2, &random);
+    assert!(random.contains("no random weights for `gemma3`"), "{random}");
+}
+
+#[test]
+fn names_of_both_kinds_are_read_and_a_tensor_by_both_is_refused() {
+    let run = checkpoint();
+    let asked = answer(&run, "seeing");
+    let mut all = tensors(&run, "seeing", FILE);
+    let rewrite = |all: &Tensors| {
+        fs::remove_file(run.path("seeing").join(FILE)).unwrap();
+        let spec = |(name, of): (&String, &(Element, Vec<usize>, Vec<u8>))| TensorSpec {
+            name: name.clone(),
+            element: of.0,
+            shape: of.1.clone(),
+        };
+        let specs = all.iter().map(spec).collect();
+        write_safetensors(&run.path("seeing").join(FILE), specs, &BTreeMap::new(), |spec| {
+            let (element, _, bytes) = &all[&spec.name];
+            Ok(firebrand::weights::to_f32(*element, bytes))
+        })
+        .unwrap();
+    };
+    // As transformers has them in memory.
+    let new = |name: String| match name.strip_prefix("language_model.model.") {
+        Some(rest) => format!("model.language_model.{rest}"),
+        None => format!("model.{name}"),
+    };
+    all = all.into_iter().map(|(name, of)| (new(name), of)).collect();
+    rewrite(&all);
+    assert_eq!(answer(&run, "seeing"), asked);
+    let norm = all["model.language_model.norm.weight"].clone();
+    all.insert("language_model.model.norm.weight".to_owned(), norm);
+    rewrite(&all);
+    let error = run.fails(2, &["plan", "full.toml"]);
+    assert!(error.contains("hold `model.language_model.norm.weight` twice"), "{error}");
+}

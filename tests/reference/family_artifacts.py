@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Artifacts of each family in transformers and PEFT. Run by hand.
+
+    family_artifacts.py FIREBRAND [FAMILY...]
+
+Makes a tiny random model of each family with transformers, has FIREBRAND train an adapter of it and
+merge that, loads both, and compares: logits of the merged model with those of the adapter, and what
+Firebrand writes greedily with what transformers does. Exit code 1: too different.
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+import peft
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+HERE = Path(__file__).resolve().parent
+TOKENIZER = HERE.parent / "fixtures" / "tokenizer"
+SIZES = dict(
+    vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=3,
+    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256)
+SLIDING, FULL = "sliding_attention", "full_attention"
+LINEAR = {FULL: {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+          SLIDING: {"rope_type": "default", "rope_theta": 1e4}}
+GEMMA = dict(head_dim=8, query_pre_attn_scalar=8, sliding_window=16, layer_types=[SLIDING, SLIDING, FULL])
+VISION = dict(model_type="siglip_vision_model", hidden_size=8, intermediate_size=16,
+              num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=4)
+FAMILIES = {
+    "gemma2": dict(GEMMA),
+    "gemma3_text": dict(GEMMA, rope_parameters=LINEAR),
+    "gemma3": dict(
+        text_config=dict(SIZES, **GEMMA, rope_parameters=LINEAR), vision_config=VISION,
+        mm_tokens_per_image=4, image_token_index=509, boi_token_index=510, eoi_token_index=511),
+    "olmo2": {},
+}
+CONFIG = """
+[model]
+base = "base"
+[data]
+max_seq_len = 96
+[[data.train]]
+path = "data.jsonl"
+[lora]
+r = 4
+lora_alpha = 8
+[train]
+max_steps = 4
+micro_batch_size = 2
+learning_rate = 2e-2
+[checkpoint]
+reuse = "never"
+[device]
+name = "cpu"
+"""
+PROMPT, WRITTEN = "What is 3 plus 4?", 12
+
+
+def make_base(family, folder):
+    options = FAMILIES[family]
+    options = options if "text_config" in options else {**SIZES, **options}
+    torch.manual_seed(5)
+    config = AutoConfig.for_model(family, **options, initializer_range=0.3)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:  # zeros and ones hide what a gain does
+                parameter.add_(0.2 * torch.randn(parameter.shape))
+    model.save_pretrained(folder)
+    for path in TOKENIZER.iterdir():
+        if path.suffix in (".json", ".jinja"):
+            shutil.copy(path, folder)
+
+
+def check(firebrand, family, folder):
+    def run(*arguments):
+        done = subprocess.run([firebrand, *arguments], cwd=folder, capture_output=True, text=True,
+                              env={**os.environ, "XDG_CONFIG_HOME": str(folder / "settings"),
+                                   "FIREBRAND_CACHE": str(folder / "cache")})
+        if done.returncode:
+            raise SystemExit(f"{family}: {arguments}\n{done.stderr}")
+        return done.stdout
+
+    make_base(family, folder / "base")
+    lines = [{"messages": [{"role": "user", "content": f"What is {i % 7} plus {i % 5}?"},
+                           {"role": "assistant", "content": f"It is {i % 7 + i % 5}."}]}
+             for i in range(20)]
+    (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "run.toml").write_text(CONFIG)
+    run("train", "run.toml", "--quiet")
+    run("merge", "checkpoints/run", "--out", "merged")
+    base = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
+    tokens = torch.randint(3, 500, (2, 40), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        before = base(tokens).logits
+        adapter = peft.PeftModel.from_pretrained(base, folder / "checkpoints/run/artifact").eval()
+        trainable = [n for n, p in adapter.named_parameters() if "lora_" in n]
+        merged = AutoModelForCausalLM.from_pretrained(folder / "merged", dtype=torch.float32)
+        one, other = adapter(tokens).logits, merged(tokens).logits
+    distance = ((one - other).abs().max() / one.abs().max()).item()
+    effect = ((one - before).abs().max() / one.abs().max()).item()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "base")
+    prompt = tokenizer(PROMPT, return_tensors="pt").input_ids
+    with torch.no_grad():
+        for _ in range(WRITTEN):
+            prompt = torch.cat([prompt, adapter(prompt).logits[:, -1:].argmax(-1)], 1)
+    written = tokenizer.decode(prompt[0, -WRITTEN:])
+    ours = [run("generate", "--prompt", PROMPT, "--max-tokens", str(WRITTEN), "--device", "cpu",
+                name) for name in ("checkpoints/run", "merged")]
+    same = all(text.strip() == written.strip() for text in ours)
+    print(f"{family:12} {len(trainable)} tensors of the adapter, effect {effect:.2f}, adapter and "
+          f"merged differ by {distance:.1e}, texts {'are the same' if same else 'DIFFER'}")
+    if not same:
+        print("  ", repr(written), [text.strip() for text in ours])
+    return same and distance < 1e-5 and effect > 1e-2
+
+
+def main():
+    firebrand = str(Path(sys.argv[1]).resolve())
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    well = True
+    for family in sys.argv[2:] or FAMILIES:
+        with tempfile.TemporaryDirectory() as folder:
+            well &= check(firebrand, family, Path(folder))
+    sys.exit(0 if well else 1)
+
+
+if __name__ == "__main__":
+    main()
