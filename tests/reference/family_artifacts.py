@@ -39,6 +39,7 @@ FAMILIES = {
         text_config=dict(SIZES, **GEMMA, rope_parameters=LINEAR), vision_config=VISION,
         mm_tokens_per_image=4, image_token_index=509, boi_token_index=510, eoi_token_index=511),
     "olmo2": {},
+    "olmo3": dict(sliding_window=16, layer_types=[SLIDING, FULL, SLIDING]),
 }
 CONFIG = """
 [model]

@@ -234,6 +234,9 @@ CASES |= {
     "olmo2": ("olmo2", dict(num_key_value_heads=4, tie_word_embeddings=False)),
     "olmo2-grouped": ("olmo2", dict(
         attention_bias=True, tie_word_embeddings=True, rms_norm_eps=1e-5)),
+    "olmo3": ("olmo3", dict(
+        num_key_value_heads=4, sliding_window=5, tie_word_embeddings=False, rms_norm_eps=1e-5,
+        layer_types=[SLIDING, FULL, SLIDING], rope_parameters=ropes(5e5, 5e5))),
     "qwen3-tied": ("qwen3", dict(head_dim=8, tie_word_embeddings=True)),
     "qwen3-window": ("qwen3", dict(
         head_dim=10, tie_word_embeddings=False, attention_bias=True, use_sliding_window=True,

@@ -156,9 +156,7 @@ impl Dense {
         const WINDOW: usize = 4096;
         const FIRST: u64 = 28;
         let used = config.flag("use_sliding_window", false)?;
-        let size = config.optional_size("sliding_window", 1 << 30)?;
-        let silent = !config.json.contains_key("sliding_window");
-        let window = size.or(silent.then_some(WINDOW)).filter(|_| used);
+        let window = window(config, WINDOW)?.filter(|_| used);
         let first = match config.get("max_window_layers") {
             None => FIRST,
             Some(value) => value
@@ -301,6 +299,13 @@ impl Dense {
             activation: self.activation,
         }
     }
+}
+
+/// How wide windows are; the default where `config.json` does not say it, none where it is null.
+pub(super) fn window(config: &ModelJson, default: usize) -> Result<Option<usize>> {
+    let silent = !config.json.contains_key("sliding_window");
+    let size = config.optional_size("sliding_window", 1 << 30)?;
+    Ok(size.or(silent.then_some(default)))
 }
 
 /// What is done to the gate of the MLP, under a key of `config.json` and by transformers' names.

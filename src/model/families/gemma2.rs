@@ -2,6 +2,7 @@
 //! below caps. Reference: transformers `models/gemma2/modeling_gemma2.py`.
 
 use super::Family;
+use super::dense::window;
 use super::gemma;
 use crate::error::Result;
 use crate::model::{Description, ModelJson};
@@ -25,9 +26,7 @@ impl Family for Gemma2 {
         dense.soft_cap = gemma::soft_cap(config, "attn_logit_softcapping", Some(CAPS[0]))?;
         dense.logits = gemma::logits(config, Some(CAPS[1]))?;
         let sliding = dense.sliding_layers(config, |index| index % 2 == 0)?;
-        let silent = !config.json.contains_key("sliding_window");
-        let window = config.optional_size("sliding_window", 1 << 30)?;
-        let window = window.or(silent.then_some(WINDOW));
+        let window = window(config, WINDOW)?;
         // A name that exports of the first days have beside the other.
         if config
             .optional_size("sliding_window_size", 1 << 30)?

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::Family;
-use super::dense::{Dense, QueryKeyNorms};
+use super::dense::{Dense, QueryKeyNorms, window};
 use super::gemma;
 use super::rope;
 use crate::error::Result;
@@ -96,9 +96,7 @@ fn read(config: &ModelJson) -> Result<Dense> {
     dense.logits = gemma::logits(config, None)?;
     let pattern = config.optional_size("sliding_window_pattern", 1 << 20)?.unwrap_or(PATTERN);
     let sliding = dense.sliding_layers(config, |index| (index + 1) % pattern != 0)?;
-    let silent = !config.json.contains_key("sliding_window");
-    let window = config.optional_size("sliding_window", 1 << 30)?;
-    dense.set_windows(config, &sliding, window.or(silent.then_some(WINDOW)))?;
+    dense.set_windows(config, &sliding, window(config, WINDOW)?)?;
     let theta = config.positive("rope_theta", THETAS[0])?;
     let near_theta = config.positive("rope_local_base_freq", THETAS[1])?;
     let thetas = [theta, near_theta];

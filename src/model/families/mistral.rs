@@ -2,7 +2,7 @@
 //! `models/mistral/modeling_mistral.py`.
 
 use super::Family;
-use super::dense::{Defaults, Dense};
+use super::dense::{Defaults, Dense, window};
 use crate::error::Result;
 use crate::model::{Description, ModelJson};
 
@@ -20,9 +20,7 @@ impl Family for Mistral {
 
     fn describe(&self, config: &ModelJson) -> Result<Description> {
         let mut dense = Dense::read(config, DEFAULTS)?;
-        let window = config.optional_size("sliding_window", 1 << 30)?;
-        let silent = !config.json.contains_key("sliding_window");
-        dense.windows.fill(window.or(silent.then_some(WINDOW)));
+        dense.windows.fill(window(config, WINDOW)?);
         dense.describe(config)
     }
 }

@@ -7,6 +7,7 @@ mod gemma3;
 mod llama;
 mod mistral;
 mod olmo2;
+mod olmo3;
 mod qwen2;
 mod qwen3;
 mod rope;
@@ -29,6 +30,7 @@ pub static FAMILIES: &[&dyn Family] = &[
     &llama::Llama,
     &mistral::Mistral,
     &olmo2::Olmo2,
+    &olmo3::Olmo3,
     &qwen2::Qwen2,
     &qwen3::Qwen3,
 ];
