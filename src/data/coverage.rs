@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::formats::{Conversation, REASONING};
 use super::mask::{self, Rendered};
 use super::regions::{Certainty, Regions, SHORT, has_word};
-use super::spots::{Leaf, Spot, leaves, probe, word};
-use super::template::ChatTemplate;
+use super::spots::{Leaf, Spot, example, leaves, probe, word};
+use super::template::Writes;
 use super::unused::{Loss, NOT_ASKED, Unused};
 
 /// What ends reasoning that stands in the content.
@@ -23,9 +23,6 @@ const THOUGHT_ENDS: [&str; 4] = ["</think>", "</thinking>", "</reasoning>", "[/T
 const THOUGHT_BEGINS: [&str; 4] = ["<think>", "<thinking>", "<reasoning>", "[THINK]"];
 /// Keys of messages that are looked at one by one, and those that only link messages.
 const KNOWN: [&str; 5] = ["role", "content", "tool_calls", "tool_call_id", "id"];
-/// More of an unwritten piece is not shown.
-const SHOWN: usize = 40;
-
 /// What was found missing.
 #[derive(Debug, Default)]
 pub struct Missing {
@@ -36,8 +33,8 @@ pub struct Missing {
 }
 
 /// Looks for all that a conversation says in what the template wrote of it.
-pub fn missing(
-    template: &ChatTemplate,
+pub fn missing<T: Writes>(
+    template: &T,
     conversation: &Conversation,
     rendered: &Rendered,
 ) -> Missing {
@@ -96,8 +93,8 @@ struct RecordPiece {
     example: String,
 }
 
-struct Check<'a> {
-    template: &'a ChatTemplate,
+struct Check<'a, T> {
+    template: &'a T,
     conversation: &'a Conversation,
     regions: Regions<'a>,
     /// The messages whose turns are the regions 1, 3, 5, …
@@ -106,7 +103,7 @@ struct Check<'a> {
     pieces: Vec<RecordPiece>,
 }
 
-impl Check<'_> {
+impl<T: Writes> Check<'_, T> {
     /// The region to which a message belongs.
     fn home(&self, message: usize) -> usize {
         match self.located.binary_search(&message) {
@@ -190,7 +187,10 @@ impl Check<'_> {
     /// Content that is a text; templates may leave out the reasoning that it begins with.
     fn content(&mut self, index: usize, home: usize, what: &'static str, text: &str) {
         let (spot, loss) = (Spot::Content(index), Loss::Meaning);
-        let end = THOUGHT_ENDS.iter().find_map(|end| Some((text.rfind(end)?, end.len())));
+        // How all of them begin stands in few texts, which is seen sooner.
+        let may_end = memchr::memchr2(b'<', b'[', text.as_bytes()).is_some();
+        let mut ends = THOUGHT_ENDS.iter().filter(|_| may_end);
+        let end = ends.find_map(|end| Some((text.rfind(end)?, end.len())));
         let Some((at, length)) = end else {
             let found = self.look(home, text);
             return self.piece(spot, found, loss, what, text);
@@ -292,13 +292,14 @@ impl Check<'_> {
         if key == "name" && self.is_called(index, value) {
             return; // it links an answer to its call, as an id does
         }
-        let asked = memmem::find(self.template.source().as_bytes(), key.as_bytes()).is_some();
+        let source = self.template.source().as_bytes();
+        let asked = || memmem::find(source, key.as_bytes()).is_some();
         let found = match value.as_str() {
             Some(text) => self.regions.look(home, text),
-            None if asked => Certainty::Surely,
+            None if asked() => Certainty::Surely,
             None => Certainty::Nowhere,
         };
-        if found == Certainty::Nowhere || (found == Certainty::Perhaps && !asked) {
+        if found == Certainty::Nowhere || (found == Certainty::Perhaps && !asked()) {
             let piece = RecordPiece {
                 spot: Spot::Key(index, key.to_owned()),
                 found: Certainty::Nowhere,
@@ -388,15 +389,6 @@ fn is_blank(conversation: &Conversation, message: usize, spot: &Spot) -> bool {
         _ => return false,
     };
     text.is_none_or(|text| text.trim().is_empty())
-}
-
-/// What a piece is in this record, in a few words.
-fn example(what: &str, text: &str) -> String {
-    let text = text.trim();
-    let cut: String =
-        text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let more = if cut.len() < text.len() { "…" } else { "" };
-    format!("{what} (`{cut}{more}`)")
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use crate::data::made::Made;
 use crate::data::maker::Maker;
 use crate::data::show::pieces;
 use crate::data::sources;
-use crate::data::unused::Unused;
 
 /// Writes content alone, and knows no calls, no tools and no reasoning.
 const PLAIN: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}\
@@ -53,7 +52,7 @@ fn targets(
 ) -> (Vec<String>, Vec<String>) {
     let codec = codec_with(template);
     let made = made_with(&codec, "messages", record, on_unused);
-    let said = made.unused.iter().map(Unused::phrase).collect();
+    let said = made.unused.iter().map(|unused| unused.phrase().into_owned()).collect();
     let example = match made.outcome {
         RecordOutcome::Whole(example) => example,
         RecordOutcome::NothingToLearn => return (Vec::new(), said),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::coverage::{Missing, located, missing};
 use super::formats::Conversation;
 use super::mask::{self, Rendered};
-use super::template::{ChatTemplate, take_undefined};
+use super::template::{Writes, take_undefined};
 use super::unused::{Loss, Unused};
 use crate::files::{long_integer, parse_exact_json};
 
@@ -32,14 +32,14 @@ pub struct Handed {
 /// Renders a conversation, and finds the assistant's turns where they are asked for: in the first
 /// form in which the template writes all of it; in the first that it writes at all if there is
 /// none. The error is the reason, in one line.
-pub fn hand<'a>(
-    template: &ChatTemplate,
+pub fn hand<'a, T: Writes>(
+    template: &T,
     conversation: &'a Conversation,
     find_turns: bool,
 ) -> Result<(Cow<'a, Conversation>, Handed), String> {
     take_undefined(); // what this thread did before is no concern of this conversation
     let open = Open::of(conversation);
-    let render = if find_turns { mask::render } else { mask::plain };
+    let render = if find_turns { mask::render::<T> } else { mask::plain::<T> };
     let mut best: Option<(Cow<Conversation>, Rendered, Missing)> = None;
     let mut refused = None;
     for form in open.forms() {
@@ -47,6 +47,9 @@ pub fn hand<'a>(
             continue;
         }
         let handed = form.apply(conversation);
+        if template.gave_up() {
+            break;
+        }
         let rendered = match render(template, &handed) {
             Ok(rendered) => rendered,
             Err(reason) => {
@@ -83,7 +86,7 @@ pub fn hand<'a>(
 }
 
 /// Whether a template asks which parts of the content are text.
-fn looks_for_parts(template: &ChatTemplate) -> bool {
+fn looks_for_parts(template: &impl Writes) -> bool {
     ["'text'", "\"text\""].iter().any(|word| template.source().contains(word))
 }
 

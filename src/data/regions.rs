@@ -64,7 +64,8 @@ impl<'a> Regions<'a> {
             }
         }
         let forms = std::iter::once(piece).chain(escaped.iter().map(String::as_str));
-        let anywhere = |form: &str| memmem::find(self.text.as_bytes(), form.as_bytes()).is_some();
+        let text = self.text.as_bytes();
+        let anywhere = |form: &str| places(text, form.as_bytes()).next().is_some();
         if forms.into_iter().any(anywhere) { Certainty::Perhaps } else { Certainty::Nowhere }
     }
 

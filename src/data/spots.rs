@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::formats::{Conversation, REASONING};
 use crate::files::long_integer;
 
+/// More of an unwritten piece is not shown.
+const SHOWN: usize = 40;
+
 /// A place in a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spot {
@@ -133,4 +136,13 @@ fn replace(value: &mut Value, count: &mut usize, number: usize, word: &str) {
             *count += 1;
         }
     }
+}
+
+/// What a piece is in this record, in a few words.
+pub fn example(what: &str, text: &str) -> String {
+    let text = text.trim();
+    let cut: String =
+        text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    format!("{what} (`{cut}{more}`)")
 }

@@ -88,10 +88,10 @@ impl Unused {
     }
 
     /// What is said of all records that have it, after their number; of a column, its name.
-    pub fn phrase(&self) -> String {
+    pub fn phrase(&self) -> Cow<'_, str> {
         match self.loss {
-            Loss::Column => self.what.clone(),
-            _ => format!("hold {} that {}", self.what, self.by),
+            Loss::Column => Cow::Borrowed(&self.what),
+            _ => Cow::Owned(format!("hold {} that {}", self.what, self.by)),
         }
     }
 }
@@ -133,16 +133,19 @@ pub struct Count {
 
 /// Counts what is left out of the record at `line`.
 pub fn count(counts: &mut Vec<Count>, unused: &[Unused], line: u64) {
-    for (index, one) in unused.iter().enumerate() {
-        if unused[..index].iter().any(|other| other.phrase() == one.phrase()) {
+    let phrases: Vec<Cow<str>> = unused.iter().map(Unused::phrase).collect();
+    for (index, (one, phrase)) in unused.iter().zip(&phrases).enumerate() {
+        if phrases[..index].contains(phrase) {
             continue; // a record counts once
         }
-        let phrase = one.phrase();
-        let place = counts.iter().position(|c| c.phrase == phrase && c.loss == one.loss);
+        let place = counts.iter().position(|c| c.phrase == *phrase && c.loss == one.loss);
         match place {
             Some(place) => counts[place].records += 1,
             None if counts.len() == DIFFERENT => {}
-            None => counts.push(Count { loss: one.loss, phrase, records: 1, first: line }),
+            None => {
+                let phrase = phrase.clone().into_owned();
+                counts.push(Count { loss: one.loss, phrase, records: 1, first: line });
+            }
         }
     }
 }
@@ -178,7 +181,8 @@ impl LeftOut {
     /// Counts what is left out of a record.
     pub fn add(&mut self, unused: &[Unused], undefined: &BTreeSet<String>, record: &RecordId) {
         let lost = unused.iter().filter(|unused| unused.loss != Loss::Column);
-        let phrases: BTreeSet<_> = lost.map(|unused| (unused.loss, unused.phrase())).collect();
+        let phrases: BTreeSet<_> =
+            lost.map(|unused| (unused.loss, unused.phrase().into_owned())).collect();
         for phrase in phrases {
             self.found.entry(phrase).or_insert_with(|| (0, record.to_string())).0 += 1;
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Owned, PROBE, common, common_end};
-use crate::data::template::{ChatTemplate, Turns};
+use crate::data::template::{Variants, Writes};
 use crate::data::tokens::Encoded;
 
 /// So many messages are looked for one by one where they cannot be found all at once.
@@ -42,9 +42,9 @@ impl Foreign {
 
 /// Finds what other messages say inside `owned`, the turns of the assistant. The error is the
 /// reason why that cannot be told, in one line.
-pub fn find(
-    template: &ChatTemplate,
-    turns: &Turns,
+pub fn find<T: Writes>(
+    template: &T,
+    turns: &T::Turns<'_>,
     messages: &[Value],
     text: &str,
     owned: &Owned,
@@ -126,9 +126,9 @@ fn count(text: &str, words: &str) -> usize {
 
 /// Where the contents of messages stand in the text, found by one rendering with a probe in the
 /// place of each; `None` if the template then writes something else as well.
-fn together(
-    template: &ChatTemplate,
-    turns: &Turns,
+fn together<T: Writes>(
+    template: &T,
+    turns: &T::Turns<'_>,
     text: &str,
     suspects: &[usize],
 ) -> Option<Vec<(usize, Range<usize>)>> {
@@ -159,9 +159,9 @@ fn together(
 }
 
 /// The same, with a rendering for each message.
-fn one_by_one(
-    template: &ChatTemplate,
-    turns: &Turns,
+fn one_by_one<T: Writes>(
+    template: &T,
+    turns: &T::Turns<'_>,
     text: &str,
     suspects: &[usize],
 ) -> Result<Vec<(usize, Range<usize>)>, String> {
@@ -192,9 +192,9 @@ fn one_by_one(
 
 /// Where a message's content stands with what the template writes around it, if a second such
 /// message behind it is written in the same way; else where the content stands.
-fn around(
-    template: &ChatTemplate,
-    turns: &Turns,
+fn around<T: Writes>(
+    template: &T,
+    turns: &T::Turns<'_>,
     text: &str,
     index: usize,
     content: &Range<usize>,

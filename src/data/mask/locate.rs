@@ -8,16 +8,16 @@
 //! and this one end it.
 
 use super::{PROBE, Turn, common, common_end};
-use crate::data::template::{ChatTemplate, Turns, Whole};
+use crate::data::template::{Variants, WholeText, Writes};
 
 /// What stands before the name of a tag.
 const TAG_OPENERS: [char; 5] = ['<', '|', '/', '[', '｜'];
 
 /// A conversation and its text, in which turns are looked for.
-pub struct Search<'a> {
-    pub template: &'a ChatTemplate,
-    pub turns: &'a Turns,
-    pub whole: &'a Whole<'a>,
+pub struct Search<'a, 'c, 'w, T: Writes + 'w> {
+    pub template: &'a T,
+    pub turns: &'a T::Turns<'c>,
+    pub whole: &'a T::Whole<'w>,
 }
 
 /// Where a text differs from one with a probe in it, in bytes.
@@ -28,9 +28,12 @@ struct Difference {
     after: usize,
 }
 
-impl Search<'_> {
+impl<'c, 'w, T: Writes + 'w> Search<'_, 'c, 'w, T> {
     /// The turn of a message, which begins at `floor` or later.
     pub fn turn(&self, index: usize, floor: usize) -> Option<Turn> {
+        if let Some(said) = self.whole.known_turn(index) {
+            return Some(Turn { end: said.end, said });
+        }
         let mut turn = self.by_prefixes(index).or_else(|| {
             self.turns.probes(index, PROBE).find_map(|it| self.by_probe(index, &it, floor))
         })?;
@@ -65,7 +68,7 @@ impl Search<'_> {
     }
 
     /// The turn found by writing it with another text in it.
-    fn by_probe(&self, index: usize, probed: &Turns, floor: usize) -> Option<Turn> {
+    fn by_probe(&self, index: usize, probed: &T::Turns<'c>, floor: usize) -> Option<Turn> {
         let text = self.whole.text();
         let other = self.template.render(probed, self.turns.count(), false).ok()?;
         let found = difference(text, &other)?;
@@ -81,7 +84,7 @@ impl Search<'_> {
 
     /// What follows the probe where no message follows: as it is, and without the generation
     /// prompt where one is asked for. Some templates end the last turn otherwise than others.
-    fn endings(&self, index: usize, probed: &Turns) -> Vec<String> {
+    fn endings(&self, index: usize, probed: &T::Turns<'c>) -> Vec<String> {
         let after = |generation: bool| {
             let text = self.template.render(probed, index + 1, generation).ok()?;
             text.rsplit_once(PROBE).map(|(_, after)| after.to_owned())

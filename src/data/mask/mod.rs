@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::formats::Conversation;
-use super::template::{ChatTemplate, Turns, Whole};
+use super::template::{ChatTemplate, Turns, Variants, Whole, WholeText, Writes};
 
 use foreign::Foreign;
 use locate::Search;
@@ -54,15 +54,15 @@ pub struct Turn {
 }
 
 /// Renders a conversation without looking for turns: none of it is trained in particular.
-pub fn plain(template: &ChatTemplate, conversation: &Conversation) -> Result<Rendered, String> {
-    let turns = Turns::new(conversation);
+pub fn plain<T: Writes>(template: &T, conversation: &Conversation) -> Result<Rendered, String> {
+    let turns = template.turns(conversation);
     let text = template.render_whole(&turns).map_err(|reason| refuses(&reason))?;
     Ok(Rendered { text, turns: Vec::new(), marked: false, foreign: Vec::new() })
 }
 
 /// Renders a conversation and finds what is trained. The error is the reason, in one line.
-pub fn render(template: &ChatTemplate, conversation: &Conversation) -> Result<Rendered, String> {
-    let turns = Turns::new(conversation);
+pub fn render<T: Writes>(template: &T, conversation: &Conversation) -> Result<Rendered, String> {
+    let turns = template.turns(conversation);
     let marked = template.has_marks();
     let (text, owned) = match marked {
         true => by_marks(template, conversation, &turns)?,
@@ -73,37 +73,31 @@ pub fn render(template: &ChatTemplate, conversation: &Conversation) -> Result<Re
     Ok(Rendered { text, turns, marked, foreign })
 }
 
-/// As [`render`], where every turn is found by the prefixes of the conversation alone, which end in
-/// what the template writes by itself; with the message of each turn. `None` where one is not, or
-/// where anything else had to be looked for.
+/// What each of the assistant's messages says, where it is found by the prefixes of the
+/// conversation alone, which end in what the template writes by itself; `None` where one is not.
 pub fn by_prefixes(
     template: &ChatTemplate,
     conversation: &Conversation,
-) -> Option<Vec<(usize, Turn)>> {
+) -> Option<Vec<(usize, Range<usize>)>> {
     let turns = Turns::new(conversation);
-    let whole = Whole::new(template, &turns).ok().filter(|_| !template.has_marks())?;
+    let whole = Whole::new(template, &turns).ok()?;
     let search = Search { template, turns: &turns, whole: &whole };
-    let mut owned = Vec::new();
-    for (index, message) in conversation.messages.iter().enumerate() {
-        if message["role"] == "assistant" {
-            owned.push((index, search.introduced(index)?));
-        }
-    }
-    owned.retain(|(index, _)| !conversation.not_targets.contains(index));
-    Some(owned)
+    let messages = conversation.messages.iter().enumerate();
+    let spoken = messages.filter(|(_, message)| message["role"] == "assistant");
+    spoken.map(|(index, _)| Some((index, search.introduced(index)?.said))).collect()
 }
 
 /// Whether words of other messages may stand in these turns of a conversation's text, so that they
-/// must be looked for.
-pub fn has_suspects(messages: &[Value], text: &str, owned: &[(usize, Turn)]) -> bool {
-    let owned: Owned = owned.iter().map(|(index, turn)| (Some(*index), turn.clone())).collect();
-    !foreign::suspects(messages, text, &owned).is_empty()
+/// must be looked for; the messages of turns are those that are known.
+pub fn has_suspects(messages: &[Value], text: &str, owned: &Owned) -> bool {
+    !foreign::suspects(messages, text, owned).is_empty()
 }
 
 impl Rendered {
-    /// A text with turns in which no other message says anything.
-    pub fn of_turns(text: String, turns: Vec<Turn>) -> Self {
-        Self { text, turns, marked: false, foreign: Vec::new() }
+    /// A text with turns in which no other message says anything; `marked` where the template
+    /// marks them.
+    pub fn of_turns(text: String, turns: Vec<Turn>, marked: bool) -> Self {
+        Self { text, turns, marked, foreign: Vec::new() }
     }
 
     /// Whether which of the first tokens are targets does not depend on those far behind: where
@@ -114,14 +108,14 @@ impl Rendered {
 }
 
 /// Turns, each with the number of its message where that is known.
-type Owned = Vec<(Option<usize>, Turn)>;
+pub type Owned = Vec<(Option<usize>, Turn)>;
 
-fn by_turns(
-    template: &ChatTemplate,
+fn by_turns<T: Writes>(
+    template: &T,
     conversation: &Conversation,
-    turns: &Turns,
+    turns: &T::Turns<'_>,
 ) -> Result<(String, Owned), String> {
-    let whole = Whole::new(template, turns).map_err(|reason| refuses(&reason))?;
+    let whole = template.whole(turns).map_err(|reason| refuses(&reason))?;
     let search = Search { template, turns, whole: &whole };
     let (mut owned, mut floor) = (Owned::new(), 0);
     for (index, message) in conversation.messages.iter().enumerate() {
@@ -142,10 +136,10 @@ fn by_turns(
     Ok((whole.into_text(), owned))
 }
 
-fn by_marks(
-    template: &ChatTemplate,
+fn by_marks<T: Writes>(
+    template: &T,
     conversation: &Conversation,
-    turns: &Turns,
+    turns: &T::Turns<'_>,
 ) -> Result<(String, Owned), String> {
     let (text, mut spans) = template.render_marked(turns).map_err(|reason| refuses(&reason))?;
     let of_no_target: Result<Vec<Range<usize>>, String> =
@@ -160,9 +154,9 @@ fn by_marks(
 }
 
 /// The marked blocks that hold what a message says: those that change with it.
-fn marks_of(
-    template: &ChatTemplate,
-    turns: &Turns,
+fn marks_of<T: Writes>(
+    template: &T,
+    turns: &T::Turns<'_>,
     index: usize,
     text: &str,
     spans: &[Range<usize>],

@@ -12,6 +12,7 @@
 //! called, templates are rendered in the process itself, where what is counted is all that holds.
 
 mod compact;
+mod depth;
 mod limits;
 mod process;
 mod server;
@@ -28,20 +29,16 @@ use serde_json::Value;
 
 use super::formats::Conversation;
 use super::handed::Handed;
-use super::stencil::{Outline, Stencil};
-use super::template::{self, ChatTemplate, TemplateText};
+use super::stencil::{Plain, Stencil, Stencils};
+use super::template::{self, ChatTemplate, Hole, TemplateText};
 use crate::error::{Context, Error, Result};
 use crate::files::Digest;
 
+use depth::{deep, is_deep};
 use process::{End, Process};
-use stencils::Stencils;
 use wire::{AllRendered, COMPACT, Loaded, Request, Stencilled, Written};
 
 pub use server::{COMMAND, serve};
-
-/// Values of a record lie in each other no deeper. The descriptions of tools in use have some
-/// twenty levels; the readers of JSON on both sides have a limit of 128.
-const MAX_DEPTH: usize = 100;
 
 /// The program that has the hidden command.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -102,7 +99,8 @@ impl TemplateRenderer {
             }
             Some(program) => How::Aside { program: this_program(program), idle: Mutex::default() },
         };
-        let renderer = Self { text, special, how, stencils: Stencils::default() };
+        let has_marks = template::has_marks(&text.source);
+        let renderer = Self { text, special, how, stencils: Stencils::new(has_marks) };
         if let How::Aside { program, idle } = &renderer.how {
             let process = renderer.start(program)?;
             lock(idle).push(process);
@@ -210,15 +208,22 @@ impl TemplateRenderer {
         }
     }
 
-    /// What the template writes around the contents of conversations that have this in common.
-    /// Where it cannot tell, or the process that it is in ends over it, they are rendered.
-    fn stencil(&self, outline: &Outline) -> Option<Stencil> {
+    /// What the template makes of conversations like this one. Where it cannot tell they are
+    /// rendered, and where the process ends over it no more is asked of this kind.
+    fn stencil(&self, plain: &Plain) -> Result<Option<Stencil>, ()> {
+        let sample = |hole: &Hole| match hole {
+            Hole::Text(_) => None,
+            Hole::Value(value) => Some(value.as_ref().clone()),
+        };
+        let samples: Vec<Option<Value>> = plain.holes.iter().map(sample).collect();
         match &self.how {
-            How::Here(template) => Stencil::new(template, outline),
+            How::Here(template) => Ok(Stencil::new(template, &plain.outline, &samples)),
             How::Aside { .. } => {
-                let request = Request::Stencil { outline: Cow::Borrowed(outline) };
-                let question = Question::json(&request, 0).ok()?;
-                self.ask_once(&question, json::<Stencilled>).ok()?
+                let samples = samples.into_iter().map(|one| one.map(Cow::Owned)).collect();
+                let outline = Cow::Borrowed(plain.outline.as_str());
+                let request = Request::Stencil { outline, samples };
+                let question = Question::json(&request, 0).map_err(|_| ())?;
+                self.ask_once(&question, json::<Stencilled>).map_err(|_| ())
             }
         }
     }
@@ -361,27 +366,8 @@ impl Question {
     }
 }
 
-/// Whether values of a conversation lie deeper in each other than is accepted.
-fn is_deep(conversation: &Conversation) -> bool {
-    let messages = conversation.messages.iter().chain(&conversation.tools);
-    messages.chain(conversation.template_args.values()).any(|value| deeper(value, MAX_DEPTH))
-}
-
-fn deeper(value: &Value, left: usize) -> bool {
-    let Some(left) = left.checked_sub(1) else { return true };
-    match value {
-        Value::Array(items) => items.iter().any(|item| deeper(item, left)),
-        Value::Object(fields) => fields.values().any(|item| deeper(item, left)),
-        _ => false,
-    }
-}
-
 fn not_rendered() -> Result<Handed, String> {
     Err("it was not rendered".to_owned())
-}
-
-fn deep() -> String {
-    format!("its values lie more than {MAX_DEPTH} deep in each other")
 }
 
 /// The file of the program as it was started, even where another was put in its place since.
@@ -402,6 +388,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use serde_json::json;
 
+    use super::depth::MAX_DEPTH;
     use super::*;
 
     fn renderer(source: &str, program: Option<&Path>) -> Result<TemplateRenderer> {

@@ -3,10 +3,12 @@
 //! It answers requests on its standard input until that ends, which it does when the program ends,
 //! however that happens. Requests are worked on by a thread of their own with a known stack.
 
+use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::compact::{read_conversations, write_rendered};
 use super::limits::{self, ChildLimits};
@@ -96,7 +98,11 @@ fn answer(template: &mut Option<ChatTemplate>, frame: &[u8]) -> Result<Vec<u8>> 
             allow(frame, limits::time(&conversation));
             encode(&write(loaded()?, &conversation, count, generation))
         }
-        Request::Stencil { outline } => encode(&Stencil::new(loaded()?, &outline)),
+        Request::Stencil { outline, samples } => {
+            let samples: Vec<Option<Value>> =
+                samples.into_iter().map(|sample| sample.map(Cow::into_owned)).collect();
+            encode(&Stencil::new(loaded()?, &outline, &samples))
+        }
     }
 }
 

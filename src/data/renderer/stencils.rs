@@ -1,64 +1,16 @@
 //! Conversations of which it is known what the template writes around their contents.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
 use super::{Exceeded, TemplateRenderer};
 use crate::data::formats::Conversation;
 use crate::data::handed::Handed;
-use crate::data::stencil::{Plain, Stencil};
+use crate::data::stencil::{Filled, Plain};
 use crate::error::Error;
-
-/// So many kinds of conversations are remembered; data sets in use have some dozens.
-const KINDS_MAX: usize = 512;
-
-/// Stencils by what conversations have in common; `None` where there is none.
-#[derive(Default)]
-pub struct Stencils(Mutex<HashMap<String, Option<Arc<Known>>>>);
-
-/// A stencil, and whether what it gives was compared with what the template writes.
-pub struct Known {
-    stencil: Stencil,
-    compared: AtomicBool,
-}
-
-/// What a stencil gives.
-pub struct Filled {
-    /// What was put together.
-    pub handed: Handed,
-    /// Whether it is to be compared with what the template writes.
-    pub compare: bool,
-}
 
 impl TemplateRenderer {
     /// What the template makes of a conversation, if that is known without rendering it.
     pub(super) fn filled(&self, conversation: &Conversation, find_turns: bool) -> Option<Filled> {
-        let plain = Plain::of(conversation, find_turns)?;
-        let known = self.stencil_for(&plain)?;
-        let handed = known.stencil.fill(&plain)?;
-        let first = !known.compared.load(Ordering::Relaxed)
-            && !known.compared.swap(true, Ordering::Relaxed);
-        Some(Filled { handed, compare: first || plain.is_sampled() })
-    }
-
-    fn stencil_for(&self, plain: &Plain) -> Option<Arc<Known>> {
-        let key = plain.key();
-        let known = || self.stencils.0.lock().unwrap_or_else(PoisonError::into_inner);
-        {
-            let known = known();
-            if let Some(found) = known.get(&key) {
-                return found.clone();
-            }
-            if known.len() >= KINDS_MAX {
-                return None;
-            }
-        }
-        // Several threads may find it out at the same time: they find the same.
-        let found = self.stencil(&plain.outline());
-        let found = found.map(|stencil| Arc::new(Known { stencil, compared: false.into() }));
-        known().insert(key, found.clone());
-        found
+        let make = |plain: &Plain| self.stencil(plain);
+        self.stencils.filled(self.source(), conversation, find_turns, &make)
     }
 
     /// Whether a stencil gave what the template writes, where both are there.
@@ -95,6 +47,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::data::stencil::{Stencil, is_sampled};
     use crate::data::template::{ChatTemplate, TemplateText};
 
     #[test]
@@ -111,17 +64,16 @@ mod tests {
             .collect();
         let all: Vec<&Conversation> = conversations.iter().collect();
         renderer.render(&all, false).unwrap();
-        let plain = |at: usize| Plain::of(&conversations[at], false).unwrap();
-        let sampled = (0..4000).filter(|at| plain(*at).is_sampled()).count();
-        assert!((1..20).contains(&sampled), "{sampled}");
+        let plain = |at: usize| Plain::of(&conversations[at]).unwrap();
+        let sampled = |at: usize| is_sampled(&conversations[at]);
+        let count = (0..4000).filter(|at| sampled(*at)).count();
+        assert!((1..20).contains(&count), "{count}");
         let other = ChatTemplate::new(&source(","), "u.jinja", BTreeMap::new()).unwrap();
-        let stencil = Stencil::new(&other, &plain(0).outline()).unwrap();
         for compared in [false, true] {
-            let stencil = stencil.clone();
-            let wrong = Known { stencil, compared: compared.into() };
-            renderer.stencils.0.lock().unwrap().insert(plain(0).key(), Some(Arc::new(wrong)));
+            let stencil = Stencil::new(&other, &plain(0).outline, &[None]).unwrap();
+            renderer.stencils.put(&plain(0), stencil, compared);
             let exceeded = renderer.render(&all, false).unwrap_err();
-            assert!(plain(exceeded.index).is_sampled() || !compared && exceeded.index == 0);
+            assert!(sampled(exceeded.index) || !compared && exceeded.index == 0);
             let error = exceeded.error.to_string();
             assert!(
                 error.contains("t.jinja") && error.contains("fault of this program"),

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::data::formats::Conversation;
 use crate::data::handed::Handed;
-use crate::data::stencil::{Outline, Stencil};
+use crate::data::stencil::Stencil;
 use crate::data::template::TemplateText;
 
 /// What is asked. The first request of a process is [`Request::Load`], and the only one.
@@ -35,7 +36,9 @@ pub enum Request<'a> {
     /// nothing.
     Stencil {
         /// What the conversations have in common.
-        outline: Cow<'a, Outline>,
+        outline: Cow<'a, str>,
+        /// The values of one of them that are no texts, by the numbers of their holes.
+        samples: Vec<Option<Cow<'a, Value>>>,
     },
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use minijinja::Error;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::objects::python::{self, MAX_DEPTH, type_name};
@@ -17,24 +18,42 @@ const MAX_INDENT: i64 = 1000;
 const OPTIONS: [&str; 4] = ["ensure_ascii", "indent", "separators", "sort_keys"];
 
 /// How JSON is written.
-struct Style {
-    ascii: bool,
-    indent: Option<String>,
-    item: String,
-    key: String,
-    sort: bool,
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JsonStyle {
+    /// Whether what is no ASCII is written as escapes.
+    pub ascii: bool,
+    /// What each level begins its lines with; all stands in one line without.
+    pub indent: Option<String>,
+    /// What stands between items.
+    pub item: String,
+    /// What stands behind a key.
+    pub key: String,
+    /// Whether keys are put in order.
+    pub sort: bool,
+}
+
+impl Default for JsonStyle {
+    fn default() -> Self {
+        Self {
+            ascii: false,
+            indent: None,
+            item: ", ".to_owned(),
+            key: ": ".to_owned(),
+            sort: false,
+        }
+    }
 }
 
 /// The filter.
 pub fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
-    let style = Style::of(&positional, &named)?;
+    let style = JsonStyle::of(&positional, &named)?;
     named.assert_all_used()?;
     let mut out = String::new();
     write_json(value, &style, 0, &mut out)?;
     Ok(out)
 }
 
-impl Style {
+impl JsonStyle {
     fn of(positional: &[Value], named: &Kwargs) -> Result<Self, Error> {
         if positional.len() > OPTIONS.len() {
             return Err(refused("`tojson` takes at most four arguments"));
@@ -71,7 +90,12 @@ impl Style {
     }
 }
 
-fn write_json(value: &Value, style: &Style, depth: usize, out: &mut String) -> Result<(), Error> {
+fn write_json(
+    value: &Value,
+    style: &JsonStyle,
+    depth: usize,
+    out: &mut String,
+) -> Result<(), Error> {
     if depth > MAX_DEPTH {
         return Err(refused("a value is nested too deeply for JSON"));
     }
@@ -111,6 +135,42 @@ fn write_json(value: &Value, style: &Style, depth: usize, out: &mut String) -> R
     Ok(())
 }
 
+/// As the filter writes a value of a record that lies `depth` deep in what is written; no whole
+/// number beyond 64 bits is in it, and it is not nested too deeply.
+pub fn write_record(value: &Json, style: &JsonStyle, depth: usize, out: &mut String) {
+    match value {
+        Json::Null => out.push_str("null"),
+        Json::Bool(truth) => out.push_str(if *truth { "true" } else { "false" }),
+        Json::String(text) => write_string(text, style.ascii, out),
+        Json::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(number) => out.push_str(&python::float(number)),
+            None => out.push_str(&number.to_string()),
+        },
+        Json::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                separate(style, index == 0, depth + 1, out);
+                write_record(item, style, depth + 1, out);
+            }
+            close(style, items.is_empty(), depth, ']', out);
+        }
+        Json::Object(fields) => {
+            let mut fields: Vec<(&String, &Json)> = fields.iter().collect();
+            if style.sort {
+                fields.sort_by_key(|(key, _)| *key);
+            }
+            out.push('{');
+            for (index, (key, item)) in fields.iter().enumerate() {
+                separate(style, index == 0, depth + 1, out);
+                write_string(key, style.ascii, out);
+                out.push_str(&style.key);
+                write_record(item, style, depth + 1, out);
+            }
+            close(style, fields.is_empty(), depth, '}', out);
+        }
+    }
+}
+
 fn not_json(value: &Value) -> Error {
     if value.is_undefined() {
         return refused("an undefined value cannot be written as JSON");
@@ -140,21 +200,23 @@ fn key_text(key: &Value) -> Result<String, Error> {
     }
 }
 
-fn separate(style: &Style, first: bool, depth: usize, out: &mut String) {
+/// What stands before an item, or a key, of a list or an object at `depth - 1`.
+pub fn separate(style: &JsonStyle, first: bool, depth: usize, out: &mut String) {
     if !first {
         out.push_str(&style.item);
     }
     line(style, depth, out);
 }
 
-fn close(style: &Style, empty: bool, depth: usize, bracket: char, out: &mut String) {
+/// The end of a list or an object at `depth`.
+pub fn close(style: &JsonStyle, empty: bool, depth: usize, bracket: char, out: &mut String) {
     if !empty {
         line(style, depth, out);
     }
     out.push(bracket);
 }
 
-fn line(style: &Style, depth: usize, out: &mut String) {
+fn line(style: &JsonStyle, depth: usize, out: &mut String) {
     if let Some(indent) = &style.indent {
         out.push('\n');
         for _ in 0..depth {
@@ -163,12 +225,13 @@ fn line(style: &Style, depth: usize, out: &mut String) {
     }
 }
 
-fn write_string(text: &str, ascii: bool, out: &mut String) {
+/// A text, as JSON.
+pub fn write_string(text: &str, ascii: bool, out: &mut String) {
     if let Some(digits) = long_integer(text) {
         return out.push_str(digits);
     }
     let plain = |c: char| c >= ' ' && c != '"' && c != '\\' && c != '\x7f';
-    if !ascii && text.chars().all(plain) {
+    if text.chars().all(plain) && (!ascii || text.is_ascii()) {
         out.push('"');
         out.push_str(text);
         out.push('"');

@@ -24,6 +24,7 @@ mod size;
 mod text;
 mod trace;
 mod whole;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -40,12 +41,15 @@ use crate::error::{Error, Result};
 use crate::files::Digest;
 
 use bounded::Bounded;
-pub use environment::take_undefined;
+pub use environment::{note_undefined, take_undefined};
 use marks::Marks;
 pub use named::Templates;
 pub use text::is_space;
-pub use trace::{Given, Guard, Strip, Text, TextPart, Trace};
+pub use trace::{
+    Given, Guard, Hole, SIGN, Shape, Slot, Text, TextPart, Trace, Traced, Unlike, is_plain,
+};
 pub use whole::Whole;
+pub use writes::{Variants, WholeText, Writes};
 
 /// A conversation of a thousand turns needs about a hundred thousand instructions.
 const FUEL: u64 = 20_000_000;
@@ -90,6 +94,11 @@ pub fn check_size(text: &TemplateText) -> Result<()> {
             .at_position(&text.origin, line, 1)
             .because(cause)),
     }
+}
+
+/// Whether a template marks what the model writes with `{% generation %}`.
+pub fn has_marks(source: &str) -> bool {
+    marks::rewrite(&environment::one_kind_of_line_end(source)).is_some()
 }
 
 /// A compiled chat template.
@@ -226,7 +235,7 @@ impl ChatTemplate {
             ("messages", Value::from(turns.messages.clone())),
             (marks::NAME, Value::from_dyn_object(marks.clone())),
         ];
-        environment::note_undefined(self.write(PLAIN, turns, &values, false, &mut output)?);
+        note_undefined(self.write(PLAIN, turns, &values, false, &mut output)?);
         let text = String::from_utf8(output.bytes).map_err(|error| error.to_string())?;
         let spans = marks.spans(&text)?;
         Ok((text, spans))
@@ -250,7 +259,7 @@ impl ChatTemplate {
         let messages = Value::from(turns.messages.clone());
         let mut output = Bounded::default();
         let names = self.write(PLAIN, turns, &[("messages", messages)], false, &mut output)?;
-        environment::note_undefined(names);
+        note_undefined(names);
         String::from_utf8(output.bytes).map_err(|error| error.to_string())
     }
 
@@ -262,7 +271,7 @@ impl ChatTemplate {
         written: Arc<AtomicUsize>,
     ) -> Result<String, String> {
         let mut output = Bounded { written, ..Bounded::default() };
-        environment::note_undefined(self.write(WATCHED, turns, values, false, &mut output)?);
+        note_undefined(self.write(WATCHED, turns, values, false, &mut output)?);
         String::from_utf8(output.bytes).map_err(|error| error.to_string())
     }
 

@@ -145,3 +145,28 @@ fn the_template_is_found_where_models_keep_it() {
     std::fs::write(&given, "g").unwrap();
     assert_eq!(find(Some(&given)).unwrap().unwrap(), "g");
 }
+
+#[test]
+fn values_of_records_are_written_as_the_filter_writes_them() {
+    let value = json!({
+        "b": [1, -7, 18_446_744_073_709_551_615_u64, 0.1, 1e300, -2.5e-7, 1e16, 123_456.0, -0.0],
+        "a\"\u{fc}": { "true": true, "null": null, "empty": [[], {}, ""] },
+        "\u{7f}\n": "\u{1f389}\\",
+        "": "\u{0}\u{1f}\u{2028} </script>",
+    });
+    let message = json!({ "role": "user", "content": "a", "value": value });
+    let conversation = Conversation { messages: vec![message], ..Conversation::default() };
+    let plain = json::JsonStyle::default();
+    let lines = json::JsonStyle { indent: Some("  ".into()), item: ",".into(), ..plain.clone() };
+    let odd = json::JsonStyle { ascii: true, sort: true, ..lines.clone() };
+    for (arguments, style) in
+        [("", plain), ("indent=2", lines), ("indent=2, ensure_ascii=true, sort_keys=true", odd)]
+    {
+        let source = format!("{{{{ messages[0].value | tojson({arguments}) }}}}");
+        let template = ChatTemplate::new(&source, "t", BTreeMap::new()).unwrap();
+        let written = template.render(&Turns::new(&conversation), 1, false).unwrap();
+        let mut out = String::new();
+        json::write_record(&value, &style, 0, &mut out);
+        assert_eq!(out, written, "{arguments}");
+    }
+}

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::expression::{Arguments, Expression};
+use super::given::{Kind, Question, Step, Strip};
 use super::run::{Run, SIZE_MAX};
-use super::value::{Question, Strip, Text, Value};
+use super::value::{Text, Value};
 use crate::data::template::{environment, text};
 
 /// Methods of dictionaries: what asks a message for one of these is not followed.
@@ -24,13 +25,18 @@ const METHODS: [&str; 11] = [
 ];
 
 impl<'a> Run<'a> {
-    pub(super) fn field(&self, of: &Value, name: &str) -> Option<Value> {
+    pub(super) fn field(&mut self, of: &Value, name: &str) -> Option<Value> {
         Some(match of {
-            Value::Message(message) => match name {
-                "role" => Value::known(self.given().roles.get(*message)?),
-                "content" => Value::Text(Text::content(*message)),
-                name if METHODS.contains(&name) => return None,
-                _ => Value::Undefined,
+            Value::Message(_) | Value::Object(_) | Value::Opaque(_) if METHODS.contains(&name) => {
+                return None;
+            }
+            Value::Message(_) | Value::Object(_) => {
+                let found = self.fields(of)?.iter().find(|(key, _)| key == name);
+                found.map_or(Value::Undefined, |(_, shape)| Value::of(shape))
+            }
+            Value::Opaque(place) => match self.kind(place) {
+                Kind::Object(_) => self.placed(place.then(Step::Key(name.to_owned())))?,
+                _ => return None,
             },
             Value::Namespace(fields) => {
                 fields.borrow().get(name).cloned().unwrap_or(Value::Undefined)
@@ -55,9 +61,11 @@ impl<'a> Run<'a> {
         })
     }
 
-    pub(super) fn item(&self, of: &Value, key: &Value) -> Option<Value> {
+    pub(super) fn item(&mut self, of: &Value, key: &Value) -> Option<Value> {
         match (of, key) {
-            (Value::Message(_), Value::Text(name)) => self.field(of, name.fixed()?),
+            (Value::Message(_) | Value::Object(_) | Value::Opaque(_), Value::Text(name)) => {
+                self.field(of, name.fixed()?)
+            }
             (Value::List(items), Value::Number(number)) => {
                 let count = i64::try_from(items.len()).ok()?;
                 let at = if *number < 0 { number.checked_add(count)? } else { *number };
@@ -144,7 +152,16 @@ impl<'a> Run<'a> {
                 let found: Option<Vec<bool>> = items.iter().map(known).collect();
                 Some(found?.contains(&true))
             }
-            Value::Message(_) => Some(["role", "content"].contains(&part)),
+            Value::Message(_) | Value::Object(_) => {
+                Some(self.fields(whole)?.iter().any(|(key, _)| key == part))
+            }
+            Value::Opaque(place) => match self.kind(place) {
+                Kind::Object(_) => {
+                    let kind = self.kind(&place.then(Step::Key(part.to_owned())));
+                    Some(kind != Kind::Missing)
+                }
+                _ => None,
+            },
             Value::Undefined => Some(false),
             _ => None,
         }
@@ -181,9 +198,30 @@ impl<'a> Run<'a> {
                 let all: Vec<Value> = left.iter().chain(right.iter()).cloned().collect();
                 (all.len() <= SIZE_MAX / 64).then(|| Value::List(Rc::new(all)))
             }
-            (left, "~", right) => joined(&left.printed()?, &right.printed()?),
+            (left, "~", right) => joined(&self.printed(left)?, &self.printed(right)?),
+            (left, "+", right) => {
+                self.refused =
+                    self.cannot_be_added(left, right) || self.cannot_be_added(right, left);
+                None
+            }
             _ => None,
         }
+    }
+
+    /// Whether a text and this other value are nothing that can be put together.
+    fn cannot_be_added(&self, text: &Value, other: &Value) -> bool {
+        let never = matches!(
+            other,
+            Value::None
+                | Value::Undefined
+                | Value::Number(_)
+                | Value::Truth(_)
+                | Value::List(_)
+                | Value::Message(_)
+                | Value::Object(_)
+                | Value::Opaque(_)
+        );
+        matches!(text, Value::Text(_)) && never
     }
 
     pub(super) fn call(&mut self, name: &str, arguments: &'a Arguments) -> Option<Value> {
@@ -199,6 +237,10 @@ impl<'a> Run<'a> {
         }
         let values = self.positional(arguments)?;
         match (function, values.as_slice()) {
+            (Value::Function("raise_exception"), [Value::Text(_)]) => {
+                self.refused = true;
+                None
+            }
             (Value::Function("strftime_now"), [Value::Text(format)]) => {
                 environment::date(format.fixed()?).ok().map(|date| Value::known(&date))
             }
@@ -227,6 +269,9 @@ impl<'a> Run<'a> {
         arguments: &'a Arguments,
     ) -> Option<Value> {
         let of = self.value(of)?;
+        if name == "tojson" {
+            return self.to_json(&of, arguments);
+        }
         let values = self.positional(arguments)?;
         match (name, &of, values.as_slice()) {
             ("trim", Value::Text(text), []) => self.strip(text, "strip", None),
@@ -234,6 +279,14 @@ impl<'a> Run<'a> {
                 self.strip(text, "strip", Some(set.fixed()?))
             }
             ("length" | "count", Value::List(items), []) => Value::count(items.len()),
+            ("length" | "count", Value::Opaque(place), []) => match self.kind(place) {
+                Kind::List(count) => Value::count(count),
+                _ => None,
+            },
+            ("items", of, []) => self.pairs(of),
+            ("string", Value::Opaque(_) | Value::Number(_), []) => {
+                self.printed(&of).map(Value::Text)
+            }
             ("default", Value::Undefined, [missing]) => Some(missing.clone()),
             ("default", Value::Text(_) | Value::Truth(_) | Value::Number(_), [_]) => Some(of),
             ("string", Value::Text(_), []) | ("list", Value::List(_), []) => Some(of),
@@ -250,7 +303,7 @@ impl<'a> Run<'a> {
                 ["equalto", "eq", "=="].contains(&test.fixed()?).then_some(())?;
                 let mut kept = Vec::new();
                 for item in items.iter() {
-                    let Value::Message(_) = item else { return None };
+                    self.fields(item)?;
                     let found = self.field(item, key.fixed()?)?;
                     let equal = self.equal(&found, value)?;
                     kept.extend((equal == (name == "selectattr")).then(|| item.clone()));
@@ -277,14 +330,16 @@ impl<'a> Run<'a> {
         let values = self.positional(arguments)?;
         let text = match (&of, values.as_slice()) {
             (Value::Text(text), _) => text,
-            (Value::Message(_), [Value::Text(key), rest @ ..]) if name == "get" => {
-                let key = key.fixed()?;
-                return match (["role", "content"].contains(&key), rest) {
-                    (true, [] | [_]) => self.field(&of, key),
-                    (false, []) => Some(Value::None),
-                    (false, [missing]) => Some(missing.clone()),
-                    _ => None,
-                };
+            (of, []) if name == "items" => return self.pairs(of),
+            (
+                Value::Message(_) | Value::Object(_) | Value::Opaque(_),
+                [Value::Text(key), rest @ ..],
+            ) if name == "get" && rest.len() < 2 => {
+                return Some(match (self.item(&of, &Value::known(key.fixed()?))?, rest) {
+                    (Value::Undefined, []) => Value::None,
+                    (Value::Undefined, [missing, ..]) => missing.clone(),
+                    (found, _) => found,
+                });
             }
             _ => return None,
         };

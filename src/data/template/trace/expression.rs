@@ -54,6 +54,8 @@ pub enum Expression {
     Or(Box<Expression>, Box<Expression>),
     /// `then if condition else other`.
     Choice(Box<Expression>, Box<Expression>, Option<Box<Expression>>),
+    /// Something that is not known here.
+    Unknown,
     /// Two values with an operator between them.
     Binary(Box<Expression>, &'static str, Box<Expression>),
 }
@@ -113,6 +115,16 @@ impl<'a> Words<'a> {
         let expression = self.expression()?;
         self.done()?;
         Some(expression)
+    }
+
+    /// The same, whatever it is.
+    pub fn whole_or_unknown(&mut self) -> Expression {
+        self.whole().unwrap_or(Expression::Unknown)
+    }
+
+    /// Whether this token is among them.
+    pub fn has(&self, text: &str) -> bool {
+        self.tokens.iter().any(|token| token.text == text)
     }
 
     fn expression(&mut self) -> Option<Expression> {

@@ -17,8 +17,8 @@ pub enum Statement {
     If(Vec<(Expression, Vec<Statement>)>, Vec<Statement>),
     /// `{% for name in list if condition %}`.
     For {
-        /// The name of an item.
-        name: String,
+        /// The name of an item, or those of its parts.
+        names: Vec<String>,
         /// What is gone through.
         list: Expression,
         /// Which of its items are.
@@ -32,6 +32,10 @@ pub enum Statement {
     Capture(String, Vec<Statement>),
     /// `{% macro name(parameters) %}`.
     Macro(String, Vec<(String, Option<Expression>)>, Vec<Statement>),
+    /// `{% generation %}`.
+    Generation(Vec<Statement>),
+    /// Something that is not known here: what matters is only whether it is done.
+    Unknown,
     /// `{% break %}`.
     Break,
     /// `{% continue %}`.
@@ -81,7 +85,7 @@ impl<'a> Parser<'a> {
             let mut words = Words::new(&tag.tokens);
             body.push(match tag.statement {
                 true => self.statement(&mut words)?,
-                false => Statement::Print(words.whole()?),
+                false => Statement::Print(words.whole_or_unknown()),
             });
         }
     }
@@ -102,12 +106,12 @@ impl<'a> Parser<'a> {
         Some(match words.token()?.text {
             "if" => {
                 let (mut branches, mut other) = (Vec::new(), Vec::new());
-                let mut condition = words.whole()?;
+                let mut condition = words.whole_or_unknown();
                 loop {
                     branches.push((condition, self.body(&["elif", "else", "endif"])?));
                     let mut words = self.end()?;
                     match (words.token()?.text, words.is_done()) {
-                        ("elif", false) => condition = words.whole()?,
+                        ("elif", false) => condition = words.whole_or_unknown(),
                         ("else", true) => {
                             other = self.body(&["endif"])?;
                             self.only()?;
@@ -120,32 +124,41 @@ impl<'a> Parser<'a> {
                 Statement::If(branches, other)
             }
             "for" => {
-                let name = words.name()?;
-                words.take("in")?;
-                let list = words.or()?;
-                let filter = if words.take("if").is_some() { Some(words.or()?) } else { None };
-                words.done()?;
+                let head = head(words);
+                let (names, list, filter) = head.unwrap_or((Vec::new(), Expression::Unknown, None));
                 let body = self.body(&["endfor"])?;
                 self.only()?;
-                Statement::For { name, list, filter, body }
+                Statement::For { names, list, filter, body }
             }
             "set" => {
-                let name = words.name()?;
-                if words.is_done() {
-                    let body = self.body(&["endset"])?;
-                    self.only()?;
-                    return Some(Statement::Capture(name, body));
+                let name = words.name();
+                match name {
+                    Some(name) if words.is_done() => {
+                        let body = self.body(&["endset"])?;
+                        self.only()?;
+                        Statement::Capture(name, body)
+                    }
+                    // Without a value it is a block, whose end is not looked for here.
+                    name => match assigned(name, words) {
+                        None if words.has("=") => Statement::Unknown,
+                        found => found?,
+                    },
                 }
-                let field = if words.take(".").is_some() { Some(words.name()?) } else { None };
-                words.take("=")?;
-                Statement::Set(name, field, words.whole()?)
             }
             "macro" => {
                 let name = words.name()?;
-                let parameters = words.parameters()?;
+                let parameters = words.parameters();
                 let body = self.body(&["endmacro"])?;
                 self.end()?;
-                Statement::Macro(name, parameters, body)
+                match parameters {
+                    Some(parameters) => Statement::Macro(name, parameters, body),
+                    None => Statement::Macro(name, Vec::new(), vec![Statement::Unknown]),
+                }
+            }
+            "generation" if words.is_done() => {
+                let body = self.body(&["endgeneration"])?;
+                self.only()?;
+                Statement::Generation(body)
             }
             "break" if words.is_done() => Statement::Break,
             "continue" if words.is_done() => Statement::Continue,
@@ -195,4 +208,24 @@ impl<'a> Parser<'a> {
         }
         Some(())
     }
+}
+
+/// What stands behind `for`: names, a list, and which of its items are gone through.
+fn head(words: &mut Words) -> Option<(Vec<String>, Expression, Option<Expression>)> {
+    let mut names = vec![words.name()?];
+    if words.take(",").is_some() {
+        names.push(words.name()?);
+    }
+    words.take("in")?;
+    let list = words.or()?;
+    let filter = if words.take("if").is_some() { Some(words.or()?) } else { None };
+    words.done()?;
+    Some((names, list, filter))
+}
+
+/// What is assigned to a name, or to a field of a namespace.
+fn assigned(name: Option<String>, words: &mut Words) -> Option<Statement> {
+    let field = if words.take(".").is_some() { Some(words.name()?) } else { None };
+    words.take("=")?;
+    Some(Statement::Set(name?, field, words.whole_or_unknown()))
 }

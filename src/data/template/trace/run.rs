@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::Traced;
 use super::expression::Expression;
+use super::given::{Given, Guard};
 use super::parse::Statement;
-use super::value::{Question, Slot, Strip, Text, TextPart, Value};
-use super::{Given, Guard};
+use super::value::{Text, TextPart, Value};
 
 /// What a template may do until it is left to the engine.
 const STEPS_MAX: usize = 300_000;
@@ -40,7 +41,7 @@ type Parameters = [(String, Option<Expression>)];
 
 /// A rendering. What it does not know for certain is `None`.
 pub struct Run<'a> {
-    given: &'a Given<'a>,
+    pub(super) given: &'a Given<'a>,
     generation: bool,
     messages: Rc<Vec<Value>>,
     scopes: Vec<Scope>,
@@ -49,18 +50,24 @@ pub struct Run<'a> {
     macros: Vec<(&'a Parameters, &'a [Statement])>,
     calls: usize,
     output: Text,
-    guards: &'a mut BTreeSet<Guard>,
+    /// Texts that are captured, in each other.
+    captures: usize,
+    /// What the template marks.
+    marks: Vec<[(usize, usize); 2]>,
+    /// Whether what was done last is refused, whatever stands in the holes.
+    pub(super) refused: bool,
+    pub(super) guards: &'a mut BTreeSet<Guard>,
     steps: usize,
 }
 
 impl<'a> Run<'a> {
-    /// What a template writes of the first `count` messages.
+    /// What a template does with the first `count` messages.
     pub fn write(
         given: &'a Given<'a>,
         template: &'a [Statement],
         (count, generation): (usize, bool),
         guards: &'a mut BTreeSet<Guard>,
-    ) -> Option<Text> {
+    ) -> Option<Traced> {
         let mut run = Run {
             given,
             generation,
@@ -70,15 +77,16 @@ impl<'a> Run<'a> {
             macros: Vec::new(),
             calls: 0,
             output: Text::default(),
+            captures: 0,
+            marks: Vec::new(),
+            refused: false,
             guards,
             steps: 0,
         };
-        run.all(template)?;
-        Some(run.output)
-    }
-
-    pub(super) fn given(&self) -> &'a Given<'a> {
-        self.given
+        match run.all(template) {
+            Some(_) => Some(Traced::Text(run.output, run.marks)),
+            None => run.refused.then_some(Traced::Refused),
+        }
     }
 
     fn step(&mut self) -> Option<()> {
@@ -102,7 +110,7 @@ impl<'a> Run<'a> {
             Statement::Data(text) => self.output.push_str(text),
             Statement::Print(expression) => {
                 let value = self.value(expression)?;
-                let text = value.printed()?;
+                let text = self.printed(&value)?;
                 self.output.push(&text);
             }
             Statement::If(branches, other) => {
@@ -114,8 +122,8 @@ impl<'a> Run<'a> {
                 }
                 return self.all(other);
             }
-            Statement::For { name, list, filter, body } => {
-                self.repeat(name, list, filter.as_ref(), body)?;
+            Statement::For { names, list, filter, body } => {
+                self.repeat(names, list, filter.as_ref(), body)?;
             }
             Statement::Set(name, None, expression) => {
                 let value = self.value(expression)?;
@@ -138,10 +146,27 @@ impl<'a> Run<'a> {
                 self.macros.push((parameters, body));
                 self.set(name, Value::Macro(self.macros.len() - 1))?;
             }
+            Statement::Generation(body) => self.marked(body)?,
+            Statement::Unknown => return None,
             Statement::Break => return Some(Flow::Break),
             Statement::Continue => return Some(Flow::Continue),
         }
         Some(Flow::On)
+    }
+
+    /// What stands between marks: it is written where it stands, and what is assigned there is gone
+    /// behind it.
+    fn marked(&mut self, body: &'a [Statement]) -> Option<()> {
+        let here = |output: &Text| match output.0.last() {
+            Some(TextPart::Fixed(text)) => (output.0.len() - 1, text.len()),
+            _ => (output.0.len(), 0),
+        };
+        let begin = here(&self.output);
+        self.scopes.push(Scope::default());
+        let flow = self.all(body)?;
+        let scope = self.scopes.pop()?;
+        self.marks.push([begin, here(&self.output)]);
+        (self.captures == 0 && flow == Flow::On && scope.names.is_empty()).then_some(())
     }
 
     fn set(&mut self, name: &str, value: Value) -> Option<()> {
@@ -150,19 +175,38 @@ impl<'a> Run<'a> {
         Some(())
     }
 
+    /// An item of a list by its name, or its parts by theirs.
+    fn bind(&mut self, names: &[String], item: &Value) -> Option<()> {
+        match (names, item) {
+            ([name], item) => self.set(name, item.clone()),
+            ([first, second], Value::List(parts)) => match parts.as_slice() {
+                [one, other] => {
+                    self.set(first, one.clone())?;
+                    self.set(second, other.clone())
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     fn repeat(
         &mut self,
-        name: &'a str,
+        names: &'a [String],
         list: &'a Expression,
         filter: Option<&'a Expression>,
         body: &'a [Statement],
     ) -> Option<()> {
-        let Value::List(mut items) = self.value(list)? else { return None };
+        let mut items = match self.value(list)? {
+            Value::List(items) => items,
+            Value::Opaque(place) => Rc::new(self.items(&place)?),
+            _ => return None,
+        };
         if let Some(filter) = filter {
             let mut kept = Vec::new();
             for item in items.iter() {
                 self.scopes.push(Scope::default());
-                self.set(name, item.clone())?;
+                self.bind(names, item)?;
                 let value = self.value(filter)?;
                 let keeps = self.is_true(&value)?;
                 self.scopes.pop();
@@ -175,7 +219,7 @@ impl<'a> Run<'a> {
             let scope = self.scopes.last_mut()?;
             scope.stale.extend(std::mem::take(&mut scope.names).into_keys());
             scope.names.insert("loop".to_owned(), Value::Loop(at, items.clone()));
-            self.set(name, item.clone())?;
+            self.bind(names, item)?;
             if self.all(body)? == Flow::Break {
                 break;
             }
@@ -188,7 +232,9 @@ impl<'a> Run<'a> {
     fn captured(&mut self, scope: Scope, body: &'a [Statement]) -> Option<(Text, Scope)> {
         let before = std::mem::take(&mut self.output);
         self.scopes.push(scope);
+        self.captures += 1;
         let flow = self.all(body)?;
+        self.captures -= 1;
         let scope = self.scopes.pop()?;
         let text = std::mem::replace(&mut self.output, before);
         (flow == Flow::On).then_some((text, scope))
@@ -238,11 +284,14 @@ impl<'a> Run<'a> {
             return None;
         }
         Some(match name {
-            "messages" => Value::List(self.messages.clone()),
-            "tools" | "documents" | "none" | "None" => Value::None,
-            "add_generation_prompt" => Value::Truth(self.generation),
+            "none" | "None" => Value::None,
             "true" | "True" => Value::Truth(true),
             "false" | "False" => Value::Truth(false),
+            "messages" => Value::List(self.messages.clone()),
+            "tools" => Value::of(&self.given.tools),
+            "add_generation_prompt" => Value::Truth(self.generation),
+            name if self.given.args.contains_key(name) => Value::of(self.given.args.get(name)?),
+            "documents" => Value::None,
             name => match self.given.special.get(name) {
                 Some(token) => Value::known(token),
                 None => FUNCTIONS
@@ -251,71 +300,6 @@ impl<'a> Run<'a> {
                     .map_or(Value::Undefined, |function| Value::Function(function)),
             },
         })
-    }
-
-    /// What a content, or what is left of it, answers: as that of the probe does.
-    pub(super) fn ask(&mut self, slot: &Slot, question: Question) -> Option<bool> {
-        let holds = question.ask(slot.of(self.given.contents.get(slot.message)?));
-        if !question.spares_words() {
-            return None;
-        }
-        // No content is empty.
-        if question != Question::Filled || !slot.strips.is_empty() {
-            self.guards.insert(Guard { slot: slot.clone(), question, holds });
-        }
-        Some(holds)
-    }
-
-    /// Whether a value is true where a condition asks for it.
-    pub(super) fn is_true(&mut self, value: &Value) -> Option<bool> {
-        match value {
-            Value::Undefined | Value::None => Some(false),
-            Value::Truth(truth) => Some(*truth),
-            Value::Number(number) => Some(*number != 0),
-            Value::List(items) => Some(!items.is_empty()),
-            Value::Message(_) | Value::Function(_) => Some(true),
-            Value::Text(text) => match text.fixed() {
-                Some(text) => Some(!text.is_empty()),
-                None if text.0.iter().any(|it| matches!(it, TextPart::Fixed(_))) => Some(true),
-                None => self.ask(text.slot()?, Question::Filled),
-            },
-            Value::Namespace(_) | Value::Loop(..) | Value::Macro(_) => None,
-        }
-    }
-
-    /// A text without what is taken away at its ends.
-    pub(super) fn stripped(&mut self, text: &Text, strip: &Strip) -> Option<Text> {
-        let mut pieces = text.0.clone();
-        for left in [true, false] {
-            let side = Strip { left, right: !left, of: strip.of.clone() };
-            if !(if left { strip.left } else { strip.right }) {
-                continue;
-            }
-            loop {
-                let more = pieces.len() > 1;
-                let edge = if left { pieces.first_mut() } else { pieces.last_mut() };
-                match edge {
-                    None => break,
-                    Some(TextPart::Fixed(text)) => {
-                        *text = side.apply(text).to_owned();
-                        if !text.is_empty() {
-                            break;
-                        }
-                    }
-                    Some(TextPart::Slot(slot)) => {
-                        slot.strips.push(side);
-                        let slot = slot.clone();
-                        // Of a content that is all taken away, what stands beside it is next.
-                        if more && !self.ask(&slot, Question::Filled)? {
-                            return None;
-                        }
-                        break;
-                    }
-                }
-                pieces.remove(if left { 0 } else { pieces.len() - 1 });
-            }
-        }
-        Some(Text(pieces))
     }
 
     /// The value of an expression.
@@ -329,6 +313,7 @@ impl<'a> Run<'a> {
 
     fn evaluated(&mut self, expression: &'a Expression) -> Option<Value> {
         Some(match expression {
+            Expression::Unknown => return None,
             Expression::Text(text) => Value::known(text),
             Expression::Number(number) => Value::Number(*number),
             Expression::List(items) => {
@@ -350,7 +335,7 @@ impl<'a> Run<'a> {
             Expression::Filter(of, name, arguments) => self.filter(of, name, arguments)?,
             Expression::Test(of, name) => {
                 let of = self.value(of)?;
-                Value::Truth(super::value::test(&of, name)?)
+                Value::Truth(self.test(&of, name)?)
             }
             Expression::Not(of) => {
                 let of = self.value(of)?;

@@ -4,20 +4,20 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::data::template::is_space;
+use super::given::{Kind, Place, Shape, Slot};
 
 /// Whether a test holds of a value, whatever contents are in it.
 pub fn test(of: &Value, name: &str) -> Option<bool> {
-    let container = matches!(of, Value::Text(_) | Value::List(_) | Value::Message(_));
+    let object = matches!(of, Value::Message(_) | Value::Object(_));
+    let container = object || matches!(of, Value::Text(_) | Value::List(_));
     match (name, of) {
         (_, Value::Namespace(_) | Value::Loop(..) | Value::Macro(_)) => None,
         ("defined", of) => Some(!matches!(of, Value::Undefined)),
         ("undefined", of) => Some(matches!(of, Value::Undefined)),
         ("none", of) => Some(matches!(of, Value::None)),
         ("string", of) => Some(matches!(of, Value::Text(_))),
-        ("mapping", of) => Some(matches!(of, Value::Message(_))),
+        (_, Value::Opaque(_)) => None,
+        ("mapping", _) => Some(object),
         ("boolean", of) => Some(matches!(of, Value::Truth(_))),
         ("true", of) => Some(matches!(of, Value::Truth(true))),
         ("false", of) => Some(matches!(of, Value::Truth(false))),
@@ -27,78 +27,14 @@ pub fn test(of: &Value, name: &str) -> Option<bool> {
     }
 }
 
-/// What is taken away at the ends of a text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Strip {
-    /// At its beginning.
-    pub left: bool,
-    /// At its end.
-    pub right: bool,
-    /// These characters; white space where there are none.
-    pub of: Option<String>,
-}
-
-impl Strip {
-    /// What is left of a text.
-    pub fn apply<'t>(&self, text: &'t str) -> &'t str {
-        let taken = |c: char| self.of.as_ref().map_or_else(|| is_space(c), |of| of.contains(c));
-        let text = if self.left { text.trim_start_matches(taken) } else { text };
-        if self.right { text.trim_end_matches(taken) } else { text }
-    }
-}
-
-/// The content of a message, without what is taken away at its ends.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Slot {
-    /// The number of the message.
-    pub message: usize,
-    /// What is taken away, one after another.
-    pub strips: Vec<Strip>,
-}
-
-impl Slot {
-    /// What stands there where the message has this content.
-    pub fn of<'t>(&self, content: &'t str) -> &'t str {
-        self.strips.iter().fold(content, |text, strip| strip.apply(text))
-    }
-}
-
-/// What a template asks of a text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Question {
-    /// Whether it is not empty.
-    Filled,
-    /// Whether this stands in it.
-    Holds(String),
-    /// Whether it begins so.
-    Begins(String),
-    /// Whether it ends so.
-    Ends(String),
-    /// Whether it is this.
-    Is(String),
-}
-
-impl Question {
-    /// The answer for a text.
-    pub fn ask(&self, text: &str) -> bool {
-        match self {
-            Self::Filled => !text.is_empty(),
-            Self::Holds(part) => text.contains(part.as_str()),
-            Self::Begins(part) => text.starts_with(part.as_str()),
-            Self::Ends(part) => text.ends_with(part.as_str()),
-            Self::Is(other) => text == other,
-        }
-    }
-
-    /// Whether the answer is the same for a word and for whatever else may stand for a content to
-    /// find out whether it is written.
-    pub fn spares_words(&self) -> bool {
-        match self {
-            Self::Filled => true,
-            Self::Holds(part) | Self::Begins(part) | Self::Ends(part) | Self::Is(part) => {
-                part.chars().any(|c| c.is_ascii_punctuation())
-            }
-        }
+/// The same of what is not known, by its kind.
+pub fn test_of_kind(kind: Kind, name: &str) -> Option<bool> {
+    match name {
+        "mapping" => Some(matches!(kind, Kind::Object(_))),
+        "boolean" | "true" | "false" => Some(false),
+        "number" => Some(kind == Kind::Number),
+        "iterable" | "sequence" => Some(kind != Kind::Number),
+        _ => None,
     }
 }
 
@@ -123,9 +59,9 @@ impl Text {
         all
     }
 
-    /// The content of a message.
-    pub fn content(message: usize) -> Self {
-        Self(vec![TextPart::Slot(Slot { message, strips: Vec::new() })])
+    /// What is written of a place.
+    pub fn slotted(slot: Slot) -> Self {
+        Self(vec![TextPart::Slot(slot)])
     }
 
     /// Adds a known text.
@@ -201,6 +137,10 @@ pub enum Value {
     List(Rc<Vec<Value>>),
     /// A message.
     Message(usize),
+    /// An object in a message.
+    Object(Rc<Vec<(String, Shape)>>),
+    /// A number, a list or an object of which more may be asked.
+    Opaque(Place),
     /// A namespace.
     Namespace(Rc<RefCell<BTreeMap<String, Value>>>),
     /// What is known of a loop: the place in it, and its items.
@@ -239,6 +179,20 @@ impl Value {
     /// A namespace with these fields.
     pub fn namespace(fields: BTreeMap<String, Self>) -> Self {
         Self::Namespace(Rc::new(RefCell::new(fields)))
+    }
+
+    /// A value of a conversation.
+    pub fn of(shape: &Shape) -> Self {
+        match shape {
+            Shape::Null => Self::None,
+            Shape::Bool(truth) => Self::Truth(*truth),
+            Shape::Number(number) => Self::Number(*number),
+            Shape::Known(text) => Self::known(text),
+            Shape::Text(hole) => Self::Text(Text::slotted(Slot::text(Place::of(*hole)))),
+            Shape::Opaque(hole) => Self::Opaque(Place::of(*hole)),
+            Shape::List(items) => Self::List(Rc::new(items.iter().map(Self::of).collect())),
+            Shape::Object(fields) => Self::Object(fields.clone()),
+        }
     }
 
     /// As it is printed.

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
+use super::make::probe;
 use super::*;
+use crate::data::handed::hand;
+use crate::data::template::{ChatTemplate, Given, Hole, Shape, Trace};
 
 /// Conversations for each of the styles.
 const ROUNDS: usize = 400;
@@ -52,23 +57,23 @@ const TEMPLATES: [&str; 6] = [
 ];
 
 /// Templates of our own in the styles of families in use: name and source.
-const STYLES: [(&str, &str); 16] = [
-    ("llama 3", include_str!("../../tests/fixtures/styles/llama-3.jinja")),
-    ("qwen 2.5", include_str!("../../tests/fixtures/styles/qwen-2.5.jinja")),
-    ("qwen 3", include_str!("../../tests/fixtures/styles/qwen-3.jinja")),
-    ("mistral", include_str!("../../tests/fixtures/styles/mistral.jinja")),
-    ("ministral", include_str!("../../tests/fixtures/styles/ministral.jinja")),
-    ("gemma 2", include_str!("../../tests/fixtures/styles/gemma-2.jinja")),
-    ("gemma 3", include_str!("../../tests/fixtures/styles/gemma-3.jinja")),
-    ("phi 3", include_str!("../../tests/fixtures/styles/phi-3.jinja")),
-    ("phi 4", include_str!("../../tests/fixtures/styles/phi-4.jinja")),
-    ("smollm 2", include_str!("../../tests/fixtures/styles/smollm-2.jinja")),
-    ("smollm 3", include_str!("../../tests/fixtures/styles/smollm-3.jinja")),
-    ("granite", include_str!("../../tests/fixtures/styles/granite.jinja")),
-    ("olmo and tulu", include_str!("../../tests/fixtures/styles/olmo-and-tulu.jinja")),
-    ("zephyr", include_str!("../../tests/fixtures/styles/zephyr.jinja")),
-    ("deepseek", include_str!("../../tests/fixtures/styles/deepseek.jinja")),
-    ("macros", include_str!("../../tests/fixtures/styles/macros.jinja")),
+pub(super) const STYLES: [(&str, &str); 16] = [
+    ("llama 3", include_str!("../../../tests/fixtures/styles/llama-3.jinja")),
+    ("qwen 2.5", include_str!("../../../tests/fixtures/styles/qwen-2.5.jinja")),
+    ("qwen 3", include_str!("../../../tests/fixtures/styles/qwen-3.jinja")),
+    ("mistral", include_str!("../../../tests/fixtures/styles/mistral.jinja")),
+    ("ministral", include_str!("../../../tests/fixtures/styles/ministral.jinja")),
+    ("gemma 2", include_str!("../../../tests/fixtures/styles/gemma-2.jinja")),
+    ("gemma 3", include_str!("../../../tests/fixtures/styles/gemma-3.jinja")),
+    ("phi 3", include_str!("../../../tests/fixtures/styles/phi-3.jinja")),
+    ("phi 4", include_str!("../../../tests/fixtures/styles/phi-4.jinja")),
+    ("smollm 2", include_str!("../../../tests/fixtures/styles/smollm-2.jinja")),
+    ("smollm 3", include_str!("../../../tests/fixtures/styles/smollm-3.jinja")),
+    ("granite", include_str!("../../../tests/fixtures/styles/granite.jinja")),
+    ("olmo and tulu", include_str!("../../../tests/fixtures/styles/olmo-and-tulu.jinja")),
+    ("zephyr", include_str!("../../../tests/fixtures/styles/zephyr.jinja")),
+    ("deepseek", include_str!("../../../tests/fixtures/styles/deepseek.jinja")),
+    ("macros", include_str!("../../../tests/fixtures/styles/macros.jinja")),
 ];
 
 /// What templates look for in contents, and what may be taken for something else.
@@ -117,7 +122,7 @@ fn templates_of_many_styles_are_filled_as_they_are_rendered() {
         let special = [("bos_token", "<s>"), ("eos_token", "</s>")];
         let special = special.map(|(name, token)| (name.to_owned(), token.to_owned())).into();
         let template = ChatTemplate::new(source, name, special).unwrap();
-        let mut stencils: BTreeMap<String, Option<Stencil>> = BTreeMap::new();
+        let stencils = Stencils::new(template.has_marks());
         let (mut filled, mut asked) = (0, 0);
         for round in 0..ROUNDS {
             let system = numbers.below(2);
@@ -140,12 +145,10 @@ fn templates_of_many_styles_are_filled_as_they_are_rendered() {
             let conversation = Conversation { messages, ..Conversation::default() };
             let find_turns = round % 8 != 0;
             let expected = hand(&template, &conversation, find_turns);
-            let Some(plain) = Plain::of(&conversation, find_turns) else { continue };
-            let stencil = stencils
-                .entry(plain.key())
-                .or_insert_with(|| Stencil::new(&template, &plain.outline()));
             asked += usize::from(orderly && (system == 0 || name != "gemma 2"));
-            let Some(found) = stencil.as_ref().and_then(|it| it.fill(&plain)) else { continue };
+            let Some(found) = put_together(&stencils, &template, &conversation, find_turns) else {
+                continue;
+            };
             let (_, expected) = expected.expect(name);
             assert_eq!(found, expected, "{name}\n{conversation:?}");
             filled += usize::from(orderly);
@@ -158,10 +161,10 @@ fn templates_of_many_styles_are_filled_as_they_are_rendered() {
 }
 
 /// Numbers that are always the same.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
-    fn below(&mut self, most: usize) -> usize {
+    pub(super) fn below(&mut self, most: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % most
@@ -185,24 +188,46 @@ impl Numbers {
 
 #[test]
 fn what_is_put_together_is_what_the_template_writes() {
-    let mut filled = [0; 6];
+    let mut count = [0; 6];
     for (number, source) in TEMPLATES.iter().enumerate() {
         let special = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
         let template = ChatTemplate::new(source, "t", special).unwrap();
+        let stencils = Stencils::new(template.has_marks());
         let mut numbers = Numbers(7);
         for round in 0..400 {
             let conversation = numbers.conversation();
             let find_turns = round % 4 != 0;
-            let Some(plain) = Plain::of(&conversation, find_turns) else { continue };
-            let Some(stencil) = Stencil::new(&template, &plain.outline()) else { continue };
-            let Some(found) = stencil.fill(&plain) else { continue };
+            let Some(found) = put_together(&stencils, &template, &conversation, find_turns) else {
+                continue;
+            };
             let (_, expected) = hand(&template, &conversation, find_turns).unwrap();
             assert_eq!(found, expected, "{source}\n{conversation:?}");
-            filled[number] += 1;
+            count[number] += 1;
         }
     }
-    assert!(filled[..3].iter().all(|count| *count > 60), "{filled:?}");
-    assert_eq!(filled[5], 0, "what is marked is found by rendering");
+    assert!(count[..3].iter().all(|count| *count > 60), "{count:?}");
+    assert!(count[5] > 60, "{count:?}");
+}
+
+/// What a stencil gives, made where there is none yet.
+pub(super) fn put_together(
+    stencils: &Stencils,
+    template: &ChatTemplate,
+    conversation: &Conversation,
+    find_turns: bool,
+) -> Option<Handed> {
+    let make = |plain: &Plain| Ok(stencil(template, plain));
+    let filled = stencils.filled(template.source(), conversation, find_turns, &make);
+    filled.map(|filled| filled.handed)
+}
+
+fn stencil(template: &ChatTemplate, plain: &Plain) -> Option<Stencil> {
+    let sample = |hole: &Hole| match hole {
+        Hole::Text(_) => None,
+        Hole::Value(value) => Some(value.as_ref().clone()),
+    };
+    let samples: Vec<Option<Value>> = plain.holes.iter().map(sample).collect();
+    Stencil::new(template, &plain.outline, &samples)
 }
 
 #[test]
@@ -211,21 +236,35 @@ fn what_may_be_written_otherwise_is_left_to_the_template() {
         messages: vec![json!({ "role": "user", "content": content })],
         ..Conversation::default()
     };
-    assert!(Plain::of(&of(json!("a")), true).is_some());
-    for content in [json!(""), json!(null), json!(["a"]), json!("a\u{1d}")] {
-        assert!(Plain::of(&of(content.clone()), true).is_none(), "{content}");
+    assert!(outline::is_bare(&of(json!("a"))));
+    for content in [json!(["a"]), json!("a\u{1d}"), json!("\u{f8ff}integer:7")] {
+        assert!(Plain::of(&of(content.clone())).is_none(), "{content}");
     }
-    let mut more = of(json!("a"));
-    more.messages[0]["name"] = json!("x");
-    assert!(Plain::of(&more, true).is_none());
-    let tools = Some(json!([]));
-    assert!(Plain::of(&Conversation { tools, ..of(json!("a")) }, true).is_none());
     let (one, other) = (of(json!("a")), of(json!("b")));
-    let key = |of: &Conversation, turns| Plain::of(of, turns).unwrap().key();
-    assert_eq!(key(&one, true), key(&other, true));
-    assert_ne!(key(&one, true), key(&one, false));
-    let not_targets = BTreeSet::from([0]);
-    assert_ne!(key(&one, true), key(&Conversation { not_targets, ..one.clone() }, true));
+    let outline = |of: &Conversation| Plain::of(of).unwrap().outline;
+    assert_eq!(outline(&one), outline(&other));
+    let mut more = of(json!("a"));
+    more.messages[0]["}"] = json!("x");
+    let mut others = vec![of(json!("")), of(json!(null)), more.clone()];
+    more.messages[0]["}"] = json!(["x"]);
+    others.push(more);
+    let tools = Some(json!([]));
+    others.push(Conversation { tools, ..one.clone() });
+    let template_args = json!({ "a": 1 }).as_object().unwrap().clone();
+    others.push(Conversation { template_args, ..one.clone() });
+    let template_args = json!({ "a": 2 }).as_object().unwrap().clone();
+    others.push(Conversation { template_args, ..one.clone() });
+    let all: BTreeSet<String> = others.iter().chain([&one]).map(outline).collect();
+    assert_eq!(all.len(), 8, "{all:?}");
+    assert!(!others.iter().any(outline::is_bare));
+    for plain in all {
+        assert!(
+            outline::Outline::read(&plain).is_some_and(|it| it.messages.len() == 1),
+            "{plain:?}"
+        );
+        let cut = plain.get(..plain.len() - 1).unwrap();
+        assert!(outline::Outline::read(cut).is_none());
+    }
 }
 
 /// What a template may do in a loop with the message `m`.
@@ -362,7 +401,8 @@ fn compared(source: &str, numbers: &mut Numbers) -> usize {
         [&["user", "assistant"], &["system", "user", "assistant", "user"], &["user"; 3]];
     let special = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
     let Ok(template) = ChatTemplate::new(source, "t", special) else { return 0 };
-    let mut filled = 0;
+    let stencils = Stencils::new(template.has_marks());
+    let mut count = 0;
     for (number, roles) in ROLES.iter().enumerate() {
         let of = |numbers: &mut Numbers| Conversation {
             messages: roles
@@ -377,18 +417,16 @@ fn compared(source: &str, numbers: &mut Numbers) -> usize {
         };
         let conversations: Vec<Conversation> = (0..8).map(|_| of(numbers)).collect();
         let find_turns = number != 2;
-        let first = conversations.iter().find_map(|it| Plain::of(it, find_turns));
-        let outline = first.map(|plain| plain.outline());
-        let Some(stencil) = outline.and_then(|it| Stencil::new(&template, &it)) else { continue };
         for conversation in &conversations {
-            let Some(plain) = Plain::of(conversation, find_turns) else { continue };
-            let Some(found) = stencil.fill(&plain) else { continue };
+            let Some(found) = put_together(&stencils, &template, conversation, find_turns) else {
+                continue;
+            };
             let expected = hand(&template, conversation, find_turns).map(|(_, handed)| handed);
             assert_eq!(Ok(found), expected, "{source}\n{conversation:?}");
-            filled += 1;
+            count += 1;
         }
     }
-    filled
+    count
 }
 
 #[test]
@@ -404,7 +442,7 @@ fn whatever_a_template_does_it_is_filled_as_it_is_rendered_or_not_at_all() {
         }
     }
     for snippet in SNIPPETS {
-        let unknown = ["upper", "tojson", "indent", "| e ", "[:3]", "* 2", "lower", "> '<'", "%s"];
+        let unknown = ["upper", "indent", "| e ", "[:3]", "* 2", "lower", "> '<'", "%s"];
         assert!(!unknown.iter().any(|it| snippet.contains(it)) || !filled.contains(snippet));
     }
     assert!(filled.len() > 5, "{filled:?}");
@@ -423,10 +461,10 @@ fn whatever_a_template_does_it_is_filled_as_it_is_rendered_or_not_at_all() {
     assert!(count > 500, "{count}");
 }
 
-/// Of templates that end the whole text with a token of its own, turns that others follow are not
-/// found by prefixes, which would take more to tell for all contents.
+/// Also where templates end the whole text with a token of its own, so that turns that others
+/// follow are not found by prefixes.
 #[test]
-fn conversations_of_several_turns_have_stencils_in_most_styles() {
+fn conversations_of_several_turns_have_stencils_in_all_styles() {
     let mut none = Vec::new();
     for (name, source) in STYLES {
         let special = [("bos_token", "<s>"), ("eos_token", "</s>")];
@@ -436,12 +474,12 @@ fn conversations_of_several_turns_have_stencils_in_most_styles() {
             let roles = ["user", "assistant"].into_iter().cycle().take(count);
             let messages = roles.map(|role| json!({ "role": role, "content": "a b" })).collect();
             let conversation = Conversation { messages, ..Conversation::default() };
-            Stencil::new(&template, &Plain::of(&conversation, true).unwrap().outline())
+            put_together(&Stencils::new(false), &template, &conversation, true)
         };
         assert!(made(2).is_some(), "{name}");
         none.extend(made(6).is_none().then_some(name));
     }
-    assert_eq!(none, ["phi 3", "phi 4"]);
+    assert!(none.is_empty(), "{none:?}");
 }
 
 #[test]
@@ -457,9 +495,16 @@ fn what_grows_without_end_has_no_stencil() {
             "{{% set ns = namespace(t='', l=[]) %}}{{% for i in range(5000) %}}{inside}\
              {{% endfor %}}{{% for m in messages %}}{{{{ m.content }}}}{{% endfor %}}"
         );
-        let roles = ["user".to_owned()];
-        let contents = [content(0)];
-        let given = Given { roles: &roles, contents: &contents, special: &BTreeMap::new() };
+        let known = |text: &str| Shape::Known(text.to_owned());
+        let fields = [("role", known("user")), ("content", Shape::Text(0))];
+        let fields = fields.map(|(name, shape)| (name.to_owned(), shape)).into();
+        let given = Given {
+            messages: vec![Shape::Object(std::rc::Rc::new(fields))],
+            tools: Shape::Null,
+            args: BTreeMap::new(),
+            holes: vec![Hole::Text(probe(0).into())],
+            special: &BTreeMap::new(),
+        };
         assert!(Trace::new(&source, given).unwrap().write(1, false).is_none(), "{inside}");
     }
 }
