@@ -94,19 +94,19 @@ impl About {
         line: u64,
         outcome: RecordOutcome,
         rule: Option<String>,
-    ) -> Vec<Example> {
+    ) -> Box<dyn Iterator<Item = Example>> {
         let counts = &mut self.statistics;
         counts.records += 1;
         match outcome {
-            RecordOutcome::Whole(example) => return vec![example],
+            RecordOutcome::Whole(example) => return Box::new(std::iter::once(example)),
             RecordOutcome::Truncated(example) => {
                 counts.truncated += 1;
                 self.truncated.get_or_insert(line);
-                return vec![example];
+                return Box::new(std::iter::once(example));
             }
             RecordOutcome::Pieces(pieces) => {
                 counts.split += 1;
-                return pieces;
+                return pieces.into_iter();
             }
             RecordOutcome::Dropped => {
                 counts.dropped += 1;
@@ -123,6 +123,6 @@ impl About {
                 }
             }
         }
-        Vec::new()
+        Box::new(std::iter::empty())
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::ends_of_runs::{doubled, one_line};
-use super::example::{Example, RecordId};
+use super::example::{Example, RecordId, TextPieces};
 use super::finding::Drawn;
-use super::maker::Maker;
+use super::maker::{MadeTokens, Maker};
 use super::mask::{self, Rendered};
 use super::tokens::{Begun, TokenBudget};
 use crate::config::{Overlong, TrainOn};
@@ -13,6 +13,9 @@ use crate::error::Result;
 
 /// So many tokens more than a row has are made before a long record is cut.
 const MARGIN: usize = 64;
+
+/// A text of so many bytes has more tokens than a row for certain, or nearly so.
+const PIECES_FROM: usize = 128 << 10;
 
 /// An example, and whether it is only the beginning of one that is longer than a row.
 pub type Begin = (Example, bool);
@@ -77,6 +80,36 @@ impl Maker<'_> {
         let enough = self.examiner.is_none() && (all_or_nothing || can_be_cut);
         let most = if enough { self.max_seq_len.saturating_add(MARGIN) } else { usize::MAX };
         TokenBudget { most, aside, all_or_nothing, ..TokenBudget::ALL }
+    }
+
+    /// Whether a text is so long that its pieces are made without all of it side by side: its
+    /// tokens would take four bytes each and the mask another.
+    pub(super) fn is_made_into_pieces(&self, text: &str) -> bool {
+        let is_cut = self.overlong == Overlong::Truncate && self.examiner.is_none();
+        is_cut && text.len() > PIECES_FROM
+    }
+
+    /// As [`Self::plain`], for such a text.
+    pub(super) fn pieces(&self, text: &str) -> Result<MadeTokens, String> {
+        let tokenizer = &self.codec.tokenizer;
+        let mut tokens = tokenizer.encode_compactly(text).map_err(|error| one_line(&error))?;
+        let prefix = tokenizer.prefix();
+        if tokens.range(0..prefix.len().min(tokens.len())) != prefix {
+            tokens.put_first(prefix);
+        }
+        let given = prefix.len().max(1);
+        let last = tokens.range(tokens.len().saturating_sub(1)..tokens.len()).pop();
+        if let Some(eos) = tokenizer.eos()
+            && (last != Some(eos) || tokens.len() <= given)
+        {
+            tokens.extend(&[eos]);
+        }
+        if tokens.len() > self.max_seq_len {
+            return Ok(MadeTokens::Pieces(TextPieces::new(tokens, given, self.max_seq_len)));
+        }
+        let tokens = tokens.range(0..tokens.len());
+        let loss_mask = (0..tokens.len()).map(|at| at >= given).collect();
+        Ok(MadeTokens::Example(Example { tokens, loss_mask }, false))
     }
 
     /// Plain text with the token that ends it; what begins at `target_from` or later is trained on.

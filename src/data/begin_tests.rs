@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::DataConfig;
-use crate::data::example::RecordOutcome;
+use crate::data::example::{Example, RecordOutcome};
 use crate::data::fixture::{codec, codec_with, config};
 use crate::data::formats::{Content, Conversation};
 use crate::data::{Codec, mask};
@@ -59,13 +59,33 @@ fn a_long_record_is_cut_as_if_all_of_it_had_been_tokenised() {
 #[test]
 fn a_long_text_is_in_pieces_that_hold_all_of_it() {
     let codec = codec();
-    let text = WORDS.repeat(5000);
-    let whole = codec.tokenizer.encode_exactly(&text).unwrap().tokens;
-    let outcome = made(&codec, Overlong::Truncate, Content::Text(text)).unwrap();
-    let RecordOutcome::Pieces(pieces) = outcome else { panic!("{outcome:?}") };
-    let rest = pieces.iter().flat_map(|piece| piece.tokens[1..].iter().copied());
-    let all = std::iter::once(pieces[0].tokens[0]).chain(rest);
-    assert!(all.eq(whole.into_iter().chain(codec.tokenizer.eos())));
+    // The second is too long to be held as one example.
+    for times in [5000, PIECES_FROM / WORDS.len() + 1] {
+        let text = WORDS.repeat(times);
+        let whole = codec.tokenizer.encode_exactly(&text).unwrap().tokens;
+        let outcome = made(&codec, Overlong::Truncate, Content::Text(text)).unwrap();
+        let RecordOutcome::Pieces(pieces) = outcome else { panic!("{outcome:?}") };
+        let pieces: Vec<Example> = pieces.into_iter().collect();
+        let rest = pieces.iter().flat_map(|piece| piece.tokens[1..].iter().copied());
+        let all = std::iter::once(pieces[0].tokens[0]).chain(rest);
+        assert!(all.eq(whole.into_iter().chain(codec.tokenizer.eos())));
+        for piece in &pieces {
+            assert!(!piece.loss_mask[0] && piece.loss_mask[1..].iter().all(|target| *target));
+            assert!(piece.tokens.len() <= 64 && piece.tokens.len() == piece.loss_mask.len());
+        }
+    }
+}
+
+#[test]
+fn a_text_of_many_bytes_and_few_tokens_is_one_example() {
+    let codec = codec();
+    let text = "the ".repeat(PIECES_FROM / 4 + 1);
+    let config = DataConfig { max_seq_len: 1 << 20, ..settings(Overlong::Truncate) };
+    let maker = Maker::new(&codec, &config);
+    let MadeTokens::Example(example, false) = maker.pieces(&text).unwrap() else {
+        panic!("it is longer than a row");
+    };
+    assert_eq!(Ok((example, false)), maker.plain(&text, 0, true));
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn case(
     let (examples, cut) = match made.outcome {
         RecordOutcome::Whole(example) => (vec![example], false),
         RecordOutcome::Truncated(example) => (vec![example], true),
-        RecordOutcome::Pieces(pieces) => (pieces, false),
+        RecordOutcome::Pieces(pieces) => (pieces.into_iter().collect(), false),
         RecordOutcome::NothingToLearn | RecordOutcome::Dropped => (Vec::new(), true),
         RecordOutcome::Bad(why) => return Err(fail(&why)),
     };

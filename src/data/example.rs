@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::tokens::CompactTokens;
 use crate::files::Digest;
 
 /// What the error says that ends a run on preference pairs; `firebrand data` shows them instead.
@@ -45,6 +46,42 @@ impl Example {
     }
 }
 
+/// A long text, which is taken apart when its pieces are asked for: side by side with it they would
+/// take as much memory again.
+///
+/// Each piece begins with the last token of the one before it, as something to predict from: so
+/// every token but the text's first is trained on exactly once.
+#[derive(Debug)]
+pub struct TextPieces {
+    tokens: CompactTokens,
+    /// So many at the beginning are given.
+    given: usize,
+    max: usize,
+}
+
+impl TextPieces {
+    /// Pieces of at most `max` tokens; the first `given` of the text are no targets.
+    pub(super) fn new(tokens: CompactTokens, given: usize, max: usize) -> Self {
+        Self { tokens, given, max }
+    }
+}
+
+impl IntoIterator for TextPieces {
+    type Item = Example;
+    type IntoIter = Box<dyn Iterator<Item = Example>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let Self { tokens, given, max } = self;
+        let starts = (0..tokens.len().saturating_sub(1)).step_by(max - 1);
+        let piece = move |start: usize| {
+            let end = (start + max).min(tokens.len());
+            let loss_mask = (start..end).map(|at| at > start && at >= given).collect();
+            Example { tokens: tokens.range(start..end), loss_mask }
+        };
+        Box::new(starts.map(piece))
+    }
+}
+
 /// Which record an example comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordId {
@@ -79,7 +116,7 @@ pub enum RecordOutcome {
     /// One example whose end was cut off.
     Truncated(Example),
     /// A long text in consecutive pieces.
-    Pieces(Vec<Example>),
+    Pieces(TextPieces),
     /// Left out since it is longer than a row.
     Dropped,
     /// Left out since no token of it is trained on.

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use super::codec::Codec;
 use super::ends_of_runs::{much_too_long, one_line, pair, too_long};
-use super::example::{Example, PAIRS, RecordId, RecordOutcome};
+use super::example::{Example, PAIRS, RecordId, RecordOutcome, TextPieces};
 use super::finding::{Drawn, Examiner};
 use super::formats::{Content, Conversation, Fields};
 use super::handed::Handed;
 use super::made::{Made, Record};
 use super::paired;
+use super::tokens::CompactTokens;
 use super::unused::{columns, judge};
 use super::written::{Chat, Unwritten, Writing};
 use crate::config::{DataConfig, OnUnused, Overlong, TrainOn};
@@ -26,6 +27,14 @@ pub struct CaseSettings {
     pub template_args: Fields,
     /// What is done about what the model does not get of a record.
     pub on_unused: Option<OnUnused>,
+}
+
+/// The tokens of a record.
+pub(super) enum MadeTokens {
+    /// All of them, or only the beginning of what is longer than a row for certain.
+    Example(Example, bool),
+    /// A text that is longer than a row.
+    Pieces(TextPieces),
 }
 
 /// Makes examples of records.
@@ -172,25 +181,31 @@ impl<'a> Maker<'a> {
         let mut drawn = Drawn::default();
         columns(left, &mut unused);
         let text = matches!(content, Content::Text(_));
+        let example = |(example, goes_on)| MadeTokens::Example(example, goes_on);
         let begun = match content {
             Content::Chat(chat) => match written {
                 Some(Ok(handed)) => {
                     unused.extend(handed.unused);
                     undefined = handed.undefined;
-                    self.chat(chat.tools.is_some(), &handed.rendered, record, &mut drawn)?
+                    let has_tools = chat.tools.is_some();
+                    self.chat(has_tools, &handed.rendered, record, &mut drawn)?.map(example)
                 }
                 Some(Err(why)) if why.ends_a_run => return Ok(Made::refused(why.reason)),
                 Some(Err(why)) => Err(why.reason),
                 None => Err("it was not rendered".to_owned()),
             },
-            Content::Completion { prompt, completion } => self.completion(prompt, completion),
-            Content::Text(text) => self.plain(text, 0, true),
+            Content::Completion { prompt, completion } => {
+                self.completion(prompt, completion).map(example)
+            }
+            Content::Text(text) if self.is_made_into_pieces(text) => self.pieces(text),
+            Content::Text(text) => self.plain(text, 0, true).map(example),
             Content::Preference { .. } => return Err(pair(record, self.no_pairs.as_deref())),
         };
         let (outcome, lossy) = match (begun, judge(self.on_unused, &unused)) {
             (Err(reason), _) => (RecordOutcome::Bad(reason), false),
             (_, Err(reason)) => (RecordOutcome::Bad(reason), true),
-            (Ok((example, goes_on)), Ok(())) => {
+            (Ok(MadeTokens::Pieces(pieces)), Ok(())) => (RecordOutcome::Pieces(pieces), false),
+            (Ok(MadeTokens::Example(example, goes_on)), Ok(())) => {
                 drawn.count(&example);
                 (self.fit(example, goes_on, text, record)?, false)
             }
@@ -223,7 +238,9 @@ impl<'a> Maker<'a> {
                 Overlong::Error if goes_on => return Err(much_too_long(max, record)),
                 Overlong::Error => return Err(too_long(length, max, record)),
                 Overlong::Truncate if text => {
-                    return Ok(RecordOutcome::Pieces(pieces(&example, max)));
+                    let given = example.loss_mask.iter().take_while(|target| !**target).count();
+                    let tokens = CompactTokens::Wide(example.tokens);
+                    return Ok(RecordOutcome::Pieces(TextPieces::new(tokens, given, max)));
                 }
                 Overlong::Truncate => example.cut(max),
             }
@@ -234,17 +251,4 @@ impl<'a> Maker<'a> {
             true => RecordOutcome::Whole(example),
         })
     }
-}
-
-/// Consecutive pieces of a long text. Each begins with the last token of the one before it, as
-/// something to predict from: so every token but the text's first is trained on exactly once.
-fn pieces(example: &Example, max: usize) -> Vec<Example> {
-    let starts = (0..example.tokens.len() - 1).step_by(max - 1);
-    let piece = |start: usize| {
-        let end = (start + max).min(example.tokens.len());
-        let mut loss_mask = example.loss_mask[start..end].to_vec();
-        loss_mask[0] = false;
-        Example { tokens: example.tokens[start..end].to_vec(), loss_mask }
-    };
-    starts.map(piece).collect()
 }

@@ -68,7 +68,7 @@ pub use corpus::{Corpus, Extent, open};
 pub use corpus_file::{CorpusFile, Role};
 pub use count::{Counted, count};
 pub use doctor::{Checkup, FindingGroup, checkup};
-pub use example::{CorpusEntry, Example, PAIRS, RecordId, RecordOutcome};
+pub use example::{CorpusEntry, Example, PAIRS, RecordId, RecordOutcome, TextPieces};
 pub use examples::TOKEN_BYTES;
 pub use finding::FindingKind;
 pub use formats::{Content, Conversation};

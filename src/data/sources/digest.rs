@@ -1,10 +1,11 @@
 //! What a record says, as one digest: the same in every container.
 
 use std::cell::RefCell;
+use std::io::{Write, sink};
 
 use serde_json::{Map, Value};
 
-use crate::files::Digest;
+use crate::files::{Digest, Hashing};
 
 thread_local! {
     /// Reused, since most records are small and many.
@@ -19,6 +20,12 @@ const KEPT: usize = 1 << 20;
 /// Null fields are left out since Parquet and CSV cannot tell them from missing ones. A null in a
 /// list keeps its place.
 pub fn of(record: &Map<String, Value>) -> Digest {
+    // A copy of a long record would take as much memory as it does.
+    if record.values().filter_map(Value::as_str).any(|text| text.len() > KEPT) {
+        let mut hashing = Hashing::new(sink());
+        object(record, &mut hashing);
+        return hashing.finish().2;
+    }
     TEXT.with_borrow_mut(|text| {
         text.clear();
         object(record, text);
@@ -28,40 +35,44 @@ pub fn of(record: &Map<String, Value>) -> Digest {
     })
 }
 
-fn object(fields: &Map<String, Value>, text: &mut Vec<u8>) {
+fn object(fields: &Map<String, Value>, text: &mut impl Write) {
     let mut fields: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
     fields.sort_unstable_by_key(|(name, _)| name.as_str());
-    text.push(b'{');
+    put(b'{', text);
     for (index, (name, field)) in fields.into_iter().enumerate() {
         if index > 0 {
-            text.push(b',');
+            put(b',', text);
         }
         scalar(name, text);
-        text.push(b':');
+        put(b':', text);
         value(field, text);
     }
-    text.push(b'}');
+    put(b'}', text);
 }
 
-fn value(value: &Value, text: &mut Vec<u8>) {
+fn value(value: &Value, text: &mut impl Write) {
     match value {
         Value::Object(fields) => object(fields, text),
         Value::Array(items) => {
-            text.push(b'[');
+            put(b'[', text);
             for (index, item) in items.iter().enumerate() {
                 if index > 0 {
-                    text.push(b',');
+                    put(b',', text);
                 }
                 self::value(item, text);
             }
-            text.push(b']');
+            put(b']', text);
         }
         Value::String(string) => scalar(string, text),
         other => scalar(other, text),
     }
 }
 
-fn scalar<T: serde::Serialize + ?Sized>(value: &T, text: &mut Vec<u8>) {
+fn put(byte: u8, text: &mut impl Write) {
+    text.write_all(&[byte]).expect("memory takes any bytes");
+}
+
+fn scalar<T: serde::Serialize + ?Sized>(value: &T, text: &mut impl Write) {
     serde_json::to_writer(text, value).expect("memory takes any bytes, and keys are strings");
 }
 
@@ -87,5 +98,11 @@ mod tests {
         assert_ne!(digest(r#"{"a":1}"#), digest(r#"{"a":"1"}"#));
         assert_ne!(digest(r#"{"a":[1,2]}"#), digest(r#"{"a":[2,1]}"#));
         assert_ne!(digest(r#"{"a":""}"#), digest("{}"));
+    }
+
+    #[test]
+    fn long_records_have_the_digest_of_their_text_too() {
+        let long = format!("{{\"a\":[1],\"b\":\"{}\"}}", "x\\n\u{fc}".repeat(KEPT / 2));
+        assert_eq!(digest(&long), Digest::of(long.as_bytes()));
     }
 }

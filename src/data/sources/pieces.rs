@@ -191,7 +191,14 @@ impl<C: Container> Pieces<C> {
                     hash(hashing, part);
                     stepped_over += taken as u64;
                 }
-                None => self.batch.extend_from_slice(part),
+                None => {
+                    // To grow by doubling would take twice as much for a moment.
+                    if self.batch.len() + taken > self.batch.capacity().max(BATCH_BYTES) {
+                        let room = self.max_piece - (self.batch.len() - start);
+                        self.batch.reserve_exact(room.max(taken));
+                    }
+                    self.batch.extend_from_slice(part);
+                }
             }
             if by_line {
                 self.behind += memchr::memchr_iter(b'\n', &bytes[..done]).count() as u64;

@@ -122,6 +122,11 @@ impl Cuts {
         Self { rule, added, ascii, longest }
     }
 
+    /// Whether anything is known of such places.
+    pub fn are_known(&self) -> bool {
+        !matches!(self.rule, Rule::Nowhere)
+    }
+
     /// The first place at `from` or behind it where a text can be taken apart.
     pub fn find(&self, text: &str, from: usize) -> Option<Cut> {
         if matches!(self.rule, Rule::Nowhere) || from >= text.len() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::compact::CompactTokens;
 use super::cuts::Cuts;
 use super::kinds::MARK;
 use super::{Encoded, Tokenizer};
@@ -9,10 +10,12 @@ use crate::error::{Error, Result, catch_panic};
 
 /// A longer text is taken apart, into parts of about half that.
 const LONG: usize = 128 << 10;
-/// Characters of one class without another among them, in bytes. What is in use stays far below:
-/// encoded files have letters, digits and signs in turn. A tokenizer merges such a run as one word,
-/// for which it takes some seventy times its size.
-const MAX_RUN: usize = 1 << 20;
+/// More bytes are not tokenised at once, since the engine takes up to seventy times as much memory
+/// for them. What is in use stays far below: encoded files have letters, digits and signs in turn.
+const AT_ONCE_MAX: usize = 1 << 20;
+/// The same of tokenizers of other kinds, whose texts are not taken apart at all: it takes two
+/// hundred times as much.
+const WHOLE_MAX: usize = 256 << 10;
 
 /// How much is wanted of a text's tokens.
 #[derive(Debug, Clone, Copy)]
@@ -30,11 +33,20 @@ pub struct TokenBudget<'a> {
 /// The tokens with which a text begins.
 #[derive(Debug)]
 pub struct Begun {
-    /// At least as many as were wanted, or all there are; where [`TokenBudget::all_or_nothing`]
-    /// they may be fewer.
+    /// At least as many as were wanted, or all there are; where
+    /// [`TokenBudget::all_or_nothing`] they may be fewer.
     pub encoded: Encoded,
     /// Whether there are more, and more than were wanted for certain.
     pub goes_on: bool,
+}
+
+/// Where a part of a text stands.
+struct TextPart {
+    at: usize,
+    /// Whether the mark before it stands for the space in front of that.
+    marked: bool,
+    /// How many parts there are, about.
+    parts: usize,
 }
 
 static NONE: BTreeSet<u32> = BTreeSet::new();
@@ -67,8 +79,49 @@ impl Tokenizer {
 
     /// In parts of at least so many bytes.
     fn encode_parts(&self, text: &str, wanted: TokenBudget, size: usize) -> Result<Begun> {
-        let cuts = self.cuts();
         let mut encoded = Encoded::default();
+        let goes_on = self.each_part(text, wanted, size, &mut |tokens, part| {
+            if part.at == 0 && wanted.most == usize::MAX {
+                // As many as it will be, about: growing takes three times as much for a moment.
+                encoded.tokens.reserve_exact(tokens.tokens.len().saturating_mul(part.parts));
+            }
+            encoded.tokens.extend_from_slice(&tokens.tokens);
+            if wanted.offsets {
+                self.put(&mut encoded.offsets, tokens, part.at, part.marked);
+            }
+        })?;
+        Ok(Begun { encoded, goes_on })
+    }
+
+    /// All tokens of a text, of which nothing else is asked; a long one needs half the memory for
+    /// them where the vocabulary is small.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_compactly(&self, text: &str) -> Result<CompactTokens> {
+        let mut all = CompactTokens::new(self.vocabulary);
+        if text.len() <= LONG {
+            all.extend(&self.encode_at_once(text)?.tokens);
+            return Ok(all);
+        }
+        self.each_part(text, TokenBudget::ALL, LONG / 2, &mut |tokens, part| {
+            if part.at == 0 {
+                all.reserve(tokens.tokens.len().saturating_mul(part.parts));
+            }
+            all.extend(&tokens.tokens);
+        })?;
+        Ok(all)
+    }
+
+    /// Hands on the tokens of each part; whether there are more, and more than were wanted.
+    fn each_part(
+        &self,
+        text: &str,
+        wanted: TokenBudget,
+        size: usize,
+        keep: &mut dyn FnMut(&Encoded, TextPart),
+    ) -> Result<bool> {
+        let cuts = self.cuts();
         let (mut at, mut counted, mut marked) = (0, 0, false);
         loop {
             let cut = cuts.and_then(|cuts| cuts.find(text, at + size));
@@ -77,24 +130,18 @@ impl Tokenizer {
             if wanted.all_or_nothing && part.len() > LONG {
                 let certain = cuts.map_or(0, |cuts| self.at_least(cuts, part, wanted.aside));
                 if certain.saturating_add(counted) > wanted.most {
-                    return Ok(Begun { encoded, goes_on: true });
+                    return Ok(true);
                 }
             }
-            check_runs(part)?;
+            let most = if cuts.is_some_and(Cuts::are_known) { AT_ONCE_MAX } else { WHOLE_MAX };
+            check_size(part, most)?;
             let tokens = self.encode_at_once(part)?;
             counted += tokens.tokens.iter().filter(|token| !wanted.aside.contains(token)).count();
-            if at == 0 && wanted.most == usize::MAX {
-                // As many as it will be, about: growing takes three times as much for a moment.
-                let parts = text.len().div_ceil(part.len().max(1)) + 1;
-                encoded.tokens.reserve_exact(tokens.tokens.len().saturating_mul(parts));
-            }
-            encoded.tokens.extend_from_slice(&tokens.tokens);
-            if wanted.offsets {
-                self.put(&mut encoded.offsets, &tokens, at, marked);
-            }
-            let Some(cut) = cut else { return Ok(Begun { encoded, goes_on: false }) };
+            let parts = text.len().div_ceil(part.len().max(1)) + 1;
+            keep(&tokens, TextPart { at, marked, parts });
+            let Some(cut) = cut else { return Ok(false) };
             if counted > wanted.most {
-                return Ok(Begun { encoded, goes_on: true });
+                return Ok(true);
             }
             (at, marked) = (cut.next, cut.next > cut.end);
         }
@@ -129,13 +176,13 @@ impl Tokenizer {
     }
 }
 
-/// Refuses characters of one class without end.
-fn check_runs(text: &str) -> Result<()> {
-    if text.len() <= MAX_RUN {
+/// Refuses what cannot be taken apart and is too long to be tokenised at once.
+fn check_size(part: &str, most: usize) -> Result<()> {
+    if part.len() <= most {
         return Ok(());
     }
     let (mut begin, mut of, mut longest) = (0, "", (0, ""));
-    for (at, c) in text.char_indices() {
+    for (at, c) in part.char_indices() {
         let class = class_of(c);
         if class != of {
             (begin, of) = (at, class);
@@ -143,13 +190,17 @@ fn check_runs(text: &str) -> Result<()> {
         longest = longest.max((at + c.len_utf8() - begin, class));
     }
     let (length, class) = longest;
-    match length > MAX_RUN {
-        false => Ok(()),
-        true => Err(Error::new("the text cannot be tokenised within the limits").because(format!(
-            "{length} bytes in a row are {class}, and nothing else is among them; at most \
-             {MAX_RUN} are accepted"
-        ))),
-    }
+    let why = match length > most {
+        true => {
+            format!("{length} bytes in a row are {class}, and nothing else is among them")
+        }
+        false => format!(
+            "{} bytes in a row have no place where a text for this tokenizer can be taken apart",
+            part.len()
+        ),
+    };
+    Err(Error::new("the text cannot be tokenised within the limits")
+        .because(format!("{why}; at most {most} are accepted")))
 }
 
 fn class_of(c: char) -> &'static str {

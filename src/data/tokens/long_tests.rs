@@ -146,7 +146,7 @@ fn no_more_is_tokenised_than_is_wanted() {
 fn runs_without_end_are_refused_and_never_tokenised() {
     let tokenizer = Tokenizer::load(&model_dir()).unwrap();
     for unit in ["a", " ", "7", "=", "ACGT"] {
-        let text = format!("the {}", unit.repeat((MAX_RUN + 40) / unit.len()));
+        let text = format!("the {}", unit.repeat((AT_ONCE_MAX + 40) / unit.len()));
         let error = tokenizer.encode(&text).unwrap_err();
         let cause = error.causes.first().unwrap();
         assert!(cause.contains("at most 1048576") && cause.contains("10486"), "{cause}");
@@ -173,4 +173,19 @@ fn a_text_has_at_least_so_many_tokens() {
         }
     }
     assert!(certain > 1000, "{certain}");
+}
+
+#[test]
+fn what_cannot_be_taken_apart_is_not_tokenised_at_once_however_long_it_is() {
+    let tokenizer = Tokenizer::load(&model_dir()).unwrap();
+    let _ = tokenizer.cuts.set(None); // as of a kind that is not known
+    let words = "the capital of France ";
+    let short = words.repeat(WHOLE_MAX / words.len());
+    assert!(tokenizer.encode(&short).unwrap().tokens.len() > 40_000);
+    let error = tokenizer.encode(&short.repeat(2)).unwrap_err();
+    let cause = error.causes.first().unwrap();
+    assert!(cause.contains("no place where a text for this tokenizer can be taken"), "{cause}");
+    let compact = tokenizer.encode_compactly(&short).unwrap();
+    let tokens = tokenizer.encode(&short).unwrap().tokens;
+    assert_eq!(compact.range(0..compact.len()), tokens);
 }

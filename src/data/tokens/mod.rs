@@ -8,6 +8,7 @@
 //! fast one that stands in for it where it is known to give the same ([`fast`]).
 
 mod bounds;
+mod compact;
 mod cuts;
 mod examine;
 mod fast;
@@ -35,6 +36,7 @@ use crate::error::{Context, Error, Result, catch_panic};
 use crate::files::{Digest, FileEntry, has_file, read_hashed, read_json_hashed};
 
 use bounds::Bounds;
+pub use compact::CompactTokens;
 use cuts::Cuts;
 use fast::Fast;
 pub use long::{Begun, TokenBudget};

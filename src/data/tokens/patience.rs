@@ -20,9 +20,9 @@ use crate::error::{Context, Error, Result};
 /// thousandth of that.
 const PATIENCE: Duration = Duration::from_secs(20);
 const BYTES_PER_SECOND: u64 = 16 << 10;
-/// A text of so many bytes is tokenised alone: it takes some seventy times its size in memory where
-/// it is a single word.
-const LARGE: usize = 1 << 20;
+/// A text of so many bytes is tokenised alone: it takes from seventy to two hundred times its size
+/// in memory. Those that are taken apart have shorter parts.
+const LARGE: usize = 128 << 10;
 /// What stands in a pattern of BPE's own kind that splits words, numbers and what is between them:
 /// each of these parts is tried at a place once, and goes forward from there.
 const HARMLESS: [&str; 19] = [
