@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use super::past::Past;
 use crate::data::Codec;
 use crate::error::{Error, Result};
 use crate::model::{Description, Model, PassContext};
@@ -25,13 +26,14 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The prompts of a run in the tokens of the model in `directory`; tokens drawn at random where
-    /// there are no prompts.
-    pub fn new(prompts: &[String], directory: &Path, description: &Description) -> Result<Self> {
+    /// The prompts of a run in the tokens of the model in `directory`, written as the run wrote
+    /// them; tokens drawn at random where there are no prompts.
+    pub fn new(past: &Past, directory: &Path, description: &Description) -> Result<Self> {
+        let prompts = &past.prompts;
         if prompts.is_empty() {
             return Ok(Self::drawn(description.vocabulary));
         }
-        let codec = Codec::load(directory, None)?;
+        let codec = Codec::load(directory, None)?.with_template_args(past.template_args());
         let mut tokens = Vec::new();
         let mut positions = 0;
         for prompt in prompts {

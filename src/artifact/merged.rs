@@ -234,7 +234,7 @@ fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Comp
         Ok(Some((found.eval_loss, found.target_tokens)))
     };
     let answers = |model: &Model| trial.as_ref().map_or(Ok(Vec::new()), |t| t.answers(model));
-    let rows = Rows::new(&origin.past.prompts, merged, &description)?;
+    let rows = Rows::new(&origin.past, merged, &description)?;
     let (adapter, _) = origin.adapter.as_ref().expect("only adapters are merged");
     let settings = adapter.as_ref();
     let loaded = with_adapter(&origin.base.path, &origin.model.path, settings, &opened.device)?;

@@ -4,6 +4,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::admission::Said;
+use super::ends_of_runs::line;
+use super::example::RecordId;
 use super::examples::ExampleFacts;
 use super::filter::{Filter, HeldOut, Place};
 use super::layout::{Blocks, FileId};
@@ -75,19 +77,29 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
     statistics.held_out = found.held_out.len() as u64;
     statistics.overlapping = found.overlapping.len() as u64;
     if statistics.examples == 0 {
-        refusal = refusal.or(Some(nothing_left(&statistics)));
+        refusal = refusal.or(Some(nothing_left(store, &statistics)?));
     }
     speak(store, config, &statistics, &found, &mut said)?;
     Ok(Survey { statistics, lengths, said, refusal })
 }
 
-fn nothing_left(statistics: &Statistics) -> Error {
+fn nothing_left(store: &Store, statistics: &Statistics) -> Result<Error> {
     if statistics.overlapping > 0 {
-        return Error::new("every training record is also a validation record")
-            .hint("remove them from one of the two, or use `data.val_size`");
+        return Ok(Error::new("every training record is also a validation record")
+            .hint("remove them from one of the two, or use `data.val_size`"));
     }
-    Error::new("the training data holds no example with target tokens")
-        .because(format!("{} records were read", statistics.records))
+    let error = Error::new("the training data holds no example with target tokens")
+        .because(format!("{} records were read", statistics.records));
+    // Records that may be skipped are otherwise only warned of, once there is something to train.
+    for file in store.files() {
+        if let Some(first) = store.open(file)?.about().problems.first() {
+            let (bad, reason) = (statistics.bad_rows, &first.reason);
+            let record = RecordId { file: store.file(file).name.clone(), line: first.line };
+            let why = format!("{bad} of them cannot be used, first {record}: {reason}");
+            return Ok(error.because(why).at_position(&*record.file, line(&record), 1));
+        }
+    }
+    Ok(error)
 }
 
 /// What is left out, and why.

@@ -913,12 +913,48 @@ fn an_adapter_trained_beside_int8_weights_says_so() {
     let found = &lineage["internalParameters"];
     assert_eq!(found["resolvedConfig"]["model.weight_format"], "int8");
     assert_eq!(found["device"]["frozen weights"], "int8");
-    let output = run.command(&["merge", "checkpoints/lora", "--out", "merged"]).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && said.contains("trained beside weights in int8"), "{said}");
+    let prompt = ["--prompt", "What is 3 plus 4?", "--max-tokens", "2"];
+    for command in [
+        &[&["generate", "checkpoints/lora"], &prompt[..]].concat()[..],
+        &["merge", "checkpoints/lora", "--out", "merged"],
+    ] {
+        let output = run.command(command).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let beside = said.contains("trained beside weights in int8");
+        assert!(output.status.success() && beside, "{command:?}: {said}");
+    }
     let card = run.read("merged/README.md");
     assert!(card.contains("| weights beside which the adapter was trained | `int8` |"), "{card}");
     assert!(card.contains("| validation loss of the adapter in training |"), "{card}");
     let said = run.fails(2, &["plan", "lora.toml", "--set", "load_in_8bit=true"]);
     assert!(said.contains("name for `model.weight_format`"), "{said}");
+}
+
+/// Its template refuses to write anything without what the run hands to it.
+#[test]
+fn the_template_arguments_of_a_run_reach_whoever_writes_prompts_with_its_model() {
+    let run = Run::new().with_base();
+    run.write(
+        "tone.jinja",
+        "{% if tone is not defined %}{{ raise_exception('there is no tone') }}{% endif %}\
+         tone {{ tone }}.{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\
+         <|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    );
+    let set = [
+        "--set",
+        "data.chat_template=\"tone.jinja\"",
+        "--set",
+        "data.template_args={ tone = \"kind\" }",
+        "--set",
+        "eval.prompts=[\"What is 3 plus 4?\"]",
+    ];
+    run.succeeds(&[&["train", "lora.toml", "--quiet"], &set[..]].concat());
+    let asked = ["--chat", "--prompt", "What is 3 plus 4?", "--max-tokens", "2"];
+    run.succeeds(&[&["generate", "checkpoints/lora"], &asked[..]].concat());
+    let output = run.command(&["merge", "checkpoints/lora", "--out", "merged"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("1 of the run's prompts"), "{said}");
+    assert!(!said.contains("not measured"), "{said}");
+    assert!(run.read("merged/README.md").contains("What is 3 plus 4?"));
+    run.succeeds(&[&["generate", "merged"], &asked[..]].concat());
 }

@@ -131,3 +131,14 @@ fn questions_and_answers_of_a_chat_model_are_said_to_be_plain_text() {
         )]
     );
 }
+
+#[test]
+fn where_nothing_is_left_the_record_that_cannot_be_used_is_named_with_its_reason() {
+    let run = folder(&[json!({"messages": [{"role": "robot", "content": "Is it wet?"}]})]);
+    for command in [&["data", "tiny.toml", "--count"][..], &["data", "tiny.toml", "--digest"]] {
+        let set = ["--set", "data.max_bad_rows=1"];
+        let stderr = run.fails(2, &[command, &set[..]].concat());
+        assert!(stderr.contains("holds no example with target tokens"), "{stderr}");
+        assert!(stderr.contains("data.jsonl:1") && stderr.contains("`robot`"), "{stderr}");
+    }
+}

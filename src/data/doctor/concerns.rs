@@ -74,7 +74,7 @@ fn of_the_whole(checkup: &Checkup, corpus: &Corpus, say: &mut impl FnMut(bool, S
     let repeated = said(checkup.duplicates, "example");
     say(
         checkup.duplicates > 0 && counts.duplicates == 0,
-        format!("{repeated} repeated; `data.deduplicate` trains them once"),
+        format!("{repeated} repeated; `data.deduplicate` trains on them once"),
     );
     say(
         targets < 0.05 && counts.tokens > 0,
