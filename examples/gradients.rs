@@ -22,13 +22,13 @@ use firebrand::weights::{Element, TensorSpec, write_safetensors};
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [adapter, batches, out, base @ ..] = arguments.as_slice() else {
-        return Err(Error::new("usage: gradients ADAPTER BATCHES.jsonl OUT.safetensors [BASE]"));
+        return Err(Error::usage("usage: gradients ADAPTER BATCHES.jsonl OUT.safetensors [BASE]"));
     };
     let device = firebrand::device::open(firebrand::config::DeviceChoice::Cpu, 0)?.device;
     let supply = Access::default().supply(Policy::default())?;
     let mut opened = open(adapter, base.first().map(String::as_str), &device, &supply)?;
     let text = std::fs::read_to_string(batches).context_at("cannot read the batches", batches)?;
-    let line = text.lines().next().ok_or_else(|| Error::new("there is no batch"))?;
+    let line = text.lines().next().ok_or_else(|| Error::data("there is no batch"))?;
     let json: serde_json::Value = serde_json::from_str(line).context("not a batch")?;
     let list = |key: &str| -> Vec<u32> {
         serde_json::from_value(json[key].clone()).expect("a list of numbers")

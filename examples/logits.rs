@@ -17,7 +17,7 @@ use firebrand::weights::{Element, TensorSpec, write_safetensors};
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, batches, out, base @ ..] = arguments.as_slice() else {
-        return Err(Error::new("usage: logits MODEL BATCHES.jsonl OUT.safetensors [BASE]"));
+        return Err(Error::usage("usage: logits MODEL BATCHES.jsonl OUT.safetensors [BASE]"));
     };
     let device = firebrand::device::open(firebrand::config::DeviceChoice::Cpu, 0)?.device;
     let supply = Access::default().supply(Policy::default())?;

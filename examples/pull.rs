@@ -11,7 +11,7 @@ use firebrand::hub::{Hub, RepoKind, RepoName, Settings, model_files};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let usage = || Error::new("usage: pull model|dataset OWNER/NAME [REVISION]");
+    let usage = || Error::usage("usage: pull model|dataset OWNER/NAME [REVISION]");
     let [kind, name, revision @ ..] = arguments.as_slice() else { return Err(usage()) };
     let kind = match kind.as_str() {
         "model" => RepoKind::Model,

@@ -6,6 +6,7 @@ pub mod error;
 pub mod files;
 pub mod random;
 pub mod event;
+pub mod document;
 pub mod config;
 pub mod hub;
 pub mod weights;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use crate::adapters;
-use crate::config::{self, Effect, KeyTable, Loaded, TrainOn};
+use crate::config::{self, Loaded, TrainOn};
+use crate::document::{Effect, KeyTable};
 use crate::engine::optimizers;
 use crate::error::{Error, Result};
 use crate::objectives;
@@ -14,7 +15,7 @@ use crate::weights::formats;
 /// All keys, in the order in which they are shown.
 pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| {
     let owned = [adapters::keys(), formats::keys(), optimizers::keys(), objectives::keys()];
-    KeyTable::new(owned.concat())
+    config::keys(owned.concat())
 });
 
 /// Reads a config file and puts the overrides (`key=value`) over it.
@@ -39,21 +40,11 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
     loaded.config.data.no_pairs = (!pairs).then(objectives::hint_of_pairs);
     if pairs && loaded.config.data.train_on == TrainOn::All {
         let what = "`data.train_on = \"all\"` means nothing to an objective that learns from pairs";
-        return Err(Error::new(what)
+        return Err(Error::config(what)
             .at(path)
             .hint("remove it: the two answers of a pair are compared, not what precedes them"));
     }
     Ok(loaded)
-}
-
-/// JSON Schema of the config.
-pub fn schema() -> serde_json::Value {
-    config::schema(&KEYS)
-}
-
-/// A commented config to start from.
-pub fn template() -> String {
-    config::template(&KEYS)
 }
 
 /// What a change of a setting does to a run that has begun.

@@ -15,7 +15,7 @@ use super::lora::{
 };
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
-use crate::config::key::{DefaultValue, Key, OwnedKeys, ValueKind};
+use crate::document::key::{DefaultValue, Key, OwnedKeys, ValueKind};
 use crate::error::Result;
 use crate::model::{AdapterBranch, Description, Linear, Parameter, PassContext, Visitor};
 use crate::ops::cpu::{HostTensor, LowRank, Magnitude};

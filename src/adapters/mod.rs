@@ -17,7 +17,7 @@ pub use dora::Dora;
 pub use lora::{Lora, LoraSettings, TargetModules};
 
 use crate::config::RunConfig;
-use crate::config::key::OwnedKeys;
+use crate::document::key::OwnedKeys;
 use crate::error::{Error, Result};
 use crate::model::{AdapterBranch, Description, Linear, Model, Parameter, Visitor};
 use crate::random::Stream;
@@ -132,7 +132,7 @@ pub fn of_peft(json: &Map<String, Value>) -> Result<Arc<dyn Adapter>> {
         Some(name) => format!("adapters of the type `{}` are not supported", name.escape_debug()),
         None => "`peft_type` is missing: it names the kind of adapter".to_owned(),
     };
-    Err(Error::new(what).hint(format!("supported are {}", titles.join(", "))))
+    Err(Error::adapter(what).hint(format!("supported are {}", titles.join(", "))))
 }
 
 /// How to ask for an adapter in place of full training, to be read after "add".

@@ -27,7 +27,7 @@ pub fn append(directory: &Path, bundles: &[Bundle]) -> Result<PathBuf> {
 /// The same for bundles that others wrote, byte for byte.
 pub fn append_lines(directory: &Path, lines: &[impl AsRef<str>]) -> Result<PathBuf> {
     let path = attestations_of(directory)
-        .ok_or_else(|| Error::new("the model's folder has no name").at(directory))?;
+        .ok_or_else(|| Error::signature("the model's folder has no name").at(directory))?;
     let lock = lock(&path)?;
     let result = add(&path, lines);
     let _ = remove_file(&lock.path); // still locked: nobody takes one that is being removed
@@ -39,15 +39,17 @@ fn add(path: &Path, lines: &[impl AsRef<str>]) -> Result<()> {
     let mut text = match path.symlink_metadata() {
         Err(_) => String::new(),
         Ok(found) if !found.is_file() => {
-            return Err(Error::new("the attestations are not a regular file").at(path));
+            return Err(Error::signature("the attestations are not a regular file").at(path));
         }
         Ok(found) if found.len() > BYTES_MAX => {
-            return Err(Error::new(format!("the file has more than {BYTES_MAX} bytes")).at(path));
+            return Err(
+                Error::signature(format!("the file has more than {BYTES_MAX} bytes")).at(path)
+            );
         }
         Ok(_) => fs::read_to_string(path).context_at("cannot read the attestations", path)?,
     };
     if !text.is_empty() && !text.ends_with('\n') {
-        return Err(Error::new("the attestations end in the middle of a line")
+        return Err(Error::signature("the attestations end in the middle of a line")
             .at(path)
             .hint("someone wrote them in part; get the model again from where it was published"));
     }
@@ -56,7 +58,7 @@ fn add(path: &Path, lines: &[impl AsRef<str>]) -> Result<()> {
         text.push('\n');
     }
     if text.len() as u64 > BYTES_MAX {
-        return Err(Error::new("there is no room for more attestations").at(path));
+        return Err(Error::signature("there is no room for more attestations").at(path));
     }
     write_atomic(path, text.as_bytes())
 }
@@ -85,11 +87,13 @@ fn lock(beside: &Path) -> Result<AppendLock> {
             Ok(()) => continue,
             Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::new("someone else is writing the attestations").at(&path));
+                return Err(
+                    Error::already_running("someone else is writing the attestations").at(&path)
+                );
             }
             Err(TryLockError::Error(error)) => {
                 let what = "cannot lock the attestations";
-                return Err(Error::new(what).at(&path).because(error));
+                return Err(Error::signature(what).at(&path).because(error));
             }
         }
         std::thread::sleep(Duration::from_millis(5));

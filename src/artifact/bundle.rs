@@ -111,7 +111,7 @@ fn copy_named_templates(from: &Path, target: &Path) -> Result<()> {
         .collect();
     names.sort_unstable();
     if names.len() > NAMED_TEMPLATES_MAX {
-        return Err(Error::new(format!("{} chat templates are too many", names.len()))
+        return Err(Error::model(format!("{} chat templates are too many", names.len()))
             .at(from.join(NAMED_TEMPLATES)));
     }
     if !names.is_empty() && !target.join(NAMED_TEMPLATES).exists() {
@@ -154,7 +154,7 @@ pub fn change_config(target: &Path, changes: &[(&str, Value)]) -> Result<()> {
 pub fn change_json(path: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
     let mut json = read_json(path, JSON_BYTES_MAX)?;
     if !json.is_object() {
-        return Err(Error::new("not a JSON object").at(path));
+        return Err(Error::model("not a JSON object").at(path));
     }
     change(&mut json);
     write_atomic(path, format!("{json:#}\n").as_bytes())

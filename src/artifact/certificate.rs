@@ -100,10 +100,10 @@ impl Certificate {
             let body = part.split(END).next().unwrap_or_default();
             let (_, document) = Document::from_pem(&format!("{BEGIN}{body}{END}\n"))
                 .context("a certificate in the PEM text is damaged")?;
-            all.push(Self::from_der(document.as_bytes()).map_err(Error::new)?);
+            all.push(Self::from_der(document.as_bytes()).map_err(Error::key)?);
         }
         if all.is_empty() {
-            return Err(Error::new("there is no `CERTIFICATE` block in the PEM text"));
+            return Err(Error::key("there is no `CERTIFICATE` block in the PEM text"));
         }
         Ok(all)
     }

@@ -88,7 +88,7 @@ impl Derivation<'_> {
     /// Refuses to make what is there already.
     pub fn refuse_existing(&self) -> Result<()> {
         if self.out.symlink_metadata().is_ok() {
-            return Err(Error::new("refusing to replace what is already there").at(self.out));
+            return Err(Error::exists("refusing to replace what is already there").at(self.out));
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ pub fn config_home() -> Result<PathBuf> {
         .or_else(|| absolute("APPDATA").filter(|_| cfg!(windows)))
         .or_else(|| std::env::home_dir().map(|home| home.join(".config")));
     let base = base.ok_or_else(|| {
-        Error::new("cannot find the folder for the user's settings")
+        Error::key("cannot find the folder for the user's settings")
             .hint("set `XDG_CONFIG_HOME` to an absolute path")
     })?;
     Ok(base.join("firebrand"))
@@ -120,7 +120,7 @@ fn find(
         return Ok((key, KeyOrigin::EnvironmentFile(path)));
     }
     if certified && config_home.join(PRIVATE_FILE).symlink_metadata().is_err() {
-        return Err(Error::new("there are certificates to sign with, and no key")
+        return Err(Error::key("there are certificates to sign with, and no key")
             .hint("name the private key of the first of them"));
     }
     users_own(config_home)
@@ -153,7 +153,7 @@ pub fn keygen(path: &Path, encrypt: bool) -> Result<(SigningKey, PathBuf)> {
     let public = path.with_extension("pub.pem");
     for taken in [path, &public] {
         if taken.symlink_metadata().is_ok() {
-            return Err(Error::new("refusing to replace what is already there")
+            return Err(Error::exists("refusing to replace what is already there")
                 .at(taken)
                 .hint("name another file, or move this one away"));
         }
@@ -185,7 +185,7 @@ fn publish(key: &SigningKey, path: &Path) -> Result<()> {
         return files::write_atomic(path, key.public().pem().as_bytes());
     }
     if PublicKey::from_file(path)?.hint() != key.public().hint() {
-        return Err(Error::new(format!("this is not the public half of `{PRIVATE_FILE}`"))
+        return Err(Error::key(format!("this is not the public half of `{PRIVATE_FILE}`"))
             .at(path)
             .hint("remove it to have it written again, or put the private key back"));
     }
@@ -211,7 +211,7 @@ impl<'a> Scratch<'a> {
     /// secret.
     fn write(path: &'a Path, bytes: &[u8], mode: u32) -> Result<Self> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let name = path.file_name().ok_or_else(|| Error::new("not a file name").at(path))?;
+        let name = path.file_name().ok_or_else(|| Error::key("not a file name").at(path))?;
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let scratch = format!(".{}.{}.{number}.tmp", name.to_string_lossy(), std::process::id());
         let scratch = path.with_file_name(scratch);

@@ -40,13 +40,13 @@ impl PublicKey {
     /// Reads one `PUBLIC KEY` block with a key on P-256.
     pub fn from_pem(text: &str) -> Result<Self> {
         if text.contains("PRIVATE KEY-----") {
-            return Err(Error::new("this is a private key, a public key is needed")
+            return Err(Error::key("this is a private key, a public key is needed")
                 .hint("`openssl ec -in KEY.pem -pubout` prints the public half"));
         }
         let block = only_block(text, &["PUBLIC KEY"])?;
         match Public::from_pem(&block) {
             Some(key @ Public::P256(_)) => Self::new(key).context("cannot encode the key"),
-            _ => Err(Error::new("not a P-256 public key").hint("only P-256 keys are supported")),
+            _ => Err(Error::key("not a P-256 public key").hint("only P-256 keys are supported")),
         }
     }
 
@@ -124,14 +124,14 @@ impl SigningKey {
     ) -> Result<Self> {
         let block = only_block(text, &["PRIVATE KEY", "EC PRIVATE KEY", password::LABEL])?;
         if block.contains("Proc-Type:") {
-            return Err(Error::new("the private key is encrypted in a form that is not supported")
+            return Err(Error::key("the private key is encrypted in a form that is not supported")
                 .hint("`openssl pkcs8 -topk8 -in KEY.pem -out NEW.pem` writes it as PKCS#8"));
         }
         if block.starts_with(&format!("-----BEGIN {}", password::LABEL)) {
             return Self::new(password::open(&block, password)?);
         }
         let secret = Secret::from_pem(&block).ok_or_else(|| {
-            Error::new("not a private key for ECDSA on P-256, P-384 or P-521")
+            Error::key("not a private key for ECDSA on P-256, P-384 or P-521")
                 .hint("`firebrand keygen` makes one")
         })?;
         Self::new(secret)
@@ -152,12 +152,12 @@ impl SigningKey {
     /// When the certificate is another key's, or when there is none and the key is not on P-256.
     pub fn certified(self, chain: Vec<Certificate>) -> Result<Self> {
         match chain.first() {
-            None if !matches!(self.public.key, Public::P256(_)) => Err(Error::new(
+            None if !matches!(self.public.key, Public::P256(_)) => Err(Error::key(
                 "not a P-256 private key",
             )
             .hint("only P-256 is supported without a certificate; `firebrand keygen` makes one")),
             Some(leaf) if leaf.key() != Some(&self.public.key) => {
-                Err(Error::new(format!("the certificate `{}` is not this key's", leaf.subject()))
+                Err(Error::key(format!("the certificate `{}` is not this key's", leaf.subject()))
                     .hint("the first certificate in the file must be the signer's own"))
             }
             _ => Ok(Self { chain, ..self }),
@@ -189,7 +189,7 @@ impl SigningKey {
             Holder::Program(program) => {
                 let signature = program.ask(message)?;
                 self.public.key.check(message, &signature).map_err(|why| {
-                    Error::new(format!("what the program `{}` printed {why}", program.name())).hint(
+                    Error::key(format!("what the program `{}` printed {why}", program.name())).hint(
                         "it must print an ECDSA P-256 signature with SHA-256 over all of \
                                stdin, in DER, and nothing else",
                     )
@@ -203,7 +203,7 @@ impl SigningKey {
     pub(super) fn to_pem(&self, password: Option<&str>) -> Result<Password> {
         match &self.holder {
             Holder::Here(key) => key.to_pem(password),
-            Holder::Program(_) => Err(Error::new("a key that a program holds cannot be saved")),
+            Holder::Program(_) => Err(Error::key("a key that a program holds cannot be saved")),
         }
     }
 }

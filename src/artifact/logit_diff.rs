@@ -117,8 +117,10 @@ impl LogitDiff {
                 for (a, b) in a.iter().zip(b) {
                     let (a, b) = (f64::from(*a), f64::from(*b));
                     if !(a.is_finite() && b.is_finite()) {
-                        return Err(Error::new("the model gives logits that are not numbers")
-                            .because(format!("{a} and {b} on {}", rows.what)));
+                        return Err(Error::not_finite(
+                            "the model gives logits that are not numbers",
+                        )
+                        .because(format!("{a} and {b} on {}", rows.what)));
                     }
                     found.difference = found.difference.max((a - b).abs());
                     found.largest = found.largest.max(a.abs());

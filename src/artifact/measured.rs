@@ -65,11 +65,13 @@ impl Trial {
     pub fn find(origin: &Origin, supply: &Arc<Supply>) -> Result<Self> {
         let run = origin.model.path.parent().map(|run| run.join("config.toml"));
         let Some(config) = run.filter(|config| config.is_file()) else {
-            return Err(Error::new("the adapter does not lie in the folder of its run"));
+            return Err(Error::evaluation("the adapter does not lie in the folder of its run"));
         };
         let loaded = settings::load(&config, &[])?;
         if origin.past.resolved != loaded.resolved {
-            return Err(Error::new("the settings beside the adapter are not those of its lineage"));
+            return Err(Error::evaluation(
+                "the settings beside the adapter are not those of its lineage",
+            ));
         }
         let (settings, cache) = (&loaded.config, cache_home()?);
         let (extent, most) = (Extent::AsNeeded, settings.eval.max_records);
@@ -78,7 +80,7 @@ impl Trial {
             let known = |set: &&super::card::CardDataset| set.sha256 == file.file.sha256;
             if !origin.past.datasets.iter().any(|set| known(&set)) {
                 let what = format!("`{}` is not what the run read", file.file.path);
-                return Err(Error::new(what));
+                return Err(Error::evaluation(what));
             }
         }
         let mut batches = data::validation_batches(
@@ -87,7 +89,7 @@ impl Trial {
             settings.train.micro_batch_size,
         );
         if batches.is_empty() {
-            return Err(Error::new("its run had no validation data"));
+            return Err(Error::evaluation("its run had no validation data"));
         }
         let shortened = shorten(&mut batches, TOKENS_MAX);
         let sets = &origin.past.datasets;
@@ -109,10 +111,11 @@ impl Trial {
         let chunk = self.loaded.config.train.loss_chunk_tokens;
         let objective = objectives::chosen(&self.loaded.config.owned);
         let found = engine::evaluate(model, &*objective, &self.batches, 0, (None, chunk));
-        let found = found.ok_or_else(|| Error::new("the validation data has no target tokens"))?;
+        let found =
+            found.ok_or_else(|| Error::evaluation("the validation data has no target tokens"))?;
         match found.eval_loss.is_finite() {
             true => Ok(found),
-            false => Err(Error::new("the validation loss is not finite")),
+            false => Err(Error::not_finite("the validation loss is not finite")),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::peft;
 use crate::adapters::{Adapter, WeightChange, file_name, layer_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::model::CheckpointNames;
 use crate::weights::{OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32};
@@ -37,7 +37,7 @@ impl Addition {
             let count = tensor.element.not_finite(&tensor.bytes);
             if count > 0 {
                 let what = format!("the adapter holds {count} NaN or infinite numbers in `{name}`");
-                return Err(Error::new(what).at(directory));
+                return Err(Error::adapter(what).at(directory));
             }
         }
         Ok(Self { tensors, adapter, names, path: directory.to_owned(), file })
@@ -60,7 +60,7 @@ impl Addition {
         }
         let misfit = |why: String| {
             let what = format!("the adapter does not fit `{}`", place.name);
-            Err(Error::new(what).at(&self.path).because(why))
+            Err(Error::adapter(what).at(&self.path).because(why))
         };
         let &[outputs, inputs] = &place.shape[..] else {
             return misfit(format!("the weight is {:?}, and no matrix", place.shape));
@@ -87,8 +87,8 @@ impl Addition {
     fn finish(self) -> Result<()> {
         let Some(name) = self.tensors.keys().next() else { return Ok(()) };
         Err(match layer_of(self.adapter.kind(), name) {
-            Some(layer) => Error::new(format!("the base has no layer `{layer}`")),
-            None => Error::new(format!("cannot merge the tensor `{name}`")),
+            Some(layer) => Error::adapter(format!("the base has no layer `{layer}`")),
+            None => Error::adapter(format!("cannot merge the tensor `{name}`")),
         }
         .at(&self.path))
     }
@@ -148,7 +148,7 @@ impl Weights {
             let shard = ShardStream::open(base, name)?;
             if let Some(place) = shard.places().iter().find(|p| !seen.insert(p.name.clone())) {
                 let what = format!("tensor `{}` stands in two files", place.name);
-                return Err(Error::new(what).at(base));
+                return Err(Error::adapter(what).at(base));
             }
             shards.push(shard);
         }
@@ -237,6 +237,9 @@ fn read_tensor(
 
 /// A file of the base that is not what the adapter's lineage says.
 pub fn other_base(base: &Path, name: &str) -> Error {
-    Error::refused(format!("`{name}` is not the base model that the adapter was trained on"))
-        .at(base)
+    Error::refused(
+        ErrorCode::Adapter,
+        format!("`{name}` is not the base model that the adapter was trained on"),
+    )
+    .at(base)
 }

@@ -103,9 +103,8 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
     let origin = Origin::find(request.model, request.base, request.supply)?;
     let Some(label) = origin.adapter.as_ref().map(|(adapter, _)| adapter.kind().label()) else {
         let found = &origin.model;
-        return Err(
-            Error::new(format!("`{}` is a whole model, not an adapter", found.id)).at(&found.path)
-        );
+        return Err(Error::adapter(format!("`{}` is a whole model, not an adapter", found.id))
+            .at(&found.path));
     };
     let ReadyWeights { weights, adapter_file, untied, note } = open_weights(&origin)?;
     request.carry_out(|scratch| {

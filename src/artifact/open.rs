@@ -69,7 +69,7 @@ impl AdapterDirectory {
         Ok(Self {
             revision: json["revision"].as_str().map(str::to_owned),
             base: base
-                .ok_or_else(|| Error::new("`base_model_name_or_path` is missing"))?
+                .ok_or_else(|| Error::adapter("`base_model_name_or_path` is missing"))?
                 .to_owned(),
             adapter,
         })
@@ -162,18 +162,18 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
     for place in places {
         let (name, found) = (&place.name, &place.shape);
         let Some(wanted) = expected.remove(name) else {
-            return Err(Error::new(format!("the model has no place for the tensor `{name}`")));
+            return Err(Error::weights(format!("the model has no place for the tensor `{name}`")));
         };
         if *found != wanted {
             let what = format!("tensor `{name}` has shape {found:?}");
             let settings = adapter.describe();
-            return Err(Error::new(format!("{what}, but {wanted:?} belongs there"))
+            return Err(Error::adapter(format!("{what}, but {wanted:?} belongs there"))
                 .because(format!("the base and the adapter's settings ({settings}) make it so")));
         }
     }
     match expected.keys().next() {
         None => Ok(()),
-        Some(name) => Err(Error::new(format!("tensor `{name}` is missing"))),
+        Some(name) => Err(Error::weights(format!("tensor `{name}` is missing"))),
     }
 }
 
@@ -227,7 +227,7 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
         None => adapters::unfreeze_all(&mut loaded.model),
     }
     let other = formats::chosen(&config.owned).map(|format| format.name());
-    let mut last = Error::new("this run has no whole checkpoint").at(run);
+    let mut last = Error::checkpoint("this run has no whole checkpoint").at(run);
     for (_, folder) in checkpoint::newest(run)? {
         match RestoredCheckpoint::open(&folder) {
             Ok(found) => {

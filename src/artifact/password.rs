@@ -46,7 +46,7 @@ pub fn for_new_key(path: &Path) -> Result<Password> {
     let password = terminal::ask(&format!("password for the new key {}: ", path.display()))?;
     refuse_empty(&password)?;
     if *terminal::ask("the same once more: ")? != *password {
-        return Err(Error::new("the two passwords differ"));
+        return Err(Error::key("the two passwords differ"));
     }
     Ok(password)
 }
@@ -54,7 +54,7 @@ pub fn for_new_key(path: &Path) -> Result<Password> {
 fn from_environment() -> Result<Option<Password>> {
     let Some(value) = std::env::var_os(VARIABLE) else { return Ok(None) };
     let value =
-        value.into_string().map_err(|_| Error::new(format!("`{VARIABLE}` is not valid UTF-8")))?;
+        value.into_string().map_err(|_| Error::key(format!("`{VARIABLE}` is not valid UTF-8")))?;
     let password = Password::new(value);
     refuse_empty(&password).map_err(|error| error.because(format!("`{VARIABLE}` is empty")))?;
     Ok(Some(password))
@@ -62,7 +62,7 @@ fn from_environment() -> Result<Option<Password>> {
 
 fn refuse_empty(password: &Password) -> Result<()> {
     if password.is_empty() {
-        return Err(Error::new("an empty password protects nothing"));
+        return Err(Error::key("an empty password protects nothing"));
     }
     Ok(())
 }
@@ -78,13 +78,13 @@ pub(super) fn open(block: &str, password: impl FnOnce() -> Result<Password>) -> 
     refuse_costly(&info.encryption_algorithm)?;
     let plain = info.decrypt(&**password()?).map_err(|cause| match cause {
         pkcs8::Error::EncryptedPrivateKey(pkcs8::pkcs5::Error::UnsupportedAlgorithm { .. }) => {
-            Error::new("the key's encryption is not supported").because(cause).hint(RENEW)
+            Error::key("the key's encryption is not supported").because(cause).hint(RENEW)
         }
-        _ => Error::new("the password is wrong, or the key is damaged"),
+        _ => Error::key("the password is wrong, or the key is damaged"),
     })?;
     // A wrong password passes the padding check once in 256 times.
     Secret::from_der(plain.as_bytes())
-        .ok_or_else(|| Error::new("the password is wrong, or this is no key for ECDSA"))
+        .ok_or_else(|| Error::key("the password is wrong, or this is no key for ECDSA"))
 }
 
 const RENEW: &str = "`openssl pkcs8 -topk8 -scrypt -in KEY.pem -out NEW.pem` writes it in a form \
@@ -93,7 +93,7 @@ const RENEW: &str = "`openssl pkcs8 -topk8 -scrypt -in KEY.pem -out NEW.pem` wri
 /// A key file decides how much memory and time its own opening takes: within reason.
 fn refuse_costly(scheme: &EncryptionScheme) -> Result<()> {
     let EncryptionScheme::Pbes2(parameters) = scheme else {
-        return Err(Error::new("the key's encryption is not supported").hint(RENEW));
+        return Err(Error::key("the key's encryption is not supported").hint(RENEW));
     };
     let reasonable = match &parameters.kdf {
         Kdf::Scrypt(scrypt) => {
@@ -109,7 +109,7 @@ fn refuse_costly(scheme: &EncryptionScheme) -> Result<()> {
     if reasonable {
         return Ok(());
     }
-    Err(Error::new("opening this key takes more memory or time than any real one").hint(RENEW))
+    Err(Error::key("opening this key takes more memory or time than any real one").hint(RENEW))
 }
 
 #[cfg(unix)]
@@ -144,7 +144,7 @@ mod terminal {
     pub(super) fn ask(question: &str) -> Result<Password> {
         let terminal =
             OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| {
-                Error::new("the private key needs a password, and there is no terminal to ask on")
+                Error::key("the private key needs a password, and there is no terminal to ask on")
                     .hint(format!("put the password into the environment variable `{VARIABLE}`"))
             })?;
         let mut silent = silence(terminal).context("cannot ask for the password")?;
@@ -173,14 +173,14 @@ mod terminal {
                 _ if count == 0 => break,
                 b'\r' | b'\n' => break,
                 END if typed.is_empty() => break,
-                INTERRUPT => return Err(Error::new("no password was given")),
+                INTERRUPT => return Err(Error::key("no password was given")),
                 ERASE_ALL => typed.clear(),
                 key if BACKSPACE.contains(&key) => {
                     // One character, not one byte.
                     while typed.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
                 }
                 _ if typed.len() == MAX_LENGTH => {
-                    return Err(Error::new(format!(
+                    return Err(Error::key(format!(
                         "the password has more than {MAX_LENGTH} bytes"
                     )));
                 }
@@ -198,7 +198,7 @@ mod terminal {
     use crate::error::{Error, Result};
 
     pub(super) fn ask(_: &str) -> Result<Password> {
-        Err(Error::new("the private key needs a password")
+        Err(Error::key("the private key needs a password")
             .hint(format!("put the password into the environment variable `{VARIABLE}`")))
     }
 }

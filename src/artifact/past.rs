@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::card::{CardDataset, LossChange};
 use super::lineage::INPUTS_FILE;
 use super::parent::STATEMENT_FILE;
+use crate::document::literal;
 use crate::error::Result;
 use crate::files::{Digest, has_file, read_json};
 use crate::weights::formats;
@@ -76,13 +77,9 @@ impl Past {
 
     /// What its run handed to the chat template, by name.
     pub fn template_args(&self) -> BTreeMap<String, Value> {
-        #[derive(serde::Deserialize)]
-        struct Line {
-            table: BTreeMap<String, Value>,
-        }
-        let written = self.resolved.get("data.template_args");
-        let read = |table: &String| toml::from_str::<Line>(&format!("table = {table}")).ok();
-        written.and_then(read).map(|line| line.table).unwrap_or_default()
+        let written = self.resolved.get("data.template_args").and_then(|text| literal(text));
+        let table = written.as_ref().and_then(Value::as_object).into_iter().flatten();
+        table.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 }
 
@@ -126,11 +123,8 @@ fn digest(entry: &Value) -> Option<Digest> {
 
 /// A list of texts as a resolved configuration writes it.
 fn texts(list: &str) -> Option<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Line {
-        list: Vec<String>,
-    }
-    toml::from_str::<Line>(&format!("list = {list}")).ok().map(|line| line.list)
+    let value = literal(list)?;
+    value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 #[cfg(test)]

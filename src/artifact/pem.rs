@@ -13,13 +13,13 @@ const MAX_PEM_BYTES: u64 = 64 * 1024;
 pub(super) fn refuse_shared(file: &File, path: &Path) -> Result<()> {
     let metadata = file.metadata().context_at("cannot read the signing key", path)?;
     if !metadata.is_file() {
-        return Err(Error::new("the signing key is not a regular file").at(path));
+        return Err(Error::key("the signing key is not a regular file").at(path));
     }
     #[cfg(unix)]
     {
         let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
         if mode & 0o077 != 0 {
-            return Err(Error::new(format!("others can use the private key (mode {mode:04o})"))
+            return Err(Error::key(format!("others can use the private key (mode {mode:04o})"))
                 .at(path)
                 .hint(format!("run `chmod 600 {}`", path.display())));
         }
@@ -48,11 +48,11 @@ pub(super) fn only_block(text: &str, labels: &[&str]) -> Result<String> {
     });
     match (blocks.next(), blocks.next()) {
         (Some(block), None) => Ok(block),
-        (Some(_), Some(_)) => Err(Error::new("the PEM text holds more than one key")
+        (Some(_), Some(_)) => Err(Error::key("the PEM text holds more than one key")
             .hint("put each key into a file of its own")),
         (None, _) => {
             let wanted = labels.join("` or `");
-            Err(Error::new(format!("there is no `{wanted}` block in the PEM text")))
+            Err(Error::key(format!("there is no `{wanted}` block in the PEM text")))
         }
     }
 }

@@ -32,7 +32,7 @@ impl Program {
     pub fn new(command: &[String]) -> Result<Self> {
         match command.first() {
             Some(name) if !name.is_empty() => Ok(Self { command: command.to_vec(), limit: LIMIT }),
-            _ => Err(Error::new("the command that signs has no program")),
+            _ => Err(Error::key("the command that signs has no program")),
         }
     }
 
@@ -101,7 +101,7 @@ impl Program {
     }
 
     fn error(&self, what: &str) -> Error {
-        Error::new(format!("the program `{}`, which should sign, {what}", self.name()))
+        Error::key(format!("the program `{}`, which should sign, {what}", self.name()))
     }
 }
 

@@ -179,7 +179,7 @@ fn fitting(name: &str, element: Element, values: &[f32]) -> Result<Vec<u8>> {
     if element.not_finite(&bytes) > 0 {
         let is_lost = |value: &&f32| element.not_finite(&element.encode(&[**value])) > 0;
         let value = values.iter().find(is_lost).copied().unwrap_or_default();
-        return Err(Error::new(format!("`{name}` becomes too large for {}", element.name()))
+        return Err(Error::export(format!("`{name}` becomes too large for {}", element.name()))
             .because(format!("one of its weights would be {value}")));
     }
     Ok(bytes)

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::envelope::{Bundle, IN_TOTO};
 use super::keys::SigningKey;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{self, Digest, FileEntry};
 
 /// The signature's file name.
@@ -84,7 +84,7 @@ fn sign_files(
     let is_of_model = |entry: &FileEntry| !is_ignored(&entry.path) && !is_leftover(&entry.path);
     let files: Vec<FileEntry> = files.into_iter().filter(is_of_model).collect();
     if files.is_empty() {
-        return Err(Error::refused("there is no file to sign").at(directory));
+        return Err(Error::refused(ErrorCode::Signature, "there is no file to sign").at(directory));
     }
     let root = root_digest(files.iter().map(|entry| &entry.sha256));
     // What downloads leave is named where it is there: the standard's own program minds it.

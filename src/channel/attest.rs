@@ -87,7 +87,7 @@ pub(super) fn read(path: &Path) -> Result<String> {
         .context_at("cannot read the attestations", path)?;
     if text.len() as u64 > BYTES_MAX {
         let what = format!("attestations of more than {BYTES_MAX} bytes are refused");
-        return Err(Error::new(what).at(path));
+        return Err(Error::channel(what).at(path));
     }
     Ok(text)
 }

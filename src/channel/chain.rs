@@ -11,7 +11,7 @@ use super::leftovers::{SCRATCH, Writing};
 use super::pointer::{PAYLOAD_TYPE, Pointer, Previous, SERIAL_MAX, check_name};
 use crate::artifact::envelope::{Bundle, Defect};
 use crate::artifact::keys::SigningKey;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode as Code, Result};
 use crate::files::{Digest, open_unlinked, remove_file, rename_new, sync_dir, write_synced};
 use crate::verify::{self, Role, Seen, Trust, who_signed};
 
@@ -121,7 +121,7 @@ impl Channel {
         }
         if bytes > ALL_BYTES_MAX {
             let what = format!("{} files of {bytes} bytes are no channel", files.len());
-            return Err(Error::new(what).at(folder));
+            return Err(Error::channel(what).at(folder));
         }
         files.sort_by_key(|(serial, name, _)| (serial.unwrap_or(u64::MAX), name.clone()));
         let mut found: Vec<ChannelFile> = Vec::new();
@@ -129,7 +129,7 @@ impl Channel {
             let before = found.last();
             let entry = match serial {
                 Some(serial) => self.read_one(serial, &path, before),
-                None => Err(Error::refused("this is no pointer's name").at(&path)),
+                None => Err(Error::refused(Code::Channel, "this is no pointer's name").at(&path)),
             };
             found.push(ChannelFile { path, serial, entry });
         }
@@ -143,7 +143,7 @@ impl Channel {
         before: Option<&ChannelFile>,
     ) -> Result<ChannelEntry> {
         let entry = read(path)?;
-        let refused = |what: String| Err(Error::refused(what).at(path));
+        let refused = |what: String| Err(Error::refused(Code::Channel, what).at(path));
         let pointer = &entry.pointer;
         if pointer.channel != self.name {
             return refused(format!("this pointer is one of the channel `{}`", pointer.channel));
@@ -225,24 +225,22 @@ fn read(path: &Path) -> Result<ChannelEntry> {
         .context_at("cannot read the pointer", path)?;
     if bytes.len() as u64 > BYTES_MAX {
         let what = format!("a pointer of more than {BYTES_MAX} bytes is refused");
-        return Err(Error::refused(what).at(path));
+        return Err(Error::refused(Code::Channel, what).at(path));
     }
-    let bundle = Bundle::parse(&bytes).map_err(|defect| {
-        match defect {
-            Defect::Unsigned => Error::refused("the pointer is not signed"),
-            Defect::Unsupported(why) => {
-                Error::new("the pointer's signature cannot be checked").because(why)
-            }
-            Defect::Malformed(why) => Error::refused("the pointer is damaged").because(why),
+    let refused = |what: &str| Error::refused(Code::Signature, what).at(path);
+    let bundle = Bundle::parse(&bytes).map_err(|defect| match defect {
+        Defect::Unsigned => refused("the pointer is not signed"),
+        Defect::Unsupported(why) => {
+            Error::signature("the pointer's signature cannot be checked").at(path).because(why)
         }
-        .at(path)
+        Defect::Malformed(why) => refused("the pointer is damaged").because(why),
     })?;
     if bundle.payload_type != PAYLOAD_TYPE {
-        return Err(Error::refused("what was signed there is no pointer of a channel").at(path));
+        return Err(refused("what was signed there is no pointer of a channel"));
     }
     let pointer = Pointer::parse(&bundle.payload).map_err(|error| {
-        let refused = Error::refused("the pointer is damaged").at(path);
-        [vec![error.what], error.causes].concat().into_iter().fold(refused, Error::because)
+        let whole = [vec![error.what], error.causes].concat();
+        whole.into_iter().fold(refused("the pointer is damaged"), Error::because)
     })?;
     let sha256 = Digest::of(&bytes);
     Ok(ChannelEntry { pointer, bundle, sha256, path: path.to_path_buf() })
@@ -256,7 +254,7 @@ impl Chain {
     pub fn newest(&self) -> Result<&ChannelEntry> {
         self.entries.last().ok_or_else(|| {
             let Channel { registry, name } = &self.channel;
-            Error::new(format!("there is no channel `{name}`"))
+            Error::channel(format!("there is no channel `{name}`"))
                 .at(registry)
                 .hint(format!("`firebrand promote ARTIFACT --channel {name}` begins it"))
         })
@@ -303,7 +301,7 @@ impl Chain {
         match forged {
             Some(entry) => {
                 let why = entry.signed(trust).objection.unwrap_or_default();
-                Err(Error::refused("the pointer's signature does not hold")
+                Err(Error::refused(Code::Signature, "the pointer's signature does not hold")
                     .at(&entry.path)
                     .because(why))
             }
@@ -342,17 +340,16 @@ impl Chain {
         trust: &Trust,
     ) -> Result<ChannelEntry> {
         if pointer.serial > SERIAL_MAX {
-            return Err(Error::new("the channel is full; begin another"));
+            return Err(Error::channel("the channel is full; begin another"));
         }
         let bundle = pointer.sign(key)?;
         // What nobody could accept is not written.
         if let Some(why) = who_signed(&bundle, trust, Role::Promote, None).objection {
-            return Err(Error::refused("this key may not say which model is in use")
-                .because(why)
-                .hint(
-                    "sign with a key of the role `promote` (`--key`), and have it in your own \
-                     trusted keys",
-                ));
+            let what = "this key may not say which model is in use";
+            return Err(Error::refused(Code::Untrusted, what).because(why).hint(
+                "sign with a key of the role `promote` (`--key`), and have it in your own trusted \
+                 keys",
+            ));
         }
         let path = self.channel.path_of(pointer.serial);
         let folder = crate::files::folder_of(&path);
@@ -376,14 +373,14 @@ impl Chain {
         if path.symlink_metadata().is_err() {
             return error;
         }
-        Error::new(format!("someone else has just written serial number {serial}"))
+        Error::already_running(format!("someone else has just written serial number {serial}"))
             .at(path)
             .hint("nothing of yours was written; look at it with `firebrand log`, and try again")
     }
 }
 
 fn untrusted(entry: &ChannelEntry, why: &str) -> Error {
-    Error::refused("the channel's newest pointer is by a key that may not promote")
+    Error::refused(Code::Untrusted, "the channel's newest pointer is by a key that may not promote")
         .at(&entry.path)
         .because(why)
         .hint(

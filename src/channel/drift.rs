@@ -3,21 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
-use toml::Spanned;
-
+use super::drift_keys::{Direction, KEYS, MAX_DRIFT, OnDrift, duration};
+use crate::document::{Document, Value};
 use crate::error::{Error, Result, nearest};
 use crate::evaluation::{Metrics, Suite};
-use crate::files::{Placed, TomlText};
 
-/// A policy has some lines.
-const BYTES_MAX: u64 = 1 << 20;
-/// How much worse a number may be, relative to what it was.
-const MAX_DRIFT: f64 = 0.05;
 /// Relative to less than this, nothing can be said.
 const ZERO: f64 = 1e-12;
 
@@ -41,26 +34,6 @@ enum MetricLimits {
     Each(BTreeMap<String, f64>),
 }
 
-/// Which numbers are better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// The lower ones.
-    Lower,
-    /// The higher ones.
-    Higher,
-}
-
-/// What is done about drift.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnDrift {
-    /// The channel goes back to the last good model.
-    Rollback,
-    /// It is told, and that is all.
-    Report,
-}
-
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -72,95 +45,50 @@ impl Default for Policy {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    watch: Watch,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Watch {
-    max_drift: Option<Spanned<Given>>,
-    #[serde(default)]
-    direction: BTreeMap<Spanned<String>, Direction>,
-    on_drift: Option<OnDrift>,
-    every: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a number, or a number for each metric")]
-enum Given {
-    One(f64),
-    Each(BTreeMap<String, f64>),
-}
-
 impl Policy {
     /// Reads a policy; its metrics must be those of a suite.
     ///
     /// # Errors
-    /// With line and column, when it is none.
+    /// All problems at once with line and column, when it is none.
     pub fn read(path: &Path, suite: &Suite) -> Result<Self> {
-        let text = TomlText::read(path, "the policy", BYTES_MAX)?;
-        let document: Document = text.parse()?;
-        Self::of(document.watch, suite).map_err(|(error, span)| text.place(error, span))
-    }
-
-    fn of(watch: Watch, suite: &Suite) -> Placed<Self> {
+        let document = Document::read(&KEYS, path)?;
+        let values = &document.values;
+        let mut findings = document.findings();
         let mut known = vec!["loss", "perplexity", "accuracy"];
         known.extend(suite.tasks.iter().map(|task| task.name.as_str()));
-        let measured = |name: &str, span: &Range<usize>| {
-            if known.contains(&name) {
-                return Ok(());
-            }
-            let error = Error::new(format!("the evaluation measures no `{name}`"));
-            let hint = match nearest(name, known.iter().copied()) {
-                Some(name) => format!("did you mean `{name}`?"),
-                None => format!("it measures `{}`", known.join("`, `")),
-            };
-            Err((error.hint(hint), span.clone()))
-        };
-        let fits = |limit: f64, span: &Range<usize>| {
-            if limit.is_finite() && limit >= 0.0 {
-                return Ok(());
-            }
-            Err((Error::new("`max_drift` is a part of one, such as 0.05"), span.clone()))
-        };
-        let limits = match watch.max_drift.map(|given| (given.span(), given.into_inner())) {
-            None => MetricLimits::All(MAX_DRIFT),
-            Some((span, Given::One(limit))) => {
-                fits(limit, &span)?;
-                MetricLimits::All(limit)
-            }
-            Some((span, Given::Each(limits))) => {
-                if limits.is_empty() {
-                    return Err((Error::new("`max_drift` names no metric"), span));
-                }
-                for (name, limit) in &limits {
-                    measured(name, &span)?;
-                    fits(*limit, &span)?;
-                }
-                MetricLimits::Each(limits)
+        let mut must_be_measured = |names: &mut dyn Iterator<Item = &String>, key: &str| {
+            for name in names.filter(|name| !known.contains(&name.as_str())) {
+                let error = Error::config(format!("the evaluation measures no `{name}`"));
+                let hint = match nearest(name, known.iter().copied()) {
+                    Some(name) => format!("did you mean `{name}`?"),
+                    None => format!("it measures `{}`", known.join("`, `")),
+                };
+                findings.report((error.hint(hint), values.place(key)));
             }
         };
-        let mut directions = BTreeMap::new();
-        for (name, direction) in watch.direction {
-            measured(name.get_ref(), &name.span())?;
-            if let MetricLimits::Each(limits) = &limits
-                && !limits.contains_key(name.get_ref())
-            {
-                let what = format!("`max_drift` does not name `{}`", name.get_ref());
-                return Err((Error::new(what), name.span()));
+        let limits = match values.get("watch.max_drift") {
+            Some(Value::Numbers(limits)) => {
+                must_be_measured(&mut limits.keys(), "watch.max_drift");
+                MetricLimits::Each(limits.clone())
             }
-            directions.insert(name.into_inner(), direction);
+            _ => MetricLimits::All(values.number("watch.max_drift")),
+        };
+        let directions = values.pairs("watch.direction").unwrap_or_default();
+        must_be_measured(&mut directions.keys(), "watch.direction");
+        if let MetricLimits::Each(limits) = &limits {
+            for name in directions.keys().filter(|name| !limits.contains_key(*name)) {
+                let error = Error::config(format!("`max_drift` does not name `{name}`"));
+                findings.report((error, values.place("watch.direction")));
+            }
         }
-        let every =
-            watch.every.map(|text| duration(text.get_ref()).map_err(|error| (error, text.span())));
+        findings.finish()?;
+        let direction = |(name, text): (String, String)| Some((name, Direction::from_name(&text)?));
+        let every = values.optional_text("watch.every");
         Ok(Self {
             limits,
-            directions,
-            on_drift: watch.on_drift.unwrap_or(OnDrift::Rollback),
-            every: every.transpose()?,
+            directions: directions.into_iter().filter_map(direction).collect(),
+            on_drift: values.choice("watch.on_drift", OnDrift::from_name),
+            every: every.map(|text| duration(&text)).transpose()?,
         })
     }
 
@@ -192,9 +120,11 @@ impl Policy {
                 [] => "nothing".to_owned(),
                 names => format!("{names:?}").replace(['[', ']', '"'], ""),
             };
-            return Err(Error::new("the model's verdict and the evaluation share no number")
-                .because(format!("the verdict measured {}", names(before.keys().collect())))
-                .because(format!("the evaluation measures {}", names(now.keys().collect()))));
+            return Err(Error::evaluation(
+                "the model's verdict and the evaluation share no number",
+            )
+            .because(format!("the verdict measured {}", names(before.keys().collect())))
+            .because(format!("the evaluation measures {}", names(now.keys().collect()))));
         }
         limits.into_iter().map(|(name, limit)| self.drift(name, limit, before, now)).collect()
     }
@@ -206,7 +136,7 @@ impl Policy {
         before: &BTreeMap<String, f64>,
         now: &Metrics,
     ) -> Result<Drift> {
-        let lacks = |who: &str| Error::new(format!("{who} has no `{metric}`"));
+        let lacks = |who: &str| Error::evaluation(format!("{who} has no `{metric}`"));
         let baseline = *before.get(metric).ok_or_else(|| lacks("the model's verdict"))?;
         let value = now.get(metric).ok_or_else(|| lacks("the evaluation"))?.value;
         let change = match self.direction(metric) {
@@ -218,7 +148,7 @@ impl Policy {
         } else if change <= 0.0 {
             -(change.abs() / baseline.abs().max(ZERO))
         } else if baseline.abs() < ZERO {
-            return Err(Error::new(format!("`{metric}` was 0 and is {value} now"))
+            return Err(Error::evaluation(format!("`{metric}` was 0 and is {value} now"))
                 .because("relative to nothing, no change can be told")
                 .hint("leave it out of `max_drift`"));
         } else {
@@ -257,26 +187,6 @@ impl fmt::Display for Drift {
         };
         write!(f, "{metric} {baseline:.4} -> {value:.4}: {how}")
     }
-}
-
-/// A time such as `90s`, `30m`, `1h` or `1d`.
-pub fn duration(text: &str) -> Result<Duration> {
-    let wrong =
-        || Error::new(format!("`{text}` is no time")).hint("such as `90s`, `30m`, `1h` or `1d`");
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86400,
-        _ => return Err(wrong()),
-    };
-    let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    let number: u32 = number.parse().ok().filter(|_| plain).ok_or_else(wrong)?;
-    if number == 0 {
-        return Err(wrong());
-    }
-    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
 #[cfg(test)]

@@ -79,15 +79,15 @@ fn mistakes_are_told_with_their_place() {
     for (text, part, line) in [
         ("[watch]\nmax_drfit = 0.1\n", "max_drfit", 2),
         ("max_drift = 0.1\n", "max_drift", 1),
-        ("[watch]\nmax_drift = -0.1\n", "part of one", 2),
-        ("[watch]\nmax_drift = nan\n", "part of one", 2),
-        ("[watch]\nmax_drift = \"5%\"\n", "a number for each metric", 2),
-        ("[watch]\nmax_drift = {}\n", "names no metric", 2),
+        ("[watch]\nmax_drift = -0.1\n", "of at least 0", 2),
+        ("[watch]\nmax_drift = nan\n", "of at least 0", 2),
+        ("[watch]\nmax_drift = \"5%\"\n", "or a table of names", 2),
+        ("[watch]\nmax_drift = {}\n", "not a table", 2),
         ("[watch]\nmax_drift = { los = 0.1 }\n", "measures no `los`", 2),
         ("[watch]\nmax_drift = { loss = 0.1 }\ndirection = { calls = \"lower\" }\n", "`calls`", 3),
         ("[watch]\n\ndirection = { speed = \"lower\" }\n", "measures no `speed`", 3),
         ("[watch]\non_drift = \"panic\"\n", "panic", 2),
-        ("[watch]\nevery = \"1 hour\"\n", "`1 hour` is no time", 2),
+        ("[watch]\nevery = \"1 hour\"\n", "must be a time such as `90s`", 2),
         ("[gate]\n", "gate", 1),
     ] {
         let shown = policy(text).unwrap_err().to_string();
@@ -123,4 +123,15 @@ fn a_drift_is_told_in_a_line() {
             "perplexity 8.0000 -> 9.0000: 12.5 % worse, only 5 % allowed",
         ]
     );
+}
+
+/// No key is accepted and ignored.
+#[test]
+fn every_key_changes_the_policy() {
+    let least = policy("[watch]\n").unwrap();
+    assert_eq!(least, Policy::default());
+    for key in KEYS.keys() {
+        let changed = policy(&format!("[watch]\n{} = {}\n", key.name(), key.example)).unwrap();
+        assert_ne!(changed, least, "{}", key.path);
+    }
 }

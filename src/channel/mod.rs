@@ -10,6 +10,7 @@
 mod attest;
 mod chain;
 mod drift;
+mod drift_keys;
 mod leftovers;
 mod model;
 mod pointer;
@@ -19,7 +20,8 @@ mod verdict;
 
 pub use attest::{TEST_RESULT, add as attest, statement as drift_statement};
 pub use chain::{Chain, Channel, ChannelEntry, ChannelFile};
-pub use drift::{Direction, Drift, OnDrift, Policy, duration};
+pub use drift::{Drift, Policy};
+pub use drift_keys::{Direction, KEYS as WATCH_KEYS, OnDrift, duration};
 pub use model::{Checked, FOLDER as MODELS};
 pub use pointer::{ModelRef, PAYLOAD_TYPE, Pointer, PointerKind, Previous};
 pub use promote::{Authority, Promotion, Return};

@@ -9,7 +9,7 @@ use super::chain::scratch_name;
 use super::pointer::ModelRef;
 use crate::artifact::attestations;
 use crate::artifact::signature::{self, attestations_of};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{
     Digest, FileEntry, Hashing, NewFile, create_dir_new, open_unlinked, remove_dir, rename_new,
     sync_dir, write_atomic,
@@ -42,7 +42,7 @@ impl Checked {
     /// and says when it could not be checked.
     pub fn new(directory: &Path, trust: &Trust) -> Result<Self> {
         if !directory.is_dir() {
-            return Err(Error::new("there is no such model").at(directory));
+            return Err(Error::channel("there is no such model").at(directory));
         }
         let report = verify(directory, trust);
         let signature = report.files.iter().find(|file| file.path == signature::FILE);
@@ -57,8 +57,8 @@ impl Checked {
             (verdict, _, _) => {
                 let what = format!("the model does not verify: {verdict}");
                 let error = match verdict.exit_code() {
-                    1 => Error::refused(what),
-                    _ => Error::new(what),
+                    1 => Error::refused(ErrorCode::Channel, what),
+                    _ => Error::channel(what),
                 };
                 let open = |check: &&crate::verify::Finding| match check.verdict {
                     CheckVerdict::Fail => true,
@@ -80,14 +80,17 @@ impl Checked {
     pub fn named(directory: &Path, model: &ModelRef, trust: &Trust) -> Result<Self> {
         let found = Self::new(directory, trust)?;
         if (found.sig_sha256, found.root) != (model.sig_sha256, model.root_sha256) {
-            return Err(Error::refused("this is another model than the channel names")
-                .at(directory)
-                .because(format!(
-                    "its `{}` has the digest {}, and {} is named",
-                    signature::FILE,
-                    found.sig_sha256.short(),
-                    model.sig_sha256.short()
-                )));
+            return Err(Error::refused(
+                ErrorCode::Channel,
+                "this is another model than the channel names",
+            )
+            .at(directory)
+            .because(format!(
+                "its `{}` has the digest {}, and {} is named",
+                signature::FILE,
+                found.sig_sha256.short(),
+                model.sig_sha256.short()
+            )));
         }
         Ok(found)
     }
@@ -149,7 +152,11 @@ impl Checked {
             };
             copy().map_err(|error| crate::files::failed("cannot copy the file", &to, &error))?;
             if source.finish().2 != file.sha256 {
-                return Err(Error::refused("the file changed while it was copied").at(from));
+                return Err(Error::refused(
+                    ErrorCode::Changed,
+                    "the file changed while it was copied",
+                )
+                .at(from));
             }
         }
         sync_dir(scratch)
@@ -185,7 +192,7 @@ pub fn place(registry: &Path, model: &ModelRef, given: Option<&Path>) -> Result<
         (None, Some(path), _) => Ok(tidy(&registry.join(path))),
         (None, None, uri) => {
             let uri = uri.clone().unwrap_or_default();
-            Err(Error::new(format!("the model was published at {uri}"))
+            Err(Error::channel(format!("the model was published at {uri}"))
                 .hint("fetch it from there and name its folder with `--model`"))
         }
     }
@@ -224,8 +231,9 @@ pub fn path_from(registry: &Path, directory: &Path) -> Result<String> {
         }
     };
     let parts: Option<Vec<&str>> = path.components().map(|it| it.as_os_str().to_str()).collect();
-    let parts = parts
-        .ok_or_else(|| Error::refused("the folder's name is not valid UTF-8").at(&directory))?;
+    let parts = parts.ok_or_else(|| {
+        Error::refused(ErrorCode::Channel, "the folder's name is not valid UTF-8").at(&directory)
+    })?;
     Ok(parts.join("/").replacen("//", "/", 1))
 }
 

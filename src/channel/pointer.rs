@@ -148,7 +148,7 @@ impl Pointer {
         } else {
             return Ok(pointer);
         };
-        Err(Error::new("this is no pointer of a channel").because(problem))
+        Err(Error::channel("this is no pointer of a channel").because(problem))
     }
 }
 
@@ -172,7 +172,7 @@ pub fn check_name(name: &str) -> Result<()> {
     if begins && name.len() <= 64 && name.chars().all(fits) && !name.ends_with('.') {
         return Ok(());
     }
-    Err(Error::new(format!("`{name}` is no name of a channel"))
+    Err(Error::channel(format!("`{name}` is no name of a channel"))
         .hint("up to 64 lower-case letters, digits, `-`, `_` and `.`, such as `production`"))
 }
 

@@ -11,7 +11,7 @@ use super::model::{Checked, FOLDER as MODELS, path_from, place};
 use super::pointer::{ModelRef, Pointer, PointerKind, one_line};
 use super::verdict::Verdicts;
 use crate::artifact::keys::SigningKey;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::files::Digest;
 use crate::verify::{Seen, Trust};
 
@@ -107,7 +107,7 @@ impl Channel {
         let (chain, ()) = self.read_checked(|chain| chain.appendable(by.trust, by.seen))?;
         let newest = chain.newest()?.pointer.serial;
         if back.from.is_some_and(|from| from != newest) {
-            return Err(Error::new(format!(
+            return Err(Error::channel(format!(
                 "the channel has come to serial number {newest} meanwhile"
             )));
         }
@@ -134,10 +134,10 @@ fn next(
     let (previous, serial) = chain.next();
     let issued = Timestamp::now();
     let expires = issued.checked_add((i64::from(days) * 24).hours());
-    let expires = expires.map_err(|error| Error::new("no such date").because(error))?;
+    let expires = expires.map_err(|error| Error::channel("no such date").because(error))?;
     let reason = one_line(reason);
     if reason.is_empty() {
-        return Err(Error::new("a reason is needed"));
+        return Err(Error::channel("a reason is needed"));
     }
     // The name of a key that nobody will ever have: random numbers from the system.
     let random = || SigningKey::generate()?.public().hint().parse::<Digest>();
@@ -163,11 +163,13 @@ impl Chain {
         let current = self.newest()?;
         let found = self.entries.iter().find(|entry| entry.pointer.serial == serial);
         let found = found.ok_or_else(|| {
-            Error::new(format!("the channel has no serial number {serial}"))
+            Error::channel(format!("the channel has no serial number {serial}"))
                 .hint(format!("`firebrand log {}` shows them", self.channel.name))
         })?;
         if found.pointer.model.sig_sha256 == current.pointer.model.sig_sha256 {
-            return Err(Error::new(format!("the model of serial number {serial} is in use now")));
+            return Err(Error::channel(format!(
+                "the model of serial number {serial} is in use now"
+            )));
         }
         self.good(found, given, trust)?;
         Ok(found)
@@ -200,7 +202,7 @@ impl Chain {
                 Err(why) => passed_over.push(format!("serial number {serial}: {why}")),
             }
         }
-        let error = Error::new(format!(
+        let error = Error::channel(format!(
             "the channel `{}` has no good model to go back to",
             self.channel.name
         ));
@@ -225,17 +227,20 @@ impl Chain {
     /// judged to be bad since.
     fn good(&self, entry: &ChannelEntry, given: Option<&Path>, trust: &Trust) -> Result<()> {
         if let Some(why) = entry.signed_then(trust).objection {
-            return Err(Error::refused("the pointer does not count").at(&entry.path).because(why));
+            return Err(Error::refused(ErrorCode::Untrusted, "the pointer does not count")
+                .at(&entry.path)
+                .because(why));
         }
         let directory = place(&self.channel.registry, &entry.pointer.model, given)?;
         let model = Checked::named(&directory, &entry.pointer.model, trust)?;
         let verdicts = Verdicts::read(&directory, &model.files, trust)?;
         match verdicts.newest() {
-            Some(verdict) if !verdict.passed => {
-                Err(Error::refused("the gate's newest verdict on this model is that it failed")
-                    .at(directory)
-                    .because(format!("given at {:.0} by the {}", verdict.time, verdict.by)))
-            }
+            Some(verdict) if !verdict.passed => Err(Error::refused(
+                ErrorCode::Gate,
+                "the gate's newest verdict on this model is that it failed",
+            )
+            .at(directory)
+            .because(format!("given at {:.0} by the {}", verdict.time, verdict.by))),
             _ => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::chain::{Channel, ChannelEntry};
 use super::model::{Checked, place};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::verify::{self, Seen, Trust};
 
 /// The model that a channel points to.
@@ -33,7 +33,7 @@ impl Channel {
         let expires = entry.pointer.expires;
         if expires <= trust.now() {
             let what = format!("the channel's newest pointer expired at {expires:.0}");
-            return Err(Error::refused(what)
+            return Err(Error::refused(ErrorCode::Channel, what)
                 .at(&entry.path)
                 .because("no newer signed pointer confirms this model")
                 .hint("promote it again, or another one"));

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::fixture::{Place, promotion};
 use super::*;
 use crate::artifact::envelope::Bundle;
-use crate::error::Kind as ErrorKind;
+use crate::error::{ErrorCode, Kind as ErrorKind};
 use crate::files::Digest;
 
 fn refused<T: std::fmt::Debug>(result: crate::error::Result<T>, part: &str) {
@@ -465,7 +465,7 @@ fn a_disk_that_fails_in_the_middle_leaves_the_channel_as_it_was() {
             false => Ok(()),
         });
         let error = place.promote(&b).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::NoRoom, "{call:?}: {error}");
+        assert_eq!(error.code, ErrorCode::DiskFull, "{call:?}: {error}");
         drop(watch);
         assert_eq!(folder.read_dir().unwrap().count(), 1, "{call:?}");
         assert_eq!(place.resolve().unwrap().path(), a);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::attest;
 use crate::artifact::signature::attestations_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::files::FileEntry;
 use crate::gate::attest::{Verdict, verdict};
 use crate::verify::Trust;
@@ -54,7 +54,7 @@ impl Verdicts {
     /// # Errors
     /// Refuses a model without a verdict, one that failed, and one that was taken back since.
     pub fn passed(&self, directory: &Path, since: Option<Timestamp>) -> Result<&Verdict> {
-        let refused = |what: &str| Error::refused(what).at(directory);
+        let refused = |what: &str| Error::refused(ErrorCode::Channel, what).at(directory);
         let Some(newest) = self.newest() else {
             let error = refused("the gate has given no verdict on exactly these files");
             let error = self.others.iter().take(5).fold(error, |error, why| error.because(why));

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Difference;
-use crate::error::{Context, Result};
+use crate::document::choices;
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{Digest, NewFile, failed};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// `begun`, `reused`, `saved`, `resumed`, `changed`, `divided`, `interrupted`, `failed` or
-    /// `finished`.
-    pub what: String,
+    /// What happened.
+    pub what: HistoryEvent,
     /// Steps done.
     pub step: u64,
     /// When, RFC 3339.
@@ -35,13 +35,55 @@ pub struct HistoryEntry {
     /// Why it failed, or was divided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What kind of error it failed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
+}
+
+choices! {
+    /// What happened to a run.
+    HistoryEvent {
+        /// It began.
+        Begun = "begun",
+        /// Its first steps were taken from another run.
+        Reused = "reused",
+        /// A checkpoint was written.
+        Saved = "saved",
+        /// It went on from a checkpoint.
+        Resumed = "resumed",
+        /// It went on under other settings, as the user allowed.
+        Changed = "changed",
+        /// Micro-batches were divided, for want of memory.
+        Divided = "divided",
+        /// It was told to stop.
+        Interrupted = "interrupted",
+        /// It ended with an error.
+        Failed = "failed",
+        /// Its result was published.
+        Finished = "finished",
+        /// Something that a newer version wrote.
+        Unknown = "unknown",
+    }
+}
+
+impl Serialize for HistoryEvent {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for HistoryEvent {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        Ok(Self::from_name(&name).unwrap_or(Self::Unknown))
+    }
 }
 
 impl HistoryEntry {
     /// Something that happened now.
-    pub fn new(what: &str, step: u64) -> Self {
+    pub fn new(what: HistoryEvent, step: u64) -> Self {
         Self {
-            what: what.to_owned(),
+            what,
             step,
             time: now(),
             manifest: None,
@@ -49,7 +91,14 @@ impl HistoryEntry {
             differences: Vec::new(),
             exact: None,
             why: None,
+            code: None,
         }
+    }
+
+    /// The run ended with an error.
+    pub fn failed(error: &Error, step: u64) -> Self {
+        let (why, code) = (Some(error.what.clone()), Some(error.code));
+        Self { why, code, ..Self::new(HistoryEvent::Failed, step) }
     }
 }
 
@@ -105,23 +154,39 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let history = History::of(folder.path());
         assert!(history.entries().unwrap().is_empty());
-        history.note(&HistoryEntry::new("begun", 0)).unwrap();
+        history.note(&HistoryEntry::new(HistoryEvent::Begun, 0)).unwrap();
         let path = folder.path().join("history.jsonl");
         let mut bytes = fs::read(&path).unwrap();
         bytes.extend(b"{\"what\":\"sav");
         fs::write(&path, bytes).unwrap();
-        let saved =
-            HistoryEntry { manifest: Some(Digest::of(b"")), ..HistoryEntry::new("saved", 5) };
+        let saved = HistoryEntry::new(HistoryEvent::Saved, 5);
+        let saved = HistoryEntry { manifest: Some(Digest::of(b"")), ..saved };
         history.note(&saved).unwrap();
-        let what: Vec<String> =
+        let what: Vec<HistoryEvent> =
             history.entries().unwrap().into_iter().map(|entry| entry.what).collect();
-        assert_eq!(what, ["begun", "saved"]);
+        assert_eq!(what, [HistoryEvent::Begun, HistoryEvent::Saved]);
     }
 
     #[test]
     fn lines_of_earlier_versions_are_read() {
         let line = r#"{"what":"saved","step":3,"time":"2026-01-01T00:00:00Z","manifest":null}"#;
         let entry: HistoryEntry = serde_json::from_str(line).unwrap();
-        assert_eq!((entry.step, entry.manifest), (3, None));
+        assert_eq!((entry.what, entry.step, entry.manifest), (HistoryEvent::Saved, 3, None));
+        let text = serde_json::to_string(&entry).unwrap();
+        assert_eq!(text, r#"{"what":"saved","step":3,"time":"2026-01-01T00:00:00Z"}"#);
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_no_end() {
+        let line = r#"{"what":"moved","step":3,"time":"2026-01-01T00:00:00Z","code":"of-later"}"#;
+        let entry: HistoryEntry = serde_json::from_str(line).unwrap();
+        assert_eq!((entry.what, entry.code), (HistoryEvent::Unknown, Some(ErrorCode::Other)));
+    }
+
+    #[test]
+    fn a_failure_is_noted_with_its_code() {
+        let entry = HistoryEntry::failed(&Error::disk_full("no room"), 7);
+        let json = serde_json::to_value(&entry).unwrap();
+        assert_eq!((&json["what"], &json["code"]), (&"failed".into(), &"disk-full".into()));
     }
 }

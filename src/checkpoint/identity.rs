@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Effect;
+use crate::document::Effect;
 use crate::files::Digest;
 use crate::settings::effect_of;
 

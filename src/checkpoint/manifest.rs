@@ -45,7 +45,7 @@ impl Unusable {
     /// An error while reading: of the file, or of this process?
     fn reading(path: &Path, error: &io::Error) -> Self {
         const TOO_MANY_OPEN_FILES: [i32; 2] = [23, 24]; // ENFILE, EMFILE
-        let told = Error::new("cannot read the file").at(path).because(error);
+        let told = Error::checkpoint("cannot read the file").at(path).because(error);
         let of_process = error.kind() == ErrorKind::PermissionDenied
             || (cfg!(unix)
                 && error.raw_os_error().is_some_and(|code| TOO_MANY_OPEN_FILES.contains(&code)));
@@ -77,7 +77,7 @@ impl Manifest {
             && format > u64::from(FORMAT)
         {
             return Err(Unusable::Refused(
-                Error::new(format!(
+                Error::checkpoint(format!(
                     "checkpoint format {format} is newer than this program, which reads up to \
                      {FORMAT}"
                 ))
@@ -90,11 +90,11 @@ impl Manifest {
         let mut names: Vec<&str> = vec![MANIFEST];
         for entry in &manifest.files {
             if entry.path.contains(['/', '\\']) || entry.path.starts_with('.') {
-                return Err(damaged(Error::new("the manifest names files elsewhere")));
+                return Err(damaged(Error::checkpoint("the manifest names files elsewhere")));
             }
             let found = hash(&folder.join(&entry.path), &entry.path)?;
             if found != *entry {
-                return Err(damaged(Error::new(format!(
+                return Err(damaged(Error::checkpoint(format!(
                     "`{}` is damaged: {} bytes with digest {} instead of {} with {}",
                     entry.path,
                     found.size,
@@ -109,7 +109,8 @@ impl Manifest {
             let found = found.map_err(|error| Unusable::reading(folder, &error))?;
             let name = found.file_name().to_string_lossy().into_owned();
             if !names.contains(&name.as_str()) {
-                let error = Error::new(format!("`{name}` is not in the manifest")).at(folder);
+                let error =
+                    Error::checkpoint(format!("`{name}` is not in the manifest")).at(folder);
                 return Err(Unusable::Bad("altered", error));
             }
         }

@@ -35,7 +35,7 @@ impl Metrics {
         let mut file = NewFile::open(path).map_err(broken)?;
         let found = file.file().metadata().map_err(broken)?.len();
         if found < bytes {
-            return Err(Error::new(format!(
+            return Err(Error::checkpoint(format!(
                 "the metrics have {found} bytes, but the checkpoint was made after {bytes}"
             ))
             .at(path)
@@ -45,7 +45,7 @@ impl Metrics {
         let before = std::fs::File::open(path).map_err(broken)?;
         std::io::copy(&mut before.take(bytes), &mut digest).map_err(broken)?;
         if expected.is_some_and(|expected| expected != digest.digest()) {
-            return Err(Error::new("the metrics are not those of the checkpoint")
+            return Err(Error::checkpoint("the metrics are not those of the checkpoint")
                 .at(path)
                 .hint("restore the file, or start a new run"));
         }

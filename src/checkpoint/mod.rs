@@ -22,7 +22,7 @@ use crate::event::{Evaluation, Sample};
 use crate::files::Digest;
 
 pub use chain::{Chain, batches_digest};
-pub use history::{History, HistoryEntry, now};
+pub use history::{History, HistoryEntry, HistoryEvent, now};
 pub use identity::{Allowed, Difference, Identity, IdentityPart, option_for, settings_differences};
 pub use manifest::{Manifest, Unusable};
 pub use metrics::{Metrics, line, steps_of};

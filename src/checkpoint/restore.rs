@@ -75,7 +75,7 @@ impl RestoredCheckpoint {
             .filter_map(std::result::Result::ok)
             .any(|entry| entry.file_name().to_string_lossy().contains(BAD));
         if damaged {
-            let error = Error::new("no checkpoint of this run is whole, so it cannot go on")
+            let error = Error::checkpoint("no checkpoint of this run is whole, so it cannot go on")
                 .at(run.root())
                 .hint("choose another `name` to start over, or `--resume never` to discard it");
             return Err(set_aside.into_iter().fold(error, Error::because));
@@ -97,7 +97,7 @@ impl RestoredCheckpoint {
             .context_at("broken state", folder)
             .map_err(|error| Unusable::Bad("damaged", error))?;
         if state.step != manifest.step {
-            let error = Error::new("state and manifest are of different steps").at(folder);
+            let error = Error::checkpoint("state and manifest are of different steps").at(folder);
             return Err(Unusable::Bad("mixed", error));
         }
         Ok(Self { folder: folder.to_path_buf(), state, set_aside: Vec::new() })
@@ -149,7 +149,7 @@ pub fn restore(found: &RestoredCheckpoint, trainer: &mut Trainer) -> Result<()> 
     let names = trainer.optimizer.names();
     let state = tensors::optimizer_state(&mut trainer.model, names, kept);
     let broken = || {
-        Error::new("the optimizer's state is incomplete, or that of another optimizer")
+        Error::checkpoint("the optimizer's state is incomplete, or that of another optimizer")
             .at(&found.folder)
     };
     trainer.optimizer.restore(state.ok_or_else(broken)?, found.state.updates);

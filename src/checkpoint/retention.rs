@@ -81,7 +81,7 @@ impl Retention {
         if used + needed <= budget {
             return Ok(());
         }
-        let error = Error::new("the checkpoints do not fit into `checkpoint.disk_budget`");
+        let error = Error::disk_full("the checkpoints do not fit into `checkpoint.disk_budget`");
         let why = format!(
             "the newest {} take {}, the next one needs {}, and {} are allowed",
             last.len(),
@@ -89,7 +89,7 @@ impl Retention {
             bytes(needed),
             bytes(budget)
         );
-        Err(error.at(root).because(why).no_room())
+        Err(error.at(root).because(why))
     }
 
     /// What the newest checkpoints and the one that is being written take.
@@ -155,7 +155,7 @@ mod tests {
         with(450).make_room(folder.path(), 100).unwrap();
         assert_eq!(left().collect::<Vec<_>>(), [60, 50, 40]);
         let error = with(250).make_room(folder.path(), 100).unwrap_err();
-        assert_eq!(error.kind, crate::error::Kind::NoRoom);
+        assert_eq!(error.code, crate::error::ErrorCode::DiskFull);
         assert!(error.to_string().contains("the newest 2 take 200 B"), "{error}");
         assert_eq!(left().collect::<Vec<_>>(), [60, 50]);
     }

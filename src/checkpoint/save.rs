@@ -12,9 +12,9 @@ use crate::checkpoint::manifest::{Manifest, Unusable};
 use crate::checkpoint::metrics::Lines;
 use crate::checkpoint::restore::sweep;
 use crate::checkpoint::snapshot::{Snapshot, Tensors, Values};
-use crate::checkpoint::{History, HistoryEntry, Retention, StepCache, folder_name};
+use crate::checkpoint::{History, HistoryEntry, HistoryEvent, Retention, StepCache, folder_name};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::event::bytes;
 use crate::files::{Digest, free_bytes, remove_dir, rename_new, sync_dir, write_atomic};
 
@@ -60,7 +60,7 @@ impl Job {
     /// attempt was made after leftovers were removed, and steps that are only kept for other runs.
     pub fn commit(&self) -> Result<Saved> {
         match self.attempt() {
-            Err(error) if error.kind == Kind::NoRoom => {
+            Err(error) if error.code == ErrorCode::DiskFull => {
                 if sweep(&self.root).and_then(|()| self.prune()).is_err() {
                     return Err(error);
                 }
@@ -86,7 +86,7 @@ impl Job {
             // The same step of the same run.
             let manifest = Manifest::verify(&path).map_err(Unusable::into_error)?;
             if manifest.step != step {
-                return Err(Error::new("the checkpoint is that of another step").at(path));
+                return Err(Error::checkpoint("the checkpoint is that of another step").at(path));
             }
             return Ok(saved(false, Vec::new()));
         }
@@ -107,7 +107,10 @@ impl Job {
         };
         // Until here a failure leaves nothing; the names must be durable before it counts as saved.
         sync_dir(&self.root)?;
-        let entry = HistoryEntry { manifest: Some(manifest), ..HistoryEntry::new("saved", step) };
+        let entry = HistoryEntry {
+            manifest: Some(manifest),
+            ..HistoryEntry::new(HistoryEvent::Saved, step)
+        };
         let after = [
             write_atomic(&self.root.join("LATEST"), folder_name(step).as_bytes()),
             History::of(&self.root).note(&entry),
@@ -136,8 +139,7 @@ pub fn check_free(root: &Path, needed: u64) -> Result<()> {
             let (need, kept) = (bytes(needed), bytes(RESERVE_BYTES));
             let free = bytes(free);
             let why = format!("{need} are needed, {kept} more stay free, and {free} are free");
-            let error = Error::new("the disk has no room for a checkpoint").at(root).because(why);
-            Err(error.no_room())
+            Err(Error::disk_full("the disk has no room for a checkpoint").at(root).because(why))
         }
         _ => Ok(()),
     }

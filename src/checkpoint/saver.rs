@@ -28,7 +28,11 @@ impl Saver {
     /// Waits for the one in flight.
     pub fn wait(&mut self) -> Option<Result<Saved>> {
         let ended = self.0.take()?.join();
-        Some(ended.unwrap_or_else(|_| Err(Error::new("the thread that saves has broken down"))))
+        Some(
+            ended.unwrap_or_else(|_| {
+                Err(Error::checkpoint("the thread that saves has broken down"))
+            }),
+        )
     }
 }
 

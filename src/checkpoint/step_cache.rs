@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::manifest::{MANIFEST, Manifest};
 use crate::checkpoint::seal::{scratch_for, seal};
 use crate::checkpoint::{
-    Chain, FORMAT, History, HistoryEntry, RestoredCheckpoint, RunState, folder_name, line,
-    manifest_digest, steps_of,
+    Chain, FORMAT, History, HistoryEntry, HistoryEvent, RestoredCheckpoint, RunState, folder_name,
+    line, manifest_digest, steps_of,
 };
 use crate::error::{Context, Error, Result};
 use crate::event::{Evaluation, EvaluationLine, StepReport};
@@ -255,7 +255,7 @@ fn fill(scratch: &Path, from: &Path, root: &Path, state: &RunState, name: &str) 
     let path = root.join(METRICS);
     let lines = fs::read(&path).context_at("cannot read the metrics", &path)?;
     let length = usize::try_from(state.metrics_bytes).unwrap_or(usize::MAX);
-    let lines = lines.get(..length).ok_or_else(|| Error::new("the metrics are cut off"))?;
+    let lines = lines.get(..length).ok_or_else(|| Error::checkpoint("the metrics are cut off"))?;
     let origin = serde_json::to_vec(&Origin { run: name.to_owned() }).context("cannot encode")?;
     for (name, bytes) in [(METRICS, lines), (ORIGIN, &origin)] {
         let path = scratch.join(name);
@@ -315,7 +315,7 @@ impl CachedSteps {
         History::of(root).note(&HistoryEntry {
             from,
             manifest,
-            ..HistoryEntry::new("reused", state.step)
+            ..HistoryEntry::new(HistoryEvent::Reused, state.step)
         })?;
         rename_new(&scratch, &root.join(folder_name(state.step)))?;
         sync_dir(root)

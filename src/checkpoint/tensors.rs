@@ -117,7 +117,7 @@ pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) ->
             let name = (self.rename)(whole);
             let dims = parameter.value.dims();
             let Some((shape, values)) = self.tensors.get_mut(&name) else {
-                self.problems.push(Error::new(format!("tensor `{name}` is missing")));
+                self.problems.push(Error::checkpoint(format!("tensor `{name}` is missing")));
                 return;
             };
             // A piece takes its rows from the front, and the last one must find its own number.
@@ -127,7 +127,7 @@ pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) ->
             };
             if !fits {
                 let what = format!("tensor `{name}` has shape {shape:?} instead of {dims:?}");
-                self.problems.push(Error::new(what));
+                self.problems.push(Error::checkpoint(what));
                 self.tensors.remove(&name);
                 return;
             }
@@ -156,7 +156,9 @@ pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) ->
     let mut put = Put { tensors, rename, device: &device, problems: Vec::new() };
     model.visit(&mut put);
     put.problems.extend(
-        put.tensors.keys().map(|name| Error::new(format!("tensor `{name}` is not of this model"))),
+        put.tensors
+            .keys()
+            .map(|name| Error::checkpoint(format!("tensor `{name}` is not of this model"))),
     );
     match Error::all(put.problems) {
         Some(error) => Err(error),

@@ -104,14 +104,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn approve(args: &Approve) -> Result<()> {
     let key = args.key.load()?;
     let expires = Timestamp::now().checked_add((i64::from(args.days) * 24).hours());
-    let expires = expires.map_err(|error| Error::new("no such date").because(error))?;
+    let expires = expires.map_err(|error| Error::usage("no such date").because(error))?;
     let mut allowlist = match args.allowlist.exists() {
         true => {
             // What is signed again must have been good before. The date may have passed.
             let mut found = existing(&args.allowlist, &key)?;
             if args.name.as_ref().is_some_and(|name| *name != found.name) {
                 let name = found.name;
-                return Err(Error::new(format!("the list is called `{name}`, for good"))
+                return Err(Error::usage(format!("the list is called `{name}`, for good"))
                     .at(&args.allowlist)
                     .hint("leave `--name` out, or begin another list"));
             }
@@ -138,7 +138,7 @@ fn withdraw(args: &Withdraw) -> Result<()> {
     for name in &args.names {
         let gone = [InputKind::Model, InputKind::Dataset].map(|kind| allowlist.remove(kind, name));
         if gone == [false, false] {
-            return Err(Error::new(format!("the list has no `{name}`")).at(&args.allowlist));
+            return Err(Error::usage(format!("the list has no `{name}`")).at(&args.allowlist));
         }
     }
     publish(&mut allowlist, &args.allowlist, &key)
@@ -203,7 +203,7 @@ fn entries(input: &Path) -> Result<Vec<Approved>> {
     let name = input.to_string_lossy().into_owned();
     if input.extension().is_some_and(|extension| extension == "lock") {
         let lock =
-            DataLock::read(input)?.ok_or_else(|| Error::new("there is no lock").at(input))?;
+            DataLock::read(input)?.ok_or_else(|| Error::lock("there is no lock").at(input))?;
         let of = |(kind, entry): (InputKind, &Locked)| locked(kind, entry, input);
         let models = lock.model.iter().map(|entry| (InputKind::Model, entry));
         let data = lock.data.iter().map(|entry| (InputKind::Dataset, entry));
@@ -231,7 +231,7 @@ fn locked(kind: InputKind, entry: &Locked, path: &Path) -> Result<Approved> {
     let mut files = Vec::new();
     for file in &entry.files {
         let sha256 = file.sha256.ok_or_else(|| {
-            Error::new(format!("the lock has no digest of `{}` of `{}`", file.path, entry.name))
+            Error::lock(format!("the lock has no digest of `{}` of `{}`", file.path, entry.name))
                 .at(path)
                 .hint("`firebrand pull` fetches and pins every byte")
         })?;

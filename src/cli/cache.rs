@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::checkpoint::{StepCacheItem, kept_steps};
 use crate::cli::{data_json, data_line, talk};
-use crate::config::size;
 use crate::data::{CacheItem, cache_items, remove_cached};
+use crate::document::size;
 use crate::error::{Error, Result, printable};
 use crate::event::bytes;
 use crate::files::{cache_home, remove_dir};
@@ -110,12 +110,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Gc { older_than, max_size, all } => {
             let limit = match max_size {
                 Some(text) => Some(size(text).ok_or_else(|| {
-                    Error::new(format!("`{text}` is no size")).hint("for instance `20GB`")
+                    Error::usage(format!("`{text}` is no size")).hint("for instance `20GB`")
                 })?),
                 None => None,
             };
             if !all && limit.is_none() && older_than.is_none() {
-                return Err(Error::new("nothing says what to remove")
+                return Err(Error::usage("nothing says what to remove")
                     .hint("`--older-than DAYS`, `--max-size SIZE` or `--all`"));
             }
             collect(items, *older_than, limit, *all)?;

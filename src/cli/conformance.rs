@@ -74,7 +74,7 @@ pub fn sign(args: &SignArgs) -> Result<ExitCode> {
 pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let whom = match (args.method, &args.public_key) {
         (Method::Key, Some(path)) => Whom::Key(path.clone()),
-        (Method::Key, None) => return Err(Error::new("`--public-key` is missing")),
+        (Method::Key, None) => return Err(Error::usage("`--public-key` is missing")),
         (Method::Certificate, _) => {
             let mut authorities = Vec::new();
             for path in &args.cert_chain {

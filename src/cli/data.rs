@@ -11,8 +11,8 @@ use crate::cli::checkup::Telling;
 use crate::cli::output::data_pieces;
 use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk};
 use crate::config::{Length, Loaded};
-use crate::data::{Batch, Codec, Cursor, Extent, PAIRS};
-use crate::error::Result;
+use crate::data::{Batch, Codec, Cursor, Extent};
+use crate::error::{ErrorCode, Result};
 use crate::files::Digest;
 use crate::hub::Supply;
 use crate::report::{Console, Signals};
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return super::checkup::run(&loaded, &supply, &telling);
     }
     match show_rows(args, &loaded, &supply, digests) {
-        Err(error) if error.what == PAIRS => {
+        Err(error) if error.code == ErrorCode::Pairs => {
             super::pairs::show(&loaded, &supply, args.json, args.rows)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -74,7 +74,7 @@ struct Report {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::new(format!("there is no device `{}`", args.device))
+        Error::device(format!("there is no device `{}`", args.device))
             .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
     })?;
     let weights = args.weights.as_deref().map(weights).transpose()?;

@@ -26,7 +26,7 @@ pub fn check(variable: impl Fn(&str) -> Option<String>) -> Result<()> {
         let value = variable(name).filter(|value| !value.trim().is_empty())?;
         let fits = value.trim().parse::<u64>().is_ok_and(|it| (*least..=*most).contains(&it));
         let error = || {
-            Error::new(format!("the environment variable `{name}` is `{value}`"))
+            Error::usage(format!("the environment variable `{name}` is `{value}`"))
                 .because(format!("it is a number of {what}, from {least} to {most}"))
                 .hint(format!("unset it, or set it to such a number: `unset {name}`"))
         };

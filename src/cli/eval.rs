@@ -60,7 +60,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let suite = Suite::read(&args.config)?;
     let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::new(format!("there is no device `{}`", args.device))
+        Error::device(format!("there is no device `{}`", args.device))
             .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
     })?;
     let opened = device::open(wanted, 0)?;

@@ -89,18 +89,20 @@ fn judge(args: &Args) -> Result<(Report, PathBuf, Option<SigningKey>)> {
     let policy = Policy::read(&args.policy)?;
     let directory = model_directory(&args.candidate);
     if !directory.is_dir() {
-        return Err(Error::new("there is no such artifact").at(&args.candidate));
+        return Err(Error::file("there is no such artifact").at(&args.candidate));
     }
     let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::new(format!("there is no device `{}`", args.device))
+        Error::device(format!("there is no device `{}`", args.device))
             .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
     })?;
     let key = if args.no_attest { None } else { Some(signing_key(args.key.as_deref())?) };
     let trust = trust(None, None)?; // the key may just have been made
     if let Some(why) = key.as_ref().and_then(|key| attest::objection(key, &trust)) {
-        return Err(Error::new("a verdict signed with this key would count for nothing here")
-            .because(why)
-            .hint("trust its public half with the role `gate`, or use `--no-attest`"));
+        return Err(Error::untrusted(
+            "a verdict signed with this key would count for nothing here",
+        )
+        .because(why)
+        .hint("trust its public half with the role `gate`, or use `--no-attest`"));
     }
     let opened = device::open(wanted, 0)?;
     let transfers = Arc::new(crate::report::Transfers::new(args.quiet));

@@ -69,11 +69,11 @@ fn template_arg(text: &str) -> std::result::Result<(String, serde_json::Value), 
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::new(format!("there is no device `{}`", args.device))
+        Error::device(format!("there is no device `{}`", args.device))
             .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
     })?;
     if !(args.temperature.is_finite() && args.temperature >= 0.0) {
-        return Err(Error::new("`--temperature` must be 0 or above"));
+        return Err(Error::usage("`--temperature` must be 0 or above"));
     }
     let opened = device::open(wanted, 0)?;
     let transfers = std::sync::Arc::new(crate::report::Transfers::new(false));
@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         codec.text_tokens(&args.prompt)?
     };
     if prompt.is_empty() {
-        return Err(Error::new("the prompt is empty"));
+        return Err(Error::usage("the prompt is empty"));
     }
     let sampling = Sampling {
         temperature: args.temperature,

@@ -64,6 +64,6 @@ pub struct RegistryArgs {
 /// Whatever the arguments are, the error is about the name.
 pub fn registry(args: &RegistryArgs) -> Result<ExitCode> {
     let RegistryArgs { arguments: _ } = args;
-    Err(Error::new("`firebrand registry` is called `firebrand allowlist` now")
+    Err(Error::usage("`firebrand registry` is called `firebrand allowlist` now")
         .hint("a registry is where `promote` keeps channels and models"))
 }

@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let family = family(&model_directory(&args.directory), &trust)?;
     if let Some(path) = &args.picture {
         if path.symlink_metadata().is_ok() {
-            return Err(Error::new("refusing to replace what is already there").at(path));
+            return Err(Error::exists("refusing to replace what is already there").at(path));
         }
         write_atomic(path, picture(&family).as_bytes())?;
         talk(&format!("picture: {}", path.display()));

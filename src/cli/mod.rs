@@ -8,6 +8,7 @@ mod conformance;
 mod data;
 mod devices;
 mod doctor;
+mod documents;
 mod environment;
 mod eval;
 mod export;
@@ -47,6 +48,7 @@ use crate::hub::Supply;
 use crate::report::{Signals, Transfers};
 use crate::train::{Access, supply_for};
 
+pub use documents::tables as documents;
 pub use output::{data_json, data_line, data_lines, talk, talk_of};
 
 /// A command: a line of the table.
@@ -177,7 +179,7 @@ impl Chosen {
 
 /// The arguments of a command; clap has checked them.
 fn read<A: FromArgMatches>(matches: &ArgMatches) -> Result<A> {
-    A::from_arg_matches(matches).map_err(|error| Error::new(error.to_string()))
+    A::from_arg_matches(matches).map_err(|error| Error::usage(error.to_string()))
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 a well-formed no (a signature does not hold, \
@@ -284,6 +286,6 @@ fn exit_code(error: &Error) -> ExitCode {
     talk_of(&error);
     match error.kind {
         Kind::Refused => ExitCode::from(1),
-        Kind::Failed | Kind::NoRoom => ExitCode::from(2),
+        Kind::Failed => ExitCode::from(2),
     }
 }

@@ -3,10 +3,8 @@
 use std::io;
 
 use crate::data::ExampleSpan;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::terminal;
-
-const BROKEN_PIPE: &str = "the reader of the output closed it";
 
 /// Writes one line of data for people; what is below its first line is indented.
 ///
@@ -53,15 +51,15 @@ pub fn data_pieces(pieces: &[ExampleSpan]) -> Result<()> {
 /// The error of a write to stdout.
 pub fn failed(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        Error::new(BROKEN_PIPE)
+        Error::output_closed("the reader of the output closed it")
     } else {
-        Error::new("cannot write the output").because(error)
+        Error::file("cannot write the output").because(error)
     }
 }
 
 /// Is this the end of a pipe, which is no failure?
 pub fn is_broken_pipe(error: &Error) -> bool {
-    error.what == BROKEN_PIPE
+    error.code == ErrorCode::OutputClosed
 }
 
 /// Writes one message of talk; what is below its first line is indented.

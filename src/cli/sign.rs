@@ -10,8 +10,10 @@ use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::signature;
 use crate::cli::verify::model_directory;
 use crate::cli::{data_line, talk};
-use crate::error::{Context, Error, Result};
+use crate::document::{Value, value_of};
+use crate::error::{Error, ErrorCode, Result};
 use crate::files::FileEntry;
+use crate::settings::KEYS;
 use crate::verify::{CheckVerdict, Trust, verify};
 
 /// Sign a model directory, made by Firebrand or not
@@ -60,7 +62,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let directory = model_directory(&args.directory);
     let present = directory.join(signature::FILE);
     if present.symlink_metadata().is_ok() && !args.force {
-        return Err(Error::new("the model is signed already")
+        return Err(Error::exists("the model is signed already")
             .at(&present)
             .hint("`--force` replaces the signature"));
     }
@@ -96,10 +98,12 @@ fn signing_key(args: &Args) -> Result<(SigningKey, KeyOrigin)> {
         (Method::Key, None) => Vec::new(),
         (Method::Certificate, Some(path)) => Certificate::all_from_file(path)?,
         (Method::Key, Some(_)) => {
-            return Err(Error::new("`--cert-chain` means nothing without `--method certificate`"));
+            return Err(Error::usage(
+                "`--cert-chain` means nothing without `--method certificate`",
+            ));
         }
         (Method::Certificate, None) => {
-            return Err(Error::new("`--method certificate` needs `--cert-chain`")
+            return Err(Error::usage("`--method certificate` needs `--cert-chain`")
                 .hint("name the file with the signer's certificate, and those above it (PEM)"));
         }
     };
@@ -114,17 +118,14 @@ fn signing_key(args: &Args) -> Result<(SigningKey, KeyOrigin)> {
 
 /// A program without arguments, or an array as the configuration has it.
 pub(super) fn command(text: &str) -> Result<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Line {
-        signer: Vec<String>,
-    }
     if !text.trim_start().starts_with('[') {
         return Ok(vec![text.to_owned()]);
     }
-    let line: Line = toml::from_str(&format!("signer = {text}"))
-        .context("`--signer` is no array of texts")
-        .map_err(|error| error.hint("write it as `[\"program\", \"argument\"]`"))?;
-    Ok(line.signer)
+    match value_of(&KEYS, "output.signer", text) {
+        Some(Value::Texts(command)) => Ok(command),
+        _ => Err(Error::usage("`--signer` is no array of texts")
+            .hint("write it as `[\"program\", \"argument\"]`")),
+    }
 }
 
 /// The files, as they were looked at; what `verify` would refuse whoever signs it is refused.
@@ -139,7 +140,10 @@ fn fit_files(directory: &Path) -> Result<Vec<FileEntry>> {
     if problems.is_empty() {
         return Ok(report.files);
     }
-    let error =
-        Error::refused("every verifier would refuse this model, signed or not").at(directory);
+    let error = Error::refused(
+        ErrorCode::Signature,
+        "every verifier would refuse this model, signed or not",
+    )
+    .at(directory);
     Err(problems.iter().fold(error, |error, problem| error.because(problem)))
 }

@@ -76,8 +76,10 @@ fn directory(args: &Args) -> Result<PathBuf> {
         args.directory.symlink_metadata().is_ok() || args.directory.starts_with("checkpoints");
     if here || RepoName::parse(RepoKind::Model, &name).is_err() {
         if args.revision != DEFAULT_REVISION {
-            return Err(Error::new("`--revision` is for a model on the hub, a directory has none")
-                .at(&args.directory));
+            return Err(Error::usage(
+                "`--revision` is for a model on the hub, a directory has none",
+            )
+            .at(&args.directory));
         }
         return Ok(model_directory(&args.directory));
     }

@@ -20,7 +20,7 @@ use crate::cli::{data_json, data_line, talk, talk_of};
 use crate::config::DeviceChoice;
 use crate::data::Codec;
 use crate::device;
-use crate::error::{Error, Kind, Result, printable};
+use crate::error::{Error, ErrorCode, Kind, Result, printable};
 use crate::evaluation::{Report, Subject, Suite, evaluate};
 use crate::event::Stop;
 use crate::files::{FileEntry, cache_home};
@@ -112,7 +112,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let policy = policy(args, &suite)?;
     let every = args.every.or(policy.every).unwrap_or(EVERY);
     let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::new(format!("there is no device `{}`", args.device))
+        Error::device(format!("there is no device `{}`", args.device))
             .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
     })?;
     let watch = Watch {
@@ -131,7 +131,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             // A well-formed no of the channel or the model is no answer to whether it drifted.
             Err(error) if args.once => return Err(Error { kind: Kind::Failed, ..error }),
             // The hub may be back in the next round.
-            Err(error) if error.kind != Kind::NoRoom => talk_of(&error),
+            Err(error) if error.code != ErrorCode::DiskFull => talk_of(&error),
             Err(error) => return Err(error),
         }
         if let Some(stop) = watch.wait(every.saturating_sub(begun.elapsed())) {
@@ -294,8 +294,10 @@ fn same_bytes(used: &[FileEntry], resolved: &Resolved) -> Result<()> {
     let own = used.iter().filter(|file| !file.path.starts_with("base/"));
     let changed = own.into_iter().find(|file| !resolved.model.files.contains(file));
     match changed {
-        Some(file) => Err(Error::refused("the model changed after it was checked")
-            .at(resolved.path().join(&file.path))),
+        Some(file) => {
+            Err(Error::refused(ErrorCode::Changed, "the model changed after it was checked")
+                .at(resolved.path().join(&file.path)))
+        }
         None => Ok(()),
     }
 }

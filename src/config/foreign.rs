@@ -2,10 +2,8 @@
 //!
 //! Names that do have a counterpart stand with their key in the table.
 
-use super::KeyTable;
-
 /// (tool, name, what takes its place).
-const WITHOUT_KEY: &[(&str, &str, &str)] = &[
+pub(super) const WITHOUT_KEY: &[(&str, &str, &str)] = &[
     ("earlier versions", "registry", "it is called `trust.allowlist` now"),
     ("earlier versions", "registry_keys", "it is called `trust.allowlist_keys` now"),
     ("axolotl, TRL and LLaMA-Factory", "resume_from_checkpoint", RESUME),
@@ -33,21 +31,3 @@ const LOGGING: &str = "every step is recorded";
 const NOTHING_SENT: &str = "nothing is sent anywhere";
 const AUTOMATIC: &str = "there is nothing to choose";
 const ONE_DEVICE: &str = "a run uses one device";
-
-/// What takes the place of another tool's setting.
-pub(super) fn note(known: &KeyTable, name: &str) -> Option<String> {
-    let all = known.notes().chain(WITHOUT_KEY);
-    let (tool, name, says) = all.into_iter().find(|(_, theirs, _)| *theirs == name)?;
-    Some(format!("`{name}` is {} and has no key here: {says}", possessive(tool)))
-}
-
-/// Whether another tool has this key in a section of this name.
-pub(super) fn in_section(known: &KeyTable, section: &str, name: &str) -> bool {
-    let path = || section.chars().chain(['.']).chain(name.chars());
-    known.keys().flat_map(|key| key.names).any(|(_, foreign)| path().eq(foreign.chars()))
-}
-
-/// "axolotl's".
-pub(super) fn possessive(tool: &str) -> String {
-    if tool.ends_with('s') { format!("{tool}'") } else { format!("{tool}'s") }
-}

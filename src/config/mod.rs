@@ -1,59 +1,46 @@
-//! What the user asked for: a TOML file, checked against one table of keys.
+//! What the user asked for: the run config, a document of which the keys stand here.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
-use crate::error::{Context, Error, Result};
-use crate::files::{Digest, open_regular};
+use crate::document::key::OwnedKeys;
+use crate::document::{
+    self, DocumentKind, Effect, Entries, KeyTable, Origin, Problems, Values, is_name, shown,
+};
+use crate::error::{Error, Result};
+use crate::files::Digest;
 
-#[macro_use]
-mod choices;
-mod check;
-mod conflicts;
-mod device_choice;
-mod effect;
 mod foreign;
-pub mod key;
-mod key_table;
-mod overrides;
-mod place;
-mod render;
-mod schema;
 pub mod sections;
-mod template;
-mod tree;
-mod typed;
-mod unknown;
-mod value;
 
 #[cfg(test)]
 mod tests;
 
-pub use device_choice::{DeviceChoice, GraphicsApi};
-pub use effect::Effect;
-pub use key_table::{KeyTable, TableSection};
-use render::Entries;
-pub(crate) use render::quoted;
-pub use schema::schema;
 pub use sections::checkpoint::{CheckpointConfig, OnDiskFull, Reuse};
 pub use sections::data::{DataConfig, OnUnused, Overlong, TrainOn, ValSize};
 pub use sections::data_set::{DataSetConfig, FormatChoice};
-pub use sections::device::{DeviceConfig, Kernels};
+pub use sections::device::{DeviceChoice, DeviceConfig, GraphicsApi, Kernels};
 pub use sections::eval::EvalConfig;
 pub use sections::model::{Init, ModelConfig};
 pub use sections::output::OutputConfig;
 pub use sections::train::{Length, PrecisionChoice, Recompute, Scheduler, TrainConfig, Warmup};
 pub use sections::trust::TrustConfig;
-pub use template::template;
-pub use typed::set_defaults;
-pub(crate) use typed::size;
-pub use value::{Value, Values};
 
-use place::{Origin, Problems, Source};
+const KIND: DocumentKind = DocumentKind {
+    name: "config",
+    what: "the config",
+    title: "Firebrand run",
+    about: "One fine-tuning run.",
+    opening: "A Firebrand run. `firebrand plan FILE` says what it would do, `firebrand train FILE` \
+              does it.",
+    paths: "Paths are relative to the folder where the command is run.",
+    too_large: "a config names data files, it does not hold them",
+};
 
-/// A config has a few hundred lines; a larger file is something else.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The keys of the config: those that stand here, and those that other parts of the program own.
+pub fn keys(owned: Vec<OwnedKeys>) -> KeyTable {
+    KeyTable::new(&KIND, sections::SECTIONS).notes_of(foreign::WITHOUT_KEY).owned_by(owned)
+}
 
 /// Everything that decides a run: plain data, every default filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,13 +107,7 @@ impl Loaded {
 /// # Errors
 /// All problems of the file and the overrides at once, in the order of their places.
 pub fn load(known: &KeyTable, path: &Path, overrides: &[String]) -> Result<Loaded> {
-    std::fs::metadata(path).context_at("cannot read the config", path)?;
-    let mut bytes = Vec::new();
-    open_regular(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .context_at("cannot read the config", path)?;
-    parse(known, path, &bytes, overrides)
+    parse(known, path, &document::bytes_of(known, path)?, overrides)
 }
 
 /// Reads the bytes of a config; `path` is for messages and for the default of `name`.
@@ -134,29 +115,9 @@ pub fn load(known: &KeyTable, path: &Path, overrides: &[String]) -> Result<Loade
 /// # Errors
 /// As [`load`].
 pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> {
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        let what = format!("the config is larger than {FILE_BYTES_MAX} bytes");
-        let hint = "a config names data files, it does not hold them";
-        return Err(Error::new(what).at(path).hint(hint));
-    }
-    let text = utf8(path, bytes)?;
-    let pairs: Vec<_> = overrides.iter().map(|text| overrides::split(text)).collect();
-    let keys = pairs.iter().map(|(key, _)| key.clone()).collect();
-    let source = Source::new(path, text, keys);
-    let mut problems = Problems::default();
-    let (mut table, damage) = tree::parse(text, &source, &mut problems);
-    overrides::apply(known, &mut table, &pairs, &mut problems);
-    let mut found = Problems::default();
-    let mut values = check::check(known, &table, damage.is_none(), &mut found);
-    conflicts::settle(known, &mut values, &source, &mut found);
-    check::fill_defaults(known, &mut values);
-    let name = name(path, &values, &mut found);
-    found.retain(|origin| damage.spares(origin, &source));
-    problems.extend(found);
-    if let Some(error) = problems.into_error(&source) {
-        return Err(with_format_hint(error, path, &damage));
-    }
-    let config = resolve(known, &values, name);
+    let named = |values: &Values, problems: &mut Problems| check_name(path, values, problems);
+    let document = document::parse(known, path, bytes, overrides, named)?;
+    let config = resolve(known, &document.values, name(path, &document.values));
     let entries = entries_of(known, &config);
     let resolved = entries.flat();
     Ok(Loaded {
@@ -165,13 +126,13 @@ pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8], overrides: &[String]) 
         deciding: known.having(&resolved, Effect::decides),
         measuring: known.having(&resolved, |effect| effect == Effect::Measures),
         resolved,
-        text_sha256: Digest::of(bytes),
-        overrides: pairs.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+        text_sha256: document.sha256,
+        overrides: document.overrides,
         config,
     })
 }
 
-/// All values of a config, in the order in which they are rendered.
+/// All values of a config.
 fn entries_of(known: &KeyTable, config: &RunConfig) -> Entries {
     let mut entries = Entries::default();
     entries.text("name", &config.name);
@@ -188,29 +149,20 @@ fn entries_of(known: &KeyTable, config: &RunConfig) -> Entries {
     entries
 }
 
-fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
-    std::str::from_utf8(bytes).map_err(|error| {
-        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        Error::new("the config is not valid UTF-8").at_position(path, line, column)
-    })
+/// The name of the run: as given, else that of the file.
+fn name(path: &Path, values: &Values) -> String {
+    let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    values.optional_text("name").or_else(stem).unwrap_or_default()
 }
 
-/// The name of the run: as given, else that of the file.
-fn name(path: &Path, values: &Values, problems: &mut Problems) -> String {
-    if let Some(name) = values.optional_text("name") {
-        return name;
-    }
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
+fn check_name(path: &Path, values: &Values, problems: &mut Problems) {
     // A name that was given and is unusable has been reported.
-    if values.given("name").is_none() && !typed::is_name(&stem) {
-        let shown = place::shown(&stem);
-        let error = Error::new(format!("the file name `{shown}` cannot name the run"))
+    let name = name(path, values);
+    if !values.is_given("name") && !is_name(&name) {
+        let error = Error::config(format!("the file name `{}` cannot name the run", shown(&name)))
             .hint("add `name = \"my-run\"` above the first section");
         problems.report(Origin::File, error);
     }
-    stem.into_owned()
 }
 
 /// Defaults that other keys decide are decided here.
@@ -236,16 +188,5 @@ fn resolve(known: &KeyTable, values: &Values, name: String) -> RunConfig {
         owned: known.owned_of(values),
         model,
         name,
-    }
-}
-
-/// People arrive with YAML and JSON.
-fn with_format_hint(error: Error, path: &Path, damage: &tree::Damage) -> Error {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    match extension {
-        Some("yaml" | "yml" | "json") if !damage.is_none() => {
-            error.hint("the config is TOML: `[section]` lines, and `key = value` below them")
-        }
-        _ => error,
     }
 }

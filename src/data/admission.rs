@@ -259,7 +259,7 @@ impl Admission {
             return Ok(());
         }
         let what = format!("{} of {} records have no target tokens", self.nothing, self.records);
-        Err(Error::new(what).at_position(&*first.file, line(first), 1).hint(
+        Err(Error::data(what).at_position(&*first.file, line(first), 1).hint(
             "either they have no turn of the assistant, or `data.max_seq_len` cuts it off; \
              `firebrand plan` shows what is trained on of a record",
         ))

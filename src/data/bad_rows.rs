@@ -35,7 +35,7 @@ impl BadRows {
                 self.rules.push((self.problems.len(), rule.clone()));
             }
             let record = RecordId { file: name.into(), line: problem.line };
-            let error = Error::new(&problem.reason).at_position(name, line(&record), 1);
+            let error = Error::data(&problem.reason).at_position(name, line(&record), 1);
             self.problems.push(error);
         }
         if self.count <= self.limit {
@@ -59,7 +59,7 @@ impl BadRows {
             let all = "`firebrand data CONFIG --doctor` lists all";
             problems.push(last.hint(format!("{hint}; {all}")));
         }
-        Err(Error::all(problems).unwrap_or_else(|| Error::new("too many unusable records")))
+        Err(Error::all(problems).unwrap_or_else(|| Error::data("too many unusable records")))
     }
 
     /// A sentence for each skipped record.

@@ -150,7 +150,7 @@ fn renamed(batch: &[Record], set: &DataSetConfig) -> Vec<Record> {
 
 fn unusable(file: &Arc<str>, record: &Record, why: &str) -> Error {
     let id = RecordId { file: file.clone(), line: record.line };
-    Error::new("a record of the evaluation cannot be used")
+    Error::data("a record of the evaluation cannot be used")
         .at_position(&**file, line(&id), 1)
         .because(why)
         .hint("correct or remove it: a model must not be evaluated on some of the records only")

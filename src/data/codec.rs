@@ -122,11 +122,11 @@ impl Codec {
     /// needed.
     pub fn template_for(&self, has_tools: bool) -> Result<&TemplateRenderer> {
         self.templates.of(has_tools).ok_or_else(|| match &self.templates.tool_use {
-            Some(_) => Error::new(
+            Some(_) => Error::tokenizer(
                 "the model's only chat template is `tool_use`, and this conversation has no tools",
             )
             .hint("name one for all conversations as `data.chat_template`"),
-            None => Error::new("the model has no chat template, and conversations need one")
+            None => Error::template("the model has no chat template, and conversations need one")
                 .hint("name one as `data.chat_template`, or write the records as `completion`"),
         })
     }
@@ -166,7 +166,9 @@ impl Codec {
         let conversation = Conversation { messages, template_args, ..Conversation::default() };
         let template = self.chat_template()?;
         template.write(&conversation, 1, true)?.map_err(|reason| {
-            Error::new("the chat template refuses the prompt").at(template.origin()).because(reason)
+            Error::template("the chat template refuses the prompt")
+                .at(template.origin())
+                .because(reason)
         })
     }
 

@@ -63,7 +63,7 @@ pub fn detect_anyway(sample: &[Record]) -> Option<Choice> {
 
 fn unknown(path: &Path, line: u64, record: &Fields) -> Error {
     let found = found(record);
-    let error = Error::new(format!("the shape of the records is not known: {found}")).at_position(
+    let error = Error::data(format!("the shape of the records is not known: {found}")).at_position(
         path,
         usize::try_from(line).unwrap_or(usize::MAX),
         1,
@@ -95,7 +95,7 @@ fn mixed(path: &Path, first: (u64, &dyn Format), other: (u64, &dyn Format)) -> E
         "the record at {path_shown}:{} has the shape `{}`, and this one has the shape `{}`",
         first.0, shapes.0, shapes.1
     );
-    Error::new(what)
+    Error::data(what)
         .at_position(path, usize::try_from(other.0).unwrap_or(usize::MAX), 1)
         .hint("put records of different shapes into different files")
 }

@@ -1,7 +1,7 @@
 //! Errors of one record that end a run: no setting lets such a record pass.
 
 use super::codec::Codec;
-use super::example::{PAIRS, RecordId};
+use super::example::RecordId;
 use crate::error::Error;
 
 /// A record is longer than a row, and that is to be an error.
@@ -15,7 +15,7 @@ pub fn much_too_long(max: usize, record: &RecordId) -> Error {
 }
 
 fn longer_than_a_row(has: &str, record: &RecordId) -> Error {
-    Error::new(format!("a record has {has}"))
+    Error::data(format!("a record has {has}"))
         .at_position(&*record.file, line(record), 1)
         .hint("set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`")
 }
@@ -23,10 +23,12 @@ fn longer_than_a_row(has: &str, record: &RecordId) -> Error {
 /// A preference pair, which has two answers, where no examples are made of pairs; `hint` names what
 /// would.
 pub fn pair(record: &RecordId, hint: Option<&str>) -> Error {
-    let error = Error::new(PAIRS).at_position(&*record.file, line(record), 1).hint(
-        "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
+    let error = Error::pairs("the objective does not learn from pairs of answers")
+        .at_position(&*record.file, line(record), 1)
+        .hint(
+            "with `columns = { messages = \"chosen\" }` and `format = \"messages\"` the chosen \
          answers are trained on",
-    );
+        );
     match hint {
         Some(hint) if !hint.is_empty() => error.hint(hint),
         _ => error,
@@ -36,7 +38,7 @@ pub fn pair(record: &RecordId, hint: Option<&str>) -> Error {
 /// Two tokens that begin a text, of which the template wrote one too many.
 pub fn doubled(codec: &Codec, bos: u32, template: &str, record: &RecordId) -> Error {
     let name = codec.tokenizer.token_name(bos).unwrap_or_default();
-    Error::new(format!("the rendered conversation begins with `{name}` twice"))
+    Error::data(format!("the rendered conversation begins with `{name}` twice"))
         .at_position(&*record.file, line(record), 1)
         .because(format!("that is how the chat template {template} writes it"))
         .hint("remove it from the first message of the records, or from the template")

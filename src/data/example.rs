@@ -7,9 +7,6 @@ use std::sync::Arc;
 use super::tokens::CompactTokens;
 use crate::files::Digest;
 
-/// What the error says that ends a run on preference pairs; `firebrand data` shows them instead.
-pub const PAIRS: &str = "the objective does not learn from pairs of answers";
-
 /// The tokens of a record, or of a piece of a long text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Example {

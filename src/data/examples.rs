@@ -129,7 +129,7 @@ impl Writer {
             example.tokens.iter().for_each(|token| out.extend_from_slice(&token.to_le_bytes()));
         } else {
             if example.tokens.iter().any(|token| *token > u32::from(u16::MAX)) {
-                return Err(Error::new("a token beyond the vocabulary"));
+                return Err(Error::data("a token beyond the vocabulary"));
             }
             #[expect(clippy::cast_possible_truncation)] // checked
             out.extend(example.tokens.iter().flat_map(|token| (*token as u16).to_le_bytes()));
@@ -312,7 +312,7 @@ fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<
 }
 
 fn damaged() -> Error {
-    Error::new("a file of the cache is damaged").hint("`firebrand cache gc --all` empties it")
+    Error::data("a file of the cache is damaged").hint("`firebrand cache gc --all` empties it")
 }
 
 fn read_index<T: DeserializeOwned>(file: &mut File) -> Result<Index<T>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::codec::Codec;
 use super::ends_of_runs::{much_too_long, one_line, pair, too_long};
-use super::example::{Example, PAIRS, RecordId, RecordOutcome, TextPieces};
+use super::example::{Example, RecordId, RecordOutcome, TextPieces};
 use super::finding::{Drawn, Examiner};
 use super::formats::{Content, Conversation, Fields};
 use super::handed::Handed;
@@ -14,7 +14,7 @@ use super::tokens::CompactTokens;
 use super::unused::{columns, judge};
 use super::written::{Chat, Unwritten, Writing};
 use crate::config::{DataConfig, OnUnused, Overlong, TrainOn};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 
 /// How the records of an evaluation are read.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ impl<'a> Maker<'a> {
 
     /// Whether an examination goes on where a run ends.
     fn goes_on_after(&self, error: &Error) -> bool {
-        self.examiner.is_some() && error.what != PAIRS
+        self.examiner.is_some() && error.code != ErrorCode::Pairs
     }
 
     fn make_written(

@@ -68,7 +68,7 @@ pub use corpus::{Corpus, Extent, open};
 pub use corpus_file::{CorpusFile, Role};
 pub use count::{Counted, count};
 pub use doctor::{Checkup, FindingGroup, checkup};
-pub use example::{CorpusEntry, Example, PAIRS, RecordId, RecordOutcome, TextPieces};
+pub use example::{CorpusEntry, Example, RecordId, RecordOutcome, TextPieces};
 pub use examples::TOKEN_BYTES;
 pub use finding::FindingKind;
 pub use formats::{Content, Conversation};
@@ -80,7 +80,8 @@ pub use pairs::{Pair, preference_pairs};
 pub use plan::{Cursor, Plan};
 pub use raw::{RawRecord, each_record};
 pub use renderer::{
-    COMMAND as RENDER_COMMAND, Exceeded, TemplateRenderer, render_with, serve as render_served,
+    COMMAND as RENDER_COMMAND, Exceeded, TemplateRenderer, Tried, render_with,
+    serve as render_served,
 };
 pub use show::{ExampleSpan, pieces};
 pub use sources::extensions;

@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
         let choice = detect(Path::new(&*self.file.name), batch, self.set.format)?;
         let choice = choice.filter(|found| found.format.choice() == FormatChoice::Preference);
         choice.ok_or_else(|| {
-            Error::new("preference pairs and records of another shape cannot be shown together")
+            Error::data("preference pairs and records of another shape cannot be shown together")
                 .at(&*self.file.name)
         })
     }
@@ -105,14 +105,14 @@ impl Showing<'_> {
     fn show(&self, record: Record, left_out: &mut LeftOut) -> Result<Pair> {
         let id = RecordId { file: self.file.name.clone(), line: record.line };
         let place = (&*self.file.name, usize::try_from(record.line).unwrap_or(0));
-        let shown = record.content.map_err(Error::new).and_then(|mut fields| {
-            let content = self.choice.format.read(&mut fields).map_err(Error::new)?;
+        let shown = record.content.map_err(Error::data).and_then(|mut fields| {
+            let content = self.choice.format.read(&mut fields).map_err(Error::data)?;
             let Content::Preference { chosen, rejected } = content else {
-                return Err(Error::new("the record is no preference pair"));
+                return Err(Error::data("the record is no preference pair"));
             };
             let mut unused = Vec::new();
             columns(&fields, &mut unused);
-            judge(self.config.on_unused, &unused).map_err(|why| Error::new(why).hint(RULE))?;
+            judge(self.config.on_unused, &unused).map_err(|why| Error::data(why).hint(RULE))?;
             let shown = pair(self.codec, self.config, &chosen, &rejected, &mut unused)?;
             left_out.add(&unused, &BTreeSet::new(), &id);
             Ok(shown)

@@ -95,7 +95,7 @@ impl Plan {
                     *cursor = Cursor { epoch: epoch + 1, window: 0, row: 0 };
                 }
                 None => {
-                    return Err(Error::new(
+                    return Err(Error::data(
                         "the training data holds no example with target tokens",
                     ));
                 }
@@ -111,7 +111,7 @@ impl Plan {
         {
             return Ok(window);
         }
-        Err(Error::new(format!(
+        Err(Error::data(format!(
             "there is no row {} in window {} of epoch {}",
             cursor.row, cursor.window, cursor.epoch
         ))

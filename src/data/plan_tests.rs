@@ -38,7 +38,7 @@ impl Blocks for Memory {
         if self.fails_every > 0
             && (self.asked.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(self.fails_every)
         {
-            return Err(Error::new("the file cannot be had now"));
+            return Err(Error::hub("the file cannot be had now"));
         }
         let entries = &self.files[file.set as usize][file.file as usize];
         let size = |block: &[CorpusEntry]| BlockSize {

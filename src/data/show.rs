@@ -74,10 +74,10 @@ pub fn pair(
                     unused.extend(handed.unused);
                     Ok(handed.rendered.text)
                 }
-                Err(reason) => Err(Error::new(reason).hint(RULE)),
+                Err(reason) => Err(Error::data(reason).hint(RULE)),
             },
-            Some(Err(reason)) => Err(Error::new(reason).at(template.origin())),
-            None => Err(Error::new("the conversation was not rendered").at(template.origin())),
+            Some(Err(reason)) => Err(Error::data(reason).at(template.origin())),
+            None => Err(Error::data("the conversation was not rendered").at(template.origin())),
         }
     };
     Ok(Rendered { chosen: text(chosen)?, rejected: text(rejected)? })

@@ -180,7 +180,7 @@ impl Store {
         let about = tokenise(&source, &reading, &mut writer)?;
         self.supply.confirm(file, &about.file)?;
         if about.statistics.records == 0 && self.sets[id.set as usize].1.files.len() == 1 {
-            return Err(Error::new("the data set holds no records").at(&*file.name));
+            return Err(Error::data("the data set holds no records").at(&*file.name));
         }
         let path = self.path_of(id, &about.file.sha256, about.refusal.as_deref());
         writer.commit(&path, &about)?;

@@ -85,10 +85,10 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
 
 fn nothing_left(store: &Store, statistics: &Statistics) -> Result<Error> {
     if statistics.overlapping > 0 {
-        return Ok(Error::new("every training record is also a validation record")
+        return Ok(Error::data("every training record is also a validation record")
             .hint("remove them from one of the two, or use `data.val_size`"));
     }
-    let error = Error::new("the training data holds no example with target tokens")
+    let error = Error::data("the training data holds no example with target tokens")
         .because(format!("{} records were read", statistics.records));
     // Records that may be skipped are otherwise only warned of, once there is something to train.
     for file in store.files() {
@@ -196,7 +196,7 @@ fn held_out(store: &Store, size: ValSize) -> Result<Result<HeldOut>> {
     }
     Ok(match smallest.into_iter().nth(wanted) {
         Some(limit) => Ok(HeldOut::Below(limit)),
-        None => Err(Error::new(format!("`data.val_size = {count}` leaves nothing to train on"))
+        None => Err(Error::data(format!("`data.val_size = {count}` leaves nothing to train on"))
             .because(format!("there are {different} different records that can be used"))),
     })
 }

@@ -61,8 +61,8 @@ pub fn tokenise(path: &Path, reading: &Reading, writer: &mut Writer) -> Result<A
         let choice = make_all(batches, reading, &give);
         drop(give);
         // What failed first in the order of the file is what the keeper met, if it met anything.
-        let about = keeper.join().map_err(|_| Error::new("writing examples failed"))?;
-        let file = reader.join().map_err(|_| Error::new("reading a data file failed"))?;
+        let about = keeper.join().map_err(|_| Error::data("writing examples failed"))?;
+        let file = reader.join().map_err(|_| Error::data("reading a data file failed"))?;
         let mut about = about?;
         let (choice, refusal) = choice?;
         about.refusal = refusal.or(about.refusal);
@@ -100,7 +100,7 @@ fn make_all(
     for batch in batches {
         let batch = batch.map_err(|error| named(error, reading.name))?;
         if (reading.stop)() {
-            return Err(Error::new("stopped while reading").at(&**reading.name));
+            return Err(Error::interrupted("stopped while reading").at(&**reading.name));
         }
         let batch: Vec<Record> = match reading.columns.is_empty() {
             true => batch,

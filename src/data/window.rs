@@ -181,7 +181,7 @@ impl Recipe {
             return Ok(found.clone());
         }
         let lengths = self.lengths.as_ref().ok_or_else(|| {
-            Error::new("the number of rows is not known before the data was read to its end")
+            Error::data("the number of rows is not known before the data was read to its end")
         })?;
         let windows = self.epoch(epoch);
         let size = |number: u64| -> Result<Size> {

@@ -69,7 +69,7 @@ fn of_interface(
             true => "this build has no GPU support (feature `gpu`)".to_owned(),
             false => format!("here there is {}", there.join(" and ")),
         };
-        return Err(Error::new(what).hint(hint));
+        return Err(Error::device(what).hint(hint));
     };
     let Ok(adapters) = adapters else { return Ok(Vec::new()) };
     match number {
@@ -93,19 +93,21 @@ fn numbered(list: Vec<Adapter>, number: u16, what: &str) -> Result<Vec<Adapter>,
     let one = list.into_iter().nth(usize::from(number));
     one.map(|adapter| vec![adapter]).ok_or_else(|| {
         let (are, s) = if count == 1 { ("is", "") } else { ("are", "s") };
-        Error::new(format!("there is no {what} of number {number}: there {are} {count} {what}{s}"))
-            .hint("numbers begin at 0; `firebrand devices` lists what there is")
+        Error::device(format!(
+            "there is no {what} of number {number}: there {are} {count} {what}{s}"
+        ))
+        .hint("numbers begin at 0; `firebrand devices` lists what there is")
     })
 }
 
 /// Why there is nothing of that name.
 fn nothing(wanted: DeviceChoice, found: &AdaptersByApi) -> Error {
     let error = match wanted {
-        DeviceChoice::Software => Error::new("there is no software adapter")
+        DeviceChoice::Software => Error::device("there is no software adapter")
             .hint("on Debian, `apt-get install libegl1 libgl1-mesa-dri` brings one"),
-        DeviceChoice::Api(api, _) => Error::new(format!("{} has no adapter here", title(api)))
+        DeviceChoice::Api(api, _) => Error::device(format!("{} has no adapter here", title(api)))
             .hint("install the driver of your card; `firebrand devices` lists what there is"),
-        _ => Error::new("no GPU can be used")
+        _ => Error::device("no GPU can be used")
             .hint("set `device.name = \"cpu\"`, or install the Vulkan driver of your card"),
     };
     let reasons = reasons(

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 
 /// Why a device did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +39,11 @@ impl Failure {
 
     /// As an error; `doing` goes on from "the device failed while".
     pub fn while_doing(self, doing: &str) -> Error {
-        let (what, why) = match self {
-            Self::Memory(why) => ("has no memory left for", why),
-            Self::Other(why) => ("failed while", why),
+        let (what, why, code) = match self {
+            Self::Memory(why) => ("has no memory left for", why, ErrorCode::OutOfMemory),
+            Self::Other(why) => ("failed while", why, ErrorCode::Device),
         };
-        Error::new(format!("the device {what} {doing}")).because(why).hint(
+        Error::device(format!("the device {what} {doing}")).code(code).because(why).hint(
             "`firebrand doctor` looks at the device; `device.name = \"cpu\"` works without it",
         )
     }

@@ -131,7 +131,7 @@ pub fn open(wanted: DeviceChoice, threads: usize) -> Result<OpenedDevice> {
     if wanted == DeviceChoice::Auto {
         return Ok(cpu(threads, &format!("no GPU can be used: {}", reasons.join("; "))));
     }
-    let error = Error::new(format!("`device.name = \"{wanted}\"` cannot be used"))
+    let error = Error::device(format!("`device.name = \"{wanted}\"` cannot be used"))
         .hint("`firebrand devices` lists what there is, and `device.name = \"cpu\"` always works");
     Err(reasons.into_iter().fold(error, Error::because))
 }
@@ -142,7 +142,7 @@ pub fn open(wanted: DeviceChoice, threads: usize) -> Result<OpenedDevice> {
 /// When it cannot be used.
 pub fn open_adapter(adapter: &Adapter) -> Result<OpenedDevice> {
     survey::on(adapter)
-        .map_err(|why| Error::new(format!("{} cannot be used", adapter.name)).because(why))
+        .map_err(|why| Error::device(format!("{} cannot be used", adapter.name)).because(why))
 }
 
 fn why(wanted: DeviceChoice) -> &'static str {
@@ -161,7 +161,7 @@ pub fn start_threads(threads: usize) -> Result<usize> {
     if threads > 0 {
         let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         if built.is_err() && rayon::current_num_threads() != threads {
-            return Err(Error::new(format!(
+            return Err(Error::device(format!(
                 "cannot use {threads} threads: {} are already running",
                 rayon::current_num_threads()
             )));

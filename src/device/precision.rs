@@ -135,7 +135,7 @@ fn automatic(opened: &OpenedDevice, cpu: bool) -> (Arithmetic, &'static str) {
 
 fn refusal(wanted: PrecisionChoice, opened: &OpenedDevice) -> Error {
     let what = format!("`train.precision = \"{wanted}\"` cannot be had on {}", opened.name);
-    let error = Error::new(what);
+    let error = Error::device(what);
     match wanted {
         PrecisionChoice::MixedBf16 if opened.f16 => {
             error.because("its kernels have no bfloat16").hint("take `\"mixed-f16\"`")

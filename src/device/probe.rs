@@ -69,7 +69,7 @@ pub fn trial(adapter: &Adapter) -> Result<Trial, String> {
 /// The other half: what the hidden command prints for its arguments.
 pub fn answer(api: &str, adapter: Option<&str>) -> Result<String> {
     let api = GraphicsApi::from_name(api)
-        .ok_or_else(|| Error::new(format!("there is no interface `{api}`")))?;
+        .ok_or_else(|| Error::device(format!("there is no interface `{api}`")))?;
     let answer = match adapter {
         None => serde_json::to_string(&Ok::<_, String>(super::gpu::adapters(api))),
         Some(json) => {

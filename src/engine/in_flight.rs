@@ -60,14 +60,14 @@ impl InFlight {
 }
 
 pub(super) fn broken(step: u64, why: &str) -> Error {
-    Error::new(format!("the device failed at step {step}")).because(why).hint(
+    Error::device(format!("the device failed at step {step}")).because(why).hint(
         "the same command goes on from the last checkpoint; `firebrand doctor` looks at the device",
     )
 }
 
 pub(super) fn diverged(step: u64, what: &str, rows: &[String]) -> Error {
     const ROWS_SHOWN: usize = 8;
-    let error = Error::new(format!("{what} at step {step}; nothing was published"))
+    let error = Error::device(format!("{what} at step {step}; nothing was published"))
         .hint("try a smaller `train.learning_rate` or a longer warm-up, and look at these records");
     let rows = rows.iter().take(ROWS_SHOWN);
     rows.fold(error, |error, row| error.because(format!("it came from {row}")))

@@ -127,7 +127,7 @@ impl Trainer {
             // Rows of a run have target tokens; a mean over nothing would be no number.
             let what = format!("step {} has no target tokens", self.step + 1);
             let rows = batches.iter().flat_map(Batch::describe_rows);
-            return Err(rows.fold(Error::new(what), Error::because));
+            return Err(rows.fold(Error::device(what), Error::because));
         }
         let sums = loop {
             match self.differentiate(batches) {
@@ -311,7 +311,7 @@ impl Trainer {
         let length = batches.iter().map(|batch| batch.length).max().unwrap_or(0);
         let what = format!("step {} does not fit into the device's memory", self.step + 1);
         let used = device::usage(&self.model.device);
-        let mut error = Error::new(what).because(why).because(format!(
+        let mut error = Error::device(what).because(why).because(format!(
             "one row of {length} tokens is computed at once already, with layers computed again"
         ));
         if let Some(reserved) = used.device_bytes_reserved {

@@ -72,7 +72,7 @@ pub fn asked<'a>(task: &Task, cases: &'a [Case]) -> Result<Vec<(usize, &'a Quest
     let mut chosen: Vec<(usize, &Question)> =
         all.filter(|(_, question)| !question.tokens.is_empty()).collect();
     if chosen.is_empty() {
-        return Err(Error::new(format!("the task `{}` has nothing to ask", task.name))
+        return Err(Error::evaluation(format!("the task `{}` has nothing to ask", task.name))
             .because("no record has an answer of its own: they are plain text")
             .hint("tasks are for conversations, and for prompts with completions"));
     }

@@ -45,7 +45,7 @@ pub fn losses(
             let place = rows[position / batch.length][document] as usize;
             if !loss.is_finite() {
                 let record = owners[place];
-                return Err(Error::new("the model gives scores that are not finite")
+                return Err(Error::not_finite("the model gives scores that are not finite")
                     .because(format!("the loss of {} is {loss}", cases[record].record))
                     .hint("its weights are damaged, or the training that made them diverged"));
             }

@@ -14,6 +14,7 @@ mod report;
 mod scorer;
 mod slices;
 mod suite;
+mod suite_keys;
 mod task;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use report::{
 };
 pub use slices::{Slices, slices};
 pub use suite::{SliceBy, Suite};
+pub use suite_keys::KEYS as SUITE_KEYS;
 pub use task::{Task, TaskKind};
 
 use crate::data::{Case, Cases, Codec, cases};
@@ -89,7 +91,7 @@ pub fn evaluate(
     let found = cases(&suite.data, codec, supply, &suite.case_settings(codec))?;
     found.warnings.iter().for_each(|text| watcher.warn(text));
     if found.cases.iter().all(|case| case.examples.is_empty()) {
-        return Err(Error::new("the evaluation has nothing to judge")
+        return Err(Error::evaluation("the evaluation has nothing to judge")
             .at(&suite.path)
             .because(format!("{} records were read", found.cases.len())));
     }

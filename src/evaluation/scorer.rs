@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(5);
 /// # Errors
 /// When it cannot be started, fails, takes longer than `timeout`, or says something else.
 pub fn scores(command: &[String], lines: &[Value], timeout: Duration) -> Result<Vec<f64>> {
-    let failed = |what: String| Error::new(what).at(&command[0]);
+    let failed = |what: String| Error::evaluation(what).at(&command[0]);
     let mut child = Command::new(&command[0])
         .args(&command[1..])
         .stdin(Stdio::piped())
@@ -79,14 +79,14 @@ fn numbers(text: &str, wanted: usize) -> Result<Vec<f64>> {
             Ok(score) if score.is_finite() => found.push(score),
             _ => {
                 let shown: String = line.chars().take(60).collect();
-                return Err(Error::new(format!("line {number} of the scorer is no number"))
+                return Err(Error::evaluation(format!("line {number} of the scorer is no number"))
                     .because(format!("it is `{shown}`")));
             }
         }
     }
     if found.len() != wanted {
         let what = format!("the scorer gave {} numbers for {wanted} answers", found.len());
-        return Err(Error::new(what).hint("one number a line, in the order of the records"));
+        return Err(Error::evaluation(what).hint("one number a line, in the order of the records"));
     }
     Ok(found)
 }

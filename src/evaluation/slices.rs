@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::suite::{SLICES_MAX, SliceBy, Suite};
+use super::suite::{SliceBy, Suite};
+use super::suite_keys::SLICES_MAX;
 use crate::data::Case;
 use crate::error::{Error, Result};
 
@@ -41,14 +42,14 @@ fn slice(by: &SliceBy, cases: &[Case]) -> Result<Slices> {
                 values => values.to_vec(),
             };
             if names.len() > SLICES_MAX {
-                return Err(Error::new(format!(
+                return Err(Error::evaluation(format!(
                     "the column `{column}` has {} different values",
                     names.len()
                 ))
                 .hint(format!("slices are for at most {SLICES_MAX}; name some with `values`")));
             }
             if values.is_empty() && names.iter().all(|name| name == NONE) {
-                return Err(Error::new(format!("no record has the column `{column}`"))
+                return Err(Error::evaluation(format!("no record has the column `{column}`"))
                     .hint("columns are named as they stand in the records, e.g. `meta.lang`"));
             }
             let place = |text: &String| names.iter().position(|name| name == text);

@@ -1,20 +1,15 @@
 //! `EVAL.toml`: which data a model is evaluated on, in which slices, and at which tasks.
 
-use crate::evaluation::task::BYTES_MAX;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use toml::Spanned;
-
-use super::task::{self, Task, TaskEntry};
+use super::suite_keys::{KEYS, SLICES_MAX};
+use super::task::{self, Task};
 use crate::config::{DataSetConfig, FormatChoice, OnUnused};
 use crate::data::{CaseSettings, Codec};
+use crate::document::{Document, Findings, Placed, Values};
 use crate::error::{Error, Result};
-use crate::files::{Digest, Placed, TomlText};
-
-/// More slices of one kind tell a person nothing.
-pub const SLICES_MAX: usize = 100;
+use crate::files::Digest;
 
 /// What a model is evaluated on.
 #[derive(Debug, Clone)]
@@ -73,150 +68,47 @@ impl SliceBy {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    name: Option<String>,
-    #[serde(default = "seed")]
-    seed: u64,
-    data: Data,
-    #[serde(default)]
-    slice: Vec<Spanned<Slice>>,
-    #[serde(default)]
-    task: Vec<Spanned<TaskEntry>>,
-    #[serde(default = "samples")]
-    bootstrap: u64,
-    #[serde(default = "confidence")]
-    confidence: Spanned<f64>,
-}
-
-fn seed() -> u64 {
-    42
-}
-
-fn samples() -> u64 {
-    1000
-}
-
-fn confidence() -> Spanned<f64> {
-    Spanned::new(0..0, 0.95)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Data {
-    path: String,
-    format: Option<Spanned<String>>,
-    revision: Option<String>,
-    subset: Option<String>,
-    split: Option<String>,
-    #[serde(default)]
-    files: Vec<String>,
-    #[serde(default)]
-    columns: BTreeMap<String, String>,
-    max_seq_len: Option<Spanned<usize>>,
-    #[serde(default)]
-    max_records: u64,
-    micro_batch_size: Option<Spanned<usize>>,
-    #[serde(default)]
-    template_args: BTreeMap<String, serde_json::Value>,
-    on_unused: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Slice {
-    by: String,
-    #[serde(default)]
-    values: Vec<String>,
-    #[serde(default)]
-    bands: Vec<usize>,
-}
-
 impl Suite {
     /// Reads a suite. Paths in it are relative to the current folder, as in every configuration.
     ///
     /// # Errors
-    /// With line and column, when it is no suite.
+    /// All problems at once with line and column, when it is no suite.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = TomlText::read(path, "the evaluation", BYTES_MAX)?;
-        let document: Document = text.parse()?;
-        Self::of(document, path, Digest::of(text.text().as_bytes()))
-            .map_err(|(error, span)| text.place(error, span))
-    }
-
-    fn of(document: Document, path: &Path, sha256: Digest) -> Placed<Self> {
-        let mut slices: Vec<SliceBy> = Vec::new();
-        for entry in document.slice {
-            let span = entry.span();
-            let slice = slice(entry.into_inner()).map_err(|error| (error, span.clone()))?;
-            if slices.iter().any(|known| known.name() == slice.name()) {
-                let what = format!("there are two slices by `{}`", slice.name());
-                return Err((Error::new(what), span));
-            }
-            slices.push(slice);
-        }
-        let mut tasks: Vec<Task> = Vec::new();
-        for entry in document.task {
-            let span = entry.span();
-            let task = task::read(entry.into_inner(), &span)?;
-            let taken = ["loss", "perplexity", "accuracy"].contains(&task.name.as_str());
-            if taken || tasks.iter().any(|known| known.name == task.name) {
-                let what = format!("the name `{}` is taken", task.name);
-                return Err((Error::new(what), span));
-            }
-            tasks.push(task);
-        }
-        let (confidence, span) = (*document.confidence.get_ref(), document.confidence.span());
-        if !(confidence > 0.0 && confidence < 1.0) {
-            return Err((Error::new("`confidence` lies between 0 and 1, such as 0.95"), span));
-        }
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let data = document.data;
+        let document = Document::read(&KEYS, path)?;
+        let mut findings = document.findings();
+        let slices = slices(document.values.tables("slice"), &mut findings);
+        let tasks = tasks(document.values.tables("task"), &mut findings);
+        findings.finish()?;
+        let values = &document.values;
+        let stem = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self {
-            name: document.name.unwrap_or(stem),
+            name: values.optional_text("name").unwrap_or_else(stem),
             path: path.to_path_buf(),
-            sha256,
-            seed: document.seed,
-            max_seq_len: at_least(data.max_seq_len, 2, 1024, "max_seq_len")?,
-            max_records: data.max_records,
-            template_args: data.template_args,
-            on_unused: on_unused(data.on_unused)?,
-            micro_batch_size: at_least(data.micro_batch_size, 1, 1, "micro_batch_size")?,
+            sha256: document.sha256,
+            seed: values.integer("seed"),
+            max_seq_len: values.size("data.max_seq_len"),
+            max_records: values.integer("data.max_records"),
+            micro_batch_size: values.size("data.micro_batch_size"),
+            template_args: values.arguments("data.template_args"),
+            on_unused: values
+                .optional_text("data.on_unused")
+                .and_then(|name| OnUnused::from_name(&name)),
             data: DataSetConfig {
-                format: format(data.format)?,
-                path: data.path,
-                revision: data.revision,
-                subset: data.subset,
-                split: data.split,
-                files: data.files,
-                columns: data.columns,
-                weight: 1.0,
+                format: values.choice("data.format", FormatChoice::from_name),
+                revision: values.optional_text("data.revision"),
+                subset: values.optional_text("data.subset"),
+                split: values.optional_text("data.split"),
+                files: values.texts("data.files"),
+                columns: values.pairs("data.columns").unwrap_or_default(),
+                ..DataSetConfig::new(values.text("data.path"))
             },
             slices,
             tasks,
-            bootstrap: document.bootstrap,
-            confidence,
+            bootstrap: values.integer("bootstrap"),
+            confidence: values.number("confidence"),
         })
     }
-}
 
-fn at_least(
-    given: Option<Spanned<usize>>,
-    least: usize,
-    default: usize,
-    name: &str,
-) -> Placed<usize> {
-    match given {
-        None => Ok(default),
-        Some(value) if *value.get_ref() < least => {
-            Err((Error::new(format!("`{name}` must be at least {least}")), value.span()))
-        }
-        Some(value) => Ok(value.into_inner()),
-    }
-}
-
-impl Suite {
     /// How the records are read. What a run hands to its template holds where the suite says
     /// nothing.
     pub fn case_settings(&self, codec: &Codec) -> CaseSettings {
@@ -233,45 +125,51 @@ impl Suite {
     }
 }
 
-fn on_unused(given: Option<Spanned<String>>) -> Placed<Option<OnUnused>> {
-    let Some(given) = given else { return Ok(None) };
-    match OnUnused::from_name(given.get_ref()) {
-        Some(on_unused) => Ok(Some(on_unused)),
-        None => {
-            let error = Error::new(format!("`on_unused` cannot be `{}`", given.get_ref()));
-            let hint = format!("there are {}", OnUnused::NAMES.join(", "));
-            Err((error.hint(hint), given.span()))
+fn slices(entries: &[Values], findings: &mut Findings) -> Vec<SliceBy> {
+    let mut slices: Vec<SliceBy> = Vec::new();
+    for entry in entries {
+        let Some(slice) = findings.take(slice(entry)) else { continue };
+        if slices.iter().any(|known| known.name() == slice.name()) {
+            let what = format!("there are two slices by `{}`", slice.name());
+            findings.report((Error::config(what), entry.place("by")));
         }
+        slices.push(slice);
     }
+    slices
 }
 
-fn format(given: Option<Spanned<String>>) -> Placed<FormatChoice> {
-    let Some(given) = given else { return Ok(FormatChoice::Auto) };
-    let span = given.span();
-    FormatChoice::from_name(given.get_ref()).ok_or_else(|| {
-        let error = Error::new(format!("there is no format `{}`", given.get_ref()));
-        (error.hint(format!("there are {}", FormatChoice::NAMES.join(", "))), span)
-    })
+fn slice(entry: &Values) -> Placed<SliceBy> {
+    let (by, values, bands) = (entry.text("by"), entry.texts("values"), entry.sizes("bands"));
+    if by != "length" {
+        if !bands.is_empty() {
+            let error = Error::config("`bands` are for slices by `length`");
+            return Err((error.hint("`values` name texts"), entry.place("bands")));
+        }
+        return Ok(SliceBy::Column { column: by, values });
+    }
+    if bands.is_empty() || !values.is_empty() {
+        let error = Error::config("a slice by `length` needs `bands` of tokens, and no `values`")
+            .hint("for example `bands = [64, 256]`: up to 64, up to 256, above");
+        return Err((error, entry.place(if values.is_empty() { "bands" } else { "values" })));
+    }
+    if bands.len() >= SLICES_MAX {
+        return Err((Error::config(format!("at most {SLICES_MAX} slices")), entry.place("bands")));
+    }
+    Ok(SliceBy::Length(bands))
 }
 
-fn slice(entry: Slice) -> Result<SliceBy> {
-    if entry.by != "length" {
-        if !entry.bands.is_empty() {
-            return Err(
-                Error::new("`bands` are for slices by `length`").hint("`values` name texts")
-            );
+fn tasks(entries: &[Values], findings: &mut Findings) -> Vec<Task> {
+    let mut tasks: Vec<Task> = Vec::new();
+    for entry in entries {
+        let Some(task) = findings.take(task::read(entry)) else { continue };
+        let taken = ["loss", "perplexity", "accuracy"].contains(&task.name.as_str());
+        if taken || tasks.iter().any(|known| known.name == task.name) {
+            let what = format!("the name `{}` is taken", task.name);
+            findings.report((Error::config(what), entry.place("name")));
         }
-        return Ok(SliceBy::Column { column: entry.by, values: entry.values });
+        tasks.push(task);
     }
-    let rising = entry.bands.windows(2).all(|pair| pair[0] < pair[1]);
-    if entry.bands.is_empty() || !rising || !entry.values.is_empty() {
-        return Err(Error::new("a slice by `length` needs rising `bands` of tokens")
-            .hint("for example `bands = [64, 256]`: up to 64, up to 256, above"));
-    }
-    if entry.bands.len() >= SLICES_MAX {
-        return Err(Error::new(format!("at most {SLICES_MAX} slices")));
-    }
-    Ok(SliceBy::Length(entry.bands))
+    tasks
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Replaces `path` by `bytes` in one step: scratch file, fsync, rename, fsync of the folder.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);
-    let name = path.file_name().ok_or_else(|| Error::new("not a file name").at(path))?;
+    let name = path.file_name().ok_or_else(|| Error::file("not a file name").at(path))?;
     // Threads may write the same file: the last one to be done wins.
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);

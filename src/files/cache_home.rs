@@ -19,7 +19,7 @@ pub fn cache_home() -> Result<PathBuf> {
     }
     let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
     home.map(|home| home.join(".cache").join("firebrand")).ok_or_else(|| {
-        Error::new("this user has no home directory to keep a cache in")
+        Error::file("this user has no home directory to keep a cache in")
             .hint("name a folder in the environment variable `FIREBRAND_CACHE`")
     })
 }

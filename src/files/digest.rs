@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use super::open::{irregular, open_regular, open_unlinked};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 
 /// A SHA-256 digest; shown and stored as 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +47,7 @@ impl FromStr for Digest {
         let valid = text.len() == 64
             && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if !valid {
-            return Err(Error::new(format!("`{text}` is not a lower-case SHA-256 digest")));
+            return Err(Error::file(format!("`{text}` is not a lower-case SHA-256 digest")));
         }
         let mut bytes = [0; 32];
         for (index, byte) in bytes.iter_mut().enumerate() {
@@ -258,9 +258,9 @@ fn collect_files(
         let path = entry.path();
         let kind = entry.file_type().context_at("cannot look at the file", &path)?;
         let name = entry.file_name();
-        let name = name
-            .to_str()
-            .ok_or_else(|| Error::refused("a file name is not valid UTF-8").at(&path))?;
+        let name = name.to_str().ok_or_else(|| {
+            Error::refused(ErrorCode::File, "a file name is not valid UTF-8").at(&path)
+        })?;
         let name = format!("{prefix}{name}");
         if (rules.skip)(&name) {
             continue;

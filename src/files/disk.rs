@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 
 /// A kind of call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,9 +77,11 @@ fn ask(call: Call, path: &Path) -> io::Result<()> {
 /// The error of a failed call; whether the disk is full, or became read-only, is remembered.
 pub fn failed(what: &str, path: &Path, cause: &io::Error) -> Error {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    let error = Error::new(what).at(path).because(cause);
+    let error = Error::file(what).at(path).because(cause);
     match cause.kind() {
-        StorageFull | QuotaExceeded | ReadOnlyFilesystem | FileTooLarge => error.no_room(),
+        StorageFull | QuotaExceeded | ReadOnlyFilesystem | FileTooLarge => {
+            error.code(ErrorCode::DiskFull)
+        }
         _ => error,
     }
 }
@@ -321,7 +323,6 @@ pub fn is_still(_file: &File, _path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     #[test]
     fn rename_new_never_replaces() {
@@ -345,7 +346,7 @@ mod tests {
         });
         NewFile::begin(&other.join("a")).unwrap().write_all(b"abcd").unwrap();
         let error = NewFile::begin(&mine.join("a")).unwrap().write_all(b"abcd").unwrap_err();
-        assert_eq!(failed("x", &mine, &error).kind, Kind::NoRoom);
+        assert_eq!(failed("x", &mine, &error).code, ErrorCode::DiskFull);
         assert_eq!(fs::read(mine.join("a")).unwrap(), b"ab");
         drop(watch);
         NewFile::begin(&mine.join("b")).unwrap().write_all(b"abcd").unwrap();

@@ -37,9 +37,10 @@ pub fn read_hashed(path: &Path, name: &str, limit: u64) -> Result<(Vec<u8>, File
     }
     let size = size.max(bytes.len() as u64);
     if size > limit {
-        return Err(
-            Error::new(format!("the file has {size} bytes, at most {limit} are accepted")).at(path)
-        );
+        return Err(Error::file(format!(
+            "the file has {size} bytes, at most {limit} are accepted"
+        ))
+        .at(path));
     }
     if lfs_pointer(&bytes) {
         return Err(lfs_refusal(path));

@@ -9,7 +9,7 @@ mod open;
 mod ours;
 mod run;
 mod speed;
-mod toml_text;
+mod toml;
 
 pub use atomic::{folder_of, write_atomic, write_synced};
 pub use cache_home::cache_home;
@@ -31,4 +31,4 @@ pub use ours::expect_regular;
 pub use ours::{DATA_LOCK, KERNELS};
 pub use run::RunDirectory;
 pub use speed::{DiskSpeed, disk_speed};
-pub use toml_text::{Placed, TomlText};
+pub use toml::parse_toml;

@@ -4,7 +4,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 
 /// Opens a regular file for reading, following links. A device may give bytes for ever, a pipe is
 /// gone after the first reading, and neither has a size.
@@ -31,7 +31,7 @@ pub fn open_regular(path: &Path) -> Result<File> {
 pub fn has_file(path: &Path) -> Result<bool> {
     match std::fs::metadata(path) {
         Ok(metadata) => regular(path, &metadata).map(|()| true),
-        Err(_) if path.is_symlink() => Err(Error::new("the link leads to no file").at(path)),
+        Err(_) if path.is_symlink() => Err(Error::file("the link leads to no file").at(path)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             Ok(false)
         }
@@ -48,7 +48,7 @@ pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let read = open_regular(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes);
     read.context_at("cannot read the file", path)?;
     if bytes.len() as u64 > limit {
-        return Err(Error::new(format!("the file has more than {limit} bytes")).at(path));
+        return Err(Error::file(format!("the file has more than {limit} bytes")).at(path));
     }
     Ok(bytes)
 }
@@ -75,7 +75,7 @@ pub fn open_unlinked(path: &Path) -> Result<File> {
 
 /// Why a link or a special file inside a model directory is not accepted.
 pub(super) fn irregular(path: &Path) -> Error {
-    Error::refused("only regular files are accepted, no links or devices")
+    Error::refused(ErrorCode::File, "only regular files are accepted, no links or devices")
         .at(path)
         .hint("copy the content into a plain file")
 }
@@ -118,7 +118,7 @@ fn refuse_sparse(file: &File, size: u64, path: &Path) -> Result<()> {
     seek(file, SeekFrom::Start(0)).context_at("cannot read the file", path)?;
     if data <= size / 2 {
         let why = format!("it claims {size} bytes, of which {data} were written");
-        return Err(Error::new("the file is mostly holes").at(path).because(why));
+        return Err(Error::file("the file is mostly holes").at(path).because(why));
     }
     Ok(())
 }
@@ -132,7 +132,7 @@ fn regular(path: &Path, metadata: &Metadata) -> Result<()> {
     if metadata.is_file() {
         return Ok(());
     }
-    let error = Error::new(format!("a regular file is needed, and this is {}", kind(metadata)));
+    let error = Error::file(format!("a regular file is needed, and this is {}", kind(metadata)));
     Err(error.at(path).hint(match metadata.is_dir() {
         true => "name a file in it",
         false => "write what it gives into a file first",
@@ -170,7 +170,7 @@ pub fn lfs_pointer(bytes: &[u8]) -> bool {
 
 /// The error about a file that [`lfs_pointer`] tells to be one.
 pub fn lfs_refusal(path: &Path) -> Error {
-    Error::new("the file is a Git LFS pointer, not the file that it stands for")
+    Error::file("the file is a Git LFS pointer, not the file that it stands for")
         .at(path)
         .hint("run `git lfs pull` in its repository, or download the file itself")
 }

@@ -46,7 +46,7 @@ pub(super) fn expect_ours(root: &Path) -> Result<()> {
     let more = names.len().saturating_sub(SHOWN);
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Err(Error::new("the run directory is not empty, and holds no run")
+    Err(Error::run("the run directory is not empty, and holds no run")
         .at(root)
         .because(format!("{}{more} lie in it, which no run has written", shown.join(", ")))
         .hint("choose another `name` or `output.dir`, or an empty folder"))
@@ -107,7 +107,7 @@ fn look(folder: &Path, root: &Path, depth: usize) -> Result<()> {
                 look(&path, root, depth - 1)?;
             }
         } else if let Some(what) = irregular(&path, kind, root) {
-            return Err(Error::new(format!("`{name}` in the run directory is {what}"))
+            return Err(Error::run(format!("`{name}` in the run directory is {what}"))
                 .at(path)
                 .hint("a run has regular files only: put the file back, or move this away"));
         }

@@ -26,7 +26,7 @@ impl RunDirectory {
     pub fn lock(root: &Path) -> Result<Self> {
         match fs::metadata(root) {
             Ok(found) if !found.is_dir() => {
-                return Err(Error::new("the run directory is no folder")
+                return Err(Error::run("the run directory is no folder")
                     .at(root)
                     .hint("choose another `name` or `output.dir`"));
             }
@@ -35,7 +35,7 @@ impl RunDirectory {
                 expect_regular(root)?;
             }
             Err(_) if root.symlink_metadata().is_ok() => {
-                return Err(Error::new("the run directory is a link that leads nowhere").at(root));
+                return Err(Error::run("the run directory is a link that leads nowhere").at(root));
             }
             Err(_) => {
                 fs::create_dir_all(root).context_at("cannot make the run directory", root)?;
@@ -63,7 +63,7 @@ impl RunDirectory {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder); // the name is a courtesy
-                return Err(Error::new(format!(
+                return Err(Error::already_running(format!(
                     "another run is working in this directory ({})",
                     holder.trim()
                 ))
@@ -71,7 +71,7 @@ impl RunDirectory {
                 .hint("wait for it, or choose another `name` or `output.dir`"));
             }
             Err(TryLockError::Error(error)) => {
-                return Err(Error::new("cannot lock the run directory").at(path).because(error));
+                return Err(Error::run("cannot lock the run directory").at(path).because(error));
             }
         }
         let holder = format!("{HOLDER}{}", std::process::id());

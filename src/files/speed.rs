@@ -68,7 +68,7 @@ fn measure(folder: &Path, path: &Path) -> Result<DiskSpeed> {
     }
     let reading = began.elapsed().as_secs_f64();
     if read != BYTES {
-        return Err(Error::new("the disk gave back other bytes than were written").at(path));
+        return Err(Error::file("the disk gave back other bytes than were written").at(path));
     }
     let mut syncs = Vec::new();
     for _ in 0..SMALL {

@@ -124,7 +124,7 @@ pub fn attest(report: &Report, directory: &Path, key: &SigningKey) -> Result<Pat
     let mut files = signature::hash_model(directory)?;
     files.retain(|file| report.files.contains(file) || !signature::is_leftover(&file.path));
     if files != report.files {
-        return Err(Error::new("the model was changed while it was evaluated").at(directory));
+        return Err(Error::changed("the model was changed while it was evaluated").at(directory));
     }
     let sign = |text: String| Bundle::sign(IN_TOTO, text.into_bytes(), key);
     let [result, summary] = statements(report);

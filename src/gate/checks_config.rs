@@ -1,13 +1,8 @@
 //! `[checks]` of a policy: which of the checklist must hold, and how strictly.
 
-use std::ops::Range;
-
-use serde::Deserialize;
-use toml::Spanned;
-
+use crate::document::{Document, Placed, Values};
 use crate::error::Error;
 use crate::evaluation::{Suite, TaskKind};
-use crate::files::Placed;
 
 /// One thing on the checklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,152 +101,55 @@ impl Checks {
     }
 }
 
-/// The section as it is written.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Entries {
-    signature: Option<Spanned<bool>>,
-    lineage: Option<Spanned<bool>>,
-    model_pinned: Option<Spanned<bool>>,
-    data_pinned: Option<Spanned<bool>>,
-    require_approved: Option<Spanned<bool>>,
-    source_clean: Option<Spanned<bool>>,
-    output_schema: Option<Spanned<bool>>,
-    min_valid: Option<Spanned<f64>>,
-    tokenizer: Option<Spanned<bool>>,
-    allow_tokenizer_change: Option<Spanned<bool>>,
-    evaluation_apart: Option<Spanned<bool>>,
-    ngram: Option<Spanned<usize>>,
-    ngram_share: Option<Spanned<f64>>,
-    max_overlap: Option<Spanned<f64>>,
-    missing_training_data: Option<Spanned<String>>,
+/// What the section means for a suite.
+///
+/// # Errors
+/// When a key would change nothing.
+pub(super) fn checks(document: &Document, suite: &Suite) -> Placed<Checks> {
+    let values = &document.values;
+    let mut on = Vec::new();
+    for check in Check::ALL {
+        let key = format!("checks.{}", check.name());
+        if values.boolean(&key) {
+            let line = values.is_given(&key).then(|| document.line(values.place(&key)));
+            on.push((check, line.flatten()));
+        }
+    }
+    let checks = Checks {
+        on,
+        require_approved: values.boolean("checks.require_approved"),
+        min_valid: values.number("checks.min_valid"),
+        allow_tokenizer_change: values.boolean("checks.allow_tokenizer_change"),
+        ngram: values.size("checks.ngram"),
+        ngram_share: values.number("checks.ngram_share"),
+        max_overlap: values.number("checks.max_overlap"),
+        allow_missing_data: values.text("checks.missing_training_data") == "allow",
+    };
+    refuse_idle(values, &checks, suite)?;
+    Ok(checks)
 }
 
-impl Entries {
-    /// What the section means for a suite; `line` tells the line of a place.
-    ///
-    /// # Errors
-    /// When a key would change nothing.
-    pub fn understand(
-        self,
-        suite: &Suite,
-        line: &dyn Fn(&Range<usize>) -> usize,
-    ) -> Placed<Checks> {
-        let mut checks = Checks { on: Vec::new(), ..Checks::default() };
-        for check in Check::ALL {
-            let written = self.switch(check);
-            if written.is_none_or(|on| *on.get_ref()) {
-                checks.on.push((check, written.map(|on| line(&on.span()))));
-            }
-        }
-        self.refuse_idle(&checks, suite)?;
-        let share = |value: &Option<Spanned<f64>>, name: &str, usual: f64, top: bool| match value {
-            None => Ok(usual),
-            Some(value) => {
-                let number = *value.get_ref();
-                match number >= 0.0 && (number < 1.0 || top && number <= 1.0) {
-                    true => Ok(number),
-                    false => {
-                        let end = if top { "to 1" } else { "to below 1: at 1 it never matters" };
-                        let what = format!("`{name}` must be from 0 {end}");
-                        Err((Error::new(what), value.span()))
-                    }
-                }
-            }
-        };
-        checks.min_valid = share(&self.min_valid, "min_valid", checks.min_valid, true)?;
-        if let Some(least) = self.min_valid.as_ref().filter(|least| *least.get_ref() == 0.0) {
-            return Err((Error::new("`min_valid = 0` can never matter"), least.span()));
-        }
-        checks.ngram_share = share(&self.ngram_share, "ngram_share", checks.ngram_share, false)?;
-        checks.max_overlap = share(&self.max_overlap, "max_overlap", checks.max_overlap, false)?;
-        if let Some(words) = self.ngram {
-            if !(4..=100).contains(words.get_ref()) {
-                let error = Error::new("`ngram` must be from 4 to 100 words")
-                    .hint("shorter ones are found in any text, longer ones in none");
-                return Err((error, words.span()));
-            }
-            checks.ngram = words.into_inner();
-        }
-        checks.require_approved = self.require_approved.is_some_and(Spanned::into_inner);
-        checks.allow_tokenizer_change =
-            self.allow_tokenizer_change.is_some_and(Spanned::into_inner);
-        checks.allow_missing_data = match &self.missing_training_data {
-            None => false,
-            Some(word) => match word.get_ref().as_str() {
-                "undecided" => false,
-                "allow" => true,
-                other => {
-                    let what = "`missing_training_data` is `undecided` or `allow`";
-                    return Err((Error::new(format!("{what}, not `{other}`")), word.span()));
-                }
-            },
-        };
-        Ok(checks)
+/// A key that has nothing to look at is a mistake.
+fn refuse_idle(values: &Values, checks: &Checks, suite: &Suite) -> Placed<()> {
+    let pinned = checks.has(Check::ModelPinned) || checks.has(Check::DataPinned);
+    let approved = "checks.require_approved";
+    if values.is_given(approved) && !pinned {
+        let what = "`require_approved` means nothing without `model_pinned` or `data_pinned`";
+        return Err((Error::config(what), values.place(approved)));
     }
-
-    fn switch(&self, check: Check) -> Option<&Spanned<bool>> {
-        match check {
-            Check::Signature => &self.signature,
-            Check::Lineage => &self.lineage,
-            Check::ModelPinned => &self.model_pinned,
-            Check::DataPinned => &self.data_pinned,
-            Check::SourceClean => &self.source_clean,
-            Check::OutputSchema => &self.output_schema,
-            Check::Tokenizer => &self.tokenizer,
-            Check::EvaluationApart => &self.evaluation_apart,
+    let schemas = suite.tasks.iter().any(|task| matches!(task.kind, TaskKind::JsonSchema { .. }));
+    let switch = "checks.output_schema";
+    let on = values.is_given(switch) && checks.has(Check::OutputSchema);
+    let asked = ["checks.min_valid", switch].into_iter().find(|key| match *key {
+        key if key == switch => on,
+        key => values.is_given(key),
+    });
+    match asked {
+        Some(key) if !schemas => {
+            let error = Error::config("the suite has no task of the kind `json_schema`")
+                .hint("add one to the suite, or remove this line");
+            Err((error, values.place(key)))
         }
-        .as_ref()
-    }
-
-    /// A key of a check that is switched off, or has nothing to look at, is a mistake.
-    fn refuse_idle(&self, checks: &Checks, suite: &Suite) -> Placed<()> {
-        let contamination = (checks.has(Check::EvaluationApart), "evaluation_apart");
-        let pinned = checks.has(Check::ModelPinned) || checks.has(Check::DataPinned);
-        let flag = |it: &Option<Spanned<bool>>| it.as_ref().map(Spanned::span);
-        let number = |it: &Option<Spanned<f64>>| it.as_ref().map(Spanned::span);
-        let uses = [
-            (
-                "require_approved",
-                flag(&self.require_approved),
-                (pinned, "model_pinned` or `data_pinned"),
-            ),
-            (
-                "min_valid",
-                number(&self.min_valid),
-                (checks.has(Check::OutputSchema), "output_schema"),
-            ),
-            (
-                "allow_tokenizer_change",
-                flag(&self.allow_tokenizer_change),
-                (checks.has(Check::Tokenizer), "tokenizer"),
-            ),
-            ("ngram", self.ngram.as_ref().map(Spanned::span), contamination),
-            ("ngram_share", number(&self.ngram_share), contamination),
-            ("max_overlap", number(&self.max_overlap), contamination),
-            (
-                "missing_training_data",
-                self.missing_training_data.as_ref().map(Spanned::span),
-                contamination,
-            ),
-        ];
-        for (key, span, (used, switch)) in uses {
-            if let (Some(span), false) = (span, used) {
-                let what = format!("`{key}` means nothing without `{switch}`");
-                return Err((Error::new(what), span));
-            }
-        }
-        let schemas =
-            suite.tasks.iter().any(|task| matches!(task.kind, TaskKind::JsonSchema { .. }));
-        let asked = number(&self.min_valid)
-            .or_else(|| flag(&self.output_schema).filter(|_| checks.has(Check::OutputSchema)));
-        match asked {
-            Some(span) if !schemas => {
-                let error = Error::new("the suite has no task of the kind `json_schema`")
-                    .hint("add one to the suite, or remove this line");
-                Err((error, span))
-            }
-            _ => Ok(()),
-        }
+        _ => Ok(()),
     }
 }

@@ -186,7 +186,7 @@ fn read(
     if read.sha256 == file.sha256 {
         return Ok(());
     }
-    Err(Error::new("the file changed while it was being read").at(path))
+    Err(Error::changed("the file changed while it was being read").at(path))
 }
 
 /// The file with these bytes: where it was, or near the candidate, or in the hub's cache.

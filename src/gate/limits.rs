@@ -1,27 +1,28 @@
 //! Limits of a number: absolute ones, and how much worse than the baseline it may be.
 
-use std::ops::Range;
-
 use serde::Serialize;
-use toml::Spanned;
 
+use crate::document::{Placed, Values, choices};
 use crate::error::{Error, nearest};
 use crate::evaluation::{Suite, TaskKind};
-use crate::files::Placed;
 
 /// How much worse a number may be where nothing is said: 5 %.
 pub const MAX_REGRESSION: f64 = 0.05;
 
-/// A problem, and where in the policy it stands.
+choices! {
+    /// Which way is better.
+    Direction {
+        /// Lower is better.
+        Lower = "lower",
+        /// Higher is better.
+        Higher = "higher",
+    }
+}
 
-/// Which way is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// Lower is better.
-    Lower,
-    /// Higher is better.
-    Higher,
+impl Serialize for Direction {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// What a number must keep to.
@@ -116,110 +117,72 @@ impl MetricKind {
     }
 }
 
-/// Limits as a policy writes them.
-#[derive(Default)]
-pub(super) struct Written {
-    pub direction: Option<Spanned<String>>,
-    pub max_regression: Option<Spanned<f64>>,
-    pub min: Option<Spanned<f64>>,
-    pub max: Option<Spanned<f64>>,
-    pub significant: Option<Spanned<bool>>,
-    /// Whether something else is demanded as well, such as a gap.
-    pub more: bool,
-}
-
-impl Written {
-    /// What they mean for a kind of metric; `whole` is where the entry stands, `samples` how many
-    /// data sets the suite draws for intervals.
+impl MetricLimits {
+    /// What an entry of a policy means for a kind of metric; `samples` is how many data sets the
+    /// suite draws for intervals, `more` whether something else is demanded as well, such as a gap.
     ///
     /// # Errors
     /// When a limit can never matter, or nothing can ever keep to it.
-    pub fn understand(
-        self,
-        kind: MetricKind,
-        samples: u64,
-        whole: &Range<usize>,
-    ) -> Placed<MetricLimits> {
-        let mut limits = MetricLimits::usual(kind);
-        if let Some(text) = &self.direction {
-            limits.direction = match text.get_ref().as_str() {
-                "lower" => Direction::Lower,
-                "higher" => Direction::Higher,
-                other => {
-                    let what = format!("`direction` is `lower` or `higher`, not `{other}`");
-                    return Err((Error::new(what), text.span()));
-                }
-            };
+    pub(super) fn read(entry: &Values, kind: MetricKind, samples: u64, more: bool) -> Placed<Self> {
+        let mut limits = Self::usual(kind);
+        if let Some(name) = entry.optional_text("direction") {
+            limits.direction = Direction::from_name(&name).unwrap_or(limits.direction);
         }
         let (least, most) = kind.range();
-        limits.min = self.min.as_ref().map(|min| bound(min, "min", least, most)).transpose()?;
-        limits.max = self.max.as_ref().map(|max| bound(max, "max", most, least)).transpose()?;
-        if let (Some(min), Some(max), Some(place)) = (limits.min, limits.max, &self.max)
+        limits.min = bound(entry, "min", least, most)?;
+        limits.max = bound(entry, "max", most, least)?;
+        if let (Some(min), Some(max)) = (limits.min, limits.max)
             && min > max
         {
-            return Err((Error::new("`max` is below `min`: nothing can pass"), place.span()));
+            let error = Error::config("`max` is below `min`: nothing can pass");
+            return Err((error, entry.place("max")));
         }
-        if let Some(allowed) = &self.max_regression {
-            limits.max_regression = regression(allowed, kind, limits.direction)?;
-        }
+        limits.max_regression = regression(entry, kind, limits.direction)?;
         let relative = limits.max_regression.is_finite();
-        if !relative && limits.min.is_none() && limits.max.is_none() && !self.more {
-            let error = Error::new("this demands nothing: `max_regression` has no end")
+        if !relative && limits.min.is_none() && limits.max.is_none() && !more {
+            let error = Error::config("this demands nothing: `max_regression` has no end")
                 .hint("give `min` or `max`, or remove the entry");
-            return Err((error, whole.clone()));
+            return Err((error, entry.place("max_regression")));
         }
-        if let Some(significant) = self.significant.filter(|it| *it.get_ref()) {
-            let why = match (relative, samples) {
-                (false, _) => Some("means nothing without a finite `max_regression`"),
-                (_, 0) => Some("needs intervals, and the suite has `bootstrap = 0`"),
-                _ => None,
-            };
-            if let Some(why) = why {
-                return Err((Error::new(format!("`significant` {why}")), significant.span()));
-            }
-            limits.significant = true;
-        }
-        Ok(limits)
+        limits.significant = entry.boolean("significant");
+        let why = match (limits.significant, relative, samples) {
+            (true, false, _) => "means nothing without a finite `max_regression`",
+            (true, _, 0) => "needs intervals, and the suite has `bootstrap = 0`",
+            _ => return Ok(limits),
+        };
+        Err((Error::config(format!("`significant` {why}")), entry.place("significant")))
     }
 }
 
 /// An absolute limit. `idle` is the end of the metric's range on its side, `far` the other one.
-fn bound(value: &Spanned<f64>, name: &str, idle: f64, far: f64) -> Placed<f64> {
-    let (number, span) = (*value.get_ref(), value.span());
+fn bound(entry: &Values, name: &str, idle: f64, far: f64) -> Placed<Option<f64>> {
+    let Some(number) = entry.optional_number(name) else { return Ok(None) };
     // Both ends are looked at from the side of the limit.
     let side = if idle <= far { 1.0 } else { -1.0 };
-    let problem = if !number.is_finite() {
-        Some(format!("`{name}` must be a number"))
-    } else if (number - idle) * side <= 0.0 {
-        Some(format!("`{name} = {number}` can never matter: the metric always keeps to it"))
+    let what = if (number - idle) * side <= 0.0 {
+        format!("`{name} = {number}` can never matter: the metric always keeps to it")
     } else if (number - far) * side > 0.0 {
-        Some(format!("`{name} = {number}` can never be kept: the metric does not get there"))
+        format!("`{name} = {number}` can never be kept: the metric does not get there")
     } else {
-        None
+        return Ok(Some(number));
     };
-    problem.map_or(Ok(number), |what| Err((Error::new(what), span)))
+    Err((Error::config(what), entry.place(name)))
 }
 
-fn regression(value: &Spanned<f64>, kind: MetricKind, direction: Direction) -> Placed<f64> {
-    let (allowed, span) = (*value.get_ref(), value.span());
+fn regression(entry: &Values, kind: MetricKind, direction: Direction) -> Placed<f64> {
+    let allowed = entry.number("max_regression");
     let positive = kind != MetricKind::Free;
-    let problem = if allowed.is_nan() || allowed == f64::NEG_INFINITY {
-        Some("`max_regression` must be a number".to_owned())
-    } else if allowed == f64::INFINITY {
-        None
+    let why = if allowed.is_infinite() {
+        return Ok(allowed);
     } else if positive && direction == Direction::Higher && allowed >= 1.0 {
-        let what = "a number that cannot be negative never loses more than all";
-        Some(format!("`max_regression = {allowed}` can never matter: {what}"))
+        "can never matter: a number that cannot be negative never loses more than all"
     } else if positive && direction == Direction::Lower && allowed < -1.0 {
-        let what = "a number that cannot be negative never gets better by more than all";
-        Some(format!("`max_regression = {allowed}` can never be kept: {what}"))
+        "can never be kept: a number that cannot be negative never gets better by more than all"
     } else {
-        None
+        return Ok(allowed);
     };
-    match problem {
-        None => Ok(allowed),
-        Some(what) => Err((Error::new(what).hint("0.05 allows 5 % of the baseline"), span)),
-    }
+    let error = Error::config(format!("`max_regression = {allowed}` {why}"));
+    Err((error.hint("0.05 allows 5 % of the baseline"), entry.place("max_regression")))
 }
 
 /// Says which names there are, and which one was probably meant.
@@ -229,7 +192,7 @@ pub(super) fn unknown<'a>(
     known: impl IntoIterator<Item = &'a str>,
 ) -> Error {
     let known: Vec<&str> = known.into_iter().collect();
-    let error = Error::new(format!("there is no {what} `{found}`"));
+    let error = Error::config(format!("there is no {what} `{found}`"));
     match (nearest(found, known.iter().copied()), known.as_slice()) {
         (Some(name), _) => error.hint(format!("did you mean `{name}`?")),
         (None, []) => error.hint("the suite has none"),

@@ -1,20 +1,16 @@
 //! Tests of limits: which way is better, and numbers that cannot be meant.
 
+use super::super::policy_keys;
 use super::*;
+use crate::document::Document;
 
-fn written(text: &str) -> Written {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Entry {
-        direction: Option<Spanned<String>>,
-        max_regression: Option<Spanned<f64>>,
-        min: Option<Spanned<f64>>,
-        max: Option<Spanned<f64>>,
-        significant: Option<Spanned<bool>>,
-    }
-    let entry: Entry = toml::from_str(text).unwrap();
-    let Entry { direction, max_regression, min, max, significant } = entry;
-    Written { direction, max_regression, min, max, significant, more: false }
+/// Reads the limits of an entry of a policy.
+fn read(text: &str, kind: MetricKind, samples: u64) -> crate::error::Result<MetricLimits> {
+    let text = format!("[eval]\nsuite = \"e\"\n[[metric]]\nname = \"m\"\n{text}\n");
+    let path = std::path::Path::new("gate.toml");
+    let document = Document::parse(&policy_keys::KEYS, path, text.as_bytes())?;
+    let entry = &document.values.tables("metric")[0];
+    MetricLimits::read(entry, kind, samples, false).map_err(|problem| document.place(problem))
 }
 
 #[test]
@@ -37,7 +33,7 @@ fn worse_is_told_by_the_direction_and_relative_to_the_size_of_the_baseline() {
 
 #[test]
 fn limits_mean_what_is_written_and_the_usual_where_nothing_is() {
-    let of = |text: &str, kind| written(text).understand(kind, 10, &(0..1)).unwrap();
+    let of = |text: &str, kind| read(text, kind, 10).unwrap();
     assert_eq!(of("", MetricKind::Loss), MetricLimits::usual(MetricKind::Loss));
     let all = of(
         "direction = \"lower\"\nmax_regression = -0.1\nmin = -3\nmax = 7.5\nsignificant = true",
@@ -70,22 +66,22 @@ fn what_can_never_matter_or_never_be_kept_is_a_mistake() {
         ("max = 0.5", Perplexity, "can never be kept"),
         ("max = -2", Loss, "can never be kept"),
         ("min = 0.9\nmax = 0.5", Share, "nothing can pass"),
-        ("min = nan", Free, "must be a number"),
-        ("max = inf", Loss, "must be a number"),
-        ("max_regression = nan", Loss, "must be a number"),
+        ("min = nan", Free, "must be a finite number"),
+        ("max = inf", Loss, "must be a finite number"),
+        ("max_regression = nan", Loss, "must be a number, or `inf`"),
         ("max_regression = 1.0", Share, "can never matter"),
         ("max_regression = -1.5", Loss, "can never be kept"),
         ("max_regression = inf", Loss, "demands nothing"),
-        ("direction = \"up\"", Free, "not `up`"),
+        ("direction = \"up\"", Free, "not `\"up\"`"),
         ("max_regression = inf\nmax = 3\nsignificant = true", Loss, "means nothing without"),
     ] {
-        let (error, _) = written(text).understand(kind, 10, &(0..1)).unwrap_err();
+        let error = read(text, kind, 10).unwrap_err();
         assert!(error.what.contains(part), "{text}: {error}");
     }
-    let (error, _) = written("significant = true").understand(Loss, 0, &(0..1)).unwrap_err();
+    let error = read("significant = true", Loss, 0).unwrap_err();
     assert!(error.what.contains("`bootstrap = 0`"), "{error}");
     // For a number that may be anything, all of them can matter.
     for text in ["min = 0", "max = 0", "max_regression = 3.0", "max_regression = -3.0"] {
-        written(text).understand(Free, 0, &(0..1)).unwrap();
+        read(text, Free, 0).unwrap();
     }
 }

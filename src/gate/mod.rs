@@ -11,6 +11,7 @@ mod limits;
 mod performance_config;
 mod checks_config;
 mod policy;
+mod policy_keys;
 mod decision;
 mod compare;
 mod performance;
@@ -33,6 +34,7 @@ pub use limits::{Direction, MetricLimits};
 pub use performance::Meter;
 pub use performance_config::{Measure, PerformanceRule};
 pub use policy::{MetricRule, Policy, SliceRule};
+pub use policy_keys::KEYS as POLICY_KEYS;
 
 use crate::artifact::open::open;
 use crate::data::{Cases, Codec, cases};
@@ -136,7 +138,7 @@ fn refuse_other_bytes(folder: &Path, seen: &Seen, verified: &verify::Report) -> 
     let text = seen.codec.tokenizer.files().iter().filter(|_| same_folder);
     for file in own.chain(text) {
         if !verified.files.contains(file) {
-            return Err(Error::new("the file was changed while the model was evaluated")
+            return Err(Error::changed("the file was changed while the model was evaluated")
                 .at(folder.join(&file.path)));
         }
     }
@@ -144,7 +146,7 @@ fn refuse_other_bytes(folder: &Path, seen: &Seen, verified: &verify::Report) -> 
 }
 
 fn other_data() -> Error {
-    Error::new("the data of the evaluation was changed while the models were evaluated")
+    Error::changed("the data of the evaluation was changed while the models were evaluated")
         .hint("run the gate again; name a `revision` in the suite for data that moves")
 }
 

@@ -38,13 +38,13 @@ impl Meter {
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let first = said.lines().next().unwrap_or("nothing was said");
-            return Err(Error::new(what).because(format!("{}: {first}", output.status)));
+            return Err(Error::gate(what).because(format!("{}: {first}", output.status)));
         }
         let value =
-            parse_json(&output.stdout).map_err(|error| Error::new(what).because(error.what));
+            parse_json(&output.stdout).map_err(|error| Error::gate(what).because(error.what));
         let report: Evaluation = serde_json::from_value(value?).context(what)?;
         if report.model.sha256 != expected.model.sha256 {
-            return Err(Error::new("the model was changed while it was measured").at(model));
+            return Err(Error::changed("the model was changed while it was measured").at(model));
         }
         Ok(report.performance)
     }

@@ -1,20 +1,15 @@
 //! `gate.toml`: what a candidate must keep to before it may take the place of the baseline.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use toml::Spanned;
-
-use super::checks_config::{Checks, Entries};
-use super::limits::{MetricKind, MetricLimits, Written, unknown};
-use super::performance_config::{PerformanceEntry, PerformanceRule, performance};
+use super::checks_config::{Checks, checks};
+use super::limits::{MetricKind, MetricLimits, unknown};
+use super::performance_config::{PerformanceRule, performance};
+use super::policy_keys;
+use crate::document::{Document, Findings, Placed, Values};
 use crate::error::{Error, Result};
 use crate::evaluation::{SliceBy, Suite};
-use crate::files::{Digest, Placed, TomlText};
-
-/// A policy has some dozens of lines; a larger file is something else.
-const BYTES_MAX: u64 = 1 << 20;
+use crate::files::Digest;
 
 /// What is demanded.
 #[derive(Debug, Clone)]
@@ -67,121 +62,44 @@ pub struct SliceRule {
     pub line: usize,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    baseline: Option<Baseline>,
-    eval: Eval,
-    #[serde(default)]
-    metric: Vec<Spanned<MetricEntry>>,
-    #[serde(default)]
-    slice: Vec<Spanned<SliceEntry>>,
-    performance: Option<Spanned<PerformanceEntry>>,
-    #[serde(default)]
-    checks: Entries,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Baseline {
-    model: Spanned<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Eval {
-    suite: Spanned<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MetricEntry {
-    name: Spanned<String>,
-    direction: Option<Spanned<String>>,
-    max_regression: Option<Spanned<f64>>,
-    min: Option<Spanned<f64>>,
-    max: Option<Spanned<f64>>,
-    significant: Option<Spanned<bool>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SliceEntry {
-    by: Spanned<String>,
-    #[serde(default)]
-    values: Vec<Spanned<String>>,
-    min_records: Option<Spanned<u64>>,
-    metric: Spanned<String>,
-    max_regression: Option<Spanned<f64>>,
-    min: Option<Spanned<f64>>,
-    max: Option<Spanned<f64>>,
-    significant: Option<Spanned<bool>>,
-    max_gap: Option<Spanned<f64>>,
-}
-
 impl Policy {
     /// Reads a policy and the suite that it names. Paths in a policy are relative to the folder
     /// that it lies in.
     ///
     /// # Errors
-    /// With line and column, when it is no policy, or demands what can never matter.
+    /// All problems at once with line and column, when it is no policy, or demands what can never
+    /// matter.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = TomlText::read(path, "the policy", BYTES_MAX)?;
-        let mut document: Document = text.parse()?;
+        let document = Document::read(&policy_keys::KEYS, path)?;
+        let values = &document.values;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let suite = folder.join(document.eval.suite.get_ref());
+        let suite = folder.join(values.text("eval.suite"));
         if !suite.is_file() {
-            let error = Error::new(format!("there is no suite `{}`", suite.display()));
-            return Err(text.place(error.hint(RELATIVE), document.eval.suite.span()));
-        }
-        if let Some(baseline) = &mut document.baseline {
-            let span = baseline.model.span();
-            let model = beside(baseline.model.get_ref(), folder);
-            *baseline.model.get_mut() = model.map_err(|error| text.place(error, span))?;
+            let error = Error::config(format!("there is no suite `{}`", suite.display()));
+            return Err(document.place((error.hint(RELATIVE), values.place("eval.suite"))));
         }
         let suite = Suite::read(&suite)?;
-        Self::of(document, suite, path, &text).map_err(|(error, span)| text.place(error, span))
-    }
-
-    fn of(document: Document, suite: Suite, path: &Path, text: &TomlText) -> Placed<Self> {
-        let mut metrics: Vec<MetricRule> = Vec::new();
-        for entry in document.metric {
-            let (whole, entry) = (entry.span(), entry.into_inner());
-            let span = entry.name.span();
-            let rule = metric(entry, &suite, &whole, text.line(&whole))?;
-            if metrics.iter().any(|known| known.name == rule.name) {
-                let what = format!("the metric `{}` stands here twice", rule.name);
-                return Err((Error::new(what), span));
-            }
-            metrics.push(rule);
-        }
-        let mut slices: Vec<SliceRule> = Vec::new();
-        for entry in document.slice {
-            let (whole, entry) = (entry.span(), entry.into_inner());
-            let span = entry.by.span();
-            let rule = slice(entry, (&suite, &metrics), &whole, text.line(&whole))?;
-            if slices.iter().any(|known| (&known.by, &known.metric) == (&rule.by, &rule.metric)) {
-                let what =
-                    format!("slices by `{}` have limits for `{}` twice", rule.by, rule.metric);
-                return Err((Error::new(what), span));
-            }
-            slices.push(rule);
-        }
-        if metrics.is_empty() {
-            metrics = usual(&suite);
-        }
-        let performance = document.performance.map(|entry| {
-            let (whole, entry) = (entry.span(), entry.into_inner());
-            performance(entry, &suite, text.line(&whole))
+        let mut findings = document.findings();
+        let baseline = values.optional_text("baseline.model").and_then(|model| {
+            let model = beside(&model, folder);
+            findings.take(model.map_err(|error| (error, values.place("baseline.model"))))
         });
+        let metrics = metrics(&document, &suite, &mut findings);
+        let slices = slices(&document, &suite, &metrics, &mut findings);
+        let performance = values.has_section("performance").then(|| {
+            let line = document.line(values.section_place("performance")).unwrap_or_default();
+            findings.take(performance(values, &suite, line))
+        });
+        let checks = findings.take(checks(&document, &suite)).unwrap_or_default();
+        findings.finish()?;
         Ok(Self {
             path: path.to_path_buf(),
-            sha256: Digest::of(text.text().as_bytes()),
-            baseline: document.baseline.map(|baseline| baseline.model.into_inner()),
-            metrics,
+            sha256: document.sha256,
+            baseline,
+            metrics: if metrics.is_empty() { usual(&suite) } else { metrics },
             slices,
-            performance: performance.transpose()?,
-            checks: document.checks.understand(&suite, &|span| text.line(span))?,
+            performance: performance.flatten(),
+            checks,
             suite,
         })
     }
@@ -197,7 +115,7 @@ fn beside(model: &str, folder: &Path) -> Result<String> {
     }
     // Seen from the current folder this would be another model than the policy means.
     if Path::new(model).exists() {
-        return Err(Error::new(format!("there is no model `{}`", path.display())).hint(RELATIVE));
+        return Err(Error::config(format!("there is no model `{}`", path.display())).hint(RELATIVE));
     }
     Ok(model.to_owned())
 }
@@ -217,96 +135,86 @@ fn names(suite: &Suite) -> Vec<&str> {
     ["loss", "perplexity", "accuracy"].into_iter().chain(tasks).collect()
 }
 
-fn kind_of(name: &Spanned<String>, suite: &Suite) -> Placed<MetricKind> {
-    MetricKind::of(name.get_ref(), suite)
-        .ok_or_else(|| (unknown("metric", name.get_ref(), names(suite)), name.span()))
+fn kind_of(entry: &Values, key: &str, suite: &Suite) -> Placed<MetricKind> {
+    let name = entry.text(key);
+    MetricKind::of(&name, suite)
+        .ok_or_else(|| (unknown("metric", &name, names(suite)), entry.place(key)))
 }
 
-fn metric(
-    entry: MetricEntry,
+fn metrics(document: &Document, suite: &Suite, findings: &mut Findings) -> Vec<MetricRule> {
+    let mut metrics: Vec<MetricRule> = Vec::new();
+    for entry in document.values.tables("metric") {
+        let limits = kind_of(entry, "name", suite)
+            .and_then(|kind| MetricLimits::read(entry, kind, suite.bootstrap, false));
+        let Some(limits) = findings.take(limits) else { continue };
+        let name = entry.text("name");
+        if metrics.iter().any(|known| known.name == name) {
+            let what = format!("the metric `{name}` stands here twice");
+            findings.report((Error::config(what), entry.place("name")));
+        }
+        metrics.push(MetricRule { name, limits, line: document.line(entry.table_place()) });
+    }
+    metrics
+}
+
+fn slices(
+    document: &Document,
     suite: &Suite,
-    whole: &Range<usize>,
-    line: usize,
-) -> Placed<MetricRule> {
-    let kind = kind_of(&entry.name, suite)?;
-    let written = Written {
-        direction: entry.direction,
-        max_regression: entry.max_regression,
-        min: entry.min,
-        max: entry.max,
-        significant: entry.significant,
-        more: false,
-    };
-    let limits = written.understand(kind, suite.bootstrap, whole)?;
-    Ok(MetricRule { name: entry.name.into_inner(), limits, line: Some(line) })
+    metrics: &[MetricRule],
+    findings: &mut Findings,
+) -> Vec<SliceRule> {
+    let mut slices: Vec<SliceRule> = Vec::new();
+    for entry in document.values.tables("slice") {
+        let line = document.line(entry.table_place()).unwrap_or_default();
+        let rule = slice(entry, suite, metrics, line);
+        let Some(rule) = findings.take(rule) else { continue };
+        if slices.iter().any(|known| (&known.by, &known.metric) == (&rule.by, &rule.metric)) {
+            let what = format!("slices by `{}` have limits for `{}` twice", rule.by, rule.metric);
+            findings.report((Error::config(what), entry.place("by")));
+        }
+        slices.push(rule);
+    }
+    slices
 }
 
-fn slice(
-    entry: SliceEntry,
-    (suite, metrics): (&Suite, &[MetricRule]),
-    whole: &Range<usize>,
-    line: usize,
-) -> Placed<SliceRule> {
-    let by = entry.by.get_ref();
+fn slice(entry: &Values, suite: &Suite, metrics: &[MetricRule], line: usize) -> Placed<SliceRule> {
+    let (by, metric) = (entry.text("by"), entry.text("metric"));
     let Some(known) = suite.slices.iter().find(|slice| slice.name() == by) else {
         let names = suite.slices.iter().map(SliceBy::name);
-        return Err((unknown("slice by", by, names), entry.by.span()));
+        return Err((unknown("slice by", &by, names), entry.place("by")));
     };
+    let mut named = entry.optional_texts("values").unwrap_or_default();
     if let SliceBy::Column { values, .. } = known
         && !values.is_empty()
-        && let Some(typo) = entry.values.iter().find(|value| !values.contains(value.get_ref()))
     {
-        let values = values.iter().map(String::as_str);
-        return Err((unknown("slice", typo.get_ref(), values), typo.span()));
-    }
-    // What the suite names must be there, whether or not it is said here again.
-    let named: Vec<String> = match known {
-        SliceBy::Column { values, .. } if entry.values.is_empty() => values.clone(),
-        _ => entry.values.into_iter().map(Spanned::into_inner).collect(),
-    };
-    let kind = kind_of(&entry.metric, suite)?;
-    let written = Written {
-        direction: None,
-        max_regression: entry.max_regression,
-        min: entry.min,
-        max: entry.max,
-        significant: entry.significant,
-        more: entry.max_gap.is_some(),
-    };
-    let mut limits = written.understand(kind, suite.bootstrap, whole)?;
-    // Which way is better is a matter of the metric and not of the slice.
-    if let Some(metric) = metrics.iter().find(|rule| rule.name == *entry.metric.get_ref()) {
-        limits.direction = metric.limits.direction;
-    }
-    let min_records = match entry.min_records {
-        Some(least) if *least.get_ref() == 0 => {
-            let what = "`min_records = 0` can never matter: a slice without records fails anyway";
-            return Err((Error::new(what), least.span()));
+        if let Some(typo) = named.iter().find(|value| !values.contains(value)) {
+            let values = values.iter().map(String::as_str);
+            return Err((unknown("slice", typo, values), entry.place("values")));
         }
-        least => least.map_or(1, Spanned::into_inner),
-    };
-    let max_gap = entry.max_gap.map(|gap| max_gap(&gap, kind)).transpose()?;
-    Ok(SliceRule {
-        by: entry.by.into_inner(),
-        values: named,
-        min_records,
-        metric: entry.metric.into_inner(),
-        limits,
-        max_gap,
-        line,
-    })
+        // What the suite names must be there, whether or not it is said here again.
+        if named.is_empty() {
+            named.clone_from(values);
+        }
+    }
+    let kind = kind_of(entry, "metric", suite)?;
+    let max_gap = max_gap(entry, kind)?;
+    let mut limits = MetricLimits::read(entry, kind, suite.bootstrap, max_gap.is_some())?;
+    // Which way is better is a matter of the metric and not of the slice.
+    if let Some(rule) = metrics.iter().find(|rule| rule.name == metric) {
+        limits.direction = rule.limits.direction;
+    }
+    let min_records = entry.integer("min_records");
+    Ok(SliceRule { by, values: named, min_records, metric, limits, max_gap, line })
 }
 
-fn max_gap(gap: &Spanned<f64>, kind: MetricKind) -> Placed<f64> {
-    let allowed = *gap.get_ref();
-    let what = if !allowed.is_finite() || allowed < 0.0 {
-        "`max_gap` must be 0 or above, such as 0.1".to_owned()
-    } else if kind == MetricKind::Share && allowed >= 1.0 {
-        format!("`max_gap = {allowed}` can never matter: no share is below 0")
-    } else {
-        return Ok(allowed);
-    };
-    Err((Error::new(what), gap.span()))
+fn max_gap(entry: &Values, kind: MetricKind) -> Placed<Option<f64>> {
+    match entry.optional_number("max_gap") {
+        Some(allowed) if kind == MetricKind::Share && allowed >= 1.0 => {
+            let what = format!("`max_gap = {allowed}` can never matter: no share is below 0");
+            Err((Error::config(what), entry.place("max_gap")))
+        }
+        allowed => Ok(allowed),
+    }
 }
 
 #[cfg(test)]

@@ -84,23 +84,27 @@ fn mistakes_are_told_with_their_place() {
         (metric("name = \"loss\"\nmin = 0.0"), "can never matter", 5),
         (metric("name = \"loss\"\nmax_regresion = 0.1"), "max_regresion", 5),
         (metric("name = \"loss\"\n[[metric]]\nname = \"loss\""), "stands here twice", 6),
-        (metric("name = \"loss\"\nmax_regression = inf"), "demands nothing", 3),
+        (metric("name = \"loss\"\nmax_regression = inf"), "demands nothing", 5),
         (slice("by = \"lan\"\nmetric = \"loss\""), "no slice by `lan`", 4),
         (slice("by = \"lang\"\nvalues = [\"de\"]\nmetric = \"loss\""), "no slice `de`", 5),
         (slice("by = \"lang\"\nmetric = \"quality\""), "no metric `quality`", 5),
-        (slice("by = \"lang\"\nmetric = \"loss\"\nmin_records = 0"), "`min_records = 0`", 6),
-        (slice("by = \"lang\"\nmetric = \"loss\"\nmax_gap = -0.1"), "0 or above", 6),
+        (
+            slice("by = \"lang\"\nmetric = \"loss\"\nmin_records = 0"),
+            "must be an integer from 1",
+            6,
+        ),
+        (slice("by = \"lang\"\nmetric = \"loss\"\nmax_gap = -0.1"), "of at least 0", 6),
         (slice("by = \"lang\"\nmetric = \"form\"\nmax_gap = 1.0"), "can never matter", 6),
         (
             slice("by = \"lang\"\nmetric = \"loss\"\n[[slice]]\nby = \"lang\"\nmetric = \"loss\""),
             "twice",
             7,
         ),
-        (speed("metrics = [\"speed\"]"), "no metric of performance `speed`", 4),
-        (speed("metrics = []"), "nothing is measured", 4),
+        (speed("metrics = [\"speed\"]"), "must be one of `tokens_per_second`", 4),
+        (speed("metrics = []"), "at least one of", 4),
         (speed("repeats = 0"), "from 1 to 100", 4),
         (speed("max_regression = 1.0"), "never loses more than all", 4),
-        (speed("max_regression = nan"), "must be a number", 4),
+        (speed("max_regression = nan"), "must be a finite number", 4),
         (
             "[eval]\nPLAIN\n[performance]\nmetrics = [\"first_token_seconds\"]\n".to_owned(),
             "no first token",
@@ -113,15 +117,27 @@ fn mistakes_are_told_with_their_place() {
         ),
         ("[eval]\nPLAIN\n[checks]\nmin_valid = 0.5\n".to_owned(), "no task of the kind", 4),
         ("[eval]\nPLAIN\n[checks]\noutput_schema = true\n".to_owned(), "no task of the kind", 4),
-        (checks("min_valid = 1.5"), "from 0 to 1", 4),
-        (checks("min_valid = 0.0"), "can never matter", 4),
+        (checks("min_valid = 1.5"), "above 0 and at most 1", 4),
+        (checks("min_valid = 0.0"), "above 0 and at most 1", 4),
         (checks("ngram = 2"), "from 4 to 100", 4),
-        (checks("ngram_share = 1.0"), "it never matters", 4),
-        (checks("max_overlap = 1.0"), "it never matters", 4),
-        (checks("missing_training_data = \"ignore\""), "not `ignore`", 4),
-        (checks("output_schema = false\nmin_valid = 0.5"), "without `output_schema`", 5),
-        (checks("evaluation_apart = false\nngram = 9"), "without `evaluation_apart`", 5),
-        (checks("tokenizer = false\nallow_tokenizer_change = true"), "without `tokenizer`", 5),
+        (checks("ngram_share = 1.0"), "of at least 0 and below 1", 4),
+        (checks("max_overlap = 1.0"), "of at least 0 and below 1", 4),
+        (checks("missing_training_data = \"ignore\""), "not `\"ignore\"`", 4),
+        (
+            checks("output_schema = false\nmin_valid = 0.5"),
+            "when `checks.output_schema` is `false`",
+            5,
+        ),
+        (
+            checks("evaluation_apart = false\nngram = 9"),
+            "when `checks.evaluation_apart` is `false`",
+            5,
+        ),
+        (
+            checks("tokenizer = false\nallow_tokenizer_change = true"),
+            "when `checks.tokenizer` is `false`",
+            5,
+        ),
         (
             checks("model_pinned = false\ndata_pinned = false\nrequire_approved = true"),
             "without `model_pinned` or `data_pinned`",
@@ -141,4 +157,59 @@ fn mistakes_are_told_with_their_place() {
     folder.write("plain.toml", "[data]\npath = \"d\"\nfromat = \"text\"\n");
     let shown = folder.policy("[eval]\nPLAIN\n").unwrap_err().to_string();
     assert!(shown.contains("plain.toml:3:"), "{shown}");
+}
+
+/// No key is accepted and ignored.
+#[test]
+fn every_key_changes_the_policy() {
+    use crate::document::key::ValueKind;
+    let folder = Folder::new();
+    let shown = |text: &str| {
+        let policy = folder.policy(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        format!("{:?}", Policy { sha256: Digest::of(b""), ..policy })
+    };
+    for key in policy_keys::KEYS.keys() {
+        let (section, line) = (key.path.split_once('.').map(|it| it.0), key.example);
+        let (least, changed) = match section {
+            _ if key.path == "eval.suite" => {
+                (shown("[eval]\nSUITE\n"), "[eval]\nPLAIN\n".to_owned())
+            }
+            Some(section) => (
+                shown(&format!("[eval]\nSUITE\n[{section}]\n{}", required(section))),
+                format!("[eval]\nSUITE\n[{section}]\n{} = {line}\n", key.name()),
+            ),
+            None => (
+                shown("[eval]\nSUITE\n"),
+                format!(
+                    "{} = {}\n[eval]\nSUITE\n",
+                    key.path,
+                    line.replace("\"length\"", "\"lang\"")
+                ),
+            ),
+        };
+        assert_ne!(shown(&changed), least, "{}", key.path);
+    }
+    for (name, least) in
+        [("metric", "name = \"accuracy\"\n"), ("slice", "by = \"lang\"\nmetric = \"accuracy\"\n")]
+    {
+        let ValueKind::Tables { keys, .. } = policy_keys::KEYS.key(name).unwrap().kind else {
+            panic!("{name} is an array of tables")
+        };
+        let with = |entry: &str| shown(&format!("[eval]\nSUITE\n[[{name}]]\n{entry}"));
+        for key in keys {
+            let example = match key.path {
+                "max" => "0.9",
+                "values" => "[\"en\"]",
+                _ => key.example,
+            };
+            let kept = least.lines().filter(|line| !line.starts_with(&format!("{} =", key.path)));
+            let kept: String = kept.map(|line| format!("{line}\n")).collect();
+            let changed = with(&format!("{kept}{} = {example}\n", key.path));
+            assert_ne!(changed, with(least), "{name}.{}", key.path);
+        }
+    }
+}
+
+fn required(section: &str) -> &'static str {
+    if section == "baseline" { "model = \"another\"\n" } else { "" }
 }

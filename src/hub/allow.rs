@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::file::RemoteFile;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 
 /// Files that are wanted by name where they are there.
 const WANTED: [&str; 15] = [
@@ -71,7 +71,7 @@ pub fn model_files(tree: &[RemoteFile]) -> Result<Vec<RemoteFile>> {
     }
     for (name, why) in NEEDED {
         if find(name).is_none() {
-            return Err(Error::new(format!("the repository has no `{name}`"))
+            return Err(Error::model(format!("the repository has no `{name}`"))
                 .because(why)
                 .hint("choose a repository that has one, or make one with another tool"));
         }
@@ -146,7 +146,7 @@ pub fn refuse_disguised(path: &Path) -> Result<()> {
         _ if is_weights => "something else",
         _ => return Ok(()),
     };
-    Err(Error::refused("the file is not what its name says")
+    Err(Error::refused(ErrorCode::Model, "the file is not what its name says")
         .at(path)
         .because(format!("it holds {found}"))
         .hint("do not use this model, and tell its publisher"))
@@ -167,11 +167,11 @@ fn shards(tree: &[RemoteFile]) -> Result<Vec<RemoteFile>> {
     };
     let (set, count) = (&sets[&chosen], chosen.1);
     if !tree.iter().any(|file| file.path == INDEX) {
-        return Err(Error::new(format!("the repository has shards, but no `{INDEX}`"))
+        return Err(Error::weights(format!("the repository has shards, but no `{INDEX}`"))
             .because("it tells which tensor is in which of them"));
     }
     if let Some(missing) = (1..=count).find(|number| !set.contains_key(number)) {
-        return Err(Error::new(format!("the repository lacks shard {missing} of {count}"))
+        return Err(Error::weights(format!("the repository lacks shard {missing} of {count}"))
             .because(format!("`{}` is there", set.values().next().map_or("", |file| &file.path))));
     }
     Ok(set.values().map(|file| (*file).clone()).collect())
@@ -208,17 +208,17 @@ fn no_weights(tree: &[RemoteFile]) -> Error {
             .map(|file| file.path.as_str())
     };
     if let Some(adapter) = some(&["adapter_model.safetensors"]) {
-        return Error::new("the repository holds an adapter, not a whole model")
+        return Error::adapter("the repository holds an adapter, not a whole model")
             .because(format!("its weights are `{adapter}`"))
             .hint("adapters are used from folders; what is fetched and trained is a whole model");
     }
     if let Some(other) = some(&[".safetensors"]) {
-        return Error::new(format!("the repository has no `{WHOLE}` and no shards of one"))
+        return Error::weights(format!("the repository has no `{WHOLE}` and no shards of one"))
             .because(format!("there is `{other}`, which is not the weights of a language model"))
             .hint("choose another repository or revision");
     }
     if let Some(pickle) = some(&PICKLES) {
-        return Error::new("the repository has its weights only as pickles")
+        return Error::weights("the repository has its weights only as pickles")
             .because(format!("`{pickle}` can run code when it is opened, so it is never fetched"))
             .hint(
                 "look for a revision or a repository with safetensors (many have one at \
@@ -226,11 +226,11 @@ fn no_weights(tree: &[RemoteFile]) -> Error {
             );
     }
     if let Some(gguf) = some(&[".gguf"]) {
-        return Error::new("the repository holds a model for inference only")
+        return Error::model("the repository holds a model for inference only")
             .because(format!("`{gguf}` is GGUF, which is not trained"))
             .hint("choose the repository that it was made from");
     }
-    Error::new("the repository has no weights").because(format!("it has {} files", tree.len()))
+    Error::weights("the repository has no weights").because(format!("it has {} files", tree.len()))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Hub {
         let Page { value: answer, .. } = self.json(&self.client.on_hub(&path)?, &asked)?;
         let commit = answer.get("sha").and_then(Value::as_str).filter(|sha| is_commit(sha));
         let Some(commit) = commit else {
-            return Err(Error::new(format!("the hub did not say which commit `{revision}` is"))
+            return Err(Error::hub(format!("the hub did not say which commit `{revision}` is"))
                 .because(format!("its answer about the {} `{repo}` has no `sha`", repo.kind())));
         };
         if let Some(id) = answer.get("id").and_then(Value::as_str)
@@ -61,7 +61,7 @@ impl Hub {
         let mut files = Vec::new();
         let whose = |error: Error| error.because(format!("from {} `{repo}`", repo.kind()));
         let useless =
-            |why: String| whose(Error::new("the list of files cannot be used").because(why));
+            |why: String| whose(Error::hub("the list of files cannot be used").because(why));
         let (begun, mut bytes) = (Instant::now(), 0);
         let mut seen = BTreeSet::from([page.as_str().to_owned()]);
         while seen.len() <= PAGES_MAX {

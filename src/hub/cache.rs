@@ -131,7 +131,7 @@ impl Cache {
                     return Ok(CacheLock { _file: file });
                 }
                 Err(TryLockError::Error(error)) => {
-                    return Err(Error::new("cannot lock the cache").at(path).because(error));
+                    return Err(Error::file("cannot lock the cache").at(path).because(error));
                 }
             }
             if stop() {
@@ -168,7 +168,7 @@ impl Cache {
                 other => other.context_at("cannot make the folder", &folder)?,
             }
             if !fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir()) {
-                return Err(Error::new("a folder of the cache is something else").at(folder));
+                return Err(Error::file("a folder of the cache is something else").at(folder));
             }
         }
         let target = format!("{}blobs/{name}", "../".repeat(parts.len() + 1));
@@ -215,7 +215,7 @@ pub fn store_of(folder: &Path) -> Option<PathBuf> {
 
 fn make_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| {
-        Error::new("cannot make the folder").at(path).because(error).hint(
+        Error::file("cannot make the folder").at(path).because(error).hint(
             "downloads are kept in `HF_HUB_CACHE`, else `HF_HOME/hub`; name a folder that can be \
              written",
         )

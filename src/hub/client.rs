@@ -315,7 +315,7 @@ impl Hub {
     }
 
     fn offline(&self, what: String) -> Error {
-        Error::new(format!("offline, and the cache does not tell {what}"))
+        Error::offline(format!("offline, and the cache does not tell {what}"))
             .at(&self.settings.cache)
             .hint("run it once with a connection, without `HF_HUB_OFFLINE`")
     }
@@ -330,7 +330,7 @@ impl Hub {
                 self.settings.cache.clone(),
             ),
         };
-        Error::new(format!("`{}` of the {} `{repo}` {what}", file.path, repo.kind()))
+        Error::hub(format!("`{}` of the {} `{repo}` {what}", file.path, repo.kind()))
             .at(at)
             .hint("run it once with a connection, without `HF_HUB_OFFLINE`")
     }
@@ -344,7 +344,7 @@ fn check_commit(commit: &str) -> Result<()> {
     if is_commit(commit) {
         return Ok(());
     }
-    Err(Error::new(format!("`{commit}` is not a commit: 40 lower-case hex digits")))
+    Err(Error::hub(format!("`{commit}` is not a commit: 40 lower-case hex digits")))
 }
 
 #[cfg(test)]

@@ -237,10 +237,13 @@ impl Download<'_> {
         if needed <= free {
             return Ok(());
         }
-        Err(Error::new(format!("there is not enough room on the disk for `{}`", self.file.path))
-            .at(folder)
-            .because(format!("{} are missing and {} are free", bytes(needed), bytes(free)))
-            .hint("free some, or name a folder on another disk in `HF_HUB_CACHE`"))
+        Err(Error::disk_full(format!(
+            "there is not enough room on the disk for `{}`",
+            self.file.path
+        ))
+        .at(folder)
+        .because(format!("{} are missing and {} are free", bytes(needed), bytes(free)))
+        .hint("free some, or name a folder on another disk in `HF_HUB_CACHE`"))
     }
 
     #[cfg(not(unix))]
@@ -254,7 +257,7 @@ impl Download<'_> {
             error.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
-        let told = Error::new(format!("cannot write `{}` into the cache", self.file.path))
+        let told = Error::file(format!("cannot write `{}` into the cache", self.file.path))
             .at(self.partial)
             .because(error);
         if !full {
@@ -271,7 +274,7 @@ impl Download<'_> {
             Some(sha256) => format!("SHA-256 {sha256}"),
             None => format!("git's id {}", self.file.oid),
         };
-        Error::new(format!("`{}` of the {} `{repo}` comes damaged", self.file.path, repo.kind()))
+        Error::hub(format!("`{}` of the {} `{repo}` comes damaged", self.file.path, repo.kind()))
             .because(format!(
                 "the hub's list says {expected}; {} twice sent other bytes, the last time with \
                  SHA-256 {}",

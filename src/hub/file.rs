@@ -33,7 +33,7 @@ impl RemoteFile {
     pub fn check(&self) -> Result<()> {
         check_path(&self.path)?;
         if !is_commit(&self.oid) {
-            return Err(Error::new(format!("`{}` is not a git object id", self.oid))
+            return Err(Error::hub(format!("`{}` is not a git object id", self.oid))
                 .because(format!("it is said to be that of `{}`", self.path)));
         }
         Ok(())

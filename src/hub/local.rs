@@ -40,16 +40,16 @@ pub fn resolve(name: &str) -> Result<ModelDirectory> {
         }
     }
     if given.join("run.lock").exists() {
-        return Err(Error::new("this run has not finished, so it has no artifact yet")
+        return Err(Error::run("this run has not finished, so it has no artifact yet")
             .at(given)
             .hint("go on with it: `firebrand train` with its configuration"));
     }
     if given.exists() {
-        return Err(Error::new("this is not a model: it has no `config.json`")
+        return Err(Error::model("this is not a model: it has no `config.json`")
             .at(given)
             .hint("a model directory holds config.json, tokenizer.json and safetensors"));
     }
-    Err(Error::new(format!("there is no model `{name}`"))
+    Err(Error::model(format!("there is no model `{name}`"))
         .hint("name a model directory, an artifact, a finished run, or `owner/name` on a hub"))
 }
 
@@ -60,7 +60,7 @@ impl ModelDirectory {
         for file in read {
             let listed = locked.file(&file.path).and_then(|known| known.sha256);
             if listed.is_some_and(|listed| listed != file.sha256) {
-                return Err(Error::new("the file changed after it was checked")
+                return Err(Error::changed("the file changed after it was checked")
                     .at(self.path.join(&file.path))
                     .because(format!("{} was read", file.sha256)));
             }
@@ -74,7 +74,7 @@ impl ModelDirectory {
             return Ok(self);
         }
         let name = &self.id;
-        Err(Error::new(format!("`{name}` is an adapter, not a base model"))
+        Err(Error::adapter(format!("`{name}` is an adapter, not a base model"))
             .at(&self.path)
             .hint(format!("first make a whole model of it: `firebrand merge {name} --out DIR`")))
     }

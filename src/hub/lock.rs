@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::names::check_paths;
-use crate::config::quoted;
-use crate::error::{Context, Error, Result};
-use crate::files::{Digest, has_file, read_text, write_atomic};
+use crate::document::quoted;
+use crate::error::{Error, Result};
+use crate::files::{Digest, has_file, parse_toml, read_text, write_atomic};
 
 /// Version of the format; a newer one is refused by name.
 const VERSION: u32 = 1;
@@ -158,7 +158,7 @@ impl Locked {
     }
 
     fn check(&self) -> Result<()> {
-        let wrong = |what: String| Err(Error::new(what));
+        let wrong = |what: String| Err(Error::lock(what));
         if self.files.is_empty() {
             return wrong(format!("the lock names no file of `{}`", self.name));
         }
@@ -197,15 +197,19 @@ impl DataLock {
             return Ok(None);
         }
         let text = read_text(path, BYTES_MAX)?;
-        Self::parse(&text)
+        Self::parse(&text, path)
             .map(Some)
-            .map_err(|error| error.at(path).hint("remove it, and `firebrand pull` writes it again"))
+            .map_err(|error| error.hint("remove it, and `firebrand pull` writes it again"))
     }
 
-    fn parse(text: &str) -> Result<Self> {
-        let document: Document = toml::from_str(text).context("the lock cannot be read")?;
+    fn parse(text: &str, path: &Path) -> Result<Self> {
+        let document: Document = parse_toml(text, "the lock cannot be read", path)?;
+        Self::of(document).map_err(|error| error.at(path))
+    }
+
+    fn of(document: Document) -> Result<Self> {
         if document.version > VERSION {
-            return Err(Error::new(format!(
+            return Err(Error::lock(format!(
                 "the lock has version {}, this program reads up to {VERSION}",
                 document.version
             )));
@@ -213,7 +217,7 @@ impl DataLock {
         let lock = Self { model: document.model, data: document.data };
         lock.model.iter().chain(&lock.data).try_for_each(Locked::check)?;
         if lock.data.windows(2).any(|pair| pair[0].key() >= pair[1].key()) {
-            return Err(Error::new("the data sets of the lock are not sorted, or stand twice"));
+            return Err(Error::lock("the data sets of the lock are not sorted, or stand twice"));
         }
         Ok(lock)
     }

@@ -78,7 +78,8 @@ fn what_could_mislead_is_refused() {
         ("sha256 = \"", "sha256 = \"z", "SHA-256"),
     ] {
         assert!(good.contains(from), "{from}");
-        let error = DataLock::parse(&good.replace(from, to)).unwrap_err().to_string();
+        let error =
+            DataLock::parse(&good.replace(from, to), Path::new("a.lock")).unwrap_err().to_string();
         assert!(error.contains(said), "{to}: {error}");
     }
 }

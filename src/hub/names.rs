@@ -61,7 +61,7 @@ impl RepoName {
     /// Says which rule is broken.
     pub fn parse(kind: RepoKind, text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::new(format!("`{text}` is not the name of a {kind} on a hub")).because(why)
+            Error::hub(format!("`{text}` is not the name of a {kind} on a hub")).because(why)
         };
         let (owner, name) = text.split_once('/').ok_or_else(|| {
             wrong("a name on a hub is `owner/name`, e.g. `HuggingFaceTB/SmolLM2`")
@@ -123,7 +123,7 @@ pub(super) fn check_revision(revision: &str) -> Result<()> {
     match path_fault(revision) {
         None => Ok(()),
         Some(fault) => {
-            Err(Error::new(format!("`{revision}` is not the name of a branch, tag or commit"))
+            Err(Error::hub(format!("`{revision}` is not the name of a branch, tag or commit"))
                 .because(fault))
         }
     }
@@ -133,7 +133,7 @@ pub(super) fn check_revision(revision: &str) -> Result<()> {
 pub(super) fn check_path(path: &str) -> Result<()> {
     match path_fault(path) {
         None => Ok(()),
-        Some(fault) => Err(Error::new(format!("refusing the file name `{path}`"))
+        Some(fault) => Err(Error::hub(format!("refusing the file name `{path}`"))
             .because(fault)
             .hint("nothing was written; such a name can make a download write outside its folder")),
     }
@@ -153,7 +153,7 @@ pub(super) fn check_paths<'a>(paths: impl IntoIterator<Item = &'a str>) -> Resul
             if let Some((other, other_is_file)) = before
                 && (other != spelled || other_is_file || is_file)
             {
-                return Err(Error::new(format!(
+                return Err(Error::hub(format!(
                     "refusing the file names `{other}` and `{spelled}`: they are one name where \
                      case does not count, or a file and a folder"
                 ))

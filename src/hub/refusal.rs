@@ -2,7 +2,7 @@
 
 use super::names::RepoName;
 use super::retry::{End, Failure};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 
 /// What was being asked for.
 #[derive(Clone, Copy)]
@@ -31,20 +31,24 @@ impl Asked<'_> {
             cause.push_str(&format!("; {had}"));
         }
         match self.plain(&failure) {
-            Some((what, hint)) => Error::new(what).because(cause).hint(hint),
+            Some((what, hint)) => {
+                let code =
+                    if failure.is_about_rights() { ErrorCode::Access } else { ErrorCode::Hub };
+                Error::hub(what).code(code).because(cause).hint(hint)
+            }
             None => self.general(&failure, cause),
         }
     }
 
     fn general(&self, failure: &Failure, cause: String) -> Error {
         let kind = self.repo.kind();
-        let error = Error::new(match self.file {
+        let error = Error::hub(match self.file {
             Some(file) => format!("cannot download `{file}` of the {kind} `{}`", self.repo),
             None => format!("cannot ask the hub about the {kind} `{}`", self.repo),
         })
         .because(cause);
         if failure.again {
-            error.hint(
+            error.code(ErrorCode::Network).hint(
                 "try again later: what has come is kept. `HF_HUB_OFFLINE=1` works with what the \
                  cache has",
             )
@@ -114,7 +118,8 @@ impl Asked<'_> {
 
 /// The user asked to stop.
 pub(super) fn stopped() -> Error {
-    Error::new("the download was stopped").hint("what has come is kept; the next start goes on")
+    Error::interrupted("the download was stopped")
+        .hint("what has come is kept; the next start goes on")
 }
 
 #[cfg(test)]

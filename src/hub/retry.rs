@@ -42,6 +42,12 @@ impl Failure {
     pub fn for_good(cause: String) -> Self {
         Self { again: false, ..Self::again(cause) }
     }
+
+    /// Whether the hub refuses for want of rights: a token, or terms that were not accepted.
+    pub fn is_about_rights(&self) -> bool {
+        self.at_hub
+            && (self.code.as_deref() == Some("GatedRepo") || matches!(self.status, Some(401 | 403)))
+    }
 }
 
 /// Counts failures in a row and waits between them.

@@ -5,7 +5,7 @@ use super::lock::{Asked, Locked, LockedFile};
 use super::supply::{DEFAULT_REVISION, Supply, locked_file, not_locked, remote_file};
 use super::{RepoKind, RepoName};
 use crate::config::DataSetConfig;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{has_file, read_bytes};
 use crate::hub::set_file::Place;
 use crate::hub::set_file::SetFile;
@@ -47,7 +47,7 @@ impl Supply {
         let asked = asked(set, default_split, here);
         if here {
             if set.revision.is_some() {
-                return Err(Error::new("`revision` names a revision, but files here have none")
+                return Err(Error::config("`revision` names a revision, but files here have none")
                     .at(path)
                     .hint("leave it out: files on this machine are recorded by digest"));
             }
@@ -56,7 +56,7 @@ impl Supply {
         }
         let lower = set.path.to_lowercase();
         if self.policy.extensions.iter().any(|ending| lower.ends_with(&format!(".{ending}"))) {
-            return Err(Error::new("there is no such file").at(path));
+            return Err(Error::file("there is no such file").at(path));
         }
         let repo = repo.map_err(|error| missing(set, error))?;
         match self.locked(&asked) {
@@ -115,7 +115,7 @@ impl Supply {
         let commit = locked
             .commit
             .clone()
-            .ok_or_else(|| Error::new(format!("the lock of `{}` names no commit", locked.name)))?;
+            .ok_or_else(|| Error::lock(format!("the lock of `{}` names no commit", locked.name)))?;
         let file = |file: &LockedFile| SetFile {
             path: file.path.clone(),
             name: format!("{}/{}", locked.name, file.path).into(),
@@ -151,7 +151,7 @@ impl Supply {
                 ("files", !set.files.is_empty()),
             ] {
                 if given {
-                    return Err(Error::new(format!("`{key}` chooses among files, this is one"))
+                    return Err(Error::config(format!("`{key}` chooses among files, this is one"))
                         .at(path)
                         .hint("leave it out, or name the folder"));
                 }
@@ -209,8 +209,11 @@ impl Supply {
         if changes.is_empty() {
             return Ok(set);
         }
-        let error = Error::refused(format!("`{}` is not what the lock says", asked.name))
-            .hint("`firebrand pull --update` writes what it is now into the lock");
+        let error = Error::refused(
+            ErrorCode::LockDrift,
+            format!("`{}` is not what the lock says", asked.name),
+        )
+        .hint("`firebrand pull --update` writes what it is now into the lock");
         Err(changes.into_iter().fold(error, Error::because))
     }
 }
@@ -254,7 +257,7 @@ fn card(path: &Path) -> Result<String> {
 }
 
 fn missing(set: &DataSetConfig, error: Error) -> Error {
-    Error::new("there is no such file or folder, and it is no name of a data set on a hub")
+    Error::file("there is no such file or folder, and it is no name of a data set on a hub")
         .at(&set.path)
         .because(error.what)
         .hint("a data set on a hub is `owner/name`")

@@ -168,7 +168,7 @@ impl Settings {
                 .filter(|token| !token.is_empty())
         };
         if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
-            return Err(Error::new("the access token holds characters that no token has")
+            return Err(Error::access("the access token holds characters that no token has")
                 .hint("see `HF_TOKEN` and the token file; a token is one word, `hf_…`"));
         }
         let timing = match set("FIREBRAND_HUB_TIME_SCALE") {
@@ -177,7 +177,7 @@ impl Settings {
                 let factor: f64 =
                     text.parse().context("`FIREBRAND_HUB_TIME_SCALE` is not a number")?;
                 if !(0.001..=1000.0).contains(&factor) {
-                    return Err(Error::new(
+                    return Err(Error::hub(
                         "`FIREBRAND_HUB_TIME_SCALE` must be between 0.001 and 1000",
                     ));
                 }
@@ -208,7 +208,7 @@ impl Environment<'_> {
 
     fn home(&self) -> Result<PathBuf> {
         self.home.clone().ok_or_else(|| {
-            Error::new("this user has no home directory to keep downloads in")
+            Error::file("this user has no home directory to keep downloads in")
                 .hint("name a folder in the environment variable `HF_HOME`")
         })
     }

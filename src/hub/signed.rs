@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::allow::is_text;
 use super::file::RemoteFile;
-use crate::error::{Error, Result, printable};
+use crate::error::{Error, ErrorCode, Result, printable};
 use crate::event::bytes;
 use crate::files::{parse_json, read_hashed};
 
@@ -57,11 +57,14 @@ pub(super) fn covered(
             1 => "a file that the repository lacks".to_owned(),
             count => format!("{count} files that the repository lacks"),
         };
-        return Err(Error::refused(format!("`{SIGNATURE}` covers {what}: {}", shown(&lacking)))
-            .hint(
-                "the model cannot be verified; ask its publisher to upload these files, or to \
+        return Err(Error::refused(
+            ErrorCode::Signature,
+            format!("`{SIGNATURE}` covers {what}: {}", shown(&lacking)),
+        )
+        .hint(
+            "the model cannot be verified; ask its publisher to upload these files, or to \
                    sign what is there",
-            ));
+        ));
     }
     let known: BTreeSet<&str> = fetched.iter().map(|file| file.path.as_str()).collect();
     let (mut files, mut left, mut all) = (Vec::new(), Vec::new(), 0_u64);

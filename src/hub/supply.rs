@@ -19,7 +19,7 @@ use super::{
     Hub, RemoteFile, RepoKind, RepoName, Settings, model_files, needs_own_code, refuse_disguised,
 };
 use crate::config::ModelConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::event::Transfers;
 use crate::files::{Digest, FileEntry, has_file, read_json};
 
@@ -125,9 +125,11 @@ impl Supply {
     pub fn base(&self, model: &ModelConfig) -> Result<ModelDirectory> {
         let found = self.find(&model.base, &model.revision)?.as_base()?;
         if found.locked.is_none() && model.revision != DEFAULT_REVISION {
-            return Err(Error::new("`model.revision` names a revision, but a directory has none")
-                .at(&found.path)
-                .hint("leave it out: the directory's own bytes are recorded by digest"));
+            return Err(Error::config(
+                "`model.revision` names a revision, but a directory has none",
+            )
+            .at(&found.path)
+            .hint("leave it out: the directory's own bytes are recorded by digest"));
         }
         Ok(found)
     }
@@ -165,8 +167,11 @@ impl Supply {
             if file.path == "config.json"
                 && let Some(why) = needs_own_code(&read_json(&path, TEXT_BYTES_MAX)?)
             {
-                return Err(Error::refused(format!("`{id}` cannot be used: {why}"))
-                    .hint("Firebrand never runs code from a hub"));
+                return Err(Error::refused(
+                    ErrorCode::Untrusted,
+                    format!("`{id}` cannot be used: {why}"),
+                )
+                .hint("Firebrand never runs code from a hub"));
             }
         }
         let path = self.hub()?.snapshot_dir(repo, &commit);
@@ -270,7 +275,7 @@ impl Supply {
     pub fn confirm(&self, file: &SetFile, read: &FileEntry) -> Result<()> {
         match file.sha256 {
             Some(expected) if expected != read.sha256 => {
-                Err(Error::new("the file changed while it was being read")
+                Err(Error::changed("the file changed while it was being read")
                     .at(&*file.name)
                     .because(format!("its digest was {expected}, and {} was read", read.sha256)))
             }
@@ -316,6 +321,9 @@ pub(super) fn remote_file(file: &LockedFile) -> RemoteFile {
 }
 
 pub(super) fn not_locked(name: &str) -> Error {
-    Error::refused(format!("`{name}` is not in the lock as the configuration asks for it"))
-        .hint("`firebrand pull` with the configuration writes it there")
+    Error::refused(
+        ErrorCode::LockDrift,
+        format!("`{name}` is not in the lock as the configuration asks for it"),
+    )
+    .hint("`firebrand pull` with the configuration writes it there")
 }

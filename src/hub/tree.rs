@@ -97,7 +97,7 @@ fn file(
 }
 
 fn wrong(why: &str) -> Error {
-    Error::new("the list of files cannot be used").because(why)
+    Error::hub("the list of files cannot be used").because(why)
 }
 
 #[cfg(test)]

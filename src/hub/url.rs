@@ -28,7 +28,7 @@ impl Url {
     /// Other schemes, names and passwords inside the address, characters that may not stand there.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |why: String| {
-            Error::new(format!("`{}` is not the address of a hub", shown(text))).because(why)
+            Error::hub(format!("`{}` is not the address of a hub", shown(text))).because(why)
         };
         let uri: Uri = text.parse().map_err(|error| wrong(format!("{error}")))?;
         let scheme = uri.scheme_str().unwrap_or_default().to_ascii_lowercase();

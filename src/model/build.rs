@@ -125,7 +125,8 @@ pub fn refuse_random(description: &Description) -> Result<()> {
         others => {
             let what = format!("there are no random weights for `{}`", description.model_type);
             let others = others.join("`, `");
-            Err(Error::new(what).because(format!("it has parts that are not trained: `{others}`")))
+            Err(Error::model(what)
+                .because(format!("it has parts that are not trained: `{others}`")))
         }
     }
 }
@@ -140,7 +141,7 @@ pub fn check_room(description: &Description) -> Result<()> {
         Some(left) if needed > left => {
             let (needed, left) = (bytes(needed), bytes(left));
             let what = "there is no memory for a model of the sizes in `config.json`";
-            Err(Error::new(what).because(format!("its weights take {needed}, {left} are left")))
+            Err(Error::model(what).because(format!("its weights take {needed}, {left} are left")))
         }
         _ => Ok(()),
     }
@@ -179,7 +180,7 @@ fn read_shards(
             let entry = LoadedTensor { shape: place.shape, numbers };
             if held.insert(path, entry).is_some() {
                 let what = format!("tensor `{}` stands in two files", place.name);
-                return Err(Error::new(what).at(directory));
+                return Err(Error::model(what).at(directory));
             }
         }
         shard.refuse_not_finite()?;
@@ -282,7 +283,7 @@ impl WeightSource {
         if !limits.holds(shape.iter().product::<usize>() as u64) {
             let what = format!("`{name}` is larger than the device takes at once");
             let most = bytes(limits.tensor_bytes);
-            return Err(Error::new(what).because(format!("{shape:?} in 32 bits exceed {most}")));
+            return Err(Error::model(what).because(format!("{shape:?} in 32 bits exceed {most}")));
         }
         self.take(name, &shape, Fill::Normal)
     }
@@ -336,10 +337,10 @@ impl WeightSource {
         }
         let Some(held) = self.held.remove(name) else {
             // Nothing is made in its place: it may be of any size.
-            return Err(Error::new(format!("the weights lack `{name}`")));
+            return Err(Error::weights(format!("the weights lack `{name}`")));
         };
         if held.shape != shape {
-            return Err(Error::new(format!(
+            return Err(Error::model(format!(
                 "tensor `{name}` has shape {:?}, but `config.json` makes it {shape:?}",
                 held.shape
             )));
@@ -353,7 +354,7 @@ impl WeightSource {
         if !left.is_empty() {
             let shown = left[..left.len().min(NAMES_SHOWN)].join("`, `");
             let what = format!("the model does not use the weights `{shown}`");
-            return Err(Error::new(what)
+            return Err(Error::model(what)
                 .at(directory)
                 .hint("`config.json` and the weights belong to different models"));
         }

@@ -102,22 +102,22 @@ impl ModelJson {
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
         if !has_file(&path)? {
-            return Err(Error::new("this is not a model: it has no `config.json`")
+            return Err(Error::model("this is not a model: it has no `config.json`")
                 .at(directory)
                 .hint("a model directory holds config.json, tokenizer.json and safetensors"));
         }
         let (value, file) = read_json_hashed(&path, "config.json", CONFIG_BYTES_MAX)?;
         let Value::Object(json) = value else {
-            return Err(Error::new("`config.json` is not a JSON object").at(path));
+            return Err(Error::model("`config.json` is not a JSON object").at(path));
         };
         if json.contains_key("auto_map") {
-            return Err(Error::new(
+            return Err(Error::model(
                 "the model needs its own code (`auto_map`), which is never run",
             )
             .at(path));
         }
         if json.contains_key("quantization_config") {
-            return Err(Error::new("the model is quantised, which cannot be trained here")
+            return Err(Error::model("the model is quantised, which cannot be trained here")
                 .at(path)
                 .hint("use the unquantised version of the model"));
         }
@@ -148,7 +148,7 @@ impl ModelJson {
 
     /// An error about one key.
     pub fn wrong(&self, key: &str, what: &str) -> Error {
-        Error::new(format!("`{}{key}` {what}", self.within)).at(&self.path)
+        Error::model(format!("`{}{key}` {what}", self.within)).at(&self.path)
     }
 
     /// The object under a key as a configuration of its own, with defaults of what it is silent
@@ -234,16 +234,15 @@ impl ModelJson {
         let value = match (map.get(key), default) {
             (None | Some(Value::Null), Some(default)) => return Ok(default),
             (None | Some(Value::Null), None) => {
-                return Err(Error::new(format!("`{key}` is missing")));
+                return Err(Error::model(format!("`{key}` is missing")));
             }
             (Some(value), _) => value,
         };
         #[expect(clippy::cast_possible_truncation)] // models compute in f32
         let usable = |number: &f64| (*number as f32).is_finite() && *number as f32 > 0.0;
-        value
-            .as_f64()
-            .filter(usable)
-            .ok_or_else(|| Error::new(format!("`{key}` must be a number above 0, within 32 bits")))
+        value.as_f64().filter(usable).ok_or_else(|| {
+            Error::model(format!("`{key}` must be a number above 0, within 32 bits"))
+        })
     }
 
     /// A flag, or the default.

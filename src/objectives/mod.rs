@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
-use crate::config::key::{DefaultValue, Key, OwnedKeys, Section, ValueKind};
-use crate::config::{Value, Values, set_defaults};
 use crate::data::Batch;
+use crate::document::key::{DefaultValue, Key, OwnedKeys, Section, ValueKind};
+use crate::document::{Value, Values, set_defaults};
 use crate::model::{Gradients, Model};
 
 mod cross_entropy;

@@ -13,9 +13,9 @@ use super::{
     Loss, LossSum, Objective, ObjectiveEntry, Supervised, Targets, next_token_backward,
     next_token_scores,
 };
-use crate::config::Effect;
-use crate::config::key::{self, DefaultValue, Key, Section, ValueKind};
 use crate::data::{Batch, Target};
+use crate::document::Effect;
+use crate::document::key::{self, DefaultValue, Key, Section, ValueKind};
 use crate::model::Gradients;
 
 pub(super) const ENTRY: ObjectiveEntry = ObjectiveEntry {

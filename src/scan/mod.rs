@@ -91,7 +91,7 @@ pub fn scan(path: &Path, program: Option<&Path>) -> Result<Report> {
         let path = path.canonicalize().context_at("cannot look at the path", path)?;
         vec![walk::ScannedFile { name, path }]
     } else {
-        return Err(Error::new("this is neither a folder nor a file").at(path));
+        return Err(Error::file("this is neither a folder nor a file").at(path));
     };
     let mut folder = Folder::default();
     let mut names = BTreeSet::new();

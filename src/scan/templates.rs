@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::report::Report;
 use super::rules::{TEMPLATE_BOMB, TEMPLATE_ESCAPE, TEMPLATE_INVALID};
-use crate::data::{Conversation, TemplateRenderer, TemplateText};
-use crate::error::{Error, Result};
+use crate::data::{Conversation, TemplateRenderer, TemplateText, Tried};
+use crate::error::{Error, ErrorCode, Result};
 
 /// Longer templates are not run; the longest in use have about 64 KiB.
 pub(super) const MAX_TEMPLATE: usize = 1 << 20;
@@ -100,18 +100,13 @@ fn render(source: &str, program: Option<&Path>) -> Result<TemplateCheck> {
     let mut failure = None;
     let mut written = false;
     for (conversation, generation) in conversations() {
-        let count = conversation.messages.len();
-        let found = renderer.render(&[&conversation], true).map_err(|exceeded| exceeded.error);
-        let found = found.and_then(|found| {
-            // Where turns cannot be told apart, the text may still be fine.
-            let limited = found.into_iter().find_map(|it| it.err().filter(|why| is_too_much(why)));
-            limited
-                .map_or_else(|| renderer.write(&conversation, count, generation), |it| Ok(Err(it)))
-        });
-        match found {
-            Ok(Ok(_)) => written = true,
-            Ok(Err(why)) if is_too_much(&why) => return Ok(TemplateCheck::Bomb(why)),
-            Ok(Err(why)) => drop(failure.get_or_insert(why)),
+        match renderer.attempt(&conversation, generation) {
+            Ok(tried) if tried.at_limit => {
+                let why = tried.written.err().unwrap_or_else(|| "it came to a limit".to_owned());
+                return Ok(TemplateCheck::Bomb(why));
+            }
+            Ok(Tried { written: Ok(()), .. }) => written = true,
+            Ok(Tried { written: Err(why), .. }) => drop(failure.get_or_insert(why)),
             Err(error) => return failed(error),
         }
     }
@@ -127,29 +122,11 @@ fn render(source: &str, program: Option<&Path>) -> Result<TemplateCheck> {
 fn failed(error: Error) -> Result<TemplateCheck> {
     let why = error.causes.first().cloned().unwrap_or_default();
     let sentence = format!("{}: {why}", error.what);
-    if is_too_much(&sentence) {
-        Ok(TemplateCheck::Bomb(sentence))
-    } else if error.what.contains("not valid Jinja") {
-        Ok(TemplateCheck::Fails(sentence))
-    } else {
-        Err(error)
+    match error.code {
+        ErrorCode::TemplateLimit => Ok(TemplateCheck::Bomb(sentence)),
+        ErrorCode::Template => Ok(TemplateCheck::Fails(sentence)),
+        _ => Err(error),
     }
-}
-
-/// Whether a template ended at one of the engine's limits.
-fn is_too_much(why: &str) -> bool {
-    const LIMITS: [&str; 9] = [
-        "within the limits",
-        "process that renders it ended",
-        "template is too large",
-        "runs for too long",
-        "writes more than",
-        "recursion",
-        "too large",
-        "too many elements",
-        "engine fails on it",
-    ];
-    LIMITS.iter().any(|limit| why.contains(limit))
 }
 
 fn conversations() -> Vec<(Conversation, bool)> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::artifact::keys;
 use crate::artifact::lineage::AllowlistRecord;
 use crate::config::RunConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::{InputTrust, Locked, LockedFile, ModelDirectory};
 use crate::verify::allowlist::{self, Allowlist};
@@ -42,7 +42,7 @@ impl Approval {
             None if !settings.allowlist_keys.is_empty() || settings.tofu => {
                 let key = if settings.tofu { "tofu" } else { "allowlist_keys" };
                 let what = format!("`trust.{key}` means nothing without `trust.allowlist`");
-                return Err(Error::new(what).hint("name the allowlist, or leave it out"));
+                return Err(Error::untrusted(what).hint("name the allowlist, or leave it out"));
             }
             None => None,
         };
@@ -78,8 +78,11 @@ impl Approval {
                         true => "has other bytes than were signed",
                         false => "is not among the signed files",
                     };
-                    return Err(Error::refused(format!("`{}` of the base model {why}", file.path))
-                        .at(&base.path));
+                    return Err(Error::refused(
+                        ErrorCode::Untrusted,
+                        format!("`{}` of the base model {why}", file.path),
+                    )
+                    .at(&base.path));
                 }
             }
             return Ok(InputTrust::Signature);
@@ -129,7 +132,7 @@ impl Approval {
             }
             allowlist::InputKind::Dataset => format!("no trusted allowlist has `{of}`"),
         };
-        Err(Error::refused(what)
+        Err(Error::refused(ErrorCode::Untrusted, what)
             .because(format!(
                 "{path} lists no {} file with the digest {}",
                 kind.name(),

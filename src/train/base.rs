@@ -105,13 +105,13 @@ pub(super) fn check_prompts(
         let of = |error: Error| error.because(format!("number {} of `eval.prompts`", number + 1));
         let tokens = codec.prompt(prompt).map_err(of)?;
         if tokens.is_empty() {
-            return Err(of(Error::new("a prompt has no tokens")));
+            return Err(of(Error::config("a prompt has no tokens")));
         }
         if let Some(token) = tokens.iter().find(|token| **token as usize >= description.vocabulary)
         {
             let rows = description.vocabulary;
             let what = format!("a prompt has the token {token}, the model's embedding {rows} rows");
-            return Err(of(Error::new(what)));
+            return Err(of(Error::config(what)));
         }
     }
     Ok(())

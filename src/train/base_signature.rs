@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::artifact::keys;
 use crate::artifact::parent::ParentSignature;
 use crate::artifact::signature;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry};
 use crate::hub;
@@ -41,7 +41,8 @@ pub fn base_signature(directory: &Path) -> Result<BaseSignature> {
         Verdict::CouldNotCheck => return Ok(unchecked(report.unsigned)),
         Verdict::Tampered | Verdict::Unsigned => {
             let failed = report.checks.iter().filter(|check| check.verdict == CheckVerdict::Fail);
-            let error = Error::refused("the model is not what was signed").at(directory);
+            let error = Error::refused(ErrorCode::Signature, "the model is not what was signed")
+                .at(directory);
             return Err(failed.fold(error, |error, check| error.because(&check.detail)));
         }
     };
@@ -73,7 +74,7 @@ impl BaseSignature {
                 format!("`{}` covers {} other files", signature::FILE, signed.len()),
             ),
         };
-        Err(Error::refused(what).at(directory.join(&read.path)).because(why))
+        Err(Error::refused(ErrorCode::Signature, what).at(directory.join(&read.path)).because(why))
     }
 
     /// Says what lies beside the signed files and is not used.
@@ -102,10 +103,13 @@ pub fn parent_state(directory: &Path) -> Result<ParentSignature> {
 }
 
 fn added(directory: &Path, names: &[String]) -> Error {
-    Error::refused("files were added to a signed model, and no signature covers them")
-        .at(directory)
-        .because(shown(names))
-        .hint("remove them, or have the model signed again")
+    Error::refused(
+        ErrorCode::Signature,
+        "files were added to a signed model, and no signature covers them",
+    )
+    .at(directory)
+    .because(shown(names))
+    .hint("remove them, or have the model signed again")
 }
 
 /// The first few names.

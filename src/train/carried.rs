@@ -23,7 +23,7 @@ impl Carried {
         let weights = |path: &str| path.ends_with(".safetensors");
         for used in prepared.base_files.iter().filter(|file| weights(&file.path)) {
             if hash_file(&base.join(&used.path), &used.path)?.sha256 != used.sha256 {
-                return Err(Error::new("the file was changed while the run went on")
+                return Err(Error::changed("the file was changed while the run went on")
                     .at(base.join(&used.path))
                     .hint("put it back as it was, and run the same command again"));
             }

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::checkpoint::{
-    Allowed, Difference, History, HistoryEntry, IdentityPart, RestoredCheckpoint, option_for,
+    Allowed, Difference, History, HistoryEntry, HistoryEvent, IdentityPart, RestoredCheckpoint,
+    option_for,
 };
 use crate::config;
 use crate::error::{Error, Result};
@@ -42,8 +43,9 @@ impl Changes {
     ) -> Result<Self> {
         let now = prepared.identity(request.loaded)?;
         let differences = found.state.identity.differences(&now);
-        let told =
-            |entry: &HistoryEntry| entry.what == "changed" && entry.differences == differences;
+        let told = |entry: &HistoryEntry| {
+            entry.what == HistoryEvent::Changed && entry.differences == differences
+        };
         let accepted = History::of(run.root()).entries()?.iter().any(told);
         if !differences.is_empty() && !accepted {
             let refused = request.allowed.refuses(&differences);
@@ -92,7 +94,7 @@ impl Changes {
         let entry = HistoryEntry {
             differences: self.differences.clone(),
             exact: Some(exact),
-            ..HistoryEntry::new("changed", state.step)
+            ..HistoryEntry::new(HistoryEvent::Changed, state.step)
         };
         History::of(run.root()).note(&entry)
     }
@@ -104,9 +106,10 @@ fn refusal(
     run: &RunDirectory,
     prepared: &Prepared,
 ) -> Error {
-    let mut error = Error::new("cannot resume: the run is not what it was at the checkpoint")
-        .at(&found.folder)
-        .hint("undo the change, or start a new run with another `name` or `output.dir`");
+    let mut error =
+        Error::run_changed("cannot resume: the run is not what it was at the checkpoint")
+            .at(&found.folder)
+            .hint("undo the change, or start a new run with another `name` or `output.dir`");
     let mut options: Vec<&str> =
         refused.iter().filter_map(|found| option_for(found.part)).collect();
     options.sort_unstable();
@@ -181,7 +184,7 @@ pub fn is_finished(
     if refused.is_empty() {
         return Ok(false);
     }
-    let error = Error::new("this run is finished, under other settings")
+    let error = Error::run_changed("this run is finished, under other settings")
         .at(run.root())
         .hint("start a new run with another `name`; `--resume never` moves this one aside");
     let error = match differences.iter().all(|found| found.part == IdentityPart::Length) {

@@ -27,6 +27,6 @@ pub fn begin(config: &RunConfig) -> Result<Opening> {
     device::start_threads(threads)?;
     let opening = std::thread::spawn(open);
     Ok(Box::new(move || {
-        opening.join().unwrap_or_else(|_| Err(Error::new("looking for a GPU failed")))
+        opening.join().unwrap_or_else(|_| Err(Error::device("looking for a GPU failed")))
     }))
 }

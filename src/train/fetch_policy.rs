@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::data;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Silence, Transfers};
 use crate::files::{RunDirectory, cache_home};
 use crate::hub::{DataLock, Policy, Supply};
@@ -51,7 +51,7 @@ pub fn supply_for(
     let path = DataLock::path_of(config);
     let beside = DataLock::read(&path)?;
     if access.locked && beside.is_none() {
-        return Err(Error::refused("there is no lock")
+        return Err(Error::refused(ErrorCode::Lock, "there is no lock")
             .at(path)
             .hint(format!("`firebrand pull {}` writes it", config.display())));
     }

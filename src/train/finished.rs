@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::artifact::keys::config_home;
 use crate::artifact::parent::STATEMENT_FILE;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, hash_file, read_json};
 use crate::settings;
 use crate::verify::{CheckVerdict, Trust, Verdict, verify};
@@ -57,7 +57,7 @@ pub fn has_whole_result(run: &Path) -> Result<bool> {
 }
 
 fn foreign(artifact: &Path) -> Error {
-    Error::refused("this is not the result of the run, or not any more")
+    Error::refused(ErrorCode::Signature, "this is not the result of the run, or not any more")
         .at(artifact)
         .hint("move it away: the same command then makes the result from the last checkpoint")
 }

@@ -21,7 +21,7 @@ pub fn micro_batch_split(
 ) -> Result<MicroBatchSplit> {
     let limits = opened.limits;
     let too_large = |what: String| {
-        Error::new(what)
+        Error::out_of_memory(what)
             .because(format!(
                 "{} takes no tensors of more than {}",
                 opened.name,
@@ -78,7 +78,7 @@ pub fn weight_format(
         Some(format) if adapter.is_none() => {
             let name = format.name();
             let what = format!("`model.weight_format = \"{name}\"` keeps weights that are frozen");
-            Err(Error::new(what)
+            Err(Error::out_of_memory(what)
                 .because("without an adapter every weight is trained")
                 .hint(format!("add {}, or leave the format out", adapters::asked_by())))
         }
@@ -155,18 +155,19 @@ fn kept_by_adapter(
 /// When weights and optimiser alone are larger than its memory.
 fn check_memory(memory: &Estimate, opened: &OpenedDevice) -> Result<()> {
     match opened.memory_bytes {
-        Some(there) if memory.at_least() > there => {
-            Err(Error::new(format!("the run does not fit into the memory of {}", opened.name))
-                .because(format!(
-                    "weights and optimiser alone need {}, and it has {}",
-                    bytes(memory.at_least()),
-                    bytes(there)
-                ))
-                .hint(format!(
-                    "{} needs less than full training, a smaller base model too",
-                    adapters::asked_by()
-                )))
-        }
+        Some(there) if memory.at_least() > there => Err(Error::out_of_memory(format!(
+            "the run does not fit into the memory of {}",
+            opened.name
+        ))
+        .because(format!(
+            "weights and optimiser alone need {}, and it has {}",
+            bytes(memory.at_least()),
+            bytes(there)
+        ))
+        .hint(format!(
+            "{} needs less than full training, a smaller base model too",
+            adapters::asked_by()
+        ))),
         _ => Ok(()),
     }
 }

@@ -36,7 +36,7 @@ pub use pull::{Pull, Update, pull};
 pub use resume::Resume;
 pub use session::Session;
 
-use crate::checkpoint::{Allowed, History, HistoryEntry, IdentityPart, newest};
+use crate::checkpoint::{Allowed, History, HistoryEntry, HistoryEvent, IdentityPart, newest};
 use crate::config;
 use crate::data::Extent;
 use crate::error::Result;
@@ -91,10 +91,10 @@ pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<RunOutcom
     let step = newest(run.root()).ok().and_then(|found| found.first().map(|(step, _)| *step));
     let step = step.unwrap_or(0);
     let entry = match &outcome {
-        Ok(RunOutcome::Finished(_)) => HistoryEntry::new("finished", step),
+        Ok(RunOutcome::Finished(_)) => HistoryEntry::new(HistoryEvent::Finished, step),
         // A signal before the first step is no failure.
         Err(error) if begun || observer.stop_requested().is_none() => {
-            HistoryEntry { why: Some(error.what.clone()), ..HistoryEntry::new("failed", step) }
+            HistoryEntry::failed(error, step)
         }
         _ => return outcome,
     };

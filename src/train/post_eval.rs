@@ -57,7 +57,7 @@ fn files(run: &RunDirectory, prepared: &Prepared) -> Result<Vec<FileEntry>> {
     let (_, folder) = newest(run.root())?
         .into_iter()
         .next()
-        .ok_or_else(|| Error::new("the finished run has no checkpoint").at(run.root()))?;
+        .ok_or_else(|| Error::checkpoint("the finished run has no checkpoint").at(run.root()))?;
     let found = RestoredCheckpoint::open(&folder)?;
     files.push(hash_file(&folder.join(found.weights_name()), found.weights_name())?);
     Ok(files)

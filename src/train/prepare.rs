@@ -13,7 +13,7 @@ use crate::engine::optimizers;
 use crate::engine::{
     Estimate, MicroBatchSplit, Optimizer, Schedule, Shape, StepSettings, Trainer, Workload,
 };
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, cache_home};
 use crate::hub::{InputTrust, ModelDirectory, Supply};
@@ -198,7 +198,7 @@ fn check_vocabulary(
     if vocabulary <= description.vocabulary {
         return Ok(());
     }
-    Err(Error::new(format!(
+    Err(Error::run(format!(
         "the tokenizer has {vocabulary} tokens, but the model's embedding only {} rows",
         description.vocabulary
     ))
@@ -294,9 +294,12 @@ impl Prepared<'_> {
             self.signed.expect(&self.base.path, file)?;
             let known = self.base_files.iter().find(|known| known.path == file.path);
             if known.is_some_and(|known| known.sha256 != file.sha256) {
-                return Err(Error::refused("the file changed after it was checked")
-                    .at(self.base.path.join(&file.path))
-                    .because(format!("{} was read", file.sha256)));
+                return Err(Error::refused(
+                    ErrorCode::Changed,
+                    "the file changed after it was checked",
+                )
+                .at(self.base.path.join(&file.path))
+                .because(format!("{} was read", file.sha256)));
             }
         }
         Ok(())

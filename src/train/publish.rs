@@ -11,7 +11,9 @@ use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
 use crate::artifact::peft::{self, AdapterConfig};
 use crate::artifact::{self, bundle, sbom, stops};
-use crate::checkpoint::{HistoryEntry, folder_name, learning_specs, learning_values, now};
+use crate::checkpoint::{
+    HistoryEntry, HistoryEvent, folder_name, learning_specs, learning_values, now,
+};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
@@ -54,11 +56,11 @@ pub fn signer(config: &RunConfig, observer: &mut dyn Observer) -> Result<Option<
     match (config.output.signer.as_slice(), &config.output.signer_key) {
         ([], None) => {}
         ([], Some(_)) => {
-            return Err(Error::new("`output.signer_key` means nothing without `output.signer`")
+            return Err(Error::config("`output.signer_key` means nothing without `output.signer`")
                 .hint("`output.signing_key` names a private key in a file"));
         }
         (_, None) => {
-            return Err(Error::new("`output.signer` needs `output.signer_key`")
+            return Err(Error::config("`output.signer` needs `output.signer_key`")
                 .hint("name the file with the public key (PEM) that its signatures fit"));
         }
         (command, Some(public)) => {
@@ -143,7 +145,7 @@ fn refuse_changed(scratch: &Path, prepared: &Prepared) -> Result<()> {
         // Weights are written again; of an adapter's base, only the tokenizer is copied.
         let copied = !used.path.ends_with(".safetensors") && copy.is_file();
         if copied && hash_file(&copy, &used.path)?.sha256 != used.sha256 {
-            return Err(Error::new("the file was changed while the run went on")
+            return Err(Error::changed("the file was changed while the run went on")
                 .at(prepared.base.path.join(&used.path))
                 .hint("put it back as it was, and run the same command again"));
         }
@@ -238,7 +240,7 @@ fn lock_beside(config: &str) -> Result<Option<FileEntry>> {
 }
 
 fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<lineage::RunFacts> {
-    let list = |what: &str| -> Vec<CheckpointRecord> {
+    let list = |what: HistoryEvent| -> Vec<CheckpointRecord> {
         let of_kind = |entry: &&HistoryEntry| entry.what == what;
         let to_record = |entry: &HistoryEntry| {
             let name = entry.from.clone().unwrap_or_else(|| folder_name(entry.step));
@@ -270,16 +272,18 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
         versions: prepared.versions(),
         metrics,
         metrics_log: hash_file(&run.metrics(), "metrics.jsonl")?,
-        checkpoints: list("saved"),
-        resumed: list("resumed"),
-        reused: list("reused"),
+        checkpoints: list(HistoryEvent::Saved),
+        resumed: list(HistoryEvent::Resumed),
+        reused: list(HistoryEvent::Reused),
         changes: changes(record)?,
     })
 }
 
 fn changes(record: &Record) -> Result<Vec<ChangeRecord>> {
     // What a device had no memory for changes numbers as well, in their last digits.
-    let is_change = |entry: &&HistoryEntry| entry.what == "changed" || entry.what == "divided";
+    let is_change = |entry: &&HistoryEntry| {
+        entry.what == HistoryEvent::Changed || entry.what == HistoryEvent::Divided
+    };
     let changed = record.history.iter().filter(is_change);
     let record = |entry: &HistoryEntry| -> Result<ChangeRecord> {
         let line = serde_json::to_vec(entry).context("cannot encode the history")?;
@@ -290,7 +294,7 @@ fn changes(record: &Record) -> Result<Vec<ChangeRecord>> {
                 .differences
                 .iter()
                 .map(ToString::to_string)
-                .chain(entry.why.iter().filter(|_| entry.what == "divided").cloned())
+                .chain(entry.why.iter().filter(|_| entry.what == HistoryEvent::Divided).cloned())
                 .collect(),
             entry: Digest::of(&line),
         })

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::artifact::signature;
 use crate::config::{DataSetConfig, RunConfig};
 use crate::data::{self, Role};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::files::FileEntry;
 use crate::hub::{
     self, DataLock, FileSet, InputTrust, Locked, LockedFile, ModelDirectory, Policy, Supply,
@@ -56,7 +56,7 @@ pub struct Pull {
 pub fn pull(config: &RunConfig, path: &Path, access: &Access, update: &Update) -> Result<Pull> {
     let old = DataLock::read(path)?;
     if access.locked && old.is_none() {
-        return Err(Error::refused("there is no lock").at(path));
+        return Err(Error::refused(ErrorCode::Lock, "there is no lock").at(path));
     }
     let old = old.unwrap_or_default();
     if let Update::Only(name) = update {
@@ -104,7 +104,7 @@ fn named(config: &RunConfig, name: &str) -> Result<()> {
         return Ok(());
     }
     let list: Vec<&str> = names.into_iter().collect();
-    Err(Error::new(format!("the configuration names no `{name}`"))
+    Err(Error::usage(format!("the configuration names no `{name}`"))
         .hint(format!("it names {}", list.join(", "))))
 }
 
@@ -202,8 +202,11 @@ impl Work<'_> {
             return Ok(());
         }
         let lines = old.changes_to(entry);
-        let error = Error::refused(format!("`{}` is not what the lock says", set.title()))
-            .hint("`firebrand pull --update` writes what it is now into the lock");
+        let error = Error::refused(
+            ErrorCode::LockDrift,
+            format!("`{}` is not what the lock says", set.title()),
+        )
+        .hint("`firebrand pull --update` writes what it is now into the lock");
         Err(lines.into_iter().fold(error, Error::because))
     }
 

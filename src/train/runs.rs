@@ -6,9 +6,11 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::checkpoint::{BAD, History, HistoryEntry, RestoredCheckpoint, RunState, newest, remove};
+use crate::checkpoint::{
+    BAD, History, HistoryEntry, HistoryEvent, RestoredCheckpoint, RunState, newest, remove,
+};
 use crate::config;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::StepReport;
 use crate::files::{RunDirectory, expect_regular, remove_dir, size_of_dir};
 use crate::settings;
@@ -34,6 +36,8 @@ pub enum Status {
     Failed {
         /// The error in one line.
         why: String,
+        /// What kind of error it is; that of runs of earlier versions is not known.
+        code: Option<ErrorCode>,
         /// Whether there is a checkpoint to go on from.
         resumable: bool,
     },
@@ -47,7 +51,7 @@ impl Status {
             Self::Finished => format!("finished at step {step}"),
             Self::Interrupted { resumable: true } => format!("interrupted, resumes at step {step}"),
             Self::Interrupted { resumable: false } => "interrupted before a checkpoint".to_owned(),
-            Self::Failed { why, resumable: true } => {
+            Self::Failed { why, resumable: true, .. } => {
                 format!("failed, resumes at step {step}: {why}")
             }
             Self::Failed { why, .. } => format!("failed: {why}"),
@@ -114,7 +118,7 @@ pub fn list(folder: &Path) -> Result<Vec<Summary>> {
         return Ok(vec![summary(folder)?]);
     }
     if !folder.is_dir() {
-        return Err(Error::new("there is no such folder").at(folder));
+        return Err(Error::run("there is no such folder").at(folder));
     }
     let mut found = Vec::new();
     look(folder, DEPTH, &mut found)?;
@@ -156,7 +160,7 @@ fn summary(path: &Path) -> Result<Summary> {
     let name = full.file_name().map(|name| name.to_string_lossy().into_owned());
     let (name, path) = (name.unwrap_or_default(), path.to_owned());
     if let Err(error) = expect_regular(&path) {
-        let status = Status::Failed { why: why(&error), resumable: false };
+        let status = failed_with(&error);
         let (step, steps, loss, bytes, changed) = (0, None, None, 0, 0);
         return Ok(Summary { name, path, status, step, steps, loss, bytes, changed });
     }
@@ -189,15 +193,20 @@ fn status(path: &Path, resumable: bool) -> Result<Status> {
     match has_result(path) {
         Ok(true) => return Ok(Status::Finished),
         Ok(false) => {}
-        Err(error) => return Ok(Status::Failed { why: why(&error), resumable: false }),
+        Err(error) => return Ok(failed_with(&error)),
     }
     let history = History::of(path).entries()?;
     Ok(match history.last() {
-        Some(HistoryEntry { what, why: Some(why), .. }) if what == "failed" => {
-            Status::Failed { why: why.clone(), resumable }
+        Some(HistoryEntry { what: HistoryEvent::Failed, why: Some(why), code, .. }) => {
+            Status::Failed { why: why.clone(), code: *code, resumable }
         }
         _ => Status::Interrupted { resumable },
     })
+}
+
+/// That of a run whose folder cannot be used.
+fn failed_with(error: &Error) -> Status {
+    Status::Failed { why: why(error), code: Some(error.code), resumable: false }
 }
 
 fn changed(path: &Path) -> u64 {
@@ -211,7 +220,7 @@ fn changed(path: &Path) -> u64 {
 /// Everything about one run.
 pub fn details(path: &Path) -> Result<Details> {
     if !is_run(path) {
-        return Err(Error::new("this is no run directory")
+        return Err(Error::run("this is no run directory")
             .at(path)
             .hint("`firebrand runs DIR` lists the runs below a folder"));
     }

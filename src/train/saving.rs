@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::{Job, Saved, Saver};
 use crate::config::OnDiskFull;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
 
 /// Between looks at a full disk.
@@ -81,7 +81,7 @@ impl Saving {
     /// When it failed otherwise.
     pub fn supersede(&mut self, observer: &mut dyn Observer) -> Result<()> {
         match self.saver.wait() {
-            Some(Err(error)) if error.kind == Kind::NoRoom => Ok(()),
+            Some(Err(error)) if error.code == ErrorCode::DiskFull => Ok(()),
             Some(ended) => self.finish_pending_step(ended, observer),
             None => Ok(()),
         }
@@ -92,7 +92,7 @@ impl Saving {
     /// # Errors
     /// The same error otherwise.
     pub fn wait_or_give_up(&mut self, error: Error, observer: &mut dyn Observer) -> Result<()> {
-        let wait = error.kind == Kind::NoRoom
+        let wait = error.code == ErrorCode::DiskFull
             && self.policy == OnDiskFull::Wait
             && observer.stop_requested().is_none();
         if !wait {
@@ -120,7 +120,7 @@ impl Saving {
                 self.tell(saved, observer);
                 Ok(())
             }
-            Err(error) if error.kind == Kind::NoRoom && self.policy != OnDiskFull::Stop => {
+            Err(error) if error.code == ErrorCode::DiskFull && self.policy != OnDiskFull::Stop => {
                 self.degraded = true;
                 let what = match self.policy {
                     OnDiskFull::Wait => "not saved",
@@ -138,8 +138,8 @@ impl Saving {
             Some(step) => error.hint(format!("step {step} is saved; the run goes on from there")),
             None => error,
         };
-        match error.kind {
-            Kind::NoRoom => error.hint(
+        match error.code {
+            ErrorCode::DiskFull => error.hint(
                 "make room; `checkpoint.on_disk_full = \"wait\"` or `\"continue\"` would not stop",
             ),
             _ => error,

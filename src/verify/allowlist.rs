@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use super::rollback_guard::Seen;
 use super::signer::judge;
 use super::trust::Trust;
-use super::trusted_keys::Role;
+use super::trusted_keys_table::Role;
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
 use crate::artifact::keys::SigningKey;
 use crate::artifact::signature::STATEMENT_TYPE;
-use crate::config::quoted;
-use crate::error::{Context, Error, Result};
-use crate::files::{Digest, parse_json, read_bytes, write_atomic};
+use crate::document::quoted;
+use crate::error::{Context, Error, ErrorCode, Result};
+use crate::files::{Digest, parse_json, parse_toml, read_bytes, write_atomic};
 
 /// What the statement says of its subject.
 pub const PREDICATE_TYPE: &str = "urn:firebrand:registry:v1";
@@ -165,7 +165,7 @@ impl Allowlist {
         self.serial += 1;
         let text = self.to_toml();
         // What nobody could read is not written.
-        Self::parse(&text).map_err(|error| error.at(path))?;
+        Self::parse(&text, path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let statement = json!({
             "_type": STATEMENT_TYPE,
@@ -189,7 +189,7 @@ impl Allowlist {
         let sha256 = Digest::of(&bytes);
         let beside = bundle_path(path);
         if !beside.is_file() {
-            return Err(Error::refused("the allowlist is not signed")
+            return Err(Error::refused(ErrorCode::Signature, "the allowlist is not signed")
                 .at(path)
                 .because(format!("there is no {}", beside.display()))
                 .hint("`firebrand allowlist` signs what it writes"));
@@ -199,12 +199,12 @@ impl Allowlist {
         let hint = vouched(&bundle, trust).map_err(|error| error.at(&beside))?;
         check_statement(&bundle.payload, &sha256).map_err(|error| error.at(&beside))?;
         let text = String::from_utf8(bytes).context_at("the allowlist is not UTF-8", path)?;
-        let allowlist = Self::parse(&text).map_err(|error| error.at(path))?;
+        let allowlist = Self::parse(&text, path)?;
         if allowlist.expires < trust.now() {
-            return Err(Error::refused(format!(
-                "the allowlist expired on {:.0}",
-                allowlist.expires
-            ))
+            return Err(Error::refused(
+                ErrorCode::Untrusted,
+                format!("the allowlist expired on {:.0}", allowlist.expires),
+            )
             .at(path)
             .hint("`firebrand allowlist approve` renews it"));
         }
@@ -221,28 +221,40 @@ impl Allowlist {
         Ok(OpenedAllowlist { allowlist, sha256, hint, models, data })
     }
 
-    fn parse(text: &str) -> Result<Self> {
-        let allowlist: Self = toml::from_str(text).context("the allowlist cannot be read")?;
-        if allowlist.version != VERSION {
-            return Err(Error::new(format!(
+    fn parse(text: &str, path: &Path) -> Result<Self> {
+        let allowlist: Self = parse_toml(text, "the allowlist cannot be read", path)?;
+        allowlist.check().map_err(|error| error.at(path))?;
+        Ok(allowlist)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.version != VERSION {
+            return Err(Error::untrusted(format!(
                 "the allowlist has version {}, this program reads {VERSION}",
-                allowlist.version
+                self.version
             )));
         }
         let key = |entry: &Approved| (entry.kind, entry.name.clone());
-        if allowlist.artifacts.windows(2).any(|pair| key(&pair[0]) >= key(&pair[1])) {
-            return Err(Error::new("the entries of the allowlist are not sorted, or stand twice"));
+        if self.artifacts.windows(2).any(|pair| key(&pair[0]) >= key(&pair[1])) {
+            return Err(Error::untrusted(
+                "the entries of the allowlist are not sorted, or stand twice",
+            ));
         }
-        for entry in &allowlist.artifacts {
+        for entry in &self.artifacts {
             if entry.files.is_empty() {
-                return Err(Error::new(format!("the allowlist names no file of `{}`", entry.name)));
+                return Err(Error::untrusted(format!(
+                    "the allowlist names no file of `{}`",
+                    entry.name
+                )));
             }
             if entry.files.windows(2).any(|pair| pair[0].path >= pair[1].path) {
                 let name = &entry.name;
-                return Err(Error::new(format!("the files of `{name}` are not sorted by path")));
+                return Err(Error::untrusted(format!(
+                    "the files of `{name}` are not sorted by path"
+                )));
             }
         }
-        Ok(allowlist)
+        Ok(())
     }
 
     /// The text: always the same for the same allowlist, made to be read as a diff.
@@ -281,17 +293,20 @@ const HEADER: &str = "\
 fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
     let size = std::fs::metadata(path).context_at(&format!("cannot read {what}"), path)?.len();
     if size > BYTES_MAX {
-        return Err(Error::new(format!("{what} has {size} bytes and is refused")).at(path));
+        return Err(Error::untrusted(format!("{what} has {size} bytes and is refused")).at(path));
     }
     read_bytes(path, BYTES_MAX)
 }
 
 fn unusable(defect: &Defect) -> Error {
     match defect {
-        Defect::Unsigned => Error::refused("the allowlist is not signed"),
-        Defect::Unsupported(why) => Error::new(format!("this signature cannot be checked: {why}")),
+        Defect::Unsigned => Error::refused(ErrorCode::Signature, "the allowlist is not signed"),
+        Defect::Unsupported(why) => {
+            Error::signature(format!("this signature cannot be checked: {why}"))
+        }
         Defect::Malformed(why) => {
-            Error::refused("the allowlist's signature is damaged").because(why)
+            Error::refused(ErrorCode::Signature, "the allowlist's signature is damaged")
+                .because(why)
         }
     }
 }
@@ -301,13 +316,17 @@ fn vouched(bundle: &Bundle, trust: &Trust) -> Result<String> {
     let judged = judge(bundle, trust, Some(Role::Allowlist), None);
     if let Some(why) = judged.objection {
         return Err(Error::refused(
+            ErrorCode::Untrusted,
             "the allowlist is signed by a key that you do not trust with it",
         )
         .because(format!("the {} {why}", judged.name))
         .hint("if you know whose key it is, name its public half in `trust.allowlist_keys`"));
     }
     if bundle.payload_type != IN_TOTO || judged.signed != Some(true) {
-        return Err(Error::refused("the allowlist's signature does not hold"));
+        return Err(Error::refused(
+            ErrorCode::Signature,
+            "the allowlist's signature does not hold",
+        ));
     }
     Ok(judged.signer.hint)
 }
@@ -315,16 +334,20 @@ fn vouched(bundle: &Bundle, trust: &Trust) -> Result<String> {
 /// The signed statement must be about a allowlist of these bytes, and nothing else.
 fn check_statement(payload: &[u8], sha256: &Digest) -> Result<()> {
     let value = parse_json(payload).map_err(|error| {
-        Error::refused("the allowlist's statement is damaged").because(error.what)
+        Error::refused(ErrorCode::Signature, "the allowlist's statement is damaged")
+            .because(error.what)
     })?;
     let is =
         |path: &str, expected: &str| value.pointer(path).and_then(Value::as_str) == Some(expected);
     let subjects = value["subject"].as_array().map_or(0, Vec::len);
     if !is("/_type", STATEMENT_TYPE) || !is("/predicateType", PREDICATE_TYPE) || subjects != 1 {
-        return Err(Error::refused("what was signed there is no allowlist"));
+        return Err(Error::refused(ErrorCode::Signature, "what was signed there is no allowlist"));
     }
     if !is("/subject/0/digest/sha256", &sha256.to_string()) {
-        return Err(Error::refused("the allowlist was changed after it was signed"));
+        return Err(Error::refused(
+            ErrorCode::Changed,
+            "the allowlist was changed after it was signed",
+        ));
     }
     Ok(())
 }

@@ -150,7 +150,7 @@ pub fn family(directory: &Path, trust: &Trust) -> Result<Ancestry> {
 fn read(directory: &Path, trust: &Trust, seen: &mut Vec<Digest>) -> Result<Ancestry> {
     let (digest, statement) = statement(directory)?;
     let wrong = |what: &str| {
-        Error::new(format!("the lineage is damaged: {what}")).at(directory.join(STATEMENT_FILE))
+        Error::lineage(format!("the lineage is damaged: {what}")).at(directory.join(STATEMENT_FILE))
     };
     if statement["_type"] != STATEMENT_TYPE || statement["predicateType"] != PREDICATE_TYPE {
         return Err(wrong("it is no in-toto statement with SLSA provenance"));
@@ -213,7 +213,7 @@ fn statement(directory: &Path) -> Result<(Digest, Value)> {
         path = file; // a hub's cache has links into its store
     }
     if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err(Error::new(format!("there is no lineage: `{STATEMENT_FILE}` is not here"))
+        return Err(Error::lineage(format!("there is no lineage: `{STATEMENT_FILE}` is not here"))
             .at(directory)
             .hint("artifacts that `firebrand train` and `merge` make have one"));
     }
@@ -222,10 +222,10 @@ fn statement(directory: &Path) -> Result<(Digest, Value)> {
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .context_at("cannot read the lineage", &path)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::new(format!("a lineage of more than {MAX_BYTES} bytes")).at(&path));
+        return Err(Error::lineage(format!("a lineage of more than {MAX_BYTES} bytes")).at(&path));
     }
     let value = files::parse_json(&bytes).map_err(|error| {
-        let damaged = Error::new("the lineage is damaged").at(&path).because(&error.what);
+        let damaged = Error::lineage("the lineage is damaged").at(&path).because(&error.what);
         error.causes.iter().fold(damaged, |error, cause| error.because(cause))
     })?;
     Ok((Digest::of(&bytes), value))

@@ -12,7 +12,7 @@ use super::lineage::finished;
 use super::report::{Check, Report, Verdict, describe};
 use super::signer;
 use super::trust::Trust;
-use super::trusted_keys::Role;
+use super::trusted_keys_table::Role;
 use crate::artifact::attestations::BYTES_MAX;
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
 use crate::artifact::lineage::PREDICATE_TYPE;
@@ -25,9 +25,9 @@ pub(super) fn check(directory: &Path, files: &Files, trust: &Trust, report: &mut
     let Some(path) = attestations_of(directory) else { return };
     let Ok(metadata) = path.symlink_metadata() else { return };
     let found = if !metadata.is_file() {
-        Err(Error::new("the attestations are not a regular file").at(&path))
+        Err(Error::signature("the attestations are not a regular file").at(&path))
     } else if metadata.len() > BYTES_MAX {
-        Err(Error::new(format!("the file has more than {BYTES_MAX} bytes")).at(&path))
+        Err(Error::signature(format!("the file has more than {BYTES_MAX} bytes")).at(&path))
     } else {
         fs::read_to_string(&path).context_at("cannot read the attestations", &path)
     };

@@ -14,7 +14,7 @@ use super::report::{Check, Report, Verdict};
 use super::safetensors::Lint;
 use super::statement::{self, Manifest, Problem};
 use super::trust::Trust;
-use super::trusted_keys::Role;
+use super::trusted_keys_table::Role;
 use super::{attestations, lineage, safetensors, signer};
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
 use crate::artifact::signature;

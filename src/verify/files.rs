@@ -41,11 +41,11 @@ pub(super) fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 pub(super) fn read_hashed(directory: &Path, entry: &FileEntry, limit: u64) -> Result<Vec<u8>> {
     let path = directory.join(&entry.path);
     if entry.size > limit {
-        return Err(Error::new(format!("the file has more than {limit} bytes")).at(path));
+        return Err(Error::signature(format!("the file has more than {limit} bytes")).at(path));
     }
     let bytes = fs::read(&path).context_at("cannot read the file", &path)?;
     if Digest::of(&bytes) != entry.sha256 {
-        return Err(Error::new("the file changed while it was checked").at(path));
+        return Err(Error::changed("the file changed while it was checked").at(path));
     }
     Ok(bytes)
 }

@@ -20,6 +20,7 @@ mod signer;
 mod statement;
 mod trust;
 mod trusted_keys;
+mod trusted_keys_table;
 
 pub use ancestry::{Ancestry, Base, Item, Parent, ParentState, family};
 pub use directory::{verify, verify_signed_files};
@@ -29,7 +30,8 @@ pub use signed_files::signed_files;
 pub use signer::{Signed, who_signed};
 pub use trust::Trust;
 pub use trusted_keys::{Authority, TrustedKey};
-pub use trusted_keys::{FILE as TRUSTED_KEYS_FILE, KeyLimits, Role};
+pub use trusted_keys::{FILE as TRUSTED_KEYS_FILE, KeyLimits};
+pub use trusted_keys_table::{KEYS as TRUSTED_KEYS, Role};
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{Digest, read_json, write_atomic};
 
 /// The file's name in the folder of the user's settings.
@@ -49,15 +49,18 @@ impl Seen {
         let mut entries = self.read()?;
         match entries.get(name) {
             Some(known) if known.serial > serial => {
-                return Err(Error::refused(format!(
-                    "`{name}` has the serial number {serial}, but {} was seen before",
-                    known.serial
-                ))
+                return Err(Error::refused(
+                    ErrorCode::Untrusted,
+                    format!(
+                        "`{name}` has the serial number {serial}, but {} was seen before",
+                        known.serial
+                    ),
+                )
                 .because("an older copy was put in the place of the newer one")
                 .hint(self.hint()));
             }
             Some(known) if known.serial == serial && known.sha256 != sha256 => {
-                return Err(Error::refused(format!(
+                return Err(Error::refused(ErrorCode::Untrusted, format!(
                     "`{name}` has the serial number {serial}, which was seen with other contents"
                 ))
                 .hint(self.hint()));

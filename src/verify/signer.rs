@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::chain::{self, Reading};
 use super::report::Signer;
 use super::trust::Trust;
-use super::trusted_keys::Role;
+use super::trusted_keys_table::Role;
 use crate::artifact::certificate::Certificate;
 use crate::artifact::envelope::{Bundle, Material};
 

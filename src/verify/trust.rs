@@ -7,7 +7,8 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::trusted_keys::{self, KeyLimits, Known, Role};
+use super::trusted_keys::{self, KeyLimits, Known};
+use super::trusted_keys_table::Role;
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, PublicKey};
 use crate::error::{Context, Result};

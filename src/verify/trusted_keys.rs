@@ -1,21 +1,17 @@
 //! `trusted-keys.toml`: keys and authorities with roles, a time in which they count, and
 //! revocations.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use toml::Spanned;
-use toml::value::Datetime;
 
+use super::trusted_keys_table::{KEYS, Role};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::PublicKey;
+use crate::document::{Document, Placed, Values};
 use crate::error::{Context, Error, Result};
-use crate::files::{Placed, TomlText};
 
 /// A certificate whose owner says who is a signer, and where it was found.
 #[derive(Debug, Clone)]
@@ -43,31 +39,6 @@ pub struct TrustedKey {
 pub const FILE: &str = "trusted-keys.toml";
 /// No PEM file of one key or certificate comes near this size.
 const MAX_PEM_BYTES: u64 = 1 << 20;
-
-/// What a key may vouch for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Models, and how they were made.
-    Train,
-    /// Results of tests.
-    Gate,
-    /// Which model is in use.
-    Promote,
-    /// Which inputs may be used.
-    Allowlist,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Gate => "gate",
-            Self::Promote => "promote",
-            Self::Allowlist => "allowlist",
-        })
-    }
-}
 
 /// What bounds the trust in a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,15 +87,6 @@ impl KeyLimits {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    #[serde(default)]
-    key: Vec<Spanned<KeyEntry>>,
-    #[serde(default)]
-    authority: Vec<Spanned<KeyEntry>>,
-}
-
 /// Whom the file names.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -132,57 +94,33 @@ pub(super) struct Known {
     pub authorities: Vec<Authority>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyEntry {
-    file: Option<Spanned<PathBuf>>,
-    pem: Option<Spanned<String>>,
-    roles: Option<Spanned<Vec<Role>>>,
-    not_before: Option<Spanned<Time>>,
-    not_after: Option<Spanned<Time>>,
-    revoked: Option<bool>,
-    reason: Option<Spanned<String>>,
-}
-
-/// A time of RFC 3339, as text or as TOML has it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Time {
-    Toml(Datetime),
-    Text(String),
-}
-
 /// Whom the user's file names; nobody without the file.
 pub(super) fn read(config_home: &Path) -> Result<Known> {
     let path = config_home.join(FILE);
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Known::default()),
-        other => other.context_at("cannot read the trusted keys", &path)?,
-    };
-    let text = TomlText::new(&path, text);
-    let place = |error, span| text.place(error, span);
-    let document: Document = text.parse()?;
+    if matches!(fs::metadata(&path), Err(error) if error.kind() == ErrorKind::NotFound) {
+        return Ok(Known::default());
+    }
+    let document = Document::read(&KEYS, &path)?;
+    let mut findings = document.findings();
     let mut known = Known::default();
-    for entry in document.key {
-        let span = entry.span();
-        let placed = |(error, span)| place(error, span);
-        let (key, file, limits) =
-            trusted(entry, config_home, &path, &PublicKey::from_pem).map_err(placed)?;
+    for entry in document.values.tables("key") {
+        let found = trusted(entry, config_home, &path, &PublicKey::from_pem);
+        let Some((key, file, limits)) = findings.take(found) else { continue };
         if known.keys.iter().any(|other| other.key.hint() == key.hint()) {
-            return Err(place(Error::new("this key stands here twice"), span));
+            findings.report((Error::config("this key stands here twice"), entry.table_place()));
         }
         known.keys.push(TrustedKey { key, file, limits });
     }
-    for entry in document.authority {
-        let span = entry.span();
-        let placed = |(error, span)| place(error, span);
-        let (certificate, file, limits) =
-            trusted(entry, config_home, &path, &one_certificate).map_err(placed)?;
+    for entry in document.values.tables("authority") {
+        let found = trusted(entry, config_home, &path, &one_certificate);
+        let Some((certificate, file, limits)) = findings.take(found) else { continue };
         if known.authorities.iter().any(|other| other.certificate == certificate) {
-            return Err(place(Error::new("this authority stands here twice"), span));
+            findings
+                .report((Error::config("this authority stands here twice"), entry.table_place()));
         }
         known.authorities.push(Authority { certificate, file, limits });
     }
+    findings.finish()?;
     Ok(known)
 }
 
@@ -190,34 +128,33 @@ fn one_certificate(text: &str) -> Result<Certificate> {
     let mut all = Certificate::all_from_pem(text)?;
     match (all.pop(), all.is_empty()) {
         (Some(certificate), true) => Ok(certificate),
-        _ => Err(Error::new("the PEM text holds more than one certificate")
+        _ => Err(Error::config("the PEM text holds more than one certificate")
             .hint("write an entry for each authority")),
     }
 }
 
 /// What `read` makes of the entry's PEM text, the file that holds it, and the limits.
 fn trusted<T>(
-    entry: Spanned<KeyEntry>,
+    entry: &Values,
     config_home: &Path,
     path: &Path,
     read: &dyn Fn(&str) -> Result<T>,
 ) -> Placed<(T, PathBuf, KeyLimits)> {
-    let whole = entry.span();
-    let entry = entry.into_inner();
-    let say = |what: &str, span: Range<usize>| (Error::new(what), span);
-    let (it, file) = match (&entry.file, &entry.pem) {
-        (Some(file), None) => {
-            let span = file.span();
-            let file = config_home.join(file.get_ref());
+    let (it, file, key) = match (entry.optional_text("file"), entry.optional_text("pem")) {
+        (Some(file), _) => {
+            let file = config_home.join(file);
             let it = pem_file(&file).and_then(|text| read(&text).map_err(|error| error.at(&file)));
-            (it.map_err(|error| unreadable(&error, span))?, file)
+            (it, file, "file")
         }
-        (None, Some(pem)) => {
-            let it = read(pem.get_ref());
-            (it.map_err(|error| unreadable(&error, pem.span()))?, path.to_path_buf())
+        (None, Some(pem)) => (read(&pem), path.to_path_buf(), "pem"),
+        (None, None) => {
+            let error = Error::config("a key needs either `file` or `pem`");
+            return Err((error, entry.table_place()));
         }
-        _ => return Err(say("a key needs either `file` or `pem`", whole)),
     };
+    // At the entry, since that is the line to mend.
+    let it =
+        it.map_err(|error| (Error::config(super::report::describe(&error)), entry.place(key)))?;
     Ok((it, file, limits(entry)?))
 }
 
@@ -229,53 +166,22 @@ fn pem_file(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn limits(entry: KeyEntry) -> Placed<KeyLimits> {
-    let say = |what: &str, span: Range<usize>| (Error::new(what), span);
-    let roles = match entry.roles {
-        Some(roles) if roles.get_ref().is_empty() => {
-            return Err(say("`roles` is empty; without it, a key has every role", roles.span()));
-        }
-        roles => roles.map(Spanned::into_inner),
-    };
-    let (not_before, not_after) = (time(entry.not_before)?, time(entry.not_after)?);
-    if let (Some((start, _)), Some((end, span))) = (&not_before, &not_after)
+fn limits(entry: &Values) -> Placed<KeyLimits> {
+    let roles = entry.optional_texts("roles");
+    let roles = roles.map(|names| names.iter().filter_map(|name| Role::from_name(name)).collect());
+    let (not_before, not_after) = (time(entry, "not_before"), time(entry, "not_after"));
+    if let (Some(start), Some(end)) = (not_before, not_after)
         && end <= start
     {
-        return Err(say("`not_after` is not later than `not_before`", span.clone()));
+        let error = Error::config("`not_after` is not later than `not_before`");
+        return Err((error, entry.place("not_after")));
     }
-    let revoked = match (entry.revoked, entry.reason) {
-        (Some(true), reason) => Some(reason.map_or_else(String::new, Spanned::into_inner)),
-        (_, None) => None,
-        (_, Some(reason)) => {
-            return Err(say("`reason` means nothing without `revoked = true`", reason.span()));
-        }
-    };
-    Ok(KeyLimits {
-        roles,
-        not_before: not_before.map(|(time, _)| time),
-        not_after: not_after.map(|(time, _)| time),
-        revoked,
-    })
+    let reason = || entry.optional_text("reason").unwrap_or_default();
+    let revoked = entry.boolean("revoked").then(reason);
+    Ok(KeyLimits { roles, not_before, not_after, revoked })
 }
 
-/// Says at the entry what is wrong with the key, since that is the line to mend.
-fn unreadable(error: &Error, span: Range<usize>) -> (Error, Range<usize>) {
-    (Error::new(super::report::describe(error)), span)
-}
-
-fn time(value: Option<Spanned<Time>>) -> Placed<Option<(Timestamp, Range<usize>)>> {
-    let Some(value) = value else { return Ok(None) };
-    let span = value.span();
-    let text = match value.into_inner() {
-        Time::Toml(time) => time.to_string(),
-        Time::Text(text) => text,
-    };
-    match text.parse() {
-        Ok(time) => Ok(Some((time, span))),
-        Err(_) => {
-            let error = Error::new(format!("`{text}` is no time of RFC 3339"))
-                .hint("write it as `2027-01-31T00:00:00Z`");
-            Err((error, span))
-        }
-    }
+fn time(entry: &Values, key: &str) -> Option<Timestamp> {
+    let text = entry.optional_text(key)?;
+    Some(text.parse().expect("the table of keys accepts times alone"))
 }

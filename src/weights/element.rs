@@ -27,7 +27,7 @@ impl Element {
             "F32" => Ok(Self::F32),
             "F16" => Ok(Self::F16),
             "BF16" => Ok(Self::BF16),
-            other => Err(Error::new(format!(
+            other => Err(Error::weights(format!(
                 "weights of type {other} are not supported, only F32, F16 and BF16"
             ))
             .hint("use the unquantised version of the model")),

@@ -58,7 +58,7 @@ pub(super) fn read(
     size: u64,
     path: &Path,
 ) -> Result<(Vec<u8>, Vec<TensorPlace>)> {
-    let invalid = |why: String| Error::new(INVALID).at(path).because(why);
+    let invalid = |why: String| Error::weights(INVALID).at(path).because(why);
     let mut begin = Vec::new();
     source.by_ref().take(8).read_to_end(&mut begin).context_at("cannot read the weights", path)?;
     if begin == POINTER {
@@ -109,7 +109,7 @@ fn pointer(bytes: &[u8], path: &Path) -> Error {
 
 /// The tensors of a parsed header, checked against the number of bytes that follow it.
 fn places(json: &Value, data: u64) -> Result<Vec<TensorPlace>> {
-    let invalid = |why: String| Error::new(INVALID).because(why);
+    let invalid = |why: String| Error::weights(INVALID).because(why);
     let Value::Object(map) = json else {
         return Err(invalid("its header is no JSON object".to_owned()));
     };
@@ -139,7 +139,7 @@ fn places(json: &Value, data: u64) -> Result<Vec<TensorPlace>> {
         end = span.1;
     }
     if end > data {
-        return Err(Error::new(format!("{INVALID}: it is cut off"))
+        return Err(Error::weights(format!("{INVALID}: it is cut off"))
             .because(format!(
                 "its tensors have {end} bytes by its header, of which {data} are there"
             ))
@@ -154,7 +154,7 @@ fn places(json: &Value, data: u64) -> Result<Vec<TensorPlace>> {
 
 /// One tensor, and where its bytes begin and end.
 fn tensor(name: &str, value: &Value) -> Result<(TensorPlace, (u64, u64))> {
-    let invalid = |why: String| Error::new(INVALID).because(why);
+    let invalid = |why: String| Error::weights(INVALID).because(why);
     let empty = Map::new();
     let entry = value.as_object().unwrap_or(&empty);
     let dtype = entry.get("dtype").and_then(Value::as_str);

@@ -56,7 +56,7 @@ impl Headers {
                 begin += place.bytes;
                 if let Some(other) = tensors.insert(place.name.clone(), found) {
                     let (name, other) = (&place.name, other.file);
-                    return Err(Error::new(format!("tensor `{name}` stands in two files"))
+                    return Err(Error::weights(format!("tensor `{name}` stands in two files"))
                         .at(directory)
                         .because(format!("they are `{other}` and `{file}`")));
                 }
@@ -84,7 +84,7 @@ impl Headers {
             if let Some(other) = renamed.tensors.insert(name.clone(), found) {
                 let what = format!("the weights hold `{name}` twice");
                 let other = &other.place.name;
-                return Err(Error::new(what)
+                return Err(Error::weights(what)
                     .at(&renamed.directory)
                     .because(format!("as `{other}` and as `{in_file}`")));
             }
@@ -129,7 +129,7 @@ impl Headers {
         let place = self.directory.join(INDEX_FILE);
         let wrong = |what: String| {
             let hint = "the index and the files belong to different models, or a download is mixed";
-            Err(Error::new(what).at(&place).hint(hint))
+            Err(Error::weights(what).at(&place).hint(hint))
         };
         for (name, file) in index {
             match self.tensors.get(name) {
@@ -211,16 +211,18 @@ impl Headers {
             .collect();
         if !missing.is_empty() {
             let what = format!("the weights lack {}", list(&missing));
-            return Err(Error::new(what).at(&self.directory).hint("is the download complete?"));
+            return Err(Error::weights(what).at(&self.directory).hint("is the download complete?"));
         }
         for (name, shape) in needed {
             let found = &self.tensors[name];
             if found.place.shape != *shape {
                 let found_shape = &found.place.shape;
                 let what = format!("tensor `{name}` has shape {found_shape:?}");
-                return Err(Error::new(format!("{what}, but `config.json` makes it {shape:?}"))
-                    .at(self.directory.join(&found.file))
-                    .hint("`config.json` and the weights belong to different models"));
+                return Err(Error::weights(format!(
+                    "{what}, but `config.json` makes it {shape:?}"
+                ))
+                .at(self.directory.join(&found.file))
+                .hint("`config.json` and the weights belong to different models"));
             }
         }
         let wanted: BTreeSet<&str> = needed.iter().map(|(name, _)| name.as_str()).collect();
@@ -228,7 +230,7 @@ impl Headers {
             self.names().filter(|name| !wanted.contains(name) && !unused(name)).collect();
         if !left.is_empty() {
             let what = format!("the model does not use the weights {}", list(&left));
-            return Err(Error::new(what)
+            return Err(Error::weights(what)
                 .at(&self.directory)
                 .hint("`config.json` and the weights belong to different models"));
         }

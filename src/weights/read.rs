@@ -87,7 +87,7 @@ impl Shard {
             if count > 0 {
                 let (name, file) = (&tensor.name, &self.entry.path);
                 let what = format!("`{file}` holds {count} NaN or infinite numbers in `{name}`");
-                return Err(Error::new(what));
+                return Err(Error::weights(what));
             }
         }
         Ok(())
@@ -125,7 +125,7 @@ pub(super) fn listed(directory: &Path) -> Result<Listed> {
     if !index.exists() {
         let single = directory.join("model.safetensors");
         if !single.exists() {
-            return Err(Error::new("the model has no `model.safetensors`")
+            return Err(Error::weights("the model has no `model.safetensors`")
                 .at(directory)
                 .hint("Firebrand reads safetensors only; convert other formats first"));
         }
@@ -134,7 +134,7 @@ pub(super) fn listed(directory: &Path) -> Result<Listed> {
     let json = read_json(&index, INDEX_BYTES_MAX)?;
     let map = json["weight_map"]
         .as_object()
-        .ok_or_else(|| Error::new("the index has no `weight_map`").at(&index))?;
+        .ok_or_else(|| Error::weights("the index has no `weight_map`").at(&index))?;
     let mut of_tensor = BTreeMap::new();
     for (tensor, file) in map {
         let file = file.as_str().unwrap_or_default();
@@ -143,7 +143,7 @@ pub(super) fn listed(directory: &Path) -> Result<Listed> {
             && !file.contains(['/', '\\', '\0', ':'])
             && file.ends_with(".safetensors");
         if !plain {
-            return Err(Error::new(format!(
+            return Err(Error::weights(format!(
                 "tensor `{tensor}` lies in the unusable file `{file}`"
             ))
             .at(&index)
@@ -155,7 +155,7 @@ pub(super) fn listed(directory: &Path) -> Result<Listed> {
     names.sort();
     names.dedup();
     if names.is_empty() {
-        return Err(Error::new("the index names no file").at(&index));
+        return Err(Error::weights("the index names no file").at(&index));
     }
     Ok(Listed { names, index: Some(of_tensor) })
 }

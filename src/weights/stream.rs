@@ -113,7 +113,7 @@ impl ShardStream {
     pub fn refuse_not_finite(&self) -> Result<()> {
         let Some((name, count)) = self.not_finite.first() else { return Ok(()) };
         let what = format!("the weights hold {count} NaN or infinite numbers in `{name}`");
-        let error = Error::new(what).at(&self.path);
+        let error = Error::weights(what).at(&self.path);
         Err(match self.not_finite.len() - 1 {
             0 => error,
             more => error.because(format!("{more} more of its tensors hold such, too")),
@@ -175,7 +175,7 @@ impl ShardStream {
         let (mut file, size, sha256) = self.source.finish();
         let mut more = [0];
         if file.read(&mut more).context_at("cannot read the weights", &self.path)? > 0 {
-            return Err(Error::new("the file grew while it was read").at(&self.path));
+            return Err(Error::changed("the file grew while it was read").at(&self.path));
         }
         Ok(FileEntry { path: self.name, size, sha256 })
     }

@@ -310,6 +310,7 @@ fn runs_are_listed_shown_and_pruned() {
         "{}",
         found[2]
     );
+    assert_eq!(found[2]["code"], "checkpoint");
     drop(held);
     let text = run.succeeds(&["runs"]);
     assert!(text.contains("interrupted, resumes at step 3 of 6"), "{text}");

@@ -60,7 +60,7 @@ fn init_writes_a_configuration_that_loads_and_never_replaces_one() {
     assert_eq!(run.succeeds(&["init"]), run.read("mine.toml"));
     let before = run.read("mine.toml");
     run.command(&["init", "mine.toml"]).assert().code(2).stdout_eq("").stderr_eq(str![[r#"
-error: refusing to replace what is already there
+error[exists]: refusing to replace what is already there
   at mine.toml
 
 "#]]);
@@ -75,6 +75,43 @@ fn schema_is_the_committed_one() {
         committed,
         "run: firebrand schema > configs/schema.json"
     );
+}
+
+#[test]
+fn every_kind_of_file_has_a_schema_and_a_template() {
+    let run = Run::new();
+    for kind in ["eval", "gate", "watch", "trusted-keys"] {
+        let path = repository(&format!("configs/schema-{kind}.json"));
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert_eq!(run.succeeds(&["schema", kind]), committed, "{kind}");
+        let file = format!("{kind}.toml");
+        assert_eq!(run.succeeds(&["init", &file, "--for", kind]), format!("{file}\n"));
+        assert!(run.read(&file).contains("take the `#` away to change it"), "{kind}");
+    }
+    let error = run.fails(2, &["schema", "gates"]);
+    assert!(error.contains("similar value exists: 'gate'"), "{error}");
+}
+
+#[test]
+fn errors_begin_with_their_code() {
+    let run = Run::new();
+    run.write("bad.toml", "[modle]\n");
+    run.write("eval.toml", "[data]\npath = \"data.jsonl\"\n[[task]]\nname = \"loss\"\n");
+    run.write("here.toml", "");
+    for (code, arguments) in [
+        ("config", &["plan", "bad.toml"][..]),
+        ("config", &["plan", "tiny.toml", "--set", "train.epochs=0"]),
+        ("config", &["eval", "base", "--config", "eval.toml"]),
+        ("file", &["plan", "nowhere.toml"]),
+        ("run", &["runs", "show", "base"]),
+        ("exists", &["init", "here.toml"]),
+        ("usage", &["cache", "gc", "--max-size", "much"]),
+        ("lineage", &["lineage", "base"]),
+        ("channel", &["resolve", "nowhere"]),
+    ] {
+        let stderr = run.fails(2, arguments);
+        assert!(stderr.starts_with(&format!("error[{code}]: ")), "{arguments:?}: {stderr}");
+    }
 }
 
 #[test]
@@ -109,17 +146,17 @@ fn all_mistakes_of_a_configuration_are_told_at_once_with_their_places() {
          [train]\nlearning_rat = 1e-4\nepochs = \"many\"\n",
     );
     run.command(&["plan", "bad.toml"]).assert().code(2).stdout_eq("").stderr_eq(str![[r#"
-error: unknown key `sequence_len` in `[data]`
+error[config]: unknown key `sequence_len` in `[data]`
   at bad.toml:4:1
 
 hint: `sequence_len` is axolotl's name for `data.max_seq_len`
 
-error: unknown key `learning_rat` in `[train]`
+error[config]: unknown key `learning_rat` in `[train]`
   at bad.toml:8:1
 
 hint: did you mean `learning_rate`?
 
-error: `train.epochs` must be an integer from 1 to 1000000000, not `"many"`
+error[config]: `train.epochs` must be an integer from 1 to 1000000000, not `"many"`
   at bad.toml:9:10
 
 "#]]);

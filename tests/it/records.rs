@@ -43,10 +43,10 @@ fn a_call_that_is_not_written_ends_the_run_with_the_rule_said_once() {
     let run = folder(&[fine.clone(), chat(&answer), fine, chat(&answer)]);
     let stderr = run.fails(2, &["data", "tiny.toml"]);
     let expected = snapbox::str![[r#"
-error: the chat template does not write tool calls (`weather`)
+error[data]: the chat template does not write tool calls (`weather`)
   at data.jsonl:2:1
 
-error: the chat template does not write tool calls (`weather`)
+error[data]: the chat template does not write tool calls (`weather`)
   at data.jsonl:4:1
 
 hint: all that a record says must reach the model: name a chat template that writes it as `data.chat_template`, remove it from the records, or have it reported instead with `data.on_unused = "warn"`

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::common::Run;
-use firebrand::config::key::ValueKind;
+use firebrand::document::key::ValueKind;
 
 /// Overrides that make a run in which the key below matters, and two values of the key. An empty
 /// value leaves the key out.
@@ -233,7 +233,7 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
         arguments.extend(["--set", text]);
     }
     // Switches of the program's own tests are settings, too.
-    let command = run.command(&arguments).env(firebrand::config::key::INTERNAL_KEYS, "1");
+    let command = run.command(&arguments).env(firebrand::document::key::INTERNAL_KEYS, "1");
     let output = command.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     let mut seen = format!("exit {:?}\n", output.status.code());

@@ -598,7 +598,10 @@ fn what_changes_between_check_and_use_is_refused() {
     for (name, from) in [("model.safetensors", "other.safetensors"), ("config.json", "other.json")]
     {
         let result = swap(name, &run.path(from));
-        assert!(result.starts_with("Refused error: the file changed after"), "{name}: {result}");
+        assert!(
+            result.starts_with("Refused error[file-changed]: the file changed after"),
+            "{name}: {result}"
+        );
         assert!(result.contains(name), "{result}");
     }
 }

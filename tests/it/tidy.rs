@@ -179,6 +179,7 @@ const FOLDERS: [EntryFolder; 3] = [
         no_entries: &[
             "checkup",
             "conformance",
+            "documents",
             "environment",
             "internal",
             "output",

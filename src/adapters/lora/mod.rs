@@ -16,7 +16,7 @@ pub(super) use settings::{describe, layers, sample_settings, scale};
 
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
-use crate::config::key::OwnedKeys;
+use crate::document::key::OwnedKeys;
 use crate::error::{Error, Result};
 use crate::model::{AdapterBranch, Description, Dropout, Linear, Parameter, PassContext, Visitor};
 use crate::ops::cpu::{HostTensor, LowRank};
@@ -60,7 +60,7 @@ impl AdapterKind for Entry {
     fn of_peft(&self, json: &Map<String, Value>) -> Result<Option<Arc<dyn Adapter>>> {
         let Some(settings) = read_peft(json)? else { return Ok(None) };
         if json.get("use_dora") == Some(&Value::Bool(true)) {
-            return Err(Error::new("adapters with `use_dora` are not supported"));
+            return Err(Error::adapter("adapters with `use_dora` are not supported"));
         }
         Ok(Some(Arc::new(Lora { settings })))
     }

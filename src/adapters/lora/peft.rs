@@ -72,7 +72,7 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
     if of("peft_type") != "LORA" {
         return Ok(None);
     }
-    let wrong = |what: &str| Err(Error::new(what));
+    let wrong = |what: &str| Err(Error::adapter(what));
     for key in UNSUPPORTED {
         let off = match of(key) {
             Value::Null | Value::Bool(false) => true,

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::adapters::last_name;
-use crate::config::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
-use crate::config::{Effect, Value, Values};
+use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
+use crate::document::{Effect, Value, Values};
 use crate::error::{Error, Result, nearest};
 use crate::model::Description;
 
@@ -122,6 +122,7 @@ impl LoraSettings {
 pub fn keys() -> OwnedKeys {
     let section = Section {
         optional: true,
+        suggested: true,
         effect: Some(Effect::Weights),
         // Trained weights are easily spoilt, random ones have nothing to lose; adapters lie
         // between.
@@ -185,7 +186,7 @@ pub fn layers(
         let unused =
             |name: &&String| !description.linears.iter().any(|(path, _)| fits(path, name.as_str()));
         let problems = names.iter().filter(unused).map(|name| {
-            let error = Error::new(format!("`{name}` in `lora.target_modules` fits no layer"));
+            let error = Error::adapter(format!("`{name}` in `lora.target_modules` fits no layer"));
             match nearest(name, known.iter().copied()) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error.hint(format!("the model has: {}", join(&known))),

@@ -71,7 +71,7 @@ pub fn find(name: &str) -> Result<&'static dyn Export> {
     let found = EXPORTS.iter().find(|export| export.name() == name).copied();
     found.ok_or_else(|| {
         let names: Vec<_> = EXPORTS.iter().map(|export| export.name()).collect();
-        Error::new(format!("there is no format `{name}`"))
+        Error::export(format!("there is no format `{name}`"))
             .hint(format!("supported: `{}`", names.join("`, `")))
     })
 }
@@ -88,7 +88,7 @@ pub fn export(
         None => format.types()[0],
         Some(wanted) => *format.types().iter().find(|name| **name == wanted).ok_or_else(|| {
             let (types, format) = (format.types().join("`, `"), format.name());
-            Error::new(format!("the format `{format}` has no type `{wanted}`"))
+            Error::export(format!("the format `{format}` has no type `{wanted}`"))
                 .hint(format!("supported: `{types}`"))
         })?,
     };

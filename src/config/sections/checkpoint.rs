@@ -1,9 +1,7 @@
 //! `[checkpoint]`: how much work a stop can cost, and how much disk that may take.
 
-use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, MANY, Section, ValueKind};
-use crate::config::render::Entries;
-use crate::config::value::Values;
+use crate::document::key::{DefaultValue, Key, MANY, Section, ValueKind};
+use crate::document::{Effect, Entries, Values, choices};
 
 choices! {
     /// What happens when the disk has no room for a checkpoint.

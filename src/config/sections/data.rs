@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::data_set::{COLUMNS_DOC, DataSetConfig, TRAIN_KEYS, VALIDATION_KEYS};
-use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, MANY, Section, ValueKind};
-use crate::config::render::Entries;
-use crate::config::value::{Value, Values};
+use super::data_set::{COLUMN_NAMES, COLUMNS_DOC, DataSetConfig, TRAIN_KEYS, VALIDATION_KEYS};
+use crate::document::key::{DefaultValue, Key, MANY, Section, ValueKind};
+use crate::document::{Effect, Entries, Value, Values, choices};
 
 /// What is trained on, and how records become rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +97,8 @@ choices! {
 
 pub(in crate::config) const SECTION: Section =
     Section::new("data", "What is trained on, and how records become rows of tokens.", KEYS)
-        .effect(Effect::Data);
+        .effect(Effect::Data)
+        .plain_value("data.train", "the data set itself is `path` in `[[data.train]]`");
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -221,7 +220,7 @@ const KEYS: &[Key] = &[
     .names(&[("axolotl", "dataset_exact_deduplication")]),
     Key::new(
         "data.columns",
-        ValueKind::Columns,
+        ValueKind::Columns(COLUMN_NAMES),
         DefaultValue::Absent("the names of the shape"),
         COLUMNS_DOC,
     )

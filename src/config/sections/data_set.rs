@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::key::{DefaultValue, Key, Range, ValueKind};
-use crate::config::render::Entries;
-use crate::config::value::Values;
+use crate::document::key::{DefaultValue, Key, Range, ValueKind};
+use crate::document::{Entries, Values, choices};
 
 /// A file or folder of records, or a data set on the hub.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +46,7 @@ choices! {
     }
 }
 
-const PATH: Key = Key::new(
+pub(crate) const PATH: Key = Key::new(
     "path",
     ValueKind::Line,
     DefaultValue::Required,
@@ -56,7 +55,7 @@ const PATH: Key = Key::new(
 .example("\"datasets/messages.jsonl\"")
 .names(&[("LLaMA-Factory", "file_name"), ("axolotl", "data_files")]);
 
-const FORMAT: Key = Key::new(
+pub(crate) const FORMAT: Key = Key::new(
     "format",
     ValueKind::Choice(FormatChoice::NAMES),
     DefaultValue::Value("\"auto\""),
@@ -65,7 +64,7 @@ const FORMAT: Key = Key::new(
 .example("\"messages\"")
 .names(&[("axolotl", "type"), ("LLaMA-Factory", "formatting")]);
 
-const REVISION: Key = Key::new(
+pub(crate) const REVISION: Key = Key::new(
     "revision",
     ValueKind::Line,
     DefaultValue::Absent("the branch main"),
@@ -73,7 +72,7 @@ const REVISION: Key = Key::new(
 )
 .example("\"v1.0\"");
 
-const SUBSET: Key = Key::new(
+pub(crate) const SUBSET: Key = Key::new(
     "subset",
     ValueKind::Line,
     DefaultValue::Absent("the one that the data set calls its default"),
@@ -82,7 +81,7 @@ const SUBSET: Key = Key::new(
 .example("\"english\"")
 .names(&[("TRL", "dataset_config")]);
 
-const FILES: Key = Key::new(
+pub(crate) const FILES: Key = Key::new(
     "files",
     ValueKind::Texts,
     DefaultValue::Value("[]"),
@@ -91,12 +90,29 @@ const FILES: Key = Key::new(
 )
 .example("[\"data/part-*.jsonl.gz\"]");
 
-pub(super) const COLUMNS_DOC: &str = "Other names of columns: what Firebrand calls a column, and \
+/// The columns that shapes of records know.
+pub const COLUMN_NAMES: &[&str] = &[
+    "messages",
+    "tools",
+    "conversations",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "prompt",
+    "completion",
+    "chosen",
+    "rejected",
+    "text",
+];
+
+pub(crate) const COLUMNS_DOC: &str = "Other names of columns: what Firebrand calls a column, and \
      what the records call it; a dot leads into an object.";
 
-const COLUMNS: Key = Key::new(
+pub(crate) const COLUMNS: Key = Key::new(
     "columns",
-    ValueKind::Columns,
+    ValueKind::Columns(COLUMN_NAMES),
     DefaultValue::Absent("those of `data.columns`"),
     COLUMNS_DOC,
 )

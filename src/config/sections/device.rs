@@ -1,10 +1,8 @@
 //! `[device]`: where the work is done.
 
-use crate::config::Effect;
-use crate::config::device_choice::DeviceChoice;
-use crate::config::key::{DefaultValue, Key, Section, ValueKind};
-use crate::config::render::Entries;
-use crate::config::value::Values;
+use crate::document::key::{DefaultValue, Key, Section, TextRule, ValueKind, quoted_list};
+use crate::document::{Effect, Entries, Values, choices};
+use crate::error::nearest;
 
 /// Where the work is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +19,21 @@ pub struct DeviceConfig {
     pub pin_kernels: bool,
 }
 
+/// Which device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU where there is one, else the CPU; never a software rasteriser.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A GPU, or an error: the best, or the one of this number.
+    Gpu(Option<u16>),
+    /// An adapter of this interface, or an error: the best, or the one of this number.
+    Api(GraphicsApi, Option<u16>),
+    /// A software rasteriser, which only tests want.
+    Software,
+}
+
 choices! {
     /// How the CPU computes a training step.
     Kernels {
@@ -31,13 +44,67 @@ choices! {
     }
 }
 
+choices! {
+    /// An interface to GPUs.
+    GraphicsApi {
+        /// Linux and Windows.
+        Vulkan = "vulkan",
+        /// macOS.
+        Metal = "metal",
+        /// Windows.
+        Dx12 = "dx12",
+        /// OpenGL.
+        Gl = "gl",
+    }
+}
+
+impl DeviceChoice {
+    /// Every name, without numbers.
+    pub const NAMES: &'static [&'static str] =
+        &["auto", "cpu", "gpu", "vulkan", "metal", "dx12", "gl", "software"];
+
+    /// The device of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let (name, number) = match name.split_once(':') {
+            Some((name, digits)) => {
+                let plain = digits.len() <= 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+                (name, Some(digits.parse().ok().filter(|_| plain)?))
+            }
+            None => (name, None),
+        };
+        match (name, number) {
+            ("auto", None) => Some(Self::Auto),
+            ("cpu", None) => Some(Self::Cpu),
+            ("software", None) => Some(Self::Software),
+            ("gpu", number) => Some(Self::Gpu(number)),
+            (name, number) => GraphicsApi::from_name(name).map(|api| Self::Api(api, number)),
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (name, number) = match self {
+            Self::Auto => ("auto", None),
+            Self::Cpu => ("cpu", None),
+            Self::Gpu(number) => ("gpu", *number),
+            Self::Api(api, number) => (api.name(), *number),
+            Self::Software => ("software", None),
+        };
+        match number {
+            Some(number) => write!(f, "{name}:{number}"),
+            None => f.write_str(name),
+        }
+    }
+}
+
 pub(in crate::config) const SECTION: Section = Section::new(
     "device",
     "Where the work is done.",
     &[
         Key::new(
             "device.name",
-            ValueKind::Device,
+            ValueKind::Rule(&DEVICE),
             DefaultValue::Value("\"auto\""),
             "Which device computes. `auto` takes a GPU where there is one, else the CPU, and \
              says why; `firebrand devices` lists what there is. `gpu:1` is the second GPU, \
@@ -87,7 +154,28 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .effect(Effect::Speed)
         .example("true"),
     ],
-);
+)
+.plain_value("device.name", "the device itself is `name` in `[device]`");
+
+/// The name of a device, with a number after those that have several.
+const DEVICE: TextRule = TextRule {
+    describe: || format!("one of {}", quoted_list(DeviceChoice::NAMES)),
+    names: DeviceChoice::NAMES,
+    pattern: Some("^(auto|cpu|software|(gpu|vulkan|metal|dx12|gl)(:[0-9]{1,3})?)$"),
+    dates: false,
+    check: |text| DeviceChoice::from_name(text).map(drop).ok_or_else(String::new),
+    hint: |text| Some(device_hint(text)),
+};
+
+fn device_hint(text: &str) -> String {
+    let name = text.split(':').next().unwrap_or(text);
+    match nearest(name, DeviceChoice::NAMES.iter().copied()) {
+        Some(near) if near != name => format!("did you mean `{near}`?"),
+        _ => "a number may follow `gpu`, `vulkan`, `metal`, `dx12` and `gl`, as in `gpu:1`; it \
+              counts from 0"
+            .to_owned(),
+    }
+}
 
 impl DeviceConfig {
     pub(in crate::config) fn read(values: &Values) -> Self {

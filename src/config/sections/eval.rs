@@ -1,9 +1,7 @@
 //! `[eval]`: what is measured beside the training loss.
 
-use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, MANY, Range, Section, ValueKind};
-use crate::config::render::Entries;
-use crate::config::value::Values;
+use crate::document::key::{DefaultValue, Key, MANY, Range, Section, ValueKind};
+use crate::document::{Effect, Entries, Values};
 
 /// What is measured beside the training loss.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! The keys of `config` itself, one file per section: its plain data, its keys, how they are read
 //! and shown.
 
-use crate::config::key::Section;
+use crate::document::key::Section;
 
 pub mod checkpoint;
 pub mod data;

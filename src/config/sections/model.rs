@@ -1,9 +1,7 @@
 //! `[model]`: the model that is fine-tuned.
 
-use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Section, ValueKind};
-use crate::config::render::Entries;
-use crate::config::value::{Value, Values};
+use crate::document::key::{DefaultValue, Key, Section, ValueKind};
+use crate::document::{Effect, Entries, Values, choices};
 
 /// The model that is fine-tuned.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,17 +75,15 @@ pub(in crate::config) const SECTION: Section = Section::new(
         .example("\"random\"")
         .names(&[("axolotl", "reinit_weights"), ("LLaMA-Factory", "train_from_scratch")]),
     ],
-);
+)
+.plain_value("model.base", "the base model itself is `base` in `[model]`");
 
 impl ModelConfig {
     pub(in crate::config) fn read(values: &Values) -> Self {
         Self {
             base: values.text("model.base"),
             revision: values.text("model.revision"),
-            trusted_keys: match values.get("model.trusted_keys") {
-                Some(Value::Texts(keys)) => keys.clone(),
-                _ => Vec::new(),
-            },
+            trusted_keys: values.optional_texts("model.trusted_keys").unwrap_or_default(),
             init: values.choice("model.init", Init::from_name),
         }
     }

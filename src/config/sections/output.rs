@@ -1,9 +1,7 @@
 //! `[output]`: where the result goes and who signs it.
 
-use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Section, ValueKind};
-use crate::config::render::Entries;
-use crate::config::value::{Value, Values};
+use crate::document::key::{DefaultValue, Key, Section, ValueKind};
+use crate::document::{Effect, Entries, Values};
 
 /// Where the result goes and who signs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,10 +106,7 @@ impl OutputConfig {
                 .unwrap_or_else(|| format!("checkpoints/{name}")),
             sign: values.boolean("output.sign"),
             signing_key: values.optional_text("output.signing_key"),
-            signer: match values.get("output.signer") {
-                Some(Value::Texts(command)) => command.clone(),
-                _ => Vec::new(),
-            },
+            signer: values.optional_texts("output.signer").unwrap_or_default(),
             signer_key: values.optional_text("output.signer_key"),
             signer_certificates: values.optional_text("output.signer_certificates"),
             license: values.optional_text("output.license"),

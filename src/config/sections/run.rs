@@ -1,7 +1,7 @@
 //! The keys above the first section: which run this is.
 
-use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Section, ValueKind};
+use crate::document::Effect;
+use crate::document::key::{DefaultValue, Key, Section, ValueKind};
 
 pub(in crate::config) const SECTION: Section = Section::new(
     "",

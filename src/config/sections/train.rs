@@ -1,9 +1,7 @@
 //! `[train]`: how long, how fast, and in which arithmetic.
 
-use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, MANY, Range, Section, ValueKind};
-use crate::config::render::Entries;
-use crate::config::value::Values;
+use crate::document::key::{DefaultValue, Key, MANY, Range, Section, ValueKind};
+use crate::document::{Effect, Entries, Values, choices};
 
 /// How long, how fast, and in which arithmetic the model learns.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,9 +1,7 @@
 //! `[trust]`: which inputs may be used.
 
-use crate::config::Effect;
-use crate::config::key::{DefaultValue, Key, Section, ValueKind};
-use crate::config::render::Entries;
-use crate::config::value::{Value, Values};
+use crate::document::key::{DefaultValue, Key, Section, ValueKind};
+use crate::document::{Effect, Entries, Values};
 
 /// Which inputs may be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,10 +51,7 @@ impl TrustConfig {
     pub(in crate::config) fn read(values: &Values) -> Self {
         Self {
             allowlist: values.optional_text("trust.allowlist"),
-            allowlist_keys: match values.get("trust.allowlist_keys") {
-                Some(Value::Texts(keys)) => keys.clone(),
-                _ => Vec::new(),
-            },
+            allowlist_keys: values.optional_texts("trust.allowlist_keys").unwrap_or_default(),
             tofu: values.boolean("trust.tofu"),
         }
     }

@@ -38,7 +38,7 @@ fn devices_have_names_and_some_have_numbers() {
 fn a_misspelt_key_gets_the_nearest_name() {
     says(
         &format!("{LEAST}[train]\n  learning_rat = 1e-4\n"),
-        "error: unknown key `learning_rat` in `[train]`\n  at run.toml:6:3\n\n\
+        "error[config]: unknown key `learning_rat` in `[train]`\n  at run.toml:6:3\n\n\
          hint: did you mean `learning_rate`?",
     );
 }
@@ -47,11 +47,11 @@ fn a_misspelt_key_gets_the_nearest_name() {
 fn a_misspelt_section_gets_the_nearest_name_and_its_keys_are_not_missing() {
     says(
         "[modle]\nbase = \"m\"\n[[data.train]]\npath = \"d\"\n",
-        "error: unknown section `[modle]`\n  at run.toml:1:2\n\nhint: did you mean `[model]`?",
+        "error[config]: unknown section `[modle]`\n  at run.toml:1:2\n\nhint: did you mean `[model]`?",
     );
     says(
         &format!("{LEAST}[banana]\nx = 1\n"),
-        "error: unknown section `[banana]`\n  at run.toml:5:2\n\nhint: the sections are \
+        "error[config]: unknown section `[banana]`\n  at run.toml:5:2\n\nhint: the sections are \
          `model`, `data`, `lora`, `train`, `orpo`, `eval`, `checkpoint`, `output`, `trust`, \
          `device`",
     );
@@ -61,7 +61,7 @@ fn a_misspelt_section_gets_the_nearest_name_and_its_keys_are_not_missing() {
 fn a_key_that_is_like_no_other_gets_the_list() {
     says(
         &format!("{LEAST}[checkpoint]\nbanana = 1\n"),
-        "error: unknown key `banana` in `[checkpoint]`\n  at run.toml:6:1\n\n\
+        "error[config]: unknown key `banana` in `[checkpoint]`\n  at run.toml:6:1\n\n\
          hint: the keys in `[checkpoint]` are `every_steps`, `keep_last`, \
          `keep_every`, `keep_best`, `disk_budget`, `on_disk_full`, `reuse`, `reuse_limit`",
     );
@@ -71,19 +71,19 @@ fn a_key_that_is_like_no_other_gets_the_list() {
 fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
     says(
         &format!("epochs = 2\n{LEAST}format = \"text\"\nevery_steps = 5\nseed = 1\n"),
-        "error: unknown key `epochs` at the top level\n  at run.toml:1:1\n\n\
+        "error[config]: unknown key `epochs` at the top level\n  at run.toml:1:1\n\n\
          hint: `epochs` belongs in `[train]`; its full name is `train.epochs`\n\n\
-         error: unknown key `every_steps` in `[[data.train]]`\n  at run.toml:7:1\n\n\
+         error[config]: unknown key `every_steps` in `[[data.train]]`\n  at run.toml:7:1\n\n\
          hint: `every_steps` belongs in `[eval]` or in `[checkpoint]`; its full name is \
          `eval.every_steps` or `checkpoint.every_steps`\n\n\
-         error: unknown key `seed` in `[[data.train]]`\n  at run.toml:8:1\n\n\
+         error[config]: unknown key `seed` in `[[data.train]]`\n  at run.toml:8:1\n\n\
          hint: `seed` belongs at the top level; its full name is `seed`",
     );
     says(
         "[model]\nbase = \"m\"\n[data]\npath = \"x\"\n",
-        "error: `data.train` is missing\n  at run.toml:3:2\n\n\
+        "error[config]: `data.train` is missing\n  at run.toml:3:2\n\n\
          hint: add `[[data.train]]` and below it `path = \"datasets/messages.jsonl\"`\n\n\
-         error: unknown key `path` in `[data]`\n  at run.toml:4:1\n\n\
+         error[config]: unknown key `path` in `[data]`\n  at run.toml:4:1\n\n\
          hint: `path` belongs in `[[data.train]]`",
     );
 }
@@ -131,15 +131,15 @@ fn sections_of_other_tools_are_explained_key_by_key() {
             "{LEAST}[lora_parameters]\nrank = 8\nscale = 20.0\nnothing_known = 1\n\
              [optimizer]\n_component_ = \"torch.optim.AdamW\"\n"
         ),
-        "error: unknown key `rank` in `[lora_parameters]`\n  at run.toml:6:1\n\n\
+        "error[config]: unknown key `rank` in `[lora_parameters]`\n  at run.toml:6:1\n\n\
          hint: `lora_parameters.rank` is mlx-lm's name for `lora.r`\n\n\
-         error: unknown key `scale` in `[lora_parameters]`\n  at run.toml:7:1\n\n\
+         error[config]: unknown key `scale` in `[lora_parameters]`\n  at run.toml:7:1\n\n\
          hint: `scale` is mlx-lm's and has no key here: `lora.lora_alpha` is that times \
          `lora.r`\n\n\
-         error: unknown key `nothing_known` in `[lora_parameters]`\n  at run.toml:8:1\n\n\
+         error[config]: unknown key `nothing_known` in `[lora_parameters]`\n  at run.toml:8:1\n\n\
          hint: the sections are `model`, `data`, `lora`, `train`, `orpo`, `eval`, `checkpoint`, \
          `output`, `trust`, `device`\n\n\
-         error: unknown key `_component_` in `[optimizer]`\n  at run.toml:10:1\n\n\
+         error[config]: unknown key `_component_` in `[optimizer]`\n  at run.toml:10:1\n\n\
          hint: `optimizer._component_` is torchtune's name for `train.optimizer`",
     );
 }
@@ -150,26 +150,26 @@ fn wrong_types_say_what_is_wanted() {
         "[model]\nbase = 5\n[data]\ntrain = [\"a.jsonl\"]\nmax_seq_len = \"1024\"\n\
          packing = \"true\"\nval_size = 1.0\n[data.validation]\npath = \"x\"\n\
          [lora]\ntarget_modules = \"q_proj\"\nr = 8.0\n[eval]\nprompts = \"hello\"\n",
-        "error: `model.base` must be a string on one line, not `5`\n  at run.toml:2:8\n\n\
+        "error[config]: `model.base` must be a string on one line, not `5`\n  at run.toml:2:8\n\n\
          hint: write it in quotes: `\"5\"`\n\n\
-         error: `data.train.0` must be a table, not `\"a.jsonl\"`\n  at run.toml:4:10\n\n\
+         error[config]: `data.train.0` must be a table, not `\"a.jsonl\"`\n  at run.toml:4:10\n\n\
          hint: write `{ path = \"a.jsonl\" }`\n\n\
-         error: `data.max_seq_len` must be an integer from 8 to 131072, not `\"1024\"`\n  \
+         error[config]: `data.max_seq_len` must be an integer from 8 to 131072, not `\"1024\"`\n  \
            at run.toml:5:15\n\nhint: write it without quotes: `1024`\n\n\
-         error: `data.packing` must be `true` or `false`, not `\"true\"`\n  at run.toml:6:11\n\n\
+         error[config]: `data.packing` must be `true` or `false`, not `\"true\"`\n  at run.toml:6:11\n\n\
          hint: write it without quotes: `true`\n\n\
-         error: `data.val_size` must be 0, a share between 0 and 1, or a number of records up \
+         error[config]: `data.val_size` must be 0, a share between 0 and 1, or a number of records up \
          to 1000000000, not `1.0`\n  at run.toml:7:12\n\n\
          hint: for a number of records write `1`\n\n\
-         error: `data.validation` must be an array of tables, not a table\n  \
+         error[config]: `data.validation` must be an array of tables, not a table\n  \
            at run.toml:8:1\n\nhint: write `[[data.validation]]`, in double brackets\n\n\
-         error: `data.val_size` and `data.validation` exclude each other\n  at run.toml:8:1\n\n\
+         error[config]: `data.val_size` and `data.validation` exclude each other\n  at run.toml:8:1\n\n\
          hint: keep one of the two; `data.val_size` is given in line 7\n\n\
-         error: `lora.target_modules` must be `all-linear` or an array of module names, not \
+         error[config]: `lora.target_modules` must be `all-linear` or an array of module names, not \
          `\"q_proj\"`\n  at run.toml:11:18\n\nhint: write `[\"q_proj\"]`\n\n\
-         error: `lora.r` must be an integer from 1 to 65536, not `8.0`\n  at run.toml:12:5\n\n\
+         error[config]: `lora.r` must be an integer from 1 to 65536, not `8.0`\n  at run.toml:12:5\n\n\
          hint: write `8`\n\n\
-         error: `eval.prompts` must be an array of strings, not `\"hello\"`\n  \
+         error[config]: `eval.prompts` must be an array of strings, not `\"hello\"`\n  \
            at run.toml:14:11\n\nhint: write `[\"hello\"]`",
     );
 }
@@ -178,10 +178,10 @@ fn wrong_types_say_what_is_wanted() {
 fn sections_that_are_no_sections_are_told_so() {
     says(
         "model = \"some/model\"\n[[data.train]]\npath = \"d\"\n[[device]]\nname = \"cpu\"\n",
-        "error: `model` must be a section, not `\"some/model\"`\n  at run.toml:1:9\n\n\
+        "error[config]: `model` must be a section, not `\"some/model\"`\n  at run.toml:1:9\n\n\
          hint: write `[model]` on a line of its own, and its keys below it\n\n\
          hint: the base model itself is `base` in `[model]`\n\n\
-         error: `device` must be one section, not an array\n  at run.toml:4:1\n\n\
+         error[config]: `device` must be one section, not an array\n  at run.toml:4:1\n\n\
          hint: write `[device]`, in single brackets, once",
     );
 }
@@ -194,16 +194,16 @@ fn values_out_of_range_say_the_range() {
              target_modules = [\"q\", \"q\", \"\"]\n[train]\nadam_epsilon = inf\n\
              [checkpoint]\nkeep_last = 1\n"
         ),
-        "error: `lora.r` must be an integer from 1 to 65536, not `0`\n  at run.toml:6:5\n\n\
-         error: `lora.lora_alpha` must be a number above 0 and at most 1000000, not `nan`\n  \
+        "error[config]: `lora.r` must be an integer from 1 to 65536, not `0`\n  at run.toml:6:5\n\n\
+         error[config]: `lora.lora_alpha` must be a number above 0 and at most 1000000, not `nan`\n  \
            at run.toml:7:14\n\n\
-         error: `lora.lora_dropout` must be a number of at least 0 and below 1, not `1`\n  \
+         error[config]: `lora.lora_dropout` must be a number of at least 0 and below 1, not `1`\n  \
            at run.toml:8:16\n\n\
-         error: `lora.target_modules` names `\"q\"` twice\n  at run.toml:9:24\n\n\
-         error: `lora.target_modules.2` must not be empty\n  at run.toml:9:29\n\n\
-         error: `train.adam_epsilon` must be a number above 0 and at most 1, not `inf`\n  \
+         error[config]: `lora.target_modules` names `\"q\"` twice\n  at run.toml:9:24\n\n\
+         error[config]: `lora.target_modules.2` must not be empty\n  at run.toml:9:29\n\n\
+         error[config]: `train.adam_epsilon` must be a number above 0 and at most 1, not `inf`\n  \
            at run.toml:11:16\n\n\
-         error: `checkpoint.keep_last` must be an integer from 2 to 1000000000, not `1`\n  \
+         error[config]: `checkpoint.keep_last` must be an integer from 2 to 1000000000, not `1`\n  \
            at run.toml:13:13",
     );
 }
@@ -212,10 +212,10 @@ fn values_out_of_range_say_the_range() {
 fn unknown_choices_get_the_nearest_one() {
     says(
         &format!("{LEAST}format = \"mesages\"\n[train]\noptimizer = \"sgd\"\n"),
-        "error: `data.train.0.format` must be one of `auto`, `messages`, `sharegpt`, \
+        "error[config]: `data.train.0.format` must be one of `auto`, `messages`, `sharegpt`, \
          `alpaca`, `completion`, `text`, `preference`, not `\"mesages\"`\n  at run.toml:5:10\n\n\
          hint: did you mean `messages`?\n\n\
-         error: `train.optimizer` must be one of `adamw`, `lion`, not `\"sgd\"`\n  \
+         error[config]: `train.optimizer` must be one of `adamw`, `lion`, not `\"sgd\"`\n  \
            at run.toml:7:13",
     );
 }
@@ -227,24 +227,24 @@ fn conflicts_name_both_keys_and_their_places() {
          [[data.validation]]\npath = \"v\"\n[train]\nmax_steps = 5\nepochs = 1\n\
          warmup_steps = 1\nwarmup_ratio = 0.1\nlr_scheduler = \"constant\"\n\
          min_lr_ratio = 0.1\ndecay_ratio = 0.1\n",
-        "error: `data.val_size` and `data.validation` exclude each other\n  \
+        "error[config]: `data.val_size` and `data.validation` exclude each other\n  \
            at run.toml:7:1\n\n\
          hint: keep one of the two; `data.val_size` is given in line 4\n\n\
-         error: `train.max_steps` and `train.epochs` exclude each other\n  \
+         error[config]: `train.max_steps` and `train.epochs` exclude each other\n  \
            at run.toml:11:10\n\n\
          hint: keep one of the two; `train.max_steps` is given in line 10\n\n\
-         error: `train.warmup_ratio` and `train.warmup_steps` exclude each other\n  \
+         error[config]: `train.warmup_ratio` and `train.warmup_steps` exclude each other\n  \
            at run.toml:13:16\n\n\
          hint: keep one of the two; `train.warmup_steps` is given in line 12\n\n\
-         error: `train.min_lr_ratio` means nothing when `train.lr_scheduler` is `constant`\n  \
+         error[config]: `train.min_lr_ratio` means nothing when `train.lr_scheduler` is `constant`\n  \
            at run.toml:15:16\n\n\
          hint: remove it, or set `lr_scheduler` to one of `linear`, `cosine`, `wsd`\n\n\
-         error: `train.decay_ratio` means nothing when `train.lr_scheduler` is `constant`\n  \
+         error[config]: `train.decay_ratio` means nothing when `train.lr_scheduler` is `constant`\n  \
            at run.toml:16:15\n\nhint: remove it, or set `lr_scheduler` to `wsd`",
     );
     says(
         &format!("{LEAST}[train]\ndecay_ratio = 0.1\n"),
-        "error: `train.decay_ratio` means nothing when `train.lr_scheduler` is `cosine`\n  \
+        "error[config]: `train.decay_ratio` means nothing when `train.lr_scheduler` is `cosine`\n  \
            at run.toml:6:15\n\nhint: remove it, or set `lr_scheduler` to `wsd`",
     );
 }
@@ -253,20 +253,20 @@ fn conflicts_name_both_keys_and_their_places() {
 fn what_must_be_given_is_asked_for() {
     says(
         "",
-        "error: `model.base` is missing\n  at run.toml\n\n\
+        "error[config]: `model.base` is missing\n  at run.toml\n\n\
          hint: add `[model]` and below it `base = \"checkpoints/base-tiny\"`\n\n\
-         error: `data.train` is missing\n  at run.toml\n\n\
+         error[config]: `data.train` is missing\n  at run.toml\n\n\
          hint: add `[[data.train]]` and below it `path = \"datasets/messages.jsonl\"`",
     );
     says(
         "[model]\n[data]\ntrain = []\n[[data.validation]]\npth = \"x\"\n[[data.validation]]\n",
-        "error: `model.base` is missing\n  at run.toml:1:2\n\n\
+        "error[config]: `model.base` is missing\n  at run.toml:1:2\n\n\
          hint: for instance `base = \"checkpoints/base-tiny\"`\n\n\
-         error: `data.train` must not be empty\n  at run.toml:3:9\n\n\
+         error[config]: `data.train` must not be empty\n  at run.toml:3:9\n\n\
          hint: add `[[data.train]]` and below it `path = \"datasets/messages.jsonl\"`\n\n\
-         error: unknown key `pth` in `[[data.validation]]`\n  at run.toml:5:1\n\n\
+         error[config]: unknown key `pth` in `[[data.validation]]`\n  at run.toml:5:1\n\n\
          hint: did you mean `path`?\n\n\
-         error: `data.validation.1.path` is missing\n  at run.toml:6:1\n\n\
+         error[config]: `data.validation.1.path` is missing\n  at run.toml:6:1\n\n\
          hint: for instance `path = \"datasets/messages.jsonl\"`",
     );
 }
@@ -275,10 +275,10 @@ fn what_must_be_given_is_asked_for() {
 fn duplicate_keys_and_sections_are_refused() {
     says(
         &format!("seed = 1\nseed = 2\n{LEAST}[train]\nepochs = 1\n[train]\nmicro_batch_size = 0\n"),
-        "error: `seed` is given twice\n  at run.toml:2:1\n\nhint: keep one of the two\n\n\
-         error: the section `[train]` is opened twice\n  at run.toml:9:2\n\n\
+        "error[config]: `seed` is given twice\n  at run.toml:2:1\n\nhint: keep one of the two\n\n\
+         error[config]: the section `[train]` is opened twice\n  at run.toml:9:2\n\n\
          hint: put all its keys below one `[train]`\n\n\
-         error: `train.micro_batch_size` must be an integer from 1 to 65536, not `0`\n  \
+         error[config]: `train.micro_batch_size` must be an integer from 1 to 65536, not `0`\n  \
            at run.toml:10:20",
     );
 }
@@ -288,17 +288,17 @@ fn syntax_errors_do_not_hide_other_problems() {
     says(
         "sed = 1\n[train]\nlr_scheduler = cosine\nepochs = 0\noptimizer = \n\
          learning_rate = 1e\nmax_grad_norm = -1\n[data]\npacking = True\n",
-        "error: unknown key `sed` at the top level\n  at run.toml:1:1\n\n\
+        "error[config]: unknown key `sed` at the top level\n  at run.toml:1:1\n\n\
          hint: did you mean `seed`?\n\n\
-         error: not valid TOML: `cosine` is no value\n  at run.toml:3:16\n\n\
+         error[config]: not valid TOML: `cosine` is no value\n  at run.toml:3:16\n\n\
          hint: write `\"cosine\"`\n\n\
-         error: `train.epochs` must be an integer from 1 to 1000000000, not `0`\n  \
+         error[config]: `train.epochs` must be an integer from 1 to 1000000000, not `0`\n  \
            at run.toml:4:10\n\n\
-         error: not valid TOML: a value is missing\n  at run.toml:5:13\n\n\
-         error: not valid TOML: invalid exponent, expected digits\n  at run.toml:6:19\n\n\
-         error: `train.max_grad_norm` must be a number of at least 0 and at most 1000000000, \
+         error[config]: not valid TOML: a value is missing\n  at run.toml:5:13\n\n\
+         error[config]: not valid TOML: invalid exponent, expected digits\n  at run.toml:6:19\n\n\
+         error[config]: `train.max_grad_norm` must be a number of at least 0 and at most 1000000000, \
          not `-1`\n  at run.toml:7:17\n\n\
-         error: not valid TOML: `True` is no value\n  at run.toml:9:11\n\n\
+         error[config]: not valid TOML: `True` is no value\n  at run.toml:9:11\n\n\
          hint: write `true`",
     );
 }
@@ -308,13 +308,13 @@ fn syntax_errors_do_not_hide_other_problems() {
 fn nothing_is_said_of_what_syntax_errors_hide() {
     says(
         "seed = -1\n[model\nbase = 5\n[train]\nepochs = 0\n",
-        "error: `seed` must be an integer from 0 to 9223372036854775807, not `-1`\n  \
+        "error[config]: `seed` must be an integer from 0 to 9223372036854775807, not `-1`\n  \
            at run.toml:1:8\n\n\
-         error: not valid TOML: unclosed table, expected `]`\n  at run.toml:2:7",
+         error[config]: not valid TOML: unclosed table, expected `]`\n  at run.toml:2:7",
     );
     says(
         "[eval]\nprompts = [\"a\",\nmax_tokens = 0\n[train]\nepochs = 0\n",
-        "error: not valid TOML: unexpected `=` in array, expected value, `]`\n  \
+        "error[config]: not valid TOML: unexpected `=` in array, expected value, `]`\n  \
            at run.toml:3:12\n\n\
          hint: an array is not closed here or before: add the missing `]`",
     );
@@ -325,7 +325,7 @@ fn other_languages_are_recognised_by_the_name_of_the_file() {
     let error = parse(Path::new("lora.yml"), b"model:\n  base: x\n", &[]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "error: not valid TOML: key with no value, expected `=`\n  at lora.yml:1:7\n\n\
+        "error[config]: not valid TOML: key with no value, expected `=`\n  at lora.yml:1:7\n\n\
          hint: the config is TOML: `[section]` lines, and `key = value` below them"
     );
 }

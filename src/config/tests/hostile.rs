@@ -23,7 +23,10 @@ fn a_large_file_is_refused_without_being_read_whole() {
     let path = folder.path().join("big.toml");
     std::fs::write(&path, "x = 1 # padding\n".repeat(700_000)).unwrap();
     let text = load(&path, &[]).unwrap_err().to_string();
-    assert!(text.starts_with("error: the config is larger than 1048576 bytes\n  at "), "{text}");
+    assert!(
+        text.starts_with("error[config]: the config is larger than 1048576 bytes\n  at "),
+        "{text}"
+    );
     assert!(text.ends_with("\n\nhint: a config names data files, it does not hold them"));
     #[cfg(unix)]
     assert!(load(Path::new("/dev/zero"), &[]).is_err());
@@ -38,7 +41,7 @@ fn a_folder_is_no_config() {
 #[test]
 fn bytes_that_are_not_utf8_are_refused_at_their_place() {
     let text = refused_soon(b"seed = 1\n# \xc3\xa9\xff\n");
-    assert_eq!(text, "error: the config is not valid UTF-8\n  at run.toml:2:4");
+    assert_eq!(text, "error[config]: the config is not valid UTF-8\n  at run.toml:2:4");
 }
 
 #[test]
@@ -50,7 +53,8 @@ fn deep_nesting_is_refused() {
         format!("[{}a]", "a.".repeat(400_000)),
     ] {
         let message = refused_soon(text.as_bytes());
-        let told = message.starts_with("error: not valid TOML: values are nested too deeply");
+        let told =
+            message.starts_with("error[config]: not valid TOML: values are nested too deeply");
         assert!(told, "{message}");
     }
     // As deep as TOML is read here, the path is simply unknown.
@@ -85,8 +89,10 @@ fn a_flood_of_problems_is_cut_short() {
         refused_soon(text.as_bytes());
     }
     let text = refused_soon(numbered(1000, &|index| format!("key{index}=1\n")).as_bytes());
-    assert_eq!(text.matches("error: unknown key").count(), 50);
-    assert!(text.ends_with("error: at least 952 more problems are not shown\n  at run.toml"));
+    assert_eq!(text.matches("error[config]: unknown key").count(), 50);
+    assert!(
+        text.ends_with("error[config]: at least 952 more problems are not shown\n  at run.toml")
+    );
 }
 
 #[test]
@@ -95,11 +101,12 @@ fn huge_and_strange_numbers_are_refused() {
         ["99999999999999999999999999999999999999999999", "-1", "9223372036854775808", "1979-05-27"]
     {
         let text = message(&format!("seed = {value}\n{LEAST}"));
-        assert!(text.starts_with("error: `seed` must be an integer from 0 to"), "{text}");
+        assert!(text.starts_with("error[config]: `seed` must be an integer from 0 to"), "{text}");
     }
     for value in ["nan", "-nan", "inf", "-inf", "1e999", "-1e-4", "0", "true", "{}", "[1e-4]"] {
         let text = message(&format!("{LEAST}[train]\nlearning_rate = {value}\n"));
-        let wanted = "error: `train.learning_rate` must be a number above 0 and at most 1, not ";
+        let wanted =
+            "error[config]: `train.learning_rate` must be a number above 0 and at most 1, not ";
         assert!(text.starts_with(wanted), "{text}");
     }
     assert_eq!(config(&format!("seed = {}\n{LEAST}", i64::MAX)).seed, i64::MAX as u64);
@@ -115,7 +122,7 @@ fn names_that_leave_their_folder_are_refused() {
     let error = parse(Path::new("my run.toml"), LEAST.as_bytes(), &[]).unwrap_err().to_string();
     assert_eq!(
         error,
-        "error: the file name `my run` cannot name the run\n  at my run.toml\n\n\
+        "error[config]: the file name `my run` cannot name the run\n  at my run.toml\n\n\
          hint: add `name = \"my-run\"` above the first section"
     );
 }

@@ -1,6 +1,7 @@
 //! Whole configs in, resolved configs or exact messages out.
 
 use super::*;
+use crate::document::{KeyTable, TableSection};
 use crate::settings::{KEYS, load, parse};
 
 mod errors;
@@ -172,7 +173,7 @@ fn load_reads_a_file_and_its_name_names_the_run() {
     assert_eq!(loaded.text_sha256, Digest::of(LEAST.as_bytes()));
     assert_eq!(loaded.overrides, [("seed".to_owned(), "7".to_owned())]);
     let missing = load(&folder.path().join("none.toml"), &[]).unwrap_err().to_string();
-    assert!(missing.starts_with("error: cannot read the config\n  at "), "{missing}");
+    assert!(missing.starts_with("error[file]: cannot read the config\n  at "), "{missing}");
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn the_command_line_wins_over_what_it_excludes_in_the_file() {
     assert_eq!((config.train.decay_ratio, config.data.val_size), (0.2, ValSize::None));
     assert_eq!(
         refusal(&["train.max_steps=5", "train.epochs=2"]),
-        "error: `train.max_steps` and `train.epochs` exclude each other\n  \
+        "error[config]: `train.max_steps` and `train.epochs` exclude each other\n  \
            at --set train.epochs\n\n\
          hint: keep one of the two; `train.max_steps` is given by `--set train.max_steps`"
     );
@@ -104,30 +104,30 @@ fn bad_overrides_get_the_same_help_as_the_file() {
             "eval.prompts=[\"a\"]",
             "eval.prompts.0.x=1",
         ]),
-        "error: unknown key `learning_rat` in `[train]`\n  at --set train.learning_rat\n\n\
+        "error[config]: unknown key `learning_rat` in `[train]`\n  at --set train.learning_rat\n\n\
          hint: did you mean `learning_rate`?\n\n\
-         error: unknown key `sequence_len` at the top level\n  at --set sequence_len\n\n\
+         error[config]: unknown key `sequence_len` at the top level\n  at --set sequence_len\n\n\
          hint: `sequence_len` is axolotl's name for `data.max_seq_len`\n\n\
-         error: unknown key `epochs` at the top level\n  at --set epochs\n\n\
+         error[config]: unknown key `epochs` at the top level\n  at --set epochs\n\n\
          hint: `epochs` belongs in `[train]`; its full name is `train.epochs`\n\n\
-         error: `lora.r` must be an integer from 1 to 65536, not `0`\n  at --set lora.r\n\n\
-         error: `--set seed` gives no value\n  at --set seed\n\n\
+         error[config]: `lora.r` must be an integer from 1 to 65536, not `0`\n  at --set lora.r\n\n\
+         error[config]: `--set seed` gives no value\n  at --set seed\n\n\
          hint: write `--set key=value`\n\n\
-         error: `a..b` is no key\n  at --set a..b\n\n\
+         error[config]: `a..b` is no key\n  at --set a..b\n\n\
          hint: a key is a dotted path such as `train.learning_rate`\n\n\
-         error: `data.train.5.path` leads beyond the end of `data.train`\n  \
+         error[config]: `data.train.5.path` leads beyond the end of `data.train`\n  \
            at --set data.train.5.path\n\n\
          hint: the next entry is `data.train.1`\n\n\
-         error: unknown key `pth` in `[[data.train]]`\n  at --set data.train.0.pth\n\n\
+         error[config]: unknown key `pth` in `[[data.train]]`\n  at --set data.train.0.pth\n\n\
          hint: did you mean `path`?\n\n\
-         error: `data.validation.path` does not say which entry\n  \
+         error[config]: `data.validation.path` does not say which entry\n  \
            at --set data.validation.path\n\n\
          hint: write `data.validation.0.path`, counted from 0\n\n\
-         error: `data.train.99999999999999999999.path` leads beyond the end of \
+         error[config]: `data.train.99999999999999999999.path` leads beyond the end of \
          `data.train`\n  at --set data.train.99999999999999999999.path\n\n\
          hint: the next entry is `data.train.1`\n\n\
-         error: `train.epochs.x` leads into a plain value\n  at --set train.epochs.x\n\n\
-         error: `eval.prompts.0.x` leads into a plain value\n  at --set eval.prompts.0.x"
+         error[config]: `train.epochs.x` leads into a plain value\n  at --set train.epochs.x\n\n\
+         error[config]: `eval.prompts.0.x` leads into a plain value\n  at --set eval.prompts.0.x"
     );
 }
 

@@ -1,8 +1,15 @@
 //! The table of keys against everything that is made from it.
 
 use super::*;
-use crate::config::key::{DefaultValue, Key, ValueKind};
-use crate::settings::{schema, template};
+use crate::document::key::{DefaultValue, Key, ValueKind};
+
+fn schema() -> serde_json::Value {
+    crate::document::schema(&KEYS)
+}
+
+fn template() -> String {
+    crate::document::template(&KEYS)
+}
 
 fn section_of(key: &Key) -> &'static TableSection {
     let mut sections = KEYS.sections().iter();
@@ -62,7 +69,7 @@ fn expected(key: &Key, loaded: &Loaded) -> Option<(String, String)> {
         ValueKind::Line
         | ValueKind::Name
         | ValueKind::Choice(_)
-        | ValueKind::Device
+        | ValueKind::Rule(_)
         | ValueKind::Boolean
         | ValueKind::Integer { .. } => {
             let found = loaded.resolved.get(key.path).cloned().unwrap_or_default();
@@ -101,43 +108,13 @@ fn every_key_of_a_data_set_changes_the_config() {
 }
 
 #[test]
-fn the_paths_of_the_table_are_those_of_its_sections() {
-    for section in KEYS.sections() {
-        for key in &section.keys {
-            let path = unknown::join(section.name, key.name());
-            assert_eq!(path, key.path);
-        }
-    }
-    let mut paths: Vec<_> = KEYS.keys().map(|key| key.path).collect();
-    paths.sort_unstable();
-    paths.dedup();
-    assert_eq!(paths.len(), KEYS.keys().count());
-}
-
-#[test]
-fn the_table_refers_only_to_keys_that_exist() {
-    for key in KEYS.keys() {
-        for other in key.excludes {
-            assert!(KEYS.key(other).is_some(), "{other}");
-        }
-        if let Some((decider, wanted)) = key.only_with {
-            let ValueKind::Choice(names) = KEYS.key(decider).unwrap().kind else {
-                panic!("{decider} is no choice");
-            };
-            assert!(wanted.iter().all(|name| names.contains(name)), "{}", key.path);
-        }
-        assert!(key.doc.ends_with('.') && !key.doc.contains("  "), "{}", key.path);
-    }
-}
-
-#[test]
 fn no_foreign_name_is_told_twice_or_is_one_of_ours() {
     let mut seen = std::collections::BTreeSet::new();
     for key in KEYS.keys() {
         for (tool, name) in key.names {
             assert!(seen.insert(*name), "{tool}'s `{name}` is told twice");
             assert!(KEYS.keys().all(|key| key.name() != *name), "`{name}` is a key of ours");
-            assert!(foreign::note(&KEYS, name).is_none(), "`{name}` has a key");
+            assert!(crate::document::note(&KEYS, name).is_none(), "`{name}` has a key");
         }
     }
 }
@@ -189,15 +166,6 @@ fn switches_of_the_programs_own_tests_are_shown_nowhere_and_keep_their_default()
         let near = read(&with(default).replace("kernels", "kernel")).unwrap_err().to_string();
         assert!(near.contains("unknown key") && !near.contains("`kernels`"), "{near}");
     }
-}
-
-/// The committed schema is the one that this code makes.
-#[test]
-fn the_committed_schema_is_up_to_date() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/schema.json");
-    let committed = std::fs::read_to_string(path).unwrap();
-    let made = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
-    assert_eq!(committed, made, "`firebrand schema > configs/schema.json` writes it again");
 }
 
 #[test]
@@ -315,7 +283,7 @@ fn every_key_says_what_its_change_does() {
 /// Keys that `config` has never heard of: an added key, a section, and one under a condition.
 mod owned {
     use super::*;
-    use crate::config::key::{OwnedKeys, Range, Section};
+    use crate::document::key::{OwnedKeys, Range, Section};
 
     const SWITCH: &[Key] = &[Key::new(
         "train.rule",
@@ -349,7 +317,7 @@ mod owned {
 
     fn table() -> KeyTable {
         let notes: &[_] = &[("a tool", "oddness", "`odd.beta` is that")];
-        KeyTable::new(vec![
+        crate::config::keys(vec![
             OwnedKeys::within("train", "train.learning_rate", SWITCH),
             OwnedKeys { notes, ..OwnedKeys::section(ODD, "eval") },
             OwnedKeys::section(SIDE, "train"),
@@ -391,7 +359,7 @@ mod owned {
     #[test]
     fn a_section_without_its_condition_is_an_error_but_not_against_the_command_line() {
         let error = read("[odd]\n", &[]).unwrap_err().to_string();
-        let wanted = "error: `[odd]` means nothing when `train.rule` is `plain`\n  \
+        let wanted = "error[config]: `[odd]` means nothing when `train.rule` is `plain`\n  \
                       at run.toml:5:2\n\nhint: remove it, or set `rule` to `odd`";
         assert_eq!(error, wanted);
         let text = "[odd]\nbeta = 0.25\n[train]\nrule = \"odd\"\n";
@@ -407,12 +375,12 @@ mod owned {
         let error = read("oddness = 1\nbeta = 3\n", &[]).unwrap_err().to_string();
         assert!(error.contains("`oddness` is a tool's and has no key here"), "{error}");
         assert!(error.contains("`beta` belongs in `[odd]`"), "{error}");
-        let schema = crate::config::schema(&table());
+        let schema = crate::document::schema(&table());
         assert_eq!(schema["properties"]["odd"]["properties"]["beta"]["default"], 0.5);
         let then = &schema["allOf"][0]["then"];
         assert_eq!(then["properties"]["train"]["properties"]["rule"]["enum"][0], "odd");
         assert_eq!(then["required"][0], "train");
-        let text = crate::config::template(&table());
+        let text = crate::document::template(&table());
         assert!(text.contains("#[odd]\n# How odd."), "{text}");
         assert!(text.contains("[side]\n"), "{text}");
     }

@@ -15,6 +15,7 @@ mod compact;
 mod depth;
 mod limits;
 mod process;
+mod question;
 mod server;
 mod stencils;
 mod wire;
@@ -24,21 +25,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::formats::Conversation;
 use super::handed::Handed;
 use super::stencil::{Plain, Stencil, Stencils};
 use super::template::{self, ChatTemplate, Hole, TemplateText};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::files::Digest;
 
 use depth::{deep, is_deep};
 use process::{End, Process};
-use wire::{AllRendered, COMPACT, Loaded, Request, Stencilled, Written};
+use question::{Question, Reader, json, rendered};
+use wire::{AllRendered, Loaded, Request, Stencilled, Written};
 
 pub use server::{COMMAND, serve};
+pub use wire::Tried;
 
 /// The program that has the hidden command.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -208,6 +210,22 @@ impl TemplateRenderer {
         }
     }
 
+    /// Writes a conversation as a run would, to see whether the template can.
+    ///
+    /// # Errors
+    /// When it cannot be rendered within the limits.
+    pub fn attempt(&self, conversation: &Conversation, generation: bool) -> Result<Tried> {
+        match &self.how {
+            How::Here(template) => Ok(server::attempt(template, conversation, generation)),
+            How::Aside { .. } => {
+                let more = 2 * limits::time(conversation);
+                let request =
+                    Request::Try { conversation: Cow::Borrowed(conversation), generation };
+                self.ask(&Question::json(&request, more)?, json::<Tried>)
+            }
+        }
+    }
+
     /// What the template makes of conversations like this one. Where it cannot tell they are
     /// rendered, and where the process ends over it no more is asked of this kind.
     fn stencil(&self, plain: &Plain) -> Result<Option<Stencil>, ()> {
@@ -244,7 +262,7 @@ impl TemplateRenderer {
     fn ask_once<T>(&self, question: &Question, read: Reader<T>) -> Result<T, (End, Error)> {
         let How::Aside { program, idle } = &self.how else {
             let why = "templates are rendered here".to_owned();
-            return Err((End::Other(why.clone()), Error::new(why)));
+            return Err((End::Other(why.clone()), Error::template(why)));
         };
         let other = |error: Error| (End::Other(error.what.clone()), error);
         let waiting = lock(idle).pop();
@@ -275,11 +293,12 @@ impl TemplateRenderer {
         loaded.map_err(|objection| Error {
             causes: objection.causes,
             hints: objection.hints,
+            code: objection.code,
             ..match objection.position {
                 Some((line, column)) => {
-                    Error::new(objection.what).at_position(self.origin(), line, column)
+                    Error::template(objection.what).at_position(self.origin(), line, column)
                 }
-                None => Error::new(objection.what).at(self.origin()),
+                None => Error::template(objection.what).at(self.origin()),
             }
         })?;
         Ok(process)
@@ -303,14 +322,13 @@ impl TemplateRenderer {
     }
 
     fn exceeded(&self, end: &End, memory: u64) -> Error {
-        let what = match end {
+        Error::template_limit(match end {
             End::Other(_) => "the chat template could not be rendered",
             _ => "the chat template cannot be rendered within the limits",
-        };
-        Error::new(what)
-            .at(self.origin())
-            .because(end.sentence(memory))
-            .hint("give one that you trust as `data.chat_template`; `firebrand scan` looks at them")
+        })
+        .at(self.origin())
+        .because(end.sentence(memory))
+        .hint("give one that you trust as `data.chat_template`; `firebrand scan` looks at them")
     }
 
     /// The template's text, as it stands in its file.
@@ -331,38 +349,6 @@ impl TemplateRenderer {
     /// Whether the template asks for the date, which is then [`template::TEMPLATE_DATE`].
     pub fn asks_for_the_date(&self) -> bool {
         self.text.source.contains("strftime_now")
-    }
-}
-
-/// How an answer is read; `None` where it is none.
-type Reader<T> = fn(&[u8]) -> Option<T>;
-
-fn json<T: DeserializeOwned>(answer: &[u8]) -> Option<T> {
-    serde_json::from_slice(answer).ok()
-}
-
-fn rendered(answer: &[u8]) -> Option<AllRendered> {
-    compact::read_rendered(answer)
-}
-
-/// What a process is asked, and how many milliseconds more than any other question it may take.
-struct Question {
-    begin: &'static [u8],
-    rest: Vec<u8>,
-    more: u64,
-}
-
-impl Question {
-    fn json(request: &Request, more: u64) -> Result<Self> {
-        let rest = serde_json::to_vec(request).context("cannot write a request")?;
-        Ok(Self { begin: b"", rest, more })
-    }
-
-    /// Have these rendered.
-    fn conversations(conversations: &[&Conversation], find_turns: bool) -> Self {
-        let more = conversations.iter().map(|one| limits::time(one)).sum();
-        let rest = compact::write_conversations(conversations, find_turns);
-        Self { begin: &[COMPACT], rest, more }
     }
 }
 

@@ -81,7 +81,7 @@ impl Process {
             overran: AtomicBool::new(false),
         });
         let (Some(output), Some(said)) = (output, said) else {
-            return Err(Error::new("the program has no output").at(program));
+            return Err(Error::file("the program has no output").at(program));
         };
         let process = Self { input, output: BufReader::new(output), said, watched };
         watch(&process.watched)?;
@@ -116,6 +116,8 @@ impl Process {
         if self.watched.overran.load(Ordering::Relaxed) || out_of_time(status) {
             return End::Time;
         }
+        // The last words of Rust's runtime. A process that aborts says it in no other way: the
+        // signal is the same for every reason.
         if said.contains("overflowed its stack") {
             return End::Stack;
         }

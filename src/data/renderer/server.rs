@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::compact::{read_conversations, write_rendered};
 use super::limits::{self, ChildLimits};
-use super::wire::{COMPACT, Objection, Request, read_bytes, read_length, write_frame};
+use super::wire::{COMPACT, Objection, Request, Tried, read_bytes, read_length, write_frame};
 use crate::data::formats::Conversation;
 use crate::data::handed::{Handed, hand};
 use crate::data::stencil::Stencil;
@@ -79,11 +79,11 @@ fn work(frames: &Receiver<Vec<u8>>, mut output: impl Write) {
 }
 
 fn answer(template: &mut Option<ChatTemplate>, frame: &[u8]) -> Result<Vec<u8>> {
-    let loaded = || template.as_ref().ok_or_else(|| Error::new("no template was loaded"));
+    let loaded = || template.as_ref().ok_or_else(|| Error::template("no template was loaded"));
     if let Some((&COMPACT, conversations)) = frame.split_first() {
         let conversations = read_conversations(conversations);
         let (conversations, find_turns) =
-            conversations.ok_or_else(|| Error::new("no conversations"))?;
+            conversations.ok_or_else(|| Error::template("no conversations"))?;
         allow(frame, conversations.iter().map(limits::time).sum());
         let template = loaded()?;
         let rendered = conversations.iter().map(|one| render(template, one, find_turns)).collect();
@@ -97,6 +97,10 @@ fn answer(template: &mut Option<ChatTemplate>, frame: &[u8]) -> Result<Vec<u8>> 
         Request::Write { conversation, count, generation } => {
             allow(frame, limits::time(&conversation));
             encode(&write(loaded()?, &conversation, count, generation))
+        }
+        Request::Try { conversation, generation } => {
+            allow(frame, 2 * limits::time(&conversation));
+            encode(&attempt(loaded()?, &conversation, generation))
         }
         Request::Stencil { outline, samples } => {
             let samples: Vec<Option<Value>> =
@@ -130,6 +134,20 @@ pub(super) fn write(
     template.render(&turns, count.min(turns.count()), generation)
 }
 
+/// Writes a conversation as training does, and as questions are asked.
+pub(super) fn attempt(
+    template: &ChatTemplate,
+    conversation: &Conversation,
+    generation: bool,
+) -> Tried {
+    template.take_at_limit();
+    // Where turns cannot be told apart, the text may still be fine.
+    let _ = render(template, conversation, true);
+    let count = conversation.messages.len();
+    let written = write(template, conversation, count, generation).map(drop);
+    Tried { written, at_limit: template.take_at_limit() }
+}
+
 /// More time, now that it is known what is to be rendered.
 fn allow(frame: &[u8], more: u64) {
     ChildLimits::time(limits::seconds(frame.len() as u64, more));
@@ -141,5 +159,11 @@ fn encode(answer: &impl Serialize) -> Result<Vec<u8>> {
 
 fn objection(error: Error) -> Objection {
     let position = error.place.and_then(|place| place.position);
-    Objection { what: error.what, position, causes: error.causes, hints: error.hints }
+    Objection {
+        what: error.what,
+        code: error.code,
+        position,
+        causes: error.causes,
+        hints: error.hints,
+    }
 }

@@ -27,7 +27,7 @@ impl TemplateRenderer {
             return Ok(());
         }
         let error =
-            Error::new("the chat template wrote a conversation otherwise than was foreseen")
+            Error::template("the chat template wrote a conversation otherwise than was foreseen")
                 .at(self.origin())
                 .because(
                     "most conversations are put together without running the template; of a sample \

@@ -12,6 +12,7 @@ use crate::data::formats::Conversation;
 use crate::data::handed::Handed;
 use crate::data::stencil::Stencil;
 use crate::data::template::TemplateText;
+use crate::error::ErrorCode;
 
 /// What is asked. The first request of a process is [`Request::Load`], and the only one.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +33,13 @@ pub enum Request<'a> {
         /// Whether what precedes the assistant's answer is added.
         generation: bool,
     },
+    /// Write a conversation in every way that a run would; the answer is a [`Tried`].
+    Try {
+        /// The conversation.
+        conversation: Cow<'a, Conversation>,
+        /// Whether what precedes the assistant's answer is added.
+        generation: bool,
+    },
     /// Tell what is written around the contents of conversations; the answer is a [`Stencil`] or
     /// nothing.
     Stencil {
@@ -47,6 +55,8 @@ pub enum Request<'a> {
 pub struct Objection {
     /// In a sentence.
     pub what: String,
+    /// What kind of error it is.
+    pub code: ErrorCode,
     /// Line and column.
     pub position: Option<(usize, usize)>,
     /// What lay underneath.
@@ -61,6 +71,15 @@ pub type Loaded = Result<(), Objection>;
 pub type AllRendered = Vec<Result<Handed, String>>;
 /// The answer to [`Request::Write`].
 pub type Written = Result<String, String>;
+/// The answer to [`Request::Try`]: whether it is written, or the reason why not, and whether the
+/// template came to a limit of the engine on the way.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Tried {
+    /// The template's own reason, in one line.
+    pub written: Result<(), String>,
+    /// The engine ended it.
+    pub at_limit: bool,
+}
 /// The answer to [`Request::Stencil`].
 pub type Stencilled = Option<Stencil>;
 

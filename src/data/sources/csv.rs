@@ -36,7 +36,7 @@ impl Source for Csv {
         let mut rows = Pieces::new(Input::open(path, packing)?, Rows::new(self.delimiter));
         let Some(header) = rows.next_alone()? else { return Ok(Box::new(rows)) };
         let bad =
-            |reason: String| Error::new(format!("the header of the table: {reason}")).at(path);
+            |reason: String| Error::data(format!("the header of the table: {reason}")).at(path);
         let header = header.map_err(bad)?;
         let names = rows.container().cells(&header).and_then(checked).map_err(|reason| {
             bad(reason).hint("the first row must name every column, each once")

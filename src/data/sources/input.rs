@@ -100,7 +100,7 @@ impl Input {
         let mut input = Self { path, stream, packing, expansion, buffer, start: 0, end: 0 };
         let start = input.ahead(3)?;
         if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
-            return Err(Error::new("the data set is written in UTF-16")
+            return Err(Error::data("the data set is written in UTF-16")
                 .at(&input.path)
                 .hint("save it as UTF-8"));
         }
@@ -166,7 +166,7 @@ impl Input {
 
     fn count(&self, bytes: u64) -> Result<()> {
         self.expansion.add(bytes).map_err(|reason| {
-            Error::new("cannot read the data set")
+            Error::data("cannot read the data set")
                 .at(&self.path)
                 .because(reason)
                 .hint(expansion::HINT)
@@ -174,7 +174,7 @@ impl Input {
     }
 
     fn broken(&self, error: &io::Error) -> Error {
-        let problem = Error::new("cannot read the data set").at(&self.path).because(error);
+        let problem = Error::data("cannot read the data set").at(&self.path).because(error);
         match self.packing {
             Packing::Plain => problem,
             _ => problem.hint("if the file was cut off or damaged on its way, fetch it again"),

@@ -27,7 +27,7 @@ impl Source for Json {
         match start.trim_ascii_start().first() {
             Some(b'[') | None => Ok(Box::new(Pieces::new(input, List::default()))),
             Some(b'{') if is_one_object(start) => {
-                Err(Error::new("the file holds one JSON object over several lines, not records")
+                Err(Error::data("the file holds one JSON object over several lines, not records")
                     .at(path)
                     .hint(
                         "if its records are in one of its fields, save that list alone; \
@@ -36,7 +36,7 @@ impl Source for Json {
             }
             Some(b'{') => Ok(Box::new(Pieces::new(input, Lines))),
             Some(_) => {
-                Err(Error::new("the file holds neither a list nor an object").at(path).hint(
+                Err(Error::data("the file holds neither a list nor an object").at(path).hint(
                     "a `.json` data set is a list of objects, or one object a line; other endings \
                  are for other containers",
                 ))

@@ -90,7 +90,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Records>> {
             source.open(path, packing)
         }
         Some(_) => {
-            Err(Error::new(format!("`.{extension}` files are compressed inside, not outside"))
+            Err(Error::data(format!("`.{extension}` files are compressed inside, not outside"))
                 .at(path)
                 .hint("unpack the file once and name the unpacked one"))
         }
@@ -128,7 +128,7 @@ fn unknown(path: &Path, extension: &str) -> Error {
         "supported endings: {}; all but `.parquet` also with `.gz` or `.zst` after it",
         endings.join(", ")
     );
-    let error = Error::new(what).at(path).hint(hint);
+    let error = Error::data(what).at(path).hint(hint);
     match nearest(extension, known) {
         Some(name) if !path.is_dir() => error.hint(format!("did you mean `.{name}`?")),
         _ => error,

@@ -220,7 +220,7 @@ impl<C: Container> Pieces<C> {
     }
 
     fn broken(&self, reason: String) -> Error {
-        Error::new(reason).at(self.input.path())
+        Error::data(reason).at(self.input.path())
     }
 }
 

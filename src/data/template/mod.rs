@@ -11,6 +11,7 @@
 mod bounded;
 mod edits;
 mod environment;
+mod failure;
 mod filters;
 mod json;
 mod lexer;
@@ -29,19 +30,20 @@ mod writes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use minijinja::Environment;
 use minijinja::value::{Enumerator, Object, ObjectExt, Value};
-use minijinja::{Environment, ErrorKind};
 use serde::{Deserialize, Serialize};
 
 use super::formats::Conversation;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::files::Digest;
 
 use bounded::Bounded;
 pub use environment::{note_undefined, take_undefined};
+use failure::{limits, reason};
 use marks::Marks;
 pub use named::Templates;
 pub use text::is_space;
@@ -90,7 +92,7 @@ pub struct TemplateText {
 pub fn check_size(text: &TemplateText) -> Result<()> {
     match size::excess(&text.source) {
         None => Ok(()),
-        Some((line, cause)) => Err(Error::new("the chat template is too large")
+        Some((line, cause)) => Err(Error::template_limit("the chat template is too large")
             .at_position(&text.origin, line, 1)
             .because(cause)),
     }
@@ -114,6 +116,8 @@ pub struct ChatTemplate {
     plain_prompt: Option<OnceLock<Option<Arc<str>>>>,
     /// What introduces an answer to a single turn of the user.
     generation_prompt: OnceLock<Option<Arc<str>>>,
+    /// Whether it came to one of the engine's limits since somebody asked.
+    at_limit: AtomicBool,
     source: String,
     origin: String,
 }
@@ -174,14 +178,19 @@ impl ChatTemplate {
             ALWAYS_DEFINED.into_iter().chain(special.keys().map(String::as_str)).collect();
         let plain = rewrite::rewrite(&plain, &known).map_err(|invalid| {
             let before = plain.get(..invalid.at).unwrap_or_default();
-            Error::new("the chat template is not valid Jinja")
+            Error::template("the chat template is not valid Jinja")
                 .at_position(origin, before.matches('\n').count() + 1, 1)
                 .because(invalid.what)
         })?;
         environment.add_template_owned(PLAIN, plain).map_err(|error| {
             let line = error.line().unwrap_or(1);
             let cause = error.detail().map_or_else(|| error.to_string(), str::to_owned);
-            Error::new("the chat template is not valid Jinja")
+            let code = match limits(&error) {
+                true => ErrorCode::TemplateLimit,
+                false => ErrorCode::Template,
+            };
+            Error::template("the chat template is not valid Jinja")
+                .code(code)
                 .at_position(origin, line, 1)
                 .because(cause)
         })?;
@@ -200,6 +209,7 @@ impl ChatTemplate {
             marked,
             plain_prompt,
             generation_prompt,
+            at_limit: AtomicBool::new(false),
             source,
             origin,
         })
@@ -301,9 +311,19 @@ impl ChatTemplate {
             let printed = rendered.state().get_extension::<environment::Printed>();
             Ok(printed.map(|printed| printed.0.clone()).unwrap_or_default())
         };
-        catch_unwind(AssertUnwindSafe(render))
-            .map_err(|_| "the template engine fails on it".to_owned())?
-            .map_err(|error: minijinja::Error| reason(&error))
+        let rendered = catch_unwind(AssertUnwindSafe(render)).map_err(|_| {
+            self.at_limit.store(true, Ordering::Relaxed);
+            "the template engine fails on it".to_owned()
+        })?;
+        rendered.map_err(|error: minijinja::Error| {
+            self.at_limit.fetch_or(limits(&error), Ordering::Relaxed);
+            reason(&error)
+        })
+    }
+
+    /// Whether it came to one of the engine's limits since this was asked last.
+    pub fn take_at_limit(&self) -> bool {
+        self.at_limit.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a rendering can be watched, which tells how prefixes of a conversation are written.
@@ -336,18 +356,6 @@ impl ChatTemplate {
     /// The file it comes from.
     pub fn origin(&self) -> &str {
         &self.origin
-    }
-}
-
-fn reason(error: &minijinja::Error) -> String {
-    let text = match error.kind() {
-        ErrorKind::OutOfFuel => "it runs for too long".to_owned(),
-        ErrorKind::WriteFailure => format!("it writes more than {MAX_RENDERED} bytes"),
-        _ => error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
-    };
-    match error.line() {
-        Some(line) => format!("{text} (line {line} of the template)"),
-        None => text,
     }
 }
 

@@ -197,7 +197,7 @@ fn remember(path: &std::path::Path, text: &str) -> crate::error::Result<()> {
     let _writing = WRITING.lock();
     let folder = crate::files::folder_of(path);
     std::fs::create_dir_all(folder).map_err(|error| {
-        crate::error::Error::new("cannot make the folder").at(folder).because(error)
+        crate::error::Error::file("cannot make the folder").at(folder).because(error)
     })?;
     let digest = Digest::of(text.as_bytes());
     write_atomic(path, format!("{digest}\n{text}").as_bytes())

@@ -199,7 +199,7 @@ fn check_size(part: &str, most: usize) -> Result<()> {
             part.len()
         ),
     };
-    Err(Error::new("the text cannot be tokenised within the limits")
+    Err(Error::tokenizer("the text cannot be tokenised within the limits")
         .because(format!("{why}; at most {most} are accepted")))
 }
 

@@ -97,14 +97,16 @@ impl Tokenizer {
         let path = model_dir.join("tokenizer.json");
         let size = std::fs::metadata(&path)
             .map_err(|error| {
-                Error::new("the model has no tokenizer")
+                Error::tokenizer("the model has no tokenizer")
                     .at(&path)
                     .because(error)
                     .hint("`tokenizer.json` is needed; `tokenizer.model` and others are not read")
             })?
             .len();
         if size > MAX_FILE {
-            return Err(Error::new(format!("a tokenizer of {size} bytes is refused")).at(&path));
+            return Err(
+                Error::tokenizer(format!("a tokenizer of {size} bytes is refused")).at(&path)
+            );
         }
         let (bytes, entry) = read_hashed(&path, "tokenizer.json", MAX_FILE)?;
         let bounds = Bounds::of(&bytes).context_at("the tokenizer is refused", &path)?;
@@ -366,7 +368,7 @@ fn take_prefix(inner: &mut Inner) -> Result<Vec<u32>> {
     let without = ids(inner)?;
     let start = with.windows(without.len().max(1)).position(|part| part == without);
     if start.is_some_and(|start| start > MAX_PREFIX) {
-        return Err(Error::new(format!(
+        return Err(Error::tokenizer(format!(
             "the tokenizer puts more than {MAX_PREFIX} tokens before a text"
         )));
     }
@@ -375,8 +377,9 @@ fn take_prefix(inner: &mut Inner) -> Result<Vec<u32>> {
 
 /// Has the library do something; `what` completes "the tokenizer library cannot".
 fn guarded<T>(what: &str, work: impl FnOnce() -> T) -> Result<T> {
-    catch_panic(work)
-        .map_err(|why| Error::new(format!("the tokenizer library cannot {what}")).because(why))
+    catch_panic(work).map_err(|why| {
+        Error::tokenizer(format!("the tokenizer library cannot {what}")).because(why)
+    })
 }
 
 fn read_optional(model_dir: &Path, name: &str) -> Result<(Value, Option<FileEntry>)> {

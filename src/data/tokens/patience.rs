@@ -100,7 +100,7 @@ impl Patience {
         let most = self.begin + Duration::from_secs(bytes as u64 / BYTES_PER_SECOND);
         let too_long = || {
             let seconds = most.as_secs_f64();
-            Error::new("the tokenizer takes too long")
+            Error::tokenizer("the tokenizer takes too long")
                 .because(format!(
                     "it splits texts with a pattern of its own, and was not done with one in \
                      {seconds:.0} s"
@@ -116,7 +116,7 @@ impl Patience {
         let job: Job = Box::new(move || {
             let _ = give.send(work()); // nobody may wait any more
         });
-        let ended = || Error::new("a thread that tokenises has ended");
+        let ended = || Error::tokenizer("a thread that tokenises has ended");
         worker.jobs.send(job).map_err(|_| ended())?;
         match answer.recv_timeout(most) {
             Ok(answer) => {

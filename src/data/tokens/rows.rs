@@ -43,7 +43,7 @@ impl Tokenizer {
 
 fn beyond(tokenizer: &Tokenizer, token: u32, rows: usize) -> Error {
     let name = tokenizer.token_name(token).unwrap_or_default();
-    Error::new(format!(
+    Error::tokenizer(format!(
         "the token `{name}` has the id {token}, but the model's embedding only {rows} rows"
     ))
     .hint("tokenizer.json and config.json belong to different models")

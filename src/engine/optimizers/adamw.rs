@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 
 use super::{Optimizer, OptimizerEntry, UpdateStep};
-use crate::config::Values;
-use crate::config::key::{DefaultValue, Key, Range, ValueKind};
+use crate::document::Values;
+use crate::document::key::{DefaultValue, Key, Range, ValueKind};
 
 pub(super) const ENTRY: OptimizerEntry = OptimizerEntry {
     name: "adamw",

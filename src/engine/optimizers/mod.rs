@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::config::key::{DefaultValue, Key, OwnedKeys, Range, ValueKind};
-use crate::config::{Value, Values, set_defaults};
+use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, ValueKind};
+use crate::document::{Value, Values, set_defaults};
 
 mod adamw;
 mod lion;

@@ -71,7 +71,7 @@ pub(super) fn pick<'a>(subsets: &'a [Subset], asked: Option<&str>) -> Result<Opt
     if let Some(asked) = asked {
         let found = subsets.iter().find(|subset| subset.name == asked);
         return found.map(Some).ok_or_else(|| {
-            Error::new(format!("the data set has no subset `{asked}`"))
+            Error::data(format!("the data set has no subset `{asked}`"))
                 .because(format!("it has {}", nearest_first(asked, all())))
         });
     }
@@ -87,7 +87,7 @@ pub(super) fn pick<'a>(subsets: &'a [Subset], asked: Option<&str>) -> Result<Opt
                 _ => "the card calls more than one subset the default",
             };
             let example = several.first().copied().unwrap_or(&subsets[0]);
-            Err(Error::new(what)
+            Err(Error::data(what)
                 .because(format!("it has {}", nearest_first("", all())))
                 .hint(format!("name one, e.g. `subset = \"{}\"`", example.name)))
         }

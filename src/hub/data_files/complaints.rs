@@ -9,9 +9,9 @@ impl Files<'_> {
     pub fn no_match(&self, pattern: &Pattern, unread: Option<&str>) -> Error {
         let text = pattern.text();
         if let Some(path) = unread {
-            return self.unreadable(Error::new(format!("`{text}` names no file to read")), path);
+            return self.unreadable(Error::data(format!("`{text}` names no file to read")), path);
         }
-        let error = Error::new(format!("no file of the data set matches `{text}`"));
+        let error = Error::data(format!("no file of the data set matches `{text}`"));
         let folder = format!("{text}/");
         if self.listing.iter().any(|path| path.starts_with(&folder)) {
             return error.hint(format!("it is a folder; for all files in it write `{text}/**`"));
@@ -37,8 +37,8 @@ impl Files<'_> {
     /// No file could be chosen at all.
     pub fn nothing_readable(&self, folder: &str) -> Error {
         let error = match folder {
-            "" => Error::new("the data set has no file that can be read"),
-            _ => Error::new(format!("the data set has no file in `{folder}` that can be read")),
+            "" => Error::data("the data set has no file that can be read"),
+            _ => Error::data(format!("the data set has no file in `{folder}` that can be read")),
         };
         self.with_reasons(error, folder)
     }
@@ -70,7 +70,7 @@ impl Files<'_> {
 
     /// A subset was asked for where the card has none.
     pub fn no_subsets(&self, asked: &str) -> Error {
-        let error = Error::new(format!("the data set has no subset `{asked}`"))
+        let error = Error::data(format!("the data set has no subset `{asked}`"))
             .because("its card declares none");
         let folder = format!("{asked}/");
         match self.listing.iter().any(|path| path.starts_with(&folder)) {

@@ -131,11 +131,11 @@ impl<'a> Files<'a> {
         let what = format!("no file of the split `{split}` of `{}` can be read", subset.name);
         if found.patterns.is_empty() {
             return Err(with_way_round(
-                Error::new(what).because("the card names no file").at(CARD),
+                Error::data(what).because("the card names no file").at(CARD),
             ));
         }
         let patterns = names(found.patterns.iter().map(String::as_str));
-        let error = Error::new(what).because(format!("the card names {patterns}"));
+        let error = Error::data(what).because(format!("the card names {patterns}"));
         Err(match unread.first() {
             Some(path) => self.unreadable(error, path),
             None => with_way_round(error.because("none of it is in the data set")),
@@ -168,7 +168,7 @@ impl<'a> Files<'a> {
             patterns.iter().map(|text| Pattern::new(folder, text)).collect::<Result<_>>()?;
         if patterns.iter().filter(|pattern| pattern.is_glob()).count() > PATTERNS_MAX {
             let what = format!("more than {PATTERNS_MAX} patterns with wildcards");
-            return Err(Error::new(what).hint("name folders with `**`"));
+            return Err(Error::data(what).hint("name folders with `**`"));
         }
         let (mut files, mut unread) = (BTreeSet::new(), Vec::new());
         for pattern in &patterns {

@@ -42,17 +42,17 @@ fn list(folder: &Path, most: usize) -> Result<Vec<String>> {
                 continue;
             }
             let Some(name) = name.to_str() else {
-                return Err(Error::new("the name is not valid UTF-8").at(&path).hint("rename it"));
+                return Err(Error::data("the name is not valid UTF-8").at(&path).hint("rename it"));
             };
             let name = format!("{prefix}{name}");
             if kind.is_dir() {
                 if depth == DEPTH_MAX {
                     let what = format!("folders are nested deeper than {DEPTH_MAX} levels");
-                    return Err(Error::new(what).at(&path));
+                    return Err(Error::data(what).at(&path));
                 }
                 folders.push((path, format!("{name}/"), depth + 1));
             } else if files.len() == most {
-                return Err(Error::new(format!("the data set has more than {most} files"))
+                return Err(Error::data(format!("the data set has more than {most} files"))
                     .at(folder)
                     .hint("name a folder further down"));
             } else {

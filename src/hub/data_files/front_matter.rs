@@ -39,7 +39,7 @@ pub(super) enum Value {
 impl Node {
     /// An error at this place of the card.
     pub fn error(&self, what: impl Into<String>) -> Error {
-        Error::new(what).at_position(CARD, self.line, self.column)
+        Error::data(what).at_position(CARD, self.line, self.column)
     }
 
     /// What the value is, in words.
@@ -63,12 +63,12 @@ pub(super) fn parse(card: &str) -> Result<Option<Node>> {
     if text.len() > BYTES_MAX {
         let what =
             format!("the front matter has {} bytes, at most {BYTES_MAX} are read", text.len());
-        return Err(Error::new(what).at(CARD));
+        return Err(Error::data(what).at(CARD));
     }
     if let Some(at) = text.find('\0') {
         let line = lines_before + text[..at].matches('\n').count() + 1;
         let what = "a character that YAML does not allow stands in the front matter";
-        return Err(Error::new(what).at_position(CARD, line, 1));
+        return Err(Error::data(what).at_position(CARD, line, 1));
     }
     read(text.chars(), lines_before)
 }
@@ -104,7 +104,7 @@ fn block(card: &str) -> Result<Option<(&str, usize)>> {
     }
     // A text may begin with a ruled line; but subsets are never meant as prose.
     match rest.lines().position(|line| line.trim_end() == "configs:") {
-        Some(line) => Err(Error::new("the front matter has no end")
+        Some(line) => Err(Error::data("the front matter has no end")
             .at_position(CARD, before + line + 1, 1)
             .hint("it ends with a line `---`")),
         None => Ok(None),

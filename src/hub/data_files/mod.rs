@@ -168,14 +168,14 @@ const CARD_WHY: &str = "the card lists them";
 fn whole_split(wanted: Option<&str>) -> Result<&str> {
     let split = wanted.unwrap_or(USUAL_SPLIT);
     if let Some((name, _)) = split.split_once('[') {
-        return Err(Error::new(format!("`{split}` asks for a part of a split"))
+        return Err(Error::data(format!("`{split}` asks for a part of a split"))
             .hint(format!("name the whole split: `split = \"{name}\"`"))
             .hint(
                 "`train.max_steps` bounds how much is trained on, `data.val_size` holds some out",
             ));
     }
     if split.contains('+') {
-        return Err(Error::new(format!("`{split}` asks for several splits"))
+        return Err(Error::data(format!("`{split}` asks for several splits"))
             .hint("name each of them in a data set entry of its own"));
     }
     Ok(split)

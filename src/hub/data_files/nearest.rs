@@ -17,7 +17,7 @@ pub(super) fn no_split(
 ) -> Error {
     let of = subset.map_or_else(|| "data set".to_owned(), |name| format!("subset `{name}`"));
     let usual = if wanted.split.is_none() { ", which is read if none is named" } else { "" };
-    let error = Error::new(format!("the {of} has no split `{split}`{usual}"));
+    let error = Error::data(format!("the {of} has no split `{split}`{usual}"));
     let sorted = sorted_by_distance(split, there.iter().copied());
     match sorted.first() {
         None => error.because("it has none at all"),

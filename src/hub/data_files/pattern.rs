@@ -40,10 +40,10 @@ impl Pattern {
     /// # Errors
     /// A pattern that leads out of the data set, or that cannot be understood.
     pub fn new(folder: &str, text: &str) -> Result<Self> {
-        let wrong = |why: &str| Error::new(format!("`{text}` is not a path in a data set: {why}"));
+        let wrong = |why: &str| Error::data(format!("`{text}` is not a path in a data set: {why}"));
         if text.len() + folder.len() > BYTES_MAX {
             let start: String = text.chars().take(60).collect();
-            return Err(Error::new(format!("a path is too long: it begins `{start}`")));
+            return Err(Error::data(format!("a path is too long: it begins `{start}`")));
         }
         if text.contains("://") || text.contains("::") {
             return Err(wrong("addresses are not followed"));
@@ -97,7 +97,7 @@ pub(super) fn inside(path: &str) -> Result<Vec<&str>> {
     let drive = path.as_bytes().get(1) == Some(&b':');
     if path.starts_with(['/', '~']) || drive || path.split('/').any(|part| part == "..") {
         let what = format!("`{path}` leads out of the data set");
-        return Err(Error::new(what).hint("paths begin in the folder of the data set"));
+        return Err(Error::data(what).hint("paths begin in the folder of the data set"));
     }
     Ok(path.split('/').filter(|part| !part.is_empty() && *part != ".").collect())
 }

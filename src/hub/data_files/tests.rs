@@ -101,7 +101,7 @@ fn files_are_those_that_datasets_chooses() {
                     splits.collect::<Vec<_>>().join("; ")
                 }
             };
-            let agrees = if theirs == "error" { ours.contains("error: ") } else { ours == theirs };
+            let agrees = if theirs == "error" { ours.contains("error[") } else { ours == theirs };
             same += usize::from(agrees);
             if !agrees {
                 problems.push(format!("{name}\n  ours   {ours}\n  theirs {theirs}"));

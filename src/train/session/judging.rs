@@ -106,7 +106,7 @@ impl Session<'_> {
         if let Some(found) = found {
             if !found.eval_loss.is_finite() {
                 let why = format!("after step {} it is {}", found.step, found.eval_loss);
-                return Err(Error::new("the validation loss is not finite").because(why));
+                return Err(Error::not_finite("the validation loss is not finite").because(why));
             }
             observer.on(Event::Evaluation(found));
             self.evaluations.push(found);

@@ -11,8 +11,8 @@ use std::time::Instant;
 use self::start::Entered;
 use self::steps::PendingStep;
 use crate::checkpoint::{
-    self, Chain, History, HistoryEntry, Identity, IdentityPart, Metrics, RestoredCheckpoint,
-    StepCache, batches_digest, manifest_digest,
+    self, Chain, History, HistoryEntry, HistoryEvent, Identity, IdentityPart, Metrics,
+    RestoredCheckpoint, StepCache, batches_digest, manifest_digest,
 };
 use crate::config::RunConfig;
 use crate::data::Cursor;
@@ -89,7 +89,7 @@ impl<'a> Session<'a> {
         if found.is_none() || !run.join("config.toml").exists() {
             write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
             prepared.lock().write(&run.data_lock())?;
-            history.note(&HistoryEntry::new("begun", 0))?;
+            history.note(&HistoryEntry::new(HistoryEvent::Begun, 0))?;
         }
         if found.is_none()
             && request.resume == Resume::Auto
@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
         self.tokens = state.tokens;
         self.history.note(&HistoryEntry {
             manifest: Some(manifest),
-            ..HistoryEntry::new("resumed", step)
+            ..HistoryEntry::new(HistoryEvent::Resumed, step)
         })?;
         if !changes.has(IdentityPart::Data) {
             return self.expected(state.next_batches, prepared);
@@ -180,7 +180,7 @@ impl<'a> Session<'a> {
         if next == expected {
             return Ok(());
         }
-        Err(Error::new("the data does not continue where the checkpoint stopped")
+        Err(Error::checkpoint("the data does not continue where the checkpoint stopped")
             .because(format!("the next rows have the digest {next}, not {expected}"))
             .hint("this is a defect of Firebrand if no file was changed: please report it"))
     }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::Session;
 use crate::checkpoint::{
-    self, HistoryEntry, Job, Retention, RunState, Snapshot, batches_digest, check_free,
+    self, HistoryEntry, HistoryEvent, Job, Retention, RunState, Snapshot, batches_digest,
+    check_free,
 };
 use crate::config::OnDiskFull;
 use crate::device;
@@ -21,7 +22,7 @@ impl Session<'_> {
         if let Some(budget) = retention.budget
             && retention.least_bytes(one) > budget
         {
-            return Err(Error::new("`checkpoint.disk_budget` is too small for this run")
+            return Err(Error::config("`checkpoint.disk_budget` is too small for this run")
                 .because(format!(
                     "`checkpoint.keep_last` = {} and one that is written take about {}, and {} \
                      are allowed",
@@ -74,7 +75,8 @@ impl Session<'_> {
         }
         self.paused = Some(stop);
         // For people who look at it later; what counts is saved.
-        if let Err(error) = self.history.note(&HistoryEntry::new("interrupted", self.saved_step()))
+        if let Err(error) =
+            self.history.note(&HistoryEntry::new(HistoryEvent::Interrupted, self.saved_step()))
         {
             observer.on(Event::Warning(error.what));
         }

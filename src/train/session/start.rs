@@ -37,7 +37,7 @@ pub fn enter(
     let changes = Changes::since(&found, run, request, prepared)?;
     if step > total {
         let what = format!("{step} steps are done, and the run is to have {total}");
-        return Err(Error::new(what)
+        return Err(Error::run(what)
             .at(&found.folder)
             .hint("`--resume PATH` goes back to an earlier checkpoint"));
     }
@@ -72,6 +72,6 @@ fn bring_metrics(found: &RestoredCheckpoint, run: &RunDirectory) -> Result<()> {
     let mut file = open_regular(&theirs)?;
     file.read_to_end(&mut lines).context_at("cannot read the metrics", &theirs)?;
     let lines = usize::try_from(bytes).ok().and_then(|bytes| lines.get(..bytes));
-    let cut_off = || Error::new("the metrics of the checkpoint are cut off").at(&theirs);
+    let cut_off = || Error::checkpoint("the metrics of the checkpoint are cut off").at(&theirs);
     write_atomic(&run.metrics(), lines.ok_or_else(cut_off)?)
 }

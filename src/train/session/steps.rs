@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::Session;
-use crate::checkpoint::HistoryEntry;
+use crate::checkpoint::{HistoryEntry, HistoryEvent};
 use crate::data::Batch;
 use crate::engine::{InFlight, Size, Trainer};
-use crate::error::{Kind, Result};
+use crate::error::{ErrorCode, Result};
 use crate::event::{Event, Observer, StepReport};
 use crate::train::Prepared;
 
@@ -185,7 +185,7 @@ impl Session<'_> {
         match self.metrics.append(line) {
             Ok(()) => self.behind = false,
             // The lines wait in memory; a checkpoint is not made without them.
-            Err(error) if error.kind == Kind::NoRoom => {
+            Err(error) if error.code == ErrorCode::DiskFull => {
                 if !std::mem::replace(&mut self.behind, true) {
                     observer.on(Event::Warning(format!("{}, tried again each step", error.what)));
                 }
@@ -212,8 +212,10 @@ impl Session<'_> {
         observer.on(Event::Warning(format!("step {}: {why}; {what}", trainer.step)));
         // Its numbers are rounded otherwise than those of a run that had the memory.
         self.made_by = None;
-        self.history
-            .note(&HistoryEntry { why: Some(why), ..HistoryEntry::new("divided", trainer.step) })
+        self.history.note(&HistoryEntry {
+            why: Some(why),
+            ..HistoryEntry::new(HistoryEvent::Divided, trainer.step)
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::artifact::ecdsa::Public;
 use crate::artifact::envelope::{Bundle, IN_TOTO};
 use crate::artifact::keys::SigningKey;
 use crate::artifact::signature::{self, root_digest};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{self, Digest, FileEntry};
 
 /// The largest signature file that is read.
@@ -49,7 +49,9 @@ pub fn sign_model(request: &Signing) -> Result<()> {
     let ignored = ignored(request.model, request.ignored, request.output)?;
     let files = read_files(request.model, &ignored)?;
     if files.is_empty() {
-        return Err(Error::refused("there is no file to sign").at(request.model));
+        return Err(
+            Error::refused(ErrorCode::Signature, "there is no file to sign").at(request.model)
+        );
     }
     let text = files::read_text(request.private_key, MAX_PEM_BYTES)?;
     let place = request.private_key.display().to_string();
@@ -117,7 +119,7 @@ pub fn verify_model(request: &Verifying) -> Result<()> {
 }
 
 fn refused(path: &Path, why: String) -> Error {
-    Error::refused(why).at(path)
+    Error::refused(ErrorCode::Signature, why).at(path)
 }
 
 fn check_signer(signed: &Signed, old: bool, whom: &Whom) -> Result<(), String> {

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use burn::tensor::FloatDType;
 
-use crate::config::key::{DefaultValue, Key, OwnedKeys, ValueKind};
-use crate::config::{Effect, Values};
+use crate::document::key::{DefaultValue, Key, OwnedKeys, ValueKind};
+use crate::document::{Effect, Values};
 
 /// Every format.
 pub static WEIGHT_FORMATS: &[&dyn WeightFormat] =

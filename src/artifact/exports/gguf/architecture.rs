@@ -54,11 +54,14 @@ pub fn find(facts: &Description) -> Result<&'static Architecture> {
     let found = ARCHITECTURES.iter().find(|one| one.model_type == facts.model_type);
     let found = found.ok_or_else(|| {
         let known: Vec<_> = ARCHITECTURES.iter().map(|one| one.model_type).collect();
-        Error::new(format!("models of the family `{}` cannot be written as GGUF", facts.model_type))
-            .hint(format!("supported: `{}`", known.join("`, `")))
+        Error::export(format!(
+            "models of the family `{}` cannot be written as GGUF",
+            facts.model_type
+        ))
+        .hint(format!("supported: `{}`", known.join("`, `")))
     })?;
     let refused =
-        |what: &str| Err(Error::new(format!("models with {what} cannot be written as GGUF")));
+        |what: &str| Err(Error::export(format!("models with {what} cannot be written as GGUF")));
     match facts.uniform() {
         None => refused("layers of several kinds"),
         Some((attention, _)) if attention.config.window.is_some() => refused("a sliding window"),
@@ -104,7 +107,7 @@ impl Architecture {
         })();
         match found {
             Some(target) => Ok(Some(target)),
-            None => Err(Error::new(format!("llama.cpp has no place for the tensor `{name}`"))),
+            None => Err(Error::export(format!("llama.cpp has no place for the tensor `{name}`"))),
         }
     }
 
@@ -134,7 +137,7 @@ impl Architecture {
             ("rope.dimension_count", heads.width),
         ] {
             let size =
-                u32::try_from(size).map_err(|_| Error::new(format!("`{key}` is too large")))?;
+                u32::try_from(size).map_err(|_| Error::export(format!("`{key}` is too large")))?;
             keys.number(&name(key), size);
         }
         #[expect(clippy::cast_possible_truncation)] // the file has f32, and so has llama.cpp

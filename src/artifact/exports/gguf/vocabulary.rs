@@ -45,7 +45,7 @@ impl Vocabulary {
     /// When llama.cpp cannot tokenise as it does.
     pub fn read(file: &Value, rows: usize) -> Result<Self> {
         let cannot = |why: String| {
-            Error::new("this tokenizer cannot be written as GGUF")
+            Error::export("this tokenizer cannot be written as GGUF")
                 .because(why)
                 .hint("llama.cpp would load the file and read texts otherwise than in training")
         };
@@ -103,7 +103,7 @@ impl Vocabulary {
             }
         }
         let end = tokenizer.eos().ok_or_else(|| {
-            Error::new(
+            Error::export(
                 "the model does not say which token ends a text, and llama.cpp needs to know",
             )
             .hint("name it as `eos_token` in `tokenizer_config.json`")
@@ -120,7 +120,7 @@ impl Vocabulary {
             let Some(id) = id else { continue };
             if id as usize >= self.tokens.len() {
                 let what = format!("the token {id} of `{key}` is not in the vocabulary");
-                return Err(Error::new(what));
+                return Err(Error::export(what));
             }
             keys.number(&name(key), id);
         }
@@ -129,7 +129,7 @@ impl Vocabulary {
             [first] if Some(*first) == tokenizer.bos() => true,
             other => {
                 let what = format!("the tokenizer begins every text with the tokens {other:?}");
-                return Err(Error::new(what).because("llama.cpp can only put `bos_token` there"));
+                return Err(Error::export(what).because("llama.cpp can only put `bos_token` there"));
             }
         };
         keys.flag(&name("add_bos_token"), begins);

@@ -67,7 +67,7 @@ impl Layout {
                     "tensor `{}` has shape {:?}, but `config.json` makes it {shape:?}",
                     place.name, place.shape
                 );
-                return Err(Error::new(what));
+                return Err(Error::export(what));
             }
             let width = place.shape.last().copied().unwrap_or(1);
             // Norms and biases are few, and their errors would be everywhere.
@@ -84,7 +84,7 @@ impl Layout {
             let head = head_width(facts);
             if target.turned && (row == 0 || rows % head != 0) {
                 let what = format!("tensor `{}` does not consist of whole heads", place.name);
-                return Err(Error::new(what));
+                return Err(Error::export(what));
             }
             let bytes = numbers.bytes(place.bytes / place.element.size() as u64);
             let turned = target.turned.then_some([head, row]);
@@ -94,7 +94,7 @@ impl Layout {
         }
         match missing.keys().next() {
             None => Ok(layout),
-            Some(name) => Err(Error::new(format!("the weights lack what becomes `{name}`"))
+            Some(name) => Err(Error::weights(format!("the weights lack what becomes `{name}`"))
                 .hint("is the download complete?")),
         }
     }
@@ -178,7 +178,7 @@ impl Sink for Writer {
             Rows::Changed(change) => change.after.to_vec(),
         };
         if let Some(value) = plan.numbers.too_large(&values) {
-            return Err(Error::new(format!("`{}` cannot be written in this type", place.name))
+            return Err(Error::export(format!("`{}` cannot be written in this type", place.name))
                 .because(format!("one of its weights is {value}"))
                 .hint("`--type bf16` and `--type f32` have room for every finite number"));
         }

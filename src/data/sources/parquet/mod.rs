@@ -116,7 +116,7 @@ impl Rows {
         let size = stamp.size;
         let footer = footer(&file, size).map_err(|error| error.at(path))?;
         let damaged = |reason: String| {
-            Error::new("the Parquet file cannot be read").at(path).because(reason).hint(DAMAGED)
+            Error::data("the Parquet file cannot be read").at(path).because(reason).hint(DAMAGED)
         };
         claims::check_footer(&footer).map_err(damaged)?;
         let mut options = ParquetMetaDataOptions::default();
@@ -225,7 +225,7 @@ impl Rows {
     fn broken(&self, reason: String) -> Error {
         let (group, of) = (self.group, self.metadata.num_row_groups());
         let exceeded = self.given.is_exceeded() || self.budget.is_exceeded();
-        Error::new(format!("row group {group} of {of} cannot be read"))
+        Error::data(format!("row group {group} of {of} cannot be read"))
             .at(&self.path)
             .because(reason)
             .hint(if exceeded { expansion::HINT } else { DAMAGED })
@@ -284,7 +284,7 @@ impl Records for Rows {
         };
         let (size, sha256, stamp) = read().context_at("cannot read the data set", &self.path)?;
         if stamp != self.stamp || size != self.stamp.size {
-            return Err(Error::new("the data set was changed while it was read")
+            return Err(Error::changed("the data set was changed while it was read")
                 .at(&self.path)
                 .hint("run again once nothing writes to it"));
         }
@@ -301,7 +301,7 @@ fn footer(file: &File, size: u64) -> Result<Vec<u8>> {
         file.take(count).read_to_end(&mut bytes).context("cannot read the data set")?;
         Ok(bytes)
     };
-    let none = || Error::new("the file is no whole Parquet file").hint(DAMAGED);
+    let none = || Error::data("the file is no whole Parquet file").hint(DAMAGED);
     if size < 12 || read(0, 4)? != MAGIC {
         return Err(none().because("it does not begin with `PAR1`"));
     }

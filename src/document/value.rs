@@ -17,23 +17,47 @@ pub enum Value {
     Boolean(bool),
     /// An array of strings.
     Texts(Vec<String>),
+    /// An array of whole numbers.
+    Integers(Vec<u64>),
     /// Strings by name.
     Pairs(BTreeMap<String, String>),
+    /// Numbers by name.
+    Numbers(BTreeMap<String, f64>),
     /// Strings, numbers and booleans by name.
     Arguments(BTreeMap<String, serde_json::Value>),
     /// An array of tables.
     Tables(Vec<Values>),
 }
 
+impl Value {
+    /// What another key can depend on: a text, or `true` or `false`.
+    pub(super) fn word(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Boolean(true) => Some("true"),
+            Self::Boolean(false) => Some("false"),
+            _ => None,
+        }
+    }
+}
+
 /// Checked values by path, defaults included.
 ///
 /// The readers panic where the table of keys and its reader disagree on a type or a default; every
 /// key is read by a test.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Values {
+    /// Where the table stands that holds them.
+    origin: Origin,
     entries: BTreeMap<&'static str, Value>,
     given: BTreeMap<&'static str, Origin>,
     sections: BTreeMap<&'static str, Origin>,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::within(Origin::File)
+    }
 }
 
 /// The same values and sections, wherever they were written.
@@ -44,6 +68,12 @@ impl PartialEq for Values {
 }
 
 impl Values {
+    /// No values yet, of the table that stands there.
+    pub(super) fn within(origin: Origin) -> Self {
+        let (entries, given, sections) = Default::default();
+        Self { origin, entries, given, sections }
+    }
+
     pub(super) fn insert(&mut self, path: &'static str, value: Value) {
         self.entries.insert(path, value);
     }
@@ -77,6 +107,26 @@ impl Values {
         self.given.remove(path);
     }
 
+    /// Whether a key was written.
+    pub fn is_given(&self, path: &str) -> bool {
+        self.given.contains_key(path)
+    }
+
+    /// Where the value of a key was written; where the whole table was, if it was not.
+    pub fn place(&self, path: &str) -> Origin {
+        self.given(path).unwrap_or(self.origin)
+    }
+
+    /// Where the whole table was written.
+    pub fn table_place(&self) -> Origin {
+        self.origin
+    }
+
+    /// Where a section was written, or else the whole table.
+    pub fn section_place(&self, name: &str) -> Origin {
+        self.section(name).unwrap_or(self.origin)
+    }
+
     pub(super) fn given(&self, path: &str) -> Option<Origin> {
         self.given.get(path).copied()
     }
@@ -94,6 +144,11 @@ impl Values {
     /// The value of a key, if it has one.
     pub fn get(&self, path: &str) -> Option<&Value> {
         self.entries.get(path)
+    }
+
+    /// The value that another key can depend on: a text, or `true` or `false`.
+    pub(super) fn word(&self, path: &str) -> Option<&str> {
+        self.get(path).and_then(Value::word)
     }
 
     /// The text of a key, if it has one.
@@ -150,9 +205,23 @@ impl Values {
 
     /// The texts of a key.
     pub fn texts(&self, path: &str) -> Vec<String> {
-        match self.get(path) {
-            Some(Value::Texts(texts)) => texts.clone(),
+        self.optional_texts(path).unwrap_or_else(|| panic!("`{path}` has no default"))
+    }
+
+    /// The texts of a key, if it has some.
+    pub fn optional_texts(&self, path: &str) -> Option<Vec<String>> {
+        self.get(path).map(|value| match value {
+            Value::Texts(texts) => texts.clone(),
             other => panic!("`{path}` is no array of texts: {other:?}"),
+        })
+    }
+
+    /// The whole numbers of a key, as sizes in memory.
+    pub fn sizes(&self, path: &str) -> Vec<usize> {
+        let size = |integer: &u64| usize::try_from(*integer).expect("sizes fit in 32 bits");
+        match self.get(path) {
+            Some(Value::Integers(integers)) => integers.iter().map(size).collect(),
+            other => panic!("`{path}` is no array of integers: {other:?}"),
         }
     }
 
@@ -179,6 +248,13 @@ impl Values {
             Some(Value::Tables(tables)) => tables,
             None => &[],
             Some(other) => panic!("`{path}` is no array of tables: {other:?}"),
+        }
+    }
+
+    pub(super) fn tables_mut(&mut self, path: &str) -> &mut [Values] {
+        match self.entries.get_mut(path) {
+            Some(Value::Tables(tables)) => tables,
+            _ => &mut [],
         }
     }
 

@@ -1,26 +1,9 @@
-//! One entry of the table of keys: everything the program knows about a key, said once.
+//! One entry of a table of keys: everything the program knows about a key, said once.
 
-use crate::config::Effect;
-use crate::config::device_choice::DeviceChoice;
+use super::effect::Effect;
+pub use super::rule::{Range, TextRule};
 
-/// The columns that shapes of records know.
-pub const COLUMN_NAMES: &[&str] = &[
-    "messages",
-    "tools",
-    "conversations",
-    "instruction",
-    "input",
-    "output",
-    "system",
-    "history",
-    "prompt",
-    "completion",
-    "chosen",
-    "rejected",
-    "text",
-];
-
-/// A key of the config. Parsing, checking, the JSON Schema, the template and the texts for people
+/// A key of a document. Reading, checking, the JSON Schema, the template and the texts for people
 /// are all made from this.
 #[derive(Debug)]
 pub struct Key {
@@ -58,12 +41,14 @@ pub const INTERNAL_KEYS: &str = "FIREBRAND_INTERNAL_KEYS";
 pub enum ValueKind {
     /// A string on one line: a path, a name.
     Line,
+    /// Any string.
+    Text,
     /// A name that is safe as one component of a path.
     Name,
     /// One of a few words.
     Choice(&'static [&'static str]),
-    /// A device, such as `auto` or `vulkan:1`.
-    Device,
+    /// A string that a rule accepts, such as a device or a time.
+    Rule(&'static TextRule),
     /// A whole number, ends included.
     Integer {
         /// The least.
@@ -71,12 +56,23 @@ pub enum ValueKind {
         /// The greatest.
         max: u64,
     },
-    /// A finite number; integers are accepted.
+    /// A number; integers are accepted.
     Number(Range),
     /// `true` or `false`.
     Boolean,
-    /// An array of strings.
+    /// An array of strings, none of them empty.
     Texts,
+    /// An array of any strings.
+    AnyTexts,
+    /// An array of words, each one of a few, none twice, and at least one.
+    Choices(&'static [&'static str]),
+    /// An array of whole numbers, each above the one before, ends included.
+    Rising {
+        /// The least.
+        min: u64,
+        /// The greatest.
+        max: u64,
+    },
     /// `all-linear`, or an array of module names.
     Modules,
     /// Nothing (0), a share between 0 and 1, or a number of records.
@@ -88,10 +84,14 @@ pub enum ValueKind {
         /// The greatest.
         max: u64,
     },
-    /// A table of names: ours, and those of the data.
-    Columns,
+    /// A table of names: ours, which are these, and those of the data.
+    Columns(&'static [&'static str]),
     /// A table of names, each with a string, a number or a boolean.
     Arguments,
+    /// A number, or a table of names, each with a number.
+    NumberOrEach(Range),
+    /// A table of names, each with one of a few words.
+    ChoiceOfEach(&'static [&'static str]),
     /// An array of tables with these keys.
     Tables {
         /// The keys of each table.
@@ -99,19 +99,6 @@ pub enum ValueKind {
         /// Whether the array may be empty.
         may_be_empty: bool,
     },
-}
-
-/// A range of numbers whose ends may be excluded.
-#[derive(Debug, Clone, Copy)]
-pub struct Range {
-    /// The lower end.
-    pub min: f64,
-    /// The upper end.
-    pub max: f64,
-    /// The lower end itself is not allowed.
-    pub min_excluded: bool,
-    /// The upper end itself is not allowed.
-    pub max_excluded: bool,
 }
 
 /// What holds when a key is not written.
@@ -138,6 +125,10 @@ pub struct Section {
     pub keys: &'static [Key],
     /// Whether leaving the whole section out means something else than its defaults.
     pub optional: bool,
+    /// Whether the template has an optional section, be it with its defaults alone.
+    pub suggested: bool,
+    /// What is meant by a plain value in place of the section: a key of it, and a hint.
+    pub plain_value: Option<(&'static str, &'static str)>,
     /// What a change of its keys does to a run that has begun, where they do not say it themselves.
     pub effect: Option<Effect>,
     /// The section means something only while a key has one of these values.
@@ -149,8 +140,17 @@ pub struct Section {
 impl Section {
     /// What a section consists of.
     pub const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
-        let (effect, only_with) = (None, None);
-        Self { name, doc, keys, optional: false, effect, only_with, defaults: &[] }
+        Self {
+            name,
+            doc,
+            keys,
+            optional: false,
+            suggested: false,
+            plain_value: None,
+            effect: None,
+            only_with: None,
+            defaults: &[],
+        }
     }
 
     /// Adds what a change of its keys does to a run that has begun.
@@ -159,10 +159,24 @@ impl Section {
         self.effect = Some(effect);
         self
     }
+
+    /// Says what is meant by a plain value in place of the section.
+    #[must_use]
+    pub const fn plain_value(mut self, key: &'static str, hint: &'static str) -> Self {
+        self.plain_value = Some((key, hint));
+        self
+    }
+
+    /// Leaving it out means something else than its defaults.
+    #[must_use]
+    pub const fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
 }
 
-/// Keys that belong to a part of the program that `config` does not know: an entry of one of its
-/// tables, or the table itself. They are handed to [`super::KeyTable::new`].
+/// Keys of the config that belong to a part of the program that `config` does not know: an entry of
+/// one of its tables, or the table itself. They are handed to [`super::KeyTable::new`].
 #[derive(Debug, Clone, Copy)]
 pub struct OwnedKeys {
     /// A section of their own, or the name of one that exists, to which these keys are added.
@@ -264,35 +278,12 @@ impl Key {
     }
 }
 
-impl Range {
-    /// Both ends belong to it.
-    pub const fn closed(min: f64, max: f64) -> Self {
-        Self { min, max, min_excluded: false, max_excluded: false }
-    }
-
-    /// The lower end does not belong to it.
-    pub const fn above(min: f64, max: f64) -> Self {
-        Self { min, max, min_excluded: true, max_excluded: false }
-    }
-
-    /// The upper end does not belong to it.
-    pub const fn below(min: f64, max: f64) -> Self {
-        Self { min, max, min_excluded: false, max_excluded: true }
-    }
-
-    /// Whether a value lies in it; NaN never does.
-    pub fn contains(&self, value: f64) -> bool {
-        let low = if self.min_excluded { value > self.min } else { value >= self.min };
-        let high = if self.max_excluded { value < self.max } else { value <= self.max };
-        low && high
-    }
-}
-
 impl ValueKind {
     /// What a value must be, to be read after "must be".
     pub fn describe(&self) -> String {
         match self {
             Self::Line => "a string on one line".to_owned(),
+            Self::Text => "a string".to_owned(),
             Self::Name => {
                 "a name of letters, digits, `.`, `_` and `-` that starts with a letter, a digit or \
                  `_` and has at most 128 characters"
@@ -300,15 +291,17 @@ impl ValueKind {
             }
             Self::Choice([only]) => format!("`{only}`, the only choice"),
             Self::Choice(names) => format!("one of {}", quoted_list(names)),
-            Self::Device => format!("one of {}", quoted_list(DeviceChoice::NAMES)),
+            Self::Rule(rule) => (rule.describe)(),
             Self::Integer { min, max } => format!("an integer from {min} to {max}"),
-            Self::Number(range) => {
-                let low = if range.min_excluded { "above" } else { "of at least" };
-                let high = if range.max_excluded { "below" } else { "at most" };
-                format!("a number {low} {} and {high} {}", range.min, range.max)
-            }
+            Self::Number(range) => range.describe(),
             Self::Boolean => "`true` or `false`".to_owned(),
-            Self::Texts => "an array of strings".to_owned(),
+            Self::Texts | Self::AnyTexts => "an array of strings".to_owned(),
+            Self::Choices(names) => {
+                format!("an array of at least one of {}", quoted_list(names))
+            }
+            Self::Rising { min, max } => {
+                format!("an array of rising integers from {min} to {max}")
+            }
             Self::Modules => "`all-linear` or an array of module names".to_owned(),
             Self::Share => {
                 format!("0, a share between 0 and 1, or a number of records up to {MANY}")
@@ -317,11 +310,17 @@ impl ValueKind {
                 let (min, max) = (crate::event::bytes(*min), crate::event::bytes(*max));
                 format!("a number of bytes or a size such as `\"64 MiB\"`, from {min} to {max}")
             }
-            Self::Columns => {
+            Self::Columns(_) => {
                 "a table of column names such as `{ prompt = \"question\" }`".to_owned()
             }
             Self::Arguments => {
                 "a table of names and values such as `{ enable_thinking = false }`".to_owned()
+            }
+            Self::NumberOrEach(range) => {
+                format!("{}, or a table of names with such numbers", range.describe())
+            }
+            Self::ChoiceOfEach(names) => {
+                format!("a table of names, each with one of {}", quoted_list(names))
             }
             Self::Tables { .. } => "an array of tables".to_owned(),
         }
@@ -335,6 +334,6 @@ pub const ALL_LINEAR: &str = "all-linear";
 pub const MANY: u64 = 1_000_000_000;
 
 /// Names in backticks with commas between them.
-pub(super) fn quoted_list(names: &[&str]) -> String {
+pub(crate) fn quoted_list(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

@@ -1,19 +1,19 @@
 //! The tree against the table of keys: every problem found at once, and checked values.
 
-use crate::config::unknown::join;
 use std::collections::BTreeSet;
 
 use super::key::{DefaultValue, INTERNAL_KEYS, Key};
 use super::key_table::{KeyTable, TableSection};
-use super::place::{Origin, Problems, shown};
+use super::place::{Origin, Problems, join, shown};
 use super::render::quoted;
 use super::tree::{Node, Table, Tree};
 use super::typed;
 use super::unknown;
 use super::value::Values;
+use super::wrong::written;
 use crate::error::Error;
 
-/// Checks a whole config. `complete` says that nothing of the file was lost to syntax errors.
+/// Checks a whole document. `complete` says that nothing of the file was lost to syntax errors.
 pub(super) fn check(
     known: &KeyTable,
     table: &Table,
@@ -36,7 +36,7 @@ pub(super) fn check(
     if complete {
         for section in known.sections() {
             let header = values.section(section.name);
-            if section.only_with.is_some() && header.is_none() {
+            if (section.only_with.is_some() || section.optional) && header.is_none() {
                 continue; // what is missing in it is asked for where it is wanted
             }
             let origin = header.unwrap_or(Origin::File);
@@ -71,16 +71,16 @@ impl Check<'_> {
             Tree::Array(items) if items.iter().all(|item| matches!(item.tree, Tree::Table(_))) => {
                 let what = format!("`{}` must be one section, not an array", section.name);
                 let hint = format!("write `[{}]`, in single brackets, once", section.name);
-                self.problems.report(node.origin, Error::new(what).hint(hint));
+                self.problems.report(node.origin, Error::config(what).hint(hint));
             }
             _ => {
-                let written = typed::written(node);
+                let written = written(node);
                 let what = format!("`{}` must be a section, not {written}", section.name);
-                let mut error = Error::new(what).hint(format!(
+                let mut error = Error::config(what).hint(format!(
                     "write `[{}]` on a line of its own, and its keys below it",
                     section.name
                 ));
-                if let Some((key, hint)) = unknown::scalar_section(section.name) {
+                if let Some((key, hint)) = section.plain_value {
                     self.meant.insert(key.to_owned());
                     error = error.hint(hint);
                 }
@@ -114,8 +114,8 @@ impl Check<'_> {
         }
         if let (Some((keys, may_be_empty)), Tree::Array(items)) = (typed::tables(key), &node.tree) {
             if empty && !may_be_empty {
-                let error = Error::new(format!("`{label}` must not be empty"))
-                    .hint(format!("add `[[{label}]]` and below it `path = {}`", keys[0].example));
+                let error = Error::config(format!("`{label}` must not be empty"))
+                    .hint(format!("add `[[{label}]]` and below it `{}`", first_line(keys)));
                 values.mark_given(key.path, node.origin);
                 self.problems.report(node.origin, error);
             }
@@ -132,7 +132,7 @@ impl Check<'_> {
             Ok(value) => {
                 if key.internal && !typed::is_default(key, &value) && !internal_keys() {
                     let what = format!("`{label}` is a switch of the program's own tests");
-                    self.problems.report(node.origin, Error::new(what).hint("remove it"));
+                    self.problems.report(node.origin, Error::config(what).hint("remove it"));
                 }
                 values.insert(key.path, value);
             }
@@ -146,16 +146,16 @@ impl Check<'_> {
 
     fn item(&mut self, keys: &[&'static Key], label: &str, node: &Node) -> Option<Values> {
         let Tree::Table(table) = &node.tree else {
-            let what = format!("`{label}` must be a table, not {}", typed::written(node));
-            let path = match &node.tree {
+            let what = format!("`{label}` must be a table, not {}", written(node));
+            let first = match &node.tree {
                 Tree::Text(text) => quoted(&shown(text)),
                 _ => keys[0].example.to_owned(),
             };
-            let hint = format!("write `{{ path = {path} }}`");
-            self.problems.report(node.origin, Error::new(what).hint(hint));
+            let hint = format!("write `{{ {} = {first} }}`", keys[0].name());
+            self.problems.report(node.origin, Error::config(what).hint(hint));
             return None;
         };
-        let mut values = Values::default();
+        let mut values = Values::within(node.origin);
         for (word, node) in table {
             self.entry(keys, label, (word, node), &mut values);
         }
@@ -171,19 +171,41 @@ impl Check<'_> {
             if given || !matches!(key.default, DefaultValue::Required) {
                 continue;
             }
+            let Some(why) = wanted_because(key, keys, prefix, values) else { continue };
             let hint = match typed::tables(key) {
-                Some((keys, _)) => {
-                    format!("add `[[{label}]]` and below it `path = {}`", keys[0].example)
-                }
+                Some((keys, _)) => format!("add `[[{label}]]` and below it `{}`", first_line(keys)),
                 None if origin == Origin::File && !prefix.is_empty() => {
                     format!("add `[{prefix}]` and below it `{} = {}`", key.name(), key.example)
                 }
                 None => format!("for instance `{} = {}`", key.name(), key.example),
             };
-            let error = Error::new(format!("`{label}` is missing")).hint(hint);
+            let error = Error::config(format!("`{label}` is missing")).hint(hint);
+            let error = if why.is_empty() { error } else { error.because(why) };
             self.problems.report(origin, error);
         }
     }
+}
+
+/// Why a key is wanted that another one decides about: an empty text for one that always is, `None`
+/// for one that is not.
+fn wanted_because(key: &Key, keys: &[&Key], prefix: &str, values: &Values) -> Option<String> {
+    let Some((decider, wanted)) = key.only_with else { return Some(String::new()) };
+    let decider = keys.iter().find(|key| key.path == decider)?;
+    let own;
+    let word = match (values.word(decider.path), &decider.default) {
+        (None, DefaultValue::Value(toml)) => {
+            own = typed::own(decider, toml);
+            own.word()
+        }
+        (word, _) => word,
+    };
+    let word = word.filter(|word| wanted.contains(word))?;
+    Some(format!("`{}` is `{word}`", join(prefix, decider.name())))
+}
+
+/// The first key of a table, as it could be written.
+fn first_line(keys: &[Key]) -> String {
+    format!("{} = {}", keys[0].name(), keys[0].example)
 }
 
 /// Whether this process is one of the program's own tests.

@@ -1,6 +1,6 @@
-//! Settings that are one of a few words.
+//! Enums whose variants have names in documents.
 
-/// Declares an enum whose variants have names in the config.
+/// Declares an enum whose variants have names in documents.
 macro_rules! choices {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$about])*
@@ -8,10 +8,10 @@ macro_rules! choices {
         pub enum $name { $($(#[$doc])* $variant,)+ }
 
         impl $name {
-            /// The names in the config, in the order of the variants.
+            /// The names in documents, in the order of the variants.
             pub const NAMES: &'static [&'static str] = &[$($text,)+];
 
-            /// The name in the config.
+            /// The name in documents.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
@@ -29,3 +29,5 @@ macro_rules! choices {
         }
     };
 }
+
+pub(crate) use choices;

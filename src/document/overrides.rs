@@ -31,12 +31,12 @@ pub(super) fn apply(
         let origin = Origin::Set(index);
         let Some(value) = value else {
             let what = format!("`--set {}` gives no value", shown(key));
-            problems.report(origin, Error::new(what).hint("write `--set key=value`"));
+            problems.report(origin, Error::config(what).hint("write `--set key=value`"));
             continue;
         };
         let path: Vec<&str> = key.split('.').map(str::trim).collect();
         if path.len() > DEPTH_MAX || path.contains(&"") {
-            let error = Error::new(format!("`{}` is no key", shown(key)))
+            let error = Error::config(format!("`{}` is no key", shown(key)))
                 .hint("a key is a dotted path such as `train.learning_rate`");
             problems.report(origin, error);
             continue;
@@ -44,7 +44,7 @@ pub(super) fn apply(
         let node = read_value(known, &path, value, index);
         let told = match entry_without_number(known, &path) {
             Some(array) => {
-                Some(Error::new(format!("`{}` does not say which entry", shown(key))).hint(
+                Some(Error::config(format!("`{}` does not say which entry", shown(key))).hint(
                     format!("write `{array}.0{}`, counted from 0", key.trim_start_matches(&array)),
                 ))
             }
@@ -85,10 +85,10 @@ impl Failure {
                 let array: Vec<&str> =
                     path.iter().copied().take_while(|part| !is_number(part)).collect();
                 let array = shown(&array.join("."));
-                Error::new(format!("`{}` leads beyond the end of `{array}`", shown(key)))
+                Error::config(format!("`{}` leads beyond the end of `{array}`", shown(key)))
                     .hint(format!("the next entry is `{array}.{length}`"))
             }
-            Self::NoTable => Error::new(format!("`{}` leads into a plain value", shown(key))),
+            Self::NoTable => Error::config(format!("`{}` leads into a plain value", shown(key))),
         }
     }
 }
@@ -99,7 +99,7 @@ fn read_value(known: &KeyTable, path: &[&str], value: &str, index: usize) -> Nod
     let only_text = known.find(path).is_some_and(|key| {
         matches!(
             key.kind,
-            ValueKind::Line | ValueKind::Name | ValueKind::Choice(_) | ValueKind::Device
+            ValueKind::Line | ValueKind::Name | ValueKind::Choice(_) | ValueKind::Rule(_)
         )
     });
     match parse_override(value, index) {

@@ -1,17 +1,13 @@
 //! Keys that are not in the table: what they were probably meant to be.
 
 use super::foreign;
-use super::key::{Key, quoted_list};
+use super::key::Key;
+use super::key::quoted_list;
 use super::key_table::KeyTable;
-use super::place::{Origin, shown};
+use super::place::{Origin, join, shown};
 use super::tree::{Node, Tree, Word};
 use super::typed;
 use crate::error::{Error, nearest};
-
-/// The path of a key in a section or a table.
-pub(super) fn join(prefix: &str, name: &str) -> String {
-    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
-}
 
 /// Longer words are not compared: no key is longer, and comparing takes time by their length.
 const COMPARED_MAX: usize = 64;
@@ -48,18 +44,8 @@ pub(super) fn explain(
     vec![of(word, what, guess(known, keys, prefix, &word.text))]
 }
 
-/// What a section name with a plain value was meant to be: the key, and a hint.
-pub(super) fn scalar_section(name: &str) -> Option<(&'static str, &'static str)> {
-    match name {
-        "model" => Some(("model.base", "the base model itself is `base` in `[model]`")),
-        "data" => Some(("data.train", "the data set itself is `path` in `[[data.train]]`")),
-        "device" => Some(("device.name", "the device itself is `name` in `[device]`")),
-        _ => None,
-    }
-}
-
 fn of(word: &Word, what: String, guess: Option<Guess>) -> Unknown {
-    let error = Error::new(what);
+    let error = Error::config(what);
     match guess {
         Some(Guess { hint, meant }) => {
             Unknown { origin: word.origin, error: error.hint(hint), meant }
@@ -97,7 +83,8 @@ fn section_names(known: &KeyTable) -> impl Iterator<Item = &'static str> {
 }
 
 fn list_of_sections(known: &KeyTable) -> Guess {
-    let names: Vec<&str> = section_names(known).collect();
+    let tables = known.sections()[0].keys.iter().filter(|key| typed::tables(key).is_some());
+    let names: Vec<&str> = section_names(known).chain(tables.map(|key| key.path)).collect();
     Guess { hint: format!("the sections are {}", quoted_list(&names)), meant: Vec::new() }
 }
 
@@ -161,10 +148,13 @@ fn places(known: &KeyTable) -> Vec<(String, &'static Key)> {
     for section in known.sections() {
         places.extend(section.shown().map(|key| (section.name.to_owned(), key)));
     }
-    // The validation sets have the same keys; one suggestion is enough.
-    let sets = known.keys().find_map(|key| typed::tables(key).map(|(keys, _)| (key.path, keys)));
-    if let Some((path, keys)) = sets {
-        places.extend(keys.iter().map(|key| (path.to_owned(), key)));
+    let mut seen: Vec<&str> = Vec::new();
+    for (path, keys) in known.keys().filter_map(|key| Some((key.path, typed::tables(key)?.0))) {
+        // The validation sets have the keys of the training sets; one suggestion is enough.
+        let new = keys.iter().filter(|key| !seen.contains(&key.path));
+        let new: Vec<_> = new.map(|key| (path.to_owned(), key)).collect();
+        seen.extend(new.iter().map(|(_, key)| key.path));
+        places.extend(new);
     }
     places
 }

@@ -1,4 +1,4 @@
-//! Where in the config something stands, and the problems found there.
+//! Where in a document something stands, and the problems found there.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ const SHOWN_MAX: usize = 60;
 
 /// Where something was written. The order is the order of reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Origin {
+pub enum Origin {
     /// At this byte of the file.
     At(usize),
     /// In the file as a whole.
@@ -22,7 +22,8 @@ pub(super) enum Origin {
     Set(usize),
 }
 
-/// The text of a config and the overrides, to turn origins into places.
+/// The text of a document and the overrides, to turn origins into places.
+#[derive(Debug, Clone)]
 pub(super) struct Source {
     file: PathBuf,
     text: String,
@@ -62,7 +63,7 @@ impl Source {
     }
 
     /// Adds the place to an error.
-    fn placed(&self, origin: Origin, error: Error) -> Error {
+    pub(super) fn placed(&self, origin: Origin, error: Error) -> Error {
         match origin {
             Origin::At(offset) => {
                 let (line, column) = self.position(offset);
@@ -88,14 +89,15 @@ impl Source {
 }
 
 /// Problems found so far.
-#[derive(Default)]
-pub(super) struct Problems {
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
     found: Vec<(Origin, Error)>,
     left_out: usize,
 }
 
 impl Problems {
-    pub(super) fn report(&mut self, origin: Origin, error: Error) {
+    /// Adds a problem.
+    pub(crate) fn report(&mut self, origin: Origin, error: Error) {
         // Room for those of the command line, which are checked last and are few.
         if self.found.len() < PROBLEMS_MAX || matches!(origin, Origin::Set(_)) {
             self.found.push((origin, error));
@@ -132,14 +134,19 @@ impl Problems {
             self.found.into_iter().map(|(origin, error)| source.placed(origin, error)).collect();
         if self.left_out > 0 {
             let what = format!("at least {} more problems are not shown", self.left_out);
-            errors.push(Error::new(what).at(&source.file));
+            errors.push(Error::config(what).at(&source.file));
         }
         Error::all(errors)
     }
 }
 
+/// The path of a key in a section or a table.
+pub(crate) fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}
+
 /// A name from outside, cut to a length that fits a message.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -1,4 +1,4 @@
-//! The resolved config as text: canonical TOML, its digest, and flat pairs for lineage.
+//! A resolved document as text: canonical TOML, its digest, and flat pairs for lineage.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,11 +10,11 @@ const NEVER_FAILS: &str = "writing to a string cannot fail";
 
 /// Values by path, in the order in which they are rendered.
 #[derive(Debug, Default)]
-pub(super) struct Entries(Vec<(String, Value)>);
+pub(crate) struct Entries(Vec<(String, Value)>);
 
 impl Entries {
     /// Puts a value before that of a key, or before those of a section.
-    pub(super) fn insert_before(&mut self, before: &str, path: &str, value: Value) {
+    pub(crate) fn insert_before(&mut self, before: &str, path: &str, value: Value) {
         let found = |path: &str| {
             path.strip_prefix(before).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
@@ -23,25 +23,25 @@ impl Entries {
         self.0.insert(place, (path.to_owned(), value));
     }
 
-    pub(super) fn text(&mut self, path: &str, text: &str) {
+    pub(crate) fn text(&mut self, path: &str, text: &str) {
         self.0.push((path.to_owned(), Value::Text(text.to_owned())));
     }
 
-    pub(super) fn optional_text(&mut self, path: &str, text: Option<&str>) {
+    pub(crate) fn optional_text(&mut self, path: &str, text: Option<&str>) {
         if let Some(text) = text {
             self.text(path, text);
         }
     }
 
-    pub(super) fn texts(&mut self, path: &str, texts: &[String]) {
+    pub(crate) fn texts(&mut self, path: &str, texts: &[String]) {
         self.0.push((path.to_owned(), Value::Texts(texts.to_vec())));
     }
 
-    pub(super) fn pairs(&mut self, path: &str, pairs: &BTreeMap<String, String>) {
+    pub(crate) fn pairs(&mut self, path: &str, pairs: &BTreeMap<String, String>) {
         self.0.push((path.to_owned(), Value::Pairs(pairs.clone())));
     }
 
-    pub(super) fn arguments(
+    pub(crate) fn arguments(
         &mut self,
         path: &str,
         arguments: &BTreeMap<String, serde_json::Value>,
@@ -49,34 +49,34 @@ impl Entries {
         self.0.push((path.to_owned(), Value::Arguments(arguments.clone())));
     }
 
-    pub(super) fn integer(&mut self, path: &str, integer: u64) {
+    pub(crate) fn integer(&mut self, path: &str, integer: u64) {
         self.0.push((path.to_owned(), Value::Integer(integer)));
     }
 
-    pub(super) fn size(&mut self, path: &str, size: usize) {
+    pub(crate) fn size(&mut self, path: &str, size: usize) {
         self.integer(path, size as u64);
     }
 
-    pub(super) fn number(&mut self, path: &str, number: f64) {
+    pub(crate) fn number(&mut self, path: &str, number: f64) {
         self.0.push((path.to_owned(), Value::Number(number)));
     }
 
-    pub(super) fn boolean(&mut self, path: &str, boolean: bool) {
+    pub(crate) fn boolean(&mut self, path: &str, boolean: bool) {
         self.0.push((path.to_owned(), Value::Boolean(boolean)));
     }
 
     /// Canonical TOML: every value, fixed order, one way to write each.
-    pub(super) fn to_toml(&self) -> String {
+    pub(crate) fn to_toml(&self) -> String {
         self.toml_of(|_| true)
     }
 
     /// The digest of the values whose paths `decides` takes.
-    pub(super) fn digest(&self, decides: impl Fn(&str) -> bool) -> Digest {
+    pub(crate) fn digest(&self, decides: impl Fn(&str) -> bool) -> Digest {
         Digest::of(self.toml_of(decides).as_bytes())
     }
 
     /// Path and value; strings without quotes.
-    pub(super) fn flat(&self) -> BTreeMap<String, String> {
+    pub(crate) fn flat(&self) -> BTreeMap<String, String> {
         let plain = |value: &Value| match value {
             Value::Text(text) => text.clone(),
             other => literal(other),
@@ -117,6 +117,15 @@ fn literal(value: &Value) -> String {
         Value::Texts(texts) => {
             let items: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
             format!("[{}]", items.join(", "))
+        }
+        Value::Integers(integers) => {
+            let items: Vec<String> = integers.iter().map(u64::to_string).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Numbers(numbers) => {
+            let items: Vec<String> =
+                numbers.iter().map(|(name, of)| format!("{} = {of:?}", quoted(name))).collect();
+            format!("{{ {} }}", items.join(", "))
         }
         Value::Pairs(pairs) => {
             let items: Vec<String> =

@@ -8,6 +8,10 @@ use std::sync::Once;
 
 use crate::terminal::{hung, one_line};
 
+mod code;
+
+pub use code::ErrorCode;
+
 pub use crate::terminal::printable;
 
 /// The result of everything in this library that can fail.
@@ -20,8 +24,6 @@ pub enum Kind {
     Refused,
     /// Anything else that stopped the work. Exit code 2.
     Failed,
-    /// The disk has no room left, or takes no writes any more. Exit code 2.
-    NoRoom,
 }
 
 /// A place in a file that a person can open.
@@ -58,12 +60,14 @@ pub struct Error {
     pub hints: Vec<String>,
     /// Which exit code it leads to.
     pub kind: Kind,
+    /// What kind of error it is, for programs.
+    pub code: ErrorCode,
     /// Further problems of the same check, so that all are reported at once.
     pub others: Vec<Error>,
 }
 
 impl Error {
-    /// An error that says `what`.
+    /// An error that says `what`, of none of the codes: where there is one, use its constructor.
     pub fn new(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -71,19 +75,20 @@ impl Error {
             causes: Vec::new(),
             hints: Vec::new(),
             kind: Kind::Failed,
+            code: ErrorCode::Other,
             others: Vec::new(),
         }
     }
 
     /// A well-formed no (exit code 1).
-    pub fn refused(what: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, ..Self::new(what) }
+    pub fn refused(code: ErrorCode, what: impl Into<String>) -> Self {
+        Self { kind: Kind::Refused, code, ..Self::new(what) }
     }
 
-    /// Marks it as one of a disk that takes nothing more.
+    /// Says what kind of error it is.
     #[must_use]
-    pub fn no_room(self) -> Self {
-        Self { kind: Kind::NoRoom, ..self }
+    pub fn code(self, code: ErrorCode) -> Self {
+        Self { code, ..self }
     }
 
     /// An error about a whole file.
@@ -128,7 +133,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", hung(&self.what))?;
+        match self.code {
+            ErrorCode::Other => write!(f, "error: {}", hung(&self.what))?,
+            code => write!(f, "error[{code}]: {}", hung(&self.what))?,
+        }
         if let Some(place) = &self.place {
             write!(f, "\n  at {place}")?;
         }
@@ -178,7 +186,7 @@ pub fn catch_panic<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String
 pub trait Context<T> {
     /// Wraps the error with `what`.
     fn context(self, what: impl Into<String>) -> Result<T>;
-    /// Wraps the error with `what`, and names the file.
+    /// Wraps the error with `what`, and names the file: one of the code `file`.
     fn context_at(self, what: impl Into<String>, file: impl AsRef<Path>) -> Result<T>;
 }
 
@@ -188,7 +196,7 @@ impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
     }
 
     fn context_at(self, what: impl Into<String>, file: impl AsRef<Path>) -> Result<T> {
-        self.map_err(|cause| Error::new(what).at(file).because(cause))
+        self.map_err(|cause| Error::file(what).at(file).because(cause))
     }
 }
 

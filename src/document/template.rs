@@ -1,49 +1,63 @@
-//! A commented config to start from, made from the table of keys.
+//! A commented document to start from, made from the table of keys.
 
-use super::key::{DefaultValue, Key, ValueKind};
+use super::key::ValueKind;
+use super::key::{DefaultValue, Key};
 use super::key_table::{KeyTable, TableSection};
 use super::schema::description;
-use crate::config::device_choice::DeviceChoice;
 
 /// Comments are wrapped before this column.
 const WIDTH: usize = 88;
 
-const OPENING: &str = "A Firebrand run. `firebrand plan FILE` says what it would do, `firebrand \
-    train FILE` does it. Lines that start with `#` and no space show the default, or an example \
-    where the default is not one value; take the `#` away to change it. Paths are relative to the \
-    folder where the command is run.";
+const OPENING: &str = "Lines that start with `#` and no space show the default, or an example \
+    where the default is not one value; take the `#` away to change it.";
 
-/// A commented config that trains an adapter: what must be given is given, everything else
-/// is there as a comment that shows its default. A line that starts with `#` and no space becomes
-/// a setting when the `#` is taken away.
+/// A commented document: what must be given is given, everything else is there as a comment that
+/// shows its default. A line that starts with `#` and no space becomes a setting when the `#` is
+/// taken away.
 pub fn template(known: &KeyTable) -> String {
     let mut out = String::new();
-    comment(&mut out, OPENING);
-    for section in known.sections() {
+    let kind = known.kind();
+    comment(&mut out, &[kind.opening, OPENING, kind.paths].join(" "));
+    let is_table = |key: &&'static Key| matches!(key.kind, ValueKind::Tables { .. });
+    let (top, sections) = known.sections().split_first().expect("the first entry is the top level");
+    let (tables, plain): (Vec<_>, Vec<_>) = top.shown().partition(is_table);
+    if !plain.is_empty() {
+        out.push('\n');
+        entries(&mut out, &plain, "");
+    }
+    for section in sections {
         section_template(&mut out, section);
+    }
+    // `[[tables]]` of the top level end it, so that they come last.
+    if !tables.is_empty() {
+        out.push('\n');
+        entries(&mut out, &tables, "");
     }
     out
 }
 
 fn section_template(out: &mut String, section: &TableSection) {
     out.push('\n');
-    if !section.name.is_empty() {
-        let (condition, mark) = match section.only_with {
-            Some(needed) => (only_with(needed), "#"),
-            None => (String::new(), ""),
-        };
-        comment(out, &format!("{}{condition}", section.doc));
-        line(out, &format!("{mark}[{}]", section.name));
-    }
-    for (index, key) in section.shown().enumerate() {
+    let condition = section.only_with.map(only_with).unwrap_or_default();
+    let left_out = section.optional && !section.suggested;
+    let mark = if section.only_with.is_some() || left_out { "#" } else { "" };
+    comment(out, &format!("{}{condition}", section.doc));
+    line(out, &format!("{mark}[{}]", section.name));
+    let keys: Vec<&'static Key> = section.shown().collect();
+    entries(out, &keys, if left_out { "#" } else { "" });
+}
+
+/// `mark` is what every setting begins with, be it one that must be given.
+fn entries(out: &mut String, keys: &[&'static Key], mark: &'static str) {
+    for (index, key) in keys.iter().enumerate() {
         if index > 0 {
             out.push('\n');
         }
-        entry(out, key);
+        entry(out, key, mark);
     }
 }
 
-fn entry(out: &mut String, key: &Key) {
+fn entry(out: &mut String, key: &Key, outer: &'static str) {
     if let ValueKind::Tables { keys, .. } = key.kind {
         comment(out, &description(key));
         let mark = if matches!(key.default, DefaultValue::Required) { "" } else { "#" };
@@ -58,6 +72,7 @@ fn entry(out: &mut String, key: &Key) {
     }
     comment(out, &text(key));
     let (mark, value) = setting(key);
+    let mark = if outer.is_empty() { mark } else { outer };
     line(out, &format!("{mark}{} = {value}", key.name()));
 }
 
@@ -77,7 +92,10 @@ fn text(key: &Key) -> String {
         ValueKind::Choice(names) if names.len() > 1 => {
             text = format!("{text} One of: {}.", names.join(", "));
         }
-        ValueKind::Device => text = format!("{text} One of: {}.", DeviceChoice::NAMES.join(", ")),
+        ValueKind::Choices(names) => text = format!("{text} Of: {}.", names.join(", ")),
+        ValueKind::Rule(rule) if !rule.names.is_empty() => {
+            text = format!("{text} One of: {}.", rule.names.join(", "));
+        }
         _ => {}
     }
     if let Some(needed) = key.only_with {

@@ -1,19 +1,24 @@
-//! The table of keys: those of `config` itself, and those that other parts of the program own. The
-//! second ones are handed in, so that a new optimizer or adapter changes nothing here.
+//! The table of keys of a kind of document: its own, and those that other parts of the program own.
+//! All are handed in, so that a new optimizer or adapter changes nothing here.
 
 use std::collections::BTreeMap;
 
+use super::DocumentKind;
 use super::effect::Effect;
 use super::key::{Key, OwnedKeys, Section, ValueKind};
 use super::render::Entries;
-use super::sections::SECTIONS;
 use super::typed;
 use super::value::Values;
 
-/// Everything that a config may say.
+/// A setting of another tool that has no key here: tool, name, what takes its place.
+pub type Note = (&'static str, &'static str, &'static str);
+
+/// Everything that a kind of document may say.
 #[derive(Debug)]
 pub struct KeyTable {
+    kind: &'static DocumentKind,
     sections: Vec<TableSection>,
+    notes: &'static [Note],
     owned: Vec<OwnedKeys>,
 }
 
@@ -28,6 +33,9 @@ pub struct TableSection {
     pub keys: Vec<&'static Key>,
     /// The section means something only while a key has one of these values.
     pub only_with: Option<(&'static str, &'static [&'static str])>,
+    pub(super) optional: bool,
+    pub(super) suggested: bool,
+    pub(super) plain_value: Option<(&'static str, &'static str)>,
     effect: Option<Effect>,
     defaults: &'static [(&'static str, &'static str)],
 }
@@ -39,6 +47,9 @@ impl TableSection {
             doc: section.doc,
             keys: section.keys.iter().collect(),
             only_with: section.only_with,
+            optional: section.optional,
+            suggested: section.suggested,
+            plain_value: section.plain_value,
             effect: section.effect,
             defaults: section.defaults,
         }
@@ -51,14 +62,27 @@ impl TableSection {
 }
 
 impl KeyTable {
-    /// The keys of `config`, and those of others in the order in which they are given.
+    /// The keys of a kind of document; its first section holds those above all others.
+    pub fn new(kind: &'static DocumentKind, sections: &[Section]) -> Self {
+        let sections = sections.iter().map(TableSection::of).collect();
+        Self { kind, sections, notes: &[], owned: Vec::new() }
+    }
+
+    /// Adds what is said of settings of other tools that have no key here.
+    #[must_use]
+    pub fn notes_of(self, notes: &'static [Note]) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// Adds the keys of others in the order in which they are given.
     ///
     /// # Panics
     /// When keys are to stand before a key or a section that does not exist.
-    pub fn new(owned: Vec<OwnedKeys>) -> Self {
-        let mut sections: Vec<TableSection> = SECTIONS.iter().map(TableSection::of).collect();
+    #[must_use]
+    pub fn owned_by(self, owned: Vec<OwnedKeys>) -> Self {
+        let mut sections = self.sections;
         for OwnedKeys { section, before, .. } in &owned {
-            let lost = || panic!("there is no `{before}` in the config");
+            let lost = || panic!("there is no `{before}` in {}", self.kind.what);
             match sections.iter_mut().find(|found| found.name == section.name) {
                 Some(found) => {
                     let place = found.keys.iter().position(|key| key.path == *before);
@@ -71,7 +95,12 @@ impl KeyTable {
                 }
             }
         }
-        Self { sections, owned }
+        Self { sections, owned, ..self }
+    }
+
+    /// What the document is.
+    pub fn kind(&self) -> &'static DocumentKind {
+        self.kind
     }
 
     /// Every section, in the order in which they are shown; the first is the top level.
@@ -102,11 +131,9 @@ impl KeyTable {
         }
     }
 
-    /// What the owners of keys say of settings of other tools.
-    pub(super) fn notes(
-        &self,
-    ) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
-        self.owned.iter().flat_map(|part| part.notes)
+    /// What is said of settings of other tools that have no key here.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = &'static Note> {
+        self.owned.iter().flat_map(|part| part.notes).chain(self.notes)
     }
 
     /// What a change of a key does, such as `train.max_steps` or `data.train.0.path`; of one that
@@ -115,7 +142,7 @@ impl KeyTable {
         self.known_effect(path).unwrap_or(Effect::Weights)
     }
 
-    pub(super) fn known_effect(&self, path: &str) -> Option<Effect> {
+    pub(crate) fn known_effect(&self, path: &str) -> Option<Effect> {
         let section = path.split_once('.').map_or("", |(section, _)| section);
         let section = self.sections.iter().find(|found| found.name == section)?;
         let key = section.keys.iter().find(|key| key.path == path);
@@ -123,17 +150,17 @@ impl KeyTable {
     }
 
     /// The default of a key that one of the sections which were written decides, as TOML.
-    pub(super) fn default_by_section(&self, path: &str, values: &Values) -> Option<&'static str> {
+    pub(crate) fn default_by_section(&self, path: &str, values: &Values) -> Option<&'static str> {
         let written = self.sections.iter().filter(|section| values.section(section.name).is_some());
         let mut defaults = written.flat_map(|section| section.defaults);
         defaults.find(|(key, _)| *key == path).map(|(_, toml)| *toml)
     }
 
     /// The values that belong to others, as far as they mean something beside the rest.
-    pub(super) fn owned_of(&self, values: &Values) -> Values {
+    pub(crate) fn owned_of(&self, values: &Values) -> Values {
         let holds = |condition: Option<(&str, &[&str])>| {
             condition.is_none_or(|(decider, wanted)| {
-                values.optional_text(decider).is_some_and(|value| wanted.contains(&&*value))
+                values.word(decider).is_some_and(|value| wanted.contains(&value))
             })
         };
         let mut owned = Values::default();
@@ -155,7 +182,7 @@ impl KeyTable {
     }
 
     /// Puts the values that belong to others where they are rendered.
-    pub(super) fn write_owned(&self, owned: &Values, entries: &mut Entries) {
+    pub(crate) fn write_owned(&self, owned: &Values, entries: &mut Entries) {
         for OwnedKeys { section, before, .. } in &self.owned {
             for key in section.keys {
                 match owned.get(key.path) {
@@ -168,7 +195,7 @@ impl KeyTable {
     }
 
     /// Of values by path, those whose effect passes a test.
-    pub(super) fn having(
+    pub(crate) fn having(
         &self,
         resolved: &BTreeMap<String, String>,
         wanted: impl Fn(Effect) -> bool,

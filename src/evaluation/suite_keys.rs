@@ -1,0 +1,260 @@
+//! The keys of `eval.toml`.
+
+use std::sync::LazyLock;
+
+use crate::config::OnUnused;
+use crate::config::sections::data_set::{COLUMN_NAMES, COLUMNS_DOC, FILES, FORMAT, PATH};
+use crate::config::sections::data_set::{REVISION, SUBSET};
+use crate::document::key::{DefaultValue, Key, MANY, Range, Section, TextRule, ValueKind};
+use crate::document::{DocumentKind, KeyTable};
+
+/// More slices of one kind tell a person nothing. The text of `slice.values` says the number.
+pub const SLICES_MAX: usize = 100;
+
+/// All keys of a suite.
+pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| KeyTable::new(&KIND, &[TOP, DATA]));
+
+const KIND: DocumentKind = DocumentKind {
+    name: "eval",
+    what: "the evaluation",
+    title: "Firebrand evaluation suite",
+    about: "What a model is evaluated on: records, slices of them, and tasks.",
+    opening: "What models are evaluated on: `firebrand eval MODEL --config FILE`, `eval.suite` of \
+              a run, and both sides of a gate.",
+    paths: "Paths are relative to the folder where the command is run.",
+    too_large: "a suite names data files, it does not hold them",
+};
+
+const TOP: Section = Section::new(
+    "",
+    "Which suite this is.",
+    &[
+        Key::new(
+            "name",
+            ValueKind::Line,
+            DefaultValue::Depends("the name of the file without its extension"),
+            "Name of the suite in reports.",
+        )
+        .example("\"nightly\""),
+        Key::new(
+            "seed",
+            ValueKind::Integer { min: 0, max: i64::MAX.cast_unsigned() },
+            DefaultValue::Value("42"),
+            "Decides the draws of the bootstrap. Models are compared on the same draws.",
+        )
+        .example("7"),
+        Key::new(
+            "bootstrap",
+            ValueKind::Integer { min: 0, max: MANY },
+            DefaultValue::Value("1000"),
+            "How many resampled data sets the intervals are made from. 0 makes no intervals.",
+        )
+        .example("0"),
+        Key::new(
+            "confidence",
+            ValueKind::Number(Range { min: 0.0, max: 1.0, min_excluded: true, max_excluded: true }),
+            DefaultValue::Value("0.95"),
+            "How wide the intervals are.",
+        )
+        .example("0.9"),
+        Key::new(
+            "slice",
+            ValueKind::Tables { keys: SLICE, may_be_empty: true },
+            DefaultValue::Absent("the numbers are those over all records"),
+            "Parts of the records that get numbers of their own, one `[[slice]]` for each \
+             property.",
+        )
+        .example("[{ by = \"lang\" }]"),
+        Key::new(
+            "task",
+            ValueKind::Tables { keys: TASK, may_be_empty: true },
+            DefaultValue::Absent("the loss alone is measured"),
+            "What the model has to do, one `[[task]]` each. It is asked what comes before the last \
+             answer of a conversation, or the prompt of a prompt with completion.",
+        )
+        .example("[{ name = \"right answer\", kind = \"exact\" }]"),
+    ],
+);
+
+const SLICE: &[Key] = &[
+    Key::new(
+        "by",
+        ValueKind::Line,
+        DefaultValue::Required,
+        "A column, of which `meta.lang` leads into nested ones, or `length`, for tokens.",
+    )
+    .example("\"lang\""),
+    Key::new(
+        "values",
+        ValueKind::AnyTexts,
+        DefaultValue::Value("[]"),
+        "The values that must be there. Without it every value that is, at most 100.",
+    )
+    .example("[\"en\", \"fr\"]"),
+    Key::new(
+        "bands",
+        ValueKind::Rising { min: 0, max: MANY },
+        DefaultValue::Value("[]"),
+        "Bounds in tokens for slices by `length`: up to each of them, and above the last.",
+    )
+    .example("[64, 256]"),
+];
+
+const TASK: &[Key] = &[
+    Key::new(
+        "name",
+        ValueKind::Line,
+        DefaultValue::Required,
+        "What the task is called in reports and policies.",
+    )
+    .example("\"calls a tool\""),
+    Key::new(
+        "kind",
+        ValueKind::Choice(&["exact", "json_schema", "regex", "command"]),
+        DefaultValue::Required,
+        "How an answer is judged: it is the record's own, it is JSON that a schema accepts, a \
+         pattern is found in it, or a program says so.",
+    )
+    .example("\"exact\""),
+    Key::new(
+        "compare",
+        ValueKind::Choice(&["text", "json"]),
+        DefaultValue::Value("\"text\""),
+        "Whether texts are compared, but for space around them, or JSON values.",
+    )
+    .example("\"json\"")
+    .only_with("kind", &["exact"]),
+    Key::new(
+        "schema",
+        ValueKind::Line,
+        DefaultValue::Required,
+        "A file with the JSON Schema, which may refer to nothing outside.",
+    )
+    .example("\"schemas/call.json\"")
+    .only_with("kind", &["json_schema"]),
+    Key::new(
+        "pattern",
+        ValueKind::Rule(&EXPRESSION),
+        DefaultValue::Required,
+        "The regular expression that is looked for.",
+    )
+    .example("'^yes'")
+    .only_with("kind", &["regex"]),
+    Key::new(
+        "command",
+        ValueKind::Texts,
+        DefaultValue::Required,
+        "Program and arguments. It gets a JSON object a line on stdin, with `id`, `prompt`, \
+         `answer`, `reference` and `record`, and prints a number a line.",
+    )
+    .example("[\"judge\", \"--strict\"]")
+    .only_with("kind", &["command"]),
+    Key::new(
+        "timeout_seconds",
+        ValueKind::Integer { min: 0, max: MANY },
+        DefaultValue::Value("600"),
+        "How long the program may take for all answers.",
+    )
+    .example("60")
+    .only_with("kind", &["command"]),
+    Key::new(
+        "extract",
+        ValueKind::Rule(&EXPRESSION),
+        DefaultValue::Absent("the whole answer"),
+        "What of the answer is judged: the first group of this regular expression, or the whole \
+         match. An answer without a match fails.",
+    )
+    .example("'<tool_call>(.*)</tool_call>'"),
+    Key::new(
+        "max_tokens",
+        ValueKind::Integer { min: 1, max: MANY },
+        DefaultValue::Value("128"),
+        "Longest answer, in tokens.",
+    )
+    .example("64"),
+    Key::new(
+        "max_records",
+        ValueKind::Integer { min: 0, max: MANY },
+        DefaultValue::Value("0"),
+        "How many records are asked. 0 means all.",
+    )
+    .example("50"),
+];
+
+const EXPRESSION: TextRule = TextRule {
+    describe: || "a regular expression".to_owned(),
+    names: &[],
+    pattern: None,
+    dates: false,
+    check: |text| match regex::Regex::new(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string().lines().last().unwrap_or_default().to_owned()),
+    },
+    hint: |_| None,
+};
+
+const DATA: Section = Section::new(
+    "data",
+    "The records, as `[[data.train]]` of a run names them.",
+    &[
+        Key { path: "data.path", ..PATH }.example("\"datasets/validation.jsonl\""),
+        Key { path: "data.format", ..FORMAT },
+        Key { path: "data.revision", ..REVISION },
+        Key { path: "data.subset", ..SUBSET },
+        Key::new(
+            "data.split",
+            ValueKind::Line,
+            DefaultValue::Absent("validation"),
+            "Split of a data set on the hub or of a folder.",
+        )
+        .example("\"test\""),
+        Key { path: "data.files", ..FILES },
+        Key::new(
+            "data.columns",
+            ValueKind::Columns(COLUMN_NAMES),
+            DefaultValue::Absent("the names of the shape"),
+            COLUMNS_DOC,
+        )
+        .example("{ messages = \"conversation\" }"),
+        Key::new(
+            "data.max_seq_len",
+            ValueKind::Integer { min: 2, max: MANY },
+            DefaultValue::Value("1024"),
+            "Longest record in tokens. What is longer is cut, and counted.",
+        )
+        .example("2048"),
+        Key::new(
+            "data.max_records",
+            ValueKind::Integer { min: 0, max: MANY },
+            DefaultValue::Value("0"),
+            "How many records are judged: those with the smallest digests. 0 judges all.",
+        )
+        .example("500"),
+        Key::new(
+            "data.micro_batch_size",
+            ValueKind::Integer { min: 1, max: MANY },
+            DefaultValue::Value("1"),
+            "How many rows go through the model at once.",
+        )
+        .example("8"),
+        Key::new(
+            "data.template_args",
+            ValueKind::Arguments,
+            DefaultValue::Absent("those of the model's run"),
+            "What the chat template is given by name. What a record has as `chat_template_kwargs` \
+             comes before it.",
+        )
+        .example("{ enable_thinking = false }"),
+        Key::new(
+            "data.on_unused",
+            ValueKind::Choice(OnUnused::NAMES),
+            DefaultValue::Absent(
+                "an error for messages, calls and tools that the chat template does not write, a \
+                 warning for everything else",
+            ),
+            "Whether a record is refused of which a part does not reach the model, or the part is \
+             reported and counted.",
+        )
+        .example("\"warn\""),
+    ],
+);
