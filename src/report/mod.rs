@@ -1,6 +1,7 @@
 //! Events on the screen and on disk.
 
 mod console;
+mod markup;
 mod page;
 mod picture;
 mod signals;

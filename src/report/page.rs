@@ -1,13 +1,17 @@
 //! A run on one page: curves, settings, answers, history and the ancestry, in one HTML file that
 //! needs nothing from elsewhere and runs nothing.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::picture::{escaped, picture};
+use minijinja::context;
+use minijinja::value::Value;
+use serde_json::Value as Json;
+
+use super::markup::render;
+use super::picture::picture;
 use crate::error::{Context, Result};
-use crate::event::{Sample, StepReport, bytes};
+use crate::event::{StepReport, bytes};
 use crate::files::{folder_of, remove_file, write_atomic};
 use crate::train::runs::{Details, details};
 use crate::verify::{Trust, family};
@@ -20,6 +24,12 @@ const SIZE: [f64; 2] = [860.0, 240.0];
 const MARGIN: [f64; 2] = [64.0, 24.0];
 /// So many points are drawn at most: a long run's steps are averaged.
 const POINTS: usize = 800;
+/// So many evaluations are shown, the newest.
+const EVALUATIONS: usize = 50;
+
+const TEMPLATE: &str = include_str!("templates/page.html");
+const BLUE: &str = "#2563ae";
+const GREY: &str = "#57606a";
 
 /// One line of a curve.
 struct Curve<'a> {
@@ -35,7 +45,7 @@ struct Curve<'a> {
 pub fn write_page(run: &Path, out: &Path, trust: &Trust) -> Result<()> {
     let found = details(run)?;
     remove_leftovers(out)?;
-    write_atomic(out, page(&found, run, trust)?.as_bytes())
+    write_atomic(out, render(TEMPLATE, page(&found, run, trust)?)?.as_bytes())
 }
 
 /// Removes what processes that were killed have left of earlier pages.
@@ -50,43 +60,37 @@ fn remove_leftovers(out: &Path) -> Result<()> {
     Ok(())
 }
 
-fn page(found: &Details, run: &Path, trust: &Trust) -> Result<String> {
-    let steps = steps(run)?;
-    let mut out = String::new();
-    let name = escaped(&found.summary.name);
-    let state = escaped(&found.summary.status.line(found.summary.step));
-    // Writing into a string cannot fail.
-    let _ = writeln!(
-        out,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta \
-         http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
-         'unsafe-inline'\">\n<title>{name}</title>\n<style>{STYLE}</style></head><body>\n\
-         <h1>{name}</h1>\n<p>{state}; {}.</p>",
-        bytes(found.summary.bytes)
-    );
-    curves(found, &steps, &mut out);
-    if let Some(state) = &found.newest {
-        answers(&state.samples, &mut out);
-    }
-    judged(run, &mut out);
-    history(found, &mut out);
-    checkpoints(found, &mut out);
-    if let Ok(settings) = fs::read_to_string(run.join("config.toml")) {
-        let lines: Vec<String> = settings.lines().map(escaped).collect();
-        let _ = writeln!(out, "<h2>Settings</h2>\n<pre>{}</pre>", lines.join("\n"));
-    }
+fn page(found: &Details, run: &Path, trust: &Trust) -> Result<Value> {
     let artifact = run.join("artifact");
-    if artifact.is_dir() {
-        out += "<h2>Lineage</h2>\n";
-        match family(&artifact, trust) {
-            Ok(found) => out += &picture(&found),
-            Err(error) => {
-                let _ = writeln!(out, "<p>It cannot be shown: {}</p>", escaped(&error.what));
-            }
-        }
-    }
-    out += "</body></html>\n";
-    Ok(out)
+    let shown = artifact.is_dir().then(|| family(&artifact, trust));
+    let (picture, no_picture) = match shown {
+        Some(Ok(family)) => (Some(picture(&family)), None),
+        Some(Err(error)) => (None, Some(error.what)),
+        None => (None, None),
+    };
+    let history = found.history.iter().map(|entry| {
+        let why = entry.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let what = format!("{}{why}", entry.what);
+        context! { time => entry.time.clone(), step => entry.step, what }
+    });
+    let checkpoints = found.checkpoints.iter().map(|checkpoint| {
+        let state = checkpoint.problem.as_deref().unwrap_or("every byte as it was written");
+        context! { name => checkpoint.name.clone(), size => bytes(checkpoint.bytes), state }
+    });
+    let settings = fs::read_to_string(run.join("config.toml")).unwrap_or_default();
+    Ok(context! {
+        name => found.summary.name.clone(),
+        state => found.summary.status.line(found.summary.step),
+        size => bytes(found.summary.bytes),
+        plots => plots(found, &steps(run)?),
+        answers => answers(found),
+        evaluations => evaluations(run),
+        history => history.collect::<Vec<_>>(),
+        checkpoints => checkpoints.collect::<Vec<_>>(),
+        settings => settings.lines().map(Value::from).collect::<Vec<_>>(),
+        picture,
+        no_picture,
+    })
 }
 
 /// The steps of the run, as its metrics have them.
@@ -101,25 +105,25 @@ fn steps(run: &Path) -> Result<Vec<StepReport>> {
 }
 
 #[expect(clippy::cast_precision_loss)] // step numbers, for people
-fn curves(found: &Details, steps: &[StepReport], out: &mut String) {
+fn plots(found: &Details, steps: &[StepReport]) -> Vec<Value> {
     let of = |value: fn(&StepReport) -> f64| -> Vec<[f64; 2]> {
         thinned(steps.iter().map(|step| [step.step as f64, value(step)]).collect())
     };
-    let evaluations = found.newest.iter().flat_map(|state| &state.evaluations);
-    let validation = evaluations.map(|it| [it.step as f64, it.eval_loss]).collect();
-    out.push_str("<h2>Loss</h2>\n");
-    draw(
-        &[
-            Curve { name: "training", colour: "#2563ae", points: of(|step| step.loss) },
-            Curve { name: "validation", colour: "#c2410c", points: validation },
-        ],
-        out,
-    );
-    out.push_str("<h2>Learning rate and gradient norm</h2>\n");
+    let judged = found.newest.iter().flat_map(|state| &state.evaluations);
+    let validation = judged.map(|it| [it.step as f64, it.eval_loss]).collect();
+    let loss = [
+        Curve { name: "training", colour: BLUE, points: of(|step| step.loss) },
+        Curve { name: "validation", colour: "#c2410c", points: validation },
+    ];
     let rate = of(|step| step.learning_rate);
-    draw(&[Curve { name: "learning rate", colour: "#2563ae", points: rate }], out);
+    let rate = Curve { name: "learning rate", colour: BLUE, points: rate };
     let norm = of(|step| step.grad_norm);
-    draw(&[Curve { name: "gradient norm", colour: "#57606a", points: norm }], out);
+    let norm = Curve { name: "gradient norm", colour: GREY, points: norm };
+    vec![
+        plot(Some("Loss"), &loss),
+        plot(Some("Learning rate and gradient norm"), &[rate]),
+        plot(None, &[norm]),
+    ]
 }
 
 /// At most [`POINTS`] points, each the mean of its neighbours.
@@ -133,15 +137,12 @@ fn thinned(points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
     points.chunks(each).map(mean).collect()
 }
 
-fn draw(curves: &[Curve], out: &mut String) {
+/// Some curves in one frame; none where nothing was measured.
+fn plot(title: Option<&str>, curves: &[Curve]) -> Value {
     let finite = |point: &&[f64; 2]| point.iter().all(|value| value.is_finite());
     let all: Vec<&[f64; 2]> = curves.iter().flat_map(|c| &c.points).filter(finite).collect();
-    let Some(first) = all.first() else {
-        out.push_str("<p>Nothing was measured yet.</p>\n");
-        return;
-    };
-    let mut low = **first;
-    let mut high = **first;
+    let Some(first) = all.first() else { return context! { title } };
+    let (mut low, mut high) = (**first, **first);
     for point in &all {
         for axis in 0..2 {
             low[axis] = low[axis].min(point[axis]);
@@ -153,51 +154,31 @@ fn draw(curves: &[Curve], out: &mut String) {
             0.0 => 0.5,
             width => (point[axis] - low[axis]) / width,
         };
-        [
-            MARGIN[0] + share(0) * (SIZE[0] - MARGIN[0] - 8.0),
-            8.0 + (1.0 - share(1)) * (SIZE[1] - MARGIN[1] - 8.0),
-        ]
+        let x = MARGIN[0] + share(0) * (SIZE[0] - MARGIN[0] - 8.0);
+        let y = 8.0 + (1.0 - share(1)) * (SIZE[1] - MARGIN[1] - 8.0);
+        format!("{x:.1},{y:.1}")
     };
-    let _ = writeln!(
-        out,
-        "<svg viewBox=\"0 0 {} {}\" width=\"{}\" role=\"img\">",
-        SIZE[0], SIZE[1], SIZE[0]
-    );
-    let bottom = SIZE[1] - MARGIN[1];
-    let mut text = |x: f64, y: f64, anchor: &str, colour: &str, words: &str| {
-        let _ = writeln!(
-            out,
-            "<text x=\"{x:.0}\" y=\"{y:.0}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{}</text>",
-            escaped(words)
-        );
+    let label = |x: f64, y: f64, anchor: &str, colour: &str, text: &str| {
+        context! { x, y, anchor, colour, text }
     };
-    text(MARGIN[0] - 6.0, 16.0, "end", "#57606a", &short(high[1]));
-    text(MARGIN[0] - 6.0, bottom, "end", "#57606a", &short(low[1]));
-    text(MARGIN[0], SIZE[1] - 6.0, "start", "#57606a", &format!("step {}", short(low[0])));
-    text(SIZE[0] - 8.0, SIZE[1] - 6.0, "end", "#57606a", &short(high[0]));
+    let (bottom, foot) = (SIZE[1] - MARGIN[1], SIZE[1] - 6.0);
+    let mut labels = vec![
+        label(MARGIN[0] - 6.0, 16.0, "end", GREY, &short(high[1])),
+        label(MARGIN[0] - 6.0, bottom, "end", GREY, &short(low[1])),
+        label(MARGIN[0], foot, "start", GREY, &format!("step {}", short(low[0]))),
+        label(SIZE[0] - 8.0, foot, "end", GREY, &short(high[0])),
+    ];
     let mut left = SIZE[0] / 2.0;
     for curve in curves.iter().filter(|curve| !curve.points.is_empty()) {
-        text(left, SIZE[1] - 6.0, "middle", curve.colour, curve.name);
+        labels.push(label(left, foot, "middle", curve.colour, curve.name));
         left += 110.0;
     }
-    for curve in curves {
-        let points: Vec<String> = curve
-            .points
-            .iter()
-            .filter(finite)
-            .map(|point| {
-                let [x, y] = place(point);
-                format!("{x:.1},{y:.1}")
-            })
-            .collect();
-        let _ = writeln!(
-            out,
-            "<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\" points=\"{}\"/>",
-            curve.colour,
-            points.join(" ")
-        );
-    }
-    out.push_str("</svg>\n");
+    let curves = curves.iter().map(|curve| {
+        let points: Vec<String> = curve.points.iter().filter(finite).map(place).collect();
+        context! { colour => curve.colour, points => points.join(" ") }
+    });
+    let curves: Vec<Value> = curves.collect();
+    context! { title, width => SIZE[0], height => SIZE[1], labels, curves }
 }
 
 /// A number in a few digits.
@@ -209,87 +190,33 @@ fn short(value: f64) -> String {
     format!("{value:.2e}")
 }
 
-fn answers(samples: &[Sample], out: &mut String) {
-    let Some(last) = samples.last().map(|sample| sample.step) else { return };
-    let first = samples[0].step;
-    out.push_str(
-        "<h2>Answers</h2>\n<table><tr><th>prompt</th><th>before</th><th>after</th></tr>\n",
-    );
+fn answers(found: &Details) -> Vec<Value> {
+    let samples = found.newest.as_ref().map_or(&[][..], |state| &state.samples);
+    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
     let of = |step: u64| samples.iter().filter(move |sample| sample.step == step);
-    for (before, after) in of(first).zip(of(last)) {
-        let cells = [&before.prompt, &before.answer, &after.answer].map(|text| escaped(text));
-        let _ = writeln!(out, "<tr><td>{}</td></tr>", cells.join("</td><td>"));
-    }
-    out.push_str("</table>\n");
+    let both = of(first.step).zip(of(last.step)).map(|(before, after)| {
+        let [prompt, before, after] =
+            [&before.prompt, &before.answer, &after.answer].map(|text| Value::from(text.as_str()));
+        context! { prompt, before, after }
+    });
+    both.collect()
 }
 
 /// The evaluations of the run, newest first.
-fn judged(run: &Path, out: &mut String) {
-    let Ok(text) = fs::read_to_string(run.join(crate::evaluation::HISTORY)) else { return };
-    let lines: Vec<serde_json::Value> =
+fn evaluations(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join(crate::evaluation::HISTORY)).unwrap_or_default();
+    let lines: Vec<Json> =
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    if lines.is_empty() {
-        return;
-    }
-    out.push_str(
-        "<h2>Evaluations</h2>\n<table><tr><th>when</th><th>suite</th><th>numbers</th></tr>\n",
-    );
-    for line in lines.iter().rev().take(50) {
-        let numbers: Vec<String> = line["metrics"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(name, metric)| {
-                let value = metric["value"].as_f64().unwrap_or(f64::NAN);
-                format!("{} {value:.4}", escaped(name))
-            })
-            .collect();
-        let word = |value: &serde_json::Value| escaped(value.as_str().unwrap_or_default());
-        let (time, suite) = (word(&line["time"]), word(&line["suite"]["name"]));
-        let _ = writeln!(
-            out,
-            "<tr><td>{time}</td><td>{suite}</td><td>{}</td></tr>",
-            numbers.join("<br>")
-        );
-    }
-    out.push_str("</table>\n");
+    let number = |(name, value): (&String, &Json)| {
+        format!("{name} {:.4}", value["value"].as_f64().unwrap_or(f64::NAN))
+    };
+    let newest = lines.iter().rev().take(EVALUATIONS).map(|line| {
+        let numbers = line["metrics"].as_object().into_iter().flatten().map(number);
+        let numbers: Vec<String> = numbers.collect();
+        context! { time => line["time"].as_str(), suite => line["suite"]["name"].as_str(), numbers }
+    });
+    newest.collect()
 }
-
-fn history(found: &Details, out: &mut String) {
-    out.push_str("<h2>History</h2>\n<table><tr><th>when</th><th>step</th><th>what</th></tr>\n");
-    for entry in &found.history {
-        let why = entry.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let what = escaped(&format!("{}{why}", entry.what));
-        let (time, step) = (escaped(&entry.time), entry.step);
-        let _ = writeln!(out, "<tr><td>{time}</td><td>{step}</td><td>{what}</td></tr>");
-    }
-    out.push_str("</table>\n");
-}
-
-fn checkpoints(found: &Details, out: &mut String) {
-    if found.checkpoints.is_empty() {
-        return;
-    }
-    out.push_str(
-        "<h2>Checkpoints</h2>\n<table><tr><th>name</th><th>size</th><th>state</th></tr>\n",
-    );
-    for checkpoint in &found.checkpoints {
-        let state = checkpoint.problem.as_deref().unwrap_or("every byte as it was written");
-        let _ = writeln!(
-            out,
-            "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escaped(&checkpoint.name),
-            bytes(checkpoint.bytes),
-            escaped(state)
-        );
-    }
-    out.push_str("</table>\n");
-}
-
-const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:960px;margin:2em auto;padding:0 1em;\
-     color:#1f2328}table{border-collapse:collapse}td,th{border:1px solid #d0d7de;padding:4px 8px;\
-     text-align:left;vertical-align:top}pre{background:#f6f8fa;padding:1em;overflow:auto}\
-     svg{max-width:100%;height:auto;font-size:12px}";
 
 #[cfg(test)]
 mod tests {
@@ -312,8 +239,8 @@ mod tests {
             vec![[3.0, 3.0]],
             vec![[0.0, f64::INFINITY]],
         ] {
-            let mut out = String::new();
-            draw(&[Curve { name: "<b>", colour: "red", points }], &mut out);
+            let plots = [plot(None, &[Curve { name: "<b>", colour: "red", points }])];
+            let out = render(TEMPLATE, minijinja::context! { plots }).unwrap();
             assert!(!out.contains("NaN") && !out.contains("inf") && !out.contains("<b>"), "{out}");
         }
     }
