@@ -23,6 +23,7 @@ mod past;
 pub mod peft;
 pub mod program;
 pub mod rewrite;
+pub(crate) mod sarif;
 pub mod sbom;
 pub mod signature;
 mod key_files;

@@ -2,14 +2,12 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::decision::{Decision, Report, Test, TestKind, TestOutcome, shown};
-use crate::artifact::markup::{code, is_invisible, uri, xml};
+use crate::artifact::markup::{code, is_invisible, xml};
+use crate::artifact::sarif::{SarifLog, SarifResult, SarifRule};
 use crate::error::printable;
-
-/// Names in SARIF are relative to this.
-const BASE: &str = "WORKING_FOLDER";
 
 /// A text on one line, safe for a terminal, and with nothing in it that nobody sees.
 fn line(text: &str) -> String {
@@ -168,35 +166,21 @@ pub fn junit(report: &Report) -> String {
 
 /// One SARIF log; results lie at the policy's lines that demand them.
 pub fn sarif(report: &Report) -> Value {
-    let rule = |kind: &TestKind| {
-        json!({
-            "id": format!("gate/{}", kind.name()),
-            "shortDescription": {"text": kind.about()},
-            "defaultConfiguration": {"level": "error"},
-        })
-    };
-    let rules: Vec<Value> = TestKind::ALL.iter().map(rule).collect();
+    let rules = TestKind::ALL.iter().map(|kind| SarifRule {
+        id: format!("gate/{}", kind.name()),
+        about: kind.about(),
+        advice: None,
+        level: "error",
+    });
     let told = report.tests.iter().filter_map(|test| Some((test, level(test.outcome)?)));
-    let results: Vec<Value> = told.map(|(test, level)| result(report, test, level)).collect();
-    json!({
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
-            "tool": {"driver": {
-                "name": "firebrand",
-                "version": env!("CARGO_PKG_VERSION"),
-                "rules": rules,
-            }},
-            "invocations": [{
-                "executionSuccessful": report.decision != Decision::Undecided,
-                "exitCode": report.decision.exit_code(),
-            }],
-            "originalUriBaseIds": {
-                (BASE): {"description": {"text": "The folder in which the gate was run."}},
-            },
-            "results": results,
-        }],
-    })
+    let log = SarifLog {
+        rules: rules.collect(),
+        results: told.filter_map(|(test, level)| result(report, test, level)).collect(),
+        base: ("WORKING_FOLDER", "The folder in which the gate was run."),
+        complete: report.decision != Decision::Undecided,
+        exit_code: report.decision.exit_code(),
+    };
+    log.to_json()
 }
 
 /// How loud an outcome is; what holds is not told.
@@ -209,19 +193,13 @@ fn level(outcome: TestOutcome) -> Option<&'static str> {
     }
 }
 
-fn result(report: &Report, test: &Test, level: &str) -> Value {
-    let index = TestKind::ALL.iter().position(|kind| *kind == test.kind);
-    json!({
-        "ruleId": format!("gate/{}", test.kind.name()),
-        "ruleIndex": index,
-        "level": level,
-        "message": {"text": format!("{}: {}", line(&test.name()), line(&test.detail))},
-        "locations": [{
-            "physicalLocation": {
-                "artifactLocation": {"uri": uri(&report.policy.0), "uriBaseId": BASE},
-                "region": {"startLine": test.line.unwrap_or(1)},
-            },
-        }],
+fn result(report: &Report, test: &Test, level: &'static str) -> Option<SarifResult> {
+    Some(SarifResult {
+        rule: TestKind::ALL.iter().position(|kind| *kind == test.kind)?,
+        level,
+        message: format!("{}: {}", line(&test.name()), line(&test.detail)),
+        file: report.policy.0.clone(),
+        line: Some(test.line.unwrap_or(1)),
     })
 }
 

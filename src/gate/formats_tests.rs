@@ -1,5 +1,7 @@
 //! Tests of the forms: complete, well formed, and safe whatever the names say.
 
+use serde_json::json;
+
 use super::super::fixture::{Folder, evaluation, records};
 use super::super::{Policy, TestNumbers};
 use super::*;

@@ -1,62 +1,38 @@
-//! The report in SARIF 2.1.0, which code hosts and editors show.
+//! The report in SARIF, which code hosts and editors show.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::report::{Finding, Report, Verdict, shown};
 use super::rules::RULES;
-use crate::artifact::markup::uri;
+use crate::artifact::sarif::{SarifLog, SarifResult, SarifRule};
 
-/// Names in a report are relative to this.
-const BASE: &str = "SCANNED";
-
-/// One SARIF log with one run.
+/// One log with one run.
 pub fn log(report: &Report) -> Value {
-    let rules: Vec<Value> = RULES
-        .iter()
-        .map(|rule| {
-            json!({
-                "id": rule.id,
-                "shortDescription": {"text": rule.about},
-                "help": {"text": rule.advice},
-                "defaultConfiguration": {"level": rule.severity.level()},
-            })
-        })
-        .collect();
-    let results: Vec<Value> = report.findings.iter().map(result).collect();
-    json!({
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
-            "tool": {"driver": {
-                "name": "firebrand",
-                "version": env!("CARGO_PKG_VERSION"),
-                "rules": rules,
-            }},
-            "invocations": [{
-                "executionSuccessful": report.verdict() != Verdict::Incomplete,
-                "exitCode": report.verdict().exit_code(),
-            }],
-            "originalUriBaseIds": {
-                (BASE): {"description": {"text": "The folder that was scanned."}},
-            },
-            "results": results,
-        }],
-    })
+    let rules = RULES.iter().map(|rule| SarifRule {
+        id: rule.id.to_owned(),
+        about: rule.about,
+        advice: Some(rule.advice),
+        level: rule.severity.level(),
+    });
+    let log = SarifLog {
+        rules: rules.collect(),
+        results: report.findings.iter().map(result).collect(),
+        base: ("SCANNED", "The folder that was scanned."),
+        complete: report.verdict() != Verdict::Incomplete,
+        exit_code: report.verdict().exit_code(),
+    };
+    log.to_json()
 }
 
-fn result(finding: &Finding) -> Value {
-    let index = RULES.iter().position(|rule| rule.id == finding.rule.id);
-    json!({
-        "ruleId": finding.rule.id,
-        "ruleIndex": index,
-        "level": finding.rule.severity.level(),
-        "message": {"text": format!("{}; {}", shown(&finding.detail), finding.rule.advice)},
-        "locations": [{
-            "physicalLocation": {
-                "artifactLocation": {"uri": uri(&finding.file), "uriBaseId": BASE},
-            },
-        }],
-    })
+fn result(finding: &Finding) -> SarifResult {
+    let rule = RULES.iter().position(|rule| rule.id == finding.rule.id);
+    SarifResult {
+        rule: rule.expect("findings are made by rules of the table"),
+        level: finding.rule.severity.level(),
+        message: format!("{}; {}", shown(&finding.detail), finding.rule.advice),
+        file: finding.file.clone(),
+        line: None,
+    }
 }
 
 #[cfg(test)]
