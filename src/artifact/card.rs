@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::licenses;
 use super::lineage::INPUTS_FILE;
 use super::logit_diff::LogitDiff;
+use super::past::{CardDataset, LossChange};
 use super::markup::{code, yaml};
 use super::parent::STATEMENT_FILE;
 use super::signature;
@@ -91,40 +92,6 @@ pub struct Card {
     pub signer: Option<String>,
     /// Versions of the programs that made it.
     pub versions: Vec<(String, String)>,
-}
-
-/// One data file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CardDataset {
-    /// As the user named it.
-    pub name: String,
-    /// `train`, `validation`, or both.
-    pub split: String,
-    /// How many records it has.
-    pub rows: u64,
-    /// Its digest.
-    pub sha256: Digest,
-    /// Where anyone finds these bytes again, if they came from a hub.
-    pub uri: Option<String>,
-}
-
-impl CardDataset {
-    /// Name and commit on the hub, if it came from there: `hf://datasets/OWNER/NAME@COMMIT/FILE`.
-    pub fn on_hub(&self) -> Option<(&str, &str)> {
-        let (name, rest) = self.uri.as_deref()?.strip_prefix("hf://datasets/")?.split_once('@')?;
-        Some((name, rest.split('/').next().unwrap_or(rest)))
-    }
-}
-
-/// Validation loss before and after.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LossChange {
-    /// On which data.
-    pub dataset: String,
-    /// Before the first step.
-    pub before: f64,
-    /// After the last one.
-    pub after: f64,
 }
 
 /// What an evaluation said of the model.

@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::bundle;
-use super::card::{Card, LossChange, Relation, Sample};
+use super::card::{Card, Relation, Sample};
 use super::keys::SigningKey;
 use super::lineage::{ADAPTER_KEY, BaseRecord, Inputs, RunFacts, RunRecord};
 use super::logit_diff::LogitDiff;
 use super::merge::{Addition, Weights, other_base};
 use super::origin::Origin;
 use super::parent::{Parent, ParentSignature};
+use super::past::LossChange;
 use super::sbom;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, remove_dir};

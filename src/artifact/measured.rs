@@ -77,7 +77,7 @@ impl Trial {
         let (extent, most) = (Extent::AsNeeded, settings.eval.max_records);
         let corpus = data::open(&settings.data, &origin.base.path, supply, &cache, extent, most)?;
         for file in corpus.files() {
-            let known = |set: &&super::card::CardDataset| set.sha256 == file.file.sha256;
+            let known = |set: &&super::past::CardDataset| set.sha256 == file.file.sha256;
             if !origin.past.datasets.iter().any(|set| known(&set)) {
                 let what = format!("`{}` is not what the run read", file.file.path);
                 return Err(Error::evaluation(what));

@@ -7,12 +7,13 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::bundle;
-use super::card::{LossChange, Relation, Sample};
+use super::card::{Relation, Sample};
 use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weights};
 use super::logit_diff::{LogitDiff, Rows};
 use super::measured::{Measured, Trial, not_at_hand};
 use super::open::with_adapter;
 use super::origin::Origin;
+use super::past::LossChange;
 use super::rewrite::{Rewritten, Rounding, write_merged};
 use crate::config::DeviceChoice;
 use crate::device;

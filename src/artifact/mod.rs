@@ -19,7 +19,7 @@ pub mod merged;
 pub mod open;
 pub mod origin;
 pub mod parent;
-mod past;
+pub mod past;
 pub mod peft;
 pub mod program;
 pub mod rewrite;

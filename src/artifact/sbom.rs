@@ -219,7 +219,7 @@ fn reference(number: usize) -> String {
 }
 
 fn data_components(card: &Card) -> Vec<Value> {
-    let component = |(number, set): (usize, &super::card::CardDataset)| {
+    let component = |(number, set): (usize, &super::past::CardDataset)| {
         let mut component = json!({
             "type": "data",
             "bom-ref": reference(number),

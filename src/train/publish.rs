@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::adapters::file_name_of;
-use crate::artifact::card::{Card, CardDataset, Evaluated, LossChange, Relation, Sample};
+use crate::artifact::card::{Card, Evaluated, Relation, Sample};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
+use crate::artifact::past::{CardDataset, LossChange};
 use crate::artifact::peft::{self, AdapterConfig};
 use crate::artifact::{self, bundle, sbom, stops};
 use crate::checkpoint::{
