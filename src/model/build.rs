@@ -308,6 +308,11 @@ impl WeightSource {
         self.vector(name, length, Fill::Ones)
     }
 
+    /// A vector that is zero when drawn.
+    pub fn zeros(&mut self, name: &str, length: usize) -> Result<Parameter<1>> {
+        self.vector(name, length, Fill::Zeros)
+    }
+
     /// A linear layer `[out, in]` under a module path; biases are zero when drawn.
     pub fn linear(&mut self, path: &str, shape: [usize; 2], bias: bool) -> Result<Linear> {
         let weight = self.linear_matrix(&format!("{path}.weight"), shape)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::ComputeConfig;
-use crate::ops::{Documents, Frequencies, indices};
+use crate::ops::{Documents, Frequencies, Rotary, indices};
 use crate::random::Stream;
 
 /// Tokens of which the output of a layer is wanted. Of the last one it is what the loss is taken
@@ -22,8 +22,8 @@ pub struct OutputRows {
 pub struct PassContext {
     /// Rows, lengths, and who sees whom.
     pub documents: Documents,
-    /// Cosines and sines by position, `[tokens, 1, head_dim]`, of each rotation of the model.
-    pub rotary: Vec<(Tensor<3>, Tensor<3>)>,
+    /// Cosines and sines by position, of each rotation of the model.
+    pub rotary: Vec<Rotary>,
     /// Dropout of adapters acts only in training.
     pub dropout: Option<Dropout>,
     /// How matrices are multiplied, and how large they may be.
@@ -70,9 +70,12 @@ impl PassContext {
         frequencies: &[Frequencies],
         device: &Device,
     ) -> Self {
+        let documents = Documents::new(documents, rows, length);
+        let depends = frequencies.iter().any(Frequencies::depend_on_length);
+        let lengths = if depends { lengths(&documents, positions) } else { Vec::new() };
         Self {
-            documents: Documents::new(documents, rows, length),
-            rotary: frequencies.iter().map(|of| of.tables(positions, device)).collect(),
+            rotary: frequencies.iter().map(|of| of.tables(positions, &lengths, device)).collect(),
+            documents,
             device: device.clone(),
             dropout: None,
             computing: ComputeConfig::default(),
@@ -108,4 +111,16 @@ impl PassContext {
         let zeros = Tensor::zeros([tokens, d.dims()[1]], &d.device());
         zeros.select_assign(0, wanted.indices.clone(), d, IndexingUpdateOp::Add)
     }
+}
+
+/// The length of the document of each token so far: one more than its last position, which is that
+/// of the text where a token continues one.
+fn lengths(documents: &Documents, positions: &[u32]) -> Vec<u32> {
+    let mut lengths = vec![0; positions.len()];
+    for (first, count) in documents.spans() {
+        let here = *first..first + count;
+        let last = positions[here.clone()].iter().max().copied().unwrap_or(0);
+        lengths[here].fill(last + 1);
+    }
+    lengths
 }

@@ -3,7 +3,7 @@
 //! exports are made of it. It needs no device.
 
 use super::names::CheckpointNames;
-use crate::ops::{Activation, AttentionConfig, LogitConfig, RopeScaling};
+use crate::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling};
 use crate::weights::Element;
 
 /// Path of the embedding in most checkpoints.
@@ -84,6 +84,33 @@ pub struct LinearDescription {
     pub bias: bool,
 }
 
+/// Linear layers of one input.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum JointDescription<const N: usize> {
+    /// Each by itself.
+    Separate([LinearDescription; N]),
+    /// One whose outputs are those of all, one after the other; how many are whose.
+    Fused(LinearDescription, [usize; N]),
+}
+
+impl<const N: usize> JointDescription<N> {
+    /// The layers that there are.
+    pub fn linears(&self) -> &[LinearDescription] {
+        match self {
+            Self::Separate(linears) => linears,
+            Self::Fused(linear, _) => std::slice::from_ref(linear),
+        }
+    }
+
+    /// How many outputs are whose.
+    pub fn widths(&self) -> [usize; N] {
+        match self {
+            Self::Separate(linears) => linears.map(|linear| linear.dims[0]),
+            Self::Fused(_, widths) => *widths,
+        }
+    }
+}
+
 /// A root mean square norm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormDescription {
@@ -108,24 +135,46 @@ pub enum NormGain {
 }
 
 /// How positions turn queries and keys.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f64,
     /// How they are stretched.
     pub scaling: RopeScaling,
+    /// So many numbers of each head are turned, the first ones; all of them where this is `None`.
+    pub rotated: Option<usize>,
+    /// What queries are multiplied with besides.
+    pub query_scale: Option<QueryScale>,
+}
+
+impl Rope {
+    /// The rotation of whole heads.
+    pub fn new(theta: f64, scaling: RopeScaling) -> Self {
+        Self { theta, scaling, rotated: None, query_scale: None }
+    }
+
+    /// How it turns heads of a width.
+    pub fn frequencies(&self, width: usize) -> Frequencies {
+        #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
+        let theta = self.theta as f32;
+        Frequencies::new(theta, self.rotated.unwrap_or(width), self.scaling.clone())
+            .scaled(self.query_scale)
+    }
 }
 
 /// Attention. Each further option is a field here and an operation in `blocks/attention.rs`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionDescription {
     /// To queries, keys and values.
-    pub qkv: [LinearDescription; 3],
+    pub qkv: JointDescription<3>,
     /// From what was mixed.
     pub output: LinearDescription,
     /// Norms of queries and keys before they are rotated; of each head, or of all at once if they
     /// are as wide.
     pub qk_norms: Option<[NormDescription; 2]>,
+    /// Path of a vector with a score of nothing for each query head, which takes its share of the
+    /// weights.
+    pub sinks: Option<&'static str>,
     /// Heads, scale and window.
     pub config: AttentionConfig,
     /// None where positions turn nothing.
@@ -135,10 +184,8 @@ pub struct AttentionDescription {
 /// An MLP with a gate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatedMlpDescription {
-    /// To the gate.
-    pub gate: LinearDescription,
-    /// To what it lets through.
-    pub up: LinearDescription,
+    /// To the gate, and to what it lets through.
+    pub gate_up: JointDescription<2>,
     /// Back to the width of the residual stream.
     pub down: LinearDescription,
     /// What is done to the gate.
@@ -152,14 +199,23 @@ impl LinearDescription {
     }
 }
 
+impl GatedMlpDescription {
+    /// Numbers that the gate lets through.
+    pub fn width(&self) -> usize {
+        self.gate_up.widths()[0]
+    }
+}
+
 impl BlockDescription {
     /// Its linear layers, in order.
     pub fn linears(&self) -> Vec<LinearDescription> {
         match self {
-            Self::Attention(AttentionDescription { qkv: [q, k, v], output, .. }) => {
-                vec![*q, *k, *v, *output]
+            Self::Attention(AttentionDescription { qkv, output, .. }) => {
+                [qkv.linears(), &[*output]].concat()
             }
-            Self::GatedMlp(GatedMlpDescription { gate, up, down, .. }) => vec![*gate, *up, *down],
+            Self::GatedMlp(GatedMlpDescription { gate_up, down, .. }) => {
+                [gate_up.linears(), &[*down]].concat()
+            }
         }
     }
 
@@ -180,7 +236,7 @@ impl BlockDescription {
                 let normed = if qk_norms.is_some() { query + key } else { 0 };
                 [2 * (query + key) + normed, 8 * hidden.max(query) + 3 * normed]
             }
-            Self::GatedMlp(mlp) => [2 * mlp.gate.dims[0], 8 * hidden + 8 * mlp.gate.dims[0]],
+            Self::GatedMlp(mlp) => [2 * mlp.width(), 8 * hidden + 8 * mlp.width()],
         }
     }
 }
@@ -220,6 +276,10 @@ impl LayerDescription {
             let norms = residual.before.into_iter().chain(residual.block.norms());
             for norm in norms.chain(residual.after) {
                 tensors.push((path(norm.name, "weight"), vec![norm.width]));
+            }
+            if let BlockDescription::Attention(attention) = &residual.block {
+                let sinks = attention.sinks.map(|name| format!("{}.{name}", self.path));
+                tensors.extend(sinks.map(|name| (name, vec![attention.config.heads.queries])));
             }
         }
         tensors
@@ -269,7 +329,8 @@ impl Description {
     pub fn ropes(&self) -> Vec<(Rope, usize)> {
         let mut ropes = Vec::new();
         for attention in self.layers.iter().flat_map(LayerDescription::attention) {
-            let rope = attention.rope.map(|rope| (rope, attention.config.heads.width));
+            let width = attention.config.heads.width;
+            let rope = attention.rope.clone().map(|rope| (rope, width));
             ropes.extend(rope.filter(|rope| !ropes.contains(rope)));
         }
         ropes

@@ -80,8 +80,8 @@ struct Text {
     cache: Cache,
     /// Scores after its last token.
     logits: Vec<f32>,
-    /// Tokens of the prompt.
-    prompt: usize,
+    /// The prompt and what was made.
+    tokens: Vec<u32>,
     made: Generation,
     done: bool,
 }
@@ -94,7 +94,7 @@ impl Text {
         // Nothing to choose, nothing to compute.
         let done = sampling.max_tokens == 0;
         let logits = if done { Vec::new() } else { read(model, &mut cache, prompt)? };
-        Ok(Self { sampling, cache, logits, prompt: prompt.len(), made, done })
+        Ok(Self { sampling, cache, logits, tokens: prompt.to_vec(), made, done })
     }
 
     /// Chooses the next token, which may be the last.
@@ -107,6 +107,7 @@ impl Text {
             return;
         }
         tokens.push(next);
+        self.tokens.push(next);
         self.done = !watch(next) || tokens.len() >= self.sampling.max_tokens;
     }
 }
@@ -131,12 +132,26 @@ fn read(model: &Model, cache: &mut Cache, prompt: &[u32]) -> Result<Vec<f32>> {
     scores(model, x.narrow(0, length - 1, 1))
 }
 
-/// Feeds the last token of each text.
+/// Feeds the last token of each text. One that is now of a length for which positions turn
+/// otherwise is read again from its beginning: all that was computed of it has changed.
 fn step(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
+    let (mut again, mut on): (Vec<&mut Text>, Vec<&mut Text>) =
+        texts.iter_mut().map(|text| &mut **text).partition(|text| {
+            let length = position(text.tokens.len());
+            model.frequencies.iter().any(|of| of.differ(length - 1, length))
+        });
+    for text in &mut again {
+        text.cache = Cache::new(model);
+        text.logits = read(model, &mut text.cache, &text.tokens)?;
+    }
+    if on.is_empty() { Ok(()) } else { go_on(model, &mut on) }
+}
+
+fn go_on(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
     let (mut positions, mut tokens) = (Vec::new(), Vec::new());
     for text in texts.iter() {
-        positions.push(position(text.prompt + text.made.tokens.len() - 1));
-        tokens.extend(text.made.tokens.last().copied());
+        positions.push(position(text.tokens.len() - 1));
+        tokens.extend(text.tokens.last().copied());
     }
     let rows = texts.len();
     let context =

@@ -78,11 +78,7 @@ impl Model {
         let layers = description.layers.iter().map(|layer| Layer::read(layer, &ropes, weights));
         let layers = layers.collect::<Result<_>>()?;
         let head = Head::read(&description, weights)?;
-        #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
-        let frequencies = ropes
-            .iter()
-            .map(|(rope, width)| ops::Frequencies::new(rope.theta as f32, *width, rope.scaling))
-            .collect();
+        let frequencies = ropes.iter().map(|(rope, width)| rope.frequencies(*width)).collect();
         let (device, computing) = (weights.device().clone(), weights.computing());
         Ok(Self { embedding, layers, head, description, frequencies, device, computing })
     }

@@ -26,6 +26,19 @@ impl CheckpointNames {
         others: &[],
     };
 
+    /// Those of a decoder in a checkpoint that reads images, too. Module paths are those of
+    /// transformers since 4.52; files have kept the names from before.
+    pub const BESIDE_IMAGES: Self = Self {
+        embedding: "model.language_model.embed_tokens.weight",
+        layers: "model.language_model.layers",
+        norm: "model.language_model.norm",
+        in_files: &[
+            ("language_model.model.", "model.language_model."),
+            ("language_model.lm_head.", "lm_head."),
+        ],
+        others: &["vision_tower", "multi_modal_projector"],
+    };
+
     /// The path of a tensor in a file; none if it belongs to something else.
     pub fn path_of(&self, name: &str) -> Option<String> {
         let module = name.strip_prefix("model.").unwrap_or(name);

@@ -13,12 +13,15 @@ mod rotary;
 mod soft_cap;
 mod tensors;
 
-pub use attention::{Documents, attend, attend_backward, attend_cached, attend_composed};
+pub use attention::{
+    AttentionGradients, AttentionInputs, Documents, attend, attend_backward, attend_cached,
+    attend_composed,
+};
 pub use gate::gate;
 pub use norm::rms_norm;
-pub use options::{Activation, AttentionConfig, Heads, LogitConfig, RopeScaling};
+pub use options::{Activation, AttentionConfig, Heads, LogitConfig, QueryScale, RopeScaling};
 pub use product::{HalfProduct, product, project};
 pub use reading::{Reading, begin_reading};
-pub use rotary::{Frequencies, rotate};
+pub use rotary::{Angles, Frequencies, Rotary, rotate};
 pub use soft_cap::{soft_cap, soft_cap_slope};
 pub use tensors::{begun, flat, from_bf16, from_vec, host, indices, wide};

@@ -25,7 +25,7 @@ pub struct AttentionConfig {
 }
 
 impl AttentionConfig {
-    /// Scores over the root of the width of a head, without a window or a cap (Vaswani et al. 2017).
+    /// Scores over the root of a head's width, without a window or a cap (Vaswani et al. 2017).
     pub fn of(heads: Heads) -> Self {
         #[expect(clippy::cast_precision_loss)] // head sizes are small
         let width = heads.width as f32;
@@ -69,7 +69,7 @@ pub enum Activation {
 }
 
 /// How long contexts stretch the rotation of positions.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// As trained.
     None,
@@ -77,6 +77,13 @@ pub enum RopeScaling {
     Linear {
         /// The divisor.
         factor: f32,
+    },
+    /// A base that grows with documents that are longer than those of the training (NTK).
+    Dynamic {
+        /// How much it grows.
+        factor: f32,
+        /// Longest document of the training.
+        trained: u32,
     },
     /// Llama 3: low frequencies divided by `factor`, high ones kept, a ramp between
     /// (transformers `_compute_llama3_parameters`).
@@ -90,4 +97,41 @@ pub enum RopeScaling {
         /// Context length of the original training.
         original: f32,
     },
+    /// Yarn (Peng et al. 2023): planes before a ramp are kept, those after it slowed down.
+    Yarn {
+        /// The divisor of speeds after the ramp.
+        factor: f32,
+        /// Number of the plane where the ramp begins, and of that where it ends.
+        ramp: [f32; 2],
+        /// What cosines and sines are multiplied with.
+        attention_factor: f32,
+    },
+    /// Divisors of the speeds of each plane, of short documents and of long ones (Ding et al.
+    /// 2024).
+    LongRope {
+        /// Of documents that are not longer than the original context.
+        short: Vec<f32>,
+        /// Of longer ones.
+        long: Vec<f32>,
+        /// Context length of the original training.
+        original: u32,
+        /// What cosines and sines are multiplied with.
+        attention_factor: f32,
+    },
+    /// Gemma 4: some planes turn as those of the whole head, the others stand still.
+    Proportional {
+        /// How many turn, the first ones.
+        planes: usize,
+        /// The divisor of their speeds.
+        factor: f32,
+    },
+}
+
+/// Queries at position `p` are multiplied with `1 + β · ln(1 + ⌊p / original⌋)` (Ministral 3).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueryScale {
+    /// β.
+    pub beta: f32,
+    /// Context length of the original training.
+    pub original: f32,
 }

@@ -6,9 +6,9 @@ use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Tensor};
 
 use crate::device::{Arithmetic, ComputeConfig, Failure, attempt};
 use crate::ops::{
-    Activation, AttentionConfig, Documents, Frequencies, Heads, RopeScaling, attend,
-    attend_backward, attend_cached, from_vec, gate, host, indices, product, project, rms_norm,
-    rotate,
+    Activation, AttentionConfig, AttentionInputs, Documents, Frequencies, Heads, RopeScaling,
+    attend, attend_backward, attend_cached, from_vec, gate, host, indices, product, project,
+    rms_norm, rotate,
 };
 use crate::random::Stream;
 
@@ -86,6 +86,7 @@ pub static OPERATIONS: &[Operation] = &[
     operation("attention", 2e-5, attention),
     operation("attention in a window", 2e-5, windowed),
     operation("attention with a cap", 2e-5, capped),
+    operation("attention with sinks", 2e-5, sinking),
     operation("attention over a cache", 2e-5, cached),
     Operation { arithmetic: Arithmetic::MixedF16, ..operation("product of f16", 2e-3, products) },
     Operation { arithmetic: Arithmetic::MixedF16, ..operation("f16 formats", 1e-3, formats) },
@@ -263,9 +264,9 @@ fn norm(device: &Device, _: ComputeConfig) -> Outputs {
 fn rotary(device: &Device, _: ComputeConfig) -> Outputs {
     let frequencies = Frequencies::new(10_000.0, 16, RopeScaling::None);
     let positions: Vec<u32> = (0..24).collect();
-    let (cosines, sines) = frequencies.tables(&positions, device);
+    let rotary = frequencies.tables(&positions, &[], device);
     let x = leaf([24, 3, 16], "x", device);
-    let turned = rotate(x.clone(), &cosines, &sines);
+    let turned = rotate(x.clone(), &rotary.keys);
     let none = leaf([1, 1, 1], "none", device);
     with_gradients(turned, [("d x", x), ("", none)])
 }
@@ -310,20 +311,37 @@ fn capped(device: &Device, computing: ComputeConfig) -> Outputs {
 }
 
 fn attended(config: AttentionConfig, device: &Device, computing: ComputeConfig) -> Outputs {
+    attended_with(None, config, device, computing)
+}
+
+fn sinking(device: &Device, computing: ComputeConfig) -> Outputs {
+    let sinks = random([1, 4], "sinks", device).reshape([4]);
+    attended_with(Some(&sinks), AttentionConfig::of(HEADS), device, computing)
+}
+
+fn attended_with(
+    sinks: Option<&Tensor<1>>,
+    config: AttentionConfig,
+    device: &Device,
+    computing: ComputeConfig,
+) -> Outputs {
     let numbers: Vec<u32> = [[1; 20], [2; 20], [1; 20], [3; 20]].concat();
     let documents = Documents::new(&numbers, 2, 40);
     let [q, d] = ["q", "d"].map(|name| random([80, 32], name, device));
     let [k, v] = ["k", "v"].map(|name| random([80, 16], name, device));
-    let inputs = [&q, &k, &v];
+    let inputs = AttentionInputs { qkv: [&q, &k, &v], sinks };
     let mixed = attend(inputs, config, &documents, computing);
-    let [dq, dk, dv] = attend_backward(inputs, &d, config, &documents, computing);
-    vec![("forward", host(mixed)), ("d q", host(dq)), ("d k", host(dk)), ("d v", host(dv))]
+    let gradients = attend_backward(inputs, &d, config, &documents, computing);
+    let [dq, dk, dv] = gradients.qkv.map(host);
+    let mut outputs = vec![("forward", host(mixed)), ("d q", dq), ("d k", dk), ("d v", dv)];
+    outputs.extend(gradients.sinks.map(|d| ("d sinks", host(d))));
+    outputs
 }
 
 fn cached(device: &Device, _: ComputeConfig) -> Outputs {
     let q = random([2, 32], "q", device);
     let [k, v] = ["k", "v"].map(|name| random([2, 19, 2, 8], name, device));
-    vec![("forward", host(attend_cached(q, k, v, AttentionConfig::of(HEADS))))]
+    vec![("forward", host(attend_cached(q, [k, v], None, AttentionConfig::of(HEADS))))]
 }
 
 fn formats(device: &Device, _: ComputeConfig) -> Outputs {

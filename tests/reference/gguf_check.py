@@ -8,6 +8,7 @@
     gguf_check.py greedy  FILE.gguf MODEL FIREBRAND [PROMPT...]
     gguf_check.py tiny    FIREBRAND          # all cases of tiny/, every type
     gguf_check.py rules   FIREBRAND MODEL_DIR
+    gguf_check.py families FIREBRAND [CASE...]
 
 tensors: every number, dequantised by PyPI `gguf`, against W + s·B·A computed here with numpy.
 tokens:  llama.cpp's tokens of some texts against those of Hugging Face `tokenizers`.
@@ -16,6 +17,8 @@ greedy:  the most likely continuation, token by token, against `firebrand genera
 tiny:    llama.cpp's logits against what transformers computed for the tiny models.
 rules:   as `tokens`, with each rule for splitting text that can be written, on the vocabulary of
          MODEL_DIR (byte-level BPE), and with a vocabulary of the SentencePiece kind.
+families: with the tiny models of families/, the texts that transformers wrote, of every family that
+         can be written; needs PyPI `xllamacpp`, torch and transformers.
 Exit code 1: something differs by more than the limit printed beside it.
 """
 import json
@@ -386,11 +389,68 @@ def check_rules(firebrand, source):
     return fine
 
 
+def check_families(firebrand, cases):
+    """llama.cpp's most likely continuations against those that transformers wrote."""
+    import xllamacpp
+    from safetensors.numpy import save_file
+
+    import make_families
+    fine, compared = True, 0
+    for file in sorted((HERE / "families").glob("*.json")):
+        case, known = file.stem, json.loads(file.read_text())
+        if cases and case not in cases:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            model, out = Path(folder) / "model", Path(folder) / "out"
+            model.mkdir()
+            (model / "config.json").write_text(json.dumps(known["config"]))
+            parameters = make_families.model_of(case).named_parameters()
+            save_file({name: values.detach().numpy() for name, values in parameters},
+                      model / "model.safetensors", metadata={"format": "pt"})
+            rows = known["config"]["vocab_size"]
+            (model / "tokenizer.json").write_text(json.dumps(tiny_tokenizer(rows)))
+            (model / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
+            made = subprocess.run([firebrand, "export", str(model), "--type", "f32", "--no-sign",
+                                   "--out", str(out)], capture_output=True, text=True)
+            if made.returncode != 0:
+                print(f"{case}: refused: {made.stderr.strip().splitlines()[0]}")
+                continue
+            settings = xllamacpp.CommonParams()
+            settings.model.path = str(next(out.glob("*.gguf")))
+            settings.n_gpu_layers, settings.n_parallel, settings.warmup = 0, 1, False
+            settings.cpuparams.n_threads = 1
+            settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+            # Texts within the original context, and beyond it, are rotated as the length of the
+            # context says there, whatever the length of the text is.
+            scaling = known["config"].get("rope_parameters", {})
+            short = scaling.get("original_max_position_embeddings", 64)
+            long_rope = scaling.get("rope_type") == "longrope"
+            settings.n_ctx = 64
+            server = xllamacpp.Server(settings)
+            for made in known["generated"]:
+                if long_rope and len(made["prompt"]) <= short:
+                    continue
+                answer = server.handle_completions({
+                    "prompt": made["prompt"], "n_predict": len(made["continuation"]),
+                    "temperature": 0, "cache_prompt": False})
+                wanted = made["continuation"]
+                wanted = wanted[:wanted.index(rows - 1)] if rows - 1 in wanted else wanted
+                wanted = "".join(chr(0x21 + token) for token in wanted)
+                found = answer["choices"][0]["text"]
+                fine, compared = fine and found == wanted, compared + 1
+                print(f"{case}: {'same' if found == wanted else f'{wanted!r} but llama.cpp'} "
+                      f"{found!r}")
+    print(f"{compared} texts compared")
+    return fine and compared > 0
+
+
 def main():
     command, *rest = sys.argv[1:] or ["help"]
     if command == "tensors":
         print(json.dumps(check_tensors(*rest), indent=1, default=str))
         return 0
+    if command == "families":
+        return 0 if check_families(rest[0], rest[1:]) else 1
     if command == "greedy":
         return 0 if check_greedy(rest[0], rest[1], rest[2], rest[3:]) else 1
     checks = {"tokens": check_tokens, "logits": check_logits, "tiny": check_tiny, "rules": check_rules}

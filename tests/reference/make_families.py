@@ -7,6 +7,7 @@ Weights are not stored: both sides make them of the name of a tensor and the pla
 (`numbers`). Of what is computed a sample is stored, its largest number, and sums with random signs,
 in which every number has a part.
 """
+import copy
 import json
 import random
 import sys
@@ -16,7 +17,7 @@ import numpy
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from reference import LINEARS, Batch, logits_unpacked, nll_sum, peft_key
 
@@ -55,14 +56,17 @@ def numbers(name, shape):
 
 def model_of(case):
     family, options = CASES[case]
+    options = copy.deepcopy(options)  # configurations change what they are given
     if "vision_config" in options:
-        options = {**options, "text_config": {**COMMON, **options["text_config"]}}
+        options = {**options, "text_config": {**copy.deepcopy(COMMON), **options["text_config"]}}
     else:
-        options = {**COMMON, **options}
+        options = {**copy.deepcopy(COMMON), **options}
     config = AutoConfig.for_model(family, **options)
     config._attn_implementation = "eager"
     # In the format of the configuration first: scales of embeddings are rounded to it.
-    model = AutoModelForCausalLM.from_config(config, dtype=config.dtype).float()
+    nested = "vision_config" in CASES[case][1]
+    of_kind = AutoModelForImageTextToText if nested else AutoModelForCausalLM
+    model = of_kind.from_config(config, dtype=config.dtype).float()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(numbers(name, parameter.shape))
@@ -89,11 +93,14 @@ def windowed(batch, mask, window):
 
 
 def logits_of(model, batch):
-    """Logits of a packed batch; masks per kind of layer where the model has several."""
+    """Logits of a packed batch; masks per kind of layer where the model has several. Where the
+    frequencies of a document depend on its length, documents have them that they have alone."""
+    config = model.config.get_text_config()
+    if config.rope_parameters.get("rope_type") in ("dynamic", "longrope"):
+        return logits_unpacked(model, batch)
     full = batch.mask(model.dtype)
-    text = model.config.get_text_config()
-    window = getattr(text, "sliding_window", None)
-    kinds = getattr(text, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
     mask = windowed(batch, full, window) if window else full
     if kinds:
         mask = {"full_attention": full, "sliding_attention": mask}
@@ -132,24 +139,41 @@ def check_packing(model, batch, logits):
     torch.testing.assert_close(logits[real], alone[real], rtol=2e-5, atol=2e-5)
 
 
+def forget_lengths(model):
+    """Frequencies of the kind `dynamic` stay those of the longest text so far until a short one."""
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "dynamic":
+            module.max_seq_len_cached = module.original_max_seq_len
+            module.inv_freq.copy_(module.original_inv_freq)
+
+
 def greedy(model):
     """Argmax continuations whose winners lead clearly, with the family's own cache."""
     chance, made = random.Random(5), []
+    clear = 0.01 / getattr(model.config, "logits_scaling", 1.0)
     for length in (1, 4, 13):
         for _ in range(200):
             prompt = [chance.randrange(3, VOCABULARY) for _ in range(length)]
             tokens, lead = list(prompt), float("inf")
             with torch.no_grad():
                 for _ in range(WRITTEN):
+                    forget_lengths(model)
                     top = model(torch.tensor([tokens]), use_cache=False).logits[0, -1].topk(2)
                     lead = min(lead, (top.values[0] - top.values[1]).item())
                     tokens.append(int(top.indices[0]))
-            if lead > 0.01 and len(set(tokens[length:])) > 2:
+            if lead > clear and len(set(tokens[length:])) > 2:
                 break
         else:
             raise SystemExit("no clear continuation")
         made.append({"prompt": prompt, "continuation": tokens[length:]})
     return made
+
+
+def linears(case):
+    """All linear layers of the decoder, as `target_modules` name them."""
+    if CASES[case][0] == "phi3":
+        return ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+    return LINEARS
 
 
 def make_case(case):
@@ -163,7 +187,7 @@ def make_case(case):
     expected = {"logits": sampled("logits", logits[real]), "loss": short([loss])[0],
                 "full": {n: sampled(n, g) for n, g in sorted(full.items())}}
     adapted = get_peft_model(model_of(case), LoraConfig(
-        task_type="CAUSAL_LM", target_modules=LINEARS, lora_dropout=0.0,
+        task_type="CAUSAL_LM", target_modules=linears(case), lora_dropout=0.0,
         exclude_modules=OTHERS if hasattr(model.config, "vision_config") else None,
         **LORA)).eval()
     with torch.no_grad():
@@ -201,6 +225,19 @@ def ropes(full, sliding=10000.0, **scaling):
     return {FULL: {"rope_type": "default", "rope_theta": full, **scaling},
             SLIDING: {"rope_type": "default", "rope_theta": sliding}}
 
+
+
+def rope(kind, theta=10000.0, **options):
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": theta, **options}}
+
+
+VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+              image_size=8, patch_size=4, head_dim=8)
+# Of a head of 8, of which 6 are rotated.
+FACTORS = {"short_factor": [1.0, 1.05, 1.3], "long_factor": [1.1, 3.5, 6.0]}
+MINISTRAL = dict(head_dim=8, **rope(
+    "yarn", factor=4.0, original_max_position_embeddings=8, beta_fast=32.0, beta_slow=1.0,
+    mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.1))
 
 CASES |= {
     "gemma2": ("gemma2", dict(
@@ -248,6 +285,52 @@ CASES |= {
     "qwen2-window": ("qwen2", dict(
         tie_word_embeddings=False, use_sliding_window=True, sliding_window=4,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
+}
+CASES |= {
+    "llama-biases": ("llama", dict(
+        attention_bias=True, mlp_bias=True, head_dim=10, **rope("linear", factor=2.5))),
+    "llama-llama3": ("llama", dict(tie_word_embeddings=True, head_dim=8, **rope(
+        "llama3", 500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=32))),
+    "llama-dynamic": ("llama", dict(
+        head_dim=8, max_position_embeddings=10, **rope("dynamic", factor=3.0))),
+    "llama-yarn": ("llama", dict(head_dim=16, **rope(
+        "yarn", factor=4.0, original_max_position_embeddings=16))),
+    "llama-yarn-mscale": ("llama", dict(head_dim=16, **rope(
+        "yarn", 150000.0, factor=32.0, original_max_position_embeddings=12, beta_fast=8.0,
+        beta_slow=0.5, mscale=0.7, mscale_all_dim=1.0, truncate=False))),
+    "llama-yarn-factor": ("llama", dict(head_dim=16, **rope(
+        "yarn", factor=4.0, original_max_position_embeddings=16, attention_factor=0.8))),
+    "llama-longrope": ("llama", dict(head_dim=6, **rope(
+        "longrope", original_max_position_embeddings=10, **FACTORS))),
+    "smollm3": ("smollm3", dict(no_rope_layer_interval=2, **rope("default", 5000000.0))),
+    "smollm3-window": ("smollm3", dict(
+        # The gradient of a bias of keys that positions do not turn would be zero.
+        no_rope_layers=[0, 1, 0], mlp_bias=True, use_sliding_window=True,
+        sliding_window=5, tie_word_embeddings=False, **rope("linear", factor=2.0))),
+    "granite": ("granite", dict(
+        tie_word_embeddings=True, embedding_multiplier=0.5, logits_scaling=4.0,
+        residual_multiplier=0.7, attention_multiplier=0.125)),
+    "granite-biases": ("granite", dict(
+        attention_bias=True, mlp_bias=True, embedding_multiplier=3.0, logits_scaling=2.0,
+        residual_multiplier=0.5, attention_multiplier=0.2)),
+    "granite-swa": ("granite_swa", dict(
+        sliding_window=4, layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+        layer_rope_theta=[0, 10000.0, 500.0], embedding_multiplier=2.0, logits_scaling=2.0,
+        residual_multiplier=0.5, attention_multiplier=0.3)),
+    "phi3": ("phi3", dict(tie_word_embeddings=False, sliding_window=None)),
+    "phi3-window": ("phi3", dict(
+        num_key_value_heads=4, sliding_window=6, **rope("default", partial_rotary_factor=0.75))),
+    "phi3-longrope": ("phi3", dict(
+        hidden_size=32, tie_word_embeddings=True, original_max_position_embeddings=10,
+        max_position_embeddings=80, sliding_window=None,
+        **rope("longrope", partial_rotary_factor=0.75, **FACTORS))),
+    "ministral3": ("ministral3", dict(tie_word_embeddings=True, **MINISTRAL)),
+    "ministral3-window": ("ministral3", dict(sliding_window=5, **MINISTRAL)),
+    "mistral3-ministral3": ("mistral3", dict(tie_word_embeddings=False, vision_config=VISION,
+        text_config=dict(model_type="ministral3", **MINISTRAL))),
+    "mistral3-mistral": ("mistral3", dict(tie_word_embeddings=True, vision_config=VISION,
+        text_config=dict(model_type="mistral", head_dim=8, sliding_window=None))),
 }
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::NamedLinear;
+use super::joint::{JointLinear, JointNarrow, JointOnCpu};
+use super::linear::NamedLinear;
 use crate::error::Result;
 use crate::model::description::GatedMlpDescription;
 use crate::model::{PassContext, WeightSource};
@@ -13,8 +14,7 @@ use crate::ops::{Activation, gate};
 
 /// The weights.
 pub struct GatedMlp {
-    gate: NamedLinear,
-    up: NamedLinear,
+    gate_up: JointLinear<2>,
     down: NamedLinear,
     activation: Activation,
 }
@@ -27,8 +27,7 @@ impl GatedMlp {
         weights: &mut WeightSource,
     ) -> Result<Self> {
         Ok(Self {
-            gate: NamedLinear::read(path, description.gate, weights)?,
-            up: NamedLinear::read(path, description.up, weights)?,
+            gate_up: JointLinear::read(path, &description.gate_up, weights)?,
             down: NamedLinear::read(path, description.down, weights)?,
             activation: description.activation,
         })
@@ -36,15 +35,16 @@ impl GatedMlp {
 
     /// Its linear layers, in order.
     pub fn linears(&mut self) -> Vec<&mut NamedLinear> {
-        vec![&mut self.gate, &mut self.up, &mut self.down]
+        let mut linears = self.gate_up.linears();
+        linears.push(&mut self.down);
+        linears
     }
 
     /// A copy whose trainable parameters are leaves of a tape.
     #[must_use]
     pub fn tracked(&self) -> Self {
         Self {
-            gate: self.gate.tracked(),
-            up: self.up.tracked(),
+            gate_up: self.gate_up.tracked(),
             down: self.down.tracked(),
             activation: self.activation,
         }
@@ -52,15 +52,14 @@ impl GatedMlp {
 
     /// `[tokens, hidden]` in and out.
     pub fn forward(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
-        let to_gate = self.gate.linear.forward(x.clone(), context);
-        let up = self.up.linear.forward(x, context);
+        let [to_gate, up] = self.gate_up.forward(x, context);
         self.down.linear.forward(gate(self.activation, to_gate, up), context)
     }
 
     /// As the kernels of the CPU know it.
     pub fn on_cpu(&self, context: &PassContext) -> Option<GatedMlpOnCpu> {
         Some(GatedMlpOnCpu {
-            gate_up: [self.gate.on_cpu(context)?, self.up.on_cpu(context)?],
+            gate_up: self.gate_up.on_cpu(context)?,
             down: self.down.on_cpu(context)?,
             activation: self.activation,
         })
@@ -69,7 +68,7 @@ impl GatedMlp {
 
 /// The block for the kernels of the CPU.
 pub struct GatedMlpOnCpu {
-    gate_up: [Projection; 2],
+    gate_up: JointOnCpu<2>,
     down: Projection,
     activation: Activation,
 }
@@ -77,20 +76,29 @@ pub struct GatedMlpOnCpu {
 /// What its backward pass needs, in the format of factors.
 pub struct SavedGatedMlp<F: AsLhs> {
     gate_up: [Left<F>; 2],
-    narrow_gate_up: [Narrow<F>; 2],
+    narrow_gate_up: JointNarrow<F, 2>,
     narrow_down: Narrow<F>,
 }
 
 impl GatedMlpOnCpu {
     /// Adds what it gives for `x: [tokens, hidden]` to a target.
     pub fn forward<F: AsLhs>(&self, x: Left<F>, target: &mut [f32]) -> SavedGatedMlp<F> {
-        let [to_gate, to_up] = &self.gate_up;
         let to = |to: &Projection| to.forward_factor::<F>(x.view());
-        let (gate, up) = rayon::join(|| to(to_gate), || to(to_up));
+        let (gate_up, narrow_gate_up) = match &self.gate_up {
+            JointOnCpu::Separate([to_gate, to_up]) => {
+                let (gate, up) = rayon::join(|| to(to_gate), || to(to_up));
+                ([gate.0, up.0], JointNarrow::Separate([gate.1, up.1]))
+            }
+            JointOnCpu::Fused(to_both, widths) => {
+                let (both, narrow) = to(to_both);
+                let parts = JointOnCpu::parts(both.view(), *widths);
+                (parts.map(Left::of), JointNarrow::Fused(narrow))
+            }
+        };
         drop(x);
-        let through = gated(self.activation, &gate.0, &up.0);
+        let through = gated(self.activation, &gate_up[0], &gate_up[1]);
         let narrow_down = self.down.add::<F>(through.view(), target);
-        SavedGatedMlp { gate_up: [gate.0, up.0], narrow_gate_up: [gate.1, up.1], narrow_down }
+        SavedGatedMlp { gate_up, narrow_gate_up, narrow_down }
     }
 
     /// The gradient of the input from that of what was added; `x` makes the input again.
@@ -101,18 +109,15 @@ impl GatedMlpOnCpu {
         x: impl FnOnce() -> Left<F>,
         gradients: &mut PathGradients,
     ) -> Vec<f32> {
-        let [mut gate, mut up] = saved.gate_up;
-        let through = gated(self.activation, &gate, &up);
+        let mut gate_up = saved.gate_up;
+        let [gate, up] = &mut gate_up;
+        let through = gated(self.activation, gate, up);
         let factor = F::factor_of(d, self.down.weight.rows());
         let given = [(&self.down, factor.view(), &saved.narrow_down)];
         let d_through = Back::through(&given, through.view(), gradients).input_factor();
         drop((through, factor));
-        gated_backward(self.activation, &mut gate, &mut up, &d_through);
+        gated_backward(self.activation, gate, up, &d_through);
         drop(d_through);
-        let x = x();
-        let [to_gate, to_up] = &self.gate_up;
-        let [narrow_gate, narrow_up] = &saved.narrow_gate_up;
-        let given = [(to_gate, gate.view(), narrow_gate), (to_up, up.view(), narrow_up)];
-        Back::through(&given, x.view(), gradients).input()
+        self.gate_up.back(&gate_up, &saved.narrow_gate_up, x().view(), gradients)
     }
 }

@@ -7,6 +7,8 @@ mod attention;
 mod embedding;
 mod gated_mlp;
 mod head;
+mod joint;
+mod linear;
 mod norm;
 
 use burn::tensor::{Gradients as Tape, Tensor};
@@ -15,35 +17,13 @@ pub use attention::{Attention, AttentionOnCpu, KeyValueCache, SavedAttention, Ta
 pub use embedding::Embedding;
 pub use gated_mlp::{GatedMlp, GatedMlpOnCpu, SavedGatedMlp};
 pub use head::{CapSlopes, Head};
+pub use linear::NamedLinear;
 pub use norm::{Norm, NormOnCpu};
 
 use crate::error::Result;
-use crate::model::description::{BlockDescription, LinearDescription, Rope};
-use crate::model::{Linear, PassContext, Visitor, WeightSource};
-use crate::ops::cpu::{AsLhs, Left, PathGradients, Projection};
-
-/// A linear layer with its module path within the decoder layer.
-pub struct NamedLinear {
-    /// The path.
-    pub name: &'static str,
-    /// The layer.
-    pub linear: Linear,
-}
-
-impl NamedLinear {
-    fn read(path: &str, of: LinearDescription, weights: &mut WeightSource) -> Result<Self> {
-        let linear = weights.linear(&format!("{path}.{}", of.name), of.dims, of.bias)?;
-        Ok(Self { name: of.name, linear })
-    }
-
-    fn tracked(&self) -> Self {
-        Self { name: self.name, linear: self.linear.tracked() }
-    }
-
-    fn on_cpu(&self, context: &PassContext) -> Option<Projection> {
-        self.linear.projection(self.name, context)
-    }
-}
+use crate::model::description::{BlockDescription, Rope};
+use crate::model::{PassContext, Visitor, WeightSource};
+use crate::ops::cpu::{AsLhs, Left, PathGradients};
 
 /// What the kernels of the CPU are given besides an input.
 #[derive(Clone, Copy)]
@@ -95,7 +75,7 @@ impl Block {
         }
     }
 
-    /// Visits its norms; `path` is that of the layer.
+    /// Visits its norms and what it has of other vectors; `path` is that of the layer.
     pub fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
         match self {
             Self::Attention(block) => block.visit_norms(path, visitor),

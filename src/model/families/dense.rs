@@ -4,11 +4,11 @@
 
 use serde_json::Value;
 
-use super::rope;
+use super::rope::{self, RopeContext};
 use crate::error::Result;
 use crate::model::description::{
-    AttentionDescription, BlockDescription, Description, GatedMlpDescription, LayerDescription,
-    LinearDescription, NormDescription, NormGain, ResidualDescription, Rope,
+    AttentionDescription, BlockDescription, Description, GatedMlpDescription, JointDescription,
+    LayerDescription, LinearDescription, NormDescription, NormGain, ResidualDescription, Rope,
 };
 use crate::model::{CheckpointNames, ModelJson};
 use crate::ops::{Activation, AttentionConfig, Heads, LogitConfig};
@@ -80,6 +80,12 @@ pub(super) struct Dense {
     pub soft_cap: Option<f32>,
     /// What is done to scores over the vocabulary.
     pub logits: LogitConfig,
+    /// What attention and MLP give is multiplied with this before it is added.
+    pub residual_multiplier: f32,
+    /// Whether each query head has a score of nothing.
+    pub sinks: bool,
+    /// Whether queries, keys and values have one linear layer, and gate and up another.
+    pub fused: bool,
     /// Whether queries, keys and values have biases.
     pub qkv_bias: bool,
     /// Whether what was mixed gets one.
@@ -136,6 +142,9 @@ impl Dense {
             score_scale: None,
             soft_cap: None,
             logits: LogitConfig::default(),
+            residual_multiplier: 1.0,
+            sinks: false,
+            fused: false,
             qkv_bias: false,
             output_bias: false,
             mlp_bias: false,
@@ -145,9 +154,17 @@ impl Dense {
         })
     }
 
-    /// Longest position seen in training.
-    pub fn positions_max(&self) -> usize {
-        self.positions_max
+    /// What all of these families say of their rotations.
+    pub fn rope_context(&self) -> RopeContext {
+        RopeContext {
+            width: self.heads.width,
+            positions_max: self.positions_max,
+            theta: 10_000.0,
+            partial: false,
+            original: None,
+            scales_queries: false,
+            longrope: &[],
+        }
     }
 
     /// Reads windows of some layers: those that `layer_types` names, or all from
@@ -209,13 +226,13 @@ impl Dense {
     /// The description.
     pub fn describe(mut self, config: &ModelJson) -> Result<Description> {
         if self.ropes.is_empty() {
-            let rope = rope::read(config, self.positions_max)?;
+            let rope = rope::read(config, self.rope_context())?;
             self.ropes = vec![Some(rope); self.windows.len()];
         }
         let options = self.windows.iter().zip(&self.ropes);
         let layers = options.enumerate().map(|(index, (window, rope))| LayerDescription {
             path: format!("{}.{index}", self.names.layers),
-            residuals: self.residuals(*window, *rope),
+            residuals: self.residuals(*window, rope.clone()),
         });
         let description = Description {
             model_type: config.model_type()?.to_owned(),
@@ -258,8 +275,9 @@ impl Dense {
                 [norm("pre_feedforward_layernorm"), norm("post_feedforward_layernorm")],
             ),
         };
+        let multiplier = self.residual_multiplier;
         let residual =
-            |before, block, after| ResidualDescription { before, block, after, multiplier: 1.0 };
+            |before, block, after| ResidualDescription { before, block, after, multiplier };
         let attention = BlockDescription::Attention(self.attention(window, rope));
         let mlp = BlockDescription::GatedMlp(self.mlp());
         vec![residual(before, attention, after), residual(before_mlp, mlp, after_mlp)]
@@ -273,18 +291,26 @@ impl Dense {
         let to = |name, out| LinearDescription::new(name, [out, hidden], self.qkv_bias);
         let norms =
             |q, k| Some([self.norm("self_attn.q_norm", q), self.norm("self_attn.k_norm", k)]);
-        AttentionDescription {
-            qkv: [
+        let qkv = match self.fused {
+            true => {
+                let all = to("self_attn.qkv_proj", query + 2 * key);
+                JointDescription::Fused(all, [query, key, key])
+            }
+            false => JointDescription::Separate([
                 to("self_attn.q_proj", query),
                 to("self_attn.k_proj", key),
                 to("self_attn.v_proj", key),
-            ],
+            ]),
+        };
+        AttentionDescription {
+            qkv,
             output: LinearDescription::new("self_attn.o_proj", [hidden, query], self.output_bias),
             qk_norms: match self.qk_norms {
                 QueryKeyNorms::None => None,
                 QueryKeyNorms::Heads => norms(self.heads.width, self.heads.width),
                 QueryKeyNorms::Whole => norms(query, key),
             },
+            sinks: self.sinks.then_some("self_attn.sinks"),
             config,
             rope,
         }
@@ -292,9 +318,14 @@ impl Dense {
 
     fn mlp(&self) -> GatedMlpDescription {
         let (hidden, wide, bias) = (self.hidden, self.intermediate, self.mlp_bias);
+        let to = |name, out| LinearDescription::new(name, [out, hidden], bias);
         GatedMlpDescription {
-            gate: LinearDescription::new("mlp.gate_proj", [wide, hidden], bias),
-            up: LinearDescription::new("mlp.up_proj", [wide, hidden], bias),
+            gate_up: match self.fused {
+                true => JointDescription::Fused(to("mlp.gate_up_proj", 2 * wide), [wide; 2]),
+                false => JointDescription::Separate(
+                    ["mlp.gate_proj", "mlp.up_proj"].map(|name| to(name, wide)),
+                ),
+            },
             down: LinearDescription::new("mlp.down_proj", [hidden, wide], bias),
             activation: self.activation,
         }
@@ -326,118 +357,5 @@ pub(super) fn activation(config: &ModelJson, key: &str) -> Result<Option<Activat
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use crate::error::Result;
-    use crate::model::description::Description;
-    use crate::model::{ModelJson, families};
-    use crate::ops::RopeScaling;
-
-    fn config() -> Value {
-        json!({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
-               "num_key_value_heads": 2, "intermediate_size": 128, "num_hidden_layers": 2,
-               "vocab_size": 100})
-    }
-
-    fn describe(change: &Value) -> Result<Description> {
-        let mut json = config();
-        for (key, value) in change.as_object().unwrap() {
-            json[key] = value.clone();
-        }
-        families::describe(&ModelJson::from_value(json))
-    }
-
-    #[test]
-    fn both_forms_of_rope_settings_mean_the_same() {
-        let scaling = json!({"rope_type": "linear", "factor": 4.0});
-        let old = describe(&json!({"rope_theta": 5e5, "rope_scaling": scaling})).unwrap();
-        let parameters = json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5});
-        let new = describe(&json!({"rope_parameters": parameters})).unwrap();
-        assert_eq!(old, new);
-        let (rope, width) = new.ropes()[0];
-        assert_eq!((rope.theta, rope.scaling), (5e5, RopeScaling::Linear { factor: 4.0 }));
-        assert_eq!((width, new.ropes().len()), (16, 1));
-    }
-
-    #[test]
-    fn tensors_are_those_that_are_counted() {
-        for (change, count) in [
-            (json!({}), 2 * (64 * (2 * 64 + 2 * 32 + 3 * 128 + 2)) + 2 * 100 * 64 + 64),
-            (json!({"tie_word_embeddings": true}), 2 * (64 * 578) + 100 * 64 + 64),
-            (
-                json!({"attention_bias": true, "mlp_bias": true, "head_dim": 20}),
-                2 * (64 * (2 * 80 + 2 * 40 + 3 * 128 + 2) + 80 + 80 + 64 + 2 * 128 + 64)
-                    + 2 * 100 * 64
-                    + 64,
-            ),
-        ] {
-            assert_eq!(describe(&change).unwrap().parameters, count);
-        }
-    }
-
-    #[test]
-    fn impossible_configs_are_named() {
-        for (change, key) in [
-            (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
-            (json!({"head_dim": 7}), "head_dim"),
-            (json!({"hidden_act": "gelu"}), "hidden_act"),
-            (json!({"hidden_act": 3}), "hidden_act"),
-            (json!({"vocab_size": 0}), "vocab_size"),
-            (json!({"hidden_size": 1u64 << 40}), "hidden_size"),
-            (json!({"rope_scaling": {"rope_type": "yarn"}}), "rope_scaling"),
-            (json!({"rope_scaling": {"rope_type": "linear"}}), "rope_scaling"),
-            (json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
-            (json!({"rope_scaling": "linear"}), "rope_scaling"),
-            (json!({"rope_scaling": {"rope_type": 3}}), "rope_scaling"),
-            (json!({"rope_parameters": ["linear"]}), "rope_parameters"),
-            (json!({"rope_theta": 0}), "rope_theta"),
-            (json!({"rope_theta": 1e300}), "rope_theta"),
-            (json!({"rope_parameters": {"rope_theta": -1.0}}), "rope_theta"),
-            (json!({"num_hidden_layers": 0}), "num_hidden_layers"),
-            (json!({"hidden_size": -64}), "hidden_size"),
-            (json!({"num_attention_heads": 7}), "num_key_value_heads"),
-            (json!({"head_dim": 1 << 20}), "head_dim"),
-            (
-                json!({"num_hidden_layers": 1024, "hidden_size": 1 << 20, "head_dim": 1 << 14,
-                    "num_attention_heads": 1 << 20, "num_key_value_heads": 1 << 20}),
-                "weights",
-            ),
-        ] {
-            let error = describe(&change).err().expect("must be refused").to_string();
-            assert!(error.contains(key), "{change} gave {error}");
-        }
-    }
-
-    /// What is not understood is not ignored, unless it is off or means nothing.
-    #[test]
-    fn options_that_nothing_asks_for_are_refused_by_name() {
-        let scaling = |key: &str, value: Value| {
-            let mut map = json!({"rope_type": "default", "rope_theta": 1e4});
-            map[key] = value;
-            json!({"rope_parameters": map})
-        };
-        for (change, key) in [
-            (json!({"final_logit_softcapping": 30.0}), "final_logit_softcapping"),
-            (json!({"sliding_window": 4096}), "sliding_window"),
-            (json!({"attention_dropout": 0.1}), "attention_dropout"),
-            (json!({"layer_types": ["full_attention", "full_attention"]}), "layer_types"),
-            (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
-            (json!({"anything": {"at": "all"}}), "anything"),
-            (scaling("partial_rotary_factor", json!(0.25)), "partial_rotary_factor"),
-            (scaling("factor", json!(4.0)), "factor"),
-        ] {
-            let error = describe(&change).err().expect("must be refused").to_string();
-            assert!(error.contains(&format!("`{key}`")), "{change} gave {error}");
-        }
-        let plain = describe(&json!({})).unwrap();
-        for change in [
-            json!({"sliding_window": null, "attention_dropout": 0.0, "use_qk_norm": false}),
-            json!({"transformers_version": "5.0.0", "_name_or_path": "x", "pretraining_tp": 1}),
-            json!({"partial_rotary_factor": 1.0}),
-            scaling("factor", json!(null)),
-        ] {
-            assert_eq!(describe(&change).unwrap(), plain, "{change}");
-        }
-    }
-}
+#[path = "dense_tests.rs"]
+mod tests;

@@ -25,17 +25,6 @@ const OF_IMAGES: [&str; 5] = [
     "eoi_token_index",
     "image_token_index",
 ];
-/// Module paths are those of transformers since 4.52; files have kept the names from before.
-const NAMES: CheckpointNames = CheckpointNames {
-    embedding: "model.language_model.embed_tokens.weight",
-    layers: "model.language_model.layers",
-    norm: "model.language_model.norm",
-    in_files: &[
-        ("language_model.model.", "model.language_model."),
-        ("language_model.lm_head.", "lm_head."),
-    ],
-    others: &["vision_tower", "multi_modal_projector"],
-};
 const POSITIONS_MAX: usize = 131_072;
 /// Where `config.json` does not say how wide windows are.
 const WINDOW: usize = 4096;
@@ -76,7 +65,7 @@ fn nested(config: &ModelJson) -> Result<Description> {
         // transformers has it in text models alone.
         return Err(text.wrong("final_logit_softcapping", "is not used beside images"));
     }
-    dense.names = NAMES;
+    dense.names = CheckpointNames::BESIDE_IMAGES;
     let description = dense.describe(&text)?;
     text.refuse_unknown()?;
     Ok(Description { model_type: NESTED.to_owned(), ..description })
@@ -100,6 +89,6 @@ fn read(config: &ModelJson) -> Result<Dense> {
     let theta = config.positive("rope_theta", THETAS[0])?;
     let near_theta = config.positive("rope_local_base_freq", THETAS[1])?;
     let thetas = [theta, near_theta];
-    dense.ropes = rope::read_of_kinds(config, dense.positions_max(), thetas)?.of_layers(&sliding);
+    dense.ropes = rope::read_of_kinds(config, dense.rope_context(), thetas)?.of_layers(&sliding);
     Ok(dense)
 }

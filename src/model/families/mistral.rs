@@ -19,8 +19,13 @@ impl Family for Mistral {
     }
 
     fn describe(&self, config: &ModelJson) -> Result<Description> {
-        let mut dense = Dense::read(config, DEFAULTS)?;
-        dense.windows.fill(window(config, WINDOW)?);
-        dense.describe(config)
+        read(config)?.describe(config)
     }
+}
+
+/// Reads what stands inside other checkpoints, too.
+pub(super) fn read(config: &ModelJson) -> Result<Dense> {
+    let mut dense = Dense::read(config, DEFAULTS)?;
+    dense.windows.fill(window(config, WINDOW)?);
+    Ok(dense)
 }

@@ -4,13 +4,18 @@ mod dense;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod granite;
 mod llama;
+mod ministral3;
 mod mistral;
+mod mistral3;
 mod olmo2;
 mod olmo3;
+mod phi3;
 mod qwen2;
 mod qwen3;
 mod rope;
+mod smollm3;
 
 use crate::error::{Error, Result};
 use crate::model::{Description, ModelJson};
@@ -27,12 +32,18 @@ pub trait Family: Sync {
 pub static FAMILIES: &[&dyn Family] = &[
     &gemma2::Gemma2,
     &gemma3::Gemma3,
+    &granite::Granite,
+    &granite::GraniteSwa,
     &llama::Llama,
+    &ministral3::Ministral3,
     &mistral::Mistral,
+    &mistral3::Mistral3,
     &olmo2::Olmo2,
     &olmo3::Olmo3,
+    &phi3::Phi3,
     &qwen2::Qwen2,
     &qwen3::Qwen3,
+    &smollm3::SmolLm3,
 ];
 
 /// What a model is made of.

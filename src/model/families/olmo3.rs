@@ -33,7 +33,7 @@ impl Family for Olmo3 {
             let what = "is another than 500000, and not said to be of which layers";
             return Err(config.wrong("rope_theta", what).hint("use `rope_parameters`"));
         }
-        let ropes = rope::read_of_kinds(config, dense.positions_max(), [theta, THETA])?;
+        let ropes = rope::read_of_kinds(config, dense.rope_context(), [theta, THETA])?;
         dense.ropes = ropes.of_layers(&sliding);
         dense.describe(config)
     }

@@ -69,57 +69,83 @@ impl Documents {
     }
 }
 
-/// Attention of plain tensors: `q: [tokens, queries · width]` over
-/// `k, v: [tokens, kv_heads · width]`, `[tokens, queries · width]`. What padding gets is left open.
-pub fn attend(
-    inputs: [&Tensor<2>; 3],
+/// What attention is given: `q: [tokens, queries · width]`, and `k, v: [tokens, kv_heads · width]`.
+#[derive(Clone, Copy)]
+pub struct AttentionInputs<'a> {
+    /// Queries, keys and values.
+    pub qkv: [&'a Tensor<2>; 3],
+    /// For each query head a score of nothing, which takes its share of the weights, `[queries]`.
+    pub sinks: Option<&'a Tensor<1>>,
+}
+
+/// Gradients of [`AttentionInputs`].
+pub struct AttentionGradients {
+    /// Of queries, keys and values.
+    pub qkv: [Tensor<2>; 3],
+    /// Of the sinks, if there are some.
+    pub sinks: Option<Tensor<1>>,
+}
+
+impl<'a> From<[&'a Tensor<2>; 3]> for AttentionInputs<'a> {
+    fn from(qkv: [&'a Tensor<2>; 3]) -> Self {
+        Self { qkv, sinks: None }
+    }
+}
+
+/// Attention of plain tensors, `[tokens, queries · width]`. What padding gets is left open.
+pub fn attend<'a>(
+    inputs: impl Into<AttentionInputs<'a>>,
     config: AttentionConfig,
     documents: &Documents,
     computing: ComputeConfig,
 ) -> Tensor<2> {
-    if let Some(output) = cpu::attend(inputs, config, documents.spans(), computing) {
+    let inputs = inputs.into();
+    let AttentionInputs { qkv, sinks } = inputs;
+    if let Some(output) = cpu::attend((qkv, sinks), config, documents.spans(), computing) {
         return output;
     }
-    let blocks = documents.blocks(config, computing, &inputs[0].device());
+    let blocks = documents.blocks(config, computing, &qkv[0].device());
     portable::packed(inputs, config, documents, &blocks, computing)
 }
 
-/// Gradients of q, k and v for the gradient `d_output` of what [`attend`] gave, in the portable
-/// implementation; the kernels of the CPU have theirs where a whole block is theirs.
-pub fn attend_backward(
-    inputs: [&Tensor<2>; 3],
+/// Gradients for the gradient `d_output` of what [`attend`] gave, in the portable implementation;
+/// the kernels of the CPU have theirs where a whole block is theirs.
+pub fn attend_backward<'a>(
+    inputs: impl Into<AttentionInputs<'a>>,
     d_output: &Tensor<2>,
     config: AttentionConfig,
     documents: &Documents,
     computing: ComputeConfig,
-) -> [Tensor<2>; 3] {
-    let blocks = documents.blocks(config, computing, &inputs[0].device());
+) -> AttentionGradients {
+    let inputs = inputs.into();
+    let blocks = documents.blocks(config, computing, &inputs.qkv[0].device());
     portable::backward(inputs, d_output, config, documents, &blocks, computing)
 }
 
 /// The same as tensor operations, which a tape can follow; the reference for tests.
-pub fn attend_composed(
-    inputs: [Tensor<2>; 3],
+pub fn attend_composed<'a>(
+    inputs: impl Into<AttentionInputs<'a>>,
     config: AttentionConfig,
     documents: &Documents,
 ) -> Tensor<2> {
-    let device = inputs[0].device().inner();
+    let inputs = inputs.into();
+    let device = inputs.qkv[0].device().inner();
     let plain = ComputeConfig::default();
     let blocks = portable::blocks(documents, config, plain.limits, &device);
-    portable::packed(inputs.each_ref(), config, documents, &blocks, plain)
+    portable::packed(inputs, config, documents, &blocks, plain)
 }
 
 /// One new query per row over all keys of a cache: `q: [rows, queries · width]`,
 /// `k, v: [rows, keys, kv_heads, width]`. The cache holds what the query sees.
 pub fn attend_cached(
     q: Tensor<2>,
-    k: Tensor<4>,
-    v: Tensor<4>,
+    [k, v]: [Tensor<4>; 2],
+    sinks: Option<&Tensor<1>>,
     config: AttentionConfig,
 ) -> Tensor<2> {
     let (rows, heads) = (q.dims()[0], config.heads);
     let q = q.reshape([rows, 1, heads.queries, heads.width]);
-    portable::over_cache(q, k, v, config).reshape([rows, config.query_width()])
+    portable::over_cache(q, k, v, sinks, config).reshape([rows, config.query_width()])
 }
 
 #[cfg(test)]
@@ -170,24 +196,73 @@ mod tests {
                 let real: Tensor<2> = from_vec(real, [20, 1], &device);
                 let d_output = random([20, queries * width], "d") * real.clone();
 
-                let inputs = [&q, &k, &v];
-                let ours = attend(inputs, config, &documents, ComputeConfig::default());
-                let composed = inputs.map(Clone::clone);
-                let reference = attend_composed(composed, config, &documents);
-                near("output", &ours, &(reference * real));
-
-                // Burn's own gradients of the composed operations.
-                let leaves = [&q, &k, &v].map(|x| x.clone().autodiff().require_grad());
-                let mixed = attend_composed(leaves.clone(), config, &documents);
-                let mut tape = (mixed * d_output.clone()).backward();
-                let reference = leaves.map(|leaf| leaf.grad_remove(&mut tape).unwrap());
-                let plain = ComputeConfig::default();
-                let by_hand = attend_backward(inputs, &d_output, config, &documents, plain);
-                for number in 0..3 {
-                    near(&format!("by hand {number}"), &by_hand[number], &reference[number]);
+                let sinks = random([1, queries], "sinks").reshape([queries]);
+                for sinks in [None, Some(&sinks)] {
+                    let inputs = AttentionInputs { qkv: [&q, &k, &v], sinks };
+                    let ours = attend(inputs, config, &documents, ComputeConfig::default());
+                    let reference = attend_composed(inputs, config, &documents);
+                    near("output", &ours, &(reference * real.clone()));
+                    gradients_are_those_of_a_tape(inputs, &d_output, config, &documents);
                 }
             }
         }
+    }
+
+    /// Against Burn's own gradients of the composed operations.
+    fn gradients_are_those_of_a_tape(
+        inputs: AttentionInputs,
+        d_output: &Tensor<2>,
+        config: AttentionConfig,
+        documents: &Documents,
+    ) {
+        let leaves = inputs.qkv.map(|x| x.clone().autodiff().require_grad());
+        let sinks = inputs.sinks.map(|sinks| sinks.clone().autodiff().require_grad());
+        let on_tape = AttentionInputs { qkv: leaves.each_ref(), sinks: sinks.as_ref() };
+        let mixed = attend_composed(on_tape, config, documents);
+        let mut tape = (mixed * d_output.clone()).backward();
+        let plain = ComputeConfig::default();
+        let by_hand = attend_backward(inputs, d_output, config, documents, plain);
+        for (number, (leaf, ours)) in leaves.into_iter().zip(&by_hand.qkv).enumerate() {
+            near(&format!("by hand {number}"), ours, &leaf.grad_remove(&mut tape).unwrap());
+        }
+        assert_eq!(sinks.is_some(), by_hand.sinks.is_some());
+        if let (Some(leaf), Some(ours)) = (sinks, by_hand.sinks) {
+            let reference = leaf.grad_remove(&mut tape).unwrap();
+            near("of sinks", &ours.unsqueeze(), &reference.unsqueeze());
+        }
+    }
+
+    /// Blocks of queries look at the keys of the window of their first query and no others.
+    #[test]
+    fn keys_outside_of_a_window_are_not_computed() {
+        let (length, window) = (4000, 100);
+        let heads = Heads { queries: 2, kv_heads: 1, width: 4 };
+        let config = AttentionConfig { window: Some(window), ..AttentionConfig::of(heads) };
+        let documents = Documents::new(&vec![1; length], 1, length);
+        let limits = DeviceLimits::NONE;
+        let scores = |config| {
+            let blocks = portable::blocks(&documents, config, limits, &Device::flex());
+            blocks.iter().map(portable::QueryBlock::scores).sum::<usize>()
+        };
+        assert!(scores(config) <= length * (window + 512));
+        assert!(scores(AttentionConfig { window: None, ..config }) >= length * length / 2);
+        // What is not computed cannot spoil what is.
+        let [q, d] = ["q", "d"].map(|name| random([length, 8], name));
+        let [k, v] = ["k", "v"].map(|name| random([length, 4], name));
+        let spoilt = |x: &Tensor<2>| {
+            let nan = Tensor::full([1000, 4], f32::NAN, &Device::flex());
+            Tensor::cat(vec![nan, x.clone().narrow(0, 1000, length - 1000)], 0)
+        };
+        let (broken_k, broken_v) = (spoilt(&k), spoilt(&v));
+        let late = |x: Tensor<2>| x.narrow(0, 1700, length - 1700);
+        let kernels = crate::config::Kernels::Portable;
+        let computing = ComputeConfig { kernels, ..ComputeConfig::default() };
+        let [ours, reference] = [[&q, &broken_k, &broken_v], [&q, &k, &v]].map(|inputs| {
+            let mixed = attend(inputs, config, &documents, computing);
+            let [d_q, ..] = attend_backward(inputs, &d, config, &documents, computing).qkv;
+            [late(mixed), late(d_q)].map(host)
+        });
+        assert_eq!(ours, reference);
     }
 
     #[test]
@@ -211,7 +286,7 @@ mod tests {
             for limits in [bytes(1), bytes(4 * 4 * 3 * 11), bytes(2 * 4 * 4 * 11 * 11), work] {
                 let (parts, part_gradients) = all(limits);
                 near("output", &parts, &output);
-                for (ours, reference) in part_gradients.iter().zip(&gradients) {
+                for (ours, reference) in part_gradients.qkv.iter().zip(&gradients.qkv) {
                     near("gradient", ours, reference);
                 }
             }

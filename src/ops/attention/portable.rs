@@ -5,7 +5,7 @@
 
 use burn::tensor::{Device, Tensor, activation::softmax};
 
-use super::Documents;
+use super::{AttentionGradients, AttentionInputs, Documents};
 use crate::device::{ComputeConfig, DeviceLimits};
 use crate::ops::{AttentionConfig, Heads, from_vec, product};
 
@@ -21,22 +21,37 @@ pub(super) struct QueryBlock {
     rows: (usize, usize),
     /// First query of each row, and number of queries.
     queries: (usize, usize),
-    /// `[rows, 1, queries, keys]`: zero where a query may see a key, else [`HIDDEN`]. Keys are all
-    /// up to the last query.
+    /// First key, and number of keys: up to the last query, from the first that any of them sees.
+    keys: (usize, usize),
+    /// `[rows, 1, queries, keys]`: zero where a query may see a key, else [`HIDDEN`].
     mask: Tensor<4>,
 }
 
 impl QueryBlock {
-    fn keys(&self) -> usize {
+    /// Where its queries and keys end.
+    fn end(&self) -> usize {
         self.queries.0 + self.queries.1
+    }
+
+    /// Scores that are computed for a query head.
+    #[cfg(test)]
+    pub fn scores(&self) -> usize {
+        self.rows.1 * self.queries.1 * self.keys.1
     }
 }
 
 /// Rows and queries of a block, the largest that the device takes.
-fn block_size(rows: usize, length: usize, heads: Heads, limits: DeviceLimits) -> (usize, usize) {
+fn block_size(
+    rows: usize,
+    length: usize,
+    config: AttentionConfig,
+    limits: DeviceLimits,
+) -> (usize, usize) {
+    let heads = config.heads;
     let (mut rows, mut queries) = (rows, length.min(QUERIES));
     let fits = |rows: usize, queries: usize| {
-        let scores = (rows * heads.queries * queries) as u64 * length as u64;
+        let keys = config.window.map_or(length, |window| length.min(window + queries));
+        let scores = (rows * heads.queries * queries) as u64 * keys as u64;
         limits.holds(scores)
             && scores.saturating_mul(2 * heads.width as u64) <= limits.dispatch_flops
     };
@@ -58,30 +73,33 @@ pub(super) fn blocks(
     device: &Device,
 ) -> Vec<QueryBlock> {
     let (rows, length) = (documents.rows, documents.length);
-    let (step_rows, step) = block_size(rows, length, config.heads, limits);
+    let (step_rows, step) = block_size(rows, length, config, limits);
     let mut blocks = Vec::new();
     for row in (0..rows).step_by(step_rows) {
         for query in (0..length).step_by(step) {
             let rows = (row, step_rows.min(rows - row));
             let queries = (query, step.min(length - query));
+            let first = config.window.map_or(0, |window| (query + 1).saturating_sub(window));
+            let keys = (first, query + queries.1 - first);
             let numbers = (documents.numbers.as_slice(), length);
-            let mask = mask(numbers, config.window, rows, queries, device);
-            blocks.push(QueryBlock { rows, queries, mask });
+            let mask = mask(numbers, config.window, (rows, queries, keys), device);
+            blocks.push(QueryBlock { rows, queries, keys, mask });
         }
     }
     blocks
 }
+
+/// First and number of rows, queries and keys.
+type Extents = ((usize, usize), (usize, usize), (usize, usize));
 
 /// A query sees the keys of its own document up to its own place, the last of them where there is
 /// a window. Padding sees padding, so that no row of scores is empty.
 fn mask(
     (numbers, length): (&[u32], usize),
     window: Option<usize>,
-    (first_row, rows): (usize, usize),
-    (first, queries): (usize, usize),
+    ((first_row, rows), (first, queries), (first_key, keys)): Extents,
     device: &Device,
 ) -> Tensor<4> {
-    let keys = first + queries;
     let mut mask = vec![HIDDEN; rows * queries * keys];
     for row in 0..rows {
         let numbers = &numbers[(first_row + row) * length..][..length];
@@ -90,7 +108,7 @@ fn mask(
             let seen = first + query + 1;
             for key in seen.saturating_sub(window.unwrap_or(seen))..seen {
                 if numbers[key] == numbers[first + query] {
-                    mask[start + key] = 0.0;
+                    mask[start + key - first_key] = 0.0;
                 }
             }
         }
@@ -115,7 +133,7 @@ fn part(
 
 /// Attention inside the documents of packed rows; `[tokens, …]` in and out.
 pub(super) fn packed(
-    [q, k, v]: [&Tensor<2>; 3],
+    AttentionInputs { qkv: [q, k, v], sinks }: AttentionInputs,
     config: AttentionConfig,
     documents: &Documents,
     blocks: &[QueryBlock],
@@ -123,12 +141,11 @@ pub(super) fn packed(
 ) -> Tensor<2> {
     let (heads, wide) = (config.heads, config.query_width());
     let outputs = blocks.iter().map(|block| {
-        let keys = (0, block.keys());
         let q = fold(part(q, documents, heads.queries, block.rows, block.queries), heads);
-        let k = part(k, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
-        let v = part(v, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
+        let k = part(k, documents, heads.kv_heads, block.rows, block.keys).swap_dims(1, 2);
+        let v = part(v, documents, heads.kv_heads, block.rows, block.keys).swap_dims(1, 2);
         let scores = scores(q, k, config, computing);
-        let weights = weights(scores, Some(&block.mask), heads);
+        let (weights, _) = weights(scores, Some(&block.mask), sinks, heads);
         let mixed = product(weights, v, computing.arithmetic);
         unfold(mixed, heads).reshape([block.rows.1 * block.queries.1, wide])
     });
@@ -145,7 +162,7 @@ fn joined(parts: Vec<Tensor<2>>, documents: &Documents, blocks: &[QueryBlock]) -
     let mut row: Vec<Tensor<3>> = Vec::new();
     for (part, block) in parts.into_iter().zip(blocks) {
         row.push(part.reshape([block.rows.1, block.queries.1, wide]));
-        if block.keys() == documents.length {
+        if block.end() == documents.length {
             let whole = Tensor::cat(std::mem::take(&mut row), 1);
             rows.push(whole.reshape([block.rows.1 * documents.length, wide]));
         }
@@ -187,45 +204,64 @@ fn scores(
     }
 }
 
-/// Their softmax under a mask, of the same shape.
-fn weights(scores: Tensor<4>, mask: Option<&Tensor<4>>, heads: Heads) -> Tensor<4> {
+/// Their softmax under a mask, of the same shape; and the weights of the sinks, if there are some,
+/// with a single key.
+fn weights(
+    scores: Tensor<4>,
+    mask: Option<&Tensor<4>>,
+    sinks: Option<&Tensor<1>>,
+    heads: Heads,
+) -> (Tensor<4>, Option<Tensor<4>>) {
     let [rows, kv_heads, folded, keys] = scores.dims();
     let queries = folded * kv_heads / heads.queries;
     let mut scores = scores.reshape([rows, heads.queries, queries, keys]);
     if let Some(mask) = mask {
         scores = scores + mask.clone();
     }
-    softmax(scores, 3).reshape([rows, kv_heads, folded, keys])
+    let folded_again = |x: Tensor<4>, keys| x.reshape([rows, kv_heads, folded, keys]);
+    let Some(sinks) = sinks else { return (folded_again(softmax(scores, 3), keys), None) };
+    let sinks = sinks.clone().reshape([1, heads.queries, 1, 1]);
+    let sinks = sinks.expand([rows, heads.queries, queries, 1]);
+    let weights = softmax(Tensor::cat(vec![scores, sinks], 3), 3);
+    let of_sinks = folded_again(weights.clone().narrow(3, keys, 1), 1);
+    (folded_again(weights.narrow(3, 0, keys), keys), Some(of_sinks))
 }
 
 /// The gradients of q, k and v. With weights P: dV = Pᵀ·dO; dS = P ⊙ (dP − rowsum(dP ⊙ P)) where
-/// dP = dO·Vᵀ; dQ = s·dS·K; dK = s·dSᵀ·Q. A cap c of scores S makes dS of (1 − (S/c)²) ⊙ dS.
+/// dP = dO·Vᵀ; dQ = s·dS·K; dK = s·dSᵀ·Q. A cap c of scores S makes dS of (1 − (S/c)²) ⊙ dS. A
+/// sink has a weight p of which nothing is mixed: its gradient is the sum of −p · rowsum(dP ⊙ P).
 pub(super) fn backward(
-    [q, k, v]: [&Tensor<2>; 3],
+    AttentionInputs { qkv: [q, k, v], sinks }: AttentionInputs,
     d_output: &Tensor<2>,
     config: AttentionConfig,
     documents: &Documents,
     blocks: &[QueryBlock],
     computing: ComputeConfig,
-) -> [Tensor<2>; 3] {
+) -> AttentionGradients {
     let (heads, arithmetic) = (config.heads, computing.arithmetic);
     let (wide, narrow) = (config.query_width(), config.key_width());
     let mut d_queries = Vec::new();
     // Gradients of keys and values of the rows that are worked on, and of those that are done.
     let mut open: Option<[Tensor<4>; 2]> = None;
     let mut done: [Vec<Tensor<2>>; 2] = [Vec::new(), Vec::new()];
+    let mut d_sinks: Option<Tensor<1>> = None;
     for block in blocks {
-        let keys = (0, block.keys());
         let q = fold(part(q, documents, heads.queries, block.rows, block.queries), heads);
-        let k = part(k, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
-        let v = part(v, documents, heads.kv_heads, block.rows, keys).swap_dims(1, 2);
+        let k = part(k, documents, heads.kv_heads, block.rows, block.keys).swap_dims(1, 2);
+        let v = part(v, documents, heads.kv_heads, block.rows, block.keys).swap_dims(1, 2);
         let d = fold(part(d_output, documents, heads.queries, block.rows, block.queries), heads);
 
         let scores = scores(q.clone(), k.clone(), config, computing);
-        let weights = weights(scores.clone(), Some(&block.mask), heads);
+        let (weights, of_sinks) = weights(scores.clone(), Some(&block.mask), sinks, heads);
         let d_v = product(weights.clone().transpose(), d.clone(), arithmetic);
         let d_weights = product(d, v.transpose(), arithmetic);
         let shared = (d_weights.clone() * weights.clone()).sum_dim(3);
+        if let Some(weights) = of_sinks {
+            let d = (weights * shared.clone()).neg();
+            let d = d.reshape([block.rows.1, heads.queries, block.queries.1]);
+            let d = d.sum_dim(2).sum_dim(0).reshape([heads.queries]);
+            d_sinks = Some(d_sinks.map_or(d.clone(), |sum| sum + d));
+        }
         let mut d_scores = weights * (d_weights - shared);
         if let Some(cap) = config.soft_cap {
             let slope = scores.div_scalar(cap).square().neg().add_scalar(1.0);
@@ -236,10 +272,12 @@ pub(super) fn backward(
 
         d_queries.push(unfold(d_q, heads).reshape([block.rows.1 * block.queries.1, wide]));
         open = Some(match open.take() {
-            Some([keys, values]) => [longer(keys, d_k), longer(values, d_v)],
+            Some([keys, values]) => {
+                [(keys, d_k), (values, d_v)].map(|(sum, more)| longer(sum, more, block.keys.0))
+            }
             None => [d_k, d_v],
         });
-        if block.keys() == documents.length {
+        if block.end() == documents.length {
             let sums = open.take().expect("it was put there just now");
             for (sum, done) in sums.into_iter().zip(&mut done) {
                 let tokens = block.rows.1 * documents.length;
@@ -248,17 +286,26 @@ pub(super) fn backward(
         }
     }
     let [d_keys, d_values] = done.map(|parts| Tensor::cat(parts, 0));
-    [joined(d_queries, documents, blocks), d_keys, d_values]
+    let qkv = [joined(d_queries, documents, blocks), d_keys, d_values];
+    AttentionGradients { qkv, sinks: d_sinks }
 }
 
-/// `sum + more` where `more` goes on for longer: `[rows, kv_heads, keys, width]`.
-fn longer(sum: Tensor<4>, more: Tensor<4>) -> Tensor<4> {
-    let (short, long) = (sum.dims()[2], more.dims()[2]);
-    let both = sum + more.clone().narrow(2, 0, short);
-    if short == long {
-        return both;
+/// `sum + more`, `[rows, kv_heads, keys, width]`, where `more` begins at a key and goes on for
+/// longer.
+fn longer(sum: Tensor<4>, more: Tensor<4>, first: usize) -> Tensor<4> {
+    let (old, new) = (sum.dims()[2], more.dims()[2]);
+    let both = old - first;
+    let mut parts = Vec::with_capacity(3);
+    if first > 0 {
+        parts.push(sum.clone().narrow(2, 0, first));
     }
-    Tensor::cat(vec![both, more.narrow(2, short, long - short)], 2)
+    if both > 0 {
+        parts.push(sum.narrow(2, first, both) + more.clone().narrow(2, 0, both));
+    }
+    if new > both {
+        parts.push(more.narrow(2, both, new - both));
+    }
+    Tensor::cat(parts, 2)
 }
 
 /// Attention of one query per row `[rows, 1, heads, width]` over all keys of a cache,
@@ -267,10 +314,11 @@ pub(super) fn over_cache(
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
+    sinks: Option<&Tensor<1>>,
     config: AttentionConfig,
 ) -> Tensor<3> {
     let (plain, heads) = (ComputeConfig::default(), config.heads);
     let scores = scores(fold(q, heads), k.swap_dims(1, 2), config, plain);
-    let weights = weights(scores, None, heads);
+    let (weights, _) = weights(scores, None, sinks, heads);
     unfold(product(weights, v.swap_dims(1, 2), plain.arithmetic), heads)
 }

@@ -3,13 +3,15 @@
 //! which the forward pass kept (Dao et al. 2022), so that memory grows with tokens and not with
 //! their square.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::element::{F32, Format};
 use super::host_tensor::{AsLhs, HostTensor};
 use super::packed::{Left, PANEL, PackedRhs, View, convert};
-use super::product::{Term, add_product_here, product_here};
+use super::product::{Skipped, Term, add_product_here, product_here};
 use super::rotation::Rotation;
 use super::run::Products;
 use super::softmax::{Scores, cap_scores};
@@ -25,6 +27,8 @@ pub struct Attention<'a, F: AsLhs> {
     pub k: &'a Left<F>,
     /// `[tokens, kv_heads · width]`.
     pub v: &'a Left<F>,
+    /// A score of nothing for each query head.
+    pub sinks: Option<&'a [f32]>,
     /// How they are laid out, and what sees what.
     pub config: AttentionConfig,
     /// First token and length of each document.
@@ -54,6 +58,16 @@ struct TaskGradients {
     k: Vec<f32>,
     /// `[keys, width]`.
     v: Vec<f32>,
+    /// Of each head.
+    sinks: Vec<f32>,
+}
+
+/// Gradients of what attention is given.
+pub struct MixedGradients<F: Format> {
+    /// Of queries, keys and values.
+    pub qkv: [Left<F>; 3],
+    /// Of the sinks, if there are some.
+    pub sinks: Option<Vec<f32>>,
 }
 
 impl QueryBlock {
@@ -61,11 +75,22 @@ impl QueryBlock {
     fn of<F: Format>(self, weights: &Left<F>) -> View<'_, F::Stored> {
         weights.view().part((0, self.count), (0, self.keys))
     }
+
+    /// Keys before it, where they are outputs of a product.
+    fn outputs(self) -> Skipped {
+        Skipped { outputs: self.first_key, inner: 0 }
+    }
+
+    /// Keys before it, where they are summed over.
+    fn inner(self) -> Skipped {
+        Skipped { outputs: 0, inner: self.first_key }
+    }
 }
 
 /// Memory for the largest block of a task.
 fn scratch<N>(task: &Task) -> Vec<N> {
-    Vec::with_capacity(QUERIES * task.keys().next_multiple_of(PANEL))
+    let keys = task.blocks().map(|block| block.keys).max().unwrap_or(0);
+    Vec::with_capacity(QUERIES * keys.next_multiple_of(PANEL))
 }
 
 impl<F: AsLhs> Attention<'_, F> {
@@ -74,7 +99,8 @@ impl<F: AsLhs> Attention<'_, F> {
     }
 
     fn tasks(&self) -> Tasks {
-        Tasks::new(self.documents.iter().map(|document| document.1), self.config.heads.kv_heads)
+        let lengths = self.documents.iter().map(|document| document.1);
+        Tasks::new(lengths, self.config.heads.kv_heads, self.config.window)
     }
 
     /// Whether the output is wanted of any token of a block.
@@ -97,8 +123,16 @@ impl<F: AsLhs> Attention<'_, F> {
 
     /// The query heads of a task, rows of its queries.
     fn heads_of<'b>(&self, x: &'b Left<F>, task: &Task) -> Vec<View<'b, F::Stored>> {
-        let heads = task.group * self.repeat()..(task.group + 1) * self.repeat();
-        heads.map(|head| self.head(x, task.document, head)).collect()
+        self.numbers_of(task).map(|head| self.head(x, task.document, head)).collect()
+    }
+
+    /// Their numbers.
+    fn numbers_of(&self, task: &Task) -> Range<usize> {
+        task.group * self.repeat()..(task.group + 1) * self.repeat()
+    }
+
+    fn sink(&self, head: usize) -> Option<f32> {
+        self.sinks.map(|sinks| sinks[head])
     }
 
     /// Keys or values of every document and group, packed.
@@ -126,8 +160,10 @@ impl<F: AsLhs> Attention<'_, F> {
         let mix = |task: &Task| {
             let mut logs = Vec::with_capacity(self.repeat() * task.queries.len());
             let factors = self.for_task(&packed, task);
-            let heads = self.heads_of(self.q, task).into_iter();
-            let rows: Vec<_> = heads.map(|q| self.mix(task, q, factors, &mut logs)).collect();
+            let heads = self.heads_of(self.q, task).into_iter().zip(self.numbers_of(task));
+            let heads =
+                heads.map(|(q, head)| self.mix(task, (q, self.sink(head)), factors, &mut logs));
+            let rows: Vec<_> = heads.collect();
             (rows, logs)
         };
         let (rows, logs): (Vec<_>, Vec<_>) = tasks.all.par_iter().map(mix).unzip();
@@ -166,7 +202,7 @@ impl<F: AsLhs> Attention<'_, F> {
     fn mix(
         &self,
         task: &Task,
-        q: View<F::Stored>,
+        (q, sink): (View<F::Stored>, Option<f32>),
         [keys, values]: &[PackedRhs<F>; 2],
         logs: &mut Vec<f32>,
     ) -> Vec<f32> {
@@ -178,10 +214,11 @@ impl<F: AsLhs> Attention<'_, F> {
                 logs.resize(logs.len() + block.count, 0.0);
                 continue;
             }
-            let scores = self.scores(q, keys, block, &mut numbers);
+            let scores = self.scores((q, sink), keys, block, &mut numbers);
             let mut weights = Left::<F>::reused(memory, block.count, block.keys);
             let sums = scores.exponentials::<F>(weights.numbers_mut());
-            add_product_here(target, &[Term { left: weights.view(), right: values }]);
+            let terms = [Term { left: weights.view(), right: values }];
+            add_product_here(target, &terms, block.inner());
             // Once they are mixed there are fewer numbers to divide by the sum.
             for (row, sum) in target.chunks_exact_mut(width).zip(&sums) {
                 row.iter_mut().for_each(|number| *number /= sum.relative);
@@ -195,32 +232,34 @@ impl<F: AsLhs> Attention<'_, F> {
     /// Scores of a block, in the memory of `numbers`.
     fn scores<'b>(
         &self,
-        q: View<F::Stored>,
+        (q, sink): (View<F::Stored>, Option<f32>),
         keys: &PackedRhs<F>,
         block: QueryBlock,
         numbers: &'b mut Vec<f32>,
     ) -> Scores<'b> {
         let left = q.part((block.first, block.count), (0, q.columns));
-        product_here(numbers, block.keys, &[Term { left, right: keys }]);
+        product_here(numbers, block.keys, &[Term { left, right: keys }], block.outputs());
         let AttentionConfig { scale, soft_cap, window, .. } = self.config;
         if let Some(cap) = soft_cap {
             cap_scores(numbers, scale, cap);
         }
         let numbers = View::new(numbers, block.count, block.keys);
         let window = window.unwrap_or(usize::MAX);
-        Scores { numbers, seen: block.first + 1, window, scale, soft_cap }
+        let seen = block.first + 1 - block.first_key;
+        Scores { numbers, seen, window, scale, soft_cap, sink }
     }
 
     /// Gradients of queries, keys and values for that of the output, `d`; those of the first two
-    /// before they were rotated, if they were.
+    /// before they were rotated, if they were, each by a rotation of its own.
     pub fn backward(
         &self,
         mixed: &Mixed<F>,
         d: &Left<F>,
-        rotation: Option<Rotation>,
-    ) -> [Left<F>; 3] {
+        rotations: Option<[Rotation; 2]>,
+    ) -> MixedGradients<F> {
         let Heads { queries, kv_heads, width } = self.config.heads;
-        let back = |token: usize, row: &[f32], target: &mut [F::Stored]| match rotation {
+        let [of_queries, of_keys] = rotations.map_or([None; 2], |both| both.map(Some));
+        let back = |by: Option<Rotation>, token, row: &[f32], target: &mut [F::Stored]| match by {
             Some(rotation) => rotation.back::<F>(token, row, target),
             None => convert::<F, _>(row, target),
         };
@@ -242,23 +281,32 @@ impl<F: AsLhs> Attention<'_, F> {
         let dq = self.by_token(queries, |token, place, head, target| {
             let (task, row) = tasks.of_query(place, head / self.repeat());
             let rows = &parts[task].q[head % self.repeat()];
-            back(token, &rows[row * width..][..width], target);
+            back(of_queries, token, &rows[row * width..][..width], target);
         });
         let sum = |of: fn(&TaskGradients) -> &[f32], place: (usize, usize), group| {
             let mut sum = vec![0.0; width];
-            for part in &parts[tasks.of_key(place, group)] {
-                let row = &of(part)[place.1 * width..][..width];
+            for number in tasks.of_key(place, group) {
+                let first = tasks.all[number].keys().start;
+                let row = &of(&parts[number])[(place.1 - first) * width..][..width];
                 sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
             }
             sum
         };
         let dk = self.by_token(kv_heads, |token, place, group, target| {
-            back(token, &sum(|part| &part.k, place, group), target);
+            back(of_keys, token, &sum(|part| &part.k, place, group), target);
         });
         let dv = self.by_token(kv_heads, |_, place, group, target| {
             convert::<F, _>(&sum(|part| &part.v, place, group), target);
         });
-        [dq, dk, dv]
+        let sinks = self.sinks.map(|sinks| {
+            let mut sums = vec![0.0; sinks.len()];
+            for (task, part) in tasks.all.iter().zip(&parts) {
+                let of_task = self.numbers_of(task).zip(&part.sinks);
+                of_task.for_each(|(head, d)| sums[head] += d);
+            }
+            sums
+        });
+        MixedGradients { qkv: [dq, dk, dv], sinks }
     }
 
     /// With weights P: dV = Pᵀ·dO; dS = s · P ⊙ (dO·Vᵀ − rowsum(dO ⊙ O)); dQ = dS·K; dK = dSᵀ·Q.
@@ -273,34 +321,41 @@ impl<F: AsLhs> Attention<'_, F> {
         d: &Left<F>,
     ) -> TaskGradients {
         let (width, count) = (self.config.heads.width, task.queries.len());
-        let (mut dk, mut dv) = (vec![0.0; task.keys() * width], vec![0.0; task.keys() * width]);
+        let all_keys = task.keys();
+        let [mut dk, mut dv] = [(); 2].map(|()| vec![0.0; all_keys.len() * width]);
+        let mut d_sinks = Vec::with_capacity(self.repeat());
         let (mut numbers, mut d_weights) = (scratch(task), scratch(task));
         let mut memory = [scratch(task), scratch(task)];
         let [q, o, d] = [self.q, output, d].map(|x| self.heads_of(x, task));
         let heads = q.into_iter().zip(o.into_iter().zip(d)).zip(logs.chunks_exact(count));
-        let heads = heads.map(|((q, (o, d)), logs)| {
-            let mut dq = vec![0.0; count * width];
+        let heads = heads.zip(self.numbers_of(task)).map(|(((q, (o, d)), logs), head)| {
+            let (mut dq, mut d_sink) = (vec![0.0; count * width], 0.0);
             let parts = dq.chunks_mut(QUERIES * width).zip(logs.chunks(QUERIES));
             let blocks = task.blocks().zip(parts);
             for (block, (target, logs)) in blocks.filter(|(block, _)| self.wants(task, *block)) {
-                let scores = self.scores(q, keys, block, &mut numbers);
+                let scores = self.scores((q, self.sink(head)), keys, block, &mut numbers);
                 let rows = (block.first, block.count);
                 let [q, o, d] = [q, o, d].map(|x| x.part(rows, (0, width)));
-                product_here(&mut d_weights, block.keys, &[Term { left: d, right: values }]);
+                let terms = [Term { left: d, right: values }];
+                product_here(&mut d_weights, block.keys, &terms, block.outputs());
                 let [mut weights, mut d_scores] = std::mem::take(&mut memory)
                     .map(|memory| Left::<F>::reused(memory, block.count, block.keys));
                 let targets = [weights.numbers_mut(), d_scores.numbers_mut()];
-                scores.gradients::<F>(logs, &d_weights, [d, o], targets);
+                d_sink += scores.gradients::<F>(logs, &d_weights, [d, o], targets);
 
-                let until = block.keys * width;
-                add_turned::<F>(&mut dv[..until], block.of(&weights), d);
-                add_product_here(target, &[Term { left: d_scores.view(), right: keys_back }]);
-                add_turned::<F>(&mut dk[..until], block.of(&d_scores), q);
+                let at = (block.first_key - all_keys.start) * width;
+                let here = at..at + block.keys * width;
+                add_turned::<F>(&mut dv[here.clone()], block.of(&weights), d);
+                let terms = [Term { left: d_scores.view(), right: keys_back }];
+                add_product_here(target, &terms, block.inner());
+                add_turned::<F>(&mut dk[here], block.of(&d_scores), q);
                 memory = [weights, d_scores].map(Left::into_numbers);
             }
+            d_sinks.push(d_sink);
             dq
         });
-        TaskGradients { q: heads.collect(), k: dk, v: dv }
+        let q = heads.collect();
+        TaskGradients { q, k: dk, v: dv, sinks: d_sinks }
     }
 }
 
@@ -308,90 +363,30 @@ impl<F: AsLhs> Attention<'_, F> {
 fn add_turned<F: AsLhs>(target: &mut [f32], left: View<F::Stored>, right: View<F::Stored>) {
     let left = Left::<F>::transposed(left);
     let right = PackedRhs::<F>::pack_cols(right);
-    add_product_here(target, &[Term { left: left.view(), right: &right }]);
+    add_product_here(target, &[Term { left: left.view(), right: &right }], Skipped::default());
 }
 
 /// Attention of tensors of the CPU in 32 bits; none where these kernels are not asked for, or the
 /// tensors are on a tape or elsewhere.
 pub fn attend(
-    inputs: [&Tensor<2>; 3],
+    (inputs, sinks): ([&Tensor<2>; 3], Option<&Tensor<1>>),
     config: AttentionConfig,
     documents: &[(usize, usize)],
     computing: ComputeConfig,
 ) -> Option<Tensor<2>> {
     Products::of(computing)?;
+    let sinks = match sinks {
+        Some(sinks) => Some(HostTensor::of(sinks)?),
+        None => None,
+    };
+    let sinks = sinks.as_ref().map(HostTensor::single);
     let [q, k, v] = inputs.map(HostTensor::of);
     let [q, k, v] = [q?, k?, v?].map(|x| x.numbers().converted::<F32>());
-    let attention = Attention { q: &q, k: &k, v: &v, config, documents, wanted: None };
+    let attention = Attention { q: &q, k: &k, v: &v, sinks, config, documents, wanted: None };
     let output = attention.forward().output.into_numbers();
     Some(from_vec(output, inputs[0].dims(), &inputs[0].device()))
 }
 
 #[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-
-    use super::*;
-    use crate::config::Kernels;
-    use crate::ops::{Documents, attend, attend_backward, host};
-    use crate::random::Stream;
-
-    /// Documents around the sizes of blocks and panels, against tensor operations.
-    #[test]
-    fn blocks_compute_what_tensor_operations_compute() {
-        let lengths = [1, 47, 48, 49, 64, 65, 330, 3];
-        let mut numbers: Vec<u32> = vec![0; 5];
-        for (number, length) in (1..).zip(lengths) {
-            numbers.extend(std::iter::repeat_n(number, length));
-        }
-        let tokens = numbers.len();
-        let documents = Documents::new(&numbers, 1, tokens);
-        for (queries, kv_heads, width, window, soft_cap) in [
-            (4, 2, 16, None, None),
-            (3, 1, 10, Some(7), None),
-            (2, 2, 64, Some(70), Some(1.2)),
-            (2, 1, 8, Some(1), None),
-            (4, 1, 12, None, Some(0.4)),
-        ] {
-            let heads = Heads { queries, kv_heads, width };
-            let config = AttentionConfig { window, soft_cap, ..AttentionConfig::of(heads) };
-            // What padding gets is left open.
-            let random = |features: usize, name: &str| -> Tensor<2> {
-                let stream = Stream::new(6).site(name);
-                #[expect(clippy::cast_possible_truncation)]
-                let numbers = (0..(tokens * features) as u64).map(|i| match i / features as u64 {
-                    0..5 => 0.0,
-                    _ => stream.normal(i) as f32,
-                });
-                from_vec(numbers.collect(), [tokens, features], &Device::flex())
-            };
-            let [q, d] = ["q", "d"].map(|name| random(queries * width, name));
-            let [k, v] = ["k", "v"].map(|name| random(kv_heads * width, name));
-            let computing =
-                ComputeConfig { kernels: Kernels::Portable, ..ComputeConfig::default() };
-            let inputs = [&q, &k, &v];
-            let mixed = attend(inputs, config, &documents, computing);
-            let back = attend_backward(inputs, &d, config, &documents, computing);
-
-            let [q, k, v, d] = [q, k, v, d].map(host);
-            let documents = documents.spans();
-            let left = |x| Left::<F32>::from_numbers(x, tokens);
-            let [q, k, v, d] = [q, k, v, d].map(left);
-            let blocks = Attention { q: &q, k: &k, v: &v, config, documents, wanted: None };
-            let output = blocks.forward();
-            let gradients = blocks.backward(&output, &d, None).map(Left::into_numbers);
-            let output = output.output.into_numbers();
-            let near = |what: &str, ours: &[f32], reference: Tensor<2>| {
-                let reference = host(reference);
-                assert_eq!(ours.len(), reference.len());
-                let far = ours.iter().zip(&reference).map(|(a, b)| (a - b).abs());
-                assert!(far.fold(0.0, f32::max) < 2e-5, "{what} of {config:?}");
-            };
-            near("output", &output, mixed);
-            for (ours, (what, reference)) in gradients.iter().zip(["q", "k", "v"].iter().zip(back))
-            {
-                near(what, ours, reference);
-            }
-        }
-    }
-}
+#[path = "attention_tests.rs"]
+mod tests;

@@ -11,7 +11,7 @@ use super::host_tensor::{AsLhs, HostTensor};
 use super::memory::filled_in;
 use super::packed::{Left, PackedRhs, View};
 use super::pointwise::exponential;
-use super::product::{Term, add_product, add_product_here, product};
+use super::product::{Skipped, Term, add_product, add_product_here, product};
 use super::softmax::cap_scores;
 
 /// Rows of a task: fixed, so that sums are the same for any number of threads.
@@ -54,7 +54,8 @@ impl Scores {
         let numbers = filled_in(used, length, GROUP * positions, |part, target| {
             let rows = table.numbers().part(part * GROUP, target.len() / positions);
             let left = F::factor(rows);
-            add_product_here(target, &[Term { left: left.view(), right: &right }]);
+            let terms = [Term { left: left.view(), right: &right }];
+            add_product_here(target, &terms, Skipped::default());
             if let Some(cap) = soft_cap {
                 cap_scores(target, 1.0, cap);
             }

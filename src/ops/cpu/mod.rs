@@ -22,10 +22,11 @@ mod projection;
 mod rotation;
 mod run;
 mod softmax;
+mod target;
 mod tasks;
 mod transpose;
 
-pub use attention::{Attention, Mixed, attend};
+pub use attention::{Attention, Mixed, MixedGradients, attend};
 pub use element::{Bf16, F32, F32RoundedToBf16, Number};
 pub use few::{few_rows, few_rows_of};
 pub use host_tensor::{AsLhs, HostTensor};

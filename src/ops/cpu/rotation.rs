@@ -3,10 +3,10 @@
 use pulp::{Arch, NullaryFnOnce};
 
 use super::element::Format;
-use super::packed::Left;
+use super::packed::{Left, View};
 
-/// Cosines and sines by position, `[tokens, width]` each: how heads are rotated whose two halves
-/// are the coordinates of `width / 2` planes.
+/// Cosines and sines by position, `[tokens, rotated]` each: how the first numbers of heads are
+/// rotated, whose two halves are the coordinates of `rotated / 2` planes.
 #[derive(Debug, Clone, Copy)]
 pub struct Rotation<'a> {
     /// Cosines.
@@ -15,15 +15,15 @@ pub struct Rotation<'a> {
     pub sines: &'a [f32],
     /// Numbers of a head.
     pub width: usize,
+    /// How many of them are rotated.
+    pub rotated: usize,
 }
 
 impl Rotation<'_> {
     /// Rotates the heads of every token, `x: [tokens, heads · width]`.
-    pub fn rows<F: Format>(self, x: &[f32]) -> Left<F> {
-        let tokens = self.cosines.len() / self.width;
-        let features = x.len() / tokens;
-        Left::with(tokens, features, |token, target| {
-            let x = &x[token * features..(token + 1) * features];
+    pub fn rows<F: Format>(self, x: View<f32>) -> Left<F> {
+        Left::with(x.rows, x.columns, |token, target| {
+            let x = x.row(token);
             Arch::new().dispatch(Rotate::<F> { rotation: self, token, sign: 1.0, x, target });
         })
     }
@@ -48,12 +48,15 @@ impl<F: Format> NullaryFnOnce for Rotate<'_, F> {
     #[inline(always)]
     fn call(self) {
         let Self { rotation, token, sign, x, target } = self;
-        let width = rotation.width;
-        let cosines = &rotation.cosines[token * width..][..width];
-        let sines = &rotation.sines[token * width..][..width];
+        let Rotation { width, rotated, .. } = rotation;
+        let cosines = &rotation.cosines[token * rotated..][..rotated];
+        let sines = &rotation.sines[token * rotated..][..rotated];
         for (head, target) in x.chunks_exact(width).zip(target.chunks_exact_mut(width)) {
-            let (left, right) = head.split_at(width / 2);
-            let (to_left, to_right) = target.split_at_mut(width / 2);
+            let ((head, kept), (target, rest)) =
+                (head.split_at(rotated), target.split_at_mut(rotated));
+            rest.iter_mut().zip(kept).for_each(|(to, number)| *to = F::of(*number));
+            let (left, right) = head.split_at(rotated / 2);
+            let (to_left, to_right) = target.split_at_mut(rotated / 2);
             let numbers = left.iter().zip(right).zip(cosines.iter().zip(sines));
             for (((a, b), (cosine, sine)), to) in numbers.zip(to_left.iter_mut().zip(to_right)) {
                 let sine = sine * sign;

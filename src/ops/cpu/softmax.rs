@@ -22,6 +22,8 @@ pub struct Scores<'a> {
     pub scale: f32,
     /// The numbers were multiplied already, and then went through [`cap_scores`].
     pub soft_cap: Option<f32>,
+    /// A score of nothing, which takes its share of the weights (Xiao et al. 2023): as it is.
+    pub sink: Option<f32>,
 }
 
 /// `cap · tanh(scale · score / cap)` in the place of every score.
@@ -48,9 +50,9 @@ impl NullaryFnOnce for Cap<'_> {
 /// What is known of a row of scores once its exponentials are summed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sum {
-    /// `Σ exp(scale · (score − most))`.
+    /// `Σ exp(scale · (score − most))`, that of the sink among them.
     pub relative: f32,
-    /// The logarithm of `Σ exp(scale · score)`.
+    /// The logarithm of `Σ exp(scale · score)`, likewise.
     pub log: f32,
 }
 
@@ -65,7 +67,8 @@ impl Scores<'_> {
 
     /// With the weights P = exp(scale · score − log), made again: P, and the gradient of scores
     /// `scale · P ⊙ (d_weights − rowsum(d ⊙ output))`, times the slope of the cap if there is one:
-    /// of what [`cap_scores`] was given. In rows of targets, which may be padded.
+    /// of what [`cap_scores`] was given. In rows of targets, which may be padded. Returns the
+    /// gradient of the sink.
     /// `logs` are those of [`Sum`], `outputs` are d, the gradient of the output, and the output.
     pub fn gradients<F: Format>(
         self,
@@ -73,8 +76,8 @@ impl Scores<'_> {
         d_weights: &[f32],
         outputs: [View<F::Stored>; 2],
         targets: [&mut [F::Stored]; 2],
-    ) {
-        Arch::new().dispatch(Gradients::<F> { scores: self, logs, d_weights, outputs, targets });
+    ) -> f32 {
+        Arch::new().dispatch(Gradients::<F> { scores: self, logs, d_weights, outputs, targets })
     }
 
     /// What the numbers are still to be multiplied with.
@@ -111,7 +114,8 @@ impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
             let (before, target) = target.split_at_mut(seen.start);
             before.fill(F::Stored::default());
             let (target, hidden) = target.split_at_mut(row.len());
-            let most = largest(row);
+            let sink = scores.sink.map(|sink| sink / factor);
+            let most = sink.map_or(largest(row), |sink| largest(row).max(sink));
             let mut lanes = [0.0; LANES];
             let (mut parts, whole) = (target.chunks_exact_mut(LANES), row.chunks_exact(LANES));
             let rest = whole.remainder();
@@ -129,7 +133,8 @@ impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
                 last += number;
             }
             hidden.fill(F::Stored::default());
-            let relative = lanes.iter().sum::<f32>() + last;
+            let sink = sink.map_or(0.0, |sink| exponential((sink - most) * factor));
+            let relative = lanes.iter().sum::<f32>() + last + sink;
             *sum = Sum { relative, log: most * factor + relative.ln() };
         }
     }
@@ -144,10 +149,10 @@ struct Gradients<'a, F: Format> {
 }
 
 impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
-    type Output = ();
+    type Output = f32;
 
     #[inline(always)]
-    fn call(self) {
+    fn call(self) -> f32 {
         let Self { scores, logs, d_weights, outputs: [d, output], targets } = self;
         let [weights, d_scores] = targets;
         let (scale, factor, stride) = (scores.scale, scores.factor(), weights.len() / logs.len());
@@ -155,10 +160,13 @@ impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
         let inverse = scores.soft_cap.map_or(0.0, |cap| 1.0 / cap);
         let targets = weights.chunks_exact_mut(stride).zip(d_scores.chunks_exact_mut(stride));
         let rows = targets.zip(d_weights.chunks_exact(scores.numbers.columns)).enumerate();
+        let mut d_sink = 0.0;
         for (query, ((weights, d_scores), d_weights)) in rows {
             let seen = scores.seen_by(query);
             let row = &scores.numbers.row(query)[seen.clone()];
             let (log, product) = (logs[query], dot(d.row(query), output.row(query)));
+            // Its weight, of which nothing is mixed.
+            d_sink -= scores.sink.map_or(0.0, |sink| exponential(sink - log)) * product;
             let [weights, d_scores] = [weights, d_scores].map(|target| {
                 let (before, target) = target.split_at_mut(seen.start);
                 before.fill(F::Stored::default());
@@ -175,6 +183,7 @@ impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
                 *d_score = F::of(p * (d - product) * scale * (1.0 - share * share));
             }
         }
+        d_sink
     }
 }
 
@@ -183,18 +192,16 @@ mod tests {
     use super::super::element::F32;
     use super::*;
 
+    fn of(numbers: View<f32>) -> Scores {
+        let window = usize::MAX;
+        Scores { numbers, seen: 1, window, scale: 1.0, soft_cap: None, sink: None }
+    }
+
     #[test]
     fn exponentials_hide_what_is_not_seen_and_sum_the_rest() {
         let (queries, keys, stride) = (3, 40, 42);
         let numbers: Vec<f32> = (0..queries * keys).map(|i| (i % 7) as f32).collect();
-        let numbers_of = View::new(&numbers, queries, keys);
-        let scores = Scores {
-            numbers: numbers_of,
-            seen: 21,
-            window: usize::MAX,
-            scale: 0.5,
-            soft_cap: None,
-        };
+        let scores = Scores { seen: 21, scale: 0.5, ..of(View::new(&numbers, queries, keys)) };
         let mut target = vec![9.0; queries * stride];
         let sums = scores.exponentials::<F32>(&mut target);
         for (query, (row, sum)) in target.chunks(stride).zip(&sums).enumerate() {
@@ -211,14 +218,7 @@ mod tests {
     #[test]
     fn weights_are_made_again() {
         let numbers: Vec<f32> = (0..120).map(|i| (i * 37 % 101) as f32 / 10.0).collect();
-        let numbers_of = View::new(&numbers, 3, 40);
-        let scores = Scores {
-            numbers: numbers_of,
-            seen: 38,
-            window: usize::MAX,
-            scale: 0.7,
-            soft_cap: None,
-        };
+        let scores = Scores { seen: 38, scale: 0.7, ..of(View::new(&numbers, 3, 40)) };
         let mut first = vec![9.0; 120];
         let sums = scores.exponentials::<F32>(&mut first);
         let logs: Vec<f32> = sums.iter().map(|sum| sum.log).collect();

@@ -14,7 +14,6 @@ use crate::model::Description;
 use crate::weights::{Element, ShardStream, TensorPlace, to_f32};
 
 const FAILED: &str = "cannot write the export";
-const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// What becomes of one tensor of the model.
 #[derive(Debug, Clone)]
@@ -29,7 +28,7 @@ struct Plan {
 pub struct Layout {
     tensors: Vec<Tensor>,
     plans: BTreeMap<String, Plan>,
-    factors: Option<Vec<f32>>,
+    factors: Vec<(&'static str, Vec<f32>)>,
     /// Matrices that the wanted numbers do not fit, kept in f16.
     pub kept: usize,
 }
@@ -48,9 +47,9 @@ impl Layout {
     ) -> Result<Self> {
         let factors = architecture.rope_factors(facts);
         let mut layout = Self { tensors: Vec::new(), plans: BTreeMap::new(), factors, kept: 0 };
-        if let Some(factors) = &layout.factors {
+        for (name, factors) in &layout.factors {
             layout.tensors.push(Tensor {
-                name: ROPE_FACTORS.to_owned(),
+                name: (*name).to_owned(),
                 shape: vec![factors.len()],
                 kind: NumberFormat::Plain(Element::F32).kind(),
                 bytes: 4 * factors.len() as u64,
@@ -127,7 +126,7 @@ impl Writer {
         let file = begin().map_err(|error| failed(FAILED, path, &error))?;
         let mut writer =
             Self { file, path: path.to_owned(), plans: layout.plans, current: None, keys_begin };
-        if let Some(factors) = &layout.factors {
+        for (_, factors) in &layout.factors {
             let bytes = Element::F32.encode(factors);
             writer.write(&bytes)?;
             writer.pad(bytes.len() as u64)?;

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::element::{Bf16, F32, F32RoundedToBf16, Format, Number};
 use super::packed::{Left, PANEL, PackedRhs, View, width};
+use super::target::Target;
 
 /// Rows of the product that are summed at once: with a panel of four vectors, 24 sums are under
 /// way, as many as hide the latency of one and as registers hold.
@@ -45,6 +46,15 @@ pub(super) struct TileInput<'a, F: Format> {
     pub panel: &'a [F::Group],
 }
 
+/// What products leave out of right factors.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Skipped {
+    /// So many of the first outputs: whole panels.
+    pub outputs: usize,
+    /// So many of the first inner numbers: whole groups.
+    pub inner: usize,
+}
+
 /// Sums of a tile.
 pub(super) type Tile = [[f32; PANEL]; ROWS];
 
@@ -73,22 +83,13 @@ impl Multiply for Bf16 {
     }
 }
 
-/// Where sums go.
-enum Target<'a, F: Format> {
-    /// Memory that nothing was written to yet.
-    New(&'a mut [MaybeUninit<f32>]),
-    /// They are added to what is there.
-    Sum(&'a mut [f32]),
-    /// Memory that nothing was written to yet, in the format of factors: whole sums alone.
-    Factor(&'a mut [MaybeUninit<F::Stored>]),
-}
-
 /// Rows of a product.
 pub struct RowBlock<'a, F: Format> {
     target: Target<'a, F>,
     outputs: usize,
     first_row: usize,
     terms: &'a [Term<'a, F>],
+    skipped: Skipped,
     passes: &'a [Vec<ColumnPass>],
 }
 
@@ -147,14 +148,14 @@ fn make<F: Multiply, N: Number>(
     pass: usize,
     target: impl for<'a> Fn(&'a mut [MaybeUninit<N>]) -> Target<'a, F> + Sync,
 ) -> Vec<N> {
-    let length = terms[0].left.rows * outputs;
-    check(terms, outputs);
+    let (length, skipped) = (terms[0].left.rows * outputs, Skipped::default());
+    check(terms, outputs, skipped);
     let passes = passes(terms, pass);
     let mut product = Vec::with_capacity(length);
     let room = &mut product.spare_capacity_mut()[..length];
     tasks(terms, room, outputs).into_par_iter().for_each(|(first_row, room)| {
         let passes = passes.as_slice();
-        F::rows(RowBlock { target: target(room), outputs, first_row, terms, passes });
+        F::rows(RowBlock { target: target(room), outputs, first_row, terms, skipped, passes });
     });
     // SAFETY: tasks are all of the room, and each writes every number of it (`sweep`).
     #[expect(unsafe_code)]
@@ -166,10 +167,11 @@ fn make<F: Multiply, N: Number>(
 
 /// Adds the product to `target: [rows, outputs]`.
 pub fn add_product<F: Multiply>(target: &mut [f32], terms: &[Term<F>]) {
-    let (outputs, passes) = plan(target.len(), terms);
+    let skipped = Skipped::default();
+    let (outputs, passes) = plan(target.len(), terms, skipped);
     tasks(terms, target, outputs).into_par_iter().for_each(|(first_row, target)| {
         let (target, passes) = (Target::Sum(target), passes.as_slice());
-        F::rows(RowBlock { target, outputs, first_row, terms, passes });
+        F::rows(RowBlock { target, outputs, first_row, terms, skipped, passes });
     });
 }
 
@@ -198,25 +200,32 @@ fn tasks<'a, F: Format, N>(
     tasks
 }
 
-/// Adds the product to a target on this thread alone. Right factors may be longer than left ones,
-/// and have more outputs than the target if those are whole panels: the rest is left out.
-pub fn add_product_here<F: Multiply>(target: &mut [f32], terms: &[Term<F>]) {
+/// Adds the product to a target on this thread alone. Right factors may be longer than left ones
+/// and what is skipped, and have more outputs than the target if those are whole panels: the rest
+/// is left out.
+pub fn add_product_here<F: Multiply>(target: &mut [f32], terms: &[Term<F>], skipped: Skipped) {
     if !target.is_empty() {
-        let (outputs, passes) = plan(target.len(), terms);
-        let target = Target::Sum(target);
-        F::rows(RowBlock { target, outputs, first_row: 0, terms, passes: &passes });
+        let (outputs, passes) = plan(target.len(), terms, skipped);
+        let (target, passes) = (Target::Sum(target), passes.as_slice());
+        F::rows(RowBlock { target, outputs, first_row: 0, terms, skipped, passes });
     }
 }
 
-/// The first `outputs` columns of a product, in the memory of `target`, on this thread alone.
-pub fn product_here<F: Multiply>(target: &mut Vec<f32>, outputs: usize, terms: &[Term<F>]) {
+/// The first `outputs` columns of a product after what is skipped, in the memory of `target`, on
+/// this thread alone.
+pub fn product_here<F: Multiply>(
+    target: &mut Vec<f32>,
+    outputs: usize,
+    terms: &[Term<F>],
+    skipped: Skipped,
+) {
     let length = terms[0].left.rows * outputs;
     target.clear();
     target.reserve(length);
-    let (_, passes) = plan(length, terms);
+    let (_, passes) = plan(length, terms, skipped);
     if length > 0 {
         let target = Target::New(&mut target.spare_capacity_mut()[..length]);
-        F::rows(RowBlock { target, outputs, first_row: 0, terms, passes: &passes });
+        F::rows(RowBlock { target, outputs, first_row: 0, terms, skipped, passes: &passes });
     }
     // SAFETY: `sweep` wrote every number.
     #[expect(unsafe_code)]
@@ -226,23 +235,31 @@ pub fn product_here<F: Multiply>(target: &mut Vec<f32>, outputs: usize, terms: &
 }
 
 /// Columns of the product and the order of its sums.
-fn plan<F: Format>(numbers: usize, terms: &[Term<F>]) -> (usize, Vec<Vec<ColumnPass>>) {
+fn plan<F: Format>(
+    numbers: usize,
+    terms: &[Term<F>],
+    skipped: Skipped,
+) -> (usize, Vec<Vec<ColumnPass>>) {
     let rows = terms[0].left.rows;
     let outputs = numbers / rows;
     assert_eq!(numbers, rows * outputs, "the target has {rows} rows");
-    check(terms, outputs);
+    check(terms, outputs, skipped);
     (outputs, passes(terms, PASS))
 }
 
 /// Factors must fit each other and the target.
-fn check<F: Format>(terms: &[Term<F>], outputs: usize) {
+fn check<F: Format>(terms: &[Term<F>], outputs: usize, skipped: Skipped) {
     let rows = terms[0].left.rows;
+    let whole = skipped.outputs.is_multiple_of(PANEL) && skipped.inner.is_multiple_of(F::GROUP);
+    assert!(whole, "whole panels and groups are skipped");
     for term in terms {
         let (left, right) = (&term.left, term.right);
-        assert!(left.columns <= right.inner(), "left factors are not longer than right ones");
+        let inner = left.columns + skipped.inner;
+        assert!(inner <= right.inner(), "left factors are not longer than right ones");
         assert!(left.columns.is_multiple_of(F::GROUP), "left factors are padded");
-        let whole = outputs.is_multiple_of(PANEL) && outputs < right.outputs();
-        assert!(left.rows == rows && (outputs == right.outputs() || whole), "factors fit");
+        let end = skipped.outputs + outputs;
+        let whole = outputs.is_multiple_of(PANEL) && end < right.outputs();
+        assert!(left.rows == rows && (end == right.outputs() || whole), "factors fit");
     }
 }
 
@@ -253,7 +270,7 @@ pub(super) fn sweep<F: Format>(
     mut tile: impl FnMut(&[TileInput<'_, F>], usize, &mut Tile),
 ) {
     const TERMS: usize = 8;
-    let RowBlock { mut target, outputs, first_row, terms, passes } = block;
+    let RowBlock { mut target, outputs, first_row, terms, skipped, passes } = block;
     let rows = target.len() / outputs;
     let mut sums = [[0.0; PANEL]; ROWS];
     for pass in passes {
@@ -263,7 +280,9 @@ pub(super) fn sweep<F: Format>(
             let mut parts: [TileInput<F>; TERMS] =
                 std::array::from_fn(|_| TileInput { rows: [&[]; ROWS], panel: &[] });
             for (part, piece) in parts.iter_mut().zip(pass) {
-                part.panel = terms[piece.term].right.panel(panel, piece.inner);
+                let inner = (piece.inner.0 + skipped.inner, piece.inner.1 + skipped.inner);
+                let panel = panel + skipped.outputs / PANEL;
+                part.panel = terms[piece.term].right.panel(panel, inner);
             }
             for row in (0..rows).step_by(ROWS) {
                 for (part, piece) in parts.iter_mut().zip(pass) {
@@ -286,47 +305,6 @@ pub(super) fn sweep<F: Format>(
             }
         }
         target = target.written();
-    }
-}
-
-impl<F: Format> Target<'_, F> {
-    fn len(&self) -> usize {
-        match self {
-            Self::New(target) => target.len(),
-            Self::Sum(target) => target.len(),
-            Self::Factor(target) => target.len(),
-        }
-    }
-
-    /// Sums of a row of a tile.
-    #[inline(always)]
-    fn put(&mut self, at: usize, sums: &[f32]) {
-        match self {
-            Self::New(target) => {
-                target[at..at + sums.len()].write_copy_of_slice(sums);
-            }
-            Self::Sum(target) => {
-                for (target, sum) in target[at..at + sums.len()].iter_mut().zip(sums) {
-                    *target += sum;
-                }
-            }
-            Self::Factor(target) => {
-                for (target, sum) in target[at..at + sums.len()].iter_mut().zip(sums) {
-                    target.write(F::of(*sum));
-                }
-            }
-        }
-    }
-
-    /// After the first pass, which wrote a tile to every place.
-    #[inline(always)]
-    fn written(self) -> Self {
-        match self {
-            // SAFETY: panels are all columns, and tiles of each all rows.
-            #[expect(unsafe_code)]
-            Self::New(target) => Self::Sum(unsafe { target.assume_init_mut() }),
-            other => other,
-        }
     }
 }
 

@@ -110,16 +110,21 @@ fn weights_kept_in_bfloat16_are_the_same_factors() {
     assert_eq!(rounded, of(&PackedRhs::pack_cols(View::new(&kept, 40, 30))));
 }
 
-/// Leaving out the end of long right factors, and whole panels of outputs.
+/// Leaving out the ends of long right factors, and whole panels of outputs.
 #[test]
 fn right_factors_may_be_longer_and_wider() {
     let (a, b) = (random(10 * 20, "a"), random(50 * 200, "b"));
     let left = Left::<F32>::of(View::new(&a, 10, 20));
     let right = PackedRhs::<F32>::pack_cols(View::new(&b, 50, 200));
     let mut part = vec![7.0; 3];
-    product_here(&mut part, 128, &[Term { left: left.view(), right: &right }]);
-    let b: Vec<f32> = b.chunks(200).take(20).flat_map(|row| row[..128].to_vec()).collect();
-    near("part", &part, &reference::<F32>(&a, &b, [10, 20, 128]), 20);
+    let terms = [Term { left: left.view(), right: &right }];
+    for (skip_outputs, skip_inner, outputs) in [(0, 0, 128), (64, 4, 64), (128, 30, 72)] {
+        let skipped = Skipped { outputs: skip_outputs, inner: skip_inner };
+        product_here(&mut part, outputs, &terms, skipped);
+        let rows = b.chunks(200).skip(skip_inner).take(20);
+        let b: Vec<f32> = rows.flat_map(|row| row[skip_outputs..][..outputs].to_vec()).collect();
+        near("part", &part, &reference::<F32>(&a, &b, [10, 20, outputs]), 20);
+    }
 }
 
 #[test]

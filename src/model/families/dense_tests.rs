@@ -1,0 +1,141 @@
+//! What `config.json` means to families of the usual kind.
+
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::model::description::Description;
+use crate::model::{ModelJson, families};
+use crate::ops::RopeScaling;
+
+fn config() -> Value {
+    json!({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
+           "num_key_value_heads": 2, "intermediate_size": 128, "num_hidden_layers": 2,
+           "vocab_size": 100})
+}
+
+fn describe(change: &Value) -> Result<Description> {
+    let mut json = config();
+    for (key, value) in change.as_object().unwrap() {
+        json[key] = value.clone();
+    }
+    families::describe(&ModelJson::from_value(json))
+}
+
+#[test]
+fn both_forms_of_rope_settings_mean_the_same() {
+    let scaling = json!({"rope_type": "linear", "factor": 4.0});
+    let old = describe(&json!({"rope_theta": 5e5, "rope_scaling": scaling})).unwrap();
+    let parameters = json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5});
+    let new = describe(&json!({"rope_parameters": parameters})).unwrap();
+    assert_eq!(old, new);
+    // What stands beside the object counts first, as in the reference.
+    let yarn = |inside, beside: Value| {
+        let scaling = json!({"type": "yarn", "factor": 4.0,
+            "original_max_position_embeddings": inside});
+        describe(&json!({"rope_scaling": scaling,
+            "original_max_position_embeddings": beside}))
+        .unwrap()
+    };
+    assert_eq!(yarn(64, json!(32)), yarn(32, json!(null)));
+    assert_ne!(yarn(64, json!(32)), yarn(64, json!(null)));
+    let (rope, width) = new.ropes().remove(0);
+    assert_eq!((rope.theta, rope.scaling), (5e5, RopeScaling::Linear { factor: 4.0 }));
+    assert_eq!((width, new.ropes().len()), (16, 1));
+}
+
+#[test]
+fn tensors_are_those_that_are_counted() {
+    for (change, count) in [
+        (json!({}), 2 * (64 * (2 * 64 + 2 * 32 + 3 * 128 + 2)) + 2 * 100 * 64 + 64),
+        (json!({"tie_word_embeddings": true}), 2 * (64 * 578) + 100 * 64 + 64),
+        (
+            json!({"attention_bias": true, "mlp_bias": true, "head_dim": 20}),
+            2 * (64 * (2 * 80 + 2 * 40 + 3 * 128 + 2) + 80 + 80 + 64 + 2 * 128 + 64)
+                + 2 * 100 * 64
+                + 64,
+        ),
+    ] {
+        assert_eq!(describe(&change).unwrap().parameters, count);
+    }
+}
+
+#[test]
+fn impossible_configs_are_named() {
+    for (change, key) in [
+        (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
+        (json!({"head_dim": 7}), "head_dim"),
+        (json!({"hidden_act": "gelu"}), "hidden_act"),
+        (json!({"hidden_act": 3}), "hidden_act"),
+        (json!({"vocab_size": 0}), "vocab_size"),
+        (json!({"hidden_size": 1u64 << 40}), "hidden_size"),
+        (json!({"rope_scaling": {"rope_type": "yarn"}}), "rope_scaling"),
+        (json!({"rope_scaling": {"rope_type": "spiral"}}), "rope_scaling"),
+        (json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "truncate": 3}}), "truncate"),
+        (
+            json!({"rope_theta": 1.0, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}),
+            "rope_theta",
+        ),
+        (
+            json!({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0],
+                "long_factor": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]}}),
+            "short_factor",
+        ),
+        (
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0,
+                "original_max_position_embeddings": 1.5}}),
+            "original_max_position_embeddings",
+        ),
+        (json!({"rope_scaling": {"rope_type": "linear"}}), "rope_scaling"),
+        (json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
+        (json!({"rope_scaling": "linear"}), "rope_scaling"),
+        (json!({"rope_scaling": {"rope_type": 3}}), "rope_scaling"),
+        (json!({"rope_parameters": ["linear"]}), "rope_parameters"),
+        (json!({"rope_theta": 0}), "rope_theta"),
+        (json!({"rope_theta": 1e300}), "rope_theta"),
+        (json!({"rope_parameters": {"rope_theta": -1.0}}), "rope_theta"),
+        (json!({"num_hidden_layers": 0}), "num_hidden_layers"),
+        (json!({"hidden_size": -64}), "hidden_size"),
+        (json!({"num_attention_heads": 7}), "num_key_value_heads"),
+        (json!({"head_dim": 1 << 20}), "head_dim"),
+        (
+            json!({"num_hidden_layers": 1024, "hidden_size": 1 << 20, "head_dim": 1 << 14,
+                "num_attention_heads": 1 << 20, "num_key_value_heads": 1 << 20}),
+            "weights",
+        ),
+    ] {
+        let error = describe(&change).err().expect("must be refused").to_string();
+        assert!(error.contains(key), "{change} gave {error}");
+    }
+}
+
+/// What is not understood is not ignored, unless it is off or means nothing.
+#[test]
+fn options_that_nothing_asks_for_are_refused_by_name() {
+    let scaling = |key: &str, value: Value| {
+        let mut map = json!({"rope_type": "default", "rope_theta": 1e4});
+        map[key] = value;
+        json!({"rope_parameters": map})
+    };
+    for (change, key) in [
+        (json!({"final_logit_softcapping": 30.0}), "final_logit_softcapping"),
+        (json!({"sliding_window": 4096}), "sliding_window"),
+        (json!({"attention_dropout": 0.1}), "attention_dropout"),
+        (json!({"layer_types": ["full_attention", "full_attention"]}), "layer_types"),
+        (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
+        (json!({"anything": {"at": "all"}}), "anything"),
+        (scaling("partial_rotary_factor", json!(0.25)), "partial_rotary_factor"),
+        (scaling("factor", json!(4.0)), "factor"),
+    ] {
+        let error = describe(&change).err().expect("must be refused").to_string();
+        assert!(error.contains(&format!("`{key}`")), "{change} gave {error}");
+    }
+    let plain = describe(&json!({})).unwrap();
+    for change in [
+        json!({"sliding_window": null, "attention_dropout": 0.0, "use_qk_norm": false}),
+        json!({"transformers_version": "5.0.0", "_name_or_path": "x", "pretraining_tp": 1}),
+        json!({"partial_rotary_factor": 1.0}),
+        scaling("factor", json!(null)),
+    ] {
+        assert_eq!(describe(&change).unwrap(), plain, "{change}");
+    }
+}
