@@ -28,3 +28,6 @@ pub mod scan;
 pub mod train;
 pub mod report;
 pub mod cli;
+
+#[cfg(test)]
+mod snapshots;

@@ -39,7 +39,7 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
     let pairs = objectives::entry(&loaded.config.owned).pairs;
     loaded.config.data.no_pairs = (!pairs).then(objectives::hint_of_pairs);
     if pairs && loaded.config.data.train_on == TrainOn::All {
-        let what = "`data.train_on = \"all\"` means nothing to an objective that learns from pairs";
+        let what = "`data.train_on = \"all\"` has no effect on an objective that trains on pairs";
         return Err(Error::config(what)
             .at(path)
             .hint("remove it: the two answers of a pair are compared, not what precedes them"));

@@ -219,6 +219,7 @@ fn last_name(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn names_in_files_are_pefts() {
@@ -258,9 +259,23 @@ mod tests {
     fn other_kinds_are_refused_by_name() {
         let mut json = Map::new();
         let refused = |json: &Map<String, Value>| of_peft(json).unwrap_err().to_string();
-        assert!(refused(&json).contains("`peft_type` is missing"));
+        says(
+            refused(&json),
+            snapbox::str![[r#"
+error: `peft_type` is missing: it names the kind of adapter
+
+hint: supported are LoRA, DoRA
+"#]],
+        );
         json.insert("peft_type".to_owned(), "IA3".into());
         let error = refused(&json);
-        assert!(error.contains("`IA3`") && error.contains("LoRA"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: adapters of the type `IA3` are not supported
+
+hint: supported are LoRA, DoRA
+"#]],
+        );
     }
 }

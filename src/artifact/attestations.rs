@@ -58,7 +58,7 @@ fn add(path: &Path, lines: &[impl AsRef<str>]) -> Result<()> {
         text.push('\n');
     }
     if text.len() as u64 > BYTES_MAX {
-        return Err(Error::signature("there is no room for more attestations").at(path));
+        return Err(Error::signature("the file of attestations is full").at(path));
     }
     write_atomic(path, text.as_bytes())
 }
@@ -108,6 +108,7 @@ mod tests {
     use crate::artifact::envelope::IN_TOTO;
     use crate::artifact::keys::tests::known_key;
     use crate::files::{Call, watch};
+    use crate::snapshots::says;
 
     fn bundle(text: &str) -> Bundle {
         Bundle::sign(IN_TOTO, text.as_bytes().to_vec(), &known_key()).unwrap()
@@ -161,7 +162,15 @@ mod tests {
         }
         fs::write(&path, before.trim_end()).unwrap();
         let error = append(&model, &[bundle("second")]).unwrap_err().to_string();
-        assert!(error.contains("in the middle of a line"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the attestations end in the middle of a line
+  at [FOLDER]/model.sigstore.jsonl
+
+hint: someone wrote them in part; get the model again from where it was published
+"#]],
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), before.trim_end());
     }
 }

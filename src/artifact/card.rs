@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use super::licenses;
 use super::lineage::INPUTS_FILE;
 use super::logit_diff::LogitDiff;
-use super::past::{CardDataset, LossChange};
 use super::markup::{code, yaml};
 use super::parent::STATEMENT_FILE;
+use super::past::{CardDataset, LossChange};
 use super::signature;
 use crate::adapters::Label;
 use crate::files::{Digest, FileEntry};
@@ -308,13 +308,13 @@ impl Card {
 
     fn write_verification(&self, out: &mut String) -> std::fmt::Result {
         let Some(hint) = &self.signer else {
-            return writeln!(out, "\n## Verify\n\nNot signed: nobody vouches for these files.");
+            return writeln!(out, "\n## Verify\n\nNot signed: no key attests these files.");
         };
         let signature = signature::FILE;
         write!(
             out,
             "\n## Verify\n\n`{signature}` covers every file here, in the OpenSSF Model Signing \
-             format, by the key with the SHA-256\n`{hint}`. With its public half in `key.pem`, \
+             format, by the key with the SHA-256\n`{hint}`. With its public key in `key.pem`, \
              either of these checks it:\n\n```\nfirebrand verify . --key key.pem\n\
              model_signing verify key . --signature {signature} --public_key key.pem\n```\n"
         )

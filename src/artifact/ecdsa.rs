@@ -89,7 +89,7 @@ impl Public {
     pub fn check(&self, message: &[u8], signature: &[u8]) -> Result<(), &'static str> {
         on_curve!(self, key => {
             let signature = curve::ecdsa::Signature::from_der(signature)
-                .map_err(|_| "is no signature in DER")?;
+                .map_err(|_| "is not a signature in DER")?;
             key.verify(message, &signature)
                 .map_err(|_| "is not a signature of the public key that was named")
         })

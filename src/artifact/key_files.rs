@@ -185,7 +185,7 @@ fn publish(key: &SigningKey, path: &Path) -> Result<()> {
         return files::write_atomic(path, key.public().pem().as_bytes());
     }
     if PublicKey::from_file(path)?.hint() != key.public().hint() {
-        return Err(Error::key(format!("this is not the public half of `{PRIVATE_FILE}`"))
+        return Err(Error::key(format!("this is not the public key of `{PRIVATE_FILE}`"))
             .at(path)
             .hint("remove it to have it written again, or put the private key back"));
     }

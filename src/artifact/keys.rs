@@ -41,7 +41,7 @@ impl PublicKey {
     pub fn from_pem(text: &str) -> Result<Self> {
         if text.contains("PRIVATE KEY-----") {
             return Err(Error::key("this is a private key, a public key is needed")
-                .hint("`openssl ec -in KEY.pem -pubout` prints the public half"));
+                .hint("`openssl ec -in KEY.pem -pubout` prints the public key"));
         }
         let block = only_block(text, &["PUBLIC KEY"])?;
         match Public::from_pem(&block) {

@@ -6,6 +6,7 @@ use p256::pkcs8::{EncodePrivateKey, LineEnding};
 
 use super::*;
 use crate::files::Digest;
+use crate::snapshots::says;
 
 /// The public half of the key of RFC 6979, A.2.5, as `openssl ec -pubout` writes it.
 const PUBLIC_PEM: &str = "-----BEGIN PUBLIC KEY-----
@@ -72,17 +73,46 @@ fn both_forms_of_private_pem_are_read() {
 
 #[test]
 fn other_pem_is_refused_with_a_reason() {
-    let says = |text: &str, part: &str| {
-        let error = SigningKey::from_pem(text, "a text").unwrap_err().to_string();
-        assert!(error.contains(part), "{error}");
-    };
-    says("", "there is no `PRIVATE KEY` or `EC PRIVATE KEY`");
-    says(PUBLIC_PEM, "there is no `PRIVATE KEY`");
-    says("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "P-256");
+    let refused = |text: &str| SigningKey::from_pem(text, "a text").unwrap_err();
+    says(
+        refused(""),
+        snapbox::str![
+            "error: there is no `PRIVATE KEY` or `EC PRIVATE KEY` or `ENCRYPTED PRIVATE KEY` block in the PEM text"
+        ],
+    );
+    says(
+        refused(PUBLIC_PEM),
+        snapbox::str![
+            "error: there is no `PRIVATE KEY` or `EC PRIVATE KEY` or `ENCRYPTED PRIVATE KEY` block in the PEM text"
+        ],
+    );
+    let nonsense = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    says(
+        refused(nonsense),
+        snapbox::str![[r#"
+error: not a private key for ECDSA on P-256, P-384 or P-521
+
+hint: `firebrand keygen` makes one
+"#]],
+    );
     let pem = secret().to_pkcs8_pem(LineEnding::LF).unwrap();
-    says(&format!("{}{}", &*pem, &*pem), "more than one key");
+    says(
+        refused(&format!("{}{}", &*pem, &*pem)),
+        snapbox::str![[r#"
+error: the PEM text holds more than one key
+
+hint: put each key into a file of its own
+"#]],
+    );
     let error = PublicKey::from_pem(&pem).unwrap_err().to_string();
-    assert!(error.contains("this is a private key"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: this is a private key, a public key is needed
+
+hint: `openssl ec -in KEY.pem -pubout` prints the public key
+"#]],
+    );
 }
 
 #[test]
@@ -94,13 +124,32 @@ fn a_certificate_is_needed_for_other_curves_and_must_be_the_keys() {
     };
     let chain =
         |name: &str| Certificate::all_from_file(&folder.join(format!("{name}.chain.pem"))).unwrap();
+    let mut messages = String::new();
     for name in ["p384", "p521"] {
         let error = key(name).certified(Vec::new()).unwrap_err().to_string();
-        assert!(error.contains("not a P-256 private key"), "{error}");
+        messages += &format!("{error}\n");
         let error = key(name).certified(chain("good")).unwrap_err().to_string();
-        assert!(error.contains("`CN=Release,O=Example` is not this key's"), "{error}");
+        messages += &format!("{error}\n");
         assert_eq!(key(name).certified(chain(name)).unwrap().chain().len(), 2);
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+error: not a P-256 private key
+
+hint: only P-256 is supported without a certificate; `firebrand keygen` makes one
+error: the certificate `CN=Release,O=Example` is not this key's
+
+hint: the first certificate in the file must be the signer's own
+error: not a P-256 private key
+
+hint: only P-256 is supported without a certificate; `firebrand keygen` makes one
+error: the certificate `CN=Release,O=Example` is not this key's
+
+hint: the first certificate in the file must be the signer's own
+
+"#]],
+    );
     let name = key("release").certified(chain("good")).unwrap().name();
     assert_eq!(name, "certificate `CN=Release,O=Example`");
 }
@@ -128,7 +177,15 @@ fn the_users_key_is_made_once_and_then_used() {
 
     fs::write(home.join(PUBLIC_FILE), PUBLIC_PEM).unwrap();
     let error = load_or_create(&home, None, None, Vec::new()).unwrap_err().to_string();
-    assert!(error.contains("not the public half"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: this is not the public key of `signing.pem`
+  at [FOLDER]/config/firebrand/signing.pub.pem
+
+hint: remove it to have it written again, or put the private key back
+"#]],
+    );
 }
 
 #[test]
@@ -175,7 +232,15 @@ fn keygen_never_replaces() {
     let (key, public) = keygen(&path, false).unwrap();
     assert_eq!(public, folder.path().join("a.pub.pem"));
     assert_eq!(PublicKey::from_file(&public).unwrap().hint(), key.public().hint());
-    assert!(keygen(&path, false).unwrap_err().to_string().contains("refusing to replace"));
+    says(
+        keygen(&path, false).unwrap_err(),
+        snapbox::str![[r#"
+error: refusing to replace what is already there
+  at [FOLDER]/a.pem
+
+hint: name another file, or move this one away
+"#]],
+    );
     fs::remove_file(&path).unwrap();
     assert!(keygen(&path, false).is_err(), "nor its public half");
     assert!(!path.exists(), "and no half of a pair is made");
@@ -226,11 +291,26 @@ fn a_private_key_is_readable_by_its_owner_only() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o600);
     assert_eq!(mode(&folder), 0o700);
+    let mut messages = String::new();
     for open in [0o640, 0o604] {
         fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
         let error = load_or_create(&folder, None, None, Vec::new()).unwrap_err().to_string();
-        assert!(error.contains("chmod 600"), "{error}");
+        messages += &format!("{error}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+error: other users have access to the private key (mode 0640)
+  at [FOLDER]/firebrand/signing.pem
+
+hint: run `chmod 600 [FOLDER]/firebrand/signing.pem`
+error: other users have access to the private key (mode 0604)
+  at [FOLDER]/firebrand/signing.pem
+
+hint: run `chmod 600 [FOLDER]/firebrand/signing.pem`
+
+"#]],
+    );
 }
 
 #[cfg(unix)]
@@ -246,7 +326,7 @@ fn what_a_program_signs_is_checked_with_the_public_key() {
         assert!(error.contains(part), "{error}");
     };
     fails("exit 1", "failed");
-    fails("echo hello", "is no signature in DER");
+    fails("echo hello", "is not a signature in DER");
     // A true signature of the true key, but always over the same message.
     let path = folder.path().join("signature.der");
     let trial = pre_authentication_encoding(TRIAL_TYPE, TRIAL);

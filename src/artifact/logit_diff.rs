@@ -117,10 +117,8 @@ impl LogitDiff {
                 for (a, b) in a.iter().zip(b) {
                     let (a, b) = (f64::from(*a), f64::from(*b));
                     if !(a.is_finite() && b.is_finite()) {
-                        return Err(Error::not_finite(
-                            "the model gives logits that are not numbers",
-                        )
-                        .because(format!("{a} and {b} on {}", rows.what)));
+                        return Err(Error::not_finite("the model's logits are not finite numbers")
+                            .because(format!("{a} and {b} on {}", rows.what)));
                     }
                     found.difference = found.difference.max((a - b).abs());
                     found.largest = found.largest.max(a.abs());
@@ -162,6 +160,7 @@ fn best(logits: &[f32]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     fn rows() -> Rows {
         Rows { tokens: vec![vec![1, 2], vec![3]], what: "three tokens".to_owned() }
@@ -175,7 +174,12 @@ mod tests {
         assert_eq!((found.difference, found.largest), (2.0, 8.0));
         assert_eq!((found.agreeing, found.positions), (2, 3));
         let text = found.to_string();
-        assert!(text.contains("2.000e0") && text.contains("2 of 3 positions"), "{text}");
+        says(
+            &text,
+            snapbox::str![
+                "largest difference of a logit [NUMBER] (largest logit [NUMBER]), the same most likely token at 2 of 3 positions; on three tokens"
+            ],
+        );
         assert!(LogitDiff::new(&rows(), &one, &[vec![f32::NAN; 4], vec![0.0; 2]]).is_err());
     }
 

@@ -147,7 +147,7 @@ impl Weights {
         for name in &names {
             let shard = ShardStream::open(base, name)?;
             if let Some(place) = shard.places().iter().find(|p| !seen.insert(p.name.clone())) {
-                let what = format!("tensor `{}` stands in two files", place.name);
+                let what = format!("tensor `{}` is in two files", place.name);
                 return Err(Error::adapter(what).at(base));
             }
             shards.push(shard);

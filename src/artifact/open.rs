@@ -167,7 +167,7 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
         if *found != wanted {
             let what = format!("tensor `{name}` has shape {found:?}");
             let settings = adapter.describe();
-            return Err(Error::adapter(format!("{what}, but {wanted:?} belongs there"))
+            return Err(Error::adapter(format!("{what}, but {wanted:?} is expected"))
                 .because(format!("the base and the adapter's settings ({settings}) make it so")));
         }
     }
@@ -198,7 +198,7 @@ pub fn base_of(
     };
     base.and_then(ModelDirectory::as_base).map_err(|error| {
         error.hint(format!(
-            "`{}` is an adapter and needs its base model, `{}` by its own account: put it there, \
+            "`{}` is an adapter of the base model `{}`, which must be there as well: put it there, \
              or name it to `generate`, `eval`, `watch`, `merge` or `export` with `--base DIR`",
             found.id, adapter.base
         ))
@@ -227,7 +227,7 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
         None => adapters::unfreeze_all(&mut loaded.model),
     }
     let other = formats::chosen(&config.owned).map(|format| format.name());
-    let mut last = Error::checkpoint("this run has no whole checkpoint").at(run);
+    let mut last = Error::checkpoint("this run has no intact checkpoint").at(run);
     for (_, folder) in checkpoint::newest(run)? {
         match RestoredCheckpoint::open(&folder) {
             Ok(found) => {

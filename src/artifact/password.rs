@@ -62,7 +62,7 @@ fn from_environment() -> Result<Option<Password>> {
 
 fn refuse_empty(password: &Password) -> Result<()> {
     if password.is_empty() {
-        return Err(Error::key("an empty password protects nothing"));
+        return Err(Error::key("the password is empty"));
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ pub(super) fn open(block: &str, password: impl FnOnce() -> Result<Password>) -> 
     })?;
     // A wrong password passes the padding check once in 256 times.
     Secret::from_der(plain.as_bytes())
-        .ok_or_else(|| Error::key("the password is wrong, or this is no key for ECDSA"))
+        .ok_or_else(|| Error::key("the password is wrong, or this is not an ECDSA key"))
 }
 
 const RENEW: &str = "`openssl pkcs8 -topk8 -scrypt -in KEY.pem -out NEW.pem` writes it in a form \
@@ -109,7 +109,8 @@ fn refuse_costly(scheme: &EncryptionScheme) -> Result<()> {
     if reasonable {
         return Ok(());
     }
-    Err(Error::key("opening this key takes more memory or time than any real one").hint(RENEW))
+    Err(Error::key("decrypting this key would take more memory or time than is allowed")
+        .hint(RENEW))
 }
 
 #[cfg(unix)]

@@ -19,9 +19,11 @@ pub(super) fn refuse_shared(file: &File, path: &Path) -> Result<()> {
     {
         let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
         if mode & 0o077 != 0 {
-            return Err(Error::key(format!("others can use the private key (mode {mode:04o})"))
-                .at(path)
-                .hint(format!("run `chmod 600 {}`", path.display())));
+            return Err(Error::key(format!(
+                "other users have access to the private key (mode {mode:04o})"
+            ))
+            .at(path)
+            .hint(format!("run `chmod 600 {}`", path.display())));
         }
     }
     Ok(())

@@ -32,7 +32,7 @@ impl Program {
     pub fn new(command: &[String]) -> Result<Self> {
         match command.first() {
             Some(name) if !name.is_empty() => Ok(Self { command: command.to_vec(), limit: LIMIT }),
-            _ => Err(Error::key("the command that signs has no program")),
+            _ => Err(Error::key("the signing command is empty")),
         }
     }
 
@@ -101,7 +101,7 @@ impl Program {
     }
 
     fn error(&self, what: &str) -> Error {
-        Error::key(format!("the program `{}`, which should sign, {what}", self.name()))
+        Error::key(format!("the signing program `{}` {what}", self.name()))
     }
 }
 
@@ -131,6 +131,7 @@ mod tests {
     #![cfg(unix)]
 
     use super::*;
+    use crate::snapshots::says;
 
     fn shell(script: &str) -> Program {
         let command = ["sh", "-c", script].map(str::to_owned);
@@ -151,24 +152,48 @@ mod tests {
         let patient = Program { limit: LIMIT, ..shell("echo the card is locked >&2; exit 3") };
         let error = patient.ask(b"x").unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("failed (exit status: 3)"), "{text}");
-        assert!(text.contains("because the card is locked"), "{text}");
+        says(
+            &text,
+            snapbox::str![[r#"
+error: the signing program `sh` failed (exit status: 3)
+  because the card is locked
+"#]],
+        );
     }
 
     #[test]
     fn a_program_that_hangs_is_ended() {
+        let mut messages = String::new();
         for script in ["exec sleep 60", "sleep 60 & exit 0"] {
             let began = Instant::now();
             let error = shell(script).ask(b"x").unwrap_err().to_string();
-            assert!(error.contains("no signature within 0.5 seconds"), "{error}");
+            messages += &format!("{error}\n");
             assert!(began.elapsed() < Duration::from_secs(60), "it waits for `{script}`");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+error: the signing program `sh` gave no signature within 0.5 seconds
+
+hint: it must read stdin to its end, print the signature and end
+error: the signing program `sh` gave no signature within 0.5 seconds
+
+hint: it must read stdin to its end, print the signature and end
+
+"#]],
+        );
     }
 
     #[test]
     fn a_program_that_is_not_there_is_an_error() {
         let program = Program::new(&["/does/not/exist".to_owned()]).unwrap();
-        assert!(program.ask(b"x").unwrap_err().to_string().contains("cannot be started"));
+        says(
+            program.ask(b"x").unwrap_err(),
+            snapbox::str![[r#"
+error: the signing program `/does/not/exist` cannot be started
+  because No such file or directory (os error 2)
+"#]],
+        );
         assert!(Program::new(&[]).is_err());
         assert!(Program::new(&[String::new()]).is_err());
     }

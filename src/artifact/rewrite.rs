@@ -240,6 +240,7 @@ fn with_length(json: &Map<String, Value>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn what_rounding_keeps_is_measured_along_the_change() {
@@ -263,7 +264,13 @@ mod tests {
     fn what_does_not_fit_a_format_is_named() {
         assert!(fitting("w", Element::BF16, &[7e4]).is_ok());
         let error = fitting("w", Element::F16, &[1.0, 7e4]).unwrap_err().to_string();
-        assert!(error.contains("`w` becomes too large for F16") && error.contains("70000"));
+        says(
+            &error,
+            snapbox::str![[r#"
+error: `w` becomes too large for F16
+  because one of its weights would be 70000
+"#]],
+        );
         assert!(fitting("w", Element::F32, &[f32::INFINITY]).is_err());
     }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::keys::tests::known_key;
 use super::*;
+use crate::snapshots::says;
 
 fn model() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -92,7 +93,15 @@ fn links_and_special_files_are_refused() {
     let folder = model();
     std::os::unix::fs::symlink("a.txt", folder.path().join("link")).unwrap();
     let error = sign(folder.path(), &known_key()).unwrap_err();
-    assert!(error.to_string().contains("only regular files"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: only regular files are accepted, no links or devices
+  at [FOLDER]/link
+
+hint: copy the content into a plain file
+"#]],
+    );
     fs::remove_file(folder.path().join("link")).unwrap();
     let socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket"));
     assert!(socket.is_ok());

@@ -120,17 +120,19 @@ impl Channel {
             files.push((serial_of(&name), name, item.path()));
         }
         if bytes > ALL_BYTES_MAX {
-            let what = format!("{} files of {bytes} bytes are no channel", files.len());
+            let what = format!("{} files of {bytes} bytes are too much for a channel", files.len());
             return Err(Error::channel(what).at(folder));
         }
         files.sort_by_key(|(serial, name, _)| (serial.unwrap_or(u64::MAX), name.clone()));
         let mut found: Vec<ChannelFile> = Vec::new();
         for (serial, _, path) in files {
             let before = found.last();
-            let entry = match serial {
-                Some(serial) => self.read_one(serial, &path, before),
-                None => Err(Error::refused(Code::Channel, "this is no pointer's name").at(&path)),
-            };
+            let entry =
+                match serial {
+                    Some(serial) => self.read_one(serial, &path, before),
+                    None => Err(Error::refused(Code::Channel, "this is not the name of a pointer")
+                        .at(&path)),
+                };
             found.push(ChannelFile { path, serial, entry });
         }
         Ok(found)
@@ -236,7 +238,7 @@ fn read(path: &Path) -> Result<ChannelEntry> {
         Defect::Malformed(why) => refused("the pointer is damaged").because(why),
     })?;
     if bundle.payload_type != PAYLOAD_TYPE {
-        return Err(refused("what was signed there is no pointer of a channel"));
+        return Err(refused("the signed statement is not a channel pointer"));
     }
     let pointer = Pointer::parse(&bundle.payload).map_err(|error| {
         let whole = [vec![error.what], error.causes].concat();
@@ -256,7 +258,7 @@ impl Chain {
             let Channel { registry, name } = &self.channel;
             Error::channel(format!("there is no channel `{name}`"))
                 .at(registry)
-                .hint(format!("`firebrand promote ARTIFACT --channel {name}` begins it"))
+                .hint(format!("`firebrand promote ARTIFACT --channel {name}` creates it"))
         })
     }
 
@@ -340,12 +342,12 @@ impl Chain {
         trust: &Trust,
     ) -> Result<ChannelEntry> {
         if pointer.serial > SERIAL_MAX {
-            return Err(Error::channel("the channel is full; begin another"));
+            return Err(Error::channel("the channel is full; create another"));
         }
         let bundle = pointer.sign(key)?;
         // What nobody could accept is not written.
         if let Some(why) = who_signed(&bundle, trust, Role::Promote, None).objection {
-            let what = "this key may not say which model is in use";
+            let what = "this key may not promote models";
             return Err(Error::refused(Code::Untrusted, what).because(why).hint(
                 "sign with a key of the role `promote` (`--key`), and have it in your own trusted \
                  keys",
@@ -380,12 +382,13 @@ impl Chain {
 }
 
 fn untrusted(entry: &ChannelEntry, why: &str) -> Error {
-    Error::refused(Code::Untrusted, "the channel's newest pointer is by a key that may not promote")
-        .at(&entry.path)
-        .because(why)
-        .hint(
-            "if you know whose key it is, put it into `trusted-keys.toml` with the role `promote`",
-        )
+    Error::refused(
+        Code::Untrusted,
+        "the channel's newest pointer is signed by a key that may not promote",
+    )
+    .at(&entry.path)
+    .because(why)
+    .hint("if you know whose key it is, put it into `trusted-keys.toml` with the role `promote`")
 }
 
 /// A name that no other process, nor another thread of this one, takes.

@@ -149,7 +149,7 @@ impl Policy {
             -(change.abs() / baseline.abs().max(ZERO))
         } else if baseline.abs() < ZERO {
             return Err(Error::evaluation(format!("`{metric}` was 0 and is {value} now"))
-                .because("relative to nothing, no change can be told")
+                .because("a change relative to 0 is not defined")
                 .hint("leave it out of `max_drift`"));
         } else {
             change / baseline.abs()

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::super::fixture::Place;
 use super::*;
+use crate::snapshots::says;
 
 #[test]
 fn a_model_is_checked_to_the_last_byte() {
@@ -21,13 +22,40 @@ fn a_model_is_checked_to_the_last_byte() {
     Checked::named(&model, &named, &place.trust()).unwrap();
     let other = place.passed("b");
     let error = Checked::named(&other, &named, &place.trust()).unwrap_err().to_string();
-    assert!(error.contains("another model"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: this is another model than the channel names
+  at [FOLDER]/b
+  because its `model.sig` has the digest [HEX], and [HEX] is named
+"#]],
+    );
     fs::write(model.join("inside/more"), "less").unwrap();
     let error = Checked::new(&model, &place.trust()).unwrap_err().to_string();
-    assert!(error.contains("tampered") && error.contains("inside/more"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the model does not verify: tampered: the files are not those that were signed
+  at [FOLDER]/a
+  because files unchanged: changed: `inside/more`
+  because attestation: line 1: the statement is about other files: `inside/more`
+
+hint: `firebrand verify [FOLDER]/a` says all
+"#]],
+    );
     fs::remove_file(other.join("model.sig")).unwrap();
     let error = Checked::new(&other, &place.trust()).unwrap_err().to_string();
-    assert!(error.contains("unsigned"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the model does not verify: unsigned: no key attests this model
+  at [FOLDER]/b
+  because signature file: there is no `model.sig`
+  because attestation: line 1: the statement is about other files: `model.sig`
+
+hint: `firebrand verify [FOLDER]/b` says all
+"#]],
+    );
     assert!(Checked::new(&place.path("none"), &place.trust()).is_err());
 }
 
@@ -57,7 +85,13 @@ fn a_copy_is_whole_and_learns_of_later_verdicts() {
     fs::remove_dir_all(&copy).unwrap();
     fs::write(model.join("weights"), "other").unwrap();
     let error = checked.copy_into(&registry).unwrap_err().to_string();
-    assert!(error.contains("changed while it was copied"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the file changed while it was copied
+  at [FOLDER]/a/weights
+"#]],
+    );
     assert!(!copy.exists());
     assert_eq!(fs::read_dir(registry.join(FOLDER)).unwrap().count(), 1);
 }
@@ -102,7 +136,14 @@ fn paths_are_relative_where_registry_and_model_may_move_together() {
     assert_eq!(found(&full).canonicalize().unwrap(), elsewhere.canonicalize().unwrap());
     let uri = ModelRef { path: None, uri: Some("https://example.com/x".to_owned()), ..model("") };
     let error = super::place(&registry, &uri, None).unwrap_err().to_string();
-    assert!(error.contains("https://example.com/x") && error.contains("--model"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the model was published at https://example.com/x
+
+hint: fetch it from there and name its folder with `--model`
+"#]],
+    );
     assert_eq!(super::place(&registry, &uri, Some(&beside)).unwrap(), beside);
 }
 

@@ -125,16 +125,16 @@ impl Pointer {
     pub fn parse(payload: &[u8]) -> Result<Self> {
         let value = parse_json(payload)?;
         let pointer: Self =
-            serde_json::from_value(value).context("this is no pointer of a channel")?;
+            serde_json::from_value(value).context("this is not a channel pointer")?;
         let texts = [Some(&pointer.reason), Some(&pointer.model.name)];
         let places = [pointer.model.path.as_ref(), pointer.model.uri.as_ref()];
         // Programs read these line by line.
         let bad =
             |text: &&String| text.chars().count() > TEXT_MAX || text.chars().any(char::is_control);
         let problem = if texts.into_iter().chain(places).flatten().any(|text| bad(&text)) {
-            "a text in it is too long or holds control characters"
+            "a string in it is too long or has control characters"
         } else if !(1..=SERIAL_MAX).contains(&pointer.serial) {
-            "its serial number is none"
+            "its serial number is out of range"
         } else if pointer.model.path.is_some() == pointer.model.uri.is_some() {
             "its model has not exactly one of `path` and `uri`"
         } else if pointer.model.uri.as_ref().is_some_and(|uri| uri.trim().is_empty()) {
@@ -144,11 +144,11 @@ impl Pointer {
         } else if pointer.metrics.len() > METRICS_MAX {
             "it holds too many numbers"
         } else if pointer.expires <= pointer.issued {
-            "it expires before it begins"
+            "it expires before it is issued"
         } else {
             return Ok(pointer);
         };
-        Err(Error::channel("this is no pointer of a channel").because(problem))
+        Err(Error::channel("this is not a channel pointer").because(problem))
     }
 }
 
@@ -172,13 +172,14 @@ pub fn check_name(name: &str) -> Result<()> {
     if begins && name.len() <= 64 && name.chars().all(fits) && !name.ends_with('.') {
         return Ok(());
     }
-    Err(Error::channel(format!("`{name}` is no name of a channel"))
+    Err(Error::channel(format!("`{name}` is not a valid name of a channel"))
         .hint("up to 64 lower-case letters, digits, `-`, `_` and `.`, such as `production`"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     pub fn pointer() -> Pointer {
         Pointer {
@@ -221,6 +222,7 @@ mod tests {
             assert_ne!(bent, text, "{from}");
             Pointer::parse(bent.as_bytes()).unwrap_err().to_string()
         };
+        let mut messages = String::new();
         for (from, to) in [
             ("\"serial\":2,\"kind\"", "\"serial\":0,\"kind\""),
             ("\"serial\":2,\"kind\"", "\"serial\":2,\"serial\":3,\"kind\""),
@@ -236,9 +238,53 @@ mod tests {
             ("\"kind\"", &format!("\"nonce\":\"{}\",\"kind\"", Digest::of(b"x"))),
             ("\"kind\"", "\"nonce\":\"short\",\"kind\""),
         ] {
-            let error = swap(from, to);
-            assert!(error.contains("no pointer") || error.contains("JSON"), "{error}");
+            messages += &format!("{from} -> {to}\n{}\n", swap(from, to));
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+"serial":2,"kind" -> "serial":0,"kind"
+error: this is not a channel pointer
+  because its serial number is out of range
+"serial":2,"kind" -> "serial":2,"serial":3,"kind"
+error: not valid JSON
+  because the key `serial` appears twice at line 1 column 45
+"serial":2,"kind" -> "serial":100000000,"kind"
+error: this is not a channel pointer
+  because its serial number is out of range
+"kind" -> "more":1,"kind"
+error: this is not a channel pointer
+  because unknown field `more`, expected one of `channel`, `serial`, `nonce`, `kind`, `issued`, `expires`, `model`, `previous`, `reason`, `vsa_sha256`, `metrics`
+"promote" -> "forward"
+error: this is not a channel pointer
+  because unknown variant `forward`, expected `promote` or `rollback`
+2026-11-19 -> 2026-10-19
+error: this is not a channel pointer
+  because it expires before it is issued
+"path":"models/a" -> "path":"models\na"
+error: this is not a channel pointer
+  because a string in it is too long or has control characters
+"path":"models/a", -> 
+error: this is not a channel pointer
+  because its model has not exactly one of `path` and `uri`
+"path": -> "uri":"x:y","path":
+error: this is not a channel pointer
+  because its model has not exactly one of `path` and `uri`
+1.25 -> null
+error: this is not a channel pointer
+  because invalid type: null, expected f64
+"path":"models/a" -> "uri":" "
+error: this is not a channel pointer
+  because its model's `uri` is empty
+"kind" -> "nonce":"[SHA256]","kind"
+error: this is not a channel pointer
+  because only the first pointer of a channel has a `nonce`
+"kind" -> "nonce":"short","kind"
+error: this is not a channel pointer
+  because `short` is not a lower-case SHA-256 digest
+
+"#]],
+        );
         assert!(
             Pointer { metrics: (0..2000).map(|n| (n.to_string(), 0.0)).collect(), ..pointer() }
                 .sign(&SigningKey::generate().unwrap())

@@ -108,7 +108,7 @@ impl Channel {
         let newest = chain.newest()?.pointer.serial;
         if back.from.is_some_and(|from| from != newest) {
             return Err(Error::channel(format!(
-                "the channel has come to serial number {newest} meanwhile"
+                "the channel has meanwhile reached serial number {newest}"
             )));
         }
         let (target, passed_over) = match back.to {
@@ -134,10 +134,10 @@ fn next(
     let (previous, serial) = chain.next();
     let issued = Timestamp::now();
     let expires = issued.checked_add((i64::from(days) * 24).hours());
-    let expires = expires.map_err(|error| Error::channel("no such date").because(error))?;
+    let expires = expires.map_err(|error| Error::channel("not a valid date").because(error))?;
     let reason = one_line(reason);
     if reason.is_empty() {
-        return Err(Error::channel("a reason is needed"));
+        return Err(Error::channel("a reason is required"));
     }
     // The name of a key that nobody will ever have: random numbers from the system.
     let random = || SigningKey::generate()?.public().hint().parse::<Digest>();
@@ -237,7 +237,7 @@ impl Chain {
         match verdicts.newest() {
             Some(verdict) if !verdict.passed => Err(Error::refused(
                 ErrorCode::Gate,
-                "the gate's newest verdict on this model is that it failed",
+                "the gate's newest verdict on this model is a refusal",
             )
             .at(directory)
             .because(format!("given at {:.0} by the {}", verdict.time, verdict.by))),

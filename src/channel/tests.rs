@@ -8,6 +8,7 @@ use super::*;
 use crate::artifact::envelope::Bundle;
 use crate::error::{ErrorCode, Kind as ErrorKind};
 use crate::files::Digest;
+use crate::snapshots::says;
 
 fn refused<T: std::fmt::Debug>(result: crate::error::Result<T>, part: &str) {
     let error = result.expect_err(part);
@@ -30,7 +31,15 @@ fn bend(path: &Path, key: &crate::artifact::keys::SigningKey, change: impl FnOnc
 fn a_promoted_model_is_the_one_that_is_found() {
     let place = Place::new();
     let (a, b) = (place.passed("a"), place.passed("b"));
-    assert!(place.resolve().unwrap_err().to_string().contains("no channel `production`"));
+    says(
+        place.resolve().unwrap_err(),
+        snapbox::str![[r#"
+error: there is no channel `production`
+  at [FOLDER]/registry
+
+hint: `firebrand promote ARTIFACT --channel production` creates it
+"#]],
+    );
     let first = place.promote(&a).unwrap();
     assert_eq!(first.path, place.path("registry/channels/production/00000001.json"));
     let found = place.resolve().unwrap();
@@ -69,7 +78,7 @@ fn only_what_passed_is_promoted() {
     place.attest(&model, &statement, "promote");
     refused(place.promote(&model), "`gate` is needed");
     place.verdict(&model, "FAILED", "2026-01-01T00:00:00Z");
-    refused(place.promote(&model), "that it failed");
+    refused(place.promote(&model), "is a refusal");
     place.verdict(&model, "PASSED", "2026-01-02T00:00:00Z");
     assert!(!place.path("registry/channels").exists(), "nothing was written so far");
     place.promote(&model).unwrap();
@@ -87,7 +96,7 @@ fn only_a_key_with_the_role_promotes() {
     let model = place.passed("a");
     let (trust, seen) = (place.trust(), place.seen());
     let stranger = crate::artifact::keys::SigningKey::generate().unwrap();
-    for (key, why) in [(place.key("gate"), "`promote` is needed"), (&stranger, "that you trust")] {
+    for (key, why) in [(place.key("gate"), "`promote` is needed"), (&stranger, "trusted keys")] {
         let by = Authority { key, trust: &trust, seen: &seen };
         refused(place.channel().promote(&promotion(&model), &by), why);
     }
@@ -114,13 +123,32 @@ fn rollback_goes_to_the_last_model_that_was_not_taken_back() {
     assert_eq!(place.resolve().unwrap().path(), *b);
     let (_, passed_over) = place.roll_back(None).unwrap();
     assert_eq!(place.resolve().unwrap().path(), *a);
-    assert!(passed_over[0].contains("serial number 4: it was taken back"), "{passed_over:?}");
+    says(&passed_over[0], snapbox::str!["serial number 4: it was taken back at [NOW]"]);
     let error = place.roll_back(None).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Failed);
-    assert!(error.to_string().contains("no good model to go back to"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the channel `production` has no good model to go back to
+  because serial number 5: it was taken back at [NOW]
+  because serial number 4: it was taken back at [NOW]
+
+hint: `--to SERIAL` goes back to a model that was taken back once
+"#]],
+    );
     // By hand anything goes that holds.
-    assert!(place.roll_back(Some(1)).unwrap_err().to_string().contains("is in use now"));
-    assert!(place.roll_back(Some(99)).unwrap_err().to_string().contains("no serial number 99"));
+    says(
+        place.roll_back(Some(1)).unwrap_err(),
+        snapbox::str!["error: the model of serial number 1 is in use now"],
+    );
+    says(
+        place.roll_back(Some(99)).unwrap_err(),
+        snapbox::str![[r#"
+error: the channel has no serial number 99
+
+hint: `firebrand log production` shows them
+"#]],
+    );
     place.roll_back(Some(3)).unwrap();
     assert_eq!(place.resolve().unwrap().path(), *c);
     assert_eq!(place.resolve().unwrap().entry.pointer.metrics["loss"], 1.25);
@@ -141,7 +169,7 @@ fn rollback_passes_over_what_does_not_hold_any_more() {
     fs::write(c.join("weights"), "other").unwrap();
     place.verdict(&b, "FAILED", "2027-01-01T00:00:00Z");
     refused(place.roll_back(Some(3)), "tampered");
-    refused(place.roll_back(Some(2)), "that it failed");
+    refused(place.roll_back(Some(2)), "is a refusal");
     let (_, passed_over) = place.roll_back(None).unwrap();
     assert_eq!(passed_over.len(), 2, "{passed_over:?}");
     assert_eq!(place.resolve().unwrap().path(), a);
@@ -161,7 +189,15 @@ fn two_promoters_at_once_leave_one_pointer_and_one_error() {
     assert_eq!(chain.entries.len(), won, "each success is a pointer of its own");
     for error in results.into_iter().filter_map(Result::err) {
         let text = error.to_string();
-        assert!(text.contains("someone else has just written serial number"), "{text}");
+        says(
+            text,
+            snapbox::str![[r#"
+error: someone else has just written serial number [..]
+  at [FOLDER]/registry/channels/production/[..].json
+
+hint: nothing of yours was written; look at it with `firebrand log`, and try again
+"#]],
+        );
     }
     // Exactly the same moment: both have read the same chain.
     let (trust, next, newest) = (place.trust(), chain.next(), chain.newest().unwrap());
@@ -170,7 +206,15 @@ fn two_promoters_at_once_leave_one_pointer_and_one_error() {
     chain.append(pointer.clone(), place.key("promote"), &trust).unwrap();
     let before = fs::read(place.channel().path_of(pointer.serial)).unwrap();
     let error = chain.append(pointer.clone(), place.key("promote"), &trust).unwrap_err();
-    assert!(error.to_string().contains("someone else"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: someone else has just written serial number 2
+  at [FOLDER]/registry/channels/production/00000002.json
+
+hint: nothing of yours was written; look at it with `firebrand log`, and try again
+"#]],
+    );
     assert_eq!(fs::read(place.channel().path_of(pointer.serial)).unwrap(), before);
     let folder = place.path("registry/channels/production");
     assert_eq!(folder.read_dir().unwrap().count() as u64, pointer.serial, "no scratch file");
@@ -252,7 +296,7 @@ fn a_gap_a_swap_and_a_change_are_found() {
     fs::write(&paths[2], vec![b' '; 300 << 10]).unwrap();
     refused(place.resolve(), "more than");
     fs::write(&paths[2], text.replace("channel+json", "other+json")).unwrap();
-    refused(place.resolve(), "no pointer of a channel");
+    refused(place.resolve(), "not a channel pointer");
 }
 
 #[cfg(unix)]
@@ -301,11 +345,28 @@ fn a_revoked_key_closes_the_channel_for_readers_until_a_good_one_writes() {
     place.revoke(&old);
     refused(place.resolve(), "was revoked");
     let error = place.roll_back(None).unwrap_err().to_string();
-    assert!(error.contains("no good model") && error.contains("was revoked"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the channel `production` has no good model to go back to
+  because serial number 1: the pointer does not count: the key [HEX] was revoked: stolen
+
+hint: `--to SERIAL` goes back to a model that was taken back once
+"#]],
+    );
     place.promote(&c).unwrap();
     assert_eq!(place.resolve().unwrap().path(), c);
     let error = place.roll_back(None).unwrap_err().to_string();
-    assert!(error.contains("was revoked"), "its pointers are no place to go back to: {error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the channel `production` has no good model to go back to
+  because serial number 2: the pointer does not count: the key [HEX] was revoked: stolen
+  because serial number 1: the pointer does not count: the key [HEX] was revoked: stolen
+
+hint: `--to SERIAL` goes back to a model that was taken back once
+"#]],
+    );
 }
 
 #[test]
@@ -320,7 +381,10 @@ fn a_key_whose_time_is_over_still_vouches_for_what_it_signed_then() {
     place.promote(&b).unwrap();
     let chain = place.channel().read().unwrap();
     let trust = place.trust().at(in_an_hour + jiff::SignedDuration::from_hours(1));
-    assert!(chain.entries[0].signed(&trust).objection.is_some_and(|why| why.contains("expired")));
+    says(
+        chain.entries[0].signed(&trust).objection.unwrap(),
+        snapbox::str!["the key [HEX] expired on [NOW], and it is now [NOW]"],
+    );
     assert_eq!(chain.entries[0].signed_then(&trust).objection, None);
     place.roll_back(None).unwrap();
 }
@@ -410,7 +474,14 @@ fn a_model_that_was_published_is_found_where_the_reader_has_it() {
     place.promote_with(&Promotion { uri, ..promotion(&model) }).unwrap();
     let resolve =
         |given: Option<&Path>| place.channel().resolve(given, &place.trust(), &place.seen());
-    assert!(resolve(None).unwrap_err().to_string().contains("example.com/a.tar.gz"));
+    says(
+        resolve(None).unwrap_err(),
+        snapbox::str![[r#"
+error: the model was published at https://example.com/a.tar.gz
+
+hint: fetch it from there and name its folder with `--model`
+"#]],
+    );
     let place_of = || place.channel().where_to(&place.trust(), &place.seen());
     assert_eq!(place_of().unwrap(), uri.unwrap());
     assert_eq!(resolve(Some(&model)).unwrap().path(), model);
@@ -445,10 +516,10 @@ fn a_rollback_that_is_about_another_pointer_is_not_made() {
     let by = Authority { key: place.key("promote"), trust: &trust, seen: &seen };
     let back = Return { from: Some(1), to: None, model: None, reason: "drift", days: 30 };
     let error = place.channel().roll_back(&back, &by).unwrap_err().to_string();
-    assert!(error.contains("come to serial number 2 meanwhile"), "{error}");
+    says(&error, snapbox::str!["error: the channel has meanwhile reached serial number 2"]);
     let nothing = Return { from: None, reason: " \n", ..back };
     let error = place.channel().roll_back(&nothing, &by).unwrap_err().to_string();
-    assert!(error.contains("a reason is needed"), "{error}");
+    says(&error, snapbox::str!["error: a reason is required"]);
     assert_eq!(place.channel().read().unwrap().entries.len(), 2);
 }
 

@@ -66,14 +66,14 @@ impl Verdicts {
         };
         let time = newest.time;
         if !newest.passed {
-            return Err(refused("the gate's newest verdict on this model is that it failed")
+            return Err(refused("the gate's newest verdict on this model is a refusal")
                 .because(format!("it was given at {time:.0} by the {}", newest.by)));
         }
         // Pointers tell seconds.
         if let Some(since) = since.filter(|since| time.as_second() <= since.as_second()) {
             return Err(refused("this model was taken back after the gate had passed it")
                 .because(format!("the verdict is of {time:.0}, the rollback of {since:.0}"))
-                .hint("let the gate judge it again, on data of today"));
+                .hint("run `firebrand gate` on it again, for a newer verdict"));
         }
         Ok(newest)
     }

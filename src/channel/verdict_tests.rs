@@ -5,6 +5,7 @@ use super::*;
 use crate::artifact::envelope::Bundle;
 use crate::artifact::signature::STATEMENT_TYPE;
 use crate::files::hash_tree;
+use crate::snapshots::says;
 use serde_json::{Value, json};
 
 fn read(place: &Place, model: &Path) -> Verdicts {
@@ -25,7 +26,14 @@ fn the_newest_by_its_time_counts_not_the_last_line() {
     assert_eq!(newest.policy, "gate.toml");
     place.verdict(&model, "FAILED", "2026-04-01T00:00:00Z");
     let error = read(&place, &model).passed(&model, None).unwrap_err().to_string();
-    assert!(error.contains("it failed") && error.contains("2026-04-01"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the gate's newest verdict on this model is a refusal
+  at [FOLDER]/a
+  because it was given at 2026-04-01T00:00:00Z by the key [HEX]
+"#]],
+    );
 }
 
 #[test]
@@ -35,10 +43,27 @@ fn one_that_is_older_than_a_rollback_is_not_enough() {
     let since = |text: &str| Some(text.parse().unwrap());
     let found = read(&place, &model);
     found.passed(&model, since("2025-12-31T00:00:00Z")).unwrap();
+    let mut messages = String::new();
     for time in ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"] {
         let error = found.passed(&model, since(time)).unwrap_err().to_string();
-        assert!(error.contains("taken back after"), "{error}");
+        messages += &format!("{error}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+error: this model was taken back after the gate had passed it
+  at [FOLDER]/a
+  because the verdict is of 2026-01-01T00:00:00Z, the rollback of 2026-01-01T00:00:00Z
+
+hint: run `firebrand gate` on it again, for a newer verdict
+error: this model was taken back after the gate had passed it
+  at [FOLDER]/a
+  because the verdict is of 2026-01-01T00:00:00Z, the rollback of 2026-01-02T00:00:00Z
+
+hint: run `firebrand gate` on it again, for a newer verdict
+
+"#]],
+    );
 }
 
 #[test]
@@ -81,8 +106,20 @@ fn what_does_not_count_is_told_with_its_reason() {
         assert!(last.starts_with(&format!("line {}", number + 1)) && last.contains(why), "{last}");
     }
     let error = read(&place, &model).passed(&model, None).unwrap_err().to_string();
-    assert!(error.contains("no verdict on exactly these files"), "{error}");
-    assert!(error.contains("`gate` is needed"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the gate has given no verdict on exactly these files
+  at [FOLDER]/a
+  because line 1: the key [HEX] has the role `promote`, and `gate` is needed
+  because line 2: it is not about exactly these files
+  because line 3: it is not about exactly these files
+  because line 4: it names `inside/more` twice
+  because line 5: `_type` is not `https://in-toto.io/Statement/v1`
+
+hint: `firebrand gate --policy gate.toml --candidate [FOLDER]/a` gives one; its key needs the role `gate`
+"#]],
+    );
 }
 
 #[test]
@@ -102,12 +139,14 @@ fn a_revoked_key_and_a_forged_signature_judge_nothing() {
     let model = place.passed("a");
     place.trust_with(|role| if role == "gate" { "revoked = true" } else { "" }.to_owned());
     let found = read(&place, &model);
-    assert!(found.valid.is_empty() && found.others[0].contains("revoked"), "{found:?}");
+    assert!(found.valid.is_empty(), "{found:?}");
+    says(&found.others[0], snapbox::str!["line 1: the key [HEX] was revoked: no reason is given"]);
     place.trust_with(|_| String::new());
     let path = attestations_of(&model).unwrap();
     let mut bundle = Bundle::parse(std::fs::read(&path).unwrap().trim_ascii_end()).unwrap();
     bundle.payload = String::from_utf8(bundle.payload).unwrap().replace("1.25", "0.25").into();
     std::fs::write(&path, format!("{}\n", bundle.to_json())).unwrap();
     let found = read(&place, &model);
-    assert!(found.valid.is_empty() && found.others[0].contains("did not sign"), "{found:?}");
+    assert!(found.valid.is_empty(), "{found:?}");
+    says(&found.others[0], snapbox::str!["line 1: the key [HEX] did not sign this"]);
 }

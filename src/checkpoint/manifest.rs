@@ -82,7 +82,7 @@ impl Manifest {
                      {FORMAT}"
                 ))
                 .at(folder)
-                .hint("go on with the newer program that wrote it"),
+                .hint("continue with the newer program that wrote it"),
             ));
         }
         let manifest: Self =

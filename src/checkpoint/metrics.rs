@@ -125,6 +125,7 @@ pub fn line(report: &impl Serialize) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::files::{Call, watch};
+    use crate::snapshots::says;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -184,6 +185,14 @@ mod tests {
         let changed = String::from_utf8(text).unwrap().replace("\"loss\":1.0", "\"loss\":2.0");
         std::fs::write(&path, changed).unwrap();
         let error = Metrics::open_at(&path, bytes, Some(digest)).err().unwrap().to_string();
-        assert!(error.contains("not those of the checkpoint"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the metrics are not those of the checkpoint
+  at [FOLDER]/metrics.jsonl
+
+hint: restore the file, or start a new run
+"#]],
+        );
     }
 }

@@ -75,9 +75,10 @@ impl RestoredCheckpoint {
             .filter_map(std::result::Result::ok)
             .any(|entry| entry.file_name().to_string_lossy().contains(BAD));
         if damaged {
-            let error = Error::checkpoint("no checkpoint of this run is whole, so it cannot go on")
-                .at(run.root())
-                .hint("choose another `name` to start over, or `--resume never` to discard it");
+            let error =
+                Error::checkpoint("no checkpoint of this run is intact, so it cannot resume")
+                    .at(run.root())
+                    .hint("choose another `name` to start over, or `--resume never` to discard it");
             return Err(set_aside.into_iter().fold(error, Error::because));
         }
         Ok(None)
@@ -149,7 +150,7 @@ pub fn restore(found: &RestoredCheckpoint, trainer: &mut Trainer) -> Result<()> 
     let names = trainer.optimizer.names();
     let state = tensors::optimizer_state(&mut trainer.model, names, kept);
     let broken = || {
-        Error::checkpoint("the optimizer's state is incomplete, or that of another optimizer")
+        Error::checkpoint("the optimizer's state is incomplete, or belongs to another optimizer")
             .at(&found.folder)
     };
     trainer.optimizer.restore(state.ok_or_else(broken)?, found.state.updates);

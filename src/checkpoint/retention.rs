@@ -111,6 +111,7 @@ pub fn remove(root: &Path, step: u64, folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     fn losses(list: &[(u64, f64)]) -> Vec<Evaluation> {
         let found = |(step, eval_loss): &(u64, f64)| Evaluation {
@@ -156,7 +157,14 @@ mod tests {
         assert_eq!(left().collect::<Vec<_>>(), [60, 50, 40]);
         let error = with(250).make_room(folder.path(), 100).unwrap_err();
         assert_eq!(error.code, crate::error::ErrorCode::DiskFull);
-        assert!(error.to_string().contains("the newest 2 take 200 B"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the checkpoints do not fit into `checkpoint.disk_budget`
+  at [FOLDER]
+  because the newest 2 take 200 B, the next one needs 100 B, and 250 B are allowed
+"#]],
+        );
         assert_eq!(left().collect::<Vec<_>>(), [60, 50]);
     }
 }

@@ -138,7 +138,8 @@ pub fn check_free(root: &Path, needed: u64) -> Result<()> {
         Some(free) if free < needed.saturating_add(RESERVE_BYTES) => {
             let (need, kept) = (bytes(needed), bytes(RESERVE_BYTES));
             let free = bytes(free);
-            let why = format!("{need} are needed, {kept} more stay free, and {free} are free");
+            let why =
+                format!("{need} are needed and {kept} must stay free, but only {free} are free");
             Err(Error::disk_full("the disk has no room for a checkpoint").at(root).because(why))
         }
         _ => Ok(()),

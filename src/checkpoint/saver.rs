@@ -28,11 +28,9 @@ impl Saver {
     /// Waits for the one in flight.
     pub fn wait(&mut self) -> Option<Result<Saved>> {
         let ended = self.0.take()?.join();
-        Some(
-            ended.unwrap_or_else(|_| {
-                Err(Error::checkpoint("the thread that saves has broken down"))
-            }),
-        )
+        Some(ended.unwrap_or_else(|_| {
+            Err(Error::checkpoint("the thread that saves checkpoints has failed"))
+        }))
     }
 }
 

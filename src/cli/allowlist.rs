@@ -104,16 +104,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn approve(args: &Approve) -> Result<()> {
     let key = args.key.load()?;
     let expires = Timestamp::now().checked_add((i64::from(args.days) * 24).hours());
-    let expires = expires.map_err(|error| Error::usage("no such date").because(error))?;
+    let expires = expires.map_err(|error| Error::usage("not a valid date").because(error))?;
     let mut allowlist = match args.allowlist.exists() {
         true => {
             // What is signed again must have been good before. The date may have passed.
             let mut found = existing(&args.allowlist, &key)?;
             if args.name.as_ref().is_some_and(|name| *name != found.name) {
                 let name = found.name;
-                return Err(Error::usage(format!("the list is called `{name}`, for good"))
-                    .at(&args.allowlist)
-                    .hint("leave `--name` out, or begin another list"));
+                return Err(Error::usage(format!(
+                    "the allowlist is named `{name}`, and its name cannot change"
+                ))
+                .at(&args.allowlist)
+                .hint("leave `--name` out, or start another allowlist"));
             }
             found.expires = expires;
             found

@@ -110,12 +110,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Gc { older_than, max_size, all } => {
             let limit = match max_size {
                 Some(text) => Some(size(text).ok_or_else(|| {
-                    Error::usage(format!("`{text}` is no size")).hint("for instance `20GB`")
+                    Error::usage(format!("`{text}` is not a size")).hint("for instance `20GB`")
                 })?),
                 None => None,
             };
             if !all && limit.is_none() && older_than.is_none() {
-                return Err(Error::usage("nothing says what to remove")
+                return Err(Error::usage("it is not said what to remove")
                     .hint("`--older-than DAYS`, `--max-size SIZE` or `--all`"));
             }
             collect(items, *older_than, limit, *all)?;

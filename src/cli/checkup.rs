@@ -118,7 +118,7 @@ fn title(kind: FindingKind) -> &'static str {
         FindingKind::MissingEnd => "records with turns that do not end",
         FindingKind::TargetsCut => "records of which target tokens are cut away",
         FindingKind::ControlToken => "records with special tokens in their texts",
-        FindingKind::Duplicate => "records that stand there before",
+        FindingKind::Duplicate => "records that are copies of earlier ones",
     }
 }
 

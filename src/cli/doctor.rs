@@ -260,6 +260,7 @@ mod tests {
 
     use super::*;
     use crate::ops::parity::Compared;
+    use crate::snapshots::says;
 
     #[test]
     fn a_driver_that_crashes_is_a_verdict() {
@@ -267,8 +268,11 @@ mod tests {
         let lost = crashed("softmax", "the driver crashed (signal 11, a segmentation fault)");
         assert!(!lost.is_right());
         let said = verdict(&lost, &opened);
-        assert!(
-            said.contains("cannot be used: in a comparison with the CPU, at softmax, the driver")
+        says(
+            &said,
+            snapbox::str![
+                "CPU, 2 threads cannot be used: in a comparison with the CPU, at softmax, the driver crashed (signal 11, a segmentation fault)"
+            ],
         );
         // What another process found is read as it was, numbers that are none included.
         let line = |error| Compared {

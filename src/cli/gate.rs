@@ -102,7 +102,7 @@ fn judge(args: &Args) -> Result<(Report, PathBuf, Option<SigningKey>)> {
             "a verdict signed with this key would count for nothing here",
         )
         .because(why)
-        .hint("trust its public half with the role `gate`, or use `--no-attest`"));
+        .hint("trust its public key with the role `gate`, or use `--no-attest`"));
     }
     let opened = device::open(wanted, 0)?;
     let transfers = Arc::new(crate::report::Transfers::new(args.quiet));

@@ -103,13 +103,12 @@ fn list(dir: &std::path::Path, json: bool) -> Result<()> {
 }
 
 fn line(run: &Summary) -> String {
-    let of = run.steps.map_or_else(String::new, |steps| format!(" of {steps}"));
     let loss = run.loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"));
     format!(
-        "{:<24}  {:>10}  loss {loss:>7}  {}{of}",
+        "{:<24}  {:>10}  loss {loss:>7}  {}",
         printable(&run.name),
         bytes(run.bytes),
-        printable(&run.status.line(run.step)),
+        printable(&run.status.line(run.step, run.steps)),
     )
 }
 

@@ -98,12 +98,10 @@ fn signing_key(args: &Args) -> Result<(SigningKey, KeyOrigin)> {
         (Method::Key, None) => Vec::new(),
         (Method::Certificate, Some(path)) => Certificate::all_from_file(path)?,
         (Method::Key, Some(_)) => {
-            return Err(Error::usage(
-                "`--cert-chain` means nothing without `--method certificate`",
-            ));
+            return Err(Error::usage("`--cert-chain` requires `--method certificate`"));
         }
         (Method::Certificate, None) => {
-            return Err(Error::usage("`--method certificate` needs `--cert-chain`")
+            return Err(Error::usage("`--method certificate` requires `--cert-chain`")
                 .hint("name the file with the signer's certificate, and those above it (PEM)"));
         }
     };
@@ -123,7 +121,7 @@ pub(super) fn command(text: &str) -> Result<Vec<String>> {
     }
     match value_of(&KEYS, "output.signer", text) {
         Some(Value::Texts(command)) => Ok(command),
-        _ => Err(Error::usage("`--signer` is no array of texts")
+        _ => Err(Error::usage("`--signer` is not an array of strings")
             .hint("write it as `[\"program\", \"argument\"]`")),
     }
 }
@@ -142,7 +140,7 @@ fn fit_files(directory: &Path) -> Result<Vec<FileEntry>> {
     }
     let error = Error::refused(
         ErrorCode::Signature,
-        "every verifier would refuse this model, signed or not",
+        "this model cannot be signed: no verifier would accept it",
     )
     .at(directory);
     Err(problems.iter().fold(error, |error, problem| error.because(problem)))

@@ -120,7 +120,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         RunOutcome::Paused { step, total, stop } => {
-            talk(&format!("stopped after step {step} of {total}; the same command goes on"));
+            talk(&format!("stopped after step {step} of {total}; the same command continues"));
             let status = serde_json::json!({
                 "status": "interrupted", "resumable": true, "step": step, "steps": total,
             });

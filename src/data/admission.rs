@@ -343,7 +343,8 @@ pub fn describe(codec: &Codec) -> Vec<String> {
         notes.push(format!("{what}: {}, sha256 {digest}", template.origin()));
         if template.asks_for_the_date() {
             let date = super::template::TEMPLATE_DATE;
-            notes.push(format!("the chat template asks for the date and is told {date}, always"));
+            notes
+                .push(format!("the chat template uses the current date; here it is always {date}"));
         }
     }
     notes

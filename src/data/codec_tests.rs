@@ -11,6 +11,7 @@ use crate::data::example::{RecordId, RecordOutcome};
 use crate::data::fixture::{codec, config, copy_of_model};
 use crate::data::formats::{Content, Fields};
 use crate::data::maker::Maker;
+use crate::snapshots::says;
 
 /// Changes a JSON file of a model.
 fn edit(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) {
@@ -158,7 +159,14 @@ fn records_with_tools_take_the_template_for_tools() {
     let alone = load().unwrap();
     assert_eq!(written(&alone), [both[0].clone(), None]);
     let error = alone.template_for(false).err().unwrap().to_string();
-    assert!(error.contains("is `tool_use`"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the model's only chat template is `tool_use`, and this conversation has no tools
+
+hint: name one for all conversations as `data.chat_template`
+"#]],
+    );
     // Files take the place of the list, as transformers reads them.
     let more = folder.path().join("additional_chat_templates");
     fs::create_dir(&more).unwrap();

@@ -12,6 +12,7 @@ use crate::data::Cursor;
 use crate::data::example::Example;
 use crate::data::fixture::{config, copy_of_model, model_dir, open_with as open, write};
 use crate::data::show::pieces;
+use crate::snapshots::says;
 
 fn chat(question: &str, answer: &str) -> String {
     json!({"messages": [
@@ -67,9 +68,23 @@ fn each_shape_is_read_and_what_is_target_of_it() {
     assert_eq!(shapes, ["messages", "alpaca", "completion", "text"]);
     assert_eq!(corpus.files()[3].file.sha256, Digest::of(&fs::read(&d).unwrap()));
     assert_eq!(corpus.files()[3].file.path, d.to_str().unwrap());
-    assert!(corpus.notes.iter().any(|note| note.contains("shape `alpaca`")), "{:?}", corpus.notes);
+    says(
+        corpus.notes.join("\n"),
+        snapbox::str![[r#"
+chat template: [REPOSITORY]/tests/fixtures/tokenizer/chat_template.jinja, sha256 [HEX]
+[FOLDER]/a.jsonl: 1 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+[FOLDER]/b.jsonl: 1 records of the shape `alpaca`: the first records have `instruction` and `output`, perhaps `input`, `system` and `history`
+[FOLDER]/c.jsonl: 1 records of the shape `completion`: the first records have `prompt` and `completion`, strings or lists of messages
+[FOLDER]/d.jsonl: 1 records of the shape `text`: the first records have `text`, a string
+"#]],
+    );
     let [warning] = corpus.warnings.as_slice() else { panic!("{:?}", corpus.warnings) };
-    assert!(warning.contains("without the model's chat template"), "{warning}");
+    says(
+        &warning,
+        snapbox::str![[
+            r#"[FOLDER]/c.jsonl: prompt and completion are trained on as plain text, without the model's chat template; for questions and answers of a chat write `columns = { instruction = "prompt", output = "completion" }`"#
+        ]],
+    );
     let template = fs::read(model_dir().join("chat_template.jinja")).unwrap();
     assert_eq!(corpus.template_digest(), Some(Digest::of(&template)));
     assert_eq!(corpus.statistics.as_ref().unwrap().records, 4);
@@ -100,16 +115,32 @@ fn bad_rows_are_all_named_and_a_bounded_number_may_pass() {
     let path = write(folder.path(), "a.jsonl", lines);
     let mut config = config(&[&path]);
     let error = open(&config, &model_dir()).err().unwrap().to_string();
-    for part in ["a.jsonl:2:1", "not valid JSON", "a.jsonl:4:1", "role `robot`", "max_bad_rows"] {
-        assert!(error.contains(part), "{part}: {error}");
-    }
+    says(
+        &error,
+        snapbox::str![[r#"
+error: not valid JSON: key must be a string at column 2
+  at [FOLDER]/a.jsonl:2:1
+
+error: message 1 has the role `robot`
+  at [FOLDER]/a.jsonl:4:1
+
+hint: known roles are `system`, `developer`, `user`, `assistant`, `tool`, `function`, `ipython`
+
+hint: correct them, or skip some with `data.max_bad_rows`; `firebrand data CONFIG --doctor` lists all
+"#]],
+    );
     config.max_bad_rows = 2;
     let corpus = open(&config, &model_dir()).unwrap();
     assert_eq!(
         (corpus.statistics.as_ref().unwrap().bad_rows, corpus.examples().unwrap().len()),
         (2, 4)
     );
-    assert!(corpus.warnings[0].contains("a.jsonl:2:1: skipped"), "{:?}", corpus.warnings);
+    says(
+        &corpus.warnings[0],
+        snapbox::str![
+            "[FOLDER]/a.jsonl:2:1: skipped: not valid JSON: key must be a string at column 2"
+        ],
+    );
     config.max_bad_rows = 1;
     assert!(open(&config, &model_dir()).is_err());
 }
@@ -121,8 +152,17 @@ fn a_record_of_another_shape_is_found_far_behind_the_sample() {
     lines[4700] = text(&["x"]).remove(0);
     let path = write(folder.path(), "a.jsonl", lines);
     let error = open(&config(&[&path]), &model_dir()).err().unwrap().to_string();
-    assert!(error.contains("a.jsonl:4701:1") && error.contains("found `text`"), "{error}");
-    assert!(error.contains("the shape `messages` has"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the field `messages` is missing, found `text`
+  at [FOLDER]/a.jsonl:4701:1
+
+hint: the shape `messages` has `messages`, a list of objects with `role` and `content`
+
+hint: correct them, or skip some with `data.max_bad_rows`; `firebrand data CONFIG --doctor` lists all
+"#]],
+    );
 }
 
 #[test]
@@ -137,7 +177,13 @@ fn too_long_records_are_cut_dropped_or_refused() {
     let counts = corpus.statistics.as_ref().unwrap();
     assert_eq!((counts.truncated, counts.no_targets, counts.examples), (1, 1, 3));
     assert_eq!(counts.longest, 64);
-    assert!(corpus.warnings.iter().any(|text| text.contains("a.jsonl:2")), "{:?}", corpus.warnings);
+    says(
+        corpus.warnings.join("\n"),
+        snapbox::str![[r#"
+1 of 4 records are longer than `data.max_seq_len` and were cut off, first [FOLDER]/a.jsonl:2
+1 of 4 records have no target tokens and were left out, first [FOLDER]/a.jsonl:3
+"#]],
+    );
     assert!(
         !marked(&corpus, 1).contains("<|im_end|>]"),
         "the end is not trained on where it was cut"
@@ -147,7 +193,15 @@ fn too_long_records_are_cut_dropped_or_refused() {
     assert_eq!((counts.truncated, counts.dropped, counts.examples), (0, 2, 2));
     config.overlong = Overlong::Error;
     let error = open(&config, &model_dir()).err().unwrap().to_string();
-    assert!(error.contains("a.jsonl:2:1") && error.contains("data.overlong"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: a record has 182 tokens, and `data.max_seq_len` is 64
+  at [FOLDER]/a.jsonl:2:1
+
+hint: set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`
+"#]],
+    );
 }
 
 #[test]
@@ -180,8 +234,15 @@ fn mostly_no_targets_is_an_error() {
     let silent = json!({"messages": [{"role": "user", "content": "x"}]}).to_string();
     let path = write(folder.path(), "a.jsonl", [chat("a", "b"), silent.clone(), silent]);
     let error = open(&config(&[&path]), &model_dir()).err().unwrap().to_string();
-    assert!(error.contains("2 of 3 records have no target tokens"), "{error}");
-    assert!(error.contains("a.jsonl:2:1"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: 2 of 3 records have no target tokens
+  at [FOLDER]/a.jsonl:2:1
+
+hint: either they have no turn of the assistant, or `data.max_seq_len` cuts it off; `firebrand plan` shows what is trained on of a record
+"#]],
+    );
 }
 
 #[test]
@@ -192,7 +253,16 @@ fn a_doubled_bos_is_an_error() {
     fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
     let path = write(folder.path(), "a.jsonl", [chat("a", "b")]);
     let error = open(&config(&[&path]), folder.path()).err().unwrap().to_string();
-    assert!(error.contains("`<|bos|>` twice") && error.contains("a.jsonl:1:1"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the rendered conversation begins with `<|bos|>` twice
+  at [FOLDER]/a.jsonl:1:1
+  because the chat template [FOLDER]/chat_template.jinja writes it so
+
+hint: remove it from the first message of the records, or from the template
+"#]],
+    );
 }
 
 #[test]
@@ -202,7 +272,14 @@ fn a_chat_needs_a_template_and_a_text_does_not() {
     let a = write(folder.path(), "a.jsonl", [chat("a", "b")]);
     let d = write(folder.path(), "d.jsonl", text(&["the sea"]));
     let error = open(&config(&[&a]), folder.path()).err().unwrap().to_string();
-    assert!(error.contains("no chat template") && error.contains("data.chat_template"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the model has no chat template, and conversations need one
+
+hint: name one as `data.chat_template`, or write the records as `completion`
+"#]],
+    );
     let corpus = open(&config(&[&d]), folder.path()).unwrap();
     assert_eq!(corpus.template_digest(), None);
 }
@@ -232,14 +309,22 @@ fn training_data_is_freed_of_validation_records() {
     assert_eq!((corpus.examples().unwrap().len(), corpus.validation.entries.len()), (25, 15));
     assert_eq!(corpus.statistics.as_ref().unwrap().overlapping, 5);
     assert_eq!(corpus.files()[1].role, Role::Validation);
-    assert!(
-        corpus.warnings.iter().any(|text| text.contains("a.jsonl:26")),
-        "{:?}",
-        corpus.warnings
+    says(
+        corpus.warnings.join("\n"),
+        snapbox::str![
+            "5 training records are also validation records and are not trained on, first [FOLDER]/a.jsonl:26"
+        ],
     );
     validation_of(&mut config, &train);
     let error = open(&config, &model_dir()).err().unwrap().to_string();
-    assert!(error.contains("every training record"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: every training record is also a validation record
+
+hint: remove them from one of the two, or use `data.val_size`
+"#]],
+    );
 }
 
 #[test]
@@ -265,7 +350,15 @@ fn equal_records_are_trained_on_once_if_asked() {
     assert!(pieces.count() > 3);
     let left_out = corpus.statistics.as_ref().unwrap().duplicates as usize;
     assert_eq!(kept.len() + left_out, all.len());
-    assert!(corpus.notes.iter().any(|note| note.contains("trained on once")), "{:?}", corpus.notes);
+    says(
+        corpus.notes.join("\n"),
+        snapbox::str![[r#"
+chat template: [REPOSITORY]/tests/fixtures/tokenizer/chat_template.jinja, sha256 [HEX]
+[FOLDER]/a.jsonl: 5 records of the shape `text`: the first records have `text`, a string
+[FOLDER]/b.jsonl: 2 records of the shape `text`: the first records have `text`, a string
+8 examples are copies of earlier ones and are not trained on again
+"#]],
+    );
 }
 
 #[test]
@@ -298,12 +391,30 @@ fn odd_templates_and_empty_files_are_said() {
     let path = write(folder.path(), "a.jsonl", [chat("a", "b")]);
     let corpus = open(&config(&[&path]), folder.path()).unwrap();
     let said = corpus.warnings.join("\n");
-    assert!(said.contains("does not learn where to stop"), "{said}");
-    assert!(said.contains("no generation prompt"), "{said}");
-    assert!(corpus.notes.join("\n").contains("asks for the date"), "{:?}", corpus.notes);
+    says(
+        &said,
+        snapbox::str![[r#"
+the chat template writes no special token after the assistant's turn, so the model does not learn where to stop
+the chat template has no generation prompt, so the model also learns to write what introduces the assistant's turn
+"#]],
+    );
+    says(
+        corpus.notes.join("\n"),
+        snapbox::str![[r#"
+chat template: [FOLDER]/chat_template.jinja, sha256 [HEX]
+the chat template uses the current date; here it is always 2024-07-26
+[FOLDER]/a.jsonl: 1 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+"#]],
+    );
     let empty = write(folder.path(), "b.jsonl", ["  ".to_owned()]);
     let error = open(&config(&[&empty]), folder.path()).err().unwrap().to_string();
-    assert!(error.contains("holds no records") && error.contains("b.jsonl"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the data set holds no records
+  at [FOLDER]/b.jsonl
+"#]],
+    );
 }
 
 #[test]
@@ -328,6 +439,11 @@ fn a_name_that_the_template_prints_undefined_is_said_once() {
     };
     let said = about_name(&[&a]);
     let [one] = said.as_slice() else { panic!("{said:?}") };
-    assert!(one.contains("is undefined") && one.ends_with("a.jsonl:2"), "{one}");
+    says(
+        &one,
+        snapbox::str![
+            "the chat template prints `nane`, which is undefined, so it writes nothing there, first [FOLDER]/a.jsonl:2"
+        ],
+    );
     assert!(about_name(&[&b]).is_empty());
 }

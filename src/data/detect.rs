@@ -104,6 +104,7 @@ fn mixed(path: &Path, first: (u64, &dyn Format), other: (u64, &dyn Format)) -> E
 mod tests {
     use super::*;
     use crate::files::Digest;
+    use crate::snapshots::says;
 
     fn records(lines: &[&str]) -> Vec<Record> {
         let record = |(index, text): (usize, &&str)| Record {
@@ -128,17 +129,45 @@ mod tests {
         );
         let choice = choose(&[r#"{"instruction":"a","output":"b","text":"c"}"#]).unwrap().unwrap();
         assert_eq!(choice.format.name(), "alpaca");
-        assert!(choice.reason.contains("`text` would fit too"), "{}", choice.reason);
+        says(
+            &choice.reason,
+            snapbox::str![
+                "the first records have `instruction` and `output`, perhaps `input`, `system` and `history`; `text` would fit too and can be set as `format`"
+            ],
+        );
     }
 
     #[test]
     fn unknown_and_mixed_shapes_name_their_lines() {
         let error = choose(&[r#"{"question":"a","answer":"b"}"#]).err().unwrap().to_string();
-        assert!(error.contains("a.jsonl:1:1") && error.contains("`question`, `answer`"), "{error}");
-        assert!(error.contains("known shapes are") && error.contains("messages:"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the shape of the records is not known: found `question`, `answer`
+  at a.jsonl:1:1
+
+hint: known shapes are
+  messages: `messages`, a list of objects with `role` and `content`
+  sharegpt: `conversations`, a list of objects with `from` and `value`
+  preference: `chosen` and `rejected`, perhaps `prompt`, each a string or a list of messages
+  alpaca: `instruction` and `output`, perhaps `input`, `system` and `history`
+  completion: `prompt` and `completion`, strings or lists of messages
+  text: `text`, a string
+
+hint: for questions and answers of a chat write `columns = { instruction = "question", output = "answer" }`
+"#]],
+        );
         let error =
             choose(&[r#"{"text":"a"}"#, r#"{"prompt":"a","completion":"b"}"#]).err().unwrap();
-        assert!(error.to_string().contains("a.jsonl:2:1"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the record at a.jsonl:1 has the shape `text`, and this one has the shape `completion`
+  at a.jsonl:2:1
+
+hint: put records of different shapes into different files
+"#]],
+        );
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn doubled(codec: &Codec, bos: u32, template: &str, record: &RecordId) -> Er
     let name = codec.tokenizer.token_name(bos).unwrap_or_default();
     Error::data(format!("the rendered conversation begins with `{name}` twice"))
         .at_position(&*record.file, line(record), 1)
-        .because(format!("that is how the chat template {template} writes it"))
+        .because(format!("the chat template {template} writes it so"))
         .hint("remove it from the first message of the records, or from the template")
 }
 

@@ -58,6 +58,8 @@ mod cases;
 mod raw;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod property_tests;
 
 pub use admission::Said;
 pub use batch::{Batch, Target};

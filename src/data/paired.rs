@@ -11,8 +11,8 @@ use crate::config::Overlong;
 use crate::error::Result;
 
 /// Why a record of another shape is not used.
-const NO_PAIR: &str = "the objective learns from pairs of answers (`chosen`, `rejected`), and the \
-     record is none";
+const NO_PAIR: &str =
+    "the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one";
 
 /// Both answers of each pair as records of their own, the chosen one first; what was no pair says
 /// so.
@@ -137,6 +137,7 @@ mod tests {
     use crate::data::fixture::{codec, config};
     use crate::data::formats::Fields;
     use crate::data::maker::Maker;
+    use crate::snapshots::says;
 
     fn conversation(answers: &[&str]) -> Conversation {
         let turns = answers.iter().flat_map(|answer| {
@@ -191,7 +192,15 @@ mod tests {
         assert_eq!((example.tokens.len(), runs(&example).len()), (100, 4));
         assert!(matches!(made(content(), 100, Overlong::Drop).unwrap(), RecordOutcome::Dropped));
         let error = made(content(), 100, Overlong::Error).unwrap_err().to_string();
-        assert!(error.contains("`data.max_seq_len` is 100"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: a record has 491 tokens, and `data.max_seq_len` is 100
+  at a.jsonl:1:1
+
+hint: set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`
+"#]],
+        );
         // Nothing of an answer is left: then there is no pair.
         let cut = made(content(), 8, Overlong::Truncate).unwrap();
         assert!(matches!(cut, RecordOutcome::NothingToLearn), "{cut:?}");
@@ -202,7 +211,7 @@ mod tests {
         let RecordOutcome::Bad(why) =
             made(Content::Text("text".to_owned()), 64, Overlong::Drop).unwrap()
         else {
-            panic!("it is no pair");
+            panic!("it is not a pair");
         };
         assert_eq!(why, NO_PAIR);
         let codec = codec();
@@ -212,6 +221,16 @@ mod tests {
         let record = RecordId { file: "a.jsonl".into(), line: 1 };
         let maker = Maker::new(&codec, &config);
         let error = maker.make(pair(&["a"], &["b"]), Fields::new(), &record).unwrap_err();
-        assert!(error.to_string().contains("hint: another one does"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: this objective does not train on pairs of answers
+  at a.jsonl:1:1
+
+hint: with `columns = { messages = "chosen" }` and `format = "messages"` the chosen answers are trained on
+
+hint: another one does
+"#]],
+        );
     }
 }

@@ -108,7 +108,7 @@ impl Showing<'_> {
         let shown = record.content.map_err(Error::data).and_then(|mut fields| {
             let content = self.choice.format.read(&mut fields).map_err(Error::data)?;
             let Content::Preference { chosen, rejected } = content else {
-                return Err(Error::data("the record is no preference pair"));
+                return Err(Error::data("the record is not a preference pair"));
             };
             let mut unused = Vec::new();
             columns(&fields, &mut unused);

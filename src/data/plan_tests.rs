@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ThreadId;
 
+use proptest::collection::vec;
+use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
 use super::*;
 use crate::config::DataConfig;
 use crate::data::example::{Example, RecordId};
@@ -12,9 +15,11 @@ use crate::data::filter::Filter;
 use crate::data::fixture;
 use crate::data::layout::Blocks;
 use crate::data::layout::{BlockSize, SetShape};
+use crate::data::property_tests::cases;
 use crate::data::window::Lengths;
 use crate::files::Digest;
 use crate::random::Stream;
+use crate::snapshots::says;
 
 /// Blocks of a thousand examples in memory.
 struct Memory {
@@ -274,11 +279,23 @@ fn windows_mix_distant_blocks() {
 #[test]
 fn a_position_of_other_data_is_refused() {
     let plan = plan(10, |_| {});
-    for cursor in [Cursor { epoch: 0, window: 1, row: 0 }, Cursor { epoch: 0, window: 0, row: 999 }]
-    {
-        let error = plan.take(&mut cursor.clone(), 1, 1).unwrap_err().to_string();
-        assert!(error.contains("other data"), "{error}");
-    }
+    let refused = |window, row| plan.take(&mut Cursor { epoch: 0, window, row }, 1, 1).unwrap_err();
+    says(
+        refused(1, 0),
+        snapbox::str![[r#"
+error: there is no row 0 in window 1 of epoch 0
+
+hint: the position belongs to other data or other `[data]` settings
+"#]],
+    );
+    says(
+        refused(0, 999),
+        snapbox::str![[r#"
+error: there is no row 999 in window 0 of epoch 0
+
+hint: the position belongs to other data or other `[data]` settings
+"#]],
+    );
 }
 
 #[test]
@@ -462,4 +479,53 @@ fn a_panic_while_reading_ahead_leaves_nobody_waiting() {
         digests
     };
     assert_eq!(rows(Some(std::thread::current().id())), rows(None));
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+
+    /// Whatever the data and the settings: every example comes as often as its weight says, and a
+    /// cursor that was written down anywhere leads on to the same rows.
+    #[test]
+    fn a_cursor_goes_on_to_the_same_rows_whatever_the_data_and_the_settings(
+        files in vec(1_u64..70, 1..5),
+        seed in any::<u64>(),
+        (packing, shuffle) in (any::<bool>(), any::<bool>()),
+        (window_rows, prefetch) in (1_u64..60, 0_u64..3),
+        (micro_batches, size) in (1_usize..4, 1_usize..5),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let new = || {
+            let mut first = 1;
+            let entries = files.iter().map(|count| {
+                first += count;
+                entries(first - count..=first - 1, 40)
+            });
+            let change = |config: &mut DataConfig| {
+                (config.packing, config.shuffle) = (packing, shuffle);
+                (config.window_rows, config.prefetch_windows) = (window_rows, prefetch);
+            };
+            plan_of(vec![(1.0, entries.collect())], change, seed)
+        };
+        let (plan, mut cursor) = (new(), Cursor::default());
+        let (mut cursors, mut digests, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+        while cursor.epoch < 2 {
+            cursors.push(cursor);
+            let batches = plan.take(&mut cursor, micro_batches, size).unwrap();
+            digests.push(batches.iter().map(Batch::digest).collect::<Vec<_>>());
+            seen.extend(lines(&batches));
+        }
+        seen.sort_unstable();
+        let count: u64 = files.iter().sum();
+        prop_assert!(seen.into_iter().eq((1..=count).flat_map(|line| [line, line])));
+        let steps = plan.steps_in_epochs(2, (micro_batches * size) as u64).unwrap();
+        prop_assert_eq!(steps, digests.len() as u64);
+        let start = cut.index(cursors.len());
+        let mut cursor = cursors[start];
+        let fresh = new();
+        for expected in &digests[start..] {
+            let batches = fresh.take(&mut cursor, micro_batches, size).unwrap();
+            prop_assert!(batches.iter().map(Batch::digest).eq(expected.iter().copied()));
+        }
+    }
 }

@@ -94,6 +94,7 @@ mod tests {
     use crate::data::fixture::{codec, config};
     use crate::data::formats::{Content, FORMATS, Fields};
     use crate::data::sources;
+    use crate::snapshots::says;
 
     fn content() -> Content {
         let record = serde_json::json!({"prompt": "2+2?", "chosen": "4", "rejected": "5"});
@@ -117,11 +118,15 @@ mod tests {
         let record = RecordId { file: "a.jsonl".into(), line: 3 };
         let maker = Maker::new(&codec, &config);
         let error = maker.make(content(), Fields::new(), &record).unwrap_err().to_string();
-        assert!(
-            error.contains("does not learn from pairs of answers") && error.contains("a.jsonl:3:1"),
-            "{error}"
+        says(
+            &error,
+            snapbox::str![[r#"
+error: this objective does not train on pairs of answers
+  at a.jsonl:3:1
+
+hint: with `columns = { messages = "chosen" }` and `format = "messages"` the chosen answers are trained on
+"#]],
         );
-        assert!(error.contains("columns = { messages = \"chosen\" }"), "{error}");
     }
 
     /// The contents of a data set of the repository, whose shape must be told from it alone.

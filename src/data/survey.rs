@@ -141,7 +141,9 @@ fn speak(
     }
     if config.deduplicate {
         let count = statistics.duplicates;
-        said.notes.push(format!("{count} examples stand there before and are trained on once"));
+        said.notes.push(format!(
+            "{count} examples are copies of earlier ones and are not trained on again"
+        ));
     }
     if let Some((file, block, place)) = found.first_overlapping {
         let entries = store.read(file, block)?;

@@ -157,6 +157,7 @@ impl AdapterKind {
 mod tests {
     use super::super::fixture::adapter;
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn limits_come_from_the_binding_and_from_what_may_watch() {
@@ -182,10 +183,20 @@ mod tests {
             seconds: 0.1,
         };
         assert!(right.problem().is_none() && right.has_f16() && !right.has_bf16());
+        let mut messages = String::new();
         for error in [0.5, f64::NAN, f64::INFINITY] {
             let wrong = Trial { f32_error: error, f16_error: Some(f64::NAN), ..right.clone() };
-            assert!(wrong.problem().unwrap().contains("wrong"), "{error}");
+            messages += &format!("{error}: {}\n", wrong.problem().unwrap());
             assert!(!wrong.has_f16());
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+0.5: a small product came out wrong by 5.0e-1
+NaN: a small product came out wrong by NaN
+inf: a small product came out wrong by inf
+
+"#]],
+        );
     }
 }

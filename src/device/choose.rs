@@ -9,10 +9,12 @@ pub type AdaptersByApi = Vec<(GraphicsApi, Result<Vec<Adapter>, String>)>;
 
 /// Said where nothing is wrong, there just is no card.
 const NO_CARD: &str = "no GPU with a usable driver was found";
+const NO_SUPPORT: &str = "this build has no GPU support (feature `gpu`)";
+const BUILD_IT: &str = "build it with the feature `gpu`, or set `device.name = \"cpu\"`";
 
 /// Why there is no card, where nothing went wrong.
 pub fn no_card(found: &AdaptersByApi) -> &'static str {
-    if found.is_empty() { "this build has no GPU support (feature `gpu`)" } else { NO_CARD }
+    if found.is_empty() { NO_SUPPORT } else { NO_CARD }
 }
 
 /// The adapters that a name may mean, best first.
@@ -65,11 +67,10 @@ fn of_interface(
     let Some((_, adapters)) = found.iter().find(|(other, _)| *other == api) else {
         let what = format!("{} cannot be used on {}", title(api), std::env::consts::OS);
         let there: Vec<String> = found.iter().map(|(api, _)| format!("`{}`", api.name())).collect();
-        let hint = match there.is_empty() {
-            true => "this build has no GPU support (feature `gpu`)".to_owned(),
-            false => format!("here there is {}", there.join(" and ")),
-        };
-        return Err(Error::device(what).hint(hint));
+        return Err(match there.is_empty() {
+            true => Error::device(what).because(NO_SUPPORT).hint(BUILD_IT),
+            false => Error::device(what).hint(format!("available here: {}", there.join(" and "))),
+        });
     };
     let Ok(adapters) = adapters else { return Ok(Vec::new()) };
     match number {
@@ -93,22 +94,21 @@ fn numbered(list: Vec<Adapter>, number: u16, what: &str) -> Result<Vec<Adapter>,
     let one = list.into_iter().nth(usize::from(number));
     one.map(|adapter| vec![adapter]).ok_or_else(|| {
         let (are, s) = if count == 1 { ("is", "") } else { ("are", "s") };
-        Error::device(format!(
-            "there is no {what} of number {number}: there {are} {count} {what}{s}"
-        ))
-        .hint("numbers begin at 0; `firebrand devices` lists what there is")
+        Error::device(format!("no {what} with index {number}: there {are} {count} {what}{s}"))
+            .hint("indices begin at 0; `firebrand devices` lists what there is")
     })
 }
 
 /// Why there is nothing of that name.
 fn nothing(wanted: DeviceChoice, found: &AdaptersByApi) -> Error {
     let error = match wanted {
+        _ if found.is_empty() => Error::device("no GPU can be used").hint(BUILD_IT),
         DeviceChoice::Software => Error::device("there is no software adapter")
             .hint("on Debian, `apt-get install libegl1 libgl1-mesa-dri` brings one"),
         DeviceChoice::Api(api, _) => Error::device(format!("{} has no adapter here", title(api)))
-            .hint("install the driver of your card; `firebrand devices` lists what there is"),
+            .hint("install the driver of your GPU; `firebrand devices` lists what there is"),
         _ => Error::device("no GPU can be used")
-            .hint("set `device.name = \"cpu\"`, or install the Vulkan driver of your card"),
+            .hint("set `device.name = \"cpu\"`, or install the Vulkan driver of your GPU"),
     };
     let reasons = reasons(
         found,
@@ -147,6 +147,7 @@ pub fn title(api: GraphicsApi) -> &'static str {
 mod tests {
     use super::super::fixture::adapter;
     use super::*;
+    use crate::snapshots::says;
 
     /// A laptop with two cards, which OpenGL shows again, and with software drivers.
     fn laptop() -> AdaptersByApi {
@@ -191,23 +192,91 @@ mod tests {
     fn what_is_not_there_is_a_sentence() {
         let found = laptop();
         let why = names("gpu:2", &found).unwrap_err();
-        assert!(why.contains("no GPU of number 2: there are 2 GPUs"), "{why}");
+        says(
+            &why,
+            snapbox::str![[r#"
+error: no GPU with index 2: there are 2 GPUs
+
+hint: indices begin at 0; `firebrand devices` lists what there is
+"#]],
+        );
         let why = names("vulkan:9", &found).unwrap_err();
-        assert!(why.contains("no Vulkan adapter of number 9"), "{why}");
+        says(
+            &why,
+            snapbox::str![[r#"
+error: no Vulkan adapter with index 9: there are 3 Vulkan adapters
+
+hint: indices begin at 0; `firebrand devices` lists what there is
+"#]],
+        );
         let why = names("metal", &found).unwrap_err();
-        assert!(why.contains("Metal cannot be used on"), "{why}");
-        assert!(why.contains("`vulkan` and `gl`"), "{why}");
+        says(
+            &why,
+            snapbox::str![[r#"
+error: Metal cannot be used on [..]
+
+hint: available here: `vulkan` and `gl`
+"#]],
+        );
         let empty = vec![(GraphicsApi::Vulkan, Ok(Vec::new()))];
+        let mut messages = String::new();
         for name in ["auto", "gpu", "gpu:0", "vulkan", "vulkan:0", "software"] {
             let why = names(name, &empty).unwrap_err();
-            assert!(why.contains("because") && why.contains("hint"), "{name}: {why}");
+            messages += &format!("{name}: {why}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+auto: error: no GPU can be used
+  because no GPU with a usable driver was found
+
+hint: set `device.name = "cpu"`, or install the Vulkan driver of your GPU
+gpu: error: no GPU can be used
+  because no GPU with a usable driver was found
+
+hint: set `device.name = "cpu"`, or install the Vulkan driver of your GPU
+gpu:0: error: no GPU can be used
+  because no GPU with a usable driver was found
+
+hint: set `device.name = "cpu"`, or install the Vulkan driver of your GPU
+vulkan: error: Vulkan has no adapter here
+  because no GPU with a usable driver was found
+
+hint: install the driver of your GPU; `firebrand devices` lists what there is
+vulkan:0: error: Vulkan has no adapter here
+  because no GPU with a usable driver was found
+
+hint: install the driver of your GPU; `firebrand devices` lists what there is
+software: error: there is no software adapter
+  because no GPU with a usable driver was found
+
+hint: on Debian, `apt-get install libegl1 libgl1-mesa-dri` brings one
+
+"#]],
+        );
+        let mut messages = String::new();
         for name in ["gl", "gpu", "software"] {
-            assert!(
-                names(name, &AdaptersByApi::new()).unwrap_err().contains("no GPU support"),
-                "{name}"
-            );
+            let why = names(name, &AdaptersByApi::new()).unwrap_err();
+            messages += &format!("{name}: {why}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+gl: error: OpenGL cannot be used on [..]
+  because this build has no GPU support (feature `gpu`)
+
+hint: build it with the feature `gpu`, or set `device.name = "cpu"`
+gpu: error: no GPU can be used
+  because this build has no GPU support (feature `gpu`)
+
+hint: build it with the feature `gpu`, or set `device.name = "cpu"`
+software: error: no GPU can be used
+  because this build has no GPU support (feature `gpu`)
+
+hint: build it with the feature `gpu`, or set `device.name = "cpu"`
+
+"#]],
+        );
     }
 
     #[test]
@@ -216,10 +285,33 @@ mod tests {
             (GraphicsApi::Vulkan, Err("the driver crashed (signal 11)".to_owned())),
             (GraphicsApi::Gl, Ok(vec![adapter("gl", 0, AdapterKind::Software, 0)])),
         ];
+        let mut messages = String::new();
         for name in ["auto", "gpu", "vulkan", "vulkan:0"] {
             let why = names(name, &found).unwrap_err();
-            assert!(why.contains("because Vulkan: the driver crashed (signal 11)"), "{why}");
+            messages += &format!("{why}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+error: no GPU can be used
+  because Vulkan: the driver crashed (signal 11)
+
+hint: set `device.name = "cpu"`, or install the Vulkan driver of your GPU
+error: no GPU can be used
+  because Vulkan: the driver crashed (signal 11)
+
+hint: set `device.name = "cpu"`, or install the Vulkan driver of your GPU
+error: Vulkan has no adapter here
+  because Vulkan: the driver crashed (signal 11)
+
+hint: install the driver of your GPU; `firebrand devices` lists what there is
+error: Vulkan has no adapter here
+  because Vulkan: the driver crashed (signal 11)
+
+hint: install the driver of your GPU; `firebrand devices` lists what there is
+
+"#]],
+        );
         assert_eq!(names("software", &found).unwrap(), ["gl:0"]);
     }
 

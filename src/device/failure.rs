@@ -43,9 +43,10 @@ impl Failure {
             Self::Memory(why) => ("has no memory left for", why, ErrorCode::OutOfMemory),
             Self::Other(why) => ("failed while", why, ErrorCode::Device),
         };
-        Error::device(format!("the device {what} {doing}")).code(code).because(why).hint(
-            "`firebrand doctor` looks at the device; `device.name = \"cpu\"` works without it",
-        )
+        Error::device(format!("the device {what} {doing}"))
+            .code(code)
+            .because(why)
+            .hint("`firebrand doctor` checks the device; `device.name = \"cpu\"` works without it")
     }
 }
 
@@ -124,6 +125,7 @@ pub fn room_for(rows: usize) -> std::result::Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn want_of_memory_is_told_from_other_failures() {
@@ -149,7 +151,15 @@ mod tests {
         assert_eq!(failed, Err(Failure::Memory("Out of Memory, 5".to_owned())));
         let error = guarded(true, "loading the model", || -> u8 { panic!("lost") }).unwrap_err();
         let text = Error::to_string(&error);
-        assert!(text.contains("failed while loading the model") && text.contains("lost"), "{text}");
+        says(
+            &text,
+            snapbox::str![[r#"
+error: the device failed while loading the model
+  because lost
+
+hint: `firebrand doctor` checks the device; `device.name = "cpu"` works without it
+"#]],
+        );
         let passed_on = panic::catch_unwind(|| attempt(false, || std::hint::black_box(1)));
         assert!(passed_on.is_ok());
     }

@@ -134,16 +134,16 @@ fn automatic(opened: &OpenedDevice, cpu: bool) -> (Arithmetic, &'static str) {
 }
 
 fn refusal(wanted: PrecisionChoice, opened: &OpenedDevice) -> Error {
-    let what = format!("`train.precision = \"{wanted}\"` cannot be had on {}", opened.name);
+    let what = format!("`train.precision = \"{wanted}\"` is not available on {}", opened.name);
     let error = Error::device(what);
     match wanted {
         PrecisionChoice::MixedBf16 if opened.f16 => {
-            error.because("its kernels have no bfloat16").hint("take `\"mixed-f16\"`")
+            error.because("its kernels have no bfloat16").hint("use `\"mixed-f16\"`")
         }
         PrecisionChoice::MixedBf16 => {
-            error.because("its kernels have no bfloat16").hint("take `\"f32\"`")
+            error.because("its kernels have no bfloat16").hint("use `\"f32\"`")
         }
-        _ => error.because("its kernels have no 16-bit floats").hint("take `\"f32\"`"),
+        _ => error.because("its kernels have no 16-bit floats").hint("use `\"f32\"`"),
     }
 }
 
@@ -151,6 +151,7 @@ fn refusal(wanted: PrecisionChoice, opened: &OpenedDevice) -> Error {
 mod tests {
     use super::super::{cpu, fixture::on_card};
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn auto_takes_the_best_of_the_device_and_says_why() {
@@ -175,9 +176,25 @@ mod tests {
         let refused =
             |wanted, opened: &OpenedDevice| precision(wanted, opened).unwrap_err().to_string();
         let none = refused(PrecisionChoice::MixedF16, &on_card(false, false));
-        assert!(none.contains("no 16-bit floats") && none.contains("`\"f32\"`"), "{none}");
+        says(
+            &none,
+            snapbox::str![[r#"
+error: `train.precision = "mixed-f16"` is not available on Discrete 0
+  because its kernels have no 16-bit floats
+
+hint: use `"f32"`
+"#]],
+        );
         let half = refused(PrecisionChoice::MixedBf16, &on_card(true, false));
-        assert!(half.contains("`\"mixed-f16\"`"), "{half}");
+        says(
+            &half,
+            snapbox::str![[r#"
+error: `train.precision = "mixed-bf16"` is not available on Discrete 0
+  because its kernels have no bfloat16
+
+hint: use `"mixed-f16"`
+"#]],
+        );
         let all = [PrecisionChoice::F32, PrecisionChoice::MixedF16, PrecisionChoice::MixedBf16];
         for wanted in all {
             assert_eq!(

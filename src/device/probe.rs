@@ -169,7 +169,7 @@ fn ended(status: ExitStatus) -> String {
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         let name = match signal {
             4 => ", an illegal instruction",
-            6 => ", it gave up",
+            6 => ", it aborted itself",
             7 | 11 => ", a segmentation fault",
             8 => ", an arithmetic error",
             9 => ", perhaps out of memory",
@@ -190,6 +190,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::snapshots::says;
 
     fn program(folder: &Path, script: &str) -> PathBuf {
         let path = folder.join("program");
@@ -207,18 +208,27 @@ mod tests {
             ask::<Vec<Adapter>>(&program, &words, patience, &mut |_| {}).unwrap_err()
         };
         let ask = |script: &str| within(Duration::from_secs(600), script);
-        assert!(ask("kill -SEGV $$").contains("signal 11, a segmentation fault"));
-        assert!(ask("kill -ABRT $$").contains("signal 6"));
+        says(
+            ask("kill -SEGV $$"),
+            snapbox::str!["the driver crashed (signal 11, a segmentation fault)"],
+        );
+        says(
+            ask("kill -ABRT $$"),
+            snapbox::str!["the driver crashed (signal 6, it aborted itself)"],
+        );
         let hangs = within(Duration::from_millis(400), "exec sleep 600");
-        assert!(hangs.contains("did not answer within 0 seconds"), "{hangs}");
-        assert!(ask("echo '{'").contains("no answer"));
+        says(&hangs, snapbox::str!["the driver did not answer within 0 seconds"]);
+        says(ask("echo '{'"), snapbox::str!["the process that asked the driver gave no answer"]);
         let much = ask("yes | head -c 3000000"); // more than is read
         assert!(much.contains("the driver failed") || much.contains("no answer"), "{much}");
-        assert!(ask("echo '{\"Err\":\"no memory\"}'").contains("no memory"));
-        assert!(ask("exit 3").contains("exit code 0x3"));
+        says(ask("echo '{\"Err\":\"no memory\"}'"), snapbox::str!["no memory"]);
+        says(ask("exit 3"), snapbox::str!["the driver failed (exit code 0x3)"]);
         let none = super::ask::<Vec<Adapter>>(&folder.path().join("x"), &[], PATIENCE, &mut |_| {});
         let none = none.unwrap_err();
-        assert!(none.contains("could not be asked"), "{none}");
+        says(
+            &none,
+            snapbox::str!["the driver could not be asked: No such file or directory (os error 2)"],
+        );
     }
 
     #[test]
@@ -248,7 +258,7 @@ mod tests {
         let slow = (line("one") + "sleep 0.1; ").repeat(40) + "echo '{\"Ok\":7}'";
         assert_eq!(ask(&slow), (Ok(7), ["one"; 40].join(", ")));
         let (found, stages) = ask(&(line("attention") + "exec sleep 600"));
-        assert!(found.unwrap_err().contains("did not answer within 3 seconds"));
+        says(found.unwrap_err(), snapbox::str!["the driver did not answer within 3 seconds"]);
         assert_eq!(stages, "attention");
     }
 }

@@ -61,7 +61,8 @@ impl InFlight {
 
 pub(super) fn broken(step: u64, why: &str) -> Error {
     Error::device(format!("the device failed at step {step}")).because(why).hint(
-        "the same command goes on from the last checkpoint; `firebrand doctor` looks at the device",
+        "the same command continues from the last checkpoint; `firebrand doctor` checks the \
+         device",
     )
 }
 

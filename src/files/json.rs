@@ -178,7 +178,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
                 Entry::Vacant(place) => drop(place.insert(value)),
                 Entry::Occupied(place) => {
                     let key = place.key();
-                    return Err(de::Error::custom(format!("the key `{key}` stands twice")));
+                    return Err(de::Error::custom(format!("the key `{key}` appears twice")));
                 }
             }
         }

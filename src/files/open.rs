@@ -31,7 +31,7 @@ pub fn open_regular(path: &Path) -> Result<File> {
 pub fn has_file(path: &Path) -> Result<bool> {
     match std::fs::metadata(path) {
         Ok(metadata) => regular(path, &metadata).map(|()| true),
-        Err(_) if path.is_symlink() => Err(Error::file("the link leads to no file").at(path)),
+        Err(_) if path.is_symlink() => Err(Error::file("the link points to nothing").at(path)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             Ok(false)
         }
@@ -178,12 +178,21 @@ pub fn lfs_refusal(path: &Path) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn only_regular_files_are_opened_through_links_too() {
         let folder = tempfile::tempdir().unwrap();
         let error = open_regular(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("this is a folder"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: a regular file is needed, and this is a folder
+  at [FOLDER]
+
+hint: name a file in it
+"#]],
+        );
         let path = folder.path().join("a");
         std::fs::write(&path, "x").unwrap();
         open_regular(&path).unwrap();
@@ -194,26 +203,64 @@ mod tests {
             let link = folder.path().join("link");
             std::os::unix::fs::symlink(&path, &link).unwrap();
             assert!(has_file(&link).unwrap() && !has_file(&path.join("below")).unwrap());
-            assert!(has_file(folder.path()).unwrap_err().to_string().contains("a folder"));
+            says(
+                has_file(folder.path()).unwrap_err(),
+                snapbox::str![[r#"
+error: a regular file is needed, and this is a folder
+  at [FOLDER]
+
+hint: name a file in it
+"#]],
+            );
             let nowhere = folder.path().join("nowhere");
             std::os::unix::fs::symlink("missing", &nowhere).unwrap();
             assert!(!has_file(&folder.path().join("missing")).unwrap());
-            assert!(has_file(&nowhere).unwrap_err().to_string().contains("leads to no file"));
+            says(
+                has_file(&nowhere).unwrap_err(),
+                snapbox::str![[r#"
+error: the link points to nothing
+  at [FOLDER]/nowhere
+"#]],
+            );
             open_regular(&link).unwrap();
             assert!(open_unlinked(&link).is_err());
             let devices = folder.path().join("devices");
             std::os::unix::fs::symlink("/dev/zero", &devices).unwrap();
             let error = open_regular(&devices).unwrap_err().to_string();
-            assert!(error.contains("this is a device"), "{error}");
+            says(
+                &error,
+                snapbox::str![[r#"
+error: a regular file is needed, and this is a device
+  at [FOLDER]/devices
+
+hint: write what it gives into a file first
+"#]],
+            );
             let socket = folder.path().join("socket");
             let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
             let error = open_regular(&socket).unwrap_err().to_string();
-            assert!(error.contains("this is a socket"), "{error}");
+            says(
+                &error,
+                snapbox::str![[r#"
+error: a regular file is needed, and this is a socket
+  at [FOLDER]/socket
+
+hint: write what it gives into a file first
+"#]],
+            );
             let pipe = folder.path().join("pipe");
             let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
             assert!(made.success());
             let error = open_regular(&pipe).unwrap_err().to_string();
-            assert!(error.contains("this is a pipe"), "{error}");
+            says(
+                &error,
+                snapbox::str![[r#"
+error: a regular file is needed, and this is a pipe
+  at [FOLDER]/pipe
+
+hint: write what it gives into a file first
+"#]],
+            );
         }
     }
 
@@ -227,13 +274,23 @@ mod tests {
         file.set_len(SPARSE_BYTES).unwrap();
         open_regular(&path).unwrap();
         file.set_len(1 << 40).unwrap();
+        let mut messages = String::new();
         for error in [open_regular(&path).unwrap_err(), open_unlinked(&path).unwrap_err()] {
             let error = error.to_string();
-            assert!(
-                error.contains("mostly holes") && error.contains("1099511627776 bytes"),
-                "{error}"
-            );
+            messages += &format!("{error}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+error: the file is mostly holes
+  at [FOLDER]/file
+  because it claims 1099511627776 bytes, of which 4096 were written
+error: the file is mostly holes
+  at [FOLDER]/file
+  because it claims 1099511627776 bytes, of which 4096 were written
+
+"#]],
+        );
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(super) fn expect_ours(root: &Path) -> Result<()> {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     Err(Error::run("the run directory is not empty, and holds no run")
         .at(root)
-        .because(format!("{}{more} lie in it, which no run has written", shown.join(", ")))
+        .because(format!("it holds {}{more}, which no run has written", shown.join(", ")))
         .hint("choose another `name` or `output.dir`, or an empty folder"))
 }
 
@@ -125,26 +125,27 @@ fn irregular(path: &PathBuf, kind: FileType, root: &Path) -> Option<&'static str
             Err(_) => Some("a link that leads nowhere"),
             Ok(target) if !target.starts_with(root) => Some("a link that leads out of it"),
             Ok(target) if target.is_dir() || target.is_file() => None,
-            Ok(_) => Some("a link to what is no regular file"),
+            Ok(_) => Some("a link to something that is not a regular file"),
         };
     }
     #[cfg(unix)]
     {
         use std::os::unix::fs::FileTypeExt;
         if kind.is_fifo() {
-            return Some("a pipe, no regular file");
+            return Some("a pipe, not a regular file");
         }
         if kind.is_socket() {
-            return Some("a socket, no regular file");
+            return Some("a socket, not a regular file");
         }
     }
-    Some("a device, no regular file")
+    Some("a device, not a regular file")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::files::RunDirectory;
+    use crate::snapshots::says;
 
     fn with(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -168,13 +169,60 @@ mod tests {
             &[("history.jsonl", "{\"a\": 1}\n")],
             &[("lost+found/a", ""), ("b", "")],
         ];
+        let mut messages = String::new();
         for files in foreign {
             let folder = with(files);
             let error = RunDirectory::lock(folder.path()).unwrap_err().to_string();
-            assert!(error.contains("is not empty, and holds no run"), "{files:?}: {error}");
+            messages += &format!("{files:?}: {error}\n");
             let lock = files.iter().any(|(name, _)| *name == LOCK);
             assert_eq!(folder.path().join(LOCK).exists(), lock, "nothing was touched");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+[("config.toml", "precious")]: error: the run directory is not empty, and holds no run
+  at [FOLDER]
+  because it holds `config.toml`, which no run has written
+
+hint: choose another `name` or `output.dir`, or an empty folder
+[("report.html", "<p>")]: error: the run directory is not empty, and holds no run
+  at [FOLDER]
+  because it holds `report.html`, which no run has written
+
+hint: choose another `name` or `output.dir`, or an empty folder
+[("artifact/thesis.txt", "mine")]: error: the run directory is not empty, and holds no run
+  at [FOLDER]
+  because it holds `artifact`, which no run has written
+
+hint: choose another `name` or `output.dir`, or an empty folder
+[(".hidden", "")]: error: the run directory is not empty, and holds no run
+  at [FOLDER]
+  because it holds `.hidden`, which no run has written
+
+hint: choose another `name` or `output.dir`, or an empty folder
+[("run.lock", "{}"), ("config.toml", "x")]: error: the run directory is not empty, and holds no run
+  at [FOLDER]
+  because it holds `config.toml`, `run.lock`, which no run has written
+
+hint: choose another `name` or `output.dir`, or an empty folder
+[("run.lock", ""), ("config.toml", "x")]: error: the run directory is not empty, and holds no run
+  at [FOLDER]
+  because it holds `config.toml`, `run.lock`, which no run has written
+
+hint: choose another `name` or `output.dir`, or an empty folder
+[("history.jsonl", "{\"a\": 1}\n")]: error: the run directory is not empty, and holds no run
+  at [FOLDER]
+  because it holds `history.jsonl`, which no run has written
+
+hint: choose another `name` or `output.dir`, or an empty folder
+[("lost+found/a", ""), ("b", "")]: error: the run directory is not empty, and holds no run
+  at [FOLDER]
+  because it holds `b`, which no run has written
+
+hint: choose another `name` or `output.dir`, or an empty folder
+
+"#]],
+        );
     }
 
     #[test]
@@ -192,7 +240,15 @@ mod tests {
         }
         let folder = with(&[("file", "")]);
         let error = RunDirectory::lock(&folder.path().join("file")).unwrap_err().to_string();
-        assert!(error.contains("is no folder"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the run directory is not a folder
+  at [FOLDER]/file
+
+hint: choose another `name` or `output.dir`
+"#]],
+        );
     }
 
     #[cfg(unix)]
@@ -200,6 +256,7 @@ mod tests {
     fn pipes_and_links_that_lead_out_are_refused_wherever_they_lie() {
         use std::os::unix::fs::symlink;
         let run = || with(&[("run.lock", "process 7"), ("step-00000001/state.json", "{}")]);
+        let mut messages = String::new();
         for name in ["metrics.jsonl", "history.jsonl", "config.toml", "step-00000001/MANIFEST.json"]
         {
             let folder = run();
@@ -207,15 +264,69 @@ mod tests {
             let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
             assert!(made.success());
             let error = RunDirectory::lock(folder.path()).unwrap_err().to_string();
-            assert!(error.contains("is a pipe"), "{name}: {error}");
+            messages += &format!("{name}: {error}\n");
             fs::remove_file(&path).unwrap();
-            for (target, what) in [("/dev/zero", "leads out"), ("gone", "leads nowhere")] {
+            for target in ["/dev/zero", "gone"] {
                 symlink(target, &path).unwrap();
                 let error = RunDirectory::lock(folder.path()).unwrap_err().to_string();
-                assert!(error.contains(what), "{name}: {error}");
+                messages += &format!("{name}: {error}\n");
                 fs::remove_file(&path).unwrap();
             }
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+metrics.jsonl: error: `metrics.jsonl` in the run directory is a pipe, not a regular file
+  at [FOLDER]/metrics.jsonl
+
+hint: a run has regular files only: put the file back, or move this away
+metrics.jsonl: error: `metrics.jsonl` in the run directory is a link that leads out of it
+  at [FOLDER]/metrics.jsonl
+
+hint: a run has regular files only: put the file back, or move this away
+metrics.jsonl: error: `metrics.jsonl` in the run directory is a link that leads nowhere
+  at [FOLDER]/metrics.jsonl
+
+hint: a run has regular files only: put the file back, or move this away
+history.jsonl: error: `history.jsonl` in the run directory is a pipe, not a regular file
+  at [FOLDER]/history.jsonl
+
+hint: a run has regular files only: put the file back, or move this away
+history.jsonl: error: `history.jsonl` in the run directory is a link that leads out of it
+  at [FOLDER]/history.jsonl
+
+hint: a run has regular files only: put the file back, or move this away
+history.jsonl: error: `history.jsonl` in the run directory is a link that leads nowhere
+  at [FOLDER]/history.jsonl
+
+hint: a run has regular files only: put the file back, or move this away
+config.toml: error: `config.toml` in the run directory is a pipe, not a regular file
+  at [FOLDER]/config.toml
+
+hint: a run has regular files only: put the file back, or move this away
+config.toml: error: `config.toml` in the run directory is a link that leads out of it
+  at [FOLDER]/config.toml
+
+hint: a run has regular files only: put the file back, or move this away
+config.toml: error: `config.toml` in the run directory is a link that leads nowhere
+  at [FOLDER]/config.toml
+
+hint: a run has regular files only: put the file back, or move this away
+step-00000001/MANIFEST.json: error: `MANIFEST.json` in the run directory is a pipe, not a regular file
+  at [FOLDER]/step-00000001/MANIFEST.json
+
+hint: a run has regular files only: put the file back, or move this away
+step-00000001/MANIFEST.json: error: `MANIFEST.json` in the run directory is a link that leads out of it
+  at [FOLDER]/step-00000001/MANIFEST.json
+
+hint: a run has regular files only: put the file back, or move this away
+step-00000001/MANIFEST.json: error: `MANIFEST.json` in the run directory is a link that leads nowhere
+  at [FOLDER]/step-00000001/MANIFEST.json
+
+hint: a run has regular files only: put the file back, or move this away
+
+"#]],
+        );
         let folder = run();
         symlink("step-00000001", folder.path().join("newest")).unwrap();
         RunDirectory::lock(folder.path()).unwrap();

@@ -26,7 +26,7 @@ impl RunDirectory {
     pub fn lock(root: &Path) -> Result<Self> {
         match fs::metadata(root) {
             Ok(found) if !found.is_dir() => {
-                return Err(Error::run("the run directory is no folder")
+                return Err(Error::run("the run directory is not a folder")
                     .at(root)
                     .hint("choose another `name` or `output.dir`"));
             }

@@ -41,7 +41,7 @@ pub fn disk_speed(folder: &Path) -> Result<DiskSpeed> {
 
 fn measure(folder: &Path, path: &Path) -> Result<DiskSpeed> {
     let what = "cannot measure the disk";
-    let broken = |error: std::io::Error| failed(what, path, &error);
+    let broken = |error: std::io::Error| failed(what, folder, &error);
     // Not zeros, which some file systems do not write.
     let block: Vec<u8> =
         (0..1_usize << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
@@ -92,6 +92,7 @@ fn measure(folder: &Path, path: &Path) -> Result<DiskSpeed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn a_disk_is_measured_and_nothing_stays_behind() {
@@ -101,6 +102,13 @@ mod tests {
         assert!(speed.sync_seconds > 0.0);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         let none = disk_speed(&folder.path().join("none")).unwrap_err().to_string();
-        assert!(none.contains("cannot measure the disk"), "{none}");
+        says(
+            &none,
+            snapbox::str![[r#"
+error: cannot measure the disk
+  at [FOLDER]/none
+  because No such file or directory (os error 2)
+"#]],
+        );
     }
 }

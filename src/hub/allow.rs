@@ -210,11 +210,14 @@ fn no_weights(tree: &[RemoteFile]) -> Error {
     if let Some(adapter) = some(&["adapter_model.safetensors"]) {
         return Error::adapter("the repository holds an adapter, not a whole model")
             .because(format!("its weights are `{adapter}`"))
-            .hint("adapters are used from folders; what is fetched and trained is a whole model");
+            .hint(
+                "only whole models are fetched from a hub; download the adapter into a folder, and \
+                 name the folder",
+            );
     }
     if let Some(other) = some(&[".safetensors"]) {
         return Error::weights(format!("the repository has no `{WHOLE}` and no shards of one"))
-            .because(format!("there is `{other}`, which is not the weights of a language model"))
+            .because(format!("`{other}` does not hold the weights of a language model"))
             .hint("choose another repository or revision");
     }
     if let Some(pickle) = some(&PICKLES) {
@@ -227,7 +230,7 @@ fn no_weights(tree: &[RemoteFile]) -> Error {
     }
     if let Some(gguf) = some(&[".gguf"]) {
         return Error::model("the repository holds a model for inference only")
-            .because(format!("`{gguf}` is GGUF, which is not trained"))
+            .because(format!("`{gguf}` is GGUF, which cannot be trained"))
             .hint("choose the repository that it was made from");
     }
     Error::weights("the repository has no weights").because(format!("it has {} files", tree.len()))
@@ -236,6 +239,7 @@ fn no_weights(tree: &[RemoteFile]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     fn tree(paths: &[&str]) -> Vec<RemoteFile> {
         let file = |path: &&str| RemoteFile {
@@ -284,27 +288,70 @@ mod tests {
         assert_eq!(chosen(&[INDEX, one, two]).unwrap(), [one, two, INDEX]);
         assert_eq!(chosen(&[INDEX, one, two, WHOLE]).unwrap(), [WHOLE]);
         let error = chosen(&[INDEX, one]).unwrap_err().to_string();
-        assert!(error.contains("lacks shard 2 of 2"), "{error}");
-        assert!(
-            chosen(&[one, two]).unwrap_err().to_string().contains("no `model.safetensors.index")
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the repository lacks shard 2 of 2
+  because `model-00001-of-00002.safetensors` is there
+"#]],
+        );
+        says(
+            chosen(&[one, two]).unwrap_err(),
+            snapbox::str![[r#"
+error: the repository has shards, but no `model.safetensors.index.json`
+  because it tells which tensor is in which of them
+"#]],
         );
         assert!(chosen(&[INDEX]).is_err());
     }
 
     #[test]
     fn what_cannot_be_used_is_said_before_it_is_fetched() {
-        for (paths, said) in [
-            (vec!["pytorch_model.bin"], "only as pickles"),
-            (vec!["adapter_model.safetensors"], "an adapter"),
-            (vec!["unet.safetensors"], "not the weights of a language model"),
-            (vec!["model.Q4.gguf"], "inference only"),
-            (vec![], "no weights"),
+        let mut messages = String::new();
+        for paths in [
+            vec!["pytorch_model.bin"],
+            vec!["adapter_model.safetensors"],
+            vec!["unet.safetensors"],
+            vec!["model.Q4.gguf"],
+            vec![],
         ] {
             let error = chosen(&paths).unwrap_err().to_string();
-            assert!(error.contains(said), "{error}");
+            messages += &format!("{error}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+error: the repository has its weights only as pickles
+  because `pytorch_model.bin` can run code when it is opened, so it is never fetched
+
+hint: look for a revision or a repository with safetensors (many have one at `refs/pr/1`), or convert it where you trust it
+error: the repository holds an adapter, not a whole model
+  because its weights are `adapter_model.safetensors`
+
+hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+error: the repository has no `model.safetensors` and no shards of one
+  because `unet.safetensors` does not hold the weights of a language model
+
+hint: choose another repository or revision
+error: the repository holds a model for inference only
+  because `model.Q4.gguf` is GGUF, which cannot be trained
+
+hint: choose the repository that it was made from
+error: the repository has no weights
+  because it has 2 files
+
+"#]],
+        );
         let error = model_files(&tree(&["config.json", WHOLE])).unwrap_err().to_string();
-        assert!(error.contains("no `tokenizer.json`"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the repository has no `tokenizer.json`
+  because `tokenizer.model` and other forms of a tokenizer are not read
+
+hint: choose a repository that has one, or make one with another tool
+"#]],
+        );
     }
 
     #[test]
@@ -331,7 +378,12 @@ mod tests {
     #[test]
     fn models_with_a_program_are_told() {
         let own = serde_json::json!({"auto_map": {"AutoModel": "modeling_own.OwnModel"}});
-        assert!(needs_own_code(&own).unwrap().contains("modeling_own.OwnModel"));
+        says(
+            needs_own_code(&own).unwrap(),
+            snapbox::str![
+                "this model runs a program from its repository (`auto_map` names `modeling_own.OwnModel`), which is never fetched or run; choose a model of a known family"
+            ],
+        );
         let tokenizer = serde_json::json!({"auto_map": {"AutoTokenizer": ["a.B", null]}});
         assert!(needs_own_code(&tokenizer).is_some());
         assert_eq!(needs_own_code(&serde_json::json!({"model_type": "llama"})), None);

@@ -199,7 +199,7 @@ impl Cache {
             .into_iter()
             .find(|path| fs::symlink_metadata(path).is_err())
             .expect("there is always another number");
-        fs::rename(path, &aside).context_at("cannot set the damaged file aside", path)?;
+        fs::rename(path, &aside).context_at("cannot move the damaged file away", path)?;
         Ok(Some(aside))
     }
 }

@@ -123,7 +123,7 @@ impl Download<'_> {
             }
             if sink.position() < self.file.size {
                 let had = format!(
-                    "{} of {} had come and are kept",
+                    "{} of {} were received and are kept",
                     bytes(sink.position()),
                     bytes(self.file.size)
                 );
@@ -274,7 +274,7 @@ impl Download<'_> {
             Some(sha256) => format!("SHA-256 {sha256}"),
             None => format!("git's id {}", self.file.oid),
         };
-        Error::hub(format!("`{}` of the {} `{repo}` comes damaged", self.file.path, repo.kind()))
+        Error::hub(format!("`{}` of the {} `{repo}` arrives damaged", self.file.path, repo.kind()))
             .because(format!(
                 "the hub's list says {expected}; {} twice sent other bytes, the last time with \
                  SHA-256 {}",

@@ -42,7 +42,7 @@ pub fn resolve(name: &str) -> Result<ModelDirectory> {
     if given.join("run.lock").exists() {
         return Err(Error::run("this run has not finished, so it has no artifact yet")
             .at(given)
-            .hint("go on with it: `firebrand train` with its configuration"));
+            .hint("finish it: `firebrand train` with its configuration"));
     }
     if given.exists() {
         return Err(Error::model("this is not a model: it has no `config.json`")
@@ -83,6 +83,7 @@ impl ModelDirectory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn a_name_is_found_or_explained() {
@@ -97,9 +98,24 @@ mod tests {
             .unwrap();
         let found = resolve(run.to_str().unwrap()).unwrap();
         let error = found.as_base().unwrap_err().to_string();
-        assert!(error.contains("is an adapter") && error.contains("firebrand merge"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: `[FOLDER]/run/artifact` is an adapter, not a base model
+  at [FOLDER]/run/artifact
+
+hint: first make a whole model of it: `firebrand merge [FOLDER]/run/artifact --out DIR`
+"#]],
+        );
 
         let error = resolve("some/where/else").unwrap_err().to_string();
-        assert!(error.contains("`owner/name` on a hub"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: there is no model `some/where/else`
+
+hint: name a model directory, an artifact, a finished run, or `owner/name` on a hub
+"#]],
+        );
     }
 }

@@ -217,7 +217,7 @@ impl DataLock {
         let lock = Self { model: document.model, data: document.data };
         lock.model.iter().chain(&lock.data).try_for_each(Locked::check)?;
         if lock.data.windows(2).any(|pair| pair[0].key() >= pair[1].key()) {
-            return Err(Error::lock("the data sets of the lock are not sorted, or stand twice"));
+            return Err(Error::lock("the data sets of the lock are not sorted, or appear twice"));
         }
         Ok(lock)
     }

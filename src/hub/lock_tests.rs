@@ -1,6 +1,7 @@
 //! Locks: read again as written, refused where they could mislead.
 
 use super::*;
+use crate::snapshots::says;
 
 fn file(path: &str, rows: Option<u64>) -> LockedFile {
     let sha256 = Some(Digest::of(path.as_bytes()));
@@ -66,20 +67,58 @@ fn an_entry_takes_the_place_of_the_older_one() {
 #[test]
 fn what_could_mislead_is_refused() {
     let good = lock().to_toml();
-    for (from, to, said) in [
-        ("version = 1", "version = 9", "reads up to 1"),
-        ("version = 1", "version = 1\nverison = 2", "unknown field"),
-        ("config.json", "../config.json", "config.json"),
-        ("oid = \"aa", "oid = \"xa", "40 hex"),
-        ("commit = \"00", "commit = \"0", "40 hex"),
-        ("path = \"a/2.jsonl\"", "path = \"a/0.jsonl\"", "not sorted"),
-        ("split = \"train\"", "split = \"test\"", "stand twice"),
-        ("size = 7", "size = -7", "cannot be read"),
-        ("sha256 = \"", "sha256 = \"z", "SHA-256"),
+    let mut messages = String::new();
+    for (from, to) in [
+        ("version = 1", "version = 9"),
+        ("version = 1", "version = 1\nverison = 2"),
+        ("config.json", "../config.json"),
+        ("oid = \"aa", "oid = \"xa"),
+        ("commit = \"00", "commit = \"0"),
+        ("path = \"a/2.jsonl\"", "path = \"a/0.jsonl\""),
+        ("split = \"train\"", "split = \"test\""),
+        ("size = 7", "size = -7"),
+        ("sha256 = \"", "sha256 = \"z"),
     ] {
         assert!(good.contains(from), "{from}");
         let error =
             DataLock::parse(&good.replace(from, to), Path::new("a.lock")).unwrap_err().to_string();
-        assert!(error.contains(said), "{to}: {error}");
+        messages += &format!("{to}: {error}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+version = 9: error: the lock has version 9, this program reads up to 1
+version = 1
+verison = 2: error: the lock cannot be read
+  because TOML parse error at line 5, column 1
+  |
+    5 | verison = 2
+  | ^^^^^^^
+    unknown field `verison`, expected one of `version`, `model`, `data`
+
+../config.json: error: refusing the file name `../config.json`
+  because `.` and `..` lead to other folders
+
+hint: nothing was written; such a name can make a download write outside its folder
+oid = "xa: error: a commit or git object of `o/m` is not 40 hex digits
+commit = "0: error: a commit or git object of `o/m` is not 40 hex digits
+path = "a/0.jsonl": error: the files of `b.jsonl` are not sorted by path
+split = "test": error: the data sets of the lock are not sorted, or appear twice
+size = -7: error: the lock cannot be read
+  because TOML parse error at line 13, column 34
+   |
+    13 |   { path = "config.json", size = -7, sha256 = "[SHA256]", oid = "[COMMIT]" },
+   |                                  ^^
+    invalid value: integer `-7`, expected u64
+
+sha256 = "z: error: the lock cannot be read
+  because TOML parse error at line 13, column 46
+   |
+    13 |   { path = "config.json", size = 7, sha256 = "z587cb980af76fdc7e52369fd0b9d926dff266976b6f8ac631e358fecc49ff8cf", oid = "[COMMIT]" },
+   |                                              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    `z587cb980af76fdc7e52369fd0b9d926dff266976b6f8ac631e358fecc49ff8cf` is not a lower-case SHA-256 digest
+
+
+"#]],
+    );
 }

@@ -49,7 +49,7 @@ impl Asked<'_> {
         .because(cause);
         if failure.again {
             error.code(ErrorCode::Network).hint(
-                "try again later: what has come is kept. `HF_HUB_OFFLINE=1` works with what the \
+                "try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with what the \
                  cache has",
             )
         } else {
@@ -119,13 +119,14 @@ impl Asked<'_> {
 /// The user asked to stop.
 pub(super) fn stopped() -> Error {
     Error::interrupted("the download was stopped")
-        .hint("what has come is kept; the next start goes on")
+        .hint("what was received is kept; the next start continues from there")
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::names::RepoKind;
     use super::*;
+    use crate::snapshots::says;
 
     fn said(code: Option<&str>, status: u16, has_token: bool) -> String {
         let repo = RepoName::parse(RepoKind::Dataset, "o/n").unwrap();
@@ -142,20 +143,83 @@ mod tests {
             at_hub: true,
             ..Failure::for_good("https://hub.example/x answered".to_owned())
         };
-        asked.error(End::Failed(failure, 1), Some("3 of 9 bytes had come".to_owned())).to_string()
+        asked
+            .error(End::Failed(failure, 1), Some("3 of 9 bytes were received".to_owned()))
+            .to_string()
     }
 
     #[test]
     fn refusals_are_said_in_plain_words_with_what_to_do() {
         let text = said(Some("GatedRepo"), 403, false);
-        assert!(text.contains("https://hub.example/datasets/o/n and put"), "{text}");
-        assert!(text.contains("3 of 9 bytes had come"), "{text}");
-        assert!(said(Some("RepoNotFound"), 404, false).contains("HF_TOKEN"));
-        assert!(said(None, 401, false).contains("or it is private"));
-        assert!(said(None, 401, true).contains("does not accept the access token"));
-        assert!(said(Some("RevisionNotFound"), 404, false).contains("`v9`"));
-        assert!(said(Some("EntryNotFound"), 404, false).contains("no `a.txt` at `v9`"));
-        assert!(said(None, 403, true).contains("rights of the access token"));
-        assert!(said(None, 400, true).contains("cannot download `a.txt`"));
+        says(
+            &text,
+            snapbox::str![[r#"
+error: the data set `o/n` is open only to those who accept its terms
+  because https://hub.example/x answered; 3 of 9 bytes were received
+
+hint: accept them at https://hub.example/datasets/o/n and put an access token of that account into `HF_TOKEN`
+"#]],
+        );
+        says(
+            said(Some("RepoNotFound"), 404, false),
+            snapbox::str![[r#"
+error: the hub has no data set `o/n`, or it is private
+  because https://hub.example/x answered; 3 of 9 bytes were received
+
+hint: check its spelling; a private one needs an access token in `HF_TOKEN`
+"#]],
+        );
+        says(
+            said(None, 401, false),
+            snapbox::str![[r#"
+error: the hub has no data set `o/n`, or it is private
+  because https://hub.example/x answered; 3 of 9 bytes were received
+
+hint: check its spelling; a private one needs an access token in `HF_TOKEN`
+"#]],
+        );
+        says(
+            said(None, 401, true),
+            snapbox::str![[r#"
+error: the hub does not accept the access token
+  because https://hub.example/x answered; 3 of 9 bytes were received
+
+hint: it may have expired: make a new one at the hub and put it into `HF_TOKEN`
+"#]],
+        );
+        says(
+            said(Some("RevisionNotFound"), 404, false),
+            snapbox::str![[r#"
+error: the data set `o/n` has no branch, tag or commit `v9`
+  because https://hub.example/x answered; 3 of 9 bytes were received
+
+hint: it may have been renamed or deleted; see its list of commits on the hub
+"#]],
+        );
+        says(
+            said(Some("EntryNotFound"), 404, false),
+            snapbox::str![[r#"
+error: the data set `o/n` has no `a.txt` at `v9`
+  because https://hub.example/x answered; 3 of 9 bytes were received
+
+hint: see its list of files on the hub
+"#]],
+        );
+        says(
+            said(None, 403, true),
+            snapbox::str![[r#"
+error: the hub does not let you read the data set `o/n`
+  because https://hub.example/x answered; 3 of 9 bytes were received
+
+hint: check the rights of the access token in `HF_TOKEN`
+"#]],
+        );
+        says(
+            said(None, 400, true),
+            snapbox::str![[r#"
+error: cannot download `a.txt` of the data set `o/n`
+  because https://hub.example/x answered; 3 of 9 bytes were received
+"#]],
+        );
     }
 }

@@ -257,7 +257,7 @@ fn card(path: &Path) -> Result<String> {
 }
 
 fn missing(set: &DataSetConfig, error: Error) -> Error {
-    Error::file("there is no such file or folder, and it is no name of a data set on a hub")
+    Error::file("there is no such file or folder, and it is not the name of a data set on a hub")
         .at(&set.path)
         .because(error.what)
         .hint("a data set on a hub is `owner/name`")

@@ -82,7 +82,7 @@ pub(super) fn covered(
     }
     let notice = (!left.is_empty()).then(|| {
         format!(
-            "signed, but not fetched: {} (only weights and text are, {} a file at most)",
+            "signed, but not fetched: {} (only weights, and text files of up to {}, are)",
             shown(&left),
             bytes(FILE_BYTES_MAX)
         )
@@ -118,6 +118,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::snapshots::says;
 
     fn tree(files: &[(&str, u64)]) -> Vec<RemoteFile> {
         let file = |(path, size): &(&str, u64)| RemoteFile {
@@ -158,9 +159,12 @@ mod tests {
         let paths: Vec<&str> = found.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["lineage.inputs.json", "notes/more.md"]);
         let notice = found.notice.unwrap();
-        for name in ["huge.json", "modeling_own.py", "pytorch_model.bin"] {
-            assert!(notice.contains(name), "{notice}");
-        }
+        says(
+            &notice,
+            snapbox::str![
+                "signed, but not fetched: `huge.json`, `modeling_own.py`, `pytorch_model.bin` (only weights, and text files of up to 67.1 MB, are)"
+            ],
+        );
     }
 
     #[test]
@@ -171,21 +175,54 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let found = asked(&bundle(&names), &tree(&files)).unwrap();
         assert!(found.files.iter().map(|file| file.size).sum::<u64>() <= ALL_BYTES_MAX);
-        assert!(found.notice.unwrap().contains("and 7 more"));
+        says(
+            found.notice.unwrap(),
+            snapbox::str![
+                "signed, but not fetched: `08.json`, `09.json`, `10.json`, `11.json`, `12.json` and 7 more (only weights, and text files of up to 67.1 MB, are)"
+            ],
+        );
     }
 
     #[test]
     fn what_the_repository_lacks_is_named_whatever_its_name() {
         let tree = tree(&[("config.json", 2)]);
+        let mut messages = String::new();
         for name in ["gone.json", "../../etc/passwd", "/etc/passwd", "a\u{1b}[2J\nb", ""] {
             let error = asked(&bundle(&["config.json", name]), &tree).err().unwrap();
-            assert!(error.what.contains("covers a file that the repository lacks"), "{error}");
-            assert!(!error.what.contains(['\u{1b}', '\n']), "{error}");
+            messages += &format!("{error}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+error: `model.sig` covers a file that the repository lacks: `gone.json`
+
+hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
+error: `model.sig` covers a file that the repository lacks: `../../etc/passwd`
+
+hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
+error: `model.sig` covers a file that the repository lacks: `/etc/passwd`
+
+hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
+error: `model.sig` covers a file that the repository lacks: `a\u{1b}[2J b`
+
+hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
+error: `model.sig` covers a file that the repository lacks: ``
+
+hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
+
+"#]],
+        );
         let names: Vec<String> = (0..9).map(|number| number.to_string()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let error = asked(&bundle(&names), &tree).err().unwrap();
-        assert!(error.what.contains("9 files") && error.what.contains("and 4 more"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: `model.sig` covers 9 files that the repository lacks: `0`, `1`, `2`, `3`, `4` and 4 more
+
+hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
+"#]],
+        );
     }
 
     #[test]

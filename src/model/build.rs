@@ -179,7 +179,7 @@ fn read_shards(
             shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
             let entry = LoadedTensor { shape: place.shape, numbers };
             if held.insert(path, entry).is_some() {
-                let what = format!("tensor `{}` stands in two files", place.name);
+                let what = format!("tensor `{}` is in two files", place.name);
                 return Err(Error::model(what).at(directory));
             }
         }

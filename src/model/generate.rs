@@ -32,7 +32,7 @@ pub struct Generation {
 /// returns false to stop.
 ///
 /// # Errors
-/// When the model gives scores that are not finite: it is broken, and nothing follows from them.
+/// When the model's logits are not finite: it is broken, and nothing follows from them.
 pub fn generate(
     model: &Model,
     prompt: &[u32],
@@ -181,7 +181,7 @@ fn scores(model: &Model, x: Tensor<2>) -> Result<Vec<f32>> {
     let scores = host(model.logits(x));
     match scores.iter().find(|score| !score.is_finite()) {
         None => Ok(scores),
-        Some(score) => Err(Error::not_finite("the model gives scores that are not finite")
+        Some(score) => Err(Error::not_finite("the model's logits are not finite")
             .because(format!("one of them is {score}"))
             .hint("its weights are damaged, or the training that made them diverged")),
     }

@@ -194,7 +194,7 @@ pub fn hint_of_pairs() -> String {
         names.map(|entry| format!("`train.objective = \"{}\"`", entry.name)).collect();
     match settings.is_empty() {
         true => String::new(),
-        false => format!("{} learns from both answers", settings.join(" or ")),
+        false => format!("{} trains on both answers", settings.join(" or ")),
     }
 }
 

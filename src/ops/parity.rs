@@ -35,7 +35,7 @@ pub struct Compared {
     pub operation: String,
     /// Which output or gradient.
     pub output: String,
-    /// Largest difference, relative to the largest number; infinite if something is no number.
+    /// Largest difference, relative to the largest number; infinite if something is not a number.
     #[serde(deserialize_with = "infinite")]
     pub error: f64,
     /// What it may be.

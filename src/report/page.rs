@@ -80,7 +80,7 @@ fn page(found: &Details, run: &Path, trust: &Trust) -> Result<Value> {
     let settings = fs::read_to_string(run.join("config.toml")).unwrap_or_default();
     Ok(context! {
         name => found.summary.name.clone(),
-        state => found.summary.status.line(found.summary.step),
+        state => found.summary.status.line(found.summary.step, found.summary.steps),
         size => bytes(found.summary.bytes),
         plots => plots(found, &steps(run)?),
         answers => answers(found),

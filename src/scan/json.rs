@@ -32,7 +32,7 @@ pub(super) fn look(sample: &Sample, folder: &mut Folder, report: &mut Report) {
         report.unread(name, format!("it is not valid JSON: {error}"));
     }
     for key in &facts.twice {
-        report.add(&JSON_TWICE, name, format!("the key `{key}` stands twice in one object"));
+        report.add(&JSON_TWICE, name, format!("the key `{key}` appears twice in one object"));
     }
     if let Some(code) = facts.auto_map.first() {
         let code: String = code.chars().take(MAX_NAME).collect();

@@ -119,7 +119,7 @@ rules! {
         "A symbolic link shows a file that lies elsewhere; it was not followed.",
         "replace it by a copy of the file that it should show";
     SPECIAL_FILE, "special-file", Danger,
-        "A pipe, socket or device is no part of a model; it was not opened.",
+        "A pipe, socket or device is not part of a model; it was not opened.",
         "remove it";
     ARCHIVE, "archive", Warning,
         "Archives and compressed files hide their contents from those who look only at names.",
@@ -146,7 +146,7 @@ rules! {
         "Two texts share one token id, or one text has two.",
         "compare the tokenizer with that of the model's publisher";
     JSON_TWICE, "json-duplicate-key", Warning,
-        "A key stands twice in one JSON object, and readers disagree on which one counts.",
+        "A key appears twice in one JSON object, and readers disagree on which one counts.",
         "get the file again, or remove one of the two";
     MISSING_FILE, "missing-file", Warning,
         "An index of shards names a file that is not here.",

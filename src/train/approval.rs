@@ -41,7 +41,7 @@ impl Approval {
             }
             None if !settings.allowlist_keys.is_empty() || settings.tofu => {
                 let key = if settings.tofu { "tofu" } else { "allowlist_keys" };
-                let what = format!("`trust.{key}` means nothing without `trust.allowlist`");
+                let what = format!("`trust.{key}` requires `trust.allowlist`");
                 return Err(Error::untrusted(what).hint("name the allowlist, or leave it out"));
             }
             None => None,

@@ -32,7 +32,7 @@ fn put_aside(run: &RunDirectory, paths: &[PathBuf]) -> Result<PathBuf> {
 
 /// Moves everything of earlier attempts into a folder of its own, so that a run can restart.
 pub fn shelve(run: &RunDirectory, observer: &mut dyn Observer) -> Result<()> {
-    let failed = "cannot move the earlier attempt aside";
+    let failed = "cannot archive the earlier attempt";
     let mut old: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(run.root()).context_at(failed, run.root())? {
         let entry = entry.context_at(failed, run.root())?;
@@ -45,7 +45,7 @@ pub fn shelve(run: &RunDirectory, observer: &mut dyn Observer) -> Result<()> {
         return Ok(());
     }
     let shelf = put_aside(run, &old)?;
-    observer.on(Event::Note(format!("the earlier attempt now lies in {}", shelf.display())));
+    observer.on(Event::Note(format!("the earlier attempt is archived in {}", shelf.display())));
     Ok(())
 }
 
@@ -90,6 +90,6 @@ pub fn set_result_aside(run: &RunDirectory, observer: &mut dyn Observer) -> Resu
     rename_new(&run.artifact(), &run.join(&free))?;
     sync_dir(run.root())?;
     let lies = run.join(&free);
-    observer.on(Event::Note(format!("the earlier result now lies in {}", lies.display())));
+    observer.on(Event::Note(format!("the earlier result is archived in {}", lies.display())));
     Ok(())
 }

@@ -41,8 +41,9 @@ pub fn base_signature(directory: &Path) -> Result<BaseSignature> {
         Verdict::CouldNotCheck => return Ok(unchecked(report.unsigned)),
         Verdict::Tampered | Verdict::Unsigned => {
             let failed = report.checks.iter().filter(|check| check.verdict == CheckVerdict::Fail);
-            let error = Error::refused(ErrorCode::Signature, "the model is not what was signed")
-                .at(directory);
+            let error =
+                Error::refused(ErrorCode::Signature, "the model is not the one that was signed")
+                    .at(directory);
             return Err(failed.fold(error, |error, check| error.because(&check.detail)));
         }
     };

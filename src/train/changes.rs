@@ -83,8 +83,8 @@ impl Changes {
                 state.step
             )),
             false => Event::Warning(format!(
-                "{list}: from here on the result is not that of a run which was so from its \
-                 beginning; the lineage says so"
+                "{list}: from here on the result differs from that of a run with these settings \
+                 from its start; the lineage records it"
             )),
         });
         // First of all: a result beside other settings would say that the run is done.
@@ -116,7 +116,7 @@ fn refusal(
     options.dedup();
     if refused.iter().all(|found| option_for(found.part).is_some()) {
         error = error
-            .hint(format!("`{}` goes on all the same, and the lineage says so", options.join(" ")));
+            .hint(format!("`{}` continues anyway, and the lineage records it", options.join(" ")));
     }
     error = refused.iter().fold(error, |error, difference| error.because(difference));
     let lock = DataLock::read(&run.data_lock()).ok().flatten();
@@ -186,9 +186,9 @@ pub fn is_finished(
     }
     let error = Error::run_changed("this run is finished, under other settings")
         .at(run.root())
-        .hint("start a new run with another `name`; `--resume never` moves this one aside");
+        .hint("start a new run with another `name`; `--resume never` archives this one");
     let error = match differences.iter().all(|found| found.part == IdentityPart::Length) {
-        true => error.hint("`--extend` goes on from its last step"),
+        true => error.hint("`--extend` continues from its last step"),
         false => error,
     };
     Err(refused.into_iter().fold(error, |error, difference| error.because(difference)))

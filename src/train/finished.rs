@@ -57,7 +57,7 @@ pub fn has_whole_result(run: &Path) -> Result<bool> {
 }
 
 fn foreign(artifact: &Path) -> Error {
-    Error::refused(ErrorCode::Signature, "this is not the result of the run, or not any more")
+    Error::refused(ErrorCode::Signature, "this is not, or is no longer, the result of the run")
         .at(artifact)
         .hint("move it away: the same command then makes the result from the last checkpoint")
 }

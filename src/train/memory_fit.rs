@@ -160,7 +160,7 @@ fn check_memory(memory: &Estimate, opened: &OpenedDevice) -> Result<()> {
             opened.name
         ))
         .because(format!(
-            "weights and optimiser alone need {}, and it has {}",
+            "weights and optimizer alone need {}, and it has {}",
             bytes(memory.at_least()),
             bytes(there)
         ))
@@ -182,7 +182,7 @@ pub fn memory_line(memory: &Estimate, opened: &OpenedDevice) -> String {
         count => format!(", attention {}", bytes(count)),
     };
     format!(
-        "about {}{there}: weights {}, optimiser {}, activations {}{attention}, logits {}, \
+        "about {}{there}: weights {}, optimizer {}, activations {}{attention}, logits {}, \
          checkpoint {}, data {}",
         bytes(memory.total()),
         bytes(memory.weights),
@@ -203,8 +203,8 @@ pub fn warning(memory: &Estimate, opened: &OpenedDevice) -> Option<String> {
         let need = memory.on_device();
         return (need > there).then(|| {
             format!(
-                "this run may need {} on the device, which has {}; {LESS}, and is what happens if \
-                 it does not fit",
+                "this run may need {} on the device, which has {}; {LESS}; a step that does not \
+                 fit is divided into smaller micro-batches",
                 bytes(need),
                 bytes(there)
             )
@@ -223,6 +223,7 @@ mod tests {
     use crate::config::DeviceChoice;
     use crate::device::{self, DeviceLimits};
     use crate::model::{ModelJson, families};
+    use crate::snapshots::says;
 
     fn description() -> Description {
         let json = serde_json::json!({
@@ -253,23 +254,54 @@ mod tests {
         assert_eq!((rows(8 * row), rows(8 * row - 1), rows(3 * row)), (None, Some(7), Some(3)));
         let error =
             micro_batch_split(&description, &card(row - 1, None), 8, 100).unwrap_err().to_string();
-        assert!(error.contains("100 tokens") && error.contains("102.4 kB"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: a row of 100 tokens is too long for the device: it needs 102.4 kB
+  because a card takes no tensors of more than 102.4 kB
+
+hint: another `device.name` may take larger ones; `firebrand devices` lists them
+
+hint: a smaller `data.max_seq_len` needs less
+"#]],
+        );
         let error = micro_batch_split(&description, &card(4 * 64 * 255, None), 8, 1)
             .unwrap_err()
             .to_string();
-        assert!(error.contains("gate_proj") && error.contains("65.5 kB"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: `model.layers.0.mlp.gate_proj` is too large for the device: it has 65.5 kB
+  because a card takes no tensors of more than 65.3 kB
+
+hint: another `device.name` may take larger ones; `firebrand devices` lists them
+"#]],
+        );
     }
 
     #[test]
     fn what_cannot_fit_is_refused_and_what_may_not_is_told() {
         let memory = Estimate { weights: 600, optimizer: 300, logits: 200, ..Estimate::default() };
         let error = check_memory(&memory, &card(1 << 40, Some(899))).unwrap_err().to_string();
-        assert!(error.contains("900 B") && error.contains("899 B"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the run does not fit into the memory of a card
+  because weights and optimizer alone need 900 B, and it has 899 B
+
+hint: a `[lora]` section needs less than full training, a smaller base model too
+"#]],
+        );
         for there in [None, Some(900)] {
             check_memory(&memory, &card(1 << 40, there)).unwrap();
         }
         let warned = warning(&memory, &card(1 << 40, Some(1000))).unwrap();
-        assert!(warned.contains("1.1 kB"), "{warned}");
+        says(
+            &warned,
+            snapbox::str![[
+                r#"this run may need 1.1 kB on the device, which has 1.0 kB; `train.recompute = "layers"` or a smaller `train.micro_batch_size` needs less, and is what happens if it does not fit"#
+            ]],
+        );
         assert_eq!(warning(&memory, &card(1 << 40, Some(1100))), None);
         let line = memory_line(&memory, &card(1 << 40, Some(5000)));
         assert!(line.contains("(1.1 kB of 5.0 kB on the device)"), "{line}");

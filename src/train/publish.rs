@@ -57,11 +57,11 @@ pub fn signer(config: &RunConfig, observer: &mut dyn Observer) -> Result<Option<
     match (config.output.signer.as_slice(), &config.output.signer_key) {
         ([], None) => {}
         ([], Some(_)) => {
-            return Err(Error::config("`output.signer_key` means nothing without `output.signer`")
+            return Err(Error::config("`output.signer_key` requires `output.signer`")
                 .hint("`output.signing_key` names a private key in a file"));
         }
         (_, None) => {
-            return Err(Error::config("`output.signer` needs `output.signer_key`")
+            return Err(Error::config("`output.signer` requires `output.signer_key`")
                 .hint("name the file with the public key (PEM) that its signatures fit"));
         }
         (command, Some(public)) => {

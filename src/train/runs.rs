@@ -44,8 +44,9 @@ pub enum Status {
 }
 
 impl Status {
-    /// In a few words.
-    pub fn line(&self, step: u64) -> String {
+    /// In a few words; the run is to have so many `steps`, where that is known.
+    pub fn line(&self, step: u64, steps: Option<u64>) -> String {
+        let step = steps.map_or_else(|| step.to_string(), |steps| format!("{step} of {steps}"));
         match self {
             Self::Running => format!("running, saved at step {step}"),
             Self::Finished => format!("finished at step {step}"),
@@ -220,7 +221,7 @@ fn changed(path: &Path) -> u64 {
 /// Everything about one run.
 pub fn details(path: &Path) -> Result<Details> {
     if !is_run(path) {
-        return Err(Error::run("this is no run directory")
+        return Err(Error::run("this is not a run directory")
             .at(path)
             .hint("`firebrand runs DIR` lists the runs below a folder"));
     }

@@ -135,7 +135,7 @@ impl Saving {
 
     fn hopeless(&self, error: Error) -> Error {
         let error = match self.saved_step {
-            Some(step) => error.hint(format!("step {step} is saved; the run goes on from there")),
+            Some(step) => error.hint(format!("step {step} is saved; the run continues from there")),
             None => error,
         };
         match error.code {

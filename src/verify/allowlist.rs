@@ -59,7 +59,7 @@ pub(crate) mod rfc3339 {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
         let text = String::deserialize(from)?;
-        text.parse().map_err(|_| D::Error::custom(format!("`{text}` is no time of RFC 3339")))
+        text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not an RFC 3339 time")))
     }
 }
 
@@ -237,7 +237,7 @@ impl Allowlist {
         let key = |entry: &Approved| (entry.kind, entry.name.clone());
         if self.artifacts.windows(2).any(|pair| key(&pair[0]) >= key(&pair[1])) {
             return Err(Error::untrusted(
-                "the entries of the allowlist are not sorted, or stand twice",
+                "the entries of the allowlist are not sorted, or appear twice",
             ));
         }
         for entry in &self.artifacts {
@@ -317,10 +317,10 @@ fn vouched(bundle: &Bundle, trust: &Trust) -> Result<String> {
     if let Some(why) = judged.objection {
         return Err(Error::refused(
             ErrorCode::Untrusted,
-            "the allowlist is signed by a key that you do not trust with it",
+            "the allowlist is signed by a key that is not trusted for it",
         )
         .because(format!("the {} {why}", judged.name))
-        .hint("if you know whose key it is, name its public half in `trust.allowlist_keys`"));
+        .hint("if you know whose key it is, name its public key in `trust.allowlist_keys`"));
     }
     if bundle.payload_type != IN_TOTO || judged.signed != Some(true) {
         return Err(Error::refused(
@@ -341,7 +341,10 @@ fn check_statement(payload: &[u8], sha256: &Digest) -> Result<()> {
         |path: &str, expected: &str| value.pointer(path).and_then(Value::as_str) == Some(expected);
     let subjects = value["subject"].as_array().map_or(0, Vec::len);
     if !is("/_type", STATEMENT_TYPE) || !is("/predicateType", PREDICATE_TYPE) || subjects != 1 {
-        return Err(Error::refused(ErrorCode::Signature, "what was signed there is no allowlist"));
+        return Err(Error::refused(
+            ErrorCode::Signature,
+            "the signed statement is not an allowlist",
+        ));
     }
     if !is("/subject/0/digest/sha256", &sha256.to_string()) {
         return Err(Error::refused(

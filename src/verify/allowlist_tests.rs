@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::Kind as ErrorKind;
+use crate::snapshots::says;
 
 fn timestamp(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -80,7 +81,13 @@ fn a_changed_allowlist_is_refused() {
     let case = Case::new();
     let text = std::fs::read_to_string(&case.path).unwrap();
     std::fs::write(&case.path, text.replace("owner/set", "owner/other")).unwrap();
-    assert!(case.refused().contains("changed after it was signed"));
+    says(
+        case.refused(),
+        snapbox::str![[r#"
+error: the allowlist was changed after it was signed
+  at [FOLDER]/allowlist.toml.sigstore.json
+"#]],
+    );
 }
 
 #[test]
@@ -89,10 +96,28 @@ fn an_unsigned_one_and_one_by_a_stranger_are_refused() {
     let bundle = bundle_path(&case.path);
     let kept = std::fs::read(&bundle).unwrap();
     std::fs::remove_file(&bundle).unwrap();
-    assert!(case.refused().contains("not signed"));
+    says(
+        case.refused(),
+        snapbox::str![[r#"
+error: the allowlist is not signed
+  at [FOLDER]/allowlist.toml
+  because there is no [FOLDER]/allowlist.toml.sigstore.json
+
+hint: `firebrand allowlist` signs what it writes
+"#]],
+    );
     let stranger = SigningKey::generate().unwrap();
     case.allowlist.clone().publish(&case.path, &stranger).unwrap();
-    assert!(case.refused().contains("a key that you do not trust"));
+    says(
+        case.refused(),
+        snapbox::str![[r#"
+error: the allowlist is signed by a key that is not trusted for it
+  at [FOLDER]/allowlist.toml.sigstore.json
+  because the key [SHA256] is none of your 1 trusted keys
+
+hint: if you know whose key it is, name its public key in `trust.allowlist_keys`
+"#]],
+    );
     // The stranger's signature under the trusted key's name.
     let mut forged: Value = serde_json::from_slice(&std::fs::read(&bundle).unwrap()).unwrap();
     let own: Value = serde_json::from_slice(&kept).unwrap();
@@ -100,7 +125,13 @@ fn an_unsigned_one_and_one_by_a_stranger_are_refused() {
     forged["dsseEnvelope"]["signatures"][0]["keyid"] =
         own["dsseEnvelope"]["signatures"][0]["keyid"].clone();
     std::fs::write(&bundle, forged.to_string()).unwrap();
-    assert!(case.refused().contains("does not hold"));
+    says(
+        case.refused(),
+        snapbox::str![[r#"
+error: the allowlist's signature does not hold
+  at [FOLDER]/allowlist.toml.sigstore.json
+"#]],
+    );
 }
 
 #[test]
@@ -108,7 +139,15 @@ fn an_expired_one_is_refused_from_its_date_on() {
     let case = Case::new();
     let later = case.trust().at(timestamp("2027-01-01T00:00:01Z"));
     let error = Allowlist::open(&case.path, &later, None).unwrap_err().to_string();
-    assert!(error.contains("expired on 2027-01-01"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the allowlist expired on 2027-01-01T00:00:00Z
+  at [FOLDER]/allowlist.toml
+
+hint: `firebrand allowlist approve` renews it
+"#]],
+    );
 }
 
 #[test]
@@ -121,7 +160,16 @@ fn an_older_copy_is_refused_once_a_newer_one_was_seen() {
     case.open().unwrap();
     std::fs::write(&case.path, &old[0]).unwrap();
     std::fs::write(&bundle, &old[1]).unwrap();
-    assert!(case.refused().contains("2 was seen before"));
+    says(
+        case.refused(),
+        snapbox::str![[r#"
+error: `registry acme` has the serial number 1, but 2 was seen before
+  at [FOLDER]/allowlist.toml
+  because an older copy was put in the place of the newer one
+
+hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/seen-serials.json
+"#]],
+    );
 }
 
 #[test]
@@ -136,7 +184,13 @@ fn a_signature_over_something_else_is_no_allowlist() {
     });
     let bundle = Bundle::sign(IN_TOTO, statement.to_string().into_bytes(), &case.key).unwrap();
     std::fs::write(bundle_path(&case.path), bundle.to_json()).unwrap();
-    assert!(case.refused().contains("no allowlist"));
+    says(
+        case.refused(),
+        snapbox::str![[r#"
+error: the signed statement is not an allowlist
+  at [FOLDER]/allowlist.toml.sigstore.json
+"#]],
+    );
 }
 
 #[test]

@@ -153,15 +153,15 @@ fn read(directory: &Path, trust: &Trust, seen: &mut Vec<Digest>) -> Result<Ances
         Error::lineage(format!("the lineage is damaged: {what}")).at(directory.join(STATEMENT_FILE))
     };
     if statement["_type"] != STATEMENT_TYPE || statement["predicateType"] != PREDICATE_TYPE {
-        return Err(wrong("it is no in-toto statement with SLSA provenance"));
+        return Err(wrong("it is not an in-toto statement with SLSA provenance"));
     }
     let build = &statement["predicate"]["buildDefinition"];
     let run = &statement["predicate"]["runDetails"];
     let asked = &build["externalParameters"];
     let items = items(&build["resolvedDependencies"])
-        .ok_or_else(|| wrong("`resolvedDependencies` is no list of files with digests"))?;
+        .ok_or_else(|| wrong("`resolvedDependencies` is not a list of files with digests"))?;
     let byproducts = self::items(&run["byproducts"])
-        .ok_or_else(|| wrong("`byproducts` is no list of files with digests"))?;
+        .ok_or_else(|| wrong("`byproducts` is not a list of files with digests"))?;
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let method = text(&asked["method"]).ok_or_else(|| wrong("`method` is missing"))?;
     let id = text(&asked["baseModel"]["id"]).ok_or_else(|| wrong("`baseModel` is missing"))?;

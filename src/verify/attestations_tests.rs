@@ -1,6 +1,7 @@
 //! Tests of the attestations beside a model: true ones, bent ones, and those of strangers.
 
 use super::*;
+use crate::snapshots::says;
 use crate::verify::TRUSTED_KEYS_FILE;
 
 /// An artifact with one attestation beside it, which goes with the test.
@@ -65,7 +66,12 @@ fn true_attestations_are_told_line_by_line() {
         .map(|finding| finding.detail.as_str())
         .collect();
     assert!(lines[0].starts_with("line 1: https://slsa.dev/provenance/v1, "), "{lines:?}");
-    assert!(lines[1].contains("test-result/v0.1, 1 files as stated, by key "), "{lines:?}");
+    says(
+        &lines[1],
+        snapbox::str![
+            "line 2: https://in-toto.io/attestation/test-result/v0.1, 1 files as stated, by key [HEX]"
+        ],
+    );
     assert_eq!(lines.len(), 2);
 }
 
@@ -84,7 +90,7 @@ fn tampered_attestations_fail() {
     beside.write(&[]);
     beside.expect(Verdict::Tampered, "the file is empty");
     beside.write(&[good.replacen('{', "{\"mediaType\":\"x\",", 1)]);
-    beside.expect(Verdict::Tampered, "stands twice");
+    beside.expect(Verdict::Tampered, "appears twice");
     let mut value: Value = serde_json::from_str(&good).unwrap();
     value["dsseEnvelope"]["signatures"] = json!([]);
     beside.write(&[value.to_string()]);

@@ -56,7 +56,10 @@ pub(super) fn anchor(
         (None, _) => "there is no certificate".to_owned(),
         (_, 0) => "you trust no authority".to_owned(),
         (Some(last), count) => {
-            format!("none of the {count} authorities that you trust is `{}`", last.issuer())
+            format!(
+                "it is issued by `{}`, which is none of your {count} trusted authorities",
+                last.issuer()
+            )
         }
     }))
 }
@@ -92,14 +95,16 @@ fn check_authority(certificate: &Certificate, below: usize) -> Result<(), String
     let name = certificate.subject();
     let uses = certificate.uses().map_err(|why| format!("`{name}`: {why}"))?;
     if !uses.authority || uses.signs_certificates == Some(false) {
-        return Err(format!("`{name}` is no authority: it may not vouch for others"));
+        return Err(format!(
+            "`{name}` is not a certificate authority: it may not sign other certificates"
+        ));
     }
     if uses.for_code == Some(false) {
-        return Err(format!("`{name}` may not vouch for code signing (extended key usage)"));
+        return Err(format!("`{name}` may not certify code signing (extended key usage)"));
     }
     match uses.path_length {
         Some(longest) if below > usize::from(longest) => {
-            Err(format!("`{name}` may vouch for {longest} authorities in a row, not {below}"))
+            Err(format!("`{name}` may have at most {longest} authorities below it, not {below}"))
         }
         _ => Ok(()),
     }

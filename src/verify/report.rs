@@ -152,7 +152,7 @@ impl fmt::Display for Verdict {
             }
             Self::Untrusted => "untrusted: signed by a key that you do not trust",
             Self::CouldNotCheck => "could not check",
-            Self::Tampered => "tampered: this is not what was signed",
+            Self::Tampered => "tampered: the files are not those that were signed",
             Self::Unsigned => "unsigned: no key attests this model",
         })
     }

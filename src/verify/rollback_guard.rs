@@ -75,7 +75,10 @@ impl Seen {
     }
 
     fn hint(&self) -> String {
-        format!("get the newest copy; what was seen stands in {}", self.path.display())
+        format!(
+            "get the newest copy; the serial numbers that were seen are in {}",
+            self.path.display()
+        )
     }
 
     fn read(&self) -> Result<BTreeMap<String, SeenEntry>> {
@@ -90,6 +93,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn a_serial_number_never_goes_back_and_stands_for_one_content() {
@@ -100,9 +104,24 @@ mod tests {
         seen.note("registry acme", 3, one).unwrap();
         seen.note("registry other", 1, two).unwrap();
         let error = seen.note("registry acme", 2, one).unwrap_err().to_string();
-        assert!(error.contains("3 was seen before"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: `registry acme` has the serial number 2, but 3 was seen before
+  because an older copy was put in the place of the newer one
+
+hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/seen-serials.json
+"#]],
+        );
         let error = seen.note("registry acme", 3, two).unwrap_err().to_string();
-        assert!(error.contains("other contents"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: `registry acme` has the serial number 3, which was seen with other contents
+
+hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/seen-serials.json
+"#]],
+        );
         seen.note("registry acme", 4, two).unwrap();
         assert!(seen.note("registry acme", 3, one).is_err());
     }

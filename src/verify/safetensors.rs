@@ -196,7 +196,7 @@ fn tensor_span(value: &Value) -> Result<(u64, u64), String> {
         return Err(format!("its entry has the unknown key `{key}`"));
     }
     let dtype = entry.get("dtype").and_then(Value::as_str).ok_or("`dtype` is missing")?;
-    let bits = bits_of(dtype).ok_or_else(|| format!("`{dtype}` is no known dtype"))?;
+    let bits = bits_of(dtype).ok_or_else(|| format!("`{dtype}` is not a known dtype"))?;
     let shape = numbers(entry, "shape")?;
     let offsets = numbers(entry, "data_offsets")?;
     let [begin, end] = offsets[..] else {

@@ -89,8 +89,8 @@ fn judge_key(
             signer: Signer { hint: hint.to_owned(), certificate: None, key_file: None },
             name: format!("key {hint}"),
             short,
-            objection: Some(format!("is none of the {} that you trust", trust.keys().len())),
-            hint: "if you know whose key it is, give its public half with `--key`, or put it into \
+            objection: Some(format!("is none of your {} trusted keys", trust.keys().len())),
+            hint: "if you know whose key it is, give its public key with `--key`, or put it into \
                    `trusted-keys/` of your settings",
             signed: None,
             algorithm: "",

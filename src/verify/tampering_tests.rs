@@ -17,7 +17,7 @@ fn bent_bundles_are_tampering() {
     let fixture = Fixture::plain();
     let text = fs::read_to_string(fixture.path(signature::FILE)).unwrap();
     fixture.write(signature::FILE, text.replacen('{', "{\"mediaType\":\"x\",", 1));
-    fixture.expect(Verdict::Tampered, Check::Bundle, "stands twice");
+    fixture.expect(Verdict::Tampered, Check::Bundle, "appears twice");
     let mut value: Value = serde_json::from_str(&text).unwrap();
     let signatures = value["dsseEnvelope"]["signatures"].as_array_mut().unwrap();
     signatures.push(signatures[0].clone());
@@ -68,7 +68,7 @@ fn a_statement_with_a_key_twice_is_tampering() {
     let fixture = Fixture::plain();
     let text = fixture.statement().to_string();
     fixture.sign_text(&text.replacen('{', "{\"_type\":\"x\",", 1));
-    fixture.expect(Verdict::Tampered, Check::Statement, "stands twice");
+    fixture.expect(Verdict::Tampered, Check::Statement, "appears twice");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn lineage_must_agree_with_itself() {
     fixture.expect(Verdict::Tampered, Check::LineageStatement, "is missing beside");
     fixture.write(lineage::INPUTS_FILE, "{\"a\":1,\"a\":1}");
     fixture.sign();
-    fixture.expect(Verdict::Tampered, Check::LineageStatement, "stands twice");
+    fixture.expect(Verdict::Tampered, Check::LineageStatement, "appears twice");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::artifact::keys::tests::known_key;
 use crate::artifact::keys::{self, SigningKey};
 use crate::artifact::{lineage, signature};
 use crate::files::{self, Digest};
+use crate::snapshots::says;
 
 /// A signed artifact with lineage, and the trust that its signature needs.
 struct Fixture {
@@ -250,7 +251,7 @@ fn another_key_is_untrusted_and_a_false_signature_is_tampering() {
     let own = fixture.key;
     fixture.key = SigningKey::generate().unwrap();
     fixture.sign();
-    fixture.expect(Verdict::Untrusted, Check::Key, "none of the 1 that you trust");
+    fixture.expect(Verdict::Untrusted, Check::Key, "none of your 1 trusted keys");
     assert_eq!(verdict_of(&fixture.report(), Check::Manifest), CheckVerdict::Pass);
 
     // The other key's signature under the trusted key's name.
@@ -281,7 +282,13 @@ fn the_users_own_key_and_the_trusted_folder_count() {
     assert!(trust.find(own.public().hint()).is_some());
     assert!(trust.find(known_key().public().hint()).is_some());
     fs::write(folder.join("bad.pem"), "nonsense").unwrap();
-    assert!(Trust::of_user(home.path()).unwrap_err().to_string().contains("bad.pem"));
+    says(
+        Trust::of_user(home.path()).unwrap_err(),
+        snapbox::str![[r#"
+error: there is no `PUBLIC KEY` block in the PEM text
+  at [FOLDER]/trusted-keys/bad.pem
+"#]],
+    );
 }
 
 #[test]

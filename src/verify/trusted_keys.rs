@@ -107,7 +107,7 @@ pub(super) fn read(config_home: &Path) -> Result<Known> {
         let found = trusted(entry, config_home, &path, &PublicKey::from_pem);
         let Some((key, file, limits)) = findings.take(found) else { continue };
         if known.keys.iter().any(|other| other.key.hint() == key.hint()) {
-            findings.report((Error::config("this key stands here twice"), entry.table_place()));
+            findings.report((Error::config("this key is listed twice"), entry.table_place()));
         }
         known.keys.push(TrustedKey { key, file, limits });
     }
@@ -115,8 +115,7 @@ pub(super) fn read(config_home: &Path) -> Result<Known> {
         let found = trusted(entry, config_home, &path, &one_certificate);
         let Some((certificate, file, limits)) = findings.take(found) else { continue };
         if known.authorities.iter().any(|other| other.certificate == certificate) {
-            findings
-                .report((Error::config("this authority stands here twice"), entry.table_place()));
+            findings.report((Error::config("this authority is listed twice"), entry.table_place()));
         }
         known.authorities.push(Authority { certificate, file, limits });
     }

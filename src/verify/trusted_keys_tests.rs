@@ -124,7 +124,7 @@ fn mistakes_are_told_with_their_line() {
             "means nothing when `key.0.revoked` is `false`",
         ),
         (format!("{key}revoked = \"yes\"\n"), ":3:11", "must be `true` or `false`"),
-        (format!("{key}{key}"), ":3:1", "stands here twice"),
+        (format!("{key}{key}"), ":3:1", "is listed twice"),
         ("\n[[key]]\nroles = [\"train\"]\n".to_owned(), ":2:1", "either `file` or `pem`"),
         (format!("{key}file = \"x.pem\"\n"), ":3:8", "exclude each other"),
         ("[[key]]\nfile = \"none.pem\"\n".to_owned(), ":2:8", "cannot read the public key"),

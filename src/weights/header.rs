@@ -111,7 +111,7 @@ fn pointer(bytes: &[u8], path: &Path) -> Error {
 fn places(json: &Value, data: u64) -> Result<Vec<TensorPlace>> {
     let invalid = |why: String| Error::weights(INVALID).because(why);
     let Value::Object(map) = json else {
-        return Err(invalid("its header is no JSON object".to_owned()));
+        return Err(invalid("its header is not a JSON object".to_owned()));
     };
     if map.len() > TENSORS_MAX {
         let count = map.len();
@@ -147,7 +147,9 @@ fn places(json: &Value, data: u64) -> Result<Vec<TensorPlace>> {
     }
     if end < data {
         let more = data - end;
-        return Err(invalid(format!("its tensors do not fill it: {more} bytes belong to none")));
+        return Err(invalid(format!(
+            "it is larger than its tensors: {more} bytes belong to none of them"
+        )));
     }
     Ok(spans.into_values().collect())
 }
@@ -195,6 +197,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::snapshots::says;
 
     fn file(header: &str, data: usize) -> Vec<u8> {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
@@ -217,47 +220,147 @@ mod tests {
         let two = |a: Value, b: Value| json!({"a": a, "b": b}).to_string();
         let one = |a: Value| json!({"a": a}).to_string();
         let whole = entry(json!([2]), json!([0, 8]));
-        for (header, data, words) in [
-            (two(whole.clone(), entry(json!([2]), json!([4, 12]))), 12, "`b` overlaps"),
-            (two(whole.clone(), whole.clone()), 8, "`a` and `b` overlap"),
-            (two(whole.clone(), entry(json!([2]), json!([12, 20]))), 20, "`b` follows a gap"),
-            (one(whole.clone()), 7, "cut off"),
-            (one(whole.clone()), 9, "1 bytes belong to none"),
-            (one(entry(json!([3]), json!([0, 8]))), 8, "does not fit its bytes"),
-            (one(entry(json!([-2]), json!([0, 8]))), 8, "no usable `shape`"),
-            (one(entry(json!([2.0]), json!([0, 8]))), 8, "no usable `shape`"),
-            (one(entry(json!([1, 1, 1, 1, 1, 1, 1, 1, 2]), json!([0, 8]))), 8, "`shape`"),
-            (one(entry(json!([1_u64 << 40, 1_u64 << 40]), json!([0, 8]))), 8, "does not fit"),
-            (one(entry(json!([0, 5]), json!([0, 0]))), 0, "has no numbers"),
-            (one(entry(json!([2]), json!([8, 0]))), 8, "does not fit its bytes"),
-            (one(entry(json!([2]), json!([0]))), 8, "no usable `data_offsets`"),
-            (one(json!({"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]})), 8, "F8_E4M3"),
-            (one(json!({"shape": [2], "data_offsets": [0, 8]})), 8, "no `dtype`"),
-            (one(json!(7)), 8, "no `dtype`"),
-            ("[]".to_owned(), 0, "no JSON object"),
-            ("{".to_owned(), 0, "not valid JSON"),
-            (format!("{{\"a\":{whole},\"a\":{whole}}}"), 8, "stands twice"),
+        let mut messages = String::new();
+        for (header, data) in [
+            (two(whole.clone(), entry(json!([2]), json!([4, 12]))), 12),
+            (two(whole.clone(), whole.clone()), 8),
+            (two(whole.clone(), entry(json!([2]), json!([12, 20]))), 20),
+            (one(whole.clone()), 7),
+            (one(whole.clone()), 9),
+            (one(entry(json!([3]), json!([0, 8]))), 8),
+            (one(entry(json!([-2]), json!([0, 8]))), 8),
+            (one(entry(json!([2.0]), json!([0, 8]))), 8),
+            (one(entry(json!([1, 1, 1, 1, 1, 1, 1, 1, 2]), json!([0, 8]))), 8),
+            (one(entry(json!([1_u64 << 40, 1_u64 << 40]), json!([0, 8]))), 8),
+            (one(entry(json!([0, 5]), json!([0, 0]))), 0),
+            (one(entry(json!([2]), json!([8, 0]))), 8),
+            (one(entry(json!([2]), json!([0]))), 8),
+            (one(json!({"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]})), 8),
+            (one(json!({"shape": [2], "data_offsets": [0, 8]})), 8),
+            (one(json!(7)), 8),
+            ("[]".to_owned(), 0),
+            ("{".to_owned(), 0),
+            (format!("{{\"a\":{whole},\"a\":{whole}}}"), 8),
         ] {
             let text = refusal(&file(&header, data));
-            assert!(text.contains(words), "{header}: {text}");
+            messages += &format!("{header}: {text}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `b` overlaps: it begins at byte 4, not at 8
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensors `a` and `b` overlap
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[12,20]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `b` follows a gap: it begins at byte 12, not at 8
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error: not a valid safetensors file: it is cut off
+  at m.safetensors
+  because its tensors have 8 bytes by its header, of which 7 are there
+
+hint: is the download complete?
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+  at m.safetensors
+  because it is larger than its tensors: 1 bytes belong to none of them
+{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `a` of shape [3] in F32 does not fit its bytes, 0 to 8
+{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `a` has no usable `shape`
+{"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `a` has no usable `shape`
+{"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `a` has no usable `shape`
+{"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,8]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `a` of shape [1099511627776, 1099511627776] in F32 does not fit its bytes, 0 to 8
+{"a":{"dtype":"F32","shape":[0,5],"data_offsets":[0,0]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `a` has no numbers: [0, 5]
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `a` of shape [2] in F32 does not fit its bytes, 8 to 0
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `a` has no usable `data_offsets`
+{"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}: error: weights of type F8_E4M3 are not supported, only F32, F16 and BF16
+  at m.safetensors
+  because tensor `a`
+
+hint: use the unquantised version of the model
+{"a":{"shape":[2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `a` has no `dtype`
+{"a":7}: error: not a valid safetensors file
+  at m.safetensors
+  because the tensor `a` has no `dtype`
+[]: error: not a valid safetensors file
+  at m.safetensors
+  because its header is not a JSON object
+{: error: not a valid safetensors file
+  at m.safetensors
+  because its header is not valid JSON: EOF while parsing an object at line 1 column 1
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+  at m.safetensors
+  because its header is not valid JSON: the key `a` appears twice at line 1 column 107
+
+"#]],
+        );
     }
 
     #[test]
     fn sizes_of_headers_are_bounded() {
         let mut bytes = file("{}", 0);
         bytes[..8].copy_from_slice(&(HEADER_BYTES_MAX + 1).to_le_bytes());
-        assert!(refusal(&bytes).contains("more than"));
+        says(
+            refusal(&bytes),
+            snapbox::str![[r#"
+error: not a valid safetensors file
+  at m.safetensors
+  because its header would have 16777217 bytes, more than 16777216
+"#]],
+        );
         bytes[..8].copy_from_slice(&1000_u64.to_le_bytes());
-        assert!(refusal(&bytes).contains("cut off within its header"));
-        assert!(refusal(b"").contains("0 bytes, too few"));
+        says(
+            refusal(&bytes),
+            snapbox::str![[r#"
+error: not a valid safetensors file
+  at m.safetensors
+  because it is cut off within its header: it has 10 bytes
+
+hint: is the download complete?
+"#]],
+        );
+        says(
+            refusal(b""),
+            snapbox::str![[r#"
+error: not a valid safetensors file
+  at m.safetensors
+  because it has 0 bytes, too few for a header
+"#]],
+        );
     }
 
     #[test]
     fn a_pointer_of_git_lfs_is_called_one() {
         let text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5530624\n";
         let text = refusal(text.as_bytes());
-        assert!(text.contains("Git LFS pointer") && text.contains("5.5 MB"), "{text}");
+        says(
+            &text,
+            snapbox::str![[r#"
+error: the file is a Git LFS pointer, not the file that it stands for
+  at m.safetensors
+  because it stands for a file of 5.5 MB
+
+hint: run `git lfs pull` in its repository, or download the file itself
+"#]],
+        );
     }
 
     #[test]
@@ -267,9 +370,28 @@ mod tests {
         let pipe = folder.path().join("p.safetensors");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success());
+        let mut messages = String::new();
         for path in [pipe.as_path(), folder.path(), Path::new("/dev/zero")] {
             let error = open(path).unwrap_err().to_string();
-            assert!(error.contains("a regular file is needed"), "{error}");
+            messages += &format!("{error}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+error: a regular file is needed, and this is a pipe
+  at [FOLDER]/p.safetensors
+
+hint: write what it gives into a file first
+error: a regular file is needed, and this is a folder
+  at [FOLDER]
+
+hint: name a file in it
+error: a regular file is needed, and this is a device
+  at /dev/zero
+
+hint: write what it gives into a file first
+
+"#]],
+        );
     }
 }

@@ -56,7 +56,7 @@ impl Headers {
                 begin += place.bytes;
                 if let Some(other) = tensors.insert(place.name.clone(), found) {
                     let (name, other) = (&place.name, other.file);
-                    return Err(Error::weights(format!("tensor `{name}` stands in two files"))
+                    return Err(Error::weights(format!("tensor `{name}` is in two files"))
                         .at(directory)
                         .because(format!("they are `{other}` and `{file}`")));
                 }
@@ -135,8 +135,8 @@ impl Headers {
             match self.tensors.get(name) {
                 Some(found) if found.file == *file => {}
                 Some(found) => {
-                    let (found, what) = (&found.file, "by the index, and in");
-                    return wrong(format!("tensor `{name}` lies in `{file}` {what} `{found}`"));
+                    let what = format!("the index has tensor `{name}` in `{file}`, and it is in");
+                    return wrong(format!("{what} `{}`", found.file));
                 }
                 None => return wrong(format!("`{file}` lacks the tensor `{name}` of the index")),
             }
@@ -274,6 +274,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::snapshots::says;
     use crate::weights::{TensorSpec, write_safetensors};
 
     fn write(folder: &Path, file: &str, tensors: &[(&str, Element, f32)]) {
@@ -302,21 +303,52 @@ mod tests {
         let (one, two) = ("1.safetensors", "2.safetensors");
         index(path, json!({"a": one, "b": two, "c": two}));
         assert_eq!(Headers::read(path).unwrap().bytes(), 72);
-        for (map, words) in [
-            (json!({"a": one, "b": two}), "the index lacks the tensor `c` of `2.safetensors`"),
-            (json!({"a": one, "b": one, "c": two}), "`b` lies in `1.safetensors` by the index"),
-            (json!({"a": one, "b": two, "c": two, "d": two}), "lacks the tensor `d`"),
-            (json!({"a": one, "b": two, "c": "3.safetensors"}), "3.safetensors"),
-            (json!({}), "names no file"),
+        let mut messages = String::new();
+        for map in [
+            json!({"a": one, "b": two}),
+            json!({"a": one, "b": one, "c": two}),
+            json!({"a": one, "b": two, "c": two, "d": two}),
+            json!({"a": one, "b": two, "c": "3.safetensors"}),
+            json!({}),
         ] {
             index(path, map);
             let error = Headers::read(path).err().unwrap().to_string();
-            assert!(error.contains(words), "{error}");
+            messages += &format!("{error}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+error: the index lacks the tensor `c` of `2.safetensors`
+  at [FOLDER]/model.safetensors.index.json
+
+hint: the index and the files belong to different models, or a download is mixed
+error: the index has tensor `b` in `1.safetensors`, and it is in `2.safetensors`
+  at [FOLDER]/model.safetensors.index.json
+
+hint: the index and the files belong to different models, or a download is mixed
+error: `2.safetensors` lacks the tensor `d` of the index
+  at [FOLDER]/model.safetensors.index.json
+
+hint: the index and the files belong to different models, or a download is mixed
+error: cannot read the file
+  at [FOLDER]/3.safetensors
+  because No such file or directory (os error 2)
+error: the index names no file
+  at [FOLDER]/model.safetensors.index.json
+
+"#]],
+        );
         write(path, "3.safetensors", &[("a", Element::F32, 1.0)]);
         index(path, json!({"a": one, "b": two, "c": two, "d": "3.safetensors"}));
         let error = Headers::read(path).err().unwrap().to_string();
-        assert!(error.contains("`a` stands in two files"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: tensor `a` is in two files
+  at [FOLDER]
+  because they are `1.safetensors` and `3.safetensors`
+"#]],
+        );
     }
 
     #[test]
@@ -335,7 +367,15 @@ mod tests {
         assert!(!headers.equal("a", "c").unwrap());
         assert!(!headers.equal("a", "nothing").unwrap());
         let error = headers.refuse_not_finite().unwrap_err().to_string();
-        assert!(error.contains("6 NaN or infinite numbers in `d`"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the weights hold 6 NaN or infinite numbers in `d`
+  at [FOLDER]/model.safetensors
+
+hint: a training run that diverged leaves such weights; use an earlier state of the model
+"#]],
+        );
     }
 
     #[test]

@@ -212,6 +212,7 @@ pub fn read_tensors(
 mod tests {
     use super::*;
     use crate::files::Digest;
+    use crate::snapshots::says;
     use crate::weights::{TensorSpec, write_safetensors};
 
     fn digest_of(path: &Path) -> Digest {
@@ -266,11 +267,40 @@ mod tests {
         let good = std::fs::read(&path).unwrap();
         let huge = [&u64::MAX.to_le_bytes()[..], &good[8..]].concat();
         let longer = [&good[..], b"x"].concat();
+        let mut messages = String::new();
         for bad in [&good[..good.len() - 1], &longer, &huge, &good[..4], &good[..20], b""] {
             std::fs::write(&path, bad).unwrap();
             let error = ShardStream::open(folder.path(), "m.safetensors").err().unwrap();
-            assert!(error.what.contains("not a valid safetensors file"), "{error}");
+            messages += &format!("{error}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+error: not a valid safetensors file: it is cut off
+  at [FOLDER]/m.safetensors
+  because its tensors have 44 bytes by its header, of which 43 are there
+
+hint: is the download complete?
+error: not a valid safetensors file
+  at [FOLDER]/m.safetensors
+  because it is larger than its tensors: 1 bytes belong to none of them
+error: not a valid safetensors file
+  at [FOLDER]/m.safetensors
+  because its header would have 18446744073709551615 bytes, more than 16777216
+error: not a valid safetensors file
+  at [FOLDER]/m.safetensors
+  because it has 4 bytes, too few for a header
+error: not a valid safetensors file
+  at [FOLDER]/m.safetensors
+  because it is cut off within its header: it has 20 bytes
+
+hint: is the download complete?
+error: not a valid safetensors file
+  at [FOLDER]/m.safetensors
+  because it has 0 bytes, too few for a header
+
+"#]],
+        );
     }
 
     #[test]

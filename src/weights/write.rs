@@ -92,6 +92,7 @@ fn header(specs: &[TensorSpec], metadata: &BTreeMap<String, String>) -> Vec<u8> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
     use crate::weights::{Shard, to_f32};
 
     #[test]
@@ -134,6 +135,14 @@ mod tests {
         let index = folder.path().join("model.safetensors.index.json");
         std::fs::write(&index, r#"{"weight_map":{"a":"../../x.safetensors"}}"#).unwrap();
         let error = crate::weights::shard_names(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("unusable file"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: tensor `a` lies in the unusable file `../../x.safetensors`
+  at [FOLDER]/model.safetensors.index.json
+
+hint: an index may only name safetensors files in its own folder
+"#]],
+        );
     }
 }

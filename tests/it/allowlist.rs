@@ -1,8 +1,9 @@
 //! Whole commands about inputs that someone must have approved or signed.
 
+use snapbox::str;
 use std::fs;
 
-use crate::common::Run;
+use crate::common::{Run, says};
 use serde_json::Value;
 
 /// A run's folder with a signed list of its data and its base model.
@@ -42,8 +43,16 @@ fn approved_inputs_are_used_and_the_lineage_names_who_approved_them() {
     run.succeeds(&["verify", "checkpoints/tiny"]);
 
     let shown = run.succeeds(&["allowlist", "show", "allowlist.toml"]);
-    assert!(shown.starts_with("acme, serial number 1"), "{shown}");
-    assert!(shown.contains("model base: 4 files") && shown.contains("dataset data.jsonl: 1 files"));
+    says(
+        &shown,
+        str![[r#"
+acme, serial number 1, counts until [LATER], signed by key [HEX]
+model base: 4 files, 7.2 kB
+dataset data.jsonl: 1 files, 2.7 kB
+dataset validation.jsonl: 1 files, 782 B
+
+"#]],
+    );
     let json: Value =
         serde_json::from_str(&run.succeeds(&["allowlist", "show", "allowlist.toml", "--json"]))
             .unwrap();
@@ -65,14 +74,31 @@ fn what_nobody_approved_is_refused_before_a_step() {
     let run = approved();
     let data = run.read("data.jsonl");
     run.write("data.jsonl", &data.replace("plus", "minus"));
-    let stderr = run.fails(1, &TRAIN);
-    assert!(stderr.contains("no trusted allowlist has `data.jsonl`"), "{stderr}");
-    assert!(stderr.contains("firebrand allowlist approve allowlist.toml"), "{stderr}");
+    run.fails_with(
+        1,
+        &TRAIN,
+        str![[r#"
+error: no trusted allowlist has `data.jsonl`
+  because allowlist.toml lists no dataset file with the digest [SHA256]
+
+hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
+
+"#]],
+    );
     run.write("data.jsonl", &data);
     let config = run.read("base/config.json");
     run.write("base/config.json", &config.replace("10000.0", "500.0"));
-    let stderr = run.fails(1, &TRAIN);
-    assert!(stderr.contains("no trusted allowlist has `config.json` of `base`"), "{stderr}");
+    run.fails_with(
+        1,
+        &TRAIN,
+        str![[r#"
+error: no trusted allowlist has `config.json` of `base`
+  because allowlist.toml lists no model file with the digest [SHA256]
+
+hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
+
+"#]],
+    );
     assert!(!run.path("checkpoints/tiny/metrics.jsonl").exists());
     run.write("base/config.json", &config);
     run.succeeds(&TRAIN);
@@ -93,8 +119,17 @@ fn the_weights_of_a_base_model_are_among_what_must_be_approved() {
     let signed = fs::read(&signature).unwrap();
     fs::remove_file(&signature).unwrap();
     fs::write(&weights, other).unwrap();
-    let stderr = run.fails(1, &train);
-    assert!(stderr.contains("no trusted allowlist has `model.safetensors`"), "{stderr}");
+    run.fails_with(
+        1,
+        &train,
+        str![[r#"
+error: no trusted allowlist has `model.safetensors` of `checkpoints/tiny/artifact`
+  because allowlist.toml lists no model file with the digest [SHA256]
+
+hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
+
+"#]],
+    );
     fs::write(&weights, before).unwrap();
     fs::write(&signature, signed).unwrap();
     run.succeeds(&train);
@@ -117,8 +152,19 @@ fn a_streamed_file_that_nobody_approved_ends_the_run_when_its_rows_come() {
     run.succeeds(&["allowlist", "approve", "allowlist.toml", "base", "set", "validation.jsonl"]);
     run.write("set/train-1.jsonl", &data.replace("plus", "minus"));
     let long = [&train[..], &["--set", "train.max_steps=40"]].concat();
-    let stderr = run.fails(1, &long);
-    assert!(stderr.contains("no trusted allowlist has `set/train-1.jsonl`"), "{stderr}");
+    run.fails_with(
+        1,
+        &long,
+        str![[r#"
+error: no trusted allowlist has `set/train-1.jsonl`
+  because allowlist.toml lists no dataset file with the digest [SHA256]
+
+hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
+
+hint: step 4 is saved; the same command continues from there
+
+"#]],
+    );
     let steps = run.read("checkpoints/tiny/metrics.jsonl").matches("grad_norm").count();
     assert!(steps > 0 && steps < 40, "{steps} steps");
     let runs = run.succeeds(&["runs", "show", "checkpoints/tiny"]);
@@ -133,10 +179,16 @@ fn trust_on_first_use_takes_what_a_lock_pins_and_says_so() {
     let run = Run::new();
     run.succeeds(&["allowlist", "approve", "allowlist.toml", "base", "validation.jsonl"]);
     let tofu = [&TRAIN[..], &["--set", "trust.tofu=true"]].concat();
-    let stderr = run.fails(1, &tofu);
-    assert!(
-        stderr.contains("no trusted allowlist has `data.jsonl`"),
-        "not pinned either: {stderr}"
+    run.fails_with(
+        1,
+        &tofu,
+        str![[r#"
+error: no trusted allowlist has `data.jsonl`
+  because allowlist.toml lists no dataset file with the digest [SHA256]
+
+hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
+
+"#]],
     );
     run.succeeds(&["pull", "tiny.toml"]);
     run.fails(1, &TRAIN);
@@ -149,8 +201,16 @@ fn trust_on_first_use_takes_what_a_lock_pins_and_says_so() {
     assert_eq!(trust("data.jsonl"), "tofu");
     assert_eq!(trust("validation.jsonl"), "allowlist");
 
-    let stderr = run.fails(2, &["plan", "tiny.toml", "--set", "trust.tofu=true"]);
-    assert!(stderr.contains("`trust.tofu` means nothing without `trust.allowlist`"), "{stderr}");
+    run.fails_with(
+        2,
+        &["plan", "tiny.toml", "--set", "trust.tofu=true"],
+        str![[r#"
+error: `trust.tofu` requires `trust.allowlist`
+
+hint: name the allowlist, or leave it out
+
+"#]],
+    );
 }
 
 #[test]
@@ -161,19 +221,53 @@ fn old_foreign_and_changed_registries_are_refused() {
     let old = files.map(|name| run.read(name));
     run.succeeds(&["allowlist", "withdraw", "allowlist.toml", "data.jsonl"]);
     let again = [&TRAIN[..], &["--resume", "never"]].concat();
-    let stderr = run.fails(1, &again);
-    assert!(stderr.contains("no trusted allowlist has `data.jsonl`"), "{stderr}");
+    run.fails_with(
+        1,
+        &again,
+        str![[r#"
+error: no trusted allowlist has `data.jsonl`
+  because allowlist.toml lists no dataset file with the digest [SHA256]
+
+hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
+
+"#]],
+    );
     for (name, text) in files.iter().zip(&old) {
         run.write(name, text);
     }
-    let stderr = run.fails(1, &again);
-    assert!(stderr.contains("serial number 1, but 2 was seen"), "{stderr}");
+    run.fails_with(1, &again, str![[r#"
+error: `registry acme` has the serial number 1, but 2 was seen before
+  at allowlist.toml
+  because an older copy was put in the place of the newer one
+
+hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/settings/firebrand/seen-serials.json
+
+"#]]);
 
     run.write(files[0], &old[0].replace("serial = 1", "serial = 9"));
-    assert!(run.fails(1, &again).contains("changed after it was signed"));
+    run.fails_with(
+        1,
+        &again,
+        str![[r#"
+error: the allowlist was changed after it was signed
+  at allowlist.toml.sigstore.json
+
+"#]],
+    );
     run.fails(1, &["allowlist", "approve", "allowlist.toml", "base"]); // and is not signed again
     fs::remove_file(run.path(files[1])).unwrap();
-    assert!(run.fails(1, &again).contains("the allowlist is not signed"));
+    run.fails_with(
+        1,
+        &again,
+        str![[r#"
+error: the allowlist is not signed
+  at allowlist.toml
+  because there is no allowlist.toml.sigstore.json
+
+hint: `firebrand allowlist` signs what it writes
+
+"#]],
+    );
 
     // Another's key: trusted only where it is named.
     for name in files {
@@ -182,7 +276,18 @@ fn old_foreign_and_changed_registries_are_refused() {
     run.succeeds(&["keygen", "other.pem"]);
     let inputs = ["base", "data.jsonl", "validation.jsonl", "--key", "other.pem"];
     run.succeeds(&[&["allowlist", "approve", "allowlist.toml"], &inputs[..]].concat());
-    assert!(run.fails(1, &again).contains("a key that you do not trust"));
+    run.fails_with(
+        1,
+        &again,
+        str![[r#"
+error: the allowlist is signed by a key that is not trusted for it
+  at allowlist.toml.sigstore.json
+  because the key [SHA256] is none of your 1 trusted keys
+
+hint: if you know whose key it is, name its public key in `trust.allowlist_keys`
+
+"#]],
+    );
     let named = [&again[..], &["--set", "trust.allowlist_keys=[\"other.pub.pem\"]"]].concat();
     run.succeeds(&named);
 }
@@ -194,8 +299,14 @@ fn a_key_without_the_role_vouches_for_no_inputs() {
         "settings/firebrand/trusted-keys.toml",
         "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"train\"]\n",
     );
-    let stderr = run.fails(1, &TRAIN);
-    assert!(stderr.contains("`allowlist` is needed"), "{stderr}");
+    run.fails_with(1, &TRAIN, str![[r#"
+error: the allowlist is signed by a key that is not trusted for it
+  at allowlist.toml.sigstore.json
+  because the key [SHA256] ([FOLDER]/settings/firebrand/signing.pub.pem) has the role `train`, and `allowlist` is needed
+
+hint: if you know whose key it is, name its public key in `trust.allowlist_keys`
+
+"#]]);
     run.write(
         "settings/firebrand/trusted-keys.toml",
         "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"train\", \"allowlist\"]\n",
@@ -212,15 +323,32 @@ fn a_base_model_must_be_signed_by_a_key_that_is_named() {
     let (wanted, others) = (keys("acme.pub.pem"), keys("other.pub.pem"));
     let train = ["train", "lora.toml", "--set", &wanted];
     let artifact = "checkpoints/tiny/artifact";
-    let stderr = run.fails(1, &train);
-    assert!(stderr.contains("signed by a key that is not trusted with it"), "{stderr}");
+    run.fails_with(
+        1,
+        &train,
+        str![[r#"
+error: the model is signed by a key that is not trusted with it
+  at checkpoints/tiny/artifact/model.sig
+  because the key [SHA256] is none of your 1 trusted keys
+
+hint: `model.trusted_keys` asks for a signature
+
+"#]],
+    );
     run.succeeds(&["sign", artifact, "--force", "--key", "acme.pem"]);
     run.fails(1, &["train", "lora.toml", "--set", &others]);
 
     // A file that the signature does not cover.
     run.write(&format!("{artifact}/special_tokens_map.json"), "{}");
-    let stderr = run.fails(1, &train);
-    assert!(stderr.contains("special_tokens_map.json"), "{stderr}");
+    run.fails_with(
+        1,
+        &train,
+        str![[r#"
+error: `special_tokens_map.json` of the base model is not among the signed files
+  at checkpoints/tiny/artifact
+
+"#]],
+    );
     fs::remove_file(run.path(&format!("{artifact}/special_tokens_map.json"))).unwrap();
 
     run.succeeds(&train);
@@ -229,26 +357,77 @@ fn a_base_model_must_be_signed_by_a_key_that_is_named() {
 
     fs::remove_file(run.path(&format!("{artifact}/model.sig"))).unwrap();
     let again = [&train[..], &["--resume", "never"]].concat();
-    let stderr = run.fails(1, &again);
-    assert!(stderr.contains("the model is not signed"), "{stderr}");
+    run.fails_with(
+        1,
+        &again,
+        str![[r#"
+error: the model is not signed
+  at checkpoints/tiny/artifact
+  because there is no `model.sig`
+
+hint: `model.trusted_keys` asks for a signature
+
+"#]],
+    );
 }
 
 /// Up to the version before, the list was called a registry, as the folder of channels is.
 #[test]
 fn the_earlier_name_tells_the_one_of_today() {
     let run = approved();
-    for arguments in
-        [&["registry", "approve", "allowlist.toml", "base"][..], &["registry", "--help"]]
-    {
-        let stderr = run.fails(2, arguments);
-        assert!(stderr.contains("is called `firebrand allowlist` now"), "{stderr}");
-    }
-    for key in ["registry=\"allowlist.toml\"", "registry_keys=[\"a.pem\"]"] {
-        let stderr = run.fails(2, &["train", "tiny.toml", "--set", &format!("trust.{key}")]);
-        assert!(stderr.contains("it is called `trust.allowlist"), "{stderr}");
+    run.fails_with(
+        2,
+        &["registry", "approve", "allowlist.toml", "base"],
+        str![[r#"
+error: `firebrand registry` is called `firebrand allowlist` now
+
+hint: a registry is where `promote` keeps channels and models
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["registry", "--help"],
+        str![[r#"
+error: `firebrand registry` is called `firebrand allowlist` now
+
+hint: a registry is where `promote` keeps channels and models
+
+"#]],
+    );
+    for (key, said) in [
+        (
+            "registry=\"allowlist.toml\"",
+            str![[r#"
+error: unknown key `registry` in `[trust]`
+  at --set trust.registry
+
+hint: `registry` is earlier versions' and has no key here: it is called `trust.allowlist` now
+
+"#]],
+        ),
+        (
+            "registry_keys=[\"a.pem\"]",
+            str![[r#"
+error: unknown key `registry_keys` in `[trust]`
+  at --set trust.registry_keys
+
+hint: `registry_keys` is earlier versions' and has no key here: it is called `trust.allowlist_keys` now
+
+"#]],
+        ),
+    ] {
+        run.fails_with(2, &["train", "tiny.toml", "--set", &format!("trust.{key}")], said);
     }
     let keys = "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"registry\"]\n";
     run.write("settings/firebrand/trusted-keys.toml", keys);
-    let stderr = run.fails(2, &TRAIN);
-    assert!(stderr.contains("`registry`") && stderr.contains("`allowlist`"), "{stderr}");
+    run.fails_with(
+        2,
+        &TRAIN,
+        str![[r#"
+error: unknown variant `registry`, expected one of `train`, `gate`, `promote`, `allowlist`
+  at [FOLDER]/settings/firebrand/trusted-keys.toml:3:10
+
+"#]],
+    );
 }

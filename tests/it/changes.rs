@@ -1,8 +1,9 @@
 //! A run goes on under something else than it began with: refused, or allowed and written down.
 
-use crate::common::{Run, conversations};
+use crate::common::{Run, conversations, says, without_progress};
 use firebrand::files::{Digest, hash_file};
 use serde_json::{Value, json};
+use snapbox::str;
 
 fn train<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "tiny.toml", "--set", name], more].concat()
@@ -51,15 +52,35 @@ fn a_finished_run_can_be_extended_to_the_bytes_of_a_longer_one() {
     run.succeeds(&train("name=long", &[CONSTANT, NINE].concat()));
 
     let more = [CONSTANT, NINE].concat();
-    let stderr = run.fails(2, &train("name=short", &more));
-    assert!(stderr.contains("this run is finished, under other settings"), "{stderr}");
-    assert!(stderr.contains("`train.max_steps` was `6` and is `9`"), "{stderr}");
-    assert!(stderr.contains("`--extend` goes on"), "{stderr}");
+    run.fails_with(
+        2,
+        &train("name=short", &more),
+        str![[r#"
+error: this run is finished, under other settings
+  at checkpoints/short
+  because `train.max_steps` was `6` and is `9`
+
+hint: start a new run with another `name`; `--resume never` archives this one
+
+hint: `--extend` continues from its last step
+
+"#]],
+    );
     // Nothing was touched.
     run.succeeds(&["verify", "checkpoints/short"]);
 
     let told = said(&run, &train("name=short", &[&more[..], &["--extend"]].concat()));
-    assert!(told.contains("the first 6 steps are the same either way"), "{told}");
+    says(
+        without_progress(&told),
+        str![[r#"
+`train.max_steps` was `6` and is `9`: the first 6 steps are the same either way, so nothing is lost
+the earlier result is archived in checkpoints/short/artifact-of-step-00000006
+continuing after step 6 of 9, from checkpoints/short/step-00000006
+
+
+
+"#]],
+    );
     assert_eq!(end(&run, "short"), end(&run, "long"));
     let found = changes(&run, "short");
     assert_eq!(found.len(), 1);
@@ -70,27 +91,65 @@ fn a_finished_run_can_be_extended_to_the_bytes_of_a_longer_one() {
     run.succeeds(&["verify", "checkpoints/short/artifact-of-step-00000006"]);
     // Once more, the run is simply finished.
     let told = said(&run, &train("name=short", &more));
-    assert!(told.contains("this run is finished"), "{told}");
+    says(
+        &told,
+        str![[r#"
+this run is finished; `--resume never` would restart
+
+"#]],
+    );
 }
 
 #[test]
 fn an_extension_that_changes_the_schedule_is_allowed_and_marked() {
     let run = Run::new();
     run.succeeds(&train("name=cosine", &["--stop-after-steps", "4"]));
-    let stderr = run.fails(2, &train("name=cosine", &NINE));
-    assert!(stderr.contains("cannot resume") && stderr.contains("`--extend`"), "{stderr}");
+    run.fails_with(
+        2,
+        &train("name=cosine", &NINE),
+        str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/cosine/step-00000004
+  because `train.max_steps` was `6` and is `9`
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+hint: `--extend` continues anyway, and the lineage records it
+
+"#]],
+    );
     let told = said(
         &run,
         &train("name=cosine", &[&NINE[..], &["--extend", "--stop-after-steps", "0"]].concat()),
     );
-    assert!(told.contains("warning: `train.max_steps` was `6` and is `9`"), "{told}");
+    says(
+        without_progress(&told),
+        str![[r#"
+warning: `train.max_steps` was `6` and is `9`: from here on the result differs from that of a run with these settings from its start; the lineage records it
+continuing after step 4 of 9, from checkpoints/cosine/step-00000004
+stopped after step 4 of 9; the same command continues
+
+"#]],
+    );
     // It was allowed once, and is not asked for again.
     let told = said(&run, &train("name=cosine", &NINE));
     assert!(!told.contains("was `6`"), "{told}");
     assert_eq!(changes(&run, "cosine")[0]["exact"], json!(false));
     // The old length is what would be a change now.
-    let stderr = run.fails(2, &train("name=cosine", &[]));
-    assert!(stderr.contains("`train.max_steps` was `9` and is `6`"), "{stderr}");
+    run.fails_with(
+        2,
+        &train("name=cosine", &[]),
+        str![[r#"
+error: this run is finished, under other settings
+  at checkpoints/cosine
+  because `train.max_steps` was `9` and is `6`
+
+hint: start a new run with another `name`; `--resume never` archives this one
+
+hint: `--extend` continues from its last step
+
+"#]],
+    );
 }
 
 #[test]
@@ -127,17 +186,38 @@ fn changed_data_is_refused_or_allowed_and_marked() {
     run.succeeds(&train("name=data", &["--stop-after-steps", "3"]));
     let data = run.read("data.jsonl");
     run.write("data.jsonl", &data.replace("plus", "and"));
-    let stderr = run.fails(2, &train("name=data", &[]));
-    assert!(stderr.contains("the data was"), "{stderr}");
-    assert!(stderr.contains("`--allow-data-change` goes on all the same"), "{stderr}");
+    run.fails_with(
+        2,
+        &train("name=data", &[]),
+        str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/data/step-00000003
+  because the data was [HEX] and is [HEX]
+  because ~ data.jsonl: data.jsonl, 2.7 kB -> 2.6 kB, 20 -> 20 rows
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+hint: `--allow-data-change` continues anyway, and the lineage records it
+
+"#]],
+    );
     // Other permissions do not help.
     let others = ["--extend", "--allow-device-change", "--allow-code-change"];
     run.fails(2, &train("name=data", &others));
     let told = said(&run, &train("name=data", &["--allow-data-change"]));
-    assert!(told.contains("not that of a run which was so from its beginning"), "{told}");
+    says(
+        without_progress(&told),
+        str![[r#"
+warning: the data was [HEX] and is [HEX]: from here on the result differs from that of a run with these settings from its start; the lineage records it
+continuing after step 3 of 6, from checkpoints/data/step-00000003
+
+
+
+"#]],
+    );
     let found = changes(&run, "data");
     assert_eq!(found[0]["exact"], json!(false));
-    assert!(found[0]["changes"][0].as_str().unwrap().starts_with("the data was"), "{found:?}");
+    says(found[0]["changes"][0].as_str().unwrap(), str!["the data was [HEX] and is [HEX]"]);
     run.succeeds(&["verify", "checkpoints/data"]);
 }
 
@@ -148,7 +228,17 @@ fn data_that_ends_before_the_position_goes_on_with_its_next_epoch() {
     run.succeeds(&train("name=cut", &[&more[..], &["--stop-after-steps", "3"]].concat()));
     run.write("data.jsonl", &conversations(4));
     let told = said(&run, &train("name=cut", &[&more[..], &["--allow-data-change"]].concat()));
-    assert!(told.contains("the data ends before that; epoch 1 begins"), "{told}");
+    says(
+        without_progress(&told),
+        str![[r#"
+warning: the data was [HEX] and is [HEX]: from here on the result differs from that of a run with these settings from its start; the lineage records it
+continuing after step 3 of 6, from checkpoints/cut/step-00000003
+the data ends before that; epoch 1 begins
+
+
+
+"#]],
+    );
 }
 
 /// Writes other text into a file of a checkpoint, as an honest program would: digests agree.
@@ -205,8 +295,18 @@ fn checkpoints_of_before_settings_and_chain_were_kept_are_read() {
     // Changed settings are found by their digest.
     run.succeeds(&train("name=other", &["--stop-after-steps", "3"]));
     rewrite(&run.path("checkpoints/other/step-00000003"), drop_new);
-    let stderr = run.fails(2, &train("name=other", &["--set", "seed=7"]));
-    assert!(stderr.contains("the configuration was"), "{stderr}");
+    run.fails_with(
+        2,
+        &train("name=other", &["--set", "seed=7"]),
+        str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/other/step-00000003
+  because the configuration was [HEX] and is [HEX]
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+"#]],
+    );
 }
 
 #[test]
@@ -217,8 +317,17 @@ fn a_newer_format_is_refused_by_name_and_left_alone() {
     let text = std::fs::read_to_string(folder.join("MANIFEST.json")).unwrap();
     std::fs::write(folder.join("MANIFEST.json"), text.replace("\"format\": 1", "\"format\": 99"))
         .unwrap();
-    let stderr = run.fails(2, &train("name=new", &[]));
-    assert!(stderr.contains("format 99 is newer than this program"), "{stderr}");
+    run.fails_with(
+        2,
+        &train("name=new", &[]),
+        str![[r#"
+error: checkpoint format 99 is newer than this program, which reads up to 1
+  at checkpoints/new/step-00000003
+
+hint: continue with the newer program that wrote it
+
+"#]],
+    );
     assert!(folder.exists(), "it is not damaged, so it is not set aside");
 }
 
@@ -243,8 +352,17 @@ fn fewer_steps_than_are_done_are_refused() {
     let run = Run::new();
     run.succeeds(&train("name=done", &CONSTANT));
     let fewer = [&CONSTANT[..], &["--set", "train.max_steps=4", "--extend"]].concat();
-    let stderr = run.fails(2, &train("name=done", &fewer));
-    assert!(stderr.contains("6 steps are done, and the run is to have 4"), "{stderr}");
+    run.fails_with(
+        2,
+        &train("name=done", &fewer),
+        str![[r#"
+error: 6 steps are done, and the run is to have 4
+  at checkpoints/done/step-00000006
+
+hint: `--resume PATH` goes back to an earlier checkpoint
+
+"#]],
+    );
     run.succeeds(&["verify", "checkpoints/done"]);
     // Not all are done: it is an extension like any other.
     run.succeeds(&train("name=cut", &[&CONSTANT[..], &["--stop-after-steps", "3"]].concat()));
@@ -260,8 +378,18 @@ fn going_back_that_is_refused_touches_nothing() {
     run.succeeds(&train("name=straight", &more));
     run.succeeds(&train("name=back", &[&more[..], &["--stop-after-steps", "5"]].concat()));
     let other = ["--resume", "checkpoints/back/step-00000002", "--set", "seed=9"];
-    let stderr = run.fails(2, &train("name=back", &[&more[..], &other].concat()));
-    assert!(stderr.contains("`seed` was `42` and is `9`"), "{stderr}");
+    run.fails_with(
+        2,
+        &train("name=back", &[&more[..], &other].concat()),
+        str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/back/step-00000002
+  because `seed` was `42` and is `9`
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+"#]],
+    );
     run.succeeds(&train("name=back", &more));
     assert_eq!(end(&run, "back"), end(&run, "straight"));
 }
@@ -305,16 +433,22 @@ fn runs_are_listed_shown_and_pruned() {
     assert_eq!(states, [("cut", "running"), ("done", "finished"), ("lost", "failed")]);
     assert_eq!((&found[1]["step"], &found[1]["steps"]), (&json!(6), &json!(6)));
     assert!(found[1]["loss"].as_f64().unwrap() > 1.0 && found[1]["bytes"].as_u64().unwrap() > 9999);
-    assert!(
-        found[2]["why"].as_str().unwrap().contains("no checkpoint of this run is whole"),
-        "{}",
-        found[2]
+    says(
+        found[2]["why"].as_str().unwrap(),
+        str!["no checkpoint of this run is intact, so it cannot resume"],
     );
     assert_eq!(found[2]["code"], "checkpoint");
     drop(held);
     let text = run.succeeds(&["runs"]);
-    assert!(text.contains("interrupted, resumes at step 3 of 6"), "{text}");
-    assert!(text.contains("finished at step 6 of 6"), "{text}");
+    says(
+        &text,
+        str![[r#"
+cut                         [SIZE]  loss  [NUMBER]  interrupted, resumes at step 3 of 6
+done                          [SIZE]  loss  [NUMBER]  finished at step 6 of 6
+lost                        [SIZE]  loss  [NUMBER]  failed: no checkpoint of this run is intact, so it cannot resume
+
+"#]],
+    );
 
     let text = run.succeeds(&["runs", "show", "checkpoints/cut", "--json"]);
     let shown: Value = serde_json::from_str(&text).unwrap();
@@ -325,7 +459,19 @@ fn runs_are_listed_shown_and_pruned() {
     // Damage is seen.
     run.write("checkpoints/cut/step-00000002/state.json", "{}");
     let text = run.succeeds(&["runs", "show", "checkpoints/cut"]);
-    assert!(text.contains("DAMAGED: `state.json` is damaged"), "{text}");
+    says(
+        &text,
+        str![[r#"
+cut                         [SIZE]  loss  [NUMBER]  interrupted, resumes at step 3 of 6
+step-00000003    430.0 kB
+step-00000002    [SIZE]  DAMAGED: `state.json` is damaged: 2 bytes with digest [HEX] instead of [..] with [HEX]
+[NOW]  step        0  begun
+[NOW]  step        2  saved
+[NOW]  step        3  saved
+[NOW]  step        3  interrupted
+
+"#]],
+    );
 
     std::fs::create_dir(run.path("checkpoints/cut/.tmp-step-00000004.1")).unwrap();
     let steps = |name: &str| firebrand::checkpoint::newest(&run.path(name)).unwrap().len();
@@ -337,6 +483,13 @@ fn runs_are_listed_shown_and_pruned() {
     run.succeeds(&["verify", "checkpoints/done"]);
     run.succeeds(&train("name=cut", &[]));
     assert_eq!(end(&run, "cut"), end(&run, "done"));
-    let stderr = run.fails(2, &["runs", "nowhere"]);
-    assert!(stderr.contains("there is no such folder"), "{stderr}");
+    run.fails_with(
+        2,
+        &["runs", "nowhere"],
+        str![[r#"
+error: there is no such folder
+  at nowhere
+
+"#]],
+    );
 }

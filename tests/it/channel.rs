@@ -1,7 +1,8 @@
 //! Whole commands about which model is in use: promote, rollback, resolve, log, watch.
 
-use crate::common::hub;
 use crate::common::verdict;
+use crate::common::{hub, says};
+use snapbox::str;
 
 use std::process::{Child, Command, Stdio};
 
@@ -99,9 +100,12 @@ fn a_model_comes_into_use_and_is_taken_back() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{POINTER}00000001.json\n"));
-    assert!(
-        said.contains("`production` is now one (") && said.contains("serial number 1"),
-        "{said}"
+    says(
+        &said,
+        str![[r#"
+`production` is now one ([HEX]), serial number 1, until [LATER]; signed by key [HEX]
+
+"#]],
     );
     assert_eq!(run.succeeds(&["resolve", "production"]), format!("{}\n", artifact("one")));
     let found: Value =
@@ -123,23 +127,80 @@ fn a_model_comes_into_use_and_is_taken_back() {
     let back = [&["rollback", "--reason", "users complain"], &PROMOTE[..]].concat();
     assert_eq!(run.succeeds(&back), format!("{POINTER}00000003.json\n"));
     assert_eq!(run.succeeds(&["resolve", "production"]), format!("{}\n", artifact("one")));
-    let stderr = run.fails(2, &back);
-    assert!(stderr.contains("no good model to go back to"), "{stderr}");
-    assert!(stderr.contains("serial number 2: it was taken back"), "{stderr}");
+    run.fails_with(
+        2,
+        &back,
+        str![[r#"
+error: the channel `production` has no good model to go back to
+  because serial number 2: it was taken back at [NOW]
+
+hint: `--to SERIAL` goes back to a model that was taken back once
+
+"#]],
+    );
     run.succeeds(&[&back[..], &["--to", "2"]].concat());
     assert_eq!(run.succeeds(&["resolve", "production"]), format!("{}\n", artifact("two")));
 
     let log = run.succeeds(&["log", "production"]);
     let loss = format!("loss {:.4}", numbers["loss"].as_f64().unwrap());
-    for part in ["promote  one (", "better at sums", "rollback  one (", "users complain", &loss] {
-        assert!(log.contains(part), "{part}\n{log}");
-    }
+    assert!(log.contains(&loss), "{loss}\n{log}");
+    says(
+        &log,
+        str![[r#"
+   1  [NOW]  promote  one ([HEX]), by key [HEX]
+      gate PASSED by gate.toml
+      accuracy [NUMBER], loss [NUMBER], perplexity [NUMBER]
+      ../checkpoints/one/artifact, until [LATER]
+   2  [NOW]  promote  two ([HEX]), by key [HEX]
+      better at sums
+      accuracy [NUMBER], loss [NUMBER], perplexity [NUMBER]
+      ../checkpoints/two/artifact, until [LATER]
+   3  [NOW]  rollback  one ([HEX]), by key [HEX]
+      users complain
+      accuracy [NUMBER], loss [NUMBER], perplexity [NUMBER]
+      ../checkpoints/one/artifact, until [LATER]
+   4  [NOW]  rollback  two ([HEX]), by key [HEX]
+      users complain
+      accuracy [NUMBER], loss [NUMBER], perplexity [NUMBER]
+      ../checkpoints/two/artifact, until [LATER]
+
+"#]],
+    );
     let second = pointer(&run, 2);
     let time = |key: &str| second[key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert_eq!(time("expires").duration_since(time("issued")).as_hours(), 7 * 24);
-    assert!(run.fails(2, &["resolve", "staging"]).contains("no channel `staging`"));
-    assert!(run.fails(2, &["log", "staging"]).contains("no channel `staging`"));
-    assert!(run.fails(2, &["resolve", "../x"]).contains("is no name of a channel"));
+    run.fails_with(
+        2,
+        &["resolve", "staging"],
+        str![[r#"
+error: there is no channel `staging`
+  at registry
+
+hint: `firebrand promote ARTIFACT --channel staging` creates it
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["log", "staging"],
+        str![[r#"
+error: there is no channel `staging`
+  at registry
+
+hint: `firebrand promote ARTIFACT --channel staging` creates it
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["resolve", "../x"],
+        str![[r#"
+error: `../x` is not a valid name of a channel
+
+hint: up to 64 lower-case letters, digits, `-`, `_` and `.`, such as `production`
+
+"#]],
+    );
 }
 
 #[test]
@@ -157,7 +218,7 @@ fn what_is_not_good_enough_is_refused_with_its_sentence() {
     refused(&call, "has the role `promote`, and `gate` is needed");
     verdict::add(&one, &run.path("gate.pem"), "PASSED", &json!({}));
     verdict::add(&one, &run.path("gate.pem"), "FAILED", &json!({}));
-    refused(&call, "newest verdict on this model is that it failed");
+    refused(&call, "newest verdict on this model is a refusal");
     let lines = run.read("checkpoints/one/artifact.sigstore.jsonl");
     pass(&run, "one");
     trust(&run, "revoked = true\nreason = \"lost\"", "");
@@ -165,7 +226,7 @@ fn what_is_not_good_enough_is_refused_with_its_sentence() {
     trust(&run, "", "");
     refused(
         &["promote", "checkpoints/one", "--channel", "production", "--key", "gate.pem"],
-        "this key may not say which model is in use",
+        "this key may not promote models",
     );
     let original = run.read("checkpoints/two/artifact.sigstore.jsonl");
     run.write("checkpoints/two/artifact.sigstore.jsonl", &lines);
@@ -188,8 +249,13 @@ fn what_was_changed_or_put_back_is_refused_and_shown() {
     let second = run.read(&format!("{POINTER}00000002.json"));
     // An older copy of the whole folder.
     std::fs::remove_file(run.path(&format!("{POINTER}00000002.json"))).unwrap();
-    let stderr = run.fails(1, &resolve);
-    assert!(stderr.contains("has the serial number 1, but 2 was seen before"), "{stderr}");
+    run.fails_with(1, &resolve, str![[r#"
+error: `channel production in [FOLDER]/registry` has the serial number 1, but 2 was seen before
+  because an older copy was put in the place of the newer one
+
+hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/settings/firebrand/seen-serials.json
+
+"#]]);
     // A pointer of which a letter was changed.
     let payload = second.split("\"payload\":\"").nth(1).unwrap().split('"').next().unwrap();
     let bent = payload.replacen(&payload[40..44], "AAAA", 1);
@@ -199,30 +265,74 @@ fn what_was_changed_or_put_back_is_refused_and_shown() {
     let log = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(log.contains("DAMAGED") || log.contains("DOES NOT COUNT"), "{log}");
-    assert!(log.contains("promote  one"), "{log}");
+    says(
+        &log,
+        str![[r#"
+   1  [NOW]  promote  one ([HEX]), by key [HEX]
+      gate PASSED by gate.toml
+      accuracy [NUMBER], loss [NUMBER], perplexity [NUMBER]
+      ../checkpoints/one/artifact, until [LATER]
+   2  DAMAGED  registry/channels/production/00000002.json: the pointer is damaged: not valid JSON: control character (\u0000-\u001F) found while parsing a string at line 1 column 31
+
+"#]],
+    );
     // One by nobody in particular, and a file that is none.
     run.write(&format!("{POINTER}00000002.json"), &second);
     run.write(&format!("{POINTER}notes.txt"), "x");
     run.succeeds(&resolve);
     let output = run.command(&["log", "production"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stdout).unwrap().contains("FOREIGN"));
+    says(
+        String::from_utf8(output.stdout).unwrap(),
+        str![[r#"
+   1  [NOW]  promote  one ([HEX]), by key [HEX]
+      gate PASSED by gate.toml
+      accuracy [NUMBER], loss [NUMBER], perplexity [NUMBER]
+      ../checkpoints/one/artifact, until [LATER]
+   2  [NOW]  promote  two ([HEX]), by key [HEX]
+      gate PASSED by gate.toml
+      accuracy [NUMBER], loss [NUMBER], perplexity [NUMBER]
+      ../checkpoints/two/artifact, until [LATER]
+   -  FOREIGN  registry/channels/production/notes.txt: this is not the name of a pointer
+
+"#]],
+    );
     std::fs::remove_file(run.path(&format!("{POINTER}notes.txt"))).unwrap();
     trust(&run, "", "revoked = true");
-    let stderr = run.fails(1, &resolve);
-    assert!(
-        stderr.contains("a key that may not promote") && stderr.contains("revoked"),
-        "{stderr}"
+    run.fails_with(
+        1,
+        &resolve,
+        str![[r#"
+error: the channel's newest pointer is signed by a key that may not promote
+  at registry/channels/production/00000002.json
+  because the key [HEX] was revoked: no reason is given
+
+hint: if you know whose key it is, put it into `trusted-keys.toml` with the role `promote`
+
+"#]],
     );
     let output = run.command(&["log", "production", "--json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let log: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(log["pointers"][1]["sound"], false);
-    assert!(log["pointers"][1]["problem"].as_str().unwrap().contains("revoked"), "{log}");
+    says(
+        log["pointers"][1]["problem"].as_str().unwrap(),
+        str!["the key [HEX] was revoked: no reason is given"],
+    );
     trust(&run, "", "");
     // A gap.
     std::fs::remove_file(run.path(&format!("{POINTER}00000001.json"))).unwrap();
-    assert!(run.fails(1, &resolve).contains("serial number 1 is missing"));
+    run.fails_with(
+        1,
+        &resolve,
+        str![[r#"
+error: serial number 1 is missing
+  at registry/channels/production/00000002.json
+
+hint: get all pointers of the channel: none is ever removed
+
+"#]],
+    );
 }
 
 #[test]
@@ -232,13 +342,34 @@ fn bytes_of_the_model_that_are_not_the_signed_ones_are_refused() {
     promote(&run, "one");
     let config = format!("{}/config.json", artifact("one"));
     run.write(&config, &format!("{} ", run.read(&config)));
-    let stderr = run.fails(1, &["resolve", "production"]);
-    assert!(stderr.contains("tampered") && stderr.contains("config.json"), "{stderr}");
+    run.fails_with(
+        1,
+        &["resolve", "production"],
+        str![[r#"
+error: the model does not verify: tampered: the files are not those that were signed
+  at checkpoints/one/artifact
+  because files unchanged: changed: `config.json`
+  because lineage files: the statement is about other files: `config.json`
+  because attestation: line 1: the statement is about other files: `config.json`
+  because attestation: line 2: the statement is about other files: `config.json`
+
+hint: `firebrand verify checkpoints/one/artifact` says all
+
+"#]],
+    );
     // Another signed model in its place is another model.
     std::fs::rename(run.path("checkpoints/one"), run.path("checkpoints/gone")).unwrap();
     std::fs::rename(run.path("checkpoints/two"), run.path("checkpoints/one")).unwrap();
-    let stderr = run.fails(1, &["resolve", "production"]);
-    assert!(stderr.contains("another model than the channel names"), "{stderr}");
+    run.fails_with(
+        1,
+        &["resolve", "production"],
+        str![[r#"
+error: this is another model than the channel names
+  at checkpoints/one/artifact
+  because its `model.sig` has the digest [HEX], and [HEX] is named
+
+"#]],
+    );
 }
 
 #[test]
@@ -253,15 +384,41 @@ fn copies_stay_and_published_models_are_found_where_the_reader_has_them() {
     pass(&run, "two");
     let uri = "https://example.com/two.tar.gz";
     run.succeeds(&[&["promote", "checkpoints/two", "--uri", uri], &PROMOTE[..]].concat());
-    let stderr = run.fails(2, &["resolve", "production"]);
-    assert!(stderr.contains(uri) && stderr.contains("--model"), "{stderr}");
+    run.fails_with(
+        2,
+        &["resolve", "production"],
+        str![[r#"
+error: the model was published at https://example.com/two.tar.gz
+
+hint: fetch it from there and name its folder with `--model`
+
+"#]],
+    );
     assert_eq!(run.succeeds(&["resolve", "production", "--where"]).trim(), uri);
     let at = artifact("two");
     assert_eq!(run.succeeds(&["resolve", "production", "--model", &at]).trim(), at);
-    let stderr = run.fails(1, &["resolve", "production", "--model", path.trim()]);
-    assert!(stderr.contains("another model"), "{stderr}");
+    run.fails_with(
+        1,
+        &["resolve", "production", "--model", path.trim()],
+        str![[r#"
+error: this is another model than the channel names
+  at registry/models/[SHA256]
+  because its `model.sig` has the digest [HEX], and [HEX] is named
+
+"#]],
+    );
     let elsewhere = ["resolve", "production", "--registry", "elsewhere"];
-    assert!(run.fails(2, &elsewhere).contains("no channel"));
+    run.fails_with(
+        2,
+        &elsewhere,
+        str![[r#"
+error: there is no channel `production`
+  at elsewhere
+
+hint: `firebrand promote ARTIFACT --channel production` creates it
+
+"#]],
+    );
 }
 
 #[test]
@@ -281,9 +438,15 @@ fn two_promoters_at_once_never_write_over_each_other() {
     for (number, code) in codes.iter().enumerate().filter(|(_, code)| **code != Some(0)) {
         let said = run.read(&format!("{number}.err"));
         assert_eq!(*code, Some(2), "{said}");
-        assert!(
-            said.contains("someone else has just written") && said.contains("try again"),
-            "{said}"
+        says(
+            said,
+            str![[r#"
+error: someone else has just written serial number 1
+  at registry/channels/production/00000001.json
+
+hint: nothing of yours was written; look at it with `firebrand log`, and try again
+
+"#]],
         );
     }
     assert!(won > 0);
@@ -325,8 +488,16 @@ fn a_model_that_drifts_is_rolled_back() {
         promote(&run, name);
     }
     let fine = run.succeeds(&watch(&["--once"]));
-    assert!(fine.contains("`production`, serial number 2, two: no drift on 6 records"), "{fine}");
-    assert!(fine.contains("ok    loss"), "{fine}");
+    says(
+        &fine,
+        str![[r#"
+`production`, serial number 2, two: no drift on 6 records
+ok    accuracy [NUMBER] -> [NUMBER]: -0.0 % worse, 5 % allowed
+ok    loss [NUMBER] -> [NUMBER]: -0.0 % worse, 5 % allowed
+ok    perplexity [NUMBER] -> [NUMBER]: -0.0 % worse, 5 % allowed
+
+"#]],
+    );
     let before = run.read("checkpoints/two/artifact.sigstore.jsonl");
 
     run.write("newest.jsonl", &other_data(8));
@@ -338,7 +509,12 @@ fn a_model_that_drifts_is_rolled_back() {
     assert_eq!(run.succeeds(&["resolve", "production"]), format!("{}\n", artifact("one")));
     let third = pointer(&run, 3);
     let reason = third["reason"].as_str().unwrap();
-    assert!(reason.starts_with("drift on eval: ") && reason.contains("loss"), "{reason}");
+    says(
+        &reason,
+        str![
+            "drift on eval: accuracy [NUMBER] -> [NUMBER]: 65.8 % worse, only 5 % allowed; loss [NUMBER] -> [NUMBER]: 16.2 % worse, only 5 % allowed; perplexity [NUMBER] -> [NUMBER]: 131.1 % worse, only 5 % allowed"
+        ],
+    );
     assert_eq!(third["metrics"], pointer(&run, 1)["metrics"]);
 
     // What was found is attested of the model that drifted, which still verifies.
@@ -357,13 +533,32 @@ fn a_model_that_drifts_is_rolled_back() {
     run.succeeds(&["verify", "checkpoints/two"]);
 
     // The one before drifts as well: there is nothing left to go back to.
-    let stderr = run.fails(2, &watch(&["--once"]));
-    assert!(stderr.contains("no good model to go back to"), "{stderr}");
+    run.fails_with(
+        2,
+        &watch(&["--once"]),
+        str![[r#"
+error: the channel `production` has no good model to go back to
+  because serial number 2: it was taken back at [NOW]
+
+hint: `--to SERIAL` goes back to a model that was taken back once
+
+"#]],
+    );
     assert_eq!(run.path(POINTER).read_dir().unwrap().count(), 3);
     // And the drifted one does not come back with its old verdict.
     let again = [&["promote", "checkpoints/two"], &PROMOTE[..]].concat();
-    let stderr = run.fails(1, &again);
-    assert!(stderr.contains("taken back after the gate had passed it"), "{stderr}");
+    run.fails_with(
+        1,
+        &again,
+        str![[r#"
+error: this model was taken back after the gate had passed it
+  at checkpoints/two/artifact
+  because the verdict is of [NOW], the rollback of [NOW]
+
+hint: run `firebrand gate` on it again, for a newer verdict
+
+"#]],
+    );
 }
 
 #[test]
@@ -379,7 +574,16 @@ fn drift_may_only_be_told_and_limits_are_those_of_the_policy() {
     let output = once("[watch]\non_drift = \"report\"\n");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("one: drift on 8 records") && text.contains("FAIL  loss"), "{text}");
+    says(
+        &text,
+        str![[r#"
+`production`, serial number 1, one: drift on 8 records
+FAIL  accuracy [NUMBER] -> [NUMBER]: 65.8 % worse, only 5 % allowed
+FAIL  loss [NUMBER] -> [NUMBER]: 11.7 % worse, only 5 % allowed
+FAIL  perplexity [NUMBER] -> [NUMBER]: 88.5 % worse, only 5 % allowed
+
+"#]],
+    );
     assert_eq!(run.path(POINTER).read_dir().unwrap().count(), 1);
     let lines = run.read("checkpoints/one/artifact.sigstore.jsonl");
     assert_eq!(lines.lines().count(), 3, "lineage, verdict, drift");
@@ -416,7 +620,7 @@ fn what_cannot_be_decided_is_neither_well_nor_drift() {
     undecided(&["--once", "--policy", "watch.toml"], "watch.toml:2:");
     // The policy's mistake ends also a watch that would go on.
     undecided(&["--policy", "watch.toml"], "watch.toml:2:");
-    undecided(&["--every", "1 hour"], "no time");
+    undecided(&["--every", "1 hour"], "not a duration");
     undecided(&["--once", "--every", "1h"], "cannot be used with");
     let lines = run.read("newest.jsonl");
     run.write("newest.jsonl", "no json\n");
@@ -462,6 +666,12 @@ fn a_watch_that_goes_on_sees_the_branch_move_and_ends_when_told() {
     let status = end(child);
     let said = run.read("second.err");
     assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("`production` is now one"), "{said}");
+    says(
+        &said,
+        str![[r#"
+`production` is now one ([HEX]), serial number 3, until [LATER]; signed by key [HEX]
+
+"#]],
+    );
     assert_eq!(run.succeeds(&["resolve", "production"]), format!("{}\n", artifact("one")));
 }

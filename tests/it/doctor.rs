@@ -1,8 +1,8 @@
 //! `data --doctor`: every fault of a data set is found, told once with its first place, and listed.
 
-use crate::common::{Run, repository};
+use crate::common::{Run, repository, says};
 use serde_json::{Value, json};
-use snapbox::Data;
+use snapbox::{Data, str};
 
 fn chat(question: &str, answer: &str) -> Value {
     json!({"messages": [
@@ -127,8 +127,36 @@ fn what_ends_a_run_is_told_and_the_rest_is_looked_at() {
     let output = run.command(&["data", "tiny.toml", "--doctor"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("3 records cannot be used") && text.contains("data.jsonl:3"), "{text}");
-    assert!(text.contains("no example with target tokens"), "{text}");
+    says(
+        &text,
+        str![[r#"
+     records  3, 3 unusable
+    examples  0, 0 cut off, 0 left out as too long, 0 without target tokens, 0 repeated
+      tokens  0, 0 target tokens (0.0 %); median example 0, 95 of 100 up to 0, longest 0
+        rows  0, 0.0 % full
+  validation  1 examples, 10 target tokens; 0 of the training records are in it too, 0 almost
+
+lengths in tokens
+  up to      3          0
+  up to      6          0
+  up to     12          0
+  up to     24          0
+  up to     48          0
+  up to     96          0
+
+records that cannot be used
+        1  not valid JSON: expected ident at column 2, first data.jsonl:1
+        1  the shape of the record is not known, first data.jsonl:2
+        1  a JSON object was expected, a list was found, first data.jsonl:3
+
+look at this: 3 of 4 records cannot be used
+all 3 findings, one a line: [FOLDER]/cache/doctor/tiny-[..].jsonl
+`train` refuses this data: 3 records cannot be used, and `data.max_bad_rows` is 0: correct them, or set it to 3 to skip them
+`train` refuses this data: the shape of the records is not known: the record has no fields
+`train` refuses this data: the training data holds no example with target tokens (3 records were read)
+
+"#]],
+    );
     // Records of two shapes, and one that is to be an error, with as many as that may be bad.
     let long = chat("Long?", &"so long ".repeat(60)).to_string();
     let run = folder(
@@ -143,7 +171,12 @@ fn what_ends_a_run_is_told_and_the_rest_is_looked_at() {
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["statistics"]["bad_rows"], 2, "{json}");
     assert_eq!(json["statistics"]["examples"], 3, "{json}");
-    assert!(json["refusals"][0].as_str().unwrap().contains("the shape"), "{json}");
+    says(
+        json["refusals"][0].as_str().unwrap(),
+        str![
+            "the record at data.jsonl:1 has the shape `text`, and this one has the shape `messages`"
+        ],
+    );
     // A run ends there, too.
     run.fails(2, &[&["data", "tiny.toml"], &all[..], &error[..]].concat());
 }
@@ -154,8 +187,57 @@ fn good_data_needs_no_attention() {
     let run = folder(&training, &[good(50), good(51)]);
     let arguments = ["data", "tiny.toml", "--doctor", "--set", "data.max_seq_len=64"];
     let text = run.succeeds(&arguments);
-    assert!(text.contains("nothing needs attention"), "{text}");
-    assert!(!text.contains("findings"), "{text}");
+    says(
+        &text,
+        str![[r#"
+     records  40, 0 unusable
+    examples  40, 0 cut off, 0 left out as too long, 0 without target tokens, 0 repeated
+      tokens  1974, 444 target tokens (22.5 %); median example 50, 95 of 100 up to 51, longest 51
+        rows  40, 77.1 % full
+  validation  2 examples, 24 target tokens; 0 of the training records are in it too, 0 almost
+
+lengths in tokens
+  up to      2          0
+  up to      4          0
+  up to      8          0
+  up to     16          0
+  up to     32          0
+  up to     64         40  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇
+
+data.jsonl:1
+    <|im_start|>user
+    What does tea number 0 cost?<|im_end|>
+    <|im_start|>assistant
+    ⟦It costs 2.<|im_end|>⟧
+
+data.jsonl:9
+    <|im_start|>user
+    What does wool number 8 cost?<|im_end|>
+    <|im_start|>assistant
+    ⟦It costs 26.<|im_end|>⟧
+
+data.jsonl:17
+    <|im_start|>user
+    What does silk number 16 cost?<|im_end|>
+    <|im_start|>assistant
+    ⟦It costs 50.<|im_end|>⟧
+
+data.jsonl:25
+    <|im_start|>user
+    What does tea number 24 cost?<|im_end|>
+    <|im_start|>assistant
+    ⟦It costs 74.<|im_end|>⟧
+
+data.jsonl:33
+    <|im_start|>user
+    What does wool number 32 cost?<|im_end|>
+    <|im_start|>assistant
+    ⟦It costs 98.<|im_end|>⟧
+
+nothing needs attention
+
+"#]],
+    );
 }
 
 #[test]
@@ -163,7 +245,16 @@ fn a_run_says_the_rule_of_a_shape_once() {
     let run = faulty();
     let stderr = run.fails(2, &["data", "tiny.toml"]);
     // A record of another shape among the first ends a run before any other.
-    assert!(stderr.contains("has the shape `text`"), "{stderr}");
+    says(
+        &stderr,
+        str![[r#"
+error: the record at data.jsonl:2 has the shape `messages`, and this one has the shape `text`
+  at data.jsonl:21:1
+
+hint: put records of different shapes into different files
+
+"#]],
+    );
     let mut lines: Vec<String> = (0..4).map(good).collect();
     lines.extend((0..14).map(|number| {
         let role = if number < 7 { "narrator" } else { "minstrel" };
@@ -200,9 +291,23 @@ fn messages_of_weight_0_are_no_targets_where_everything_else_is() {
     ]});
     let run = folder(&[record.to_string()], &[good(2)]);
     let shown = run.succeeds(&["data", "tiny.toml", "--rows", "1", "--set", "data.train_on=all"]);
-    assert!(shown.contains("⟧Wrong.<|im_end|>⟦"), "{shown}");
-    assert!(shown.contains("Right.<|im_end|>"), "{shown}");
-    assert!(!shown.contains("⟧Right"), "{shown}");
+    says(
+        &shown,
+        str![[r#"
+step 1, row 0:
+  data.jsonl:1, 53 tokens
+    <|im_start|>⟦user
+    One?<|im_end|>
+    <|im_start|>assistant
+    ⟧Wrong.<|im_end|>⟦
+    <|im_start|>user
+    Two?<|im_end|>
+    <|im_start|>assistant
+    Right.<|im_end|>
+    ⟧
+
+"#]],
+    );
 }
 
 #[test]
@@ -228,8 +333,13 @@ fn preferences_are_shown_with_the_arguments_and_the_rule_of_the_run() {
     let warning = "warning: 1 of 1 records hold reasoning that the chat template does not write, \
                    first data.jsonl:1";
     assert!(err.contains(warning), "{err}");
-    let stderr = run.fails(2, &["data", "tiny.toml", "--set", "data.on_unused=error"]);
-    assert!(stderr.contains("does not write reasoning"), "{stderr}");
+    run.fails_with(2, &["data", "tiny.toml", "--set", "data.on_unused=error"], str![[r#"
+error: the chat template does not write reasoning (`The sun shines on it.`)
+  at data.jsonl:1:1
+
+hint: all that a record says must reach the model: name a chat template that writes it as `data.chat_template`, remove it from the records, or have it reported instead with `data.on_unused = "warn"`
+
+"#]]);
 }
 
 #[test]
@@ -265,14 +375,40 @@ fn an_evaluation_and_a_prompt_have_the_arguments_of_the_template() {
         serde_json::from_str::<Value>(json).unwrap()["metrics"]["loss"].clone()
     };
     let (_, plain, stderr) = suite("");
-    assert!(stderr.contains("1 of 1 records hold reasoning that the chat template"), "{stderr}");
+    says(
+        &stderr,
+        str![[r#"
+warning: 1 of 1 records hold reasoning that the chat template does not write, first eval.jsonl:1
+
+"#]],
+    );
     let (_, kind, _) = suite("template_args = { tone = \"kind\" }\n");
     assert_ne!(loss(&plain), loss(&kind), "{plain}{kind}");
     let (code, _, stderr) = suite("on_unused = \"error\"\n");
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("does not write reasoning"), "{stderr}");
+    says(
+        &stderr,
+        str![[r#"
+error: a record of the evaluation cannot be used
+  at eval.jsonl:1:1
+  because the chat template does not write reasoning (`The sun shines on it.`)
+
+hint: correct or remove it: a model must not be evaluated on some of the records only
+
+"#]],
+    );
     let (code, _, stderr) = suite("on_unused = \"never\"\n");
-    assert!(code == Some(2) && stderr.contains("`on_unused` cannot be `never`"), "{stderr}");
+    assert_eq!(code, Some(2), "{stderr}");
+    says(
+        &stderr,
+        str![[r#"
+error: `on_unused` cannot be `never`
+  at suite.toml:4:13
+
+hint: there are error, warn
+
+"#]],
+    );
 }
 
 /// The folder of the model that the base run has made.

@@ -1,7 +1,8 @@
 //! Whole commands about judging a model: numbers, slices, tasks, and what is kept of them.
 
-use crate::common::Run;
+use crate::common::{Run, says};
 use serde_json::{Value, json};
+use snapbox::str;
 
 const SUITE: &str = "
 [data]
@@ -81,7 +82,20 @@ fn the_loss_is_the_one_that_training_reports_and_slices_add_up_to_it() {
     let table =
         run.succeeds(&["eval", "checkpoints/tiny", "--config", "eval.toml", "--markdown", "t.md"]);
     assert_eq!(table.trim_end(), run.read("t.md").trim_end());
-    assert!(table.contains("| lang = `de` | 0 | – | – | – |"), "{table}");
+    says(
+        &table,
+        str![[r#"
+|  | records | accuracy | loss | perplexity |
+| --- | ---: | ---: | ---: | ---: |
+| all | 6 | [NUMBER] ([NUMBER] … [NUMBER]) | [NUMBER] ([NUMBER] … [NUMBER]) | [NUMBER] ([NUMBER] … [NUMBER]) |
+| lang = `en` | 3 | [NUMBER] ([NUMBER] … [NUMBER]) | [NUMBER] ([NUMBER] … [NUMBER]) | [NUMBER] ([NUMBER] … [NUMBER]) |
+| lang = `fr` | 3 | [NUMBER] ([NUMBER] … [NUMBER]) | [NUMBER] ([NUMBER] … [NUMBER]) | [NUMBER] ([NUMBER] … [NUMBER]) |
+| lang = `de` | 0 | – | – | – |
+| length = `0-30` | 0 | – | – | – |
+| length = `31+` | 6 | [NUMBER] ([NUMBER] … [NUMBER]) | [NUMBER] ([NUMBER] … [NUMBER]) | [NUMBER] ([NUMBER] … [NUMBER]) |
+
+"#]],
+    );
 }
 
 #[test]
@@ -197,26 +211,71 @@ fn what_cannot_be_judged_is_an_error_with_its_place() {
     let call = ["eval", "checkpoints/tiny", "--config", "eval.toml"];
     let lines = run.read("judged.jsonl");
     run.write("judged.jsonl", &format!("{lines}no json\n"));
-    let stderr = run.fails(2, &call);
-    assert!(stderr.contains("judged.jsonl:7"), "{stderr}");
+    run.fails_with(
+        2,
+        &call,
+        str![[r#"
+error: a record of the evaluation cannot be used
+  at judged.jsonl:7:1
+  because not valid JSON: expected ident at column 2
+
+hint: correct or remove it: a model must not be evaluated on some of the records only
+
+"#]],
+    );
     run.write("judged.jsonl", &lines);
     run.write(
         "eval.toml",
         &SUITE.replace("by = \"lang\"\nvalues = [\"en\", \"fr\", \"de\"]", "by = \"language\""),
     );
-    let stderr = run.fails(2, &call);
-    assert!(stderr.contains("no record has the column `language`"), "{stderr}");
+    run.fails_with(
+        2,
+        &call,
+        str![[r#"
+error: no record has the column `language`
+  at eval.toml
+
+hint: columns are named as they stand in the records, e.g. `meta.lang`
+
+"#]],
+    );
     run.write("text.jsonl", "{\"text\": \"two and two\"}\n");
     run.write(
         "eval.toml",
         "[data]\npath = \"text.jsonl\"\n[[task]]\nname = \"a\"\nkind = \"exact\"\n",
     );
-    let stderr = run.fails(2, &call);
-    assert!(stderr.contains("the task `a` has nothing to ask"), "{stderr}");
-    let stderr = run.fails(2, &["eval", "checkpoints/none", "--config", "eval.toml"]);
-    assert!(stderr.contains("checkpoints/none"), "{stderr}");
+    run.fails_with(
+        2,
+        &call,
+        str![[r#"
+error: the task `a` has nothing to ask
+  at eval.toml
+  because no record has an answer of its own: they are plain text
+
+hint: tasks are for conversations, and for prompts with completions
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["eval", "checkpoints/none", "--config", "eval.toml"],
+        str![[r#"
+error: there is no model `checkpoints/none`
+
+hint: name a model directory, an artifact, a finished run, or `owner/name` on a hub
+
+"#]],
+    );
     run.write("eval.toml", "[data]\npath = \"missing.jsonl\"\n");
-    assert!(run.fails(2, &call).contains("missing.jsonl"));
+    run.fails_with(
+        2,
+        &call,
+        str![[r#"
+error: there is no such file
+  at missing.jsonl
+
+"#]],
+    );
 }
 
 #[test]
@@ -238,7 +297,16 @@ fn a_suite_in_the_configuration_judges_the_finished_model() {
     run.succeeds(&["verify", "checkpoints/lora"]);
     // A suite that cannot be used is told before the first step.
     let missing = ["train", "lora.toml", "--set", "eval.suite=no.toml", "--set", "name=other"];
-    assert!(run.fails(2, &missing).contains("no.toml"));
+    run.fails_with(
+        2,
+        &missing,
+        str![[r#"
+error: cannot read the evaluation
+  at no.toml
+  because No such file or directory (os error 2)
+
+"#]],
+    );
     assert!(!run.path("checkpoints/other/metrics.jsonl").exists());
 
     let page = run.read("checkpoints/lora/report.html");

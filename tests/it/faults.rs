@@ -3,13 +3,14 @@
 //!
 //! The run happens in this program itself, started again as a child: `files::watch` lets it be
 //! asked before each call. That needs no rights and no tools, and works on every system.
+
+use snapbox::str;
 use std::io;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::common::{Run, weights_digest};
+use crate::common::{Run, says, this_test, weights_digest, without_progress};
 use firebrand::files::{Call, watch};
 
 const PLAN: &str = "FIREBRAND_TEST_FAULT";
@@ -140,8 +141,8 @@ fn train_under(run: &Run, fault: &str, at: usize, more: &[&str]) -> Ended {
     let steps = format!("train.max_steps={STEPS}");
     let set = ["--set", "name=hurt", "--set", &steps, "--set", "eval.prompts=[]"];
     let plan = [&[fault, &at.to_string(), "train", "tiny.toml"], &set[..], more].concat().join(" ");
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::child", "--ignored", "--nocapture", "--test-threads=1"])
+    let output = this_test!("child")
+        .args(["--nocapture", "--test-threads=1"])
         .current_dir(run.path("."))
         .env(PLAN, plan)
         .env("XDG_CONFIG_HOME", run.path("settings"))
@@ -323,7 +324,16 @@ fn a_run_that_waits_for_room_goes_on_when_there_is_some() {
     let more = ["--set", "checkpoint.on_disk_full=wait"];
     let ended = train_under(&scene.run, "full-for-a-while", first_of_a_save(&scene), &more);
     assert_eq!(ended.code, Some(0), "{}", ended.said);
-    assert!(ended.said.contains("waiting for room"), "{}", ended.said);
+    says(
+        without_progress(&ended.said),
+        str![[r#"
+warning: cannot write the metrics, tried again each step
+warning: not saved: cannot make the folder: no storage space
+warning: waiting for room (`checkpoint.on_disk_full`): cannot write the metrics: no storage space
+
+
+"#]],
+    );
     assert_eq!(end(&scene.run), scene.expected);
 }
 
@@ -336,7 +346,14 @@ fn a_run_that_goes_on_without_room_says_so_and_saves_when_there_is_some() {
     let at = first_of_a_save(&scene);
     let ended = train_under(&scene.run, "full-twice", at, &more);
     assert_eq!(ended.code, Some(0), "{}", ended.said);
-    assert!(ended.said.contains("training goes on"), "{}", ended.said);
+    says(
+        without_progress(&ended.said),
+        str![[r#"
+warning: not saved; training goes on, and what it does can be lost: cannot write the metrics: no storage space
+
+
+"#]],
+    );
     assert_eq!(end(&scene.run), scene.expected);
     let root = scene.run.path("checkpoints/hurt");
     assert!(!root.join("step-00000001").exists() && tidy(&scene.run));
@@ -350,7 +367,7 @@ fn saves_that_take_longer_than_steps_change_no_byte() {
     let ended = train_under(&scene.run, "slow", 0, &more);
     assert_eq!(ended.code, Some(0), "{}", ended.said);
     assert_eq!(end(&scene.run), scene.expected);
-    assert!(ended.said.contains("training stood still"), "{}", ended.said);
+    assert!(ended.said.contains("checkpoint stall: "), "{}", ended.said);
 }
 
 #[test]
@@ -361,7 +378,11 @@ fn a_thread_that_breaks_down_while_it_saves_ends_the_run() {
         scene.begin_anew();
         let ended = train_under(&scene.run, "panic", at, &[]);
         assert_eq!(ended.code, Some(2), "{}", ended.said);
-        assert!(ended.said.contains("the thread that saves has broken down"), "{}", ended.said);
+        assert!(
+            ended.said.contains("the thread that saves checkpoints has failed"),
+            "{}",
+            ended.said
+        );
         assert_eq!(train_under(&scene.run, "none", 0, &[]).code, Some(0));
         assert_eq!(end(&scene.run), scene.expected);
     }

@@ -1,10 +1,12 @@
 //! Whole commands about whether a model may be used: a good candidate, a worse one, and everything
 //! that a gate must not let through.
 
+use snapbox::data::Inline;
+use snapbox::str;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::Run;
+use crate::common::{Run, says};
 use firebrand::channel::Verdicts;
 use firebrand::files::hash_tree;
 use firebrand::gate::attest::Verdict;
@@ -111,6 +113,14 @@ fn by(run: &Run, policy: &str) -> (i32, String) {
     (code, format!("{stdout}{stderr}"))
 }
 
+/// Fails unless a gate ended with this code, and said this besides the tests that hold.
+#[track_caller]
+fn ends((found, said): (i32, String), code: i32, snapshot: Inline) {
+    assert_eq!(found, code, "{said}");
+    let told = said.lines().filter(|line| !line.starts_with("ok    "));
+    says(told.flat_map(|line| [line, "\n"]).collect::<String>(), snapshot);
+}
+
 /// The verdicts that count for a model.
 fn counted(artifact: &Path, trust: &Trust) -> Vec<Verdict> {
     Verdicts::read(artifact, &hash_tree(artifact).unwrap(), trust).unwrap().valid
@@ -140,9 +150,33 @@ fn a_good_candidate_passes_and_its_verdict_is_signed_and_read_back() {
         .concat(),
     );
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert!(stdout.contains("ok    slice:lang=fr/loss"), "{stdout}");
-    assert!(stdout.ends_with("PASSED: all of 13 tests hold\n"), "{stdout}");
-    assert!(stderr.contains("checkpoints/again/artifact.sigstore.jsonl"), "{stderr}");
+    says(
+        &stdout,
+        str![[r#"
+ok    metric:loss                     [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
+ok    slice:lang=en/loss              [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
+ok    slice:lang=fr/loss              [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
+ok    check:signature                 signed by key [HEX], 10 files
+ok    check:lineage                   1 generation, made by `from-random-weights`
+ok    check:model_pinned              1 files of `base`
+ok    check:data_pinned               2 files
+ok    check:source_clean              commit [HEX]
+-     check:output_schema             the suite has no task of the kind `json_schema`
+ok    check:tokenizer                 362 tokens, 90 texts written and read again, the file that it was trained with
+ok    check:evaluation_apart/files    no file of the evaluation was trained on
+ok    check:evaluation_apart/records  0 of 30 records stand among 60 training records
+ok    check:evaluation_apart/words    0 of 30 records have more than 80 % of their 13-grams in the training data
+PASSED: all of 13 tests hold
+
+"#]],
+    );
+    says(
+        &stderr,
+        str![[r#"
+signed by key [HEX]: [FOLDER]/checkpoints/again/artifact.sigstore.jsonl
+
+"#]],
+    );
 
     // The numbers are those of `eval`.
     let report: Value = serde_json::from_str(&run.read("a.json")).unwrap();
@@ -191,7 +225,27 @@ fn a_good_candidate_passes_and_its_verdict_is_signed_and_read_back() {
     run.write("gate-first.toml", &POLICY.replace("max_regression = 0.05\n[[", "max = 0.01\n[["));
     let first = ["--policy", "gate-first.toml", "--candidate", "checkpoints/again"];
     let (code, stdout, _) = gate(&run, &[&first[..], &["--no-attest"]].concat());
-    assert!(code == 1 && stdout.contains("is above 0.01"), "{stdout}");
+    assert_eq!(code, 1, "{stdout}");
+    says(
+        &stdout,
+        str![[r#"
+FAIL  metric:loss                     [NUMBER] is above 0.01
+warn  slice:lang=en/loss              [NUMBER]: there is no baseline to compare with, untested
+warn  slice:lang=fr/loss              [NUMBER]: there is no baseline to compare with, untested
+ok    check:signature                 signed by key [HEX], 10 files
+ok    check:lineage                   1 generation, made by `from-random-weights`
+ok    check:model_pinned              1 files of `base`
+ok    check:data_pinned               2 files
+ok    check:source_clean              commit [HEX]
+-     check:output_schema             the suite has no task of the kind `json_schema`
+ok    check:tokenizer                 362 tokens, 90 texts written and read again, the file that it was trained with
+ok    check:evaluation_apart/files    no file of the evaluation was trained on
+ok    check:evaluation_apart/records  0 of 30 records stand among 60 training records
+ok    check:evaluation_apart/words    0 of 30 records have more than 80 % of their 13-grams in the training data
+REFUSED: 1 of 13 tests fail
+
+"#]],
+    );
 
     // A file that was added later: the verdicts are about another model.
     std::fs::write(artifact.join("note.txt"), "x").unwrap();
@@ -224,13 +278,34 @@ fn a_candidate_that_learnt_wrong_answers_in_one_language_is_refused_with_its_nam
     ];
     let (code, stdout, stderr) = gate(&run, &call);
     assert_eq!(code, 1, "{stdout}{stderr}");
-    assert!(stdout.contains("ok    metric:loss"), "{stdout}");
-    assert!(stdout.contains("FAIL  slice:lang=fr/loss"), "{stdout}");
-    assert!(stdout.contains("ok    slice:lang=en/loss"), "{stdout}");
-    assert!(stdout.contains("REFUSED: 1 of 13 tests fail"), "{stdout}");
+    says(
+        &stdout,
+        str![[r#"
+ok    metric:loss                     [NUMBER], baseline [NUMBER]: [N] % worse ([N] … [N] % worse), 900.0 % allowed
+ok    slice:lang=en/loss              [NUMBER], baseline [NUMBER]: [N] % worse ([N] … [N] % worse), 5.0 % allowed
+FAIL  slice:lang=fr/loss              [NUMBER], baseline [NUMBER]: [N] % worse ([N] … [N] % worse), 5.0 % allowed
+ok    check:signature                 signed by key [HEX], 10 files
+ok    check:lineage                   1 generation, made by `from-random-weights`
+ok    check:model_pinned              1 files of `base`
+ok    check:data_pinned               2 files
+ok    check:source_clean              commit [HEX]
+-     check:output_schema             the suite has no task of the kind `json_schema`
+ok    check:tokenizer                 362 tokens, 90 texts written and read again, the file that it was trained with
+ok    check:evaluation_apart/files    no file of the evaluation was trained on
+ok    check:evaluation_apart/records  0 of 30 records stand among 60 training records
+ok    check:evaluation_apart/words    0 of 30 records have more than 80 % of their 13-grams in the training data
+REFUSED: 1 of 13 tests fail
+
+"#]],
+    );
     let sarif: Value = serde_json::from_str(&run.read("a.sarif")).unwrap();
     let [result] = &sarif["runs"][0]["results"].as_array().unwrap()[..] else { panic!("{sarif}") };
-    assert!(result["message"]["text"].as_str().unwrap().starts_with("slice:lang=fr/loss: "));
+    says(
+        result["message"]["text"].as_str().unwrap(),
+        str![
+            "slice:lang=fr/loss: [NUMBER], baseline [NUMBER]: [N] % worse ([N] … [N] % worse), 5.0 % allowed"
+        ],
+    );
     let place = &result["locations"][0]["physicalLocation"];
     assert_eq!(place["artifactLocation"]["uri"], "gate-loose.toml");
     assert_eq!(place["region"]["startLine"], 7);
@@ -248,43 +323,116 @@ fn a_candidate_that_learnt_wrong_answers_in_one_language_is_refused_with_its_nam
     run.write("gate-gap.toml", &policy);
     let gap = ["--policy", "gate-gap.toml", "--candidate", "checkpoints/bad", "--no-attest"];
     let (code, stdout, _) = gate(&run, &gap);
-    assert!(code == 1 && stdout.contains("FAIL  gap:lang/loss"), "{stdout}");
-    assert!(stdout.contains("`fr` has"), "{stdout}");
+    assert_eq!(code, 1, "{stdout}");
+    says(
+        &stdout,
+        str![[r#"
+warn  metric:loss                     [NUMBER]: there is no baseline to compare with, only its absolute limits were tested
+warn  slice:lang=en/loss              [NUMBER]: there is no baseline to compare with, only its absolute limits were tested
+warn  slice:lang=fr/loss              [NUMBER]: there is no baseline to compare with, only its absolute limits were tested
+FAIL  gap:lang/loss                   `fr` has [NUMBER], `en` has [NUMBER]: [N] % apart, 30.0 % allowed
+ok    check:signature                 signed by key [HEX], 10 files
+ok    check:lineage                   1 generation, made by `from-random-weights`
+ok    check:model_pinned              1 files of `base`
+ok    check:data_pinned               2 files
+ok    check:source_clean              commit [HEX]
+-     check:output_schema             the suite has no task of the kind `json_schema`
+ok    check:tokenizer                 362 tokens, 90 texts written and read again, the file that it was trained with
+ok    check:evaluation_apart/files    no file of the evaluation was trained on
+ok    check:evaluation_apart/records  0 of 30 records stand among 60 training records
+ok    check:evaluation_apart/words    0 of 30 records have more than 80 % of their 13-grams in the training data
+REFUSED: 1 of 14 tests fail
+
+"#]],
+    );
 }
 
 #[test]
-fn what_may_not_pass_does_not_and_says_why() {
+fn a_policy_that_asks_for_what_is_not_there_is_not_met() {
     let run = repository();
     run.succeeds(&["train", "tiny.toml", "--quiet"]);
     assert_eq!(by(&run, POLICY).0, 0, "{}", by(&run, POLICY).1);
 
     // A policy with a typo is told with its place, and nothing is evaluated.
-    let (code, said) = by(&run, &POLICY.replace("max_regression", "max_regresion"));
-    assert!(code == 2 && said.contains("gate-other.toml:6:1"), "{said}");
-    let (code, said) = by(&run, &POLICY.replace("\"fr\"", "\"de\""));
-    assert!(code == 2 && said.contains("there is no slice `de`"), "{said}");
+    ends(
+        by(&run, &POLICY.replace("max_regression", "max_regresion")),
+        2,
+        str![[r#"
+error: unknown field `max_regresion`, expected one of `name`, `direction`, `max_regression`, `min`, `max`, `significant`
+  at gate-other.toml:6:1
+
+"#]],
+    );
+    ends(
+        by(&run, &POLICY.replace("\"fr\"", "\"de\"")),
+        2,
+        str![[r#"
+error: there is no slice `de`
+  at gate-other.toml:9:17
+
+hint: there are `en`, `fr`
+
+"#]],
+    );
 
     // A slice that the data lacks, and one of too few records.
     run.write("eval.toml", &SUITE.replace("values = [\"en\", \"fr\"]\n", ""));
-    let (code, said) = by(&run, &POLICY.replace("\"fr\"", "\"de\""));
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("FAIL  slice:lang=de/loss") && said.contains("slice is missing"));
+    ends(
+        by(&run, &POLICY.replace("\"fr\"", "\"de\"")),
+        1,
+        str![[r#"
+FAIL  slice:lang=de/loss              the slice is missing: the evaluation has no such slice
+-     check:output_schema             the suite has no task of the kind `json_schema`
+REFUSED: 1 of 13 tests fail
+
+"#]],
+    );
     run.write("eval.toml", SUITE);
-    let (code, said) = by(&run, &POLICY.replace("min_records = 5", "min_records = 16"));
-    assert!(code == 1 && said.contains("only 15 records, 16 are needed"), "{said}");
+    ends(
+        by(&run, &POLICY.replace("min_records = 5", "min_records = 16")),
+        1,
+        str![[r#"
+FAIL  slice:lang=en/loss              only 15 records, 16 are needed
+FAIL  slice:lang=fr/loss              only 15 records, 16 are needed
+-     check:output_schema             the suite has no task of the kind `json_schema`
+REFUSED: 2 of 13 tests fail
+
+"#]],
+    );
 
     // Inputs that no trusted allowlist has.
-    let (code, said) = by(&run, &format!("{POLICY}[checks]\nrequire_approved = true\n"));
-    assert!(code == 1 && said.contains("FAIL  check:model_pinned"), "{said}");
-    assert!(said.contains("no trusted allowlist has `data.jsonl`"), "{said}");
+    ends(
+        by(&run, &format!("{POLICY}[checks]\nrequire_approved = true\n")),
+        1,
+        str![[r#"
+FAIL  check:model_pinned              no trusted allowlist has `config.json`
+FAIL  check:data_pinned               no trusted allowlist has `data.jsonl`; no trusted allowlist has `validation.jsonl`
+-     check:output_schema             the suite has no task of the kind `json_schema`
+REFUSED: 2 of 13 tests fail
+
+"#]],
+    );
 
     // Speed, measured in processes of their own.
     let speed = "[performance]\nmax_regression = 0.95\nrepeats = 1\n";
     let (code, said) = by(&run, &format!("{POLICY}{speed}"));
-    assert!(code == 0 && said.contains("ok    performance:tokens_per_second"), "{said}");
-    assert!(said.contains("ok    performance:memory"), "{said}");
+    for held in ["ok    performance:tokens_per_second ", "ok    performance:memory "] {
+        assert!(said.lines().any(|line| line.starts_with(held)), "{said}");
+    }
+    ends(
+        (code, said),
+        0,
+        str![[r#"
+-     check:output_schema             the suite has no task of the kind `json_schema`
+PASSED: all of 15 tests hold
 
-    // A dirty source.
+"#]],
+    );
+}
+
+#[test]
+fn a_dirty_source_a_changed_artifact_and_a_strange_key_do_not_pass() {
+    let run = repository();
     run.write("notes.txt", "not committed");
     run.succeeds(&[
         "train",
@@ -297,7 +445,19 @@ fn what_may_not_pass_does_not_and_says_why() {
     ]);
     let call = ["--policy", "gate.toml", "--candidate", "checkpoints/dirty", "--no-attest"];
     let (code, said, _) = gate(&run, &call);
-    assert!(code == 1 && said.contains("FAIL  check:source_clean"), "{said}");
+    ends(
+        (code, said),
+        1,
+        str![[r#"
+warn  metric:loss                     [NUMBER]: there is no baseline to compare with, untested
+warn  slice:lang=en/loss              [NUMBER]: there is no baseline to compare with, untested
+warn  slice:lang=fr/loss              [NUMBER]: there is no baseline to compare with, untested
+FAIL  check:source_clean              it was trained with changes that are not in the commit [HEX]
+-     check:output_schema             the suite has no task of the kind `json_schema`
+REFUSED: 1 of 13 tests fail
+
+"#]],
+    );
     run.write("gate-dirty.toml", &format!("{POLICY}[checks]\nsource_clean = false\n"));
     let call = ["--policy", "gate-dirty.toml", "--candidate", "checkpoints/dirty", "--no-attest"];
     let (code, said, _) = gate(&run, &call);
@@ -310,20 +470,69 @@ fn what_may_not_pass_does_not_and_says_why() {
     let before = run.read("checkpoints/dirty/artifact.sigstore.jsonl");
     let call = ["--policy", "gate-dirty.toml", "--candidate", "checkpoints/dirty/artifact"];
     let (code, said, stderr) = gate(&run, &call);
-    assert!(code == 1 && said.contains("FAIL  check:signature"), "{said}");
-    assert!(stderr.contains("no trusted key has signed a verdict on these bytes"), "{stderr}");
+    ends(
+        (code, said),
+        1,
+        str![[r#"
+warn  metric:loss                     [NUMBER]: there is no baseline to compare with, untested
+warn  slice:lang=en/loss              [NUMBER]: there is no baseline to compare with, untested
+warn  slice:lang=fr/loss              [NUMBER]: there is no baseline to compare with, untested
+FAIL  check:signature                 signature file: there is no `model.sig`
+-     check:output_schema             the suite has no task of the kind `json_schema`
+REFUSED: 1 of 12 tests fail
+
+"#]],
+    );
+    says(
+        &stderr,
+        str![[r#"
+the verdict is not signed: no trusted key has signed a verdict on these bytes
+
+"#]],
+    );
     assert_eq!(run.read("checkpoints/dirty/artifact.sigstore.jsonl"), before);
     std::fs::write(artifact.join("model.sig"), signature).unwrap();
     std::fs::write(artifact.join("README.md"), "other words").unwrap();
     let (code, said, _) = gate(&run, &call);
-    assert!(code == 1 && said.contains("changed: `README.md`"), "{said}");
+    ends(
+        (code, said),
+        1,
+        str![[r#"
+warn  metric:loss                     [NUMBER]: there is no baseline to compare with, untested
+warn  slice:lang=en/loss              [NUMBER]: there is no baseline to compare with, untested
+warn  slice:lang=fr/loss              [NUMBER]: there is no baseline to compare with, untested
+FAIL  check:signature                 files unchanged: changed: `README.md`; attestation: line 1: the statement is about other files: `README.md`
+FAIL  check:lineage                   lineage files: the statement is about other files: `README.md`
+-     check:output_schema             the suite has no task of the kind `json_schema`
+REFUSED: 2 of 12 tests fail
+
+"#]],
+    );
 
     // A key that would count for nothing is refused before anything is evaluated.
     run.succeeds(&["keygen", "other.pem"]);
     let (code, _, stderr) = gate(&run, &[&call[..], &["--key", "other.pem"]].concat());
-    assert!(code == 2 && stderr.contains("would count for nothing here"), "{stderr}");
+    assert_eq!(code, 2, "{stderr}");
+    says(
+        &stderr,
+        str![[r#"
+error: a verdict signed with this key would count for nothing here
+  because key [HEX] is none that you trust
+
+hint: trust its public key with the role `gate`, or use `--no-attest`
+
+"#]],
+    );
     let (code, _, stderr) = gate(&run, &["--policy", "gate.toml", "--candidate", "nowhere"]);
-    assert!(code == 2 && stderr.contains("there is no such artifact"), "{stderr}");
+    assert_eq!(code, 2, "{stderr}");
+    says(
+        &stderr,
+        str![[r#"
+error: there is no such artifact
+  at nowhere
+
+"#]],
+    );
 }
 
 #[test]
@@ -337,15 +546,30 @@ fn what_was_learnt_is_not_judged_on() {
     let fresh = sums(70..100, false);
     assert_eq!(judged_on(&fresh).0, 0, "{}", judged_on(&fresh).1);
     // The training file itself, under another name.
-    let (code, said) = judged_on(&sums(0..60, false));
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("FAIL  check:evaluation_apart/files"), "{said}");
-    assert!(said.contains("`judged.jsonl` is the training file `data.jsonl`"), "{said}");
+    ends(
+        judged_on(&sums(0..60, false)),
+        1,
+        str![[r#"
+-     check:output_schema             the suite has no task of the kind `json_schema`
+FAIL  check:evaluation_apart/files    `judged.jsonl` is the training file `data.jsonl`
+FAIL  check:evaluation_apart/records  60 of 60 records stand among 60 training records
+FAIL  check:evaluation_apart/words    60 of 60 records have more than 80 % of their 13-grams in the training data
+REFUSED: 3 of 13 tests fail
+
+"#]],
+    );
     // One of its records.
-    let (code, said) = judged_on(&format!("{fresh}{}", sums(8..9, false)));
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("ok    check:evaluation_apart/files"), "{said}");
-    assert!(said.contains("1 of 31 records stand among 60 training records"), "{said}");
+    ends(
+        judged_on(&format!("{fresh}{}", sums(8..9, false))),
+        1,
+        str![[r#"
+-     check:output_schema             the suite has no task of the kind `json_schema`
+FAIL  check:evaluation_apart/records  1 of 31 records stand among 60 training records
+FAIL  check:evaluation_apart/words    1 of 31 records have more than 80 % of their 13-grams in the training data
+REFUSED: 2 of 13 tests fail
+
+"#]],
+    );
     // The words of one, written otherwise: another record with the same text.
     let record: Value = serde_json::from_str(&sums(8..9, false)).unwrap();
     let question = record["messages"][0]["content"].as_str().unwrap().to_uppercase();
@@ -354,27 +578,56 @@ fn what_was_learnt_is_not_judged_on() {
         {"role": "user", "content": question}, {"role": "assistant", "content": answer},
     ]);
     let copied = format!("{}\n", json!({"messages": turns, "lang": "en"}));
-    let (code, said) = judged_on(&format!("{fresh}{copied}"));
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("ok    check:evaluation_apart/records"), "{said}");
-    assert!(said.contains("FAIL  check:evaluation_apart/words"), "{said}");
+    ends(
+        judged_on(&format!("{fresh}{copied}")),
+        1,
+        str![[r#"
+-     check:output_schema             the suite has no task of the kind `json_schema`
+FAIL  check:evaluation_apart/words    1 of 31 records have more than 80 % of their 13-grams in the training data
+REFUSED: 1 of 13 tests fail
+
+"#]],
+    );
     // What the run measured on was not trained on, and may be evaluated on.
     assert_eq!(judged_on(&sums(100..110, false)).0, 0, "{}", judged_on(&fresh).1);
     run.write("judged.jsonl", &fresh);
     // Training data that is gone: nothing can be said, unless the policy takes that.
     std::fs::rename(run.path("data.jsonl"), run.path("moved.bin")).unwrap();
-    let (code, said) = by(&run, POLICY);
-    assert_eq!(code, 2, "{said}");
-    assert!(said.contains("`data.jsonl` is not on this machine"), "{said}");
-    assert!(said.contains("UNDECIDED: 2 of 13 tests could not be made"), "{said}");
+    ends(
+        by(&run, POLICY),
+        2,
+        str![[r#"
+-     check:output_schema             the suite has no task of the kind `json_schema`
+?     check:evaluation_apart/records  0 of 30 records stand among 0 training records; could not look at everything: `data.jsonl` is not on this machine
+?     check:evaluation_apart/words    0 of 30 records have more than 80 % of their 13-grams in the training data; could not look at everything: `data.jsonl` is not on this machine
+UNDECIDED: 2 of 13 tests could not be made, none fails
+
+"#]],
+    );
     let allowed = format!("{POLICY}[checks]\nmissing_training_data = \"allow\"\n");
-    let (code, said) = by(&run, &allowed);
-    assert!(code == 0 && said.contains("WARNED"), "{said}");
+    ends(
+        by(&run, &allowed),
+        0,
+        str![[r#"
+-     check:output_schema             the suite has no task of the kind `json_schema`
+warn  check:evaluation_apart/records  0 of 30 records stand among 0 training records; could not look at everything: `data.jsonl` is not on this machine
+warn  check:evaluation_apart/words    0 of 30 records have more than 80 % of their 13-grams in the training data; could not look at everything: `data.jsonl` is not on this machine
+WARNED: what 13 tests could see holds
+
+"#]],
+    );
     // What could not be decided is not signed.
     let before = run.read("checkpoints/tiny/artifact.sigstore.jsonl");
     let call = ["--policy", "gate.toml", "--candidate", "checkpoints/tiny"];
     let (code, _, stderr) = gate(&run, &call);
-    assert!(code == 2 && stderr.contains("nothing is signed"), "{stderr}");
+    assert_eq!(code, 2, "{stderr}");
+    says(
+        &stderr,
+        str![[r#"
+nothing is signed: there is no verdict
+
+"#]],
+    );
     assert_eq!(run.read("checkpoints/tiny/artifact.sigstore.jsonl"), before);
     let report = run.read("gate.toml");
     assert_eq!(report, POLICY);
@@ -442,7 +695,12 @@ fn speed_on_another_kind_of_device_decides_nothing() {
     let names = other.names(TestOutcome::Undecided);
     assert_eq!(names, ["performance:tokens_per_second", "performance:memory"]);
     let test = other.tests.iter().find(|test| test.outcome == TestOutcome::Undecided).unwrap();
-    assert!(test.detail.contains("incomparable: measured on"), "{}", test.detail);
+    says(
+        &test.detail,
+        str![
+            "incomparable: measured on CPU, 2 threads (other [..]) and on CPU, 2 threads (flex [..])"
+        ],
+    );
     assert_eq!(decide(Path::new(env!("CARGO_BIN_EXE_firebrand"))).decision, Decision::Passed);
     let history = run.path("checkpoints/tiny/evaluations.jsonl");
     assert!(!history.exists(), "measuring is no part of a run's history");
@@ -471,20 +729,78 @@ fn the_policy_and_the_suite_of_the_examples_work_as_they_are() {
     for part in ["slice:length=0-128/loss", "slice:length=129+/loss"] {
         assert!(stdout.contains(&format!("ok    {part}")), "{stdout}");
     }
-    assert!(stdout.contains("PASSED"), "{stdout}");
+    says(
+        &stdout,
+        str![[r#"
+ok    metric:loss                     [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed beyond doubt
+ok    metric:accuracy                 [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed beyond doubt
+ok    slice:length=0-128/loss         [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 10.0 % allowed beyond doubt
+ok    slice:length=129+/loss          [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 10.0 % allowed beyond doubt
+ok    check:signature                 signed by key [HEX], 10 files
+ok    check:lineage                   1 generation, made by `from-random-weights`
+ok    check:model_pinned              1 files of `base`
+ok    check:data_pinned               2 files
+ok    check:source_clean              commit [HEX]
+-     check:output_schema             the suite has no task of the kind `json_schema`
+ok    check:tokenizer                 362 tokens, 60 texts written and read again, the file that it was trained with
+ok    check:evaluation_apart/files    no file of the evaluation was trained on
+ok    check:evaluation_apart/records  0 of 20 records stand among 60 training records
+ok    check:evaluation_apart/words    0 of 20 records have more than 80 % of their 13-grams in the training data
+PASSED: all of 14 tests hold
+
+"#]],
+    );
     run.succeeds(&["eval", "checkpoints/tiny", "--config", "eval.toml", "--device", "cpu"]);
     // Short conversations, as many begin with: there is no part above the only band.
     run.write("judged.jsonl", &sums(70..80, false));
     let (code, stdout, stderr) =
         gate(&run, &[&call[..], &["--baseline", "checkpoints/tiny"]].concat());
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert!(stdout.contains("ok    slice:length=0-128/loss"), "{stdout}");
-    assert!(stdout.contains("-     slice:length=129+/loss"), "{stdout}");
-    assert!(stdout.contains("no record of the evaluation is in it"), "{stdout}");
+    says(
+        &stdout,
+        str![[r#"
+ok    metric:loss                     [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed beyond doubt
+ok    metric:accuracy                 [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed beyond doubt
+ok    slice:length=0-128/loss         [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 10.0 % allowed beyond doubt
+-     slice:length=129+/loss          no record of the evaluation is in it
+ok    check:signature                 signed by key [HEX], 10 files
+ok    check:lineage                   1 generation, made by `from-random-weights`
+ok    check:model_pinned              1 files of `base`
+ok    check:data_pinned               2 files
+ok    check:source_clean              commit [HEX]
+-     check:output_schema             the suite has no task of the kind `json_schema`
+ok    check:tokenizer                 362 tokens, 30 texts written and read again, the file that it was trained with
+ok    check:evaluation_apart/files    no file of the evaluation was trained on
+ok    check:evaluation_apart/records  0 of 10 records stand among 60 training records
+ok    check:evaluation_apart/words    0 of 10 records have more than 80 % of their 13-grams in the training data
+PASSED: all of 14 tests hold
+
+"#]],
+    );
     // And the first release of all.
     let (code, stdout, stderr) = gate(&run, &call);
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert!(stdout.contains("WARNED"), "{stdout}");
+    says(
+        &stdout,
+        str![[r#"
+warn  metric:loss                     [NUMBER]: there is no baseline to compare with, untested
+warn  metric:accuracy                 [NUMBER]: there is no baseline to compare with, untested
+warn  slice:length=0-128/loss         [NUMBER]: there is no baseline to compare with, untested
+-     slice:length=129+/loss          no record of the evaluation is in it
+ok    check:signature                 signed by key [HEX], 10 files
+ok    check:lineage                   1 generation, made by `from-random-weights`
+ok    check:model_pinned              1 files of `base`
+ok    check:data_pinned               2 files
+ok    check:source_clean              commit [HEX]
+-     check:output_schema             the suite has no task of the kind `json_schema`
+ok    check:tokenizer                 362 tokens, 30 texts written and read again, the file that it was trained with
+ok    check:evaluation_apart/files    no file of the evaluation was trained on
+ok    check:evaluation_apart/records  0 of 10 records stand among 60 training records
+ok    check:evaluation_apart/words    0 of 10 records have more than 80 % of their 13-grams in the training data
+WARNED: first release: nothing to compare with, and what 14 tests could see holds
+
+"#]],
+    );
 }
 
 /// What a policy names lies beside it, wherever the command is given.
@@ -498,15 +814,51 @@ fn paths_in_a_policy_are_relative_to_its_folder() {
     let call = ["--policy", "rules/gate.toml", "--candidate", "checkpoints/tiny", "--no-attest"];
     let (code, stdout, stderr) = gate(&run, &call);
     assert_eq!(code, 2, "{stdout}{stderr}");
-    assert!(stderr.contains("there is no suite `rules/eval.toml`"), "{stderr}");
-    assert!(stderr.contains("relative to the folder that it lies in"), "{stderr}");
+    says(
+        &stderr,
+        str![[r#"
+error: there is no suite `rules/eval.toml`
+  at rules/gate.toml:3:9
+
+hint: paths in a policy are relative to the folder that it lies in
+
+"#]],
+    );
     run.write("rules/eval.toml", &run.read("eval.toml"));
     let (code, stdout, stderr) = gate(&run, &call);
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert!(stdout.contains("PASSED"), "{stdout}");
+    says(
+        &stdout,
+        str![[r#"
+ok    metric:loss                     [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
+ok    slice:lang=en/loss              [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
+ok    slice:lang=fr/loss              [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
+ok    check:signature                 signed by key [HEX], 10 files
+ok    check:lineage                   1 generation, made by `from-random-weights`
+ok    check:model_pinned              1 files of `base`
+ok    check:data_pinned               2 files
+ok    check:source_clean              commit [HEX]
+-     check:output_schema             the suite has no task of the kind `json_schema`
+ok    check:tokenizer                 362 tokens, 90 texts written and read again, the file that it was trained with
+ok    check:evaluation_apart/files    no file of the evaluation was trained on
+ok    check:evaluation_apart/records  0 of 30 records stand among 60 training records
+ok    check:evaluation_apart/words    0 of 30 records have more than 80 % of their 13-grams in the training data
+PASSED: all of 13 tests hold
+
+"#]],
+    );
     // A model of that name that lies elsewhere is not taken for it.
     run.write("rules/gate.toml", &text.replace("../checkpoints", "checkpoints"));
     let (code, stdout, stderr) = gate(&run, &call);
     assert_eq!(code, 2, "{stdout}{stderr}");
-    assert!(stderr.contains("there is no model `rules/checkpoints/tiny`"), "{stderr}");
+    says(
+        &stderr,
+        str![[r#"
+error: there is no model `rules/checkpoints/tiny`
+  at rules/gate.toml:14:9
+
+hint: paths in a policy are relative to the folder that it lies in
+
+"#]],
+    );
 }

@@ -1,10 +1,11 @@
 //! Chat templates and tokenizers of strangers: none ends or exhausts the program, whatever command
 //! opens it, and `scan` says so before.
 
+use snapbox::str;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::common::{Run, repository, wait};
+use crate::common::{Run, repository, says, wait, without_progress};
 use serde_json::{Value, json};
 
 /// The small base model, with weights, to be changed.
@@ -62,16 +63,106 @@ fn templates_that_take_too_much_are_refused_by_every_command_and_by_scan() {
     let sum = format!("{{{{ {}1 }}}}", "1+".repeat(300_000));
     let all = format!("{{{{ {}1 }}}}", "1 and ".repeat(100_000));
     let branches = format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(80_000));
+    let mut said = String::new();
     for begin in [doubled, wide, deep, many, &sum, &all, &branches] {
         let run = with_template(begin);
         let start = &begin[..begin.len().min(60)];
+        said += &format!("# {start}\n");
         for arguments in [PLAN.as_slice(), CHAT.as_slice()] {
             let error = run.fails(2, arguments);
-            assert!(error.contains("chat template"), "{start}: {error}");
-            assert!(!error.contains("panicked"), "{start}: {error}");
+            said += &format!("{}: {error}\n", arguments[0]);
         }
         assert!(scanned(&run).contains(&"template-bomb".to_owned()), "{start}");
     }
+    says(
+        said,
+        str![[r#"
+# {% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %
+plan: error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it needs more than 256 MiB of memory for one conversation
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+generate: error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it needs more than 256 MiB of memory for one conversation
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+# {{ '%999999999999d' | format(1) }}{{ 'a' | center(9999999999
+plan: error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it needs more than 256 MiB of memory for one conversation
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+generate: error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it needs more than 256 MiB of memory for one conversation
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+# {% set n = namespace(l=[]) %}{% for i in range(100000) %}{% 
+plan: error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it needs more than 256 MiB of memory for one conversation
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+generate: error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it needs more than 256 MiB of memory for one conversation
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+# {% set n = namespace(l=[]) %}{% for i in range(100000) %}{% 
+plan: error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it takes too long
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+generate: error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it takes too long
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+# {{ 1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1
+plan: error: the chat template is too large
+  at model/chat_template.jinja:1:1
+  because an expression of 600001 words and signs; at most 8192 are accepted
+
+generate: error: the chat template is too large
+  at model/chat_template.jinja:1:1
+  because an expression of 600001 words and signs; at most 8192 are accepted
+
+# {{ 1 and 1 and 1 and 1 and 1 and 1 and 1 and 1 and 1 and 1 a
+plan: error: the chat template is too large
+  at model/chat_template.jinja:1:1
+  because an expression of 200001 words and signs; at most 8192 are accepted
+
+generate: error: the chat template is too large
+  at model/chat_template.jinja:1:1
+  because an expression of 200001 words and signs; at most 8192 are accepted
+
+# {% if 0 %}{% elif 0 %}{% elif 0 %}{% elif 0 %}{% elif 0 %}{%
+plan: error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it nests deeper than a stack of 64 MiB allows
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+generate: error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it nests deeper than a stack of 64 MiB allows
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+
+"#]],
+    );
 }
 
 #[test]
@@ -80,9 +171,17 @@ fn the_limit_that_was_reached_is_named_with_the_template() {
     let doubled = "{% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %}\
                    {% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s | upper }}";
     let error = with_template(doubled).fails(2, &PLAN);
-    assert!(error.contains("cannot be rendered within the limits"), "{error}");
-    assert!(error.contains("model/chat_template.jinja"), "{error}");
-    assert!(error.contains("MiB of memory"), "{error}");
+    says(
+        &error,
+        str![[r#"
+error: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it needs more than 256 MiB of memory for one conversation
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+"#]],
+    );
 }
 
 /// A template that takes too much only of some record.
@@ -99,9 +198,19 @@ fn the_record_that_a_template_cannot_render_is_named() {
         format!("{}\n", json!({"messages": [user, assistant]}))
     };
     run.write("data.jsonl", &(0..40).map(record).collect::<String>());
-    let error = run.fails(2, &PLAN);
-    assert!(error.contains("data.jsonl:8:1") && error.contains("MiB of memory"), "{error}");
-    assert!(error.contains("model/chat_template.jinja"), "{error}");
+    run.fails_with(
+        2,
+        &PLAN,
+        str![[r#"
+error: the chat template cannot be rendered within the limits
+  at data.jsonl:8:1
+  because it needs more than 256 MiB of memory for one conversation
+  because the chat template is model/chat_template.jinja
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+"#]],
+    );
 }
 
 /// A list in a list in a list is let go of by recursion: on a stack that is large enough, for
@@ -121,11 +230,51 @@ fn a_template_that_is_no_regular_file_is_refused_at_once() {
     let run = model();
     let made = Command::new("mkfifo").arg(run.path("pipe")).status().unwrap();
     assert!(made.success());
-    for name in ["/dev/zero", "/dev/null", "pipe", "model"] {
+    for (name, said) in [
+        (
+            "/dev/zero",
+            str![[r#"
+error: a regular file is needed, and this is a device
+  at /dev/zero
+
+hint: write what it gives into a file first
+
+"#]],
+        ),
+        (
+            "/dev/null",
+            str![[r#"
+error: a regular file is needed, and this is a device
+  at /dev/null
+
+hint: write what it gives into a file first
+
+"#]],
+        ),
+        (
+            "pipe",
+            str![[r#"
+error: a regular file is needed, and this is a pipe
+  at pipe
+
+hint: write what it gives into a file first
+
+"#]],
+        ),
+        (
+            "model",
+            str![[r#"
+error: a regular file is needed, and this is a folder
+  at model
+
+hint: name a file in it
+
+"#]],
+        ),
+    ] {
         let set = format!("data.chat_template={name}");
-        let error =
-            run.fails(2, &["plan", "tiny.toml", "--set", "model.base=model", "--set", &set]);
-        assert!(error.contains("regular file"), "{name}: {error}");
+        let plan = ["plan", "tiny.toml", "--set", "model.base=model", "--set", &set];
+        run.fails_with(2, &plan, said);
     }
 }
 
@@ -160,7 +309,7 @@ fn a_small_file_of_a_model_that_is_no_regular_file_is_refused() {
                 _ => std::os::unix::fs::symlink("nothing", &path).unwrap(),
             }
             let part = match kind {
-                "link" => "leads to no file".to_owned(),
+                "link" => "the link points to nothing".to_owned(),
                 kind => format!("a regular file is needed, and this is a {kind}"),
             };
             for command in [&generate[..], &PLAN] {
@@ -189,15 +338,60 @@ fn a_configuration_that_is_no_regular_file_is_refused_at_once() {
     let run = model();
     assert!(Command::new("mkfifo").arg(run.path("pipe")).status().unwrap().success());
 
-    for arguments in [
-        &["plan", "pipe"][..],
-        &["data", "/dev/zero"],
-        &["eval", "model", "--config", "pipe"],
-        &["gate", "--candidate", "model", "--policy", "pipe"],
-        &["generate", "model", "--chat", "--prompt", "a", "--chat-template", "pipe"],
+    let generate = ["generate", "model", "--chat", "--prompt", "a", "--chat-template", "pipe"];
+    for (arguments, said) in [
+        (
+            &["plan", "pipe"][..],
+            str![[r#"
+error: a regular file is needed, and this is a pipe
+  at pipe
+
+hint: write what it gives into a file first
+
+"#]],
+        ),
+        (
+            &["data", "/dev/zero"],
+            str![[r#"
+error: a regular file is needed, and this is a device
+  at /dev/zero
+
+hint: write what it gives into a file first
+
+"#]],
+        ),
+        (
+            &["eval", "model", "--config", "pipe"],
+            str![[r#"
+error: a regular file is needed, and this is a pipe
+  at pipe
+
+hint: write what it gives into a file first
+
+"#]],
+        ),
+        (
+            &["gate", "--candidate", "model", "--policy", "pipe"],
+            str![[r#"
+error: a regular file is needed, and this is a pipe
+  at pipe
+
+hint: write what it gives into a file first
+
+"#]],
+        ),
+        (
+            &generate,
+            str![[r#"
+error: a regular file is needed, and this is a pipe
+  at pipe
+
+hint: write what it gives into a file first
+
+"#]],
+        ),
     ] {
-        let error = run.fails(2, arguments);
-        assert!(error.contains("regular file"), "{arguments:?}: {error}");
+        run.fails_with(2, arguments, said);
     }
 }
 
@@ -287,6 +481,7 @@ fn tokenizers_that_take_too_much_are_refused_by_every_command_and_by_scan() {
         json!({"type": "Replace", "pattern": {"String": "e"}, "content": "e".repeat(1000)});
     let map = |text: &str| json!({"type": "Precompiled", "precompiled_charsmap": text});
     let empty = json!({"type": "Replace", "pattern": {"String": ""}, "content": "xxxxx"});
+    let mut said = String::new();
     for (part, value) in [
         ("normalizer", map("")),
         // Says that four gigabytes follow.
@@ -297,13 +492,73 @@ fn tokenizers_that_take_too_much_are_refused_by_every_command_and_by_scan() {
         ("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
     ] {
         let run = with_tokenizer(|file| file[part] = value.clone());
+        said += &format!("# {part}: {}\n", value["type"]);
         for arguments in [PLAN.as_slice(), CHAT.as_slice()] {
             let error = run.fails(2, arguments);
-            assert!(error.contains("model/tokenizer.json"), "{value}: {error}");
-            assert!(!error.contains("panicked"), "{value}: {error}");
+            said += &format!("{}: {error}\n", arguments[0]);
         }
         assert!(scanned(&run).contains(&"tokenizer-bomb".to_owned()), "{value}");
     }
+    says(
+        said,
+        str![[r##"
+# normalizer: "Precompiled"
+plan: error: the tokenizer is refused
+  at model/tokenizer.json
+  because its map of characters (`precompiled_charsmap`) is empty at line 1 column 481
+
+generate: error: the tokenizer is refused
+  at model/tokenizer.json
+  because its map of characters (`precompiled_charsmap`) is empty at line 1 column 481
+
+# normalizer: "Precompiled"
+plan: error: the tokenizer is refused
+  at model/tokenizer.json
+  because its map of characters (`precompiled_charsmap`) says that its trie has 4294967292 bytes, and has 4 at line 1 column 493
+
+generate: error: the tokenizer is refused
+  at model/tokenizer.json
+  because its map of characters (`precompiled_charsmap`) says that its trie has 4294967292 bytes, and has 4 at line 1 column 493
+
+# normalizer: "Replace"
+plan: error: the tokenizer is refused
+  at model/tokenizer.json
+  because it replaces an empty text, which is everywhere at line 1 column 493
+
+generate: error: the tokenizer is refused
+  at model/tokenizer.json
+  because it replaces an empty text, which is everywhere at line 1 column 493
+
+# normalizer: "Sequence"
+plan: error: the tokenizer is refused
+  at model/tokenizer.json
+  because its normalizer can make a text 2357947691 times as long; at most 1024 are accepted at line 1 column 1062
+
+generate: error: the tokenizer is refused
+  at model/tokenizer.json
+  because its normalizer can make a text 2357947691 times as long; at most 1024 are accepted at line 1 column 1062
+
+# decoder: "Sequence"
+plan: error: the tokenizer is refused
+  at model/tokenizer.json
+  because its decoder can make a text 1000000000000000013287555072 times as long; at most 64 are accepted at line 1 column 10195
+
+generate: error: the tokenizer is refused
+  at model/tokenizer.json
+  because its decoder can make a text 1000000000000000013287555072 times as long; at most 64 are accepted at line 1 column 10195
+
+# pre_tokenizer: "FixedLength"
+plan: error: the tokenizer library cannot look at the tokenizer
+  at model/tokenizer.json
+  because chunk size must be non-zero
+
+generate: error: the tokenizer library cannot look at the tokenizer
+  at model/tokenizer.json
+  because chunk size must be non-zero
+
+
+"##]],
+    );
     let run = with_tokenizer(|file| {
         let tokens = file["added_tokens"].as_array_mut().unwrap();
         let mut token = tokens.last().unwrap().clone();
@@ -311,8 +566,16 @@ fn tokenizers_that_take_too_much_are_refused_by_every_command_and_by_scan() {
         token["content"] = json!("a".repeat(5 << 20));
         tokens.push(token);
     });
-    let error = run.fails(2, &PLAN);
-    assert!(error.contains("bytes in an added token"), "{error}");
+    run.fails_with(
+        2,
+        &PLAN,
+        str![[r#"
+error: the tokenizer is refused
+  at model/tokenizer.json
+  because 5242880 bytes in an added token; at most 4096 are accepted at line 1 column 5243408
+
+"#]],
+    );
     assert!(scanned(&run).contains(&"tokenizer-bomb".to_owned()));
 }
 
@@ -320,12 +583,29 @@ fn tokenizers_that_take_too_much_are_refused_by_every_command_and_by_scan() {
 fn ids_without_a_row_in_the_embedding_are_refused_where_they_are_used() {
     // Of the vocabulary: the model must have a row for it.
     let run = with_tokenizer(|file| file["model"]["vocab"]["q"] = json!(5000));
-    let error = run.fails(2, &PLAN);
-    assert!(error.contains("5001 tokens") && error.contains("2048 rows"), "{error}");
+    run.fails_with(
+        2,
+        &PLAN,
+        str![[r#"
+error: the tokenizer has 5001 tokens, but the model's embedding only 2048 rows
+  at model
+
+hint: tokenizer.json and config.json belong to different models
+
+"#]],
+    );
     let prompt =
         |text| ["generate", "model", "--prompt", text, "--max-tokens", "2", "--device", "cpu"];
-    let error = run.fails(2, &prompt("q"));
-    assert!(error.contains("`q` has the id 5000") && error.contains("2048 rows"), "{error}");
+    run.fails_with(
+        2,
+        &prompt("q"),
+        str![[r#"
+error: the token `q` has the id 5000, but the model's embedding only 2048 rows
+
+hint: tokenizer.json and config.json belong to different models
+
+"#]],
+    );
     run.succeeds(&prompt("a"));
     assert!(scanned(&run).contains(&"tokenizer-size".to_owned()));
 
@@ -340,10 +620,30 @@ fn ids_without_a_row_in_the_embedding_are_refused_where_they_are_used() {
     let output = run.command(&PLAN).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned()
         + &String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("`<|image|>`"), "{said}");
+    assert!(output.status.success(), "{said}");
+    says(
+        without_progress(&said),
+        str![[r#"
+1 added tokens have no row in the model's embedding, such as `<|image|>`: a text with one of them is refused
+
+the first example (data.jsonl:1), target tokens marked:
+
+
+nothing was trained; to do it: firebrand train tiny.toml
+
+"#]],
+    );
     run.succeeds(&prompt("a"));
-    let error = run.fails(2, &prompt("a <|image|> b"));
-    assert!(error.contains("`<|image|>` has the id 2048"), "{error}");
+    run.fails_with(
+        2,
+        &prompt("a <|image|> b"),
+        str![[r#"
+error: the token `<|image|>` has the id 2048, but the model's embedding only 2048 rows
+
+hint: tokenizer.json and config.json belong to different models
+
+"#]],
+    );
 
     // Of what begins every text.
     let run = with_tokenizer(|file| {
@@ -354,9 +654,39 @@ fn ids_without_a_row_in_the_embedding_are_refused_where_they_are_used() {
                 {"Sequence": {"id": "B", "type_id": 1}}],
             "special_tokens": {"x": {"id": "x", "ids": [4_000_000_000_u32], "tokens": ["x"]}}});
     });
-    for arguments in [PLAN.as_slice(), CHAT.as_slice(), &prompt("a")] {
-        let error = run.fails(2, arguments);
-        assert!(error.contains("the id 4000000000"), "{error}");
+    for (arguments, said) in [
+        (
+            PLAN.as_slice(),
+            str![[r#"
+error: the token `` has the id 4000000000, but the model's embedding only 2048 rows
+  at model/tokenizer.json
+
+hint: tokenizer.json and config.json belong to different models
+
+"#]],
+        ),
+        (
+            CHAT.as_slice(),
+            str![[r#"
+error: the token `` has the id 4000000000, but the model's embedding only 2048 rows
+  at model/tokenizer.json
+
+hint: tokenizer.json and config.json belong to different models
+
+"#]],
+        ),
+        (
+            &prompt("a"),
+            str![[r#"
+error: the token `` has the id 4000000000, but the model's embedding only 2048 rows
+  at model/tokenizer.json
+
+hint: tokenizer.json and config.json belong to different models
+
+"#]],
+        ),
+    ] {
+        run.fails_with(2, arguments, said);
     }
     assert!(scanned(&run).contains(&"tokenizer-size".to_owned()));
 }

@@ -2,11 +2,12 @@
 //! checked, trained on and used; and what a hub may not do to it on the way.
 
 use crate::common::hub as server;
+use snapbox::str;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{LORA, Run};
+use crate::common::{LORA, Run, says, without_progress};
 use serde_json::Value;
 use server::Hub;
 
@@ -110,7 +111,27 @@ fn a_signed_model_goes_round() {
     // By its name and by its place, with the network and without.
     scene.succeeds(&["verify", "o/base"]);
     let stdout = scene.succeeds(&["verify", "o/base", "--offline", "--revision", &scene.commit]);
-    assert!(stdout.ends_with("verified\n"), "{stdout}");
+    says(
+        &stdout,
+        str![[r#"
+ok    regular files      [SIZE]
+ok    signature file     sigstore bundle v0.3 with one signature
+ok    trusted key        [SHA256] ([FOLDER]/settings/firebrand/trusted-keys/maker.pem)
+ok    signature          ECDSA P-256 with SHA-256
+ok    signed statement   OpenSSF Model Signing v1.0, 9 files
+ok    other files        none: all are the model's
+ok    files unchanged    all 9 as signed
+ok    nothing added      every file is signed
+ok    root digest        [SHA256]
+ok    weights' headers   1 files, 20 tensors
+ok    lineage inputs     [HEX] is named by 1 weights files
+ok    lineage statement  SLSA provenance v1 of these inputs
+ok    lineage files      8 files as stated
+signed by key [SHA256] ([FOLDER]/settings/firebrand/trusted-keys/maker.pem)
+verified
+
+"#]],
+    );
     scene.succeeds(&["verify", snapshot.to_str().unwrap()]);
 
     scene.succeeds(&TRAIN);
@@ -213,7 +234,15 @@ fn what_other_tools_fetched_beside_a_signed_model_is_not_used() {
     scene.succeeds(&["verify", "o/base", "--offline", "--ignore-unsigned-files"]);
     let (code, _, stderr) = scene.run(&["train", "lora.toml"]);
     assert_eq!(code, Some(0), "{stderr}");
-    assert!(stderr.contains("are not used: `pytorch_model.bin`"), "{stderr}");
+    says(
+        without_progress(&stderr),
+        str![[r#"
+files beside the signed ones of the base model are not used: `pytorch_model.bin`
+
+
+
+"#]],
+    );
 }
 
 #[test]
@@ -229,7 +258,27 @@ fn a_copy_that_was_downloaded_into_a_folder_is_a_copy() {
     fs::write(copy.join(".gitattributes"), "x").unwrap();
     fs::write(copy.join(".cache/huggingface/.gitignore"), "*").unwrap();
     let stdout = scene.succeeds(&["verify", "copy"]);
-    assert!(stdout.contains("no part of the model, not checked"), "{stdout}");
+    says(
+        &stdout,
+        str![[r#"
+ok    regular files      [SIZE]
+ok    signature file     sigstore bundle v0.3 with one signature
+ok    trusted key        [SHA256] ([FOLDER]/settings/firebrand/trusted-keys/maker.pem)
+ok    signature          ECDSA P-256 with SHA-256
+ok    signed statement   OpenSSF Model Signing v1.0, 9 files
+ok    other files        no part of the model, not checked: `.cache/huggingface/.gitignore`, `.cache/huggingface/download/README.md.metadata`, `.cache/huggingface/download/chat_template.jinja.metadata`, `.cache/huggingface/download/config.json.metadata`, `.cache/huggingface/download/generation_config.json.metadata` and 7 more
+ok    files unchanged    all 9 as signed
+ok    nothing added      every file is signed
+ok    root digest        [SHA256]
+ok    weights' headers   1 files, 20 tensors
+ok    lineage inputs     [HEX] is named by 1 weights files
+ok    lineage statement  SLSA provenance v1 of these inputs
+ok    lineage files      8 files as stated
+signed by key [SHA256] ([FOLDER]/settings/firebrand/trusted-keys/maker.pem)
+verified
+
+"#]],
+    );
     scene.user.write("lora.toml", &LORA.replace("checkpoints/tiny", "copy"));
     scene.succeeds(&TRAIN);
     scene.succeeds(&["verify", "checkpoints/lora"]);
@@ -240,7 +289,9 @@ fn a_copy_that_was_downloaded_into_a_folder_is_a_copy() {
 fn an_adapter_on_a_hub_names_its_base() {
     let scene = Scene::new();
     let settings = |base: &str| serde_json::json!({ "base_model_name_or_path": base }).to_string();
-    for (base, named) in [("o/base", true), ("../o/base", false), ("o/base\n::error::x", false)] {
+    let mut said = String::new();
+    for base in ["o/base", "../o/base", "o/base\n::error::x"] {
+        said += &format!("# {base:?}\n");
         let settings = settings(base);
         let files = [
             ("adapter_config.json", settings.as_bytes()),
@@ -255,11 +306,96 @@ fn an_adapter_on_a_hub_names_its_base() {
         ] {
             let (code, stdout, stderr) = scene.run(arguments);
             assert_eq!(code, Some(2), "{arguments:?}:\n{stdout}{stderr}");
-            assert!(stderr.contains("holds an adapter, not a whole model"), "{stderr}");
-            assert_eq!(stderr.contains("the adapter belongs to `o/base`"), named, "{stderr}");
-            assert!(!stderr.contains("::error::"), "{stderr}");
+            said += &format!("{}: {stderr}\n", arguments[0]);
         }
     }
+    says(
+        said,
+        str![[r##"
+# "o/base"
+train: error: the repository holds an adapter, not a whole model
+  because its weights are `adapter_model.safetensors`
+  because `o/adapter` at [COMMIT] was looked at
+
+hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+
+hint: the adapter belongs to `o/base`, which can be trained. To use the adapter itself, download it into a folder and name the folder: `hf download o/adapter --local-dir DIR`
+
+hint: on this machine there is no directory `o/adapter`
+
+plan: error: the repository holds an adapter, not a whole model
+  because its weights are `adapter_model.safetensors`
+  because `o/adapter` at [COMMIT] was looked at
+
+hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+
+hint: the adapter belongs to `o/base`, which can be trained. To use the adapter itself, download it into a folder and name the folder: `hf download o/adapter --local-dir DIR`
+
+hint: on this machine there is no directory `o/adapter`
+
+generate: error: the repository holds an adapter, not a whole model
+  because its weights are `adapter_model.safetensors`
+  because `o/adapter` at [COMMIT] was looked at
+
+hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+
+hint: the adapter belongs to `o/base`, which can be trained. To use the adapter itself, download it into a folder and name the folder: `hf download o/adapter --local-dir DIR`
+
+hint: on this machine there is no directory `o/adapter`
+
+# "../o/base"
+train: error: the repository holds an adapter, not a whole model
+  because its weights are `adapter_model.safetensors`
+  because `o/adapter` at [COMMIT] was looked at
+
+hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+
+hint: on this machine there is no directory `o/adapter`
+
+plan: error: the repository holds an adapter, not a whole model
+  because its weights are `adapter_model.safetensors`
+  because `o/adapter` at [COMMIT] was looked at
+
+hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+
+hint: on this machine there is no directory `o/adapter`
+
+generate: error: the repository holds an adapter, not a whole model
+  because its weights are `adapter_model.safetensors`
+  because `o/adapter` at [COMMIT] was looked at
+
+hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+
+hint: on this machine there is no directory `o/adapter`
+
+# "o/base\n::error::x"
+train: error: the repository holds an adapter, not a whole model
+  because its weights are `adapter_model.safetensors`
+  because `o/adapter` at [COMMIT] was looked at
+
+hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+
+hint: on this machine there is no directory `o/adapter`
+
+plan: error: the repository holds an adapter, not a whole model
+  because its weights are `adapter_model.safetensors`
+  because `o/adapter` at [COMMIT] was looked at
+
+hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+
+hint: on this machine there is no directory `o/adapter`
+
+generate: error: the repository holds an adapter, not a whole model
+  because its weights are `adapter_model.safetensors`
+  because `o/adapter` at [COMMIT] was looked at
+
+hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+
+hint: on this machine there is no directory `o/adapter`
+
+
+"##]],
+    );
 }
 
 /// Records with tools are written by the template that the repository has for them.
@@ -286,7 +422,24 @@ fn a_template_for_tools_is_fetched_and_used() {
     let shown = scene.succeeds(&[&["data", "lora.toml", "--rows", "2"], &set[..]].concat());
     let found: Vec<&str> = shown.matches("with tools: ").collect();
     assert_eq!(found.len(), 1, "one of the two records has tools:\n{shown}");
-    assert!(shown.contains("clock"), "{shown}");
+    says(
+        &shown,
+        str![[r#"
+step 1, row 0:
+  data.jsonl:1, 73 tokens
+    with tools: {"type": "function", "function": {"name": "clock"}}<|im_start|>user
+    a<|im_end|>
+    <|im_start|>assistant
+    ⟦b<|im_end|>⟧
+step 1, row 1:
+  data.jsonl:2, 20 tokens
+    <|im_start|>user
+    a<|im_end|>
+    <|im_start|>assistant
+    ⟦b<|im_end|>⟧
+
+"#]],
+    );
     scene.succeeds(&TRAIN);
     let card =
         scene.user.path("checkpoints/lora/artifact/additional_chat_templates/tool_use.jinja");

@@ -1,7 +1,8 @@
 //! What is said of records of which a part does not reach the model: whole commands.
 
-use crate::common::Run;
+use crate::common::{Run, says};
 use serde_json::{Value, json};
+use snapbox::str;
 
 /// Writes content alone.
 const PLAIN: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}\
@@ -95,11 +96,50 @@ fn what_is_left_out_is_counted_once_per_data_set_and_again_from_the_cache() {
     );
     let plan = run.command(&["plan", "tiny.toml"]).output().unwrap();
     let plan = String::from_utf8(plan.stdout).unwrap() + &String::from_utf8(plan.stderr).unwrap();
-    assert!(plan.contains("data.jsonl: columns that are not used: `id`"), "{plan}");
+    says(
+        &plan,
+        str![[r#"
+    <|im_start|>user
+    Is it wet?<|im_end|>
+    <|im_start|>assistant
+    ⟦Yes.<|im_end|>⟧
+chat template: plain.jinja, sha256 [HEX]
+data.jsonl: 3 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+data.jsonl: columns that are not used: `id`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+warning: 1 of 3 records hold `rating` of messages that the chat template does not write, first data.jsonl:3
+warning: 2 of 3 records hold reasoning that the chat template does not write, first data.jsonl:2
+       model  base (llama, 0.03 M parameters)
+      method  full fine-tuning, from random weights
+   trainable  0.03 M of 0.03 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  3 examples, 84 tokens, 12 target tokens, 6 for validation
+       steps  6 of 4 rows of at most 96 tokens
+      memory  about 1.3 MB: weights 139.9 kB, optimizer 419.7 kB, activations 193.5 kB, logits 114.7 kB, checkpoint 419.7 kB, data 1.3 kB
+        disk  at most 1.3 MB for checkpoints and the artifact
+
+the first example (data.jsonl:1), target tokens marked:
+
+
+nothing was trained; to do it: firebrand train tiny.toml
+
+"#]],
+    );
     assert_eq!(said(&run, &[]), first);
     // Another setting is another question.
-    let stderr = run.fails(2, &["data", "tiny.toml", "--set", "data.on_unused=error"]);
-    assert!(stderr.contains("does not write reasoning (`It rains, and rain is wet.`)"), "{stderr}");
+    run.fails_with(2, &["data", "tiny.toml", "--set", "data.on_unused=error"], str![[r#"
+error: the chat template does not write reasoning (`It rains, and rain is wet.`)
+  at data.jsonl:2:1
+
+error: the chat template does not write reasoning (`It rains, and rain is wet.`), `rating` of messages
+  at data.jsonl:3:1
+
+hint: all that a record says must reach the model: name a chat template that writes it as `data.chat_template`, remove it from the records, or have it reported instead with `data.on_unused = "warn"`
+
+hint: correct them, or skip some with `data.max_bad_rows`; `firebrand data CONFIG --doctor` lists all
+
+"#]]);
 }
 
 #[test]
@@ -112,7 +152,24 @@ fn template_arguments_come_from_the_config_and_first_from_the_record() {
     let arguments = ["data", "tiny.toml", "--rows", "2"];
     let set = ["--set", "data.template_args={ tone = \"kind\" }"];
     let rows = run.succeeds(&[&arguments[..], &set[..]].concat());
-    assert!(rows.contains("tone kind.") && rows.contains("tone dry."), "{rows}");
+    says(
+        &rows,
+        str![[r#"
+step 1, row 0:
+  data.jsonl:1, 38 tokens
+    tone kind.<|im_start|>user
+    Is it wet?<|im_end|>
+    <|im_start|>assistant
+    ⟦Yes.<|im_end|>⟧
+step 1, row 1:
+  data.jsonl:2, 36 tokens
+    tone dry.<|im_start|>user
+    Is it wet?<|im_end|>
+    <|im_start|>assistant
+    ⟦Yes.<|im_end|>⟧
+
+"#]],
+    );
 }
 
 #[test]

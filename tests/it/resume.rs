@@ -1,12 +1,13 @@
 //! A run that was interrupted, anywhere and any number of times, ends with the bytes of one that
 //! never was: weights, optimiser, metrics.
 
+use snapbox::str;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::common::{Run, wait, weights_digest};
+use crate::common::{Run, says, wait, weights_digest};
 use firebrand::files::{Digest, hash_file};
 use firebrand::random::Stream;
 
@@ -121,8 +122,23 @@ fn every_optimizer_goes_on_to_the_same_bytes() {
         assert_same_end(&run, &stopped, &straight, 6);
         let other = ["--set", "train.optimizer=lion"];
         if entry.name != "lion" {
-            let said = run.fails(2, &train("tiny.toml", &named[1], &other));
-            assert!(said.contains("`train.optimizer` was `adamw` and is `lion`"), "{said}");
+            run.fails_with(
+                2,
+                &train("tiny.toml", &named[1], &other),
+                str![[r#"
+error: this run is finished, under other settings
+  at checkpoints/adamw-stopped
+  because `train.adam_beta1` was `0.9` and is not set
+  because `train.adam_beta2` was `0.999` and is not set
+  because `train.adam_epsilon` was `1e-8` and is not set
+  because `train.lion_beta1` was not set and is `0.9`
+  because `train.lion_beta2` was not set and is `0.99`
+  because `train.optimizer` was `adamw` and is `lion`
+
+hint: start a new run with another `name`; `--resume never` archives this one
+
+"#]],
+            );
         }
     }
 }
@@ -166,11 +182,54 @@ fn a_run_on_pairs_of_answers_goes_on_to_the_same_bytes() {
 
     // What is no pair, and what pairs are cut to, is told.
     let others = ["--set", "train.objective=orpo"];
-    let said = run.fails(2, &train("tiny.toml", "name=others", &others));
-    assert!(said.contains("learns from pairs of answers"), "{said}");
+    run.fails_with(2, &train("tiny.toml", "name=others", &others), str![[r#"
+error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+  at data.jsonl:1:1
+
+error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+  at data.jsonl:2:1
+
+error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+  at data.jsonl:3:1
+
+error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+  at data.jsonl:4:1
+
+error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+  at data.jsonl:5:1
+
+error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+  at data.jsonl:6:1
+
+error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+  at data.jsonl:7:1
+
+error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+  at data.jsonl:8:1
+
+error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+  at data.jsonl:9:1
+
+error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+  at data.jsonl:10:1
+
+hint: 10 more records of the files read so far are unusable
+
+hint: correct them, or skip some with `data.max_bad_rows`; `firebrand data CONFIG --doctor` lists all
+
+"#]]);
     let all = [&orpo[..], &["--set", "data.train_on=all"]].concat();
-    let said = run.fails(2, &train("tiny.toml", "name=all", &all));
-    assert!(said.contains("`data.train_on = \"all\"` means nothing"), "{said}");
+    run.fails_with(
+        2,
+        &train("tiny.toml", "name=all", &all),
+        str![[r#"
+error: `data.train_on = "all"` has no effect on an objective that trains on pairs
+  at tiny.toml
+
+hint: remove it: the two answers of a pair are compared, not what precedes them
+
+"#]],
+    );
 }
 
 /// Where the time of each step goes, saves included, is written beside the metrics.
@@ -326,7 +385,15 @@ fn a_run_that_has_no_time_to_save_says_so_and_stops() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(143));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("stopping without saving"), "{said}");
+    says(
+        &said,
+        str![[r#"
+warning: stopping without saving: the last save took [TIME], and the grace is 0 s
+finishing step [..]; again to stop now
+stopped after step [..] of 100000; the same command continues
+
+"#]],
+    );
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(status["step"], 0, "nothing was saved");
     assert!(firebrand::checkpoint::newest(&run.path("checkpoints/hurried")).unwrap().is_empty());
@@ -431,7 +498,14 @@ fn a_checkpoint_under_the_name_of_another_step_is_set_aside() {
     }
     let output = run.command(&train("tiny.toml", "name=swapped", &[])).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("step 5 holds step 4"), "{said}");
+    assert!(output.status.success(), "{said}");
+    says(
+        &said,
+        str![[r#"
+warning: a damaged checkpoint is not used: step 5 holds step 4; kept as `step-00000005.bad-mixed`
+
+"#]],
+    );
     assert!(root.join("step-00000005.bad-mixed").exists());
     assert_same_end(&run, "swapped", "straight", 6);
 }
@@ -442,8 +516,17 @@ fn metrics_that_were_changed_are_no_part_of_the_run() {
     run.succeeds(&train("tiny.toml", "name=edited", &["--stop-after-steps", "3"]));
     let lines = run.read("checkpoints/edited/metrics.jsonl");
     run.write("checkpoints/edited/metrics.jsonl", &lines.replacen("\"loss\":6", "\"loss\":5", 1));
-    let stderr = run.fails(2, &train("tiny.toml", "name=edited", &[]));
-    assert!(stderr.contains("the metrics are not those of the checkpoint"), "{stderr}");
+    run.fails_with(
+        2,
+        &train("tiny.toml", "name=edited", &[]),
+        str![[r#"
+error: the metrics are not those of the checkpoint
+  at checkpoints/edited/metrics.jsonl
+
+hint: restore the file, or start a new run
+
+"#]],
+    );
     run.write("checkpoints/edited/metrics.jsonl", &lines);
     run.succeeds(&train("tiny.toml", "name=edited", &[]));
 }
@@ -498,7 +581,17 @@ fn few_descriptors_and_small_files_are_errors_and_no_damage() {
     // In blocks of 512 bytes; the weights have 140 kB.
     let (code, said) = under("-f 200", "small");
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("error["), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: cannot write the file
+  at checkpoints/small/.tmp-step-[NUMBER]/model.safetensors
+  because File too large (os error 27)
+
+hint: make room; `checkpoint.on_disk_full = "wait"` or `"continue"` would not stop
+
+"#]],
+    );
     run.succeeds(&train("tiny.toml", "name=small", &[]));
     assert_same_end(&run, "small", "straight", 6);
 }
@@ -518,8 +611,17 @@ fn a_folder_that_cannot_be_written_to_is_refused_at_once() {
         std::fs::remove_file(probe).unwrap();
         run.write("checkpoints/tiny", "");
     }
-    let stderr = run.fails(2, &["train", "tiny.toml"]);
-    assert!(stderr.contains("checkpoints/tiny"), "{stderr}");
+    run.fails_with(
+        2,
+        &["train", "tiny.toml"],
+        str![[r#"
+error: the run directory is not a folder
+  at checkpoints/tiny
+
+hint: choose another `name` or `output.dir`
+
+"#]],
+    );
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
 }
 
@@ -548,8 +650,16 @@ fn what_does_not_fit_is_refused_before_anything_is_computed() {
     let run = Run::new();
     let stderr =
         run.fails(2, &train("tiny.toml", "name=large", &["--set", "checkpoint.disk_budget=1 MiB"]));
-    assert!(stderr.contains("`checkpoint.disk_budget` is too small for this run"), "{stderr}");
-    assert!(stderr.contains("1.3 MB") && stderr.contains("1.0 MB"), "{stderr}");
+    says(
+        &stderr,
+        str![[r#"
+error: `checkpoint.disk_budget` is too small for this run
+  because `checkpoint.keep_last` = 2 and one that is written take about 1.3 MB, and 1.0 MB are allowed
+
+hint: raise it, or keep fewer
+
+"#]],
+    );
     assert_eq!(run.read("checkpoints/large/metrics.jsonl"), "");
 }
 
@@ -599,16 +709,48 @@ fn a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used() {
         ("added", |folder| std::fs::write(folder.join("more.bin"), "x").unwrap()),
         ("no manifest", |folder| std::fs::remove_file(folder.join("MANIFEST.json")).unwrap()),
     ];
+    let mut said = String::new();
     for (what, damage) in damages {
         run.succeeds(&train("tiny.toml", "name=hurt", &["--stop-after-steps", "5"]));
         damage(&run.path(root).join("step-00000005"));
         let output = run.command(&train("tiny.toml", "name=hurt", &[])).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{what}: {stderr}");
-        assert!(stderr.contains("a damaged checkpoint was set aside"), "{what}: {stderr}");
+        said += &format!("# {what}\n{}\n", warnings(&stderr));
         assert_same_end(&run, "hurt", "straight", 6);
         std::fs::remove_dir_all(run.path(root)).unwrap();
     }
+    says(
+        said,
+        str![[r#"
+# flipped
+warning: a damaged checkpoint is not used: `model.safetensors` is damaged: 141952 bytes with digest [HEX] instead of 141952 with [HEX]; kept as `step-00000005.bad-damaged`
+
+# emptied
+warning: a damaged checkpoint is not used: `optimizer.safetensors` is damaged: 0 bytes with digest [HEX] instead of 284384 with [HEX]; kept as `step-00000005.bad-damaged`
+
+# missing
+warning: a damaged checkpoint is not used: cannot read the file; kept as `step-00000005.bad-incomplete`
+
+# added
+warning: a damaged checkpoint is not used: `more.bin` is not in the manifest; kept as `step-00000005.bad-altered`
+
+# no manifest
+warning: a damaged checkpoint is not used: cannot read the file; kept as `step-00000005.bad-incomplete`
+
+
+"#]],
+    );
+}
+
+/// What a run warns of.
+fn warnings(stderr: &str) -> String {
+    let mut inside = false;
+    let mut of_a_warning = |line: &&str| {
+        inside = line.starts_with("warning: ") || inside && line.starts_with("  ");
+        inside
+    };
+    stderr.lines().filter(|line| of_a_warning(line)).flat_map(|line| [line, "\n"]).collect()
 }
 
 #[test]
@@ -621,10 +763,18 @@ fn without_a_whole_checkpoint_a_run_never_starts_over_silently() {
             std::fs::write(path.join("state.json"), "{}").unwrap();
         }
     }
-    for _ in 0..2 {
-        let stderr = run.fails(2, &train("tiny.toml", "name=lost", &[]));
-        assert!(stderr.contains("no checkpoint of this run is whole"), "{stderr}");
-    }
+    run.fails_with(2, &train("tiny.toml", "name=lost", &[]), str![[r#"
+error: no checkpoint of this run is intact, so it cannot resume
+  at checkpoints/lost
+  because `state.json` is damaged: 2 bytes with digest [HEX] instead of [..] with [HEX]; kept as `step-00000003.bad-damaged`
+  because `state.json` is damaged: 2 bytes with digest [HEX] instead of [..] with [HEX]; kept as `step-00000002.bad-damaged`
+
+hint: choose another `name` to start over, or `--resume never` to discard it
+
+"#]]);
+    // Nor the second time, when the damaged ones have other names.
+    let again = run.fails(2, &train("tiny.toml", "name=lost", &[]));
+    assert!(again.starts_with("error: no checkpoint of this run is intact"), "{again}");
     assert!(!run.path("checkpoints/lost/artifact").exists());
 }
 
@@ -632,21 +782,51 @@ fn without_a_whole_checkpoint_a_run_never_starts_over_silently() {
 fn what_changed_since_the_checkpoint_is_named_and_refused() {
     let run = Run::new();
     run.succeeds(&train("tiny.toml", "name=changed", &["--stop-after-steps", "3"]));
-    let refused = |more: &[&str], what: &str| {
-        let stderr = run.fails(2, &train("tiny.toml", "name=changed", more));
-        assert!(stderr.contains("cannot resume") && stderr.contains(what), "{stderr}");
-    };
-    refused(
-        &["--set", "train.learning_rate=1e-3"],
-        "`train.learning_rate` was `0.005` and is `0.001`",
+    let again = |more| train("tiny.toml", "name=changed", more);
+    run.fails_with(
+        2,
+        &again(&["--set", "train.learning_rate=1e-3"]),
+        str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/changed/step-00000003
+  because `train.learning_rate` was `0.005` and is `0.001`
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+"#]],
     );
     let data = run.read("data.jsonl");
     run.write("data.jsonl", &data.replace("plus", "and"));
-    refused(&[], "the data was");
+    run.fails_with(
+        2,
+        &again(&[]),
+        str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/changed/step-00000003
+  because the data was [HEX] and is [HEX]
+  because ~ data.jsonl: data.jsonl, 2.7 kB -> 2.6 kB, 20 -> 20 rows
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+hint: `--allow-data-change` continues anyway, and the lineage records it
+
+"#]],
+    );
     run.write("data.jsonl", &data);
     let config = run.read("base/config.json");
     run.write("base/config.json", &config.replace("256", "300"));
-    refused(&[], "the base model");
+    run.fails_with(
+        2,
+        &again(&[]),
+        str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/changed/step-00000003
+  because the base model was [HEX] and is [HEX]
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+"#]],
+    );
     run.write("base/config.json", &config);
     run.succeeds(&train("tiny.toml", "name=changed", &[]));
 }
@@ -656,8 +836,17 @@ fn one_directory_has_one_run_at_a_time() {
     let run = Run::new();
     let _held =
         firebrand::files::RunDirectory::lock(&run.path("checkpoints/tiny")).expect("it is free");
-    let stderr = run.fails(2, &["train", "tiny.toml"]);
-    assert!(stderr.contains("another run is working in this directory"), "{stderr}");
+    run.fails_with(
+        2,
+        &["train", "tiny.toml"],
+        str![[r#"
+error: another run is working in this directory (process [..])
+  at checkpoints/tiny
+
+hint: wait for it, or choose another `name` or `output.dir`
+
+"#]],
+    );
 }
 
 #[test]
@@ -696,6 +885,7 @@ fn a_run_goes_on_whatever_is_measured_and_asked() {
         "eval.max_records=2",
         "eval.suite=suite.toml",
     ];
+    let mut finished = String::new();
     for (number, change) in changes.iter().enumerate() {
         let name = format!("name=changed-{number}");
         run.succeeds(&train("tiny.toml", &name, &["--stop-after-steps", "3"]));
@@ -712,8 +902,42 @@ fn a_run_goes_on_whatever_is_measured_and_asked() {
         let output =
             run.command(&["train", "tiny.toml", "--set", &format!("name={name}")]).output();
         let said = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
-        assert!(said.contains("this run is finished") && said.contains(key), "{said}");
+        finished += &format!("# {change}\n{said}\n");
     }
+    says(
+        finished,
+        str![[r##"
+# eval.every_steps=2
+`eval.every_steps` changed, which changes no weight: the run is finished and stays as it is; `firebrand eval` and `firebrand generate` measure and ask a finished model
+this run is finished; `--resume never` would restart
+
+# eval.prompts=["Who?", "What is 3 plus 4?"]
+`eval.prompts` changed, which changes no weight: the run is finished and stays as it is; `firebrand eval` and `firebrand generate` measure and ask a finished model
+this run is finished; `--resume never` would restart
+
+# eval.prompts=[]
+`eval.prompts` changed, which changes no weight: the run is finished and stays as it is; `firebrand eval` and `firebrand generate` measure and ask a finished model
+this run is finished; `--resume never` would restart
+
+# eval.max_tokens=9
+`eval.max_tokens` changed, which changes no weight: the run is finished and stays as it is; `firebrand eval` and `firebrand generate` measure and ask a finished model
+this run is finished; `--resume never` would restart
+
+# eval.temperature=1.5
+`eval.temperature` changed, which changes no weight: the run is finished and stays as it is; `firebrand eval` and `firebrand generate` measure and ask a finished model
+this run is finished; `--resume never` would restart
+
+# eval.max_records=2
+`eval.max_records` changed, which changes no weight: the run is finished and stays as it is; `firebrand eval` and `firebrand generate` measure and ask a finished model
+this run is finished; `--resume never` would restart
+
+# eval.suite=suite.toml
+`eval.suite` changed, which changes no weight: the run is finished and stays as it is; `firebrand eval` and `firebrand generate` measure and ask a finished model
+this run is finished; `--resume never` would restart
+
+
+"##]],
+    );
     // A prompt that came later has no answer of before, and takes no other's place.
     let card = run.read("checkpoints/changed-1/artifact/README.md");
     assert!(card.contains("| `Who?` | `(not asked)` |"), "{card}");

@@ -1,8 +1,9 @@
 //! Steps that another run has computed are not computed again, and no byte shows it.
 
+use snapbox::str;
 use std::path::Path;
 
-use crate::common::{Run, conversations, weights_digest};
+use crate::common::{Run, conversations, says, weights_digest, without_progress};
 use firebrand::files::hash_file;
 
 /// Trains under a name; `more` are settings. Returns what was said.
@@ -199,7 +200,7 @@ fn the_limit_holds_and_the_cache_is_listed_and_emptied() {
     train(&run, "some", "auto", &["checkpoint.reuse_limit=1 MB", "seed=2"]);
     let kept = entries(&run);
     assert_eq!(kept.len(), 2, "each has 430 kB: {kept:?}");
-    assert!(kept[0].file_name().unwrap().to_str().unwrap().starts_with("00000004-"));
+    says(kept[0].file_name().unwrap().to_str().unwrap(), str!["00000004-[SHA256]"]);
     let listed = run.succeeds(&["cache", "list", "--json"]);
     let steps: Vec<&str> = listed.lines().filter(|l| l.contains("\"kind\":\"steps\"")).collect();
     assert_eq!(steps.len(), 2, "{listed}");
@@ -242,5 +243,13 @@ fn to_begin_anew_is_to_compute_every_step() {
     train(&run, "once", "auto", &[]);
     let said = train(&run, "once", "auto", &["--resume never"]);
     assert_eq!(reused(&said), None, "{said}");
-    assert!(said.contains("saved step 6"), "{said}");
+    says(
+        without_progress(&said),
+        str![[r#"
+the earlier attempt is archived in checkpoints/once/earlier-1
+
+
+
+"#]],
+    );
 }

@@ -1,6 +1,7 @@
 //! From a hub to rows: pull, lock, stream and go on, as whole commands against a hub with faults.
 
-use crate::common::hub;
+use crate::common::{from_error, hub, says};
+use snapbox::str;
 
 use std::path::{Path, PathBuf};
 
@@ -130,7 +131,14 @@ fn a_lock_gives_every_machine_the_same_rows_whatever_else_differs() {
     let scene = Scene::new();
     let unlocked = scene.digest("here", &[]);
     let said = scene.succeeds("here", &["pull", "stream.toml"]);
-    assert!(said.contains("+ o/d (train): 3 files") && said.contains("60 rows"), "{said}");
+    says(
+        &said,
+        str![[r#"
++ o/d (train): 3 files, 8.1 kB, 60 rows
++ o/d (validation): 1 files, 1.3 kB, 10 rows
+
+"#]],
+    );
     let lock = scene.run.read("stream.lock");
     assert!(lock.contains(&scene.commit) && lock.contains("rows = 20, sha256 = "), "{lock}");
     let expected = scene.digest("there", &["--locked"]);
@@ -161,20 +169,56 @@ fn what_differs_from_the_lock_is_refused() {
     let scene = Scene::new();
     let locked = ["train", "stream.toml", "--locked"];
     let said = scene.fails("here", 1, &locked);
-    assert!(said.contains("there is no lock") && said.contains("firebrand pull"), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: there is no lock
+  at stream.lock
+
+hint: `firebrand pull stream.toml` writes it
+
+"#]],
+    );
     scene.succeeds("here", &["pull", "stream.toml", "--quiet"]);
 
     // Another split is not in the lock, nor another revision.
-    for change in ["data.train.0.split=dev", "data.train.0.revision=v2"] {
-        let said = scene.fails("here", 1, &[&locked[..], &["--set", change]].concat());
-        assert!(said.contains("not in the lock"), "{said}");
+    for (change, expected) in [
+        (
+            "data.train.0.split=dev",
+            str![[r#"
+error: `o/d` is not in the lock as the configuration asks for it
+
+hint: `firebrand pull` with the configuration writes it there
+
+"#]],
+        ),
+        (
+            "data.train.0.revision=v2",
+            str![[r#"
+error: `o/d` is not in the lock as the configuration asks for it
+
+hint: `firebrand pull` with the configuration writes it there
+
+"#]],
+        ),
+    ] {
+        says(scene.fails("here", 1, &[&locked[..], &["--set", change]].concat()), expected);
     }
     // A hub that serves other bytes under the locked commit is not believed.
     let (path, bytes) = &files(60)[1];
     let other = String::from_utf8(bytes.clone()).unwrap().replace("plus", "less");
     scene.hub.replace("datasets/o/d", &scene.commit, path, other.as_bytes());
     let said = scene.fails("cold", 2, &["pull", "stream.toml", "--locked"]);
-    assert!(said.contains("train-00001-of-00003.jsonl"), "{said}");
+    says(
+        from_error(&said),
+        str![[r#"
+error: `data/train-00001-of-00003.jsonl` of the data set `o/d` arrives damaged
+  because the hub's list says SHA-256 [SHA256]; http://127.0.0.1:[PORT]/datasets/o/d/resolve/[COMMIT]/data/train-00001-of-00003.jsonl twice sent other bytes, the last time with SHA-256 [SHA256]
+
+hint: nothing was stored. Try again later; if it stays, tell the operators of the hub
+
+"#]],
+    );
 
     // Files on this machine are locked by their content.
     let local = |more: &[&str]| {
@@ -186,14 +230,41 @@ fn what_differs_from_the_lock_is_refused() {
     assert_eq!(local(&["--locked"]).0, 0);
     let before = scene.run.read("data.jsonl");
     scene.run.write("data.jsonl", &before.replace("plus 2", "plus two"));
-    for more in [&["--locked"][..], &[]] {
+    for (more, expected) in [
+        (
+            &["--locked"][..],
+            str![[r#"
+error: `data.jsonl` is not what the lock says
+  because data.jsonl has other bytes
+
+hint: `firebrand pull --update` writes what it is now into the lock
+
+"#]],
+        ),
+        (
+            &[],
+            str![[r#"
+error: `data.jsonl` is not what the lock says
+  because ~ data.jsonl: data.jsonl, 2.7 kB -> 2.7 kB, 20 -> 20 rows
+
+hint: `firebrand pull --update` writes what it is now into the lock
+
+"#]],
+        ),
+    ] {
         let (code, _, said) = local(more);
         assert_eq!(code, 1, "{said}");
-        assert!(said.contains("data.jsonl") && said.contains("--update"), "{said}");
+        says(said, expected);
     }
     let (code, changes, _) = local(&["--update"]);
     assert_eq!(code, 0);
-    assert!(changes.contains("~ data.jsonl"), "{changes}");
+    says(
+        &changes,
+        str![[r#"
+~ data.jsonl: data.jsonl, 2.7 kB -> 2.7 kB, 20 -> 20 rows
+
+"#]],
+    );
 }
 
 #[test]
@@ -213,16 +284,30 @@ fn an_update_says_what_changed() {
     assert!(scene.run.read("stream.lock").contains(&scene.commit));
 
     let said = scene.fails("here", 2, &["pull", "stream.toml", "--update", "o/e"]);
-    assert!(said.contains("names no `o/e`"), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: the configuration names no `o/e`
+
+hint: it names checkpoints/tiny, o/d
+
+"#]],
+    );
     let changes = scene.succeeds("here", &["pull", "stream.toml", "--update", "o/d"]);
-    for part in [
-        &format!("commit {} -> {}", &scene.commit[..12], &commit[..12]),
-        "+ o/d (train): data/train-00003-of-00003.jsonl",
-        "20 -> 22 rows",
-        "+ o/d (train): column id: number",
-    ] {
-        assert!(changes.contains(part), "{part}: {changes}");
-    }
+    says(
+        &changes,
+        str![[r#"
+~ o/d (train): commit [HEX] -> [HEX]
+~ o/d (train): data/train-00000-of-00003.jsonl, 2.7 kB -> 2.8 kB, 20 -> 21 rows
+~ o/d (train): data/train-00001-of-00003.jsonl, 2.7 kB -> 2.8 kB, 20 -> 21 rows
+~ o/d (train): data/train-00002-of-00003.jsonl, 2.7 kB -> 2.9 kB, 20 -> 22 rows
++ o/d (train): data/train-00003-of-00003.jsonl, 87 B
++ o/d (train): column id: number
+~ o/d (validation): commit [HEX] -> [HEX]
+~ o/d (validation): data/validation-00000-of-00001.jsonl, 1.3 kB -> 1.4 kB, 10 -> 10 rows
+
+"#]],
+    );
     let json = scene.succeeds("here", &["pull", "stream.toml", "--update", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["changed"], &json["written"]), (&false.into(), &false.into()));
@@ -233,7 +318,14 @@ fn a_run_goes_on_with_the_commit_that_it_began_with() {
     let scene = Scene::new();
     assert_eq!(scene.train("straight", &[]).0, 0);
     let (code, status, _) = scene.train("cut", &["--stop-after-steps", "4"]);
-    assert!(code == 0 && status.contains("resumable"), "{status}");
+    assert_eq!(code, 0, "{status}");
+    says(
+        &status,
+        str![[r#"
+{"status":"interrupted","resumable":true,"step":4,"steps":40}
+
+"#]],
+    );
     add(&scene.hub, "datasets/o/d", "main", &files(75));
     assert_eq!(scene.train("cut", &["--stop-after-steps", "3"]).0, 0);
     // The hub is gone, the files are here.
@@ -262,14 +354,34 @@ fn a_hub_that_dies_in_the_middle_costs_no_step() {
     }
     let (code, _, said) = fresh(&more);
     assert_eq!(code, 2, "{said}");
-    assert!(said.contains("train-0000"), "{said}");
+    says(
+        from_error(&said),
+        str![[r#"
+error: the hub has no data set `o/d`, or it is private
+  because http://127.0.0.1:[PORT]/datasets/o/d/resolve/[COMMIT]/data/train-0000[..]-of-00003.jsonl answered 404
+
+hint: check its spelling; a private one needs an access token in `HF_TOKEN`
+
+"#]],
+    );
     scene.hub.heal();
     // Two of the three can be had now.
     let lost = Fault::on("00003.jsonl", Kind::Status(404, vec![], "gone")).after(2).for_ever();
     scene.hub.fault(lost);
     let (code, _, said) = fresh(&more);
     assert_eq!(code, 2, "{said}");
-    assert!(said.contains("is saved; the same command goes on"), "{said}");
+    says(
+        from_error(&said),
+        str![[r#"
+error: the hub has no data set `o/d`, or it is private
+  because http://127.0.0.1:[PORT]/datasets/o/d/resolve/[COMMIT]/data/train-0000[..]-of-00003.jsonl answered 404
+
+hint: check its spelling; a private one needs an access token in `HF_TOKEN`
+
+hint: step [..] is saved; the same command continues from there
+
+"#]],
+    );
     scene.hub.heal();
     let (code, _, said) = fresh(&more);
     assert_eq!(code, 0, "{said}");
@@ -286,7 +398,16 @@ fn bad_rows_of_a_stream_end_it_when_they_come_and_are_counted() {
     add(&scene.hub, "datasets/o/d", "main", &broken);
     let (code, _, said) = scene.train("strict", &[]);
     assert_eq!(code, 2, "{said}");
-    assert!(said.contains("o/d/data/train-0000") && said.contains(":21:1"), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: not valid JSON: key must be a string at column 2
+  at o/d/data/train-00001-of-00003.jsonl:21:1
+
+hint: correct them, or skip some with `data.max_bad_rows`; `firebrand data CONFIG --doctor` lists all
+
+"#]],
+    );
     let loose = ["--set", "data.max_bad_rows=3"];
     let (code, _, said) = scene.train("loose", &loose);
     assert_eq!(code, 0, "{said}");
@@ -312,7 +433,16 @@ fn a_damaged_cache_is_found_and_mended_or_named() {
     assert_eq!(scene.digest("here", &["--offline"]), expected);
     std::fs::remove_dir_all(scene.run.path("here/firebrand/examples")).unwrap();
     let said = scene.fails("here", 2, &["data", "stream.toml", "--digest", "--offline"]);
-    assert!(said.contains(".jsonl"), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: `data/validation-00000-of-00001.jsonl` of the data set `o/d` is damaged in the cache, and no request may be sent (offline)
+  at [FOLDER]/here/hf/hub/datasets--o--d/snapshots/[COMMIT]/data/validation-00000-of-00001.jsonl
+
+hint: run it once with a connection, without `HF_HUB_OFFLINE`
+
+"#]],
+    );
     assert_eq!(scene.digest("here", &[]), expected, "fetched again");
 
     // Damaged examples are made again.
@@ -364,14 +494,36 @@ fn models_come_from_the_hub_without_code_and_without_pickles() {
     with_code[0].1 = own.into_bytes();
     add(&scene.hub, "models/o/own", "main", &with_code);
     let said = scene.fails("here", 1, &["plan", "stream.toml", "--set", "model.base=o/own"]);
-    assert!(said.contains("modeling_own.M") && said.contains("never"), "{said}");
+    says(
+        from_error(&said),
+        str![[r#"
+error: `o/own` cannot be used: this model runs a program from its repository (`auto_map` names `modeling_own.M`), which is never fetched or run; choose a model of a known family
+
+hint: Firebrand never runs code from a hub
+
+hint: on this machine there is no directory `o/own`
+
+"#]],
+    );
     assert_eq!(asked("o/own/resolve"), 1, "refused before the weights");
 
     let mut renamed = model.clone();
     renamed[1].1 = [&[0x80, 2][..], &[b'x'; 3000]].concat();
     add(&scene.hub, "models/o/renamed", "main", &renamed);
     let said = scene.fails("here", 1, &["plan", "stream.toml", "--set", "model.base=o/renamed"]);
-    assert!(said.contains("pickle"), "{said}");
+    says(
+        from_error(&said),
+        str![[r#"
+error: the file is not what its name says
+  at [FOLDER]/here/hf/hub/models--o--renamed/snapshots/[COMMIT]/model.safetensors
+  because it holds a Python pickle, which runs code when it is opened
+
+hint: do not use this model, and tell its publisher
+
+hint: on this machine there is no directory `o/renamed`
+
+"#]],
+    );
 
     add(
         &scene.hub,
@@ -380,9 +532,32 @@ fn models_come_from_the_hub_without_code_and_without_pickles() {
         &[model[0].clone(), model[2].clone(), model[5].clone()],
     );
     let said = scene.fails("here", 2, &["plan", "stream.toml", "--set", "model.base=o/pickles"]);
-    assert!(said.contains("safetensors"), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: the repository has its weights only as pickles
+  because `pytorch_model.bin` can run code when it is opened, so it is never fetched
+  because `o/pickles` at [COMMIT] was looked at
+
+hint: look for a revision or a repository with safetensors (many have one at `refs/pr/1`), or convert it where you trust it
+
+hint: on this machine there is no directory `o/pickles`
+
+"#]],
+    );
     let said = scene.fails("here", 2, &["plan", "stream.toml", "--set", "model.base=o/nothing"]);
-    assert!(said.contains("o/nothing") && said.contains("no directory"), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: the hub has no model `o/nothing`, or it is private
+  because http://127.0.0.1:[PORT]/api/models/o/nothing/revision/main answered 404, `not here` (request Root=1-test)
+
+hint: check its spelling; a private one needs an access token in `HF_TOKEN`
+
+hint: on this machine there is no directory `o/nothing`
+
+"#]],
+    );
 }
 
 #[test]
@@ -393,7 +568,15 @@ fn the_cache_can_be_listed_and_emptied() {
     let kinds = |kind: &str| list.matches(&format!("\"kind\":\"{kind}\"")).count();
     assert_eq!((kinds("examples"), kinds("download")), (4, 4), "{list}");
     let said = scene.fails("here", 2, &["cache", "gc"]);
-    assert!(said.contains("--max-size"), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: it is not said what to remove
+
+hint: `--older-than DAYS`, `--max-size SIZE` or `--all`
+
+"#]],
+    );
     scene.succeeds("here", &["cache", "gc", "--older-than", "1"]);
     assert_eq!(scene.succeeds("here", &["cache", "list"]).lines().count(), 8);
     scene.succeeds("here", &["cache", "gc", "--max-size", "9 kB"]);
@@ -416,16 +599,70 @@ fn the_doctor_says_what_deserves_a_look() {
     add(&scene.hub, "datasets/o/d", "main", &odd);
     let said = scene
         .succeeds("here", &["data", "stream.toml", "--doctor", "--set", "data.max_seq_len=56"]);
-    for part in [
-        "10 training records also in the validation data",
-        "examples repeated; `data.deduplicate`",
-        "lie beyond `data.max_seq_len` (56); raise it",
-        "lengths in tokens",
-        "95 of 100 up to",
-        "⟦",
-    ] {
-        assert!(said.contains(part), "{part}:\n{said}");
-    }
+    says(
+        &said,
+        str![[r#"
+     records  90, 0 unusable
+    examples  80, 44 cut off, 0 left out as too long, 0 without target tokens, 20 repeated
+      tokens  4294, 704 target tokens (16.4 %); median example 55, 95 of 100 up to 56, longest 56
+        rows  80, 95.8 % full
+  validation  10 examples, 97 target tokens; 10 of the training records are in it too, 0 almost
+
+lengths in tokens
+  up to      2          0
+  up to      4          0
+  up to      7          0
+  up to     14          0
+  up to     28          0
+  up to     56         80  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇
+
+o/d/data/train-00000-of-00003.jsonl:1
+    <|im_start|>user
+    What is 0 plus 0? (0)<|im_end|>
+    <|im_start|>assistant
+    ⟦0 plus 0 is 0.<|im_end|>⟧
+
+o/d/data/train-00000-of-00003.jsonl:17
+    <|im_start|>user
+    What is 2 plus 1? (16)<|im_end|>
+    <|im_start|>assistant
+    ⟦2 plus 1 is 3.<|im_end|>⟧
+
+o/d/data/train-00001-of-00003.jsonl:13
+    <|im_start|>user
+    What is 4 plus 2? (32)<|im_end|>
+    <|im_start|>assistant
+    ⟦4 plus 2 is 6.<|im_end|>⟧
+
+o/d/data/train-00001-of-00003.jsonl:29
+    <|im_start|>user
+    What is 0 plus 3? (28)<|im_end|>
+    <|im_start|>assistant
+    ⟦0 plus 3 is 3.<|im_end|>⟧
+
+o/d/data/train-00002-of-00003.jsonl:5
+    <|im_start|>user
+    What is 2 plus 4? (44)<|im_end|>
+    <|im_start|>assistant
+    ⟦2 plus 4 is 6.<|im_end|>⟧
+
+training records that are also validation records
+       10  it is also a record of the validation data, first o/d/data/train-00000-of-00003.jsonl:21
+
+records of which target tokens are cut away
+       48  target tokens lie beyond `data.max_seq_len` (406 tokens), first o/d/data/train-00000-of-00003.jsonl:3
+
+records that are copies of earlier ones
+       20  equal to `o/d/data/train-00001-of-00003.jsonl:1`, and the like, first o/d/data/train-00001-of-00003.jsonl:21
+
+look at this: 10 training records also in the validation data: left out of the training data
+look at this: 406 target tokens of 48 records lie beyond `data.max_seq_len` (56); raise it, or shorten the records
+look at this: 20 examples repeated; `data.deduplicate` trains them once
+all 78 findings, one a line: [FOLDER]/here/firebrand/doctor/stream-[..].jsonl
+`train` takes this data as it is
+
+"#]],
+    );
     assert_eq!(said.matches("\no/d/data/train-").count(), 5, "five examples:\n{said}");
     let json = scene.succeeds("here", &["data", "stream.toml", "--doctor", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -448,20 +685,80 @@ fn a_run_that_cannot_go_on_says_what_is_another() {
     let (code, _, said) = scene.train("cut", &[&own[..], &["--stop-after-steps", "4"]].concat());
     assert_eq!(code, 0, "{said}");
     for (change, expected) in [
-        (&["--set", "seed=7"][..], "`seed` was `42` and is `7`"),
-        (&["--set", "data.max_seq_len=64"], "`data.max_seq_len` was `96` and is `64`"),
-        (&["--set", "data.train.0.weight=2"], "`data.train.0.weight` was `1.0` and is `2.0`"),
-        (&["--set", "data.train.0.split=validation"], "- o/d (train): 3 files"),
+        (
+            &["--set", "seed=7"][..],
+            str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/cut/step-00000004
+  because `seed` was `42` and is `7`
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+"#]],
+        ),
+        (
+            &["--set", "data.max_seq_len=64"],
+            str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/cut/step-00000004
+  because `data.max_seq_len` was `96` and is `64`
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+hint: `--allow-data-change` continues anyway, and the lineage records it
+
+"#]],
+        ),
+        (
+            &["--set", "data.train.0.weight=2"],
+            str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/cut/step-00000004
+  because `data.train.0.weight` was `1.0` and is `2.0`
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+hint: `--allow-data-change` continues anyway, and the lineage records it
+
+"#]],
+        ),
+        (
+            &["--set", "data.train.0.split=validation"],
+            str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/cut/step-00000004
+  because `data.train.0.split` was not set and is `validation`
+  because the data was [HEX] and is [HEX]
+  because - o/d (train): 3 files, 8.1 kB, 60 rows
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+hint: `--allow-data-change` continues anyway, and the lineage records it
+
+"#]],
+        ),
     ] {
         let (code, _, said) = scene.train("cut", &[&own[..], change].concat());
         assert_eq!(code, 2, "{said}");
-        assert!(said.contains("cannot resume") && said.contains(expected), "{expected}: {said}");
+        says(said, expected);
     }
     let template = scene.run.read("own/chat_template.jinja");
     scene.run.write("own/chat_template.jinja", &format!("{template} "));
     let (code, _, said) = scene.train("cut", &own);
     assert_eq!(code, 2, "{said}");
-    assert!(said.contains("the tokenizer or chat template was"), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/cut/step-00000004
+  because the tokenizer or chat template was [HEX] and is [HEX]
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+hint: `--allow-data-change` continues anyway, and the lineage records it
+
+"#]],
+    );
     scene.run.write("own/chat_template.jinja", &template);
 
     let commit = add(&scene.hub, "datasets/o/d", "main", &files(75));
@@ -469,7 +766,26 @@ fn a_run_that_cannot_go_on_says_what_is_another() {
     let (code, _, said) = scene.train("cut", &[&own[..], &["--locked"]].concat());
     assert_eq!(code, 2, "{said}");
     let moved = format!("commit {} -> {}", &scene.commit[..12], &commit[..12]);
-    assert!(said.contains(&moved) && said.contains("20 -> 25 rows"), "{said}");
+    assert!(said.contains(&moved), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: cannot resume: the run is not what it was at the checkpoint
+  at checkpoints/cut/step-00000004
+  because the data was [HEX] and is [HEX]
+  because ~ o/d (train): commit [HEX] -> [HEX]
+  because ~ o/d (train): data/train-00000-of-00003.jsonl, 2.7 kB -> 3.3 kB, 20 -> 25 rows
+  because ~ o/d (train): data/train-00001-of-00003.jsonl, 2.7 kB -> 3.4 kB, 20 -> 25 rows
+  because ~ o/d (train): data/train-00002-of-00003.jsonl, 2.7 kB -> 3.4 kB, 20 -> 25 rows
+  because ~ o/d (validation): commit [HEX] -> [HEX]
+  because ~ o/d (validation): data/validation-00000-of-00001.jsonl, 1.3 kB -> 1.4 kB, 10 -> 10 rows
+
+hint: undo the change, or start a new run with another `name` or `output.dir`
+
+hint: `--allow-data-change` continues anyway, and the lineage records it
+
+"#]],
+    );
     // Without `--locked` the run keeps to what it began with.
     let (code, _, said) = scene.train("cut", &own);
     assert_eq!(code, 0, "{said}");
@@ -503,12 +819,56 @@ fn preference_pairs_are_shown_and_not_trained_on() {
     let set = ["--set", set.as_str(), "--set", "data.validation=[]"];
     let shown = run.succeeds(&[&["data", "tiny.toml", "--rows", "3"][..], &set].concat());
     assert_eq!(shown.matches("  chosen\n").count(), 3, "{shown}");
-    assert!(shown.contains("  rejected\n    <|im_start|>"), "{shown}");
+    says(
+        &shown,
+        str![[r#"
+[REPOSITORY]/datasets/preference.jsonl:1:
+  chosen
+    <|im_start|>user
+    Where should I look for tortoises?<|im_end|>
+    <|im_start|>assistant
+    Tortoises live on dry warm land.<|im_end|>
+  rejected
+    <|im_start|>user
+    Where should I look for tortoises?<|im_end|>
+    <|im_start|>assistant
+    Ghana is known for cocoa and bright cloth.<|im_end|>
+[REPOSITORY]/datasets/preference.jsonl:2:
+  chosen
+    <|im_start|>user
+    What colour are sunflowers?<|im_end|>
+    <|im_start|>assistant
+    Sunflowers are yellow.<|im_end|>
+  rejected
+    <|im_start|>user
+    What colour are sunflowers?<|im_end|>
+    <|im_start|>assistant
+    I do not know.<|im_end|>
+[REPOSITORY]/datasets/preference.jsonl:3:
+  chosen
+    <|im_start|>user
+    Tell me what Cambodia is known for.<|im_end|>
+    <|im_start|>assistant
+    Cambodia is known for the temples of Angkor.<|im_end|>
+  rejected
+    <|im_start|>user
+    Tell me what Cambodia is known for.<|im_end|>
+    <|im_start|>assistant
+    That is a good question! Cambodia is known for the temples of Angkor. I hope that this helps you a lot.<|im_end|>
+
+"#]],
+    );
     let json = run.succeeds(&[&["data", "tiny.toml", "--rows", "0", "--json"][..], &set].concat());
     assert_eq!(json.lines().count(), 16);
-    let said = run.fails(2, &[&["train", "tiny.toml"][..], &set].concat());
-    assert!(said.contains("does not learn from pairs of answers"), "{said}");
-    assert!(said.contains("`train.objective = \"orpo\"` learns from both"), "{said}");
+    run.fails_with(2, &[&["train", "tiny.toml"][..], &set].concat(), str![[r#"
+error: this objective does not train on pairs of answers
+  at [REPOSITORY]/datasets/preference.jsonl:1:1
+
+hint: with `columns = { messages = "chosen" }` and `format = "messages"` the chosen answers are trained on
+
+hint: `train.objective = "orpo"` trains on both answers
+
+"#]]);
 }
 
 #[test]
@@ -531,9 +891,25 @@ fn rows_can_be_shown_from_where_a_checkpoint_stands() {
     let rest: Vec<String> = rest.lines().map(sha256).collect();
     assert_eq!(rest, all[33..40]);
     let said = scene.fails("here", 2, &["data", "stream.toml", "--at", "0:999:0"]);
-    assert!(said.contains("no row 0 in window 999"), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: there is no row 0 in window 999 of epoch 0
+
+hint: the position belongs to other data or other `[data]` settings
+
+"#]],
+    );
     let said = scene.fails("here", 2, &["data", "stream.toml", "--at", "3"]);
-    assert!(said.contains("three numbers"), "{said}");
+    says(
+        &said,
+        str![[r#"
+error: invalid value '3' for '--at <EPOCH:WINDOW:ROW>': three numbers are expected, such as `0:12:0`
+
+For more information, try '--help'.
+
+"#]],
+    );
 }
 
 /// Starts a command, waits until the hub was asked for `part`, and asks the process to stop.

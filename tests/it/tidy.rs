@@ -91,8 +91,17 @@ fn files_functions_and_lines_stay_readable() {
             problems.push(format!("{path} has {} lines; split it", lines.len()));
         }
         let mut function: Option<(usize, String)> = None;
+        let mut in_snapshot = false;
         for (number, line) in lines.iter().enumerate() {
-            if line.chars().count() > LINE_COLUMNS_MAX {
+            in_snapshot = match in_snapshot {
+                true => !line.starts_with("\"#"),
+                false => line.ends_with("str![[r#\"") || line.ends_with("str![[r##\""),
+            };
+            // What the program says is as long as it is.
+            let before = number.checked_sub(1).map_or("", |before| lines[before]);
+            let whole = line.contains("str![\"") || line.contains("str![[r");
+            let whole = whole || before.ends_with("str![") || before.ends_with("str![[");
+            if !in_snapshot && !whole && line.chars().count() > LINE_COLUMNS_MAX {
                 problems.push(format!("{path}:{} is too long", number + 1));
             }
             let text = line.trim_start();
@@ -159,6 +168,87 @@ fn nothing_prints_around_the_terminal() {
         }
     }
     fail(problems);
+}
+
+/// Tests that ask for a part of a message, by file, and how many there are at most.
+const PARTS_OF_MESSAGES: [(&str, usize); 29] = [
+    ("src/config/tests/hostile.rs", 1),
+    ("src/config/tests/table.rs", 4),
+    ("src/config/tree.rs", 2),
+    ("src/data/renderer/mod.rs", 4),
+    ("src/data/renderer/process.rs", 2),
+    ("src/data/renderer/stencils.rs", 2),
+    ("src/data/sources/input.rs", 1),
+    ("src/data/sources/parquet/tests.rs", 5),
+    ("src/data/tokens/bounds_tests.rs", 4),
+    ("src/data/tokens/patience.rs", 1),
+    ("src/data/tokens/tests.rs", 3),
+    ("src/error.rs", 1),
+    ("src/evaluation/scorer.rs", 2),
+    ("src/evaluation/slices.rs", 2),
+    ("src/gate/attest_tests.rs", 1),
+    ("src/gate/limits_tests.rs", 1),
+    ("src/gate/performance.rs", 2),
+    ("src/scan/templates.rs", 1),
+    ("tests/it/changes.rs", 1),
+    ("tests/it/ci.rs", 5),
+    ("tests/it/device.rs", 5),
+    ("tests/it/faults.rs", 4),
+    ("tests/it/gate.rs", 1),
+    ("tests/it/hostile.rs", 1),
+    ("tests/it/hub/answers.rs", 2),
+    ("tests/it/resume.rs", 1),
+    ("tests/it/signing.rs", 1),
+    ("tests/it/text_part.rs", 1),
+    ("tests/it/weights.rs", 1),
+];
+
+/// A message is compared whole (`says`), so that who changes one reads it, and all of it is true.
+#[test]
+fn messages_are_compared_whole() {
+    let text = r"(error|errors|stderr|said|told|why|reason|refused|refusal|warning|notice|message)";
+    let text = format!(r"\b{text}(\[\d\]|\.what|\.to_string\(\))*");
+    let part = format!(r#"({text}|unwrap_err\(\)(\.to_string\(\))?|fails\(.*\))\s*\.contains\(""#);
+    let part = regex::Regex::new(&part).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = vec![root.join("src"), root.join("tests/it")];
+    let mut problems = Vec::new();
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let found = part.find_iter(&std::fs::read_to_string(&path).unwrap()).count();
+        let file = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+        let known = PARTS_OF_MESSAGES.iter().find(|(name, _)| *name == file);
+        let most = known.map_or(0, |(_, most)| *most);
+        if found > most {
+            problems.push(format!("{file} asks {found} times for parts of messages, not {most}"));
+        }
+    }
+    fail(problems);
+}
+
+/// The good messages of `docs/STYLE.md` are those that the program says.
+#[test]
+fn the_examples_of_good_messages_are_real() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/STYLE.md")).unwrap();
+    let examples = page.split("### Ten good messages").nth(1).unwrap();
+    let examples = examples.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(examples.matches("# ").count(), 10);
+    let (mut paths, mut all) = (vec![root.join("src"), root.join("tests/it")], String::new());
+    while let Some(path) = paths.pop() {
+        match path.is_dir() {
+            true => {
+                paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+            false => all += &std::fs::read_to_string(path).unwrap(),
+        }
+    }
+    let lines = examples.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let missing = lines.filter(|line| !all.contains(*line));
+    fail(missing.map(|line| format!("no snapshot has `{line}`")).collect());
 }
 
 /// A folder of entries: its table, and the files in it that are no entries.

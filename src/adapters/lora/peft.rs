@@ -109,7 +109,7 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Null => "is missing".to_owned(),
         Value::Number(number) => format!("is {number}"),
-        _ => "is no number".to_owned(),
+        _ => "is not a number".to_owned(),
     }
 }
 

@@ -178,11 +178,19 @@ fn bind(path: &Path, place: u64, digest: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn formats_are_found_by_name() {
         assert_eq!(find("gguf").unwrap().types(), ["f16", "q8_0", "bf16", "f32"]);
         let error = find("onnx").err().unwrap().to_string();
-        assert!(error.contains("no format `onnx`") && error.contains("`gguf`"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: there is no format `onnx`
+
+hint: supported: `gguf`
+"#]],
+        );
     }
 }

@@ -79,7 +79,7 @@ fn template_args(record: &mut Fields) -> Result<Fields, String> {
     };
     args.retain(|_, value| !value.is_null());
     match RESERVED.iter().find(|name| args.contains_key(**name)) {
-        Some(name) => Err(format!("`{NAME}` sets `{name}`, which is not the record's to say")),
+        Some(name) => Err(format!("`{NAME}` sets `{name}`, which a record must not set")),
         None => Ok(args),
     }
 }

@@ -47,7 +47,7 @@ fn arguments(given: Option<Value>) -> Result<Value, String> {
         Some(Value::String(text)) if text.trim().is_empty() => return Ok(json!({})),
         Some(Value::String(text)) => {
             let parsed = parse_exact_json(text.as_bytes())
-                .map_err(|_| "the `arguments` of a tool call are no JSON text".to_owned())?;
+                .map_err(|_| "the `arguments` of a tool call are not valid JSON".to_owned())?;
             (parsed, Some(text))
         }
         Some(mut arguments) => {

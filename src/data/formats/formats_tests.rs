@@ -1,6 +1,7 @@
 //! Shapes: what is read, what is refused and why.
 
 use super::*;
+use crate::snapshots::says;
 
 fn fields(text: &str) -> Fields {
     serde_json::from_str(text).unwrap()
@@ -38,7 +39,10 @@ fn a_missing_field_is_named_with_what_is_there() {
         read("text", r#"{"content":"x","n":1}"#).unwrap_err(),
         "the field `text` is missing, found `content`, `n`"
     );
-    assert!(read("completion", r#"{"prompt":"x"}"#).unwrap_err().contains("`completion`"));
+    says(
+        read("completion", r#"{"prompt":"x"}"#).unwrap_err(),
+        snapbox::str!["the field `completion` is missing, the record has no fields"],
+    );
 }
 
 #[test]
@@ -159,21 +163,37 @@ fn sharegpt_speakers_become_roles() {
 
 #[test]
 fn sharegpt_turns_are_checked_one_by_one() {
-    for (conversations, why) in [
-        (r#"[{"from":"alien","value":"x"}]"#, "message 1 is from `alien`; known are `human`"),
-        (r#"[{"from":7,"value":"x"}]"#, "`from` must be a string, a number was found"),
-        (r#"[{"value":"x"}]"#, "message 1 has no `from`, found `value`"),
-        (r#"[{"from":"human","text":"x"}]"#, "message 1 has no `value`, found `from`, `text`"),
-        (r#"[{"from":"human","value":[1]}]"#, "a part of `content` must be an object, a number"),
-        (r#"[{"from":"human","value":"x","content":"y"}]"#, "`value` and `content` say different"),
-        (r#"[{"from":"function_call","value":"add 2 2"}]"#, "must be JSON text with name"),
-        (r#"["hello"]"#, "message 1 must be an object, a string was found"),
-        ("[]", "`conversations` is empty"),
+    let mut messages = String::new();
+    for conversations in [
+        r#"[{"from":"alien","value":"x"}]"#,
+        r#"[{"from":7,"value":"x"}]"#,
+        r#"[{"value":"x"}]"#,
+        r#"[{"from":"human","text":"x"}]"#,
+        r#"[{"from":"human","value":[1]}]"#,
+        r#"[{"from":"human","value":"x","content":"y"}]"#,
+        r#"[{"from":"function_call","value":"add 2 2"}]"#,
+        r#"["hello"]"#,
+        "[]",
     ] {
         let reason = read("sharegpt", &format!(r#"{{"conversations":{conversations}}}"#));
         let reason = reason.unwrap_err();
-        assert!(reason.contains(why), "{conversations}: {reason}");
+        messages += &format!("{conversations}: {reason}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+[{"from":"alien","value":"x"}]: message 1 is from `alien`; known are `human`, `user`, `gpt`, `assistant`, `chatgpt`, `bing`, `bard`, `bot`, `model`, `function_call`, `tool_call`, `system`, `developer`, `tool`, `function`, `observation`, `ipython`, `function_response`, `tool_response`
+[{"from":7,"value":"x"}]: message 1: `from` must be a string, a number was found
+[{"value":"x"}]: message 1 has no `from`, found `value`
+[{"from":"human","text":"x"}]: message 1 has no `value`, found `from`, `text`
+[{"from":"human","value":[1]}]: message 1: a part of `content` must be an object, a number was found
+[{"from":"human","value":"x","content":"y"}]: message 1: `value` and `content` say different things
+[{"from":"function_call","value":"add 2 2"}]: message 1: a call of a tool must be JSON text with name and arguments
+["hello"]: message 1 must be an object, a string was found
+[]: `conversations` is empty
+
+"#]],
+    );
 }
 
 #[test]
@@ -181,15 +201,21 @@ fn lists_in_json_text_are_read_as_lists() {
     let text = r#"{"messages":"[{\"role\":\"user\",\"content\":\"x\"}]"}"#;
     let list = r#"{"messages":[{"role":"user","content":"x"}]}"#;
     assert_eq!(read("messages", text).unwrap(), read("messages", list).unwrap());
-    for (value, why) in [
-        (r#""[{'role': 'user'}]""#, "as Python prints it"),
-        (r#""hello""#, "a string that holds no JSON list"),
-        (r#""{}""#, "a string that holds an object, no list"),
-        (r#""[]""#, "`messages` is empty"),
-    ] {
+    let mut messages = String::new();
+    for value in [r#""[{'role': 'user'}]""#, r#""hello""#, r#""{}""#, r#""[]""#] {
         let reason = read("messages", &format!(r#"{{"messages":{value}}}"#)).unwrap_err();
-        assert!(reason.contains(why), "{value}: {reason}");
+        messages += &format!("{value}: {reason}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+"[{'role': 'user'}]": `messages` is a list as Python prints it, not JSON; write it with `json.dumps`
+"hello": `messages` is a string that holds no JSON list
+"{}": `messages` is a string that holds an object, not a list
+"[]": `messages` is empty
+
+"#]],
+    );
 }
 
 #[test]
@@ -226,18 +252,32 @@ fn tool_calls_take_one_form() {
     };
     let call = &none.messages[0]["tool_calls"][0];
     assert_eq!(call["function"]["arguments"], serde_json::json!({}));
-    for (calls, why) in [
-        (r#"[{"function":{"arguments":{}}}]"#, "does not name its function"),
-        (r#"[{"function":{"name":"add","arguments":"a=1"}}]"#, "are no JSON text"),
-        (r#"[{"function":{"name":"add","arguments":"[1]"}}]"#, "an object, a list was found"),
-        (r#"["add"]"#, "a tool call must be an object, a string was found"),
-        ("7", "message 1: `tool_calls` must be a list, a number was found"),
-        ("[]", "message 1 has no `content`"),
-        ("null", "message 1 has no `content`"),
+    let mut messages = String::new();
+    for calls in [
+        r#"[{"function":{"arguments":{}}}]"#,
+        r#"[{"function":{"name":"add","arguments":"a=1"}}]"#,
+        r#"[{"function":{"name":"add","arguments":"[1]"}}]"#,
+        r#"["add"]"#,
+        "7",
+        "[]",
+        "null",
     ] {
         let reason = message(calls).unwrap_err();
-        assert!(reason.contains(why), "{calls}: {reason}");
+        messages += &format!("{calls}: {reason}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+[{"function":{"arguments":{}}}]: message 1: a tool call does not name its function
+[{"function":{"name":"add","arguments":"a=1"}}]: message 1: the `arguments` of a tool call are not valid JSON
+[{"function":{"name":"add","arguments":"[1]"}}]: message 1: the `arguments` of a tool call must be an object, a list was found
+["add"]: message 1: a tool call must be an object, a string was found
+7: message 1: `tool_calls` must be a list, a number was found
+[]: message 1 has no `content`
+null: message 1 has no `content`
+
+"#]],
+    );
 }
 
 #[test]
@@ -257,11 +297,20 @@ fn tools_are_objects_or_json_text_of_them() {
     for none in ["null", "[]", r#""[]""#, r#""""#] {
         assert_eq!(tools(none).unwrap(), None, "{none}");
     }
-    for (wrong, why) in [("7", "must be a list"), ("[7]", "must be an object"), (r#""x""#, "JSON")]
-    {
+    let mut messages = String::new();
+    for wrong in ["7", "[7]", r#""x""#] {
         let reason = tools(wrong).unwrap_err();
-        assert!(reason.contains(why), "{wrong}: {reason}");
+        messages += &format!("{wrong}: {reason}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+7: `tools` must be a list, a number was found
+[7]: a tool in `tools` must be an object, a number was found
+"x": `tools` is a string that holds no JSON list
+
+"#]],
+    );
 }
 
 #[test]
@@ -291,21 +340,32 @@ fn pairs_are_read_from_strings_lists_and_whole_conversations() {
 
 #[test]
 fn pairs_without_question_or_answer_are_refused() {
-    for (text, why) in [
-        (r#"{"chosen":"a","rejected":"b"}"#, "there is no `prompt` before it"),
-        (r#"{"prompt":"x","chosen":"a"}"#, "the field `rejected` is missing, found `prompt`"),
-        (r#"{"prompt":"x","chosen":"a","rejected":null}"#, "`rejected` is missing"),
-        (r#"{"prompt":"x","chosen":[],"rejected":"b"}"#, "`chosen` must end with an answer"),
-        (
-            r#"{"prompt":"x","chosen":[{"role":"user","content":"x"}],"rejected":"b"}"#,
-            "`chosen` must end with an answer",
-        ),
-        (r#"{"prompt":7,"chosen":"a","rejected":"b"}"#, "`prompt` must be a string or a list"),
-        (r#"{"prompt":"x","chosen":"a","rejected":[7]}"#, "`rejected`: message 1 must be an"),
+    let mut messages = String::new();
+    for text in [
+        r#"{"chosen":"a","rejected":"b"}"#,
+        r#"{"prompt":"x","chosen":"a"}"#,
+        r#"{"prompt":"x","chosen":"a","rejected":null}"#,
+        r#"{"prompt":"x","chosen":[],"rejected":"b"}"#,
+        r#"{"prompt":"x","chosen":[{"role":"user","content":"x"}],"rejected":"b"}"#,
+        r#"{"prompt":7,"chosen":"a","rejected":"b"}"#,
+        r#"{"prompt":"x","chosen":"a","rejected":[7]}"#,
     ] {
         let reason = read("preference", text).unwrap_err();
-        assert!(reason.contains(why), "{text}: {reason}");
+        messages += &format!("{text}: {reason}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+{"chosen":"a","rejected":"b"}: `chosen` is a string, and there is no `prompt` before it
+{"prompt":"x","chosen":"a"}: the field `rejected` is missing, found `prompt`, `chosen`
+{"prompt":"x","chosen":"a","rejected":null}: the field `rejected` is missing, found `prompt`, `chosen`, `rejected`
+{"prompt":"x","chosen":[],"rejected":"b"}: `chosen` must end with an answer of the assistant to something
+{"prompt":"x","chosen":[{"role":"user","content":"x"}],"rejected":"b"}: `chosen` must end with an answer of the assistant to something
+{"prompt":7,"chosen":"a","rejected":"b"}: `prompt` must be a string or a list, a number was found
+{"prompt":"x","chosen":"a","rejected":[7]}: `rejected`: message 1 must be an object, a number was found
+
+"#]],
+    );
 }
 
 #[test]
@@ -330,19 +390,31 @@ fn a_message_may_say_that_it_is_no_target() {
         // It is for the trainer, not for the template.
         assert_eq!(found.messages[1].as_object().unwrap().len(), 2, "{key}");
     }
-    for (first, second, why) in [
-        ("", r#","weight":0.5"#, "message 2: `weight` is 0.5; a message is a target (1, true)"),
-        ("", r#","train":true,"loss":0"#, "`train` and `loss` say different things"),
-        (r#","weight":1"#, "", "message 1: `weight` wants a target"),
-        ("", r#","train_detail":[]"#, "`train_detail` makes parts of a message targets"),
+    let mut messages = String::new();
+    for (first, second) in [
+        ("", r#","weight":0.5"#),
+        ("", r#","train":true,"loss":0"#),
+        (r#","weight":1"#, ""),
+        ("", r#","train_detail":[]"#),
     ] {
         let reason = read("messages", &record(first, second)).unwrap_err();
-        assert!(reason.contains(why), "{second}: {reason}");
+        messages += &format!("{second}: {reason}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+,"weight":0.5: message 2: `weight` is 0.5; a message is a target (1, true) or is not (0, false)
+,"train":true,"loss":0: message 2: `train` and `loss` say different things
+: message 1: `weight` makes this message a target, and only messages of the assistant can be targets
+,"train_detail":[]: message 2: `train_detail` makes parts of a message targets, which cannot be done here
+
+"#]],
+    );
 }
 
 #[test]
 fn a_system_text_beside_the_list_is_the_first_turn() {
+    let mut messages = String::new();
     for (name, rest) in [
         ("messages", r#""messages":[{"role":"user","content":"a"}]"#),
         ("messages", r#""conversations":[{"role":"user","content":"a"}]"#),
@@ -358,10 +430,26 @@ fn a_system_text_beside_the_list_is_the_first_turn() {
         let none = conversation(name, &format!(r#"{{"system":null,{rest}}}"#));
         assert_eq!(none.messages[0]["role"], "user", "{name}");
         let reason = read(name, &format!(r#"{{"system":7,{rest}}}"#)).unwrap_err();
-        assert!(reason.contains("`system` must be a string"), "{name}: {reason}");
+        messages += &format!("{name}: {reason}\n");
         let reason = read(name, &format!(r#"{{"images":["a.png"],{rest}}}"#)).unwrap_err();
-        assert!(reason.contains("the record has `images`"), "{name}: {reason}");
+        messages += &format!("{name}: {reason}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+messages: `system` must be a string, a number was found
+messages: the record has `images`, and only text can be trained on
+messages: `system` must be a string, a number was found
+messages: the record has `images`, and only text can be trained on
+sharegpt: `system` must be a string, a number was found
+sharegpt: the record has `images`, and only text can be trained on
+alpaca: `system` must be a string, a number was found
+alpaca: the record has `images`, and only text can be trained on
+completion: `system` must be a string, a number was found
+completion: the record has `images`, and only text can be trained on
+
+"#]],
+    );
 }
 
 #[test]
@@ -373,7 +461,12 @@ fn alpaca_knows_earlier_turns() {
         assert_eq!(read("alpaca", &text).unwrap(), chat(expected));
     }
     let reason = read("alpaca", r#"{"history":[["q"]],"instruction":"x","output":"y"}"#);
-    assert!(reason.unwrap_err().contains("a list of pairs"));
+    says(
+        reason.unwrap_err(),
+        snapbox::str![
+            "`history` must be a list of pairs, each a question and its answer, both strings"
+        ],
+    );
 }
 
 #[test]
@@ -392,7 +485,10 @@ fn the_older_form_of_calls_and_tools_is_read() {
         "function": {"name": "add", "parameters": {"type": "object"}}}]);
     assert_eq!(found.tools, Some(tools));
     let both = text.replace("\"functions\"", "\"tools\":[{\"name\":\"x\"}],\"functions\"");
-    assert!(read("messages", &both).unwrap_err().contains("both `tools` and `functions`"));
+    says(
+        read("messages", &both).unwrap_err(),
+        snapbox::str!["the record has both `tools` and `functions`, found `functions`, `tools`"],
+    );
 }
 
 #[test]
@@ -454,7 +550,10 @@ fn what_a_record_hands_to_the_template_is_kept_by_name() {
         assert_eq!(found.template_args["enable_thinking"], false);
     }
     let reason = read("messages", &record(r#"{"messages":[]}"#)).unwrap_err();
-    assert!(reason.contains("sets `messages`"), "{reason}");
+    says(
+        &reason,
+        snapbox::str!["`chat_template_kwargs` sets `messages`, which a record must not set"],
+    );
 }
 
 #[test]

@@ -18,7 +18,9 @@ pub fn list(value: Value, name: &str) -> Result<Vec<Value>, String> {
             Ok(Value::Array(list)) => Ok(list),
             Ok(other) => match other.as_object().and_then(rows) {
                 Some(rows) => Ok(rows),
-                None => Err(format!("`{name}` is a string that holds {}, no list", kind(&other))),
+                None => {
+                    Err(format!("`{name}` is a string that holds {}, not a list", kind(&other)))
+                }
             },
             Err(_) if text.trim_start().starts_with("[{'") => Err(format!(
                 "`{name}` is a list as Python prints it, not JSON; write it with `json.dumps`"

@@ -106,9 +106,9 @@ fn target(fields: &mut Map<String, Value>) -> Result<bool, String> {
         }
     }
     match wanted {
-        Some((key, true)) if fields["role"] != "assistant" => {
-            Err(format!("`{key}` wants a target, and only messages of the assistant are targets"))
-        }
+        Some((key, true)) if fields["role"] != "assistant" => Err(format!(
+            "`{key}` makes this message a target, and only messages of the assistant can be targets"
+        )),
         Some((_, target)) => Ok(target),
         None => Ok(true),
     }

@@ -177,10 +177,7 @@ fn refuses(reason: &str) -> String {
 }
 
 fn unclear(index: usize) -> String {
-    format!(
-        "cannot tell where message {}, the assistant's, stands in what the chat template wrote",
-        index + 1
-    )
+    format!("cannot find message {}, the assistant's, in the rendered conversation", index + 1)
 }
 
 /// How many bytes two texts have in common at their beginning, in whole characters.

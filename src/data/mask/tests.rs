@@ -9,6 +9,7 @@ use crate::data::codec::Codec;
 use crate::data::example::Example;
 use crate::data::fixture::{codec, codec_with, model_dir};
 use crate::data::show::pieces;
+use crate::snapshots::says;
 
 const LLAMA: &str = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}<|pad|>\n\n\
     {{ m.content | trim }}<|im_end|>{% endfor %}\
@@ -80,14 +81,21 @@ fn tools_and_turns_without_words() {
         assistant("2")
     ]);
     let text = marked(&codec(), messages).unwrap();
-    assert!(
-        text.contains(
-            "[\n<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 1}}</tool_call><|im_end|>]\n\
-             <|im_start|>tool\n2<|im_end|>\n"
-        ),
-        "{text}"
+    says(
+        &text,
+        snapbox::str![[r#"
+<|im_start|>user
+1+1?<|im_end|>
+<|im_start|>assistant
+[
+<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call><|im_end|>]
+<|im_start|>tool
+2<|im_end|>
+<|im_start|>assistant
+[2<|im_end|>]
+
+"#]],
     );
-    assert!(text.ends_with("[2<|im_end|>]\n"), "{text}");
 }
 
 /// As Qwen3 does it: only the last turns keep, and get, their reasoning.
@@ -117,9 +125,23 @@ fn turns_that_are_written_differently_once_others_follow() {
         assistant("b")
     ]);
     let text = marked(&codec_with(REASONING), messages).unwrap();
-    assert!(
-        text.contains("assistant\n[<tool_call>f</tool_call><|im_end|>]\n<|im_start|>tool"),
-        "{text}"
+    says(
+        &text,
+        snapbox::str![[r#"
+<|im_start|>user
+a<|im_end|>
+<|im_start|>assistant
+[<tool_call>f</tool_call><|im_end|>]
+<|im_start|>tool
+r<|im_end|>
+<|im_start|>assistant
+[<think>
+
+</think>
+
+b<|im_end|>]
+
+"#]],
     );
 }
 
@@ -152,8 +174,12 @@ fn a_call_behind_a_generation_prompt_that_begins_the_reasoning() {
     let tool = json!({"role": "tool", "content": "r"});
     let inside = marked(&codec_with(source), json!([user("a"), call, tool, assistant("b")]));
     let inside = inside.unwrap();
-    assert!(inside.contains(&format!("{turn}<|im_start|>tool:r")), "{inside}");
-    assert!(inside.ends_with("assistant:[b<|im_end|>]"), "{inside}");
+    says(
+        &inside,
+        snapbox::str![[
+            r#"<|im_start|>user:a<|im_end|><|im_start|>assistant:[<call>f{"a": 1}</call><|im_end|>]<|im_start|>tool:r<|im_end|><|im_start|>assistant:[b<|im_end|>]"#
+        ]],
+    );
 }
 
 /// As gpt-oss does it: reasoning is a message of its own, and left out where an answer follows.
@@ -200,10 +226,18 @@ fn a_template_that_hides_the_turn_is_an_error() {
     let source = "{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}\
         {% if add_generation_prompt %}?{% endif %}";
     let reason = marked(&codec_with(source), json!([user("a"), assistant("b")])).unwrap_err();
-    assert!(reason.contains("message 2"), "{reason}");
+    says(
+        &reason,
+        snapbox::str!["cannot find message 2, the assistant's, in the rendered conversation"],
+    );
     let source = "{{ raise_exception('roles must alternate') }}";
     let reason = marked(&codec_with(source), json!([user("a")])).unwrap_err();
-    assert!(reason.contains("refuses the conversation: roles must alternate"), "{reason}");
+    says(
+        &reason,
+        snapbox::str![
+            "the chat template refuses the conversation: roles must alternate (line 1 of the template)"
+        ],
+    );
 }
 
 #[test]
@@ -324,7 +358,12 @@ fn marks_that_cannot_be_followed_are_an_error() {
     let source = "{% macro turn(m) %}{{ m.role }}{% generation %}{{ m.content }}\
         {% endgeneration %}{% endmacro %}{% for m in messages %}{{ turn(m) }}{% endfor %}";
     let reason = marked(&codec_with(source), json!([user("a"), assistant("b")])).unwrap_err();
-    assert!(reason.contains("inside a macro"), "{reason}");
+    says(
+        &reason,
+        snapbox::str![
+            "the chat template refuses the conversation: `{% generation %}` is inside a macro or a captured block of the chat template, where it cannot be followed; move it to where the text is written, or remove it"
+        ],
+    );
 }
 
 #[test]
@@ -390,7 +429,18 @@ fn what_a_tool_says_is_no_target_wherever_it_stands() {
     );
     let messages = json!([user("wet?"), called, tool("RESULT"), assistant("yes")]);
     let text = marked(&codec_with(&marks), messages).unwrap();
-    assert!(text.contains("[call:weather]<|pad|>result:RESULT<|pad|>[Let me see."), "{text}");
+    says(
+        &text,
+        snapbox::str![[r#"
+<|im_start|>user
+wet?<|im_end|>
+<|im_start|>model
+[call:weather]<|pad|>result:RESULT<|pad|>[Let me see.<|im_end|>
+]<|im_start|>model
+[yes<|im_end|>
+]
+"#]],
+    );
 }
 
 #[test]

@@ -7,33 +7,103 @@ use flate2::write::GzEncoder;
 
 use super::fixture::{open_bytes, read_file, reason};
 use super::*;
+use crate::snapshots::{each_says, says};
 
 #[test]
 fn an_unknown_ending_lists_what_can_be_read() {
+    let mut messages = String::new();
     for name in ["a/b.pkl", "a/b.bin", "a/b.arrow"] {
         let error = open(Path::new(name)).err().unwrap().to_string();
         assert!(error.contains(name.rsplit_once('.').unwrap().1), "{error}");
-        assert!(error.contains("`.jsonl`") && error.contains("`.parquet`"), "{error}");
+        messages += &format!("{error}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+error: data sets that end in `.pkl` cannot be read
+  at a/b.pkl
+
+hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
+error: data sets that end in `.bin` cannot be read
+  at a/b.bin
+
+hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
+error: data sets that end in `.arrow` cannot be read
+  at a/b.arrow
+
+hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
+
+"#]],
+    );
     let error = open(Path::new("a/b.jsonk")).err().unwrap().to_string();
-    assert!(error.contains("did you mean `.jsonl`?"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: data sets that end in `.jsonk` cannot be read
+  at a/b.jsonk
+
+hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
+
+hint: did you mean `.jsonl`?
+"#]],
+    );
     let error = open(Path::new("a/b")).err().unwrap().to_string();
-    assert!(error.contains("without a file name ending"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: a data set without a file name ending cannot be read
+  at a/b
+
+hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
+"#]],
+    );
     let error = open(Path::new("a/b.gz")).err().unwrap().to_string();
-    assert!(error.contains("told by the ending before it"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: a `.gz` file needs another ending before it that tells what is inside
+  at a/b.gz
+
+hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
+"#]],
+    );
     let error = open(Path::new("a/b.parquet.gz")).err().unwrap().to_string();
-    assert!(error.contains("unpack the file once"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: `.parquet` files are compressed inside, not outside
+  at a/b.parquet.gz
+
+hint: unpack the file once and name the unpacked one
+"#]],
+    );
 }
 
 #[test]
 fn a_folder_is_named_as_one() {
     let folder = tempfile::tempdir().unwrap();
     let error = open(folder.path()).err().unwrap().to_string();
-    assert!(error.contains("this is a folder"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: a data set is a file, and this is a folder
+  at [FOLDER]
+
+hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
+"#]],
+    );
     let named = folder.path().join("x.jsonl");
     fs::create_dir(&named).unwrap();
     let error = open(&named).err().unwrap().to_string();
-    assert!(error.contains("this is a folder"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: a data set is a file, and this is a folder
+  at [FOLDER]/x.jsonl
+
+hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
+"#]],
+    );
 }
 
 #[test]
@@ -49,10 +119,37 @@ fn endings_are_listed_and_read_in_any_case() {
 
 #[test]
 fn utf16_is_named_whatever_the_container() {
+    let mut messages = String::new();
     for name in ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt"] {
         let error = super::fixture::fails(name, b"\xff\xfe{\0");
-        assert!(error.contains("UTF-16"), "{name}: {error}");
+        messages += &format!("{name}: {error}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+a.jsonl: error: the data set is written in UTF-16
+  at [FOLDER]/a.jsonl
+
+hint: save it as UTF-8
+a.json: error: the data set is written in UTF-16
+  at [FOLDER]/a.json
+
+hint: save it as UTF-8
+a.csv: error: the data set is written in UTF-16
+  at [FOLDER]/a.csv
+
+hint: save it as UTF-8
+a.tsv: error: the data set is written in UTF-16
+  at [FOLDER]/a.tsv
+
+hint: save it as UTF-8
+a.txt: error: the data set is written in UTF-16
+  at [FOLDER]/a.txt
+
+hint: save it as UTF-8
+
+"#]],
+    );
 }
 
 /// Each would be read for ever, or wait for ever, or be gone after the first reading.
@@ -60,27 +157,59 @@ fn utf16_is_named_whatever_the_container() {
 #[test]
 fn what_is_no_regular_file_is_refused_by_every_container() {
     let folder = tempfile::tempdir().unwrap();
+    let mut messages = Vec::new();
     for extension in extensions() {
         let name = folder.path().join(format!("device.{extension}"));
         std::os::unix::fs::symlink("/dev/zero", &name).unwrap();
         let error = open(&name).err().unwrap().to_string();
-        assert!(error.contains("this is a device"), "{extension}: {error}");
+        messages.push(error.replace(&extension, "[ENDING]"));
         let name = folder.path().join(format!("pipe.{extension}"));
         assert!(std::process::Command::new("mkfifo").arg(&name).status().unwrap().success());
         let error = open(&name).err().unwrap().to_string();
-        assert!(error.contains("this is a pipe"), "{extension}: {error}");
+        messages.push(error.replace(&extension, "[ENDING]"));
     }
+    each_says(
+        messages,
+        snapbox::str![[r#"
+error: a regular file is needed, and this is a device
+  at [FOLDER]/device.[ENDING]
+
+hint: write what it gives into a file first
+error: a regular file is needed, and this is a pipe
+  at [FOLDER]/pipe.[ENDING]
+
+hint: write what it gives into a file first
+"#]],
+    );
     let error = open(Path::new("/dev/zero")).err().unwrap().to_string();
-    assert!(error.contains("this is a device"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: a regular file is needed, and this is a device
+  at /dev/zero
+
+hint: write what it gives into a file first
+"#]],
+    );
 }
 
 #[test]
 fn a_git_lfs_pointer_is_named_as_one_whatever_the_container() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5530624\n";
+    let mut messages = Vec::new();
     for extension in extensions() {
         let error = super::fixture::fails(&format!("a.{extension}"), pointer);
-        assert!(error.contains("Git LFS pointer") && error.contains("git lfs pull"), "{error}");
+        messages.push(error.replace(&extension, "[ENDING]"));
     }
+    each_says(
+        messages,
+        snapbox::str![[r#"
+error: the file is a Git LFS pointer, not the file that it stands for
+  at [FOLDER]/a.[ENDING]
+
+hint: run `git lfs pull` in its repository, or download the file itself
+"#]],
+    );
 }
 
 #[test]
@@ -88,6 +217,7 @@ fn very_much_of_nothing_ends() {
     let lines = vec![b'\n'; 65 << 20];
     let blanks = [b"[{},".to_vec(), vec![b' '; 65 << 20]].concat();
     let (packed, frames) = (gzip(&lines), zstd(&lines));
+    let mut messages = String::new();
     for (name, bytes) in [
         ("a.jsonl", &lines),
         ("a.jsonl.gz", &packed),
@@ -97,8 +227,26 @@ fn very_much_of_nothing_ends() {
         ("a.json", &blanks),
     ] {
         let error = super::fixture::fails(name, bytes);
-        assert!(error.contains("MiB of nothing"), "{name}: {error}");
+        messages += &format!("{name}: {error}\n");
     }
+    says(
+        messages,
+        snapbox::str![[r#"
+a.jsonl: error: more than 64 MiB of blanks stand before line 67108866
+  at [FOLDER]/a.jsonl
+a.jsonl.gz: error: more than 64 MiB of blanks stand before line 67108866
+  at [FOLDER]/a.jsonl.gz
+a.jsonl.zst: error: more than 64 MiB of blanks stand before line 67108866
+  at [FOLDER]/a.jsonl.zst
+a.txt: error: more than 64 MiB of blanks stand before line 67108866
+  at [FOLDER]/a.txt
+a.csv: error: more than 64 MiB of blanks stand before line 67108866
+  at [FOLDER]/a.csv
+a.json: error: more than 64 MiB of blanks stand before record 2
+  at [FOLDER]/a.json
+
+"#]],
+    );
 }
 
 #[test]
@@ -106,11 +254,21 @@ fn what_unpacks_to_far_more_than_text_does_is_refused() {
     // 300 MiB of long records, and of one line that is longer than a record may be.
     let record = format!("{{\"text\":\"{}\"}}\n", "a".repeat(1 << 20));
     let line = format!("{}\n", "a".repeat(300 << 20));
+    let mut messages = Vec::new();
     for bytes in [record.repeat(300), line] {
         let error = super::fixture::fails("a.jsonl.zst", &zstd(bytes.as_bytes()));
-        assert!(error.contains("more than 200 times its size"), "{error}");
-        assert!(error.contains("from a file that is not packed"), "{error}");
+        messages.push(error);
     }
+    each_says(
+        messages,
+        snapbox::str![[r#"
+error: cannot read the data set
+  at [FOLDER]/a.jsonl.zst
+  because it unpacks to more than 200 times its size, and to more than 256 MiB, which no text does
+
+hint: if the data really repeat that much, unpack the file first
+"#]],
+    );
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -152,6 +310,7 @@ fn the_digest_is_that_of_the_file_on_disk_even_when_little_was_read() {
 fn damaged_packing_is_an_error_that_names_the_file() {
     let lines: Vec<u8> =
         (0..20_000_u32).flat_map(|i| format!("{{\"i\":{i}}}\n").into_bytes()).collect();
+    let mut messages = Vec::new();
     for (name, packed) in [("a.jsonl.gz", gzip(&lines)), ("a.jsonl.zst", zstd(&lines))] {
         let cut = &packed[..packed.len() / 2];
         let mut flipped = packed.clone();
@@ -167,9 +326,44 @@ fn damaged_packing_is_an_error_that_names_the_file() {
         }
         for bytes in damaged {
             let error = super::fixture::fails(name, &bytes);
-            assert!(error.contains(name) && error.contains("fetch it again"), "{error}");
+            messages.push(error);
         }
     }
+    each_says(
+        messages,
+        snapbox::str![[r#"
+error: cannot read the data set
+  at [FOLDER]/a.jsonl.gz
+  because incomplete deflate stream
+
+hint: if the file was cut off or damaged on its way, fetch it again
+error: cannot read the data set
+  at [FOLDER]/a.jsonl.gz
+  because invalid gzip header
+
+hint: if the file was cut off or damaged on its way, fetch it again
+error: cannot read the data set
+  at [FOLDER]/a.jsonl.gz
+  because unexpected end of file
+
+hint: if the file was cut off or damaged on its way, fetch it again
+error: cannot read the data set
+  at [FOLDER]/a.jsonl.gz
+  because corrupt gzip stream does not have a matching checksum
+
+hint: if the file was cut off or damaged on its way, fetch it again
+error: cannot read the data set
+  at [FOLDER]/a.jsonl.zst
+  because incomplete frame
+
+hint: if the file was cut off or damaged on its way, fetch it again
+error: cannot read the data set
+  at [FOLDER]/a.jsonl.zst
+  because Unknown frame descriptor
+
+hint: if the file was cut off or damaged on its way, fetch it again
+"#]],
+    );
 }
 
 #[test]
@@ -192,7 +386,16 @@ fn a_window_beyond_the_limit_is_refused() {
     encoder.write_all(b"{}\n").unwrap();
     let packed = encoder.finish().unwrap();
     let error = super::fixture::fails("a.jsonl.zst", &packed);
-    assert!(error.contains("cannot read the data set"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: cannot read the data set
+  at [FOLDER]/a.jsonl.zst
+  because Frame requires too much memory for decoding
+
+hint: if the file was cut off or damaged on its way, fetch it again
+"#]],
+    );
 }
 
 fn repository(path: &str) -> std::path::PathBuf {

@@ -35,8 +35,7 @@ impl Source for Csv {
     fn open(&self, path: &Path, packing: Packing) -> Result<Box<dyn Records>> {
         let mut rows = Pieces::new(Input::open(path, packing)?, Rows::new(self.delimiter));
         let Some(header) = rows.next_alone()? else { return Ok(Box::new(rows)) };
-        let bad =
-            |reason: String| Error::data(format!("the header of the table: {reason}")).at(path);
+        let bad = |reason: String| Error::data(format!("the table's header: {reason}")).at(path);
         let header = header.map_err(bad)?;
         let names = rows.container().cells(&header).and_then(checked).map_err(|reason| {
             bad(reason).hint("the first row must name every column, each once")
@@ -203,6 +202,7 @@ mod tests {
     use super::super::fixture::{fails, open_bytes, read_pieces_up_to, reason};
     use super::*;
     use crate::files::Digest;
+    use crate::snapshots::says;
 
     fn fields(name: &str, text: &str) -> Vec<Value> {
         let records = open_bytes(name, text.as_bytes());
@@ -241,7 +241,12 @@ mod tests {
         assert_eq!(records[0].digest, Digest::of(b"1"));
         assert!(reason(&records[1]).starts_with("the row has 3 cells"));
         assert_eq!(reason(&records[2]), "not valid UTF-8 at byte 1 of the row");
-        assert!(reason(&records[3]).contains("is written twice"), "{}", reason(&records[3]));
+        says(
+            reason(&records[3]),
+            snapbox::str![
+                "cell 1: text follows its closing quote; a quote inside a quoted cell is written twice"
+            ],
+        );
         assert_eq!(records[4].content.as_ref().unwrap()["b"], "g");
         assert_eq!(reason(&records[5]), "a quote opens a cell here and is never closed");
         assert_eq!((records[5].line, records.len()), (7, 6));
@@ -275,21 +280,55 @@ mod tests {
     #[test]
     fn names_that_would_fill_memory_are_refused() {
         let error = fails("a.csv", format!("{},b\n1,2\n", "a".repeat(70_000)).as_bytes());
-        assert!(error.contains("take more than 65536 bytes"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the table's header: the names of the columns take more than 65536 bytes
+  at [FOLDER]/a.csv
+
+hint: the first row must name every column, each once
+"#]],
+        );
     }
 
     #[test]
     fn a_header_must_name_each_column_once() {
-        for (text, what) in [
-            (",\n0,x\n", "no column has a name"),
-            (",Unnamed: 0\n0,x\n", "two columns are named `Unnamed: 0`"),
-            ("a,b,a\n", "two columns are named `a`"),
-            ("\"a\n", "is never closed"),
-            ("a,\"b\"c\n", "follows its closing quote"),
-        ] {
+        let mut messages = String::new();
+        for text in [",\n0,x\n", ",Unnamed: 0\n0,x\n", "a,b,a\n", "\"a\n", "a,\"b\"c\n"] {
             let error = fails("a.csv", text.as_bytes());
-            assert!(error.contains(what) && error.contains("header"), "{text}: {error}");
+            messages += &format!("{text}: {error}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+,
+0,x
+: error: the table's header: no column has a name
+  at [FOLDER]/a.csv
+
+hint: the first row must name every column, each once
+,Unnamed: 0
+0,x
+: error: the table's header: two columns are named `Unnamed: 0`
+  at [FOLDER]/a.csv
+
+hint: the first row must name every column, each once
+a,b,a
+: error: the table's header: two columns are named `a`
+  at [FOLDER]/a.csv
+
+hint: the first row must name every column, each once
+"a
+: error: the table's header: a quote opens a cell here and is never closed
+  at [FOLDER]/a.csv
+a,"b"c
+: error: the table's header: cell 2: text follows its closing quote; a quote inside a quoted cell is written twice
+  at [FOLDER]/a.csv
+
+hint: the first row must name every column, each once
+
+"#]],
+        );
     }
 
     /// The cells of every row, as long as none is refused.

@@ -55,22 +55,32 @@ impl Expansion {
 }
 
 /// What to do about a file that is refused for it.
-pub const HINT: &str = "data of your own that repeat so much can be read from a file that is not \
-                        packed, such as JSON lines";
+pub const HINT: &str = "if the data really repeat that much, unpack the file first";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn small_files_may_unpack_to_much_and_large_ones_to_many_times_their_size() {
         let small = Expansion::of(1000);
         small.add(MUCH).unwrap();
-        assert!(small.add(1).unwrap_err().contains("more than 256 MiB"));
+        says(
+            small.add(1).unwrap_err(),
+            snapbox::str![
+                "it unpacks to more than 200 times its size, and to more than 256 MiB, which no text does"
+            ],
+        );
         let large = Expansion::of(10 << 20);
         large.add(TIMES * (10 << 20)).unwrap();
         assert!(!large.is_exceeded());
-        assert!(large.add(1).unwrap_err().contains("more than 200 times its size"));
+        says(
+            large.add(1).unwrap_err(),
+            snapbox::str![
+                "it unpacks to more than 200 times its size, and to more than 2000 MiB, which no text does"
+            ],
+        );
         assert!(large.is_exceeded());
         assert!(large.allows(TIMES * (10 << 20)).is_ok());
         assert!(large.allows(u64::MAX).is_err());

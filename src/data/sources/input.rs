@@ -212,6 +212,7 @@ fn zstd_decoder<R: io::BufRead>(reader: R) -> io::Result<ZstdDecoder<'static, R>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn what_is_no_regular_file_or_only_stands_for_one_is_not_opened() {
@@ -222,7 +223,15 @@ mod tests {
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n";
         std::fs::write(&path, pointer).unwrap();
         let error = Input::open(&path, Packing::Plain).err().unwrap().to_string();
-        assert!(error.contains("Git LFS pointer"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the file is a Git LFS pointer, not the file that it stands for
+  at [FOLDER]/a.jsonl
+
+hint: run `git lfs pull` in its repository, or download the file itself
+"#]],
+        );
         std::fs::write(&path, &pointer[1..]).unwrap();
         let mut input = Input::open(&path, Packing::Plain).unwrap();
         assert_eq!(input.next_bytes().unwrap(), &pointer.as_bytes()[1..]);

@@ -155,6 +155,7 @@ mod tests {
     use super::super::pieces::MAX_PIECE;
     use super::*;
     use crate::files::Digest;
+    use crate::snapshots::says;
 
     #[test]
     fn items_are_told_apart_whatever_their_strings_hold() {
@@ -185,11 +186,11 @@ mod tests {
             .iter()
             .map(|record| record.content.as_ref().err().map_or("fine", String::as_str))
             .collect();
-        assert!(reasons[0].contains("at column"), "{}", reasons[0]);
+        says(&reasons[0], snapbox::str!["not valid JSON: expected value at column 6"]);
         assert_eq!(reasons[1], "a JSON object was expected, a number was found");
         assert_eq!(reasons[2], "a comma without a record beside it");
         assert_eq!(reasons[3], "not valid UTF-8 at byte 7 of the record");
-        assert!(reasons[4].contains("trailing"), "{}", reasons[4]);
+        says(&reasons[4], snapbox::str!["not valid JSON: trailing characters at column 8"]);
         assert_eq!(reasons[5], "fine");
         assert_eq!(reasons[6], "a comma without a record beside it");
     }
@@ -209,17 +210,49 @@ mod tests {
 
     #[test]
     fn a_list_that_is_cut_off_or_goes_on_is_an_error() {
-        for (text, what) in [
-            ("[{\"a\":1},{\"b\":", "the file ends in or after record 2"),
-            ("[{\"a\":1}", "the file ends in or after record 1"),
-            ("[", "the list is not closed"),
-            ("[{}] {}", "something follows"),
-            ("7", "neither a list nor an object"),
-            ("{\n  \"data\": [\n    {}\n  ]\n}", "one JSON object over several lines"),
+        let mut messages = String::new();
+        for text in [
+            "[{\"a\":1},{\"b\":",
+            "[{\"a\":1}",
+            "[",
+            "[{}] {}",
+            "7",
+            "{\n  \"data\": [\n    {}\n  ]\n}",
         ] {
-            let error = fails("a.json", text.as_bytes());
-            assert!(error.contains(what) && error.contains("a.json"), "{text}: {error}");
+            messages += &format!("{text}\n{}\n", fails("a.json", text.as_bytes()));
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+[{"a":1},{"b":
+error: the list is not closed: the file ends in or after record 2
+  at [FOLDER]/a.json
+[{"a":1}
+error: the list is not closed: the file ends in or after record 1
+  at [FOLDER]/a.json
+[
+error: the list is not closed: the file ends in or after record 0
+  at [FOLDER]/a.json
+[{}] {}
+error: something follows the bracket that closes the list
+  at [FOLDER]/a.json
+7
+error: the file holds neither a list nor an object
+  at [FOLDER]/a.json
+
+hint: a `.json` data set is a list of objects, or one object a line; other endings are for other containers
+{
+  "data": [
+    {}
+  ]
+}
+error: the file holds one JSON object over several lines, not records
+  at [FOLDER]/a.json
+
+hint: if its records are in one of its fields, save that list alone; otherwise write one record a line
+
+"#]],
+        );
     }
 
     #[test]

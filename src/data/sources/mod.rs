@@ -120,7 +120,7 @@ fn unknown(path: &Path, extension: &str) -> Error {
     } else if extension.is_empty() {
         "a data set without a file name ending cannot be read".to_owned()
     } else if Packing::ENDINGS.contains(&extension) {
-        format!("what is inside a `.{extension}` is told by the ending before it")
+        format!("a `.{extension}` file needs another ending before it that tells what is inside")
     } else {
         format!("data sets that end in `.{extension}` cannot be read")
     };

@@ -153,7 +153,7 @@ impl<C: Container> Pieces<C> {
         *blank += bytes as u64;
         match *blank > MAX_BLANK {
             true => Err(self.broken(format!(
-                "more than {} MiB of nothing stand before {} {}",
+                "more than {} MiB of blanks stand before {} {}",
                 MAX_BLANK >> 20,
                 C::PLACE,
                 self.behind + 1
@@ -230,7 +230,7 @@ fn hash(hashing: &mut Hashing<Sink>, bytes: &[u8]) {
 
 fn too_long<C: Container>(max: usize) -> String {
     let place = C::PLACE;
-    format!("the {place} is longer than {max} bytes, and a record may have no more: part it")
+    format!("the {place} is longer than {max} bytes, which is the limit for a record: split it")
 }
 
 impl<C: Container> Records for Pieces<C> {

@@ -299,7 +299,7 @@ fn add_of_numbers(environment: &mut Environment) {
 }
 
 fn defined(value: &Value) -> Result<(), Error> {
-    if value.is_undefined() { Err(refused("an undefined value is no number")) } else { Ok(()) }
+    if value.is_undefined() { Err(refused("an undefined value is not a number")) } else { Ok(()) }
 }
 
 fn parse_float(text: &str) -> Option<f64> {

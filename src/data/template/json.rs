@@ -81,7 +81,7 @@ impl JsonStyle {
             None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
             Some([item, key]) => match (item.as_str(), key.as_str()) {
                 (Some(item), Some(key)) => (item.to_owned(), key.to_owned()),
-                _ => return Err(refused("`separators` of `tojson` are no strings")),
+                _ => return Err(refused("`separators` of `tojson` are not strings")),
             },
             Some(_) => return Err(refused("`separators` of `tojson` are not two")),
         };

@@ -121,7 +121,7 @@ impl Marks {
             (text.get(span.clone()) == Some(block)).then_some(span)
         };
         noted.iter().map(span).collect::<Option<_>>().ok_or_else(|| {
-            "`{% generation %}` stands inside a macro or a captured block of the chat template, \
+            "`{% generation %}` is inside a macro or a captured block of the chat template, \
              where it cannot be followed; move it to where the text is written, or remove it"
                 .to_owned()
         })

@@ -102,9 +102,11 @@ impl Templates<TemplateText> {
             tool_use: named(TOOL_USE).map(|source| text(source, &tool_use)),
         };
         if templates.all().next().is_none() {
-            return Err(Error::template("`chat_template` is no string and no list with `default`")
-                .at(path)
-                .hint("give the template to use as `data.chat_template`"));
+            return Err(Error::template(
+                "`chat_template` is neither a string nor a list with `default`",
+            )
+            .at(path)
+            .hint("give the template to use as `data.chat_template`"));
         }
         Ok(templates)
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
+use crate::snapshots::says;
 
 fn turns(messages: serde_json::Value) -> Turns {
     let messages = messages.as_array().unwrap().clone();
@@ -48,7 +49,10 @@ fn tojson_writes_what_python_writes() {
         render("{{ {'b': 1, 'a': [1, 2]} | tojson(separators=(',', ':'), sort_keys=true) }}"),
         "{\"a\":[1,2],\"b\":1}"
     );
-    assert!(try_render("{{ missing | tojson }}").unwrap_err().contains("undefined"));
+    says(
+        try_render("{{ missing | tojson }}").unwrap_err(),
+        snapbox::str!["an undefined value cannot be written as JSON (line 1 of the template)"],
+    );
     assert!(try_render("{{ messages | tojson(colour=1) }}").is_err());
 }
 
@@ -102,9 +106,12 @@ fn the_template_can_refuse_and_the_date_stands_still() {
 #[test]
 fn hostile_templates_end() {
     let long = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
-    assert!(try_render(long).unwrap_err().contains("runs for too long"));
+    says(
+        try_render(long).unwrap_err(),
+        snapbox::str!["it runs for too long (line 1 of the template)"],
+    );
     let wide = "{% set a = 'x' * 50000000 %}{% for i in range(99) %}{{ a }}{% endfor %}";
-    assert!(try_render(wide).unwrap_err().contains("writes more than"));
+    says(try_render(wide).unwrap_err(), snapbox::str!["it writes more than 134217728 bytes"]);
     let deep = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}";
     assert!(try_render(deep).is_err());
     let itself = "{% include 'chat_template' %}";
@@ -119,7 +126,14 @@ fn hostile_templates_end() {
 fn a_broken_template_names_its_line() {
     let error = ChatTemplate::new("a\n{% if %}", "dir/t.jinja", BTreeMap::new()).unwrap_err();
     let error = error.to_string();
-    assert!(error.contains("not valid Jinja") && error.contains("dir/t.jinja:2:1"), "{error}");
+    says(
+        &error,
+        snapbox::str![[r#"
+error: the chat template is not valid Jinja
+  at dir/t.jinja:2:1
+  because unexpected end of block
+"#]],
+    );
 }
 
 #[test]
@@ -137,11 +151,26 @@ fn the_template_is_found_where_models_keep_it() {
         assert_eq!(find(None).unwrap().unwrap(), expected);
     }
     std::fs::write(&config, r#"{"chat_template": [{"name": "rag", "template": "r"}]}"#).unwrap();
-    assert!(find(None).unwrap_err().to_string().contains("`chat_template`"));
+    says(
+        find(None).unwrap_err(),
+        snapbox::str![[r#"
+error: `chat_template` is neither a string nor a list with `default`
+  at [FOLDER]/tokenizer_config.json
+
+hint: give the template to use as `data.chat_template`
+"#]],
+    );
     std::fs::write(folder.path().join("chat_template.jinja"), "j").unwrap();
     assert_eq!(find(None).unwrap().unwrap(), "j");
     let given = folder.path().join("own.jinja");
-    assert!(find(Some(&given)).unwrap_err().to_string().contains("own.jinja"));
+    says(
+        find(Some(&given)).unwrap_err(),
+        snapbox::str![[r#"
+error: cannot read the file
+  at [FOLDER]/own.jinja
+  because No such file or directory (os error 2)
+"#]],
+    );
     std::fs::write(&given, "g").unwrap();
     assert_eq!(find(Some(&given)).unwrap().unwrap(), "g");
 }

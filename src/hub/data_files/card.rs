@@ -52,7 +52,7 @@ pub(super) fn subsets(card: &str) -> Result<Vec<Subset>> {
     for item in items {
         let subset = subset(item)?;
         if !names.insert(subset.name.clone()) {
-            return Err(item.error(format!("the subset `{}` stands twice", subset.name)));
+            return Err(item.error(format!("the subset `{}` appears twice", subset.name)));
         }
         subsets.push(subset);
     }
@@ -177,7 +177,7 @@ fn splits(node: &Node) -> Result<Option<Vec<Split>>> {
     for item in items {
         let split = split(item)?;
         if !names.insert(split.name.clone()) {
-            return Err(item.error(format!("the split `{}` stands twice", split.name)));
+            return Err(item.error(format!("the split `{}` appears twice", split.name)));
         }
         splits.push(split);
     }
@@ -228,6 +228,7 @@ fn split_name(node: &Node) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     fn error(configs: &str) -> String {
         subsets(&format!("---\nconfigs:\n{configs}---\n")).unwrap_err().to_string()
@@ -235,33 +236,192 @@ mod tests {
 
     #[test]
     fn a_wrong_entry_is_named_by_place_and_kind() {
-        for (configs, expected) in [
-            ("  a: b\n", "`configs` must be a list of subsets, and is a mapping"),
-            ("- a\n", "a subset must be a mapping, and is text\n  at README.md:3:3"),
-            ("- data_files: a\n", "a subset has no `config_name`"),
-            ("- config_name:\n", "`config_name` must be text, and is nothing"),
-            ("- config_name: ''\n", "`config_name` is empty"),
-            ("- config_name: [a]\n", "`config_name` must be text, and is a list"),
-            ("- config_name: a\n- config_name: a\n", "the subset `a` stands twice"),
-            ("- config_name: a\n  config_name: b\n", "the key `config_name` stands twice"),
-            ("- config_name: a\n  default: 3\n", "`default` must be true or false"),
-            ("- config_name: a\n  data_dir: {}\n", "`data_dir` must be text, and is a mapping"),
-            ("- config_name: a\n  data_files: {train: a}\n", "and is a mapping"),
-            ("- config_name: a\n  data_files: [[a]]\n", "a split must be a mapping, and is a list"),
-            ("- config_name: a\n  data_files: [~]\n", "a split must be a mapping, and is nothing"),
-            ("- config_name: a\n  data_files: [{split: b}]\n", "`path` is missing"),
-            ("- config_name: a\n  data_files: [{path: b}]\n", "`split` is missing"),
-            ("- config_name: a\n  data_files: [{split: b, path: [[c]]}]\n", "is a list"),
-            ("- config_name: a\n  data_files: [{split: b, path: c, d: e}]\n", "and not `d`"),
-            ("- config_name: a\n  data_files: [{split: b-c, path: d}]\n", "`b-c` cannot be"),
-            ("- config_name: a\n  data_files: [{split: b.., path: d}]\n", "cannot be the name"),
-            ("- config_name: &n a\n- config_name: *n\n", "is an alias, which is not followed"),
-            ("- &c {config_name: a}\n- {<<: *c, config_name: b}\n", "merge keys"),
+        let mut messages = String::new();
+        for configs in [
+            "  a: b\n",
+            "- a\n",
+            "- data_files: a\n",
+            "- config_name:\n",
+            "- config_name: ''\n",
+            "- config_name: [a]\n",
+            "- config_name: a\n- config_name: a\n",
+            "- config_name: a\n  config_name: b\n",
+            "- config_name: a\n  default: 3\n",
+            "- config_name: a\n  data_dir: {}\n",
+            "- config_name: a\n  data_files: {train: a}\n",
+            "- config_name: a\n  data_files: [[a]]\n",
+            "- config_name: a\n  data_files: [~]\n",
+            "- config_name: a\n  data_files: [{split: b}]\n",
+            "- config_name: a\n  data_files: [{path: b}]\n",
+            "- config_name: a\n  data_files: [{split: b, path: [[c]]}]\n",
+            "- config_name: a\n  data_files: [{split: b, path: c, d: e}]\n",
+            "- config_name: a\n  data_files: [{split: b-c, path: d}]\n",
+            "- config_name: a\n  data_files: [{split: b.., path: d}]\n",
+            "- config_name: &n a\n- config_name: *n\n",
+            "- &c {config_name: a}\n- {<<: *c, config_name: b}\n",
         ] {
-            let found = error(configs);
-            assert!(found.contains(expected), "{configs:?} gives {found}");
-            assert!(found.contains("at README.md:"), "{configs:?} gives {found}");
+            messages += &format!("{configs}{}\n", error(configs));
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+  a: b
+error: `configs` must be a list of subsets, and is a mapping
+  at README.md:3:4
+
+hint: a subset is written
+
+    configs:
+    - config_name: default
+      data_files:
+      - split: train
+        path: data/*.jsonl
+- a
+error: a subset must be a mapping, and is text
+  at README.md:3:3
+
+hint: a subset is written
+
+    configs:
+    - config_name: default
+      data_files:
+      - split: train
+        path: data/*.jsonl
+- data_files: a
+error: a subset has no `config_name`
+  at README.md:3:13
+
+hint: a subset is written
+
+    configs:
+    - config_name: default
+      data_files:
+      - split: train
+        path: data/*.jsonl
+- config_name:
+error: `config_name` must be text, and is nothing
+  at README.md:4:1
+- config_name: ''
+error: `config_name` is empty
+  at README.md:3:16
+- config_name: [a]
+error: `config_name` must be text, and is a list
+  at README.md:3:16
+- config_name: a
+- config_name: a
+error: the subset `a` appears twice
+  at README.md:4:14
+- config_name: a
+  config_name: b
+error: the key `config_name` appears twice
+  at README.md:4:3
+- config_name: a
+  default: 3
+error: `default` must be true or false
+  at README.md:4:12
+- config_name: a
+  data_dir: {}
+error: `data_dir` must be text, and is a mapping
+  at README.md:4:13
+- config_name: a
+  data_files: {train: a}
+error: `data_files` must be a path, a list of paths or a list of splits, and is a mapping
+  at README.md:4:15
+
+hint: a subset is written
+
+    configs:
+    - config_name: default
+      data_files:
+      - split: train
+        path: data/*.jsonl
+- config_name: a
+  data_files: [[a]]
+error: a split must be a mapping, and is a list
+  at README.md:4:16
+
+hint: a subset is written
+
+    configs:
+    - config_name: default
+      data_files:
+      - split: train
+        path: data/*.jsonl
+- config_name: a
+  data_files: [~]
+error: a split must be a mapping, and is nothing
+  at README.md:4:16
+
+hint: a subset is written
+
+    configs:
+    - config_name: default
+      data_files:
+      - split: train
+        path: data/*.jsonl
+- config_name: a
+  data_files: [{split: b}]
+error: a split has no files: `path` is missing
+  at README.md:4:16
+
+hint: a subset is written
+
+    configs:
+    - config_name: default
+      data_files:
+      - split: train
+        path: data/*.jsonl
+- config_name: a
+  data_files: [{path: b}]
+error: a split has no name: `split` is missing
+  at README.md:4:16
+
+hint: a subset is written
+
+    configs:
+    - config_name: default
+      data_files:
+      - split: train
+        path: data/*.jsonl
+- config_name: a
+  data_files: [{split: b, path: [[c]]}]
+error: `path` must be text, and is a list
+  at README.md:4:34
+- config_name: a
+  data_files: [{split: b, path: c, d: e}]
+error: a split has `split` and `path`, and not `d`
+  at README.md:4:39
+
+hint: a subset is written
+
+    configs:
+    - config_name: default
+      data_files:
+      - split: train
+        path: data/*.jsonl
+- config_name: a
+  data_files: [{split: b-c, path: d}]
+error: `b-c` cannot be the name of a split
+  at README.md:4:24
+
+hint: it is made of letters, digits, `_` and `.`
+- config_name: a
+  data_files: [{split: b.., path: d}]
+error: `b..` cannot be the name of a split
+  at README.md:4:24
+
+hint: it is made of letters, digits, `_` and `.`
+- config_name: &n a
+- config_name: *n
+error: `config_name` must be text, and is an alias, which is not followed
+  at README.md:4:16
+- &c {config_name: a}
+- {<<: *c, config_name: b}
+error: merge keys (`<<`) are not followed
+  at README.md:4:8
+
+"#]],
+        );
     }
 
     #[test]
@@ -270,7 +430,13 @@ mod tests {
             assert!(subsets(card).unwrap().is_empty(), "{card:?}");
         }
         let error = subsets("---\n- a\n---\n").unwrap_err().to_string();
-        assert!(error.contains("the front matter is a list"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the front matter is a list
+  at README.md:2:1
+"#]],
+        );
     }
 
     #[test]

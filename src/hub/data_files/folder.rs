@@ -34,7 +34,7 @@ fn list(folder: &Path, most: usize) -> Result<Vec<String>> {
             let path = entry.path();
             let kind = entry.file_type().context_at("cannot read the data set's folder", &path)?;
             let is_file = if kind.is_symlink() {
-                fs::metadata(&path).context_at("the link leads to no file", &path)?.is_file()
+                fs::metadata(&path).context_at("the link points to nothing", &path)?.is_file()
             } else {
                 kind.is_file()
             };
@@ -67,6 +67,7 @@ fn list(folder: &Path, most: usize) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn regular_files_are_listed_in_the_order_of_their_bytes() {
@@ -81,10 +82,25 @@ mod tests {
         let found = list_local(root).unwrap();
         assert_eq!(found, ["B.jsonl", "b.jsonl", "b/c/é.jsonl", "b/z.jsonl"]);
         let error = list(root, 3).unwrap_err().to_string();
-        assert!(error.contains("more than 3 files"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the data set has more than 3 files
+  at [FOLDER]
+
+hint: name a folder further down
+"#]],
+        );
         assert!(list(root, 4).is_ok());
         let error = list_local(&root.join("nothing")).unwrap_err().to_string();
-        assert!(error.contains("cannot read the data set's folder"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: cannot read the data set's folder
+  at [FOLDER]/nothing
+  because No such file or directory (os error 2)
+"#]],
+        );
     }
 
     #[test]
@@ -95,7 +111,13 @@ mod tests {
         assert!(list_local(folder.path()).unwrap().is_empty());
         fs::create_dir_all(deep(DEPTH_MAX + 1)).unwrap();
         let error = list_local(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("nested deeper"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: folders are nested deeper than 64 levels
+  at [FOLDER]/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a
+"#]],
+        );
     }
 
     #[cfg(unix)]
@@ -116,12 +138,27 @@ mod tests {
 
         symlink("nowhere", root.join("b.jsonl")).unwrap();
         let error = list_local(root).unwrap_err().to_string();
-        assert!(error.contains("the link leads to no file"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the link points to nothing
+  at [FOLDER]/b.jsonl
+  because No such file or directory (os error 2)
+"#]],
+        );
         fs::remove_file(root.join("b.jsonl")).unwrap();
 
         let name = std::ffi::OsStr::from_bytes(b"a\xff.jsonl");
         fs::write(root.join(name), "").unwrap();
         let error = list_local(root).unwrap_err().to_string();
-        assert!(error.contains("not valid UTF-8"), "{error}");
+        says(
+            &error,
+            snapbox::str![[r#"
+error: the name is not valid UTF-8
+  at [FOLDER]/a�.jsonl
+
+hint: rename it
+"#]],
+        );
     }
 }

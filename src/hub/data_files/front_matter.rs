@@ -67,7 +67,7 @@ pub(super) fn parse(card: &str) -> Result<Option<Node>> {
     }
     if let Some(at) = text.find('\0') {
         let line = lines_before + text[..at].matches('\n').count() + 1;
-        let what = "a character that YAML does not allow stands in the front matter";
+        let what = "the front matter holds a character that YAML does not allow";
         return Err(Error::data(what).at_position(CARD, line, 1));
     }
     read(text.chars(), lines_before)
@@ -168,7 +168,7 @@ impl Tree {
             }
             Event::Alias(_) => self.add(Node { value: Value::Alias, ..node }),
             Event::DocumentStart if self.root.is_some() => {
-                Err(node.error("a second YAML document stands in the front matter"))
+                Err(node.error("the front matter holds a second YAML document"))
             }
             _ => Ok(()),
         }
@@ -197,7 +197,7 @@ impl Tree {
                         _ => return Err(node.error(format!("a key is {}", node.kind()))),
                     };
                     if !seen.insert(name.clone()) {
-                        return Err(node.error(format!("the key `{name}` stands twice")));
+                        return Err(node.error(format!("the key `{name}` appears twice")));
                     }
                     *key = Some(name);
                 }
@@ -210,6 +210,7 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     fn shown(node: &Node) -> String {
         match &node.value {
@@ -270,22 +271,58 @@ mod tests {
 
     #[test]
     fn broken_front_matter_is_named_by_line() {
-        for (card, expected) in [
-            ("---\na: b\nc: [\n---\n", "README.md:4:"),
-            ("---\na: b\n  c: d\n---\n", "README.md:3:"),
-            ("---\na: b: c\n---\n", "README.md:2:"),
-            ("---\na: \"b\n---\n", "not valid YAML"),
-            ("---\na: 1\nb:\n  c: 1\n  c: 2\n---\n", "`c` stands twice\n  at README.md:5:3"),
-            ("---\n? [a]\n: b\n---\n", "a key is a list\n  at README.md:2:"),
-            ("---\n&x a: b\n*x : c\n---\n", "a key is an alias"),
-            ("---\na: *x\n---\n", "not valid YAML"),
-            ("---\na: b\n...\n--- c\n---\n", "second YAML document"),
-            ("---\na: b\0c\n---\n", "does not allow"),
-            ("---\n\nconfigs:\n- config_name: a\n", "has no end\n  at README.md:3:1"),
+        let mut messages = String::new();
+        for card in [
+            "---\na: b\nc: [\n---\n",
+            "---\na: b\n  c: d\n---\n",
+            "---\na: b: c\n---\n",
+            "---\na: \"b\n---\n",
+            "---\na: 1\nb:\n  c: 1\n  c: 2\n---\n",
+            "---\n? [a]\n: b\n---\n",
+            "---\n&x a: b\n*x : c\n---\n",
+            "---\na: *x\n---\n",
+            "---\na: b\n...\n--- c\n---\n",
+            "---\na: b\0c\n---\n",
+            "---\n\nconfigs:\n- config_name: a\n",
         ] {
             let found = answer(card);
-            assert!(found.contains(expected), "{card:?} gives {found}");
+            messages += &format!("{card:?} gives {found}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+"---\na: b\nc: [\n---\n" gives error: the front matter is not valid YAML
+  at README.md:4:1
+  because while parsing a node, did not find expected node content
+"---\na: b\n  c: d\n---\n" gives error: the front matter is not valid YAML
+  at README.md:3:4
+  because mapping values are not allowed in this context
+"---\na: b: c\n---\n" gives error: the front matter is not valid YAML
+  at README.md:2:5
+  because mapping values are not allowed in this context
+"---\na: \"b\n---\n" gives error: the front matter is not valid YAML
+  at README.md:2:4
+  because while scanning a quoted scalar, found unexpected end of stream
+"---\na: 1\nb:\n  c: 1\n  c: 2\n---\n" gives error: the key `c` appears twice
+  at README.md:5:3
+"---\n? [a]\n: b\n---\n" gives error: a key is a list
+  at README.md:2:3
+"---\n&x a: b\n*x : c\n---\n" gives error: a key is an alias, which is not followed
+  at README.md:3:1
+"---\na: *x\n---\n" gives error: the front matter is not valid YAML
+  at README.md:2:4
+  because while parsing node, found unknown anchor
+"---\na: b\n...\n--- c\n---\n" gives error: the front matter holds a second YAML document
+  at README.md:4:1
+"---\na: b\0c\n---\n" gives error: the front matter holds a character that YAML does not allow
+  at README.md:2:1
+"---\n\nconfigs:\n- config_name: a\n" gives error: the front matter has no end
+  at README.md:3:1
+
+hint: it ends with a line `---`
+
+"#]],
+        );
     }
 
     #[test]
@@ -297,7 +334,12 @@ mod tests {
         }
         card += "---\n";
         let found = answer(&card);
-        assert!(found.contains("a11: [alias, alias"), "{found}");
+        says(
+            &found,
+            snapbox::str![[
+                r#"{a0: ["x", "x", "x", "x", "x", "x", "x", "x", "x", "x"], a1: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias], a2: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias], a3: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias], a4: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias], a5: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias], a6: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias], a7: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias], a8: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias], a9: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias], a10: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias], a11: [alias, alias, alias, alias, alias, alias, alias, alias, alias, alias]}"#
+            ]],
+        );
         assert!(found.len() < 2000, "{} bytes", found.len());
     }
 
@@ -305,7 +347,13 @@ mod tests {
     fn hostile_front_matter_is_refused_where_it_becomes_hostile() {
         let half = BYTES_MAX / 2;
         let long = format!("---\n{}---\n", "a: b\n".repeat(BYTES_MAX / 4));
-        assert!(answer(&long).contains("at most 1048576 are read"));
+        says(
+            answer(&long),
+            snapbox::str![[r#"
+error: the front matter has 1310720 bytes, at most 1048576 are read
+  at README.md
+"#]],
+        );
         // With how many letters of it may be read.
         let cases = [
             ("a flow of lists", "[".repeat(half), 4096, "nested deeper than 64|recursion limit"),

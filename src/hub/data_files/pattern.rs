@@ -154,6 +154,7 @@ fn without_braces(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn patterns_match_as_in_datasets() {
@@ -198,26 +199,65 @@ mod tests {
 
     #[test]
     fn a_pattern_stays_in_the_data_set() {
-        for (folder, pattern, expected) in [
-            ("", "../a", "leads out"),
-            ("", "a/../../b", "leads out"),
-            ("..", "a", "leads out"),
-            ("", "/etc/passwd", "leads out"),
-            ("", "~/a", "leads out"),
-            ("", "C:/a", "leads out"),
-            ("", "hf://datasets/a/b/c.csv", "addresses are not followed"),
-            ("", "zip://a::b.zip", "addresses are not followed"),
-            ("", "", "names no file"),
-            ("", "./", "names no file"),
-            ("", "**.csv", "stands alone"),
-            ("", "a[z-a]", "is not a path in a data set"),
+        let mut messages = String::new();
+        for (folder, pattern) in [
+            ("", "../a"),
+            ("", "a/../../b"),
+            ("..", "a"),
+            ("", "/etc/passwd"),
+            ("", "~/a"),
+            ("", "C:/a"),
+            ("", "hf://datasets/a/b/c.csv"),
+            ("", "zip://a::b.zip"),
+            ("", ""),
+            ("", "./"),
+            ("", "**.csv"),
+            ("", "a[z-a]"),
         ] {
             let error = Pattern::new(folder, pattern).unwrap_err().to_string();
-            assert!(error.contains(expected), "{pattern} gives {error}");
+            messages += &format!("{pattern} gives {error}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+../a gives error: `../a` leads out of the data set
+
+hint: paths begin in the folder of the data set
+a/../../b gives error: `a/../../b` leads out of the data set
+
+hint: paths begin in the folder of the data set
+a gives error: `..` leads out of the data set
+
+hint: paths begin in the folder of the data set
+/etc/passwd gives error: `/etc/passwd` leads out of the data set
+
+hint: paths begin in the folder of the data set
+~/a gives error: `~/a` leads out of the data set
+
+hint: paths begin in the folder of the data set
+C:/a gives error: `C:/a` leads out of the data set
+
+hint: paths begin in the folder of the data set
+hf://datasets/a/b/c.csv gives error: `hf://datasets/a/b/c.csv` is not a path in a data set: addresses are not followed
+zip://a::b.zip gives error: `zip://a::b.zip` is not a path in a data set: addresses are not followed
+ gives error: `` is not a path in a data set: it names no file
+./ gives error: `./` is not a path in a data set: it names no file
+**.csv gives error: `**.csv` is not a path in a data set: `**` stands alone between slashes
+
+hint: for all files of one kind in all folders write e.g. `**/*.jsonl`
+a[z-a] gives error: `a[z-a]` is not a path in a data set: invalid range; 'z' > 'a'
+
+"#]],
+        );
         let long = "a*".repeat(4000);
         let error = Pattern::new("", &long).unwrap_err().to_string();
-        assert!(error.contains("too long") && error.len() < 200, "{error}");
+        assert!(error.len() < 200, "{error}");
+        says(
+            &error,
+            snapbox::str![
+                "error: a path is too long: it begins `a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*`"
+            ],
+        );
     }
 
     /// One that tried every way to share the letters among the stars would never end.

@@ -67,7 +67,7 @@ fn parse(
         None | Some(Value::Null) => None,
         Some(Value::String(kind)) if context.longrope.contains(&kind.as_str()) => Some("longrope"),
         Some(Value::String(kind)) => Some(kind.as_str()),
-        Some(_) => return Err(config.wrong(place, "has a rope type that is no text")),
+        Some(_) => return Err(config.wrong(place, "has a rope type that is not a string")),
     };
     let share = object.share(kind)?;
     object.original()?; // kinds that have no use for it may say it

@@ -141,7 +141,7 @@ impl<'a> Session<'a> {
         let manifest = manifest_digest(&found.folder)?;
         let folder = found.folder.display();
         let (step, total) = (found.state.step, prepared.total_steps);
-        observer.on(Event::Note(format!("going on after step {step} of {total}, from {folder}")));
+        observer.on(Event::Note(format!("continuing after step {step} of {total}, from {folder}")));
         let state = match step < total {
             true => found.state.in_the_middle(self.config.eval.every_steps),
             false => found.state,

@@ -31,7 +31,7 @@ pub fn enter(
     observer: &mut dyn Observer,
 ) -> Result<Entered> {
     for line in &found.set_aside {
-        observer.on(Event::Warning(format!("a damaged checkpoint was set aside: {line}")));
+        observer.on(Event::Warning(format!("a damaged checkpoint is not used: {line}")));
     }
     let (step, total) = (found.state.step, prepared.total_steps);
     let changes = Changes::since(&found, run, request, prepared)?;

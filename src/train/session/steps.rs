@@ -155,7 +155,7 @@ impl Session<'_> {
             Err(error) if trainer.step > 0 => {
                 self.save_now(trainer, prepared, observer)?;
                 Err(error.hint(format!(
-                    "step {} is saved; the same command goes on from there",
+                    "step {} is saved; the same command continues from there",
                     trainer.step
                 )))
             }

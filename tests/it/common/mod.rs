@@ -2,6 +2,8 @@
 
 pub mod hub;
 pub mod recipe;
+#[path = "../../../src/snapshots.rs"]
+pub mod snapshots;
 pub mod verdict;
 pub mod wait;
 
@@ -13,6 +15,34 @@ use firebrand::config::Recompute;
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{Optimizer, Schedule, Shape, StepSettings, optimizers};
 use safetensors::SafeTensors;
+use snapbox::data::Inline;
+
+pub use snapshots::says;
+
+/// A table whose rows are tests: each has a name, and hands its arguments to the same function.
+///
+/// ```text
+/// cases! { check;
+///     file_added: ADDED, |model| model.write("extra.py", "");
+/// }
+/// ```
+macro_rules! cases {
+    ($check:path; $($(#[$attribute:meta])* $name:ident: $($argument:expr),+;)+) => {
+        $($(#[$attribute])* #[test] fn $name() { $check($($argument),+); })+
+    };
+}
+pub(crate) use cases;
+
+/// This program again, with one test of a module, which is ignored otherwise: `this_test!("child")`.
+macro_rules! this_test {
+    ($name:literal) => {{
+        let module = module_path!().split_once("::").expect("a module of this crate").1;
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", &format!("{module}::{}", $name), "--include-ignored"]);
+        command
+    }};
+}
+pub(crate) use this_test;
 
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {
@@ -150,6 +180,37 @@ pub fn relative(ours: &[f32], reference: &[f32]) -> f64 {
     (difference / size.max(1e-30)).sqrt()
 }
 
+/// What a command says from its first error on.
+pub fn from_error(said: &str) -> &str {
+    let begin = said.find("\nerror: ").map_or(0, |place| place + 1);
+    &said[begin..]
+}
+
+/// What a run says, without what it announces and reports of its steps, which `cli::` has whole.
+pub fn without_progress(said: &str) -> String {
+    const BEGINS: [&str; 11] = [
+        "chat template: ",
+        "streaming ",
+        "step ",
+        "saved step",
+        "checkpoint stall",
+        "validation after",
+        "validation loss",
+        "artifact  ",
+        "signed by key",
+        "check it: ",
+        "made a key pair",
+    ];
+    let of_an_error = |line: &str| line.starts_with("  at ") || line.starts_with("  because ");
+    let progress = |line: &&str| {
+        let table = line.starts_with("  ") && !of_an_error(line);
+        let files = line.contains(" of the shape ");
+        table || files || BEGINS.iter().any(|begin| line.starts_with(begin))
+    };
+    let lines = said.lines().filter(|line| !progress(line));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
 /// Fails unless two lists are equal within `limit`, relative to the reference's norm.
 pub fn assert_near(what: &str, ours: &[f32], reference: &[f32], limit: f64) {
     let found = relative(ours, reference);
@@ -241,6 +302,13 @@ impl Run {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}:\n{stderr}");
         stderr
+    }
+
+    /// Runs a command that must fail with this exit code, and compares its errors: all of stderr
+    /// from the first one on.
+    #[track_caller]
+    pub fn fails_with(&self, code: i32, arguments: &[&str], errors: Inline) {
+        says(from_error(&self.fails(code, arguments)), errors);
     }
 
     /// Trains the base model, so that there is something to adapt.

@@ -65,7 +65,7 @@ impl Export for Gguf {
         let mut notes = Vec::new();
         if layout.kept > 0 {
             notes.push(format!(
-                "{} matrices stay in f16: their rows are no whole blocks of {label}",
+                "{} matrices stay in f16: their rows are not whole blocks of {label}",
                 layout.kept
             ));
         }

@@ -72,6 +72,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::snapshots::says;
 
     fn split(pattern: &str) -> Value {
         json!({"type": "Sequence", "pretokenizers": [
@@ -98,16 +99,28 @@ mod tests {
         assert_eq!(name(&llama3, true), Ok("llama-bpe"));
         assert_eq!(name(&llama3, false), Ok("dbrx"));
         assert_eq!(name(&qwen2, false), Ok("qwen2"));
-        for (rules, why) in [
-            (split("x"), "the rule `x`"),
-            (json!(null), "does not split"),
-            (json!({"type": "Whitespace"}), "not of bytes"),
-            (json!({"type": "ByteLevel", "add_prefix_space": true}), "a space before"),
-            (json!({"type": "Sequence", "pretokenizers": [bytes.clone(), bytes.clone()]}), "name"),
+        let mut messages = String::new();
+        for rules in [
+            split("x"),
+            json!(null),
+            json!({"type": "Whitespace"}),
+            json!({"type": "ByteLevel", "add_prefix_space": true}),
+            json!({"type": "Sequence", "pretokenizers": [bytes.clone(), bytes.clone()]}),
         ] {
             let error = name(&rules, false).unwrap_err();
-            assert!(error.contains(why), "{error}");
+            messages += &format!("{error}\n");
         }
+        says(
+            messages,
+            snapbox::str![[r#"
+llama.cpp has no name for the rule `x`
+it does not split text
+its tokens are not of bytes
+it puts a space before a text
+llama.cpp has no name for its way of splitting text
+
+"#]],
+        );
         assert!(name(&bytes, true).is_err() && name(&qwen2, true).is_err());
     }
 }

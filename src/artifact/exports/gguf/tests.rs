@@ -1,4 +1,5 @@
-//! Tests of GGUF files as wholes are in `tests/it/export.rs`; here is what stands in their heads.
+//! Tests of GGUF files as wholes are in `tests/it/export/gguf.rs`; here is what stands in their
+//! heads.
 
 use super::*;
 

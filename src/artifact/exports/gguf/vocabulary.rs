@@ -45,9 +45,9 @@ impl Vocabulary {
     /// When llama.cpp cannot tokenise as it does.
     pub fn read(file: &Value, rows: usize) -> Result<Self> {
         let cannot = |why: String| {
-            Error::export("this tokenizer cannot be written as GGUF")
-                .because(why)
-                .hint("llama.cpp would load the file and read texts otherwise than in training")
+            Error::export("this tokenizer cannot be written as GGUF").because(why).hint(
+                "llama.cpp would load the file, and tokenise texts differently than in training",
+            )
         };
         let model = &file["model"];
         if !matches!(model["type"].as_str(), Some("BPE") | None) || !model["merges"].is_array() {
@@ -166,7 +166,7 @@ impl Embedding {
             return Err(format!("its token `{text}` has no row among the model's {rows}"));
         };
         if place.as_ref().is_some_and(|there| there != text) {
-            return Err(format!("two of its tokens have the number of `{text}`"));
+            return Err(format!("two of its tokens have the id of `{text}`"));
         }
         *place = Some(text.to_owned());
         self.kinds[id.unwrap_or_default()] = kind;
@@ -179,7 +179,7 @@ impl Embedding {
         let tokens: Vec<String> = self.tokens.into_iter().enumerate().map(padded).collect();
         let mut seen = HashSet::new();
         match tokens.iter().find(|text| !seen.insert(text.as_str())) {
-            Some(twice) => Err(format!("its token `{twice}` has two numbers")),
+            Some(twice) => Err(format!("its token `{twice}` has two ids")),
             None => Ok((tokens, self.kinds)),
         }
     }
@@ -188,7 +188,9 @@ impl Embedding {
 /// Pairs that merge, first ones first; older files write them as one text with a space.
 fn pairs(merges: &Value) -> Result<Vec<(&str, &str)>, String> {
     let list = merges.as_array().map(Vec::as_slice).unwrap_or_default();
-    list.iter().map(|merge| pair_of(merge).ok_or(format!("its merge {merge} is no pair"))).collect()
+    list.iter()
+        .map(|merge| pair_of(merge).ok_or(format!("its merge {merge} is not a pair")))
+        .collect()
 }
 
 fn pair_of(merge: &Value) -> Option<(&str, &str)> {
@@ -270,9 +272,7 @@ fn pieces(file: &Value, table: &mut Embedding, pairs: &[(&str, &str)]) -> Result
             let (a, b) = text.split_at(cut);
             let merges = ids.contains_key(a) && ids.contains_key(b);
             if merges && !listed.contains(&(a, b)) {
-                return Err(format!(
-                    "`{a}` and `{b}` are not to merge, though `{text}` is a token"
-                ));
+                return Err(format!("`{a}` and `{b}` do not merge, though `{text}` is a token"));
             }
         }
     }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::snapshots::says;
 
 fn byte_level() -> Value {
     json!({
@@ -50,21 +51,77 @@ fn tokens_get_their_kinds_and_rows_without_one_a_name() {
 
 #[test]
 fn a_tokenizer_that_does_not_fit_the_model_is_refused() {
-    assert!(why(&byte_level(), 4).contains("`<tool>` has no row among the model's 4"));
+    says(
+        why(&byte_level(), 4),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because its token `<tool>` has no row among the model's 4
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
     let mut file = byte_level();
     file["model"]["vocab"]["c"] = json!(2);
-    assert!(why(&file, 6).contains("have the number of"));
+    says(
+        why(&file, 6),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because two of its tokens have the id of `c`
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
     file["model"]["vocab"] = json!({"a": 0, "[PAD5]": 1});
-    assert!(why(&file, 6).contains("`[PAD5]` has two numbers"));
+    says(
+        why(&file, 6),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because its token `[PAD5]` has two ids
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
     file["model"]["vocab"] = json!({"a": -1});
-    assert!(why(&file, 6).contains("no row"));
+    says(
+        why(&file, 6),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because its token `a` has no row among the model's 6
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
     file["model"]["vocab"] = json!({"x".repeat(5000): 1});
-    assert!(why(&file, 6).contains("5000 bytes"));
+    says(
+        why(&file, 6),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because one of its tokens has 5000 bytes
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
     let mut file = byte_level();
     file["normalizer"] = json!({"type": "Lowercase"});
-    assert!(why(&file, 6).contains("normalizer changes the text"));
+    says(
+        why(&file, 6),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because its normalizer changes the text
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
     file["model"]["type"] = json!("Unigram");
-    assert!(why(&file, 6).contains("not BPE"));
+    says(
+        why(&file, 6),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because its model is not BPE
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
 }
 
 #[test]
@@ -86,15 +143,55 @@ fn pieces_get_scores_in_the_order_of_their_merges() {
 fn pieces_that_would_merge_otherwise_are_refused() {
     let mut file = pieces();
     file["model"]["merges"] = json!(["▁ a", "a b", "▁a b"]);
-    assert!(why(&file, 264).contains("`▁` and `ab` are not to merge, though `▁ab` is a token"));
+    says(
+        why(&file, 264),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because `▁` and `ab` do not merge, though `▁ab` is a token
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
     file["model"]["merges"] = json!(["▁ ab", "a b", "▁a b", "▁ a"]);
-    assert!(why(&file, 264).contains("do not stand together"));
+    says(
+        why(&file, 264),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because the merges that give `▁ab` do not stand together
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
     file["model"]["merges"] = json!(["▁ b"]);
-    assert!(why(&file, 264).contains("gives no token"));
+    says(
+        why(&file, 264),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because its merge of `▁` and `b` gives no token
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
     let mut file = pieces();
     file["model"]["vocab"].as_object_mut().unwrap().remove("<0x41>");
-    assert!(why(&file, 264).contains("no token for the byte 0x41"));
+    says(
+        why(&file, 264),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because it has no token for the byte 0x41
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
     let mut file = pieces();
     file["pre_tokenizer"] = json!({"type": "Metaspace", "replacement": "▁"});
-    assert!(why(&file, 264).contains("marking spaces"));
+    says(
+        why(&file, 264),
+        snapbox::str![[r#"
+error: this tokenizer cannot be written as GGUF
+  because its way of marking spaces is not SentencePiece's own
+
+hint: llama.cpp would load the file, and tokenise texts differently than in training
+"#]],
+    );
 }

@@ -93,7 +93,7 @@ impl Layout {
         }
         match missing.keys().next() {
             None => Ok(layout),
-            Some(name) => Err(Error::weights(format!("the weights lack what becomes `{name}`"))
+            Some(name) => Err(Error::weights(format!("the weights have no tensor for `{name}`"))
                 .hint("is the download complete?")),
         }
     }

@@ -190,7 +190,7 @@ impl Row<'_> {
                             key => key.unwrap_or(Value::Null).to_string(),
                         };
                         if object.contains_key(&key) {
-                            return Err(format!("the key `{key}` stands twice in a map"));
+                            return Err(format!("the key `{key}` appears twice in a map"));
                         }
                         object.insert(key, value.unwrap_or(Value::Null));
                         if !self.goes_on(first, *repeated) {

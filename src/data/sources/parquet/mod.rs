@@ -162,7 +162,8 @@ impl Rows {
 
     fn open_group(&mut self) -> Result<(), String> {
         let group = self.metadata.row_group(self.group - 1);
-        let rows = usize::try_from(group.num_rows()).map_err(|_| "it has less than no rows")?;
+        let rows =
+            usize::try_from(group.num_rows()).map_err(|_| "its number of rows is negative")?;
         if group.num_columns() != self.leaves.len() {
             return Err("it has other columns than the schema".to_owned());
         }
@@ -250,7 +251,7 @@ impl Assembler<'_> {
     fn record(&self, row: usize, number: u64) -> Record {
         let content = match self.costs[row] > MAX_PIECE {
             true => Err(format!(
-                "the record is larger than {MAX_PIECE} bytes, the most it may be: part it"
+                "the record is larger than {MAX_PIECE} bytes, which is the limit: split it"
             )),
             false => assemble::record(self.root, self.leaves, row),
         };
@@ -301,7 +302,7 @@ fn footer(file: &File, size: u64) -> Result<Vec<u8>> {
         file.take(count).read_to_end(&mut bytes).context("cannot read the data set")?;
         Ok(bytes)
     };
-    let none = || Error::data("the file is no whole Parquet file").hint(DAMAGED);
+    let none = || Error::data("the file is not a whole Parquet file").hint(DAMAGED);
     if size < 12 || read(0, 4)? != MAGIC {
         return Err(none().because("it does not begin with `PAR1`"));
     }

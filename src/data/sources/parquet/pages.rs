@@ -170,12 +170,12 @@ impl Pages {
             }
             if unpacked > MAX_PAGE {
                 return Err(wrong(format!(
-                    "a page claims to unpack to {unpacked} bytes, and {MAX_PAGE} are the most"
+                    "a page claims to unpack to {unpacked} bytes, and at most {MAX_PAGE} are read"
                 )));
             }
             if packed > MAX_PAGE as u64 {
                 return Err(wrong(format!(
-                    "a page of {packed} bytes, and {MAX_PAGE} are the most"
+                    "a page of {packed} bytes, and at most {MAX_PAGE} are read"
                 )));
             }
             self.hold(unpacked)?;
@@ -267,7 +267,7 @@ impl Pages {
                 let texts = self.check_lengths(page, values)?;
                 if texts > MAX_PAGE as u64 {
                     return Err(wrong(format!(
-                        "the texts of a page take {texts} bytes, and {MAX_PAGE} are the most"
+                        "the texts of a page take {texts} bytes, and at most {MAX_PAGE} are read"
                     )));
                 }
                 // They are put together beside the page.
@@ -372,6 +372,7 @@ impl PageReader for Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn pages_count_until_the_rows_in_them_are_gone() {
@@ -383,6 +384,9 @@ mod tests {
         budget.free(1);
         budget.begin_rows();
         budget.take(MAX_HELD / 2).unwrap();
-        assert!(budget.take(1).unwrap_err().to_string().contains("at once"));
+        says(
+            budget.take(1).unwrap_err(),
+            snapbox::str!["Parquet error: its pages take more than 1073741824 bytes at once"],
+        );
     }
 }

@@ -1,0 +1,227 @@
+//! Whole steps: losses of twenty, optimizers, and what must not change them.
+
+use super::*;
+
+#[test]
+fn twenty_steps_have_the_losses_of_pytorch() {
+    for (name, kernels) in each_case() {
+        let expected = expected(name);
+        let text = std::fs::read_to_string(case(name).join("expected.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let batch = expected.batch();
+        let micro_batches = [row(&batch, 0), row(&batch, 1)];
+        let mut full = by(kernels, model(name));
+        adapters::unfreeze_all(&mut full);
+        for (kind, model) in
+            [("lora_steps", by(kernels, with_lora(name, &expected))), ("full_steps", full)]
+        {
+            let rate = json[kind]["learning_rate"].as_f64().unwrap();
+            let mut trainer = Trainer::new(model, step_settings(rate), adamw());
+            for step in 0..20 {
+                let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();
+                // Norms drift faster than losses: the tiny models are steep.
+                let pairs =
+                    [(report.loss, "losses", 1e-3), (report.grad_norm, "gradient_norms", 1e-2)];
+                for (ours, list, limit) in pairs {
+                    let reference = json[kind][list][step].as_f64().unwrap();
+                    let difference = (ours / reference - 1.0).abs();
+                    assert!(difference < limit, "{name} {kind} {list} {step}: {ours} {reference}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn optimizers_make_the_steps_of_their_references() {
+    let path = crate::common::repository("tests/reference/optimizers.json");
+    let json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let list = |value: &serde_json::Value| -> Vec<f32> {
+        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+    };
+    let rate = json["learning_rate"].as_f64().unwrap();
+    let (gradients, start) = (json["gradients"].as_array().unwrap(), list(&json["start"]));
+    for entry in optimizers::OPTIMIZERS {
+        let cases = json["cases"].as_array().unwrap().iter();
+        let cases: Vec<_> = cases.filter(|case| case["optimizer"] == entry.name).collect();
+        assert_eq!(cases.len(), 2, "`{}` has no reference", entry.name);
+        for case in cases {
+            let decay = case["weight_decay"].as_f64().unwrap();
+            let rule = optimizers::with(entry.name, &[("train.weight_decay", decay)]);
+            let mut optimizer = OptimizerState::new(rule);
+            let mut value = from_vec(start.clone(), [start.len()], &cpu());
+            for (gradient, after) in gradients.iter().zip(case["after"].as_array().unwrap()) {
+                optimizer.begin_update();
+                let gradient = from_vec(list(gradient), [start.len()], &cpu());
+                value = optimizer.update("x", value, gradient, rate);
+                assert_near(entry.name, &host(value.clone()), &list(after), 1e-6);
+            }
+            assert_eq!(optimizer.updates(), 10);
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_step_and_names_it() {
+    let expected = expected("gqa-tied");
+    let mut model = with_lora("gqa-tied", &expected);
+    model.head.norm.gain.value = model.head.norm.gain.value.clone().mul_scalar(f32::NAN);
+    let mut trainer = Trainer::new(model, step_settings(1e-2), adamw());
+    let error = trainer.step(&[expected.batch()], 0.0).unwrap_err().to_string();
+    says(
+        &error,
+        str![[r#"
+error: the loss is not finite at step 1; nothing was published
+
+hint: try a smaller `train.learning_rate` or a longer warm-up, and look at these records
+"#]],
+    );
+    assert_eq!(trainer.step, 0);
+    assert_eq!(trainer.optimizer.updates(), 0);
+}
+
+/// A trainer that fills up rows, micro-batches and lists of targets, as those of a GPU are.
+fn grained(name: &str, pad_multiple: usize, dropout: Option<f64>) -> Trainer {
+    let computing = firebrand::device::ComputeConfig { pad_multiple, ..Default::default() };
+    let loaded =
+        firebrand::model::load_for(&case(name), Init::Pretrained, &cpu(), computing, false);
+    let mut model = loaded.unwrap().model;
+    match dropout {
+        Some(dropout) => {
+            adapters::attach(&mut model, &lora(dropout), Stream::new(1)).unwrap();
+        }
+        None => adapters::unfreeze_all(&mut model),
+    }
+    let settings = firebrand::engine::StepSettings { rows: 3, ..step_settings(1e-3) };
+    Trainer::new(model, settings, adamw())
+}
+
+fn near(a: f64, b: f64, limit: f64, what: &str) {
+    assert!((a / b - 1.0).abs() < limit, "{what}: {a} and {b}");
+}
+
+#[test]
+fn rows_that_are_filled_up_change_nothing_but_rounding() {
+    for (name, lora) in [("gqa-tied", None), ("mha-untied", None), ("biases", Some(0.4))] {
+        let batch = expected(name).batch();
+        let short = crate::common::row(&batch, 1);
+        let (mut plain, mut filled) = (grained(name, 1, lora), grained(name, 64, lora));
+        for micro_batches in [vec![batch.clone()], vec![batch, short.clone()], vec![short]] {
+            let (a, _) = plain.step(&micro_batches, 0.0).unwrap();
+            let (b, _) = filled.step(&micro_batches, 0.0).unwrap();
+            near(b.loss, a.loss, 1e-6, name);
+            near(b.grad_norm, a.grad_norm, 1e-4, name);
+            assert_eq!((a.tokens, a.target_tokens), (b.tokens, b.target_tokens));
+            let judged = |trainer: &Trainer| {
+                firebrand::engine::evaluate(
+                    &trainer.model,
+                    &*trainer.objective,
+                    &micro_batches,
+                    1,
+                    (Some(1), 7),
+                )
+                .unwrap()
+            };
+            let (a, b) = (judged(&plain), judged(&filled));
+            near(b.eval_loss, a.eval_loss, 1e-5, name);
+            assert_eq!(a.target_tokens, b.target_tokens);
+        }
+        for ((path, a), (_, b)) in
+            trainable(&mut plain.model).iter().zip(&trainable(&mut filled.model))
+        {
+            assert_near(path, b, a, 1e-3);
+        }
+    }
+}
+
+#[test]
+fn a_step_that_nobody_waits_for_is_the_same_step() {
+    let batch = expected("gqa-tied").batch();
+    let (mut waited, mut ahead) = (grained("gqa-tied", 1, None), grained("gqa-tied", 1, None));
+    let mut before: Option<firebrand::engine::InFlight> = None;
+    let mut reports = Vec::new();
+    let mut wanted = Vec::new();
+    for _ in 0..4 {
+        wanted.push(waited.step(std::slice::from_ref(&batch), 0.0).unwrap().0);
+        let begun = ahead.begin(std::slice::from_ref(&batch), 0.0, true).unwrap();
+        assert!(begun.waits());
+        reports.extend(before.replace(begun).map(|step| step.finish().unwrap().0));
+    }
+    reports.extend(before.map(|step| step.finish().unwrap().0));
+    assert_eq!(reports.len(), wanted.len());
+    assert!(wanted[0].grad_norm > 1.0, "it is not clipped: {}", wanted[0].grad_norm);
+    for (ours, wanted) in reports.iter().zip(&wanted) {
+        assert_eq!(ours.step, wanted.step);
+        near(ours.loss, wanted.loss, 1e-5, "loss");
+        near(ours.grad_norm, wanted.grad_norm, 1e-4, "norm");
+    }
+    for ((path, a), (_, b)) in trainable(&mut waited.model).iter().zip(&trainable(&mut ahead.model))
+    {
+        assert_near(path, b, a, 1e-4);
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_told_of_the_step_that_it_came_of() {
+    let mut batch = expected("gqa-tied").batch();
+    batch.sources = Vec::new();
+    let mut trainer = grained("gqa-tied", 1, None);
+    trainer.begin(std::slice::from_ref(&batch), 0.0, true).unwrap().finish().unwrap();
+    let gain = &mut trainer.model.head.norm.gain.value;
+    *gain = gain.clone().mul_scalar(f32::INFINITY);
+    // On the CPU the loss is known at once; on a device the norm tells.
+    let error = match trainer.begin(std::slice::from_ref(&batch), 0.0, true) {
+        Ok(begun) => begun.finish().unwrap_err(),
+        Err(error) => error,
+    };
+    says(
+        &error,
+        str![[r#"
+error: the loss is not finite at step 2; nothing was published
+
+hint: try a smaller `train.learning_rate` or a longer warm-up, and look at these records
+"#]],
+    );
+}
+
+#[test]
+fn warming_up_changes_no_step() {
+    let batch = expected("gqa-tied").batch();
+    let (mut cold, mut warm) =
+        (grained("gqa-tied", 64, Some(0.4)), grained("gqa-tied", 64, Some(0.4)));
+    let sizes = warm.new_sizes([&batch, &crate::common::row(&batch, 0)]);
+    let found: Vec<_> = sizes.iter().map(|size| (size.rows, size.length)).collect();
+    assert_eq!(found, [(3, 64)], "both are filled up to one size");
+    warm.warm_up(sizes).unwrap();
+    assert!(warm.new_sizes([&batch]).is_empty());
+    for _ in 0..2 {
+        let (a, _) = cold.step(std::slice::from_ref(&batch), 0.0).unwrap();
+        let (b, _) = warm.step(std::slice::from_ref(&batch), 0.0).unwrap();
+        assert_eq!(a, b);
+    }
+    assert_eq!(trainable(&mut cold.model), trainable(&mut warm.model));
+}
+
+/// A micro-batch may have no target tokens, a step may not: the mean of no losses is not a number,
+/// and weights would move by what was trained on before.
+#[test]
+fn a_step_holds_something_to_learn() {
+    let batch = expected("gqa-tied").batch();
+    let nothing = Batch { targets: Vec::new(), ..batch.clone() };
+    for pad_multiple in [1, 64] {
+        let (mut one, mut both) =
+            (grained("gqa-tied", pad_multiple, None), grained("gqa-tied", pad_multiple, None));
+        for ahead in [false, true] {
+            let before = trainable(&mut one.model);
+            let refused = one.begin(&[nothing.clone(), nothing.clone()], 0.0, ahead);
+            let error = refused.err().unwrap();
+            assert_eq!(error.what, "step 1 has no target tokens");
+            assert!(one.step == 0 && trainable(&mut one.model) == before, "as it was before");
+        }
+        let (a, _) = one.step(std::slice::from_ref(&batch), 0.0).unwrap();
+        let (b, _) = both.step(&[nothing.clone(), batch.clone()], 0.0).unwrap();
+        near(a.loss, b.loss, 1e-6, "loss");
+        near(a.grad_norm, b.grad_norm, 1e-6, "norm");
+    }
+}
