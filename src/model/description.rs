@@ -341,22 +341,4 @@ impl Description {
         let attention = self.layers.iter().flat_map(LayerDescription::attention);
         attention.map(|attention| attention.config.heads.queries).max().unwrap_or(0)
     }
-
-    /// Attention and MLP of a decoder all of whose layers are the same: one of each behind a norm.
-    pub fn uniform(&self) -> Option<(&AttentionDescription, &GatedMlpDescription)> {
-        let (first, others) = self.layers.split_first()?;
-        let plain = |residual: &ResidualDescription| {
-            residual.before.is_some() && residual.after.is_none() && residual.multiplier == 1.0
-        };
-        let same = others.iter().all(|layer| layer.residuals == first.residuals);
-        match first.residuals.as_slice() {
-            [a, b] if same && plain(a) && plain(b) => match (&a.block, &b.block) {
-                (BlockDescription::Attention(attention), BlockDescription::GatedMlp(mlp)) => {
-                    Some((attention, mlp))
-                }
-                _ => None,
-            },
-            _ => None,
-        }
-    }
 }

@@ -271,6 +271,10 @@ CASES |= {
     "olmo2": ("olmo2", dict(num_key_value_heads=4, tie_word_embeddings=False)),
     "olmo2-grouped": ("olmo2", dict(
         attention_bias=True, tie_word_embeddings=True, rms_norm_eps=1e-5)),
+    "olmo3-yarn": ("olmo3", dict(
+        sliding_window=5, layer_types=[SLIDING, FULL, SLIDING], head_dim=8, rope_parameters=ropes(
+            5e5, 5e5, rope_type="yarn", factor=8.0, original_max_position_embeddings=12,
+            beta_fast=32.0, beta_slow=1.0, attention_factor=1.2079441541679836))),
     "olmo3": ("olmo3", dict(
         num_key_value_heads=4, sliding_window=5, tie_word_embeddings=False, rms_norm_eps=1e-5,
         layer_types=[SLIDING, FULL, SLIDING], rope_parameters=ropes(5e5, 5e5))),
@@ -304,6 +308,7 @@ CASES |= {
     "llama-longrope": ("llama", dict(head_dim=6, **rope(
         "longrope", original_max_position_embeddings=10, **FACTORS))),
     "smollm3": ("smollm3", dict(no_rope_layer_interval=2, **rope("default", 5000000.0))),
+    "smollm3-four": ("smollm3", dict(num_hidden_layers=4)),
     "smollm3-window": ("smollm3", dict(
         # The gradient of a bias of keys that positions do not turn would be zero.
         no_rope_layers=[0, 1, 0], mlp_bias=True, use_sliding_window=True,

@@ -17,6 +17,7 @@ pub use attention::{Attention, AttentionOnCpu, KeyValueCache, SavedAttention, Ta
 pub use embedding::Embedding;
 pub use gated_mlp::{GatedMlp, GatedMlpOnCpu, SavedGatedMlp};
 pub use head::{CapSlopes, Head};
+pub use joint::{JointLinear, JointNarrow, JointOnCpu};
 pub use linear::NamedLinear;
 pub use norm::{Norm, NormOnCpu};
 

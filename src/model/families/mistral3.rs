@@ -1,5 +1,6 @@
 //! Mistral Small 3.1 and Ministral 3 as they read text: a model of another family inside a
-//! checkpoint that reads images, too. Reference: transformers `models/mistral3/modeling_mistral3.py`.
+//! checkpoint that reads images, too. Reference: transformers
+//! `models/mistral3/modeling_mistral3.py`.
 
 use serde_json::{Value, json};
 
