@@ -1,7 +1,6 @@
 //! Keys that exclude each other, and keys that mean nothing beside the value of another.
 
-use super::key::{DefaultValue, Key};
-use super::key::{ValueKind, quoted_list};
+use super::key::{DefaultValue, Key, ValueKind, quoted_list};
 use super::key_table::KeyTable;
 use super::place::{Origin, Problems, Source, join};
 use super::typed;

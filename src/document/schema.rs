@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::key::{ALL_LINEAR, MANY, Range, ValueKind};
-use super::key::{DefaultValue, Key};
+use super::key::{ALL_LINEAR, DefaultValue, Key, MANY, Range, ValueKind};
 use super::key_table::{KeyTable, TableSection};
 use super::tree::{Node, Tree, parse_own};
 

@@ -1,7 +1,6 @@
 //! A commented document to start from, made from the table of keys.
 
-use super::key::ValueKind;
-use super::key::{DefaultValue, Key};
+use super::key::{DefaultValue, Key, ValueKind};
 use super::key_table::{KeyTable, TableSection};
 use super::schema::description;
 

@@ -1,8 +1,7 @@
 //! Keys that are not in the table: what they were probably meant to be.
 
 use super::foreign;
-use super::key::Key;
-use super::key::quoted_list;
+use super::key::{Key, quoted_list};
 use super::key_table::KeyTable;
 use super::place::{Origin, join, shown};
 use super::tree::{Node, Tree, Word};
