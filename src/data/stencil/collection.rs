@@ -136,7 +136,7 @@ impl Stencils {
     /// Has a stencil stand for conversations of an outline, whatever it gives.
     #[cfg(test)]
     pub fn put(&self, plain: &Plain, stencil: Stencil, compared: bool) {
-        let known = Arc::new(Known::new(stencil).unwrap());
+        let known = Arc::new(Known::new(stencil).expect("an outline"));
         let put = Arc::new(Compared { known, compared: compared.into() });
         self.made().insert(plain.outline.clone(), Arc::new([Some(put)]));
     }
