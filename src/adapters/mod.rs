@@ -262,7 +262,7 @@ mod tests {
         says(
             refused(&json),
             snapbox::str![[r#"
-error: `peft_type` is missing: it names the kind of adapter
+error[adapter]: `peft_type` is missing: it names the kind of adapter
 
 hint: supported are LoRA, DoRA
 "#]],
@@ -272,7 +272,7 @@ hint: supported are LoRA, DoRA
         says(
             &error,
             snapbox::str![[r#"
-error: adapters of the type `IA3` are not supported
+error[adapter]: adapters of the type `IA3` are not supported
 
 hint: supported are LoRA, DoRA
 "#]],

@@ -165,7 +165,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: the attestations end in the middle of a line
+error[signature]: the attestations end in the middle of a line
   at [FOLDER]/model.sigstore.jsonl
 
 hint: someone wrote them in part; get the model again from where it was published

@@ -135,16 +135,16 @@ fn a_certificate_is_needed_for_other_curves_and_must_be_the_keys() {
     says(
         messages,
         snapbox::str![[r#"
-error: not a P-256 private key
+error[key]: not a P-256 private key
 
 hint: only P-256 is supported without a certificate; `firebrand keygen` makes one
-error: the certificate `CN=Release,O=Example` is not this key's
+error[key]: the certificate `CN=Release,O=Example` is not this key's
 
 hint: the first certificate in the file must be the signer's own
-error: not a P-256 private key
+error[key]: not a P-256 private key
 
 hint: only P-256 is supported without a certificate; `firebrand keygen` makes one
-error: the certificate `CN=Release,O=Example` is not this key's
+error[key]: the certificate `CN=Release,O=Example` is not this key's
 
 hint: the first certificate in the file must be the signer's own
 
@@ -180,7 +180,7 @@ fn the_users_key_is_made_once_and_then_used() {
     says(
         &error,
         snapbox::str![[r#"
-error: this is not the public key of `signing.pem`
+error[key]: this is not the public key of `signing.pem`
   at [FOLDER]/config/firebrand/signing.pub.pem
 
 hint: remove it to have it written again, or put the private key back
@@ -235,7 +235,7 @@ fn keygen_never_replaces() {
     says(
         keygen(&path, false).unwrap_err(),
         snapbox::str![[r#"
-error: refusing to replace what is already there
+error[exists]: refusing to replace what is already there
   at [FOLDER]/a.pem
 
 hint: name another file, or move this one away
@@ -300,11 +300,11 @@ fn a_private_key_is_readable_by_its_owner_only() {
     says(
         messages,
         snapbox::str![[r#"
-error: other users have access to the private key (mode 0640)
+error[key]: other users have access to the private key (mode 0640)
   at [FOLDER]/firebrand/signing.pem
 
 hint: run `chmod 600 [FOLDER]/firebrand/signing.pem`
-error: other users have access to the private key (mode 0604)
+error[key]: other users have access to the private key (mode 0604)
   at [FOLDER]/firebrand/signing.pem
 
 hint: run `chmod 600 [FOLDER]/firebrand/signing.pem`

@@ -155,7 +155,7 @@ mod tests {
         says(
             &text,
             snapbox::str![[r#"
-error: the signing program `sh` failed (exit status: 3)
+error[key]: the signing program `sh` failed (exit status: 3)
   because the card is locked
 "#]],
         );
@@ -173,10 +173,10 @@ error: the signing program `sh` failed (exit status: 3)
         says(
             messages,
             snapbox::str![[r#"
-error: the signing program `sh` gave no signature within 0.5 seconds
+error[key]: the signing program `sh` gave no signature within 0.5 seconds
 
 hint: it must read stdin to its end, print the signature and end
-error: the signing program `sh` gave no signature within 0.5 seconds
+error[key]: the signing program `sh` gave no signature within 0.5 seconds
 
 hint: it must read stdin to its end, print the signature and end
 
@@ -190,7 +190,7 @@ hint: it must read stdin to its end, print the signature and end
         says(
             program.ask(b"x").unwrap_err(),
             snapbox::str![[r#"
-error: the signing program `/does/not/exist` cannot be started
+error[key]: the signing program `/does/not/exist` cannot be started
   because No such file or directory (os error 2)
 "#]],
         );

@@ -267,7 +267,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: `w` becomes too large for F16
+error[export]: `w` becomes too large for F16
   because one of its weights would be 70000
 "#]],
         );

@@ -96,7 +96,7 @@ fn links_and_special_files_are_refused() {
     says(
         &error,
         snapbox::str![[r#"
-error: only regular files are accepted, no links or devices
+error[file]: only regular files are accepted, no links or devices
   at [FOLDER]/link
 
 hint: copy the content into a plain file

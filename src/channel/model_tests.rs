@@ -25,7 +25,7 @@ fn a_model_is_checked_to_the_last_byte() {
     says(
         &error,
         snapbox::str![[r#"
-error: this is another model than the channel names
+error[channel]: this is another model than the channel names
   at [FOLDER]/b
   because its `model.sig` has the digest [HEX], and [HEX] is named
 "#]],
@@ -35,7 +35,7 @@ error: this is another model than the channel names
     says(
         &error,
         snapbox::str![[r#"
-error: the model does not verify: tampered: the files are not those that were signed
+error[channel]: the model does not verify: tampered: the files are not those that were signed
   at [FOLDER]/a
   because files unchanged: changed: `inside/more`
   because attestation: line 1: the statement is about other files: `inside/more`
@@ -48,7 +48,7 @@ hint: `firebrand verify [FOLDER]/a` says all
     says(
         &error,
         snapbox::str![[r#"
-error: the model does not verify: unsigned: no key attests this model
+error[channel]: the model does not verify: unsigned: no key attests this model
   at [FOLDER]/b
   because signature file: there is no `model.sig`
   because attestation: line 1: the statement is about other files: `model.sig`
@@ -88,7 +88,7 @@ fn a_copy_is_whole_and_learns_of_later_verdicts() {
     says(
         &error,
         snapbox::str![[r#"
-error: the file changed while it was copied
+error[file-changed]: the file changed while it was copied
   at [FOLDER]/a/weights
 "#]],
     );
@@ -139,7 +139,7 @@ fn paths_are_relative_where_registry_and_model_may_move_together() {
     says(
         &error,
         snapbox::str![[r#"
-error: the model was published at https://example.com/x
+error[channel]: the model was published at https://example.com/x
 
 hint: fetch it from there and name its folder with `--model`
 "#]],

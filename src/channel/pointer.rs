@@ -244,13 +244,13 @@ mod tests {
             messages,
             snapbox::str![[r#"
 "serial":2,"kind" -> "serial":0,"kind"
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because its serial number is out of range
 "serial":2,"kind" -> "serial":2,"serial":3,"kind"
 error: not valid JSON
   because the key `serial` appears twice at line 1 column 45
 "serial":2,"kind" -> "serial":100000000,"kind"
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because its serial number is out of range
 "kind" -> "more":1,"kind"
 error: this is not a channel pointer
@@ -259,25 +259,25 @@ error: this is not a channel pointer
 error: this is not a channel pointer
   because unknown variant `forward`, expected `promote` or `rollback`
 2026-11-19 -> 2026-10-19
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because it expires before it is issued
 "path":"models/a" -> "path":"models\na"
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because a string in it is too long or has control characters
 "path":"models/a", -> 
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because its model has not exactly one of `path` and `uri`
 "path": -> "uri":"x:y","path":
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because its model has not exactly one of `path` and `uri`
 1.25 -> null
 error: this is not a channel pointer
   because invalid type: null, expected f64
 "path":"models/a" -> "uri":" "
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because its model's `uri` is empty
 "kind" -> "nonce":"[SHA256]","kind"
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because only the first pointer of a channel has a `nonce`
 "kind" -> "nonce":"short","kind"
 error: this is not a channel pointer

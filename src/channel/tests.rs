@@ -34,7 +34,7 @@ fn a_promoted_model_is_the_one_that_is_found() {
     says(
         place.resolve().unwrap_err(),
         snapbox::str![[r#"
-error: there is no channel `production`
+error[channel]: there is no channel `production`
   at [FOLDER]/registry
 
 hint: `firebrand promote ARTIFACT --channel production` creates it
@@ -129,7 +129,7 @@ fn rollback_goes_to_the_last_model_that_was_not_taken_back() {
     says(
         &error,
         snapbox::str![[r#"
-error: the channel `production` has no good model to go back to
+error[channel]: the channel `production` has no good model to go back to
   because serial number 5: it was taken back at [NOW]
   because serial number 4: it was taken back at [NOW]
 
@@ -139,12 +139,12 @@ hint: `--to SERIAL` goes back to a model that was taken back once
     // By hand anything goes that holds.
     says(
         place.roll_back(Some(1)).unwrap_err(),
-        snapbox::str!["error: the model of serial number 1 is in use now"],
+        snapbox::str!["error[channel]: the model of serial number 1 is in use now"],
     );
     says(
         place.roll_back(Some(99)).unwrap_err(),
         snapbox::str![[r#"
-error: the channel has no serial number 99
+error[channel]: the channel has no serial number 99
 
 hint: `firebrand log production` shows them
 "#]],
@@ -192,7 +192,7 @@ fn two_promoters_at_once_leave_one_pointer_and_one_error() {
         says(
             text,
             snapbox::str![[r#"
-error: someone else has just written serial number [..]
+error[already-running]: someone else has just written serial number 1
   at [FOLDER]/registry/channels/production/[..].json
 
 hint: nothing of yours was written; look at it with `firebrand log`, and try again
@@ -209,7 +209,7 @@ hint: nothing of yours was written; look at it with `firebrand log`, and try aga
     says(
         &error,
         snapbox::str![[r#"
-error: someone else has just written serial number 2
+error[already-running]: someone else has just written serial number 2
   at [FOLDER]/registry/channels/production/00000002.json
 
 hint: nothing of yours was written; look at it with `firebrand log`, and try again
@@ -348,7 +348,7 @@ fn a_revoked_key_closes_the_channel_for_readers_until_a_good_one_writes() {
     says(
         &error,
         snapbox::str![[r#"
-error: the channel `production` has no good model to go back to
+error[channel]: the channel `production` has no good model to go back to
   because serial number 1: the pointer does not count: the key [HEX] was revoked: stolen
 
 hint: `--to SERIAL` goes back to a model that was taken back once
@@ -360,7 +360,7 @@ hint: `--to SERIAL` goes back to a model that was taken back once
     says(
         &error,
         snapbox::str![[r#"
-error: the channel `production` has no good model to go back to
+error[channel]: the channel `production` has no good model to go back to
   because serial number 2: the pointer does not count: the key [HEX] was revoked: stolen
   because serial number 1: the pointer does not count: the key [HEX] was revoked: stolen
 
@@ -477,7 +477,7 @@ fn a_model_that_was_published_is_found_where_the_reader_has_it() {
     says(
         resolve(None).unwrap_err(),
         snapbox::str![[r#"
-error: the model was published at https://example.com/a.tar.gz
+error[channel]: the model was published at https://example.com/a.tar.gz
 
 hint: fetch it from there and name its folder with `--model`
 "#]],
@@ -516,10 +516,10 @@ fn a_rollback_that_is_about_another_pointer_is_not_made() {
     let by = Authority { key: place.key("promote"), trust: &trust, seen: &seen };
     let back = Return { from: Some(1), to: None, model: None, reason: "drift", days: 30 };
     let error = place.channel().roll_back(&back, &by).unwrap_err().to_string();
-    says(&error, snapbox::str!["error: the channel has meanwhile reached serial number 2"]);
+    says(&error, snapbox::str!["error[channel]: the channel has meanwhile reached serial number 2"]);
     let nothing = Return { from: None, reason: " \n", ..back };
     let error = place.channel().roll_back(&nothing, &by).unwrap_err().to_string();
-    says(&error, snapbox::str!["error: a reason is required"]);
+    says(&error, snapbox::str!["error[channel]: a reason is required"]);
     assert_eq!(place.channel().read().unwrap().entries.len(), 2);
 }
 

@@ -29,7 +29,7 @@ fn the_newest_by_its_time_counts_not_the_last_line() {
     says(
         &error,
         snapbox::str![[r#"
-error: the gate's newest verdict on this model is a refusal
+error[channel]: the gate's newest verdict on this model is a refusal
   at [FOLDER]/a
   because it was given at 2026-04-01T00:00:00Z by the key [HEX]
 "#]],
@@ -51,12 +51,12 @@ fn one_that_is_older_than_a_rollback_is_not_enough() {
     says(
         messages,
         snapbox::str![[r#"
-error: this model was taken back after the gate had passed it
+error[channel]: this model was taken back after the gate had passed it
   at [FOLDER]/a
   because the verdict is of 2026-01-01T00:00:00Z, the rollback of 2026-01-01T00:00:00Z
 
 hint: run `firebrand gate` on it again, for a newer verdict
-error: this model was taken back after the gate had passed it
+error[channel]: this model was taken back after the gate had passed it
   at [FOLDER]/a
   because the verdict is of 2026-01-01T00:00:00Z, the rollback of 2026-01-02T00:00:00Z
 
@@ -109,7 +109,7 @@ fn what_does_not_count_is_told_with_its_reason() {
     says(
         &error,
         snapbox::str![[r#"
-error: the gate has given no verdict on exactly these files
+error[channel]: the gate has given no verdict on exactly these files
   at [FOLDER]/a
   because line 1: the key [HEX] has the role `promote`, and `gate` is needed
   because line 2: it is not about exactly these files

@@ -188,7 +188,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: the metrics are not those of the checkpoint
+error[checkpoint]: the metrics are not those of the checkpoint
   at [FOLDER]/metrics.jsonl
 
 hint: restore the file, or start a new run

@@ -160,7 +160,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: the checkpoints do not fit into `checkpoint.disk_budget`
+error[disk-full]: the checkpoints do not fit into `checkpoint.disk_budget`
   at [FOLDER]
   because the newest 2 take 200 B, the next one needs 100 B, and 250 B are allowed
 "#]],

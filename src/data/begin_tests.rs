@@ -105,7 +105,7 @@ fn what_is_too_long_for_certain_is_dropped_or_said_without_its_length() {
     each_says(
         messages,
         snapbox::str![[r#"
-error: a record has more than 64 tokens, which is `data.max_seq_len`
+error[data]: a record has more than 64 tokens, which is `data.max_seq_len`
   at a.jsonl:3:1
 
 hint: set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`
@@ -116,7 +116,7 @@ hint: set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`
     says(
         &error,
         snapbox::str![[r#"
-error: a record has 363 tokens, and `data.max_seq_len` is 64
+error[data]: a record has 363 tokens, and `data.max_seq_len` is 64
   at a.jsonl:3:1
 
 hint: set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`
@@ -142,7 +142,7 @@ fn two_tokens_that_begin_a_text_end_a_run_whatever_its_length() {
     says(
         &error,
         snapbox::str![[r#"
-error: the rendered conversation begins with `<|bos|>` twice
+error[data]: the rendered conversation begins with `<|bos|>` twice
   at a.jsonl:3:1
   because the chat template [FOLDER]/template.jinja writes it so
 

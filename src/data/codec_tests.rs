@@ -162,7 +162,7 @@ fn records_with_tools_take_the_template_for_tools() {
     says(
         &error,
         snapbox::str![[r#"
-error: the model's only chat template is `tool_use`, and this conversation has no tools
+error[tokenizer]: the model's only chat template is `tool_use`, and this conversation has no tools
 
 hint: name one for all conversations as `data.chat_template`
 "#]],

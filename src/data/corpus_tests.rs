@@ -118,10 +118,10 @@ fn bad_rows_are_all_named_and_a_bounded_number_may_pass() {
     says(
         &error,
         snapbox::str![[r#"
-error: not valid JSON: key must be a string at column 2
+error[data]: not valid JSON: key must be a string at column 2
   at [FOLDER]/a.jsonl:2:1
 
-error: message 1 has the role `robot`
+error[data]: message 1 has the role `robot`
   at [FOLDER]/a.jsonl:4:1
 
 hint: known roles are `system`, `developer`, `user`, `assistant`, `tool`, `function`, `ipython`
@@ -155,7 +155,7 @@ fn a_record_of_another_shape_is_found_far_behind_the_sample() {
     says(
         &error,
         snapbox::str![[r#"
-error: the field `messages` is missing, found `text`
+error[data]: the field `messages` is missing, found `text`
   at [FOLDER]/a.jsonl:4701:1
 
 hint: the shape `messages` has `messages`, a list of objects with `role` and `content`
@@ -196,7 +196,7 @@ fn too_long_records_are_cut_dropped_or_refused() {
     says(
         &error,
         snapbox::str![[r#"
-error: a record has 182 tokens, and `data.max_seq_len` is 64
+error[data]: a record has 182 tokens, and `data.max_seq_len` is 64
   at [FOLDER]/a.jsonl:2:1
 
 hint: set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`
@@ -237,7 +237,7 @@ fn mostly_no_targets_is_an_error() {
     says(
         &error,
         snapbox::str![[r#"
-error: 2 of 3 records have no target tokens
+error[data]: 2 of 3 records have no target tokens
   at [FOLDER]/a.jsonl:2:1
 
 hint: either they have no turn of the assistant, or `data.max_seq_len` cuts it off; `firebrand plan` shows what is trained on of a record
@@ -256,7 +256,7 @@ fn a_doubled_bos_is_an_error() {
     says(
         &error,
         snapbox::str![[r#"
-error: the rendered conversation begins with `<|bos|>` twice
+error[data]: the rendered conversation begins with `<|bos|>` twice
   at [FOLDER]/a.jsonl:1:1
   because the chat template [FOLDER]/chat_template.jinja writes it so
 
@@ -275,7 +275,7 @@ fn a_chat_needs_a_template_and_a_text_does_not() {
     says(
         &error,
         snapbox::str![[r#"
-error: the model has no chat template, and conversations need one
+error[template]: the model has no chat template, and conversations need one
 
 hint: name one as `data.chat_template`, or write the records as `completion`
 "#]],
@@ -320,7 +320,7 @@ fn training_data_is_freed_of_validation_records() {
     says(
         &error,
         snapbox::str![[r#"
-error: every training record is also a validation record
+error[data]: every training record is also a validation record
 
 hint: remove them from one of the two, or use `data.val_size`
 "#]],
@@ -411,7 +411,7 @@ the chat template uses the current date; here it is always 2024-07-26
     says(
         &error,
         snapbox::str![[r#"
-error: the data set holds no records
+error[data]: the data set holds no records
   at [FOLDER]/b.jsonl
 "#]],
     );

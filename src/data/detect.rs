@@ -143,7 +143,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: the shape of the records is not known: found `question`, `answer`
+error[data]: the shape of the records is not known: found `question`, `answer`
   at a.jsonl:1:1
 
 hint: known shapes are
@@ -162,7 +162,7 @@ hint: for questions and answers of a chat write `columns = { instruction = "ques
         says(
             &error,
             snapbox::str![[r#"
-error: the record at a.jsonl:1 has the shape `text`, and this one has the shape `completion`
+error[data]: the record at a.jsonl:1 has the shape `text`, and this one has the shape `completion`
   at a.jsonl:2:1
 
 hint: put records of different shapes into different files

@@ -195,7 +195,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: a record has 491 tokens, and `data.max_seq_len` is 100
+error[data]: a record has 491 tokens, and `data.max_seq_len` is 100
   at a.jsonl:1:1
 
 hint: set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`
@@ -224,7 +224,7 @@ hint: set `data.overlong` to `truncate` or `drop`, or raise `data.max_seq_len`
         says(
             &error,
             snapbox::str![[r#"
-error: this objective does not train on pairs of answers
+error[pairs]: the objective does not learn from pairs of answers
   at a.jsonl:1:1
 
 hint: with `columns = { messages = "chosen" }` and `format = "messages"` the chosen answers are trained on

@@ -283,7 +283,7 @@ fn a_position_of_other_data_is_refused() {
     says(
         refused(1, 0),
         snapbox::str![[r#"
-error: there is no row 0 in window 1 of epoch 0
+error[data]: there is no row 0 in window 1 of epoch 0
 
 hint: the position belongs to other data or other `[data]` settings
 "#]],
@@ -291,7 +291,7 @@ hint: the position belongs to other data or other `[data]` settings
     says(
         refused(0, 999),
         snapbox::str![[r#"
-error: there is no row 999 in window 0 of epoch 0
+error[data]: there is no row 999 in window 0 of epoch 0
 
 hint: the position belongs to other data or other `[data]` settings
 "#]],

@@ -121,7 +121,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: this objective does not train on pairs of answers
+error[pairs]: the objective does not learn from pairs of answers
   at a.jsonl:3:1
 
 hint: with `columns = { messages = "chosen" }` and `format = "messages"` the chosen answers are trained on

@@ -195,7 +195,7 @@ mod tests {
         says(
             &why,
             snapbox::str![[r#"
-error: no GPU with index 2: there are 2 GPUs
+error[device]: no GPU with index 2: there are 2 GPUs
 
 hint: indices begin at 0; `firebrand devices` lists what there is
 "#]],
@@ -204,7 +204,7 @@ hint: indices begin at 0; `firebrand devices` lists what there is
         says(
             &why,
             snapbox::str![[r#"
-error: no Vulkan adapter with index 9: there are 3 Vulkan adapters
+error[device]: no Vulkan adapter with index 9: there are 3 Vulkan adapters
 
 hint: indices begin at 0; `firebrand devices` lists what there is
 "#]],
@@ -213,7 +213,7 @@ hint: indices begin at 0; `firebrand devices` lists what there is
         says(
             &why,
             snapbox::str![[r#"
-error: Metal cannot be used on [..]
+error[device]: Metal cannot be used on linux
 
 hint: available here: `vulkan` and `gl`
 "#]],
@@ -227,27 +227,27 @@ hint: available here: `vulkan` and `gl`
         says(
             messages,
             snapbox::str![[r#"
-auto: error: no GPU can be used
+auto: error[device]: no GPU can be used
   because no GPU with a usable driver was found
 
 hint: set `device.name = "cpu"`, or install the Vulkan driver of your GPU
-gpu: error: no GPU can be used
+gpu: error[device]: no GPU can be used
   because no GPU with a usable driver was found
 
 hint: set `device.name = "cpu"`, or install the Vulkan driver of your GPU
-gpu:0: error: no GPU can be used
+gpu:0: error[device]: no GPU can be used
   because no GPU with a usable driver was found
 
 hint: set `device.name = "cpu"`, or install the Vulkan driver of your GPU
-vulkan: error: Vulkan has no adapter here
+vulkan: error[device]: Vulkan has no adapter here
   because no GPU with a usable driver was found
 
 hint: install the driver of your GPU; `firebrand devices` lists what there is
-vulkan:0: error: Vulkan has no adapter here
+vulkan:0: error[device]: Vulkan has no adapter here
   because no GPU with a usable driver was found
 
 hint: install the driver of your GPU; `firebrand devices` lists what there is
-software: error: there is no software adapter
+software: error[device]: there is no software adapter
   because no GPU with a usable driver was found
 
 hint: on Debian, `apt-get install libegl1 libgl1-mesa-dri` brings one
@@ -262,15 +262,15 @@ hint: on Debian, `apt-get install libegl1 libgl1-mesa-dri` brings one
         says(
             messages,
             snapbox::str![[r#"
-gl: error: OpenGL cannot be used on [..]
+gl: error[device]: OpenGL cannot be used on linux
   because this build has no GPU support (feature `gpu`)
 
 hint: build it with the feature `gpu`, or set `device.name = "cpu"`
-gpu: error: no GPU can be used
+gpu: error[device]: no GPU can be used
   because this build has no GPU support (feature `gpu`)
 
 hint: build it with the feature `gpu`, or set `device.name = "cpu"`
-software: error: no GPU can be used
+software: error[device]: no GPU can be used
   because this build has no GPU support (feature `gpu`)
 
 hint: build it with the feature `gpu`, or set `device.name = "cpu"`
@@ -293,19 +293,19 @@ hint: build it with the feature `gpu`, or set `device.name = "cpu"`
         says(
             messages,
             snapbox::str![[r#"
-error: no GPU can be used
+error[device]: no GPU can be used
   because Vulkan: the driver crashed (signal 11)
 
 hint: set `device.name = "cpu"`, or install the Vulkan driver of your GPU
-error: no GPU can be used
+error[device]: no GPU can be used
   because Vulkan: the driver crashed (signal 11)
 
 hint: set `device.name = "cpu"`, or install the Vulkan driver of your GPU
-error: Vulkan has no adapter here
+error[device]: Vulkan has no adapter here
   because Vulkan: the driver crashed (signal 11)
 
 hint: install the driver of your GPU; `firebrand devices` lists what there is
-error: Vulkan has no adapter here
+error[device]: Vulkan has no adapter here
   because Vulkan: the driver crashed (signal 11)
 
 hint: install the driver of your GPU; `firebrand devices` lists what there is

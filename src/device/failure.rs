@@ -154,7 +154,7 @@ mod tests {
         says(
             &text,
             snapbox::str![[r#"
-error: the device failed while loading the model
+error[device]: the device failed while loading the model
   because lost
 
 hint: `firebrand doctor` checks the device; `device.name = "cpu"` works without it

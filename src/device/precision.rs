@@ -179,7 +179,7 @@ mod tests {
         says(
             &none,
             snapbox::str![[r#"
-error: `train.precision = "mixed-f16"` is not available on Discrete 0
+error[device]: `train.precision = "mixed-f16"` is not available on Discrete 0
   because its kernels have no 16-bit floats
 
 hint: use `"f32"`
@@ -189,7 +189,7 @@ hint: use `"f32"`
         says(
             &half,
             snapbox::str![[r#"
-error: `train.precision = "mixed-bf16"` is not available on Discrete 0
+error[device]: `train.precision = "mixed-bf16"` is not available on Discrete 0
   because its kernels have no bfloat16
 
 hint: use `"mixed-f16"`

@@ -187,7 +187,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: a regular file is needed, and this is a folder
+error[file]: a regular file is needed, and this is a folder
   at [FOLDER]
 
 hint: name a file in it
@@ -206,7 +206,7 @@ hint: name a file in it
             says(
                 has_file(folder.path()).unwrap_err(),
                 snapbox::str![[r#"
-error: a regular file is needed, and this is a folder
+error[file]: a regular file is needed, and this is a folder
   at [FOLDER]
 
 hint: name a file in it
@@ -218,7 +218,7 @@ hint: name a file in it
             says(
                 has_file(&nowhere).unwrap_err(),
                 snapbox::str![[r#"
-error: the link points to nothing
+error[file]: the link points to nothing
   at [FOLDER]/nowhere
 "#]],
             );
@@ -230,7 +230,7 @@ error: the link points to nothing
             says(
                 &error,
                 snapbox::str![[r#"
-error: a regular file is needed, and this is a device
+error[file]: a regular file is needed, and this is a device
   at [FOLDER]/devices
 
 hint: write what it gives into a file first
@@ -242,7 +242,7 @@ hint: write what it gives into a file first
             says(
                 &error,
                 snapbox::str![[r#"
-error: a regular file is needed, and this is a socket
+error[file]: a regular file is needed, and this is a socket
   at [FOLDER]/socket
 
 hint: write what it gives into a file first
@@ -255,7 +255,7 @@ hint: write what it gives into a file first
             says(
                 &error,
                 snapbox::str![[r#"
-error: a regular file is needed, and this is a pipe
+error[file]: a regular file is needed, and this is a pipe
   at [FOLDER]/pipe
 
 hint: write what it gives into a file first
@@ -282,10 +282,10 @@ hint: write what it gives into a file first
         says(
             messages,
             snapbox::str![[r#"
-error: the file is mostly holes
+error[file]: the file is mostly holes
   at [FOLDER]/file
   because it claims 1099511627776 bytes, of which 4096 were written
-error: the file is mostly holes
+error[file]: the file is mostly holes
   at [FOLDER]/file
   because it claims 1099511627776 bytes, of which 4096 were written
 

@@ -180,42 +180,42 @@ mod tests {
         says(
             messages,
             snapbox::str![[r#"
-[("config.toml", "precious")]: error: the run directory is not empty, and holds no run
+[("config.toml", "precious")]: error[run]: the run directory is not empty, and holds no run
   at [FOLDER]
   because it holds `config.toml`, which no run has written
 
 hint: choose another `name` or `output.dir`, or an empty folder
-[("report.html", "<p>")]: error: the run directory is not empty, and holds no run
+[("report.html", "<p>")]: error[run]: the run directory is not empty, and holds no run
   at [FOLDER]
   because it holds `report.html`, which no run has written
 
 hint: choose another `name` or `output.dir`, or an empty folder
-[("artifact/thesis.txt", "mine")]: error: the run directory is not empty, and holds no run
+[("artifact/thesis.txt", "mine")]: error[run]: the run directory is not empty, and holds no run
   at [FOLDER]
   because it holds `artifact`, which no run has written
 
 hint: choose another `name` or `output.dir`, or an empty folder
-[(".hidden", "")]: error: the run directory is not empty, and holds no run
+[(".hidden", "")]: error[run]: the run directory is not empty, and holds no run
   at [FOLDER]
   because it holds `.hidden`, which no run has written
 
 hint: choose another `name` or `output.dir`, or an empty folder
-[("run.lock", "{}"), ("config.toml", "x")]: error: the run directory is not empty, and holds no run
+[("run.lock", "{}"), ("config.toml", "x")]: error[run]: the run directory is not empty, and holds no run
   at [FOLDER]
   because it holds `config.toml`, `run.lock`, which no run has written
 
 hint: choose another `name` or `output.dir`, or an empty folder
-[("run.lock", ""), ("config.toml", "x")]: error: the run directory is not empty, and holds no run
+[("run.lock", ""), ("config.toml", "x")]: error[run]: the run directory is not empty, and holds no run
   at [FOLDER]
   because it holds `config.toml`, `run.lock`, which no run has written
 
 hint: choose another `name` or `output.dir`, or an empty folder
-[("history.jsonl", "{\"a\": 1}\n")]: error: the run directory is not empty, and holds no run
+[("history.jsonl", "{\"a\": 1}\n")]: error[run]: the run directory is not empty, and holds no run
   at [FOLDER]
   because it holds `history.jsonl`, which no run has written
 
 hint: choose another `name` or `output.dir`, or an empty folder
-[("lost+found/a", ""), ("b", "")]: error: the run directory is not empty, and holds no run
+[("lost+found/a", ""), ("b", "")]: error[run]: the run directory is not empty, and holds no run
   at [FOLDER]
   because it holds `b`, which no run has written
 
@@ -243,7 +243,7 @@ hint: choose another `name` or `output.dir`, or an empty folder
         says(
             &error,
             snapbox::str![[r#"
-error: the run directory is not a folder
+error[run]: the run directory is not a folder
   at [FOLDER]/file
 
 hint: choose another `name` or `output.dir`
@@ -276,51 +276,51 @@ hint: choose another `name` or `output.dir`
         says(
             messages,
             snapbox::str![[r#"
-metrics.jsonl: error: `metrics.jsonl` in the run directory is a pipe, not a regular file
+metrics.jsonl: error[run]: `metrics.jsonl` in the run directory is a pipe, not a regular file
   at [FOLDER]/metrics.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
-metrics.jsonl: error: `metrics.jsonl` in the run directory is a link that leads out of it
+metrics.jsonl: error[run]: `metrics.jsonl` in the run directory is a link that leads out of it
   at [FOLDER]/metrics.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
-metrics.jsonl: error: `metrics.jsonl` in the run directory is a link that leads nowhere
+metrics.jsonl: error[run]: `metrics.jsonl` in the run directory is a link that leads nowhere
   at [FOLDER]/metrics.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
-history.jsonl: error: `history.jsonl` in the run directory is a pipe, not a regular file
+history.jsonl: error[run]: `history.jsonl` in the run directory is a pipe, not a regular file
   at [FOLDER]/history.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
-history.jsonl: error: `history.jsonl` in the run directory is a link that leads out of it
+history.jsonl: error[run]: `history.jsonl` in the run directory is a link that leads out of it
   at [FOLDER]/history.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
-history.jsonl: error: `history.jsonl` in the run directory is a link that leads nowhere
+history.jsonl: error[run]: `history.jsonl` in the run directory is a link that leads nowhere
   at [FOLDER]/history.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
-config.toml: error: `config.toml` in the run directory is a pipe, not a regular file
+config.toml: error[run]: `config.toml` in the run directory is a pipe, not a regular file
   at [FOLDER]/config.toml
 
 hint: a run has regular files only: put the file back, or move this away
-config.toml: error: `config.toml` in the run directory is a link that leads out of it
+config.toml: error[run]: `config.toml` in the run directory is a link that leads out of it
   at [FOLDER]/config.toml
 
 hint: a run has regular files only: put the file back, or move this away
-config.toml: error: `config.toml` in the run directory is a link that leads nowhere
+config.toml: error[run]: `config.toml` in the run directory is a link that leads nowhere
   at [FOLDER]/config.toml
 
 hint: a run has regular files only: put the file back, or move this away
-step-00000001/MANIFEST.json: error: `MANIFEST.json` in the run directory is a pipe, not a regular file
+step-00000001/MANIFEST.json: error[run]: `MANIFEST.json` in the run directory is a pipe, not a regular file
   at [FOLDER]/step-00000001/MANIFEST.json
 
 hint: a run has regular files only: put the file back, or move this away
-step-00000001/MANIFEST.json: error: `MANIFEST.json` in the run directory is a link that leads out of it
+step-00000001/MANIFEST.json: error[run]: `MANIFEST.json` in the run directory is a link that leads out of it
   at [FOLDER]/step-00000001/MANIFEST.json
 
 hint: a run has regular files only: put the file back, or move this away
-step-00000001/MANIFEST.json: error: `MANIFEST.json` in the run directory is a link that leads nowhere
+step-00000001/MANIFEST.json: error[run]: `MANIFEST.json` in the run directory is a link that leads nowhere
   at [FOLDER]/step-00000001/MANIFEST.json
 
 hint: a run has regular files only: put the file back, or move this away

@@ -105,7 +105,7 @@ mod tests {
         says(
             &none,
             snapbox::str![[r#"
-error: cannot measure the disk
+error[file]: cannot measure the disk
   at [FOLDER]/none
   because No such file or directory (os error 2)
 "#]],

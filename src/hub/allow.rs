@@ -291,14 +291,14 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: the repository lacks shard 2 of 2
+error[weights]: the repository lacks shard 2 of 2
   because `model-00001-of-00002.safetensors` is there
 "#]],
         );
         says(
             chosen(&[one, two]).unwrap_err(),
             snapbox::str![[r#"
-error: the repository has shards, but no `model.safetensors.index.json`
+error[weights]: the repository has shards, but no `model.safetensors.index.json`
   because it tells which tensor is in which of them
 "#]],
         );
@@ -321,23 +321,23 @@ error: the repository has shards, but no `model.safetensors.index.json`
         says(
             messages,
             snapbox::str![[r#"
-error: the repository has its weights only as pickles
+error[weights]: the repository has its weights only as pickles
   because `pytorch_model.bin` can run code when it is opened, so it is never fetched
 
 hint: look for a revision or a repository with safetensors (many have one at `refs/pr/1`), or convert it where you trust it
-error: the repository holds an adapter, not a whole model
+error[adapter]: the repository holds an adapter, not a whole model
   because its weights are `adapter_model.safetensors`
 
 hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
-error: the repository has no `model.safetensors` and no shards of one
+error[weights]: the repository has no `model.safetensors` and no shards of one
   because `unet.safetensors` does not hold the weights of a language model
 
 hint: choose another repository or revision
-error: the repository holds a model for inference only
+error[model]: the repository holds a model for inference only
   because `model.Q4.gguf` is GGUF, which cannot be trained
 
 hint: choose the repository that it was made from
-error: the repository has no weights
+error[weights]: the repository has no weights
   because it has 2 files
 
 "#]],
@@ -346,7 +346,7 @@ error: the repository has no weights
         says(
             &error,
             snapbox::str![[r#"
-error: the repository has no `tokenizer.json`
+error[model]: the repository has no `tokenizer.json`
   because `tokenizer.model` and other forms of a tokenizer are not read
 
 hint: choose a repository that has one, or make one with another tool

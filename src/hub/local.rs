@@ -101,7 +101,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: `[FOLDER]/run/artifact` is an adapter, not a base model
+error[adapter]: `[FOLDER]/run/artifact` is an adapter, not a base model
   at [FOLDER]/run/artifact
 
 hint: first make a whole model of it: `firebrand merge [FOLDER]/run/artifact --out DIR`
@@ -112,7 +112,7 @@ hint: first make a whole model of it: `firebrand merge [FOLDER]/run/artifact --o
         says(
             &error,
             snapbox::str![[r#"
-error: there is no model `some/where/else`
+error[model]: there is no model `some/where/else`
 
 hint: name a model directory, an artifact, a finished run, or `owner/name` on a hub
 "#]],

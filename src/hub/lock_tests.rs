@@ -87,37 +87,31 @@ fn what_could_mislead_is_refused() {
     says(
         messages,
         snapbox::str![[r#"
-version = 9: error: the lock has version 9, this program reads up to 1
+version = 9: error[lock]: the lock has version 9, this program reads up to 1
+  at a.lock
 version = 1
-verison = 2: error: the lock cannot be read
-  because TOML parse error at line 5, column 1
-  |
-    5 | verison = 2
-  | ^^^^^^^
-    unknown field `verison`, expected one of `version`, `model`, `data`
-
-../config.json: error: refusing the file name `../config.json`
+verison = 2: error[file]: the lock cannot be read
+  at a.lock:5:1
+  because unknown field `verison`, expected one of `version`, `model`, `data`
+../config.json: error[hub]: refusing the file name `../config.json`
+  at a.lock
   because `.` and `..` lead to other folders
 
 hint: nothing was written; such a name can make a download write outside its folder
-oid = "xa: error: a commit or git object of `o/m` is not 40 hex digits
-commit = "0: error: a commit or git object of `o/m` is not 40 hex digits
-path = "a/0.jsonl": error: the files of `b.jsonl` are not sorted by path
-split = "test": error: the data sets of the lock are not sorted, or appear twice
-size = -7: error: the lock cannot be read
-  because TOML parse error at line 13, column 34
-   |
-    13 |   { path = "config.json", size = -7, sha256 = "[SHA256]", oid = "[COMMIT]" },
-   |                                  ^^
-    invalid value: integer `-7`, expected u64
-
-sha256 = "z: error: the lock cannot be read
-  because TOML parse error at line 13, column 46
-   |
-    13 |   { path = "config.json", size = 7, sha256 = "z587cb980af76fdc7e52369fd0b9d926dff266976b6f8ac631e358fecc49ff8cf", oid = "[COMMIT]" },
-   |                                              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    `z587cb980af76fdc7e52369fd0b9d926dff266976b6f8ac631e358fecc49ff8cf` is not a lower-case SHA-256 digest
-
+oid = "xa: error[lock]: a commit or git object of `o/m` is not 40 hex digits
+  at a.lock
+commit = "0: error[lock]: a commit or git object of `o/m` is not 40 hex digits
+  at a.lock
+path = "a/0.jsonl": error[lock]: the files of `b.jsonl` are not sorted by path
+  at a.lock
+split = "test": error[lock]: the data sets of the lock are not sorted, or appear twice
+  at a.lock
+size = -7: error[file]: the lock cannot be read
+  at a.lock:13:34
+  because invalid value: integer `-7`, expected u64
+sha256 = "z: error[file]: the lock cannot be read
+  at a.lock:13:46
+  because `z587cb980af76fdc7e52369fd0b9d926dff266976b6f8ac631e358fecc49ff8cf` is not a lower-case SHA-256 digest
 
 "#]],
     );

@@ -154,7 +154,7 @@ mod tests {
         says(
             &text,
             snapbox::str![[r#"
-error: the data set `o/n` is open only to those who accept its terms
+error[hub-access]: the data set `o/n` is open only to those who accept its terms
   because https://hub.example/x answered; 3 of 9 bytes were received
 
 hint: accept them at https://hub.example/datasets/o/n and put an access token of that account into `HF_TOKEN`
@@ -163,7 +163,7 @@ hint: accept them at https://hub.example/datasets/o/n and put an access token of
         says(
             said(Some("RepoNotFound"), 404, false),
             snapbox::str![[r#"
-error: the hub has no data set `o/n`, or it is private
+error[hub]: the hub has no data set `o/n`, or it is private
   because https://hub.example/x answered; 3 of 9 bytes were received
 
 hint: check its spelling; a private one needs an access token in `HF_TOKEN`
@@ -172,7 +172,7 @@ hint: check its spelling; a private one needs an access token in `HF_TOKEN`
         says(
             said(None, 401, false),
             snapbox::str![[r#"
-error: the hub has no data set `o/n`, or it is private
+error[hub-access]: the hub has no data set `o/n`, or it is private
   because https://hub.example/x answered; 3 of 9 bytes were received
 
 hint: check its spelling; a private one needs an access token in `HF_TOKEN`
@@ -181,7 +181,7 @@ hint: check its spelling; a private one needs an access token in `HF_TOKEN`
         says(
             said(None, 401, true),
             snapbox::str![[r#"
-error: the hub does not accept the access token
+error[hub-access]: the hub does not accept the access token
   because https://hub.example/x answered; 3 of 9 bytes were received
 
 hint: it may have expired: make a new one at the hub and put it into `HF_TOKEN`
@@ -190,7 +190,7 @@ hint: it may have expired: make a new one at the hub and put it into `HF_TOKEN`
         says(
             said(Some("RevisionNotFound"), 404, false),
             snapbox::str![[r#"
-error: the data set `o/n` has no branch, tag or commit `v9`
+error[hub]: the data set `o/n` has no branch, tag or commit `v9`
   because https://hub.example/x answered; 3 of 9 bytes were received
 
 hint: it may have been renamed or deleted; see its list of commits on the hub
@@ -199,7 +199,7 @@ hint: it may have been renamed or deleted; see its list of commits on the hub
         says(
             said(Some("EntryNotFound"), 404, false),
             snapbox::str![[r#"
-error: the data set `o/n` has no `a.txt` at `v9`
+error[hub]: the data set `o/n` has no `a.txt` at `v9`
   because https://hub.example/x answered; 3 of 9 bytes were received
 
 hint: see its list of files on the hub
@@ -208,7 +208,7 @@ hint: see its list of files on the hub
         says(
             said(None, 403, true),
             snapbox::str![[r#"
-error: the hub does not let you read the data set `o/n`
+error[hub-access]: the hub does not let you read the data set `o/n`
   because https://hub.example/x answered; 3 of 9 bytes were received
 
 hint: check the rights of the access token in `HF_TOKEN`
@@ -217,7 +217,7 @@ hint: check the rights of the access token in `HF_TOKEN`
         says(
             said(None, 400, true),
             snapbox::str![[r#"
-error: cannot download `a.txt` of the data set `o/n`
+error[hub]: cannot download `a.txt` of the data set `o/n`
   because https://hub.example/x answered; 3 of 9 bytes were received
 "#]],
         );

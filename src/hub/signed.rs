@@ -194,19 +194,19 @@ mod tests {
         says(
             messages,
             snapbox::str![[r#"
-error: `model.sig` covers a file that the repository lacks: `gone.json`
+error[signature]: `model.sig` covers a file that the repository lacks: `gone.json`
 
 hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
-error: `model.sig` covers a file that the repository lacks: `../../etc/passwd`
+error[signature]: `model.sig` covers a file that the repository lacks: `../../etc/passwd`
 
 hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
-error: `model.sig` covers a file that the repository lacks: `/etc/passwd`
+error[signature]: `model.sig` covers a file that the repository lacks: `/etc/passwd`
 
 hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
-error: `model.sig` covers a file that the repository lacks: `a\u{1b}[2J b`
+error[signature]: `model.sig` covers a file that the repository lacks: `a\u{1b}[2J b`
 
 hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
-error: `model.sig` covers a file that the repository lacks: ``
+error[signature]: `model.sig` covers a file that the repository lacks: ``
 
 hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
 
@@ -218,7 +218,7 @@ hint: the model cannot be verified; ask its publisher to upload these files, or 
         says(
             &error,
             snapbox::str![[r#"
-error: `model.sig` covers 9 files that the repository lacks: `0`, `1`, `2`, `3`, `4` and 4 more
+error[signature]: `model.sig` covers 9 files that the repository lacks: `0`, `1`, `2`, `3`, `4` and 4 more
 
 hint: the model cannot be verified; ask its publisher to upload these files, or to sign what is there
 "#]],

@@ -257,7 +257,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: a row of 100 tokens is too long for the device: it needs 102.4 kB
+error[out-of-memory]: a row of 100 tokens is too long for the device: it needs 102.4 kB
   because a card takes no tensors of more than 102.4 kB
 
 hint: another `device.name` may take larger ones; `firebrand devices` lists them
@@ -271,7 +271,7 @@ hint: a smaller `data.max_seq_len` needs less
         says(
             &error,
             snapbox::str![[r#"
-error: `model.layers.0.mlp.gate_proj` is too large for the device: it has 65.5 kB
+error[out-of-memory]: `model.layers.0.mlp.gate_proj` is too large for the device: it has 65.5 kB
   because a card takes no tensors of more than 65.3 kB
 
 hint: another `device.name` may take larger ones; `firebrand devices` lists them
@@ -286,7 +286,7 @@ hint: another `device.name` may take larger ones; `firebrand devices` lists them
         says(
             &error,
             snapbox::str![[r#"
-error: the run does not fit into the memory of a card
+error[out-of-memory]: the run does not fit into the memory of a card
   because weights and optimizer alone need 900 B, and it has 899 B
 
 hint: a `[lora]` section needs less than full training, a smaller base model too
@@ -298,9 +298,7 @@ hint: a `[lora]` section needs less than full training, a smaller base model too
         let warned = warning(&memory, &card(1 << 40, Some(1000))).unwrap();
         says(
             &warned,
-            snapbox::str![[
-                r#"this run may need 1.1 kB on the device, which has 1.0 kB; `train.recompute = "layers"` or a smaller `train.micro_batch_size` needs less, and is what happens if it does not fit"#
-            ]],
+            snapbox::str![[r#"this run may need 1.1 kB on the device, which has 1.0 kB; `train.recompute = "layers"` or a smaller `train.micro_batch_size` needs less; a step that does not fit is divided into smaller micro-batches"#]],
         );
         assert_eq!(warning(&memory, &card(1 << 40, Some(1100))), None);
         let line = memory_line(&memory, &card(1 << 40, Some(5000)));

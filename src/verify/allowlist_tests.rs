@@ -84,7 +84,7 @@ fn a_changed_allowlist_is_refused() {
     says(
         case.refused(),
         snapbox::str![[r#"
-error: the allowlist was changed after it was signed
+error[file-changed]: the allowlist was changed after it was signed
   at [FOLDER]/allowlist.toml.sigstore.json
 "#]],
     );
@@ -99,7 +99,7 @@ fn an_unsigned_one_and_one_by_a_stranger_are_refused() {
     says(
         case.refused(),
         snapbox::str![[r#"
-error: the allowlist is not signed
+error[signature]: the allowlist is not signed
   at [FOLDER]/allowlist.toml
   because there is no [FOLDER]/allowlist.toml.sigstore.json
 
@@ -111,7 +111,7 @@ hint: `firebrand allowlist` signs what it writes
     says(
         case.refused(),
         snapbox::str![[r#"
-error: the allowlist is signed by a key that is not trusted for it
+error[untrusted]: the allowlist is signed by a key that is not trusted for it
   at [FOLDER]/allowlist.toml.sigstore.json
   because the key [SHA256] is none of your 1 trusted keys
 
@@ -128,7 +128,7 @@ hint: if you know whose key it is, name its public key in `trust.allowlist_keys`
     says(
         case.refused(),
         snapbox::str![[r#"
-error: the allowlist's signature does not hold
+error[signature]: the allowlist's signature does not hold
   at [FOLDER]/allowlist.toml.sigstore.json
 "#]],
     );
@@ -142,7 +142,7 @@ fn an_expired_one_is_refused_from_its_date_on() {
     says(
         &error,
         snapbox::str![[r#"
-error: the allowlist expired on 2027-01-01T00:00:00Z
+error[untrusted]: the allowlist expired on 2027-01-01T00:00:00Z
   at [FOLDER]/allowlist.toml
 
 hint: `firebrand allowlist approve` renews it
@@ -163,7 +163,7 @@ fn an_older_copy_is_refused_once_a_newer_one_was_seen() {
     says(
         case.refused(),
         snapbox::str![[r#"
-error: `registry acme` has the serial number 1, but 2 was seen before
+error[untrusted]: `registry acme` has the serial number 1, but 2 was seen before
   at [FOLDER]/allowlist.toml
   because an older copy was put in the place of the newer one
 
@@ -187,7 +187,7 @@ fn a_signature_over_something_else_is_no_allowlist() {
     says(
         case.refused(),
         snapbox::str![[r#"
-error: the signed statement is not an allowlist
+error[signature]: the signed statement is not an allowlist
   at [FOLDER]/allowlist.toml.sigstore.json
 "#]],
     );

@@ -85,7 +85,7 @@ no-cert-sign: `CN=Issuing,O=Example` is not a certificate authority: it may not 
 tls-issuing: `CN=Issuing,O=Example` may not certify code signing (extended key usage)
 too-deep: `CN=Issuing,O=Example` may have at most 0 authorities below it, not 1
 names: `CN=Issuing,O=Example`: the extension 2.5.29.30 is not supported
-critical: `CN=Release,O=Example`: the extension 1.3.6.1.4.1.32473.1 is not supported
+critical: `CN=Release,O=Example`: the extension 1.3.6.1.4.[NUMBER].1 is not supported
 forged: `CN=Release,O=Example` is not signed by `CN=Issuing,O=Example`
 other-issuer: `CN=Release,O=Example` is issued by `CN=Somebody,O=Example`
 sha3: `CN=Release,O=Example` is signed by an algorithm that is not supported (2.16.840.1.101.3.4.3.10)

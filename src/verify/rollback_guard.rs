@@ -107,7 +107,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: `registry acme` has the serial number 2, but 3 was seen before
+error[untrusted]: `registry acme` has the serial number 2, but 3 was seen before
   because an older copy was put in the place of the newer one
 
 hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/seen-serials.json
@@ -117,7 +117,7 @@ hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/see
         says(
             &error,
             snapbox::str![[r#"
-error: `registry acme` has the serial number 3, which was seen with other contents
+error[untrusted]: `registry acme` has the serial number 3, which was seen with other contents
 
 hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/seen-serials.json
 "#]],

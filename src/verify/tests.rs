@@ -285,7 +285,7 @@ fn the_users_own_key_and_the_trusted_folder_count() {
     says(
         Trust::of_user(home.path()).unwrap_err(),
         snapbox::str![[r#"
-error: there is no `PUBLIC KEY` block in the PEM text
+error[key]: there is no `PUBLIC KEY` block in the PEM text
   at [FOLDER]/trusted-keys/bad.pem
 "#]],
     );

@@ -248,65 +248,65 @@ mod tests {
         says(
             messages,
             snapbox::str![[r#"
-{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `b` overlaps: it begins at byte 4, not at 8
-{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensors `a` and `b` overlap
-{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[12,20]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[12,20]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `b` follows a gap: it begins at byte 12, not at 8
-{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error: not a valid safetensors file: it is cut off
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error[weights]: not a valid safetensors file: it is cut off
   at m.safetensors
   because its tensors have 8 bytes by its header, of which 7 are there
 
 hint: is the download complete?
-{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because it is larger than its tensors: 1 bytes belong to none of them
-{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `a` of shape [3] in F32 does not fit its bytes, 0 to 8
-{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `a` has no usable `shape`
-{"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `a` has no usable `shape`
-{"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,2],"data_offsets":[0,8]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `a` has no usable `shape`
-{"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,8]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,8]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `a` of shape [1099511627776, 1099511627776] in F32 does not fit its bytes, 0 to 8
-{"a":{"dtype":"F32","shape":[0,5],"data_offsets":[0,0]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[0,5],"data_offsets":[0,0]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `a` has no numbers: [0, 5]
-{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `a` of shape [2] in F32 does not fit its bytes, 8 to 0
-{"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `a` has no usable `data_offsets`
-{"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}: error: weights of type F8_E4M3 are not supported, only F32, F16 and BF16
+{"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}: error[weights]: weights of type F8_E4M3 are not supported, only F32, F16 and BF16
   at m.safetensors
   because tensor `a`
 
 hint: use the unquantised version of the model
-{"a":{"shape":[2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+{"a":{"shape":[2],"data_offsets":[0,8]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `a` has no `dtype`
-{"a":7}: error: not a valid safetensors file
+{"a":7}: error[weights]: not a valid safetensors file
   at m.safetensors
   because the tensor `a` has no `dtype`
-[]: error: not a valid safetensors file
+[]: error[weights]: not a valid safetensors file
   at m.safetensors
   because its header is not a JSON object
-{: error: not a valid safetensors file
+{: error[weights]: not a valid safetensors file
   at m.safetensors
   because its header is not valid JSON: EOF while parsing an object at line 1 column 1
-{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error: not a valid safetensors file
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}: error[weights]: not a valid safetensors file
   at m.safetensors
   because its header is not valid JSON: the key `a` appears twice at line 1 column 107
 
@@ -321,7 +321,7 @@ hint: use the unquantised version of the model
         says(
             refusal(&bytes),
             snapbox::str![[r#"
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at m.safetensors
   because its header would have 16777217 bytes, more than 16777216
 "#]],
@@ -330,7 +330,7 @@ error: not a valid safetensors file
         says(
             refusal(&bytes),
             snapbox::str![[r#"
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at m.safetensors
   because it is cut off within its header: it has 10 bytes
 
@@ -340,7 +340,7 @@ hint: is the download complete?
         says(
             refusal(b""),
             snapbox::str![[r#"
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at m.safetensors
   because it has 0 bytes, too few for a header
 "#]],
@@ -354,7 +354,7 @@ error: not a valid safetensors file
         says(
             &text,
             snapbox::str![[r#"
-error: the file is a Git LFS pointer, not the file that it stands for
+error[file]: the file is a Git LFS pointer, not the file that it stands for
   at m.safetensors
   because it stands for a file of 5.5 MB
 
@@ -378,15 +378,15 @@ hint: run `git lfs pull` in its repository, or download the file itself
         says(
             messages,
             snapbox::str![[r#"
-error: a regular file is needed, and this is a pipe
+error[file]: a regular file is needed, and this is a pipe
   at [FOLDER]/p.safetensors
 
 hint: write what it gives into a file first
-error: a regular file is needed, and this is a folder
+error[file]: a regular file is needed, and this is a folder
   at [FOLDER]
 
 hint: name a file in it
-error: a regular file is needed, and this is a device
+error[file]: a regular file is needed, and this is a device
   at /dev/zero
 
 hint: write what it gives into a file first

@@ -318,22 +318,22 @@ mod tests {
         says(
             messages,
             snapbox::str![[r#"
-error: the index lacks the tensor `c` of `2.safetensors`
+error[weights]: the index lacks the tensor `c` of `2.safetensors`
   at [FOLDER]/model.safetensors.index.json
 
 hint: the index and the files belong to different models, or a download is mixed
-error: the index has tensor `b` in `1.safetensors`, and it is in `2.safetensors`
+error[weights]: the index has tensor `b` in `1.safetensors`, and it is in `2.safetensors`
   at [FOLDER]/model.safetensors.index.json
 
 hint: the index and the files belong to different models, or a download is mixed
-error: `2.safetensors` lacks the tensor `d` of the index
+error[weights]: `2.safetensors` lacks the tensor `d` of the index
   at [FOLDER]/model.safetensors.index.json
 
 hint: the index and the files belong to different models, or a download is mixed
-error: cannot read the file
+error[file]: cannot read the file
   at [FOLDER]/3.safetensors
   because No such file or directory (os error 2)
-error: the index names no file
+error[weights]: the index names no file
   at [FOLDER]/model.safetensors.index.json
 
 "#]],
@@ -344,7 +344,7 @@ error: the index names no file
         says(
             &error,
             snapbox::str![[r#"
-error: tensor `a` is in two files
+error[weights]: tensor `a` is in two files
   at [FOLDER]
   because they are `1.safetensors` and `3.safetensors`
 "#]],
@@ -370,7 +370,7 @@ error: tensor `a` is in two files
         says(
             &error,
             snapbox::str![[r#"
-error: the weights hold 6 NaN or infinite numbers in `d`
+error[weights]: the weights hold 6 NaN or infinite numbers in `d`
   at [FOLDER]/model.safetensors
 
 hint: a training run that diverged leaves such weights; use an earlier state of the model

@@ -276,26 +276,26 @@ mod tests {
         says(
             messages,
             snapbox::str![[r#"
-error: not a valid safetensors file: it is cut off
+error[weights]: not a valid safetensors file: it is cut off
   at [FOLDER]/m.safetensors
   because its tensors have 44 bytes by its header, of which 43 are there
 
 hint: is the download complete?
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at [FOLDER]/m.safetensors
   because it is larger than its tensors: 1 bytes belong to none of them
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at [FOLDER]/m.safetensors
   because its header would have 18446744073709551615 bytes, more than 16777216
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at [FOLDER]/m.safetensors
   because it has 4 bytes, too few for a header
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at [FOLDER]/m.safetensors
   because it is cut off within its header: it has 20 bytes
 
 hint: is the download complete?
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at [FOLDER]/m.safetensors
   because it has 0 bytes, too few for a header
 

@@ -138,7 +138,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: tensor `a` lies in the unusable file `../../x.safetensors`
+error[weights]: tensor `a` lies in the unusable file `../../x.safetensors`
   at [FOLDER]/model.safetensors.index.json
 
 hint: an index may only name safetensors files in its own folder

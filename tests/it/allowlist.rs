@@ -78,7 +78,10 @@ fn what_nobody_approved_is_refused_before_a_step() {
         1,
         &TRAIN,
         str![[r#"
-error: no trusted allowlist has `data.jsonl`
+chat template: base/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+error[untrusted]: no trusted allowlist has `data.jsonl`
   because allowlist.toml lists no dataset file with the digest [SHA256]
 
 hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
@@ -92,7 +95,7 @@ hint: someone with an approval key runs: `firebrand allowlist approve allowlist.
         1,
         &TRAIN,
         str![[r#"
-error: no trusted allowlist has `config.json` of `base`
+error[untrusted]: no trusted allowlist has `config.json` of `base`
   because allowlist.toml lists no model file with the digest [SHA256]
 
 hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
@@ -123,7 +126,18 @@ fn the_weights_of_a_base_model_are_among_what_must_be_approved() {
         1,
         &train,
         str![[r#"
-error: no trusted allowlist has `model.safetensors` of `checkpoints/tiny/artifact`
+chat template: checkpoints/tiny/artifact/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+       model  checkpoints/tiny (llama, 0.03 M parameters)
+      method  LoRA r 4 on all linear layers
+   trainable  0.00 M of 0.04 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
+       steps  5 of 2 rows of at most 96 tokens
+      memory  about 1.1 MB: weights 78.1 kB, optimizer 49.2 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 49.2 kB, data 17.4 kB
+error[untrusted]: no trusted allowlist has `model.safetensors` of `checkpoints/tiny/artifact`
   because allowlist.toml lists no model file with the digest [SHA256]
 
 hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
@@ -156,7 +170,26 @@ fn a_streamed_file_that_nobody_approved_ends_the_run_when_its_rows_come() {
         1,
         &long,
         str![[r#"
-error: no trusted allowlist has `set/train-1.jsonl`
+chat template: base/chat_template.jinja, sha256 [HEX]
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+streaming 2 files of 5.4 kB: training starts with the first, and its number of epochs is not known before
+       model  base (llama, 0.03 M parameters)
+      method  full fine-tuning, from random weights
+   trainable  0.03 M of 0.03 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  5.4 kB in 2 files, read while it is trained on; 6 examples for validation
+       steps  40 of 4 rows of at most 96 tokens
+      memory  about 2.0 MB: weights 139.9 kB, optimizer 419.7 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 81.3 kB
+validation after step 0: loss [NUMBER], perplexity 524.06, measured on 78 tokens
+set (chosen files): 2 files (`files` names them), 20 records in the first of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+step 1/40  loss [NUMBER]  lr 2.50e-3  norm 2.09  [SPEED]  [SIZE]  1s left
+saved step 1 in [TIME]: checkpoints/tiny/step-00000001
+saved step 2 in [TIME]: checkpoints/tiny/step-00000002
+saved step 3 in [TIME]: checkpoints/tiny/step-00000003
+set (chosen files): 2 files (`files` names them), 20 records in the first of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+saved step 4 in [TIME]: checkpoints/tiny/step-00000004
+error[untrusted]: no trusted allowlist has `set/train-1.jsonl`
   because allowlist.toml lists no dataset file with the digest [SHA256]
 
 hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
@@ -183,7 +216,10 @@ fn trust_on_first_use_takes_what_a_lock_pins_and_says_so() {
         1,
         &tofu,
         str![[r#"
-error: no trusted allowlist has `data.jsonl`
+chat template: base/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+error[untrusted]: no trusted allowlist has `data.jsonl`
   because allowlist.toml lists no dataset file with the digest [SHA256]
 
 hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
@@ -205,7 +241,7 @@ hint: someone with an approval key runs: `firebrand allowlist approve allowlist.
         2,
         &["plan", "tiny.toml", "--set", "trust.tofu=true"],
         str![[r#"
-error: `trust.tofu` requires `trust.allowlist`
+error[untrusted]: `trust.tofu` requires `trust.allowlist`
 
 hint: name the allowlist, or leave it out
 
@@ -225,7 +261,11 @@ fn old_foreign_and_changed_registries_are_refused() {
         1,
         &again,
         str![[r#"
-error: no trusted allowlist has `data.jsonl`
+the earlier attempt is archived in checkpoints/tiny/earlier-1
+chat template: base/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+error[untrusted]: no trusted allowlist has `data.jsonl`
   because allowlist.toml lists no dataset file with the digest [SHA256]
 
 hint: someone with an approval key runs: `firebrand allowlist approve allowlist.toml …`
@@ -236,7 +276,7 @@ hint: someone with an approval key runs: `firebrand allowlist approve allowlist.
         run.write(name, text);
     }
     run.fails_with(1, &again, str![[r#"
-error: `registry acme` has the serial number 1, but 2 was seen before
+error[untrusted]: `registry acme` has the serial number 1, but 2 was seen before
   at allowlist.toml
   because an older copy was put in the place of the newer one
 
@@ -249,7 +289,7 @@ hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/set
         1,
         &again,
         str![[r#"
-error: the allowlist was changed after it was signed
+error[file-changed]: the allowlist was changed after it was signed
   at allowlist.toml.sigstore.json
 
 "#]],
@@ -260,7 +300,7 @@ error: the allowlist was changed after it was signed
         1,
         &again,
         str![[r#"
-error: the allowlist is not signed
+error[signature]: the allowlist is not signed
   at allowlist.toml
   because there is no allowlist.toml.sigstore.json
 
@@ -280,7 +320,7 @@ hint: `firebrand allowlist` signs what it writes
         1,
         &again,
         str![[r#"
-error: the allowlist is signed by a key that is not trusted for it
+error[untrusted]: the allowlist is signed by a key that is not trusted for it
   at allowlist.toml.sigstore.json
   because the key [SHA256] is none of your 1 trusted keys
 
@@ -300,7 +340,7 @@ fn a_key_without_the_role_vouches_for_no_inputs() {
         "[[key]]\nfile = \"signing.pub.pem\"\nroles = [\"train\"]\n",
     );
     run.fails_with(1, &TRAIN, str![[r#"
-error: the allowlist is signed by a key that is not trusted for it
+error[untrusted]: the allowlist is signed by a key that is not trusted for it
   at allowlist.toml.sigstore.json
   because the key [SHA256] ([FOLDER]/settings/firebrand/signing.pub.pem) has the role `train`, and `allowlist` is needed
 
@@ -327,7 +367,7 @@ fn a_base_model_must_be_signed_by_a_key_that_is_named() {
         1,
         &train,
         str![[r#"
-error: the model is signed by a key that is not trusted with it
+error[signature]: the model is signed by a key that is not trusted with it
   at checkpoints/tiny/artifact/model.sig
   because the key [SHA256] is none of your 1 trusted keys
 
@@ -344,7 +384,7 @@ hint: `model.trusted_keys` asks for a signature
         1,
         &train,
         str![[r#"
-error: `special_tokens_map.json` of the base model is not among the signed files
+error[untrusted]: `special_tokens_map.json` of the base model is not among the signed files
   at checkpoints/tiny/artifact
 
 "#]],
@@ -361,7 +401,8 @@ error: `special_tokens_map.json` of the base model is not among the signed files
         1,
         &again,
         str![[r#"
-error: the model is not signed
+the earlier attempt is archived in checkpoints/lora/earlier-1
+error[signature]: the model is not signed
   at checkpoints/tiny/artifact
   because there is no `model.sig`
 
@@ -379,7 +420,7 @@ fn the_earlier_name_tells_the_one_of_today() {
         2,
         &["registry", "approve", "allowlist.toml", "base"],
         str![[r#"
-error: `firebrand registry` is called `firebrand allowlist` now
+error[usage]: `firebrand registry` is called `firebrand allowlist` now
 
 hint: a registry is where `promote` keeps channels and models
 
@@ -389,7 +430,7 @@ hint: a registry is where `promote` keeps channels and models
         2,
         &["registry", "--help"],
         str![[r#"
-error: `firebrand registry` is called `firebrand allowlist` now
+error[usage]: `firebrand registry` is called `firebrand allowlist` now
 
 hint: a registry is where `promote` keeps channels and models
 
@@ -399,7 +440,7 @@ hint: a registry is where `promote` keeps channels and models
         (
             "registry=\"allowlist.toml\"",
             str![[r#"
-error: unknown key `registry` in `[trust]`
+error[config]: unknown key `registry` in `[trust]`
   at --set trust.registry
 
 hint: `registry` is earlier versions' and has no key here: it is called `trust.allowlist` now
@@ -409,7 +450,7 @@ hint: `registry` is earlier versions' and has no key here: it is called `trust.a
         (
             "registry_keys=[\"a.pem\"]",
             str![[r#"
-error: unknown key `registry_keys` in `[trust]`
+error[config]: unknown key `registry_keys` in `[trust]`
   at --set trust.registry_keys
 
 hint: `registry_keys` is earlier versions' and has no key here: it is called `trust.allowlist_keys` now
@@ -425,7 +466,7 @@ hint: `registry_keys` is earlier versions' and has no key here: it is called `tr
         2,
         &TRAIN,
         str![[r#"
-error: unknown variant `registry`, expected one of `train`, `gate`, `promote`, `allowlist`
+error[config]: `key.0.roles.0` must be one of `train`, `gate`, `promote`, `allowlist`, not `"registry"`
   at [FOLDER]/settings/firebrand/trusted-keys.toml:3:10
 
 "#]],

@@ -56,7 +56,7 @@ fn a_finished_run_can_be_extended_to_the_bytes_of_a_longer_one() {
         2,
         &train("name=short", &more),
         str![[r#"
-error: this run is finished, under other settings
+error[run-changed]: this run is finished, under other settings
   at checkpoints/short
   because `train.max_steps` was `6` and is `9`
 
@@ -108,7 +108,18 @@ fn an_extension_that_changes_the_schedule_is_allowed_and_marked() {
         2,
         &train("name=cosine", &NINE),
         str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+chat template: base/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+       model  base (llama, 0.03 M parameters)
+      method  full fine-tuning, from random weights
+   trainable  0.03 M of 0.03 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
+       steps  9 of 4 rows of at most 96 tokens
+      memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/cosine/step-00000004
   because `train.max_steps` was `6` and is `9`
 
@@ -140,7 +151,7 @@ stopped after step 4 of 9; the same command continues
         2,
         &train("name=cosine", &[]),
         str![[r#"
-error: this run is finished, under other settings
+error[run-changed]: this run is finished, under other settings
   at checkpoints/cosine
   because `train.max_steps` was `9` and is `6`
 
@@ -190,7 +201,18 @@ fn changed_data_is_refused_or_allowed_and_marked() {
         2,
         &train("name=data", &[]),
         str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+chat template: base/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+       model  base (llama, 0.03 M parameters)
+      method  full fine-tuning, from random weights
+   trainable  0.03 M of 0.03 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  20 examples, 1000 tokens, 180 target tokens, 6 for validation
+       steps  6 of 4 rows of at most 96 tokens
+      memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 649.7 kB, logits 262.1 kB, checkpoint 419.7 kB, data 15.0 kB
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/data/step-00000003
   because the data was [HEX] and is [HEX]
   because ~ data.jsonl: data.jsonl, 2.7 kB -> 2.6 kB, 20 -> 20 rows
@@ -299,7 +321,18 @@ fn checkpoints_of_before_settings_and_chain_were_kept_are_read() {
         2,
         &train("name=other", &["--set", "seed=7"]),
         str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+chat template: base/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+       model  base (llama, 0.03 M parameters)
+      method  full fine-tuning, from random weights
+   trainable  0.03 M of 0.03 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
+       steps  6 of 4 rows of at most 96 tokens
+      memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/other/step-00000003
   because the configuration was [HEX] and is [HEX]
 
@@ -321,7 +354,18 @@ fn a_newer_format_is_refused_by_name_and_left_alone() {
         2,
         &train("name=new", &[]),
         str![[r#"
-error: checkpoint format 99 is newer than this program, which reads up to 1
+chat template: base/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+       model  base (llama, 0.03 M parameters)
+      method  full fine-tuning, from random weights
+   trainable  0.03 M of 0.03 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
+       steps  6 of 4 rows of at most 96 tokens
+      memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
+error[checkpoint]: checkpoint format 99 is newer than this program, which reads up to 1
   at checkpoints/new/step-00000003
 
 hint: continue with the newer program that wrote it
@@ -356,7 +400,18 @@ fn fewer_steps_than_are_done_are_refused() {
         2,
         &train("name=done", &fewer),
         str![[r#"
-error: 6 steps are done, and the run is to have 4
+chat template: base/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+       model  base (llama, 0.03 M parameters)
+      method  full fine-tuning, from random weights
+   trainable  0.03 M of 0.03 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
+       steps  4 of 4 rows of at most 96 tokens
+      memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
+error[run]: 6 steps are done, and the run is to have 4
   at checkpoints/done/step-00000006
 
 hint: `--resume PATH` goes back to an earlier checkpoint
@@ -382,7 +437,18 @@ fn going_back_that_is_refused_touches_nothing() {
         2,
         &train("name=back", &[&more[..], &other].concat()),
         str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+chat template: base/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+       model  base (llama, 0.03 M parameters)
+      method  full fine-tuning, from random weights
+   trainable  0.03 M of 0.03 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
+       steps  6 of 4 rows of at most 96 tokens
+      memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/back/step-00000002
   because `seed` was `42` and is `9`
 
@@ -487,7 +553,7 @@ step-00000002    [SIZE]  DAMAGED: `state.json` is damaged: 2 bytes with digest [
         2,
         &["runs", "nowhere"],
         str![[r#"
-error: there is no such folder
+error[run]: there is no such folder
   at nowhere
 
 "#]],

@@ -131,7 +131,7 @@ fn a_model_comes_into_use_and_is_taken_back() {
         2,
         &back,
         str![[r#"
-error: the channel `production` has no good model to go back to
+error[channel]: the channel `production` has no good model to go back to
   because serial number 2: it was taken back at [NOW]
 
 hint: `--to SERIAL` goes back to a model that was taken back once
@@ -173,7 +173,7 @@ hint: `--to SERIAL` goes back to a model that was taken back once
         2,
         &["resolve", "staging"],
         str![[r#"
-error: there is no channel `staging`
+error[channel]: there is no channel `staging`
   at registry
 
 hint: `firebrand promote ARTIFACT --channel staging` creates it
@@ -184,7 +184,7 @@ hint: `firebrand promote ARTIFACT --channel staging` creates it
         2,
         &["log", "staging"],
         str![[r#"
-error: there is no channel `staging`
+error[channel]: there is no channel `staging`
   at registry
 
 hint: `firebrand promote ARTIFACT --channel staging` creates it
@@ -195,7 +195,7 @@ hint: `firebrand promote ARTIFACT --channel staging` creates it
         2,
         &["resolve", "../x"],
         str![[r#"
-error: `../x` is not a valid name of a channel
+error[channel]: `../x` is not a valid name of a channel
 
 hint: up to 64 lower-case letters, digits, `-`, `_` and `.`, such as `production`
 
@@ -250,7 +250,7 @@ fn what_was_changed_or_put_back_is_refused_and_shown() {
     // An older copy of the whole folder.
     std::fs::remove_file(run.path(&format!("{POINTER}00000002.json"))).unwrap();
     run.fails_with(1, &resolve, str![[r#"
-error: `channel production in [FOLDER]/registry` has the serial number 1, but 2 was seen before
+error[untrusted]: `channel production in [FOLDER]/registry` has the serial number 1, but 2 was seen before
   because an older copy was put in the place of the newer one
 
 hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/settings/firebrand/seen-serials.json
@@ -303,7 +303,7 @@ hint: get the newest copy; the serial numbers that were seen are in [FOLDER]/set
         1,
         &resolve,
         str![[r#"
-error: the channel's newest pointer is signed by a key that may not promote
+error[untrusted]: the channel's newest pointer is signed by a key that may not promote
   at registry/channels/production/00000002.json
   because the key [HEX] was revoked: no reason is given
 
@@ -326,7 +326,7 @@ hint: if you know whose key it is, put it into `trusted-keys.toml` with the role
         1,
         &resolve,
         str![[r#"
-error: serial number 1 is missing
+error[channel]: serial number 1 is missing
   at registry/channels/production/00000002.json
 
 hint: get all pointers of the channel: none is ever removed
@@ -346,7 +346,7 @@ fn bytes_of_the_model_that_are_not_the_signed_ones_are_refused() {
         1,
         &["resolve", "production"],
         str![[r#"
-error: the model does not verify: tampered: the files are not those that were signed
+error[channel]: the model does not verify: tampered: the files are not those that were signed
   at checkpoints/one/artifact
   because files unchanged: changed: `config.json`
   because lineage files: the statement is about other files: `config.json`
@@ -364,7 +364,7 @@ hint: `firebrand verify checkpoints/one/artifact` says all
         1,
         &["resolve", "production"],
         str![[r#"
-error: this is another model than the channel names
+error[channel]: this is another model than the channel names
   at checkpoints/one/artifact
   because its `model.sig` has the digest [HEX], and [HEX] is named
 
@@ -388,7 +388,7 @@ fn copies_stay_and_published_models_are_found_where_the_reader_has_them() {
         2,
         &["resolve", "production"],
         str![[r#"
-error: the model was published at https://example.com/two.tar.gz
+error[channel]: the model was published at https://example.com/two.tar.gz
 
 hint: fetch it from there and name its folder with `--model`
 
@@ -401,7 +401,7 @@ hint: fetch it from there and name its folder with `--model`
         1,
         &["resolve", "production", "--model", path.trim()],
         str![[r#"
-error: this is another model than the channel names
+error[channel]: this is another model than the channel names
   at registry/models/[SHA256]
   because its `model.sig` has the digest [HEX], and [HEX] is named
 
@@ -412,7 +412,7 @@ error: this is another model than the channel names
         2,
         &elsewhere,
         str![[r#"
-error: there is no channel `production`
+error[channel]: there is no channel `production`
   at elsewhere
 
 hint: `firebrand promote ARTIFACT --channel production` creates it
@@ -441,7 +441,7 @@ fn two_promoters_at_once_never_write_over_each_other() {
         says(
             said,
             str![[r#"
-error: someone else has just written serial number 1
+error[already-running]: someone else has just written serial number 1
   at registry/channels/production/00000001.json
 
 hint: nothing of yours was written; look at it with `firebrand log`, and try again
@@ -537,7 +537,7 @@ ok    perplexity [NUMBER] -> [NUMBER]: -0.0 % worse, 5 % allowed
         2,
         &watch(&["--once"]),
         str![[r#"
-error: the channel `production` has no good model to go back to
+error[channel]: the channel `production` has no good model to go back to
   because serial number 2: it was taken back at [NOW]
 
 hint: `--to SERIAL` goes back to a model that was taken back once
@@ -551,7 +551,7 @@ hint: `--to SERIAL` goes back to a model that was taken back once
         1,
         &again,
         str![[r#"
-error: this model was taken back after the gate had passed it
+error[channel]: this model was taken back after the gate had passed it
   at checkpoints/two/artifact
   because the verdict is of [NOW], the rollback of [NOW]
 

@@ -159,7 +159,7 @@ fn keygen_makes_a_pair_with_a_private_half_and_never_replaces_one() {
         2,
         &["keygen", "release.pem"],
         str![[r#"
-error: refusing to replace what is already there
+error[exists]: refusing to replace what is already there
   at release.pem
 
 hint: name another file, or move this one away
@@ -233,7 +233,7 @@ nothing was trained; to do it: firebrand train tiny.toml
         2,
         &["plan", "tiny.toml"],
         str![[r#"
-error: there is no such file
+error[file]: there is no such file
   at data.jsonl
 
 "#]],
@@ -279,7 +279,7 @@ step 1, row 1:
         2,
         &["data", "none.toml"],
         str![[r#"
-error: cannot read the config
+error[file]: cannot read the config
   at none.toml
   because No such file or directory (os error 2)
 
@@ -428,7 +428,7 @@ tampered: the files are not those that were signed
         1,
         &["train", "lora.toml"],
         str![[r#"
-error: the model is not the one that was signed
+error[signature]: the model is not the one that was signed
   at checkpoints/tiny/artifact
   because changed: `config.json`
   because the statement is about other files: `config.json`
@@ -548,7 +548,7 @@ fn generate_goes_on_from_models_adapters_and_unfinished_runs() {
         2,
         &["generate", "nowhere", "--prompt", "x"],
         str![[r#"
-error: there is no model `nowhere`
+error[model]: there is no model `nowhere`
 
 hint: name a model directory, an artifact, a finished run, or `owner/name` on a hub
 
@@ -571,7 +571,7 @@ fn merge_makes_a_whole_model_that_says_the_same() {
         2,
         &["merge", "checkpoints/lora", "--out", "merged"],
         str![[r#"
-error: refusing to replace what is already there
+error[exists]: refusing to replace what is already there
   at merged
 
 "#]],
@@ -580,7 +580,7 @@ error: refusing to replace what is already there
         2,
         &["merge", "checkpoints/tiny", "--out", "other"],
         str![[r#"
-error: `checkpoints/tiny/artifact` is a whole model, not an adapter
+error[adapter]: `checkpoints/tiny/artifact` is a whole model, not an adapter
   at checkpoints/tiny/artifact
 
 "#]],
@@ -593,7 +593,7 @@ error: `checkpoints/tiny/artifact` is a whole model, not an adapter
     says(
         &stderr,
         str![[r#"
-error: `model.safetensors` is not the base model that the adapter was trained on
+error[adapter]: `model.safetensors` is not the base model that the adapter was trained on
   at checkpoints/other/artifact
   because its digest is [HEX], the lineage says [HEX]
 

@@ -248,7 +248,7 @@ fn a_run_says_the_rule_of_a_shape_once() {
     says(
         &stderr,
         str![[r#"
-error: the record at data.jsonl:2 has the shape `messages`, and this one has the shape `text`
+error[data]: the record at data.jsonl:2 has the shape `messages`, and this one has the shape `text`
   at data.jsonl:21:1
 
 hint: put records of different shapes into different files
@@ -334,7 +334,7 @@ fn preferences_are_shown_with_the_arguments_and_the_rule_of_the_run() {
                    first data.jsonl:1";
     assert!(err.contains(warning), "{err}");
     run.fails_with(2, &["data", "tiny.toml", "--set", "data.on_unused=error"], str![[r#"
-error: the chat template does not write reasoning (`The sun shines on it.`)
+error[data]: the chat template does not write reasoning (`The sun shines on it.`)
   at data.jsonl:1:1
 
 hint: all that a record says must reach the model: name a chat template that writes it as `data.chat_template`, remove it from the records, or have it reported instead with `data.on_unused = "warn"`
@@ -389,7 +389,7 @@ warning: 1 of 1 records hold reasoning that the chat template does not write, fi
     says(
         &stderr,
         str![[r#"
-error: a record of the evaluation cannot be used
+error[data]: a record of the evaluation cannot be used
   at eval.jsonl:1:1
   because the chat template does not write reasoning (`The sun shines on it.`)
 
@@ -402,10 +402,8 @@ hint: correct or remove it: a model must not be evaluated on some of the records
     says(
         &stderr,
         str![[r#"
-error: `on_unused` cannot be `never`
+error[config]: `data.on_unused` must be one of `error`, `warn`, not `"never"`
   at suite.toml:4:13
-
-hint: there are error, warn
 
 "#]],
     );

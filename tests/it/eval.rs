@@ -215,7 +215,7 @@ fn what_cannot_be_judged_is_an_error_with_its_place() {
         2,
         &call,
         str![[r#"
-error: a record of the evaluation cannot be used
+error[data]: a record of the evaluation cannot be used
   at judged.jsonl:7:1
   because not valid JSON: expected ident at column 2
 
@@ -232,7 +232,7 @@ hint: correct or remove it: a model must not be evaluated on some of the records
         2,
         &call,
         str![[r#"
-error: no record has the column `language`
+error[evaluation]: no record has the column `language`
   at eval.toml
 
 hint: columns are named as they stand in the records, e.g. `meta.lang`
@@ -248,7 +248,7 @@ hint: columns are named as they stand in the records, e.g. `meta.lang`
         2,
         &call,
         str![[r#"
-error: the task `a` has nothing to ask
+error[evaluation]: the task `a` has nothing to ask
   at eval.toml
   because no record has an answer of its own: they are plain text
 
@@ -260,7 +260,7 @@ hint: tasks are for conversations, and for prompts with completions
         2,
         &["eval", "checkpoints/none", "--config", "eval.toml"],
         str![[r#"
-error: there is no model `checkpoints/none`
+error[model]: there is no model `checkpoints/none`
 
 hint: name a model directory, an artifact, a finished run, or `owner/name` on a hub
 
@@ -271,7 +271,7 @@ hint: name a model directory, an artifact, a finished run, or `owner/name` on a 
         2,
         &call,
         str![[r#"
-error: there is no such file
+error[file]: there is no such file
   at missing.jsonl
 
 "#]],
@@ -301,7 +301,7 @@ fn a_suite_in_the_configuration_judges_the_finished_model() {
         2,
         &missing,
         str![[r#"
-error: cannot read the evaluation
+error[file]: cannot read the evaluation
   at no.toml
   because No such file or directory (os error 2)
 

@@ -358,8 +358,15 @@ fn a_policy_that_asks_for_what_is_not_there_is_not_met() {
         by(&run, &POLICY.replace("max_regression", "max_regresion")),
         2,
         str![[r#"
-error: unknown field `max_regresion`, expected one of `name`, `direction`, `max_regression`, `min`, `max`, `significant`
+error[config]: unknown key `max_regresion` in `[[metric]]`
   at gate-other.toml:6:1
+
+hint: did you mean `max_regression`?
+
+error[config]: unknown key `max_regresion` in `[[slice]]`
+  at gate-other.toml:12:1
+
+hint: did you mean `max_regression`?
 
 "#]],
     );
@@ -367,8 +374,8 @@ error: unknown field `max_regresion`, expected one of `name`, `direction`, `max_
         by(&run, &POLICY.replace("\"fr\"", "\"de\"")),
         2,
         str![[r#"
-error: there is no slice `de`
-  at gate-other.toml:9:17
+error[config]: there is no slice `de`
+  at gate-other.toml:9:10
 
 hint: there are `en`, `fr`
 
@@ -516,7 +523,7 @@ REFUSED: 2 of 12 tests fail
     says(
         &stderr,
         str![[r#"
-error: a verdict signed with this key would count for nothing here
+error[untrusted]: a verdict signed with this key would count for nothing here
   because key [HEX] is none that you trust
 
 hint: trust its public key with the role `gate`, or use `--no-attest`
@@ -528,7 +535,7 @@ hint: trust its public key with the role `gate`, or use `--no-attest`
     says(
         &stderr,
         str![[r#"
-error: there is no such artifact
+error[file]: there is no such artifact
   at nowhere
 
 "#]],
@@ -817,7 +824,7 @@ fn paths_in_a_policy_are_relative_to_its_folder() {
     says(
         &stderr,
         str![[r#"
-error: there is no suite `rules/eval.toml`
+error[config]: there is no suite `rules/eval.toml`
   at rules/gate.toml:3:9
 
 hint: paths in a policy are relative to the folder that it lies in
@@ -854,7 +861,7 @@ PASSED: all of 13 tests hold
     says(
         &stderr,
         str![[r#"
-error: there is no model `rules/checkpoints/tiny`
+error[config]: there is no model `rules/checkpoints/tiny`
   at rules/gate.toml:14:9
 
 hint: paths in a policy are relative to the folder that it lies in

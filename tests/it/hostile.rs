@@ -78,83 +78,83 @@ fn templates_that_take_too_much_are_refused_by_every_command_and_by_scan() {
         said,
         str![[r#"
 # {% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %
-plan: error: the chat template cannot be rendered within the limits
+plan: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
   because it needs more than 256 MiB of memory for one conversation
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
-generate: error: the chat template cannot be rendered within the limits
+generate: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
   because it needs more than 256 MiB of memory for one conversation
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
 # {{ '%999999999999d' | format(1) }}{{ 'a' | center(9999999999
-plan: error: the chat template cannot be rendered within the limits
+plan: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
   because it needs more than 256 MiB of memory for one conversation
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
-generate: error: the chat template cannot be rendered within the limits
-  at model/chat_template.jinja
-  because it needs more than 256 MiB of memory for one conversation
-
-hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
-
-# {% set n = namespace(l=[]) %}{% for i in range(100000) %}{% 
-plan: error: the chat template cannot be rendered within the limits
-  at model/chat_template.jinja
-  because it needs more than 256 MiB of memory for one conversation
-
-hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
-
-generate: error: the chat template cannot be rendered within the limits
+generate: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
   because it needs more than 256 MiB of memory for one conversation
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
 # {% set n = namespace(l=[]) %}{% for i in range(100000) %}{% 
-plan: error: the chat template cannot be rendered within the limits
+plan: error[template-limit]: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it needs more than 256 MiB of memory for one conversation
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+generate: error[template-limit]: the chat template cannot be rendered within the limits
+  at model/chat_template.jinja
+  because it needs more than 256 MiB of memory for one conversation
+
+hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
+
+# {% set n = namespace(l=[]) %}{% for i in range(100000) %}{% 
+plan: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
   because it takes too long
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
-generate: error: the chat template cannot be rendered within the limits
+generate: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
   because it takes too long
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
 # {{ 1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1
-plan: error: the chat template is too large
+plan: error[template-limit]: the chat template is too large
   at model/chat_template.jinja:1:1
   because an expression of 600001 words and signs; at most 8192 are accepted
 
-generate: error: the chat template is too large
+generate: error[template-limit]: the chat template is too large
   at model/chat_template.jinja:1:1
   because an expression of 600001 words and signs; at most 8192 are accepted
 
 # {{ 1 and 1 and 1 and 1 and 1 and 1 and 1 and 1 and 1 and 1 a
-plan: error: the chat template is too large
+plan: error[template-limit]: the chat template is too large
   at model/chat_template.jinja:1:1
   because an expression of 200001 words and signs; at most 8192 are accepted
 
-generate: error: the chat template is too large
+generate: error[template-limit]: the chat template is too large
   at model/chat_template.jinja:1:1
   because an expression of 200001 words and signs; at most 8192 are accepted
 
 # {% if 0 %}{% elif 0 %}{% elif 0 %}{% elif 0 %}{% elif 0 %}{%
-plan: error: the chat template cannot be rendered within the limits
+plan: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
   because it nests deeper than a stack of 64 MiB allows
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
-generate: error: the chat template cannot be rendered within the limits
+generate: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
   because it nests deeper than a stack of 64 MiB allows
 
@@ -174,7 +174,7 @@ fn the_limit_that_was_reached_is_named_with_the_template() {
     says(
         &error,
         str![[r#"
-error: the chat template cannot be rendered within the limits
+error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
   because it needs more than 256 MiB of memory for one conversation
 
@@ -202,7 +202,7 @@ fn the_record_that_a_template_cannot_render_is_named() {
         2,
         &PLAN,
         str![[r#"
-error: the chat template cannot be rendered within the limits
+error[template-limit]: the chat template cannot be rendered within the limits
   at data.jsonl:8:1
   because it needs more than 256 MiB of memory for one conversation
   because the chat template is model/chat_template.jinja
@@ -234,7 +234,7 @@ fn a_template_that_is_no_regular_file_is_refused_at_once() {
         (
             "/dev/zero",
             str![[r#"
-error: a regular file is needed, and this is a device
+error[file]: a regular file is needed, and this is a device
   at /dev/zero
 
 hint: write what it gives into a file first
@@ -244,7 +244,7 @@ hint: write what it gives into a file first
         (
             "/dev/null",
             str![[r#"
-error: a regular file is needed, and this is a device
+error[file]: a regular file is needed, and this is a device
   at /dev/null
 
 hint: write what it gives into a file first
@@ -254,7 +254,7 @@ hint: write what it gives into a file first
         (
             "pipe",
             str![[r#"
-error: a regular file is needed, and this is a pipe
+error[file]: a regular file is needed, and this is a pipe
   at pipe
 
 hint: write what it gives into a file first
@@ -264,7 +264,7 @@ hint: write what it gives into a file first
         (
             "model",
             str![[r#"
-error: a regular file is needed, and this is a folder
+error[file]: a regular file is needed, and this is a folder
   at model
 
 hint: name a file in it
@@ -343,7 +343,7 @@ fn a_configuration_that_is_no_regular_file_is_refused_at_once() {
         (
             &["plan", "pipe"][..],
             str![[r#"
-error: a regular file is needed, and this is a pipe
+error[file]: a regular file is needed, and this is a pipe
   at pipe
 
 hint: write what it gives into a file first
@@ -353,7 +353,7 @@ hint: write what it gives into a file first
         (
             &["data", "/dev/zero"],
             str![[r#"
-error: a regular file is needed, and this is a device
+error[file]: a regular file is needed, and this is a device
   at /dev/zero
 
 hint: write what it gives into a file first
@@ -363,7 +363,7 @@ hint: write what it gives into a file first
         (
             &["eval", "model", "--config", "pipe"],
             str![[r#"
-error: a regular file is needed, and this is a pipe
+error[file]: a regular file is needed, and this is a pipe
   at pipe
 
 hint: write what it gives into a file first
@@ -373,7 +373,7 @@ hint: write what it gives into a file first
         (
             &["gate", "--candidate", "model", "--policy", "pipe"],
             str![[r#"
-error: a regular file is needed, and this is a pipe
+error[file]: a regular file is needed, and this is a pipe
   at pipe
 
 hint: write what it gives into a file first
@@ -383,7 +383,7 @@ hint: write what it gives into a file first
         (
             &generate,
             str![[r#"
-error: a regular file is needed, and this is a pipe
+error[file]: a regular file is needed, and this is a pipe
   at pipe
 
 hint: write what it gives into a file first
@@ -503,56 +503,56 @@ fn tokenizers_that_take_too_much_are_refused_by_every_command_and_by_scan() {
         said,
         str![[r##"
 # normalizer: "Precompiled"
-plan: error: the tokenizer is refused
+plan: error[file]: the tokenizer is refused
   at model/tokenizer.json
   because its map of characters (`precompiled_charsmap`) is empty at line 1 column 481
 
-generate: error: the tokenizer is refused
+generate: error[file]: the tokenizer is refused
   at model/tokenizer.json
   because its map of characters (`precompiled_charsmap`) is empty at line 1 column 481
 
 # normalizer: "Precompiled"
-plan: error: the tokenizer is refused
+plan: error[file]: the tokenizer is refused
   at model/tokenizer.json
   because its map of characters (`precompiled_charsmap`) says that its trie has 4294967292 bytes, and has 4 at line 1 column 493
 
-generate: error: the tokenizer is refused
+generate: error[file]: the tokenizer is refused
   at model/tokenizer.json
   because its map of characters (`precompiled_charsmap`) says that its trie has 4294967292 bytes, and has 4 at line 1 column 493
 
 # normalizer: "Replace"
-plan: error: the tokenizer is refused
+plan: error[file]: the tokenizer is refused
   at model/tokenizer.json
   because it replaces an empty text, which is everywhere at line 1 column 493
 
-generate: error: the tokenizer is refused
+generate: error[file]: the tokenizer is refused
   at model/tokenizer.json
   because it replaces an empty text, which is everywhere at line 1 column 493
 
 # normalizer: "Sequence"
-plan: error: the tokenizer is refused
+plan: error[file]: the tokenizer is refused
   at model/tokenizer.json
   because its normalizer can make a text 2357947691 times as long; at most 1024 are accepted at line 1 column 1062
 
-generate: error: the tokenizer is refused
+generate: error[file]: the tokenizer is refused
   at model/tokenizer.json
   because its normalizer can make a text 2357947691 times as long; at most 1024 are accepted at line 1 column 1062
 
 # decoder: "Sequence"
-plan: error: the tokenizer is refused
+plan: error[file]: the tokenizer is refused
   at model/tokenizer.json
   because its decoder can make a text 1000000000000000013287555072 times as long; at most 64 are accepted at line 1 column 10195
 
-generate: error: the tokenizer is refused
+generate: error[file]: the tokenizer is refused
   at model/tokenizer.json
   because its decoder can make a text 1000000000000000013287555072 times as long; at most 64 are accepted at line 1 column 10195
 
 # pre_tokenizer: "FixedLength"
-plan: error: the tokenizer library cannot look at the tokenizer
+plan: error[tokenizer]: the tokenizer library cannot look at the tokenizer
   at model/tokenizer.json
   because chunk size must be non-zero
 
-generate: error: the tokenizer library cannot look at the tokenizer
+generate: error[tokenizer]: the tokenizer library cannot look at the tokenizer
   at model/tokenizer.json
   because chunk size must be non-zero
 
@@ -570,7 +570,7 @@ generate: error: the tokenizer library cannot look at the tokenizer
         2,
         &PLAN,
         str![[r#"
-error: the tokenizer is refused
+error[file]: the tokenizer is refused
   at model/tokenizer.json
   because 5242880 bytes in an added token; at most 4096 are accepted at line 1 column 5243408
 
@@ -587,7 +587,10 @@ fn ids_without_a_row_in_the_embedding_are_refused_where_they_are_used() {
         2,
         &PLAN,
         str![[r#"
-error: the tokenizer has 5001 tokens, but the model's embedding only 2048 rows
+chat template: model/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+error[run]: the tokenizer has 5001 tokens, but the model's embedding only 2048 rows
   at model
 
 hint: tokenizer.json and config.json belong to different models
@@ -600,7 +603,7 @@ hint: tokenizer.json and config.json belong to different models
         2,
         &prompt("q"),
         str![[r#"
-error: the token `q` has the id 5000, but the model's embedding only 2048 rows
+error[tokenizer]: the token `q` has the id 5000, but the model's embedding only 2048 rows
 
 hint: tokenizer.json and config.json belong to different models
 
@@ -638,7 +641,7 @@ nothing was trained; to do it: firebrand train tiny.toml
         2,
         &prompt("a <|image|> b"),
         str![[r#"
-error: the token `<|image|>` has the id 2048, but the model's embedding only 2048 rows
+error[tokenizer]: the token `<|image|>` has the id 2048, but the model's embedding only 2048 rows
 
 hint: tokenizer.json and config.json belong to different models
 
@@ -658,7 +661,7 @@ hint: tokenizer.json and config.json belong to different models
         (
             PLAN.as_slice(),
             str![[r#"
-error: the token `` has the id 4000000000, but the model's embedding only 2048 rows
+error[tokenizer]: the token `` has the id 4000000000, but the model's embedding only 2048 rows
   at model/tokenizer.json
 
 hint: tokenizer.json and config.json belong to different models
@@ -668,7 +671,7 @@ hint: tokenizer.json and config.json belong to different models
         (
             CHAT.as_slice(),
             str![[r#"
-error: the token `` has the id 4000000000, but the model's embedding only 2048 rows
+error[tokenizer]: the token `` has the id 4000000000, but the model's embedding only 2048 rows
   at model/tokenizer.json
 
 hint: tokenizer.json and config.json belong to different models
@@ -678,7 +681,7 @@ hint: tokenizer.json and config.json belong to different models
         (
             &prompt("a"),
             str![[r#"
-error: the token `` has the id 4000000000, but the model's embedding only 2048 rows
+error[tokenizer]: the token `` has the id 4000000000, but the model's embedding only 2048 rows
   at model/tokenizer.json
 
 hint: tokenizer.json and config.json belong to different models

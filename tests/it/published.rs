@@ -313,7 +313,7 @@ fn an_adapter_on_a_hub_names_its_base() {
         said,
         str![[r##"
 # "o/base"
-train: error: the repository holds an adapter, not a whole model
+train: error[adapter]: the repository holds an adapter, not a whole model
   because its weights are `adapter_model.safetensors`
   because `o/adapter` at [COMMIT] was looked at
 
@@ -323,7 +323,7 @@ hint: the adapter belongs to `o/base`, which can be trained. To use the adapter 
 
 hint: on this machine there is no directory `o/adapter`
 
-plan: error: the repository holds an adapter, not a whole model
+plan: error[adapter]: the repository holds an adapter, not a whole model
   because its weights are `adapter_model.safetensors`
   because `o/adapter` at [COMMIT] was looked at
 
@@ -333,7 +333,7 @@ hint: the adapter belongs to `o/base`, which can be trained. To use the adapter 
 
 hint: on this machine there is no directory `o/adapter`
 
-generate: error: the repository holds an adapter, not a whole model
+generate: error[adapter]: the repository holds an adapter, not a whole model
   because its weights are `adapter_model.safetensors`
   because `o/adapter` at [COMMIT] was looked at
 
@@ -344,7 +344,7 @@ hint: the adapter belongs to `o/base`, which can be trained. To use the adapter 
 hint: on this machine there is no directory `o/adapter`
 
 # "../o/base"
-train: error: the repository holds an adapter, not a whole model
+train: error[adapter]: the repository holds an adapter, not a whole model
   because its weights are `adapter_model.safetensors`
   because `o/adapter` at [COMMIT] was looked at
 
@@ -352,7 +352,7 @@ hint: only whole models are fetched from a hub; download the adapter into a fold
 
 hint: on this machine there is no directory `o/adapter`
 
-plan: error: the repository holds an adapter, not a whole model
+plan: error[adapter]: the repository holds an adapter, not a whole model
   because its weights are `adapter_model.safetensors`
   because `o/adapter` at [COMMIT] was looked at
 
@@ -360,7 +360,7 @@ hint: only whole models are fetched from a hub; download the adapter into a fold
 
 hint: on this machine there is no directory `o/adapter`
 
-generate: error: the repository holds an adapter, not a whole model
+generate: error[adapter]: the repository holds an adapter, not a whole model
   because its weights are `adapter_model.safetensors`
   because `o/adapter` at [COMMIT] was looked at
 
@@ -369,7 +369,7 @@ hint: only whole models are fetched from a hub; download the adapter into a fold
 hint: on this machine there is no directory `o/adapter`
 
 # "o/base\n::error::x"
-train: error: the repository holds an adapter, not a whole model
+train: error[adapter]: the repository holds an adapter, not a whole model
   because its weights are `adapter_model.safetensors`
   because `o/adapter` at [COMMIT] was looked at
 
@@ -377,7 +377,7 @@ hint: only whole models are fetched from a hub; download the adapter into a fold
 
 hint: on this machine there is no directory `o/adapter`
 
-plan: error: the repository holds an adapter, not a whole model
+plan: error[adapter]: the repository holds an adapter, not a whole model
   because its weights are `adapter_model.safetensors`
   because `o/adapter` at [COMMIT] was looked at
 
@@ -385,7 +385,7 @@ hint: only whole models are fetched from a hub; download the adapter into a fold
 
 hint: on this machine there is no directory `o/adapter`
 
-generate: error: the repository holds an adapter, not a whole model
+generate: error[adapter]: the repository holds an adapter, not a whole model
   because its weights are `adapter_model.safetensors`
   because `o/adapter` at [COMMIT] was looked at
 

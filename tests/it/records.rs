@@ -129,10 +129,10 @@ nothing was trained; to do it: firebrand train tiny.toml
     assert_eq!(said(&run, &[]), first);
     // Another setting is another question.
     run.fails_with(2, &["data", "tiny.toml", "--set", "data.on_unused=error"], str![[r#"
-error: the chat template does not write reasoning (`It rains, and rain is wet.`)
+error[data]: the chat template does not write reasoning (`It rains, and rain is wet.`)
   at data.jsonl:2:1
 
-error: the chat template does not write reasoning (`It rains, and rain is wet.`), `rating` of messages
+error[data]: the chat template does not write reasoning (`It rains, and rain is wet.`), `rating` of messages
   at data.jsonl:3:1
 
 hint: all that a record says must reach the model: name a chat template that writes it as `data.chat_template`, remove it from the records, or have it reported instead with `data.on_unused = "warn"`

@@ -126,7 +126,7 @@ fn every_optimizer_goes_on_to_the_same_bytes() {
                 2,
                 &train("tiny.toml", &named[1], &other),
                 str![[r#"
-error: this run is finished, under other settings
+error[run-changed]: this run is finished, under other settings
   at checkpoints/adamw-stopped
   because `train.adam_beta1` was `0.9` and is not set
   because `train.adam_beta2` was `0.999` and is not set
@@ -183,34 +183,34 @@ fn a_run_on_pairs_of_answers_goes_on_to_the_same_bytes() {
     // What is no pair, and what pairs are cut to, is told.
     let others = ["--set", "train.objective=orpo"];
     run.fails_with(2, &train("tiny.toml", "name=others", &others), str![[r#"
-error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+error[data]: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
   at data.jsonl:1:1
 
-error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+error[data]: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
   at data.jsonl:2:1
 
-error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+error[data]: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
   at data.jsonl:3:1
 
-error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+error[data]: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
   at data.jsonl:4:1
 
-error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+error[data]: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
   at data.jsonl:5:1
 
-error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+error[data]: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
   at data.jsonl:6:1
 
-error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+error[data]: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
   at data.jsonl:7:1
 
-error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+error[data]: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
   at data.jsonl:8:1
 
-error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+error[data]: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
   at data.jsonl:9:1
 
-error: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
+error[data]: the objective trains on pairs of answers (`chosen`, `rejected`), and this record is not one
   at data.jsonl:10:1
 
 hint: 10 more records of the files read so far are unusable
@@ -223,7 +223,7 @@ hint: correct them, or skip some with `data.max_bad_rows`; `firebrand data CONFI
         2,
         &train("tiny.toml", "name=all", &all),
         str![[r#"
-error: `data.train_on = "all"` has no effect on an objective that trains on pairs
+error[config]: `data.train_on = "all"` has no effect on an objective that trains on pairs
   at tiny.toml
 
 hint: remove it: the two answers of a pair are compared, not what precedes them
@@ -388,8 +388,8 @@ fn a_run_that_has_no_time_to_save_says_so_and_stops() {
     says(
         &said,
         str![[r#"
+finishing step 2; again to stop now
 warning: stopping without saving: the last save took [TIME], and the grace is 0 s
-finishing step [..]; again to stop now
 stopped after step [..] of 100000; the same command continues
 
 "#]],
@@ -520,7 +520,7 @@ fn metrics_that_were_changed_are_no_part_of_the_run() {
         2,
         &train("tiny.toml", "name=edited", &[]),
         str![[r#"
-error: the metrics are not those of the checkpoint
+error[checkpoint]: the metrics are not those of the checkpoint
   at checkpoints/edited/metrics.jsonl
 
 hint: restore the file, or start a new run
@@ -584,7 +584,7 @@ fn few_descriptors_and_small_files_are_errors_and_no_damage() {
     says(
         &said,
         str![[r#"
-error: cannot write the file
+error[disk-full]: cannot write the file
   at checkpoints/small/.tmp-step-[NUMBER]/model.safetensors
   because File too large (os error 27)
 
@@ -615,7 +615,7 @@ fn a_folder_that_cannot_be_written_to_is_refused_at_once() {
         2,
         &["train", "tiny.toml"],
         str![[r#"
-error: the run directory is not a folder
+error[run]: the run directory is not a folder
   at checkpoints/tiny
 
 hint: choose another `name` or `output.dir`
@@ -653,7 +653,7 @@ fn what_does_not_fit_is_refused_before_anything_is_computed() {
     says(
         &stderr,
         str![[r#"
-error: `checkpoint.disk_budget` is too small for this run
+error[config]: `checkpoint.disk_budget` is too small for this run
   because `checkpoint.keep_last` = 2 and one that is written take about 1.3 MB, and 1.0 MB are allowed
 
 hint: raise it, or keep fewer
@@ -764,7 +764,7 @@ fn without_a_whole_checkpoint_a_run_never_starts_over_silently() {
         }
     }
     run.fails_with(2, &train("tiny.toml", "name=lost", &[]), str![[r#"
-error: no checkpoint of this run is intact, so it cannot resume
+error[checkpoint]: no checkpoint of this run is intact, so it cannot resume
   at checkpoints/lost
   because `state.json` is damaged: 2 bytes with digest [HEX] instead of [..] with [HEX]; kept as `step-00000003.bad-damaged`
   because `state.json` is damaged: 2 bytes with digest [HEX] instead of [..] with [HEX]; kept as `step-00000002.bad-damaged`
@@ -787,7 +787,7 @@ fn what_changed_since_the_checkpoint_is_named_and_refused() {
         2,
         &again(&["--set", "train.learning_rate=1e-3"]),
         str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/changed/step-00000003
   because `train.learning_rate` was `0.005` and is `0.001`
 
@@ -801,7 +801,7 @@ hint: undo the change, or start a new run with another `name` or `output.dir`
         2,
         &again(&[]),
         str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/changed/step-00000003
   because the data was [HEX] and is [HEX]
   because ~ data.jsonl: data.jsonl, 2.7 kB -> 2.6 kB, 20 -> 20 rows
@@ -819,7 +819,7 @@ hint: `--allow-data-change` continues anyway, and the lineage records it
         2,
         &again(&[]),
         str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/changed/step-00000003
   because the base model was [HEX] and is [HEX]
 
@@ -840,7 +840,7 @@ fn one_directory_has_one_run_at_a_time() {
         2,
         &["train", "tiny.toml"],
         str![[r#"
-error: another run is working in this directory (process [..])
+error[already-running]: another run is working in this directory (process 24038)
   at checkpoints/tiny
 
 hint: wait for it, or choose another `name` or `output.dir`

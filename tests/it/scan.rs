@@ -70,7 +70,7 @@ DANGEROUS: 5 files, 3 dangers, 0 warnings, 0 notes
         2,
         &["scan", "nowhere"],
         str![[r#"
-error: cannot look at the path
+error[file]: cannot look at the path
   at nowhere
   because No such file or directory (os error 2)
 
@@ -276,21 +276,21 @@ fn a_damaged_or_missing_lineage_is_an_error() {
     says(
         messages,
         str![[r#"
-error: the lineage is damaged
+error[lineage]: the lineage is damaged
   at checkpoints/tiny/artifact/lineage.statement.json
   because not valid JSON
   because EOF while parsing an object at line 1 column 1
 
-error: the lineage is damaged: it is not an in-toto statement with SLSA provenance
+error[lineage]: the lineage is damaged: it is not an in-toto statement with SLSA provenance
   at checkpoints/tiny/artifact/lineage.statement.json
 
-error: the lineage is damaged: `method` is missing
+error[lineage]: the lineage is damaged: `method` is missing
   at checkpoints/tiny/artifact/lineage.statement.json
 
-error: the lineage is damaged: `resolvedDependencies` is not a list of files with digests
+error[lineage]: the lineage is damaged: `resolvedDependencies` is not a list of files with digests
   at checkpoints/tiny/artifact/lineage.statement.json
 
-error: the lineage is damaged
+error[lineage]: the lineage is damaged
   at checkpoints/tiny/artifact/lineage.statement.json
   because not valid JSON
   because the key `_type` appears twice at line 2 column 44
@@ -303,7 +303,7 @@ error: the lineage is damaged
         2,
         &["lineage", "checkpoints/tiny"],
         str![[r#"
-error: there is no lineage: `lineage.statement.json` is not here
+error[lineage]: there is no lineage: `lineage.statement.json` is not here
   at checkpoints/tiny/artifact
 
 hint: artifacts that `firebrand train` and `merge` make have one

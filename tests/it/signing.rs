@@ -36,7 +36,7 @@ fn any_directory_can_be_signed_and_then_verifies() {
         2,
         &["sign", "model", "--key", "release.pem"],
         str![[r#"
-error: the model is signed already
+error[exists]: the model is signed already
   at model/model.sig
 
 hint: `--force` replaces the signature
@@ -199,7 +199,7 @@ fn what_nobody_would_accept_is_not_signed() {
         1,
         &sign,
         str![[r#"
-error: only regular files are accepted, no links or devices
+error[file]: only regular files are accepted, no links or devices
   at model/link
 
 hint: copy the content into a plain file
@@ -212,7 +212,7 @@ hint: copy the content into a plain file
         1,
         &sign,
         str![[r#"
-error: only regular files are accepted, no links or devices
+error[file]: only regular files are accepted, no links or devices
   at model/socket
 
 hint: copy the content into a plain file
@@ -226,7 +226,7 @@ hint: copy the content into a plain file
         1,
         &sign,
         str![[r#"
-error: this model cannot be signed: no verifier would accept it
+error[signature]: this model cannot be signed: no verifier would accept it
   at model
   because weights' headers: `model.safetensors`: the file is too short for a header
 
@@ -284,7 +284,7 @@ fn a_program_can_sign_a_directory() {
     run.succeeds(&["keygen", "other.pem"]);
     signer(&run, "other.pem", "");
     run.fails_with(2, &sign, str![[r#"
-error: what the program `sh` printed is not a signature of the public key that was named
+error[key]: what the program `sh` printed is not a signature of the public key that was named
 
 hint: it must print an ECDSA P-256 signature with SHA-256 over all of stdin, in DER, and nothing else
 
@@ -295,7 +295,7 @@ hint: it must print an ECDSA P-256 signature with SHA-256 over all of stdin, in 
         2,
         &nobody,
         str![[r#"
-error: the signing program `./nobody` cannot be started
+error[key]: the signing program `./nobody` cannot be started
   because No such file or directory (os error 2)
 
 "#]],
@@ -332,7 +332,7 @@ fn a_program_can_sign_a_run_and_is_tried_before_it_begins() {
     says(
         fails(&alone),
         str![[r#"
-error: `output.signer` requires `output.signer_key`
+error[config]: `output.signer` requires `output.signer_key`
 
 hint: name the file with the public key (PEM) that its signatures fit
 
@@ -343,7 +343,7 @@ hint: name the file with the public key (PEM) that its signatures fit
     says(
         fails(&whole),
         str![[r#"
-error: the signing program `sh` failed (exit status: 7)
+error[key]: the signing program `sh` failed (exit status: 7)
 
 "#]],
     );
@@ -354,7 +354,7 @@ error: the signing program `sh` failed (exit status: 7)
     says(
         fails(&whole),
         str![[r#"
-error: the signing program `sh` failed (exit status: 8)
+error[key]: the signing program `sh` failed (exit status: 8)
 
 "#]],
     );
@@ -369,7 +369,7 @@ error: the signing program `sh` failed (exit status: 8)
     says(
         fails(&train(&both)),
         str![[r#"
-error: `output.signer` and `output.signing_key` exclude each other
+error[config]: `output.signer` and `output.signing_key` exclude each other
   at --set output.signing_key
 
 hint: keep one of the two; `output.signer` is given by `--set output.signer`
@@ -381,7 +381,7 @@ hint: keep one of the two; `output.signer` is given by `--set output.signer`
         2,
         &lonely,
         str![[r#"
-error: `output.signer_key` requires `output.signer`
+error[config]: `output.signer_key` requires `output.signer`
 
 hint: `output.signing_key` names a private key in a file
 
@@ -410,7 +410,7 @@ fn revoked_keys_and_other_roles_are_untrusted() {
         (
             "revoked = true\nreason = \"laptop stolen\"\n",
             str![[r#"
-ok    regular files      3 files, 7395 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the key [SHA256] ([FOLDER]/settings/firebrand/acme.pem) was revoked: laptop stolen
 ok    signature          ECDSA P-256 with SHA-256
@@ -431,7 +431,7 @@ untrusted: signed by a key that you do not trust
         (
             "not_after = \"2020-01-01T00:00:00Z\"\n",
             str![[r#"
-ok    regular files      3 files, 7395 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the key [SHA256] ([FOLDER]/settings/firebrand/acme.pem) expired on 2020-01-01T00:00:00Z, and it is now [NOW]
 ok    signature          ECDSA P-256 with SHA-256
@@ -452,7 +452,7 @@ untrusted: signed by a key that you do not trust
         (
             "roles = [\"gate\"]\n",
             str![[r#"
-ok    regular files      3 files, 7395 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the key [SHA256] ([FOLDER]/settings/firebrand/acme.pem) has the role `gate`, and `train` is needed
 ok    signature          ECDSA P-256 with SHA-256
@@ -477,8 +477,10 @@ untrusted: signed by a key that you do not trust
     }
     run.write("settings/firebrand/trusted-keys.toml", "[[key]]\nfile = \"acme.pem\"\nrole = 1\n");
     run.fails_with(2, &["verify", "model"], str![[r#"
-error: unknown field `role`, expected one of `file`, `pem`, `roles`, `not_before`, `not_after`, `revoked`, `reason`
+error[config]: unknown key `role` in `[[key]]`
   at [FOLDER]/settings/firebrand/trusted-keys.toml:3:1
+
+hint: did you mean `roles`?
 
 "#]]);
 }
@@ -618,7 +620,7 @@ fn without_a_terminal_the_password_must_be_in_the_environment() {
         (
             &["sign", "model", "--key", "locked.pem"][..],
             str![[r#"
-error: the private key needs a password, and there is no terminal to ask on
+error[key]: the private key needs a password, and there is no terminal to ask on
   at locked.pem
 
 hint: put the password into the environment variable `FIREBRAND_KEY_PASSWORD`
@@ -630,7 +632,7 @@ hint: the key is named by `output.signing_key` or an option
         (
             &["keygen", "new.pem", "--encrypt"],
             str![[r#"
-error: the private key needs a password, and there is no terminal to ask on
+error[key]: the private key needs a password, and there is no terminal to ask on
 
 hint: put the password into the environment variable `FIREBRAND_KEY_PASSWORD`
 
@@ -718,7 +720,7 @@ public key:  locked.pub.pem (give it to those who verify)
         str![[r#"
 password for the new key two.pem: 
 the same once more: 
-error: the two passwords differ
+error[key]: the two passwords differ
 
 "#]],
     );
@@ -728,7 +730,7 @@ error: the two passwords differ
         &shown,
         str![[r#"
 password of the private key locked.pem: 
-error: no password was given
+error[key]: no password was given
   at locked.pem
 
 hint: the key is named by `output.signing_key` or an option
@@ -933,7 +935,7 @@ untrusted: signed by a key that you do not trust
         (
             "expired.chain.pem",
             str![[r#"
-ok    regular files      3 files, 8373 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: `CN=Release,O=Example` expired on 2021-01-01T00:00:00Z
 ok    signature          ECDSA P-256 with SHA-256
@@ -954,7 +956,7 @@ untrusted: signed by a key that you do not trust
         (
             "tls.chain.pem",
             str![[r#"
-ok    regular files      3 files, 8377 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: `CN=Release,O=Example` is not for code signing (extended key usage)
 ok    signature          ECDSA P-256 with SHA-256
@@ -975,7 +977,7 @@ untrusted: signed by a key that you do not trust
         (
             "forged.chain.pem",
             str![[r#"
-ok    regular files      3 files, 8377 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: `CN=Release,O=Example` is not signed by `CN=Issuing,O=Example`
 ok    signature          ECDSA P-256 with SHA-256
@@ -996,7 +998,7 @@ untrusted: signed by a key that you do not trust
         (
             "too-deep.chain.pem",
             str![[r#"
-ok    regular files      3 files, 8889 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: `CN=Issuing,O=Example` may have at most 0 authorities below it, not 1
 ok    signature          ECDSA P-256 with SHA-256
@@ -1024,7 +1026,7 @@ untrusted: signed by a key that you do not trust
         2,
         &certified("p384.key.pem", "good.chain.pem"),
         str![[r#"
-error: the certificate `CN=Release,O=Example` is not this key's
+error[key]: the certificate `CN=Release,O=Example` is not this key's
   at p384.key.pem
 
 hint: the first certificate in the file must be the signer's own
@@ -1035,7 +1037,7 @@ hint: the first certificate in the file must be the signer's own
         2,
         &certified("release.pem", "release.pub.pem"),
         str![[r#"
-error: there is no `CERTIFICATE` block in the PEM text
+error[key]: there is no `CERTIFICATE` block in the PEM text
   at release.pub.pem
 
 "#]],
@@ -1045,7 +1047,7 @@ error: there is no `CERTIFICATE` block in the PEM text
         2,
         &alone,
         str![[r#"
-error: `--cert-chain` requires `--method certificate`
+error[usage]: `--cert-chain` requires `--method certificate`
 
 "#]],
     );
@@ -1054,7 +1056,7 @@ error: `--cert-chain` requires `--method certificate`
         2,
         &alone,
         str![[r#"
-error: `--method certificate` requires `--cert-chain`
+error[usage]: `--method certificate` requires `--cert-chain`
 
 hint: name the file with the signer's certificate, and those above it (PEM)
 
@@ -1110,7 +1112,7 @@ fn authorities_have_roles_and_revocations_too() {
         (
             "revoked = true\nreason = \"broken into\"\n",
             str![[r#"
-ok    regular files      3 files, 8377 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the certificate `CN=Release,O=Example` comes from an authority that was revoked: broken into
 ok    signature          ECDSA P-256 with SHA-256
@@ -1131,7 +1133,7 @@ untrusted: signed by a key that you do not trust
         (
             "not_after = \"2020-01-01T00:00:00Z\"\n",
             str![[r#"
-ok    regular files      3 files, 8377 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the certificate `CN=Release,O=Example` comes from an authority that expired on 2020-01-01T00:00:00Z, and it is now [NOW]
 ok    signature          ECDSA P-256 with SHA-256
@@ -1152,7 +1154,7 @@ untrusted: signed by a key that you do not trust
         (
             "roles = [\"gate\"]\n",
             str![[r#"
-ok    regular files      3 files, 8377 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the certificate `CN=Release,O=Example` comes from an authority that has the role `gate`, and `train` is needed
 ok    signature          ECDSA P-256 with SHA-256
@@ -1173,7 +1175,7 @@ untrusted: signed by a key that you do not trust
         (
             revoked_key.as_str(),
             str![[r#"
-ok    regular files      3 files, 8377 bytes
+ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the certificate `CN=Release,O=Example` was revoked: lost
 ok    signature          ECDSA P-256 with SHA-256
@@ -1202,7 +1204,7 @@ untrusted: signed by a key that you do not trust
         2,
         &["verify", "model"],
         str![[r#"
-error: this authority is listed twice
+error[config]: this authority is listed twice
   at [FOLDER]/settings/firebrand/trusted-keys.toml:3:1
 
 "#]],
@@ -1213,7 +1215,7 @@ error: this authority is listed twice
         2,
         &["verify", "model"],
         str![[r#"
-error: the PEM text holds more than one certificate (`[FOLDER]/settings/firebrand/root.pem`)
+error[config]: the PEM text holds more than one certificate (`[FOLDER]/settings/firebrand/root.pem`)
   at [FOLDER]/settings/firebrand/trusted-keys.toml:2:8
 
 "#]],
@@ -1236,7 +1238,7 @@ fn a_run_signs_with_a_certificate() {
         2,
         &wrong.iter().map(String::as_str).collect::<Vec<_>>(),
         str![[r#"
-error: the certificate `CN=Release,O=Example` is not this key's
+error[key]: the certificate `CN=Release,O=Example` is not this key's
   at release.key.pem
 
 hint: the first certificate in the file must be the signer's own
@@ -1395,7 +1397,7 @@ fn a_tokenizer_that_changed_does_not_go_along_with_the_weights() {
         2,
         &["train", "tiny.toml", "--quiet"],
         str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/tiny/step-00000002
   because the tokenizer or chat template was [HEX] and is [HEX]
 

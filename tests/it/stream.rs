@@ -172,7 +172,7 @@ fn what_differs_from_the_lock_is_refused() {
     says(
         &said,
         str![[r#"
-error: there is no lock
+error[lock]: there is no lock
   at stream.lock
 
 hint: `firebrand pull stream.toml` writes it
@@ -186,7 +186,7 @@ hint: `firebrand pull stream.toml` writes it
         (
             "data.train.0.split=dev",
             str![[r#"
-error: `o/d` is not in the lock as the configuration asks for it
+error[lock-drift]: `o/d` is not in the lock as the configuration asks for it
 
 hint: `firebrand pull` with the configuration writes it there
 
@@ -195,7 +195,7 @@ hint: `firebrand pull` with the configuration writes it there
         (
             "data.train.0.revision=v2",
             str![[r#"
-error: `o/d` is not in the lock as the configuration asks for it
+error[lock-drift]: `o/d` is not in the lock as the configuration asks for it
 
 hint: `firebrand pull` with the configuration writes it there
 
@@ -212,7 +212,10 @@ hint: `firebrand pull` with the configuration writes it there
     says(
         from_error(&said),
         str![[r#"
-error: `data/train-00001-of-00003.jsonl` of the data set `o/d` arrives damaged
+         hub  `data/train-00001-of-00003.jsonl` came damaged and is fetched again: its digest is not that in the hub's list
+     fetched  o/d/data/train-00000-of-00003.jsonl, 2.7 kB in [TIME]
+     fetched  o/d/data/train-00002-of-00003.jsonl, 2.7 kB in [TIME]
+error[hub]: `data/train-00001-of-00003.jsonl` of the data set `o/d` arrives damaged
   because the hub's list says SHA-256 [SHA256]; http://127.0.0.1:[PORT]/datasets/o/d/resolve/[COMMIT]/data/train-00001-of-00003.jsonl twice sent other bytes, the last time with SHA-256 [SHA256]
 
 hint: nothing was stored. Try again later; if it stays, tell the operators of the hub
@@ -234,7 +237,7 @@ hint: nothing was stored. Try again later; if it stays, tell the operators of th
         (
             &["--locked"][..],
             str![[r#"
-error: `data.jsonl` is not what the lock says
+error[lock-drift]: `data.jsonl` is not what the lock says
   because data.jsonl has other bytes
 
 hint: `firebrand pull --update` writes what it is now into the lock
@@ -244,7 +247,7 @@ hint: `firebrand pull --update` writes what it is now into the lock
         (
             &[],
             str![[r#"
-error: `data.jsonl` is not what the lock says
+error[lock-drift]: `data.jsonl` is not what the lock says
   because ~ data.jsonl: data.jsonl, 2.7 kB -> 2.7 kB, 20 -> 20 rows
 
 hint: `firebrand pull --update` writes what it is now into the lock
@@ -287,7 +290,7 @@ fn an_update_says_what_changed() {
     says(
         &said,
         str![[r#"
-error: the configuration names no `o/e`
+error[usage]: the configuration names no `o/e`
 
 hint: it names checkpoints/tiny, o/d
 
@@ -357,8 +360,21 @@ fn a_hub_that_dies_in_the_middle_costs_no_step() {
     says(
         from_error(&said),
         str![[r#"
-error: the hub has no data set `o/d`, or it is private
-  because http://127.0.0.1:[PORT]/datasets/o/d/resolve/[COMMIT]/data/train-0000[..]-of-00003.jsonl answered 404
+     fetched  o/d/data/validation-00000-of-00001.jsonl, 1.3 kB in [TIME]
+chat template: checkpoints/tiny/artifact/chat_template.jinja, sha256 [HEX]
+o/d (validation): 10 records in 1 files (names as `data/SPLIT-00000-of-00001` tell the split) of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+streaming 3 files of 8.1 kB: training starts with the first, and its number of epochs is not known before
+       model  checkpoints/tiny (llama, 0.03 M parameters)
+      method  LoRA r 2 on all linear layers
+   trainable  0.00 M of 0.04 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  8.1 kB in 3 files, read while it is trained on; 10 examples for validation
+       steps  40 of 2 rows of at most 96 tokens
+      memory  about 1.1 MB: weights 74.0 kB, optimizer 24.6 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 24.6 kB, data 80.9 kB
+validation after step 0: loss [NUMBER], perplexity 176.90, measured on 131 tokens
+error[hub]: the hub has no data set `o/d`, or it is private
+  because http://127.0.0.1:[PORT]/datasets/o/d/resolve/[COMMIT]/data/train-00001-of-00003.jsonl answered 404
 
 hint: check its spelling; a private one needs an access token in `HF_TOKEN`
 
@@ -373,12 +389,31 @@ hint: check its spelling; a private one needs an access token in `HF_TOKEN`
     says(
         from_error(&said),
         str![[r#"
-error: the hub has no data set `o/d`, or it is private
-  because http://127.0.0.1:[PORT]/datasets/o/d/resolve/[COMMIT]/data/train-0000[..]-of-00003.jsonl answered 404
+chat template: checkpoints/tiny/artifact/chat_template.jinja, sha256 [HEX]
+o/d (validation): 10 records in 1 files (as locked) of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+streaming 3 files of 8.1 kB: training starts with the first, and its number of epochs is not known before
+       model  checkpoints/tiny (llama, 0.03 M parameters)
+      method  LoRA r 2 on all linear layers
+   trainable  0.00 M of 0.04 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  8.1 kB in 3 files, read while it is trained on; 10 examples for validation
+       steps  40 of 2 rows of at most 96 tokens
+      memory  about 1.1 MB: weights 74.0 kB, optimizer 24.6 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 24.6 kB, data 80.9 kB
+validation after step 0: loss [NUMBER], perplexity 176.90, measured on 131 tokens
+     fetched  o/d/data/train-00001-of-00003.jsonl, 2.7 kB in [TIME]
+o/d (train): 3 files (as locked), 20 records in the first of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+step 1/40  loss [NUMBER]  lr 1.00e-2  norm 0.83  [SPEED]  [SIZE]  0s left
+     fetched  o/d/data/train-00002-of-00003.jsonl, 2.7 kB in [TIME]
+o/d (train): 3 files (as locked), 20 records in the first of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+saved step 10 in [TIME]: checkpoints/cut/step-00000010
+saved step 14 in [TIME]: checkpoints/cut/step-00000014
+error[hub]: the hub has no data set `o/d`, or it is private
+  because http://127.0.0.1:[PORT]/datasets/o/d/resolve/[COMMIT]/data/train-00000-of-00003.jsonl answered 404
 
 hint: check its spelling; a private one needs an access token in `HF_TOKEN`
 
-hint: step [..] is saved; the same command continues from there
+hint: step 14 is saved; the same command continues from there
 
 "#]],
     );
@@ -401,7 +436,7 @@ fn bad_rows_of_a_stream_end_it_when_they_come_and_are_counted() {
     says(
         &said,
         str![[r#"
-error: not valid JSON: key must be a string at column 2
+error[data]: not valid JSON: key must be a string at column 2
   at o/d/data/train-00001-of-00003.jsonl:21:1
 
 hint: correct them, or skip some with `data.max_bad_rows`; `firebrand data CONFIG --doctor` lists all
@@ -436,7 +471,7 @@ fn a_damaged_cache_is_found_and_mended_or_named() {
     says(
         &said,
         str![[r#"
-error: `data/validation-00000-of-00001.jsonl` of the data set `o/d` is damaged in the cache, and no request may be sent (offline)
+error[hub]: `data/validation-00000-of-00001.jsonl` of the data set `o/d` is damaged in the cache, and no request may be sent (offline)
   at [FOLDER]/here/hf/hub/datasets--o--d/snapshots/[COMMIT]/data/validation-00000-of-00001.jsonl
 
 hint: run it once with a connection, without `HF_HUB_OFFLINE`
@@ -497,7 +532,8 @@ fn models_come_from_the_hub_without_code_and_without_pickles() {
     says(
         from_error(&said),
         str![[r#"
-error: `o/own` cannot be used: this model runs a program from its repository (`auto_map` names `modeling_own.M`), which is never fetched or run; choose a model of a known family
+     fetched  o/own/config.json, 392 B in [TIME]
+error[untrusted]: `o/own` cannot be used: this model runs a program from its repository (`auto_map` names `modeling_own.M`), which is never fetched or run; choose a model of a known family
 
 hint: Firebrand never runs code from a hub
 
@@ -514,7 +550,10 @@ hint: on this machine there is no directory `o/own`
     says(
         from_error(&said),
         str![[r#"
-error: the file is not what its name says
+     fetched  o/renamed/config.json, 348 B in [TIME]
+     fetched  o/renamed/chat_template.jinja, 802 B in [TIME]
+     fetched  o/renamed/model.safetensors, 3.0 kB in [TIME]
+error[model]: the file is not what its name says
   at [FOLDER]/here/hf/hub/models--o--renamed/snapshots/[COMMIT]/model.safetensors
   because it holds a Python pickle, which runs code when it is opened
 
@@ -535,7 +574,7 @@ hint: on this machine there is no directory `o/renamed`
     says(
         &said,
         str![[r#"
-error: the repository has its weights only as pickles
+error[weights]: the repository has its weights only as pickles
   because `pytorch_model.bin` can run code when it is opened, so it is never fetched
   because `o/pickles` at [COMMIT] was looked at
 
@@ -549,7 +588,7 @@ hint: on this machine there is no directory `o/pickles`
     says(
         &said,
         str![[r#"
-error: the hub has no model `o/nothing`, or it is private
+error[hub]: the hub has no model `o/nothing`, or it is private
   because http://127.0.0.1:[PORT]/api/models/o/nothing/revision/main answered 404, `not here` (request Root=1-test)
 
 hint: check its spelling; a private one needs an access token in `HF_TOKEN`
@@ -571,7 +610,7 @@ fn the_cache_can_be_listed_and_emptied() {
     says(
         &said,
         str![[r#"
-error: it is not said what to remove
+error[usage]: it is not said what to remove
 
 hint: `--older-than DAYS`, `--max-size SIZE` or `--all`
 
@@ -657,7 +696,7 @@ records that are copies of earlier ones
 
 look at this: 10 training records also in the validation data: left out of the training data
 look at this: 406 target tokens of 48 records lie beyond `data.max_seq_len` (56); raise it, or shorten the records
-look at this: 20 examples repeated; `data.deduplicate` trains them once
+look at this: 20 examples repeated; `data.deduplicate` trains on them once
 all 78 findings, one a line: [FOLDER]/here/firebrand/doctor/stream-[..].jsonl
 `train` takes this data as it is
 
@@ -688,7 +727,7 @@ fn a_run_that_cannot_go_on_says_what_is_another() {
         (
             &["--set", "seed=7"][..],
             str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/cut/step-00000004
   because `seed` was `42` and is `7`
 
@@ -699,7 +738,8 @@ hint: undo the change, or start a new run with another `name` or `output.dir`
         (
             &["--set", "data.max_seq_len=64"],
             str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+warning: 2 of 10 records are longer than `data.max_seq_len` and were cut off, first o/d/data/validation-00000-of-00001.jsonl:4
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/cut/step-00000004
   because `data.max_seq_len` was `96` and is `64`
 
@@ -712,7 +752,7 @@ hint: `--allow-data-change` continues anyway, and the lineage records it
         (
             &["--set", "data.train.0.weight=2"],
             str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/cut/step-00000004
   because `data.train.0.weight` was `1.0` and is `2.0`
 
@@ -725,7 +765,7 @@ hint: `--allow-data-change` continues anyway, and the lineage records it
         (
             &["--set", "data.train.0.split=validation"],
             str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/cut/step-00000004
   because `data.train.0.split` was not set and is `validation`
   because the data was [HEX] and is [HEX]
@@ -749,7 +789,7 @@ hint: `--allow-data-change` continues anyway, and the lineage records it
     says(
         &said,
         str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/cut/step-00000004
   because the tokenizer or chat template was [HEX] and is [HEX]
 
@@ -770,7 +810,7 @@ hint: `--allow-data-change` continues anyway, and the lineage records it
     says(
         &said,
         str![[r#"
-error: cannot resume: the run is not what it was at the checkpoint
+error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   at checkpoints/cut/step-00000004
   because the data was [HEX] and is [HEX]
   because ~ o/d (train): commit [HEX] -> [HEX]
@@ -861,7 +901,8 @@ fn preference_pairs_are_shown_and_not_trained_on() {
     let json = run.succeeds(&[&["data", "tiny.toml", "--rows", "0", "--json"][..], &set].concat());
     assert_eq!(json.lines().count(), 16);
     run.fails_with(2, &[&["train", "tiny.toml"][..], &set].concat(), str![[r#"
-error: this objective does not train on pairs of answers
+made a key pair to sign with: [FOLDER]/settings/firebrand/signing.pem, and [FOLDER]/settings/firebrand/signing.pub.pem for those who verify
+error[pairs]: the objective does not learn from pairs of answers
   at [REPOSITORY]/datasets/preference.jsonl:1:1
 
 hint: with `columns = { messages = "chosen" }` and `format = "messages"` the chosen answers are trained on
@@ -894,7 +935,7 @@ fn rows_can_be_shown_from_where_a_checkpoint_stands() {
     says(
         &said,
         str![[r#"
-error: there is no row 0 in window 999 of epoch 0
+error[data]: there is no row 0 in window 999 of epoch 0
 
 hint: the position belongs to other data or other `[data]` settings
 

@@ -131,7 +131,7 @@ fn a_run_begins_in_an_empty_folder_only() {
                 2,
                 &[&train[..], more].concat(),
                 str![[r#"
-error: the run directory is not empty, and holds no run
+error[run]: the run directory is not empty, and holds no run
   at mine
   because it holds `[..]`, which no run has written
 
@@ -178,21 +178,21 @@ fn a_run_is_finished_when_its_own_result_verifies() {
         said,
         str![[r#"
 # empty
-error: this is not, or is no longer, the result of the run
+error[signature]: this is not, or is no longer, the result of the run
   at checkpoints/tiny/artifact
   because it has no lineage of a run
 
 hint: move it away: the same command then makes the result from the last checkpoint
 
 # of others
-error: this is not, or is no longer, the result of the run
+error[signature]: this is not, or is no longer, the result of the run
   at checkpoints/tiny/artifact
   because it has no lineage of a run
 
 hint: move it away: the same command then makes the result from the last checkpoint
 
 # of another run
-error: this is not, or is no longer, the result of the run
+error[signature]: this is not, or is no longer, the result of the run
   at checkpoints/tiny/artifact
   because its lineage names other `metrics.jsonl`
 
@@ -219,7 +219,7 @@ this run is finished; `--resume never` would restart
         1,
         &train,
         str![[r#"
-error: this is not, or is no longer, the result of the run
+error[signature]: this is not, or is no longer, the result of the run
   at checkpoints/tiny/artifact
   because changed: `config.json`
   because the statement is about other files: `config.json`
@@ -267,97 +267,97 @@ fn pipes_and_links_in_a_run_are_refused_by_whatever_reads_it() {
         all,
         str![[r#"
 # metrics.jsonl, pipe, train
-error: `metrics.jsonl` in the run directory is a pipe, not a regular file
+error[run]: `metrics.jsonl` in the run directory is a pipe, not a regular file
   at checkpoints/tiny/metrics.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # metrics.jsonl, pipe, runs
-error: `metrics.jsonl` in the run directory is a pipe, not a regular file
+error[run]: `metrics.jsonl` in the run directory is a pipe, not a regular file
   at checkpoints/tiny/metrics.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # metrics.jsonl, link, train
-error: `metrics.jsonl` in the run directory is a link that leads out of it
+error[run]: `metrics.jsonl` in the run directory is a link that leads out of it
   at checkpoints/tiny/metrics.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # metrics.jsonl, link, runs
-error: `metrics.jsonl` in the run directory is a link that leads out of it
+error[run]: `metrics.jsonl` in the run directory is a link that leads out of it
   at checkpoints/tiny/metrics.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # history.jsonl, pipe, train
-error: `history.jsonl` in the run directory is a pipe, not a regular file
+error[run]: `history.jsonl` in the run directory is a pipe, not a regular file
   at checkpoints/tiny/history.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # history.jsonl, pipe, runs
-error: `history.jsonl` in the run directory is a pipe, not a regular file
+error[run]: `history.jsonl` in the run directory is a pipe, not a regular file
   at checkpoints/tiny/history.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # history.jsonl, link, train
-error: `history.jsonl` in the run directory is a link that leads out of it
+error[run]: `history.jsonl` in the run directory is a link that leads out of it
   at checkpoints/tiny/history.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # history.jsonl, link, runs
-error: `history.jsonl` in the run directory is a link that leads out of it
+error[run]: `history.jsonl` in the run directory is a link that leads out of it
   at checkpoints/tiny/history.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # timings.jsonl, pipe, train
-error: `timings.jsonl` in the run directory is a pipe, not a regular file
+error[run]: `timings.jsonl` in the run directory is a pipe, not a regular file
   at checkpoints/tiny/timings.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # timings.jsonl, pipe, runs
-error: `timings.jsonl` in the run directory is a pipe, not a regular file
+error[run]: `timings.jsonl` in the run directory is a pipe, not a regular file
   at checkpoints/tiny/timings.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # timings.jsonl, link, train
-error: `timings.jsonl` in the run directory is a link that leads out of it
+error[run]: `timings.jsonl` in the run directory is a link that leads out of it
   at checkpoints/tiny/timings.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # timings.jsonl, link, runs
-error: `timings.jsonl` in the run directory is a link that leads out of it
+error[run]: `timings.jsonl` in the run directory is a link that leads out of it
   at checkpoints/tiny/timings.jsonl
 
 hint: a run has regular files only: put the file back, or move this away
 
 # step-00000002/state.json, pipe, train
-error: `state.json` in the run directory is a pipe, not a regular file
+error[run]: `state.json` in the run directory is a pipe, not a regular file
   at checkpoints/tiny/step-00000002/state.json
 
 hint: a run has regular files only: put the file back, or move this away
 
 # step-00000002/state.json, pipe, runs
-error: `state.json` in the run directory is a pipe, not a regular file
+error[run]: `state.json` in the run directory is a pipe, not a regular file
   at checkpoints/tiny/step-00000002/state.json
 
 hint: a run has regular files only: put the file back, or move this away
 
 # step-00000002/state.json, link, train
-error: `state.json` in the run directory is a link that leads out of it
+error[run]: `state.json` in the run directory is a link that leads out of it
   at checkpoints/tiny/step-00000002/state.json
 
 hint: a run has regular files only: put the file back, or move this away
 
 # step-00000002/state.json, link, runs
-error: `state.json` in the run directory is a link that leads out of it
+error[run]: `state.json` in the run directory is a link that leads out of it
   at checkpoints/tiny/step-00000002/state.json
 
 hint: a run has regular files only: put the file back, or move this away
@@ -374,7 +374,7 @@ hint: a run has regular files only: put the file back, or move this away
         2,
         &[&train[..], &from].concat(),
         str![[r#"
-error: `state.json` in the run directory is a link that leads out of it
+error[run]: `state.json` in the run directory is a link that leads out of it
   at checkpoints/tiny/step-00000002/state.json
 
 hint: a run has regular files only: put the file back, or move this away
@@ -413,7 +413,7 @@ warning: `scratch/a` leads through a link out of the working folder: the run lie
         2,
         &gone,
         str![[r#"
-error: the run directory is a link that leads nowhere
+error[run]: the run directory is a link that leads nowhere
   at gone
 
 "#]],
@@ -428,7 +428,7 @@ fn numbers_in_the_environment_have_bounds() {
             "RAYON_NUM_THREADS",
             "999999999",
             str![[r#"
-error: the environment variable `RAYON_NUM_THREADS` is `999999999`
+error[usage]: the environment variable `RAYON_NUM_THREADS` is `999999999`
   because it is a number of threads, from 0 to 1024
 
 hint: unset it, or set it to such a number: `unset RAYON_NUM_THREADS`
@@ -439,7 +439,7 @@ hint: unset it, or set it to such a number: `unset RAYON_NUM_THREADS`
             "RAYON_NUM_THREADS",
             "-1",
             str![[r#"
-error: the environment variable `RAYON_NUM_THREADS` is `-1`
+error[usage]: the environment variable `RAYON_NUM_THREADS` is `-1`
   because it is a number of threads, from 0 to 1024
 
 hint: unset it, or set it to such a number: `unset RAYON_NUM_THREADS`
@@ -450,7 +450,7 @@ hint: unset it, or set it to such a number: `unset RAYON_NUM_THREADS`
             "RAYON_NUM_THREADS",
             "many",
             str![[r#"
-error: the environment variable `RAYON_NUM_THREADS` is `many`
+error[usage]: the environment variable `RAYON_NUM_THREADS` is `many`
   because it is a number of threads, from 0 to 1024
 
 hint: unset it, or set it to such a number: `unset RAYON_NUM_THREADS`
@@ -461,7 +461,7 @@ hint: unset it, or set it to such a number: `unset RAYON_NUM_THREADS`
             "RUST_MIN_STACK",
             "1",
             str![[r#"
-error: the environment variable `RUST_MIN_STACK` is `1`
+error[usage]: the environment variable `RUST_MIN_STACK` is `1`
   because it is a number of bytes for the stack of a thread, from 65536 to 1073741824
 
 hint: unset it, or set it to such a number: `unset RUST_MIN_STACK`
@@ -472,7 +472,7 @@ hint: unset it, or set it to such a number: `unset RUST_MIN_STACK`
             "RUST_MIN_STACK",
             "99999999999999",
             str![[r#"
-error: the environment variable `RUST_MIN_STACK` is `99999999999999`
+error[usage]: the environment variable `RUST_MIN_STACK` is `99999999999999`
   because it is a number of bytes for the stack of a thread, from 65536 to 1073741824
 
 hint: unset it, or set it to such a number: `unset RUST_MIN_STACK`

@@ -552,19 +552,19 @@ fn c_other_kinds_of_keys_are_named_errors() {
         said,
         str![[r#"
 # ed25519
-error: not a P-256 public key
+error[key]: not a P-256 public key
   at other.pub.pem
 
 hint: only P-256 keys are supported
 
 # secp256k1
-error: not a P-256 public key
+error[key]: not a P-256 public key
   at other.pub.pem
 
 hint: only P-256 keys are supported
 
 # rsa
-error: not a P-256 public key
+error[key]: not a P-256 public key
   at other.pub.pem
 
 hint: only P-256 keys are supported
@@ -582,7 +582,7 @@ hint: only P-256 keys are supported
     says(
         &stderr,
         str![[r#"
-error: not a P-256 private key
+error[key]: not a P-256 private key
   at p384.pem
 
 hint: only P-256 is supported without a certificate; `firebrand keygen` makes one

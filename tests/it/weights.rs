@@ -163,7 +163,7 @@ fn a_copy_of_the_embedding_is_a_tied_projection() {
         2,
         &["plan", "full.toml"],
         str![[r#"
-error: tensor `lm_head.weight` has shape [511, 32], but `config.json` makes it [512, 32]
+error[weights]: tensor `lm_head.weight` has shape [511, 32], but `config.json` makes it [512, 32]
   at model/model.safetensors
 
 hint: `config.json` and the weights belong to different models
@@ -183,7 +183,7 @@ fn an_untied_model_without_its_projection_is_refused_by_name() {
     says(
         plan,
         str![[r#"
-error: the weights lack `lm_head.weight`
+error[weights]: the weights lack `lm_head.weight`
   at model
 
 hint: is the download complete?
@@ -247,101 +247,101 @@ fn plan_and_train_and_generate_refuse_the_same_damaged_models() {
         said,
         str![[r##"
 # nothing
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at model/model.safetensors
   because it has 0 bytes, too few for a header
 
 # half
-error: not a valid safetensors file: it is cut off
+error[weights]: not a valid safetensors file: it is cut off
   at model/model.safetensors
   because its tensors have 69952 bytes by its header, of which 33832 are there
 
 hint: is the download complete?
 
 # half a header
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at model/model.safetensors
   because it is cut off within its header: it has 100 bytes
 
 hint: is the download complete?
 
 # more than all
-error: not a valid safetensors file
+error[weights]: not a valid safetensors file
   at model/model.safetensors
   because it is larger than its tensors: 4 bytes belong to none of them
 
 # a pointer
-error: the file is a Git LFS pointer, not the file that it stands for
+error[file]: the file is a Git LFS pointer, not the file that it stands for
   at model/model.safetensors
   because it stands for a file of 5.5 MB
 
 hint: run `git lfs pull` in its repository, or download the file itself
 
 # a pointer for config.json
-error: the file is a Git LFS pointer, not the file that it stands for
+error[file]: the file is a Git LFS pointer, not the file that it stands for
   at model/config.json
 
 hint: run `git lfs pull` in its repository, or download the file itself
 
 # a pointer for tokenizer.json
-error: the file is a Git LFS pointer, not the file that it stands for
+error[file]: the file is a Git LFS pointer, not the file that it stands for
   at model/tokenizer.json
 
 hint: run `git lfs pull` in its repository, or download the file itself
 
 # {"num_hidden_layers":3}
-error: the weights lack `model.layers.2.self_attn.q_proj.weight`, `model.layers.2.self_attn.k_proj.weight`, `model.layers.2.self_attn.v_proj.weight`, `model.layers.2.self_attn.o_proj.weight`, `model.layers.2.input_layernorm.weight` and 4 more
+error[weights]: the weights lack `model.layers.2.self_attn.q_proj.weight`, `model.layers.2.self_attn.k_proj.weight`, `model.layers.2.self_attn.v_proj.weight`, `model.layers.2.self_attn.o_proj.weight`, `model.layers.2.input_layernorm.weight` and 4 more
   at model
 
 hint: is the download complete?
 
 # {"num_hidden_layers":1}
-error: the model does not use the weights `model.layers.1.input_layernorm.weight`, `model.layers.1.mlp.down_proj.weight`, `model.layers.1.mlp.gate_proj.weight`, `model.layers.1.mlp.up_proj.weight`, `model.layers.1.post_attention_layernorm.weight` and 4 more
+error[weights]: the model does not use the weights `model.layers.1.input_layernorm.weight`, `model.layers.1.mlp.down_proj.weight`, `model.layers.1.mlp.gate_proj.weight`, `model.layers.1.mlp.up_proj.weight`, `model.layers.1.post_attention_layernorm.weight` and 4 more
   at model
 
 hint: `config.json` and the weights belong to different models
 
 # {"num_hidden_layers":0}
-error: `num_hidden_layers` must be between 1 and 1024
+error[model]: `num_hidden_layers` must be between 1 and 1024
   at model/config.json
 
 # {"num_hidden_layers":1024,"intermediate_size":1048576}
-error: the weights lack `model.layers.2.self_attn.q_proj.weight`, `model.layers.2.self_attn.k_proj.weight`, `model.layers.2.self_attn.v_proj.weight`, `model.layers.2.self_attn.o_proj.weight`, `model.layers.2.input_layernorm.weight` and 9193 more
+error[weights]: the weights lack `model.layers.2.self_attn.q_proj.weight`, `model.layers.2.self_attn.k_proj.weight`, `model.layers.2.self_attn.v_proj.weight`, `model.layers.2.self_attn.o_proj.weight`, `model.layers.2.input_layernorm.weight` and 9193 more
   at model
 
 hint: is the download complete?
 
 # {"intermediate_size":1048576}
-error: tensor `model.layers.0.mlp.gate_proj.weight` has shape [64, 32], but `config.json` makes it [1048576, 32]
+error[weights]: tensor `model.layers.0.mlp.gate_proj.weight` has shape [64, 32], but `config.json` makes it [1048576, 32]
   at model/model.safetensors
 
 hint: `config.json` and the weights belong to different models
 
 # {"vocab_size":513}
-error: tensor `model.embed_tokens.weight` has shape [512, 32], but `config.json` makes it [513, 32]
+error[weights]: tensor `model.embed_tokens.weight` has shape [512, 32], but `config.json` makes it [513, 32]
   at model/model.safetensors
 
 hint: `config.json` and the weights belong to different models
 
 # {"hidden_size":-32}
-error: `hidden_size` must be between 1 and 1048576
+error[model]: `hidden_size` must be between 1 and 1048576
   at model/config.json
 
 # {"num_attention_heads":5}
-error: `num_key_value_heads` (2) must divide `num_attention_heads` (5)
+error[model]: `num_key_value_heads` (2) must divide `num_attention_heads` (5)
   at model/config.json
 
 # {"head_dim":1048576}
-error: `head_dim` must be between 1 and 16384
+error[model]: `head_dim` must be between 1 and 16384
   at model/config.json
 
 # {"rope_parameters":{"rope_theta":0.0}}
-error: `rope_parameters` is wrong
+error[model]: `rope_parameters` is wrong
   at model/config.json
   because `rope_theta` must be a number above 0, within 32 bits
 
 # {"rope_parameters":{"rope_theta":1e+300}}
-error: `rope_parameters` is wrong
+error[model]: `rope_parameters` is wrong
   at model/config.json
   because `rope_theta` must be a number above 0, within 32 bits
 
@@ -404,7 +404,7 @@ fn numbers_that_are_none_end_every_command() {
         2,
         &generate,
         str![[r#"
-error: the model's logits are not finite
+error[not-finite]: the model's logits are not finite
   at model
   because one of them is NaN
 
@@ -416,7 +416,7 @@ hint: its weights are damaged, or the training that made them diverged
         2,
         &eval,
         str![[r#"
-error: the model gives scores that are not finite
+error[not-finite]: the model gives scores that are not finite
   because the loss of validation.jsonl:1 is NaN
 
 hint: its weights are damaged, or the training that made them diverged
@@ -427,7 +427,18 @@ hint: its weights are damaged, or the training that made them diverged
         2,
         &["train", "full.toml"],
         str![[r#"
-error: the validation loss is not finite
+chat template: model/chat_template.jinja, sha256 [HEX]
+data.jsonl: 20 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+validation.jsonl: 6 records of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
+       model  model (llama, 0.03 M parameters)
+      method  full fine-tuning
+   trainable  0.03 M of 0.03 M parameters, [N] %
+      device  CPU, 2 threads: asked for
+   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+        data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
+       steps  2 of 2 rows of at most 96 tokens
+      memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
+error[not-finite]: the validation loss is not finite
   because after step 0 it is NaN
 
 "#]],
@@ -499,86 +510,86 @@ fn adapters_that_do_not_fit_are_refused_before_anything_is_made_of_them() {
         str![[r#"
 # a huge r
 generate: exit code 2
-error: `r` must be between 1 and 65536, and it is 1099511627776
+error[adapter]: `r` must be between 1 and 65536, and it is 1099511627776
   at checkpoints/adapter/artifact/adapter_config.json
 
 # r of 0
 generate: exit code 2
-error: `r` must be between 1 and 65536, and it is 0
+error[adapter]: `r` must be between 1 and 65536, and it is 0
   at checkpoints/adapter/artifact/adapter_config.json
 
 # a negative r
 generate: exit code 2
-error: `r` must be between 1 and 65536, and it is -4
+error[adapter]: `r` must be between 1 and 65536, and it is -4
   at checkpoints/adapter/artifact/adapter_config.json
 
 # half an r
 generate: exit code 2
-error: `r` must be between 1 and 65536, and it is 4.5
+error[adapter]: `r` must be between 1 and 65536, and it is 4.5
   at checkpoints/adapter/artifact/adapter_config.json
 
 # r as text
 generate: exit code 2
-error: `r` must be between 1 and 65536, and it is not a number
+error[adapter]: `r` must be between 1 and 65536, and it is not a number
   at checkpoints/adapter/artifact/adapter_config.json
 
 # no r
 generate: exit code 2
-error: `r` must be between 1 and 65536, and it is missing
+error[adapter]: `r` must be between 1 and 65536, and it is missing
   at checkpoints/adapter/artifact/adapter_config.json
 
 # another r
 generate: exit code 2
-error: tensor `base_model.model.model.layers.0.mlp.down_proj.lora_A.weight` has shape [4, 64], but [65536, 64] is expected
+error[adapter]: tensor `base_model.model.model.layers.0.mlp.down_proj.lora_A.weight` has shape [4, 64], but [65536, 64] is expected
   at checkpoints/adapter/artifact/adapter_model.safetensors
   because the base and the adapter's settings (LoRA r 65536 on down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj) make it so
 
 merge: exit code 2
-error: the adapter does not fit `model.layers.0.mlp.down_proj.weight`
+error[adapter]: the adapter does not fit `model.layers.0.mlp.down_proj.weight`
   at checkpoints/adapter/artifact
   because its `lora_A.weight` is [4, 64]; a weight of [32, 64] and `LoRA r 65536 on down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj` make it [65536, 64]
 
 # a huge lora_alpha
 generate: exit code 2
-error: `lora_alpha` must be a number up to 1000000, and it is 1e+300
+error[adapter]: `lora_alpha` must be a number up to 1000000, and it is 1e+300
   at checkpoints/adapter/artifact/adapter_config.json
 
 # use_rslora as text
 generate: exit code 2
-error: `use_rslora` must be true or false
+error[adapter]: `use_rslora` must be true or false
   at checkpoints/adapter/artifact/adapter_config.json
 
 # lora_alpha as text
 generate: exit code 2
-error: `lora_alpha` must be a number up to 1000000, and it is not a number
+error[adapter]: `lora_alpha` must be a number up to 1000000, and it is not a number
   at checkpoints/adapter/artifact/adapter_config.json
 
 # many target_modules
 generate: exit code 2
-error: `target_modules` is neither a list of names nor `all-linear`
+error[adapter]: `target_modules` is neither a list of names nor `all-linear`
   at checkpoints/adapter/artifact/adapter_config.json
 
 # a NaN
 generate: exit code 2
-error: `adapter_model.safetensors` holds 1 NaN or infinite numbers in `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`
+error[weights]: `adapter_model.safetensors` holds 1 NaN or infinite numbers in `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`
   at checkpoints/adapter/artifact
 
 merge: exit code 2
-error: the adapter holds 1 NaN or infinite numbers in `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`
+error[adapter]: the adapter holds 1 NaN or infinite numbers in `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`
   at checkpoints/adapter/artifact
 
 # a tensor of no layer
 generate: exit code 2
-error: the model has no place for the tensor `base_model.model.x.lora_A.weight`
+error[weights]: the model has no place for the tensor `base_model.model.x.lora_A.weight`
   at checkpoints/adapter/artifact/adapter_model.safetensors
 
 merge: exit code 2
-error: the base has no layer `x`
+error[adapter]: the base has no layer `x`
   at checkpoints/adapter/artifact
 
 # a file that is larger than the disk
 generate: exit code 2
-error: the file is mostly holes
+error[file]: the file is mostly holes
   at checkpoints/adapter/artifact/adapter_model.safetensors
   because it claims 8796093022208 bytes, of which 20480 were written
 

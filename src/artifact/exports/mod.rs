@@ -187,7 +187,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: there is no format `onnx`
+error[export]: there is no format `onnx`
 
 hint: supported: `gguf`
 "#]],

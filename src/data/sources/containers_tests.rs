@@ -20,15 +20,15 @@ fn an_unknown_ending_lists_what_can_be_read() {
     says(
         messages,
         snapbox::str![[r#"
-error: data sets that end in `.pkl` cannot be read
+error[data]: data sets that end in `.pkl` cannot be read
   at a/b.pkl
 
 hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
-error: data sets that end in `.bin` cannot be read
+error[data]: data sets that end in `.bin` cannot be read
   at a/b.bin
 
 hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
-error: data sets that end in `.arrow` cannot be read
+error[data]: data sets that end in `.arrow` cannot be read
   at a/b.arrow
 
 hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
@@ -39,7 +39,7 @@ hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.t
     says(
         &error,
         snapbox::str![[r#"
-error: data sets that end in `.jsonk` cannot be read
+error[data]: data sets that end in `.jsonk` cannot be read
   at a/b.jsonk
 
 hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
@@ -51,7 +51,7 @@ hint: did you mean `.jsonl`?
     says(
         &error,
         snapbox::str![[r#"
-error: a data set without a file name ending cannot be read
+error[data]: a data set without a file name ending cannot be read
   at a/b
 
 hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
@@ -61,7 +61,7 @@ hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.t
     says(
         &error,
         snapbox::str![[r#"
-error: a `.gz` file needs another ending before it that tells what is inside
+error[data]: a `.gz` file needs another ending before it that tells what is inside
   at a/b.gz
 
 hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
@@ -71,7 +71,7 @@ hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.t
     says(
         &error,
         snapbox::str![[r#"
-error: `.parquet` files are compressed inside, not outside
+error[data]: `.parquet` files are compressed inside, not outside
   at a/b.parquet.gz
 
 hint: unpack the file once and name the unpacked one
@@ -86,7 +86,7 @@ fn a_folder_is_named_as_one() {
     says(
         &error,
         snapbox::str![[r#"
-error: a data set is a file, and this is a folder
+error[data]: a data set is a file, and this is a folder
   at [FOLDER]
 
 hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
@@ -98,7 +98,7 @@ hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.t
     says(
         &error,
         snapbox::str![[r#"
-error: a data set is a file, and this is a folder
+error[data]: a data set is a file, and this is a folder
   at [FOLDER]/x.jsonl
 
 hint: supported endings: `.jsonl`, `.jsonlines`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`; all but `.parquet` also with `.gz` or `.zst` after it
@@ -127,23 +127,23 @@ fn utf16_is_named_whatever_the_container() {
     says(
         messages,
         snapbox::str![[r#"
-a.jsonl: error: the data set is written in UTF-16
+a.jsonl: error[data]: the data set is written in UTF-16
   at [FOLDER]/a.jsonl
 
 hint: save it as UTF-8
-a.json: error: the data set is written in UTF-16
+a.json: error[data]: the data set is written in UTF-16
   at [FOLDER]/a.json
 
 hint: save it as UTF-8
-a.csv: error: the data set is written in UTF-16
+a.csv: error[data]: the data set is written in UTF-16
   at [FOLDER]/a.csv
 
 hint: save it as UTF-8
-a.tsv: error: the data set is written in UTF-16
+a.tsv: error[data]: the data set is written in UTF-16
   at [FOLDER]/a.tsv
 
 hint: save it as UTF-8
-a.txt: error: the data set is written in UTF-16
+a.txt: error[data]: the data set is written in UTF-16
   at [FOLDER]/a.txt
 
 hint: save it as UTF-8
@@ -171,11 +171,11 @@ fn what_is_no_regular_file_is_refused_by_every_container() {
     each_says(
         messages,
         snapbox::str![[r#"
-error: a regular file is needed, and this is a device
+error[file]: a regular file is needed, and this is a device
   at [FOLDER]/device.[ENDING]
 
 hint: write what it gives into a file first
-error: a regular file is needed, and this is a pipe
+error[file]: a regular file is needed, and this is a pipe
   at [FOLDER]/pipe.[ENDING]
 
 hint: write what it gives into a file first
@@ -185,7 +185,7 @@ hint: write what it gives into a file first
     says(
         &error,
         snapbox::str![[r#"
-error: a regular file is needed, and this is a device
+error[file]: a regular file is needed, and this is a device
   at /dev/zero
 
 hint: write what it gives into a file first
@@ -204,7 +204,7 @@ fn a_git_lfs_pointer_is_named_as_one_whatever_the_container() {
     each_says(
         messages,
         snapbox::str![[r#"
-error: the file is a Git LFS pointer, not the file that it stands for
+error[file]: the file is a Git LFS pointer, not the file that it stands for
   at [FOLDER]/a.[ENDING]
 
 hint: run `git lfs pull` in its repository, or download the file itself
@@ -232,17 +232,17 @@ fn very_much_of_nothing_ends() {
     says(
         messages,
         snapbox::str![[r#"
-a.jsonl: error: more than 64 MiB of blanks stand before line 67108866
+a.jsonl: error[data]: more than 64 MiB of blanks stand before line 67108866
   at [FOLDER]/a.jsonl
-a.jsonl.gz: error: more than 64 MiB of blanks stand before line 67108866
+a.jsonl.gz: error[data]: more than 64 MiB of blanks stand before line 67108866
   at [FOLDER]/a.jsonl.gz
-a.jsonl.zst: error: more than 64 MiB of blanks stand before line 67108866
+a.jsonl.zst: error[data]: more than 64 MiB of blanks stand before line 67108866
   at [FOLDER]/a.jsonl.zst
-a.txt: error: more than 64 MiB of blanks stand before line 67108866
+a.txt: error[data]: more than 64 MiB of blanks stand before line 67108866
   at [FOLDER]/a.txt
-a.csv: error: more than 64 MiB of blanks stand before line 67108866
+a.csv: error[data]: more than 64 MiB of blanks stand before line 67108866
   at [FOLDER]/a.csv
-a.json: error: more than 64 MiB of blanks stand before record 2
+a.json: error[data]: more than 64 MiB of blanks stand before record 2
   at [FOLDER]/a.json
 
 "#]],
@@ -262,7 +262,7 @@ fn what_unpacks_to_far_more_than_text_does_is_refused() {
     each_says(
         messages,
         snapbox::str![[r#"
-error: cannot read the data set
+error[data]: cannot read the data set
   at [FOLDER]/a.jsonl.zst
   because it unpacks to more than 200 times its size, and to more than 256 MiB, which no text does
 
@@ -332,32 +332,32 @@ fn damaged_packing_is_an_error_that_names_the_file() {
     each_says(
         messages,
         snapbox::str![[r#"
-error: cannot read the data set
+error[data]: cannot read the data set
   at [FOLDER]/a.jsonl.gz
   because incomplete deflate stream
 
 hint: if the file was cut off or damaged on its way, fetch it again
-error: cannot read the data set
+error[data]: cannot read the data set
   at [FOLDER]/a.jsonl.gz
   because invalid gzip header
 
 hint: if the file was cut off or damaged on its way, fetch it again
-error: cannot read the data set
+error[data]: cannot read the data set
   at [FOLDER]/a.jsonl.gz
   because unexpected end of file
 
 hint: if the file was cut off or damaged on its way, fetch it again
-error: cannot read the data set
+error[data]: cannot read the data set
   at [FOLDER]/a.jsonl.gz
   because corrupt gzip stream does not have a matching checksum
 
 hint: if the file was cut off or damaged on its way, fetch it again
-error: cannot read the data set
+error[data]: cannot read the data set
   at [FOLDER]/a.jsonl.zst
   because incomplete frame
 
 hint: if the file was cut off or damaged on its way, fetch it again
-error: cannot read the data set
+error[data]: cannot read the data set
   at [FOLDER]/a.jsonl.zst
   because Unknown frame descriptor
 
@@ -389,7 +389,7 @@ fn a_window_beyond_the_limit_is_refused() {
     says(
         &error,
         snapbox::str![[r#"
-error: cannot read the data set
+error[data]: cannot read the data set
   at [FOLDER]/a.jsonl.zst
   because Frame requires too much memory for decoding
 

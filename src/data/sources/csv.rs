@@ -283,7 +283,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: the table's header: the names of the columns take more than 65536 bytes
+error[data]: the table's header: the names of the columns take more than 65536 bytes
   at [FOLDER]/a.csv
 
 hint: the first row must name every column, each once
@@ -303,26 +303,26 @@ hint: the first row must name every column, each once
             snapbox::str![[r#"
 ,
 0,x
-: error: the table's header: no column has a name
+: error[data]: the table's header: no column has a name
   at [FOLDER]/a.csv
 
 hint: the first row must name every column, each once
 ,Unnamed: 0
 0,x
-: error: the table's header: two columns are named `Unnamed: 0`
+: error[data]: the table's header: two columns are named `Unnamed: 0`
   at [FOLDER]/a.csv
 
 hint: the first row must name every column, each once
 a,b,a
-: error: the table's header: two columns are named `a`
+: error[data]: the table's header: two columns are named `a`
   at [FOLDER]/a.csv
 
 hint: the first row must name every column, each once
 "a
-: error: the table's header: a quote opens a cell here and is never closed
+: error[data]: the table's header: a quote opens a cell here and is never closed
   at [FOLDER]/a.csv
 a,"b"c
-: error: the table's header: cell 2: text follows its closing quote; a quote inside a quoted cell is written twice
+: error[data]: the table's header: cell 2: text follows its closing quote; a quote inside a quoted cell is written twice
   at [FOLDER]/a.csv
 
 hint: the first row must name every column, each once

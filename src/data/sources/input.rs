@@ -226,7 +226,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: the file is a Git LFS pointer, not the file that it stands for
+error[file]: the file is a Git LFS pointer, not the file that it stands for
   at [FOLDER]/a.jsonl
 
 hint: run `git lfs pull` in its repository, or download the file itself

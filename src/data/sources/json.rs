@@ -225,19 +225,19 @@ mod tests {
             messages,
             snapbox::str![[r#"
 [{"a":1},{"b":
-error: the list is not closed: the file ends in or after record 2
+error[data]: the list is not closed: the file ends in or after record 2
   at [FOLDER]/a.json
 [{"a":1}
-error: the list is not closed: the file ends in or after record 1
+error[data]: the list is not closed: the file ends in or after record 1
   at [FOLDER]/a.json
 [
-error: the list is not closed: the file ends in or after record 0
+error[data]: the list is not closed: the file ends in or after record 0
   at [FOLDER]/a.json
 [{}] {}
-error: something follows the bracket that closes the list
+error[data]: something follows the bracket that closes the list
   at [FOLDER]/a.json
 7
-error: the file holds neither a list nor an object
+error[data]: the file holds neither a list nor an object
   at [FOLDER]/a.json
 
 hint: a `.json` data set is a list of objects, or one object a line; other endings are for other containers
@@ -246,7 +246,7 @@ hint: a `.json` data set is a list of objects, or one object a line; other endin
     {}
   ]
 }
-error: the file holds one JSON object over several lines, not records
+error[data]: the file holds one JSON object over several lines, not records
   at [FOLDER]/a.json
 
 hint: if its records are in one of its fields, save that list alone; otherwise write one record a line

@@ -129,7 +129,7 @@ fn a_broken_template_names_its_line() {
     says(
         &error,
         snapbox::str![[r#"
-error: the chat template is not valid Jinja
+error[template]: the chat template is not valid Jinja
   at dir/t.jinja:2:1
   because unexpected end of block
 "#]],
@@ -154,7 +154,7 @@ fn the_template_is_found_where_models_keep_it() {
     says(
         find(None).unwrap_err(),
         snapbox::str![[r#"
-error: `chat_template` is neither a string nor a list with `default`
+error[template]: `chat_template` is neither a string nor a list with `default`
   at [FOLDER]/tokenizer_config.json
 
 hint: give the template to use as `data.chat_template`
@@ -166,7 +166,7 @@ hint: give the template to use as `data.chat_template`
     says(
         find(Some(&given)).unwrap_err(),
         snapbox::str![[r#"
-error: cannot read the file
+error[file]: cannot read the file
   at [FOLDER]/own.jinja
   because No such file or directory (os error 2)
 "#]],

@@ -266,7 +266,7 @@ mod tests {
             messages,
             snapbox::str![[r#"
   a: b
-error: `configs` must be a list of subsets, and is a mapping
+error[data]: `configs` must be a list of subsets, and is a mapping
   at README.md:3:4
 
 hint: a subset is written
@@ -277,7 +277,7 @@ hint: a subset is written
       - split: train
         path: data/*.jsonl
 - a
-error: a subset must be a mapping, and is text
+error[data]: a subset must be a mapping, and is text
   at README.md:3:3
 
 hint: a subset is written
@@ -288,7 +288,7 @@ hint: a subset is written
       - split: train
         path: data/*.jsonl
 - data_files: a
-error: a subset has no `config_name`
+error[data]: a subset has no `config_name`
   at README.md:3:13
 
 hint: a subset is written
@@ -299,33 +299,33 @@ hint: a subset is written
       - split: train
         path: data/*.jsonl
 - config_name:
-error: `config_name` must be text, and is nothing
+error[data]: `config_name` must be text, and is nothing
   at README.md:4:1
 - config_name: ''
-error: `config_name` is empty
+error[data]: `config_name` is empty
   at README.md:3:16
 - config_name: [a]
-error: `config_name` must be text, and is a list
+error[data]: `config_name` must be text, and is a list
   at README.md:3:16
 - config_name: a
 - config_name: a
-error: the subset `a` appears twice
+error[data]: the subset `a` appears twice
   at README.md:4:14
 - config_name: a
   config_name: b
-error: the key `config_name` appears twice
+error[data]: the key `config_name` appears twice
   at README.md:4:3
 - config_name: a
   default: 3
-error: `default` must be true or false
+error[data]: `default` must be true or false
   at README.md:4:12
 - config_name: a
   data_dir: {}
-error: `data_dir` must be text, and is a mapping
+error[data]: `data_dir` must be text, and is a mapping
   at README.md:4:13
 - config_name: a
   data_files: {train: a}
-error: `data_files` must be a path, a list of paths or a list of splits, and is a mapping
+error[data]: `data_files` must be a path, a list of paths or a list of splits, and is a mapping
   at README.md:4:15
 
 hint: a subset is written
@@ -337,7 +337,7 @@ hint: a subset is written
         path: data/*.jsonl
 - config_name: a
   data_files: [[a]]
-error: a split must be a mapping, and is a list
+error[data]: a split must be a mapping, and is a list
   at README.md:4:16
 
 hint: a subset is written
@@ -349,7 +349,7 @@ hint: a subset is written
         path: data/*.jsonl
 - config_name: a
   data_files: [~]
-error: a split must be a mapping, and is nothing
+error[data]: a split must be a mapping, and is nothing
   at README.md:4:16
 
 hint: a subset is written
@@ -361,7 +361,7 @@ hint: a subset is written
         path: data/*.jsonl
 - config_name: a
   data_files: [{split: b}]
-error: a split has no files: `path` is missing
+error[data]: a split has no files: `path` is missing
   at README.md:4:16
 
 hint: a subset is written
@@ -373,7 +373,7 @@ hint: a subset is written
         path: data/*.jsonl
 - config_name: a
   data_files: [{path: b}]
-error: a split has no name: `split` is missing
+error[data]: a split has no name: `split` is missing
   at README.md:4:16
 
 hint: a subset is written
@@ -385,11 +385,11 @@ hint: a subset is written
         path: data/*.jsonl
 - config_name: a
   data_files: [{split: b, path: [[c]]}]
-error: `path` must be text, and is a list
+error[data]: `path` must be text, and is a list
   at README.md:4:34
 - config_name: a
   data_files: [{split: b, path: c, d: e}]
-error: a split has `split` and `path`, and not `d`
+error[data]: a split has `split` and `path`, and not `d`
   at README.md:4:39
 
 hint: a subset is written
@@ -401,23 +401,23 @@ hint: a subset is written
         path: data/*.jsonl
 - config_name: a
   data_files: [{split: b-c, path: d}]
-error: `b-c` cannot be the name of a split
+error[data]: `b-c` cannot be the name of a split
   at README.md:4:24
 
 hint: it is made of letters, digits, `_` and `.`
 - config_name: a
   data_files: [{split: b.., path: d}]
-error: `b..` cannot be the name of a split
+error[data]: `b..` cannot be the name of a split
   at README.md:4:24
 
 hint: it is made of letters, digits, `_` and `.`
 - config_name: &n a
 - config_name: *n
-error: `config_name` must be text, and is an alias, which is not followed
+error[data]: `config_name` must be text, and is an alias, which is not followed
   at README.md:4:16
 - &c {config_name: a}
 - {<<: *c, config_name: b}
-error: merge keys (`<<`) are not followed
+error[data]: merge keys (`<<`) are not followed
   at README.md:4:8
 
 "#]],
@@ -433,7 +433,7 @@ error: merge keys (`<<`) are not followed
         says(
             &error,
             snapbox::str![[r#"
-error: the front matter is a list
+error[data]: the front matter is a list
   at README.md:2:1
 "#]],
         );

@@ -85,7 +85,7 @@ mod tests {
         says(
             &error,
             snapbox::str![[r#"
-error: the data set has more than 3 files
+error[data]: the data set has more than 3 files
   at [FOLDER]
 
 hint: name a folder further down
@@ -96,7 +96,7 @@ hint: name a folder further down
         says(
             &error,
             snapbox::str![[r#"
-error: cannot read the data set's folder
+error[file]: cannot read the data set's folder
   at [FOLDER]/nothing
   because No such file or directory (os error 2)
 "#]],
@@ -114,7 +114,7 @@ error: cannot read the data set's folder
         says(
             &error,
             snapbox::str![[r#"
-error: folders are nested deeper than 64 levels
+error[data]: folders are nested deeper than 64 levels
   at [FOLDER]/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a
 "#]],
         );
@@ -141,7 +141,7 @@ error: folders are nested deeper than 64 levels
         says(
             &error,
             snapbox::str![[r#"
-error: the link points to nothing
+error[file]: the link points to nothing
   at [FOLDER]/b.jsonl
   because No such file or directory (os error 2)
 "#]],
@@ -154,7 +154,7 @@ error: the link points to nothing
         says(
             &error,
             snapbox::str![[r#"
-error: the name is not valid UTF-8
+error[data]: the name is not valid UTF-8
   at [FOLDER]/a�.jsonl
 
 hint: rename it

@@ -291,32 +291,32 @@ mod tests {
         says(
             messages,
             snapbox::str![[r#"
-"---\na: b\nc: [\n---\n" gives error: the front matter is not valid YAML
+"---\na: b\nc: [\n---\n" gives error[data]: the front matter is not valid YAML
   at README.md:4:1
   because while parsing a node, did not find expected node content
-"---\na: b\n  c: d\n---\n" gives error: the front matter is not valid YAML
+"---\na: b\n  c: d\n---\n" gives error[data]: the front matter is not valid YAML
   at README.md:3:4
   because mapping values are not allowed in this context
-"---\na: b: c\n---\n" gives error: the front matter is not valid YAML
+"---\na: b: c\n---\n" gives error[data]: the front matter is not valid YAML
   at README.md:2:5
   because mapping values are not allowed in this context
-"---\na: \"b\n---\n" gives error: the front matter is not valid YAML
+"---\na: \"b\n---\n" gives error[data]: the front matter is not valid YAML
   at README.md:2:4
   because while scanning a quoted scalar, found unexpected end of stream
-"---\na: 1\nb:\n  c: 1\n  c: 2\n---\n" gives error: the key `c` appears twice
+"---\na: 1\nb:\n  c: 1\n  c: 2\n---\n" gives error[data]: the key `c` appears twice
   at README.md:5:3
-"---\n? [a]\n: b\n---\n" gives error: a key is a list
+"---\n? [a]\n: b\n---\n" gives error[data]: a key is a list
   at README.md:2:3
-"---\n&x a: b\n*x : c\n---\n" gives error: a key is an alias, which is not followed
+"---\n&x a: b\n*x : c\n---\n" gives error[data]: a key is an alias, which is not followed
   at README.md:3:1
-"---\na: *x\n---\n" gives error: the front matter is not valid YAML
+"---\na: *x\n---\n" gives error[data]: the front matter is not valid YAML
   at README.md:2:4
   because while parsing node, found unknown anchor
-"---\na: b\n...\n--- c\n---\n" gives error: the front matter holds a second YAML document
+"---\na: b\n...\n--- c\n---\n" gives error[data]: the front matter holds a second YAML document
   at README.md:4:1
-"---\na: b\0c\n---\n" gives error: the front matter holds a character that YAML does not allow
+"---\na: b\0c\n---\n" gives error[data]: the front matter holds a character that YAML does not allow
   at README.md:2:1
-"---\n\nconfigs:\n- config_name: a\n" gives error: the front matter has no end
+"---\n\nconfigs:\n- config_name: a\n" gives error[data]: the front matter has no end
   at README.md:3:1
 
 hint: it ends with a line `---`
@@ -350,7 +350,7 @@ hint: it ends with a line `---`
         says(
             answer(&long),
             snapbox::str![[r#"
-error: the front matter has 1310720 bytes, at most 1048576 are read
+error[data]: the front matter has 1310720 bytes, at most 1048576 are read
   at README.md
 "#]],
         );

@@ -220,32 +220,32 @@ mod tests {
         says(
             messages,
             snapbox::str![[r#"
-../a gives error: `../a` leads out of the data set
+../a gives error[data]: `../a` leads out of the data set
 
 hint: paths begin in the folder of the data set
-a/../../b gives error: `a/../../b` leads out of the data set
+a/../../b gives error[data]: `a/../../b` leads out of the data set
 
 hint: paths begin in the folder of the data set
-a gives error: `..` leads out of the data set
+a gives error[data]: `..` leads out of the data set
 
 hint: paths begin in the folder of the data set
-/etc/passwd gives error: `/etc/passwd` leads out of the data set
+/etc/passwd gives error[data]: `/etc/passwd` leads out of the data set
 
 hint: paths begin in the folder of the data set
-~/a gives error: `~/a` leads out of the data set
+~/a gives error[data]: `~/a` leads out of the data set
 
 hint: paths begin in the folder of the data set
-C:/a gives error: `C:/a` leads out of the data set
+C:/a gives error[data]: `C:/a` leads out of the data set
 
 hint: paths begin in the folder of the data set
-hf://datasets/a/b/c.csv gives error: `hf://datasets/a/b/c.csv` is not a path in a data set: addresses are not followed
-zip://a::b.zip gives error: `zip://a::b.zip` is not a path in a data set: addresses are not followed
- gives error: `` is not a path in a data set: it names no file
-./ gives error: `./` is not a path in a data set: it names no file
-**.csv gives error: `**.csv` is not a path in a data set: `**` stands alone between slashes
+hf://datasets/a/b/c.csv gives error[data]: `hf://datasets/a/b/c.csv` is not a path in a data set: addresses are not followed
+zip://a::b.zip gives error[data]: `zip://a::b.zip` is not a path in a data set: addresses are not followed
+ gives error[data]: `` is not a path in a data set: it names no file
+./ gives error[data]: `./` is not a path in a data set: it names no file
+**.csv gives error[data]: `**.csv` is not a path in a data set: `**` stands alone between slashes
 
 hint: for all files of one kind in all folders write e.g. `**/*.jsonl`
-a[z-a] gives error: `a[z-a]` is not a path in a data set: invalid range; 'z' > 'a'
+a[z-a] gives error[data]: `a[z-a]` is not a path in a data set: invalid range; 'z' > 'a'
 
 "#]],
         );

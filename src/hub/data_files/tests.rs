@@ -191,29 +191,29 @@ fn what_is_not_there_is_answered_with_what_is() {
     says(
         messages,
         snapbox::str![[r#"
-DataFilesQuery { subset: None, split: None, files: [] } gives error: the data set has several subsets, and none of them is the default
+DataFilesQuery { subset: None, split: None, files: [] } gives error[data]: the data set has several subsets, and none of them is the default
   because it has `en`, `de`, `fr`
 
 hint: name one, e.g. `subset = "en"`
-DataFilesQuery { subset: Some("ge"), split: None, files: [] } gives error: the data set has no subset `ge`
+DataFilesQuery { subset: Some("ge"), split: None, files: [] } gives error[data]: the data set has no subset `ge`
   because it has `de`, `en`, `fr`
-DataFilesQuery { subset: Some("en"), split: None, files: [] } gives error: the subset `en` has no split `train`, which is read if none is named
+DataFilesQuery { subset: Some("en"), split: None, files: [] } gives error[data]: the subset `en` has no split `train`, which is read if none is named
   because it has `train_sft`, `test_sft`
 
 hint: name one, e.g. `split = "train_sft"`
-DataFilesQuery { subset: Some("fr"), split: None, files: [] } gives error: the data set has no file in `fr` that can be read
+DataFilesQuery { subset: Some("fr"), split: None, files: [] } gives error[data]: the data set has no file in `fr` that can be read
 
 hint: endings that can be read: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.json.gz`, `.json.zst`, `.ndjson`, `.ndjson.gz`, `.ndjson.zst`, `.csv`, `.csv.gz`, `.csv.zst`, `.tsv`, `.tsv.gz`, `.tsv.zst`, `.parquet`, `.parquet.gz`, `.parquet.zst`, `.txt`, `.txt.gz`, `.txt.zst`
-DataFilesQuery { subset: Some("en"), split: Some("test"), files: [] } gives error: the subset `en` has no split `test`
+DataFilesQuery { subset: Some("en"), split: Some("test"), files: [] } gives error[data]: the subset `en` has no split `test`
   because it has `test_sft`, `train_sft`
 
 hint: name one, e.g. `split = "test_sft"`
-DataFilesQuery { subset: Some("en"), split: Some("train_sft[:10%]"), files: [] } gives error: `train_sft[:10%]` asks for a part of a split
+DataFilesQuery { subset: Some("en"), split: Some("train_sft[:10%]"), files: [] } gives error[data]: `train_sft[:10%]` asks for a part of a split
 
 hint: name the whole split: `split = "train_sft"`
 
 hint: `train.max_steps` bounds how much is trained on, `data.val_size` holds some out
-DataFilesQuery { subset: Some("en"), split: Some("train_sft+test_sft"), files: [] } gives error: `train_sft+test_sft` asks for several splits
+DataFilesQuery { subset: Some("en"), split: Some("train_sft+test_sft"), files: [] } gives error[data]: `train_sft+test_sft` asks for several splits
 
 hint: name each of them in a data set entry of its own
 
@@ -223,7 +223,7 @@ hint: name each of them in a data set entry of its own
     says(
         &found,
         snapbox::str![[r#"
-error: the data set has no subset `de`
+error[data]: the data set has no subset `de`
   because its card declares none
 
 hint: it has such a folder: `files = ["de/**"]`
@@ -233,7 +233,7 @@ hint: it has such a folder: `files = ["de/**"]`
     says(
         &found,
         snapbox::str![[r#"
-error: the data set has no split `train`, which is read if none is named
+error[data]: the data set has no split `train`, which is read if none is named
   because it has `test`
   because file names tell the split
 
@@ -273,26 +273,26 @@ fn named_files_alone_decide() {
 ["*.csv", "a.csv"] gives a.csv a[1].csv (`files` names them)
 ["a[1].csv"] gives a[1].csv (`files` names them)
 ["d/**", "train.txt"] gives d/c.jsonl.gz train.txt (`files` names them)
-["a.csv", "x/*.csv"] gives error: no file of the data set matches `x/*.csv`
+["a.csv", "x/*.csv"] gives error[data]: no file of the data set matches `x/*.csv`
 
 hint: a file that is there: `a.csv`
-["c.csv"] gives error: no file of the data set matches `c.csv`
+["c.csv"] gives error[data]: no file of the data set matches `c.csv`
 
 hint: a file that is there: `a.csv`
-["d"] gives error: no file of the data set matches `d`
+["d"] gives error[data]: no file of the data set matches `d`
 
 hint: it is a folder; for all files in it write `d/**`
-["{a,b}.csv"] gives error: no file of the data set matches `{a,b}.csv`
+["{a,b}.csv"] gives error[data]: no file of the data set matches `{a,b}.csv`
 
 hint: braces are letters; write one pattern for each case
-["d/e/*"] gives error: `d/e/*` names no file to read
+["d/e/*"] gives error[data]: `d/e/*` names no file to read
   because `d/e/x.bin` cannot be read
 
 hint: endings that can be read: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.json.gz`, `.json.zst`, `.ndjson`, `.ndjson.gz`, `.ndjson.zst`, `.csv`, `.csv.gz`, `.csv.zst`, `.tsv`, `.tsv.gz`, `.tsv.zst`, `.parquet`, `.parquet.gz`, `.parquet.zst`, `.txt`, `.txt.gz`, `.txt.zst`
-["../a.csv"] gives error: `../a.csv` leads out of the data set
+["../a.csv"] gives error[data]: `../a.csv` leads out of the data set
 
 hint: paths begin in the folder of the data set
-["README.md"] gives error: `README.md` names no file to read
+["README.md"] gives error[data]: `README.md` names no file to read
   because `README.md` cannot be read
 
 hint: endings that can be read: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.json.gz`, `.json.zst`, `.ndjson`, `.ndjson.gz`, `.ndjson.zst`, `.csv`, `.csv.gz`, `.csv.zst`, `.tsv`, `.tsv.gz`, `.tsv.zst`, `.parquet`, `.parquet.gz`, `.parquet.zst`, `.txt`, `.txt.gz`, `.txt.zst`
@@ -318,30 +318,30 @@ fn data_sets_without_readable_files_say_why() {
     says(
         messages,
         snapbox::str![[r#"
-[] gives error: the data set has no file that can be read
+[] gives error[data]: the data set has no file that can be read
   because it is empty
 
 hint: endings that can be read: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.json.gz`, `.json.zst`, `.ndjson`, `.ndjson.gz`, `.ndjson.zst`, `.csv`, `.csv.gz`, `.csv.zst`, `.tsv`, `.tsv.gz`, `.tsv.zst`, `.parquet`, `.parquet.gz`, `.parquet.zst`, `.txt`, `.txt.gz`, `.txt.zst`
-["README.md", "weights.bin"] gives error: the data set has no file that can be read
+["README.md", "weights.bin"] gives error[data]: the data set has no file that can be read
 
 hint: endings that can be read: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.json.gz`, `.json.zst`, `.ndjson`, `.ndjson.gz`, `.ndjson.zst`, `.csv`, `.csv.gz`, `.csv.zst`, `.tsv`, `.tsv.gz`, `.tsv.zst`, `.parquet`, `.parquet.gz`, `.parquet.zst`, `.txt`, `.txt.gz`, `.txt.zst`
-["squad.py", "README.md"] gives error: the data set has no file that can be read
+["squad.py", "README.md"] gives error[data]: the data set has no file that can be read
   because `squad.py` may be a data set script; scripts are not run
 
 hint: look on the hub for a copy of the data set as Parquet
 
 hint: endings that can be read: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.json.gz`, `.json.zst`, `.ndjson`, `.ndjson.gz`, `.ndjson.zst`, `.csv`, `.csv.gz`, `.csv.zst`, `.tsv`, `.tsv.gz`, `.tsv.zst`, `.parquet`, `.parquet.gz`, `.parquet.zst`, `.txt`, `.txt.gz`, `.txt.zst`
-["data/train.tar.gz"] gives error: the data set has no file that can be read
+["data/train.tar.gz"] gives error[data]: the data set has no file that can be read
   because `data/train.tar.gz` is an archive, and archives are not unpacked
 
 hint: endings that can be read: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.json.gz`, `.json.zst`, `.ndjson`, `.ndjson.gz`, `.ndjson.zst`, `.csv`, `.csv.gz`, `.csv.zst`, `.tsv`, `.tsv.gz`, `.tsv.zst`, `.parquet`, `.parquet.gz`, `.parquet.zst`, `.txt`, `.txt.gz`, `.txt.zst`
-["state.json", "dataset_info.json", "data-00000-of-00001.arrow"] gives error: the data set has no file that can be read
+["state.json", "dataset_info.json", "data-00000-of-00001.arrow"] gives error[data]: the data set has no file that can be read
   because `data-00000-of-00001.arrow` is an Arrow file of `save_to_disk`
 
 hint: write it as Parquet: `dataset.to_parquet("train.parquet")`
 
 hint: endings that can be read: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.json.gz`, `.json.zst`, `.ndjson`, `.ndjson.gz`, `.ndjson.zst`, `.csv`, `.csv.gz`, `.csv.zst`, `.tsv`, `.tsv.gz`, `.tsv.zst`, `.parquet`, `.parquet.gz`, `.parquet.zst`, `.txt`, `.txt.gz`, `.txt.zst`
-[".hidden.jsonl", "LICENSE.txt", "__x/a.jsonl"] gives error: the data set has no file that can be read
+[".hidden.jsonl", "LICENSE.txt", "__x/a.jsonl"] gives error[data]: the data set has no file that can be read
 
 hint: endings that can be read: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.json.gz`, `.json.zst`, `.ndjson`, `.ndjson.gz`, `.ndjson.zst`, `.csv`, `.csv.gz`, `.csv.zst`, `.tsv`, `.tsv.gz`, `.tsv.zst`, `.parquet`, `.parquet.gz`, `.parquet.zst`, `.txt`, `.txt.gz`, `.txt.zst`
 
@@ -355,7 +355,7 @@ fn a_broken_card_says_how_to_do_without_it() {
     says(
         &found,
         snapbox::str![[r#"
-error: the front matter is not valid YAML
+error[data]: the front matter is not valid YAML
   at README.md:4:1
   because while parsing a node, did not find expected node content
 
@@ -371,30 +371,30 @@ hint: `files` chooses files without the card, e.g. `files = ["data/*.parquet"]`
     says(
         messages,
         snapbox::str![[r#"
-https://example.org/a.csv: error: `https://example.org/a.csv` is not a path in a data set: addresses are not followed
+https://example.org/a.csv: error[data]: `https://example.org/a.csv` is not a path in a data set: addresses are not followed
   at README.md
 
 hint: `files` chooses files without the card, e.g. `files = ["data/*.parquet"]`
-../a.csv: error: `../a.csv` leads out of the data set
+../a.csv: error[data]: `../a.csv` leads out of the data set
   at README.md
 
 hint: paths begin in the folder of the data set
 
 hint: `files` chooses files without the card, e.g. `files = ["data/*.parquet"]`
-b.csv: error: no file of the data set matches `b.csv`
+b.csv: error[data]: no file of the data set matches `b.csv`
   at README.md
 
 hint: a file that is there: `a.csv`
 
 hint: `files` chooses files without the card, e.g. `files = ["data/*.parquet"]`
-README.md: error: `README.md` names no file to read
+README.md: error[data]: `README.md` names no file to read
   at README.md
   because `README.md` cannot be read
 
 hint: endings that can be read: `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json`, `.json.gz`, `.json.zst`, `.ndjson`, `.ndjson.gz`, `.ndjson.zst`, `.csv`, `.csv.gz`, `.csv.zst`, `.tsv`, `.tsv.gz`, `.tsv.zst`, `.parquet`, `.parquet.gz`, `.parquet.zst`, `.txt`, `.txt.gz`, `.txt.zst`
 
 hint: `files` chooses files without the card, e.g. `files = ["data/*.parquet"]`
-[]: error: no file of the split `train` of `x` can be read
+[]: error[data]: no file of the split `train` of `x` can be read
   at README.md
   because the card names no file
 
@@ -418,7 +418,7 @@ fn hostile_cards_and_names_cost_little() {
     says(
         &found,
         snapbox::str![[r#"
-error: more than 1000 patterns with wildcards
+error[data]: more than 1000 patterns with wildcards
   at README.md
 
 hint: name folders with `**`
@@ -431,7 +431,7 @@ hint: `files` chooses files without the card, e.g. `files = ["data/*.parquet"]`
     says(
         ask(&listing, Some(&many(&long)), DataFilesQuery::default()),
         snapbox::str![[r#"
-error: no file of the data set matches `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.csv`
+error[data]: no file of the data set matches `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.csv`
   at README.md
 
 hint: `files` chooses files without the card, e.g. `files = ["data/*.parquet"]`
@@ -447,7 +447,7 @@ hint: `files` chooses files without the card, e.g. `files = ["data/*.parquet"]`
     says(
         &found,
         snapbox::str![[r#"
-error: the data set has several subsets, and none of them is the default
+error[data]: the data set has several subsets, and none of them is the default
   because it has `s0`, `s1`, `s2`, `s3`, `s4`, `s5`, `s6`, `s7`, `s8`, `s9` and 9990 more
 
 hint: name one, e.g. `subset = "s0"`

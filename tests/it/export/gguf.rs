@@ -395,7 +395,7 @@ fn what_cannot_be_written_is_refused_and_nothing_is_left() {
         2,
         &["export", "large", "--out", "out"],
         str![[r#"
-error: `lm_head.weight` cannot be written in this type
+error[export]: `lm_head.weight` cannot be written in this type
   because one of its weights is 70000
 
 hint: `--type bf16` and `--type f32` have room for every finite number
@@ -408,7 +408,7 @@ hint: `--type bf16` and `--type f32` have room for every finite number
         2,
         &lora,
         str![[r#"
-error: refusing to replace what is already there
+error[exists]: refusing to replace what is already there
   at out
 
 "#]],

@@ -217,7 +217,7 @@ fn a_dora_adapter_is_published_merged_and_used_as_any_other() {
         2,
         &[&train[..], &["--set", "lora.peft_use_dora=true"]].concat(),
         str![[r#"
-error: unknown key `peft_use_dora` in `[lora]`
+error[config]: unknown key `peft_use_dora` in `[lora]`
   at --set lora.peft_use_dora
 
 hint: `peft_use_dora` is axolotl's name for `lora.use_dora`
@@ -234,7 +234,7 @@ fn an_adapter_trained_beside_int8_weights_says_so() {
         2,
         &[&["plan", "tiny.toml"], &int8[..]].concat(),
         str![[r#"
-error: `model.weight_format = "int8"` keeps weights that are frozen
+error[out-of-memory]: `model.weight_format = "int8"` keeps weights that are frozen
   because without an adapter every weight is trained
 
 hint: add a `[lora]` section, or leave the format out
@@ -273,7 +273,7 @@ hint: add a `[lora]` section, or leave the format out
         2,
         &["plan", "lora.toml", "--set", "load_in_8bit=true"],
         str![[r#"
-error: unknown key `load_in_8bit` at the top level
+error[config]: unknown key `load_in_8bit` at the top level
   at --set load_in_8bit
 
 hint: `load_in_8bit` is axolotl and TRL's name for `model.weight_format`

@@ -24,8 +24,8 @@ fn merges_and_exports_are_signed_by_whom_the_user_wants() {
     says(
         said,
         str![[r#"
-error: the signing program `false` failed (exit status: 1)
-error: the signing program `false` failed (exit status: 1)
+error[key]: the signing program `false` failed (exit status: 1)
+error[key]: the signing program `false` failed (exit status: 1)
 
 "#]],
     );
@@ -99,7 +99,7 @@ fn the_family_tree_is_drawn() {
         2,
         &["lineage", "a<b>&c", "--picture", "tree.svg"],
         str![[r#"
-error: refusing to replace what is already there
+error[exists]: refusing to replace what is already there
   at tree.svg
 
 "#]],

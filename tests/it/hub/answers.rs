@@ -95,7 +95,7 @@ fn a_hub_that_is_not_there_ends_in_an_error() {
     says(
         &error,
         str![[r#"
-error: cannot ask the hub about the model `o/n`
+error[network]: cannot ask the hub about the model `o/n`
   because http://127.0.0.1:[PORT]/api/models/o/n/revision/main gave no answer: Connection reset by peer (os error 104); that was try 8 in a row without progress
 
 hint: try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with what the cache has
@@ -109,7 +109,7 @@ hint: when it was last asked for, `main` was [COMMIT]: that commit needs no ques
     says(
         &error,
         str![[r#"
-error: cannot ask the hub about the model `o/n`
+error[network]: cannot ask the hub about the model `o/n`
   because http://127.0.0.1:9/api/models/o/n/revision/other gave no answer: Connection refused (os error 111); that was try 8 in a row without progress
 
 hint: try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with what the cache has
@@ -180,7 +180,7 @@ fn fault_34_refusals_are_said_at_once_in_plain_words() {
     says(
         &error,
         str![[r#"
-error: the hub does not accept the access token
+error[hub-access]: the hub does not accept the access token
   because http://127.0.0.1:[PORT]/api/models/o/n/revision/main answered 401
 
 hint: it may have expired: make a new one at the hub and put it into `HF_TOKEN`
@@ -192,7 +192,7 @@ hint: it may have expired: make a new one at the hub and put it into `HF_TOKEN`
     says(
         &error,
         str![[r#"
-error: the model `o/n` has no branch, tag or commit `v9`
+error[hub]: the model `o/n` has no branch, tag or commit `v9`
   because http://127.0.0.1:[PORT]/api/models/o/n/revision/v9 answered 404, `not here` (request Root=1-test)
 
 hint: it may have been renamed or deleted; see its list of commits on the hub
@@ -202,7 +202,7 @@ hint: it may have been renamed or deleted; see its list of commits on the hub
     says(
         case.client().commit_of(&other, "main").unwrap_err(),
         str![[r#"
-error: the hub has no data set `o/n`, or it is private
+error[hub]: the hub has no data set `o/n`, or it is private
   because http://127.0.0.1:[PORT]/api/datasets/o/n/revision/main answered 404, `not here` (request Root=1-test)
 
 hint: check its spelling; a private one needs an access token in `HF_TOKEN`
@@ -212,7 +212,7 @@ hint: check its spelling; a private one needs an access token in `HF_TOKEN`
     says(
         case.client().tree(&model(), &case.commit).unwrap_err(),
         str![[r#"
-error: the model `o/n` has no branch, tag or commit `[COMMIT]`
+error[hub]: the model `o/n` has no branch, tag or commit `[COMMIT]`
   because http://127.0.0.1:[PORT]/api/models/o/n/tree/[COMMIT] answered 404, `not here` (request Root=1-test)
 
 hint: it may have been renamed or deleted; see its list of commits on the hub
@@ -266,7 +266,7 @@ fn fault_40_other_files_under_the_same_commit_are_refused() {
     says(
         hub.tree(&model(), &commit).unwrap_err(),
         str![[r#"
-error: the list of files cannot be used
+error[hub]: the list of files cannot be used
   because the `oid` of `sub/model.safetensors` is not that of its own pointer
   because from model `o/n`
 "#]],
@@ -278,7 +278,7 @@ error: the list of files cannot be used
     says(
         case.fetch(&case.client(), "config.json").unwrap_err(),
         str![[r#"
-error: cannot download `config.json` of the model `o/n`
+error[hub]: cannot download `config.json` of the model `o/n`
   because http://127.0.0.1:[PORT]/o/n/resolve/[COMMIT]/config.json answers for the commit [COMMIT], not for [COMMIT]
 "#]],
     );
@@ -307,7 +307,7 @@ fn fault_41_a_hub_that_is_away_is_not_missed() {
     says(
         offline.commit_of(&model(), "v2").unwrap_err(),
         str![[r#"
-error: offline, and the cache does not tell which commit `v2` of the model `o/n` is
+error[offline]: offline, and the cache does not tell which commit `v2` of the model `o/n` is
   at [FOLDER]/hub
 
 hint: run it once with a connection, without `HF_HUB_OFFLINE`
@@ -316,7 +316,7 @@ hint: run it once with a connection, without `HF_HUB_OFFLINE`
     says(
         offline.tree(&model(), &"a".repeat(40)).unwrap_err(),
         str![[r#"
-error: offline, and the cache does not tell the files of the model `o/n` at [COMMIT]
+error[offline]: offline, and the cache does not tell the files of the model `o/n` at [COMMIT]
   at [FOLDER]/hub
 
 hint: run it once with a connection, without `HF_HUB_OFFLINE`
@@ -326,7 +326,7 @@ hint: run it once with a connection, without `HF_HUB_OFFLINE`
     says(
         &error,
         str![[r#"
-error: `config.json` of the model `o/n` is not in the cache, and no request may be sent (offline)
+error[hub]: `config.json` of the model `o/n` is not in the cache, and no request may be sent (offline)
   at [FOLDER]/hub
 
 hint: run it once with a connection, without `HF_HUB_OFFLINE`
@@ -359,7 +359,7 @@ fn fault_43_the_token_goes_to_the_hub_only() {
     says(
         hub.tree(&model(), &commit).unwrap_err(),
         str![[r#"
-error: the list of files cannot be used
+error[hub]: the list of files cannot be used
   because its next page is said to be at http://127.0.0.1:[PORT]/api/steal
   because from model `o/n`
 "#]],
@@ -461,7 +461,7 @@ fn odd_answers_of_the_api_are_errors() {
     says(
         case.client().tree(&model(), &case.commit).unwrap_err(),
         str![[r#"
-error: the list of files cannot be used
+error[hub]: the list of files cannot be used
   because its pages go round in a circle: http://127.0.0.1:[PORT]/api/models/o/n/tree/[COMMIT] comes again
   because from model `o/n`
 "#]],
@@ -477,7 +477,7 @@ error: the list of files cannot be used
     says(
         case.client().tree(&model(), &case.commit).unwrap_err(),
         str![[r#"
-error: the list of files cannot be used
+error[hub]: the list of files cannot be used
   because its pages go round in a circle: http://127.0.0.1:[PORT]/api/models/o/n/tree/[COMMIT] comes again
   because from model `o/n`
 "#]],
@@ -498,7 +498,7 @@ error: the list of files cannot be used
     says(
         case.client().tree(&model(), &case.commit).unwrap_err(),
         str![[r#"
-error: cannot ask the hub about the model `o/n`
+error[hub]: cannot ask the hub about the model `o/n`
   because http://127.0.0.1:[PORT]/api/models/o/n/tree/x redirects without end
 "#]],
     );
@@ -515,7 +515,7 @@ fn an_answer_that_trickles_comes_to_an_end() {
     says(
         client().commit_of(&model(), "main").unwrap_err(),
         str![[r#"
-error: cannot ask the hub about the model `o/n`
+error[network]: cannot ask the hub about the model `o/n`
   because http://127.0.0.1:[PORT]/api/models/o/n/revision/main broke off: [..] bytes came in [TIME], and there was no end; that was try 2 in a row without progress
 
 hint: try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with what the cache has
@@ -524,7 +524,7 @@ hint: try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with 
     says(
         client().tree(&model(), &case.commit).unwrap_err(),
         str![[r#"
-error: cannot ask the hub about the model `o/n`
+error[network]: cannot ask the hub about the model `o/n`
   because http://127.0.0.1:[PORT]/api/models/o/n/tree/[COMMIT] broke off: [..] bytes came in [TIME], and there was no end; that was try 2 in a row without progress
 
 hint: try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with what the cache has
@@ -539,7 +539,7 @@ hint: try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with 
     says(
         client.tree(&model(), &case.commit).unwrap_err(),
         str![[r#"
-error: the list of files cannot be used
+error[hub]: the list of files cannot be used
   because it did not end in 0 s
   because from model `o/n`
 "#]],

@@ -104,14 +104,14 @@ fn fault_36_a_web_page_is_no_file() {
     says(
         case.client().commit_of(&model(), "main").unwrap_err(),
         str![[r#"
-error: cannot ask the hub about the model `o/n`
+error[hub]: cannot ask the hub about the model `o/n`
   because http://127.0.0.1:[PORT]/api/models/o/n/revision/main answered with a web page instead of what it was asked for; something between here and the hub may want a login
 "#]],
     );
     says(
         case.client().tree(&model(), &case.commit).unwrap_err(),
         str![[r#"
-error: cannot ask the hub about the model `o/n`
+error[hub]: cannot ask the hub about the model `o/n`
   because http://127.0.0.1:[PORT]/api/models/o/n/tree/[COMMIT] answered with a web page instead of what it was asked for; something between here and the hub may want a login
 "#]],
     );
@@ -120,7 +120,7 @@ error: cannot ask the hub about the model `o/n`
     says(
         case.client().tree(&model(), &case.commit).unwrap_err(),
         str![[r#"
-error: cannot ask the hub about the model `o/n`
+error[network]: cannot ask the hub about the model `o/n`
   because http://127.0.0.1:[PORT]/api/models/o/n/tree/[COMMIT] did not answer in JSON: expected value at line 1 column 1; that was try 8 in a row without progress
 
 hint: try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with what the cache has
@@ -151,7 +151,7 @@ fn compressed_answers_are_refused() {
     says(
         case.fetch_big(&case.client()).unwrap_err(),
         str![[r#"
-error: cannot download `sub/model.safetensors` of the model `o/n`
+error[hub]: cannot download `sub/model.safetensors` of the model `o/n`
   because http://127.0.0.1:[PORT]/_cdn/[SHA256] answered in the encoding `gzip`, which was not asked for
 "#]],
     );

@@ -129,7 +129,7 @@ fn a_matrix_larger_than_the_device_takes_is_refused_by_name() {
     says(
         &error,
         str![[r#"
-error: `model.layers.0.self_attn.q_proj.weight` is larger than the device takes at once
+error[model]: `model.layers.0.self_attn.q_proj.weight` is larger than the device takes at once
   because [32, 32] in 32 bits exceed 2.0 kB
 "#]],
     );

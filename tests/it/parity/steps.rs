@@ -72,7 +72,7 @@ fn a_loss_that_is_not_finite_stops_the_step_and_names_it() {
     says(
         &error,
         str![[r#"
-error: the loss is not finite at step 1; nothing was published
+error[device]: the loss is not finite at step 1; nothing was published
 
 hint: try a smaller `train.learning_rate` or a longer warm-up, and look at these records
 "#]],
@@ -178,7 +178,7 @@ fn what_is_not_finite_is_told_of_the_step_that_it_came_of() {
     says(
         &error,
         str![[r#"
-error: the loss is not finite at step 2; nothing was published
+error[device]: the loss is not finite at step 2; nothing was published
 
 hint: try a smaller `train.learning_rate` or a longer warm-up, and look at these records
 "#]],

@@ -54,7 +54,7 @@ fn a_tokenizer_that_does_not_fit_the_model_is_refused() {
     says(
         why(&byte_level(), 4),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because its token `<tool>` has no row among the model's 4
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -65,7 +65,7 @@ hint: llama.cpp would load the file, and tokenise texts differently than in trai
     says(
         why(&file, 6),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because two of its tokens have the id of `c`
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -75,7 +75,7 @@ hint: llama.cpp would load the file, and tokenise texts differently than in trai
     says(
         why(&file, 6),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because its token `[PAD5]` has two ids
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -85,7 +85,7 @@ hint: llama.cpp would load the file, and tokenise texts differently than in trai
     says(
         why(&file, 6),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because its token `a` has no row among the model's 6
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -95,7 +95,7 @@ hint: llama.cpp would load the file, and tokenise texts differently than in trai
     says(
         why(&file, 6),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because one of its tokens has 5000 bytes
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -106,7 +106,7 @@ hint: llama.cpp would load the file, and tokenise texts differently than in trai
     says(
         why(&file, 6),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because its normalizer changes the text
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -116,7 +116,7 @@ hint: llama.cpp would load the file, and tokenise texts differently than in trai
     says(
         why(&file, 6),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because its model is not BPE
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -146,7 +146,7 @@ fn pieces_that_would_merge_otherwise_are_refused() {
     says(
         why(&file, 264),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because `▁` and `ab` do not merge, though `▁ab` is a token
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -156,7 +156,7 @@ hint: llama.cpp would load the file, and tokenise texts differently than in trai
     says(
         why(&file, 264),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because the merges that give `▁ab` do not stand together
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -166,7 +166,7 @@ hint: llama.cpp would load the file, and tokenise texts differently than in trai
     says(
         why(&file, 264),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because its merge of `▁` and `b` gives no token
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -177,7 +177,7 @@ hint: llama.cpp would load the file, and tokenise texts differently than in trai
     says(
         why(&file, 264),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because it has no token for the byte 0x41
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training
@@ -188,7 +188,7 @@ hint: llama.cpp would load the file, and tokenise texts differently than in trai
     says(
         why(&file, 264),
         snapbox::str![[r#"
-error: this tokenizer cannot be written as GGUF
+error[export]: this tokenizer cannot be written as GGUF
   because its way of marking spaces is not SentencePiece's own
 
 hint: llama.cpp would load the file, and tokenise texts differently than in training

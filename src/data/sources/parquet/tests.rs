@@ -79,7 +79,7 @@ fn what_is_not_read_is_named() {
     says(
         &error,
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: NYI: The codec type LZO is not supported yet
 
@@ -133,12 +133,12 @@ fn a_file_that_is_none_or_only_its_beginning_is_an_error() {
     each_says(
         ends.map(|end| fails("a.parquet", &whole[..end])),
         snapbox::str![[r#"
-error: the file is not a whole Parquet file
+error[data]: the file is not a whole Parquet file
   at [FOLDER]/a.parquet
   because it does not begin with `PAR1`
 
 hint: if the file was cut off or damaged on its way, fetch it again; otherwise write it again with a current library
-error: the file is not a whole Parquet file
+error[data]: the file is not a whole Parquet file
   at [FOLDER]/a.parquet
   because it does not end with `PAR1`
 
@@ -151,7 +151,7 @@ hint: if the file was cut off or damaged on its way, fetch it again; otherwise w
     says(
         fails("a.parquet", &longer),
         snapbox::str![[r#"
-error: the file is not a whole Parquet file
+error[data]: the file is not a whole Parquet file
   at [FOLDER]/a.parquet
   because its footer claims 4294967295 bytes
 
@@ -215,7 +215,7 @@ fn a_changed_byte_in_a_page_with_a_check_sum_is_found() {
     each_says(
         messages,
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `[COLUMN]`: Parquet error: Page CRC checksum mismatch
 
@@ -256,7 +256,7 @@ fn a_file_that_changes_while_it_is_read_is_an_error() {
     says(
         &error,
         snapbox::str![[r#"
-error: the data set was changed while it was read
+error[file-changed]: the data set was changed while it was read
   at [FOLDER]/a.parquet
 
 hint: run again once nothing writes to it
@@ -468,7 +468,7 @@ fn texts_that_repeat_the_one_before_are_read_within_bounds() {
     says(
         &error,
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: Parquet error: the lengths of a page's texts make no sense
 
@@ -486,7 +486,7 @@ hint: if the file was cut off or damaged on its way, fetch it again; otherwise w
     says(
         &error,
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: Parquet error: the texts of a page take 1049624576 bytes, and at most 268435456 are read
 
@@ -520,7 +520,7 @@ fn a_dictionary_gives_only_so_many_bytes_to_very_many_rows() {
     says(
         &error,
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because it unpacks to more than 200 times its size, and to more than 256 MiB, which no text does
 
@@ -568,7 +568,7 @@ fn bombs_are_refused_before_they_are_unpacked() {
     says(
         &error,
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: Parquet error: a page claims to unpack to 314572800 bytes, and at most 268435456 are read
 
@@ -583,7 +583,7 @@ hint: if the file was cut off or damaged on its way, fetch it again; otherwise w
     says(
         &error,
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: Parquet error: a page unpacks to more than the 100 bytes it claims
 
@@ -598,7 +598,7 @@ hint: if the file was cut off or damaged on its way, fetch it again; otherwise w
     says(
         &error,
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: Parquet error: a page unpacks to more than the 100 bytes it claims
 
@@ -611,7 +611,7 @@ hint: if the file was cut off or damaged on its way, fetch it again; otherwise w
     says(
         &error,
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: Parquet error: it claims to unpack to 5497558138880 bytes: it unpacks to more than 200 times its size, and to more than 256 MiB, which no text does
 
@@ -628,7 +628,7 @@ fn claims_of_many_values_are_refused_before_memory_is_taken() {
     says(
         dictionary.fails(),
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: Parquet error: a dictionary claims more values than it has bytes for
 
@@ -656,7 +656,7 @@ hint: if the file was cut off or damaged on its way, fetch it again; otherwise w
     says(
         &error,
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: Parquet error: the lengths of a page's texts make no sense
 
@@ -674,7 +674,7 @@ hint: if the file was cut off or damaged on its way, fetch it again; otherwise w
     says(
         list.fails(),
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: Parquet error: the lists of a few rows take more than 805306368 bytes
 
@@ -743,7 +743,7 @@ fn fewer_rows_than_claimed_are_an_error() {
     says(
         forged.fails(),
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: it has fewer rows than the row group
 
@@ -754,7 +754,7 @@ hint: if the file was cut off or damaged on its way, fetch it again; otherwise w
     says(
         fails("a.parquet", &forged.bytes()),
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because its number of rows is negative
 
@@ -776,7 +776,7 @@ fn an_index_beyond_its_dictionary_and_a_panic_are_errors() {
     says(
         forged.fails(),
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: Parquet error: dictionary index out of bounds: the len is 1 but the index is 1
 
@@ -789,7 +789,7 @@ hint: if the file was cut off or damaged on its way, fetch it again; otherwise w
     says(
         forged.fails(),
         snapbox::str![[r#"
-error: row group 1 of 1 cannot be read
+error[data]: row group 1 of 1 cannot be read
   at [FOLDER]/a.parquet
   because column `text`: its data make no sense (Decoder for dict should have been set)
 
