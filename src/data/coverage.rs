@@ -22,7 +22,7 @@ const THOUGHT_ENDS: [&str; 4] = ["</think>", "</thinking>", "</reasoning>", "[/T
 /// What begins it.
 const THOUGHT_BEGINS: [&str; 4] = ["<think>", "<thinking>", "<reasoning>", "[THINK]"];
 /// Keys of messages that are looked at one by one, and those that only link messages.
-const KNOWN: [&str; 5] = ["role", "content", "tool_calls", "tool_call_id", "id"];
+pub const KNOWN: [&str; 5] = ["role", "content", "tool_calls", "tool_call_id", "id"];
 /// What was found missing.
 #[derive(Debug, Default)]
 pub struct Missing {

@@ -104,6 +104,13 @@ fn places<'a>(text: &'a [u8], piece: &'a [u8]) -> impl Iterator<Item = usize> + 
     at_once.chain(searched.flatten().map(move |at| rest + at))
 }
 
+/// Whether a piece stands in a text, or so that it would be found in one of its regions.
+pub fn stands(text: &str, piece: &str, anyhow: bool) -> bool {
+    let mut found = places(text.as_bytes(), piece.as_bytes());
+    let long = anyhow || piece.len() >= SHORT;
+    found.any(|at| long || is_word(text, &(at..at + piece.len())))
+}
+
 /// Whether a text has a piece as a word of its own.
 pub fn has_word(text: &str, piece: &str) -> bool {
     let places = memmem::find_iter(text.as_bytes(), piece.as_bytes());

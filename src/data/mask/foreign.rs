@@ -152,7 +152,9 @@ fn together<T: Writes>(
             "" => return None, // two contents without anything between them
             literal => rest.find(literal)?,
         };
-        places.push((index.parse().ok()?, at..at + length));
+        // A text of the record may look like a probe.
+        let index = index.parse().ok().filter(|index| suspects.contains(index))?;
+        places.push((index, at..at + length));
         at += length + literal.len();
     }
     (at == text.len()).then_some(places)

@@ -7,7 +7,8 @@ use std::ops::Range;
 use serde_json::{Map, Value};
 
 use super::outline::{MESSAGES_MAX, Outline, is_bare};
-use super::{Foretold, Mark, Pieces, Stencil};
+use super::{Beside, Foretold, Mark, Pieces, Stencil};
+use crate::data::coverage::KNOWN;
 use crate::data::formats::Conversation;
 use crate::data::handed::hand;
 use crate::data::mask;
@@ -15,6 +16,7 @@ use crate::data::template::{
     ChatTemplate, Given, Hole, SIGN, Shape, Text, TextPart, Trace, Traced, Turns, Whole,
     take_undefined,
 };
+use crate::data::unused::{Loss, TEMPLATE, Unused};
 
 /// White space around a probe, to see whether it is kept.
 const SPACE: char = '\u{2003}';
@@ -66,6 +68,8 @@ impl Stencil {
             turns: None,
             marks: None,
             is_bare: [false; 2],
+            beside: Vec::new(),
+            unused: Vec::new(),
             undefined: BTreeSet::new(),
             guards: Vec::new(),
             prompt: template.generation_prompt().map(str::to_owned),
@@ -73,36 +77,44 @@ impl Stencil {
         making.texts(&mut stencil, &conversation)?;
         stencil.guards = making.trace.guards.iter().cloned().collect();
         (stencil.guards.len() <= GUARDS_MAX).then_some(())?;
-        let holes = &making.trace.given().holes;
-        let is_bare = [false, true].map(|find_turns| {
-            stencil.is_bare = [true; 2];
-            stencil.agrees(template, &conversation, holes, find_turns)
-        });
-        stencil.is_bare = is_bare;
+        let given = making.trace.given();
+        if let Some((contents, beside)) = fields(&given.messages, template.source()) {
+            (stencil.is_bare, stencil.beside) = ([true; 2], beside);
+            stencil.is_bare = [false, true].map(|find_turns| {
+                stencil.agrees(template, &conversation, (&given.holes, &contents), find_turns)
+            });
+        }
         Some(stencil)
     }
 
     /// Whether it is enough to put contents between the texts: nothing of such a conversation is
-    /// left out then, in whatever form, since each content stands there once and in its order.
+    /// left out then, in whatever form, but fields that are not written; since each content stands
+    /// there once and in its order.
     fn agrees(
-        &self,
+        &mut self,
         template: &ChatTemplate,
         conversation: &Conversation,
-        holes: &[Hole],
+        (holes, contents): (&[Hole], &[usize]),
         find_turns: bool,
     ) -> bool {
         let Some(Foretold::Text(pieces)) = self.foretold(conversation.messages.len(), false) else {
             return false;
         };
         let each = pieces.before.iter().map(|(_, slot)| slot.hole());
-        let in_order = each.eq((0..conversation.messages.len()).map(Some));
+        let in_order = each.eq(contents.iter().copied().map(Some));
         if !(in_order && is_bare(conversation)) {
             return false;
         }
+        let Ok((taken, handed)) = hand(template, conversation, find_turns) else { return false };
+        let detail = |unused: &Unused| unused.loss == Loss::Detail && unused.by == TEMPLATE;
+        if !handed.unused.iter().all(detail) {
+            return false;
+        }
+        if !find_turns {
+            self.unused.clone_from(&handed.unused);
+        }
         let filled = self.fill(conversation, holes, find_turns);
-        hand(template, conversation, find_turns).is_ok_and(|(taken, handed)| {
-            *taken == *conversation && handed.unused.is_empty() && filled == Some(handed)
-        })
+        *taken == *conversation && filled == Some(handed)
     }
 }
 
@@ -225,6 +237,26 @@ impl Making<'_> {
         let before = text.0.get(..piece)?.iter().map(|part| self.size_of(part));
         Some(before.sum::<Option<usize>>()? + offset)
     }
+}
+
+/// The holes of contents, and the texts that messages have beside them; `None` where a content has
+/// none. What is said of `id` and the like is not looked for.
+fn fields(messages: &[Shape], source: &str) -> Option<(Vec<usize>, Vec<Beside>)> {
+    let (mut contents, mut beside) = (Vec::new(), Vec::new());
+    for message in messages {
+        let Shape::Object(fields) = message else { return None };
+        for (name, shape) in fields.iter() {
+            match (name.as_str(), shape) {
+                ("content", Shape::Text(hole)) => contents.push(*hole),
+                ("content", _) => return None,
+                (name, Shape::Text(hole)) if !KNOWN.contains(&name) => {
+                    beside.push(Beside { hole: *hole, is_asked: source.contains(name) });
+                }
+                _ => {}
+            }
+        }
+    }
+    (contents.len() == messages.len()).then_some((contents, beside))
 }
 
 /// A part of what was written, by what stands around contents.

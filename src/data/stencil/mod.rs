@@ -31,7 +31,9 @@ use serde::{Deserialize, Serialize};
 use super::formats::Conversation;
 use super::handed::Handed;
 use super::mask::{self, Owned, Rendered, Turn};
+use super::regions::stands;
 use super::template::{Guard, Hole, Slot, Unlike};
+use super::unused::Unused;
 
 pub use collection::{Filled, Stencils};
 pub use outline::Plain;
@@ -57,12 +59,34 @@ pub struct Stencil {
     marks: Option<Vec<[Mark; 2]>>,
     /// Whether it is enough to put contents between the texts, without and with turns.
     is_bare: [bool; 2],
+    /// What else conversations say then, which the template does not write.
+    beside: Vec<Beside>,
+    /// How that is told.
+    unused: Vec<Unused>,
     /// Names that the template printed though they were undefined.
     undefined: BTreeSet<String>,
     /// What must hold of the contents.
     guards: Vec<Guard>,
     /// What introduces an answer to a single turn of the user.
     prompt: Option<String>,
+}
+
+/// A field of a message that is not written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Beside {
+    hole: usize,
+    /// Whether the template has its name in it: then it may stand in other words.
+    is_asked: bool,
+}
+
+impl Beside {
+    /// Whether it is certain that a text does not say it, not even by accident.
+    fn is_missing(&self, text: &str, holes: &[Hole]) -> bool {
+        let Some(Hole::Text(piece)) = holes.get(self.hole) else { return false };
+        let piece = piece.trim();
+        let plain = |byte: u8| byte.is_ascii() && !matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f);
+        !piece.is_empty() && piece.bytes().all(plain) && !stands(text, piece, self.is_asked)
+    }
 }
 
 /// What a template does with all conversations of an outline.
@@ -157,6 +181,9 @@ impl Stencil {
         self.is_bare.get(usize::from(find_turns)).filter(|bare| **bare)?;
         let Foretold::Text(pieces) = self.foretold(messages.len(), false)? else { return None };
         let filled = pieces.write(holes)?;
+        if !self.beside.iter().all(|beside| beside.is_missing(&filled.text, holes)) {
+            return None;
+        }
         let mut owned = Owned::new();
         if let (Some(marks), true) = (&self.marks, find_turns) {
             for mark in marks.iter().map(|mark| filled.range(mark)) {
@@ -178,7 +205,8 @@ impl Stencil {
         let turns = owned.into_iter().map(|(_, turn)| turn).collect();
         let marked = find_turns && self.marks.is_some();
         let rendered = Rendered::of_turns(filled.text, turns, marked);
-        Some(Handed { rendered, unused: Vec::new(), undefined: self.undefined.clone() })
+        let (unused, undefined) = (self.unused.clone(), self.undefined.clone());
+        Some(Handed { rendered, unused, undefined })
     }
 }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use crate::data::formats::Conversation;
+use crate::data::formats::{Conversation, REASONING};
 use crate::data::template::{Hole, SIGN, Shape, is_plain};
 
 /// Conversations with more messages are too rarely alike.
@@ -30,14 +30,15 @@ pub struct Plain<'c> {
     pub holes: Vec<Hole<'c>>,
 }
 
-/// Whether a conversation has nothing but roles and contents, which are not empty.
+/// Whether a conversation has nothing but roles, contents, which are not empty, and such fields of
+/// messages as only some templates know.
 pub fn is_bare(conversation: &Conversation) -> bool {
     let bare = |message: &Value| {
-        let Some(fields) = message.as_object().filter(|fields| fields.len() == 2) else {
-            return false;
-        };
+        let Some(fields) = message.as_object() else { return false };
         let content = fields.get("content").and_then(Value::as_str);
+        let other = |name: &String| name != "tool_calls" && !REASONING.contains(&name.as_str());
         content.is_some_and(|text| !text.is_empty())
+            && (fields.len() == 2 || fields.keys().all(other))
     };
     conversation.tools.is_none()
         && conversation.template_args.is_empty()

@@ -256,7 +256,9 @@ fn what_may_be_written_otherwise_is_left_to_the_template() {
     others.push(Conversation { template_args, ..one.clone() });
     let all: BTreeSet<String> = others.iter().chain([&one]).map(outline).collect();
     assert_eq!(all.len(), 8, "{all:?}");
-    assert!(!others.iter().any(outline::is_bare));
+    // Fields that only some templates know may stand beside.
+    let bare: Vec<bool> = others.iter().map(outline::is_bare).collect();
+    assert_eq!(bare, [false, false, true, true, false, false, false]);
     for plain in all {
         assert!(
             outline::Outline::read(&plain).is_some_and(|it| it.messages.len() == 1),
@@ -507,4 +509,18 @@ fn what_grows_without_end_has_no_stencil() {
         };
         assert!(Trace::new(&source, given).unwrap().write(1, false).is_none(), "{inside}");
     }
+}
+
+#[test]
+fn a_record_that_looks_like_a_probe_is_looked_for_as_any_other() {
+    let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+    let template = ChatTemplate::new(source, "t", BTreeMap::new()).unwrap();
+    let words = "\u{f8ff}99\u{f8ff}";
+    let messages = vec![
+        json!({ "role": "user", "content": words }),
+        json!({ "role": "assistant", "content": format!("{words} and {words}") }),
+        json!({ "role": "tool", "content": words }),
+    ];
+    let conversation = Conversation { messages, ..Conversation::default() };
+    assert!(hand(&template, &conversation, true).is_ok());
 }
