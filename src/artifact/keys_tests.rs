@@ -76,15 +76,15 @@ fn other_pem_is_refused_with_a_reason() {
     let refused = |text: &str| SigningKey::from_pem(text, "a text").unwrap_err();
     says(
         refused(""),
-        snapbox::str![
-            "error: there is no `PRIVATE KEY` or `EC PRIVATE KEY` or `ENCRYPTED PRIVATE KEY` block in the PEM text"
-        ],
+        snapbox::str![[
+            r#"error: there is no `PRIVATE KEY` or `EC PRIVATE KEY` or `ENCRYPTED PRIVATE KEY` block in the PEM text"#
+        ]],
     );
     says(
         refused(PUBLIC_PEM),
-        snapbox::str![
-            "error: there is no `PRIVATE KEY` or `EC PRIVATE KEY` or `ENCRYPTED PRIVATE KEY` block in the PEM text"
-        ],
+        snapbox::str![[
+            r#"error: there is no `PRIVATE KEY` or `EC PRIVATE KEY` or `ENCRYPTED PRIVATE KEY` block in the PEM text"#
+        ]],
     );
     let nonsense = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     says(

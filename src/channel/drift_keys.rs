@@ -100,8 +100,10 @@ const DURATION: TextRule = TextRule {
 
 /// A time such as `90s`, `30m`, `1h` or `1d`.
 pub fn duration(text: &str) -> Result<Duration> {
-    let wrong =
-        || Error::usage(format!("`{text}` is no time")).hint("such as `90s`, `30m`, `1h` or `1d`");
+    let wrong = || {
+        Error::usage(format!("`{text}` is not a duration"))
+            .hint("such as `90s`, `30m`, `1h` or `1d`")
+    };
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
     let seconds = match unit {
         "s" => 1,

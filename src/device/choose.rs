@@ -213,7 +213,7 @@ hint: indices begin at 0; `firebrand devices` lists what there is
         says(
             &why,
             snapbox::str![[r#"
-error[device]: Metal cannot be used on linux
+error[device]: Metal cannot be used on [..]
 
 hint: available here: `vulkan` and `gl`
 "#]],
@@ -262,7 +262,7 @@ hint: on Debian, `apt-get install libegl1 libgl1-mesa-dri` brings one
         says(
             messages,
             snapbox::str![[r#"
-gl: error[device]: OpenGL cannot be used on linux
+gl: error[device]: OpenGL cannot be used on [..]
   because this build has no GPU support (feature `gpu`)
 
 hint: build it with the feature `gpu`, or set `device.name = "cpu"`

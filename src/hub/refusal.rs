@@ -49,8 +49,8 @@ impl Asked<'_> {
         .because(cause);
         if failure.again {
             error.code(ErrorCode::Network).hint(
-                "try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with what the \
-                 cache has",
+                "try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with what \
+                 the cache has",
             )
         } else {
             error

@@ -298,7 +298,9 @@ hint: a `[lora]` section needs less than full training, a smaller base model too
         let warned = warning(&memory, &card(1 << 40, Some(1000))).unwrap();
         says(
             &warned,
-            snapbox::str![[r#"this run may need 1.1 kB on the device, which has 1.0 kB; `train.recompute = "layers"` or a smaller `train.micro_batch_size` needs less; a step that does not fit is divided into smaller micro-batches"#]],
+            snapbox::str![[
+                r#"this run may need 1.1 kB on the device, which has 1.0 kB; `train.recompute = "layers"` or a smaller `train.micro_batch_size` needs less; a step that does not fit is divided into smaller micro-batches"#
+            ]],
         );
         assert_eq!(warning(&memory, &card(1 << 40, Some(1100))), None);
         let line = memory_line(&memory, &card(1 << 40, Some(5000)));

@@ -103,7 +103,7 @@ fn order_and_completeness_count() {
         let found = anchor(chain, roots, now(), Reading::Strict).unwrap_err();
         assert!(found.contains(part), "{found}");
     };
-    fails(&good[..1], &[&root[0]], "trust is `CN=Issuing,O=Example`");
+    fails(&good[..1], &[&root[0]], "issued by `CN=Issuing,O=Example`");
     fails(&[good[1].clone(), good[0].clone()], &[&root[0]], "does not say that it may sign");
     fails(&[good[0].clone(), root[0].clone()], &[&root[0]], "is issued by `CN=Issuing");
     fails(&good, &[], "you trust no authority");

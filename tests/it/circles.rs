@@ -93,7 +93,7 @@ impl Tree {
                 let inside = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
                 if path.is_dir() {
                     folders.push(path);
-                } else if !inside.contains("tests") && !inside.contains("fixture") {
+                } else if is_source(&inside) {
                     files.insert(module(&inside), File::read(&path));
                 }
             }
@@ -167,6 +167,11 @@ impl Tree {
         }
         found
     }
+}
+
+/// Whether a file is part of the program: no test, no page.
+fn is_source(file: &str) -> bool {
+    file.ends_with(".rs") && !file.contains("tests") && !file.contains("fixture")
 }
 
 /// Re-exports that are followed one after the other.

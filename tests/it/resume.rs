@@ -774,7 +774,7 @@ hint: choose another `name` to start over, or `--resume never` to discard it
 "#]]);
     // Nor the second time, when the damaged ones have other names.
     let again = run.fails(2, &train("tiny.toml", "name=lost", &[]));
-    assert!(again.starts_with("error: no checkpoint of this run is intact"), "{again}");
+    assert!(again.starts_with("error[checkpoint]: no checkpoint of this run is intact"), "{again}");
     assert!(!run.path("checkpoints/lost/artifact").exists());
 }
 

@@ -239,7 +239,8 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
     let mut seen = format!("exit {:?}\n", output.status.code());
     seen += &String::from_utf8(output.stdout).unwrap();
     for line in stderr.lines() {
-        let timed = ["tokens/s", "saved step", "stood still", "made a key pair", "signed by key"];
+        let timed =
+            ["tokens/s", "saved step", "checkpoint stall", "made a key pair", "signed by key"];
         if !timed.iter().any(|text| line.contains(text)) {
             seen += line;
             seen += "\n";

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
+/// Whole messages stand there.
+const TEST_COLUMNS_MAX: usize = 120;
 
 /// What must not stand in the program's code, and what to write instead.
 const BANNED: [(&str, &str); 9] = [
@@ -33,6 +35,9 @@ fn sources() -> Vec<Source> {
     while let Some(path) = paths.pop() {
         if path.is_dir() {
             paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        if path.extension().is_none_or(|it| it != "rs") {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
@@ -101,7 +106,8 @@ fn files_functions_and_lines_stay_readable() {
             let before = number.checked_sub(1).map_or("", |before| lines[before]);
             let whole = line.contains("str![\"") || line.contains("str![[r");
             let whole = whole || before.ends_with("str![") || before.ends_with("str![[");
-            if !in_snapshot && !whole && line.chars().count() > LINE_COLUMNS_MAX {
+            let most = if source.is_test { TEST_COLUMNS_MAX } else { LINE_COLUMNS_MAX };
+            if !in_snapshot && !whole && line.chars().count() > most {
                 problems.push(format!("{path}:{} is too long", number + 1));
             }
             let text = line.trim_start();
@@ -171,10 +177,10 @@ fn nothing_prints_around_the_terminal() {
 }
 
 /// Tests that ask for a part of a message, by file, and how many there are at most.
-const PARTS_OF_MESSAGES: [(&str, usize); 29] = [
+const PARTS_OF_MESSAGES: [(&str, usize); 35] = [
     ("src/config/tests/hostile.rs", 1),
     ("src/config/tests/table.rs", 4),
-    ("src/config/tree.rs", 2),
+    ("src/channel/drift_tests.rs", 5),
     ("src/data/renderer/mod.rs", 4),
     ("src/data/renderer/process.rs", 2),
     ("src/data/renderer/stencils.rs", 2),
@@ -183,20 +189,26 @@ const PARTS_OF_MESSAGES: [(&str, usize); 29] = [
     ("src/data/tokens/bounds_tests.rs", 4),
     ("src/data/tokens/patience.rs", 1),
     ("src/data/tokens/tests.rs", 3),
-    ("src/error.rs", 1),
+    ("src/document/tree.rs", 2),
+    ("src/error/mod.rs", 1),
     ("src/evaluation/scorer.rs", 2),
     ("src/evaluation/slices.rs", 2),
+    ("src/files/toml.rs", 1),
     ("src/gate/attest_tests.rs", 1),
     ("src/gate/limits_tests.rs", 1),
     ("src/gate/performance.rs", 2),
     ("src/scan/templates.rs", 1),
+    ("src/verify/trusted_keys_tests.rs", 1),
     ("tests/it/changes.rs", 1),
     ("tests/it/ci.rs", 5),
+    ("tests/it/cli.rs", 1),
     ("tests/it/device.rs", 5),
+    ("tests/it/export/merge.rs", 3),
     ("tests/it/faults.rs", 4),
     ("tests/it/gate.rs", 1),
     ("tests/it/hostile.rs", 1),
     ("tests/it/hub/answers.rs", 2),
+    ("tests/it/records.rs", 3),
     ("tests/it/resume.rs", 1),
     ("tests/it/signing.rs", 1),
     ("tests/it/text_part.rs", 1),

@@ -254,9 +254,9 @@ a[z-a] gives error[data]: `a[z-a]` is not a path in a data set: invalid range; '
         assert!(error.len() < 200, "{error}");
         says(
             &error,
-            snapbox::str![
-                "error: a path is too long: it begins `a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*`"
-            ],
+            snapbox::str![[
+                r#"error: a path is too long: it begins `a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*`"#
+            ]],
         );
     }
 
