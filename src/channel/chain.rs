@@ -382,13 +382,10 @@ impl Chain {
 }
 
 fn untrusted(entry: &ChannelEntry, why: &str) -> Error {
-    Error::refused(
-        Code::Untrusted,
-        "the channel's newest pointer is signed by a key that may not promote",
+    let what = "the channel's newest pointer is signed by a key that may not promote";
+    Error::refused(Code::Untrusted, what).at(&entry.path).because(why).hint(
+        "if you know whose key it is, put it into `trusted-keys.toml` with the role `promote`",
     )
-    .at(&entry.path)
-    .because(why)
-    .hint("if you know whose key it is, put it into `trusted-keys.toml` with the role `promote`")
 }
 
 /// A name that no other process, nor another thread of this one, takes.

@@ -840,7 +840,7 @@ fn one_directory_has_one_run_at_a_time() {
         2,
         &["train", "tiny.toml"],
         str![[r#"
-error[already-running]: another run is working in this directory (process 24038)
+error[already-running]: another run is working in this directory (process [..])
   at checkpoints/tiny
 
 hint: wait for it, or choose another `name` or `output.dir`

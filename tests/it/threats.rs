@@ -830,7 +830,7 @@ const ELSEWHERE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "A20 names in a lineage",
-        "src/verify/family_tests.rs",
+        "src/verify/ancestry_tests.rs",
         "names_in_a_lineage_stay_on_their_line",
         "escaped",
     ),
