@@ -8,8 +8,8 @@ use std::hint::black_box;
 use firebrand::data::{Packing, pack, permuted};
 use firebrand::ops::Activation;
 use firebrand::ops::cpu::{
-    Brain, Left, Norm, PackedRhs, Rotation, Rounded, Scores, Single, Term, View, factor_product,
-    gated, gated_backward, product,
+    Bf16, F32, F32RoundedToBf16, Left, Norm, PackedRhs, Rotation, Scores, Term, View,
+    factor_product, gated, gated_backward, product,
 };
 use firebrand::random::Stream;
 
@@ -52,16 +52,17 @@ fn pointwise() -> Vec<Operation> {
     let (gain, x) = (vec![1.5; FEATURES], numbers(TOKENS * FEATURES));
     let (gain_back, x_back, turned) = (gain.clone(), x.clone(), x.clone());
     let angles = numbers(TOKENS * 64);
-    let gate = Left::<Single>::of(matrix(&x));
+    let gate = Left::<F32>::of(matrix(&x));
     let gate_back = gate.clone();
     vec![
-        operation("norm", move || norm(&gain).forward::<Single>(&x)),
+        operation("norm", move || norm(&gain).forward::<F32>(&x)),
         operation("norm-backward", move || {
             let mut dx = vec![0.0; x_back.len()];
             (norm(&gain_back).backward(&x_back, &x_back, &mut dx, true), dx)
         }),
         operation("rotation", move || {
-            Rotation { cosines: &angles, sines: &angles, width: 64 }.rows::<Single>(&turned)
+            let rotation = Rotation { cosines: &angles, sines: &angles, width: 64, rotated: 64 };
+            rotation.rows::<F32>(matrix(&turned))
         }),
         operation("gate", move || gated(Activation::Silu, &gate, &gate)),
         operation("gate-backward", move || {
@@ -75,20 +76,21 @@ fn pointwise() -> Vec<Operation> {
 fn softmax() -> Vec<Operation> {
     fn scores(numbers: &[f32]) -> Scores<'_> {
         let seen = FEATURES - TOKENS;
-        Scores { numbers: matrix(numbers), seen, window: usize::MAX, scale: 0.125 }
+        let (window, scale) = (usize::MAX, 0.125);
+        Scores { numbers: matrix(numbers), seen, window, scale, soft_cap: None, sink: None }
     }
     let (x, logs, d) = (numbers(TOKENS * FEATURES), vec![6.0; TOKENS], numbers(TOKENS * 64));
     let x_back = x.clone();
     vec![
         operation("softmax", move || {
             let mut weights = vec![0.0; x.len()];
-            (scores(&x).exponentials::<Single>(&mut weights), weights)
+            (scores(&x).exponentials::<F32>(&mut weights), weights)
         }),
         operation("softmax-backward", move || {
             let [mut weights, mut d_scores] = [(); 2].map(|()| vec![0.0; x_back.len()]);
             let outputs = [View::new(&d, TOKENS, 64); 2];
             let targets = [weights.as_mut_slice(), d_scores.as_mut_slice()];
-            scores(&x_back).gradients::<Single>(&logs, &x_back, outputs, targets);
+            scores(&x_back).gradients::<F32>(&logs, &x_back, outputs, targets);
             (weights, d_scores)
         }),
     ]
@@ -97,19 +99,20 @@ fn softmax() -> Vec<Operation> {
 fn packing() -> Vec<Operation> {
     let [a, b, c, d] = [(); 4].map(|()| numbers(TOKENS * FEATURES));
     vec![
-        operation("pack-outputs-f32", move || PackedRhs::<Single>::pack_rows(matrix(&a))),
-        operation("pack-inner-f32", move || PackedRhs::<Single>::pack_cols(matrix(&b))),
-        operation("pack-outputs-bf16", move || PackedRhs::<Brain>::pack_rows(matrix(&c))),
-        operation("transpose-bf16", move || Left::<Brain>::transposed(matrix(&d))),
+        operation("pack-outputs-f32", move || PackedRhs::<F32>::pack_rows(matrix(&a))),
+        operation("pack-inner-f32", move || PackedRhs::<F32>::pack_cols(matrix(&b))),
+        operation("pack-outputs-bf16", move || PackedRhs::<Bf16>::pack_rows(matrix(&c))),
+        operation("transpose-bf16", move || Left::<Bf16>::transposed(matrix(&d))),
     ]
 }
 
 fn products() -> Vec<Operation> {
     let (x, weight) = (numbers(TOKENS * FEATURES), numbers(FEATURES * FEATURES));
-    let (left, right) =
-        (Left::<Single>::of(matrix(&x)), PackedRhs::<Single>::pack_rows(matrix(&weight)));
-    let rounded =
-        (Left::<Rounded>::of(matrix(&x)), PackedRhs::<Rounded>::pack_rows(matrix(&weight)));
+    let (left, right) = (Left::<F32>::of(matrix(&x)), PackedRhs::<F32>::pack_rows(matrix(&weight)));
+    let rounded = (
+        Left::<F32RoundedToBf16>::of(matrix(&x)),
+        PackedRhs::<F32RoundedToBf16>::pack_rows(matrix(&weight)),
+    );
     vec![
         operation("product-f32", move || product(&[Term { left: left.view(), right: &right }])),
         operation("product-rounded", move || {

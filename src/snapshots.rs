@@ -29,6 +29,12 @@ static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // Signatures have 70 to 72 bytes, and times of a run few or many digits.
         (r"\b[0-9]+ files, [0-9]+ bytes\b", "[SIZE]"),
         (r"\b[0-9.]+ [kM]?B  ", "[SIZE]  "),
+        // Processors differ in threads and formats, machines in adapters and speed.
+        (r"\bCPU, [0-9]+ threads?(: .*)?", "CPU, [DEVICE]"),
+        (r"\bf32: every CPU has it.*", "f32: [REASON]"),
+        (r"\bnorm [0-9.]+  ", "norm [N]  "),
+        (r"\bperplexity [0-9.]+", "perplexity [NUMBER]"),
+        (r"\b[0-9]+[smh] left\b", "[TIME] left"),
         // Losses: their last digits are the processor's.
         (r"\b[0-9]+\.[0-9]{4,}\b", "[NUMBER]"),
         (r"\b[0-9]\.[0-9]{3}e-?[0-9]+\b", "[NUMBER]"),

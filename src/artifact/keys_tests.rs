@@ -77,20 +77,20 @@ fn other_pem_is_refused_with_a_reason() {
     says(
         refused(""),
         snapbox::str![[
-            r#"error: there is no `PRIVATE KEY` or `EC PRIVATE KEY` or `ENCRYPTED PRIVATE KEY` block in the PEM text"#
+            r#"error[key]: there is no `PRIVATE KEY` or `EC PRIVATE KEY` or `ENCRYPTED PRIVATE KEY` block in the PEM text"#
         ]],
     );
     says(
         refused(PUBLIC_PEM),
         snapbox::str![[
-            r#"error: there is no `PRIVATE KEY` or `EC PRIVATE KEY` or `ENCRYPTED PRIVATE KEY` block in the PEM text"#
+            r#"error[key]: there is no `PRIVATE KEY` or `EC PRIVATE KEY` or `ENCRYPTED PRIVATE KEY` block in the PEM text"#
         ]],
     );
     let nonsense = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     says(
         refused(nonsense),
         snapbox::str![[r#"
-error: not a private key for ECDSA on P-256, P-384 or P-521
+error[key]: not a private key for ECDSA on P-256, P-384 or P-521
 
 hint: `firebrand keygen` makes one
 "#]],
@@ -99,7 +99,7 @@ hint: `firebrand keygen` makes one
     says(
         refused(&format!("{}{}", &*pem, &*pem)),
         snapbox::str![[r#"
-error: the PEM text holds more than one key
+error[key]: the PEM text holds more than one key
 
 hint: put each key into a file of its own
 "#]],
@@ -108,7 +108,7 @@ hint: put each key into a file of its own
     says(
         &error,
         snapbox::str![[r#"
-error: this is a private key, a public key is needed
+error[key]: this is a private key, a public key is needed
 
 hint: `openssl ec -in KEY.pem -pubout` prints the public key
 "#]],

@@ -271,7 +271,7 @@ mod tests {
         says(
             &said,
             snapbox::str![
-                "CPU, 2 threads cannot be used: in a comparison with the CPU, at softmax, the driver crashed (signal 11, a segmentation fault)"
+                "CPU, [DEVICE] cannot be used: in a comparison with the CPU, at softmax, the driver crashed (signal 11, a segmentation fault)"
             ],
         );
         // What another process found is read as it was, numbers that are none included.

@@ -132,8 +132,8 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  checkpoints/tiny (llama, 0.03 M parameters)
       method  LoRA r 4 on all linear layers
    trainable  0.00 M of 0.04 M parameters, [N] %
-      device  CPU, 2 threads: asked for
-   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+      device  CPU, [DEVICE]
+   precision  f32: [REASON]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  5 of 2 rows of at most 96 tokens
       memory  about 1.1 MB: weights 78.1 kB, optimizer 49.2 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 49.2 kB, data 17.4 kB
@@ -176,14 +176,14 @@ streaming 2 files of 5.4 kB: training starts with the first, and its number of e
        model  base (llama, 0.03 M parameters)
       method  full fine-tuning, from random weights
    trainable  0.03 M of 0.03 M parameters, [N] %
-      device  CPU, 2 threads: asked for
-   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+      device  CPU, [DEVICE]
+   precision  f32: [REASON]
         data  5.4 kB in 2 files, read while it is trained on; 6 examples for validation
        steps  40 of 4 rows of at most 96 tokens
       memory  about 2.0 MB: weights 139.9 kB, optimizer 419.7 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 81.3 kB
-validation after step 0: loss [NUMBER], perplexity 524.06, measured on 78 tokens
+validation after step 0: loss [NUMBER], perplexity [NUMBER], measured on 78 tokens
 set (chosen files): 2 files (`files` names them), 20 records in the first of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
-step 1/40  loss [NUMBER]  lr 2.50e-3  norm 2.09  [SPEED]  [SIZE]  1s left
+step 1/40  loss [NUMBER]  lr 2.50e-3  norm [N]  [SPEED]  [SIZE]  [TIME] left
 saved step 1 in [TIME]: checkpoints/tiny/step-00000001
 saved step 2 in [TIME]: checkpoints/tiny/step-00000002
 saved step 3 in [TIME]: checkpoints/tiny/step-00000003

@@ -114,8 +114,8 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  base (llama, 0.03 M parameters)
       method  full fine-tuning, from random weights
    trainable  0.03 M of 0.03 M parameters, [N] %
-      device  CPU, 2 threads: asked for
-   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+      device  CPU, [DEVICE]
+   precision  f32: [REASON]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  9 of 4 rows of at most 96 tokens
       memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
@@ -207,8 +207,8 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  base (llama, 0.03 M parameters)
       method  full fine-tuning, from random weights
    trainable  0.03 M of 0.03 M parameters, [N] %
-      device  CPU, 2 threads: asked for
-   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+      device  CPU, [DEVICE]
+   precision  f32: [REASON]
         data  20 examples, 1000 tokens, 180 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 649.7 kB, logits 262.1 kB, checkpoint 419.7 kB, data 15.0 kB
@@ -327,8 +327,8 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  base (llama, 0.03 M parameters)
       method  full fine-tuning, from random weights
    trainable  0.03 M of 0.03 M parameters, [N] %
-      device  CPU, 2 threads: asked for
-   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+      device  CPU, [DEVICE]
+   precision  f32: [REASON]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
@@ -360,8 +360,8 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  base (llama, 0.03 M parameters)
       method  full fine-tuning, from random weights
    trainable  0.03 M of 0.03 M parameters, [N] %
-      device  CPU, 2 threads: asked for
-   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+      device  CPU, [DEVICE]
+   precision  f32: [REASON]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
@@ -406,8 +406,8 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  base (llama, 0.03 M parameters)
       method  full fine-tuning, from random weights
    trainable  0.03 M of 0.03 M parameters, [N] %
-      device  CPU, 2 threads: asked for
-   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+      device  CPU, [DEVICE]
+   precision  f32: [REASON]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  4 of 4 rows of at most 96 tokens
       memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
@@ -443,8 +443,8 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  base (llama, 0.03 M parameters)
       method  full fine-tuning, from random weights
    trainable  0.03 M of 0.03 M parameters, [N] %
-      device  CPU, 2 threads: asked for
-   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+      device  CPU, [DEVICE]
+   precision  f32: [REASON]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB

@@ -112,8 +112,8 @@ warning: 2 of 3 records hold reasoning that the chat template does not write, fi
        model  base (llama, 0.03 M parameters)
       method  full fine-tuning, from random weights
    trainable  0.03 M of 0.03 M parameters, [N] %
-      device  CPU, 2 threads: asked for
-   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+      device  CPU, [DEVICE]
+   precision  f32: [REASON]
         data  3 examples, 84 tokens, 12 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about 1.3 MB: weights 139.9 kB, optimizer 419.7 kB, activations 193.5 kB, logits 114.7 kB, checkpoint 419.7 kB, data 1.3 kB

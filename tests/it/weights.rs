@@ -433,8 +433,8 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        model  model (llama, 0.03 M parameters)
       method  full fine-tuning
    trainable  0.03 M of 0.03 M parameters, [N] %
-      device  CPU, 2 threads: asked for
-   precision  f32: every CPU has it; `mixed-bf16` is faster on this one
+      device  CPU, [DEVICE]
+   precision  f32: [REASON]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  2 of 2 rows of at most 96 tokens
       memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB

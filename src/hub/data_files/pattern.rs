@@ -255,7 +255,7 @@ a[z-a] gives error[data]: `a[z-a]` is not a path in a data set: invalid range; '
         says(
             &error,
             snapbox::str![[
-                r#"error: a path is too long: it begins `a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*`"#
+                r#"error[data]: a path is too long: it begins `a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*`"#
             ]],
         );
     }
