@@ -441,8 +441,8 @@ fn two_promoters_at_once_never_write_over_each_other() {
         says(
             said,
             str![[r#"
-error[already-running]: someone else has just written serial number 1
-  at registry/channels/production/00000001.json
+error[already-running]: someone else has just written serial number [..]
+  at registry/channels/production/[..].json
 
 hint: nothing of yours was written; look at it with `firebrand log`, and try again
 

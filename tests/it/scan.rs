@@ -143,7 +143,7 @@ checkpoints/lora/artifact
   made by        lora
   time           [NOW] to [NOW]
   config         lora.toml, sha256 [HEX]
-  device         backend flex, name CPU, [DEVICE]
+  device         backend flex, name CPU, [DEVICE], precision f32; repeats to the bit
   seed           42
   programs       [..]
   tokenizer      tokenizer.json, sha256 [HEX]
@@ -164,7 +164,7 @@ checkpoints/lora/artifact
       made by        from-random-weights
       time           [NOW] to [NOW]
       config         tiny.toml, sha256 [HEX]
-      device         backend flex, name CPU, [DEVICE]
+      device         backend flex, name CPU, [DEVICE], precision f32; repeats to the bit
       seed           42
       programs       [..]
       tokenizer      tokenizer.json, sha256 [HEX]
@@ -222,7 +222,7 @@ checkpoints/lora/artifact
   made by        lora
   time           [NOW] to [NOW]
   config         lora.toml, sha256 [HEX]
-  device         backend flex, name CPU, [DEVICE]
+  device         backend flex, name CPU, [DEVICE], precision f32; repeats to the bit
   seed           42
   programs       [..]
   tokenizer      tokenizer.json, sha256 [HEX]
