@@ -704,3 +704,11 @@ fn tokens_of_the_validation_are_never_counted_as_trained() {
     assert!(report.contains(&format!("target_tokens {targets}")), "{report}");
     assert!(report.contains(&format!("tokens {tokens}")), "{report}");
 }
+
+/// The base that is part of the repository is signed: no byte of it may change, its card neither.
+#[test]
+fn what_the_readme_runs_first_can_run() {
+    let run = Run::new();
+    let plan = ["plan", "configs/quickstart.toml", "--quiet"];
+    run.command(&plan).current_dir(repository("")).assert().success();
+}
