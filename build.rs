@@ -7,7 +7,9 @@ fn main() {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let version = Command::new(rustc).arg("--version").output().ok();
     let version = version.and_then(|output| String::from_utf8(output.stdout).ok());
-    let version = version.as_deref().unwrap_or("rustc unknown").trim();
+    let version = version.as_deref().unwrap_or("unknown").trim();
+    // `rustc 1.95.0 (…)`: the name stands beside it already.
+    let version = version.strip_prefix("rustc ").unwrap_or(version);
     println!("cargo::rustc-env=FIREBRAND_RUSTC={version}");
 
     let lock = std::fs::read_to_string("Cargo.lock").unwrap_or_default();

@@ -293,13 +293,14 @@ impl<T: Writes> Check<'_, T> {
             return; // it links an answer to its call, as an id does
         }
         let source = self.template.source().as_bytes();
-        let asked = || memmem::find(source, key.as_bytes()).is_some();
-        let found = match value.as_str() {
-            Some(text) => self.regions.look(home, text),
-            None if asked() => Certainty::Surely,
-            None => Certainty::Nowhere,
+        let is_asked = memmem::find(source, key.as_bytes()).is_some();
+        // What the template does not ask for may stand elsewhere by accident only.
+        let is_written = match value.as_str() {
+            Some(text) if is_asked => self.regions.look(home, text) != Certainty::Nowhere,
+            Some(text) => self.regions.look_at_home(home, text),
+            None => is_asked,
         };
-        if found == Certainty::Nowhere || (found == Certainty::Perhaps && !asked()) {
+        if !is_written {
             let piece = RecordPiece {
                 spot: Spot::Key(index, key.to_owned()),
                 found: Certainty::Nowhere,

@@ -51,22 +51,22 @@ impl<'a> Regions<'a> {
     /// there, so that a piece that comes twice must stand there twice.
     pub fn look(&mut self, home: usize, piece: &str) -> Certainty {
         let piece = piece.trim();
-        if piece.is_empty() {
-            return Certainty::Surely;
-        }
-        if self.take(home, piece) {
+        if self.look_at_home(home, piece) {
             return Certainty::Surely;
         }
         let escaped = escaped(piece);
-        for form in &escaped {
-            if self.take(home, form) {
-                return Certainty::Surely;
-            }
-        }
         let forms = std::iter::once(piece).chain(escaped.iter().map(String::as_str));
         let text = self.text.as_bytes();
         let anywhere = |form: &str| places(text, form.as_bytes()).next().is_some();
         if forms.into_iter().any(anywhere) { Certainty::Perhaps } else { Certainty::Nowhere }
+    }
+
+    /// Whether a piece stands in a region, as it is or as it is written inside JSON.
+    pub fn look_at_home(&mut self, home: usize, piece: &str) -> bool {
+        let piece = piece.trim();
+        piece.is_empty()
+            || self.take(home, piece)
+            || escaped(piece).iter().any(|form| self.take(home, form))
     }
 
     /// Finds a piece in a region outside of what was found there before.
@@ -94,12 +94,13 @@ impl<'a> Regions<'a> {
 fn places<'a>(text: &'a [u8], piece: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
     const TRIED: usize = 16;
     let first = piece.first().copied().unwrap_or_default();
-    let tried: Vec<usize> = memchr::memchr_iter(first, text).take(TRIED).collect();
-    let rest = match tried.len() {
-        TRIED => tried.last().map_or(text.len(), |last| last + 1),
-        _ => text.len(),
-    };
-    let at_once = tried.into_iter().filter(move |at| text[*at..].starts_with(piece));
+    let (mut tried, mut count) = ([0; TRIED], 0);
+    for (place, at) in tried.iter_mut().zip(memchr::memchr_iter(first, text)) {
+        (*place, count) = (at, count + 1);
+    }
+    let rest = if count == TRIED { tried[TRIED - 1] + 1 } else { text.len() };
+    let tried = tried.into_iter().take(count);
+    let at_once = tried.filter(move |at| text[*at..].starts_with(piece));
     let searched = std::iter::once_with(move || memmem::find_iter(&text[rest..], piece));
     at_once.chain(searched.flatten().map(move |at| rest + at))
 }

@@ -111,7 +111,7 @@ pub fn open(wanted: DeviceChoice, threads: usize) -> Result<OpenedDevice> {
             } else {
                 reasons.join("; ")
             };
-            return Ok(cpu(threads, &format!("no GPU: {why}")));
+            return Ok(cpu(threads, &why));
         }
         Err(error) => return Err(error),
     };

@@ -113,7 +113,7 @@ hint: `firebrand allowlist` signs what it writes
         snapbox::str![[r#"
 error[untrusted]: the allowlist is signed by a key that is not trusted for it
   at [FOLDER]/allowlist.toml.sigstore.json
-  because the key [SHA256] is none of your 1 trusted keys
+  because the key [SHA256] is not among the keys that you trust (1)
 
 hint: if you know whose key it is, name its public key in `trust.allowlist_keys`
 "#]],

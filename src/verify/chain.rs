@@ -57,7 +57,7 @@ pub(super) fn anchor(
         (_, 0) => "you trust no authority".to_owned(),
         (Some(last), count) => {
             format!(
-                "it is issued by `{}`, which is none of your {count} trusted authorities",
+                "it is issued by `{}`, which is not among the authorities that you trust ({count})",
                 last.issuer()
             )
         }

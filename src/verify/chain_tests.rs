@@ -89,7 +89,7 @@ critical: `CN=Release,O=Example`: the extension 1.3.6.1.4.[NUMBER].1 is not supp
 forged: `CN=Release,O=Example` is not signed by `CN=Issuing,O=Example`
 other-issuer: `CN=Release,O=Example` is issued by `CN=Somebody,O=Example`
 sha3: `CN=Release,O=Example` is signed by an algorithm that is not supported (2.16.840.1.101.3.4.3.10)
-rsa: it is issued by `CN=RSA Root,O=Example`, which is none of your 1 trusted authorities
+rsa: it is issued by `CN=RSA Root,O=Example`, which is not among the authorities that you trust (1)
 self: `CN=Alone,O=Example` is the certificate of an authority, not of a signer
 
 "#]],

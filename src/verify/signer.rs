@@ -89,7 +89,10 @@ fn judge_key(
             signer: Signer { hint: hint.to_owned(), certificate: None, key_file: None },
             name: format!("key {hint}"),
             short,
-            objection: Some(format!("is none of your {} trusted keys", trust.keys().len())),
+            objection: Some(match trust.keys().len() {
+                0 => "is not trusted: you trust no key yet".to_owned(),
+                count => format!("is not among the keys that you trust ({count})"),
+            }),
             hint: "if you know whose key it is, give its public key with `--key`, or put it into \
                    `trusted-keys/` of your settings",
             signed: None,

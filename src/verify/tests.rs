@@ -251,7 +251,7 @@ fn another_key_is_untrusted_and_a_false_signature_is_tampering() {
     let own = fixture.key;
     fixture.key = SigningKey::generate().unwrap();
     fixture.sign();
-    fixture.expect(Verdict::Untrusted, Check::Key, "none of your 1 trusted keys");
+    fixture.expect(Verdict::Untrusted, Check::Key, "not among the keys that you trust (1)");
     assert_eq!(verdict_of(&fixture.report(), Check::Manifest), CheckVerdict::Pass);
 
     // The other key's signature under the trusted key's name.

@@ -322,7 +322,7 @@ hint: `firebrand allowlist` signs what it writes
         str![[r#"
 error[untrusted]: the allowlist is signed by a key that is not trusted for it
   at allowlist.toml.sigstore.json
-  because the key [SHA256] is none of your 1 trusted keys
+  because the key [SHA256] is not among the keys that you trust (1)
 
 hint: if you know whose key it is, name its public key in `trust.allowlist_keys`
 
@@ -369,7 +369,7 @@ fn a_base_model_must_be_signed_by_a_key_that_is_named() {
         str![[r#"
 error[signature]: the model is signed by a key that is not trusted with it
   at checkpoints/tiny/artifact/model.sig
-  because the key [SHA256] is none of your 1 trusted keys
+  because the key [SHA256] is not among the keys that you trust (1)
 
 hint: `model.trusted_keys` asks for a signature
 

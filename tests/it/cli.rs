@@ -460,7 +460,7 @@ fn a_stranger_does_not_trust_our_key_until_it_is_named() {
         str![[r#"
 ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
-FAIL  trusted key        the key [SHA256] is none of your 0 trusted keys
+FAIL  trusted key        the key [SHA256] is not trusted: you trust no key yet
 -     signature          needs the public key
 ok    signed statement   OpenSSF Model Signing v1.0, 9 files
 ok    other files        none: all are the model's

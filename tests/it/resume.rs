@@ -388,7 +388,7 @@ fn a_run_that_has_no_time_to_save_says_so_and_stops() {
     says(
         &said,
         str![[r#"
-finishing step 2; again to stop now
+finishing step [..]; again to stop now
 warning: stopping without saving: the last save took [TIME], and the grace is 0 s
 stopped after step [..] of 100000; the same command continues
 

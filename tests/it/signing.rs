@@ -823,7 +823,7 @@ untrusted: signed by a key that you do not trust
 # good.chain.pem, trusting rsa-root.pem
 ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
-FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: it is issued by `CN=Root,O=Example`, which is none of your 1 trusted authorities
+FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: it is issued by `CN=Root,O=Example`, which is not among the authorities that you trust (1)
 ok    signature          ECDSA P-256 with SHA-256
 ok    signed statement   OpenSSF Model Signing v1.0, 2 files
 ok    other files        none: all are the model's
@@ -871,7 +871,7 @@ untrusted: signed by a key that you do not trust
 # rsa.chain.pem, trusting root.pem
 ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
-FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: it is issued by `CN=RSA Root,O=Example`, which is none of your 1 trusted authorities
+FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: it is issued by `CN=RSA Root,O=Example`, which is not among the authorities that you trust (1)
 ok    signature          ECDSA P-256 with SHA-256
 ok    signed statement   OpenSSF Model Signing v1.0, 2 files
 ok    other files        none: all are the model's
@@ -919,7 +919,7 @@ untrusted: signed by a key that you do not trust
 # p384.chain.pem, trusting rsa-root.pem
 ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
-FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: it is issued by `CN=Root,O=Example`, which is none of your 1 trusted authorities
+FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: it is issued by `CN=Root,O=Example`, which is not among the authorities that you trust (1)
 ok    signature          ECDSA P-384 with SHA-384
 ok    signed statement   OpenSSF Model Signing v1.0, 2 files
 ok    other files        none: all are the model's
@@ -1281,7 +1281,7 @@ verified
         str![[r#"
 ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
-FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: it is issued by `CN=Root,O=Example`, which is none of your 1 trusted authorities
+FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: it is issued by `CN=Root,O=Example`, which is not among the authorities that you trust (1)
 ok    signature          ECDSA P-256 with SHA-256
 ok    signed statement   OpenSSF Model Signing v1.0, 9 files
 ok    other files        none: all are the model's
@@ -1292,7 +1292,7 @@ ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [HEX] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
 ok    lineage files      8 files as stated
-FAIL  attestation        line 1: the certificate `CN=Release,O=Example` does not count: it is issued by `CN=Root,O=Example`, which is none of your 1 trusted authorities
+FAIL  attestation        line 1: the certificate `CN=Release,O=Example` does not count: it is issued by `CN=Root,O=Example`, which is not among the authorities that you trust (1)
 signed by certificate `CN=Release,O=Example`
 untrusted: signed by a key that you do not trust
 

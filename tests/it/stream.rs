@@ -1,6 +1,6 @@
 //! From a hub to rows: pull, lock, stream and go on, as whole commands against a hub with faults.
 
-use crate::common::{from_error, hub, says};
+use crate::common::{hub, says};
 use snapbox::str;
 
 use std::path::{Path, PathBuf};
@@ -215,7 +215,7 @@ hint: `firebrand pull` with the configuration writes it there
         .filter(|line| !line.trim_start().starts_with("fetched "))
         .map(|line| format!("{line}\n"));
     says(
-        from_error(&said.collect::<String>()),
+        said.collect::<String>(),
         str![[r#"
          hub  `data/train-00001-of-00003.jsonl` came damaged and is fetched again: its digest is not that in the hub's list
 error[hub]: `data/train-00001-of-00003.jsonl` of the data set `o/d` arrives damaged
@@ -361,7 +361,7 @@ fn a_hub_that_dies_in_the_middle_costs_no_step() {
     let (code, _, said) = fresh(&more);
     assert_eq!(code, 2, "{said}");
     says(
-        from_error(&said),
+        &said,
         str![[r#"
      fetched  o/d/data/validation-00000-of-00001.jsonl, 1.3 kB in [TIME]
 chat template: checkpoints/tiny/artifact/chat_template.jinja, sha256 [HEX]
@@ -390,7 +390,7 @@ hint: check its spelling; a private one needs an access token in `HF_TOKEN`
     let (code, _, said) = fresh(&more);
     assert_eq!(code, 2, "{said}");
     says(
-        from_error(&said),
+        &said,
         str![[r#"
 chat template: checkpoints/tiny/artifact/chat_template.jinja, sha256 [HEX]
 o/d (validation): 10 records in 1 files (as locked) of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
@@ -533,7 +533,7 @@ fn models_come_from_the_hub_without_code_and_without_pickles() {
     add(&scene.hub, "models/o/own", "main", &with_code);
     let said = scene.fails("here", 1, &["plan", "stream.toml", "--set", "model.base=o/own"]);
     says(
-        from_error(&said),
+        &said,
         str![[r#"
      fetched  o/own/config.json, 392 B in [TIME]
 error[untrusted]: `o/own` cannot be used: this model runs a program from its repository (`auto_map` names `modeling_own.M`), which is never fetched or run; choose a model of a known family
@@ -551,7 +551,7 @@ hint: on this machine there is no directory `o/own`
     add(&scene.hub, "models/o/renamed", "main", &renamed);
     let said = scene.fails("here", 1, &["plan", "stream.toml", "--set", "model.base=o/renamed"]);
     says(
-        from_error(&said),
+        &said,
         str![[r#"
      fetched  o/renamed/config.json, 348 B in [TIME]
      fetched  o/renamed/chat_template.jinja, 802 B in [TIME]

@@ -180,12 +180,6 @@ pub fn relative(ours: &[f32], reference: &[f32]) -> f64 {
     (difference / size.max(1e-30)).sqrt()
 }
 
-/// What a command says from its first error on.
-pub fn from_error(said: &str) -> &str {
-    let begin = said.find("\nerror: ").map_or(0, |place| place + 1);
-    &said[begin..]
-}
-
 /// What a run says, without what it announces and reports of its steps, which `cli::` has whole.
 pub fn without_progress(said: &str) -> String {
     const BEGINS: [&str; 11] = [
@@ -308,7 +302,7 @@ impl Run {
     /// from the first one on.
     #[track_caller]
     pub fn fails_with(&self, code: i32, arguments: &[&str], errors: Inline) {
-        says(from_error(&self.fails(code, arguments)), errors);
+        says(self.fails(code, arguments), errors);
     }
 
     /// Trains the base model, so that there is something to adapt.
