@@ -18,7 +18,9 @@ use firebrand::model::{
     WeightSource, families, generate, load,
 };
 use firebrand::objectives;
-use firebrand::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, from_vec, host};
+use firebrand::ops::{
+    Activation, AttentionConfig, Frequencies, LogitConfig, RopeScaling, from_vec, host,
+};
 use firebrand::random::Stream;
 use firebrand::weights::Element;
 use serde_json::{Value, json};
@@ -594,6 +596,7 @@ fn configurations_of_real_checkpoints_are_understood() {
         (gemma2(), 9_241_705_984, [Some(4096), None]),
         (gemma3(), 268_098_176, [Some(512), None]),
         (olmo2, 1_484_916_736, [None; 2]),
+        (olmo3(), 7_298_011_136, [Some(4096), None]),
     ] {
         let mut config = common.clone();
         config.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
@@ -606,6 +609,47 @@ fn configurations_of_real_checkpoints_are_understood() {
         let [first, last] = [found.layers.first(), found.layers.last()];
         assert_eq!([first, last].map(|layer| window(layer.unwrap())), windows);
     }
+}
+
+/// OLMo 3 7B as its first checkpoints have it.
+fn olmo3() -> Value {
+    let kinds: Vec<_> = (1..=32)
+        .map(|number| if number % 4 == 0 { "full_attention" } else { "sliding_attention" })
+        .collect();
+    json!({
+        "model_type": "olmo3", "architectures": ["Olmo3ForCausalLM"], "attention_bias": false,
+        "hidden_size": 4096, "intermediate_size": 11008, "layer_types": kinds,
+        "max_position_embeddings": 65536, "num_attention_heads": 32, "num_hidden_layers": 32,
+        "num_key_value_heads": 32, "pad_token_id": 100_277, "rms_norm_eps": 1e-6,
+        "rope_scaling": {
+            "attention_factor": 1.207_944_154_167_983_6, "beta_fast": 32, "beta_slow": 1,
+            "factor": 8.0, "original_max_position_embeddings": 8192, "rope_type": "yarn",
+        },
+        "rope_theta": 500_000, "sliding_window": 4096, "tie_word_embeddings": false,
+        "use_cache": false, "vocab_size": 100_278,
+    })
+}
+
+/// Long contexts stretch the rotation of layers without a window alone.
+#[test]
+fn olmo3_stretches_positions_in_layers_that_see_everything() {
+    let describe = |change: Value| {
+        let mut config = olmo3();
+        config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        families::describe(&ModelJson::from_value(config))
+    };
+    let found = describe(json!({})).unwrap();
+    for (index, layer) in found.layers.iter().enumerate() {
+        let BlockDescription::Attention(attention) = &layer.residuals[0].block else {
+            panic!("attention comes first")
+        };
+        let rope = attention.rope.as_ref().expect("all have one");
+        let stretched = matches!(rope.scaling, RopeScaling::Yarn { .. });
+        assert_eq!((stretched, rope.theta), ((index + 1) % 4 == 0, 5e5));
+    }
+    assert_eq!(describe(json!({"layer_types": null})).unwrap(), found);
+    let error = describe(json!({"rope_theta": 1e6})).unwrap_err().to_string();
+    assert!(error.contains("`rope_theta`"), "{error}");
 }
 
 /// Gemma 2 9B as its first checkpoints have it.
