@@ -62,7 +62,7 @@ impl AdapterKind for Entry {
     }
 
     fn of_run(&self, config: &RunConfig) -> Option<Arc<dyn Adapter>> {
-        let settings = LoraSettings::read(&config.owned)?;
+        let settings = LoraSettings::of_run(&config.owned)?;
         config
             .owned
             .boolean("lora.use_dora")

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
 use super::ecdsa::Public;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 
 /// More than a certificate with every extension there is needs.
 const MAX_BYTES: usize = 64 * 1024;
@@ -99,7 +99,7 @@ impl Certificate {
         for part in text.split(BEGIN).skip(1) {
             let body = part.split(END).next().unwrap_or_default();
             let (_, document) = Document::from_pem(&format!("{BEGIN}{body}{END}\n"))
-                .context("a certificate in the PEM text is damaged")?;
+                .context_code(ErrorCode::Key, "a certificate in the PEM text is damaged")?;
             all.push(Self::from_der(document.as_bytes()).map_err(Error::key)?);
         }
         if all.is_empty() {

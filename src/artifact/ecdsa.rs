@@ -7,7 +7,7 @@ use p256::pkcs8::{
     DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding, spki,
 };
 
-use crate::error::{Context, Result};
+use crate::error::{Context, ErrorCode, Result};
 use crate::files::Digest;
 
 /// The same code for each curve, whose crate is called `curve` in it.
@@ -118,8 +118,8 @@ pub enum Secret {
 impl Secret {
     /// A new key on P-256, from the operating system's random numbers.
     pub fn generate() -> Result<Self> {
-        let secret =
-            p256::SecretKey::try_generate().context("cannot get random numbers for a key")?;
+        let secret = p256::SecretKey::try_generate()
+            .context_code(ErrorCode::Key, "cannot get random numbers for a key")?;
         Ok(Self::P256(secret.into()))
     }
 
@@ -153,7 +153,9 @@ impl Secret {
     /// Signs a message; the signature is ASN.1 DER.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         on_curve!(self, key => {
-            let signature: curve::ecdsa::Signature = key.try_sign(message).context("cannot sign")?;
+            let signature: Result<curve::ecdsa::Signature> =
+                key.try_sign(message).context_code(ErrorCode::Key, "cannot sign");
+            let signature = signature?;
             Ok(signature.to_der().as_bytes().to_vec())
         })
     }
@@ -170,6 +172,6 @@ impl Secret {
                 None => secret.to_pkcs8_pem(LineEnding::LF),
             }
         })
-        .context("cannot encode the key")
+        .context_code(ErrorCode::Key, "cannot encode the key")
     }
 }

@@ -99,9 +99,8 @@ impl Bundle {
 
     /// Reads a bundle strictly: whatever two readers could understand differently is a defect.
     pub fn parse(bytes: &[u8]) -> Result<Self, Defect> {
-        let value = files::parse_json(bytes).map_err(|error| {
-            Defect::Malformed([vec![error.what], error.causes].concat().join(": "))
-        })?;
+        let value =
+            files::parse_json(bytes).map_err(|error| Defect::Malformed(error.with_causes()))?;
         let bundle = object(&value, "the bundle")?;
         only_keys(bundle, "the bundle", &["mediaType", "verificationMaterial", "dsseEnvelope"])?;
         if text(bundle, "mediaType")? != MEDIA_TYPE {

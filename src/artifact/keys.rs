@@ -13,7 +13,7 @@ use super::pae::pre_authentication_encoding;
 use super::password::{self, Password};
 use super::pem::{only_block, read_pem, refuse_shared};
 use super::program::Program;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 
 pub use super::key_files::{
     ENVIRONMENT, KeyOrigin, PRIVATE_FILE, PUBLIC_FILE, TRUSTED_FOLDER, config_home, held_by,
@@ -45,7 +45,9 @@ impl PublicKey {
         }
         let block = only_block(text, &["PUBLIC KEY"])?;
         match Public::from_pem(&block) {
-            Some(key @ Public::P256(_)) => Self::new(key).context("cannot encode the key"),
+            Some(key @ Public::P256(_)) => {
+                Self::new(key).context_code(ErrorCode::Key, "cannot encode the key")
+            }
             _ => Err(Error::key("not a P-256 public key").hint("only P-256 keys are supported")),
         }
     }
@@ -93,7 +95,8 @@ enum Holder {
 
 impl SigningKey {
     pub(super) fn new(secret: Secret) -> Result<Self> {
-        let public = PublicKey::new(secret.public()).context("cannot encode the key")?;
+        let public = PublicKey::new(secret.public())
+            .context_code(ErrorCode::Key, "cannot encode the key")?;
         Ok(Self { holder: Holder::Here(secret), public, chain: Vec::new() })
     }
 

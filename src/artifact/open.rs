@@ -14,7 +14,7 @@ use crate::adapters::{self, Adapter};
 use crate::checkpoint::{self, RestoredCheckpoint};
 use crate::config::Init;
 use crate::device;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{DATA_LOCK, FileEntry, has_file, read_json_hashed};
 use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, Supply};
 use crate::model::{self, Description, Loaded, Model};
@@ -88,7 +88,10 @@ pub fn opened_on(
     let mut opened = device::guarded(device.on_gpu(), "loading the model", || {
         let opened = open()?;
         // Uploads fail when they are waited for.
-        device.device.sync().context("the model could not be put on the device")?;
+        device
+            .device
+            .sync()
+            .context_code(ErrorCode::Device, "the model could not be put on the device")?;
         Ok::<_, Error>(opened)
     })??;
     opened.model.computing = device.computing();
@@ -245,7 +248,7 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
                     notes: loaded.note.into_iter().chain(other.map(said_of)).collect(),
                 });
             }
-            Err(error) => last = last.because(error.what),
+            Err(error) => last = last.because(error.into_what()),
         }
     }
     Err(last)

@@ -10,7 +10,7 @@ use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::Kdf;
 
 use super::ecdsa::Secret;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 
 /// The environment variable that holds the password.
 pub const VARIABLE: &str = "FIREBRAND_KEY_PASSWORD";
@@ -71,9 +71,10 @@ fn refuse_empty(password: &Password) -> Result<()> {
 ///
 /// `password` is asked for only if the block can be decrypted at all.
 pub(super) fn open(block: &str, password: impl FnOnce() -> Result<Password>) -> Result<Secret> {
-    let (_, document) = Document::from_pem(block).context("the encrypted key is damaged")?;
+    let (_, document) =
+        Document::from_pem(block).context_code(ErrorCode::Key, "the encrypted key is damaged")?;
     let info = EncryptedPrivateKeyInfoOwned::from_der(document.as_bytes())
-        .context("the key's encryption is not supported")
+        .context_code(ErrorCode::Key, "the key's encryption is not supported")
         .map_err(|error| error.hint(RENEW))?;
     refuse_costly(&info.encryption_algorithm)?;
     let plain = info.decrypt(&**password()?).map_err(|cause| match cause {
@@ -121,7 +122,7 @@ mod terminal {
     use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
     use super::{MAX_LENGTH, Password, VARIABLE};
-    use crate::error::{Context, Error, Result};
+    use crate::error::{Context, Error, ErrorCode, Result};
 
     const BACKSPACE: [u8; 2] = [0x08, 0x7f];
     const INTERRUPT: u8 = 0x03;
@@ -148,9 +149,13 @@ mod terminal {
                 Error::key("the private key needs a password, and there is no terminal to ask on")
                     .hint(format!("put the password into the environment variable `{VARIABLE}`"))
             })?;
-        let mut silent = silence(terminal).context("cannot ask for the password")?;
+        let mut silent =
+            silence(terminal).context_code(ErrorCode::Key, "cannot ask for the password")?;
         let question = crate::error::printable(question);
-        silent.terminal.write_all(question.as_bytes()).context("cannot ask for the password")?;
+        silent
+            .terminal
+            .write_all(question.as_bytes())
+            .context_code(ErrorCode::Key, "cannot ask for the password")?;
         read(&mut silent.terminal)
     }
 
@@ -169,7 +174,8 @@ mod terminal {
             p256::elliptic_curve::zeroize::Zeroizing::new(Vec::with_capacity(MAX_LENGTH));
         let mut key = [0];
         loop {
-            let count = terminal.read(&mut key).context("cannot read the password")?;
+            let count =
+                terminal.read(&mut key).context_code(ErrorCode::Key, "cannot read the password")?;
             match key[0] {
                 _ if count == 0 => break,
                 b'\r' | b'\n' => break,
@@ -188,7 +194,8 @@ mod terminal {
                 key => typed.push(key),
             }
         }
-        let text = std::str::from_utf8(&typed).context("the password is not valid UTF-8")?;
+        let text = std::str::from_utf8(&typed)
+            .context_code(ErrorCode::Key, "the password is not valid UTF-8")?;
         Ok(Password::new(text.to_owned()))
     }
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::merge::{Change, Rows, Sink, Weights};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{FileEntry, NewFile, failed};
 use crate::weights::{Element, ShardStream, TensorPlace, to_f32};
 
@@ -222,7 +222,8 @@ fn in_format(shard: &ShardStream, element: Element) -> Result<Vec<u8>> {
 }
 
 fn parsed(header: &[u8]) -> Result<Value> {
-    serde_json::from_slice(&header[8..]).context("the header of the base model cannot be read")
+    serde_json::from_slice(&header[8..])
+        .context_code(ErrorCode::Weights, "the header of the base model cannot be read")
 }
 
 fn unbind(metadata: &mut Map<String, Value>) {

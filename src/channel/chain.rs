@@ -241,8 +241,9 @@ fn read(path: &Path) -> Result<ChannelEntry> {
         return Err(refused("the signed statement is not a channel pointer"));
     }
     let pointer = Pointer::parse(&bundle.payload).map_err(|error| {
-        let whole = [vec![error.what], error.causes].concat();
-        whole.into_iter().fold(refused("the pointer is damaged"), Error::because)
+        let parts = error.into_parts();
+        let whole = std::iter::once(parts.what).chain(parts.causes);
+        whole.fold(refused("the pointer is damaged"), Error::because)
     })?;
     let sha256 = Digest::of(&bytes);
     Ok(ChannelEntry { pointer, bundle, sha256, path: path.to_path_buf() })

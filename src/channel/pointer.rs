@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::envelope::Bundle;
 use crate::artifact::keys::SigningKey;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{Digest, parse_json};
 use crate::verify::allowlist::rfc3339;
 
@@ -124,8 +124,8 @@ impl Pointer {
     /// Reads the signed bytes, strictly.
     pub fn parse(payload: &[u8]) -> Result<Self> {
         let value = parse_json(payload)?;
-        let pointer: Self =
-            serde_json::from_value(value).context("this is not a channel pointer")?;
+        let pointer: Self = serde_json::from_value(value)
+            .context_code(ErrorCode::Channel, "this is not a channel pointer")?;
         let texts = [Some(&pointer.reason), Some(&pointer.model.name)];
         let places = [pointer.model.path.as_ref(), pointer.model.uri.as_ref()];
         // Programs read these line by line.
@@ -247,16 +247,16 @@ mod tests {
 error[channel]: this is not a channel pointer
   because its serial number is out of range
 "serial":2,"kind" -> "serial":2,"serial":3,"kind"
-error: not valid JSON
+error[file]: not valid JSON
   because the key `serial` appears twice at line 1 column 45
 "serial":2,"kind" -> "serial":100000000,"kind"
 error[channel]: this is not a channel pointer
   because its serial number is out of range
 "kind" -> "more":1,"kind"
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because unknown field `more`, expected one of `channel`, `serial`, `nonce`, `kind`, `issued`, `expires`, `model`, `previous`, `reason`, `vsa_sha256`, `metrics`
 "promote" -> "forward"
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because unknown variant `forward`, expected `promote` or `rollback`
 2026-11-19 -> 2026-10-19
 error[channel]: this is not a channel pointer
@@ -271,7 +271,7 @@ error[channel]: this is not a channel pointer
 error[channel]: this is not a channel pointer
   because its model has not exactly one of `path` and `uri`
 1.25 -> null
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because invalid type: null, expected f64
 "path":"models/a" -> "uri":" "
 error[channel]: this is not a channel pointer
@@ -280,7 +280,7 @@ error[channel]: this is not a channel pointer
 error[channel]: this is not a channel pointer
   because only the first pointer of a channel has a `nonce`
 "kind" -> "nonce":"short","kind"
-error: this is not a channel pointer
+error[channel]: this is not a channel pointer
   because `short` is not a lower-case SHA-256 digest
 
 "#]],

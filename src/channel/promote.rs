@@ -193,9 +193,7 @@ impl Chain {
             looked_at.push(model.sig_sha256);
             let good = match back.get(&model.sig_sha256) {
                 Some(time) => Err(format!("it was taken back at {time:.0}")),
-                None => self
-                    .good(entry, given, trust)
-                    .map_err(|error| [vec![error.what], error.causes].concat().join(": ")),
+                None => self.good(entry, given, trust).map_err(|error| error.with_causes()),
             };
             match good {
                 Ok(()) => return Ok((entry, passed_over)),

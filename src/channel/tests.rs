@@ -483,7 +483,7 @@ hint: fetch it from there and name its folder with `--model`
 "#]],
     );
     let place_of = || place.channel().where_to(&place.trust(), &place.seen());
-    assert_eq!(place_of().unwrap(), uri.unwrap());
+    assert_eq!(Some(place_of().unwrap().as_str()), uri);
     assert_eq!(resolve(Some(&model)).unwrap().path(), model);
     refused(resolve(Some(&other)), "another model");
     let later = place.trust().at("2999-01-01T00:00:00Z".parse().unwrap());

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::FORMAT;
-use crate::error::{Context, Error};
+use crate::error::{Context, Error, ErrorCode};
 use crate::files::{FileEntry, Hashing};
 
 /// Name of the list.
@@ -71,8 +71,9 @@ impl Manifest {
         let path = folder.join(MANIFEST);
         let damaged = |error: Error| Unusable::Bad("damaged", error.at(folder));
         let bytes = read(&path)?;
-        let json: serde_json::Value =
-            serde_json::from_slice(&bytes).context("broken manifest").map_err(damaged)?;
+        let json: serde_json::Value = serde_json::from_slice(&bytes)
+            .context_code(ErrorCode::Checkpoint, "broken manifest")
+            .map_err(damaged)?;
         if let Some(format) = json["format"].as_u64()
             && format > u64::from(FORMAT)
         {
@@ -85,8 +86,9 @@ impl Manifest {
                 .hint("continue with the newer program that wrote it"),
             ));
         }
-        let manifest: Self =
-            serde_json::from_value(json).context("broken manifest").map_err(damaged)?;
+        let manifest: Self = serde_json::from_value(json)
+            .context_code(ErrorCode::Checkpoint, "broken manifest")
+            .map_err(damaged)?;
         let mut names: Vec<&str> = vec![MANIFEST];
         for entry in &manifest.files {
             if entry.path.contains(['/', '\\']) || entry.path.starts_with('.') {

@@ -47,8 +47,8 @@ impl Retention {
         let found = newest(root)?;
         let steps: Vec<u64> = found.iter().map(|(step, _)| *step).collect();
         let kept = self.kept(&steps, evaluations);
-        let unwanted = found.iter().filter(|(step, _)| !kept.contains(step));
-        unwanted.map(|(step, folder)| remove(root, *step, folder)).collect()
+        let mut unwanted = found.iter().filter(|(step, _)| !kept.contains(step));
+        unwanted.try_for_each(|(step, folder)| remove(root, *step, folder))
     }
 
     /// Makes `needed` bytes fit into the budget. What `keep_every` and `keep_best` keep goes,

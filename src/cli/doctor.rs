@@ -178,7 +178,7 @@ pub fn answer(adapter: &str) -> Result<ExitCode> {
     let adapter = serde_json::from_str(adapter).context("not an adapter")?;
     let mut at = |what: &str| data_line(&device::stage(what));
     let found = device::open_adapter(&adapter).and_then(|opened| parity(&opened, &mut at));
-    let found = found.map_err(|error| [vec![error.what], error.causes].concat().join(": "));
+    let found = found.map_err(|error| error.with_causes());
     data_json(&serde_json::to_string(&found).context("cannot encode the answer")?)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -254,10 +254,9 @@ fn disk(speed: &DiskSpeed) -> String {
     )
 }
 
+#[cfg(feature = "gpu")]
 #[cfg(test)]
 mod tests {
-    #![cfg(feature = "gpu")]
-
     use super::*;
     use crate::ops::parity::Compared;
     use crate::snapshots::says;

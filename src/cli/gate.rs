@@ -10,7 +10,7 @@ use crate::cli::verify::{model_directory, trust};
 use crate::cli::{data_json, data_lines, talk};
 use crate::config::DeviceChoice;
 use crate::device;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::files::{cache_home, write_atomic};
 use crate::gate::{self, Decision, Meter, Policy, Report, Request, attest};
 use crate::hub::Policy as SupplyPolicy;
@@ -65,8 +65,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     // An error on the way is no verdict, whatever it is elsewhere.
-    let (report, directory, key) =
-        judge(args).map_err(|error| Error { kind: Kind::Failed, ..error })?;
+    let (report, directory, key) = judge(args).map_err(Error::failed)?;
     write(args, &report)?;
     match &key {
         Some(_) if report.decision == Decision::Undecided => {
@@ -76,8 +75,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             talk("the verdict is not signed: no trusted key has signed a verdict on these bytes");
         }
         Some(key) => {
-            let path = attest::attest(&report, &directory, key)
-                .map_err(|error| Error { kind: Kind::Failed, ..error })?;
+            let path = attest::attest(&report, &directory, key).map_err(Error::failed)?;
             talk(&format!("signed by {}: {}", key.name(), path.display()));
         }
         None => {}

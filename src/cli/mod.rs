@@ -283,7 +283,7 @@ fn exit_code(error: &Error) -> ExitCode {
     if output::is_broken_pipe(error) {
         return ExitCode::SUCCESS; // the reader of our output had enough
     }
-    talk_of(&error);
+    talk_of(error);
     match error.kind {
         Kind::Refused => ExitCode::from(1),
         Kind::Failed => ExitCode::from(2),

@@ -137,7 +137,7 @@ fn page(run: &str) {
         .and_then(|home| Trust::of_user(&home))
         .and_then(|trust| write_page(run, &run.join(PAGE_FILE), &trust));
     if let Err(error) = written {
-        let why = [vec![error.what], error.causes].concat().join(": ");
+        let why = error.with_causes();
         talk(&format!("warning: there is no page about the run: {why}"));
     }
 }

@@ -20,7 +20,7 @@ use crate::cli::{data_json, data_line, talk, talk_of};
 use crate::config::DeviceChoice;
 use crate::data::Codec;
 use crate::device;
-use crate::error::{Error, ErrorCode, Kind, Result, printable};
+use crate::error::{Error, ErrorCode, Result, printable};
 use crate::evaluation::{Report, Subject, Suite, evaluate};
 use crate::event::Stop;
 use crate::files::{FileEntry, cache_home};
@@ -83,7 +83,10 @@ pub struct Args {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    duration(text).map_err(|error| [vec![error.what], error.hints].concat().join("; "))
+    duration(text).map_err(|error| {
+        let parts = error.into_parts();
+        [vec![parts.what], parts.hints].concat().join("; ")
+    })
 }
 
 /// What is the same in each round.
@@ -129,7 +132,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Ok(false) if args.once => return Ok(ExitCode::SUCCESS),
             Ok(false) => {}
             // A well-formed no of the channel or the model is no answer to whether it drifted.
-            Err(error) if args.once => return Err(Error { kind: Kind::Failed, ..error }),
+            Err(error) if args.once => return Err(error.failed()),
             // The hub may be back in the next round.
             Err(error) if error.code != ErrorCode::DiskFull => talk_of(&error),
             Err(error) => return Err(error),

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::document::key::OwnedKeys;
 use crate::document::{
-    self, DocumentKind, Effect, Entries, KeyTable, Origin, Problems, Values, is_name, shown,
+    self, DocumentKind, Effect, Entries, KeyTable, Origin, Problems, Setting, Value, Values,
+    is_name, shown,
 };
 use crate::error::{Error, Result};
 use crate::files::Digest;
@@ -116,9 +117,9 @@ pub fn load(known: &KeyTable, path: &Path, overrides: &[String]) -> Result<Loade
 /// As [`load`].
 pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> {
     let named = |values: &Values, problems: &mut Problems| check_name(path, values, problems);
-    let document = document::parse(known, path, bytes, overrides, named)?;
-    let config = resolve(known, &document.values, name(path, &document.values));
-    let entries = entries_of(known, &config);
+    let mut document = document::parse(known, path, bytes, overrides, named)?;
+    decide(known, &mut document.values, path);
+    let entries = Entries::of(known, &document.values);
     let resolved = entries.flat();
     Ok(Loaded {
         canonical: entries.to_toml(),
@@ -128,25 +129,8 @@ pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8], overrides: &[String]) 
         resolved,
         text_sha256: document.sha256,
         overrides: document.overrides,
-        config,
+        config: RunConfig::read(known, &document.values),
     })
-}
-
-/// All values of a config.
-fn entries_of(known: &KeyTable, config: &RunConfig) -> Entries {
-    let mut entries = Entries::default();
-    entries.text("name", &config.name);
-    entries.integer("seed", config.seed);
-    config.model.write(&mut entries);
-    config.data.write(&mut entries);
-    config.train.write(&mut entries);
-    config.eval.write(&mut entries);
-    config.checkpoint.write(&mut entries);
-    config.output.write(&mut entries);
-    config.trust.write(&mut entries);
-    config.device.write(&mut entries);
-    known.write_owned(&config.owned, &mut entries);
-    entries
 }
 
 /// The name of the run: as given, else that of the file.
@@ -165,28 +149,64 @@ fn check_name(path: &Path, values: &Values, problems: &mut Problems) {
     }
 }
 
-/// Defaults that other keys decide are decided here.
-fn resolve(known: &KeyTable, values: &Values, name: String) -> RunConfig {
-    let model = ModelConfig::read(values);
+/// Decides the defaults that other keys decide. All that is read or rendered of the values comes
+/// after this.
+fn decide(known: &KeyTable, values: &mut Values, path: &Path) {
+    let name = name(path, values);
     // Trained weights are easily spoilt, random ones have nothing to lose.
     let of_section = known
         .default_by_section("train.learning_rate", values)
         .map(|toml| toml.parse().expect("the default of a section is a number"));
-    let learning_rate = of_section.unwrap_or(match model.init {
+    let learning_rate = of_section.unwrap_or(match Init::of(values, "model.init") {
         Init::Random => 1e-3,
         Init::Pretrained => 2e-5,
     });
-    RunConfig {
-        seed: values.integer("seed"),
-        data: DataConfig::read(values),
-        train: TrainConfig::read(values, learning_rate),
-        eval: EvalConfig::read(values),
-        checkpoint: CheckpointConfig::read(values),
-        output: OutputConfig::read(values, &name),
-        trust: TrustConfig::read(values),
-        device: DeviceConfig::read(values),
-        owned: known.owned_of(values),
-        model,
-        name,
+    let depending = [
+        ("train.learning_rate", Value::Number(learning_rate)),
+        ("output.dir", Value::Text(format!("checkpoints/{name}"))),
+        ("name", Value::Text(name)),
+    ];
+    for (path, default) in depending {
+        if values.get(path).is_none() {
+            values.set(path, default);
+        }
+    }
+    // One of two keys that exclude each other may have a default.
+    for key in known.keys() {
+        for other in key.excludes {
+            match (values.is_given(key.path), values.is_given(other)) {
+                (true, false) => values.forget(other),
+                (false, true) => values.forget(key.path),
+                _ => {}
+            }
+        }
+    }
+    if let Some(columns) = values.get("data.columns").cloned() {
+        values.forget("data.columns");
+        for sets in ["data.train", "data.validation"] {
+            for set in values.tables_mut(sets) {
+                if set.get("columns").is_none() {
+                    set.set("columns", columns.clone());
+                }
+            }
+        }
+    }
+}
+
+impl RunConfig {
+    fn read(known: &KeyTable, values: &Values) -> Self {
+        Self {
+            name: values.text("name"),
+            seed: values.integer("seed"),
+            model: ModelConfig::read(values),
+            data: DataConfig::read(values),
+            train: TrainConfig::read(values),
+            eval: EvalConfig::read(values),
+            checkpoint: CheckpointConfig::read(values),
+            output: OutputConfig::read(values),
+            trust: TrustConfig::read(values),
+            device: DeviceConfig::read(values),
+            owned: known.owned_of(values),
+        }
     }
 }

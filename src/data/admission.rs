@@ -128,7 +128,7 @@ impl Admission {
         said.warnings.splice(0..0, warnings.iter().skip(self.bad_said).cloned());
         self.bad_said = warnings.len();
         match self.check() {
-            Err(error) if self.notes_refusals => self.note(error.what),
+            Err(error) if self.notes_refusals => self.note(error.into_what()),
             checked => checked?,
         }
         Ok(said)

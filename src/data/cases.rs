@@ -192,7 +192,7 @@ fn case(
 /// The last answer of a conversation and what comes before it; the completion of a prompt. The
 /// inner error is why the record cannot be used.
 fn question(content: &Content, codec: &Codec) -> Result<Result<Option<Question>, String>> {
-    let one_line = |error: Error| error.what;
+    let one_line = |error: Error| error.into_what();
     let tokens = |text: &str| codec.tokenizer.encode(text).map_err(one_line).map(|it| it.tokens);
     let conversation = match content {
         Content::Text(_) | Content::Preference { .. } => return Ok(Ok(None)),

@@ -66,7 +66,7 @@ fn a_text_begins_and_ends_once() {
     };
     let expected = completion("the", " sea");
     assert_eq!(completion("<|bos|>the", " sea<|endoftext|>"), expected);
-    assert_eq!(*expected.1.last().unwrap(), true);
+    assert!(*expected.1.last().unwrap());
     // A prompt that ends with it is no answer that does.
     let (tokens, loss_mask) = completion("the<|endoftext|>", "");
     assert!(tokens.ends_with(&[0, 0]) && loss_mask.ends_with(&[false, true]), "{tokens:?}");

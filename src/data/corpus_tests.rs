@@ -80,7 +80,7 @@ chat template: [REPOSITORY]/tests/fixtures/tokenizer/chat_template.jinja, sha256
     );
     let [warning] = corpus.warnings.as_slice() else { panic!("{:?}", corpus.warnings) };
     says(
-        &warning,
+        warning,
         snapbox::str![[
             r#"[FOLDER]/c.jsonl: prompt and completion are trained on as plain text, without the model's chat template; for questions and answers of a chat write `columns = { instruction = "prompt", output = "completion" }`"#
         ]],
@@ -440,7 +440,7 @@ fn a_name_that_the_template_prints_undefined_is_said_once() {
     let said = about_name(&[&a]);
     let [one] = said.as_slice() else { panic!("{said:?}") };
     says(
-        &one,
+        one,
         snapbox::str![
             "the chat template prints `nane`, which is undefined, so it writes nothing there, first [FOLDER]/a.jsonl:2"
         ],

@@ -297,7 +297,7 @@ impl<T: Writes> Check<'_, T> {
         // What the template does not ask for may stand elsewhere by accident only.
         let is_written = match value.as_str() {
             Some(text) if is_asked => self.regions.look(home, text) != Certainty::Nowhere,
-            Some(text) => self.regions.look_at_home(home, text),
+            Some(text) => self.regions.look_for_field(home, key, text),
             None => is_asked,
         };
         if !is_written {
@@ -374,7 +374,8 @@ impl<T: Writes> Check<'_, T> {
                 continue;
             }
             let what = if piece.what.is_empty() { piece.example.as_str() } else { piece.what };
-            missing.unused.push(Unused::by_template(piece.loss, what, piece.example.clone()));
+            let unused = Unused::by_template(piece.loss, what, piece.example.clone());
+            unused.put(&mut missing.unused);
         }
         missing.silent.retain(|message| !heard.contains(message));
         missing

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::example::CorpusEntry;
 use super::example::{Example, RecordId};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::Digest;
 
 const MAGIC: &[u8; 8] = b"FBEXMPL1";
@@ -116,7 +116,8 @@ impl Writer {
 
     /// Adds an example of the record at `line`.
     pub fn push(&mut self, line: u64, digest: &Digest, example: &Example) -> Result<()> {
-        let count = u32::try_from(example.tokens.len()).context("an example is too long")?;
+        let count = u32::try_from(example.tokens.len())
+            .context_code(ErrorCode::Data, "an example is too long")?;
         let runs = runs(&example.loss_mask);
         let out = &mut self.block;
         out.extend(line.to_le_bytes());
@@ -263,7 +264,8 @@ impl<T> Reader<T> {
     /// The examples of a block; `name` is the data file's.
     pub fn block(&self, number: usize, name: &Arc<str>) -> Result<Vec<CorpusEntry>> {
         let block = &self.blocks[number];
-        let length = usize::try_from(block.length).context("a block is too large")?;
+        let length =
+            usize::try_from(block.length).context_code(ErrorCode::Data, "a block is too large")?;
         let bytes = self.read_at(block.offset, length)?;
         self.check(&bytes, &block.sha256)?;
         let mut rest = bytes.as_slice();

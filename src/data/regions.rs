@@ -69,6 +69,15 @@ impl<'a> Regions<'a> {
             || escaped(piece).iter().any(|form| self.take(home, form))
     }
 
+    /// Whether a field of a message stands in a region, of which the template does not ask: it is
+    /// written where all fields are. A short value stands there by accident where its name does
+    /// not.
+    pub fn look_for_field(&mut self, home: usize, name: &str, value: &str) -> bool {
+        let within = self.regions.get(home).and_then(|it| self.text.get(it.range.clone()));
+        let is_named = |text| is_long(value) || has_word(text, name);
+        within.is_some_and(is_named) && self.look_at_home(home, value)
+    }
+
     /// Finds a piece in a region outside of what was found there before.
     pub fn take(&mut self, home: usize, piece: &str) -> bool {
         let text = self.text;
@@ -105,11 +114,22 @@ fn places<'a>(text: &'a [u8], piece: &'a [u8]) -> impl Iterator<Item = usize> + 
     at_once.chain(searched.flatten().map(move |at| rest + at))
 }
 
-/// Whether a piece stands in a text, or so that it would be found in one of its regions.
-pub fn stands(text: &str, piece: &str, anyhow: bool) -> bool {
+/// Whether a value is found by itself, not by accident.
+fn is_long(value: &str) -> bool {
+    value.trim().len() >= SHORT
+}
+
+/// Whether the value of a field stands in a text; `unasked` is the name of one that the template
+/// does not ask for, which would be found in some region ([`Regions::look_for_field`]).
+pub fn stands(text: &str, value: &str, unasked: Option<&str>) -> bool {
+    let piece = value.trim();
     let mut found = places(text.as_bytes(), piece.as_bytes());
-    let long = anyhow || piece.len() >= SHORT;
-    found.any(|at| long || is_word(text, &(at..at + piece.len())))
+    match unasked {
+        Some(name) if !is_long(piece) => {
+            has_word(text, name) && found.any(|at| is_word(text, &(at..at + piece.len())))
+        }
+        _ => found.next().is_some(),
+    }
 }
 
 /// Whether a text has a piece as a word of its own.
@@ -170,6 +190,21 @@ mod tests {
         assert_eq!(regions.look(1, "yes"), Certainty::Surely);
         assert_eq!(regions.look(2, "maybe"), Certainty::Nowhere);
         assert_eq!(regions.look(2, ""), Certainty::Surely);
+    }
+
+    #[test]
+    fn a_short_field_that_is_not_asked_for_stands_beside_its_name() {
+        let text = "author: cat<u>the cat is a cat of London, a city on the Thames<a>en";
+        let mut regions = Regions::new(text, [11, text.find("<a>").unwrap()]);
+        assert!(regions.look_for_field(0, "author", "cat"));
+        assert!(!regions.look_for_field(0, "author", "cat"), "it is taken");
+        assert!(!regions.look_for_field(1, "author", "cat"));
+        assert!(!regions.look_for_field(2, "lang", "en"));
+        assert!(regions.look_for_field(1, "source", "London, a city on the Thames"));
+        assert!(stands(text, "cat", Some("author")) && !stands(text, "cat", Some("writer")));
+        assert!(
+            stands(text, "cat", None) && stands(text, "London, a city on the Thames", Some("x"))
+        );
     }
 
     #[test]

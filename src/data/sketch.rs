@@ -45,7 +45,8 @@ impl Sketch {
                 (None, None) => break,
                 (Some(a), Some(b)) if a == b => {
                     common += 1;
-                    (left.next(), right.next());
+                    left.next();
+                    right.next();
                 }
                 (Some(a), Some(b)) if a < b => drop(left.next()),
                 (Some(_), None) => drop(left.next()),

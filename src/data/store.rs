@@ -228,7 +228,7 @@ impl Store {
         let _ = fs::remove_file(opened.reader.path());
         *self.slot(id).lock().unwrap_or_else(PoisonError::into_inner) = None;
         let again = self.open(id)?;
-        read(&again.reader).map_err(|second| second.because(error.what))
+        read(&again.reader).map_err(|second| second.because(error.into_what()))
     }
 }
 

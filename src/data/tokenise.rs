@@ -110,7 +110,7 @@ fn make_all(
             let name = Path::new(&**reading.name);
             choice = match detect(name, &batch, reading.format) {
                 Err(error) if reading.watch.is_some() => {
-                    refusal.get_or_insert(error.what);
+                    refusal.get_or_insert(error.into_what());
                     detect_anyway(&batch)
                 }
                 choice => choice?,

@@ -87,11 +87,31 @@ impl Unused {
         Self { loss, what: what.to_owned(), example, by: TEMPLATE.into() }
     }
 
+    /// Adds it to a list that has just not got it: messages mostly have the same fields.
+    pub fn put(self, list: &mut Vec<Self>) {
+        const FIELDS: usize = 16;
+        if !list.iter().rev().take(FIELDS).any(|before| *before == self) {
+            list.push(self);
+        }
+    }
+
     /// What is said of all records that have it, after their number; of a column, its name.
     pub fn phrase(&self) -> Cow<'_, str> {
         match self.loss {
             Loss::Column => Cow::Borrowed(&self.what),
             _ => Cow::Owned(format!("hold {} that {}", self.what, self.by)),
+        }
+    }
+
+    /// Whether this is what is said of it, without writing it.
+    fn is_phrase(&self, phrase: &str) -> bool {
+        let end = |rest: &str| rest.strip_prefix(" that ") == Some(&*self.by);
+        match self.loss {
+            Loss::Column => phrase == self.what,
+            _ => phrase
+                .strip_prefix("hold ")
+                .and_then(|rest| rest.strip_prefix(self.what.as_str()))
+                .is_some_and(end),
         }
     }
 }
@@ -133,17 +153,18 @@ pub struct Count {
 
 /// Counts what is left out of the record at `line`.
 pub fn count(counts: &mut Vec<Count>, unused: &[Unused], line: u64) {
-    let phrases: Vec<Cow<str>> = unused.iter().map(Unused::phrase).collect();
-    for (index, (one, phrase)) in unused.iter().zip(&phrases).enumerate() {
-        if phrases[..index].contains(phrase) {
+    for (index, one) in unused.iter().enumerate() {
+        let same =
+            |other: &Unused| other.loss == one.loss && other.what == one.what && other.by == one.by;
+        if unused[..index].iter().any(same) {
             continue; // a record counts once
         }
-        let place = counts.iter().position(|c| c.phrase == *phrase && c.loss == one.loss);
-        match place {
+        let is_one = |count: &Count| count.loss == one.loss && one.is_phrase(&count.phrase);
+        match counts.iter().position(is_one) {
             Some(place) => counts[place].records += 1,
             None if counts.len() == DIFFERENT => {}
             None => {
-                let phrase = phrase.clone().into_owned();
+                let phrase = one.phrase().into_owned();
                 counts.push(Count { loss: one.loss, phrase, records: 1, first: line });
             }
         }

@@ -183,10 +183,9 @@ fn ended(status: ExitStatus) -> String {
     }
 }
 
+#[cfg(unix)]
 #[cfg(test)]
 mod tests {
-    #![cfg(unix)]
-
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -22,6 +22,12 @@ macro_rules! choices {
             }
         }
 
+        impl $crate::document::Setting for $name {
+            fn of(values: &$crate::document::Values, path: &str) -> Self {
+                values.choice(path, Self::from_name)
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.name())

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use super::DocumentKind;
 use super::effect::Effect;
 use super::key::{Key, OwnedKeys, Section, ValueKind};
-use super::render::Entries;
-use super::typed;
-use super::value::Values;
+use super::value::{Value, Values};
 
 /// A setting of another tool that has no key here: tool, name, what takes its place.
 pub type Note = (&'static str, &'static str, &'static str);
@@ -156,42 +154,41 @@ impl KeyTable {
         defaults.find(|(key, _)| *key == path).map(|(_, toml)| *toml)
     }
 
-    /// The values that belong to others, as far as they mean something beside the rest.
-    pub(crate) fn owned_of(&self, values: &Values) -> Values {
+    /// The keys that have a value which means something beside the others, in their order.
+    pub(super) fn telling<'a>(
+        &'a self,
+        values: &'a Values,
+    ) -> impl Iterator<Item = (&'static Key, &'a Value)> {
         let holds = |condition: Option<(&str, &[&str])>| {
             condition.is_none_or(|(decider, wanted)| {
                 values.word(decider).is_some_and(|value| wanted.contains(&value))
             })
         };
+        let sections = self.sections.iter().filter(move |section| {
+            let is_there = !section.optional || values.has_section(section.name);
+            is_there && holds(section.only_with)
+        });
+        let keys = sections.flat_map(|section| section.keys.iter().copied());
+        keys.filter(move |key| holds(key.only_with))
+            .filter_map(|key| Some((key, values.get(key.path)?)))
+    }
+
+    /// The values that belong to others, as far as they mean something beside the rest.
+    pub(crate) fn owned_of(&self, values: &Values) -> Values {
         let mut owned = Values::default();
-        for section in self.owned.iter().map(|part| part.section) {
-            let written = values.section(section.name);
-            if !holds(section.only_with) || (section.optional && written.is_none()) {
-                continue;
+        for (key, value) in self.telling(values) {
+            let owners = self.owned.iter().map(|part| part.section);
+            let mut keys = owners.flat_map(|section| section.keys);
+            if keys.any(|it| it.path == key.path) {
+                owned.insert(key.path, value.clone());
             }
-            if let Some(origin) = written.filter(|_| section.optional) {
+        }
+        for section in self.owned.iter().map(|part| part.section).filter(|it| it.optional) {
+            if let Some(origin) = values.section(section.name) {
                 owned.mark_section(section.name, origin);
-            }
-            for key in section.keys.iter().filter(|key| holds(key.only_with)) {
-                if let Some(value) = values.get(key.path) {
-                    owned.insert(key.path, value.clone());
-                }
             }
         }
         owned
-    }
-
-    /// Puts the values that belong to others where they are rendered.
-    pub(crate) fn write_owned(&self, owned: &Values, entries: &mut Entries) {
-        for OwnedKeys { section, before, .. } in &self.owned {
-            for key in section.keys {
-                match owned.get(key.path) {
-                    Some(value) if key.silent_default && typed::is_default(key, value) => {}
-                    Some(value) => entries.insert_before(before, key.path, value.clone()),
-                    None => {}
-                }
-            }
-        }
     }
 
     /// Of values by path, those whose effect passes a test.

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::value::Value;
+use super::key::{DefaultValue, Key, ValueKind};
+use super::key_table::KeyTable;
+use super::typed;
+use super::value::{Value, Values};
 use crate::files::Digest;
 
 const NEVER_FAILS: &str = "writing to a string cannot fail";
@@ -13,56 +16,33 @@ const NEVER_FAILS: &str = "writing to a string cannot fail";
 pub(crate) struct Entries(Vec<(String, Value)>);
 
 impl Entries {
-    /// Puts a value before that of a key, or before those of a section.
-    pub(crate) fn insert_before(&mut self, before: &str, path: &str, value: Value) {
-        let found = |path: &str| {
-            path.strip_prefix(before).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let place = self.0.iter().position(|(path, _)| found(path));
-        let place = place.expect("what stands after the keys of others is always rendered");
-        self.0.insert(place, (path.to_owned(), value));
-    }
-
-    pub(crate) fn text(&mut self, path: &str, text: &str) {
-        self.0.push((path.to_owned(), Value::Text(text.to_owned())));
-    }
-
-    pub(crate) fn optional_text(&mut self, path: &str, text: Option<&str>) {
-        if let Some(text) = text {
-            self.text(path, text);
+    /// What values say, in the order of the keys: all that mean something beside the others.
+    pub(crate) fn of(known: &KeyTable, values: &Values) -> Self {
+        let mut entries = Self::default();
+        for (key, value) in known.telling(values) {
+            entries.add(key, key.path.to_owned(), value);
         }
+        entries
     }
 
-    pub(crate) fn texts(&mut self, path: &str, texts: &[String]) {
-        self.0.push((path.to_owned(), Value::Texts(texts.to_vec())));
-    }
-
-    pub(crate) fn pairs(&mut self, path: &str, pairs: &BTreeMap<String, String>) {
-        self.0.push((path.to_owned(), Value::Pairs(pairs.clone())));
-    }
-
-    pub(crate) fn arguments(
-        &mut self,
-        path: &str,
-        arguments: &BTreeMap<String, serde_json::Value>,
-    ) {
-        self.0.push((path.to_owned(), Value::Arguments(arguments.clone())));
-    }
-
-    pub(crate) fn integer(&mut self, path: &str, integer: u64) {
-        self.0.push((path.to_owned(), Value::Integer(integer)));
-    }
-
-    pub(crate) fn size(&mut self, path: &str, size: usize) {
-        self.integer(path, size as u64);
-    }
-
-    pub(crate) fn number(&mut self, path: &str, number: f64) {
-        self.0.push((path.to_owned(), Value::Number(number)));
-    }
-
-    pub(crate) fn boolean(&mut self, path: &str, boolean: bool) {
-        self.0.push((path.to_owned(), Value::Boolean(boolean)));
+    fn add(&mut self, key: &Key, path: String, value: &Value) {
+        let is_silent = match key.default {
+            DefaultValue::Absent(_) => value.is_nothing(),
+            _ => key.silent_default && typed::is_default(key, value),
+        };
+        match (&key.kind, value) {
+            _ if is_silent => {}
+            (ValueKind::Tables { keys, .. }, Value::Tables(tables)) => {
+                for (index, table) in tables.iter().enumerate() {
+                    for key in *keys {
+                        if let Some(value) = table.get(key.path) {
+                            self.add(key, format!("{path}.{index}.{}", key.path), value);
+                        }
+                    }
+                }
+            }
+            _ => self.0.push((path, value.clone())),
+        }
     }
 
     /// Canonical TOML: every value, fixed order, one way to write each.

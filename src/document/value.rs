@@ -30,6 +30,19 @@ pub enum Value {
 }
 
 impl Value {
+    /// Whether it is an array or a table with nothing in it.
+    pub(super) fn is_nothing(&self) -> bool {
+        match self {
+            Self::Texts(texts) => texts.is_empty(),
+            Self::Integers(integers) => integers.is_empty(),
+            Self::Pairs(pairs) => pairs.is_empty(),
+            Self::Numbers(numbers) => numbers.is_empty(),
+            Self::Arguments(arguments) => arguments.is_empty(),
+            Self::Tables(tables) => tables.is_empty(),
+            Self::Text(_) | Self::Integer(_) | Self::Number(_) | Self::Boolean(_) => false,
+        }
+    }
+
     /// What another key can depend on: a text, or `true` or `false`.
     pub(super) fn word(&self) -> Option<&str> {
         match self {
@@ -101,8 +114,8 @@ impl Values {
         self.sections.get(name).copied()
     }
 
-    /// Forgets what the user wrote for this key.
-    pub(super) fn forget(&mut self, path: &'static str) {
+    /// Forgets the value of a key, whoever set it.
+    pub fn forget(&mut self, path: &'static str) {
         self.entries.remove(path);
         self.given.remove(path);
     }
@@ -251,7 +264,8 @@ impl Values {
         }
     }
 
-    pub(super) fn tables_mut(&mut self, path: &str) -> &mut [Values] {
+    /// The tables of an array, to set what they lack.
+    pub fn tables_mut(&mut self, path: &str) -> &mut [Values] {
         match self.entries.get_mut(path) {
             Some(Value::Tables(tables)) => tables,
             _ => &mut [],

@@ -32,7 +32,7 @@ macro_rules! codes {
             $(
                 #[doc = $meaning]
                 pub fn $constructor(what: impl Into<String>) -> Self {
-                    Self::new(what).code(ErrorCode::$variant)
+                    Self::new(ErrorCode::$variant, what)
                 }
             )+
         }
@@ -114,8 +114,10 @@ codes! {
         "The gate's verdict does not allow it.";
     OutputClosed, output_closed, "output-closed",
         "The reader of the output closed it; the program ends with exit code 0.";
+    Internal, internal, "internal",
+        "The program itself failed: nothing that it was given should lead to this.";
     Other, other, "other",
-        "None of these.";
+        "None of these: an error of a newer version, as a report of its holds it.";
 }
 
 impl std::fmt::Display for ErrorCode {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -47,9 +48,14 @@ impl fmt::Display for Place {
 
 /// One problem: what, where, the lower-level cause, and hints on what to do.
 ///
-/// Several problems found at once travel as one error with `others`.
+/// Several problems found at once travel as one error with `others`. It is one pointer wide: most
+/// functions return it, and few ever do.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<ErrorParts>);
+
+/// What an error says.
+#[derive(Debug)]
+pub struct ErrorParts {
     /// Lower case, no final period, names in backticks.
     pub what: String,
     /// Where it happened.
@@ -67,28 +73,54 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error that says `what`, of none of the codes: where there is one, use its constructor.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self {
+    /// The constructors, one for each code, stand beside the codes.
+    fn new(code: ErrorCode, what: impl Into<String>) -> Self {
+        Self(Box::new(ErrorParts {
             what: what.into(),
             place: None,
             causes: Vec::new(),
             hints: Vec::new(),
             kind: Kind::Failed,
-            code: ErrorCode::Other,
+            code,
             others: Vec::new(),
-        }
+        }))
     }
 
     /// A well-formed no (exit code 1).
     pub fn refused(code: ErrorCode, what: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, code, ..Self::new(what) }
+        let mut error = Self::new(code, what);
+        error.kind = Kind::Refused;
+        error
     }
 
     /// Says what kind of error it is.
     #[must_use]
-    pub fn code(self, code: ErrorCode) -> Self {
-        Self { code, ..self }
+    pub fn code(mut self, code: ErrorCode) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Makes a no into something that stopped the work (exit code 2).
+    #[must_use]
+    pub fn failed(mut self) -> Self {
+        self.kind = Kind::Failed;
+        self
+    }
+
+    /// What went wrong, without anything else.
+    pub fn into_what(self) -> String {
+        self.0.what
+    }
+
+    /// What went wrong and what lay underneath, in one line.
+    pub fn with_causes(self) -> String {
+        let ErrorParts { what, causes, .. } = *self.0;
+        [vec![what], causes].concat().join(": ")
+    }
+
+    /// Its parts, to move them.
+    pub fn into_parts(self) -> ErrorParts {
+        *self.0
     }
 
     /// An error about a whole file.
@@ -131,12 +163,23 @@ impl Error {
     }
 }
 
+impl Deref for Error {
+    type Target = ErrorParts;
+
+    fn deref(&self) -> &ErrorParts {
+        &self.0
+    }
+}
+
+impl DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut ErrorParts {
+        &mut self.0
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.code {
-            ErrorCode::Other => write!(f, "error: {}", hung(&self.what))?,
-            code => write!(f, "error[{code}]: {}", hung(&self.what))?,
-        }
+        write!(f, "error[{}]: {}", self.code, hung(&self.what))?;
         if let Some(place) = &self.place {
             write!(f, "\n  at {place}")?;
         }
@@ -184,15 +227,21 @@ pub fn catch_panic<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String
 
 /// Says what was being done when a lower-level error came.
 pub trait Context<T> {
-    /// Wraps the error with `what`.
+    /// Wraps an error that no input leads to: one of the code `internal`.
     fn context(self, what: impl Into<String>) -> Result<T>;
+    /// Wraps the error with `what`, and says what kind of error that is.
+    fn context_code(self, code: ErrorCode, what: impl Into<String>) -> Result<T>;
     /// Wraps the error with `what`, and names the file: one of the code `file`.
     fn context_at(self, what: impl Into<String>, file: impl AsRef<Path>) -> Result<T>;
 }
 
 impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|cause| Error::new(what).because(cause))
+        self.context_code(ErrorCode::Internal, what)
+    }
+
+    fn context_code(self, code: ErrorCode, what: impl Into<String>) -> Result<T> {
+        self.map_err(|cause| Error::new(code, what).because(cause))
     }
 
     fn context_at(self, what: impl Into<String>, file: impl AsRef<Path>) -> Result<T> {
@@ -218,13 +267,13 @@ mod tests {
 
     #[test]
     fn an_error_shows_what_where_why_and_what_to_do() {
-        let error = Error::new("unknown key `lr_rate` in `[train]`")
+        let error = Error::config("unknown key `lr_rate` in `[train]`")
             .at_position("a.toml", 14, 1)
             .because("strict")
             .hint("did you mean `learning_rate`?");
         assert_eq!(
             error.to_string(),
-            "error: unknown key `lr_rate` in `[train]`\n  at a.toml:14:1\n  because strict\n\n\
+            "error[config]: unknown key `lr_rate` in `[train]`\n  at a.toml:14:1\n  because strict\n\n\
              hint: did you mean `learning_rate`?"
         );
     }
@@ -232,7 +281,7 @@ mod tests {
     #[test]
     fn a_panic_that_is_expected_becomes_a_text() {
         assert_eq!(catch_panic(|| 1), Ok(1));
-        let nested = || catch_panic(|| panic!("no {}", 1)).and_then(|()| Ok(()));
+        let nested = || catch_panic(|| -> () { panic!("no {}", 1) });
         assert_eq!(catch_panic(nested), Ok(Err("no 1".to_owned())));
         assert!(
             catch_panic(|| [0][std::hint::black_box(1)]).unwrap_err().contains("out of bounds")
@@ -241,8 +290,8 @@ mod tests {
 
     #[test]
     fn control_characters_never_reach_the_terminal() {
-        let error = Error::new("tensor `a\u{1b}[2J`");
-        assert_eq!(error.to_string(), "error: tensor `a\\u{1b}[2J`");
+        let error = Error::weights("tensor `a\u{1b}[2J`");
+        assert_eq!(error.to_string(), "error[weights]: tensor `a\\u{1b}[2J`");
     }
 
     #[test]

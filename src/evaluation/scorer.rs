@@ -91,10 +91,9 @@ fn numbers(text: &str, wanted: usize) -> Result<Vec<f64>> {
     Ok(found)
 }
 
+#[cfg(unix)]
 #[cfg(test)]
 mod tests {
-    #![cfg(unix)]
-
     use serde_json::json;
 
     use super::*;

@@ -98,7 +98,7 @@ impl Suite {
                 revision: values.optional_text("data.revision"),
                 subset: values.optional_text("data.subset"),
                 split: values.optional_text("data.split"),
-                files: values.texts("data.files"),
+                files: values.optional_texts("data.files").unwrap_or_default(),
                 columns: values.pairs("data.columns").unwrap_or_default(),
                 ..DataSetConfig::new(values.text("data.path"))
             },

@@ -88,8 +88,9 @@ fn expression(text: &str) -> Regex {
 fn compiled(path: &Path) -> Result<TaskKind> {
     std::fs::metadata(path).context_at("cannot read the schema", path)?;
     let bytes = read_bytes(path, BYTES_MAX)?;
-    let json = crate::files::parse_json(&bytes)
-        .map_err(|error| Error::config("the schema is no JSON").at(path).because(error.what))?;
+    let json = crate::files::parse_json(&bytes).map_err(|error| {
+        Error::config("the schema is no JSON").at(path).because(error.into_what())
+    })?;
     let schema = jsonschema::validator_for(&json).map_err(|error| {
         Error::config("this is no JSON Schema").at(path).because(error.to_string())
     })?;

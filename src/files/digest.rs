@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?
             .parse()
-            .map_err(|error: Error| serde::de::Error::custom(error.what))
+            .map_err(|error: Error| serde::de::Error::custom(error.into_what()))
     }
 }
 

@@ -123,10 +123,9 @@ impl NewFile {
         if bytes > 0 {
             use rustix::fs::{FallocateFlags, fallocate};
             use rustix::io::Errno;
-            match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
-                Err(Errno::NOSPC) => return Err(Errno::NOSPC.into()),
-                // A hint only: other refusals come again, and clearer, when it is written.
-                Err(_) | Ok(()) => {}
+            // A hint only: other refusals come again, and clearer, when it is written.
+            if fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) == Err(Errno::NOSPC) {
+                return Err(Errno::NOSPC.into());
             }
         }
         #[cfg(not(target_os = "linux"))]

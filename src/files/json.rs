@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use super::digest::{Digest, FileEntry};
 use super::open::{lfs_pointer, lfs_refusal, open_regular};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 
 /// Reads a file of at most `limit` bytes as strict JSON.
 pub fn read_json(path: &Path, limit: u64) -> Result<Value> {
@@ -52,7 +52,9 @@ pub fn read_hashed(path: &Path, name: &str, limit: u64) -> Result<(Vec<u8>, File
 
 /// Parses strict JSON.
 pub fn parse_json(bytes: &[u8]) -> Result<Value> {
-    serde_json::from_slice::<Strict>(bytes).map(|strict| strict.0).context("not valid JSON")
+    serde_json::from_slice::<Strict>(bytes)
+        .map(|strict| strict.0)
+        .context_code(ErrorCode::File, "not valid JSON")
 }
 
 /// Before the digits of an integer beyond 64 bits: such an integer is kept as a string, since a

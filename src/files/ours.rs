@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, FileType};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Context, Error, Result};
 
@@ -116,7 +116,7 @@ fn look(folder: &Path, root: &Path, depth: usize) -> Result<()> {
 }
 
 /// What is no regular file, in words.
-fn irregular(path: &PathBuf, kind: FileType, root: &Path) -> Option<&'static str> {
+fn irregular(path: &Path, kind: FileType, root: &Path) -> Option<&'static str> {
     if kind.is_file() {
         return None;
     }

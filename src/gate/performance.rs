@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::decision::{Test, TestKind, TestNumbers, TestOutcome, shown};
 use super::limits::{Direction, MetricLimits};
 use super::performance_config::{Measure, PerformanceRule};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::evaluation::{Performance, Report as Evaluation, Watcher};
 use crate::files::parse_json;
 
@@ -40,9 +40,10 @@ impl Meter {
             let first = said.lines().next().unwrap_or("nothing was said");
             return Err(Error::gate(what).because(format!("{}: {first}", output.status)));
         }
-        let value =
-            parse_json(&output.stdout).map_err(|error| Error::gate(what).because(error.what));
-        let report: Evaluation = serde_json::from_value(value?).context(what)?;
+        let value = parse_json(&output.stdout)
+            .map_err(|error| Error::gate(what).because(error.into_what()));
+        let report: Evaluation =
+            serde_json::from_value(value?).context_code(ErrorCode::Evaluation, what)?;
         if report.model.sha256 != expected.model.sha256 {
             return Err(Error::changed("the model was changed while it was measured").at(model));
         }

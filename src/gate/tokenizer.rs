@@ -120,9 +120,10 @@ fn round_trips(tokenizer: &Tokenizer, cases: &[Case]) -> Result<usize, String> {
         let mut texts = Vec::new();
         super::ngrams::texts(&case.fields, &mut |text| texts.push(text.to_owned()));
         for text in texts {
-            let read = |text: &str| tokenizer.encode_exactly(text).map_err(|error| error.what);
+            let read =
+                |text: &str| tokenizer.encode_exactly(text).map_err(|error| error.into_what());
             let tokens = read(&text)?.tokens;
-            let again = tokenizer.decode(&tokens, false).map_err(|error| error.what)?;
+            let again = tokenizer.decode(&tokens, false).map_err(|error| error.into_what())?;
             if again != text && read(&again)?.tokens != tokens {
                 return Err(format!(
                     "a text of {} does not come back: {} becomes {}",

@@ -259,6 +259,6 @@ fn card(path: &Path) -> Result<String> {
 fn missing(set: &DataSetConfig, error: Error) -> Error {
     Error::file("there is no such file or folder, and it is not the name of a data set on a hub")
         .at(&set.path)
-        .because(error.what)
+        .because(error.into_what())
         .hint("a data set on a hub is `owner/name`")
 }

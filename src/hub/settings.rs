@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::url::Url;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::cache_home;
 
 const ENDPOINT: &str = "https://huggingface.co";
@@ -174,8 +174,9 @@ impl Settings {
         let timing = match set("FIREBRAND_HUB_TIME_SCALE") {
             None => Timing::default(),
             Some(text) => {
-                let factor: f64 =
-                    text.parse().context("`FIREBRAND_HUB_TIME_SCALE` is not a number")?;
+                let factor: f64 = text
+                    .parse()
+                    .context_code(ErrorCode::Usage, "`FIREBRAND_HUB_TIME_SCALE` is not a number")?;
                 if !(0.001..=1000.0).contains(&factor) {
                     return Err(Error::hub(
                         "`FIREBRAND_HUB_TIME_SCALE` must be between 0.001 and 1000",

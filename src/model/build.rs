@@ -7,7 +7,7 @@ use burn::tensor::{Device, FloatDType};
 use rayon::prelude::*;
 
 use crate::device::{Arithmetic, ComputeConfig, memory_bytes_available};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::bytes;
 use crate::files::FileEntry;
 use crate::model::inspect::is_buffer;
@@ -191,7 +191,8 @@ fn read_shards(
 
 /// Memory for a tensor of a file.
 fn memory_for(place: &TensorPlace) -> Result<RawNumbers> {
-    let bytes = usize::try_from(place.bytes).context("a tensor is too large")?;
+    let bytes =
+        usize::try_from(place.bytes).context_code(ErrorCode::Weights, "a tensor is too large")?;
     Ok(RawNumbers::with_capacity(place.element, bytes / place.element.size()))
 }
 

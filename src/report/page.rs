@@ -65,7 +65,7 @@ fn page(found: &Details, run: &Path, trust: &Trust) -> Result<Value> {
     let shown = artifact.is_dir().then(|| family(&artifact, trust));
     let (picture, no_picture) = match shown {
         Some(Ok(family)) => (Some(picture(&family)), None),
-        Some(Err(error)) => (None, Some(error.what)),
+        Some(Err(error)) => (None, Some(error.into_what())),
         None => (None, None),
     };
     let history = found.history.iter().map(|entry| {

@@ -46,8 +46,8 @@ pub(super) fn look(sample: &Sample, report: &mut Report) {
         } else {
             report.add(&PYTHON, name, "it is Python code");
         }
-    } else if first.starts_with("#!") {
-        report.add(&SCRIPT, name, format!("it is a script for `{}`", first[2..].trim()));
+    } else if let Some(program) = first.strip_prefix("#!") {
+        report.add(&SCRIPT, name, format!("it is a script for `{}`", program.trim()));
     } else if SCRIPT_ENDS.contains(&extension.as_str()) {
         report.add(&SCRIPT, name, "it is a script by its name");
     } else if !PROSE.contains(&extension.as_str()) && looks_like_python(&text) {

@@ -24,7 +24,7 @@ mod zip;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Context, Error, Result};
 
@@ -107,7 +107,7 @@ pub fn scan(path: &Path, program: Option<&Path>) -> Result<Report> {
     Ok(report.finish())
 }
 
-fn look(name: &str, path: &PathBuf, folder: &mut Folder, report: &mut Report) {
+fn look(name: &str, path: &Path, folder: &mut Folder, report: &mut Report) {
     report.files += 1;
     let sample = match Sample::open(path, name) {
         Ok(sample) => sample,

@@ -291,7 +291,7 @@ impl<'a> Machine<'a> {
             b'i' => {
                 self.import(first, second)?;
                 self.pickle.calls = true;
-                self.to_mark(0, 1)
+                self.pop_mark(0, 1)
             }
             0x93 => {
                 let [module, name] = self.strings;
@@ -315,11 +315,11 @@ impl<'a> Machine<'a> {
             }
             b'o' => {
                 self.pickle.calls = true;
-                self.to_mark(0, 1)
+                self.pop_mark(0, 1)
             }
-            b'1' => self.to_mark(0, 0),
-            b't' | b'd' | b'l' | 0x91 => self.to_mark(0, 1),
-            b'e' | b'u' | 0x90 => self.to_mark(1, 1),
+            b'1' => self.pop_mark(0, 0),
+            b't' | b'd' | b'l' | 0x91 => self.pop_mark(0, 1),
+            b'e' | b'u' | 0x90 => self.pop_mark(1, 1),
             b'0' => match self.marks.last() {
                 Some(mark) if *mark == self.height => self.marks.pop().map(drop),
                 _ => self.change(1, 0),
@@ -347,7 +347,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Takes everything down to the last mark, and `below` more.
-    fn to_mark(&mut self, below: usize, pushes: usize) -> Option<()> {
+    fn pop_mark(&mut self, below: usize, pushes: usize) -> Option<()> {
         let mark = self.marks.pop()?;
         self.height = mark.min(self.height).checked_sub(below)? + pushes;
         Some(())

@@ -25,7 +25,7 @@ pub(super) fn look(sample: &Sample, report: &mut Report) -> Option<u64> {
             lint.embedding_rows
         }
         Err(error) => {
-            report.unread(&sample.name, error.what);
+            report.unread(&sample.name, error.into_what());
             None
         }
     }

@@ -111,7 +111,7 @@ fn directory(sample: &Sample) -> Option<Directory> {
         let start = sample.read_at(at, 4).ok()?;
         let empty = size == 0 && offset == 0 && end == 0;
         (start == b"PK\x01\x02" || empty).then_some(())?;
-        Some(Directory { at, size, base: at.checked_sub(offset).unwrap_or(0) })
+        Some(Directory { at, size, base: at.saturating_sub(offset) })
     })
 }
 

@@ -234,7 +234,7 @@ pub fn details(path: &Path) -> Result<Details> {
                 newest_whole.get_or_insert(found.state);
                 None
             }
-            Err(error) => Some(error.what),
+            Err(error) => Some(error.into_what()),
         };
         checkpoints.push(Checkpoint {
             name: crate::checkpoint::folder_name(step),

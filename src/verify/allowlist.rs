@@ -291,7 +291,7 @@ const HEADER: &str = "\
 ";
 
 fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
-    let size = std::fs::metadata(path).context_at(&format!("cannot read {what}"), path)?.len();
+    let size = std::fs::metadata(path).context_at(format!("cannot read {what}"), path)?.len();
     if size > BYTES_MAX {
         return Err(Error::untrusted(format!("{what} has {size} bytes and is refused")).at(path));
     }
@@ -335,7 +335,7 @@ fn vouched(bundle: &Bundle, trust: &Trust) -> Result<String> {
 fn check_statement(payload: &[u8], sha256: &Digest) -> Result<()> {
     let value = parse_json(payload).map_err(|error| {
         Error::refused(ErrorCode::Signature, "the allowlist's statement is damaged")
-            .because(error.what)
+            .because(error.into_what())
     })?;
     let is =
         |path: &str, expected: &str| value.pointer(path).and_then(Value::as_str) == Some(expected);

@@ -67,7 +67,7 @@ fn true_attestations_are_told_line_by_line() {
         .collect();
     assert!(lines[0].starts_with("line 1: https://slsa.dev/provenance/v1, "), "{lines:?}");
     says(
-        &lines[1],
+        lines[1],
         snapbox::str![
             "line 2: https://in-toto.io/attestation/test-result/v0.1, 1 files as stated, by key [HEX]"
         ],

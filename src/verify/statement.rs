@@ -40,8 +40,7 @@ type Parsed<T> = Result<T, Problem>;
 
 /// Reads a payload.
 pub(super) fn parse(payload: &[u8]) -> Parsed<Manifest> {
-    let value = files::parse_json(payload)
-        .map_err(|error| malformed([vec![error.what], error.causes].concat().join(": ")))?;
+    let value = files::parse_json(payload).map_err(|error| malformed(error.with_causes()))?;
     let statement = object(&value, "the statement")?;
     keys(statement, "the statement", &["_type", "subject", "predicateType", "predicate"])?;
     expect(statement, "_type", STATEMENT_TYPE)?;

@@ -510,7 +510,7 @@ ok    perplexity [NUMBER] -> [NUMBER]: -0.0 % worse, 5 % allowed
     let third = pointer(&run, 3);
     let reason = third["reason"].as_str().unwrap();
     says(
-        &reason,
+        reason,
         str![
             "drift on eval: accuracy [NUMBER] -> [NUMBER]: 65.8 % worse, only 5 % allowed; loss [NUMBER] -> [NUMBER]: 16.2 % worse, only 5 % allowed; perplexity [NUMBER] -> [NUMBER]: 131.1 % worse, only 5 % allowed"
         ],

@@ -253,7 +253,7 @@ mod software {
         let device = opened.device.clone();
         let size = opened.limits.tensor_bytes as usize; // four times too large
         let failed = attempt(true, || {
-            host(Tensor::<1>::zeros([size], &device).add_scalar(1.0).slice([0..4]))
+            host(Tensor::<1>::zeros([size], &device).add_scalar(1.0).narrow(0, 0, 4))
         });
         assert!(matches!(failed, Err(Failure::Memory(_))), "{failed:?}");
         let works = attempt(true, || host(Tensor::<1>::ones([3], &device).mul_scalar(2.0)));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::common::{cpu, relative, row};
+use crate::common::{cpu, relative, row, says};
 use burn::tensor::Device;
 use firebrand::adapters::{self, Lora, LoraSettings, TargetModules};
 use firebrand::config::{Kernels, Recompute};
@@ -24,6 +24,7 @@ use firebrand::ops::{
 use firebrand::random::Stream;
 use firebrand::weights::Element;
 use serde_json::{Value, json};
+use snapbox::str;
 
 /// Of logits, relative to the largest.
 const LOGITS: f64 = 1e-5;
@@ -649,7 +650,7 @@ fn olmo3_stretches_positions_in_layers_that_see_everything() {
     }
     assert_eq!(describe(json!({"layer_types": null})).unwrap(), found);
     let error = describe(json!({"rope_theta": 1e6})).unwrap_err().to_string();
-    assert!(error.contains("`rope_theta`"), "{error}");
+    says(error, str![]);
 }
 
 /// Gemma 2 9B as its first checkpoints have it.

@@ -113,10 +113,12 @@ fn child() {
             Fault::FullOnce if now == at && needs_room(call) => return Err(full),
             // The attempt that follows, after leftovers were looked for, begins with the same call.
             Fault::FullTwice if (at..=at + 1).contains(&now) => return Err(full),
-            Fault::FullForAWhile if now >= at && needs_room(call) => {
-                if refused.fetch_add(1, Ordering::SeqCst) < WHILE {
-                    return Err(full);
-                }
+            Fault::FullForAWhile
+                if now >= at
+                    && needs_room(call)
+                    && refused.fetch_add(1, Ordering::SeqCst) < WHILE =>
+            {
+                return Err(full);
             }
             Fault::ReadOnly if now >= at && !matches!(call, Call::Sync | Call::SyncDir) => {
                 return Err(io::ErrorKind::ReadOnlyFilesystem.into());
@@ -329,6 +331,7 @@ fn a_run_that_waits_for_room_goes_on_when_there_is_some() {
         str![[r#"
 warning: cannot write the metrics, tried again each step
 warning: not saved: cannot make the folder: no storage space
+...
 warning: waiting for room (`checkpoint.on_disk_full`): cannot write the metrics: no storage space
 
 

@@ -53,7 +53,7 @@ impl AdapterKind for Entry {
     }
 
     fn of_run(&self, config: &RunConfig) -> Option<Arc<dyn Adapter>> {
-        let settings = LoraSettings::read(&config.owned)?;
+        let settings = LoraSettings::of_run(&config.owned)?;
         Some(Arc::new(Lora { settings }))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::adapters::last_name;
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
-use crate::document::{Effect, Value, Values};
+use crate::document::{Effect, Setting, Value, Values, settings};
 use crate::error::{Error, Result, nearest};
 use crate::model::Description;
 
@@ -24,73 +24,67 @@ const NOTES: &[(&str, &str, &str)] = &[
     ("mlx-lm", "scale", "`lora.lora_alpha` is that times `lora.r`"),
 ];
 
-const KEYS: &[Key] = &[
-    Key::new(
-        "lora.r",
-        ValueKind::Integer { min: 1, max: 65_536 },
-        DefaultValue::Value("16"),
-        "Rank of the adapters. Larger can learn more and takes more memory.",
-    )
-    .example("8")
-    .names(&[
-        ("axolotl and TRL", "lora_r"),
-        ("LLaMA-Factory and torchtune", "lora_rank"),
-        ("mlx-lm", "lora_parameters.rank"),
-        ("mlx-lm", "rank"),
-    ]),
-    Key::new(
-        "lora.lora_alpha",
-        ValueKind::Number(Range::above(0.0, 1e6)),
-        DefaultValue::Value("32"),
-        "The adapter's contribution is scaled by `lora_alpha / r`.",
-    )
-    .example("16")
-    .names(&[("other tools", "alpha")]),
-    Key::new(
-        "lora.lora_dropout",
-        ValueKind::Number(Range::below(0.0, 1.0)),
-        DefaultValue::Value("0"),
-        "Share of the adapter's inputs set to zero in training.",
-    )
-    .example("0.05")
-    .names(&[("mlx-lm", "lora_parameters.dropout"), ("mlx-lm", "dropout")]),
-    Key::new(
-        "lora.target_modules",
-        ValueKind::Modules,
-        DefaultValue::Value("\"all-linear\""),
-        "Which linear layers get an adapter: all of them but the output head, or those named.",
-    )
-    .example("[\"q_proj\", \"v_proj\"]")
-    .names(&[
-        ("axolotl and TRL", "lora_target_modules"),
-        ("axolotl", "lora_target_linear"),
-        ("LLaMA-Factory", "lora_target"),
-        ("torchtune", "lora_attn_modules"),
-        ("mlx-lm", "lora_parameters.keys"),
-    ]),
-    Key::new(
-        "lora.use_rslora",
-        ValueKind::Boolean,
-        DefaultValue::Value("false"),
-        "Scale by `lora_alpha / sqrt(r)`, which keeps large ranks stable.",
-    )
-    .example("true")
-    .names(&[("axolotl", "peft_use_rslora")]),
-];
-
-/// What a run is told about its low-rank factors.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoraSettings {
-    /// Rank of the two factors.
-    pub r: usize,
-    /// The product of the factors is scaled by `lora_alpha / r` (`/ sqrt(r)` with `use_rslora`).
-    pub lora_alpha: f64,
-    /// Share of the factors' inputs that is set to zero in training.
-    pub lora_dropout: f64,
-    /// The linear layers that get an adapter.
-    pub target_modules: TargetModules,
-    /// Scale by `lora_alpha / sqrt(r)`.
-    pub use_rslora: bool,
+settings! {
+    /// What a run is told about its low-rank factors.
+    pub struct LoraSettings, KEYS {
+        /// Rank of the two factors.
+        r: usize = Key::new(
+            "lora.r",
+            ValueKind::Integer { min: 1, max: 65_536 },
+            DefaultValue::Value("16"),
+            "Rank of the adapters. Larger can learn more and takes more memory.",
+        )
+        .example("8")
+        .names(&[
+            ("axolotl and TRL", "lora_r"),
+            ("LLaMA-Factory and torchtune", "lora_rank"),
+            ("mlx-lm", "lora_parameters.rank"),
+            ("mlx-lm", "rank"),
+        ]);
+        /// The product of the factors is scaled by `lora_alpha / r` (`/ sqrt(r)` with
+        /// `use_rslora`).
+        lora_alpha: f64 = Key::new(
+            "lora.lora_alpha",
+            ValueKind::Number(Range::above(0.0, 1e6)),
+            DefaultValue::Value("32"),
+            "The adapter's contribution is scaled by `lora_alpha / r`.",
+        )
+        .example("16")
+        .names(&[("other tools", "alpha")]);
+        /// Share of the factors' inputs that is set to zero in training.
+        lora_dropout: f64 = Key::new(
+            "lora.lora_dropout",
+            ValueKind::Number(Range::below(0.0, 1.0)),
+            DefaultValue::Value("0"),
+            "Share of the adapter's inputs set to zero in training.",
+        )
+        .example("0.05")
+        .names(&[("mlx-lm", "lora_parameters.dropout"), ("mlx-lm", "dropout")]);
+        /// The linear layers that get an adapter.
+        target_modules: TargetModules = Key::new(
+            "lora.target_modules",
+            ValueKind::Modules,
+            DefaultValue::Value("\"all-linear\""),
+            "Which linear layers get an adapter: all of them but the output head, or those named.",
+        )
+        .example("[\"q_proj\", \"v_proj\"]")
+        .names(&[
+            ("axolotl and TRL", "lora_target_modules"),
+            ("axolotl", "lora_target_linear"),
+            ("LLaMA-Factory", "lora_target"),
+            ("torchtune", "lora_attn_modules"),
+            ("mlx-lm", "lora_parameters.keys"),
+        ]);
+        /// Scale by `lora_alpha / sqrt(r)`.
+        use_rslora: bool = Key::new(
+            "lora.use_rslora",
+            ValueKind::Boolean,
+            DefaultValue::Value("false"),
+            "Scale by `lora_alpha / sqrt(r)`, which keeps large ranks stable.",
+        )
+        .example("true")
+        .names(&[("axolotl", "peft_use_rslora")]);
+    }
 }
 
 /// Which linear layers get an adapter.
@@ -102,19 +96,19 @@ pub enum TargetModules {
     Names(Vec<String>),
 }
 
+impl Setting for TargetModules {
+    fn of(values: &Values, path: &str) -> Self {
+        match values.get(path) {
+            Some(Value::Texts(names)) => Self::Names(names.clone()),
+            _ => Self::AllLinear,
+        }
+    }
+}
+
 impl LoraSettings {
     /// As a config has them; none if it asks for no low-rank adapter.
-    pub fn read(values: &Values) -> Option<Self> {
-        values.has_section(SECTION).then(|| Self {
-            r: values.size("lora.r"),
-            lora_alpha: values.number("lora.lora_alpha"),
-            lora_dropout: values.number("lora.lora_dropout"),
-            target_modules: match values.get("lora.target_modules") {
-                Some(Value::Texts(names)) => TargetModules::Names(names.clone()),
-                _ => TargetModules::AllLinear,
-            },
-            use_rslora: values.boolean("lora.use_rslora"),
-        })
+    pub fn of_run(values: &Values) -> Option<Self> {
+        values.has_section(SECTION).then(|| Self::read(values))
     }
 }
 

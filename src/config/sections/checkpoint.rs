@@ -1,7 +1,7 @@
 //! `[checkpoint]`: how much work a stop can cost, and how much disk that may take.
 
 use crate::document::key::{DefaultValue, Key, MANY, Section, ValueKind};
-use crate::document::{Effect, Entries, Values, choices};
+use crate::document::{Effect, choices, settings};
 
 choices! {
     /// What happens when the disk has no room for a checkpoint.
@@ -25,40 +25,20 @@ choices! {
     }
 }
 
-/// How much work a stop can cost, and how much disk that may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckpointConfig {
-    /// Saved after every so many steps; 0 only at the end and on interruption.
-    pub every_steps: u64,
-    /// How many are kept; at least two, so that a damaged one can be passed over.
-    pub keep_last: usize,
-    /// Those of every so many steps are kept too, for ever; 0 for none.
-    pub keep_every: u64,
-    /// So many with the least validation loss are kept too.
-    pub keep_best: usize,
-    /// Bytes that the checkpoints of the run may take; `None` for any number.
-    pub disk_budget: Option<u64>,
-    /// When the disk has no room.
-    pub on_disk_full: OnDiskFull,
-    /// Whether steps of other runs are used.
-    pub reuse: Reuse,
-    /// Bytes that steps kept for other runs may take in the cache.
-    pub reuse_limit: u64,
-}
-
-pub(in crate::config) const SECTION: Section = Section::new(
-    "checkpoint",
-    "State to continue from after a stop.",
-    &[
-        Key::new(
+settings! {
+    /// How much work a stop can cost, and how much disk that may take.
+    pub struct CheckpointConfig, KEYS {
+        /// Saved after every so many steps; 0 only at the end and on interruption.
+        every_steps: u64 = Key::new(
             "checkpoint.every_steps",
             ValueKind::Integer { min: 0, max: MANY },
             DefaultValue::Value("100"),
             "Saved after every so many steps. 0 saves only at the end and on interruption.",
         )
         .example("20")
-        .names(&[("axolotl, TRL and LLaMA-Factory", "save_steps"), ("mlx-lm", "save_every")]),
-        Key::new(
+        .names(&[("axolotl, TRL and LLaMA-Factory", "save_steps"), ("mlx-lm", "save_every")]);
+        /// How many are kept; at least two, so that a damaged one can be passed over.
+        keep_last: usize = Key::new(
             "checkpoint.keep_last",
             ValueKind::Integer { min: 2, max: MANY },
             DefaultValue::Value("2"),
@@ -66,15 +46,17 @@ pub(in crate::config) const SECTION: Section = Section::new(
              over.",
         )
         .example("3")
-        .names(&[("axolotl, TRL and LLaMA-Factory", "save_total_limit")]),
-        Key::new(
+        .names(&[("axolotl, TRL and LLaMA-Factory", "save_total_limit")]);
+        /// Those of every so many steps are kept too, for ever; 0 for none.
+        keep_every: u64 = Key::new(
             "checkpoint.keep_every",
             ValueKind::Integer { min: 0, max: MANY },
             DefaultValue::Value("0"),
             "Checkpoints of every so many steps are kept for ever. 0 keeps none for that.",
         )
-        .example("1000"),
-        Key::new(
+        .example("1000");
+        /// So many with the least validation loss are kept too.
+        keep_best: usize = Key::new(
             "checkpoint.keep_best",
             ValueKind::Integer { min: 0, max: MANY },
             DefaultValue::Value("0"),
@@ -82,71 +64,46 @@ pub(in crate::config) const SECTION: Section = Section::new(
              `eval.every_steps` says when it is measured.",
         )
         .example("1")
-        .names(&[("TRL and LLaMA-Factory", "load_best_model_at_end")]),
-        Key::new(
+        .names(&[("TRL and LLaMA-Factory", "load_best_model_at_end")]);
+        /// Bytes that the checkpoints of the run may take; `None` for any number.
+        disk_budget: Option<u64> = Key::new(
             "checkpoint.disk_budget",
             ValueKind::Bytes { min: 1 << 20, max: 1 << 50 },
             DefaultValue::Absent("no limit"),
-            "How many bytes the checkpoints of the run may take. What `keep_every` and \
-             `keep_best` keep goes first; a run whose newest ones cannot fit is refused before it \
-             begins.",
+            "How many bytes the checkpoints of the run may take. What `keep_every` and `keep_best` \
+             keep goes first; a run whose newest ones cannot fit is refused before it begins.",
         )
-        .example("\"10 GB\""),
-        Key::new(
+        .example("\"10 GB\"");
+        /// When the disk has no room.
+        on_disk_full: OnDiskFull = Key::new(
             "checkpoint.on_disk_full",
             ValueKind::Choice(OnDiskFull::NAMES),
             DefaultValue::Value("\"stop\""),
             "When the disk has no room for a checkpoint: `stop` ends the run, `wait` stands still \
              until there is room, `continue` goes on and tries again when the next one is due.",
         )
-        .example("\"wait\""),
-        Key::new(
+        .example("\"wait\"");
+        /// Whether steps of other runs are used.
+        reuse: Reuse = Key::new(
             "checkpoint.reuse",
             ValueKind::Choice(Reuse::NAMES),
             DefaultValue::Value("\"auto\""),
             "`auto` starts from steps that another run has computed and that are the same bit for \
              bit: same base, rows, settings, program and device. `never` computes every step.",
         )
-        .example("\"never\""),
-        Key::new(
+        .example("\"never\"");
+        /// Bytes that steps kept for other runs may take in the cache.
+        reuse_limit: u64 = Key::new(
             "checkpoint.reuse_limit",
             ValueKind::Bytes { min: 0, max: 1 << 50 },
             DefaultValue::Value("10000000000"),
-            "How many bytes the steps kept for other runs may take in the cache. What was not \
-             used for longest goes first.",
+            "How many bytes the steps kept for other runs may take in the cache. What was not used \
+             for longest goes first.",
         )
         .example("\"2 GB\"")
-        .only_with("checkpoint.reuse", &["auto"]),
-    ],
-)
-.effect(Effect::Aside);
-
-impl CheckpointConfig {
-    pub(in crate::config) fn read(values: &Values) -> Self {
-        Self {
-            every_steps: values.integer("checkpoint.every_steps"),
-            keep_last: values.size("checkpoint.keep_last"),
-            keep_every: values.integer("checkpoint.keep_every"),
-            keep_best: values.size("checkpoint.keep_best"),
-            disk_budget: values.optional_integer("checkpoint.disk_budget"),
-            on_disk_full: values.choice("checkpoint.on_disk_full", OnDiskFull::from_name),
-            reuse: values.choice("checkpoint.reuse", Reuse::from_name),
-            reuse_limit: values.integer("checkpoint.reuse_limit"),
-        }
-    }
-
-    pub(in crate::config) fn write(&self, out: &mut Entries) {
-        out.integer("checkpoint.every_steps", self.every_steps);
-        out.size("checkpoint.keep_last", self.keep_last);
-        out.integer("checkpoint.keep_every", self.keep_every);
-        out.size("checkpoint.keep_best", self.keep_best);
-        if let Some(budget) = self.disk_budget {
-            out.integer("checkpoint.disk_budget", budget);
-        }
-        out.text("checkpoint.on_disk_full", self.on_disk_full.name());
-        out.text("checkpoint.reuse", self.reuse.name());
-        if self.reuse == Reuse::Auto {
-            out.integer("checkpoint.reuse_limit", self.reuse_limit);
-        }
+        .only_with("checkpoint.reuse", &["auto"]);
     }
 }
+
+pub(in crate::config) const SECTION: Section =
+    Section::new("checkpoint", "State to continue from after a stop.", KEYS).effect(Effect::Aside);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::document::key::{DefaultValue, Key, Range, ValueKind};
-use crate::document::{Entries, Values, choices};
+use crate::document::{Setting, Values, choices};
 
 /// A file or folder of records, or a data set on the hub.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +84,7 @@ pub(crate) const SUBSET: Key = Key::new(
 pub(crate) const FILES: Key = Key::new(
     "files",
     ValueKind::Texts,
-    DefaultValue::Value("[]"),
+    DefaultValue::Absent("those of subset and split"),
     "Globs of the files to read of a data set on the hub or of a folder, in place of subset and \
      split.",
 )
@@ -173,35 +173,17 @@ impl DataSetConfig {
         }
     }
 
-    /// `columns` are those of all sets.
-    pub(super) fn read(values: &Values, columns: &BTreeMap<String, String>) -> Self {
+    /// As a table of a config has it.
+    pub(super) fn read(values: &Values) -> Self {
         Self {
-            format: values.choice("format", FormatChoice::from_name),
-            revision: values.optional_text("revision"),
-            subset: values.optional_text("subset"),
-            split: values.optional_text("split"),
-            files: values.texts("files"),
-            columns: values.pairs("columns").unwrap_or_else(|| columns.clone()),
-            weight: values.optional_number("weight").unwrap_or(1.0),
+            format: Setting::of(values, "format"),
+            revision: Setting::of(values, "revision"),
+            subset: Setting::of(values, "subset"),
+            split: Setting::of(values, "split"),
+            files: Setting::of(values, "files"),
+            columns: values.pairs("columns").unwrap_or_default(),
+            weight: Option::of(values, "weight").unwrap_or(1.0),
             ..Self::new(values.text("path"))
-        }
-    }
-
-    pub(super) fn write(&self, prefix: &str, has_weight: bool, out: &mut Entries) {
-        let path = |name: &str| format!("{prefix}.{name}");
-        out.text(&path("path"), &self.path);
-        out.text(&path("format"), self.format.name());
-        out.optional_text(&path("revision"), self.revision.as_deref());
-        out.optional_text(&path("subset"), self.subset.as_deref());
-        out.optional_text(&path("split"), self.split.as_deref());
-        if !self.files.is_empty() {
-            out.texts(&path("files"), &self.files);
-        }
-        if !self.columns.is_empty() {
-            out.pairs(&path("columns"), &self.columns);
-        }
-        if has_weight {
-            out.number(&path("weight"), self.weight);
         }
     }
 }

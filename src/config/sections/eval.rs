@@ -1,30 +1,13 @@
 //! `[eval]`: what is measured beside the training loss.
 
 use crate::document::key::{DefaultValue, Key, MANY, Range, Section, ValueKind};
-use crate::document::{Effect, Entries, Values};
+use crate::document::{Effect, settings};
 
-/// What is measured beside the training loss.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EvalConfig {
-    /// Validation loss after every so many steps; 0 only before and after.
-    pub every_steps: u64,
-    /// Answered before and after.
-    pub prompts: Vec<String>,
-    /// Longest answer in tokens.
-    pub max_tokens: usize,
-    /// 0 takes the likeliest token.
-    pub temperature: f64,
-    /// Validation records measured; 0 means all.
-    pub max_records: u64,
-    /// What the finished model is evaluated on besides: a file as `firebrand eval` takes it.
-    pub suite: Option<String>,
-}
-
-pub(in crate::config) const SECTION: Section = Section::new(
-    "eval",
-    "What is measured beside the training loss.",
-    &[
-        Key::new(
+settings! {
+    /// What is measured beside the training loss.
+    pub struct EvalConfig, KEYS {
+        /// Validation loss after every so many steps; 0 only before and after.
+        every_steps: u64 = Key::new(
             "eval.every_steps",
             ValueKind::Integer { min: 0, max: MANY },
             DefaultValue::Value("0"),
@@ -32,8 +15,9 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .effect(Effect::Measures)
         .example("50")
-        .names(&[("axolotl, TRL and LLaMA-Factory", "eval_steps"), ("mlx-lm", "steps_per_eval")]),
-        Key::new(
+        .names(&[("axolotl, TRL and LLaMA-Factory", "eval_steps"), ("mlx-lm", "steps_per_eval")]);
+        /// Answered before and after.
+        prompts: Vec<String> = Key::new(
             "eval.prompts",
             ValueKind::Texts,
             DefaultValue::Value("[]"),
@@ -41,8 +25,9 @@ pub(in crate::config) const SECTION: Section = Section::new(
              turn if the model has a chat template.",
         )
         .effect(Effect::Measures)
-        .example("[\"What is the capital of France?\"]"),
-        Key::new(
+        .example("[\"What is the capital of France?\"]");
+        /// Longest answer in tokens.
+        max_tokens: usize = Key::new(
             "eval.max_tokens",
             ValueKind::Integer { min: 1, max: 131_072 },
             DefaultValue::Value("64"),
@@ -50,16 +35,18 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .effect(Effect::Measures)
         .example("128")
-        .names(&[("axolotl", "eval_max_new_tokens"), ("LLaMA-Factory", "max_new_tokens")]),
-        Key::new(
+        .names(&[("axolotl", "eval_max_new_tokens"), ("LLaMA-Factory", "max_new_tokens")]);
+        /// 0 takes the likeliest token.
+        temperature: f64 = Key::new(
             "eval.temperature",
             ValueKind::Number(Range::closed(0.0, 10.0)),
             DefaultValue::Value("0.0"),
             "How freely answers are drawn. 0 takes the likeliest token every time.",
         )
         .effect(Effect::Measures)
-        .example("0.7"),
-        Key::new(
+        .example("0.7");
+        /// Validation records measured; 0 means all.
+        max_records: u64 = Key::new(
             "eval.max_records",
             ValueKind::Integer { min: 0, max: MANY },
             DefaultValue::Value("0"),
@@ -67,8 +54,9 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .effect(Effect::Measures)
         .example("200")
-        .names(&[("TRL", "max_eval_samples")]),
-        Key::new(
+        .names(&[("TRL", "max_eval_samples")]);
+        /// What the finished model is evaluated on besides: a file as `firebrand eval` takes it.
+        suite: Option<String> = Key::new(
             "eval.suite",
             ValueKind::Line,
             DefaultValue::Absent("the loss alone is measured"),
@@ -77,28 +65,9 @@ pub(in crate::config) const SECTION: Section = Section::new(
              `evaluations.jsonl` of the run.",
         )
         .effect(Effect::Measures)
-        .example("\"eval.toml\""),
-    ],
-);
-
-impl EvalConfig {
-    pub(in crate::config) fn read(values: &Values) -> Self {
-        Self {
-            every_steps: values.integer("eval.every_steps"),
-            prompts: values.texts("eval.prompts"),
-            max_tokens: values.size("eval.max_tokens"),
-            temperature: values.number("eval.temperature"),
-            max_records: values.integer("eval.max_records"),
-            suite: values.optional_text("eval.suite"),
-        }
-    }
-
-    pub(in crate::config) fn write(&self, out: &mut Entries) {
-        out.integer("eval.every_steps", self.every_steps);
-        out.texts("eval.prompts", &self.prompts);
-        out.size("eval.max_tokens", self.max_tokens);
-        out.number("eval.temperature", self.temperature);
-        out.integer("eval.max_records", self.max_records);
-        out.optional_text("eval.suite", self.suite.as_deref());
+        .example("\"eval.toml\"");
     }
 }
+
+pub(in crate::config) const SECTION: Section =
+    Section::new("eval", "What is measured beside the training loss.", KEYS);

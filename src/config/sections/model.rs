@@ -1,36 +1,13 @@
 //! `[model]`: the model that is fine-tuned.
 
 use crate::document::key::{DefaultValue, Key, Section, ValueKind};
-use crate::document::{Effect, Entries, Values, choices};
+use crate::document::{Effect, choices, settings};
 
-/// The model that is fine-tuned.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelConfig {
-    /// A directory, or `owner/name` on the hub.
-    pub base: String,
-    /// Branch, tag or commit on the hub.
-    pub revision: String,
-    /// Public keys of which one must have signed the base model; empty if nobody need have.
-    pub trusted_keys: Vec<String>,
-    /// Where the weights start.
-    pub init: Init,
-}
-
-choices! {
-    /// Where the weights start.
-    Init {
-        /// From the weights of the base model.
-        Pretrained = "pretrained",
-        /// From random numbers; only `config.json` and the tokenizer are read from the base.
-        Random = "random",
-    }
-}
-
-pub(in crate::config) const SECTION: Section = Section::new(
-    "model",
-    "The model that is fine-tuned.",
-    &[
-        Key::new(
+settings! {
+    /// The model that is fine-tuned.
+    pub struct ModelConfig, KEYS {
+        /// A directory, or `owner/name` on the hub.
+        base: String = Key::new(
             "model.base",
             ValueKind::Line,
             DefaultValue::Required,
@@ -45,8 +22,9 @@ pub(in crate::config) const SECTION: Section = Section::new(
             ("Unsloth", "model_name"),
             ("torchtune", "checkpointer.checkpoint_dir"),
             ("torchtune", "checkpoint_dir"),
-        ]),
-        Key::new(
+        ]);
+        /// Branch, tag or commit on the hub.
+        revision: String = Key::new(
             "model.revision",
             ValueKind::Line,
             DefaultValue::Value("\"main\""),
@@ -54,8 +32,9 @@ pub(in crate::config) const SECTION: Section = Section::new(
         )
         .effect(Effect::Weights)
         .example("\"v1.0\"")
-        .names(&[("axolotl", "revision_of_model"), ("TRL and LLaMA-Factory", "model_revision")]),
-        Key::new(
+        .names(&[("axolotl", "revision_of_model"), ("TRL and LLaMA-Factory", "model_revision")]);
+        /// Public keys of which one must have signed the base model; empty if nobody need have.
+        trusted_keys: Vec<String> = Key::new(
             "model.trusted_keys",
             ValueKind::Texts,
             DefaultValue::Absent("the base model need not be signed"),
@@ -63,37 +42,31 @@ pub(in crate::config) const SECTION: Section = Section::new(
              OpenSSF Model Signing format: every file of it that is used, as it was signed.",
         )
         .effect(Effect::Aside)
-        .example("[\"keys/acme.pub.pem\"]"),
-        Key::new(
+        .example("[\"keys/acme.pub.pem\"]");
+        /// Where the weights start.
+        init: Init = Key::new(
             "model.init",
             ValueKind::Choice(Init::NAMES),
             DefaultValue::Value("\"pretrained\""),
-            "Where the weights start: from the base model's own weights, or from random numbers \
-             in its shape (then only config.json and the tokenizer are read from the base).",
+            "Where the weights start: from the base model's own weights, or from random numbers in \
+             its shape (then only config.json and the tokenizer are read from the base).",
         )
         .effect(Effect::Weights)
         .example("\"random\"")
-        .names(&[("axolotl", "reinit_weights"), ("LLaMA-Factory", "train_from_scratch")]),
-    ],
-)
-.plain_value("model.base", "the base model itself is `base` in `[model]`");
-
-impl ModelConfig {
-    pub(in crate::config) fn read(values: &Values) -> Self {
-        Self {
-            base: values.text("model.base"),
-            revision: values.text("model.revision"),
-            trusted_keys: values.optional_texts("model.trusted_keys").unwrap_or_default(),
-            init: values.choice("model.init", Init::from_name),
-        }
-    }
-
-    pub(in crate::config) fn write(&self, out: &mut Entries) {
-        out.text("model.base", &self.base);
-        out.text("model.revision", &self.revision);
-        if !self.trusted_keys.is_empty() {
-            out.texts("model.trusted_keys", &self.trusted_keys);
-        }
-        out.text("model.init", self.init.name());
+        .names(&[("axolotl", "reinit_weights"), ("LLaMA-Factory", "train_from_scratch")]);
     }
 }
+
+choices! {
+    /// Where the weights start.
+    Init {
+        /// From the weights of the base model.
+        Pretrained = "pretrained",
+        /// From random numbers; only `config.json` and the tokenizer are read from the base.
+        Random = "random",
+    }
+}
+
+pub(in crate::config) const SECTION: Section =
+    Section::new("model", "The model that is fine-tuned.", KEYS)
+        .plain_value("model.base", "the base model itself is `base` in `[model]`");

@@ -134,6 +134,6 @@ fn bad_overrides_get_the_same_help_as_the_file() {
 #[test]
 fn problems_of_the_file_come_before_those_of_the_command_line() {
     let error = read_with(&format!("{LEAST}[train]\nepoch = 1\n"), &["sed=1"]).unwrap_err();
-    assert_eq!(error.place.unwrap().to_string(), "run.toml:6:1");
+    assert_eq!(error.place.as_ref().unwrap().to_string(), "run.toml:6:1");
     assert_eq!(error.others[0].place.as_ref().unwrap().to_string(), "--set sed");
 }

@@ -17,7 +17,7 @@ use crate::data::corpus_file::Role;
 use crate::data::finding::{Examiner, Finding, FindingKind};
 use crate::data::sketch::{HASHES, Sketch};
 use crate::data::watch::{RecordWatch, WatchedRecord};
-use crate::error::{Context, Result};
+use crate::error::{Context, ErrorCode, Result};
 use crate::files::{Digest, folder_of};
 
 /// So many different rules are kept.
@@ -182,12 +182,17 @@ impl Sketched {
     fn read(reader: &mut impl Read) -> Result<Option<Self>> {
         let mut head = [0; 2 + 4 + 8 + 32];
         let mut hashes = [0; 4 * HASHES];
-        match reader.read(&mut head[..1]).context("cannot read a scratch file")? {
+        match reader
+            .read(&mut head[..1])
+            .context_code(ErrorCode::File, "cannot read a scratch file")?
+        {
             0 => return Ok(None),
-            _ => reader.read_exact(&mut head[1..]).context("cannot read a scratch file")?,
+            _ => reader
+                .read_exact(&mut head[1..])
+                .context_code(ErrorCode::File, "cannot read a scratch file")?,
         }
         let hashes = &mut hashes[..4 * usize::from(head[1])];
-        reader.read_exact(hashes).context("cannot read a scratch file")?;
+        reader.read_exact(hashes).context_code(ErrorCode::File, "cannot read a scratch file")?;
         let sketch = hashes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
         Ok(Some(Self {
             role: if head[0] == 1 { Role::Validation } else { Role::Train },

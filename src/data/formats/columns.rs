@@ -32,9 +32,9 @@ pub fn map_columns(
             }
         }
     }
-    for index in 0..mapped.len() {
+    for (_, theirs, value) in &mut mapped {
+        let theirs = *theirs;
         // Conversations are large: what nobody else wants is moved.
-        let theirs = mapped[index].1;
         let wanted = |path: &&String| {
             let path = path.as_str();
             path == theirs
@@ -42,7 +42,7 @@ pub fn map_columns(
         };
         let alone = columns.values().filter(wanted).count() == 1;
         let moved = if alone { fields.remove(theirs) } else { None };
-        mapped[index].2 = moved.or_else(|| find(&fields, theirs).cloned()).unwrap_or_default();
+        *value = moved.or_else(|| find(&fields, theirs).cloned()).unwrap_or_default();
     }
     // A field that was renamed is gone, and what had our name before is not meant.
     for name in columns.keys().chain(columns.values()) {

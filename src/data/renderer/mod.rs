@@ -290,16 +290,14 @@ impl TemplateRenderer {
         let question = Question::json(&request, 0)?;
         let loaded = self.exchange(&mut process, &question, json::<Loaded>);
         let loaded = loaded.map_err(|(_, error)| error)?;
-        loaded.map_err(|objection| Error {
-            causes: objection.causes,
-            hints: objection.hints,
-            code: objection.code,
-            ..match objection.position {
-                Some((line, column)) => {
-                    Error::template(objection.what).at_position(self.origin(), line, column)
-                }
-                None => Error::template(objection.what).at(self.origin()),
-            }
+        loaded.map_err(|objection| {
+            let error = Error::template(objection.what).code(objection.code);
+            let mut error = match objection.position {
+                Some((line, column)) => error.at_position(self.origin(), line, column),
+                None => error.at(self.origin()),
+            };
+            (error.causes, error.hints) = (objection.causes, objection.hints);
+            error
         })?;
         Ok(process)
     }

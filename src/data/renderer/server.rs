@@ -17,7 +17,7 @@ use crate::data::formats::Conversation;
 use crate::data::handed::{Handed, hand};
 use crate::data::stencil::Stencil;
 use crate::data::template::{ChatTemplate, Turns};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorParts, Result};
 
 /// The hidden command of the program.
 pub const COMMAND: &str = "render-templates";
@@ -158,12 +158,6 @@ fn encode(answer: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 fn objection(error: Error) -> Objection {
-    let position = error.place.and_then(|place| place.position);
-    Objection {
-        what: error.what,
-        code: error.code,
-        position,
-        causes: error.causes,
-        hints: error.hints,
-    }
+    let ErrorParts { what, place, causes, hints, code, .. } = error.into_parts();
+    Objection { what, code, position: place.and_then(|place| place.position), causes, hints }
 }

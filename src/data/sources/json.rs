@@ -186,11 +186,11 @@ mod tests {
             .iter()
             .map(|record| record.content.as_ref().err().map_or("fine", String::as_str))
             .collect();
-        says(&reasons[0], snapbox::str!["not valid JSON: expected value at column 6"]);
+        says(reasons[0], snapbox::str!["not valid JSON: expected value at column 6"]);
         assert_eq!(reasons[1], "a JSON object was expected, a number was found");
         assert_eq!(reasons[2], "a comma without a record beside it");
         assert_eq!(reasons[3], "not valid UTF-8 at byte 7 of the record");
-        says(&reasons[4], snapbox::str!["not valid JSON: trailing characters at column 8"]);
+        says(reasons[4], snapbox::str!["not valid JSON: trailing characters at column 8"]);
         assert_eq!(reasons[5], "fine");
         assert_eq!(reasons[6], "a comma without a record beside it");
     }

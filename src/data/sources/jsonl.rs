@@ -49,7 +49,7 @@ pub fn object(bytes: &[u8], place: &str) -> Result<Map<String, Value>, String> {
             Some(cause) => {
                 format!("{}: {}", error.what, cause.replace(" at line 1 column", " at column"))
             }
-            None => error.what,
+            None => error.into_what(),
         }),
     }
 }

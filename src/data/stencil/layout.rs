@@ -55,9 +55,8 @@ fn layout(message: &Shape) -> MessageLayout {
         None => {}
     }
     for name in [REASONING[0], REASONING[1], REASONING[2]] {
-        match field(message, name) {
-            Some(shape @ (Shape::Text(_) | Shape::Known(_))) => probes.push(target(shape)),
-            _ => {}
+        if let Some(shape @ (Shape::Text(_) | Shape::Known(_))) = field(message, name) {
+            probes.push(target(shape));
         }
     }
     probes.extend((!has_content).then_some(content));

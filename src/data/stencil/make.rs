@@ -250,7 +250,8 @@ fn fields(messages: &[Shape], source: &str) -> Option<(Vec<usize>, Vec<Beside>)>
                 ("content", Shape::Text(hole)) => contents.push(*hole),
                 ("content", _) => return None,
                 (name, Shape::Text(hole)) if !KNOWN.contains(&name) => {
-                    beside.push(Beside { hole: *hole, is_asked: source.contains(name) });
+                    let unasked = (!source.contains(name)).then(|| name.to_owned());
+                    beside.push(Beside { hole: *hole, unasked });
                 }
                 _ => {}
             }

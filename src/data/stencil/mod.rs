@@ -75,8 +75,8 @@ pub struct Stencil {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Beside {
     hole: usize,
-    /// Whether the template has its name in it: then it may stand in other words.
-    is_asked: bool,
+    /// Its name, where the template does not ask for it; otherwise it may stand in other words.
+    unasked: Option<String>,
 }
 
 impl Beside {
@@ -85,7 +85,9 @@ impl Beside {
         let Some(Hole::Text(piece)) = holes.get(self.hole) else { return false };
         let piece = piece.trim();
         let plain = |byte: u8| byte.is_ascii() && !matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f);
-        !piece.is_empty() && piece.bytes().all(plain) && !stands(text, piece, self.is_asked)
+        !piece.is_empty()
+            && piece.bytes().all(plain)
+            && !stands(text, piece, self.unasked.as_deref())
     }
 }
 
@@ -224,7 +226,7 @@ pub fn is_sampled(conversation: &Conversation) -> bool {
             .chain(content.bytes().rev().take(HASHED))
             .for_each(|byte| add(u64::from(byte)));
     }
-    (hash >> 32) % SAMPLED == 0
+    (hash >> 32).is_multiple_of(SAMPLED)
 }
 
 #[cfg(test)]

@@ -302,7 +302,7 @@ fn templates_of_all_parts_write_the_prefixes_that_one_rendering_tells() {
         let stream = Stream::new(13).number(number);
         let pick = |at: u64, from: &[&'static str]| {
             // The first parts are the usual ones.
-            let below = if stream.bits(at + 100) % 3 == 0 { 2 } else { from.len() as u64 };
+            let below = if stream.bits(at + 100).is_multiple_of(3) { 2 } else { from.len() as u64 };
             from[usize::try_from(stream.bits(at) % below).unwrap()]
         };
         let start = pick(1, &LOOPS);

@@ -96,7 +96,7 @@ impl Writes for ChatTemplate {
     type Turns<'c> = Turns;
     type Whole<'w> = Whole<'w>;
 
-    fn turns<'c>(&self, conversation: &'c Conversation) -> Turns {
+    fn turns(&self, conversation: &Conversation) -> Turns {
         Turns::new(conversation)
     }
 

@@ -224,7 +224,10 @@ impl<'de> Deserialize<'de> for TokenizerFile {
                         }
                         "decoder" => growth::of_decoder(&entries.next_value_seed(part)?),
                         "post_processor" => entries.next_value_seed(part).map(|_| Ok(()))?,
-                        "model" => entries.next_value().map(|model| Ok(file.model = model))?,
+                        "model" => {
+                            file.model = entries.next_value()?;
+                            Ok(())
+                        }
                         _ => entries.next_value::<IgnoredAny>().map(|_| Ok(()))?,
                     };
                     looked_at.map_err(A::Error::custom)?;

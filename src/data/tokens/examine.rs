@@ -21,7 +21,7 @@ impl Tokenizer {
         };
         let sentence = |error: Error| match error.causes.first() {
             Some(cause) => format!("{}: {cause}", error.what),
-            None => error.what,
+            None => error.into_what(),
         };
         let read = guarded("read the tokenizer", || Inner::from_bytes(file)).map_err(sentence)?;
         // What the library does not know is no harm.

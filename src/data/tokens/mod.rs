@@ -32,7 +32,7 @@ use serde_json::Value;
 use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
 
-use crate::error::{Context, Error, Result, catch_panic};
+use crate::error::{Context, Error, ErrorCode, Result, catch_panic};
 use crate::files::{Digest, FileEntry, has_file, read_hashed, read_json_hashed};
 
 use bounds::Bounds;
@@ -111,7 +111,7 @@ impl Tokenizer {
         let (bytes, entry) = read_hashed(&path, "tokenizer.json", MAX_FILE)?;
         let bounds = Bounds::of(&bytes).context_at("the tokenizer is refused", &path)?;
         let inner = guarded("read the tokenizer", || Inner::from_bytes(&bytes))
-            .and_then(|read| read.context("not a valid tokenizer"))
+            .and_then(|read| read.context_code(ErrorCode::Tokenizer, "not a valid tokenizer"))
             .map_err(|error| error.at(&path))?;
         let [config, generation, model] =
             ["tokenizer_config.json", "generation_config.json", "config.json"]
@@ -219,7 +219,7 @@ impl Tokenizer {
 
     fn encode_alone(&self, text: &str) -> Result<Encoded> {
         growth::check(self.inner.get_normalizer(), self.growth, text)
-            .context("the text cannot be tokenised within the limits")?;
+            .context_code(ErrorCode::Tokenizer, "the text cannot be tokenised within the limits")?;
         let encoded = match self.patience.is_needed() {
             false => encode_exactly(&self.inner, text)?,
             true => {
@@ -247,7 +247,7 @@ impl Tokenizer {
             let make = move || Fast::new(&inner, &file, digest).map(Arc::new);
             match self.patience.is_needed() {
                 false => make(),
-                true => self.patience.wait(0, make).map_err(|error| error.what)?,
+                true => self.patience.wait(0, make).map_err(|error| error.into_what())?,
             }
         });
         made.as_ref().map_err(String::as_str)
@@ -262,7 +262,7 @@ impl Tokenizer {
     /// The text of tokens; incomplete characters at the end become replacement characters.
     pub fn decode(&self, tokens: &[u32], skip_special: bool) -> Result<String> {
         guarded("write the tokens as text", || self.inner.decode(tokens, skip_special))?
-            .context("cannot write the tokens as text")
+            .context_code(ErrorCode::Tokenizer, "cannot write the tokens as text")
     }
 
     /// The text of one token, for people.
@@ -336,7 +336,7 @@ impl Tokenizer {
 fn encode_exactly(inner: &Inner, text: &str) -> Result<Encoded> {
     // `encode` counts offsets in bytes; `encode_char_offsets` would count characters.
     let encoding = guarded("tokenise the text", || inner.encode(text, false))?
-        .context("cannot tokenise the text")?;
+        .context_code(ErrorCode::Tokenizer, "cannot tokenise the text")?;
     let tokens = encoding.get_ids().to_vec();
     Ok(Encoded { tokens, offsets: encoding.get_offsets().to_vec() })
 }

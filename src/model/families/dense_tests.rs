@@ -103,7 +103,7 @@ fn impossible_configs_are_named() {
             "weights",
         ),
     ] {
-        let error = describe(&change).err().expect("must be refused").to_string();
+        let error = describe(&change).unwrap_err().to_string();
         assert!(error.contains(key), "{change} gave {error}");
     }
 }
@@ -126,7 +126,7 @@ fn options_that_nothing_asks_for_are_refused_by_name() {
         (scaling("partial_rotary_factor", json!(0.25)), "partial_rotary_factor"),
         (scaling("factor", json!(4.0)), "factor"),
     ] {
-        let error = describe(&change).err().expect("must be refused").to_string();
+        let error = describe(&change).unwrap_err().to_string();
         assert!(error.contains(&format!("`{key}`")), "{change} gave {error}");
     }
     let plain = describe(&json!({})).unwrap();

@@ -65,6 +65,6 @@ fn find(config: &ModelJson) -> Result<&'static dyn Family> {
         let known = known.join("`, `");
         config
             .wrong("model_type", &format!("is `{wanted}`, a family that is not supported"))
-            .hint(Error::model(format!("supported: `{known}`")).what)
+            .hint(Error::model(format!("supported: `{known}`")).into_what())
     })
 }

@@ -51,7 +51,7 @@ pub(super) fn read(config: &ModelJson, context: RopeContext) -> Result<Rope> {
     };
     let (place, map) = found.unwrap_or(("rope_scaling", &empty));
     let theta = ModelJson::positive_in(map, "rope_theta", Some(theta))
-        .map_err(|error| config.wrong(place, "is wrong").because(error.what))?;
+        .map_err(|error| config.wrong(place, "is wrong").because(error.into_what()))?;
     parse(config, (place, map), theta, context)
 }
 
@@ -135,8 +135,9 @@ struct RopeObject<'a> {
 
 impl RopeObject<'_> {
     fn wide(&self, key: &str, default: Option<f64>) -> Result<f64> {
-        ModelJson::positive_in(self.map, key, default)
-            .map_err(|error| self.config.wrong(self.place, "is incomplete").because(error.what))
+        ModelJson::positive_in(self.map, key, default).map_err(|error| {
+            self.config.wrong(self.place, "is incomplete").because(error.into_what())
+        })
     }
 
     #[expect(clippy::cast_possible_truncation)] // the reference computes in f32 as well
@@ -171,7 +172,7 @@ impl RopeObject<'_> {
     #[expect(clippy::cast_precision_loss)] // head sizes are small
     fn rotated(&self, share: f64) -> Result<Option<usize>> {
         let rotated = (self.context.width as f64 * share) as usize;
-        if rotated == 0 || rotated % 2 != 0 {
+        if rotated == 0 || !rotated.is_multiple_of(2) {
             let what = format!("makes {rotated} of {} numbers rotate", self.context.width);
             return Err(self.config.wrong(PARTIAL, &what).because("there must be whole pairs"));
         }
@@ -329,7 +330,7 @@ pub(super) fn read_of_kinds(
     let empty = Map::new();
     let of = |place, map: &Map<String, Value>, theta| {
         let theta = ModelJson::positive_in(map, "rope_theta", Some(theta))
-            .map_err(|error| config.wrong(place, "is wrong").because(error.what))?;
+            .map_err(|error| config.wrong(place, "is wrong").because(error.into_what()))?;
         parse(config, (place, map), theta, context)
     };
     match config.get(PLACE) {

@@ -78,7 +78,7 @@ impl Session<'_> {
         if let Err(error) =
             self.history.note(&HistoryEntry::new(HistoryEvent::Interrupted, self.saved_step()))
         {
-            observer.on(Event::Warning(error.what));
+            observer.on(Event::Warning(error.into_what()));
         }
         Ok(())
     }
@@ -120,7 +120,10 @@ impl Session<'_> {
                 matches!(observer.stop_requested(), Some(Stop::Interrupt | Stop::Terminate));
             let saved = self.job(trainer, prepared, hurry).and_then(|job| job.commit());
             match saved {
-                Ok(saved) => return Ok(self.saving.tell(saved, observer)),
+                Ok(saved) => {
+                    self.saving.tell(saved, observer);
+                    return Ok(());
+                }
                 Err(error) => self.saving.wait_or_give_up(error, observer)?,
             }
         }

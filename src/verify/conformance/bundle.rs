@@ -52,8 +52,7 @@ impl NamedKey {
 impl Signed {
     /// Reads a bundle.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let value = files::parse_json(bytes)
-            .map_err(|error| [vec![error.what], error.causes].concat().join(": "))?;
+        let value = files::parse_json(bytes).map_err(|error| error.with_causes())?;
         let bundle = object(Some(&value), "the bundle")?;
         only(bundle, &["mediaType", "verificationMaterial", "dsseEnvelope"])?;
         if bundle.get("mediaType").and_then(Value::as_str) != Some(MEDIA_TYPE) {
@@ -105,25 +104,6 @@ impl Signed {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_payload_is_shown_as_python_shows_bytes() {
-        let shown = |payload: &[u8]| {
-            let material = Material::Key(NamedKey::Nowise);
-            let signed = Signed { payload: payload.to_vec(), signature: Vec::new(), material };
-            String::from_utf8(signed.old_signed_bytes()).unwrap()
-        };
-        let head = "DSSEV1 28 application/vnd.in-toto+json";
-        assert_eq!(shown(b"{\n \"a\"\t}"), format!("{head} 8 b'{{\\n \"a\"\\t}}'"));
-        assert_eq!(shown(b"it's"), format!("{head} 4 b\"it's\""));
-        assert_eq!(shown(b"'\"\\"), format!("{head} 3 b'\\'\"\\\\'"));
-        assert_eq!(shown("\u{e9}\0\r".as_bytes()), format!("{head} 4 b'\\xc3\\xa9\\x00\\r'"));
-    }
-}
-
 fn parse_material(material: &Map<String, Value>) -> Result<Material, String> {
     match (material.get("publicKey"), material.get("x509CertificateChain")) {
         (Some(key), None) => {
@@ -171,4 +151,23 @@ fn text<'a>(map: &'a Map<String, Value>, key: &str) -> Result<&'a str, String> {
 fn decode(map: &Map<String, Value>, key: &str) -> Result<Vec<u8>, String> {
     let bytes = STANDARD.decode(text(map, key)?);
     bytes.map_err(|error| format!("`{key}` is not base64: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_payload_is_shown_as_python_shows_bytes() {
+        let shown = |payload: &[u8]| {
+            let material = Material::Key(NamedKey::Nowise);
+            let signed = Signed { payload: payload.to_vec(), signature: Vec::new(), material };
+            String::from_utf8(signed.old_signed_bytes()).unwrap()
+        };
+        let head = "DSSEV1 28 application/vnd.in-toto+json";
+        assert_eq!(shown(b"{\n \"a\"\t}"), format!("{head} 8 b'{{\\n \"a\"\\t}}'"));
+        assert_eq!(shown(b"it's"), format!("{head} 4 b\"it's\""));
+        assert_eq!(shown(b"'\"\\"), format!("{head} 3 b'\\'\"\\\\'"));
+        assert_eq!(shown("\u{e9}\0\r".as_bytes()), format!("{head} 4 b'\\xc3\\xa9\\x00\\r'"));
+    }
 }

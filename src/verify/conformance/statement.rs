@@ -22,8 +22,7 @@ pub(super) struct Manifest {
 
 /// Reads a payload.
 pub(super) fn parse(payload: &[u8]) -> Result<Manifest, String> {
-    let statement = files::parse_json(payload)
-        .map_err(|error| [vec![error.what], error.causes].concat().join(": "))?;
+    let statement = files::parse_json(payload).map_err(|error| error.with_causes())?;
     if statement["_type"] != STATEMENT_TYPE {
         return Err(format!("`_type` is not `{STATEMENT_TYPE}`"));
     }

@@ -158,7 +158,7 @@ impl Architecture {
             attention == AttentionDescription { rope: None, ..first.clone() } && *other == mlp
         };
         let turns = |index: usize| match self.unturned_every {
-            Some(interval) => (index + 1) % interval != 0,
+            Some(interval) => !(index + 1).is_multiple_of(interval),
             None => true,
         };
         let mut ropes = all.iter().enumerate();

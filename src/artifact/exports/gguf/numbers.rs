@@ -34,7 +34,7 @@ impl NumberFormat {
     pub const fn fits(self, width: usize) -> bool {
         match self {
             Self::Plain(_) => true,
-            Self::Blocks => width % BLOCK == 0,
+            Self::Blocks => width.is_multiple_of(BLOCK),
         }
     }
 

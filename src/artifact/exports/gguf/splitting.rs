@@ -51,10 +51,10 @@ pub fn name(pre_tokenizer: &Value, ignore_merges: bool) -> Result<&'static str, 
 }
 
 fn of_pattern(rule: &Value) -> Result<&'static str, String> {
-    let whole = match (rule["behavior"].as_str(), rule["invert"].as_bool()) {
-        (Some("Isolated"), Some(false) | None) | (Some("Removed"), Some(true)) => true,
-        _ => false,
-    };
+    let whole = matches!(
+        (rule["behavior"].as_str(), rule["invert"].as_bool()),
+        (Some("Isolated"), Some(false) | None) | (Some("Removed"), Some(true))
+    );
     let pattern = rule["pattern"]["Regex"].as_str();
     let (Some(pattern), true, true) = (pattern, whole, rule["type"] == "Split") else {
         return Err("llama.cpp has no name for its way of splitting text".to_owned());

@@ -31,7 +31,7 @@ use super::expansion::{self, Expansion};
 use super::input::{Packing, open_file};
 use super::pieces::MAX_PIECE;
 use super::{Record, Records, Source};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{FileEntry, Hashing};
 
 /// A larger footer is refused; a thousand row groups of twenty columns need 3 MB.
@@ -298,8 +298,10 @@ fn footer(file: &File, size: u64) -> Result<Vec<u8>> {
     let read = |at: u64, count: u64| -> Result<Vec<u8>> {
         let mut file = file;
         let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(at)).context("cannot read the data set")?;
-        file.take(count).read_to_end(&mut bytes).context("cannot read the data set")?;
+        file.seek(SeekFrom::Start(at)).context_code(ErrorCode::File, "cannot read the data set")?;
+        file.take(count)
+            .read_to_end(&mut bytes)
+            .context_code(ErrorCode::File, "cannot read the data set")?;
         Ok(bytes)
     };
     let none = || Error::data("the file is not a whole Parquet file").hint(DAMAGED);

@@ -270,7 +270,7 @@ impl<'a> Run<'a> {
     ) -> Option<Value> {
         let of = self.value(of)?;
         if name == "tojson" {
-            return self.to_json(&of, arguments);
+            return self.write_json(&of, arguments);
         }
         let values = self.positional(arguments)?;
         match (name, &of, values.as_slice()) {

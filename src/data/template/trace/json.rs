@@ -11,7 +11,7 @@ const INDENT_MAX: i64 = 16;
 
 impl<'a> Run<'a> {
     /// The filter `tojson`.
-    pub(super) fn to_json(&mut self, of: &Value, arguments: &'a Arguments) -> Option<Value> {
+    pub(super) fn write_json(&mut self, of: &Value, arguments: &'a Arguments) -> Option<Value> {
         let mut style = JsonStyle::default();
         if !arguments.positional.is_empty() {
             return None;
