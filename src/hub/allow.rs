@@ -107,9 +107,13 @@ pub fn is_essential(path: &str) -> bool {
 }
 
 /// Why a model's `config.json` or `tokenizer_config.json` asks for a program of its own, in a
-/// sentence; such models cannot be used.
-pub fn needs_own_code(config_json: &Value) -> Option<String> {
+/// sentence; such models cannot be used. One of a family in `known` is computed without it, as
+/// transformers does where it has the family and remote code is not trusted.
+pub fn needs_own_code(config_json: &Value, known: &[&str]) -> Option<String> {
     let map = config_json.get("auto_map").filter(|map| !map.is_null())?;
+    if config_json["model_type"].as_str().is_some_and(|family| known.contains(&family)) {
+        return None;
+    }
     let code = map
         .as_object()
         .and_then(|map| map.values().find_map(Value::as_str))
@@ -379,14 +383,18 @@ hint: choose a repository that has one, or make one with another tool
     fn models_with_a_program_are_told() {
         let own = serde_json::json!({"auto_map": {"AutoModel": "modeling_own.OwnModel"}});
         says(
-            needs_own_code(&own).unwrap(),
+            needs_own_code(&own, &["phi3"]).unwrap(),
             snapbox::str![
                 "this model runs a program from its repository (`auto_map` names `modeling_own.OwnModel`), which is never fetched or run; choose a model of a known family"
             ],
         );
         let tokenizer = serde_json::json!({"auto_map": {"AutoTokenizer": ["a.B", null]}});
-        assert!(needs_own_code(&tokenizer).is_some());
-        assert_eq!(needs_own_code(&serde_json::json!({"model_type": "llama"})), None);
+        assert!(needs_own_code(&tokenizer, &["phi3"]).is_some());
+        let mut of_family = own.clone();
+        of_family["model_type"] = "phi3".into();
+        assert_eq!(needs_own_code(&of_family, &["phi3"]), None);
+        assert!(needs_own_code(&of_family, &["llama"]).is_some());
+        assert_eq!(needs_own_code(&serde_json::json!({"model_type": "llama"}), &[]), None);
     }
 
     #[test]

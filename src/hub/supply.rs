@@ -42,6 +42,8 @@ pub struct Policy {
     pub locks: Vec<DataLock>,
     /// Endings of data files that can be read.
     pub extensions: Vec<String>,
+    /// Families (`model_type`) of models that are computed without a program of theirs.
+    pub families: Vec<&'static str>,
 }
 
 /// Gets the files of a configuration.
@@ -165,7 +167,8 @@ impl Supply {
         for file in files {
             let path = self.fetch_file(repo, &commit, &remote_file(file))?;
             if file.path == "config.json"
-                && let Some(why) = needs_own_code(&read_json(&path, TEXT_BYTES_MAX)?)
+                && let Some(why) =
+                    needs_own_code(&read_json(&path, TEXT_BYTES_MAX)?, &self.policy.families)
             {
                 return Err(Error::refused(
                     ErrorCode::Untrusted,

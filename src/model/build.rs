@@ -98,7 +98,8 @@ pub fn load_for(
             }
             let range = config.positive("initializer_range", 0.02)?;
             let source = WeightSource::random(stream, range, description.element, device);
-            (config, description, None, source, Vec::new())
+            let note = config.own_code_note();
+            (config, description, note, source, Vec::new())
         }
     };
     let mut files = vec![config.file.clone()];

@@ -16,6 +16,9 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// The key that says whether the output projection is the embedding.
 pub const TIED: &str = "tie_word_embeddings";
 
+/// The key that names programs beside the weights.
+const OWN_CODE: &str = "auto_map";
+
 /// A parsed `config.json`.
 #[derive(Debug, Clone)]
 pub struct ModelJson {
@@ -38,6 +41,7 @@ pub struct ModelJson {
 /// in checkpoints.
 const HARMLESS: &[&str] = &[
     "architectures",
+    OWN_CODE,
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
@@ -98,7 +102,7 @@ const HARMLESS: &[&str] = &[
 ];
 
 impl ModelJson {
-    /// Reads `directory/config.json`; a model that brings its own code is refused.
+    /// Reads `directory/config.json`.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
         if !has_file(&path)? {
@@ -110,12 +114,6 @@ impl ModelJson {
         let Value::Object(json) = value else {
             return Err(Error::model("`config.json` is not a JSON object").at(path));
         };
-        if json.contains_key("auto_map") {
-            return Err(Error::model(
-                "the model needs its own code (`auto_map`), which is never run",
-            )
-            .at(path));
-        }
         if json.contains_key("quantization_config") {
             return Err(Error::model("the model is quantised, which cannot be trained here")
                 .at(path)
@@ -251,6 +249,22 @@ impl ModelJson {
             None => Ok(default),
             Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "must be true or false")),
         }
+    }
+
+    /// What it names of programs that would compute the model: they are never run.
+    pub fn own_code(&self) -> Option<&Value> {
+        self.json.get(OWN_CODE).filter(|map| !map.is_null())
+    }
+
+    /// What a user should know of such programs, where the family is one that there is.
+    pub fn own_code_note(&self) -> Option<String> {
+        let family = self.model_type().ok()?;
+        self.own_code().map(|_| {
+            format!(
+                "`config.json` names a program of the model's own (`{OWN_CODE}`): it is ignored, \
+                 and the model is computed as one of the family `{family}`"
+            )
+        })
     }
 
     /// The number format of the weights.

@@ -37,7 +37,8 @@ impl Inspected {
                 others.len()
             )
         });
-        let notes: Vec<String> = untied.into_iter().chain(rest).collect();
+        let own_code = self.config.own_code_note();
+        let notes: Vec<String> = own_code.into_iter().chain(untied).chain(rest).collect();
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 }

@@ -45,6 +45,9 @@ pub(super) fn described(
             let json = ModelJson::read(&base.path)?;
             let description = families::describe(&json)?;
             refuse_random(&description)?;
+            if let Some(note) = json.own_code_note() {
+                observer.on(Event::Warning(note));
+            }
             (description, json)
         }
     };

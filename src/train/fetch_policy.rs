@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Silence, Transfers};
 use crate::files::{RunDirectory, cache_home};
 use crate::hub::{DataLock, Policy, Supply};
+use crate::model::families;
 
 /// What the user allows.
 #[derive(Clone)]
@@ -37,6 +38,7 @@ impl Access {
     /// Files under a policy.
     pub fn supply(&self, policy: Policy) -> Result<Supply> {
         let (transfers, interrupted) = (self.transfers.clone(), self.interrupted.clone());
+        let policy = Policy { families: families::model_types().collect(), ..policy };
         Ok(Supply::new(policy, transfers, interrupted, &cache_home()?))
     }
 }
@@ -64,6 +66,7 @@ pub fn supply_for(
         offline: access.offline,
         locks: own.into_iter().chain(beside).collect(),
         extensions: data::extensions(),
+        ..Policy::default()
     };
     access.supply(policy).map(Arc::new)
 }

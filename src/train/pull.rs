@@ -70,6 +70,7 @@ pub fn pull(config: &RunConfig, path: &Path, access: &Access, update: &Update) -
         offline: access.offline,
         locks: vec![kept],
         extensions: data::extensions(),
+        ..Policy::default()
     };
     let mut work = Work {
         approval: Approval::of(config, BTreeSet::new())?,

@@ -526,16 +526,26 @@ fn models_come_from_the_hub_without_code_and_without_pickles() {
     let merged = ["merge", "checkpoints/hub-base", "--out", "merged", "--no-sign"];
     scene.succeeds("here", &merged);
 
+    // Its family is one that there is: the program is ignored. That of another one is not known.
     let config = String::from_utf8(model[0].1.clone()).unwrap();
     let own = config.replacen('{', r#"{"auto_map": {"AutoModel": "modeling_own.M"},"#, 1);
     let mut with_code = model.clone();
-    with_code[0].1 = own.into_bytes();
+    with_code[0].1 = own.clone().into_bytes();
+    add(&scene.hub, "models/o/family", "main", &with_code);
+    let plan = ["plan", "stream.toml", "--set", "model.base=o/family"];
+    let (code, _, said) = scene.output("here", &plan);
+    let note = "`config.json` names a program of the model's own (`auto_map`): it is ignored, and \
+                the model is computed as one of the family `llama`";
+    assert_eq!((code, said.matches(note).count()), (0, 1), "{said}");
+    assert_eq!(asked("modeling_own.py"), 0);
+
+    with_code[0].1 = own.replace("llama", "own").into_bytes();
     add(&scene.hub, "models/o/own", "main", &with_code);
     let said = scene.fails("here", 1, &["plan", "stream.toml", "--set", "model.base=o/own"]);
     says(
         &said,
         str![[r#"
-     fetched  o/own/config.json, 392 B in [TIME]
+     fetched  o/own/config.json, 390 B in [TIME]
 error[untrusted]: `o/own` cannot be used: this model runs a program from its repository (`auto_map` names `modeling_own.M`), which is never fetched or run; choose a model of a known family
 
 hint: Firebrand never runs code from a hub

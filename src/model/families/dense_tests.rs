@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::model::description::Description;
 use crate::model::{ModelJson, families};
 use crate::ops::RopeScaling;
+use crate::snapshots::says;
 
 fn config() -> Value {
     json!({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
@@ -41,6 +42,31 @@ fn both_forms_of_rope_settings_mean_the_same() {
     let (rope, width) = new.ropes().remove(0);
     assert_eq!((rope.theta, rope.scaling), (5e5, RopeScaling::Linear { factor: 4.0 }));
     assert_eq!((width, new.ropes().len()), (16, 1));
+}
+
+#[test]
+fn a_program_of_the_models_own_is_ignored_where_the_family_is_known() {
+    let map = json!({"AutoModel": "modeling_own.OwnModel"});
+    let mut json = config();
+    json["auto_map"] = map.clone();
+    let model = ModelJson::from_value(json);
+    assert_eq!(families::describe(&model).unwrap(), describe(&json!({})).unwrap());
+    says(
+        model.own_code_note().unwrap(),
+        snapbox::str![
+            "`config.json` names a program of the model's own (`auto_map`): it is ignored, and the model is computed as one of the family `llama`"
+        ],
+    );
+    let error = describe(&json!({"auto_map": map, "model_type": "own"})).unwrap_err().to_string();
+    let (error, _families) = error.split_once("\n\nhint").unwrap();
+    says(
+        error,
+        snapbox::str![[r#"
+error[model]: `model_type` is `own`, a family that is not supported
+  at config.json
+  because the model brings a program of its own (`auto_map`), which is never run
+"#]],
+    );
 }
 
 #[test]

@@ -56,15 +56,23 @@ pub fn describe(config: &ModelJson) -> Result<Description> {
     Ok(description)
 }
 
+/// The `model_type` of every model that can be described.
+pub fn model_types() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().flat_map(|family| family.model_types()).copied()
+}
+
 fn find(config: &ModelJson) -> Result<&'static dyn Family> {
     let wanted = config.model_type()?;
     let found = FAMILIES.iter().find(|family| family.model_types().contains(&wanted));
     found.copied().ok_or_else(|| {
-        let known: Vec<_> =
-            FAMILIES.iter().flat_map(|family| family.model_types()).copied().collect();
-        let known = known.join("`, `");
-        config
-            .wrong("model_type", &format!("is `{wanted}`, a family that is not supported"))
-            .hint(Error::model(format!("supported: `{known}`")).into_what())
+        let known = model_types().collect::<Vec<_>>().join("`, `");
+        let error =
+            config.wrong("model_type", &format!("is `{wanted}`, a family that is not supported"));
+        let error = match config.own_code() {
+            Some(_) => error
+                .because("the model brings a program of its own (`auto_map`), which is never run"),
+            None => error,
+        };
+        error.hint(format!("supported: `{known}`"))
     })
 }
