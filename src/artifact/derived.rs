@@ -18,6 +18,7 @@ use super::sbom;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, remove_dir};
 use crate::hub::{InputTrust, Supply};
+use crate::model::CheckpointNames;
 use crate::model::inspect;
 
 /// What is asked for, whatever is made.
@@ -200,6 +201,8 @@ pub struct ReadyWeights {
     pub untied: bool,
     /// What a user should know about the base.
     pub note: Option<String>,
+    /// Which of them are those of the text model.
+    pub names: CheckpointNames,
 }
 
 /// Opens the weights of a model, with its adapter if it is one.
@@ -208,17 +211,16 @@ pub struct ReadyWeights {
 /// When the base cannot be loaded, by its headers, or the adapter's file is broken.
 pub fn open_weights(origin: &Origin) -> Result<ReadyWeights> {
     let base = inspect(&origin.base.path)?;
+    let names = base.description.names;
     let addition = match &origin.adapter {
-        Some((adapter, _)) => {
-            let names = base.description.names;
-            Some(Addition::read(&origin.model.path, adapter.clone(), names)?)
-        }
+        Some((adapter, _)) => Some(Addition::read(&origin.model.path, adapter.clone(), names)?),
         None => None,
     };
     Ok(ReadyWeights {
         adapter_file: addition.as_ref().map(|addition| addition.file.clone()),
         weights: Weights::open(&origin.base.path, addition, origin.expected())?,
         untied: base.config.untied,
+        names,
         note: match (base.note(), origin.other_weights()) {
             (Some(note), Some(more)) => Some(format!("{note}; {more}")),
             (note, more) => note.or(more),

@@ -97,7 +97,7 @@ pub fn percent(share: f64) -> String {
 }
 
 /// Merges an adapter into its base and writes the result into a new directory, in the number format
-/// `element` or else that of the base. With `compare`, base, adapter and result are then run on the
+/// `element` or else that of the base; parts of the base that are no text model keep theirs. With `compare`, base, adapter and result are then run on the
 /// validation data and the prompts of the adapter's run, in f32 on the CPU, one after the other.
 pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> Result<Merged> {
     request.refuse_existing()?;
@@ -107,9 +107,9 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
         return Err(Error::adapter(format!("`{}` is a whole model, not an adapter", found.id))
             .at(&found.path));
     };
-    let ReadyWeights { weights, adapter_file, untied, note } = open_weights(&origin)?;
+    let ReadyWeights { weights, adapter_file, untied, note, names } = open_weights(&origin)?;
     request.carry_out(|scratch| {
-        let written = write_merged(weights, scratch, element)?;
+        let written = write_merged(weights, scratch, element.map(|element| (element, names)))?;
         let base_files = write_rest(&origin, scratch, &written, element, untied)?;
         let compared = match compare {
             true => compared(&origin, scratch, request)?,

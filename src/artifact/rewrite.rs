@@ -1,7 +1,8 @@
 //! Writes the weights of a model with an adapter added, in the number format of its base or in
 //! another, and measures what rounding took of the addition.
 
-use std::io::{self, BufWriter, Write};
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::merge::{Change, Rows, Sink, Weights};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{FileEntry, NewFile, failed};
+use crate::model::CheckpointNames;
 use crate::weights::{Element, ShardStream, TensorPlace, to_f32};
 
 const FAILED: &str = "cannot write the merged weights";
@@ -78,16 +80,18 @@ pub struct Rewritten {
 }
 
 /// Writes the merged weight files of a base into a directory, under their own names. With the
-/// base's number formats their headers are the base's own, too; `element` is another for all.
+/// base's number formats their headers are the base's own, too; `format` is another for all tensors
+/// that are of the text model by these names.
 pub fn write_merged(
     weights: Weights,
     target: &Path,
-    element: Option<Element>,
+    format: Option<(Element, CheckpointNames)>,
 ) -> Result<Rewritten> {
     let mut copy = Copy {
         target,
-        element,
+        format,
         open: None,
+        begins: BTreeMap::new(),
         rounding: Rounding::default(),
         bytes: 0,
         shortest: None,
@@ -100,8 +104,10 @@ pub fn write_merged(
 /// A copy of the files in which only adapted numbers differ, and the format if another is wanted.
 struct Copy<'a> {
     target: &'a Path,
-    element: Option<Element>,
+    format: Option<(Element, CheckpointNames)>,
     open: Option<(PathBuf, BufWriter<NewFile>)>,
+    /// Where the tensors of the open file begin, if not one after the other as in the base.
+    begins: BTreeMap<String, u64>,
     rounding: Rounding,
     bytes: u64,
     shortest: Option<Element>,
@@ -114,16 +120,20 @@ impl Copy<'_> {
     }
 
     fn format(&self, place: &TensorPlace) -> Element {
-        self.element.unwrap_or(place.element)
+        match self.format {
+            Some((element, names)) if names.path_of(&place.name).is_some() => element,
+            _ => place.element,
+        }
     }
 }
 
 impl Sink for Copy<'_> {
     fn shard(&mut self, shard: &ShardStream) -> Result<()> {
-        let header = match self.element {
-            None => without_binding(shard.header())?,
-            Some(element) => in_format(shard, element)?,
+        let (header, begins) = match self.format {
+            None => (without_binding(shard.header())?, BTreeMap::new()),
+            Some(_) => in_format(shard, |place| self.format(place))?,
         };
+        self.begins = begins;
         let count = |place: &TensorPlace| {
             place.bytes / place.element.size() as u64 * self.format(place).size() as u64
         };
@@ -140,7 +150,12 @@ impl Sink for Copy<'_> {
         self.write(&header)
     }
 
-    fn tensor(&mut self, _: &TensorPlace) -> Result<usize> {
+    fn tensor(&mut self, place: &TensorPlace) -> Result<usize> {
+        if let Some(begin) = self.begins.get(&place.name) {
+            let (path, file) = self.open.as_mut().expect("a file was begun");
+            let begun = file.seek(SeekFrom::Start(*begin));
+            begun.map_err(|error| failed(FAILED, path, &error))?;
+        }
         Ok(1)
     }
 
@@ -200,15 +215,22 @@ fn without_binding(header: &[u8]) -> Result<Vec<u8>> {
     Ok(with_length(&json))
 }
 
-/// The header of a file with the same tensors in the same order, all in one number format.
-fn in_format(shard: &ShardStream, element: Element) -> Result<Vec<u8>> {
+/// The header of a file with the same tensors in other number formats, and where each begins in the
+/// file. Those with the longest numbers come first, so that all lie at multiples of their size.
+fn in_format(
+    shard: &ShardStream,
+    format: impl Fn(&TensorPlace) -> Element,
+) -> Result<(Vec<u8>, BTreeMap<String, u64>)> {
     let mut json = Map::new();
     if let Some(Value::Object(metadata)) = parsed(shard.header())?.get_mut("__metadata__") {
         unbind(metadata);
         json.insert("__metadata__".to_owned(), Value::Object(metadata.clone()));
     }
-    let mut begin = 0;
-    for place in shard.places() {
+    let mut places: Vec<_> = shard.places().iter().collect();
+    places.sort_by_key(|place| std::cmp::Reverse(format(place).size()));
+    let (mut begin, mut begins) = (0, BTreeMap::new());
+    for place in places {
+        let element = format(place);
         let end = begin + place.bytes / place.element.size() as u64 * element.size() as u64;
         let entry = json!({
             "dtype": element.name(),
@@ -216,9 +238,12 @@ fn in_format(shard: &ShardStream, element: Element) -> Result<Vec<u8>> {
             "data_offsets": [begin, end],
         });
         json.insert(place.name.clone(), entry);
+        begins.insert(place.name.clone(), begin);
         begin = end;
     }
-    Ok(with_length(&json))
+    let header = with_length(&json);
+    begins.values_mut().for_each(|begin| *begin += header.len() as u64);
+    Ok((header, begins))
 }
 
 fn parsed(header: &[u8]) -> Result<Value> {

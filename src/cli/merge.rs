@@ -37,7 +37,8 @@ pub struct Args {
     /// The base model, if it is not where the adapter says
     #[arg(long, value_name = "DIR")]
     base: Option<String>,
-    /// Number format of the result: that of the base, or another for all weights
+    /// Number format of the result: that of the base, or another for all weights of the
+    /// text model; other parts of a checkpoint keep theirs
     #[arg(long, value_name = "TYPE", value_parser = ["base", "f32", "bf16", "f16"],
           default_value = "base")]
     dtype: String,

@@ -10,10 +10,11 @@ use firebrand::weights::{Element, TensorSpec, read_tensors, write_safetensors};
 use serde_json::{Value, json};
 
 /// Of what reads images: names, formats and shapes.
-const OTHERS: [(&str, Element, &[usize]); 3] = [
+const OTHERS: [(&str, Element, &[usize]); 4] = [
     ("vision_tower.encoder.layers.0.self_attn.q_proj.weight", Element::F32, &[8, 8]),
     ("vision_tower.embeddings.patch_embedding.bias", Element::BF16, &[8]),
     ("multi_modal_projector.mm_input_projection_weight", Element::F32, &[8, 32]),
+    ("multi_modal_projector.scale", Element::BF16, &[3]),
 ];
 const FILE: &str = "model.safetensors";
 
@@ -106,7 +107,7 @@ fn an_adapter_is_of_the_text_part_and_a_merge_changes_nothing_else() {
     let run = checkpoint();
     let plan = run.command(&["plan", "adapter.toml"]).output().unwrap();
     let said = String::from_utf8(plan.stderr).unwrap();
-    let words = "holds more than a text model: 3 tensors (1.3 kB) of `vision_tower`, \
+    let words = "holds more than a text model: 4 tensors (1.3 kB) of `vision_tower`, \
                  `multi_modal_projector`";
     assert!(plan.status.success() && said.contains(words), "{said}");
     run.succeeds(&["train", "adapter.toml", "--quiet"]);
@@ -130,6 +131,32 @@ fn an_adapter_is_of_the_text_part_and_a_merge_changes_nothing_else() {
     assert_eq!(run.read("merged/preprocessor_config.json"), "{\"size\": 16}");
     let merged: Value = serde_json::from_str(&run.read("merged/config.json")).unwrap();
     assert_eq!(merged["vision_config"], config()["vision_config"]);
+}
+
+/// Whatever format is asked for, and although an odd count of short numbers comes before long ones.
+#[test]
+fn a_merge_in_another_format_leaves_the_rest_in_its_own() {
+    let run = checkpoint();
+    run.succeeds(&["train", "adapter.toml", "--quiet"]);
+    for (name, element) in [("bf16", Element::BF16), ("f16", Element::F16)] {
+        let merge = ["merge", "checkpoints/adapter", "--out", name, "--dtype", name, "--no-check"];
+        run.succeeds(&merge);
+        let (before, after) = (tensors(&run, "seeing", FILE), tensors(&run, name, FILE));
+        assert!(before.keys().eq(after.keys()));
+        for (tensor, found) in &after {
+            match OTHERS.iter().find(|(other, ..)| other == tensor) {
+                Some(_) => assert_eq!(found, &before[tensor], "{tensor}"),
+                None => assert_eq!(found.0, element, "{tensor}"),
+            }
+        }
+        let bytes = fs::read(run.path(name).join(FILE)).unwrap();
+        let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        for (tensor, info) in metadata.tensors() {
+            let size = info.dtype.bitsize() / 8;
+            assert_eq!((8 + header + info.data_offsets.0) % size, 0, "{tensor}");
+        }
+        assert!(!answer(&run, name).is_empty());
+    }
 }
 
 #[test]

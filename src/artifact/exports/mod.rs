@@ -93,7 +93,7 @@ pub fn export(
         })?,
     };
     let origin = Origin::find(request.model, request.base, request.supply)?;
-    let ReadyWeights { weights, adapter_file, untied, note } = open_weights(&origin)?;
+    let ReadyWeights { weights, adapter_file, untied, note, .. } = open_weights(&origin)?;
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     request.carry_out(|scratch| {
         let small = scratch.join(SMALL_FILES);
