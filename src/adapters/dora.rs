@@ -16,7 +16,7 @@ use super::lora::{
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
 use crate::document::key::{DefaultValue, Key, OwnedKeys, ValueKind};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{AdapterBranch, Description, Linear, Parameter, PassContext, Visitor};
 use crate::ops::cpu::{HostTensor, LowRank, Magnitude};
 use crate::ops::{from_vec, host};
@@ -98,6 +98,10 @@ impl Adapter for Dora {
     }
 
     fn layers(&self, description: &Description) -> Result<Vec<(String, [usize; 2])>> {
+        if !self.settings.target_parameters.is_empty() {
+            let what = "`lora.target_parameters` cannot be used with `use_dora`";
+            return Err(Error::adapter(what).because("PEFT has no DoRA of parameters"));
+        }
         layers(&self.settings, description)
     }
 

@@ -5,6 +5,7 @@
 
 mod dora;
 mod lora;
+mod stacked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 
 pub use dora::Dora;
 pub use lora::{Lora, LoraSettings, TargetModules};
+pub use stacked::{Arrangement, StackedTensor, stack_shapes, stack_specs, stacked_numbers};
 
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
@@ -73,6 +75,10 @@ pub trait Adapter: Debug + Send + Sync {
     /// # Errors
     /// When the settings name layers that the model does not have.
     fn layers(&self, description: &Description) -> Result<Vec<(String, [usize; 2])>>;
+    /// Tensors that files have in place of those of several layers.
+    fn stacked(&self, _description: &Description) -> Vec<StackedTensor> {
+        Vec::new()
+    }
     /// Its parameters beside a layer `[out, in]`: those of [`AdapterKind::parameters`], with their
     /// shapes.
     fn tensors(&self, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)>;
@@ -154,7 +160,8 @@ pub fn unfreeze_all(model: &mut Model) {
     model.visit(&mut Unfreeze);
 }
 
-/// Puts an adapter beside every layer that it is for; returns the last names of these, sorted.
+/// Puts an adapter beside every layer that it is for; returns the last names of those that are
+/// modules to PEFT, sorted.
 ///
 /// # Errors
 /// Those of [`Adapter::layers`].
@@ -167,7 +174,8 @@ pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<
             linear.adapter = Some(adapter.beside(path, linear, seed, &device));
         }
     });
-    Ok(layers.iter().map(|path| last_name(path).to_owned()).collect())
+    let modules = model.description.linears.iter().filter(|(path, _)| layers.contains(path));
+    Ok(modules.map(|(path, _)| last_name(path).to_owned()).collect())
 }
 
 /// How many trainable parameters an adapter has.

@@ -213,7 +213,9 @@ pub fn open_weights(origin: &Origin) -> Result<ReadyWeights> {
     let base = inspect(&origin.base.path)?;
     let names = base.description.names;
     let addition = match &origin.adapter {
-        Some((adapter, _)) => Some(Addition::read(&origin.model.path, adapter.clone(), names)?),
+        Some((adapter, _)) => {
+            Some(Addition::read(&origin.model.path, adapter.clone(), &base.description)?)
+        }
         None => None,
     };
     Ok(ReadyWeights {

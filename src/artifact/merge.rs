@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::merge_experts::{RowsChange, TransposedChange};
 use super::peft;
 use crate::adapters::{Adapter, WeightChange, file_name, layer_of};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
-use crate::model::CheckpointNames;
-use crate::weights::{OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32};
+use crate::model::description::{StoredLayout, StoredTensor, StoredTensors};
+use crate::model::{CheckpointNames, Description};
+use crate::weights::{
+    Element, OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32,
+};
 
 /// How many bytes are read and written at a time.
 const PIECE_BYTES: usize = 4 << 20;
@@ -18,21 +22,20 @@ const PIECE_BYTES: usize = 4 << 20;
 /// An adapter's tensors, each taken out when its weight comes by.
 pub struct Addition {
     tensors: BTreeMap<String, OwnedTensor>,
+    /// Names of those whose weights are in several tensors of the base.
+    used: BTreeSet<String>,
     adapter: Arc<dyn Adapter>,
     names: CheckpointNames,
+    stored: StoredTensors,
     path: PathBuf,
     /// The weights file, as read.
     pub file: FileEntry,
 }
 
 impl Addition {
-    /// Reads the weights of the adapter in a directory; `names` are those of its base.
-    pub fn read(
-        directory: &Path,
-        adapter: Arc<dyn Adapter>,
-        names: CheckpointNames,
-    ) -> Result<Self> {
-        let (tensors, file) = read_tensors(directory, peft::WEIGHTS_FILE)?;
+    /// Reads the weights of the adapter in a directory, of a base with this description.
+    pub fn read(directory: &Path, adapter: Arc<dyn Adapter>, base: &Description) -> Result<Self> {
+        let (mut tensors, file) = read_tensors(directory, peft::WEIGHTS_FILE)?;
         for (name, tensor) in &tensors {
             let count = tensor.element.not_finite(&tensor.bytes);
             if count > 0 {
@@ -40,12 +43,39 @@ impl Addition {
                 return Err(Error::adapter(what).at(directory));
             }
         }
-        Ok(Self { tensors, adapter, names, path: directory.to_owned(), file })
+        let stacked = adapter.stacked(base);
+        if !stacked.is_empty() && base.coded().0 > 0 {
+            let what = "an adapter of experts cannot be merged into a base in MXFP4";
+            return Err(Error::adapter(what)
+                .at(directory)
+                .because("sums of its numbers have no place in four bits")
+                .hint("`--base` names the same model in bfloat16"));
+        }
+        for all in stacked {
+            let fits = tensors.get(&all.name).is_some_and(|found| found.shape == all.shape());
+            let Some(found) = tensors.remove(&all.name).filter(|_| fits) else {
+                let what = format!("the adapter has no `{}` of {:?}", all.name, all.shape());
+                return Err(Error::adapter(what).at(directory));
+            };
+            let (element, shape) = (Element::F32, all.part.to_vec());
+            tensors.extend(all.taken_apart(&to_f32(found.element, &found.bytes)).map(
+                |(name, numbers)| {
+                    let bytes = element.encode(&numbers);
+                    (name, OwnedTensor { element, shape: shape.clone(), bytes })
+                },
+            ));
+        }
+        let (names, stored) = (base.names, StoredTensors::of(base));
+        let (used, path) = (BTreeSet::new(), directory.to_owned());
+        Ok(Self { tensors, used, adapter, names, stored, path, file })
     }
 
     /// What is to be done to a tensor of the base, if anything is.
     fn take(&mut self, place: &TensorPlace) -> Result<Option<Box<dyn WeightChange>>> {
         let path = self.names.path_of(&place.name);
+        if let Some(stored) = path.as_deref().and_then(|path| self.stored.get(path)).cloned() {
+            return self.take_of_experts(place, &stored);
+        }
         let Some(layer) = path.as_deref().and_then(|path| path.strip_suffix(".weight")) else {
             return Ok(None);
         };
@@ -58,13 +88,58 @@ impl Addition {
         if found.is_empty() {
             return Ok(None);
         }
-        let misfit = |why: String| {
-            let what = format!("the adapter does not fit `{}`", place.name);
-            Err(Error::adapter(what).at(&self.path).because(why))
-        };
         let &[outputs, inputs] = &place.shape[..] else {
-            return misfit(format!("the weight is {:?}, and no matrix", place.shape));
+            return self.misfit(place, format!("the weight is {:?}, and no matrix", place.shape));
         };
+        self.change(place, [outputs, inputs], found).map(Some)
+    }
+
+    fn misfit<T>(&self, place: &TensorPlace, why: String) -> Result<T> {
+        let what = format!("the adapter does not fit `{}`", place.name);
+        Err(Error::adapter(what).at(&self.path).because(why))
+    }
+
+    /// What is to be done to a tensor that is made of matrices of experts.
+    fn take_of_experts(
+        &mut self,
+        place: &TensorPlace,
+        stored: &StoredTensor,
+    ) -> Result<Option<Box<dyn WeightChange>>> {
+        let mut changes = Vec::new();
+        for path in &stored.parameters {
+            let Some(layer) = path.strip_suffix(".weight") else { return Ok(None) };
+            let mut found = BTreeMap::new();
+            for parameter in self.adapter.kind().parameters() {
+                let name = file_name(layer, parameter);
+                if let Some(tensor) = self.tensors.get(&name) {
+                    found.insert(*parameter, tensor.clone());
+                    self.used.insert(name);
+                }
+            }
+            if found.is_empty() {
+                return Ok(None);
+            }
+            changes.push(self.change(place, stored.dims, found)?);
+        }
+        Ok(match stored.layout {
+            StoredLayout::Rows(first) => changes
+                .pop()
+                .map(|whole| Box::new(RowsChange { first, whole }) as Box<dyn WeightChange>),
+            StoredLayout::Transposed { alternating } => {
+                let (experts, dims) = (changes, stored.dims);
+                Some(Box::new(TransposedChange { experts, dims, alternating }))
+            }
+        })
+    }
+
+    /// What tensors of the adapter do to a matrix `[out, in]`.
+    fn change(
+        &self,
+        place: &TensorPlace,
+        [outputs, inputs]: [usize; 2],
+        mut found: BTreeMap<&'static str, OwnedTensor>,
+    ) -> Result<Box<dyn WeightChange>> {
+        let misfit = |why| self.misfit(place, why);
         let mut tensors = BTreeMap::new();
         for (name, shape) in self.adapter.tensors([outputs, inputs]) {
             let Some(tensor) = found.remove(name) else {
@@ -80,12 +155,13 @@ impl Addition {
             }
             tensors.insert(name, to_f32(tensor.element, &tensor.bytes));
         }
-        Ok(Some(self.adapter.change([outputs, inputs], tensors)))
+        Ok(self.adapter.change([outputs, inputs], tensors))
     }
 
     /// Everything must have found its weight.
     fn finish(self) -> Result<()> {
-        let Some(name) = self.tensors.keys().next() else { return Ok(()) };
+        let left = self.tensors.keys().find(|name| !self.used.contains(*name));
+        let Some(name) = left else { return Ok(()) };
         Err(match layer_of(self.adapter.kind(), name) {
             Some(layer) => Error::adapter(format!("the base has no layer `{layer}`")),
             None => Error::adapter(format!("cannot merge the tensor `{name}`")),

@@ -15,6 +15,7 @@ pub mod logit_diff;
 pub mod lineage;
 pub mod measured;
 pub mod merge;
+mod merge_experts;
 pub mod merged;
 pub mod open;
 pub mod origin;

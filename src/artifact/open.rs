@@ -146,7 +146,8 @@ pub fn with_adapter(
     shard.refuse_not_finite().map_err(|error| error.at(directory))?;
     let mut loaded = model::load(base, model::Init::Pretrained, device)?;
     attach(&mut loaded.model, adapter)?;
-    checkpoint::put(&mut loaded.model, &shard, adapters::file_name_of)
+    let stacked = adapter.stacked(&loaded.model.description);
+    checkpoint::put_stacked(&mut loaded.model, &shard, adapters::file_name_of, &stacked)
         .map_err(|error| error.at(directory))?;
     let mut files = below_base(loaded.files);
     files.push(shard.entry.clone());
@@ -162,6 +163,7 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
         let of_layer = adapter.tensors(dims).into_iter();
         expected.extend(of_layer.map(|(name, shape)| (adapters::file_name(&path, name), shape)));
     }
+    adapters::stack_shapes(&adapter.stacked(description), &mut expected);
     for place in places {
         let (name, found) = (&place.name, &place.shape);
         let Some(wanted) = expected.remove(name) else {

@@ -63,6 +63,7 @@ mod tests {
             lora_alpha,
             lora_dropout: 0.0,
             target_modules: TargetModules::AllLinear,
+            target_parameters: Vec::new(),
             use_rslora: false,
         };
         AdapterConfig {

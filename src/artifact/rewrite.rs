@@ -121,10 +121,17 @@ impl Copy<'_> {
 
     fn format(&self, place: &TensorPlace) -> Element {
         match self.format {
-            Some((element, names)) if names.path_of(&place.name).is_some() => element,
+            Some((element, names)) if is_number(place) && names.path_of(&place.name).is_some() => {
+                element
+            }
             _ => place.element,
         }
     }
+}
+
+/// Codes of quantised numbers stay as they are.
+fn is_number(place: &TensorPlace) -> bool {
+    place.element != Element::U8
 }
 
 impl Sink for Copy<'_> {

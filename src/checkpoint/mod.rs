@@ -33,7 +33,7 @@ pub use saver::Saver;
 pub use seal::manifest_digest;
 pub use snapshot::Snapshot;
 pub use step_cache::{CachedSteps, StepCache, StepCacheItem, items as kept_steps};
-pub use tensors::{Pieces, learning_specs, learning_values, put};
+pub use tensors::{Pieces, joined, learning_specs, learning_values, put, put_stacked};
 
 /// Version of the format; a newer one is refused by name.
 pub const FORMAT: u32 = 1;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
+use crate::adapters::StackedTensor;
 use crate::engine::StateByPath;
 use crate::error::{Error, Result};
 use crate::model::{Model, Parameter, Visitor, piece_of};
@@ -102,6 +103,19 @@ pub fn joined(pieces: &[Tensor<1>]) -> Vec<f32> {
 /// # Errors
 /// When the file lacks a parameter, has one more, or one of another shape.
 pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) -> Result<()> {
+    put_stacked(model, shard, rename, &[])
+}
+
+/// The same of a file that has the tensors of several layers as one.
+///
+/// # Errors
+/// Those of [`put`].
+pub fn put_stacked(
+    model: &mut Model,
+    shard: &Shard,
+    rename: impl Fn(&str) -> String,
+    stacked: &[StackedTensor],
+) -> Result<()> {
     struct Put<'a, F> {
         tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
         rename: F,
@@ -151,6 +165,15 @@ pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) ->
     let mut tensors = BTreeMap::new();
     for tensor in shard.tensors()? {
         tensors.insert(tensor.name, (tensor.shape, to_f32(tensor.element, tensor.bytes)));
+    }
+    for all in stacked {
+        let Some((shape, numbers)) = tensors.remove(&all.name) else { continue };
+        match shape == all.shape() {
+            true => tensors.extend(
+                all.taken_apart(&numbers).map(|(name, one)| (name, (all.part.to_vec(), one))),
+            ),
+            false => drop(tensors.insert(all.name.clone(), (shape, numbers))),
+        }
     }
     let device = model.device.clone();
     let mut put = Put { tensors, rename, device: &device, problems: Vec::new() };

@@ -48,6 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "device": prepared.opened.name,
             "steps": prepared.total_steps,
             "parameters": prepared.description.parameters,
+            "active_parameters": prepared.description.active_parameters(),
             "trainable_parameters": prepared.trainable,
             "precision": prepared.precision.arithmetic.name(),
             "memory_bytes": prepared.memory.total(),

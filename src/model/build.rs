@@ -1,5 +1,7 @@
 //! From a model directory to a [`Model`]: every weight checked, none missing, none left over.
 
+mod experts;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -122,6 +124,9 @@ pub fn load_for(
 /// When the checkpoint holds something besides.
 pub fn refuse_random(description: &Description) -> Result<()> {
     match description.names.others {
+        [] if description.coded().0 > 0 => {
+            Err(Error::model("there are no random weights in MXFP4"))
+        }
         [] => Ok(()),
         others => {
             let what = format!("there are no random weights for `{}`", description.model_type);
@@ -293,16 +298,20 @@ impl WeightSource {
     /// The matrix `[out, in]` of a linear layer. Other devices than the CPU get the numbers of the
     /// codes.
     fn linear_matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
-        let Some(Storage::Coded(code)) = self.linears.map(|format| format.storage()) else {
-            return self.matrix(name, shape).map(Matrix::Tensor);
-        };
         let numbers = self.numbers(name, shape)?;
+        Ok(self.linear_of(numbers, shape))
+    }
+
+    fn linear_of(&self, numbers: RawNumbers, shape: [usize; 2]) -> Matrix {
+        let Some(Storage::Coded(code)) = self.linears.map(|format| format.storage()) else {
+            return Matrix::Tensor(self.kept(numbers, shape));
+        };
         let codes = code(&numbers.into_f32(), shape);
         if self.device == Device::flex() {
-            return Ok(Matrix::Coded(codes));
+            return Matrix::Coded(codes);
         }
         let numbers = RawNumbers::F32(dequantised(codes.as_ref()));
-        Ok(Matrix::Tensor(self.kept(numbers, shape)))
+        Matrix::Tensor(self.kept(numbers, shape))
     }
 
     /// The gain of a norm; ones when drawn.

@@ -13,6 +13,9 @@ use crate::weights::Element;
 /// Largest `config.json` that is read; real ones have a few kilobytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
+/// The quantisation that some models were published in.
+pub const MXFP4: &str = "mxfp4";
+
 /// The key that says whether the output projection is the embedding.
 pub const TIED: &str = "tie_word_embeddings";
 
@@ -114,7 +117,9 @@ impl ModelJson {
         let Value::Object(json) = value else {
             return Err(Error::model("`config.json` is not a JSON object").at(path));
         };
-        if json.contains_key("quantization_config") {
+        // Which families have weights in this format, they say themselves.
+        let method = json.get("quantization_config").and_then(|it| it.get("quant_method"));
+        if json.contains_key("quantization_config") && method != Some(&MXFP4.into()) {
             return Err(Error::model("the model is quantised, which cannot be trained here")
                 .at(path)
                 .hint("use the unquantised version of the model"));

@@ -96,6 +96,11 @@ impl PassContext {
         Self { wanted: Some(OutputRows { tokens, indices }), ..self.clone() }
     }
 
+    /// Where indices go.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Rows of `x: [tokens, features]` that are wanted.
     pub fn picked(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.wanted {

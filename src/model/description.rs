@@ -2,6 +2,12 @@
 //! shapes of their weights. A family makes it of `config.json`; models, estimates, adapters and
 //! exports are made of it. It needs no device.
 
+mod experts;
+mod stored;
+
+pub use experts::{ExpertMatrix, ExpertStorage, ExpertsDescription, RouterWeights};
+pub use stored::{StoredLayout, StoredTensor, StoredTensors, turned, whole_place};
+
 use super::names::CheckpointNames;
 use crate::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling};
 use crate::weights::Element;
@@ -40,6 +46,21 @@ pub struct Description {
     pub parameters: u64,
     /// Every linear layer of the decoder layers: module path and `[out, in]`.
     pub linears: Vec<(String, [usize; 2])>,
+    /// What is multiplied with besides: parameters of modules that are no linear layers to PEFT.
+    pub target_parameters: Vec<TargetParameter>,
+}
+
+/// A parameter that PEFT's `target_parameters` may name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetParameter {
+    /// Its path in transformers: `model.layers.0.mlp.experts.gate_up_proj`.
+    pub path: String,
+    /// The linear layers that it is made of, each expert's, with their `[out, in]`.
+    pub linears: Vec<(String, [usize; 2])>,
+    /// Whether it has three dimensions, the first of which are experts.
+    pub stacked: bool,
+    /// Whether its outputs for gate and up alternate.
+    pub alternating: bool,
 }
 
 /// A decoder layer: `x ← x + f(x)` for each of its parts in turn.
@@ -71,6 +92,8 @@ pub enum BlockDescription {
     Attention(AttentionDescription),
     /// Each token by itself.
     GatedMlp(GatedMlpDescription),
+    /// Each token by itself, by a few of many.
+    Experts(ExpertsDescription),
 }
 
 /// A linear layer.
@@ -216,6 +239,7 @@ impl BlockDescription {
             Self::GatedMlp(GatedMlpDescription { gate_up, down, .. }) => {
                 [gate_up.linears(), &[*down]].concat()
             }
+            Self::Experts(_) => Vec::new(),
         }
     }
 
@@ -223,7 +247,7 @@ impl BlockDescription {
     pub fn norms(&self) -> Vec<NormDescription> {
         match self {
             Self::Attention(attention) => attention.qk_norms.iter().flatten().copied().collect(),
-            Self::GatedMlp(_) => Vec::new(),
+            Self::GatedMlp(_) | Self::Experts(_) => Vec::new(),
         }
     }
 
@@ -237,6 +261,7 @@ impl BlockDescription {
                 [2 * (query + key) + normed, 8 * hidden.max(query) + 3 * normed]
             }
             Self::GatedMlp(mlp) => [2 * mlp.width(), 8 * hidden + 8 * mlp.width()],
+            Self::Experts(experts) => experts.kept(),
         }
     }
 }
@@ -277,6 +302,9 @@ impl LayerDescription {
             for norm in norms.chain(residual.after) {
                 tensors.push((path(norm.name, "weight"), vec![norm.width]));
             }
+            if let BlockDescription::Experts(experts) = &residual.block {
+                tensors.extend(experts.tensors(&self.path));
+            }
             if let BlockDescription::Attention(attention) = &residual.block {
                 let sinks = attention.sinks.map(|name| format!("{}.{name}", self.path));
                 tensors.extend(sinks.map(|name| (name, vec![attention.config.heads.queries])));
@@ -288,7 +316,7 @@ impl LayerDescription {
     fn attention(&self) -> impl Iterator<Item = &AttentionDescription> {
         self.residuals.iter().filter_map(|residual| match &residual.block {
             BlockDescription::Attention(attention) => Some(attention),
-            BlockDescription::GatedMlp(_) => None,
+            BlockDescription::GatedMlp(_) | BlockDescription::Experts(_) => None,
         })
     }
 }
@@ -313,6 +341,9 @@ impl Description {
     pub fn counted(mut self, most: u128) -> Result<Self, u128> {
         let size = |dims: &[usize]| dims.iter().map(|size| *size as u128).product::<u128>();
         let count = self.tensors().iter().map(|(_, dims)| size(dims)).sum::<u128>();
+        // Codes stand for more numbers than they are.
+        let codes = self.coded();
+        let count = count + u128::from(codes.0.saturating_sub(codes.1));
         if count > most {
             return Err(count);
         }
@@ -322,6 +353,8 @@ impl Description {
             linears.map(|linear| (format!("{}.{}", layer.path, linear.name), linear.dims)).collect()
         };
         self.linears = self.layers.iter().flat_map(of_layer).collect();
+        let experts = self.experts().map(|(layer, experts)| experts.targets(layer));
+        self.target_parameters = experts.flatten().collect();
         Ok(self)
     }
 

@@ -44,7 +44,9 @@ impl Gradients {
                 }
                 let value = &parameter.value;
                 let gradient = self.tapes.iter_mut().find_map(|tape| value.grad_remove(tape));
-                self.sums.add(path, gradient.expect("a trainable parameter is a leaf of the tape"));
+                assert!(value.is_require_grad(), "a trainable parameter is a leaf of the tape");
+                // An expert that no token chose has no part in what the tape is of.
+                self.sums.add(path, gradient.unwrap_or_else(|| value.clone().inner().zeros_like()));
             }
         }
         impl Visitor for Collect<'_> {

@@ -1,5 +1,8 @@
 //! Where a decoder stands in a checkpoint: names of its modules, and of tensors in files.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 /// Names of a checkpoint. Tensors have the paths of their modules, as PEFT has them too, except
 /// where files have other names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,4 +62,17 @@ impl CheckpointNames {
     pub fn exclude_modules(&self) -> Option<String> {
         (!self.others.is_empty()).then(|| format!(r"(.*\.)?({})\..*", self.others.join("|")))
     }
+}
+
+/// A name that lives as long as the program. Each is kept once: those of numbered modules are few,
+/// and the same in every layer.
+pub(super) fn interned(name: String) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name.as_str()) {
+        return known;
+    }
+    let name = String::leak(name);
+    names.insert(name);
+    name
 }

@@ -19,6 +19,11 @@ pub fn gate(activation: Activation, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2>
             let inner = (gate.clone() + cube).mul_scalar(2.0 * GELU.0);
             gate * sigmoid(inner)
         }
+        Activation::Clamped { alpha, limit } => {
+            let gate = gate.clamp_max(limit);
+            let open = gate.clone() * sigmoid(gate.mul_scalar(alpha));
+            return open * up.clamp(-limit, limit).add_scalar(1.0);
+        }
     };
     open * up
 }

@@ -59,13 +59,21 @@ impl Default for LogitConfig {
 }
 
 /// What a gated layer does to its gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// `x · σ(x)`.
     Silu,
     /// `x · Φ(x)` in the approximation by tanh (Hendrycks, Gimpel 2016): `x · σ(2u)` with
     /// `u = √(2/π) · (x + 0.044715 x³)`.
     GeluTanh,
+    /// `x · σ(α · x)` of a gate that ends at a limit; it lets one more than up through, which ends
+    /// at ± the limit (gpt-oss).
+    Clamped {
+        /// α.
+        alpha: f32,
+        /// Where both end.
+        limit: f32,
+    },
 }
 
 /// How long contexts stretch the rotation of positions.

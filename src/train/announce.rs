@@ -27,7 +27,11 @@ impl Prepared<'_> {
     pub(super) fn announce(&self, observer: &mut dyn Observer) {
         let mut fact = |label, value: String| observer.on(Event::Fact(label, value));
         let (description, config) = (&self.description, self.config);
-        let parameters = millions(description.parameters);
+        let mut parameters = millions(description.parameters);
+        let active = description.active_parameters();
+        if active < description.parameters {
+            parameters += &format!(", of which a token takes {}", megas(active));
+        }
         fact("model", format!("{} ({}, {parameters})", config.model.base, description.model_type));
         let method = match &self.adapter {
             Some(adapter) => adapter.describe(),
@@ -124,7 +128,11 @@ fn trainable_of(trainable: u64, all: u64) -> String {
     format!("{trainable:.2} M of {all:.2} M parameters, {share:.2} %")
 }
 
-#[expect(clippy::cast_precision_loss)] // for display
 fn millions(count: u64) -> String {
-    format!("{:.2} M parameters", count as f64 / 1e6)
+    format!("{} parameters", megas(count))
+}
+
+#[expect(clippy::cast_precision_loss)] // for display
+fn megas(count: u64) -> String {
+    format!("{:.2} M", count as f64 / 1e6)
 }

@@ -9,6 +9,23 @@ use crate::event::bytes;
 use crate::model::Description;
 use crate::weights::formats::{self, WeightFormat};
 
+/// What a checkpoint has as codes is frozen for good.
+///
+/// # Errors
+/// When every weight is to be trained.
+pub fn refuse_codes(description: &Description, adapter: Option<&dyn Adapter>) -> Result<()> {
+    match adapter {
+        None if description.coded().0 > 0 => {
+            let what = "the experts of the base model are in MXFP4, which cannot be trained";
+            Err(Error::model(what).hint(format!(
+                "add {}, or take the same model in bfloat16 as `model.base`",
+                adapters::asked_by()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How a micro-batch is divided so that no tensor is larger than the device takes.
 ///
 /// # Errors
@@ -30,8 +47,7 @@ pub fn micro_batch_split(
             .hint("another `device.name` may take larger ones; `firebrand devices` lists them")
     };
     if let Some((path, [outputs, inputs])) = description
-        .linears
-        .iter()
+        .matrices()
         .find(|(_, [outputs, inputs])| !limits.holds((outputs * inputs) as u64))
     {
         let size = bytes(4 * (outputs * inputs) as u64);
@@ -39,7 +55,7 @@ pub fn micro_batch_split(
     }
     // The widest tensor of a layer.
     let widest =
-        description.linears.iter().flat_map(|(_, dims)| *dims).max().unwrap_or(description.hidden);
+        description.matrices().flat_map(|(_, dims)| *dims).max().unwrap_or(description.hidden);
     let tokens = limits.rows(widest);
     if tokens < length {
         let size = bytes(4 * (length * widest) as u64);
@@ -93,10 +109,18 @@ pub fn coded(
     description: &Description,
     opened: &OpenedDevice,
 ) -> (u64, u64) {
-    let Some(format) = format.filter(|_| !opened.on_gpu()) else { return (0, 0) };
+    if opened.on_gpu() {
+        return (0, 0);
+    }
+    let of_files = description.coded();
+    let Some(format) = format else { return of_files };
     let one = |dims: &[usize; 2]| ((dims[0] * dims[1]) as u64, format.bytes(*dims));
-    let all = description.linears.iter().map(|(_, dims)| one(dims));
-    all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    // Routers are no linear layers to formats, and stay as they are.
+    let experts = description.target_parameters.iter();
+    let experts = experts.filter(|target| target.stacked && of_files.0 == 0);
+    let experts = experts.flat_map(|target| &target.linears);
+    let all = description.linears.iter().chain(experts).map(|(_, dims)| one(dims));
+    all.fold(of_files, |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
 /// How they are kept, for people.

@@ -21,6 +21,7 @@ pub mod runs;
 mod saving;
 mod resume;
 mod session;
+mod weights_file;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::adapters::file_name_of;
 use crate::artifact::card::{Card, Evaluated, Relation, Sample};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
@@ -12,9 +11,7 @@ use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, Run
 use crate::artifact::past::{CardDataset, LossChange};
 use crate::artifact::peft::{self, AdapterConfig};
 use crate::artifact::{self, bundle, sbom, stops};
-use crate::checkpoint::{
-    HistoryEntry, HistoryEvent, folder_name, learning_specs, learning_values, now,
-};
+use crate::checkpoint::{HistoryEntry, HistoryEvent, folder_name, now};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
@@ -22,10 +19,9 @@ use crate::event::{self, Event, Observer};
 use crate::files::{Digest, FileEntry, RunDirectory, hash_file, write_synced};
 use crate::hub::DataLock;
 use crate::model::TIED;
-use crate::train::carried::Carried;
 use crate::train::session::Record;
+use crate::train::weights_file::write_weights;
 use crate::train::{Prepared, Request};
-use crate::weights::{Element, write_safetensors};
 
 /// What a finished run has made.
 #[derive(Debug)]
@@ -151,41 +147,6 @@ fn refuse_changed(scratch: &Path, prepared: &Prepared) -> Result<()> {
                 .hint("put it back as it was, and run the same command again"));
         }
     }
-    Ok(())
-}
-
-fn write_weights(
-    scratch: &Path,
-    request: &Request,
-    prepared: &Prepared,
-    trainer: &mut Trainer,
-    inputs: &Inputs,
-) -> Result<()> {
-    let mut metadata: BTreeMap<String, String> = BTreeMap::new();
-    let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
-    put("format", "pt".to_owned()); // loaders of the transformers family insist on it
-    put("firebrand.version", env!("CARGO_PKG_VERSION").to_owned());
-    put(lineage::INPUTS_KEY, inputs.digest().to_string());
-    put("firebrand.base_model", prepared.base.id.clone());
-    put("firebrand.config_sha256", request.loaded.digest.to_string());
-    let adapter = prepared.adapter.is_some();
-    // An adapter is kept in f32, as it was trained; a whole model in the format of its base.
-    let element = |path: &str| match prepared.elements.get(path) {
-        Some(element) if !adapter => *element,
-        _ => Element::F32,
-    };
-    let name = if adapter { peft::WEIGHTS_FILE } else { "model.safetensors" };
-    let carried = Carried::of(prepared)?;
-    let rename = |path: &str| match &carried {
-        Some(carried) => carried.name_in_file(path),
-        None => file_name_of(path),
-    };
-    let (mut specs, values) = learning_specs(&mut trainer.model, rename, element);
-    specs.extend(carried.iter().flat_map(Carried::specs));
-    write_safetensors(&scratch.join(name), specs, &metadata, |spec| {
-        let carried = carried.as_ref().and_then(|carried| carried.values(&spec.name));
-        carried.unwrap_or_else(|| Ok(learning_values(&values, spec)))
-    })?;
     Ok(())
 }
 

@@ -15,6 +15,8 @@ pub enum Element {
     F16,
     /// Truncated single precision.
     BF16,
+    /// Codes of a format that has others for scales; as numbers they are those of the bytes.
+    U8,
 }
 
 /// Elements converted by one task: large enough to hide the cost of scheduling it.
@@ -34,6 +36,14 @@ impl Element {
         }
     }
 
+    /// The same for a tensor of a name: codes have one that says so.
+    pub fn of_tensor(name: &str, dtype: &str) -> Result<Self> {
+        match dtype {
+            "U8" if name.ends_with("_blocks") || name.ends_with("_scales") => Ok(Self::U8),
+            _ => Self::from_header(dtype),
+        }
+    }
+
     /// The format named in `config.json` (`dtype` or `torch_dtype`).
     pub fn from_config(name: &str) -> Option<Self> {
         match name {
@@ -50,6 +60,7 @@ impl Element {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::BF16 => "BF16",
+            Self::U8 => "U8",
         }
     }
 
@@ -59,6 +70,7 @@ impl Element {
             Self::F32 => "float32",
             Self::F16 => "float16",
             Self::BF16 => "bfloat16",
+            Self::U8 => "uint8",
         }
     }
 
@@ -75,6 +87,7 @@ impl Element {
             }
             Self::F16 => halves(0x7c00),
             Self::BF16 => halves(0x7f80),
+            Self::U8 => 0,
         };
         count as u64
     }
@@ -84,6 +97,7 @@ impl Element {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
+            Self::U8 => 1,
         }
     }
 
@@ -98,6 +112,8 @@ impl Element {
                         Self::F32 => bytes.copy_from_slice(&value.to_le_bytes()),
                         Self::F16 => bytes.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
                         Self::BF16 => bytes.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+                        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                        Self::U8 => bytes[0] = value as u8,
                     }
                 }
             },
@@ -117,6 +133,7 @@ pub fn to_f32(element: Element, bytes: &[u8]) -> Vec<f32> {
                     Element::F32 => f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
                     Element::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
                     Element::BF16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+                    Element::U8 => f32::from(bytes[0]),
                 };
             }
         },
@@ -142,6 +159,8 @@ pub enum RawNumbers {
     F16(Vec<f16>),
     /// Truncated single precision.
     BF16(Vec<bf16>),
+    /// Codes.
+    U8(Vec<u8>),
 }
 
 impl RawNumbers {
@@ -151,6 +170,7 @@ impl RawNumbers {
             Element::F32 => Self::F32(Vec::with_capacity(count)),
             Element::F16 => Self::F16(Vec::with_capacity(count)),
             Element::BF16 => Self::BF16(Vec::with_capacity(count)),
+            Element::U8 => Self::U8(Vec::with_capacity(count)),
         }
     }
 
@@ -160,6 +180,7 @@ impl RawNumbers {
             Self::F32(all) => touch(all),
             Self::F16(all) => touch(all),
             Self::BF16(all) => touch(all),
+            Self::U8(all) => touch(all),
         }
     }
 
@@ -175,6 +196,7 @@ impl RawNumbers {
             Self::BF16(all) => {
                 all.extend(bytes.as_chunks().0.iter().map(|x| bf16::from_le_bytes(*x)));
             }
+            Self::U8(all) => all.extend(bytes),
         }
     }
 
@@ -184,6 +206,7 @@ impl RawNumbers {
             Self::F32(_) => Element::F32,
             Self::F16(_) => Element::F16,
             Self::BF16(_) => Element::BF16,
+            Self::U8(_) => Element::U8,
         }
     }
 
@@ -193,6 +216,7 @@ impl RawNumbers {
             Self::F32(all) => all.len(),
             Self::F16(all) => all.len(),
             Self::BF16(all) => all.len(),
+            Self::U8(all) => all.len(),
         }
     }
 
@@ -207,6 +231,7 @@ impl RawNumbers {
             Self::F32(all) => all,
             Self::F16(all) => all.par_iter().map(|x| x.to_f32()).collect(),
             Self::BF16(all) => all.par_iter().map(|x| x.to_f32()).collect(),
+            Self::U8(all) => all.into_iter().map(f32::from).collect(),
         }
     }
 
@@ -216,6 +241,7 @@ impl RawNumbers {
             Self::F32(all) => all.chunks(size).map(|part| Self::F32(part.to_vec())).collect(),
             Self::F16(all) => all.chunks(size).map(|part| Self::F16(part.to_vec())).collect(),
             Self::BF16(all) => all.chunks(size).map(|part| Self::BF16(part.to_vec())).collect(),
+            Self::U8(all) => all.chunks(size).map(|part| Self::U8(part.to_vec())).collect(),
         }
     }
 }

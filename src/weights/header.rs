@@ -161,8 +161,8 @@ fn tensor(name: &str, value: &Value) -> Result<(TensorPlace, (u64, u64))> {
     let entry = value.as_object().unwrap_or(&empty);
     let dtype = entry.get("dtype").and_then(Value::as_str);
     let dtype = dtype.ok_or_else(|| invalid(format!("the tensor `{name}` has no `dtype`")))?;
-    let element =
-        Element::from_header(dtype).map_err(|error| error.because(format!("tensor `{name}`")))?;
+    let element = Element::of_tensor(name, dtype)
+        .map_err(|error| error.because(format!("tensor `{name}`")))?;
     let numbers = |key: &str| -> Option<Vec<u64>> {
         entry.get(key)?.as_array()?.iter().map(Value::as_u64).collect()
     };

@@ -5,6 +5,7 @@ mod element;
 pub mod formats;
 mod header;
 mod headers;
+pub mod mxfp4;
 mod read;
 mod stream;
 mod write;

@@ -29,6 +29,7 @@ fn model(device: &Device, computing: ComputeConfig) -> Model {
         lora_alpha: 8.0,
         lora_dropout: 0.0,
         target_modules: TargetModules::AllLinear,
+        target_parameters: Vec::new(),
         use_rslora: false,
     };
     let adapter = adapters::Lora { settings };

@@ -14,6 +14,7 @@ mod device;
 mod doctor;
 mod eval;
 mod examples;
+mod experts;
 mod export;
 mod families;
 #[cfg(unix)] // links, modes, signals

@@ -51,6 +51,7 @@ fn lora(dropout: f64) -> Lora {
         lora_alpha: 8.0,
         lora_dropout: dropout,
         target_modules: TargetModules::AllLinear,
+        target_parameters: Vec::new(),
         use_rslora: false,
     };
     Lora { settings }

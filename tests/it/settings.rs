@@ -88,6 +88,7 @@ const CHANGES: &[Change] = &[
     change("lora.r", "4", "2"),
     change("lora.lora_alpha", "8", "16"),
     change("lora.lora_dropout", "0", "0.5"),
+    change("lora.target_parameters", "[]", "[\"mlp.experts.down_proj\"]"),
     change("lora.target_modules", "all-linear", "[\"q_proj\"]"),
     change("lora.use_rslora", "false", "true"),
     change("lora.use_dora", "false", "true"),

@@ -39,7 +39,15 @@ FAMILIES = {
         text_config=dict(SIZES, **GEMMA, rope_parameters=LINEAR), vision_config=VISION,
         mm_tokens_per_image=4, image_token_index=509, boi_token_index=510, eoi_token_index=511),
     "olmo2": {},
+    "qwen3_moe": dict(head_dim=8, moe_intermediate_size=24, num_experts=5, num_experts_per_tok=2,
+                      norm_topk_prob=True),
+    "gpt_oss": dict(head_dim=8, sliding_window=16, num_local_experts=4, num_experts_per_tok=2),
     "olmo3": dict(sliding_window=16, layer_types=[SLIDING, FULL, SLIDING]),
+}
+# What adapters of mixtures of experts stand beside, too.
+PARAMETERS = {
+    "qwen3_moe": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"],
+    "gpt_oss": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.router.weight"],
 }
 CONFIG = """
 [model]
@@ -93,7 +101,11 @@ def check(firebrand, family, folder):
                            {"role": "assistant", "content": f"It is {i % 7 + i % 5}."}]}
              for i in range(20)]
     (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "run.toml").write_text(CONFIG)
+    parameters = json.dumps(PARAMETERS.get(family, []))
+    adapter = CONFIG.replace("[train]", f"target_parameters = {parameters}\n[train]")
+    (folder / "run.toml").write_text(adapter)
+    full = CONFIG[:CONFIG.index("[lora]")] + CONFIG[CONFIG.index("[train]"):]
+    (folder / "full.toml").write_text(full.replace("2e-2", "1e-3"))
     run("train", "run.toml", "--quiet")
     run("merge", "checkpoints/run", "--out", "merged")
     base = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
@@ -115,11 +127,29 @@ def check(firebrand, family, folder):
     ours = [run("generate", "--prompt", PROMPT, "--max-tokens", str(WRITTEN), "--device", "cpu",
                 name) for name in ("checkpoints/run", "merged")]
     same = all(text.strip() == written.strip() for text in ours)
+    same &= check_full(run, folder, tokenizer, before, tokens)
     print(f"{family:12} {len(trainable)} tensors of the adapter, effect {effect:.2f}, adapter and "
           f"merged differ by {distance:.1e}, texts {'are the same' if same else 'DIFFER'}")
     if not same:
         print("  ", repr(written), [text.strip() for text in ours])
     return same and distance < 1e-5 and effect > 1e-2
+
+
+def check_full(run, folder, tokenizer, before, tokens):
+    """A model all of whose weights were trained, in transformers."""
+    run("train", "full.toml", "--quiet")
+    trained = AutoModelForCausalLM.from_pretrained(
+        folder / "checkpoints/full/artifact", dtype=torch.float32)
+    prompt = tokenizer(PROMPT, return_tensors="pt").input_ids
+    with torch.no_grad():
+        effect = (trained(tokens).logits - before).abs().max().item()
+        for _ in range(WRITTEN):
+            prompt = torch.cat([prompt, trained(prompt).logits[:, -1:].argmax(-1)], 1)
+    written = tokenizer.decode(prompt[0, -WRITTEN:]).strip()
+    ours = run("generate", "--prompt", PROMPT, "--max-tokens", str(WRITTEN), "--device", "cpu",
+               "checkpoints/full").strip()
+    print(f"  full training: effect {effect:.2f}, texts {'are the same' if ours == written else 'DIFFER'}")
+    return ours == written and effect > 1e-2
 
 
 def main():

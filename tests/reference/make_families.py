@@ -18,6 +18,7 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from reference import LINEARS, Batch, logits_unpacked, nll_sum, peft_key
 
@@ -30,6 +31,10 @@ COMMON = dict(
     bos_token_id=None, eos_token_id=None, pad_token_id=None,
     rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
 CASES = {}
+# Parameters that adapters of mixtures of experts stand beside, as `target_parameters`.
+PARAMETERS = {}
+# Cases whose experts are in files as gpt-oss was published.
+IN_MXFP4 = {"gpt-oss-mxfp4"}
 # Options that have defaults which null turns off.
 NULLS = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
 # Modules of checkpoints that read images, too; what Firebrand writes into adapters of them.
@@ -54,6 +59,86 @@ def numbers(name, shape):
     return torch.tensor(values.astype(numpy.float32)).reshape(tuple(shape))
 
 
+def alternating(tensor, dim):
+    """Halves along a dimension as gpt-oss has gate and up: a number of one, then of the other."""
+    half = tensor.shape[dim] // 2
+    first, second = tensor.narrow(dim, 0, half), tensor.narrow(dim, half, half)
+    return torch.stack([first, second], dim + 1).flatten(dim, dim + 1)
+
+
+def whole(tensor, dim):
+    """The other way round."""
+    even, odd = (tensor.unfold(dim, 2, 2).select(-1, i) for i in range(2))
+    return torch.cat([even, odd], dim)
+
+
+def experts_of(case):
+    return CASES[case][1].get("num_experts") or CASES[case][1].get("num_local_experts")
+
+
+def expert_parts(case, name, tensor):
+    """What Firebrand has for each expert of a parameter that has all, by name; itself otherwise.
+    Gate and up come one after the other in its matrices `[out, in]`."""
+    count, stacked = experts_of(case), ".mlp.experts" in name
+    if not (count and stacked):
+        return {name: tensor}
+    swapped = CASES[case][0] == "gpt_oss"
+    module, leaf = name.split(".mlp.experts")
+    both = {"gate_up_proj", "down_proj"} <= {n.split(".")[-1] for n in PARAMETERS[case]}
+    if "lora_" in leaf:
+        matrix = ("gate_up_proj" if ".base_layer" in leaf else "down_proj") if both else \
+            [n.split(".")[-1] for n in PARAMETERS[case] if "experts" in n][0]
+        part = leaf[leaf.index("lora_"):]
+        if "lora_A" in leaf:
+            parts = tensor.reshape(count, -1, tensor.shape[-1])
+        else:
+            parts = tensor.reshape(tensor.shape[0], -1, count).permute(2, 0, 1)
+            if swapped and matrix == "gate_up_proj":
+                parts = whole(parts, 1)
+    else:
+        matrix, part = leaf[1:].removesuffix("_bias"), "bias" if leaf.endswith("bias") else "weight"
+        parts = tensor.transpose(1, 2) if swapped and part == "weight" else tensor
+        if swapped and matrix == "gate_up_proj":
+            parts = whole(parts, 1)
+    return {f"{module}.mlp.experts.{e}.{matrix}.{part}": parts[e] for e in range(count)}
+
+
+def factors(case, name, shape):
+    """The numbers of a parameter of an adapter."""
+    parts = expert_parts(case, name, torch.zeros(shape))
+    if name in parts:
+        return 0.5 * numbers(name, shape)
+    made = torch.stack([0.5 * numbers(n, part.shape) for n, part in parts.items()])
+    if "lora_A" in name:
+        return made.reshape(shape)
+    if CASES[case][0] == "gpt_oss" and "gate_up_proj" in next(iter(parts)):
+        made = alternating(made, 1)
+    return made.permute(1, 2, 0).reshape(shape)
+
+
+def codes(name, shape, least, count):
+    """Bytes from `least` on, of `count` different ones."""
+    uniform = numbers(name, shape).double() / 0.7 + 0.5
+    return (least + (uniform * count).floor().clamp(0, count - 1)).to(torch.uint8)
+
+
+def weights(case, name, shape):
+    """The numbers of a parameter, of the names that tensors have in files."""
+    if case in IN_MXFP4 and len(shape) == 3:
+        of_scales = (shape[0], shape[2], shape[1] // 32)
+        blocks = codes(f"{name}_blocks", (*of_scales, 16), 0, 256)
+        scales = codes(f"{name}_scales", of_scales, 121, 4)
+        return convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
+    if CASES[case][0] != "qwen3_moe" or ".mlp.experts." not in name:
+        return numbers(name, shape)
+    module, matrix = name.rsplit(".", 1)
+    names = ["gate_proj", "up_proj"] if matrix == "gate_up_proj" else [matrix]
+    rows = shape[1] // len(names)
+    return torch.stack([
+        torch.cat([numbers(f"{module}.{e}.{n}.weight", (rows, shape[2])) for n in names])
+        for e in range(shape[0])])
+
+
 def model_of(case):
     family, options = CASES[case]
     options = copy.deepcopy(options)  # configurations change what they are given
@@ -63,13 +148,14 @@ def model_of(case):
         options = {**copy.deepcopy(COMMON), **options}
     config = AutoConfig.for_model(family, **options)
     config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
     # In the format of the configuration first: scales of embeddings are rounded to it.
     nested = "vision_config" in CASES[case][1]
     of_kind = AutoModelForImageTextToText if nested else AutoModelForCausalLM
     model = of_kind.from_config(config, dtype=config.dtype).float()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(numbers(name, parameter.shape))
+            parameter.copy_(weights(case, name, parameter.shape))
     model.tie_weights()
     return model.eval()
 
@@ -169,8 +255,26 @@ def greedy(model):
     return made
 
 
+def check_choices(model, batch):
+    """Experts must be chosen clearly: nearly equal scores may be ordered otherwise elsewhere."""
+    routers = [m for m in model.modules() if type(m).__name__.endswith("TopKRouter")]
+    scores = []
+    hooks = [m.register_forward_hook(lambda m, _, out: scores.append((m.top_k, out[0])))
+             for m in routers]
+    with torch.no_grad():
+        logits_of(model, batch)
+    for hook in hooks:
+        hook.remove()
+    for top_k, found in scores:
+        best = found[batch.documents.flatten() > 0].sort(-1, descending=True).values
+        lead = (best[:, top_k - 1] - best[:, top_k]).min().item()
+        assert lead > 1e-4, f"experts are chosen by {lead}"
+
+
 def linears(case):
     """All linear layers of the decoder, as `target_modules` name them."""
+    if experts_of(case):
+        return LINEARS[:4]
     if CASES[case][0] == "phi3":
         return ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
     return LINEARS
@@ -180,27 +284,39 @@ def make_case(case):
     model, batch = model_of(case), make_batch()
     config = json.loads(model.config.to_json_string(use_diff=False))
     config = {k: v for k, v in config.items() if v is not None or k in NULLS}
+    if case in IN_MXFP4:
+        config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": [
+            "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens",
+            "lm_head"]}
     logits, loss, full = gradients(model, batch)
     check_packing(model, batch, logits)
     real = (batch.documents > 0)
     generated = greedy(model)
     expected = {"logits": sampled("logits", logits[real]), "loss": short([loss])[0],
-                "full": {n: sampled(n, g) for n, g in sorted(full.items())}}
+                "full": {n: sampled(n, g) for name, grad in sorted(full.items())
+                         for n, g in expert_parts(case, name, grad).items()}}
+    if case in IN_MXFP4:
+        expected["full"] = {}  # what is in four bits is not trained
+    check_choices(model, batch)
     adapted = get_peft_model(model_of(case), LoraConfig(
         task_type="CAUSAL_LM", target_modules=linears(case), lora_dropout=0.0,
-        exclude_modules=OTHERS if hasattr(model.config, "vision_config") else None,
+        target_parameters=PARAMETERS.get(case), exclude_modules=OTHERS if hasattr(model.config, "vision_config") else None,
         **LORA)).eval()
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if parameter.requires_grad:
-                parameter.copy_(0.5 * numbers(peft_key(name), parameter.shape))
+                parameter.copy_(factors(case, peft_key(name), parameter.shape))
+    check_choices(adapted, batch)
     logits, loss, found = gradients(adapted, batch)
     expected |= {"lora_logits": sampled("logits", logits[real]), "lora_loss": short([loss])[0],
-                 "lora": {peft_key(n): sampled(peft_key(n), g) for n, g in sorted(found.items())}}
+                 "lora": {n: sampled(n, g) for name, grad in sorted(found.items())
+                          for n, g in expert_parts(case, peft_key(name), grad).items()}}
     value = {"config": config, "expected": expected, "generated": generated, "batch": {
         "tokens": batch.tokens.flatten().tolist(), "positions": batch.positions.flatten().tolist(),
         "documents": batch.documents.flatten().tolist(),
         "targets": [[int(i), int(t)] for i, t in zip(batch.index, batch.token)]}}
+    if experts_of(case):
+        value["lora"] = {"target_modules": linears(case), "target_parameters": PARAMETERS[case]}
     path = HERE / "families" / f"{case}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(value, separators=(",", ":")).replace('},"', '},\n"') + "\n")
@@ -336,6 +452,35 @@ CASES |= {
         text_config=dict(model_type="ministral3", **MINISTRAL))),
     "mistral3-mistral": ("mistral3", dict(tie_word_embeddings=True, vision_config=VISION,
         text_config=dict(model_type="mistral", head_dim=8, sliding_window=None))),
+}
+GATE_UP, DOWN = "mlp.experts.gate_up_proj", "mlp.experts.down_proj"
+QWEN3_MOE = dict(head_dim=8, moe_intermediate_size=16, tie_word_embeddings=False)
+GPT_OSS = dict(head_dim=8, intermediate_size=20, sliding_window=5, num_local_experts=4,
+               num_experts_per_tok=2, rms_norm_eps=1e-5)
+CASES |= {
+    "qwen3-moe": ("qwen3_moe", dict(
+        num_experts=4, num_experts_per_tok=2, norm_topk_prob=True, **QWEN3_MOE)),
+    "qwen3-moe-mixed": ("qwen3_moe", dict(
+        QWEN3_MOE, num_experts=6, num_experts_per_tok=3, norm_topk_prob=False, attention_bias=True,
+        mlp_only_layers=[1], use_sliding_window=True, sliding_window=5, tie_word_embeddings=True)),
+    "qwen3-moe-step": ("qwen3_moe", dict(
+        num_experts=14, num_experts_per_tok=1, norm_topk_prob=False, decoder_sparse_step=2,
+        **QWEN3_MOE)),
+    "gpt-oss": ("gpt_oss", dict(GPT_OSS, **rope(
+        "yarn", 150000.0, factor=8.0, beta_fast=32.0, beta_slow=1.0, truncate=False,
+        original_max_position_embeddings=8))),
+    "gpt-oss-mxfp4": ("gpt_oss", dict(
+        GPT_OSS, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+        layer_types=[SLIDING, FULL], **rope("default", 150000.0))),
+    "gpt-oss-clamped": ("gpt_oss", dict(
+        GPT_OSS, swiglu_limit=0.4, swiglu_alpha=1.3, attention_bias=False,
+        layer_types=[FULL, SLIDING, FULL], num_local_experts=3,
+        tie_word_embeddings=True)),
+}
+PARAMETERS |= {
+    "qwen3-moe": [GATE_UP, DOWN], "qwen3-moe-mixed": [DOWN, "mlp.gate.weight"],
+    "qwen3-moe-step": [GATE_UP], "gpt-oss": [GATE_UP, DOWN, "mlp.router.weight"],
+    "gpt-oss-clamped": [GATE_UP], "gpt-oss-mxfp4": [GATE_UP, DOWN],
 }
 
 if __name__ == "__main__":

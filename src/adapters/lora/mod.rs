@@ -1,5 +1,6 @@
 //! LoRA (Hu et al. 2021): `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`, with the names and initial values of PEFT.
 
+mod parameters;
 mod peft;
 mod settings;
 
@@ -14,7 +15,7 @@ pub(super) use peft::{read_peft, to_peft};
 pub use settings::{LoraSettings, TargetModules};
 pub(super) use settings::{describe, layers, sample_settings, scale};
 
-use super::{Adapter, AdapterKind, Label, WeightChange};
+use super::{Adapter, AdapterKind, Label, StackedTensor, WeightChange};
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
 use crate::error::{Error, Result};
@@ -88,6 +89,10 @@ impl Adapter for Lora {
 
     fn layers(&self, description: &Description) -> Result<Vec<(String, [usize; 2])>> {
         layers(&self.settings, description)
+    }
+
+    fn stacked(&self, description: &Description) -> Vec<StackedTensor> {
+        parameters::stacked(&self.settings, description)
     }
 
     fn tensors(&self, [outputs, inputs]: [usize; 2]) -> Vec<(&'static str, Vec<usize>)> {

@@ -29,6 +29,10 @@ const UNSUPPORTED: [&str; 11] = [
 
 /// PEFT's `LoraConfig`, without what every adapter has.
 pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<String, Value> {
+    let parameters = match &settings.target_parameters {
+        names if names.is_empty() => Value::Null,
+        names => json!(names),
+    };
     let value = json!({
         "peft_type": "LORA",
         "r": settings.r,
@@ -49,7 +53,7 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         "alpha_pattern": {},
         "layer_replication": null,
         "trainable_token_indices": null,
-        "target_parameters": null,
+        "target_parameters": parameters,
         "megatron_config": null,
         "megatron_core": "megatron.core",
         "loftq_config": {},
@@ -99,9 +103,19 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
     let Some(target_modules) = target_modules(of("target_modules")) else {
         return wrong("`target_modules` is neither a list of names nor `all-linear`");
     };
+    let Some(target_parameters) = target_parameters(of("target_parameters")) else {
+        return wrong("`target_parameters` is not a list of names");
+    };
     let use_rslora = *of("use_rslora") == true;
     // Dropout acts in training only.
-    Ok(Some(LoraSettings { r, lora_alpha, lora_dropout: 0.0, target_modules, use_rslora }))
+    Ok(Some(LoraSettings {
+        r,
+        lora_alpha,
+        lora_dropout: 0.0,
+        target_modules,
+        target_parameters,
+        use_rslora,
+    }))
 }
 
 /// What stands in place of what is wanted.
@@ -110,6 +124,16 @@ fn shown(value: &Value) -> String {
         Value::Null => "is missing".to_owned(),
         Value::Number(number) => format!("is {number}"),
         _ => "is not a number".to_owned(),
+    }
+}
+
+fn target_parameters(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Null => Some(Vec::new()),
+        Value::Array(names) if names.len() <= MODULES_MAX => {
+            names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+        }
+        _ => None,
     }
 }
 

@@ -75,6 +75,18 @@ settings! {
             ("torchtune", "lora_attn_modules"),
             ("mlx-lm", "lora_parameters.keys"),
         ]);
+        /// The parameters besides them that get one, by names such as `mlp.experts.down_proj`.
+        target_parameters: Vec<String> = Key::new(
+            "lora.target_parameters",
+            ValueKind::Texts,
+            DefaultValue::Value("[]"),
+            "Parameters that get an adapter and are no linear layers: `mlp.experts.gate_up_proj` \
+             and `mlp.experts.down_proj` of mixtures of experts, each expert with factors of its \
+             own, and their router (`mlp.gate.weight` of Qwen3, `mlp.router.weight` of gpt-oss).",
+        )
+        .example("[\"mlp.experts.gate_up_proj\", \"mlp.experts.down_proj\"]")
+        .names(&[("axolotl", "lora_target_parameters")])
+        .silent_default();
         /// Scale by `lora_alpha / sqrt(r)`.
         use_rslora: bool = Key::new(
             "lora.use_rslora",
@@ -144,7 +156,8 @@ pub fn describe(title: &str, settings: &LoraSettings) -> String {
         TargetModules::AllLinear => "all linear layers".to_owned(),
         TargetModules::Names(names) => names.join(", "),
     };
-    format!("{title} r {} on {layers}", settings.r)
+    let parameters = settings.target_parameters.iter().map(|name| format!(", {name}"));
+    format!("{title} r {} on {layers}{}", settings.r, parameters.collect::<String>())
 }
 
 pub fn sample_settings() -> LoraSettings {
@@ -153,12 +166,13 @@ pub fn sample_settings() -> LoraSettings {
         lora_alpha: 8.0,
         lora_dropout: 0.0,
         target_modules: TargetModules::AllLinear,
+        target_parameters: Vec::new(),
         use_rslora: false,
     }
 }
 
 /// Does a name of `target_modules` mean the layer at `path`?
-fn fits(path: &str, name: &str) -> bool {
+pub(super) fn fits(path: &str, name: &str) -> bool {
     path == name || path.ends_with(&format!(".{name}"))
 }
 
@@ -190,9 +204,26 @@ pub fn layers(
             return Err(error);
         }
     }
-    Ok(description.linears.iter().filter(|(path, _)| wants(settings, path)).cloned().collect())
+    let all = description.linears.iter().filter(|(path, _)| wants(settings, path)).cloned();
+    let mut layers: Vec<_> = all.collect();
+    refuse_beside_experts(&layers, description)?;
+    layers.extend(super::parameters::layers(settings, description)?);
+    Ok(layers)
 }
 
-fn join(names: &BTreeSet<&str>) -> String {
+/// PEFT takes the names of an MLP's layers for those of experts where the model has some
+/// (`_convert_peft_config_moe`), so that it could not load an adapter of both.
+fn refuse_beside_experts(layers: &[(String, [usize; 2])], description: &Description) -> Result<()> {
+    const MLP: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
+    let taken = layers.iter().find(|(path, _)| MLP.contains(&last_name(path)));
+    match taken.filter(|_| description.experts().next().is_some()) {
+        None => Ok(()),
+        Some((path, _)) => Err(Error::adapter(format!("`{path}` cannot have an adapter"))
+            .because("PEFT takes its name for that of experts, which other layers have")
+            .hint("name the others: `target_modules = [\"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\"]`")),
+    }
+}
+
+pub(super) fn join(names: &BTreeSet<&str>) -> String {
     names.iter().copied().collect::<Vec<_>>().join(", ")
 }

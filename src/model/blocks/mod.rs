@@ -5,6 +5,7 @@
 
 mod attention;
 mod embedding;
+mod experts;
 mod gated_mlp;
 mod head;
 mod joint;
@@ -15,6 +16,7 @@ use burn::tensor::{Gradients as Tape, Tensor};
 
 pub use attention::{Attention, AttentionOnCpu, KeyValueCache, SavedAttention, TapedAttention};
 pub use embedding::Embedding;
+pub use experts::{Experts, ExpertsOnCpu, SavedExperts};
 pub use gated_mlp::{GatedMlp, GatedMlpOnCpu, SavedGatedMlp};
 pub use head::{CapSlopes, Head};
 pub use joint::{JointLinear, JointNarrow, JointOnCpu};
@@ -42,6 +44,8 @@ pub enum Block {
     Attention(Attention),
     /// Each token by itself.
     GatedMlp(GatedMlp),
+    /// Each token by itself, by a few of many.
+    Experts(Experts),
 }
 
 impl Block {
@@ -57,6 +61,7 @@ impl Block {
                 Self::Attention(Attention::read(path, of, ropes, weights)?)
             }
             BlockDescription::GatedMlp(of) => Self::GatedMlp(GatedMlp::read(path, of, weights)?),
+            BlockDescription::Experts(of) => Self::Experts(Experts::read(path, of, weights)?),
         })
     }
 
@@ -64,7 +69,7 @@ impl Block {
     pub fn mixes(&self) -> bool {
         match self {
             Self::Attention(_) => true,
-            Self::GatedMlp(_) => false,
+            Self::GatedMlp(_) | Self::Experts(_) => false,
         }
     }
 
@@ -73,6 +78,7 @@ impl Block {
         match self {
             Self::Attention(block) => block.linears(),
             Self::GatedMlp(block) => block.linears(),
+            Self::Experts(block) => block.linears(),
         }
     }
 
@@ -80,7 +86,7 @@ impl Block {
     pub fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
         match self {
             Self::Attention(block) => block.visit_norms(path, visitor),
-            Self::GatedMlp(_) => {}
+            Self::GatedMlp(_) | Self::Experts(_) => {}
         }
     }
 
@@ -90,6 +96,7 @@ impl Block {
         match self {
             Self::Attention(block) => Self::Attention(block.tracked()),
             Self::GatedMlp(block) => Self::GatedMlp(block.tracked()),
+            Self::Experts(block) => Self::Experts(block.tracked()),
         }
     }
 
@@ -104,6 +111,7 @@ impl Block {
         match self {
             Self::Attention(block) => block.forward(x, (context, picks), cache),
             Self::GatedMlp(block) => block.forward(x, context),
+            Self::Experts(block) => block.forward(x, context),
         }
     }
 
@@ -117,6 +125,7 @@ impl Block {
         match self {
             Self::Attention(block) => block.next(x, context, caches),
             Self::GatedMlp(block) => block.forward(x, context),
+            Self::Experts(block) => block.forward(x, context),
         }
     }
 
@@ -125,6 +134,7 @@ impl Block {
         match self {
             Self::Attention(block) => block.composed(x, context),
             Self::GatedMlp(block) => block.forward(x, context),
+            Self::Experts(block) => block.forward(x, context),
         }
     }
 
@@ -140,6 +150,7 @@ impl Block {
                 (y, TapedBlock::Attention(taped))
             }
             Self::GatedMlp(block) => (block.forward(x, context), TapedBlock::Whole),
+            Self::Experts(block) => (block.forward(x, context), TapedBlock::Whole),
         }
     }
 
@@ -165,6 +176,7 @@ impl Block {
         match self {
             Self::Attention(block) => block.on_cpu(context).map(BlockOnCpu::Attention),
             Self::GatedMlp(block) => block.on_cpu(context).map(BlockOnCpu::GatedMlp),
+            Self::Experts(block) => block.on_cpu(context).map(BlockOnCpu::Experts),
         }
     }
 }
@@ -183,6 +195,8 @@ pub enum BlockOnCpu {
     Attention(AttentionOnCpu),
     /// Each token by itself.
     GatedMlp(GatedMlpOnCpu),
+    /// Each token by itself, by a few of many.
+    Experts(ExpertsOnCpu),
 }
 
 /// What its backward pass needs.
@@ -191,6 +205,8 @@ pub enum SavedBlock<F: AsLhs> {
     Attention(SavedAttention<F>),
     /// Of an MLP.
     GatedMlp(SavedGatedMlp<F>),
+    /// Of a mixture of experts.
+    Experts(SavedExperts<F>),
 }
 
 impl BlockOnCpu {
@@ -205,6 +221,7 @@ impl BlockOnCpu {
         match self {
             Self::Attention(block) => SavedBlock::Attention(block.forward(x, target, setting)),
             Self::GatedMlp(block) => SavedBlock::GatedMlp(block.forward(x, target)),
+            Self::Experts(block) => SavedBlock::Experts(block.forward(&x, target)),
         }
     }
 
@@ -222,6 +239,9 @@ impl BlockOnCpu {
                 block.backward(saved, d, x, setting, gradients)
             }
             (Self::GatedMlp(block), SavedBlock::GatedMlp(saved)) => {
+                block.backward(saved, d, x, gradients)
+            }
+            (Self::Experts(block), SavedBlock::Experts(saved)) => {
                 block.backward(saved, d, x, gradients)
             }
             _ => unreachable!("what is handed back is what the block gave"),

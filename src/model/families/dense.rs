@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::rope::{self, RopeContext};
 use crate::error::Result;
 use crate::model::description::{
-    AttentionDescription, BlockDescription, Description, GatedMlpDescription, JointDescription,
-    LayerDescription, LinearDescription, NormDescription, NormGain, ResidualDescription, Rope,
+    AttentionDescription, BlockDescription, Description, ExpertsDescription, GatedMlpDescription,
+    JointDescription, LayerDescription, LinearDescription, NormDescription, NormGain,
+    ResidualDescription, Rope,
 };
 use crate::model::{CheckpointNames, ModelJson};
 use crate::ops::{Activation, AttentionConfig, Heads, LogitConfig};
@@ -58,7 +59,8 @@ pub(super) struct Dense {
     pub names: CheckpointNames,
     /// Width of the residual stream.
     pub hidden: usize,
-    intermediate: usize,
+    /// Width of the MLP.
+    pub intermediate: usize,
     heads: Heads,
     vocabulary: usize,
     positions_max: usize,
@@ -99,6 +101,9 @@ pub(super) struct Dense {
     /// How positions turn queries and keys in each layer; where this is empty, in all as
     /// `config.json` has it for a whole model.
     pub ropes: Vec<Option<Rope>>,
+    /// The mixture of experts of each layer that has one in place of the MLP; none where this is
+    /// empty.
+    pub experts: Vec<Option<ExpertsDescription>>,
 }
 
 impl Dense {
@@ -151,6 +156,7 @@ impl Dense {
             qk_norms: QueryKeyNorms::None,
             windows: vec![None; layers],
             ropes: Vec::new(),
+            experts: Vec::new(),
         })
     }
 
@@ -232,7 +238,7 @@ impl Dense {
         let options = self.windows.iter().zip(&self.ropes);
         let layers = options.enumerate().map(|(index, (window, rope))| LayerDescription {
             path: format!("{}.{index}", self.names.layers),
-            residuals: self.residuals(*window, rope.clone()),
+            residuals: self.residuals(index, *window, rope.clone()),
         });
         let description = Description {
             model_type: config.model_type()?.to_owned(),
@@ -248,6 +254,7 @@ impl Dense {
             names: self.names,
             parameters: 0,
             linears: Vec::new(),
+            target_parameters: Vec::new(),
         };
         description.counted(PARAMETERS_MAX).map_err(|count| {
             config
@@ -260,7 +267,12 @@ impl Dense {
         NormDescription { name, width, epsilon: self.epsilon, gain: self.gain }
     }
 
-    fn residuals(&self, window: Option<usize>, rope: Option<Rope>) -> Vec<ResidualDescription> {
+    fn residuals(
+        &self,
+        index: usize,
+        window: Option<usize>,
+        rope: Option<Rope>,
+    ) -> Vec<ResidualDescription> {
         let norm = |name| Some(self.norm(name, self.hidden));
         let ([before, after], [before_mlp, after_mlp]) = match self.layer_norms {
             LayerNorms::Before => {
@@ -279,7 +291,10 @@ impl Dense {
         let residual =
             |before, block, after| ResidualDescription { before, block, after, multiplier };
         let attention = BlockDescription::Attention(self.attention(window, rope));
-        let mlp = BlockDescription::GatedMlp(self.mlp());
+        let mlp = match self.experts.get(index) {
+            Some(Some(experts)) => BlockDescription::Experts(experts.clone()),
+            _ => BlockDescription::GatedMlp(self.mlp()),
+        };
         vec![residual(before, attention, after), residual(before_mlp, mlp, after_mlp)]
     }
 

@@ -1,9 +1,11 @@
 //! The table of model families.
 
 mod dense;
+mod experts;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gpt_oss;
 mod granite;
 mod llama;
 mod ministral3;
@@ -14,10 +16,11 @@ mod olmo3;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 mod rope;
 mod smollm3;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Description, ModelJson};
 
 /// A family of models: what `config.json` says that they are made of. It holds no arithmetic.
@@ -32,6 +35,7 @@ pub trait Family: Sync {
 pub static FAMILIES: &[&dyn Family] = &[
     &gemma2::Gemma2,
     &gemma3::Gemma3,
+    &gpt_oss::GptOss,
     &granite::Granite,
     &granite::GraniteSwa,
     &llama::Llama,
@@ -43,6 +47,7 @@ pub static FAMILIES: &[&dyn Family] = &[
     &phi3::Phi3,
     &qwen2::Qwen2,
     &qwen3::Qwen3,
+    &qwen3_moe::Qwen3Moe,
     &smollm3::SmolLm3,
 ];
 

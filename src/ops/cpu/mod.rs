@@ -9,6 +9,7 @@
 //! models are made of these (`model/blocks`).
 
 mod attention;
+mod clamped;
 mod element;
 mod few;
 mod host_tensor;
@@ -32,7 +33,7 @@ pub use few::{few_rows, few_rows_of};
 pub use host_tensor::{AsLhs, HostTensor};
 pub use low_rank::{LowRank, Magnitude};
 pub use packed::{Left, PackedRhs, View, picked, spread};
-pub use pointwise::{Norm, gated, gated_backward};
+pub use pointwise::{Norm, dot, gated, gated_backward};
 pub use product::{Term, factor_product, product};
 pub use projection::{Back, Given, Narrow, PathGradients, Projection};
 pub use rotation::Rotation;

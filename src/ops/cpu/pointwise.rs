@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
+use super::clamped::Clamped;
 use super::element::{F32, Format, Number};
 use super::packed::Left;
 use crate::ops::Activation;
@@ -224,6 +225,7 @@ pub fn gated<F: Format>(activation: Activation, gate: &Left<F>, up: &Left<F>) ->
     match activation {
         Activation::Silu => gated_by::<F, Silu>(gate, up),
         Activation::GeluTanh => gated_by::<F, GeluTanh>(gate, up),
+        Activation::Clamped { alpha, limit } => Clamped { alpha, limit }.forward(gate, up),
     }
 }
 
@@ -266,6 +268,7 @@ pub fn gated_backward<F: Format>(
     match activation {
         Activation::Silu => gated_backward_by::<F, Silu>(gate, up, d),
         Activation::GeluTanh => gated_backward_by::<F, GeluTanh>(gate, up, d),
+        Activation::Clamped { alpha, limit } => Clamped { alpha, limit }.backward(gate, up, d),
     }
 }
 

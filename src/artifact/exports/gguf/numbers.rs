@@ -26,6 +26,7 @@ impl NumberFormat {
             Self::Plain(Element::F32) => 0,
             Self::Plain(Element::F16) => 1,
             Self::Plain(Element::BF16) => 30,
+            Self::Plain(Element::U8) => panic!("codes of other formats are not written"),
             Self::Blocks => 8,
         }
     }

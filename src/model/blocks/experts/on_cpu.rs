@@ -1,0 +1,243 @@
+//! A mixture of experts by the kernels of the CPU: experts are independent of each other, and each
+//! is a few products of the rows of its tokens.
+
+use rayon::prelude::*;
+
+use super::{Choices, Expert, Routing};
+use crate::model::PassContext;
+use crate::model::blocks::joint::{JointNarrow, JointOnCpu};
+use crate::ops::Activation;
+use crate::ops::cpu::{
+    AsLhs, Back, HostTensor, Left, Narrow, Number, PathGradients, Projection, dot, gated,
+    gated_backward, picked,
+};
+
+/// The block for the kernels of the CPU.
+pub struct ExpertsOnCpu {
+    /// From the input to a score for each expert.
+    pub router: Projection,
+    /// In order.
+    pub experts: Vec<ExpertOnCpu>,
+    /// How scores become choices and weights.
+    pub routing: Routing,
+}
+
+/// What its backward pass needs.
+pub struct SavedExperts<F: AsLhs> {
+    choices: Choices,
+    weights: Vec<f32>,
+    probabilities: Vec<f32>,
+    narrow_router: Narrow<F>,
+    /// None of an expert without tokens.
+    experts: Vec<Option<SavedExpert<F>>>,
+}
+
+/// An expert. The weight of a token multiplies what the gate let through: then the gradient of the
+/// output of every expert is that of the sum, and what it adds to the gradient of the weight is
+/// known without the output.
+pub struct ExpertOnCpu {
+    gate_up: JointOnCpu<2>,
+    /// Without its bias.
+    down: Projection,
+    /// Of the output, and whether its gradient is wanted.
+    bias: Option<(HostTensor, bool)>,
+    activation: Activation,
+}
+
+struct SavedExpert<F: AsLhs> {
+    gate_up: [Left<F>; 2],
+    narrow_gate_up: JointNarrow<F, 2>,
+    narrow_down: Narrow<F>,
+}
+
+/// Gradients of what one expert was given: its rows, their weights; and of its own weights.
+struct BackOfExpert {
+    rows: Vec<f32>,
+    weights: Vec<f32>,
+    gradients: PathGradients,
+}
+
+impl Expert {
+    pub(super) fn on_cpu(&self, context: &PassContext) -> Option<ExpertOnCpu> {
+        let mut down = self.down.on_cpu(context)?;
+        let bias = down.bias.take();
+        let gate_up = self.gate_up.on_cpu(context)?;
+        Some(ExpertOnCpu { gate_up, down, bias, activation: self.activation })
+    }
+}
+
+/// Rows, each times a number of its own.
+fn weighted<F: AsLhs>(x: &Left<F>, weights: &[f32]) -> Left<F> {
+    let view = x.view();
+    Left::with(view.rows, view.columns, |row, target| {
+        let weight = weights[row];
+        for (target, x) in target.iter_mut().zip(view.row(row)) {
+            *target = F::of(x.wide() * weight);
+        }
+    })
+}
+
+impl ExpertOnCpu {
+    /// The output for `x: [tokens, hidden]`, times their weights.
+    fn forward<F: AsLhs>(&self, x: &Left<F>, weights: &[f32]) -> (Vec<f32>, SavedExpert<F>) {
+        let JointOnCpu::Fused(to_both, widths) = &self.gate_up else {
+            unreachable!("gate and up of an expert are one matrix")
+        };
+        let (both, narrow) = to_both.forward_factor::<F>(x.view());
+        let gate_up = JointOnCpu::parts(both.view(), *widths).map(Left::of);
+        let through = gated(self.activation, &gate_up[0], &gate_up[1]);
+        let (mut y, narrow_down) = self.down.forward::<F>(weighted(&through, weights).view());
+        if let Some((bias, _)) = &self.bias {
+            for (row, weight) in y.chunks_exact_mut(bias.columns()).zip(weights) {
+                row.iter_mut().zip(bias.single()).for_each(|(y, bias)| *y += weight * bias);
+            }
+        }
+        let narrow_gate_up = JointNarrow::Fused(narrow);
+        (y, SavedExpert { gate_up, narrow_gate_up, narrow_down })
+    }
+
+    /// `d` has the gradient of the sum, a row for each token of the expert.
+    fn backward<F: AsLhs>(
+        &self,
+        saved: SavedExpert<F>,
+        d: &[f32],
+        x: &Left<F>,
+        weights: &[f32],
+    ) -> BackOfExpert {
+        let mut gradients = Vec::new();
+        let mut gate_up = saved.gate_up;
+        let [gate, up] = &mut gate_up;
+        let through = gated(self.activation, gate, up);
+        let factor = F::factor_of(d, self.down.weight.rows());
+        let given = [(&self.down, factor.view(), &saved.narrow_down)];
+        let times_weight = weighted(&through, weights);
+        let d_weighted: Left<F> =
+            Back::through(&given, times_weight.view(), &mut gradients).input_factor();
+        drop((times_weight, factor));
+        let (through, d_view) = (through.view(), d_weighted.view());
+        let mut d_weights: Vec<f32> =
+            (0..d_view.rows).map(|row| dot(d_view.row(row), through.row(row))).collect();
+        if let Some((bias, trainable)) = &self.bias {
+            let rows = || d.chunks_exact(bias.columns()).zip(weights);
+            for ((d, _), d_weight) in rows().zip(&mut d_weights) {
+                *d_weight += dot(d, bias.single());
+            }
+            if *trainable {
+                let mut sum = vec![0.0; bias.columns()];
+                for (d, weight) in rows() {
+                    sum.iter_mut().zip(d).for_each(|(sum, d)| *sum += weight * d);
+                }
+                gradients.push((format!("{}.bias", self.down.path), sum));
+            }
+        }
+        let d_through = weighted(&d_weighted, weights);
+        gated_backward(self.activation, gate, up, &d_through);
+        drop((d_through, d_weighted));
+        let rows = self.gate_up.back(&gate_up, &saved.narrow_gate_up, x.view(), &mut gradients);
+        BackOfExpert { rows, weights: d_weights, gradients }
+    }
+
+    /// The gradients of what is trainable, where no token chose the expert.
+    fn no_gradients(&self) -> PathGradients {
+        let JointOnCpu::Fused(to_both, _) = &self.gate_up else { return Vec::new() };
+        let mut gradients = Vec::new();
+        let biases = [to_both.bias.as_ref(), self.bias.as_ref()];
+        for (linear, bias) in [to_both.as_ref(), &self.down].into_iter().zip(biases) {
+            let mut add = |name: &str, count| {
+                gradients.push((format!("{}.{name}", linear.path), vec![0.0; count]));
+            };
+            if linear.trainable {
+                add("weight", linear.weight.rows() * linear.weight.columns());
+            }
+            if let Some((bias, true)) = bias {
+                add("bias", bias.columns());
+            }
+            if let Some(low) = &linear.low_rank {
+                for (name, factor) in low.names.into_iter().zip([&low.a, &low.b]) {
+                    add(name, factor.rows() * factor.columns());
+                }
+            }
+        }
+        gradients
+    }
+}
+
+impl ExpertsOnCpu {
+    /// Adds what it gives for `x: [tokens, hidden]` to a target.
+    pub fn forward<F: AsLhs>(&self, x: &Left<F>, target: &mut [f32]) -> SavedExperts<F> {
+        let (scores, narrow_router) = self.router.forward::<F>(x.view());
+        let choices = self.routing.choose(&scores);
+        let (weights, probabilities) = self.routing.weights(&scores, &choices);
+        let of_expert = |(number, expert): (usize, &ExpertOnCpu)| {
+            let slots = &choices.slots[number];
+            if slots.is_empty() {
+                return (Vec::new(), None);
+            }
+            let (y, saved) =
+                expert.forward(&x.picked(&choices.tokens(number)), &picked(&weights, 1, slots));
+            (y, Some(saved))
+        };
+        let (outputs, experts): (Vec<_>, Vec<_>) =
+            self.experts.par_iter().enumerate().map(of_expert).unzip();
+        self.add_rows(&choices, &outputs, target);
+        SavedExperts { choices, weights, probabilities, narrow_router, experts }
+    }
+
+    /// Adds the rows of the experts of each token, those of its first choice first.
+    fn add_rows(&self, choices: &Choices, outputs: &[Vec<f32>], target: &mut [f32]) {
+        let top_k = self.routing.top_k;
+        let hidden = target.len() / (choices.experts.len() / top_k).max(1);
+        let firsts = outputs.iter().scan(0, |first, rows| {
+            let here = *first;
+            *first += rows.len() / hidden.max(1);
+            Some(here)
+        });
+        let firsts: Vec<usize> = firsts.collect();
+        target.par_chunks_exact_mut(hidden.max(1)).enumerate().for_each(|(token, target)| {
+            for slot in token * top_k..(token + 1) * top_k {
+                let expert = choices.experts[slot] as usize;
+                let row = choices.rows[slot] as usize - firsts[expert];
+                let output = &outputs[expert][row * hidden..(row + 1) * hidden];
+                target.iter_mut().zip(output).for_each(|(sum, y)| *sum += y);
+            }
+        });
+    }
+
+    /// The gradient of the input from that of what was added; `x` makes the input again.
+    pub fn backward<F: AsLhs>(
+        &self,
+        saved: SavedExperts<F>,
+        d: &[f32],
+        x: impl FnOnce() -> Left<F>,
+        gradients: &mut PathGradients,
+    ) -> Vec<f32> {
+        let SavedExperts { choices, weights, probabilities, narrow_router, experts } = saved;
+        let x = x();
+        let hidden = self.experts[0].down.weight.rows();
+        let of_expert = |(number, saved): (usize, Option<SavedExpert<F>>)| {
+            let expert = &self.experts[number];
+            let Some(saved) = saved else {
+                let gradients = expert.no_gradients();
+                return BackOfExpert { rows: Vec::new(), weights: Vec::new(), gradients };
+            };
+            let (tokens, slots) = (choices.tokens(number), &choices.slots[number]);
+            let d = picked(d, hidden, &tokens);
+            expert.backward(saved, &d, &x.picked(&tokens), &picked(&weights, 1, slots))
+        };
+        let back: Vec<BackOfExpert> = experts.into_par_iter().enumerate().map(of_expert).collect();
+        let (mut d_weights, mut rows) = (vec![0.0; weights.len()], Vec::new());
+        for (slots, back) in choices.slots.iter().zip(back) {
+            for (slot, d) in slots.iter().zip(back.weights) {
+                d_weights[*slot as usize] = d;
+            }
+            gradients.extend(back.gradients);
+            rows.push(back.rows);
+        }
+        let d_scores = self.routing.back(&choices, &probabilities, &d_weights);
+        let factor = F::factor_of(&d_scores, self.routing.count);
+        let given = [(&self.router, factor.view(), &narrow_router)];
+        let mut dx = Back::through(&given, x.view(), gradients).input();
+        self.add_rows(&choices, &rows, &mut dx);
+        dx
+    }
+}

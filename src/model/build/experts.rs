@@ -1,0 +1,203 @@
+//! The weights of experts, which files have in another arrangement than the model.
+
+use burn::tensor::Device;
+
+use super::{Fill, WeightSource};
+use crate::error::{Error, Result};
+use crate::model::description::{
+    ExpertMatrix, ExpertStorage, ExpertsDescription, LinearDescription, turned,
+};
+use crate::model::{Linear, Matrix, Parameter};
+use crate::ops::from_vec;
+use crate::weights::RawNumbers;
+use crate::weights::formats::dequantised;
+use crate::weights::mxfp4::{self, Mxfp4};
+
+impl WeightSource {
+    /// A router: a matrix that formats of linear layers leave as it is.
+    pub fn router(&mut self, layer: &str, of: &LinearDescription) -> Result<Linear> {
+        let path = format!("{layer}.{}", of.name);
+        let weight = Matrix::Tensor(self.matrix(&format!("{path}.weight"), of.dims)?);
+        let bias = match of.bias {
+            true => Some(self.zeros(&format!("{path}.bias"), of.dims[0])?),
+            false => None,
+        };
+        Ok(Linear { weight, bias, adapter: None })
+    }
+
+    /// The linear layers of all experts in a layer: to gate and up, and back.
+    pub fn experts(&mut self, layer: &str, of: &ExpertsDescription) -> Result<Vec<[Linear; 2]>> {
+        let module = format!("{layer}.{}", of.module);
+        match of.storage {
+            ExpertStorage::Separate => {
+                (0..of.count).map(|number| self.separate_expert(&module, number, of)).collect()
+            }
+            ExpertStorage::Stacked => {
+                let gate_up = self.stacked_experts(&module, of, ExpertMatrix::GateUp)?;
+                let down = self.stacked_experts(&module, of, ExpertMatrix::Down)?;
+                Ok(gate_up.into_iter().zip(down).map(|(gate_up, down)| [gate_up, down]).collect())
+            }
+            ExpertStorage::Mxfp4 => {
+                let gate_up = self.coded_experts(&module, of, ExpertMatrix::GateUp)?;
+                let down = self.coded_experts(&module, of, ExpertMatrix::Down)?;
+                Ok(gate_up.into_iter().zip(down).map(|(gate_up, down)| [gate_up, down]).collect())
+            }
+        }
+    }
+
+    /// Matrices that files have in MXFP4. Other devices than the CPU get the numbers.
+    fn coded_experts(
+        &mut self,
+        module: &str,
+        of: &ExpertsDescription,
+        matrix: ExpertMatrix,
+    ) -> Result<Vec<Linear>> {
+        let ([outputs, inputs], name) = (of.dims(matrix), matrix.name());
+        let scales_dims = [of.count, outputs, inputs / mxfp4::BLOCK];
+        let blocks_dims = [&scales_dims[..], &[mxfp4::BLOCK_BYTES]].concat();
+        let path = format!("{module}.{name}_blocks");
+        let blocks = self.codes(&path, &blocks_dims)?;
+        let scales = self.codes(&format!("{module}.{name}_scales"), &scales_dims)?;
+        let alternating = matrix == ExpertMatrix::GateUp;
+        let codes = Mxfp4::new(blocks, scales, [outputs, inputs], alternating);
+        let codes = codes.ok_or_else(|| Error::weights(format!("`{path}` holds NaN")))?;
+        let biases = self.expert_biases(module, of, matrix)?;
+        let device = self.device().clone();
+        let linear = |(number, bias): (usize, Option<Vec<f32>>)| {
+            let codes = codes.matrix(number);
+            let weight = match device == Device::flex() {
+                true => Matrix::Coded(codes),
+                false => {
+                    let numbers = RawNumbers::F32(dequantised(codes.as_ref()));
+                    Matrix::Tensor(self.kept(numbers, [outputs, inputs]))
+                }
+            };
+            Linear { weight, bias: bias.map(|bias| vector(bias, &device)), adapter: None }
+        };
+        Ok(biases.into_iter().enumerate().map(linear).collect())
+    }
+
+    fn codes(&mut self, name: &str, shape: &[usize]) -> Result<Vec<u8>> {
+        match self.take(name, shape, Fill::Zeros)? {
+            RawNumbers::U8(codes) => Ok(codes),
+            other => {
+                let found = other.element().name();
+                Err(Error::weights(format!("`{name}` must be of type U8, and it is {found}")))
+            }
+        }
+    }
+
+    /// The biases of all experts, with the numbers of gate and up one after the other.
+    fn expert_biases(
+        &mut self,
+        module: &str,
+        of: &ExpertsDescription,
+        matrix: ExpertMatrix,
+    ) -> Result<Vec<Option<Vec<f32>>>> {
+        if !of.bias {
+            return Ok(vec![None; of.count]);
+        }
+        let ([outputs, _], alternating) = (of.dims(matrix), matrix == ExpertMatrix::GateUp);
+        let name = format!("{module}.{}_bias", matrix.name());
+        let numbers = self.take(&name, &[of.count, outputs], Fill::Zeros)?.into_f32();
+        let one = |one| Some(turned(one, [outputs, 1], alternating, false));
+        Ok(numbers.chunks(outputs).map(one).collect())
+    }
+
+    fn separate_expert(
+        &mut self,
+        module: &str,
+        number: usize,
+        of: &ExpertsDescription,
+    ) -> Result<[Linear; 2]> {
+        let mut numbers =
+            |name: &str, dims| self.numbers(&format!("{module}.{number}.{name}.weight"), dims);
+        let half = [of.width, of.hidden];
+        let (gate, up) = (numbers("gate_proj", half)?, numbers("up_proj", half)?);
+        let down = numbers("down_proj", of.dims(ExpertMatrix::Down))?;
+        let linear = |weight| Linear { weight, bias: None, adapter: None };
+        let gate_up = self.linear_of(gate.followed_by(up), of.dims(ExpertMatrix::GateUp));
+        Ok([linear(gate_up), linear(self.linear_of(down, of.dims(ExpertMatrix::Down)))])
+    }
+
+    fn stacked_experts(
+        &mut self,
+        module: &str,
+        of: &ExpertsDescription,
+        matrix: ExpertMatrix,
+    ) -> Result<Vec<Linear>> {
+        let ([outputs, inputs], name) = (of.dims(matrix), matrix.name());
+        let alternating = matrix == ExpertMatrix::GateUp;
+        let all =
+            self.take(&format!("{module}.{name}"), &[of.count, inputs, outputs], Fill::Normal)?;
+        let biases = self.expert_biases(module, of, matrix)?;
+        let device = self.device().clone();
+        let matrices = all.chunks(outputs * inputs).into_iter().zip(biases);
+        Ok(matrices
+            .map(|(numbers, bias)| {
+                let numbers = numbers.transposed([inputs, outputs], |output| match alternating {
+                    true => alternating_place(output, outputs),
+                    false => output,
+                });
+                let bias = bias.map(|bias| vector(bias, &device));
+                Linear { weight: self.linear_of(numbers, [outputs, inputs]), bias, adapter: None }
+            })
+            .collect())
+    }
+}
+
+fn vector(values: Vec<f32>, device: &Device) -> Parameter<1> {
+    let length = values.len();
+    Parameter::frozen(from_vec(values, [length], device))
+}
+
+/// Where the number at a place of whole halves is among alternating ones.
+fn alternating_place(place: usize, count: usize) -> usize {
+    let half = count / 2;
+    if place < half { 2 * place } else { 2 * (place - half) + 1 }
+}
+
+impl RawNumbers {
+    /// These and then others, in their format if both have the same, else in 32 bits.
+    fn followed_by(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::F16(mut all), Self::F16(more)) => {
+                all.extend(more);
+                Self::F16(all)
+            }
+            (Self::BF16(mut all), Self::BF16(more)) => {
+                all.extend(more);
+                Self::BF16(all)
+            }
+            // Matrices are never codes.
+            (all, more) => {
+                let mut all = all.into_f32();
+                all.extend(more.into_f32());
+                Self::F32(all)
+            }
+        }
+    }
+
+    /// The transpose of a matrix of this shape, of which `column` says for each of its rows which
+    /// column it is.
+    fn transposed(self, [rows, columns]: [usize; 2], column: impl Fn(usize) -> usize) -> Self {
+        fn of<N: Copy>(
+            all: &[N],
+            [rows, columns]: [usize; 2],
+            column: impl Fn(usize) -> usize,
+        ) -> Vec<N> {
+            let mut transposed = Vec::with_capacity(all.len());
+            for number in 0..columns {
+                let column = column(number);
+                transposed.extend((0..rows).map(|row| all[row * columns + column]));
+            }
+            transposed
+        }
+        match self {
+            Self::F32(all) => Self::F32(of(&all, [rows, columns], column)),
+            Self::F16(all) => Self::F16(of(&all, [rows, columns], column)),
+            Self::BF16(all) => Self::BF16(of(&all, [rows, columns], column)),
+            Self::U8(all) => Self::U8(of(&all, [rows, columns], column)),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Mixtures of experts (Shazeer et al. 2017): a router gives each token a few of many MLPs.
+
+use super::{BlockDescription, Description, JointDescription, LinearDescription, TargetParameter};
+use crate::model::names::interned;
+use crate::ops::Activation;
+use crate::weights::mxfp4;
+
+/// A mixture of experts with gates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpertsDescription {
+    /// From the residual stream to a score for each expert.
+    pub router: LinearDescription,
+    /// Experts of a token.
+    pub top_k: usize,
+    /// What the outputs of a token's experts are weighted with.
+    pub weights: RouterWeights,
+    /// Module path of the experts within the decoder layer.
+    pub module: &'static str,
+    /// How many there are.
+    pub count: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Numbers that the gate of an expert lets through.
+    pub width: usize,
+    /// Whether their linear layers have biases.
+    pub bias: bool,
+    /// What is done to the gate.
+    pub activation: Activation,
+    /// How files have them.
+    pub storage: ExpertStorage,
+}
+
+/// What the outputs of a token's experts are weighted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouterWeights {
+    /// The softmax of the scores of the chosen: also that of all scores, divided by their sum.
+    OfChosen,
+    /// The softmax of all scores, of which only those of the chosen are used: their sum is less
+    /// than one.
+    OfAll,
+}
+
+/// How files have the matrices of experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpertStorage {
+    /// `MODULE.N.gate_proj.weight`, `up_proj` and `down_proj` of each expert, `[out, in]`.
+    Separate,
+    /// `MODULE.gate_up_proj` and `down_proj` of all experts, `[experts, in, out]`, with biases
+    /// `[experts, out]`; numbers for gate and up alternate.
+    Stacked,
+    /// The same with matrices `[experts, out, in]` in MXFP4: `MODULE.gate_up_proj_blocks` and
+    /// `_scales`.
+    Mxfp4,
+}
+
+/// A matrix of each expert, as the model has it: gate and up are one, with the rows of the gate
+/// first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpertMatrix {
+    /// `[2 · width, hidden]`.
+    GateUp,
+    /// `[hidden, width]`.
+    Down,
+}
+
+impl ExpertMatrix {
+    /// Both, in order.
+    pub const ALL: [Self; 2] = [Self::GateUp, Self::Down];
+
+    /// Its name within the module of the experts, as transformers has it in memory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GateUp => "gate_up_proj",
+            Self::Down => "down_proj",
+        }
+    }
+}
+
+impl ExpertsDescription {
+    /// `[out, in]` of a matrix of an expert.
+    pub fn dims(&self, matrix: ExpertMatrix) -> [usize; 2] {
+        match matrix {
+            ExpertMatrix::GateUp => [2 * self.width, self.hidden],
+            ExpertMatrix::Down => [self.hidden, self.width],
+        }
+    }
+
+    /// A linear layer of an expert: `MODULE.N.gate_up_proj`.
+    pub fn linear(&self, number: usize, matrix: ExpertMatrix) -> LinearDescription {
+        let name = interned(format!("{}.{number}.{}", self.module, matrix.name()));
+        LinearDescription::new(name, self.dims(matrix), self.bias)
+    }
+
+    /// The linear layers of an expert: from its input to gate and up, and back.
+    pub fn expert(&self, number: usize) -> (JointDescription<2>, LinearDescription) {
+        let gate_up = self.linear(number, ExpertMatrix::GateUp);
+        let joint = JointDescription::Fused(gate_up, [self.width; 2]);
+        (joint, self.linear(number, ExpertMatrix::Down))
+    }
+
+    /// The linear layers of all experts, in order.
+    pub fn linears(&self) -> impl Iterator<Item = LinearDescription> {
+        let of_expert = |number| ExpertMatrix::ALL.map(|matrix| self.linear(number, matrix));
+        (0..self.count).flat_map(of_expert)
+    }
+
+    /// Numbers of one expert.
+    pub fn parameters_of_one(&self) -> u64 {
+        let of_matrix = |matrix| {
+            let [outputs, inputs] = self.dims(matrix);
+            outputs * inputs + if self.bias { outputs } else { 0 }
+        };
+        ExpertMatrix::ALL.into_iter().map(of_matrix).sum::<usize>() as u64
+    }
+
+    /// Names and dimensions of the tensors of files, in the decoder layer of a path.
+    pub fn tensors(&self, layer: &str) -> Vec<(String, Vec<usize>)> {
+        let router = format!("{layer}.{}", self.router.name);
+        let mut tensors = vec![(format!("{router}.weight"), self.router.dims.to_vec())];
+        if self.router.bias {
+            tensors.push((format!("{router}.bias"), vec![self.router.dims[0]]));
+        }
+        for stored in self.stored(layer) {
+            match (self.storage, &stored.shape[..]) {
+                (ExpertStorage::Mxfp4, &[experts, inputs, outputs]) => {
+                    let scales = vec![experts, outputs, inputs / mxfp4::BLOCK];
+                    let blocks = [&scales[..], &[mxfp4::BLOCK_BYTES]].concat();
+                    tensors.push((format!("{}_blocks", stored.name), blocks));
+                    tensors.push((format!("{}_scales", stored.name), scales));
+                }
+                _ => tensors.push((stored.name, stored.shape)),
+            }
+        }
+        tensors
+    }
+
+    /// Numbers of all matrices that files have in a format of their own, and their bytes.
+    pub fn coded(&self) -> (u64, u64) {
+        if self.storage != ExpertStorage::Mxfp4 {
+            return (0, 0);
+        }
+        let all = ExpertMatrix::ALL.map(|matrix| self.dims(matrix));
+        let numbers = all.iter().map(|dims| (dims[0] * dims[1]) as u64).sum::<u64>();
+        let bytes = all.iter().map(|dims| mxfp4::bytes(*dims)).sum::<u64>();
+        (self.count as u64 * numbers, self.count as u64 * bytes)
+    }
+
+    /// The parameters that adapters may be put beside, in the decoder layer of a path.
+    pub(super) fn targets(&self, layer: &str) -> Vec<TargetParameter> {
+        let path = |name: &str| format!("{layer}.{name}");
+        let router = TargetParameter {
+            path: path(&format!("{}.weight", self.router.name)),
+            linears: vec![(path(self.router.name), self.router.dims)],
+            stacked: false,
+            alternating: false,
+        };
+        let of_experts = |matrix: ExpertMatrix| TargetParameter {
+            path: path(&format!("{}.{}", self.module, matrix.name())),
+            linears: (0..self.count)
+                .map(|number| (path(self.linear(number, matrix).name), self.dims(matrix)))
+                .collect(),
+            stacked: true,
+            alternating: matrix == ExpertMatrix::GateUp && self.storage != ExpertStorage::Separate,
+        };
+        std::iter::once(router).chain(ExpertMatrix::ALL.map(of_experts)).collect()
+    }
+
+    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
+    /// tapes (gathered inputs, outputs before and after their weights, and their sum).
+    pub(super) fn kept(&self) -> [usize; 2] {
+        let scores = self.count + 2 * self.top_k;
+        let by_kernels = self.top_k * 2 * self.width + scores;
+        [by_kernels, self.top_k * (5 * self.hidden + 8 * self.width) + 3 * scores]
+    }
+}
+
+impl Description {
+    /// Its mixtures of experts, each with the path of its decoder layer.
+    pub fn experts(&self) -> impl Iterator<Item = (&str, &ExpertsDescription)> {
+        self.layers.iter().flat_map(|layer| {
+            layer.residuals.iter().filter_map(|residual| match &residual.block {
+                BlockDescription::Experts(experts) => Some((layer.path.as_str(), experts)),
+                _ => None,
+            })
+        })
+    }
+
+    /// All matrices that inputs are multiplied with in the decoder layers, `[out, in]`.
+    pub fn matrices(&self) -> impl Iterator<Item = &(String, [usize; 2])> {
+        let others = self.target_parameters.iter().flat_map(|target| &target.linears);
+        self.linears.iter().chain(others)
+    }
+
+    /// Numbers that the checkpoint has in a format that cannot be trained, and their bytes.
+    pub fn coded(&self) -> (u64, u64) {
+        let all = self.experts().map(|(_, experts)| experts.coded());
+        all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
+    /// How many of the weights compute a token; all of them where there are no experts.
+    pub fn active_parameters(&self) -> u64 {
+        let idle = self.experts().map(|(_, experts)| {
+            (experts.count - experts.top_k) as u64 * experts.parameters_of_one()
+        });
+        self.parameters - idle.sum::<u64>()
+    }
+}

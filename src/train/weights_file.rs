@@ -1,0 +1,85 @@
+//! The weights of an artifact: trained tensors, in the arrangement that files have.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::adapters::{file_name_of, stack_specs, stacked_numbers};
+use crate::artifact::lineage::{self, Inputs};
+use crate::artifact::peft;
+use crate::checkpoint::{Pieces, joined, learning_specs, learning_values};
+use crate::engine::Trainer;
+use crate::error::Result;
+use crate::model::description::StoredTensors;
+use crate::train::carried::Carried;
+use crate::train::{Prepared, Request};
+use crate::weights::{Element, TensorSpec, write_safetensors};
+
+/// Writes them into a folder.
+pub(super) fn write_weights(
+    scratch: &Path,
+    request: &Request,
+    prepared: &Prepared,
+    trainer: &mut Trainer,
+    inputs: &Inputs,
+) -> Result<()> {
+    let mut metadata: BTreeMap<String, String> = BTreeMap::new();
+    let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
+    put("format", "pt".to_owned()); // loaders of the transformers family insist on it
+    put("firebrand.version", env!("CARGO_PKG_VERSION").to_owned());
+    put(lineage::INPUTS_KEY, inputs.digest().to_string());
+    put("firebrand.base_model", prepared.base.id.clone());
+    put("firebrand.config_sha256", request.loaded.digest.to_string());
+    let adapter = prepared.adapter.is_some();
+    // An adapter is kept in f32, as it was trained; a whole model in the format of its base.
+    let element = |path: &str| match prepared.elements.get(path) {
+        Some(element) if !adapter => *element,
+        _ => Element::F32,
+    };
+    let name = if adapter { peft::WEIGHTS_FILE } else { "model.safetensors" };
+    let carried = Carried::of(prepared)?;
+    let rename = |path: &str| match &carried {
+        Some(carried) => carried.name_in_file(path),
+        None => file_name_of(path),
+    };
+    let (specs, values) = learning_specs(&mut trainer.model, rename, element);
+    let (description, of_adapter) = (&prepared.description, prepared.adapter.as_ref());
+    let stacked = of_adapter.map_or_else(Vec::new, |adapter| adapter.stacked(description));
+    let stored = match of_adapter {
+        Some(_) => StoredTensors::none(),
+        None => StoredTensors::of(description),
+    };
+    let mut specs = stored_specs(&stored, stack_specs(&stacked, specs), element);
+    specs.extend(carried.iter().flat_map(Carried::specs));
+    write_safetensors(&scratch.join(name), specs, &metadata, |spec| {
+        if let Some(carried) = carried.as_ref().and_then(|carried| carried.values(&spec.name)) {
+            return carried;
+        }
+        let of_layer = |name: &str| joined(&values[name]);
+        let stacked = stacked_numbers(&stacked, &spec.name, of_layer);
+        let made = stacked.or_else(|| stored_numbers(&stored, &spec.name, &values));
+        Ok(made.unwrap_or_else(|| learning_values(&values, spec)))
+    })?;
+    Ok(())
+}
+
+/// Puts what files have in the place of the parameters that it is made of.
+fn stored_specs(
+    stored: &StoredTensors,
+    mut specs: Vec<TensorSpec>,
+    element: impl Fn(&str) -> Element,
+) -> Vec<TensorSpec> {
+    let parameters = stored.parameters();
+    specs.retain(|spec| !parameters.contains(spec.name.as_str()));
+    specs.extend(stored.iter().map(|tensor| TensorSpec {
+        name: tensor.name.clone(),
+        element: element(&tensor.name),
+        shape: tensor.shape.clone(),
+    }));
+    specs
+}
+
+fn stored_numbers(stored: &StoredTensors, name: &str, values: &Pieces) -> Option<Vec<f32>> {
+    let tensor = stored.get(name)?;
+    let parameters: Vec<_> = tensor.parameters.iter().map(|path| joined(&values[path])).collect();
+    Some(tensor.joined(&parameters))
+}

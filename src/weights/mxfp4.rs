@@ -1,0 +1,159 @@
+//! MXFP4 (Open Compute Project, Microscaling Formats 1.0): 32 numbers of four bits and the power of
+//! two that they are multiplied with, as checkpoints of gpt-oss have the matrices of experts.
+//! Reference: transformers `integrations/mxfp4.py`, `convert_moe_packed_tensors`.
+
+use std::sync::Arc;
+
+use crate::weights::formats::CodedMatrix;
+
+/// Numbers of a block.
+pub const BLOCK: usize = 32;
+/// Bytes of the numbers of a block.
+pub const BLOCK_BYTES: usize = BLOCK / 2;
+/// The scale that stands for no number.
+const NO_NUMBER: u8 = 255;
+
+/// What the four bits mean: a sign, two bits of exponent, one of mantissa.
+const VALUES: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+/// The codes of several matrices of the same shape `[rows, columns]`, one after the other.
+#[derive(Debug, Clone)]
+pub struct Mxfp4 {
+    /// The lower four bits of a byte come first.
+    blocks: Arc<Vec<u8>>,
+    /// Of each block, 127 above the exponent.
+    scales: Arc<Vec<u8>>,
+    shape: [usize; 2],
+    /// Whether rows of the first half and of the second alternate.
+    alternating: bool,
+}
+
+/// One of them, with the rows of the first half first.
+#[derive(Debug)]
+struct Matrix {
+    of: Mxfp4,
+    /// The first row.
+    first: usize,
+}
+
+/// Bytes of a matrix `[rows, columns]`.
+pub fn bytes([rows, columns]: [usize; 2]) -> u64 {
+    (rows * columns.div_ceil(BLOCK) * (BLOCK_BYTES + 1)) as u64
+}
+
+impl Mxfp4 {
+    /// From blocks `[matrices, rows, columns / 32, 16]` and scales `[matrices, rows, columns / 32]`;
+    /// none if a scale is no number.
+    pub fn new(
+        blocks: Vec<u8>,
+        scales: Vec<u8>,
+        shape: [usize; 2],
+        alternating: bool,
+    ) -> Option<Self> {
+        assert_eq!(blocks.len(), scales.len() * BLOCK_BYTES, "a scale for each block");
+        let valid = !scales.contains(&NO_NUMBER);
+        valid.then(|| Self {
+            blocks: Arc::new(blocks),
+            scales: Arc::new(scales),
+            shape,
+            alternating,
+        })
+    }
+
+    /// One of the matrices. All share the codes.
+    pub fn matrix(&self, number: usize) -> Arc<dyn CodedMatrix> {
+        Arc::new(Matrix { of: self.clone(), first: number * self.shape[0] })
+    }
+}
+
+impl CodedMatrix for Matrix {
+    fn shape(&self) -> [usize; 2] {
+        self.of.shape
+    }
+
+    fn read(&self, row: usize, first: usize, target: &mut [f32]) {
+        let [rows, columns] = self.of.shape;
+        let half = rows / 2;
+        let row = match self.of.alternating {
+            true if row < half => 2 * row,
+            true => 2 * (row - half) + 1,
+            false => row,
+        };
+        let begin = (self.first + row) * columns;
+        let (mut place, mut rest) = (begin + first, target);
+        while !rest.is_empty() {
+            let here = (BLOCK - place % BLOCK).min(rest.len());
+            let (part, after) = rest.split_at_mut(here);
+            let scale = power(self.of.scales[place / BLOCK]);
+            for (number, place) in part.iter_mut().zip(place..) {
+                let byte = self.of.blocks[place / 2];
+                let code = if place % 2 == 0 { byte & 15 } else { byte >> 4 };
+                *number = VALUES[usize::from(code)] * scale;
+            }
+            (place, rest) = (place + here, after);
+        }
+    }
+}
+
+/// Two to the power of the scale less 127.
+fn power(scale: u8) -> f32 {
+    match scale {
+        0 => f32::from_bits(1 << 22), // below the smallest normal number
+        _ => f32::from_bits(u32::from(scale) << 23),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::weights::formats::dequantised;
+    use crate::weights::{Element, read_tensors};
+
+    /// `tests/reference/mxfp4.py` made the file: every code, with scales from the smallest on.
+    #[test]
+    fn numbers_are_those_of_transformers_byte_for_byte() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference");
+        let (mut tensors, _) = read_tensors(&folder, "mxfp4.safetensors").unwrap();
+        let restored = tensors.remove("restored").unwrap(); // [matrices, columns, rows]
+        let &[matrices, columns, rows] = &restored.shape[..] else { panic!("three dimensions") };
+        let mut bytes = |name: &str| tensors.remove(name).unwrap().bytes;
+        let (blocks, scales) = (bytes("x_blocks"), bytes("x_scales"));
+        for alternating in [false, true] {
+            let all =
+                Mxfp4::new(blocks.clone(), scales.clone(), [rows, columns], alternating).unwrap();
+            for (number, wanted) in restored.bytes.chunks(2 * columns * rows).enumerate() {
+                let matrix = all.matrix(number);
+                assert_eq!(matrix.shape(), [rows, columns]);
+                let mut turned = vec![0.0; rows * columns];
+                for (place, number) in dequantised(matrix.as_ref()).into_iter().enumerate() {
+                    let (row, column) = (place / columns, place % columns);
+                    let half = rows / 2;
+                    let in_file = match (alternating, row < half) {
+                        (false, _) => row,
+                        (true, true) => 2 * row,
+                        (true, false) => 2 * (row - half) + 1,
+                    };
+                    turned[column * rows + in_file] = number;
+                }
+                assert_eq!(Element::BF16.encode(&turned), wanted, "{number}");
+                // And nothing was rounded.
+                let exact = crate::weights::to_f32(Element::BF16, wanted);
+                assert!(turned.iter().zip(exact).all(|(a, b)| a.to_bits() == b.to_bits()));
+            }
+            let (mut whole, mut part) = (vec![0.0; columns], [0.0; 7]);
+            let last = all.matrix(matrices - 1);
+            last.read(rows - 1, 0, &mut whole);
+            last.read(rows - 1, 29, &mut part);
+            assert_eq!(part, whole[29..36]);
+        }
+    }
+
+    #[test]
+    fn a_scale_that_is_no_number_is_refused_and_sizes_are_known() {
+        assert!(Mxfp4::new(vec![0; 16], vec![255], [1, 32], false).is_none());
+        assert_eq!(bytes([64, 64]), 64 * 34);
+    }
+}
