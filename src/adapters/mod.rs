@@ -5,7 +5,6 @@
 
 mod dora;
 mod lora;
-mod stacked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -16,11 +15,11 @@ use serde_json::{Map, Value};
 
 pub use dora::Dora;
 pub use lora::{Lora, LoraSettings, TargetModules};
-pub use stacked::{Arrangement, StackedTensor, stack_shapes, stack_specs, stacked_numbers};
 
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
 use crate::error::{Error, Result};
+use crate::model::description::StackedTensor;
 use crate::model::{AdapterBranch, Description, Linear, Model, Parameter, Visitor};
 use crate::random::Stream;
 

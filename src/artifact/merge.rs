@@ -49,7 +49,7 @@ impl Addition {
             return Err(Error::adapter(what)
                 .at(directory)
                 .because("sums of its numbers have no place in four bits")
-                .hint("`--base` names the same model in bfloat16"));
+                .hint("name the same model in bfloat16 with `--base DIR`"));
         }
         for all in stacked {
             let fits = tensors.get(&all.name).is_some_and(|found| found.shape == all.shape());

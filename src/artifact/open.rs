@@ -17,6 +17,7 @@ use crate::device;
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{DATA_LOCK, FileEntry, has_file, read_json_hashed};
 use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, Supply};
+use crate::model::description::stack_shapes;
 use crate::model::{self, Description, Loaded, Model};
 use crate::random::Stream;
 use crate::settings;
@@ -163,7 +164,7 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
         let of_layer = adapter.tensors(dims).into_iter();
         expected.extend(of_layer.map(|(name, shape)| (adapters::file_name(&path, name), shape)));
     }
-    adapters::stack_shapes(&adapter.stacked(description), &mut expected);
+    stack_shapes(&adapter.stacked(description), &mut expected);
     for place in places {
         let (name, found) = (&place.name, &place.shape);
         let Some(wanted) = expected.remove(name) else {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
-use crate::adapters::StackedTensor;
 use crate::engine::StateByPath;
 use crate::error::{Error, Result};
+use crate::model::description::StackedTensor;
 use crate::model::{Model, Parameter, Visitor, piece_of};
 use crate::ops::{flat, from_vec, host};
 use crate::weights::{Element, Shard, TensorSpec, to_f32};

@@ -3,9 +3,11 @@
 //! exports are made of it. It needs no device.
 
 mod experts;
+mod stacked;
 mod stored;
 
 pub use experts::{ExpertMatrix, ExpertStorage, ExpertsDescription, RouterWeights};
+pub use stacked::{Arrangement, StackedTensor, stack_shapes, stack_specs, stacked_numbers};
 pub use stored::{StoredLayout, StoredTensor, StoredTensors, turned, whole_place};
 
 use super::names::CheckpointNames;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::adapters::{file_name_of, stack_specs, stacked_numbers};
+use crate::adapters::file_name_of;
 use crate::artifact::lineage::{self, Inputs};
 use crate::artifact::peft;
 use crate::checkpoint::{Pieces, joined, learning_specs, learning_values};
 use crate::engine::Trainer;
 use crate::error::Result;
-use crate::model::description::StoredTensors;
+use crate::model::description::{StoredTensors, stack_specs, stacked_numbers};
 use crate::train::carried::Carried;
 use crate::train::{Prepared, Request};
 use crate::weights::{Element, TensorSpec, write_safetensors};

@@ -43,8 +43,8 @@ pub fn bytes([rows, columns]: [usize; 2]) -> u64 {
 }
 
 impl Mxfp4 {
-    /// From blocks `[matrices, rows, columns / 32, 16]` and scales `[matrices, rows, columns / 32]`;
-    /// none if a scale is no number.
+    /// From blocks `[matrices, rows, columns / 32, 16]`, and scales of three dimensions; none if a
+    /// scale is no number.
     pub fn new(
         blocks: Vec<u8>,
         scales: Vec<u8>,

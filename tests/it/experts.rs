@@ -59,26 +59,26 @@ fn value(name: &str, place: usize) -> f32 {
     }
 }
 
-/// A checkpoint `base`, and configurations that train it.
+/// A checkpoint `mixture`, and configurations that train it.
 fn checkpoint(config: &Value) -> Run {
     let run = Run::new();
-    fs::create_dir(run.path("base")).unwrap();
+    fs::create_dir(run.path("mixture")).unwrap();
     for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
         let from = repository("tests/fixtures/tokenizer").join(name);
-        fs::copy(from, run.path("base").join(name)).unwrap();
+        fs::copy(from, run.path("mixture").join(name)).unwrap();
     }
-    run.write("base/config.json", &config.to_string());
+    run.write("mixture/config.json", &config.to_string());
     let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
     let specs = description.tensors().into_iter().map(|(name, shape)| {
         let codes = name.ends_with("_blocks") || name.ends_with("_scales");
         TensorSpec { name, element: if codes { Element::U8 } else { Element::F32 }, shape }
     });
-    write_safetensors(&run.path("base").join(FILE), specs.collect(), &BTreeMap::new(), |spec| {
+    write_safetensors(&run.path("mixture").join(FILE), specs.collect(), &BTreeMap::new(), |spec| {
         let count = spec.shape.iter().product();
         Ok((0..count).map(|place| value(&spec.name, place)).collect())
     })
     .unwrap();
-    let common = "[model]\nbase = \"base\"\n[data]\nmax_seq_len = 96\n[[data.train]]\n\
+    let common = "[model]\nbase = \"mixture\"\n[data]\nmax_seq_len = 96\n[[data.train]]\n\
                   path = \"data.jsonl\"\n[train]\nmax_steps = 2\nmicro_batch_size = 2\n\
                   learning_rate = 1e-2\n[checkpoint]\nreuse = \"never\"\nevery_steps = 1\n\
                   [device]\nname = \"cpu\"\n";
@@ -97,7 +97,7 @@ fn tensors(run: &Run, folder: &str, file: &str) -> BTreeMap<String, OwnedTensor>
 
 /// Names of tensors that are not what they are in the base.
 fn changed(run: &Run, folder: &str) -> Vec<String> {
-    let (before, after) = (tensors(run, "base", FILE), tensors(run, folder, FILE));
+    let (before, after) = (tensors(run, "mixture", FILE), tensors(run, folder, FILE));
     assert!(before.keys().eq(after.keys()), "{folder}");
     let differs = |name: &&String| before[*name].bytes != after[*name].bytes;
     before.keys().filter(differs).cloned().collect()
@@ -134,7 +134,7 @@ fn adapters_of_experts_have_the_tensors_of_peft_and_merge_into_those_of_the_base
         run.succeeds(&["merge", artifact, "--out", "merged"]);
         let changed = changed(&run, "merged");
         assert_eq!(changed.len(), 2 * (4 + of_layer), "{changed:?}");
-        let of_base = answer(&run, "base");
+        let of_base = answer(&run, "mixture");
         assert_eq!(answer(&run, "merged"), answer(&run, artifact));
         assert_ne!(answer(&run, "merged"), of_base);
     }
@@ -146,7 +146,7 @@ fn full_training_writes_the_tensors_of_the_base_and_goes_on_where_it_stopped() {
         let run = checkpoint(&config);
         run.succeeds(&["train", "full.toml", "--quiet"]);
         let changed = changed(&run, "checkpoints/full/artifact");
-        let all = tensors(&run, "base", FILE);
+        let all = tensors(&run, "mixture", FILE);
         // Every number has a gradient or decays, but for biases of keys that are not rotated much.
         assert!(changed.len() > all.len() * 9 / 10, "{} of {}", changed.len(), all.len());
         assert!(changed.iter().any(|name| name.contains("experts")));
@@ -179,8 +179,28 @@ fn experts_in_four_bits_stay_as_they_are() {
 
     run.succeeds(&["train", "adapter.toml", "--quiet"]);
     answer(&run, "checkpoints/adapter");
-    run.fails_with(2, &["merge", "checkpoints/adapter", "--out", "experts"], str![]);
-    run.fails_with(2, &["train", "full.toml"], str![]);
+    run.fails_with(
+        2,
+        &["merge", "checkpoints/adapter", "--out", "experts"],
+        str![[r#"
+error[adapter]: an adapter of experts cannot be merged into a base in MXFP4
+  at checkpoints/adapter/artifact
+  because sums of its numbers have no place in four bits
+
+hint: name the same model in bfloat16 with `--base DIR`
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["train", "full.toml"],
+        str![[r#"
+error[model]: the experts of the base model are in MXFP4, which cannot be trained
+
+hint: add a `[lora]` section, or take the same model in bfloat16 as `model.base`
+
+"#]],
+    );
 }
 
 #[test]
@@ -191,12 +211,48 @@ fn what_adapters_of_parameters_cannot_be_is_said() {
         set.iter().for_each(|set| arguments.extend(["--set", set]));
         run.fails_with(2, &arguments, message);
     };
-    refused(&["lora.lora_dropout=0.1"], str![]);
-    refused(&["lora.use_dora=true"], str![]);
-    refused(&["lora.target_parameters=[\"mlp.experts.gate_up\", \"router\"]"], str![]);
+    refused(
+        &["lora.lora_dropout=0.1"],
+        str![[r#"
+error[adapter]: `lora.target_parameters` requires `lora.lora_dropout = 0`
+  because PEFT cannot drop inputs of parameters
+
+"#]],
+    );
+    refused(
+        &["lora.use_dora=true"],
+        str![[r#"
+error[adapter]: `lora.target_parameters` cannot be used with `use_dora`
+  because PEFT has no DoRA of parameters
+
+"#]],
+    );
+    refused(
+        &["lora.target_parameters=[\"mlp.experts.gate_up\", \"router\"]"],
+        str![[r#"
+error[adapter]: `mlp.experts.gate_up` in `lora.target_parameters` fits no parameter
+
+hint: did you mean `mlp.experts.gate_up_proj`?
+
+error[adapter]: `router` in `lora.target_parameters` fits no parameter
+
+hint: the model has: mlp.experts.down_proj, mlp.experts.gate_up_proj, mlp.gate.weight
+
+"#]],
+    );
     let run = checkpoint(&config(json!({
         "model_type": "qwen3_moe", "num_experts": 5, "moe_intermediate_size": 24,
         "intermediate_size": 64, "mlp_only_layers": [0],
     })));
-    run.fails_with(2, &["plan", "adapter.toml"], str![]);
+    run.fails_with(
+        2,
+        &["plan", "adapter.toml"],
+        str![[r#"
+error[adapter]: `model.layers.0.mlp.gate_proj` cannot have an adapter
+  because PEFT takes its name for that of experts, which other layers have
+
+hint: name the others: `lora.target_modules = ["q_proj", "k_proj", "v_proj", "o_proj"]`
+
+"#]],
+    );
 }

@@ -15,10 +15,11 @@ pub(super) use peft::{read_peft, to_peft};
 pub use settings::{LoraSettings, TargetModules};
 pub(super) use settings::{describe, layers, sample_settings, scale};
 
-use super::{Adapter, AdapterKind, Label, StackedTensor, WeightChange};
+use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
 use crate::error::{Error, Result};
+use crate::model::description::StackedTensor;
 use crate::model::{AdapterBranch, Description, Dropout, Linear, Parameter, PassContext, Visitor};
 use crate::ops::cpu::{HostTensor, LowRank};
 use crate::ops::{from_vec, project};

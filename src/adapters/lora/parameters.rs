@@ -3,10 +3,10 @@
 
 use super::settings::{LoraSettings, fits, join};
 use super::{A, B};
-use crate::adapters::{Arrangement, StackedTensor, file_name};
+use crate::adapters::file_name;
 use crate::error::{Error, Result, nearest};
 use crate::model::Description;
-use crate::model::description::TargetParameter;
+use crate::model::description::{Arrangement, StackedTensor, TargetParameter};
 
 /// The parameters that `target_parameters` means.
 fn wanted<'a>(

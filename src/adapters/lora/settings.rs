@@ -220,7 +220,10 @@ fn refuse_beside_experts(layers: &[(String, [usize; 2])], description: &Descript
         None => Ok(()),
         Some((path, _)) => Err(Error::adapter(format!("`{path}` cannot have an adapter"))
             .because("PEFT takes its name for that of experts, which other layers have")
-            .hint("name the others: `target_modules = [\"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\"]`")),
+            .hint(
+                "name the others: `lora.target_modules = [\"q_proj\", \"k_proj\", \"v_proj\", \
+                 \"o_proj\"]`",
+            )),
     }
 }
 

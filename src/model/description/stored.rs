@@ -106,8 +106,8 @@ impl StoredTensors {
 }
 
 impl ExpertsDescription {
-    /// The tensors that files have of the experts, in the decoder layer of a path; in place of those
-    /// in MXFP4, what they would be otherwise.
+    /// The tensors that files have of the experts, in the decoder layer of a path; in place of
+    /// those in MXFP4, what they would be otherwise.
     pub fn stored(&self, layer: &str) -> Vec<StoredTensor> {
         match self.storage {
             ExpertStorage::Separate => {

@@ -1,4 +1,5 @@
-//! Qwen3 with mixtures of experts. Reference: transformers `models/qwen3_moe/modeling_qwen3_moe.py`.
+//! Qwen3 with mixtures of experts. Reference: transformers
+//! `models/qwen3_moe/modeling_qwen3_moe.py`.
 
 use serde_json::Value;
 
@@ -31,7 +32,7 @@ impl Family for Qwen3Moe {
         dense.qk_norms = QueryKeyNorms::Heads;
         dense.qkv_bias = config.flag("attention_bias", false)?;
         dense.output_bias = dense.qkv_bias;
-        // A window of every layer, or of none; which layers Qwen3 has windows in means nothing here.
+        // A window of every layer, or of none; which layers have them in Qwen3 means nothing here.
         config.get("max_window_layers");
         let used = config.flag("use_sliding_window", false)?;
         let window = window(config, WINDOW)?.filter(|_| used);

@@ -1,9 +1,9 @@
 //! A mixture of experts (Shazeer et al. 2017): the sum of a few MLPs with gates, which a router
 //! chooses for each token, times their weights.
 //!
-//! Tokens are grouped by expert, in their order, so that each expert multiplies once; the outputs of
-//! a token's experts are added in the order of their scores. What comes out depends neither on the
-//! number of threads nor on what else is in a batch.
+//! Tokens are grouped by expert, in their order, so that each expert multiplies once; the outputs
+//! of a token's experts are added in the order of their scores. What comes out depends neither on
+//! the number of threads nor on what else is in a batch.
 
 mod on_cpu;
 mod routing;

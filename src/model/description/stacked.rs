@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::description::whole_place;
+use super::whole_place;
 use crate::weights::{Element, TensorSpec};
 
 /// A tensor of files that holds those of several layers.
