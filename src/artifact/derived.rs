@@ -220,7 +220,7 @@ pub fn open_weights(origin: &Origin) -> Result<ReadyWeights> {
     };
     Ok(ReadyWeights {
         adapter_file: addition.as_ref().map(|addition| addition.file.clone()),
-        weights: Weights::open(&origin.base.path, addition, origin.expected())?,
+        weights: Weights::open(&origin.base.path, names, addition, origin.expected())?,
         untied: base.config.untied,
         names,
         note: match (base.note(), origin.other_weights()) {

@@ -173,6 +173,8 @@ impl Addition {
 /// The weights of a model, opened: one reading, in the order of the files.
 pub struct Weights {
     shards: Vec<ShardStream>,
+    /// Which of them are those of the text model.
+    names: CheckpointNames,
     addition: Option<Addition>,
     expected: BTreeMap<String, Digest>,
     base: PathBuf,
@@ -211,9 +213,10 @@ pub trait Sink {
 
 impl Weights {
     /// Opens the weight files of `base`, of which those that `expected` names must have the digests
-    /// given there.
+    /// given there; `text` names those of the text model.
     pub fn open(
         base: &Path,
+        text: CheckpointNames,
         addition: Option<Addition>,
         expected: BTreeMap<String, Digest>,
     ) -> Result<Self> {
@@ -233,7 +236,7 @@ impl Weights {
             return Err(other_base(base, name)
                 .because("the lineage names this file, the base does not have it"));
         }
-        Ok(Self { shards, addition, expected, base: base.to_owned() })
+        Ok(Self { shards, names: text, addition, expected, base: base.to_owned() })
     }
 
     /// Every tensor, in the order in which they come.
@@ -247,7 +250,7 @@ impl Weights {
     /// When the base is not the expected one, which is known only at the end of each file: what was
     /// made until then is to be thrown away.
     pub fn read(self, sink: &mut dyn Sink) -> Result<Vec<FileEntry>> {
-        let Self { shards, mut addition, expected, base } = self;
+        let Self { shards, names, mut addition, expected, base } = self;
         let mut files = Vec::new();
         for mut shard in shards {
             sink.shard(&shard)?;
@@ -256,7 +259,7 @@ impl Weights {
                     Some(addition) => addition.take(&place)?,
                     None => None,
                 };
-                read_tensor(&mut shard, &place, change.as_deref(), sink)?;
+                read_tensor((&mut shard, names), &place, change.as_deref(), sink)?;
             }
             sink.end()?;
             let file = shard.finish()?;
@@ -279,7 +282,7 @@ impl Weights {
 }
 
 fn read_tensor(
-    shard: &mut ShardStream,
+    (shard, names): (&mut ShardStream, CheckpointNames),
     place: &TensorPlace,
     change: Option<&dyn WeightChange>,
     sink: &mut dyn Sink,
@@ -295,7 +298,7 @@ fn read_tensor(
         if bytes.is_empty() {
             return Ok(());
         }
-        shard.refuse_not_finite()?;
+        shard.refuse_not_finite(|name| names.path_of(name).is_some())?;
         let rows = bytes.len() / row_bytes;
         match change {
             None => sink.rows(place, Rows::Unchanged(bytes))?,

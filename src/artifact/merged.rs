@@ -97,8 +97,9 @@ pub fn percent(share: f64) -> String {
 }
 
 /// Merges an adapter into its base and writes the result into a new directory, in the number format
-/// `element` or else that of the base; parts of the base that are no text model keep theirs. With `compare`, base, adapter and result are then run on the
-/// validation data and the prompts of the adapter's run, in f32 on the CPU, one after the other.
+/// `element` or else that of the base; parts of the base that are no text model keep theirs. With
+/// `compare`, base, adapter and result are then run on the validation data and the prompts of the
+/// adapter's run, in f32 on the CPU, one after the other.
 pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> Result<Merged> {
     request.refuse_existing()?;
     let origin = Origin::find(request.model, request.base, request.supply)?;

@@ -43,7 +43,7 @@ pub fn forward_backward(
     let last = |index| index + 1 == model.layers.len();
     let context_of = |index| only.as_ref().filter(|_| last(index)).unwrap_or(&context);
 
-    let mut x = model.embedding.forward(&tokens);
+    let mut x = model.embed(&tokens, &context);
     let mut kept = Vec::with_capacity(model.layers.len());
     for (index, layer) in model.layers.iter().enumerate() {
         let context = context_of(index);
@@ -73,7 +73,7 @@ pub fn forward_backward(
         };
         dx = saved.backward(layer, context, dx, sums);
     }
-    model.embedding.backward(&tokens, dx, sums);
+    model.embed_backward(&tokens, dx, &context, sums);
     (loss, forward_time)
 }
 

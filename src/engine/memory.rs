@@ -98,6 +98,8 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
     let (factor, at_work) = if fast { (factor, tokens * most * F32) } else { (F32, 0) };
     let input = tokens * description.hidden as u64 * F32;
     let layers = description.layers.len() as u64;
+    // Until the last gradient has come back; it and its gradient.
+    let beside = 2 * tokens * description.beside_stream() as u64 * F32;
     let frozen = description.parameters.saturating_sub(trainable.min(description.parameters));
     let scores = tokens * description.query_heads() as u64 * length.min(BLOCK) as u64 * F32;
     let stays = description.element == Element::BF16 && computing.keeps_bfloat16(!work.on_gpu);
@@ -110,7 +112,7 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
         activations: match work.recompute {
             Recompute::None => tokens * all * factor + at_work,
             Recompute::Layers => layers * input + tokens * most * factor + at_work,
-        },
+        } + beside,
         // Scores, weights, and the gradients of both.
         attention: if work.on_gpu { 5 * scores } else { 0 },
         checkpoint: trainable * (F32 + work.state_bytes),

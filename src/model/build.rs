@@ -189,7 +189,7 @@ fn read_shards(
                 return Err(Error::model(what).at(directory));
             }
         }
-        shard.refuse_not_finite()?;
+        shard.refuse_not_finite(|name| names.path_of(name).is_some())?;
         files.push(shard.finish()?);
     }
     Ok((held, files))
@@ -312,6 +312,11 @@ impl WeightSource {
         }
         let numbers = RawNumbers::F32(dequantised(codes.as_ref()));
         Matrix::Tensor(self.kept(numbers, shape))
+    }
+
+    /// A number that nothing trains; one when drawn.
+    pub fn number(&mut self, name: &str) -> Result<f32> {
+        self.take(name, &[1], Fill::Ones).map(|numbers| numbers.into_f32()[0])
     }
 
     /// The gain of a norm; ones when drawn.

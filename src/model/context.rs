@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::ComputeConfig;
+use crate::model::SideStreams;
 use crate::ops::{Documents, Frequencies, Rotary, indices};
 use crate::random::Stream;
 
@@ -30,6 +31,8 @@ pub struct PassContext {
     pub computing: ComputeConfig,
     /// Of which tokens the output is wanted; of all where this is `None`.
     pub wanted: Option<OutputRows>,
+    /// What goes through the layers beside the residual stream.
+    pub side: SideStreams,
     device: Device,
 }
 
@@ -80,6 +83,7 @@ impl PassContext {
             dropout: None,
             computing: ComputeConfig::default(),
             wanted: None,
+            side: SideStreams::default(),
         }
     }
 

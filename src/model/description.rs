@@ -2,11 +2,15 @@
 //! shapes of their weights. A family makes it of `config.json`; models, estimates, adapters and
 //! exports are made of it. It needs no device.
 
+mod attention;
 mod experts;
+mod layer_inputs;
 mod stacked;
 mod stored;
 
+pub use attention::QkvDescription;
 pub use experts::{ExpertMatrix, ExpertStorage, ExpertsDescription, RouterWeights};
+pub use layer_inputs::{LayerInputDescription, LayerInputsDescription};
 pub use stacked::{Arrangement, StackedTensor, stack_shapes, stack_specs, stacked_numbers};
 pub use stored::{StoredLayout, StoredTensor, StoredTensors, turned, whole_place};
 
@@ -34,6 +38,8 @@ pub struct Description {
     pub embedding_scale: f32,
     /// The decoder layers, in order.
     pub layers: Vec<LayerDescription>,
+    /// Inputs that each layer has of its own, if they have some.
+    pub layer_inputs: Option<LayerInputsDescription>,
     /// After the last layer.
     pub norm: NormDescription,
     /// Is the output projection the embedding?
@@ -44,9 +50,9 @@ pub struct Description {
     pub element: Element,
     /// Names of modules, and of tensors in files.
     pub names: CheckpointNames,
-    /// All weights.
+    /// All weights, without buffers.
     pub parameters: u64,
-    /// Every linear layer of the decoder layers: module path and `[out, in]`.
+    /// Every linear layer but the output projection: module path and `[out, in]`.
     pub linears: Vec<(String, [usize; 2])>,
     /// What is multiplied with besides: parameters of modules that are no linear layers to PEFT.
     pub target_parameters: Vec<TargetParameter>,
@@ -72,6 +78,8 @@ pub struct LayerDescription {
     pub path: String,
     /// What is added, in order. One of them at least mixes tokens.
     pub residuals: Vec<ResidualDescription>,
+    /// Path within the layer of a buffer with a number that its output is multiplied with.
+    pub scalar: Option<&'static str>,
 }
 
 /// A part of a layer: `x + multiplier · after(block(before(x)))`.
@@ -96,6 +104,8 @@ pub enum BlockDescription {
     GatedMlp(GatedMlpDescription),
     /// Each token by itself, by a few of many.
     Experts(ExpertsDescription),
+    /// Each token by itself, with what it gives the layer besides.
+    LayerInput(LayerInputDescription),
 }
 
 /// A linear layer.
@@ -157,6 +167,8 @@ pub enum NormGain {
     Weight,
     /// One more than the weight.
     OnePlusWeight,
+    /// Nothing: there is no weight.
+    One,
 }
 
 /// How positions turn queries and keys.
@@ -191,12 +203,17 @@ impl Rope {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionDescription {
     /// To queries, keys and values.
-    pub qkv: JointDescription<3>,
+    pub qkv: QkvDescription,
     /// From what was mixed.
     pub output: LinearDescription,
     /// Norms of queries and keys before they are rotated; of each head, or of all at once if they
     /// are as wide.
     pub qk_norms: Option<[NormDescription; 2]>,
+    /// Norm of each head of values.
+    pub value_norm: Option<NormDescription>,
+    /// Whether later layers see these keys and values, too: their number among those that are
+    /// shared.
+    pub shares: Option<usize>,
     /// Path of a vector with a score of nothing for each query head, which takes its share of the
     /// weights.
     pub sinks: Option<&'static str>,
@@ -242,14 +259,15 @@ impl BlockDescription {
                 [gate_up.linears(), &[*down]].concat()
             }
             Self::Experts(_) => Vec::new(),
+            Self::LayerInput(LayerInputDescription { gate, output, .. }) => vec![*gate, *output],
         }
     }
 
     /// Its norms, in order.
     pub fn norms(&self) -> Vec<NormDescription> {
         match self {
-            Self::Attention(attention) => attention.qk_norms.iter().flatten().copied().collect(),
-            Self::GatedMlp(_) | Self::Experts(_) => Vec::new(),
+            Self::Attention(attention) => attention.norms().collect(),
+            Self::GatedMlp(_) | Self::Experts(_) | Self::LayerInput(_) => Vec::new(),
         }
     }
 
@@ -257,13 +275,10 @@ impl BlockDescription {
     /// tapes (counted in the code: about 8 tensors of each width).
     fn kept(&self, hidden: usize) -> [usize; 2] {
         match self {
-            Self::Attention(AttentionDescription { config, qk_norms, .. }) => {
-                let (query, key) = (config.query_width(), config.key_width());
-                let normed = if qk_norms.is_some() { query + key } else { 0 };
-                [2 * (query + key) + normed, 8 * hidden.max(query) + 3 * normed]
-            }
+            Self::Attention(attention) => attention.kept(hidden),
             Self::GatedMlp(mlp) => [2 * mlp.width(), 8 * hidden + 8 * mlp.width()],
             Self::Experts(experts) => experts.kept(),
+            Self::LayerInput(input) => input.kept(hidden),
         }
     }
 }
@@ -289,8 +304,8 @@ impl LayerDescription {
         kept
     }
 
-    /// Names and dimensions of its tensors.
-    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+    /// Names and dimensions of its weights.
+    fn weights(&self) -> Vec<(String, Vec<usize>)> {
         let path = |name: &str, part: &str| format!("{}.{name}.{part}", self.path);
         let mut tensors = Vec::new();
         for residual in &self.residuals {
@@ -301,7 +316,7 @@ impl LayerDescription {
                 }
             }
             let norms = residual.before.into_iter().chain(residual.block.norms());
-            for norm in norms.chain(residual.after) {
+            for norm in norms.chain(residual.after).filter(|norm| norm.gain != NormGain::One) {
                 tensors.push((path(norm.name, "weight"), vec![norm.width]));
             }
             if let BlockDescription::Experts(experts) = &residual.block {
@@ -318,14 +333,27 @@ impl LayerDescription {
     fn attention(&self) -> impl Iterator<Item = &AttentionDescription> {
         self.residuals.iter().filter_map(|residual| match &residual.block {
             BlockDescription::Attention(attention) => Some(attention),
-            BlockDescription::GatedMlp(_) | BlockDescription::Experts(_) => None,
+            _ => None,
         })
     }
 }
 
 impl Description {
-    /// Every tensor that the weights hold, with its dimensions.
+    /// Every tensor that the files hold, with its dimensions.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let mut tensors = self.weights();
+        tensors.extend(self.buffers().map(|name| (name, vec![1])));
+        tensors
+    }
+
+    /// Paths of numbers that the files hold and that nothing trains.
+    pub fn buffers(&self) -> impl Iterator<Item = String> {
+        let scalar = |layer: &LayerDescription| Some(format!("{}.{}", layer.path, layer.scalar?));
+        self.layers.iter().filter_map(scalar)
+    }
+
+    /// Every weight, with its dimensions.
+    fn weights(&self) -> Vec<(String, Vec<usize>)> {
         let table = vec![self.vocabulary, self.hidden];
         let mut tensors = vec![
             (self.names.embedding.to_owned(), table.clone()),
@@ -334,7 +362,10 @@ impl Description {
         if !self.tied {
             tensors.push((LM_HEAD.to_owned(), table));
         }
-        tensors.extend(self.layers.iter().flat_map(LayerDescription::tensors));
+        if let Some(inputs) = &self.layer_inputs {
+            tensors.extend(inputs.weights());
+        }
+        tensors.extend(self.layers.iter().flat_map(LayerDescription::weights));
         tensors
     }
 
@@ -342,7 +373,7 @@ impl Description {
     /// more weights than `most`.
     pub fn counted(mut self, most: u128) -> Result<Self, u128> {
         let size = |dims: &[usize]| dims.iter().map(|size| *size as u128).product::<u128>();
-        let count = self.tensors().iter().map(|(_, dims)| size(dims)).sum::<u128>();
+        let count = self.weights().iter().map(|(_, dims)| size(dims)).sum::<u128>();
         // Codes stand for more numbers than they are.
         let codes = self.coded();
         let count = count + u128::from(codes.0.saturating_sub(codes.1));
@@ -354,7 +385,9 @@ impl Description {
             let linears = layer.residuals.iter().flat_map(|residual| residual.block.linears());
             linears.map(|linear| (format!("{}.{}", layer.path, linear.name), linear.dims)).collect()
         };
-        self.linears = self.layers.iter().flat_map(of_layer).collect();
+        let projection = self.layer_inputs.map(|inputs| inputs.projection);
+        let outside = projection.map(|linear| (linear.name.to_owned(), linear.dims));
+        self.linears = outside.into_iter().chain(self.layers.iter().flat_map(of_layer)).collect();
         let experts = self.experts().map(|(layer, experts)| experts.targets(layer));
         self.target_parameters = experts.flatten().collect();
         Ok(self)
@@ -369,6 +402,15 @@ impl Description {
             ropes.extend(rope.filter(|rope| !ropes.contains(rope)));
         }
         ropes
+    }
+
+    /// Numbers of a token that go through the layers beside the residual stream: their own inputs,
+    /// and keys and values that are shared.
+    pub fn beside_stream(&self) -> usize {
+        let attention = self.layers.iter().flat_map(LayerDescription::attention);
+        let shared = attention.filter(|attention| attention.shares.is_some());
+        let shared = shared.map(|attention| 2 * attention.config.key_width()).sum::<usize>();
+        shared + self.layer_inputs.map_or(0, |inputs| inputs.projection.dims[0])
     }
 
     /// Most query heads of a layer.

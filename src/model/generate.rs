@@ -125,7 +125,7 @@ fn read(model: &Model, cache: &mut Cache, prompt: &[u32]) -> Result<Vec<f32>> {
         &model.device,
     )
     .computed(model.computing);
-    let mut x = model.embedding.forward(&indices(prompt.iter().copied(), &model.device));
+    let mut x = model.embed(&indices(prompt.iter().copied(), &model.device), &context);
     for (layer, cache) in model.layers.iter().zip(&mut cache.layers) {
         x = layer.prompt(x, &context, cache);
     }
@@ -158,7 +158,7 @@ fn go_on(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
         PassContext::packed(rows, 1, &positions, &vec![1; rows], &model.frequencies, &model.device)
             .computed(model.computing);
     // [texts, hidden]
-    let mut x = model.embedding.forward(&indices(tokens.into_iter(), &model.device));
+    let mut x = model.embed(&indices(tokens.into_iter(), &model.device), &context);
     for (number, layer) in model.layers.iter().enumerate() {
         let mut caches: Vec<_> =
             texts.iter_mut().map(|text| &mut text.cache.layers[number]).collect();

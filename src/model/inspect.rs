@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::Result;
 use crate::event::bytes;
 use crate::model::{Description, LM_HEAD, ModelJson, families};
-use crate::weights::Headers;
+use crate::weights::{Headers, TensorPlace};
 
 /// A model whose weights are there, whole, and those that its configuration asks for.
 pub struct Inspected {
@@ -27,18 +27,25 @@ impl Inspected {
                  hold another one, `{LM_HEAD}`: it is used, as transformers does"
             )
         });
-        let others = self.headers.others();
+        let names = self.description.names;
+        let others = self.headers.others().iter().map(|found| &found.place);
+        let (unused, others): (Vec<_>, Vec<_>) =
+            others.partition(|place| names.is_unused(&place.name));
+        let size = |places: &[&TensorPlace]| bytes(places.iter().map(|place| place.bytes).sum());
         let rest = (!others.is_empty()).then(|| {
-            let size = bytes(others.iter().map(|found| found.place.bytes).sum());
-            let names = self.description.names.others.join("`, `");
+            let (count, size, names) = (others.len(), size(&others), names.others.join("`, `"));
             format!(
-                "the checkpoint holds more than a text model: {} tensors ({size}) of `{names}` \
-                 are not trained and stay as they are",
-                others.len()
+                "the checkpoint holds more than a text model: {count} tensors ({size}) of \
+                 `{names}` are not trained and stay as they are"
             )
         });
+        let unused = (!unused.is_empty()).then(|| {
+            let size = size(&unused);
+            format!("keys and values that no layer uses stay as they are, too: tensors of {size}")
+        });
         let own_code = self.config.own_code_note();
-        let notes: Vec<String> = own_code.into_iter().chain(untied).chain(rest).collect();
+        let notes: Vec<String> =
+            own_code.into_iter().chain(untied).chain(rest).chain(unused).collect();
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 }

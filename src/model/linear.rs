@@ -73,6 +73,11 @@ impl Linear {
         }
     }
 
+    /// Whether its matrix is trained.
+    pub fn trainable(&self) -> bool {
+        self.weight.trainable()
+    }
+
     /// `x: [tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
         let y = match &self.adapter {

@@ -12,9 +12,11 @@ mod generate;
 mod gradients;
 mod inspect;
 mod layer;
+mod layer_inputs;
 mod linear;
 mod names;
 mod parameter;
+mod side_streams;
 mod vocabulary_matrix;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
@@ -25,14 +27,17 @@ pub use build::{
 };
 pub use config::{ModelJson, TIED};
 pub use context::{Dropout, OutputRows, PassContext};
+use description::LayerDescription;
 pub use description::{Description, EMBEDDING, LM_HEAD};
 pub use generate::{Generation, Sampling, generate, generate_all};
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect};
 pub use layer::{Cache, Layer, LayerCache, LayerSaved};
+pub use layer_inputs::LayerInputs;
 pub use linear::{AdapterBranch, Linear, Matrix};
 pub use names::CheckpointNames;
 pub use parameter::{Parameter, Visitor, count_trainable};
+pub use side_streams::SideStreams;
 pub use vocabulary_matrix::{VocabularyMatrix, piece_of};
 
 use crate::device::{Arithmetic, ComputeConfig};
@@ -43,6 +48,8 @@ use crate::ops;
 pub struct Model {
     /// `model.embed_tokens`, `[vocabulary, hidden]`.
     pub embedding: Embedding,
+    /// What layers have of inputs of their own.
+    pub layer_inputs: Option<LayerInputs>,
     /// `model.layers.N`.
     pub layers: Vec<Layer>,
     /// `model.norm` and `lm_head`.
@@ -77,10 +84,21 @@ impl Model {
         let embedding = Embedding { matrix, scale: description.embedding_scale };
         let layers = description.layers.iter().map(|layer| Layer::read(layer, &ropes, weights));
         let layers = layers.collect::<Result<_>>()?;
+        let layer_inputs = description.layer_inputs.as_ref();
+        let layer_inputs = layer_inputs.map(|of| LayerInputs::read(of, weights)).transpose()?;
         let head = Head::read(&description, weights)?;
         let frequencies = ropes.iter().map(|(rope, width)| rope.frequencies(*width)).collect();
         let (device, computing) = (weights.device().clone(), weights.computing());
-        Ok(Self { embedding, layers, head, description, frequencies, device, computing })
+        Ok(Self {
+            embedding,
+            layer_inputs,
+            layers,
+            head,
+            description,
+            frequencies,
+            device,
+            computing,
+        })
     }
 
     /// The output projection `[vocabulary, hidden]`.
@@ -104,13 +122,41 @@ impl Model {
                 round(weight);
             }
         });
+        let tables = self.layer_inputs.iter_mut().map(|inputs| &mut inputs.table);
         let matrices = self.head.matrix.iter_mut().chain([&mut self.embedding.matrix]);
+        let matrices = matrices.chain(tables);
         matrices.flat_map(VocabularyMatrix::pieces_mut).for_each(round);
+    }
+
+    /// What enters the first layer, `[tokens, hidden]`, and the inputs that layers have of their
+    /// own, which go into the side streams of the pass.
+    pub fn embed(&self, tokens: &Tensor<1, Int>, context: &PassContext) -> Tensor<2> {
+        let x = self.embedding.forward(tokens);
+        if let Some(inputs) = &self.layer_inputs {
+            inputs.forward(tokens, &x, self.embedding.matrix.trainable(), context);
+        }
+        x
+    }
+
+    /// Adds the gradients of [`Self::embed`] for that of what entered the first layer, once all
+    /// layers have handed theirs on.
+    pub fn embed_backward(
+        &self,
+        tokens: &Tensor<1, Int>,
+        d: Tensor<2>,
+        context: &PassContext,
+        sums: &mut Gradients,
+    ) {
+        let more = self.layer_inputs.as_ref().and_then(|inputs| {
+            inputs.backward(tokens, self.embedding.forward(tokens), context, sums)
+        });
+        let d = more.map_or(d.clone(), |more| d + more);
+        self.embedding.backward(tokens, d, sums);
     }
 
     /// All layers without a tape: token numbers to `[tokens, hidden]`.
     pub fn hidden(&self, tokens: Tensor<1, Int>, context: &PassContext) -> Tensor<2> {
-        let x = self.embedding.forward(&tokens);
+        let x = self.embed(&tokens, context);
         self.layers.iter().fold(x, |x, layer| layer.forward(x, context))
     }
 
@@ -122,6 +168,9 @@ impl Model {
     /// Calls `visitor` for every parameter, in a fixed order, adapters included.
     pub fn visit(&mut self, visitor: &mut dyn Visitor) {
         self.embedding.matrix.visit(visitor);
+        if let Some(inputs) = &mut self.layer_inputs {
+            inputs.visit(visitor);
+        }
         self.layers.iter_mut().for_each(|layer| layer.visit(visitor));
         self.head.norm.visit(None, visitor);
         if let Some(matrix) = &mut self.head.matrix {
@@ -129,8 +178,21 @@ impl Model {
         }
     }
 
-    /// Calls `change` for every linear layer inside the decoder layers, with its module path.
+    /// Paths and values of numbers that files hold and that nothing trains.
+    pub fn buffers(&self) -> Vec<(String, f32)> {
+        let values = self.layers.iter().zip(&self.description.layers);
+        let scalar = |(layer, of): (&Layer, &LayerDescription)| {
+            Some((format!("{}.{}", of.path, of.scalar?), layer.scalar()))
+        };
+        values.filter_map(scalar).collect()
+    }
+
+    /// Calls `change` for every linear layer but the output projection, with its module path.
     pub fn linears(&mut self, change: &mut dyn FnMut(&str, &mut Linear)) {
+        if let Some(inputs) = &mut self.layer_inputs {
+            let projection = inputs.projection();
+            change(projection.name, &mut projection.linear);
+        }
         self.layers.iter_mut().for_each(|layer| layer.linears(change));
     }
 }

@@ -17,7 +17,13 @@ pub struct CheckpointNames {
     pub in_files: &'static [(&'static str, &'static str)],
     /// Modules of what else the checkpoint holds: it is not loaded, and stays as it is.
     pub others: &'static [&'static str],
+    /// Layers from this one on see keys and values of earlier ones: what files hold of their own is
+    /// not loaded, and stays as it is.
+    pub keys_end: Option<usize>,
 }
+
+/// What a layer without keys and values of its own has no use for.
+const KEYS: [&str; 3] = ["self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm."];
 
 impl CheckpointNames {
     /// Those of a decoder that is a checkpoint of its own.
@@ -27,6 +33,7 @@ impl CheckpointNames {
         norm: "model.norm",
         in_files: &[],
         others: &[],
+        keys_end: None,
     };
 
     /// Those of a decoder in a checkpoint that reads images, too. Module paths are those of
@@ -40,9 +47,10 @@ impl CheckpointNames {
             ("language_model.lm_head.", "lm_head."),
         ],
         others: &["vision_tower", "multi_modal_projector"],
+        keys_end: None,
     };
 
-    /// The path of a tensor in a file; none if it belongs to something else.
+    /// The path of a tensor in a file; none if it belongs to something else, or nothing uses it.
     pub fn path_of(&self, name: &str) -> Option<String> {
         let module = name.strip_prefix("model.").unwrap_or(name);
         let of_other =
@@ -54,7 +62,24 @@ impl CheckpointNames {
             .in_files
             .iter()
             .find_map(|(begin, here)| name.strip_prefix(begin).map(|rest| format!("{here}{rest}")));
-        Some(renamed.unwrap_or_else(|| name.to_owned()))
+        let path = renamed.unwrap_or_else(|| name.to_owned());
+        (!self.is_unused(&path)).then_some(path)
+    }
+
+    /// Whether a path is one of keys and values that nothing sees.
+    pub(super) fn is_unused(&self, path: &str) -> bool {
+        let Some(end) = self.keys_end else { return false };
+        let within = path.strip_prefix(self.layers).and_then(|rest| rest.strip_prefix('.'));
+        let Some((layer, module)) = within.and_then(|rest| rest.split_once('.')) else {
+            return false;
+        };
+        let beyond = layer.parse::<usize>().is_ok_and(|layer| layer >= end);
+        beyond && KEYS.iter().any(|keys| module.starts_with(keys))
+    }
+
+    /// Whether files may hold more than what is loaded.
+    pub fn holds_more(&self) -> bool {
+        !self.others.is_empty() || self.keys_end.is_some()
     }
 
     /// A regular expression of the module paths of everything else, as PEFT's `exclude_modules`;

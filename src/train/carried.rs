@@ -1,11 +1,14 @@
 //! What a checkpoint holds besides the model that was trained goes along with a whole model as it
 //! is, and the model's own tensors keep the names that they have in the base's files.
 
+use std::collections::BTreeMap;
+
+use crate::config::Init;
 use crate::error::{Error, Result};
 use crate::files::hash_file;
 use crate::model::inspect;
 use crate::train::Prepared;
-use crate::weights::{Headers, TensorSpec};
+use crate::weights::{Element, Headers, TensorSpec};
 
 /// The tensors of a base model, by their headers.
 pub(super) struct Carried(Headers);
@@ -16,7 +19,8 @@ impl Carried {
     /// # Errors
     /// When the base's files are not those that were trained on.
     pub fn of(prepared: &Prepared) -> Result<Option<Self>> {
-        if prepared.adapter.is_some() || prepared.description.names.others.is_empty() {
+        let whole = prepared.adapter.is_none() && prepared.config.model.init == Init::Pretrained;
+        if !whole || !prepared.description.names.holds_more() {
             return Ok(None);
         }
         let base = &prepared.base.path;
@@ -52,5 +56,30 @@ impl Carried {
     pub fn values(&self, name: &str) -> Option<Result<Vec<f32>>> {
         let found = self.0.others().iter().find(|found| found.place.name == name)?;
         Some(self.0.values(found))
+    }
+}
+
+/// Numbers of a whole model that nothing trains, and that loaders want to find: the names in files,
+/// paths and values.
+pub(super) struct Buffers(BTreeMap<String, (String, f32)>);
+
+impl Buffers {
+    /// Of paths and values.
+    pub fn new(values: Vec<(String, f32)>, name_of: impl Fn(&str) -> String) -> Self {
+        Self(values.into_iter().map(|(path, value)| (name_of(&path), (path, value))).collect())
+    }
+
+    /// What is to be written, in the formats of paths.
+    pub fn specs(&self, element: impl Fn(&str) -> Element) -> impl Iterator<Item = TensorSpec> {
+        self.0.iter().map(move |(name, (path, _))| TensorSpec {
+            name: name.clone(),
+            element: element(path),
+            shape: vec![1],
+        })
+    }
+
+    /// The value of a name.
+    pub fn value(&self, name: &str) -> Option<Vec<f32>> {
+        self.0.get(name).map(|(_, value)| vec![*value])
     }
 }

@@ -10,7 +10,7 @@ use crate::checkpoint::{Pieces, joined, learning_specs, learning_values};
 use crate::engine::Trainer;
 use crate::error::Result;
 use crate::model::description::{StoredTensors, stack_specs, stacked_numbers};
-use crate::train::carried::Carried;
+use crate::train::carried::{Buffers, Carried};
 use crate::train::{Prepared, Request};
 use crate::weights::{Element, TensorSpec, write_safetensors};
 
@@ -41,6 +41,8 @@ pub(super) fn write_weights(
         Some(carried) => carried.name_in_file(path),
         None => file_name_of(path),
     };
+    let buffers = if adapter { Vec::new() } else { trainer.model.buffers() };
+    let buffers = Buffers::new(buffers, rename);
     let (specs, values) = learning_specs(&mut trainer.model, rename, element);
     let (description, of_adapter) = (&prepared.description, prepared.adapter.as_ref());
     let stacked = of_adapter.map_or_else(Vec::new, |adapter| adapter.stacked(description));
@@ -49,10 +51,14 @@ pub(super) fn write_weights(
         None => StoredTensors::of(description),
     };
     let mut specs = stored_specs(&stored, stack_specs(&stacked, specs), element);
+    specs.extend(buffers.specs(element));
     specs.extend(carried.iter().flat_map(Carried::specs));
     write_safetensors(&scratch.join(name), specs, &metadata, |spec| {
         if let Some(carried) = carried.as_ref().and_then(|carried| carried.values(&spec.name)) {
             return carried;
+        }
+        if let Some(value) = buffers.value(&spec.name) {
+            return Ok(value);
         }
         let of_layer = |name: &str| joined(&values[name]);
         let stacked = stacked_numbers(&stacked, &spec.name, of_layer);

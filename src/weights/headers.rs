@@ -180,7 +180,7 @@ impl Headers {
         Ok(Values { file, path, element, left })
     }
 
-    /// Reads all weights once.
+    /// Reads all weights once; those of other parts may be infinite.
     ///
     /// # Errors
     /// When some are NaN or infinite.
@@ -189,7 +189,8 @@ impl Headers {
         for name in &self.files {
             let mut shard = ShardStream::open(&self.directory, name)?;
             shard.look_through(&mut buffer)?;
-            shard.refuse_not_finite()?;
+            let other = |name: &str| self.others.iter().any(|found| found.place.name == name);
+            shard.refuse_not_finite(|name| !other(name))?;
         }
         Ok(())
     }

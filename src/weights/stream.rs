@@ -106,15 +106,17 @@ impl ShardStream {
         }
     }
 
-    /// Whether all that was read so far are numbers.
+    /// Whether all that was read so far of tensors that are `used` are numbers: bounds that clip
+    /// nothing, in parts that are not of the text model, are infinite.
     ///
     /// # Errors
     /// When some are NaN or infinite: nothing that is computed from them means anything.
-    pub fn refuse_not_finite(&self) -> Result<()> {
-        let Some((name, count)) = self.not_finite.first() else { return Ok(()) };
+    pub fn refuse_not_finite(&self, used: impl Fn(&str) -> bool) -> Result<()> {
+        let found: Vec<_> = self.not_finite.iter().filter(|(name, _)| used(name)).collect();
+        let Some((name, count)) = found.first() else { return Ok(()) };
         let what = format!("the weights hold {count} NaN or infinite numbers in `{name}`");
         let error = Error::weights(what).at(&self.path);
-        Err(match self.not_finite.len() - 1 {
+        Err(match found.len() - 1 {
             0 => error,
             more => error.because(format!("{more} more of its tensors hold such, too")),
         }

@@ -11,9 +11,10 @@ use burn::tensor::Device;
 use firebrand::adapters::{self, Lora, LoraSettings, TargetModules};
 use firebrand::config::{Kernels, Recompute};
 use firebrand::data::{Batch, Target};
+use firebrand::device::Arithmetic;
 use firebrand::engine::{Pass, forward_backward, upload};
 use firebrand::model::description::{
-    BlockDescription, LayerDescription, NormDescription, NormGain,
+    BlockDescription, LayerDescription, NormDescription, NormGain, QkvDescription,
 };
 use firebrand::model::{
     Description, Gradients, Init, LayerSaved, Model, ModelJson, Parameter, Sampling, Visitor,
@@ -52,7 +53,8 @@ fn numbers(name: &str, count: usize) -> Vec<f32> {
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^= x >> 31;
         let uniform = (x >> 40) as f64 / f64::from(1 << 24) * 2.0 - 1.0;
-        (if name.contains("norm") { 1.0 + 0.2 * uniform } else { 0.35 * uniform }) as f32
+        let gain = name.contains("norm") || name.ends_with("layer_scalar");
+        (if gain { 1.0 + 0.2 * uniform } else { 0.35 * uniform }) as f32
     };
     (0..count as u64).map(one).collect()
 }
@@ -84,15 +86,22 @@ impl Case {
         let config = ModelJson::read(self.folder.path()).unwrap();
         let description = families::describe(&config).unwrap();
         let mut bytes = BTreeMap::new();
-        let mut tensors = description.tensors();
-        if !description.names.others.is_empty() {
-            tensors.push(("vision_tower.head.probe".to_owned(), vec![1, 1, 8]));
+        let (mut tensors, names) = (description.tensors(), description.names);
+        if let Some(other) = names.others.first() {
+            tensors.push((format!("{other}.head.probe"), vec![1, 1, 8]));
+        }
+        if let Some(first) = names.keys_end {
+            // Files hold keys that nothing sees, of whatever shape.
+            tensors.push((format!("{}.{first}.self_attn.k_proj.weight", names.layers), vec![2, 3]));
         }
         for (path, shape) in tensors {
             let values = numbers(&path, shape.iter().product());
             let (kind, values) = experts::bytes_of(&path, values);
-            // Checkpoints that read images, too, have kept names from before.
-            let name = path.replace("model.language_model.", "language_model.model.");
+            // Some checkpoints that read images, too, have kept names from before.
+            let name = match names.in_files {
+                [] => path,
+                _ => path.replace("model.language_model.", "language_model.model."),
+            };
             bytes.insert(name, (kind, shape, values));
         }
         let views = bytes.iter().map(|(name, (kind, shape, values))| {
@@ -279,13 +288,56 @@ fn fast_portable_and_recomputed_gradients_are_the_same() {
     }
 }
 
+/// What layers hand on is rounded as all else is.
+#[test]
+fn gradients_in_mixed_bf16_are_those_in_f32_but_for_rounding() {
+    for case in Case::all() {
+        let batch = case.batch();
+        let with = |arithmetic| {
+            let mut model = case.adapted(Kernels::Fast, 0.0);
+            adapters::unfreeze_all(&mut model);
+            model.computing.arithmetic = arithmetic;
+            gradients(&model, &batch, Pass { dropout: None, ..pass(&batch) }).1
+        };
+        let [wide, short] = [Arithmetic::F32, Arithmetic::MixedBf16].map(with);
+        let square = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>();
+        let all = |of: &BTreeMap<String, Vec<f32>>| -> Vec<f64> {
+            of.values().flatten().map(|x| f64::from(*x)).collect()
+        };
+        let (wide, short) = (all(&wide), all(&short));
+        let error = square(&mut wide.iter().zip(&short).map(|(a, b)| a - b));
+        let found = (error / square(&mut wide.iter().copied())).sqrt();
+        assert!(found > 1e-4 && found < 0.3, "{}: {found}", case.name);
+    }
+}
+
+/// Sums have one order, whoever makes them.
+#[test]
+fn gradients_do_not_depend_on_the_number_of_threads() {
+    for case in Case::all() {
+        let batch = case.batch();
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut model = case.adapted(Kernels::Fast, 0.0);
+                adapters::unfreeze_all(&mut model);
+                gradients(&model, &batch, Pass { dropout: None, ..pass(&batch) })
+            })
+        };
+        let one = with(1);
+        for threads in [2, 5] {
+            assert_eq!(one, with(threads), "{} with {threads} threads", case.name);
+        }
+    }
+}
+
 /// No family is left to tensor operations on the CPU, where they are slower.
 #[test]
 fn every_layer_is_computed_by_the_kernels_of_the_cpu() {
     for case in Case::all() {
         let (model, batch) = (case.adapted(Kernels::Fast, 0.0), case.batch());
         let (tokens, context) = upload(&model, &batch);
-        let mut x = model.embedding.forward(&tokens);
+        let mut x = model.embed(&tokens, &context);
         for (number, layer) in model.layers.iter().enumerate() {
             let (y, saved) = layer.differentiable(x, &context);
             assert!(matches!(saved, LayerSaved::OnCpu(..)), "{} {number}", case.name);
@@ -406,7 +458,7 @@ fn with_every_option(mut of: Description) -> Description {
                     attention.rope = attention.rope.take().filter(|_| number != 1);
                 }
                 BlockDescription::GatedMlp(mlp) => mlp.activation = Activation::GeluTanh,
-                BlockDescription::Experts(_) => panic!("this family has no experts"),
+                _ => panic!("layers of this family have no other blocks"),
             }
         }
     }
@@ -616,6 +668,8 @@ fn configurations_of_real_checkpoints_are_understood() {
         (gemma3(), 268_098_176, [Some(512), None]),
         (olmo2, 1_484_916_736, [None; 2]),
         (olmo3(), 7_298_011_136, [Some(4096), None]),
+        (gemma4_e2b(), 4_628_569_344, [Some(512), None]),
+        (gemma4_12b(), 11_907_350_272, [Some(1024), None]),
     ] {
         let mut config = common.clone();
         config.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
@@ -714,6 +768,130 @@ fn gemma2_has_caps_where_it_is_silent_and_none_where_they_are_null() {
     ] {
         let error = describe(change.clone()).unwrap_err().to_string();
         assert!(error.contains(&format!("`{key}`")), "{change} gave {error}");
+    }
+}
+
+/// Kinds of layers, of which every `every`th sees everything.
+fn kinds(layers: usize, every: usize) -> Vec<&'static str> {
+    let kind = |number: usize| match number % every {
+        0 => "full_attention",
+        _ => "sliding_attention",
+    };
+    (1..=layers).map(kind).collect()
+}
+
+/// What is the same in the text models of all sizes of Gemma 4, as their first checkpoints have it.
+fn gemma4_text(own: Value) -> Value {
+    let mut text = json!({
+        "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 2,
+        "enable_moe_block": false, "eos_token_id": 1, "final_logit_softcapping": 30.0,
+        "global_head_dim": 512, "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
+        "initializer_range": 0.02, "moe_intermediate_size": null, "num_experts": null,
+        "pad_token_id": 0, "rms_norm_eps": 1e-6, "rope_parameters": {
+            "full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0,
+                "rope_type": "proportional"},
+            "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"},
+        },
+        "tie_word_embeddings": true, "top_k_experts": null, "use_cache": true,
+        "vocab_size": 262_144, "vocab_size_per_layer_input": 262_144,
+    });
+    text.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+    text
+}
+
+fn gemma4(kind: &str, text: Value) -> Value {
+    json!({
+        "model_type": kind, "audio_config": {"model_type": "audio"}, "audio_token_id": 258_881,
+        "boa_token_id": 256_000, "boi_token_id": 255_999, "dtype": "bfloat16",
+        "eoa_token_index": 258_883, "eoi_token_id": 258_882, "image_token_id": 258_880,
+        "text_config": gemma4_text(text), "tie_word_embeddings": true, "video_token_id": 258_884,
+        "vision_config": {"model_type": "vision"}, "hidden_act": null,
+    })
+}
+
+fn gemma4_e2b() -> Value {
+    let text = json!({
+        "model_type": "gemma4_text", "attention_k_eq_v": false, "hidden_size": 1536,
+        "hidden_size_per_layer_input": 256, "intermediate_size": 6144, "layer_types": kinds(35, 5),
+        "max_position_embeddings": 131_072, "num_attention_heads": 8,
+        "num_global_key_value_heads": null, "num_hidden_layers": 35, "num_key_value_heads": 1,
+        "num_kv_shared_layers": 20, "sliding_window": 512, "use_bidirectional_attention": null,
+        "use_double_wide_mlp": true,
+    });
+    gemma4("gemma4", text)
+}
+
+fn gemma4_12b() -> Value {
+    let text = json!({
+        "model_type": "gemma4_unified_text", "attention_k_eq_v": true, "hidden_size": 3840,
+        "hidden_size_per_layer_input": 0, "intermediate_size": 15360, "layer_types": kinds(48, 6),
+        "max_position_embeddings": 262_144, "num_attention_heads": 16,
+        "num_global_key_value_heads": 1, "num_hidden_layers": 48, "num_key_value_heads": 8,
+        "num_kv_shared_layers": 0, "sliding_window": 1024, "use_bidirectional_attention": "vision",
+        "use_double_wide_mlp": false,
+    });
+    gemma4("gemma4_unified", text)
+}
+
+/// What the hub has, what transformers 5.24 writes of it, and what it takes where that is silent.
+#[test]
+fn gemma4_means_the_same_in_both_forms_and_where_it_is_silent() {
+    let describe = |config: &Value, change: Value| {
+        let mut config = config.clone();
+        let text = config["text_config"].as_object_mut().unwrap();
+        text.extend(change.as_object().unwrap().clone());
+        families::describe(&ModelJson::from_value(config))
+    };
+    let (small, large) = (gemma4_e2b(), gemma4_12b());
+    let plain = describe(&large, json!({})).unwrap();
+    let full = (0..48)
+        .filter(|layer| layer % 6 == 5)
+        .map(|layer| (layer.to_string(), json!({"head_dim": 512, "num_key_value_heads": 1})));
+    let full = Value::Object(full.collect());
+    for change in [
+        json!({"layer_types": null, "global_head_dim": null, "rope_parameters": null}),
+        json!({"per_layer_config": full, "global_head_dim": 64}),
+        json!({"layer_types": vec!["sliding_attention"; 5].into_iter().chain(["full_attention"])
+            .cycle().take(47).chain(["sliding_attention"]).collect::<Vec<_>>()}),
+    ] {
+        assert_eq!(describe(&large, change.clone()).unwrap(), plain, "{change}");
+    }
+    let of = |config: &Value, layer: usize| {
+        let description = describe(config, json!({})).unwrap();
+        match &description.layers[layer].residuals[0].block {
+            BlockDescription::Attention(attention) => attention.clone(),
+            other => panic!("{other:?} comes before attention"),
+        }
+    };
+    // The last layers of each kind that have keys of their own share them.
+    let shares: Vec<_> = (0..15).filter(|layer| of(&small, *layer).shares.is_some()).collect();
+    assert_eq!(shares, [13, 14]);
+    assert_eq!((of(&small, 13).shares, of(&small, 14).shares), (Some(0), Some(1)));
+    assert!(matches!(of(&small, 15).qkv, QkvDescription::Queries(_, 0)));
+    assert!(matches!(of(&small, 34).qkv, QkvDescription::Queries(_, 1)));
+    assert!(matches!(of(&large, 5).qkv, QkvDescription::KeysAsValues(_)));
+    let inputs = describe(&small, json!({})).unwrap().layer_inputs.unwrap();
+    assert_eq!((inputs.projection.dims, inputs.table_scale), ([35 * 256, 1536], 16.0));
+    // What a token has beside the residual stream: those, and keys and values of two layers.
+    let beside = [&small, &large].map(|of| describe(of, json!({})).unwrap().beside_stream());
+    assert_eq!(beside, [35 * 256 + 2 * (256 + 512), 0]);
+    for (config, change, key) in [
+        (&small, json!({"enable_moe_block": true}), "enable_moe_block"),
+        (&small, json!({"use_bidirectional_attention": "all"}), "use_bidirectional_attention"),
+        (&small, json!({"num_kv_shared_layers": 35}), "num_kv_shared_layers"),
+        (&small, json!({"num_kv_shared_layers": 31}), "num_kv_shared_layers"),
+        (&small, json!({"model_type": "gemma4_unified_text"}), "model_type"),
+        (&small, json!({"attn_logit_softcapping": 50.0}), "attn_logit_softcapping"),
+        (&large, json!({"hidden_size_per_layer_input": 256}), "hidden_size_per_layer_input"),
+        (&large, json!({"num_global_key_value_heads": 3}), "num_attention_heads"),
+        (&large, json!({"per_layer_config": {"5": {"head_dim": 512}}}), "per_layer_config"),
+        (&large, json!({"per_layer_config": {"48": {}}}), "per_layer_config"),
+        (&large, json!({"per_layer_config": {"0": {"sliding_window": 3}}}), "per_layer_config"),
+        (&large, json!({"hidden_activation": "gelu"}), "hidden_activation"),
+        (&large, json!({"sliding_window": null}), "layer_types"),
+    ] {
+        let error = describe(config, change.clone()).unwrap_err().to_string();
+        assert!(error.contains(&format!("`text_config.{key}`")), "{change} gave {error}");
     }
 }
 

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::common::{Run, repository};
+use crate::common::{Run, repository, says};
 use firebrand::model::{ModelJson, families};
 use firebrand::weights::{Element, TensorSpec, read_tensors, write_safetensors};
 use serde_json::{Value, json};
+use snapbox::str;
 
 /// Of what reads images: names, formats and shapes.
 const OTHERS: [(&str, Element, &[usize]); 4] = [
@@ -33,34 +34,76 @@ fn config() -> Value {
     })
 }
 
+/// Of what is beside a text model of Gemma 4: a bound that clips nothing, and keys of a layer that
+/// sees those of another one.
+const OTHERS_OF_GEMMA4: [(&str, Element, &[usize]); 4] = [
+    ("model.vision_tower.patch_embedder.position_embedding_table", Element::BF16, &[2, 3, 8]),
+    ("model.embed_audio.embedding_projection.weight", Element::F32, &[32, 8]),
+    ("model.audio_tower.layers.0.input_min", Element::F32, &[1]),
+    ("model.language_model.layers.3.self_attn.k_proj.weight", Element::F32, &[16, 32]),
+];
+
+fn gemma4_config() -> Value {
+    json!({
+        "model_type": "gemma4", "architectures": ["Gemma4ForConditionalGeneration"],
+        "image_token_id": 509, "audio_token_id": 510, "torch_dtype": "float32",
+        "vision_config": {"model_type": "gemma4_vision", "hidden_size": 8},
+        "audio_config": {"model_type": "gemma4_audio", "hidden_size": 8},
+        "text_config": {
+            "model_type": "gemma4_text", "hidden_size": 32, "intermediate_size": 48,
+            "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 1,
+            "head_dim": 8, "global_head_dim": 16, "vocab_size": 512, "sliding_window": 16,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention",
+                "full_attention"],
+            "num_kv_shared_layers": 2, "use_double_wide_mlp": true,
+            "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 512,
+            "final_logit_softcapping": 30.0,
+        },
+    })
+}
+
 /// The name in files of a path, as those on the hub have it.
-fn in_file(path: &str) -> String {
-    path.replace("model.language_model.", "language_model.model.")
+fn in_file(config: &Value, path: &str) -> String {
+    match config["model_type"].as_str() {
+        Some("gemma3") => path.replace("model.language_model.", "language_model.model."),
+        _ => path.to_owned(),
+    }
 }
 
 fn value(name: &str, place: usize) -> f32 {
     let spread = (name.len() * 31 + place * 7919) % 1009;
     let uniform = spread as f32 / 1009.0 - 0.5;
-    if name.contains("norm") { 0.2 * uniform } else { 0.3 * uniform }
+    let is_gain = name.contains("norm") || name.ends_with("layer_scalar");
+    match name {
+        _ if name.ends_with("input_min") => f32::NEG_INFINITY,
+        // What is added to one in one family, and the gain itself in the other.
+        _ if name.starts_with("language_model.") && is_gain => 0.2 * uniform,
+        _ if is_gain => 1.0 + 0.2 * uniform,
+        _ => 0.3 * uniform,
+    }
 }
 
 /// A checkpoint `seeing`, and configurations that train it.
 fn checkpoint() -> Run {
+    checkpoint_of(&config(), &OTHERS)
+}
+
+fn checkpoint_of(config: &Value, others: &[(&str, Element, &[usize])]) -> Run {
     let run = Run::new();
     fs::create_dir(run.path("seeing")).unwrap();
     for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
         let from = repository("tests/fixtures/tokenizer").join(name);
         fs::copy(from, run.path("seeing").join(name)).unwrap();
     }
-    run.write("seeing/config.json", &config().to_string());
+    run.write("seeing/config.json", &config.to_string());
     run.write("seeing/preprocessor_config.json", "{\"size\": 16}");
-    let description = families::describe(&ModelJson::from_value(config())).unwrap();
+    let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
     let text = description.tensors().into_iter().map(|(path, shape)| TensorSpec {
-        name: in_file(&path),
+        name: in_file(config, &path),
         element: Element::F32,
         shape,
     });
-    let others = OTHERS.iter().map(|(name, element, shape)| TensorSpec {
+    let others = others.iter().map(|(name, element, shape)| TensorSpec {
         name: (*name).to_owned(),
         element: *element,
         shape: shape.to_vec(),
@@ -177,6 +220,47 @@ fn full_training_writes_the_rest_as_it_is() {
     let random = ["train", "full.toml", "--set", "name=drawn", "--set", "model.init=random"];
     let random = run.fails(2, &random);
     assert!(random.contains("no random weights for `gemma3`"), "{random}");
+}
+
+#[test]
+fn layers_that_share_and_have_inputs_of_their_own_are_trained_and_merged() {
+    let run = checkpoint_of(&gemma4_config(), &OTHERS_OF_GEMMA4);
+    let plan = run.command(&["plan", "adapter.toml"]).output().unwrap();
+    let said = String::from_utf8(plan.stderr).unwrap();
+    for words in [
+        "holds more than a text model: 3 tensors (1.1 kB) of `vision_tower`, `audio_tower`, \
+         `embed_vision`, `embed_audio` are not trained and stay as they are",
+        "keys and values that no layer uses stay as they are, too: tensors of 2.0 kB",
+    ] {
+        assert!(plan.status.success() && said.contains(words), "{said}");
+    }
+    run.succeeds(&["train", "adapter.toml", "--quiet"]);
+    let artifact = "checkpoints/adapter/artifact";
+    let (adapter, _) = read_tensors(&run.path(artifact), "adapter_model.safetensors").unwrap();
+    // Two layers with keys and two without; in each two for its own input, and one for all.
+    assert_eq!(adapter.len(), 2 * (2 * 9 + 2 * 7 + 1));
+    run.succeeds(&["merge", artifact, "--out", "merged"]);
+    let changed_by_merge = changed(&run, "merged");
+    assert_eq!(changed_by_merge.len(), 2 * 9 + 2 * 7 + 1);
+    assert_eq!(answer(&run, "merged"), answer(&run, artifact));
+
+    run.succeeds(&["train", "full.toml", "--quiet"]);
+    let stays = |name: &String| {
+        name.ends_with("layer_scalar") || OTHERS_OF_GEMMA4.iter().any(|(other, ..)| other == name)
+    };
+    let learns = tensors(&run, "seeing", FILE).into_keys().filter(|name| !stays(name));
+    assert_eq!(changed(&run, "checkpoints/full/artifact"), learns.collect::<Vec<_>>());
+    run.succeeds(&["verify", "checkpoints/full"]);
+    assert!(!answer(&run, "checkpoints/full/artifact").is_empty());
+    let error = run.fails(2, &["export", "merged", "--out", "gguf"]);
+    let (error, _families) = error.split_once("\nhint").unwrap();
+    says(
+        error,
+        str![[r#"
+error[export]: models of the family `gemma4` cannot be written as GGUF
+
+"#]],
+    );
 }
 
 #[test]

@@ -32,7 +32,28 @@ LINEAR = {FULL: {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
 GEMMA = dict(head_dim=8, query_pre_attn_scalar=8, sliding_window=16, layer_types=[SLIDING, SLIDING, FULL])
 VISION = dict(model_type="siglip_vision_model", hidden_size=8, intermediate_size=16,
               num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=4)
+ROPES = {FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+         SLIDING: {"rope_type": "default", "rope_theta": 1e4}}
+GEMMA4 = dict(SIZES, num_hidden_layers=6, num_key_value_heads=1, head_dim=8, global_head_dim=16,
+              sliding_window=16, layer_types=[SLIDING, SLIDING, FULL] * 2, num_kv_shared_layers=3,
+              use_double_wide_mlp=True, hidden_size_per_layer_input=8,
+              vocab_size_per_layer_input=512, final_logit_softcapping=30.0, rope_parameters=ROPES)
+GEMMA4_VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+                     num_key_value_heads=1, head_dim=8, patch_size=4, position_embedding_size=8,
+                     pooling_kernel_size=1)
+GEMMA4_AUDIO = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, conv_kernel_size=3,
+                    subsampling_conv_channels=[4, 2], output_proj_dims=8)
+KEYS = dict(SIZES, head_dim=8, global_head_dim=16, num_global_key_value_heads=1, sliding_window=16,
+            attention_k_eq_v=True, layer_types=[SLIDING, SLIDING, FULL], rope_parameters=ROPES,
+            final_logit_softcapping=30.0)
 FAMILIES = {
+    "gemma4": dict(text_config=GEMMA4, vision_config=GEMMA4_VISION, audio_config=GEMMA4_AUDIO),
+    "gemma4_text": GEMMA4,
+    "gemma4_unified": dict(
+        text_config=KEYS, audio_config=dict(audio_embed_dim=8), vision_config=dict(
+            patch_size=4, pooling_kernel_size=1, mm_embed_dim=8, mm_posemb_size=4,
+            output_proj_dims=8)),
+    "gemma4_unified_text": KEYS,
     "gemma2": dict(GEMMA),
     "gemma3_text": dict(GEMMA, rope_parameters=LINEAR),
     "gemma3": dict(
@@ -81,6 +102,9 @@ def make_base(family, folder):
         for name, parameter in model.named_parameters():
             if "norm" in name:  # zeros and ones hide what a gain does
                 parameter.add_(0.2 * torch.randn(parameter.shape))
+        for name, buffer in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                buffer.add_(0.2 * torch.randn(buffer.shape))
     model.save_pretrained(folder)
     for path in TOKENIZER.iterdir():
         if path.suffix in (".json", ".jinja"):

@@ -38,7 +38,10 @@ IN_MXFP4 = {"gpt-oss-mxfp4"}
 # Options that have defaults which null turns off.
 NULLS = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
 # Modules of checkpoints that read images, too; what Firebrand writes into adapters of them.
-OTHERS = r"(.*\.)?(vision_tower|multi_modal_projector)\..*"
+OTHERS = {
+    "gemma4": "vision_tower|audio_tower|embed_vision|embed_audio",
+    "gemma4_unified": "vision_embedder|embed_vision|embed_audio",
+}
 
 
 def numbers(name, shape):
@@ -54,7 +57,7 @@ def numbers(name, shape):
         x = (x ^ (x >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
         x ^= x >> numpy.uint64(31)
     uniform = (x >> numpy.uint64(40)).astype(numpy.float64) / 2**24 * 2 - 1
-    is_gain = "norm" in name
+    is_gain = "norm" in name or name.endswith("layer_scalar")
     values = 1 + 0.2 * uniform if is_gain else 0.35 * uniform
     return torch.tensor(values.astype(numpy.float32)).reshape(tuple(shape))
 
@@ -156,6 +159,9 @@ def model_of(case):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights(case, name, parameter.shape))
+        for name, buffer in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                buffer.copy_(numbers(name, buffer.shape))
     model.tie_weights()
     return model.eval()
 
@@ -277,7 +283,18 @@ def linears(case):
         return LINEARS[:4]
     if CASES[case][0] == "phi3":
         return ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+    if CASES[case][0] in ("gemma4", "gemma4_text"):
+        return LINEARS + ["per_layer_input_gate", "per_layer_projection",
+                          "per_layer_model_projection"]
     return LINEARS
+
+
+def others(model):
+    """Modules in which no adapter stands."""
+    if not hasattr(model.config, "vision_config"):
+        return None
+    names = OTHERS.get(model.config.model_type, "vision_tower|multi_modal_projector")
+    return rf"(.*\.)?({names})\..*"
 
 
 def make_case(case):
@@ -300,7 +317,7 @@ def make_case(case):
     check_choices(model, batch)
     adapted = get_peft_model(model_of(case), LoraConfig(
         task_type="CAUSAL_LM", target_modules=linears(case), lora_dropout=0.0,
-        target_parameters=PARAMETERS.get(case), exclude_modules=OTHERS if hasattr(model.config, "vision_config") else None,
+        target_parameters=PARAMETERS.get(case), exclude_modules=others(model),
         **LORA)).eval()
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
@@ -481,6 +498,58 @@ PARAMETERS |= {
     "qwen3-moe": [GATE_UP, DOWN], "qwen3-moe-mixed": [DOWN, "mlp.gate.weight"],
     "qwen3-moe-step": [GATE_UP], "gpt-oss": [GATE_UP, DOWN, "mlp.router.weight"],
     "gpt-oss-clamped": [GATE_UP], "gpt-oss-mxfp4": [GATE_UP, DOWN],
+}
+
+
+
+def gemma4_ropes(share=0.5):
+    return {FULL: {"rope_type": "proportional", "partial_rotary_factor": share,
+                   "rope_theta": 1000000.0},
+            SLIDING: {"rope_type": "default", "rope_theta": 10000.0}}
+
+
+GEMMA4_VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+                     num_key_value_heads=1, head_dim=8, patch_size=4, position_embedding_size=8,
+                     pooling_kernel_size=1)
+GEMMA4_AUDIO = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, conv_kernel_size=3,
+                    subsampling_conv_channels=[4, 2], output_proj_dims=8)
+CASES |= {
+    # E2B: the last layers see keys and values of earlier ones, and have an MLP twice as wide.
+    "gemma4-e2b": ("gemma4", dict(
+        vision_config=GEMMA4_VISION, audio_config=GEMMA4_AUDIO, dtype="bfloat16",
+        text_config=dict(
+            num_hidden_layers=6, num_key_value_heads=1, head_dim=4, global_head_dim=8,
+            sliding_window=5, layer_types=[SLIDING, SLIDING, FULL, SLIDING, SLIDING, FULL],
+            num_kv_shared_layers=3, use_double_wide_mlp=True, hidden_size_per_layer_input=16,
+            vocab_size_per_layer_input=VOCABULARY, final_logit_softcapping=3.0, pad_token_id=0,
+            rope_parameters=gemma4_ropes()))),
+    # E4B, text alone; the first layer that shares is not the last of its kind that has keys.
+    "gemma4-e4b": ("gemma4_text", dict(
+        num_hidden_layers=5, head_dim=4, global_head_dim=8, sliding_window=4,
+        layer_types=[SLIDING, FULL, SLIDING, SLIDING, FULL], num_kv_shared_layers=2,
+        hidden_size_per_layer_input=16, vocab_size_per_layer_input=VOCABULARY,
+        final_logit_softcapping=30.0, rope_parameters=gemma4_ropes(0.25))),
+    # 31B: keys are values in layers that see everything, with heads of their own.
+    "gemma4-keys": ("gemma4_text", dict(
+        head_dim=4, global_head_dim=8, num_global_key_value_heads=1, attention_k_eq_v=True,
+        sliding_window=5, layer_types=[SLIDING, SLIDING, FULL], hidden_size_per_layer_input=0,
+        rope_parameters=gemma4_ropes())),
+    # 12B.
+    "gemma4-12b": ("gemma4_unified", dict(
+        vision_config=dict(patch_size=4, pooling_kernel_size=1, mm_embed_dim=8, mm_posemb_size=4,
+                           output_proj_dims=8),
+        audio_config=dict(audio_embed_dim=8),
+        text_config=dict(
+            head_dim=4, global_head_dim=8, num_global_key_value_heads=1, attention_k_eq_v=True,
+            sliding_window=5, layer_types=[SLIDING, SLIDING, FULL], pad_token_id=0,
+            final_logit_softcapping=30.0, rope_parameters=gemma4_ropes(0.25)))),
+    # All of it at once, with biases and an output projection of its own.
+    "gemma4-unified": ("gemma4_unified_text", dict(
+        num_hidden_layers=5, head_dim=4, global_head_dim=6, num_global_key_value_heads=1,
+        attention_k_eq_v=True, attention_bias=True, tie_word_embeddings=False, sliding_window=6,
+        layer_types=[FULL, SLIDING, FULL, SLIDING, FULL], num_kv_shared_layers=2,
+        use_double_wide_mlp=True, dtype="bfloat16", final_logit_softcapping=3.0,
+        rope_parameters=gemma4_ropes(0.4))),
 }
 
 if __name__ == "__main__":

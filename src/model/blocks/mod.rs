@@ -9,6 +9,7 @@ mod experts;
 mod gated_mlp;
 mod head;
 mod joint;
+mod layer_input;
 mod linear;
 mod norm;
 
@@ -20,6 +21,7 @@ pub use experts::{Experts, ExpertsOnCpu, SavedExperts};
 pub use gated_mlp::{GatedMlp, GatedMlpOnCpu, SavedGatedMlp};
 pub use head::{CapSlopes, Head};
 pub use joint::{JointLinear, JointNarrow, JointOnCpu};
+pub use layer_input::{LayerInput, LayerInputOnCpu, SavedLayerInput};
 pub use linear::NamedLinear;
 pub use norm::{Norm, NormOnCpu};
 
@@ -46,6 +48,8 @@ pub enum Block {
     GatedMlp(GatedMlp),
     /// Each token by itself, by a few of many.
     Experts(Experts),
+    /// Each token by itself, with an input that the layer has of its own.
+    LayerInput(LayerInput),
 }
 
 impl Block {
@@ -62,6 +66,9 @@ impl Block {
             }
             BlockDescription::GatedMlp(of) => Self::GatedMlp(GatedMlp::read(path, of, weights)?),
             BlockDescription::Experts(of) => Self::Experts(Experts::read(path, of, weights)?),
+            BlockDescription::LayerInput(of) => {
+                Self::LayerInput(LayerInput::read(path, of, weights)?)
+            }
         })
     }
 
@@ -69,7 +76,7 @@ impl Block {
     pub fn mixes(&self) -> bool {
         match self {
             Self::Attention(_) => true,
-            Self::GatedMlp(_) | Self::Experts(_) => false,
+            Self::GatedMlp(_) | Self::Experts(_) | Self::LayerInput(_) => false,
         }
     }
 
@@ -79,6 +86,7 @@ impl Block {
             Self::Attention(block) => block.linears(),
             Self::GatedMlp(block) => block.linears(),
             Self::Experts(block) => block.linears(),
+            Self::LayerInput(block) => block.linears(),
         }
     }
 
@@ -86,7 +94,7 @@ impl Block {
     pub fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
         match self {
             Self::Attention(block) => block.visit_norms(path, visitor),
-            Self::GatedMlp(_) | Self::Experts(_) => {}
+            Self::GatedMlp(_) | Self::Experts(_) | Self::LayerInput(_) => {}
         }
     }
 
@@ -97,6 +105,7 @@ impl Block {
             Self::Attention(block) => Self::Attention(block.tracked()),
             Self::GatedMlp(block) => Self::GatedMlp(block.tracked()),
             Self::Experts(block) => Self::Experts(block.tracked()),
+            Self::LayerInput(block) => Self::LayerInput(block.tracked()),
         }
     }
 
@@ -112,6 +121,7 @@ impl Block {
             Self::Attention(block) => block.forward(x, (context, picks), cache),
             Self::GatedMlp(block) => block.forward(x, context),
             Self::Experts(block) => block.forward(x, context),
+            Self::LayerInput(block) => block.forward(x, context),
         }
     }
 
@@ -126,6 +136,7 @@ impl Block {
             Self::Attention(block) => block.next(x, context, caches),
             Self::GatedMlp(block) => block.forward(x, context),
             Self::Experts(block) => block.forward(x, context),
+            Self::LayerInput(block) => block.forward(x, context),
         }
     }
 
@@ -135,6 +146,7 @@ impl Block {
             Self::Attention(block) => block.composed(x, context),
             Self::GatedMlp(block) => block.forward(x, context),
             Self::Experts(block) => block.forward(x, context),
+            Self::LayerInput(block) => block.forward(x, context),
         }
     }
 
@@ -151,6 +163,10 @@ impl Block {
             }
             Self::GatedMlp(block) => (block.forward(x, context), TapedBlock::Whole),
             Self::Experts(block) => (block.forward(x, context), TapedBlock::Whole),
+            Self::LayerInput(block) => {
+                let (y, input) = block.taped(x, context);
+                (y, TapedBlock::LayerInput(input))
+            }
         }
     }
 
@@ -165,6 +181,9 @@ impl Block {
             (Self::Attention(block), TapedBlock::Attention(taped)) => {
                 block.back(taped, (context, picks), tapes);
             }
+            (Self::LayerInput(block), TapedBlock::LayerInput(input)) => {
+                block.back(&input, context, tapes.last_mut().expect("that of the output"));
+            }
             (_, TapedBlock::Whole) => {}
             _ => unreachable!("what is handed back is what the block gave"),
         }
@@ -172,11 +191,12 @@ impl Block {
 
     /// As the kernels of the CPU know it; none on other devices, or if something in it is of a kind
     /// that they do not know.
-    pub fn on_cpu(&self, context: &PassContext) -> Option<BlockOnCpu> {
+    pub fn on_cpu<'a>(&self, context: &'a PassContext) -> Option<BlockOnCpu<'a>> {
         match self {
             Self::Attention(block) => block.on_cpu(context).map(BlockOnCpu::Attention),
             Self::GatedMlp(block) => block.on_cpu(context).map(BlockOnCpu::GatedMlp),
             Self::Experts(block) => block.on_cpu(context).map(BlockOnCpu::Experts),
+            Self::LayerInput(block) => block.on_cpu(context).map(BlockOnCpu::LayerInput),
         }
     }
 }
@@ -185,18 +205,22 @@ impl Block {
 pub enum TapedBlock {
     /// One tape from the input to the output.
     Whole,
+    /// The same, with the layer's own input as another leaf.
+    LayerInput(Tensor<2>),
     /// One tape before what is mixed by hand, and one after it.
     Attention(TapedAttention),
 }
 
 /// A block for the kernels of the CPU.
-pub enum BlockOnCpu {
+pub enum BlockOnCpu<'a> {
     /// Tokens see those before them.
     Attention(AttentionOnCpu),
     /// Each token by itself.
     GatedMlp(GatedMlpOnCpu),
     /// Each token by itself, by a few of many.
     Experts(ExpertsOnCpu),
+    /// Each token by itself, with an input that the layer has of its own.
+    LayerInput(LayerInputOnCpu<'a>),
 }
 
 /// What its backward pass needs.
@@ -207,9 +231,11 @@ pub enum SavedBlock<F: AsLhs> {
     GatedMlp(SavedGatedMlp<F>),
     /// Of a mixture of experts.
     Experts(SavedExperts<F>),
+    /// Of the layer's own input.
+    LayerInput(SavedLayerInput<F>),
 }
 
-impl BlockOnCpu {
+impl BlockOnCpu<'_> {
     /// Adds what it gives for `x: [tokens, hidden]` to a target, a row for each token that is
     /// wanted.
     pub fn forward<F: AsLhs>(
@@ -222,6 +248,7 @@ impl BlockOnCpu {
             Self::Attention(block) => SavedBlock::Attention(block.forward(x, target, setting)),
             Self::GatedMlp(block) => SavedBlock::GatedMlp(block.forward(x, target)),
             Self::Experts(block) => SavedBlock::Experts(block.forward(&x, target)),
+            Self::LayerInput(block) => SavedBlock::LayerInput(block.forward(x, target)),
         }
     }
 
@@ -242,6 +269,9 @@ impl BlockOnCpu {
                 block.backward(saved, d, x, gradients)
             }
             (Self::Experts(block), SavedBlock::Experts(saved)) => {
+                block.backward(saved, d, x, gradients)
+            }
+            (Self::LayerInput(block), SavedBlock::LayerInput(saved)) => {
                 block.backward(saved, d, x, gradients)
             }
             _ => unreachable!("what is handed back is what the block gave"),

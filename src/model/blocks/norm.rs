@@ -27,7 +27,10 @@ impl Norm {
         weights: &mut WeightSource,
     ) -> Result<Self> {
         let NormDescription { name, width, epsilon, gain: kind } = *description;
-        let gain = weights.gain(&weight_path(path, name), width)?;
+        let gain = match kind {
+            NormGain::One => Parameter::frozen(Tensor::ones([width], weights.device())),
+            _ => weights.gain(&weight_path(path, name), width)?,
+        };
         Ok(Self { gain, epsilon, kind, name })
     }
 
@@ -35,7 +38,7 @@ impl Norm {
     pub fn factors(&self) -> Tensor<1> {
         let gain = self.gain.value.clone();
         match self.kind {
-            NormGain::Weight => gain,
+            NormGain::Weight | NormGain::One => gain,
             NormGain::OnePlusWeight => gain.add_scalar(1.0),
         }
     }
@@ -63,7 +66,9 @@ impl Norm {
 
     /// Visits the gain.
     pub fn visit(&mut self, path: Option<&str>, visitor: &mut dyn Visitor) {
-        visitor.vector(&self.weight_path(path), &mut self.gain);
+        if self.kind != NormGain::One {
+            visitor.vector(&self.weight_path(path), &mut self.gain);
+        }
     }
 
     /// As the kernels of the CPU know it.

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::model::description::{
     AttentionDescription, BlockDescription, Description, ExpertsDescription, GatedMlpDescription,
     JointDescription, LayerDescription, LinearDescription, NormDescription, NormGain,
+    QkvDescription,
     ResidualDescription, Rope,
 };
 use crate::model::{CheckpointNames, ModelJson};
@@ -61,7 +62,8 @@ pub(super) struct Dense {
     pub hidden: usize,
     /// Width of the MLP.
     pub intermediate: usize,
-    heads: Heads,
+    /// Of all layers.
+    pub heads: Heads,
     vocabulary: usize,
     positions_max: usize,
     /// Of all norms.
@@ -239,6 +241,7 @@ impl Dense {
         let layers = options.enumerate().map(|(index, (window, rope))| LayerDescription {
             path: format!("{}.{index}", self.names.layers),
             residuals: self.residuals(index, *window, rope.clone()),
+            scalar: None,
         });
         let description = Description {
             model_type: config.model_type()?.to_owned(),
@@ -247,6 +250,7 @@ impl Dense {
             positions_max: self.positions_max,
             embedding_scale: self.embedding_scale,
             layers: layers.collect(),
+            layer_inputs: None,
             norm: self.norm(self.names.norm, self.hidden),
             tied: self.tied,
             logits: self.logits,
@@ -256,14 +260,11 @@ impl Dense {
             linears: Vec::new(),
             target_parameters: Vec::new(),
         };
-        description.counted(PARAMETERS_MAX).map_err(|count| {
-            config
-                .wrong("hidden_size", "and the other sizes multiply to too much")
-                .because(format!("the model would have {count} weights"))
-        })
+        counted(description, config)
     }
 
-    fn norm(&self, name: &'static str, width: usize) -> NormDescription {
+    /// A norm of this name.
+    pub fn norm(&self, name: &'static str, width: usize) -> NormDescription {
         NormDescription { name, width, epsilon: self.epsilon, gain: self.gain }
     }
 
@@ -318,13 +319,15 @@ impl Dense {
             ]),
         };
         AttentionDescription {
-            qkv,
+            qkv: QkvDescription::Joint(qkv),
             output: LinearDescription::new("self_attn.o_proj", [hidden, query], self.output_bias),
             qk_norms: match self.qk_norms {
                 QueryKeyNorms::None => None,
                 QueryKeyNorms::Heads => norms(self.heads.width, self.heads.width),
                 QueryKeyNorms::Whole => norms(query, key),
             },
+            value_norm: None,
+            shares: None,
             sinks: self.sinks.then_some("self_attn.sinks"),
             config,
             rope,
@@ -345,6 +348,18 @@ impl Dense {
             activation: self.activation,
         }
     }
+}
+
+/// A description with its weights counted.
+///
+/// # Errors
+/// When there are more than in any real model.
+pub(super) fn counted(description: Description, config: &ModelJson) -> Result<Description> {
+    description.counted(PARAMETERS_MAX).map_err(|count| {
+        config
+            .wrong("hidden_size", "and the other sizes multiply to too much")
+            .because(format!("the model would have {count} weights"))
+    })
 }
 
 /// How wide windows are; the default where `config.json` does not say it, none where it is null.

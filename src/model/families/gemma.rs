@@ -34,7 +34,7 @@ pub(super) fn read(config: &ModelJson, positions_max: usize) -> Result<Dense> {
 
 /// The root of the hidden width, rounded to the format of the weights: with it such models were
 /// trained, and transformers multiplies with it.
-fn embedding_scale(config: &ModelJson, hidden: usize) -> f32 {
+pub(super) fn embedding_scale(config: &ModelJson, hidden: usize) -> f32 {
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // widths are small
     let scale = (hidden as f64).sqrt() as f32;
     let element = config.element();

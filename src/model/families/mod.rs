@@ -6,6 +6,8 @@ mod gemma;
 mod gemma2;
 mod gemma3;
 mod gpt_oss;
+mod gemma4;
+mod gemma4_layers;
 mod granite;
 mod llama;
 mod ministral3;
@@ -36,6 +38,7 @@ pub static FAMILIES: &[&dyn Family] = &[
     &gemma2::Gemma2,
     &gemma3::Gemma3,
     &gpt_oss::GptOss,
+    &gemma4::Gemma4,
     &granite::Granite,
     &granite::GraniteSwa,
     &llama::Llama,

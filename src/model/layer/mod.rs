@@ -29,6 +29,8 @@ pub struct Layer {
     /// The last part that mixes tokens. What comes after it is done to each token by itself, and
     /// only to those whose output is wanted.
     last_mixing: usize,
+    /// What its output is multiplied with; nothing trains it.
+    scalar: f32,
 }
 
 /// What the gradient of a layer needs of its forward pass.
@@ -170,7 +172,11 @@ impl Layer {
             residuals.map(|of| Residual::read(&path, of, ropes, weights)).collect::<Result<_>>()?;
         let last_mixing = residuals.iter().rposition(|residual| residual.block.mixes());
         let last_mixing = last_mixing.expect("every layer of a description mixes tokens");
-        Ok(Self { path, residuals, last_mixing })
+        let scalar = match description.scalar {
+            Some(name) => weights.number(&format!("{path}.{name}"))?,
+            None => 1.0,
+        };
+        Ok(Self { path, residuals, last_mixing, scalar })
     }
 
     /// Its module path.
@@ -188,6 +194,16 @@ impl Layer {
         self.last_mixing
     }
 
+    /// What its output is multiplied with.
+    pub fn scalar(&self) -> f32 {
+        self.scalar
+    }
+
+    /// `scalar · x`, of the output or of its gradient.
+    fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
+        if self.scalar == 1.0 { x } else { x.mul_scalar(self.scalar) }
+    }
+
     /// Its parts, each with whether it picks the tokens that are wanted.
     fn parts(&self) -> impl DoubleEndedIterator<Item = (&Residual, bool)> + ExactSizeIterator {
         self.residuals.iter().enumerate().map(|(n, residual)| (residual, n == self.last_mixing))
@@ -199,7 +215,10 @@ impl Layer {
         if let Some(here) = LayerOnCpu::of(self, &x, context) {
             return here.forward(x).0;
         }
-        self.parts().fold(x, |x, (residual, picks)| residual.forward(x, (context, picks), None))
+        let y = self
+            .parts()
+            .fold(x, |x, (residual, picks)| residual.forward(x, (context, picks), None));
+        self.scaled(y)
     }
 
     /// The same with what [`LayerSaved::backward`] needs.
@@ -218,22 +237,26 @@ impl Layer {
             x = y;
             taped.push(of_part);
         }
-        (x, LayerSaved::Taped(taped))
+        (self.scaled(x), LayerSaved::Taped(taped))
     }
 
     /// The same as tensor operations that one tape follows through all of it; the reference for
     /// tests.
     pub fn composed(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
-        self.residuals.iter().fold(x, |x, residual| {
+        let y = self.residuals.iter().fold(x, |x, residual| {
             let y = residual.block.composed(residual.entering(x.clone()), context);
             x + residual.times(residual.leaving(y))
-        })
+        });
+        self.scaled(y)
     }
 
     /// What leaves the layer for a prompt; an empty cache keeps what [`Self::next`] needs.
     pub fn prompt(&self, x: Tensor<2>, context: &PassContext, cache: &mut LayerCache) -> Tensor<2> {
         let parts = self.residuals.iter().zip(&mut cache.0);
-        parts.fold(x, |x, (residual, cache)| residual.forward(x, (context, false), Some(cache)))
+        self.scaled(
+            parts
+                .fold(x, |x, (residual, cache)| residual.forward(x, (context, false), Some(cache))),
+        )
     }
 
     /// The output for one more token of each of several texts, `x: [texts, hidden]`, whose caches
@@ -244,11 +267,12 @@ impl Layer {
         context: &PassContext,
         caches: &mut [&mut LayerCache],
     ) -> Tensor<2> {
-        self.residuals.iter().enumerate().fold(x, |x, (number, residual)| {
+        let y = self.residuals.iter().enumerate().fold(x, |x, (number, residual)| {
             let mut caches: Vec<_> = caches.iter_mut().map(|cache| &mut cache.0[number]).collect();
             let y = residual.block.next(residual.entering(x.clone()), context, &mut caches);
             x + residual.times(residual.leaving(y))
-        })
+        });
+        self.scaled(y)
     }
 
     /// Visits every parameter.
@@ -269,7 +293,8 @@ impl Layer {
     #[must_use]
     pub fn tracked(&self) -> Self {
         let residuals = self.residuals.iter().map(Residual::tracked).collect();
-        Self { path: self.path.clone(), residuals, last_mixing: self.last_mixing }
+        let (path, last_mixing) = (self.path.clone(), self.last_mixing);
+        Self { path, residuals, last_mixing, scalar: self.scalar }
     }
 }
 
@@ -287,7 +312,7 @@ impl LayerSaved<'_> {
             Self::OnCpu(here, saved) => here.backward(saved, d, &layer.path, sums),
             Self::Taped(taped) => {
                 let parts = layer.parts().zip(taped).rev();
-                parts.fold(d, |d, ((_, picks), taped)| {
+                parts.fold(layer.scaled(d), |d, ((_, picks), taped)| {
                     taped.backward(&layer.path, (context, picks), d, sums)
                 })
             }

@@ -16,16 +16,18 @@ use crate::ops::{from_vec, host};
 
 /// A layer as the numbers that it is.
 pub struct LayerOnCpu<'a> {
-    residuals: Vec<ResidualOnCpu>,
+    residuals: Vec<ResidualOnCpu<'a>>,
     last_mixing: usize,
+    /// What the output is multiplied with.
+    scalar: f32,
     products: Products,
     hidden: usize,
     context: &'a PassContext,
 }
 
-struct ResidualOnCpu {
+struct ResidualOnCpu<'a> {
     before: Option<NormOnCpu>,
-    block: BlockOnCpu,
+    block: BlockOnCpu<'a>,
     after: Option<NormOnCpu>,
     multiplier: f32,
 }
@@ -48,8 +50,8 @@ pub struct SavedResidual<F: AsLhs> {
     y: Option<Left<F>>,
 }
 
-impl ResidualOnCpu {
-    fn of(residual: &Residual, context: &PassContext) -> Option<Self> {
+impl<'a> ResidualOnCpu<'a> {
+    fn of(residual: &Residual, context: &'a PassContext) -> Option<Self> {
         let norm = |norm: &Option<crate::model::Norm>| match norm {
             Some(norm) => norm.on_cpu().map(Some),
             None => Some(None),
@@ -144,6 +146,7 @@ impl<'a> LayerOnCpu<'a> {
         Some(Self {
             residuals: residuals.collect::<Option<_>>()?,
             last_mixing: layer.last_mixing(),
+            scalar: layer.scalar(),
             products,
             hidden,
             context,
@@ -173,7 +176,18 @@ impl<'a> LayerOnCpu<'a> {
 
     fn forward_in<F: AsLhs>(&self, sum: &mut Vec<f32>) -> Vec<SavedResidual<F>> {
         let parts = self.residuals.iter().enumerate();
-        parts.map(|(number, part)| part.forward(sum, self.hidden, self.setting(number))).collect()
+        let saved = parts
+            .map(|(number, part)| part.forward(sum, self.hidden, self.setting(number)))
+            .collect();
+        self.scale(sum);
+        saved
+    }
+
+    /// `scalar · x`, of the output or of its gradient.
+    fn scale(&self, x: &mut [f32]) {
+        if self.scalar != 1.0 {
+            x.iter_mut().for_each(|x| *x *= self.scalar);
+        }
     }
 
     /// The gradient of the layer's input from that of its output; those of its weights go into
@@ -206,6 +220,7 @@ impl<'a> LayerOnCpu<'a> {
         d: &mut Vec<f32>,
     ) -> PathGradients {
         let mut gradients = Vec::new();
+        self.scale(d);
         for (number, (part, saved)) in self.residuals.iter().zip(saved).enumerate().rev() {
             part.backward(saved, d, self.hidden, (self.setting(number), &mut gradients));
         }

@@ -255,10 +255,10 @@ impl<F: AsLhs> Attention<'_, F> {
         &self,
         mixed: &Mixed<F>,
         d: &Left<F>,
-        rotations: Option<[Rotation; 2]>,
+        rotations: [Option<Rotation>; 2],
     ) -> MixedGradients<F> {
         let Heads { queries, kv_heads, width } = self.config.heads;
-        let [of_queries, of_keys] = rotations.map_or([None; 2], |both| both.map(Some));
+        let [of_queries, of_keys] = rotations;
         let back = |by: Option<Rotation>, token, row: &[f32], target: &mut [F::Stored]| match by {
             Some(rotation) => rotation.back::<F>(token, row, target),
             None => convert::<F, _>(row, target),

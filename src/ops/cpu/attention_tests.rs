@@ -58,7 +58,7 @@ fn blocks_compute_what_tensor_operations_compute() {
         let sinks = sinks.as_deref();
         let blocks = Attention { q: &q, k: &k, v: &v, sinks, config, documents, wanted: None };
         let output = blocks.forward();
-        let gradients = blocks.backward(&output, &d, None);
+        let gradients = blocks.backward(&output, &d, [None; 2]);
         let output = output.output.into_numbers();
         let near = |what: &str, ours: &[f32], reference: Vec<f32>| {
             assert_eq!(ours.len(), reference.len());
@@ -100,7 +100,7 @@ fn what_lies_outside_of_windows_is_not_touched() {
     let documents = documents.as_slice();
     let blocks = Attention { q: &q, k: &k, v: &v, sinks: None, config, documents, wanted };
     let mixed = blocks.forward();
-    let gradients = blocks.backward(&mixed, &d, None);
+    let gradients = blocks.backward(&mixed, &d, [None; 2]);
     let [dq, dk, dv] = gradients.qkv.map(Left::into_numbers);
     for numbers in [mixed.output.into_numbers(), dq, dk, dv] {
         assert!(numbers.iter().all(|number| number.is_finite()));

@@ -14,7 +14,7 @@ use crate::device::Arithmetic;
 use crate::ops::from_vec;
 
 /// More rows than this are a matter for products with packed panels.
-const ROWS_MAX: usize = 16;
+pub const FEW_ROWS: usize = 16;
 /// Outputs of one task.
 const OUTPUTS: usize = 32;
 
@@ -22,7 +22,7 @@ const OUTPUTS: usize = 32;
 /// kept in bfloat16, or the device is not the CPU. Each sum has a fixed order, whatever the number
 /// of threads and of rows.
 pub fn few_rows(x: &Tensor<2>, w: &Tensor<2>, arithmetic: Arithmetic) -> Option<Tensor<2>> {
-    if x.dims()[0] > ROWS_MAX {
+    if x.dims()[0] > FEW_ROWS {
         return None;
     }
     few_rows_of(x, &HostTensor::of(w)?, arithmetic)
@@ -31,7 +31,7 @@ pub fn few_rows(x: &Tensor<2>, w: &Tensor<2>, arithmetic: Arithmetic) -> Option<
 /// The same with a matrix that is perhaps kept as codes.
 pub fn few_rows_of(x: &Tensor<2>, w: &HostTensor, arithmetic: Arithmetic) -> Option<Tensor<2>> {
     let rows = x.dims()[0];
-    if rows > ROWS_MAX || arithmetic == Arithmetic::MixedF16 {
+    if rows > FEW_ROWS || arithmetic == Arithmetic::MixedF16 {
         return None;
     }
     let (left, right) = (HostTensor::of(x)?, w.numbers());

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use half::bf16;
 
-use super::element::{Bf16, F32, F32RoundedToBf16, Format};
+use super::element::{Bf16, F32, F32RoundedToBf16, Format, Number};
 use super::packed::{Left, PackedRhs, View};
 use super::product::Multiply;
+use crate::ops::from_vec;
 use crate::weights::formats::CodedMatrix;
 
 /// A matrix or a vector; a vector is one row.
@@ -83,6 +84,16 @@ impl<F: Format> Factor<'_, F> {
             Self::Borrowed(view) => *view,
             Self::Owned(left) => left.view(),
         }
+    }
+}
+
+impl<F: Format> Left<F> {
+    /// The same in 32 bits as a tensor of the CPU, `[rows, columns]`: without what rows are padded
+    /// with.
+    pub fn to_tensor(&self, columns: usize) -> Tensor<2> {
+        let view = self.view();
+        let rows = (0..view.rows).flat_map(|row| &view.row(row)[..columns]);
+        from_vec(rows.map(|x| x.wide()).collect(), [view.rows, columns], &Device::flex())
     }
 }
 

@@ -29,7 +29,7 @@ mod transpose;
 
 pub use attention::{Attention, Mixed, MixedGradients, attend};
 pub use element::{Bf16, F32, F32RoundedToBf16, Number};
-pub use few::{few_rows, few_rows_of};
+pub use few::{FEW_ROWS, few_rows, few_rows_of};
 pub use host_tensor::{AsLhs, HostTensor};
 pub use low_rank::{LowRank, Magnitude};
 pub use packed::{Left, PackedRhs, View, picked, spread};

@@ -3,14 +3,15 @@
 
 mod cache;
 mod on_cpu;
+mod qkv;
 
 use burn::tensor::{Gradients as Tape, Tensor};
 
 pub use cache::KeyValueCache;
 pub use on_cpu::{AttentionOnCpu, SavedAttention};
-use on_cpu::{RotationOnCpu, SinksOnCpu};
+use on_cpu::{KeysElsewhere, RotationOnCpu, SinksOnCpu};
+use qkv::Qkv;
 
-use super::joint::JointLinear;
 use super::linear::NamedLinear;
 use super::norm::Norm;
 use crate::error::Result;
@@ -24,10 +25,14 @@ use crate::ops::{
 
 /// The weights.
 pub struct Attention {
-    qkv: JointLinear<3>,
+    qkv: Qkv,
     output: NamedLinear,
-    /// Of queries and keys.
-    norms: Option<[Norm; 2]>,
+    /// Of queries; and of keys, if they are its own.
+    norms: Option<(Norm, Option<Norm>)>,
+    /// Of values.
+    value_norm: Option<Norm>,
+    /// The number under which later layers see its keys and values.
+    shares: Option<usize>,
     /// Path within the layer, and a score of nothing for each query head.
     sinks: Option<(&'static str, Parameter<1>)>,
     config: AttentionConfig,
@@ -43,15 +48,17 @@ impl Attention {
         ropes: &[(Rope, usize)],
         weights: &mut WeightSource,
     ) -> Result<Self> {
-        let AttentionDescription { qkv, output, qk_norms, sinks, config, rope } = description;
-        let qkv = JointLinear::read(path, qkv, weights)?;
+        let AttentionDescription { qkv, output, qk_norms, value_norm, .. } = description;
+        let AttentionDescription { shares, sinks, config, rope, .. } = description;
+        let qkv = Qkv::read(path, qkv, weights)?;
         let output = NamedLinear::read(path, *output, weights)?;
+        let mut norm = |of| Norm::read(Some(path), of, weights);
         let norms = match qk_norms {
-            Some([q, k]) => {
-                Some([Norm::read(Some(path), q, weights)?, Norm::read(Some(path), k, weights)?])
-            }
+            Some([q, _]) if qkv.borrowed().is_some() => Some((norm(q)?, None)),
+            Some([q, k]) => Some((norm(q)?, Some(norm(k)?))),
             None => None,
         };
+        let value_norm = value_norm.as_ref().map(norm).transpose()?;
         let sinks = match sinks {
             Some(name) => {
                 let values = weights.zeros(&format!("{path}.{name}"), config.heads.queries)?;
@@ -62,7 +69,8 @@ impl Attention {
         let width = config.heads.width;
         let known = |rope: &Rope| ropes.iter().position(|(of, wide)| of == rope && *wide == width);
         let rope = rope.as_ref().and_then(known);
-        Ok(Self { qkv, output, norms, sinks, config: *config, rope })
+        let (config, shares) = (*config, *shares);
+        Ok(Self { qkv, output, norms, value_norm, shares, sinks, config, rope })
     }
 
     /// Its linear layers, in order.
@@ -74,7 +82,9 @@ impl Attention {
 
     /// Visits the norms, and the sinks; `path` is that of the layer.
     pub fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
-        self.norms.iter_mut().flatten().for_each(|norm| norm.visit(Some(path), visitor));
+        let norms = self.norms.iter_mut().flat_map(|(q, k)| [Some(q), k.as_mut()]);
+        let norms = norms.flatten().chain(&mut self.value_norm);
+        norms.for_each(|norm| norm.visit(Some(path), visitor));
         if let Some((name, values)) = &mut self.sinks {
             visitor.vector(&format!("{path}.{name}"), values);
         }
@@ -86,15 +96,17 @@ impl Attention {
         Self {
             qkv: self.qkv.tracked(),
             output: self.output.tracked(),
-            norms: self.norms.as_ref().map(|norms| norms.each_ref().map(Norm::tracked)),
+            norms: self.norms.as_ref().map(|(q, k)| (q.tracked(), k.as_ref().map(Norm::tracked))),
+            value_norm: self.value_norm.as_ref().map(Norm::tracked),
             sinks: self.sinks.as_ref().map(|(name, values)| (*name, values.tracked())),
             ..*self
         }
     }
 
-    /// Queries, keys and values of `x: [tokens, hidden]`, normalised and rotated.
-    fn project(&self, x: Tensor<2>, context: &PassContext) -> [Tensor<2>; 3] {
-        let [q, k, v] = self.qkv.forward(x, context);
+    /// Queries of `x: [tokens, hidden]`, and the keys and values that are its own, normalised and
+    /// rotated.
+    fn own(&self, x: Tensor<2>, context: &PassContext) -> (Tensor<2>, Option<[Tensor<2>; 2]>) {
+        let (q, keys_values) = self.qkv.forward(x, context);
         let turned = |mut y: Tensor<2>, norm: Option<&Norm>, angles: Option<&Angles>| {
             if let Some(norm) = norm {
                 y = norm.forward(y);
@@ -105,9 +117,40 @@ impl Attention {
             rotate(heads, angles).reshape([tokens, features])
         };
         let (norms, rotary) = (self.norms.as_ref(), self.rope.map(|rope| &context.rotary[rope]));
-        let q = turned(q, norms.map(|norms| &norms[0]), rotary.map(|of| &of.queries));
-        let k = turned(k, norms.map(|norms| &norms[1]), rotary.map(|of| &of.keys));
+        let q = turned(q, norms.map(|(q, _)| q), rotary.map(|of| &of.queries));
+        let keys_values = keys_values.map(|[k, v]| {
+            let of_keys = norms.and_then(|(_, k)| k.as_ref());
+            let k = turned(k, of_keys, rotary.map(|of| &of.keys));
+            [k, turned(v, self.value_norm.as_ref(), None)]
+        });
+        (q, keys_values)
+    }
+
+    /// The same with those of the layer that shares them, which are on no tape of this one.
+    fn project(&self, x: Tensor<2>, context: &PassContext) -> [Tensor<2>; 3] {
+        let (q, own) = self.own(x, context);
+        let [k, v] = match (own, self.qkv.borrowed()) {
+            (Some(own), _) => own,
+            (None, Some(number)) => context.side.shared(number),
+            (None, None) => unreachable!("keys are its own or another layer's"),
+        };
         [q, k, v]
+    }
+
+    /// Shows keys and values to later layers, if it is to.
+    fn share(&self, [_, k, v]: &[Tensor<2>; 3], context: &PassContext) {
+        if let Some(number) = self.shares {
+            context.side.share(number, [k.clone(), v.clone()]);
+        }
+    }
+
+    /// What was projected, without the tapes that it is on.
+    fn plain(&self, [q, k, v]: &[Tensor<2>; 3]) -> [Tensor<2>; 3] {
+        let of_keys = |x: &Tensor<2>| match self.qkv.borrowed() {
+            Some(_) => x.clone(),
+            None => x.clone().inner(),
+        };
+        [q.clone().inner(), of_keys(k), of_keys(v)]
     }
 
     /// What is mixed, with the sinks on the tape that they are on.
@@ -137,7 +180,8 @@ impl Attention {
         cache: Option<&mut KeyValueCache>,
     ) -> Tensor<2> {
         let qkv = self.project(x, context);
-        if let Some(cache) = cache {
+        self.share(&qkv, context);
+        if let Some(cache) = cache.filter(|_| self.qkv.borrowed().is_none()) {
             cache.extend(self.placed(&qkv[1]), self.placed(&qkv[2]), self.config.window);
         }
         let inputs = self.inputs(&qkv);
@@ -158,12 +202,25 @@ impl Attention {
         context: &PassContext,
         caches: &mut [&mut KeyValueCache],
     ) -> Tensor<2> {
-        let [q, k, v] = self.project(x, context);
-        let mixed = caches.iter_mut().enumerate().map(|(text, cache)| {
-            let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(0, text, 1));
-            let (keys, values) = cache.extend(self.placed(&k), self.placed(&v), self.config.window);
+        let (q, own) = self.own(x, context);
+        let keys_values: Vec<[Tensor<4>; 2]> = match (own, self.qkv.borrowed()) {
+            (Some([k, v]), _) => {
+                let extended = caches.iter_mut().enumerate().map(|(text, cache)| {
+                    let [k, v] = [&k, &v].map(|x| self.placed(&x.clone().narrow(0, text, 1)));
+                    let (keys, values) = cache.extend(k, v, self.config.window);
+                    [keys, values]
+                });
+                extended.collect()
+            }
+            (None, Some(number)) => context.side.shared_of_texts(number),
+            (None, None) => unreachable!("keys are its own or another layer's"),
+        };
+        if let Some(number) = self.shares {
+            context.side.share_of_texts(number, keys_values.clone());
+        }
+        let mixed = keys_values.into_iter().enumerate().map(|(text, keys_values)| {
             let sinks = self.sinks.as_ref().map(|(_, sinks)| &sinks.value);
-            attend_cached(q, [keys, values], sinks, self.config)
+            attend_cached(q.clone().narrow(0, text, 1), keys_values, sinks, self.config)
         });
         self.leave(Tensor::cat(mixed.collect(), 0), context)
     }
@@ -171,6 +228,7 @@ impl Attention {
     /// The same as tensor operations that one tape follows.
     pub fn composed(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
         let qkv = self.project(x, context);
+        self.share(&qkv, context);
         let mixed = attend_composed(self.inputs(&qkv), self.config, &context.documents);
         self.leave(mixed, context)
     }
@@ -182,7 +240,8 @@ impl Attention {
         (context, picks): (&PassContext, bool),
     ) -> (Tensor<2>, TapedAttention) {
         let qkv = self.project(x, context);
-        let (plain, sinks) = (qkv.clone().map(Tensor::inner), self.plain_sinks());
+        let (plain, sinks) = (self.plain(&qkv), self.plain_sinks());
+        self.share(&plain, context);
         let inputs = AttentionInputs { qkv: plain.each_ref(), sinks: sinks.as_ref() };
         let mixed = attend(inputs, self.config, &context.documents, context.computing);
         let mixed = if picks { context.picked(mixed) } else { mixed };
@@ -201,12 +260,14 @@ impl Attention {
         let after = tapes.last_mut().expect("that of the output");
         let d = mixed.grad_remove(after).expect("it is a leaf of the tape");
         let d = if picks { context.spread(d) } else { d };
-        let (plain, sinks) = (qkv.clone().map(Tensor::inner), self.plain_sinks());
+        let (plain, sinks) = (self.plain(&qkv), self.plain_sinks());
         let inputs = AttentionInputs { qkv: plain.each_ref(), sinks: sinks.as_ref() };
         let (documents, computing) = (&context.documents, context.computing);
         let d_inputs = attend_backward(inputs, &d, self.config, documents, computing);
-        let products = qkv.into_iter().zip(d_inputs.qkv).map(|(x, d)| (x * d).sum());
-        let mut total = products.reduce(|a, b| a + b).expect("there are three of them");
+        let d_qkv = self.exchanged(d_inputs.qkv, context);
+        let on_tape = if self.qkv.borrowed().is_some() { 1 } else { 3 };
+        let products = qkv.into_iter().zip(d_qkv).take(on_tape).map(|(x, d)| (x * d).sum());
+        let mut total = products.reduce(|a, b| a + b).expect("there is one at least");
         if let (Some((_, sinks)), Some(d)) = (&self.sinks, d_inputs.sinks)
             && sinks.trainable
         {
@@ -215,12 +276,42 @@ impl Attention {
         tapes.push(total.backward());
     }
 
+    /// Gradients of queries, keys and values with those that later layers gave back; those of keys
+    /// and values that are another layer's are given back to it.
+    fn exchanged(&self, [d_q, d_k, d_v]: [Tensor<2>; 3], context: &PassContext) -> [Tensor<2>; 3] {
+        if let Some(number) = self.qkv.borrowed() {
+            context.side.give_back(number, [d_k.clone(), d_v.clone()]);
+        }
+        match self.shares.and_then(|number| context.side.take_back(number)) {
+            Some([more_k, more_v]) => [d_q, d_k + more_k, d_v + more_v],
+            None => [d_q, d_k, d_v],
+        }
+    }
+
     /// As the kernels of the CPU know it.
     pub fn on_cpu(&self, context: &PassContext) -> Option<AttentionOnCpu> {
-        let norms = match &self.norms {
-            Some([q, k]) => Some([q.on_cpu()?, k.on_cpu()?]),
+        let of = |norm: Option<&Norm>| match norm {
+            Some(norm) => norm.on_cpu().map(Some),
+            None => Some(None),
+        };
+        let norms = self.norms.as_ref();
+        let norms = [
+            of(norms.map(|(q, _)| q))?,
+            of(norms.and_then(|(_, k)| k.as_ref()))?,
+            of(self.value_norm.as_ref())?,
+        ];
+        let borrowed = match self.qkv.borrowed() {
+            Some(number) => {
+                let [k, v] = context.side.shared(number);
+                Some((number, [HostTensor::of(&k)?, HostTensor::of(&v)?]))
+            }
             None => None,
         };
+        let elsewhere = (borrowed.is_some() || self.shares.is_some()).then(|| KeysElsewhere {
+            borrowed,
+            shares: self.shares,
+            side: context.side.clone(),
+        });
         let rope = match self.rope {
             Some(rope) => {
                 let rotary = &context.rotary[rope];
@@ -239,7 +330,8 @@ impl Attention {
             None => None,
         };
         let (qkv, output) = (self.qkv.on_cpu(context)?, self.output.on_cpu(context)?);
-        Some(AttentionOnCpu { qkv, output, norms, config: self.config, rope, sinks })
+        let config = self.config;
+        Some(AttentionOnCpu { qkv, output, norms, config, rope, sinks, elsewhere })
     }
 }
 

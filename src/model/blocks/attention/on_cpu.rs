@@ -1,28 +1,44 @@
 //! Attention by the kernels of the CPU.
 
+use burn::tensor::Tensor;
+
+use super::qkv::{QkvNarrow, QkvOnCpu};
+use crate::model::SideStreams;
 use crate::model::blocks::Setting;
 use crate::model::blocks::joint::{JointNarrow, JointOnCpu};
 use crate::model::blocks::norm::NormOnCpu;
-use crate::ops::AttentionConfig;
 use crate::ops::cpu::{
-    AsLhs, Attention as Mixing, Back, HostTensor, Left, Mixed, Narrow, PathGradients, Projection,
-    Rotation, View,
+    AsLhs, Attention as Mixing, Back, HostTensor, Left, Mixed, Narrow, Number, PathGradients,
+    Projection, Rotation, View,
 };
+use crate::ops::{AttentionConfig, host};
 
 /// The block for the kernels of the CPU.
 pub struct AttentionOnCpu {
     /// To queries, keys and values.
-    pub qkv: JointOnCpu<3>,
+    pub qkv: QkvOnCpu,
     /// From what was mixed.
     pub output: Projection,
-    /// Of queries and keys.
-    pub norms: Option<[NormOnCpu; 2]>,
+    /// Of queries, keys and values.
+    pub norms: [Option<NormOnCpu>; 3],
     /// Heads, scale and window.
     pub config: AttentionConfig,
     /// How queries and keys are rotated.
     pub rope: Option<[RotationOnCpu; 2]>,
     /// Scores of nothing.
     pub sinks: Option<SinksOnCpu>,
+    /// Whose keys and values are seen here, and who sees these.
+    pub elsewhere: Option<KeysElsewhere>,
+}
+
+/// Keys and values of another layer, and for others.
+pub struct KeysElsewhere {
+    /// Those of an earlier layer, and their number.
+    pub borrowed: Option<(usize, [HostTensor; 2])>,
+    /// The number under which later layers see those of this one.
+    pub shares: Option<usize>,
+    /// How they get there, and their gradients back.
+    pub side: SideStreams,
 }
 
 /// Cosines and sines.
@@ -40,16 +56,21 @@ pub struct SinksOnCpu {
 
 /// What its backward pass needs, in the format of factors.
 pub struct SavedAttention<F: AsLhs> {
-    qkv: [Left<F>; 3],
-    /// Queries and keys before their norms.
-    raw: [Option<Left<F>>; 2],
+    q: Left<F>,
+    /// None where they are another layer's.
+    kv: Option<[Left<F>; 2]>,
+    /// Queries, keys and values before their norms; values that are keys are kept there.
+    raw: [Option<Left<F>>; 3],
     mixed: Mixed<F>,
-    narrow_qkv: JointNarrow<F, 3>,
+    narrow_qkv: QkvNarrow<F>,
     narrow_output: Narrow<F>,
 }
 
-/// Queries or keys, before their norm if they have one and as they are mixed.
+/// Queries, keys or values, before their norm if they have one and as they are mixed.
 type Turned<F> = (Option<Left<F>>, Left<F>);
+
+/// Queries, and keys and values where they are the layer's own.
+type Projected<F> = (Turned<F>, Option<[Turned<F>; 2]>, QkvNarrow<F>);
 
 impl RotationOnCpu {
     /// Of heads of a width.
@@ -61,59 +82,105 @@ impl RotationOnCpu {
 }
 
 impl AttentionOnCpu {
-    fn rotations(&self) -> Option<[Rotation<'_>; 2]> {
+    fn rotations(&self) -> [Option<Rotation<'_>>; 2] {
         let width = self.config.heads.width;
-        self.rope.as_ref().map(|both| both.each_ref().map(|one| one.rotation(width)))
+        let [q, k] = self.rope.as_ref().map_or([None; 2], |[q, k]| [Some(q), Some(k)]);
+        [q, k].map(|of| of.map(|of| of.rotation(width)))
     }
 
-    /// Queries or keys of what their linear layer gave.
+    /// Queries, keys or values of what their linear layer gave.
     fn turned<F: AsLhs>(&self, number: usize, y: View<f32>) -> Turned<F> {
         let mut normed = None;
-        let raw = self.norms.as_ref().map(|norms| {
+        let raw = self.norms[number].as_ref().map(|norm| {
             let rows: Vec<f32> = (0..y.rows).flat_map(|row| y.row(row)).copied().collect();
-            normed = Some(norms[number].operation().rows(&rows));
+            normed = Some(norm.operation().rows(&rows));
             Left::of(y)
         });
         let y = match &normed {
             Some(normed) => View::new(normed, y.rows, y.columns),
             None => y,
         };
-        let turned = match self.rotations() {
-            Some(rotations) => rotations[number].rows(y),
+        let turned = match self.rotations().get(number).copied().flatten() {
+            Some(rotation) => rotation.rows(y),
             None => Left::of(y),
         };
         (raw, turned)
     }
 
+    /// The same of a linear layer.
+    fn through<F: AsLhs>(
+        &self,
+        number: usize,
+        to: &Projection,
+        x: View<F::Stored>,
+    ) -> (Turned<F>, Narrow<F>) {
+        let plain = self.norms[number].is_none() && number == 2;
+        if plain {
+            let (y, narrow) = to.forward_factor::<F>(x);
+            return ((None, y), narrow);
+        }
+        let (y, narrow) = to.forward::<F>(x);
+        (self.turned(number, View::new(&y, x.rows, to.weight.rows())), narrow)
+    }
+
     /// Queries, keys and values of `x`.
-    fn project<F: AsLhs>(&self, x: &Left<F>) -> ([Turned<F>; 2], Left<F>, JointNarrow<F, 3>) {
-        let tokens = x.view().rows;
+    fn project<F: AsLhs>(&self, x: View<F::Stored>) -> Projected<F> {
         match &self.qkv {
-            JointOnCpu::Separate([to_q, to_k, to_v]) => {
-                let turned = |number: usize, to: &Projection| {
-                    let (y, narrow) = to.forward::<F>(x.view());
-                    let columns = to.weight.rows();
-                    (self.turned(number, View::new(&y, tokens, columns)), narrow)
-                };
-                let values = || to_v.forward_factor::<F>(x.view());
-                let k_and_v = || rayon::join(|| turned(1, to_k), values);
-                let (q, (k, v)) = rayon::join(|| turned(0, to_q), k_and_v);
-                ([q.0, k.0], v.0, JointNarrow::Separate([q.1, k.1, v.1]))
+            QkvOnCpu::Joint(JointOnCpu::Separate([to_q, to_k, to_v])) => {
+                let k_and_v =
+                    || rayon::join(|| self.through(1, to_k, x), || self.through(2, to_v, x));
+                let (q, (k, v)) = rayon::join(|| self.through::<F>(0, to_q, x), k_and_v);
+                let narrow = JointNarrow::Separate([q.1, k.1, v.1]);
+                (q.0, Some([k.0, v.0]), QkvNarrow::Joint(narrow))
             }
-            JointOnCpu::Fused(to_all, widths) => {
-                let (y, narrow) = to_all.forward::<F>(x.view());
-                let y = View::new(&y, tokens, widths.iter().sum());
+            QkvOnCpu::Joint(JointOnCpu::Fused(to_all, widths)) => {
+                let (y, narrow) = to_all.forward::<F>(x);
+                let y = View::new(&y, x.rows, widths.iter().sum());
                 let [q, k, v] = JointOnCpu::parts(y, *widths);
-                let k_and_v = || rayon::join(|| self.turned(1, k), || Left::of(v));
+                let k_and_v = || rayon::join(|| self.turned(1, k), || self.turned(2, v));
                 let (q, (k, v)) = rayon::join(|| self.turned(0, q), k_and_v);
-                ([q, k], v, JointNarrow::Fused(narrow))
+                (q, Some([k, v]), QkvNarrow::Joint(JointNarrow::Fused(narrow)))
+            }
+            QkvOnCpu::KeysAsValues(JointOnCpu::Separate([to_q, to_k])) => {
+                let twice = || {
+                    let (y, narrow) = to_k.forward::<F>(x);
+                    (self.keys_as_values(View::new(&y, x.rows, to_k.weight.rows())), narrow)
+                };
+                let (q, (kv, narrow)) = rayon::join(|| self.through::<F>(0, to_q, x), twice);
+                (q.0, Some(kv), QkvNarrow::KeysAsValues(JointNarrow::Separate([q.1, narrow])))
+            }
+            QkvOnCpu::KeysAsValues(JointOnCpu::Fused(to_both, widths)) => {
+                let (y, narrow) = to_both.forward::<F>(x);
+                let y = View::new(&y, x.rows, widths.iter().sum());
+                let [q, k] = JointOnCpu::parts(y, *widths);
+                let kv = self.keys_as_values(k);
+                (self.turned(0, q), Some(kv), QkvNarrow::KeysAsValues(JointNarrow::Fused(narrow)))
+            }
+            QkvOnCpu::Queries(to_q) => {
+                let (q, narrow) = self.through::<F>(0, to_q, x);
+                (q, None, QkvNarrow::Queries(narrow))
             }
         }
     }
 
+    /// Keys and values of the same numbers, which are kept once.
+    fn keys_as_values<F: AsLhs>(&self, y: View<f32>) -> [Turned<F>; 2] {
+        let (raw, k) = self.turned(1, y);
+        let raw = raw.or_else(|| self.norms[2].is_some().then(|| Left::of(y)));
+        [(raw, k), (None, self.turned(2, y).1)]
+    }
+
+    /// Keys and values of the layer that shares them.
+    fn borrowed<F: AsLhs>(&self) -> [Left<F>; 2] {
+        let elsewhere = self.elsewhere.as_ref().and_then(|keys| keys.borrowed.as_ref());
+        let (_, keys_values) = elsewhere.expect("it has none of its own");
+        keys_values.each_ref().map(|x| x.numbers().converted())
+    }
+
     fn mixing<'a, F: AsLhs>(
         &'a self,
-        [q, k, v]: &'a [Left<F>; 3],
+        q: &'a Left<F>,
+        [k, v]: &'a [Left<F>; 2],
         setting: Setting<'a>,
     ) -> Mixing<'a, F> {
         let Setting { documents, wanted } = setting;
@@ -129,15 +196,24 @@ impl AttentionOnCpu {
         target: &mut [f32],
         setting: Setting,
     ) -> SavedAttention<F> {
-        let ([(raw_q, q), (raw_k, k)], v, narrow_qkv) = self.project(&x);
+        let ((raw_q, q), own, narrow_qkv) = self.project::<F>(x.view());
         drop(x);
-        let qkv = [q, k, v];
-        let mixed = self.mixing(&qkv, setting).forward();
+        let (raw_kv, own) = match own {
+            Some([(raw_k, k), (raw_v, v)]) => ([raw_k, raw_v], Some([k, v])),
+            None => ([None, None], None),
+        };
+        if let (Some(own), Some(elsewhere)) = (&own, &self.elsewhere) {
+            elsewhere.share(own, self.config.key_width());
+        }
+        let (is_own, kv) = (own.is_some(), own.unwrap_or_else(|| self.borrowed()));
+        let mixed = self.mixing(&q, &kv, setting).forward();
         // What follows is done to each token by itself.
         let some = setting.wanted.map(|rows| mixed.output.picked(rows));
         let narrow_output =
             self.output.add::<F>(some.as_ref().unwrap_or(&mixed.output).view(), target);
-        SavedAttention { qkv, raw: [raw_q, raw_k], mixed, narrow_qkv, narrow_output }
+        let [raw_k, raw_v] = raw_kv;
+        let (kv, raw) = (is_own.then_some(kv), [raw_q, raw_k, raw_v]);
+        SavedAttention { q, kv, raw, mixed, narrow_qkv, narrow_output }
     }
 
     /// The gradient of the input, of all tokens, from that of what was added; `x` makes the input
@@ -150,31 +226,114 @@ impl AttentionOnCpu {
         setting: Setting,
         gradients: &mut PathGradients,
     ) -> Vec<f32> {
+        let SavedAttention { q, kv, raw, mixed, narrow_qkv, narrow_output } = saved;
         let factor = F::factor_of(d, self.output.weight.rows());
-        let given = [(&self.output, factor.view(), &saved.narrow_output)];
-        let some = setting.wanted.map(|rows| saved.mixed.output.picked(rows));
-        let mixed = some.as_ref().unwrap_or(&saved.mixed.output);
-        let mut d_mixed = Back::through(&given, mixed.view(), gradients).input_factor();
+        let given = [(&self.output, factor.view(), &narrow_output)];
+        let some = setting.wanted.map(|rows| mixed.output.picked(rows));
+        let output = some.as_ref().unwrap_or(&mixed.output);
+        let mut d_mixed = Back::through(&given, output.view(), gradients).input_factor();
         drop((factor, some));
         if let Some(rows) = setting.wanted {
-            d_mixed = d_mixed.spread(rows, saved.qkv[0].view().rows);
+            d_mixed = d_mixed.spread(rows, q.view().rows);
         }
-        let mixing = self.mixing(&saved.qkv, setting);
-        let d_given = mixing.backward(&saved.mixed, &d_mixed, self.rotations());
-        drop(d_mixed);
+        let is_own = kv.is_some();
+        let kv = kv.unwrap_or_else(|| self.borrowed());
+        let [of_queries, of_keys] = self.rotations();
+        // What comes back from other layers, and goes there, is of rotated keys.
+        let turned_back = if self.elsewhere.is_some() { None } else { of_keys };
+        let mixing = self.mixing(&q, &kv, setting);
+        let d_given = mixing.backward(&mixed, &d_mixed, [of_queries, turned_back]);
+        drop((d_mixed, mixed, kv));
         if let (Some(sinks), Some(d)) = (&self.sinks, d_given.sinks)
             && sinks.trainable
         {
             gradients.push((sinks.name.to_owned(), d));
         }
         let mut d_qkv = d_given.qkv;
-        let norms = self.norms.iter().flatten().zip(&saved.raw);
-        for ((norm, raw), d) in norms.zip(&mut d_qkv) {
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.exchange(&mut d_qkv, self.config.key_width(), of_keys);
+        }
+        self.through_norms(&raw, &mut d_qkv, is_own, gradients);
+        let [d_q, d_k, d_v] = d_qkv;
+        let d_kv = match &self.qkv {
+            QkvOnCpu::Joint(_) => [Some(d_k), Some(d_v)],
+            QkvOnCpu::KeysAsValues(_) => [Some(sum(d_k, &d_v)), None],
+            QkvOnCpu::Queries(_) => [None, None],
+        };
+        self.qkv.back(d_q, d_kv, (&narrow_qkv, x().view()), gradients)
+    }
+
+    /// Makes the gradients of what norms are of from those of what they gave.
+    fn through_norms<F: AsLhs>(
+        &self,
+        raw: &[Option<Left<F>>; 3],
+        d_qkv: &mut [Left<F>; 3],
+        is_own: bool,
+        gradients: &mut PathGradients,
+    ) {
+        let [q, k, v] = raw;
+        let raw = [q, k, if matches!(self.qkv, QkvOnCpu::KeysAsValues(_)) { k } else { v }];
+        let there = if is_own { 3 } else { 1 };
+        for ((norm, raw), d) in self.norms.iter().zip(raw).zip(d_qkv).take(there) {
+            let Some(norm) = norm else { continue };
             let raw = raw.as_ref().expect("it was kept for its norm");
             let mut d_raw = vec![0.0; raw.numbers().len()];
             norm.backward(raw, d.numbers(), &mut d_raw, gradients);
             *d = Left::of(View::new(&d_raw, raw.view().rows, raw.view().columns));
         }
-        self.qkv.back(&d_qkv, &saved.narrow_qkv, x().view(), gradients)
     }
+}
+
+/// The sum of two factors.
+fn sum<F: AsLhs>(mut a: Left<F>, b: &Left<F>) -> Left<F> {
+    let numbers = a.numbers_mut().iter_mut().zip(b.numbers());
+    numbers.for_each(|(a, b)| *a = F::of(a.wide() + b.wide()));
+    a
+}
+
+impl KeysElsewhere {
+    /// Shows keys and values of a width to later layers.
+    fn share<F: AsLhs>(&self, keys_values: &[Left<F>; 2], width: usize) {
+        if let Some(number) = self.shares {
+            self.side.share(number, keys_values.each_ref().map(|x| x.to_tensor(width)));
+        }
+    }
+
+    /// Gives the gradients of borrowed keys and values back, or adds what was given back to those
+    /// of shared ones, and turns keys back.
+    fn exchange<F: AsLhs>(
+        &self,
+        [_, d_k, d_v]: &mut [Left<F>; 3],
+        width: usize,
+        of_keys: Option<Rotation>,
+    ) {
+        if let Some((number, _)) = &self.borrowed {
+            self.side.give_back(*number, [&*d_k, &*d_v].map(|x| x.to_tensor(width)));
+            return;
+        }
+        let given = self.shares.and_then(|number| self.side.take_back(number));
+        if let Some(given) = given {
+            let total = |d: &Left<F>, more: Tensor<2>| host(d.to_tensor(width) + more);
+            let [more_k, more_v] = given;
+            let rows = d_k.view().rows;
+            let [k, v] = [total(d_k, more_k), total(d_v, more_v)];
+            *d_v = Left::of(View::new(&v, rows, width));
+            *d_k = turned_back(&k, rows, of_keys);
+        } else {
+            let k = host(d_k.to_tensor(width));
+            *d_k = turned_back(&k, d_k.view().rows, of_keys);
+        }
+    }
+}
+
+/// Rows of heads as they were before their rotation.
+fn turned_back<F: AsLhs>(x: &[f32], rows: usize, by: Option<Rotation>) -> Left<F> {
+    let width = x.len() / rows.max(1);
+    Left::with(rows, width, |row, target| {
+        let x = &x[row * width..][..width];
+        match by {
+            Some(rotation) => rotation.back::<F>(row, x, target),
+            None => target.iter_mut().zip(x).for_each(|(to, x)| *to = F::of(*x)),
+        }
+    })
 }

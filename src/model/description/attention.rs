@@ -1,0 +1,50 @@
+//! What attention is made of besides its options: where its inputs come from.
+
+use super::{AttentionDescription, JointDescription, LinearDescription, NormDescription};
+
+/// Where queries, keys and values come from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum QkvDescription {
+    /// All from the input.
+    Joint(JointDescription<3>),
+    /// Queries and keys from the input; keys are values as well, before their norm and rotation.
+    KeysAsValues(JointDescription<2>),
+    /// Queries from the input; keys and values are those that an earlier layer shares under this
+    /// number ([`AttentionDescription::shares`]).
+    Queries(LinearDescription, usize),
+}
+
+impl QkvDescription {
+    /// The linear layers that there are.
+    pub fn linears(&self) -> &[LinearDescription] {
+        match self {
+            Self::Joint(joint) => joint.linears(),
+            Self::KeysAsValues(joint) => joint.linears(),
+            Self::Queries(linear, _) => std::slice::from_ref(linear),
+        }
+    }
+}
+
+impl AttentionDescription {
+    /// Its norms, in order: a layer without keys of its own has none of keys.
+    pub(super) fn norms(&self) -> impl Iterator<Item = NormDescription> {
+        let own = !matches!(self.qkv, QkvDescription::Queries(..));
+        let [query, key] = self.qk_norms.map_or([None; 2], |norms| norms.map(Some));
+        [query, key.filter(|_| own), self.value_norm].into_iter().flatten()
+    }
+
+    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
+    /// tapes. Keys of another layer are kept there.
+    pub(super) fn kept(&self, hidden: usize) -> [usize; 2] {
+        let (query, all) = (self.config.query_width(), self.config.key_width());
+        // Where keys are values, both norms are of the same numbers.
+        let (key, value_norms) = match self.qkv {
+            QkvDescription::Joint(_) => (all, usize::from(self.value_norm.is_some())),
+            QkvDescription::KeysAsValues(_) => (all, 0),
+            QkvDescription::Queries(..) => (0, 0),
+        };
+        let normed = if self.qk_norms.is_some() { query + key } else { 0 };
+        let normed = normed + value_norms * key;
+        [2 * (query + key) + normed, 8 * hidden.max(query) + 3 * normed]
+    }
+}

@@ -1,0 +1,60 @@
+//! Inputs that layers have of their own beside the residual stream.
+
+use super::{LinearDescription, NormDescription};
+use crate::ops::Activation;
+
+/// Inputs that each layer has of its own for every token (Gemma 3n, Gemma 4): numbers of a table
+/// with a row for each token, and numbers that are made of the embedding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerInputsDescription {
+    /// Numbers of a layer's input.
+    pub width: usize,
+    /// Path of the table: in its rows, `layers · width`, are those of all layers.
+    pub table: &'static str,
+    /// Rows of the table.
+    pub vocabulary: usize,
+    /// What its numbers are multiplied with.
+    pub table_scale: f32,
+    /// From the embedding to as many numbers, under its whole module path.
+    pub projection: LinearDescription,
+    /// What these are multiplied with.
+    pub projection_scale: f32,
+    /// Then normalised, those of each layer.
+    pub norm: NormDescription,
+    /// What the sum of both is multiplied with.
+    pub scale: f32,
+}
+
+/// `out(activation(gate(x)) ⊙ input)`, with the layer's own input.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerInputDescription {
+    /// The number of the layer.
+    pub layer: usize,
+    /// To the width of its input.
+    pub gate: LinearDescription,
+    /// Back to the width of the residual stream.
+    pub output: LinearDescription,
+    /// What is done to the gate.
+    pub activation: Activation,
+}
+
+impl LayerInputsDescription {
+    /// Names and dimensions of its weights.
+    pub(super) fn weights(&self) -> [(String, Vec<usize>); 3] {
+        let Self { table, vocabulary, projection, norm, .. } = self;
+        [
+            ((*table).to_owned(), vec![*vocabulary, projection.dims[0]]),
+            (format!("{}.weight", projection.name), projection.dims.to_vec()),
+            (format!("{}.weight", norm.name), vec![norm.width]),
+        ]
+    }
+}
+
+impl LayerInputDescription {
+    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
+    /// tapes.
+    pub(super) fn kept(&self, hidden: usize) -> [usize; 2] {
+        let width = self.gate.dims[0];
+        [2 * width, 2 * hidden + 8 * width]
+    }
+}
