@@ -36,7 +36,7 @@ ROPES = {FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rop
          SLIDING: {"rope_type": "default", "rope_theta": 1e4}}
 GEMMA4 = dict(SIZES, num_hidden_layers=6, num_key_value_heads=1, head_dim=8, global_head_dim=16,
               sliding_window=16, layer_types=[SLIDING, SLIDING, FULL] * 2, num_kv_shared_layers=3,
-              use_double_wide_mlp=True, hidden_size_per_layer_input=8,
+              use_double_wide_mlp=True, hidden_size_per_layer_input=16,
               vocab_size_per_layer_input=512, final_logit_softcapping=30.0, rope_parameters=ROPES)
 GEMMA4_VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
                      num_key_value_heads=1, head_dim=8, patch_size=4, position_embedding_size=8,
