@@ -1,6 +1,7 @@
 //! From a model directory to a [`Model`]: every weight checked, none missing, none left over.
 
 mod experts;
+mod fill;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::path::Path;
 use burn::tensor::{Device, FloatDType};
 use rayon::prelude::*;
 
+use self::fill::Fill;
 use crate::device::{Arithmetic, ComputeConfig, memory_bytes_available};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::bytes;
@@ -123,18 +125,15 @@ pub fn load_for(
 /// # Errors
 /// When the checkpoint holds something besides.
 pub fn refuse_random(description: &Description) -> Result<()> {
-    match description.names.others {
-        [] if description.coded().0 > 0 => {
-            Err(Error::model("there are no random weights in MXFP4"))
-        }
-        [] => Ok(()),
-        others => {
-            let what = format!("there are no random weights for `{}`", description.model_type);
-            let others = others.join("`, `");
-            Err(Error::model(what)
-                .because(format!("it has parts that are not trained: `{others}`")))
-        }
+    if description.names.is_whole() {
+        return match description.coded().0 {
+            0 => Ok(()),
+            _ => Err(Error::model("there are no random weights in MXFP4")),
+        };
     }
+    let what = format!("there are no random weights for `{}`", description.model_type);
+    let others = description.names.others.join("`, `");
+    Err(Error::model(what).because(format!("it has parts that are not trained: `{others}`")))
 }
 
 /// Weights that are drawn have no files that they must fit, but the machine's memory.
@@ -329,6 +328,22 @@ impl WeightSource {
         self.vector(name, length, Fill::Zeros)
     }
 
+    /// The weights of a convolution of each channel by itself, `[channels, width]`, in 32 bits;
+    /// files have them as `[channels, 1, width]`.
+    pub fn convolution(
+        &mut self,
+        name: &str,
+        [channels, width]: [usize; 2],
+    ) -> Result<Parameter<2>> {
+        let values = self.take(name, &[channels, 1, width], Fill::Normal)?.into_f32();
+        Ok(Parameter::frozen(from_vec(values, [channels, width], &self.device)))
+    }
+
+    /// Logarithms of rates of decay; of rates between 0.01 and 16 when drawn.
+    pub fn log_rates(&mut self, name: &str, length: usize) -> Result<Parameter<1>> {
+        self.vector(name, length, Fill::LogRates)
+    }
+
     /// A linear layer `[out, in]` under a module path; biases are zero when drawn.
     pub fn linear(&mut self, path: &str, shape: [usize; 2], bias: bool) -> Result<Linear> {
         let weight = self.linear_matrix(&format!("{path}.weight"), shape)?;
@@ -380,26 +395,5 @@ impl WeightSource {
                 .hint("`config.json` and the weights belong to different models"));
         }
         Ok(self.elements)
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Fill {
-    Normal,
-    Ones,
-    Zeros,
-}
-
-impl Fill {
-    fn values(self, count: usize, stream: Stream, range: f64) -> Vec<f32> {
-        match self {
-            Self::Ones => vec![1.0; count],
-            Self::Zeros => vec![0.0; count],
-            #[expect(clippy::cast_possible_truncation)] // weights are f32
-            Self::Normal => (0..count as u64)
-                .into_par_iter()
-                .map(|index| (range * stream.normal(index)) as f32)
-                .collect(),
-        }
     }
 }

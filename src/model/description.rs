@@ -3,14 +3,19 @@
 //! exports are made of it. It needs no device.
 
 mod attention;
+mod block;
 mod experts;
 mod layer_inputs;
+mod recurrent;
+mod renamed;
 mod stacked;
 mod stored;
 
 pub use attention::QkvDescription;
+pub use block::BlockDescription;
 pub use experts::{ExpertMatrix, ExpertStorage, ExpertsDescription, RouterWeights};
 pub use layer_inputs::{LayerInputDescription, LayerInputsDescription};
+pub use recurrent::{ConvolutionDescription, DeltaNetDescription, ShortConvDescription};
 pub use stacked::{Arrangement, StackedTensor, stack_shapes, stack_specs, stacked_numbers};
 pub use stored::{StoredLayout, StoredTensor, StoredTensors, turned, whole_place};
 
@@ -93,19 +98,6 @@ pub struct ResidualDescription {
     pub after: Option<NormDescription>,
     /// What is added is multiplied with this.
     pub multiplier: f32,
-}
-
-/// A block with its options. A new kind of block adds a line here and in [`crate::model::Block`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum BlockDescription {
-    /// Tokens see those before them.
-    Attention(AttentionDescription),
-    /// Each token by itself.
-    GatedMlp(GatedMlpDescription),
-    /// Each token by itself, by a few of many.
-    Experts(ExpertsDescription),
-    /// Each token by itself, with what it gives the layer besides.
-    LayerInput(LayerInputDescription),
 }
 
 /// A linear layer.
@@ -217,6 +209,8 @@ pub struct AttentionDescription {
     /// Path of a vector with a score of nothing for each query head, which takes its share of the
     /// weights.
     pub sinks: Option<&'static str>,
+    /// Whether queries have a gate of what is mixed beside them, in each head.
+    pub gated: bool,
     /// Heads, scale and window.
     pub config: AttentionConfig,
     /// None where positions turn nothing.
@@ -245,41 +239,6 @@ impl GatedMlpDescription {
     /// Numbers that the gate lets through.
     pub fn width(&self) -> usize {
         self.gate_up.widths()[0]
-    }
-}
-
-impl BlockDescription {
-    /// Its linear layers, in order.
-    pub fn linears(&self) -> Vec<LinearDescription> {
-        match self {
-            Self::Attention(AttentionDescription { qkv, output, .. }) => {
-                [qkv.linears(), &[*output]].concat()
-            }
-            Self::GatedMlp(GatedMlpDescription { gate_up, down, .. }) => {
-                [gate_up.linears(), &[*down]].concat()
-            }
-            Self::Experts(_) => Vec::new(),
-            Self::LayerInput(LayerInputDescription { gate, output, .. }) => vec![*gate, *output],
-        }
-    }
-
-    /// Its norms, in order.
-    pub fn norms(&self) -> Vec<NormDescription> {
-        match self {
-            Self::Attention(attention) => attention.norms().collect(),
-            Self::GatedMlp(_) | Self::Experts(_) | Self::LayerInput(_) => Vec::new(),
-        }
-    }
-
-    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
-    /// tapes (counted in the code: about 8 tensors of each width).
-    fn kept(&self, hidden: usize) -> [usize; 2] {
-        match self {
-            Self::Attention(attention) => attention.kept(hidden),
-            Self::GatedMlp(mlp) => [2 * mlp.width(), 8 * hidden + 8 * mlp.width()],
-            Self::Experts(experts) => experts.kept(),
-            Self::LayerInput(input) => input.kept(hidden),
-        }
     }
 }
 
@@ -322,10 +281,8 @@ impl LayerDescription {
             if let BlockDescription::Experts(experts) = &residual.block {
                 tensors.extend(experts.tensors(&self.path));
             }
-            if let BlockDescription::Attention(attention) = &residual.block {
-                let sinks = attention.sinks.map(|name| format!("{}.{name}", self.path));
-                tensors.extend(sinks.map(|name| (name, vec![attention.config.heads.queries])));
-            }
+            let others = residual.block.others().into_iter();
+            tensors.extend(others.map(|(name, dims)| (format!("{}.{name}", self.path), dims)));
         }
         tensors
     }
@@ -381,16 +338,20 @@ impl Description {
             return Err(count);
         }
         self.parameters = u64::try_from(count).map_err(|_| count)?;
+        self.linears = self.all_linears();
+        let experts = self.experts().map(|(layer, experts)| experts.targets(layer));
+        self.target_parameters = experts.flatten().collect();
+        Ok(self)
+    }
+
+    fn all_linears(&self) -> Vec<(String, [usize; 2])> {
         let of_layer = |layer: &LayerDescription| -> Vec<_> {
             let linears = layer.residuals.iter().flat_map(|residual| residual.block.linears());
             linears.map(|linear| (format!("{}.{}", layer.path, linear.name), linear.dims)).collect()
         };
         let projection = self.layer_inputs.map(|inputs| inputs.projection);
         let outside = projection.map(|linear| (linear.name.to_owned(), linear.dims));
-        self.linears = outside.into_iter().chain(self.layers.iter().flat_map(of_layer)).collect();
-        let experts = self.experts().map(|(layer, experts)| experts.targets(layer));
-        self.target_parameters = experts.flatten().collect();
-        Ok(self)
+        outside.into_iter().chain(self.layers.iter().flat_map(of_layer)).collect()
     }
 
     /// The different rotations of its layers, with the width of the heads that they turn.

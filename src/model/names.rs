@@ -50,6 +50,20 @@ impl CheckpointNames {
         keys_end: None,
     };
 
+    /// Those of a decoder in a checkpoint that holds more, where files have the names of modules.
+    pub const INSIDE: Self = Self { in_files: &[], others: &[], ..Self::BESIDE_IMAGES };
+
+    /// The same with other modules beside it.
+    #[must_use]
+    pub const fn beside(self, others: &'static [&'static str]) -> Self {
+        Self { others, ..self }
+    }
+
+    /// Whether the decoder is all of the model that its configuration describes.
+    pub fn is_whole(&self) -> bool {
+        self.layers == Self::USUAL.layers
+    }
+
     /// The path of a tensor in a file; none if it belongs to something else, or nothing uses it.
     pub fn path_of(&self, name: &str) -> Option<String> {
         let module = name.strip_prefix("model.").unwrap_or(name);
@@ -83,9 +97,10 @@ impl CheckpointNames {
     }
 
     /// A regular expression of the module paths of everything else, as PEFT's `exclude_modules`;
-    /// none where there is nothing else.
+    /// none where transformers has no modules but those of the decoder.
     pub fn exclude_modules(&self) -> Option<String> {
-        (!self.others.is_empty()).then(|| format!(r"(.*\.)?({})\..*", self.others.join("|")))
+        (!self.is_whole() && !self.others.is_empty())
+            .then(|| format!(r"(.*\.)?({})\..*", self.others.join("|")))
     }
 }
 

@@ -2,7 +2,9 @@
 //! tokens are the positions of all rows of a micro-batch one after the other.
 
 mod attention;
+mod convolution;
 pub mod cpu;
+mod delta_rule;
 mod gate;
 mod norm;
 mod options;
@@ -10,6 +12,7 @@ pub mod parity;
 mod product;
 mod reading;
 mod rotary;
+mod sequences;
 mod soft_cap;
 mod tensors;
 
@@ -17,11 +20,18 @@ pub use attention::{
     AttentionGradients, AttentionInputs, Documents, attend, attend_backward, attend_cached,
     attend_composed,
 };
+pub use convolution::{causal_convolution, convolution_step};
+pub use delta_rule::{
+    DeltaInputs, NORM_EPSILON, delta_step, gated_delta_rule, gated_delta_rule_with_state, log_decay,
+};
 pub use gate::gate;
 pub use norm::rms_norm;
-pub use options::{Activation, AttentionConfig, Heads, LogitConfig, QueryScale, RopeScaling};
+pub use options::{
+    Activation, AttentionConfig, DeltaHeads, Heads, LogitConfig, QueryScale, RopeScaling,
+};
 pub use product::{HalfProduct, product, project};
 pub use reading::{Reading, begin_reading};
 pub use rotary::{Angles, Frequencies, Rotary, rotate};
+pub use sequences::CHUNK;
 pub use soft_cap::{soft_cap, soft_cap_slope};
 pub use tensors::{begun, flat, from_bf16, from_vec, host, indices, wide};

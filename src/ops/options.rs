@@ -43,6 +43,48 @@ impl AttentionConfig {
     }
 }
 
+/// How the inputs of a gated delta rule are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaHeads {
+    /// Heads of queries, and of keys.
+    pub keys: usize,
+    /// Width of such a head.
+    pub key_width: usize,
+    /// Heads of values, a multiple of `keys`: those that follow each other share queries and keys.
+    pub values: usize,
+    /// Width of such a head.
+    pub value_width: usize,
+}
+
+impl DeltaHeads {
+    /// Numbers of the queries of a token, and of its keys.
+    pub fn keys_wide(self) -> usize {
+        self.keys * self.key_width
+    }
+
+    /// Numbers of the values of a token.
+    pub fn values_wide(self) -> usize {
+        self.values * self.value_width
+    }
+
+    /// Numbers of queries, keys and values of a token.
+    pub fn wide(self) -> usize {
+        2 * self.keys_wide() + self.values_wide()
+    }
+
+    /// Heads of values for one of keys.
+    pub fn repeat(self) -> usize {
+        self.values / self.keys
+    }
+
+    /// What queries are multiplied with after they are normalised.
+    pub fn scale(self) -> f32 {
+        #[expect(clippy::cast_precision_loss)] // head sizes are small
+        let width = self.key_width as f32;
+        1.0 / width.sqrt()
+    }
+}
+
 /// What is done to the scores over the vocabulary before their softmax.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LogitConfig {

@@ -1,6 +1,8 @@
 //! The table of operations with what each computes from fixed numbers, forward and backward, so
 //! that a device can be compared with the CPU. A new operation adds a line.
 
+mod recurrent;
+
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Tensor};
 
@@ -88,6 +90,9 @@ pub static OPERATIONS: &[Operation] = &[
     operation("attention with a cap", 2e-5, capped),
     operation("attention with sinks", 2e-5, sinking),
     operation("attention over a cache", 2e-5, cached),
+    operation("convolution", 1e-5, recurrent::convolution),
+    operation("gated delta rule", 5e-5, recurrent::delta_rule),
+    operation("gated delta rule, a token", 1e-5, recurrent::delta_rule_step),
     Operation { arithmetic: Arithmetic::MixedF16, ..operation("product of f16", 2e-3, products) },
     Operation { arithmetic: Arithmetic::MixedF16, ..operation("f16 formats", 1e-3, formats) },
     Operation {

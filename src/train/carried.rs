@@ -14,7 +14,7 @@ use crate::weights::{Element, Headers, TensorSpec};
 pub(super) struct Carried(Headers);
 
 impl Carried {
-    /// Those of a whole model's base that holds more; none of any other.
+    /// Those of a whole model's base that may hold more; none of any other.
     ///
     /// # Errors
     /// When the base's files are not those that were trained on.
@@ -25,6 +25,9 @@ impl Carried {
         }
         let base = &prepared.base.path;
         let weights = |path: &str| path.ends_with(".safetensors");
+        if !prepared.base_files.iter().any(|file| weights(&file.path)) {
+            return Ok(None); // they were drawn
+        }
         for used in prepared.base_files.iter().filter(|file| weights(&file.path)) {
             if hash_file(&base.join(&used.path), &used.path)?.sha256 != used.sha256 {
                 return Err(Error::changed("the file was changed while the run went on")

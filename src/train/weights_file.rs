@@ -43,8 +43,16 @@ pub(super) fn write_weights(
     };
     let buffers = if adapter { Vec::new() } else { trainer.model.buffers() };
     let buffers = Buffers::new(buffers, rename);
-    let (specs, values) = learning_specs(&mut trainer.model, rename, element);
+    let (mut specs, values) = learning_specs(&mut trainer.model, rename, element);
     let (description, of_adapter) = (&prepared.description, prepared.adapter.as_ref());
+    // Files have more dimensions of some tensors than they are computed with.
+    let shapes = description.tensors().into_iter();
+    let shapes: BTreeMap<_, _> = shapes.map(|(path, shape)| (rename(&path), shape)).collect();
+    for spec in &mut specs {
+        if let Some(shape) = shapes.get(&spec.name) {
+            spec.shape.clone_from(shape);
+        }
+    }
     let stacked = of_adapter.map_or_else(Vec::new, |adapter| adapter.stacked(description));
     let stored = match of_adapter {
         Some(_) => StoredTensors::none(),

@@ -157,10 +157,11 @@ impl Case {
         };
         let pairs: Vec<(u32, u32)> =
             serde_json::from_value(self.json["batch"]["targets"].clone()).unwrap();
+        let tokens = list("tokens");
         Batch {
             rows: 2,
-            length: 24,
-            tokens: list("tokens"),
+            length: tokens.len() / 2,
+            tokens,
             positions: list("positions"),
             documents: list("documents"),
             targets: pairs.into_iter().map(|(index, token)| Target { index, token }).collect(),
@@ -371,7 +372,9 @@ fn packed_documents_have_the_logits_of_documents_alone() {
                 alone.extend(logits(&model, &batch));
             }
             let found = relative(&together, &alone);
-            assert!(found < 2e-6, "{} {kernels}: {found}", case.name);
+            // Products of other sizes are summed in another order.
+            let limit = if packed.length > 24 { 4e-6 } else { 2e-6 };
+            assert!(found < limit, "{} {kernels}: {found}", case.name);
         }
     }
 }
@@ -677,7 +680,7 @@ fn configurations_of_real_checkpoints_are_understood() {
         assert_eq!(found.parameters, parameters, "{}", found.model_type);
         let window = |layer: &LayerDescription| match &layer.residuals[0].block {
             BlockDescription::Attention(attention) => attention.config.window,
-            _ => panic!("attention comes first"),
+            other => panic!("attention comes first, and not {other:?}"),
         };
         let [first, last] = [found.layers.first(), found.layers.last()];
         assert_eq!([first, last].map(|layer| window(layer.unwrap())), windows);

@@ -31,6 +31,7 @@ mod power_cut;
 #[cfg(unix)] // links, modes, signals
 mod published;
 mod records;
+mod recurrent;
 mod resume;
 mod reuse;
 mod scan;

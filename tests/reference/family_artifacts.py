@@ -19,7 +19,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import peft
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer)
 
 HERE = Path(__file__).resolve().parent
 TOKENIZER = HERE.parent / "fixtures" / "tokenizer"
@@ -46,6 +47,8 @@ GEMMA4_AUDIO = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, c
 KEYS = dict(SIZES, head_dim=8, global_head_dim=16, num_global_key_value_heads=1, sliding_window=16,
             attention_k_eq_v=True, layer_types=[SLIDING, SLIDING, FULL], rope_parameters=ROPES,
             final_logit_softcapping=30.0)
+DELTA = dict(head_dim=8, rms_norm_eps=1e-3, linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2,
+             linear_num_value_heads=4, layer_types=["linear_attention", "linear_attention", FULL])
 FAMILIES = {
     "gemma4": dict(text_config=GEMMA4, vision_config=GEMMA4_VISION, audio_config=GEMMA4_AUDIO),
     "gemma4_text": GEMMA4,
@@ -59,17 +62,27 @@ FAMILIES = {
     "gemma3": dict(
         text_config=dict(SIZES, **GEMMA, rope_parameters=LINEAR), vision_config=VISION,
         mm_tokens_per_image=4, image_token_index=509, boi_token_index=510, eoi_token_index=511),
+    "lfm2": dict(layer_types=["conv", FULL, "conv"], block_multiple_of=8),
     "olmo2": {},
     "qwen3_moe": dict(head_dim=8, moe_intermediate_size=24, num_experts=5, num_experts_per_tok=2,
                       norm_topk_prob=True),
     "gpt_oss": dict(head_dim=8, sliding_window=16, num_local_experts=4, num_experts_per_tok=2),
     "olmo3": dict(sliding_window=16, layer_types=[SLIDING, FULL, SLIDING]),
+    "qwen3_5_text": DELTA,
+    "qwen3_5": dict(
+        text_config=dict(SIZES, **DELTA), image_token_id=509, video_token_id=510,
+        vision_start_token_id=508, vision_end_token_id=511, vision_config=dict(
+            depth=1, hidden_size=16, intermediate_size=16, num_heads=2, patch_size=4,
+            temporal_patch_size=2, spatial_merge_size=2, out_hidden_size=32,
+            num_position_embeddings=16)),
 }
 # What adapters of mixtures of experts stand beside, too.
 PARAMETERS = {
     "qwen3_moe": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"],
     "gpt_oss": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.router.weight"],
 }
+# Whose class for causal language models has the text model alone.
+BESIDE_IMAGES = {"qwen3_5"}
 CONFIG = """
 [model]
 base = "base"
@@ -92,12 +105,16 @@ name = "cpu"
 PROMPT, WRITTEN = "What is 3 plus 4?", 12
 
 
+def kind(family):
+    return AutoModelForImageTextToText if family in BESIDE_IMAGES else AutoModelForCausalLM
+
+
 def make_base(family, folder):
     options = FAMILIES[family]
     options = options if "text_config" in options else {**SIZES, **options}
     torch.manual_seed(5)
     config = AutoConfig.for_model(family, **options, initializer_range=0.3)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = kind(family).from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:  # zeros and ones hide what a gain does
@@ -132,13 +149,13 @@ def check(firebrand, family, folder):
     (folder / "full.toml").write_text(full.replace("2e-2", "1e-3"))
     run("train", "run.toml", "--quiet")
     run("merge", "checkpoints/run", "--out", "merged")
-    base = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
+    base = kind(family).from_pretrained(folder / "base", dtype=torch.float32)
     tokens = torch.randint(3, 500, (2, 40), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         before = base(tokens).logits
         adapter = peft.PeftModel.from_pretrained(base, folder / "checkpoints/run/artifact").eval()
         trainable = [n for n, p in adapter.named_parameters() if "lora_" in n]
-        merged = AutoModelForCausalLM.from_pretrained(folder / "merged", dtype=torch.float32)
+        merged = kind(family).from_pretrained(folder / "merged", dtype=torch.float32)
         one, other = adapter(tokens).logits, merged(tokens).logits
     distance = ((one - other).abs().max() / one.abs().max()).item()
     effect = ((one - before).abs().max() / one.abs().max()).item()

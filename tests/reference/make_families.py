@@ -41,7 +41,10 @@ NULLS = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
 OTHERS = {
     "gemma4": "vision_tower|audio_tower|embed_vision|embed_audio",
     "gemma4_unified": "vision_embedder|embed_vision|embed_audio",
+    "qwen3_5": "visual|mtp",
 }
+# Rows of more than two chunks of 64 tokens, of which recurrent states are handed on.
+LENGTHS = {"qwen3.5-long": 150}
 
 
 def numbers(name, shape):
@@ -166,16 +169,18 @@ def model_of(case):
     return model.eval()
 
 
-def make_batch():
-    """Row 0: one document of 24; row 1: documents of 9 and 11, then 4 padding positions."""
+def make_batch(length):
+    """Row 0: one document; row 1: two, and padding (of 24 positions: 24; 9, 11 and 4)."""
     chance = random.Random(11)
-    documents = [1] * LENGTH + [1] * 9 + [2] * 11 + [0] * 4
-    positions = list(range(LENGTH)) + list(range(9)) + list(range(11)) + [0] * 4
+    one, other = length * 3 // 8, length * 11 // 24
+    rest = length - one - other
+    documents = [1] * length + [1] * one + [2] * other + [0] * rest
+    positions = [*range(length), *range(one), *range(other)] + [0] * rest
     tokens = [chance.randrange(3, VOCABULARY) if d else 0 for d in documents]
     inside = [i for i in range(len(tokens) - 1)
-              if (i + 1) % LENGTH and documents[i] and documents[i] == documents[i + 1]]
+              if (i + 1) % length and documents[i] and documents[i] == documents[i + 1]]
     chosen = sorted(chance.sample(inside, round(0.6 * len(inside))))
-    return Batch(2, LENGTH, tokens, positions, documents, [(i, tokens[i + 1]) for i in chosen])
+    return Batch(2, length, tokens, positions, documents, [(i, tokens[i + 1]) for i in chosen])
 
 
 def windowed(batch, mask, window):
@@ -186,9 +191,11 @@ def windowed(batch, mask, window):
 
 def logits_of(model, batch):
     """Logits of a packed batch; masks per kind of layer where the model has several. Where the
-    frequencies of a document depend on its length, documents have them that they have alone."""
+    frequencies of a document depend on its length, documents have them that they have alone; where
+    layers are recurrent, they are alone, since the reference hands states on over their borders."""
     config = model.config.get_text_config()
-    if config.rope_parameters.get("rope_type") in ("dynamic", "longrope"):
+    recurrent = {"linear_attention", "conv"} & set(getattr(config, "layer_types", None) or [])
+    if config.rope_parameters.get("rope_type") in ("dynamic", "longrope") or recurrent:
         return logits_unpacked(model, batch)
     full = batch.mask(model.dtype)
     window = getattr(config, "sliding_window", None)
@@ -281,11 +288,16 @@ def linears(case):
     """All linear layers of the decoder, as `target_modules` name them."""
     if experts_of(case):
         return LINEARS[:4]
-    if CASES[case][0] == "phi3":
+    family = CASES[case][0]
+    if family == "phi3":
         return ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
-    if CASES[case][0] in ("gemma4", "gemma4_text"):
+    if family in ("gemma4", "gemma4_text"):
         return LINEARS + ["per_layer_input_gate", "per_layer_projection",
                           "per_layer_model_projection"]
+    if family == "lfm2":
+        return ["q_proj", "k_proj", "v_proj", "out_proj", "in_proj", "w1", "w2", "w3"]
+    if family.startswith("qwen3_5"):
+        return LINEARS + ["in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"]
     return LINEARS
 
 
@@ -298,7 +310,7 @@ def others(model):
 
 
 def make_case(case):
-    model, batch = model_of(case), make_batch()
+    model, batch = model_of(case), make_batch(LENGTHS.get(case, LENGTH))
     config = json.loads(model.config.to_json_string(use_diff=False))
     config = {k: v for k, v in config.items() if v is not None or k in NULLS}
     if case in IN_MXFP4:
@@ -550,6 +562,47 @@ CASES |= {
         layer_types=[FULL, SLIDING, FULL, SLIDING, FULL], num_kv_shared_layers=2,
         use_double_wide_mlp=True, dtype="bfloat16", final_logit_softcapping=3.0,
         rope_parameters=gemma4_ropes(0.4))),
+}
+LINEAR = "linear_attention"
+DELTA = dict(head_dim=8, linear_key_head_dim=10, linear_value_head_dim=8, linear_num_key_heads=2,
+             linear_num_value_heads=4)
+CASES |= {
+    "qwen3.5": ("qwen3_5_text", dict(
+        num_hidden_layers=4, tie_word_embeddings=False, rms_norm_eps=1e-5, **DELTA,
+        **rope("default", 10000000.0, partial_rotary_factor=0.25))),
+    # With a small epsilon the reference itself has errors of 1e-3 in long rows: what leaves the
+    # rule is near zero now and then, and its norm divides by that.
+    "qwen3.5-long": ("qwen3_5_text", dict(
+        layer_types=[LINEAR, LINEAR, FULL], tie_word_embeddings=False, rms_norm_eps=1e-3,
+        **{**DELTA, "linear_key_head_dim": 16},
+        **rope("default", 10000000.0, partial_rotary_factor=0.25))),
+    "qwen3.5-tied": ("qwen3_5_text", dict(
+        tie_word_embeddings=True, layer_types=[FULL, LINEAR, LINEAR], attention_bias=True,
+        rms_norm_eps=1e-4,
+        **{**DELTA, "linear_num_value_heads": 2, "linear_conv_kernel_dim": 3, "head_dim": 16},
+        **rope("default", partial_rotary_factor=0.5))),
+    "qwen3.5-nested": ("qwen3_5", dict(
+        tie_word_embeddings=True,
+        text_config=dict(layer_types=[LINEAR, FULL, LINEAR], tie_word_embeddings=True,
+                         rms_norm_eps=1e-4,
+                         **{**DELTA, "head_dim": 64, "linear_num_key_heads": 1}, **rope(
+            "default", partial_rotary_factor=0.25, mrope_section=[3, 3, 2],
+            mrope_interleaved=True)),
+        vision_config=dict(
+            depth=1, hidden_size=16, intermediate_size=16, num_heads=2, patch_size=4,
+            temporal_patch_size=2, spatial_merge_size=2, out_hidden_size=24,
+            num_position_embeddings=16, deepstack_visual_indexes=[]),
+        image_token_id=76, video_token_id=77, vision_start_token_id=78,
+        vision_end_token_id=79)),
+}
+CONV = dict(rms_norm_eps=None, norm_eps=1e-5)
+CASES |= {
+    "lfm2": ("lfm2", dict(
+        layer_types=["conv", FULL, "conv"], tie_word_embeddings=True, block_multiple_of=8,
+        **CONV)),
+    "lfm2-biases": ("lfm2", dict(
+        layer_types=["conv", "conv", FULL], tie_word_embeddings=False, conv_bias=True,
+        conv_L_cache=4, block_auto_adjust_ff_dim=False, **CONV)),
 }
 
 if __name__ == "__main__":

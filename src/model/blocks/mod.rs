@@ -4,6 +4,9 @@
 //! factors of products from one to the next.
 
 mod attention;
+mod cache;
+mod convolution;
+mod delta_net;
 mod embedding;
 mod experts;
 mod gated_mlp;
@@ -12,10 +15,14 @@ mod joint;
 mod layer_input;
 mod linear;
 mod norm;
+mod short_conv;
 
 use burn::tensor::{Gradients as Tape, Tensor};
 
 pub use attention::{Attention, AttentionOnCpu, KeyValueCache, SavedAttention, TapedAttention};
+pub use cache::{BlockCache, RecurrentCache};
+pub use convolution::{Convolution, ConvolutionOnCpu};
+pub use delta_net::{DeltaNet, DeltaNetOnCpu, SavedDeltaNet};
 pub use embedding::Embedding;
 pub use experts::{Experts, ExpertsOnCpu, SavedExperts};
 pub use gated_mlp::{GatedMlp, GatedMlpOnCpu, SavedGatedMlp};
@@ -24,6 +31,7 @@ pub use joint::{JointLinear, JointNarrow, JointOnCpu};
 pub use layer_input::{LayerInput, LayerInputOnCpu, SavedLayerInput};
 pub use linear::NamedLinear;
 pub use norm::{Norm, NormOnCpu};
+pub use short_conv::{SavedShortConv, ShortConv, ShortConvOnCpu};
 
 use crate::error::Result;
 use crate::model::description::{BlockDescription, Rope};
@@ -50,6 +58,10 @@ pub enum Block {
     Experts(Experts),
     /// Each token by itself, with an input that the layer has of its own.
     LayerInput(LayerInput),
+    /// Tokens see a state of those before them.
+    DeltaNet(DeltaNet),
+    /// Tokens see a few before them.
+    ShortConv(ShortConv),
 }
 
 impl Block {
@@ -69,13 +81,15 @@ impl Block {
             BlockDescription::LayerInput(of) => {
                 Self::LayerInput(LayerInput::read(path, of, weights)?)
             }
+            BlockDescription::DeltaNet(of) => Self::DeltaNet(DeltaNet::read(path, of, weights)?),
+            BlockDescription::ShortConv(of) => Self::ShortConv(ShortConv::read(path, of, weights)?),
         })
     }
 
     /// Whether tokens see others.
     pub fn mixes(&self) -> bool {
         match self {
-            Self::Attention(_) => true,
+            Self::Attention(_) | Self::DeltaNet(_) | Self::ShortConv(_) => true,
             Self::GatedMlp(_) | Self::Experts(_) | Self::LayerInput(_) => false,
         }
     }
@@ -87,6 +101,8 @@ impl Block {
             Self::GatedMlp(block) => block.linears(),
             Self::Experts(block) => block.linears(),
             Self::LayerInput(block) => block.linears(),
+            Self::DeltaNet(block) => block.linears(),
+            Self::ShortConv(block) => block.linears(),
         }
     }
 
@@ -95,6 +111,8 @@ impl Block {
         match self {
             Self::Attention(block) => block.visit_norms(path, visitor),
             Self::GatedMlp(_) | Self::Experts(_) | Self::LayerInput(_) => {}
+            Self::DeltaNet(block) => block.visit_norms(path, visitor),
+            Self::ShortConv(block) => block.visit_norms(path, visitor),
         }
     }
 
@@ -106,6 +124,8 @@ impl Block {
             Self::GatedMlp(block) => Self::GatedMlp(block.tracked()),
             Self::Experts(block) => Self::Experts(block.tracked()),
             Self::LayerInput(block) => Self::LayerInput(block.tracked()),
+            Self::DeltaNet(block) => Self::DeltaNet(block.tracked()),
+            Self::ShortConv(block) => Self::ShortConv(block.tracked()),
         }
     }
 
@@ -115,13 +135,21 @@ impl Block {
         &self,
         x: Tensor<2>,
         (context, picks): (&PassContext, bool),
-        cache: Option<&mut KeyValueCache>,
+        cache: Option<&mut BlockCache>,
     ) -> Tensor<2> {
         match self {
-            Self::Attention(block) => block.forward(x, (context, picks), cache),
+            Self::Attention(block) => {
+                block.forward(x, (context, picks), cache.map(|cache| &mut cache.key_values))
+            }
             Self::GatedMlp(block) => block.forward(x, context),
             Self::Experts(block) => block.forward(x, context),
             Self::LayerInput(block) => block.forward(x, context),
+            Self::DeltaNet(block) => {
+                block.forward(x, (context, picks), cache.map(|cache| &mut cache.recurrent))
+            }
+            Self::ShortConv(block) => {
+                block.forward(x, (context, picks), cache.map(|cache| &mut cache.recurrent))
+            }
         }
     }
 
@@ -130,13 +158,25 @@ impl Block {
         &self,
         x: Tensor<2>,
         context: &PassContext,
-        caches: &mut [&mut KeyValueCache],
+        caches: &mut [&mut BlockCache],
     ) -> Tensor<2> {
+        let caches = caches.iter_mut();
         match self {
-            Self::Attention(block) => block.next(x, context, caches),
+            Self::Attention(block) => {
+                let caches = caches.map(|cache| &mut cache.key_values);
+                block.next(x, context, &mut caches.collect::<Vec<_>>())
+            }
             Self::GatedMlp(block) => block.forward(x, context),
             Self::Experts(block) => block.forward(x, context),
             Self::LayerInput(block) => block.forward(x, context),
+            Self::DeltaNet(block) => {
+                let caches = caches.map(|cache| &mut cache.recurrent);
+                block.next(x, context, &mut caches.collect::<Vec<_>>())
+            }
+            Self::ShortConv(block) => {
+                let caches = caches.map(|cache| &mut cache.recurrent);
+                block.next(x, context, &mut caches.collect::<Vec<_>>())
+            }
         }
     }
 
@@ -147,6 +187,8 @@ impl Block {
             Self::GatedMlp(block) => block.forward(x, context),
             Self::Experts(block) => block.forward(x, context),
             Self::LayerInput(block) => block.forward(x, context),
+            Self::DeltaNet(block) => block.forward(x, (context, false), None),
+            Self::ShortConv(block) => block.forward(x, (context, false), None),
         }
     }
 
@@ -161,12 +203,11 @@ impl Block {
                 let (y, taped) = block.taped(x, (context, picks));
                 (y, TapedBlock::Attention(taped))
             }
-            Self::GatedMlp(block) => (block.forward(x, context), TapedBlock::Whole),
-            Self::Experts(block) => (block.forward(x, context), TapedBlock::Whole),
             Self::LayerInput(block) => {
                 let (y, input) = block.taped(x, context);
                 (y, TapedBlock::LayerInput(input))
             }
+            _ => (self.forward(x, (context, picks), None), TapedBlock::Whole),
         }
     }
 
@@ -197,6 +238,8 @@ impl Block {
             Self::GatedMlp(block) => block.on_cpu(context).map(BlockOnCpu::GatedMlp),
             Self::Experts(block) => block.on_cpu(context).map(BlockOnCpu::Experts),
             Self::LayerInput(block) => block.on_cpu(context).map(BlockOnCpu::LayerInput),
+            Self::DeltaNet(block) => block.on_cpu(context).map(BlockOnCpu::DeltaNet),
+            Self::ShortConv(block) => block.on_cpu(context).map(BlockOnCpu::ShortConv),
         }
     }
 }
@@ -221,6 +264,10 @@ pub enum BlockOnCpu<'a> {
     Experts(ExpertsOnCpu),
     /// Each token by itself, with an input that the layer has of its own.
     LayerInput(LayerInputOnCpu<'a>),
+    /// Tokens see a state of those before them.
+    DeltaNet(DeltaNetOnCpu),
+    /// Tokens see a few before them.
+    ShortConv(ShortConvOnCpu),
 }
 
 /// What its backward pass needs.
@@ -233,6 +280,10 @@ pub enum SavedBlock<F: AsLhs> {
     Experts(SavedExperts<F>),
     /// Of the layer's own input.
     LayerInput(SavedLayerInput<F>),
+    /// Of a mixer by the gated delta rule.
+    DeltaNet(SavedDeltaNet<F>),
+    /// Of a short convolution.
+    ShortConv(SavedShortConv<F>),
 }
 
 impl BlockOnCpu<'_> {
@@ -249,6 +300,8 @@ impl BlockOnCpu<'_> {
             Self::GatedMlp(block) => SavedBlock::GatedMlp(block.forward(x, target)),
             Self::Experts(block) => SavedBlock::Experts(block.forward(&x, target)),
             Self::LayerInput(block) => SavedBlock::LayerInput(block.forward(x, target)),
+            Self::DeltaNet(block) => SavedBlock::DeltaNet(block.forward(x, target, setting)),
+            Self::ShortConv(block) => SavedBlock::ShortConv(block.forward(x, target, setting)),
         }
     }
 
@@ -273,6 +326,12 @@ impl BlockOnCpu<'_> {
             }
             (Self::LayerInput(block), SavedBlock::LayerInput(saved)) => {
                 block.backward(saved, d, x, gradients)
+            }
+            (Self::DeltaNet(block), SavedBlock::DeltaNet(saved)) => {
+                block.backward(saved, d, x, setting, gradients)
+            }
+            (Self::ShortConv(block), SavedBlock::ShortConv(saved)) => {
+                block.backward(saved, d, x, setting, gradients)
             }
             _ => unreachable!("what is handed back is what the block gave"),
         }

@@ -27,9 +27,11 @@ impl Norm {
         weights: &mut WeightSource,
     ) -> Result<Self> {
         let NormDescription { name, width, epsilon, gain: kind } = *description;
+        let path = weight_path(path, name);
         let gain = match kind {
             NormGain::One => Parameter::frozen(Tensor::ones([width], weights.device())),
-            _ => weights.gain(&weight_path(path, name), width)?,
+            NormGain::Weight => weights.gain(&path, width)?,
+            NormGain::OnePlusWeight => weights.zeros(&path, width)?,
         };
         Ok(Self { gain, epsilon, kind, name })
     }

@@ -23,6 +23,15 @@ impl QkvDescription {
             Self::Queries(linear, _) => std::slice::from_ref(linear),
         }
     }
+
+    /// The same, to change them.
+    pub(super) fn linears_mut(&mut self) -> &mut [LinearDescription] {
+        match self {
+            Self::Joint(joint) => joint.linears_mut(),
+            Self::KeysAsValues(joint) => joint.linears_mut(),
+            Self::Queries(linear, _) => std::slice::from_mut(linear),
+        }
+    }
 }
 
 impl AttentionDescription {
@@ -45,6 +54,7 @@ impl AttentionDescription {
         };
         let normed = if self.qk_norms.is_some() { query + key } else { 0 };
         let normed = normed + value_norms * key;
-        [2 * (query + key) + normed, 8 * hidden.max(query) + 3 * normed]
+        let gate = if self.gated { query } else { 0 };
+        [2 * (query + key) + normed + gate, 8 * hidden.max(query) + 3 * (normed + gate)]
     }
 }

@@ -33,7 +33,7 @@ pub enum StoredLayout {
 
 /// Where the number at `place` of alternating halves of `count` numbers is in whole halves.
 pub fn whole_place(place: usize, count: usize) -> usize {
-    place / 2 + if place % 2 == 0 { 0 } else { count / 2 }
+    place / 2 + if place.is_multiple_of(2) { 0 } else { count / 2 }
 }
 
 impl StoredTensor {

@@ -9,8 +9,7 @@ use crate::error::Result;
 use crate::model::description::{
     AttentionDescription, BlockDescription, Description, ExpertsDescription, GatedMlpDescription,
     JointDescription, LayerDescription, LinearDescription, NormDescription, NormGain,
-    QkvDescription,
-    ResidualDescription, Rope,
+    QkvDescription, ResidualDescription, Rope,
 };
 use crate::model::{CheckpointNames, ModelJson};
 use crate::ops::{Activation, AttentionConfig, Heads, LogitConfig};
@@ -88,6 +87,10 @@ pub(super) struct Dense {
     pub residual_multiplier: f32,
     /// Whether each query head has a score of nothing.
     pub sinks: bool,
+    /// Whether queries have a gate of what is mixed beside them.
+    pub gated: bool,
+    /// What mixes tokens in a layer in the place of attention; attention in those beyond its end.
+    pub mixers: Vec<Option<BlockDescription>>,
     /// Whether queries, keys and values have one linear layer, and gate and up another.
     pub fused: bool,
     /// Whether queries, keys and values have biases.
@@ -151,6 +154,8 @@ impl Dense {
             logits: LogitConfig::default(),
             residual_multiplier: 1.0,
             sinks: false,
+            gated: false,
+            mixers: Vec::new(),
             fused: false,
             qkv_bias: false,
             output_bias: false,
@@ -240,7 +245,7 @@ impl Dense {
         let options = self.windows.iter().zip(&self.ropes);
         let layers = options.enumerate().map(|(index, (window, rope))| LayerDescription {
             path: format!("{}.{index}", self.names.layers),
-            residuals: self.residuals(index, *window, rope.clone()),
+            residuals: self.residuals(index, self.mixer(index, *window, rope.clone())),
             scalar: None,
         });
         let description = Description {
@@ -268,12 +273,12 @@ impl Dense {
         NormDescription { name, width, epsilon: self.epsilon, gain: self.gain }
     }
 
-    fn residuals(
-        &self,
-        index: usize,
-        window: Option<usize>,
-        rope: Option<Rope>,
-    ) -> Vec<ResidualDescription> {
+    fn mixer(&self, index: usize, window: Option<usize>, rope: Option<Rope>) -> BlockDescription {
+        let attention = || BlockDescription::Attention(self.attention(window, rope));
+        self.mixers.get(index).cloned().flatten().unwrap_or_else(attention)
+    }
+
+    fn residuals(&self, index: usize, mixer: BlockDescription) -> Vec<ResidualDescription> {
         let norm = |name| Some(self.norm(name, self.hidden));
         let ([before, after], [before_mlp, after_mlp]) = match self.layer_norms {
             LayerNorms::Before => {
@@ -291,12 +296,11 @@ impl Dense {
         let multiplier = self.residual_multiplier;
         let residual =
             |before, block, after| ResidualDescription { before, block, after, multiplier };
-        let attention = BlockDescription::Attention(self.attention(window, rope));
         let mlp = match self.experts.get(index) {
             Some(Some(experts)) => BlockDescription::Experts(experts.clone()),
             _ => BlockDescription::GatedMlp(self.mlp()),
         };
-        vec![residual(before, attention, after), residual(before_mlp, mlp, after_mlp)]
+        vec![residual(before, mixer, after), residual(before_mlp, mlp, after_mlp)]
     }
 
     fn attention(&self, window: Option<usize>, rope: Option<Rope>) -> AttentionDescription {
@@ -313,7 +317,7 @@ impl Dense {
                 JointDescription::Fused(all, [query, key, key])
             }
             false => JointDescription::Separate([
-                to("self_attn.q_proj", query),
+                to("self_attn.q_proj", if self.gated { 2 * query } else { query }),
                 to("self_attn.k_proj", key),
                 to("self_attn.v_proj", key),
             ]),
@@ -329,6 +333,7 @@ impl Dense {
             value_norm: None,
             shares: None,
             sinks: self.sinks.then_some("self_attn.sinks"),
+            gated: self.gated,
             config,
             rope,
         }

@@ -9,6 +9,7 @@ mod gpt_oss;
 mod gemma4;
 mod gemma4_layers;
 mod granite;
+mod lfm2;
 mod llama;
 mod ministral3;
 mod mistral;
@@ -19,6 +20,7 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod qwen3_5;
 mod rope;
 mod smollm3;
 
@@ -41,6 +43,7 @@ pub static FAMILIES: &[&dyn Family] = &[
     &gemma4::Gemma4,
     &granite::Granite,
     &granite::GraniteSwa,
+    &lfm2::Lfm2,
     &llama::Llama,
     &ministral3::Ministral3,
     &mistral::Mistral,
@@ -51,6 +54,7 @@ pub static FAMILIES: &[&dyn Family] = &[
     &qwen2::Qwen2,
     &qwen3::Qwen3,
     &qwen3_moe::Qwen3Moe,
+    &qwen3_5::Qwen35,
     &smollm3::SmolLm3,
 ];
 

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use self::on_cpu::{LayerOnCpu, SavedLayer};
 use crate::error::Result;
-use crate::model::blocks::{KeyValueCache, TapedBlock};
+use crate::model::blocks::{BlockCache, TapedBlock};
 use crate::model::description::{LayerDescription, ResidualDescription, Rope};
 use crate::model::{Block, Gradients, Linear, Model, Norm, PassContext, Visitor, WeightSource};
 
@@ -94,7 +94,7 @@ impl Residual {
         &self,
         x: Tensor<2>,
         (context, picks): (&PassContext, bool),
-        cache: Option<&mut KeyValueCache>,
+        cache: Option<&mut BlockCache>,
     ) -> Tensor<2> {
         let y = self.block.forward(self.entering(x.clone()), (context, picks), cache);
         let x = if picks { context.picked(x) } else { x };
@@ -321,7 +321,7 @@ impl LayerSaved<'_> {
 }
 
 /// What the parts of a layer keep of the tokens so far.
-pub struct LayerCache(Vec<KeyValueCache>);
+pub struct LayerCache(Vec<BlockCache>);
 
 /// What all layers keep of one text.
 pub struct Cache {
@@ -333,7 +333,7 @@ impl Cache {
     /// An empty cache.
     pub fn new(model: &Model) -> Self {
         let empty = |layer: &Layer| {
-            LayerCache(layer.residuals.iter().map(|_| KeyValueCache::default()).collect())
+            LayerCache(layer.residuals.iter().map(|_| BlockCache::default()).collect())
         };
         Self { layers: model.layers.iter().map(empty).collect() }
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Device, Tensor};
 
 use crate::device::ComputeConfig;
+use crate::ops::sequences::Sequences;
 use crate::ops::{AttentionConfig, cpu};
 
 /// Queries that are computed at once, all of them.
@@ -29,6 +30,8 @@ pub struct Documents {
     /// For the portable implementation: made when they are needed, and then for all layers of the
     /// same kind.
     blocks: Arc<Mutex<Vec<(AttentionConfig, Blocks)>>>,
+    /// For what goes through each document from its beginning.
+    sequences: Arc<Sequences>,
 }
 
 impl Documents {
@@ -49,12 +52,18 @@ impl Documents {
             }
         }
         let numbers = numbers.to_vec();
-        Self { rows, length, numbers, spans, blocks: Arc::default() }
+        let sequences = Arc::new(Sequences::new(&spans, rows * length));
+        Self { rows, length, numbers, spans, blocks: Arc::default(), sequences }
     }
 
     /// First position (flat) and length of each document, padding left out.
     pub fn spans(&self) -> &[(usize, usize)] {
         &self.spans
+    }
+
+    /// How each is gone through from its beginning.
+    pub fn sequences(&self) -> &Sequences {
+        &self.sequences
     }
 
     /// Limits are those of the device, the same in all layers of a model.

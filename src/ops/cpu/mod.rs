@@ -3,15 +3,18 @@
 //! number of threads.
 //!
 //! `element` and `packed` say how factors are kept, `turn` transposes, `memory` makes new vectors,
-//! `product` multiplies; `pointwise`, `softmax`, `attention` (in `tasks`) and `loss` are
-//! what a model does besides; `projection` is a linear layer, with the addition of `low_rank`;
-//! `few` multiplies a few rows where text is written; `held` and `run` are the way in. Blocks of
-//! models are made of these (`model/blocks`).
+//! `product` multiplies; `pointwise`, `gates`, `softmax`, `attention` (in `tasks`), `convolution`,
+//! `delta_rule` and `loss` are what a model does besides; `projection` is a linear layer, with the
+//! addition of `low_rank`; `few` multiplies a few rows where text is written; `held` and `run` are
+//! the way in. Blocks of models are made of these (`model/blocks`).
 
 mod attention;
 mod clamped;
+mod convolution;
+mod delta_rule;
 mod element;
 mod few;
+mod gates;
 mod host_tensor;
 mod loss;
 mod low_rank;
@@ -28,11 +31,14 @@ mod tasks;
 mod transpose;
 
 pub use attention::{Attention, Mixed, MixedGradients, attend};
+pub use convolution::{Convolution, ConvolutionGradients};
+pub use delta_rule::{DeltaGradients, DeltaRule, gated_delta_rule};
 pub use element::{Bf16, F32, F32RoundedToBf16, Number};
 pub use few::{FEW_ROWS, few_rows, few_rows_of};
+pub use gates::{multiplied, sigmoid_gated, sigmoid_gated_backward};
 pub use host_tensor::{AsLhs, HostTensor};
 pub use low_rank::{LowRank, Magnitude};
-pub use packed::{Left, PackedRhs, View, picked, spread};
+pub use packed::{Left, PackedRhs, View, convert, picked, spread};
 pub use pointwise::{Norm, dot, gated, gated_backward};
 pub use product::{Term, factor_product, product};
 pub use projection::{Back, Given, Narrow, PathGradients, Projection};

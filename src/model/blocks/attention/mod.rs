@@ -3,6 +3,7 @@
 
 mod cache;
 mod on_cpu;
+mod output_gate;
 mod qkv;
 
 use burn::tensor::{Gradients as Tape, Tensor};
@@ -23,6 +24,9 @@ use crate::ops::{
     attend_composed, rotate,
 };
 
+/// Queries, keys and values where they are the layer's own, and the gate.
+type Own = (Tensor<2>, Option<[Tensor<2>; 2]>, Option<Tensor<2>>);
+
 /// The weights.
 pub struct Attention {
     qkv: Qkv,
@@ -35,6 +39,8 @@ pub struct Attention {
     shares: Option<usize>,
     /// Path within the layer, and a score of nothing for each query head.
     sinks: Option<(&'static str, Parameter<1>)>,
+    /// Whether what is mixed goes through a gate.
+    gated: bool,
     config: AttentionConfig,
     /// Which of the rotations of the model turns queries and keys, if one does.
     rope: Option<usize>,
@@ -49,7 +55,7 @@ impl Attention {
         weights: &mut WeightSource,
     ) -> Result<Self> {
         let AttentionDescription { qkv, output, qk_norms, value_norm, .. } = description;
-        let AttentionDescription { shares, sinks, config, rope, .. } = description;
+        let AttentionDescription { shares, sinks, gated, config, rope, .. } = description;
         let qkv = Qkv::read(path, qkv, weights)?;
         let output = NamedLinear::read(path, *output, weights)?;
         let mut norm = |of| Norm::read(Some(path), of, weights);
@@ -69,8 +75,8 @@ impl Attention {
         let width = config.heads.width;
         let known = |rope: &Rope| ropes.iter().position(|(of, wide)| of == rope && *wide == width);
         let rope = rope.as_ref().and_then(known);
-        let (config, shares) = (*config, *shares);
-        Ok(Self { qkv, output, norms, value_norm, shares, sinks, config, rope })
+        let (config, shares, gated) = (*config, *shares, *gated);
+        Ok(Self { qkv, output, norms, value_norm, shares, sinks, gated, config, rope })
     }
 
     /// Its linear layers, in order.
@@ -104,9 +110,14 @@ impl Attention {
     }
 
     /// Queries of `x: [tokens, hidden]`, and the keys and values that are its own, normalised and
-    /// rotated.
-    fn own(&self, x: Tensor<2>, context: &PassContext) -> (Tensor<2>, Option<[Tensor<2>; 2]>) {
-        let (q, keys_values) = self.qkv.forward(x, context);
+    /// rotated; and the gate.
+    fn own(&self, x: Tensor<2>, context: &PassContext) -> Own {
+        let (mut q, keys_values) = self.qkv.forward(x, context);
+        let mut gate = None;
+        if self.gated {
+            let [queries, beside] = output_gate::split(q, self.config.heads);
+            (q, gate) = (queries, Some(beside));
+        }
         let turned = |mut y: Tensor<2>, norm: Option<&Norm>, angles: Option<&Angles>| {
             if let Some(norm) = norm {
                 y = norm.forward(y);
@@ -123,18 +134,19 @@ impl Attention {
             let k = turned(k, of_keys, rotary.map(|of| &of.keys));
             [k, turned(v, self.value_norm.as_ref(), None)]
         });
-        (q, keys_values)
+        (q, keys_values, gate)
     }
 
-    /// The same with those of the layer that shares them, which are on no tape of this one.
-    fn project(&self, x: Tensor<2>, context: &PassContext) -> [Tensor<2>; 3] {
-        let (q, own) = self.own(x, context);
+    /// The same with keys and values of the layer that shares them, which are on no tape of this
+    /// one.
+    fn project(&self, x: Tensor<2>, context: &PassContext) -> ([Tensor<2>; 3], Option<Tensor<2>>) {
+        let (q, own, gate) = self.own(x, context);
         let [k, v] = match (own, self.qkv.borrowed()) {
             (Some(own), _) => own,
             (None, Some(number)) => context.side.shared(number),
             (None, None) => unreachable!("keys are its own or another layer's"),
         };
-        [q, k, v]
+        ([q, k, v], gate)
     }
 
     /// Shows keys and values to later layers, if it is to.
@@ -168,8 +180,8 @@ impl Attention {
     }
 
     /// Back to the width of the residual stream: `[tokens, hidden]`.
-    fn leave(&self, mixed: Tensor<2>, context: &PassContext) -> Tensor<2> {
-        self.output.linear.forward(mixed, context)
+    fn leave(&self, mixed: Tensor<2>, gate: Option<Tensor<2>>, context: &PassContext) -> Tensor<2> {
+        self.output.linear.forward(output_gate::gated(mixed, gate), context)
     }
 
     /// `[tokens, hidden]` in and out, on plain tensors; a cache keeps keys and values.
@@ -179,14 +191,15 @@ impl Attention {
         (context, picks): (&PassContext, bool),
         cache: Option<&mut KeyValueCache>,
     ) -> Tensor<2> {
-        let qkv = self.project(x, context);
+        let (qkv, gate) = self.project(x, context);
         self.share(&qkv, context);
         if let Some(cache) = cache.filter(|_| self.qkv.borrowed().is_none()) {
             cache.extend(self.placed(&qkv[1]), self.placed(&qkv[2]), self.config.window);
         }
         let inputs = self.inputs(&qkv);
         let mixed = attend(inputs, self.config, &context.documents, context.computing);
-        self.leave(if picks { context.picked(mixed) } else { mixed }, context)
+        let picked = |x: Tensor<2>| if picks { context.picked(x) } else { x };
+        self.leave(picked(mixed), gate.map(picked), context)
     }
 
     /// As rows of heads, of one text.
@@ -202,7 +215,7 @@ impl Attention {
         context: &PassContext,
         caches: &mut [&mut KeyValueCache],
     ) -> Tensor<2> {
-        let (q, own) = self.own(x, context);
+        let (q, own, gate) = self.own(x, context);
         let keys_values: Vec<[Tensor<4>; 2]> = match (own, self.qkv.borrowed()) {
             (Some([k, v]), _) => {
                 let extended = caches.iter_mut().enumerate().map(|(text, cache)| {
@@ -222,15 +235,15 @@ impl Attention {
             let sinks = self.sinks.as_ref().map(|(_, sinks)| &sinks.value);
             attend_cached(q.clone().narrow(0, text, 1), keys_values, sinks, self.config)
         });
-        self.leave(Tensor::cat(mixed.collect(), 0), context)
+        self.leave(Tensor::cat(mixed.collect(), 0), gate, context)
     }
 
     /// The same as tensor operations that one tape follows.
     pub fn composed(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
-        let qkv = self.project(x, context);
+        let (qkv, gate) = self.project(x, context);
         self.share(&qkv, context);
         let mixed = attend_composed(self.inputs(&qkv), self.config, &context.documents);
-        self.leave(mixed, context)
+        self.leave(mixed, gate, context)
     }
 
     /// The same for `x` on a tape, and what was mixed on another.
@@ -239,14 +252,17 @@ impl Attention {
         x: Tensor<2>,
         (context, picks): (&PassContext, bool),
     ) -> (Tensor<2>, TapedAttention) {
-        let qkv = self.project(x, context);
+        let (qkv, gate) = self.project(x, context);
         let (plain, sinks) = (self.plain(&qkv), self.plain_sinks());
         self.share(&plain, context);
         let inputs = AttentionInputs { qkv: plain.each_ref(), sinks: sinks.as_ref() };
         let mixed = attend(inputs, self.config, &context.documents, context.computing);
-        let mixed = if picks { context.picked(mixed) } else { mixed };
-        let mixed = mixed.autodiff().require_grad();
-        (self.leave(mixed.clone(), context), TapedAttention { qkv, mixed })
+        let picked = |x: Tensor<2>| if picks { context.picked(x) } else { x };
+        let leaf = |x: Tensor<2>| picked(x).autodiff().require_grad();
+        let mixed = leaf(mixed);
+        let gate = gate.map(|gate| (gate.clone(), leaf(gate.inner())));
+        let open = gate.as_ref().map(|(_, leaf)| leaf.clone());
+        (self.leave(mixed.clone(), open, context), TapedAttention { qkv, gate, mixed })
     }
 
     /// From the tape of the output to that of the input, which is added to them.
@@ -256,10 +272,14 @@ impl Attention {
         (context, picks): (&PassContext, bool),
         tapes: &mut Vec<Tape>,
     ) {
-        let TapedAttention { qkv, mixed } = taped;
+        let TapedAttention { qkv, gate, mixed } = taped;
         let after = tapes.last_mut().expect("that of the output");
-        let d = mixed.grad_remove(after).expect("it is a leaf of the tape");
-        let d = if picks { context.spread(d) } else { d };
+        let mut gradient = |leaf: &Tensor<2>| {
+            let d = leaf.grad_remove(after).expect("it is a leaf of the tape");
+            if picks { context.spread(d) } else { d }
+        };
+        let d = gradient(&mixed);
+        let gate = gate.map(|(gate, leaf)| (gate * gradient(&leaf)).sum());
         let (plain, sinks) = (self.plain(&qkv), self.plain_sinks());
         let inputs = AttentionInputs { qkv: plain.each_ref(), sinks: sinks.as_ref() };
         let (documents, computing) = (&context.documents, context.computing);
@@ -267,7 +287,8 @@ impl Attention {
         let d_qkv = self.exchanged(d_inputs.qkv, context);
         let on_tape = if self.qkv.borrowed().is_some() { 1 } else { 3 };
         let products = qkv.into_iter().zip(d_qkv).take(on_tape).map(|(x, d)| (x * d).sum());
-        let mut total = products.reduce(|a, b| a + b).expect("there is one at least");
+        let total = products.chain(gate).reduce(|a, b| a + b);
+        let mut total = total.expect("there is one at least");
         if let (Some((_, sinks)), Some(d)) = (&self.sinks, d_inputs.sinks)
             && sinks.trainable
         {
@@ -330,8 +351,8 @@ impl Attention {
             None => None,
         };
         let (qkv, output) = (self.qkv.on_cpu(context)?, self.output.on_cpu(context)?);
-        let config = self.config;
-        Some(AttentionOnCpu { qkv, output, norms, config, rope, sinks, elsewhere })
+        let (gated, config) = (self.gated, self.config);
+        Some(AttentionOnCpu { qkv, output, norms, gated, config, rope, sinks, elsewhere })
     }
 }
 
@@ -339,6 +360,8 @@ impl Attention {
 pub struct TapedAttention {
     /// On the first.
     qkv: [Tensor<2>; 3],
+    /// On the first, and as a leaf of the second.
+    gate: Option<(Tensor<2>, Tensor<2>)>,
     /// The leaf of the second.
     mixed: Tensor<2>,
 }

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use super::output_gate::{joined, passed, passed_backward, split_on_cpu};
 use super::qkv::{QkvNarrow, QkvOnCpu};
 use crate::model::SideStreams;
 use crate::model::blocks::Setting;
@@ -21,6 +22,8 @@ pub struct AttentionOnCpu {
     pub output: Projection,
     /// Of queries, keys and values.
     pub norms: [Option<NormOnCpu>; 3],
+    /// Whether what is mixed goes through a gate.
+    pub gated: bool,
     /// Heads, scale and window.
     pub config: AttentionConfig,
     /// How queries and keys are rotated.
@@ -61,6 +64,7 @@ pub struct SavedAttention<F: AsLhs> {
     kv: Option<[Left<F>; 2]>,
     /// Queries, keys and values before their norms; values that are keys are kept there.
     raw: [Option<Left<F>>; 3],
+    gate: Option<Left<F>>,
     mixed: Mixed<F>,
     narrow_qkv: QkvNarrow<F>,
     narrow_output: Narrow<F>,
@@ -69,8 +73,11 @@ pub struct SavedAttention<F: AsLhs> {
 /// Queries, keys or values, before their norm if they have one and as they are mixed.
 type Turned<F> = (Option<Left<F>>, Left<F>);
 
+/// Queries, and the gate beside them.
+type Queries<F> = (Turned<F>, Option<Left<F>>);
+
 /// Queries, and keys and values where they are the layer's own.
-type Projected<F> = (Turned<F>, Option<[Turned<F>; 2]>, QkvNarrow<F>);
+type Projected<F> = (Queries<F>, Option<[Turned<F>; 2]>, QkvNarrow<F>);
 
 impl RotationOnCpu {
     /// Of heads of a width.
@@ -123,13 +130,29 @@ impl AttentionOnCpu {
         (self.turned(number, View::new(&y, x.rows, to.weight.rows())), narrow)
     }
 
+    /// Queries of what their linear layer gave, and the gate beside them.
+    fn queries<F: AsLhs>(&self, y: View<f32>) -> Queries<F> {
+        if !self.gated {
+            return (self.turned(0, y), None);
+        }
+        let (queries, gate) = split_on_cpu(y, self.config.heads);
+        let columns = self.config.query_width();
+        (self.turned(0, View::new(&queries, y.rows, columns)), Some(gate))
+    }
+
+    /// The same of the linear layer.
+    fn to_queries<F: AsLhs>(&self, to: &Projection, x: View<F::Stored>) -> (Queries<F>, Narrow<F>) {
+        let (y, narrow) = to.forward::<F>(x);
+        (self.queries(View::new(&y, x.rows, to.weight.rows())), narrow)
+    }
+
     /// Queries, keys and values of `x`.
     fn project<F: AsLhs>(&self, x: View<F::Stored>) -> Projected<F> {
         match &self.qkv {
             QkvOnCpu::Joint(JointOnCpu::Separate([to_q, to_k, to_v])) => {
                 let k_and_v =
                     || rayon::join(|| self.through(1, to_k, x), || self.through(2, to_v, x));
-                let (q, (k, v)) = rayon::join(|| self.through::<F>(0, to_q, x), k_and_v);
+                let (q, (k, v)) = rayon::join(|| self.to_queries::<F>(to_q, x), k_and_v);
                 let narrow = JointNarrow::Separate([q.1, k.1, v.1]);
                 (q.0, Some([k.0, v.0]), QkvNarrow::Joint(narrow))
             }
@@ -138,7 +161,7 @@ impl AttentionOnCpu {
                 let y = View::new(&y, x.rows, widths.iter().sum());
                 let [q, k, v] = JointOnCpu::parts(y, *widths);
                 let k_and_v = || rayon::join(|| self.turned(1, k), || self.turned(2, v));
-                let (q, (k, v)) = rayon::join(|| self.turned(0, q), k_and_v);
+                let (q, (k, v)) = rayon::join(|| self.queries(q), k_and_v);
                 (q, Some([k, v]), QkvNarrow::Joint(JointNarrow::Fused(narrow)))
             }
             QkvOnCpu::KeysAsValues(JointOnCpu::Separate([to_q, to_k])) => {
@@ -146,7 +169,7 @@ impl AttentionOnCpu {
                     let (y, narrow) = to_k.forward::<F>(x);
                     (self.keys_as_values(View::new(&y, x.rows, to_k.weight.rows())), narrow)
                 };
-                let (q, (kv, narrow)) = rayon::join(|| self.through::<F>(0, to_q, x), twice);
+                let (q, (kv, narrow)) = rayon::join(|| self.to_queries::<F>(to_q, x), twice);
                 (q.0, Some(kv), QkvNarrow::KeysAsValues(JointNarrow::Separate([q.1, narrow])))
             }
             QkvOnCpu::KeysAsValues(JointOnCpu::Fused(to_both, widths)) => {
@@ -154,10 +177,10 @@ impl AttentionOnCpu {
                 let y = View::new(&y, x.rows, widths.iter().sum());
                 let [q, k] = JointOnCpu::parts(y, *widths);
                 let kv = self.keys_as_values(k);
-                (self.turned(0, q), Some(kv), QkvNarrow::KeysAsValues(JointNarrow::Fused(narrow)))
+                (self.queries(q), Some(kv), QkvNarrow::KeysAsValues(JointNarrow::Fused(narrow)))
             }
             QkvOnCpu::Queries(to_q) => {
-                let (q, narrow) = self.through::<F>(0, to_q, x);
+                let (q, narrow) = self.to_queries::<F>(to_q, x);
                 (q, None, QkvNarrow::Queries(narrow))
             }
         }
@@ -196,7 +219,7 @@ impl AttentionOnCpu {
         target: &mut [f32],
         setting: Setting,
     ) -> SavedAttention<F> {
-        let ((raw_q, q), own, narrow_qkv) = self.project::<F>(x.view());
+        let (((raw_q, q), gate), own, narrow_qkv) = self.project::<F>(x.view());
         drop(x);
         let (raw_kv, own) = match own {
             Some([(raw_k, k), (raw_v, v)]) => ([raw_k, raw_v], Some([k, v])),
@@ -208,12 +231,25 @@ impl AttentionOnCpu {
         let (is_own, kv) = (own.is_some(), own.unwrap_or_else(|| self.borrowed()));
         let mixed = self.mixing(&q, &kv, setting).forward();
         // What follows is done to each token by itself.
-        let some = setting.wanted.map(|rows| mixed.output.picked(rows));
+        let some = Self::leaving(&mixed, gate.as_ref(), setting);
         let narrow_output =
             self.output.add::<F>(some.as_ref().unwrap_or(&mixed.output).view(), target);
         let [raw_k, raw_v] = raw_kv;
         let (kv, raw) = (is_own.then_some(kv), [raw_q, raw_k, raw_v]);
-        SavedAttention { q, kv, raw, mixed, narrow_qkv, narrow_output }
+        SavedAttention { q, kv, raw, gate, mixed, narrow_qkv, narrow_output }
+    }
+
+    /// What the last linear layer gets, if it is not what was mixed.
+    fn leaving<F: AsLhs>(
+        mixed: &Mixed<F>,
+        gate: Option<&Left<F>>,
+        setting: Setting,
+    ) -> Option<Left<F>> {
+        match (gate, setting.wanted) {
+            (Some(gate), _) => Some(passed(&mixed.output, gate, setting)),
+            (None, Some(rows)) => Some(mixed.output.picked(rows)),
+            (None, None) => None,
+        }
     }
 
     /// The gradient of the input, of all tokens, from that of what was added; `x` makes the input
@@ -226,14 +262,18 @@ impl AttentionOnCpu {
         setting: Setting,
         gradients: &mut PathGradients,
     ) -> Vec<f32> {
-        let SavedAttention { q, kv, raw, mixed, narrow_qkv, narrow_output } = saved;
+        let SavedAttention { q, kv, raw, gate, mixed, narrow_qkv, narrow_output } = saved;
         let factor = F::factor_of(d, self.output.weight.rows());
         let given = [(&self.output, factor.view(), &narrow_output)];
-        let some = setting.wanted.map(|rows| mixed.output.picked(rows));
+        let some = Self::leaving(&mixed, gate.as_ref(), setting);
         let output = some.as_ref().unwrap_or(&mixed.output);
         let mut d_mixed = Back::through(&given, output.view(), gradients).input_factor();
         drop((factor, some));
-        if let Some(rows) = setting.wanted {
+        let mut d_gate = None;
+        if let Some(gate) = &gate {
+            let [d, of_gate] = passed_backward(&mixed.output, gate, &d_mixed, setting);
+            (d_mixed, d_gate) = (d, Some(of_gate));
+        } else if let Some(rows) = setting.wanted {
             d_mixed = d_mixed.spread(rows, q.view().rows);
         }
         let is_own = kv.is_some();
@@ -254,7 +294,10 @@ impl AttentionOnCpu {
             elsewhere.exchange(&mut d_qkv, self.config.key_width(), of_keys);
         }
         self.through_norms(&raw, &mut d_qkv, is_own, gradients);
-        let [d_q, d_k, d_v] = d_qkv;
+        let [mut d_q, d_k, d_v] = d_qkv;
+        if let Some(gate) = d_gate {
+            d_q = joined(&d_q, &gate, self.config.heads);
+        }
         let d_kv = match &self.qkv {
             QkvOnCpu::Joint(_) => [Some(d_k), Some(d_v)],
             QkvOnCpu::KeysAsValues(_) => [Some(sum(d_k, &d_v)), None],

@@ -1,0 +1,76 @@
+//! What layers are made of: each kind of block, and what is asked of all of them.
+
+use super::{
+    AttentionDescription, DeltaNetDescription, ExpertsDescription, GatedMlpDescription,
+    LayerInputDescription, LinearDescription, NormDescription, ShortConvDescription,
+};
+
+/// A block with its options. A new kind of block adds a line here and in [`crate::model::Block`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockDescription {
+    /// Tokens see those before them.
+    Attention(AttentionDescription),
+    /// Each token by itself.
+    GatedMlp(GatedMlpDescription),
+    /// Each token by itself, by a few of many.
+    Experts(ExpertsDescription),
+    /// Each token by itself, with what it gives the layer besides.
+    LayerInput(LayerInputDescription),
+    /// Tokens see a state of those before them.
+    DeltaNet(DeltaNetDescription),
+    /// Tokens see a few before them.
+    ShortConv(ShortConvDescription),
+}
+
+impl BlockDescription {
+    /// Its linear layers, in order.
+    pub fn linears(&self) -> Vec<LinearDescription> {
+        match self {
+            Self::Attention(AttentionDescription { qkv, output, .. }) => {
+                [qkv.linears(), &[*output]].concat()
+            }
+            Self::GatedMlp(GatedMlpDescription { gate_up, down, .. }) => {
+                [gate_up.linears(), &[*down]].concat()
+            }
+            Self::Experts(_) => Vec::new(),
+            Self::LayerInput(LayerInputDescription { gate, output, .. }) => vec![*gate, *output],
+            Self::DeltaNet(net) => [net.inputs.linears(), &[net.output]].concat(),
+            Self::ShortConv(conv) => [conv.inputs.linears(), &[conv.output]].concat(),
+        }
+    }
+
+    /// Names and dimensions of its other tensors, which are no norms.
+    pub(super) fn others(&self) -> Vec<(String, Vec<usize>)> {
+        match self {
+            Self::Attention(attention) => {
+                let heads = vec![attention.config.heads.queries];
+                attention.sinks.map(|name| (name.to_owned(), heads)).into_iter().collect()
+            }
+            Self::GatedMlp(_) | Self::Experts(_) | Self::LayerInput(_) => Vec::new(),
+            Self::DeltaNet(net) => net.tensors(),
+            Self::ShortConv(conv) => conv.convolution.tensors(),
+        }
+    }
+
+    /// Its norms, in order.
+    pub fn norms(&self) -> Vec<NormDescription> {
+        match self {
+            Self::Attention(attention) => attention.norms().collect(),
+            Self::DeltaNet(net) => vec![net.norm],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
+    /// tapes (counted in the code: about 8 tensors of each width).
+    pub(super) fn kept(&self, hidden: usize) -> [usize; 2] {
+        match self {
+            Self::Attention(attention) => attention.kept(hidden),
+            Self::GatedMlp(mlp) => [2 * mlp.width(), 8 * hidden + 8 * mlp.width()],
+            Self::Experts(experts) => experts.kept(),
+            Self::LayerInput(input) => input.kept(hidden),
+            Self::DeltaNet(net) => net.kept(hidden),
+            Self::ShortConv(conv) => conv.kept(hidden),
+        }
+    }
+}
