@@ -12,6 +12,7 @@ use firebrand::artifact::envelope::{Bundle, IN_TOTO};
 use firebrand::artifact::keys::SigningKey;
 use firebrand::artifact::open::AdapterDirectory;
 use firebrand::data::{Codec, Conversation, TemplateRenderer, TemplateText, each_record};
+use firebrand::gguf::unpack;
 use firebrand::verify::{Trust, safetensors::lint, verify};
 use firebrand::weights::read_tensors;
 use serde_json::json;
@@ -35,6 +36,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "template", seeds: templates, words: JINJA, rounds: 400, run: template },
     Target { name: "tokenizer", seeds: tokenizers, words: TOKENIZER, rounds: 1500, run: tokenizer },
     Target { name: "safetensors", seeds: weights, words: HEADER, rounds: 8000, run: safetensors },
+    Target { name: "gguf", seeds: ggufs, words: GGUF, rounds: 1000, run: gguf },
     Target { name: "adapter", seeds: adapters, words: NUMBERS, rounds: 8000, run: adapter },
     Target { name: "parquet", seeds: parquets, words: &[], rounds: 4000, run: parquet },
     Target { name: "csv", seeds: csvs, words: CSV, rounds: 6000, run: csv },
@@ -114,6 +116,7 @@ const TOKENIZER: &[&str] = &[
 ];
 const HEADER: &[&str] =
     &["\"F64\"", "\"BF16\"", "[0,0]", "[18446744073709551615]", "-1", "[]", "\"data_offsets\""];
+const GGUF: &[&str] = &["llama.", "tokenizer.ggml.", "blk.0.", "GGUF", "gpt2", "qwen2"];
 const CSV: &[&str] = &["\"", "\"\"", ",", "\r\n", "\n", "\r", "\0", "\u{feff}"];
 const TOML: &[&str] = &["[", "]", "[[", " = ", "\"\"\"", "'''", "nan", "-0", "1e999", "{", "\n"];
 
@@ -185,6 +188,61 @@ fn tokenizer(bytes: &[u8], folder: &Path) {
     if let Ok(tokens) = codec.text_tokens("The café's 7 doors.\n\tOpen them!") {
         let _ = codec.tokenizer.decode(&tokens, false);
     }
+}
+
+/// A model of one layer and eight tokens, of which the embedding has numbers of this type of ggml.
+fn small_gguf(kind: u32, block: [u64; 2]) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let key = |name: &str, kind: u32, value: &[u8]| {
+        [&text(name)[..], &kind.to_le_bytes(), value].concat()
+    };
+    let texts = |texts: &[&str]| {
+        let items: Vec<_> = texts.iter().map(|it| text(it)).collect();
+        let length = (items.len() as u64).to_le_bytes();
+        [&8_u32.to_le_bytes()[..], &length, &items.concat()].concat()
+    };
+    let mut keys = vec![
+        key("general.architecture", 8, &text("qwen2")),
+        key("tokenizer.ggml.model", 8, &text("gpt2")),
+        key("tokenizer.ggml.pre", 8, &text("qwen2")),
+        key("tokenizer.ggml.tokens", 9, &texts(&["a", "b", "ab", "c", "d", "e", "f", "<end>"])),
+        key("tokenizer.ggml.merges", 9, &texts(&["a b"])),
+        key("tokenizer.ggml.eos_token_id", 4, &7_u32.to_le_bytes()),
+        key("qwen2.attention.layer_norm_rms_epsilon", 6, &1e-6_f32.to_le_bytes()),
+    ];
+    for (name, size) in [
+        ("block_count", 1_u32),
+        ("context_length", 64),
+        ("embedding_length", 256),
+        ("feed_forward_length", 4),
+        ("attention.head_count", 64),
+    ] {
+        keys.push(key(&format!("qwen2.{name}"), 4, &size.to_le_bytes()));
+    }
+    let [numbers, bytes] = block;
+    let mut out = b"GGUF".to_vec();
+    out.extend(3_u32.to_le_bytes());
+    out.extend(1_u64.to_le_bytes());
+    out.extend((keys.len() as u64).to_le_bytes());
+    out.extend(keys.concat());
+    out.extend(text("token_embd.weight"));
+    out.extend(2_u32.to_le_bytes());
+    out.extend([256_u64, 8].map(u64::to_le_bytes).concat());
+    out.extend(kind.to_le_bytes());
+    out.extend(0_u64.to_le_bytes());
+    out.resize(out.len().next_multiple_of(32), 0);
+    let size = usize::try_from(256 * 8 / numbers * bytes).expect("it is small");
+    out.resize(out.len() + size, 1);
+    out
+}
+
+fn ggufs() -> Vec<Vec<u8>> {
+    vec![small_gguf(8, [32, 34]), small_gguf(12, [256, 144]), small_gguf(1, [1, 2])]
+}
+
+fn gguf(bytes: &[u8], folder: &Path) {
+    let path = put(folder, "model.gguf", bytes);
+    let _ = unpack(&path, folder);
 }
 
 fn weights() -> Vec<Vec<u8>> {

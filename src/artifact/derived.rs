@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::base_record::BaseRecord;
 use super::bundle;
 use super::card::{Card, Relation, Sample};
 use super::keys::SigningKey;
-use super::lineage::{ADAPTER_KEY, BaseRecord, Inputs, RunFacts, RunRecord};
+use super::lineage::{ADAPTER_KEY, Inputs, RunFacts, RunRecord};
 use super::logit_diff::LogitDiff;
 use super::merge::{Addition, Weights, other_base};
 use super::origin::Origin;
@@ -17,6 +18,7 @@ use super::past::LossChange;
 use super::sbom;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, remove_dir};
+use crate::gguf;
 use crate::hub::{InputTrust, Supply};
 use crate::model::CheckpointNames;
 use crate::model::inspect;
@@ -117,6 +119,7 @@ impl Derivation<'_> {
                 id: origin.base.id.clone(),
                 revision: origin.base.commit().map(str::to_owned),
                 parent: Parent::of(&origin.model.path, self.parent)?,
+                gguf: gguf::source_of(&origin.base.path)?,
                 files,
                 trust: InputTrust::Tofu,
             },

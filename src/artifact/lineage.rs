@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::parent::Parent;
+use super::base_record::BaseRecord;
+use super::resource::dependency;
 use super::signature::{self, STATEMENT_TYPE};
 use super::source::Source;
 use crate::files::{Digest, FileEntry};
@@ -74,21 +75,6 @@ pub struct AllowlistRecord {
     pub serial: u64,
     /// The hint of the key that signed it.
     pub signer: String,
-}
-
-/// The base model.
-#[derive(Debug, Clone)]
-pub struct BaseRecord {
-    /// A path, or an id on the hub, as the user named it.
-    pub id: String,
-    /// The commit, if it came from the hub.
-    pub revision: Option<String>,
-    /// The files that are read.
-    pub files: Vec<FileEntry>,
-    /// Why it may be used.
-    pub trust: InputTrust,
-    /// Its own lineage, if it is an artifact of this program.
-    pub parent: Option<Parent>,
 }
 
 /// One file of a data set.
@@ -200,19 +186,7 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
         list.push(dependency(&lock.path, &lock.sha256, json!({"role": "lock"})));
     }
     list.extend(run.allowlist.as_ref().map(AllowlistRecord::to_dependency));
-    for file in &run.base.files {
-        let notes = json!({
-            "role": "base-model",
-            "size": file.size.to_string(),
-            "trust": run.base.trust,
-        });
-        let mut entry = dependency(&file.path, &file.sha256, notes);
-        if let Some(revision) = &run.base.revision {
-            let id = &run.base.id;
-            entry["uri"] = json!(format!("pkg:huggingface/{id}@{revision}#{}", file.path));
-        }
-        list.push(entry);
-    }
+    list.extend(run.base.dependencies());
     if let Some(parent) = &run.base.parent {
         let notes = json!({
             "role": "base-lineage",
@@ -255,10 +229,6 @@ impl AllowlistRecord {
         });
         dependency(&self.path, &self.sha256, notes)
     }
-}
-
-fn dependency(name: &str, sha256: &Digest, annotations: Value) -> Value {
-    json!({"name": name, "digest": {"sha256": sha256}, "annotations": annotations})
 }
 
 /// What the run did, known at its end.

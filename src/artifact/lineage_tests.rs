@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::artifact::parent::Parent;
 use crate::artifact::parent::ParentSignature;
 use crate::artifact::source::Changes;
 
@@ -20,6 +21,7 @@ pub(crate) fn run() -> RunRecord {
             id: "checkpoints/base-tiny".into(),
             revision: None,
             files: vec![entry("model.safetensors")],
+            gguf: None,
             trust: InputTrust::Signature,
             parent: Some(Parent {
                 name: "base-tiny".into(),

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::file::RemoteFile;
 use crate::error::{Context, Error, ErrorCode, Result};
+use crate::gguf::is_gguf;
 
 /// Files that are wanted by name where they are there.
 const WANTED: [&str; 15] = [
@@ -143,7 +144,7 @@ pub fn refuse_disguised(path: &Path) -> Result<()> {
         [0x80, 2..=5, ..] => "a Python pickle, which runs code when it is opened",
         [b'P', b'K', 3, 4, ..] => "a zip archive, such as PyTorch's pickles are",
         [0x89, b'H', b'D', b'F', ..] => "HDF5, which can hold code",
-        [b'G', b'G', b'U', b'F', ..] => "GGUF",
+        [b'G', b'G', b'U', b'F', ..] if !is_gguf(path) => "GGUF",
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => "a NumPy array, which can hold a pickle",
         [0x1f, 0x8b, ..] => "a gzip archive",
         text if text.get(257..262) == Some(b"ustar") => "a tar archive",
@@ -233,9 +234,11 @@ fn no_weights(tree: &[RemoteFile]) -> Error {
             );
     }
     if let Some(gguf) = some(&[".gguf"]) {
-        return Error::model("the repository holds a model for inference only")
-            .because(format!("`{gguf}` is GGUF, which cannot be trained"))
-            .hint("choose the repository that it was made from");
+        return Error::model("the repository has its weights only as GGUF")
+            .because(format!("`{gguf}` is one of its files"))
+            .hint(
+                "name the file, as in `owner/name/file.gguf`, or the repository it was made from",
+            );
     }
     Error::weights("the repository has no weights").because(format!("it has {} files", tree.len()))
 }
@@ -337,10 +340,10 @@ error[weights]: the repository has no `model.safetensors` and no shards of one
   because `unet.safetensors` does not hold the weights of a language model
 
 hint: choose another repository or revision
-error[model]: the repository holds a model for inference only
-  because `model.Q4.gguf` is GGUF, which cannot be trained
+error[model]: the repository has its weights only as GGUF
+  because `model.Q4.gguf` is one of its files
 
-hint: choose the repository that it was made from
+hint: name the file, as in `owner/name/file.gguf`, or the repository it was made from
 error[weights]: the repository has no weights
   because it has 2 files
 

@@ -22,12 +22,15 @@ use crate::config::ModelConfig;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::Transfers;
 use crate::files::{Digest, FileEntry, has_file, read_json};
+use crate::gguf;
 
 /// The settings of an adapter have a page or two.
 const ADAPTER_CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// What `revision` is when nobody gave one.
 pub const DEFAULT_REVISION: &str = "main";
+/// Files that are named where one is not there.
+const GGUF_SHOWN: usize = 8;
 /// Configurations are small.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 
@@ -139,25 +142,46 @@ impl Supply {
     /// A model by its name: a directory, an artifact, a run that has one, or one of a hub.
     pub fn find(&self, name: &str, revision: &str) -> Result<ModelDirectory> {
         let path = Path::new(name);
-        let repo = RepoName::parse(RepoKind::Model, name).ok();
+        if gguf::is_gguf(path) && has_file(path)? {
+            return self.unpacked(path, name, None);
+        }
+        let (repo, file) = of_hub(name);
         match repo.filter(|_| !path.exists() && !path.starts_with("checkpoints")) {
-            Some(repo) => self.model(&repo, revision).map_err(|error| {
+            Some(repo) => self.model(&repo, file, revision).map_err(|error| {
                 error.hint(format!("on this machine there is no directory `{name}`"))
             }),
             None => local::resolve(name),
         }
     }
 
-    /// A model of the hub.
-    fn model(&self, repo: &RepoName, revision: &str) -> Result<ModelDirectory> {
-        let id = repo.id();
+    /// The model directory that a GGUF file becomes; `locked` is what a hub says of the file.
+    fn unpacked(&self, path: &Path, name: &str, locked: Option<Locked>) -> Result<ModelDirectory> {
+        let (folder, FileEntry { path: file, size, sha256 }) = gguf::unpack(path, &self.cache)?;
+        let locked = locked.unwrap_or_else(|| {
+            let sha256 = Some(sha256);
+            let file = LockedFile { path: file, size, rows: None, sha256, oid: None };
+            Locked { name: name.to_owned(), files: vec![file], ..Locked::default() }
+        });
+        let (id, locked) = (name.to_owned(), Some(locked));
+        Ok(ModelDirectory { id, path: folder, adapter: false, locked })
+    }
+
+    /// A model of the hub: a repository, or a GGUF file in one.
+    fn model(&self, repo: &RepoName, file: Option<&str>, revision: &str) -> Result<ModelDirectory> {
+        let id = match file {
+            Some(file) => format!("{}/{file}", repo.id()),
+            None => repo.id(),
+        };
         let asked =
             Asked { name: &id, subset: None, split: None, globs: &[], revision: Some(revision) };
         let entry = self.policy.locks.iter().filter_map(|lock| lock.model.as_ref());
         let locked = match entry.into_iter().find(|entry| entry.answers(&asked)) {
             Some(found) => found.clone(),
             None if self.policy.locked => return Err(not_locked(&id)),
-            None => self.model_entry(repo, revision)?,
+            None => match file {
+                Some(file) => self.gguf_entry(repo, file, revision)?,
+                None => self.model_entry(repo, revision)?,
+            },
         };
         let commit = locked.commit.clone().unwrap_or_default();
         // The configuration first: a model that needs its own code is refused before its weights.
@@ -178,8 +202,34 @@ impl Supply {
             }
         }
         let path = self.hub()?.snapshot_dir(repo, &commit);
+        if let Some(file) = file {
+            return self.unpacked(&path.join(file), &id, Some(locked));
+        }
         let adapter = has_file(&path.join("adapter_config.json"))?;
         Ok(ModelDirectory { id, path, adapter, locked: Some(locked) })
+    }
+
+    /// What a GGUF file is at this moment.
+    fn gguf_entry(&self, repo: &RepoName, path: &str, revision: &str) -> Result<Locked> {
+        let hub = self.hub()?;
+        let commit = hub.commit_of(repo, revision)?;
+        let tree = hub.tree(repo, &commit)?;
+        let Some(file) = tree.iter().find(|file| file.path == path) else {
+            let others: Vec<&str> = tree.iter().map(|file| file.path.as_str()).collect();
+            let others = others.into_iter().filter(|path| gguf::is_gguf(Path::new(path)));
+            let others: Vec<&str> = others.take(GGUF_SHOWN).collect();
+            return Err(Error::hub(format!("`{}` has no file `{path}`", repo.id()))
+                .because(format!("its commit {commit} was looked at"))
+                .hint(format!("it has: {}", others.join(", "))));
+        };
+        Ok(Locked {
+            name: format!("{}/{path}", repo.id()),
+            endpoint: Some(hub.settings().endpoint.clone()),
+            revision: Some(revision.to_owned()),
+            commit: Some(commit),
+            files: vec![locked_file(file)],
+            ..Locked::default()
+        })
     }
 
     /// What a model is at this moment.
@@ -301,6 +351,16 @@ impl Supply {
             }
         }
         Ok(found.path)
+    }
+}
+
+/// The repository of a name on a hub, and the GGUF file in it: `owner/name/file.gguf`.
+fn of_hub(name: &str) -> (Option<RepoName>, Option<&str>) {
+    let parse = |name: &str| RepoName::parse(RepoKind::Model, name).ok();
+    let mut slashes = name.match_indices('/').map(|(at, _)| at);
+    match slashes.nth(1).map(|at| (&name[..at], &name[at + 1..])) {
+        Some((repo, file)) if gguf::is_gguf(Path::new(file)) => (parse(repo), Some(file)),
+        _ => (parse(name), None),
     }
 }
 

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::prepare::Prepared;
-use crate::artifact::lineage::{BaseRecord, DatasetRecord};
+use crate::artifact::base_record::BaseRecord;
+use crate::artifact::lineage::DatasetRecord;
 use crate::data;
+use crate::error::Result;
 use crate::files::{Digest, FileEntry};
+use crate::gguf;
 use crate::hub::DataLock;
 use crate::verify::allowlist::InputKind;
 
@@ -24,14 +27,18 @@ impl Prepared<'_> {
     }
 
     /// The base model, for the lineage.
-    pub fn base_record(&self) -> BaseRecord {
-        BaseRecord {
+    ///
+    /// # Errors
+    /// When it does not say what it was unpacked from.
+    pub fn base_record(&self) -> Result<BaseRecord> {
+        Ok(BaseRecord {
             id: self.base.id.clone(),
             revision: self.base.commit().map(str::to_owned),
             files: self.base_files.clone(),
             trust: self.base_trust,
             parent: self.parent.clone(),
-        }
+            gguf: gguf::source_of(&self.base.path)?,
+        })
     }
 
     /// The data files, for the lineage.

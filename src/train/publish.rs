@@ -163,7 +163,7 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         config: (request.config_path.to_owned(), loaded.text_sha256),
         overrides: loaded.overrides.iter().cloned().collect(),
         method: method.to_owned(),
-        base: prepared.base_record(),
+        base: prepared.base_record()?,
         datasets: prepared.dataset_records(),
         templates: prepared.template_records(),
         tokenizer: prepared.tokenizer_files(),

@@ -725,7 +725,15 @@ fn olmo3_stretches_positions_in_layers_that_see_everything() {
     }
     assert_eq!(describe(json!({"layer_types": null})).unwrap(), found);
     let error = describe(json!({"rope_theta": 1e6})).unwrap_err().to_string();
-    says(error, str![]);
+    says(
+        error,
+        str![[r#"
+error[model]: `rope_theta` is another than 500000, and not said to be of which layers
+  at config.json
+
+hint: use `rope_parameters`
+"#]],
+    );
 }
 
 /// Gemma 2 9B as its first checkpoints have it.

@@ -21,6 +21,7 @@ mod families;
 mod faults;
 mod fuzz;
 mod gate;
+mod gguf_base;
 mod hints;
 mod hostile;
 #[cfg(unix)] // links, modes, signals

@@ -11,8 +11,8 @@ settings! {
             "model.base",
             ValueKind::Line,
             DefaultValue::Required,
-            "The base model: a directory with config.json, safetensors and tokenizer, or \
-             owner/name on the hub.",
+            "The base model: a directory with config.json, safetensors and tokenizer, owner/name \
+             on the hub, or a GGUF file: a path, or owner/name/file.gguf on the hub.",
         )
         .effect(Effect::Weights)
         .example("\"checkpoints/base-tiny\"")

@@ -1,0 +1,19 @@
+//! Models in GGUF files, the format of llama.cpp, as a base to train from.
+//!
+//! A file is unpacked once, into a model directory of the usual form in the cache: `config.json`
+//! and tokenizer from its metadata, and its tensors as safetensors, dequantised exactly as ggml
+//! does it. All else in the program sees that directory. What of a file has no counterpart there is
+//! refused by name.
+//!
+//! Source: `docs/gguf.md` of ggml, `convert_hf_to_gguf.py` and `src/llama-vocab.cpp` of llama.cpp.
+
+mod architectures;
+mod blocks;
+mod file;
+mod metadata;
+mod tokenizer;
+mod unpack;
+
+pub use blocks::TensorType;
+pub use file::GgufFile;
+pub use unpack::{is_gguf, source_of, unpack};
