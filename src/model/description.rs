@@ -6,6 +6,7 @@ mod attention;
 mod block;
 mod experts;
 mod layer_inputs;
+mod mixtures;
 mod recurrent;
 mod renamed;
 mod stacked;

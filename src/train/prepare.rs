@@ -262,9 +262,8 @@ impl Prepared<'_> {
         let mut loaded = device::guarded(self.on_gpu(), "loading the model", || {
             let loaded = model::load_for(&self.base.path, init, device, computing, frozen)?;
             // Uploads fail when they are waited for.
-            device
-                .sync()
-                .context_code(ErrorCode::Device, "the model could not be put on the device")?;
+            let put = device.sync();
+            put.context_code(ErrorCode::Device, "the model could not be put on the device")?;
             Ok::<_, Error>(loaded)
         })??;
         self.base.expect(&loaded.files)?;

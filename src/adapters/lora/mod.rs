@@ -1,5 +1,6 @@
 //! LoRA (Hu et al. 2021): `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`, with the names and initial values of PEFT.
 
+mod layers;
 mod parameters;
 mod peft;
 mod settings;
@@ -11,9 +12,10 @@ use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
+pub(super) use layers::layers;
 pub(super) use peft::{read_peft, to_peft};
 pub use settings::{LoraSettings, TargetModules};
-pub(super) use settings::{describe, layers, sample_settings, scale};
+pub(super) use settings::{describe, sample_settings, scale};
 
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;

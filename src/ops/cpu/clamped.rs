@@ -4,8 +4,8 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::element::{Format, Number};
+use super::exponential::exponential;
 use super::packed::Left;
-use super::pointwise::exponential;
 
 /// Numbers of a task.
 const PART: usize = 1 << 14;

@@ -7,9 +7,10 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::element::Number;
+use super::exponential::exponential;
 use super::memory::filled;
 use super::packed::View;
-use super::pointwise::{added, exponential};
+use super::pointwise::added;
 
 /// Rows of a task, fixed, so that sums are the same for any number of threads.
 const ROWS: usize = 64;

@@ -3,8 +3,8 @@
 use pulp::{Arch, NullaryFnOnce};
 
 use super::element::{Format, Number};
+use super::exponential::exponential;
 use super::packed::{Left, View};
-use super::pointwise::exponential;
 
 /// `a ⊙ b`, as a factor.
 pub fn multiplied<F: Format, A: Number, B: Number>(a: View<A>, b: View<B>) -> Left<F> {

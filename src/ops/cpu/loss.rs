@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
+use super::exponential::exponential;
 use super::host_tensor::{AsLhs, HostTensor};
 use super::memory::filled_in;
 use super::packed::{Left, PackedRhs, View};
-use super::pointwise::exponential;
 use super::product::{Skipped, Term, add_product, add_product_here, product};
 use super::softmax::cap_scores;
 

@@ -13,6 +13,7 @@ mod clamped;
 mod convolution;
 mod delta_rule;
 mod element;
+mod exponential;
 mod few;
 mod gates;
 mod host_tensor;

@@ -6,8 +6,9 @@ use std::ops::Range;
 use pulp::{Arch, NullaryFnOnce};
 
 use super::element::Format;
+use super::exponential::exponential;
 use super::packed::View;
-use super::pointwise::{LANES, dot, exponential, largest, tanh};
+use super::pointwise::{LANES, dot, largest, tanh};
 
 /// Scores of queries that follow each other, each of which sees one key more than the last.
 #[derive(Clone, Copy)]

@@ -7,26 +7,15 @@
 //! Two implementations: tensor operations over chunks of all documents, for any device, which a
 //! tape can follow; and the kernels of the CPU (`cpu/delta_rule`).
 
+mod inputs;
 mod portable;
 
 use burn::tensor::{Tensor, activation::softplus};
 
+pub use inputs::{DeltaInputs, NORM_EPSILON};
+
 use crate::device::ComputeConfig;
 use crate::ops::{DeltaHeads, Documents, cpu};
-
-/// Added to the sums of squares of queries and of keys, as in the reference.
-pub const NORM_EPSILON: f32 = 1e-6;
-
-/// What the rule is given.
-#[derive(Clone)]
-pub struct DeltaInputs {
-    /// Queries, keys and values beside each other, `[tokens, wide]`; lengths are made 1 here.
-    pub qkv: Tensor<2>,
-    /// g, at most zero, `[tokens, value heads]`.
-    pub log_decay: Tensor<2>,
-    /// β, `[tokens, value heads]`.
-    pub beta: Tensor<2>,
-}
 
 /// g = −exp(a_log) · softplus(a + bias), of `a: [tokens, value heads]`.
 pub fn log_decay(a: Tensor<2>, a_log: &Tensor<1>, bias: &Tensor<1>) -> Tensor<2> {

@@ -1,0 +1,53 @@
+//! The layers beside which low-rank factors stand.
+
+use std::collections::BTreeSet;
+
+use super::parameters;
+use super::settings::{LoraSettings, TargetModules, fits, join, wants};
+use crate::adapters::last_name;
+use crate::error::{Error, Result, nearest};
+use crate::model::Description;
+
+/// The layers that `target_modules` means. All names that fit none are reported.
+pub fn layers(
+    settings: &LoraSettings,
+    description: &Description,
+) -> Result<Vec<(String, [usize; 2])>> {
+    if let TargetModules::Names(names) = &settings.target_modules {
+        let known: BTreeSet<&str> =
+            description.linears.iter().map(|(path, _)| last_name(path)).collect();
+        let unused =
+            |name: &&String| !description.linears.iter().any(|(path, _)| fits(path, name.as_str()));
+        let problems = names.iter().filter(unused).map(|name| {
+            let error = Error::adapter(format!("`{name}` in `lora.target_modules` fits no layer"));
+            match nearest(name, known.iter().copied()) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint(format!("the model has: {}", join(&known))),
+            }
+        });
+        if let Some(error) = Error::all(problems.collect()) {
+            return Err(error);
+        }
+    }
+    let all = description.linears.iter().filter(|(path, _)| wants(settings, path)).cloned();
+    let mut layers: Vec<_> = all.collect();
+    refuse_beside_experts(&layers, description)?;
+    layers.extend(parameters::layers(settings, description)?);
+    Ok(layers)
+}
+
+/// PEFT takes the names of an MLP's layers for those of experts where the model has some
+/// (`_convert_peft_config_moe`), so that it could not load an adapter of both.
+fn refuse_beside_experts(layers: &[(String, [usize; 2])], description: &Description) -> Result<()> {
+    const MLP: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
+    let taken = layers.iter().find(|(path, _)| MLP.contains(&last_name(path)));
+    match taken.filter(|_| description.experts().next().is_some()) {
+        None => Ok(()),
+        Some((path, _)) => Err(Error::adapter(format!("`{path}` cannot have an adapter"))
+            .because("PEFT takes its name for that of experts, which other layers have")
+            .hint(
+                "name the others: `lora.target_modules = [\"q_proj\", \"k_proj\", \"v_proj\", \
+                 \"o_proj\"]`",
+            )),
+    }
+}
