@@ -9,23 +9,6 @@ use crate::event::bytes;
 use crate::model::Description;
 use crate::weights::formats::{self, WeightFormat};
 
-/// What a checkpoint has as codes is frozen for good.
-///
-/// # Errors
-/// When every weight is to be trained.
-pub fn refuse_codes(description: &Description, adapter: Option<&dyn Adapter>) -> Result<()> {
-    match adapter {
-        None if description.coded().0 > 0 => {
-            let what = "the experts of the base model are in MXFP4, which cannot be trained";
-            Err(Error::model(what).hint(format!(
-                "add {}, or take the same model in bfloat16 as `model.base`",
-                adapters::asked_by()
-            )))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// How a micro-batch is divided so that no tensor is larger than the device takes.
 ///
 /// # Errors
@@ -82,14 +65,33 @@ pub fn parallel_micro_batches(config: &RunConfig, opened: &OpenedDevice) -> usiz
     if opened.backend == "flex" { config.device.parallel_micro_batches } else { 1 }
 }
 
+/// What a checkpoint has as codes is frozen for good.
+///
+/// # Errors
+/// When every weight is to be trained.
+fn refuse_codes(description: &Description, adapter: Option<&dyn Adapter>) -> Result<()> {
+    match adapter {
+        None if description.coded().0 > 0 => {
+            let what = "the experts of the base model are in MXFP4, which cannot be trained";
+            Err(Error::model(what).hint(format!(
+                "add {}, or take the same model in bfloat16 as `model.base`",
+                adapters::asked_by()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The format that was chosen for frozen linear layers.
 ///
 /// # Errors
 /// When every weight is trained.
 pub fn weight_format(
     config: &RunConfig,
+    description: &Description,
     adapter: Option<&dyn Adapter>,
 ) -> Result<Option<&'static dyn WeightFormat>> {
+    refuse_codes(description, adapter)?;
     match formats::chosen(&config.owned) {
         Some(format) if adapter.is_none() => {
             let name = format.name();

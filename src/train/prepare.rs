@@ -89,8 +89,7 @@ pub fn prepare<'a>(
     let base_trust = approval.model(&base, &base::text_files(&base)?)?;
     let (description, config_file) = base::described(config, &base, observer)?;
     let adapter = adapters::of_run(config);
-    let weight_format = memory_fit::weight_format(config, adapter.as_deref())?;
-    memory_fit::refuse_codes(&description, adapter.as_deref())?;
+    let weight_format = memory_fit::weight_format(config, &description, adapter.as_deref())?;
     let trainable = trainable(adapter.as_deref(), &description)?;
     let signed = base_signature(&base.path)?;
     signed.tell(observer);
