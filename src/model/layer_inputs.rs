@@ -4,7 +4,7 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::error::Result;
-use crate::model::blocks::{NamedLinear, Norm};
+use crate::model::blocks::{NamedLinear, Norm, NormOnCpu};
 use crate::model::description::LayerInputsDescription;
 use crate::model::{Gradients, PassContext, Visitor, VocabularyMatrix, WeightSource};
 use crate::ops::cpu::{
@@ -116,21 +116,22 @@ impl LayerInputs {
 
 /// What is made of embeddings, by the kernels of the CPU.
 struct LayerInputsOnCpu<'a> {
-    of: &'a LayerInputs,
+    scale: f32,
     projection: Projection,
+    norm: NormOnCpu,
     embedded: HostTensor,
     products: Products,
     tensor: &'a Tensor<2>,
 }
 
 impl<'a> LayerInputsOnCpu<'a> {
-    fn of(of: &'a LayerInputs, tensor: &'a Tensor<2>, context: &PassContext) -> Option<Self> {
+    fn of(of: &LayerInputs, tensor: &'a Tensor<2>, context: &PassContext) -> Option<Self> {
         let products = Products::of(context.computing)?;
         // For a few tokens, of which a text is written, packing the weight would take longest.
         let embedded = HostTensor::of(tensor).filter(|x| x.rows() > FEW_ROWS)?;
-        let projection = of.projection.on_cpu(context)?;
-        of.norm.on_cpu()?;
-        Some(Self { of, projection, embedded, products, tensor })
+        let (projection, norm) = (of.projection.on_cpu(context)?, of.norm.on_cpu()?);
+        let scale = of.description.projection_scale;
+        Some(Self { scale, projection, norm, embedded, products, tensor })
     }
 
     fn forward(&self) -> Tensor<2> {
@@ -139,17 +140,15 @@ impl<'a> LayerInputsOnCpu<'a> {
             Products::Bf16 => self.projected::<Bf16>().0,
             Products::F32RoundedToBf16 => self.projected::<F32RoundedToBf16>().0,
         };
-        let norm = self.of.norm.on_cpu().expect("it was there before");
         let shape = [self.embedded.rows(), self.projection.weight.rows()];
-        from_vec(norm.operation().rows(&projected), shape, &self.tensor.device())
+        from_vec(self.norm.operation().rows(&projected), shape, &self.tensor.device())
     }
 
     /// The output of the projection, scaled.
     fn projected<F: AsLhs>(&self) -> (Vec<f32>, Narrow<F>) {
         let x = F::factor(self.embedded.numbers());
         let (mut y, narrow) = self.projection.forward::<F>(x.view());
-        let scale = self.of.description.projection_scale;
-        y.iter_mut().for_each(|y| *y *= scale);
+        y.iter_mut().for_each(|y| *y *= self.scale);
         (y, narrow)
     }
 
@@ -171,11 +170,14 @@ impl<'a> LayerInputsOnCpu<'a> {
         let (y, narrow) = self.projected::<F>();
         let [rows, width] = [self.embedded.rows(), self.projection.weight.rows()];
         let mut gradients = PathGradients::new();
-        let norm = self.of.norm.on_cpu().expect("it was there before");
         let mut d_y = vec![0.0; y.len()];
-        norm.backward(&Left::<F32>::of(View::new(&y, rows, width)), d, &mut d_y, &mut gradients);
-        let scale = self.of.description.projection_scale;
-        d_y.iter_mut().for_each(|d| *d *= scale);
+        self.norm.backward(
+            &Left::<F32>::of(View::new(&y, rows, width)),
+            d,
+            &mut d_y,
+            &mut gradients,
+        );
+        d_y.iter_mut().for_each(|d| *d *= self.scale);
         let (factor, x) = (F::factor_of(&d_y, width), F::factor(self.embedded.numbers()));
         let given = [(&self.projection, factor.view(), &narrow)];
         let d_embedded = Back::through(&given, x.view(), &mut gradients).input();

@@ -116,3 +116,26 @@ pub(super) fn interned(name: String) -> &'static str {
     names.insert(name);
     name
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_layers_that_see_others_are_not_loaded() {
+        let names = CheckpointNames { keys_end: Some(10), ..CheckpointNames::USUAL };
+        for (name, unused) in [
+            ("model.layers.10.self_attn.k_proj.weight", true),
+            ("model.layers.11.self_attn.v_proj.bias", true),
+            ("model.layers.10.self_attn.k_norm.weight", true),
+            ("model.layers.9.self_attn.k_proj.weight", false),
+            ("model.layers.10.self_attn.q_proj.weight", false),
+            ("model.layers.10.mlp.up_proj.weight", false),
+            ("model.norm.weight", false),
+        ] {
+            assert_eq!(names.path_of(name).is_none(), unused, "{name}");
+            assert_eq!(CheckpointNames::USUAL.path_of(name).as_deref(), Some(name));
+        }
+        assert!(names.holds_more() && !CheckpointNames::USUAL.holds_more());
+    }
+}

@@ -120,3 +120,43 @@ impl SideStreams {
         self.streams().shared.get_mut(&number)?.gradient.take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::ops::{from_vec, host};
+
+    fn row(values: &[f32]) -> Tensor<2> {
+        from_vec(values.to_vec(), [1, values.len()], &Device::flex())
+    }
+
+    #[test]
+    fn gradients_of_shared_keys_are_summed_and_taken_once() {
+        let side = SideStreams::default();
+        side.share(1, [row(&[1.0]), row(&[2.0])]);
+        let copy = side.clone();
+        assert_eq!(copy.shared(1).map(host), [[1.0], [2.0]]);
+        assert!(side.take_back(1).is_none() && side.take_back(0).is_none());
+        side.give_back(1, [row(&[3.0]), row(&[4.0])]);
+        copy.give_back(1, [row(&[0.5]), row(&[0.25])]);
+        assert_eq!(side.take_back(1).unwrap().map(host), [[3.5], [4.25]]);
+        assert!(side.take_back(1).is_none());
+        assert!(side.shared_of_texts(1).is_empty());
+    }
+
+    #[test]
+    fn inputs_are_those_of_a_layer_and_their_gradients_come_in_the_order_of_layers() {
+        let side = SideStreams::default();
+        assert!(!side.inputs_learn() && side.take_input_gradient().is_none());
+        side.set_inputs(row(&[1.0, 2.0, 3.0, 4.0]), 2, true);
+        assert_eq!(host(side.input(1)), [3.0, 4.0]);
+        side.set_input_gradient(1, row(&[7.0, 8.0]));
+        side.set_input_gradient(0, row(&[5.0, 6.0]));
+        assert_eq!(host(side.take_input_gradient().unwrap()), [5.0, 6.0, 7.0, 8.0]);
+        // Where nothing learns none is kept.
+        side.set_inputs(row(&[1.0]), 1, false);
+        assert!(!side.inputs_learn() && side.take_input_gradient().is_none());
+    }
+}

@@ -289,10 +289,13 @@ fn fast_portable_and_recomputed_gradients_are_the_same() {
     }
 }
 
-/// What layers hand on is rounded as all else is.
+/// What layers hand on is rounded as all else is. The same under PyTorch's autocast is 0.12 at most.
 #[test]
 fn gradients_in_mixed_bf16_are_those_in_f32_but_for_rounding() {
-    for case in Case::all() {
+    let hands_on = |case: &Case| case.model(Kernels::Fast).description.beside_stream() > 0;
+    let cases: Vec<_> = Case::all().into_iter().filter(hands_on).collect();
+    assert!(cases.len() > 2);
+    for case in cases {
         let batch = case.batch();
         let with = |arithmetic| {
             let mut model = case.adapted(Kernels::Fast, 0.0);
@@ -308,7 +311,7 @@ fn gradients_in_mixed_bf16_are_those_in_f32_but_for_rounding() {
         let (wide, short) = (all(&wide), all(&short));
         let error = square(&mut wide.iter().zip(&short).map(|(a, b)| a - b));
         let found = (error / square(&mut wide.iter().copied())).sqrt();
-        assert!(found > 1e-4 && found < 0.3, "{}: {found}", case.name);
+        assert!(found > 1e-4 && found < 0.2, "{}: {found}", case.name);
     }
 }
 

@@ -244,6 +244,13 @@ fn layers_that_share_and_have_inputs_of_their_own_are_trained_and_merged() {
     assert_eq!(changed_by_merge.len(), 2 * 9 + 2 * 7 + 1);
     assert_eq!(answer(&run, "merged"), answer(&run, artifact));
 
+    // Where no adapter stands beside what makes the layers' own inputs, nothing goes back there.
+    let some = r#"lora.target_modules=["q_proj", "k_proj"]"#;
+    run.succeeds(&["train", "adapter.toml", "--quiet", "--set", "name=some", "--set", some]);
+    let weights = run.path("checkpoints/some/artifact");
+    let (adapter, _) = read_tensors(&weights, "adapter_model.safetensors").unwrap();
+    assert_eq!(adapter.len(), 2 * (4 + 2));
+
     run.succeeds(&["train", "full.toml", "--quiet"]);
     let stays = |name: &String| {
         name.ends_with("layer_scalar") || OTHERS_OF_GEMMA4.iter().any(|(other, ..)| other == name)

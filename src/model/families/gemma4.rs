@@ -143,7 +143,7 @@ fn read(config: &ModelJson, kind: &Kind, names: CheckpointNames) -> Result<Descr
     dense.qk_norms = QueryKeyNorms::Heads;
     dense.logits = gemma::logits(config, None)?;
     dense.names = names;
-    let mut sliding = dense.sliding_layers(config, |index| (index + 1) % PATTERN != 0)?;
+    let mut sliding = dense.sliding_layers(config, |index| !(index + 1).is_multiple_of(PATTERN))?;
     if let Some(last) = sliding.last_mut() {
         *last = false; // whatever `layer_types` says, as the reference has it
     }

@@ -170,7 +170,7 @@ fn heads(
             let what = format!("has other heads in layer {index} than in {first}, of its kind");
             return Err(config.wrong(LAYERS_OF_THEIR_OWN, &what));
         }
-        if of.width % 2 != 0 || of.queries % of.kv_heads != 0 {
+        if !of.width.is_multiple_of(2) || !of.queries.is_multiple_of(of.kv_heads) {
             let what = format!(
                 "makes {} heads of keys of width {} in layer {index}: they must divide {} heads of \
                  queries, and the width must be even",

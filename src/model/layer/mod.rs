@@ -172,6 +172,9 @@ impl Layer {
             residuals.map(|of| Residual::read(&path, of, ropes, weights)).collect::<Result<_>>()?;
         let last_mixing = residuals.iter().rposition(|residual| residual.block.mixes());
         let last_mixing = last_mixing.expect("every layer of a description mixes tokens");
+        let is_input = |part: &Residual| matches!(part.block, Block::LayerInput(_));
+        let early = residuals[..last_mixing].iter().any(is_input);
+        assert!(!early, "inputs of a layer are added where tokens are no longer mixed");
         let scalar = match description.scalar {
             Some(name) => weights.number(&format!("{path}.{name}"))?,
             None => 1.0,
