@@ -164,16 +164,23 @@ def check(firebrand, family, folder):
     with torch.no_grad():
         for _ in range(WRITTEN):
             prompt = torch.cat([prompt, adapter(prompt).logits[:, -1:].argmax(-1)], 1)
-    written = tokenizer.decode(prompt[0, -WRITTEN:])
+    written = until_end(tokenizer.decode(prompt[0, -WRITTEN:]))
     ours = [run("generate", "--prompt", PROMPT, "--max-tokens", str(WRITTEN), "--device", "cpu",
                 name) for name in ("checkpoints/run", "merged")]
-    same = all(text.strip() == written.strip() for text in ours)
+    same = all(text.strip() == written for text in ours)
     same &= check_full(run, folder, tokenizer, before, tokens)
     print(f"{family:12} {len(trainable)} tensors of the adapter, effect {effect:.2f}, adapter and "
           f"merged differ by {distance:.1e}, texts {'are the same' if same else 'DIFFER'}")
     if not same:
         print("  ", repr(written), [text.strip() for text in ours])
     return same and distance < 1e-5 and effect > 1e-2
+
+
+def until_end(text):
+    """What is written before a turn or the text ends: Firebrand stops there."""
+    for end in ("<|im_end|>", "<|endoftext|>"):
+        text = text.split(end)[0]
+    return text.strip()
 
 
 def check_full(run, folder, tokenizer, before, tokens):
@@ -186,7 +193,7 @@ def check_full(run, folder, tokenizer, before, tokens):
         effect = (trained(tokens).logits - before).abs().max().item()
         for _ in range(WRITTEN):
             prompt = torch.cat([prompt, trained(prompt).logits[:, -1:].argmax(-1)], 1)
-    written = tokenizer.decode(prompt[0, -WRITTEN:]).strip()
+    written = until_end(tokenizer.decode(prompt[0, -WRITTEN:]))
     ours = run("generate", "--prompt", PROMPT, "--max-tokens", str(WRITTEN), "--device", "cpu",
                "checkpoints/full").strip()
     print(f"  full training: effect {effect:.2f}, texts {'are the same' if ours == written else 'DIFFER'}")
