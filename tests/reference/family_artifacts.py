@@ -47,8 +47,10 @@ GEMMA4_AUDIO = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, c
 KEYS = dict(SIZES, head_dim=8, global_head_dim=16, num_global_key_value_heads=1, sliding_window=16,
             attention_k_eq_v=True, layer_types=[SLIDING, SLIDING, FULL], rope_parameters=ROPES,
             final_logit_softcapping=30.0)
-DELTA = dict(head_dim=8, rms_norm_eps=1e-3, linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2,
-             linear_num_value_heads=4, layer_types=["linear_attention", "linear_attention", FULL])
+DELTA = dict(
+    head_dim=8, rms_norm_eps=1e-3, linear_key_head_dim=8, linear_value_head_dim=8,
+    linear_num_key_heads=2, linear_num_value_heads=4,
+    layer_types=["linear_attention", "linear_attention", FULL])
 FAMILIES = {
     "gemma4": dict(text_config=GEMMA4, vision_config=GEMMA4_VISION, audio_config=GEMMA4_AUDIO),
     "gemma4_text": GEMMA4,
@@ -167,7 +169,8 @@ def check(firebrand, family, folder):
     written = until_end(tokenizer.decode(prompt[0, -WRITTEN:]))
     ours = [run("generate", "--prompt", PROMPT, "--max-tokens", str(WRITTEN), "--device", "cpu",
                 name) for name in ("checkpoints/run", "merged")]
-    same = all(text.strip() == written for text in ours)
+    written = written.replace("\r", "\n")  # as the text of a process is read
+    same = all(text.strip() == written.strip() for text in ours)
     same &= check_full(run, folder, tokenizer, before, tokens)
     print(f"{family:12} {len(trainable)} tensors of the adapter, effect {effect:.2f}, adapter and "
           f"merged differ by {distance:.1e}, texts {'are the same' if same else 'DIFFER'}")

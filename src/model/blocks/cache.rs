@@ -27,9 +27,12 @@ impl RecurrentCache {
     /// of it at the last token, `[1, width, channels]`, with zeros before the beginning.
     pub fn extend(&mut self, x: Tensor<2>, width: usize) -> Tensor<3> {
         let [_, channels] = x.dims();
-        let held = self.window.take();
-        let held = held.unwrap_or_else(|| Tensor::zeros([width - 1, channels], &x.device()));
-        let all = Tensor::cat(vec![held, x], 0);
+        let zeros = || Tensor::zeros([width - 1, channels], &x.device());
+        let held = self.window.take().or_else(|| (width > 1).then(zeros));
+        let all = match held {
+            Some(held) => Tensor::cat(vec![held, x], 0),
+            None => x,
+        };
         let first = all.dims()[0] - width;
         let window = all.narrow(0, first, width);
         if width > 1 {

@@ -9,6 +9,7 @@
 use pulp::{Arch, NullaryFnOnce};
 
 use crate::ops::cpu::element::F32;
+use crate::ops::cpu::exponential::exponential;
 use crate::ops::cpu::packed::{Left, PackedRhs, View};
 use crate::ops::cpu::product::{Skipped, Term, add_product_here, product_here};
 
@@ -36,6 +37,18 @@ pub(super) struct Squares {
     pub decays: Vec<f32>,
     /// A, zero above the diagonal and on it.
     pub system: Vec<f32>,
+}
+
+/// What was computed of a chunk.
+pub struct Written {
+    /// The state before it.
+    pub before: Vec<f32>,
+    /// What that says of the keys, `k S`.
+    pub said: Vec<f32>,
+    /// V.
+    pub written: Vec<f32>,
+    /// See above.
+    pub(super) squares: Squares,
 }
 
 /// `Σ left · right`.
@@ -87,13 +100,12 @@ impl Chunk<'_> {
         let count = self.count();
         let keys = times(&[term(self.k, key_rows)]);
         let (mut decays, mut system) = (vec![0.0; count * count], vec![0.0; count * count]);
+        Arch::new().dispatch(Decays { sums: self.decay, target: &mut decays });
         for i in 0..count {
-            for j in 0..=i {
-                let (at, decay) = (i * count + j, (self.decay[i] - self.decay[j]).exp());
-                decays[at] = decay;
-                if j < i {
-                    system[at] = self.beta[i] * keys[at] * decay;
-                }
+            let row = i * count..i * count + i;
+            let products = keys[row.clone()].iter().zip(&decays[row.clone()]);
+            for (system, (key, decay)) in system[row].iter_mut().zip(products) {
+                *system = self.beta[i] * key * decay;
             }
         }
         Squares { keys, decays, system }
@@ -148,13 +160,34 @@ impl Chunk<'_> {
         output
     }
 
-    /// What is written; the state becomes that after the chunk.
-    pub fn write(&self, state: &mut [f32]) -> Vec<f32> {
+    /// What the gradient needs of a chunk; the state becomes that after it.
+    pub fn write(&self, state: &mut [f32]) -> Written {
         let squares = self.squares(&Packed::pack_rows(self.k));
         let said = times(&[term(self.k, &Packed::pack_cols(rows_of(state, self.k.columns)))]);
         let written = self.written(&said, &squares);
+        let before = state.to_vec();
         self.advance(state, &Packed::pack_cols(rows_of(&written, self.count())));
-        written
+        Written { before, said, written, squares }
+    }
+}
+
+/// Γ of the sums of the logarithms of decay, in a square of zeros.
+struct Decays<'a> {
+    sums: &'a [f32],
+    target: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Decays<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { sums, target } = self;
+        for (i, row) in target.chunks_exact_mut(sums.len()).enumerate() {
+            for (target, sum) in row[..=i].iter_mut().zip(sums) {
+                *target = exponential(sums[i] - sum);
+            }
+        }
     }
 }
 

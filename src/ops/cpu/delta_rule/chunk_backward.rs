@@ -2,7 +2,7 @@
 
 use pulp::{Arch, NullaryFnOnce};
 
-use super::chunk::{Chunk, Packed, Squares, rows_of, scaled, term, times};
+use super::chunk::{Chunk, Packed, Squares, Written, rows_of, scaled, term, times};
 use crate::ops::cpu::element::F32;
 use crate::ops::cpu::packed::{Left, View};
 use crate::ops::cpu::pointwise::dot;
@@ -25,13 +25,13 @@ pub struct ChunkGradients {
 /// What was computed of a chunk, and the gradients of c so far.
 pub struct ChunkBackward<'a> {
     chunk: &'a Chunk<'a>,
-    squares: Squares,
+    squares: &'a Squares,
     /// P.
     seen: Vec<f32>,
     /// V.
     written: View<'a, f32>,
     /// k S.
-    said: Vec<f32>,
+    said: &'a [f32],
     /// γ and κ.
     grown: Vec<f32>,
     late: Vec<f32>,
@@ -46,19 +46,14 @@ pub struct ChunkBackward<'a> {
 }
 
 impl<'a> ChunkBackward<'a> {
-    /// Of a chunk that began with a state and wrote what it did, for the gradient of its output.
-    pub fn new(
-        chunk: &'a Chunk<'a>,
-        (state, written): (&'a [f32], &'a [f32]),
-        d: View<'a, f32>,
-    ) -> Self {
-        let key_rows = Packed::pack_rows(chunk.k);
-        let squares = chunk.squares(&key_rows);
-        let (count, state) = (chunk.count(), rows_of(state, chunk.k.columns));
+    /// Of a chunk that wrote what it did, for the gradient of its output.
+    pub fn new(chunk: &'a Chunk<'a>, found: &'a Written, d: View<'a, f32>) -> Self {
+        let Written { before, said, written, squares } = found;
+        let (count, state) = (chunk.count(), rows_of(before, chunk.k.columns));
         let written = rows_of(written, count);
         Self {
-            seen: chunk.seen(&key_rows, &squares),
-            said: times(&[term(chunk.k, &Packed::pack_cols(state))]),
+            seen: chunk.seen(&Packed::pack_rows(chunk.k), squares),
+            said,
             grown: chunk.grown().collect(),
             late: chunk.late().collect(),
             written_rows: Packed::pack_rows(written),
@@ -178,7 +173,7 @@ impl<'a> ChunkBackward<'a> {
 
     /// The gradient of `qᵢ · kⱼ` in the place of that of P; what goes to the sums is added.
     fn through_decays(&mut self, d: &mut [f32]) {
-        let (count, squares) = (self.chunk.count(), &self.squares);
+        let (count, squares) = (self.chunk.count(), self.squares);
         for i in 0..count {
             for j in 0..count {
                 let at = i * count + j;
@@ -193,7 +188,7 @@ impl<'a> ChunkBackward<'a> {
     /// The gradient of `kᵢ · kⱼ`, of both orders at once, in the place of `dR Vᵀ`, of which the
     /// gradient of A is the negative below the diagonal. Returns that of β.
     fn through_system(&mut self, d: &mut [f32]) -> Vec<f32> {
-        let (count, squares) = (self.chunk.count(), &self.squares);
+        let (count, squares) = (self.chunk.count(), self.squares);
         let mut d_beta = vec![0.0; count];
         for i in 0..count {
             d[i * count + i] = 0.0;

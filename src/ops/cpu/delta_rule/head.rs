@@ -152,15 +152,12 @@ impl<'a> Head<'a> {
         // States before the chunks, and what these write.
         let (mut state, mut before) = (self.empty_state(), Vec::new());
         for chunk in self.chunks() {
-            let begin = state.clone();
-            let written = chunk.write(&mut state);
-            before.push((begin, written));
+            before.push(chunk.write(&mut state));
         }
         let (mut d_state, mut parts) = (self.empty_state(), Vec::new());
         for (number, chunk) in self.chunks().enumerate().rev() {
             let d = d.part((number * CHUNK, chunk.beta.len()), (0, heads.value_width));
-            let (begin, written) = &before[number];
-            let back = ChunkBackward::new(&chunk, (begin, written), d);
+            let back = ChunkBackward::new(&chunk, &before[number], d);
             parts.push(back.gradients(&mut d_state));
         }
         parts.reverse();
