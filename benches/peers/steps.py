@@ -40,7 +40,7 @@ dir = "{out}"
 [device]
 name = "cpu"
 """
-PARTS = ["steps", "epoch", "lengths", "start", "overhead"]
+PARTS = ["steps", "epoch", "lengths", "start", "overhead", "families"]
 WARM_UP = 2
 LENGTHS = (128, 256, 512, 1024, 2048)
 PRECISIONS = ("f32", "mixed-bf16")
@@ -138,6 +138,39 @@ class Bench:
                       f"| {statistics.median(ratios):.2f} ({min(ratios):.2f}, "
                       f"{max(ratios):.2f}) | {c / d:.2f} |")
                 print(f"| PyTorch + PEFT {name} | {b:.0f} | {d / 1e6:.0f} | | |", flush=True)
+
+    def families(self):
+        """A step of a random model of each family, the peaks of memory, and what `plan` says."""
+        from family_models import FAMILIES
+        wanted = self.options.families or list(FAMILIES)
+        print("\n| family, a row of 512 tokens, f32 | weights | tokens/s | theirs | ratio | peak MB "
+              "| of theirs | planned, of the peak |")
+        print("|---|---|---|---|---|---|---|---|")
+        base = self.options.model
+        for family in wanted:
+            made = self.folder / family
+            weights = int(subprocess.run(
+                [self.options.python, HERE / "family_models.py", base, made, family],
+                check=True, capture_output=True, text=True).stdout.split()[-1])
+            self.options.model = str(made)
+            config = self.config(self.texts, "text", 512, "max_steps = 6")
+            batches = self.folder / "batches.jsonl"
+            batches.write_text("\n".join(self.batches(config)))
+            plan = json.loads(subprocess.run(
+                [self.options.firebrand, "plan", config, "--json"], env=self.environment,
+                check=True, capture_output=True, text=True).stdout)
+            found = []
+            for _ in range(self.options.rounds):
+                a = self.ours(config, "train.precision=f32")
+                b = self.theirs("peft_lora.py", batches, config, "--device", "cpu",
+                                "--precision", "f32", "--warm-up", WARM_UP)
+                found.append((a["speed"], b["tokens_per_second"], a["peak"], b["peak_bytes"]))
+            a, b, c, d = (statistics.median(column) for column in zip(*found))
+            ratio = statistics.median(x / y for x, y, _, _ in found)
+            print(f"| `{family}` | {weights / 1e6:.0f} M | {a:.0f} | {b:.0f} | {ratio:.2f} "
+                  f"| {c / 1e6:.0f} | {c / d:.2f} | {planned(plan) / c:.2f} |", flush=True)
+            subprocess.run(["rm", "-rf", made], check=True)
+        self.options.model = base
 
     def epoch(self):
         records = self.folder / "chat.jsonl"
@@ -248,12 +281,18 @@ class Bench:
                   f"{statistics.median(found[1:]):.2f} |", flush=True)
 
 
+def planned(plan):
+    """Bytes of memory that a plan expects of the process."""
+    return plan["memory_bytes"]
+
+
 def main():
     parser = argparse.ArgumentParser()
     for name in ("python", "firebrand", "records", "model"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--families", nargs="*", help="of the part of this name; all by default")
     options = parser.parse_args()
     bench = Bench(options)
     for part in PARTS:

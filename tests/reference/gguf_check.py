@@ -18,11 +18,14 @@ tiny:    llama.cpp's logits against what transformers computed for the tiny mode
 rules:   as `tokens`, with each rule for splitting text that can be written, on the vocabulary of
          MODEL_DIR (byte-level BPE), and with a vocabulary of the SentencePiece kind.
 families: with the tiny models of families/, the texts that transformers wrote, of every family that
-         can be written; needs PyPI `xllamacpp`, torch and transformers.
+         can be written, by llama.cpp and by Firebrand from the GGUF file; needs PyPI `xllamacpp`,
+         torch and transformers.
+`rules` also compares the tokenizer that Firebrand reads from the file with the one it was made of.
 Exit code 1: something differs by more than the limit printed beside it.
 """
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -386,7 +389,28 @@ def check_rules(firebrand, source):
             if name in rules and written != name:
                 raise SystemExit(f"{name} was written as {written}")
             fine &= check_tokens(path, Path(folder) / name)
+            fine &= check_unpacked(firebrand, path, Path(folder) / name)
     return fine
+
+
+def unpacked_tokenizer(firebrand, path):
+    """The tokenizer that Firebrand makes of a GGUF file."""
+    from tokenizers import Tokenizer
+    with tempfile.TemporaryDirectory() as cache:
+        subprocess.run([firebrand, "generate", str(path), "--prompt", "a", "--max-tokens", "1"],
+                       check=True, capture_output=True, env=dict(os.environ, FIREBRAND_CACHE=cache))
+        return Tokenizer.from_file(str(next(Path(cache).glob("gguf/*/tokenizer.json"))))
+
+
+def check_unpacked(firebrand, path, folder):
+    from tokenizers import Tokenizer
+    ours, theirs = unpacked_tokenizer(firebrand, path), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    texts = TEXTS + random_texts()
+    other = [text for text in texts if ours.encode(text).ids != theirs.encode(text).ids
+             or ours.decode(ours.encode(text).ids) != theirs.decode(theirs.encode(text).ids)]
+    print(f"{folder.name}: {len(texts)} texts as they were, from the GGUF file" if not other else
+          f"{folder.name}: {len(other)} texts have other tokens from the GGUF file, first {other[0]!r}")
+    return not other
 
 
 def check_families(firebrand, cases):
@@ -440,6 +464,15 @@ def check_families(firebrand, cases):
                 fine, compared = fine and found == wanted, compared + 1
                 print(f"{case}: {'same' if found == wanted else f'{wanted!r} but llama.cpp'} "
                       f"{found!r}")
+                ours = subprocess.run(
+                    [firebrand, "generate", settings.model.path, "--device", "cpu", "--max-tokens",
+                     str(len(made["continuation"])), "--prompt",
+                     "".join(chr(0x21 + token) for token in made["prompt"])],
+                    check=True, capture_output=True, text=True,
+                    env=dict(os.environ, FIREBRAND_CACHE=f"{folder}/cache")).stdout.removesuffix("\n")
+                if ours != wanted:
+                    fine = False
+                    print(f"{case}: {wanted!r} but Firebrand from the GGUF file {ours!r}")
     print(f"{compared} texts compared")
     return fine and compared > 0
 
