@@ -84,7 +84,7 @@ impl GgufArchitecture {
         })
     }
 
-    /// Its `config.json`; `factors` are the numbers of the tensors that [`Self::factors`] names.
+    /// Its `config.json`; `factors` are the numbers of the tensors that [`Self::FACTORS`] names.
     ///
     /// # Errors
     /// When a key is missing, no such value, or asks for what is not understood.

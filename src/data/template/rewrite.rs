@@ -2,7 +2,7 @@
 //!
 //! The engine has operators of its own, which differ from Python's where types are mixed: `%`
 //! does not format strings, `'a' < 1` is no error, a slice is no list. Nothing of that can be set,
-//! so operators that may differ become calls of our functions ([`super::operators`]) in the
+//! so operators that may differ become calls of our functions (`objects/operators.rs`) in the
 //! source. What surely has the same meaning stays as it is: most of a template.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! What stands in a rewritten template in the place of operators ([`super::rewrite`]), and tests.
+//! What stands in a rewritten template in the place of operators (`template/rewrite.rs`), and tests.
 
 use std::cmp::Ordering;
 

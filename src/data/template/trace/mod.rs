@@ -4,7 +4,7 @@
 //! A value in which a content stands is a text of pieces: what is known, and contents from which
 //! something is taken at their ends. Only what is listed here is done with it: it is put together
 //! with other texts, stripped, printed, written as JSON, or asked a question that has an answer for
-//! every content ([`Question`]). Of a number, a list or an object that is not known it may be asked
+//! every content (`Question`). Of a number, a list or an object that is not known it may be asked
 //! of which kind it is, and what lies in it. The answers of the conversation at hand decide how the
 //! template goes on, and are noted: for other contents that answer the same, the template does the
 //! same. Whatever else a template does, with contents or without, is not followed, and nothing is
