@@ -1,4 +1,4 @@
-//! What stands in a rewritten template in the place of operators (`template/rewrite.rs`), and tests.
+//! What stands in a rewritten template (`template/rewrite.rs`) in the place of operators and tests.
 
 use std::cmp::Ordering;
 
