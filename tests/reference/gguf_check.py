@@ -431,7 +431,7 @@ def check_families(firebrand, cases):
             parameters = make_families.model_of(case).named_parameters()
             save_file({name: values.detach().numpy() for name, values in parameters},
                       model / "model.safetensors", metadata={"format": "pt"})
-            rows = known["config"]["vocab_size"]
+            rows = known["config"].get("text_config", known["config"])["vocab_size"]
             (model / "tokenizer.json").write_text(json.dumps(tiny_tokenizer(rows)))
             (model / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
             made = subprocess.run([firebrand, "export", str(model), "--type", "f32", "--no-sign",
