@@ -242,7 +242,7 @@ fn ggufs() -> Vec<Vec<u8>> {
 
 fn gguf(bytes: &[u8], folder: &Path) {
     let path = put(folder, "model.gguf", bytes);
-    let _ = unpack(&path, folder);
+    let _ = unpack(&path, folder, |_| {});
 }
 
 fn weights() -> Vec<Vec<u8>> {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::file::GgufTensor;
 use super::metadata::Metadata;
+use super::names::{LAYER, TURNED};
 
 /// An architecture.
 pub struct GgufArchitecture {
@@ -32,21 +33,6 @@ const ARCHITECTURES: [GgufArchitecture; 6] = [
     GgufArchitecture { name: "granite", model_type: "granite", turned: true, more: granite },
 ];
 
-/// Names inside a layer: llama.cpp's, and those of Hugging Face.
-const LAYER: [(&str, &str); 12] = [
-    ("attn_norm", "input_layernorm"),
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_qkv", "self_attn.qkv_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("attn_q_norm", "self_attn.q_norm"),
-    ("attn_k_norm", "self_attn.k_norm"),
-    ("ffn_norm", "post_attention_layernorm"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
-];
 /// What Llama 3 divides its frequencies by.
 const ROPE_FREQS: &str = "rope_freqs.weight";
 const ROPE_LONG: &str = "rope_factors_long.weight";
@@ -165,11 +151,13 @@ impl GgufArchitecture {
             {
                 return None;
             }
-            let (_, ours) = LAYER.iter().find(|(theirs, _)| *theirs == module)?;
             // Phi-3 has gate and up in one.
-            let fused = self.name == "phi3" && module == "ffn_up";
-            let ours = if fused { "mlp.gate_up_proj" } else { ours };
-            let turned = match self.turned && matches!(module, "attn_q" | "attn_k") {
+            let wanted = |(ours, theirs): &&(&str, &str)| {
+                let fused = *ours == "mlp.gate_up_proj";
+                *theirs == module && (module != "ffn_up" || fused == (self.name == "phi3"))
+            };
+            let (ours, _) = LAYER.iter().find(wanted)?;
+            let turned = match self.turned && TURNED.contains(ours) {
                 true => Some(usize::try_from(config["head_dim"].as_u64()?).ok()?),
                 false => None,
             };

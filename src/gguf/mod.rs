@@ -11,9 +11,13 @@ mod architectures;
 mod blocks;
 mod file;
 mod metadata;
+mod names;
+mod splitting;
 mod tokenizer;
 mod unpack;
 
 pub use blocks::TensorType;
 pub use file::GgufFile;
+pub use names::{LAYER, TURNED, Turn, turn};
+pub use splitting::{ONE_DIGIT, THREE_DIGITS, rule};
 pub use unpack::{is_gguf, source_of, unpack};

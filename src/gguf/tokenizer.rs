@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::metadata::{Metadata, MetadataValue};
+use super::splitting::{ONE_DIGIT, THREE_DIGITS, rule};
 
 /// Kinds of tokens (`enum llama_token_type`).
 const UNKNOWN: u64 = 2;
@@ -17,10 +18,6 @@ const USER_DEFINED: u64 = 4;
 const UNUSED: u64 = 5;
 /// What stands for a space in vocabularies of the SentencePiece kind.
 const MARK: &str = "\u{2581}";
-
-const QUOTES: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
-const WORDS: &str = r"|[^\r\n\p{L}\p{N}]?\p{L}+|";
-const OTHERS: &str = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// How a text is split before it is merged, by the name in `tokenizer.ggml.pre`.
 enum Splitting {
@@ -39,12 +36,12 @@ const SPLITTINGS: [(&str, Splitting); 11] = [
     ("starcoder", Splitting::Digits),
     ("refact", Splitting::Digits),
     ("command-r", Splitting::Digits),
-    ("llama-bpe", Splitting::Numbers(r"\p{N}{1,3}", true)),
-    ("llama3", Splitting::Numbers(r"\p{N}{1,3}", true)),
-    ("llama-v3", Splitting::Numbers(r"\p{N}{1,3}", true)),
-    ("dbrx", Splitting::Numbers(r"\p{N}{1,3}", false)),
-    ("smaug-bpe", Splitting::Numbers(r"\p{N}{1,3}", false)),
-    ("qwen2", Splitting::Numbers(r"\p{N}", false)),
+    ("llama-bpe", Splitting::Numbers(THREE_DIGITS, true)),
+    ("llama3", Splitting::Numbers(THREE_DIGITS, true)),
+    ("llama-v3", Splitting::Numbers(THREE_DIGITS, true)),
+    ("dbrx", Splitting::Numbers(THREE_DIGITS, false)),
+    ("smaug-bpe", Splitting::Numbers(THREE_DIGITS, false)),
+    ("qwen2", Splitting::Numbers(ONE_DIGIT, false)),
 ];
 
 /// The files of a tokenizer.
@@ -212,9 +209,8 @@ impl<'a> Section<'a> {
                 (vec![json!({ "type": "Digits", "individual_digits": true }), bytes(true)], false)
             }
             Splitting::Numbers(numbers, whole_words) => {
-                let rule = format!("{QUOTES}{WORDS}{numbers}{OTHERS}");
                 let split = json!({
-                    "type": "Split", "pattern": { "Regex": rule }, "behavior": "Isolated",
+                    "type": "Split", "pattern": { "Regex": rule(numbers) }, "behavior": "Isolated",
                     "invert": false,
                 });
                 (vec![split, bytes(false)], *whole_words)

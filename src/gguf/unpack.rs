@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::architectures::{GgufArchitecture, TensorTarget};
 use super::file::{GgufFile, GgufTensor};
+use super::names::{Turn, turn};
 use super::tokenizer::{self, TokenizerFiles};
 use crate::error::{Context, Error, Result};
+use crate::event;
 use crate::files::{
     FileEntry, create_dir_new, has_file, hash_file, read_json, remove_dir, rename_new, sync_dir,
     write_synced,
@@ -26,19 +28,19 @@ pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
 }
 
-/// The model directory of a GGUF file, below `cache`: made now if it is not there. The digest of
-/// the file, which names the directory, is taken each time.
+/// The model directory of a GGUF file, below `cache`: made now if it is not there, of which `tell`
+/// hears. The digest of the file, which names the directory, is taken each time.
 ///
 /// # Errors
 /// When the file cannot be read, or says something that has no counterpart here.
-pub fn unpack(path: &Path, cache: &Path) -> Result<(PathBuf, FileEntry)> {
+pub fn unpack(path: &Path, cache: &Path, tell: impl FnOnce(&str)) -> Result<(PathBuf, FileEntry)> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let source = hash_file(path, &name.unwrap_or_default())?;
     let folder = cache.join("gguf").join(format!("{}-{FORM}", source.sha256));
     if !has_file(&folder.join(SOURCE_FILE))? {
         let made = cache.join("gguf").join(format!(".{}.{}", source.sha256, std::process::id()));
         std::fs::create_dir_all(cache.join("gguf")).context_at("cannot make a folder", cache)?;
-        let done = make(path, &made, &source).and_then(|()| put(&made, &folder));
+        let done = make(path, &made, &source, tell).and_then(|()| put(&made, &folder));
         if done.is_err() {
             let _ = remove_dir(&made);
         }
@@ -72,7 +74,7 @@ fn put(made: &Path, folder: &Path) -> Result<()> {
     }
 }
 
-fn make(path: &Path, folder: &Path, source: &FileEntry) -> Result<()> {
+fn make(path: &Path, folder: &Path, source: &FileEntry, tell: impl FnOnce(&str)) -> Result<()> {
     let mut file = GgufFile::open(path)?;
     let refused = |why: String| {
         Error::model("this GGUF file cannot be a base")
@@ -101,6 +103,11 @@ fn make(path: &Path, folder: &Path, source: &FileEntry) -> Result<()> {
         return Err(refused("two of its tensors have one name in a checkpoint".to_owned()));
     }
     let files = tokenizer::read(&file.metadata).map_err(refused)?;
+    tell(&format!(
+        "unpacking `{}` into a model directory in the cache, once: {}",
+        path.display(),
+        event::bytes(unpacked_bytes(&targets))
+    ));
     create_dir_new(folder)?;
     write_texts(folder, config, files, &targets)?;
     let specs = targets.iter().map(|(name, (_, tensor))| TensorSpec {
@@ -129,6 +136,13 @@ fn make(path: &Path, folder: &Path, source: &FileEntry) -> Result<()> {
     // Last: it says that all else is there.
     let json = json!({ "file": source, "firebrand": env!("CARGO_PKG_VERSION") });
     write_text(folder, SOURCE_FILE, &json)
+}
+
+fn unpacked_bytes(targets: &BTreeMap<String, (TensorTarget, GgufTensor)>) -> u64 {
+    let bytes = |tensor: &GgufTensor| {
+        tensor.shape.iter().product::<usize>() as u64 * element(tensor).size() as u64
+    };
+    targets.values().map(|(_, tensor)| bytes(tensor)).sum()
 }
 
 /// Quantised numbers have more digits than 16 bits hold.
@@ -169,34 +183,10 @@ fn write_text(folder: &Path, name: &str, json: &Value) -> Result<()> {
     write_synced(&folder.join(name), text.as_bytes())
 }
 
-/// Rows of heads as transformers has them, two halves, where llama.cpp has neighbours. A bias is a
-/// row of one number each.
+/// Rows of heads as transformers has them. A bias is a row of one number each.
 fn turned_back(values: &[f32], head: usize, shape: &[usize]) -> Option<Vec<f32>> {
     let width: usize = shape.iter().skip(1).product();
-    let (half, size) = (head / 2, head * width);
-    (size > 0 && values.len().is_multiple_of(size) && head.is_multiple_of(2)).then_some(())?;
-    let mut turned = vec![0.0; values.len()];
-    for (head, out) in values.chunks_exact(size).zip(turned.chunks_exact_mut(size)) {
-        for row in 0..half {
-            for part in 0..2 {
-                let (from, to) = ((2 * row + part) * width, (part * half + row) * width);
-                out[to..to + width].copy_from_slice(&head[from..from + width]);
-            }
-        }
-    }
-    Some(turned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn neighbours_become_halves_in_every_head() {
-        let rows = [0.0, 2.0, 1.0, 3.0, 10.0, 12.0, 11.0, 13.0];
-        let halves = [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0];
-        assert_eq!(turned_back(&rows, 4, &[8, 1]).unwrap(), halves);
-        assert_eq!(turned_back(&rows, 4, &[8]).unwrap(), halves);
-        assert_eq!(turned_back(&rows, 3, &[8]), None);
-    }
+    let size = head.checked_mul(width)?;
+    let whole = size > 0 && values.len().is_multiple_of(size) && head.is_multiple_of(2);
+    whole.then(|| turn(values, (head, width), Turn::ToHalves))
 }

@@ -156,7 +156,9 @@ impl Supply {
 
     /// The model directory that a GGUF file becomes; `locked` is what a hub says of the file.
     fn unpacked(&self, path: &Path, name: &str, locked: Option<Locked>) -> Result<ModelDirectory> {
-        let (folder, FileEntry { path: file, size, sha256 }) = gguf::unpack(path, &self.cache)?;
+        let tell = |text: &str| self.transfers.tell(text);
+        let (folder, entry) = gguf::unpack(path, &self.cache, tell)?;
+        let FileEntry { path: file, size, sha256 } = entry;
         let locked = locked.unwrap_or_else(|| {
             let sha256 = Some(sha256);
             let file = LockedFile { path: file, size, rows: None, sha256, oid: None };

@@ -254,11 +254,6 @@ fn changed(run: &Run, folder: &str) -> Vec<String> {
     before.keys().filter(|name| before[*name] != after[*name]).cloned().collect()
 }
 
-fn answer(run: &Run, model: &str) -> String {
-    let ask = ["generate", "--prompt", "What is 3 plus 4?", "--max-tokens", "6", "--chat"];
-    run.succeeds(&[&ask[..], &["--device", "cpu", model]].concat())
-}
-
 #[test]
 fn an_adapter_is_of_the_text_part_and_a_merge_changes_nothing_else() {
     let run = checkpoint();
@@ -277,7 +272,7 @@ fn an_adapter_is_of_the_text_part_and_a_merge_changes_nothing_else() {
     let changed = changed(&run, "merged");
     assert_eq!(changed.len(), 5 + 4 + 2 * 3);
     assert!(changed.iter().all(linear), "{changed:?}");
-    assert_eq!(answer(&run, "merged"), answer(&run, artifact));
+    assert_eq!(run.answer("merged"), run.answer(artifact));
 }
 
 #[test]
@@ -290,7 +285,7 @@ fn full_training_changes_all_of_the_text_model_and_goes_on_after_a_stop() {
         .filter(|name| OTHERS.iter().all(|(other, ..)| other != name))
         .collect();
     assert_eq!(changed(&run, artifact), all);
-    assert!(!answer(&run, artifact).is_empty());
+    assert!(!run.answer(artifact).is_empty());
     let again = ["train", "full.toml", "--quiet", "--set", "name=often"];
     for _ in 0..2 {
         run.succeeds(&[&again[..], &["--stop-after-steps", "1"]].concat());
@@ -313,5 +308,5 @@ fn a_text_model_is_trained_from_random_weights() {
     let drawn = tensors(&run, artifact);
     assert_eq!(drawn["model.layers.0.linear_attn.conv1d.weight"].1, [64, 1, 4]);
     assert!(drawn.keys().all(|name| name.starts_with("model.") || name == "lm_head.weight"));
-    assert!(!answer(&run, artifact).is_empty());
+    assert!(!run.answer(artifact).is_empty());
 }

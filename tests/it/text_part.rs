@@ -140,11 +140,6 @@ fn changed(run: &Run, folder: &str) -> Vec<String> {
     before.keys().filter(|name| before[*name] != after[*name]).cloned().collect()
 }
 
-fn answer(run: &Run, model: &str) -> String {
-    let ask = ["generate", "--prompt", "What is 3 plus 4?", "--max-tokens", "6", "--chat"];
-    run.succeeds(&[&ask[..], &["--device", "cpu", model]].concat())
-}
-
 #[test]
 fn an_adapter_is_of_the_text_part_and_a_merge_changes_nothing_else() {
     let run = checkpoint();
@@ -170,7 +165,7 @@ fn an_adapter_is_of_the_text_part_and_a_merge_changes_nothing_else() {
     let changed = changed(&run, "merged");
     assert_eq!(changed.len(), 2 * 7);
     assert!(changed.iter().all(|name| linear(name) && name.starts_with("language_model.model.")));
-    assert_eq!(answer(&run, "merged"), answer(&run, artifact));
+    assert_eq!(run.answer("merged"), run.answer(artifact));
     assert_eq!(run.read("merged/preprocessor_config.json"), "{\"size\": 16}");
     let merged: Value = serde_json::from_str(&run.read("merged/config.json")).unwrap();
     assert_eq!(merged["vision_config"], config()["vision_config"]);
@@ -198,7 +193,7 @@ fn a_merge_in_another_format_leaves_the_rest_in_its_own() {
             let size = info.dtype.bitsize() / 8;
             assert_eq!((8 + header + info.data_offsets.0) % size, 0, "{tensor}");
         }
-        assert!(!answer(&run, name).is_empty());
+        assert!(!run.answer(name).is_empty());
     }
 }
 
@@ -215,7 +210,7 @@ fn full_training_writes_the_rest_as_it_is() {
     assert_eq!(changed, text);
     assert_eq!(run.read(&format!("{artifact}/preprocessor_config.json")), "{\"size\": 16}");
     run.succeeds(&["verify", "checkpoints/full"]);
-    assert!(!answer(&run, artifact).is_empty());
+    assert!(!run.answer(artifact).is_empty());
 
     let random = ["train", "full.toml", "--set", "name=drawn", "--set", "model.init=random"];
     let random = run.fails(2, &random);
@@ -242,7 +237,7 @@ fn layers_that_share_and_have_inputs_of_their_own_are_trained_and_merged() {
     run.succeeds(&["merge", artifact, "--out", "merged"]);
     let changed_by_merge = changed(&run, "merged");
     assert_eq!(changed_by_merge.len(), 2 * 9 + 2 * 7 + 1);
-    assert_eq!(answer(&run, "merged"), answer(&run, artifact));
+    assert_eq!(run.answer("merged"), run.answer(artifact));
 
     // Where no adapter stands beside what makes the layers' own inputs, nothing goes back there.
     let some = r#"lora.target_modules=["q_proj", "k_proj"]"#;
@@ -258,7 +253,7 @@ fn layers_that_share_and_have_inputs_of_their_own_are_trained_and_merged() {
     let learns = tensors(&run, "seeing", FILE).into_keys().filter(|name| !stays(name));
     assert_eq!(changed(&run, "checkpoints/full/artifact"), learns.collect::<Vec<_>>());
     run.succeeds(&["verify", "checkpoints/full"]);
-    assert!(!answer(&run, "checkpoints/full/artifact").is_empty());
+    assert!(!run.answer("checkpoints/full/artifact").is_empty());
     let error = run.fails(2, &["export", "merged", "--out", "gguf"]);
     let (error, _families) = error.split_once("\nhint").unwrap();
     says(
@@ -273,7 +268,7 @@ error[export]: models of the family `gemma4` cannot be written as GGUF
 #[test]
 fn names_of_both_kinds_are_read_and_a_tensor_by_both_is_refused() {
     let run = checkpoint();
-    let asked = answer(&run, "seeing");
+    let asked = run.answer("seeing");
     let mut all = tensors(&run, "seeing", FILE);
     let rewrite = |all: &Tensors| {
         fs::remove_file(run.path("seeing").join(FILE)).unwrap();
@@ -296,7 +291,7 @@ fn names_of_both_kinds_are_read_and_a_tensor_by_both_is_refused() {
     };
     all = all.into_iter().map(|(name, of)| (new(name), of)).collect();
     rewrite(&all);
-    assert_eq!(answer(&run, "seeing"), asked);
+    assert_eq!(run.answer("seeing"), asked);
     let norm = all["model.language_model.norm.weight"].clone();
     all.insert("language_model.model.norm.weight".to_owned(), norm);
     rewrite(&all);

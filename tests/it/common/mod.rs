@@ -298,11 +298,16 @@ impl Run {
         stderr
     }
 
-    /// Runs a command that must fail with this exit code, and compares its errors: all of stderr
-    /// from the first one on.
+    /// Runs a command that must fail with this exit code, and compares all of its stderr.
     #[track_caller]
     pub fn fails_with(&self, code: i32, arguments: &[&str], errors: Inline) {
         says(self.fails(code, arguments), errors);
+    }
+
+    /// What a model answers in a chat, in a few tokens.
+    pub fn answer(&self, model: &str) -> String {
+        let ask = ["generate", "--prompt", "What is 3 plus 4?", "--max-tokens", "6", "--chat"];
+        self.succeeds(&[&ask[..], &["--device", "cpu", model]].concat())
     }
 
     /// Trains the base model, so that there is something to adapt.

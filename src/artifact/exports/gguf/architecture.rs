@@ -4,6 +4,7 @@
 
 use super::file::Keys;
 use crate::error::{Error, Result};
+use crate::gguf::{LAYER, TURNED};
 use crate::model::description::{
     AttentionDescription, BlockDescription, Description, GatedMlpDescription, LayerDescription,
     NormGain, ResidualDescription, Rope,
@@ -32,28 +33,10 @@ pub struct Architecture {
     unturned_every: Option<usize>,
 }
 
-const ATTENTION: Names = &[
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.k_proj", "attn_k"),
-    ("self_attn.v_proj", "attn_v"),
-    ("self_attn.o_proj", "attn_output"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-    ("input_layernorm", "attn_norm"),
-    ("post_attention_layernorm", "ffn_norm"),
-    ("self_attn.q_norm", "attn_q_norm"),
-    ("self_attn.k_norm", "attn_k_norm"),
-    // Of Phi-3, which has one for several.
-    ("self_attn.qkv_proj", "attn_qkv"),
-    ("mlp.gate_up_proj", "ffn_up"),
-];
-const TURNED: &[&str] = &["self_attn.q_proj", "self_attn.k_proj"];
-
 const LLAMA: Architecture = Architecture {
     model_type: "llama",
     name: "llama",
-    layer: ATTENTION,
+    layer: LAYER,
     turned: TURNED,
     biases: true,
     multipliers: false,
@@ -312,37 +295,5 @@ impl Architecture {
             ],
             _ => Vec::new(),
         }
-    }
-}
-
-/// Turns the rows of whole heads from two halves to neighbours: row `i` of the first half and row
-/// `i` of the second come to lie beside each other.
-pub fn turn(values: &[f32], head_width: usize, width: usize) -> Vec<f32> {
-    let half = head_width / 2;
-    let mut turned = vec![0.0; values.len()];
-    let heads = values.chunks_exact(head_width * width);
-    for (head, out) in heads.zip(turned.chunks_exact_mut(head_width * width)) {
-        for row in 0..half {
-            for part in 0..2 {
-                let from = (part * half + row) * width;
-                let to = (2 * row + part) * width;
-                out[to..to + width].copy_from_slice(&head[from..from + width]);
-            }
-        }
-    }
-    turned
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn halves_become_neighbours_in_every_head() {
-        // Two heads of four rows of one number.
-        let rows = [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0];
-        assert_eq!(turn(&rows, 4, 1), [0.0, 2.0, 1.0, 3.0, 10.0, 12.0, 11.0, 13.0]);
-        // One head of two rows of two numbers stays as it is.
-        assert_eq!(turn(&[1.0, 2.0, 3.0, 4.0], 2, 2), [1.0, 2.0, 3.0, 4.0]);
     }
 }

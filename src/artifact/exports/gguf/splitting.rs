@@ -6,10 +6,7 @@
 
 use serde_json::Value;
 
-const QUOTES: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
-/// The rest of the rules of GPT-4, Llama 3 and Qwen 2 behind the one for digits.
-const WORDS: &str = r"|[^\r\n\p{L}\p{N}]?\p{L}+|";
-const OTHERS: &str = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+use crate::gguf::{ONE_DIGIT, THREE_DIGITS, rule as split_rule};
 
 /// The name of the rules, or what about them llama.cpp has no name for.
 pub fn name(pre_tokenizer: &Value, ignore_merges: bool) -> Result<&'static str, String> {
@@ -59,8 +56,8 @@ fn of_pattern(rule: &Value) -> Result<&'static str, String> {
     let (Some(pattern), true, true) = (pattern, whole, rule["type"] == "Split") else {
         return Err("llama.cpp has no name for its way of splitting text".to_owned());
     };
-    for (digits, name) in [(r"\p{N}{1,3}", "llama-bpe"), (r"\p{N}", "qwen2")] {
-        if pattern == format!("{QUOTES}{WORDS}{digits}{OTHERS}") {
+    for (digits, name) in [(THREE_DIGITS, "llama-bpe"), (ONE_DIGIT, "qwen2")] {
+        if pattern == split_rule(digits) {
             return Ok(name);
         }
     }

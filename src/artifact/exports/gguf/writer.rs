@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::architecture::{Architecture, head_width, turn};
+use super::architecture::{Architecture, head_width};
 use super::file::{ALIGNMENT, Keys, Tensor, header};
 use super::numbers::NumberFormat;
 use crate::artifact::merge::{Rows, Sink, Weights};
 use crate::error::{Error, Result};
 use crate::files::{NewFile, failed};
+use crate::gguf::{Turn, turn};
 use crate::model::Description;
 use crate::weights::{Element, ShardStream, TensorPlace, to_f32};
 
@@ -182,7 +183,7 @@ impl Sink for Writer {
                 .hint("`--type bf16` and `--type f32` have room for every finite number"));
         }
         if let Some([head, row]) = plan.turned {
-            values = turn(&values, head, row);
+            values = turn(&values, (head, row), Turn::ToNeighbours);
         }
         let bytes = plan.numbers.encode(&values);
         *written += bytes.len() as u64;
