@@ -105,6 +105,9 @@ impl Stencil {
         if !(in_order && is_bare(conversation)) {
             return false;
         }
+        // Probes are no words that could stand there by accident: that they are not written is
+        // what `hand` finds.
+        let filled = pieces.write(holes);
         let Ok((taken, handed)) = hand(template, conversation, find_turns) else { return false };
         let detail = |unused: &Unused| unused.loss == Loss::Detail && unused.by == TEMPLATE;
         if !handed.unused.iter().all(detail) {
@@ -113,7 +116,7 @@ impl Stencil {
         if !find_turns {
             self.unused.clone_from(&handed.unused);
         }
-        let filled = self.fill(conversation, holes, find_turns);
+        let filled = filled.and_then(|filled| self.handed(conversation, filled, find_turns));
         *taken == *conversation && filled == Some(handed)
     }
 }

@@ -179,13 +179,24 @@ impl Stencil {
         holes: &[Hole],
         find_turns: bool,
     ) -> Option<Handed> {
-        let Conversation { messages, not_targets, .. } = conversation;
         self.is_bare.get(usize::from(find_turns)).filter(|bare| **bare)?;
-        let Foretold::Text(pieces) = self.foretold(messages.len(), false)? else { return None };
-        let filled = pieces.write(holes)?;
-        if !self.beside.iter().all(|beside| beside.is_missing(&filled.text, holes)) {
+        let Foretold::Text(pieces) = self.foretold(conversation.messages.len(), false)? else {
             return None;
-        }
+        };
+        let filled = pieces.write(holes)?;
+        let is_missing = |beside: &Beside| beside.is_missing(&filled.text, holes);
+        self.beside.iter().all(is_missing).then_some(())?;
+        self.handed(conversation, filled, find_turns)
+    }
+
+    /// The turns of what was put together, where what stands beside the contents is missing.
+    fn handed(
+        &self,
+        conversation: &Conversation,
+        filled: Written,
+        find_turns: bool,
+    ) -> Option<Handed> {
+        let Conversation { messages, not_targets, .. } = conversation;
         let mut owned = Owned::new();
         if let (Some(marks), true) = (&self.marks, find_turns) {
             for mark in marks.iter().map(|mark| filled.range(mark)) {

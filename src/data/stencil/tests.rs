@@ -269,6 +269,33 @@ fn what_may_be_written_otherwise_is_left_to_the_template() {
     }
 }
 
+/// Else each would be looked at as if nothing were known of the template.
+#[test]
+fn fields_that_a_template_leaves_out_are_told_without_looking_at_each_record() {
+    let of = |content: &str, author: &str| Conversation {
+        messages: vec![
+            json!({ "role": "user", "content": content, "id": "7", "stamp": 3, "author": author }),
+            json!({ "role": "assistant", "content": "so be it", "stamp": 4, "author": author }),
+        ],
+        ..Conversation::default()
+    };
+    let template = ChatTemplate::new(TEMPLATES[0], "t", BTreeMap::new()).unwrap();
+    let conversation = of("what is it", "Ann");
+    let plain = Plain::of(&conversation).unwrap();
+    let stencil = stencil(&template, &plain).unwrap();
+    for find_turns in [false, true] {
+        let filled = stencil.fill(&conversation, &plain.holes, find_turns).unwrap();
+        let handed = hand(&template, &conversation, find_turns).unwrap().1;
+        assert_eq!(filled, handed);
+        let what: Vec<&str> = handed.unused.iter().map(|unused| unused.what.as_str()).collect();
+        assert_eq!(what, ["`stamp` of messages", "`author` of messages"]);
+    }
+    // Where it may be written, more must be looked at.
+    let other = of("the author is Ann", "Ann");
+    let plain = Plain::of(&other).unwrap();
+    assert!(stencil.fill(&other, &plain.holes, true).is_none());
+}
+
 /// What a template may do in a loop with the message `m`.
 const SNIPPETS: [&str; 82] = [
     "{{ m.content | upper }}",
