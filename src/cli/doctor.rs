@@ -16,12 +16,13 @@ use crate::engine::parity::{Parity, parity};
 use crate::error::{Context, Error, Result, printable};
 use crate::event::bytes;
 use crate::files::{DiskSpeed, cache_home, disk_speed};
+use crate::ops::cpu::{ProductSpeed, product_speed};
 
 /// Check that this machine computes right, and say what it is: text to paste into a report
 ///
 /// Names driver, limits and number formats of the device; compares every operation, forward and
-/// backward, and a step with each kind of adapter on it with the CPU; measures the disks of
-/// checkpoints and cache. Exit code 0: everything is right; 1: something computes wrong.
+/// backward, and a step with each kind of adapter on it with the CPU; measures matrix products of
+/// the CPU, and the disks of checkpoints and cache. Exit code 0: everything is right; 1: something computes wrong.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// As `device.name` in a configuration, such as auto, gpu:1, vulkan or software
@@ -57,6 +58,7 @@ struct Report {
     wgpu: &'static str,
     system: String,
     processor: Processor,
+    products: ProductSpeed,
     devices: Survey,
     device: String,
     backend: &'static str,
@@ -115,6 +117,7 @@ fn examine(opened: &OpenedDevice, checkpoints: &Path) -> Result<Report> {
         wgpu: env!("FIREBRAND_WGPU"),
         system: system(),
         processor: device::processor(),
+        products: product_speed(),
         devices,
         device: opened.name.clone(),
         backend: opened.backend,
@@ -215,6 +218,7 @@ fn lines(report: &Report) -> Vec<String> {
         processor.instructions.join(" "),
         if processor.sha { "SHA-256 in hardware" } else { "no SHA-256 in hardware" }
     ));
+    lines.push(products(&report.products));
     lines.extend(devices::lines(&report.devices));
     lines.push(format!("device      {}: {}", report.device, report.reason));
     lines.push(format!("precision   {}: {}", report.precision, report.precision_reason));
@@ -239,6 +243,19 @@ fn lines(report: &Report) -> Vec<String> {
     lines.push(String::new());
     lines.push(format!("verdict: {}", report.verdict));
     lines
+}
+
+fn products(speed: &ProductSpeed) -> String {
+    let bf16 = speed.bf16_gflops.map_or(String::new(), |gflops| format!(", bf16 {gflops:.0}"));
+    format!(
+        "products    f32 {:.0} GFLOP/s{bf16} on {} threads; {:.0} at most in f32, reached to {:.0} %; \
+         steps of {}",
+        speed.f32_gflops,
+        speed.threads,
+        speed.peak_gflops,
+        100.0 * speed.f32_gflops / speed.peak_gflops,
+        speed.step_depth
+    )
 }
 
 fn disk(speed: &DiskSpeed) -> String {

@@ -96,8 +96,8 @@ impl Linear {
             Matrix::Tensor(weight) => project(x, weight.value.clone(), context.computing),
             Matrix::Coded(codes) => {
                 let held = cpu::HostTensor::coded(codes.clone());
-                let few = cpu::few_rows_of(&x, &held, context.computing.arithmetic);
-                few.unwrap_or_else(|| project(x, self.values(), context.computing))
+                let y = cpu::project_with(&x, &held, context.computing);
+                y.unwrap_or_else(|| project(x, self.values(), context.computing))
             }
         }
     }

@@ -5,7 +5,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use crate::device::ComputeConfig;
 use crate::model::{Gradients, Parameter, Visitor};
-use crate::ops::cpu::few_rows;
+use crate::ops::cpu;
 use crate::ops::{product, wide};
 
 /// What stands between the path of a matrix and the number of its piece.
@@ -100,7 +100,7 @@ impl VocabularyMatrix {
     /// `x · matrixᵀ` for `x: [tokens, hidden]`: a score for each token of the vocabulary.
     pub fn scores(&self, x: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
         let parts = self.pieces.iter().map(|piece| {
-            few_rows(x, &piece.value, computing.arithmetic).unwrap_or_else(|| {
+            cpu::project(x, &piece.value, computing).unwrap_or_else(|| {
                 product(x.clone(), piece.value.clone().transpose(), computing.arithmetic)
             })
         });

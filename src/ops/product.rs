@@ -11,8 +11,7 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
 use crate::device::{Arithmetic, ComputeConfig};
-use crate::ops::cpu::few_rows;
-use crate::ops::wide;
+use crate::ops::{cpu, wide};
 
 /// Products with factors in 16 bits and results in 32.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
@@ -108,7 +107,7 @@ pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, arithmetic: Arithmeti
 /// `x · wᵀ` for `x: [tokens, in]` and `w: [out, in]`, no more at once than the device takes.
 pub fn project(x: Tensor<2>, weight: Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
     let [tokens, inner] = x.dims();
-    if let Some(y) = few_rows(&x, &weight, computing.arithmetic) {
+    if let Some(y) = cpu::project(&x, &weight, computing) {
         return y;
     }
     let rows = computing.limits.rows_of_product(inner, weight.dims()[0]);

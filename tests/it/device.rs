@@ -343,6 +343,7 @@ fn doctor_tells_what_a_report_needs_and_leaves_nothing() {
         r#"
 firebrand [..] (burn [..], cubecl [..], wgpu [..]) on [..]
 processor   [..], [..] threads, [..], [..], [..]
+products    f32 [..] GFLOP/s[..] on [..] threads; [..] at most in f32, reached to [..] %; steps of [..]
 cpu: [..] threads[..]
 ...
 auto takes [..]

@@ -305,6 +305,19 @@ impl BlockOnCpu<'_> {
         }
     }
 
+    /// Whether what it saves is what [`Self::keep`] needs; states of recurrent blocks are made in
+    /// the other form.
+    pub fn keeps_caches(&self) -> bool {
+        !matches!(self, Self::DeltaNet(_) | Self::ShortConv(_))
+    }
+
+    /// Keeps what the next token sees of a prompt.
+    pub fn keep<F: AsLhs>(&self, saved: &SavedBlock<F>, cache: &mut BlockCache) {
+        if let (Self::Attention(block), SavedBlock::Attention(saved)) = (self, saved) {
+            block.keep(saved, &mut cache.key_values);
+        }
+    }
+
     /// The gradient of the input from that of what was added; `x` makes the input again.
     pub fn backward<F: AsLhs>(
         &self,

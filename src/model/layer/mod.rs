@@ -255,6 +255,10 @@ impl Layer {
 
     /// What leaves the layer for a prompt; an empty cache keeps what [`Self::next`] needs.
     pub fn prompt(&self, x: Tensor<2>, context: &PassContext, cache: &mut LayerCache) -> Tensor<2> {
+        let here = LayerOnCpu::of(self, &x, context).filter(LayerOnCpu::keeps_caches);
+        if let Some(here) = here {
+            return here.prompt(x, &mut cache.0);
+        }
         let parts = self.residuals.iter().zip(&mut cache.0);
         self.scaled(
             parts

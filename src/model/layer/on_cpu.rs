@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::Layer;
 use super::Residual;
-use crate::model::blocks::{BlockOnCpu, NormOnCpu, SavedBlock, Setting};
+use crate::model::blocks::{BlockCache, BlockOnCpu, NormOnCpu, SavedBlock, Setting};
 use crate::model::{Gradients, PassContext};
 use crate::ops::cpu::{
     AsLhs, Bf16, F32, F32RoundedToBf16, HostTensor, Left, PathGradients, Products, View, picked,
@@ -172,6 +172,28 @@ impl<'a> LayerOnCpu<'a> {
         };
         let shape = [sum.len() / self.hidden, self.hidden];
         (from_vec(sum, shape, &device), saved)
+    }
+
+    /// Whether [`Self::prompt`] can fill all caches.
+    pub fn keeps_caches(&self) -> bool {
+        self.residuals.iter().all(|residual| residual.block.keeps_caches())
+    }
+
+    /// What leaves the layer for a prompt, one cache for each of its parts.
+    pub fn prompt(&self, x: Tensor<2>, caches: &mut [BlockCache]) -> Tensor<2> {
+        let (y, saved) = self.forward(x);
+        match &saved {
+            SavedLayer::F32(saved) => self.keep(saved, caches),
+            SavedLayer::Bf16(saved) => self.keep(saved, caches),
+            SavedLayer::F32RoundedToBf16(saved) => self.keep(saved, caches),
+        }
+        y
+    }
+
+    fn keep<F: AsLhs>(&self, saved: &[SavedResidual<F>], caches: &mut [BlockCache]) {
+        for ((part, saved), cache) in self.residuals.iter().zip(saved).zip(caches) {
+            part.block.keep(&saved.block, cache);
+        }
     }
 
     fn forward_in<F: AsLhs>(&self, sum: &mut Vec<f32>) -> Vec<SavedResidual<F>> {

@@ -48,6 +48,29 @@ pub fn filled_in<T: Copy + Default + Send + Sync>(
     vector
 }
 
+/// The same in new memory that `write` gets as it is: nothing is cleared.
+///
+/// # Safety
+/// `write` writes every number of each part.
+#[expect(unsafe_code)]
+pub unsafe fn written<T: Copy + Send + Sync>(
+    length: usize,
+    part: usize,
+    write: impl Fn(usize, &mut [MaybeUninit<T>]) + Sync,
+) -> Vec<T> {
+    let part = part.max(1);
+    let mut vector = Vec::with_capacity(length);
+    let room = &mut vector.spare_capacity_mut()[..length];
+    if length <= part {
+        room.chunks_mut(part).enumerate().for_each(|(number, room)| write(number, room));
+    } else {
+        room.par_chunks_mut(part).enumerate().for_each(|(number, room)| write(number, room));
+    }
+    // SAFETY: the parts are all of the room, and each was written.
+    unsafe { vector.set_len(length) };
+    vector
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +89,13 @@ mod tests {
                 part.fill(number as u32 + 1);
             });
             assert_eq!(again, wanted);
+            let write = |number: usize, part: &mut [MaybeUninit<u32>]| {
+                part.fill(MaybeUninit::new(number as u32 + 1));
+            };
+            // SAFETY: parts are filled.
+            #[expect(unsafe_code)]
+            let anew = unsafe { written(length, part, write) };
+            assert_eq!(anew, wanted);
         }
     }
 }

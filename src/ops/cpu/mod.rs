@@ -5,8 +5,8 @@
 //! `element` and `packed` say how factors are kept, `turn` transposes, `memory` makes new vectors,
 //! `product` multiplies; `pointwise`, `gates`, `softmax`, `attention` (in `tasks`), `convolution`,
 //! `delta_rule` and `loss` are what a model does besides; `projection` is a linear layer, with the
-//! addition of `low_rank`; `few` multiplies a few rows where text is written; `held` and `run` are
-//! the way in. Blocks of models are made of these (`model/blocks`).
+//! addition of `low_rank`; `project` reads prompts, and `few` multiplies a few rows where text is
+//! written; `host_tensor` and `run` are the way in. Blocks of models are made of these (`model/blocks`).
 
 mod attention;
 mod clamped;
@@ -23,10 +23,12 @@ mod memory;
 mod packed;
 mod pointwise;
 mod product;
+mod project;
 mod projection;
 mod rotation;
 mod run;
 mod softmax;
+mod speed;
 mod target;
 mod tasks;
 mod transpose;
@@ -35,14 +37,16 @@ pub use attention::{Attention, Mixed, MixedGradients, attend};
 pub use convolution::{Convolution, ConvolutionGradients};
 pub use delta_rule::{DeltaGradients, DeltaRule, gated_delta_rule};
 pub use element::{Bf16, F32, F32RoundedToBf16, Number};
-pub use few::{FEW_ROWS, few_rows, few_rows_of};
+pub use few::FEW_ROWS;
 pub use gates::{multiplied, sigmoid_gated, sigmoid_gated_backward};
 pub use host_tensor::{AsLhs, HostTensor};
 pub use low_rank::{LowRank, Magnitude};
 pub use packed::{Left, PackedRhs, View, convert, picked, spread};
 pub use pointwise::{Norm, dot, gated, gated_backward};
-pub use product::{Term, factor_product, product};
+pub use product::{Term, factor_product, product, set_step_depth, step_depth};
+pub use project::{project, project_with};
 pub use projection::{Back, Given, Narrow, PathGradients, Projection};
 pub use rotation::Rotation;
 pub use run::{Head, HeadGradients, Products};
 pub use softmax::{Scores, Sum};
+pub use speed::{ProductSpeed, gflops_of, peak_gflops, product_speed};

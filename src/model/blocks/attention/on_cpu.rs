@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use super::cache::KeyValueCache;
 use super::output_gate::{joined, passed, passed_backward, split_on_cpu};
 use super::qkv::{QkvNarrow, QkvOnCpu};
 use crate::model::SideStreams;
@@ -237,6 +238,17 @@ impl AttentionOnCpu {
         let [raw_k, raw_v] = raw_kv;
         let (kv, raw) = (is_own.then_some(kv), [raw_q, raw_k, raw_v]);
         SavedAttention { q, kv, raw, gate, mixed, narrow_qkv, narrow_output }
+    }
+
+    /// Keeps keys and values, if they are its own.
+    pub fn keep<F: AsLhs>(&self, saved: &SavedAttention<F>, cache: &mut KeyValueCache) {
+        let Some(own) = &saved.kv else { return };
+        let heads = self.config.heads;
+        let [k, v] = own.each_ref().map(|x| {
+            let rows = x.view().rows;
+            x.to_tensor(self.config.key_width()).reshape([1, rows, heads.kv_heads, heads.width])
+        });
+        cache.extend(k, v, self.config.window);
     }
 
     /// What the last linear layer gets, if it is not what was mixed.

@@ -21,8 +21,10 @@ pub(super) fn rows(block: RowBlock<'_, Bf16>) {
 
 /// A tile in plain code: each pair of products is added to the sum, the second first, as the
 /// instruction does it, apart from its rounding.
-fn twin(parts: &[TileInput<'_, Bf16>], width: usize, sums: &mut Tile) {
-    *sums = [[0.0; PANEL]; ROWS];
+fn twin(parts: &[TileInput<'_, Bf16>], width: usize, begins: bool, sums: &mut Tile) {
+    if begins {
+        *sums = [[0.0; PANEL]; ROWS];
+    }
     for part in parts {
         for (k, pairs) in part.panel.chunks_exact(width).enumerate() {
             for (row, sums) in part.rows.iter().zip(sums.iter_mut()) {
@@ -39,8 +41,8 @@ fn twin(parts: &[TileInput<'_, Bf16>], width: usize, sums: &mut Tile) {
 #[cfg(target_arch = "x86_64")]
 mod vectors {
     use std::arch::x86_64::{
-        __m512bh, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
-        _mm512_storeu_ps,
+        __m512bh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
+        _mm512_setzero_ps, _mm512_storeu_ps,
     };
     use std::mem::transmute;
 
@@ -50,14 +52,14 @@ mod vectors {
     /// The processor must have AVX512-F and AVX512-BF16.
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub unsafe fn rows(block: RowBlock<'_, Bf16>) {
-        sweep(block, |parts, width, sums| {
+        sweep(block, |parts, width, begins, sums| {
             // SAFETY: the features are those of this function.
             unsafe {
                 match width / 16 {
-                    4 => tile::<4>(parts, sums),
-                    3 => tile::<3>(parts, sums),
-                    2 => tile::<2>(parts, sums),
-                    _ => tile::<1>(parts, sums),
+                    4 => tile::<4>(parts, begins, sums),
+                    3 => tile::<3>(parts, begins, sums),
+                    2 => tile::<2>(parts, begins, sums),
+                    _ => tile::<1>(parts, begins, sums),
                 }
             }
         });
@@ -66,8 +68,16 @@ mod vectors {
     /// A tile of `V` vectors.
     #[target_feature(enable = "avx512f,avx512bf16")]
     #[inline]
-    unsafe fn tile<const V: usize>(parts: &[TileInput<'_, Bf16>], sums: &mut Tile) {
+    unsafe fn tile<const V: usize>(parts: &[TileInput<'_, Bf16>], begins: bool, sums: &mut Tile) {
         let mut held = [[_mm512_setzero_ps(); V]; ROWS];
+        if !begins {
+            for (held, sums) in held.iter_mut().zip(&*sums) {
+                for (held, sums) in held.iter_mut().zip(sums.chunks_exact(16)) {
+                    // SAFETY: there are 16 numbers.
+                    *held = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+                }
+            }
+        }
         for part in parts {
             let pairs = part.panel.len() / (16 * V);
             let rows = part.rows.map(|row| {
@@ -122,7 +132,7 @@ mod tests {
         let right = PackedRhs::<Bf16>::pack_cols(View::new(&b, 34, 64));
         let rows = std::array::from_fn(|row| left.view().row(row));
         let mut sums = [[0.0; PANEL]; ROWS];
-        twin(&[TileInput { rows, panel: right.panel(0, (0, 34)) }], 64, &mut sums);
+        twin(&[TileInput { rows, panel: right.panel(0, (0, 34)) }], 64, true, &mut sums);
         let ours = product(&[Term { left: left.view(), right: &right }]);
         for (twin, ours) in sums.iter().flatten().zip(&ours) {
             assert!((twin - ours).abs() < 1e-5, "{twin} and {ours}");

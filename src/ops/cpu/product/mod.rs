@@ -2,12 +2,15 @@
 //! the number of threads is.
 
 mod bf16;
+mod blocking;
 
 use std::mem::MaybeUninit;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use self::blocking::{PASS, Pass, divided};
+pub use self::blocking::{set_step_depth, step_depth};
 use super::element::{Bf16, F32, F32RoundedToBf16, Format, Number};
 use super::packed::{Left, PANEL, PackedRhs, View, width};
 use super::target::Target;
@@ -15,8 +18,6 @@ use super::target::Target;
 /// Rows of the product that are summed at once: with a panel of four vectors, 24 sums are under
 /// way, as many as hide the latency of one and as registers hold.
 pub const ROWS: usize = 6;
-/// Inner numbers of one pass: a panel of them fits into the cache of a core.
-const PASS: usize = 2048;
 /// Rows of a task at most.
 const TASK_ROWS: usize = 128;
 /// Multiplications below which threads cost more than they bring.
@@ -90,36 +91,7 @@ pub struct RowBlock<'a, F: Format> {
     first_row: usize,
     terms: &'a [Term<'a, F>],
     skipped: Skipped,
-    passes: &'a [Vec<ColumnPass>],
-}
-
-/// Inner numbers of a term.
-struct ColumnPass {
-    term: usize,
-    inner: (usize, usize),
-}
-
-/// Divides the inner numbers of all terms into passes of a length.
-fn passes<F: Format>(terms: &[Term<F>], length: usize) -> Vec<Vec<ColumnPass>> {
-    let mut passes = vec![Vec::new()];
-    let mut room = length;
-    for (term, factors) in terms.iter().enumerate() {
-        let mut first = 0;
-        while first < factors.left.columns {
-            if room == 0 {
-                passes.push(Vec::new());
-                room = length;
-            }
-            let last = factors.left.columns.min(first + room);
-            room -= last - first;
-            passes
-                .last_mut()
-                .expect("there is one")
-                .push(ColumnPass { term, inner: (first, last) });
-            first = last;
-        }
-    }
-    passes
+    passes: &'a [Pass],
 }
 
 /// `Σ left · right`, `[rows, outputs]`.
@@ -234,12 +206,13 @@ pub fn product_here<F: Multiply>(
     }
 }
 
+/// The inner numbers of all terms in passes of a length.
+fn passes<F: Format>(terms: &[Term<F>], length: usize) -> Vec<Pass> {
+    divided(terms.iter().map(|term| term.left.columns), length, step_depth())
+}
+
 /// Columns of the product and the order of its sums.
-fn plan<F: Format>(
-    numbers: usize,
-    terms: &[Term<F>],
-    skipped: Skipped,
-) -> (usize, Vec<Vec<ColumnPass>>) {
+fn plan<F: Format>(numbers: usize, terms: &[Term<F>], skipped: Skipped) -> (usize, Vec<Pass>) {
     let rows = terms[0].left.rows;
     let outputs = numbers / rows;
     assert_eq!(numbers, rows * outputs, "the target has {rows} rows");
@@ -263,43 +236,56 @@ fn check<F: Format>(terms: &[Term<F>], outputs: usize, skipped: Skipped) {
     }
 }
 
-/// Calls `tile` for every tile, and puts its sums where they belong.
+/// Calls `tile` for every tile, and puts its sums where they belong. `tile` is told whether its sums
+/// begin; they go on from those that it is given otherwise.
+///
+/// A pass of one step needs no memory beside the target. Where a pass has several, all rows go
+/// through a step before the next: its panel is read from the first-level cache for all of them, and
+/// what is summed so far waits beside it.
 #[inline(always)]
 pub(super) fn sweep<F: Format>(
     block: RowBlock<'_, F>,
-    mut tile: impl FnMut(&[TileInput<'_, F>], usize, &mut Tile),
+    mut tile: impl FnMut(&[TileInput<'_, F>], usize, bool, &mut Tile),
 ) {
     const TERMS: usize = 8;
     let RowBlock { mut target, outputs, first_row, terms, skipped, passes } = block;
     let rows = target.len() / outputs;
-    let mut sums = [[0.0; PANEL]; ROWS];
+    let most = passes.iter().map(Vec::len).max().unwrap_or(0);
+    let mut one = [[0.0; PANEL]; ROWS];
+    let mut waiting = vec![one; if most > 1 { rows.div_ceil(ROWS) } else { 0 }];
     for pass in passes {
-        assert!(pass.len() <= TERMS, "a sum has at most {TERMS} terms");
         for panel in 0..outputs.div_ceil(PANEL) {
             let count = PANEL.min(outputs - panel * PANEL);
-            let mut parts: [TileInput<F>; TERMS] =
-                std::array::from_fn(|_| TileInput { rows: [&[]; ROWS], panel: &[] });
-            for (part, piece) in parts.iter_mut().zip(pass) {
-                let inner = (piece.inner.0 + skipped.inner, piece.inner.1 + skipped.inner);
-                let panel = panel + skipped.outputs / PANEL;
-                part.panel = terms[piece.term].right.panel(panel, inner);
-            }
-            for row in (0..rows).step_by(ROWS) {
-                for (part, piece) in parts.iter_mut().zip(pass) {
-                    let left = &terms[piece.term].left;
-                    for (i, numbers) in part.rows.iter_mut().enumerate() {
-                        // Rows beyond the last are the last again, and go nowhere.
-                        let row = left.row(first_row + (row + i).min(rows - 1));
-                        *numbers = &row[piece.inner.0..piece.inner.1];
-                    }
+            for (number, step) in pass.iter().enumerate() {
+                assert!(step.len() <= TERMS, "a sum has at most {TERMS} terms");
+                let mut parts: [TileInput<F>; TERMS] =
+                    std::array::from_fn(|_| TileInput { rows: [&[]; ROWS], panel: &[] });
+                for (part, piece) in parts.iter_mut().zip(step) {
+                    let inner = (piece.inner.0 + skipped.inner, piece.inner.1 + skipped.inner);
+                    let panel = panel + skipped.outputs / PANEL;
+                    part.panel = terms[piece.term].right.panel(panel, inner);
                 }
-                tile(&parts[..pass.len()], width(outputs, panel), &mut sums);
-                for (i, sums) in sums.iter().take(rows - row).enumerate() {
-                    let at = (row + i) * outputs + panel * PANEL;
-                    // A length that is known is copied without a loop.
-                    match count {
-                        PANEL => target.put(at, sums),
-                        count => target.put(at, &sums[..count]),
+                let ends = number + 1 == pass.len();
+                for row in (0..rows).step_by(ROWS) {
+                    for (part, piece) in parts.iter_mut().zip(step) {
+                        let left = &terms[piece.term].left;
+                        for (i, numbers) in part.rows.iter_mut().enumerate() {
+                            // Rows beyond the last are the last again, and go nowhere.
+                            let row = left.row(first_row + (row + i).min(rows - 1));
+                            *numbers = &row[piece.inner.0..piece.inner.1];
+                        }
+                    }
+                    let sums = waiting.get_mut(row / ROWS).unwrap_or(&mut one);
+                    tile(&parts[..step.len()], width(outputs, panel), number == 0, sums);
+                    if ends {
+                        for (i, sums) in sums.iter().take(rows - row).enumerate() {
+                            let at = (row + i) * outputs + panel * PANEL;
+                            // A length that is known is copied without a loop.
+                            match count {
+                                PANEL => target.put(at, sums),
+                                count => target.put(at, &sums[..count]),
+                            }
+                        }
                     }
                 }
             }
@@ -313,21 +299,21 @@ impl<F: Format<Stored = f32, Group = f32>> WithSimd for RowBlock<'_, F> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        sweep(self, |parts, width, sums| match S::F32_LANES {
+        sweep(self, |parts, width, begins, sums| match S::F32_LANES {
             16 => match width / 16 {
-                4 => tile::<S, F, 4>(simd, parts, (width, 0), sums),
-                3 => tile::<S, F, 3>(simd, parts, (width, 0), sums),
-                2 => tile::<S, F, 2>(simd, parts, (width, 0), sums),
-                _ => tile::<S, F, 1>(simd, parts, (width, 0), sums),
+                4 => tile::<S, F, 4>(simd, parts, (width, 0), begins, sums),
+                3 => tile::<S, F, 3>(simd, parts, (width, 0), begins, sums),
+                2 => tile::<S, F, 2>(simd, parts, (width, 0), begins, sums),
+                _ => tile::<S, F, 1>(simd, parts, (width, 0), begins, sums),
             },
             8 => (0..width).step_by(16).for_each(|at| {
-                tile::<S, F, 2>(simd, parts, (width, at), sums);
+                tile::<S, F, 2>(simd, parts, (width, at), begins, sums);
             }),
             4 => (0..width).step_by(16).for_each(|at| {
-                tile::<S, F, 4>(simd, parts, (width, at), sums);
+                tile::<S, F, 4>(simd, parts, (width, at), begins, sums);
             }),
             _ => (0..width).step_by(S::F32_LANES).for_each(|at| {
-                tile::<S, F, 1>(simd, parts, (width, at), sums);
+                tile::<S, F, 1>(simd, parts, (width, at), begins, sums);
             }),
         });
     }
@@ -339,9 +325,16 @@ fn tile<S: Simd, F: Format<Stored = f32, Group = f32>, const V: usize>(
     simd: S,
     parts: &[TileInput<'_, F>],
     (width, at): (usize, usize),
+    begins: bool,
     sums: &mut Tile,
 ) {
     let mut held = [[simd.splat_f32s(0.0); V]; ROWS];
+    if !begins {
+        for (held, sums) in held.iter_mut().zip(&*sums) {
+            let sums = S::as_simd_f32s(&sums[at..at + V * S::F32_LANES]).0;
+            held.copy_from_slice(sums);
+        }
+    }
     for part in parts {
         let inner = part.panel.len() / width;
         let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &part.rows[row][..inner]);

@@ -127,6 +127,29 @@ fn right_factors_may_be_longer_and_wider() {
     }
 }
 
+/// Steps that fit caches of any size, one of a whole pass among them.
+#[test]
+fn the_depth_of_steps_changes_no_bit() {
+    fn bits<F: Multiply>(depth: usize) -> Vec<u32> {
+        set_step_depth(depth);
+        let (a, b) = (random(20 * 5000, "a"), random(5000 * 70, "b"));
+        let left = Left::<F>::of(View::new(&a, 20, 5000));
+        let right = PackedRhs::<F>::pack_cols(View::new(&b, 5000, 70));
+        let term = Term { left: left.view(), right: &right };
+        let mut sum = product(&[term, term]);
+        add_product(&mut sum, &[term]);
+        let factor = factor_product(&[term, term]);
+        let factor = factor.numbers().iter().map(|number| number.wide());
+        sum.iter().copied().chain(factor).map(f32::to_bits).collect()
+    }
+    let by_processor = step_depth();
+    for depth in [16, 96, 144, 1024] {
+        assert!(bits::<F32>(depth) == bits::<F32>(2048), "{depth}");
+        assert!(bits::<Bf16>(depth) == bits::<Bf16>(2048), "{depth}");
+    }
+    set_step_depth(by_processor);
+}
+
 #[test]
 fn threads_change_no_bit() {
     fn bits<F: Multiply>(threads: usize) -> Vec<u32> {

@@ -1,10 +1,18 @@
 //! Factors of products in the order in which products read them.
 
-use pulp::{Arch, NullaryFnOnce};
+mod convert;
+mod panels;
 
-use super::element::{Format, Group, Number};
-use super::memory::filled;
-use super::transpose::{SIDE, Transpose16x16};
+use std::mem::MaybeUninit;
+
+use pulp::Arch;
+
+pub use self::convert::convert;
+use self::convert::{PaddedRow, Transpose};
+use self::panels::{OfInner, OfOutputs};
+use super::element::{Format, Number};
+use super::memory::{filled, written};
+use super::transpose::SIDE;
 
 /// Outputs of a panel at most: four vectors of AVX-512.
 pub const PANEL: usize = 64;
@@ -58,9 +66,18 @@ pub struct Left<F: Format> {
 impl<F: Format> Left<F> {
     /// Converted numbers.
     pub fn of<N: Number>(source: View<N>) -> Self {
-        Self::with(source.rows, source.columns, |row, target| {
-            convert::<F, N>(source.row(row), target);
-        })
+        let stride = source.columns.next_multiple_of(F::GROUP);
+        let part_rows = (PART / stride.max(1)).max(1);
+        let write = |part: usize, target: &mut [MaybeUninit<F::Stored>]| {
+            for (row, target) in target.chunks_exact_mut(stride).enumerate() {
+                let source = source.row(part * part_rows + row);
+                Arch::new().dispatch(PaddedRow::<F, N> { source, target });
+            }
+        };
+        // SAFETY: parts are whole rows, and `PaddedRow` writes all of each.
+        #[expect(unsafe_code)]
+        let data = unsafe { written(source.rows * stride, part_rows * stride, write) };
+        Self { data, rows: source.rows, stride }
     }
 
     /// Rows in the memory of a vector that is no longer needed, with whatever is in it: each number
@@ -73,11 +90,14 @@ impl<F: Format> Left<F> {
     /// The transpose of a matrix.
     pub fn transposed<N: Number>(source: View<N>) -> Self {
         let stride = source.rows.next_multiple_of(F::GROUP);
-        let data = filled(source.columns * stride, stride * LANES, |number, target| {
+        let write = |number: usize, target: &mut [MaybeUninit<F::Stored>]| {
             let (first, count) = (number * LANES, target.len() / stride);
             let source = source.part((0, source.rows), (first, count));
             Arch::new().dispatch(Transpose::<F, N> { source, stride, target });
-        });
+        };
+        // SAFETY: parts are whole columns, and `Transpose` writes all of each.
+        #[expect(unsafe_code)]
+        let data = unsafe { written(source.columns * stride, stride * LANES, write) };
         Self { data, rows: source.columns, stride }
     }
 
@@ -192,17 +212,21 @@ impl<F: Format> PackedRhs<F> {
         })
     }
 
-    /// `write` gets the first output, the width and the groups of each panel.
+    /// `write` gets the first output, the width and the groups of each panel, all of which it
+    /// writes: [`OfOutputs`] and [`OfInner`] do.
     fn with(
         inner: usize,
         outputs: usize,
-        write: impl Fn(usize, usize, &mut [F::Group]) + Sync,
+        write: impl Fn(usize, usize, &mut [MaybeUninit<F::Group>]) + Sync,
     ) -> Self {
         let groups = inner.div_ceil(F::GROUP);
         let length = groups * outputs.next_multiple_of(LANES);
-        let data = filled(length, groups * PANEL, |number, panel| {
+        let write = |number: usize, panel: &mut [MaybeUninit<F::Group>]| {
             write(number * PANEL, width(outputs, number), panel);
-        });
+        };
+        // SAFETY: as said above.
+        #[expect(unsafe_code)]
+        let data = unsafe { written(length, groups * PANEL, write) };
         Self { data, inner: groups * F::GROUP, outputs }
     }
 
@@ -231,89 +255,6 @@ pub fn width(outputs: usize, panel: usize) -> usize {
     (outputs - panel * PANEL).min(PANEL).next_multiple_of(LANES)
 }
 
-/// A panel of a matrix whose rows are outputs.
-struct OfOutputs<'a, F: Format, N> {
-    rows: View<'a, N>,
-    width: usize,
-    panel: &'a mut [F::Group],
-}
-
-impl<F: Format, N: Number> NullaryFnOnce for OfOutputs<'_, F, N> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Self { rows, width, panel } = self;
-        let turn = Transpose16x16::new();
-        let whole = rows.columns / (LANES * F::GROUP) * LANES; // groups in whole squares
-        let single = |row: usize, column: usize| {
-            let numbers =
-                [rows.row(row)[column], rows.row(row)[(column + 1).min(rows.columns - 1)]];
-            let beyond = F::GROUP == 2 && column + 1 == rows.columns;
-            F::group(if beyond { [numbers[0], N::default()] } else { numbers })
-        };
-        for output in (0..rows.rows).step_by(LANES) {
-            let count = LANES.min(rows.rows - output);
-            let mut first = 0;
-            while first < whole && count == LANES {
-                let numbers =
-                    |lane: usize| &rows.row(output + lane)[first * F::GROUP..][..LANES * F::GROUP];
-                // Groups of 16 outputs, turned in registers.
-                let mut square = [[0; LANES]; LANES];
-                for (lane, bits) in square.iter_mut().enumerate() {
-                    let groups = numbers(lane).chunks_exact(F::GROUP);
-                    for (bits, numbers) in bits.iter_mut().zip(groups) {
-                        *bits = F::group([numbers[0], numbers[F::GROUP - 1]]).bits();
-                    }
-                }
-                for (group, lanes) in turn.square(square).iter().enumerate() {
-                    let at = (first + group) * width + output;
-                    for (group, bits) in panel[at..at + LANES].iter_mut().zip(lanes) {
-                        *group = F::Group::of_bits(*bits);
-                    }
-                }
-                first += LANES;
-            }
-            for group in first..panel.len() / width {
-                for lane in 0..count {
-                    let at = group * width + output + lane;
-                    panel[at] = single(output + lane, group * F::GROUP);
-                }
-            }
-        }
-    }
-}
-
-/// A panel of a matrix whose rows are inner numbers.
-struct OfInner<'a, F: Format, N> {
-    rows: View<'a, N>,
-    width: usize,
-    panel: &'a mut [F::Group],
-}
-
-impl<F: Format, N: Number> NullaryFnOnce for OfInner<'_, F, N> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Self { rows, width, panel } = self;
-        for (group, targets) in panel.chunks_exact_mut(width).enumerate() {
-            let first = group * F::GROUP;
-            let last = first + F::GROUP - 1;
-            if last < rows.rows {
-                let pairs = rows.row(first).iter().zip(rows.row(last));
-                for (target, (a, b)) in targets.iter_mut().zip(pairs) {
-                    *target = F::group([*a, *b]);
-                }
-            } else {
-                for (target, number) in targets.iter_mut().zip(rows.row(first)) {
-                    *target = F::group([*number, N::default()]);
-                }
-            }
-        }
-    }
-}
-
 /// Some rows of a matrix.
 pub fn picked<N: Copy>(numbers: &[N], width: usize, rows: &[u32]) -> Vec<N> {
     let rows = rows.iter().map(|row| &numbers[*row as usize * width..][..width]);
@@ -327,67 +268,4 @@ pub fn spread<N: Number>(numbers: &[N], width: usize, rows: &[u32], all: usize) 
         spread[*row as usize * width..][..width].copy_from_slice(numbers);
     }
     spread
-}
-
-/// Converts numbers.
-pub fn convert<F: Format, N: Number>(source: &[N], target: &mut [F::Stored]) {
-    Arch::new().dispatch(Convert::<F, N> { source, target });
-}
-
-struct Convert<'a, F: Format, N> {
-    source: &'a [N],
-    target: &'a mut [F::Stored],
-}
-
-impl<F: Format, N: Number> NullaryFnOnce for Convert<'_, F, N> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        for (target, number) in self.target.iter_mut().zip(self.source) {
-            *target = F::of(*number);
-        }
-    }
-}
-
-/// Some columns of a matrix as rows.
-struct Transpose<'a, F: Format, N> {
-    source: View<'a, N>,
-    stride: usize,
-    target: &'a mut [F::Stored],
-}
-
-impl<F: Format, N: Number> NullaryFnOnce for Transpose<'_, F, N> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Self { source, stride, target } = self;
-        let turn = Transpose16x16::new();
-        // Rows of a square: as many groups as it has numbers in a row.
-        let rows = LANES * F::GROUP;
-        let whole = if source.columns == LANES { source.rows / rows * rows } else { 0 };
-        for first in (0..whole).step_by(rows) {
-            let mut square = [[0; LANES]; LANES];
-            for (group, bits) in square.iter_mut().enumerate() {
-                let row = |number: usize| &source.row(first + group * F::GROUP + number)[..LANES];
-                let pairs = row(0).iter().zip(row(F::GROUP - 1));
-                for (bits, (a, b)) in bits.iter_mut().zip(pairs) {
-                    *bits = F::group([*a, *b]).bits();
-                }
-            }
-            for (column, groups) in turn.square(square).iter().enumerate() {
-                let target = &mut target[column * stride + first..][..rows];
-                for (numbers, bits) in target.chunks_exact_mut(F::GROUP).zip(groups) {
-                    let group = F::Group::of_bits(*bits);
-                    numbers.copy_from_slice(&group.numbers()[..F::GROUP]);
-                }
-            }
-        }
-        for row in whole..source.rows {
-            for (column, number) in source.row(row).iter().enumerate() {
-                target[column * stride + row] = F::of(*number);
-            }
-        }
-    }
 }
