@@ -1,11 +1,12 @@
 """Random models of a middle size, one of each family, with the tokenizer of another model.
 
-family_models.py TOKENIZER_DIR OUT FAMILY
+family_models.py TOKENIZER_DIR OUT FAMILY [SIZES as JSON]
 
 Widths and numbers of layers are between those of the smallest checkpoints that there are and a
 fraction of them: 0.1 to 0.3 billion weights, so that a step takes seconds on two cores.
 """
 
+import json
 import pathlib
 import shutil
 import sys
@@ -53,7 +54,8 @@ FAMILIES = {
 def main():
     tokenizer, out, family = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
     torch.manual_seed(5)
-    config = AutoConfig.for_model(family, **{**SIZES, **FAMILIES[family]})
+    more = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
+    config = AutoConfig.for_model(family, **{**SIZES, **FAMILIES[family], **more})
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.save_pretrained(out)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

@@ -40,7 +40,7 @@ dir = "{out}"
 [device]
 name = "cpu"
 """
-PARTS = ["steps", "epoch", "lengths", "start", "overhead", "families"]
+PARTS = ["peak", "steps", "epoch", "lengths", "start", "overhead", "families"]
 WARM_UP = 2
 LENGTHS = (128, 256, 512, 1024, 2048)
 PRECISIONS = ("f32", "mixed-bf16")
@@ -49,6 +49,9 @@ PRECISIONS = ("f32", "mixed-bf16")
 # 576 numbers of the heads of 30 layers: a token sees half its document and half a block of 64.
 PER_TOKEN = 4 * (106.2e6 + 28.3e6) + 6 * 4.9e6
 PER_TOKEN_AND_KEY = 14 / 2 * 576 * 30
+# The shape of Llama 3.2 1B with the vocabulary of the tokenizer that is at hand.
+LLAMA_1B = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+            "num_attention_heads": 32, "num_key_value_heads": 8}
 # Two losses are in memory at the same time.
 TWO_AT_ONCE = ["device.parallel_micro_batches=2", "train.loss_chunk_tokens=64"]
 FOUR_IN_A_BATCH = ["train.micro_batch_size=4", "train.gradient_accumulation_steps=2"]
@@ -111,6 +114,46 @@ class Bench:
             check=True, capture_output=True, text=True,
         )
         return json.loads(run.stdout.splitlines()[-1])
+
+    def peak(self):
+        """What large products reach here, ours and PyTorch's, and steps as a share of it."""
+        here = json.loads(subprocess.run(
+            [self.options.firebrand, "doctor", "--device", "cpu", "--json"],
+            env=self.environment, check=True, capture_output=True, text=True).stdout)["products"]
+        there = self.theirs("products.py")
+        print("\n| GFLOP/s | f32 | bf16 |\n|---|---|---|")
+        bf16 = here["bf16_gflops"]
+        print(f"| large products, ours | {here['f32_gflops']:.0f} "
+              f"| {'' if bf16 is None else format(bf16, '.0f')} |")
+        print(f"| large products, PyTorch | {there['f32']:.0f} | {there['bf16']:.0f} |")
+        print(f"| units that wait for no memory | {here['peak_gflops']:.0f} | |", flush=True)
+        most = {"f32": max(here["f32_gflops"], there["f32"]),
+                "bf16": max(bf16 or 0, there["bf16"])}
+        print("\n| a step of one row of 512 | tokens/s | GFLOP/s | of large products "
+              "| PyTorch + PEFT | of large products |\n|---|---|---|---|---|---|")
+        base = self.options.model
+        large = self.folder / "llama-1b"
+        subprocess.run([self.options.python, HERE / "family_models.py", base, large, "llama",
+                        json.dumps(LLAMA_1B)], check=True, capture_output=True)
+        for name, model in (("SmolLM2-135M", base), ("Llama 1B", large)):
+            self.options.model = str(model)
+            config = self.config(self.texts, "text", 512, "max_steps = 6")
+            batches = self.folder / "batches.jsonl"
+            batches.write_text("\n".join(self.batches(config)))
+            of_token = operations(model, self.mean_document(config, WARM_UP))
+            for ours, theirs in (("f32", "f32"), ("mixed-bf16", "bf16")):
+                found = []
+                for _ in range(self.options.rounds):
+                    a = self.ours(config, f"train.precision={ours}")
+                    b = self.theirs("peft_lora.py", batches, config, "--device", "cpu",
+                                    "--precision", theirs, "--warm-up", WARM_UP)
+                    found.append((a["speed"], b["tokens_per_second"]))
+                a, b = (statistics.median(column) for column in zip(*found))
+                rate = lambda speed: speed * of_token / 1e9
+                print(f"| {name}, {theirs} | {a:.0f} | {rate(a):.0f} | {rate(a) / most[theirs]:.2f} "
+                      f"| {b:.0f} | {rate(b) / most[theirs]:.2f} |", flush=True)
+        subprocess.run(["rm", "-rf", large], check=True)
+        self.options.model = base
 
     def steps(self):
         print("\n| one row of 512 tokens, all learnt | tokens/s | peak MB | ratio | memory |")
@@ -279,6 +322,27 @@ class Bench:
                 process.wait()
             print(f"| Firebrand {precision}, one row of 512 | "
                   f"{statistics.median(found[1:]):.2f} |", flush=True)
+
+
+def operations(model, keys):
+    """Operations of a token of a document in which it sees so many keys at most, forward and
+    backward, LoRA r 16 on all linear layers: 4 for each frozen weight of layers and head, 6 for
+    each of the adapter, and for each key 14 for each number of the heads, of which a token sees
+    half, and half a block of 64."""
+    config = json.loads((pathlib.Path(model) / "config.json").read_text())
+    frozen = adapter = 0
+    for path in pathlib.Path(model).glob("*.safetensors"):
+        with open(path, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, tensor in header.items():
+            if ".layers." in name and len(tensor["shape"]) == 2:
+                outputs, inputs = tensor["shape"]
+                frozen += outputs * inputs
+                adapter += 16 * (outputs + inputs)
+    frozen += config["vocab_size"] * config["hidden_size"]
+    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    of_key = 14 * head * config["num_attention_heads"] * config["num_hidden_layers"]
+    return 4 * frozen + 6 * adapter + of_key * (keys + 64) / 2
 
 
 def planned(plan):

@@ -126,10 +126,9 @@ impl Trial {
         let ends: Vec<u32> = self.codec.stops().iter().copied().collect();
         let prompts: Vec<Vec<u32>> =
             eval.prompts.iter().map(|prompt| self.codec.prompt(prompt)).collect::<Result<_>>()?;
-        let sampling = |number: u64| Sampling {
-            temperature: eval.temperature,
-            stream: Stream::new(config.seed).site("samples").number(number),
-            max_tokens: eval.max_tokens,
+        let sampling = |number: u64| {
+            let stream = Stream::new(config.seed).site("samples").number(number);
+            Sampling::new(eval.temperature, stream, eval.max_tokens)
         };
         let asked: Vec<(&[u32], Sampling)> = prompts
             .iter()

@@ -22,7 +22,8 @@ use crate::ops::cpu::{ProductSpeed, product_speed};
 ///
 /// Names driver, limits and number formats of the device; compares every operation, forward and
 /// backward, and a step with each kind of adapter on it with the CPU; measures matrix products of
-/// the CPU, and the disks of checkpoints and cache. Exit code 0: everything is right; 1: something computes wrong.
+/// the CPU, and the disks of checkpoints and cache. Exit code 0: everything is right; 1: something
+/// computes wrong.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// As `device.name` in a configuration, such as auto, gpu:1, vulkan or software
@@ -248,8 +249,8 @@ fn lines(report: &Report) -> Vec<String> {
 fn products(speed: &ProductSpeed) -> String {
     let bf16 = speed.bf16_gflops.map_or(String::new(), |gflops| format!(", bf16 {gflops:.0}"));
     format!(
-        "products    f32 {:.0} GFLOP/s{bf16} on {} threads; {:.0} at most in f32, reached to {:.0} %; \
-         steps of {}",
+        "products    f32 {:.0} GFLOP/s{bf16} on {} threads; {:.0} at most in f32, reached to \
+         {:.0} %; steps of {}",
         speed.f32_gflops,
         speed.threads,
         speed.peak_gflops,

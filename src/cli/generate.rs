@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::artifact::open::{open, opened_on};
 use crate::cli::output::failed;
 use crate::cli::talk;
 use crate::config::DeviceChoice;
-use crate::data::{Codec, TextStream};
+use crate::data::{Codec, StopTexts, TextStream};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::hub::Policy;
-use crate::model::{Sampling, generate};
+use crate::model::{Filters, Sampling, generate};
 use crate::random::Stream;
 use crate::terminal;
 use crate::train::Access;
@@ -37,6 +37,21 @@ pub struct Args {
     /// 0 always takes the most likely token; higher is more varied
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f64,
+    /// Draw from so many of the most likely tokens only
+    #[arg(long, value_name = "N")]
+    top_k: Option<usize>,
+    /// Draw from the fewest of the most likely tokens whose probabilities are so much together
+    #[arg(long, value_name = "P")]
+    top_p: Option<f64>,
+    /// Draw from tokens with at least this share of the probability of the most likely one only
+    #[arg(long, value_name = "P")]
+    min_p: Option<f64>,
+    /// Make tokens that were there before less likely: above 1
+    #[arg(long, value_name = "X")]
+    repetition_penalty: Option<f32>,
+    /// End where the model writes this, which is not shown; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
     /// Makes draws repeatable
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
@@ -72,9 +87,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Error::device(format!("there is no device `{}`", args.device))
             .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
     })?;
-    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
-        return Err(Error::usage("`--temperature` must be 0 or above"));
-    }
+    let filters = filters(args)?;
     let opened = device::open(wanted, 0)?;
     let transfers = std::sync::Arc::new(crate::report::Transfers::new(false));
     let supply = Access { transfers, ..Access::default() }.supply(Policy::default())?;
@@ -94,20 +107,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if prompt.is_empty() {
         return Err(Error::usage("the prompt is empty"));
     }
-    let sampling = Sampling {
-        temperature: args.temperature,
-        stream: Stream::new(args.seed).site("generate"),
-        max_tokens: args.max_tokens,
-    };
+    let stream = Stream::new(args.seed).site("generate");
+    let sampling = Sampling { filters, ..Sampling::new(args.temperature, stream, args.max_tokens) };
     let ends: Vec<u32> = codec.stops().iter().copied().collect();
     let (mut text, mut out) = (TextStream::new(true), terminal::Stream::begin());
-    let mut failure = None;
+    let mut stops = StopTexts::new(args.stop.iter().cloned());
+    let (mut failure, mut first) = (None, None);
     let began = Instant::now();
     let mut show = |token| {
+        first.get_or_insert_with(|| began.elapsed());
         let piece = text.push(&codec.tokenizer, token);
-        let shown = piece.and_then(|piece| out.push(&piece).map_err(failed));
+        let shown = piece.and_then(|piece| out.push(&stops.push(&piece)).map_err(failed));
         failure = shown.err();
-        failure.is_none()
+        failure.is_none() && !stops.found()
     };
     let made = device::room_for(1).and_then(|()| {
         let work = || generate(&model.model, &prompt, &ends, sampling, &mut show);
@@ -118,11 +130,62 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Err(error);
     }
     let generation = generation.map_err(|error| error.at(&args.model))?;
-    out.push(&(text.finish(&codec.tokenizer)? + "\n")).map_err(failed)?;
-    let (count, seconds) = (generation.tokens.len(), began.elapsed().as_secs_f64());
-    let why = if generation.ended { "the model ended" } else { "stopped at `--max-tokens`" };
-    #[expect(clippy::cast_precision_loss)] // for display
-    let speed = count as f64 / seconds;
-    talk(&format!("{count} tokens, {speed:.1} tokens/s on {}; {why}", opened.name));
+    let rest = stops.push(&text.finish(&codec.tokenizer)?) + &stops.finish();
+    out.push(&(rest + "\n")).map_err(failed)?;
+    let why = match (stops.found(), generation.ended) {
+        (true, _) => "stopped at `--stop`",
+        (false, true) => "the model ended",
+        (false, false) => "stopped at `--max-tokens`",
+    };
+    let (all, first) = (began.elapsed(), first.unwrap_or_default());
+    let (read, count) = (prompt.len(), generation.tokens.len());
+    talk(&format!(
+        "prompt {read} tokens, {}; {count} tokens, {} on {}; {why}",
+        speed(read, first),
+        // The first comes with the prompt.
+        speed(count.saturating_sub(1), all.saturating_sub(first)),
+        opened.name
+    ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// How tokens are chosen; settings that would change nothing are errors.
+fn filters(args: &Args) -> Result<Filters> {
+    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
+        return Err(Error::usage("`--temperature` must be 0 or above"));
+    }
+    let of_draws = [
+        ("--top-k", args.top_k.is_some()),
+        ("--top-p", args.top_p.is_some()),
+        ("--min-p", args.min_p.is_some()),
+    ];
+    if let (Some((name, _)), true) =
+        (of_draws.iter().find(|(_, given)| *given), args.temperature == 0.0)
+    {
+        return Err(Error::usage(format!("`{name}` changes nothing without draws"))
+            .hint("give a `--temperature` above 0, too"));
+    }
+    let is_share = |share: &f64| *share > 0.0 && *share <= 1.0;
+    for (name, share) in [("--top-p", args.top_p), ("--min-p", args.min_p)] {
+        if share.is_some_and(|share| !is_share(&share)) {
+            return Err(Error::usage(format!("`{name}` must be above 0 and at most 1")));
+        }
+    }
+    if args.top_k == Some(0) {
+        return Err(Error::usage("`--top-k` must be 1 or above"));
+    }
+    let repetition_penalty = args.repetition_penalty.unwrap_or(1.0);
+    if !(repetition_penalty.is_finite() && repetition_penalty > 0.0) {
+        return Err(Error::usage("`--repetition-penalty` must be above 0"));
+    }
+    let (top_k, top_p, min_p) = (args.top_k, args.top_p, args.min_p);
+    Ok(Filters { top_k, top_p, min_p, repetition_penalty })
+}
+
+#[expect(clippy::cast_precision_loss)] // for display
+fn speed(tokens: usize, time: Duration) -> String {
+    match tokens as f64 / time.as_secs_f64() {
+        speed if speed.is_finite() => format!("{speed:.1} tokens/s"),
+        _ => "0.0 tokens/s".to_owned(),
+    }
 }

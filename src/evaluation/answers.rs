@@ -40,7 +40,7 @@ pub fn answers(
     let one = |(_, question): &(usize, &Question)| -> Result<Answer> {
         let began = Instant::now();
         let mut first = None;
-        let sampling = Sampling { temperature: 0.0, stream: Stream::new(0), max_tokens };
+        let sampling = Sampling::new(0.0, Stream::new(0), max_tokens);
         let mut watch = |_| {
             first.get_or_insert_with(|| began.elapsed().as_secs_f64());
             true

@@ -4,20 +4,8 @@
 use burn::tensor::Tensor;
 
 use crate::error::{Error, Result};
-use crate::model::{Cache, Model, PassContext};
+use crate::model::{Cache, Model, PassContext, Sampling};
 use crate::ops::{host, indices};
-use crate::random::Stream;
-
-/// How the next token is chosen.
-#[derive(Debug, Clone, Copy)]
-pub struct Sampling {
-    /// 0 takes the most likely token; above, tokens are drawn from softmax(logits / temperature).
-    pub temperature: f64,
-    /// Makes draws repeatable.
-    pub stream: Stream,
-    /// At most this many new tokens.
-    pub max_tokens: usize,
-}
 
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +88,7 @@ impl Text {
     /// Chooses the next token, which may be the last.
     fn choose(&mut self, ends: &[u32], watch: &mut dyn FnMut(u32) -> bool) {
         let tokens = &mut self.made.tokens;
-        let next = choose(&self.logits, self.sampling, tokens.len() as u64);
+        let next = self.sampling.choose(&self.logits, &self.tokens, tokens.len() as u64);
         if ends.contains(&next) {
             self.made.ended = true;
             self.done = true;
@@ -184,60 +172,5 @@ fn scores(model: &Model, x: Tensor<2>) -> Result<Vec<f32>> {
         Some(score) => Err(Error::not_finite("the model's logits are not finite")
             .because(format!("one of them is {score}"))
             .hint("its weights are damaged, or the training that made them diverged")),
-    }
-}
-
-fn choose(logits: &[f32], sampling: Sampling, counter: u64) -> u32 {
-    let best = logits
-        .iter()
-        .enumerate()
-        .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)))
-        .map_or(0, |(index, _)| index);
-    let chosen = if sampling.temperature <= 0.0 {
-        best
-    } else {
-        draw(logits, f64::from(logits[best]), sampling, counter)
-    };
-    u32::try_from(chosen).expect("vocabularies stay below 2^32")
-}
-
-fn draw(logits: &[f32], max: f64, sampling: Sampling, counter: u64) -> usize {
-    let weights: Vec<f64> = logits
-        .iter()
-        .map(|&logit| ((f64::from(logit) - max) / sampling.temperature).exp())
-        .collect();
-    let mut left = sampling.stream.uniform(counter) * weights.iter().sum::<f64>();
-    for (index, weight) in weights.iter().enumerate() {
-        left -= weight;
-        if left < 0.0 {
-            return index;
-        }
-    }
-    weights.len() - 1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sampling(temperature: f64) -> Sampling {
-        Sampling { temperature, stream: Stream::new(1), max_tokens: 1 }
-    }
-
-    #[test]
-    fn greedy_takes_the_first_of_the_best() {
-        assert_eq!(choose(&[0.0, 2.0, 2.0], sampling(0.0), 0), 1);
-    }
-
-    #[test]
-    fn draws_follow_the_temperature() {
-        let logits = [0.0, 1.0];
-        let share = |temperature| {
-            let ones = (0..20_000).filter(|&i| choose(&logits, sampling(temperature), i) == 1);
-            ones.count() as f64 / 20_000.0
-        };
-        let expected = |t: f64| 1.0 / (1.0 + (-1.0 / t).exp());
-        assert!((share(1.0) - expected(1.0)).abs() < 0.015);
-        assert!((share(0.3) - expected(0.3)).abs() < 0.015);
     }
 }

@@ -16,6 +16,7 @@ mod layer_inputs;
 mod linear;
 mod names;
 mod parameter;
+mod sampling;
 mod side_streams;
 mod vocabulary_matrix;
 
@@ -29,7 +30,7 @@ pub use config::{ModelJson, TIED};
 pub use context::{Dropout, OutputRows, PassContext};
 use description::LayerDescription;
 pub use description::{Description, EMBEDDING, LM_HEAD};
-pub use generate::{Generation, Sampling, generate, generate_all};
+pub use generate::{Generation, generate, generate_all};
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect};
 pub use layer::{Cache, Layer, LayerCache, LayerSaved};
@@ -37,6 +38,7 @@ pub use layer_inputs::LayerInputs;
 pub use linear::{AdapterBranch, Linear, Matrix};
 pub use names::CheckpointNames;
 pub use parameter::{Parameter, Visitor, count_trainable};
+pub use sampling::{Filters, Sampling};
 pub use side_streams::SideStreams;
 pub use vocabulary_matrix::{VocabularyMatrix, piece_of};
 

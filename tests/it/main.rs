@@ -21,6 +21,7 @@ mod families;
 mod faults;
 mod fuzz;
 mod gate;
+mod generate;
 mod gguf_base;
 mod hints;
 mod hostile;

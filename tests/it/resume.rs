@@ -388,7 +388,7 @@ fn a_run_that_has_no_time_to_save_says_so_and_stops() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let (answer, said): (Vec<_>, Vec<_>) =
         said.split_inclusive('\n').partition(|line| line.ends_with("; again to stop now\n"));
-    says(answer.concat(), str!["finishing step [..]; again to stop now\n"]);
+    says(answer.concat().trim_end(), str!["finishing step [..]; again to stop now"]);
     says(
         said.concat(),
         str![[r#"

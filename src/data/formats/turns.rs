@@ -27,6 +27,12 @@ pub struct Turn {
     pub target: bool,
 }
 
+/// Whether there is a field of one of these names. Messages have few fields: to compare names costs
+/// less than to look each up.
+fn has_any(fields: &Map<String, Value>, names: &[&str]) -> bool {
+    fields.keys().any(|key| names.contains(&key.as_str()))
+}
+
 /// The turn as templates take it; `number` counts from 1.
 ///
 /// A null `content` stays null, since templates ask for it; other null fields are left out, as in
@@ -82,6 +88,9 @@ fn role(fields: &mut Map<String, Value>, number: usize) -> Result<(), String> {
 /// Whether the record wants the message as a target, which is the trainer's business and not the
 /// template's.
 fn target(fields: &mut Map<String, Value>) -> Result<bool, String> {
+    if !has_any(fields, &TARGET_KEYS) && !has_any(fields, &DETAIL_KEYS) {
+        return Ok(true);
+    }
     if let Some(key) = DETAIL_KEYS.iter().find(|key| fields.contains_key(**key)) {
         return Err(format!("`{key}` makes parts of a message targets, which cannot be done here"));
     }
@@ -116,6 +125,9 @@ fn target(fields: &mut Map<String, Value>) -> Result<bool, String> {
 
 /// Reasoning under both names that templates read, as transformers hands it over.
 fn reasoned(mut fields: Map<String, Value>) -> Map<String, Value> {
+    if !has_any(&fields, &REASONING) {
+        return fields;
+    }
     let Some(reasoning) = REASONING.iter().find_map(|key| fields.get(*key)).cloned() else {
         return fields;
     };

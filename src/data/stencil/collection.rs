@@ -1,7 +1,7 @@
 //! The stencils of a template that were made so far.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,7 +24,7 @@ const FAILURES_MAX: usize = 2;
 /// Stencils, by what conversations have in common.
 pub struct Stencils {
     /// Of an outline; `None` where one could not be made.
-    made: Mutex<HashMap<String, OfOutline>>,
+    made: Mutex<BTreeMap<String, OfOutline>>,
     /// Whether the template marks what is trained.
     has_marks: bool,
     /// Bytes of text in them.
@@ -129,7 +129,7 @@ impl Stencils {
         found.filter(|it| it.known.stencil.admits(&plain.holes).is_ok())
     }
 
-    fn made(&self) -> MutexGuard<'_, HashMap<String, OfOutline>> {
+    fn made(&self) -> MutexGuard<'_, BTreeMap<String, OfOutline>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -20,6 +20,7 @@ mod probe;
 mod rows;
 mod special;
 mod spelling;
+mod stop_texts;
 mod stream;
 mod unicode;
 
@@ -43,6 +44,7 @@ pub use long::{Begun, TokenBudget};
 use patience::Patience;
 use rows::rows;
 use special::{merge, special_names, token_ids};
+pub use stop_texts::StopTexts;
 pub use stream::TextStream;
 
 /// Larger files are refused; the largest tokenizers in use have about 35 MB.

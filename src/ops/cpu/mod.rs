@@ -6,7 +6,8 @@
 //! `product` multiplies; `pointwise`, `gates`, `softmax`, `attention` (in `tasks`), `convolution`,
 //! `delta_rule` and `loss` are what a model does besides; `projection` is a linear layer, with the
 //! addition of `low_rank`; `project` reads prompts, and `few` multiplies a few rows where text is
-//! written; `host_tensor` and `run` are the way in. Blocks of models are made of these (`model/blocks`).
+//! written; `host_tensor` and `run` are the way in. Blocks of models are made of these
+//! (`model/blocks`).
 
 mod attention;
 mod clamped;

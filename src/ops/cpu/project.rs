@@ -11,8 +11,8 @@ use super::run::Products;
 use crate::device::ComputeConfig;
 use crate::ops::from_vec;
 
-/// `x · wᵀ` for `x: [rows, in]` and `w: [out, in]`; none if a factor is on a tape or not on the CPU,
-/// or other kernels are asked for. Each sum has a fixed order, whatever the number of threads.
+/// `x · wᵀ` for `x: [rows, in]` and `w: [out, in]`; none if a factor is on a tape or not on the
+/// CPU, or other kernels are asked for. Each sum has a fixed order, whatever the number of threads.
 pub fn project(x: &Tensor<2>, w: &Tensor<2>, computing: ComputeConfig) -> Option<Tensor<2>> {
     project_with(x, &HostTensor::of(w)?, computing)
 }

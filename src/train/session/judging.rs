@@ -38,10 +38,9 @@ impl Session<'_> {
         let ends: Vec<u32> = codec.stops().iter().copied().collect();
         let prompts: Vec<Vec<u32>> =
             eval.prompts.iter().map(|prompt| codec.prompt(prompt)).collect::<Result<_>>()?;
-        let sampling = |number| Sampling {
-            temperature: eval.temperature,
-            stream: Stream::new(self.config.seed).site("samples").number(number),
-            max_tokens: eval.max_tokens,
+        let sampling = |number| {
+            let stream = Stream::new(self.config.seed).site("samples").number(number);
+            Sampling::new(eval.temperature, stream, eval.max_tokens)
         };
         let asked: Vec<(&[u32], Sampling)> = prompts
             .iter()

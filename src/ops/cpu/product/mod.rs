@@ -236,12 +236,12 @@ fn check<F: Format>(terms: &[Term<F>], outputs: usize, skipped: Skipped) {
     }
 }
 
-/// Calls `tile` for every tile, and puts its sums where they belong. `tile` is told whether its sums
-/// begin; they go on from those that it is given otherwise.
+/// Calls `tile` for every tile, and puts its sums where they belong. `tile` is told whether its
+/// sums begin; they go on from those that it is given otherwise.
 ///
 /// A pass of one step needs no memory beside the target. Where a pass has several, all rows go
-/// through a step before the next: its panel is read from the first-level cache for all of them, and
-/// what is summed so far waits beside it.
+/// through a step before the next: its panel is read from the first-level cache for all of them,
+/// and what is summed so far waits beside it.
 #[inline(always)]
 pub(super) fn sweep<F: Format>(
     block: RowBlock<'_, F>,
