@@ -406,7 +406,7 @@ fn texts_written_with_a_cache_are_those_of_transformers_and_those_without() {
                     |key: &str| -> Vec<u32> { serde_json::from_value(made[key].clone()).unwrap() };
                 let (prompt, wanted) = (list("prompt"), list("continuation"));
                 let max_tokens = wanted.len();
-                let sampling = Sampling { temperature: 0.0, stream: Stream::new(1), max_tokens };
+                let sampling = Sampling::new(0.0, Stream::new(1), max_tokens);
                 let ours = generate(&model, &prompt, &[], sampling, &mut |_| true).unwrap();
                 assert_eq!(ours.tokens, wanted, "{} {kernels}", case.name);
 

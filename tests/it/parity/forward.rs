@@ -43,7 +43,7 @@ fn greedy_generation_equals_that_of_transformers() {
     let model = model("gqa-tied");
     for case in cases.as_array().unwrap() {
         let list = |key: &str| -> Vec<u32> { serde_json::from_value(case[key].clone()).unwrap() };
-        let sampling = Sampling { temperature: 0.0, stream: Stream::new(1), max_tokens: 16 };
+        let sampling = Sampling::new(0.0, Stream::new(1), 16);
         let found = generate(&model, &list("prompt"), &[], sampling, &mut |_| true).unwrap();
         assert_eq!(found.tokens, list("continuation"));
         assert!(!found.ended);
@@ -66,10 +66,8 @@ fn several_prompts_at_once_have_the_continuations_of_each_alone() {
         .iter()
         .map(|case| serde_json::from_value(case["prompt"].clone()).unwrap())
         .collect();
-    let sampling = |temperature, number: usize| Sampling {
-        temperature,
-        stream: Stream::new(number as u64),
-        max_tokens: 3 + 2 * number,
+    let sampling = |temperature, number: usize| {
+        Sampling::new(temperature, Stream::new(number as u64), 3 + 2 * number)
     };
     for temperature in [0.0, 1.0] {
         let asked: Vec<(&[u32], Sampling)> = (0..)

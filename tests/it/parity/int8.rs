@@ -59,7 +59,7 @@ fn products_are_those_of_the_dequantised_matrices() {
 fn text_is_that_of_the_dequantised_model() {
     let name = "gqa-tied";
     let write = |model: &Model| {
-        let sampling = Sampling { temperature: 0.0, stream: Stream::new(1), max_tokens: 12 };
+        let sampling = Sampling::new(0.0, Stream::new(1), 12);
         generate(model, &[5, 9, 30], &[], sampling, &mut |_| true).unwrap().tokens
     };
     let codes = coded(name, Kernels::Fast, Arithmetic::F32);
