@@ -1,6 +1,7 @@
 //! Fine-tunes language models on one GPU, or on the CPU. Read the modules in this order: each
 //! uses only those above it.
 
+pub mod allocator;
 pub mod terminal;
 pub mod error;
 pub mod files;

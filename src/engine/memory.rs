@@ -19,8 +19,12 @@ pub struct Estimate {
     pub attention: u64,
     /// One chunk of logits, with its softmax and temporaries.
     pub logits: u64,
-    /// What is written as a checkpoint while training goes on; always on the host.
+    /// What is written as a checkpoint while training goes on, as far as it needs more than a step
+    /// does before its update; always on the host.
     pub checkpoint: u64,
+    /// The program itself: its code, tokenizer and template, what allocators keep; always on the
+    /// host.
+    pub program: u64,
     /// Windows of data: the one in use, the one before it, and those that are made ready; always
     /// on the host.
     pub data: u64,
@@ -29,7 +33,7 @@ pub struct Estimate {
 impl Estimate {
     /// All parts together.
     pub fn total(&self) -> u64 {
-        self.on_device() + self.checkpoint + self.data
+        self.on_device() + self.checkpoint + self.data + self.program
     }
 
     /// What a GPU has to hold.
@@ -48,6 +52,8 @@ impl Estimate {
 pub struct Workload {
     /// Numbers that learn.
     pub trainable: u64,
+    /// Whether they stand beside the weights, all of which are frozen.
+    pub adapted: bool,
     /// Bytes that the optimizer keeps for each of them.
     pub state_bytes: u64,
     /// Rows that are differentiated at the same time.
@@ -62,6 +68,8 @@ pub struct Workload {
     pub coded: (u64, u64),
     /// Bytes of examples that are at hand at once.
     pub data: u64,
+    /// Whether checkpoints are written before the last step.
+    pub saves: bool,
     /// Whether tensors are on a GPU.
     pub on_gpu: bool,
     /// How matrices are multiplied.
@@ -75,6 +83,8 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
     const F32: u64 = 4;
     // Queries that the operations for other devices work on at once.
     const BLOCK: usize = 512;
+    // Measured (`benches/memory.py`).
+    const PROGRAM: u64 = 80_000_000;
     let Workload { trainable, rows, length, .. } = work;
     let tokens = (rows * length) as u64;
     let fast =
@@ -100,22 +110,24 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
     let layers = description.layers.len() as u64;
     // Until the last gradient has come back; it and its gradient.
     let beside = 2 * tokens * description.beside_stream() as u64 * F32;
-    let frozen = description.parameters.saturating_sub(trainable.min(description.parameters));
+    let frozen = if work.adapted { description.parameters } else { 0 };
+    let learning = if work.adapted { trainable } else { description.parameters };
     let scores = tokens * description.query_heads() as u64 * length.min(BLOCK) as u64 * F32;
     let stays = description.element == Element::BF16 && computing.keeps_bfloat16(!work.on_gpu);
     let frozen_bytes = if stays { 2 } else { work.arithmetic.frozen_bytes(!work.on_gpu) };
-    Estimate {
-        weights: work.coded.1
-            + frozen.saturating_sub(work.coded.0) * frozen_bytes
-            + (description.parameters - frozen) * F32,
-        optimizer: trainable * (F32 + work.state_bytes),
+    // The gradient of the embedding is made before it is added to that of the output projection.
+    let table = (description.vocabulary * description.hidden) as u64 * F32;
+    let table = if work.adapted { 0 } else { table };
+    let mut estimate = Estimate {
+        weights: work.coded.1 + frozen.saturating_sub(work.coded.0) * frozen_bytes + learning * F32,
+        optimizer: trainable * (F32 + work.state_bytes) + table,
         activations: match work.recompute {
             Recompute::None => tokens * all * factor + at_work,
             Recompute::Layers => layers * input + tokens * most * factor + at_work,
         } + beside,
         // Scores, weights, and the gradients of both.
         attention: if work.on_gpu { 5 * scores } else { 0 },
-        checkpoint: trainable * (F32 + work.state_bytes),
+        checkpoint: 0,
         // A cap keeps the scores, and the slope at each of them.
         logits: match (fast, description.logits.soft_cap) {
             (true, _) => 1,
@@ -124,5 +136,13 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
         } * (work.chunk.min(rows * length) * description.vocabulary) as u64
             * F32,
         data: work.data,
+        program: PROGRAM,
+    };
+    if work.saves {
+        // On the host it shares what an update has not changed, and waits for none before that.
+        let before = if work.on_gpu { 0 } else { estimate.activations + estimate.logits };
+        let all = trainable * (F32 + work.state_bytes);
+        estimate.checkpoint = all.saturating_sub(before);
     }
+    estimate
 }

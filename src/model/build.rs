@@ -2,30 +2,29 @@
 
 mod experts;
 mod fill;
+mod read;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Device, FloatDType};
-use rayon::prelude::*;
 
 use self::fill::Fill;
+use self::read::{LoadedTensor, LoadedWeights};
 use crate::device::{Arithmetic, ComputeConfig, memory_bytes_available};
-use crate::error::{Context, Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::files::FileEntry;
 use crate::model::inspect::is_buffer;
 use crate::model::{
-    CheckpointNames, Description, Linear, Matrix, Model, ModelJson, Parameter, VocabularyMatrix,
-    families, frozen_format, inspect,
+    Description, Linear, Matrix, Model, ModelJson, Parameter, VocabularyMatrix, families,
+    frozen_format, inspect,
 };
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
 use crate::weights::formats::{Storage, WeightFormat, dequantised};
-use crate::weights::{Element, RawNumbers, ShardStream, TensorPlace, shard_names};
+use crate::weights::{Element, RawNumbers};
 
-/// Bytes that are read, hashed and converted at once: they fit into the cache of a core.
-const PIECE_BYTES: usize = 1 << 20;
 /// Names shown when many tensors are left over.
 const NAMES_SHOWN: usize = 5;
 
@@ -86,12 +85,22 @@ pub fn load_for(
     frozen: impl Into<FrozenWeights>,
 ) -> Result<Loaded> {
     let frozen = frozen.into();
+    let configured = |mut source: WeightSource| {
+        source.computing = ComputeConfig { arithmetic: Arithmetic::F32, ..computing };
+        if frozen.frozen {
+            source.linears = frozen.linears;
+            source.format = frozen_format(device, computing.arithmetic);
+            source.bfloat16 = computing.keeps_bfloat16(*device == Device::flex());
+        }
+        source
+    };
     let (config, description, note, mut source, mut shards) = match init {
         Init::Pretrained => {
             let found = inspect(directory)?;
             let note = found.note();
-            let (held, shards) = read_shards(directory, found.description.names)?;
-            (found.config, found.description, note, WeightSource::held(held, device), shards)
+            let mut source = configured(WeightSource::held(BTreeMap::new(), device));
+            let shards = source.read_shards(directory, &found.description)?;
+            (found.config, found.description, note, source, shards)
         }
         Init::Random(stream) => {
             let config = ModelJson::read(directory)?;
@@ -103,17 +112,11 @@ pub fn load_for(
             let range = config.positive("initializer_range", 0.02)?;
             let source = WeightSource::random(stream, range, description.element, device);
             let note = config.own_code_note();
-            (config, description, note, source, Vec::new())
+            (config, description, note, configured(source), Vec::new())
         }
     };
     let mut files = vec![config.file.clone()];
     files.append(&mut shards);
-    source.computing = ComputeConfig { arithmetic: Arithmetic::F32, ..computing };
-    if frozen.frozen {
-        source.linears = frozen.linears;
-        source.format = frozen_format(device, computing.arithmetic);
-        source.bfloat16 = computing.keeps_bfloat16(*device == Device::flex());
-    }
     let mut model = Model::build(description, &mut source)?;
     model.computing.arithmetic = computing.arithmetic;
     let elements = source.finish(directory)?;
@@ -150,55 +153,6 @@ pub fn check_room(description: &Description) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// A tensor of a file. It is converted when it is asked for, so that none is in memory in two
-/// formats for long.
-struct LoadedTensor {
-    shape: Vec<usize>,
-    numbers: RawNumbers,
-}
-
-/// Every file is read whole, for its digest; what is not of the decoder is not kept.
-fn read_shards(
-    directory: &Path,
-    names: CheckpointNames,
-) -> Result<(BTreeMap<String, LoadedTensor>, Vec<FileEntry>)> {
-    let mut held = BTreeMap::new();
-    let mut files = Vec::new();
-    for name in shard_names(directory)? {
-        let mut shard = ShardStream::open(directory, &name)?;
-        let memory = |place: &TensorPlace| match names.path_of(&place.name) {
-            Some(path) => memory_for(place).map(|numbers| Some((path, numbers))),
-            None => Ok(None),
-        };
-        let mut tensors = shard.places().iter().map(memory).collect::<Result<Vec<_>>>()?;
-        // The system clears new memory, which takes longer than all else of the reading.
-        tensors.par_iter_mut().flatten().for_each(|(_, numbers)| numbers.touch());
-        let (mut tensors, mut buffer) = (tensors.into_iter(), Vec::new());
-        while let (Some(place), Some(memory)) = (shard.begin(), tensors.next()) {
-            let Some((path, mut numbers)) = memory else {
-                shard.read_all(&mut buffer, PIECE_BYTES, |_| ())?;
-                continue;
-            };
-            shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
-            let entry = LoadedTensor { shape: place.shape, numbers };
-            if held.insert(path, entry).is_some() {
-                let what = format!("tensor `{}` is in two files", place.name);
-                return Err(Error::model(what).at(directory));
-            }
-        }
-        shard.refuse_not_finite(|name| names.path_of(name).is_some())?;
-        files.push(shard.finish()?);
-    }
-    Ok((held, files))
-}
-
-/// Memory for a tensor of a file.
-fn memory_for(place: &TensorPlace) -> Result<RawNumbers> {
-    let bytes =
-        usize::try_from(place.bytes).context_code(ErrorCode::Weights, "a tensor is too large")?;
-    Ok(RawNumbers::with_capacity(place.element, bytes / place.element.size()))
 }
 
 /// Hands out weights by name, and remembers what was asked for.
@@ -264,17 +218,33 @@ impl WeightSource {
         name: &'static str,
         [rows, width]: [usize; 2],
     ) -> Result<VocabularyMatrix> {
-        let numbers = self.take(name, &[rows, width], Fill::Normal)?;
+        let shape = [rows, width];
+        let pieces = match self.random {
+            Some(_) => {
+                let numbers = self.take(name, &shape, Fill::Normal)?;
+                self.pieces(numbers, shape)
+            }
+            None => match self.asked(name, &shape)? {
+                LoadedWeights::Table(pieces) => pieces,
+                LoadedWeights::Numbers(numbers) => self.pieces(numbers, shape),
+                LoadedWeights::Linear(_) => unreachable!("tables are no linear layers"),
+            },
+        };
+        Ok(VocabularyMatrix::new(name, pieces))
+    }
+
+    /// A matrix in pieces that the device takes.
+    fn pieces(&self, numbers: RawNumbers, [rows, width]: [usize; 2]) -> Vec<Parameter<2>> {
         let limit = self.computing.limits.rows(width);
         if rows <= limit {
-            return Ok(VocabularyMatrix::new(name, vec![self.kept(numbers, [rows, width])]));
+            return vec![self.kept(numbers, [rows, width])];
         }
         let parts = numbers.chunks(limit.saturating_mul(width).max(1)).into_iter();
         let pieces = parts.map(|part| {
             let rows = part.len() / width;
             self.kept(part, [rows, width])
         });
-        Ok(VocabularyMatrix::new(name, pieces.collect()))
+        pieces.collect()
     }
 
     /// A matrix `[out, in]`.
@@ -297,6 +267,11 @@ impl WeightSource {
     /// The matrix `[out, in]` of a linear layer. Other devices than the CPU get the numbers of the
     /// codes.
     fn linear_matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
+        if let Some(LoadedTensor { weights: LoadedWeights::Linear(_), .. }) = self.held.get(name)
+            && let LoadedWeights::Linear(matrix) = self.asked(name, &shape)?
+        {
+            return Ok(matrix);
+        }
         let numbers = self.numbers(name, shape)?;
         Ok(self.linear_of(numbers, shape))
     }
@@ -371,6 +346,14 @@ impl WeightSource {
             self.elements.insert(name.to_owned(), element);
             return Ok(RawNumbers::F32(fill.values(count, stream.site(name), range)));
         }
+        match self.asked(name, shape)? {
+            LoadedWeights::Numbers(numbers) => Ok(numbers),
+            _ => unreachable!("matrices of their kind are asked for as such"),
+        }
+    }
+
+    /// What was loaded under a name.
+    fn asked(&mut self, name: &str, shape: &[usize]) -> Result<LoadedWeights> {
         let Some(held) = self.held.remove(name) else {
             // Nothing is made in its place: it may be of any size.
             return Err(Error::weights(format!("the weights lack `{name}`")));
@@ -381,8 +364,8 @@ impl WeightSource {
                 held.shape
             )));
         }
-        self.elements.insert(name.to_owned(), held.numbers.element());
-        Ok(held.numbers)
+        self.elements.insert(name.to_owned(), held.element);
+        Ok(held.weights)
     }
 
     fn finish(self, directory: &Path) -> Result<BTreeMap<String, Element>> {

@@ -209,14 +209,15 @@ pub fn memory_line(memory: &Estimate, opened: &OpenedDevice) -> String {
     };
     format!(
         "about {}{there}: weights {}, optimizer {}, activations {}{attention}, logits {}, \
-         checkpoint {}, data {}",
+         checkpoint {}, data {}, program {}",
         bytes(memory.total()),
         bytes(memory.weights),
         bytes(memory.optimizer),
         bytes(memory.activations),
         bytes(memory.logits),
         bytes(memory.checkpoint),
-        bytes(memory.data)
+        bytes(memory.data),
+        bytes(memory.program)
     )
 }
 

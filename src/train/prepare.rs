@@ -72,8 +72,7 @@ pub struct Prepared<'a> {
     signed: BaseSignature,
 }
 
-/// Checks everything that can be checked without loading weights, and reads as much of the data
-/// as `extent` and the settings need.
+/// Checks all that can be checked without weights, and reads as much data as `extent` asks for.
 pub fn prepare<'a>(
     loaded: &'a Loaded,
     supply: &Arc<Supply>,
@@ -81,8 +80,7 @@ pub fn prepare<'a>(
     observer: &mut dyn Observer,
 ) -> Result<Prepared<'a>> {
     let config = &loaded.config;
-    // First of all: whatever works in parallel must do so on the threads that were asked for.
-    let opening = device_init::begin(config)?;
+    let opening = device_init::begin(config)?; // first: it says on how many threads all works
     let mut approval = Approval::of(config, supply.pinned())?;
     let base = supply.base(&config.model)?;
     approval.read_signature(config, &base)?;
@@ -102,8 +100,10 @@ pub fn prepare<'a>(
     let length = plan.longest_row()?.next_multiple_of(opened.computing().pad_multiple);
     let rows = config.train.micro_batch_size;
     let micro_batch_split = memory_fit::micro_batch_split(&description, &opened, rows, length)?;
+    let total_steps = total_steps(config, &plan)?;
     let work = Workload {
         trainable,
+        saves: (1..total_steps).contains(&config.checkpoint.every_steps),
         state_bytes: optimizers::chosen(&config.owned).state_bytes(),
         rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
         length,
@@ -116,7 +116,7 @@ pub fn prepare<'a>(
     let prepared = Prepared {
         config,
         opened,
-        total_steps: total_steps(config, &plan)?,
+        total_steps,
         base_files: vec![config_file],
         base,
         description,
@@ -229,12 +229,14 @@ fn total_steps(config: &RunConfig, plan: &Plan) -> Result<u64> {
 fn workload(config: &RunConfig, opened: &OpenedDevice, precision: &Precision) -> Workload {
     Workload {
         trainable: 0,
+        adapted: adapters::of_run(config).is_some(),
         state_bytes: 0,
         rows: 0,
         length: 0,
         chunk: config.train.loss_chunk_tokens,
         recompute: config.train.recompute,
         data: 0,
+        saves: false,
         coded: (0, 0),
         on_gpu: opened.on_gpu(),
         arithmetic: precision.arithmetic,
@@ -250,8 +252,7 @@ impl Prepared<'_> {
             Init::Pretrained => model::Init::Pretrained,
             Init::Random => model::Init::Random(seed.site("init")),
         };
-        let kernels = self.config.device.kernels;
-        let arithmetic = self.precision.arithmetic;
+        let (kernels, arithmetic) = (self.config.device.kernels, self.precision.arithmetic);
         let computing = ComputeConfig { kernels, arithmetic, ..self.opened.computing() };
         let frozen = FrozenWeights { frozen: self.adapter.is_some(), linears: self.weight_format };
         if self.config.train.recompute == Recompute::Layers {
@@ -288,8 +289,7 @@ impl Prepared<'_> {
         self.opened.on_gpu()
     }
 
-    /// Files that were read must be those that were looked at before: when the signature of a
-    /// signed base was checked, and when its sizes were read.
+    /// Files that were read must be those whose signature and sizes were looked at before.
     pub(super) fn unchanged(&self, read: &[FileEntry]) -> Result<()> {
         for file in read {
             self.signed.expect(&self.base.path, file)?;
@@ -313,7 +313,7 @@ impl Prepared<'_> {
 
     /// Bytes of a checkpoint: trainable parameters, and what the optimizer keeps for them.
     pub fn checkpoint_bytes(&self) -> u64 {
-        self.memory.checkpoint
+        self.trainable * (4 + self.optimizer().state_bytes()) // in 32 bits
     }
 
     /// How steps are made.

@@ -235,6 +235,20 @@ impl RawNumbers {
         }
     }
 
+    /// Rounded to bfloat16 where they are longer, ties to the even one.
+    #[must_use]
+    pub fn rounded(self) -> Self {
+        match self {
+            Self::F32(all) => {
+                Self::BF16(all.par_iter().map(|number| bf16::from_f32(*number)).collect())
+            }
+            Self::F16(all) => {
+                Self::BF16(all.par_iter().map(|number| bf16::from_f32(number.to_f32())).collect())
+            }
+            other => other,
+        }
+    }
+
     /// Parts of a length; the last may be shorter.
     pub fn chunks(self, size: usize) -> Vec<Self> {
         match self {
@@ -281,5 +295,7 @@ mod tests {
     fn rounding_is_to_nearest_even() {
         // 1 + 2^-8 lies half way between two bf16 values; the even one is 1.
         assert_eq!(to_f32(Element::BF16, &Element::BF16.encode(&[1.0 + 1.0 / 256.0])), [1.0]);
+        let rounded = RawNumbers::F32(vec![1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0]).rounded();
+        assert_eq!(rounded.into_f32(), [1.0, 1.0 + 4.0 / 256.0]);
     }
 }

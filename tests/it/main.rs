@@ -25,6 +25,8 @@ mod generate;
 mod gguf_base;
 mod hints;
 mod hostile;
+#[cfg(target_os = "linux")] // what a process takes
+mod memory;
 #[cfg(unix)] // links, modes, signals
 mod hub;
 mod parity;

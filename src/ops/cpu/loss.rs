@@ -2,14 +2,12 @@
 //! the vocabulary and a column per position: so the output projection is read as it lies in
 //! memory, and softmax runs along vectors of positions.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::exponential::exponential;
 use super::host_tensor::{AsLhs, HostTensor};
-use super::memory::filled_in;
+use super::memory::filled;
 use super::packed::{Left, PackedRhs, View};
 use super::product::{Skipped, Term, add_product, add_product_here, product};
 use super::softmax::cap_scores;
@@ -18,23 +16,6 @@ use super::softmax::cap_scores;
 const ROWS: usize = 1024;
 /// Rows of the output projection that are converted or packed at once.
 const GROUP: usize = 2048;
-
-/// Memory of scores that were dropped, the largest there is in a step: kept whole for the next
-/// ones, it is not broken up by what comes in between.
-static SPARE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
-
-fn spare() -> MutexGuard<'static, Vec<Vec<f32>>> {
-    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for Scores {
-    fn drop(&mut self) {
-        let mut spare = spare();
-        if spare.len() < rayon::current_num_threads() {
-            spare.push(std::mem::take(&mut self.numbers));
-        }
-    }
-}
 
 /// Scores of positions over the vocabulary, `[vocabulary, positions]`.
 pub struct Scores {
@@ -50,8 +31,8 @@ impl Scores {
         let width = table.columns();
         let positions = hidden.len() / width;
         let right = PackedRhs::<F>::pack_rows(View::new(hidden, positions, width));
-        let (length, used) = (table.rows() * positions, spare().pop().unwrap_or_default());
-        let numbers = filled_in(used, length, GROUP * positions, |part, target| {
+        let length = table.rows() * positions;
+        let numbers = filled(length, GROUP * positions, |part, target| {
             let rows = table.numbers().part(part * GROUP, target.len() / positions);
             let left = F::factor(rows);
             let terms = [Term { left: left.view(), right: &right }];

@@ -12,22 +12,8 @@ pub fn filled<T: Copy + Default + Send + Sync>(
     part: usize,
     write: impl Fn(usize, &mut [T]) + Sync,
 ) -> Vec<T> {
-    filled_in(Vec::new(), length, part, write)
-}
-
-/// The same in the memory of a vector that is no longer needed, if it is large enough.
-pub fn filled_in<T: Copy + Default + Send + Sync>(
-    mut vector: Vec<T>,
-    length: usize,
-    part: usize,
-    write: impl Fn(usize, &mut [T]) + Sync,
-) -> Vec<T> {
     let part = part.max(1);
-    vector.clear();
-    if vector.capacity() < length {
-        drop(vector);
-        vector = Vec::with_capacity(length);
-    }
+    let mut vector = Vec::with_capacity(length);
     let room = &mut vector.spare_capacity_mut()[..length];
     let one = |(number, room): (usize, &mut [MaybeUninit<T>])| {
         room.fill(MaybeUninit::new(T::default()));
@@ -84,11 +70,6 @@ mod tests {
             });
             let wanted: Vec<u32> = (0..length).map(|i| (i / part) as u32 + 1).collect();
             assert_eq!(numbers, wanted);
-            let again = filled_in(vec![9; 4096], length, part, |number, part: &mut [u32]| {
-                assert!(part.iter().all(|x| *x == 0));
-                part.fill(number as u32 + 1);
-            });
-            assert_eq!(again, wanted);
             let write = |number: usize, part: &mut [MaybeUninit<u32>]| {
                 part.fill(MaybeUninit::new(number as u32 + 1));
             };

@@ -1,0 +1,119 @@
+//! From the tensors of files to what models are made of, one at a time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::FloatDType;
+
+use super::WeightSource;
+use crate::error::{Context, Error, ErrorCode, Result};
+use crate::files::FileEntry;
+use crate::model::description::StoredTensors;
+use crate::model::{Description, LM_HEAD, Matrix, Parameter};
+use crate::weights::{Element, RawNumbers, ShardStream, TensorPlace, shard_names};
+
+/// Bytes that are read, hashed and converted at once: they fit into the cache of a core.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// A tensor of a file.
+pub(super) struct LoadedTensor {
+    pub shape: Vec<usize>,
+    pub element: Element,
+    pub weights: LoadedWeights,
+}
+
+/// Matrices are made as soon as they are read, so that files are never in memory whole; what else
+/// there is, is converted when it is asked for.
+pub(super) enum LoadedWeights {
+    Numbers(RawNumbers),
+    /// Of a linear layer.
+    Linear(Matrix),
+    /// With a row per token, in pieces.
+    Table(Vec<Parameter<2>>),
+}
+
+/// Which tensors are matrices of which kind, by path.
+struct KnownMatrices {
+    /// Those that matrices of experts are made of.
+    experts: StoredTensors,
+    linears: BTreeMap<String, [usize; 2]>,
+    tables: BTreeMap<&'static str, [usize; 2]>,
+}
+
+impl KnownMatrices {
+    fn of(description: &Description) -> Self {
+        let linears = description.linears.iter();
+        let linears = linears.map(|(path, dims)| (format!("{path}.weight"), *dims)).collect();
+        let table = [description.vocabulary, description.hidden];
+        let inputs = description.layer_inputs.iter();
+        let inputs = inputs.map(|of| (of.table, [of.vocabulary, of.projection.dims[0]]));
+        let tables = [(description.names.embedding, table), (LM_HEAD, table)];
+        let experts = StoredTensors::of(description);
+        Self { experts, linears, tables: tables.into_iter().chain(inputs).collect() }
+    }
+}
+
+/// Memory for a tensor of a file.
+fn memory_for(place: &TensorPlace) -> Result<RawNumbers> {
+    let bytes =
+        usize::try_from(place.bytes).context_code(ErrorCode::Weights, "a tensor is too large")?;
+    Ok(RawNumbers::with_capacity(place.element, bytes / place.element.size()))
+}
+
+impl WeightSource {
+    /// Every file is read whole, for its digest; what is not of the decoder is not kept.
+    pub(super) fn read_shards(
+        &mut self,
+        directory: &Path,
+        description: &Description,
+    ) -> Result<Vec<FileEntry>> {
+        let (names, matrices) = (description.names, KnownMatrices::of(description));
+        let (mut files, mut buffer) = (Vec::new(), Vec::new());
+        for name in shard_names(directory)? {
+            let mut shard = ShardStream::open(directory, &name)?;
+            while let Some(place) = shard.begin() {
+                // A copy of the embedding: one that differs is a head of its own.
+                let is_copy = |path: &String| description.tied && path == LM_HEAD;
+                let Some(path) = names.path_of(&place.name).filter(|path| !is_copy(path)) else {
+                    shard.read_all(&mut buffer, PIECE_BYTES, |_| ())?;
+                    continue;
+                };
+                let mut numbers = memory_for(&place)?;
+                // The system clears new memory, which takes longer than all else of the reading.
+                numbers.touch();
+                shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
+                let weights = self.loaded(&path, &place.shape, numbers, &matrices);
+                let entry = LoadedTensor { shape: place.shape, element: place.element, weights };
+                if self.held.insert(path, entry).is_some() {
+                    let what = format!("tensor `{}` is in two files", place.name);
+                    return Err(Error::model(what).at(directory));
+                }
+            }
+            shard.refuse_not_finite(|name| names.path_of(name).is_some())?;
+            files.push(shard.finish()?);
+        }
+        Ok(files)
+    }
+
+    /// What is kept of the numbers of a tensor.
+    fn loaded(
+        &self,
+        path: &str,
+        shape: &[usize],
+        numbers: RawNumbers,
+        matrices: &KnownMatrices,
+    ) -> LoadedWeights {
+        let rounds = self.linears.is_none() && self.format == Some(FloatDType::BF16);
+        if rounds && !path.ends_with("bias") && matrices.experts.get(path).is_some() {
+            return LoadedWeights::Numbers(numbers.rounded()); // they are kept so
+        }
+        let fits = self.computing.limits.holds(numbers.len() as u64);
+        if let Some(dims) = matrices.linears.get(path).filter(|dims| fits && dims[..] == *shape) {
+            return LoadedWeights::Linear(self.linear_of(numbers, *dims));
+        }
+        match matrices.tables.get(path).filter(|dims| dims[..] == *shape) {
+            Some(dims) => LoadedWeights::Table(self.pieces(numbers, *dims)),
+            None => LoadedWeights::Numbers(numbers),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a run takes at its peak is what `plan` says, and loading takes no more than training does.
+//! `benches/memory.py` measures models of a middle size of all families.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use firebrand::model::{ModelJson, families};
+use firebrand::weights::{Element, TensorSpec, write_safetensors};
+use serde_json::{Value, json};
+
+use crate::common::{Run, repository};
+
+/// A model of 28 million numbers, which outweigh the program.
+fn config(own: Value) -> Value {
+    let mut config = json!({
+        "vocab_size": 512, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "tie_word_embeddings": true,
+        "torch_dtype": "bfloat16",
+    });
+    config.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+    config
+}
+
+/// A checkpoint `base` with this configuration, in bfloat16.
+fn checkpoint(config: &Value) -> Run {
+    let run = Run::new();
+    fs::create_dir(run.path("base")).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        let from = repository("tests/fixtures/tokenizer").join(name);
+        fs::copy(from, run.path("base").join(name)).unwrap();
+    }
+    run.write("base/config.json", &config.to_string());
+    let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
+    let element = Element::BF16;
+    let specs = description.tensors().into_iter();
+    let specs = specs.map(|(name, shape)| TensorSpec { name, element, shape }).collect();
+    let file = run.path("base/model.safetensors");
+    write_safetensors(&file, specs, &BTreeMap::new(), |spec| {
+        let one = |place: usize| ((spec.name.len() * 31 + place * 7919) % 1009) as f32 / 1009.0;
+        Ok((0..spec.shape.iter().product()).map(|place| 0.1 * (one(place) - 0.5)).collect())
+    })
+    .unwrap();
+    run.write(
+        "run.toml",
+        "[model]\nbase = \"base\"\n[data]\nmax_seq_len = 128\npacking = true\n\
+         [[data.train]]\npath = \"data.jsonl\"\n[lora]\nr = 8\nlora_alpha = 8\n\
+         target_modules = \"all-linear\"\n[train]\nmax_steps = 1\nmicro_batch_size = 1\n\
+         gradient_accumulation_steps = 1\nlearning_rate = 1e-3\n[checkpoint]\nreuse = \"never\"\n\
+         [device]\nname = \"cpu\"\nthreads = 2\n",
+    );
+    run
+}
+
+fn json_of(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+/// Bytes planned and bytes at the peak of a run with these settings.
+fn planned_and_peak(run: &Run, name: &str, settings: &[&str]) -> (u64, u64) {
+    let name_set = format!("name={name}");
+    let mut set = vec!["--set", &name_set];
+    settings.iter().for_each(|setting| set.extend(["--set", setting]));
+    let plan = run.succeeds(&[&["plan", "run.toml", "--json"], &set[..]].concat());
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    run.succeeds(&[&["train", "run.toml", "--quiet"], &set[..]].concat());
+    let timings = json_of(&run.path(&format!("checkpoints/{name}/timings.jsonl")));
+    (plan["memory_bytes"].as_u64().unwrap(), timings["memory_bytes_peak"].as_u64().unwrap())
+}
+
+fn assert_within_a_tenth(what: &str, (planned, peak): (u64, u64)) {
+    let ratio = planned as f64 / peak as f64;
+    assert!(
+        (0.9..=1.1).contains(&ratio),
+        "{what}: {planned} planned, {peak} at the peak: {ratio:.2}"
+    );
+}
+
+#[test]
+fn the_estimate_is_within_a_tenth_of_the_peak() {
+    let gemma = json!({
+        "model_type": "gemma3_text", "head_dim": 64, "query_pre_attn_scalar": 64,
+        "sliding_window": 64,
+    });
+    let families = [("llama", json!({ "model_type": "llama" })), ("gemma", gemma)];
+    for (family, own) in families {
+        let run = checkpoint(&config(own));
+        for (name, settings) in [
+            ("f32", &["train.precision=f32"][..]),
+            ("bf16", &["train.precision=mixed-bf16"]),
+            ("again", &["train.precision=f32", "train.recompute=layers"]),
+            ("int8", &["train.precision=mixed-bf16", "model.weight_format=int8"]),
+        ] {
+            let what = format!("{family}, {name}");
+            assert_within_a_tenth(&what, planned_and_peak(&run, name, settings));
+        }
+    }
+}
