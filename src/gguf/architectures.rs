@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::facts::{Facts, ROPE_FREQS, ROPE_LONG, ROPE_SHORT};
+use super::families::{
+    gemma2, gemma3, granite, lfm2, llama, olmo, phi3, qwen2, qwen3, qwen3_moe, smollm3,
+};
 use super::file::GgufTensor;
 use super::metadata::Metadata;
-use super::names::{LAYER, TURNED};
+use super::names::{TURNED, from_gguf, last_norm};
 
 /// An architecture.
 pub struct GgufArchitecture {
@@ -24,19 +28,23 @@ pub struct GgufArchitecture {
 }
 
 /// All that can be read.
-const ARCHITECTURES: [GgufArchitecture; 6] = [
-    GgufArchitecture { name: "llama", model_type: "llama", turned: true, more: llama },
-    GgufArchitecture { name: "qwen2", model_type: "qwen2", turned: false, more: qwen2 },
-    GgufArchitecture { name: "qwen3", model_type: "qwen3", turned: false, more: qwen3 },
-    GgufArchitecture { name: "phi3", model_type: "phi3", turned: false, more: phi3 },
-    GgufArchitecture { name: "smollm3", model_type: "smollm3", turned: true, more: smollm3 },
-    GgufArchitecture { name: "granite", model_type: "granite", turned: true, more: granite },
+const ARCHITECTURES: [GgufArchitecture; 11] = [
+    GgufArchitecture { name: "gemma2", model_type: "gemma2", more: gemma2, ..HALVES },
+    GgufArchitecture { name: "gemma3", model_type: "gemma3_text", more: gemma3, ..HALVES },
+    GgufArchitecture { name: "granite", model_type: "granite", more: granite, ..LLAMA },
+    GgufArchitecture { name: "lfm2", model_type: "lfm2", more: lfm2, ..HALVES },
+    LLAMA,
+    GgufArchitecture { name: "olmo2", model_type: "olmo3", more: olmo, ..HALVES },
+    GgufArchitecture { name: "phi3", model_type: "phi3", more: phi3, ..HALVES },
+    GgufArchitecture { name: "qwen2", model_type: "qwen2", more: qwen2, ..HALVES },
+    GgufArchitecture { name: "qwen3", model_type: "qwen3", more: qwen3, ..HALVES },
+    GgufArchitecture { name: "qwen3moe", model_type: "qwen3_moe", more: qwen3_moe, ..HALVES },
+    GgufArchitecture { name: "smollm3", model_type: "smollm3", more: smollm3, ..LLAMA },
 ];
 
-/// What Llama 3 divides its frequencies by.
-const ROPE_FREQS: &str = "rope_freqs.weight";
-const ROPE_LONG: &str = "rope_factors_long.weight";
-const ROPE_SHORT: &str = "rope_factors_short.weight";
+const LLAMA: GgufArchitecture =
+    GgufArchitecture { name: "llama", model_type: "llama", turned: true, more: llama };
+const HALVES: GgufArchitecture = GgufArchitecture { turned: false, ..LLAMA };
 
 /// What becomes of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,17 +53,17 @@ pub struct TensorTarget {
     pub name: String,
     /// Width of the heads whose rows are turned back, if they are.
     pub turned: Option<usize>,
+    /// Whether one is taken away.
+    pub minus_one: bool,
+    /// Which of the matrices it is that are one tensor in the file, and how many these are.
+    pub part: Option<[usize; 2]>,
+    /// Whether a convolution of each channel by itself gets the one input that it has.
+    pub convolution: bool,
 }
 
-/// What is known of a model.
-pub struct Facts<'a> {
-    metadata: &'a Metadata,
-    tensors: &'a BTreeMap<String, GgufTensor>,
-    /// Divisors of the rotary frequencies, by the names of their tensors.
-    factors: BTreeMap<&'static str, Vec<f32>>,
-    name: &'static str,
-    head: u64,
-}
+/// What the matrices of all experts are called, and one of them.
+const OF_EXPERTS: [(&str, &str); 3] =
+    [("ffn_gate_exps", "gate_proj"), ("ffn_up_exps", "up_proj"), ("ffn_down_exps", "down_proj")];
 
 impl GgufArchitecture {
     /// That of a file.
@@ -91,7 +99,11 @@ impl GgufArchitecture {
         if value != facts.head {
             return Err(format!("its values have heads of {value}, its keys of {}", facts.head));
         }
-        let groups = facts.optional("attention.head_count_kv")?.unwrap_or(heads);
+        let groups = match self.name {
+            "lfm2" => facts.largest("attention.head_count_kv")?,
+            _ => facts.optional("attention.head_count_kv")?,
+        };
+        let groups = groups.unwrap_or(heads);
         let tokens = metadata.list("tokenizer.ggml.tokens")?.unwrap_or_default().len() as u64;
         let mut config = json!({
             "model_type": self.model_type,
@@ -115,8 +127,8 @@ impl GgufArchitecture {
             return Err(format!("it says of {said:?} tokens, and has {rows} rows of embeddings"));
         }
         let map = config.as_object_mut().expect("it is an object");
-        (self.more)(&facts, map)?;
         facts.scaling(map)?;
+        (self.more)(&facts, map)?;
         // How it was made, and what llama.cpp works out by itself.
         for key in ["rope.dimension_count", "attention.causal", "rope.scaling.finetuned"] {
             metadata.get(&format!("{}.{key}", self.name));
@@ -130,17 +142,30 @@ impl GgufArchitecture {
     /// Tensors that are settings.
     pub const FACTORS: [&'static str; 3] = [ROPE_FREQS, ROPE_LONG, ROPE_SHORT];
 
-    /// What becomes of a tensor of a model with this `config.json`.
+    /// What becomes of a tensor of a model with this `config.json`: one tensor, or one for each
+    /// expert.
     ///
     /// # Errors
     /// When it is not known.
-    pub fn target(&self, name: &str, config: &Value) -> Result<TensorTarget, String> {
-        let plain = |name: &str| Ok(TensorTarget { name: name.to_owned(), turned: None });
-        match name {
-            "token_embd.weight" => return plain("model.embed_tokens.weight"),
-            "output_norm.weight" => return plain("model.norm.weight"),
-            "output.weight" => return plain("lm_head.weight"),
-            _ => {}
+    pub fn targets(&self, name: &str, config: &Value) -> Result<Vec<TensorTarget>, String> {
+        let minus_one = self.gain_is_one_more() && name.ends_with("norm.weight");
+        let whole = |name: String| TensorTarget {
+            name,
+            turned: None,
+            minus_one,
+            part: None,
+            convolution: false,
+        };
+        let last_norm = format!("{}.weight", last_norm(self.name));
+        let known = match name {
+            "token_embd.weight" => Some("model.embed_tokens.weight"),
+            "output.weight" => Some("lm_head.weight"),
+            _ if name == last_norm && self.name == "lfm2" => Some("model.embedding_norm.weight"),
+            _ if name == last_norm => Some("model.norm.weight"),
+            _ => None,
+        };
+        if let Some(known) = known {
+            return Ok(vec![whole(known.to_owned())]);
         }
         let found = (|| {
             let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
@@ -151,184 +176,30 @@ impl GgufArchitecture {
             {
                 return None;
             }
-            // Phi-3 has gate and up in one.
-            let wanted = |(ours, theirs): &&(&str, &str)| {
-                let fused = *ours == "mlp.gate_up_proj";
-                *theirs == module && (module != "ffn_up" || fused == (self.name == "phi3"))
-            };
-            let (ours, _) = LAYER.iter().find(wanted)?;
-            let turned = match self.turned && TURNED.contains(ours) {
+            let of_experts = OF_EXPERTS.iter().find(|(theirs, _)| *theirs == module);
+            if let Some((_, ours)) = of_experts.filter(|_| part == "weight") {
+                let count = usize::try_from(config["num_experts"].as_u64()?).ok()?;
+                let expert = |number| {
+                    let module = format!("model.layers.{layer}.mlp.experts.{number}");
+                    let part = Some([number, count]);
+                    TensorTarget { part, ..whole(format!("{module}.{ours}.weight")) }
+                };
+                return Some((0..count).map(expert).collect());
+            }
+            let ours = from_gguf(self.name, module)?;
+            let turned = match self.turned && TURNED.contains(&ours) {
                 true => Some(usize::try_from(config["head_dim"].as_u64()?).ok()?),
                 false => None,
             };
-            Some(TensorTarget { name: format!("model.layers.{layer}.{ours}.{part}"), turned })
+            let convolution = ours == "conv.conv" && part == "weight";
+            let name = format!("model.layers.{layer}.{ours}.{part}");
+            Some(vec![TensorTarget { turned, convolution, ..whole(name) }])
         })();
         found.ok_or_else(|| format!("models of its architecture have no tensor `{name}`"))
     }
-}
 
-impl Facts<'_> {
-    fn key(&self, key: &str) -> String {
-        format!("{}.{key}", self.name)
+    /// Whether files have one more than the weights of norms.
+    fn gain_is_one_more(&self) -> bool {
+        matches!(self.name, "gemma2" | "gemma3")
     }
-
-    fn size(&self, key: &str) -> Result<u64, String> {
-        self.optional(key)?.ok_or_else(|| format!("it has no `{}`", self.key(key)))
-    }
-
-    /// A size; one that each layer has of its own where they are all the same.
-    fn optional(&self, key: &str) -> Result<Option<u64>, String> {
-        let key = self.key(key);
-        let Some(items) = self.metadata.get(&key).and_then(|value| value.list()) else {
-            return self.metadata.integer(&key);
-        };
-        let first = items.first().and_then(|item| item.integer());
-        match items.iter().all(|item| item.integer() == first) {
-            true => Ok(first),
-            false => Err(format!("`{key}` differs between layers")),
-        }
-    }
-
-    fn number(&self, key: &str) -> Result<f64, String> {
-        self.optional_number(key)?.ok_or_else(|| format!("it has no `{}`", self.key(key)))
-    }
-
-    fn optional_number(&self, key: &str) -> Result<Option<f64>, String> {
-        let number = self.metadata.number(&self.key(key))?;
-        // The file has an f32: 1e-5 and not 0.000009999999747.
-        #[expect(clippy::cast_possible_truncation)]
-        let shortest = |number: f64| (number as f32).to_string().parse().unwrap_or(number);
-        Ok(number.map(shortest))
-    }
-
-    fn rows(&self, tensor: &str) -> Option<u64> {
-        self.tensors.get(tensor)?.shape.first().map(|rows| *rows as u64)
-    }
-
-    fn has(&self, tensor: &str) -> bool {
-        self.tensors.contains_key(tensor)
-    }
-
-    /// How positions are stretched.
-    fn scaling(&self, config: &mut Map<String, Value>) -> Result<(), String> {
-        let kind = self.metadata.text(&self.key("rope.scaling.type"))?.unwrap_or("none");
-        let factor = self.optional_number("rope.scaling.factor")?;
-        let original = self.optional("rope.scaling.original_context_length")?;
-        let attention = self.optional_number("rope.scaling.attn_factor")?;
-        let factors = |name: &str| self.factors.get(name);
-        let scaling = match (kind, factors(ROPE_FREQS), factors(ROPE_LONG), factors(ROPE_SHORT)) {
-            ("none", None, None, None) => return Ok(()),
-            ("linear", None, None, None) => json!({
-                "rope_type": "linear", "factor": factor.ok_or("it has no `rope.scaling.factor`")?,
-            }),
-            ("none", Some(factors), None, None) => self.llama3(factors, config),
-            ("none" | "longrope", None, Some(long), Some(short)) => {
-                let original =
-                    original.unwrap_or(config["max_position_embeddings"].as_u64().unwrap_or(0));
-                config.insert("original_max_position_embeddings".to_owned(), original.into());
-                let mut scaling = json!({
-                    "rope_type": "longrope", "long_factor": long, "short_factor": short,
-                    "original_max_position_embeddings": original,
-                });
-                if let Some(attention) = attention {
-                    scaling["attention_factor"] = attention.into();
-                }
-                scaling
-            }
-            (kind, ..) => return Err(format!("its positions are stretched by `{kind}`")),
-        };
-        config.insert("rope_scaling".to_owned(), scaling);
-        Ok(())
-    }
-
-    /// The file has what frequencies are divided by, and not how that was worked out. Where it is
-    /// as in one of the models that there are, that is said; elsewhere it is a list, whatever the
-    /// length of a text is.
-    fn llama3(&self, factors: &[f32], config: &Map<String, Value>) -> Value {
-        let theta = config["rope_theta"].as_f64().unwrap_or(1.0);
-        let pairs = factors.len().max(1);
-        for factor in [8.0, 32.0] {
-            let expected = (0..pairs).map(|pair| {
-                #[expect(clippy::cast_precision_loss)] // heads are small
-                let exponent = pair as f64 / pairs as f64;
-                let wavelength = 2.0 * std::f64::consts::PI * theta.powf(exponent);
-                let smooth = (8192.0 / wavelength - 1.0) / 3.0;
-                match smooth {
-                    ..=0.0 => factor,
-                    1.0.. => 1.0,
-                    _ => 1.0 / ((1.0 - smooth) / factor + smooth),
-                }
-            });
-            let near = |(one, other): (f64, &f32)| (one - f64::from(*other)).abs() < 1e-4 * one;
-            if expected.zip(factors).all(near) {
-                return json!({
-                    "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0,
-                    "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
-                });
-            }
-        }
-        let positions = config["max_position_embeddings"].clone();
-        json!({
-            "rope_type": "longrope", "long_factor": factors, "short_factor": factors,
-            "original_max_position_embeddings": positions, "attention_factor": 1.0,
-        })
-    }
-}
-
-fn set(config: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
-    config.insert(key.to_owned(), value.into());
-}
-
-fn llama(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
-    if facts.optional("expert_count")?.unwrap_or(0) > 0 {
-        return Err("it is a mixture of experts".to_owned());
-    }
-    set(config, "attention_bias", facts.has("blk.0.attn_q.bias"));
-    set(config, "mlp_bias", facts.has("blk.0.ffn_up.bias"));
-    Ok(())
-}
-
-#[expect(clippy::unnecessary_wraps)] // a line of the table
-fn qwen2(_: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
-    set(config, "use_sliding_window", false);
-    Ok(())
-}
-
-#[expect(clippy::unnecessary_wraps)]
-fn qwen3(_: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
-    set(config, "use_sliding_window", false);
-    set(config, "attention_bias", false);
-    Ok(())
-}
-
-fn phi3(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
-    let rotated = facts.optional("rope.dimension_count")?.unwrap_or(facts.head);
-    if rotated != facts.head {
-        #[expect(clippy::cast_precision_loss)] // heads are small
-        set(config, "partial_rotary_factor", rotated as f64 / facts.head as f64);
-    }
-    let window = facts.optional("attention.sliding_window")?.filter(|window| *window > 0);
-    set(config, "sliding_window", window.map_or(Value::Null, Value::from));
-    config.remove("head_dim");
-    Ok(())
-}
-
-#[expect(clippy::unnecessary_wraps)]
-fn smollm3(_: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
-    set(config, "no_rope_layer_interval", 4);
-    Ok(())
-}
-
-fn granite(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
-    set(config, "attention_bias", facts.has("blk.0.attn_q.bias"));
-    set(config, "mlp_bias", facts.has("blk.0.ffn_up.bias"));
-    for (theirs, ours) in [
-        ("attention.scale", "attention_multiplier"),
-        ("embedding_scale", "embedding_multiplier"),
-        ("residual_scale", "residual_multiplier"),
-        ("logit_scale", "logits_scaling"),
-    ] {
-        set(config, ours, facts.number(theirs)?);
-    }
-    Ok(())
 }

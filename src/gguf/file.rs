@@ -46,6 +46,18 @@ pub struct GgufTensor {
     bytes: u64,
 }
 
+impl GgufTensor {
+    /// One of the parts of equal size that it is made of, with the dimensions that it has by
+    /// itself; none where it is not made of so many.
+    pub fn part(&self, number: usize, count: usize) -> Option<Self> {
+        let (first, rest) = self.shape.split_first()?;
+        let bytes = self.bytes.checked_div(count as u64)?;
+        let whole = *first == count && number < count && bytes * count as u64 == self.bytes;
+        let begin = self.begin + number as u64 * bytes;
+        whole.then(|| Self { kind: self.kind, shape: rest.to_vec(), begin, bytes })
+    }
+}
+
 impl GgufFile {
     /// Opens a file and reads its header.
     ///

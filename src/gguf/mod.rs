@@ -9,6 +9,8 @@
 
 mod architectures;
 mod blocks;
+mod facts;
+mod families;
 mod file;
 mod metadata;
 mod names;
@@ -18,6 +20,6 @@ mod unpack;
 
 pub use blocks::TensorType;
 pub use file::GgufFile;
-pub use names::{LAYER, TURNED, Turn, turn};
+pub use names::{TURNED, Turn, last_norm, to_gguf, turn};
 pub use splitting::{ONE_DIGIT, THREE_DIGITS, rule};
 pub use unpack::{is_gguf, source_of, unpack};

@@ -1,8 +1,8 @@
 //! What llama.cpp calls modules, and how it lays out rows: the same for files that are read and for
 //! those that are written. Source: `gguf-py/gguf/tensor_mapping.py` of llama.cpp.
 
-/// Names inside a decoder layer: those of Hugging Face, llama.cpp's.
-pub const LAYER: &[(&str, &str)] = &[
+/// Names inside a decoder layer that most architectures have: those of Hugging Face, llama.cpp's.
+const LAYER: &[(&str, &str)] = &[
     ("self_attn.q_proj", "attn_q"),
     ("self_attn.k_proj", "attn_k"),
     ("self_attn.v_proj", "attn_v"),
@@ -14,10 +14,66 @@ pub const LAYER: &[(&str, &str)] = &[
     ("post_attention_layernorm", "ffn_norm"),
     ("self_attn.q_norm", "attn_q_norm"),
     ("self_attn.k_norm", "attn_k_norm"),
-    // Of Phi-3, which has one for several.
-    ("self_attn.qkv_proj", "attn_qkv"),
-    ("mlp.gate_up_proj", "ffn_up"),
 ];
+
+/// Names that architectures have in the place of those: where the norms are others, where one layer
+/// is made of several, and where modules are called otherwise.
+const OWN: &[(&str, &[(&str, &str)])] = &[
+    ("gemma2", NORMS_ABOUT),
+    ("gemma3", NORMS_ABOUT),
+    (
+        "lfm2",
+        &[
+            ("operator_norm", "attn_norm"),
+            ("ffn_norm", "ffn_norm"),
+            ("self_attn.q_layernorm", "attn_q_norm"),
+            ("self_attn.k_layernorm", "attn_k_norm"),
+            ("self_attn.out_proj", "attn_output"),
+            ("feed_forward.w1", "ffn_gate"),
+            ("feed_forward.w2", "ffn_down"),
+            ("feed_forward.w3", "ffn_up"),
+            ("conv.in_proj", "shortconv.in_proj"),
+            ("conv.out_proj", "shortconv.out_proj"),
+            ("conv.conv", "shortconv.conv"),
+        ],
+    ),
+    (
+        "olmo2",
+        &[
+            ("post_attention_layernorm", "post_attention_norm"),
+            ("post_feedforward_layernorm", "post_ffw_norm"),
+        ],
+    ),
+    ("phi3", &[("self_attn.qkv_proj", "attn_qkv"), ("mlp.gate_up_proj", "ffn_up")]),
+    ("qwen3moe", &[("mlp.gate", "ffn_gate_inp")]),
+];
+
+const NORMS_ABOUT: &[(&str, &str)] = &[
+    ("post_attention_layernorm", "post_attention_norm"),
+    ("pre_feedforward_layernorm", "ffn_norm"),
+    ("post_feedforward_layernorm", "post_ffw_norm"),
+];
+
+/// Names inside a decoder layer of an architecture: those of Hugging Face, llama.cpp's.
+fn of_layer(architecture: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let own = OWN.iter().find(|(name, _)| *name == architecture).map_or(&[][..], |(_, own)| own);
+    own.iter().chain(LAYER).copied()
+}
+
+/// What llama.cpp calls a module of a decoder layer.
+pub fn to_gguf(architecture: &str, module: &str) -> Option<&'static str> {
+    of_layer(architecture).find(|(ours, _)| *ours == module).map(|(_, theirs)| theirs)
+}
+
+/// The module of a decoder layer that llama.cpp calls so.
+pub fn from_gguf(architecture: &str, module: &str) -> Option<&'static str> {
+    of_layer(architecture).find(|(_, theirs)| *theirs == module).map(|(ours, _)| ours)
+}
+
+/// What llama.cpp calls the norm after the last layer.
+pub fn last_norm(architecture: &str) -> &'static str {
+    if architecture == "lfm2" { "token_embd_norm" } else { "output_norm" }
+}
 
 /// Modules whose rows are turned in files of most families: llama.cpp rotates neighbours there,
 /// transformers halves.

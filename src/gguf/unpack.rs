@@ -20,7 +20,7 @@ use crate::weights::{Element, TensorSpec, write_safetensors};
 /// What is said in an unpacked directory of the file that it comes from.
 const SOURCE_FILE: &str = "gguf.json";
 /// A change of what is made of a file changes this, so that older ones are not taken.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 const SOURCE_BYTES_MAX: u64 = 1 << 16;
 
 /// Whether a path names a GGUF file.
@@ -90,18 +90,7 @@ fn make(path: &Path, folder: &Path, source: &FileEntry, tell: impl FnOnce(&str))
         }
     }
     let config = architecture.config(&file.metadata, &file.tensors, factors).map_err(refused)?;
-    let targets: BTreeMap<String, (TensorTarget, GgufTensor)> = file
-        .tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let target = architecture.target(name, &config)?;
-            Ok((target.name.clone(), (target, tensor.clone())))
-        })
-        .collect::<Result<_, String>>()
-        .map_err(refused)?;
-    if targets.len() != file.tensors.len() {
-        return Err(refused("two of its tensors have one name in a checkpoint".to_owned()));
-    }
+    let targets = targets(architecture, &file, &config).map_err(refused)?;
     let files = tokenizer::read(&file.metadata).map_err(refused)?;
     tell(&format!(
         "unpacking `{}` into a model directory in the cache, once: {}",
@@ -121,7 +110,10 @@ fn make(path: &Path, folder: &Path, source: &FileEntry, tell: impl FnOnce(&str))
         &BTreeMap::new(),
         |spec| {
             let (target, tensor) = &targets[&spec.name];
-            let values = file.values(tensor)?;
+            let mut values = file.values(tensor)?;
+            if target.minus_one {
+                values.iter_mut().for_each(|value| *value -= 1.0);
+            }
             match target.turned {
                 None => Ok(values),
                 Some(head) => turned_back(&values, head, &spec.shape)
@@ -136,6 +128,32 @@ fn make(path: &Path, folder: &Path, source: &FileEntry, tell: impl FnOnce(&str))
     // Last: it says that all else is there.
     let json = json!({ "file": source, "firebrand": env!("CARGO_PKG_VERSION") });
     write_text(folder, SOURCE_FILE, &json)
+}
+
+/// What becomes of the tensors of a file, by the names that they have then.
+fn targets(
+    architecture: &'static GgufArchitecture,
+    file: &GgufFile,
+    config: &Value,
+) -> Result<BTreeMap<String, (TensorTarget, GgufTensor)>, String> {
+    let mut targets = BTreeMap::new();
+    for (name, tensor) in &file.tensors {
+        for target in architecture.targets(name, config)? {
+            let mut part = match target.part {
+                None => tensor.clone(),
+                Some([number, count]) => tensor
+                    .part(number, count)
+                    .ok_or_else(|| format!("`{name}` is not made of {count} experts"))?,
+            };
+            if target.convolution && part.shape.len() == 2 {
+                part.shape.insert(1, 1);
+            }
+            if targets.insert(target.name.clone(), (target, part)).is_some() {
+                return Err("two of its tensors have one name in a checkpoint".to_owned());
+            }
+        }
+    }
+    Ok(targets)
 }
 
 fn unpacked_bytes(targets: &BTreeMap<String, (TensorTarget, GgufTensor)>) -> u64 {

@@ -153,6 +153,11 @@ pub enum RopeScaling {
         factor: f32,
         /// Number of the plane where the ramp begins, and of that where it ends.
         ramp: [f32; 2],
+        /// Turns within the original context, from which the ramp follows: of the plane where it
+        /// begins, and of that where it ends.
+        betas: [f32; 2],
+        /// Context length of the original training.
+        original: u32,
         /// What cosines and sines are multiplied with.
         attention_factor: f32,
     },

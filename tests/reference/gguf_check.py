@@ -413,24 +413,54 @@ def check_unpacked(firebrand, path, folder):
     return not other
 
 
+def family_cases():
+    """Stored cases, and models with what llama.cpp takes for granted in checkpoints."""
+    import make_families
+    slide, full = "sliding_attention", "full_attention"
+    gemma = dict(head_dim=8, query_pre_attn_scalar=8, num_key_value_heads=1, sliding_window=5)
+    yarn = make_families.rope("yarn", factor=4.0, original_max_position_embeddings=16)
+    more = {
+        "gguf-gemma2": ("gemma2", dict(gemma, num_hidden_layers=4)),
+        "gguf-gemma3": ("gemma3_text", dict(
+            gemma, num_hidden_layers=7,
+            rope_parameters=make_families.ropes(1e6, rope_type="linear", factor=8.0))),
+        "gguf-gemma3-pattern": ("gemma3_text", dict(
+            gemma, layer_types=[full, slide, full], rope_parameters=make_families.ropes(1e6))),
+        "gguf-olmo3": ("olmo3", dict(
+            num_hidden_layers=5, sliding_window=5, tie_word_embeddings=False,
+            rope_parameters=make_families.ropes(
+                5e5, 5e5, rope_type="yarn", factor=8.0, original_max_position_embeddings=12,
+                beta_fast=32.0, beta_slow=1.0, attention_factor=1.2079441541679836))),
+        "gguf-qwen2-yarn": ("qwen2", dict(tie_word_embeddings=True, **yarn)),
+        "gguf-qwen3-yarn": ("qwen3", dict(head_dim=8, tie_word_embeddings=True, **yarn)),
+        "gguf-qwen3-moe": ("qwen3_moe", dict(
+            head_dim=8, moe_intermediate_size=16, tie_word_embeddings=False, num_experts=12,
+            num_experts_per_tok=3, norm_topk_prob=True)),
+    }
+    make_families.CASES.update(more)
+    stored = {file.stem: json.loads(file.read_text())
+              for file in sorted((HERE / "families").glob("*.json"))}
+    return {**stored, **dict.fromkeys(more)}
+
+
 def check_families(firebrand, cases):
     """llama.cpp's most likely continuations against those that transformers wrote."""
     import xllamacpp
-    from safetensors.numpy import save_file
 
     import make_families
     fine, compared = True, 0
-    for file in sorted((HERE / "families").glob("*.json")):
-        case, known = file.stem, json.loads(file.read_text())
+    for case, known in family_cases().items():
         if cases and case not in cases:
             continue
         with tempfile.TemporaryDirectory() as folder:
             model, out = Path(folder) / "model", Path(folder) / "out"
-            model.mkdir()
+            made = make_families.model_of(case)
+            made.save_pretrained(model)  # with the names that files have
+            if known is None:
+                known = {"config": json.loads((model / "config.json").read_text()),
+                         "generated": make_families.greedy(made)}
             (model / "config.json").write_text(json.dumps(known["config"]))
-            parameters = make_families.model_of(case).named_parameters()
-            save_file({name: values.detach().numpy() for name, values in parameters},
-                      model / "model.safetensors", metadata={"format": "pt"})
+            (model / "generation_config.json").unlink(missing_ok=True)
             rows = known["config"].get("text_config", known["config"])["vocab_size"]
             (model / "tokenizer.json").write_text(json.dumps(tiny_tokenizer(rows)))
             (model / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')

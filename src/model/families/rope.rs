@@ -231,8 +231,11 @@ impl RopeObject<'_> {
             let period = original / (rotations * std::f64::consts::TAU);
             width as f64 * period.ln() / (2.0 * self.theta.ln())
         };
-        let low = plane_of(self.optional("beta_fast")?.unwrap_or(32.0));
-        let high = plane_of(self.optional("beta_slow")?.unwrap_or(1.0));
+        let betas = [
+            self.optional("beta_fast")?.unwrap_or(32.0),
+            self.optional("beta_slow")?.unwrap_or(1.0),
+        ];
+        let [low, high] = betas.map(plane_of);
         let truncate = match self.map.get("truncate") {
             None | Some(Value::Null | Value::Bool(true)) => true,
             Some(Value::Bool(false)) => false,
@@ -252,6 +255,8 @@ impl RopeObject<'_> {
         Ok(RopeScaling::Yarn {
             factor: factor as f32,
             ramp: [low as f32, high as f32],
+            betas: betas.map(|beta| beta as f32),
+            original: self.original()? as u32,
             attention_factor: attention_factor as f32,
         })
     }

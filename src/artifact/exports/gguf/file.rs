@@ -72,6 +72,12 @@ impl Keys {
         numbers.iter().for_each(|number| self.bytes.extend(number.to_le_bytes()));
     }
 
+    /// A list of flags.
+    pub fn flags(&mut self, key: &str, flags: &[bool]) {
+        self.array(key, BOOL, flags.len());
+        self.bytes.extend(flags.iter().map(|flag| u8::from(*flag)));
+    }
+
     /// A list of fractions.
     pub fn fractions(&mut self, key: &str, fractions: &[f32]) {
         self.array(key, FLOAT32, fractions.len());

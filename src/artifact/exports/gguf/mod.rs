@@ -2,6 +2,7 @@
 
 mod architecture;
 mod file;
+mod keys;
 mod numbers;
 mod splitting;
 mod vocabulary;
@@ -67,6 +68,12 @@ impl Export for Gguf {
             notes.push(format!(
                 "{} matrices stay in f16: their rows are not whole blocks of {label}",
                 layout.kept
+            ));
+        }
+        if layout.left_out > 0 {
+            notes.push(format!(
+                "{} tensors that are not of the text model are left out",
+                layout.left_out
             ));
         }
         let file = format!("{}-{label}.gguf", plain(source.name));

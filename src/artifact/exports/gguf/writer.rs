@@ -1,11 +1,12 @@
 //! Writes the numbers of a GGUF file as the weights come by, one piece of a tensor at a time.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::architecture::{Architecture, head_width};
+use super::architecture::{Architecture, Target, TensorChange};
 use super::file::{ALIGNMENT, Keys, Tensor, header};
+use super::keys::head_width;
 use super::numbers::NumberFormat;
 use crate::artifact::merge::{Rows, Sink, Weights};
 use crate::error::{Error, Result};
@@ -20,9 +21,15 @@ const FAILED: &str = "cannot write the export";
 #[derive(Debug, Clone)]
 struct Plan {
     numbers: NumberFormat,
+    change: TensorChange,
     /// Rows of a head and numbers of a row, where heads are turned.
-    turned: Option<[usize; 2]>,
+    head: [usize; 2],
     bytes: u64,
+    /// Which tensor of the file it is, or is a part of, and where in that it begins.
+    tensor: usize,
+    begin: u64,
+    /// Bytes of that tensor, if it is the last part.
+    ends_at: Option<u64>,
 }
 
 /// The layout of a file: which tensors it has, and what becomes of each of the model's.
@@ -32,6 +39,8 @@ pub struct Layout {
     factors: Vec<(&'static str, Vec<f32>)>,
     /// Matrices that the wanted numbers do not fit, kept in f16.
     pub kept: usize,
+    /// Tensors that are not of the text model.
+    pub left_out: usize,
 }
 
 impl Layout {
@@ -47,20 +56,23 @@ impl Layout {
         wanted: NumberFormat,
     ) -> Result<Self> {
         let factors = architecture.rope_factors(facts);
-        let mut layout = Self { tensors: Vec::new(), plans: BTreeMap::new(), factors, kept: 0 };
-        for (name, factors) in &layout.factors {
-            layout.tensors.push(Tensor {
-                name: (*name).to_owned(),
-                shape: vec![factors.len()],
-                kind: NumberFormat::Plain(Element::F32).kind(),
-                bytes: 4 * factors.len() as u64,
-            });
-        }
+        let tensors = factors.iter().map(|(name, factors)| Tensor {
+            name: (*name).to_owned(),
+            shape: vec![factors.len()],
+            kind: NumberFormat::Plain(Element::F32).kind(),
+            bytes: 4 * factors.len() as u64,
+        });
+        let (tensors, plans) = (tensors.collect(), BTreeMap::new());
+        let mut layout = Self { tensors, plans, factors, kept: 0, left_out: 0 };
         let mut missing: BTreeMap<String, Vec<usize>> =
             architecture.needed(facts).into_iter().collect();
         for place in weights.places() {
-            let Some(target) = architecture.target(&place.name, facts)? else { continue };
-            if let Some(shape) = missing.remove(&target.name)
+            let Some(path) = facts.names.path_of(&place.name) else {
+                layout.left_out += 1;
+                continue;
+            };
+            let Some(target) = architecture.target(&path, facts)? else { continue };
+            if let Some(shape) = missing.remove(&path)
                 && shape != place.shape
             {
                 let what = format!(
@@ -69,34 +81,63 @@ impl Layout {
                 );
                 return Err(Error::export(what));
             }
-            let width = place.shape.last().copied().unwrap_or(1);
-            // Norms and biases are few, and their errors would be everywhere.
-            let numbers = match place.shape.len() {
-                0 | 1 => NumberFormat::Plain(Element::F32),
-                _ if wanted.fits(width) => wanted,
-                _ => {
-                    layout.kept += 1;
-                    NumberFormat::Plain(Element::F16)
-                }
-            };
-            let row: usize = place.shape.iter().skip(1).product();
-            let rows = place.shape.first().copied().unwrap_or(1);
-            let head = head_width(facts);
-            if target.turned && (row == 0 || rows % head != 0) {
-                let what = format!("tensor `{}` does not consist of whole heads", place.name);
-                return Err(Error::export(what));
-            }
-            let bytes = numbers.bytes(place.bytes / place.element.size() as u64);
-            let turned = target.turned.then_some([head, row]);
-            layout.plans.insert(place.name.clone(), Plan { numbers, turned, bytes });
-            let (name, shape) = (target.name, place.shape.clone());
-            layout.tensors.push(Tensor { name, shape, kind: numbers.kind(), bytes });
+            layout.add(place, target, head_width(facts), wanted)?;
         }
         match missing.keys().next() {
             None => Ok(layout),
             Some(name) => Err(Error::weights(format!("the weights have no tensor for `{name}`"))
                 .hint("is the download complete?")),
         }
+    }
+
+    fn add(
+        &mut self,
+        place: &TensorPlace,
+        target: Target,
+        head: usize,
+        wanted: NumberFormat,
+    ) -> Result<()> {
+        let width = place.shape.last().copied().unwrap_or(1);
+        // Norms and biases are few, and their errors would be everywhere.
+        let numbers = match place.shape.len() {
+            0 | 1 => NumberFormat::Plain(Element::F32),
+            _ if target.exact => NumberFormat::Plain(Element::F32),
+            _ if wanted.fits(width) => wanted,
+            _ => {
+                self.kept += 1;
+                NumberFormat::Plain(Element::F16)
+            }
+        };
+        let row: usize = place.shape.iter().skip(1).product();
+        let rows = place.shape.first().copied().unwrap_or(1);
+        if target.change == TensorChange::Turned && (row == 0 || rows % head != 0) {
+            let what = format!("tensor `{}` does not consist of whole heads", place.name);
+            return Err(Error::export(what));
+        }
+        let bytes = numbers.bytes(place.bytes / place.element.size() as u64);
+        // A convolution of each channel by itself has one input.
+        let mut shape = place.shape.clone();
+        if shape.len() == 3 && shape[1] == 1 {
+            shape.remove(1);
+        }
+        let (tensor, begin) = match target.part {
+            None => (self.tensors.len(), 0),
+            Some([number, count]) => {
+                shape.insert(0, count);
+                let known = self.tensors.iter().position(|tensor| tensor.name == target.name);
+                (known.unwrap_or(self.tensors.len()), number as u64 * bytes)
+            }
+        };
+        if tensor == self.tensors.len() {
+            let count = target.part.map_or(1, |[_, count]| count as u64);
+            let (kind, bytes) = (numbers.kind(), bytes * count);
+            self.tensors.push(Tensor { name: target.name, shape, kind, bytes });
+        }
+        let (change, all) = (target.change, self.tensors[tensor].bytes);
+        let ends_at = (begin + bytes == all).then_some(all);
+        let plan = Plan { numbers, change, head: [head, row], bytes, tensor, begin, ends_at };
+        self.plans.insert(place.name.clone(), plan);
+        Ok(())
     }
 }
 
@@ -105,7 +146,9 @@ pub struct Writer {
     file: BufWriter<NewFile>,
     path: PathBuf,
     plans: BTreeMap<String, Plan>,
-    /// The tensor that is being written, what becomes of it, and bytes written of it.
+    /// Where each tensor begins in the file.
+    begins: Vec<u64>,
+    /// What becomes of the tensor that is being written, and bytes written of it.
     current: Option<(Plan, u64)>,
     /// Where the keys begin in the file.
     pub keys_begin: u64,
@@ -115,18 +158,22 @@ impl Writer {
     /// Begins the file.
     pub fn begin(path: &Path, keys: &Keys, layout: Layout) -> Result<Self> {
         let (bytes, keys_begin) = header(keys, &layout.tensors);
-        let data: u64 =
-            layout.tensors.iter().map(|tensor| tensor.bytes.next_multiple_of(ALIGNMENT)).sum();
+        let mut end = bytes.len() as u64;
+        let mut begins = Vec::new();
+        for tensor in &layout.tensors {
+            begins.push(end);
+            end += tensor.bytes.next_multiple_of(ALIGNMENT);
+        }
         let begin = || -> io::Result<BufWriter<NewFile>> {
             let file = NewFile::begin(path)?;
-            file.reserve(bytes.len() as u64 + data)?;
+            file.reserve(end)?;
             let mut file = BufWriter::with_capacity(1 << 20, file);
             file.write_all(&bytes)?;
             Ok(file)
         };
         let file = begin().map_err(|error| failed(FAILED, path, &error))?;
-        let mut writer =
-            Self { file, path: path.to_owned(), plans: layout.plans, current: None, keys_begin };
+        let (path, plans) = (path.to_owned(), layout.plans);
+        let mut writer = Self { file, path, plans, begins, current: None, keys_begin };
         for (_, factors) in &layout.factors {
             let bytes = Element::F32.encode(factors);
             writer.write(&bytes)?;
@@ -155,7 +202,16 @@ impl Writer {
     fn end_tensor(&mut self) -> Result<()> {
         let Some((plan, written)) = self.current.take() else { return Ok(()) };
         assert_eq!(written, plan.bytes, "a tensor of another size than was planned");
-        self.pad(written)
+        plan.ends_at.map_or(Ok(()), |bytes| self.pad(bytes))
+    }
+
+    /// Goes to the place of a tensor; those that come one after the other need no way.
+    fn go_to(&mut self, to: u64) -> Result<()> {
+        let mut go = || match self.file.stream_position()? == to {
+            true => Ok(()),
+            false => self.file.seek(SeekFrom::Start(to)).map(drop),
+        };
+        go().map_err(|error| failed(FAILED, &self.path, &error))
     }
 }
 
@@ -166,9 +222,11 @@ impl Sink for Writer {
 
     fn tensor(&mut self, place: &TensorPlace) -> Result<usize> {
         self.end_tensor()?;
-        self.current = self.plans.get(&place.name).map(|plan| (plan.clone(), 0));
-        let heads = self.current.as_ref().and_then(|(plan, _)| plan.turned);
-        Ok(heads.map_or(1, |[head, _]| head))
+        let Some(plan) = self.plans.get(&place.name).cloned() else { return Ok(1) };
+        self.go_to(self.begins[plan.tensor] + plan.begin)?;
+        let head = if plan.change == TensorChange::Turned { plan.head[0] } else { 1 };
+        self.current = Some((plan, 0));
+        Ok(head)
     }
 
     fn rows(&mut self, place: &TensorPlace, rows: Rows) -> Result<()> {
@@ -182,8 +240,13 @@ impl Sink for Writer {
                 .because(format!("one of its weights is {value}"))
                 .hint("`--type bf16` and `--type f32` have room for every finite number"));
         }
-        if let Some([head, row]) = plan.turned {
-            values = turn(&values, (head, row), Turn::ToNeighbours);
+        match plan.change {
+            TensorChange::None => {}
+            TensorChange::Turned => {
+                let [head, row] = plan.head;
+                values = turn(&values, (head, row), Turn::ToNeighbours);
+            }
+            TensorChange::PlusOne => values.iter_mut().for_each(|value| *value += 1.0),
         }
         let bytes = plan.numbers.encode(&values);
         *written += bytes.len() as u64;
