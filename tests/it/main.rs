@@ -27,6 +27,7 @@ mod hints;
 mod hostile;
 #[cfg(target_os = "linux")] // what a process takes
 mod memory;
+mod models;
 #[cfg(unix)] // links, modes, signals
 mod hub;
 mod parity;

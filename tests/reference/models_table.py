@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Makes the table of `docs/models.md` from results, and keeps the results in `docs/models.json`.
+
+    models_table.py [--tests LOG] [--gguf LOG] [--artifacts LOG] [--speed LOG] [--memory JSON]
+
+LOGs are what these printed: `cargo test --release --test it`, `gguf_check.py families`,
+`family_artifacts.py`, `benches/peers/run.sh … --only families`; JSON is what `benches/memory.py
+--json` wrote. A result that no file is given for stays as it was. `tests/it/models.rs` makes the
+same table of the same results, and compares.
+"""
+import argparse
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RESULTS, PAGE = ROOT / "docs/models.json", ROOT / "docs/models.md"
+# Tests that go through every stored case of a family.
+OF_CASES = {
+    "logits": "families::logits_losses_and_gradients_are_those_of_transformers_and_peft",
+    "gradients": "families::fast_portable_and_recomputed_gradients_are_the_same",
+    "packed": "families::packed_documents_have_the_logits_of_documents_alone",
+    "texts": "families::texts_written_with_a_cache_are_those_of_transformers_and_those_without",
+}
+# Tests of some families, and of which.
+OF_SOME = {
+    "steps": {"parity::steps::twenty_steps_have_the_losses_of_pytorch": ["llama"]},
+    "resume": {
+        "resume::a_stop_at_every_step_changes_no_byte": ["llama"],
+        "recurrent::full_training_changes_all_of_the_text_model_and_goes_on_after_a_stop":
+            ["qwen3_5"],
+        "experts::full_training_writes_the_tensors_of_the_base_and_goes_on_where_it_stopped":
+            ["gpt_oss", "qwen3_moe"],
+    },
+}
+COLUMNS = ["logits", "gradients", "steps", "packed", "texts", "resume", "PEFT", "merge", "GGUF",
+           "speed", "memory"]
+
+
+def case_families():
+    """`model_type` by stored case."""
+    files = sorted((ROOT / "tests/reference/families").glob("*.json"))
+    return {file.stem: json.loads(file.read_text())["config"]["model_type"] for file in files}
+
+
+def passed(log):
+    return sorted(set(re.findall(r"^test (\S+) \.\.\. ok$", log, re.M)))
+
+
+def gguf(log):
+    """By family: texts compared, and whether all were the same."""
+    families, found = case_families(), {}
+    for case, result in re.findall(r"^(\S+): (same|'.*' but)", log, re.M):
+        own = case.removeprefix("gguf-").split("-")[0]
+        own = {"gemma3": "gemma3_text", "qwen3": "qwen3_moe" if "moe" in case else "qwen3"}.get(
+            own, own)
+        family = families.get(case, own)
+        one = found.setdefault(family, {"texts": 0, "same": True})
+        one["texts"] += 1
+        one["same"] &= result == "same"
+    return found
+
+
+def artifacts(log):
+    """Families whose adapter PEFT loads, and whose merged model transformers does."""
+    return sorted(set(re.findall(r"^(\w+) +\d+ tensors .* texts are the same$", log, re.M)))
+
+
+def speed(log):
+    """By family: how many times as fast, and the share of memory."""
+    row = r"^\| `(\w+)` \| [^|]*\| [^|]*\| [^|]*\| ([\d.]+) \| [^|]*\| ([\d.]+) "
+    rows = re.findall(row, log, re.M)
+    return {family: {"ratio": float(ratio), "memory": float(memory)}
+            for family, ratio, memory in rows}
+
+
+def memory(lines):
+    """By family: the least and the largest share of the peak that was planned."""
+    found = {}
+    for line in lines:
+        share = round(line["planned"] / line["peak"], 2)
+        low, high = found.get(line["family"], (share, share))
+        found[line["family"]] = (min(low, share), max(high, share))
+    return {family: list(both) for family, both in found.items()}
+
+
+def cell(column, family, results, cases):
+    tests = set(results.get("tests", []))
+    if column in OF_CASES:
+        return "yes" if family in cases and OF_CASES[column] in tests else ""
+    if column in OF_SOME:
+        for test, families in OF_SOME[column].items():
+            if family in families and test in tests:
+                return "yes"
+        return ""
+    if column in ("PEFT", "merge"):
+        return "yes" if family in results.get("artifacts", []) else ""
+    if column == "GGUF":
+        found = results.get("gguf", {}).get(family)
+        return f"{found['texts']} texts" if found and found["same"] else ""
+    if column == "speed":
+        found = results.get("speed", {}).get(family)
+        return f"{found['ratio']:.2f}" if found else ""
+    found = results.get("memory", {}).get(family)
+    return f"{found[0]:.2f} to {found[1]:.2f}" if found else ""
+
+
+def table(results):
+    cases = set(case_families().values())
+    lines = ["| `model_type` | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for family in sorted(cases):
+        cells = [cell(column, family, results, cases) for column in COLUMNS]
+        lines.append(f"| `{family}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("tests", "gguf", "artifacts", "speed", "memory"):
+        parser.add_argument(f"--{name}")
+    options = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    named = {*OF_CASES.values(), *(test for some in OF_SOME.values() for test in some)}
+    if options.tests:
+        all_passed = passed(Path(options.tests).read_text())
+        results["tests"] = [test for test in all_passed
+                            if test in named]
+    for name, read in (("gguf", gguf), ("artifacts", artifacts), ("speed", speed)):
+        if getattr(options, name):
+            results[name] = read(Path(getattr(options, name)).read_text())
+    if options.memory:
+        results["memory"] = memory(json.loads(Path(options.memory).read_text()))
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    page = PAGE.read_text()
+    begin, end = "<!-- table -->\n", "<!-- end of table -->\n"
+    before, rest = page.split(begin)
+    after = rest.split(end)[1]
+    PAGE.write_text(before + begin + table(results) + end + after)
+
+
+if __name__ == "__main__":
+    main()
