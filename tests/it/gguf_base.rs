@@ -130,7 +130,7 @@ fn files_that_cannot_be_a_base_say_why() {
 architecture:
 error[model]: this GGUF file cannot be a base
   at bad.gguf
-  because its architecture is `mamba`; those that can be read are `llama`, `qwen2`, `qwen3`, `phi3`, `smollm3`, `granite`
+  because its architecture is `mamba`; those that can be read are `gemma2`, `gemma3`, `granite`, `lfm2`, `llama`, `olmo2`, `phi3`, `qwen2`, `qwen3`, `qwen3moe`, `smollm3`
 
 hint: use the same model as safetensors
 

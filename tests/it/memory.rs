@@ -22,20 +22,20 @@ fn config(own: Value) -> Value {
     config
 }
 
-/// A checkpoint `base` with this configuration, in bfloat16.
+/// A checkpoint `mid` with this configuration, in bfloat16.
 fn checkpoint(config: &Value) -> Run {
     let run = Run::new();
-    fs::create_dir(run.path("base")).unwrap();
+    fs::create_dir(run.path("mid")).unwrap();
     for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
         let from = repository("tests/fixtures/tokenizer").join(name);
-        fs::copy(from, run.path("base").join(name)).unwrap();
+        fs::copy(from, run.path("mid").join(name)).unwrap();
     }
-    run.write("base/config.json", &config.to_string());
+    run.write("mid/config.json", &config.to_string());
     let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
     let element = Element::BF16;
     let specs = description.tensors().into_iter();
     let specs = specs.map(|(name, shape)| TensorSpec { name, element, shape }).collect();
-    let file = run.path("base/model.safetensors");
+    let file = run.path("mid/model.safetensors");
     write_safetensors(&file, specs, &BTreeMap::new(), |spec| {
         let one = |place: usize| ((spec.name.len() * 31 + place * 7919) % 1009) as f32 / 1009.0;
         Ok((0..spec.shape.iter().product()).map(|place| 0.1 * (one(place) - 0.5)).collect())
@@ -43,7 +43,7 @@ fn checkpoint(config: &Value) -> Run {
     .unwrap();
     run.write(
         "run.toml",
-        "[model]\nbase = \"base\"\n[data]\nmax_seq_len = 128\npacking = true\n\
+        "[model]\nbase = \"mid\"\n[data]\nmax_seq_len = 128\npacking = true\n\
          [[data.train]]\npath = \"data.jsonl\"\n[lora]\nr = 8\nlora_alpha = 8\n\
          target_modules = \"all-linear\"\n[train]\nmax_steps = 1\nmicro_batch_size = 1\n\
          gradient_accumulation_steps = 1\nlearning_rate = 1e-3\n[checkpoint]\nreuse = \"never\"\n\
