@@ -83,8 +83,9 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
     const F32: u64 = 4;
     // Queries that the operations for other devices work on at once.
     const BLOCK: usize = 512;
-    // Measured (`benches/memory.py`).
-    const PROGRAM: u64 = 80_000_000;
+    // Measured (`benches/memory.py`): the program, and what a tokenizer has for each token.
+    const PROGRAM: u64 = 60_000_000;
+    const TOKEN: u64 = 400;
     let Workload { trainable, rows, length, .. } = work;
     let tokens = (rows * length) as u64;
     let fast =
@@ -136,7 +137,7 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
         } * (work.chunk.min(rows * length) * description.vocabulary) as u64
             * F32,
         data: work.data,
-        program: PROGRAM,
+        program: PROGRAM + description.vocabulary as u64 * TOKEN,
     };
     if work.saves {
         // On the host it shares what an update has not changed, and waits for none before that.
