@@ -1,4 +1,4 @@
-"""LoRA in PyTorch + PEFT on the same rows: sdpa, fused AdamW. One JSON line.
+"""LoRA in PyTorch + PEFT on the same rows: sdpa where there is one, fused AdamW. One JSON line.
 
 peft_lora.py BATCHES.jsonl CONFIG [--device cuda|cpu] [--precision bf16|f32] [--warm-up STEPS]
              [--recompute]
@@ -36,13 +36,20 @@ def arguments():
 def build(options, config):
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     base = options.base or config["model"]["base"]
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation="sdpa")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation="sdpa")
+    except ValueError:  # attention with sinks (gpt-oss) has no other form on the CPU
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation="eager")
     model.to(options.device)
     if options.recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
     lora = config["lora"]
-    settings = LoraConfig(r=lora["r"], lora_alpha=lora["lora_alpha"], target_modules="all-linear")
+    # By name: beside mixtures of experts, PEFT takes `all-linear` for experts and routers, too,
+    # which are no linear layers in transformers 5.
+    linears = {name.rsplit(".", 1)[-1] for name, module in model.named_modules()
+               if isinstance(module, torch.nn.Linear)} - {"lm_head"}
+    settings = LoraConfig(r=lora["r"], lora_alpha=lora["lora_alpha"], target_modules=linears)
     model = get_peft_model(model, settings)
     for parameter in model.parameters():
         if parameter.requires_grad:

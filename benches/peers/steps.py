@@ -191,7 +191,7 @@ class Bench:
         print("|---|---|---|---|---|---|---|---|")
         base = self.options.model
         for family in wanted:
-            made = self.folder / family
+            made = self.folder / family.replace(" ", "-")
             weights = int(subprocess.run(
                 [self.options.python, HERE / "family_models.py", base, made, family],
                 check=True, capture_output=True, text=True).stdout.split()[-1])
