@@ -42,6 +42,19 @@ FAMILIES = {
     "qwen3_moe": dict(
         head_dim=128, num_attention_heads=8, num_key_value_heads=2, num_experts=16,
         num_experts_per_tok=4, moe_intermediate_size=512, norm_topk_prob=True),
+    "qwen3_5_moe_text": dict(
+        head_dim=256, num_attention_heads=4, num_key_value_heads=2, linear_num_key_heads=8,
+        linear_num_value_heads=8, linear_key_head_dim=128, linear_value_head_dim=128,
+        layer_types=[LINEAR, LINEAR, LINEAR, FULL, LINEAR] * 2, num_experts=16,
+        num_experts_per_tok=4, moe_intermediate_size=512, shared_expert_intermediate_size=512),
+    "gemma4_text experts": dict(
+        GEMMA, global_head_dim=256, attention_k_eq_v=True, num_global_key_value_heads=1,
+        hidden_size_per_layer_input=0, intermediate_size=1024, enable_moe_block=True,
+        num_experts=16, top_k_experts=4, moe_intermediate_size=512,
+        layer_types=[SLIDING, SLIDING, SLIDING, SLIDING, FULL] * 2),
+    "lfm2_moe": dict(
+        layer_types=["conv", "conv", FULL, "conv", FULL] * 2, num_dense_layers=2, num_experts=16,
+        num_experts_per_tok=4, moe_intermediate_size=512),
     "gpt_oss": dict(
         head_dim=64, sliding_window=128, num_local_experts=8, num_experts_per_tok=2,
         intermediate_size=1024),
@@ -57,7 +70,8 @@ def main():
     tokenizer, out, family = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
     torch.manual_seed(5)
     more = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
-    config = AutoConfig.for_model(family, **{**SIZES, **FAMILIES[family], **more})
+    # A second word tells models of one type apart.
+    config = AutoConfig.for_model(family.split()[0], **{**SIZES, **FAMILIES[family], **more})
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.save_pretrained(out)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::merge_experts::{RowsChange, TransposedChange};
+use super::merge_experts::{RowsChange, StackedChange};
 use super::peft;
 use crate::adapters::{Adapter, WeightChange, file_name, layer_of};
 use crate::error::{Error, ErrorCode, Result};
@@ -33,8 +33,26 @@ pub struct Addition {
 }
 
 impl Addition {
-    /// Reads the weights of the adapter in a directory, of a base with this description.
+    /// Reads the weights of the adapter in a directory, of a base with this description, onto which
+    /// they can be added.
     pub fn read(directory: &Path, adapter: Arc<dyn Adapter>, base: &Description) -> Result<Self> {
+        if !adapter.stacked(base).is_empty() && base.coded().0 > 0 {
+            let what = "an adapter of experts cannot be merged into a base in MXFP4";
+            return Err(Error::adapter(what)
+                .at(directory)
+                .because("sums of its numbers have no place in four bits")
+                .hint("name the same model in bfloat16 with `--base DIR`"));
+        }
+        Self::open(directory, adapter, base)
+    }
+
+    /// Its tensors, by their names in files; those of several layers are taken apart.
+    pub fn into_tensors(self) -> BTreeMap<String, OwnedTensor> {
+        self.tensors
+    }
+
+    /// The same beside a base of any kind.
+    pub fn open(directory: &Path, adapter: Arc<dyn Adapter>, base: &Description) -> Result<Self> {
         let (mut tensors, file) = read_tensors(directory, peft::WEIGHTS_FILE)?;
         for (name, tensor) in &tensors {
             let count = tensor.element.not_finite(&tensor.bytes);
@@ -43,15 +61,7 @@ impl Addition {
                 return Err(Error::adapter(what).at(directory));
             }
         }
-        let stacked = adapter.stacked(base);
-        if !stacked.is_empty() && base.coded().0 > 0 {
-            let what = "an adapter of experts cannot be merged into a base in MXFP4";
-            return Err(Error::adapter(what)
-                .at(directory)
-                .because("sums of its numbers have no place in four bits")
-                .hint("name the same model in bfloat16 with `--base DIR`"));
-        }
-        for all in stacked {
+        for all in adapter.stacked(base) {
             let fits = tensors.get(&all.name).is_some_and(|found| found.shape == all.shape());
             let Some(found) = tensors.remove(&all.name).filter(|_| fits) else {
                 let what = format!("the adapter has no `{}` of {:?}", all.name, all.shape());
@@ -125,9 +135,12 @@ impl Addition {
             StoredLayout::Rows(first) => changes
                 .pop()
                 .map(|whole| Box::new(RowsChange { first, whole }) as Box<dyn WeightChange>),
-            StoredLayout::Transposed { alternating } => {
-                let (experts, dims) = (changes, stored.dims);
-                Some(Box::new(TransposedChange { experts, dims, alternating }))
+            StoredLayout::Stacked | StoredLayout::Transposed { .. } => {
+                let transposed = match stored.layout {
+                    StoredLayout::Transposed { alternating } => Some(alternating),
+                    _ => None,
+                };
+                Some(Box::new(StackedChange { experts: changes, dims: stored.dims, transposed }))
             }
         })
     }

@@ -17,26 +17,31 @@ impl WeightChange for RowsChange {
     }
 }
 
-/// The change of the transposes of the matrices of experts; each is a row.
-pub struct TransposedChange {
+/// The change of the matrices of experts, one after the other; each is a row.
+pub struct StackedChange {
     /// Of each expert.
     pub experts: Vec<Box<dyn WeightChange>>,
     /// `[out, in]` of each.
     pub dims: [usize; 2],
-    /// Whether columns of the first half and of the second alternate.
-    pub alternating: bool,
+    /// Whether they are transposed, and then whether columns of the first half and of the second
+    /// alternate.
+    pub transposed: Option<bool>,
 }
 
-impl WeightChange for TransposedChange {
+impl WeightChange for StackedChange {
     fn apply(&self, first: usize, rows: &mut [f32], added: &mut [f32]) {
         let count = self.dims[0] * self.dims[1];
         let all = rows.chunks_exact_mut(count).zip(added.chunks_exact_mut(count));
         for ((rows, added), change) in all.zip(&self.experts[first..]) {
-            let mut matrix = turned(rows, self.dims, self.alternating, false);
+            let Some(alternating) = self.transposed else {
+                change.apply(0, rows, added);
+                continue;
+            };
+            let mut matrix = turned(rows, self.dims, alternating, false);
             let mut of_matrix = vec![0.0; count];
             change.apply(0, &mut matrix, &mut of_matrix);
-            rows.copy_from_slice(&turned(&matrix, self.dims, self.alternating, true));
-            added.copy_from_slice(&turned(&of_matrix, self.dims, self.alternating, true));
+            rows.copy_from_slice(&turned(&matrix, self.dims, alternating, true));
+            added.copy_from_slice(&turned(&of_matrix, self.dims, alternating, true));
         }
     }
 }

@@ -7,18 +7,24 @@ mod block;
 mod experts;
 mod layer_inputs;
 mod mixtures;
+mod norm;
 mod recurrent;
 mod renamed;
+mod router;
 mod stacked;
 mod stored;
+mod sum;
 
 pub use attention::QkvDescription;
 pub use block::BlockDescription;
-pub use experts::{ExpertMatrix, ExpertStorage, ExpertsDescription, RouterWeights};
+pub use experts::{ExpertMatrix, ExpertStorage, ExpertsDescription};
 pub use layer_inputs::{LayerInputDescription, LayerInputsDescription};
+pub use norm::{NormDescription, NormGain};
 pub use recurrent::{ConvolutionDescription, DeltaNetDescription, ShortConvDescription};
+pub use router::{RouterDescription, RouterWeights};
 pub use stacked::{Arrangement, StackedTensor, stack_shapes, stack_specs, stacked_numbers};
 pub use stored::{StoredLayout, StoredTensor, StoredTensors, turned, whole_place};
+pub use sum::TermDescription;
 
 use super::names::CheckpointNames;
 use crate::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling};
@@ -139,31 +145,6 @@ impl<const N: usize> JointDescription<N> {
     }
 }
 
-/// A root mean square norm.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct NormDescription {
-    /// Module path within the decoder layer.
-    pub name: &'static str,
-    /// Numbers that are normalised together: rows of a multiple of it are so in parts.
-    pub width: usize,
-    /// Added to the mean square.
-    pub epsilon: f64,
-    /// What is multiplied with.
-    pub gain: NormGain,
-}
-
-/// What a norm multiplies with. Activations have 32 bits until they are factors of a product, so
-/// that it makes no difference whether that is before or after they are rounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormGain {
-    /// The weight.
-    Weight,
-    /// One more than the weight.
-    OnePlusWeight,
-    /// Nothing: there is no weight.
-    One,
-}
-
 /// How positions turn queries and keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
@@ -277,11 +258,10 @@ impl LayerDescription {
             }
             let norms = residual.before.into_iter().chain(residual.block.norms());
             for norm in norms.chain(residual.after).filter(|norm| norm.gain != NormGain::One) {
-                tensors.push((path(norm.name, "weight"), vec![norm.width]));
+                tensors.push((format!("{}.{}", self.path, norm.gain_path()), vec![norm.width]));
             }
-            if let BlockDescription::Experts(experts) = &residual.block {
-                tensors.extend(experts.tensors(&self.path));
-            }
+            let experts = residual.block.experts().into_iter();
+            tensors.extend(experts.flat_map(|experts| experts.tensors(&self.path)));
             let others = residual.block.others().into_iter();
             tensors.extend(others.map(|(name, dims)| (format!("{}.{name}", self.path), dims)));
         }
@@ -300,14 +280,17 @@ impl Description {
     /// Every tensor that the files hold, with its dimensions.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let mut tensors = self.weights();
-        tensors.extend(self.buffers().map(|name| (name, vec![1])));
+        tensors.extend(self.buffers().map(|(name, count)| (name, vec![count])));
         tensors
     }
 
-    /// Paths of numbers that the files hold and that nothing trains.
-    pub fn buffers(&self) -> impl Iterator<Item = String> {
-        let scalar = |layer: &LayerDescription| Some(format!("{}.{}", layer.path, layer.scalar?));
-        self.layers.iter().filter_map(scalar)
+    /// Paths of numbers that the files hold and that nothing trains, and how many they are.
+    pub fn buffers(&self) -> impl Iterator<Item = (String, usize)> {
+        self.layers.iter().flat_map(|layer| {
+            let of_blocks = layer.residuals.iter().filter_map(|part| part.block.buffers());
+            let scalar = layer.scalar.map(|name| (name, 1));
+            of_blocks.chain(scalar).map(|(name, count)| (format!("{}.{name}", layer.path), count))
+        })
     }
 
     /// Every weight, with its dimensions.

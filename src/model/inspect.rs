@@ -63,6 +63,12 @@ pub fn inspect(directory: &Path) -> Result<Inspected> {
     let mut description = families::describe(&config)?;
     let names = description.names;
     let headers = Headers::read(directory)?.renamed(|name| names.path_of(name))?;
+    let experts_apart = description
+        .stacked_expert()
+        .is_some_and(|(all, one)| headers.get(&all).is_none() && headers.get(&one).is_some());
+    if experts_apart {
+        description = description.with_experts_apart();
+    }
     // Shapes first: what is compared after that is as large as the files are.
     let mut needed = description.tensors();
     if description.tied && headers.get(LM_HEAD).is_some() {
@@ -75,6 +81,9 @@ pub fn inspect(directory: &Path) -> Result<Inspected> {
     {
         config.untie();
         description = families::describe(&config)?;
+        if experts_apart {
+            description = description.with_experts_apart();
+        }
     }
     Ok(Inspected { config, description, headers })
 }

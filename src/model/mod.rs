@@ -28,7 +28,6 @@ pub use build::{
 };
 pub use config::{ModelJson, TIED};
 pub use context::{Dropout, OutputRows, PassContext};
-use description::LayerDescription;
 pub use description::{Description, EMBEDDING, LM_HEAD};
 pub use generate::{Generation, generate, generate_all};
 pub use gradients::Gradients;
@@ -181,12 +180,9 @@ impl Model {
     }
 
     /// Paths and values of numbers that files hold and that nothing trains.
-    pub fn buffers(&self) -> Vec<(String, f32)> {
-        let values = self.layers.iter().zip(&self.description.layers);
-        let scalar = |(layer, of): (&Layer, &LayerDescription)| {
-            Some((format!("{}.{}", of.path, of.scalar?), layer.scalar()))
-        };
-        values.filter_map(scalar).collect()
+    pub fn buffers(&self) -> Vec<(String, Vec<f32>)> {
+        let layers = self.layers.iter().zip(&self.description.layers);
+        layers.flat_map(|(layer, of)| layer.buffers(of)).collect()
     }
 
     /// Calls `change` for every linear layer but the output projection, with its module path.

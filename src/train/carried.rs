@@ -64,25 +64,25 @@ impl Carried {
 
 /// Numbers of a whole model that nothing trains, and that loaders want to find: the names in files,
 /// paths and values.
-pub(super) struct Buffers(BTreeMap<String, (String, f32)>);
+pub(super) struct Buffers(BTreeMap<String, (String, Vec<f32>)>);
 
 impl Buffers {
     /// Of paths and values.
-    pub fn new(values: Vec<(String, f32)>, name_of: impl Fn(&str) -> String) -> Self {
+    pub fn new(values: Vec<(String, Vec<f32>)>, name_of: impl Fn(&str) -> String) -> Self {
         Self(values.into_iter().map(|(path, value)| (name_of(&path), (path, value))).collect())
     }
 
     /// What is to be written, in the formats of paths.
     pub fn specs(&self, element: impl Fn(&str) -> Element) -> impl Iterator<Item = TensorSpec> {
-        self.0.iter().map(move |(name, (path, _))| TensorSpec {
+        self.0.iter().map(move |(name, (path, values))| TensorSpec {
             name: name.clone(),
             element: element(path),
-            shape: vec![1],
+            shape: vec![values.len()],
         })
     }
 
-    /// The value of a name.
+    /// The values of a name.
     pub fn value(&self, name: &str) -> Option<Vec<f32>> {
-        self.0.get(name).map(|(_, value)| vec![*value])
+        self.0.get(name).map(|(_, values)| values.clone())
     }
 }

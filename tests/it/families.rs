@@ -2,6 +2,7 @@
 //! names of tensors (`tests/reference/make_families.py`); and the equalities between our own paths.
 
 mod experts;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -53,7 +54,8 @@ fn numbers(name: &str, count: usize) -> Vec<f32> {
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^= x >> 31;
         let uniform = (x >> 40) as f64 / f64::from(1 << 24) * 2.0 - 1.0;
-        let gain = name.contains("norm") || name.ends_with("layer_scalar");
+        let gain = ["layer_scalar", "scale"].iter().any(|end| name.ends_with(end));
+        let gain = gain || name.contains("norm");
         (if gain { 1.0 + 0.2 * uniform } else { 0.35 * uniform }) as f32
     };
     (0..count as u64).map(one).collect()
@@ -294,7 +296,7 @@ fn fast_portable_and_recomputed_gradients_are_the_same() {
 fn gradients_in_mixed_bf16_are_those_in_f32_but_for_rounding() {
     let hands_on = |case: &Case| case.model(Kernels::Fast).description.beside_stream() > 0;
     let cases: Vec<_> = Case::all().into_iter().filter(hands_on).collect();
-    assert!(cases.len() > 2);
+    assert!(cases.iter().any(|case| case.name == "gemma4-moe-inputs") && cases.len() > 3);
     for case in cases {
         let batch = case.batch();
         let with = |arithmetic| {
@@ -890,7 +892,8 @@ fn gemma4_means_the_same_in_both_forms_and_where_it_is_silent() {
     let beside = [&small, &large].map(|of| describe(of, json!({})).unwrap().beside_stream());
     assert_eq!(beside, [35 * 256 + 2 * (256 + 512), 0]);
     for (config, change, key) in [
-        (&small, json!({"enable_moe_block": true}), "enable_moe_block"),
+        (&small, json!({"enable_moe_block": true}), "num_experts"),
+        (&large, json!({"enable_moe_block": true}), "enable_moe_block"),
         (&small, json!({"use_bidirectional_attention": "all"}), "use_bidirectional_attention"),
         (&small, json!({"num_kv_shared_layers": 35}), "num_kv_shared_layers"),
         (&small, json!({"num_kv_shared_layers": 31}), "num_kv_shared_layers"),

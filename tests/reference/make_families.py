@@ -42,6 +42,12 @@ OTHERS = {
     "gemma4": "vision_tower|audio_tower|embed_vision|embed_audio",
     "gemma4_unified": "vision_embedder|embed_vision|embed_audio",
     "qwen3_5": "visual|mtp",
+    "qwen3_5_moe": "visual|mtp",
+}
+# What separate matrices of experts are called in files, beside each other in transformers.
+SEPARATE = {
+    "qwen3_moe": {"gate_up_proj": ["gate_proj", "up_proj"], "down_proj": ["down_proj"]},
+    "lfm2_moe": {"gate_up_proj": ["w1", "w3"], "down_proj": ["w2"]},
 }
 # Rows of more than two chunks of 64 tokens, of which recurrent states are handed on.
 LENGTHS = {"qwen3.5-long": 150}
@@ -60,7 +66,7 @@ def numbers(name, shape):
         x = (x ^ (x >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
         x ^= x >> numpy.uint64(31)
     uniform = (x >> numpy.uint64(40)).astype(numpy.float64) / 2**24 * 2 - 1
-    is_gain = "norm" in name or name.endswith("layer_scalar")
+    is_gain = "norm" in name or name.endswith(("layer_scalar", "scale"))
     values = 1 + 0.2 * uniform if is_gain else 0.35 * uniform
     return torch.tensor(values.astype(numpy.float32)).reshape(tuple(shape))
 
@@ -79,17 +85,19 @@ def whole(tensor, dim):
 
 
 def experts_of(case):
-    return CASES[case][1].get("num_experts") or CASES[case][1].get("num_local_experts")
+    options = CASES[case][1]
+    options = options.get("text_config", options)
+    return options.get("num_experts") or options.get("num_local_experts")
 
 
 def expert_parts(case, name, tensor):
     """What Firebrand has for each expert of a parameter that has all, by name; itself otherwise.
     Gate and up come one after the other in its matrices `[out, in]`."""
-    count, stacked = experts_of(case), ".mlp.experts" in name
+    count, stacked = experts_of(case), ".experts" in name
     if not (count and stacked):
         return {name: tensor}
     swapped = CASES[case][0] == "gpt_oss"
-    module, leaf = name.split(".mlp.experts")
+    module, leaf = name.split(".experts")
     both = {"gate_up_proj", "down_proj"} <= {n.split(".")[-1] for n in PARAMETERS[case]}
     if "lora_" in leaf:
         matrix = ("gate_up_proj" if ".base_layer" in leaf else "down_proj") if both else \
@@ -106,7 +114,7 @@ def expert_parts(case, name, tensor):
         parts = tensor.transpose(1, 2) if swapped and part == "weight" else tensor
         if swapped and matrix == "gate_up_proj":
             parts = whole(parts, 1)
-    return {f"{module}.mlp.experts.{e}.{matrix}.{part}": parts[e] for e in range(count)}
+    return {f"{module}.experts.{e}.{matrix}.{part}": parts[e] for e in range(count)}
 
 
 def factors(case, name, shape):
@@ -135,10 +143,11 @@ def weights(case, name, shape):
         blocks = codes(f"{name}_blocks", (*of_scales, 16), 0, 256)
         scales = codes(f"{name}_scales", of_scales, 121, 4)
         return convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
-    if CASES[case][0] != "qwen3_moe" or ".mlp.experts." not in name:
+    separate = SEPARATE.get(CASES[case][0])
+    if not separate or ".experts." not in name:
         return numbers(name, shape)
     module, matrix = name.rsplit(".", 1)
-    names = ["gate_proj", "up_proj"] if matrix == "gate_up_proj" else [matrix]
+    names = separate[matrix]
     rows = shape[1] // len(names)
     return torch.stack([
         torch.cat([numbers(f"{module}.{e}.{n}.weight", (rows, shape[2])) for n in names])
@@ -155,6 +164,7 @@ def model_of(case):
     config = AutoConfig.for_model(family, **options)
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
+    config.get_text_config()._experts_implementation = "eager"
     # In the format of the configuration first: scales of embeddings are rounded to it.
     nested = "vision_config" in CASES[case][1]
     of_kind = AutoModelForImageTextToText if nested else AutoModelForCausalLM
@@ -163,7 +173,7 @@ def model_of(case):
         for name, parameter in model.named_parameters():
             parameter.copy_(weights(case, name, parameter.shape))
         for name, buffer in model.named_buffers():
-            if name.endswith("layer_scalar"):
+            if name.endswith(("layer_scalar", "expert_bias")):
                 buffer.copy_(numbers(name, buffer.shape))
     model.tie_weights()
     return model.eval()
@@ -270,32 +280,50 @@ def greedy(model):
 
 def check_choices(model, batch):
     """Experts must be chosen clearly: nearly equal scores may be ordered otherwise elsewhere."""
-    routers = [m for m in model.modules() if type(m).__name__.endswith("TopKRouter")]
+    routers = [m for m in model.modules() if type(m).__name__.endswith("Router")]
     scores = []
-    hooks = [m.register_forward_hook(lambda m, _, out: scores.append((m.top_k, out[0])))
-             for m in routers]
+
+    def keep(module, given, out):
+        found, bias = out[0], given[1] if len(given) > 1 else None
+        if getattr(module, "use_expert_bias", False):
+            found = found.sigmoid() + bias
+        if type(module).__name__ == "Gemma4TextRouter":
+            found = found.log()  # it gives probabilities
+        scores.append((out[2].shape[-1], found))
+    hooks = [m.register_forward_hook(keep) for m in routers]
     with torch.no_grad():
         logits_of(model, batch)
     for hook in hooks:
         hook.remove()
     for top_k, found in scores:
-        best = found[batch.documents.flatten() > 0].sort(-1, descending=True).values
+        if top_k == found.shape[-1]:
+            continue
+        real = batch.documents.flatten() > 0
+        best = found[real] if len(found) == len(real) else found  # documents alone have no padding
+        best = best.sort(-1, descending=True).values
         lead = (best[:, top_k - 1] - best[:, top_k]).min().item()
         assert lead > 1e-4, f"experts are chosen by {lead}"
 
 
 def linears(case):
     """All linear layers of the decoder, as `target_modules` name them."""
-    if experts_of(case):
-        return LINEARS[:4]
     family = CASES[case][0]
+    if family in ("qwen3_moe", "gpt_oss"):
+        return LINEARS[:4]
+    if family.startswith("qwen3_5_moe"):
+        return LINEARS + ["shared_expert_gate", "in_proj_qkv", "in_proj_z", "in_proj_b",
+                          "in_proj_a", "out_proj"]
+    if family.startswith("gemma4") and experts_of(case):
+        return LINEARS + ["proj"] + ["per_layer_input_gate", "per_layer_projection",
+                                     "per_layer_model_projection"] * (family == "gemma4")
     if family == "phi3":
         return ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
     if family in ("gemma4", "gemma4_text"):
         return LINEARS + ["per_layer_input_gate", "per_layer_projection",
                           "per_layer_model_projection"]
-    if family == "lfm2":
-        return ["q_proj", "k_proj", "v_proj", "out_proj", "in_proj", "w1", "w2", "w3"]
+    if family.startswith("lfm2"):
+        mlp = ["w1", "w2", "w3"] * (CASES[case][1].get("num_dense_layers") != 0)
+        return ["q_proj", "k_proj", "v_proj", "out_proj", "in_proj"] + mlp
     if family.startswith("qwen3_5"):
         return LINEARS + ["in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"]
     return LINEARS
@@ -603,6 +631,50 @@ CASES |= {
     "lfm2-biases": ("lfm2", dict(
         layer_types=["conv", "conv", FULL], tie_word_embeddings=False, conv_bias=True,
         conv_L_cache=4, block_auto_adjust_ff_dim=False, **CONV)),
+}
+
+# Mixtures of experts beside what the dense models of these families have.
+SHARED = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16,
+              shared_expert_intermediate_size=12, intermediate_size=None)
+CASES |= {
+    "qwen3.5-moe": ("qwen3_5_moe_text", dict(
+        tie_word_embeddings=False, rms_norm_eps=1e-4, layer_types=[LINEAR, FULL, LINEAR], **SHARED,
+        **DELTA, **rope("default", 10000000.0, partial_rotary_factor=0.25))),
+    "qwen3.5-moe-nested": ("qwen3_5_moe", dict(
+        tie_word_embeddings=True, text_config=dict(
+            tie_word_embeddings=True, rms_norm_eps=1e-4, attention_bias=True, num_hidden_layers=2,
+            layer_types=[LINEAR, FULL], **{**SHARED, "num_experts_per_tok": 3}, **DELTA, **rope(
+                "default", partial_rotary_factor=0.5, mrope_section=[1, 1, 0],
+                mrope_interleaved=True)),
+        vision_config=CASES["qwen3.5-nested"][1]["vision_config"], image_token_id=76,
+        video_token_id=77, vision_start_token_id=78, vision_end_token_id=79)),
+    # 26B-A4B.
+    "gemma4-moe": ("gemma4_text", dict(
+        head_dim=4, global_head_dim=8, num_global_key_value_heads=1, attention_k_eq_v=True,
+        sliding_window=5, layer_types=[SLIDING, SLIDING, FULL], hidden_size_per_layer_input=0,
+        enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=16,
+        final_logit_softcapping=30.0, rope_parameters=gemma4_ropes())),
+    # With everything else that layers have; each token gets all experts, so that rounding to
+    # bfloat16 cannot choose others.
+    "gemma4-moe-inputs": ("gemma4", dict(
+        CASES["gemma4-e2b"][1], text_config=dict(
+            CASES["gemma4-e2b"][1]["text_config"], enable_moe_block=True, num_experts=3,
+            top_k_experts=3, moe_intermediate_size=10))),
+    "lfm2-moe": ("lfm2_moe", dict(
+        layer_types=["conv", FULL, "conv"], tie_word_embeddings=True, num_dense_layers=1,
+        num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16, **CONV)),
+    "lfm2-moe-shares": ("lfm2_moe", dict(
+        layer_types=["conv", FULL], num_hidden_layers=2, tie_word_embeddings=False, conv_bias=True,
+        num_dense_layers=0, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=12,
+        use_expert_bias=False, norm_topk_prob=False, routed_scaling_factor=1.5, **CONV)),
+}
+PARAMETERS |= {
+    "qwen3.5-moe": [GATE_UP, DOWN, "mlp.gate.weight"], "qwen3.5-moe-nested": [DOWN],
+    "gemma4-moe": ["experts.gate_up_proj", "experts.down_proj"],
+    "gemma4-moe-inputs": ["experts.gate_up_proj"],
+    "lfm2-moe": ["feed_forward.experts.gate_up_proj", "feed_forward.experts.down_proj",
+                 "feed_forward.gate.weight"],
+    "lfm2-moe-shares": ["feed_forward.experts.down_proj"],
 }
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ pub fn layers(
 fn refuse_beside_experts(layers: &[(String, [usize; 2])], description: &Description) -> Result<()> {
     const MLP: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
     let taken = layers.iter().find(|(path, _)| MLP.contains(&last_name(path)));
-    match taken.filter(|_| description.experts().next().is_some()) {
+    let takes = description.experts().any(|(_, experts)| experts.takes_mlp_names);
+    match taken.filter(|_| takes) {
         None => Ok(()),
         Some((path, _)) => Err(Error::adapter(format!("`{path}` cannot have an adapter"))
             .because("PEFT takes its name for that of experts, which other layers have")

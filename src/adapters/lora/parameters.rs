@@ -19,9 +19,17 @@ fn wanted<'a>(
         .filter(|target| settings.target_parameters.iter().any(|name| fits(&target.path, name)))
 }
 
-/// What stands in a layer, without the layer's own path.
+/// What stands in a layer, without the layer's own path, which ends with a number.
 fn short(path: &str) -> &str {
-    path.find("mlp.").map_or(path, |begin| &path[begin..])
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let mut rest = path;
+    while let Some((part, after)) = rest.split_once('.') {
+        if is_number(part) {
+            return after;
+        }
+        rest = after;
+    }
+    path
 }
 
 /// The layers that `target_parameters` means.

@@ -79,7 +79,8 @@ settings! {
             DefaultValue::Value("[]"),
             "Parameters that get an adapter and are no linear layers: `mlp.experts.gate_up_proj` \
              and `mlp.experts.down_proj` of mixtures of experts, each expert with factors of its \
-             own, and their router (`mlp.gate.weight` of Qwen3, `mlp.router.weight` of gpt-oss).",
+             own, and their router (`mlp.gate.weight` of Qwen3, `mlp.router.weight` of gpt-oss). \
+             The experts of Gemma 4 are `experts`, those of LFM2 `feed_forward.experts`.",
         )
         .example("[\"mlp.experts.gate_up_proj\", \"mlp.experts.down_proj\"]")
         .names(&[("axolotl", "lora_target_parameters")])

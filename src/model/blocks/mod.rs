@@ -16,6 +16,7 @@ mod layer_input;
 mod linear;
 mod norm;
 mod short_conv;
+mod sum;
 
 use burn::tensor::{Gradients as Tape, Tensor};
 
@@ -32,6 +33,7 @@ pub use layer_input::{LayerInput, LayerInputOnCpu, SavedLayerInput};
 pub use linear::NamedLinear;
 pub use norm::{Norm, NormOnCpu};
 pub use short_conv::{SavedShortConv, ShortConv, ShortConvOnCpu};
+pub use sum::{SavedTerm, Sum, SumOnCpu};
 
 use crate::error::Result;
 use crate::model::description::{BlockDescription, Rope};
@@ -56,6 +58,8 @@ pub enum Block {
     GatedMlp(GatedMlp),
     /// Each token by itself, by a few of many.
     Experts(Experts),
+    /// Each token by itself, by several blocks.
+    Sum(Sum),
     /// Each token by itself, with an input that the layer has of its own.
     LayerInput(LayerInput),
     /// Tokens see a state of those before them.
@@ -78,6 +82,7 @@ impl Block {
             }
             BlockDescription::GatedMlp(of) => Self::GatedMlp(GatedMlp::read(path, of, weights)?),
             BlockDescription::Experts(of) => Self::Experts(Experts::read(path, of, weights)?),
+            BlockDescription::Sum(terms) => Self::Sum(Sum::read(path, terms, ropes, weights)?),
             BlockDescription::LayerInput(of) => {
                 Self::LayerInput(LayerInput::read(path, of, weights)?)
             }
@@ -90,7 +95,7 @@ impl Block {
     pub fn mixes(&self) -> bool {
         match self {
             Self::Attention(_) | Self::DeltaNet(_) | Self::ShortConv(_) => true,
-            Self::GatedMlp(_) | Self::Experts(_) | Self::LayerInput(_) => false,
+            Self::GatedMlp(_) | Self::Experts(_) | Self::Sum(_) | Self::LayerInput(_) => false,
         }
     }
 
@@ -100,6 +105,7 @@ impl Block {
             Self::Attention(block) => block.linears(),
             Self::GatedMlp(block) => block.linears(),
             Self::Experts(block) => block.linears(),
+            Self::Sum(block) => block.linears(),
             Self::LayerInput(block) => block.linears(),
             Self::DeltaNet(block) => block.linears(),
             Self::ShortConv(block) => block.linears(),
@@ -110,9 +116,20 @@ impl Block {
     pub fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
         match self {
             Self::Attention(block) => block.visit_norms(path, visitor),
-            Self::GatedMlp(_) | Self::Experts(_) | Self::LayerInput(_) => {}
+            Self::GatedMlp(_) | Self::LayerInput(_) => {}
+            Self::Experts(block) => block.visit_norms(path, visitor),
+            Self::Sum(block) => block.visit_norms(path, visitor),
             Self::DeltaNet(block) => block.visit_norms(path, visitor),
             Self::ShortConv(block) => block.visit_norms(path, visitor),
+        }
+    }
+
+    /// What its router chooses by besides scores, which nothing trains.
+    pub fn choice_bias(&self) -> Option<&[f32]> {
+        match self {
+            Self::Experts(block) => block.choice_bias(),
+            Self::Sum(block) => block.choice_bias(),
+            _ => None,
         }
     }
 
@@ -123,6 +140,7 @@ impl Block {
             Self::Attention(block) => Self::Attention(block.tracked()),
             Self::GatedMlp(block) => Self::GatedMlp(block.tracked()),
             Self::Experts(block) => Self::Experts(block.tracked()),
+            Self::Sum(block) => Self::Sum(block.tracked()),
             Self::LayerInput(block) => Self::LayerInput(block.tracked()),
             Self::DeltaNet(block) => Self::DeltaNet(block.tracked()),
             Self::ShortConv(block) => Self::ShortConv(block.tracked()),
@@ -143,6 +161,7 @@ impl Block {
             }
             Self::GatedMlp(block) => block.forward(x, context),
             Self::Experts(block) => block.forward(x, context),
+            Self::Sum(block) => block.forward(x, context),
             Self::LayerInput(block) => block.forward(x, context),
             Self::DeltaNet(block) => {
                 block.forward(x, (context, picks), cache.map(|cache| &mut cache.recurrent))
@@ -168,6 +187,7 @@ impl Block {
             }
             Self::GatedMlp(block) => block.forward(x, context),
             Self::Experts(block) => block.forward(x, context),
+            Self::Sum(block) => block.forward(x, context),
             Self::LayerInput(block) => block.forward(x, context),
             Self::DeltaNet(block) => {
                 let caches = caches.map(|cache| &mut cache.recurrent);
@@ -186,6 +206,7 @@ impl Block {
             Self::Attention(block) => block.composed(x, context),
             Self::GatedMlp(block) => block.forward(x, context),
             Self::Experts(block) => block.forward(x, context),
+            Self::Sum(block) => block.forward(x, context),
             Self::LayerInput(block) => block.forward(x, context),
             Self::DeltaNet(block) => block.forward(x, (context, false), None),
             Self::ShortConv(block) => block.forward(x, (context, false), None),
@@ -237,6 +258,7 @@ impl Block {
             Self::Attention(block) => block.on_cpu(context).map(BlockOnCpu::Attention),
             Self::GatedMlp(block) => block.on_cpu(context).map(BlockOnCpu::GatedMlp),
             Self::Experts(block) => block.on_cpu(context).map(BlockOnCpu::Experts),
+            Self::Sum(block) => block.on_cpu(context).map(BlockOnCpu::Sum),
             Self::LayerInput(block) => block.on_cpu(context).map(BlockOnCpu::LayerInput),
             Self::DeltaNet(block) => block.on_cpu(context).map(BlockOnCpu::DeltaNet),
             Self::ShortConv(block) => block.on_cpu(context).map(BlockOnCpu::ShortConv),
@@ -262,6 +284,8 @@ pub enum BlockOnCpu<'a> {
     GatedMlp(GatedMlpOnCpu),
     /// Each token by itself, by a few of many.
     Experts(ExpertsOnCpu),
+    /// Each token by itself, by several blocks.
+    Sum(SumOnCpu<'a>),
     /// Each token by itself, with an input that the layer has of its own.
     LayerInput(LayerInputOnCpu<'a>),
     /// Tokens see a state of those before them.
@@ -278,6 +302,8 @@ pub enum SavedBlock<F: AsLhs> {
     GatedMlp(SavedGatedMlp<F>),
     /// Of a mixture of experts.
     Experts(SavedExperts<F>),
+    /// Of each term of a sum.
+    Sum(Vec<SavedTerm<F>>),
     /// Of the layer's own input.
     LayerInput(SavedLayerInput<F>),
     /// Of a mixer by the gated delta rule.
@@ -299,6 +325,7 @@ impl BlockOnCpu<'_> {
             Self::Attention(block) => SavedBlock::Attention(block.forward(x, target, setting)),
             Self::GatedMlp(block) => SavedBlock::GatedMlp(block.forward(x, target)),
             Self::Experts(block) => SavedBlock::Experts(block.forward(&x, target)),
+            Self::Sum(block) => SavedBlock::Sum(block.forward(&x, target, setting)),
             Self::LayerInput(block) => SavedBlock::LayerInput(block.forward(x, target)),
             Self::DeltaNet(block) => SavedBlock::DeltaNet(block.forward(x, target, setting)),
             Self::ShortConv(block) => SavedBlock::ShortConv(block.forward(x, target, setting)),
@@ -336,6 +363,9 @@ impl BlockOnCpu<'_> {
             }
             (Self::Experts(block), SavedBlock::Experts(saved)) => {
                 block.backward(saved, d, x, gradients)
+            }
+            (Self::Sum(block), SavedBlock::Sum(saved)) => {
+                block.backward(saved, d, x, setting, gradients)
             }
             (Self::LayerInput(block), SavedBlock::LayerInput(saved)) => {
                 block.backward(saved, d, x, gradients)

@@ -27,10 +27,10 @@ impl Norm {
         weights: &mut WeightSource,
     ) -> Result<Self> {
         let NormDescription { name, width, epsilon, gain: kind } = *description;
-        let path = weight_path(path, name);
+        let path = within(path, description.gain_path());
         let gain = match kind {
             NormGain::One => Parameter::frozen(Tensor::ones([width], weights.device())),
-            NormGain::Weight => weights.gain(&path, width)?,
+            NormGain::Weight | NormGain::Scaled(_) => weights.gain(&path, width)?,
             NormGain::OnePlusWeight => weights.zeros(&path, width)?,
         };
         Ok(Self { gain, epsilon, kind, name })
@@ -42,6 +42,7 @@ impl Norm {
         match self.kind {
             NormGain::Weight | NormGain::One => gain,
             NormGain::OnePlusWeight => gain.add_scalar(1.0),
+            NormGain::Scaled(factor) => gain.mul_scalar(factor),
         }
     }
 
@@ -63,7 +64,7 @@ impl Norm {
 
     /// The path of the gain; `path` is that of the layer, if it is in one.
     pub fn weight_path(&self, path: Option<&str>) -> String {
-        weight_path(path, self.name)
+        within(path, self.description().gain_path())
     }
 
     /// Visits the gain.
@@ -78,19 +79,35 @@ impl Norm {
         let value = HostTensor::of(&self.factors())?;
         #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
         let epsilon = self.epsilon as f32;
-        Some(NormOnCpu { name: self.name, value, epsilon, trainable: self.gain.trainable })
+        let (gain_path, trainable) = (self.description().gain_path(), self.gain.trainable);
+        let factor = match self.kind {
+            NormGain::Scaled(factor) => factor,
+            _ => 1.0,
+        };
+        Some(NormOnCpu { gain_path, value, factor, epsilon, trainable })
+    }
+
+    fn description(&self) -> NormDescription {
+        let ([width], name) = (self.gain.value.dims(), self.name);
+        NormDescription { name, width, epsilon: self.epsilon, gain: self.kind }
     }
 }
 
-fn weight_path(layer: Option<&str>, name: &str) -> String {
-    layer.map_or_else(|| format!("{name}.weight"), |layer| format!("{layer}.{name}.weight"))
+fn within(layer: Option<&str>, path: String) -> String {
+    match layer {
+        Some(layer) => format!("{layer}.{path}"),
+        None => path,
+    }
 }
 
 /// A norm for the kernels of the CPU.
 pub struct NormOnCpu {
-    name: &'static str,
+    /// Path of the gain within the layer.
+    gain_path: String,
     /// What features are multiplied with.
     value: HostTensor,
+    /// What the gain was multiplied with for that.
+    factor: f32,
     epsilon: f32,
     trainable: bool,
 }
@@ -110,9 +127,12 @@ impl NormOnCpu {
         dx: &mut [f32],
         gradients: &mut PathGradients,
     ) {
-        let gain = self.operation().backward(x.numbers(), d, dx, self.trainable);
+        let mut gain = self.operation().backward(x.numbers(), d, dx, self.trainable);
         if self.trainable {
-            gradients.push((format!("{}.weight", self.name), gain));
+            if self.factor != 1.0 {
+                gain.iter_mut().for_each(|d| *d *= self.factor);
+            }
+            gradients.push((self.gain_path.clone(), gain));
         }
     }
 }

@@ -29,19 +29,33 @@ impl WeightSource {
     pub fn experts(&mut self, layer: &str, of: &ExpertsDescription) -> Result<Vec<[Linear; 2]>> {
         let module = format!("{layer}.{}", of.module);
         match of.storage {
-            ExpertStorage::Separate => {
-                (0..of.count).map(|number| self.separate_expert(&module, number, of)).collect()
+            ExpertStorage::Separate(names) => {
+                let one = |number| self.separate_expert(&format!("{module}.{number}"), names, of);
+                (0..of.count).map(one).collect()
             }
-            ExpertStorage::Stacked => {
-                let gate_up = self.stacked_experts(&module, of, ExpertMatrix::GateUp)?;
-                let down = self.stacked_experts(&module, of, ExpertMatrix::Down)?;
+            _ => {
+                let gate_up = self.expert_matrices(&module, of, ExpertMatrix::GateUp)?;
+                let down = self.expert_matrices(&module, of, ExpertMatrix::Down)?;
                 Ok(gate_up.into_iter().zip(down).map(|(gate_up, down)| [gate_up, down]).collect())
             }
-            ExpertStorage::Mxfp4 => {
-                let gate_up = self.coded_experts(&module, of, ExpertMatrix::GateUp)?;
-                let down = self.coded_experts(&module, of, ExpertMatrix::Down)?;
-                Ok(gate_up.into_iter().zip(down).map(|(gate_up, down)| [gate_up, down]).collect())
-            }
+        }
+    }
+
+    /// Numbers that nothing trains; zero when drawn.
+    pub fn buffer(&mut self, name: &str, length: usize) -> Result<Vec<f32>> {
+        Ok(self.take(name, &[length], Fill::Zeros)?.into_f32())
+    }
+
+    fn expert_matrices(
+        &mut self,
+        module: &str,
+        of: &ExpertsDescription,
+        matrix: ExpertMatrix,
+    ) -> Result<Vec<Linear>> {
+        match of.storage {
+            ExpertStorage::Mxfp4 => self.coded_experts(module, of, matrix),
+            ExpertStorage::Alternating => self.alternating_experts(module, of, matrix),
+            _ => self.stacked_experts(module, of, matrix),
         }
     }
 
@@ -106,21 +120,33 @@ impl WeightSource {
 
     fn separate_expert(
         &mut self,
-        module: &str,
-        number: usize,
+        expert: &str,
+        [gate, up, down]: [&str; 3],
         of: &ExpertsDescription,
     ) -> Result<[Linear; 2]> {
-        let mut numbers =
-            |name: &str, dims| self.numbers(&format!("{module}.{number}.{name}.weight"), dims);
+        let mut numbers = |name: &str, dims| self.numbers(&format!("{expert}.{name}.weight"), dims);
         let half = [of.width, of.hidden];
-        let (gate, up) = (numbers("gate_proj", half)?, numbers("up_proj", half)?);
-        let down = numbers("down_proj", of.dims(ExpertMatrix::Down))?;
+        let (gate, up) = (numbers(gate, half)?, numbers(up, half)?);
+        let down = numbers(down, of.dims(ExpertMatrix::Down))?;
         let linear = |weight| Linear { weight, bias: None, adapter: None };
         let gate_up = self.linear_of(gate.followed_by(up), of.dims(ExpertMatrix::GateUp));
         Ok([linear(gate_up), linear(self.linear_of(down, of.dims(ExpertMatrix::Down)))])
     }
 
     fn stacked_experts(
+        &mut self,
+        module: &str,
+        of: &ExpertsDescription,
+        matrix: ExpertMatrix,
+    ) -> Result<Vec<Linear>> {
+        let (name, dims) = (format!("{module}.{}", matrix.name()), of.dims(matrix));
+        let all = self.take(&name, &[of.count, dims[0], dims[1]], Fill::Normal)?;
+        let linear =
+            |numbers| Linear { weight: self.linear_of(numbers, dims), bias: None, adapter: None };
+        Ok(all.chunks(dims[0] * dims[1]).into_iter().map(linear).collect())
+    }
+
+    fn alternating_experts(
         &mut self,
         module: &str,
         of: &ExpertsDescription,

@@ -3,6 +3,7 @@
 use super::{
     AttentionDescription, DeltaNetDescription, ExpertsDescription, GatedMlpDescription,
     LayerInputDescription, LinearDescription, NormDescription, ShortConvDescription,
+    TermDescription,
 };
 
 /// A block with its options. A new kind of block adds a line here and in [`crate::model::Block`].
@@ -14,6 +15,8 @@ pub enum BlockDescription {
     GatedMlp(GatedMlpDescription),
     /// Each token by itself, by a few of many.
     Experts(ExpertsDescription),
+    /// Each token by itself, by several blocks of one input.
+    Sum(Vec<TermDescription>),
     /// Each token by itself, with what it gives the layer besides.
     LayerInput(LayerInputDescription),
     /// Tokens see a state of those before them.
@@ -32,7 +35,11 @@ impl BlockDescription {
             Self::GatedMlp(GatedMlpDescription { gate_up, down, .. }) => {
                 [gate_up.linears(), &[*down]].concat()
             }
-            Self::Experts(_) => Vec::new(),
+            Self::Experts(experts) => {
+                let router = experts.router;
+                Some(router.scores).filter(|_| router.is_linear).into_iter().collect()
+            }
+            Self::Sum(terms) => terms.iter().flat_map(TermDescription::linears).collect(),
             Self::LayerInput(LayerInputDescription { gate, output, .. }) => vec![*gate, *output],
             Self::DeltaNet(net) => [net.inputs.linears(), &[net.output]].concat(),
             Self::ShortConv(conv) => [conv.inputs.linears(), &[conv.output]].concat(),
@@ -46,7 +53,9 @@ impl BlockDescription {
                 let heads = vec![attention.config.heads.queries];
                 attention.sinks.map(|name| (name.to_owned(), heads)).into_iter().collect()
             }
-            Self::GatedMlp(_) | Self::Experts(_) | Self::LayerInput(_) => Vec::new(),
+            Self::GatedMlp(_) | Self::LayerInput(_) => Vec::new(),
+            Self::Experts(experts) => experts.router.tensors(),
+            Self::Sum(terms) => terms.iter().flat_map(|term| term.block.others()).collect(),
             Self::DeltaNet(net) => net.tensors(),
             Self::ShortConv(conv) => conv.convolution.tensors(),
         }
@@ -57,6 +66,8 @@ impl BlockDescription {
         match self {
             Self::Attention(attention) => attention.norms().collect(),
             Self::DeltaNet(net) => vec![net.norm],
+            Self::Experts(of) => of.before.into_iter().chain(of.router.input).collect(),
+            Self::Sum(terms) => terms.iter().flat_map(TermDescription::norms).collect(),
             _ => Vec::new(),
         }
     }
@@ -68,6 +79,10 @@ impl BlockDescription {
             Self::Attention(attention) => attention.kept(hidden),
             Self::GatedMlp(mlp) => [2 * mlp.width(), 8 * hidden + 8 * mlp.width()],
             Self::Experts(experts) => experts.kept(),
+            Self::Sum(terms) => {
+                let all = terms.iter().map(|term| term.kept(hidden));
+                all.fold([0; 2], |sum, term| [sum[0] + term[0], sum[1] + term[1]])
+            }
             Self::LayerInput(input) => input.kept(hidden),
             Self::DeltaNet(net) => net.kept(hidden),
             Self::ShortConv(conv) => conv.kept(hidden),

@@ -1,6 +1,8 @@
 //! Mixtures of experts (Shazeer et al. 2017): a router gives each token a few of many MLPs.
 
-use super::{JointDescription, LinearDescription, TargetParameter};
+use super::{
+    JointDescription, LinearDescription, NormDescription, RouterDescription, TargetParameter,
+};
 use crate::model::names::interned;
 use crate::ops::Activation;
 use crate::weights::mxfp4;
@@ -8,12 +10,12 @@ use crate::weights::mxfp4;
 /// A mixture of experts with gates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpertsDescription {
-    /// From the residual stream to a score for each expert.
-    pub router: LinearDescription,
+    /// Which gives each token its experts.
+    pub router: RouterDescription,
     /// Experts of a token.
     pub top_k: usize,
-    /// What the outputs of a token's experts are weighted with.
-    pub weights: RouterWeights,
+    /// Of the input of the experts; the router has the input as it is.
+    pub before: Option<NormDescription>,
     /// Module path of the experts within the decoder layer.
     pub module: &'static str,
     /// How many there are.
@@ -28,26 +30,23 @@ pub struct ExpertsDescription {
     pub activation: Activation,
     /// How files have them.
     pub storage: ExpertStorage,
-}
-
-/// What the outputs of a token's experts are weighted with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RouterWeights {
-    /// The softmax of the scores of the chosen: also that of all scores, divided by their sum.
-    OfChosen,
-    /// The softmax of all scores, of which only those of the chosen are used: their sum is less
-    /// than one.
-    OfAll,
+    /// Module path of the experts in vLLM.
+    pub served_as: &'static str,
+    /// Whether PEFT takes the names of an MLP's layers for those of experts
+    /// (`_convert_peft_config_moe`).
+    pub takes_mlp_names: bool,
 }
 
 /// How files have the matrices of experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpertStorage {
-    /// `MODULE.N.gate_proj.weight`, `up_proj` and `down_proj` of each expert, `[out, in]`.
-    Separate,
-    /// `MODULE.gate_up_proj` and `down_proj` of all experts, `[experts, in, out]`, with biases
-    /// `[experts, out]`; numbers for gate and up alternate.
+    /// `MODULE.N.NAME.weight` of each expert, `[out, in]`: to the gate, up, and down.
+    Separate([&'static str; 3]),
+    /// `MODULE.gate_up_proj` and `down_proj` of all experts, `[experts, out, in]`.
     Stacked,
+    /// The same as `[experts, in, out]`, with biases `[experts, out]`; numbers for gate and up
+    /// alternate.
+    Alternating,
     /// The same with matrices `[experts, out, in]` in MXFP4: `MODULE.gate_up_proj_blocks` and
     /// `_scales`.
     Mxfp4,
@@ -61,6 +60,25 @@ pub enum ExpertMatrix {
     GateUp,
     /// `[hidden, width]`.
     Down,
+}
+
+impl ExpertStorage {
+    /// Separate matrices with their usual names.
+    pub const USUAL: Self = Self::Separate(Self::NAMES);
+    const NAMES: [&'static str; 3] = ["gate_proj", "up_proj", "down_proj"];
+
+    /// Names of the matrices of an expert where each has its own: to the gate, up, and down.
+    pub fn names(self) -> [&'static str; 3] {
+        match self {
+            Self::Separate(names) => names,
+            _ => Self::NAMES,
+        }
+    }
+
+    /// Whether numbers for gate and up alternate.
+    pub fn alternates(self) -> bool {
+        matches!(self, Self::Alternating | Self::Mxfp4)
+    }
 }
 
 impl ExpertMatrix {
@@ -113,13 +131,10 @@ impl ExpertsDescription {
         ExpertMatrix::ALL.into_iter().map(of_matrix).sum::<usize>() as u64
     }
 
-    /// Names and dimensions of the tensors of files, in the decoder layer of a path.
+    /// Names and dimensions of the tensors of files but for the router's, in the decoder layer of a
+    /// path.
     pub fn tensors(&self, layer: &str) -> Vec<(String, Vec<usize>)> {
-        let router = format!("{layer}.{}", self.router.name);
-        let mut tensors = vec![(format!("{router}.weight"), self.router.dims.to_vec())];
-        if self.router.bias {
-            tensors.push((format!("{router}.bias"), vec![self.router.dims[0]]));
-        }
+        let mut tensors = Vec::new();
         for stored in self.stored(layer) {
             match (self.storage, &stored.shape[..]) {
                 (ExpertStorage::Mxfp4, &[experts, inputs, outputs]) => {
@@ -148,21 +163,15 @@ impl ExpertsDescription {
     /// The parameters that adapters may be put beside, in the decoder layer of a path.
     pub(super) fn targets(&self, layer: &str) -> Vec<TargetParameter> {
         let path = |name: &str| format!("{layer}.{name}");
-        let router = TargetParameter {
-            path: path(&format!("{}.weight", self.router.name)),
-            linears: vec![(path(self.router.name), self.router.dims)],
-            stacked: false,
-            alternating: false,
-        };
         let of_experts = |matrix: ExpertMatrix| TargetParameter {
             path: path(&format!("{}.{}", self.module, matrix.name())),
             linears: (0..self.count)
                 .map(|number| (path(self.linear(number, matrix).name), self.dims(matrix)))
                 .collect(),
             stacked: true,
-            alternating: matrix == ExpertMatrix::GateUp && self.storage != ExpertStorage::Separate,
+            alternating: matrix == ExpertMatrix::GateUp && self.storage.alternates(),
         };
-        std::iter::once(router).chain(ExpertMatrix::ALL.map(of_experts)).collect()
+        self.router.target(layer).into_iter().chain(ExpertMatrix::ALL.map(of_experts)).collect()
     }
 
     /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
@@ -170,6 +179,8 @@ impl ExpertsDescription {
     pub(super) fn kept(&self) -> [usize; 2] {
         let scores = self.count + 2 * self.top_k;
         let by_kernels = self.top_k * 2 * self.width + scores;
-        [by_kernels, self.top_k * (5 * self.hidden + 8 * self.width) + 3 * scores]
+        let norms = [self.before, self.router.input].iter().flatten().count();
+        let taped = self.top_k * (5 * self.hidden + 8 * self.width) + 3 * norms * self.hidden;
+        [by_kernels, taped + 3 * scores]
     }
 }

@@ -24,6 +24,8 @@ pub struct StoredTensor {
 pub enum StoredLayout {
     /// Some rows of the one parameter; the first.
     Rows(usize),
+    /// All, one after the other, `[experts, out, in]`.
+    Stacked,
     /// The transposes of all, one after the other, `[experts, in, out]`.
     Transposed {
         /// Whether columns of the first half and of the second alternate.
@@ -44,6 +46,7 @@ impl StoredTensor {
                 let [rows, inputs] = [self.shape[0], self.dims[1]];
                 parameters[0][first * inputs..(first + rows) * inputs].to_vec()
             }
+            StoredLayout::Stacked => parameters.concat(),
             StoredLayout::Transposed { alternating } => {
                 let of_one = |matrix: &Vec<f32>| turned(matrix, self.dims, alternating, true);
                 parameters.iter().flat_map(of_one).collect()
@@ -110,14 +113,20 @@ impl ExpertsDescription {
     /// those in MXFP4, what they would be otherwise.
     pub fn stored(&self, layer: &str) -> Vec<StoredTensor> {
         match self.storage {
-            ExpertStorage::Separate => {
-                (0..self.count).flat_map(|number| self.separate(layer, number)).collect()
+            ExpertStorage::Separate(names) => {
+                (0..self.count).flat_map(|number| self.separate(layer, number, names)).collect()
             }
-            ExpertStorage::Stacked | ExpertStorage::Mxfp4 => self.stacked(layer),
+            ExpertStorage::Stacked => self.stacked(layer),
+            ExpertStorage::Alternating | ExpertStorage::Mxfp4 => self.alternating(layer),
         }
     }
 
-    fn separate(&self, layer: &str, number: usize) -> [StoredTensor; 3] {
+    fn separate(
+        &self,
+        layer: &str,
+        number: usize,
+        [gate, up, down]: [&str; 3],
+    ) -> [StoredTensor; 3] {
         let (hidden, width) = (self.hidden, self.width);
         let expert = format!("{layer}.{}.{number}", self.module);
         let rows = |name: &str, of: ExpertMatrix, first, shape: [usize; 2]| StoredTensor {
@@ -128,13 +137,28 @@ impl ExpertsDescription {
             layout: StoredLayout::Rows(first),
         };
         [
-            rows("gate_proj", ExpertMatrix::GateUp, 0, [width, hidden]),
-            rows("up_proj", ExpertMatrix::GateUp, width, [width, hidden]),
-            rows("down_proj", ExpertMatrix::Down, 0, [hidden, width]),
+            rows(gate, ExpertMatrix::GateUp, 0, [width, hidden]),
+            rows(up, ExpertMatrix::GateUp, width, [width, hidden]),
+            rows(down, ExpertMatrix::Down, 0, [hidden, width]),
         ]
     }
 
     fn stacked(&self, layer: &str) -> Vec<StoredTensor> {
+        let of_matrix = |matrix: ExpertMatrix| {
+            let (module, name, dims) = (self.module, matrix.name(), self.dims(matrix));
+            let path = |number| format!("{layer}.{module}.{number}.{name}.weight");
+            StoredTensor {
+                name: format!("{layer}.{module}.{name}"),
+                shape: [&[self.count], &dims[..]].concat(),
+                parameters: (0..self.count).map(path).collect(),
+                dims,
+                layout: StoredLayout::Stacked,
+            }
+        };
+        ExpertMatrix::ALL.map(of_matrix).into()
+    }
+
+    fn alternating(&self, layer: &str) -> Vec<StoredTensor> {
         let module = format!("{layer}.{}", self.module);
         let mut tensors = Vec::new();
         for matrix in ExpertMatrix::ALL {

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::rope::{self, RopeContext};
 use crate::error::Result;
 use crate::model::description::{
-    AttentionDescription, BlockDescription, Description, ExpertsDescription, GatedMlpDescription,
-    JointDescription, LayerDescription, LinearDescription, NormDescription, NormGain,
-    QkvDescription, ResidualDescription, Rope,
+    AttentionDescription, BlockDescription, Description, GatedMlpDescription, JointDescription,
+    LayerDescription, LinearDescription, NormDescription, NormGain, QkvDescription,
+    ResidualDescription, Rope,
 };
 use crate::model::{CheckpointNames, ModelJson};
 use crate::ops::{Activation, AttentionConfig, Heads, LogitConfig};
@@ -106,9 +106,8 @@ pub(super) struct Dense {
     /// How positions turn queries and keys in each layer; where this is empty, in all as
     /// `config.json` has it for a whole model.
     pub ropes: Vec<Option<Rope>>,
-    /// The mixture of experts of each layer that has one in place of the MLP; none where this is
-    /// empty.
-    pub experts: Vec<Option<ExpertsDescription>>,
+    /// What stands in a layer in the place of the MLP; MLPs in those beyond its end.
+    pub mixtures: Vec<Option<BlockDescription>>,
 }
 
 impl Dense {
@@ -163,7 +162,7 @@ impl Dense {
             qk_norms: QueryKeyNorms::None,
             windows: vec![None; layers],
             ropes: Vec::new(),
-            experts: Vec::new(),
+            mixtures: Vec::new(),
         })
     }
 
@@ -296,10 +295,8 @@ impl Dense {
         let multiplier = self.residual_multiplier;
         let residual =
             |before, block, after| ResidualDescription { before, block, after, multiplier };
-        let mlp = match self.experts.get(index) {
-            Some(Some(experts)) => BlockDescription::Experts(experts.clone()),
-            _ => BlockDescription::GatedMlp(self.mlp()),
-        };
+        let mlp = || BlockDescription::GatedMlp(self.mlp());
+        let mlp = self.mixtures.get(index).cloned().flatten().unwrap_or_else(mlp);
         vec![residual(before, mixer, after), residual(before_mlp, mlp, after_mlp)]
     }
 

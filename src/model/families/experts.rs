@@ -31,6 +31,21 @@ impl Counts {
         let all = found.unwrap_or(all);
         let key = "num_experts_per_tok";
         let top_k = config.optional_size(key, EXPERTS_MAX)?.unwrap_or(top_k);
+        Self::checked(config, (keys[1], all), (key, top_k))
+    }
+
+    /// Two numbers under their keys.
+    ///
+    /// # Errors
+    /// When there are more than in any model, or fewer than compute a token.
+    pub fn checked(
+        config: &ModelJson,
+        (key_of_all, all): (&str, usize),
+        (key, top_k): (&str, usize),
+    ) -> Result<Self> {
+        if all > EXPERTS_MAX {
+            return Err(config.wrong(key_of_all, &format!("must be between 1 and {EXPERTS_MAX}")));
+        }
         if top_k > all {
             return Err(config.wrong(key, &format!("is {top_k}, and there are {all} experts")));
         }

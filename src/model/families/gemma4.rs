@@ -1,5 +1,6 @@
 //! Gemma 4 as it reads text: heads of another width in layers that see everything, layers that see
-//! keys and values of earlier ones, and inputs that each layer has of its own. Checkpoints hold it
+//! keys and values of earlier ones, inputs that each layer has of its own, and in one of them
+//! experts beside the MLPs. Checkpoints hold it
 //! beside what reads images and sound. References: transformers `models/gemma4/modeling_gemma4.py`
 //! and, of the 12B model, `models/gemma4_unified/modeling_gemma4_unified.py`.
 
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use super::Family;
 use super::dense::{Defaults, Dense, LayerNorms, QueryKeyNorms, activation, counted, window};
 use super::gemma;
+use super::gemma4_experts;
 use super::gemma4_layers::Layers;
 use crate::error::Result;
 use crate::model::description::{
@@ -30,6 +32,8 @@ struct Kind {
     window: usize,
     /// Numbers of a layer's own input, where `config.json` is silent; the kind has none without.
     inputs: Option<usize>,
+    /// Whether some have mixtures of experts.
+    mixtures: bool,
     /// In a checkpoint that holds more.
     names: CheckpointNames,
 }
@@ -50,6 +54,7 @@ const KINDS: [Kind; 2] = [
         positions_max: 131_072,
         window: 512,
         inputs: Some(256),
+        mixtures: true,
         names: BESIDE,
     },
     Kind {
@@ -58,6 +63,7 @@ const KINDS: [Kind; 2] = [
         positions_max: 262_144,
         window: 1024,
         inputs: None,
+        mixtures: false,
         names: CheckpointNames {
             // Files have the first name, transformers the second.
             others: &["vision_embedder", "embed_vision", "embed_audio"],
@@ -165,18 +171,16 @@ fn read(config: &ModelJson, kind: &Kind, names: CheckpointNames) -> Result<Descr
         }
     }
     description.layer_inputs = inputs;
+    if kind.mixtures {
+        gemma4_experts::add(config, &mut description)?;
+    } else if config.flag("enable_moe_block", false)? {
+        return Err(config.wrong("enable_moe_block", "must be false"));
+    }
     counted(description, config)
 }
 
 /// What of the family is not there.
 fn refuse(config: &ModelJson) -> Result<()> {
-    if config.flag("enable_moe_block", false)? {
-        let what = "is true: mixtures of experts of this family are not supported";
-        return Err(config.wrong("enable_moe_block", what));
-    }
-    for key in ["num_experts", "top_k_experts", "moe_intermediate_size"] {
-        config.get(key); // of experts, which are off
-    }
     match config.get("use_bidirectional_attention").map(Value::as_str) {
         None | Some(Some("vision")) => Ok(()), // between tokens of images
         Some(_) => Err(config.wrong("use_bidirectional_attention", "must be null or `vision`")),

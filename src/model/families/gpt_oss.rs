@@ -9,7 +9,8 @@ use super::experts::{Counts, refuse_router_loss};
 use super::rope::{self, RopeContext};
 use crate::error::Result;
 use crate::model::description::{
-    ExpertStorage, ExpertsDescription, LinearDescription, RouterWeights,
+    BlockDescription, ExpertStorage, ExpertsDescription, LinearDescription, RouterDescription,
+    RouterWeights,
 };
 use crate::model::{Description, ModelJson};
 use crate::ops::Activation;
@@ -45,8 +46,8 @@ impl Family for GptOss {
         // Of the program that the model was published with; rotations say it themselves.
         config.get("initial_context_length");
         refuse_router_loss(config)?;
-        let experts = experts(config, &dense)?;
-        dense.experts = vec![Some(experts); dense.windows.len()];
+        let experts = BlockDescription::Experts(experts(config, &dense)?);
+        dense.mixtures = vec![Some(experts); dense.windows.len()];
         dense.describe(config)
     }
 }
@@ -67,7 +68,7 @@ fn with_rope(config: &ModelJson) -> ModelJson {
 /// What `quantization_config` says of the experts' matrices: other methods are refused before.
 fn storage(config: &ModelJson, dense: &Dense) -> Result<ExpertStorage> {
     if config.get("quantization_config").is_none() {
-        return Ok(ExpertStorage::Stacked);
+        return Ok(ExpertStorage::Alternating);
     }
     for (key, size) in [("hidden_size", dense.hidden), ("intermediate_size", dense.intermediate)] {
         if size % BLOCK != 0 {
@@ -86,10 +87,11 @@ fn experts(config: &ModelJson, dense: &Dense) -> Result<ExpertsDescription> {
     }
     #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
     let number = |key, default| config.positive(key, default).map(|value| value as f32);
+    let scores = LinearDescription::new("mlp.router", [all, dense.hidden], true);
     Ok(ExpertsDescription {
-        router: LinearDescription::new("mlp.router", [all, dense.hidden], true),
+        router: RouterDescription::new(scores, RouterWeights::OfChosen),
         top_k,
-        weights: RouterWeights::OfChosen,
+        before: None,
         module: "mlp.experts",
         count: all,
         hidden: dense.hidden,
@@ -100,5 +102,7 @@ fn experts(config: &ModelJson, dense: &Dense) -> Result<ExpertsDescription> {
             limit: number("swiglu_limit", 7.0)?,
         },
         storage: storage(config, dense)?,
+        served_as: "mlp.experts",
+        takes_mlp_names: false,
     })
 }

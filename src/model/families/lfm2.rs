@@ -51,20 +51,26 @@ impl Family for Lfm2 {
 
     fn describe(&self, config: &ModelJson) -> Result<Description> {
         let config = &renamed(config)?;
-        let mut dense = Dense::read(config, DEFAULTS)?;
-        dense.names = CheckpointNames { norm: name("model.norm"), ..CheckpointNames::USUAL };
-        dense.qk_norms = QueryKeyNorms::Heads;
-        let rope = rope::read(config, RopeContext { theta: THETA, ..dense.rope_context() })?;
-        dense.ropes = vec![Some(rope); dense.windows.len()];
-        let conv = BlockDescription::ShortConv(short_conv(config, dense.hidden)?);
-        let convolved = convolved_layers(config, dense.windows.len())?;
-        dense.mixers = convolved.iter().map(|is| is.then(|| conv.clone())).collect();
+        let dense = read(config)?;
         Ok(dense.describe(config)?.renamed(name))
     }
 }
 
+/// What all models of the kind have, of settings that have the names of other families.
+pub(super) fn read(config: &ModelJson) -> Result<Dense> {
+    let mut dense = Dense::read(config, DEFAULTS)?;
+    dense.names = CheckpointNames { norm: name("model.norm"), ..CheckpointNames::USUAL };
+    dense.qk_norms = QueryKeyNorms::Heads;
+    let rope = rope::read(config, RopeContext { theta: THETA, ..dense.rope_context() })?;
+    dense.ropes = vec![Some(rope); dense.windows.len()];
+    let conv = BlockDescription::ShortConv(short_conv(config, dense.hidden)?);
+    let convolved = convolved_layers(config, dense.windows.len())?;
+    dense.mixers = convolved.iter().map(|is| is.then(|| conv.clone())).collect();
+    Ok(dense)
+}
+
 /// The name of a module.
-fn name(usual: &'static str) -> &'static str {
+pub(super) fn name(usual: &'static str) -> &'static str {
     NAMES.iter().find(|(other, _)| *other == usual).map_or(usual, |(_, own)| own)
 }
 
@@ -75,12 +81,7 @@ fn renamed(config: &ModelJson) -> Result<ModelJson> {
         config.get(key);
     }
     let mut put = |key: &str, value: Value| own.json.insert(key.to_owned(), value);
-    // Older names win, as in the reference.
-    let tied = match config.get("tie_embedding") {
-        Some(_) => config.flag("tie_embedding", true)?,
-        None => config.tied(true)?,
-    };
-    put(TIED, json!(tied));
+    put(TIED, json!(tied(config)?));
     put("rms_norm_eps", json!(config.positive("norm_eps", 1e-5)?));
     put("intermediate_size", json!(intermediate_size(config)?));
     for key in ["block_use_swiglu", "use_pos_enc"] {
@@ -95,6 +96,14 @@ fn renamed(config: &ModelJson) -> Result<ModelJson> {
         }
     }
     Ok(own)
+}
+
+/// Whether the output projection is the embedding: the older name wins, as in the reference.
+pub(super) fn tied(config: &ModelJson) -> Result<bool> {
+    match config.get("tie_embedding") {
+        Some(_) => config.flag("tie_embedding", true),
+        None => config.tied(true),
+    }
 }
 
 /// The width of the MLP.

@@ -5,11 +5,13 @@ mod experts;
 mod gemma;
 mod gemma2;
 mod gemma3;
-mod gpt_oss;
 mod gemma4;
+mod gemma4_experts;
 mod gemma4_layers;
+mod gpt_oss;
 mod granite;
 mod lfm2;
+mod lfm2_moe;
 mod llama;
 mod ministral3;
 mod mistral;
@@ -19,8 +21,9 @@ mod olmo3;
 mod phi3;
 mod qwen2;
 mod qwen3;
-mod qwen3_moe;
 mod qwen3_5;
+mod qwen3_5_moe;
+mod qwen3_moe;
 mod rope;
 mod smollm3;
 
@@ -44,6 +47,7 @@ pub static FAMILIES: &[&dyn Family] = &[
     &granite::Granite,
     &granite::GraniteSwa,
     &lfm2::Lfm2,
+    &lfm2_moe::Lfm2Moe,
     &llama::Llama,
     &ministral3::Ministral3,
     &mistral::Mistral,
@@ -55,6 +59,7 @@ pub static FAMILIES: &[&dyn Family] = &[
     &qwen3::Qwen3,
     &qwen3_moe::Qwen3Moe,
     &qwen3_5::Qwen35,
+    &qwen3_5_moe::Qwen35Moe,
     &smollm3::SmolLm3,
 ];
 

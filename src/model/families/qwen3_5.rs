@@ -19,10 +19,20 @@ use crate::ops::{Activation, DeltaHeads};
 /// The family.
 pub(super) struct Qwen35;
 
-/// A text model.
-const TEXT: &str = "qwen3_5_text";
-/// One that reads images, too.
-const NESTED: &str = "qwen3_5";
+/// What dense models and mixtures of experts differ in.
+pub(super) struct Kind {
+    /// `model_type` of a text model.
+    pub text: &'static str,
+    /// Of one that reads images, too.
+    pub nested: &'static str,
+    /// What transformers takes where `text_config` is silent.
+    pub defaults: fn() -> Value,
+    /// What stands in the place of the MLPs, if they are not there.
+    pub mixture: fn(&ModelJson, &Dense) -> Result<Option<BlockDescription>>,
+}
+
+const DENSE: Kind =
+    Kind { text: "qwen3_5_text", nested: "qwen3_5", defaults, mixture: |_, _| Ok(None) };
 /// What concerns images alone.
 const OF_IMAGES: [&str; 5] = [
     "vision_config",
@@ -44,27 +54,32 @@ const WIDTH_MAX: usize = 64;
 
 impl Family for Qwen35 {
     fn model_types(&self) -> &'static [&'static str] {
-        &[TEXT, NESTED]
+        &[DENSE.text, DENSE.nested]
     }
 
     fn describe(&self, config: &ModelJson) -> Result<Description> {
-        match config.model_type()? {
-            NESTED => nested(config),
-            _ => {
-                let mut dense = read(config)?;
-                dense.names = CheckpointNames::USUAL.beside(&["visual", "mtp"]);
-                dense.describe(config)
-            }
+        DENSE.describe(config)
+    }
+}
+
+impl Kind {
+    /// The description of a model of the kind.
+    pub fn describe(&self, config: &ModelJson) -> Result<Description> {
+        if config.model_type()? == self.nested {
+            return nested(config, self);
         }
+        let mut dense = read(config, self)?;
+        dense.names = CheckpointNames::USUAL.beside(&["visual", "mtp"]);
+        dense.describe(config)
     }
 }
 
 /// The text model inside a checkpoint that reads images, too.
-fn nested(config: &ModelJson) -> Result<Description> {
+fn nested(config: &ModelJson, kind: &Kind) -> Result<Description> {
     for key in OF_IMAGES {
         config.get(key); // what it asks of the rest, the rest has
     }
-    let mut text = config.nested("text_config", &defaults())?;
+    let mut text = config.nested("text_config", &(kind.defaults)())?;
     for key in ["dtype", "torch_dtype"] {
         if let Some(value) = config.get(key) {
             text.json.insert(key.to_owned(), value.clone());
@@ -72,25 +87,25 @@ fn nested(config: &ModelJson) -> Result<Description> {
     }
     // The reference asks the whole checkpoint, and not its text model.
     text.json.insert(TIED.to_owned(), Value::Bool(config.tied(false)?));
-    if text.model_type()? != TEXT {
-        return Err(text.wrong("model_type", &format!("must be `{TEXT}`")));
+    if text.model_type()? != kind.text {
+        return Err(text.wrong("model_type", &format!("must be `{}`", kind.text)));
     }
-    let mut dense = read(&text)?;
+    let mut dense = read(&text, kind)?;
     dense.names = CheckpointNames::INSIDE.beside(&["visual", "mtp"]);
     let description = dense.describe(&text)?;
     text.refuse_unknown()?;
-    Ok(Description { model_type: NESTED.to_owned(), ..description })
+    Ok(Description { model_type: kind.nested.to_owned(), ..description })
 }
 
 /// What transformers takes where `text_config` is silent.
 fn defaults() -> Value {
     json!({
-        "model_type": TEXT, "vocab_size": 248_320, "hidden_size": 4096,
+        "model_type": DENSE.text, "vocab_size": 248_320, "hidden_size": 4096,
         "intermediate_size": 12_288, "num_hidden_layers": 32, "num_attention_heads": 16,
     })
 }
 
-fn read(config: &ModelJson) -> Result<Dense> {
+fn read(config: &ModelJson, kind: &Kind) -> Result<Dense> {
     let mut dense = Dense::read(config, DEFAULTS)?;
     if dense.activation != Activation::Silu {
         return Err(config.wrong("hidden_act", "must be `silu`"));
@@ -118,6 +133,9 @@ fn read(config: &ModelJson) -> Result<Dense> {
     if recurrent.contains(&true) {
         let net = BlockDescription::DeltaNet(delta_net(config, &dense)?);
         dense.mixers = recurrent.iter().map(|is| is.then(|| net.clone())).collect();
+    }
+    if let Some(mixture) = (kind.mixture)(config, &dense)? {
+        dense.mixtures = vec![Some(mixture); dense.windows.len()];
     }
     Ok(dense)
 }

@@ -8,7 +8,8 @@ use super::dense::{Defaults, Dense, QueryKeyNorms, window};
 use super::experts::{Counts, refuse_router_loss};
 use crate::error::Result;
 use crate::model::description::{
-    ExpertStorage, ExpertsDescription, LinearDescription, RouterWeights,
+    BlockDescription, ExpertStorage, ExpertsDescription, LinearDescription, RouterDescription,
+    RouterWeights,
 };
 use crate::model::{Description, ModelJson};
 
@@ -38,9 +39,9 @@ impl Family for Qwen3Moe {
         let window = window(config, WINDOW)?.filter(|_| used);
         dense.windows.fill(window);
         refuse_router_loss(config)?;
-        let experts = experts(config, &dense)?;
+        let experts = BlockDescription::Experts(experts(config, &dense)?);
         let layers = dense.windows.len();
-        dense.experts =
+        dense.mixtures =
             sparse(config, layers)?.into_iter().map(|is| is.then(|| experts.clone())).collect();
         dense.describe(config)
     }
@@ -49,20 +50,24 @@ impl Family for Qwen3Moe {
 fn experts(config: &ModelJson, dense: &Dense) -> Result<ExpertsDescription> {
     let Counts { all, top_k } = Counts::read(config, EXPERTS, TOP_K)?;
     let width = config.optional_size("moe_intermediate_size", 1 << 20)?.unwrap_or(WIDTH);
+    let weights = match config.flag("norm_topk_prob", false)? {
+        true => RouterWeights::OfChosen,
+        false => RouterWeights::OfAll,
+    };
+    let scores = LinearDescription::new("mlp.gate", [all, dense.hidden], false);
     Ok(ExpertsDescription {
-        router: LinearDescription::new("mlp.gate", [all, dense.hidden], false),
+        router: RouterDescription::new(scores, weights),
         top_k,
-        weights: match config.flag("norm_topk_prob", false)? {
-            true => RouterWeights::OfChosen,
-            false => RouterWeights::OfAll,
-        },
+        before: None,
         module: "mlp.experts",
         count: all,
         hidden: dense.hidden,
         width,
         bias: false,
         activation: dense.activation,
-        storage: ExpertStorage::Separate,
+        storage: ExpertStorage::USUAL,
+        served_as: "mlp.experts",
+        takes_mlp_names: true,
     })
 }
 

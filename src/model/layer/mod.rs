@@ -202,6 +202,17 @@ impl Layer {
         self.scalar
     }
 
+    /// Paths and values of numbers that files hold and that nothing trains.
+    pub fn buffers(&self, of: &LayerDescription) -> Vec<(String, Vec<f32>)> {
+        let parts = self.residuals.iter().zip(&of.residuals);
+        let of_blocks = parts.filter_map(|(part, of)| {
+            Some((of.block.buffers()?.0, part.block.choice_bias()?.to_vec()))
+        });
+        let scalar = of.scalar.map(|name| (name, vec![self.scalar]));
+        let named = |(name, values)| (format!("{}.{name}", self.path), values);
+        of_blocks.chain(scalar).map(named).collect()
+    }
+
     /// `scalar · x`, of the output or of its gradient.
     fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
         if self.scalar == 1.0 { x } else { x.mul_scalar(self.scalar) }

@@ -61,12 +61,173 @@ pub fn gpt_oss() -> Value {
     })
 }
 
-/// How many of the weights compute a token.
+/// Qwen3.5-35B-A3B.
+pub fn qwen3_5_moe() -> Value {
+    let text = json!({
+        "attention_bias": false, "attention_dropout": 0.0, "attn_output_gate": true,
+        "dtype": "bfloat16", "eos_token_id": 248_044, "full_attention_interval": 4,
+        "head_dim": 256, "hidden_act": "silu", "hidden_size": 2048, "initializer_range": 0.02,
+        "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128, "linear_num_key_heads": 16,
+        "linear_num_value_heads": 32, "linear_value_head_dim": 128, "mamba_ssm_dtype": "float32",
+        "max_position_embeddings": 262_144, "mlp_only_layers": [],
+        "model_type": "qwen3_5_moe_text", "moe_intermediate_size": 512, "mtp_num_hidden_layers": 1,
+        "mtp_use_dedicated_embeddings": false, "num_attention_heads": 16, "num_experts": 256,
+        "num_experts_per_tok": 8, "num_hidden_layers": 40, "num_key_value_heads": 2,
+        "output_router_logits": false, "rms_norm_eps": 1e-6, "router_aux_loss_coef": 0.001,
+        "shared_expert_intermediate_size": 512, "use_cache": true, "vocab_size": 248_320,
+        "rope_parameters": {"mrope_interleaved": true, "mrope_section": [11, 11, 10],
+            "partial_rotary_factor": 0.25, "rope_theta": 10_000_000, "rope_type": "default"},
+    });
+    json!({
+        "model_type": "qwen3_5_moe", "architectures": ["Qwen3_5MoeForConditionalGeneration"],
+        "image_token_id": 248_056, "text_config": text, "tie_word_embeddings": false,
+        "video_token_id": 248_057, "vision_config": {"model_type": "qwen3_5_moe"},
+        "vision_end_token_id": 248_054, "vision_start_token_id": 248_053,
+    })
+}
+
+/// Gemma 4 26B-A4B.
+pub fn gemma4_moe() -> Value {
+    super::gemma4(
+        "gemma4",
+        json!({
+            "model_type": "gemma4_text", "attention_k_eq_v": true, "enable_moe_block": true,
+            "hidden_size": 2816, "hidden_size_per_layer_input": 0, "intermediate_size": 2112,
+            "layer_types": super::kinds(30, 6), "max_position_embeddings": 262_144,
+            "moe_intermediate_size": 704, "num_attention_heads": 16, "num_experts": 128,
+            "num_global_key_value_heads": 2, "num_hidden_layers": 30, "num_key_value_heads": 8,
+            "num_kv_shared_layers": 0, "sliding_window": 1024, "top_k_experts": 8,
+            "use_bidirectional_attention": "vision", "use_double_wide_mlp": false,
+        }),
+    )
+}
+
+/// LFM2-8B-A1B.
+pub fn lfm2_moe() -> Value {
+    let kind =
+        |layer| if [2, 6, 10, 14, 18, 21].contains(&layer) { "full_attention" } else { "conv" };
+    json!({
+        "model_type": "lfm2_moe", "architectures": ["Lfm2MoeForCausalLM"], "conv_L_cache": 3,
+        "conv_bias": false, "dtype": "bfloat16", "eos_token_id": 7, "hidden_size": 2048,
+        "initializer_range": 0.02, "intermediate_size": 7168,
+        "layer_types": (0..24).map(kind).collect::<Vec<_>>(), "max_position_embeddings": 128_000,
+        "moe_intermediate_size": 1792, "norm_eps": 1e-5, "norm_topk_prob": true,
+        "num_attention_heads": 32, "num_dense_layers": 2, "num_experts": 32,
+        "num_experts_per_tok": 4, "num_hidden_layers": 24, "num_key_value_heads": 8,
+        "rope_theta": 1_000_000.0, "routed_scaling_factor": 1.0, "tie_embedding": true,
+        "use_cache": true, "use_expert_bias": true, "vocab_size": 65536,
+    })
+}
+
+/// How many weights there are, as transformers counts them, and how many compute a token.
 #[test]
 fn parameters_of_experts_are_counted_all_and_active() {
     let describe = |config| families::describe(&ModelJson::from_value(config)).unwrap();
     let active = [qwen3_moe(), gpt_oss()].map(|config| describe(config).active_parameters());
     assert_eq!(active, [3_353_032_704, 4_187_440_704]);
+    let counts = [qwen3_5_moe(), gemma4_moe(), lfm2_moe()].map(|config| {
+        let description = describe(config);
+        [description.parameters, description.active_parameters()]
+    });
+    let wanted = [
+        [34_660_610_688, 3_454_988_928],
+        [25_233_141_760, 3_822_530_560],
+        [8_339_929_856, 1_557_740_288],
+    ];
+    assert_eq!(counts, wanted);
+}
+
+/// The text model by itself is the one inside, and where it is silent it has the sizes of 35B-A3B.
+#[test]
+fn qwen3_5_moe_means_the_same_alone_and_where_it_is_silent() {
+    let describe = |config| families::describe(&ModelJson::from_value(config)).unwrap();
+    let mut text = qwen3_5_moe()["text_config"].clone();
+    let alone = describe(text.clone());
+    assert_eq!(alone.layers.len(), 40);
+    assert_eq!(alone.parameters, describe(qwen3_5_moe()).parameters);
+    for key in [
+        "num_experts",
+        "num_experts_per_tok",
+        "moe_intermediate_size",
+        "num_key_value_heads",
+        "shared_expert_intermediate_size",
+        "head_dim",
+        "full_attention_interval",
+    ] {
+        text.as_object_mut().unwrap().remove(key);
+    }
+    // A width of MLPs means nothing: there are none.
+    text["intermediate_size"] = json!(77);
+    assert_eq!(describe(text), alone);
+}
+
+#[test]
+fn options_of_new_mixtures_that_are_not_understood_are_refused() {
+    let refused = |config: Value, change: Value| {
+        let mut config = config;
+        let inside = config.get("text_config").is_some();
+        let place = if inside { &mut config["text_config"] } else { &mut config };
+        place.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        families::describe(&ModelJson::from_value(config)).unwrap_err().to_string()
+    };
+    let mut said = String::new();
+    for (config, change) in [
+        (qwen3_5_moe(), json!({"norm_topk_prob": false})),
+        (qwen3_5_moe(), json!({"mlp_only_layers": [1]})),
+        (qwen3_5_moe(), json!({"output_router_logits": true})),
+        (qwen3_5_moe(), json!({"num_experts": 4})),
+        (gemma4_moe(), json!({"top_k_experts": 129})),
+        (gemma4_moe(), json!({"num_experts": 4096})),
+        (gemma4_moe(), json!({"moe_intermediate_size": null})),
+        (lfm2_moe(), json!({"layer_types": null})),
+        (lfm2_moe(), json!({"num_dense_layers": -1})),
+        (lfm2_moe(), json!({"routed_scaling_factor": 0.0})),
+        (lfm2_moe(), json!({"block_ff_dim": 512})),
+        (lfm2_moe(), json!({"n_group": 4})),
+    ] {
+        said += &format!("{}\n", refused(config, change));
+    }
+    says(
+        said,
+        str![[r#"
+error[model]: `text_config.norm_topk_prob` must be true
+  at config.json
+error[model]: `text_config.mlp_only_layers` asks for something that models of `qwen3_5_moe_text` here do not have
+  at config.json
+  because it is [1]
+
+hint: a model that ignored it would compute something else than was trained; if the option means nothing, remove it from `config.json`
+error[model]: `text_config.output_router_logits` asks for the auxiliary loss of the router, which is not supported
+  at config.json
+
+hint: set it to false in `config.json`: the router is then trained by the loss of the tokens alone, or stays as it is beside an adapter
+error[model]: `text_config.num_experts_per_tok` is 8, and there are 4 experts
+  at config.json
+error[model]: `text_config.top_k_experts` is 129, and there are 128 experts
+  at config.json
+error[model]: `text_config.num_experts` must be between 1 and 1024
+  at config.json
+error[model]: `text_config.moe_intermediate_size` is missing
+  at config.json
+error[model]: `layer_types` is missing
+  at config.json
+error[model]: `num_dense_layers` must be a number of layers
+  at config.json
+error[model]: `routed_scaling_factor` must be a number above 0, within 32 bits
+  at config.json
+error[model]: `block_ff_dim` asks for something that models of `lfm2_moe` here do not have
+  at config.json
+  because it is 512
+
+hint: a model that ignored it would compute something else than was trained; if the option means nothing, remove it from `config.json`
+error[model]: `n_group` asks for something that models of `lfm2_moe` here do not have
+  at config.json
+  because it is 4
+
+hint: a model that ignored it would compute something else than was trained; if the option means nothing, remove it from `config.json`
+
+"#]],
+    );
 }
 
 /// What would be computed otherwise than asked is refused by the name of its key.
@@ -149,7 +310,7 @@ fn experts_on_another_device_have_the_gradients_of_the_cpu() {
         let _ = writeln!(std::io::stderr(), "SKIPPED: experts on wgpu are not tested");
         return;
     };
-    for name in ["qwen3-moe", "gpt-oss"] {
+    for name in ["qwen3-moe", "gpt-oss", "qwen3.5-moe", "gemma4-moe", "lfm2-moe"] {
         let case = Case::read(name);
         let batch = case.batch();
         let found = [&opened.device, &cpu()].map(|device| {
@@ -170,7 +331,8 @@ fn experts_on_another_device_have_the_gradients_of_the_cpu() {
 /// Sums over the experts of a token have one order, whoever computes them.
 #[test]
 fn experts_give_the_same_bits_for_any_number_of_threads() {
-    for name in ["qwen3-moe", "qwen3-moe-step", "gpt-oss"] {
+    for name in ["qwen3-moe", "qwen3-moe-step", "gpt-oss", "qwen3.5-moe", "gemma4-moe", "lfm2-moe"]
+    {
         let case = Case::read(name);
         let batch = case.batch();
         for kernels in KERNELS {

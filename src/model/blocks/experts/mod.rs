@@ -6,25 +6,29 @@
 //! the number of threads nor on what else is in a batch.
 
 mod on_cpu;
+mod router;
 mod routing;
 
 use burn::tensor::Tensor;
 
 pub use on_cpu::{ExpertsOnCpu, SavedExperts};
+pub use router::{Routed, Router, RouterOnCpu};
 pub use routing::{Choices, Routing};
 
 use super::joint::JointLinear;
 use super::linear::NamedLinear;
+use super::norm::Norm;
 use crate::error::Result;
 use crate::model::description::ExpertsDescription;
-use crate::model::{Linear, PassContext, WeightSource};
-use crate::ops::{Activation, gate, host, indices};
+use crate::model::{PassContext, Visitor, WeightSource};
+use crate::ops::{Activation, gate, indices};
 
 /// The weights.
 pub struct Experts {
-    router: NamedLinear,
+    router: Router,
+    /// Of the input of the experts.
+    before: Option<Norm>,
     experts: Vec<Expert>,
-    routing: Routing,
 }
 
 /// One of them.
@@ -56,7 +60,8 @@ impl Expert {
 impl Experts {
     /// Takes its weights, under the module path of the layer.
     pub fn read(path: &str, of: &ExpertsDescription, weights: &mut WeightSource) -> Result<Self> {
-        let router = Linear { adapter: None, ..weights.router(path, &of.router)? };
+        let router = Router::read(path, of, weights)?;
+        let before = of.before.map(|norm| Norm::read(Some(path), &norm, weights)).transpose()?;
         let read = weights.experts(path, of)?.into_iter().enumerate();
         let experts = read.map(|(number, [gate_up, down])| {
             let names = of.expert(number);
@@ -67,17 +72,26 @@ impl Experts {
                 activation: of.activation,
             }
         });
-        Ok(Self {
-            router: NamedLinear { name: of.router.name, linear: router },
-            experts: experts.collect(),
-            routing: Routing { top_k: of.top_k, count: of.count, weights: of.weights },
-        })
+        Ok(Self { router, before, experts: experts.collect() })
     }
 
     /// Its linear layers: the router, then those of one expert after the other.
     pub fn linears(&mut self) -> Vec<&mut NamedLinear> {
         let experts = self.experts.iter_mut().flat_map(Expert::linears);
-        std::iter::once(&mut self.router).chain(experts).collect()
+        std::iter::once(&mut self.router.scores).chain(experts).collect()
+    }
+
+    /// Visits what is no linear layer; `path` is that of the decoder layer.
+    pub fn visit_norms(&mut self, path: &str, visitor: &mut dyn Visitor) {
+        if let Some(norm) = &mut self.before {
+            norm.visit(Some(path), visitor);
+        }
+        self.router.visit_vectors(path, visitor);
+    }
+
+    /// What the router chooses by besides scores.
+    pub fn choice_bias(&self) -> Option<&[f32]> {
+        self.router.routing.choice_bias.as_deref()
     }
 
     /// A copy whose trainable parameters are leaves of a tape.
@@ -85,8 +99,8 @@ impl Experts {
     pub fn tracked(&self) -> Self {
         Self {
             router: self.router.tracked(),
+            before: self.before.as_ref().map(Norm::tracked),
             experts: self.experts.iter().map(Expert::tracked).collect(),
-            routing: self.routing,
         }
     }
 
@@ -97,12 +111,9 @@ impl Experts {
         if tokens == 0 {
             return x;
         }
-        let scores = self.router.linear.forward(x.clone(), context);
-        let choices = self.routing.choose(&host(scores.clone()));
-        let device = context.device();
-        let weights = self.routing.weights_of(scores, &choices, device);
-        let slots = choices.rows.len();
-        let weights = weights.reshape([slots, 1]);
+        let (choices, weights) = self.router.route(x.clone(), context);
+        let x = self.before.as_ref().map_or_else(|| x.clone(), |norm| norm.forward(x.clone()));
+        let (device, top_k) = (context.device(), self.router.routing.top_k);
         let pick = |rows: &[u32]| indices(rows.iter().copied(), device);
         let used = self.experts.iter().enumerate().filter(|(n, _)| !choices.slots[*n].is_empty());
         let outputs = used.map(|(number, expert)| {
@@ -112,11 +123,10 @@ impl Experts {
         });
         let outputs = Tensor::cat(outputs.collect(), 0); // [slots, hidden]
         let of_choice = |choice: usize| {
-            let rows: Vec<u32> =
-                choices.rows.iter().skip(choice).step_by(self.routing.top_k).copied().collect();
+            let rows: Vec<u32> = choices.rows.iter().skip(choice).step_by(top_k).copied().collect();
             outputs.clone().select(0, pick(&rows))
         };
-        let sum = (0..self.routing.top_k).map(of_choice).reduce(|sum, more| sum + more);
+        let sum = (0..top_k).map(of_choice).reduce(|sum, more| sum + more);
         sum.unwrap_or_else(|| Tensor::zeros([tokens, hidden], device))
     }
 
@@ -125,8 +135,11 @@ impl Experts {
         let experts = self.experts.iter().map(|expert| expert.on_cpu(context));
         Some(ExpertsOnCpu {
             router: self.router.on_cpu(context)?,
+            before: match &self.before {
+                Some(norm) => Some(norm.on_cpu()?),
+                None => None,
+            },
             experts: experts.collect::<Option<_>>()?,
-            routing: self.routing,
         })
     }
 }

@@ -3,9 +3,10 @@
 
 use rayon::prelude::*;
 
-use super::{Choices, Expert, Routing};
+use super::{Choices, Expert, Routed, RouterOnCpu};
 use crate::model::PassContext;
 use crate::model::blocks::joint::{JointNarrow, JointOnCpu};
+use crate::model::blocks::norm::NormOnCpu;
 use crate::ops::Activation;
 use crate::ops::cpu::{
     AsLhs, Back, HostTensor, Left, Narrow, Number, PathGradients, Projection, dot, gated,
@@ -14,20 +15,17 @@ use crate::ops::cpu::{
 
 /// The block for the kernels of the CPU.
 pub struct ExpertsOnCpu {
-    /// From the input to a score for each expert.
-    pub router: Projection,
+    /// Which gives each token its experts.
+    pub router: RouterOnCpu,
+    /// Of the input of the experts.
+    pub before: Option<NormOnCpu>,
     /// In order.
     pub experts: Vec<ExpertOnCpu>,
-    /// How scores become choices and weights.
-    pub routing: Routing,
 }
 
 /// What its backward pass needs.
 pub struct SavedExperts<F: AsLhs> {
-    choices: Choices,
-    weights: Vec<f32>,
-    probabilities: Vec<f32>,
-    narrow_router: Narrow<F>,
+    routed: Routed<F>,
     /// None of an expert without tokens.
     experts: Vec<Option<SavedExpert<F>>>,
 }
@@ -165,27 +163,33 @@ impl ExpertOnCpu {
 impl ExpertsOnCpu {
     /// Adds what it gives for `x: [tokens, hidden]` to a target.
     pub fn forward<F: AsLhs>(&self, x: &Left<F>, target: &mut [f32]) -> SavedExperts<F> {
-        let (scores, narrow_router) = self.router.forward::<F>(x.view());
-        let choices = self.routing.choose(&scores);
-        let (weights, probabilities) = self.routing.weights(&scores, &choices);
+        let routed = self.router.route(x);
+        let (choices, weights) = (&routed.choices, &routed.weights);
+        let entering = self.entering(x);
+        let x = entering.as_ref().unwrap_or(x);
         let of_expert = |(number, expert): (usize, &ExpertOnCpu)| {
             let slots = &choices.slots[number];
             if slots.is_empty() {
                 return (Vec::new(), None);
             }
             let (y, saved) =
-                expert.forward(&x.picked(&choices.tokens(number)), &picked(&weights, 1, slots));
+                expert.forward(&x.picked(&choices.tokens(number)), &picked(weights, 1, slots));
             (y, Some(saved))
         };
         let (outputs, experts): (Vec<_>, Vec<_>) =
             self.experts.par_iter().enumerate().map(of_expert).unzip();
-        self.add_rows(&choices, &outputs, target);
-        SavedExperts { choices, weights, probabilities, narrow_router, experts }
+        self.add_rows(choices, &outputs, target);
+        SavedExperts { routed, experts }
+    }
+
+    /// What the experts are given, if it is not the input itself.
+    fn entering<F: AsLhs>(&self, x: &Left<F>) -> Option<Left<F>> {
+        self.before.as_ref().map(|norm| norm.operation().forward::<F>(x.numbers()))
     }
 
     /// Adds the rows of the experts of each token, those of its first choice first.
     fn add_rows(&self, choices: &Choices, outputs: &[Vec<f32>], target: &mut [f32]) {
-        let top_k = self.routing.top_k;
+        let top_k = self.router.routing.top_k;
         let hidden = target.len() / (choices.experts.len() / top_k).max(1);
         let firsts = outputs.iter().scan(0, |first, rows| {
             let here = *first;
@@ -211,8 +215,11 @@ impl ExpertsOnCpu {
         x: impl FnOnce() -> Left<F>,
         gradients: &mut PathGradients,
     ) -> Vec<f32> {
-        let SavedExperts { choices, weights, probabilities, narrow_router, experts } = saved;
+        let SavedExperts { routed, experts } = saved;
+        let (choices, weights) = (&routed.choices, &routed.weights);
         let x = x();
+        let entering = self.entering(&x);
+        let given = entering.as_ref().unwrap_or(&x);
         let hidden = self.experts[0].down.weight.rows();
         let of_expert = |(number, saved): (usize, Option<SavedExpert<F>>)| {
             let expert = &self.experts[number];
@@ -222,7 +229,7 @@ impl ExpertsOnCpu {
             };
             let (tokens, slots) = (choices.tokens(number), &choices.slots[number]);
             let d = picked(d, hidden, &tokens);
-            expert.backward(saved, &d, &x.picked(&tokens), &picked(&weights, 1, slots))
+            expert.backward(saved, &d, &given.picked(&tokens), &picked(weights, 1, slots))
         };
         let back: Vec<BackOfExpert> = experts.into_par_iter().enumerate().map(of_expert).collect();
         let (mut d_weights, mut rows) = (vec![0.0; weights.len()], Vec::new());
@@ -233,11 +240,15 @@ impl ExpertsOnCpu {
             gradients.extend(back.gradients);
             rows.push(back.rows);
         }
-        let d_scores = self.routing.back(&choices, &probabilities, &d_weights);
-        let factor = F::factor_of(&d_scores, self.routing.count);
-        let given = [(&self.router, factor.view(), &narrow_router)];
-        let mut dx = Back::through(&given, x.view(), gradients).input();
-        self.add_rows(&choices, &rows, &mut dx);
+        let mut dx = self.router.back(&routed, d_weights, &x, gradients);
+        match &self.before {
+            None => self.add_rows(choices, &rows, &mut dx),
+            Some(norm) => {
+                let mut d = vec![0.0; dx.len()];
+                self.add_rows(choices, &rows, &mut d);
+                norm.backward(&x, &d, &mut dx, gradients);
+            }
+        }
         dx
     }
 }

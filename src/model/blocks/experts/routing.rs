@@ -1,14 +1,14 @@
 //! Which experts compute a token, and what their outputs are weighted with. Choices are made on the
 //! host: they decide how large tensors are.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, activation};
 use rayon::prelude::*;
 
 use crate::model::description::RouterWeights;
 use crate::ops::indices;
 
 /// How scores become choices and weights.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Routing {
     /// Experts of a token.
     pub top_k: usize,
@@ -16,6 +16,8 @@ pub struct Routing {
     pub count: usize,
     /// What outputs are weighted with.
     pub weights: RouterWeights,
+    /// What is added for each expert to what they are chosen by.
+    pub choice_bias: Option<Vec<f32>>,
 }
 
 /// The experts of tokens. A slot is a choice of a token: those of the first token come first, each
@@ -41,8 +43,10 @@ impl Choices {
 impl Routing {
     /// The experts with the highest scores of each token, of `scores: [tokens, experts]` row after
     /// row; the first of equal ones.
-    pub fn choose(self, scores: &[f32]) -> Choices {
-        let Self { top_k, count, .. } = self;
+    pub fn choose(&self, scores: &[f32]) -> Choices {
+        let Self { top_k, count, .. } = *self;
+        let changed = self.chosen_by(scores);
+        let scores = changed.as_deref().unwrap_or(scores);
         let mut experts = vec![0_u32; scores.len() / count * top_k];
         let rows = experts.par_chunks_exact_mut(top_k).zip(scores.par_chunks_exact(count));
         rows.for_each(|(chosen, scores)| highest(scores, chosen));
@@ -57,19 +61,45 @@ impl Routing {
         Choices { experts, slots, rows, top_k }
     }
 
+    /// What experts are chosen by, if not by the scores themselves.
+    fn chosen_by(&self, scores: &[f32]) -> Option<Vec<f32>> {
+        let by_share = matches!(self.weights, RouterWeights::Sigmoid { .. });
+        if !by_share && self.choice_bias.is_none() {
+            return None;
+        }
+        let mut all = scores.to_vec();
+        if by_share {
+            all.iter_mut().for_each(|score| *score = sigmoid(*score));
+        }
+        for row in all.chunks_exact_mut(self.count) {
+            let bias = self.choice_bias.iter().flatten();
+            row.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
+        }
+        Some(all)
+    }
+
     /// The weights of all slots, `[tokens, top_k]`, of `scores: [tokens, experts]`.
-    pub fn weights_of(self, scores: Tensor<2>, choices: &Choices, device: &Device) -> Tensor<2> {
+    pub fn weights_of(&self, scores: Tensor<2>, choices: &Choices, device: &Device) -> Tensor<2> {
         let dims = [scores.dims()[0], self.top_k];
         let chosen: Tensor<2, Int> = indices(choices.experts.iter().copied(), device).reshape(dims);
         match self.weights {
             RouterWeights::OfChosen => softmax(scores.gather(1, chosen)),
             RouterWeights::OfAll => softmax(scores).gather(1, chosen),
+            RouterWeights::Sigmoid { normalised, factor } => {
+                let shares = activation::sigmoid(scores.gather(1, chosen));
+                let shares = match normalised {
+                    true => shares.clone() / shares.sum_dim(1).add_scalar(ADDED),
+                    false => shares,
+                };
+                shares.mul_scalar(factor)
+            }
         }
     }
 
-    /// The same on the host, and what [`Self::back`] needs: the softmax that they are of.
-    pub fn weights(self, scores: &[f32], choices: &Choices) -> (Vec<f32>, Vec<f32>) {
-        let Self { top_k, count, .. } = self;
+    /// The same on the host, and what [`Self::back`] needs: the softmax that they are of, or the
+    /// sigmoids of the chosen.
+    pub fn weights(&self, scores: &[f32], choices: &Choices) -> (Vec<f32>, Vec<f32>) {
+        let Self { top_k, count, .. } = *self;
         let chosen = choices.experts.par_chunks_exact(top_k).zip(scores.par_chunks_exact(count));
         match self.weights {
             RouterWeights::OfChosen => {
@@ -88,13 +118,26 @@ impl Routing {
                     |(slot, expert): (usize, &u32)| all[slot / top_k * count + *expert as usize];
                 (slots.map(weight).collect(), all)
             }
+            RouterWeights::Sigmoid { normalised, factor } => {
+                let share = |(chosen, scores): (&[u32], &[f32])| -> Vec<f32> {
+                    chosen.iter().map(|expert| sigmoid(scores[*expert as usize])).collect()
+                };
+                let shares: Vec<f32> = chosen.flat_map_iter(share).collect();
+                let mut weights = shares.clone();
+                for weights in weights.chunks_exact_mut(top_k) {
+                    let sum = sum_of(weights, normalised);
+                    weights.iter_mut().for_each(|weight| *weight = *weight / sum * factor);
+                }
+                (weights, shares)
+            }
         }
     }
 
     /// The gradient of the scores `[tokens, experts]` from that of the weights of all slots. That
-    /// of a softmax `p` is `p ⊙ (d − ⟨p, d⟩)`.
-    pub fn back(self, choices: &Choices, probabilities: &[f32], d: &[f32]) -> Vec<f32> {
-        let Self { top_k, count, .. } = self;
+    /// of a softmax `p` is `p ⊙ (d − ⟨p, d⟩)`, and that of shares `s / Σs` is
+    /// `(d − ⟨s / Σs, d⟩) / Σs`.
+    pub fn back(&self, choices: &Choices, probabilities: &[f32], d: &[f32]) -> Vec<f32> {
+        let Self { top_k, count, .. } = *self;
         let tokens = choices.experts.len() / top_k;
         let mut d_scores = vec![0.0; tokens * count];
         let width = probabilities.len() / tokens.max(1);
@@ -114,6 +157,15 @@ impl Routing {
                 let along: f32 = p.iter().zip(&*d_scores).map(|(p, d)| p * d).sum();
                 d_scores.iter_mut().zip(p).for_each(|(d, p)| *d = p * (*d - along));
             }
+            RouterWeights::Sigmoid { normalised, factor } => {
+                let sum = sum_of(p, normalised);
+                let along: f32 = p.iter().zip(d).map(|(p, d)| p / sum * d).sum();
+                let along = if normalised { along } else { 0.0 };
+                for ((expert, p), d) in chosen.iter().zip(p).zip(d) {
+                    let d_share = factor * (d - along) / sum;
+                    d_scores[*expert as usize] = d_share * p * (1.0 - p);
+                }
+            }
         });
         d_scores
     }
@@ -131,6 +183,18 @@ fn highest(scores: &[f32], chosen: &mut [u32]) {
             chosen[place] = expert;
         }
     }
+}
+
+/// What is added to a sum that is divided by (transformers `models/lfm2_moe`).
+const ADDED: f32 = 1e-6;
+
+/// What shares are divided by.
+fn sum_of(shares: &[f32], normalised: bool) -> f32 {
+    if normalised { shares.iter().sum::<f32>() + ADDED } else { 1.0 }
+}
+
+fn sigmoid(score: f32) -> f32 {
+    1.0 / (1.0 + (-score).exp())
 }
 
 /// Of each row. Burn's own gives other bits on a tape than without one, so that recomputed layers
@@ -157,7 +221,7 @@ mod tests {
     use crate::ops::{from_vec, host};
 
     fn routing(weights: RouterWeights) -> Routing {
-        Routing { top_k: 3, count: 5, weights }
+        Routing { top_k: 3, count: 5, weights, choice_bias: None }
     }
 
     const SCORES: [f32; 10] = [0.5, 2.0, -1.0, 2.0, 0.0, -3.0, -1.0, -2.0, -7.0, -1.5];
@@ -178,11 +242,26 @@ mod tests {
         assert_eq!(chosen.len(), 3);
     }
 
+    /// What is added to shares decides which experts there are, and is no part of their weights.
+    #[test]
+    fn what_is_added_for_the_choice_is_not_weighted_with() {
+        let weights = RouterWeights::Sigmoid { normalised: false, factor: 1.0 };
+        let bias = Some(vec![0.0, -1.0, 1.0, 0.0, 0.0]);
+        let routing = Routing { choice_bias: bias, ..routing(weights) };
+        let choices = routing.choose(&SCORES);
+        assert_eq!(choices.experts, [2, 3, 0, 2, 4, 0]);
+        let (found, _) = routing.weights(&SCORES, &choices);
+        assert!((found[0] - sigmoid(-1.0)).abs() < 1e-6);
+    }
+
     #[test]
     fn weights_are_those_of_tensor_operations_and_their_gradients_those_of_a_tape() {
         let device = Device::flex();
         let d = [0.3, -1.0, 0.7, 0.2, 0.9, -0.4];
-        for weights in [RouterWeights::OfChosen, RouterWeights::OfAll] {
+        let shares = |normalised| RouterWeights::Sigmoid { normalised, factor: 1.0 };
+        let scaled = RouterWeights::Sigmoid { normalised: true, factor: 2.5 };
+        let of_all = RouterWeights::OfAll;
+        for weights in [RouterWeights::OfChosen, of_all, shares(true), shares(false), scaled] {
             let routing = routing(weights);
             let choices = routing.choose(&SCORES);
             let (ours, probabilities) = routing.weights(&SCORES, &choices);
@@ -194,7 +273,8 @@ mod tests {
             };
             assert!(near(&ours, host(on_tape.clone().inner())), "{weights:?}");
             let sum: f32 = ours[..3].iter().sum();
-            assert_eq!((sum - 1.0).abs() < 1e-6, weights == RouterWeights::OfChosen);
+            let whole = weights == RouterWeights::OfChosen || weights == shares(true);
+            assert_eq!((sum - 1.0).abs() < 2e-6, whole, "{weights:?}");
             let mut tape = (on_tape * from_vec(d.to_vec(), [2, 3], &device)).backward();
             let reference = host(scores.grad_remove(&mut tape).unwrap());
             assert!(near(&routing.back(&choices, &probabilities, &d), reference), "{weights:?}");
