@@ -321,8 +321,10 @@ impl Card {
     }
 
     fn write_usage(&self, out: &mut String) -> std::fmt::Result {
-        if let Some(file) = &self.exported {
-            return self.write_export_usage(file, out);
+        match &self.exported {
+            Some(_) if self.is_adapter() => return self.write_serving_usage(out),
+            Some(file) => return self.write_export_usage(file, out),
+            None => {}
         }
         let class =
             if self.is_adapter() { "AutoPeftModelForCausalLM" } else { "AutoModelForCausalLM" };
@@ -338,6 +340,19 @@ impl Card {
             writeln!(out, "\nPEFT looks for the base model where `adapter_config.json` says.")?;
         }
         Ok(())
+    }
+
+    fn write_serving_usage(&self, out: &mut String) -> std::fmt::Result {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        let base = if self.base.chars().all(is_plain) { &self.base } else { "BASE" };
+        write!(
+            out,
+            "\n## Use\n\nWith vLLM, which has a tensor for each matrix of each expert:\n\n```\n\
+             vllm serve {base} --enable-lora --lora-modules tuned=.\n```\n\n\
+             `--max-lora-rank` must be at least `r` in `adapter_config.json`. Models whose experts \
+             vLLM keeps in\none tensor (gpt-oss, Qwen3.5) require \
+             `--enable-mixed-moe-lora-format` besides.\n"
+        )
     }
 
     /// `file` is a name that the exporter made: letters, digits, `-`, `.` and `_`.

@@ -198,3 +198,15 @@ fn an_export_says_how_others_open_it() {
     assert!(text.contains("llama-cli -m quickstart-F16.gguf"), "{text}");
     assert!(text.contains("gguf_file=\"quickstart-F16.gguf\""), "{text}");
 }
+
+#[test]
+fn an_adapter_of_experts_for_vllm_says_how_it_is_served() {
+    let exported = Some("adapter_model.safetensors".to_owned());
+    for (base, shown) in [("owner/name-1.5", "owner/name-1.5"), ("a\n```", "BASE")] {
+        let card = Card { exported: exported.clone(), base: base.to_owned(), ..card() };
+        let text = card.to_markdown();
+        let serve = format!("vllm serve {shown} --enable-lora --lora-modules tuned=.");
+        assert!(text.contains(&serve), "{text}");
+        assert!(!text.contains("AutoPeftModel"), "{text}");
+    }
+}

@@ -13,19 +13,25 @@ use crate::error::Result;
 use crate::hub::{DEFAULT_REVISION, Policy};
 use crate::train::{Access, parent_state};
 
-/// Write a model in the format of another program: GGUF, for llama.cpp and what is built on it
+/// Write a model in the format of another program: GGUF, for llama.cpp and what is built on it, or
+/// an adapter of experts for vLLM
 ///
-/// An adapter is added to its base on the way, in f32, and rounded once to the wanted type; nothing
-/// is held in memory but the adapter and a few rows. The new directory holds the file, its lineage
-/// and a signature over both. A tokenizer that llama.cpp would not follow exactly is refused.
+/// `gguf`: an adapter is added to its base on the way, in f32, and rounded once to the wanted type;
+/// nothing is held in memory but the adapter and a few rows. A tokenizer that llama.cpp would not
+/// follow exactly is refused.
+///
+/// `vllm`: an adapter of experts by itself, with a tensor for each matrix of each expert; PEFT has
+/// those of all experts in one. Other adapters are loaded there as they are.
+///
+/// The new directory holds the file, its lineage and a signature over both.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// An artifact, a run that has one, a model directory, or owner/name on the hub
     model: String,
-    /// gguf
+    /// gguf or vllm
     #[arg(long, value_name = "NAME", default_value = "gguf")]
     format: String,
-    /// Type of the numbers: f16, q8_0, bf16 or f32; f16 if nothing is said
+    /// Type of the numbers: f16, q8_0, bf16 or f32; f16 if nothing is said, f32 for vllm
     #[arg(long, value_name = "NAME")]
     r#type: Option<String>,
     /// The directory to make

@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use crate::common::{Run, repository};
-use firebrand::model::{ModelJson, families};
+use firebrand::model::{Description, ModelJson, families};
 use firebrand::weights::{Element, OwnedTensor, TensorSpec, read_tensors, write_safetensors};
 use serde_json::{Value, json};
 use snapbox::str;
 
 const FILE: &str = "model.safetensors";
-const PARAMETERS: &str = "target_parameters = [\"mlp.experts.gate_up_proj\", \
-                          \"mlp.experts.down_proj\", \"ROUTER\"]\n";
 
 fn common() -> Value {
     json!({
@@ -35,6 +33,51 @@ fn qwen3_moe() -> Value {
     }))
 }
 
+/// With a shared expert and the gated delta rule in every other layer.
+fn qwen3_5_moe() -> Value {
+    config(json!({
+        "model_type": "qwen3_5_moe_text", "num_experts": 5, "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 16, "full_attention_interval": 2,
+        "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    }))
+}
+
+/// With MLPs beside the experts.
+fn gemma4_moe() -> Value {
+    let mut config = config(json!({
+        "model_type": "gemma4_text", "num_experts": 4, "top_k_experts": 2, "intermediate_size": 48,
+        "enable_moe_block": true, "moe_intermediate_size": 24, "hidden_size_per_layer_input": 0,
+        "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"],
+        "global_head_dim": 16, "attention_k_eq_v": true,
+    }));
+    config.as_object_mut().unwrap().remove("num_experts_per_tok");
+    config
+}
+
+/// With an MLP and a short convolution in the first layer.
+fn lfm2_moe() -> Value {
+    config(json!({
+        "model_type": "lfm2_moe", "num_experts": 4, "moe_intermediate_size": 24,
+        "intermediate_size": 48, "layer_types": ["conv", "full_attention"], "num_dense_layers": 1,
+    }))
+}
+
+/// What adapters stand beside besides linear layers.
+fn parameters(config: &Value) -> Vec<&'static str> {
+    let usual = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"];
+    match config["model_type"].as_str().unwrap() {
+        "gpt_oss" => [&usual[..], &["mlp.router.weight"]].concat(),
+        "gemma4_text" => vec!["experts.gate_up_proj", "experts.down_proj"],
+        "lfm2_moe" => vec![
+            "feed_forward.experts.gate_up_proj",
+            "feed_forward.experts.down_proj",
+            "feed_forward.gate.weight",
+        ],
+        _ => [&usual[..], &["mlp.gate.weight"]].concat(),
+    }
+}
+
 fn gpt_oss(more: Value) -> Value {
     let mut config = config(json!({
         "model_type": "gpt_oss", "num_local_experts": 4, "intermediate_size": 32,
@@ -54,13 +97,18 @@ fn value(name: &str, place: usize) -> f32 {
     match name {
         _ if name.ends_with("_blocks") => (spread % 256) as f32,
         _ if name.ends_with("_scales") => (120 + spread % 4) as f32,
-        _ if name.contains("norm") => 1.0 + 0.2 * uniform,
+        _ if name.contains("norm") || name.contains("scal") => 1.0 + 0.2 * uniform,
         _ => 0.6 * uniform,
     }
 }
 
 /// A checkpoint `mixture`, and configurations that train it.
 fn checkpoint(config: &Value) -> Run {
+    let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
+    checkpoint_of(config, &description)
+}
+
+fn checkpoint_of(config: &Value, description: &Description) -> Run {
     let run = Run::new();
     fs::create_dir(run.path("mixture")).unwrap();
     for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
@@ -68,7 +116,6 @@ fn checkpoint(config: &Value) -> Run {
         fs::copy(from, run.path("mixture").join(name)).unwrap();
     }
     run.write("mixture/config.json", &config.to_string());
-    let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
     let specs = description.tensors().into_iter().map(|(name, shape)| {
         let codes = name.ends_with("_blocks") || name.ends_with("_scales");
         TensorSpec { name, element: if codes { Element::U8 } else { Element::F32 }, shape }
@@ -82,9 +129,7 @@ fn checkpoint(config: &Value) -> Run {
                   path = \"data.jsonl\"\n[train]\nmax_steps = 2\nmicro_batch_size = 2\n\
                   learning_rate = 1e-2\n[checkpoint]\nreuse = \"never\"\nevery_steps = 1\n\
                   [device]\nname = \"cpu\"\n";
-    let router =
-        if config["model_type"] == "gpt_oss" { "mlp.router.weight" } else { "mlp.gate.weight" };
-    let parameters = PARAMETERS.replace("ROUTER", router);
+    let parameters = format!("target_parameters = {}\n", json!(parameters(config)));
     run.write("full.toml", common);
     run.write("attention.toml", &format!("{common}[lora]\nr = 4\nlora_alpha = 8\n"));
     run.write("adapter.toml", &format!("{common}[lora]\nr = 4\nlora_alpha = 8\n{parameters}"));
@@ -140,9 +185,137 @@ fn adapters_of_experts_have_the_tensors_of_peft_and_merge_into_those_of_the_base
     }
 }
 
+/// Experts beside MLPs, shared experts and mixers with states: all of them get an adapter.
+#[test]
+fn adapters_of_experts_beside_other_blocks_merge_into_the_tensors_of_the_base() {
+    let describe =
+        |config: &Value| families::describe(&ModelJson::from_value(config.clone())).unwrap();
+    let [qwen, gemma, lfm] = [qwen3_5_moe(), gemma4_moe(), lfm2_moe()].map(|config| {
+        let description = describe(&config);
+        (config, description)
+    });
+    // As transformers writes it: a tensor for each expert.
+    let apart = (qwen.0.clone(), qwen.1.clone().with_experts_apart());
+    assert!(apart.1.tensors().len() > qwen.1.tensors().len());
+    for (config, description) in [qwen, apart, gemma, lfm] {
+        let run = checkpoint_of(&config, &description);
+        run.succeeds(&["train", "adapter.toml", "--quiet"]);
+        let artifact = "checkpoints/adapter/artifact";
+        run.succeeds(&["merge", artifact, "--out", "merged"]);
+        let changed = changed(&run, "merged");
+        let learns = |name: &&String| {
+            let others =
+                ["norm", "embed", "lm_head", "scal", "bias", "conv1d", "conv.conv", "A_log"];
+            !others.iter().any(|other| name.contains(other))
+        };
+        let all = tensors(&run, "mixture", FILE);
+        let wanted: Vec<_> = all.keys().filter(learns).cloned().collect();
+        assert_eq!(changed, wanted);
+        assert_eq!(answer(&run, "merged"), answer(&run, artifact));
+        assert_ne!(answer(&run, "merged"), answer(&run, "mixture"));
+    }
+}
+
+fn numbers(tensor: &OwnedTensor) -> Vec<f64> {
+    let bytes = tensor.bytes.chunks_exact(4);
+    bytes.map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+}
+
+/// `W + 2·B·A` of the tensors that are in files, added up by hand: `lora_alpha / r` is 2.
+fn by_hand(weight: &OwnedTensor, a: &OwnedTensor, b: &OwnedTensor) -> Vec<f64> {
+    let ([outputs, rank], inputs) = ([b.shape[0], b.shape[1]], a.shape[1]);
+    assert_eq!((&weight.shape[..], a.shape[0]), (&[outputs, inputs][..], rank));
+    let (mut sum, a, b) = (numbers(weight), numbers(a), numbers(b));
+    for (place, sum) in sum.iter_mut().enumerate() {
+        let (row, column) = (place / inputs, place % inputs);
+        let of_rank = |k: usize| b[row * rank + k] * a[k * inputs + column];
+        *sum += 2.0 * (0..rank).map(of_rank).sum::<f64>();
+    }
+    sum
+}
+
+/// The names are those of vLLM, and what they hold added to the base's tensors is what a merge
+/// makes.
+#[test]
+fn an_adapter_of_experts_is_written_with_a_name_for_each_expert() {
+    let usual = ["gate_proj", "up_proj", "down_proj"];
+    for (config, module, names, experts) in [
+        (qwen3_moe(), "mlp.experts", usual, 5),
+        (lfm2_moe(), "feed_forward.experts", ["w1", "w3", "w2"], 4),
+    ] {
+        let run = checkpoint(&config);
+        run.succeeds(&["train", "adapter.toml", "--quiet"]);
+        let artifact = "checkpoints/adapter/artifact";
+        run.succeeds(&["merge", artifact, "--out", "merged"]);
+        run.succeeds(&["export", artifact, "--format", "vllm", "--out", "served"]);
+        let [base, merged] = ["mixture", "merged"].map(|folder| tensors(&run, folder, FILE));
+        let served = tensors(&run, "served", "adapter_model.safetensors");
+        let prefix = "base_model.model.";
+        for expert in 0..experts {
+            for name in names {
+                let layer = format!("model.layers.1.{module}.{expert}.{name}");
+                let of = |part: &str| &served[&format!("{prefix}{layer}.{part}.weight")];
+                let sum = by_hand(&base[&format!("{layer}.weight")], of("lora_A"), of("lora_B"));
+                let found = numbers(&merged[&format!("{layer}.weight")]);
+                assert!(found.iter().zip(sum).all(|(a, b)| (a - b).abs() < 1e-6), "{layer}");
+            }
+        }
+        let peft = tensors(&run, artifact, "adapter_model.safetensors");
+        let of_linears = |all: &BTreeMap<String, OwnedTensor>| -> Vec<String> {
+            all.keys().filter(|name| !name.contains("experts")).cloned().collect()
+        };
+        assert_eq!(of_linears(&served), of_linears(&peft));
+        let layers = 2 - usize::from(config["num_dense_layers"] == 1);
+        assert_eq!(served.len() - of_linears(&served).len(), layers * experts * 3 * 2);
+        let settings: Value =
+            serde_json::from_str(&run.read("served/adapter_config.json")).unwrap();
+        assert_eq!(settings["target_parameters"], Value::Null);
+        let modules = settings["target_modules"].as_array().unwrap();
+        assert!(names.iter().all(|name| modules.contains(&json!(name))), "{modules:?}");
+        run.succeeds(&["verify", "served"]);
+    }
+}
+
+/// Beside experts in four bits, too; a matrix that has no adapter gets one that changes nothing.
+#[test]
+fn what_experts_lack_for_vllm_is_zero_and_what_is_not_of_experts_is_refused() {
+    let run = checkpoint(&mxfp4());
+    let down = "lora.target_parameters=[\"mlp.experts.down_proj\"]";
+    run.succeeds(&["train", "adapter.toml", "--quiet", "--set", down]);
+    run.succeeds(&["export", "checkpoints/adapter", "--format", "vllm", "--out", "served"]);
+    let served = tensors(&run, "served", "adapter_model.safetensors");
+    let largest = |name: &str| {
+        let of = &served[&format!("base_model.model.model.layers.0.mlp.experts.3.{name}.weight")];
+        numbers(of).into_iter().fold(0.0, |most, x| x.abs().max(most))
+    };
+    assert_eq!((largest("gate_proj.lora_B"), largest("up_proj.lora_B")), (0.0, 0.0));
+    assert!(largest("down_proj.lora_B") > 0.0);
+    run.succeeds(&["train", "attention.toml", "--quiet"]);
+    run.fails_with(
+        2,
+        &["export", "checkpoints/attention", "--format", "vllm", "--out", "none"],
+        str![[r#"
+error[export]: the adapter has nothing beside experts
+  at checkpoints/attention/artifact
+  because all that it holds has the names of vLLM already
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["export", "mixture", "--format", "vllm", "--out", "none"],
+        str![[r#"
+error[export]: the format `vllm` is for adapters, and this is a whole model
+  at mixture
+
+"#]],
+    );
+}
+
 #[test]
 fn full_training_writes_the_tensors_of_the_base_and_goes_on_where_it_stopped() {
-    for config in [qwen3_moe(), gpt_oss(json!({}))] {
+    let new = [qwen3_5_moe(), gemma4_moe(), lfm2_moe()];
+    for config in [qwen3_moe(), gpt_oss(json!({}))].into_iter().chain(new) {
         let run = checkpoint(&config);
         run.succeeds(&["train", "full.toml", "--quiet"]);
         let changed = changed(&run, "checkpoints/full/artifact");

@@ -5,10 +5,13 @@
 
 Makes a tiny random model of each family with transformers, has FIREBRAND train an adapter of it and
 merge that, loads both, and compares: logits of the merged model with those of the adapter, and what
-Firebrand writes greedily with what transformers does. Exit code 1: too different.
+Firebrand writes greedily with what transformers does. An adapter of experts is exported for vLLM,
+too, with a name for each matrix of each expert: what it holds is added to the base here, without
+PEFT, and must make the merged model. Exit code 1: too different.
 """
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +22,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import peft
 import torch
 import transformers
+from safetensors.torch import load_file
 from transformers import (
     AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer)
 
@@ -64,6 +68,9 @@ FAMILIES = {
     "gemma3": dict(
         text_config=dict(SIZES, **GEMMA, rope_parameters=LINEAR), vision_config=VISION,
         mm_tokens_per_image=4, image_token_index=509, boi_token_index=510, eoi_token_index=511),
+    "lfm2_moe": dict(
+        layer_types=["conv", FULL, "conv"], num_dense_layers=1, num_experts=4,
+        num_experts_per_tok=2, moe_intermediate_size=24),
     "lfm2": dict(layer_types=["conv", FULL, "conv"], block_multiple_of=8),
     "olmo2": {},
     "qwen3_moe": dict(head_dim=8, moe_intermediate_size=24, num_experts=5, num_experts_per_tok=2,
@@ -78,13 +85,30 @@ FAMILIES = {
             temporal_patch_size=2, spatial_merge_size=2, out_hidden_size=32,
             num_position_embeddings=16)),
 }
+EXPERTS = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=24,
+               shared_expert_intermediate_size=16)
+BESIDE = dict(enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=24)
+# A second word tells models of one type apart.
+FAMILIES |= {
+    # As DELTA, more so: rounding is not to decide what is compared.
+    "qwen3_5_moe_text": DELTA | EXPERTS | {"rms_norm_eps": 1e-2},
+    "qwen3_5_moe": dict(FAMILIES["qwen3_5"], text_config={**SIZES, **DELTA, **EXPERTS}),
+    "gemma4_text experts": {**KEYS, **BESIDE, "hidden_size_per_layer_input": 0},
+    "gemma4 experts": dict(FAMILIES["gemma4"], text_config={**GEMMA4, **BESIDE}),
+}
 # What adapters of mixtures of experts stand beside, too.
 PARAMETERS = {
     "qwen3_moe": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"],
     "gpt_oss": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.router.weight"],
+    "lfm2_moe": ["feed_forward.experts.gate_up_proj", "feed_forward.experts.down_proj",
+                 "feed_forward.gate.weight"],
+    "gemma4 experts": ["experts.gate_up_proj", "experts.down_proj"],
 }
+PARAMETERS |= {
+    "qwen3_5_moe_text": PARAMETERS["qwen3_moe"], "qwen3_5_moe": PARAMETERS["qwen3_moe"],
+    "gemma4_text experts": PARAMETERS["gemma4 experts"]}
 # Whose class for causal language models has the text model alone.
-BESIDE_IMAGES = {"qwen3_5"}
+BESIDE_IMAGES = {"qwen3_5", "qwen3_5_moe"}
 CONFIG = """
 [model]
 base = "base"
@@ -115,14 +139,14 @@ def make_base(family, folder):
     options = FAMILIES[family]
     options = options if "text_config" in options else {**SIZES, **options}
     torch.manual_seed(5)
-    config = AutoConfig.for_model(family, **options, initializer_range=0.3)
+    config = AutoConfig.for_model(family.split()[0], **options, initializer_range=0.3)
     model = kind(family).from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "norm" in name:  # zeros and ones hide what a gain does
+            if "norm" in name or name.endswith("scale"):  # zeros and ones hide what a gain does
                 parameter.add_(0.2 * torch.randn(parameter.shape))
         for name, buffer in model.named_buffers():
-            if name.endswith("layer_scalar"):
+            if name.endswith(("layer_scalar", "expert_bias")):
                 buffer.add_(0.2 * torch.randn(buffer.shape))
     model.save_pretrained(folder)
     for path in TOKENIZER.iterdir():
@@ -166,7 +190,8 @@ def check(firebrand, family, folder):
     with torch.no_grad():
         for _ in range(WRITTEN):
             prompt = torch.cat([prompt, adapter(prompt).logits[:, -1:].argmax(-1)], 1)
-    written = until_end(tokenizer.decode(prompt[0, -WRITTEN:]))
+    well = family not in PARAMETERS or check_served(run, family, folder, tokens, other)
+    written = until_end(tokenizer, prompt[0, -WRITTEN:])
     ours = [run("generate", "--prompt", PROMPT, "--max-tokens", str(WRITTEN), "--device", "cpu",
                 name) for name in ("checkpoints/run", "merged")]
     written = written.replace("\r", "\n")  # as the text of a process is read
@@ -176,14 +201,50 @@ def check(firebrand, family, folder):
           f"merged differ by {distance:.1e}, texts {'are the same' if same else 'DIFFER'}")
     if not same:
         print("  ", repr(written), [text.strip() for text in ours])
-    return same and distance < 1e-5 and effect > 1e-2
+    return well and same and distance < 1e-5 and effect > 1e-2
 
 
-def until_end(text):
-    """What is written before a turn or the text ends: Firebrand stops there."""
-    for end in ("<|im_end|>", "<|endoftext|>"):
-        text = text.split(end)[0]
-    return text.strip()
+def check_served(run, family, folder, tokens, merged):
+    """The adapter for vLLM, added to the base by hand."""
+    run("export", "checkpoints/run", "--format", "vllm", "--out", "served")
+    model = kind(family).from_pretrained(folder / "base", dtype=torch.float32)
+    settings = json.loads((folder / "served/adapter_config.json").read_text())
+    adapter = load_file(folder / "served/adapter_model.safetensors")
+    scale, of_experts = settings["lora_alpha"] / settings["r"], 0
+    with torch.no_grad():
+        for name in [name for name in adapter if name.endswith(".lora_A.weight")]:
+            path = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            change = scale * adapter[name.replace("lora_A", "lora_B")] @ adapter[name]
+            parts = re.fullmatch(r"(.*?)(?:\.moe)?\.experts\.(\d+)\.(\w+)", path)
+            if not parts:
+                model.get_submodule(path).weight += change
+                continue
+            of_experts += 1
+            experts, number = model.get_submodule(parts[1] + ".experts"), int(parts[2])
+            matrix = parts[3] in ("down_proj", "w2")
+            weight = (experts.down_proj if matrix else experts.gate_up_proj)[number]
+            if family == "gpt_oss":
+                weight = weight.T
+            if not matrix and family == "gpt_oss":
+                weight = weight[1::2] if parts[3] == "up_proj" else weight[::2]
+            elif not matrix:
+                half = len(weight) // 2
+                weight = weight[half:] if parts[3] in ("up_proj", "w3") else weight[:half]
+            weight += change
+        found = model(tokens).logits
+    distance = ((found - merged).abs().max() / merged.abs().max()).item()
+    print(f"  for vLLM: {of_experts} matrices of experts, added by hand and merged differ by "
+          f"{distance:.1e}")
+    return of_experts > 0 and distance < 1e-5
+
+
+def until_end(tokenizer, tokens):
+    """What is written before a turn or the text ends: Firebrand stops there, and shows no other
+    special tokens."""
+    ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    tokens = tokens.tolist()
+    length = next((n for n, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
 
 
 def check_full(run, folder, tokenizer, before, tokens):
@@ -196,7 +257,7 @@ def check_full(run, folder, tokenizer, before, tokens):
         effect = (trained(tokens).logits - before).abs().max().item()
         for _ in range(WRITTEN):
             prompt = torch.cat([prompt, trained(prompt).logits[:, -1:].argmax(-1)], 1)
-    written = until_end(tokenizer.decode(prompt[0, -WRITTEN:]))
+    written = until_end(tokenizer, prompt[0, -WRITTEN:])
     ours = run("generate", "--prompt", PROMPT, "--max-tokens", str(WRITTEN), "--device", "cpu",
                "checkpoints/full").strip()
     print(f"  full training: effect {effect:.2f}, texts {'are the same' if ours == written else 'DIFFER'}")

@@ -1,6 +1,7 @@
 //! Formats of other programs that a finished model can be written in.
 
 pub mod gguf;
+pub mod vllm;
 
 use std::collections::BTreeMap;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -9,12 +10,13 @@ use std::path::Path;
 use super::bundle;
 use super::card::Relation;
 use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weights};
-use super::merge::Weights;
+use super::merge::{Addition, Weights};
 use super::origin::Origin;
+use crate::adapters::Adapter;
 use crate::data::Codec;
 use crate::error::{Context, Error, Result};
 use crate::files::{FileEntry, NewFile, create_dir_new, failed, hash_tree, read_bytes, remove_dir};
-use crate::model::ModelJson;
+use crate::model::{Description, ModelJson, inspect};
 
 /// A format.
 pub trait Export: Sync {
@@ -22,12 +24,32 @@ pub trait Export: Sync {
     fn name(&self) -> &'static str;
     /// Its number formats, as `--type` calls them; the first is the default.
     fn types(&self) -> &'static [&'static str];
-    /// Writes a model into the folder `target`.
-    fn write(&self, source: &Source, weights: Weights, target: &Path) -> Result<Written>;
+    /// What it holds.
+    fn contents(&self) -> Contents;
+}
+
+/// What a format holds, and what writes it into a folder.
+pub enum Contents {
+    /// A whole model; an adapter is added to its base on the way.
+    Model(fn(&Source, Weights, &Path) -> Result<Written>),
+    /// An adapter by itself.
+    Adapter(fn(AdapterSource, &Path) -> Result<Written>),
 }
 
 /// All formats.
-pub static EXPORTS: &[&dyn Export] = &[&gguf::Gguf];
+pub static EXPORTS: &[&dyn Export] = &[&gguf::Gguf, &vllm::Vllm];
+
+/// An adapter to be written.
+pub struct AdapterSource<'a> {
+    /// Where it comes from.
+    pub origin: &'a Origin,
+    /// Kind and settings.
+    pub adapter: &'a dyn Adapter,
+    /// What its base is made of.
+    pub base: &'a Description,
+    /// Its tensors, those of several layers taken apart.
+    pub addition: Addition,
+}
 
 /// A model to be written, apart from its weights.
 pub struct Source<'a> {
@@ -52,8 +74,8 @@ pub struct Written {
     /// The base's weights, as read.
     pub base_files: Vec<FileEntry>,
     /// Where in the file 64 letters stand for the digest of the inputs, which is known only when
-    /// all of them were read.
-    pub binding: u64,
+    /// all of them were read; nowhere if this is none.
+    pub binding: Option<u64>,
     /// What the user should know about it.
     pub notes: Vec<String>,
 }
@@ -93,6 +115,76 @@ pub fn export(
         })?,
     };
     let origin = Origin::find(request.model, request.base, request.supply)?;
+    match format.contents() {
+        Contents::Model(write) => export_model(request, origin, (format.name(), number), write),
+        Contents::Adapter(write) => export_adapter(request, origin, (format.name(), number), write),
+    }
+}
+
+/// Writes an adapter by itself.
+fn export_adapter(
+    request: &Derivation,
+    origin: Origin,
+    (format, number): (&str, &str),
+    write: fn(AdapterSource, &Path) -> Result<Written>,
+) -> Result<(String, Vec<String>)> {
+    let Some(adapter) = origin.adapter.as_ref().map(|(adapter, _)| adapter.clone()) else {
+        let what = format!("the format `{format}` is for adapters, and this is a whole model");
+        return Err(Error::export(what).at(&origin.model.path));
+    };
+    let base = inspect(&origin.base.path)?;
+    let addition = Addition::open(&origin.model.path, adapter.clone(), &base.description)?;
+    let adapter_file = addition.file.clone();
+    request.carry_out(|scratch| {
+        bundle::copy_sidecars(&origin.model.path, scratch, false)?;
+        let small_files = hash_tree(scratch)?;
+        let config = hash_base_file(&origin, &origin.base.path, "config.json")?;
+        origin.base.expect(std::slice::from_ref(&config))?;
+        let (adapter, base) = (adapter.as_ref(), &base.description);
+        let written = write(AdapterSource { origin: &origin, adapter, base, addition }, scratch)?;
+        let base_files = std::iter::once(config).chain(small_files).collect();
+        let made = Made {
+            relation: Relation::Adapter(adapter.kind().label()),
+            ..made((format, number), base_files, Some(adapter_file), &origin, &written)
+        };
+        let inputs = request.inputs(&origin, &made)?;
+        bind(scratch, &written, &inputs.digest().to_string())?;
+        Ok((origin, inputs, made, (written.file, written.notes)))
+    })
+}
+
+/// What lineage and card tell of an export.
+fn made(
+    (format, number): (&str, &str),
+    base_files: Vec<FileEntry>,
+    adapter_file: Option<FileEntry>,
+    origin: &Origin,
+    written: &Written,
+) -> Made {
+    let asked = [("export.format", format), ("export.type", number)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Made {
+        method: "export",
+        relation: Relation::Export,
+        asked: BTreeMap::from(asked),
+        base_files,
+        adapter_file,
+        logit_diff: None,
+        loss: origin.past.loss.clone(),
+        samples: Vec::new(),
+        beside: Vec::new(),
+        metrics: BTreeMap::new(),
+        exported: Some(written.file.clone()),
+    }
+}
+
+/// Writes a whole model.
+fn export_model(
+    request: &Derivation,
+    origin: Origin,
+    (format, number): (&str, &str),
+    write: fn(&Source, Weights, &Path) -> Result<Written>,
+) -> Result<(String, Vec<String>)> {
     let ReadyWeights { weights, adapter_file, untied, note, .. } = open_weights(&origin)?;
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     request.carry_out(|scratch| {
@@ -115,31 +207,16 @@ pub fn export(
             tokenizer: tokenizer(&small)?,
             codec: Codec::load(&small, None)?,
         };
-        let written = format.write(&source, weights, scratch)?;
+        let written = write(&source, weights, scratch)?;
         drop(source);
         remove_dir(&small)?;
-        let mut base_files = written.base_files;
+        let mut base_files = written.base_files.clone();
         base_files.push(config);
         origin.base.expect(&base_files)?;
         base_files.extend(small_files);
-        let asked = [("export.format", format.name()), ("export.type", number)]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let made = Made {
-            method: "export",
-            relation: Relation::Export,
-            asked: BTreeMap::from(asked),
-            base_files,
-            adapter_file,
-            logit_diff: None,
-            loss: origin.past.loss.clone(),
-            samples: Vec::new(),
-            beside: Vec::new(),
-            metrics: BTreeMap::new(),
-            exported: Some(written.file.clone()),
-        };
+        let made = made((format, number), base_files, adapter_file, &origin, &written);
         let inputs = request.inputs(&origin, &made)?;
-        let digest = inputs.digest().to_string();
-        bind(&scratch.join(&written.file), written.binding, &digest)?;
+        bind(scratch, &written, &inputs.digest().to_string())?;
         let notes = note.into_iter().chain(written.notes).collect();
         Ok((origin, inputs, made, (written.file, notes)))
     })
@@ -165,7 +242,9 @@ fn tokenizer(directory: &Path) -> Result<serde_json::Value> {
 }
 
 /// Writes the digest of the inputs in its place.
-fn bind(path: &Path, place: u64, digest: &str) -> Result<()> {
+fn bind(folder: &Path, written: &Written, digest: &str) -> Result<()> {
+    let Some(place) = written.binding else { return Ok(()) };
+    let path = &folder.join(&written.file);
     let write = || -> io::Result<()> {
         let mut file = NewFile::open(path)?;
         file.seek(SeekFrom::Start(place))?;
@@ -189,7 +268,7 @@ mod tests {
             snapbox::str![[r#"
 error[export]: there is no format `onnx`
 
-hint: supported: `gguf`
+hint: supported: `gguf`, `vllm`
 "#]],
         );
     }

@@ -15,7 +15,7 @@ use numbers::NumberFormat;
 use vocabulary::Vocabulary;
 use writer::{Layout, Writer};
 
-use super::{Export, Source, Written};
+use super::{Contents, Export, Source, Written};
 use crate::artifact::merge::Weights;
 use crate::error::Result;
 use crate::hub::ModelDirectory;
@@ -47,42 +47,44 @@ impl Export for Gguf {
         &NAMES
     }
 
-    fn write(&self, source: &Source, weights: Weights, target: &Path) -> Result<Written> {
-        let (_, label, numbers, file_type) = *TYPES
-            .iter()
-            .find(|(name, ..)| *name == source.number)
-            .expect("the type was found among ours");
-        let facts = families::describe(&source.config)?;
-        let architecture = architecture::find(&facts)?;
-        let mut keys = Keys::default();
-        keys.text("general.architecture", architecture.name);
-        general(source, &facts, file_type, &mut keys);
-        let binding = keys.text(INPUTS_KEY, &"0".repeat(64));
-        keys.text("firebrand.version", env!("CARGO_PKG_VERSION"));
-        architecture.write_keys(&facts, &mut keys)?;
-        Vocabulary::read(&source.tokenizer, facts.vocabulary)?.write(&source.codec, &mut keys)?;
-        let layout = Layout::new(architecture, &facts, &weights, numbers)
-            .map_err(|error| error.at(&source.origin.base.path))?;
-        let mut notes = Vec::new();
-        if layout.kept > 0 {
-            notes.push(format!(
-                "{} matrices stay in f16: their rows are not whole blocks of {label}",
-                layout.kept
-            ));
-        }
-        if layout.left_out > 0 {
-            notes.push(format!(
-                "{} tensors that are not of the text model are left out",
-                layout.left_out
-            ));
-        }
-        let file = format!("{}-{label}.gguf", plain(source.name));
-        let mut writer = Writer::begin(&target.join(&file), &keys, layout)?;
-        let base_files = weights.read(&mut writer)?;
-        let binding = writer.keys_begin + binding;
-        writer.finish()?;
-        Ok(Written { file, base_files, binding, notes })
+    fn contents(&self) -> Contents {
+        Contents::Model(write)
     }
+}
+
+fn write(source: &Source, weights: Weights, target: &Path) -> Result<Written> {
+    let (_, label, numbers, file_type) = *TYPES
+        .iter()
+        .find(|(name, ..)| *name == source.number)
+        .expect("the type was found among ours");
+    let facts = families::describe(&source.config)?;
+    let architecture = architecture::find(&facts)?;
+    let mut keys = Keys::default();
+    keys.text("general.architecture", architecture.name);
+    general(source, &facts, file_type, &mut keys);
+    let binding = keys.text(INPUTS_KEY, &"0".repeat(64));
+    keys.text("firebrand.version", env!("CARGO_PKG_VERSION"));
+    architecture.write_keys(&facts, &mut keys)?;
+    Vocabulary::read(&source.tokenizer, facts.vocabulary)?.write(&source.codec, &mut keys)?;
+    let layout = Layout::new(architecture, &facts, &weights, numbers)
+        .map_err(|error| error.at(&source.origin.base.path))?;
+    let mut notes = Vec::new();
+    if layout.kept > 0 {
+        notes.push(format!(
+            "{} matrices stay in f16: their rows are not whole blocks of {label}",
+            layout.kept
+        ));
+    }
+    if layout.left_out > 0 {
+        let left_out = layout.left_out;
+        notes.push(format!("{left_out} tensors that are not of the text model are left out"));
+    }
+    let file = format!("{}-{label}.gguf", plain(source.name));
+    let mut writer = Writer::begin(&target.join(&file), &keys, layout)?;
+    let base_files = weights.read(&mut writer)?;
+    let binding = Some(writer.keys_begin + binding);
+    writer.finish()?;
+    Ok(Written { file, base_files, binding, notes })
 }
 
 /// A name without anything that shells, file systems or pages would take for something else.
