@@ -217,17 +217,17 @@ impl LinearDescription {
     }
 }
 
+impl NormDescription {
+    /// Names, within what it is part of, and dimensions of its weights.
+    pub(super) fn weights(&self) -> Option<(String, Vec<usize>)> {
+        (self.gain != NormGain::One).then(|| (self.gain_path(), vec![self.width]))
+    }
+}
+
 impl GatedMlpDescription {
     /// Numbers that the gate lets through.
     pub fn width(&self) -> usize {
         self.gate_up.widths()[0]
-    }
-}
-
-impl ResidualDescription {
-    /// The usual part: a norm before the block.
-    pub fn pre_norm(before: NormDescription, block: BlockDescription) -> Self {
-        Self { before: Some(before), block, after: None, multiplier: 1.0 }
     }
 }
 
@@ -257,9 +257,9 @@ impl LayerDescription {
                 }
             }
             let norms = residual.before.into_iter().chain(residual.block.norms());
-            for norm in norms.chain(residual.after).filter(|norm| norm.gain != NormGain::One) {
-                tensors.push((format!("{}.{}", self.path, norm.gain_path()), vec![norm.width]));
-            }
+            let norms = norms.chain(residual.after);
+            let of_norms = norms.flat_map(|norm| norm.weights());
+            tensors.extend(of_norms.map(|(name, dims)| (format!("{}.{name}", self.path), dims)));
             let experts = residual.block.experts().into_iter();
             tensors.extend(experts.flat_map(|experts| experts.tensors(&self.path)));
             let others = residual.block.others().into_iter();
@@ -296,10 +296,8 @@ impl Description {
     /// Every weight, with its dimensions.
     fn weights(&self) -> Vec<(String, Vec<usize>)> {
         let table = vec![self.vocabulary, self.hidden];
-        let mut tensors = vec![
-            (self.names.embedding.to_owned(), table.clone()),
-            (format!("{}.weight", self.norm.name), vec![self.hidden]),
-        ];
+        let mut tensors = vec![(self.names.embedding.to_owned(), table.clone())];
+        tensors.extend(self.norm.weights());
         if !self.tied {
             tensors.push((LM_HEAD.to_owned(), table));
         }

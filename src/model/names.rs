@@ -61,7 +61,7 @@ impl CheckpointNames {
 
     /// Whether the decoder is all of the model that its configuration describes.
     pub fn is_whole(&self) -> bool {
-        self.layers == Self::USUAL.layers
+        self.others.is_empty() || self.layers == Self::USUAL.layers
     }
 
     /// The path of a tensor in a file; none if it belongs to something else, or nothing uses it.
@@ -99,8 +99,7 @@ impl CheckpointNames {
     /// A regular expression of the module paths of everything else, as PEFT's `exclude_modules`;
     /// none where transformers has no modules but those of the decoder.
     pub fn exclude_modules(&self) -> Option<String> {
-        (!self.is_whole() && !self.others.is_empty())
-            .then(|| format!(r"(.*\.)?({})\..*", self.others.join("|")))
+        (!self.is_whole()).then(|| format!(r"(.*\.)?({})\..*", self.others.join("|")))
     }
 }
 

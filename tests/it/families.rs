@@ -282,7 +282,8 @@ fn fast_portable_and_recomputed_gradients_are_the_same() {
         } else {
             assert_eq!(portable, again, "{}", case.name);
         }
-        assert!((kept.0 / portable.0 - 1.0).abs() < 1e-5);
+        let losses = [kept.0, portable.0];
+        assert!((losses[0] / losses[1] - 1.0).abs() < 1e-5, "{}: {losses:?}", case.name);
         assert!(kept.1.keys().eq(portable.1.keys()));
         for (path, fast) in &kept.1 {
             let found = relative(fast, &portable.1[path]);
@@ -346,7 +347,8 @@ fn every_layer_is_computed_by_the_kernels_of_the_cpu() {
         let mut x = model.embed(&tokens, &context);
         for (number, layer) in model.layers.iter().enumerate() {
             let (y, saved) = layer.differentiable(x, &context);
-            assert!(matches!(saved, LayerSaved::OnCpu(..)), "{} {number}", case.name);
+            let is_known = matches!(saved, LayerSaved::OnCpu(..));
+            assert!(is_known, "{}: the kernels do not know something in layer {number}", case.name);
             x = y;
         }
     }

@@ -10,6 +10,7 @@ in which every number has a part.
 import copy
 import json
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -305,7 +306,7 @@ def check_choices(model, batch):
         assert lead > 1e-4, f"experts are chosen by {lead}"
 
 
-def linears(case):
+def linears(case, model):
     """All linear layers of the decoder, as `target_modules` name them."""
     family = CASES[case][0]
     if family in ("qwen3_moe", "gpt_oss"):
@@ -316,17 +317,13 @@ def linears(case):
     if family.startswith("gemma4") and experts_of(case):
         return LINEARS + ["proj"] + ["per_layer_input_gate", "per_layer_projection",
                                      "per_layer_model_projection"] * (family == "gemma4")
-    if family == "phi3":
-        return ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
-    if family in ("gemma4", "gemma4_text"):
-        return LINEARS + ["per_layer_input_gate", "per_layer_projection",
-                          "per_layer_model_projection"]
-    if family.startswith("lfm2"):
+    if family == "lfm2_moe":
         mlp = ["w1", "w2", "w3"] * (CASES[case][1].get("num_dense_layers") != 0)
         return ["q_proj", "k_proj", "v_proj", "out_proj", "in_proj"] + mlp
-    if family.startswith("qwen3_5"):
-        return LINEARS + ["in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"]
-    return LINEARS
+    other = others(model)
+    names = [name for name, module in model.named_modules()
+             if isinstance(module, torch.nn.Linear) and not (other and re.fullmatch(other, name))]
+    return sorted({name.split(".")[-1] for name in names} - {"lm_head"})
 
 
 def others(model):
@@ -356,7 +353,7 @@ def make_case(case):
         expected["full"] = {}  # what is in four bits is not trained
     check_choices(model, batch)
     adapted = get_peft_model(model_of(case), LoraConfig(
-        task_type="CAUSAL_LM", target_modules=linears(case), lora_dropout=0.0,
+        task_type="CAUSAL_LM", target_modules=linears(case, model), lora_dropout=0.0,
         target_parameters=PARAMETERS.get(case), exclude_modules=others(model),
         **LORA)).eval()
     with torch.no_grad():
@@ -373,7 +370,7 @@ def make_case(case):
         "documents": batch.documents.flatten().tolist(),
         "targets": [[int(i), int(t)] for i, t in zip(batch.index, batch.token)]}}
     if experts_of(case):
-        value["lora"] = {"target_modules": linears(case), "target_parameters": PARAMETERS[case]}
+        value["lora"] = {"target_modules": linears(case, model), "target_parameters": PARAMETERS[case]}
     path = HERE / "families" / f"{case}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(value, separators=(",", ":")).replace('},"', '},\n"') + "\n")

@@ -74,7 +74,8 @@ impl Norm {
         }
     }
 
-    /// As the kernels of the CPU know it.
+    /// As the kernels of the CPU know it; none on other devices, or for a norm that they do not
+    /// know.
     pub fn on_cpu(&self) -> Option<NormOnCpu> {
         let value = HostTensor::of(&self.factors())?;
         #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
@@ -105,11 +106,13 @@ pub struct NormOnCpu {
     /// Path of the gain within the layer.
     gain_path: String,
     /// What features are multiplied with.
-    value: HostTensor,
+    pub value: HostTensor,
     /// What the gain was multiplied with for that.
     factor: f32,
-    epsilon: f32,
-    trainable: bool,
+    /// Added to the mean square.
+    pub epsilon: f32,
+    /// Whether the gradient of the gain is wanted.
+    pub trainable: bool,
 }
 
 impl NormOnCpu {

@@ -40,13 +40,11 @@ pub struct LayerInputDescription {
 
 impl LayerInputsDescription {
     /// Names and dimensions of its weights.
-    pub(super) fn weights(&self) -> [(String, Vec<usize>); 3] {
+    pub(super) fn weights(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
         let Self { table, vocabulary, projection, norm, .. } = self;
-        [
-            ((*table).to_owned(), vec![*vocabulary, projection.dims[0]]),
-            (format!("{}.weight", projection.name), projection.dims.to_vec()),
-            (format!("{}.weight", norm.name), vec![norm.width]),
-        ]
+        let of_table = ((*table).to_owned(), vec![*vocabulary, projection.dims[0]]);
+        let of_linear = (format!("{}.weight", projection.name), projection.dims.to_vec());
+        [of_table, of_linear].into_iter().chain(norm.weights())
     }
 }
 

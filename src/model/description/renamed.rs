@@ -3,10 +3,13 @@
 use super::{BlockDescription, Description, JointDescription, LinearDescription};
 
 impl Description {
-    /// The same with what `name` makes of the module path of every norm and linear layer within a
-    /// decoder layer.
+    /// The same with other module paths of norms and linear layers within a decoder layer: those of
+    /// other families, and what they are here.
     #[must_use]
-    pub fn renamed(mut self, name: fn(&'static str) -> &'static str) -> Self {
+    pub fn renamed(mut self, names: &[(&'static str, &'static str)]) -> Self {
+        let name = |usual: &'static str| {
+            names.iter().find(|(other, _)| *other == usual).map_or(usual, |(_, own)| *own)
+        };
         let linear = |linear: &mut LinearDescription| linear.name = name(linear.name);
         for part in self.layers.iter_mut().flat_map(|layer| &mut layer.residuals) {
             for norm in part.before.iter_mut().chain(&mut part.after) {

@@ -1,6 +1,6 @@
-//! What the generations of Gemma have in common: norms with a gain of one more than the weight,
-//! before and after attention and MLP, a GELU gate, scaled embeddings that are the output
-//! projection as well, and a scale of scores of its own.
+//! What the generations of Gemma have in common: norms before and after attention and MLP, a GELU
+//! gate, and scaled embeddings that are the output projection as well; in Gemma 2 and 3 also a gain
+//! of one more than the weight, and a scale of scores.
 
 use super::dense::{Defaults, Dense, LayerNorms, activation};
 use crate::error::Result;
@@ -11,8 +11,18 @@ use crate::ops::{Activation, LogitConfig};
 /// What transformers takes where `config.json` is silent.
 const SCALAR: f64 = 256.0;
 
-/// Reads what all of them have.
+/// Reads what Gemma 2 and 3 have.
 pub(super) fn read(config: &ModelJson, positions_max: usize) -> Result<Dense> {
+    let mut dense = read_common(config, positions_max)?;
+    dense.gain = NormGain::OnePlusWeight;
+    #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
+    let scale = config.positive("query_pre_attn_scalar", SCALAR)?.sqrt().recip() as f32;
+    dense.score_scale = Some(scale);
+    Ok(dense)
+}
+
+/// Reads what all of them have.
+pub(super) fn read_common(config: &ModelJson, positions_max: usize) -> Result<Dense> {
     let defaults = Defaults { kv_heads: Some(4), head_dim: Some(256), positions_max };
     let mut dense = Dense::read(config, defaults)?;
     let of_family = activation(config, "hidden_activation")?.unwrap_or(Activation::GeluTanh);
@@ -22,13 +32,9 @@ pub(super) fn read(config: &ModelJson, positions_max: usize) -> Result<Dense> {
     dense.activation = of_family;
     dense.tied = config.tied(true)?;
     dense.layer_norms = LayerNorms::Both;
-    dense.gain = NormGain::OnePlusWeight;
     dense.qkv_bias = config.flag("attention_bias", false)?;
     dense.output_bias = dense.qkv_bias;
     dense.embedding_scale = embedding_scale(config, dense.hidden);
-    #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
-    let scale = config.positive("query_pre_attn_scalar", SCALAR)?.sqrt().recip() as f32;
-    dense.score_scale = Some(scale);
     Ok(dense)
 }
 

@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::Family;
-use super::dense::{Defaults, Dense, LayerNorms, QueryKeyNorms, activation, counted, window};
+use super::dense::{Dense, QueryKeyNorms, counted, window};
 use super::gemma;
 use super::gemma4_experts;
 use super::gemma4_layers::Layers;
@@ -132,19 +132,7 @@ fn nested(config: &ModelJson, kind: &Kind) -> Result<Description> {
 
 fn read(config: &ModelJson, kind: &Kind, names: CheckpointNames) -> Result<Description> {
     refuse(config)?;
-    let defaults =
-        Defaults { kv_heads: Some(4), head_dim: Some(256), positions_max: kind.positions_max };
-    let mut dense = Dense::read(config, defaults)?;
-    let of_family = activation(config, "hidden_activation")?.unwrap_or(Activation::GeluTanh);
-    if config.get("hidden_act").is_some() && dense.activation != of_family {
-        return Err(config.wrong("hidden_act", "is another than `hidden_activation`"));
-    }
-    dense.activation = of_family;
-    dense.tied = config.tied(true)?;
-    dense.layer_norms = LayerNorms::Both;
-    dense.qkv_bias = config.flag("attention_bias", false)?;
-    dense.output_bias = dense.qkv_bias;
-    dense.embedding_scale = gemma::embedding_scale(config, dense.hidden);
+    let mut dense = gemma::read_common(config, kind.positions_max)?;
     dense.score_scale = Some(1.0);
     dense.qk_norms = QueryKeyNorms::Heads;
     dense.logits = gemma::logits(config, None)?;
@@ -157,7 +145,7 @@ fn read(config: &ModelJson, kind: &Kind, names: CheckpointNames) -> Result<Descr
     let layers = Layers::read(config, &dense, sliding)?;
     dense.ropes = layers.ropes(config, &dense)?;
     let inputs = layer_inputs(config, kind, &dense)?;
-    let (epsilon, bias) = (dense.epsilon, dense.qkv_bias);
+    let (epsilon, bias, activation) = (dense.epsilon, dense.qkv_bias, dense.activation);
     let mut description = dense.describe(config)?;
     if layers.own < layers.heads.len() {
         description.names.keys_end = Some(layers.own);
@@ -167,7 +155,7 @@ fn read(config: &ModelJson, kind: &Kind, names: CheckpointNames) -> Result<Descr
         layer.scalar = Some("layer_scalar");
         layers.arrange(index, layer, (hidden, epsilon, bias));
         if let Some(inputs) = &inputs {
-            layer.residuals.push(layer_input(index, hidden, inputs, of_family));
+            layer.residuals.push(layer_input(index, hidden, inputs, activation));
         }
     }
     description.layer_inputs = inputs;

@@ -21,7 +21,7 @@ const THETA: f64 = 1e6;
 const WIDTH_MAX: usize = 64;
 const SIZE_MAX: usize = 1 << 20;
 /// Module names of other families, and what they are here.
-const NAMES: [(&str, &str); 9] = [
+pub(super) const NAMES: [(&str, &str); 8] = [
     ("input_layernorm", "operator_norm"),
     ("post_attention_layernorm", "ffn_norm"),
     ("self_attn.q_norm", "self_attn.q_layernorm"),
@@ -30,7 +30,6 @@ const NAMES: [(&str, &str); 9] = [
     ("mlp.gate_proj", "feed_forward.w1"),
     ("mlp.up_proj", "feed_forward.w3"),
     ("mlp.down_proj", "feed_forward.w2"),
-    ("model.norm", "model.embedding_norm"),
 ];
 /// Settings of checkpoints that say again what others say, or how weights were drawn.
 const SAID_AGAIN: [&str; 8] = [
@@ -52,14 +51,14 @@ impl Family for Lfm2 {
     fn describe(&self, config: &ModelJson) -> Result<Description> {
         let config = &renamed(config)?;
         let dense = read(config)?;
-        Ok(dense.describe(config)?.renamed(name))
+        Ok(dense.describe(config)?.renamed(&NAMES))
     }
 }
 
 /// What all models of the kind have, of settings that have the names of other families.
 pub(super) fn read(config: &ModelJson) -> Result<Dense> {
     let mut dense = Dense::read(config, DEFAULTS)?;
-    dense.names = CheckpointNames { norm: name("model.norm"), ..CheckpointNames::USUAL };
+    dense.names = CheckpointNames { norm: "model.embedding_norm", ..CheckpointNames::USUAL };
     dense.qk_norms = QueryKeyNorms::Heads;
     let rope = rope::read(config, RopeContext { theta: THETA, ..dense.rope_context() })?;
     dense.ropes = vec![Some(rope); dense.windows.len()];
@@ -67,11 +66,6 @@ pub(super) fn read(config: &ModelJson) -> Result<Dense> {
     let convolved = convolved_layers(config, dense.windows.len())?;
     dense.mixers = convolved.iter().map(|is| is.then(|| conv.clone())).collect();
     Ok(dense)
-}
-
-/// The name of a module.
-pub(super) fn name(usual: &'static str) -> &'static str {
-    NAMES.iter().find(|(other, _)| *other == usual).map_or(usual, |(_, own)| own)
 }
 
 /// With settings under the names that they have in other families.

@@ -38,7 +38,7 @@ impl Family for Lfm2Moe {
         let dense_layers = dense_layers(config)?;
         let mixture = |layer| (layer >= dense_layers).then(|| experts.clone());
         dense.mixtures = (0..dense.windows.len()).map(mixture).collect();
-        Ok(dense.describe(config)?.renamed(lfm2::name))
+        Ok(dense.describe(config)?.renamed(&lfm2::NAMES))
     }
 }
 

@@ -126,7 +126,7 @@ pub fn next_token_backward(
     let mut total = LossSum::default();
     let mut dx = Tensor::zeros(x.dims(), &model.device);
     for chunk in targets.chunks(model) {
-        let head = model.head.tracked();
+        let mut head = model.head.tracked();
         let input = x.clone().select(0, chunk.positions.clone()).autodiff().require_grad();
         let normed = head.hidden(input.clone()); // [chunk, hidden], on a tape of its own
         let hidden = normed.clone().inner();
@@ -151,12 +151,9 @@ pub fn next_token_backward(
             let factors = (&d_logits, &hidden);
             matrix.add_scores_gradient(sums, factors, (&chunk.tokens, &less), computing);
         }
-        let mut tape = (normed * d_hidden).backward();
-        if head.norm.gain.trainable {
-            let gradient = head.norm.gain.value.grad_remove(&mut tape);
-            sums.add(&head.norm.weight_path(None), gradient.expect("the gain is a leaf"));
-        }
-        let d_input = input.grad_remove(&mut tape).expect("the input is a leaf");
+        let mut tapes = [(normed * d_hidden).backward()];
+        sums.collect(&mut tapes, |visitor| head.norm.visit(None, visitor));
+        let d_input = input.grad_remove(&mut tapes[0]).expect("the input is a leaf");
         dx = dx.select_assign(0, chunk.positions, d_input, IndexingUpdateOp::Add);
     }
     (total, dx)

@@ -16,15 +16,13 @@ pub(super) struct OnCpu<'a> {
 
 /// None where these kernels are not asked for, or do not know what is to be computed.
 pub(super) fn head<'a>(model: &'a Model, x: &Tensor<2>) -> Option<OnCpu<'a>> {
-    let (norm, matrix) = (&model.head.norm, model.projection().whole()?);
-    #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
-    let epsilon = norm.epsilon as f32;
+    let (norm, matrix) = (model.head.norm.on_cpu()?, model.projection().whole()?);
     let head = Head {
         table: HostTensor::of(&matrix.value)?,
         table_trainable: matrix.trainable,
-        gain: HostTensor::of(&norm.factors())?,
-        gain_trainable: norm.gain.trainable,
-        epsilon,
+        gain: norm.value,
+        gain_trainable: norm.trainable,
+        epsilon: norm.epsilon,
         logits: model.head.config,
         products: Products::of(model.computing)?,
     };
