@@ -282,11 +282,6 @@ impl Corpus {
         Ok(None)
     }
 
-    /// The digest of `tokenizer.json`.
-    pub fn tokenizer_digest(&self) -> Digest {
-        self.codec.tokenizer.digest()
-    }
-
     /// The digest of the chat template's text; of several, one over all that are used.
     pub fn template_digest(&self) -> Option<Digest> {
         self.codec.template_digest()

@@ -60,13 +60,6 @@ impl Filter {
             && !self.validation.contains(digest)
             && !self.duplicates.contains(&place)
     }
-
-    /// Whether every example is trained on.
-    pub fn keeps_all(&self) -> bool {
-        self.held_out == HeldOut::Nothing
-            && self.validation.is_empty()
-            && self.duplicates.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -93,7 +86,7 @@ mod tests {
         let file = FileId { set: 0, file: 1 };
         let [a, b, c] = [1_u8, 2, 3].map(|byte| Digest([byte; 32]));
         let mut filter = Filter::default();
-        assert!(filter.keeps_all() && filter.keeps((file, 0, 0), &a));
+        assert!(filter.keeps((file, 0, 0), &a));
         filter.held_out = HeldOut::Below(b);
         filter.validation.insert(c);
         filter.duplicates.insert((file, 2, 3));

@@ -1,12 +1,9 @@
 //! What a device does when it cannot go on: its runtime panics, in the middle of anything. Here
 //! that becomes a value, and being out of memory is told from everything else.
 
-use std::any::Any;
-use std::cell::Cell;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result, catch_panic};
 
 /// Why a device did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +47,6 @@ impl Failure {
     }
 }
 
-thread_local! {
-    /// Whether panics of this thread are somebody's value, and need not be printed.
-    static EXPECTED: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Does work on a device. On the CPU a panic is a defect of ours and goes on; elsewhere it is how
 /// the device tells that it cannot.
 ///
@@ -64,29 +56,12 @@ pub fn attempt<T>(on_gpu: bool, work: impl FnOnce() -> T) -> std::result::Result
     if !on_gpu {
         return Ok(work());
     }
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !EXPECTED.get() {
-                before(info);
-            }
-        }));
-    });
-    EXPECTED.set(true);
-    let done = panic::catch_unwind(AssertUnwindSafe(work));
-    EXPECTED.set(false);
-    done.map_err(|panic| Failure::of(&text_of(panic.as_ref())))
+    catch_panic(work).map_err(|text| Failure::of(&text))
 }
 
 /// The same, with the failure as an error ([`Failure::while_doing`]).
 pub fn guarded<T>(on_gpu: bool, doing: &str, work: impl FnOnce() -> T) -> Result<T> {
     attempt(on_gpu, work).map_err(|failure| failure.while_doing(doing))
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 type Hook = Arc<dyn Fn(usize) -> bool + Send + Sync>;
@@ -160,7 +135,7 @@ error[device]: the device failed while loading the model
 hint: `firebrand doctor` checks the device; `device.name = "cpu"` works without it
 "#]],
         );
-        let passed_on = panic::catch_unwind(|| attempt(false, || std::hint::black_box(1)));
+        let passed_on = std::panic::catch_unwind(|| attempt(false, || std::hint::black_box(1)));
         assert!(passed_on.is_ok());
     }
 }

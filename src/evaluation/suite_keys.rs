@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use crate::config::OnUnused;
-use crate::config::sections::data_set::{COLUMN_NAMES, COLUMNS_DOC, FILES, FORMAT, PATH};
-use crate::config::sections::data_set::{REVISION, SUBSET};
+use crate::config::sections::data_set::{
+    DATA_COLUMNS, FILES, FORMAT, ON_UNUSED, PATH, REVISION, SUBSET,
+};
 use crate::document::key::{DefaultValue, Key, MANY, Range, Section, TextRule, ValueKind};
 use crate::document::{DocumentKind, KeyTable};
 
@@ -209,13 +209,7 @@ const DATA: Section = Section::new(
         )
         .example("\"test\""),
         Key { path: "data.files", ..FILES },
-        Key::new(
-            "data.columns",
-            ValueKind::Columns(COLUMN_NAMES),
-            DefaultValue::Absent("the names of the shape"),
-            COLUMNS_DOC,
-        )
-        .example("{ messages = \"conversation\" }"),
+        DATA_COLUMNS,
         Key::new(
             "data.max_seq_len",
             ValueKind::Integer { min: 2, max: MANY },
@@ -245,16 +239,6 @@ const DATA: Section = Section::new(
              comes before it.",
         )
         .example("{ enable_thinking = false }"),
-        Key::new(
-            "data.on_unused",
-            ValueKind::Choice(OnUnused::NAMES),
-            DefaultValue::Absent(
-                "an error for messages, calls and tools that the chat template does not write, a \
-                 warning for everything else",
-            ),
-            "Whether a record is refused of which a part does not reach the model, or the part is \
-             reported and counted.",
-        )
-        .example("\"warn\""),
+        ON_UNUSED,
     ],
 );

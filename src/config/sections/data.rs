@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::data_set::{COLUMN_NAMES, COLUMNS_DOC, DataSetConfig, TRAIN_KEYS, VALIDATION_KEYS};
+use super::data_set::{DATA_COLUMNS, DataSetConfig, ON_UNUSED, TRAIN_KEYS, VALIDATION_KEYS};
 use crate::document::key::{DefaultValue, Key, MANY, Section, ValueKind};
 use crate::document::{Effect, Setting, Value, Values, choices, settings};
 
@@ -111,17 +111,7 @@ settings! {
         .names(&[("TRL", "chat_template_kwargs")]);
         /// What happens to what a record says and the model does not get; `None` for errors where
         /// it is a message, a call or a tool, and warnings where it is anything else.
-        on_unused: Option<OnUnused> = Key::new(
-            "data.on_unused",
-            ValueKind::Choice(OnUnused::NAMES),
-            DefaultValue::Absent(
-                "an error for messages, calls and tools that the chat template does not write, a \
-                 warning for everything else",
-            ),
-            "Whether a record is refused of which a part does not reach the model, or the part is \
-             reported and counted.",
-        )
-        .example("\"warn\"");
+        on_unused: Option<OnUnused> = ON_UNUSED;
         /// How many unusable records are skipped before the run is refused.
         max_bad_rows: u64 = Key::new(
             "data.max_bad_rows",
@@ -189,13 +179,7 @@ settings! {
         .effect(Effect::Speed)
         .example("\"20 GB\"");
         /// Data sets to learn from; at least one.
-        train: Vec<DataSetConfig> = Key::new(
-            "data.columns",
-            ValueKind::Columns(COLUMN_NAMES),
-            DefaultValue::Absent("the names of the shape"),
-            COLUMNS_DOC,
-        )
-        .example("{ messages = \"conversation\" }"),
+        train: Vec<DataSetConfig> = DATA_COLUMNS,
         Key::new(
             "data.train",
             ValueKind::Tables { keys: TRAIN_KEYS, may_be_empty: false },

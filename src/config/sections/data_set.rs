@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::data::OnUnused;
 use crate::document::key::{DefaultValue, Key, Range, ValueKind};
 use crate::document::{Setting, Values, choices};
 
@@ -107,7 +108,7 @@ pub const COLUMN_NAMES: &[&str] = &[
     "text",
 ];
 
-pub(crate) const COLUMNS_DOC: &str = "Other names of columns: what Firebrand calls a column, and \
+const COLUMNS_DOC: &str = "Other names of columns: what Firebrand calls a column, and \
      what the records call it; a dot leads into an object.";
 
 pub(crate) const COLUMNS: Key = Key::new(
@@ -117,6 +118,26 @@ pub(crate) const COLUMNS: Key = Key::new(
     COLUMNS_DOC,
 )
 .example("{ prompt = \"question\", completion = \"answer\" }");
+
+/// Of all data sets of a file that have none of their own.
+pub(crate) const DATA_COLUMNS: Key = Key {
+    path: "data.columns",
+    default: DefaultValue::Absent("the names of the shape"),
+    ..COLUMNS
+}
+.example("{ messages = \"conversation\" }");
+
+pub(crate) const ON_UNUSED: Key = Key::new(
+    "data.on_unused",
+    ValueKind::Choice(OnUnused::NAMES),
+    DefaultValue::Absent(
+        "an error for messages, calls and tools that the chat template does not write, a \
+         warning for everything else",
+    ),
+    "Whether a record is refused of which a part does not reach the model, or the part is \
+     reported and counted.",
+)
+.example("\"warn\"");
 
 pub(super) const TRAIN_KEYS: &[Key] = &[
     PATH,

@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::lexer::{LexemeKind, Tag, Token, tags};
+
 /// The object that notices, by the name under which a rewritten template knows it.
 pub const WATCHER: &str = "__turns";
 /// These words reach what cannot be noticed, or keep something from one turn to what follows the
@@ -108,7 +110,7 @@ impl<'a> Reader<'a> {
         let tokens = tag.tokens.as_slice();
         let after = self.place == Place::After;
         let words =
-            tokens.iter().filter(|token| token.kind == WordKind::Word).map(|token| token.text);
+            tokens.iter().filter(|token| token.kind == LexemeKind::Name).map(|token| token.text);
         let rest = match tag.statement {
             true => self.statement(tokens)?,
             false => tokens,
@@ -151,7 +153,7 @@ impl<'a> Reader<'a> {
 
     fn begin_loop<'t>(&mut self, rest: &'t [Token<'a>]) -> Option<&'t [Token<'a>]> {
         let target = rest.iter().take_while(|token| token.text != "in").count();
-        for name in rest.get(..target)?.iter().filter(|token| token.kind == WordKind::Word) {
+        for name in rest.get(..target)?.iter().filter(|token| token.kind == LexemeKind::Name) {
             self.assign_name(name.text)?;
         }
         let over = rest.get(target + 1..)?;
@@ -172,7 +174,7 @@ impl<'a> Reader<'a> {
 
     fn assign<'t>(&mut self, rest: &'t [Token<'a>]) -> Option<&'t [Token<'a>]> {
         let [name, equals, value @ ..] = rest else { return None };
-        if name.kind != WordKind::Word || equals.text != "=" {
+        if name.kind != LexemeKind::Name || equals.text != "=" {
             return None;
         }
         let texts: Vec<&str> = value.iter().map(|token| token.text).collect();
@@ -207,7 +209,7 @@ impl<'a> Reader<'a> {
     fn word(&mut self, tokens: &[Token<'a>], index: usize) -> Option<()> {
         let token = tokens.get(index)?;
         let before = index.checked_sub(1).and_then(|index| tokens.get(index));
-        if token.kind != WordKind::Word
+        if token.kind != LexemeKind::Name
             || before.is_some_and(|token| [".", "|"].contains(&token.text))
         {
             return Some(());
@@ -228,7 +230,7 @@ impl<'a> Reader<'a> {
                 self.not_after(&[])?;
                 match after.as_slice() {
                     ["[", from, ":", "]", ..] if self.place == Place::Before => {
-                        let number = tokens.get(index + 2)?.kind == WordKind::Number;
+                        let number = tokens.get(index + 2)?.kind == LexemeKind::Number;
                         let end = tokens.get(index + 4)?.end();
                         let call = format!("{WATCHER}.rest({name}, {from})");
                         self.edits.push((token.at, end, call));
@@ -249,99 +251,4 @@ impl<'a> Reader<'a> {
             _ => Some(()),
         }
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum WordKind {
-    Word,
-    Number,
-    Text,
-    Sign,
-}
-
-#[derive(Clone, Copy)]
-struct Token<'a> {
-    kind: WordKind,
-    text: &'a str,
-    at: usize,
-}
-
-impl Token<'_> {
-    fn end(&self) -> usize {
-        self.at + self.text.len()
-    }
-}
-
-/// `{% … %}` or `{{ … }}`.
-struct Tag<'a> {
-    statement: bool,
-    tokens: Vec<Token<'a>>,
-}
-
-/// The tags of a template; `None` if they cannot be read.
-fn tags(source: &str) -> Option<Vec<Tag<'_>>> {
-    let mut tags = Vec::new();
-    let mut at = 0;
-    while let Some(start) = source.get(at..)?.find('{').map(|found| at + found) {
-        let (close, statement) = match source.as_bytes().get(start + 1) {
-            Some(b'#') => {
-                at = start + source.get(start..)?.find("#}")? + 2;
-                continue;
-            }
-            Some(b'%') => ("%}", true),
-            Some(b'{') => ("}}", false),
-            _ => {
-                at = start + 1;
-                continue;
-            }
-        };
-        let mut tokens = Vec::new();
-        let mut depth = 0_usize;
-        at = start + 2;
-        at += usize::from(source.get(at..)?.starts_with(['-', '+']));
-        loop {
-            let rest = source.get(at..)?;
-            let unmarked = rest.strip_prefix(['-', '+']).unwrap_or(rest);
-            if depth == 0 && unmarked.starts_with(close) {
-                at += rest.len() - unmarked.len() + close.len();
-                break;
-            }
-            let (kind, length) = token(rest)?;
-            let text = rest.get(..length)?;
-            match text {
-                "(" | "[" | "{" => depth += 1,
-                ")" | "]" | "}" => depth = depth.checked_sub(1)?,
-                _ => {}
-            }
-            if !text.trim().is_empty() {
-                tokens.push(Token { kind, text, at });
-            }
-            at += length;
-        }
-        tags.push(Tag { statement, tokens });
-    }
-    Some(tags)
-}
-
-/// The kind and the length of the first token; white space is one.
-fn token(rest: &str) -> Option<(WordKind, usize)> {
-    let first = rest.chars().next()?;
-    let run = |of: fn(char) -> bool| rest.find(|c| !of(c)).unwrap_or(rest.len());
-    Some(match first {
-        c if c.is_whitespace() => (WordKind::Sign, run(char::is_whitespace)),
-        c if c.is_ascii_digit() => (WordKind::Number, run(|c| c.is_ascii_alphanumeric())),
-        c if c.is_ascii_alphabetic() || c == '_' => {
-            (WordKind::Word, run(|c| c.is_ascii_alphanumeric() || c == '_'))
-        }
-        '\'' | '"' => {
-            let mut escaped = false;
-            let end = rest.char_indices().skip(1).find(|&(_, c)| {
-                let ends = c == first && !escaped;
-                escaped = c == '\\' && !escaped;
-                ends
-            });
-            (WordKind::Text, end?.0 + 1)
-        }
-        c => (WordKind::Sign, c.len_utf8()),
-    })
 }

@@ -13,9 +13,8 @@ mod assemble;
 
 use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ::parquet::column::reader::{ColumnReader, get_column_reader};
@@ -31,7 +30,7 @@ use super::expansion::{self, Expansion};
 use super::input::{Packing, open_file};
 use super::pieces::MAX_PIECE;
 use super::{Record, Records, Source};
-use crate::error::{Context, Error, ErrorCode, Result};
+use crate::error::{Context, Error, ErrorCode, Result, catch_panic};
 use crate::files::{FileEntry, Hashing};
 
 /// A larger footer is refused; a thousand row groups of twenty columns need 3 MB.
@@ -324,26 +323,9 @@ fn footer(file: &File, size: u64) -> Result<Vec<u8>> {
 
 /// Calls the library. It panics on some damaged files; that is an error like any other.
 fn guarded<T>(work: impl FnOnce() -> ::parquet::errors::Result<T>) -> Result<T, String> {
-    thread_local! {
-        static QUIET: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-    }
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
-                usual(panic);
-            }
-        }));
-    });
-    QUIET.set(true);
-    let done = catch_unwind(AssertUnwindSafe(work));
-    QUIET.set(false);
-    match done {
+    match catch_panic(work) {
         Ok(done) => done.map_err(|error| error.to_string()),
-        Err(panic) => {
-            let said = panic.downcast_ref::<String>().map(String::as_str);
-            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        Err(said) => {
             Err(format!("its data make no sense ({})", said.lines().next().unwrap_or_default()))
         }
     }
