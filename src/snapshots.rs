@@ -57,7 +57,6 @@ pub fn says(text: impl Display, snapshot: Inline) {
 }
 
 /// The same for several messages, of which equal ones count once.
-#[allow(dead_code)] // not in `tests/it`
 #[track_caller]
 pub fn each_says(messages: impl IntoIterator<Item = String>, snapshot: Inline) {
     let mut distinct: Vec<String> = Vec::new();

@@ -117,14 +117,14 @@ impl Policy {
         };
         if limits.is_empty() {
             let names = |names: Vec<&String>| match names.as_slice() {
-                [] => "nothing".to_owned(),
-                names => format!("{names:?}").replace(['[', ']', '"'], ""),
+                [] => "none".to_owned(),
+                names => format!("{names:?}").replace(['[', ']'], "").replace('"', "`"),
             };
             return Err(Error::evaluation(
-                "the model's verdict and the evaluation share no number",
+                "the model's verdict and the evaluation have no metric in common",
             )
-            .because(format!("the verdict measured {}", names(before.keys().collect())))
-            .because(format!("the evaluation measures {}", names(now.keys().collect()))));
+            .because(format!("the verdict has {}", names(before.keys().collect())))
+            .because(format!("the evaluation has {}", names(now.keys().collect()))));
         }
         limits.into_iter().map(|(name, limit)| self.drift(name, limit, before, now)).collect()
     }

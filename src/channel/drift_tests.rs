@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::evaluation::Metric;
+use crate::snapshots::{each_says, says};
 
 fn suite(folder: &Path) -> Suite {
     let path = folder.join("eval.toml");
@@ -59,43 +60,91 @@ fn limits_and_directions_are_those_of_the_policy() {
     let drifted = beyond(&policy, &before, &[("loss", 2.9), ("cost", 10.1), ("accuracy", 0.1)]);
     assert_eq!(drifted, ["cost"], "accuracy is not named");
     let error = policy.compare(&numbers(&before), &metrics(&[("loss", 2.0)])).unwrap_err();
-    assert!(error.what.contains("the evaluation has no `cost`"), "{error}");
+    says(error, snapbox::str!["error[evaluation]: the evaluation has no `cost`"]);
     let error = policy.compare(&numbers(&[("loss", 1.0)]), &metrics(&before)).unwrap_err();
-    assert!(error.what.contains("the model's verdict has no `cost`"), "{error}");
+    says(error, snapbox::str!["error[evaluation]: the model's verdict has no `cost`"]);
 }
 
 #[test]
 fn what_cannot_be_compared_is_an_error() {
     let policy = Policy::default();
     let error = policy.compare(&numbers(&[("old", 1.0)]), &metrics(&[("loss", 1.0)])).unwrap_err();
-    assert!(error.to_string().contains("measured old"), "{error}");
+    says(
+        error,
+        snapbox::str![[r#"
+error[evaluation]: the model's verdict and the evaluation have no metric in common
+  because the verdict has `old`
+  because the evaluation has `loss`
+"#]],
+    );
     assert!(policy.compare(&numbers(&[]), &metrics(&[("loss", 1.0)])).is_err());
     let error = policy.compare(&numbers(&[("loss", 0.0)]), &metrics(&[("loss", 1.0)])).unwrap_err();
-    assert!(error.to_string().contains("relative to 0"), "{error}");
+    says(
+        error,
+        snapbox::str![[r#"
+error[evaluation]: `loss` was 0 and is 1 now
+  because a change relative to 0 is not defined
+
+hint: leave it out of `max_drift`
+"#]],
+    );
 }
 
 #[test]
 fn mistakes_are_told_with_their_place() {
-    for (text, part, line) in [
-        ("[watch]\nmax_drfit = 0.1\n", "max_drfit", 2),
-        ("max_drift = 0.1\n", "max_drift", 1),
-        ("[watch]\nmax_drift = -0.1\n", "of at least 0", 2),
-        ("[watch]\nmax_drift = nan\n", "of at least 0", 2),
-        ("[watch]\nmax_drift = \"5%\"\n", "or a table of names", 2),
-        ("[watch]\nmax_drift = {}\n", "not a table", 2),
-        ("[watch]\nmax_drift = { los = 0.1 }\n", "measures no `los`", 2),
-        ("[watch]\nmax_drift = { loss = 0.1 }\ndirection = { calls = \"lower\" }\n", "`calls`", 3),
-        ("[watch]\n\ndirection = { speed = \"lower\" }\n", "measures no `speed`", 3),
-        ("[watch]\non_drift = \"panic\"\n", "panic", 2),
-        ("[watch]\nevery = \"1 hour\"\n", "must be a time such as `90s`", 2),
-        ("[gate]\n", "gate", 1),
-    ] {
-        let shown = policy(text).unwrap_err().to_string();
-        assert!(shown.contains(part), "{text}\n{shown}");
-        assert!(shown.contains(&format!("watch.toml:{line}:")), "{text}\n{shown}");
-    }
-    let error = policy("[watch]\nmax_drift = { los = 0.1 }\n").unwrap_err().to_string();
-    assert!(error.contains("did you mean `loss`?"), "{error}");
+    let errors = [
+        "[watch]\nmax_drfit = 0.1\n",
+        "max_drift = 0.1\n",
+        "[watch]\nmax_drift = -0.1\n",
+        "[watch]\nmax_drift = nan\n",
+        "[watch]\nmax_drift = \"5%\"\n",
+        "[watch]\nmax_drift = {}\n",
+        "[watch]\nmax_drift = { los = 0.1 }\n",
+        "[watch]\nmax_drift = { loss = 0.1 }\ndirection = { calls = \"lower\" }\n",
+        "[watch]\n\ndirection = { speed = \"lower\" }\n",
+        "[watch]\non_drift = \"panic\"\n",
+        "[watch]\nevery = \"1 hour\"\n",
+        "[gate]\n",
+    ];
+    each_says(
+        errors.map(|text| policy(text).unwrap_err().to_string()),
+        snapbox::str![[r#"
+error[config]: unknown key `max_drfit` in `[watch]`
+  at [FOLDER]/watch.toml:2:1
+
+hint: did you mean `max_drift`?
+error[config]: unknown key `max_drift` at the top level
+  at [FOLDER]/watch.toml:1:1
+
+hint: `max_drift` belongs in `[watch]`; its full name is `watch.max_drift`
+error[config]: `watch.max_drift` must be a finite number of at least 0, or a table of names with such numbers, not `-0.1`
+  at [FOLDER]/watch.toml:2:13
+error[config]: `watch.max_drift` must be a finite number of at least 0, or a table of names with such numbers, not `nan`
+  at [FOLDER]/watch.toml:2:13
+error[config]: `watch.max_drift` must be a finite number of at least 0, or a table of names with such numbers, not `"5%"`
+  at [FOLDER]/watch.toml:2:13
+error[config]: `watch.max_drift` must be a finite number of at least 0, or a table of names with such numbers, not a table
+  at [FOLDER]/watch.toml:2:13
+error[config]: the evaluation measures no `los`
+  at [FOLDER]/watch.toml:2:13
+
+hint: did you mean `loss`?
+error[config]: `max_drift` does not name `calls`
+  at [FOLDER]/watch.toml:3:13
+error[config]: the evaluation measures no `speed`
+  at [FOLDER]/watch.toml:3:13
+
+hint: it measures `loss`, `perplexity`, `accuracy`, `calls`, `cost`
+error[config]: `watch.on_drift` must be one of `rollback`, `report`, not `"panic"`
+  at [FOLDER]/watch.toml:2:12
+error[config]: `watch.every` must be a time such as `90s`, `30m`, `1h` or `1d`, not `"1 hour"`
+  at [FOLDER]/watch.toml:2:9
+error[config]: unknown section `[gate]`
+  at [FOLDER]/watch.toml:1:2
+
+hint: the sections are `watch`
+"#]],
+    );
 }
 
 #[test]

@@ -116,8 +116,8 @@ fn breaking(errors: &[toml::de::Error]) -> Option<usize> {
     }
     errors.iter().find(|error| is_end(error.message()))?;
     errors.iter().position(|error| {
-        let message = error.message();
-        is_end(message) || message.contains("array") || message.contains("inline table")
+        let words = error.message();
+        is_end(words) || ["array", "inline table"].iter().any(|part| words.contains(part))
     })
 }
 
@@ -184,7 +184,7 @@ fn syntax_error(error: &toml::de::Error, text: &str) -> Error {
             boolean @ ("true" | "false") => boolean.to_owned(),
             _ => format!("\"{written}\""),
         };
-        return Error::config(format!("not valid TOML: `{written}` is no value"))
+        return Error::config(format!("not valid TOML: `{written}` is not a value"))
             .hint(format!("write `{right}`"));
     }
     if unquoted {

@@ -79,8 +79,10 @@ fn numbers(text: &str, wanted: usize) -> Result<Vec<f64>> {
             Ok(score) if score.is_finite() => found.push(score),
             _ => {
                 let shown: String = line.chars().take(60).collect();
-                return Err(Error::evaluation(format!("line {number} of the scorer is no number"))
-                    .because(format!("it is `{shown}`")));
+                return Err(Error::evaluation(format!(
+                    "line {number} of the scorer is not a number"
+                ))
+                .because(format!("it is `{shown}`")));
             }
         }
     }
@@ -97,6 +99,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::snapshots::each_says;
 
     fn ask(script: &str, count: usize) -> Result<Vec<f64>> {
         let command = ["sh", "-c", script].map(str::to_owned);
@@ -121,19 +124,41 @@ mod tests {
 
     #[test]
     fn whatever_else_it_does_is_an_error() {
-        let says = |script: &str, part: &str| {
-            let error = ask(script, 2).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
-        };
-        says("cat > /dev/null; echo 1", "1 numbers for 2 answers");
-        says("cat > /dev/null; echo 1; echo high", "line 2 of the scorer is no number");
-        says("cat > /dev/null; echo 1; echo nan", "line 2 of the scorer is no number");
-        says("exit 3", "the scorer failed");
-        let command = ["no-such-program".to_owned()];
-        let error = scores(&command, &[], Duration::from_secs(1)).unwrap_err().to_string();
-        assert!(error.contains("cannot start the scorer"), "{error}");
+        let scripts = [
+            "cat > /dev/null; echo 1",
+            "cat > /dev/null; echo 1; echo high",
+            "cat > /dev/null; echo 1; echo nan",
+            "cat > /dev/null; exit 3",
+        ];
+        let missing = ["no-such-program".to_owned()];
         let slow = ["sleep", "60"].map(str::to_owned);
-        let error = scores(&slow, &[], Duration::from_millis(200)).unwrap_err().to_string();
-        assert!(error.contains("took longer"), "{error}");
+        let errors = scripts.map(|script| ask(script, 2)).into_iter().chain([
+            scores(&missing, &[], Duration::from_secs(1)),
+            scores(&slow, &[], Duration::from_millis(200)),
+        ]);
+        each_says(
+            errors.map(|error| error.unwrap_err().to_string()),
+            snapbox::str![[r#"
+error[evaluation]: the scorer gave 1 numbers for 2 answers
+  at sh
+
+hint: one number a line, in the order of the records
+error[evaluation]: line 2 of the scorer is not a number
+  at sh
+  because it is `high`
+error[evaluation]: line 2 of the scorer is not a number
+  at sh
+  because it is `nan`
+error[evaluation]: the scorer failed (exit status: 3)
+  at sh
+error[evaluation]: cannot start the scorer
+  at no-such-program
+  because No such file or directory (os error 2)
+error[evaluation]: the scorer took longer than 0 s
+  at sleep
+
+hint: give it more with `timeout_seconds`
+"#]],
+        );
     }
 }

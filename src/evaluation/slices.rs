@@ -95,6 +95,7 @@ mod tests {
     use super::*;
     use crate::data::{Example, RecordId};
     use crate::files::Digest;
+    use crate::snapshots::says;
 
     fn case(fields: Value, tokens: usize) -> Case {
         let example = Example { tokens: vec![1; tokens], loss_mask: vec![true; tokens] };
@@ -133,13 +134,27 @@ mod tests {
         let found = slice(&by(&["fr", "de"]), &cases).unwrap();
         assert_eq!(found.of, [Some(0), None, None, None]);
         let other = SliceBy::Column { column: "lang".to_owned(), values: vec![] };
-        assert!(slice(&other, &cases).unwrap_err().to_string().contains("no record has"));
+        says(
+            slice(&other, &cases).unwrap_err(),
+            snapbox::str![[r#"
+error[evaluation]: no record has the column `lang`
+
+hint: columns are named as they stand in the records, e.g. `meta.lang`
+"#]],
+        );
     }
 
     #[test]
     fn a_column_of_identifiers_makes_no_slices() {
         let cases: Vec<Case> = (0..200).map(|id| case(json!({ "id": id }), 1)).collect();
         let by = SliceBy::Column { column: "id".to_owned(), values: vec![] };
-        assert!(slice(&by, &cases).unwrap_err().to_string().contains("200 different values"));
+        says(
+            slice(&by, &cases).unwrap_err(),
+            snapbox::str![[r#"
+error[evaluation]: the column `id` has 200 different values
+
+hint: slices are for at most 100; name some with `values`
+"#]],
+        );
     }
 }

@@ -25,13 +25,27 @@ pub fn parse_toml<T: DeserializeOwned>(text: &str, what: &str, path: &Path) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn what_is_wrong_is_told_with_line_and_column() {
         let read = |text: &str| parse_toml::<toml::Table>(text, "no list", Path::new("a.toml"));
-        let error = read("ä = 1\nb = [\n").unwrap_err().to_string();
-        assert!(error.starts_with("error[file]: no list\n  at a.toml:2:"), "{error}");
-        let error = read("é = \"ä\" x = 1\n").unwrap_err().to_string();
-        assert!(error.contains("a.toml:1:9"), "columns are characters: {error}");
+        says(
+            read("ä = 1\nb = [\n").unwrap_err(),
+            snapbox::str![[r#"
+error[file]: no list
+  at a.toml:2:6
+  because unclosed array, expected `]`
+"#]],
+        );
+        // Columns are characters.
+        says(
+            read("é = \"ä\" x = 1\n").unwrap_err(),
+            snapbox::str![[r#"
+error[file]: no list
+  at a.toml:1:9
+  because unexpected key or value, expected newline, `#`
+"#]],
+        );
     }
 }

@@ -7,6 +7,7 @@ use super::super::{Test, TestKind};
 use super::*;
 use crate::artifact::keys::tests::known_key;
 use crate::artifact::signature::attestations_of;
+use crate::snapshots::says;
 use crate::verify::{self, verify};
 
 /// A signed model, and a report about it.
@@ -188,6 +189,12 @@ fn verdicts_count_for_exactly_these_files_by_someone_with_the_role() {
     fs::remove_file(fixture.model().join("more.txt")).unwrap();
     fs::write(fixture.model().join("config.json"), "{ }").unwrap();
     assert!(of(&trust("")).is_empty());
-    let error = attest(&passed, &fixture.model(), &known_key()).unwrap_err().to_string();
-    assert!(error.contains("changed while it was evaluated"), "{error}");
+    let error = attest(&passed, &fixture.model(), &known_key()).unwrap_err();
+    says(
+        error,
+        snapbox::str![[r#"
+error[file-changed]: the model was changed while it was evaluated
+  at [FOLDER]/model
+"#]],
+    );
 }

@@ -140,7 +140,7 @@ impl MetricLimits {
         limits.max_regression = regression(entry, kind, limits.direction)?;
         let relative = limits.max_regression.is_finite();
         if !relative && limits.min.is_none() && limits.max.is_none() && !more {
-            let error = Error::config("this demands nothing: `max_regression` has no end")
+            let error = Error::config("the entry sets no limit: `max_regression` is `inf`")
                 .hint("give `min` or `max`, or remove the entry");
             return Err((error, entry.place("max_regression")));
         }
@@ -160,9 +160,9 @@ fn bound(entry: &Values, name: &str, idle: f64, far: f64) -> Placed<Option<f64>>
     // Both ends are looked at from the side of the limit.
     let side = if idle <= far { 1.0 } else { -1.0 };
     let what = if (number - idle) * side <= 0.0 {
-        format!("`{name} = {number}` can never matter: the metric always keeps to it")
+        format!("`{name} = {number}` can never matter: every value of the metric is within it")
     } else if (number - far) * side > 0.0 {
-        format!("`{name} = {number}` can never be kept: the metric does not get there")
+        format!("`{name} = {number}` can never be met: no value of the metric is within it")
     } else {
         return Ok(Some(number));
     };
@@ -177,7 +177,7 @@ fn regression(entry: &Values, kind: MetricKind, direction: Direction) -> Placed<
     } else if positive && direction == Direction::Higher && allowed >= 1.0 {
         "can never matter: a number that cannot be negative never loses more than all"
     } else if positive && direction == Direction::Lower && allowed < -1.0 {
-        "can never be kept: a number that cannot be negative never gets better by more than all"
+        "can never be met: a number that cannot be negative never improves by more than all"
     } else {
         return Ok(allowed);
     };

@@ -3,6 +3,7 @@
 use super::super::policy_keys;
 use super::*;
 use crate::document::Document;
+use crate::snapshots::each_says;
 
 /// Reads the limits of an entry of a policy.
 fn read(text: &str, kind: MetricKind, samples: u64) -> crate::error::Result<MetricLimits> {
@@ -57,29 +58,71 @@ fn limits_mean_what_is_written_and_the_usual_where_nothing_is() {
 #[test]
 fn what_can_never_matter_or_never_be_kept_is_a_mistake() {
     use MetricKind::{Free, Loss, Perplexity, Share};
-    for (text, kind, part) in [
-        ("min = 0", Loss, "can never matter"),
-        ("min = -1.0", Share, "can never matter"),
-        ("max = 1", Share, "can never matter"),
-        ("min = 1.0", Perplexity, "can never matter"),
-        ("min = 1.5", Share, "can never be kept"),
-        ("max = 0.5", Perplexity, "can never be kept"),
-        ("max = -2", Loss, "can never be kept"),
-        ("min = 0.9\nmax = 0.5", Share, "nothing can pass"),
-        ("min = nan", Free, "must be a finite number"),
-        ("max = inf", Loss, "must be a finite number"),
-        ("max_regression = nan", Loss, "must be a number, or `inf`"),
-        ("max_regression = 1.0", Share, "can never matter"),
-        ("max_regression = -1.5", Loss, "can never be kept"),
-        ("max_regression = inf", Loss, "demands nothing"),
-        ("direction = \"up\"", Free, "not `\"up\"`"),
-        ("max_regression = inf\nmax = 3\nsignificant = true", Loss, "means nothing without"),
-    ] {
-        let error = read(text, kind, 10).unwrap_err();
-        assert!(error.what.contains(part), "{text}: {error}");
-    }
-    let error = read("significant = true", Loss, 0).unwrap_err();
-    assert!(error.what.contains("`bootstrap = 0`"), "{error}");
+    let errors = [
+        ("min = 0", Loss),
+        ("min = -1.0", Share),
+        ("max = 1", Share),
+        ("min = 1.0", Perplexity),
+        ("min = 1.5", Share),
+        ("max = 0.5", Perplexity),
+        ("max = -2", Loss),
+        ("min = 0.9\nmax = 0.5", Share),
+        ("min = nan", Free),
+        ("max = inf", Loss),
+        ("max_regression = nan", Loss),
+        ("max_regression = 1.0", Share),
+        ("max_regression = -1.5", Loss),
+        ("max_regression = inf", Loss),
+        ("direction = \"up\"", Free),
+        ("max_regression = inf\nmax = 3\nsignificant = true", Loss),
+    ];
+    let errors = errors.map(|(text, kind)| read(text, kind, 10)).into_iter();
+    let errors = errors.chain([read("significant = true", Loss, 0)]);
+    each_says(
+        errors.map(|error| error.unwrap_err().to_string()),
+        snapbox::str![[r#"
+error[config]: `min = 0` can never matter: every value of the metric is within it
+  at gate.toml:5:7
+error[config]: `min = -1` can never matter: every value of the metric is within it
+  at gate.toml:5:7
+error[config]: `max = 1` can never matter: every value of the metric is within it
+  at gate.toml:5:7
+error[config]: `min = 1` can never matter: every value of the metric is within it
+  at gate.toml:5:7
+error[config]: `min = 1.5` can never be met: no value of the metric is within it
+  at gate.toml:5:7
+error[config]: `max = 0.5` can never be met: no value of the metric is within it
+  at gate.toml:5:7
+error[config]: `max = -2` can never be met: no value of the metric is within it
+  at gate.toml:5:7
+error[config]: `max` is below `min`: nothing can pass
+  at gate.toml:6:7
+error[config]: `metric.0.min` must be a finite number, not `nan`
+  at gate.toml:5:7
+error[config]: `metric.0.max` must be a finite number, not `inf`
+  at gate.toml:5:7
+error[config]: `metric.0.max_regression` must be a number, or `inf`, not `nan`
+  at gate.toml:5:18
+error[config]: `max_regression = 1` can never matter: a number that cannot be negative never loses more than all
+  at gate.toml:5:18
+
+hint: 0.05 allows 5 % of the baseline
+error[config]: `max_regression = -1.5` can never be met: a number that cannot be negative never improves by more than all
+  at gate.toml:5:18
+
+hint: 0.05 allows 5 % of the baseline
+error[config]: the entry sets no limit: `max_regression` is `inf`
+  at gate.toml:5:18
+
+hint: give `min` or `max`, or remove the entry
+error[config]: `metric.0.direction` must be one of `lower`, `higher`, not `"up"`
+  at gate.toml:5:13
+error[config]: `significant` means nothing without a finite `max_regression`
+  at gate.toml:7:15
+error[config]: `significant` needs intervals, and the suite has `bootstrap = 0`
+  at gate.toml:5:15
+"#]],
+    );
     // For a number that may be anything, all of them can matter.
     for text in ["min = 0", "max = 0", "max_regression = 3.0", "max_regression = -3.0"] {
         read(text, Free, 0).unwrap();

@@ -173,6 +173,7 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     fn performance(speed: f64, first: Option<f64>, memory: u64, device: &str) -> Performance {
         Performance {
@@ -239,7 +240,13 @@ mod tests {
             offline: true,
         };
         let expected: Evaluation = super::super::fixture::evaluation(&[], &[]);
-        let error = meter.measure("m", &expected).unwrap_err().to_string();
-        assert!(error.contains("cannot measure") && error.contains("/nonexistent"), "{error}");
+        says(
+            meter.measure("m", &expected).unwrap_err(),
+            snapbox::str![[r#"
+error[file]: cannot measure how fast the model is
+  at /nonexistent/firebrand
+  because No such file or directory (os error 2)
+"#]],
+        );
     }
 }

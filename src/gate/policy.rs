@@ -149,7 +149,7 @@ fn metrics(document: &Document, suite: &Suite, findings: &mut Findings) -> Vec<M
         let Some(limits) = findings.take(limits) else { continue };
         let name = entry.text("name");
         if metrics.iter().any(|known| known.name == name) {
-            let what = format!("the metric `{name}` stands here twice");
+            let what = format!("the metric `{name}` appears twice");
             findings.report((Error::config(what), entry.place("name")));
         }
         metrics.push(MetricRule { name, limits, line: document.line(entry.table_place()) });

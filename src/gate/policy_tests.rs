@@ -3,6 +3,7 @@
 use super::super::fixture::Folder;
 use super::super::{Check, Direction, Measure};
 use super::*;
+use crate::snapshots::each_says;
 
 #[test]
 fn the_least_demands_every_metric_and_the_whole_checklist() {
@@ -78,85 +79,156 @@ fn mistakes_are_told_with_their_place() {
     let checks = |text: &str| format!("[eval]\nSUITE\n[checks]\n{text}\n");
     let speed = |text: &str| format!("[eval]\nSUITE\n[performance]\n{text}\n");
     let cases = [
-        ("[eval]\nSUITE\n[cheks]\n".to_owned(), "cheks", 3),
-        (metric("nam = \"loss\""), "nam", 4),
-        (metric("name = \"los\""), "no metric `los`", 4),
-        (metric("name = \"loss\"\nmin = 0.0"), "can never matter", 5),
-        (metric("name = \"loss\"\nmax_regresion = 0.1"), "max_regresion", 5),
-        (metric("name = \"loss\"\n[[metric]]\nname = \"loss\""), "stands here twice", 6),
-        (metric("name = \"loss\"\nmax_regression = inf"), "demands nothing", 5),
-        (slice("by = \"lan\"\nmetric = \"loss\""), "no slice by `lan`", 4),
-        (slice("by = \"lang\"\nvalues = [\"de\"]\nmetric = \"loss\""), "no slice `de`", 5),
-        (slice("by = \"lang\"\nmetric = \"quality\""), "no metric `quality`", 5),
-        (
-            slice("by = \"lang\"\nmetric = \"loss\"\nmin_records = 0"),
-            "must be an integer from 1",
-            6,
-        ),
-        (slice("by = \"lang\"\nmetric = \"loss\"\nmax_gap = -0.1"), "of at least 0", 6),
-        (slice("by = \"lang\"\nmetric = \"form\"\nmax_gap = 1.0"), "can never matter", 6),
-        (
-            slice("by = \"lang\"\nmetric = \"loss\"\n[[slice]]\nby = \"lang\"\nmetric = \"loss\""),
-            "twice",
-            7,
-        ),
-        (speed("metrics = [\"speed\"]"), "must be one of `tokens_per_second`", 4),
-        (speed("metrics = []"), "at least one of", 4),
-        (speed("repeats = 0"), "from 1 to 100", 4),
-        (speed("max_regression = 1.0"), "never loses more than all", 4),
-        (speed("max_regression = nan"), "must be a finite number", 4),
-        (
-            "[eval]\nPLAIN\n[performance]\nmetrics = [\"first_token_seconds\"]\n".to_owned(),
-            "no first token",
-            4,
-        ),
-        (
-            "[eval]\nPLAIN\n[[metric]]\nname = \"loss\"\nsignificant = true\n".to_owned(),
-            "`bootstrap = 0`",
-            5,
-        ),
-        ("[eval]\nPLAIN\n[checks]\nmin_valid = 0.5\n".to_owned(), "no task of the kind", 4),
-        ("[eval]\nPLAIN\n[checks]\noutput_schema = true\n".to_owned(), "no task of the kind", 4),
-        (checks("min_valid = 1.5"), "above 0 and at most 1", 4),
-        (checks("min_valid = 0.0"), "above 0 and at most 1", 4),
-        (checks("ngram = 2"), "from 4 to 100", 4),
-        (checks("ngram_share = 1.0"), "of at least 0 and below 1", 4),
-        (checks("max_overlap = 1.0"), "of at least 0 and below 1", 4),
-        (checks("missing_training_data = \"ignore\""), "not `\"ignore\"`", 4),
-        (
-            checks("output_schema = false\nmin_valid = 0.5"),
-            "when `checks.output_schema` is `false`",
-            5,
-        ),
-        (
-            checks("evaluation_apart = false\nngram = 9"),
-            "when `checks.evaluation_apart` is `false`",
-            5,
-        ),
-        (
-            checks("tokenizer = false\nallow_tokenizer_change = true"),
-            "when `checks.tokenizer` is `false`",
-            5,
-        ),
-        (
-            checks("model_pinned = false\ndata_pinned = false\nrequire_approved = true"),
-            "without `model_pinned` or `data_pinned`",
-            6,
-        ),
-        ("[eval]\nsuite = \"nowhere.toml\"\n".to_owned(), "nowhere.toml`\n", 2),
+        "[eval]\nSUITE\n[cheks]\n".to_owned(),
+        metric("nam = \"loss\""),
+        metric("name = \"los\""),
+        metric("name = \"loss\"\nmin = 0.0"),
+        metric("name = \"loss\"\nmax_regresion = 0.1"),
+        metric("name = \"loss\"\n[[metric]]\nname = \"loss\""),
+        metric("name = \"loss\"\nmax_regression = inf"),
+        slice("by = \"lan\"\nmetric = \"loss\""),
+        slice("by = \"lang\"\nvalues = [\"de\"]\nmetric = \"loss\""),
+        slice("by = \"lang\"\nmetric = \"quality\""),
+        slice("by = \"lang\"\nmetric = \"loss\"\nmin_records = 0"),
+        slice("by = \"lang\"\nmetric = \"loss\"\nmax_gap = -0.1"),
+        slice("by = \"lang\"\nmetric = \"form\"\nmax_gap = 1.0"),
+        slice("by = \"lang\"\nmetric = \"loss\"\n[[slice]]\nby = \"lang\"\nmetric = \"loss\""),
+        speed("metrics = [\"speed\"]"),
+        speed("metrics = []"),
+        speed("repeats = 0"),
+        speed("max_regression = 1.0"),
+        speed("max_regression = nan"),
+        "[eval]\nPLAIN\n[performance]\nmetrics = [\"first_token_seconds\"]\n".to_owned(),
+        "[eval]\nPLAIN\n[[metric]]\nname = \"loss\"\nsignificant = true\n".to_owned(),
+        "[eval]\nPLAIN\n[checks]\nmin_valid = 0.5\n".to_owned(),
+        "[eval]\nPLAIN\n[checks]\noutput_schema = true\n".to_owned(),
+        checks("min_valid = 1.5"),
+        checks("min_valid = 0.0"),
+        checks("ngram = 2"),
+        checks("ngram_share = 1.0"),
+        checks("max_overlap = 1.0"),
+        checks("missing_training_data = \"ignore\""),
+        checks("output_schema = false\nmin_valid = 0.5"),
+        checks("evaluation_apart = false\nngram = 9"),
+        checks("tokenizer = false\nallow_tokenizer_change = true"),
+        checks("model_pinned = false\ndata_pinned = false\nrequire_approved = true"),
+        "[eval]\nsuite = \"nowhere.toml\"\n".to_owned(),
+        metric("name = \"perplexit\""),
     ];
     let folder = Folder::new();
-    for (text, part, line) in cases {
-        let shown = folder.policy(&text).unwrap_err().to_string();
-        assert!(shown.contains(part), "{text}\n{shown}");
-        assert!(shown.contains(&format!("gate.toml:{line}:")), "{text}\n{shown}");
-    }
-    let shown = folder.policy(&metric("name = \"perplexit\"")).unwrap_err().to_string();
-    assert!(shown.contains("did you mean `perplexity`?"), "{shown}");
+    let mut errors = Vec::from(cases.map(|text| folder.policy(&text).unwrap_err().to_string()));
     // A mistake in the suite is told as one of the suite.
     folder.write("plain.toml", "[data]\npath = \"d\"\nfromat = \"text\"\n");
-    let shown = folder.policy("[eval]\nPLAIN\n").unwrap_err().to_string();
-    assert!(shown.contains("plain.toml:3:"), "{shown}");
+    errors.push(folder.policy("[eval]\nPLAIN\n").unwrap_err().to_string());
+    each_says(
+        errors,
+        snapbox::str![[r#"
+error[config]: unknown section `[cheks]`
+  at [FOLDER]/gate.toml:3:2
+
+hint: did you mean `[checks]`?
+error[config]: unknown key `nam` in `[[metric]]`
+  at [FOLDER]/gate.toml:4:1
+
+hint: did you mean `name`?
+error[config]: there is no metric `los`
+  at [FOLDER]/gate.toml:4:8
+
+hint: did you mean `loss`?
+error[config]: `min = 0` can never matter: every value of the metric is within it
+  at [FOLDER]/gate.toml:5:7
+error[config]: unknown key `max_regresion` in `[[metric]]`
+  at [FOLDER]/gate.toml:5:1
+
+hint: did you mean `max_regression`?
+error[config]: the metric `loss` appears twice
+  at [FOLDER]/gate.toml:6:8
+error[config]: the entry sets no limit: `max_regression` is `inf`
+  at [FOLDER]/gate.toml:5:18
+
+hint: give `min` or `max`, or remove the entry
+error[config]: there is no slice by `lan`
+  at [FOLDER]/gate.toml:4:6
+
+hint: did you mean `lang`?
+error[config]: there is no slice `de`
+  at [FOLDER]/gate.toml:5:10
+
+hint: there are `en`, `fr`
+error[config]: there is no metric `quality`
+  at [FOLDER]/gate.toml:5:10
+
+hint: there are `loss`, `perplexity`, `accuracy`, `form`, `ours`
+error[config]: `slice.0.min_records` must be an integer from 1 to 1000000000, not `0`
+  at [FOLDER]/gate.toml:6:15
+error[config]: `slice.0.max_gap` must be a finite number of at least 0, not `-0.1`
+  at [FOLDER]/gate.toml:6:11
+error[config]: `max_gap = 1` can never matter: no share is below 0
+  at [FOLDER]/gate.toml:6:11
+error[config]: slices by `lang` have limits for `loss` twice
+  at [FOLDER]/gate.toml:7:6
+error[config]: `performance.metrics.0` must be one of `tokens_per_second`, `first_token_seconds`, `memory`, not `"speed"`
+  at [FOLDER]/gate.toml:4:12
+error[config]: `performance.metrics` must be an array of at least one of `tokens_per_second`, `first_token_seconds`, `memory`, not an empty array
+  at [FOLDER]/gate.toml:4:11
+error[config]: `performance.repeats` must be an integer from 1 to 100, not `0`
+  at [FOLDER]/gate.toml:4:11
+error[config]: `max_regression = 1` can never matter for `tokens_per_second`, which never loses more than all
+  at [FOLDER]/gate.toml:4:18
+error[config]: `performance.max_regression` must be a finite number, not `nan`
+  at [FOLDER]/gate.toml:4:18
+error[config]: the suite has no task, so there is no first token to wait for
+  at [FOLDER]/gate.toml:4:11
+error[config]: `significant` needs intervals, and the suite has `bootstrap = 0`
+  at [FOLDER]/gate.toml:5:15
+error[config]: the suite has no task of the kind `json_schema`
+  at [FOLDER]/gate.toml:4:13
+
+hint: add one to the suite, or remove this line
+error[config]: the suite has no task of the kind `json_schema`
+  at [FOLDER]/gate.toml:4:17
+
+hint: add one to the suite, or remove this line
+error[config]: `checks.min_valid` must be a number above 0 and at most 1, not `1.5`
+  at [FOLDER]/gate.toml:4:13
+error[config]: `checks.min_valid` must be a number above 0 and at most 1, not `0.0`
+  at [FOLDER]/gate.toml:4:13
+error[config]: `checks.ngram` must be an integer from 4 to 100, not `2`
+  at [FOLDER]/gate.toml:4:9
+error[config]: `checks.ngram_share` must be a number of at least 0 and below 1, not `1.0`
+  at [FOLDER]/gate.toml:4:15
+error[config]: `checks.max_overlap` must be a number of at least 0 and below 1, not `1.0`
+  at [FOLDER]/gate.toml:4:15
+error[config]: `checks.missing_training_data` must be one of `undecided`, `allow`, not `"ignore"`
+  at [FOLDER]/gate.toml:4:25
+error[config]: `checks.min_valid` means nothing when `checks.output_schema` is `false`
+  at [FOLDER]/gate.toml:5:13
+
+hint: remove it, or set `output_schema` to `true`
+error[config]: `checks.ngram` means nothing when `checks.evaluation_apart` is `false`
+  at [FOLDER]/gate.toml:5:9
+
+hint: remove it, or set `evaluation_apart` to `true`
+error[config]: `checks.allow_tokenizer_change` means nothing when `checks.tokenizer` is `false`
+  at [FOLDER]/gate.toml:5:26
+
+hint: remove it, or set `tokenizer` to `true`
+error[config]: `require_approved` means nothing without `model_pinned` or `data_pinned`
+  at [FOLDER]/gate.toml:6:20
+error[config]: there is no suite `[FOLDER]/nowhere.toml`
+  at [FOLDER]/gate.toml:2:9
+
+hint: paths in a policy are relative to the folder that it lies in
+error[config]: there is no metric `perplexit`
+  at [FOLDER]/gate.toml:4:8
+
+hint: did you mean `perplexity`?
+error[config]: unknown key `fromat` in `[data]`
+  at [FOLDER]/plain.toml:3:1
+
+hint: did you mean `format`?
+"#]],
+    );
 }
 
 /// No key is accepted and ignored.

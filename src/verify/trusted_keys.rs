@@ -77,7 +77,7 @@ impl KeyLimits {
         let stated = finished.map(|time| (time, "the lineage ends on"));
         for (time, what) in [Some((now, "it is now")), stated].into_iter().flatten() {
             if let Some(start) = self.not_before.filter(|start| time < *start) {
-                return Some(format!("counts from {start} on, and {what} {time:.0}"));
+                return Some(format!("is valid from {start} on, and {what} {time:.0}"));
             }
             if let Some(end) = self.not_after.filter(|end| time > *end) {
                 return Some(format!("expired on {end}, and {what} {time:.0}"));

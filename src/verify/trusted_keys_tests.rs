@@ -1,6 +1,9 @@
 //! Tests of `trusted-keys.toml`: what it allows, what it takes away, and its mistakes.
 
+use snapbox::data::Inline;
+
 use super::*;
+use crate::snapshots::says;
 use crate::verify::{KeyLimits, Role, TRUSTED_KEYS_FILE};
 
 fn home() -> tempfile::TempDir {
@@ -25,11 +28,11 @@ fn report(text: &str) -> Report {
 }
 
 #[track_caller]
-fn untrusted(text: &str, why: &str) {
+fn untrusted(text: &str, detail: Inline) {
     let report = report(text);
     assert_eq!(report.verdict, Verdict::Untrusted, "{report:#?}");
     let key = report.checks.iter().find(|finding| finding.check == Check::Key).unwrap();
-    assert!(key.detail.contains(why), "{}", key.detail);
+    says(&key.detail, detail);
     assert_eq!(verdict_of(&report, Check::Signature), CheckVerdict::Pass, "it is still checked");
     assert_eq!(report.signer.unwrap().key_file, None);
 }
@@ -42,25 +45,55 @@ fn trusted(text: &str) {
 
 #[test]
 fn a_revoked_key_is_untrusted_with_the_reason() {
-    untrusted("revoked = true\nreason = \"laptop stolen\"\n", "was revoked: laptop stolen");
-    untrusted("revoked = true\n", "was revoked: no reason is given");
+    untrusted(
+        "revoked = true\nreason = \"laptop stolen\"\n",
+        snapbox::str![
+            "the key [SHA256] ([FOLDER]/trusted-keys/one.pem) was revoked: laptop stolen"
+        ],
+    );
+    untrusted(
+        "revoked = true\n",
+        snapbox::str![
+            "the key [SHA256] ([FOLDER]/trusted-keys/one.pem) was revoked: no reason is given"
+        ],
+    );
     trusted("revoked = false\n");
 }
 
 #[test]
 fn a_key_with_another_role_is_untrusted() {
-    untrusted("roles = [\"gate\", \"promote\"]\n", "role `gate` and `promote`, and `train` is");
+    untrusted(
+        "roles = [\"gate\", \"promote\"]\n",
+        snapbox::str![
+            "the key [SHA256] ([FOLDER]/trusted-keys/one.pem) has the role `gate` and `promote`, and `train` is needed"
+        ],
+    );
     trusted("roles = [\"promote\", \"train\"]\n");
     trusted("");
 }
 
 #[test]
 fn a_key_counts_only_in_its_time() {
-    untrusted("not_after = \"2026-04-30T00:00:00Z\"\n", "expired on 2026-04-30T00:00:00Z, and it");
-    untrusted("not_before = \"2026-05-02T00:00:00Z\"\n", "counts from 2026-05-02T00:00:00Z on");
+    untrusted(
+        "not_after = \"2026-04-30T00:00:00Z\"\n",
+        snapbox::str![
+            "the key [SHA256] ([FOLDER]/trusted-keys/one.pem) expired on 2026-04-30T00:00:00Z, and it is now 2026-05-01T12:00:00Z"
+        ],
+    );
+    untrusted(
+        "not_before = \"2026-05-02T00:00:00Z\"\n",
+        snapbox::str![
+            "the key [SHA256] ([FOLDER]/trusted-keys/one.pem) is valid from 2026-05-02T00:00:00Z on, and it is now 2026-05-01T12:00:00Z"
+        ],
+    );
     trusted("not_before = \"2025-01-01T00:00:00+01:00\"\nnot_after = \"2027-01-01T00:00:00Z\"\n");
     // TOML's own times, too.
-    untrusted("not_after = 2026-04-30T00:00:00Z\n", "expired on 2026-04-30T00:00:00Z");
+    untrusted(
+        "not_after = 2026-04-30T00:00:00Z\n",
+        snapbox::str![
+            "the key [SHA256] ([FOLDER]/trusted-keys/one.pem) expired on 2026-04-30T00:00:00Z, and it is now 2026-05-01T12:00:00Z"
+        ],
+    );
 }
 
 #[test]
@@ -70,7 +103,12 @@ fn what_the_lineage_says_of_the_time_can_only_take_trust_away() {
     let limits = KeyLimits { not_before: Some(later), ..KeyLimits::default() };
     let now = later + jiff::SignedDuration::from_hours(1);
     let why = limits.objection(Some(Role::Train), now, Some(finished)).unwrap();
-    assert!(why.contains("the lineage ends on"), "{why}");
+    says(
+        why,
+        snapbox::str![
+            "is valid from 2026-10-20T11:02:07Z on, and the lineage ends on 2026-10-20T10:02:07Z"
+        ],
+    );
     assert_eq!(limits.objection(Some(Role::Train), now, None), None);
 
     // The whole way: the lineage of the fixture ends before the key counts.

@@ -612,7 +612,7 @@ fn what_cannot_be_decided_is_neither_well_nor_drift() {
         &json!({"calls": 1.0}),
     );
     promote(&run, "one");
-    undecided(&["--once"], "share no number");
+    undecided(&["--once"], "have no metric in common");
     pass(&run, "one");
     promote(&run, "one");
     run.succeeds(&watch(&["--once"]));

@@ -5,6 +5,7 @@
 //! asked before each call. That needs no rights and no tools, and works on every system.
 
 use snapbox::str;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -208,7 +209,7 @@ impl Scene {
     }
 
     /// Lets the run meet a fault at each of these calls, then go on in peace.
-    fn meet(&self, fault: &str, which: impl Fn(&str) -> bool, check: impl Fn(&Ended, &str)) {
+    fn meet(&self, fault: &str, which: impl Fn(&str) -> bool, mut check: impl FnMut(&Ended, &str)) {
         let mut met = 0;
         for (at, call) in self.calls.iter().enumerate() {
             if !which(call) {
@@ -241,15 +242,28 @@ fn a_kill_at_every_call_changes_no_byte() {
     );
 }
 
+const IO_ERROR: &str = "Input/output error (os error 5)";
+const MAKE_ROOM: &str = "hint: make room; `checkpoint.on_disk_full";
+
+/// What was said, without places and numbers of steps.
+fn kinds_of_lines(said: &str) -> Vec<String> {
+    let step = regex::Regex::new(r"\bstep [0-9]+").unwrap();
+    let kinds = ["error[", "warning: ", "  because ", "hint: "];
+    let lines = said.lines().filter(|line| kinds.iter().any(|begin| line.starts_with(begin)));
+    lines.map(|line| step.replace(line, "step N").into_owned()).collect()
+}
+
 #[test]
 fn a_bad_place_on_the_disk_is_said_and_changes_no_byte() {
     let scene = Scene::new(&[]);
+    let mut lines = BTreeSet::new();
     scene.meet(
         "broken",
         |_| true,
         |ended, call| {
-            let told = ended.said.contains("Input/output error");
+            let told = ended.said.lines().any(|line| line.ends_with(IO_ERROR));
             assert!(told, "nothing is said of {call}: {}", ended.said);
+            lines.extend(kinds_of_lines(&ended.said));
             // What is not needed to go on is a warning, everything else ends the run.
             let after_the_commit = ["LATEST", "history.jsonl", ".trash-", "report.html"];
             let warned = after_the_commit.iter().any(|part| call.contains(part))
@@ -257,6 +271,29 @@ fn a_bad_place_on_the_disk_is_said_and_changes_no_byte() {
             let ends: &[Option<i32>] = if warned { &[Some(0), Some(2)] } else { &[Some(2)] };
             assert!(ends.contains(&ended.code), "{call}: {:?} {}", ended.code, ended.said);
         },
+    );
+    says(
+        Vec::from_iter(lines).join("\n"),
+        str![[r#"
+  because Input/output error (os error 5)
+error[file]: cannot make the folder
+error[file]: cannot open the metrics
+error[file]: cannot rename into place
+error[file]: cannot sync the folder
+error[file]: cannot write the file
+error[file]: cannot write the history
+error[file]: cannot write the metrics
+hint: step N is saved; the run continues from there
+warning: after saving step N: cannot remove the folder: Input/output error (os error 5)
+warning: after saving step N: cannot rename into place: Input/output error (os error 5)
+warning: after saving step N: cannot sync the folder: Input/output error (os error 5)
+warning: after saving step N: cannot write the file: Input/output error (os error 5)
+warning: after saving step N: cannot write the history: Input/output error (os error 5)
+warning: cannot write the history: Input/output error (os error 5)
+warning: there is no page about the run: cannot rename into place: Input/output error (os error 5)
+warning: there is no page about the run: cannot sync the folder: Input/output error (os error 5)
+warning: there is no page about the run: cannot write the file: Input/output error (os error 5)
+"#]],
     );
 }
 
@@ -269,13 +306,28 @@ fn a_full_disk_ends_the_run_with_what_was_saved_and_leaves_nothing_half_written(
         let number: usize = call.split(' ').nth(1).unwrap().parse().unwrap();
         number < last && !call.contains(" Sync") && !call.contains(" Remove")
     };
+    let mut lines = BTreeSet::new();
     scene.meet("full", which, |ended, call| {
         assert_eq!(ended.code, Some(2), "{call}: {}", ended.said);
         if call.contains(".tmp-step-") {
-            assert!(ended.said.contains("`checkpoint.on_disk_full"), "{call}: {}", ended.said);
+            let told = ended.said.lines().any(|line| line.starts_with(MAKE_ROOM));
+            assert!(told, "nothing is said of {call}: {}", ended.said);
+            lines.extend(kinds_of_lines(&ended.said));
             assert!(tidy(run), "{call} has left something");
         }
     });
+    says(
+        Vec::from_iter(lines).join("\n"),
+        str![[r#"
+  because no storage space
+error[disk-full]: cannot make the folder
+error[disk-full]: cannot write the metrics
+hint: make room; `checkpoint.on_disk_full = "wait"` or `"continue"` would not stop
+hint: step N is saved; the run continues from there
+warning: cannot write the history: no storage space
+warning: cannot write the metrics, tried again each step
+"#]],
+    );
 }
 
 #[test]
@@ -371,25 +423,29 @@ fn saves_that_take_longer_than_steps_change_no_byte() {
     let ended = train_under(&scene.run, "slow", 0, &more);
     assert_eq!(ended.code, Some(0), "{}", ended.said);
     assert_eq!(end(&scene.run), scene.expected);
-    assert!(ended.said.contains("checkpoint stall: "), "{}", ended.said);
+    let stall = ended.said.lines().find(|line| line.starts_with("checkpoint stall: "));
+    says(stall.unwrap(), str!["checkpoint stall: [TIME] in 4 saves, [N] % of [TIME]"]);
 }
 
 #[test]
 fn a_thread_that_breaks_down_while_it_saves_ends_the_run() {
     let scene = Scene::new(&[]);
     let in_the_first = |call: &String| call.contains(".tmp-step-00000002") && call.contains("Sync");
+    let mut lines = BTreeSet::new();
     for at in scene.calls.iter().enumerate().filter(|(_, call)| in_the_first(call)).map(|c| c.0) {
         scene.begin_anew();
         let ended = train_under(&scene.run, "panic", at, &[]);
         assert_eq!(ended.code, Some(2), "{}", ended.said);
-        assert!(
-            ended.said.contains("the thread that saves checkpoints has failed"),
-            "{}",
-            ended.said
-        );
+        lines.extend(kinds_of_lines(&ended.said));
         assert_eq!(train_under(&scene.run, "none", 0, &[]).code, Some(0));
         assert_eq!(end(&scene.run), scene.expected);
     }
+    says(
+        Vec::from_iter(lines).join("\n"),
+        str![[r#"
+error[checkpoint]: the thread that saves checkpoints has failed
+"#]],
+    );
 }
 
 /// The last save of a run is made on its own thread, and so is the result; an extension begins with

@@ -1,6 +1,6 @@
 //! What is said of records of which a part does not reach the model: whole commands.
 
-use crate::common::{Run, says};
+use crate::common::{Run, each_says, says};
 use serde_json::{Value, json};
 use snapbox::str;
 
@@ -192,10 +192,16 @@ fn questions_and_answers_of_a_chat_model_are_said_to_be_plain_text() {
 #[test]
 fn where_nothing_is_left_the_record_that_cannot_be_used_is_named_with_its_reason() {
     let run = folder(&[json!({"messages": [{"role": "robot", "content": "Is it wet?"}]})]);
-    for command in [&["data", "tiny.toml", "--count"][..], &["data", "tiny.toml", "--digest"]] {
-        let set = ["--set", "data.max_bad_rows=1"];
-        let stderr = run.fails(2, &[command, &set[..]].concat());
-        assert!(stderr.contains("holds no example with target tokens"), "{stderr}");
-        assert!(stderr.contains("data.jsonl:1") && stderr.contains("`robot`"), "{stderr}");
-    }
+    let errors = ["--count", "--digest"]
+        .map(|what| run.fails(2, &["data", "tiny.toml", what, "--set", "data.max_bad_rows=1"]));
+    each_says(
+        errors,
+        str![[r#"
+error[data]: the training data holds no example with target tokens
+  at data.jsonl:1:1
+  because 1 records were read
+  because 1 of them cannot be used, first data.jsonl:1: message 1 has the role `robot`
+
+"#]],
+    );
 }

@@ -586,9 +586,32 @@ fn an_encrypted_key_signs_with_its_password() {
     assert_eq!(with_password(&run, "open sesame", &sign).0, Some(0));
     run.succeeds(&["verify", "model", "--key", "locked.pub.pem"]);
     let before = run.read("model/model.sig");
-    for (password, part) in [("open", "the password is wrong"), ("", "the password is empty")] {
+    for (password, message) in [
+        (
+            "open",
+            str![[r#"
+error[key]: the password is wrong, or the key is damaged
+  at locked.pem
+
+hint: the key is named by `output.signing_key` or an option
+
+"#]],
+        ),
+        (
+            "",
+            str![[r#"
+error[key]: the password is empty
+  at locked.pem
+  because `FIREBRAND_KEY_PASSWORD` is empty
+
+hint: the key is named by `output.signing_key` or an option
+
+"#]],
+        ),
+    ] {
         let (code, stderr) = with_password(&run, password, &sign);
-        assert!(code == Some(2) && stderr.contains(part), "{stderr}");
+        assert_eq!(code, Some(2));
+        says(stderr, message);
     }
     assert_eq!(run.read("model/model.sig"), before);
     let (code, _) = with_password(&run, "", &["keygen", "other.pem", "--encrypt"]);
@@ -602,7 +625,16 @@ fn an_encrypted_key_signs_with_its_password() {
     let other = ["train", "lora.toml", "--set", "output.signing_key=locked.pem"];
     let (code, stderr) = with_password(&run, "wrong", &other);
     assert_eq!(code, Some(2), "{stderr}");
-    assert!(stderr.contains("the password is wrong"), "{stderr}");
+    says(
+        stderr,
+        str![[r#"
+error[key]: the password is wrong, or the key is damaged
+  at locked.pem
+
+hint: the key is named by `output.signing_key` or an option
+
+"#]],
+    );
     assert!(!run.path("checkpoints/lora/metrics.jsonl").exists(), "no step was made");
 }
 

@@ -295,6 +295,14 @@ fn names_of_both_kinds_are_read_and_a_tensor_by_both_is_refused() {
     let norm = all["model.language_model.norm.weight"].clone();
     all.insert("language_model.model.norm.weight".to_owned(), norm);
     rewrite(&all);
-    let error = run.fails(2, &["plan", "full.toml"]);
-    assert!(error.contains("hold `model.language_model.norm.weight` twice"), "{error}");
+    run.fails_with(
+        2,
+        &["plan", "full.toml"],
+        str![[r#"
+error[weights]: the weights hold `model.language_model.norm.weight` twice
+  at seeing
+  because as `language_model.model.norm.weight` and as `model.language_model.norm.weight`
+
+"#]],
+    );
 }

@@ -176,45 +176,6 @@ fn nothing_prints_around_the_terminal() {
     fail(problems);
 }
 
-/// Tests that ask for a part of a message, by file, and how many there are at most.
-const PARTS_OF_MESSAGES: [(&str, usize); 35] = [
-    ("src/config/tests/hostile.rs", 1),
-    ("src/config/tests/table.rs", 4),
-    ("src/channel/drift_tests.rs", 5),
-    ("src/data/renderer/mod.rs", 4),
-    ("src/data/renderer/process.rs", 2),
-    ("src/data/renderer/stencils.rs", 2),
-    ("src/data/sources/input.rs", 1),
-    ("src/data/sources/parquet/tests.rs", 5),
-    ("src/data/tokens/bounds_tests.rs", 4),
-    ("src/data/tokens/patience.rs", 1),
-    ("src/data/tokens/tests.rs", 3),
-    ("src/document/tree.rs", 2),
-    ("src/error/mod.rs", 1),
-    ("src/evaluation/scorer.rs", 2),
-    ("src/evaluation/slices.rs", 2),
-    ("src/files/toml.rs", 1),
-    ("src/gate/attest_tests.rs", 1),
-    ("src/gate/limits_tests.rs", 1),
-    ("src/gate/performance.rs", 2),
-    ("src/scan/templates.rs", 1),
-    ("src/verify/trusted_keys_tests.rs", 1),
-    ("tests/it/changes.rs", 1),
-    ("tests/it/ci.rs", 5),
-    ("tests/it/cli.rs", 1),
-    ("tests/it/device.rs", 5),
-    ("tests/it/export/merge.rs", 3),
-    ("tests/it/faults.rs", 4),
-    ("tests/it/gate.rs", 1),
-    ("tests/it/hostile.rs", 1),
-    ("tests/it/hub/answers.rs", 2),
-    ("tests/it/records.rs", 3),
-    ("tests/it/resume.rs", 1),
-    ("tests/it/signing.rs", 1),
-    ("tests/it/text_part.rs", 1),
-    ("tests/it/weights.rs", 1),
-];
-
 /// A message is compared whole (`says`), so that who changes one reads it, and all of it is true.
 #[test]
 fn messages_are_compared_whole() {
@@ -230,13 +191,11 @@ fn messages_are_compared_whole() {
             paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
             continue;
         }
-        let found = part.find_iter(&std::fs::read_to_string(&path).unwrap()).count();
-        let file = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
-        let known = PARTS_OF_MESSAGES.iter().find(|(name, _)| *name == file);
-        let most = known.map_or(0, |(_, most)| *most);
-        if found > most {
-            problems.push(format!("{file} asks {found} times for parts of messages, not {most}"));
-        }
+        let code = std::fs::read_to_string(&path).unwrap();
+        problems.extend(part.find_iter(&code).map(|found| {
+            let line = code[..found.start()].matches('\n').count() + 1;
+            format!("{}:{line} asks for a part of a message", path.display())
+        }));
     }
     fail(problems);
 }
@@ -474,4 +433,22 @@ fn adapters_and_weight_formats_stand_in_their_tables_and_only_there() {
         }
     }
     fail(problems);
+}
+
+/// Tables that people read have a line for each entry.
+#[test]
+fn pages_list_every_entry() {
+    let page = |path: &str| {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    };
+    let [configs, families] = ["configs/README.md", "docs/families.md"].map(page);
+    let optimizers = firebrand::engine::optimizers::OPTIMIZERS.iter().map(|entry| entry.name);
+    let objectives = firebrand::objectives::OBJECTIVES.iter().map(|entry| entry.name);
+    let types = firebrand::model::families::model_types();
+    let missing = |page: &str, name: &str| {
+        let in_rows = |line: &str| line.starts_with("| ") && line.contains(&format!("`{name}`"));
+        (!page.lines().any(in_rows)).then(|| format!("no row of a table has `{name}`"))
+    };
+    let of_configs = optimizers.chain(objectives).filter_map(|name| missing(&configs, name));
+    fail(of_configs.chain(types.filter_map(|name| missing(&families, name))).collect());
 }

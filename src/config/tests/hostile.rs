@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::snapshots::says;
 
 /// Generous for a slow machine in debug mode; quadratic work on a mebibyte takes minutes.
 const SOON: Duration = Duration::from_secs(20);
@@ -139,6 +140,13 @@ fn escapes_in_names_never_reach_the_terminal() {
 fn a_byte_order_mark_and_windows_line_ends_are_accepted() {
     let text = format!("\u{feff}seed = 3\n{LEAST}").replace('\n', "\r\n");
     assert_eq!(config(&text).seed, 3);
-    let error = message(&format!("\u{feff}sed = 3\r\n{LEAST}"));
-    assert!(error.contains("at run.toml:1:1"), "{error}");
+    says(
+        message(&format!("\u{feff}sed = 3\r\n{LEAST}")),
+        snapbox::str![[r#"
+error[config]: unknown key `sed` at the top level
+  at run.toml:1:1
+
+hint: did you mean `seed`?
+"#]],
+    );
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::document::key::{DefaultValue, Key, ValueKind};
+use crate::snapshots::{each_says, says};
 
 fn schema() -> serde_json::Value {
     crate::document::schema(&KEYS)
@@ -155,17 +156,28 @@ fn the_schema_lists_every_key_and_nothing_else() {
 fn switches_of_the_programs_own_tests_are_shown_nowhere_and_keep_their_default() {
     let internal: Vec<_> = KEYS.keys().filter(|key| key.internal).collect();
     assert_eq!(internal.iter().map(|key| key.path).collect::<Vec<_>>(), ["device.kernels"]);
+    let mut errors = Vec::new();
     for key in internal {
         let DefaultValue::Value(default) = key.default else { panic!("{} has none", key.path) };
         let with = |value: &str| format!("{LEAST}[device]\n{} = {value}\n", key.name());
         assert_eq!(config(&with(default)), config(LEAST));
-        let error = read(&with(key.example)).unwrap_err().to_string();
-        assert!(error.contains(&format!("`{}` is a switch of the program's own tests", key.path)));
-        assert!(error.contains("run.toml:"), "{error}");
+        errors.push(message(&with(key.example)));
         assert!(!template().contains(key.doc.split_once('.').unwrap().0), "{}", key.path);
-        let near = read(&with(default).replace("kernels", "kernel")).unwrap_err().to_string();
-        assert!(near.contains("unknown key") && !near.contains("`kernels`"), "{near}");
+        errors.push(message(&with(default).replace("kernels", "kernel")));
     }
+    each_says(
+        errors,
+        snapbox::str![[r#"
+error[config]: `device.kernels` is a switch of the program's own tests
+  at run.toml:6:11
+
+hint: remove it
+error[config]: unknown key `kernel` in `[device]`
+  at run.toml:6:1
+
+hint: the keys in `[device]` are `name`, `threads`, `parallel_micro_batches`, `pin_kernels`
+"#]],
+    );
 }
 
 #[test]
@@ -367,14 +379,32 @@ mod owned {
         assert_eq!(loaded.digest, read("", &[]).unwrap().digest);
         assert!(loaded.config.owned.get("odd.beta").is_none());
         let error = read("[odd]\nbeta = 2\n[train]\nrule = \"odd\"\n", &[]).unwrap_err();
-        assert!(error.to_string().contains("`odd.beta` must be a number"), "{error}");
+        says(
+            error,
+            snapbox::str![[r#"
+error[config]: `odd.beta` must be a number of at least 0 and at most 1, not `2`
+  at run.toml:6:8
+"#]],
+        );
     }
 
     #[test]
     fn errors_schema_and_template_know_them() {
-        let error = read("oddness = 1\nbeta = 3\n", &[]).unwrap_err().to_string();
-        assert!(error.contains("`oddness` is a tool's and has no key here"), "{error}");
-        assert!(error.contains("`beta` belongs in `[odd]`"), "{error}");
+        let error = read("oddness = 1\nbeta = 3\n", &[]).unwrap_err();
+        says(
+            error,
+            snapbox::str![[r#"
+error[config]: unknown key `oddness` in `[[data.train]]`
+  at run.toml:5:1
+
+hint: `oddness` is a tool's and has no key here: `odd.beta` is that
+
+error[config]: unknown key `beta` in `[[data.train]]`
+  at run.toml:6:1
+
+hint: `beta` belongs in `[odd]`; its full name is `odd.beta`
+"#]],
+        );
         let schema = crate::document::schema(&table());
         assert_eq!(schema["properties"]["odd"]["properties"]["beta"]["default"], 0.5);
         let then = &schema["allOf"][0]["then"];

@@ -25,5 +25,5 @@ fn deeper(value: &Value, left: usize) -> bool {
 
 /// What is said of it.
 pub fn deep() -> String {
-    format!("its values lie more than {MAX_DEPTH} deep in each other")
+    format!("its values are nested more than {MAX_DEPTH} deep")
 }

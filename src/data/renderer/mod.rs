@@ -374,6 +374,7 @@ mod tests {
 
     use super::depth::MAX_DEPTH;
     use super::*;
+    use crate::snapshots::says;
 
     fn renderer(source: &str, program: Option<&Path>) -> Result<TemplateRenderer> {
         let text = TemplateText { source: source.to_owned(), origin: "t.jinja".to_owned() };
@@ -408,7 +409,10 @@ mod tests {
         };
         let (deep, plain) = (of(deep), of(json!("x")));
         let rendered = renderer.render(&[&deep, &plain], true).unwrap();
-        assert!(rendered[0].as_ref().unwrap_err().contains("more than 100 deep"));
+        says(
+            rendered[0].as_ref().unwrap_err(),
+            snapbox::str!["its values are nested more than 100 deep"],
+        );
         assert_eq!(rendered[1].as_ref().unwrap().rendered.text, "x");
         assert!(renderer.write(&deep, 1, false).unwrap().is_err());
     }
@@ -416,13 +420,27 @@ mod tests {
     #[test]
     fn what_is_too_large_is_refused_before_a_process_starts() {
         let source = format!("{{{{ {}1 }}}}", "1+".repeat(9000));
-        let error = renderer(&source, Some(Path::new("/nowhere"))).err().unwrap().to_string();
-        assert!(error.contains("t.jinja:1:1") && error.contains("words and signs"), "{error}");
+        let error = renderer(&source, Some(Path::new("/nowhere"))).err().unwrap();
+        says(
+            error,
+            snapbox::str![[r#"
+error[template-limit]: the chat template is too large
+  at t.jinja:1:1
+  because an expression has 18001 words and signs; at most 8192 are accepted
+"#]],
+        );
     }
 
     #[test]
     fn a_program_that_cannot_be_started_is_an_error() {
-        let error = renderer("x", Some(Path::new("/nowhere"))).err().unwrap().to_string();
-        assert!(error.contains("cannot start the program"), "{error}");
+        let error = renderer("x", Some(Path::new("/nowhere"))).err().unwrap();
+        says(
+            error,
+            snapbox::str![[r#"
+error[file]: cannot start the program that runs chat templates
+  at /nowhere
+  because No such file or directory (os error 2)
+"#]],
+        );
     }
 }

@@ -73,7 +73,9 @@ impl Process {
         // An interrupt from the terminal is for the program, which ends this process with itself.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command.spawn().context_at("cannot start the program", program)?;
+        let mut child = command
+            .spawn()
+            .context_at("cannot start the program that runs chat templates", program)?;
         let (input, output, said) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let watched = Arc::new(Watched {
             child: Mutex::new(child),
@@ -110,22 +112,22 @@ impl Process {
         drop(self.input.take());
         // One that closed its output is about to end by itself, and its own status says more.
         let status = self.watched.stop(GRACE);
-        let mut said = Vec::new();
-        let _ = (&mut self.said).take(MAX_SAID).read_to_end(&mut said);
-        let said = String::from_utf8_lossy(&said);
+        let mut output = Vec::new();
+        let _ = (&mut self.said).take(MAX_SAID).read_to_end(&mut output);
+        let output = String::from_utf8_lossy(&output);
         if self.watched.overran.load(Ordering::Relaxed) || out_of_time(status) {
             return End::Time;
         }
         // The last words of Rust's runtime. A process that aborts says it in no other way: the
         // signal is the same for every reason.
-        if said.contains("overflowed its stack") {
+        if output.contains("overflowed its stack") {
             return End::Stack;
         }
-        if said.contains("memory allocation of") {
+        if output.contains("memory allocation of") {
             return End::Memory;
         }
         let status = status.map_or_else(|| "without a status".to_owned(), |it| it.to_string());
-        let line = said.lines().map(str::trim).find(|line| !line.is_empty());
+        let line = output.lines().map(str::trim).find(|line| !line.is_empty());
         End::Other(line.map_or_else(|| status.clone(), |line| format!("{status}: {line}")))
     }
 }

@@ -27,7 +27,7 @@ impl TemplateRenderer {
             return Ok(());
         }
         let error =
-            Error::template("the chat template wrote a conversation otherwise than was foreseen")
+            Error::template("the chat template wrote a conversation differently than expected")
                 .at(self.origin())
                 .because(
                     "most conversations are put together without running the template; of a sample \
@@ -49,6 +49,7 @@ mod tests {
     use super::*;
     use crate::data::stencil::{Stencil, is_sampled};
     use crate::data::template::{ChatTemplate, TemplateText};
+    use crate::snapshots::each_says;
 
     #[test]
     fn a_stencil_that_gives_something_else_than_the_template_ends_the_run() {
@@ -69,16 +70,23 @@ mod tests {
         let count = (0..4000).filter(|at| sampled(*at)).count();
         assert!((1..20).contains(&count), "{count}");
         let other = ChatTemplate::new(&source(","), "u.jinja", BTreeMap::new()).unwrap();
+        let mut errors = Vec::new();
         for compared in [false, true] {
             let stencil = Stencil::new(&other, &plain(0).outline, &[None]).unwrap();
             renderer.stencils.put(&plain(0), stencil, compared);
             let exceeded = renderer.render(&all, false).unwrap_err();
             assert!(sampled(exceeded.index) || !compared && exceeded.index == 0);
-            let error = exceeded.error.to_string();
-            assert!(
-                error.contains("t.jinja") && error.contains("fault of this program"),
-                "{error}"
-            );
+            errors.push(exceeded.error.to_string());
         }
+        each_says(
+            errors,
+            snapbox::str![[r#"
+error[template]: the chat template wrote a conversation differently than expected
+  at t.jinja
+  because most conversations are put together without running the template; of a sample both are compared, and here they differ, which is a fault of this program
+
+hint: report it with the template; another template in `data.chat_template` may do
+"#]],
+        );
     }
 }

@@ -217,7 +217,18 @@ mod tests {
     #[test]
     fn what_is_no_regular_file_or_only_stands_for_one_is_not_opened() {
         let error = Input::open(Path::new("/dev/null"), Packing::Plain).err().unwrap();
-        assert!(cfg!(not(unix)) || error.to_string().contains("a regular file"), "{error}");
+        #[cfg(unix)]
+        says(
+            error,
+            snapbox::str![[r#"
+error[file]: a regular file is needed, and this is a device
+  at /dev/null
+
+hint: write what it gives into a file first
+"#]],
+        );
+        #[cfg(not(unix))]
+        assert_eq!(error.code, crate::error::ErrorCode::File);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n";

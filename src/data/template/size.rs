@@ -84,11 +84,11 @@ impl Tag {
         if self.tokens > MAX_TOKENS {
             let count = self.tokens;
             return Some(format!(
-                "an expression of {count} words and signs; at most {MAX_TOKENS} are accepted"
+                "an expression has {count} words and signs; at most {MAX_TOKENS} are accepted"
             ));
         }
         (self.depth > MAX_DEPTH)
-            .then(|| format!("brackets {} deep; at most {MAX_DEPTH} are accepted", self.depth))
+            .then(|| format!("brackets are {} deep; at most {MAX_DEPTH} are accepted", self.depth))
     }
 }
 

@@ -72,8 +72,10 @@ impl Bounds {
             let why = error.to_string();
             // How the parser begins what it says itself of a value of another type.
             let foreign = ["invalid ", "missing field", "duplicate field", "data did not match"];
+            // Such a file is one long line, in which a column helps nobody.
+            let place = format!(" at line {} column {}", error.line(), error.column());
             match error.is_data() && !foreign.iter().any(|begin| why.starts_with(begin)) {
-                true => Refusal::Excess(why),
+                true => Refusal::Excess(why.trim_end_matches(&place).to_owned()),
                 false => Refusal::Invalid(why),
             }
         })?;
@@ -108,7 +110,7 @@ impl Model {
             most(affix.as_ref().map_or(0, String::len), MAX_AFFIX, "bytes beside parts of words")?;
         }
         match self.max_input_chars_per_word > MAX_WORD {
-            true => Err(format!("words of more than {MAX_WORD} letters")),
+            true => Err(format!("it takes words of more than {MAX_WORD} letters")),
             false => Ok(()),
         }
     }
@@ -116,7 +118,7 @@ impl Model {
 
 fn most(count: usize, limit: usize, what: &str) -> Result<(), String> {
     match count > limit {
-        true => Err(format!("{count} {what}; at most {limit} are accepted")),
+        true => Err(format!("it has {count} {what}; at most {limit} are accepted")),
         false => Ok(()),
     }
 }
@@ -233,7 +235,7 @@ impl<'de> Deserialize<'de> for TokenizerFile {
                     looked_at.map_err(A::Error::custom)?;
                     // The library reads both, and then one of them counts.
                     if !keys.insert(key) || keys.len() > MAX_VALUES {
-                        return Err(A::Error::custom("a key stands there twice"));
+                        return Err(A::Error::custom("a key appears twice"));
                     }
                 }
                 Ok(file)
@@ -347,7 +349,7 @@ impl<'de> Visitor<'de> for Part<'_> {
                 most(length, MAX_PATTERN, "bytes in a pattern").map_err(A::Error::custom)?;
             }
             if all.insert(key, value).is_some() {
-                return Err(A::Error::custom("a key stands there twice"));
+                return Err(A::Error::custom("a key appears twice"));
             }
         }
         Ok(Value::Object(all))

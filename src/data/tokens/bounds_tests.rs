@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::data::Tokenizer;
 use crate::data::fixture::{copy_of_model, model_dir};
+use crate::snapshots::{each_says, says};
 
 /// The small tokenizer with something changed.
 fn changed(change: impl FnOnce(&mut Value)) -> Value {
@@ -16,14 +17,14 @@ fn changed(change: impl FnOnce(&mut Value)) -> Value {
     file
 }
 
-/// What loading a tokenizer says, and what a scan does.
-fn refused(file: &Value) -> (String, String) {
+/// What loading a tokenizer says, and a scan for the same reason.
+fn refused(file: &Value) -> String {
     let folder = copy_of_model();
     std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
-    let error = Tokenizer::load(folder.path()).err().map(|error| error.to_string());
-    let error = error.unwrap_or_else(|| panic!("loaded"));
-    assert!(error.contains("tokenizer.json"), "{error}");
-    (error, Tokenizer::examine(file.to_string().as_bytes()).unwrap_err())
+    let error = Tokenizer::load(folder.path()).err().expect("must be refused");
+    let scanned = Tokenizer::examine(file.to_string().as_bytes()).unwrap_err();
+    assert!(scanned.ends_with(&error.causes[0]), "{scanned}");
+    error.to_string()
 }
 
 fn map_of_characters(bytes: &[u8]) -> Value {
@@ -39,52 +40,108 @@ fn sequence(step: &Value, count: usize) -> Value {
 fn normalizers_that_are_not_valid_or_let_a_text_grow_are_refused() {
     let ten = json!({"type": "Replace", "pattern": {"Regex": "."}, "content": "aaaaaaaaaa"});
     let kilobyte = "e".repeat(1000);
-    for (normalizer, says) in [
-        (map_of_characters(b""), "`precompiled_charsmap`) is empty"),
-        (map_of_characters(b"abc"), "is empty"),
-        (map_of_characters(&[[0xfc, 0xff, 0xff, 0xff], [b'x'; 4]].concat()), "4294967292 bytes"),
-        (map_of_characters(&[[4, 0, 0, 0], [0; 4], [0xff; 4]].concat()), "UTF-8"),
-        (
-            map_of_characters(
-                &[4, 0, 0, 0, 0, 0, 0, 0].into_iter().chain([b'x'; 2000]).collect::<Vec<_>>(),
-            ),
-            "2000 times",
+    let normalizers = [
+        map_of_characters(b""),
+        map_of_characters(b"abc"),
+        map_of_characters(&[[0xfc, 0xff, 0xff, 0xff], [b'x'; 4]].concat()),
+        map_of_characters(&[[4, 0, 0, 0], [0; 4], [0xff; 4]].concat()),
+        map_of_characters(
+            &[4, 0, 0, 0, 0, 0, 0, 0].into_iter().chain([b'x'; 2000]).collect::<Vec<_>>(),
         ),
-        (json!({"type": "Precompiled", "precompiled_charsmap": "%"}), "base64"),
-        (json!({"type": "Replace", "pattern": {"String": ""}, "content": "x"}), "empty text"),
-        (json!({"type": "Replace", "pattern": {"Regex": ""}, "content": "x"}), "empty pattern"),
-        (json!({"type": "Prepend", "prepend": kilobyte.repeat(2)}), "2001 times"),
-        (sequence(&ten, 9), "2357947691 times"),
-        (sequence(&json!({"type": "ByteLevel"}), 40), "times as long"),
-        (sequence(&sequence(&json!({"type": "NFKD"}), 2), 2), "14641 times"),
-        (json!({"normalizers": [ten.clone()]}), "`type`"),
-        (sequence(&json!({"type": "NFC"}), 5000), "more than 4096 values"),
-    ] {
-        let file = changed(|file| file["normalizer"] = normalizer.clone());
-        let (error, scanned) = refused(&file);
-        assert!(error.contains(says) && scanned.contains(says), "{error}\n{scanned}\n{normalizer}");
-    }
+        json!({"type": "Precompiled", "precompiled_charsmap": "%"}),
+        json!({"type": "Replace", "pattern": {"String": ""}, "content": "x"}),
+        json!({"type": "Replace", "pattern": {"Regex": ""}, "content": "x"}),
+        json!({"type": "Prepend", "prepend": kilobyte.repeat(2)}),
+        sequence(&ten, 9),
+        sequence(&json!({"type": "ByteLevel"}), 40),
+        sequence(&sequence(&json!({"type": "NFKD"}), 2), 2),
+        json!({"normalizers": [ten.clone()]}),
+        sequence(&json!({"type": "NFC"}), 5000),
+    ];
+    let errors = normalizers.map(|own| refused(&changed(|file| file["normalizer"] = own)));
+    each_says(
+        errors,
+        snapbox::str![[r#"
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its map of characters (`precompiled_charsmap`) is empty
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its map of characters (`precompiled_charsmap`) says that its trie has 4294967292 bytes, and has 4
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its map of characters (`precompiled_charsmap`) holds texts that are not UTF-8
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its normalizer can make a text 2000 times as long; at most 1024 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its map of characters (`precompiled_charsmap`) is not base64
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because it replaces an empty text, which is everywhere
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because it replaces an empty pattern, which is everywhere
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its normalizer can make a text 2001 times as long; at most 1024 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its normalizer can make a text 2357947691 times as long; at most 1024 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its normalizer can make a text 1099511627776 times as long; at most 1024 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its normalizer can make a text 14641 times as long; at most 1024 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because a part of it does not say its `type`
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because a part of the tokenizer has more than 4096 values
+"#]],
+    );
 }
 
 #[test]
 fn decoders_and_pre_tokenizers_are_bounded_as_well() {
     let grow = json!({"type": "Replace", "pattern": {"String": "e"}, "content": "e".repeat(1000)});
-    for (part, value, says) in [
-        ("decoder", grow.clone(), "decoder can make a text 1000 times"),
-        ("decoder", sequence(&grow, 9), "decoder can make a text"),
-        ("decoder", sequence(&json!({"type": "BPEDecoder", "suffix": ""}), 8), "256 times"),
-        ("pre_tokenizer", sequence(&json!({"type": "ByteLevel"}), 30), "pre-tokenizer can make"),
-        (
-            "pre_tokenizer",
-            json!({"type": "Split", "behavior": "Isolated", "invert": false,
-            "pattern": {"Regex": "a".repeat(20_000)}}),
-            "20000 bytes in a pattern",
-        ),
-        ("post_processor", json!({"x": vec![0; 5000]}), "more than 4096 values"),
-    ] {
-        let (error, scanned) = refused(&changed(|file| file[part] = value));
-        assert!(error.contains(says) && scanned.contains(says), "{error}\n{scanned}");
-    }
+    let split = json!({"type": "Split", "behavior": "Isolated", "invert": false,
+        "pattern": {"Regex": "a".repeat(20_000)}});
+    let parts = [
+        ("decoder", grow.clone()),
+        ("decoder", sequence(&grow, 9)),
+        ("decoder", sequence(&json!({"type": "BPEDecoder", "suffix": ""}), 8)),
+        ("pre_tokenizer", sequence(&json!({"type": "ByteLevel"}), 30)),
+        ("pre_tokenizer", split),
+        ("post_processor", json!({"x": vec![0; 5000]})),
+    ];
+    let errors = parts.map(|(part, value)| refused(&changed(|file| file[part] = value)));
+    each_says(
+        errors,
+        snapbox::str![[r#"
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its decoder can make a text 1000 times as long; at most 64 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its decoder can make a text 1000000000000000013287555072 times as long; at most 64 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its decoder can make a text 256 times as long; at most 64 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because its pre-tokenizer can make a text 1152921504606846976 times as long; at most 64 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because it has 20000 bytes in a pattern; at most 16384 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because a part of the tokenizer has more than 4096 values
+"#]],
+    );
 }
 
 #[test]
@@ -96,23 +153,45 @@ fn tokens_and_ids_are_bounded() {
     };
     let many = (0..300).map(|n| added(400 + n, &format!("{n}{}", &long[..4000])));
     let many = Value::Array(many.collect());
-    let cases: Vec<(Value, &str)> = vec![
-        (changed(|file| file["added_tokens"] = json!([added(400, &long)])), "an added token"),
-        (changed(|file| file["added_tokens"] = many), "bytes in added tokens"),
-        (changed(|file| file["added_tokens"] = json!([added(1 << 24, "x")])), "ids stay below"),
-        (changed(|file| file["model"]["vocab"]["z z"] = json!(4_000_000_000_u32)), "ids stay"),
-        (changed(|file| file["model"]["vocab"][&long] = json!(400)), "5000 bytes in a token"),
-        (changed(|file| file["model"]["continuing_subword_prefix"] = json!(long)), "beside parts"),
-        (changed(|file| file["model"]["max_input_chars_per_word"] = json!(1_u64 << 40)), "letters"),
+    let files = [
+        changed(|file| file["added_tokens"] = json!([added(400, &long)])),
+        changed(|file| file["added_tokens"] = many),
+        changed(|file| file["added_tokens"] = json!([added(1 << 24, "x")])),
+        changed(|file| file["model"]["vocab"]["z z"] = json!(4_000_000_000_u32)),
+        changed(|file| file["model"]["vocab"][&long] = json!(400)),
+        changed(|file| file["model"]["continuing_subword_prefix"] = json!(long)),
+        changed(|file| file["model"]["max_input_chars_per_word"] = json!(1_u64 << 40)),
     ];
-    for (file, says) in cases {
-        let (error, scanned) = refused(&file);
-        assert!(error.contains(says) && scanned.contains(says), "{error}\n{scanned}");
-    }
+    each_says(
+        files.iter().map(refused),
+        snapbox::str![[r#"
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because it has 5000 bytes in an added token; at most 4096 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because it has 1048676 bytes in added tokens; at most 1048576 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because a token has the id 16777216; ids stay below 16777216
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because a token has the id 4000000000; ids stay below 16777216
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because it has 5000 bytes in a token; at most 4096 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because it has 5000 bytes beside parts of words; at most 256 are accepted
+error[file]: the tokenizer is refused
+  at [FOLDER]/tokenizer.json
+  because it takes words of more than 10000 letters
+"#]],
+    );
     // The library reads both of two equal keys.
     let text = changed(|_| ()).to_string();
     let twice = text.replacen('{', r#"{"normalizer": null, "#, 1);
-    assert!(Tokenizer::examine(twice.as_bytes()).unwrap_err().contains("twice"));
+    says(Tokenizer::examine(twice.as_bytes()).unwrap_err(), snapbox::str!["a key appears twice"]);
     assert_eq!(Tokenizer::examine(text.as_bytes()), Ok(None));
 }
 
@@ -124,11 +203,17 @@ fn panics_of_the_library_are_errors() {
     let zero = changed(|file| {
         file["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0});
     });
-    for file in [wild, zero] {
-        let (error, scanned) = refused(&file);
-        assert!(error.contains("the tokenizer library cannot"), "{error}");
-        assert!(scanned.contains("the tokenizer library cannot"), "{scanned}");
-    }
+    each_says(
+        [wild, zero].iter().map(refused),
+        snapbox::str![[r#"
+error[tokenizer]: the tokenizer library cannot look at the tokenizer
+  at [FOLDER]/tokenizer.json
+  because index out of bounds: the len is 1 but the index is 1073741665
+error[tokenizer]: the tokenizer library cannot look at the tokenizer
+  at [FOLDER]/tokenizer.json
+  because chunk size must be non-zero
+"#]],
+    );
 }
 
 #[test]
@@ -140,8 +225,13 @@ fn a_text_that_grows_is_refused_while_it_does() {
     let tokenizer = Tokenizer::load(folder.path()).unwrap();
     tokenizer.encode(&"a q".repeat(10)).unwrap();
     tokenizer.encode(&"ab ".repeat(10_000)).unwrap();
-    let error = tokenizer.encode(&"aq ".repeat(10_000)).unwrap_err().to_string();
-    assert!(error.contains("more than 16 times as long"), "{error}");
+    says(
+        tokenizer.encode(&"aq ".repeat(10_000)).unwrap_err(),
+        snapbox::str![[r#"
+error[tokenizer]: the text cannot be tokenised within the limits
+  because a text of 30000 bytes becomes more than 16 times as long in the normalizer
+"#]],
+    );
 }
 
 #[test]

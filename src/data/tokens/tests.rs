@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::data::fixture::{codec, copy_of_model, model_dir};
+use crate::snapshots::says;
 
 const TEXT: &str = "<|im_start|>user\nWhat is the größe of 日本 🎉?<|im_end|>\n";
 
@@ -163,9 +164,23 @@ fn offsets_of_the_sentence_piece_kind_are_bytes_too() {
 #[test]
 fn a_model_without_tokenizer_is_explained() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Tokenizer::load(folder.path()).err().unwrap().to_string();
-    assert!(error.contains("no tokenizer") && error.contains("tokenizer.json"), "{error}");
+    says(
+        Tokenizer::load(folder.path()).err().unwrap(),
+        snapbox::str![[r#"
+error[tokenizer]: the model has no tokenizer
+  at [FOLDER]/tokenizer.json
+  because No such file or directory (os error 2)
+
+hint: `tokenizer.json` is needed; `tokenizer.model` and others are not read
+"#]],
+    );
     std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
-    let error = Tokenizer::load(folder.path()).err().unwrap().to_string();
-    assert!(error.contains("not a valid tokenizer"), "{error}");
+    says(
+        Tokenizer::load(folder.path()).err().unwrap(),
+        snapbox::str![[r#"
+error[tokenizer]: not a valid tokenizer
+  at [FOLDER]/tokenizer.json
+  because Model missing. at line 1 column 2
+"#]],
+    );
 }

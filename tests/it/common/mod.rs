@@ -17,7 +17,7 @@ use firebrand::engine::{Optimizer, Schedule, Shape, StepSettings, optimizers};
 use safetensors::SafeTensors;
 use snapbox::data::Inline;
 
-pub use snapshots::says;
+pub use snapshots::{each_says, says};
 
 /// A table whose rows are tests: each has a name, and hands its arguments to the same function.
 ///

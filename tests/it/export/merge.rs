@@ -257,14 +257,32 @@ hint: add a `[lora]` section, or leave the format out
     assert_eq!(found["resolvedConfig"]["model.weight_format"], "int8");
     assert_eq!(found["device"]["frozen weights"], "int8");
     let prompt = ["--prompt", "What is 3 plus 4?", "--max-tokens", "2"];
-    for command in [
-        &[&["generate", "checkpoints/lora"], &prompt[..]].concat()[..],
-        &["merge", "checkpoints/lora", "--out", "merged"],
+    for (command, message) in [
+        (
+            &[&["generate", "checkpoints/lora"], &prompt[..]].concat()[..],
+            str![[r#"
+note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there
+2 tokens, [SPEED] on CPU, [DEVICE]; stopped at `--max-tokens`
+
+"#]],
+        ),
+        (
+            &["merge", "checkpoints/lora", "--out", "merged"],
+            str![[r#"
+measuring base, adapter and merged model on 337 tokens of validation data and the prompts, on the CPU (`--no-check` leaves it out)
+note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there
+beside the adapter: largest difference of a logit [NUMBER] (largest logit [NUMBER]), the same most likely token at 29 of 29 positions; on 1 of the run's prompts, 29 tokens
+validation loss on validation.jsonl, 78 target tokens: base [NUMBER], adapter [NUMBER], merged [NUMBER]
+in BF16 it holds 100.0 % of the adapter's change to the weights
+signed by key [HEX] ([FOLDER]/settings/firebrand/signing.pem)
+check it:  firebrand verify merged
+
+"#]],
+        ),
     ] {
         let output = run.command(command).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        let beside = said.contains("trained beside weights in int8");
-        assert!(output.status.success() && beside, "{command:?}: {said}");
+        assert!(output.status.success());
+        says(String::from_utf8(output.stderr).unwrap(), message);
     }
     let card = run.read("merged/README.md");
     assert!(card.contains("| weights beside which the adapter was trained | `int8` |"), "{card}");
@@ -304,8 +322,18 @@ fn the_template_arguments_of_a_run_reach_whoever_writes_prompts_with_its_model()
     let asked = ["--chat", "--prompt", "What is 3 plus 4?", "--max-tokens", "2"];
     run.succeeds(&[&["generate", "checkpoints/lora"], &asked[..]].concat());
     let output = run.command(&["merge", "checkpoints/lora", "--out", "merged"]).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && said.contains("1 of the run's prompts"), "{said}");
-    assert!(!said.contains("not measured"), "{said}");
+    assert!(output.status.success());
+    says(
+        String::from_utf8(output.stderr).unwrap(),
+        str![[r#"
+measuring base, adapter and merged model on 397 tokens of validation data and the prompts, on the CPU (`--no-check` leaves it out)
+beside the adapter: largest difference of a logit [NUMBER] (largest logit [NUMBER]), the same most likely token at 39 of 39 positions; on 1 of the run's prompts, 39 tokens
+validation loss on validation.jsonl, 78 target tokens: base [NUMBER], adapter [NUMBER], merged [NUMBER]
+in BF16 it holds 100.0 % of the adapter's change to the weights
+signed by key [HEX] ([FOLDER]/settings/firebrand/signing.pem)
+check it:  firebrand verify merged
+
+"#]],
+    );
     assert!(run.read("merged/README.md").contains("What is 3 plus 4?"));
 }

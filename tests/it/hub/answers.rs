@@ -58,7 +58,26 @@ fn fault_31_an_ill_hub_heals() {
 
 #[test]
 fn fault_31_a_hub_that_stays_ill_ends_in_an_error() {
-    for on in ["/resolve/", "/_cdn/"] {
+    for (on, message) in [
+        (
+            "/resolve/",
+            str![[r#"
+error[network]: cannot download `sub/model.safetensors` of the model `o/n`
+  because http://127.0.0.1:[PORT]/o/n/resolve/[COMMIT]/sub/model.safetensors answered 503 (request Root=1-abc); that was try 8 in a row without progress
+
+hint: try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with what the cache has
+"#]],
+        ),
+        (
+            "/_cdn/",
+            str![[r#"
+error[network]: cannot download `sub/model.safetensors` of the model `o/n`
+  because http://127.0.0.1:[PORT]/_cdn/[SHA256] answered 503 (request Root=1-abc); that was try 8 in a row without progress; 1.0 MB of 3.0 MB were received and are kept
+
+hint: try again later: what was received is kept. `HF_HUB_OFFLINE=1` works with what the cache has
+"#]],
+        ),
+    ] {
         let case = Case::new();
         let hub = case.client();
         case.files(&hub);
@@ -70,12 +89,7 @@ fn fault_31_a_hub_that_stays_ill_ends_in_an_error() {
         let error = case.fetch_big(&hub).unwrap_err();
         // One transfer broke off, and none of the tries after it brought a byte.
         assert_eq!(case.server.asked(on).len(), 8);
-        let had = if on == "/_cdn/" { "1.0 MB of 3.0 MB were received" } else { "try 8 in a row" };
-        said(
-            &error,
-            &["cannot download `sub/model.safetensors`", "answered 503", "Root=1-abc", had],
-        );
-        assert!(!error.to_string().contains("opens-it"), "a signature is shown:\n{error}");
+        says(error, message); // without the signature in the address
         case.assert_nothing_published();
         // What came is kept, and the next start goes on with it.
         case.server.heal();
@@ -186,7 +200,6 @@ error[hub-access]: the hub does not accept the access token
 hint: it may have expired: make a new one at the hub and put it into `HF_TOKEN`
 "#]],
     );
-    assert!(!error.to_string().contains("hf_old"));
     // The true answers of the hub.
     let error = case.client().commit_of(&model(), "v9").unwrap_err();
     says(
