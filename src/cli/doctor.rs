@@ -9,11 +9,10 @@ use serde::Serialize;
 
 #[cfg(feature = "gpu")]
 use crate::cli::talk;
-use crate::cli::{data_json, data_line, devices};
-use crate::config::DeviceChoice;
+use crate::cli::{data_json, data_line, devices, named_device};
 use crate::device::{self, OpenedDevice, Processor, Survey};
 use crate::engine::parity::{Parity, parity};
-use crate::error::{Context, Error, Result, printable};
+use crate::error::{Context, Result, printable};
 use crate::event::bytes;
 use crate::files::{DiskSpeed, cache_home, disk_speed};
 use crate::ops::cpu::{ProductSpeed, product_speed};
@@ -76,10 +75,7 @@ struct Report {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::device(format!("there is no device `{}`", args.device))
-            .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
-    })?;
+    let wanted = named_device(&args.device)?;
     let weights = args.weights.as_deref().map(weights).transpose()?;
     let opened = device::open(wanted, 0)?;
     let report = Report { weights, ..examine(&opened, &args.checkpoints)? };
@@ -276,6 +272,7 @@ fn disk(speed: &DiskSpeed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DeviceChoice;
     use crate::ops::parity::Compared;
     use crate::snapshots::says;
 

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::artifact::open::{open, opened_on};
-use crate::cli::{data_json, data_lines, talk};
-use crate::config::DeviceChoice;
+use crate::cli::{data_json, data_lines, named_device, talk};
 use crate::data::Codec;
 use crate::device;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::evaluation::{Report, Subject, Suite, Watcher, evaluate};
 use crate::files::{cache_home, write_atomic};
 use crate::hub::Policy;
@@ -59,10 +58,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let suite = Suite::read(&args.config)?;
-    let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::device(format!("there is no device `{}`", args.device))
-            .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
-    })?;
+    let wanted = named_device(&args.device)?;
     let opened = device::open(wanted, 0)?;
     let transfers = Arc::new(crate::report::Transfers::new(args.quiet));
     let access = Access { transfers, offline: args.offline, ..Access::default() };

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::cli::eval::Bar;
 use crate::cli::verify::{model_directory, trust};
-use crate::cli::{data_json, data_lines, talk};
-use crate::config::DeviceChoice;
+use crate::cli::{data_json, data_lines, named_device, talk};
 use crate::device;
 use crate::error::{Context, Error, Result};
 use crate::files::{cache_home, write_atomic};
@@ -89,10 +88,7 @@ fn judge(args: &Args) -> Result<(Report, PathBuf, Option<SigningKey>)> {
     if !directory.is_dir() {
         return Err(Error::file("there is no such artifact").at(&args.candidate));
     }
-    let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::device(format!("there is no device `{}`", args.device))
-            .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
-    })?;
+    let wanted = named_device(&args.device)?;
     let key = if args.no_attest { None } else { Some(signing_key(args.key.as_deref())?) };
     let trust = trust(None, None)?; // the key may just have been made
     if let Some(why) = key.as_ref().and_then(|key| attest::objection(key, &trust)) {

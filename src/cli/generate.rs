@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::artifact::open::{open, opened_on};
 use crate::cli::output::failed;
-use crate::cli::talk;
-use crate::config::DeviceChoice;
+use crate::cli::{named_device, talk};
 use crate::data::{Codec, StopTexts, TextStream};
 use crate::device;
 use crate::error::{Error, Result};
@@ -83,10 +82,7 @@ fn template_arg(text: &str) -> std::result::Result<(String, serde_json::Value), 
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::device(format!("there is no device `{}`", args.device))
-            .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
-    })?;
+    let wanted = named_device(&args.device)?;
     let filters = filters(args)?;
     let opened = device::open(wanted, 0)?;
     let transfers = std::sync::Arc::new(crate::report::Transfers::new(false));

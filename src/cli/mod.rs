@@ -43,6 +43,8 @@ use std::sync::Arc;
 use clap::error::Result as ClapResult;
 use clap::{ArgMatches, FromArgMatches, Parser};
 
+use crate::config::DeviceChoice;
+use crate::document::key::quoted_list;
 use crate::error::{Error, Kind, Result};
 use crate::hub::Supply;
 use crate::report::{Signals, Transfers};
@@ -243,6 +245,17 @@ pub fn kernel_variables(arguments: &[OsString]) -> Vec<(&'static str, OsString)>
     };
     let usual = crate::files::cache_home().ok().map(|cache| cache.join("kernels"));
     crate::device::keep_kernels(pinned, usual)
+}
+
+/// The device that an option names.
+///
+/// # Errors
+/// When there is none of this name.
+fn named_device(name: &str) -> Result<DeviceChoice> {
+    DeviceChoice::from_name(name).ok_or_else(|| {
+        Error::device(format!("there is no device `{name}`"))
+            .hint(format!("there are {}", quoted_list(DeviceChoice::NAMES)))
+    })
 }
 
 /// Whether the program would understand these arguments, and why not.

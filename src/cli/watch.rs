@@ -16,8 +16,7 @@ use crate::channel::{
 use crate::cli::allowlist::KeyArgs;
 use crate::cli::eval::Bar;
 use crate::cli::promote::ChannelArgs;
-use crate::cli::{data_json, data_line, talk, talk_of};
-use crate::config::DeviceChoice;
+use crate::cli::{data_json, data_line, named_device, talk, talk_of};
 use crate::data::Codec;
 use crate::device;
 use crate::error::{Error, ErrorCode, Result, printable};
@@ -114,10 +113,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     // A mistake in the policy ends the command at once, also one that would go on.
     let policy = policy(args, &suite)?;
     let every = args.every.or(policy.every).unwrap_or(EVERY);
-    let wanted = DeviceChoice::from_name(&args.device).ok_or_else(|| {
-        Error::device(format!("there is no device `{}`", args.device))
-            .hint(format!("there are {}", DeviceChoice::NAMES.join(", ")))
-    })?;
+    let wanted = named_device(&args.device)?;
     let watch = Watch {
         args,
         channel: args.channel.open()?,

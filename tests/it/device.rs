@@ -333,7 +333,7 @@ fn what_a_machine_lacks_is_one_sentence_and_exit_code_2() {
         str![[r#"
 error[device]: there is no device `tpu`
 
-hint: there are auto, cpu, gpu, vulkan, metal, dx12, gl, software
+hint: there are `auto`, `cpu`, `gpu`, `vulkan`, `metal`, `dx12`, `gl`, `software`
 
 "#]],
     );
