@@ -154,27 +154,26 @@ impl Blocks {
         Some(missing == granules(from, to).len())
     }
 
-    /// Gives so many granules back, the last ones first.
+    /// Gives so many granules back, the last ones first. Nothing is collected on the way: a list
+    /// might become a large block itself, which would wait for this one for ever.
     fn release(&mut self, count: usize, pages: &mut impl Pages) {
         let mut left = count;
-        let ranges: Vec<_> =
-            self.free.iter().rev().map(|(from, size)| (*from, from + size)).collect();
-        for (from, to) in ranges {
+        for (&from, &size) in self.free.iter().rev() {
+            let to = from + size;
             let end = if to == self.top { to.div_ceil(GRANULE) } else { to / GRANULE };
-            let whole = from.div_ceil(GRANULE)..end;
-            if left == 0 {
-                return;
-            }
-            if whole.is_empty() {
-                continue;
-            }
-            let there: Vec<usize> = self.resident.range(whole).rev().take(left).copied().collect();
-            for granule in there {
+            let mut whole = from.div_ceil(GRANULE)..end;
+            while left > 0 && !whole.is_empty() {
+                let last = self.resident.range(whole.clone()).next_back().copied();
+                let Some(granule) = last else { break };
                 if !pages.release(granule * GRANULE, (granule + 1) * GRANULE) {
                     return;
                 }
                 self.resident.remove(&granule);
+                whole.end = granule;
                 left -= 1;
+            }
+            if left == 0 {
+                return;
             }
         }
     }

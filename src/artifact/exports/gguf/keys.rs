@@ -5,7 +5,7 @@ use super::file::Keys;
 use crate::error::{Error, Result};
 use crate::model::description::{
     AttentionDescription, BlockDescription, Description, ExpertStorage, LayerDescription,
-    NormDescription, QkvDescription, ResidualDescription, Rope, RouterWeights,
+    NormDescription, QkvDescription, ResidualDescription, Rope, RouterDescription, RouterWeights,
 };
 use crate::ops::{Activation, AttentionConfig, RopeScaling};
 
@@ -146,9 +146,12 @@ impl Architecture {
             BlockDescription::Experts(of) => {
                 self.experts
                     && activation(of.activation)
-                    && of.storage == ExpertStorage::Separate
-                    && matches!(of.weights, RouterWeights::OfChosen)
-                    && !(of.bias || of.router.bias)
+                    && of.storage == ExpertStorage::USUAL
+                    && of.before.is_none()
+                    && !of.bias
+                    && !of.router.scores.bias
+                    && of.router
+                        == RouterDescription::new(of.router.scores, RouterWeights::OfChosen)
             }
             _ => false,
         };
