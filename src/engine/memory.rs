@@ -86,6 +86,8 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
     // Measured (`benches/memory.py`): the program, and what a tokenizer has for each token.
     const PROGRAM: u64 = 60_000_000;
     const TOKEN: u64 = 400;
+    // What a run has beside the weights until the first step.
+    const START: u64 = 100_000_000;
     let Workload { trainable, rows, length, .. } = work;
     let tokens = (rows * length) as u64;
     let fast =
@@ -139,6 +141,11 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
         data: work.data,
         program: PROGRAM + description.vocabulary as u64 * TOKEN,
     };
+    if !work.on_gpu {
+        // Before the first step there are the weights, and what reads files and records.
+        let beside = estimate.total() - estimate.weights;
+        estimate.program += START.saturating_sub(beside);
+    }
     if work.saves {
         // On the host it shares what an update has not changed, and waits for none before that.
         let before = if work.on_gpu { 0 } else { estimate.activations + estimate.logits };

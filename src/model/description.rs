@@ -13,10 +13,9 @@ mod renamed;
 mod router;
 mod stacked;
 mod stored;
-mod sum;
 
 pub use attention::QkvDescription;
-pub use block::BlockDescription;
+pub use block::{BlockDescription, TermDescription};
 pub use experts::{ExpertMatrix, ExpertStorage, ExpertsDescription};
 pub use layer_inputs::{LayerInputDescription, LayerInputsDescription};
 pub use norm::{NormDescription, NormGain};
@@ -24,7 +23,6 @@ pub use recurrent::{ConvolutionDescription, DeltaNetDescription, ShortConvDescri
 pub use router::{RouterDescription, RouterWeights};
 pub use stacked::{Arrangement, StackedTensor, stack_shapes, stack_specs, stacked_numbers};
 pub use stored::{StoredLayout, StoredTensor, StoredTensors, turned, whole_place};
-pub use sum::TermDescription;
 
 use super::names::CheckpointNames;
 use crate::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling};
@@ -290,6 +288,14 @@ impl Description {
             let of_blocks = layer.residuals.iter().filter_map(|part| part.block.buffers());
             let scalar = layer.scalar.map(|name| (name, 1));
             of_blocks.chain(scalar).map(|(name, count)| (format!("{}.{name}", layer.path), count))
+        })
+    }
+
+    /// Paths of what gives tokens their experts.
+    pub fn routers(&self) -> impl Iterator<Item = String> {
+        self.layers.iter().flat_map(|layer| {
+            let experts = layer.residuals.iter().filter_map(|part| part.block.experts());
+            experts.map(|of| format!("{}.{}", layer.path, of.router.scores.name))
         })
     }
 

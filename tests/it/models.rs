@@ -49,7 +49,7 @@ fn claims() -> BTreeMap<&'static str, Vec<(&'static str, Option<Vec<&'static str
             "texts",
             all("families::texts_written_with_a_cache_are_those_of_transformers_and_those_without"),
         ),
-        ("steps", vec![some("parity::steps::twenty_steps_have_the_losses_of_pytorch", &["llama"])]),
+        ("steps", all("families::steps::twenty_steps_have_the_losses_of_pytorch_and_peft")),
         (
             "resume",
             vec![
@@ -60,7 +60,7 @@ fn claims() -> BTreeMap<&'static str, Vec<(&'static str, Option<Vec<&'static str
                 ),
                 some(
                     "experts::full_training_writes_the_tensors_of_the_base_and_goes_on_where_it_stopped",
-                    &["gpt_oss", "qwen3_moe"],
+                    &["gemma4_text", "gpt_oss", "lfm2_moe", "qwen3_5_moe_text", "qwen3_moe"],
                 ),
             ],
         ),

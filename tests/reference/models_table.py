@@ -19,18 +19,18 @@ RESULTS, PAGE = ROOT / "docs/models.json", ROOT / "docs/models.md"
 OF_CASES = {
     "logits": "families::logits_losses_and_gradients_are_those_of_transformers_and_peft",
     "gradients": "families::fast_portable_and_recomputed_gradients_are_the_same",
+    "steps": "families::steps::twenty_steps_have_the_losses_of_pytorch_and_peft",
     "packed": "families::packed_documents_have_the_logits_of_documents_alone",
     "texts": "families::texts_written_with_a_cache_are_those_of_transformers_and_those_without",
 }
 # Tests of some families, and of which.
 OF_SOME = {
-    "steps": {"parity::steps::twenty_steps_have_the_losses_of_pytorch": ["llama"]},
     "resume": {
         "resume::a_stop_at_every_step_changes_no_byte": ["llama"],
         "recurrent::full_training_changes_all_of_the_text_model_and_goes_on_after_a_stop":
             ["qwen3_5"],
         "experts::full_training_writes_the_tensors_of_the_base_and_goes_on_where_it_stopped":
-            ["gpt_oss", "qwen3_moe"],
+            ["gemma4_text", "gpt_oss", "lfm2_moe", "qwen3_5_moe_text", "qwen3_moe"],
     },
 }
 COLUMNS = ["logits", "gradients", "steps", "packed", "texts", "resume", "PEFT", "merge", "GGUF",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub use super::data_set::OnUnused;
 use super::data_set::{DATA_COLUMNS, DataSetConfig, ON_UNUSED, TRAIN_KEYS, VALIDATION_KEYS};
 use crate::document::key::{DefaultValue, Key, MANY, Section, ValueKind};
 use crate::document::{Effect, Setting, Value, Values, choices, settings};
@@ -239,16 +240,6 @@ choices! {
         Assistant = "assistant",
         /// Everything.
         All = "all",
-    }
-}
-
-choices! {
-    /// What happens to what a record says and the model does not get.
-    OnUnused {
-        /// The record is unusable.
-        Error = "error",
-        /// It is reported, counted.
-        Warn = "warn",
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::data::OnUnused;
 use crate::document::key::{DefaultValue, Key, Range, ValueKind};
 use crate::document::{Setting, Values, choices};
 
@@ -206,5 +205,15 @@ impl DataSetConfig {
             weight: Option::of(values, "weight").unwrap_or(1.0),
             ..Self::new(values.text("path"))
         }
+    }
+}
+
+choices! {
+    /// What happens to what a record says and the model does not get.
+    OnUnused {
+        /// The record is unusable.
+        Error = "error",
+        /// It is reported, counted.
+        Warn = "warn",
     }
 }

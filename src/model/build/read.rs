@@ -1,6 +1,6 @@
 //! From the tensors of files to what models are made of, one at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::tensor::FloatDType;
@@ -42,7 +42,9 @@ struct KnownMatrices {
 
 impl KnownMatrices {
     fn of(description: &Description) -> Self {
-        let linears = description.linears.iter();
+        // Routers are kept in 32 bits: rounding would choose other experts.
+        let routers: BTreeSet<String> = description.routers().collect();
+        let linears = description.linears.iter().filter(|(path, _)| !routers.contains(path));
         let linears = linears.map(|(path, dims)| (format!("{path}.weight"), *dims)).collect();
         let table = [description.vocabulary, description.hidden];
         let inputs = description.layer_inputs.iter();
