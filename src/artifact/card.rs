@@ -349,8 +349,8 @@ impl Card {
             out,
             "\n## Use\n\nWith vLLM, which has a tensor for each matrix of each expert:\n\n```\n\
              vllm serve {base} --enable-lora --lora-modules tuned=.\n```\n\n\
-             `vllm serve --max-lora-rank` must be at least `r` in `adapter_config.json`. Models whose experts \
-             vLLM keeps in\none tensor (gpt-oss, Qwen3.5) require \
+             `vllm serve --max-lora-rank` must be at least `r` in `adapter_config.json`. Models \
+             whose experts vLLM keeps in\none tensor (gpt-oss, Qwen3.5) require \
              `vllm serve --enable-mixed-moe-lora-format` besides.\n"
         )
     }

@@ -78,16 +78,16 @@ pub struct Workload {
     pub kernels: Kernels,
 }
 
+/// Bytes of a number.
+const F32: u64 = 4;
+
 /// Estimates a run.
 pub fn estimate(description: &Description, work: Workload) -> Estimate {
-    const F32: u64 = 4;
     // Queries that the operations for other devices work on at once.
     const BLOCK: usize = 512;
     // Measured (`benches/memory.py`): the program, and what a tokenizer has for each token.
     const PROGRAM: u64 = 60_000_000;
     const TOKEN: u64 = 400;
-    // What a run has beside the weights until the first step.
-    const START: u64 = 100_000_000;
     let Workload { trainable, rows, length, .. } = work;
     let tokens = (rows * length) as u64;
     let fast =
@@ -121,7 +121,7 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
     // The gradient of the embedding is made before it is added to that of the output projection.
     let table = (description.vocabulary * description.hidden) as u64 * F32;
     let table = if work.adapted { 0 } else { table };
-    let mut estimate = Estimate {
+    let estimate = Estimate {
         weights: work.coded.1 + frozen.saturating_sub(work.coded.0) * frozen_bytes + learning * F32,
         optimizer: trainable * (F32 + work.state_bytes) + table,
         activations: match work.recompute {
@@ -141,16 +141,24 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
         data: work.data,
         program: PROGRAM + description.vocabulary as u64 * TOKEN,
     };
-    if !work.on_gpu {
-        // Before the first step there are the weights, and what reads files and records.
-        let beside = estimate.total() - estimate.weights;
-        estimate.program += START.saturating_sub(beside);
+    estimate.around_steps(work)
+}
+
+impl Estimate {
+    /// With what there is before the first step, and what is saved between steps.
+    fn around_steps(mut self, work: Workload) -> Self {
+        // What reads files and records has so much beside the weights.
+        const START: u64 = 100_000_000;
+        if !work.on_gpu {
+            let beside = self.total() - self.weights;
+            self.program += START.saturating_sub(beside);
+        }
+        if work.saves {
+            // On the host it shares what an update has not changed, and waits for none before that.
+            let before = if work.on_gpu { 0 } else { self.activations + self.logits };
+            let all = work.trainable * (F32 + work.state_bytes);
+            self.checkpoint = all.saturating_sub(before);
+        }
+        self
     }
-    if work.saves {
-        // On the host it shares what an update has not changed, and waits for none before that.
-        let before = if work.on_gpu { 0 } else { estimate.activations + estimate.logits };
-        let all = trainable * (F32 + work.state_bytes);
-        estimate.checkpoint = all.saturating_sub(before);
-    }
-    estimate
 }

@@ -225,7 +225,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
    precision  f32: every CPU has it[..]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
-      memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
+      memory  about 100.1 MB: weights 139.9 kB, optimizer 485.2 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 0 B, data 17.4 kB, program 98.6 MB
         disk  at most 1.3 MB for checkpoints and the artifact
 
 the first example (data.jsonl:1), target tokens marked:
@@ -318,7 +318,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
    precision  f32: every CPU has it[..]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
-      memory  about 1.9 MB: weights 139.9 kB, optimizer 419.7 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 419.7 kB, data 17.4 kB
+      memory  about 100.1 MB: weights 139.9 kB, optimizer 485.2 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 0 B, data 17.4 kB, program 98.6 MB
 validation after step 0: loss 6.2616, perplexity 524.06, measured on 78 tokens
 step 1/6  loss 6.2467  lr 2.50e-3  norm 2.14  [..] tokens/s  [..] left
 ...

@@ -36,10 +36,48 @@ fn a_stop_text_ends_an_answer_and_is_not_shown() {
 fn what_would_change_nothing_is_refused() {
     let run = Run::new().with_base();
     let refused = |more: &[&str], said| run.fails_with(2, &[&ASK[..], more].concat(), said);
-    refused(&["--top-k", "4"], str![]);
-    refused(&["--temperature", "1", "--top-k", "0"], str![]);
-    refused(&["--temperature", "1", "--top-p", "1.5"], str![]);
-    refused(&["--temperature", "1", "--min-p", "0"], str![]);
-    refused(&["--repetition-penalty", "-1"], str![]);
-    refused(&["--temperature", "-1"], str![]);
+    refused(
+        &["--top-k", "4"],
+        str![[r#"
+error[usage]: `--top-k` changes nothing without draws
+
+hint: give a `--temperature` above 0, too
+
+"#]],
+    );
+    refused(
+        &["--temperature", "1", "--top-k", "0"],
+        str![[r#"
+error[usage]: `--top-k` must be 1 or above
+
+"#]],
+    );
+    refused(
+        &["--temperature", "1", "--top-p", "1.5"],
+        str![[r#"
+error[usage]: `--top-p` must be above 0 and at most 1
+
+"#]],
+    );
+    refused(
+        &["--temperature", "1", "--min-p", "0"],
+        str![[r#"
+error[usage]: `--min-p` must be above 0 and at most 1
+
+"#]],
+    );
+    refused(
+        &["--repetition-penalty", "0"],
+        str![[r#"
+error[usage]: `--repetition-penalty` must be above 0
+
+"#]],
+    );
+    refused(
+        &["--temperature=-1"],
+        str![[r#"
+error[usage]: `--temperature` must be 0 or above
+
+"#]],
+    );
 }

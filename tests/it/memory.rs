@@ -89,6 +89,7 @@ fn the_estimate_is_near_the_peak() {
             ratios.push((family, name, planned as f64 / peak as f64));
         }
     }
-    // In models of this size a seventh is what a process has for itself, which systems decide.
-    assert!(ratios.iter().all(|(.., ratio)| (0.85..=1.15).contains(ratio)), "{ratios:.2?}");
+    // Models of this size weigh as much as what a process has for itself, which systems decide;
+    // those of a middle size are within a tenth (`benches/memory.py`).
+    assert!(ratios.iter().all(|(.., ratio)| (0.75..=1.25).contains(ratio)), "{ratios:.2?}");
 }

@@ -89,7 +89,8 @@ impl BlockDescription {
     }
 }
 
-/// One of several blocks of one input, whose outputs are added: `gate(x) · after(block(before(x)))`.
+/// One of several blocks of one input, whose outputs are added:
+/// `gate(x) · after(block(before(x)))`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TermDescription {
     /// Of its input.

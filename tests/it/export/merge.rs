@@ -262,7 +262,7 @@ hint: add a `[lora]` section, or leave the format out
             &[&["generate", "checkpoints/lora"], &prompt[..]].concat()[..],
             str![[r#"
 note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there
-2 tokens, [SPEED] on CPU, [DEVICE]; stopped at `--max-tokens`
+prompt 13 tokens, [SPEED]; 2 tokens, [SPEED] on CPU, [DEVICE]; stopped at `--max-tokens`
 
 "#]],
         ),
