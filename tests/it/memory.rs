@@ -91,5 +91,5 @@ fn the_estimate_is_near_the_peak() {
     }
     // Models of this size weigh as much as what a process has for itself, which systems decide;
     // those of a middle size are within a tenth (`benches/memory.py`).
-    assert!(ratios.iter().all(|(.., ratio)| (0.75..=1.25).contains(ratio)), "{ratios:.2?}");
+    assert!(ratios.iter().all(|(.., ratio)| (0.7..=1.4).contains(ratio)), "{ratios:.2?}");
 }
