@@ -112,11 +112,9 @@ impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
         for ((query, target), sum) in rows.enumerate().zip(sums) {
             let seen = scores.seen_by(query);
             let row = &scores.numbers.row(query)[seen.clone()];
-            let (before, target) = target.split_at_mut(seen.start);
-            before.fill(F::Stored::default());
-            let (target, hidden) = target.split_at_mut(row.len());
+            let target = shown(target, &seen);
             let sink = scores.sink.map(|sink| sink / factor);
-            let most = sink.map_or(largest(row), |sink| largest(row).max(sink));
+            let most = largest(row).max(sink.unwrap_or(f32::NEG_INFINITY));
             let mut lanes = [0.0; LANES];
             let (mut parts, whole) = (target.chunks_exact_mut(LANES), row.chunks_exact(LANES));
             let rest = whole.remainder();
@@ -133,7 +131,6 @@ impl<F: Format> NullaryFnOnce for Exponentials<'_, F> {
                 *target = F::of(number);
                 last += number;
             }
-            hidden.fill(F::Stored::default());
             let sink = sink.map_or(0.0, |sink| exponential((sink - most) * factor));
             let relative = lanes.iter().sum::<f32>() + last + sink;
             *sum = Sum { relative, log: most * factor + relative.ln() };
@@ -157,8 +154,6 @@ impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
         let Self { scores, logs, d_weights, outputs: [d, output], targets } = self;
         let [weights, d_scores] = targets;
         let (scale, factor, stride) = (scores.scale, scores.factor(), weights.len() / logs.len());
-        // tanh′ = 1 − tanh², and 1 without a cap.
-        let inverse = scores.soft_cap.map_or(0.0, |cap| 1.0 / cap);
         let targets = weights.chunks_exact_mut(stride).zip(d_scores.chunks_exact_mut(stride));
         let rows = targets.zip(d_weights.chunks_exact(scores.numbers.columns)).enumerate();
         let mut d_sink = 0.0;
@@ -168,23 +163,57 @@ impl<F: Format> NullaryFnOnce for Gradients<'_, F> {
             let (log, product) = (logs[query], dot(d.row(query), output.row(query)));
             // Its weight, of which nothing is mixed.
             d_sink -= scores.sink.map_or(0.0, |sink| exponential(sink - log)) * product;
-            let [weights, d_scores] = [weights, d_scores].map(|target| {
-                let (before, target) = target.split_at_mut(seen.start);
-                before.fill(F::Stored::default());
-                let (target, hidden) = target.split_at_mut(row.len());
-                hidden.fill(F::Stored::default());
-                target
-            });
-            let targets = weights.iter_mut().zip(d_scores);
-            let d_weights = &d_weights[seen];
-            for ((score, d), (weight, d_score)) in row.iter().zip(d_weights).zip(targets) {
-                let p = exponential(score * factor - log);
-                let share = score * inverse;
-                *weight = F::of(p);
-                *d_score = F::of(p * (d - product) * scale * (1.0 - share * share));
+            let targets = [weights, d_scores].map(|target| shown(target, &seen));
+            let of_row = GradientRow { row, d_weights: &d_weights[seen], factor, log, targets };
+            // Without a cap nothing is computed of its slope.
+            match scores.soft_cap {
+                None => of_row.write::<F>(|d, p, _| p * (d - product) * scale),
+                Some(cap) => {
+                    let inverse = 1.0 / cap;
+                    of_row.write::<F>(|d, p, score| {
+                        let share = score * inverse;
+                        // tanh′ = 1 − tanh²
+                        p * (d - product) * scale * (1.0 - share * share)
+                    });
+                }
             }
         }
         d_sink
+    }
+}
+
+/// What a query sees of its row of a target; the rest is cleared.
+#[inline(always)]
+fn shown<'t, N: Copy + Default>(target: &'t mut [N], seen: &Range<usize>) -> &'t mut [N] {
+    let (target, after) = target.split_at_mut(seen.end);
+    after.fill(N::default());
+    let (before, target) = target.split_at_mut(seen.start);
+    if !before.is_empty() {
+        before.fill(N::default());
+    }
+    target
+}
+
+/// What is made of the scores that a query sees: weights, and the gradient of the scores.
+struct GradientRow<'a, N> {
+    row: &'a [f32],
+    d_weights: &'a [f32],
+    factor: f32,
+    log: f32,
+    targets: [&'a mut [N]; 2],
+}
+
+impl<N> GradientRow<'_, N> {
+    /// `gradient` of a score gets the gradient of its weight, the weight and the score.
+    #[inline(always)]
+    fn write<F: Format<Stored = N>>(self, gradient: impl Fn(f32, f32, f32) -> f32) {
+        let [weights, d_scores] = self.targets;
+        let targets = weights.iter_mut().zip(d_scores);
+        for ((score, d), (weight, d_score)) in self.row.iter().zip(self.d_weights).zip(targets) {
+            let p = exponential(score * self.factor - self.log);
+            *weight = F::of(p);
+            *d_score = F::of(gradient(*d, p, *score));
+        }
     }
 }
 
