@@ -54,6 +54,8 @@ pub struct Workload {
     pub trainable: u64,
     /// Whether they stand beside the weights, all of which are frozen.
     pub adapted: bool,
+    /// Bytes that an adapter adds to what the forward pass keeps for the backward pass.
+    pub adapter_bytes: u64,
     /// Bytes that the optimizer keeps for each of them.
     pub state_bytes: u64,
     /// Rows that are differentiated at the same time.
@@ -127,7 +129,8 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
         activations: match work.recompute {
             Recompute::None => tokens * all * factor + at_work,
             Recompute::Layers => layers * input + tokens * most * factor + at_work,
-        } + beside,
+        } + beside
+            + work.adapter_bytes,
         // Scores, weights, and the gradients of both.
         attention: if work.on_gpu { 5 * scores } else { 0 },
         checkpoint: 0,

@@ -152,10 +152,11 @@ pub fn memory(
     adapter: Option<&dyn Adapter>,
     opened: &OpenedDevice,
 ) -> Result<Estimate> {
-    let mut memory = estimate(description, work);
-    if let Some(adapter) = adapter {
-        memory.activations += kept_by_adapter(adapter, description, work)?;
-    }
+    let adapter_bytes = match adapter {
+        Some(adapter) => kept_by_adapter(adapter, description, work)?,
+        None => 0,
+    };
+    let memory = estimate(description, Workload { adapter_bytes, ..work });
     check_memory(&memory, opened)?;
     Ok(memory)
 }

@@ -230,6 +230,7 @@ fn workload(config: &RunConfig, opened: &OpenedDevice, precision: &Precision) ->
     Workload {
         trainable: 0,
         adapted: adapters::of_run(config).is_some(),
+        adapter_bytes: 0,
         state_bytes: 0,
         rows: 0,
         length: 0,
