@@ -44,11 +44,6 @@ PARTS = ["peak", "steps", "epoch", "lengths", "start", "overhead", "families"]
 WARM_UP = 2
 LENGTHS = (128, 256, 512, 1024, 2048)
 PRECISIONS = ("f32", "mixed-bf16")
-# Operations of SmolLM2-135M with LoRA r 16, forward and backward: for a token, 4 for each frozen
-# weight of layers and head and 6 for each of the adapter; for a token and a key, 14 for each of the
-# 576 numbers of the heads of 30 layers: a token sees half its document and half a block of 64.
-PER_TOKEN = 4 * (106.2e6 + 28.3e6) + 6 * 4.9e6
-PER_TOKEN_AND_KEY = 14 / 2 * 576 * 30
 # The shape of Llama 3.2 1B with the vocabulary of the tokenizer that is at hand.
 LLAMA_1B = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
             "num_attention_heads": 32, "num_key_value_heads": 8}
@@ -140,7 +135,8 @@ class Bench:
             config = self.config(self.texts, "text", 512, "max_steps = 6")
             batches = self.folder / "batches.jsonl"
             batches.write_text("\n".join(self.batches(config)))
-            of_token = operations(model, self.mean_document(config, WARM_UP))
+            apart, of_key = operations(model)
+            of_token = apart + of_key * (self.mean_document(config, WARM_UP) + 64)
             for ours, theirs in (("f32", "f32"), ("mixed-bf16", "bf16")):
                 found = []
                 for _ in range(self.options.rounds):
@@ -211,7 +207,7 @@ class Bench:
             a, b, c, d = (statistics.median(column) for column in zip(*found))
             ratio = statistics.median(x / y for x, y, _, _ in found)
             print(f"| `{family}` | {weights / 1e6:.0f} M | {a:.0f} | {b:.0f} | {ratio:.2f} "
-                  f"| {c / 1e6:.0f} | {c / d:.2f} | {planned(plan) / c:.2f} |", flush=True)
+                  f"| {c / 1e6:.0f} | {c / d:.2f} | {plan['memory_bytes'] / c:.2f} |", flush=True)
             subprocess.run(["rm", "-rf", made], check=True)
         self.options.model = base
 
@@ -270,12 +266,12 @@ class Bench:
         print("\n| tokens a row, 2048 a step | of a document | f32 | apart from attention | bf16 "
               "| apart from attention | peak MB of one row, bf16 |")
         print("|---|---|---|---|---|---|---|")
-        speeds = []
+        speeds, (of_token, of_key) = [], operations(self.options.model)
         for length in LENGTHS:
             both = [statistics.median(found[length, precision]) for precision in PRECISIONS]
             config = self.config(self.texts, "text", length, "max_steps = 4", rows=2048 // length)
             keys = self.mean_document(config, WARM_UP)
-            apart = [speed * (1 + PER_TOKEN_AND_KEY * (keys + 64) / PER_TOKEN) for speed in both]
+            apart = [speed * (1 + of_key * (keys + 64) / of_token) for speed in both]
             config = self.config(self.texts, "text", length, "max_steps = 2")
             peak = self.ours(config, "train.precision=mixed-bf16")["peak"]
             speeds.append((length, *apart))
@@ -324,11 +320,11 @@ class Bench:
                   f"{statistics.median(found[1:]):.2f} |", flush=True)
 
 
-def operations(model, keys):
-    """Operations of a token of a document in which it sees so many keys at most, forward and
-    backward, LoRA r 16 on all linear layers: 4 for each frozen weight of layers and head, 6 for
-    each of the adapter, and for each key 14 for each number of the heads, of which a token sees
-    half, and half a block of 64."""
+def operations(model):
+    """Operations of a token, and those for each key that one more in its document and in a block of
+    64 means, forward and backward, LoRA r 16 on all linear layers: 4 for each frozen weight of
+    layers and head, 6 for each of the adapter, and for each key 14 for each number of the heads, of
+    which a token sees half."""
     config = json.loads((pathlib.Path(model) / "config.json").read_text())
     frozen = adapter = 0
     for path in pathlib.Path(model).glob("*.safetensors"):
@@ -342,12 +338,7 @@ def operations(model, keys):
     frozen += config["vocab_size"] * config["hidden_size"]
     head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     of_key = 14 * head * config["num_attention_heads"] * config["num_hidden_layers"]
-    return 4 * frozen + 6 * adapter + of_key * (keys + 64) / 2
-
-
-def planned(plan):
-    """Bytes of memory that a plan expects of the process."""
-    return plan["memory_bytes"]
+    return 4 * frozen + 6 * adapter, of_key / 2
 
 
 def main():

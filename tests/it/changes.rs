@@ -9,13 +9,6 @@ fn train<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "tiny.toml", "--set", name], more].concat()
 }
 
-fn said(run: &Run, arguments: &[&str]) -> String {
-    let output = run.command(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    said
-}
-
 /// Digests of weights, moments and metrics, and what was evaluated.
 fn end(run: &Run, name: &str) -> Vec<String> {
     let root = run.path("checkpoints").join(name);
@@ -69,7 +62,7 @@ hint: `--extend` continues from its last step
     // Nothing was touched.
     run.succeeds(&["verify", "checkpoints/short"]);
 
-    let told = said(&run, &train("name=short", &[&more[..], &["--extend"]].concat()));
+    let told = run.stderr_of(&train("name=short", &[&more[..], &["--extend"]].concat()));
     says(
         without_progress(&told),
         str![[r#"
@@ -90,7 +83,7 @@ continuing after step 6 of 9, from checkpoints/short/step-00000006
     run.succeeds(&["verify", "checkpoints/short"]);
     run.succeeds(&["verify", "checkpoints/short/artifact-of-step-00000006"]);
     // Once more, the run is simply finished.
-    let told = said(&run, &train("name=short", &more));
+    let told = run.stderr_of(&train("name=short", &more));
     says(
         &told,
         str![[r#"
@@ -129,10 +122,10 @@ hint: `--extend` continues anyway, and the lineage records it
 
 "#]],
     );
-    let told = said(
-        &run,
-        &train("name=cosine", &[&NINE[..], &["--extend", "--stop-after-steps", "0"]].concat()),
-    );
+    let told = run.stderr_of(&train(
+        "name=cosine",
+        &[&NINE[..], &["--extend", "--stop-after-steps", "0"]].concat(),
+    ));
     says(
         without_progress(&told),
         str![[r#"
@@ -143,7 +136,7 @@ stopped after step 4 of 9; the same command continues
 "#]],
     );
     // It was allowed once, and is not asked for again.
-    let told = said(&run, &train("name=cosine", &NINE));
+    let told = run.stderr_of(&train("name=cosine", &NINE));
     says(
         without_progress(&told),
         str![[r#"
@@ -234,7 +227,7 @@ hint: `--allow-data-change` continues anyway, and the lineage records it
     // Other permissions do not help.
     let others = ["--extend", "--allow-device-change", "--allow-code-change"];
     run.fails(2, &train("name=data", &others));
-    let told = said(&run, &train("name=data", &["--allow-data-change"]));
+    let told = run.stderr_of(&train("name=data", &["--allow-data-change"]));
     says(
         without_progress(&told),
         str![[r#"
@@ -257,7 +250,7 @@ fn data_that_ends_before_the_position_goes_on_with_its_next_epoch() {
     let more = ["--set", "data.window_rows=5"];
     run.succeeds(&train("name=cut", &[&more[..], &["--stop-after-steps", "3"]].concat()));
     run.write("data.jsonl", &conversations(4));
-    let told = said(&run, &train("name=cut", &[&more[..], &["--allow-data-change"]].concat()));
+    let told = run.stderr_of(&train("name=cut", &[&more[..], &["--allow-data-change"]].concat()));
     says(
         without_progress(&told),
         str![[r#"

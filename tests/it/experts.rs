@@ -148,11 +148,6 @@ fn changed(run: &Run, folder: &str) -> Vec<String> {
     before.keys().filter(differs).cloned().collect()
 }
 
-fn answer(run: &Run, model: &str) -> String {
-    let ask = ["generate", "--prompt", "What is 3 plus 4?", "--max-tokens", "6", "--chat"];
-    run.succeeds(&[&ask[..], &["--device", "cpu", model]].concat())
-}
-
 /// Shapes are PEFT's: `tests/reference/family_artifacts.py` loads such adapters there.
 #[test]
 fn adapters_of_experts_have_the_tensors_of_peft_and_merge_into_those_of_the_base() {
@@ -179,9 +174,9 @@ fn adapters_of_experts_have_the_tensors_of_peft_and_merge_into_those_of_the_base
         run.succeeds(&["merge", artifact, "--out", "merged"]);
         let changed = changed(&run, "merged");
         assert_eq!(changed.len(), 2 * (4 + of_layer), "{changed:?}");
-        let of_base = answer(&run, "mixture");
-        assert_eq!(answer(&run, "merged"), answer(&run, artifact));
-        assert_ne!(answer(&run, "merged"), of_base);
+        let of_base = run.answer("mixture");
+        assert_eq!(run.answer("merged"), run.answer(artifact));
+        assert_ne!(run.answer("merged"), of_base);
     }
 }
 
@@ -211,8 +206,8 @@ fn adapters_of_experts_beside_other_blocks_merge_into_the_tensors_of_the_base() 
         let all = tensors(&run, "mixture", FILE);
         let wanted: Vec<_> = all.keys().filter(learns).cloned().collect();
         assert_eq!(changed, wanted);
-        assert_eq!(answer(&run, "merged"), answer(&run, artifact));
-        assert_ne!(answer(&run, "merged"), answer(&run, "mixture"));
+        assert_eq!(run.answer("merged"), run.answer(artifact));
+        assert_ne!(run.answer("merged"), run.answer("mixture"));
     }
 }
 
@@ -323,10 +318,10 @@ fn full_training_writes_the_tensors_of_the_base_and_goes_on_where_it_stopped() {
         // Every number has a gradient or decays, but for biases of keys that are not rotated much.
         assert!(changed.len() > all.len() * 9 / 10, "{} of {}", changed.len(), all.len());
         assert!(changed.iter().any(|name| name.contains("experts")));
-        let whole = answer(&run, "checkpoints/full/artifact");
+        let whole = run.answer("checkpoints/full/artifact");
         // The checkpoint of the last step is the same model.
         fs::rename(run.path("checkpoints/full/artifact"), run.path("moved")).unwrap();
-        assert_eq!(answer(&run, "checkpoints/full"), whole);
+        assert_eq!(run.answer("checkpoints/full"), whole);
         fs::remove_dir_all(run.path("checkpoints/full/step-00000002")).unwrap();
         run.succeeds(&["train", "full.toml", "--quiet"]);
         let again = tensors(&run, "checkpoints/full/artifact", FILE);
@@ -344,14 +339,14 @@ fn experts_in_four_bits_stay_as_they_are() {
     let attention = changed(&run, "merged");
     assert_eq!(attention.len(), 2 * 4);
     assert!(attention.iter().all(|name| name.contains("self_attn")));
-    assert_eq!(answer(&run, "merged"), answer(&run, "checkpoints/attention"));
+    assert_eq!(run.answer("merged"), run.answer("checkpoints/attention"));
     run.succeeds(&["merge", "checkpoints/attention", "--dtype", "bf16", "--out", "half"]);
     let half = tensors(&run, "half", FILE);
     let elements = half.iter().map(|(name, tensor)| (name.ends_with("s_blocks"), tensor.element));
     assert!(elements.into_iter().all(|(_, element)| element != Element::F32));
 
     run.succeeds(&["train", "adapter.toml", "--quiet"]);
-    answer(&run, "checkpoints/adapter");
+    run.answer("checkpoints/adapter");
     run.fails_with(
         2,
         &["merge", "checkpoints/adapter", "--out", "experts"],

@@ -1,4 +1,4 @@
-//! What a run takes at its peak is what `plan` says, and loading takes no more than training does.
+//! What `plan` says that a run takes is near its peak.
 //! `benches/memory.py` measures models of a middle size of all families.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Run, repository};
 
-/// A model of 28 million numbers, which outweigh the program.
+/// A model of 25 million numbers.
 fn config(own: Value) -> Value {
     let mut config = json!({
         "vocab_size": 512, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
@@ -90,6 +90,6 @@ fn the_estimate_is_near_the_peak() {
         }
     }
     // Models of this size weigh as much as what a process has for itself, which systems decide;
-    // those of a middle size are within a tenth (`benches/memory.py`).
+    // dense ones of a middle size are within a tenth (`benches/memory.py`).
     assert!(ratios.iter().all(|(.., ratio)| (0.7..=1.4).contains(ratio)), "{ratios:.2?}");
 }

@@ -117,7 +117,7 @@ fn tests_that_the_table_relies_on_are_there() {
             let (module, name) = test.rsplit_once("::").unwrap();
             let file = repository(&format!("tests/it/{}.rs", module.replace("::", "/")));
             let text = fs::read_to_string(&file).unwrap();
-            let there = text.contains(&format!("#[test]\nfn {name}"));
+            let there = text.contains(&format!("#[test]\nfn {name}()"));
             assert!(there, "{column}: {test}");
         }
     }

@@ -76,19 +76,8 @@ fn with_head(run: &Run, change: impl Fn(f32) -> f32) {
     write_tensors(run, "model/model.safetensors", &all);
 }
 
-fn stderr_of(run: &Run, arguments: &[&str]) -> String {
-    let output = run.command(arguments).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{arguments:?}: {stderr}");
-    stderr
-}
-
 const ASK: [&str; 8] =
     ["--prompt", "What is 3 plus 4?", "--max-tokens", "6", "--chat", "--device", "cpu", "model"];
-
-fn answer(run: &Run, model: &str) -> String {
-    run.succeeds(&[&["generate"], &ASK[..7], &[model]].concat())
-}
 
 #[test]
 fn an_output_projection_that_differs_is_used_everywhere_and_written() {
@@ -99,21 +88,21 @@ fn an_output_projection_that_differs_is_used_everywhere_and_written() {
         let report: Value = serde_json::from_str(&run.succeeds(&eval)).unwrap();
         report["metrics"]["loss"].clone()
     };
-    let (tied, tied_loss) = (answer(&run, "model"), loss(&run));
+    let (tied, tied_loss) = (run.answer("model"), loss(&run));
     with_head(&run, |value| -value);
     assert_ne!(loss(&run), tied_loss, "an evaluation uses it, too");
     says(
-        stderr_of(&run, &eval),
+        run.stderr_of(&eval),
         str![[r#"
 note: `config.json` says that the output projection is the embedding, but the weights hold another one, `lm_head.weight`: it is used, as transformers does
 
 "#]],
     );
-    let untied = answer(&run, "model");
+    let untied = run.answer("model");
     assert_ne!(tied, untied, "the stored projection is used");
     let words = "the weights hold another one, `lm_head.weight`: it is used";
-    assert!(stderr_of(&run, &[&["generate"], &ASK[..]].concat()).contains(words));
-    assert!(stderr_of(&run, &["plan", "full.toml"]).contains(words));
+    assert!(run.stderr_of(&[&["generate"], &ASK[..]].concat()).contains(words));
+    assert!(run.stderr_of(&["plan", "full.toml"]).contains(words));
 
     // Full training writes it, and says in the configuration that it counts.
     run.succeeds(&["train", "full.toml", "--quiet"]);
@@ -129,13 +118,13 @@ note: `config.json` says that the output projection is the embedding, but the we
     // An adapter's base has it as well, and so has what is merged.
     run.succeeds(&["train", "adapter.toml", "--quiet"]);
     let merge = ["merge", "checkpoints/adapter", "--out", "merged", "--dtype", "f32"];
-    let said = stderr_of(&run, &merge);
+    let said = run.stderr_of(&merge);
     assert!(said.contains(words), "{said}");
     assert_eq!(told("merged/config.json"), json!(false));
     assert!(tensors(&run, "merged", "model.safetensors").contains_key(HEAD));
-    assert_eq!(answer(&run, "merged"), answer(&run, "checkpoints/adapter"));
+    assert_eq!(run.answer("merged"), run.answer("checkpoints/adapter"));
     // And an export, which has a place for it.
-    let said = stderr_of(&run, &["export", "model", "--type", "f32", "--out", "out"]);
+    let said = run.stderr_of(&["export", "model", "--type", "f32", "--out", "out"]);
     assert!(said.contains(words), "{said}");
     let file = fs::read(run.path("out/out-F32.gguf")).unwrap();
     assert!(memchr::memmem::find(&file, b"output.weight").is_some());
@@ -144,11 +133,11 @@ note: `config.json` says that the output projection is the embedding, but the we
 #[test]
 fn a_copy_of_the_embedding_is_a_tied_projection() {
     let run = with_model();
-    let tied = answer(&run, "model");
+    let tied = run.answer("model");
     with_head(&run, |value| value);
-    assert_eq!(answer(&run, "model"), tied);
+    assert_eq!(run.answer("model"), tied);
     for command in [["plan", "full.toml"], ["train", "full.toml"]] {
-        let said = stderr_of(&run, &command);
+        let said = run.stderr_of(&command);
         assert!(!said.contains(HEAD), "{said}");
     }
     let made = tensors(&run, "checkpoints/full/artifact", "model.safetensors");
@@ -640,7 +629,7 @@ fn notes(run: &Run, folder: &str) -> Value {
 #[test]
 fn a_merged_model_is_measured_and_what_rounding_took_is_told() {
     let run = with_small_adapter();
-    let said = stderr_of(&run, &["merge", "checkpoints/adapter", "--out", "merged"]);
+    let said = run.stderr_of(&["merge", "checkpoints/adapter", "--out", "merged"]);
     let number = |folder: &str, name: &str| notes(&run, folder)[name].as_f64().unwrap();
     let [base, adapter, merged] =
         ["base_eval_loss", "adapter_eval_loss", "eval_loss"].map(|name| number("merged", name));
@@ -671,7 +660,7 @@ check it:  firebrand verify merged
     assert!(card.contains(&format!("| validation loss of the adapter | `{adapter:.4}` |")));
     // In f32 nothing is lost.
     let merge = ["merge", "checkpoints/adapter", "--out", "wide", "--dtype", "f32"];
-    let said = stderr_of(&run, &merge);
+    let said = run.stderr_of(&merge);
     says(
         &said,
         str![[r#"
@@ -695,7 +684,7 @@ check it:  firebrand verify wide
 fn where_data_is_not_at_hand_the_weights_tell_what_rounding_took() {
     let run = with_small_adapter();
     fs::remove_file(run.path("validation.jsonl")).unwrap();
-    let said = stderr_of(&run, &["merge", "checkpoints/adapter", "--out", "merged"]);
+    let said = run.stderr_of(&["merge", "checkpoints/adapter", "--out", "merged"]);
     says(
         &said,
         str![[r#"
@@ -712,7 +701,7 @@ check it:  firebrand verify merged
     assert!(!card.contains("| validation loss |") && card.contains("not measured: "), "{card}");
     // Other data under the same name is no data of the run.
     run.write("validation.jsonl", &conversations(3));
-    let said = stderr_of(&run, &["merge", "checkpoints/adapter", "--out", "again"]);
+    let said = run.stderr_of(&["merge", "checkpoints/adapter", "--out", "again"]);
     says(
         &said,
         str![[r#"
@@ -727,7 +716,7 @@ check it:  firebrand verify again
     );
     // Nor is there any beside an adapter that was taken out of its run.
     fs::rename(run.path("checkpoints/adapter/artifact"), run.path("alone")).unwrap();
-    let said = stderr_of(&run, &["merge", "alone", "--out", "third", "--base", "model"]);
+    let said = run.stderr_of(&["merge", "alone", "--out", "third", "--base", "model"]);
     says(
         &said,
         str![[r#"

@@ -27,7 +27,7 @@ def adapted(case):
     model = families.model_of(case)
     excluded = families.others(model)
     model = get_peft_model(model, LoraConfig(
-        task_type="CAUSAL_LM", target_modules=families.linears(case), lora_dropout=0.0,
+        task_type="CAUSAL_LM", target_modules=families.linears(case, model), lora_dropout=0.0,
         target_parameters=families.PARAMETERS.get(case), exclude_modules=excluded,
         **families.LORA)).eval()
     with torch.no_grad():

@@ -32,8 +32,8 @@ impl StopTexts {
             let end = &self.held[*at..];
             self.texts.iter().any(|text| text.starts_with(end))
         };
-        let places = self.held.char_indices().map(|(at, _)| at);
-        let first = places.into_iter().find(may_begin).unwrap_or(self.held.len());
+        let mut places = self.held.char_indices().map(|(at, _)| at);
+        let first = places.find(may_begin).unwrap_or(self.held.len());
         let rest = self.held.split_off(first);
         std::mem::replace(&mut self.held, rest)
     }

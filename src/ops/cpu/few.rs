@@ -54,8 +54,8 @@ impl NullaryFnOnce for Outputs<'_> {
     fn call(self) {
         let Self { x, w, rounds, first, target } = self;
         match w {
-            StoredNumbers::F32(w) if !rounds => stored(x, w, first, target),
-            StoredNumbers::Bf16(w) => stored(x, w, first, target),
+            StoredNumbers::F32(w) if !rounds => sum_outputs(x, w, first, target),
+            StoredNumbers::Bf16(w) => sum_outputs(x, w, first, target),
             w => {
                 let mut wide = vec![0.0_f32; x.columns];
                 for (output, sums) in target.chunks_exact_mut(x.rows).enumerate() {
@@ -63,19 +63,23 @@ impl NullaryFnOnce for Outputs<'_> {
                     if rounds {
                         wide.iter_mut().for_each(|x| *x = x.rounded().wide());
                     }
-                    let sums = sums.iter_mut().enumerate();
-                    sums.for_each(|(row, sum)| *sum = dot(x.row(row), &wide));
+                    sum_rows(x, &wide, sums);
                 }
             }
         }
     }
 }
 
-/// The same of weights that are read as they are.
+/// The sums of some outputs, of weights that are read as they are kept.
 #[inline(always)]
-fn stored<N: Number>(x: View<f32>, w: View<N>, first: usize, target: &mut [f32]) {
+fn sum_outputs<N: Number>(x: View<f32>, w: View<N>, first: usize, target: &mut [f32]) {
     for (output, sums) in target.chunks_exact_mut(x.rows).enumerate() {
-        let sums = sums.iter_mut().enumerate();
-        sums.for_each(|(row, sum)| *sum = dot(x.row(row), w.row(first + output)));
+        sum_rows(x, w.row(first + output), sums);
     }
+}
+
+/// The sum of one output for each row.
+#[inline(always)]
+fn sum_rows<N: Number>(x: View<f32>, w: &[N], sums: &mut [f32]) {
+    sums.iter_mut().enumerate().for_each(|(row, sum)| *sum = dot(x.row(row), w));
 }

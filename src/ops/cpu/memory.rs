@@ -12,29 +12,21 @@ pub fn filled<T: Copy + Default + Send + Sync>(
     part: usize,
     write: impl Fn(usize, &mut [T]) + Sync,
 ) -> Vec<T> {
-    let part = part.max(1);
-    let mut vector = Vec::with_capacity(length);
-    let room = &mut vector.spare_capacity_mut()[..length];
-    let one = |(number, room): (usize, &mut [MaybeUninit<T>])| {
+    let cleared = |number: usize, room: &mut [MaybeUninit<T>]| {
         room.fill(MaybeUninit::new(T::default()));
         // SAFETY: all of it was just filled.
         #[expect(unsafe_code)]
         write(number, unsafe { room.assume_init_mut() });
     };
-    if length <= part {
-        room.chunks_mut(part).enumerate().for_each(one);
-    } else {
-        room.par_chunks_mut(part).enumerate().for_each(one);
-    }
-    // SAFETY: the parts are all of the room, and each was filled with zeros.
+    // SAFETY: each part is filled before `write` gets it.
     #[expect(unsafe_code)]
     unsafe {
-        vector.set_len(length);
+        written(length, part, cleared)
     }
-    vector
 }
 
-/// The same in new memory that `write` gets as it is: nothing is cleared.
+/// A vector in new memory, in parts of a length (the last may be shorter); `write` gets the number
+/// of each, and the part as it is: nothing is cleared.
 ///
 /// # Safety
 /// `write` writes every number of each part.
@@ -47,10 +39,11 @@ pub unsafe fn written<T: Copy + Send + Sync>(
     let part = part.max(1);
     let mut vector = Vec::with_capacity(length);
     let room = &mut vector.spare_capacity_mut()[..length];
+    let one = |(number, room): (usize, &mut [MaybeUninit<T>])| write(number, room);
     if length <= part {
-        room.chunks_mut(part).enumerate().for_each(|(number, room)| write(number, room));
+        room.chunks_mut(part).enumerate().for_each(one);
     } else {
-        room.par_chunks_mut(part).enumerate().for_each(|(number, room)| write(number, room));
+        room.par_chunks_mut(part).enumerate().for_each(one);
     }
     // SAFETY: the parts are all of the room, and each was written.
     unsafe { vector.set_len(length) };

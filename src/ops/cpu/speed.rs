@@ -127,6 +127,6 @@ mod tests {
         assert!(speed.f32_gflops > 0.0 && speed.peak_gflops > 0.0, "{speed:?}");
         assert_eq!(speed.bf16_gflops.is_some(), multiplies_bfloat16());
         let text = serde_json::to_value(&speed).unwrap();
-        assert_eq!(text["step_depth"], step_depth());
+        assert_eq!(text["step_depth"], speed.step_depth);
     }
 }

@@ -48,7 +48,8 @@ impl<F: Format> Target<'_, F> {
     #[inline(always)]
     pub fn written(self) -> Self {
         match self {
-            // SAFETY: panels are all columns, and tiles of each all rows.
+            // SAFETY: panels are all columns, and tiles of each all rows; there is a pass of one
+            // step at least, also for no inner numbers.
             #[expect(unsafe_code)]
             Self::New(target) => Self::Sum(unsafe { target.assume_init_mut() }),
             other => other,

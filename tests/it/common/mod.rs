@@ -304,6 +304,15 @@ impl Run {
         says(self.fails(code, arguments), errors);
     }
 
+    /// Runs a command that must succeed; returns its stderr.
+    #[track_caller]
+    pub fn stderr_of(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {stderr}");
+        stderr
+    }
+
     /// What a model answers in a chat, in a few tokens.
     pub fn answer(&self, model: &str) -> String {
         let ask = ["generate", "--prompt", "What is 3 plus 4?", "--max-tokens", "6", "--chat"];

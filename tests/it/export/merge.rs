@@ -83,10 +83,7 @@ fn a_merge_tells_how_far_it_is_from_its_adapter() {
     let run = run_with_adapter();
     let merge = |out: &str, more: &[&str]| {
         let all = [&["merge", "checkpoints/lora", "--out", out], more].concat();
-        let output = run.command(&all).output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{stderr}");
-        stderr
+        run.stderr_of(&all)
     };
     let told = merge("merged", &[]);
     let told = number_after(&told, "largest difference of a logit ");
@@ -142,8 +139,7 @@ check it:  firebrand verify unchecked
         "--set",
         "eval.prompts=[]",
     ]);
-    let output = run.command(&["merge", "checkpoints/mute", "--out", "mute"]).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
+    let told = run.stderr_of(&["merge", "checkpoints/mute", "--out", "mute"]);
     says(
         &told,
         str![[r#"
@@ -168,8 +164,7 @@ fn a_base_in_f32_loses_nothing_but_the_last_bits() {
     });
     let run = run.with_base();
     run.succeeds(&["train", "lora.toml", "--quiet", "--set", "train.learning_rate=0.05"]);
-    let output = run.command(&["merge", "checkpoints/lora", "--out", "merged"]).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stderr = run.stderr_of(&["merge", "checkpoints/lora", "--out", "merged"]);
     let difference = number_after(&stderr, "largest difference of a logit ");
     let largest = number_after(&stderr, "(largest logit ");
     assert!(difference <= 1e-5 * largest, "{stderr}");
@@ -204,10 +199,9 @@ fn a_dora_adapter_is_published_merged_and_used_as_any_other() {
     let lineage = run.read(&format!("{folder}/lineage.inputs.json"));
     assert!(lineage.contains("\"method\": \"dora\""), "{lineage}");
     run.succeeds(&["verify", folder]);
-    let output = run.command(&["merge", "checkpoints/lora", "--out", "merged"]).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
+    let said = run.stderr_of(&["merge", "checkpoints/lora", "--out", "merged"]);
     let difference = number_after(&said, "largest difference of a logit ");
-    assert!(output.status.success() && difference < 0.2, "bf16 rounds no more than that: {said}");
+    assert!(difference < 0.2, "bf16 rounds no more than that: {said}");
     assert!(run.read("merged/README.md").contains("A DoRA adapter merged into"));
     let prompt = ["--prompt", "What is 3 plus 4?", "--max-tokens", "4", "--temperature", "0"];
     run.succeeds(&[&["generate", "checkpoints/lora"], &prompt[..]].concat());
@@ -241,8 +235,7 @@ hint: add a `[lora]` section, or leave the format out
 
 "#]],
     );
-    let output = run.command(&[&["plan", "lora.toml"], &int8[..]].concat()).output().unwrap();
-    let plan = String::from_utf8(output.stderr).unwrap();
+    let plan = run.stderr_of(&[&["plan", "lora.toml"], &int8[..]].concat());
     assert!(plan.contains("linear layers of the base in int8"), "{plan}");
     let weights = |more: &[&str]| {
         let plan = run.succeeds(&[&["plan", "lora.toml", "--json"], more].concat());
@@ -280,9 +273,7 @@ check it:  firebrand verify merged
 "#]],
         ),
     ] {
-        let output = run.command(command).output().unwrap();
-        assert!(output.status.success());
-        says(String::from_utf8(output.stderr).unwrap(), message);
+        says(run.stderr_of(command), message);
     }
     let card = run.read("merged/README.md");
     assert!(card.contains("| weights beside which the adapter was trained | `int8` |"), "{card}");
@@ -321,10 +312,8 @@ fn the_template_arguments_of_a_run_reach_whoever_writes_prompts_with_its_model()
     run.succeeds(&[&["train", "lora.toml", "--quiet"], &set[..]].concat());
     let asked = ["--chat", "--prompt", "What is 3 plus 4?", "--max-tokens", "2"];
     run.succeeds(&[&["generate", "checkpoints/lora"], &asked[..]].concat());
-    let output = run.command(&["merge", "checkpoints/lora", "--out", "merged"]).output().unwrap();
-    assert!(output.status.success());
     says(
-        String::from_utf8(output.stderr).unwrap(),
+        run.stderr_of(&["merge", "checkpoints/lora", "--out", "merged"]),
         str![[r#"
 measuring base, adapter and merged model on 397 tokens of validation data and the prompts, on the CPU (`--no-check` leaves it out)
 beside the adapter: largest difference of a logit [NUMBER] (largest logit [NUMBER]), the same most likely token at 39 of 39 positions; on 1 of the run's prompts, 39 tokens

@@ -13,9 +13,9 @@ pub fn convert<F: Format, N: Number>(source: &[N], target: &mut [F::Stored]) {
     Arch::new().dispatch(Convert::<F, N> { source, target });
 }
 
-pub struct Convert<'a, F: Format, N> {
-    pub source: &'a [N],
-    pub target: &'a mut [F::Stored],
+struct Convert<'a, F: Format, N> {
+    source: &'a [N],
+    target: &'a mut [F::Stored],
 }
 
 impl<F: Format, N: Number> NullaryFnOnce for Convert<'_, F, N> {

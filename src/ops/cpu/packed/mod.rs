@@ -224,7 +224,8 @@ impl<F: Format> PackedRhs<F> {
         let write = |number: usize, panel: &mut [MaybeUninit<F::Group>]| {
             write(number * PANEL, width(outputs, number), panel);
         };
-        // SAFETY: as said above.
+        // SAFETY: every caller, all in this file, runs `OfOutputs` or `OfInner` on the whole panel,
+        // and both write all of it.
         #[expect(unsafe_code)]
         let data = unsafe { written(length, groups * PANEL, write) };
         Self { data, inner: groups * F::GROUP, outputs }

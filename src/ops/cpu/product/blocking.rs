@@ -89,7 +89,7 @@ fn depth_for(cpuinfo: &str, cache: &str) -> usize {
         let line = cpuinfo.lines().find(|line| line.starts_with(name));
         line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim())
     };
-    // Zen 4 takes two cycles for each half of a 512-bit instruction.
+    // Zen 4 does 512-bit instructions in two halves: one multiplication with addition a cycle.
     let has_vectors =
         field("flags").is_some_and(|flags| flags.split(' ').any(|it| it == "avx512f"));
     let is_zen_4 = field("vendor_id") == Some("AuthenticAMD") && field("cpu family") == Some("25");

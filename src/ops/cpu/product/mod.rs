@@ -129,7 +129,8 @@ fn make<F: Multiply, N: Number>(
         let passes = passes.as_slice();
         F::rows(RowBlock { target: target(room), outputs, first_row, terms, skipped, passes });
     });
-    // SAFETY: tasks are all of the room, and each writes every number of it (`sweep`).
+    // SAFETY: tasks are all of the room, and each writes every number of it (`sweep`), since there
+    // is a pass of one step at least, also for no inner numbers (`divided`).
     #[expect(unsafe_code)]
     unsafe {
         product.set_len(length);
