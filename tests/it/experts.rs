@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::common::{Run, repository};
+use crate::common::Run;
 use firebrand::model::{Description, ModelJson, families};
 use firebrand::weights::{Element, OwnedTensor, TensorSpec, read_tensors, write_safetensors};
 use serde_json::{Value, json};
@@ -110,12 +110,7 @@ fn checkpoint(config: &Value) -> Run {
 
 fn checkpoint_of(config: &Value, description: &Description) -> Run {
     let run = Run::new();
-    fs::create_dir(run.path("mixture")).unwrap();
-    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
-        let from = repository("tests/fixtures/tokenizer").join(name);
-        fs::copy(from, run.path("mixture").join(name)).unwrap();
-    }
-    run.write("mixture/config.json", &config.to_string());
+    run.model_folder("mixture", &config);
     let specs = description.tensors().into_iter().map(|(name, shape)| {
         let codes = name.ends_with("_blocks") || name.ends_with("_scales");
         TensorSpec { name, element: if codes { Element::U8 } else { Element::F32 }, shape }

@@ -9,7 +9,7 @@ use firebrand::model::{ModelJson, families};
 use firebrand::weights::{Element, TensorSpec, write_safetensors};
 use serde_json::{Value, json};
 
-use crate::common::{Run, repository};
+use crate::common::Run;
 
 /// A model of 25 million numbers.
 fn config(own: Value) -> Value {
@@ -25,12 +25,7 @@ fn config(own: Value) -> Value {
 /// A checkpoint `mid` with this configuration, in bfloat16.
 fn checkpoint(config: &Value) -> Run {
     let run = Run::new();
-    fs::create_dir(run.path("mid")).unwrap();
-    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
-        let from = repository("tests/fixtures/tokenizer").join(name);
-        fs::copy(from, run.path("mid").join(name)).unwrap();
-    }
-    run.write("mid/config.json", &config.to_string());
+    run.model_folder("mid", &config);
     let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
     let element = Element::BF16;
     let specs = description.tensors().into_iter();

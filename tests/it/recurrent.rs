@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::common::{Run, repository, says};
+use crate::common::{Run, says};
 use firebrand::model::description::{BlockDescription, Description};
 use firebrand::model::{ModelJson, families};
 use firebrand::weights::{Element, TensorSpec, read_tensors, write_safetensors};
@@ -201,12 +201,7 @@ fn small() -> Value {
 /// A checkpoint `seeing`, and configurations that train it.
 fn checkpoint() -> Run {
     let run = Run::new();
-    fs::create_dir(run.path("seeing")).unwrap();
-    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
-        let from = repository("tests/fixtures/tokenizer").join(name);
-        fs::copy(from, run.path("seeing").join(name)).unwrap();
-    }
-    run.write("seeing/config.json", &small().to_string());
+    run.model_folder("seeing", &small());
     let description = families::describe(&ModelJson::from_value(small())).unwrap();
     let text = description.tensors().into_iter().map(|(name, shape)| TensorSpec {
         name,

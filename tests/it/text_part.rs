@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::common::{Run, repository, says};
+use crate::common::{Run, says};
 use firebrand::model::{ModelJson, families};
 use firebrand::weights::{Element, TensorSpec, read_tensors, write_safetensors};
 use serde_json::{Value, json};
@@ -90,12 +90,7 @@ fn checkpoint() -> Run {
 
 fn checkpoint_of(config: &Value, others: &[(&str, Element, &[usize])]) -> Run {
     let run = Run::new();
-    fs::create_dir(run.path("seeing")).unwrap();
-    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
-        let from = repository("tests/fixtures/tokenizer").join(name);
-        fs::copy(from, run.path("seeing").join(name)).unwrap();
-    }
-    run.write("seeing/config.json", &config.to_string());
+    run.model_folder("seeing", &config);
     run.write("seeing/preprocessor_config.json", "{\"size\": 16}");
     let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
     let text = description.tensors().into_iter().map(|(path, shape)| TensorSpec {

@@ -235,18 +235,23 @@ impl Run {
     /// conversations, in six steps; `configs/lora.toml` adapts what came of it.
     pub fn new() -> Self {
         let run = Self { folder: tempfile::tempdir().unwrap() };
-        let base = run.path("base");
-        std::fs::create_dir_all(&base).unwrap();
-        for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
-            std::fs::copy(repository("tests/fixtures/tokenizer").join(name), base.join(name))
-                .unwrap();
-        }
-        run.write("base/config.json", &model_config().to_string());
+        run.model_folder("base", &model_config());
         run.write("data.jsonl", &conversations(20));
         run.write("validation.jsonl", &conversations(26)[conversations(20).len()..]);
         run.write("tiny.toml", TINY);
         run.write("lora.toml", LORA);
         run
+    }
+
+    /// A folder with the small tokenizer and this configuration.
+    pub fn model_folder(&self, name: &str, config: &serde_json::Value) {
+        let folder = self.path(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+            let from = repository("tests/fixtures/tokenizer").join(file);
+            std::fs::copy(from, folder.join(file)).unwrap();
+        }
+        self.write(&format!("{name}/config.json"), &config.to_string());
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
