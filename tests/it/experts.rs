@@ -110,7 +110,7 @@ fn checkpoint(config: &Value) -> Run {
 
 fn checkpoint_of(config: &Value, description: &Description) -> Run {
     let run = Run::new();
-    run.model_folder("mixture", &config);
+    run.model_folder("mixture", config);
     let specs = description.tensors().into_iter().map(|(name, shape)| {
         let codes = name.ends_with("_blocks") || name.ends_with("_scales");
         TensorSpec { name, element: if codes { Element::U8 } else { Element::F32 }, shape }

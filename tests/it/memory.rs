@@ -25,7 +25,7 @@ fn config(own: Value) -> Value {
 /// A checkpoint `mid` with this configuration, in bfloat16.
 fn checkpoint(config: &Value) -> Run {
     let run = Run::new();
-    run.model_folder("mid", &config);
+    run.model_folder("mid", config);
     let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
     let element = Element::BF16;
     let specs = description.tensors().into_iter();

@@ -90,7 +90,7 @@ fn checkpoint() -> Run {
 
 fn checkpoint_of(config: &Value, others: &[(&str, Element, &[usize])]) -> Run {
     let run = Run::new();
-    run.model_folder("seeing", &config);
+    run.model_folder("seeing", config);
     run.write("seeing/preprocessor_config.json", "{\"size\": 16}");
     let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
     let text = description.tensors().into_iter().map(|(path, shape)| TensorSpec {

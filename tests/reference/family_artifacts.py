@@ -257,7 +257,8 @@ def check_full(run, folder, tokenizer, before, tokens):
         effect = (trained(tokens).logits - before).abs().max().item()
         for _ in range(WRITTEN):
             prompt = torch.cat([prompt, trained(prompt).logits[:, -1:].argmax(-1)], 1)
-    written = until_end(tokenizer, prompt[0, -WRITTEN:])
+    # As Python reads what a program prints.
+    written = until_end(tokenizer, prompt[0, -WRITTEN:]).replace("\r", "\n")
     ours = run("generate", "--prompt", PROMPT, "--max-tokens", str(WRITTEN), "--device", "cpu",
                "checkpoints/full").strip()
     print(f"  full training: effect {effect:.2f}, texts {'are the same' if ours == written else 'DIFFER'}")

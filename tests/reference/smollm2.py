@@ -246,7 +246,7 @@ def parse():
     made = command(artifact, "adapter", "model", "merged", "batches", limit=1e-4)
     made.add_argument("ours", nargs="*")
     made.add_argument("--merged-limit", type=float, default=1e-4,
-                      help="merged against adapter; a merge rounded to 16 bits needs about 2e-2")
+                      help="merged against adapter; a merge rounded to 16 bits needs about 7e-2")
     return parser.parse_args()
 
 
