@@ -54,8 +54,6 @@ pub struct Workload {
     pub trainable: u64,
     /// Whether they stand beside the weights, all of which are frozen.
     pub adapted: bool,
-    /// Bytes that an adapter adds to what the forward pass keeps for the backward pass.
-    pub adapter_bytes: u64,
     /// Bytes that the optimizer keeps for each of them.
     pub state_bytes: u64,
     /// Rows that are differentiated at the same time.
@@ -83,8 +81,9 @@ pub struct Workload {
 /// Bytes of a number.
 const F32: u64 = 4;
 
-/// Estimates a run.
-pub fn estimate(description: &Description, work: Workload) -> Estimate {
+/// Estimates a run; `of_adapter` are the bytes that an adapter adds to what the forward pass keeps
+/// for the backward pass.
+pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> Estimate {
     // Queries that the operations for other devices work on at once.
     const BLOCK: usize = 512;
     // Measured (`benches/memory.py`): the program, and what a tokenizer has for each token.
@@ -130,7 +129,7 @@ pub fn estimate(description: &Description, work: Workload) -> Estimate {
             Recompute::None => tokens * all * factor + at_work,
             Recompute::Layers => layers * input + tokens * most * factor + at_work,
         } + beside
-            + work.adapter_bytes,
+            + of_adapter,
         // Scores, weights, and the gradients of both.
         attention: if work.on_gpu { 5 * scores } else { 0 },
         checkpoint: 0,

@@ -152,11 +152,11 @@ pub fn memory(
     adapter: Option<&dyn Adapter>,
     opened: &OpenedDevice,
 ) -> Result<Estimate> {
-    let adapter_bytes = match adapter {
+    let of_adapter = match adapter {
         Some(adapter) => kept_by_adapter(adapter, description, work)?,
         None => 0,
     };
-    let memory = estimate(description, Workload { adapter_bytes, ..work });
+    let memory = estimate(description, work, of_adapter);
     check_memory(&memory, opened)?;
     Ok(memory)
 }

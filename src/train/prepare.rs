@@ -103,16 +103,20 @@ pub fn prepare<'a>(
     let total_steps = total_steps(config, &plan)?;
     let work = Workload {
         trainable,
+        adapted: adapter.is_some(),
         saves: (1..total_steps).contains(&config.checkpoint.every_steps),
         state_bytes: optimizers::chosen(&config.owned).state_bytes(),
         rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
         length,
         data: data_bytes(&config.data, &corpus),
         coded: memory_fit::coded(weight_format, &description, &opened),
-        ..workload(config, &opened, &precision)
+        chunk: config.train.loss_chunk_tokens,
+        recompute: config.train.recompute,
+        on_gpu: opened.on_gpu(),
+        arithmetic: precision.arithmetic,
+        kernels: config.device.kernels,
     };
     let memory = memory_fit::memory(&description, work, adapter.as_deref(), &opened)?;
-    let validation = data::validation_batches(&corpus.validation, &config.data, rows);
     let prepared = Prepared {
         config,
         opened,
@@ -122,9 +126,9 @@ pub fn prepare<'a>(
         description,
         precision,
         micro_batch_split,
+        validation: data::validation_batches(&corpus.validation, &config.data, rows),
         corpus,
         plan,
-        validation,
         trainable,
         memory,
         elements: BTreeMap::new(),
@@ -137,11 +141,7 @@ pub fn prepare<'a>(
         approval,
         signed,
     };
-    prepared.unchanged(&prepared.base_files)?;
-    prepared.unchanged(prepared.corpus.codec.tokenizer.files())?;
-    prepared.approve_data()?;
-    prepared.announce(observer);
-    Ok(prepared)
+    prepared.approved(observer)
 }
 
 /// How many parameters are trained.
@@ -225,27 +225,16 @@ fn total_steps(config: &RunConfig, plan: &Plan) -> Result<u64> {
     }
 }
 
-/// What the settings and the device say of the work.
-fn workload(config: &RunConfig, opened: &OpenedDevice, precision: &Precision) -> Workload {
-    Workload {
-        trainable: 0,
-        adapted: adapters::of_run(config).is_some(),
-        adapter_bytes: 0,
-        state_bytes: 0,
-        rows: 0,
-        length: 0,
-        chunk: config.train.loss_chunk_tokens,
-        recompute: config.train.recompute,
-        data: 0,
-        saves: false,
-        coded: (0, 0),
-        on_gpu: opened.on_gpu(),
-        arithmetic: precision.arithmetic,
-        kernels: config.device.kernels,
-    }
-}
-
 impl Prepared<'_> {
+    /// Files are those that were locked and approved; what will be done is said.
+    fn approved(self, observer: &mut dyn Observer) -> Result<Self> {
+        self.unchanged(&self.base_files)?;
+        self.unchanged(self.corpus.codec.tokenizer.files())?;
+        self.approve_data()?;
+        self.announce(observer);
+        Ok(self)
+    }
+
     /// Loads the weights and puts the adapter beside them.
     pub fn trainer(&mut self) -> Result<Trainer> {
         let seed = Stream::new(self.config.seed);
