@@ -13,10 +13,10 @@ use super::peft;
 use crate::adapters::{self, Adapter};
 use crate::checkpoint::{self, RestoredCheckpoint};
 use crate::config::Init;
-use crate::device;
+use crate::device::{self, ComputeConfig};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{DATA_LOCK, FileEntry, has_file, read_json_hashed};
-use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, Supply};
+use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, RepoKind, RepoName, Supply};
 use crate::model::description::stack_shapes;
 use crate::model::{self, Description, Loaded, Model};
 use crate::random::Stream;
@@ -111,9 +111,9 @@ pub fn open(
     if unfinished && !checkpoint::newest(run)?.is_empty() {
         return open_checkpoint(run, device, supply);
     }
-    let found = supply.find(name, DEFAULT_REVISION)?;
+    let found = supply.named(name)?;
     if !found.adapter {
-        let loaded = model::load(&found.path, model::Init::Pretrained, device)?;
+        let loaded = frozen(&found.path, model::Init::Pretrained, device)?;
         let Loaded { model, files, note, .. } = loaded;
         let template_args = Past::read(&found.path)?.template_args();
         let codec = found.path;
@@ -145,7 +145,7 @@ pub fn with_adapter(
     let fits = |places: &[TensorPlace]| fits(&description, adapter, places);
     let shard = Shard::read_if(directory, peft::WEIGHTS_FILE, fits)?;
     shard.refuse_not_finite().map_err(|error| error.at(directory))?;
-    let mut loaded = model::load(base, model::Init::Pretrained, device)?;
+    let mut loaded = frozen(base, model::Init::Pretrained, device)?;
     attach(&mut loaded.model, adapter)?;
     let stacked = adapter.stacked(&loaded.model.description);
     checkpoint::put_stacked(&mut loaded.model, &shard, adapters::file_name_of, &stacked)
@@ -196,7 +196,15 @@ pub fn base_of(
     supply: &Supply,
 ) -> Result<ModelDirectory> {
     let base = match instead {
-        Some(name) => supply.find(name, DEFAULT_REVISION),
+        Some(name) => supply.named(name),
+        // A stranger's word decides which model of the hub is read, and never which folder here.
+        None if found.commit().is_some()
+            && RepoName::parse(RepoKind::Model, &adapter.base).is_err() =>
+        {
+            Err(Error::adapter("the adapter names a folder of its maker as its base")
+                .because(format!("`base_model_name_or_path` is `{}`", adapter.base))
+                .at(&found.path))
+        }
         None => {
             let revision = adapter.revision.as_deref().unwrap_or(DEFAULT_REVISION);
             supply.find(&adapter.base, revision)
@@ -216,6 +224,12 @@ fn attach(model: &mut Model, adapter: &dyn Adapter) -> Result<()> {
     adapters::attach(model, adapter, Stream::new(0)).map(|_| ())
 }
 
+/// Reads a model that nothing changes: the kernels of the CPU take matrices in 16 bits as they are,
+/// for the same numbers.
+fn frozen(directory: &Path, init: model::Init, device: &Device) -> Result<Loaded> {
+    model::load_for(directory, init, device, ComputeConfig::default(), true)
+}
+
 fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<OpenedModel> {
     let config = settings::load(&run.join("config.toml"), &[])?.config;
     // The commit that the run began with, wherever the branch is now.
@@ -227,11 +241,18 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
         Init::Pretrained => model::Init::Pretrained,
         Init::Random => model::Init::Random(Stream::new(config.seed)),
     };
-    let mut loaded = model::load(&base.path, init, device)?;
-    match adapters::of_run(&config) {
-        Some(adapter) => attach(&mut loaded.model, adapter.as_ref())?,
-        None => adapters::unfreeze_all(&mut loaded.model),
-    }
+    let mut loaded = match adapters::of_run(&config) {
+        Some(adapter) => {
+            let mut loaded = frozen(&base.path, init, device)?;
+            attach(&mut loaded.model, adapter.as_ref())?;
+            loaded
+        }
+        None => {
+            let mut loaded = model::load(&base.path, init, device)?;
+            adapters::unfreeze_all(&mut loaded.model);
+            loaded
+        }
+    };
     let other = formats::chosen(&config.owned).map(|format| format.name());
     let mut last = Error::checkpoint("this run has no intact checkpoint").at(run);
     for (_, folder) in checkpoint::newest(run)? {
