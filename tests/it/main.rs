@@ -47,4 +47,5 @@ mod terminal;
 mod text_part;
 mod threats;
 mod tidy;
+mod vulkan;
 mod weights;
