@@ -48,4 +48,5 @@ mod terminal;
 mod text_part;
 mod threats;
 mod tidy;
+mod vulkan;
 mod weights;
