@@ -18,6 +18,7 @@ use super::rewrite::{Rewritten, Rounding, write_merged};
 use crate::config::DeviceChoice;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::event::Evaluation;
 use crate::model::{self, Model, ModelJson, TIED, families};
 use crate::weights::formats;
 use crate::weights::{Element, INDEX_FILE};
@@ -141,6 +142,7 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
                 dataset: found.dataset.clone(),
                 before: found.base,
                 after: found.merged,
+                of_tokens: found.of_tokens,
             }),
             samples: compared.samples,
             beside: merged.beside(),
@@ -229,17 +231,17 @@ fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Comp
              the prompts, on the CPU (`--no-check` leaves it out)"
         ));
     }
-    let run = |model: &Model| -> Result<Option<(f64, u64)>> {
-        let Ok(trial) = &trial else { return Ok(None) };
-        let found = trial.loss(model)?;
-        Ok(Some((found.eval_loss, found.target_tokens)))
-    };
     let answers = |model: &Model| trial.as_ref().map_or(Ok(Vec::new()), |t| t.answers(model));
     let rows = Rows::new(&origin.past, merged, &description)?;
     let (adapter, _) = origin.adapter.as_ref().expect("only adapters are merged");
     let settings = adapter.as_ref();
     let loaded = with_adapter(&origin.base.path, &origin.model.path, settings, &opened.device)?;
     let mut adapted = loaded.model;
+    let reference = trial.as_ref().ok().map(|trial| trial.reference(&adapted));
+    let run = |model: &Model| -> Result<Option<Evaluation>> {
+        let (Ok(trial), Some(reference)) = (&trial, &reference) else { return Ok(None) };
+        trial.loss(model, reference).map(Some)
+    };
     let of_adapter = rows.logits(&adapted);
     let adapter = run(&adapted)?;
     adapted.linears(&mut |_, linear| linear.adapter = None); // what is left is the base
@@ -248,10 +250,14 @@ fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Comp
     let whole = model::load(merged, model::Init::Pretrained, &opened.device)?.model;
     let logit_diff = LogitDiff::new(&rows, &of_adapter, &rows.logits(&whole))?;
     let measured = match (&trial, base, adapter, run(&whole)?) {
-        (Ok(trial), Some((base, _)), Some((adapter, _)), Some((merged, target_tokens))) => {
-            let dataset = trial.dataset.clone();
-            Ok(Measured { dataset, base, adapter, merged, target_tokens })
-        }
+        (Ok(trial), Some(base), Some(adapter), Some(merged)) => Ok(Measured {
+            dataset: trial.dataset.clone(),
+            base: base.eval_loss,
+            adapter: adapter.eval_loss,
+            merged: merged.eval_loss,
+            target_tokens: merged.target_tokens,
+            of_tokens: merged.perplexity().is_some(),
+        }),
         (Err(error), ..) => Err(not_at_hand(error, &origin.model.path)),
         _ => Err("the validation data has no target tokens".to_owned()),
     };

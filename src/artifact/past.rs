@@ -44,6 +44,8 @@ pub struct LossChange {
     pub before: f64,
     /// After the last one.
     pub after: f64,
+    /// Whether it is a likelihood of tokens, so that there is a perplexity.
+    pub of_tokens: bool,
 }
 
 /// Largest lineage that is read.
@@ -147,7 +149,9 @@ fn loss(statement: &Value, datasets: &[CardDataset]) -> Option<LossChange> {
     let (_, before) = first.min_by_key(|(step, _)| *step)?;
     let after = metrics["eval_loss"].as_f64()?;
     let evaluated = datasets.iter().find(|set| set.split == "validation").or(datasets.first());
-    Some(LossChange { dataset: evaluated?.name.clone(), before, after })
+    let more = |name: &String| name.starts_with("eval_") && !name.starts_with("eval_loss");
+    let of_tokens = !metrics.keys().any(more);
+    Some(LossChange { dataset: evaluated?.name.clone(), before, after, of_tokens })
 }
 
 fn digest(entry: &Value) -> Option<Digest> {

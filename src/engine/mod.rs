@@ -1,22 +1,25 @@
 //! One step: gradients, optimiser, schedule. Knows no files and no screens.
 
 mod micro_batch_split;
+mod beforehand;
 mod evaluate;
 mod in_flight;
 mod layerwise;
 mod loss_scale;
 mod memory;
 mod optimizer_state;
+mod output_rows;
 pub mod optimizers;
 pub mod parity;
 mod profile;
+mod reference;
 mod schedule;
 mod sizes;
 mod trainer;
 mod update;
 mod warm_up;
 
-pub use evaluate::evaluate;
+pub use evaluate::{ReferenceLogProbs, evaluate, evaluate_beside, reference_of};
 pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;

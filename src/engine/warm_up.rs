@@ -43,7 +43,7 @@ impl Trainer {
 
     fn try_out(&self, batch: &Batch) -> std::result::Result<(), Stopped> {
         let stream = Stream::new(self.settings.seed).site("warm-up");
-        let sums = self.micro_batch(batch, 1.0, stream)?;
+        let sums = self.micro_batch(&*self.objective, batch, 1.0, stream)?;
         let both = self.measure(&sums)?;
         let gradients: Vec<_> = sums.gradients.into_sums().into_values().collect();
         let work = || {

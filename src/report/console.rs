@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::event::{Event, Observer, StepReport, Stop, Timing, bytes};
+use crate::event::{Evaluation, Event, Observer, StepReport, Stop, Timing, bytes};
 use crate::report::Signals;
 use crate::terminal;
 use crate::trackers::Trackers;
@@ -200,13 +200,7 @@ impl Observer for Console {
             Event::Doing(what) => self.signals.doing(what),
             Event::Begun(step) => self.done = step,
             Event::Step(report, timing) => self.step(&report, &timing),
-            Event::Evaluation(found) => self.say(&format!(
-                "validation after step {}: loss {:.4}, perplexity {:.2}, measured on {} tokens",
-                found.step,
-                found.eval_loss,
-                found.eval_loss.exp(),
-                found.target_tokens
-            )),
+            Event::Evaluation(found) => self.say(&validation(&found)),
             Event::Answering { prompts, done, most } => self.answering(prompts, done, most),
             Event::Sample(_) => self.answered = None, // shown before and after together, at the end
             Event::Saved { step, path, seconds } => {
@@ -255,6 +249,17 @@ pub fn duration(seconds: f64) -> String {
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
     }
+}
+
+/// A validation result in one line.
+fn validation(found: &Evaluation) -> String {
+    let more = match (found.perplexity(), found.metrics.get("rewards/accuracies")) {
+        (Some(perplexity), _) => format!("perplexity {perplexity:.2}, "),
+        (None, Some(share)) => format!("{:.1} % of the pairs preferred rightly, ", share * 100.0),
+        (None, None) => String::new(),
+    };
+    let Evaluation { step, eval_loss, target_tokens: tokens, .. } = found;
+    format!("validation after step {step}: loss {eval_loss:.4}, {more}measured on {tokens} tokens")
 }
 
 #[cfg(test)]

@@ -216,6 +216,7 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
     }
     if let Some(last) = record.evaluations.last() {
         metrics.insert("eval_loss".to_owned(), last.eval_loss);
+        metrics.extend(last.prefixed());
     }
     if let Some(judged) = &record.judged {
         for (name, metric) in &judged.metrics {
@@ -328,6 +329,7 @@ fn card(
             dataset: evaluated,
             before,
             after,
+            of_tokens: record.evaluations.iter().all(|found| found.perplexity().is_some()),
         }),
         judged: record.judged.as_ref().map(|report| Evaluated {
             suite: report.suite.name.clone(),

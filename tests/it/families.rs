@@ -2,6 +2,7 @@
 //! names of tensors (`tests/reference/make_families.py`); and the equalities between our own paths.
 
 mod experts;
+mod pairs;
 mod steps;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ mod dora;
 mod forward;
 mod gradients;
 mod int8;
+mod preference;
 mod steps;
 
 use crate::common::{CASES, Expected, adamw, assert_near, case, cpu, row, says, step_settings};

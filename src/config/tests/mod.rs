@@ -60,6 +60,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             survey_below: 64 << 20,
             cache_limit: None,
             no_pairs: Some(crate::objectives::hint_of_pairs()),
+            labels: false,
         }
     );
     assert!(!config.owned.has_section("lora"));
