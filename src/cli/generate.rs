@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::artifact::open::{open, opened_on};
+use crate::artifact::open::{BaseChoice, open, opened_on};
 use crate::cli::output::failed;
+use crate::cli::weight_format::WeightFormatArgs;
 use crate::cli::{named_device, talk};
 use crate::data::{Codec, StopTexts, TextStream};
 use crate::device;
@@ -57,6 +58,8 @@ pub struct Args {
     /// The base model of an adapter, if it is not where the adapter says
     #[arg(long, value_name = "DIR")]
     base: Option<String>,
+    #[command(flatten)]
+    weights: WeightFormatArgs,
     /// A Jinja chat template in place of the model's own
     #[arg(long, value_name = "FILE", requires = "chat")]
     chat_template: Option<PathBuf>,
@@ -87,8 +90,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let opened = device::open(wanted, 0)?;
     let transfers = std::sync::Arc::new(crate::report::Transfers::new(false));
     let supply = Access { transfers, ..Access::default() }.supply(Policy::default())?;
-    let model =
-        opened_on(&opened, || open(&args.model, args.base.as_deref(), &opened.device, &supply))?;
+    let base = BaseChoice { instead: args.base.as_deref(), linears: args.weights.format() };
+    let model = opened_on(&opened, || open(&args.model, base, &opened.device, &supply))?;
     model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
     let template = args.chat_template.as_deref().or(model.chat_template.as_deref());
     let args_of_run = model.template_args.clone().into_iter();

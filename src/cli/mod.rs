@@ -35,6 +35,7 @@ mod signer;
 mod train;
 mod verify;
 mod watch;
+mod weight_format;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

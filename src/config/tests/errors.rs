@@ -151,11 +151,7 @@ fn names_of_other_tools_are_recognised() {
             "num_train_epochs",
             "`num_train_epochs` is TRL and LLaMA-Factory's name for `train.epochs`",
         ),
-        (
-            "load_in_4bit",
-            "`load_in_4bit` is axolotl's and has no key here: 4 bits are not supported; \
-             `model.weight_format = \"int8\"` keeps the base model in 8",
-        ),
+        ("load_in_4bit", "`load_in_4bit` is axolotl and TRL's name for `model.weight_format`"),
     ] {
         assert_eq!(hint(name), wanted);
     }
