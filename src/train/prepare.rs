@@ -326,6 +326,9 @@ impl Prepared<'_> {
             Scheduler::Constant => Shape::Constant,
             Scheduler::Linear => Shape::Linear,
             Scheduler::Cosine => Shape::Cosine,
+            Scheduler::CosineWithRestarts => Shape::CosineWithRestarts { cycles: train.cycles },
+            Scheduler::Polynomial => Shape::Polynomial { power: train.power },
+            Scheduler::InverseSqrt => Shape::InverseSqrt,
             Scheduler::Wsd => Shape::Wsd { decay_ratio: train.decay_ratio },
         };
         StepSettings {

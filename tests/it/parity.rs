@@ -5,6 +5,7 @@ mod bitsandbytes;
 mod dora;
 mod forward;
 mod gradients;
+mod layers;
 mod steps;
 mod weight_formats;
 
@@ -53,6 +54,7 @@ fn lora(dropout: f64) -> Lora {
         lora_dropout: dropout,
         target_modules: TargetModules::AllLinear,
         target_parameters: Vec::new(),
+        layers_to_transform: Vec::new(),
         use_rslora: false,
     };
     Lora { settings }

@@ -351,7 +351,7 @@ hint: keep one of the two; `train.warmup_steps` is given in line 12
 error[config]: `train.min_lr_ratio` means nothing when `train.lr_scheduler` is `constant`
   at run.toml:15:16
 
-hint: remove it, or set `lr_scheduler` to one of `linear`, `cosine`, `wsd`
+hint: remove it, or set `lr_scheduler` to one of `linear`, `cosine`, `cosine-with-restarts`, `polynomial`, `wsd`
 
 error[config]: `train.decay_ratio` means nothing when `train.lr_scheduler` is `constant`
   at run.toml:16:15
