@@ -16,7 +16,7 @@ use crate::config::Init;
 use crate::device::{self, ComputeConfig};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{DATA_LOCK, Digest, FileEntry, has_file, read_json_hashed};
-use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, Supply};
+use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, RepoKind, RepoName, Supply};
 use crate::model::description::stack_shapes;
 use crate::model::{self, Description, FrozenWeights, Loaded, Model};
 use crate::random::Stream;
@@ -54,13 +54,15 @@ pub struct BaseChoice<'a> {
     pub linears: Option<&'static dyn WeightFormat>,
 }
 
+/// Reads a model that nothing changes: the kernels of the CPU take matrices in 16 bits as they are,
+/// for the same numbers.
 fn load(
     directory: &Path,
     init: model::Init,
     device: &Device,
     linears: Option<&'static dyn WeightFormat>,
 ) -> Result<Loaded> {
-    let frozen = FrozenWeights { frozen: linears.is_some(), linears };
+    let frozen = FrozenWeights { frozen: true, linears };
     model::load_for(directory, init, device, ComputeConfig::default(), frozen)
 }
 
@@ -133,7 +135,7 @@ pub fn open(
     if unfinished && !checkpoint::newest(run)?.is_empty() {
         return open_checkpoint(run, choice.linears, device, supply);
     }
-    let found = supply.find(name, DEFAULT_REVISION)?;
+    let found = supply.named(name)?;
     if !found.adapter {
         let loaded = load(&found.path, model::Init::Pretrained, device, choice.linears)?;
         let template_args = Past::read(&found.path)?.template_args();
@@ -229,7 +231,15 @@ pub fn base_of(
     supply: &Supply,
 ) -> Result<ModelDirectory> {
     let base = match instead {
-        Some(name) => supply.find(name, DEFAULT_REVISION),
+        Some(name) => supply.named(name),
+        // A stranger's word decides which model of the hub is read, and never which folder here.
+        None if found.commit().is_some()
+            && RepoName::parse(RepoKind::Model, &adapter.base).is_err() =>
+        {
+            Err(Error::adapter("the adapter names a folder of its maker as its base")
+                .because(format!("`base_model_name_or_path` is `{}`", adapter.base))
+                .at(&found.path))
+        }
         None => {
             let revision = adapter.revision.as_deref().unwrap_or(DEFAULT_REVISION);
             supply.find(&adapter.base, revision)
@@ -266,16 +276,23 @@ fn open_checkpoint(
         Init::Random => model::Init::Random(Stream::new(config.seed)),
     };
     let adapter = adapters::of_run(&config);
-    if let (None, Some(format)) = (&adapter, linears) {
-        let what = "a checkpoint of full training has weights of its own";
-        let why = format!("only those of a base model are taken in {}", format.name());
-        return Err(Error::checkpoint(what).at(run).because(why));
-    }
-    let mut loaded = load(&base.path, init, device, linears)?;
-    match adapter {
-        Some(adapter) => attach(&mut loaded.model, adapter.as_ref())?,
-        None => adapters::unfreeze_all(&mut loaded.model),
-    }
+    let mut loaded = match (&adapter, linears) {
+        (Some(adapter), _) => {
+            let mut loaded = load(&base.path, init, device, linears)?;
+            attach(&mut loaded.model, adapter.as_ref())?;
+            loaded
+        }
+        (None, None) => {
+            let mut loaded = model::load(&base.path, init, device)?;
+            adapters::unfreeze_all(&mut loaded.model);
+            loaded
+        }
+        (None, Some(format)) => {
+            let what = "a checkpoint of full training has weights of its own";
+            let why = format!("only those of a base model are taken in {}", format.name());
+            return Err(Error::checkpoint(what).at(run).because(why));
+        }
+    };
     let trained = formats::chosen(&config.owned).map(|format| format.name());
     let other = other_weights(trained, linears);
     let mut last = Error::checkpoint("this run has no intact checkpoint").at(run);

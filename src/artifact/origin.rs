@@ -9,7 +9,7 @@ use super::past::{Past, other_weights};
 use crate::adapters::Adapter;
 use crate::error::Result;
 use crate::files::{Digest, FileEntry};
-use crate::hub::{DEFAULT_REVISION, ModelDirectory, Supply};
+use crate::hub::{ModelDirectory, Supply};
 use crate::weights::formats::WeightFormat;
 
 /// A model to be turned into something else.
@@ -28,7 +28,7 @@ impl Origin {
     /// Finds a model by name, and its base if it is an adapter; `base` takes the place of the one
     /// that the adapter names.
     pub fn find(name: &str, base: Option<&str>, supply: &Supply) -> Result<Self> {
-        let model = supply.find(name, DEFAULT_REVISION)?;
+        let model = supply.named(name)?;
         let past = Past::read(&model.path)?;
         if !model.adapter {
             return Ok(Self { base: model.clone(), model, adapter: None, past });

@@ -14,7 +14,7 @@ use crate::cli::{data_line, talk};
 use crate::data::extensions;
 use crate::error::Result;
 use crate::files::{DATA_LOCK, folder_of};
-use crate::hub::{DEFAULT_REVISION, DataLock, Policy};
+use crate::hub::{DataLock, Policy};
 use crate::train::{Access, parent_state};
 use crate::weights::Element;
 
@@ -31,7 +31,7 @@ const LOSS_TOLD: f64 = 0.05;
 /// gain is told. The result is signed and carries its lineage.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An adapter, or a run that has one as its artifact
+    /// An adapter, a run that has one as its artifact, or owner/name[@revision] on the hub
     artifact: String,
     /// The directory to make
     #[arg(long, value_name = "DIR")]
@@ -57,8 +57,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let found =
-        Access::default().supply(Policy::default())?.find(&args.artifact, DEFAULT_REVISION)?;
+    let found = Access::default().supply(Policy::default())?.named(&args.artifact)?;
     // Its run's data, as it was then.
     let lock = DataLock::read(&folder_of(&found.path).join(DATA_LOCK))?;
     let policy =

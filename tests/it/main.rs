@@ -10,6 +10,7 @@ mod channel;
 mod ci;
 mod circles;
 mod cli;
+mod compare;
 mod device;
 mod doctor;
 mod eval;

@@ -587,7 +587,7 @@ fn few_descriptors_and_small_files_are_errors_and_no_damage() {
         &said,
         str![[r#"
 error[disk-full]: cannot write the file
-  at checkpoints/small/.tmp-step-[NUMBER]/model.safetensors
+  at checkpoints/small/.tmp-step-[PROCESS]/model.safetensors
   because File too large (os error 27)
 
 hint: make room; `checkpoint.on_disk_full = "wait"` or `"continue"` would not stop

@@ -151,6 +151,7 @@ const CHANGES: &[Change] = &[
     under(&["output.signer=[\"false\"]"], "output.signer_key", "", "nowhere.pem"),
     change("output.signer_certificates", "", "nowhere.pem"),
     change("output.license", "MIT", "Apache-2.0"),
+    change("output.report_to", "[\"csv\"]", "[\"tensorboard\"]"),
     change("output.sbom", "false", "true"),
     change("device.name", "auto", "cpu"),
     change("device.threads", "1", "2"),
