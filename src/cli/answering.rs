@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::artifact::open::{OpenedModel, open, opened_on};
+use crate::artifact::open::{BaseChoice, OpenedModel, open, opened_on};
 use crate::cli::output::failed;
+use crate::cli::weight_format::WeightFormatArgs;
 use crate::cli::{named_device, talk};
 use crate::data::{Codec, StopTexts, TextStream};
 use crate::device::{self, OpenedDevice};
@@ -96,6 +97,8 @@ pub struct ModelArgs {
     /// The base model of an adapter, if it is not where the adapter says
     #[arg(long, value_name = "DIR")]
     base: Option<String>,
+    #[command(flatten)]
+    weights: WeightFormatArgs,
     /// A Jinja chat template in place of the model's own
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
@@ -128,9 +131,9 @@ impl ModelArgs {
         let opened = device::open(named_device(&self.device)?, 0)?;
         let transfers = Arc::new(Transfers::new(false));
         let supply = Access { transfers, ..Access::default() }.supply(Policy::default())?;
-        let model = opened_on(&opened, || {
-            open(&self.model, self.base.as_deref(), &opened.device, &supply)
-        })?;
+        let base =
+            BaseChoice { instead: self.base.as_deref(), linears: self.weights.format() };
+        let model = opened_on(&opened, || open(&self.model, base, &opened.device, &supply))?;
         model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
         let template = self.chat_template.as_deref().or(model.chat_template.as_deref());
         let args_of_run = model.template_args.clone().into_iter();

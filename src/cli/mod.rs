@@ -38,6 +38,7 @@ mod signer;
 mod train;
 mod verify;
 mod watch;
+mod weight_format;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -147,6 +147,7 @@ impl Case {
             target_modules: names("target_modules")
                 .map_or(TargetModules::AllLinear, TargetModules::Names),
             target_parameters,
+            layers_to_transform: Vec::new(),
             use_rslora: false,
         };
         adapters::attach(&mut model, &Lora { settings }, Stream::new(1)).unwrap();
