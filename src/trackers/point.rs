@@ -30,23 +30,25 @@ impl Point {
 
     /// What a validation found.
     pub fn of_evaluation(found: &Evaluation) -> Self {
-        let values = vec![("eval/loss".to_owned(), found.eval_loss)];
-        Self { step: found.step, values }
+        let metrics = found.metrics.iter().map(|(name, value)| (format!("eval/{name}"), *value));
+        let loss = ("eval/loss".to_owned(), found.eval_loss);
+        Self { step: found.step, values: std::iter::once(loss).chain(metrics).collect() }
     }
 
     /// The same of a line of `metrics.jsonl`, and the line of `timings.jsonl` for its step.
     fn of_lines(line: &Value, timing: Option<&Value>) -> Self {
         let step = line["step"].as_u64().unwrap_or_default();
-        if let Some(loss) = line["eval_loss"].as_f64() {
-            return Self { step, values: vec![("eval/loss".to_owned(), loss)] };
-        }
         let empty = Map::new();
         let fields = line.as_object().unwrap_or(&empty);
+        let named = |name: &str| match name.strip_prefix("eval_") {
+            Some("target_tokens") => None,
+            Some(name) => Some(format!("eval/{name}")),
+            None => Some(format!("train/{name}")),
+        };
         let numbers = fields.iter().filter(|(name, _)| *name != "step");
-        let mut values: Vec<(String, f64)> = numbers
-            .filter_map(|(name, value)| Some((format!("train/{name}"), value.as_f64()?)))
-            .collect();
-        if let Some(timing) = timing {
+        let mut values: Vec<(String, f64)> =
+            numbers.filter_map(|(name, value)| Some((named(name)?, value.as_f64()?))).collect();
+        if let Some(timing) = timing.filter(|_| !line["loss"].is_null()) {
             values.extend(costs(line, timing));
         }
         Self { step, values }

@@ -42,19 +42,20 @@ fn points_become_records_and_rows_and_a_new_column_widens_the_table() {
     std::fs::write(run.join("metrics.jsonl"), "{\"step\":1,\"loss\":2.5,\"tokens\":10}\n").unwrap();
     std::fs::write(run.join("timings.jsonl"), "{\"step\":1,\"step_seconds\":0.5}\n{\"st").unwrap();
     let begin = || Event::Begin { done: 1, total: 9, timings: run.join("timings.jsonl") };
-    let evaluation = Evaluation { step: 2, eval_loss: 1.25, target_tokens: 3 };
+    let metrics = [("accuracy".to_owned(), 0.5)].into();
+    let evaluation = Evaluation { step: 2, eval_loss: 1.25, target_tokens: 3, metrics };
     for _ in 0..2 {
         // A run that goes on has what it had once.
         assert!(trackers.on(&begin()).is_empty());
-        assert!(trackers.on(&Event::Evaluation(evaluation)).is_empty());
+        assert!(trackers.on(&Event::Evaluation(evaluation.clone())).is_empty());
     }
     let table = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
     snapbox::assert_data_eq!(
         table,
         snapbox::str![[r#"
-step,train/loss,train/tokens,train/tokens_per_second,eval/loss
-1,2.5,10,20,
-2,,,,1.25
+step,train/loss,train/tokens,train/tokens_per_second,eval/loss,eval/accuracy
+1,2.5,10,20,,
+2,,,,1.25,0.5
 
 "#]]
     );
@@ -63,8 +64,10 @@ step,train/loss,train/tokens,train/tokens_per_second,eval/loss
     let records = records(&files[0].as_ref().unwrap().path());
     assert_eq!(records.len(), 3);
     assert!(records[0].ends_with(b"\x1a\x0dbrain.Event:2"));
-    let value = [&b"\x0a\x10\x0a\x09eval/loss\x15"[..], &1.25_f32.to_le_bytes()].concat();
-    assert!(records[2].ends_with(&[&b"\x10\x02\x2a\x12"[..], &value].concat()), "{:?}", records[2]);
+    let loss = [&b"\x0a\x10\x0a\x09eval/loss\x15"[..], &1.25_f32.to_le_bytes()].concat();
+    let accuracy = [&b"\x0a\x14\x0a\x0deval/accuracy\x15"[..], &0.5_f32.to_le_bytes()].concat();
+    let summary = [&b"\x10\x02\x2a\x28"[..], &loss, &accuracy].concat();
+    assert!(records[2].ends_with(&summary), "{:?}", records[2]);
 }
 
 #[test]

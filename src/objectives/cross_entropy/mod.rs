@@ -148,7 +148,7 @@ pub fn next_token_backward(
     }
     #[cfg(feature = "gpu")]
     if on_gpu::takes(model, x) {
-        return on_gpu::backward(model, x, targets.chunks(model), scale, sums);
+        return on_gpu::backward(model, x, targets.chunks(model), scales, sums);
     }
     let (matrix, computing) = (model.projection(), model.computing);
     let mut total = LossSum::default();

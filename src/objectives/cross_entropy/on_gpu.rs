@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{Chunk, LossSum};
+use super::{Chunk, ChunkScale, LossSum, Scales};
 use crate::model::{Gradients, Model};
 use crate::ops::{GivenGradients, gpu};
 
@@ -15,22 +15,33 @@ pub(super) fn takes(model: &Model, x: &Tensor<2>) -> bool {
     gpu::holds(x) && !model.projection().trainable()
 }
 
-/// The sum of the losses of chunks, with the gradient of `scale` times it with respect to `x`.
+/// The sum of the losses of chunks, with the gradient of the sum of each times its scale with respect
+/// to `x`.
 pub(super) fn backward<'a>(
     model: &Model,
     x: &Tensor<2>,
     chunks: impl Iterator<Item = Chunk<'a>>,
-    scale: f64,
+    scales: Scales,
     sums: &mut Gradients,
 ) -> (LossSum, Tensor<2>) {
     let (matrix, computing) = (model.projection(), model.computing);
-    let rest = (scale.abs() / SCALE_MAX).max(1.0);
+    // What the gradients of scores are multiplied with, and what those of the hidden states are.
+    let (within, rest) = match scales {
+        Scales::Same(scale) => {
+            let rest = (scale.abs() / SCALE_MAX).max(1.0);
+            (scale / rest, (rest > 1.0).then_some(rest))
+        }
+        Scales::Each(_) => (SCALE_MAX, Some(1.0 / SCALE_MAX)),
+    };
     #[expect(clippy::cast_possible_truncation)] // gradients are f32
-    let within = (scale / rest) as f32;
+    let within = within as f32;
     let mut total = LossSum::default();
     let mut dx = Tensor::zeros(x.dims(), &model.device);
+    let mut first = 0;
     for chunk in chunks {
         let count = chunk.pairs.len();
+        let rows = chunk.scale(scales, first, &model.device);
+        first += count;
         let mut head = model.head.tracked();
         let input = x.clone().select(0, chunk.positions.clone()).autodiff().require_grad();
         let normed = head.hidden(input.clone());
@@ -40,7 +51,10 @@ pub(super) fn backward<'a>(
         let (losses, d_logits) = gpu::losses(logits, &chunk.tokens, how, format);
         total = total.plus(LossSum::OnDevice(losses));
         let mut d_hidden = matrix.back(&d_logits, computing);
-        if rest > 1.0 {
+        if let ChunkScale::Rows(_) = rows {
+            d_hidden = rows.times(d_hidden);
+        }
+        if let Some(rest) = rest {
             d_hidden = d_hidden.mul_scalar(rest);
         }
         let mut tapes = [GivenGradients::of(normed, d_hidden).backward()];
