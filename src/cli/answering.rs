@@ -131,8 +131,7 @@ impl ModelArgs {
         let opened = device::open(named_device(&self.device)?, 0)?;
         let transfers = Arc::new(Transfers::new(false));
         let supply = Access { transfers, ..Access::default() }.supply(Policy::default())?;
-        let base =
-            BaseChoice { instead: self.base.as_deref(), linears: self.weights.format() };
+        let base = BaseChoice { instead: self.base.as_deref(), linears: self.weights.format() };
         let model = opened_on(&opened, || open(&self.model, base, &opened.device, &supply))?;
         model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
         let template = self.chat_template.as_deref().or(model.chat_template.as_deref());
