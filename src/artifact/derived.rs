@@ -226,8 +226,8 @@ pub fn open_weights(
             .at(&origin.base.path)
             .because("its files have no place for the sums")
             .hint(
-                "train beside the same model in floating-point numbers with `model.weight_format = \
-                 \"nf4\"`, which are the same codes",
+                "train beside the same model in floating-point numbers, with `model.weight_format` \
+                 in four bits: the codes are the same",
             ));
     }
     let names = base.description.names;

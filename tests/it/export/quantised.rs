@@ -199,7 +199,7 @@ error[adapter]: a base in four bits of bitsandbytes cannot be merged or exported
   at four
   because its files have no place for the sums
 
-hint: train beside the same model in floating-point numbers with `model.weight_format = "nf4"`, which are the same codes
+hint: train beside the same model in floating-point numbers, with `model.weight_format` in four bits: the codes are the same
 
 "#]]);
 }
