@@ -8,7 +8,7 @@ use crate::data::Batch;
 use crate::device::{Arithmetic, ComputeConfig, Launches, OpenedDevice, count_launches};
 use crate::engine::optimizers::{self, OPTIMIZERS};
 use crate::engine::parity::{small_batch, small_model_of, small_settings};
-use crate::engine::{Schedule, StepSettings, Trainer};
+use crate::engine::{StepSettings, Trainer};
 use crate::error::Result;
 
 /// Launches of a step.
@@ -56,8 +56,9 @@ fn step(layers: usize, device: &Device, computing: ComputeConfig) -> Result<Laun
     let batch: Batch = small_batch();
     let model = small_model_of(layers, device, computing)?;
     let rule = optimizers::with(OPTIMIZERS[0].name, OPTIMIZERS[0].smooth);
-    let schedule = Schedule { peak: 1e-3, ..small_settings().schedule };
-    let mut trainer = Trainer::new(model, StepSettings { schedule, ..small_settings() }, rule);
+    // One chunk of the loss, as a micro-batch of usual size has.
+    let settings = StepSettings { loss_chunk_tokens: batch.tokens.len(), ..small_settings() };
+    let mut trainer = Trainer::new(model, settings, rule);
     let mut one = || trainer.begin(std::slice::from_ref(&batch), 0.0, true)?.finish();
     one()?;
     let (done, launches) = count_launches(one);
