@@ -10,11 +10,18 @@ use crate::document::{Effect, KeyTable};
 use crate::engine::optimizers;
 use crate::error::{Error, Result};
 use crate::objectives::{self, Records};
+use crate::trackers;
 use crate::weights::formats;
 
 /// All keys, in the order in which they are shown.
 pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| {
-    let owned = [adapters::keys(), formats::keys(), optimizers::keys(), objectives::keys()];
+    let owned = [
+        adapters::keys(),
+        formats::keys(),
+        optimizers::keys(),
+        objectives::keys(),
+        trackers::keys(),
+    ];
     config::keys(owned.concat())
 });
 

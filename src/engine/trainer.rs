@@ -245,7 +245,7 @@ impl Trainer {
                 #[expect(clippy::cast_possible_truncation)] // as it would be there
                 LossSum::Number(loss) => ops::from_vec(vec![*loss as f32], [1], device),
             };
-            let both = Tensor::cat(vec![loss, sums.gradients.norm_on_device(device)], 0);
+            let both = sums.gradients.with_norm(loss);
             ops::begun(&both).map(|()| both)
         };
         let failure = match device::attempt(self.on_gpu(), work) {

@@ -9,35 +9,48 @@ use serde_json::{Map, Value, json};
 
 use super::facts::{Facts, ROPE_FREQS, ROPE_LONG, ROPE_SHORT};
 use super::families::{
-    gemma2, gemma3, granite, lfm2, llama, olmo, phi3, qwen2, qwen3, qwen3_moe, smollm3,
+    gemma2, gemma3, gpt_oss, granite, lfm2, lfm2_moe, llama, mistral3, olmo, phi3, qwen2, qwen3,
+    qwen3_moe, smollm3,
 };
 use super::file::GgufTensor;
+use super::gemma4::gemma4;
 use super::metadata::Metadata;
-use super::names::{TURNED, from_gguf, last_norm};
+use super::qwen35::{qwen35, qwen35_moe};
 
 /// An architecture.
 pub struct GgufArchitecture {
     /// `general.architecture`, which its keys begin with.
-    name: &'static str,
+    pub(super) name: &'static str,
     /// `model_type` in `config.json`.
     model_type: &'static str,
     /// Whether rows of queries and keys lie as llama.cpp rotates them: neighbours, not halves.
-    turned: bool,
+    pub(super) turned: bool,
     /// What it says besides what all say.
     more: fn(&Facts, &mut Map<String, Value>) -> Result<(), String>,
 }
 
 /// All that can be read.
-const ARCHITECTURES: [GgufArchitecture; 11] = [
+const ARCHITECTURES: [GgufArchitecture; 17] = [
     GgufArchitecture { name: "gemma2", model_type: "gemma2", more: gemma2, ..HALVES },
     GgufArchitecture { name: "gemma3", model_type: "gemma3_text", more: gemma3, ..HALVES },
+    GgufArchitecture { name: "gemma4", model_type: "gemma4_text", more: gemma4, ..HALVES },
+    GgufArchitecture { name: "gpt-oss", model_type: "gpt_oss", more: gpt_oss, ..HALVES },
     GgufArchitecture { name: "granite", model_type: "granite", more: granite, ..LLAMA },
     GgufArchitecture { name: "lfm2", model_type: "lfm2", more: lfm2, ..HALVES },
+    GgufArchitecture { name: "lfm2moe", model_type: "lfm2_moe", more: lfm2_moe, ..HALVES },
     LLAMA,
+    GgufArchitecture { name: "mistral3", model_type: "ministral3", more: mistral3, ..LLAMA },
     GgufArchitecture { name: "olmo2", model_type: "olmo3", more: olmo, ..HALVES },
     GgufArchitecture { name: "phi3", model_type: "phi3", more: phi3, ..HALVES },
     GgufArchitecture { name: "qwen2", model_type: "qwen2", more: qwen2, ..HALVES },
     GgufArchitecture { name: "qwen3", model_type: "qwen3", more: qwen3, ..HALVES },
+    GgufArchitecture { name: "qwen35", model_type: "qwen3_5_text", more: qwen35, ..HALVES },
+    GgufArchitecture {
+        name: "qwen35moe",
+        model_type: "qwen3_5_moe_text",
+        more: qwen35_moe,
+        ..HALVES
+    },
     GgufArchitecture { name: "qwen3moe", model_type: "qwen3_moe", more: qwen3_moe, ..HALVES },
     GgufArchitecture { name: "smollm3", model_type: "smollm3", more: smollm3, ..LLAMA },
 ];
@@ -45,25 +58,6 @@ const ARCHITECTURES: [GgufArchitecture; 11] = [
 const LLAMA: GgufArchitecture =
     GgufArchitecture { name: "llama", model_type: "llama", turned: true, more: llama };
 const HALVES: GgufArchitecture = GgufArchitecture { turned: false, ..LLAMA };
-
-/// What becomes of a tensor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorTarget {
-    /// Its name in a checkpoint of Hugging Face.
-    pub name: String,
-    /// Width of the heads whose rows are turned back, if they are.
-    pub turned: Option<usize>,
-    /// Whether one is taken away.
-    pub minus_one: bool,
-    /// Which of the matrices it is that are one tensor in the file, and how many these are.
-    pub part: Option<[usize; 2]>,
-    /// Whether a convolution of each channel by itself gets the one input that it has.
-    pub convolution: bool,
-}
-
-/// What the matrices of all experts are called, and one of them.
-const OF_EXPERTS: [(&str, &str); 3] =
-    [("ffn_gate_exps", "gate_proj"), ("ffn_up_exps", "up_proj"), ("ffn_down_exps", "down_proj")];
 
 impl GgufArchitecture {
     /// That of a file.
@@ -100,7 +94,12 @@ impl GgufArchitecture {
             return Err(format!("its values have heads of {value}, its keys of {}", facts.head));
         }
         let groups = match self.name {
-            "lfm2" => facts.largest("attention.head_count_kv")?,
+            "lfm2" | "lfm2moe" => facts.largest("attention.head_count_kv")?,
+            // Those of both kinds of layers are looked at later.
+            "gemma4" => match facts.layers("attention.head_count_kv") {
+                Some(groups) => groups.into_iter().min(),
+                None => facts.optional("attention.head_count_kv")?,
+            },
             _ => facts.optional("attention.head_count_kv")?,
         };
         let groups = groups.unwrap_or(heads);
@@ -109,7 +108,7 @@ impl GgufArchitecture {
             "model_type": self.model_type,
             "hidden_size": hidden,
             "num_hidden_layers": facts.size("block_count")?,
-            "intermediate_size": facts.size("feed_forward_length")?,
+            "intermediate_size": facts.narrowest("feed_forward_length")?,
             "num_attention_heads": heads,
             "num_key_value_heads": groups,
             "head_dim": facts.head,
@@ -127,7 +126,9 @@ impl GgufArchitecture {
             return Err(format!("it says of {said:?} tokens, and has {rows} rows of embeddings"));
         }
         let map = config.as_object_mut().expect("it is an object");
-        facts.scaling(map)?;
+        if self.name != "gemma4" {
+            facts.scaling(map)?;
+        }
         (self.more)(&facts, map)?;
         // How it was made, and what llama.cpp works out by itself.
         for key in ["rope.dimension_count", "attention.causal", "rope.scaling.finetuned"] {
@@ -141,65 +142,4 @@ impl GgufArchitecture {
 
     /// Tensors that are settings.
     pub const FACTORS: [&'static str; 3] = [ROPE_FREQS, ROPE_LONG, ROPE_SHORT];
-
-    /// What becomes of a tensor of a model with this `config.json`: one tensor, or one for each
-    /// expert.
-    ///
-    /// # Errors
-    /// When it is not known.
-    pub fn targets(&self, name: &str, config: &Value) -> Result<Vec<TensorTarget>, String> {
-        let minus_one = self.gain_is_one_more() && name.ends_with("norm.weight");
-        let whole = |name: String| TensorTarget {
-            name,
-            turned: None,
-            minus_one,
-            part: None,
-            convolution: false,
-        };
-        let last_norm = format!("{}.weight", last_norm(self.name));
-        let known = match name {
-            "token_embd.weight" => Some("model.embed_tokens.weight"),
-            "output.weight" => Some("lm_head.weight"),
-            _ if name == last_norm && self.name == "lfm2" => Some("model.embedding_norm.weight"),
-            _ if name == last_norm => Some("model.norm.weight"),
-            _ => None,
-        };
-        if let Some(known) = known {
-            return Ok(vec![whole(known.to_owned())]);
-        }
-        let found = (|| {
-            let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
-            let layer: u64 = layer.parse().ok()?;
-            let (module, part) = rest.rsplit_once('.')?;
-            if !matches!(part, "weight" | "bias")
-                || layer >= config["num_hidden_layers"].as_u64()?
-            {
-                return None;
-            }
-            let of_experts = OF_EXPERTS.iter().find(|(theirs, _)| *theirs == module);
-            if let Some((_, ours)) = of_experts.filter(|_| part == "weight") {
-                let count = usize::try_from(config["num_experts"].as_u64()?).ok()?;
-                let expert = |number| {
-                    let module = format!("model.layers.{layer}.mlp.experts.{number}");
-                    let part = Some([number, count]);
-                    TensorTarget { part, ..whole(format!("{module}.{ours}.weight")) }
-                };
-                return Some((0..count).map(expert).collect());
-            }
-            let ours = from_gguf(self.name, module)?;
-            let turned = match self.turned && TURNED.contains(&ours) {
-                true => Some(usize::try_from(config["head_dim"].as_u64()?).ok()?),
-                false => None,
-            };
-            let convolution = ours == "conv.conv" && part == "weight";
-            let name = format!("model.layers.{layer}.{ours}.{part}");
-            Some(vec![TensorTarget { turned, convolution, ..whole(name) }])
-        })();
-        found.ok_or_else(|| format!("models of its architecture have no tensor `{name}`"))
-    }
-
-    /// Whether files have one more than the weights of norms.
-    fn gain_is_one_more(&self) -> bool {
-        matches!(self.name, "gemma2" | "gemma3")
-    }
 }

@@ -4,6 +4,8 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::codes::{BLOCK_BYTES, CODE_BYTES, CODES};
+
 /// Numbers in a block of the older types.
 const SMALL: usize = 32;
 /// Numbers in a block of the newer ones (`QK_K`).
@@ -33,7 +35,7 @@ const fn of(
 }
 
 /// The types that can be read.
-pub const TYPES: [TensorType; 11] = [
+pub const TYPES: [TensorType; 12] = [
     of(0, "F32", (1, 4), |bytes, out| out[0] = f32::from_le_bytes(array(bytes))),
     of(1, "F16", (1, 2), |bytes, out| out[0] = scale(bytes)),
     of(30, "BF16", (1, 2), |bytes, out| out[0] = bf16::from_le_bytes(array(bytes)).to_f32()),
@@ -45,6 +47,7 @@ pub const TYPES: [TensorType; 11] = [
     of(12, "Q4_K", (LARGE, 144), q4_k),
     of(13, "Q5_K", (LARGE, 176), q5_k),
     of(14, "Q6_K", (LARGE, 210), q6_k),
+    of(39, "MXFP4", (CODES, BLOCK_BYTES), mxfp4),
 ];
 
 impl TensorType {
@@ -184,6 +187,25 @@ fn q6_k(bytes: &[u8], out: &mut [f32]) {
         let upper = i32::from(high[half * 32 + column] >> (2 * row) & 3);
         let scale = i32::from(scales[half * 8 + row * 2 + column / 16].cast_signed());
         *out = d * float(scale) * float((lower | upper << 4) - 32);
+    }
+}
+
+/// Twice what four bits mean: a sign, two bits of exponent, one of mantissa.
+const TWICE: [i32; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// Half of two to the power of the scale less 127.
+fn half_power(scale: u8) -> f32 {
+    match scale {
+        0 | 1 => f32::from_bits(0x0020_0000 << scale), // below the smallest normal number
+        _ => f32::from_bits(u32::from(scale - 1) << 23),
+    }
+}
+
+fn mxfp4(bytes: &[u8], out: &mut [f32]) {
+    let d = half_power(bytes[0]);
+    for (at, byte) in bytes[1..].iter().enumerate() {
+        let codes = [byte & 15, byte >> 4].map(|code| float(TWICE[usize::from(code)]));
+        (out[at], out[at + CODE_BYTES]) = (codes[0] * d, codes[1] * d);
     }
 }
 

@@ -54,6 +54,17 @@ impl Facts<'_> {
         }
     }
 
+    /// A size, the smallest that layers have; that of experts where it is not said.
+    pub(super) fn narrowest(&self, key: &str) -> Result<u64, String> {
+        if let Some(least) = self.layers(key).and_then(|items| items.into_iter().min()) {
+            return Ok(least);
+        }
+        match (self.optional(key)?, self.optional("expert_feed_forward_length")?) {
+            (Some(size), _) | (None, Some(size)) => Ok(size),
+            (None, None) => self.size(key),
+        }
+    }
+
     /// A size of each layer.
     pub(super) fn layers(&self, key: &str) -> Option<Vec<u64>> {
         let items = self.metadata.get(&self.key(key))?.list()?;
@@ -157,7 +168,7 @@ impl Facts<'_> {
     ) -> Result<Value, String> {
         let factor = factor.ok_or("it has no `rope.scaling.factor`")?;
         let original = original.ok_or("it has no `rope.scaling.original_context_length`")?;
-        let usual = if factor > 1.0 { 0.1f64.mul_add(factor.ln(), 1.0) } else { 1.0 };
+        let usual = usual_attention_factor(factor);
         let mut scaling = json!({
             "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original,
             "attention_factor": usual * beside.unwrap_or(1.0),
@@ -170,6 +181,23 @@ impl Facts<'_> {
         Ok(scaling)
     }
 
+    /// A flag for each layer, or in all but every so many.
+    pub(super) fn pattern(&self, key: &str, period: u64) -> Result<Vec<bool>, String> {
+        let layers = self.size("block_count")?;
+        let regular = |period: u64| (1..=layers).map(|number| number % period != 0).collect();
+        let key = self.key(key);
+        match self.metadata.get(&key) {
+            None => Ok(regular(period)),
+            Some(value) => match (value.integer(), value.list()) {
+                (Some(period), _) if period > 0 => Ok(regular(period)),
+                (_, Some(list)) if list.len() as u64 == layers => {
+                    Ok(list.iter().map(|item| *item == MetadataValue::Flag(true)).collect())
+                }
+                _ => Err(format!("`{key}` must be a number, or a flag for each layer")),
+            },
+        }
+    }
+
     /// Which layers have a window, and how wide it is: in all but every so many, where the file
     /// does not say which.
     pub(super) fn windows(
@@ -178,20 +206,7 @@ impl Facts<'_> {
         config: &mut Map<String, Value>,
     ) -> Result<bool, String> {
         let window = self.optional("attention.sliding_window")?.filter(|window| *window > 0);
-        let layers = self.size("block_count")?;
-        let key = self.key("attention.sliding_window_pattern");
-        let windowed: Vec<bool> = match self.metadata.get(&key) {
-            None => (1..=layers).map(|number| number % period != 0).collect(),
-            Some(value) => match (value.integer(), value.list()) {
-                (Some(period), _) if period > 0 => {
-                    (1..=layers).map(|number| number % period != 0).collect()
-                }
-                (_, Some(list)) if list.len() as u64 == layers => {
-                    list.iter().map(|item| *item == MetadataValue::Flag(true)).collect()
-                }
-                _ => return Err(format!("`{key}` must be a number, or a flag for each layer")),
-            },
-        };
+        let windowed = self.pattern("attention.sliding_window_pattern", period)?;
         let Some(window) = window else { return Ok(false) };
         let kind = |is: &bool| if *is { "sliding_attention" } else { "full_attention" };
         set(config, "sliding_window", window);
@@ -226,6 +241,11 @@ impl Facts<'_> {
         set(config, "query_pre_attn_scalar", scalar);
         Ok(())
     }
+}
+
+/// What yarn multiplies cosines and sines with where nothing is said.
+pub(super) fn usual_attention_factor(factor: f64) -> f64 {
+    if factor > 1.0 { 0.1f64.mul_add(factor.ln(), 1.0) } else { 1.0 }
 }
 
 /// Puts a key into a `config.json`.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::facts::{Facts, set};
+use super::facts::{Facts, set, usual_attention_factor};
 
 pub(super) fn llama(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
     if facts.optional("expert_count")?.unwrap_or(0) > 0 {
@@ -123,5 +123,88 @@ pub(super) fn qwen3_moe(facts: &Facts, config: &mut Map<String, Value>) -> Resul
     set(config, "num_experts_per_tok", facts.size("expert_used_count")?);
     set(config, "moe_intermediate_size", facts.size("expert_feed_forward_length")?);
     set(config, "norm_topk_prob", true); // llama.cpp does it
+    Ok(())
+}
+
+/// Queries are scaled by their positions; without that it is a Mistral.
+pub(super) fn mistral3(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
+    llama(facts, config)?;
+    for key in ["attention_bias", "mlp_bias"] {
+        if config.remove(key) == Some(true.into()) {
+            return Err("it has biases".to_owned());
+        }
+    }
+    set(config, "sliding_window", Value::Null);
+    let beta = facts.optional_number("attention.temperature_scale")?.filter(|beta| *beta != 0.0);
+    let share = facts.optional_number("rope.scaling.yarn_log_multiplier")?;
+    let length = facts.optional("attention.temperature_length")?;
+    let Some(Value::Object(scaling)) = config.get_mut("rope_scaling") else {
+        set(config, "model_type", "mistral");
+        return match beta {
+            None => Ok(()),
+            Some(_) => Err("it scales queries, and does not stretch positions".to_owned()),
+        };
+    };
+    if length.is_some() && length != scaling["original_max_position_embeddings"].as_u64() {
+        return Err("it scales queries beyond another length than positions".to_owned());
+    }
+    if let (Some(share), Some(factor)) = (share.filter(|it| *it != 0.0), scaling["factor"].as_f64())
+    {
+        let usual = scaling["attention_factor"].as_f64().unwrap_or(1.0);
+        let all = 1.0 + share * (usual_attention_factor(factor) - 1.0);
+        scaling.insert("attention_factor".to_owned(), (usual / all).into());
+    }
+    match beta {
+        Some(beta) => drop(scaling.insert("llama_4_scaling_beta".to_owned(), beta.into())),
+        None => set(config, "model_type", "mistral"),
+    }
+    Ok(())
+}
+
+pub(super) fn lfm2_moe(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
+    /// `llama_expert_gating_func_type`.
+    const SIGMOID: u64 = 2;
+    lfm2(facts, config)?;
+    config.remove("block_auto_adjust_ff_dim");
+    if facts.optional("expert_gating_func")?.unwrap_or(SIGMOID) != SIGMOID {
+        return Err("its experts are not weighted by sigmoids".to_owned());
+    }
+    let factor = facts.optional_number("expert_weights_scale")?.unwrap_or(1.0);
+    let normalised = facts.metadata.flag(&facts.key("expert_weights_norm"), true)?;
+    if factor != 1.0 || !normalised {
+        return Err("its experts are weighted as llama.cpp does not do it".to_owned());
+    }
+    set(config, "num_experts", facts.size("expert_count")?);
+    set(config, "num_experts_per_tok", facts.size("expert_used_count")?);
+    set(config, "moe_intermediate_size", facts.size("expert_feed_forward_length")?);
+    set(config, "num_dense_layers", facts.optional("leading_dense_block_count")?.unwrap_or(0));
+    set(config, "use_expert_bias", true); // what llama.cpp does
+    set(config, "norm_topk_prob", true);
+    Ok(())
+}
+
+pub(super) fn gpt_oss(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
+    if !facts.windows(2, config)? {
+        return Err(format!("it has no `{}`", facts.key("attention.sliding_window")));
+    }
+    let theta = config["rope_theta"].as_f64();
+    if facts.optional_number("rope.freq_base_swa")?.is_some_and(|other| Some(other) != theta) {
+        return Err("it rotates layers with a window otherwise".to_owned());
+    }
+    if let Some(Value::Object(scaling)) = config.get_mut("rope_scaling") {
+        // llama.cpp rounds the planes between which positions are stretched; the models do not.
+        scaling.insert("truncate".to_owned(), false.into());
+    } else {
+        set(config, "rope_scaling", serde_json::json!({ "rope_type": "default" }));
+    }
+    config.remove("hidden_act");
+    set(config, "attention_bias", facts.has("blk.0.attn_q.bias"));
+    set(config, "num_local_experts", facts.size("expert_count")?);
+    set(config, "num_experts_per_tok", facts.size("expert_used_count")?);
+    set(config, "intermediate_size", facts.size("expert_feed_forward_length")?);
+    let coded = facts.tensors.get("blk.0.ffn_gate_exps.weight");
+    if coded.is_some_and(|tensor| tensor.kind.name == "MXFP4") {
+        set(config, "quantization_config", serde_json::json!({ "quant_method": "mxfp4" }));
+    }
     Ok(())
 }

@@ -103,6 +103,11 @@ impl GgufFile {
 
     /// The numbers of a tensor.
     pub fn values(&mut self, tensor: &GgufTensor) -> Result<Vec<f32>> {
+        Ok(tensor.kind.values(&self.bytes(tensor)?))
+    }
+
+    /// The bytes of a tensor.
+    pub fn bytes(&mut self, tensor: &GgufTensor) -> Result<Vec<u8>> {
         let mut read = || {
             self.file.seek(SeekFrom::Start(tensor.begin))?;
             let mut bytes = Vec::new();
@@ -113,7 +118,7 @@ impl GgufFile {
         if bytes.len() as u64 != tensor.bytes {
             return Err(Error::changed("the file became shorter while it was read").at(&self.path));
         }
-        Ok(tensor.kind.values(&bytes))
+        Ok(bytes)
     }
 }
 

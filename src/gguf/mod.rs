@@ -9,17 +9,24 @@
 
 mod architectures;
 mod blocks;
+mod codes;
 mod facts;
 mod families;
 mod file;
+mod gemma4;
+mod heads;
 mod metadata;
 mod names;
+mod qwen35;
 mod splitting;
+mod targets;
 mod tokenizer;
 mod unpack;
 
 pub use blocks::TensorType;
+pub use codes::{BLOCK_BYTES, CODE_BYTES, CODES, to_ggml};
 pub use file::GgufFile;
-pub use names::{TURNED, Turn, last_norm, to_gguf, turn};
-pub use splitting::{ONE_DIGIT, THREE_DIGITS, rule};
+pub use heads::ValueHeads;
+pub use names::{TURNED, Turn, last_norm, outside_to_gguf, tensor_to_gguf, turn};
+pub use splitting::PATTERNS;
 pub use unpack::{is_gguf, source_of, unpack};

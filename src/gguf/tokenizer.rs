@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::metadata::{Metadata, MetadataValue};
-use super::splitting::{ONE_DIGIT, THREE_DIGITS, rule};
+use super::splitting::{PATTERNS, SplitPattern};
 
 /// Kinds of tokens (`enum llama_token_type`).
 const UNKNOWN: u64 = 2;
@@ -25,24 +25,31 @@ enum Splitting {
     Gpt2,
     /// The same, after each digit was set apart.
     Digits,
-    /// By a rule of GPT-4's form, of which this is the part for numbers. The second says whether
-    /// words that are tokens are taken as they are.
-    Numbers(&'static str, bool),
+    /// By one rule.
+    Pattern(&'static SplitPattern),
 }
 
-const SPLITTINGS: [(&str, Splitting); 11] = [
-    ("gpt-2", Splitting::Gpt2),
-    ("smollm", Splitting::Digits),
-    ("starcoder", Splitting::Digits),
-    ("refact", Splitting::Digits),
-    ("command-r", Splitting::Digits),
-    ("llama-bpe", Splitting::Numbers(THREE_DIGITS, true)),
-    ("llama3", Splitting::Numbers(THREE_DIGITS, true)),
-    ("llama-v3", Splitting::Numbers(THREE_DIGITS, true)),
-    ("dbrx", Splitting::Numbers(THREE_DIGITS, false)),
-    ("smaug-bpe", Splitting::Numbers(THREE_DIGITS, false)),
-    ("qwen2", Splitting::Numbers(ONE_DIGIT, false)),
-];
+/// Names of rules that have several steps.
+const DIGITS: [&str; 4] = ["smollm", "starcoder", "refact", "command-r"];
+const GPT2: &str = "gpt-2";
+
+impl Splitting {
+    fn find(name: &str) -> Result<Self, String> {
+        if let Some(pattern) = PATTERNS.iter().find(|one| one.name == name) {
+            return Ok(Self::Pattern(pattern));
+        }
+        match name {
+            GPT2 => Ok(Self::Gpt2),
+            _ if DIGITS.contains(&name) => Ok(Self::Digits),
+            _ => {
+                let patterns = PATTERNS.iter().map(|one| one.name);
+                let known: Vec<_> = [GPT2].into_iter().chain(DIGITS).chain(patterns).collect();
+                let known = known.join(", ");
+                Err(format!("its way of splitting text is `{name}`; known are {known}"))
+            }
+        }
+    }
+}
 
 /// The files of a tokenizer.
 pub struct TokenizerFiles {
@@ -65,9 +72,11 @@ pub fn read(metadata: &Metadata) -> Result<TokenizerFiles, String> {
     let kind = metadata.text("tokenizer.ggml.model")?.unwrap_or_default();
     let (mut tokenizer, begins) = match kind {
         "gpt2" => section.bytes()?,
-        "llama" => section.pieces()?,
+        "llama" => section.pieces(false)?,
+        "gemma4" => section.pieces(true)?,
         other => {
-            return Err(format!("its tokenizer is of the kind `{other}`; known are gpt2, llama"));
+            let known = "gpt2, llama, gemma4";
+            return Err(format!("its tokenizer is of the kind `{other}`; known are {known}"));
         }
     };
     let names = ["bos", "eos", "unknown", "padding", "eot"];
@@ -177,8 +186,8 @@ impl<'a> Section<'a> {
         Ok(vocabulary)
     }
 
-    /// Byte-level BPE, and whether a text begins with a token where nothing is said.
-    fn bytes(&self) -> Result<(Value, bool), String> {
+    /// Pairs of tokens in the order in which they merge.
+    fn listed(&self) -> Result<Vec<Value>, String> {
         let merges = self.metadata.list("tokenizer.ggml.merges")?;
         let merges = merges.ok_or("it has no `tokenizer.ggml.merges`")?;
         let pair = |merge: &MetadataValue| {
@@ -190,34 +199,35 @@ impl<'a> Section<'a> {
             Some(json!([a, b]))
         };
         let merges: Option<Vec<Value>> = merges.iter().map(pair).collect();
-        let merges = merges.ok_or("one of its merges is no pair")?;
+        merges.ok_or_else(|| "one of its merges is no pair".to_owned())
+    }
+
+    /// Byte-level BPE, and whether a text begins with a token where nothing is said.
+    fn bytes(&self) -> Result<(Value, bool), String> {
+        let merges = self.listed()?;
         let name = self.metadata.text("tokenizer.ggml.pre")?.unwrap_or("gpt-2");
-        let found = SPLITTINGS.iter().find(|(known, _)| *known == name);
-        let (_, splitting) = found.ok_or_else(|| {
-            let known: Vec<_> = SPLITTINGS.iter().map(|(known, _)| *known).collect();
-            format!("its way of splitting text is `{name}`; known are {}", known.join(", "))
-        })?;
         let bytes = |own: bool| {
             json!({
                 "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
                 "use_regex": own,
             })
         };
-        let (rules, whole_words) = match splitting {
+        let (rules, whole_words) = match Splitting::find(name)? {
             Splitting::Gpt2 => (vec![bytes(true)], false),
             Splitting::Digits => {
                 (vec![json!({ "type": "Digits", "individual_digits": true }), bytes(true)], false)
             }
-            Splitting::Numbers(numbers, whole_words) => {
+            Splitting::Pattern(pattern) => {
                 let split = json!({
-                    "type": "Split", "pattern": { "Regex": rule(numbers) }, "behavior": "Isolated",
-                    "invert": false,
+                    "type": "Split", "pattern": { "Regex": pattern.regex },
+                    "behavior": "Isolated", "invert": false,
                 });
-                (vec![split, bytes(false)], *whole_words)
+                (vec![split, bytes(false)], pattern.whole_words)
             }
         };
         // Qwen's composes letters, and llama.cpp does not: the model was trained so.
-        let normalizer = if name == "qwen2" { json!({ "type": "NFC" }) } else { Value::Null };
+        let composes = matches!(name, "qwen2" | "qwen35");
+        let normalizer = if composes { json!({ "type": "NFC" }) } else { Value::Null };
         let tokenizer = json!({
             "version": "1.0",
             "truncation": null,
@@ -237,18 +247,27 @@ impl<'a> Section<'a> {
         Ok((tokenizer, matches!(name, "llama-bpe" | "llama3" | "llama-v3")))
     }
 
-    /// BPE of the SentencePiece kind: it merges the pair whose union has the highest score.
-    fn pieces(&self) -> Result<(Value, bool), String> {
+    /// A number for each token.
+    fn scores(&self) -> Result<Vec<f64>, String> {
         let scores = self.metadata.list("tokenizer.ggml.scores")?;
         let scores: Option<Vec<f64>> =
             scores.unwrap_or_default().iter().map(MetadataValue::number).collect();
-        let scores = scores
+        scores
             .filter(|scores| scores.len() == self.tokens.len())
-            .ok_or("`tokenizer.ggml.scores` must be a number for each token")?;
+            .ok_or_else(|| "`tokenizer.ggml.scores` must be a number for each token".to_owned())
+    }
+
+    /// BPE of the SentencePiece kind: it merges the pair whose union has the highest score, or the
+    /// one that comes first in a list.
+    fn pieces(&self, listed: bool) -> Result<(Value, bool), String> {
         let unknown = self.kinds.iter().position(|kind| *kind == UNKNOWN);
         let unknown = unknown.map(|id| self.tokens[id]).ok_or("it has no unknown token")?;
         let vocabulary = self.vocabulary()?;
-        let space = self.metadata.flag("tokenizer.ggml.add_space_prefix", true)?;
+        let merges = match listed {
+            true => self.listed()?,
+            false => self.merges(&self.scores()?, &vocabulary),
+        };
+        let space = self.metadata.flag("tokenizer.ggml.add_space_prefix", !listed)?;
         let replace = json!({
             "type": "Replace", "pattern": { "String": " " }, "content": MARK,
         });
@@ -278,7 +297,7 @@ impl<'a> Section<'a> {
                 "type": "BPE", "dropout": null, "unk_token": unknown,
                 "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
                 "byte_fallback": true, "ignore_merges": false,
-                "merges": self.merges(&scores, &vocabulary), "vocab": vocabulary,
+                "merges": merges, "vocab": vocabulary,
             },
         });
         Ok((tokenizer, true))

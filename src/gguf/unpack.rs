@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::architectures::{GgufArchitecture, TensorTarget};
+use super::architectures::GgufArchitecture;
 use super::file::{GgufFile, GgufTensor};
-use super::names::{Turn, turn};
+use super::targets::TensorTarget;
 use super::tokenizer::{self, TokenizerFiles};
 use crate::error::{Context, Error, Result};
 use crate::event;
@@ -20,7 +20,7 @@ use crate::weights::{Element, TensorSpec, write_safetensors};
 /// What is said in an unpacked directory of the file that it comes from.
 const SOURCE_FILE: &str = "gguf.json";
 /// A change of what is made of a file changes this, so that older ones are not taken.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 const SOURCE_BYTES_MAX: u64 = 1 << 16;
 
 /// Whether a path names a GGUF file.
@@ -99,27 +99,16 @@ fn make(path: &Path, folder: &Path, source: &FileEntry, tell: impl FnOnce(&str))
     ));
     create_dir_new(folder)?;
     write_texts(folder, config, files, &targets)?;
-    let specs = targets.iter().map(|(name, (_, tensor))| TensorSpec {
+    let specs = targets.iter().map(|(name, made)| TensorSpec {
         name: name.clone(),
-        element: element(tensor),
-        shape: tensor.shape.clone(),
+        element: made.element(),
+        shape: made.shape(),
     });
     write_safetensors(
         &folder.join("model.safetensors"),
         specs.collect(),
         &BTreeMap::new(),
-        |spec| {
-            let (target, tensor) = &targets[&spec.name];
-            let mut values = file.values(tensor)?;
-            if target.minus_one {
-                values.iter_mut().for_each(|value| *value -= 1.0);
-            }
-            match target.turned {
-                None => Ok(values),
-                Some(head) => turned_back(&values, head, &spec.shape)
-                    .ok_or_else(|| refused(format!("`{}` has no whole heads", spec.name))),
-            }
-        },
+        |spec| targets[&spec.name].values(&mut file, refused),
     )?;
     let again = hash_file(path, &source.path)?;
     if again.sha256 != source.sha256 {
@@ -130,56 +119,102 @@ fn make(path: &Path, folder: &Path, source: &FileEntry, tell: impl FnOnce(&str))
     write_text(folder, SOURCE_FILE, &json)
 }
 
+/// A tensor that is made of one of the file, or of several.
+struct MadeTensor {
+    target: TensorTarget,
+    sources: Vec<GgufTensor>,
+}
+
+impl MadeTensor {
+    fn shape(&self) -> Vec<usize> {
+        self.target.shape(&self.sources[0].shape)
+    }
+
+    /// Quantised numbers have more digits than 16 bits hold.
+    fn element(&self) -> Element {
+        match self.sources[0].kind.name {
+            _ if self.target.is_coded() => Element::U8,
+            "F16" => Element::F16,
+            "BF16" => Element::BF16,
+            _ => Element::F32,
+        }
+    }
+
+    fn values(&self, file: &mut GgufFile, refused: impl Fn(String) -> Error) -> Result<Vec<f32>> {
+        let (target, shape) = (&self.target, &self.sources[0].shape);
+        if target.is_coded() {
+            let sources: Result<Vec<_>> = self.sources.iter().map(|of| file.bytes(of)).collect();
+            return Ok(target.of_codes(&sources?, shape));
+        }
+        if target.is_joined() {
+            let sources: Result<Vec<_>> = self.sources.iter().map(|of| file.values(of)).collect();
+            return Ok(target.of_several(&sources?, shape));
+        }
+        let values = file.values(&self.sources[0])?;
+        let made = target.of_one(values, shape);
+        made.ok_or_else(|| refused(format!("`{}` has no whole heads", target.name)))
+    }
+}
+
 /// What becomes of the tensors of a file, by the names that they have then.
 fn targets(
     architecture: &'static GgufArchitecture,
     file: &GgufFile,
     config: &Value,
-) -> Result<BTreeMap<String, (TensorTarget, GgufTensor)>, String> {
-    let mut targets = BTreeMap::new();
+) -> Result<BTreeMap<String, MadeTensor>, String> {
+    let mut targets: BTreeMap<String, MadeTensor> = BTreeMap::new();
+    // Those that are joined come in their order.
+    let mut all = Vec::new();
     for (name, tensor) in &file.tensors {
-        for target in architecture.targets(name, config)? {
-            let mut part = match target.part {
-                None => tensor.clone(),
-                Some([number, count]) => tensor
-                    .part(number, count)
-                    .ok_or_else(|| format!("`{name}` is not made of {count} experts"))?,
-            };
-            if target.convolution && part.shape.len() == 2 {
-                part.shape.insert(1, 1);
-            }
-            if targets.insert(target.name.clone(), (target, part)).is_some() {
-                return Err("two of its tensors have one name in a checkpoint".to_owned());
-            }
+        for target in architecture.targets(name, &file.tensors, config)? {
+            all.push((name, tensor, target));
         }
     }
-    Ok(targets)
-}
-
-fn unpacked_bytes(targets: &BTreeMap<String, (TensorTarget, GgufTensor)>) -> u64 {
-    let bytes = |tensor: &GgufTensor| {
-        tensor.shape.iter().product::<usize>() as u64 * element(tensor).size() as u64
-    };
-    targets.values().map(|(_, tensor)| bytes(tensor)).sum()
-}
-
-/// Quantised numbers have more digits than 16 bits hold.
-fn element(tensor: &GgufTensor) -> Element {
-    match tensor.kind.name {
-        "F16" => Element::F16,
-        "BF16" => Element::BF16,
-        _ => Element::F32,
+    all.sort_by_key(|(.., target)| target.joined[0]);
+    for (name, tensor, target) in all {
+        let part = match target.part {
+            None => tensor.clone(),
+            Some([number, count]) => tensor
+                .part(number, count)
+                .ok_or_else(|| format!("`{name}` is not made of {count} experts"))?,
+        };
+        match targets.get_mut(&target.name) {
+            None if target.joined[0] == 0 => {
+                let made = MadeTensor { sources: vec![part], target };
+                targets.insert(made.target.name.clone(), made);
+            }
+            Some(made)
+                if made.sources.len() == target.joined[0]
+                    && made.sources[0].shape == part.shape
+                    && made.sources[0].kind.id == part.kind.id =>
+            {
+                made.sources.push(part);
+            }
+            _ => return Err(format!("`{name}` does not fit what else the file has")),
+        }
     }
+    match targets.values().find(|made| made.sources.len() != made.target.joined[1]) {
+        Some(made) => Err(format!("it has not all that `{}` is made of", made.target.name)),
+        None => Ok(targets),
+    }
+}
+
+fn unpacked_bytes(targets: &BTreeMap<String, MadeTensor>) -> u64 {
+    let bytes = |made: &MadeTensor| {
+        made.shape().iter().product::<usize>() as u64 * made.element().size() as u64
+    };
+    targets.values().map(bytes).sum()
 }
 
 fn write_texts(
     folder: &Path,
     mut config: Value,
     files: TokenizerFiles,
-    targets: &BTreeMap<String, (TensorTarget, GgufTensor)>,
+    targets: &BTreeMap<String, MadeTensor>,
 ) -> Result<()> {
-    let largest = targets.values().max_by_key(|(_, tensor)| tensor.shape.iter().product::<usize>());
-    config["dtype"] = match largest.map(|(_, tensor)| element(tensor)) {
+    let numbers = targets.values().filter(|made| !made.target.is_coded());
+    let largest = numbers.max_by_key(|made| made.shape().iter().product::<usize>());
+    config["dtype"] = match largest.map(MadeTensor::element) {
         Some(Element::F16) => "float16",
         Some(Element::BF16) => "bfloat16",
         _ => "float32",
@@ -199,12 +234,4 @@ fn write_texts(
 fn write_text(folder: &Path, name: &str, json: &Value) -> Result<()> {
     let text = serde_json::to_string_pretty(json).context("cannot encode a file")? + "\n";
     write_synced(&folder.join(name), text.as_bytes())
-}
-
-/// Rows of heads as transformers has them. A bias is a row of one number each.
-fn turned_back(values: &[f32], head: usize, shape: &[usize]) -> Option<Vec<f32>> {
-    let width: usize = shape.iter().skip(1).product();
-    let size = head.checked_mul(width)?;
-    let whole = size > 0 && values.len().is_multiple_of(size) && head.is_multiple_of(2);
-    whole.then(|| turn(values, (head, width), Turn::ToHalves))
 }

@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::event::{Evaluation, Event, Observer, StepReport, Stop, Timing, bytes};
 use crate::report::Signals;
 use crate::terminal;
+use crate::trackers::Trackers;
 
 /// Between plain lines where there is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -22,6 +23,7 @@ const SPEED_STEPS: usize = 20;
 pub struct Console {
     signals: Signals,
     timings: Option<BufWriter<File>>,
+    trackers: Trackers,
     bar: Option<ProgressBar>,
     /// Where bars of downloads stand, if there are any.
     bars: Option<MultiProgress>,
@@ -43,6 +45,7 @@ impl Console {
         Self {
             signals,
             timings: None,
+            trackers: Trackers::default(),
             bar: None,
             bars: None,
             quiet,
@@ -61,6 +64,13 @@ impl Console {
     pub fn among(mut self, bars: Option<MultiProgress>) -> Self {
         self.signals.show_above(bars.as_ref(), None);
         self.bars = bars;
+        self
+    }
+
+    /// Has trackers told what happens.
+    #[must_use]
+    pub fn tracked(mut self, trackers: Trackers) -> Self {
+        self.trackers = trackers;
         self
     }
 
@@ -167,6 +177,9 @@ impl Console {
 
 impl Observer for Console {
     fn on(&mut self, event: Event) {
+        for warning in self.trackers.on(&event) {
+            self.line(&format!("warning: {warning}"));
+        }
         match event {
             Event::Note(text) => self.say(&text),
             Event::Fact(label, value) => self.say(&format!("{label:>12}  {value}")),
@@ -178,6 +191,10 @@ impl Observer for Console {
                 // A record for people: without it the run goes on.
                 let file = File::options().append(true).create(true).open(&timings);
                 self.timings = file.ok().map(BufWriter::new);
+                for place in self.trackers.places() {
+                    let run = timings.parent().unwrap_or(&timings);
+                    self.say(&format!("{:>12}  {}", "curves", run.join(place).display()));
+                }
                 self.begin(done, total);
             }
             Event::Doing(what) => self.signals.doing(what),

@@ -187,6 +187,10 @@ fn device_record(prepared: &Prepared) -> BTreeMap<String, String> {
     ];
     if let Some(format) = prepared.weight_format {
         facts.push(("frozen weights", format.name().to_owned()));
+        facts.push(("frozen weights share a scale", format.blocks().to_owned()));
+    }
+    if let Some(digest) = prepared.quantised {
+        facts.push(("frozen weights sha256", digest.to_string()));
     }
     if let Some(adapter) = &opened.adapter {
         facts.push(("api", adapter.api.clone()));

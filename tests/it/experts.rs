@@ -206,6 +206,40 @@ fn adapters_of_experts_beside_other_blocks_merge_into_the_tensors_of_the_base() 
     }
 }
 
+/// llama.cpp reads such files, too (`tests/reference/gguf_check.py families`).
+#[test]
+fn gguf_files_of_mixtures_are_the_models_that_they_were_made_of() {
+    for config in [
+        qwen3_moe(),
+        qwen3_5_moe(),
+        gemma4_moe(),
+        lfm2_moe(),
+        gpt_oss(json!({"torch_dtype": "bfloat16"})),
+        mxfp4(),
+    ] {
+        let run = checkpoint(&config);
+        let export = ["export", "mixture", "--type", "f32", "--no-sign", "--out", "out"];
+        let said = run.stderr_of(&export);
+        assert_eq!(said.contains("stay in MXFP4"), config.get("quantization_config").is_some());
+        assert_eq!(run.answer("out/out-F32.gguf"), run.answer("mixture"), "{config}");
+        let mut folders = fs::read_dir(run.path("cache/gguf")).unwrap();
+        let folder = folders.next().unwrap().unwrap().path();
+        let (read, _) = read_tensors(&folder, FILE).unwrap();
+        let mut compared = 0;
+        for (name, tensor) in tensors(&run, "mixture", FILE) {
+            let Some(found) = read.get(&name) else { continue };
+            assert_eq!(found.shape, tensor.shape, "{name}");
+            compared += 1;
+            // Rates of decay go by way of their exponentials, gains by way of one more.
+            if ["A_log", "norm"].iter().any(|part| name.contains(part)) {
+                continue;
+            }
+            assert!(found.bytes == tensor.bytes, "{name}");
+        }
+        assert!(compared * 2 > read.len() || config["model_type"] != "gpt_oss", "{compared}");
+    }
+}
+
 fn numbers(tensor: &OwnedTensor) -> Vec<f64> {
     let bytes = tensor.bytes.chunks_exact(4);
     bytes.map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()

@@ -80,7 +80,8 @@ fn a_stop_after_each_step_of_an_adapter_with_dropout_changes_no_byte() {
 #[test]
 fn other_adapters_and_formats_of_weights_go_on_with_the_same_bytes() {
     let run = Run::new().with_base();
-    for (number, set) in ["lora.use_dora=true", "model.weight_format=int8"].iter().enumerate() {
+    let sets = ["lora.use_dora=true", "model.weight_format=int8", "model.weight_format=nf4"];
+    for (number, set) in sets.iter().enumerate() {
         let [straight, often] = ["straight", "often"].map(|name| format!("name={name}-{number}"));
         let with = |more: &[&'static str]| [&["--set", *set][..], more].concat();
         run.succeeds(&train("lora.toml", &straight, &with(&[])));
@@ -624,7 +625,7 @@ fn few_descriptors_and_small_files_are_errors_and_no_damage() {
         &said,
         str![[r#"
 error[disk-full]: cannot write the file
-  at checkpoints/small/.tmp-step-[NUMBER]/model.safetensors
+  at checkpoints/small/.tmp-step-[PROCESS]/model.safetensors
   because File too large (os error 27)
 
 hint: make room; `checkpoint.on_disk_full = "wait"` or `"continue"` would not stop

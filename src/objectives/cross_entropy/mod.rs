@@ -9,9 +9,11 @@ use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::model::blocks::CapSlopes;
 use crate::model::{Description, Gradients, Model};
-use crate::ops::{flat, from_vec, host, indices};
+use crate::ops::{GivenGradients, flat, from_vec, host, indices};
 
 mod on_cpu;
+#[cfg(feature = "gpu")]
+mod on_gpu;
 
 /// The target positions of a micro-batch, on the host.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +146,10 @@ pub fn next_token_backward(
     if let Some(head) = on_cpu::head(model, x) {
         return head.backward(targets, scales, sums);
     }
+    #[cfg(feature = "gpu")]
+    if on_gpu::takes(model, x) {
+        return on_gpu::backward(model, x, targets.chunks(model), scale, sums);
+    }
     let (matrix, computing) = (model.projection(), model.computing);
     let mut total = LossSum::default();
     let mut dx = Tensor::zeros(x.dims(), &model.device);
@@ -176,7 +182,7 @@ pub fn next_token_backward(
             let factors = (&d_logits, &hidden);
             matrix.add_scores_gradient(sums, factors, (&chunk.tokens, &less), computing);
         }
-        let mut tapes = [(normed * d_hidden).backward()];
+        let mut tapes = [GivenGradients::of(normed, d_hidden).backward()];
         sums.collect(&mut tapes, |visitor| head.norm.visit(None, visitor));
         let d_input = input.grad_remove(&mut tapes[0]).expect("the input is a leaf");
         dx = dx.select_assign(0, chunk.positions, d_input, IndexingUpdateOp::Add);

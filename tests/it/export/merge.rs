@@ -119,7 +119,7 @@ fn losses_against_the_base_are_measured_of_merged_models_too() {
 
 #[test]
 fn a_merge_tells_how_far_it_is_from_its_adapter() {
-    use firebrand::artifact::open::open;
+    use firebrand::artifact::open::{BaseChoice, open};
     use firebrand::model::{Init, load};
     let run = run_with_adapter();
     let merge = |out: &str, more: &[&str]| {
@@ -132,7 +132,8 @@ fn a_merge_tells_how_far_it_is_from_its_adapter() {
     let supply = firebrand::train::Access::default().supply(Default::default()).unwrap();
     let adapter = run.path("checkpoints/lora").display().to_string();
     let base = run.path("checkpoints/tiny").display().to_string();
-    let adapter = open(&adapter, Some(&base), &cpu(), &supply).unwrap();
+    let base = BaseChoice { instead: Some(&base), ..BaseChoice::default() };
+    let adapter = open(&adapter, base, &cpu(), &supply).unwrap();
     let prompt = "What is 3 plus 4?";
     let difference = || {
         let merged = load(&run.path("merged"), Init::Pretrained, &cpu()).unwrap();
@@ -295,7 +296,7 @@ hint: add a `[lora]` section, or leave the format out
         (
             &[&["generate", "checkpoints/lora"], &prompt[..]].concat()[..],
             str![[r#"
-note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there
+note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there (`eval`, `generate` and `merge` take the former with `--weight-format int8`)
 prompt 13 tokens, [SPEED]; 2 tokens, [SPEED] on CPU, [DEVICE]; stopped at `--max-tokens`
 
 "#]],
@@ -304,7 +305,7 @@ prompt 13 tokens, [SPEED]; 2 tokens, [SPEED] on CPU, [DEVICE]; stopped at `--max
             &["merge", "checkpoints/lora", "--out", "merged"],
             str![[r#"
 measuring base, adapter and merged model on 337 tokens of validation data and the prompts, on the CPU (`--no-check` leaves it out)
-note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there
+note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there (`eval`, `generate` and `merge` take the former with `--weight-format int8`)
 beside the adapter: largest difference of a logit [NUMBER] (largest logit [NUMBER]), the same most likely token at 29 of 29 positions; on 1 of the run's prompts, 29 tokens
 validation loss on validation.jsonl, 78 target tokens: base [NUMBER], adapter [NUMBER], merged [NUMBER]
 in BF16 it holds 100.0 % of the adapter's change to the weights

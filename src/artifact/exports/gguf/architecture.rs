@@ -2,11 +2,26 @@
 //! Source: llama.cpp's `conversion/` and `gguf-py/gguf/tensor_mapping.py`. Each was compared with
 //! llama.cpp's own texts (`tests/reference/gguf_check.py families`).
 
+use super::own::OwnRules;
+use super::{gemma4, qwen35};
 use crate::error::{Error, Result};
-use crate::gguf::{TURNED, last_norm, to_gguf};
-use crate::model::LM_HEAD;
+use crate::gguf::TURNED;
 use crate::model::description::{Description, NormGain};
 use crate::ops::Activation;
+
+/// Mixtures of experts that layers may have in the place of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mixture {
+    /// None.
+    None,
+    /// Weights are a softmax.
+    Softmax,
+    /// Weights are sigmoids, and a number of each expert decides with them; the first layers have
+    /// an MLP.
+    Sigmoid,
+    /// Gates have limits, and all has biases, in files in an order of their own.
+    Clamped,
+}
 
 /// A family.
 pub struct Architecture {
@@ -41,10 +56,14 @@ pub struct Architecture {
     pub(super) tied: Option<bool>,
     /// Whether positions may be stretched by yarn.
     pub(super) yarn: bool,
-    /// Whether layers have experts in the place of an MLP.
-    pub(super) experts: bool,
+    /// Experts that layers have in the place of an MLP.
+    pub(super) mixture: Mixture,
     /// Whether layers may have a short convolution in the place of attention.
     pub(super) convolutions: bool,
+    /// Whether queries may be scaled by their positions.
+    pub(super) scales_queries: bool,
+    /// In place of the checks and keys that most have.
+    pub(super) own: Option<OwnRules>,
 }
 
 const LLAMA: Architecture = Architecture {
@@ -64,8 +83,10 @@ const LLAMA: Architecture = Architecture {
     wide_scale_at: None,
     tied: None,
     yarn: true,
-    experts: false,
+    mixture: Mixture::None,
     convolutions: false,
+    scales_queries: false,
+    own: None,
 };
 
 /// Of which llama.cpp rotates halves, and which have no biases.
@@ -86,6 +107,22 @@ const GEMMA2: Architecture = Architecture {
     ..HALVES
 };
 
+const LFM2: Architecture = Architecture {
+    model_types: &["lfm2"],
+    name: "lfm2",
+    yarn: false,
+    convolutions: true,
+    ..HALVES
+};
+
+const QWEN35: Architecture = Architecture {
+    model_types: &["qwen3_5_text", "qwen3_5"],
+    name: "qwen35",
+    gain: NormGain::OnePlusWeight,
+    own: Some(qwen35::RULES),
+    ..HALVES
+};
+
 /// All families that can be written.
 pub static ARCHITECTURES: &[Architecture] = &[
     GEMMA2,
@@ -99,21 +136,39 @@ pub static ARCHITECTURES: &[Architecture] = &[
         ..GEMMA2
     },
     Architecture {
+        model_types: &["gemma4_text", "gemma4", "gemma4_unified_text", "gemma4_unified"],
+        name: "gemma4",
+        gain: NormGain::Weight,
+        own: Some(gemma4::RULES),
+        ..GEMMA2
+    },
+    Architecture {
+        model_types: &["gpt_oss"],
+        name: "gpt-oss",
+        biases: true,
+        windows: Some(2),
+        tied: Some(false),
+        mixture: Mixture::Clamped,
+        ..HALVES
+    },
+    Architecture {
         model_types: &["granite"],
         name: "granite",
         multipliers: true,
         yarn: false,
         ..LLAMA
     },
-    Architecture {
-        model_types: &["lfm2"],
-        name: "lfm2",
-        yarn: false,
-        convolutions: true,
-        ..HALVES
-    },
+    LFM2,
+    Architecture { model_types: &["lfm2_moe"], name: "lfm2moe", mixture: Mixture::Sigmoid, ..LFM2 },
     LLAMA,
     Architecture { model_types: &["mistral"], ..LLAMA },
+    Architecture {
+        model_types: &["ministral3", "mistral3"],
+        name: "mistral3",
+        biases: false,
+        scales_queries: true,
+        ..LLAMA
+    },
     Architecture {
         model_types: &["olmo2", "olmo3"],
         name: "olmo2",
@@ -126,7 +181,14 @@ pub static ARCHITECTURES: &[Architecture] = &[
     Architecture { model_types: &["phi3"], name: "phi3", yarn: false, ..HALVES },
     Architecture { model_types: &["qwen2"], name: "qwen2", biases: true, ..HALVES },
     Architecture { model_types: &["qwen3"], name: "qwen3", ..HALVES },
-    Architecture { model_types: &["qwen3_moe"], name: "qwen3moe", experts: true, ..HALVES },
+    Architecture {
+        model_types: &["qwen3_moe"],
+        name: "qwen3moe",
+        mixture: Mixture::Softmax,
+        ..HALVES
+    },
+    QWEN35,
+    Architecture { model_types: &["qwen3_5_moe_text", "qwen3_5_moe"], name: "qwen35moe", ..QWEN35 },
     Architecture {
         model_types: &["smollm3"],
         name: "smollm3",
@@ -136,36 +198,6 @@ pub static ARCHITECTURES: &[Architecture] = &[
         ..LLAMA
     },
 ];
-
-/// What is done to the numbers of a tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TensorChange {
-    /// Nothing.
-    None,
-    /// The rows of each head are turned.
-    Turned,
-    /// One is added.
-    PlusOne,
-}
-
-/// What becomes of a tensor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// Name in the file.
-    pub name: String,
-    /// What is done to it.
-    pub change: TensorChange,
-    /// Which of several it is that are one tensor in the file, and how many these are.
-    pub part: Option<[usize; 2]>,
-    /// Whether it is written in 32 bits, whatever was asked for: llama.cpp reads it so.
-    pub exact: bool,
-}
-
-/// Modules whose numbers are few and count much: convolutions, and routers.
-const EXACT: [&str; 2] = ["conv.conv", "mlp.gate"];
-/// Matrices of an expert, and what all of a layer are in the file.
-const OF_EXPERTS: [(&str, &str); 3] =
-    [("gate_proj", "ffn_gate_exps"), ("up_proj", "ffn_up_exps"), ("down_proj", "ffn_down_exps")];
 
 /// The family of a model.
 ///
@@ -180,65 +212,14 @@ pub fn find(facts: &Description) -> Result<&'static Architecture> {
             .hint(format!("supported: `{}`", known.join("`, `")))
             .hint("`firebrand merge` writes safetensors, which llama.cpp's own converter reads")
     })?;
-    match found.refused(facts) {
+    let refused = match found.own {
+        None => found.refused(facts),
+        Some(own) => (own.refused)(facts),
+    };
+    match refused {
         None => Ok(found),
         Some(what) => Err(Error::export(format!(
             "models of the family `{family}` with {what} cannot be written as GGUF"
         ))),
-    }
-}
-
-impl Architecture {
-    /// What becomes of a tensor of this path; `None` for one that is left out: an output projection
-    /// that is the embedding, and buffers that the configuration determines.
-    pub fn target(&self, path: &str, facts: &Description) -> Result<Option<Target>> {
-        let plus_one = self.gain == NormGain::OnePlusWeight && path.ends_with("norm.weight");
-        let change = if plus_one { TensorChange::PlusOne } else { TensorChange::None };
-        let target = |name: String| Target { name, change, part: None, exact: false };
-        let whole = |name: &str| Ok(Some(target(format!("{name}.weight"))));
-        if path == facts.names.embedding {
-            return whole("token_embd");
-        }
-        if path.strip_suffix(".weight") == Some(facts.names.norm) {
-            return whole(last_norm(self.name));
-        }
-        match path {
-            LM_HEAD if facts.tied => return Ok(None),
-            LM_HEAD => return whole("output"),
-            _ if path.ends_with(".rotary_emb.inv_freq") => return Ok(None),
-            _ => {}
-        }
-        let found = (|| {
-            let within = path.strip_prefix(facts.names.layers)?.strip_prefix('.')?;
-            let (layer, rest) = within.split_once('.')?;
-            let layer: usize = layer.parse().ok().filter(|layer| *layer < facts.layers.len())?;
-            let (module, part) = rest.rsplit_once('.')?;
-            if !matches!(part, "weight" | "bias") {
-                return None;
-            }
-            if let Some(expert) = module.strip_prefix("mlp.experts.").filter(|_| self.experts) {
-                let (number, matrix) = expert.split_once('.')?;
-                let (_, theirs) = OF_EXPERTS.iter().find(|(ours, _)| *ours == matrix)?;
-                let count = facts.experts().next()?.1.count;
-                let number = number.parse().ok().filter(|number| *number < count)?;
-                let part = Some([number, count]);
-                return Some(Target { part, ..target(format!("blk.{layer}.{theirs}.weight")) });
-            }
-            let theirs = to_gguf(self.name, module)?;
-            let turned = self.turned.contains(&module);
-            let change = if turned { TensorChange::Turned } else { change };
-            let exact = EXACT.contains(&module);
-            Some(Target { change, exact, ..target(format!("blk.{layer}.{theirs}.{part}")) })
-        })();
-        match found {
-            Some(target) => Ok(Some(target)),
-            None => Err(Error::export(format!("llama.cpp has no place for the tensor `{path}`"))),
-        }
-    }
-
-    /// Paths of all tensors that a model must have, with their shapes.
-    pub fn needed(&self, facts: &Description) -> Vec<(String, Vec<usize>)> {
-        let written = |path: &str| matches!(self.target(path, facts), Ok(Some(_)));
-        facts.tensors().into_iter().filter(|(path, _)| written(path)).collect()
     }
 }

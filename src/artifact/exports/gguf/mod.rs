@@ -1,19 +1,28 @@
 //! GGUF, the format of llama.cpp and of the programs built on it.
 
 mod architecture;
+mod change;
+mod checks;
 mod file;
+mod gemma4;
 mod keys;
+mod layout;
 mod numbers;
+mod own;
+mod qwen35;
+mod shape;
 mod splitting;
+mod targets;
 mod vocabulary;
 mod writer;
 
 use std::path::Path;
 
 use file::{ALIGNMENT, Keys};
+use layout::Layout;
 use numbers::NumberFormat;
 use vocabulary::Vocabulary;
-use writer::{Layout, Writer};
+use writer::Writer;
 
 use super::{Contents, Export, Source, Written};
 use crate::artifact::merge::Weights;
@@ -57,7 +66,12 @@ fn write(source: &Source, weights: Weights, target: &Path) -> Result<Written> {
         .iter()
         .find(|(name, ..)| *name == source.number)
         .expect("the type was found among ours");
-    let facts = families::describe(&source.config)?;
+    let mut facts = families::describe(&source.config)?;
+    if let Some((_, apart)) = facts.stacked_expert()
+        && weights.places().any(|place| facts.names.path_of(&place.name) == Some(apart.clone()))
+    {
+        facts = facts.with_experts_apart();
+    }
     let architecture = architecture::find(&facts)?;
     let mut keys = Keys::default();
     keys.text("general.architecture", architecture.name);
@@ -77,8 +91,12 @@ fn write(source: &Source, weights: Weights, target: &Path) -> Result<Written> {
     }
     if layout.left_out > 0 {
         let left_out = layout.left_out;
-        notes.push(format!("{left_out} tensors that are not of the text model are left out"));
+        notes.push(format!("{left_out} tensors that the text model does not use are left out"));
     }
+    if layout.coded > 0 {
+        notes.push(format!("{} tensors of experts stay in MXFP4", layout.coded));
+    }
+    notes.extend(architecture.note(&facts));
     let file = format!("{}-{label}.gguf", plain(source.name));
     let mut writer = Writer::begin(&target.join(&file), &keys, layout)?;
     let base_files = weights.read(&mut writer)?;

@@ -3,6 +3,7 @@
 use half::f16;
 use rayon::prelude::*;
 
+use crate::gguf::{self, CODES};
 use crate::weights::Element;
 
 /// Numbers that share a scale in `q8_0` (ggml: `QK8_0`).
@@ -17,6 +18,8 @@ pub enum NumberFormat {
     Plain(Element),
     /// Blocks of 32 signed bytes with one scale.
     Blocks,
+    /// Blocks of 32 numbers of four bits, as the model has them.
+    Mxfp4,
 }
 
 impl NumberFormat {
@@ -28,6 +31,7 @@ impl NumberFormat {
             Self::Plain(Element::BF16) => 30,
             Self::Plain(Element::U8) => panic!("codes of other formats are not written"),
             Self::Blocks => 8,
+            Self::Mxfp4 => 39,
         }
     }
 
@@ -35,7 +39,7 @@ impl NumberFormat {
     pub const fn fits(self, width: usize) -> bool {
         match self {
             Self::Plain(_) => true,
-            Self::Blocks => width.is_multiple_of(BLOCK),
+            Self::Blocks | Self::Mxfp4 => width.is_multiple_of(BLOCK),
         }
     }
 
@@ -44,6 +48,7 @@ impl NumberFormat {
         match self {
             Self::Plain(element) => count * element.size() as u64,
             Self::Blocks => count / BLOCK as u64 * BLOCK_BYTES as u64,
+            Self::Mxfp4 => count / CODES as u64 * gguf::BLOCK_BYTES as u64,
         }
     }
 
@@ -52,6 +57,7 @@ impl NumberFormat {
         match self {
             Self::Plain(element) => element.encode(values),
             Self::Blocks => blocks(values),
+            Self::Mxfp4 => panic!("codes are written as they are"),
         }
     }
 
@@ -62,7 +68,7 @@ impl NumberFormat {
             Self::Plain(Element::F16) => 65520.0,
             // The scale is an f16.
             Self::Blocks => 65520.0 * 127.0,
-            Self::Plain(_) => f32::INFINITY,
+            Self::Plain(_) | Self::Mxfp4 => f32::INFINITY,
         };
         values.iter().copied().find(|value| !value.is_finite() || value.abs() >= limit)
     }

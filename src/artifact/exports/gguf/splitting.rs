@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::gguf::{ONE_DIGIT, THREE_DIGITS, rule as split_rule};
+use crate::gguf::PATTERNS;
 
 /// The name of the rules, or what about them llama.cpp has no name for.
 pub fn name(pre_tokenizer: &Value, ignore_merges: bool) -> Result<&'static str, String> {
@@ -33,21 +33,15 @@ pub fn name(pre_tokenizer: &Value, ignore_merges: bool) -> Result<&'static str, 
         ([digits], true) if digits["type"] == "Digits" && digits["individual_digits"] == true => {
             "smollm"
         }
-        ([split], false) => of_pattern(split)?,
+        ([split], false) => return of_pattern(split, ignore_merges),
         _ => return Err("llama.cpp has no name for its way of splitting text".to_owned()),
     };
-    match (found, ignore_merges) {
-        // The same rules; one of the two takes whole words that are tokens as they are.
-        ("llama-bpe", false) => Ok("dbrx"),
-        ("llama-bpe", true) => Ok("llama-bpe"),
-        (name, false) => Ok(name),
-        (_, true) => {
-            Err("llama.cpp cannot take whole words as they are under these rules".to_owned())
-        }
-    }
+    if ignore_merges { Err(NOT_WHOLE.to_owned()) } else { Ok(found) }
 }
 
-fn of_pattern(rule: &Value) -> Result<&'static str, String> {
+const NOT_WHOLE: &str = "llama.cpp cannot take whole words as they are under these rules";
+
+fn of_pattern(rule: &Value, whole_words: bool) -> Result<&'static str, String> {
     let whole = matches!(
         (rule["behavior"].as_str(), rule["invert"].as_bool()),
         (Some("Isolated"), Some(false) | None) | (Some("Removed"), Some(true))
@@ -56,12 +50,15 @@ fn of_pattern(rule: &Value) -> Result<&'static str, String> {
     let (Some(pattern), true, true) = (pattern, whole, rule["type"] == "Split") else {
         return Err("llama.cpp has no name for its way of splitting text".to_owned());
     };
-    for (digits, name) in [(THREE_DIGITS, "llama-bpe"), (ONE_DIGIT, "qwen2")] {
-        if pattern == split_rule(digits) {
-            return Ok(name);
-        }
+    let mut known = PATTERNS.iter().filter(|one| one.regex == pattern).peekable();
+    if known.peek().is_none() {
+        return Err(format!("llama.cpp has no name for the rule `{pattern}`"));
     }
-    Err(format!("llama.cpp has no name for the rule `{pattern}`"))
+    match known.find(|one| one.whole_words == whole_words) {
+        Some(one) => Ok(one.name),
+        None if whole_words => Err(NOT_WHOLE.to_owned()),
+        None => Err("llama.cpp takes whole words as they are under these rules".to_owned()),
+    }
 }
 
 #[cfg(test)]

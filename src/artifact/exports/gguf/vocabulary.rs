@@ -36,6 +36,9 @@ enum Way {
     Bytes { splitting: &'static str, merges: Vec<String> },
     /// SentencePiece's BPE: the pair whose union has the highest score merges first.
     Pieces { scores: Vec<f32>, space_before: bool },
+    /// BPE of letters, with tokens for bytes and marks for spaces: pairs in the order in which they
+    /// merge, as llama.cpp has it for Gemma 4.
+    Letters { merges: Vec<String> },
 }
 
 impl Vocabulary {
@@ -72,7 +75,7 @@ impl Vocabulary {
             let kind = if token["special"] == true { CONTROL } else { USER_DEFINED };
             let text = token["content"].as_str().unwrap_or_default();
             let kind = match &way {
-                Way::Pieces { .. } if model["unk_token"] == text => UNKNOWN,
+                Way::Pieces { .. } | Way::Letters { .. } if model["unk_token"] == text => UNKNOWN,
                 _ => kind,
             };
             table.put(text, &token["id"], kind).map_err(cannot)?;
@@ -100,6 +103,14 @@ impl Vocabulary {
                 keys.fractions(&name("scores"), scores);
                 keys.numbers(&name("token_type"), &self.kinds);
                 keys.flag(&name("add_space_prefix"), *space_before);
+            }
+            Way::Letters { merges } => {
+                keys.text(&name("model"), "gemma4");
+                keys.text(&name("pre"), "gemma4");
+                keys.texts(&name("tokens"), &self.tokens);
+                keys.numbers(&name("token_type"), &self.kinds);
+                keys.texts(&name("merges"), merges);
+                keys.flag(&name("add_space_prefix"), false);
             }
         }
         let end = tokenizer.eos().ok_or_else(|| {
@@ -219,12 +230,30 @@ fn bytes(file: &Value, pairs: &[(&str, &str)]) -> Result<Way, String> {
     Ok(Way::Bytes { splitting, merges })
 }
 
+/// How a vocabulary with tokens for bytes merges: by scores if that is the same as by the list of
+/// pairs, else by the list, where llama.cpp does that.
+fn pieces(file: &Value, table: &mut Embedding, pairs: &[(&str, &str)]) -> Result<Way, String> {
+    let space_before = marks(file)?;
+    let by_scores = scores(file, table, pairs);
+    let by_scores = by_scores.map(|scores| Way::Pieces { scores, space_before });
+    by_scores.or_else(|why| letters(table, pairs).filter(|_| !space_before).ok_or(why))
+}
+
+/// The list of pairs, if llama.cpp may split texts at the ends of lines before they merge, and if
+/// each pair can be written as a text with a space.
+fn letters(table: &Embedding, pairs: &[(&str, &str)]) -> Option<Way> {
+    let mixed = |text: &String| text.contains('\n') && !text.trim_matches('\n').is_empty();
+    let spaced = pairs.iter().any(|(a, b)| a.contains(' ') || b.contains(' '));
+    let merges = pairs.iter().map(|(a, b)| format!("{a} {b}")).collect();
+    let known = !spaced && !table.tokens.iter().flatten().any(mixed);
+    known.then_some(Way::Letters { merges })
+}
+
 /// The scores under which llama.cpp's SentencePiece merges as the list of pairs does.
 ///
 /// It knows no pairs: any two neighbours merge whose union is a token, the best score first. So
 /// every such pair must be in the list, and all pairs of one union must stand together in it.
-fn pieces(file: &Value, table: &mut Embedding, pairs: &[(&str, &str)]) -> Result<Way, String> {
-    let space_before = marks(file)?;
+fn scores(file: &Value, table: &mut Embedding, pairs: &[(&str, &str)]) -> Result<Vec<f32>, String> {
     let model = &file["model"];
     let Some(unknown) = model["unk_token"].as_str() else {
         return Err("it has no `unk_token`".to_owned());
@@ -276,14 +305,19 @@ fn pieces(file: &Value, table: &mut Embedding, pairs: &[(&str, &str)]) -> Result
             }
         }
     }
-    Ok(Way::Pieces { scores, space_before })
+    Ok(scores)
 }
 
 /// Whether a space is put before every stretch of text; spaces must become marks, and nothing else
 /// may be done.
 fn marks(file: &Value) -> Result<bool, String> {
     let other = || "its way of marking spaces is not SentencePiece's own".to_owned();
-    if !file["pre_tokenizer"].is_null() {
+    // Where all spaces have become marks, splitting at spaces does nothing (Gemma).
+    let split = &file["pre_tokenizer"];
+    let at_spaces = split["type"] == "Split"
+        && split["pattern"]["String"] == " "
+        && split["behavior"] == "MergedWithPrevious";
+    if !split.is_null() && !at_spaces {
         return Err(other());
     }
     let normalizer = &file["normalizer"];

@@ -1,155 +1,30 @@
 //! Writes the numbers of a GGUF file as the weights come by, one piece of a tensor at a time.
 
-use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::architecture::{Architecture, Target, TensorChange};
-use super::file::{ALIGNMENT, Keys, Tensor, header};
-use super::keys::head_width;
-use super::numbers::NumberFormat;
-use crate::artifact::merge::{Rows, Sink, Weights};
+use super::change::{TensorOrder, put_mxfp4};
+use super::file::{ALIGNMENT, Keys, header};
+use super::layout::{Layout, TensorOutput};
+use crate::artifact::merge::{Rows, Sink};
 use crate::error::{Error, Result};
-use crate::files::{NewFile, failed};
-use crate::gguf::{Turn, turn};
-use crate::model::Description;
+use crate::files::{NewFile, failed, open_regular};
 use crate::weights::{Element, ShardStream, TensorPlace, to_f32};
 
 const FAILED: &str = "cannot write the export";
-
-/// What becomes of one tensor of the model.
-#[derive(Debug, Clone)]
-struct Plan {
-    numbers: NumberFormat,
-    change: TensorChange,
-    /// Rows of a head and numbers of a row, where heads are turned.
-    head: [usize; 2],
-    bytes: u64,
-    /// Which tensor of the file it is, or is a part of, and where in that it begins.
-    tensor: usize,
-    begin: u64,
-    /// Bytes of that tensor, if it is the last part.
-    ends_at: Option<u64>,
-}
-
-/// The layout of a file: which tensors it has, and what becomes of each of the model's.
-pub struct Layout {
-    tensors: Vec<Tensor>,
-    plans: BTreeMap<String, Plan>,
-    factors: Vec<(&'static str, Vec<f32>)>,
-    /// Matrices that the wanted numbers do not fit, kept in f16.
-    pub kept: usize,
-    /// Tensors that are not of the text model.
-    pub left_out: usize,
-}
-
-impl Layout {
-    /// Decides it from names and shapes.
-    ///
-    /// # Errors
-    /// When the model lacks a tensor, has one too many, or one of another shape than its
-    /// configuration says.
-    pub fn new(
-        architecture: &Architecture,
-        facts: &Description,
-        weights: &Weights,
-        wanted: NumberFormat,
-    ) -> Result<Self> {
-        let factors = architecture.rope_factors(facts);
-        let tensors = factors.iter().map(|(name, factors)| Tensor {
-            name: (*name).to_owned(),
-            shape: vec![factors.len()],
-            kind: NumberFormat::Plain(Element::F32).kind(),
-            bytes: 4 * factors.len() as u64,
-        });
-        let (tensors, plans) = (tensors.collect(), BTreeMap::new());
-        let mut layout = Self { tensors, plans, factors, kept: 0, left_out: 0 };
-        let mut missing: BTreeMap<String, Vec<usize>> =
-            architecture.needed(facts).into_iter().collect();
-        for place in weights.places() {
-            let Some(path) = facts.names.path_of(&place.name) else {
-                layout.left_out += 1;
-                continue;
-            };
-            let Some(target) = architecture.target(&path, facts)? else { continue };
-            if let Some(shape) = missing.remove(&path)
-                && shape != place.shape
-            {
-                let what = format!(
-                    "tensor `{}` has shape {:?}, but `config.json` makes it {shape:?}",
-                    place.name, place.shape
-                );
-                return Err(Error::export(what));
-            }
-            layout.add(place, target, head_width(facts), wanted)?;
-        }
-        match missing.keys().next() {
-            None => Ok(layout),
-            Some(name) => Err(Error::weights(format!("the weights have no tensor for `{name}`"))
-                .hint("is the download complete?")),
-        }
-    }
-
-    fn add(
-        &mut self,
-        place: &TensorPlace,
-        target: Target,
-        head: usize,
-        wanted: NumberFormat,
-    ) -> Result<()> {
-        let width = place.shape.last().copied().unwrap_or(1);
-        // Norms and biases are few, and their errors would be everywhere.
-        let numbers = match place.shape.len() {
-            0 | 1 => NumberFormat::Plain(Element::F32),
-            _ if target.exact => NumberFormat::Plain(Element::F32),
-            _ if wanted.fits(width) => wanted,
-            _ => {
-                self.kept += 1;
-                NumberFormat::Plain(Element::F16)
-            }
-        };
-        let row: usize = place.shape.iter().skip(1).product();
-        let rows = place.shape.first().copied().unwrap_or(1);
-        if target.change == TensorChange::Turned && (row == 0 || rows % head != 0) {
-            let what = format!("tensor `{}` does not consist of whole heads", place.name);
-            return Err(Error::export(what));
-        }
-        let bytes = numbers.bytes(place.bytes / place.element.size() as u64);
-        // A convolution of each channel by itself has one input.
-        let mut shape = place.shape.clone();
-        if shape.len() == 3 && shape[1] == 1 {
-            shape.remove(1);
-        }
-        let (tensor, begin) = match target.part {
-            None => (self.tensors.len(), 0),
-            Some([number, count]) => {
-                shape.insert(0, count);
-                let known = self.tensors.iter().position(|tensor| tensor.name == target.name);
-                (known.unwrap_or(self.tensors.len()), number as u64 * bytes)
-            }
-        };
-        if tensor == self.tensors.len() {
-            let count = target.part.map_or(1, |[_, count]| count as u64);
-            let (kind, bytes) = (numbers.kind(), bytes * count);
-            self.tensors.push(Tensor { name: target.name, shape, kind, bytes });
-        }
-        let (change, all) = (target.change, self.tensors[tensor].bytes);
-        let ends_at = (begin + bytes == all).then_some(all);
-        let plan = Plan { numbers, change, head: [head, row], bytes, tensor, begin, ends_at };
-        self.plans.insert(place.name.clone(), plan);
-        Ok(())
-    }
-}
 
 /// A file that is being written.
 pub struct Writer {
     file: BufWriter<NewFile>,
     path: PathBuf,
-    plans: BTreeMap<String, Plan>,
-    /// Where each tensor begins in the file.
-    begins: Vec<u64>,
-    /// What becomes of the tensor that is being written, and bytes written of it.
-    current: Option<(Plan, u64)>,
+    outputs: BTreeMap<String, Vec<TensorOutput>>,
+    /// Where each tensor begins in the file, and its bytes.
+    tensors: Vec<(u64, u64)>,
+    /// What becomes of the tensor that is being written, and rows that were.
+    current: Option<(Vec<TensorOutput>, u64)>,
+    /// Tensors of which codes or scales are in the file.
+    half_done: BTreeSet<usize>,
     /// Where the keys begin in the file.
     pub keys_begin: u64,
 }
@@ -159,9 +34,9 @@ impl Writer {
     pub fn begin(path: &Path, keys: &Keys, layout: Layout) -> Result<Self> {
         let (bytes, keys_begin) = header(keys, &layout.tensors);
         let mut end = bytes.len() as u64;
-        let mut begins = Vec::new();
+        let mut tensors = Vec::new();
         for tensor in &layout.tensors {
-            begins.push(end);
+            tensors.push((end, tensor.bytes));
             end += tensor.bytes.next_multiple_of(ALIGNMENT);
         }
         let begin = || -> io::Result<BufWriter<NewFile>> {
@@ -172,12 +47,12 @@ impl Writer {
             Ok(file)
         };
         let file = begin().map_err(|error| failed(FAILED, path, &error))?;
-        let (path, plans) = (path.to_owned(), layout.plans);
-        let mut writer = Self { file, path, plans, begins, current: None, keys_begin };
-        for (_, factors) in &layout.factors {
-            let bytes = Element::F32.encode(factors);
-            writer.write(&bytes)?;
-            writer.pad(bytes.len() as u64)?;
+        let (path, outputs) = (path.to_owned(), layout.outputs);
+        let (current, half_done) = (None, BTreeSet::new());
+        let mut writer = Self { file, path, outputs, tensors, current, half_done, keys_begin };
+        for (number, (_, factors)) in layout.factors.iter().enumerate() {
+            writer.write(writer.tensors[number].0, &Element::F32.encode(factors))?;
+            writer.pad(number)?;
         }
         Ok(writer)
     }
@@ -189,29 +64,83 @@ impl Writer {
         end().map_err(|error| failed(FAILED, &path, &error))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| failed(FAILED, &self.path, &error))
+    /// Writes bytes at a place; those that come one after the other need no way.
+    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
+        let mut write = || -> io::Result<()> {
+            if self.file.stream_position()? != at {
+                self.file.seek(SeekFrom::Start(at))?;
+            }
+            self.file.write_all(bytes)
+        };
+        write().map_err(|error| failed(FAILED, &self.path, &error))
     }
 
-    fn pad(&mut self, written: u64) -> Result<()> {
-        let padding = written.next_multiple_of(ALIGNMENT) - written;
+    /// What was written at a place.
+    fn read_back(&mut self, at: u64, bytes: &mut [u8]) -> Result<()> {
+        self.file.flush().map_err(|error| failed(FAILED, &self.path, &error))?;
+        let mut file = open_regular(&self.path)?;
+        let mut read = || {
+            file.seek(SeekFrom::Start(at))?;
+            file.read_exact(bytes)
+        };
+        read().map_err(|error| failed(FAILED, &self.path, &error))
+    }
+
+    /// Fills up what is behind a tensor.
+    fn pad(&mut self, tensor: usize) -> Result<()> {
+        let (begin, bytes) = self.tensors[tensor];
+        let padding = bytes.next_multiple_of(ALIGNMENT) - bytes;
         let zeros = [0; ALIGNMENT as usize];
-        self.write(&zeros[..usize::try_from(padding).unwrap_or_default()])
+        match usize::try_from(padding).unwrap_or_default() {
+            0 => Ok(()),
+            padding => self.write(begin + bytes, &zeros[..padding]),
+        }
     }
 
     fn end_tensor(&mut self) -> Result<()> {
-        let Some((plan, written)) = self.current.take() else { return Ok(()) };
-        assert_eq!(written, plan.bytes, "a tensor of another size than was planned");
-        plan.ends_at.map_or(Ok(()), |bytes| self.pad(bytes))
+        let Some((outputs, rows)) = self.current.take() else { return Ok(()) };
+        for output in outputs {
+            let written = rows * output.row_bytes;
+            assert_eq!(written, output.bytes, "a tensor of another size than was planned");
+            if output.order.is_mxfp4() {
+                self.half_done.insert(output.tensor);
+            }
+            if output.begin + output.bytes == self.tensors[output.tensor].1 {
+                self.pad(output.tensor)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Goes to the place of a tensor; those that come one after the other need no way.
-    fn go_to(&mut self, to: u64) -> Result<()> {
-        let mut go = || match self.file.stream_position()? == to {
-            true => Ok(()),
-            false => self.file.seek(SeekFrom::Start(to)).map(drop),
+    /// Writes whole rows of numbers, of which `first` is the number of the first.
+    fn put(&mut self, output: &TensorOutput, first: u64, values: Vec<f32>) -> Result<()> {
+        let begin = self.tensors[output.tensor].0 + output.begin;
+        let [head, row] = output.head;
+        let bytes = output.order.apply(output.change, (head, row), values);
+        let bytes = output.numbers.encode(&bytes);
+        let TensorOrder::Rows(heads) = output.order else {
+            return self.write(begin + first * output.row_bytes, &bytes);
         };
-        go().map_err(|error| failed(FAILED, &self.path, &error))
+        let size = usize::try_from(output.row_bytes).unwrap_or(usize::MAX);
+        for (number, row) in (first..).zip(bytes.chunks(size)) {
+            let place = heads.place(usize::try_from(number).unwrap_or(usize::MAX)) as u64;
+            self.write(begin + place * output.row_bytes, row)?;
+        }
+        Ok(())
+    }
+
+    /// Writes codes or scales of whole experts: whichever come second find the others there.
+    fn put_codes(&mut self, output: &TensorOutput, first: u64, bytes: &[u8]) -> Result<()> {
+        let TensorOrder::Mxfp4 { of, scales } = output.order else { return Ok(()) };
+        let at = self.tensors[output.tensor].0 + output.begin + first * output.row_bytes;
+        let row = output.head[1];
+        let size = usize::try_from(output.row_bytes).unwrap_or(usize::MAX);
+        let mut blocks = vec![0; bytes.len() / row.max(1) * size];
+        if self.half_done.contains(&output.tensor) {
+            self.read_back(at, &mut blocks)?;
+        }
+        put_mxfp4(of, scales, row, bytes, &mut blocks);
+        self.write(at, &blocks)
     }
 }
 
@@ -222,35 +151,37 @@ impl Sink for Writer {
 
     fn tensor(&mut self, place: &TensorPlace) -> Result<usize> {
         self.end_tensor()?;
-        let Some(plan) = self.plans.get(&place.name).cloned() else { return Ok(1) };
-        self.go_to(self.begins[plan.tensor] + plan.begin)?;
-        let head = if plan.change == TensorChange::Turned { plan.head[0] } else { 1 };
-        self.current = Some((plan, 0));
+        let Some(outputs) = self.outputs.get(&place.name).cloned() else { return Ok(1) };
+        let turned = |output: &&TensorOutput| output.order == TensorOrder::Turned;
+        let head = outputs.iter().find(turned).map_or(1, |output| output.head[0]);
+        self.current = Some((outputs, 0));
         Ok(head)
     }
 
     fn rows(&mut self, place: &TensorPlace, rows: Rows) -> Result<()> {
-        let Some((plan, written)) = &mut self.current else { return Ok(()) };
-        let mut values = match rows {
-            Rows::Unchanged(bytes) => to_f32(place.element, bytes),
-            Rows::Changed(change) => change.after.to_vec(),
+        let Some((outputs, first)) = self.current.take() else { return Ok(()) };
+        let row = outputs.first().map_or(1, |output| output.head[1]).max(1);
+        let (bytes, values) = match rows {
+            Rows::Unchanged(bytes) if place.element == Element::U8 => (bytes, Vec::new()),
+            Rows::Unchanged(bytes) => (&[][..], to_f32(place.element, bytes)),
+            Rows::Changed(change) => (&[][..], change.after.to_vec()),
         };
-        if let Some(value) = plan.numbers.too_large(&values) {
-            return Err(Error::export(format!("`{}` cannot be written in this type", place.name))
-                .because(format!("one of its weights is {value}"))
-                .hint("`--type bf16` and `--type f32` have room for every finite number"));
-        }
-        match plan.change {
-            TensorChange::None => {}
-            TensorChange::Turned => {
-                let [head, row] = plan.head;
-                values = turn(&values, (head, row), Turn::ToNeighbours);
+        for output in &outputs {
+            if output.order.is_mxfp4() {
+                self.put_codes(output, first, bytes)?;
+                continue;
             }
-            TensorChange::PlusOne => values.iter_mut().for_each(|value| *value += 1.0),
+            if let Some(value) = output.numbers.too_large(&values) {
+                let what = format!("`{}` cannot be written in this type", place.name);
+                return Err(Error::export(what)
+                    .because(format!("one of its weights is {value}"))
+                    .hint("`--type bf16` and `--type f32` have room for every finite number"));
+            }
+            self.put(output, first, values.clone())?;
         }
-        let bytes = plan.numbers.encode(&values);
-        *written += bytes.len() as u64;
-        self.write(&bytes)
+        let count = bytes.len().max(values.len()) / row;
+        self.current = Some((outputs, first + count as u64));
+        Ok(())
     }
 
     fn end(&mut self) -> Result<()> {
