@@ -42,7 +42,8 @@ fn points_become_records_and_rows_and_a_new_column_widens_the_table() {
     std::fs::write(run.join("metrics.jsonl"), "{\"step\":1,\"loss\":2.5,\"tokens\":10}\n").unwrap();
     std::fs::write(run.join("timings.jsonl"), "{\"step\":1,\"step_seconds\":0.5}\n{\"st").unwrap();
     let begin = || Event::Begin { done: 1, total: 9, timings: run.join("timings.jsonl") };
-    let evaluation = Evaluation { step: 2, eval_loss: 1.25, target_tokens: 3 };
+    let metrics = std::collections::BTreeMap::new();
+    let evaluation = Evaluation { step: 2, eval_loss: 1.25, target_tokens: 3, metrics };
     for _ in 0..2 {
         // A run that goes on has what it had once.
         assert!(trackers.on(&begin()).is_empty());

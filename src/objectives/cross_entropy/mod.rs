@@ -147,7 +147,9 @@ pub fn next_token_backward(
         return head.backward(targets, scales, sums);
     }
     #[cfg(feature = "gpu")]
-    if on_gpu::takes(model, x) {
+    if let Scales::Same(scale) = scales
+        && on_gpu::takes(model, x)
+    {
         return on_gpu::backward(model, x, targets.chunks(model), scale, sums);
     }
     let (matrix, computing) = (model.projection(), model.computing);
