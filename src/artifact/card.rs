@@ -168,8 +168,9 @@ impl Card {
         for name in datasets {
             writeln!(out, "- {}", yaml(name))?;
         }
-        if self.loss.is_some() {
-            writeln!(out, "metrics:\n- loss\n- perplexity")?;
+        if let Some(loss) = &self.loss {
+            let more = if loss.of_tokens { "\n- perplexity" } else { "" };
+            writeln!(out, "metrics:\n- loss{more}")?;
         }
         let library = match self.relation {
             Relation::Adapter(_) => "peft",
