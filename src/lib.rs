@@ -20,6 +20,8 @@ pub mod adapters;
 pub mod objectives;
 pub mod engine;
 pub mod settings;
+pub mod import;
+pub mod presets;
 pub mod checkpoint;
 pub mod artifact;
 pub mod verify;

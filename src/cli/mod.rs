@@ -14,6 +14,7 @@ mod eval;
 mod export;
 mod gate;
 mod generate;
+mod import;
 mod init;
 mod internal;
 mod keygen;
@@ -80,6 +81,7 @@ macro_rules! command {
 /// Every command, in the order of the help.
 const COMMANDS: &[CliCommand] = &[
     command!(init),
+    command!(import),
     command!(pull),
     command!(plan),
     command!(data),
