@@ -55,6 +55,7 @@ SETTINGS = {
     "lora bf16": (LORA, "mixed-bf16", None, "none"),
     "lora bf16 recompute": (LORA, "mixed-bf16", None, "layers"),
     "lora int8": (LORA, "mixed-bf16", "int8", "none"),
+    "lora nf4": (LORA, "mixed-bf16", "nf4", "none"),
     "full f32": ("", "f32", None, "none"),
     "full bf16": ("", "mixed-bf16", None, "none"),
     "full bf16 recompute": ("", "mixed-bf16", None, "layers"),

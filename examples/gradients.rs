@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use firebrand::adapters::file_name_of;
-use firebrand::artifact::open::open;
+use firebrand::artifact::open::{BaseChoice, open};
 use firebrand::checkpoint::learning_specs;
 use firebrand::config::Recompute;
 use firebrand::data::{Batch, Target};
@@ -26,7 +26,8 @@ fn main() -> Result<()> {
     };
     let device = firebrand::device::open(firebrand::config::DeviceChoice::Cpu, 0)?.device;
     let supply = Access::default().supply(Policy::default())?;
-    let mut opened = open(adapter, base.first().map(String::as_str), &device, &supply)?;
+    let base = BaseChoice { instead: base.first().map(String::as_str), ..BaseChoice::default() };
+    let mut opened = open(adapter, base, &device, &supply)?;
     let text = std::fs::read_to_string(batches).context_at("cannot read the batches", batches)?;
     let line = text.lines().next().ok_or_else(|| Error::data("there is no batch"))?;
     let json: serde_json::Value = serde_json::from_str(line).context("not a batch")?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use firebrand::artifact::open::open;
+use firebrand::artifact::open::{BaseChoice, open};
 use firebrand::error::{Context, Error, Result};
 use firebrand::hub::Policy;
 use firebrand::model::PassContext;
@@ -21,7 +21,8 @@ fn main() -> Result<()> {
     };
     let device = firebrand::device::open(firebrand::config::DeviceChoice::Cpu, 0)?.device;
     let supply = Access::default().supply(Policy::default())?;
-    let opened = open(model, base.first().map(String::as_str), &device, &supply)?;
+    let base = BaseChoice { instead: base.first().map(String::as_str), ..BaseChoice::default() };
+    let opened = open(model, base, &device, &supply)?;
     let text = std::fs::read_to_string(batches).context_at("cannot read the batches", batches)?;
     let mut specs = Vec::new();
     let mut logits = BTreeMap::new();

@@ -1,5 +1,7 @@
 //! What a run tells its watchers: plain data, known to every module that has something to say.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 /// One optimiser step, as written to `metrics.jsonl`. It holds only values that a rerun repeats
@@ -32,7 +34,7 @@ pub struct StepReport {
     pub rows_at_once: Option<usize>,
     /// What the objective reports beside the loss, by name: means over what it counts.
     #[serde(flatten)]
-    pub metrics: std::collections::BTreeMap<String, f64>,
+    pub metrics: BTreeMap<String, f64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref)] // serde's form
@@ -71,37 +73,58 @@ pub struct Timing {
     pub device_bytes_reserved: Option<u64>,
 }
 
-/// Token-weighted result over a fixed set of examples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
+/// The result over a fixed set of examples: means over what the objective counts.
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Evaluation {
     /// After how many steps.
     pub step: u64,
-    /// Mean negative log-likelihood of the target tokens, in nats.
+    /// The loss; negative log-likelihood of the target tokens in nats, or that of the objective.
     pub eval_loss: f64,
     /// Target tokens that were evaluated.
     pub target_tokens: u64,
+    /// What the objective reports beside the loss, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// A validation result, as written to `metrics.jsonl`: its names are not those of a step, so that
 /// nobody who adds up tokens takes what was measured on for what was trained on.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct EvaluationLine {
     /// After how many steps.
     pub step: u64,
-    /// Mean negative log-likelihood of the target tokens, in nats.
+    /// [`Evaluation::eval_loss`].
     pub eval_loss: f64,
-    /// Target tokens that it is the mean of.
+    /// Target tokens that were evaluated.
     pub eval_target_tokens: u64,
+    /// What the objective reports beside the loss; names begin with `eval_`.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<String, f64>,
 }
 
 impl From<&Evaluation> for EvaluationLine {
     fn from(found: &Evaluation) -> Self {
-        let Evaluation { step, eval_loss, target_tokens } = *found;
-        Self { step, eval_loss, eval_target_tokens: target_tokens }
+        Self {
+            step: found.step,
+            eval_loss: found.eval_loss,
+            eval_target_tokens: found.target_tokens,
+            metrics: found.prefixed().collect(),
+        }
     }
 }
 
 impl Evaluation {
+    /// What is reported beside the loss, under names that are not those of a step.
+    pub fn prefixed(&self) -> impl Iterator<Item = (String, f64)> {
+        self.metrics.iter().map(|(name, value)| (format!("eval_{name}"), *value))
+    }
+
+    /// What a model would have to choose among for the same loss, where that is a likelihood of
+    /// tokens: not where the objective compares answers, and reports more.
+    pub fn perplexity(&self) -> Option<f64> {
+        self.metrics.is_empty().then(|| self.eval_loss.exp())
+    }
+
     /// Whether it is one of those that every run with the same settings has, however long it is: at
     /// the beginning, and after each `every` steps (`eval.every_steps`). Others are of a run's end.
     pub fn is_due(&self, every: u64) -> bool {

@@ -19,6 +19,7 @@ pub mod model;
 pub mod adapters;
 pub mod objectives;
 pub mod engine;
+pub mod trackers;
 pub mod settings;
 pub mod import;
 pub mod presets;

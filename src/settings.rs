@@ -9,12 +9,19 @@ use crate::config::{self, Loaded, TrainOn};
 use crate::document::{Effect, KeyTable};
 use crate::engine::optimizers;
 use crate::error::{Error, Result};
-use crate::objectives;
+use crate::objectives::{self, Records};
+use crate::trackers;
 use crate::weights::formats;
 
 /// All keys, in the order in which they are shown.
 pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| {
-    let owned = [adapters::keys(), formats::keys(), optimizers::keys(), objectives::keys()];
+    let owned = [
+        adapters::keys(),
+        formats::keys(),
+        optimizers::keys(),
+        objectives::keys(),
+        trackers::keys(),
+    ];
     config::keys(owned.concat())
 });
 
@@ -36,13 +43,28 @@ pub fn parse(path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> 
 
 /// Tells the data what the objective wants of it.
 fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
-    let pairs = objectives::entry(&loaded.config.owned).pairs;
+    let entry = objectives::entry(&loaded.config.owned);
+    let pairs = entry.records == Records::Pairs;
     loaded.config.data.no_pairs = (!pairs).then(objectives::hint_of_pairs);
-    if pairs && loaded.config.data.train_on == TrainOn::All {
-        let what = "`data.train_on = \"all\"` has no effect on an objective that trains on pairs";
+    loaded.config.data.labels = entry.records == Records::Labels;
+    if entry.records != Records::Any && loaded.config.data.train_on == TrainOn::All {
+        let (of, hint) = match pairs {
+            true => ("pairs", "the two answers of a pair are compared, not what precedes them"),
+            false => ("labels", "a label is that of an answer, not of what precedes it"),
+        };
+        let what =
+            format!("`data.train_on = \"all\"` has no effect on an objective that trains on {of}");
+        return Err(Error::config(what).at(path).hint(format!("remove it: {hint}")));
+    }
+    let objective = objectives::chosen(&loaded.config.owned);
+    if objective.needs_reference() && adapters::of_run(&loaded.config).is_none() {
+        let name = entry.name;
+        let what = format!("`train.objective = \"{name}\"` needs an adapter");
+        let others = objectives::without_reference();
         return Err(Error::config(what)
             .at(path)
-            .hint("remove it: the two answers of a pair are compared, not what precedes them"));
+            .because("it compares with the base model, whose weights full training overwrites")
+            .hint(format!("add {}, or train on pairs with {others}", adapters::asked_by())));
     }
     Ok(loaded)
 }

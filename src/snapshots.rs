@@ -20,6 +20,8 @@ static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b[0-9a-f]{64}\b", "[SHA256]"),
         (r"\b[0-9a-f]{40}\b", "[COMMIT]"),
         (r"\b[0-9a-f]{12}\b", "[HEX]"),
+        // Process numbers have few or many digits.
+        (r"\.tmp-step-[0-9]+\.[0-9]+\b", ".tmp-step-[PROCESS]"),
         (r"\b127\.0\.0\.1:[0-9]{4,5}\b", "127.0.0.1:[PORT]"),
         (r"\b[0-9]+\.[0-9]+ (s|ms)\b", "[TIME]"),
         (r"\b[0-9.]+ tokens/s\b", "[SPEED]"),

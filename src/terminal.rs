@@ -40,6 +40,12 @@ pub fn say_above(bars: Option<&MultiProgress>, bar: Option<&ProgressBar>, text: 
     }
 }
 
+/// Asks for input on a terminal, in front of what is typed.
+pub fn invite(text: &str) {
+    let mut out = io::stderr().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// What stands beside a progress bar.
 pub fn label(bar: &ProgressBar, text: &str) {
     bar.set_message(one_line(text));

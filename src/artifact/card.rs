@@ -205,7 +205,6 @@ impl Card {
     }
 
     fn write_loss_result(&self, loss: &LossChange, out: &mut String) -> std::fmt::Result {
-        let perplexity = loss.after.exp();
         let evaluated = self.datasets.iter().find(|set| set.name == loss.dataset);
         let hub = evaluated.and_then(CardDataset::on_hub);
         let kind = yaml(hub.map_or(&loss.dataset, |(name, _)| name));
@@ -218,7 +217,10 @@ impl Card {
         }
         writeln!(out, "    metrics:")?;
         writeln!(out, "    - type: loss\n      value: {:.6}", loss.after)?;
-        writeln!(out, "    - type: perplexity\n      value: {perplexity:.6}")
+        match loss.of_tokens {
+            true => writeln!(out, "    - type: perplexity\n      value: {:.6}", loss.after.exp()),
+            false => Ok(()),
+        }
     }
 
     fn write_origin(&self, out: &mut String) -> std::fmt::Result {
@@ -258,8 +260,10 @@ impl Card {
             writeln!(out, "\nOn {}:\n", code(&loss.dataset))?;
             writeln!(out, "| | before | after |\n|---|---:|---:|")?;
             writeln!(out, "| validation loss | {:.4} | {:.4} |", loss.before, loss.after)?;
-            let (before, after) = (loss.before.exp(), loss.after.exp());
-            writeln!(out, "| perplexity | {before:.2} | {after:.2} |")?;
+            if loss.of_tokens {
+                let (before, after) = (loss.before.exp(), loss.after.exp());
+                writeln!(out, "| perplexity | {before:.2} | {after:.2} |")?;
+            }
         }
         if !self.samples.is_empty() {
             writeln!(out, "\n| prompt | before | after |\n|---|---|---|")?;

@@ -20,7 +20,12 @@ pub(crate) fn card() -> Card {
             uri: None,
         }],
         settings: vec![("lora.r".into(), "16".into())],
-        loss: Some(LossChange { dataset: "facts".into(), before: 3.0, after: 1.0 }),
+        loss: Some(LossChange {
+            dataset: "facts".into(),
+            before: 3.0,
+            after: 1.0,
+            of_tokens: true,
+        }),
         judged: Some(Evaluated {
             suite: "nightly".into(),
             datasets: vec!["datasets/judged.jsonl".into()],
@@ -100,7 +105,7 @@ fn hostile_names_stay_where_they_are_put() {
         name: evil.into(),
         base: evil.into(),
         license: Some(evil.into()),
-        loss: Some(LossChange { dataset: evil.into(), before: 1.0, after: 1.0 }),
+        loss: Some(LossChange { dataset: evil.into(), before: 1.0, after: 1.0, of_tokens: true }),
         judged: Some(Evaluated {
             suite: evil.into(),
             datasets: vec![evil.into()],

@@ -15,6 +15,7 @@ use super::merge::{Addition, Weights, other_base};
 use super::origin::Origin;
 use super::parent::{Parent, ParentSignature};
 use super::past::LossChange;
+use super::requantised::Requantised;
 use super::sbom;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, remove_dir};
@@ -22,6 +23,7 @@ use crate::gguf;
 use crate::hub::{InputTrust, Supply};
 use crate::model::CheckpointNames;
 use crate::model::inspect;
+use crate::weights::formats::WeightFormat;
 
 /// What is asked for, whatever is made.
 pub struct Derivation<'a> {
@@ -208,12 +210,26 @@ pub struct ReadyWeights {
     pub names: CheckpointNames,
 }
 
-/// Opens the weights of a model, with its adapter if it is one.
+/// Opens the weights of a model, with its adapter if it is one; those of linear layers are what
+/// `linears` makes of them.
 ///
 /// # Errors
 /// When the base cannot be loaded, by its headers, or the adapter's file is broken.
-pub fn open_weights(origin: &Origin) -> Result<ReadyWeights> {
+pub fn open_weights(
+    origin: &Origin,
+    linears: Option<&'static dyn WeightFormat>,
+) -> Result<ReadyWeights> {
     let base = inspect(&origin.base.path)?;
+    if !base.headers.coded().is_empty() {
+        let what = "a base in four bits of bitsandbytes cannot be merged or exported";
+        return Err(Error::adapter(what)
+            .at(&origin.base.path)
+            .because("its files have no place for the sums")
+            .hint(
+                "train beside the same model in floating-point numbers with `model.weight_format = \
+                 \"nf4\"`, which are the same codes",
+            ));
+    }
     let names = base.description.names;
     let addition = match &origin.adapter {
         Some((adapter, _)) => {
@@ -223,10 +239,11 @@ pub fn open_weights(origin: &Origin) -> Result<ReadyWeights> {
     };
     Ok(ReadyWeights {
         adapter_file: addition.as_ref().map(|addition| addition.file.clone()),
-        weights: Weights::open(&origin.base.path, names, addition, origin.expected())?,
+        weights: Weights::open(&origin.base.path, names, addition, origin.expected())?
+            .requantised(linears.and_then(|format| Requantised::new(&base.description, format))),
         untied: base.config.untied,
         names,
-        note: match (base.note(), origin.other_weights()) {
+        note: match (base.note(), origin.other_weights(linears)) {
             (Some(note), Some(more)) => Some(format!("{note}; {more}")),
             (note, more) => note.or(more),
         },

@@ -8,7 +8,7 @@ use super::card::Sample;
 use super::origin::Origin;
 use crate::config::Loaded;
 use crate::data::{self, Batch, Codec, Extent};
-use crate::engine;
+use crate::engine::{self, ReferenceLogProbs};
 use crate::error::{Error, Result};
 use crate::event::Evaluation;
 use crate::files::cache_home;
@@ -47,6 +47,8 @@ pub struct Measured {
     pub merged: f64,
     /// Target tokens that were evaluated.
     pub target_tokens: u64,
+    /// Whether the loss is a likelihood of tokens.
+    pub of_tokens: bool,
 }
 
 impl Measured {
@@ -106,11 +108,18 @@ impl Trial {
         self.batches.iter().map(Batch::tokens_without_padding).sum()
     }
 
-    /// The validation loss of a model.
-    pub fn loss(&self, model: &Model) -> Result<Evaluation> {
+    /// What the base of a model with an adapter makes of the data, for losses that compare with it.
+    pub fn reference(&self, adapted: &Model) -> ReferenceLogProbs {
         let chunk = self.loaded.config.train.loss_chunk_tokens;
         let objective = objectives::chosen(&self.loaded.config.owned);
-        let found = engine::evaluate(model, &*objective, &self.batches, 0, (None, chunk));
+        engine::reference_of(adapted, &*objective, &self.batches, chunk)
+    }
+
+    /// The validation loss of a model, beside the same reference for all that are compared.
+    pub fn loss(&self, model: &Model, reference: &ReferenceLogProbs) -> Result<Evaluation> {
+        let chunk = self.loaded.config.train.loss_chunk_tokens;
+        let objective = objectives::chosen(&self.loaded.config.owned);
+        let found = engine::evaluate_beside(model, &*objective, &self.batches, reference, chunk);
         let found =
             found.ok_or_else(|| Error::evaluation("the validation data has no target tokens"))?;
         match found.eval_loss.is_finite() {
@@ -205,6 +214,7 @@ mod tests {
             adapter,
             merged,
             target_tokens: 1,
+            of_tokens: true,
         };
         assert_eq!(measured(3.0, 2.0, 2.25).lost(), Some(0.25));
         assert_eq!(measured(3.0, 2.0, 1.5).lost(), Some(-0.5));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::merge_experts::{RowsChange, StackedChange};
 use super::peft;
+use super::requantised::{CodedTensor, Requantised};
 use crate::adapters::{Adapter, WeightChange, file_name, layer_of};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
@@ -189,6 +190,7 @@ pub struct Weights {
     /// Which of them are those of the text model.
     names: CheckpointNames,
     addition: Option<Addition>,
+    requantised: Option<Requantised>,
     expected: BTreeMap<String, Digest>,
     base: PathBuf,
 }
@@ -249,7 +251,14 @@ impl Weights {
             return Err(other_base(base, name)
                 .because("the lineage names this file, the base does not have it"));
         }
-        Ok(Self { shards, names: text, addition, expected, base: base.to_owned() })
+        let base = base.to_owned();
+        Ok(Self { shards, names: text, addition, requantised: None, expected, base })
+    }
+
+    /// The same, with other numbers in the place of those of linear layers.
+    #[must_use]
+    pub fn requantised(self, requantised: Option<Requantised>) -> Self {
+        Self { requantised, ..self }
     }
 
     /// Every tensor, in the order in which they come.
@@ -263,7 +272,7 @@ impl Weights {
     /// When the base is not the expected one, which is known only at the end of each file: what was
     /// made until then is to be thrown away.
     pub fn read(self, sink: &mut dyn Sink) -> Result<Vec<FileEntry>> {
-        let Self { shards, names, mut addition, expected, base } = self;
+        let Self { shards, names, mut addition, requantised, expected, base } = self;
         let mut files = Vec::new();
         for mut shard in shards {
             sink.shard(&shard)?;
@@ -272,7 +281,10 @@ impl Weights {
                     Some(addition) => addition.take(&place)?,
                     None => None,
                 };
-                read_tensor((&mut shard, names), &place, change.as_deref(), sink)?;
+                let path = names.path_of(&place.name);
+                let codes = requantised.as_ref().zip(path.as_deref());
+                let codes = codes.and_then(|(all, path)| all.of_tensor(path, &place.shape));
+                read_tensor((&mut shard, names), &place, (codes, change.as_deref()), sink)?;
             }
             sink.end()?;
             let file = shard.finish()?;
@@ -297,13 +309,17 @@ impl Weights {
 fn read_tensor(
     (shard, names): (&mut ShardStream, CheckpointNames),
     place: &TensorPlace,
-    change: Option<&dyn WeightChange>,
+    (codes, change): (Option<CodedTensor>, Option<&dyn WeightChange>),
     sink: &mut dyn Sink,
 ) -> Result<()> {
     let width: usize = place.shape.iter().skip(1).product();
     let row_bytes = (width * place.element.size()).max(1);
     let unit = sink.tensor(place)?.max(1);
-    let count = (PIECE_BYTES / row_bytes / unit).max(1) * unit;
+    // What is coded is read whole.
+    let count = match &codes {
+        Some(codes) => codes.rows,
+        None => (PIECE_BYTES / row_bytes / unit).max(1) * unit,
+    };
     let mut buffer = Vec::new();
     let mut first = 0;
     loop {
@@ -313,15 +329,19 @@ fn read_tensor(
         }
         shard.refuse_not_finite(|name| names.path_of(name).is_some())?;
         let rows = bytes.len() / row_bytes;
-        match change {
-            None => sink.rows(place, Rows::Unchanged(bytes))?,
-            Some(change) => {
-                let before = to_f32(place.element, bytes);
-                let (mut after, mut added) = (before.clone(), vec![0.0; before.len()]);
-                change.apply(first, &mut after, &mut added);
-                let change = Change { before: &before, added: &added, after: &after };
-                sink.rows(place, Rows::Changed(change))?;
+        if codes.is_none() && change.is_none() {
+            sink.rows(place, Rows::Unchanged(bytes))?;
+        } else {
+            let mut before = to_f32(place.element, bytes);
+            if let Some(codes) = &codes {
+                before = codes.restored(before);
             }
+            let (mut after, mut added) = (before.clone(), vec![0.0; before.len()]);
+            if let Some(change) = change {
+                change.apply(first, &mut after, &mut added);
+            }
+            let change = Change { before: &before, added: &added, after: &after };
+            sink.rows(place, Rows::Changed(change))?;
         }
         first += rows;
     }

@@ -18,8 +18,9 @@ use super::rewrite::{Rewritten, Rounding, write_merged};
 use crate::config::DeviceChoice;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::event::Evaluation;
 use crate::model::{self, Model, ModelJson, TIED, families};
-use crate::weights::formats;
+use crate::weights::formats::WeightFormat;
 use crate::weights::{Element, INDEX_FILE};
 
 /// What there is to tell of a merged model.
@@ -37,6 +38,8 @@ pub struct Merged {
     /// The format of the weights beside which the adapter was trained, if it was another than that
     /// of the base's files, and its validation loss there.
     pub trained_beside: Option<(String, Option<f64>)>,
+    /// The format whose numbers it is merged onto, if it is another than that of the base's files.
+    pub onto: Option<&'static str>,
 }
 
 impl Merged {
@@ -57,10 +60,16 @@ impl Merged {
         }
         if let Some((format, loss)) = &self.trained_beside {
             row("weights beside which the adapter was trained", format.clone());
-            row("weights onto which it is merged", "those of the base's files".to_owned());
+            if self.onto.is_none() {
+                row("weights onto which it is merged", "those of the base's files".to_owned());
+            }
             if let Some(loss) = loss {
                 row("validation loss of the adapter in training", format!("{loss:.4}"));
             }
+        }
+        if let Some(format) = self.onto {
+            let text = format!("those of the base in {format}, dequantised");
+            row("weights onto which it is merged", text);
         }
         match &self.measured {
             Ok(found) => {
@@ -97,10 +106,16 @@ pub fn percent(share: f64) -> String {
 }
 
 /// Merges an adapter into its base and writes the result into a new directory, in the number format
-/// `element` or else that of the base; parts of the base that are no text model keep theirs. With
+/// `element` or else that of the base; parts of the base that are no text model keep theirs. It
+/// goes onto the numbers of the base's files, or onto those that `linears` makes of them. With
 /// `compare`, base, adapter and result are then run on the validation data and the prompts of the
 /// adapter's run, in f32 on the CPU, one after the other.
-pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> Result<Merged> {
+pub fn merge(
+    request: &Derivation,
+    element: Option<Element>,
+    linears: Option<&'static dyn WeightFormat>,
+    compare: bool,
+) -> Result<Merged> {
     request.refuse_existing()?;
     let origin = Origin::find(request.model, request.base, request.supply)?;
     let Some(label) = origin.adapter.as_ref().map(|(adapter, _)| adapter.kind().label()) else {
@@ -108,12 +123,13 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
         return Err(Error::adapter(format!("`{}` is a whole model, not an adapter", found.id))
             .at(&found.path));
     };
-    let ReadyWeights { weights, adapter_file, untied, note, names } = open_weights(&origin)?;
+    let ReadyWeights { weights, adapter_file, untied, note, names } =
+        open_weights(&origin, linears)?;
     request.carry_out(|scratch| {
         let written = write_merged(weights, scratch, element.map(|element| (element, names)))?;
         let base_files = write_rest(&origin, scratch, &written, element, untied)?;
         let compared = match compare {
-            true => compared(&origin, scratch, request)?,
+            true => compared(&origin, scratch, request, linears)?,
             false => Compared::not("not asked for"),
         };
         let merged = Merged {
@@ -122,18 +138,16 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
             rounding: written.rounding,
             element: written.element.unwrap_or(Element::F32),
             note,
-            trained_beside: formats::chosen_in(&origin.past.resolved).map(|format| {
+            trained_beside: origin.past.weight_format().map(|format| {
                 (format.to_owned(), origin.past.loss.as_ref().map(|loss| loss.after))
             }),
+            onto: linears.map(|format| format.name()),
         };
         let found = merged.measured.as_ref().ok();
         let made = Made {
             method: "merge",
             relation: Relation::Merge(label),
-            asked: element
-                .map(|element| ("merge.dtype".to_owned(), element.config_name().to_owned()))
-                .into_iter()
-                .collect(),
+            asked: asked(element, linears),
             base_files,
             adapter_file,
             logit_diff: merged.logit_diff.as_ref().ok().cloned(),
@@ -141,6 +155,7 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
                 dataset: found.dataset.clone(),
                 before: found.base,
                 after: found.merged,
+                of_tokens: found.of_tokens,
             }),
             samples: compared.samples,
             beside: merged.beside(),
@@ -150,6 +165,17 @@ pub fn merge(request: &Derivation, element: Option<Element>, compare: bool) -> R
         let inputs = request.inputs(&origin, &made)?;
         Ok((origin, inputs, made, merged))
     })
+}
+
+/// What the command line asked for, for the lineage.
+fn asked(
+    element: Option<Element>,
+    linears: Option<&'static dyn WeightFormat>,
+) -> BTreeMap<String, String> {
+    let element = element.map(|element| ("merge.dtype", element.config_name()));
+    let linears = linears.map(|format| ("merge.weight_format", format.name()));
+    let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    element.into_iter().chain(linears).map(owned).collect()
 }
 
 /// Writes what goes along with the weights; returns the base's files, as read.
@@ -209,7 +235,12 @@ impl Compared {
 }
 
 /// Runs base, adapter and merged model on the same tokens.
-fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Compared> {
+fn compared(
+    origin: &Origin,
+    merged: &Path,
+    request: &Derivation,
+    linears: Option<&'static dyn WeightFormat>,
+) -> Result<Compared> {
     let config = ModelJson::read(merged)?;
     let description = families::describe(&config)?;
     // One model in f32 at a time, and one of its files as it is read.
@@ -229,17 +260,18 @@ fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Comp
              the prompts, on the CPU (`--no-check` leaves it out)"
         ));
     }
-    let run = |model: &Model| -> Result<Option<(f64, u64)>> {
-        let Ok(trial) = &trial else { return Ok(None) };
-        let found = trial.loss(model)?;
-        Ok(Some((found.eval_loss, found.target_tokens)))
-    };
     let answers = |model: &Model| trial.as_ref().map_or(Ok(Vec::new()), |t| t.answers(model));
     let rows = Rows::new(&origin.past, merged, &description)?;
     let (adapter, _) = origin.adapter.as_ref().expect("only adapters are merged");
     let settings = adapter.as_ref();
-    let loaded = with_adapter(&origin.base.path, &origin.model.path, settings, &opened.device)?;
+    let (base, adapter) = ((origin.base.path.as_path(), linears), &origin.model.path);
+    let loaded = with_adapter(base, adapter, settings, &opened.device)?;
     let mut adapted = loaded.model;
+    let reference = trial.as_ref().ok().map(|trial| trial.reference(&adapted));
+    let run = |model: &Model| -> Result<Option<Evaluation>> {
+        let (Ok(trial), Some(reference)) = (&trial, &reference) else { return Ok(None) };
+        trial.loss(model, reference).map(Some)
+    };
     let of_adapter = rows.logits(&adapted);
     let adapter = run(&adapted)?;
     adapted.linears(&mut |_, linear| linear.adapter = None); // what is left is the base
@@ -248,10 +280,14 @@ fn compared(origin: &Origin, merged: &Path, request: &Derivation) -> Result<Comp
     let whole = model::load(merged, model::Init::Pretrained, &opened.device)?.model;
     let logit_diff = LogitDiff::new(&rows, &of_adapter, &rows.logits(&whole))?;
     let measured = match (&trial, base, adapter, run(&whole)?) {
-        (Ok(trial), Some((base, _)), Some((adapter, _)), Some((merged, target_tokens))) => {
-            let dataset = trial.dataset.clone();
-            Ok(Measured { dataset, base, adapter, merged, target_tokens })
-        }
+        (Ok(trial), Some(base), Some(adapter), Some(merged)) => Ok(Measured {
+            dataset: trial.dataset.clone(),
+            base: base.eval_loss,
+            adapter: adapter.eval_loss,
+            merged: merged.eval_loss,
+            target_tokens: merged.target_tokens,
+            of_tokens: merged.perplexity().is_some(),
+        }),
         (Err(error), ..) => Err(not_at_hand(error, &origin.model.path)),
         _ => Err("the validation data has no target tokens".to_owned()),
     };

@@ -12,6 +12,7 @@ pub mod exports;
 pub mod keys;
 pub mod base_record;
 mod licenses;
+mod requantised;
 mod resource;
 pub mod logit_diff;
 pub mod lineage;

@@ -8,20 +8,21 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 
-use super::past::{Past, other_weights, said_of};
+use super::past::{Past, other_weights};
 use super::peft;
 use crate::adapters::{self, Adapter};
 use crate::checkpoint::{self, RestoredCheckpoint};
 use crate::config::Init;
-use crate::device;
+use crate::device::{self, ComputeConfig};
 use crate::error::{Context, Error, ErrorCode, Result};
-use crate::files::{DATA_LOCK, FileEntry, has_file, read_json_hashed};
-use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, Supply};
+use crate::files::{DATA_LOCK, Digest, FileEntry, has_file, read_json_hashed};
+use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, RepoKind, RepoName, Supply};
 use crate::model::description::stack_shapes;
-use crate::model::{self, Description, Loaded, Model};
+use crate::model::{self, Description, FrozenWeights, Loaded, Model};
 use crate::random::Stream;
 use crate::settings;
-use crate::weights::{Shard, TensorPlace, formats};
+use crate::weights::formats::{self, WeightFormat};
+use crate::weights::{Shard, TensorPlace};
 
 /// Largest `adapter_config.json` that is read.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -38,8 +39,31 @@ pub struct OpenedModel {
     pub template_args: BTreeMap<String, Value>,
     /// The files of which bytes were used; those of an adapter's base below `base/`.
     pub files: Vec<FileEntry>,
+    /// The digest of weights that were coded when they were loaded.
+    pub quantised: Option<Digest>,
     /// What a user should know about the model.
     pub notes: Vec<String>,
+}
+
+/// What takes the place of what a model or an adapter says of its weights.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BaseChoice<'a> {
+    /// The base of an adapter.
+    pub instead: Option<&'a str>,
+    /// How linear layers are kept; as files have them without it.
+    pub linears: Option<&'static dyn WeightFormat>,
+}
+
+/// Reads a model that nothing changes: the kernels of the CPU take matrices in 16 bits as they are,
+/// for the same numbers.
+fn load(
+    directory: &Path,
+    init: model::Init,
+    device: &Device,
+    linears: Option<&'static dyn WeightFormat>,
+) -> Result<Loaded> {
+    let frozen = FrozenWeights { frozen: true, linears };
+    model::load_for(directory, init, device, ComputeConfig::default(), frozen)
 }
 
 /// The settings of an adapter directory.
@@ -99,43 +123,54 @@ pub fn opened_on(
     Ok(opened)
 }
 
-/// Opens a model by name; `base` takes the place of the base that an adapter names.
+/// Opens a model by name.
 pub fn open(
     name: &str,
-    base: Option<&str>,
+    choice: BaseChoice,
     device: &Device,
     supply: &Supply,
 ) -> Result<OpenedModel> {
     let run = Path::new(name);
     let unfinished = run.join("config.toml").is_file() && !run.join("artifact").exists();
     if unfinished && !checkpoint::newest(run)?.is_empty() {
-        return open_checkpoint(run, device, supply);
+        return open_checkpoint(run, choice.linears, device, supply);
     }
-    let found = supply.find(name, DEFAULT_REVISION)?;
+    let found = supply.named(name)?;
     if !found.adapter {
-        let loaded = model::load(&found.path, model::Init::Pretrained, device)?;
-        let Loaded { model, files, note, .. } = loaded;
+        let loaded = load(&found.path, model::Init::Pretrained, device, choice.linears)?;
         let template_args = Past::read(&found.path)?.template_args();
-        let codec = found.path;
-        let notes = note.into_iter().collect();
-        return Ok(OpenedModel { model, codec, chat_template: None, template_args, files, notes });
+        let notes = loaded.note.clone().into_iter().collect();
+        return Ok(OpenedModel::new(loaded, found.path, template_args, notes));
     }
     let (own, settings) = AdapterDirectory::read_hashed(&found.path)?;
-    let base = base_of(&found, &own, base, supply)?;
-    let loaded = with_adapter(&base.path, &found.path, own.adapter.as_ref(), device)?;
-    let Loaded { model, mut files, note, .. } = loaded;
-    files.push(settings);
+    let base = base_of(&found, &own, choice.instead, supply)?;
+    let (adapter, weights) = (own.adapter.as_ref(), (base.path.as_path(), choice.linears));
+    let mut loaded = with_adapter(weights, &found.path, adapter, device)?;
+    loaded.files.push(settings);
     let past = Past::read(&found.path)?;
-    let notes = note.into_iter().chain(other_weights(&past.resolved)).collect();
+    let other = other_weights(past.weight_format(), choice.linears);
+    let notes = loaded.note.clone().into_iter().chain(other).collect();
     let has_tokenizer = has_file(&found.path.join("tokenizer.json"))?;
     let codec = if has_tokenizer { found.path } else { base.path };
-    let template_args = past.template_args();
-    Ok(OpenedModel { model, codec, chat_template: None, template_args, files, notes })
+    Ok(OpenedModel::new(loaded, codec, past.template_args(), notes))
 }
 
-/// A base model with an adapter beside its layers, and the files of both.
+impl OpenedModel {
+    fn new(
+        loaded: Loaded,
+        codec: PathBuf,
+        template_args: BTreeMap<String, Value>,
+        notes: Vec<String>,
+    ) -> Self {
+        let Loaded { model, files, quantised, .. } = loaded;
+        Self { model, codec, chat_template: None, template_args, files, quantised, notes }
+    }
+}
+
+/// A base model with an adapter beside its layers, which are kept as `linears` says, and the files
+/// of both.
 pub fn with_adapter(
-    base: &Path,
+    (base, linears): (&Path, Option<&'static dyn WeightFormat>),
     directory: &Path,
     adapter: &dyn Adapter,
     device: &Device,
@@ -145,7 +180,7 @@ pub fn with_adapter(
     let fits = |places: &[TensorPlace]| fits(&description, adapter, places);
     let shard = Shard::read_if(directory, peft::WEIGHTS_FILE, fits)?;
     shard.refuse_not_finite().map_err(|error| error.at(directory))?;
-    let mut loaded = model::load(base, model::Init::Pretrained, device)?;
+    let mut loaded = load(base, model::Init::Pretrained, device, linears)?;
     attach(&mut loaded.model, adapter)?;
     let stacked = adapter.stacked(&loaded.model.description);
     checkpoint::put_stacked(&mut loaded.model, &shard, adapters::file_name_of, &stacked)
@@ -196,7 +231,15 @@ pub fn base_of(
     supply: &Supply,
 ) -> Result<ModelDirectory> {
     let base = match instead {
-        Some(name) => supply.find(name, DEFAULT_REVISION),
+        Some(name) => supply.named(name),
+        // A stranger's word decides which model of the hub is read, and never which folder here.
+        None if found.commit().is_some()
+            && RepoName::parse(RepoKind::Model, &adapter.base).is_err() =>
+        {
+            Err(Error::adapter("the adapter names a folder of its maker as its base")
+                .because(format!("`base_model_name_or_path` is `{}`", adapter.base))
+                .at(&found.path))
+        }
         None => {
             let revision = adapter.revision.as_deref().unwrap_or(DEFAULT_REVISION);
             supply.find(&adapter.base, revision)
@@ -216,7 +259,12 @@ fn attach(model: &mut Model, adapter: &dyn Adapter) -> Result<()> {
     adapters::attach(model, adapter, Stream::new(0)).map(|_| ())
 }
 
-fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<OpenedModel> {
+fn open_checkpoint(
+    run: &Path,
+    linears: Option<&'static dyn WeightFormat>,
+    device: &Device,
+    supply: &Supply,
+) -> Result<OpenedModel> {
     let config = settings::load(&run.join("config.toml"), &[])?.config;
     // The commit that the run began with, wherever the branch is now.
     let lock = DataLock::read(&run.join(DATA_LOCK))?;
@@ -227,12 +275,26 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
         Init::Pretrained => model::Init::Pretrained,
         Init::Random => model::Init::Random(Stream::new(config.seed)),
     };
-    let mut loaded = model::load(&base.path, init, device)?;
-    match adapters::of_run(&config) {
-        Some(adapter) => attach(&mut loaded.model, adapter.as_ref())?,
-        None => adapters::unfreeze_all(&mut loaded.model),
-    }
-    let other = formats::chosen(&config.owned).map(|format| format.name());
+    let adapter = adapters::of_run(&config);
+    let mut loaded = match (&adapter, linears) {
+        (Some(adapter), _) => {
+            let mut loaded = load(&base.path, init, device, linears)?;
+            attach(&mut loaded.model, adapter.as_ref())?;
+            loaded
+        }
+        (None, None) => {
+            let mut loaded = model::load(&base.path, init, device)?;
+            adapters::unfreeze_all(&mut loaded.model);
+            loaded
+        }
+        (None, Some(format)) => {
+            let what = "a checkpoint of full training has weights of its own";
+            let why = format!("only those of a base model are taken in {}", format.name());
+            return Err(Error::checkpoint(what).at(run).because(why));
+        }
+    };
+    let trained = formats::chosen(&config.owned).map(|format| format.name());
+    let other = other_weights(trained, linears);
     let mut last = Error::checkpoint("this run has no intact checkpoint").at(run);
     for (_, folder) in checkpoint::newest(run)? {
         match RestoredCheckpoint::open(&folder) {
@@ -240,15 +302,13 @@ fn open_checkpoint(run: &Path, device: &Device, supply: &Supply) -> Result<Opene
                 let shard = Shard::read(&found.folder, found.weights_name())?;
                 shard.refuse_not_finite().map_err(|error| error.at(&found.folder))?;
                 checkpoint::put(&mut loaded.model, &shard, adapters::file_name_of)?;
-                let mut files = below_base(loaded.files);
-                files.push(shard.entry.clone());
+                loaded.files = below_base(loaded.files);
+                loaded.files.push(shard.entry.clone());
+                let notes = loaded.note.clone().into_iter().chain(other).collect();
+                let args = config.data.template_args;
                 return Ok(OpenedModel {
-                    model: loaded.model,
-                    codec: base.path,
                     chat_template: config.data.chat_template.map(PathBuf::from),
-                    template_args: config.data.template_args,
-                    files,
-                    notes: loaded.note.into_iter().chain(other.map(said_of)).collect(),
+                    ..OpenedModel::new(loaded, base.path, args, notes)
                 });
             }
             Err(error) => last = last.because(error.into_what()),

@@ -9,7 +9,8 @@ use super::past::{Past, other_weights};
 use crate::adapters::Adapter;
 use crate::error::Result;
 use crate::files::{Digest, FileEntry};
-use crate::hub::{DEFAULT_REVISION, ModelDirectory, Supply};
+use crate::hub::{ModelDirectory, Supply};
+use crate::weights::formats::WeightFormat;
 
 /// A model to be turned into something else.
 pub struct Origin {
@@ -27,7 +28,7 @@ impl Origin {
     /// Finds a model by name, and its base if it is an adapter; `base` takes the place of the one
     /// that the adapter names.
     pub fn find(name: &str, base: Option<&str>, supply: &Supply) -> Result<Self> {
-        let model = supply.find(name, DEFAULT_REVISION)?;
+        let model = supply.named(name)?;
         let past = Past::read(&model.path)?;
         if !model.adapter {
             return Ok(Self { base: model.clone(), model, adapter: None, past });
@@ -38,10 +39,10 @@ impl Origin {
     }
 
     /// What to say of an adapter that was trained beside weights of the base in another format than
-    /// that of its files.
-    pub fn other_weights(&self) -> Option<String> {
+    /// that of its files, or than the one that is used.
+    pub fn other_weights(&self, used: Option<&dyn WeightFormat>) -> Option<String> {
         self.adapter.as_ref()?;
-        other_weights(&self.past.resolved)
+        other_weights(self.past.weight_format(), used)
     }
 
     /// Digests that the base's files must have, by the adapter's lineage.

@@ -10,7 +10,7 @@ use super::parent::STATEMENT_FILE;
 use crate::document::literal;
 use crate::error::Result;
 use crate::files::{Digest, has_file, read_json};
-use crate::weights::formats;
+use crate::weights::formats::{self, WeightFormat};
 
 /// One data file.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +44,8 @@ pub struct LossChange {
     pub before: f64,
     /// After the last one.
     pub after: f64,
+    /// Whether it is a likelihood of tokens, so that there is a perplexity.
+    pub of_tokens: bool,
 }
 
 /// Largest lineage that is read.
@@ -108,6 +110,11 @@ impl Past {
         Ok(past)
     }
 
+    /// The format in which its run kept the weights of the base, if that was chosen.
+    pub fn weight_format(&self) -> Option<&str> {
+        formats::chosen_in(&self.resolved)
+    }
+
     /// What its run handed to the chat template, by name.
     pub fn template_args(&self) -> BTreeMap<String, Value> {
         let written = self.resolved.get("data.template_args").and_then(|text| literal(text));
@@ -116,18 +123,27 @@ impl Past {
     }
 }
 
-/// What to say of an adapter that goes onto the weights of its base's files, where its run kept
-/// them in another format; `resolved` are the settings of the run.
-pub fn other_weights(resolved: &BTreeMap<String, String>) -> Option<String> {
-    formats::chosen_in(resolved).map(said_of)
-}
-
-/// The same of a run whose format is known by its name.
-pub fn said_of(format: &str) -> String {
-    format!(
-        "the adapter was trained beside weights in {format}, and goes onto those of the base's \
-         files: what it adapted to in the rounding is of no use there"
-    )
+/// What to say of an adapter whose run kept the weights of its base in the format `trained`, and
+/// which goes onto those in the format `used`; without one they are those of the base's files.
+pub fn other_weights(trained: Option<&str>, used: Option<&dyn WeightFormat>) -> Option<String> {
+    let used = used.map(|format| format.name());
+    let text = match (trained, used) {
+        (Some(trained), Some(used)) if trained != used => format!(
+            "the adapter was trained beside weights in {trained}, and goes onto those in {used}: \
+             what it adapted to in the rounding is of no use there"
+        ),
+        (Some(trained), None) => format!(
+            "the adapter was trained beside weights in {trained}, and goes onto those of the \
+             base's files: what it adapted to in the rounding is of no use there (`eval`, \
+             `generate` and `merge` take the former with `--weight-format {trained}`)"
+        ),
+        (None, Some(used)) => format!(
+            "the adapter was trained beside weights as in the base's files, and goes onto those \
+             in {used}"
+        ),
+        _ => return None,
+    };
+    Some(text)
 }
 
 fn settings_of(resolved: &Value) -> BTreeMap<String, String> {
@@ -147,7 +163,9 @@ fn loss(statement: &Value, datasets: &[CardDataset]) -> Option<LossChange> {
     let (_, before) = first.min_by_key(|(step, _)| *step)?;
     let after = metrics["eval_loss"].as_f64()?;
     let evaluated = datasets.iter().find(|set| set.split == "validation").or(datasets.first());
-    Some(LossChange { dataset: evaluated?.name.clone(), before, after })
+    let more = |name: &String| name.starts_with("eval_") && !name.starts_with("eval_loss");
+    let of_tokens = !metrics.keys().any(more);
+    Some(LossChange { dataset: evaluated?.name.clone(), before, after, of_tokens })
 }
 
 fn digest(entry: &Value) -> Option<Digest> {

@@ -64,6 +64,7 @@ mod tests {
             lora_dropout: 0.0,
             target_modules: TargetModules::AllLinear,
             target_parameters: Vec::new(),
+            layers_to_transform: Vec::new(),
             use_rslora: false,
         };
         AdapterConfig {

@@ -147,7 +147,12 @@ mod tests {
 
     #[test]
     fn validation_results_are_no_steps() {
-        let found = crate::event::Evaluation { step: 1, eval_loss: 2.5, target_tokens: 7 };
+        let found = crate::event::Evaluation {
+            step: 1,
+            eval_loss: 2.5,
+            target_tokens: 7,
+            metrics: std::collections::BTreeMap::new(),
+        };
         let judged = line(&EvaluationLine::from(&found)).unwrap();
         assert_eq!(judged, b"{\"step\":1,\"eval_loss\":2.5,\"eval_target_tokens\":7}\n");
         let lines = [line(&report(1)).unwrap(), judged, line(&report(2)).unwrap()].concat();

@@ -118,6 +118,7 @@ mod tests {
             step: *step,
             eval_loss: *eval_loss,
             target_tokens: 1,
+            metrics: std::collections::BTreeMap::new(),
         };
         list.iter().map(found).collect()
     }

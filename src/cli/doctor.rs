@@ -12,6 +12,7 @@ use crate::cli::talk;
 use crate::cli::{data_json, data_line, devices, named_device};
 use crate::device::{self, OpenedDevice, Processor, Survey};
 use crate::engine::parity::{Parity, parity};
+use crate::engine::{StepLaunches, step_launches};
 use crate::error::{Context, Result, printable};
 use crate::event::bytes;
 use crate::files::{DiskSpeed, cache_home, disk_speed};
@@ -34,6 +35,9 @@ pub struct Args {
     /// A model directory of which every weight is read: NaN or infinite ones end with exit code 2
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
+    /// Count the kernels that a LoRA step launches, of each layer and beside them
+    #[arg(long)]
+    profile: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -70,6 +74,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     weights: Option<String>,
     parity: Parity,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    launches: Option<Vec<StepLaunches>>,
     verdict: String,
     right: bool,
 }
@@ -79,6 +85,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let weights = args.weights.as_deref().map(weights).transpose()?;
     let opened = device::open(wanted, 0)?;
     let report = Report { weights, ..examine(&opened, &args.checkpoints)? };
+    // A device that computes wrong, or whose driver crashes, is asked for nothing more.
+    let launches = (args.profile && report.right).then(|| step_launches(&opened)).transpose()?;
+    let report = Report { launches, ..report };
     if args.json {
         data_json(&serde_json::to_string_pretty(&report).context("cannot encode the report")?)?;
     } else {
@@ -125,6 +134,7 @@ fn examine(opened: &OpenedDevice, checkpoints: &Path) -> Result<Report> {
         disk_failures,
         weights: None,
         parity,
+        launches: None,
         verdict,
         right,
     })
@@ -237,8 +247,28 @@ fn lines(report: &Report) -> Vec<String> {
         lines
             .push(format!("{mark} {what:<40} {:>8.1e}  {:>7.0e}{why}", line.error, line.tolerance));
     }
+    lines.extend(report.launches.iter().flatten().flat_map(launches));
     lines.push(String::new());
     lines.push(format!("verdict: {}", report.verdict));
+    lines
+}
+
+/// A table: kernel, launches of each layer, and of what is beside the layers.
+fn launches(step: &StepLaunches) -> Vec<String> {
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "launches of a LoRA step in {}, of a layer and beside the layers:",
+            step.arithmetic
+        ),
+    ];
+    let mut names: Vec<&str> = step.layer.sorted().iter().map(|(name, _)| *name).collect();
+    let beside = step.rest.sorted().into_iter().map(|(name, _)| name);
+    let more: Vec<&str> = beside.filter(|name| !names.contains(name)).collect();
+    names.extend(more);
+    let line = |name: &str, layer: i64, rest: i64| format!("{layer:>8} {rest:>8}  {name}");
+    lines.extend(names.into_iter().map(|name| line(name, step.layer.of(name), step.rest.of(name))));
+    lines.push(line("all", step.layer.total(), step.rest.total()));
     lines
 }
 

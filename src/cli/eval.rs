@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::artifact::open::{open, opened_on};
+use crate::artifact::open::{BaseChoice, open, opened_on};
+use crate::cli::weight_format::WeightFormatArgs;
 use crate::cli::{data_json, data_lines, named_device, talk};
 use crate::data::Codec;
 use crate::device;
@@ -22,7 +23,7 @@ use crate::train::Access;
 /// next time. Results of a run are also added to its `evaluations.jsonl`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A model directory, an artifact, a run (finished or not), or owner/name on the hub
+    /// A model directory, an artifact, a run (finished or not), or owner/name[@revision] on the hub
     model: String,
     /// What it is evaluated on (TOML)
     #[arg(long, value_name = "EVAL")]
@@ -39,6 +40,8 @@ pub struct Args {
     /// The base model of an adapter, if it is not where the adapter says
     #[arg(long, value_name = "DIR")]
     base: Option<String>,
+    #[command(flatten)]
+    weights: WeightFormatArgs,
     /// As `device.name` in a configuration, such as cpu, gpu:1 or vulkan
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
@@ -67,16 +70,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         extensions: crate::data::extensions(),
         ..Policy::default()
     })?);
-    let model =
-        opened_on(&opened, || open(&args.model, args.base.as_deref(), &opened.device, &supply))?;
+    let base = BaseChoice { instead: args.base.as_deref(), linears: args.weights.format() };
+    let model = opened_on(&opened, || open(&args.model, base, &opened.device, &supply))?;
     model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
     let (cache, bar) = (cache_home()?, Bar::new(args.quiet));
     let kept = (cache.as_path(), args.fresh);
     let rows = model.model.description.vocabulary;
     let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
         .with_template_args(model.template_args.clone());
-    let (name, files) = (args.model.as_str(), model.files.as_slice());
-    let subject = Subject { name, model: &model.model, codec: &codec, files };
+    let (name, quantised) = (args.model.as_str(), model.quantised);
+    let (model, files) = (&model.model, model.files.as_slice());
+    let subject = Subject { name, model, codec: &codec, files, quantised };
     let report = evaluate(&subject, &suite, &supply, &opened, kept, &bar)?;
     if !args.unnoted {
         note(&args.model, &report)?;

@@ -10,7 +10,7 @@ use crate::checkpoint::now;
 use crate::cli::signer::{SignerArgs, tell};
 use crate::cli::{data_line, talk};
 use crate::error::Result;
-use crate::hub::{DEFAULT_REVISION, Policy};
+use crate::hub::Policy;
 use crate::train::{Access, parent_state};
 
 /// Write a model in the format of another program: GGUF, for llama.cpp and what is built on it, or
@@ -26,7 +26,7 @@ use crate::train::{Access, parent_state};
 /// The new directory holds the file, its lineage and a signature over both.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An artifact, a run that has one, a model directory, or owner/name on the hub
+    /// An artifact, a run that has one, a model directory, or owner/name[@revision] on the hub
     model: String,
     /// gguf or vllm
     #[arg(long, value_name = "NAME", default_value = "gguf")]
@@ -50,7 +50,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let format = exports::find(&args.format)?;
     let supply = Arc::new(Access::default().supply(Policy::default())?);
-    let found = supply.find(&args.model, DEFAULT_REVISION)?;
+    let found = supply.named(&args.model)?;
     let signer = args.signing.signer()?;
     let request = Derivation {
         model: &args.model,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::cli::eval::Bar;
-use crate::cli::verify::{model_directory, trust};
+use crate::cli::place::model_directory;
+use crate::cli::verify::trust;
 use crate::cli::{data_json, data_lines, named_device, talk};
 use crate::device;
 use crate::error::{Context, Error, Result};

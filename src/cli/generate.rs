@@ -1,20 +1,16 @@
 //! `firebrand generate`
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use crate::artifact::open::{open, opened_on};
-use crate::cli::output::failed;
-use crate::cli::{named_device, talk};
-use crate::data::{Codec, StopTexts, TextStream};
-use crate::device;
-use crate::error::{Error, Result};
-use crate::hub::Policy;
-use crate::model::{Filters, Sampling, generate};
-use crate::random::Stream;
-use crate::terminal;
-use crate::train::Access;
+use serde_json::{Map, Value};
+
+use super::answering::{ModelArgs, SamplingArgs, Speaker};
+use crate::cli::{data_json, talk};
+use crate::error::{Context, Error, Result};
+use crate::model::{Sampling, TextInProgress};
 
 /// Let a model go on from a prompt; the text is streamed to stdout
 ///
@@ -22,166 +18,136 @@ use crate::train::Access;
 /// in the log of GitHub Actions or Azure Pipelines, characters that would steer it are escaped.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A model directory, an artifact, a run (finished or not), or owner/name on the hub
-    model: String,
-    /// What to go on from
-    #[arg(long, short, value_name = "TEXT")]
-    prompt: String,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// What to go on from; `-` reads it from stdin
+    #[arg(long, short, value_name = "TEXT", required_unless_present = "prompts")]
+    prompt: Option<String>,
+    /// Many prompts, a JSON object a line: `{"prompt": TEXT}`, with `--chat` also `{"messages":
+    /// [...]}`; what is printed is each object with its `answer`, the number of its `tokens`, and
+    /// whether it is `complete`
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    prompts: Option<PathBuf>,
+    /// How many of many prompts are answered at the same time
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "prompts")]
+    batch_size: usize,
     /// Treat the prompt as a user's turn, rendered with the model's chat template
     #[arg(long)]
     chat: bool,
     /// At most this many new tokens
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_tokens: usize,
-    /// 0 always takes the most likely token; higher is more varied
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
-    temperature: f64,
-    /// Draw from so many of the most likely tokens only
-    #[arg(long, value_name = "N")]
-    top_k: Option<usize>,
-    /// Draw from the fewest of the most likely tokens whose probabilities are so much together
-    #[arg(long, value_name = "P")]
-    top_p: Option<f64>,
-    /// Draw from tokens with at least this share of the probability of the most likely one only
-    #[arg(long, value_name = "P")]
-    min_p: Option<f64>,
-    /// Make tokens that were there before less likely: above 1
-    #[arg(long, value_name = "X")]
-    repetition_penalty: Option<f32>,
-    /// End where the model writes this, which is not shown; may be given several times
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-    /// Makes draws repeatable
-    #[arg(long, value_name = "N", default_value_t = 42)]
-    seed: u64,
-    /// The base model of an adapter, if it is not where the adapter says
-    #[arg(long, value_name = "DIR")]
-    base: Option<String>,
-    /// A Jinja chat template in place of the model's own
-    #[arg(long, value_name = "FILE", requires = "chat")]
-    chat_template: Option<PathBuf>,
-    /// Hand a name to the chat template, as `data.template_args` does: `enable_thinking=false`; the
-    /// value is JSON, or else text
-    #[arg(long = "template-arg", value_name = "NAME=VALUE", requires = "chat",
-        value_parser = template_arg)]
-    template_args: Vec<(String, serde_json::Value)>,
-    /// As `device.name` in a configuration, such as cpu, gpu:1 or vulkan
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    device: String,
-}
-
-/// Reads `NAME=VALUE`.
-fn template_arg(text: &str) -> std::result::Result<(String, serde_json::Value), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => {
-            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-            Ok((name.to_owned(), value))
-        }
-        _ => Err("a name and a value are expected, such as `enable_thinking=false`".to_owned()),
-    }
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let wanted = named_device(&args.device)?;
-    let filters = filters(args)?;
-    let opened = device::open(wanted, 0)?;
-    let transfers = std::sync::Arc::new(crate::report::Transfers::new(false));
-    let supply = Access { transfers, ..Access::default() }.supply(Policy::default())?;
-    let model =
-        opened_on(&opened, || open(&args.model, args.base.as_deref(), &opened.device, &supply))?;
-    model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
-    let template = args.chat_template.as_deref().or(model.chat_template.as_deref());
-    let args_of_run = model.template_args.clone().into_iter();
-    let template_args = args_of_run.chain(args.template_args.iter().cloned());
-    let codec = Codec::load_for(model.model.description.vocabulary, &model.codec, template)?
-        .with_template_args(template_args);
-    let prompt = if args.chat {
-        codec.chat_tokens(&args.prompt)?
-    } else {
-        codec.text_tokens(&args.prompt)?
+    let of_templates = [
+        ("--chat-template", args.model.chat_template.is_some()),
+        ("--template-arg", !args.model.template_args.is_empty()),
+    ];
+    if let (Some((name, _)), false) = (of_templates.iter().find(|(_, given)| *given), args.chat) {
+        return Err(Error::usage(format!("`{name}` changes nothing without `--chat`")));
+    }
+    let sampling = args.sampling.sampling("generate", args.max_tokens)?;
+    if let Some(file) = &args.prompts {
+        return answer_all(args, file, sampling);
+    }
+    let prompt = match args.prompt.as_deref().unwrap_or_default() {
+        "-" => from_stdin()?,
+        text => text.to_owned(),
+    };
+    let speaker = args.model.speaker()?;
+    let prompt = match args.chat {
+        true => speaker.codec.chat_tokens(&prompt)?,
+        false => speaker.codec.text_tokens(&prompt)?,
     };
     if prompt.is_empty() {
         return Err(Error::usage("the prompt is empty"));
     }
-    let stream = Stream::new(args.seed).site("generate");
-    let sampling = Sampling { filters, ..Sampling::new(args.temperature, stream, args.max_tokens) };
-    let ends: Vec<u32> = codec.stops().iter().copied().collect();
-    let (mut text, mut out) = (TextStream::new(true), terminal::Stream::begin());
-    let mut stops = StopTexts::new(args.stop.iter().cloned());
-    let (mut failure, mut first) = (None, None);
-    let began = Instant::now();
-    let mut show = |token| {
-        first.get_or_insert_with(|| began.elapsed());
-        let piece = text.push(&codec.tokenizer, token);
-        let shown = piece.and_then(|piece| out.push(&stops.push(&piece)).map_err(failed));
-        failure = shown.err();
-        failure.is_none() && !stops.found()
-    };
-    let made = device::room_for(1).and_then(|()| {
-        let work = || generate(&model.model, &prompt, &ends, sampling, &mut show);
-        device::attempt(opened.on_gpu(), work)
-    });
-    let generation = made.map_err(|failure| failure.while_doing("generating text"))?;
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    let generation = generation.map_err(|error| error.at(&args.model))?;
-    let rest = stops.push(&text.finish(&codec.tokenizer)?) + &stops.finish();
-    out.push(&(rest + "\n")).map_err(failed)?;
-    let why = match (stops.found(), generation.ended) {
-        (true, _) => "stopped at `--stop`",
-        (false, true) => "the model ended",
-        (false, false) => "stopped at `--max-tokens`",
-    };
-    let (all, first) = (began.elapsed(), first.unwrap_or_default());
-    let (read, count) = (prompt.len(), generation.tokens.len());
-    talk(&format!(
-        "prompt {read} tokens, {}; {count} tokens, {} on {}; {why}",
-        speed(read, first),
-        // The first comes with the prompt.
-        speed(count.saturating_sub(1), all.saturating_sub(first)),
-        opened.name
-    ));
+    let text = &mut TextInProgress::default();
+    let answer = speaker.answer(text, &prompt, sampling, &args.sampling)?;
+    talk(&answer.facts);
     Ok(ExitCode::SUCCESS)
 }
 
-/// How tokens are chosen; settings that would change nothing are errors.
-fn filters(args: &Args) -> Result<Filters> {
-    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
-        return Err(Error::usage("`--temperature` must be 0 or above"));
+/// Answers the prompts of a file, so many at a time; an error names the line.
+fn answer_all(args: &Args, file: &Path, sampling: Sampling) -> Result<ExitCode> {
+    if args.batch_size == 0 {
+        return Err(Error::usage("`--batch-size` must be 1 or above"));
     }
-    let of_draws = [
-        ("--top-k", args.top_k.is_some()),
-        ("--top-p", args.top_p.is_some()),
-        ("--min-p", args.min_p.is_some()),
-    ];
-    if let (Some((name, _)), true) =
-        (of_draws.iter().find(|(_, given)| *given), args.temperature == 0.0)
-    {
-        return Err(Error::usage(format!("`{name}` changes nothing without draws"))
-            .hint("give a `--temperature` above 0, too"));
-    }
-    let is_share = |share: &f64| *share > 0.0 && *share <= 1.0;
-    for (name, share) in [("--top-p", args.top_p), ("--min-p", args.min_p)] {
-        if share.is_some_and(|share| !is_share(&share)) {
-            return Err(Error::usage(format!("`{name}` must be above 0 and at most 1")));
+    let lines = BufReader::new(File::open(file).context_at("cannot read the prompts", file)?);
+    let speaker = args.model.speaker()?;
+    let mut lines = lines.lines().zip(1_usize..);
+    loop {
+        let (mut objects, mut prompts, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        for (line, number) in lines.by_ref() {
+            let line = line.context_at("cannot read the prompts", file)?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let at = |error: Error| error.at(format!("{}:{number}", file.display()));
+            let object = serde_json::from_str::<Map<String, Value>>(&line)
+                .map_err(|error| at(Error::usage("a prompt is no JSON object").because(error)))?;
+            prompts.push(tokens_of(&speaker, &object, args.chat).map_err(at)?);
+            objects.push(object);
+            numbers.push(number as u64);
+            if prompts.len() == args.batch_size {
+                break;
+            }
+        }
+        if prompts.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        // Draws follow from the place in the file, whatever is answered together.
+        let own = |place: usize| {
+            let stream = sampling.stream.number(numbers[place]);
+            Sampling { stream, ..sampling }
+        };
+        let answers = speaker.answers(&prompts, own, &args.sampling).map_err(|error| {
+            let (first, last) = (numbers[0], numbers[numbers.len() - 1]);
+            error.at(format!("{}, lines {first} to {last}", file.display()))
+        })?;
+        for (mut object, answer) in objects.into_iter().zip(answers) {
+            object.insert("answer".to_owned(), answer.text.into());
+            object.insert("tokens".to_owned(), answer.tokens.into());
+            object.insert("complete".to_owned(), answer.complete.into());
+            data_json(&Value::Object(object).to_string())?;
         }
     }
-    if args.top_k == Some(0) {
-        return Err(Error::usage("`--top-k` must be 1 or above"));
-    }
-    let repetition_penalty = args.repetition_penalty.unwrap_or(1.0);
-    if !(repetition_penalty.is_finite() && repetition_penalty > 0.0) {
-        return Err(Error::usage("`--repetition-penalty` must be above 0"));
-    }
-    let (top_k, top_p, min_p) = (args.top_k, args.top_p, args.min_p);
-    Ok(Filters { top_k, top_p, min_p, repetition_penalty })
 }
 
-#[expect(clippy::cast_precision_loss)] // for display
-fn speed(tokens: usize, time: Duration) -> String {
-    match tokens as f64 / time.as_secs_f64() {
-        speed if speed.is_finite() => format!("{speed:.1} tokens/s"),
-        _ => "0.0 tokens/s".to_owned(),
+/// What one object asks.
+fn tokens_of(speaker: &Speaker, object: &Map<String, Value>, chat: bool) -> Result<Vec<u32>> {
+    let codec = &speaker.codec;
+    let tokens = match (object.get("prompt"), object.get("messages"), chat) {
+        (Some(Value::String(text)), None, true) => codec.chat_tokens(text),
+        (Some(Value::String(text)), None, false) => codec.text_tokens(text),
+        (None, Some(Value::Array(messages)), true) => codec.conversation_tokens(messages.clone()),
+        (None, Some(_), false) => {
+            Err(Error::usage("`messages` are a conversation").hint("give `--chat`, too"))
+        }
+        _ => Err(Error::usage("a string `prompt`, or a list `messages`, is expected")),
+    }?;
+    if tokens.is_empty() {
+        return Err(Error::usage("the prompt is empty"));
     }
+    Ok(tokens)
+}
+
+/// Most bytes of a prompt that is read from stdin.
+const PROMPT_BYTES_MAX: u64 = 64 << 20;
+
+fn from_stdin() -> Result<String> {
+    let mut text = String::new();
+    let wrong = |why: String| Error::usage("the prompt on stdin cannot be read").because(why);
+    let mut limited = std::io::stdin().lock().take(PROMPT_BYTES_MAX + 1);
+    limited.read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+    if text.len() as u64 > PROMPT_BYTES_MAX {
+        return Err(wrong("it has more than 64 MiB".to_owned()));
+    }
+    // The line end that `echo` and editors add.
+    let end = text.strip_suffix('\n').map_or(text.len(), str::len);
+    text.truncate(end);
+    Ok(text)
 }

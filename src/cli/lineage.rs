@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::verify::{model_directory, trust};
+use crate::cli::place::Place;
+use crate::cli::verify::trust;
 use crate::cli::{data_json, data_line, talk};
 use crate::error::{Context, Error, Result, printable};
 use crate::files::write_atomic;
@@ -18,11 +19,15 @@ use crate::verify::family;
 /// is no lineage, or it is damaged.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An artifact, or a run that has one
+    /// An artifact, a run that has one, or owner/name[@revision] on the hub
+    #[arg(value_name = "MODEL")]
     directory: PathBuf,
     /// Trust this public key (PEM) and no other
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
+    /// Never use the network (as HF_HUB_OFFLINE=1 does)
+    #[arg(long)]
+    offline: bool,
     /// Print the tree as nested JSON objects
     #[arg(long)]
     json: bool,
@@ -33,7 +38,8 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let trust = trust(args.key.as_deref(), None)?;
-    let family = family(&model_directory(&args.directory), &trust)?;
+    let place = Place { offline: args.offline, quiet: args.json, revision: None };
+    let family = family(&place.of(&args.directory)?, &trust)?;
     if let Some(path) = &args.picture {
         if path.symlink_metadata().is_ok() {
             return Err(Error::exists("refusing to replace what is already there").at(path));

@@ -9,11 +9,12 @@ use crate::artifact::measured::Measured;
 use crate::artifact::merged::{Merged, merge, percent};
 use crate::checkpoint::now;
 use crate::cli::signer::{SignerArgs, tell};
+use crate::cli::weight_format::WeightFormatArgs;
 use crate::cli::{data_line, talk};
 use crate::data::extensions;
 use crate::error::Result;
 use crate::files::{DATA_LOCK, folder_of};
-use crate::hub::{DEFAULT_REVISION, DataLock, Policy};
+use crate::hub::{DataLock, Policy};
 use crate::train::{Access, parent_state};
 use crate::weights::Element;
 
@@ -22,14 +23,15 @@ const LOSS_TOLD: f64 = 0.05;
 
 /// Make a whole model of an adapter and its base
 ///
-/// Adds in f32 and rounds once to the base's own number format, or to that of `--dtype`, shard by
-/// shard, in little memory; a base that is not the one of the adapter's lineage is refused. Then
-/// base, adapter and result are run on the validation data and the prompts of the adapter's run:
-/// what the result does stands in its card, and what rounding took of the adapter's gain is told.
-/// The result is signed and carries its lineage.
+/// Adds in f32, to the weights of the base's files or with `--weight-format` to those that an
+/// adapter was trained beside, and rounds once to the base's own number format, or to that of
+/// `--dtype`, shard by shard, in little memory; a base that is not the one of the adapter's lineage
+/// is refused. Then base, adapter and result are run on the validation data and the prompts of the
+/// adapter's run: what the result does stands in its card, and what rounding took of the adapter's
+/// gain is told. The result is signed and carries its lineage.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An adapter, or a run that has one as its artifact
+    /// An adapter, a run that has one as its artifact, or owner/name[@revision] on the hub
     artifact: String,
     /// The directory to make
     #[arg(long, value_name = "DIR")]
@@ -37,6 +39,8 @@ pub struct Args {
     /// The base model, if it is not where the adapter says
     #[arg(long, value_name = "DIR")]
     base: Option<String>,
+    #[command(flatten)]
+    weights: WeightFormatArgs,
     /// Number format of the result: that of the base, or another for all weights of the
     /// text model; other parts of a checkpoint keep theirs
     #[arg(long, value_name = "TYPE", value_parser = ["base", "f32", "bf16", "f16"],
@@ -53,8 +57,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let found =
-        Access::default().supply(Policy::default())?.find(&args.artifact, DEFAULT_REVISION)?;
+    let found = Access::default().supply(Policy::default())?.named(&args.artifact)?;
     // Its run's data, as it was then.
     let lock = DataLock::read(&folder_of(&found.path).join(DATA_LOCK))?;
     let policy =
@@ -78,7 +81,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         "f16" => Some(Element::F16),
         _ => None,
     };
-    report(&merge(&request, element, !args.no_check)?, args.no_check);
+    let merged = merge(&request, element, args.weights.format(), !args.no_check)?;
+    report(&merged, args.no_check);
     tell(signer.as_ref(), &args.out);
     data_line(&args.out.display().to_string())?;
     Ok(ExitCode::SUCCESS)

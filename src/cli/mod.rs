@@ -1,7 +1,9 @@
 //! Commands: each reads settings, calls the library and prints.
 
 mod allowlist;
+mod answering;
 mod cache;
+mod chat;
 mod checkup;
 mod completions;
 mod conformance;
@@ -23,6 +25,7 @@ mod log;
 mod merge;
 mod output;
 mod pairs;
+mod place;
 mod plan;
 mod promote;
 mod pull;
@@ -36,6 +39,7 @@ mod signer;
 mod train;
 mod verify;
 mod watch;
+mod weight_format;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -90,6 +94,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(devices),
     command!(doctor),
     command!(generate),
+    command!(chat),
     command!(eval),
     command!(gate),
     command!(promote),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::artifact::keys::{SigningKey, config_home};
 use crate::channel::{Authority, Channel, ChannelEntry, Promotion};
 use crate::cli::allowlist::KeyArgs;
-use crate::cli::verify::model_directory;
+use crate::cli::place::model_directory;
 use crate::cli::{data_line, talk};
 use crate::error::{Result, printable};
 use crate::verify::{Seen, Trust};

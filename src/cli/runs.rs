@@ -8,6 +8,7 @@ use crate::cli::{data_json, data_line, talk};
 use crate::error::{Context, Result, printable};
 use crate::event::bytes;
 use crate::report::{PAGE_FILE, write_page};
+use crate::train::comparison::Comparison;
 use crate::train::runs::{self, Details, Prune, Summary};
 use crate::verify::Trust;
 
@@ -43,6 +44,16 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Two runs beside each other: the settings that differ, and losses at steps that both have
+    Compare {
+        /// Directory of one
+        one: PathBuf,
+        /// Directory of the other
+        other: PathBuf,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove what is not needed any more: all but the newest checkpoints, and leftovers
     ///
     /// Checkpoints that `keep_every` and `keep_best` have kept go as well. Results are never
@@ -72,6 +83,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             write_page(run, &out, &Trust::of_user(&config_home()?)?)?;
             data_line(&out.display().to_string())?;
         }
+        Some(Command::Compare { one, other, json }) => {
+            compare(&Comparison::of(one, other)?, *json)?;
+        }
         Some(Command::Prune { dir, keep, set_aside, dry_run }) => {
             let (keep, set_aside, dry_run) = (*keep, *set_aside, *dry_run);
             let removed = runs::prune(dir, Prune { keep, set_aside, dry_run })?;
@@ -85,6 +99,35 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn compare(both: &Comparison, json: bool) -> Result<()> {
+    if json {
+        let text = serde_json::to_string_pretty(both).context("cannot encode the comparison")?;
+        return data_json(&text);
+    }
+    for run in &both.runs {
+        data_line(&line(run))?;
+    }
+    let keys = both.settings.keys().map(|key| key.chars().count());
+    let width = keys.max().unwrap_or_default();
+    for (key, [one, other]) in &both.settings {
+        let shown = |value: &Option<String>| value.as_deref().unwrap_or("-").to_owned();
+        data_line(&printable(&format!("{key:<width$}  {}  |  {}", shown(one), shown(other))))?;
+    }
+    for (what, curve) in [("training", &both.training), ("validation", &both.validation)] {
+        for point in curve {
+            let [one, other] = point.loss;
+            let (step, difference) = (point.step, other - one);
+            data_line(&format!(
+                "{what:<10}  step {step:>8}  loss {one:>8.4}  {other:>8.4}  {difference:>+8.4}"
+            ))?;
+        }
+    }
+    if both.training.is_empty() && both.validation.is_empty() {
+        talk("the runs have no step in common");
+    }
+    Ok(())
 }
 
 fn list(dir: &std::path::Path, json: bool) -> Result<()> {

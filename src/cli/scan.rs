@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::cli::place::Place;
 use crate::cli::{data_json, data_line};
 use crate::data::render_served;
 use crate::error::{Context, Result, printable};
@@ -17,8 +18,12 @@ use crate::scan::{sarif, scan};
 /// Exit code 0: nothing dangerous; 1: something is; 2: not everything could be looked at.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A model directory or a file
+    /// A model directory, a file, or owner/name[@revision] on the hub, of which those files are
+    /// fetched and looked at that this program would use
     path: PathBuf,
+    /// Never use the network (as HF_HUB_OFFLINE=1 does)
+    #[arg(long)]
+    offline: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -29,7 +34,9 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let program = std::env::current_exe().context("cannot find the program itself")?;
-    let report = scan(&args.path, Some(&program))?;
+    let place = Place { offline: args.offline, quiet: args.json || args.sarif, ..Place::default() };
+    let fetched = place.fetched(&args.path)?;
+    let report = scan(fetched.as_deref().unwrap_or(&args.path), Some(&program))?;
     if args.json || args.sarif {
         let value = if args.sarif { sarif(&report) } else { report.to_json() };
         data_json(&serde_json::to_string_pretty(&value).context("cannot encode the report")?)?;

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::signature;
-use crate::cli::verify::model_directory;
+use crate::cli::place::model_directory;
 use crate::cli::{data_line, talk};
 use crate::document::{Value, value_of};
 use crate::error::{Error, ErrorCode, Result};

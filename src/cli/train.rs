@@ -10,6 +10,7 @@ use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk, talk_of};
 use crate::error::Result;
 use crate::event::Stop;
 use crate::report::{Console, PAGE_FILE, Signals, Transfers, write_page};
+use crate::trackers::Trackers;
 use crate::train::{Published, Request, Resume, RunOutcome, allowed, train};
 use crate::verify::Trust;
 
@@ -71,7 +72,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let transfers = Arc::new(Transfers::new(args.quiet));
     let bars = transfers.bars();
     let access = args.access.access(transfers, &signals);
-    let mut console = Console::new(signals.clone(), args.quiet, args.stop_after_steps).among(bars);
+    let mut console = Console::new(signals.clone(), args.quiet, args.stop_after_steps)
+        .among(bars)
+        .tracked(Trackers::new(&loaded.config));
     let config_path = args.config.config.display().to_string();
     let resume = match args.resume.as_str() {
         "auto" => Resume::Auto,

@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use crate::artifact::keys;
+use crate::cli::place::Place;
 use crate::cli::{data_json, data_line, talk};
-use crate::error::{Error, Result};
-use crate::hub::{DEFAULT_REVISION, Policy, RepoKind, RepoName};
-use crate::train::Access;
+use crate::error::Result;
 use crate::verify::{CheckVerdict, Trust, verify, verify_signed_files};
 
 /// Check a model directory: who signed it, is it complete and unchanged, does its lineage agree
@@ -24,12 +22,13 @@ use crate::verify::{CheckVerdict, Trust, verify, verify_signed_files};
 /// checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An artifact, a run that has one, any signed model directory, or owner/name on the hub
+    /// An artifact, a run that has one, any signed model directory, or owner/name[@revision] on the
+    /// hub
     #[arg(value_name = "MODEL")]
     directory: PathBuf,
     /// The branch, tag or commit of a model on the hub
-    #[arg(long, value_name = "REVISION", default_value = DEFAULT_REVISION)]
-    revision: String,
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
     /// Never use the network (as HF_HUB_OFFLINE=1 does)
     #[arg(long)]
     offline: bool,
@@ -47,13 +46,6 @@ pub struct Args {
     json: bool,
 }
 
-/// The artifact of a run; anything else itself.
-pub fn model_directory(path: &Path) -> PathBuf {
-    let inside = path.join("artifact");
-    let is_run = !path.join("model.sig").exists() && inside.is_dir();
-    if is_run { inside } else { path.to_path_buf() }
-}
-
 /// Whom to trust: the key and the authorities that were named, within the limits that the user has
 /// set, or whom the user trusts.
 pub fn trust(key: Option<&Path>, roots: Option<&Path>) -> Result<Trust> {
@@ -69,32 +61,11 @@ pub fn trust(key: Option<&Path>, roots: Option<&Path>) -> Result<Trust> {
     }
 }
 
-/// The directory to check; a model of a hub is fetched as far as it is used.
-fn directory(args: &Args) -> Result<PathBuf> {
-    let name = args.directory.to_string_lossy();
-    let here =
-        args.directory.symlink_metadata().is_ok() || args.directory.starts_with("checkpoints");
-    if here || RepoName::parse(RepoKind::Model, &name).is_err() {
-        if args.revision != DEFAULT_REVISION {
-            return Err(Error::usage(
-                "`--revision` is for a model on the hub, a directory has none",
-            )
-            .at(&args.directory));
-        }
-        return Ok(model_directory(&args.directory));
-    }
-    let transfers = Arc::new(crate::report::Transfers::new(args.json));
-    let access = Access { offline: args.offline, transfers, ..Access::default() };
-    let policy = Policy { offline: args.offline, ..Policy::default() };
-    let found = access.supply(policy)?.find(&name, &args.revision)?;
-    let commit = found.commit().unwrap_or_default();
-    talk(&format!("note: {name} at {commit} is here as {}", found.path.display()));
-    Ok(found.path)
-}
-
 pub fn run(args: &Args) -> Result<ExitCode> {
     let trust = trust(args.key.as_deref(), args.roots.as_deref())?;
-    let directory = directory(args)?;
+    let Args { revision, offline, .. } = args;
+    let directory = Place { offline: *offline, quiet: args.json, revision: revision.as_deref() }
+        .of(&args.directory)?;
     let report = match args.ignore_unsigned_files {
         true => verify_signed_files(&directory, &trust),
         false => verify(&directory, &trust),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::artifact::keys::{SigningKey, config_home};
-use crate::artifact::open::open;
+use crate::artifact::open::{BaseChoice, OpenedModel, open};
 use crate::channel::duration;
 use crate::channel::{
     Authority, Channel, Drift, OnDrift, Policy, Resolved, Return, attest, drift_statement,
@@ -231,14 +231,15 @@ impl Watch<'_> {
             extensions: crate::data::extensions(),
             ..HubPolicy::default()
         })?);
-        let model = open(&path, args.base.as_deref(), &self.device.device, &supply)?;
-        same_bytes(&model.files, &resolved)?;
-        model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
-        let rows = model.model.description.vocabulary;
-        let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
-            .with_template_args(model.template_args.clone());
-        let subject =
-            Subject { name: &path, model: &model.model, codec: &codec, files: &model.files };
+        let base = BaseChoice { instead: args.base.as_deref(), ..BaseChoice::default() };
+        let opened = open(&path, base, &self.device.device, &supply)?;
+        same_bytes(&opened.files, &resolved)?;
+        opened.notes.iter().for_each(|note| talk(&format!("note: {note}")));
+        let rows = opened.model.description.vocabulary;
+        let codec = Codec::load_for(rows, &opened.codec, opened.chat_template.as_deref())?
+            .with_template_args(opened.template_args.clone());
+        let OpenedModel { model, files, quantised, .. } = &opened;
+        let subject = Subject { name: &path, model, codec: &codec, files, quantised: *quantised };
         let (cache, bar) = (cache_home()?, Bar::new(args.quiet));
         let kept = (cache.as_path(), false);
         let report = evaluate(&subject, &suite, &supply, &self.device, kept, &bar)?;

@@ -161,11 +161,16 @@ impl Codec {
 
     /// The text that asks the model to answer one turn of a user.
     pub fn chat_prompt(&self, user: &str) -> Result<String> {
-        let messages = vec![json!({ "role": "user", "content": user })];
+        self.conversation_prompt(vec![json!({ "role": "user", "content": user })])
+    }
+
+    /// The text that asks the model to answer a conversation.
+    fn conversation_prompt(&self, messages: Vec<Value>) -> Result<String> {
+        let turns = messages.len();
         let template_args = self.template_args.clone();
         let conversation = Conversation { messages, template_args, ..Conversation::default() };
         let template = self.chat_template()?;
-        template.write(&conversation, 1, true)?.map_err(|reason| {
+        template.write(&conversation, turns, true)?.map_err(|reason| {
             Error::template("the chat template refuses the prompt")
                 .at(template.origin())
                 .because(reason)
@@ -175,6 +180,11 @@ impl Codec {
     /// The tokens that ask the model to answer one turn of a user.
     pub fn chat_tokens(&self, user: &str) -> Result<Vec<u32>> {
         Ok(self.tokenizer.encode(&self.chat_prompt(user)?)?.tokens)
+    }
+
+    /// The tokens that ask the model to answer a conversation, messages with `role` and `content`.
+    pub fn conversation_tokens(&self, messages: Vec<Value>) -> Result<Vec<u32>> {
+        Ok(self.tokenizer.encode(&self.conversation_prompt(messages)?)?.tokens)
     }
 
     /// The tokens of a plain text that the model is to go on with.

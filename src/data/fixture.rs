@@ -42,6 +42,7 @@ pub fn copy_of_model() -> tempfile::TempDir {
 pub fn config(train: &[&Path]) -> DataConfig {
     DataConfig {
         no_pairs: Some(String::new()),
+        labels: false,
         train: train.iter().map(|path| DataSetConfig::new(path.to_str().unwrap())).collect(),
         validation: Vec::new(),
         val_size: ValSize::None,

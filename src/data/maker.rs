@@ -8,6 +8,7 @@ use super::example::{Example, RecordId, RecordOutcome, TextPieces};
 use super::finding::{Drawn, Examiner};
 use super::formats::{Content, Conversation, Fields};
 use super::handed::Handed;
+use super::labelled;
 use super::made::{Made, Record};
 use super::paired;
 use super::tokens::CompactTokens;
@@ -48,6 +49,8 @@ pub struct Maker<'a> {
     pub(super) train_on: TrainOn,
     /// What to do about pairs of answers, where no examples are made of them.
     pub(super) no_pairs: Option<String>,
+    /// Whether answers have labels that are learnt from.
+    pub(super) labels: bool,
     pub(super) examiner: Option<&'a Examiner>,
 }
 
@@ -62,6 +65,7 @@ impl<'a> Maker<'a> {
             overlong: config.overlong,
             train_on: config.train_on,
             no_pairs: config.no_pairs.clone(),
+            labels: config.labels,
             examiner: None,
         }
     }
@@ -83,6 +87,7 @@ impl<'a> Maker<'a> {
             overlong: Overlong::Truncate,
             train_on: TrainOn::Assistant,
             no_pairs: Some(String::new()),
+            labels: false,
             examiner: None,
         }
     }
@@ -110,6 +115,12 @@ impl<'a> Maker<'a> {
         if self.no_pairs.is_none() {
             let made = self.of_answers().make_all(&mut paired::answers(records))?;
             return paired::join(made, records, self.max_seq_len, self.overlong);
+        }
+        if self.labels {
+            let labels = labelled::take(records);
+            let made = Self { labels: false, ..self.clone() }.make_all(records)?;
+            let row = (self.max_seq_len, self.overlong);
+            return labelled::mark(made, (records, &labels), row);
         }
         // Where everything is a target, the turns to look for are those that are not.
         let mut finds_context = vec![false; records.len()];

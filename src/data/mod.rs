@@ -27,6 +27,7 @@ mod finding;
 mod written;
 mod made;
 mod paired;
+mod labelled;
 mod maker;
 mod begin;
 mod examples;

@@ -53,7 +53,7 @@ pub fn join(
 }
 
 /// The conversation with its last answer as the only target.
-fn last_alone(mut conversation: Conversation) -> Conversation {
+pub fn last_alone(mut conversation: Conversation) -> Conversation {
     let is_answer = |message: &&serde_json::Value| message["role"] == "assistant";
     let answers = conversation.messages.iter().filter(is_answer).count();
     conversation.not_targets = (0..answers.saturating_sub(1)).collect();
@@ -82,7 +82,7 @@ fn joined(mut one: Made, other: Made, id: &RecordId, row: (usize, Overlong)) -> 
 
 /// Without what follows the last target, which nothing is predicted from, and with everything
 /// between the first and the last one as a target.
-fn one_run(mut example: Example) -> Example {
+pub fn one_run(mut example: Example) -> Example {
     let first = example.loss_mask.iter().position(|target| *target).unwrap_or(0);
     let end = example.loss_mask.iter().rposition(|target| *target).map_or(0, |last| last + 1);
     example.tokens.truncate(end);

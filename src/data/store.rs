@@ -208,6 +208,9 @@ impl Store {
         if self.config.no_pairs.is_none() {
             all["pairs"] = json!(true);
         }
+        if self.config.labels {
+            all["labels"] = json!(true);
+        }
         if let Some(refusal) = refusal {
             all["refusal"] = refusal.into();
         }

@@ -24,7 +24,7 @@ pub fn no_card(found: &AdaptersByApi) -> &'static str {
 pub fn candidates(wanted: DeviceChoice, found: &AdaptersByApi) -> Result<Vec<Adapter>, Error> {
     let list = match wanted {
         DeviceChoice::Cpu => Vec::new(),
-        DeviceChoice::Auto | DeviceChoice::Gpu(None) => cards(found),
+        DeviceChoice::Auto | DeviceChoice::Gpu(None) => cards_of_all(found),
         DeviceChoice::Gpu(Some(number)) => numbered(cards(found), number, "GPU")?,
         DeviceChoice::Software => software(found),
         DeviceChoice::Api(api, number) => of_interface(api, number, found)?,
@@ -37,7 +37,7 @@ pub fn candidates(wanted: DeviceChoice, found: &AdaptersByApi) -> Result<Vec<Ada
 
 /// The real cards of the first interface that has any, the strongest kind first. Another interface
 /// would show the same cards again.
-pub fn cards(found: &AdaptersByApi) -> Vec<Adapter> {
+pub fn cards(found: &[(GraphicsApi, Result<Vec<Adapter>, String>)]) -> Vec<Adapter> {
     for adapters in found.iter().filter_map(|(_, adapters)| adapters.as_ref().ok()) {
         let real = adapters.iter().filter(|adapter| adapter.kind != AdapterKind::Software);
         let mut real: Vec<Adapter> = real.cloned().collect();
@@ -47,6 +47,16 @@ pub fn cards(found: &AdaptersByApi) -> Vec<Adapter> {
         }
     }
     Vec::new()
+}
+
+/// The same cards, and after them those of the other interfaces: where a card computes wrong
+/// through one of them, another may compute right.
+fn cards_of_all(found: &AdaptersByApi) -> Vec<Adapter> {
+    let mut all = Vec::new();
+    for only in found.iter().map(std::slice::from_ref) {
+        all.extend(cards(only));
+    }
+    all
 }
 
 /// Through OpenGL or DX12 where that is possible: the software drivers of Vulkan crash on the
@@ -180,8 +190,8 @@ mod tests {
     fn names_mean_the_best_or_the_one_of_that_number() {
         let found = laptop();
         let first = |name| names(name, &found).unwrap()[0].clone();
-        assert_eq!(names("auto", &found).unwrap(), ["vulkan:2", "vulkan:0"]);
-        assert_eq!(names("gpu", &found).unwrap(), ["vulkan:2", "vulkan:0"]);
+        assert_eq!(names("auto", &found).unwrap(), ["vulkan:2", "vulkan:0", "gl:0"]);
+        assert_eq!(names("gpu", &found).unwrap(), ["vulkan:2", "vulkan:0", "gl:0"]);
         assert_eq!(names("gpu:1", &found).unwrap(), ["vulkan:0"]);
         assert_eq!(names("vulkan:1", &found).unwrap(), ["vulkan:1"]);
         assert_eq!((first("vulkan"), first("gl")), ("vulkan:2".to_owned(), "gl:0".to_owned()));

@@ -8,6 +8,7 @@ mod fixture;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod kernels;
+mod launches;
 mod limits;
 mod memory;
 mod precision;
@@ -19,6 +20,7 @@ mod survey;
 pub use adapter::{Adapter, AdapterKind, AdapterLimits, Trial};
 pub use failure::{Failure, MemoryWatch, attempt, guarded, room_for, watch_memory};
 pub use kernels::{keep_kernels, kernel_folder};
+pub use launches::{Launches, count_launches};
 pub use limits::DeviceLimits;
 pub use memory::{Usage, memory_bytes_available, memory_bytes_peak, prefer_small_pages, usage};
 pub use precision::{Arithmetic, ComputeConfig, Precision, precision};

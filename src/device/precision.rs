@@ -1,6 +1,6 @@
 //! In which arithmetic a device computes, and why.
 
-use burn::tensor::FloatDType;
+use burn::tensor::{DType, FloatDType};
 
 use super::{DeviceLimits, OpenedDevice, multiplies_bfloat16};
 use crate::config::{Kernels, PrecisionChoice};
@@ -26,6 +26,15 @@ impl Arithmetic {
             Self::F32 => "f32",
             Self::MixedF16 => "mixed-f16",
             Self::MixedBf16 => "mixed-bf16",
+        }
+    }
+
+    /// The format of the factors of products.
+    pub fn factors(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::MixedF16 => DType::F16,
+            Self::MixedBf16 => DType::BF16,
         }
     }
 

@@ -93,6 +93,12 @@ impl Setting for Vec<String> {
     }
 }
 
+impl Setting for Vec<usize> {
+    fn of(values: &Values, path: &str) -> Self {
+        values.sizes(path)
+    }
+}
+
 impl Setting for BTreeMap<String, serde_json::Value> {
     fn of(values: &Values, path: &str) -> Self {
         values.arguments(path)

@@ -8,8 +8,10 @@ use burn::tensor::Tensor;
 
 use crate::config::Recompute;
 use crate::data::Batch;
+use crate::engine::output_rows::only_targets;
+use crate::engine::reference::reference_log_probs;
 use crate::engine::{target_pairs, upload};
-use crate::model::{Dropout, Gradients, LayerSaved, Model, PassContext};
+use crate::model::{Dropout, Gradients, LayerSaved, Model};
 use crate::objectives::{Loss, Objective, Supervised, Targets};
 
 /// How a micro-batch is differentiated.
@@ -36,6 +38,8 @@ pub fn forward_backward(
 ) -> (Loss, Duration) {
     let began = Instant::now();
     let batch = &*objective.arrange(batch);
+    // First, so that nothing is kept of this pass while that one goes on.
+    let reference = reference_log_probs(model, objective, batch, pass.loss_chunk_tokens);
     let (tokens, mut context) = upload(model, batch);
     context.dropout = pass.dropout;
     let mut pairs = target_pairs(batch);
@@ -61,7 +65,7 @@ pub fn forward_backward(
         kept.push(held);
     }
     let targets = Targets { pairs: &pairs, chunk: pass.loss_chunk_tokens };
-    let supervised = Supervised { model, x: &x, batch, targets };
+    let supervised = Supervised { model, x: &x, batch, targets, reference: reference.as_deref() };
     let (loss, mut dx) = objective.backward(supervised, pass.scale, sums);
     let forward_time = began.elapsed();
 
@@ -75,25 +79,6 @@ pub fn forward_backward(
     }
     model.embed_backward(&tokens, dx, &context, sums);
     (loss, forward_time)
-}
-
-/// The last layer's context where much is not trained on: its output is wanted at target positions
-/// alone, which `pairs` then count. Not where inputs of adapters are dropped, which is by the
-/// numbers of tokens; nor where kernels are compiled for each size of a tensor.
-fn only_targets(
-    pairs: &mut [(u32, u32)],
-    batch: &Batch,
-    context: &PassContext,
-) -> Option<PassContext> {
-    let much = !pairs.is_empty() && pairs.len() * 8 < batch.tokens.len() * 7;
-    if !much || context.dropout.is_some() || context.computing.pad_multiple > 1 {
-        return None;
-    }
-    let targets = pairs.iter().map(|pair| pair.0).collect();
-    for (pair, number) in pairs.iter_mut().zip(0..) {
-        pair.0 = number;
-    }
-    Some(context.only(targets))
 }
 
 enum LayerTape<'a> {

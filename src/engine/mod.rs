@@ -1,21 +1,25 @@
 //! One step: gradients, optimiser, schedule. Knows no files and no screens.
 
 mod micro_batch_split;
+mod beforehand;
 mod evaluate;
 mod in_flight;
 mod layerwise;
 mod loss_scale;
 mod memory;
 mod optimizer_state;
+mod output_rows;
 pub mod optimizers;
 pub mod parity;
+mod profile;
+mod reference;
 mod schedule;
 mod sizes;
 mod trainer;
 mod update;
 mod warm_up;
 
-pub use evaluate::evaluate;
+pub use evaluate::{ReferenceLogProbs, evaluate, evaluate_beside, reference_of};
 pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;
@@ -23,6 +27,7 @@ pub use memory::{Estimate, Workload, estimate};
 pub use micro_batch_split::MicroBatchSplit;
 pub use optimizer_state::{OptimizerState, StateByPath};
 pub use optimizers::Optimizer;
+pub use profile::{StepLaunches, step_launches};
 pub use schedule::{Schedule, Shape, learning_rate};
 pub use sizes::Size;
 pub use trainer::{StepSettings, Trainer};

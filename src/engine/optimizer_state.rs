@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
-use super::optimizers::{Optimizer, UpdateStep};
+use super::optimizers::{Moving, Optimizer, UpdateStep};
 
 /// What is kept for each parameter, by its path; in the order of the optimizer's names.
 pub type StateByPath = BTreeMap<String, Vec<Tensor<1>>>;
@@ -41,21 +41,52 @@ impl OptimizerState {
         value
     }
 
-    /// Makes an update twice, without and with a state, and forgets it: so that kernels for a
-    /// parameter of this length are compiled. `done` is told of both results.
+    /// The new values of many parameters, by path, from values and gradients, which are multiplied
+    /// with `factor: [1]`.
+    pub fn update_together(
+        &mut self,
+        all: BTreeMap<String, [Tensor<1>; 2]>,
+        factor: &Tensor<1>,
+        learning_rate: f64,
+    ) -> BTreeMap<String, Tensor<1>> {
+        let (paths, all): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let taken = paths.iter().zip(all).map(|(path, [value, gradient])| {
+            let state = self.by_path.remove(path);
+            let state = state.unwrap_or_else(|| self.nothing_yet(&gradient));
+            Moving { value, gradient, state }
+        });
+        let taken = taken.collect();
+        let moved = self.rule.update_together(taken, factor, self.step(learning_rate));
+        let kept = paths.into_iter().zip(moved).map(|(path, (value, state))| {
+            self.by_path.insert(path.clone(), state);
+            (path, value)
+        });
+        kept.collect()
+    }
+
+    /// Makes an update of parameters with these gradients twice, without and with a state, and
+    /// forgets it: so that its kernels are compiled. `done` is told of all results.
     ///
     /// # Errors
     /// Those of `done`.
     pub fn try_out<E>(
         &self,
-        gradient: impl Fn() -> Tensor<1>,
+        gradients: Vec<Tensor<1>>,
+        factor: &Tensor<1>,
         done: impl Fn(&Tensor<1>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let step = |number| UpdateStep { learning_rate: 0.0, number };
-        let (value, state) =
-            self.rule.update(gradient(), gradient(), self.nothing_yet(&gradient()), step(1));
-        done(&value)?;
-        done(&self.rule.update(gradient(), gradient(), state, step(2)).0)
+        let mut states: Vec<_> = gradients.iter().map(|of| self.nothing_yet(of)).collect();
+        for number in [1, 2] {
+            let all = gradients.iter().zip(states).map(|(gradient, state)| {
+                let (value, gradient) = (gradient.clone(), gradient.clone());
+                Moving { value, gradient, state }
+            });
+            let step = UpdateStep { learning_rate: 0.0, number };
+            let moved = self.rule.update_together(all.collect(), factor, step);
+            moved.iter().try_for_each(|(value, _)| done(value))?;
+            states = moved.into_iter().map(|(_, state)| state).collect();
+        }
+        Ok(())
     }
 
     fn nothing_yet(&self, gradient: &Tensor<1>) -> Vec<Tensor<1>> {

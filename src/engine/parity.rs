@@ -112,29 +112,45 @@ fn optimizer(entry: &OptimizerEntry, device: &Device) -> Outputs {
         #[expect(clippy::cast_possible_truncation)] // f32 is wanted
         from_vec((0..500).map(|i| stream.normal(i) as f32).collect(), [500], device)
     };
-    let mut value = random("value");
+    // More tensors of more lengths than a kernel of a GPU moves at once.
+    let paths: Vec<String> = (0..19).map(|number| format!("{number:02}")).collect();
+    let part = |of: &str, number: usize| random(of).narrow(0, number, 500 - 25 * number);
+    let all = |of: &str| paths.iter().enumerate().map(|(n, _)| part(of, n)).collect::<Vec<_>>();
+    let factor = from_vec(vec![0.75], [1], device);
+    let mut values = all("value");
     for step in ["first", "second", "third"] {
         optimizer.begin_update();
-        value = optimizer.update("x", value, random(step), 1e-2);
+        let both = values.into_iter().zip(all(step));
+        let moving = paths.iter().cloned().zip(both.map(|(value, d)| [value, d])).collect();
+        values = optimizer.update_together(moving, &factor, 1e-2).into_values().collect();
     }
-    let kept = optimizer.names().iter().zip(&optimizer.by_path()["x"]);
-    let kept = kept.map(|(name, state)| (*name, host(state.clone())));
-    std::iter::once(("weights", host(value))).chain(kept).collect()
+    let kept = optimizer.names().iter().enumerate().map(|(place, name)| {
+        let states = optimizer.by_path().values();
+        (*name, states.flat_map(|state| host(state[place].clone())).collect())
+    });
+    let weights = values.into_iter().flat_map(host).collect();
+    std::iter::once(("weights", weights)).chain(kept).collect()
 }
 
 /// A model with grouped queries, a tied head and an adapter, which numbers alone make.
 pub fn small_model(device: &Device, computing: ComputeConfig) -> Result<Model> {
-    small_model_with(ADAPTERS[0].sample().as_ref(), device, computing)
+    small_model_of(2, device, computing)
+}
+
+/// The same of so many layers.
+pub fn small_model_of(layers: usize, device: &Device, computing: ComputeConfig) -> Result<Model> {
+    small_model_with(ADAPTERS[0].sample().as_ref(), layers, device, computing)
 }
 
 fn small_model_with(
     adapter: &dyn Adapter,
+    layers: usize,
     device: &Device,
     computing: ComputeConfig,
 ) -> Result<Model> {
     let config = ModelJson::from_value(json!({
         "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "intermediate_size": 160, "num_hidden_layers": 2,
+        "num_key_value_heads": 2, "intermediate_size": 160, "num_hidden_layers": layers,
         "vocab_size": 320, "tie_word_embeddings": true, "rms_norm_eps": 1e-5,
     }));
     // Larger than usual, so that logits and gradients are not next to nothing.
@@ -220,7 +236,7 @@ pub fn small_settings() -> StepSettings {
 
 fn step(adapter: &dyn Adapter, device: &Device, computing: ComputeConfig) -> Result<Outputs> {
     let batch = small_batch();
-    let model = small_model_with(adapter, device, computing)?;
+    let model = small_model_with(adapter, 2, device, computing)?;
     let rule = optimizers::with(OPTIMIZERS[0].name, OPTIMIZERS[0].smooth);
     let mut trainer = Trainer::new(model, small_settings(), rule);
     let (report, _) = trainer.step(&[batch], 0.0)?;

@@ -9,6 +9,19 @@ pub enum Shape {
     Linear,
     /// Falls on half a cosine to the end value (Loshchilov, Hutter 2016).
     Cosine,
+    /// The same as often as said, each time from the peak again.
+    CosineWithRestarts {
+        /// How often it falls.
+        cycles: u64,
+    },
+    /// Falls with a power of what is left of the steps, to the end value.
+    Polynomial {
+        /// The power.
+        power: f64,
+    },
+    /// Falls with the inverse square root of the steps, from that of the warm-up's (Vaswani et al.
+    /// 2017): it does not depend on how many there are.
+    InverseSqrt,
     /// Stays at the peak, then falls on a straight line during the last share of the steps
     /// (warm-up–stable–decay, Hu et al. 2024).
     Wsd {
@@ -32,6 +45,14 @@ pub struct Schedule {
     pub shape: Shape,
 }
 
+/// Steps in which the inverse square root falls to 0.7 without a warm-up, as in transformers.
+const INVERSE_SQRT_STEPS: f64 = 10_000.0;
+
+/// From one to zero.
+fn half_cosine(progress: f64) -> f64 {
+    0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+}
+
 /// The rate of `step`, counted from 1.
 #[expect(clippy::cast_precision_loss)] // step counts stay far below 2^53
 pub fn learning_rate(schedule: &Schedule, step: u64) -> f64 {
@@ -47,7 +68,17 @@ pub fn learning_rate(schedule: &Schedule, step: u64) -> f64 {
     let share = match shape {
         Shape::Constant => return peak,
         Shape::Linear => 1.0 - falling(warmup_steps as f64),
-        Shape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * falling(warmup_steps as f64)).cos()),
+        Shape::Cosine => half_cosine(falling(warmup_steps as f64)),
+        Shape::CosineWithRestarts { cycles } => match falling(warmup_steps as f64) {
+            1.0.. => 0.0,
+            progress => half_cosine((progress * cycles as f64).fract()),
+        },
+        Shape::Polynomial { power } => (1.0 - falling(warmup_steps as f64)).powf(power),
+        Shape::InverseSqrt => {
+            let scale = if warmup_steps == 0 { INVERSE_SQRT_STEPS } else { warmup_steps as f64 };
+            let shift = scale - warmup_steps as f64;
+            return peak / ((step as f64 - 1.0 + shift) / scale).sqrt();
+        }
         Shape::Wsd { decay_ratio } => {
             1.0 - falling((total_steps as f64 * (1.0 - decay_ratio)).max(warmup_steps as f64))
         }
@@ -80,9 +111,39 @@ mod tests {
         );
     }
 
+    /// `tests/reference/schedules.py` made the file.
     #[test]
-    fn a_longer_constant_or_wsd_run_begins_the_same() {
-        for shape in [Shape::Constant, Shape::Wsd { decay_ratio: 0.2 }] {
+    fn rates_after_the_warm_up_are_those_of_transformers() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/schedules.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let cases = [
+            ("constant", Shape::Constant, 0.0),
+            ("linear", Shape::Linear, 0.0),
+            ("cosine", Shape::Cosine, 0.0),
+            ("cosine-min", Shape::Cosine, 0.1),
+            ("cosine-restarts-3", Shape::CosineWithRestarts { cycles: 3 }, 0.0),
+            ("polynomial-2", Shape::Polynomial { power: 2.0 }, 0.1),
+            ("inverse-sqrt", Shape::InverseSqrt, 0.0),
+            ("wsd", Shape::Wsd { decay_ratio: 0.4 }, 0.1),
+        ];
+        assert_eq!(json.as_object().unwrap().len(), cases.len());
+        for (name, shape, min_ratio) in cases {
+            let schedule =
+                Schedule { peak: 1.0, warmup_steps: 4, total_steps: 20, min_ratio, shape };
+            let found: Vec<f64> = (5..=20).map(|step| learning_rate(&schedule, step)).collect();
+            let wanted = json[name].as_array().unwrap();
+            assert_eq!(found.len(), wanted.len());
+            for (found, wanted) in found.iter().zip(wanted) {
+                let wanted = wanted.as_f64().unwrap();
+                assert!((found - wanted).abs() < 1e-9, "{name}: {found} and {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_longer_run_of_a_schedule_without_an_end_begins_the_same() {
+        for shape in [Shape::Constant, Shape::Wsd { decay_ratio: 0.2 }, Shape::InverseSqrt] {
             let at = |total_steps, step| {
                 let schedule =
                     Schedule { peak: 3e-4, warmup_steps: 3, total_steps, min_ratio: 0.0, shape };

@@ -140,7 +140,7 @@ impl Trainer {
         self.sizes.extend(sizes);
         let differentiated = began.elapsed().as_secs_f64();
         let forward_seconds = sums.forward_seconds;
-        let metrics = sums.loss.named(self.objective.metrics());
+        let metrics = self.objective.report(&sums.loss.metrics);
         let rate = learning_rate(&self.settings.schedule, self.step + 1);
         let scale = self.loss_scale;
         let numbers = match ahead && scale.is_none() {
@@ -201,11 +201,13 @@ impl Trainer {
         let dropout = Stream::new(self.settings.seed).site("dropout").number(step);
         let mean = 1.0 / count;
         let scale = self.loss_scale.map_or(1.0, |found| found.scale);
+        let known = self.objective_of_step(batches)?;
+        let objective = known.as_deref().unwrap_or(&*self.objective);
         let mut sums = Sums::default();
         let numbered: Vec<(u64, &Batch)> = (0..).zip(batches).collect();
         for together in numbered.chunks(self.settings.parallel_micro_batches.max(1)) {
             let one = |(number, batch): &(u64, &Batch)| {
-                self.micro_batch(batch, mean * scale, dropout.number(*number))
+                self.micro_batch(objective, batch, mean * scale, dropout.number(*number))
             };
             // One thread alone talks to a GPU: each would have a queue of its own there.
             let passes: Vec<_> = match together {
@@ -243,7 +245,7 @@ impl Trainer {
                 #[expect(clippy::cast_possible_truncation)] // as it would be there
                 LossSum::Number(loss) => ops::from_vec(vec![*loss as f32], [1], device),
             };
-            let both = Tensor::cat(vec![loss, sums.gradients.norm_on_device(device)], 0);
+            let both = sums.gradients.with_norm(loss);
             ops::begun(&both).map(|()| both)
         };
         let failure = match device::attempt(self.on_gpu(), work) {
@@ -254,7 +256,7 @@ impl Trainer {
         Err(self.stopped(failure))
     }
 
-    fn stopped(&self, failure: Failure) -> Stopped {
+    pub(super) fn stopped(&self, failure: Failure) -> Stopped {
         match failure {
             Failure::Memory(why) => Stopped::Memory(why),
             Failure::Other(why) => Stopped::Error(broken(self.step + 1, &why)),
@@ -264,6 +266,7 @@ impl Trainer {
     /// Loss, seconds of the forward part, and gradients of one micro-batch, in parts if need be.
     pub(super) fn micro_batch(
         &self,
+        objective: &dyn Objective,
         batch: &Batch,
         scale: f64,
         dropout: Stream,
@@ -284,7 +287,7 @@ impl Trainer {
                 dropout: self.drops.then_some(Dropout { stream: dropout, numbers }),
             };
             let done = device::room_for(rows).and_then(|()| {
-                let (model, objective) = (&self.model, &*self.objective);
+                let model = &self.model;
                 let work = || forward_backward(model, objective, &batch, pass, &mut sums.gradients);
                 device::attempt(self.on_gpu(), work)
             });

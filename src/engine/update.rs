@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::data::Batch;
 use crate::device::{self, Failure};
@@ -11,7 +11,7 @@ use crate::engine::trainer::{Stopped, Sums};
 use crate::engine::{OptimizerState, Trainer};
 use crate::error::{Error, Result};
 use crate::model::{Gradients, Parameter, Visitor};
-use crate::ops::{begin_reading, begun, flat, host};
+use crate::ops::{begin_reading, begun, flat, from_vec, host};
 
 /// As `torch.nn.utils.clip_grad_norm_` has it.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -25,7 +25,16 @@ pub(super) enum Factor {
 }
 
 impl Factor {
-    pub(super) fn times(&self, gradient: Tensor<1>) -> Tensor<1> {
+    /// The same on a device, `[1]`.
+    pub(super) fn on_device(&self, device: &Device) -> Tensor<1> {
+        match self {
+            #[expect(clippy::cast_possible_truncation)] // gradients are f32
+            Self::Number(factor) => from_vec(vec![*factor as f32], [1], device),
+            Self::OnDevice(factor) => factor.clone(),
+        }
+    }
+
+    fn times(&self, gradient: Tensor<1>) -> Tensor<1> {
         match self {
             #[expect(clippy::float_cmp)] // exactly one means that there is nothing to do
             Self::Number(factor) if *factor == 1.0 => gradient,
@@ -121,15 +130,73 @@ impl Trainer {
 
     fn apply(&mut self, sums: Gradients, factor: &Factor, rate: f64) {
         self.optimizer.begin_update();
-        let optimizer = &mut self.optimizer;
-        let mut update = Update { sums: sums.into_sums(), optimizer, factor, rate };
+        let (on_gpu, sums) = (self.on_gpu(), sums.into_sums());
+        if on_gpu {
+            return self.apply_together(sums, &factor.on_device(&self.model.device), rate);
+        }
+        let mut update = Update { sums, optimizer: &mut self.optimizer, factor, rate };
         self.model.visit(&mut update);
+    }
+
+    /// On a GPU, where the launch of a kernel takes longer than moving a small tensor does.
+    fn apply_together(&mut self, sums: BTreeMap<String, Tensor<1>>, factor: &Tensor<1>, rate: f64) {
+        let mut together = Together { sums, moving: BTreeMap::new() };
+        self.model.visit(&mut together);
+        let moved = self.optimizer.update_together(together.moving, factor, rate);
+        self.model.visit(&mut Moved(moved));
     }
 }
 
 fn failed(step: u64, failure: Failure) -> Error {
     match failure {
         Failure::Memory(why) | Failure::Other(why) => broken(step, &why),
+    }
+}
+
+/// Takes trainable parameters that have a gradient.
+struct Together {
+    sums: BTreeMap<String, Tensor<1>>,
+    moving: BTreeMap<String, [Tensor<1>; 2]>,
+}
+
+impl Together {
+    fn take<const D: usize>(&mut self, path: &str, parameter: &Parameter<D>) {
+        if parameter.trainable
+            && let Some(gradient) = self.sums.remove(path)
+        {
+            let value = flat(parameter.value.clone());
+            self.moving.insert(path.to_owned(), [value, gradient]);
+        }
+    }
+}
+
+impl Visitor for Together {
+    fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+        self.take(path, parameter);
+    }
+    fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+        self.take(path, parameter);
+    }
+}
+
+/// Gives parameters their new values.
+struct Moved(BTreeMap<String, Tensor<1>>);
+
+impl Moved {
+    fn give<const D: usize>(&mut self, path: &str, parameter: &mut Parameter<D>) {
+        if let Some(value) = self.0.remove(path) {
+            let shape = parameter.value.dims();
+            parameter.value = value.reshape(shape.map(|size| size as i32));
+        }
+    }
+}
+
+impl Visitor for Moved {
+    fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+        self.give(path, parameter);
+    }
+    fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+        self.give(path, parameter);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Kernels are compiled when they are first used, which on a GPU takes far longer than using them.
 //! Here they are used once, on numbers that mean nothing, before steps are made and timed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::data::Batch;
 use crate::device::{self, Failure};
@@ -43,16 +43,12 @@ impl Trainer {
 
     fn try_out(&self, batch: &Batch) -> std::result::Result<(), Stopped> {
         let stream = Stream::new(self.settings.seed).site("warm-up");
-        let sums = self.micro_batch(batch, 1.0, stream)?;
+        let sums = self.micro_batch(&*self.objective, batch, 1.0, stream)?;
         let both = self.measure(&sums)?;
-        // Weights of one length are moved by the same kernels.
-        let lengths = sums.gradients.into_sums().into_values().map(|sum| (sum.dims()[0], sum));
-        let lengths: BTreeMap<usize, _> = lengths.collect();
+        let gradients: Vec<_> = sums.gradients.into_sums().into_values().collect();
         let work = || {
-            let factor = self.clip_ahead(&both);
-            for gradient in lengths.into_values() {
-                self.optimizer.try_out(|| factor.times(gradient.clone()), begun)?;
-            }
+            let factor = self.clip_ahead(&both).on_device(&self.model.device);
+            self.optimizer.try_out(gradients, &factor, begun)?;
             self.model.device.sync().map_err(|error| error.to_string())
         };
         let failure = match device::attempt(self.on_gpu(), work) {

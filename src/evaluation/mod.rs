@@ -72,6 +72,8 @@ pub struct Subject<'a> {
     pub codec: &'a Codec,
     /// The files of which bytes are used.
     pub files: &'a [FileEntry],
+    /// The digest of weights that were coded when they were loaded: files do not tell of them.
+    pub quantised: Option<Digest>,
 }
 
 /// Judges a model. A result that is kept in the folder `cache` is used, unless
@@ -121,8 +123,12 @@ fn model_record(subject: &Subject) -> ModelRecord {
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let all: BTreeMap<&str, Digest> =
         files.iter().map(|file| (file.path.as_str(), file.sha256)).collect();
-    let text = json!({"files": all, "codec": subject.codec.fingerprint()}).to_string();
-    ModelRecord { name: subject.name.to_owned(), sha256: Digest::of(text.as_bytes()), files }
+    let mut text = json!({"files": all, "codec": subject.codec.fingerprint()});
+    if let Some(digest) = subject.quantised {
+        text["quantised"] = json!(digest);
+    }
+    let sha256 = Digest::of(text.to_string().as_bytes());
+    ModelRecord { name: subject.name.to_owned(), sha256, files }
 }
 
 fn suite_record(suite: &Suite, codec: &Codec, found: &Cases, device: &OpenedDevice) -> SuiteRecord {

@@ -36,7 +36,7 @@ pub use performance_config::{Measure, PerformanceRule};
 pub use policy::{MetricRule, Policy, SliceRule};
 pub use policy_keys::KEYS as POLICY_KEYS;
 
-use crate::artifact::open::open;
+use crate::artifact::open::{BaseChoice, OpenedModel, open};
 use crate::data::{Cases, Codec, cases};
 use crate::device::OpenedDevice;
 use crate::error::{Error, Result};
@@ -115,16 +115,17 @@ pub fn judge(request: &Request) -> Result<Report> {
 /// Judges one of the two. Numbers that were kept in a cache, which others may have written, decide
 /// nothing.
 fn see(request: &Request, name: &str) -> Result<Seen> {
-    let model = open(name, None, &request.device.device, request.supply)?;
-    model.notes.iter().for_each(|note| request.watcher.warn(&format!("{name}: {note}")));
-    let rows = model.model.description.vocabulary;
-    let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
-        .with_template_args(model.template_args.clone());
-    let subject = Subject { name, model: &model.model, codec: &codec, files: &model.files };
+    let opened = open(name, BaseChoice::default(), &request.device.device, request.supply)?;
+    opened.notes.iter().for_each(|note| request.watcher.warn(&format!("{name}: {note}")));
+    let rows = opened.model.description.vocabulary;
+    let codec = Codec::load_for(rows, &opened.codec, opened.chat_template.as_deref())?
+        .with_template_args(opened.template_args.clone());
+    let OpenedModel { model, files, quantised, .. } = &opened;
+    let subject = Subject { name, model, codec: &codec, files, quantised: *quantised };
     let kept = (request.cache, true);
     let Request { policy, supply, device, .. } = request;
     let report = evaluate(&subject, &policy.suite, supply, device, kept, request.watcher)?;
-    Ok(Seen { report, codec, codec_folder: model.codec })
+    Ok(Seen { report, codec, codec_folder: opened.codec })
 }
 
 /// What was evaluated must be what was verified.

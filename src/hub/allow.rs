@@ -42,6 +42,10 @@ const NEEDED: [(&str, &str); 2] = [
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// What an adapter has in place of a whole model, by PEFT's names.
+pub(super) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+
 /// Endings of what is read as text, or looked at as a picture: harmless beside a model.
 const TEXTS: [&str; 19] = [
     ".cfg", ".csv", ".gif", ".html", ".jinja", ".jpeg", ".jpg", ".json", ".jsonl", ".md", ".pem",
@@ -56,7 +60,8 @@ const NOTES: [&str; 11] =
 const PICKLES: [&str; 8] = [".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"];
 
 /// The files of a model repository that are fetched: configuration, tokenizer, licence, model card,
-/// and either `model.safetensors` or all shards.
+/// and `model.safetensors`, all shards, or the weights of an adapter, which needs neither a
+/// configuration nor a tokenizer of its own.
 ///
 /// # Errors
 /// When the repository has no weights that may be fetched, an incomplete set of shards, or lacks
@@ -67,6 +72,10 @@ pub fn model_files(tree: &[RemoteFile]) -> Result<Vec<RemoteFile>> {
         Some(whole) => vec![whole.clone()],
         None => shards(tree)?,
     };
+    let adapter = find(ADAPTER_WEIGHTS).zip(find(ADAPTER_CONFIG));
+    if let (true, Some((weights, config))) = (weights.is_empty(), adapter) {
+        return Ok(with_texts(tree, vec![weights.clone(), config.clone()], false));
+    }
     if weights.is_empty() {
         return Err(no_weights(tree));
     }
@@ -78,14 +87,19 @@ pub fn model_files(tree: &[RemoteFile]) -> Result<Vec<RemoteFile>> {
         }
     }
     let sharded = weights[0].path != WHOLE;
+    Ok(with_texts(tree, weights, sharded))
+}
+
+/// Some files of a repository, and the texts that belong to every model.
+fn with_texts(tree: &[RemoteFile], some: Vec<RemoteFile>, sharded: bool) -> Vec<RemoteFile> {
     let wanted = |file: &&RemoteFile| {
         let named = WANTED.contains(&file.path.as_str()) && (sharded || file.path != INDEX);
         named || is_licence(&file.path) || is_named_template(&file.path)
     };
     let mut files: Vec<RemoteFile> = tree.iter().filter(wanted).cloned().collect();
-    files.extend(weights);
+    files.extend(some);
     files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
-    Ok(files)
+    files
 }
 
 /// Whether a file may be fetched only because the model's signature covers it.
@@ -104,7 +118,7 @@ pub fn is_note(path: &str) -> bool {
 /// signature covers it. Whatever else is signed may not have been fetched.
 pub fn is_essential(path: &str) -> bool {
     let named = WANTED.contains(&path) && path != INDEX && !is_note(path);
-    named || path == "adapter_config.json" || (path.starts_with("lineage.") && is_text(path))
+    named || path == ADAPTER_CONFIG || (path.starts_with("lineage.") && is_text(path))
 }
 
 /// Why a model's `config.json` or `tokenizer_config.json` asks for a program of its own, in a
@@ -212,13 +226,13 @@ fn no_weights(tree: &[RemoteFile]) -> Error {
             .find(|file| endings.iter().any(|end| file.path.ends_with(end)))
             .map(|file| file.path.as_str())
     };
-    if let Some(adapter) = some(&["adapter_model.safetensors"]) {
-        return Error::adapter("the repository holds an adapter, not a whole model")
+    if let Some(adapter) = some(&[ADAPTER_WEIGHTS]) {
+        return Error::adapter("the repository holds an adapter that is not complete at its root")
             .because(format!("its weights are `{adapter}`"))
-            .hint(
-                "only whole models are fetched from a hub; download the adapter into a folder, and \
-                 name the folder",
-            );
+            .hint(format!(
+                "`{ADAPTER_WEIGHTS}` and `{ADAPTER_CONFIG}` must lie beside each other at the root; \
+                 otherwise download the adapter into a folder, and name the folder"
+            ));
     }
     if let Some(other) = some(&[".safetensors"]) {
         return Error::weights(format!("the repository has no `{WHOLE}` and no shards of one"))

@@ -56,4 +56,4 @@ pub use names::{RepoKind, RepoName, path_fault};
 pub use set_file::SetFile;
 pub use sets::FileSet;
 pub use settings::{Settings, Timing};
-pub use supply::{DEFAULT_REVISION, Policy, Supply};
+pub use supply::{DEFAULT_REVISION, Policy, Supply, at_revision};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::allow::ADAPTER_WEIGHTS;
 use super::checked::sha256_of;
 use super::downloads;
 use super::local::{self, ModelDirectory};
@@ -23,9 +24,6 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::event::Transfers;
 use crate::files::{Digest, FileEntry, has_file, read_json};
 use crate::gguf;
-
-/// The settings of an adapter have a page or two.
-const ADAPTER_CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// What `revision` is when nobody gave one.
 pub const DEFAULT_REVISION: &str = "main";
@@ -154,6 +152,15 @@ impl Supply {
         }
     }
 
+    /// A model by the name that a command line gives: as [`Supply::find`], and of a hub with its
+    /// branch, tag or commit, too: `owner/name@revision`.
+    pub fn named(&self, name: &str) -> Result<ModelDirectory> {
+        match at_revision(name) {
+            Some((name, revision)) => self.find(name, revision),
+            None => self.find(name, DEFAULT_REVISION),
+        }
+    }
+
     /// The model directory that a GGUF file becomes; `locked` is what a hub says of the file.
     fn unpacked(&self, path: &Path, name: &str, locked: Option<Locked>) -> Result<ModelDirectory> {
         let tell = |text: &str| self.transfers.tell(text);
@@ -207,7 +214,7 @@ impl Supply {
         if let Some(file) = file {
             return self.unpacked(&path.join(file), &id, Some(locked));
         }
-        let adapter = has_file(&path.join("adapter_config.json"))?;
+        let adapter = locked.files.iter().any(|file| file.path == ADAPTER_WEIGHTS);
         Ok(ModelDirectory { id, path, adapter, locked: Some(locked) })
     }
 
@@ -241,10 +248,7 @@ impl Supply {
         let looked_at =
             |error: Error| error.because(format!("`{}` at {commit} was looked at", repo.id()));
         let tree = hub.tree(repo, &commit)?;
-        let mut files = model_files(&tree).map_err(|error| {
-            let base = self.base_of_adapter(repo, &commit, &tree);
-            base.into_iter().fold(looked_at(error), Error::hint)
-        })?;
+        let mut files = model_files(&tree).map_err(looked_at)?;
         let signature = files.iter().find(|file| file.path == SIGNATURE);
         if let Some(file) = signature.filter(|file| file.size <= SIGNATURE_BYTES_MAX) {
             let found = hub.fetch(repo, &commit, file, &|_| {})?;
@@ -261,28 +265,6 @@ impl Supply {
             files: files.iter().map(locked_file).collect(),
             ..Locked::default()
         })
-    }
-
-    /// Where a repository holds an adapter: what can be used in its place, and how.
-    fn base_of_adapter(
-        &self,
-        repo: &RepoName,
-        commit: &str,
-        tree: &[RemoteFile],
-    ) -> Option<String> {
-        let settings = tree.iter().find(|file| file.path == "adapter_config.json")?;
-        if settings.size > ADAPTER_CONFIG_BYTES_MAX {
-            return None;
-        }
-        let path = self.fetch_file(repo, commit, settings).ok()?;
-        let settings = read_json(&path, ADAPTER_CONFIG_BYTES_MAX).ok()?;
-        // A stranger wrote it: only what can be the name of a model is repeated.
-        let base = RepoName::parse(RepoKind::Model, settings["base_model_name_or_path"].as_str()?);
-        let (base, id) = (base.ok()?.id(), repo.id());
-        Some(format!(
-            "the adapter belongs to `{base}`, which can be trained. To use the adapter itself, \
-             download it into a folder and name the folder: `hf download {id} --local-dir DIR`"
-        ))
     }
 
     /// The digest of a file, if it is known without fetching it.
@@ -364,6 +346,13 @@ fn of_hub(name: &str) -> (Option<RepoName>, Option<&str>) {
         Some((repo, file)) if gguf::is_gguf(Path::new(file)) => (parse(repo), Some(file)),
         _ => (parse(name), None),
     }
+}
+
+/// The name and the revision of a model on a hub, where a name has both and is no path here.
+pub fn at_revision(name: &str) -> Option<(&str, &str)> {
+    let (model, revision) = name.rsplit_once('@')?;
+    let on_hub = of_hub(model).0.is_some() && !revision.is_empty() && !Path::new(name).exists();
+    on_hub.then_some((model, revision))
 }
 
 pub(super) fn locked_file(file: &RemoteFile) -> LockedFile {

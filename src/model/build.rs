@@ -2,6 +2,7 @@
 
 mod experts;
 mod fill;
+mod linears;
 mod read;
 
 use std::collections::BTreeMap;
@@ -14,15 +15,16 @@ use self::read::{LoadedTensor, LoadedWeights};
 use crate::device::{Arithmetic, ComputeConfig, memory_bytes_available};
 use crate::error::{Error, Result};
 use crate::event::bytes;
-use crate::files::FileEntry;
+use crate::files::{Digest, FileEntry};
 use crate::model::inspect::is_buffer;
 use crate::model::{
-    Description, Linear, Matrix, Model, ModelJson, Parameter, VocabularyMatrix, families,
-    frozen_format, inspect,
+    Description, Linear, Model, ModelJson, Parameter, VocabularyMatrix, families, frozen_format,
+    inspect,
 };
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
-use crate::weights::formats::{Storage, WeightFormat, dequantised};
+use crate::weights::bitsandbytes::{QuantState, state_of};
+use crate::weights::formats::WeightFormat;
 use crate::weights::{Element, RawNumbers};
 
 /// Names shown when many tensors are left over.
@@ -63,6 +65,8 @@ pub struct Loaded {
     pub files: Vec<FileEntry>,
     /// The number format of each weight in those files.
     pub elements: BTreeMap<String, Element>,
+    /// The digest of all matrices that were coded while they were read.
+    pub quantised: Option<Digest>,
     /// What a user should know about the model.
     pub note: Option<String>,
 }
@@ -99,6 +103,7 @@ pub fn load_for(
             let found = inspect(directory)?;
             let note = found.note();
             let mut source = configured(WeightSource::held(BTreeMap::new(), device));
+            source.stored = found.headers.coded().clone();
             let shards = source.read_shards(directory, &found.description)?;
             (found.config, found.description, note, source, shards)
         }
@@ -119,8 +124,9 @@ pub fn load_for(
     files.append(&mut shards);
     let mut model = Model::build(description, &mut source)?;
     model.computing.arithmetic = computing.arithmetic;
+    let quantised = source.quantised();
     let elements = source.finish(directory)?;
-    Ok(Loaded { model, config, files, elements, note })
+    Ok(Loaded { model, config, files, elements, quantised, note })
 }
 
 /// Weights are drawn for whole models alone.
@@ -160,6 +166,10 @@ pub struct WeightSource {
     held: BTreeMap<String, LoadedTensor>,
     random: Option<(Stream, f64, Element)>,
     elements: BTreeMap<String, Element>,
+    /// Matrices of files that are coded there.
+    stored: BTreeMap<String, QuantState>,
+    /// Digests of the matrices that were coded, by path.
+    coded: BTreeMap<String, Digest>,
     device: Device,
     computing: ComputeConfig,
     /// In which format matrices are kept, if not in 32 bits.
@@ -176,6 +186,8 @@ impl WeightSource {
             held,
             random: None,
             elements: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            coded: BTreeMap::new(),
             device: device.clone(),
             computing: ComputeConfig::default(),
             format: None,
@@ -264,30 +276,6 @@ impl WeightSource {
         self.take(name, &shape, Fill::Normal)
     }
 
-    /// The matrix `[out, in]` of a linear layer. Other devices than the CPU get the numbers of the
-    /// codes.
-    fn linear_matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
-        if let Some(LoadedTensor { weights: LoadedWeights::Linear(_), .. }) = self.held.get(name)
-            && let LoadedWeights::Linear(matrix) = self.asked(name, &shape)?
-        {
-            return Ok(matrix);
-        }
-        let numbers = self.numbers(name, shape)?;
-        Ok(self.linear_of(numbers, shape))
-    }
-
-    fn linear_of(&self, numbers: RawNumbers, shape: [usize; 2]) -> Matrix {
-        let Some(Storage::Coded(code)) = self.linears.map(|format| format.storage()) else {
-            return Matrix::Tensor(self.kept(numbers, shape));
-        };
-        let codes = code(&numbers.into_f32(), shape);
-        if self.device == Device::flex() {
-            return Matrix::Coded(codes);
-        }
-        let numbers = RawNumbers::F32(dequantised(codes.as_ref()));
-        Matrix::Tensor(self.kept(numbers, shape))
-    }
-
     /// A number that nothing trains; one when drawn.
     pub fn number(&mut self, name: &str) -> Result<f32> {
         self.take(name, &[1], Fill::Ones).map(|numbers| numbers.into_f32()[0])
@@ -369,7 +357,8 @@ impl WeightSource {
     }
 
     fn finish(self, directory: &Path) -> Result<BTreeMap<String, Element>> {
-        let left: Vec<_> = self.held.into_keys().filter(|name| !is_buffer(name)).collect();
+        let used = |name: &String| is_buffer(name) || state_of(name).is_some();
+        let left: Vec<_> = self.held.into_keys().filter(|name| !used(name)).collect();
         if !left.is_empty() {
             let shown = left[..left.len().min(NAMES_SHOWN)].join("`, `");
             let what = format!("the model does not use the weights `{shown}`");

@@ -15,6 +15,8 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// The quantisation that some models were published in.
 pub const MXFP4: &str = "mxfp4";
+/// How `quantization_config` calls bitsandbytes.
+const BITSANDBYTES: &str = "bitsandbytes";
 
 /// The key that says whether the output projection is the embedding.
 pub const TIED: &str = "tie_word_embeddings";
@@ -114,15 +116,21 @@ impl ModelJson {
                 .hint("a model directory holds config.json, tokenizer.json and safetensors"));
         }
         let (value, file) = read_json_hashed(&path, "config.json", CONFIG_BYTES_MAX)?;
-        let Value::Object(json) = value else {
+        let Value::Object(mut json) = value else {
             return Err(Error::model("`config.json` is not a JSON object").at(path));
         };
         // Which families have weights in this format, they say themselves.
         let method = json.get("quantization_config").and_then(|it| it.get("quant_method"));
-        if json.contains_key("quantization_config") && method != Some(&MXFP4.into()) {
-            return Err(Error::model("the model is quantised, which cannot be trained here")
-                .at(path)
-                .hint("use the unquantised version of the model"));
+        let method = method.and_then(Value::as_str);
+        if json.contains_key("quantization_config") && method != Some(MXFP4) {
+            // Its weights say how they are coded themselves.
+            let in_four_bits = json["quantization_config"]["load_in_4bit"] == true;
+            if method != Some(BITSANDBYTES) || !in_four_bits {
+                return Err(Error::model("the model is quantised, which cannot be trained here")
+                    .at(path)
+                    .hint("use the unquantised version of the model"));
+            }
+            json.remove("quantization_config");
         }
         Ok(Self { json, file, untied: false, path, within: String::new(), asked: Arc::default() })
     }

@@ -33,6 +33,8 @@ pub struct PassContext {
     pub wanted: Option<OutputRows>,
     /// What goes through the layers beside the residual stream.
     pub side: SideStreams,
+    /// Whether adapters are off: linear layers are then those of the base model.
+    pub adapters_off: bool,
     device: Device,
 }
 
@@ -84,6 +86,7 @@ impl PassContext {
             computing: ComputeConfig::default(),
             wanted: None,
             side: SideStreams::default(),
+            adapters_off: false,
         }
     }
 
@@ -91,6 +94,12 @@ impl PassContext {
     #[must_use]
     pub fn computed(self, computing: ComputeConfig) -> Self {
         Self { computing, ..self }
+    }
+
+    /// The same, through the base model alone.
+    #[must_use]
+    pub fn without_adapters(self) -> Self {
+        Self { adapters_off: true, ..self }
     }
 
     /// The same, with the output wanted of some tokens.

@@ -24,6 +24,8 @@ pub use router::{RouterDescription, RouterWeights};
 pub use stacked::{Arrangement, StackedTensor, stack_shapes, stack_specs, stacked_numbers};
 pub use stored::{StoredLayout, StoredTensor, StoredTensors, turned, whole_place};
 
+use std::collections::BTreeMap;
+
 use super::names::CheckpointNames;
 use crate::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling};
 use crate::weights::Element;
@@ -64,6 +66,8 @@ pub struct Description {
     pub parameters: u64,
     /// Every linear layer but the output projection: module path and `[out, in]`.
     pub linears: Vec<(String, [usize; 2])>,
+    /// Those of them that the checkpoint has as codes, and the bytes of each.
+    pub coded_linears: BTreeMap<String, u64>,
     /// What is multiplied with besides: parameters of modules that are no linear layers to PEFT.
     pub target_parameters: Vec<TargetParameter>,
 }

@@ -8,7 +8,7 @@ use crate::model::{Cache, Model, PassContext, Sampling};
 use crate::ops::{host, indices};
 
 /// What came out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Generation {
     /// New tokens, without the one that ended them.
     pub tokens: Vec<u32>,
@@ -48,6 +48,17 @@ pub fn generate_all(
     for (prompt, sampling) in prompts {
         texts.push(Text::begin(model, prompt, *sampling)?);
     }
+    finish(model, &mut texts, ends, watch)?;
+    Ok(texts.into_iter().map(|text| text.made).collect())
+}
+
+/// Makes tokens of all texts until each has ended.
+fn finish(
+    model: &Model,
+    texts: &mut [Text],
+    ends: &[u32],
+    watch: &mut dyn FnMut(usize, u32) -> bool,
+) -> Result<()> {
     loop {
         for (number, text) in texts.iter_mut().enumerate() {
             if !text.done {
@@ -56,20 +67,73 @@ pub fn generate_all(
         }
         let mut going: Vec<&mut Text> = texts.iter_mut().filter(|text| !text.done).collect();
         if going.is_empty() {
-            return Ok(texts.into_iter().map(|text| text.made).collect());
+            return Ok(());
         }
         step(model, &mut going)?;
     }
 }
 
+/// A text that goes on over several prompts, as a conversation does: what was computed of its
+/// beginning is kept while later prompts begin the same way.
+#[derive(Default)]
+pub struct TextInProgress(Option<Text>);
+
+impl TextInProgress {
+    /// Continues `prompt` as [`generate`] does.
+    ///
+    /// # Errors
+    /// Those of [`generate`]; the text is forgotten then, as it is where `watch` panics.
+    pub fn go_on(
+        &mut self,
+        model: &Model,
+        prompt: &[u32],
+        ends: &[u32],
+        sampling: Sampling,
+        watch: &mut dyn FnMut(u32) -> bool,
+    ) -> Result<Answered> {
+        let known = self.0.take().filter(|text| text.is_beginning_of(prompt, model));
+        let mut read = prompt.len();
+        let mut text = match known {
+            Some(mut text) => {
+                read -= text.read;
+                text.extend(model, prompt)?;
+                text.done = sampling.max_tokens == 0;
+                Text { sampling, made: Generation::default(), ..text }
+            }
+            None => Text::begin(model, prompt, sampling)?,
+        };
+        finish(model, std::slice::from_mut(&mut text), ends, &mut |_, token| watch(token))?;
+        let Generation { tokens, ended } = text.made.clone();
+        self.0 = Some(text);
+        Ok(Answered { tokens, ended, read })
+    }
+}
+
+/// What came out of a prompt of a text in progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// New tokens, without the one that ended them.
+    pub tokens: Vec<u32>,
+    /// Did the model end by itself?
+    pub ended: bool,
+    /// The tokens of the prompt that had to be read.
+    pub read: usize,
+}
+
+/// Feeding tokens one by one to a text that was begun is as much work as reading so many times
+/// their number anew.
+const READING_IS_FASTER: usize = 16;
+
 /// One text under way.
 struct Text {
     sampling: Sampling,
     cache: Cache,
-    /// Scores after its last token.
+    /// Scores after the last token that was read.
     logits: Vec<f32>,
     /// The prompt and what was made.
     tokens: Vec<u32>,
+    /// The number of tokens that the model has seen; the last one made may be missing.
+    read: usize,
     made: Generation,
     done: bool,
 }
@@ -77,12 +141,34 @@ struct Text {
 impl Text {
     fn begin(model: &Model, prompt: &[u32], sampling: Sampling) -> Result<Self> {
         assert!(!prompt.is_empty(), "a prompt has at least one token");
-        let made = Generation { tokens: Vec::new(), ended: false };
+        let made = Generation::default();
         let mut cache = Cache::new(model);
         // Nothing to choose, nothing to compute.
         let done = sampling.max_tokens == 0;
         let logits = if done { Vec::new() } else { read(model, &mut cache, prompt)? };
-        Ok(Self { sampling, cache, logits, tokens: prompt.to_vec(), made, done })
+        let read = if done { 0 } else { prompt.len() };
+        Ok(Self { sampling, cache, logits, tokens: prompt.to_vec(), read, made, done })
+    }
+
+    /// Whether a prompt begins with what was read, and so that going on is less work than to begin
+    /// anew.
+    fn is_beginning_of(&self, prompt: &[u32], model: &Model) -> bool {
+        let more = prompt.len().saturating_sub(self.read);
+        let (before, after) = (position(self.read), position(prompt.len()));
+        self.read > 0
+            && prompt.starts_with(&self.tokens[..self.read])
+            && more.saturating_mul(READING_IS_FASTER) <= prompt.len()
+            && !model.frequencies.iter().any(|of| of.differ(before, after))
+    }
+
+    /// Reads what a prompt has beyond what was read.
+    fn extend(&mut self, model: &Model, prompt: &[u32]) -> Result<()> {
+        self.tokens.truncate(self.read);
+        for token in &prompt[self.read..] {
+            self.tokens.push(*token);
+            step(model, &mut [&mut *self])?;
+        }
+        Ok(())
     }
 
     /// Chooses the next token, which may be the last.
@@ -131,6 +217,7 @@ fn step(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
     for text in &mut again {
         text.cache = Cache::new(model);
         text.logits = read(model, &mut text.cache, &text.tokens)?;
+        text.read = text.tokens.len();
     }
     if on.is_empty() { Ok(()) } else { go_on(model, &mut on) }
 }
@@ -156,6 +243,7 @@ fn go_on(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
     let width = scores.len() / rows;
     for (text, scores) in texts.iter_mut().zip(scores.chunks_exact(width)) {
         scores.clone_into(&mut text.logits);
+        text.read = text.tokens.len();
     }
     Ok(())
 }

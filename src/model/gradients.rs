@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Gradients as Tape, Tensor};
+use burn::tensor::{Gradients as Tape, Tensor};
 
 use crate::model::{Parameter, Visitor};
+#[cfg(feature = "gpu")]
+use crate::ops::gpu;
 use crate::ops::{flat, host};
 
 /// Gradient sums of one optimiser step.
@@ -68,11 +70,16 @@ impl Gradients {
         squares.sqrt()
     }
 
-    /// The same norm on the device, `[1]`: in f32, and nobody waits for it.
-    pub fn norm_on_device(&self, device: &Device) -> Tensor<1> {
+    /// A loss `[1]` and the same norm on its device, `[2]`: in f32, and nobody waits for it.
+    pub fn with_norm(&self, loss: Tensor<1>) -> Tensor<1> {
+        #[cfg(feature = "gpu")]
+        if gpu::holds(&loss) {
+            return gpu::measured(loss, self.sums.values().cloned().collect());
+        }
         let squares = self.sums.values().map(|sum| sum.clone().square().sum());
         let total = squares.reduce(|a, b| a + b);
-        total.map_or_else(|| Tensor::zeros([1], device), Tensor::sqrt)
+        let norm = total.map_or_else(|| loss.zeros_like(), Tensor::sqrt);
+        Tensor::cat(vec![loss, norm], 0)
     }
 
     /// The sums, by path.

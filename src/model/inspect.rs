@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::{Description, LM_HEAD, ModelJson, families};
 use crate::weights::{Headers, TensorPlace};
@@ -62,7 +62,7 @@ pub fn inspect(directory: &Path) -> Result<Inspected> {
     let mut config = ModelJson::read(directory)?;
     let mut description = families::describe(&config)?;
     let names = description.names;
-    let headers = Headers::read(directory)?.renamed(|name| names.path_of(name))?;
+    let headers = Headers::read(directory)?.renamed(|name| names.path_of(name))?.joined()?;
     let experts_apart = description
         .stacked_expert()
         .is_some_and(|(all, one)| headers.get(&all).is_none() && headers.get(&one).is_some());
@@ -84,6 +84,17 @@ pub fn inspect(directory: &Path) -> Result<Inspected> {
         if experts_apart {
             description = description.with_experts_apart();
         }
+    }
+    for (name, state) in headers.coded() {
+        let path = name.strip_suffix(".weight").unwrap_or(name);
+        if !description.linears.iter().any(|(linear, _)| linear == path) {
+            let what = format!("`{name}` is in four bits of bitsandbytes");
+            return Err(Error::model(what)
+                .at(directory)
+                .because("only linear layers of the decoder may be coded so")
+                .hint("use the unquantised version of the model"));
+        }
+        description.coded_linears.insert(path.to_owned(), state.bytes());
     }
     Ok(Inspected { config, description, headers })
 }

@@ -78,9 +78,14 @@ impl Linear {
         self.weight.trainable()
     }
 
+    /// Its adapter, unless adapters are off.
+    fn adapter_in(&self, context: &PassContext) -> Option<&dyn AdapterBranch> {
+        self.adapter.as_deref().filter(|_| !context.adapters_off)
+    }
+
     /// `x: [tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
-        let y = match &self.adapter {
+        let y = match self.adapter_in(context) {
             Some(adapter) => adapter.forward(x, self, context),
             None => self.frozen(x, context),
         };
@@ -119,7 +124,7 @@ impl Linear {
             None => None,
         };
         let weight = self.weight.held()?;
-        let low_rank = match &self.adapter {
+        let low_rank = match self.adapter_in(context) {
             Some(adapter) => Some(adapter.low_rank(&weight, context)?),
             None => None,
         };

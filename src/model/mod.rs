@@ -29,7 +29,7 @@ pub use build::{
 pub use config::{ModelJson, TIED};
 pub use context::{Dropout, OutputRows, PassContext};
 pub use description::{Description, EMBEDDING, LM_HEAD};
-pub use generate::{Generation, generate, generate_all};
+pub use generate::{Generation, TextInProgress, generate, generate_all};
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect};
 pub use layer::{Cache, Layer, LayerCache, LayerSaved};

@@ -12,15 +12,21 @@ use crate::document::{Value, Values, set_defaults};
 use crate::model::{Gradients, Model};
 
 mod cross_entropy;
+mod pairwise;
+mod cpo;
+mod dpo;
+mod kto;
 mod orpo;
 mod sft;
+mod simpo;
 
 pub use cross_entropy::{
-    LossSum, Targets, next_token_backward, next_token_loss, next_token_scores,
+    LossSum, Scales, Targets, next_token_backward, next_token_loss, next_token_scores,
 };
 
 /// Every objective; the first one is the default.
-pub const OBJECTIVES: &[ObjectiveEntry] = &[sft::ENTRY, orpo::ENTRY];
+pub const OBJECTIVES: &[ObjectiveEntry] =
+    &[sft::ENTRY, dpo::ENTRY, simpo::ENTRY, cpo::ENTRY, orpo::ENTRY, kto::ENTRY];
 
 /// A line of the table.
 #[derive(Debug)]
@@ -29,11 +35,23 @@ pub struct ObjectiveEntry {
     pub name: &'static str,
     /// Its own section, if it has settings.
     pub section: Option<Section>,
-    /// Whether it learns from pairs of answers, each of them one example: what precedes the last
-    /// answer and the chosen one, then what precedes it and the rejected one.
-    pub pairs: bool,
+    /// What it learns from.
+    pub records: Records,
     /// Reads its settings.
     pub build: fn(&Values) -> Box<dyn Objective>,
+}
+
+/// What an objective learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Records {
+    /// Every record with target tokens.
+    Any,
+    /// Pairs of answers, each of them one example: what precedes the last answer and the chosen
+    /// one, then what precedes it and the rejected one.
+    Pairs,
+    /// Answers with a label, each of them one example: what precedes the last answer, the answer,
+    /// and a token that is no target if it is undesirable.
+    Labels,
 }
 
 /// A loss: settings, and no state.
@@ -47,16 +65,39 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
         Cow::Borrowed(batch)
     }
 
-    /// The sum of the loss over what is counted, in nats.
-    fn loss(&self, batch: Supervised) -> f64;
+    /// Whether it compares with the base model: [`Supervised::reference`] is there then.
+    fn needs_reference(&self) -> bool {
+        false
+    }
+
+    /// Sums of the loss over what is counted, in nats, and of what is reported beside it.
+    fn loss(&self, batch: Supervised) -> Loss;
 
     /// The same, with the gradient of `scale` times it with respect to the input of the head;
     /// gradients of trainable parameters of the head go into `sums`.
     fn backward(&self, batch: Supervised, scale: f64, sums: &mut Gradients) -> (Loss, Tensor<2>);
 
-    /// Names of what is reported of a step beside the loss, in the order of [`Loss::metrics`].
+    /// Names of what is summed up of a step beside the loss, in the order of [`Loss::metrics`].
     fn metrics(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// What is reported of a step, by name, from means of those sums over what is counted.
+    fn report(&self, means: &[f64]) -> BTreeMap<String, f64> {
+        let names = self.metrics().iter().map(|name| (*name).to_owned());
+        names.zip(means.iter().copied()).collect()
+    }
+
+    /// Batches of which is to be known before a step, or an evaluation, how much likelier the model
+    /// finds their targets than the base model; of the step, or of all that is evaluated.
+    fn beforehand(&self, _batches: &[Batch]) -> Vec<Batch> {
+        Vec::new()
+    }
+
+    /// The objective of the step, knowing the sum of that over all targets of those batches, in
+    /// nats; none where it is what it was.
+    fn knowing(&self, _gain: f64, _measured: &[Batch]) -> Option<Box<dyn Objective>> {
+        None
     }
 }
 
@@ -71,6 +112,8 @@ pub struct Supervised<'a> {
     pub batch: &'a Batch,
     /// The row of `x` and the token of each of the batch's targets, in their order.
     pub targets: Targets<'a>,
+    /// The log-probability of each target by the base model, in nats, where the objective needs it.
+    pub reference: Option<&'a [f64]>,
 }
 
 /// A summed loss, and sums of what is reported beside it.
@@ -110,14 +153,20 @@ impl Loss {
         Self { sum: self.sum.times(factor), metrics }
     }
 
+    /// All sums divided by a count.
+    #[must_use]
+    pub fn over(self, count: f64) -> Self {
+        let metrics = self.metrics.into_iter().map(|sum| sum / count).collect();
+        let sum = match self.sum {
+            LossSum::Number(sum) => LossSum::Number(sum / count),
+            LossSum::OnDevice(sum) => LossSum::OnDevice(sum.div_scalar(count)),
+        };
+        Self { sum, metrics }
+    }
+
     /// The summed loss; of a device, when it is there.
     pub fn number(self) -> f64 {
         self.sum.number()
-    }
-
-    /// What is reported, by name.
-    pub fn named(&self, names: &[&str]) -> BTreeMap<String, f64> {
-        names.iter().map(|name| (*name).to_owned()).zip(self.metrics.iter().copied()).collect()
     }
 }
 
@@ -135,8 +184,12 @@ const CHOICE: &[Key] = &[Key::new(
     "train.objective",
     ValueKind::Choice(&NAMES),
     DefaultValue::Value("\"sft\""),
-    "What is minimised. `sft`: the negative log-likelihood of the target tokens. `orpo`: that of \
-     the chosen of two answers, and the odds of the rejected one (Hong et al. 2024).",
+    "What is minimised. `sft`: the negative log-likelihood of the target tokens. From pairs \
+     of answers, `dpo`: rewards against the base model (Rafailov et al. 2023). `simpo`: rewards \
+     per token, without it (Meng et al. 2024). `cpo`: log-probabilities, and the likelihood of \
+     the chosen answer (Xu et al. 2024). `orpo`: that likelihood, and the odds of the rejected \
+     answer (Hong et al. 2024). `kto` learns from single answers with a label, `true` or `false`, \
+     by rewards against the base model (Ethayarajh et al. 2024).",
 )
 .example("\"orpo\"")
 .silent_default()
@@ -172,30 +225,39 @@ pub fn by_default() -> Box<dyn Objective> {
     with(OBJECTIVES[0].name, &[])
 }
 
-/// The objective of this name with its defaults, but for the numbers in `set`, by key.
+/// The objective of this name with its defaults, but for the values in `set`, by key.
 ///
 /// # Panics
 /// When there is no such objective.
-pub fn with(name: &str, set: &[(&'static str, f64)]) -> Box<dyn Objective> {
+pub fn with(name: &str, set: &[(&'static str, Value)]) -> Box<dyn Objective> {
     let entry = find(name).expect("there is an objective of this name");
     let mut values = Values::default();
     let keys = entry.section.iter().flat_map(|section| section.keys);
     set_defaults(&mut values, keys);
-    for (path, number) in set {
-        values.set(path, Value::Number(*number));
+    for (path, value) in set {
+        values.set(path, value.clone());
     }
     (entry.build)(&values)
 }
 
 /// A hint for records that are pairs of answers: the objectives that learn from them.
 pub fn hint_of_pairs() -> String {
-    let names = OBJECTIVES.iter().filter(|entry| entry.pairs);
-    let settings: Vec<String> =
-        names.map(|entry| format!("`train.objective = \"{}\"`", entry.name)).collect();
-    match settings.is_empty() {
-        true => String::new(),
-        false => format!("{} trains on both answers", settings.join(" or ")),
-    }
+    let names = OBJECTIVES.iter().filter(|entry| entry.records == Records::Pairs);
+    let mut names = names.map(|entry| entry.name);
+    let first = names.next().unwrap_or_default();
+    let others: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    let others = others.join(", ");
+    format!("`train.objective = \"{first}\"` trains on both answers, and so do {others}")
+}
+
+/// The objectives that learn from pairs of answers and compare with no base model, for a hint.
+pub fn without_reference() -> String {
+    let alone = |entry: &&ObjectiveEntry| {
+        entry.records == Records::Pairs && !with(entry.name, &[]).needs_reference()
+    };
+    let names: Vec<String> =
+        OBJECTIVES.iter().filter(alone).map(|entry| format!("`{}`", entry.name)).collect();
+    names.join(" or ")
 }
 
 fn find(name: &str) -> Option<&'static ObjectiveEntry> {

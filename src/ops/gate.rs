@@ -5,13 +5,30 @@ use burn::tensor::{
     activation::{sigmoid, silu},
 };
 
+use crate::device::Arithmetic;
 use crate::ops::Activation;
-
-/// √(2/π), and the factor of x³ beside x.
-pub(super) const GELU: (f32, f32) = (0.797_884_56, 0.044_715);
+#[cfg(feature = "gpu")]
+use crate::ops::gpu;
+use crate::ops::options::GELU;
 
 /// `activation(gate) ⊙ up`, `[tokens, features]`.
 pub fn gate(activation: Activation, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    gate_factor(activation, gate, up, Arithmetic::F32)
+}
+
+/// The same as a factor of products, which a GPU rounds as it writes it.
+pub fn gate_factor(
+    activation: Activation,
+    gate: Tensor<2>,
+    up: Tensor<2>,
+    arithmetic: Arithmetic,
+) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if gpu::holds(&gate) {
+        return gpu::gated(activation, gate, up, arithmetic.factors());
+    }
+    #[cfg(not(feature = "gpu"))]
+    let _ = arithmetic;
     let open = match activation {
         Activation::Silu => silu(gate),
         Activation::GeluTanh => {

@@ -6,6 +6,9 @@ mod convolution;
 pub mod cpu;
 mod delta_rule;
 mod gate;
+mod given;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod norm;
 mod options;
 pub mod parity;
@@ -24,12 +27,13 @@ pub use convolution::{causal_convolution, convolution_step};
 pub use delta_rule::{
     DeltaInputs, NORM_EPSILON, delta_step, gated_delta_rule, gated_delta_rule_with_state, log_decay,
 };
-pub use gate::gate;
-pub use norm::rms_norm;
+pub use gate::{gate, gate_factor};
+pub use given::GivenGradients;
+pub use norm::{rms_norm, rms_norm_factor};
 pub use options::{
     Activation, AttentionConfig, DeltaHeads, Heads, LogitConfig, QueryScale, RopeScaling,
 };
-pub use product::{HalfProduct, product, project};
+pub use product::{HalfProduct, low_rank, product, project};
 pub use reading::{Reading, begin_reading};
 pub use rotary::{Angles, Frequencies, Rotary, rotate};
 pub use sequences::CHUNK;

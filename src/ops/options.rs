@@ -118,6 +118,9 @@ pub enum Activation {
     },
 }
 
+/// √(2/π), and the factor of x³ beside x in the tanh form of GELU.
+pub(super) const GELU: (f32, f32) = (0.797_884_56, 0.044_715);
+
 /// How long contexts stretch the rotation of positions.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {

@@ -1,6 +1,7 @@
 //! The table of operations with what each computes from fixed numbers, forward and backward, so
 //! that a device can be compared with the CPU. A new operation adds a line.
 
+mod layers;
 mod recurrent;
 
 use burn::tensor::activation::softmax;
@@ -79,7 +80,9 @@ pub static OPERATIONS: &[Operation] = &[
     operation("parts and joins", 0.0, parts),
     operation("product", 1e-5, products),
     operation("batched product", 1e-5, batched),
+    operation("products as layers have them", 1e-5, layers::layer_products),
     operation("projection", 1e-5, projection),
+    operation("projection of low rank", 1e-5, layers::adapted),
     operation("rms norm", 1e-5, norm),
     operation("rotary", 1e-6, rotary),
     operation("gate", 1e-5, silu_gate),
@@ -95,6 +98,22 @@ pub static OPERATIONS: &[Operation] = &[
     operation("gated delta rule, a token", 1e-5, recurrent::delta_rule_step),
     Operation { arithmetic: Arithmetic::MixedF16, ..operation("product of f16", 2e-3, products) },
     Operation { arithmetic: Arithmetic::MixedF16, ..operation("f16 formats", 1e-3, formats) },
+    Operation {
+        arithmetic: Arithmetic::MixedF16,
+        ..operation("products of f16 as layers have them", 2e-3, layers::layer_products)
+    },
+    Operation {
+        arithmetic: Arithmetic::MixedF16,
+        ..operation("projection of low rank in f16", 4e-3, layers::adapted)
+    },
+    Operation {
+        arithmetic: Arithmetic::MixedF16,
+        ..operation("norm and gate in f16", 2e-3, layers::factors)
+    },
+    Operation {
+        arithmetic: Arithmetic::MixedF16,
+        ..operation("attention of f16", 4e-3, attention)
+    },
     Operation {
         arithmetic: Arithmetic::MixedBf16,
         ..operation("product of bfloat16", 2e-2, products)

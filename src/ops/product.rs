@@ -41,36 +41,26 @@ impl HalfProduct for Flex {
 #[cfg(feature = "gpu")]
 impl HalfProduct for burn_cubecl::CubeBackend {
     fn half_product(a: FloatTensor<Self>, b: FloatTensor<Self>, bfloat: bool) -> FloatTensor<Self> {
-        use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
-        let (a, b) = (rounded::<Self>(a, bfloat), rounded::<Self>(b, bfloat));
-        let strategy = MatmulStrategy::default();
-        match matmul(a.clone(), b.clone(), None, strategy, DType::F32) {
-            Ok(product) => product,
-            // No kernel for these sizes: slower, and as exact.
-            Err(_) => {
-                let wide = |x| Self::float_cast(x, FloatDType::F32);
-                Self::float_matmul(wide(a), wide(b))
-            }
-        }
+        crate::ops::gpu::product(a, b, half(bfloat).1)
     }
 }
 
 #[derive(Debug)]
 struct Product;
 
-/// d(a·b) = da·b + a·db; the tape keeps the rounded factors.
+/// d(a·b) = da·b + a·db; the tape keeps the factors whose partner has a gradient.
 impl<B: Backend + HalfProduct> Backward<B, 2> for Product {
-    type State = (FloatTensor<B>, FloatTensor<B>, bool);
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>, bool);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [node_a, node_b] = ops.parents;
         let (a, b, bfloat) = ops.state;
-        let d = rounded::<B>(grads.consume::<B>(&ops.node), bfloat);
-        if let Some(node) = node_a {
+        let d = grads.consume::<B>(&ops.node);
+        if let (Some(node), Some(b)) = (node_a, b) {
             let d_a = B::half_product(d.clone(), B::float_transpose(b), bfloat);
             grads.register::<B>(node.id, d_a);
         }
-        if let Some(node) = node_b {
+        if let (Some(node), Some(a)) = (node_b, a) {
             let d_b = B::half_product(B::float_transpose(a), d, bfloat);
             grads.register::<B>(node.id, d_b);
         }
@@ -79,13 +69,13 @@ impl<B: Backend + HalfProduct> Backward<B, 2> for Product {
 
 impl<B: Backend + HalfProduct, C: CheckpointStrategy> HalfProduct for Autodiff<B, C> {
     fn half_product(a: FloatTensor<Self>, b: FloatTensor<Self>, bfloat: bool) -> FloatTensor<Self> {
+        let (a_moves, b_moves) = (a.is_tracked(), b.is_tracked());
         let guards = [a.node(), b.node()];
-        let a = rounded::<B>(a.into_primitive(), bfloat);
-        let b = rounded::<B>(b.into_primitive(), bfloat);
+        let (a, b) = (a.into_primitive(), b.into_primitive());
         match Product.prepare::<C>(guards).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let product = B::half_product(a.clone(), b.clone(), bfloat);
-                prep.finish((a, b, bfloat), product)
+                let kept = (b_moves.then(|| a.clone()), a_moves.then(|| b.clone()), bfloat);
+                prep.finish(kept, B::half_product(a, b, bfloat))
             }
             OpsKind::UnTracked(prep) => prep.finish(B::half_product(a, b, bfloat)),
         }
@@ -120,6 +110,30 @@ pub fn project(x: Tensor<2>, weight: Tensor<2>, computing: ComputeConfig) -> Ten
         product(part, weight.clone(), computing.arithmetic)
     });
     Tensor::cat(parts.collect(), 0)
+}
+
+/// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ` on a GPU, the weight a constant, in fewer kernels than its parts; none on
+/// other devices, or where it is more than the device takes at once.
+pub fn low_rank(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    (a, b, scale): (&Tensor<2>, &Tensor<2>, f64),
+    computing: ComputeConfig,
+) -> Option<Tensor<2>> {
+    #[cfg(feature = "gpu")]
+    if crate::ops::gpu::holds(x) {
+        let ([tokens, inner], [outputs, _]) = (x.dims(), weight.dims());
+        if tokens > computing.limits.rows_of_product(inner, outputs) {
+            return None;
+        }
+        let factors = [weight, a, b].map(Clone::clone);
+        #[expect(clippy::cast_possible_truncation)] // activations are f32
+        let scale = scale as f32;
+        let format = computing.arithmetic.factors();
+        return Some(crate::ops::gpu::low_rank(x.clone(), factors, scale, format));
+    }
+    let _ = (x, weight, a, b, scale, computing);
+    None
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use burn::tensor::{Device, Tensor};
 
+#[cfg(feature = "gpu")]
+use crate::ops::gpu;
 use crate::ops::{QueryScale, RopeScaling, from_vec};
 
 /// Cosines and sines by position, `[tokens, 1, width]` each; both halves are equal.
@@ -203,6 +205,10 @@ fn ramp_at([low, high]: [f32; 2], plane: usize) -> f32 {
 /// Rotates `x: [tokens, heads, head_dim]` by the angles of its positions: the first numbers of each
 /// head, as many as there are angles.
 pub fn rotate(x: Tensor<3>, (cosines, sines): &Angles) -> Tensor<3> {
+    #[cfg(feature = "gpu")]
+    if gpu::holds(&x) {
+        return gpu::rotate(x, cosines.clone(), sines.clone());
+    }
     let (all, width) = (x.dims()[2], cosines.dims()[2]);
     if width < all {
         let kept = x.clone().narrow(2, width, all - width);

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::event::{Event, Observer, StepReport, Stop, Timing, bytes};
+use crate::event::{Evaluation, Event, Observer, StepReport, Stop, Timing, bytes};
 use crate::report::Signals;
 use crate::terminal;
+use crate::trackers::Trackers;
 
 /// Between plain lines where there is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -22,6 +23,7 @@ const SPEED_STEPS: usize = 20;
 pub struct Console {
     signals: Signals,
     timings: Option<BufWriter<File>>,
+    trackers: Trackers,
     bar: Option<ProgressBar>,
     /// Where bars of downloads stand, if there are any.
     bars: Option<MultiProgress>,
@@ -43,6 +45,7 @@ impl Console {
         Self {
             signals,
             timings: None,
+            trackers: Trackers::default(),
             bar: None,
             bars: None,
             quiet,
@@ -61,6 +64,13 @@ impl Console {
     pub fn among(mut self, bars: Option<MultiProgress>) -> Self {
         self.signals.show_above(bars.as_ref(), None);
         self.bars = bars;
+        self
+    }
+
+    /// Has trackers told what happens.
+    #[must_use]
+    pub fn tracked(mut self, trackers: Trackers) -> Self {
+        self.trackers = trackers;
         self
     }
 
@@ -167,6 +177,9 @@ impl Console {
 
 impl Observer for Console {
     fn on(&mut self, event: Event) {
+        for warning in self.trackers.on(&event) {
+            self.line(&format!("warning: {warning}"));
+        }
         match event {
             Event::Note(text) => self.say(&text),
             Event::Fact(label, value) => self.say(&format!("{label:>12}  {value}")),
@@ -178,18 +191,16 @@ impl Observer for Console {
                 // A record for people: without it the run goes on.
                 let file = File::options().append(true).create(true).open(&timings);
                 self.timings = file.ok().map(BufWriter::new);
+                for place in self.trackers.places() {
+                    let run = timings.parent().unwrap_or(&timings);
+                    self.say(&format!("{:>12}  {}", "curves", run.join(place).display()));
+                }
                 self.begin(done, total);
             }
             Event::Doing(what) => self.signals.doing(what),
             Event::Begun(step) => self.done = step,
             Event::Step(report, timing) => self.step(&report, &timing),
-            Event::Evaluation(found) => self.say(&format!(
-                "validation after step {}: loss {:.4}, perplexity {:.2}, measured on {} tokens",
-                found.step,
-                found.eval_loss,
-                found.eval_loss.exp(),
-                found.target_tokens
-            )),
+            Event::Evaluation(found) => self.say(&validation(&found)),
             Event::Answering { prompts, done, most } => self.answering(prompts, done, most),
             Event::Sample(_) => self.answered = None, // shown before and after together, at the end
             Event::Saved { step, path, seconds } => {
@@ -238,6 +249,17 @@ pub fn duration(seconds: f64) -> String {
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
     }
+}
+
+/// A validation result in one line.
+fn validation(found: &Evaluation) -> String {
+    let more = match (found.perplexity(), found.metrics.get("rewards/accuracies")) {
+        (Some(perplexity), _) => format!("perplexity {perplexity:.2}, "),
+        (None, Some(share)) => format!("{:.1} % of the pairs preferred rightly, ", share * 100.0),
+        (None, None) => String::new(),
+    };
+    let Evaluation { step, eval_loss, target_tokens: tokens, .. } = found;
+    format!("validation after step {step}: loss {eval_loss:.4}, {more}measured on {tokens} tokens")
 }
 
 #[cfg(test)]

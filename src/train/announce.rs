@@ -48,8 +48,9 @@ impl Prepared<'_> {
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
         let precision = &self.precision;
         fact("precision", format!("{}: {}", precision.arithmetic.name(), precision.reason));
-        if let Some(format) = self.weight_format {
-            fact("weights", memory_fit::weights_line(format, description, &self.opened));
+        if let Some(line) = memory_fit::weights_line(self.weight_format, description, &self.opened)
+        {
+            fact("weights", line);
         }
         fact("data", self.data_line());
         fact(

@@ -72,7 +72,10 @@ pub fn parallel_micro_batches(config: &RunConfig, opened: &OpenedDevice) -> usiz
 fn refuse_codes(description: &Description, adapter: Option<&dyn Adapter>) -> Result<()> {
     match adapter {
         None if description.coded().0 > 0 => {
-            let what = "the experts of the base model are in MXFP4, which cannot be trained";
+            let what = match description.coded_linears.is_empty() {
+                true => "the experts of the base model are in MXFP4, which cannot be trained",
+                false => "the base model is in four bits of bitsandbytes, which cannot be trained",
+            };
             Err(Error::model(what).hint(format!(
                 "add {}, or take the same model in bfloat16 as `model.base`",
                 adapters::asked_by()
@@ -100,6 +103,10 @@ pub fn weight_format(
                 .because("without an adapter every weight is trained")
                 .hint(format!("add {}, or leave the format out", adapters::asked_by())))
         }
+        Some(_) if !description.coded_linears.is_empty() => {
+            let what = "the linear layers of the base are in four bits of bitsandbytes already";
+            Err(Error::model(what).hint("leave `model.weight_format` out"))
+        }
         chosen => Ok(chosen),
     }
 }
@@ -119,27 +126,33 @@ pub fn coded(
     let one = |dims: &[usize; 2]| ((dims[0] * dims[1]) as u64, format.bytes(*dims));
     // Routers are no linear layers to formats, and stay as they are.
     let experts = description.target_parameters.iter();
-    let experts = experts.filter(|target| target.stacked && of_files.0 == 0);
+    let in_mxfp4 = description.experts().any(|(_, experts)| experts.coded().0 > 0);
+    let experts = experts.filter(|target| target.stacked && !in_mxfp4);
     let experts = experts.flat_map(|target| &target.linears);
-    let all = description.linears.iter().chain(experts).map(|(_, dims)| one(dims));
+    let coded = &description.coded_linears;
+    let linears = description.linears.iter().filter(|(path, _)| !coded.contains_key(path));
+    let all = linears.chain(experts).map(|(_, dims)| one(dims));
     all.fold(of_files, |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
-/// How they are kept, for people.
+/// How they are kept, for people; nothing where the arithmetic decides.
 pub fn weights_line(
-    format: &'static dyn WeightFormat,
+    format: Option<&'static dyn WeightFormat>,
     description: &Description,
     opened: &OpenedDevice,
-) -> String {
-    let name = format.name();
+) -> Option<String> {
+    let name = match format {
+        Some(format) => format.name(),
+        None if description.coded_linears.is_empty() => return None,
+        None => "4 bits, as its files have them",
+    };
     if opened.on_gpu() {
-        return format!(
-            "linear layers rounded to {name}, and dequantised: no memory is saved here"
-        );
+        let what = format!("linear layers of the base in {name}, and dequantised");
+        return Some(format!("{what}: no memory is saved on this device"));
     }
-    let (numbers, size) = coded(Some(format), description, opened);
+    let (numbers, size) = coded(format, description, opened);
     let (size, wide) = (bytes(size), bytes(4 * numbers));
-    format!("linear layers of the base in {name}: {size} in place of {wide} in f32")
+    Some(format!("linear layers of the base in {name}: {size} in place of {wide} in f32"))
 }
 
 /// Memory by part.

@@ -8,6 +8,7 @@ mod base;
 mod base_signature;
 mod carried;
 mod changes;
+pub mod comparison;
 mod finished;
 mod memory_fit;
 mod post_eval;

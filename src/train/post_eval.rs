@@ -36,6 +36,7 @@ pub fn judge(
         model: &trainer.model,
         codec: &prepared.corpus.codec,
         files: &files,
+        quantised: prepared.quantised,
     };
     let cache = cache_home()?;
     let kept = (cache.as_path(), false);

@@ -59,6 +59,8 @@ pub struct Prepared<'a> {
     pub adapter: Option<Arc<dyn Adapter>>,
     /// How frozen linear layers are kept, if that was chosen.
     pub weight_format: Option<&'static dyn WeightFormat>,
+    /// The digest of the codes of frozen layers; known then, too.
+    pub(super) quantised: Option<Digest>,
     /// Last names of the layers that have an adapter; known then, too.
     pub(super) adapted: BTreeSet<String>,
     /// Whether the weights hold an output projection that `config.json` denies; known then, too.
@@ -134,6 +136,7 @@ pub fn prepare<'a>(
         elements: BTreeMap::new(),
         adapter,
         weight_format,
+        quantised: None,
         adapted: BTreeSet::new(),
         untied: false,
         parent,
@@ -261,6 +264,7 @@ impl Prepared<'_> {
         self.unchanged(&loaded.files)?;
         self.base_files = loaded.files;
         self.elements = loaded.elements;
+        self.quantised = loaded.quantised;
         self.untied = loaded.config.untied;
         match &self.adapter {
             Some(adapter) => {
@@ -322,6 +326,9 @@ impl Prepared<'_> {
             Scheduler::Constant => Shape::Constant,
             Scheduler::Linear => Shape::Linear,
             Scheduler::Cosine => Shape::Cosine,
+            Scheduler::CosineWithRestarts => Shape::CosineWithRestarts { cycles: train.cycles },
+            Scheduler::Polynomial => Shape::Polynomial { power: train.power },
+            Scheduler::InverseSqrt => Shape::InverseSqrt,
             Scheduler::Wsd => Shape::Wsd { decay_ratio: train.decay_ratio },
         };
         StepSettings {

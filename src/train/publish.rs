@@ -187,6 +187,10 @@ fn device_record(prepared: &Prepared) -> BTreeMap<String, String> {
     ];
     if let Some(format) = prepared.weight_format {
         facts.push(("frozen weights", format.name().to_owned()));
+        facts.push(("frozen weights share a scale", format.blocks().to_owned()));
+    }
+    if let Some(digest) = prepared.quantised {
+        facts.push(("frozen weights sha256", digest.to_string()));
     }
     if let Some(adapter) = &opened.adapter {
         facts.push(("api", adapter.api.clone()));
@@ -216,6 +220,7 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
     }
     if let Some(last) = record.evaluations.last() {
         metrics.insert("eval_loss".to_owned(), last.eval_loss);
+        metrics.extend(last.prefixed());
     }
     if let Some(judged) = &record.judged {
         for (name, metric) in &judged.metrics {
@@ -328,6 +333,7 @@ fn card(
             dataset: evaluated,
             before,
             after,
+            of_tokens: record.evaluations.iter().all(|found| found.perplexity().is_some()),
         }),
         judged: record.judged.as_ref().map(|report| Evaluated {
             suite: report.suite.name.clone(),

@@ -14,7 +14,7 @@ use crate::train::Prepared;
 const VERSION: &str = "1";
 
 /// Settings that act through rows and learning rates alone, which the chain of steps has.
-const IN_THE_CHAIN: [&str; 8] = [
+const IN_THE_CHAIN: [&str; 10] = [
     "train.max_steps",
     "train.epochs",
     "train.learning_rate",
@@ -23,6 +23,8 @@ const IN_THE_CHAIN: [&str; 8] = [
     "train.warmup_ratio",
     "train.min_lr_ratio",
     "train.decay_ratio",
+    "train.cycles",
+    "train.power",
 ];
 
 /// What decides the numbers of a run besides its rows and rates: the digest under which its steps

@@ -36,12 +36,18 @@ impl Element {
         }
     }
 
-    /// The same for a tensor of a name: codes have one that says so.
-    pub fn of_tensor(name: &str, dtype: &str) -> Result<Self> {
+    /// The same for a tensor of a name: codes have one that says so, or stand in a file of `coded`
+    /// matrices.
+    pub fn of_tensor(name: &str, dtype: &str, coded: bool) -> Result<Self> {
         match dtype {
-            "U8" if name.ends_with("_blocks") || name.ends_with("_scales") => Ok(Self::U8),
+            "U8" if coded || Self::is_coded(name) => Ok(Self::U8),
             _ => Self::from_header(dtype),
         }
+    }
+
+    /// Whether a tensor holds codes by its name.
+    pub fn is_coded(name: &str) -> bool {
+        name.ends_with("_blocks") || name.ends_with("_scales")
     }
 
     /// The format named in `config.json` (`dtype` or `torch_dtype`).

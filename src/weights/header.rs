@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::event;
 use crate::files::{lfs_pointer, lfs_refusal, open_regular, parse_json};
 use crate::weights::Element;
+use crate::weights::bitsandbytes::state_of;
 
 /// Where a tensor lies in its file, by order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,8 +120,10 @@ fn places(json: &Value, data: u64) -> Result<Vec<TensorPlace>> {
     }
     let tensors = map.iter().filter(|(name, _)| name.as_str() != METADATA);
     let mut spans: BTreeMap<(u64, u64), TensorPlace> = BTreeMap::new();
+    // Shards begin and end anywhere: the state of a matrix may be in another one than its codes.
+    let coded = map.keys().any(|name| state_of(name).is_some());
     for (name, value) in tensors {
-        let (place, span) = tensor(name, value)?;
+        let (place, span) = tensor(name, value, coded)?;
         if let Some(other) = spans.insert(span, place) {
             let other = other.name;
             return Err(invalid(format!("the tensors `{other}` and `{name}` overlap")));
@@ -155,13 +158,13 @@ fn places(json: &Value, data: u64) -> Result<Vec<TensorPlace>> {
 }
 
 /// One tensor, and where its bytes begin and end.
-fn tensor(name: &str, value: &Value) -> Result<(TensorPlace, (u64, u64))> {
+fn tensor(name: &str, value: &Value, coded: bool) -> Result<(TensorPlace, (u64, u64))> {
     let invalid = |why: String| Error::weights(INVALID).because(why);
     let empty = Map::new();
     let entry = value.as_object().unwrap_or(&empty);
     let dtype = entry.get("dtype").and_then(Value::as_str);
     let dtype = dtype.ok_or_else(|| invalid(format!("the tensor `{name}` has no `dtype`")))?;
-    let element = Element::of_tensor(name, dtype)
+    let element = Element::of_tensor(name, dtype, coded)
         .map_err(|error| error.because(format!("tensor `{name}`")))?;
     let numbers = |key: &str| -> Option<Vec<u64>> {
         entry.get(key)?.as_array()?.iter().map(Value::as_u64).collect()

@@ -11,6 +11,7 @@ use super::header::TensorPlace;
 use super::read::{INDEX_FILE, listed};
 use super::stream::ShardStream;
 use crate::error::{Context, Error, Result};
+use crate::weights::bitsandbytes::QuantState;
 use crate::weights::{Element, to_f32};
 
 /// Numbers that are compared at a time.
@@ -20,10 +21,13 @@ const NAMES_SHOWN: usize = 5;
 
 /// The headers of all weight files of a model.
 pub struct Headers {
-    directory: PathBuf,
-    tensors: BTreeMap<String, LocatedTensor>,
+    pub(super) directory: PathBuf,
+    pub(super) tensors: BTreeMap<String, LocatedTensor>,
     /// Tensors that the model has no part in.
     others: Vec<LocatedTensor>,
+    /// Matrices that are coded, and the tensors that they are made of besides their codes.
+    pub(super) coded: BTreeMap<String, QuantState>,
+    pub(super) parts: Vec<LocatedTensor>,
     /// Files, in the order of their names.
     files: Vec<String>,
 }
@@ -63,7 +67,8 @@ impl Headers {
             }
         }
         let (directory, files) = (directory.to_owned(), listed.names);
-        let headers = Self { directory, tensors, others: Vec::new(), files };
+        let (others, parts, coded) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let headers = Self { directory, tensors, others, coded, parts, files };
         if let Some(index) = &listed.index {
             headers.agree_with(index)?;
         }
@@ -90,6 +95,11 @@ impl Headers {
             }
         }
         Ok(renamed)
+    }
+
+    /// The matrices that are coded.
+    pub fn coded(&self) -> &BTreeMap<String, QuantState> {
+        &self.coded
     }
 
     /// Tensors that were set apart.
@@ -122,7 +132,8 @@ impl Headers {
 
     /// Bytes of all weights.
     pub fn bytes(&self) -> u64 {
-        self.tensors.values().chain(&self.others).map(|found| found.place.bytes).sum()
+        let all = self.tensors.values().chain(&self.others).chain(&self.parts);
+        all.map(|found| found.place.bytes).sum()
     }
 
     fn agree_with(&self, index: &BTreeMap<String, String>) -> Result<()> {

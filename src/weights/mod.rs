@@ -1,6 +1,10 @@
 //! Tensors in files: safetensors with Hugging Face names, single or sharded, read whole and hashed;
 //! and the formats in which memory holds them.
 
+pub mod bitsandbytes;
+pub mod blockwise;
+mod coded_headers;
+mod coded_matrix;
 mod element;
 pub mod formats;
 mod header;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::weights::formats::CodedMatrix;
+use crate::weights::coded_matrix::CodedMatrix;
 
 /// Numbers of a block.
 pub const BLOCK: usize = 32;

@@ -5,13 +5,14 @@ use crate::common::{Run, repository, says};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 28] = [
     "init",
     "plan",
     "data",
     "train",
     "runs",
     "generate",
+    "chat",
     "gate",
     "eval",
     "promote",

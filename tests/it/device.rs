@@ -31,6 +31,7 @@ fn model(device: &Device, computing: ComputeConfig) -> Model {
         lora_dropout: 0.0,
         target_modules: TargetModules::AllLinear,
         target_parameters: Vec::new(),
+        layers_to_transform: Vec::new(),
         use_rslora: false,
     };
     let adapter = adapters::Lora { settings };

@@ -5,6 +5,7 @@ mod gguf;
 mod memory;
 mod merge;
 mod provenance;
+mod quantised;
 
 use crate::common::{Run, case, cpu, repository, says};
 use firebrand::files::Digest;

@@ -2,7 +2,7 @@
 
 use snapbox::str;
 
-use crate::common::Run;
+use crate::common::{Run, says};
 
 const ASK: [&str; 5] = ["generate", "checkpoints/tiny", "--chat", "--prompt", "What is 3 plus 4?"];
 
@@ -80,4 +80,110 @@ error[usage]: `--temperature` must be 0 or above
 
 "#]],
     );
+}
+
+#[test]
+fn a_prompt_on_stdin_is_the_prompt() {
+    let run = Run::new().with_base();
+    let asked =
+        run.command(&["generate", "checkpoints/tiny", "--chat", "--max-tokens", "12", "-p", "-"]);
+    let output = asked.stdin("What is 3 plus 4?\n").output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), self::asked(&run, &[]));
+}
+
+#[test]
+fn what_only_a_chat_template_reads_is_refused_without_one() {
+    let run = Run::new();
+    let ask = ["generate", "nowhere", "--prompt", "x", "--template-arg", "a=1"];
+    run.fails_with(2, &ask, str![]);
+}
+
+#[test]
+fn a_chat_keeps_its_turns_and_saves_them_as_a_record() {
+    let run = Run::new().with_base();
+    let said = |lines: &str| {
+        let arguments = ["chat", "checkpoints/tiny", "--max-tokens", "12", "--device", "cpu"];
+        let output = run.command(&arguments).stdin(lines.to_owned()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let question = "What is 3 plus 4?";
+    let (one, _) = said(&format!("{question}\n"));
+    assert_eq!(one, asked(&run, &[]), "the first turn is that of `generate --chat`");
+
+    // The second turn sees the first, unless that was forgotten.
+    let second = "What is 5 plus 1?\n";
+    let (two, _) = said(&format!("{question}\n{second}"));
+    let (alone, _) = said(second);
+    assert_ne!(two, format!("{one}{alone}"));
+    for forget in ["/new", "/undo"] {
+        assert_eq!(said(&format!("{question}\n{forget}\n{second}")).0, format!("{one}{alone}"));
+    }
+
+    let (_, talk) = said(&format!(
+        "/system Be brief.\n\"\"\"\n{question}\nAnd why?\n\"\"\"\n/save kept.jsonl\n/save\n/no\n/new x\n/exit\nx\n"
+    ));
+    says(talk, str![]);
+    let kept: serde_json::Value = serde_json::from_str(&run.read("kept.jsonl")).unwrap();
+    let roles: Vec<_> =
+        (0..3).map(|turn| kept["messages"][turn]["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["system", "user", "assistant"]);
+    assert_eq!(kept["messages"][1]["content"], format!("{question}\nAnd why?"));
+    run.succeeds(&["data", "tiny.toml", "--set", "data.train=kept.jsonl"]);
+}
+
+#[test]
+fn a_conversation_beyond_the_context_is_said_and_goes_on() {
+    let run = Run::new().with_base();
+    let long = "word ".repeat(2_000);
+    let command =
+        run.command(&["chat", "checkpoints/tiny", "--max-tokens", "4", "--device", "cpu"]);
+    let output = command.stdin(format!("{long}\nWhat is 3 plus 4?\n")).output().unwrap();
+    assert!(output.status.success());
+    says(String::from_utf8(output.stderr).unwrap(), str![]);
+    assert!(!output.stdout.is_empty());
+}
+
+#[test]
+fn prompts_of_a_file_are_answered_as_they_are_alone() {
+    let run = Run::new().with_base();
+    let questions = ["What is 3 plus 4?", "What is 5 plus 1?", "Who is it?"];
+    let lines =
+        questions.map(|question| serde_json::json!({ "id": question.len(), "prompt": question }));
+    let lines = lines.map(|line| format!("{line}\n")).join("\n");
+    run.write("prompts.jsonl", &lines);
+    let many = |size: &str, more: &[&str]| {
+        let ask = [
+            "generate",
+            "checkpoints/tiny",
+            "--chat",
+            "--max-tokens",
+            "12",
+            "--prompts",
+            "prompts.jsonl",
+        ];
+        let made = run.succeeds(&[&ask[..], &["--batch-size", size], more].concat());
+        let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        made.lines().map(read).collect::<Vec<_>>()
+    };
+    let made = many("2", &[]);
+    assert_eq!(made.len(), 3);
+    for (object, question) in made.iter().zip(questions) {
+        assert_eq!((&object["id"], &object["prompt"]), (&question.len().into(), &question.into()));
+        let ask =
+            ["generate", "checkpoints/tiny", "--chat", "--max-tokens", "12", "--prompt", question];
+        assert_eq!(format!("{}\n", object["answer"].as_str().unwrap()), run.succeeds(&ask));
+        assert_eq!(object["tokens"].as_u64().unwrap() < 12, object["complete"] == true);
+    }
+    // Draws follow from the line, whatever is answered together.
+    let hot = ["--temperature", "2"];
+    assert_eq!(many("1", &hot), many("3", &hot));
+    assert_ne!(many("3", &hot), made);
+
+    let mut said = String::new();
+    for wrong in ["[]", "{\"prompt\": 3}", "{\"messages\": []}", "{\"prompt\": \"\"}"] {
+        run.write("wrong.jsonl", &format!("\n{wrong}\n"));
+        said += &run.fails(2, &["generate", "checkpoints/tiny", "--prompts", "wrong.jsonl"]);
+    }
+    says(said, str![]);
 }

@@ -79,6 +79,7 @@ fn the_estimate_is_near_the_peak() {
             ("bf16", &["train.precision=mixed-bf16"]),
             ("again", &["train.precision=f32", "train.recompute=layers"]),
             ("int8", &["train.precision=mixed-bf16", "model.weight_format=int8"]),
+            ("nf4", &["train.precision=mixed-bf16", "model.weight_format=nf4"]),
         ] {
             let (planned, peak) = planned_and_peak(&run, name, settings);
             ratios.push((family, name, planned as f64 / peak as f64));

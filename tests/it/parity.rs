@@ -1,11 +1,14 @@
 //! Logits, losses, gradients and optimiser steps against transformers, PEFT and PyTorch, on the
 //! tiny models of `tests/reference/tiny`; and the equalities that hold between our own paths.
 
+mod bitsandbytes;
 mod dora;
 mod forward;
 mod gradients;
-mod int8;
+mod layers;
+mod preference;
 mod steps;
+mod weight_formats;
 
 use crate::common::{CASES, Expected, adamw, assert_near, case, cpu, row, says, step_settings};
 use burn::tensor::Device;
@@ -14,11 +17,11 @@ use firebrand::config::{Kernels, Recompute};
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{OptimizerState, Pass, Trainer, forward_backward, optimizers, upload};
 use firebrand::model::{
-    Gradients, Init, Model, ModelJson, Parameter, Sampling, Visitor, families, generate,
-    generate_all, load,
+    Gradients, Init, Model, ModelJson, Parameter, PassContext, Sampling, Visitor, families,
+    generate, generate_all, load,
 };
 use firebrand::objectives;
-use firebrand::ops::{from_vec, host};
+use firebrand::ops::{from_vec, host, indices};
 use firebrand::random::Stream;
 use snapbox::str;
 
@@ -52,6 +55,7 @@ fn lora(dropout: f64) -> Lora {
         lora_dropout: dropout,
         target_modules: TargetModules::AllLinear,
         target_parameters: Vec::new(),
+        layers_to_transform: Vec::new(),
         use_rslora: false,
     };
     Lora { settings }

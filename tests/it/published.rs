@@ -133,6 +133,10 @@ verified
 "#]],
     );
     scene.succeeds(&["verify", snapshot.to_str().unwrap()]);
+    let pinned = format!("o/base@{}", scene.commit);
+    assert_eq!(scene.succeeds(&["verify", &pinned]), stdout);
+    scene.succeeds(&["lineage", &pinned, "--offline"]);
+    scene.succeeds(&["scan", "o/base@main"]);
 
     scene.succeeds(&TRAIN);
     scene.succeeds(&["verify", "checkpoints/lora"]);
@@ -284,118 +288,69 @@ verified
     scene.succeeds(&["verify", "checkpoints/lora"]);
 }
 
-/// A repository of an adapter alone says which model it belongs to, and how it can be used.
+/// A repository of an adapter alone is fetched, and its base with it.
 #[test]
-fn an_adapter_on_a_hub_names_its_base() {
+fn an_adapter_on_a_hub_is_used_beside_its_base() {
     let scene = Scene::new();
-    let settings = |base: &str| serde_json::json!({ "base_model_name_or_path": base }).to_string();
+    scene.succeeds(&TRAIN);
+    let files = files_of(&scene.user.path("checkpoints/lora/artifact"));
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let commit = scene.hub.add("models/o/adapter", "main", files.as_slice());
+    let name = format!("o/adapter@{commit}");
+    let ask = ["--prompt", "What is 3 plus 4?", "--max-tokens", "6"];
+    let answer = |model: &str| scene.succeeds(&[&["generate", model][..], &ask].concat());
+    assert_eq!(answer(&name), answer("checkpoints/lora"));
+    assert_eq!(answer("o/adapter"), answer("checkpoints/lora"));
+    scene.succeeds(&["verify", &name]);
+    scene.succeeds(&["lineage", &name]);
+    scene.succeeds(&["merge", &name, "--out", "merged", "--no-check"]);
+    scene.succeeds(&["merge", "checkpoints/lora", "--out", "merged-here", "--no-check"]);
+    let weights =
+        |folder: &str| fs::read(scene.user.path(folder).join("model.safetensors")).unwrap();
+    assert_eq!(weights("merged"), weights("merged-here"));
+
+    scene.user.write("other.toml", &LORA.replace("checkpoints/tiny", "o/adapter"));
+    let (code, _, stderr) = scene.run(&["train", "other.toml", "--quiet"]);
+    assert_eq!(code, Some(2));
+    says(stderr, str![]);
+}
+
+/// What an adapter names as its base is a stranger's word.
+#[test]
+fn an_adapter_on_a_hub_opens_no_folder_of_its_user() {
+    let scene = Scene::new();
     let mut said = String::new();
-    for base in ["o/base", "../o/base", "o/base\n::error::x"] {
-        said += &format!("# {base:?}\n");
-        let settings = settings(base);
+    for base in ["checkpoints/tiny", "../o/base", "/etc", "o/base\n::error::x"] {
+        let settings = serde_json::json!({
+            "base_model_name_or_path": base, "peft_type": "LORA", "r": 2, "lora_alpha": 4,
+            "target_modules": ["q_proj"], "task_type": "CAUSAL_LM",
+        });
+        let settings = settings.to_string();
         let files = [
             ("adapter_config.json", settings.as_bytes()),
-            ("adapter_model.safetensors", b"weights"),
+            (
+                "adapter_model.safetensors",
+                &[8, 0, 0, 0, 0, 0, 0, 0, b'{', b'}', 32, 32, 32, 32, 32, 32],
+            ),
         ];
         scene.hub.add("models/o/adapter", "main", &files);
-        scene.user.write("other.toml", &LORA.replace("checkpoints/tiny", "o/adapter"));
-        for arguments in [
-            &["train", "other.toml", "--quiet"][..],
-            &["plan", "other.toml"],
-            &["generate", "o/adapter", "--prompt", "a"],
-        ] {
-            let (code, stdout, stderr) = scene.run(arguments);
-            assert_eq!(code, Some(2), "{arguments:?}:\n{stdout}{stderr}");
-            said += &format!("{}: {stderr}\n", arguments[0]);
-        }
+        let (code, _, stderr) = scene.run(&["generate", "o/adapter", "--prompt", "a"]);
+        assert_eq!(code, Some(2), "{base}: {stderr}");
+        said += &format!("# {base:?}\n{stderr}\n");
     }
-    says(
-        said,
-        str![[r##"
-# "o/base"
-train: error[adapter]: the repository holds an adapter, not a whole model
-  because its weights are `adapter_model.safetensors`
-  because `o/adapter` at [COMMIT] was looked at
+    says(said, str![]);
+}
 
-hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
-
-hint: the adapter belongs to `o/base`, which can be trained. To use the adapter itself, download it into a folder and name the folder: `hf download o/adapter --local-dir DIR`
-
-hint: on this machine there is no directory `o/adapter`
-
-plan: error[adapter]: the repository holds an adapter, not a whole model
-  because its weights are `adapter_model.safetensors`
-  because `o/adapter` at [COMMIT] was looked at
-
-hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
-
-hint: the adapter belongs to `o/base`, which can be trained. To use the adapter itself, download it into a folder and name the folder: `hf download o/adapter --local-dir DIR`
-
-hint: on this machine there is no directory `o/adapter`
-
-generate: error[adapter]: the repository holds an adapter, not a whole model
-  because its weights are `adapter_model.safetensors`
-  because `o/adapter` at [COMMIT] was looked at
-
-hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
-
-hint: the adapter belongs to `o/base`, which can be trained. To use the adapter itself, download it into a folder and name the folder: `hf download o/adapter --local-dir DIR`
-
-hint: on this machine there is no directory `o/adapter`
-
-# "../o/base"
-train: error[adapter]: the repository holds an adapter, not a whole model
-  because its weights are `adapter_model.safetensors`
-  because `o/adapter` at [COMMIT] was looked at
-
-hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
-
-hint: on this machine there is no directory `o/adapter`
-
-plan: error[adapter]: the repository holds an adapter, not a whole model
-  because its weights are `adapter_model.safetensors`
-  because `o/adapter` at [COMMIT] was looked at
-
-hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
-
-hint: on this machine there is no directory `o/adapter`
-
-generate: error[adapter]: the repository holds an adapter, not a whole model
-  because its weights are `adapter_model.safetensors`
-  because `o/adapter` at [COMMIT] was looked at
-
-hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
-
-hint: on this machine there is no directory `o/adapter`
-
-# "o/base\n::error::x"
-train: error[adapter]: the repository holds an adapter, not a whole model
-  because its weights are `adapter_model.safetensors`
-  because `o/adapter` at [COMMIT] was looked at
-
-hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
-
-hint: on this machine there is no directory `o/adapter`
-
-plan: error[adapter]: the repository holds an adapter, not a whole model
-  because its weights are `adapter_model.safetensors`
-  because `o/adapter` at [COMMIT] was looked at
-
-hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
-
-hint: on this machine there is no directory `o/adapter`
-
-generate: error[adapter]: the repository holds an adapter, not a whole model
-  because its weights are `adapter_model.safetensors`
-  because `o/adapter` at [COMMIT] was looked at
-
-hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
-
-hint: on this machine there is no directory `o/adapter`
-
-
-"##]],
-    );
+/// A folder with an adapter below the root is none that can be used.
+#[test]
+fn an_adapter_in_a_folder_of_a_hub_is_refused_with_its_place() {
+    let scene = Scene::new();
+    let files = [("step-2/adapter_config.json", "{}"), ("step-2/adapter_model.safetensors", "x")];
+    scene.hub.add("models/o/adapter", "main", &files);
+    let (code, _, stderr) = scene.run(&["generate", "o/adapter", "--prompt", "a"]);
+    assert_eq!(code, Some(2));
+    says(stderr, str![]);
 }
 
 /// Records with tools are written by the template that the repository has for them.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::common::{Run, says, wait, weights_digest};
 use firebrand::files::{Digest, hash_file};
+use firebrand::objectives::{self, OBJECTIVES, Records};
 use firebrand::random::Stream;
 
 /// Digests of all that must be equal at the end of the run `name`.
@@ -79,7 +80,8 @@ fn a_stop_after_each_step_of_an_adapter_with_dropout_changes_no_byte() {
 #[test]
 fn other_adapters_and_formats_of_weights_go_on_with_the_same_bytes() {
     let run = Run::new().with_base();
-    for (number, set) in ["lora.use_dora=true", "model.weight_format=int8"].iter().enumerate() {
+    let sets = ["lora.use_dora=true", "model.weight_format=int8", "model.weight_format=nf4"];
+    for (number, set) in sets.iter().enumerate() {
         let [straight, often] = ["straight", "often"].map(|name| format!("name={name}-{number}"));
         let with = |more: &[&'static str]| [&["--set", *set][..], more].concat();
         run.succeeds(&train("lora.toml", &straight, &with(&[])));
@@ -140,6 +142,45 @@ hint: start a new run with another `name`; `--resume never` archives this one
     );
 }
 
+/// A run that is stopped three times, with other threads, has the end of one that is not.
+fn goes_on_from_answers(run: &Run, data: &[&str], objective: &str) {
+    let choice = format!("train.objective={objective}");
+    let mut all = [data, &["--set", &choice]].concat();
+    if objectives::with(objective, &[]).needs_reference() {
+        all.extend(["--set", "lora={}"]);
+    }
+    let one = [&all[..], &["--set", "device.threads=1"]].concat();
+    let names = ["straight", "stopped"].map(|name| format!("{objective}-{name}"));
+    let [straight, stopped] = names.each_ref().map(|name| format!("name={name}"));
+    run.succeeds(&train("tiny.toml", &straight, &one));
+    let three = ["--set", "device.threads=3", "--set", "device.parallel_micro_batches=2"];
+    let three = [&all[..], &three].concat();
+    for step in ["1", "2", "1"] {
+        let some = [&three[..], &["--stop-after-steps", step]].concat();
+        run.succeeds(&train("tiny.toml", &stopped, &some));
+    }
+    run.succeeds(&train("tiny.toml", &stopped, &three));
+    assert_same_end(run, &names[1], &names[0], 6);
+    let metrics = run.read(&format!("checkpoints/{}/metrics.jsonl", names[0]));
+    let steps = firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap();
+    assert_eq!(steps.len(), 6);
+    for report in &steps {
+        let of = |name: &str| report.metrics[name];
+        if objective == "kto" {
+            assert!(of("kl") >= 0.0 && report.loss > 0.0 && report.loss < 1.0, "{report:?}");
+            continue;
+        }
+        let margin = of("rewards/chosen") - of("rewards/rejected");
+        assert!((of("rewards/margins") - margin).abs() < 1e-9, "{report:?}");
+        assert!((0.0..=1.0).contains(&of("rewards/accuracies")), "{report:?}");
+        if objective == "orpo" {
+            let loss = of("nll_loss") - 0.1 * of("log_odds_ratio");
+            assert!((report.loss / loss - 1.0).abs() < 1e-6, "{report:?}");
+        }
+    }
+    assert!(metrics.contains("\"eval_loss\""), "{metrics}");
+}
+
 /// Both answers of a pair are in one row, whatever happens to rows; what TRL reports is reported.
 #[test]
 fn a_run_on_pairs_of_answers_goes_on_to_the_same_bytes() {
@@ -147,31 +188,16 @@ fn a_run_on_pairs_of_answers_goes_on_to_the_same_bytes() {
     let path = crate::common::repository("datasets/preference.jsonl");
     let path = format!("data.train.0.path={}", path.display());
     let pairs = ["--set", &*path, "--set", "data.validation=[]", "--set", "data.max_seq_len=256"];
-    let orpo =
-        [&pairs[..], &["--set", "data.val_size=3", "--set", "train.objective=orpo"]].concat();
-    let one = [&orpo[..], &["--set", "device.threads=1"]].concat();
-    run.succeeds(&train("tiny.toml", "name=straight", &one));
-    let three = ["--set", "device.threads=3", "--set", "device.parallel_micro_batches=2"];
-    let three = [&orpo[..], &three].concat();
-    for step in ["1", "2", "1"] {
-        let stopped = [&three[..], &["--stop-after-steps", step]].concat();
-        run.succeeds(&train("tiny.toml", "name=stopped", &stopped));
+    let pairs = [&pairs[..], &["--set", "data.val_size=3"]].concat();
+    let orpo = [&pairs[..], &["--set", "train.objective=orpo"]].concat();
+    for entry in OBJECTIVES.iter().filter(|entry| entry.records == Records::Pairs) {
+        goes_on_from_answers(&run, &pairs, entry.name);
     }
-    run.succeeds(&train("tiny.toml", "name=stopped", &three));
-    assert_same_end(&run, "stopped", "straight", 6);
-    let metrics = run.read("checkpoints/straight/metrics.jsonl");
-    let steps = firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap();
-    assert_eq!(steps.len(), 6);
-    for report in &steps {
-        let of = |name: &str| report.metrics[name];
-        let margin = of("rewards/chosen") - of("rewards/rejected");
-        assert!((of("rewards/margins") - margin).abs() < 1e-9, "{report:?}");
-        assert!((0.0..=1.0).contains(&of("rewards/accuracies")), "{report:?}");
-        let loss = of("nll_loss") - 0.1 * of("log_odds_ratio");
-        assert!((report.loss / loss - 1.0).abs() < 1e-6, "{report:?}");
-    }
-    assert!(metrics.contains("\"eval_loss\""), "{metrics}");
-    let card = run.read("checkpoints/straight/artifact/README.md");
+    let labels = crate::common::repository("datasets/labels.jsonl");
+    let labels = format!("data.train.0.path={}", labels.display());
+    let labels = [&["--set", &*labels], &pairs[2..]].concat();
+    goes_on_from_answers(&run, &labels, "kto");
+    let card = run.read("checkpoints/orpo-straight/artifact/README.md");
     assert!(card.contains("orpo.beta") && card.contains("train.objective"), "{card}");
     run.succeeds(&[&["data", "tiny.toml", "--doctor"][..], &orpo].concat());
     let shown = run.succeeds(&[&["data", "tiny.toml", "--rows", "1"][..], &orpo].concat());
@@ -215,6 +241,19 @@ hint: 10 more records of the files read so far are unusable
 hint: correct them, or skip some with `data.max_bad_rows`; `firebrand data CONFIG --doctor` lists all
 
 "#]]);
+    let full = [&pairs[..], &["--set", "train.objective=dpo"]].concat();
+    run.fails_with(
+        2,
+        &train("tiny.toml", "name=full", &full),
+        str![[r#"
+error[config]: `train.objective = "dpo"` needs an adapter
+  at tiny.toml
+  because it compares with the base model, whose weights full training overwrites
+
+hint: add a `[lora]` section, or train on pairs with `simpo` or `cpo` or `orpo`
+
+"#]],
+    );
     let all = [&orpo[..], &["--set", "data.train_on=all"]].concat();
     run.fails_with(
         2,
@@ -586,7 +625,7 @@ fn few_descriptors_and_small_files_are_errors_and_no_damage() {
         &said,
         str![[r#"
 error[disk-full]: cannot write the file
-  at checkpoints/small/.tmp-step-[NUMBER]/model.safetensors
+  at checkpoints/small/.tmp-step-[PROCESS]/model.safetensors
   because File too large (os error 27)
 
 hint: make room; `checkpoint.on_disk_full = "wait"` or `"continue"` would not stop

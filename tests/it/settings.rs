@@ -39,6 +39,22 @@ const CALLS: &[&str] = &["data.train.0.path=calls.jsonl", "data.chat_template=pl
 const PAIRS: &[&str] = &["data.train.0.path=pairs.jsonl", "data.validation=[]"];
 const ORPO: &[&str] =
     &["data.train.0.path=pairs.jsonl", "data.validation=[]", "train.objective=orpo"];
+const DPO: &[&str] =
+    &["data.train.0.path=pairs.jsonl", "data.validation=[]", "train.objective=dpo", "lora={}"];
+const SIMPO: &[&str] =
+    &["data.train.0.path=pairs.jsonl", "data.validation=[]", "train.objective=simpo"];
+const CPO: &[&str] =
+    &["data.train.0.path=pairs.jsonl", "data.validation=[]", "train.objective=cpo"];
+const KTO: &[&str] =
+    &["data.train.0.path=labels.jsonl", "data.validation=[]", "train.objective=kto", "lora={}"];
+/// Answers to other prompts become likelier, too.
+const KTO_LIKED: &[&str] = &[
+    "data.train.0.path=labels.jsonl",
+    "data.validation=[]",
+    "train.objective=kto",
+    "lora={}",
+    "kto.desirable_weight=5",
+];
 const RENAMED: &[&str] = &["data.train.0.path=renamed.jsonl"];
 
 const CHANGES: &[Change] = &[
@@ -48,6 +64,7 @@ const CHANGES: &[Change] = &[
     change("model.revision", "main", "v2"),
     under(&["model.base=checkpoints/tiny"], "model.init", "random", "pretrained"),
     change("model.weight_format", "auto", "int8"),
+    change("model.weight_format", "int8", "nf4"),
     change("data.train.path", "data.jsonl", "validation.jsonl"),
     change("data.train.format", "messages", "alpaca"),
     change("data.train.revision", "", "v2"),
@@ -90,10 +107,28 @@ const CHANGES: &[Change] = &[
     change("lora.lora_dropout", "0", "0.5"),
     change("lora.target_parameters", "[]", "[\"mlp.experts.down_proj\"]"),
     change("lora.target_modules", "all-linear", "[\"q_proj\"]"),
+    change("lora.layers_to_transform", "[]", "[1]"),
     change("lora.use_rslora", "false", "true"),
     change("lora.use_dora", "false", "true"),
     under(PAIRS, "train.objective", "sft", "orpo"),
     under(ORPO, "orpo.beta", "0.1", "3"),
+    under(DPO, "dpo.beta", "0.1", "3"),
+    under(DPO, "dpo.loss_type", "sigmoid", "ipo"),
+    under(DPO, "dpo.label_smoothing", "0", "0.3"),
+    under(DPO, "dpo.ld_alpha", "1", "0"),
+    under(DPO, "dpo.rpo_alpha", "0", "1"),
+    under(KTO, "kto.beta", "0.1", "3"),
+    under(KTO_LIKED, "kto.loss_type", "kto", "apo_zero_unpaired"),
+    under(KTO, "kto.desirable_weight", "1", "2"),
+    under(KTO, "kto.undesirable_weight", "1", "2"),
+    under(SIMPO, "simpo.beta", "2", "3"),
+    under(SIMPO, "simpo.gamma", "1", "0"),
+    under(SIMPO, "simpo.label_smoothing", "0", "0.3"),
+    under(SIMPO, "simpo.cpo_alpha", "0", "1"),
+    under(CPO, "cpo.beta", "0.1", "3"),
+    under(CPO, "cpo.loss_type", "sigmoid", "hinge"),
+    under(CPO, "cpo.label_smoothing", "0", "0.3"),
+    under(CPO, "cpo.cpo_alpha", "1", "0"),
     change("train.epochs", "1", "2"),
     change("train.max_steps", "2", "3"),
     change("train.micro_batch_size", "2", "1"),
@@ -104,6 +139,8 @@ const CHANGES: &[Change] = &[
     change("train.warmup_ratio", "0.2", "0.6"),
     change("train.min_lr_ratio", "0", "0.5"),
     under(&["train.lr_scheduler=wsd"], "train.decay_ratio", "0.2", "0.9"),
+    under(&["train.lr_scheduler=cosine-with-restarts"], "train.cycles", "2", "3"),
+    under(&["train.lr_scheduler=polynomial"], "train.power", "1.0", "2.0"),
     change("train.weight_decay", "0", "0.5"),
     change("train.optimizer", "adamw", "lion"),
     under(&["train.optimizer=lion"], "train.lion_beta1", "0.9", "0.2"),
@@ -147,6 +184,7 @@ const CHANGES: &[Change] = &[
     under(&["output.signer=[\"false\"]"], "output.signer_key", "", "nowhere.pem"),
     change("output.signer_certificates", "", "nowhere.pem"),
     change("output.license", "MIT", "Apache-2.0"),
+    change("output.report_to", "[\"csv\"]", "[\"tensorboard\"]"),
     change("output.sbom", "false", "true"),
     change("device.name", "auto", "cpu"),
     change("device.threads", "1", "2"),
@@ -184,6 +222,8 @@ fn folder() -> Run {
     let pairs =
         std::fs::read_to_string(crate::common::repository("datasets/preference.jsonl")).unwrap();
     run.write("pairs.jsonl", &pairs);
+    let labels = crate::common::repository("datasets/labels.jsonl");
+    run.write("labels.jsonl", &std::fs::read_to_string(labels).unwrap());
     run.write("twice.jsonl", &run.read("data.jsonl").repeat(2));
     run.write("renamed.jsonl", &run.read("data.jsonl").replace("\"messages\"", "\"talk\""));
     for folder in ["set", "set/odd"] {

@@ -920,7 +920,7 @@ error[pairs]: the objective does not learn from pairs of answers
 
 hint: with `columns = { messages = "chosen" }` and `format = "messages"` the chosen answers are trained on
 
-hint: `train.objective = "orpo"` trains on both answers
+hint: `train.objective = "dpo"` trains on both answers, and so do `simpo`, `cpo`, `orpo`
 
 "#]]);
 }

@@ -246,6 +246,7 @@ const FOLDERS: [EntryFolder; 3] = [
             "output",
             "pairs",
             "signer",
+            "weight_format",
         ],
     },
 ];

@@ -5,7 +5,11 @@
     firebrand eval MODEL_DIR --config EVAL.toml --json --records > ours.json
     python tests/reference/evaluate.py MODEL_DIR RECORDS.jsonl ours.json
 
-RECORDS.jsonl holds conversations (`messages`). A token is judged if it begins inside an answer of
+    firebrand eval ADAPTER --config EVAL.toml --weight-format nf4 --json --records > ours.json
+    python tests/reference/evaluate.py MODEL_DIR RECORDS.jsonl ours.json ADAPTER nf4
+
+The second has PEFT put an adapter beside the model, whose linear layers bitsandbytes rounds to NF4 with double
+quantisation if that is asked for. RECORDS.jsonl holds conversations (`messages`). A token is judged if it begins inside an answer of
 the assistant, or ends its turn; what these are is found here by rendering prefixes. The exit status
 is 1 if a loss differs by more than 1e-4 of itself, or if another number of tokens is judged.
 """
@@ -36,12 +40,30 @@ def judged(tokenizer, messages):
     return encoded["input_ids"], inside
 
 
+def rounded(model):
+    """The linear layers with the numbers that bitsandbytes makes of them in NF4."""
+    from bitsandbytes_base import numbers
+    from bitsandbytes.nn import Params4bit
+    torch.set_num_threads(1)                                  # the mean of scales is summed in order
+    for path, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Linear) and path != "lm_head":
+            weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4",
+                                compress_statistics=True).to("cpu")
+            layer.weight.data.copy_(numbers(weight))
+    return model
+
+
 def main():
-    model_dir, records, ours = sys.argv[1:]
+    model_dir, records, ours, *adapter = sys.argv[1:]
     report = json.load(open(ours, encoding="utf-8"))
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_dir)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         model_dir, dtype=torch.float32, attn_implementation="eager").eval()
+    if adapter[1:] == ["nf4"]:
+        model = rounded(model)
+    if adapter:
+        from peft import PeftModel
+        model = PeftModel.from_pretrained(model, adapter[0]).eval()
     lines = [json.loads(line) for line in open(records, encoding="utf-8") if line.strip()]
     worst, loss, targets, right, failed = 0.0, 0.0, 0, 0, False
     for line, found in zip(lines, report["records"], strict=True):

@@ -29,11 +29,27 @@ pub fn layers(
             return Err(error);
         }
     }
+    refuse_layers(settings, description)?;
     let all = description.linears.iter().filter(|(path, _)| wants(settings, path)).cloned();
     let mut layers: Vec<_> = all.collect();
     refuse_beside_experts(&layers, description)?;
     layers.extend(parameters::layers(settings, description)?);
     Ok(layers)
+}
+
+/// Layers that the model does not have, and those beside parameters, of which PEFT takes all.
+fn refuse_layers(settings: &LoraSettings, description: &Description) -> Result<()> {
+    let (numbers, count) = (&settings.layers_to_transform, description.layers.len());
+    if let Some(number) = numbers.iter().find(|number| **number >= count) {
+        let what = format!("`lora.layers_to_transform` names the layer {number}");
+        let last = count.saturating_sub(1);
+        return Err(Error::adapter(what).because(format!("the model has the layers 0 to {last}")));
+    }
+    if !numbers.is_empty() && !settings.target_parameters.is_empty() {
+        let what = "`lora.layers_to_transform` cannot be used with `lora.target_parameters`";
+        return Err(Error::adapter(what).because("PEFT puts these beside the parameters of all"));
+    }
+    Ok(())
 }
 
 /// PEFT takes the names of an MLP's layers for those of experts where the model has some

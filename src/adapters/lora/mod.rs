@@ -22,9 +22,11 @@ use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
 use crate::error::{Error, Result};
 use crate::model::description::StackedTensor;
-use crate::model::{AdapterBranch, Description, Dropout, Linear, Parameter, PassContext, Visitor};
+use crate::model::{
+    AdapterBranch, Description, Dropout, Linear, Matrix, Parameter, PassContext, Visitor,
+};
 use crate::ops::cpu::{HostTensor, LowRank};
-use crate::ops::{from_vec, project};
+use crate::ops::{from_vec, low_rank, project};
 use crate::random::Stream;
 
 /// Names of the two matrices, as PEFT has them.
@@ -204,8 +206,18 @@ impl Branch {
 
 impl AdapterBranch for Branch {
     fn forward(&self, x: Tensor<2>, linear: &Linear, context: &PassContext) -> Tensor<2> {
+        let dropped = self.dropped(&x, context);
+        if let (Matrix::Tensor(weight), None) = (&linear.weight, &dropped)
+            && !weight.trainable
+        {
+            let factors = (&self.a.value, &self.b.value, self.scale);
+            let y = low_rank(&x, &weight.value, factors, context.computing);
+            if let Some(y) = y {
+                return y;
+            }
+        }
         let y = linear.frozen(x.clone(), context);
-        let x = self.dropped(&x, context).unwrap_or(x);
+        let x = dropped.unwrap_or(x);
         y + self.low_rank_of(x, context)
     }
 

@@ -13,11 +13,12 @@ const ALPHA_MAX: f64 = 1e6;
 const MODULES_MAX: usize = 4096;
 
 /// What changes the arithmetic of PEFT's LoRA layers, and is not known here.
-const UNSUPPORTED: [&str; 11] = [
+const UNSUPPORTED: [&str; 12] = [
     "fan_in_fan_out",
     "lora_bias",
     "rank_pattern",
     "alpha_pattern",
+    "layers_pattern",
     "layer_replication",
     "alora_invocation_tokens",
     "use_qalora",
@@ -33,6 +34,10 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         names if names.is_empty() => Value::Null,
         names => json!(names),
     };
+    let layers = match &settings.layers_to_transform {
+        numbers if numbers.is_empty() => Value::Null,
+        numbers => json!(numbers),
+    };
     let value = json!({
         "peft_type": "LORA",
         "r": settings.r,
@@ -47,7 +52,7 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         "lora_bias": false,
         "init_lora_weights": true,
         "modules_to_save": null,
-        "layers_to_transform": null,
+        "layers_to_transform": layers,
         "layers_pattern": null,
         "rank_pattern": {},
         "alpha_pattern": {},
@@ -106,6 +111,9 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
     let Some(target_parameters) = target_parameters(of("target_parameters")) else {
         return wrong("`target_parameters` is not a list of names");
     };
+    let Some(layers_to_transform) = layers_to_transform(of("layers_to_transform")) else {
+        return wrong("`layers_to_transform` is neither a number nor a list of numbers");
+    };
     let use_rslora = *of("use_rslora") == true;
     // Dropout acts in training only.
     Ok(Some(LoraSettings {
@@ -114,6 +122,7 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         lora_dropout: 0.0,
         target_modules,
         target_parameters,
+        layers_to_transform,
         use_rslora,
     }))
 }
@@ -134,6 +143,17 @@ fn target_parameters(value: &Value) -> Option<Vec<String>> {
             names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
         }
         _ => None,
+    }
+}
+
+fn layers_to_transform(value: &Value) -> Option<Vec<usize>> {
+    let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
+    match value {
+        Value::Null => Some(Vec::new()),
+        Value::Array(numbers) if numbers.len() <= MODULES_MAX => {
+            numbers.iter().map(number).collect()
+        }
+        other => number(other).map(|number| vec![number]),
     }
 }
 

@@ -85,6 +85,17 @@ settings! {
         .example("[\"mlp.experts.gate_up_proj\", \"mlp.experts.down_proj\"]")
         .names(&[("axolotl", "lora_target_parameters")])
         .silent_default();
+        /// The decoder layers whose modules get one, counted from 0; all of them if there are none.
+        layers_to_transform: Vec<usize> = Key::new(
+            "lora.layers_to_transform",
+            ValueKind::Rising { min: 0, max: 65_535 },
+            DefaultValue::Value("[]"),
+            "Decoder layers, counted from 0, whose linear layers get an adapter. Without it all of \
+             them.",
+        )
+        .example("[14, 15]")
+        .names(&[("axolotl", "peft_layers_to_transform")])
+        .silent_default();
         /// Scale by `lora_alpha / sqrt(r)`.
         use_rslora: bool = Key::new(
             "lora.use_rslora",
@@ -155,7 +166,13 @@ pub fn describe(title: &str, settings: &LoraSettings) -> String {
         TargetModules::Names(names) => names.join(", "),
     };
     let parameters = settings.target_parameters.iter().map(|name| format!(", {name}"));
-    format!("{title} r {} on {layers}{}", settings.r, parameters.collect::<String>())
+    let numbers: Vec<String> = settings.layers_to_transform.iter().map(usize::to_string).collect();
+    let of_layers = match numbers.is_empty() {
+        true => String::new(),
+        false => format!(" of the decoder layers {}", numbers.join(", ")),
+    };
+    let parameters = parameters.collect::<String>();
+    format!("{title} r {} on {layers}{of_layers}{parameters}", settings.r)
 }
 
 pub fn sample_settings() -> LoraSettings {
@@ -165,6 +182,7 @@ pub fn sample_settings() -> LoraSettings {
         lora_dropout: 0.0,
         target_modules: TargetModules::AllLinear,
         target_parameters: Vec::new(),
+        layers_to_transform: Vec::new(),
         use_rslora: false,
     }
 }
@@ -174,7 +192,16 @@ pub(super) fn fits(path: &str, name: &str) -> bool {
     path == name || path.ends_with(&format!(".{name}"))
 }
 
+/// The number of the decoder layer that a module is of.
+pub(super) fn layer_number(path: &str) -> Option<usize> {
+    path.split('.').find_map(|part| part.parse().ok())
+}
+
 pub(super) fn wants(settings: &LoraSettings, path: &str) -> bool {
+    let numbers = &settings.layers_to_transform;
+    if !numbers.is_empty() && !layer_number(path).is_some_and(|number| numbers.contains(&number)) {
+        return false;
+    }
     match &settings.target_modules {
         TargetModules::AllLinear => true,
         TargetModules::Names(names) => names.iter().any(|name| fits(path, name)),

@@ -185,7 +185,7 @@ fn export_model(
     (format, number): (&str, &str),
     write: fn(&Source, Weights, &Path) -> Result<Written>,
 ) -> Result<(String, Vec<String>)> {
-    let ReadyWeights { weights, adapter_file, untied, note, .. } = open_weights(&origin)?;
+    let ReadyWeights { weights, adapter_file, untied, note, .. } = open_weights(&origin, None)?;
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     request.carry_out(|scratch| {
         let small = scratch.join(SMALL_FILES);

@@ -207,6 +207,8 @@ settings! {
         /// What to do about records that are pairs of answers; `None` where the objective learns
         /// from them. The objective says it.
         no_pairs: Option<String> = Some(String::new());
+        /// Whether answers have labels, which the objective learns from. The objective says it.
+        labels: bool = false;
     }
 }
 

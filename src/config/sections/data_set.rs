@@ -105,6 +105,7 @@ pub const COLUMN_NAMES: &[&str] = &[
     "chosen",
     "rejected",
     "text",
+    "label",
 ];
 
 const COLUMNS_DOC: &str = "Other names of columns: what Firebrand calls a column, and \

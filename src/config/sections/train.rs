@@ -66,7 +66,8 @@ settings! {
             ValueKind::Choice(Scheduler::NAMES),
             DefaultValue::Value("\"cosine\""),
             "How the learning rate moves after warm-up: not at all, along a straight line, along \
-             half a cosine, or constant and falling only at the end (wsd).",
+             half a cosine, once or several times, with a power of the steps that are left, with \
+             the inverse square root of the steps, or constant and falling only at the end (wsd).",
         )
         .example("\"linear\"")
         .names(&[
@@ -103,7 +104,10 @@ settings! {
             "Where the learning rate ends, as a share of `learning_rate`.",
         )
         .example("0.1")
-        .only_with("train.lr_scheduler", &["linear", "cosine", "wsd"])
+        .only_with(
+            "train.lr_scheduler",
+            &["linear", "cosine", "cosine-with-restarts", "polynomial", "wsd"],
+        )
         .names(&[("axolotl", "cosine_min_lr_ratio")]);
         /// Share of the steps that `wsd` spends decaying. For no other schedule.
         decay_ratio: f64 = Key::new(
@@ -114,6 +118,25 @@ settings! {
         )
         .example("0.1")
         .only_with("train.lr_scheduler", &["wsd"]);
+        /// How often `cosine-with-restarts` falls. For no other schedule.
+        cycles: u64 = Key::new(
+            "train.cycles",
+            ValueKind::Integer { min: 1, max: 10_000 },
+            DefaultValue::Value("2"),
+            "How often the learning rate falls in `cosine-with-restarts`, each time from the peak.",
+        )
+        .example("4")
+        .only_with("train.lr_scheduler", &["cosine-with-restarts"])
+        .names(&[("other tools", "num_cycles")]);
+        /// The power of `polynomial`. For no other schedule.
+        power: f64 = Key::new(
+            "train.power",
+            ValueKind::Number(Range::above(0.0, 100.0)),
+            DefaultValue::Value("1.0"),
+            "The power in `polynomial` of the share of steps that is left.",
+        )
+        .example("2.0")
+        .only_with("train.lr_scheduler", &["polynomial"]);
         /// Gradients are scaled down to this global norm; 0 leaves them alone.
         max_grad_norm: f64 = Key::new(
             "train.max_grad_norm",
@@ -193,6 +216,12 @@ choices! {
         Linear = "linear",
         /// Along half a cosine.
         Cosine = "cosine",
+        /// Along half a cosine, several times from the peak.
+        CosineWithRestarts = "cosine-with-restarts",
+        /// With a power of the share of steps that is left.
+        Polynomial = "polynomial",
+        /// With the inverse square root of the steps.
+        InverseSqrt = "inverse-sqrt",
         /// Warm-up, stable, decay: constant until the last steps, then linear.
         Wsd = "wsd",
     }

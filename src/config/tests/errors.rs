@@ -78,7 +78,7 @@ hint: did you mean `[model]`?
 error[config]: unknown section `[banana]`
   at run.toml:5:2
 
-hint: the sections are `model`, `data`, `lora`, `train`, `orpo`, `eval`, `checkpoint`, `output`, `trust`, `device`
+hint: the sections are `model`, `data`, `lora`, `train`, `dpo`, `simpo`, `cpo`, `orpo`, `kto`, `eval`, `checkpoint`, `output`, `trust`, `device`
 "#]],
     );
 }
@@ -151,11 +151,7 @@ fn names_of_other_tools_are_recognised() {
             "num_train_epochs",
             "`num_train_epochs` is TRL and LLaMA-Factory's name for `train.epochs`",
         ),
-        (
-            "load_in_4bit",
-            "`load_in_4bit` is axolotl's and has no key here: 4 bits are not supported; \
-             `model.weight_format = \"int8\"` keeps the base model in 8",
-        ),
+        ("load_in_4bit", "`load_in_4bit` is axolotl and TRL's name for `model.weight_format`"),
     ] {
         assert_eq!(hint(name), wanted);
     }
@@ -190,7 +186,7 @@ hint: `scale` is mlx-lm's and has no key here: `lora.lora_alpha` is that times `
 error[config]: unknown key `nothing_known` in `[lora_parameters]`
   at run.toml:8:1
 
-hint: the sections are `model`, `data`, `lora`, `train`, `orpo`, `eval`, `checkpoint`, `output`, `trust`, `device`
+hint: the sections are `model`, `data`, `lora`, `train`, `dpo`, `simpo`, `cpo`, `orpo`, `kto`, `eval`, `checkpoint`, `output`, `trust`, `device`
 
 error[config]: unknown key `_component_` in `[optimizer]`
   at run.toml:10:1
@@ -355,7 +351,7 @@ hint: keep one of the two; `train.warmup_steps` is given in line 12
 error[config]: `train.min_lr_ratio` means nothing when `train.lr_scheduler` is `constant`
   at run.toml:15:16
 
-hint: remove it, or set `lr_scheduler` to one of `linear`, `cosine`, `wsd`
+hint: remove it, or set `lr_scheduler` to one of `linear`, `cosine`, `cosine-with-restarts`, `polynomial`, `wsd`
 
 error[config]: `train.decay_ratio` means nothing when `train.lr_scheduler` is `constant`
   at run.toml:16:15

@@ -60,6 +60,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             survey_below: 64 << 20,
             cache_limit: None,
             no_pairs: Some(crate::objectives::hint_of_pairs()),
+            labels: false,
         }
     );
     assert!(!config.owned.has_section("lora"));
@@ -74,6 +75,8 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             warmup: Warmup::Steps(0),
             min_lr_ratio: 0.0,
             decay_ratio: 0.2,
+            cycles: 2,
+            power: 1.0,
             max_grad_norm: 1.0,
             recompute: Recompute::None,
             loss_chunk_tokens: 128,
@@ -180,7 +183,8 @@ fn load_reads_a_file_and_its_name_names_the_run() {
 #[test]
 fn every_choice_shows_its_name_in_the_config() {
     assert_eq!(Scheduler::Wsd.to_string(), "wsd");
-    assert_eq!(Scheduler::NAMES, ["constant", "linear", "cosine", "wsd"]);
+    let names = "constant linear cosine cosine-with-restarts polynomial inverse-sqrt wsd";
+    assert_eq!(Scheduler::NAMES.join(" "), names);
     for name in Scheduler::NAMES {
         assert_eq!(Scheduler::from_name(name).unwrap().name(), *name);
     }

@@ -21,8 +21,11 @@ fn section_of(key: &Key) -> &'static TableSection {
 /// What a key needs beside it: the one that it replaces removed, the one that it depends on set.
 fn overrides_for(key: &Key) -> Vec<String> {
     let mut overrides = Vec::new();
-    if let Some((decider, wanted)) = key.only_with.or_else(|| section_of(key).only_with) {
+    for (decider, wanted) in section_of(key).only_with.into_iter().chain(key.only_with) {
         overrides.push(format!("{decider}={}", wanted[0]));
+    }
+    if section_of(key).name == "dpo" {
+        overrides.push("lora={}".to_owned()); // it compares with the base model
     }
     overrides
 }

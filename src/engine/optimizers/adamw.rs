@@ -2,9 +2,13 @@
 
 use burn::tensor::Tensor;
 
+#[cfg(feature = "gpu")]
+use super::{Moving, one_by_one};
 use super::{Optimizer, OptimizerEntry, UpdateStep};
 use crate::document::Values;
 use crate::document::key::{DefaultValue, Key, Range, ValueKind};
+#[cfg(feature = "gpu")]
+use crate::ops::gpu;
 
 pub(super) const ENTRY: OptimizerEntry = OptimizerEntry {
     name: "adamw",
@@ -67,6 +71,25 @@ impl AdamW {
     }
 }
 
+#[cfg(feature = "gpu")]
+impl AdamW {
+    /// What its kernel is told of an update.
+    #[expect(clippy::cast_possible_truncation)] // tensors are f32
+    fn numbers(&self, step: UpdateStep) -> gpu::MomentNumbers {
+        let correction = |beta: f64| 1.0 - beta.powi(step.number);
+        gpu::MomentNumbers {
+            beta1: self.beta1 as f32,
+            beta2: self.beta2 as f32,
+            rest1: (1.0 - self.beta1) as f32,
+            rest2: (1.0 - self.beta2) as f32,
+            epsilon: self.epsilon as f32,
+            root: (1.0 / correction(self.beta2).sqrt()) as f32,
+            rate: (step.learning_rate / correction(self.beta1)) as f32,
+            kept: (1.0 - step.learning_rate * self.weight_decay) as f32,
+        }
+    }
+}
+
 impl Optimizer for AdamW {
     fn state_names(&self) -> &'static [&'static str] {
         &["first_moment", "second_moment"]
@@ -89,5 +112,24 @@ impl Optimizer for AdamW {
         let root = second.clone().sqrt().mul_scalar(1.0 / correction2.sqrt()).add_scalar(epsilon);
         let change = first.clone().div(root).mul_scalar(learning_rate / correction1);
         (value.mul_scalar(1.0 - learning_rate * weight_decay) - change, vec![first, second])
+    }
+
+    #[cfg(feature = "gpu")]
+    fn update_together(
+        &self,
+        all: Vec<Moving>,
+        factor: &Tensor<1>,
+        step: UpdateStep,
+    ) -> Vec<(Tensor<1>, Vec<Tensor<1>>)> {
+        if !gpu::holds(factor) {
+            let update = |value, d, state| self.update(value, d, state, step);
+            return one_by_one(update, all, factor);
+        }
+        let all = all.into_iter().map(|Moving { value, gradient, state }| {
+            let [first, second] = <[_; 2]>::try_from(state).expect("there are two moments");
+            [value, gradient, first, second]
+        });
+        let done = gpu::move_all(all.collect(), factor.clone(), self.numbers(step));
+        done.into_iter().map(|[value, first, second]| (value, vec![first, second])).collect()
     }
 }

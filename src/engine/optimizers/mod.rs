@@ -43,10 +43,31 @@ pub trait Optimizer: Send + Sync + std::fmt::Debug {
         step: UpdateStep,
     ) -> (Tensor<1>, Vec<Tensor<1>>);
 
+    /// The same of many parameters, with their gradients times `factor: [1]`; a rule that has a
+    /// kernel of its own moves them together.
+    fn update_together(
+        &self,
+        all: Vec<Moving>,
+        factor: &Tensor<1>,
+        step: UpdateStep,
+    ) -> Vec<(Tensor<1>, Vec<Tensor<1>>)> {
+        one_by_one(|value, d, state| self.update(value, d, state, step), all, factor)
+    }
+
     /// Bytes that it keeps for each trainable parameter.
     fn state_bytes(&self) -> u64 {
         4 * self.state_names().len() as u64
     }
+}
+
+/// A parameter on its way through an update; what it is made of is that of [`Optimizer::update`].
+pub struct Moving {
+    /// Its values.
+    pub value: Tensor<1>,
+    /// Their gradient.
+    pub gradient: Tensor<1>,
+    /// What was kept for it.
+    pub state: Vec<Tensor<1>>,
 }
 
 /// What an update is told beside the numbers themselves.
@@ -56,6 +77,18 @@ pub struct UpdateStep {
     pub learning_rate: f64,
     /// Number of this update, from 1.
     pub number: i32,
+}
+
+/// Each by its own update.
+fn one_by_one<T>(
+    update: impl Fn(Tensor<1>, Tensor<1>, Vec<Tensor<1>>) -> T,
+    all: Vec<Moving>,
+    factor: &Tensor<1>,
+) -> Vec<T> {
+    let each = all
+        .into_iter()
+        .map(|Moving { value, gradient, state }| update(value, gradient * factor.clone(), state));
+    each.collect()
 }
 
 const NAMES: [&str; OPTIMIZERS.len()] = {

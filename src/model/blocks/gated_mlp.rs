@@ -10,7 +10,7 @@ use crate::model::{PassContext, WeightSource};
 use crate::ops::cpu::{
     AsLhs, Back, Left, Narrow, PathGradients, Projection, gated, gated_backward,
 };
-use crate::ops::{Activation, gate};
+use crate::ops::{Activation, gate, gate_factor};
 
 /// The weights.
 pub struct GatedMlp {
@@ -53,7 +53,11 @@ impl GatedMlp {
     /// `[tokens, hidden]` in and out.
     pub fn forward(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
         let [to_gate, up] = self.gate_up.forward(x, context);
-        self.down.linear.forward(gate(self.activation, to_gate, up), context)
+        let through = match context.dropout {
+            None => gate_factor(self.activation, to_gate, up, context.computing.arithmetic),
+            Some(_) => gate(self.activation, to_gate, up),
+        };
+        self.down.linear.forward(through, context)
     }
 
     /// As the kernels of the CPU know it.

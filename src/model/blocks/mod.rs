@@ -99,6 +99,11 @@ impl Block {
         }
     }
 
+    /// Whether all that it does with its input is to multiply it.
+    pub fn takes_factor(&self) -> bool {
+        matches!(self, Self::Attention(_) | Self::GatedMlp(_))
+    }
+
     /// Its linear layers, in order.
     pub fn linears(&mut self) -> Vec<&mut NamedLinear> {
         match self {

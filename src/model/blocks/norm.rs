@@ -2,11 +2,12 @@
 
 use burn::tensor::Tensor;
 
+use crate::device::Arithmetic;
 use crate::error::Result;
 use crate::model::description::{NormDescription, NormGain};
 use crate::model::{Parameter, Visitor, WeightSource};
 use crate::ops::cpu::{self, AsLhs, HostTensor, Number, PathGradients};
-use crate::ops::rms_norm;
+use crate::ops::{rms_norm, rms_norm_factor};
 
 /// The weights of a norm.
 pub struct Norm {
@@ -54,6 +55,14 @@ impl Norm {
         }
         let parts = x.reshape([tokens * features / width, width]);
         rms_norm(parts, self.factors(), self.epsilon).reshape([tokens, features])
+    }
+
+    /// The same as a factor of products.
+    pub fn forward_factor(&self, x: Tensor<2>, arithmetic: Arithmetic) -> Tensor<2> {
+        match self.gain.value.dims()[0] == x.dims()[1] {
+            true => rms_norm_factor(x, self.factors(), self.epsilon, arithmetic),
+            false => self.forward(x),
+        }
     }
 
     /// A copy whose gain is a leaf of a tape if it learns.

@@ -1,5 +1,7 @@
 //! The weights of experts, which files have in another arrangement than the model.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 
 use super::{Fill, WeightSource};
@@ -10,7 +12,7 @@ use crate::model::description::{
 use crate::model::{Linear, Matrix, Parameter};
 use crate::ops::from_vec;
 use crate::weights::RawNumbers;
-use crate::weights::formats::dequantised;
+use crate::weights::formats::Joined;
 use crate::weights::mxfp4::{self, Mxfp4};
 
 impl WeightSource {
@@ -78,14 +80,7 @@ impl WeightSource {
         let biases = self.expert_biases(module, of, matrix)?;
         let device = self.device().clone();
         let linear = |(number, bias): (usize, Option<Vec<f32>>)| {
-            let codes = codes.matrix(number);
-            let weight = match device == Device::flex() {
-                true => Matrix::Coded(codes),
-                false => {
-                    let numbers = RawNumbers::F32(dequantised(codes.as_ref()));
-                    Matrix::Tensor(self.kept(numbers, [outputs, inputs]))
-                }
-            };
+            let weight = self.coded(&format!("{module}.{number}.{name}"), codes.matrix(number));
             Linear { weight, bias: bias.map(|bias| vector(bias, &device)), adapter: None }
         };
         Ok(biases.into_iter().enumerate().map(linear).collect())
@@ -129,8 +124,17 @@ impl WeightSource {
         let (gate, up) = (numbers(gate, half)?, numbers(up, half)?);
         let down = numbers(down, of.dims(ExpertMatrix::Down))?;
         let linear = |weight| Linear { weight, bias: None, adapter: None };
-        let gate_up = self.linear_of(gate.followed_by(up), of.dims(ExpertMatrix::GateUp));
-        Ok([linear(gate_up), linear(self.linear_of(down, of.dims(ExpertMatrix::Down)))])
+        let name = |matrix: ExpertMatrix| format!("{expert}.{}", matrix.name());
+        let gate_up = match self.coding() {
+            // Each by itself, as if it were a layer of its own.
+            Some(code) => {
+                let halves = [gate, up].map(|numbers| code(&numbers.into_f32(), half));
+                self.coded(&name(ExpertMatrix::GateUp), Arc::new(Joined(halves)))
+            }
+            None => Matrix::Tensor(self.kept(gate.followed_by(up), of.dims(ExpertMatrix::GateUp))),
+        };
+        let dims = of.dims(ExpertMatrix::Down);
+        Ok([linear(gate_up), linear(self.linear_of(&name(ExpertMatrix::Down), down, dims))])
     }
 
     fn stacked_experts(
@@ -141,9 +145,11 @@ impl WeightSource {
     ) -> Result<Vec<Linear>> {
         let (name, dims) = (format!("{module}.{}", matrix.name()), of.dims(matrix));
         let all = self.take(&name, &[of.count, dims[0], dims[1]], Fill::Normal)?;
-        let linear =
-            |numbers| Linear { weight: self.linear_of(numbers, dims), bias: None, adapter: None };
-        Ok(all.chunks(dims[0] * dims[1]).into_iter().map(linear).collect())
+        let linear = |(number, numbers)| {
+            let weight = self.linear_of(&format!("{name}.{number}"), numbers, dims);
+            Linear { weight, bias: None, adapter: None }
+        };
+        Ok(all.chunks(dims[0] * dims[1]).into_iter().enumerate().map(linear).collect())
     }
 
     fn alternating_experts(
@@ -160,13 +166,16 @@ impl WeightSource {
         let device = self.device().clone();
         let matrices = all.chunks(outputs * inputs).into_iter().zip(biases);
         Ok(matrices
-            .map(|(numbers, bias)| {
+            .enumerate()
+            .map(|(number, (numbers, bias))| {
                 let numbers = numbers.transposed([inputs, outputs], |output| match alternating {
                     true => alternating_place(output, outputs),
                     false => output,
                 });
                 let bias = bias.map(|bias| vector(bias, &device));
-                Linear { weight: self.linear_of(numbers, [outputs, inputs]), bias, adapter: None }
+                let path = format!("{module}.{number}.{name}");
+                let weight = self.linear_of(&path, numbers, [outputs, inputs]);
+                Linear { weight, bias, adapter: None }
             })
             .collect())
     }

@@ -99,7 +99,7 @@ impl WeightSource {
 
     /// What is kept of the numbers of a tensor.
     fn loaded(
-        &self,
+        &mut self,
         path: &str,
         shape: &[usize],
         numbers: RawNumbers,
@@ -111,7 +111,7 @@ impl WeightSource {
         }
         let fits = self.computing.limits.holds(numbers.len() as u64);
         if let Some(dims) = matrices.linears.get(path).filter(|dims| fits && dims[..] == *shape) {
-            return LoadedWeights::Linear(self.linear_of(numbers, *dims));
+            return LoadedWeights::Linear(self.linear_of(path, numbers, *dims));
         }
         match matrices.tables.get(path).filter(|dims| dims[..] == *shape) {
             Some(dims) => LoadedWeights::Table(self.pieces(numbers, *dims)),

@@ -49,8 +49,11 @@ impl Description {
 
     /// Numbers that the checkpoint has in a format that cannot be trained, and their bytes.
     pub fn coded(&self) -> (u64, u64) {
-        let all = self.experts().map(|(_, experts)| experts.coded());
-        all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        let experts = self.experts().map(|(_, experts)| experts.coded());
+        let linears = self.linears.iter().filter_map(|(path, dims)| {
+            Some(((dims[0] * dims[1]) as u64, *self.coded_linears.get(path)?))
+        });
+        experts.chain(linears).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     /// How many of the weights compute a token; all of them where there are no experts.

@@ -2,6 +2,8 @@
 //! queries, rotary positions, a gated MLP, and the names of all that. What a family has besides are
 //! fields that it sets.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::rope::{self, RopeContext};
@@ -262,6 +264,7 @@ impl Dense {
             names: self.names,
             parameters: 0,
             linears: Vec::new(),
+            coded_linears: BTreeMap::new(),
             target_parameters: Vec::new(),
         };
         counted(description, config)

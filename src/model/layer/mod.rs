@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::model::blocks::{BlockCache, TapedBlock};
 use crate::model::description::{LayerDescription, ResidualDescription, Rope};
 use crate::model::{Block, Gradients, Linear, Model, Norm, PassContext, Visitor, WeightSource};
+use crate::ops::GivenGradients;
 
 /// A part of a layer: `x + multiplier · after(block(before(x)))`.
 pub struct Residual {
@@ -67,8 +68,13 @@ impl Residual {
         Ok(Self { before, block, after, multiplier: *multiplier })
     }
 
-    fn entering(&self, x: Tensor<2>) -> Tensor<2> {
-        self.before.as_ref().map_or_else(|| x.clone(), |norm| norm.forward(x.clone()))
+    /// What enters the block; rounded once where that is all that is done with it.
+    fn entering(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
+        let Some(norm) = &self.before else { return x };
+        match self.block.takes_factor() && context.dropout.is_none() {
+            true => norm.forward_factor(x, context.computing.arithmetic),
+            false => norm.forward(x),
+        }
     }
 
     fn leaving(&self, y: Tensor<2>) -> Tensor<2> {
@@ -96,7 +102,7 @@ impl Residual {
         (context, picks): (&PassContext, bool),
         cache: Option<&mut BlockCache>,
     ) -> Tensor<2> {
-        let y = self.block.forward(self.entering(x.clone()), (context, picks), cache);
+        let y = self.block.forward(self.entering(x.clone(), context), (context, picks), cache);
         let x = if picks { context.picked(x) } else { x };
         x + self.times(self.leaving(y))
     }
@@ -108,7 +114,7 @@ impl Residual {
     ) -> (Tensor<2>, TapedResidual) {
         let residual = self.tracked();
         let input = x.clone().autodiff().require_grad();
-        let entering = residual.entering(input.clone());
+        let entering = residual.entering(input.clone(), context);
         let (y, block) = residual.block.taped(entering, (context, picks));
         let output = residual.leaving(y);
         let x = if picks { context.picked(x) } else { x };
@@ -143,9 +149,8 @@ impl TapedResidual {
         d: Tensor<2>,
         sums: &mut Gradients,
     ) -> Tensor<2> {
-        // The derivative of Σ output ⊙ d is the vector-Jacobian product.
         let d_output = self.residual.times(d.clone());
-        let mut tapes = vec![(self.output * d_output).backward()];
+        let mut tapes = vec![GivenGradients::of(self.output, d_output).backward()];
         self.residual.block.back(self.block, (context, picks), &mut tapes);
         let first = tapes.last_mut().expect("there is one");
         let d_input = self.input.grad_remove(first).expect("it is a leaf of the tape");
@@ -258,7 +263,7 @@ impl Layer {
     /// tests.
     pub fn composed(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
         let y = self.residuals.iter().fold(x, |x, residual| {
-            let y = residual.block.composed(residual.entering(x.clone()), context);
+            let y = residual.block.composed(residual.entering(x.clone(), context), context);
             x + residual.times(residual.leaving(y))
         });
         self.scaled(y)
@@ -287,7 +292,8 @@ impl Layer {
     ) -> Tensor<2> {
         let y = self.residuals.iter().enumerate().fold(x, |x, (number, residual)| {
             let mut caches: Vec<_> = caches.iter_mut().map(|cache| &mut cache.0[number]).collect();
-            let y = residual.block.next(residual.entering(x.clone()), context, &mut caches);
+            let y =
+                residual.block.next(residual.entering(x.clone(), context), context, &mut caches);
             x + residual.times(residual.leaving(y))
         });
         self.scaled(y)

@@ -3,13 +3,17 @@
 //! Logits exist for one chunk of target positions, never for the prompt, and their gradient
 //! `softmax(z) − onehot` is taken by hand: no tape holds a `[tokens, vocabulary]` tensor.
 
+use std::borrow::Cow;
+
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::model::blocks::CapSlopes;
 use crate::model::{Description, Gradients, Model};
-use crate::ops::{flat, from_vec, host, indices};
+use crate::ops::{GivenGradients, flat, from_vec, host, indices};
 
 mod on_cpu;
+#[cfg(feature = "gpu")]
+mod on_gpu;
 
 /// The target positions of a micro-batch, on the host.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +33,26 @@ impl<'a> Targets<'a> {
         let (pad_multiple, device) = (model.computing.pad_multiple, model.device.clone());
         let chunk = move |pairs| Chunk::new(pairs, pad_multiple, most, &device);
         self.pairs.chunks(most).map(chunk)
+    }
+}
+
+/// What the gradient of the loss of each target is multiplied with.
+#[derive(Debug, Clone, Copy)]
+pub enum Scales<'a> {
+    /// The same for all of them.
+    Same(f64),
+    /// One for each, in their order.
+    Each(&'a [f32]),
+}
+
+impl<'a> Scales<'a> {
+    /// Those of `count` targets from a first one on.
+    #[expect(clippy::cast_possible_truncation)] // gradients are f32
+    fn numbers(self, first: usize, count: usize) -> Cow<'a, [f32]> {
+        match self {
+            Self::Same(scale) => vec![scale as f32; count].into(),
+            Self::Each(scales) => scales[first..][..count].into(),
+        }
     }
 }
 
@@ -110,22 +134,29 @@ pub fn next_token_scores(model: &Model, x: &Tensor<2>, targets: Targets) -> Vec<
     targets.chunks(model).flat_map(of_chunk).collect()
 }
 
-/// The same sum, with the gradient of `scale · Σ` with respect to `x`; gradients of the final norm
-/// and the output projection go into `sums` where they learn.
+/// The same sum, with the gradient of `Σ scale · loss` with respect to `x`; gradients of the final
+/// norm and the output projection go into `sums` where they learn.
 pub fn next_token_backward(
     model: &Model,
     x: &Tensor<2>,
     targets: Targets,
-    scale: f64,
+    scales: Scales,
     sums: &mut Gradients,
 ) -> (LossSum, Tensor<2>) {
     if let Some(head) = on_cpu::head(model, x) {
-        return head.backward(targets, scale, sums);
+        return head.backward(targets, scales, sums);
+    }
+    #[cfg(feature = "gpu")]
+    if on_gpu::takes(model, x) {
+        return on_gpu::backward(model, x, targets.chunks(model), scale, sums);
     }
     let (matrix, computing) = (model.projection(), model.computing);
     let mut total = LossSum::default();
     let mut dx = Tensor::zeros(x.dims(), &model.device);
+    let mut first = 0;
     for chunk in targets.chunks(model) {
+        let scale = chunk.scale(scales, first, &model.device);
+        first += chunk.pairs.len();
         let mut head = model.head.tracked();
         let input = x.clone().select(0, chunk.positions.clone()).autodiff().require_grad();
         let normed = head.hidden(input.clone()); // [chunk, hidden], on a tape of its own
@@ -137,21 +168,21 @@ pub fn next_token_backward(
         total = total.plus(chunk.sum(loss));
 
         // d/dz = softmax − onehot; the one-hot part is a lookup of rows of the projection.
-        let mut d_logits = probabilities.mul_scalar(scale);
+        let mut d_logits = scale.times(probabilities);
         let (mut wanted, mut less) = (matrix.rows(&chunk.tokens), hidden.clone());
         if let Some(CapSlopes { all, of_targets }) = slopes {
             d_logits = d_logits * all;
             (wanted, less) = (wanted * of_targets.clone(), less * of_targets);
         }
-        let wanted = wanted.mul_scalar(scale);
+        let wanted = scale.times(wanted);
         let d_hidden = chunk.only_targets(matrix.back(&d_logits, computing) - wanted);
         if matrix.trainable() {
             let (hidden, less) = (chunk.only_targets(hidden), chunk.only_targets(less));
-            let less = less.mul_scalar(-scale);
+            let less = scale.times(less).neg();
             let factors = (&d_logits, &hidden);
             matrix.add_scores_gradient(sums, factors, (&chunk.tokens, &less), computing);
         }
-        let mut tapes = [(normed * d_hidden).backward()];
+        let mut tapes = [GivenGradients::of(normed, d_hidden).backward()];
         sums.collect(&mut tapes, |visitor| head.norm.visit(None, visitor));
         let d_input = input.grad_remove(&mut tapes[0]).expect("the input is a leaf");
         dx = dx.select_assign(0, chunk.positions, d_input, IndexingUpdateOp::Add);
@@ -184,6 +215,19 @@ impl<'a> Chunk<'a> {
         Self { pairs, positions: filled(|pair| pair.0), tokens: filled(|pair| pair.1), counts }
     }
 
+    /// What its rows are multiplied with: the scales from a first target on.
+    fn scale(&self, scales: Scales, first: usize, device: &Device) -> ChunkScale {
+        match scales {
+            Scales::Same(scale) => ChunkScale::Number(scale),
+            Scales::Each(_) => {
+                let size = self.positions.dims()[0];
+                let mut numbers = scales.numbers(first, self.pairs.len()).into_owned();
+                numbers.resize(size, 0.0);
+                ChunkScale::Rows(from_vec(numbers, [size, 1], device))
+            }
+        }
+    }
+
     /// The same rows, those that fill up zero.
     fn only_targets(&self, rows: Tensor<2>) -> Tensor<2> {
         match &self.counts {
@@ -198,6 +242,22 @@ impl<'a> Chunk<'a> {
             return LossSum::Number(summed(&host(flat(losses))[..self.pairs.len()]));
         }
         LossSum::OnDevice(self.only_targets(losses).sum())
+    }
+}
+
+/// What rows of a chunk are multiplied with.
+enum ChunkScale {
+    Number(f64),
+    /// `[chunk, 1]`.
+    Rows(Tensor<2>),
+}
+
+impl ChunkScale {
+    fn times(&self, rows: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Number(scale) => rows.mul_scalar(*scale),
+            Self::Rows(scales) => rows * scales.clone(),
+        }
     }
 }
 

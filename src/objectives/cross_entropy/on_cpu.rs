@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{LossSum, Targets};
+use super::{LossSum, Scales, Targets};
 use crate::model::{Gradients, Model};
 use crate::ops::cpu::{Head, HostTensor, Products};
 use crate::ops::from_vec;
@@ -47,21 +47,22 @@ impl OnCpu<'_> {
         chunks.flat_map(of).map(|(loss, best)| (f64::from(loss), best)).collect()
     }
 
-    /// The sum of the losses, with the gradient of `scale` times it.
+    /// The sum of the losses, with the gradient of the sum of each times its scale.
     pub(super) fn backward(
         &self,
         targets: Targets,
-        scale: f64,
+        scales: Scales,
         sums: &mut Gradients,
     ) -> (LossSum, Tensor<2>) {
         let device = &self.model.device;
         let (tokens, width) = (self.x.rows(), self.x.columns());
         let mut dx = vec![0.0; tokens * width];
-        let mut total = 0.0;
+        let (mut total, mut first) = (0.0, 0);
         for pairs in targets.pairs.chunks(targets.chunk.max(1)) {
             let (rows, wanted) = self.rows(pairs);
-            #[expect(clippy::cast_possible_truncation)] // gradients are f32
-            let (losses, gradients) = self.head.backward(&rows, &wanted, scale as f32);
+            let scales = scales.numbers(first, pairs.len());
+            first += pairs.len();
+            let (losses, gradients) = self.head.backward(&rows, &wanted, &scales);
             total += losses.iter().copied().map(f64::from).sum::<f64>();
             for (pair, row) in pairs.iter().zip(gradients.x.chunks_exact(width)) {
                 dx[pair.0 as usize * width..][..width].copy_from_slice(row);

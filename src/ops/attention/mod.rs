@@ -3,18 +3,19 @@
 //! Two implementations: tensor operations under a mask, for any device; and the kernels of the CPU
 //! (`cpu/attention.rs`), which never touch what a query may not see. Tests compare both.
 
+mod blocks;
 mod portable;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use crate::device::ComputeConfig;
 use crate::ops::sequences::Sequences;
 use crate::ops::{AttentionConfig, cpu};
 
 /// Queries that are computed at once, all of them.
-type Blocks = Arc<[portable::QueryBlock]>;
+type Blocks = Arc<[blocks::QueryBlock]>;
 
 /// Which positions belong together.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ pub struct Documents {
     spans: Vec<(usize, usize)>,
     /// For the portable implementation: made when they are needed, and then for all layers of the
     /// same kind.
-    blocks: Arc<Mutex<Vec<(AttentionConfig, Blocks)>>>,
+    blocks: Arc<Mutex<Vec<((AttentionConfig, bool), Blocks)>>>,
     /// For what goes through each document from its beginning.
     sequences: Arc<Sequences>,
 }
@@ -67,13 +68,20 @@ impl Documents {
     }
 
     /// Limits are those of the device, the same in all layers of a model.
-    fn blocks(&self, config: AttentionConfig, computing: ComputeConfig, device: &Device) -> Blocks {
+    fn blocks(
+        &self,
+        config: AttentionConfig,
+        computing: ComputeConfig,
+        inputs: AttentionInputs,
+    ) -> Blocks {
+        let key = (config, inputs.sinks.is_some());
         let mut made = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, blocks)) = made.iter().find(|(of, _)| *of == config) {
+        if let Some((_, blocks)) = made.iter().find(|(of, _)| *of == key) {
             return blocks.clone();
         }
-        let blocks: Blocks = portable::blocks(self, config, computing.limits, device).into();
-        made.push((config, blocks.clone()));
+        let on = (&inputs.qkv[0].device(), key.1);
+        let blocks: Blocks = blocks::blocks(self, config, computing.limits, on).into();
+        made.push((key, blocks.clone()));
         blocks
     }
 }
@@ -113,7 +121,7 @@ pub fn attend<'a>(
     if let Some(output) = cpu::attend((qkv, sinks), config, documents.spans(), computing) {
         return output;
     }
-    let blocks = documents.blocks(config, computing, &qkv[0].device());
+    let blocks = documents.blocks(config, computing, inputs);
     portable::packed(inputs, config, documents, &blocks, computing)
 }
 
@@ -127,7 +135,7 @@ pub fn attend_backward<'a>(
     computing: ComputeConfig,
 ) -> AttentionGradients {
     let inputs = inputs.into();
-    let blocks = documents.blocks(config, computing, &inputs.qkv[0].device());
+    let blocks = documents.blocks(config, computing, inputs);
     portable::backward(inputs, d_output, config, documents, &blocks, computing)
 }
 
@@ -138,9 +146,10 @@ pub fn attend_composed<'a>(
     documents: &Documents,
 ) -> Tensor<2> {
     let inputs = inputs.into();
-    let device = inputs.qkv[0].device().inner();
+    // By a mask on every device: a tape follows no kernel here.
+    let (device, by_mask) = (inputs.qkv[0].device().inner(), true);
     let plain = ComputeConfig::default();
-    let blocks = portable::blocks(documents, config, plain.limits, &device);
+    let blocks = blocks::blocks(documents, config, plain.limits, (&device, by_mask));
     portable::packed(inputs, config, documents, &blocks, plain)
 }
 
@@ -159,6 +168,8 @@ pub fn attend_cached(
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
     use crate::device::DeviceLimits;
     use crate::ops::{Heads, from_vec, host};
@@ -250,8 +261,8 @@ mod tests {
         let documents = Documents::new(&vec![1; length], 1, length);
         let limits = DeviceLimits::NONE;
         let scores = |config| {
-            let blocks = portable::blocks(&documents, config, limits, &Device::flex());
-            blocks.iter().map(portable::QueryBlock::scores).sum::<usize>()
+            let blocks = blocks::blocks(&documents, config, limits, (&Device::flex(), false));
+            blocks.iter().map(blocks::QueryBlock::scores).sum::<usize>()
         };
         assert!(scores(config) <= length * (window + 512));
         assert!(scores(AttentionConfig { window: None, ..config }) >= length * length / 2);

@@ -3,118 +3,16 @@
 //! a block are never looked at. The gradient is taken by hand: a block's weights are computed
 //! again instead of being kept.
 
-use burn::tensor::{Device, Tensor, activation::softmax};
+#[cfg(feature = "gpu")]
+use burn::tensor::Int;
+use burn::tensor::{Tensor, activation::softmax};
 
+use super::blocks::{QueryBlock, Seen};
 use super::{AttentionGradients, AttentionInputs, Documents};
-use crate::device::{ComputeConfig, DeviceLimits};
-use crate::ops::{AttentionConfig, Heads, from_vec, product};
-
-/// Added to the scores that a query may not see; exp() of it is exactly zero in f32.
-const HIDDEN: f32 = f32::MIN;
-/// Queries of a block at most: longer ones would look at more keys that they may not see.
-const QUERIES: usize = 512;
-
-/// Queries that are computed at once, and what they may see.
-#[derive(Debug, Clone)]
-pub(super) struct QueryBlock {
-    /// First row, and number of rows.
-    rows: (usize, usize),
-    /// First query of each row, and number of queries.
-    queries: (usize, usize),
-    /// First key, and number of keys: up to the last query, from the first that any of them sees.
-    keys: (usize, usize),
-    /// `[rows, 1, queries, keys]`: zero where a query may see a key, else [`HIDDEN`].
-    mask: Tensor<4>,
-}
-
-impl QueryBlock {
-    /// Where its queries and keys end.
-    fn end(&self) -> usize {
-        self.queries.0 + self.queries.1
-    }
-
-    /// Scores that are computed for a query head.
-    #[cfg(test)]
-    pub fn scores(&self) -> usize {
-        self.rows.1 * self.queries.1 * self.keys.1
-    }
-}
-
-/// Rows and queries of a block, the largest that the device takes.
-fn block_size(
-    rows: usize,
-    length: usize,
-    config: AttentionConfig,
-    limits: DeviceLimits,
-) -> (usize, usize) {
-    let heads = config.heads;
-    let (mut rows, mut queries) = (rows, length.min(QUERIES));
-    let fits = |rows: usize, queries: usize| {
-        let keys = config.window.map_or(length, |window| length.min(window + queries));
-        let scores = (rows * heads.queries * queries) as u64 * keys as u64;
-        limits.holds(scores)
-            && scores.saturating_mul(2 * heads.width as u64) <= limits.dispatch_flops
-    };
-    while !fits(rows, queries) && rows * queries > 1 {
-        if rows > 1 {
-            rows = rows.div_ceil(2);
-        } else {
-            queries = queries.div_ceil(2);
-        }
-    }
-    (rows, queries)
-}
-
-/// The blocks of all queries.
-pub(super) fn blocks(
-    documents: &Documents,
-    config: AttentionConfig,
-    limits: DeviceLimits,
-    device: &Device,
-) -> Vec<QueryBlock> {
-    let (rows, length) = (documents.rows, documents.length);
-    let (step_rows, step) = block_size(rows, length, config, limits);
-    let mut blocks = Vec::new();
-    for row in (0..rows).step_by(step_rows) {
-        for query in (0..length).step_by(step) {
-            let rows = (row, step_rows.min(rows - row));
-            let queries = (query, step.min(length - query));
-            let first = config.window.map_or(0, |window| (query + 1).saturating_sub(window));
-            let keys = (first, query + queries.1 - first);
-            let numbers = (documents.numbers.as_slice(), length);
-            let mask = mask(numbers, config.window, (rows, queries, keys), device);
-            blocks.push(QueryBlock { rows, queries, keys, mask });
-        }
-    }
-    blocks
-}
-
-/// First and number of rows, queries and keys.
-type Extents = ((usize, usize), (usize, usize), (usize, usize));
-
-/// A query sees the keys of its own document up to its own place, the last of them where there is
-/// a window. Padding sees padding, so that no row of scores is empty.
-fn mask(
-    (numbers, length): (&[u32], usize),
-    window: Option<usize>,
-    ((first_row, rows), (first, queries), (first_key, keys)): Extents,
-    device: &Device,
-) -> Tensor<4> {
-    let mut mask = vec![HIDDEN; rows * queries * keys];
-    for row in 0..rows {
-        let numbers = &numbers[(first_row + row) * length..][..length];
-        for query in 0..queries {
-            let start = (row * queries + query) * keys;
-            let seen = first + query + 1;
-            for key in seen.saturating_sub(window.unwrap_or(seen))..seen {
-                if numbers[key] == numbers[first + query] {
-                    mask[start + key - first_key] = 0.0;
-                }
-            }
-        }
-    }
-    from_vec(mask, [rows, 1, queries, keys], device)
-}
+use crate::device::ComputeConfig;
+#[cfg(feature = "gpu")]
+use crate::ops::gpu;
+use crate::ops::{AttentionConfig, Heads, product};
 
 /// Rows `[tokens, heads · width]` of a block as `[rows, queries, heads, width]`.
 fn part(
@@ -144,18 +42,32 @@ pub(super) fn packed(
         let q = fold(part(q, documents, heads.queries, block.rows, block.queries), heads);
         let k = part(k, documents, heads.kv_heads, block.rows, block.keys).swap_dims(1, 2);
         let v = part(v, documents, heads.kv_heads, block.rows, block.keys).swap_dims(1, 2);
-        let scores = scores(q, k, config, computing);
-        let (weights, _) = weights(scores, Some(&block.mask), sinks, heads);
+        let weights = match &block.seen {
+            Seen::Mask(mask) => {
+                weights(scores(q, k, config, computing), Some(mask), sinks, heads).0
+            }
+            #[cfg(feature = "gpu")]
+            Seen::Numbers(numbers) => {
+                let raw = product(q, k.transpose(), computing.arithmetic);
+                let rows = block.score_rows(config, documents);
+                gpu::weights(raw, numbers, rows, computing.arithmetic.factors())
+            }
+        };
         let mixed = product(weights, v, computing.arithmetic);
         unfold(mixed, heads).reshape([block.rows.1 * block.queries.1, wide])
     });
     joined(outputs.collect(), documents, blocks)
 }
 
+/// One after the other; the only one as it is.
+fn whole(mut parts: Vec<Tensor<2>>) -> Tensor<2> {
+    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+}
+
 /// Blocks one after the other as rows of the whole: `[tokens, wide]`.
 fn joined(parts: Vec<Tensor<2>>, documents: &Documents, blocks: &[QueryBlock]) -> Tensor<2> {
-    if let [only] = parts.as_slice() {
-        return only.clone();
+    if parts.len() == 1 {
+        return whole(parts);
     }
     let wide = parts[0].dims()[1];
     let mut rows: Vec<Tensor<2>> = Vec::new();
@@ -238,7 +150,7 @@ pub(super) fn backward(
     blocks: &[QueryBlock],
     computing: ComputeConfig,
 ) -> AttentionGradients {
-    let (heads, arithmetic) = (config.heads, computing.arithmetic);
+    let heads = config.heads;
     let (wide, narrow) = (config.query_width(), config.key_width());
     let mut d_queries = Vec::new();
     // Gradients of keys and values of the rows that are worked on, and of those that are done.
@@ -251,24 +163,17 @@ pub(super) fn backward(
         let v = part(v, documents, heads.kv_heads, block.rows, block.keys).swap_dims(1, 2);
         let d = fold(part(d_output, documents, heads.queries, block.rows, block.queries), heads);
 
-        let scores = scores(q.clone(), k.clone(), config, computing);
-        let (weights, of_sinks) = weights(scores.clone(), Some(&block.mask), sinks, heads);
-        let d_v = product(weights.clone().transpose(), d.clone(), arithmetic);
-        let d_weights = product(d, v.transpose(), arithmetic);
-        let shared = (d_weights.clone() * weights.clone()).sum_dim(3);
-        if let Some(weights) = of_sinks {
-            let d = (weights * shared.clone()).neg();
-            let d = d.reshape([block.rows.1, heads.queries, block.queries.1]);
-            let d = d.sum_dim(2).sum_dim(0).reshape([heads.queries]);
-            d_sinks = Some(d_sinks.map_or(d.clone(), |sum| sum + d));
-        }
-        let mut d_scores = weights * (d_weights - shared);
-        if let Some(cap) = config.soft_cap {
-            let slope = scores.div_scalar(cap).square().neg().add_scalar(1.0);
-            d_scores = d_scores * slope;
-        }
-        let d_q = product(d_scores.clone(), k, arithmetic).mul_scalar(config.scale);
-        let d_k = product(d_scores.transpose(), q, arithmetic).mul_scalar(config.scale);
+        let [d_q, d_k, d_v] = match &block.seen {
+            Seen::Mask(mask) => {
+                let of = (mask, sinks, &mut d_sinks);
+                backward_masked([q, k, v], d, of, (config, block), computing)
+            }
+            #[cfg(feature = "gpu")]
+            Seen::Numbers(numbers) => {
+                let rows = block.score_rows(config, documents);
+                backward_on_gpu([q, k, v], d, (numbers, rows), computing)
+            }
+        };
 
         d_queries.push(unfold(d_q, heads).reshape([block.rows.1 * block.queries.1, wide]));
         open = Some(match open.take() {
@@ -285,9 +190,60 @@ pub(super) fn backward(
             }
         }
     }
-    let [d_keys, d_values] = done.map(|parts| Tensor::cat(parts, 0));
+    let [d_keys, d_values] = done.map(whole);
     let qkv = [joined(d_queries, documents, blocks), d_keys, d_values];
     AttentionGradients { qkv, sinks: d_sinks }
+}
+
+/// The gradients of a block by tensor operations; that of the sinks is added to the others.
+fn backward_masked(
+    [q, k, v]: [Tensor<4>; 3],
+    d: Tensor<4>,
+    (mask, sinks, d_sinks): (&Tensor<4>, Option<&Tensor<1>>, &mut Option<Tensor<1>>),
+    (config, block): (AttentionConfig, &QueryBlock),
+    computing: ComputeConfig,
+) -> [Tensor<4>; 3] {
+    let (heads, arithmetic) = (config.heads, computing.arithmetic);
+    let scores = scores(q.clone(), k.clone(), config, computing);
+    let (weights, of_sinks) = weights(scores.clone(), Some(mask), sinks, heads);
+    let d_v = product(weights.clone().transpose(), d.clone(), arithmetic);
+    let d_weights = product(d, v.transpose(), arithmetic);
+    let shared = (d_weights.clone() * weights.clone()).sum_dim(3);
+    if let Some(weights) = of_sinks {
+        let d = (weights * shared.clone()).neg();
+        let d = d.reshape([block.rows.1, heads.queries, block.queries.1]);
+        let d = d.sum_dim(2).sum_dim(0).reshape([heads.queries]);
+        *d_sinks = Some(d_sinks.take().map_or(d.clone(), |sum| sum + d));
+    }
+    let mut d_scores = weights * (d_weights - shared);
+    if let Some(cap) = config.soft_cap {
+        let slope = scores.div_scalar(cap).square().neg().add_scalar(1.0);
+        d_scores = d_scores * slope;
+    }
+    let d_q = product(d_scores.clone(), k, arithmetic).mul_scalar(config.scale);
+    let d_k = product(d_scores.transpose(), q, arithmetic).mul_scalar(config.scale);
+    [d_q, d_k, d_v]
+}
+
+/// The same, with one kernel between the products.
+#[cfg(feature = "gpu")]
+fn backward_on_gpu(
+    [q, k, v]: [Tensor<4>; 3],
+    d: Tensor<4>,
+    (numbers, rows): (&Tensor<1, Int>, gpu::ScoreRows),
+    computing: ComputeConfig,
+) -> [Tensor<4>; 3] {
+    let arithmetic = computing.arithmetic;
+    // Two products take the keys: they are put in order once.
+    let k = gpu::in_order(k);
+    let raw = product(q.clone(), k.clone().transpose(), arithmetic);
+    let d_weights = product(d.clone(), v.transpose(), arithmetic);
+    let [weights, d_scores] =
+        gpu::weights_backward(raw, d_weights, numbers, rows, arithmetic.factors());
+    let d_v = product(weights.transpose(), d, arithmetic);
+    let d_q = product(d_scores.clone(), k, arithmetic);
+    let d_k = product(d_scores.transpose(), q, arithmetic);
+    [d_q, d_k, d_v]
 }
 
 /// `sum + more`, `[rows, kv_heads, keys, width]`, where `more` begins at a key and goes on for

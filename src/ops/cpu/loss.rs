@@ -97,14 +97,15 @@ impl Scores {
         losses.into_iter().zip(best).collect()
     }
 
-    /// The losses, and their gradient `scale · (softmax − onehot)` in place of the scores: where
-    /// they are capped, that of the scores before.
-    pub fn into_gradient(mut self, wanted: &[u32], scale: f32) -> (Vec<f32>, Gradient) {
+    /// The losses, and their gradient `scale · (softmax − onehot)` in place of the scores, with a
+    /// scale for each position: where scores are capped, that of the scores before.
+    pub fn into_gradient(mut self, wanted: &[u32], scales: &[f32]) -> (Vec<f32>, Gradient) {
         let Softmax { losses, most, sums } = self.softmax(wanted);
-        let factors: Vec<f32> = sums.iter().map(|sum| scale / sum).collect();
+        let factors: Vec<f32> = scales.iter().zip(&sums).map(|(scale, sum)| scale / sum).collect();
         let (positions, soft_cap) = (self.positions, self.soft_cap);
         let slope = |score: f32| soft_cap.map_or(1.0, |cap| slope(score, 1.0 / cap));
-        let at_wanted: Vec<f32> = self.of(wanted).into_iter().map(|x| scale * slope(x)).collect();
+        let at_wanted = self.of(wanted).into_iter().zip(scales);
+        let at_wanted: Vec<f32> = at_wanted.map(|(x, scale)| scale * slope(x)).collect();
         self.numbers.par_chunks_mut(ROWS * positions).for_each(|rows| {
             let (most, factors) = (&most, &factors);
             match soft_cap {

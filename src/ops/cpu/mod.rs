@@ -2,12 +2,12 @@
 //! caches, and everything between them in one pass over memory each. Results do not depend on the
 //! number of threads.
 //!
-//! `element` and `packed` say how factors are kept, `transpose` turns squares, `memory` makes new vectors,
-//! `product` multiplies; `pointwise`, `gates`, `softmax`, `attention` (in `tasks`), `convolution`,
-//! `delta_rule` and `loss` are what a model does besides; `projection` is a linear layer, with the
-//! addition of `low_rank`; `project` reads prompts, and `few` multiplies a few rows where text is
-//! written; `speed` measures products; `host_tensor` and `run` are the way in. Blocks of models are made of these
-//! (`model/blocks`).
+//! `element` and `packed` say how factors are kept, `transpose` turns squares, `memory` makes new
+//! vectors, `product` multiplies; `pointwise`, `gates`, `softmax`, `attention` (in `tasks`),
+//! `convolution`, `delta_rule` and `loss` are what a model does besides; `projection` is a linear
+//! layer, with the addition of `low_rank`; `project` reads prompts, and `few` multiplies a few rows
+//! where text is written; `speed` measures products; `host_tensor` and `run` are the way in. Blocks
+//! of models are made of these (`model/blocks`).
 
 mod attention;
 mod clamped;

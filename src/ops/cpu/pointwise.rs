@@ -11,7 +11,7 @@ use super::element::{F32, Format, Number};
 use super::exponential::exponential;
 use super::packed::Left;
 use crate::ops::Activation;
-use crate::ops::gate::GELU;
+use crate::ops::options::GELU;
 
 /// Sums that are under way at once.
 pub const LANES: usize = 16;

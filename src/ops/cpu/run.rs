@@ -94,12 +94,12 @@ impl Head {
         scores.losses(wanted)
     }
 
-    /// The losses, and gradients of `scale` times their sum.
-    pub fn backward(&self, x: &[f32], wanted: &[u32], scale: f32) -> (Vec<f32>, HeadGradients) {
+    /// The losses, and gradients of their sum, each times its scale.
+    pub fn backward(&self, x: &[f32], wanted: &[u32], scales: &[f32]) -> (Vec<f32>, HeadGradients) {
         match self.products {
-            Products::F32 => self.backward_in::<F32>(x, wanted, scale),
-            Products::Bf16 => self.backward_in::<Bf16>(x, wanted, scale),
-            Products::F32RoundedToBf16 => self.backward_in::<F32RoundedToBf16>(x, wanted, scale),
+            Products::F32 => self.backward_in::<F32>(x, wanted, scales),
+            Products::Bf16 => self.backward_in::<Bf16>(x, wanted, scales),
+            Products::F32RoundedToBf16 => self.backward_in::<F32RoundedToBf16>(x, wanted, scales),
         }
     }
 
@@ -107,10 +107,10 @@ impl Head {
         &self,
         x: &[f32],
         wanted: &[u32],
-        scale: f32,
+        scales: &[f32],
     ) -> (Vec<f32>, HeadGradients) {
         let hidden = self.hidden(x);
-        let (losses, gradient) = self.scores::<F>(&hidden).into_gradient(wanted, scale);
+        let (losses, gradient) = self.scores::<F>(&hidden).into_gradient(wanted, scales);
         let mut d_hidden = gradient.of_hidden::<F>(&self.table);
         self.scale(&mut d_hidden);
         let mut gradients = HeadGradients { x: vec![0.0; x.len()], ..HeadGradients::default() };

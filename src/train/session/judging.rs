@@ -107,11 +107,11 @@ impl Session<'_> {
                 let why = format!("after step {} it is {}", found.step, found.eval_loss);
                 return Err(Error::not_finite("the validation loss is not finite").because(why));
             }
-            observer.on(Event::Evaluation(found));
-            self.evaluations.push(found);
+            observer.on(Event::Evaluation(found.clone()));
             if found.is_due(self.config.eval.every_steps) {
                 self.append(&EvaluationLine::from(&found), observer)?;
             }
+            self.evaluations.push(found);
         }
         Ok(())
     }

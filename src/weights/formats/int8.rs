@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{CodedMatrix, Storage, WeightFormat};
+use crate::files::Digest;
 
 /// The largest code.
 const LARGEST: f32 = 127.0;
@@ -35,10 +36,8 @@ impl WeightFormat for Int8 {
          memory of 32 bits"
     }
 
-    fn notes(&self) -> &'static [(&'static str, &'static str, &'static str)] {
-        const FOUR_BITS: &str = "4 bits are not supported; `model.weight_format = \"int8\"` keeps \
-                                 the base model in 8";
-        &[("axolotl", "load_in_4bit", FOUR_BITS), ("LLaMA-Factory", "quantization_bit", FOUR_BITS)]
+    fn blocks(&self) -> &'static str {
+        "a row"
     }
 
     fn names(&self) -> &'static [(&'static str, &'static str)] {
@@ -89,6 +88,12 @@ impl CodedMatrix for Matrix {
         for (target, code) in target.iter_mut().zip(codes) {
             *target = f32::from(*code) * absmax * INVERSE;
         }
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        let codes: Vec<u8> = self.codes.iter().map(|code| code.cast_unsigned()).collect();
+        let absmax: Vec<u8> = self.absmax.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Some(Digest::of_parts(&[&codes, &absmax]))
     }
 }
 

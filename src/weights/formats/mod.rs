@@ -5,6 +5,7 @@
 
 mod floats;
 mod int8;
+mod nf4;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,10 +15,11 @@ use burn::tensor::FloatDType;
 
 use crate::document::key::{DefaultValue, Key, OwnedKeys, ValueKind};
 use crate::document::{Effect, Values};
+pub use crate::weights::coded_matrix::{CodedMatrix, Joined, dequantised};
 
 /// Every format.
 pub static WEIGHT_FORMATS: &[&dyn WeightFormat] =
-    &[&floats::F32, &floats::BF16, &floats::F16, &int8::Int8];
+    &[&floats::F32, &floats::BF16, &floats::F16, &int8::Int8, &nf4::Nf4];
 
 /// The setting that chooses a format, and its value that leaves the choice to the device.
 const KEY: &str = "model.weight_format";
@@ -35,12 +37,12 @@ pub trait WeightFormat: Debug + Sync {
     fn about(&self) -> &'static str {
         ""
     }
+    /// What shares a scale, for the lineage; nothing does in a format without scales.
+    fn blocks(&self) -> &'static str {
+        ""
+    }
     /// What other tools call its choice: tool, name.
     fn names(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
-    }
-    /// Settings of other tools that it takes the place of: tool, name, what to say.
-    fn notes(&self) -> &'static [(&'static str, &'static str, &'static str)] {
         &[]
     }
 }
@@ -50,32 +52,32 @@ pub trait WeightFormat: Debug + Sync {
 pub enum Storage {
     /// As tensors of a device. Which of these formats is taken follows from the arithmetic.
     Tensor(FloatDType),
-    /// As codes on the host, made of numbers `[rows, columns]`. A user chooses them.
-    Coded(fn(&[f32], [usize; 2]) -> Arc<dyn CodedMatrix>),
+    /// As codes on the host. A user chooses them.
+    Coded(Coding),
 }
 
-/// A matrix `[rows, columns]` that is kept as codes.
-pub trait CodedMatrix: Debug + Send + Sync {
-    /// Rows and columns.
-    fn shape(&self) -> [usize; 2];
-    /// Numbers of a row from the column `first` on, as many as `target` has.
-    fn read(&self, row: usize, first: usize, target: &mut [f32]);
+/// Makes codes of numbers `[rows, columns]`.
+pub type Coding = fn(&[f32], [usize; 2]) -> Arc<dyn CodedMatrix>;
+
+/// The formats that a user may choose.
+fn coded() -> impl Iterator<Item = &'static dyn WeightFormat> {
+    let is_coded = |format: &&dyn WeightFormat| matches!(format.storage(), Storage::Coded(_));
+    WEIGHT_FORMATS.iter().copied().filter(is_coded)
 }
 
-/// Every number of a matrix, row by row: what products are those of.
-pub fn dequantised(matrix: &dyn CodedMatrix) -> Vec<f32> {
-    let [rows, columns] = matrix.shape();
-    let mut numbers = vec![0.0; rows * columns];
-    for (row, target) in numbers.chunks_exact_mut(columns.max(1)).enumerate() {
-        matrix.read(row, 0, target);
-    }
-    numbers
+/// Their names.
+pub fn choices() -> Vec<&'static str> {
+    coded().map(|format| format.name()).collect()
+}
+
+/// The one of a name.
+pub fn named(name: &str) -> Option<&'static dyn WeightFormat> {
+    coded().find(|format| format.name() == name)
 }
 
 /// The format that a user chose; none where the arithmetic decides.
 pub fn chosen(settings: &Values) -> Option<&'static dyn WeightFormat> {
-    let name = settings.optional_text(KEY)?;
-    WEIGHT_FORMATS.iter().copied().find(|format| format.name() == name)
+    named(&settings.optional_text(KEY)?)
 }
 
 /// The name of the format that a user chose, by the resolved settings of a run.
@@ -94,20 +96,16 @@ pub fn of_tensors(dtype: FloatDType) -> &'static dyn WeightFormat {
 
 /// The setting that chooses a format. It is made once, and lives as long as the program.
 pub fn keys() -> Vec<OwnedKeys> {
-    let is_coded = |format: &&dyn WeightFormat| matches!(format.storage(), Storage::Coded(_));
-    let coded: Vec<_> = WEIGHT_FORMATS.iter().copied().filter(is_coded).collect();
-    let names = std::iter::once(AUTO).chain(coded.iter().map(|format| format.name()));
-    let names: Vec<&'static str> = names.collect();
-    let foreign: Vec<_> = coded.iter().flat_map(|format| format.names()).copied().collect();
-    let notes: Vec<_> = coded.iter().flat_map(|format| format.notes()).copied().collect();
+    let names: Vec<&'static str> = std::iter::once(AUTO).chain(choices()).collect();
+    let foreign: Vec<_> = coded().flat_map(|format| format.names()).copied().collect();
     let mut doc = "How the linear layers of the base model are kept in memory while an adapter is \
                    trained. `auto` keeps them in 32 or 16 bits, as the arithmetic takes them"
         .to_owned();
-    for format in &coded {
+    for format in coded() {
         doc += &format!("; `{}` {}", format.name(), format.about());
     }
     doc.push('.');
-    let example = coded.last().map_or(AUTO, |format| format.name());
+    let example = coded().last().map_or(AUTO, |format| format.name());
     let key = Key::new(
         KEY,
         ValueKind::Choice(Vec::leak(names)),
@@ -118,6 +116,5 @@ pub fn keys() -> Vec<OwnedKeys> {
     .names(Vec::leak(foreign))
     .effect(Effect::Weights)
     .silent_default();
-    let own = OwnedKeys::within("model", "model.init", Vec::leak(vec![key]));
-    vec![OwnedKeys { notes: Vec::leak(notes), ..own }]
+    vec![OwnedKeys::within("model", "model.init", Vec::leak(vec![key]))]
 }

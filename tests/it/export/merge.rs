@@ -76,9 +76,50 @@ fn logits(model: &firebrand::model::Model, codec: &Path, prompt: &str) -> Vec<f3
     host(model.logits(model.hidden(indices(tokens.into_iter(), device), &context)))
 }
 
+/// A loss against the base model is measured against the same base of all three: a merged model does
+/// not have its base within it any more.
+#[test]
+fn losses_against_the_base_are_measured_of_merged_models_too() {
+    let run = Run::new().with_base();
+    for (objective, file) in [("dpo", "preference"), ("kto", "labels")] {
+        let data = crate::common::repository(&format!("datasets/{file}.jsonl"));
+        let data = format!("data.train.0.path={}", data.display());
+        let (name, choice) = (format!("name={objective}"), format!("train.objective={objective}"));
+        let settings = [
+            &*data,
+            &name,
+            &choice,
+            "data.validation=[]",
+            "data.val_size=3",
+            "data.max_seq_len=256",
+        ];
+        let sets = settings.into_iter().flat_map(|set| ["--set", set]);
+        let train: Vec<&str> = ["train", "lora.toml", "--quiet"].into_iter().chain(sets).collect();
+        run.succeeds(&train);
+        let (from, to) = (format!("checkpoints/{objective}"), format!("merged-{objective}"));
+        let merge = ["merge", &from, "--out", &to, "--dtype", "f32"];
+        let output = run.command(&merge).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{stderr}");
+        let (_, losses) = stderr.split_once("validation loss on").unwrap();
+        let of = |which: &str| number_after(losses, &format!("{which} "));
+        let [base, adapter, merged] = ["tokens: base", ", adapter", ", merged"].map(of);
+        let at_start = if objective == "dpo" { std::f64::consts::LN_2 } else { 0.5 };
+        assert!((base - at_start).abs() < 1e-4, "{stderr}");
+        assert!((adapter - base).abs() > 1e-3, "{stderr}");
+        assert!((adapter - merged).abs() < 1e-3, "{stderr}");
+        // What a card says of it is no perplexity.
+        for folder in [format!("{from}/artifact"), to] {
+            let card = run.read(&format!("{folder}/README.md"));
+            assert!(card.contains("| validation loss |"), "{card}");
+            assert!(!card.contains("perplexity"), "{card}");
+        }
+    }
+}
+
 #[test]
 fn a_merge_tells_how_far_it_is_from_its_adapter() {
-    use firebrand::artifact::open::open;
+    use firebrand::artifact::open::{BaseChoice, open};
     use firebrand::model::{Init, load};
     let run = run_with_adapter();
     let merge = |out: &str, more: &[&str]| {
@@ -91,7 +132,8 @@ fn a_merge_tells_how_far_it_is_from_its_adapter() {
     let supply = firebrand::train::Access::default().supply(Default::default()).unwrap();
     let adapter = run.path("checkpoints/lora").display().to_string();
     let base = run.path("checkpoints/tiny").display().to_string();
-    let adapter = open(&adapter, Some(&base), &cpu(), &supply).unwrap();
+    let base = BaseChoice { instead: Some(&base), ..BaseChoice::default() };
+    let adapter = open(&adapter, base, &cpu(), &supply).unwrap();
     let prompt = "What is 3 plus 4?";
     let difference = || {
         let merged = load(&run.path("merged"), Init::Pretrained, &cpu()).unwrap();
@@ -254,7 +296,7 @@ hint: add a `[lora]` section, or leave the format out
         (
             &[&["generate", "checkpoints/lora"], &prompt[..]].concat()[..],
             str![[r#"
-note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there
+note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there (`eval`, `generate` and `merge` take the former with `--weight-format int8`)
 prompt 13 tokens, [SPEED]; 2 tokens, [SPEED] on CPU, [DEVICE]; stopped at `--max-tokens`
 
 "#]],
@@ -263,7 +305,7 @@ prompt 13 tokens, [SPEED]; 2 tokens, [SPEED] on CPU, [DEVICE]; stopped at `--max
             &["merge", "checkpoints/lora", "--out", "merged"],
             str![[r#"
 measuring base, adapter and merged model on 337 tokens of validation data and the prompts, on the CPU (`--no-check` leaves it out)
-note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there
+note: the adapter was trained beside weights in int8, and goes onto those of the base's files: what it adapted to in the rounding is of no use there (`eval`, `generate` and `merge` take the former with `--weight-format int8`)
 beside the adapter: largest difference of a logit [NUMBER] (largest logit [NUMBER]), the same most likely token at 29 of 29 positions; on 1 of the run's prompts, 29 tokens
 validation loss on validation.jsonl, 78 target tokens: base [NUMBER], adapter [NUMBER], merged [NUMBER]
 in BF16 it holds 100.0 % of the adapter's change to the weights

@@ -19,7 +19,8 @@ fn of_peft() -> (Arc<dyn Adapter>, Expected, std::path::PathBuf) {
 
 fn opened(kernels: Kernels) -> (Model, Expected, Batch) {
     let (adapter, expected, folder) = of_peft();
-    let loaded = with_adapter(&case(NAME), &folder, adapter.as_ref(), &cpu()).unwrap();
+    let loaded =
+        with_adapter((case(NAME).as_path(), None), &folder, adapter.as_ref(), &cpu()).unwrap();
     (by(kernels, loaded.model), expected, super::expected(NAME).batch())
 }
 

@@ -20,8 +20,8 @@ use crate::model::description::{AttentionDescription, Rope};
 use crate::model::{Parameter, PassContext, Visitor, WeightSource};
 use crate::ops::cpu::HostTensor;
 use crate::ops::{
-    Angles, AttentionConfig, AttentionInputs, attend, attend_backward, attend_cached,
-    attend_composed, rotate,
+    Angles, AttentionConfig, AttentionInputs, GivenGradients, attend, attend_backward,
+    attend_cached, attend_composed, rotate,
 };
 
 /// Queries, keys and values where they are the layer's own, and the gate.
@@ -279,22 +279,26 @@ impl Attention {
             if picks { context.spread(d) } else { d }
         };
         let d = gradient(&mixed);
-        let gate = gate.map(|(gate, leaf)| (gate * gradient(&leaf)).sum());
+        let gate = gate.map(|(gate, leaf)| (gate, gradient(&leaf)));
         let (plain, sinks) = (self.plain(&qkv), self.plain_sinks());
         let inputs = AttentionInputs { qkv: plain.each_ref(), sinks: sinks.as_ref() };
         let (documents, computing) = (&context.documents, context.computing);
         let d_inputs = attend_backward(inputs, &d, self.config, documents, computing);
         let d_qkv = self.exchanged(d_inputs.qkv, context);
-        let on_tape = if self.qkv.borrowed().is_some() { 1 } else { 3 };
-        let products = qkv.into_iter().zip(d_qkv).take(on_tape).map(|(x, d)| (x * d).sum());
-        let total = products.chain(gate).reduce(|a, b| a + b);
-        let mut total = total.expect("there is one at least");
+        let ([q, k, v], [d_q, d_k, d_v]) = (qkv, d_qkv);
+        let mut given = GivenGradients::of(q, d_q);
+        if self.qkv.borrowed().is_none() {
+            given = given.and(k, d_k).and(v, d_v);
+        }
+        if let Some((gate, d)) = gate {
+            given = given.and(gate, d);
+        }
         if let (Some((_, sinks)), Some(d)) = (&self.sinks, d_inputs.sinks)
             && sinks.trainable
         {
-            total = total + (sinks.value.clone() * d).sum();
+            given = given.and(sinks.value.clone(), d);
         }
-        tapes.push(total.backward());
+        tapes.push(given.backward());
     }
 
     /// Gradients of queries, keys and values with those that later layers gave back; those of keys

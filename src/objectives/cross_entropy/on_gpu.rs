@@ -1,0 +1,52 @@
+//! The loss by kernels of a GPU: scores of a chunk, one pass to the losses and the gradient of the
+//! scores, and back. The output projection is a constant.
+
+use burn::tensor::Tensor;
+
+use super::{Chunk, LossSum};
+use crate::model::{Gradients, Model};
+use crate::ops::{GivenGradients, gpu};
+
+/// Gradients of scores stay below this in 16 bits; what is above is multiplied afterwards.
+const SCALE_MAX: f64 = 1024.0;
+
+/// Whether these kernels are what `x` is for.
+pub(super) fn takes(model: &Model, x: &Tensor<2>) -> bool {
+    gpu::holds(x) && !model.projection().trainable()
+}
+
+/// The sum of the losses of chunks, with the gradient of `scale` times it with respect to `x`.
+pub(super) fn backward<'a>(
+    model: &Model,
+    x: &Tensor<2>,
+    chunks: impl Iterator<Item = Chunk<'a>>,
+    scale: f64,
+    sums: &mut Gradients,
+) -> (LossSum, Tensor<2>) {
+    let (matrix, computing) = (model.projection(), model.computing);
+    let rest = (scale.abs() / SCALE_MAX).max(1.0);
+    #[expect(clippy::cast_possible_truncation)] // gradients are f32
+    let within = (scale / rest) as f32;
+    let mut total = LossSum::default();
+    let mut dx = Tensor::zeros(x.dims(), &model.device);
+    for chunk in chunks {
+        let count = chunk.pairs.len();
+        let mut head = model.head.tracked();
+        let input = x.clone().select(0, chunk.positions.clone()).autodiff().require_grad();
+        let normed = head.hidden(input.clone());
+        let logits = matrix.scores(&normed.clone().inner(), computing);
+        let how = (count, within, head.config.soft_cap);
+        let format = computing.arithmetic.factors();
+        let (losses, d_logits) = gpu::losses(logits, &chunk.tokens, how, format);
+        total = total.plus(LossSum::OnDevice(losses));
+        let mut d_hidden = matrix.back(&d_logits, computing);
+        if rest > 1.0 {
+            d_hidden = d_hidden.mul_scalar(rest);
+        }
+        let mut tapes = [GivenGradients::of(normed, d_hidden).backward()];
+        sums.collect(&mut tapes, |visitor| head.norm.visit(None, visitor));
+        let d_input = input.grad_remove(&mut tapes[0]).expect("the input is a leaf");
+        dx = gpu::placed(dx, d_input, &chunk.positions, count);
+    }
+    (total, dx)
+}

@@ -1,0 +1,47 @@
+//! Kernels of our own for GPUs, in CubeCL: each is one pass where tensor operations are many, and
+//! computes what the portable form does. They use no atomics, so that results repeat themselves.
+//!
+//! `launch` has what they share; `norm`, `rotary`, `gate` and `low_rank` stand on tapes with
+//! gradients by hand (`taped`), `attention`, `loss` and `update` are given plain tensors.
+
+mod attention;
+mod gate;
+mod launch;
+mod loss;
+mod low_rank;
+mod norm;
+mod product;
+mod rotary;
+mod taped;
+mod update;
+
+use burn::tensor::{Device, Tensor};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+
+pub(super) use attention::{ScoreRows, weights, weights_backward};
+pub use loss::{losses, placed};
+pub(super) use product::product;
+pub(super) use taped::{gated, low_rank, rms_norm, rotate};
+pub use update::{MomentNumbers, measured, move_all};
+
+/// Whether a tensor is on a GPU, on a tape or not.
+pub fn holds<const D: usize>(x: &Tensor<D>) -> bool {
+    x.device().inner() != Device::flex()
+}
+
+/// The same tensor, row after row in memory.
+pub fn in_order<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    plain(into_contiguous(cube(x)))
+}
+
+/// The tensor of the backend.
+fn cube<const D: usize>(x: Tensor<D>) -> CubeTensor {
+    x.try_into_primitive::<CubeBackend>().expect("a plain tensor of a GPU")
+}
+
+/// And back.
+fn plain<const D: usize>(x: CubeTensor) -> Tensor<D> {
+    Tensor::from_primitive::<CubeBackend>(x)
+}

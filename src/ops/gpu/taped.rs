@@ -1,0 +1,303 @@
+//! Operations that stand on a tape, with gradients by hand.
+
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
+use burn::tensor::{DType, Tensor};
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::{gate, low_rank as addition, norm, product, rotary};
+use crate::ops::options::Activation;
+
+/// The operations; tensors are those of a GPU.
+#[backend_extension(Cube, Autodiff)]
+pub trait TapedOps: Backend {
+    /// `[rows, width]`, in a format.
+    fn norm_rows(
+        x: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        epsilon: f32,
+        to: DType,
+    ) -> FloatTensor<Self>;
+
+    /// `[tokens, heads, width]`.
+    fn rotate_heads(
+        x: FloatTensor<Self>,
+        cosines: FloatTensor<Self>,
+        sines: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// `activation(gate) ⊙ up`, in a format.
+    fn gate_up(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        activation: Activation,
+        to: DType,
+    ) -> FloatTensor<Self>;
+
+    /// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ` with factors of products in a format; the weight is a constant.
+    fn adapted(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+        factors: DType,
+    ) -> FloatTensor<Self>;
+}
+
+impl TapedOps for CubeBackend {
+    fn norm_rows(
+        x: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        epsilon: f32,
+        to: DType,
+    ) -> FloatTensor<Self> {
+        norm::forward(x, gain, epsilon, to)
+    }
+
+    fn rotate_heads(
+        x: FloatTensor<Self>,
+        cosines: FloatTensor<Self>,
+        sines: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        rotary::rotate(x, cosines, sines, 1.0)
+    }
+
+    fn gate_up(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        activation: Activation,
+        to: DType,
+    ) -> FloatTensor<Self> {
+        gate::forward(activation, gate, up, to)
+    }
+
+    fn adapted(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+        factors: DType,
+    ) -> FloatTensor<Self> {
+        adapted(x, weight, a, b, scale, factors).0
+    }
+}
+
+/// A product of factors in a format, by whatever kernel there is.
+fn multiplied(a: CubeTensor, b: CubeTensor, factors: DType) -> CubeTensor {
+    if factors == DType::F32 {
+        let wide = |x| CubeBackend::float_cast(x, burn::tensor::FloatDType::F32);
+        return CubeBackend::float_matmul(wide(a), wide(b));
+    }
+    product::product(a, b, factors)
+}
+
+/// The output, and `s · x · Aᵀ` as a factor.
+fn adapted(
+    x: CubeTensor,
+    weight: CubeTensor,
+    a: CubeTensor,
+    b: CubeTensor,
+    scale: f32,
+    factors: DType,
+) -> (CubeTensor, CubeTensor) {
+    let y = multiplied(x.clone(), CubeBackend::float_transpose(weight), factors);
+    let hidden = multiplied(x, CubeBackend::float_transpose(a), factors);
+    addition::add(y, hidden, b, (scale, false), factors)
+}
+
+#[derive(Debug)]
+struct NormRows;
+
+impl Backward<CubeBackend, 2> for NormRows {
+    type State = (CubeTensor, CubeTensor, f32);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let ([of_x, of_gain], (x, gain, epsilon)) = (ops.parents, ops.state);
+        let d = grads.consume::<CubeBackend>(&ops.node);
+        if let Some(node) = of_gain {
+            let rows = norm::gain_rows(x.clone(), d.clone(), epsilon);
+            let sum = CubeBackend::float_sum_dim(rows, 0);
+            let shape = gain.meta.shape().clone();
+            grads.register::<CubeBackend>(node.id, CubeBackend::float_reshape(sum, shape));
+        }
+        if let Some(node) = of_x {
+            grads.register::<CubeBackend>(node.id, norm::backward(x, gain, d, epsilon));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RotateHeads;
+
+impl Backward<CubeBackend, 1> for RotateHeads {
+    type State = (CubeTensor, CubeTensor);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let ([of_x], (cosines, sines)) = (ops.parents, ops.state);
+        let d = grads.consume::<CubeBackend>(&ops.node);
+        if let Some(node) = of_x {
+            grads.register::<CubeBackend>(node.id, rotary::rotate(d, cosines, sines, -1.0));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct GateUp;
+
+impl Backward<CubeBackend, 2> for GateUp {
+    type State = (CubeTensor, CubeTensor, Activation);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (parents, (gate, up, activation)) = (ops.parents, ops.state);
+        let d = grads.consume::<CubeBackend>(&ops.node);
+        let both = gate::backward(activation, gate, up, d);
+        for (node, d) in parents.into_iter().zip(both) {
+            if let Some(node) = node {
+                grads.register::<CubeBackend>(node.id, d);
+            }
+        }
+    }
+}
+
+/// What the gradient of a layer with an addition of low rank needs.
+#[derive(Debug, Clone)]
+struct SavedAdapted {
+    x: CubeTensor,
+    weight: CubeTensor,
+    a: CubeTensor,
+    b: CubeTensor,
+    /// `s · x · Aᵀ`.
+    hidden: CubeTensor,
+    scale: f32,
+    factors: DType,
+}
+
+#[derive(Debug)]
+struct Adapted;
+
+/// With `h = s·d·B`: dx = d·W + h·A; dA = hᵀ·x; dB = dᵀ·(s·x·Aᵀ).
+impl Backward<CubeBackend, 3> for Adapted {
+    type State = SavedAdapted;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let ([of_x, of_a, of_b], saved) = (ops.parents, ops.state);
+        let SavedAdapted { x, weight, a, b, hidden, scale, factors } = saved;
+        let d = grads.consume::<CubeBackend>(&ops.node);
+        if let Some(node) = of_b {
+            let across = CubeBackend::float_transpose(d.clone());
+            grads.register::<CubeBackend>(node.id, multiplied(across, hidden, factors));
+        }
+        let back = multiplied(d.clone(), b, factors);
+        let dx = multiplied(d, weight, factors);
+        let (dx, back) = addition::add(dx, back, a, (scale, true), factors);
+        if let Some(node) = of_a {
+            let across = CubeBackend::float_transpose(back);
+            grads.register::<CubeBackend>(node.id, multiplied(across, x, factors));
+        }
+        if let Some(node) = of_x {
+            grads.register::<CubeBackend>(node.id, dx);
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> TapedOps for Autodiff<CubeBackend, C> {
+    fn norm_rows(
+        x: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        epsilon: f32,
+        to: DType,
+    ) -> FloatTensor<Self> {
+        let guards = [x.node(), gain.node()];
+        let (x, gain) = (x.into_primitive(), gain.into_primitive());
+        let y = norm::forward(x.clone(), gain.clone(), epsilon, to);
+        match NormRows.prepare::<C>(guards).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, gain, epsilon), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn rotate_heads(
+        x: FloatTensor<Self>,
+        cosines: FloatTensor<Self>,
+        sines: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let guards = [x.node()];
+        let (cosines, sines) = (cosines.into_primitive(), sines.into_primitive());
+        let y = rotary::rotate(x.into_primitive(), cosines.clone(), sines.clone(), 1.0);
+        match RotateHeads.prepare::<C>(guards).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((cosines, sines), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn gate_up(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        activation: Activation,
+        to: DType,
+    ) -> FloatTensor<Self> {
+        let guards = [gate.node(), up.node()];
+        let (gate, up) = (gate.into_primitive(), up.into_primitive());
+        let y = gate::forward(activation, gate.clone(), up.clone(), to);
+        match GateUp.prepare::<C>(guards).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((gate, up, activation), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn adapted(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+        factors: DType,
+    ) -> FloatTensor<Self> {
+        let guards = [x.node(), a.node(), b.node()];
+        let [x, weight, a, b] = [x, weight, a, b].map(|tensor| tensor.into_primitive());
+        let (y, hidden) = adapted(x.clone(), weight.clone(), a.clone(), b.clone(), scale, factors);
+        match Adapted.prepare::<C>(guards).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                prep.finish(SavedAdapted { x, weight, a, b, hidden, scale, factors }, y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+/// `[rows, width]`, in a format.
+pub fn rms_norm(x: Tensor<2>, gain: Tensor<1>, epsilon: f32, to: DType) -> Tensor<2> {
+    let y = Dispatch::norm_rows(x.into_dispatch(), gain.into_dispatch(), epsilon, to);
+    Tensor::from_dispatch(y)
+}
+
+/// `x: [tokens, heads, width]` by angles `[tokens, 1, ..]`.
+pub fn rotate(x: Tensor<3>, cosines: Tensor<3>, sines: Tensor<3>) -> Tensor<3> {
+    let [x, cosines, sines] = [x, cosines, sines].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::rotate_heads(x, cosines, sines))
+}
+
+/// `activation(gate) ⊙ up`, in a format.
+pub fn gated(activation: Activation, gate: Tensor<2>, up: Tensor<2>, to: DType) -> Tensor<2> {
+    let (gate, up) = (gate.into_dispatch(), up.into_dispatch());
+    Tensor::from_dispatch(Dispatch::gate_up(gate, up, activation, to))
+}
+
+/// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`, in f32, with factors of products in a format.
+pub fn low_rank(
+    x: Tensor<2>,
+    [weight, a, b]: [Tensor<2>; 3],
+    scale: f32,
+    factors: DType,
+) -> Tensor<2> {
+    let [x, weight, a, b] = [x, weight, a, b].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::adapted(x, weight, a, b, scale, factors))
+}

@@ -1,0 +1,81 @@
+use std::path::Path;
+
+use super::tensorboard::{crc32c, masked};
+use super::*;
+use crate::event::Evaluation;
+
+/// The messages of an event file, with every CRC checked.
+fn records(path: &Path) -> Vec<Vec<u8>> {
+    let bytes = std::fs::read(path).unwrap();
+    let (mut rest, mut found) = (bytes.as_slice(), Vec::new());
+    while !rest.is_empty() {
+        let (length, after) = rest.split_at(8);
+        let (crc, after) = after.split_at(4);
+        assert_eq!(crc, masked(length).to_le_bytes());
+        let (message, after) = after
+            .split_at(usize::try_from(u64::from_le_bytes(length.try_into().unwrap())).unwrap());
+        let (crc, after) = after.split_at(4);
+        assert_eq!(crc, masked(message).to_le_bytes());
+        found.push(message.to_vec());
+        rest = after;
+    }
+    found
+}
+
+#[test]
+fn the_crc_is_that_of_the_standard() {
+    assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa); // RFC 3720, B.4
+}
+
+#[test]
+fn every_entry_is_a_name_of_the_key() {
+    let names: Vec<_> = TRACKERS.iter().map(|entry| entry.name()).collect();
+    assert_eq!(names, NAMES);
+}
+
+#[test]
+fn points_become_records_and_rows_and_a_new_column_widens_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    let mut trackers = Trackers { chosen: TRACKERS.to_vec(), at_work: Vec::new() };
+    std::fs::write(run.join("metrics.jsonl"), "{\"step\":1,\"loss\":2.5,\"tokens\":10}\n").unwrap();
+    std::fs::write(run.join("timings.jsonl"), "{\"step\":1,\"step_seconds\":0.5}\n{\"st").unwrap();
+    let begin = || Event::Begin { done: 1, total: 9, timings: run.join("timings.jsonl") };
+    let evaluation = Evaluation { step: 2, eval_loss: 1.25, target_tokens: 3 };
+    for _ in 0..2 {
+        // A run that goes on has what it had once.
+        assert!(trackers.on(&begin()).is_empty());
+        assert!(trackers.on(&Event::Evaluation(evaluation)).is_empty());
+    }
+    let table = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
+    snapbox::assert_data_eq!(
+        table,
+        snapbox::str![[r#"
+step,train/loss,train/tokens,train/tokens_per_second,eval/loss
+1,2.5,10,20,
+2,,,,1.25
+
+"#]]
+    );
+    let files: Vec<_> = std::fs::read_dir(run.join("tensorboard")).unwrap().collect();
+    assert_eq!(files.len(), 1);
+    let records = records(&files[0].as_ref().unwrap().path());
+    assert_eq!(records.len(), 3);
+    assert!(records[0].ends_with(b"\x1a\x0dbrain.Event:2"));
+    let value = [&b"\x0a\x10\x0a\x09eval/loss\x15"[..], &1.25_f32.to_le_bytes()].concat();
+    assert!(records[2].ends_with(&[&b"\x10\x02\x2a\x12"[..], &value].concat()), "{:?}", records[2]);
+}
+
+#[test]
+fn a_tracker_that_cannot_write_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    std::fs::write(run.join("tensorboard"), "in the way").unwrap();
+    let mut trackers = Trackers { chosen: TRACKERS.to_vec(), at_work: Vec::new() };
+    let warnings = trackers.on(&Event::Begin { done: 0, total: 9, timings: run.join("t") });
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with("nothing more is reported to `tensorboard`: "));
+    assert!(trackers.on(&Event::End).is_empty());
+    assert!(run.join("metrics.csv").exists());
+}

@@ -1,0 +1,203 @@
+//! The path that GPUs take: SPIR-V over Vulkan, in 32 bits and with products of 16, on Mesa's software
+//! driver (lavapipe). `tests/vulkan_layer/layer.rs` says why a layer stands before that driver. And how
+//! many kernels a step launches, here and through OpenGL: cards are bound by it long before their
+//! arithmetic is.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::common::{Run, repository, weights_digest};
+use serde_json::Value;
+
+/// What the loader is told so that it finds the driver, and the layer before it.
+struct Environment {
+    driver: PathBuf,
+    folder: PathBuf,
+}
+
+/// Drivers of lavapipe that this system knows.
+fn driver() -> Option<PathBuf> {
+    let found = std::fs::read_dir("/usr/share/vulkan/icd.d").into_iter().flatten().flatten();
+    let mut found = found.map(|entry| entry.path());
+    found.find(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("lvp_icd"))
+    })
+}
+
+/// Compiles the layer with the compiler that made this test.
+fn layer(folder: &Path) -> Result<(), String> {
+    let library = folder.join("liblayer.so");
+    let output = Command::new(std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()))
+        .args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-D", "warnings"])
+        .arg(repository("tests/vulkan_layer/layer.rs"))
+        .arg("-o")
+        .arg(&library)
+        .output()
+        .map_err(|error| format!("rustc cannot be started: {error}"))?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let manifest = serde_json::json!({"file_format_version": "1.2.0", "layer": {
+        "name": "VK_LAYER_FIREBRAND_shared_memory", "type": "GLOBAL", "library_path": library,
+        "api_version": "1.3.239", "implementation_version": "1", "description": "for tests",
+    }});
+    std::fs::write(folder.join("layer.json"), manifest.to_string())
+        .map_err(|error| error.to_string())
+}
+
+fn environment() -> Option<&'static Environment> {
+    static MADE: OnceLock<Option<Environment>> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let skipped = |why: &str| say(&format!("SKIPPED: Vulkan is not tested, {why}"));
+        if !cfg!(all(target_os = "linux", feature = "gpu")) {
+            skipped("this is not Linux, or a build without GPUs");
+            return None;
+        }
+        let Some(driver) = driver() else {
+            skipped(
+                "there is no lavapipe; `apt-get install mesa-vulkan-drivers libvulkan1` brings it",
+            );
+            return None;
+        };
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vulkan-layer");
+        std::fs::create_dir_all(&folder).unwrap();
+        if let Err(why) = layer(&folder) {
+            skipped(&why);
+            return None;
+        }
+        Some(Environment { driver, folder })
+    });
+    made.as_ref()
+}
+
+fn say(what: &str) {
+    use std::io::Write;
+    // Past the harness, which keeps what passing tests say to itself.
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
+impl Environment {
+    /// Runs a command over the layer; returns what it says to stdout.
+    fn succeeds(&self, run: &Run, arguments: &[&str]) -> String {
+        let output = run
+            .command(arguments)
+            .env("VK_ICD_FILENAMES", &self.driver)
+            .env("VK_DRIVER_FILES", &self.driver)
+            .env("VK_LAYER_PATH", &self.folder)
+            .env("VK_INSTANCE_LAYERS", "VK_LAYER_FIREBRAND_shared_memory")
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{arguments:?} failed:\n{stderr}\n{stdout}");
+        stdout
+    }
+}
+
+/// Launches of a layer of a step, and of what is beside the layers, may be so many.
+fn budgets() -> Value {
+    let text = std::fs::read_to_string(repository("tests/fixtures/launches.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Linear layers of a decoder layer of the model that is counted, all of them with adapters.
+const LINEARS: i64 = 7;
+
+/// Everything is right on a device, and a step launches no more kernels than it may.
+fn is_right_within_budget(report: &str, kinds: &[&str]) {
+    let report: Value = serde_json::from_str(report).unwrap();
+    assert_eq!(report["right"], true, "{}", report["verdict"]);
+    let launches = report["launches"].as_array().unwrap();
+    let counted: Vec<&str> =
+        launches.iter().map(|step| step["arithmetic"].as_str().unwrap()).collect();
+    assert_eq!(counted, kinds);
+    let budgets = budgets();
+    for step in launches {
+        let name = step["arithmetic"].as_str().unwrap();
+        for part in ["layer", "rest"] {
+            let kernels = step[part].as_object().unwrap();
+            let found: i64 = kernels.values().map(|count| count.as_i64().unwrap()).sum();
+            let budget = budgets[name][part].as_i64().unwrap();
+            assert!(found <= budget, "{name}: {found} of {part}, and not {budget}: {step:#}");
+            // A budget that is far from what is launched holds nothing.
+            assert!(found + 16 >= budget, "{name}: {found} of {part} is less than {budget}");
+        }
+        let of_layer = |kernel: &str| step["layer"][kernel].as_i64().unwrap_or(0);
+        // Of a linear layer W, A and the sum over B forward; of gradients those of x (W, B, and the
+        // sum over A), A and B. Of attention two products forward, and five for three gradients.
+        assert_eq!(of_layer("MatmulEntry"), LINEARS * (2 + 4) + 2 + 5, "{name}");
+        assert_eq!(of_layer("AddLowRank"), LINEARS * 2, "{name}");
+        assert_eq!(of_layer("NormForward") + of_layer("NormBackward"), 4, "{name}");
+        assert_eq!(of_layer("GateForward") + of_layer("GateBackward"), 2, "{name}");
+    }
+}
+
+#[test]
+fn every_operation_and_every_step_are_those_of_the_cpu_in_few_launches() {
+    let Some(vulkan) = environment() else { return };
+    let run = Run::new();
+    let report = vulkan.succeeds(&run, &["doctor", "--device", "vulkan", "--profile", "--json"]);
+    let lines = serde_json::from_str::<Value>(&report).unwrap();
+    let lines = lines["parity"]["lines"].as_array().unwrap().clone();
+    let mixed = lines.iter().filter(|line| line["operation"] == "LoRA step, mixed-f16").count();
+    assert_eq!(mixed, 4, "f16 is tested there");
+    is_right_within_budget(&report, &["f32", "mixed-f16"]);
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn a_step_through_opengl_takes_as_few_launches() {
+    use firebrand::config::DeviceChoice;
+    if let Err(error) = firebrand::device::open(DeviceChoice::Software, 0) {
+        return say(&format!("SKIPPED: OpenGL is not tested, {}", error.what));
+    }
+    let run = Run::new();
+    let report = run.succeeds(&["doctor", "--device", "software", "--profile", "--json"]);
+    is_right_within_budget(&report, &["f32"]);
+}
+
+fn losses(run: &Run, name: &str) -> Vec<f64> {
+    let text = run.read(&format!("checkpoints/{name}/metrics.jsonl"));
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let steps = lines.filter(|line| line["grad_norm"].is_number());
+    steps.map(|line| line["loss"].as_f64().unwrap()).collect()
+}
+
+/// Ten steps have the losses of the CPU, a second run has the bytes of the first, and so has one
+/// that was stopped.
+#[test]
+fn ten_steps_are_those_of_the_cpu_and_repeat_themselves() {
+    let Some(vulkan) = environment() else { return };
+    let run = Run::new().with_base();
+    let train = |name: &str, device: &str, precision: &str, more: &[&str]| {
+        let set = [
+            format!("name={name}"),
+            format!("device.name={device}"),
+            format!("train.precision={precision}"),
+            "train.max_steps=10".to_owned(),
+            "lora.lora_dropout=0.0".to_owned(),
+        ];
+        let mut all = vec!["train", "lora.toml", "--quiet"];
+        all.extend(set.iter().flat_map(|set| ["--set", set.as_str()]));
+        all.extend(more);
+        vulkan.succeeds(&run, &all);
+    };
+    train("cpu", "cpu", "f32", &[]);
+    let reference = losses(&run, "cpu");
+    assert_eq!(reference.len(), 10);
+    let digest = |name: &str| weights_digest(&run.path(&format!("checkpoints/{name}/artifact")));
+    for (precision, limit) in [("f32", 2e-3), ("mixed-f16", 1e-2)] {
+        let names = ["first", "second", "stopped"].map(|name| format!("{precision}-{name}"));
+        let [first, second, stopped] = &names;
+        train(first, "vulkan", precision, &[]);
+        for (step, (ours, wanted)) in losses(&run, first).iter().zip(&reference).enumerate() {
+            let near = (ours / wanted - 1.0).abs() < limit;
+            assert!(near, "{precision}, step {step}: {ours} there, {wanted} on the CPU");
+        }
+        train(second, "vulkan", precision, &[]);
+        assert_eq!(digest(first), digest(second), "{precision}: sums are made in one order");
+        train(stopped, "vulkan", precision, &["--stop-after-steps", "4"]);
+        train(stopped, "vulkan", precision, &[]);
+        assert_eq!(digest(first), digest(stopped), "{precision}: as if it had never stopped");
+        assert_eq!(losses(&run, first), losses(&run, stopped));
+    }
+}
