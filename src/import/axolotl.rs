@@ -3,7 +3,7 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, DataSet, Draft};
-use super::trainer::{self, in_eight_bits, target_modules, without_adapter};
+use super::trainer::{self, in_eight_bits, in_four_bits, target_modules, without_adapter};
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;
 
@@ -21,7 +21,8 @@ const TEMPLATE: &str =
     "the model's own chat template is used; `data.chat_template` names a Jinja file";
 const TOKENS: &str = "tokens are those of the model's tokenizer";
 const OF_BASE: &str = "it is read beside the base model's weights";
-const QUANTISED: &str = "weights of the base are kept in 16 bits, or in 8 (`model.weight_format`)";
+const QUANTISED: &str =
+    "`model.weight_format` says in which format the weights of the base are kept";
 const ONE_DEVICE: &str = "a run uses one device";
 const PER_EPOCH: &str = "`eval.every_steps` and `checkpoint.every_steps` count steps";
 
@@ -78,7 +79,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("lora_qkv_kernel", Nothing),
     ("lora_o_kernel", Nothing),
     ("load_in_8bit", Make(in_eight_bits)),
-    ("load_in_4bit", Without(QUANTISED)),
+    ("load_in_4bit", Make(in_four_bits)),
     ("gptq", Without(QUANTISED)),
     ("quantize_moe_experts", Without(QUANTISED)),
     ("model_quantization_config", Without(QUANTISED)),
@@ -211,11 +212,8 @@ const SETTINGS: &[(&str, Action)] = &[
 fn adapter(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     draft.adapter = matches!(node.text(), Some("lora" | "qlora"));
     match node.text() {
-        Some("lora" | "") | None => Ok(()),
-        Some("qlora") => {
-            draft.remark("The base of the adapter is kept in 16 bits, not in four as by qlora.");
-            Ok(())
-        }
+        // In which format the base is kept, `load_in_4bit` says.
+        Some("lora" | "qlora" | "") | None => Ok(()),
         Some(_) => Err("adapters are LoRA and its kinds (`[lora]`)".to_owned()),
     }
 }

@@ -84,8 +84,8 @@ const SETTINGS: &[(&str, Action)] = &[
         "quantization_bit",
         Make(|node, draft| match trainer::number(node) {
             Some(8.0) => draft.put("model.weight_format", "\"int8\""),
-            _ => Err("weights of the base are kept in 16 bits, or in 8 (`model.weight_format`)"
-                .to_owned()),
+            Some(4.0) => draft.put("model.weight_format", "\"nf4\""),
+            _ => Err("`model.weight_format` is in 16, 8 or 4 bits".to_owned()),
         }),
     ),
     ("quantization_method", Nothing),

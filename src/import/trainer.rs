@@ -270,6 +270,14 @@ pub fn in_eight_bits(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     }
 }
 
+/// The same in four.
+pub fn in_four_bits(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    match node.is_true() {
+        true => draft.put("model.weight_format", "\"nf4\""),
+        false => Ok(()),
+    }
+}
+
 /// What a draft without an adapter has no use for.
 pub fn without_adapter(draft: &mut Draft) {
     const KEYS: [&str; 8] = [

@@ -3,7 +3,7 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, Draft};
-use super::trainer::{self, in_eight_bits, target_modules, without_adapter};
+use super::trainer::{self, in_eight_bits, in_four_bits, target_modules, without_adapter};
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;
 
@@ -15,7 +15,8 @@ pub const TOOL: ForeignTool = ForeignTool {
     finish,
 };
 
-const QUANTISED: &str = "weights of the base are kept in 16 bits, or in 8 (`model.weight_format`)";
+const QUANTISED: &str =
+    "`model.weight_format` says in which format the weights of the base are kept";
 const OBJECTIVE: &str = "which objective it is, the command says there: `train.objective` here";
 
 const SETTINGS: &[(&str, Action)] = &[
@@ -75,7 +76,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("use_rslora", Key("lora.use_rslora")),
     ("use_dora", Key("lora.use_dora")),
     ("load_in_8bit", Make(in_eight_bits)),
-    ("load_in_4bit", Without(QUANTISED)),
+    ("load_in_4bit", Make(in_four_bits)),
     ("bnb_4bit_quant_type", Without(QUANTISED)),
     ("use_bnb_nested_quant", Without(QUANTISED)),
     (
