@@ -21,6 +21,8 @@ pub mod objectives;
 pub mod engine;
 pub mod trackers;
 pub mod settings;
+pub mod import;
+pub mod presets;
 pub mod checkpoint;
 pub mod artifact;
 pub mod verify;

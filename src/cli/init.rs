@@ -9,6 +9,7 @@ use crate::cli::documents::Document;
 use crate::cli::{data_line, data_lines, talk};
 use crate::document;
 use crate::error::{Context, Error, Result};
+use crate::presets::{self, Preset};
 
 /// Write a commented configuration to start from, or another kind of TOML file
 ///
@@ -20,10 +21,24 @@ pub struct Args {
     /// Which kind of file
     #[arg(long = "for", value_name = "KIND", value_enum, default_value_t)]
     kind: Document,
+    /// A short configuration for this, in place of one with every key
+    #[arg(long, requires = "model", requires = "data", conflicts_with = "kind",
+          value_parser = clap::builder::PossibleValuesParser::new(presets::names()))]
+    preset: Option<String>,
+    /// The base model of a preset: a directory, or `owner/name` on the hub
+    #[arg(long, requires = "preset")]
+    model: Option<String>,
+    /// The data set of a preset: a file, a folder, or `owner/name` on the hub
+    #[arg(long, requires = "preset")]
+    data: Option<String>,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let text = document::template(args.kind.keys());
+    let preset = args.preset.as_deref().and_then(Preset::find);
+    let text = match (preset, &args.model, &args.data) {
+        (Some(preset), Some(model), Some(data)) => preset.write(model, data)?,
+        _ => document::template(args.kind.keys()),
+    };
     let Some(path) = &args.path else {
         data_lines(text.trim_end())?;
         return Ok(ExitCode::SUCCESS);

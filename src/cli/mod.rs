@@ -16,6 +16,7 @@ mod eval;
 mod export;
 mod gate;
 mod generate;
+mod import;
 mod init;
 mod internal;
 mod keygen;
@@ -84,6 +85,7 @@ macro_rules! command {
 /// Every command, in the order of the help.
 const COMMANDS: &[CliCommand] = &[
     command!(init),
+    command!(import),
     command!(pull),
     command!(plan),
     command!(data),

@@ -85,6 +85,16 @@ FAMILIES = {
             temporal_patch_size=2, spatial_merge_size=2, out_hidden_size=32,
             num_position_embeddings=16)),
 }
+YARN = dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=64,
+            beta_fast=32.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0)
+FAMILIES |= {
+    "llama": {}, "qwen2": {}, "smollm3": dict(no_rope_layer_interval=2, pad_token_id=0), "granite": {},
+    "granite_swa": dict(sliding_window=16, layer_types=[SLIDING, SLIDING, FULL]),
+    "mistral": dict(sliding_window=None),
+    "ministral3": dict(head_dim=8, rope_parameters=dict(YARN, llama_4_scaling_beta=0.1)),
+    "phi3": dict(sliding_window=None, pad_token_id=0),
+    "qwen3": dict(head_dim=8),
+}
 EXPERTS = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=24,
                shared_expert_intermediate_size=16)
 BESIDE = dict(enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=24)

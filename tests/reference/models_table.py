@@ -52,8 +52,9 @@ def gguf(log):
     families, found = case_families(), {}
     for case, result in re.findall(r"^(\S+): (same|'.*' but)", log, re.M):
         own = case.removeprefix("gguf-").split("-")[0]
-        own = {"gemma3": "gemma3_text", "qwen3": "qwen3_moe" if "moe" in case else "qwen3"}.get(
-            own, own)
+        moe = "_moe" if "moe" in case else ""
+        own = {"gemma3": "gemma3_text", "gemma4": "gemma4_text", "gpt": "gpt_oss",
+               "qwen3": f"qwen3{moe}", "qwen35": f"qwen3_5{moe}_text"}.get(own, own)
         family = families.get(case, own)
         one = found.setdefault(family, {"texts": 0, "same": True})
         one["texts"] += 1
@@ -123,11 +124,16 @@ def main():
     named = {*OF_CASES.values(), *(test for some in OF_SOME.values() for test in some)}
     if options.tests:
         all_passed = passed(Path(options.tests).read_text())
-        results["tests"] = [test for test in all_passed
-                            if test in named]
+        ran = set(re.findall(r"^test (\S+) \.\.\. ", Path(options.tests).read_text(), re.M))
+        kept = set(results.get("tests", [])) - ran  # of tests that this log is not of
+        results["tests"] = sorted(kept | {test for test in all_passed if test in named})
     for name, read in (("gguf", gguf), ("artifacts", artifacts), ("speed", speed)):
         if getattr(options, name):
-            results[name] = read(Path(getattr(options, name)).read_text())
+            found = read(Path(getattr(options, name)).read_text())
+            known = results.get(name)
+            # A log may be of some families.
+            results[name] = ({**known, **found} if isinstance(known, dict)
+                             else sorted({*(known or []), *found}) if isinstance(found, list) else found)
     if options.memory:
         results["memory"] = memory(json.loads(Path(options.memory).read_text()))
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")

@@ -1,7 +1,13 @@
 //! Families with mixtures of experts: what only they have.
 
+use std::collections::BTreeMap;
+
 use firebrand::adapters;
-use firebrand::model::{ModelJson, families};
+use firebrand::config::Kernels;
+use firebrand::data::{Batch, Target};
+use firebrand::device::Arithmetic;
+use firebrand::engine::Pass;
+use firebrand::model::{Model, ModelJson, families};
 use serde_json::{Value, json};
 use snapbox::str;
 
@@ -294,6 +300,77 @@ error[model]: `experts_per_token` is another number than `num_experts_per_tok`
   at config.json
 "#]],
     );
+}
+
+/// The experts of a text of one token, by layer: those with a gradient.
+fn chosen(model: &Model, token: u32) -> Vec<Vec<u64>> {
+    let target = Target { index: 0, token: 7 };
+    let batch = Batch {
+        rows: 1,
+        length: 1,
+        tokens: vec![token],
+        positions: vec![0],
+        documents: vec![1],
+        targets: vec![target],
+        ..Batch::default()
+    };
+    let (_, sums) = gradients(model, &batch, Pass { dropout: None, ..pass(&batch) });
+    let mut layers: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for (path, sum) in sums {
+        let Some((before, after)) = path.split_once(".experts.") else { continue };
+        let (number, matrix) = after.split_once('.').unwrap();
+        if matrix != "down_proj.weight" || sum.iter().all(|number| *number == 0.0) {
+            continue;
+        }
+        let layer = before.split('.').find_map(|part| part.parse().ok()).unwrap();
+        layers.entry(layer).or_default().push(number.parse().unwrap());
+    }
+    layers
+        .into_values()
+        .map(|mut experts| {
+            experts.sort_unstable();
+            experts
+        })
+        .collect()
+}
+
+/// Scores are computed in 32 bits of inputs that are rounded to 16: who leads by more than that is
+/// chosen as by transformers in f32, and the others as there or as in bfloat16, where scores
+/// themselves are rounded.
+#[test]
+fn experts_in_mixed_bf16_are_those_that_transformers_chooses() {
+    const CLEAR: f64 = 0.01;
+    let path = crate::common::repository("tests/reference/expert_choices.json");
+    let stored: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let tokens: Vec<u32> = serde_json::from_value(stored["tokens"].clone()).unwrap();
+    let (mut compared, mut close) = (0, 0);
+    for (name, of_case) in stored.as_object().unwrap() {
+        if name == "tokens" {
+            continue;
+        }
+        let mut model = Case::read(name).model(Kernels::Fast);
+        adapters::unfreeze_all(&mut model);
+        for arithmetic in [Arithmetic::F32, Arithmetic::MixedBf16] {
+            model.computing.arithmetic = arithmetic;
+            for (number, token) in tokens.iter().enumerate() {
+                for (layer, found) in chosen(&model, *token).into_iter().enumerate() {
+                    let of = |key: &str| &of_case[key][number][layer];
+                    let clear = of("lead").as_f64().unwrap() > CLEAR;
+                    let found = json!(found);
+                    let is_f32 = found == *of("f32");
+                    let exact = clear || arithmetic == Arithmetic::F32;
+                    assert!(
+                        is_f32 || !exact && found == *of("bf16"),
+                        "{name}, {token} in layer {layer}: {found} for {}",
+                        of("f32")
+                    );
+                    compared += 1;
+                    close += usize::from(!clear);
+                }
+            }
+        }
+    }
+    assert!(compared == 2 * 600 && close > 20, "{compared}, {close}");
 }
 
 /// A software adapter stands for a GPU: choices are made on the host, all else is done there.

@@ -1,0 +1,234 @@
+//! Files as the tools' own examples have them; those examples themselves are gone through by hand
+//! (`tests/reference/import_examples.py`).
+
+use super::*;
+use crate::snapshots::says;
+
+fn imported(name: &str, text: &str) -> Imported {
+    import(name, text, None).unwrap()
+}
+
+fn told(made: &Imported) -> String {
+    let mut text = made.toml.clone();
+    for left in &made.left {
+        text += &format!("LEFT {} {}: {}\n", left.line, left.what, left.why);
+    }
+    if let Some(problem) = &made.problem {
+        text += &format!("PROBLEM {problem}\n");
+    }
+    text
+}
+
+#[test]
+fn an_axolotl_file_becomes_a_configuration() {
+    let text = "base_model: NousResearch/Llama-3.2-1B\nload_in_8bit: true\nadapter: lora\n\
+                datasets:\n  - {path: teknium/GPT4-LLM-Cleaned, type: alpaca}\n  - {path: json, \
+                data_files: chats.jsonl, type: chat_template, field_messages: dialogue, \
+                split: 'train[:10%]'}\nval_set_size: 0.1\noutput_dir: ./outputs/lora\n\
+                sequence_len: 2048\nsample_packing: true\nlora_r: 16\nlora_alpha: 32\n\
+                lora_dropout: 0.05\nlora_target_modules: [q_proj, v_proj]\nwandb_project: mine\n\
+                gradient_accumulation_steps: 2\nmicro_batch_size: 2\nnum_epochs: 1\n\
+                optimizer: adamw_8bit\nlr_scheduler: cosine\nlearning_rate: 2e-4\nbf16: auto\n\
+                tf32: false\ngradient_checkpointing: true\nresume_from_checkpoint:\n\
+                logging_steps: 1\nflash_attention: true\nwarmup_ratio: 0.1\nevals_per_epoch: 4\n\
+                neftune_noise_alpha: 5\nsample_pakking: true\nspecial_tokens:\n  \
+                pad_token: \"<|end|>\"\n";
+    says(
+        told(&imported("lora.yml", text)),
+        snapbox::str![[r#"
+# Made by `firebrand import` of lora.yml, a configuration of axolotl.
+# The state of the optimizer is kept in 32 bits, not as by `adamw_8bit`.
+
+[model]
+base = "NousResearch/Llama-3.2-1B"
+weight_format = "int8"
+
+[data]
+val_size = 0.1
+max_seq_len = 2048
+packing = true
+
+[lora]
+r = 16
+lora_alpha = 32
+lora_dropout = 0.05
+target_modules = ["q_proj", "v_proj"]
+
+[train]
+epochs = 1
+micro_batch_size = 2
+gradient_accumulation_steps = 2
+optimizer = "adamw"
+learning_rate = 0.0002
+lr_scheduler = "cosine"
+warmup_ratio = 0.1
+recompute = "layers"
+
+[output]
+dir = "./outputs/lora"
+
+[[data.train]]
+path = "teknium/GPT4-LLM-Cleaned"
+format = "alpaca"
+
+[[data.train]]
+path = "chats.jsonl"
+format = "messages"
+columns = { messages = "dialogue" }
+
+# Not taken over:
+# line 4, datasets: [{…}, {…}]: a slice such as `train[:10%]` of a split is not taken
+# line 15, wandb_project: mine: nothing is sent anywhere; `metrics.jsonl` and `report.html` are in the run directory
+# line 29, evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
+# line 30, neftune_noise_alpha: 5: noise on embeddings is not added
+# line 31, sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
+# line 32, special_tokens: {…}: tokens are those of the model's tokenizer
+
+# What these choose is done by itself: tf32, logging_steps, flash_attention
+LEFT 4 datasets: [{…}, {…}]: a slice such as `train[:10%]` of a split is not taken
+LEFT 15 wandb_project: mine: nothing is sent anywhere; `metrics.jsonl` and `report.html` are in the run directory
+LEFT 29 evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
+LEFT 30 neftune_noise_alpha: 5: noise on embeddings is not added
+LEFT 31 sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
+LEFT 32 special_tokens: {…}: tokens are those of the model's tokenizer
+
+"#]],
+    );
+}
+
+#[test]
+fn a_llama_factory_file_becomes_a_configuration() {
+    let text = "model_name_or_path: Qwen/Qwen3-0.6B\ntrust_remote_code: true\nstage: sft\n\
+                finetuning_type: lora\nlora_rank: 4\nlora_target: q_proj,v_proj\n\
+                dataset: identity,data/mine.jsonl\ntemplate: qwen3\ncutoff_len: 512\n\
+                max_samples: 1000\noutput_dir: saves/qwen3\nlogging_steps: 10\nsave_steps: 500\n\
+                per_device_train_batch_size: 1\ngradient_accumulation_steps: 8\n\
+                learning_rate: 1.0e-4\nnum_train_epochs: 3.0\nlr_scheduler_type: cosine\n\
+                warmup_ratio: 0.1\nbf16: true\nsave_total_limit: 1\n";
+    says(
+        told(&imported("sft.yaml", text)),
+        snapbox::str![[r#"
+# Made by `firebrand import` of sft.yaml, a configuration of llama-factory.
+# `identity`: names of `dataset_info.json`; `path` takes the file or hub name there.
+
+[model]
+base = "Qwen/Qwen3-0.6B"
+
+[data]
+max_seq_len = 512
+
+[lora]
+r = 4
+lora_alpha = 8
+target_modules = ["q_proj", "v_proj"]
+
+[train]
+epochs = 3
+micro_batch_size = 1
+gradient_accumulation_steps = 8
+learning_rate = 0.0001
+lr_scheduler = "cosine"
+warmup_ratio = 0.1
+recompute = "layers"
+precision = "mixed-bf16"
+
+[checkpoint]
+every_steps = 500
+keep_last = 2
+
+[output]
+dir = "saves/qwen3"
+
+[[data.train]]
+path = "identity"
+
+[[data.train]]
+path = "data/mine.jsonl"
+
+# Not taken over:
+# line 2, trust_remote_code: true: no code of a model is run: the families that are known are built in
+# line 8, template: qwen3: the model's own chat template is used; `data.chat_template` names a Jinja file
+# line 10, max_samples: 1000: all records are trained on; `train.max_steps` ends a run
+
+# What these choose is done by itself: logging_steps
+LEFT 2 trust_remote_code: true: no code of a model is run: the families that are known are built in
+LEFT 8 template: qwen3: the model's own chat template is used; `data.chat_template` names a Jinja file
+LEFT 10 max_samples: 1000: all records are trained on; `train.max_steps` ends a run
+
+"#]],
+    );
+}
+
+#[test]
+fn a_trl_file_becomes_a_configuration() {
+    let text = "model_name_or_path: HuggingFaceTB/SmolLM2-135M\ndataset_name: trl-lib/Capybara\n\
+                dataset_train_split: train\nmax_length: 1024\nnum_train_epochs: 0.5\n\
+                learning_rate: 2.0e-5\nlora_r: 8\nwarmup_steps: 0.03\neval_strategy: steps\n\
+                eval_steps: 50\nassistant_only_loss: true\noptim: adamw_torch_fused\n";
+    says(
+        told(&imported("sft.yaml", text)),
+        snapbox::str![[r#"
+# Made by `firebrand import` of sft.yaml, a configuration of trl.
+# All weights are trained, as there: settings of adapters without one mean nothing.
+
+[model]
+base = "HuggingFaceTB/SmolLM2-135M"
+
+[data]
+max_seq_len = 1024
+train_on = "assistant"
+
+[train]
+optimizer = "adamw"
+learning_rate = 2e-5
+warmup_ratio = 0.03
+
+[eval]
+every_steps = 50
+
+[[data.train]]
+path = "trl-lib/Capybara"
+split = "train"
+
+# Not taken over:
+# line 5, num_train_epochs: 0.5: `train.epochs` is a whole number; `train.max_steps` ends a run within an epoch
+LEFT 5 num_train_epochs: 0.5: `train.epochs` is a whole number; `train.max_steps` ends a run within an epoch
+
+"#]],
+    );
+}
+
+#[test]
+fn what_is_no_such_file_is_refused() {
+    let mut all = String::new();
+    for text in ["learning_rate: 1", "- a", "a: [1"] {
+        all += &format!("{}\n", import("x.yml", text, None).unwrap_err());
+    }
+    says(
+        all,
+        snapbox::str![[r#"
+error[config]: this is not a training configuration of a tool that is known
+  at x.yml
+  because none of its keys names a model, as those of axolotl, llama-factory, trl do
+
+hint: `--from` says which tool it is of: axolotl, llama-factory, trl
+error[config]: this is not a file of settings
+  at x.yml
+error[config]: this is not valid YAML
+  at x.yml:2:1
+  because while parsing a flow sequence, expected ',' or ']'
+
+"#]],
+    );
+    assert_eq!(import("x.yml", "learning_rate: 1e-4", Some("trl")).unwrap().taken, 1);
+}
+
+#[test]
+fn names_of_settings_are_in_one_place_of_a_tool() {
+    for tool in TOOLS {
+        let mut seen = std::collections::BTreeSet::new();
+        for (name, _) in tool.settings[0] {
+            assert!(seen.insert(*name), "{}: {name}", tool.name);
+        }
+    }
+}
