@@ -93,8 +93,8 @@ impl Preset {
     pub fn write(&self, model: &str, data: &str) -> Result<String> {
         let (base, path) = (quoted(model), quoted(data));
         let text = format!(
-            "# {}.\n# `firebrand plan` says what it takes, `firebrand init` alone writes every key.\n\n\
-             [model]\nbase = {base}\n\n[data]\n{}\n[[data.train]]\npath = {path}\n{}\n{}",
+            "# {}.\n# `firebrand plan` says what it takes, `firebrand init` alone writes every \
+             key.\n\n[model]\nbase = {base}\n\n[data]\n{}\n[[data.train]]\npath = {path}\n{}\n{}",
             capitalised(self.about),
             self.data,
             self.data_set,

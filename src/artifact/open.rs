@@ -242,7 +242,10 @@ pub fn base_of(
         }
         None => {
             let revision = adapter.revision.as_deref().unwrap_or(DEFAULT_REVISION);
-            supply.find(&adapter.base, revision)
+            match found.commit() {
+                Some(_) => supply.on_hub(&adapter.base, revision),
+                None => supply.find(&adapter.base, revision),
+            }
         }
     };
     base.and_then(ModelDirectory::as_base).map_err(|error| {

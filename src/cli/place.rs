@@ -29,8 +29,8 @@ impl Place<'_> {
         Ok(self.fetched(path)?.unwrap_or_else(|| model_directory(path)))
     }
 
-    /// Where a model of a hub lies now, `owner/name` or `owner/name@revision`, fetched as far as this
-    /// program uses it; nothing for a path of this machine.
+    /// Where a model of a hub lies now, `owner/name` or `owner/name@revision`, fetched as far as
+    /// this program uses it; nothing for a path of this machine.
     ///
     /// # Errors
     /// When the hub does not give it, or a revision is asked of a directory.

@@ -17,7 +17,6 @@ pub(super) const WITHOUT_KEY: &[(&str, &str, &str)] = &[
     ("torchtune", "log_every_n_steps", LOGGING),
     ("axolotl", "wandb_project", NOTHING_SENT),
     ("axolotl", "wandb_entity", NOTHING_SENT),
-    ("TRL and LLaMA-Factory", "report_to", NOTHING_SENT),
     ("torchtune", "metric_logger", NOTHING_SENT),
     ("axolotl", "flash_attention", AUTOMATIC),
     ("LLaMA-Factory", "flash_attn", AUTOMATIC),

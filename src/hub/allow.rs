@@ -230,8 +230,8 @@ fn no_weights(tree: &[RemoteFile]) -> Error {
         return Error::adapter("the repository holds an adapter that is not complete at its root")
             .because(format!("its weights are `{adapter}`"))
             .hint(format!(
-                "`{ADAPTER_WEIGHTS}` and `{ADAPTER_CONFIG}` must lie beside each other at the root; \
-                 otherwise download the adapter into a folder, and name the folder"
+                "`{ADAPTER_WEIGHTS}` and `{ADAPTER_CONFIG}` must lie beside each other at the \
+                 root: download the folder that has them, and name it"
             ));
     }
     if let Some(other) = some(&[".safetensors"]) {
@@ -346,10 +346,10 @@ error[weights]: the repository has its weights only as pickles
   because `pytorch_model.bin` can run code when it is opened, so it is never fetched
 
 hint: look for a revision or a repository with safetensors (many have one at `refs/pr/1`), or convert it where you trust it
-error[adapter]: the repository holds an adapter, not a whole model
+error[adapter]: the repository holds an adapter that is not complete at its root
   because its weights are `adapter_model.safetensors`
 
-hint: only whole models are fetched from a hub; download the adapter into a folder, and name the folder
+hint: `adapter_model.safetensors` and `adapter_config.json` must lie beside each other at the root: download the folder that has them, and name it
 error[weights]: the repository has no `model.safetensors` and no shards of one
   because `unet.safetensors` does not hold the weights of a language model
 

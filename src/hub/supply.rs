@@ -161,6 +161,14 @@ impl Supply {
         }
     }
 
+    /// A model of the hub by its name, whatever lies here under it.
+    ///
+    /// # Errors
+    /// When the name is none of a hub, or the hub does not give the model.
+    pub fn on_hub(&self, name: &str, revision: &str) -> Result<ModelDirectory> {
+        self.model(&RepoName::parse(RepoKind::Model, name)?, None, revision)
+    }
+
     /// The model directory that a GGUF file becomes; `locked` is what a hub says of the file.
     fn unpacked(&self, path: &Path, name: &str, locked: Option<Locked>) -> Result<ModelDirectory> {
         let tell = |text: &str| self.transfers.tell(text);

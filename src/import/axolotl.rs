@@ -169,7 +169,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("wandb_log_model", Without(NOTHING_SENT)),
     ("wandb_run_id", Without(NOTHING_SENT)),
     ("use_wandb", Without(NOTHING_SENT)),
-    ("use_tensorboard", Without(NOTHING_SENT)),
+    ("use_tensorboard", Make(trainer::tensorboard)),
     ("use_swanlab", Without(NOTHING_SENT)),
     ("swanlab_project", Without(NOTHING_SENT)),
     ("trackio_project_name", Without(NOTHING_SENT)),

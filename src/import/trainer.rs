@@ -77,7 +77,7 @@ pub const SETTINGS: &[(&str, Action)] = &[
     ("logging_dir", Nothing),
     ("logging_strategy", Nothing),
     ("log_level", Nothing),
-    ("report_to", Without(NOTHING_SENT)),
+    ("report_to", Make(report_to)),
     ("push_to_hub", Without("artifacts are not uploaded")),
     ("hub_model_id", Without("artifacts are not uploaded")),
     ("hub_strategy", Without("artifacts are not uploaded")),
@@ -143,11 +143,14 @@ pub fn scheduler(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
         "constant_with_warmup" => "constant",
         "cosine_with_min_lr" => "cosine",
         "warmup_stable_decay" | "wsd" => "wsd",
-        _ => {
-            return Err(
-                "`train.lr_scheduler` is one of `constant`, `linear`, `cosine`, `wsd`".to_owned()
-            );
+        "polynomial" => "polynomial",
+        "inverse_sqrt" => "inverse-sqrt",
+        "cosine_with_restarts" => {
+            // What transformers has where `lr_scheduler_kwargs` do not say it.
+            draft.put("train.cycles", "1")?;
+            "cosine-with-restarts"
         }
+        _ => return Err("`train.lr_scheduler` does not have this schedule".to_owned()),
     };
     draft.put("train.lr_scheduler", format!("\"{ours}\""))
 }
@@ -220,6 +223,29 @@ fn strategy(node: &YamlNode, _: &mut Draft) -> Result<(), String> {
     match node.text().unwrap_or_default() {
         "steps" | "no" | "none" => Ok(()),
         _ => Err(STEPS.to_owned()),
+    }
+}
+
+/// Where curves go: files in the run directory alone.
+fn report_to(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    let names: Vec<&str> = match &node.value {
+        YamlValue::List(list) => list.iter().filter_map(YamlNode::text).collect(),
+        _ => node.text().into_iter().collect(),
+    };
+    if names.contains(&"tensorboard") {
+        draft.put("output.report_to", "[\"tensorboard\"]")?;
+    }
+    match names.iter().all(|name| matches!(*name, "tensorboard" | "none")) {
+        true => Ok(()),
+        false => Err(NOTHING_SENT.to_owned()),
+    }
+}
+
+/// `true`, where event files are wanted.
+pub fn tensorboard(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    match node.is_true() {
+        true => draft.put("output.report_to", "[\"tensorboard\"]"),
+        false => Ok(()),
     }
 }
 

@@ -64,7 +64,7 @@ const KEYS: &[Key] = &[Key::new(
 .example("[\"tensorboard\"]")
 .effect(Effect::Aside)
 .silent_default()
-.names(&[("TRL", "report_to"), ("LLaMA-Factory", "report_to"), ("axolotl", "use_tensorboard")])];
+.names(&[("axolotl", "use_tensorboard")])];
 
 /// The key that chooses trackers.
 pub fn keys() -> Vec<OwnedKeys> {

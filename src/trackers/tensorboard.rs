@@ -1,8 +1,8 @@
 //! Event files as TensorBoard reads them: TFRecords of `Event` messages.
 //!
 //! A record is its length in eight bytes, the masked CRC-32C of those, the message, and the masked
-//! CRC-32C of the message (`tensorflow/core/lib/io/record_writer.cc`). The messages
-//! (`tensorflow/core/util/event.proto`, `summary.proto`) are written by hand: there are two of them.
+//! CRC-32C of the message (`tensorflow/core/lib/io/record_writer.cc`). The messages are written by
+//! hand (`tensorflow/core/util/event.proto`, `summary.proto`): there are two of them.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

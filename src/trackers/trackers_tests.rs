@@ -1,3 +1,5 @@
+//! Event files and tables against what their readers expect.
+
 use std::path::Path;
 
 use super::tensorboard::{crc32c, masked};

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::runs::{Summary, details};
 use crate::error::{Context, Error, Result};
-use crate::files::expect_regular;
 
 /// How many steps of the curves are shown at most.
 const STEPS_MAX: usize = 12;
@@ -36,7 +35,7 @@ pub struct Compared {
 }
 
 impl Comparison {
-    /// Looks at two run directories.
+    /// Looks at two run directories, of which `details` refuses what is no file of a run.
     ///
     /// # Errors
     /// When one is none, or cannot be read.
@@ -73,7 +72,6 @@ impl Curves {
         if !path.exists() {
             return Ok(curves);
         }
-        expect_regular(&path)?;
         let text = std::fs::read_to_string(&path).context_at("cannot read the metrics", &path)?;
         // The last line of a run that is at work may be half written.
         for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
@@ -105,7 +103,6 @@ fn beside(one: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Vec<Compared>
 /// The settings of a run, all that hold, by path.
 fn settings(run: &Path) -> Result<BTreeMap<String, String>> {
     let path = run.join("config.toml");
-    expect_regular(&path)?;
     let text = std::fs::read_to_string(&path).context_at("cannot read the settings", &path)?;
     let table: toml::Table = text
         .parse()

@@ -15,7 +15,14 @@ fn runs_are_compared_by_settings_and_losses() {
     let both = ["runs", "compare", "checkpoints/a", "checkpoints/b"];
     let text = run.succeeds(&both);
     let differ: Vec<&str> = text.lines().filter(|line| line.contains("  |  ")).collect();
-    says(differ.join("\n"), str![]);
+    says(
+        differ.join("\n"),
+        str![[r#"
+name                 "a"  |  "b"
+output.dir           "checkpoints/a"  |  "checkpoints/b"
+train.learning_rate  0.005  |  0.1
+"#]],
+    );
     let json: serde_json::Value =
         serde_json::from_str(&run.succeeds(&[&both[..], &["--json"]].concat())).unwrap();
     let steps = |what: &str| -> Vec<u64> {
@@ -27,7 +34,17 @@ fn runs_are_compared_by_settings_and_losses() {
     assert_ne!(last[0], last[1]);
     let rows = text.lines().filter(|line| line.starts_with("training  "));
     assert_eq!(rows.count(), 4);
-    run.fails_with(2, &["runs", "compare", "checkpoints/a", "nowhere"], str![]);
+    run.fails_with(
+        2,
+        &["runs", "compare", "checkpoints/a", "nowhere"],
+        str![[r#"
+error[run]: this is not a run directory
+  at nowhere
+
+hint: `firebrand runs DIR` lists the runs below a folder
+
+"#]],
+    );
 }
 
 /// A run that goes on begins the files anew: no step is in them twice, and none is missing.

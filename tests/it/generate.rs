@@ -95,7 +95,14 @@ fn a_prompt_on_stdin_is_the_prompt() {
 fn what_only_a_chat_template_reads_is_refused_without_one() {
     let run = Run::new();
     let ask = ["generate", "nowhere", "--prompt", "x", "--template-arg", "a=1"];
-    run.fails_with(2, &ask, str![]);
+    run.fails_with(
+        2,
+        &ask,
+        str![[r#"
+error[usage]: `--template-arg` changes nothing without `--chat`
+
+"#]],
+    );
 }
 
 #[test]
@@ -113,23 +120,41 @@ fn a_chat_keeps_its_turns_and_saves_them_as_a_record() {
 
     // The second turn sees the first, unless that was forgotten.
     let second = "What is 5 plus 1?\n";
-    let (two, _) = said(&format!("{question}\n{second}"));
-    let (alone, _) = said(second);
-    assert_ne!(two, format!("{one}{alone}"));
+    let read = |lines: &str| -> Vec<usize> {
+        let (_, talk) = said(lines);
+        let prompts = talk.lines().filter_map(|line| line.strip_prefix("prompt "));
+        prompts.map(|line| line.split_once(' ').unwrap().0.parse().unwrap()).collect()
+    };
+    let alone = read(second)[0];
+    let both = read(&format!("{question}\n{second}"));
+    assert!(both.len() == 2 && both[1] > both[0].max(alone) + 10, "{both:?}, {alone}");
     for forget in ["/new", "/undo"] {
-        assert_eq!(said(&format!("{question}\n{forget}\n{second}")).0, format!("{one}{alone}"));
+        assert_eq!(read(&format!("{question}\n{forget}\n{second}"))[1], alone);
     }
 
     let (_, talk) = said(&format!(
         "/system Be brief.\n\"\"\"\n{question}\nAnd why?\n\"\"\"\n/save kept.jsonl\n/save\n/no\n/new x\n/exit\nx\n"
     ));
-    says(talk, str![]);
+    says(
+        talk,
+        str![[r#"
+`/help` lists commands
+prompt 54 tokens, [SPEED]; 12 tokens, [SPEED] on CPU, [DEVICE]; stopped at `--max-tokens`
+saved 3 messages: kept.jsonl
+error[usage]: `/save` needs the name of a file
+error[usage]: there is no command `/no`
+
+hint: `/help` lists them; two slashes begin a turn with a slash
+error[usage]: `/new` takes nothing more
+
+"#]],
+    );
     let kept: serde_json::Value = serde_json::from_str(&run.read("kept.jsonl")).unwrap();
     let roles: Vec<_> =
         (0..3).map(|turn| kept["messages"][turn]["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["system", "user", "assistant"]);
     assert_eq!(kept["messages"][1]["content"], format!("{question}\nAnd why?"));
-    run.succeeds(&["data", "tiny.toml", "--set", "data.train=kept.jsonl"]);
+    run.succeeds(&["data", "tiny.toml", "--set", "data.train.0.path=kept.jsonl"]);
 }
 
 #[test]
@@ -140,7 +165,20 @@ fn a_conversation_beyond_the_context_is_said_and_goes_on() {
         run.command(&["chat", "checkpoints/tiny", "--max-tokens", "4", "--device", "cpu"]);
     let output = command.stdin(format!("{long}\nWhat is 3 plus 4?\n")).output().unwrap();
     assert!(output.status.success());
-    says(String::from_utf8(output.stderr).unwrap(), str![]);
+    says(
+        String::from_utf8(output.stderr).unwrap(),
+        str![[r#"
+`/help` lists commands
+error[usage]: the prompt has 6017 tokens, which is too long
+  because the model takes 256 tokens, prompt and answer
+
+hint: shorten it
+
+hint: `/new` begins a new conversation
+prompt 29 tokens, [SPEED]; 4 tokens, [SPEED] on CPU, [DEVICE]; stopped at `--max-tokens`
+
+"#]],
+    );
     assert!(!output.stdout.is_empty());
 }
 
@@ -185,5 +223,21 @@ fn prompts_of_a_file_are_answered_as_they_are_alone() {
         run.write("wrong.jsonl", &format!("\n{wrong}\n"));
         said += &run.fails(2, &["generate", "checkpoints/tiny", "--prompts", "wrong.jsonl"]);
     }
-    says(said, str![]);
+    says(
+        said,
+        str![[r#"
+error[usage]: a prompt is no JSON object
+  at wrong.jsonl:2
+  because invalid type: sequence, expected a map at line 1 column 0
+error[usage]: a string `prompt`, or a list `messages`, is expected
+  at wrong.jsonl:2
+error[usage]: `messages` are a conversation
+  at wrong.jsonl:2
+
+hint: give `--chat`, too
+error[usage]: the prompt is empty
+  at wrong.jsonl:2
+
+"#]],
+    );
 }

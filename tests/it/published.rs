@@ -313,7 +313,16 @@ fn an_adapter_on_a_hub_is_used_beside_its_base() {
     scene.user.write("other.toml", &LORA.replace("checkpoints/tiny", "o/adapter"));
     let (code, _, stderr) = scene.run(&["train", "other.toml", "--quiet"]);
     assert_eq!(code, Some(2));
-    says(stderr, str![]);
+    says(
+        stderr,
+        str![[r#"
+error[adapter]: `o/adapter` is an adapter, not a base model
+  at [FOLDER]/hub/hub/models--o--adapter/snapshots/[COMMIT]
+
+hint: first make a whole model of it: `firebrand merge o/adapter --out DIR`
+
+"#]],
+    );
 }
 
 /// What an adapter names as its base is a stranger's word.
@@ -339,7 +348,48 @@ fn an_adapter_on_a_hub_opens_no_folder_of_its_user() {
         assert_eq!(code, Some(2), "{base}: {stderr}");
         said += &format!("# {base:?}\n{stderr}\n");
     }
-    says(said, str![]);
+    says(
+        said,
+        str![[r##"
+# "checkpoints/tiny"
+     fetched  o/adapter/adapter_config.json, 138 B in [TIME]
+     fetched  o/adapter/adapter_model.safetensors, 16 B in [TIME]
+error[hub]: the hub has no model `checkpoints/tiny`, or it is private
+  because http://127.0.0.1:[PORT]/api/models/checkpoints/tiny/revision/main answered 404, `not here` (request Root=1-test)
+
+hint: check its spelling; a private one needs an access token in `HF_TOKEN`
+
+hint: `o/adapter` is an adapter of the base model `checkpoints/tiny`, which must be there as well: put it there, or name it to `generate`, `eval`, `watch`, `merge` or `export` with `--base DIR`
+
+# "../o/base"
+     fetched  o/adapter/adapter_config.json, 131 B in [TIME]
+error[adapter]: the adapter names a folder of its maker as its base
+  at [FOLDER]/hub/hub/models--o--adapter/snapshots/[COMMIT]
+  because `base_model_name_or_path` is `../o/base`
+
+hint: `o/adapter` is an adapter of the base model `../o/base`, which must be there as well: put it there, or name it to `generate`, `eval`, `watch`, `merge` or `export` with `--base DIR`
+
+# "/etc"
+     fetched  o/adapter/adapter_config.json, 126 B in [TIME]
+error[adapter]: the adapter names a folder of its maker as its base
+  at [FOLDER]/hub/hub/models--o--adapter/snapshots/[COMMIT]
+  because `base_model_name_or_path` is `/etc`
+
+hint: `o/adapter` is an adapter of the base model `/etc`, which must be there as well: put it there, or name it to `generate`, `eval`, `watch`, `merge` or `export` with `--base DIR`
+
+# "o/base\n::error::x"
+     fetched  o/adapter/adapter_config.json, 140 B in [TIME]
+error[adapter]: the adapter names a folder of its maker as its base
+  at [FOLDER]/hub/hub/models--o--adapter/snapshots/[COMMIT]
+  because `base_model_name_or_path` is `o/base
+    :\u{3a}error::x`
+
+hint: `o/adapter` is an adapter of the base model `o/base
+    :\u{3a}error::x`, which must be there as well: put it there, or name it to `generate`, `eval`, `watch`, `merge` or `export` with `--base DIR`
+
+
+"##]],
+    );
 }
 
 /// A folder with an adapter below the root is none that can be used.
@@ -350,7 +400,19 @@ fn an_adapter_in_a_folder_of_a_hub_is_refused_with_its_place() {
     scene.hub.add("models/o/adapter", "main", &files);
     let (code, _, stderr) = scene.run(&["generate", "o/adapter", "--prompt", "a"]);
     assert_eq!(code, Some(2));
-    says(stderr, str![]);
+    says(
+        stderr,
+        str![[r#"
+error[adapter]: the repository holds an adapter that is not complete at its root
+  because its weights are `step-2/adapter_model.safetensors`
+  because `o/adapter` at [COMMIT] was looked at
+
+hint: `adapter_model.safetensors` and `adapter_config.json` must lie beside each other at the root: download the folder that has them, and name it
+
+hint: on this machine there is no directory `o/adapter`
+
+"#]],
+    );
 }
 
 /// Records with tools are written by the template that the repository has for them.

@@ -238,6 +238,7 @@ const FOLDERS: [EntryFolder; 3] = [
         line: "command!(",
         // Parts of other commands, and what all of them use.
         no_entries: &[
+            "answering",
             "checkup",
             "conformance",
             "documents",
@@ -245,6 +246,7 @@ const FOLDERS: [EntryFolder; 3] = [
             "internal",
             "output",
             "pairs",
+            "place",
             "signer",
             "weight_format",
         ],
@@ -286,6 +288,12 @@ fn every_file_of_a_folder_of_entries_stands_in_its_table() {
     fail(problems);
 }
 
+/// What writes configurations names entries, as who writes one by hand does.
+fn writes_configurations(path: &Path) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    path.starts_with(root.join("import")) || path == root.join("presets.rs")
+}
+
 /// Checkpoint, memory, plan, lineage and card ask the entry; none of them knows a name.
 #[test]
 fn nothing_outside_a_folder_of_entries_names_one() {
@@ -293,7 +301,7 @@ fn nothing_outside_a_folder_of_entries_names_one() {
     for folder in &FOLDERS[..2] {
         for entry in folder.entries() {
             for source in sources().iter().filter(|source| !source.is_test) {
-                if source.path.starts_with(folder.path()) {
+                if source.path.starts_with(folder.path()) || writes_configurations(&source.path) {
                     continue;
                 }
                 for (number, line) in source.code.lines().enumerate() {
@@ -420,7 +428,10 @@ fn adapters_and_weight_formats_stand_in_their_tables_and_only_there() {
                 format!("`[{name}]`"),
             ];
             for source in sources() {
-                if source.is_test || source.path.starts_with(&folder) {
+                if source.is_test
+                    || source.path.starts_with(&folder)
+                    || writes_configurations(&source.path)
+                {
                     continue;
                 }
                 for (number, line) in source.code.lines().enumerate() {

@@ -24,8 +24,8 @@ fn overrides_for(key: &Key) -> Vec<String> {
     for (decider, wanted) in section_of(key).only_with.into_iter().chain(key.only_with) {
         overrides.push(format!("{decider}={}", wanted[0]));
     }
-    if section_of(key).name == "dpo" {
-        overrides.push("lora={}".to_owned()); // it compares with the base model
+    if matches!(section_of(key).name, "dpo" | "kto") {
+        overrides.push("lora={}".to_owned()); // they compare with the base model
     }
     overrides
 }

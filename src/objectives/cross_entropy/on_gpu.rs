@@ -15,8 +15,8 @@ pub(super) fn takes(model: &Model, x: &Tensor<2>) -> bool {
     gpu::holds(x) && !model.projection().trainable()
 }
 
-/// The sum of the losses of chunks, with the gradient of the sum of each times its scale with respect
-/// to `x`.
+/// The sum of the losses of chunks, with the gradient of the sum of each times its scale with
+/// respect to `x`.
 pub(super) fn backward<'a>(
     model: &Model,
     x: &Tensor<2>,

@@ -186,11 +186,14 @@ hint: leave `model.weight_format` out
     // What has no floating-point numbers cannot be changed.
     run.fails_with(
         2,
-        &["train", "tiny.toml", "--set", "model.base=four", "--set", "name=full"],
+        &["train", "tiny.toml", "--set", "model.base=four", "--set", "model.init=pretrained"],
         str![[r#"
-error[model]: the base model is in four bits of bitsandbytes, which cannot be trained
+error[run-changed]: this run is finished, under other settings
+  at checkpoints/tiny
+  because `model.base` was `base` and is `four`
+  because `model.init` was `random` and is `pretrained`
 
-hint: add a `[lora]` section, or take the same model in bfloat16 as `model.base`
+hint: start a new run with another `name`; `--resume never` archives this one
 
 "#]],
     );

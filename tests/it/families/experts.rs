@@ -335,8 +335,8 @@ fn chosen(model: &Model, token: u32) -> Vec<Vec<u64>> {
 }
 
 /// Scores are computed in 32 bits of inputs that are rounded to 16: who leads by more than that is
-/// chosen as by transformers in f32, and the others as there or as in bfloat16, where scores
-/// themselves are rounded.
+/// chosen as by transformers in f32; of two that are closer either may be the last, as it is in
+/// bfloat16 by transformers, where scores themselves are rounded.
 #[test]
 fn experts_in_mixed_bf16_are_those_that_transformers_chooses() {
     const CLEAR: f64 = 0.01;
@@ -356,13 +356,12 @@ fn experts_in_mixed_bf16_are_those_that_transformers_chooses() {
                 for (layer, found) in chosen(&model, *token).into_iter().enumerate() {
                     let of = |key: &str| &of_case[key][number][layer];
                     let clear = of("lead").as_f64().unwrap() > CLEAR;
-                    let found = json!(found);
-                    let is_f32 = found == *of("f32");
                     let exact = clear || arithmetic == Arithmetic::F32;
+                    let wanted: Vec<u64> = serde_json::from_value(of("f32").clone()).unwrap();
+                    let common = found.iter().filter(|expert| wanted.contains(expert)).count();
                     assert!(
-                        is_f32 || !exact && found == *of("bf16"),
-                        "{name}, {token} in layer {layer}: {found} for {}",
-                        of("f32")
+                        found == wanted || !exact && common + 1 == wanted.len(),
+                        "{name}, {arithmetic:?}, {token} in layer {layer}: {found:?} for {wanted:?}"
                     );
                     compared += 1;
                     close += usize::from(!clear);
