@@ -23,7 +23,8 @@ use crate::train::Access;
 /// next time. Results of a run are also added to its `evaluations.jsonl`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A model directory, an artifact, a run (finished or not), or owner/name[@revision] on the hub
+    /// A model directory, an artifact, a run (finished or not), or owner/name on the hub, also with
+    /// `@revision`
     model: String,
     /// What it is evaluated on (TOML)
     #[arg(long, value_name = "EVAL")]

@@ -26,7 +26,8 @@ use crate::train::{Access, parent_state};
 /// The new directory holds the file, its lineage and a signature over both.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An artifact, a run that has one, a model directory, or owner/name[@revision] on the hub
+    /// An artifact, a run that has one, a model directory, or owner/name on the hub, also with
+    /// `@revision`
     model: String,
     /// gguf or vllm
     #[arg(long, value_name = "NAME", default_value = "gguf")]

@@ -19,7 +19,8 @@ use crate::verify::family;
 /// is no lineage, or it is damaged.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An artifact, a run that has one, or owner/name[@revision] on the hub
+    /// An artifact, a run that has one, or owner/name on the hub, also with
+    /// `@revision`
     #[arg(value_name = "MODEL")]
     directory: PathBuf,
     /// Trust this public key (PEM) and no other

@@ -31,7 +31,8 @@ const LOSS_TOLD: f64 = 0.05;
 /// gain is told. The result is signed and carries its lineage.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An adapter, a run that has one as its artifact, or owner/name[@revision] on the hub
+    /// An adapter, a run that has one as its artifact, or owner/name on the hub, also with
+    /// `@revision`
     artifact: String,
     /// The directory to make
     #[arg(long, value_name = "DIR")]

@@ -18,8 +18,8 @@ use crate::scan::{sarif, scan};
 /// Exit code 0: nothing dangerous; 1: something is; 2: not everything could be looked at.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A model directory, a file, or owner/name[@revision] on the hub, of which those files are
-    /// fetched and looked at that this program would use
+    /// A model directory, a file, or owner/name on the hub, also with `@revision`: of that, those
+    /// files are fetched and looked at that this program would use
     path: PathBuf,
     /// Never use the network (as HF_HUB_OFFLINE=1 does)
     #[arg(long)]

@@ -22,8 +22,8 @@ use crate::verify::{CheckVerdict, Trust, verify, verify_signed_files};
 /// checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An artifact, a run that has one, any signed model directory, or owner/name[@revision] on the
-    /// hub
+    /// An artifact, a run that has one, any signed model directory, or owner/name on the hub, also
+    /// with `@revision`
     #[arg(value_name = "MODEL")]
     directory: PathBuf,
     /// The branch, tag or commit of a model on the hub

@@ -33,7 +33,7 @@ fn inner(gate: f32, alpha: f32, #[comptime] kind: u32) -> f32 {
     }
 }
 
-/// The derivative of [`inner`].
+/// The derivative of [`inner()`].
 #[cube]
 fn inner_slope(gate: f32, alpha: f32, #[comptime] kind: u32) -> f32 {
     if comptime!(kind == GELU_TANH) {
