@@ -125,6 +125,7 @@ impl Derivation<'_> {
                 files,
                 trust: InputTrust::Tofu,
             },
+            start_adapter: None,
             datasets: Vec::new(),
             templates: Vec::new(),
             tokenizer: Vec::new(),

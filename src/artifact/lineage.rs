@@ -40,6 +40,8 @@ pub struct RunRecord {
     pub method: String,
     /// The model that the run starts from.
     pub base: BaseRecord,
+    /// The adapter that it starts from, if it starts from one.
+    pub start_adapter: Option<BaseRecord>,
     /// Every data file that is read.
     pub datasets: Vec<DatasetRecord>,
     /// Where the chat templates came from, and their digests.
@@ -118,21 +120,21 @@ impl Inputs {
             .iter()
             .map(|set| json!({"id": set.id, "split": set.split, "format": set.format}))
             .collect();
-        let mut base = json!({"id": run.base.id});
-        if let Some(revision) = &run.base.revision {
-            base["revision"] = json!(revision);
+        let mut asked = json!({
+            "config": {"path": path, "digest": {"sha256": sha256}},
+            "baseModel": run.base.name(),
+            "datasets": datasets,
+            "method": run.method,
+            "overrides": run.overrides,
+            // As text: JSON readers turn 64-bit numbers into floating point.
+            "seed": run.seed.to_string(),
+        });
+        if let Some(start) = &run.start_adapter {
+            asked["startAdapter"] = start.name();
         }
         Self {
             build_type: BUILD_TYPE.to_owned(),
-            external_parameters: json!({
-                "config": {"path": path, "digest": {"sha256": sha256}},
-                "baseModel": base,
-                "datasets": datasets,
-                "method": run.method,
-                "overrides": run.overrides,
-                // As text: JSON readers turn 64-bit numbers into floating point.
-                "seed": run.seed.to_string(),
-            }),
+            external_parameters: asked,
             internal_parameters: json!({
                 "resolvedConfig": run.resolved,
                 "device": run.device,
@@ -186,15 +188,11 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
         list.push(dependency(&lock.path, &lock.sha256, json!({"role": "lock"})));
     }
     list.extend(run.allowlist.as_ref().map(AllowlistRecord::to_dependency));
-    list.extend(run.base.dependencies());
-    if let Some(parent) = &run.base.parent {
-        let notes = json!({
-            "role": "base-lineage",
-            "signatureSha256": parent.signature,
-            "signature": parent.state.name(),
-        });
-        let name = format!("{}/{STATEMENT_FILE}", parent.name);
-        list.push(dependency(&name, &parent.statement, notes));
+    list.extend(run.base.dependencies("base-model"));
+    list.extend(run.base.parent.as_ref().map(|parent| parent.to_dependency("base-lineage")));
+    if let Some(start) = &run.start_adapter {
+        list.extend(start.dependencies("start-adapter"));
+        list.extend(start.parent.as_ref().map(|parent| parent.to_dependency("adapter-lineage")));
     }
     for file in &run.tokenizer {
         list.push(dependency(&file.path, &file.sha256, json!({"role": "tokenizer"})));

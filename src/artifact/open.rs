@@ -177,18 +177,38 @@ pub fn with_adapter(
 ) -> Result<Loaded> {
     // The small file first: what is wrong with it is said before the large ones are read.
     let description = model::inspect(base)?.description;
-    let fits = |places: &[TensorPlace]| fits(&description, adapter, places);
-    let shard = Shard::read_if(directory, peft::WEIGHTS_FILE, fits)?;
-    shard.refuse_not_finite().map_err(|error| error.at(directory))?;
+    let shard = read_weights(directory, adapter, &description)?;
     let mut loaded = load(base, model::Init::Pretrained, device, linears)?;
     attach(&mut loaded.model, adapter)?;
-    let stacked = adapter.stacked(&loaded.model.description);
-    checkpoint::put_stacked(&mut loaded.model, &shard, adapters::file_name_of, &stacked)
-        .map_err(|error| error.at(directory))?;
+    put_weights(&mut loaded.model, &shard, adapter).map_err(|error| error.at(directory))?;
     let mut files = below_base(loaded.files);
     files.push(shard.entry.clone());
     loaded.files = files;
     Ok(loaded)
+}
+
+/// Reads the weights of an adapter, which must be those that its settings and its base make.
+///
+/// # Errors
+/// When they are others, or not finite.
+pub fn read_weights(
+    directory: &Path,
+    adapter: &dyn Adapter,
+    description: &Description,
+) -> Result<Shard> {
+    let fits = |places: &[TensorPlace]| fits(description, adapter, places);
+    let shard = Shard::read_if(directory, peft::WEIGHTS_FILE, fits)?;
+    shard.refuse_not_finite().map_err(|error| error.at(directory))?;
+    Ok(shard)
+}
+
+/// Gives these weights to the adapter of a model.
+///
+/// # Errors
+/// When they are not all of its parameters.
+pub fn put_weights(model: &mut Model, shard: &Shard, adapter: &dyn Adapter) -> Result<()> {
+    let stacked = adapter.stacked(&model.description);
+    checkpoint::put_stacked(model, shard, adapters::file_name_of, &stacked)
 }
 
 /// Whether the tensors of an adapter's file are those that its settings and its base make. Nothing

@@ -71,10 +71,7 @@ const SETTINGS: &[(&str, Action)] = &[
         Without("embeddings and the output head stay as they are beside an adapter"),
     ),
     ("lora_fan_in_fan_out", Without("no family that is known has transposed weights")),
-    (
-        "lora_model_dir",
-        Without("an adapter is begun anew; `firebrand merge` makes a base of an earlier one"),
-    ),
+    ("lora_model_dir", Key("model.adapter")),
     ("lora_mlp_kernel", Nothing),
     ("lora_qkv_kernel", Nothing),
     ("lora_o_kernel", Nothing),

@@ -32,10 +32,7 @@ const SETTINGS: &[(&str, Action)] = &[
             false => Ok(()),
         }),
     ),
-    (
-        "adapter_name_or_path",
-        Without("an adapter is begun anew; `firebrand merge` makes a base of an earlier one"),
-    ),
+    ("adapter_name_or_path", Key("model.adapter")),
     ("stage", Make(stage)),
     ("finetuning_type", Make(method)),
     (

@@ -5,11 +5,12 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::config::{Init, RunConfig};
+use crate::data::Corpus;
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer, bytes};
 use crate::files::{FileEntry, hash_file, lfs_pointer, lfs_refusal, open_regular};
 use crate::hub::ModelDirectory;
-use crate::model::{Description, Inspected, ModelJson, families, inspect, refuse_random};
+use crate::model::{self, Description, Inspected, ModelJson, families, inspect, refuse_random};
 
 /// What is read of a base model beside its weights.
 const TEXT_FILES: [&str; 7] = [
@@ -99,7 +100,7 @@ pub fn look_through(base: &Path, observer: &mut dyn Observer) -> Result<()> {
 }
 
 /// Prompts must be ones that the model can be asked.
-pub(super) fn check_prompts(
+fn check_prompts(
     prompts: &[String],
     codec: &crate::data::Codec,
     description: &Description,
@@ -118,4 +119,38 @@ pub(super) fn check_prompts(
         }
     }
     Ok(())
+}
+
+/// Whether the model has what data and settings ask of it, and room in memory.
+pub(super) fn check_model(
+    config: &RunConfig,
+    description: &Description,
+    base: &ModelDirectory,
+    corpus: &Corpus,
+    on_gpu: bool,
+) -> Result<()> {
+    check_vocabulary(corpus, description, base)?;
+    check_prompts(&config.eval.prompts, &corpus.codec, description)?;
+    match config.model.init {
+        Init::Random if !on_gpu => model::check_room(description),
+        _ => Ok(()),
+    }
+}
+
+fn check_vocabulary(
+    corpus: &Corpus,
+    description: &Description,
+    base: &ModelDirectory,
+) -> Result<()> {
+    // Added tokens beyond it are usual; a text with one of them is refused.
+    let vocabulary = corpus.codec.tokenizer.own_vocabulary_size();
+    if vocabulary <= description.vocabulary {
+        return Ok(());
+    }
+    Err(Error::run(format!(
+        "the tokenizer has {vocabulary} tokens, but the model's embedding only {} rows",
+        description.vocabulary
+    ))
+    .at(&base.path)
+    .hint("tokenizer.json and config.json belong to different models"))
 }

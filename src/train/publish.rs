@@ -164,6 +164,7 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         overrides: loaded.overrides.iter().cloned().collect(),
         method: method.to_owned(),
         base: prepared.base_record()?,
+        start_adapter: prepared.start.as_ref().map(|start| start.record().clone()),
         datasets: prepared.dataset_records(),
         templates: prepared.template_records(),
         tokenizer: prepared.tokenizer_files(),

@@ -43,6 +43,7 @@ mod reuse;
 mod scan;
 mod settings;
 mod signing;
+mod start_adapter;
 mod stream;
 mod terminal;
 mod text_part;

@@ -33,6 +33,17 @@ settings! {
         .effect(Effect::Weights)
         .example("\"v1.0\"")
         .names(&[("axolotl", "revision_of_model"), ("TRL and LLaMA-Factory", "model_revision")]);
+        /// The adapter whose training goes on; a new one is made without it.
+        adapter: Option<String> = Key::new(
+            "model.adapter",
+            ValueKind::Line,
+            DefaultValue::Absent("a new adapter is trained"),
+            "An adapter of PEFT whose values training starts from: a directory, an artifact, or \
+             owner/name@revision on the hub. The settings of `[lora]` must be those of it.",
+        )
+        .effect(Effect::Weights)
+        .example("\"checkpoints/first/artifact\"")
+        .names(&[("axolotl", "lora_model_dir"), ("LLaMA-Factory", "adapter_name_or_path")]);
         /// Public keys of which one must have signed the base model; empty if nobody need have.
         trusted_keys: Vec<String> = Key::new(
             "model.trusted_keys",
