@@ -114,6 +114,10 @@ impl Adapter for Dora {
         vec![(A, vec![rank, inputs]), (B, vec![outputs, rank]), (M, vec![outputs])]
     }
 
+    fn rate_ratio(&self, parameter: &str) -> f64 {
+        self.settings.rate_ratio(parameter)
+    }
+
     /// Magnitudes begin as the norms of the weight, so that the layer computes what it did.
     fn beside(
         &self,

@@ -89,6 +89,10 @@ pub trait Adapter: Debug + Send + Sync {
         seed: Stream,
         device: &Device,
     ) -> Box<dyn AdapterBranch>;
+    /// The learning rate of one of its parameters, as a multiple of that of the run.
+    fn rate_ratio(&self, _parameter: &str) -> f64 {
+        1.0
+    }
     /// Numbers a token that it makes a layer keep for its gradient, but for the few of a low rank.
     fn saved_per_token(&self, _dims: [usize; 2]) -> usize {
         0
@@ -186,6 +190,25 @@ pub fn size(adapter: &dyn Adapter, description: &Description) -> Result<u64> {
     let layers = adapter.layers(description)?;
     let tensors = layers.iter().flat_map(|(path, dims)| adapter.tensors(path, *dims));
     Ok(tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
+}
+
+/// By path, the learning rates of parameters that have another than that of the run, as multiples
+/// of it.
+///
+/// # Errors
+/// Those of [`Adapter::layers`].
+pub fn rate_ratios(
+    adapter: &dyn Adapter,
+    description: &Description,
+) -> Result<BTreeMap<String, f64>> {
+    let layers = adapter.layers(description)?;
+    let all = layers.iter().flat_map(|(path, _)| {
+        let parameters = adapter.kind().parameters().iter();
+        parameters.map(move |name| (format!("{path}.{name}"), adapter.rate_ratio(name)))
+    });
+    #[expect(clippy::float_cmp)] // exactly one means that there is nothing to do
+    let others = all.filter(|(_, ratio)| *ratio != 1.0);
+    Ok(others.collect())
 }
 
 /// Numbers a token that an adapter makes all layers keep ([`Adapter::saved_per_token`]).

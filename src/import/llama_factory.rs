@@ -54,7 +54,7 @@ const SETTINGS: &[(&str, Action)] = &[
         "additional_target",
         Without("embeddings and the output head stay as they are beside an adapter"),
     ),
-    ("loraplus_lr_ratio", Without("both factors of an adapter have one learning rate")),
+    ("loraplus_lr_ratio", Key("lora.loraplus_lr_ratio")),
     ("pissa_init", Without("adapters begin at zero")),
     ("pissa_iter", Without("adapters begin at zero")),
     ("pissa_convert", Without("adapters begin at zero")),

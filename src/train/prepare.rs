@@ -247,6 +247,10 @@ impl Prepared<'_> {
             None => adapters::unfreeze_all(&mut loaded.model),
         }
         let mut trainer = Trainer::new(loaded.model, self.step_settings(), self.optimizer());
+        if let Some(adapter) = &self.adapter {
+            let rates = adapters::rate_ratios(adapter.as_ref(), &self.description)?;
+            trainer.optimizer.set_rates(rates);
+        }
         trainer.objective = objectives::chosen(&self.config.owned);
         trainer.micro_batch_split = self.micro_batch_split;
         Ok(trainer)

@@ -82,6 +82,7 @@ fn other_adapters_and_formats_of_weights_go_on_with_the_same_bytes() {
     let run = Run::new().with_base();
     let sets = [
         "lora.use_dora=true",
+        "lora.loraplus_lr_ratio=16",
         "lora.rank_pattern={ q_proj = 2, \"[gu].*_proj\" = 3 }",
         "model.weight_format=int8",
         "model.weight_format=nf4",

@@ -111,6 +111,7 @@ const CHANGES: &[Change] = &[
     change("lora.layers_to_transform", "[]", "[1]"),
     change("lora.use_rslora", "false", "true"),
     change("lora.rank_pattern", "{}", "{ q_proj = 2 }"),
+    change("lora.loraplus_lr_ratio", "1", "16"),
     change("lora.alpha_pattern", "{}", "{ q_proj = 2 }"),
     change("lora.use_dora", "false", "true"),
     under(PAIRS, "train.objective", "sft", "orpo"),

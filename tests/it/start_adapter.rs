@@ -52,9 +52,8 @@ fn training_goes_on_from_an_adapter_to_the_same_bytes_however_often_it_stops() {
     let files = of("start-adapter");
     let names: Vec<&str> = files.iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors"]);
-    let sha256 = |path: &str| {
-        firebrand::files::hash_file(&run.path(path), "").unwrap().sha256.to_string()
-    };
+    let sha256 =
+        |path: &str| firebrand::files::hash_file(&run.path(path), "").unwrap().sha256.to_string();
     for (file, name) in files.iter().zip(names) {
         assert_eq!(
             file["digest"]["sha256"].as_str().unwrap(),

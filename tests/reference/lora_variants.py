@@ -11,11 +11,12 @@ import shutil
 import sys
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import save_file
 import torch
 
-from make_tiny import LORA, gradients, load, make_batch
-from reference import LINEARS
+from make_tiny import ADAMW, LORA, MAX_GRAD_NORM, STEPS, gradients, load, make_batch
+from reference import LINEARS, train
 
 HERE = Path(__file__).resolve().parent
 CASE, SEED = "biases", 104
@@ -29,6 +30,8 @@ PATTERNS = dict(
 VARIANTS = {
     "patterns": PATTERNS,
     "patterns-dora": dict(use_dora=True, use_rslora=True, **PATTERNS),
+    "plus": {},
+    "plus-dora": dict(use_dora=True),
 }
 
 
@@ -60,6 +63,16 @@ def save(model, path):
         file.chmod(0o644)
 
 
+def lora_plus(model):
+    """Losses of twenty steps, as `make_tiny.twenty_steps` makes them."""
+    batch = make_batch(SEED)
+    optimizer = create_loraplus_optimizer(
+        model, torch.optim.AdamW, lr=1e-3, loraplus_lr_ratio=16, loraplus_weight_decay=ADAMW["weight_decay"], **ADAMW)
+    assert {group["lr"] for group in optimizer.param_groups if group["params"]} == {1e-3, 16e-3}
+    losses, _ = train(model, optimizer, [[batch.row(0), batch.row(1)]] * STEPS, MAX_GRAD_NORM)
+    return torch.tensor(losses)
+
+
 def make(name):
     path = HERE / "lora_variants" / name
     save(adapted(VARIANTS[name]), path)
@@ -68,9 +81,12 @@ def make(name):
     logits, loss, found = gradients(model, make_batch(SEED))
     shapes = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
     assert len(found) == len(shapes)
-    weights = dict(model.merge_and_unload().named_parameters())
-    expected = {"logits": logits, "loss": loss,
-                **{"merged." + name: weights[name + ".weight"].detach() for name in MERGED}}
+    expected = {"logits": logits, "loss": loss}
+    if name.startswith("plus"):
+        expected["losses"] = lora_plus(model)
+    else:
+        weights = dict(model.merge_and_unload().named_parameters())
+        expected |= {"merged." + name: weights[name + ".weight"].detach() for name in MERGED}
     save_file({k: v.contiguous() for k, v in expected.items()}, path / "expected.safetensors")
     print(f"{name}: loss {loss.item():.4f}, ranks {sorted({s[0] for n, s in shapes.items() if 'lora_A' in n})}")
 

@@ -111,6 +111,10 @@ impl Adapter for Lora {
         vec![(A, vec![rank, inputs]), (B, vec![outputs, rank])]
     }
 
+    fn rate_ratio(&self, parameter: &str) -> f64 {
+        self.settings.rate_ratio(parameter)
+    }
+
     fn beside(
         &self,
         path: &str,

@@ -145,7 +145,7 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         return wrong("`layers_to_transform` is neither a number nor a list of numbers");
     };
     let use_rslora = *of("use_rslora") == true;
-    // Dropout acts in training only.
+    // Dropout and rates are of training alone.
     Ok(Some(LoraSettings {
         r,
         lora_alpha,
@@ -156,6 +156,7 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         use_rslora,
         rank_pattern: read_pattern("rank_pattern", of("rank_pattern"), rank)?,
         alpha_pattern: read_pattern("alpha_pattern", of("alpha_pattern"), alpha)?,
+        loraplus_lr_ratio: 1.0,
     }))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::A;
 use super::patterns::{self, ModulePatterns};
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
 use crate::document::{Effect, Setting, Value, Values, settings};
@@ -126,6 +127,18 @@ settings! {
         )
         .example("{ q_proj = 8 }")
         .silent_default();
+        /// The rate of all parameters but A, as a multiple of that of A (LoRA+).
+        loraplus_lr_ratio: f64 = Key::new(
+            "lora.loraplus_lr_ratio",
+            ValueKind::Number(Range::closed(1.0, 1e4)),
+            DefaultValue::Value("1"),
+            "LoRA+: the factor B, which begins at zero, learns at this many times \
+             `train.learning_rate`, which is then that of A. 16 is usual; choose a smaller rate \
+             along with it.",
+        )
+        .example("16")
+        .names(&[("axolotl", "loraplus_lr_ratio"), ("LLaMA-Factory", "loraplus_lr_ratio")])
+        .silent_default();
     }
 }
 
@@ -169,6 +182,7 @@ impl LoraSettings {
             use_rslora: false,
             rank_pattern: ModulePatterns::default(),
             alpha_pattern: ModulePatterns::default(),
+            loraplus_lr_ratio: 1.0,
         }
     }
 
@@ -181,6 +195,12 @@ impl LoraSettings {
         let number = rank as f64;
         let scale = alpha / if self.use_rslora { number.sqrt() } else { number };
         LayerSettings { rank, scale }
+    }
+
+    /// The rate of a parameter, as a multiple of that of the run (LoRA+, Hayou et al. 2024; as in
+    /// `peft.optimizers.create_loraplus_optimizer`, vectors have that of B).
+    pub fn rate_ratio(&self, parameter: &str) -> f64 {
+        if parameter == A { 1.0 } else { self.loraplus_lr_ratio }
     }
 
     /// As a config has them; none if it asks for no low-rank adapter.

@@ -52,6 +52,38 @@ fn ranks_and_scales_of_some_layers_are_those_of_peft() {
     is_as_in_peft("patterns-dora");
 }
 
+/// B and the magnitudes of DoRA have a rate of their own, with the weight decay of the run.
+#[test]
+fn twenty_steps_of_lora_plus_have_the_losses_of_peft() {
+    for name in ["plus", "plus-dora"] {
+        let folder = folder(name);
+        let (found, _) = AdapterDirectory::read_hashed(&folder).unwrap();
+        let json = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap();
+        let settings = LoraSettings { loraplus_lr_ratio: 16.0, ..LoraSettings::new(4, 8.0) };
+        let adapter: Box<dyn Adapter> = match json.contains("\"use_dora\": true") {
+            true => Box::new(Dora { settings }),
+            false => Box::new(Lora { settings }),
+        };
+        let expected = Expected::read(&folder.join("expected.safetensors"));
+        let batch = super::expected(BASE).batch();
+        for kernels in KERNELS {
+            let base = case(BASE);
+            let base = (base.as_path(), None);
+            let loaded = with_adapter(base, &folder, found.adapter.as_ref(), &cpu()).unwrap();
+            let model = by(kernels, loaded.model);
+            let rates = adapters::rate_ratios(adapter.as_ref(), &model.description).unwrap();
+            let mut trainer = Trainer::new(model, step_settings(1e-3), adamw());
+            trainer.optimizer.set_rates(rates);
+            for reference in expected.floats("losses") {
+                let micro_batches = [row(&batch, 0), row(&batch, 1)];
+                let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();
+                let difference = (report.loss / f64::from(*reference) - 1.0).abs();
+                assert!(difference < 1e-3, "{name} {kernels}: {} {reference}", report.loss);
+            }
+        }
+    }
+}
+
 fn patterns<T: Clone>(all: &[(&str, T)]) -> ModulePatterns<T> {
     let all = all.iter().map(|(text, value)| ((*text).to_owned(), value.clone()));
     ModulePatterns::new(all).unwrap()
