@@ -2,9 +2,9 @@
 //! those of `config` itself. Whoever reads a config reads it through here.
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use crate::adapters;
+use crate::adapters::{self, Adapter};
 use crate::config::{self, Loaded, TrainOn};
 use crate::document::{Effect, KeyTable};
 use crate::engine::optimizers;
@@ -65,6 +65,17 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
             .at(path)
             .because("it compares with the base model, whose weights full training overwrites")
             .hint(format!("add {}, or train on pairs with {others}", adapters::asked_by())));
+    }
+    let changes_base = |adapter: Arc<dyn Adapter>| adapter.changes_base();
+    if objective.needs_reference() && adapters::of_run(&loaded.config).is_some_and(changes_base) {
+        let name = entry.name;
+        let what = format!(
+            "`train.objective = \"{name}\"` cannot be used with this `lora.init_lora_weights`"
+        );
+        return Err(Error::config(what)
+            .at(path)
+            .because("it compares with the base model, of whose weights a part is in the adapter")
+            .hint("use `lora.init_lora_weights = \"default\"`"));
     }
     Ok(loaded)
 }

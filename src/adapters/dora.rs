@@ -102,6 +102,15 @@ impl Adapter for Dora {
             let what = "`lora.target_parameters` cannot be used with `use_dora`";
             return Err(Error::adapter(what).because("PEFT has no DoRA of parameters"));
         }
+        if self.settings.init_lora_weights.changes_base() {
+            let what = format!(
+                "`lora.init_lora_weights = \"{}\"` cannot be used with `use_dora`",
+                self.settings.init_lora_weights
+            );
+            return Err(Error::adapter(what).because(
+                "the magnitudes of DoRA are those of the whole weight, of which a part is taken out",
+            ));
+        }
         layers(&self.settings, description)
     }
 
@@ -122,12 +131,12 @@ impl Adapter for Dora {
     fn beside(
         &self,
         path: &str,
-        linear: &Linear,
+        linear: &mut Linear,
         seed: Stream,
         device: &Device,
     ) -> Box<dyn AdapterBranch> {
         let [outputs, inputs] = linear.dims();
-        let low = Branch::new(path, [outputs, inputs], &self.settings, seed, device);
+        let low = Branch::new(path, linear, &self.settings, seed, device);
         let weight = host(linear.values());
         let norms = weight.par_chunks(inputs).map(|row| norm(row.iter().copied().map(f64::from)));
         let value = from_vec(norms.collect(), [outputs], device);

@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use serde_json::{Map, Value};
 
 pub use dora::Dora;
-pub use lora::{LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
+pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
 
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
@@ -81,11 +81,20 @@ pub trait Adapter: Debug + Send + Sync {
     /// Its parameters beside the layer `[out, in]` at `path`: those of
     /// [`AdapterKind::parameters`], with their shapes.
     fn tensors(&self, path: &str, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)>;
+    /// Whether it changes the weights beside which it stands: they must be tensors then.
+    fn changes_base(&self) -> bool {
+        false
+    }
+    /// What other programs put beside the base as it is in files, where that is not this adapter;
+    /// branches of this one give its parameters ([`AdapterBranch::published`]).
+    fn published(&self) -> Option<Arc<dyn Adapter>> {
+        None
+    }
     /// The branch beside one layer, before its first step: the layer computes what it did.
     fn beside(
         &self,
         path: &str,
-        linear: &Linear,
+        linear: &mut Linear,
         seed: Stream,
         device: &Device,
     ) -> Box<dyn AdapterBranch>;
@@ -180,6 +189,27 @@ pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<
     });
     let modules = model.description.linears.iter().filter(|(path, _)| layers.contains(path));
     Ok(modules.map(|(path, _)| last_name(path).to_owned()).collect())
+}
+
+/// Puts what other programs have of an adapter in its place, and gives back what stood there.
+pub fn publish(model: &mut Model) -> BTreeMap<String, Box<dyn AdapterBranch>> {
+    let mut trained = BTreeMap::new();
+    model.linears(&mut |path, linear| {
+        let published = linear.adapter.as_ref().and_then(|adapter| adapter.published());
+        if let Some(before) = published.and_then(|adapter| linear.adapter.replace(adapter)) {
+            trained.insert(path.to_owned(), before);
+        }
+    });
+    trained
+}
+
+/// Puts adapters back in their places.
+pub fn put_back(model: &mut Model, mut trained: BTreeMap<String, Box<dyn AdapterBranch>>) {
+    model.linears(&mut |path, linear| {
+        if let Some(adapter) = trained.remove(path) {
+            linear.adapter = Some(adapter);
+        }
+    });
 }
 
 /// How many trainable parameters an adapter has.

@@ -299,6 +299,11 @@ fn open_checkpoint(
         Init::Random => model::Init::Random(Stream::new(config.seed)),
     };
     let adapter = adapters::of_run(&config);
+    if let (Some(format), true) = (linears, adapter.as_ref().is_some_and(|of| of.changes_base())) {
+        let what = "the adapter of this checkpoint changes the weights of its base";
+        let why = format!("they cannot be in {}", format.name());
+        return Err(Error::checkpoint(what).at(run).because(why));
+    }
     let mut loaded = match (&adapter, linears) {
         (Some(adapter), _) => {
             let mut loaded = load(&base.path, init, device, linears)?;

@@ -66,6 +66,17 @@ const SETTINGS: &[(&str, Action)] = &[
     ),
     ("peft_use_dora", Key("lora.use_dora")),
     ("peft_use_rslora", Key("lora.use_rslora")),
+    ("loraplus_lr_ratio", Key("lora.loraplus_lr_ratio")),
+    (
+        "peft_init_lora_weights",
+        Make(|node, draft| match node.text() {
+            Some(name @ ("gaussian" | "pissa" | "olora")) => {
+                draft.put("lora.init_lora_weights", &format!("\"{name}\""))
+            }
+            None if node.is_true() => Ok(()),
+            _ => Err("factors begin as `default`, `gaussian`, `pissa` or `olora`".to_owned()),
+        }),
+    ),
     (
         "lora_modules_to_save",
         Without("embeddings and the output head stay as they are beside an adapter"),

@@ -55,9 +55,15 @@ const SETTINGS: &[(&str, Action)] = &[
         Without("embeddings and the output head stay as they are beside an adapter"),
     ),
     ("loraplus_lr_ratio", Key("lora.loraplus_lr_ratio")),
-    ("pissa_init", Without("adapters begin at zero")),
-    ("pissa_iter", Without("adapters begin at zero")),
-    ("pissa_convert", Without("adapters begin at zero")),
+    (
+        "pissa_init",
+        Make(|node, draft| match node.is_true() {
+            true => draft.put("lora.init_lora_weights", "\"pissa\""),
+            false => Ok(()),
+        }),
+    ),
+    ("pissa_iter", Nothing),
+    ("pissa_convert", Nothing),
     ("oft_block_size", Without(METHOD)),
     ("oft_target", Without(METHOD)),
     ("freeze_trainable_layers", Without(METHOD)),

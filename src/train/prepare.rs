@@ -115,7 +115,7 @@ pub fn prepare<'a>(
         rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
         length,
         data: data_bytes(&config.data, &corpus),
-        coded: memory_fit::coded(weight_format, &description, &opened),
+        coded: memory_fit::coded(weight_format, adapter.as_deref(), &description, &opened),
         chunk: config.train.loss_chunk_tokens,
         recompute: config.train.recompute,
         on_gpu: opened.on_gpu(),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::adapters;
 use crate::artifact::card::{Card, Evaluated, Relation, Sample};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
@@ -90,8 +91,13 @@ pub fn publish(
     let config = &request.loaded.config;
     let inputs = Inputs::new(&run_record(run, request, prepared)?);
     let scratch = bundle::scratch(&run.join("artifact"))?;
-    write_weights(&scratch, request, prepared, trainer, &inputs)?;
+    let trained = adapters::publish(&mut trainer.model);
+    let written = write_weights(&scratch, request, prepared, trainer, &inputs);
+    adapters::put_back(&mut trainer.model, trained);
+    written?;
     if let Some(adapter) = &prepared.adapter {
+        let published = adapter.published();
+        let adapter = published.as_ref().unwrap_or(adapter);
         let json = AdapterConfig {
             base_model: &prepared.base.id,
             revision: prepared.base.commit(),

@@ -56,6 +56,11 @@ impl StartAdapter {
                     adapters::asked_by()
                 )));
         };
+        if own.changes_base() {
+            let what = "`model.adapter` cannot be used with `lora.init_lora_weights`";
+            return Err(Error::config(what)
+                .because("it says how a new adapter begins, and this one begins as it is there"));
+        }
         let directory = supply.named(name)?;
         if !directory.adapter {
             let what = format!("`{name}` is a whole model, not an adapter");

@@ -83,6 +83,8 @@ fn other_adapters_and_formats_of_weights_go_on_with_the_same_bytes() {
     let sets = [
         "lora.use_dora=true",
         "lora.loraplus_lr_ratio=16",
+        "lora.init_lora_weights=pissa",
+        "lora.init_lora_weights=olora",
         "lora.rank_pattern={ q_proj = 2, \"[gu].*_proj\" = 3 }",
         "model.weight_format=int8",
         "model.weight_format=nf4",

@@ -3,7 +3,9 @@
 PEFT computes with them.
 
     python lora_variants.py [NAME...]      # writes lora_variants/NAME for all of them, or for these
-    python lora_variants.py check DIR BASE # loads an adapter of ours with PEFT and prints its loss
+    python lora_variants.py check DIR BASE MERGED
+                                           # loads an adapter of ours with PEFT, and compares its logits with those of
+                                           # the model that `firebrand merge` made of it
 """
 import json
 from pathlib import Path
@@ -15,8 +17,8 @@ from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import save_file
 import torch
 
-from make_tiny import ADAMW, LORA, MAX_GRAD_NORM, STEPS, gradients, load, make_batch
-from reference import LINEARS, train
+from make_tiny import ADAMW, LORA, MAX_GRAD_NORM, STEPS, gradients, load, make_batch, twenty_steps
+from reference import LINEARS, logits_of, train
 
 HERE = Path(__file__).resolve().parent
 CASE, SEED = "biases", 104
@@ -32,6 +34,8 @@ VARIANTS = {
     "patterns-dora": dict(use_dora=True, use_rslora=True, **PATTERNS),
     "plus": {},
     "plus-dora": dict(use_dora=True),
+    "pissa": dict(init_lora_weights="pissa", **PATTERNS),
+    "olora": dict(init_lora_weights="olora", use_rslora=True),
 }
 
 
@@ -73,8 +77,32 @@ def lora_plus(model):
     return torch.tensor(losses)
 
 
+def make_start(path, settings):
+    """Of a start that takes a part out of the weights: the factors, what is left, and what training makes of it."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    model = get_peft_model(load(BASE), LoraConfig(
+        task_type="CAUSAL_LM", target_modules=LINEARS, lora_dropout=0.0, **{**LORA, **settings})).eval()
+    expected = {}
+    for layer in MERGED:
+        module = model.get_submodule("base_model.model." + layer)
+        expected |= {f"{layer}.rest": module.base_layer.weight.detach().clone(),
+                     f"{layer}.lora_A": module.lora_A["default"].weight.detach().clone(),
+                     f"{layer}.lora_B": module.lora_B["default"].weight.detach().clone()}
+    batch = make_batch(SEED)
+    losses = twenty_steps(model, batch, 1e-3)["losses"]
+    expected["losses"] = torch.tensor(losses)
+    with torch.no_grad():
+        expected["logits"] = logits_of(model, batch)
+    save_file({k: v.contiguous() for k, v in expected.items()}, path / "expected.safetensors")
+    (path / "expected.safetensors").chmod(0o644)
+    print(f"{path.name}: loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+
+
 def make(name):
     path = HERE / "lora_variants" / name
+    if "init_lora_weights" in VARIANTS[name]:
+        return make_start(path, VARIANTS[name])
     save(adapted(VARIANTS[name]), path)
     # As whoever loads it has it: patterns are in the order of the file.
     model = PeftModel.from_pretrained(load(BASE), path, is_trainable=True).eval()
@@ -91,13 +119,16 @@ def make(name):
     print(f"{name}: loss {loss.item():.4f}, ranks {sorted({s[0] for n, s in shapes.items() if 'lora_A' in n})}")
 
 
-def check(directory, base):
+def check(directory, base, merged):
     model = PeftModel.from_pretrained(load(base), directory).eval()
     batch = make_batch(SEED)
     batch.tokens %= model.config.vocab_size
-    batch.token %= model.config.vocab_size
-    _, loss, found = gradients(model, batch)
-    print(f"loss {loss.item():.6f}, {sum('lora_' in name for name, _ in model.named_parameters())} parameters")
+    with torch.no_grad():
+        ours, plain = logits_of(load(merged), batch), logits_of(load(base), batch)
+        theirs = logits_of(model, batch)
+    ranks = sorted({len(p) for name, p in model.named_parameters() if "lora_A" in name})
+    print(f"ranks {ranks}: logits differ by at most {(ours - theirs).abs().max():.1e}; "
+          f"those of the base by {(plain - theirs).abs().max():.1e}")
 
 
 if __name__ == "__main__":

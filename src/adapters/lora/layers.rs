@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::parameters;
 use super::settings::{LoraSettings, TargetModules, fits, join, wants};
+use super::start::refuse_ranks;
 use crate::adapters::last_name;
 use crate::error::{Error, Result, nearest};
 use crate::model::Description;
@@ -35,6 +36,7 @@ pub fn layers(
     let mut layers: Vec<_> = all.collect();
     refuse_beside_experts(&layers, description)?;
     refuse_unused_patterns(settings, &layers)?;
+    refuse_ranks(settings, &layers)?;
     layers.extend(parameters::layers(settings, description)?);
     Ok(layers)
 }

@@ -51,6 +51,13 @@ impl<T> ModulePatterns<T> {
         compiled.collect::<Result<_, _>>().map(Self)
     }
 
+    /// The same patterns with other values.
+    #[must_use]
+    pub fn map(&self, change: impl Fn(&T) -> T) -> Self {
+        let each = self.0.iter().map(|(text, regex, of)| (text.clone(), regex.clone(), change(of)));
+        Self(each.collect())
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::patterns::ModulePatterns;
-use super::settings::{LoraSettings, TargetModules};
+use super::settings::{InitLoraWeights, LoraSettings, TargetModules};
 use crate::error::{Error, Result};
 
 /// Limits of an `adapter_config.json`, as those of `[lora]`; its weights must fit them besides.
@@ -119,6 +119,7 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
             return wrong(&format!("adapters with `{key}` are not supported"));
         }
     }
+    refuse_start(of("init_lora_weights"))?;
     if !(of("use_rslora").is_boolean() || of("use_rslora").is_null()) {
         return wrong("`use_rslora` must be true or false");
     }
@@ -157,7 +158,21 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         rank_pattern: read_pattern("rank_pattern", of("rank_pattern"), rank)?,
         alpha_pattern: read_pattern("alpha_pattern", of("alpha_pattern"), alpha)?,
         loraplus_lr_ratio: 1.0,
+        init_lora_weights: InitLoraWeights::Default,
     }))
+}
+
+/// Starts of PEFT after which factors go onto a base that was changed along with them.
+fn refuse_start(value: &Value) -> Result<()> {
+    const CHANGE_BASE: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
+    let name = value.as_str().unwrap_or_default().to_lowercase();
+    if !CHANGE_BASE.iter().any(|start| name.starts_with(start)) {
+        return Ok(());
+    }
+    let what = format!("adapters with `init_lora_weights` = `{name}` are not supported");
+    Err(Error::adapter(what.escape_debug().to_string())
+        .because("it changes the base when it is loaded, by numbers that are not in the adapter")
+        .hint("PEFT makes a LoRA of it: `save_pretrained` with `path_initial_model_for_weight_conversion`"))
 }
 
 /// What stands in place of what is wanted.

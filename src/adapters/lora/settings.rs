@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::A;
 use super::patterns::{self, ModulePatterns};
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
-use crate::document::{Effect, Setting, Value, Values, settings};
+use crate::document::{Effect, Setting, Value, Values, choices, settings};
 
 /// The name of the section.
 const SECTION: &str = "lora";
@@ -139,6 +139,40 @@ settings! {
         .example("16")
         .names(&[("axolotl", "loraplus_lr_ratio"), ("LLaMA-Factory", "loraplus_lr_ratio")])
         .silent_default();
+        /// How the factors begin.
+        init_lora_weights: InitLoraWeights = Key::new(
+            "lora.init_lora_weights",
+            ValueKind::Choice(InitLoraWeights::NAMES),
+            DefaultValue::Value("\"default\""),
+            "How the factors begin, as PEFT's setting of this name: `default` (A uniform, B zero), \
+             `gaussian` (A normal, B zero), `pissa` (the largest singular values of each weight) or \
+             `olora` (its QR decomposition). The latter two are taken out of the frozen weights in \
+             memory; the artifact is a LoRA of twice the rank for the base as it is.",
+        )
+        .example("\"pissa\"")
+        .names(&[("axolotl", "peft_init_lora_weights")])
+        .silent_default();
+    }
+}
+
+choices! {
+    /// How the factors begin.
+    InitLoraWeights {
+        /// A from U(−1/√in, 1/√in), which is what Kaiming initialisation with a = √5 comes to.
+        Default = "default",
+        /// A from N(0, 1/r²).
+        Gaussian = "gaussian",
+        /// The largest singular values of the weight (Meng et al. 2024).
+        Pissa = "pissa",
+        /// The first columns of its QR decomposition (Büyükakyüz 2024).
+        Olora = "olora",
+    }
+}
+
+impl InitLoraWeights {
+    /// Whether the weight beside the factors is changed for it.
+    pub fn changes_base(self) -> bool {
+        matches!(self, Self::Pissa | Self::Olora)
     }
 }
 
@@ -183,6 +217,21 @@ impl LoraSettings {
             rank_pattern: ModulePatterns::default(),
             alpha_pattern: ModulePatterns::default(),
             loraplus_lr_ratio: 1.0,
+            init_lora_weights: InitLoraWeights::Default,
+        }
+    }
+
+    /// Twice the ranks, with the same factors `s`: what is trained, and what it began with.
+    #[must_use]
+    pub fn doubled(&self) -> Self {
+        let factor = if self.use_rslora { std::f64::consts::SQRT_2 } else { 2.0 };
+        Self {
+            r: 2 * self.r,
+            lora_alpha: factor * self.lora_alpha,
+            rank_pattern: self.rank_pattern.map(|rank| 2 * rank),
+            alpha_pattern: self.alpha_pattern.map(|alpha| factor * alpha),
+            init_lora_weights: InitLoraWeights::Default,
+            ..self.clone()
         }
     }
 
@@ -246,7 +295,11 @@ pub fn describe(title: &str, settings: &LoraSettings) -> String {
         true => String::new(),
         false => format!(" (r {})", others.join(", ")),
     };
-    format!("{title} r {}{others} on {layers}{of_layers}{parameters}", settings.r)
+    let start = match settings.init_lora_weights {
+        InitLoraWeights::Default => String::new(),
+        other => format!(" ({other})"),
+    };
+    format!("{title}{start} r {}{others} on {layers}{of_layers}{parameters}", settings.r)
 }
 
 pub fn sample_settings() -> LoraSettings {

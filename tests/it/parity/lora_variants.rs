@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use firebrand::adapters::{Adapter, Dora, ModulePatterns};
+use firebrand::adapters::{Adapter, Dora, InitLoraWeights, ModulePatterns, TargetModules};
 use firebrand::artifact::open::{AdapterDirectory, with_adapter};
 
 use super::*;
@@ -82,6 +82,129 @@ fn twenty_steps_of_lora_plus_have_the_losses_of_peft() {
             }
         }
     }
+}
+
+/// Factors that are taken out of the weights: singular vectors up to their sign, as they come.
+fn starts_as_in_peft(name: &str, settings: LoraSettings) {
+    let expected = Expected::read(&folder(name).join("expected.safetensors"));
+    let adapter = Lora { settings };
+    let batch = super::expected(BASE).batch();
+    for kernels in KERNELS {
+        let base = by(kernels, model(BASE));
+        let mut adapted = by(kernels, model(BASE));
+        adapters::attach(&mut adapted, &adapter, Stream::new(2)).unwrap();
+        assert_near(name, &logits(&adapted, &batch), &logits(&base, &batch), 1e-5);
+        let factors: BTreeMap<_, _> = trainable(&mut adapted).into_iter().collect();
+        let mut rests = BTreeMap::new();
+        adapted.linears(&mut |path, linear| {
+            rests.insert(path.to_owned(), host(linear.values()));
+        });
+        for layer in ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"] {
+            let of = |what: &str| expected.floats(&format!("{layer}.{what}"));
+            assert_near(&format!("{name} {layer}"), &rests[layer], of("rest"), 1e-5);
+            let (a, b) = (of("lora_A"), of("lora_B"));
+            let [ours_a, ours_b] =
+                ["lora_A", "lora_B"].map(|factor| &factors[&format!("{layer}.{factor}.weight")]);
+            let rank = adapter.settings.of_layer(layer).rank;
+            assert_eq!((ours_a.len(), ours_b.len()), (a.len(), b.len()));
+            let inputs = a.len() / rank;
+            for k in 0..rank {
+                let row = |all: &[f32]| all[k * inputs..][..inputs].to_vec();
+                let column =
+                    |all: &[f32]| all.iter().skip(k).step_by(rank).copied().collect::<Vec<_>>();
+                let dot: f32 = row(a).iter().zip(row(ours_a)).map(|(a, b)| a * b).sum();
+                assert!(name == "pissa" || dot > 0.0, "the signs are those of LAPACK");
+                let turned = |all: Vec<f32>| -> Vec<f32> {
+                    all.into_iter().map(|x| x * dot.signum()).collect()
+                };
+                assert_near(name, &turned(row(ours_a)), &row(a), 1e-4);
+                assert_near(name, &turned(column(ours_b)), &column(b), 1e-4);
+            }
+        }
+        let mut trainer = Trainer::new(adapted, step_settings(1e-3), adamw());
+        for reference in expected.floats("losses") {
+            let micro_batches = [row(&batch, 0), row(&batch, 1)];
+            let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();
+            let difference = (report.loss / f64::from(*reference) - 1.0).abs();
+            assert!(difference < 1e-3, "{name} {kernels}: {} {reference}", report.loss);
+        }
+        let ours = logits(&trainer.model, &batch);
+        assert_near(name, &real(&batch, &ours), &real(&batch, expected.floats("logits")), 1e-2);
+
+        // What is written for other programs computes the same beside the base as it is.
+        let published = adapter.published().unwrap();
+        let trained = adapters::publish(&mut trainer.model);
+        assert_eq!(trained.len(), 2 * 7);
+        let written: BTreeMap<_, _> = trainable(&mut trainer.model).into_iter().collect();
+        adapters::put_back(&mut trainer.model, trained);
+        assert_eq!(logits(&trainer.model, &batch), ours);
+        let mut plain = by(kernels, model(BASE));
+        adapters::attach(&mut plain, published.as_ref(), Stream::new(5)).unwrap();
+        plain.visit(&mut Put(&written));
+        assert_near(name, &logits(&plain, &batch), &ours, 1e-5);
+    }
+}
+
+struct Put<'a>(&'a BTreeMap<String, Vec<f32>>);
+
+impl Visitor for Put<'_> {
+    fn vector(&mut self, _: &str, _: &mut Parameter<1>) {}
+    fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+        if let Some(values) = self.0.get(path) {
+            parameter.value = from_vec(values.clone(), parameter.value.dims(), &cpu());
+        }
+    }
+}
+
+#[test]
+fn pissa_and_olora_start_as_in_peft_and_are_published_for_the_base_as_it_is() {
+    let start = |init_lora_weights| LoraSettings { init_lora_weights, ..LoraSettings::new(4, 8.0) };
+    starts_as_in_peft(
+        "pissa",
+        LoraSettings {
+            rank_pattern: patterns(&[
+                ("[kv]_proj", 1),
+                (r"layers\.0\.mlp\..*_proj", 3),
+                ("model.layers.1.mlp.down_proj", 5),
+                ("q_proj", 2),
+            ]),
+            alpha_pattern: patterns(&[(r".*\.1\.mlp\.(up|down)_proj", 2.5), ("q_proj", 6.0)]),
+            ..start(InitLoraWeights::Pissa)
+        },
+    );
+    let olora = LoraSettings { use_rslora: true, ..start(InitLoraWeights::Olora) };
+    starts_as_in_peft("olora", olora);
+}
+
+#[test]
+fn gaussian_factors_have_their_moments() {
+    let settings =
+        LoraSettings { init_lora_weights: InitLoraWeights::Gaussian, ..LoraSettings::new(16, 8.0) };
+    let mut model = model(BASE);
+    adapters::attach(&mut model, &Lora { settings }, Stream::new(2)).unwrap();
+    let factors = trainable(&mut model).into_iter();
+    let factors: Vec<f32> = factors
+        .filter(|(path, _)| path.contains("lora_A"))
+        .flat_map(|(_, values)| values)
+        .collect();
+    let count = factors.len() as f64;
+    let squares: f64 = factors.iter().map(|x| f64::from(*x).powi(2)).sum();
+    let deviation = (squares / count).sqrt();
+    assert!((deviation * 16.0 - 1.0).abs() < 0.05, "{deviation} of {count}");
+}
+
+#[test]
+fn starts_that_cannot_be_are_refused() {
+    let description = families::describe(&ModelJson::read(&case(BASE)).unwrap()).unwrap();
+    let start = |init_lora_weights| LoraSettings { init_lora_weights, ..LoraSettings::new(4, 8.0) };
+    let refused = |adapter: &dyn Adapter| adapter.layers(&description).unwrap_err().to_string();
+    let settings = start(InitLoraWeights::Pissa);
+    says(refused(&Dora { settings: settings.clone() }), str![]);
+    says(refused(&Lora { settings: LoraSettings { r: 33, ..settings.clone() } }), str![]);
+    let target_parameters = vec!["mlp.experts.down_proj".to_owned()];
+    let of_parameters =
+        LoraSettings { target_modules: TargetModules::Names(Vec::new()), ..settings };
+    says(refused(&Lora { settings: LoraSettings { target_parameters, ..of_parameters } }), str![]);
 }
 
 fn patterns<T: Clone>(all: &[(&str, T)]) -> ModulePatterns<T> {
