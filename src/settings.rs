@@ -66,16 +66,14 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
             .because("it compares with the base model, whose weights full training overwrites")
             .hint(format!("add {}, or train on pairs with {others}", adapters::asked_by())));
     }
-    let changes_base = |adapter: Arc<dyn Adapter>| adapter.changes_base();
-    if objective.needs_reference() && adapters::of_run(&loaded.config).is_some_and(changes_base) {
+    let changed = |adapter: Arc<dyn Adapter>| !adapters::leaves_base(adapter.as_ref());
+    if objective.needs_reference() && adapters::of_run(&loaded.config).is_some_and(changed) {
         let name = entry.name;
-        let what = format!(
-            "`train.objective = \"{name}\"` cannot be used with this `lora.init_lora_weights`"
-        );
+        let what = format!("`train.objective = \"{name}\"` cannot be used with this adapter");
         return Err(Error::config(what)
             .at(path)
-            .because("it compares with the base model, of whose weights a part is in the adapter")
-            .hint("use `lora.init_lora_weights = \"default\"`"));
+            .because("it compares with the base model, whose weights the adapter changes")
+            .hint("leave `lora.init_lora_weights` and `lora.modules_to_save` out"));
     }
     Ok(loaded)
 }

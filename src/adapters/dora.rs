@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::lora::{
-    A, B, Branch, LoraSettings, LowRankChange, describe, layers, read_peft, sample_settings,
-    to_peft,
+    A, B, Branch, LoraSettings, LowRankChange, TRAINING_KEYS, describe, layers, read_peft,
+    sample_settings, to_peft,
 };
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
@@ -108,7 +108,7 @@ impl Adapter for Dora {
                 self.settings.init_lora_weights
             );
             return Err(Error::adapter(what).because(
-                "the magnitudes of DoRA are those of the whole weight, of which a part is taken out",
+                "the magnitudes of DoRA are those of whole weights, of which it takes a part out",
             ));
         }
         layers(&self.settings, description)
@@ -121,6 +121,10 @@ impl Adapter for Dora {
     ) -> Vec<(&'static str, Vec<usize>)> {
         let rank = self.settings.of_layer(path).rank;
         vec![(A, vec![rank, inputs]), (B, vec![outputs, rank]), (M, vec![outputs])]
+    }
+
+    fn modules_to_save(&self) -> &[String] {
+        &self.settings.modules_to_save
     }
 
     fn rate_ratio(&self, parameter: &str) -> f64 {
@@ -157,6 +161,10 @@ impl Adapter for Dora {
         let magnitude = tensors.remove(M).expect("all tensors are given");
         let low = LowRankChange::new(tensors, inputs, self.settings.of_layer(path));
         Box::new(DoraChange { low, magnitude, inputs })
+    }
+
+    fn training_keys(&self) -> &'static [&'static str] {
+        TRAINING_KEYS
     }
 
     fn to_peft(&self, modules: &BTreeSet<String>) -> Map<String, Value> {

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 pub use dora::Dora;
 pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
+pub use lora::{Replaced, whole_weights};
 
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
@@ -98,6 +99,10 @@ pub trait Adapter: Debug + Send + Sync {
         seed: Stream,
         device: &Device,
     ) -> Box<dyn AdapterBranch>;
+    /// Names of modules that are trained whole and saved with it.
+    fn modules_to_save(&self) -> &[String] {
+        &[]
+    }
     /// The learning rate of one of its parameters, as a multiple of that of the run.
     fn rate_ratio(&self, _parameter: &str) -> f64 {
         1.0
@@ -114,6 +119,10 @@ pub trait Adapter: Debug + Send + Sync {
         dims: [usize; 2],
         tensors: BTreeMap<&'static str, Vec<f32>>,
     ) -> Box<dyn WeightChange>;
+    /// Keys of that file that are of training alone.
+    fn training_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Its part of PEFT's `adapter_config.json`; `modules` are the last names of its layers.
     fn to_peft(&self, modules: &BTreeSet<String>) -> Map<String, Value>;
 }
@@ -181,6 +190,7 @@ pub fn unfreeze_all(model: &mut Model) {
 pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<BTreeSet<String>> {
     let layers: BTreeSet<String> =
         adapter.layers(&model.description)?.into_iter().map(|(path, _)| path).collect();
+    lora::unfreeze(model, &whole_weights(adapter, &model.description)?);
     let device = model.device.clone();
     model.linears(&mut |path, linear: &mut Linear| {
         if layers.contains(path) {
@@ -219,7 +229,9 @@ pub fn put_back(model: &mut Model, mut trained: BTreeMap<String, Box<dyn Adapter
 pub fn size(adapter: &dyn Adapter, description: &Description) -> Result<u64> {
     let layers = adapter.layers(description)?;
     let tensors = layers.iter().flat_map(|(path, dims)| adapter.tensors(path, *dims));
-    Ok(tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
+    let beside: u64 = tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
+    let whole = whole_weights(adapter, description)?;
+    Ok(beside + whole.iter().map(|(_, dims)| (dims[0] * dims[1]) as u64).sum::<u64>())
 }
 
 /// By path, the learning rates of parameters that have another than that of the run, as multiples
@@ -260,6 +272,16 @@ pub fn is_adapter(path: &str) -> bool {
 /// The name of a parameter in files: PEFT's for adapters, the path itself for others.
 pub fn file_name_of(path: &str) -> String {
     if is_adapter(path) { format!("{PEFT_PREFIX}{path}") } else { path.to_owned() }
+}
+
+/// The name in the files of an adapter of anything that is trained with it.
+pub fn adapter_file_name(path: &str) -> String {
+    format!("{PEFT_PREFIX}{path}")
+}
+
+/// Whether the model is the base when the adapter is off.
+pub fn leaves_base(adapter: &dyn Adapter) -> bool {
+    !adapter.changes_base() && adapter.modules_to_save().is_empty()
 }
 
 /// The name in files of a parameter of the adapter beside `layer`.

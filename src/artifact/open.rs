@@ -208,7 +208,7 @@ pub fn read_weights(
 /// When they are not all of its parameters.
 pub fn put_weights(model: &mut Model, shard: &Shard, adapter: &dyn Adapter) -> Result<()> {
     let stacked = adapter.stacked(&model.description);
-    checkpoint::put_stacked(model, shard, adapters::file_name_of, &stacked)
+    checkpoint::put_stacked(model, shard, adapters::adapter_file_name, &stacked)
 }
 
 /// Whether the tensors of an adapter's file are those that its settings and its base make. Nothing
@@ -220,6 +220,9 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
         expected.extend(of_layer.map(|(name, shape)| (adapters::file_name(&path, name), shape)));
     }
     stack_shapes(&adapter.stacked(description), &mut expected);
+    for (path, dims) in adapters::whole_weights(adapter, description)? {
+        expected.insert(adapters::adapter_file_name(path), dims.to_vec());
+    }
     for place in places {
         let (name, found) = (&place.name, &place.shape);
         let Some(wanted) = expected.remove(name) else {

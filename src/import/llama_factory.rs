@@ -50,10 +50,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("lora_target", Make(target_modules)),
     ("use_dora", Key("lora.use_dora")),
     ("use_rslora", Key("lora.use_rslora")),
-    (
-        "additional_target",
-        Without("embeddings and the output head stay as they are beside an adapter"),
-    ),
+    ("additional_target", Key("lora.modules_to_save")),
     ("loraplus_lr_ratio", Key("lora.loraplus_lr_ratio")),
     (
         "pissa_init",

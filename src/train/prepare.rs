@@ -22,7 +22,7 @@ use crate::objectives;
 use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
-use crate::train::start_adapter::StartAdapter;
+use crate::train::start_adapter::{StartAdapter, adapters_of};
 use crate::train::{base, device_init, memory_fit};
 use crate::weights::Element;
 use crate::weights::formats::WeightFormat;
@@ -91,13 +91,10 @@ pub fn prepare<'a>(
     approval.read_signature(config, &base)?;
     let base_trust = approval.model(&base, &base::text_files(&base)?)?;
     let (description, config_file) = base::described(config, &base, observer)?;
-    let adapter = adapters::of_run(config);
-    let start = StartAdapter::find(config, supply, adapter.as_deref(), &description, &approval)?;
+    let (adapter, start) = adapters_of(config, supply, &description, &approval)?;
     let weight_format = memory_fit::weight_format(config, &description, adapter.as_deref())?;
     let trainable = trainable(adapter.as_deref(), &description)?;
-    let signed = base_signature(&base.path)?;
-    signed.tell(observer);
-    let parent = parent_of(&base, &signed)?;
+    let (signed, parent) = signed_base(&base, observer)?;
     let corpus = read_data(config, &base, supply, extent)?;
     let (opened, precision) = opening()?;
     say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
@@ -155,6 +152,17 @@ pub fn prepare<'a>(
 /// How many parameters are trained.
 fn trainable(adapter: Option<&dyn Adapter>, description: &Description) -> Result<u64> {
     adapter.map_or(Ok(description.parameters), |adapter| adapters::size(adapter, description))
+}
+
+/// The signature of the base, and what is known of the run that made it.
+fn signed_base(
+    base: &ModelDirectory,
+    observer: &mut dyn Observer,
+) -> Result<(BaseSignature, Option<Parent>)> {
+    let signed = base_signature(&base.path)?;
+    signed.tell(observer);
+    let parent = parent_of(base, &signed)?;
+    Ok((signed, parent))
 }
 
 /// What is known of the run that made the base model.

@@ -1,6 +1,7 @@
 //! The adapter that a run starts from (`model.adapter`) in place of a new one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -19,8 +20,20 @@ use crate::model::{Description, Model};
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
 
-/// Settings of PEFT that are of training alone, or are written and mean nothing.
-const NOT_COMPARED: [&str; 2] = ["lora_dropout", "init_lora_weights"];
+/// The adapter of a run, and the one whose values it begins with.
+///
+/// # Errors
+/// Those of [`StartAdapter::find`].
+pub fn adapters_of(
+    config: &RunConfig,
+    supply: &Supply,
+    description: &Description,
+    approval: &Approval,
+) -> Result<(Option<Arc<dyn Adapter>>, Option<StartAdapter>)> {
+    let adapter = adapters::of_run(config);
+    let start = StartAdapter::find(config, supply, adapter.as_deref(), description, approval)?;
+    Ok((adapter, start))
+}
 
 /// An adapter that is there, with the settings of the run.
 pub struct StartAdapter {
@@ -39,7 +52,7 @@ impl StartAdapter {
     ///
     /// # Errors
     /// When there is none, it is not allowed, or it is another than the run trains.
-    pub fn find(
+    fn find(
         config: &RunConfig,
         supply: &Supply,
         adapter: Option<&dyn Adapter>,
@@ -57,9 +70,10 @@ impl StartAdapter {
                 )));
         };
         if own.changes_base() {
-            let what = "`model.adapter` cannot be used with `lora.init_lora_weights`";
+            let what = "`model.adapter` cannot be used with another start of the adapter";
             return Err(Error::config(what)
-                .because("it says how a new adapter begins, and this one begins as it is there"));
+                .because("the settings say how a new one begins, and this one begins as it is")
+                .hint("leave `init_lora_weights` out"));
         }
         let directory = supply.named(name)?;
         if !directory.adapter {
@@ -150,7 +164,7 @@ fn refuse_other(own: &dyn Adapter, found: &dyn Adapter, description: &Descriptio
                 path.unwrap_or_default()
             ),
         };
-        let what = "the adapter stands beside other layers than `[lora]` asks for";
+        let what = "the adapter stands beside other layers than the run asks for";
         return Err(Error::adapter(what)
             .because(why)
             .hint(format!("the adapter is: {}; write these settings", found.describe())));
@@ -158,12 +172,12 @@ fn refuse_other(own: &dyn Adapter, found: &dyn Adapter, description: &Descriptio
     let modules = BTreeSet::new();
     let (ours, theirs) = (own.to_peft(&modules), found.to_peft(&modules));
     let differ = |key: &&String| ours.get(*key) != theirs.get(*key);
-    let compared = ours.keys().filter(|key| !NOT_COMPARED.contains(&key.as_str()));
+    let compared = ours.keys().filter(|key| !own.training_keys().contains(&key.as_str()));
     let problems = compared.filter(differ).map(|key| {
         let shown = |map: &Map<String, Value>| map.get(key).unwrap_or(&Value::Null).to_string();
         let (ours, theirs) = (shown(&ours), shown(&theirs));
         Error::adapter(format!("`{key}` is {theirs} in the adapter, and {ours} in the run"))
-            .hint(format!("write it as the adapter has it: `lora.{key}`"))
+            .hint("both must be the same: write it as the adapter has it")
     });
     Error::all(problems.collect()).map_or(Ok(()), Err)
 }

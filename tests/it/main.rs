@@ -51,3 +51,4 @@ mod threats;
 mod tidy;
 mod vulkan;
 mod weights;
+mod whole_modules;

@@ -112,6 +112,7 @@ const CHANGES: &[Change] = &[
     change("lora.use_rslora", "false", "true"),
     change("lora.rank_pattern", "{}", "{ q_proj = 2 }"),
     change("lora.loraplus_lr_ratio", "1", "16"),
+    change("lora.modules_to_save", "[]", "[\"lm_head\"]"),
     change("lora.init_lora_weights", "default", "pissa"),
     change("lora.alpha_pattern", "{}", "{ q_proj = 2 }"),
     change("lora.use_dora", "false", "true"),

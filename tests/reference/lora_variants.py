@@ -22,7 +22,6 @@ from reference import LINEARS, logits_of, train
 
 HERE = Path(__file__).resolve().parent
 CASE, SEED = "biases", 104
-BASE = HERE / "tiny" / CASE
 MERGED = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"]
 
 # Several patterns fit some layers; in a file they stand in alphabetical order, and the first one counts.
@@ -34,15 +33,22 @@ VARIANTS = {
     "patterns-dora": dict(use_dora=True, use_rslora=True, **PATTERNS),
     "plus": {},
     "plus-dora": dict(use_dora=True),
+    "modules": dict(modules_to_save=["embed_tokens", "lm_head"]),
     "pissa": dict(init_lora_weights="pissa", **PATTERNS),
     "olora": dict(init_lora_weights="olora", use_rslora=True),
 }
 
 
-def adapted(settings):
+def base_of(name):
+    """The base; that of whole modules has a head of its own."""
+    return "mha-untied" if name == "modules" else CASE
+
+
+def adapted(name):
     """PEFT's own start of A; B moved, so that everything has a gradient."""
     torch.manual_seed(SEED)
-    model = get_peft_model(load(BASE), LoraConfig(
+    settings = VARIANTS[name]
+    model = get_peft_model(load(HERE / "tiny" / base_of(name)), LoraConfig(
         task_type="CAUSAL_LM", target_modules=LINEARS, lora_dropout=0.0, **{**LORA, **settings}))
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
@@ -50,17 +56,17 @@ def adapted(settings):
             noise = torch.randn(parameter.shape, generator=generator)
             if ".lora_B." in name:
                 parameter.add_(0.1 * noise)
-            elif "lora_magnitude_vector" in name:
+            elif "lora_magnitude_vector" in name or "modules_to_save" in name:
                 parameter.mul_(1.0 + 0.1 * noise)
     return model.eval()
 
 
-def save(model, path):
+def save(model, path, base):
     shutil.rmtree(path, ignore_errors=True)
     model.save_pretrained(path)
     (path / "README.md").unlink()
     config = json.loads((path / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = f"../../tiny/{CASE}"
+    config["base_model_name_or_path"] = f"../../tiny/{base}"
     config["target_modules"].sort()
     (path / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     for file in path.iterdir():
@@ -81,7 +87,7 @@ def make_start(path, settings):
     """Of a start that takes a part out of the weights: the factors, what is left, and what training makes of it."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    model = get_peft_model(load(BASE), LoraConfig(
+    model = get_peft_model(load(HERE / "tiny" / CASE), LoraConfig(
         task_type="CAUSAL_LM", target_modules=LINEARS, lora_dropout=0.0, **{**LORA, **settings})).eval()
     expected = {}
     for layer in MERGED:
@@ -103,9 +109,10 @@ def make(name):
     path = HERE / "lora_variants" / name
     if "init_lora_weights" in VARIANTS[name]:
         return make_start(path, VARIANTS[name])
-    save(adapted(VARIANTS[name]), path)
+    base = base_of(name)
+    save(adapted(name), path, base)
     # As whoever loads it has it: patterns are in the order of the file.
-    model = PeftModel.from_pretrained(load(BASE), path, is_trainable=True).eval()
+    model = PeftModel.from_pretrained(load(HERE / "tiny" / base), path, is_trainable=True).eval()
     logits, loss, found = gradients(model, make_batch(SEED))
     shapes = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
     assert len(found) == len(shapes)
@@ -113,6 +120,9 @@ def make(name):
     if name.startswith("plus"):
         expected["losses"] = lora_plus(model)
     else:
+        if name == "modules":
+            expected["losses"] = torch.tensor(twenty_steps(model, make_batch(SEED), 1e-3)["losses"])
+            model = PeftModel.from_pretrained(load(HERE / "tiny" / base), path)
         weights = dict(model.merge_and_unload().named_parameters())
         expected |= {"merged." + name: weights[name + ".weight"].detach() for name in MERGED}
     save_file({k: v.contiguous() for k, v in expected.items()}, path / "expected.safetensors")

@@ -7,6 +7,7 @@ mod peft;
 mod settings;
 mod singular;
 mod start;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub use patterns::ModulePatterns;
 pub(super) use peft::{read_peft, to_peft};
 pub use settings::{InitLoraWeights, LayerSettings, LoraSettings, TargetModules};
 pub(super) use settings::{describe, sample_settings};
+pub(super) use whole::unfreeze;
+pub use whole::{Replaced, whole_weights};
 
 use start::{Factors, drawn, taken_out};
 
@@ -38,6 +41,8 @@ use crate::random::Stream;
 /// Names of the two matrices, as PEFT has them.
 pub(super) const A: &str = "lora_A.weight";
 pub(super) const B: &str = "lora_B.weight";
+/// Keys of `adapter_config.json` that are of training alone.
+pub(super) const TRAINING_KEYS: &[&str] = &["lora_dropout"];
 
 /// The entry.
 #[derive(Debug)]
@@ -115,6 +120,10 @@ impl Adapter for Lora {
         vec![(A, vec![rank, inputs]), (B, vec![outputs, rank])]
     }
 
+    fn modules_to_save(&self) -> &[String] {
+        &self.settings.modules_to_save
+    }
+
     fn rate_ratio(&self, parameter: &str) -> f64 {
         self.settings.rate_ratio(parameter)
     }
@@ -145,6 +154,10 @@ impl Adapter for Lora {
         tensors: BTreeMap<&'static str, Vec<f32>>,
     ) -> Box<dyn WeightChange> {
         Box::new(LowRankChange::new(tensors, inputs, self.settings.of_layer(path)))
+    }
+
+    fn training_keys(&self) -> &'static [&'static str] {
+        TRAINING_KEYS
     }
 
     fn to_peft(&self, modules: &BTreeSet<String>) -> Map<String, Value> {

@@ -37,6 +37,14 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         numbers if numbers.is_empty() => Value::Null,
         numbers => json!(numbers),
     };
+    let saved = match &settings.modules_to_save {
+        names if names.is_empty() => Value::Null,
+        names => json!(names),
+    };
+    let start = match settings.init_lora_weights {
+        InitLoraWeights::Default => json!(true),
+        other => json!(other.name()),
+    };
     let value = json!({
         "peft_type": "LORA",
         "r": settings.r,
@@ -49,8 +57,8 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         "fan_in_fan_out": false,
         "use_dora": false,
         "lora_bias": false,
-        "init_lora_weights": true,
-        "modules_to_save": null,
+        "init_lora_weights": start,
+        "modules_to_save": saved,
         "layers_to_transform": layers,
         "layers_pattern": null,
         "rank_pattern": pattern(&settings.rank_pattern, |rank| json!(rank)),
@@ -139,8 +147,11 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
     let Some(target_modules) = target_modules(of("target_modules")) else {
         return wrong("`target_modules` is neither a list of names nor `all-linear`");
     };
-    let Some(target_parameters) = target_parameters(of("target_parameters")) else {
+    let Some(target_parameters) = names_in(of("target_parameters")) else {
         return wrong("`target_parameters` is not a list of names");
+    };
+    let Some(modules_to_save) = names_in(of("modules_to_save")) else {
+        return wrong("`modules_to_save` is not a list of names");
     };
     let Some(layers_to_transform) = layers_to_transform(of("layers_to_transform")) else {
         return wrong("`layers_to_transform` is neither a number nor a list of numbers");
@@ -158,7 +169,11 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         rank_pattern: read_pattern("rank_pattern", of("rank_pattern"), rank)?,
         alpha_pattern: read_pattern("alpha_pattern", of("alpha_pattern"), alpha)?,
         loraplus_lr_ratio: 1.0,
-        init_lora_weights: InitLoraWeights::Default,
+        modules_to_save,
+        init_lora_weights: match of("init_lora_weights").as_str() {
+            Some("gaussian") => InitLoraWeights::Gaussian,
+            _ => InitLoraWeights::Default,
+        },
     }))
 }
 
@@ -172,7 +187,10 @@ fn refuse_start(value: &Value) -> Result<()> {
     let what = format!("adapters with `init_lora_weights` = `{name}` are not supported");
     Err(Error::adapter(what.escape_debug().to_string())
         .because("it changes the base when it is loaded, by numbers that are not in the adapter")
-        .hint("PEFT makes a LoRA of it: `save_pretrained` with `path_initial_model_for_weight_conversion`"))
+        .hint(
+            "PEFT makes a LoRA of it: `save_pretrained` with \
+             `path_initial_model_for_weight_conversion`",
+        ))
 }
 
 /// What stands in place of what is wanted.
@@ -184,7 +202,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-fn target_parameters(value: &Value) -> Option<Vec<String>> {
+fn names_in(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Null => Some(Vec::new()),
         Value::Array(names) if names.len() <= MODULES_MAX => {

@@ -15,6 +15,7 @@ const LAYERS: &str = "`lora.target_modules` chooses the layers that learn";
 /// Settings of other tools that have no key here.
 const NOTES: &[(&str, &str, &str)] = &[
     ("axolotl", "adapter", INSTEAD),
+    ("axolotl", "lora_model_dir", "`model.adapter` names the adapter that training starts from"),
     ("LLaMA-Factory", "finetuning_type", INSTEAD),
     ("mlx-lm", "fine_tune_type", INSTEAD),
     ("TRL", "use_peft", INSTEAD),
@@ -137,17 +138,30 @@ settings! {
              along with it.",
         )
         .example("16")
-        .names(&[("axolotl", "loraplus_lr_ratio"), ("LLaMA-Factory", "loraplus_lr_ratio")])
+        .silent_default();
+        /// Modules that are trained whole and saved with the adapter.
+        modules_to_save: Vec<String> = Key::new(
+            "lora.modules_to_save",
+            ValueKind::Texts,
+            DefaultValue::Value("[]"),
+            "Modules that are trained whole and saved with the adapter: the embedding \
+             (`embed_tokens`) and the output head (`lm_head`), of models where these are two.",
+        )
+        .example("[\"embed_tokens\", \"lm_head\"]")
+        .names(&[
+            ("axolotl and TRL", "lora_modules_to_save"),
+            ("LLaMA-Factory", "additional_target"),
+        ])
         .silent_default();
         /// How the factors begin.
         init_lora_weights: InitLoraWeights = Key::new(
             "lora.init_lora_weights",
             ValueKind::Choice(InitLoraWeights::NAMES),
             DefaultValue::Value("\"default\""),
-            "How the factors begin, as PEFT's setting of this name: `default` (A uniform, B zero), \
-             `gaussian` (A normal, B zero), `pissa` (the largest singular values of each weight) or \
-             `olora` (its QR decomposition). The latter two are taken out of the frozen weights in \
-             memory; the artifact is a LoRA of twice the rank for the base as it is.",
+            "How the factors begin, as PEFT's setting of this name: `default` (A uniform, B \
+             zero), `gaussian` (A normal, B zero), `pissa` (the largest singular values of each \
+             weight) or `olora` (its QR decomposition). The latter two are taken out of the frozen \
+             weights in memory; the artifact is a LoRA of twice the rank for the base as it is.",
         )
         .example("\"pissa\"")
         .names(&[("axolotl", "peft_init_lora_weights")])
@@ -217,6 +231,7 @@ impl LoraSettings {
             rank_pattern: ModulePatterns::default(),
             alpha_pattern: ModulePatterns::default(),
             loraplus_lr_ratio: 1.0,
+            modules_to_save: Vec::new(),
             init_lora_weights: InitLoraWeights::Default,
         }
     }

@@ -16,7 +16,7 @@ pub struct Factors {
 }
 
 /// Numbers of A where the weight stays as it is; B is zero then.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // widths are small, weights f32
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // weights are f32
 pub fn drawn(settings: &LoraSettings, rank: usize, inputs: usize, stream: Stream) -> Vec<f32> {
     let bound = 1.0 / (inputs as f64).sqrt();
     let one = |index: u64| match settings.init_lora_weights {

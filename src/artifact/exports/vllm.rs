@@ -42,6 +42,11 @@ impl Export for Vllm {
 
 fn write(source: AdapterSource, target: &Path) -> Result<Written> {
     let AdapterSource { origin, adapter, base, addition } = source;
+    if !adapter.modules_to_save().is_empty() {
+        return Err(Error::export("vLLM reads no adapter that is saved with whole modules")
+            .at(&origin.model.path)
+            .hint("merge it: `firebrand merge`"));
+    }
     let mut tensors = addition.into_tensors();
     let (mut apart, mut notes) = (Numbers::new(), Vec::new());
     for (layer, experts) in base.experts() {

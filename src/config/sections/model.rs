@@ -39,11 +39,11 @@ settings! {
             ValueKind::Line,
             DefaultValue::Absent("a new adapter is trained"),
             "An adapter of PEFT whose values training starts from: a directory, an artifact, or \
-             owner/name@revision on the hub. The settings of `[lora]` must be those of it.",
+             owner/name@revision on the hub. The run must ask for an adapter with its settings.",
         )
         .effect(Effect::Weights)
         .example("\"checkpoints/first/artifact\"")
-        .names(&[("axolotl", "lora_model_dir"), ("LLaMA-Factory", "adapter_name_or_path")]);
+        .names(&[("LLaMA-Factory", "adapter_name_or_path")]);
         /// Public keys of which one must have signed the base model; empty if nobody need have.
         trusted_keys: Vec<String> = Key::new(
             "model.trusted_keys",

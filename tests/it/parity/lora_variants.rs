@@ -9,29 +9,40 @@ use firebrand::artifact::open::{AdapterDirectory, with_adapter};
 use super::*;
 
 const BASE: &str = "biases";
+/// Its head is not its embedding.
+const UNTIED: &str = "mha-untied";
 
 fn folder(name: &str) -> std::path::PathBuf {
     crate::common::repository("tests/reference/lora_variants").join(name)
 }
 
 /// An adapter of PEFT has its logits and its loss here, beside the base and merged into it.
-fn is_as_in_peft(name: &str) {
+fn is_as_in_peft(name: &str, base_name: &str) {
     let folder = folder(name);
     let (found, _) = AdapterDirectory::read_hashed(&folder).unwrap();
     let adapter = found.adapter.as_ref();
     let expected = Expected::read(&folder.join("expected.safetensors"));
     let batch = super::expected(BASE).batch();
     for kernels in KERNELS {
-        let base = case(BASE);
+        let base = case(base_name);
         let loaded = with_adapter((base.as_path(), None), &folder, adapter, &cpu()).unwrap();
         let model = by(kernels, loaded.model);
         let (ours, reference) = (logits(&model, &batch), expected.floats("logits"));
         assert_near(name, &real(&batch, &ours), &real(&batch, reference), LIMIT);
         let (loss, _) = gradients(&model, &batch, pass(&batch));
         assert!((loss - f64::from(expected.floats("loss")[0])).abs() < 1e-5, "{name} {loss}");
+        if base_name == UNTIED {
+            let mut trainer = Trainer::new(model, step_settings(1e-3), adamw());
+            for reference in expected.floats("losses") {
+                let micro_batches = [row(&batch, 0), row(&batch, 1)];
+                let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();
+                let difference = (report.loss / f64::from(*reference) - 1.0).abs();
+                assert!(difference < 1e-3, "{name} {kernels}: {} {reference}", report.loss);
+            }
+        }
     }
     let weights = Expected::read(&folder.join("adapter_model.safetensors"));
-    let base = Expected::read(&case(BASE).join("model.safetensors"));
+    let base = Expected::read(&case(base_name).join("model.safetensors"));
     let merged = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"];
     for (layer, dims) in merged.into_iter().zip([[32, 32], [32, 64]]) {
         let names = adapter.kind().parameters().iter();
@@ -48,8 +59,13 @@ fn is_as_in_peft(name: &str) {
 
 #[test]
 fn ranks_and_scales_of_some_layers_are_those_of_peft() {
-    is_as_in_peft("patterns");
-    is_as_in_peft("patterns-dora");
+    is_as_in_peft("patterns", BASE);
+    is_as_in_peft("patterns-dora", BASE);
+}
+
+#[test]
+fn modules_that_are_trained_whole_are_those_of_peft() {
+    is_as_in_peft("modules", UNTIED);
 }
 
 /// B and the magnitudes of DoRA have a rate of their own, with the weight decay of the run.
@@ -199,12 +215,32 @@ fn starts_that_cannot_be_are_refused() {
     let start = |init_lora_weights| LoraSettings { init_lora_weights, ..LoraSettings::new(4, 8.0) };
     let refused = |adapter: &dyn Adapter| adapter.layers(&description).unwrap_err().to_string();
     let settings = start(InitLoraWeights::Pissa);
-    says(refused(&Dora { settings: settings.clone() }), str![]);
-    says(refused(&Lora { settings: LoraSettings { r: 33, ..settings.clone() } }), str![]);
+    says(
+        refused(&Dora { settings: settings.clone() }),
+        str![[r#"
+error[adapter]: `lora.init_lora_weights = "pissa"` cannot be used with `use_dora`
+  because the magnitudes of DoRA are those of the whole weight, of which a part is taken out
+"#]],
+    );
+    says(
+        refused(&Lora { settings: LoraSettings { r: 33, ..settings.clone() } }),
+        str![[r#"
+error[adapter]: `lora.init_lora_weights = "pissa"` takes no rank of 33
+  because the weight of `model.layers.0.self_attn.q_proj` is 32 by 32
+
+hint: choose a smaller `lora.r`, or another in `lora.rank_pattern`
+"#]],
+    );
     let target_parameters = vec!["mlp.experts.down_proj".to_owned()];
     let of_parameters =
         LoraSettings { target_modules: TargetModules::Names(Vec::new()), ..settings };
-    says(refused(&Lora { settings: LoraSettings { target_parameters, ..of_parameters } }), str![]);
+    says(
+        refused(&Lora { settings: LoraSettings { target_parameters, ..of_parameters } }),
+        str![[r#"
+error[adapter]: `lora.init_lora_weights = "pissa"` cannot be used with `lora.target_parameters`
+  because PEFT has it for linear layers alone
+"#]],
+    );
 }
 
 fn patterns<T: Clone>(all: &[(&str, T)]) -> ModulePatterns<T> {
