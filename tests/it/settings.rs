@@ -62,6 +62,7 @@ const CHANGES: &[Change] = &[
     change("seed", "1", "2"),
     change("model.base", "base", "other-base"),
     change("model.revision", "main", "v2"),
+    change("model.base_id", "", "acme/tiny"),
     under(&["model.base=checkpoints/tiny"], "model.init", "random", "pretrained"),
     change("model.weight_format", "auto", "int8"),
     change("model.weight_format", "int8", "nf4"),
