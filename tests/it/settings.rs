@@ -110,6 +110,8 @@ const CHANGES: &[Change] = &[
     change("lora.target_modules", "all-linear", "[\"q_proj\"]"),
     change("lora.layers_to_transform", "[]", "[1]"),
     change("lora.use_rslora", "false", "true"),
+    change("lora.rank_pattern", "{}", "{ q_proj = 2 }"),
+    change("lora.alpha_pattern", "{}", "{ q_proj = 2 }"),
     change("lora.use_dora", "false", "true"),
     under(PAIRS, "train.objective", "sft", "orpo"),
     under(ORPO, "orpo.beta", "0.1", "3"),
