@@ -1,6 +1,8 @@
 //! Every family against transformers and PEFT, on tiny models whose weights both sides make of the
 //! names of tensors (`tests/reference/make_families.py`); and the equalities between our own paths.
 
+#[cfg(feature = "gpu")]
+mod devices;
 mod experts;
 mod pairs;
 mod steps;

@@ -36,6 +36,7 @@ mod parity;
 mod power_cut;
 #[cfg(unix)] // links, modes, signals
 mod published;
+mod push;
 mod records;
 mod recurrent;
 mod resume;

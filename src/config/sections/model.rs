@@ -44,6 +44,16 @@ settings! {
         .effect(Effect::Weights)
         .example("\"checkpoints/first/artifact\"")
         .names(&[("LLaMA-Factory", "adapter_name_or_path")]);
+        /// What the hub calls a base model that lies in a directory.
+        base_id: Option<String> = Key::new(
+            "model.base_id",
+            ValueKind::Line,
+            DefaultValue::Absent("the model card names no base model where it is a directory"),
+            "What the hub calls the base model where `model.base` is a directory: the model card \
+             names it so, since the hub refuses a card whose base model is a path.",
+        )
+        .effect(Effect::Aside)
+        .example("\"HuggingFaceTB/SmolLM2-135M-Instruct\"");
         /// Public keys of which one must have signed the base model; empty if nobody need have.
         trusted_keys: Vec<String> = Key::new(
             "model.trusted_keys",
