@@ -7,8 +7,9 @@ use rayon::prelude::*;
 
 use crate::random::Stream;
 
-/// How far from a singular triplet, as a share of the largest value, one may be.
-const TOLERANCE: f64 = 1e-10;
+/// How far from a singular triplet, as a share of the largest value, one may be: rounding of 32
+/// bits, in which the factors are.
+const TOLERANCE: f64 = 1e-7;
 /// A vector that much shorter than the largest singular value is none.
 const NOTHING: f64 = 1e-14;
 /// Singular values that are a smaller share of the largest are none.
@@ -39,7 +40,7 @@ pub fn largest((matrix, columns): (&[f32], usize), count: usize, chance: Stream)
         if steps == all || error <= TOLERANCE * triplets.values[0] {
             return triplets.positive();
         }
-        steps = (2 * steps).min(all);
+        steps = (steps + steps / 2).min(all);
     }
 }
 
