@@ -181,21 +181,23 @@ fn texts(list: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::lineage::tests::{outcome, run};
-    use crate::artifact::lineage::{Inputs, statement};
+    use crate::artifact::lineage::Inputs;
+    use crate::artifact::lineage::tests::run;
+    use crate::artifact::provenance::Lineage;
+    use crate::artifact::provenance::tests::outcome;
 
     #[test]
     fn the_lineage_tells_data_licence_prompts_and_losses() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Past::read(folder.path()).unwrap(), Past::default());
         let mut record = run();
-        record.resolved = [
+        record.settings = [
             ("output.license".to_owned(), "MIT".to_owned()),
             ("eval.prompts".to_owned(), "[\"a \\\" b\", \"c\"]".to_owned()),
             ("data.template_args".to_owned(), "{ \"a-b\" = false, c = \"d\" }".to_owned()),
         ]
         .into();
-        let inputs = Inputs::new(&record);
+        let inputs = Inputs::of_run(&record);
         let mut done = outcome();
         for (name, value) in
             [("eval_loss/step-0", 3.0), ("eval_loss/step-10", 2.0), ("eval_loss", 1.5)]
@@ -203,7 +205,9 @@ mod tests {
             done.metrics.insert(name.to_owned(), value);
         }
         std::fs::write(folder.path().join(INPUTS_FILE), inputs.to_json()).unwrap();
-        std::fs::write(folder.path().join(STATEMENT_FILE), statement(&inputs, &done, &[])).unwrap();
+        let asked = Inputs::as_asked(&record);
+        let statement = Lineage { inputs, asked, facts: done }.statement(&[]);
+        std::fs::write(folder.path().join(STATEMENT_FILE), statement).unwrap();
         let past = Past::read(folder.path()).unwrap();
         assert_eq!(past.prompts, ["a \" b", "c"]);
         assert_eq!(past.license.as_deref(), Some("MIT"));

@@ -29,6 +29,7 @@ mod place;
 mod plan;
 mod promote;
 mod pull;
+mod reproduce;
 mod resolve;
 mod rollback;
 mod runs;
@@ -106,6 +107,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(export),
     command!(sign),
     command!(verify),
+    command!(reproduce),
     command!(allowlist),
     command!(lineage),
     command!(scan),
