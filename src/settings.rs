@@ -2,9 +2,9 @@
 //! those of `config` itself. Whoever reads a config reads it through here.
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use crate::adapters;
+use crate::adapters::{self, Adapter};
 use crate::config::{self, Loaded, TrainOn};
 use crate::document::{Effect, KeyTable};
 use crate::engine::optimizers;
@@ -65,6 +65,15 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
             .at(path)
             .because("it compares with the base model, whose weights full training overwrites")
             .hint(format!("add {}, or train on pairs with {others}", adapters::asked_by())));
+    }
+    let changed = |adapter: Arc<dyn Adapter>| !adapters::leaves_base(adapter.as_ref());
+    if objective.needs_reference() && adapters::of_run(&loaded.config).is_some_and(changed) {
+        let name = entry.name;
+        let what = format!("`train.objective = \"{name}\"` cannot be used with this adapter");
+        return Err(Error::config(what)
+            .at(path)
+            .because("it compares with the base model, whose weights the adapter changes")
+            .hint("leave `lora.init_lora_weights` and `lora.modules_to_save` out"));
     }
     Ok(loaded)
 }

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::lora::{
-    A, B, Branch, LoraSettings, LowRankChange, describe, layers, read_peft, sample_settings,
-    to_peft,
+    A, B, Branch, LoraSettings, LowRankChange, TRAINING_KEYS, describe, layers, read_peft,
+    sample_settings, to_peft,
 };
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
@@ -102,24 +102,45 @@ impl Adapter for Dora {
             let what = "`lora.target_parameters` cannot be used with `use_dora`";
             return Err(Error::adapter(what).because("PEFT has no DoRA of parameters"));
         }
+        if self.settings.init_lora_weights.changes_base() {
+            let what = format!(
+                "`lora.init_lora_weights = \"{}\"` cannot be used with `use_dora`",
+                self.settings.init_lora_weights
+            );
+            return Err(Error::adapter(what).because(
+                "the magnitudes of DoRA are those of whole weights, of which it takes a part out",
+            ));
+        }
         layers(&self.settings, description)
     }
 
-    fn tensors(&self, [outputs, inputs]: [usize; 2]) -> Vec<(&'static str, Vec<usize>)> {
-        let rank = self.settings.r;
+    fn tensors(
+        &self,
+        path: &str,
+        [outputs, inputs]: [usize; 2],
+    ) -> Vec<(&'static str, Vec<usize>)> {
+        let rank = self.settings.of_layer(path).rank;
         vec![(A, vec![rank, inputs]), (B, vec![outputs, rank]), (M, vec![outputs])]
+    }
+
+    fn modules_to_save(&self) -> &[String] {
+        &self.settings.modules_to_save
+    }
+
+    fn rate_ratio(&self, parameter: &str) -> f64 {
+        self.settings.rate_ratio(parameter)
     }
 
     /// Magnitudes begin as the norms of the weight, so that the layer computes what it did.
     fn beside(
         &self,
         path: &str,
-        linear: &Linear,
+        linear: &mut Linear,
         seed: Stream,
         device: &Device,
     ) -> Box<dyn AdapterBranch> {
         let [outputs, inputs] = linear.dims();
-        let low = Branch::new(path, [outputs, inputs], &self.settings, seed, device);
+        let low = Branch::new(path, linear, &self.settings, seed, device);
         let weight = host(linear.values());
         let norms = weight.par_chunks(inputs).map(|row| norm(row.iter().copied().map(f64::from)));
         let value = from_vec(norms.collect(), [outputs], device);
@@ -133,12 +154,17 @@ impl Adapter for Dora {
 
     fn change(
         &self,
+        path: &str,
         [_, inputs]: [usize; 2],
         mut tensors: BTreeMap<&'static str, Vec<f32>>,
     ) -> Box<dyn WeightChange> {
         let magnitude = tensors.remove(M).expect("all tensors are given");
-        let low = LowRankChange::new(tensors, inputs, &self.settings);
+        let low = LowRankChange::new(tensors, inputs, self.settings.of_layer(path));
         Box::new(DoraChange { low, magnitude, inputs })
+    }
+
+    fn training_keys(&self) -> &'static [&'static str] {
+        TRAINING_KEYS
     }
 
     fn to_peft(&self, modules: &BTreeSet<String>) -> Map<String, Value> {

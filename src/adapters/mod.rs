@@ -14,7 +14,8 @@ use burn::tensor::Device;
 use serde_json::{Map, Value};
 
 pub use dora::Dora;
-pub use lora::{Lora, LoraSettings, TargetModules};
+pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
+pub use lora::{Replaced, whole_weights};
 
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
@@ -78,28 +79,50 @@ pub trait Adapter: Debug + Send + Sync {
     fn stacked(&self, _description: &Description) -> Vec<StackedTensor> {
         Vec::new()
     }
-    /// Its parameters beside a layer `[out, in]`: those of [`AdapterKind::parameters`], with their
-    /// shapes.
-    fn tensors(&self, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)>;
+    /// Its parameters beside the layer `[out, in]` at `path`: those of
+    /// [`AdapterKind::parameters`], with their shapes.
+    fn tensors(&self, path: &str, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)>;
+    /// Whether it changes the weights beside which it stands: they must be tensors then.
+    fn changes_base(&self) -> bool {
+        false
+    }
+    /// What other programs put beside the base as it is in files, where that is not this adapter;
+    /// branches of this one give its parameters ([`AdapterBranch::published`]).
+    fn published(&self) -> Option<Arc<dyn Adapter>> {
+        None
+    }
     /// The branch beside one layer, before its first step: the layer computes what it did.
     fn beside(
         &self,
         path: &str,
-        linear: &Linear,
+        linear: &mut Linear,
         seed: Stream,
         device: &Device,
     ) -> Box<dyn AdapterBranch>;
+    /// Names of modules that are trained whole and saved with it.
+    fn modules_to_save(&self) -> &[String] {
+        &[]
+    }
+    /// The learning rate of one of its parameters, as a multiple of that of the run.
+    fn rate_ratio(&self, _parameter: &str) -> f64 {
+        1.0
+    }
     /// Numbers a token that it makes a layer keep for its gradient, but for the few of a low rank.
     fn saved_per_token(&self, _dims: [usize; 2]) -> usize {
         0
     }
-    /// What it makes of the weight of a layer `[out, in]`; `tensors` has all of
+    /// What it makes of the weight of the layer `[out, in]` at `path`; `tensors` has all of
     /// [`Self::tensors`], row-major.
     fn change(
         &self,
+        path: &str,
         dims: [usize; 2],
         tensors: BTreeMap<&'static str, Vec<f32>>,
     ) -> Box<dyn WeightChange>;
+    /// Keys of that file that are of training alone.
+    fn training_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Its part of PEFT's `adapter_config.json`; `modules` are the last names of its layers.
     fn to_peft(&self, modules: &BTreeSet<String>) -> Map<String, Value>;
 }
@@ -167,6 +190,7 @@ pub fn unfreeze_all(model: &mut Model) {
 pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<BTreeSet<String>> {
     let layers: BTreeSet<String> =
         adapter.layers(&model.description)?.into_iter().map(|(path, _)| path).collect();
+    lora::unfreeze(model, &whole_weights(adapter, &model.description)?);
     let device = model.device.clone();
     model.linears(&mut |path, linear: &mut Linear| {
         if layers.contains(path) {
@@ -177,14 +201,56 @@ pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<
     Ok(modules.map(|(path, _)| last_name(path).to_owned()).collect())
 }
 
+/// Puts what other programs have of an adapter in its place, and gives back what stood there.
+pub fn publish(model: &mut Model) -> BTreeMap<String, Box<dyn AdapterBranch>> {
+    let mut trained = BTreeMap::new();
+    model.linears(&mut |path, linear| {
+        let published = linear.adapter.as_ref().and_then(|adapter| adapter.published());
+        if let Some(before) = published.and_then(|adapter| linear.adapter.replace(adapter)) {
+            trained.insert(path.to_owned(), before);
+        }
+    });
+    trained
+}
+
+/// Puts adapters back in their places.
+pub fn put_back(model: &mut Model, mut trained: BTreeMap<String, Box<dyn AdapterBranch>>) {
+    model.linears(&mut |path, linear| {
+        if let Some(adapter) = trained.remove(path) {
+            linear.adapter = Some(adapter);
+        }
+    });
+}
+
 /// How many trainable parameters an adapter has.
 ///
 /// # Errors
 /// Those of [`Adapter::layers`].
 pub fn size(adapter: &dyn Adapter, description: &Description) -> Result<u64> {
     let layers = adapter.layers(description)?;
-    let tensors = layers.iter().flat_map(|(_, dims)| adapter.tensors(*dims));
-    Ok(tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
+    let tensors = layers.iter().flat_map(|(path, dims)| adapter.tensors(path, *dims));
+    let beside: u64 = tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
+    let whole = whole_weights(adapter, description)?;
+    Ok(beside + whole.iter().map(|(_, dims)| (dims[0] * dims[1]) as u64).sum::<u64>())
+}
+
+/// By path, the learning rates of parameters that have another than that of the run, as multiples
+/// of it.
+///
+/// # Errors
+/// Those of [`Adapter::layers`].
+pub fn rate_ratios(
+    adapter: &dyn Adapter,
+    description: &Description,
+) -> Result<BTreeMap<String, f64>> {
+    let layers = adapter.layers(description)?;
+    let all = layers.iter().flat_map(|(path, _)| {
+        let parameters = adapter.kind().parameters().iter();
+        parameters.map(move |name| (format!("{path}.{name}"), adapter.rate_ratio(name)))
+    });
+    #[expect(clippy::float_cmp)] // exactly one means that there is nothing to do
+    let others = all.filter(|(_, ratio)| *ratio != 1.0);
+    Ok(others.collect())
 }
 
 /// Numbers a token that an adapter makes all layers keep ([`Adapter::saved_per_token`]).
@@ -206,6 +272,16 @@ pub fn is_adapter(path: &str) -> bool {
 /// The name of a parameter in files: PEFT's for adapters, the path itself for others.
 pub fn file_name_of(path: &str) -> String {
     if is_adapter(path) { format!("{PEFT_PREFIX}{path}") } else { path.to_owned() }
+}
+
+/// The name in the files of an adapter of anything that is trained with it.
+pub fn adapter_file_name(path: &str) -> String {
+    format!("{PEFT_PREFIX}{path}")
+}
+
+/// Whether the model is the base when the adapter is off.
+pub fn leaves_base(adapter: &dyn Adapter) -> bool {
+    !adapter.changes_base() && adapter.modules_to_save().is_empty()
 }
 
 /// The name in files of a parameter of the adapter beside `layer`.
@@ -252,7 +328,7 @@ mod tests {
         for kind in ADAPTERS {
             let adapter = kind.sample();
             assert_eq!(adapter.kind().name(), kind.name());
-            let tensors = adapter.tensors([6, 4]);
+            let tensors = adapter.tensors("q_proj", [6, 4]);
             let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
             assert_eq!(names, kind.parameters());
             // What is written for PEFT is read back as the same adapter.

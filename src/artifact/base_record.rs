@@ -1,4 +1,4 @@
-//! The base model of a run, as the lineage has it.
+//! The base model of a run, or the adapter that it starts from, as the lineage has it.
 
 use serde_json::{Value, json};
 
@@ -25,8 +25,17 @@ pub struct BaseRecord {
 }
 
 impl BaseRecord {
+    /// How it was named, and its commit.
+    pub(super) fn name(&self) -> Value {
+        let mut name = json!({"id": self.id});
+        if let Some(revision) = &self.revision {
+            name["revision"] = json!(revision);
+        }
+        name
+    }
+
     /// Its files, with where anyone finds these bytes again if they came from a hub.
-    pub(super) fn dependencies(&self) -> Vec<Value> {
+    pub(super) fn dependencies(&self, role: &str) -> Vec<Value> {
         let entry = |role: &str, file: &FileEntry| {
             let notes = json!({
                 "role": role,
@@ -41,7 +50,7 @@ impl BaseRecord {
             }
             entry
         };
-        let files = self.files.iter().map(|file| (file, entry("base-model", file)));
+        let files = self.files.iter().map(|file| (file, entry(role, file)));
         let Some(gguf) = &self.gguf else {
             return files.map(|(file, entry)| at(&self.id, &file.path, entry)).collect();
         };

@@ -47,7 +47,9 @@ pub fn run_effect(
     }
     let rows = rows(&loaded.model)?;
     let with = rows.logits(&loaded.model);
-    Ok((with, Some(rows.logits_of_base(&loaded.model))))
+    // Weights that an adapter is saved with have taken the place of the base's.
+    let apart = adapter.modules_to_save().is_empty();
+    Ok((with, apart.then(|| rows.logits_of_base(&loaded.model))))
 }
 
 /// Looks whether an adapter does here what it states, before something else is made of it; what is

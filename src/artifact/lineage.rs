@@ -4,7 +4,6 @@
 //! times, no places and no run identifier: equal inputs give equal bytes wherever they lie. Where
 //! they lay, and how the user asked for them, stands in the provenance beside the artifact.
 
-use crate::artifact::parent::STATEMENT_FILE;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -40,6 +39,8 @@ pub struct RunRecord {
     pub method: String,
     /// The model that the run starts from.
     pub base: BaseRecord,
+    /// The adapter that it starts from, if it starts from one.
+    pub start_adapter: Option<BaseRecord>,
     /// Every data file that is read.
     pub datasets: Vec<DatasetRecord>,
     /// Where the chat templates came from, and their digests.
@@ -128,25 +129,30 @@ impl Inputs {
     /// from a root, no configuration file but what it says, and nobody's trust.
     pub fn of_run(run: &RunRecord) -> Self {
         let settings = settings_digest(&run.settings);
-        let mut base = json!({"id": name_anywhere(&run.base.id)});
-        if let Some(revision) = &run.base.revision {
-            base["revision"] = json!(revision);
-        }
+        let placeless = |record: &BaseRecord| {
+            let mut name = record.name();
+            name["id"] = json!(name_anywhere(&record.id));
+            name
+        };
         let name = |id: &str| name_within(id, run.folders());
         let sets = run
             .datasets
             .iter()
             .map(|set| json!({"id": name(&set.id), "split": set.split, "format": set.format}));
+        let mut asked = json!({
+            "config": {"digest": {"sha256": settings}},
+            "baseModel": placeless(&run.base),
+            "datasets": sets.collect::<Vec<_>>(),
+            "method": run.method,
+            // As text: JSON readers turn 64-bit numbers into floating point.
+            "seed": run.seed.to_string(),
+        });
+        if let Some(start) = &run.start_adapter {
+            asked["startAdapter"] = placeless(start);
+        }
         Self {
             build_type: BUILD_TYPE.to_owned(),
-            external_parameters: json!({
-                "config": {"digest": {"sha256": settings}},
-                "baseModel": base,
-                "datasets": sets.collect::<Vec<_>>(),
-                "method": run.method,
-                // As text: JSON readers turn 64-bit numbers into floating point.
-                "seed": run.seed.to_string(),
-            }),
+            external_parameters: asked,
             internal_parameters: json!({
                 "resolvedConfig": run.settings,
                 "device": run.arithmetic,
@@ -167,20 +173,20 @@ impl Inputs {
             .iter()
             .map(|set| json!({"id": set.id, "split": set.split, "format": set.format}))
             .collect();
-        let mut base = json!({"id": run.base.id});
-        if let Some(revision) = &run.base.revision {
-            base["revision"] = json!(revision);
+        let mut asked = json!({
+            "config": {"path": path, "digest": {"sha256": sha256}},
+            "baseModel": run.base.name(),
+            "datasets": datasets,
+            "method": run.method,
+            "overrides": run.overrides,
+            "seed": run.seed.to_string(),
+        });
+        if let Some(start) = &run.start_adapter {
+            asked["startAdapter"] = start.name();
         }
         Self {
             build_type: BUILD_TYPE.to_owned(),
-            external_parameters: json!({
-                "config": {"path": path, "digest": {"sha256": sha256}},
-                "baseModel": base,
-                "datasets": datasets,
-                "method": run.method,
-                "overrides": run.overrides,
-                "seed": run.seed.to_string(),
-            }),
+            external_parameters: asked,
             internal_parameters: json!({
                 "resolvedConfig": run.resolved,
                 "device": run.device,
@@ -223,7 +229,7 @@ fn without_place(mut entry: Value, run: &RunRecord) -> Value {
         entry["name"] = json!(name);
     }
     if let Some(notes) = entry["annotations"].as_object_mut() {
-        if notes["role"] == "base-lineage" {
+        if notes["role"].as_str().is_some_and(|role| role.ends_with("-lineage")) {
             notes.remove("signature");
         }
         notes.remove("trust");
@@ -260,15 +266,11 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
 
 /// Base model, tokenizer, templates and data: what decides the result.
 fn files(run: &RunRecord) -> Vec<Value> {
-    let mut list = run.base.dependencies();
-    if let Some(parent) = &run.base.parent {
-        let notes = json!({
-            "role": "base-lineage",
-            "signatureSha256": parent.signature,
-            "signature": parent.state.name(),
-        });
-        let name = format!("{}/{STATEMENT_FILE}", parent.name);
-        list.push(dependency(&name, &parent.statement, notes));
+    let mut list = run.base.dependencies("base-model");
+    list.extend(run.base.parent.as_ref().map(|parent| parent.to_dependency("base-lineage")));
+    if let Some(start) = &run.start_adapter {
+        list.extend(start.dependencies("start-adapter"));
+        list.extend(start.parent.as_ref().map(|parent| parent.to_dependency("adapter-lineage")));
     }
     for file in &run.tokenizer {
         list.push(dependency(&file.path, &file.sha256, json!({"role": "tokenizer"})));

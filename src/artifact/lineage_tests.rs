@@ -32,6 +32,7 @@ pub(crate) fn run() -> RunRecord {
                 state: ParentSignature::Verified,
             }),
         },
+        start_adapter: None,
         datasets: vec![DatasetRecord {
             id: "datasets/a.jsonl".into(),
             uri: None,

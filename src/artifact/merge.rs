@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::merge_experts::{RowsChange, StackedChange};
 use super::peft;
 use super::requantised::{CodedTensor, Requantised};
-use crate::adapters::{Adapter, WeightChange, file_name, layer_of};
+use crate::adapters::{Adapter, Replaced, WeightChange, adapter_file_name, file_name, layer_of};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::model::description::{StoredLayout, StoredTensor, StoredTensors};
@@ -87,6 +87,10 @@ impl Addition {
         if let Some(stored) = path.as_deref().and_then(|path| self.stored.get(path)).cloned() {
             return self.take_of_experts(place, &stored);
         }
+        let whole = path.as_deref().and_then(|path| self.tensors.remove(&adapter_file_name(path)));
+        if let Some(whole) = whole {
+            return self.replaced(place, &whole).map(Some);
+        }
         let Some(layer) = path.as_deref().and_then(|path| path.strip_suffix(".weight")) else {
             return Ok(None);
         };
@@ -102,7 +106,18 @@ impl Addition {
         let &[outputs, inputs] = &place.shape[..] else {
             return self.misfit(place, format!("the weight is {:?}, and no matrix", place.shape));
         };
-        self.change(place, [outputs, inputs], found).map(Some)
+        self.change((place, layer), [outputs, inputs], found).map(Some)
+    }
+
+    /// A weight that was saved whole takes the place of that of the base.
+    fn replaced(&self, place: &TensorPlace, whole: &OwnedTensor) -> Result<Box<dyn WeightChange>> {
+        if whole.shape != place.shape {
+            let why = format!("it has {:?} in place of {:?}", whole.shape, place.shape);
+            return self.misfit(place, why);
+        }
+        let width = place.shape.iter().skip(1).product();
+        let values = to_f32(whole.element, &whole.bytes);
+        Ok(Box::new(Replaced { values, width }))
     }
 
     fn misfit<T>(&self, place: &TensorPlace, why: String) -> Result<T> {
@@ -130,7 +145,7 @@ impl Addition {
             if found.is_empty() {
                 return Ok(None);
             }
-            changes.push(self.change(place, stored.dims, found)?);
+            changes.push(self.change((place, layer), stored.dims, found)?);
         }
         Ok(match stored.layout {
             StoredLayout::Rows(first) => changes
@@ -149,13 +164,13 @@ impl Addition {
     /// What tensors of the adapter do to a matrix `[out, in]`.
     fn change(
         &self,
-        place: &TensorPlace,
+        (place, layer): (&TensorPlace, &str),
         [outputs, inputs]: [usize; 2],
         mut found: BTreeMap<&'static str, OwnedTensor>,
     ) -> Result<Box<dyn WeightChange>> {
         let misfit = |why| self.misfit(place, why);
         let mut tensors = BTreeMap::new();
-        for (name, shape) in self.adapter.tensors([outputs, inputs]) {
+        for (name, shape) in self.adapter.tensors(layer, [outputs, inputs]) {
             let Some(tensor) = found.remove(name) else {
                 return misfit(format!("it has no `{name}` for this layer"));
             };
@@ -169,7 +184,7 @@ impl Addition {
             }
             tensors.insert(name, to_f32(tensor.element, &tensor.bytes));
         }
-        Ok(self.adapter.change([outputs, inputs], tensors))
+        Ok(self.adapter.change(layer, [outputs, inputs], tensors))
     }
 
     /// Everything must have found its weight.

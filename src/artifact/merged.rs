@@ -285,15 +285,16 @@ fn compared(
     let of_adapter = rows.logits(&adapted);
     let adapter = run(&adapted)?;
     adapted.linears(&mut |_, linear| linear.adapter = None); // what is left is the base
-    let of_base = rows.logits(&adapted);
+    // Weights that an adapter is saved with have taken the place of the base's.
+    let of_base = settings.modules_to_save().is_empty().then(|| rows.logits(&adapted));
     if let Some(stated) = stated.filter(|_| same_weights(origin, linears)) {
-        stated.refuse_other(&of_adapter, Some(&of_base), &origin.model.path)?;
+        stated.refuse_other(&of_adapter, of_base.as_deref(), &origin.model.path)?;
     }
     let (base, before) = (run(&adapted)?, answers(&adapted)?);
     drop(adapted);
     let whole = model::load(merged, model::Init::Pretrained, &opened.device)?.model;
     let of_merged = rows.logits(&whole);
-    ModelEffect::new(&rows, &of_merged, Some(&of_base), EXACT).write(merged)?;
+    ModelEffect::new(&rows, &of_merged, of_base.as_deref(), EXACT).write(merged)?;
     let logit_diff = LogitDiff::new(&rows, &of_adapter, &of_merged)?;
     let measured = match (&trial, base, adapter, run(&whole)?) {
         (Ok(trial), Some(base), Some(adapter), Some(merged)) => Ok(Measured {

@@ -177,18 +177,38 @@ pub fn with_adapter(
 ) -> Result<Loaded> {
     // The small file first: what is wrong with it is said before the large ones are read.
     let description = model::inspect(base)?.description;
-    let fits = |places: &[TensorPlace]| fits(&description, adapter, places);
-    let shard = Shard::read_if(directory, peft::WEIGHTS_FILE, fits)?;
-    shard.refuse_not_finite().map_err(|error| error.at(directory))?;
+    let shard = read_weights(directory, adapter, &description)?;
     let mut loaded = load(base, model::Init::Pretrained, device, linears)?;
     attach(&mut loaded.model, adapter)?;
-    let stacked = adapter.stacked(&loaded.model.description);
-    checkpoint::put_stacked(&mut loaded.model, &shard, adapters::file_name_of, &stacked)
-        .map_err(|error| error.at(directory))?;
+    put_weights(&mut loaded.model, &shard, adapter).map_err(|error| error.at(directory))?;
     let mut files = below_base(loaded.files);
     files.push(shard.entry.clone());
     loaded.files = files;
     Ok(loaded)
+}
+
+/// Reads the weights of an adapter, which must be those that its settings and its base make.
+///
+/// # Errors
+/// When they are others, or not finite.
+pub fn read_weights(
+    directory: &Path,
+    adapter: &dyn Adapter,
+    description: &Description,
+) -> Result<Shard> {
+    let fits = |places: &[TensorPlace]| fits(description, adapter, places);
+    let shard = Shard::read_if(directory, peft::WEIGHTS_FILE, fits)?;
+    shard.refuse_not_finite().map_err(|error| error.at(directory))?;
+    Ok(shard)
+}
+
+/// Gives these weights to the adapter of a model.
+///
+/// # Errors
+/// When they are not all of its parameters.
+pub fn put_weights(model: &mut Model, shard: &Shard, adapter: &dyn Adapter) -> Result<()> {
+    let stacked = adapter.stacked(&model.description);
+    checkpoint::put_stacked(model, shard, adapters::adapter_file_name, &stacked)
 }
 
 /// Whether the tensors of an adapter's file are those that its settings and its base make. Nothing
@@ -196,10 +216,13 @@ pub fn with_adapter(
 fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]) -> Result<()> {
     let mut expected: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (path, dims) in adapter.layers(description)? {
-        let of_layer = adapter.tensors(dims).into_iter();
+        let of_layer = adapter.tensors(&path, dims).into_iter();
         expected.extend(of_layer.map(|(name, shape)| (adapters::file_name(&path, name), shape)));
     }
     stack_shapes(&adapter.stacked(description), &mut expected);
+    for (path, dims) in adapters::whole_weights(adapter, description)? {
+        expected.insert(adapters::adapter_file_name(path), dims.to_vec());
+    }
     for place in places {
         let (name, found) = (&place.name, &place.shape);
         let Some(wanted) = expected.remove(name) else {
@@ -279,6 +302,11 @@ fn open_checkpoint(
         Init::Random => model::Init::Random(Stream::new(config.seed)),
     };
     let adapter = adapters::of_run(&config);
+    if let (Some(format), true) = (linears, adapter.as_ref().is_some_and(|of| of.changes_base())) {
+        let what = "the adapter of this checkpoint changes the weights of its base";
+        let why = format!("they cannot be in {}", format.name());
+        return Err(Error::checkpoint(what).at(run).because(why));
+    }
     let mut loaded = match (&adapter, linears) {
         (Some(adapter), _) => {
             let mut loaded = load(&base.path, init, device, linears)?;

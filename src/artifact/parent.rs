@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use serde_json::{Value, json};
+
+use super::resource::dependency;
 use super::signature;
 use crate::error::{Context, Result};
 use crate::files::{self, Digest};
@@ -34,7 +37,7 @@ pub enum ParentSignature {
 }
 
 impl ParentSignature {
-    pub(super) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Unchecked => "unchecked",
             Self::Verified => "verified",
@@ -44,6 +47,16 @@ impl ParentSignature {
 }
 
 impl Parent {
+    /// As a dependency of what was made of it.
+    pub(super) fn to_dependency(&self, role: &str) -> Value {
+        let notes = json!({
+            "role": role,
+            "signatureSha256": self.signature,
+            "signature": self.state.name(),
+        });
+        dependency(&format!("{}/{STATEMENT_FILE}", self.name), &self.statement, notes)
+    }
+
     /// The lineage in `directory`, if it is an artifact; whether its signature holds is for the
     /// caller to find out.
     pub fn of(directory: &Path, state: ParentSignature) -> Result<Option<Self>> {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::lineage::INPUTS_FILE;
 use super::parent::STATEMENT_FILE;
+use super::provenance;
 use crate::document::literal;
 use crate::error::Result;
 use crate::files::{Digest, has_file, read_json};
@@ -66,6 +67,8 @@ pub struct Past {
     pub prompts: Vec<String>,
     /// The licence that its run gave it.
     pub license: Option<String>,
+    /// Whether it was trained from a commit, without changes.
+    pub is_committed: bool,
     /// Validation loss before and after.
     pub loss: Option<LossChange>,
 }
@@ -106,6 +109,13 @@ impl Past {
                 _ => {}
             }
         }
+        // The state of a repository is no input: it stands beside the artifact, and of earlier
+        // versions in it.
+        let beside = provenance::beside(directory, &statement);
+        let told = beside.as_ref().map_or(&inputs, |it| &it["predicate"]["buildDefinition"]);
+        let mut sources = told["resolvedDependencies"].as_array().into_iter().flatten();
+        let source = sources.find(|entry| entry["annotations"]["role"] == "source");
+        past.is_committed = source.is_some_and(|it| it["annotations"]["dirty"] == false);
         past.loss = loss(&statement, &past.datasets);
         Ok(past)
     }

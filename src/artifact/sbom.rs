@@ -202,6 +202,7 @@ fn properties(inputs: &Inputs) -> Vec<Value> {
     for entry in &inputs.resolved_dependencies {
         let name = match entry["annotations"]["role"].as_str() {
             Some("base-lineage") => "parent_statement_sha256",
+            Some("adapter-lineage") => "start_adapter_statement_sha256",
             Some("lock") => "lock_sha256",
             Some("config") => "config_sha256",
             Some("source-diff") => "source_changes_sha256",

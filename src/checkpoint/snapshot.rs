@@ -92,9 +92,9 @@ fn in_order(state: &StateByPath) -> Vec<(&str, Option<usize>, &[Tensor<1>])> {
 impl Snapshot {
     /// Takes trainable parameters and the optimizer's state, once training goes on.
     pub fn of(trainer: &mut Trainer, state: RunState) -> Self {
-        let mut adapter = true;
+        let mut adapter = false;
         let element = |path: &str| {
-            adapter &= is_adapter(path);
+            adapter |= is_adapter(path);
             Element::F32
         };
         let (specs, values) = learning_specs(&mut trainer.model, file_name_of, element);

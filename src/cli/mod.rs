@@ -29,6 +29,7 @@ mod place;
 mod plan;
 mod promote;
 mod pull;
+mod push;
 mod reproduce;
 mod resolve;
 mod rollback;
@@ -38,6 +39,7 @@ mod schema;
 mod sign;
 mod signer;
 mod train;
+mod trust;
 mod verify;
 mod watch;
 mod weight_format;
@@ -105,6 +107,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(watch),
     command!(merge),
     command!(export),
+    command!(push),
     command!(sign),
     command!(verify),
     command!(reproduce),
@@ -112,6 +115,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(lineage),
     command!(scan),
     command!(keygen),
+    command!(trust),
     command!(cache),
     command!(schema),
     command!(completions),

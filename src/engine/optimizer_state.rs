@@ -14,12 +14,26 @@ pub struct OptimizerState {
     rule: Box<dyn Optimizer>,
     by_path: StateByPath,
     updates: i32,
+    rates: RateRatios,
 }
+
+/// By path, the rates of parameters that have another than the others, as multiples of that.
+pub type RateRatios = BTreeMap<String, f64>;
 
 impl OptimizerState {
     /// An optimizer that has seen nothing.
     pub fn new(rule: Box<dyn Optimizer>) -> Self {
-        Self { rule, by_path: BTreeMap::new(), updates: 0 }
+        Self { rule, by_path: BTreeMap::new(), updates: 0, rates: RateRatios::new() }
+    }
+
+    /// Gives some parameters a rate of their own.
+    pub fn set_rates(&mut self, rates: RateRatios) {
+        self.rates = rates;
+    }
+
+    /// The rate of a parameter.
+    fn rate_of(&self, path: &str, learning_rate: f64) -> f64 {
+        self.rates.get(path).map_or(learning_rate, |ratio| learning_rate * ratio)
     }
 
     /// Begins an update of all parameters.
@@ -36,7 +50,8 @@ impl OptimizerState {
         learning_rate: f64,
     ) -> Tensor<1> {
         let state = self.by_path.remove(path).unwrap_or_else(|| self.nothing_yet(&gradient));
-        let (value, state) = self.rule.update(value, gradient, state, self.step(learning_rate));
+        let step = self.step(self.rate_of(path, learning_rate));
+        let (value, state) = self.rule.update(value, gradient, state, step);
         self.by_path.insert(path.to_owned(), state);
         value
     }
@@ -44,6 +59,24 @@ impl OptimizerState {
     /// The new values of many parameters, by path, from values and gradients, which are multiplied
     /// with `factor: [1]`.
     pub fn update_together(
+        &mut self,
+        all: BTreeMap<String, [Tensor<1>; 2]>,
+        factor: &Tensor<1>,
+        learning_rate: f64,
+    ) -> BTreeMap<String, Tensor<1>> {
+        // Those of one rate at a time.
+        let mut groups: BTreeMap<u64, BTreeMap<String, [Tensor<1>; 2]>> = BTreeMap::new();
+        for (path, both) in all {
+            let rate = self.rate_of(&path, learning_rate).to_bits();
+            groups.entry(rate).or_default().insert(path, both);
+        }
+        let groups = groups
+            .into_iter()
+            .flat_map(|(rate, all)| self.update_group(all, factor, f64::from_bits(rate)));
+        groups.collect()
+    }
+
+    fn update_group(
         &mut self,
         all: BTreeMap<String, [Tensor<1>; 2]>,
         factor: &Tensor<1>,

@@ -66,15 +66,20 @@ const SETTINGS: &[(&str, Action)] = &[
     ),
     ("peft_use_dora", Key("lora.use_dora")),
     ("peft_use_rslora", Key("lora.use_rslora")),
+    ("loraplus_lr_ratio", Key("lora.loraplus_lr_ratio")),
     (
-        "lora_modules_to_save",
-        Without("embeddings and the output head stay as they are beside an adapter"),
+        "peft_init_lora_weights",
+        Make(|node, draft| match node.text() {
+            Some(name @ ("gaussian" | "pissa" | "olora")) => {
+                draft.put("lora.init_lora_weights", format!("\"{name}\""))
+            }
+            None if node.is_true() => Ok(()),
+            _ => Err("factors begin as `default`, `gaussian`, `pissa` or `olora`".to_owned()),
+        }),
     ),
+    ("lora_modules_to_save", Key("lora.modules_to_save")),
     ("lora_fan_in_fan_out", Without("no family that is known has transposed weights")),
-    (
-        "lora_model_dir",
-        Without("an adapter is begun anew; `firebrand merge` makes a base of an earlier one"),
-    ),
+    ("lora_model_dir", Key("model.adapter")),
     ("lora_mlp_kernel", Nothing),
     ("lora_qkv_kernel", Nothing),
     ("lora_o_kernel", Nothing),

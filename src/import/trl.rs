@@ -68,10 +68,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("lora_dropout", Key("lora.lora_dropout")),
     ("lora_target_modules", Make(target_modules)),
     ("lora_target_parameters", Key("lora.target_parameters")),
-    (
-        "lora_modules_to_save",
-        Without("embeddings and the output head stay as they are beside an adapter"),
-    ),
+    ("lora_modules_to_save", Key("lora.modules_to_save")),
     ("lora_task_type", Nothing),
     ("use_rslora", Key("lora.use_rslora")),
     ("use_dora", Key("lora.use_dora")),

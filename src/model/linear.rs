@@ -59,6 +59,10 @@ pub trait AdapterBranch: Send + Sync {
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor);
     /// A copy whose trainable parameters are leaves of a tape.
     fn tracked(&self) -> Box<dyn AdapterBranch>;
+    /// What other programs put beside the layer as it is in files, where that is another.
+    fn published(&self) -> Option<Box<dyn AdapterBranch>> {
+        None
+    }
     /// The same as the kernels of the CPU know it, beside `weight`; none on other devices, or if
     /// it is something that they do not know.
     fn low_rank(&self, weight: &cpu::HostTensor, context: &PassContext) -> Option<cpu::LowRank>;

@@ -42,6 +42,7 @@ pub fn lay(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).context_at("cannot make the folder", folder)?;
     let mut settings = settings_of(recipe);
     lay_base(recipe, sources, folder)?;
+    lay_start(recipe, sources, folder)?;
     for set in recipe.of_role("dataset").filter(|set| set.uri.is_none()) {
         let found = find_file(recipe, set, sources.data).ok_or_else(|| missing(set, "--data"))?;
         lay_data(set, &found, folder)?;
@@ -180,19 +181,43 @@ fn lay_base(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
         let found = find_file(recipe, file, &given).ok_or_else(|| missing(file, "--base"))?;
         return link_file(&found, &within(folder, id)?);
     }
-    let names = recipe.base_asked.iter().chain([id]);
+    let given: Vec<PathBuf> = sources.base.map(Path::to_path_buf).into_iter().collect();
+    let named = (id.as_str(), recipe.base_asked.as_ref());
+    lay_model(recipe, ("base-model", "--base"), named, &given, folder)
+}
+
+/// The adapter that the run starts from, if it does: a folder, or one of a hub by the lock.
+fn lay_start(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
+    let Some((id, asked)) = &recipe.start else { return Ok(()) };
+    if recipe.of_role("start-adapter").any(|file| file.uri.is_some()) {
+        return Ok(());
+    }
+    let named = (id.as_str(), asked.as_ref());
+    lay_model(recipe, ("start-adapter", "--data"), named, sources.data, folder)
+}
+
+/// A model whose files of a role have the digests of the lineage.
+fn lay_model(
+    recipe: &Recipe,
+    (role, option): (&str, &str),
+    (id, asked): (&str, Option<&String>),
+    given: &[PathBuf],
+    folder: &Path,
+) -> Result<()> {
+    let names = asked.map(String::as_str).into_iter().chain([id]);
     let named = names.flat_map(|name| places(recipe, name));
-    let given = sources.base.map(Path::to_path_buf).into_iter();
-    let places: Vec<PathBuf> = given.chain(named).collect();
+    let places: Vec<PathBuf> = given.iter().cloned().chain(named).collect();
     let both = places.iter().flat_map(|path| [path.clone(), path.join("artifact")]);
+    let settings = if role == "base-model" { "config.json" } else { "adapter_config.json" };
     let mut other = None;
-    for place in both.filter(|place| place.join("config.json").is_file()) {
-        match recipe.of_role("base-model").find(|file| !is_it(&place.join(&file.name), file)) {
+    for place in both.filter(|place| place.join(settings).is_file()) {
+        match recipe.of_role(role).find(|file| !is_it(&place.join(&file.name), file)) {
             None => return link_folder(&place, &within(folder, id)?),
             Some(file) => other = other.or(Some((place, file.clone()))),
         }
     }
-    let error = Error::lineage(format!("the base model `{id}` cannot be found"));
+    let what = if role == "base-model" { "base model" } else { "adapter that it starts from" };
+    let error = Error::lineage(format!("the {what} `{id}` cannot be found"));
     let error = match other {
         Some((place, file)) => {
             let place = place.display();
@@ -200,12 +225,12 @@ fn lay_base(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
         }
         None => error.because("nothing with the files of its lineage lies where it lay"),
     };
-    Err(error.hint("name its folder: `--base DIR`"))
+    Err(error.hint(format!("name its folder: `{option} DIR`")))
 }
 
 /// What the names of hubs stand for: the lock of the run, which lies beside its artifact.
 fn lay_lock(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
-    let of_hub = recipe.base.1.is_some() || recipe.of_role("dataset").any(|set| set.uri.is_some());
+    let of_hub = recipe.base.1.is_some() || recipe.dependencies.iter().any(|it| it.uri.is_some());
     if !of_hub {
         return Ok(());
     }

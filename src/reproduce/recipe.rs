@@ -47,6 +47,8 @@ pub struct Recipe {
     pub base: (String, Option<String>),
     /// The base as the user called it, where that is known.
     pub base_asked: Option<String>,
+    /// The adapter that it starts from, if it does, by both names.
+    pub start: Option<(String, Option<String>)>,
     /// Every file that was read.
     pub dependencies: Vec<Input>,
     /// The programs that made it.
@@ -94,6 +96,10 @@ impl Recipe {
             }),
             base: (base, text(&asked_for["baseModel"]["revision"])),
             base_asked: build.and_then(|it| text(&it["externalParameters"]["baseModel"]["id"])),
+            start: text(&asked_for["startAdapter"]["id"]).map(|id| {
+                let asked = build.map(|it| &it["externalParameters"]["startAdapter"]["id"]);
+                (id, asked.and_then(text))
+            }),
             dependencies: dependencies(&inputs, build),
             versions: texts(&details["builder"]["version"]),
             device: text(&inputs["internalParameters"]["device"]["class"]),

@@ -37,9 +37,10 @@ impl Prepared<'_> {
             Some(adapter) => adapter.describe(),
             None => "full fine-tuning".to_owned(),
         };
-        let start = match config.model.init {
-            Init::Random => ", from random weights",
-            Init::Pretrained => "",
+        let start = match (&config.model.adapter, config.model.init) {
+            (Some(name), _) => format!(", from {name}"),
+            (None, Init::Random) => ", from random weights".to_owned(),
+            (None, Init::Pretrained) => String::new(),
         };
         let beside = self.adapter.as_ref().map_or(0, |_| self.trainable);
         let all = description.parameters + beside;

@@ -87,9 +87,17 @@ impl Approval {
             }
             return Ok(InputTrust::Signature);
         }
+        self.adapter(base, files)
+    }
+
+    /// Why files of an adapter may be used that the run starts from.
+    ///
+    /// # Errors
+    /// Refuses the first that may not.
+    pub fn adapter(&self, adapter: &ModelDirectory, files: &[FileEntry]) -> Result<InputTrust> {
         let mut all = InputTrust::Allowlist;
         for file in files {
-            all = all.min(self.listed(allowlist::InputKind::Model, &base.id, file)?);
+            all = all.min(self.listed(allowlist::InputKind::Model, &adapter.id, file)?);
         }
         Ok(all)
     }

@@ -5,11 +5,25 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::config::{Init, RunConfig};
+use crate::data::Corpus;
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer, bytes};
 use crate::files::{FileEntry, hash_file, lfs_pointer, lfs_refusal, open_regular};
-use crate::hub::ModelDirectory;
-use crate::model::{Description, Inspected, ModelJson, families, inspect, refuse_random};
+use crate::hub::{ModelDirectory, RepoKind, RepoName};
+use crate::model::{self, Description, Inspected, ModelJson, families, inspect, refuse_random};
+
+/// `model.base_id` is a name of a hub, and for a base that does not come from one.
+fn refuse_wrong_id(config: &RunConfig, base: &ModelDirectory) -> Result<()> {
+    let Some(id) = &config.model.base_id else { return Ok(()) };
+    if base.commit().is_some() {
+        let error = Error::config("`model.base_id` is for a base model in a directory");
+        return Err(error.because(format!("`{}` is one on the hub already", base.id)));
+    }
+    match RepoName::parse(RepoKind::Model, id) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::config("`model.base_id` is no name on a hub").because(error)),
+    }
+}
 
 /// What is read of a base model beside its weights.
 const TEXT_FILES: [&str; 7] = [
@@ -33,6 +47,7 @@ pub(super) fn described(
     base: &ModelDirectory,
     observer: &mut dyn Observer,
 ) -> Result<(Description, FileEntry)> {
+    refuse_wrong_id(config, base)?;
     let (description, json) = match config.model.init {
         Init::Pretrained => {
             let found = inspect(&base.path)?;
@@ -99,7 +114,7 @@ pub fn look_through(base: &Path, observer: &mut dyn Observer) -> Result<()> {
 }
 
 /// Prompts must be ones that the model can be asked.
-pub(super) fn check_prompts(
+fn check_prompts(
     prompts: &[String],
     codec: &crate::data::Codec,
     description: &Description,
@@ -118,4 +133,38 @@ pub(super) fn check_prompts(
         }
     }
     Ok(())
+}
+
+/// Whether the model has what data and settings ask of it, and room in memory.
+pub(super) fn check_model(
+    config: &RunConfig,
+    description: &Description,
+    base: &ModelDirectory,
+    corpus: &Corpus,
+    on_gpu: bool,
+) -> Result<()> {
+    check_vocabulary(corpus, description, base)?;
+    check_prompts(&config.eval.prompts, &corpus.codec, description)?;
+    match config.model.init {
+        Init::Random if !on_gpu => model::check_room(description),
+        _ => Ok(()),
+    }
+}
+
+fn check_vocabulary(
+    corpus: &Corpus,
+    description: &Description,
+    base: &ModelDirectory,
+) -> Result<()> {
+    // Added tokens beyond it are usual; a text with one of them is refused.
+    let vocabulary = corpus.codec.tokenizer.own_vocabulary_size();
+    if vocabulary <= description.vocabulary {
+        return Ok(());
+    }
+    Err(Error::run(format!(
+        "the tokenizer has {vocabulary} tokens, but the model's embedding only {} rows",
+        description.vocabulary
+    ))
+    .at(&base.path)
+    .hint("tokenizer.json and config.json belong to different models"))
 }

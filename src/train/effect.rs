@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::prepare::Prepared;
+use crate::adapters::Adapter;
 use crate::artifact::effect::{EXACT, ModelEffect, ROUNDED};
 use crate::artifact::logit_diff::Rows;
 use crate::device::{self, Arithmetic};
@@ -14,8 +15,9 @@ use crate::weights::Element;
 /// So many rows of at most so many tokens: a file of some kilobytes, and a moment's work.
 const ROWS: [usize; 2] = [4, 32];
 
-/// Writes the scores with and without what was trained into a folder. Of a whole model there are
-/// only those with it: its base is no longer in memory.
+/// Writes the scores with and without what was trained into a folder. Of a whole model, and of an
+/// adapter that is saved with whole weights or began with a part of its base, there are only those
+/// with it: the base is no longer in memory.
 pub(super) fn write_effect(
     folder: &Path,
     prepared: &Prepared,
@@ -32,9 +34,12 @@ pub(super) fn write_effect(
         model.computing.arithmetic = Arithmetic::F32; // so that it can be compared anywhere
     }
     let arithmetic = model.computing.arithmetic;
+    // With some adapters the base in memory is no longer that of the files.
+    let apart = |it: &dyn Adapter| it.modules_to_save().is_empty() && !it.changes_base();
+    let based = prepared.adapter.as_deref().is_some_and(apart);
     let found = device::guarded(prepared.on_gpu(), "computing the effect", || {
         let with = rows.logits(model);
-        let without = prepared.adapter.is_some().then(|| rows.logits_of_base(model));
+        let without = based.then(|| rows.logits_of_base(model));
         (with, without)
     });
     model.computing = trained_in;

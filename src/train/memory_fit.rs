@@ -103,6 +103,18 @@ pub fn weight_format(
                 .because("without an adapter every weight is trained")
                 .hint(format!("add {}, or leave the format out", adapters::asked_by())))
         }
+        chosen if adapter.is_some_and(Adapter::changes_base) => match chosen {
+            None if description.coded().0 == 0 => Ok(None),
+            _ => {
+                let what = "the start of the adapter changes frozen weights, which are codes";
+                Err(Error::adapter(what)
+                    .because("`lora.init_lora_weights` takes it out of them")
+                    .hint(
+                        "use `lora.init_lora_weights = \"default\"`, or a base and a \
+                     `model.weight_format` in 16 or 32 bits",
+                    ))
+            }
+        },
         Some(_) if !description.coded_linears.is_empty() => {
             let what = "the linear layers of the base are in four bits of bitsandbytes already";
             Err(Error::model(what).hint("leave `model.weight_format` out"))
@@ -115,6 +127,7 @@ pub fn weight_format(
 /// gets them dequantised.
 pub fn coded(
     format: Option<&'static dyn WeightFormat>,
+    adapter: Option<&dyn Adapter>,
     description: &Description,
     opened: &OpenedDevice,
 ) -> (u64, u64) {
@@ -122,7 +135,9 @@ pub fn coded(
         return (0, 0);
     }
     let of_files = description.coded();
-    let Some(format) = format else { return of_files };
+    let Some(format) = format else {
+        return adapter.map_or(of_files, |adapter| changed(adapter, description));
+    };
     let one = |dims: &[usize; 2]| ((dims[0] * dims[1]) as u64, format.bytes(*dims));
     // Routers are no linear layers to formats, and stay as they are.
     let experts = description.target_parameters.iter();
@@ -133,6 +148,18 @@ pub fn coded(
     let linears = description.linears.iter().filter(|(path, _)| !coded.contains_key(path));
     let all = linears.chain(experts).map(|(_, dims)| one(dims));
     all.fold(of_files, |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// Numbers of weights that an adapter changes, which have 32 bits then, and the bytes of these.
+fn changed(adapter: &dyn Adapter, description: &Description) -> (u64, u64) {
+    if !adapter.changes_base() {
+        return description.coded();
+    }
+    let layers = adapter.layers(description).unwrap_or_default();
+    let numbers = layers.iter().map(|(_, dims)| (dims[0] * dims[1]) as u64).sum();
+    // And the factors that were taken out, of which a copy is kept.
+    let factors = adapters::size(adapter, description).unwrap_or_default();
+    (numbers, 4 * (numbers + factors))
 }
 
 /// How they are kept, for people; nothing where the arithmetic decides.
@@ -150,7 +177,7 @@ pub fn weights_line(
         let what = format!("linear layers of the base in {name}, and dequantised");
         return Some(format!("{what}: no memory is saved on this device"));
     }
-    let (numbers, size) = coded(format, description, opened);
+    let (numbers, size) = coded(format, None, description, opened);
     let (size, wide) = (bytes(size), bytes(4 * numbers));
     Some(format!("linear layers of the base in {name}: {size} in place of {wide} in f32"))
 }

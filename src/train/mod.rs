@@ -24,6 +24,7 @@ pub mod runs;
 mod saving;
 mod resume;
 mod session;
+mod start_adapter;
 mod weights_file;
 
 use std::path::{Path, PathBuf};

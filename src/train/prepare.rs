@@ -22,6 +22,7 @@ use crate::objectives;
 use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
+use crate::train::start_adapter::{StartAdapter, adapters_of};
 use crate::train::{base, device_init, memory_fit};
 use crate::weights::Element;
 use crate::weights::formats::WeightFormat;
@@ -57,6 +58,8 @@ pub struct Prepared<'a> {
     pub elements: BTreeMap<String, Element>,
     /// What is trained beside frozen weights; every weight is, without it.
     pub adapter: Option<Arc<dyn Adapter>>,
+    /// The one whose values it begins with.
+    pub(super) start: Option<StartAdapter>,
     /// How frozen linear layers are kept, if that was chosen.
     pub weight_format: Option<&'static dyn WeightFormat>,
     /// The digest of the codes of frozen layers; known then, too.
@@ -88,16 +91,14 @@ pub fn prepare<'a>(
     approval.read_signature(config, &base)?;
     let base_trust = approval.model(&base, &base::text_files(&base)?)?;
     let (description, config_file) = base::described(config, &base, observer)?;
-    let adapter = adapters::of_run(config);
+    let (adapter, start) = adapters_of(config, supply, &description, &approval)?;
     let weight_format = memory_fit::weight_format(config, &description, adapter.as_deref())?;
     let trainable = trainable(adapter.as_deref(), &description)?;
-    let signed = base_signature(&base.path)?;
-    signed.tell(observer);
-    let parent = parent_of(&base, &signed)?;
+    let (signed, parent) = signed_base(&base, observer)?;
     let corpus = read_data(config, &base, supply, extent)?;
     let (opened, precision) = opening()?;
     say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
-    check_model(config, &description, &base, &corpus, opened.on_gpu())?;
+    base::check_model(config, &description, &base, &corpus, opened.on_gpu())?;
     let plan = corpus.plan(config.seed);
     let length = plan.longest_row()?.next_multiple_of(opened.computing().pad_multiple);
     let rows = config.train.micro_batch_size;
@@ -111,7 +112,7 @@ pub fn prepare<'a>(
         rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
         length,
         data: data_bytes(&config.data, &corpus),
-        coded: memory_fit::coded(weight_format, &description, &opened),
+        coded: memory_fit::coded(weight_format, adapter.as_deref(), &description, &opened),
         chunk: config.train.loss_chunk_tokens,
         recompute: config.train.recompute,
         on_gpu: opened.on_gpu(),
@@ -135,6 +136,7 @@ pub fn prepare<'a>(
         memory,
         elements: BTreeMap::new(),
         adapter,
+        start,
         weight_format,
         quantised: None,
         adapted: BTreeSet::new(),
@@ -152,20 +154,15 @@ fn trainable(adapter: Option<&dyn Adapter>, description: &Description) -> Result
     adapter.map_or(Ok(description.parameters), |adapter| adapters::size(adapter, description))
 }
 
-/// Whether the model has what data and settings ask of it, and room in memory.
-fn check_model(
-    config: &RunConfig,
-    description: &Description,
+/// The signature of the base, and what is known of the run that made it.
+fn signed_base(
     base: &ModelDirectory,
-    corpus: &Corpus,
-    on_gpu: bool,
-) -> Result<()> {
-    check_vocabulary(corpus, description, base)?;
-    base::check_prompts(&config.eval.prompts, &corpus.codec, description)?;
-    match config.model.init {
-        Init::Random if !on_gpu => model::check_room(description),
-        _ => Ok(()),
-    }
+    observer: &mut dyn Observer,
+) -> Result<(BaseSignature, Option<Parent>)> {
+    let signed = base_signature(&base.path)?;
+    signed.tell(observer);
+    let parent = parent_of(base, &signed)?;
+    Ok((signed, parent))
 }
 
 /// What is known of the run that made the base model.
@@ -189,24 +186,6 @@ fn read_data(
     };
     let cache = cache_home()?;
     data::open(&config.data, &base.path, supply, &cache, extent, config.eval.max_records)
-}
-
-fn check_vocabulary(
-    corpus: &Corpus,
-    description: &Description,
-    base: &ModelDirectory,
-) -> Result<()> {
-    // Added tokens beyond it are usual; a text with one of them is refused.
-    let vocabulary = corpus.codec.tokenizer.own_vocabulary_size();
-    if vocabulary <= description.vocabulary {
-        return Ok(());
-    }
-    Err(Error::run(format!(
-        "the tokenizer has {vocabulary} tokens, but the model's embedding only {} rows",
-        description.vocabulary
-    ))
-    .at(&base.path)
-    .hint("tokenizer.json and config.json belong to different models"))
 }
 
 /// Bytes of examples that are at hand at once.
@@ -269,10 +248,17 @@ impl Prepared<'_> {
         match &self.adapter {
             Some(adapter) => {
                 self.adapted = adapters::attach(&mut loaded.model, adapter.as_ref(), seed)?;
+                if let Some(start) = &self.start {
+                    start.put(&mut loaded.model, adapter.as_ref(), &self.base_files)?;
+                }
             }
             None => adapters::unfreeze_all(&mut loaded.model),
         }
         let mut trainer = Trainer::new(loaded.model, self.step_settings(), self.optimizer());
+        if let Some(adapter) = &self.adapter {
+            let rates = adapters::rate_ratios(adapter.as_ref(), &self.description)?;
+            trainer.optimizer.set_rates(rates);
+        }
         trainer.objective = objectives::chosen(&self.config.owned);
         trainer.micro_batch_split = self.micro_batch_split;
         Ok(trainer)
@@ -370,12 +356,18 @@ impl Prepared<'_> {
         Ok(())
     }
 
+    /// Digests of all that the trainable parameters begin with.
+    fn base_digests(&self) -> impl Iterator<Item = Digest> {
+        let base = self.base_files.iter().map(|file| file.sha256);
+        base.chain(self.start.iter().flat_map(StartAdapter::digests))
+    }
+
     /// What determines the run.
     pub fn identity(&self, loaded: &Loaded) -> Result<Identity> {
         Ok(Identity {
             config: loaded.digest,
             settings: loaded.deciding(),
-            base: joined(self.base_files.iter().map(|file| file.sha256)),
+            base: joined(self.base_digests()),
             data: self.corpus.identity()?,
             codec: Some(self.corpus.codec.fingerprint()),
             code: format!("firebrand {}", env!("CARGO_PKG_VERSION")),

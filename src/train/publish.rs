@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::artifact::card::{Card, Evaluated, Relation, Sample};
+use crate::adapters;
+use crate::artifact::card::{Card, Evaluated, Relation, Sample, id_of};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::lineage::{Inputs, RunRecord};
@@ -95,9 +96,14 @@ pub fn publish(
     let of_run = run_record(run, request, prepared)?;
     let inputs = Inputs::of_run(&of_run);
     let scratch = bundle::scratch(&run.join("artifact"))?;
-    write_weights(&scratch, request, prepared, trainer, &inputs)?;
-    write_effect(&scratch, prepared, trainer, observer)?;
+    let trained = adapters::publish(&mut trainer.model);
+    let written = write_weights(&scratch, request, prepared, trainer, &inputs)
+        .and_then(|()| write_effect(&scratch, prepared, trainer, observer));
+    adapters::put_back(&mut trainer.model, trained);
+    written?;
     if let Some(adapter) = &prepared.adapter {
+        let published = adapter.published();
+        let adapter = published.as_ref().unwrap_or(adapter);
         let json = AdapterConfig {
             base_model: &prepared.base.id,
             revision: prepared.base.commit(),
@@ -168,6 +174,7 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         overrides: loaded.overrides.iter().cloned().collect(),
         method: method(config, prepared).to_owned(),
         base: prepared.base_record()?,
+        start_adapter: prepared.start.as_ref().map(|start| start.record().clone()),
         datasets: prepared.dataset_records(),
         templates: prepared.template_records(),
         tokenizer: prepared.tokenizer_files(),
@@ -341,6 +348,7 @@ fn card(
         name: model_name(config, &prepared.base.id, method(config, prepared)),
         relation,
         base: prepared.base.id.clone(),
+        base_id: id_of(config.model.base_id.as_deref(), &prepared.base),
         revision: prepared.base.commit().map(str::to_owned),
         base_files: prepared.base_files.clone(),
         license: config.output.license.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::adapters::file_name_of;
+use crate::adapters::adapter_file_name;
 use crate::artifact::lineage::{self, Inputs, settings_digest};
 use crate::artifact::peft;
 use crate::checkpoint::{Pieces, joined, learning_specs, learning_values};
@@ -41,7 +41,8 @@ pub(super) fn write_weights(
     let carried = Carried::of(prepared)?;
     let rename = |path: &str| match &carried {
         Some(carried) => carried.name_in_file(path),
-        None => file_name_of(path),
+        None if adapter => adapter_file_name(path),
+        None => path.to_owned(),
     };
     let buffers = if adapter { Vec::new() } else { trainer.model.buffers() };
     let buffers = Buffers::new(buffers, rename);

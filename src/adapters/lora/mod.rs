@@ -2,20 +2,29 @@
 
 mod layers;
 mod parameters;
+mod patterns;
 mod peft;
 mod settings;
+mod singular;
+mod start;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 pub(super) use layers::layers;
+pub use patterns::ModulePatterns;
 pub(super) use peft::{read_peft, to_peft};
-pub use settings::{LoraSettings, TargetModules};
-pub(super) use settings::{describe, sample_settings, scale};
+pub use settings::{InitLoraWeights, LayerSettings, LoraSettings, TargetModules};
+pub(super) use settings::{describe, sample_settings};
+pub(super) use whole::unfreeze;
+pub use whole::{Replaced, whole_weights};
+
+use start::{Factors, drawn, taken_out};
 
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
@@ -26,12 +35,14 @@ use crate::model::{
     AdapterBranch, Description, Dropout, Linear, Matrix, Parameter, PassContext, Visitor,
 };
 use crate::ops::cpu::{HostTensor, LowRank};
-use crate::ops::{from_vec, low_rank, project};
+use crate::ops::{from_vec, host, low_rank, project};
 use crate::random::Stream;
 
 /// Names of the two matrices, as PEFT has them.
 pub(super) const A: &str = "lora_A.weight";
 pub(super) const B: &str = "lora_B.weight";
+/// Keys of `adapter_config.json` that are of training alone.
+pub(super) const TRAINING_KEYS: &[&str] = &["lora_dropout"];
 
 /// The entry.
 #[derive(Debug)]
@@ -100,27 +111,53 @@ impl Adapter for Lora {
         parameters::stacked(&self.settings, description)
     }
 
-    fn tensors(&self, [outputs, inputs]: [usize; 2]) -> Vec<(&'static str, Vec<usize>)> {
-        let rank = self.settings.r;
+    fn tensors(
+        &self,
+        path: &str,
+        [outputs, inputs]: [usize; 2],
+    ) -> Vec<(&'static str, Vec<usize>)> {
+        let rank = self.settings.of_layer(path).rank;
         vec![(A, vec![rank, inputs]), (B, vec![outputs, rank])]
+    }
+
+    fn modules_to_save(&self) -> &[String] {
+        &self.settings.modules_to_save
+    }
+
+    fn rate_ratio(&self, parameter: &str) -> f64 {
+        self.settings.rate_ratio(parameter)
+    }
+
+    fn changes_base(&self) -> bool {
+        self.settings.init_lora_weights.changes_base()
+    }
+
+    fn published(&self) -> Option<Arc<dyn Adapter>> {
+        self.changes_base()
+            .then(|| Arc::new(Self { settings: self.settings.doubled() }) as Arc<dyn Adapter>)
     }
 
     fn beside(
         &self,
         path: &str,
-        linear: &Linear,
+        linear: &mut Linear,
         seed: Stream,
         device: &Device,
     ) -> Box<dyn AdapterBranch> {
-        Box::new(Branch::new(path, linear.dims(), &self.settings, seed, device))
+        Box::new(Branch::new(path, linear, &self.settings, seed, device))
     }
 
     fn change(
         &self,
+        path: &str,
         [_, inputs]: [usize; 2],
         tensors: BTreeMap<&'static str, Vec<f32>>,
     ) -> Box<dyn WeightChange> {
-        Box::new(LowRankChange::new(tensors, inputs, &self.settings))
+        Box::new(LowRankChange::new(tensors, inputs, self.settings.of_layer(path)))
+    }
+
+    fn training_keys(&self) -> &'static [&'static str] {
+        TRAINING_KEYS
     }
 
     fn to_peft(&self, modules: &BTreeSet<String>) -> Map<String, Value> {
@@ -140,32 +177,48 @@ pub(super) struct Branch {
     dropout: f64,
     /// Module path of the linear layer, which names the dropout's random stream.
     path: String,
+    /// What they began with, where that was taken out of the weight.
+    taken_out: Option<Arc<Factors>>,
 }
 
 impl Branch {
-    /// A drawn from U(−1/√in, 1/√in), which is what PEFT's Kaiming initialisation with a = √5
-    /// comes to; B zero, so that training starts at the base model.
+    /// B is zero, or the product is taken out of the weight: training starts at the base model.
     pub(super) fn new(
         path: &str,
-        [outputs, inputs]: [usize; 2],
+        linear: &mut Linear,
         settings: &LoraSettings,
         seed: Stream,
         device: &Device,
     ) -> Self {
-        #[expect(clippy::cast_precision_loss)] // widths are small
-        let bound = 1.0 / (inputs as f64).sqrt();
+        let ([outputs, inputs], layer) = (linear.dims(), settings.of_layer(path));
+        let LayerSettings { rank, scale } = layer;
         let stream = seed.site("lora").site(path);
-        #[expect(clippy::cast_possible_truncation)] // weights are f32
-        let a = (0..(settings.r * inputs) as u64)
-            .map(|index| ((2.0 * stream.uniform(index) - 1.0) * bound) as f32)
-            .collect();
+        let (a, b, taken_out) = match &mut linear.weight {
+            Matrix::Tensor(weight) if settings.init_lora_weights.changes_base() => {
+                let before = host(weight.value.clone());
+                let (factors, rest) = taken_out(&before, inputs, (settings, layer), stream);
+                let rest = from_vec(rest, [outputs, inputs], device);
+                // The CPU has it as exactly as the factors; a GPU in the format of the weight.
+                weight.value = match *device == Device::flex() {
+                    true => rest,
+                    false => rest.cast(FloatDType::from(weight.value.dtype())),
+                };
+                let b = from_vec(factors.b.clone(), [outputs, rank], device);
+                (factors.a.clone(), b, Some(Arc::new(factors)))
+            }
+            _ => {
+                let a = drawn(settings, rank, inputs, stream);
+                (a, Tensor::zeros([outputs, rank], device), None)
+            }
+        };
         let trainable = |value| Parameter { value, trainable: true };
         Self {
-            a: trainable(from_vec(a, [settings.r, inputs], device)),
-            b: trainable(Tensor::zeros([outputs, settings.r], device)),
-            scale: scale(settings),
+            a: trainable(from_vec(a, [rank, inputs], device)),
+            b: trainable(b),
+            scale,
             dropout: settings.lora_dropout,
             path: path.to_owned(),
+            taken_out,
         }
     }
 
@@ -243,6 +296,22 @@ impl AdapterBranch for Branch {
     fn tracked(&self) -> Box<dyn AdapterBranch> {
         Box::new(self.tracked_branch())
     }
+
+    /// `W + s·[B −B₀]·[A A₀]` is `(W − s·B₀·A₀) + s·B·A`.
+    fn published(&self) -> Option<Box<dyn AdapterBranch>> {
+        let Factors { a, b } = &**self.taken_out.as_ref()?;
+        let (own_a, own_b) = (&self.a.value, &self.b.value);
+        let device = own_a.device();
+        let a = from_vec(a.clone(), own_a.dims(), &device);
+        let b = from_vec(b.clone(), own_b.dims(), &device);
+        let trainable = |value| Parameter { value, trainable: true };
+        Some(Box::new(Self {
+            a: trainable(Tensor::cat(vec![own_a.clone(), a], 0)),
+            b: trainable(Tensor::cat(vec![own_b.clone(), -b], 1)),
+            taken_out: None,
+            ..self.clone()
+        }))
+    }
 }
 
 /// `W + s·B·A`.
@@ -258,10 +327,10 @@ impl LowRankChange {
     pub(super) fn new(
         mut tensors: BTreeMap<&'static str, Vec<f32>>,
         inputs: usize,
-        settings: &LoraSettings,
+        LayerSettings { rank, scale }: LayerSettings,
     ) -> Self {
         let mut take = |name| tensors.remove(name).expect("both factors are given");
-        Self { a: take(A), b: take(B), rank: settings.r, inputs, scale: scale(settings) }
+        Self { a: take(A), b: take(B), rank, inputs, scale }
     }
 
     /// `s·B·A` of one row of the weight.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::settings::{LoraSettings, TargetModules};
+use super::patterns::ModulePatterns;
+use super::settings::{InitLoraWeights, LoraSettings, TargetModules};
 use crate::error::{Error, Result};
 
 /// Limits of an `adapter_config.json`, as those of `[lora]`; its weights must fit them besides.
@@ -13,11 +14,9 @@ const ALPHA_MAX: f64 = 1e6;
 const MODULES_MAX: usize = 4096;
 
 /// What changes the arithmetic of PEFT's LoRA layers, and is not known here.
-const UNSUPPORTED: [&str; 12] = [
+const UNSUPPORTED: [&str; 10] = [
     "fan_in_fan_out",
     "lora_bias",
-    "rank_pattern",
-    "alpha_pattern",
     "layers_pattern",
     "layer_replication",
     "alora_invocation_tokens",
@@ -38,6 +37,14 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         numbers if numbers.is_empty() => Value::Null,
         numbers => json!(numbers),
     };
+    let saved = match &settings.modules_to_save {
+        names if names.is_empty() => Value::Null,
+        names => json!(names),
+    };
+    let start = match settings.init_lora_weights {
+        InitLoraWeights::Default => json!(true),
+        other => json!(other.name()),
+    };
     let value = json!({
         "peft_type": "LORA",
         "r": settings.r,
@@ -50,12 +57,12 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         "fan_in_fan_out": false,
         "use_dora": false,
         "lora_bias": false,
-        "init_lora_weights": true,
-        "modules_to_save": null,
+        "init_lora_weights": start,
+        "modules_to_save": saved,
         "layers_to_transform": layers,
         "layers_pattern": null,
-        "rank_pattern": {},
-        "alpha_pattern": {},
+        "rank_pattern": pattern(&settings.rank_pattern, |rank| json!(rank)),
+        "alpha_pattern": pattern(&settings.alpha_pattern, |alpha| number(*alpha)),
         "layer_replication": null,
         "trainable_token_indices": null,
         "target_parameters": parameters,
@@ -67,6 +74,34 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
     });
     let Value::Object(map) = value else { unreachable!("it is written as an object") };
     map
+}
+
+fn pattern<T>(patterns: &ModulePatterns<T>, value: impl Fn(&T) -> Value) -> Value {
+    patterns.iter().map(|(text, of)| (text.to_owned(), value(of))).collect()
+}
+
+/// The patterns of a key, in the order of the file, of which each value must be one of `read`.
+fn read_pattern<T>(
+    key: &str,
+    value: &Value,
+    read: impl Fn(&Value) -> Option<T>,
+) -> Result<ModulePatterns<T>> {
+    let map = match value {
+        Value::Null => return Ok(ModulePatterns::default()),
+        Value::Object(map) if map.len() <= MODULES_MAX => map,
+        _ => return Err(Error::adapter(format!("`{key}` is not an object of patterns"))),
+    };
+    let patterns = map.iter().map(|(text, value)| match read(value) {
+        Some(value) => Ok((text.clone(), value)),
+        None => Err(Error::adapter(format!(
+            "`{key}` has no value that is allowed for `{}`",
+            text.escape_debug()
+        ))),
+    });
+    ModulePatterns::new(patterns.collect::<Result<Vec<_>>>()?).map_err(|(text, why)| {
+        let text = text.escape_debug();
+        Error::adapter(format!("the pattern `{text}` in `{key}` is not supported")).because(why)
+    })
 }
 
 /// PEFT declares `lora_alpha` as an integer; other readers insist on it where it is one.
@@ -92,30 +127,37 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
             return wrong(&format!("adapters with `{key}` are not supported"));
         }
     }
+    refuse_start(of("init_lora_weights"))?;
     if !(of("use_rslora").is_boolean() || of("use_rslora").is_null()) {
         return wrong("`use_rslora` must be true or false");
     }
-    let rank = of("r").as_u64().and_then(|r| usize::try_from(r).ok());
-    let Some(r) = rank.filter(|r| (1..=RANK_MAX).contains(r)) else {
+    let rank = |value: &Value| {
+        let rank = value.as_u64().and_then(|rank| usize::try_from(rank).ok());
+        rank.filter(|rank| (1..=RANK_MAX).contains(rank))
+    };
+    let Some(r) = rank(of("r")) else {
         let found = shown(of("r"));
         return wrong(&format!("`r` must be between 1 and {RANK_MAX}, and it {found}"));
     };
-    let alpha = of("lora_alpha").as_f64().filter(|alpha| alpha.abs() <= ALPHA_MAX);
-    let Some(lora_alpha) = alpha else {
+    let alpha = |value: &Value| value.as_f64().filter(|alpha| alpha.abs() <= ALPHA_MAX);
+    let Some(lora_alpha) = alpha(of("lora_alpha")) else {
         let found = shown(of("lora_alpha"));
         return wrong(&format!("`lora_alpha` must be a number up to {ALPHA_MAX}, and it {found}"));
     };
     let Some(target_modules) = target_modules(of("target_modules")) else {
         return wrong("`target_modules` is neither a list of names nor `all-linear`");
     };
-    let Some(target_parameters) = target_parameters(of("target_parameters")) else {
+    let Some(target_parameters) = names_in(of("target_parameters")) else {
         return wrong("`target_parameters` is not a list of names");
+    };
+    let Some(modules_to_save) = names_in(of("modules_to_save")) else {
+        return wrong("`modules_to_save` is not a list of names");
     };
     let Some(layers_to_transform) = layers_to_transform(of("layers_to_transform")) else {
         return wrong("`layers_to_transform` is neither a number nor a list of numbers");
     };
     let use_rslora = *of("use_rslora") == true;
-    // Dropout acts in training only.
+    // Dropout and rates are of training alone.
     Ok(Some(LoraSettings {
         r,
         lora_alpha,
@@ -124,7 +166,31 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         target_parameters,
         layers_to_transform,
         use_rslora,
+        rank_pattern: read_pattern("rank_pattern", of("rank_pattern"), rank)?,
+        alpha_pattern: read_pattern("alpha_pattern", of("alpha_pattern"), alpha)?,
+        loraplus_lr_ratio: 1.0,
+        modules_to_save,
+        init_lora_weights: match of("init_lora_weights").as_str() {
+            Some("gaussian") => InitLoraWeights::Gaussian,
+            _ => InitLoraWeights::Default,
+        },
     }))
+}
+
+/// Starts of PEFT after which factors go onto a base that was changed along with them.
+fn refuse_start(value: &Value) -> Result<()> {
+    const CHANGE_BASE: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
+    let name = value.as_str().unwrap_or_default().to_lowercase();
+    if !CHANGE_BASE.iter().any(|start| name.starts_with(start)) {
+        return Ok(());
+    }
+    let what = format!("adapters with `init_lora_weights` = `{name}` are not supported");
+    Err(Error::adapter(what.escape_debug().to_string())
+        .because("it changes the base when it is loaded, by numbers that are not in the adapter")
+        .hint(
+            "PEFT makes a LoRA of it: `save_pretrained` with \
+             `path_initial_model_for_weight_conversion`",
+        ))
 }
 
 /// What stands in place of what is wanted.
@@ -136,7 +202,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-fn target_parameters(value: &Value) -> Option<Vec<String>> {
+fn names_in(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Null => Some(Vec::new()),
         Value::Array(names) if names.len() <= MODULES_MAX => {

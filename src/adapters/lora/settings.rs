@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::A;
+use super::patterns::{self, ModulePatterns};
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
-use crate::document::{Effect, Setting, Value, Values, settings};
+use crate::document::{Effect, Setting, Value, Values, choices, settings};
 
 /// The name of the section.
 const SECTION: &str = "lora";
@@ -13,6 +15,7 @@ const LAYERS: &str = "`lora.target_modules` chooses the layers that learn";
 /// Settings of other tools that have no key here.
 const NOTES: &[(&str, &str, &str)] = &[
     ("axolotl", "adapter", INSTEAD),
+    ("axolotl", "lora_model_dir", "`model.adapter` names the adapter that training starts from"),
     ("LLaMA-Factory", "finetuning_type", INSTEAD),
     ("mlx-lm", "fine_tune_type", INSTEAD),
     ("TRL", "use_peft", INSTEAD),
@@ -105,6 +108,85 @@ settings! {
         )
         .example("true")
         .names(&[("axolotl", "peft_use_rslora")]);
+        /// Other ranks of some layers.
+        rank_pattern: ModulePatterns<usize> = Key::new(
+            "lora.rank_pattern",
+            ValueKind::IntegerOfEach { min: 1, max: 65_536, names: &patterns::RULE },
+            DefaultValue::Value("{}"),
+            "Other ranks of some layers, by the end of their names or by regular expressions, as \
+             PEFT has them. Of several that fit a layer the first in alphabetical order counts.",
+        )
+        .example("{ q_proj = 4 }")
+        .silent_default();
+        /// Another `lora_alpha` of some layers.
+        alpha_pattern: ModulePatterns<f64> = Key::new(
+            "lora.alpha_pattern",
+            ValueKind::NumberOfEach(Range::above(0.0, 1e6), &patterns::RULE),
+            DefaultValue::Value("{}"),
+            "Another `lora_alpha` of some layers, named as in `rank_pattern`. A layer with a rank \
+             of its own and without one here is scaled by `lora_alpha` over its own rank.",
+        )
+        .example("{ q_proj = 8 }")
+        .silent_default();
+        /// The rate of all parameters but A, as a multiple of that of A (LoRA+).
+        loraplus_lr_ratio: f64 = Key::new(
+            "lora.loraplus_lr_ratio",
+            ValueKind::Number(Range::closed(1.0, 1e4)),
+            DefaultValue::Value("1"),
+            "LoRA+: the factor B, which begins at zero, learns at this many times \
+             `train.learning_rate`, which is then that of A. 16 is usual; choose a smaller rate \
+             along with it.",
+        )
+        .example("16")
+        .silent_default();
+        /// Modules that are trained whole and saved with the adapter.
+        modules_to_save: Vec<String> = Key::new(
+            "lora.modules_to_save",
+            ValueKind::Texts,
+            DefaultValue::Value("[]"),
+            "Modules that are trained whole and saved with the adapter: the embedding \
+             (`embed_tokens`) and the output head (`lm_head`), of models where these are two.",
+        )
+        .example("[\"embed_tokens\", \"lm_head\"]")
+        .names(&[
+            ("axolotl and TRL", "lora_modules_to_save"),
+            ("LLaMA-Factory", "additional_target"),
+        ])
+        .silent_default();
+        /// How the factors begin.
+        init_lora_weights: InitLoraWeights = Key::new(
+            "lora.init_lora_weights",
+            ValueKind::Choice(InitLoraWeights::NAMES),
+            DefaultValue::Value("\"default\""),
+            "How the factors begin, as PEFT's setting of this name: `default` (A uniform, B \
+             zero), `gaussian` (A normal, B zero), `pissa` (the largest singular values of each \
+             weight) or `olora` (its QR decomposition). The latter two are taken out of the frozen \
+             weights in memory; the artifact is a LoRA of twice the rank for the base as it is.",
+        )
+        .example("\"pissa\"")
+        .names(&[("axolotl", "peft_init_lora_weights")])
+        .silent_default();
+    }
+}
+
+choices! {
+    /// How the factors begin.
+    InitLoraWeights {
+        /// A from U(−1/√in, 1/√in), which is what Kaiming initialisation with a = √5 comes to.
+        Default = "default",
+        /// A from N(0, 1/r²).
+        Gaussian = "gaussian",
+        /// The largest singular values of the weight (Meng et al. 2024).
+        Pissa = "pissa",
+        /// The first columns of its QR decomposition (Büyükakyüz 2024).
+        Olora = "olora",
+    }
+}
+
+impl InitLoraWeights {
+    /// Whether the weight beside the factors is changed for it.
+    pub fn changes_base(self) -> bool {
+        matches!(self, Self::Pissa | Self::Olora)
     }
 }
 
@@ -126,7 +208,65 @@ impl Setting for TargetModules {
     }
 }
 
+/// What stands beside one layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerSettings {
+    /// Its rank.
+    pub rank: usize,
+    /// What the product of its factors is multiplied with.
+    pub scale: f64,
+}
+
 impl LoraSettings {
+    /// LoRA of this rank beside all linear layers, without anything else.
+    pub fn new(r: usize, lora_alpha: f64) -> Self {
+        Self {
+            r,
+            lora_alpha,
+            lora_dropout: 0.0,
+            target_modules: TargetModules::AllLinear,
+            target_parameters: Vec::new(),
+            layers_to_transform: Vec::new(),
+            use_rslora: false,
+            rank_pattern: ModulePatterns::default(),
+            alpha_pattern: ModulePatterns::default(),
+            loraplus_lr_ratio: 1.0,
+            modules_to_save: Vec::new(),
+            init_lora_weights: InitLoraWeights::Default,
+        }
+    }
+
+    /// Twice the ranks, with the same factors `s`: what is trained, and what it began with.
+    #[must_use]
+    pub fn doubled(&self) -> Self {
+        let factor = if self.use_rslora { std::f64::consts::SQRT_2 } else { 2.0 };
+        Self {
+            r: 2 * self.r,
+            lora_alpha: factor * self.lora_alpha,
+            rank_pattern: self.rank_pattern.map(|rank| 2 * rank),
+            alpha_pattern: self.alpha_pattern.map(|alpha| factor * alpha),
+            init_lora_weights: InitLoraWeights::Default,
+            ..self.clone()
+        }
+    }
+
+    /// What the layer at `path` gets: its rank, and the factor `lora_alpha / r`, or
+    /// `lora_alpha / √r` when rank-stabilised (Kalajdzievski 2023).
+    #[expect(clippy::cast_precision_loss)] // ranks are small
+    pub fn of_layer(&self, path: &str) -> LayerSettings {
+        let rank = self.rank_pattern.value_of(path).copied().unwrap_or(self.r);
+        let alpha = self.alpha_pattern.value_of(path).copied().unwrap_or(self.lora_alpha);
+        let number = rank as f64;
+        let scale = alpha / if self.use_rslora { number.sqrt() } else { number };
+        LayerSettings { rank, scale }
+    }
+
+    /// The rate of a parameter, as a multiple of that of the run (LoRA+, Hayou et al. 2024; as in
+    /// `peft.optimizers.create_loraplus_optimizer`, vectors have that of B).
+    pub fn rate_ratio(&self, parameter: &str) -> f64 {
+        if parameter == A { 1.0 } else { self.loraplus_lr_ratio }
+    }
+
     /// As a config has them; none if it asks for no low-rank adapter.
     pub fn of_run(values: &Values) -> Option<Self> {
         values.has_section(SECTION).then(|| Self::read(values))
@@ -152,14 +292,6 @@ pub fn keys() -> OwnedKeys {
     OwnedKeys { notes: NOTES, ..OwnedKeys::section(section, "train") }
 }
 
-/// The factor `s`: `lora_alpha / r`, or `lora_alpha / √r` when rank-stabilised
-/// (Kalajdzievski 2023).
-#[expect(clippy::cast_precision_loss)] // ranks are small
-pub fn scale(settings: &LoraSettings) -> f64 {
-    let rank = settings.r as f64;
-    settings.lora_alpha / if settings.use_rslora { rank.sqrt() } else { rank }
-}
-
 pub fn describe(title: &str, settings: &LoraSettings) -> String {
     let layers = match &settings.target_modules {
         TargetModules::AllLinear => "all linear layers".to_owned(),
@@ -172,19 +304,21 @@ pub fn describe(title: &str, settings: &LoraSettings) -> String {
         false => format!(" of the decoder layers {}", numbers.join(", ")),
     };
     let parameters = parameters.collect::<String>();
-    format!("{title} r {} on {layers}{of_layers}{parameters}", settings.r)
+    let others: Vec<String> =
+        settings.rank_pattern.iter().map(|(name, rank)| format!("{rank} on {name}")).collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!(" (r {})", others.join(", ")),
+    };
+    let start = match settings.init_lora_weights {
+        InitLoraWeights::Default => String::new(),
+        other => format!(" ({other})"),
+    };
+    format!("{title}{start} r {}{others} on {layers}{of_layers}{parameters}", settings.r)
 }
 
 pub fn sample_settings() -> LoraSettings {
-    LoraSettings {
-        r: 4,
-        lora_alpha: 8.0,
-        lora_dropout: 0.0,
-        target_modules: TargetModules::AllLinear,
-        target_parameters: Vec::new(),
-        layers_to_transform: Vec::new(),
-        use_rslora: false,
-    }
+    LoraSettings::new(4, 8.0)
 }
 
 /// Does a name of `target_modules` mean the layer at `path`?

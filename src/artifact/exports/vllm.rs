@@ -42,6 +42,11 @@ impl Export for Vllm {
 
 fn write(source: AdapterSource, target: &Path) -> Result<Written> {
     let AdapterSource { origin, adapter, base, addition } = source;
+    if !adapter.modules_to_save().is_empty() {
+        return Err(Error::export("vLLM reads no adapter that is saved with whole modules")
+            .at(&origin.model.path)
+            .hint("merge it: `firebrand merge`"));
+    }
     let mut tensors = addition.into_tensors();
     let (mut apart, mut notes) = (Numbers::new(), Vec::new());
     for (layer, experts) in base.experts() {
@@ -122,8 +127,8 @@ impl Mixture<'_> {
             ExpertMatrix::Down => &[down],
         };
         let [outputs, inputs] = experts.dims(matrix);
-        let whole = adapter.tensors([outputs, inputs]);
-        let parts = adapter.tensors([outputs / names.len(), inputs]);
+        let whole = adapter.tensors(&path, [outputs, inputs]);
+        let parts = adapter.tensors(&path, [outputs / names.len(), inputs]);
         for ((parameter, whole), (_, part)) in whole.into_iter().zip(parts) {
             let found = tensors.remove(&file_name(&path, parameter));
             let numbers = match found {

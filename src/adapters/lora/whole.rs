@@ -1,0 +1,87 @@
+//! Modules that are trained whole beside an adapter, and saved with it: PEFT's `modules_to_save`.
+
+use std::collections::BTreeSet;
+
+use crate::adapters::{Adapter, WeightChange, last_name};
+use crate::error::{Error, Result, nearest};
+use crate::model::{Description, LM_HEAD, Model, VocabularyMatrix};
+use crate::ops::wide;
+
+/// What comes after the path of a module in that of its weight.
+const WEIGHT: &str = ".weight";
+
+/// The paths of the weights that an adapter is saved with, with their dimensions.
+///
+/// # Errors
+/// When it names modules that cannot be trained so.
+pub fn whole_weights(
+    adapter: &dyn Adapter,
+    description: &Description,
+) -> Result<Vec<(&'static str, [usize; 2])>> {
+    let names = adapter.modules_to_save();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tables: &[&'static str] = &[description.names.embedding, LM_HEAD];
+    if description.tied {
+        let what = "`lora.modules_to_save` requires an output head of its own";
+        return Err(Error::adapter(what)
+            .because("the head of this model is its embedding, of which PEFT would train a copy"));
+    }
+    let known: BTreeSet<&str> = tables.iter().map(|path| module_name(path)).collect();
+    let unknown = names.iter().filter(|name| !tables.iter().any(|path| is_of(path, name)));
+    let problems = unknown.map(|name| {
+        let error =
+            Error::adapter(format!("`{name}` in `lora.modules_to_save` cannot be trained whole"));
+        match nearest(name, known.iter().copied()) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => {
+                error.hint("the embedding (`embed_tokens`) and the output head (`lm_head`) can")
+            }
+        }
+    });
+    if let Some(error) = Error::all(problems.collect()) {
+        return Err(error);
+    }
+    let wanted = tables.iter().filter(|path| names.iter().any(|name| is_of(path, name)));
+    Ok(wanted.map(|path| (*path, [description.vocabulary, description.hidden])).collect())
+}
+
+fn module_name(path: &str) -> &str {
+    last_name(path.strip_suffix(WEIGHT).unwrap_or(path))
+}
+
+/// Whether a name means the module of a weight: its path, or the end of that.
+fn is_of(path: &str, name: &str) -> bool {
+    let module = path.strip_suffix(WEIGHT).unwrap_or(path);
+    module.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// Makes them trainable.
+pub fn unfreeze(model: &mut Model, weights: &[(&'static str, [usize; 2])]) {
+    let all = model.head.matrix.iter_mut().chain([&mut model.embedding.matrix]);
+    let wanted =
+        |matrix: &&mut VocabularyMatrix| weights.iter().any(|(path, _)| *path == matrix.path());
+    for piece in all.filter(wanted).flat_map(VocabularyMatrix::pieces_mut) {
+        piece.trainable = true;
+        piece.value = wide(piece.value.clone());
+    }
+}
+
+/// Merging puts the saved weight in the place of that of the base.
+pub struct Replaced {
+    /// The rows of the saved weight, one after the other.
+    pub values: Vec<f32>,
+    /// Numbers of a row.
+    pub width: usize,
+}
+
+impl WeightChange for Replaced {
+    fn apply(&self, first: usize, rows: &mut [f32], added: &mut [f32]) {
+        let values = &self.values[first * self.width..][..rows.len()];
+        for ((row, added), value) in rows.iter_mut().zip(added).zip(values) {
+            *added = value - *row;
+            *row = *value;
+        }
+    }
+}

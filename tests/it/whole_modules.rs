@@ -1,0 +1,108 @@
+//! Embedding and output head that are trained whole beside an adapter (`lora.modules_to_save`).
+
+use snapbox::str;
+
+use crate::common::{Run, model_config, weights_digest};
+use firebrand::weights::{read_tensors, to_f32};
+
+const BOTH: &str = "lora.modules_to_save=[\"embed_tokens\", \"lm_head\"]";
+
+/// A base whose output head is not its embedding.
+fn untied() -> Run {
+    let run = Run::new();
+    let mut config = model_config();
+    config["tie_word_embeddings"] = false.into();
+    run.model_folder("base", &config);
+    run.with_base()
+}
+
+fn train<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", "lora.toml", "--quiet", "--set", name, "--set", BOTH], more].concat()
+}
+
+fn numbers(run: &Run, folder: &str, file: &str, name: &str) -> Vec<f32> {
+    let (mut tensors, _) = read_tensors(&run.path(folder), file).unwrap();
+    let tensor = tensors.remove(name).unwrap();
+    assert_eq!(tensor.shape, [512, 32], "{name}");
+    to_f32(tensor.element, &tensor.bytes)
+}
+
+#[test]
+fn they_are_saved_as_peft_has_them_go_on_to_the_same_bytes_and_are_merged() {
+    let run = untied();
+    run.succeeds(&train("name=straight", &[]));
+    for steps in ["1", "2"] {
+        run.succeeds(&train("name=often", &["--stop-after-steps", steps]));
+    }
+    run.succeeds(&train("name=often", &[]));
+    let digest = |name: &str| weights_digest(&run.path(&format!("checkpoints/{name}/artifact")));
+    assert_eq!(digest("often"), digest("straight"));
+
+    let artifact = "checkpoints/straight/artifact";
+    let config: serde_json::Value =
+        serde_json::from_str(&run.read(&format!("{artifact}/adapter_config.json"))).unwrap();
+    assert_eq!(config["modules_to_save"], serde_json::json!(["embed_tokens", "lm_head"]));
+    run.succeeds(&["merge", artifact, "--out", "merged", "--dtype", "f32"]);
+    for path in ["model.embed_tokens.weight", "lm_head.weight"] {
+        let of = |folder: &str, file: &str, name: &str| numbers(&run, folder, file, name);
+        let saved = of(artifact, "adapter_model.safetensors", &format!("base_model.model.{path}"));
+        let before = of("checkpoints/tiny/artifact", "model.safetensors", path);
+        assert!(saved.iter().zip(&before).any(|(a, b)| (a - b).abs() > 1e-3), "{path} is trained");
+        assert_eq!(of("merged", "model.safetensors", path), saved);
+    }
+    let answer = |model: &str| {
+        run.succeeds(&["generate", model, "--prompt", "What is 3 plus 4?", "--temperature", "0"])
+    };
+    assert_eq!(answer("merged"), answer(artifact));
+    // A run may start from it.
+    let start = ["--set", "model.adapter=checkpoints/straight/artifact"];
+    run.succeeds(&train("name=second", &start));
+}
+
+#[test]
+fn what_cannot_be_trained_whole_is_refused() {
+    let run = untied();
+    let set = |set: &'static str| ["train", "lora.toml", "--quiet", "--set", set];
+    run.fails_with(
+        2,
+        &set("lora.modules_to_save=[\"lm_hed\"]"),
+        str![[r#"
+error[adapter]: `lm_hed` in `lora.modules_to_save` cannot be trained whole
+
+hint: did you mean `lm_head`?
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &set("lora.modules_to_save=[\"q_proj\"]"),
+        str![[r#"
+error[adapter]: `q_proj` in `lora.modules_to_save` cannot be trained whole
+
+hint: the embedding (`embed_tokens`) and the output head (`lm_head`) can
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &train("name=dpo", &["--set", "train.objective=dpo"]),
+        str![[r#"
+error[config]: `train.objective = "dpo"` cannot be used with this adapter
+  at lora.toml
+  because it compares with the base model, whose weights the adapter changes
+
+hint: leave `lora.init_lora_weights` and `lora.modules_to_save` out
+
+"#]],
+    );
+    let tied = Run::new().with_base();
+    tied.fails_with(
+        2,
+        &train("name=tied", &[]),
+        str![[r#"
+error[adapter]: `lora.modules_to_save` requires an output head of its own
+  because the head of this model is its embedding, of which PEFT would train a copy
+
+"#]],
+    );
+}

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Make `lora_variants/`: adapters of PEFT for `tiny/biases` with settings beyond those of `make_tiny.py`, and what
+PEFT computes with them.
+
+    python lora_variants.py [NAME...]      # writes lora_variants/NAME for all of them, or for these
+    python lora_variants.py check DIR BASE MERGED
+                                           # loads an adapter of ours with PEFT, and compares its logits with those of
+                                           # the model that `firebrand merge` made of it
+"""
+import json
+from pathlib import Path
+import shutil
+import sys
+
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.optimizers import create_loraplus_optimizer
+from safetensors.torch import save_file
+import torch
+
+from make_tiny import ADAMW, LORA, MAX_GRAD_NORM, STEPS, gradients, load, make_batch, twenty_steps
+from reference import LINEARS, logits_of, train
+
+HERE = Path(__file__).resolve().parent
+CASE, SEED = "biases", 104
+MERGED = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"]
+
+# Several patterns fit some layers; in a file they stand in alphabetical order, and the first one counts.
+PATTERNS = dict(
+    rank_pattern={"model.layers.1.mlp.down_proj": 5, "q_proj": 2, r"layers\.0\.mlp\..*_proj": 3, "[kv]_proj": 1},
+    alpha_pattern={"q_proj": 6, r".*\.1\.mlp\.(up|down)_proj": 2.5})
+VARIANTS = {
+    "patterns": PATTERNS,
+    "patterns-dora": dict(use_dora=True, use_rslora=True, **PATTERNS),
+    "plus": {},
+    "plus-dora": dict(use_dora=True),
+    "modules": dict(modules_to_save=["embed_tokens", "lm_head"]),
+    "pissa": dict(init_lora_weights="pissa", **PATTERNS),
+    "olora": dict(init_lora_weights="olora", use_rslora=True),
+}
+
+
+def base_of(name):
+    """The base; that of whole modules has a head of its own."""
+    return "mha-untied" if name == "modules" else CASE
+
+
+def adapted(name):
+    """PEFT's own start of A; B moved, so that everything has a gradient."""
+    torch.manual_seed(SEED)
+    settings = VARIANTS[name]
+    model = get_peft_model(load(HERE / "tiny" / base_of(name)), LoraConfig(
+        task_type="CAUSAL_LM", target_modules=LINEARS, lora_dropout=0.0, **{**LORA, **settings}))
+    generator = torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = torch.randn(parameter.shape, generator=generator)
+            if ".lora_B." in name:
+                parameter.add_(0.1 * noise)
+            elif "lora_magnitude_vector" in name or "modules_to_save" in name:
+                parameter.mul_(1.0 + 0.1 * noise)
+    return model.eval()
+
+
+def save(model, path, base):
+    shutil.rmtree(path, ignore_errors=True)
+    model.save_pretrained(path)
+    (path / "README.md").unlink()
+    config = json.loads((path / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = f"../../tiny/{base}"
+    config["target_modules"].sort()
+    (path / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    for file in path.iterdir():
+        file.chmod(0o644)
+
+
+def lora_plus(model):
+    """Losses of twenty steps, as `make_tiny.twenty_steps` makes them."""
+    batch = make_batch(SEED)
+    optimizer = create_loraplus_optimizer(
+        model, torch.optim.AdamW, lr=1e-3, loraplus_lr_ratio=16, loraplus_weight_decay=ADAMW["weight_decay"], **ADAMW)
+    assert {group["lr"] for group in optimizer.param_groups if group["params"]} == {1e-3, 16e-3}
+    losses, _ = train(model, optimizer, [[batch.row(0), batch.row(1)]] * STEPS, MAX_GRAD_NORM)
+    return torch.tensor(losses)
+
+
+def make_start(path, settings):
+    """Of a start that takes a part out of the weights: the factors, what is left, and what training makes of it."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    model = get_peft_model(load(HERE / "tiny" / CASE), LoraConfig(
+        task_type="CAUSAL_LM", target_modules=LINEARS, lora_dropout=0.0, **{**LORA, **settings})).eval()
+    expected = {}
+    for layer in MERGED:
+        module = model.get_submodule("base_model.model." + layer)
+        expected |= {f"{layer}.rest": module.base_layer.weight.detach().clone(),
+                     f"{layer}.lora_A": module.lora_A["default"].weight.detach().clone(),
+                     f"{layer}.lora_B": module.lora_B["default"].weight.detach().clone()}
+    batch = make_batch(SEED)
+    losses = twenty_steps(model, batch, 1e-3)["losses"]
+    expected["losses"] = torch.tensor(losses)
+    with torch.no_grad():
+        expected["logits"] = logits_of(model, batch)
+    save_file({k: v.contiguous() for k, v in expected.items()}, path / "expected.safetensors")
+    (path / "expected.safetensors").chmod(0o644)
+    print(f"{path.name}: loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+
+
+def make(name):
+    path = HERE / "lora_variants" / name
+    if "init_lora_weights" in VARIANTS[name]:
+        return make_start(path, VARIANTS[name])
+    base = base_of(name)
+    save(adapted(name), path, base)
+    # As whoever loads it has it: patterns are in the order of the file.
+    model = PeftModel.from_pretrained(load(HERE / "tiny" / base), path, is_trainable=True).eval()
+    logits, loss, found = gradients(model, make_batch(SEED))
+    shapes = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
+    assert len(found) == len(shapes)
+    expected = {"logits": logits, "loss": loss}
+    if name.startswith("plus"):
+        expected["losses"] = lora_plus(model)
+    else:
+        if name == "modules":
+            expected["losses"] = torch.tensor(twenty_steps(model, make_batch(SEED), 1e-3)["losses"])
+            model = PeftModel.from_pretrained(load(HERE / "tiny" / base), path)
+        weights = dict(model.merge_and_unload().named_parameters())
+        expected |= {"merged." + name: weights[name + ".weight"].detach() for name in MERGED}
+    save_file({k: v.contiguous() for k, v in expected.items()}, path / "expected.safetensors")
+    print(f"{name}: loss {loss.item():.4f}, ranks {sorted({s[0] for n, s in shapes.items() if 'lora_A' in n})}")
+
+
+def check(directory, base, merged):
+    model = PeftModel.from_pretrained(load(base), directory).eval()
+    batch = make_batch(SEED)
+    batch.tokens %= model.config.vocab_size
+    with torch.no_grad():
+        ours, plain = logits_of(load(merged), batch), logits_of(load(base), batch)
+        theirs = logits_of(model, batch)
+    ranks = sorted({len(p) for name, p in model.named_parameters() if "lora_A" in name})
+    print(f"ranks {ranks}: logits differ by at most {(ours - theirs).abs().max():.1e}; "
+          f"those of the base by {(plain - theirs).abs().max():.1e}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    if sys.argv[1:2] == ["check"]:
+        check(*sys.argv[2:])
+    else:
+        for variant in sys.argv[1:] or VARIANTS:
+            make(variant)
