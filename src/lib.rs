@@ -31,6 +31,7 @@ pub mod gate;
 pub mod channel;
 pub mod scan;
 pub mod train;
+pub mod reproduce;
 pub mod report;
 pub mod cli;
 

@@ -1,13 +1,14 @@
 //! `<model>.sigstore.jsonl`: what is signed about a model, a bundle a line. Lines are only added.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::envelope::Bundle;
 use super::signature::attestations_of;
 use crate::error::{Context, Error, Result};
-use crate::files::{is_still, remove_file, write_atomic};
+use crate::files::{is_still, open_unlinked, remove_file, write_atomic};
 
 /// The largest file of attestations that is read.
 pub const BYTES_MAX: u64 = 64 << 20;
@@ -22,6 +23,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn append(directory: &Path, bundles: &[Bundle]) -> Result<PathBuf> {
     let lines: Vec<String> = bundles.iter().map(Bundle::to_json).collect();
     append_lines(directory, &lines)
+}
+
+/// What is attested of a model, a line each; nothing where nobody said anything.
+///
+/// # Errors
+/// When there is such a file and it cannot be read, or is too large.
+pub fn lines(directory: &Path) -> Result<Vec<String>> {
+    let path = attestations_of(directory).filter(|path| path.symlink_metadata().is_ok());
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let mut text = String::new();
+    open_unlinked(&path)?
+        .take(BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .context_at("cannot read the attestations", &path)?;
+    if text.len() as u64 > BYTES_MAX {
+        let what = format!("attestations of more than {BYTES_MAX} bytes are refused");
+        return Err(Error::signature(what).at(path));
+    }
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// The same for bundles that others wrote, byte for byte.

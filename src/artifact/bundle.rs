@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::card::{self, Card};
 use super::envelope::{Bundle, IN_TOTO};
 use super::keys::SigningKey;
-use super::lineage::{self, Inputs, RunFacts};
+use super::lineage::INPUTS_FILE;
+use super::provenance::{self, Lineage};
 use super::signature;
 use crate::error::{Error, Result};
 use crate::files::{
@@ -69,26 +70,30 @@ fn remove_leftovers(target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Adds card, lineage and signature, and commits the folder.
+/// Adds card, lineage and signature, and commits the folder; its provenance is put beside it.
 pub fn seal(
     scratch: &Path,
     target: &Path,
     card: &Card,
-    inputs: &Inputs,
-    outcome: &RunFacts,
+    lineage: &Lineage,
     key: Option<&SigningKey>,
 ) -> Result<()> {
     write_synced(&scratch.join(card::FILE), card.to_markdown().as_bytes())?;
-    write_synced(&scratch.join(lineage::INPUTS_FILE), inputs.to_json().as_bytes())?;
-    let statement = lineage::statement(inputs, outcome, &hash_tree(scratch)?);
+    write_synced(&scratch.join(INPUTS_FILE), lineage.inputs.to_json().as_bytes())?;
+    let subjects = hash_tree(scratch)?;
+    let statement = lineage.statement(&subjects);
     write_synced(&scratch.join(parent::STATEMENT_FILE), statement.as_bytes())?;
+    let provenance = lineage.provenance(&subjects);
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let unsigned = provenance::unsigned_of(target);
     if let Some(key) = key {
         signature::sign_named(scratch, &name, key)?;
-        let bundle = Bundle::sign(IN_TOTO, statement.into_bytes(), key)?;
+        let bundle = Bundle::sign(IN_TOTO, provenance.into_bytes(), key)?;
         let line = format!("{}\n", bundle.to_json());
         let beside = target.with_file_name(format!("{name}{}", signature::ATTESTATIONS));
         write_atomic(&beside, line.as_bytes())?;
+    } else if let Some(path) = unsigned {
+        write_atomic(&path, provenance.as_bytes())?;
     }
     sync_dir(scratch)?;
     rename_new(scratch, target)?;

@@ -9,12 +9,13 @@ use super::base_record::BaseRecord;
 use super::bundle;
 use super::card::{Card, Relation, Sample, id_of};
 use super::keys::SigningKey;
-use super::lineage::{ADAPTER_KEY, Inputs, RunFacts, RunRecord};
+use super::lineage::{ADAPTER_KEY, Inputs, RunRecord};
 use super::logit_diff::LogitDiff;
 use super::merge::{Addition, Weights, other_base};
 use super::origin::Origin;
 use super::parent::{Parent, ParentSignature};
 use super::past::LossChange;
+use super::provenance::{Lineage, RunFacts};
 use super::requantised::Requantised;
 use super::sbom;
 use crate::error::{Error, Result};
@@ -113,7 +114,7 @@ impl Derivation<'_> {
         // What decided the result: the adapter's settings, or else those of the model.
         let of_model = || files.iter().find(|file| file.path == "config.json");
         let config = config.or_else(of_model).expect("every model has its settings");
-        Ok(Inputs::new(&RunRecord {
+        Ok(Inputs::as_asked(&RunRecord {
             config: (config.path.clone(), config.sha256),
             overrides,
             method: made.method.to_owned(),
@@ -130,8 +131,10 @@ impl Derivation<'_> {
             templates: Vec::new(),
             tokenizer: Vec::new(),
             resolved: BTreeMap::new(),
+            settings: BTreeMap::new(),
             seed: 0,
             device: BTreeMap::new(),
+            arithmetic: BTreeMap::new(),
             deterministic: true,
             lock: None,
             allowlist: None,
@@ -145,7 +148,7 @@ impl Derivation<'_> {
         let logit_diff = made.logit_diff.iter().flat_map(LogitDiff::metrics);
         let metrics = logit_diff.chain(made.metrics.clone()).collect();
         let log = made.adapter_file.as_ref().or(made.base_files.first());
-        let outcome = RunFacts {
+        let facts = RunFacts {
             invocation_id: bundle::invocation_id(self.out),
             started: self.time.to_owned(),
             finished: self.time.to_owned(),
@@ -155,12 +158,15 @@ impl Derivation<'_> {
             checkpoints: Vec::new(),
             resumed: Vec::new(),
             reused: Vec::new(),
+            gradient_check: None,
             changes: Vec::new(),
         };
+        // The name of the model that it is made of is asked for and kept as it was given.
+        let lineage = Lineage { inputs: inputs.clone(), asked: inputs.clone(), facts };
         if self.sbom {
-            sbom::write(scratch, &card, inputs, &outcome)?;
+            sbom::write(scratch, &card, &lineage)?;
         }
-        bundle::seal(scratch, self.out, &card, inputs, &outcome, self.key)
+        bundle::seal(scratch, self.out, &card, &lineage, self.key)
     }
 
     fn card(&self, name: String, origin: &Origin, inputs: &Inputs, made: &Made) -> Card {

@@ -1,18 +1,17 @@
 //! Lineage: how a model came to be, as an in-toto Statement with a SLSA provenance predicate.
 //!
 //! What goes in is known before training and is hashed into the weights' header, so it holds no
-//! times and no run identifier: equal inputs give equal bytes. What the run did is told apart.
+//! times, no places and no run identifier: equal inputs give equal bytes wherever they lie. Where
+//! they lay, and how the user asked for them, stands in the provenance beside the artifact.
 
-use crate::artifact::parent::STATEMENT_FILE;
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::base_record::BaseRecord;
 use super::resource::dependency;
-use super::signature::{self, STATEMENT_TYPE};
 use super::source::Source;
-use crate::files::{Digest, FileEntry};
+use crate::files::{Digest, FileEntry, name_anywhere, name_within};
 use crate::hub::InputTrust;
 
 /// What went in: the exact bytes of the statement's `buildDefinition`.
@@ -50,10 +49,14 @@ pub struct RunRecord {
     pub tokenizer: Vec<FileEntry>,
     /// The resolved config, flattened.
     pub resolved: BTreeMap<String, String>,
+    /// What of it shapes the artifact, whatever the place.
+    pub settings: BTreeMap<String, String>,
     /// The run's seed.
     pub seed: u64,
     /// Where it computes: for instance `name`, `backend`, `driver`.
     pub device: BTreeMap<String, String>,
+    /// What of that decides bits: the kind of machine, and the number formats.
+    pub arithmetic: BTreeMap<String, String>,
     /// Whether the same inputs give the same bytes on this device.
     pub deterministic: bool,
     /// The lock beside the config, where there is one.
@@ -62,6 +65,16 @@ pub struct RunRecord {
     pub allowlist: Option<AllowlistRecord>,
     /// The state of the user's repository.
     pub source: Option<Source>,
+}
+
+impl RunRecord {
+    /// Where files may lie that are called by a folder: what the configuration names as data, and
+    /// the base model with its template.
+    fn folders(&self) -> impl Iterator<Item = &str> {
+        let named = self.resolved.iter();
+        let named = named.filter(|(key, _)| key.starts_with("data.") && key.ends_with(".path"));
+        named.map(|(_, value)| value.as_str()).chain([self.base.id.as_str()])
+    }
 }
 
 /// A signed list of approved inputs.
@@ -112,8 +125,48 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// The SLSA form of a run's record.
-    pub fn new(run: &RunRecord) -> Self {
+    /// What decides the result of a run, and nothing that is only about place and time: no path
+    /// from a root, no configuration file but what it says, and nobody's trust.
+    pub fn of_run(run: &RunRecord) -> Self {
+        let settings = settings_digest(&run.settings);
+        let placeless = |record: &BaseRecord| {
+            let mut name = record.name();
+            name["id"] = json!(name_anywhere(&record.id));
+            name
+        };
+        let name = |id: &str| name_within(id, run.folders());
+        let sets = run
+            .datasets
+            .iter()
+            .map(|set| json!({"id": name(&set.id), "split": set.split, "format": set.format}));
+        let mut asked = json!({
+            "config": {"digest": {"sha256": settings}},
+            "baseModel": placeless(&run.base),
+            "datasets": sets.collect::<Vec<_>>(),
+            "method": run.method,
+            // As text: JSON readers turn 64-bit numbers into floating point.
+            "seed": run.seed.to_string(),
+        });
+        if let Some(start) = &run.start_adapter {
+            asked["startAdapter"] = placeless(start);
+        }
+        Self {
+            build_type: BUILD_TYPE.to_owned(),
+            external_parameters: asked,
+            internal_parameters: json!({
+                "resolvedConfig": run.settings,
+                "device": run.arithmetic,
+                "deterministic": run.deterministic,
+            }),
+            resolved_dependencies: files(run)
+                .into_iter()
+                .map(|entry| without_place(entry, run))
+                .collect(),
+        }
+    }
+
+    /// Everything that was asked for, in the words of the user, and everything that was read.
+    pub fn as_asked(run: &RunRecord) -> Self {
         let (path, sha256) = &run.config;
         let datasets: Vec<_> = run
             .datasets
@@ -126,7 +179,6 @@ impl Inputs {
             "datasets": datasets,
             "method": run.method,
             "overrides": run.overrides,
-            // As text: JSON readers turn 64-bit numbers into floating point.
             "seed": run.seed.to_string(),
         });
         if let Some(start) = &run.start_adapter {
@@ -165,6 +217,26 @@ impl Inputs {
     }
 }
 
+/// What the weights' header and the lineage call a configuration by: the digest of its settings.
+pub fn settings_digest(settings: &BTreeMap<String, String>) -> Digest {
+    Digest::of(sorted_json(json!(settings)).as_bytes())
+}
+
+/// An entry of the dependencies as it is on whatever machine. Whom the user trusts, and what its
+/// folder is called, says nothing about the bytes.
+fn without_place(mut entry: Value, run: &RunRecord) -> Value {
+    if let Some(name) = entry["name"].as_str().map(|name| name_within(name, run.folders())) {
+        entry["name"] = json!(name);
+    }
+    if let Some(notes) = entry["annotations"].as_object_mut() {
+        if notes["role"].as_str().is_some_and(|role| role.ends_with("-lineage")) {
+            notes.remove("signature");
+        }
+        notes.remove("trust");
+    }
+    entry
+}
+
 fn dependencies(run: &RunRecord) -> Vec<Value> {
     let mut list = Vec::new();
     if let Some(source) = &run.source {
@@ -188,7 +260,13 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
         list.push(dependency(&lock.path, &lock.sha256, json!({"role": "lock"})));
     }
     list.extend(run.allowlist.as_ref().map(AllowlistRecord::to_dependency));
-    list.extend(run.base.dependencies("base-model"));
+    list.extend(files(run));
+    list
+}
+
+/// Base model, tokenizer, templates and data: what decides the result.
+fn files(run: &RunRecord) -> Vec<Value> {
+    let mut list = run.base.dependencies("base-model");
     list.extend(run.base.parent.as_ref().map(|parent| parent.to_dependency("base-lineage")));
     if let Some(start) = &run.start_adapter {
         list.extend(start.dependencies("start-adapter"));
@@ -227,124 +305,6 @@ impl AllowlistRecord {
         });
         dependency(&self.path, &self.sha256, notes)
     }
-}
-
-/// What the run did, known at its end.
-#[derive(Debug, Clone)]
-pub struct RunFacts {
-    /// An identifier of this invocation.
-    pub invocation_id: String,
-    /// RFC 3339.
-    pub started: String,
-    /// RFC 3339.
-    pub finished: String,
-    /// Versions beside this program's own: burn, rustc, …
-    pub versions: BTreeMap<String, String>,
-    /// Final numbers, by name.
-    pub metrics: BTreeMap<String, f64>,
-    /// The log that has them step by step.
-    pub metrics_log: FileEntry,
-    /// Checkpoints written, by step.
-    pub checkpoints: Vec<CheckpointRecord>,
-    /// Checkpoints that a session of the run started from.
-    pub resumed: Vec<CheckpointRecord>,
-    /// Steps of other runs that it began with; the name is the run's.
-    pub reused: Vec<CheckpointRecord>,
-    /// What was changed on the way.
-    pub changes: Vec<ChangeRecord>,
-}
-
-/// A change that the user allowed in the middle of a run.
-#[derive(Debug, Clone)]
-pub struct ChangeRecord {
-    /// After which step.
-    pub step: u64,
-    /// Whether the result is all the same that of a run which had been so from its beginning.
-    pub exact: bool,
-    /// What was what, and is what.
-    pub what: Vec<String>,
-    /// SHA-256 of the line about it in the run's history.
-    pub entry: Digest,
-}
-
-/// One checkpoint.
-#[derive(Debug, Clone)]
-pub struct CheckpointRecord {
-    /// The directory's name.
-    pub name: String,
-    /// The step after which it was written.
-    pub step: u64,
-    /// SHA-256 of its manifest, which holds the digests of its files.
-    pub manifest: Digest,
-}
-
-/// The text of [`STATEMENT_FILE`]: `subjects` are the artifact's files, without this one and
-/// without the signature.
-pub fn statement(inputs: &Inputs, outcome: &RunFacts, subjects: &[FileEntry]) -> String {
-    let subjects: BTreeMap<_, _> = subjects
-        .iter()
-        .filter(|file| file.path != STATEMENT_FILE && !signature::is_ignored(&file.path))
-        .map(|file| (&file.path, file.sha256))
-        .collect();
-    let subjects: Vec<_> = subjects
-        .iter()
-        .map(|(name, sha256)| json!({"name": name, "digest": {"sha256": sha256}}))
-        .collect();
-    let mut versions = outcome.versions.clone();
-    versions.insert("firebrand".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-    sorted_json(json!({
-        "_type": STATEMENT_TYPE,
-        "subject": subjects,
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {
-            "buildDefinition": inputs.to_value(),
-            "runDetails": {
-                "builder": {"id": BUILDER, "version": versions},
-                "metadata": {
-                    "invocationId": outcome.invocation_id,
-                    "startedOn": outcome.started,
-                    "finishedOn": outcome.finished,
-                },
-                "byproducts": byproducts(outcome),
-            },
-        },
-    }))
-}
-
-fn byproducts(outcome: &RunFacts) -> Vec<Value> {
-    let metrics: Map<_, _> =
-        outcome.metrics.iter().map(|(name, value)| (name.clone(), finite(*value))).collect();
-    let log = &outcome.metrics_log;
-    let mut list = vec![dependency(&log.path, &log.sha256, metrics.into())];
-    // A resumed run has the same inputs as an uninterrupted one and must give the same weights, so
-    // what it was resumed from stands here and not among the dependencies.
-    let all = [
-        ("checkpoint", &outcome.checkpoints),
-        ("resume-from", &outcome.resumed),
-        ("reuse-from", &outcome.reused),
-    ];
-    for (role, checkpoints) in all {
-        for checkpoint in checkpoints {
-            let notes = json!({"role": role, "step": checkpoint.step.to_string()});
-            let name = format!("{}/MANIFEST.json", checkpoint.name);
-            list.push(dependency(&name, &checkpoint.manifest, notes));
-        }
-    }
-    for change in &outcome.changes {
-        let notes = json!({
-            "role": "change",
-            "step": change.step.to_string(),
-            "exact": change.exact,
-            "changes": change.what,
-        });
-        list.push(dependency("history.jsonl", &change.entry, notes));
-    }
-    list
-}
-
-/// JSON has no infinity: such a number is given as text.
-fn finite(value: f64) -> Value {
-    if value.is_finite() { json!(value) } else { json!(value.to_string()) }
 }
 
 /// Sorted keys, two spaces, a line end: one form for equal content.

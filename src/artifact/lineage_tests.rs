@@ -5,9 +5,11 @@ use std::fs;
 use super::*;
 use crate::artifact::parent::Parent;
 use crate::artifact::parent::ParentSignature;
+use crate::artifact::parent::STATEMENT_FILE;
+use crate::artifact::signature;
 use crate::artifact::source::Changes;
 
-fn entry(path: &str) -> FileEntry {
+pub(crate) fn entry(path: &str) -> FileEntry {
     FileEntry { path: path.into(), size: 3, sha256: Digest::of(path.as_bytes()) }
 }
 
@@ -42,9 +44,11 @@ pub(crate) fn run() -> RunRecord {
         }],
         templates: vec![("chat_template.jinja".into(), digest)],
         tokenizer: vec![entry("tokenizer.json")],
-        resolved: [("lora.r".into(), "16".into())].into(),
+        resolved: [("lora.r".into(), "16".into()), ("output.dir".into(), "out".into())].into(),
+        settings: [("lora.r".into(), "16".into())].into(),
         seed: u64::MAX,
         device: [("name".into(), "cpu".into())].into(),
+        arithmetic: [("precision".into(), "f32".into())].into(),
         deterministic: true,
         lock: Some(entry("configs/a.lock")),
         allowlist: Some(AllowlistRecord {
@@ -62,43 +66,23 @@ pub(crate) fn run() -> RunRecord {
     }
 }
 
-pub(crate) fn outcome() -> RunFacts {
-    let checkpoint = |step| CheckpointRecord {
-        name: format!("step-{step:08}"),
-        step,
-        manifest: Digest::of(b"manifest"),
-    };
-    RunFacts {
-        invocation_id: "run-1".into(),
-        started: "2026-10-20T09:12:44Z".into(),
-        finished: "2026-10-20T10:02:07Z".into(),
-        versions: [("burn".into(), "0.22.1".into())].into(),
-        metrics: [("eval/loss".into(), 1.5), ("eval/perplexity".into(), f64::INFINITY)].into(),
-        metrics_log: entry("metrics.jsonl"),
-        checkpoints: vec![checkpoint(10), checkpoint(20)],
-        resumed: vec![checkpoint(10)],
-        reused: Vec::new(),
-        changes: Vec::new(),
-    }
-}
-
 #[test]
 fn equal_inputs_give_equal_bytes_without_times() {
-    let (one, two) = (Inputs::new(&run()), Inputs::new(&run()));
+    let (one, two) = (Inputs::as_asked(&run()), Inputs::as_asked(&run()));
     assert_eq!(one.to_json(), two.to_json());
     assert_eq!(one.digest(), Digest::of(one.to_json().as_bytes()));
     let text = one.to_json();
     assert!(!text.contains("2026") && !text.contains("run-1"), "{text}");
     assert!(text.ends_with("}\n"));
     let other = RunRecord { seed: 1, ..run() };
-    assert_ne!(Inputs::new(&other).digest(), one.digest());
+    assert_ne!(Inputs::as_asked(&other).digest(), one.digest());
 }
 
 #[test]
 fn keys_are_sorted_and_big_numbers_are_text() {
-    let value = Inputs::new(&run()).to_value();
+    let value = Inputs::as_asked(&run()).to_value();
     assert_eq!(value["externalParameters"]["seed"], "18446744073709551615");
-    let text = Inputs::new(&run()).to_json();
+    let text = Inputs::as_asked(&run()).to_json();
     let back = crate::files::parse_json(text.as_bytes()).unwrap();
     let mut sorted = back.clone();
     sorted.sort_all_objects();
@@ -108,7 +92,7 @@ fn keys_are_sorted_and_big_numbers_are_text() {
 
 #[test]
 fn every_dependency_has_a_role_and_a_digest() {
-    let inputs = Inputs::new(&run());
+    let inputs = Inputs::as_asked(&run());
     let roles: Vec<_> = inputs
         .resolved_dependencies
         .iter()
@@ -141,28 +125,11 @@ fn a_hub_model_is_named_by_its_commit() {
     record.source = None;
     record.base.id = "acme/tiny".into();
     record.base.revision = Some("060db6499f32faf8b98477b0a26969ef7d8b9987".into());
-    let inputs = Inputs::new(&record);
+    let inputs = Inputs::as_asked(&record);
     assert_eq!(
         inputs.resolved_dependencies[3]["uri"],
         "pkg:huggingface/acme/tiny@060db6499f32faf8b98477b0a26969ef7d8b9987#model.safetensors"
     );
-}
-
-#[test]
-fn the_statement_holds_the_inputs_and_is_about_the_files() {
-    let inputs = Inputs::new(&run());
-    let subjects =
-        ["b.json", "a.json", STATEMENT_FILE, signature::FILE, ".git/x", INPUTS_FILE].map(entry);
-    let text = statement(&inputs, &outcome(), &subjects);
-    let value = crate::files::parse_json(text.as_bytes()).unwrap();
-    let names: Vec<_> =
-        value["subject"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["a.json", "b.json", INPUTS_FILE]);
-    assert_eq!(value["predicate"]["buildDefinition"], inputs.to_value());
-    let details = &value["predicate"]["runDetails"];
-    assert_eq!(details["builder"]["version"]["firebrand"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(details["byproducts"][0]["annotations"]["eval/perplexity"], "inf");
-    assert_eq!(details["byproducts"][3]["annotations"]["role"], "resume-from");
 }
 
 #[test]
@@ -177,4 +144,50 @@ fn a_parent_is_an_artifact_with_lineage_and_signature() {
     assert_eq!(parent.statement, Digest::of(b"{}"));
     assert_eq!(parent.signature, Digest::of(b"sig"));
     assert_eq!(parent.name, folder.path().file_name().unwrap().to_str().unwrap());
+}
+
+/// Another folder, another path of the configuration, other people's trust, another machine of the
+/// same kind, another repository: the same inputs.
+#[test]
+fn place_and_time_are_no_inputs() {
+    let one = run();
+    let mut two = run();
+    two.config = ("/home/me/b.toml".into(), Digest::of(b"with a comment"));
+    two.overrides = BTreeMap::new();
+    two.resolved.insert("output.dir".into(), "/elsewhere".into());
+    two.base.id = "/models/base-tiny".into();
+    two.base.trust = InputTrust::Tofu;
+    two.datasets[0].trust = InputTrust::Tofu;
+    two.datasets[0].id = "/data/datasets/a.jsonl".into();
+    two.datasets[0].file.path = "/data/datasets/a.jsonl".into();
+    two.templates[0].0 = "/models/base-tiny/chat_template.jinja".into();
+    two.device = [("name".into(), "another cpu".into())].into();
+    (two.lock, two.allowlist, two.source) = (None, None, None);
+    if let Some(parent) = &mut two.base.parent {
+        parent.state = ParentSignature::Untrusted;
+    }
+    let mut near = one.clone();
+    near.base.id = "base-tiny".into();
+    near.templates[0].0 = "base-tiny/chat_template.jinja".into();
+    (near.datasets[0].id, near.datasets[0].file.path) = ("a.jsonl".into(), "a.jsonl".into());
+    assert_eq!(Inputs::of_run(&near).to_json(), Inputs::of_run(&two).to_json());
+    assert_ne!(Inputs::as_asked(&near).to_json(), Inputs::as_asked(&two).to_json());
+    // What was asked for and found is told whole elsewhere.
+    let told = Inputs::as_asked(&two).to_json();
+    for part in ["/home/me/b.toml", "/elsewhere", "/models/base-tiny", "another cpu", "tofu"] {
+        assert!(told.contains(part), "{part}");
+    }
+    // What decides is in.
+    let changes: [fn(&mut RunRecord); 5] = [
+        |run| run.seed = 1,
+        |run| run.base.files[0].sha256 = Digest::of(b"other"),
+        |run| run.datasets[0].file.sha256 = Digest::of(b"other"),
+        |run| drop(run.settings.insert("lora.r".into(), "8".into())),
+        |run| drop(run.arithmetic.insert("precision".into(), "bf16".into())),
+    ];
+    for change in changes {
+        let mut other = one.clone();
+        change(&mut other);
+        assert_ne!(Inputs::of_run(&other).digest(), Inputs::of_run(&one).digest());
+    }
 }

@@ -29,11 +29,16 @@ impl Rows {
     /// The prompts of a run in the tokens of the model in `directory`, written as the run wrote
     /// them; tokens drawn at random where there are no prompts.
     pub fn new(past: &Past, directory: &Path, description: &Description) -> Result<Self> {
-        let prompts = &past.prompts;
-        if prompts.is_empty() {
+        if past.prompts.is_empty() {
             return Ok(Self::drawn(description.vocabulary));
         }
         let codec = Codec::load(directory, None)?.with_template_args(past.template_args());
+        Self::of_prompts(&past.prompts, &codec, description.vocabulary)
+    }
+
+    /// Prompts in the tokens of a model with so many; tokens drawn at random where there are no
+    /// prompts.
+    pub fn of_prompts(prompts: &[String], codec: &Codec, vocabulary: usize) -> Result<Self> {
         let mut tokens = Vec::new();
         let mut positions = 0;
         for prompt in prompts {
@@ -44,13 +49,35 @@ impl Rows {
                 tokens.push(row);
             }
         }
-        let outside =
-            |row: &Vec<u32>| row.iter().any(|token| *token as usize >= description.vocabulary);
+        let outside = |row: &Vec<u32>| row.iter().any(|token| *token as usize >= vocabulary);
         if tokens.is_empty() || tokens.iter().any(outside) {
-            return Ok(Self::drawn(description.vocabulary));
+            return Ok(Self::drawn(vocabulary));
         }
         let what = format!("{} of the run's prompts, {positions} tokens", tokens.len());
         Ok(Self { tokens, what })
+    }
+
+    /// These rows, none of them empty.
+    pub fn of_tokens(tokens: Vec<Vec<u32>>, what: &str) -> Self {
+        Self { tokens, what: what.to_owned() }
+    }
+
+    /// The tokens of each row.
+    pub fn tokens(&self) -> &[Vec<u32>] {
+        &self.tokens
+    }
+
+    /// The first rows, and of each the first tokens.
+    #[must_use]
+    pub fn shortened(&self, rows: usize, tokens: usize) -> Self {
+        let short = |row: &Vec<u32>| row[..row.len().min(tokens)].to_vec();
+        let tokens: Vec<Vec<u32>> = self.tokens.iter().take(rows).map(short).collect();
+        let positions: usize = tokens.iter().map(Vec::len).sum();
+        let what = match tokens == self.tokens {
+            true => self.what.clone(),
+            false => format!("the first {positions} tokens of {}", self.what),
+        };
+        Self { tokens, what }
     }
 
     fn drawn(vocabulary: usize) -> Self {
@@ -67,12 +94,26 @@ impl Rows {
 
     /// The logits of a model for every position, `[vocabulary]` each, row after row.
     pub fn logits(&self, model: &Model) -> Vec<Vec<f32>> {
+        self.logits_through(model, |context| context)
+    }
+
+    /// The same of the base of a model with an adapter.
+    pub fn logits_of_base(&self, model: &Model) -> Vec<Vec<f32>> {
+        self.logits_through(model, PassContext::without_adapters)
+    }
+
+    fn logits_through(
+        &self,
+        model: &Model,
+        through: impl Fn(PassContext) -> PassContext,
+    ) -> Vec<Vec<f32>> {
         let of_row = |row: &Vec<u32>| {
             let length = row.len();
             let positions: Vec<u32> = (0..).take(length).collect();
             let ones = vec![1; length];
             let (frequencies, device) = (&model.frequencies, &model.device);
             let context = PassContext::packed(1, length, &positions, &ones, frequencies, device);
+            let context = through(context.computed(model.computing));
             let tokens = indices(row.iter().copied(), device);
             host(model.logits(model.hidden(tokens, &context)))
         };

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::bundle;
 use super::card::{Relation, Sample};
 use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weights};
+use super::effect::{EXACT, ModelEffect};
 use super::logit_diff::{LogitDiff, Rows};
 use super::measured::{Measured, Trial, not_at_hand};
 use super::open::with_adapter;
@@ -234,6 +235,11 @@ impl Compared {
     }
 }
 
+/// Whether the base is taken in the format of weights that the adapter was trained beside.
+fn same_weights(origin: &Origin, linears: Option<&'static dyn WeightFormat>) -> bool {
+    origin.past.weight_format() == linears.map(|format| format.name())
+}
+
 /// Runs base, adapter and merged model on the same tokens.
 fn compared(
     origin: &Origin,
@@ -261,7 +267,11 @@ fn compared(
         ));
     }
     let answers = |model: &Model| trial.as_ref().map_or(Ok(Vec::new()), |t| t.answers(model));
-    let rows = Rows::new(&origin.past, merged, &description)?;
+    let stated = ModelEffect::read(&origin.model.path)?;
+    let rows = match &stated {
+        Some(stated) => stated.rows(description.vocabulary)?,
+        None => Rows::new(&origin.past, merged, &description)?,
+    };
     let (adapter, _) = origin.adapter.as_ref().expect("only adapters are merged");
     let settings = adapter.as_ref();
     let (base, adapter) = ((origin.base.path.as_path(), linears), &origin.model.path);
@@ -275,10 +285,17 @@ fn compared(
     let of_adapter = rows.logits(&adapted);
     let adapter = run(&adapted)?;
     adapted.linears(&mut |_, linear| linear.adapter = None); // what is left is the base
+    // Weights that an adapter is saved with have taken the place of the base's.
+    let of_base = settings.modules_to_save().is_empty().then(|| rows.logits(&adapted));
+    if let Some(stated) = stated.filter(|_| same_weights(origin, linears)) {
+        stated.refuse_other(&of_adapter, of_base.as_deref(), &origin.model.path)?;
+    }
     let (base, before) = (run(&adapted)?, answers(&adapted)?);
     drop(adapted);
     let whole = model::load(merged, model::Init::Pretrained, &opened.device)?.model;
-    let logit_diff = LogitDiff::new(&rows, &of_adapter, &rows.logits(&whole))?;
+    let of_merged = rows.logits(&whole);
+    ModelEffect::new(&rows, &of_merged, of_base.as_deref(), EXACT).write(merged)?;
+    let logit_diff = LogitDiff::new(&rows, &of_adapter, &of_merged)?;
     let measured = match (&trial, base, adapter, run(&whole)?) {
         (Ok(trial), Some(base), Some(adapter), Some(merged)) => Ok(Measured {
             dataset: trial.dataset.clone(),

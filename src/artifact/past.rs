@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::lineage::INPUTS_FILE;
 use super::parent::STATEMENT_FILE;
+use super::provenance;
 use crate::document::literal;
 use crate::error::Result;
 use crate::files::{Digest, has_file, read_json};
@@ -98,7 +99,6 @@ impl Past {
                 Some("base-model") => {
                     past.base_files.insert(name.to_owned(), sha256);
                 }
-                Some("source") => past.is_committed = notes["dirty"] == false,
                 Some("dataset") => past.datasets.push(CardDataset {
                     name: name.to_owned(),
                     split: notes["split"].as_str().unwrap_or_default().to_owned(),
@@ -109,6 +109,13 @@ impl Past {
                 _ => {}
             }
         }
+        // The state of a repository is no input: it stands beside the artifact, and of earlier
+        // versions in it.
+        let beside = provenance::beside(directory, &statement);
+        let told = beside.as_ref().map_or(&inputs, |it| &it["predicate"]["buildDefinition"]);
+        let mut sources = told["resolvedDependencies"].as_array().into_iter().flatten();
+        let source = sources.find(|entry| entry["annotations"]["role"] == "source");
+        past.is_committed = source.is_some_and(|it| it["annotations"]["dirty"] == false);
         past.loss = loss(&statement, &past.datasets);
         Ok(past)
     }
@@ -184,21 +191,23 @@ fn texts(list: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::lineage::tests::{outcome, run};
-    use crate::artifact::lineage::{Inputs, statement};
+    use crate::artifact::lineage::Inputs;
+    use crate::artifact::lineage::tests::run;
+    use crate::artifact::provenance::Lineage;
+    use crate::artifact::provenance::tests::outcome;
 
     #[test]
     fn the_lineage_tells_data_licence_prompts_and_losses() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Past::read(folder.path()).unwrap(), Past::default());
         let mut record = run();
-        record.resolved = [
+        record.settings = [
             ("output.license".to_owned(), "MIT".to_owned()),
             ("eval.prompts".to_owned(), "[\"a \\\" b\", \"c\"]".to_owned()),
             ("data.template_args".to_owned(), "{ \"a-b\" = false, c = \"d\" }".to_owned()),
         ]
         .into();
-        let inputs = Inputs::new(&record);
+        let inputs = Inputs::of_run(&record);
         let mut done = outcome();
         for (name, value) in
             [("eval_loss/step-0", 3.0), ("eval_loss/step-10", 2.0), ("eval_loss", 1.5)]
@@ -206,7 +215,9 @@ mod tests {
             done.metrics.insert(name.to_owned(), value);
         }
         std::fs::write(folder.path().join(INPUTS_FILE), inputs.to_json()).unwrap();
-        std::fs::write(folder.path().join(STATEMENT_FILE), statement(&inputs, &done, &[])).unwrap();
+        let asked = Inputs::as_asked(&record);
+        let statement = Lineage { inputs, asked, facts: done }.statement(&[]);
+        std::fs::write(folder.path().join(STATEMENT_FILE), statement).unwrap();
         let past = Past::read(folder.path()).unwrap();
         assert_eq!(past.prompts, ["a \" b", "c"]);
         assert_eq!(past.license.as_deref(), Some("MIT"));

@@ -1,6 +1,6 @@
 //! `bom.cdx.json`: a bill of materials of a model in CycloneDX 1.6, for tools that collect those of
 //! all kinds of software. It says nothing that the lineage does not say; equal lineages give equal
-//! bytes.
+//! bytes, so it has no time: that stands in the provenance beside the artifact.
 
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::card::{Card, Relation};
 use super::licenses;
-use super::lineage::{Inputs, RunFacts, sorted_json};
+use super::lineage::{Inputs, sorted_json};
+use super::provenance::{Lineage, RunFacts};
 use crate::error::Result;
 use crate::files::{Digest, FileEntry, hash_tree, read_json, write_synced};
 
@@ -18,10 +19,10 @@ pub const FILE: &str = "bom.cdx.json";
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Writes the bill of materials of what lies in `scratch` so far.
-pub fn write(scratch: &Path, card: &Card, inputs: &Inputs, outcome: &RunFacts) -> Result<()> {
+pub fn write(scratch: &Path, card: &Card, lineage: &Lineage) -> Result<()> {
     let files = hash_tree(scratch)?;
     let architecture = architecture(scratch)?;
-    let text = bom(card, inputs, outcome, &files, architecture.as_deref());
+    let text = bom(card, &lineage.inputs, &lineage.facts, &files, architecture.as_deref());
     write_synced(&scratch.join(FILE), text.as_bytes())
 }
 
@@ -50,7 +51,6 @@ fn bom(
         "specVersion": "1.6",
         "version": 1,
         "metadata": {
-            "timestamp": outcome.finished,
             "tools": {"components": tools(outcome)},
             "component": model(card, inputs, outcome, files, architecture),
         },
@@ -243,10 +243,11 @@ fn data_components(card: &Card) -> Vec<Value> {
 mod tests {
     use super::*;
     use crate::artifact::card::tests::card;
-    use crate::artifact::lineage::tests::{outcome, run};
+    use crate::artifact::lineage::tests::run;
+    use crate::artifact::provenance::tests::outcome;
 
     fn parsed(card: &Card) -> (String, Value) {
-        let (inputs, outcome) = (Inputs::new(&run()), outcome());
+        let (inputs, outcome) = (Inputs::as_asked(&run()), outcome());
         let digest = Digest::of(b"weights");
         let files = ["adapter_config.json", "adapter_model.safetensors"].map(|name| FileEntry {
             path: name.into(),
@@ -271,11 +272,10 @@ mod tests {
         assert_eq!(base["components"][0]["hashes"][0]["content"], Digest::of(b"x").to_string());
         let commit = "d20ace7968ba43c0219f62d71334c1095bab1602";
         assert_eq!(model["pedigree"]["commits"][0]["uid"], commit);
-        assert_eq!(bom["metadata"]["timestamp"], "2026-10-20T10:02:07Z");
         assert_eq!(bom["components"][0]["name"], "datasets/facts.jsonl");
         assert_eq!(bom["dependencies"][0]["dependsOn"], json!(["data:0"]));
         assert_eq!(model["modelCard"]["modelParameters"]["approach"]["type"], "supervised");
-        let inputs = Inputs::new(&run()).digest().to_string();
+        let inputs = Inputs::as_asked(&run()).digest().to_string();
         let property = |name: &str| {
             let list = model["properties"].as_array().unwrap();
             list.iter().find(|p| p["name"] == name).unwrap()["value"].clone()

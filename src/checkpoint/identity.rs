@@ -126,7 +126,7 @@ fn part_of(key: &str) -> IdentityPart {
         Effect::Length => IdentityPart::Length,
         Effect::Data => IdentityPart::Data,
         Effect::Device => IdentityPart::Device,
-        Effect::Weights | Effect::Measures | Effect::Speed | Effect::Aside => {
+        Effect::Weights | Effect::Measures | Effect::Speed | Effect::Artifact | Effect::Aside => {
             IdentityPart::Settings
         }
     }

@@ -41,6 +41,10 @@ pub struct Args {
     /// The base model of an adapter, if it is not where the adapter says
     #[arg(long, value_name = "DIR")]
     base: Option<String>,
+    /// Do not look whether an adapter does here what it states (`effect.json`), which takes as much
+    /// memory as the model in f32
+    #[arg(long)]
+    no_check: bool,
     /// Add a bill of materials, `bom.cdx.json` (CycloneDX 1.6)
     #[arg(long)]
     sbom: bool,
@@ -64,7 +68,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         supply: &supply,
         tell: &talk,
     };
-    let (file, notes) = exports::export(&request, format, args.r#type.as_deref())?;
+    let (file, notes) = exports::export(&request, format, args.r#type.as_deref(), !args.no_check)?;
     for note in notes {
         talk(&format!("note: {note}"));
     }

@@ -30,6 +30,7 @@ mod plan;
 mod promote;
 mod pull;
 mod push;
+mod reproduce;
 mod resolve;
 mod rollback;
 mod runs;
@@ -109,6 +110,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(push),
     command!(sign),
     command!(verify),
+    command!(reproduce),
     command!(allowlist),
     command!(lineage),
     command!(scan),

@@ -2,12 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::artifact::keys;
 use crate::cli::place::Place;
 use crate::cli::{data_json, data_line, talk};
 use crate::error::Result;
-use crate::verify::{CheckVerdict, Trust, verify, verify_signed_files};
+use crate::hub::Policy;
+use crate::train::Access;
+use crate::verify::{
+    CheckVerdict, Trust, demand_effect, demand_reproducers, verify, verify_signed_files,
+};
 
 /// Check a model directory: who signed it, is it complete and unchanged, does its lineage agree
 ///
@@ -35,6 +40,17 @@ pub struct Args {
     /// Let files be that nobody signed, as long as all that was signed is unchanged
     #[arg(long)]
     ignore_unsigned_files: bool,
+    /// Demand that so many others made it again (`firebrand reproduce`) and got the same bytes:
+    /// trusted keys with the role `reproduce`, none of them the one that signed the model
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    reproduced_by: Option<u16>,
+    /// Run the model and its base on a few rows of tokens, on the CPU, and compare with the scores
+    /// that it carries (`effect.json`): an adapter that loads and does nothing is caught
+    #[arg(long)]
+    effect: bool,
+    /// The base for `--effect`, if it is not where the adapter says
+    #[arg(long, value_name = "DIR", requires = "effect")]
+    base: Option<String>,
     /// Trust this public key (PEM) and no other
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
@@ -66,10 +82,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let Args { revision, offline, .. } = args;
     let directory = Place { offline: *offline, quiet: args.json, revision: revision.as_deref() }
         .of(&args.directory)?;
-    let report = match args.ignore_unsigned_files {
+    let mut report = match args.ignore_unsigned_files {
         true => verify_signed_files(&directory, &trust),
         false => verify(&directory, &trust),
     };
+    if let Some(wanted) = args.reproduced_by {
+        demand_reproducers(&directory, wanted.into(), &trust, &mut report);
+    }
+    if args.effect {
+        let policy = Policy { offline: *offline, ..Policy::default() };
+        let supply = Arc::new(Access::default().supply(policy)?);
+        demand_effect(&directory, args.base.as_deref(), &supply, &mut report);
+    }
     if args.json {
         let text = serde_json::to_string_pretty(&report.to_json());
         data_json(&text.unwrap_or_default())?;

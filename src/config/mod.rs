@@ -9,7 +9,7 @@ use crate::document::{
     is_name, shown,
 };
 use crate::error::{Error, Result};
-use crate::files::Digest;
+use crate::files::{Digest, name_anywhere};
 
 mod foreign;
 pub mod sections;
@@ -88,6 +88,7 @@ pub struct Loaded {
     pub resolved: BTreeMap<String, String>,
     deciding: BTreeMap<String, String>,
     measuring: BTreeMap<String, String>,
+    portable: BTreeMap<String, String>,
 }
 
 impl Loaded {
@@ -99,6 +100,12 @@ impl Loaded {
     /// The settings that only say what is measured and asked, path and value.
     pub fn measuring(&self) -> BTreeMap<String, String> {
         self.measuring.clone()
+    }
+
+    /// The settings that shape the artifact, path and value, as they are on whatever machine:
+    /// files that were named by where they lie are named by their last name.
+    pub fn portable(&self) -> BTreeMap<String, String> {
+        self.portable.clone()
     }
 }
 
@@ -126,11 +133,21 @@ pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8], overrides: &[String]) 
         digest: entries.digest(|path| known.effect(path).decides()),
         deciding: known.having(&resolved, Effect::decides),
         measuring: known.having(&resolved, |effect| effect == Effect::Measures),
+        portable: portable(known, &resolved),
         resolved,
         text_sha256: document.sha256,
         overrides: document.overrides,
         config: RunConfig::read(known, &document.values),
     })
+}
+
+fn portable(known: &KeyTable, resolved: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is_line = |path: &str| known.is_line(path);
+    let place_free = |(path, value): (String, String)| match is_line(&path) {
+        true => (path, name_anywhere(&value)),
+        false => (path, value),
+    };
+    known.having(resolved, Effect::shapes_artifact).into_iter().map(place_free).collect()
 }
 
 /// The name of the run: as given, else that of the file.

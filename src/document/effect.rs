@@ -15,6 +15,8 @@ pub enum Effect {
     Measures,
     /// How fast or how large it is: no weight.
     Speed,
+    /// What the artifact says and holds beside the weights.
+    Artifact,
     /// Its name, what is saved and when, where the result goes, who signs it, who vouches for what
     /// goes in: no weight.
     Aside,
@@ -25,5 +27,10 @@ impl Effect {
     /// value unless that is allowed.
     pub fn decides(self) -> bool {
         matches!(self, Self::Length | Self::Data | Self::Device | Self::Weights)
+    }
+
+    /// Whether it decides a byte of the artifact, and is no matter of place or time alone.
+    pub fn shapes_artifact(self) -> bool {
+        self.decides() || matches!(self, Self::Measures | Self::Artifact)
     }
 }

@@ -129,6 +129,12 @@ impl KeyTable {
         }
     }
 
+    /// Whether the key of a path takes a string on one line, which may be the path of a file.
+    pub(crate) fn is_line(&self, path: &str) -> bool {
+        let parts: Vec<&str> = path.split('.').collect();
+        self.find(&parts).is_some_and(|key| matches!(key.kind, ValueKind::Line))
+    }
+
     /// What is said of settings of other tools that have no key here.
     pub(crate) fn notes(&self) -> impl Iterator<Item = &'static Note> {
         self.owned.iter().flat_map(|part| part.notes).chain(self.notes)

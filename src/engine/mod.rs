@@ -3,6 +3,7 @@
 mod micro_batch_split;
 mod beforehand;
 mod evaluate;
+mod gradient_check;
 mod in_flight;
 mod layerwise;
 mod loss_scale;
@@ -20,6 +21,7 @@ mod update;
 mod warm_up;
 
 pub use evaluate::{ReferenceLogProbs, evaluate, evaluate_beside, reference_of};
+pub use gradient_check::{GradientCheck, check_gradients, first_tokens};
 pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;

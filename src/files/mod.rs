@@ -5,6 +5,7 @@ mod cache_home;
 mod digest;
 mod disk;
 mod json;
+mod names;
 mod open;
 mod ours;
 mod run;
@@ -24,6 +25,7 @@ pub use disk::{
 pub use json::{
     long_integer, parse_exact_json, parse_json, read_hashed, read_json, read_json_hashed,
 };
+pub use names::{name_anywhere, name_within};
 pub use open::{
     has_file, lfs_pointer, lfs_refusal, open_regular, open_unlinked, read_bytes, read_text,
 };

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::artifact::{provenance, signature};
 use crate::checkpoint::newest;
 use crate::error::{Context, Result};
 use crate::event::{Event, Observer};
@@ -83,9 +84,11 @@ pub fn set_result_aside(run: &RunDirectory, observer: &mut dyn Observer) -> Resu
     }
     let step = newest(run.root())?.first().map_or(0, |(step, _)| *step);
     let free = free_name(run, &format!("artifact-of-step-{step:08}"));
-    let signatures = run.join("artifact.sigstore.jsonl");
-    if signatures.exists() {
-        rename_new(&signatures, &run.join(&format!("{free}.sigstore.jsonl")))?;
+    for beside in [signature::ATTESTATIONS, provenance::UNSIGNED] {
+        let told = run.join(&format!("artifact{beside}"));
+        if told.exists() {
+            rename_new(&told, &run.join(&format!("{free}{beside}")))?;
+        }
     }
     rename_new(&run.artifact(), &run.join(&free))?;
     sync_dir(run.root())?;

@@ -10,9 +10,11 @@ mod carried;
 mod changes;
 pub mod comparison;
 mod finished;
+mod gradient_check;
 mod memory_fit;
 mod post_eval;
 mod device_init;
+mod effect;
 mod prepare;
 mod publish;
 mod pull;
@@ -130,6 +132,7 @@ fn go(
     supply.be_patient();
 
     if session.is_new() {
+        gradient_check::check(run, &prepared, &mut trainer, observer)?;
         session.evaluate(&prepared, &trainer, observer)?;
     }
     let total = prepared.total_steps;
@@ -164,6 +167,6 @@ fn go(
     if let Some(suite) = &suite {
         record.judged = Some(post_eval::judge(suite, run, &prepared, &trainer, &supply, observer)?);
     }
-    publish::publish(run, request, &prepared, &mut trainer, record, signer)
+    publish::publish(run, request, &prepared, &mut trainer, record, signer, observer)
         .map(RunOutcome::Finished)
 }

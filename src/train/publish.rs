@@ -8,18 +8,21 @@ use crate::adapters;
 use crate::artifact::card::{Card, Evaluated, Relation, Sample, id_of};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
-use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
+use crate::artifact::lineage::{Inputs, RunRecord};
 use crate::artifact::past::{CardDataset, LossChange};
 use crate::artifact::peft::{self, AdapterConfig};
+use crate::artifact::provenance::{ChangeRecord, CheckpointRecord, Lineage, RunFacts};
 use crate::artifact::{self, bundle, sbom, stops};
 use crate::checkpoint::{HistoryEntry, HistoryEvent, folder_name, now};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
 use crate::event::{self, Event, Observer};
-use crate::files::{Digest, FileEntry, RunDirectory, hash_file, write_synced};
+use crate::files::{Digest, FileEntry, RunDirectory, hash_file, name_anywhere, write_synced};
 use crate::hub::DataLock;
 use crate::model::TIED;
+use crate::train::effect::write_effect;
+use crate::train::gradient_check;
 use crate::train::session::Record;
 use crate::train::weights_file::write_weights;
 use crate::train::{Prepared, Request};
@@ -87,12 +90,15 @@ pub fn publish(
     trainer: &mut Trainer,
     record: Record,
     signer: Option<Signer>,
+    observer: &mut dyn Observer,
 ) -> Result<Published> {
     let config = &request.loaded.config;
-    let inputs = Inputs::new(&run_record(run, request, prepared)?);
+    let of_run = run_record(run, request, prepared)?;
+    let inputs = Inputs::of_run(&of_run);
     let scratch = bundle::scratch(&run.join("artifact"))?;
     let trained = adapters::publish(&mut trainer.model);
-    let written = write_weights(&scratch, request, prepared, trainer, &inputs);
+    let written = write_weights(&scratch, request, prepared, trainer, &inputs)
+        .and_then(|()| write_effect(&scratch, prepared, trainer, observer));
     adapters::put_back(&mut trainer.model, trained);
     written?;
     if let Some(adapter) = &prepared.adapter {
@@ -120,19 +126,13 @@ pub fn publish(
     stops::add(&prepared.base.path, &scratch, &prepared.corpus.target_ends())?;
     prepared.lock().write(&run.data_lock())?; // now with the digests of all that was read
     let card = card(request, prepared, &record, &inputs, signer.as_ref());
-    let outcome = outcome(run, prepared, &record)?;
+    let facts = facts(run, prepared, &record)?;
+    let lineage = Lineage { inputs, asked: Inputs::as_asked(&of_run), facts };
     if config.output.sbom {
-        sbom::write(&scratch, &card, &inputs, &outcome)?;
+        sbom::write(&scratch, &card, &lineage)?;
     }
     let artifact = run.artifact();
-    bundle::seal(
-        &scratch,
-        &artifact,
-        &card,
-        &inputs,
-        &outcome,
-        signer.as_ref().map(|signer| &signer.0),
-    )?;
+    bundle::seal(&scratch, &artifact, &card, &lineage, signer.as_ref().map(|signer| &signer.0))?;
     Ok(Published {
         artifact,
         signer: signer.as_ref().map(describe),
@@ -156,27 +156,33 @@ fn refuse_changed(scratch: &Path, prepared: &Prepared) -> Result<()> {
     Ok(())
 }
 
-fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Result<RunRecord> {
-    let loaded = request.loaded;
-    let config = &loaded.config;
-    let method = match (&prepared.adapter, config.model.init) {
+/// How the weights came about.
+fn method(config: &RunConfig, prepared: &Prepared) -> &'static str {
+    match (&prepared.adapter, config.model.init) {
         (Some(adapter), _) => adapter.kind().name(),
         (None, Init::Pretrained) => "full",
         (None, Init::Random) => "from-random-weights",
-    };
+    }
+}
+
+fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Result<RunRecord> {
+    let loaded = request.loaded;
+    let config = &loaded.config;
     let outputs = vec![run.root().to_path_buf()];
     Ok(RunRecord {
         config: (request.config_path.to_owned(), loaded.text_sha256),
         overrides: loaded.overrides.iter().cloned().collect(),
-        method: method.to_owned(),
+        method: method(config, prepared).to_owned(),
         base: prepared.base_record()?,
         start_adapter: prepared.start.as_ref().map(|start| start.record().clone()),
         datasets: prepared.dataset_records(),
         templates: prepared.template_records(),
         tokenizer: prepared.tokenizer_files(),
         resolved: loaded.resolved.clone(),
+        settings: loaded.portable(),
         seed: config.seed,
         device: device_record(prepared),
+        arithmetic: arithmetic_record(prepared),
         deterministic: prepared.opened.deterministic,
         lock: lock_beside(request.config_path)?,
         allowlist: prepared.approval.record(),
@@ -187,9 +193,21 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
 /// What computed, and in which arithmetic.
 fn device_record(prepared: &Prepared) -> BTreeMap<String, String> {
     let opened = &prepared.opened;
+    let mut facts = arithmetic_record(prepared);
+    let mut put = |key: &str, value: String| facts.insert(key.to_owned(), value);
+    put("name", opened.name.clone());
+    if let Some(adapter) = &opened.adapter {
+        put("driver", format!("{} {}", adapter.driver, adapter.driver_info));
+    }
+    facts
+}
+
+/// What of that decides bits: the kind of machine, and the number formats.
+fn arithmetic_record(prepared: &Prepared) -> BTreeMap<String, String> {
+    let opened = &prepared.opened;
     let mut facts = vec![
-        ("name", opened.name.clone()),
         ("backend", opened.backend.to_owned()),
+        ("class", opened.class()),
         ("precision", prepared.precision.arithmetic.name().to_owned()),
     ];
     if let Some(format) = prepared.weight_format {
@@ -199,10 +217,7 @@ fn device_record(prepared: &Prepared) -> BTreeMap<String, String> {
     if let Some(digest) = prepared.quantised {
         facts.push(("frozen weights sha256", digest.to_string()));
     }
-    if let Some(adapter) = &opened.adapter {
-        facts.push(("api", adapter.api.clone()));
-        facts.push(("driver", format!("{} {}", adapter.driver, adapter.driver_info)));
-    }
+    facts.extend(opened.adapter.as_ref().map(|adapter| ("api", adapter.api.clone())));
     facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
@@ -212,7 +227,7 @@ fn lock_beside(config: &str) -> Result<Option<FileEntry>> {
     path.is_file().then(|| hash_file(&path, &path.to_string_lossy())).transpose()
 }
 
-fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<lineage::RunFacts> {
+fn facts(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<RunFacts> {
     let list = |what: HistoryEvent| -> Vec<CheckpointRecord> {
         let of_kind = |entry: &&HistoryEntry| entry.what == what;
         let to_record = |entry: &HistoryEntry| {
@@ -239,7 +254,7 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
         metrics.insert(name.to_owned(), count as f64);
     }
     let finished = now();
-    Ok(lineage::RunFacts {
+    Ok(RunFacts {
         invocation_id: bundle::invocation_id(run.root()),
         started: record.history.first().map_or_else(|| finished.clone(), |e| e.time.clone()),
         finished,
@@ -249,6 +264,7 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
         checkpoints: list(HistoryEvent::Saved),
         resumed: list(HistoryEvent::Resumed),
         reused: list(HistoryEvent::Reused),
+        gradient_check: gradient_check::found(run)?,
         changes: changes(record)?,
     })
 }
@@ -260,7 +276,9 @@ fn changes(record: &Record) -> Result<Vec<ChangeRecord>> {
     };
     let changed = record.history.iter().filter(is_change);
     let record = |entry: &HistoryEntry| -> Result<ChangeRecord> {
-        let line = serde_json::to_vec(entry).context("cannot encode the history")?;
+        // Of what was changed, not of when.
+        let timeless = HistoryEntry { time: String::new(), ..entry.clone() };
+        let line = serde_json::to_vec(&timeless).context("cannot encode the history")?;
         Ok(ChangeRecord {
             step: entry.step,
             exact: entry.exact == Some(true),
@@ -301,6 +319,13 @@ fn describe((key, origin): &Signer) -> String {
     format!("{} ({origin})", key.name())
 }
 
+/// What the card calls the model. Not the name of the run: another one would give other bytes.
+fn model_name(config: &RunConfig, base: &str, method: &str) -> String {
+    let base = base.trim_end_matches('/').trim_end_matches("/artifact");
+    let last = base.rsplit('/').next().unwrap_or(base);
+    config.output.title.clone().unwrap_or_else(|| format!("{last}-{method}"))
+}
+
 fn card(
     request: &Request,
     prepared: &Prepared,
@@ -317,9 +342,10 @@ fn card(
     };
     let datasets = prepared.dataset_records();
     let validation = datasets.iter().find(|set| set.split == "validation");
-    let evaluated = validation.or(datasets.first()).map_or(String::new(), |set| set.id.clone());
+    let evaluated = validation.or(datasets.first());
+    let evaluated = evaluated.map_or(String::new(), |set| name_anywhere(&set.id));
     Card {
-        name: config.name.clone(),
+        name: model_name(config, &prepared.base.id, method(config, prepared)),
         relation,
         base: prepared.base.id.clone(),
         base_id: id_of(config.model.base_id.as_deref(), &prepared.base),
@@ -329,14 +355,14 @@ fn card(
         datasets: datasets
             .iter()
             .map(|set| CardDataset {
-                name: set.id.clone(),
+                name: name_anywhere(&set.id),
                 split: set.split.clone(),
                 rows: set.rows,
                 sha256: set.file.sha256,
                 uri: set.uri.clone(),
             })
             .collect(),
-        settings: loaded.resolved.clone().into_iter().collect(),
+        settings: loaded.portable().into_iter().collect(),
         loss: losses(record).map(|(before, after)| LossChange {
             dataset: evaluated,
             before,

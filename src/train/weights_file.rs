@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::adapters::adapter_file_name;
-use crate::artifact::lineage::{self, Inputs};
+use crate::artifact::lineage::{self, Inputs, settings_digest};
 use crate::artifact::peft;
 use crate::checkpoint::{Pieces, joined, learning_specs, learning_values};
 use crate::engine::Trainer;
 use crate::error::Result;
+use crate::files::name_anywhere;
 use crate::model::description::{StoredTensors, stack_specs, stacked_numbers};
 use crate::train::carried::{Buffers, Carried};
 use crate::train::{Prepared, Request};
@@ -27,8 +28,9 @@ pub(super) fn write_weights(
     put("format", "pt".to_owned()); // loaders of the transformers family insist on it
     put("firebrand.version", env!("CARGO_PKG_VERSION").to_owned());
     put(lineage::INPUTS_KEY, inputs.digest().to_string());
-    put("firebrand.base_model", prepared.base.id.clone());
-    put("firebrand.config_sha256", request.loaded.digest.to_string());
+    put("firebrand.base_model", name_anywhere(&prepared.base.id));
+    let settings = settings_digest(&request.loaded.portable());
+    put("firebrand.config_sha256", settings.to_string());
     let adapter = prepared.adapter.is_some();
     // An adapter is kept in f32, as it was trained; a whole model in the format of its base.
     let element = |path: &str| match prepared.elements.get(path) {

@@ -15,6 +15,7 @@ use super::report::Verdict;
 use super::{Trust, verify};
 use crate::artifact::lineage::{ADAPTER_KEY, PREDICATE_TYPE};
 use crate::artifact::parent::STATEMENT_FILE;
+use crate::artifact::provenance;
 use crate::artifact::signature::STATEMENT_TYPE;
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Digest};
@@ -148,13 +149,26 @@ pub fn family(directory: &Path, trust: &Trust) -> Result<Ancestry> {
 
 /// `seen` are the statements on the way here.
 fn read(directory: &Path, trust: &Trust, seen: &mut Vec<Digest>) -> Result<Ancestry> {
-    let (digest, statement) = statement(directory)?;
+    let (digest, own) = statement(directory)?;
     let wrong = |what: &str| {
         Error::lineage(format!("the lineage is damaged: {what}")).at(directory.join(STATEMENT_FILE))
     };
-    if statement["_type"] != STATEMENT_TYPE || statement["predicateType"] != PREDICATE_TYPE {
+    if own["_type"] != STATEMENT_TYPE || own["predicateType"] != PREDICATE_TYPE {
         return Err(wrong("it is not an in-toto statement with SLSA provenance"));
     }
+    let build = &own["predicate"]["buildDefinition"];
+    let listed = |list: &Value| items(list).is_some();
+    if !listed(&build["resolvedDependencies"]) {
+        return Err(wrong("`resolvedDependencies` is not a list of files with digests"));
+    }
+    if !listed(&own["predicate"]["runDetails"]["byproducts"]) {
+        return Err(wrong("`byproducts` is not a list of files with digests"));
+    }
+    if !build["externalParameters"]["method"].is_string() {
+        return Err(wrong("`method` is missing"));
+    }
+    // The words of the user, places and times stand beside the artifact, if at all.
+    let statement = provenance::beside(directory, &own).unwrap_or(own);
     let build = &statement["predicate"]["buildDefinition"];
     let run = &statement["predicate"]["runDetails"];
     let asked = &build["externalParameters"];

@@ -36,7 +36,9 @@ impl Ancestry {
         for item in &self.source {
             say(&item.role, item.to_string());
         }
-        let device = pairs(&self.device);
+        let mut device = self.device.clone();
+        device.remove("class"); // dozens of instructions, for programs that compare machines
+        let device = pairs(&device);
         if !device.is_empty() {
             let repeats = match self.deterministic {
                 Some(true) => "; repeats to the bit",

@@ -11,6 +11,7 @@ use super::files::{Files, Metadata, names, read_hashed};
 use super::report::{Check, Report, Verdict};
 use crate::artifact::lineage::{INPUTS_FILE, INPUTS_KEY, PREDICATE_TYPE};
 use crate::artifact::parent::STATEMENT_FILE;
+use crate::artifact::provenance;
 use crate::artifact::signature::STATEMENT_TYPE;
 use crate::error::Result;
 use crate::files::{self, Digest, FileEntry};
@@ -53,10 +54,12 @@ pub(super) fn check(
     }
 }
 
-/// When the lineage says that the model was finished; `None` without a lineage that says it.
+/// When the lineage says that the model was finished, or the provenance beside it; `None` if
+/// neither says it.
 pub(super) fn finished_here(directory: &Path, files: &Files) -> Option<Timestamp> {
     let bytes = read_hashed(directory, files.get(STATEMENT_FILE)?, MAX_BYTES).ok()?;
-    finished(&files::parse_json(&bytes).ok()?)
+    let statement = files::parse_json(&bytes).ok()?;
+    finished(&statement).or_else(|| finished(&provenance::beside(directory, &statement)?))
 }
 
 /// When a provenance statement says that the work was finished.

@@ -41,6 +41,10 @@ pub enum Check {
     LineageSubjects,
     /// One line of the attestations beside the model.
     Attestation,
+    /// Others made it again and got the same bytes.
+    Reproduced,
+    /// It does what it did where it was made.
+    Effect,
 }
 
 impl Check {
@@ -61,6 +65,8 @@ impl Check {
             Self::LineageStatement => "lineage statement",
             Self::LineageSubjects => "lineage files",
             Self::Attestation => "attestation",
+            Self::Reproduced => "reproduced",
+            Self::Effect => "effect",
         }
     }
 

@@ -9,6 +9,7 @@ use super::*;
 use crate::artifact::envelope::{Bundle, IN_TOTO, Material};
 use crate::artifact::keys::tests::known_key;
 use crate::artifact::keys::{self, SigningKey};
+use crate::artifact::provenance::{self, Lineage};
 use crate::artifact::{lineage, signature};
 use crate::files::{self, Digest};
 use crate::snapshots::says;
@@ -46,10 +47,24 @@ impl Fixture {
 
     fn artifact() -> Self {
         let fixture = Self::plain();
-        let inputs = lineage::Inputs::new(&lineage::tests::run());
+        let inputs = lineage::Inputs::of_run(&lineage::tests::run());
         fixture.write(lineage::INPUTS_FILE, inputs.to_json());
         fixture.write("adapter_model.safetensors", weights(&inputs.digest().to_string()));
         fixture.state();
+        fixture.sign();
+        fixture
+    }
+
+    /// As earlier versions made it: with place and time in the artifact.
+    fn of_before() -> Self {
+        let fixture = Self::plain();
+        let Lineage { asked, facts, .. } = provenance::tests::lineage();
+        let before = Lineage { inputs: asked.clone(), asked, facts };
+        fixture.write(lineage::INPUTS_FILE, before.inputs.to_json());
+        let digest = before.inputs.digest().to_string();
+        fixture.write("adapter_model.safetensors", weights(&digest));
+        let subjects = files::hash_tree(fixture.folder.path()).unwrap();
+        fixture.write(crate::artifact::parent::STATEMENT_FILE, before.provenance(&subjects));
         fixture.sign();
         fixture
     }
@@ -64,9 +79,8 @@ impl Fixture {
 
     /// Writes the lineage statement over what lies there.
     fn state(&self) {
-        let inputs = lineage::Inputs::new(&lineage::tests::run());
         let subjects = files::hash_tree(self.folder.path()).unwrap();
-        let text = lineage::statement(&inputs, &lineage::tests::outcome(), &subjects);
+        let text = provenance::tests::lineage().statement(&subjects);
         self.write(crate::artifact::parent::STATEMENT_FILE, text);
     }
 
@@ -289,6 +303,13 @@ error[key]: there is no `PUBLIC KEY` block in the PEM text
   at [FOLDER]/trusted-keys/bad.pem
 "#]],
     );
+}
+
+/// Earlier versions put place, time and checkpoints into the artifact itself.
+#[test]
+fn artifacts_that_say_when_and_where_they_were_made_verify_as_before() {
+    let report = Fixture::of_before().report();
+    assert_eq!(report.verdict, Verdict::Verified, "{:?}", report.checks);
 }
 
 #[test]

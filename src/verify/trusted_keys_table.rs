@@ -18,6 +18,8 @@ choices! {
         Promote = "promote",
         /// Which inputs may be used.
         Allowlist = "allowlist",
+        /// That a model was made again.
+        Reproduce = "reproduce",
     }
 }
 
@@ -73,7 +75,7 @@ const ENTRY: &[Key] = &[
         ValueKind::Choices(Role::NAMES),
         DefaultValue::Absent("every role"),
         "What it may vouch for: models and how they were made, results of tests, which model is in \
-         use, which inputs may be used.",
+         use, which inputs may be used, that a model was made again.",
     )
     .example("[\"train\", \"gate\"]"),
     Key::new(

@@ -98,7 +98,7 @@ fn a_key_counts_only_in_its_time() {
 
 #[test]
 fn what_the_lineage_says_of_the_time_can_only_take_trust_away() {
-    let finished: jiff::Timestamp = lineage::tests::outcome().finished.parse().unwrap();
+    let finished: jiff::Timestamp = provenance::tests::outcome().finished.parse().unwrap();
     let later = finished + jiff::SignedDuration::from_hours(1);
     let limits = KeyLimits { not_before: Some(later), ..KeyLimits::default() };
     let now = later + jiff::SignedDuration::from_hours(1);
@@ -113,7 +113,7 @@ fn what_the_lineage_says_of_the_time_can_only_take_trust_away() {
 
     // The whole way: the lineage of the fixture ends before the key counts.
     let home = home();
-    let mut fixture = Fixture::artifact();
+    let mut fixture = Fixture::of_before();
     let text = format!("[[key]]\nfile = \"trusted-keys/one.pem\"\nnot_before = \"{later}\"\n");
     fixture.trust = trust(&home, &text).unwrap().at(now);
     fixture.expect(Verdict::Untrusted, Check::Key, "the lineage ends on");

@@ -20,9 +20,9 @@ const TRAIN: [&str; 4] = ["train", "tiny.toml", "--set", "trust.allowlist=allowl
 
 /// The dependencies of a role in the lineage of the run `tiny`.
 fn dependencies(run: &Run, role: &str) -> Vec<Value> {
-    let text = run.read("checkpoints/tiny/artifact/lineage.inputs.json");
-    let inputs: Value = serde_json::from_str(&text).unwrap();
-    let all = inputs["resolvedDependencies"].as_array().unwrap();
+    let statement = run.provenance("tiny");
+    let build = &statement["predicate"]["buildDefinition"];
+    let all = build["resolvedDependencies"].as_array().unwrap();
     all.iter().filter(|entry| entry["annotations"]["role"] == role).cloned().collect()
 }
 
@@ -392,8 +392,8 @@ error[untrusted]: `special_tokens_map.json` of the base model is not among the s
     fs::remove_file(run.path(&format!("{artifact}/special_tokens_map.json"))).unwrap();
 
     run.succeeds(&train);
-    let text = run.read("checkpoints/lora/artifact/lineage.inputs.json");
-    assert!(text.contains("\"trust\": \"signature\""), "{text}");
+    let text = run.provenance("lora").to_string();
+    assert!(text.contains("\"trust\":\"signature\""), "{text}");
 
     fs::remove_file(run.path(&format!("{artifact}/model.sig"))).unwrap();
     let again = [&train[..], &["--resume", "never"]].concat();
@@ -466,7 +466,7 @@ hint: `registry_keys` is earlier versions' and has no key here: it is called `tr
         2,
         &TRAIN,
         str![[r#"
-error[config]: `key.0.roles.0` must be one of `train`, `gate`, `promote`, `allowlist`, not `"registry"`
+error[config]: `key.0.roles.0` must be one of `train`, `gate`, `promote`, `allowlist`, `reproduce`, not `"registry"`
   at [FOLDER]/settings/firebrand/trusted-keys.toml:3:10
 
 "#]],

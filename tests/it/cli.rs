@@ -338,20 +338,20 @@ check it:  firebrand verify checkpoints/tiny/artifact
 
 "#]]);
     run.command(&["verify", "checkpoints/tiny"]).assert().success().stdout_eq(str![[r#"
-ok    regular files      10 files, [..] bytes
+ok    regular files      11 files, [..] bytes
 ok    signature file     sigstore bundle v0.3 with one signature
 ok    trusted key        [..] ([..]/settings/firebrand/signing.pub.pem)
 ok    signature          ECDSA P-256 with SHA-256
-ok    signed statement   OpenSSF Model Signing v1.0, 9 files
+ok    signed statement   OpenSSF Model Signing v1.0, 10 files
 ok    other files        none: all are the model's
-ok    files unchanged    all 9 as signed
+ok    files unchanged    all 10 as signed
 ok    nothing added      every file is signed
 ok    root digest        [..]
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [..] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
-ok    lineage files      8 files as stated
-ok    attestation        line 1: https://slsa.dev/provenance/v1, 8 files as stated, by key [..]
+ok    lineage files      9 files as stated
+ok    attestation        line 1: https://slsa.dev/provenance/v1, 9 files as stated, by key [..]
 signed by key [..] ([..]/settings/firebrand/signing.pub.pem)
 verified
 
@@ -359,9 +359,8 @@ verified
 
     assert_eq!(run.succeeds(&["train", "lora.toml", "--quiet"]), "checkpoints/lora/artifact\n");
     run.succeeds(&["verify", "checkpoints/lora"]);
-    let inputs: Value =
-        serde_json::from_str(&run.read("checkpoints/lora/artifact/lineage.inputs.json")).unwrap();
-    let roles: Vec<&str> = inputs["resolvedDependencies"]
+    let statement = run.provenance("lora");
+    let roles: Vec<&str> = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
         .as_array()
         .unwrap()
         .iter()
@@ -381,6 +380,7 @@ verified
         "tokenizer_config.json",
         "chat_template.jinja",
         "README.md",
+        "effect.json",
         "lineage.inputs.json",
         "lineage.statement.json",
         "model.sig",
@@ -421,7 +421,7 @@ ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 ok    trusted key        [SHA256] ([FOLDER]/settings/firebrand/signing.pub.pem)
 ok    signature          ECDSA P-256 with SHA-256
-ok    signed statement   OpenSSF Model Signing v1.0, 9 files
+ok    signed statement   OpenSSF Model Signing v1.0, 10 files
 ok    other files        none: all are the model's
 FAIL  files unchanged    changed: `config.json`
 ok    nothing added      every file is signed
@@ -474,15 +474,15 @@ ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the key [SHA256] is not trusted: you trust no key yet
 -     signature          needs the public key
-ok    signed statement   OpenSSF Model Signing v1.0, 9 files
+ok    signed statement   OpenSSF Model Signing v1.0, 10 files
 ok    other files        none: all are the model's
-ok    files unchanged    all 9 as signed
+ok    files unchanged    all 10 as signed
 ok    nothing added      every file is signed
 ok    root digest        [SHA256]
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [HEX] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
-ok    lineage files      8 files as stated
+ok    lineage files      9 files as stated
 FAIL  attestation        line 1: signed by the key [SHA256], which you do not trust
 signed by key [SHA256]
 untrusted: signed by a key that you do not trust
@@ -503,8 +503,8 @@ FAIL  signature file     there is no `model.sig`
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [HEX] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
-ok    lineage files      8 files as stated
-ok    attestation        line 1: https://slsa.dev/provenance/v1, 8 files as stated, by key [HEX]
+ok    lineage files      9 files as stated
+ok    attestation        line 1: https://slsa.dev/provenance/v1, 9 files as stated, by key [HEX]
 unsigned: no key attests this model
 
 "#]],

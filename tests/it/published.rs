@@ -118,15 +118,15 @@ ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 ok    trusted key        [SHA256] ([FOLDER]/settings/firebrand/trusted-keys/maker.pem)
 ok    signature          ECDSA P-256 with SHA-256
-ok    signed statement   OpenSSF Model Signing v1.0, 9 files
+ok    signed statement   OpenSSF Model Signing v1.0, 10 files
 ok    other files        none: all are the model's
-ok    files unchanged    all 9 as signed
+ok    files unchanged    all 10 as signed
 ok    nothing added      every file is signed
 ok    root digest        [SHA256]
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [HEX] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
-ok    lineage files      8 files as stated
+ok    lineage files      9 files as stated
 signed by key [SHA256] ([FOLDER]/settings/firebrand/trusted-keys/maker.pem)
 verified
 
@@ -140,9 +140,9 @@ verified
 
     scene.succeeds(&TRAIN);
     scene.succeeds(&["verify", "checkpoints/lora"]);
-    let path = "checkpoints/lora/artifact/lineage.inputs.json";
-    let lineage: Value = serde_json::from_str(&scene.user.read(path)).unwrap();
-    let inputs = lineage["resolvedDependencies"].as_array().unwrap();
+    let statement = scene.user.provenance("lora");
+    let build = &statement["predicate"]["buildDefinition"];
+    let inputs = build["resolvedDependencies"].as_array().unwrap();
     let parent = inputs.iter().find(|it| it["annotations"]["role"] == "base-lineage").unwrap();
     assert_eq!(parent["annotations"]["signature"], "verified", "{parent}");
     // The tree of both, found again in the cache.
@@ -165,7 +165,7 @@ fn a_signer_whom_nobody_knows_is_told_and_written_down() {
     fs::remove_dir_all(scene.user.path("settings")).unwrap();
     scene.refused(&["verify", "o/base"], "untrusted: signed by a key that you do not trust");
     scene.succeeds(&TRAIN);
-    let lineage = scene.user.read("checkpoints/lora/artifact/lineage.inputs.json");
+    let lineage = scene.user.provenance("lora").to_string();
     assert!(lineage.contains("\"untrusted\""), "{lineage}");
 }
 
@@ -269,15 +269,15 @@ ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 ok    trusted key        [SHA256] ([FOLDER]/settings/firebrand/trusted-keys/maker.pem)
 ok    signature          ECDSA P-256 with SHA-256
-ok    signed statement   OpenSSF Model Signing v1.0, 9 files
-ok    other files        no part of the model, not checked: `.cache/huggingface/.gitignore`, `.cache/huggingface/download/README.md.metadata`, `.cache/huggingface/download/chat_template.jinja.metadata`, `.cache/huggingface/download/config.json.metadata`, `.cache/huggingface/download/generation_config.json.metadata` and 7 more
-ok    files unchanged    all 9 as signed
+ok    signed statement   OpenSSF Model Signing v1.0, 10 files
+ok    other files        no part of the model, not checked: `.cache/huggingface/.gitignore`, `.cache/huggingface/download/README.md.metadata`, `.cache/huggingface/download/chat_template.jinja.metadata`, `.cache/huggingface/download/config.json.metadata`, `.cache/huggingface/download/effect.json.metadata` and 8 more
+ok    files unchanged    all 10 as signed
 ok    nothing added      every file is signed
 ok    root digest        [SHA256]
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [HEX] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
-ok    lineage files      8 files as stated
+ok    lineage files      9 files as stated
 signed by key [SHA256] ([FOLDER]/settings/firebrand/trusted-keys/maker.pem)
 verified
 

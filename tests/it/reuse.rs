@@ -66,7 +66,7 @@ fn a_run_with_nothing_changed_computes_nothing_and_a_longer_one_only_what_is_new
     let threads = [CONSTANT, "device.threads=1", "train.max_steps=12"];
     assert_eq!(compare(&run, "threads", &threads), Some((9, 12)));
     // The lineage says where the steps came from.
-    let statement = run.read("checkpoints/longer/artifact/lineage.statement.json");
+    let statement = run.provenance("longer").to_string();
     assert!(statement.contains("\"reuse-from\"") && statement.contains("first"), "{statement}");
     run.succeeds(&["verify", "checkpoints/longer"]);
 }

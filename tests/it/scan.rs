@@ -34,7 +34,7 @@ fn what_firebrand_makes_scans_clean() {
         assert_eq!(report["verdict"], "clean");
     }
     let text = run.succeeds(&["scan", "checkpoints/tiny/artifact"]);
-    assert_eq!(text, "nothing dangerous: 10 files, 0 dangers, 0 warnings, 0 notes\n");
+    assert_eq!(text, "nothing dangerous: 11 files, 0 dangers, 0 warnings, 0 notes\n");
     for path in ["checkpoints/base-tiny/artifact", "tests/fixtures", "tests/reference/tiny"] {
         run.succeeds(&["scan", repository(path).to_str().unwrap()]);
     }
@@ -143,7 +143,7 @@ checkpoints/lora/artifact
   made by        lora
   time           [NOW] to [NOW]
   config         lora.toml, sha256 [HEX]
-  device         backend flex, name CPU, [DEVICE], precision f32; repeats to the bit
+  device         backend flex, precision f32, name CPU, [DEVICE]; repeats to the bit
   seed           42
   programs       [..]
   tokenizer      tokenizer.json, sha256 [HEX]
@@ -152,6 +152,7 @@ checkpoints/lora/artifact
   dataset        data.jsonl, sha256 [HEX], trust tofu, rows 20, size 2690, split train
   dataset        validation.jsonl, sha256 [HEX], trust tofu, rows 6, size 782, split validation
   numbers        eval_loss [NUMBER], eval_loss/step-0 [NUMBER], eval_loss/step-5 [NUMBER], target_tokens 143.0, tokens 647.0
+  gradient-check  gradient-check.json, sha256 [HEX], tokens 69, tensors 28
   checkpoint     step-00000002/MANIFEST.json, sha256 [HEX], step 2
   checkpoint     step-00000004/MANIFEST.json, sha256 [HEX], step 4
   checkpoint     step-00000005/MANIFEST.json, sha256 [HEX], step 5
@@ -164,7 +165,7 @@ checkpoints/lora/artifact
       made by        from-random-weights
       time           [NOW] to [NOW]
       config         tiny.toml, sha256 [HEX]
-      device         backend flex, name CPU, [DEVICE], precision f32; repeats to the bit
+      device         backend flex, precision f32, name CPU, [DEVICE]; repeats to the bit
       seed           42
       programs       [..]
       tokenizer      tokenizer.json, sha256 [HEX]
@@ -173,6 +174,7 @@ checkpoints/lora/artifact
       dataset        data.jsonl, sha256 [HEX], trust tofu, rows 20, size 2690, split train
       dataset        validation.jsonl, sha256 [HEX], trust tofu, rows 6, size 782, split validation
       numbers        eval_loss [NUMBER], eval_loss/step-0 [NUMBER], eval_loss/step-6 [NUMBER], target_tokens 312.0, tokens 1420.0
+      gradient-check  gradient-check.json, sha256 [HEX], tokens 69, tensors 20
       checkpoint     step-00000002/MANIFEST.json, sha256 [HEX], step 2
       checkpoint     step-00000004/MANIFEST.json, sha256 [HEX], step 4
       checkpoint     step-00000006/MANIFEST.json, sha256 [HEX], step 6
@@ -222,7 +224,7 @@ checkpoints/lora/artifact
   made by        lora
   time           [NOW] to [NOW]
   config         lora.toml, sha256 [HEX]
-  device         backend flex, name CPU, [DEVICE], precision f32; repeats to the bit
+  device         backend flex, precision f32, name CPU, [DEVICE]; repeats to the bit
   seed           42
   programs       [..]
   tokenizer      tokenizer.json, sha256 [HEX]
@@ -231,6 +233,7 @@ checkpoints/lora/artifact
   dataset        data.jsonl, sha256 [HEX], trust tofu, rows 20, size 2690, split train
   dataset        validation.jsonl, sha256 [HEX], trust tofu, rows 6, size 782, split validation
   numbers        eval_loss [NUMBER], eval_loss/step-0 [NUMBER], eval_loss/step-5 [NUMBER], target_tokens 143.0, tokens 647.0
+  gradient-check  gradient-check.json, sha256 [HEX], tokens 69, tensors 28
   checkpoint     step-00000002/MANIFEST.json, sha256 [HEX], step 2
   checkpoint     step-00000004/MANIFEST.json, sha256 [HEX], step 4
   checkpoint     step-00000005/MANIFEST.json, sha256 [HEX], step 5

@@ -191,6 +191,7 @@ const CHANGES: &[Change] = &[
     under(&["output.signer=[\"false\"]"], "output.signer_key", "", "nowhere.pem"),
     change("output.signer_certificates", "", "nowhere.pem"),
     change("output.license", "MIT", "Apache-2.0"),
+    change("output.title", "one", "two"),
     change("output.report_to", "[\"csv\"]", "[\"tensorboard\"]"),
     change("output.sbom", "false", "true"),
     change("device.name", "auto", "cpu"),
@@ -330,7 +331,8 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
             seen += &format!("{} {}\n", state["evaluations"], state["samples"]);
         }
         if let Ok(card) = std::fs::read_to_string(root.join("artifact/README.md")) {
-            let first: Vec<&str> = card.lines().take(3).collect();
+            let mut first: Vec<&str> = card.lines().take(3).collect();
+            first.extend(card.lines().find(|line| line.starts_with("# ")));
             seen += &format!("{first:?}\n");
         }
         std::fs::remove_dir_all(root).unwrap();

@@ -524,16 +524,16 @@ ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 ok    trusted key        [SHA256] ([FOLDER]/settings/firebrand/signing.pub.pem)
 ok    signature          ECDSA P-256 with SHA-256
-ok    signed statement   OpenSSF Model Signing v1.0, 9 files
+ok    signed statement   OpenSSF Model Signing v1.0, 10 files
 ok    other files        none: all are the model's
-ok    files unchanged    all 9 as signed
+ok    files unchanged    all 10 as signed
 ok    nothing added      every file is signed
 ok    root digest        [SHA256]
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [HEX] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
-ok    lineage files      8 files as stated
-ok    attestation        line 1: https://slsa.dev/provenance/v1, 8 files as stated, by key [HEX]
+ok    lineage files      9 files as stated
+ok    attestation        line 1: https://slsa.dev/provenance/v1, 9 files as stated, by key [HEX]
 FAIL  attestation        line 2: not valid JSON: control character (\u0000-\u001F) found while parsing a string at line 6 column 0
 signed by key [SHA256] ([FOLDER]/settings/firebrand/signing.pub.pem)
 tampered: the files are not those that were signed
@@ -550,16 +550,16 @@ ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 ok    trusted key        [SHA256] ([FOLDER]/settings/firebrand/signing.pub.pem)
 ok    signature          ECDSA P-256 with SHA-256
-ok    signed statement   OpenSSF Model Signing v1.0, 9 files
+ok    signed statement   OpenSSF Model Signing v1.0, 10 files
 ok    other files        none: all are the model's
-ok    files unchanged    all 9 as signed
+ok    files unchanged    all 10 as signed
 ok    nothing added      every file is signed
 ok    root digest        [SHA256]
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [HEX] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
-ok    lineage files      8 files as stated
-ok    attestation        line 1: https://slsa.dev/provenance/v1, 8 files as stated, by key [HEX]
+ok    lineage files      9 files as stated
+ok    attestation        line 1: https://slsa.dev/provenance/v1, 9 files as stated, by key [HEX]
 FAIL  attestation        line 2: not valid JSON: EOF while parsing a value at line 1 column 0
 signed by key [SHA256] ([FOLDER]/settings/firebrand/signing.pub.pem)
 tampered: the files are not those that were signed
@@ -1293,16 +1293,16 @@ ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 ok    trusted key        certificate `CN=Release,O=Example` (root.pem)
 ok    signature          ECDSA P-256 with SHA-256
-ok    signed statement   OpenSSF Model Signing v1.0, 9 files
+ok    signed statement   OpenSSF Model Signing v1.0, 10 files
 ok    other files        none: all are the model's
-ok    files unchanged    all 9 as signed
+ok    files unchanged    all 10 as signed
 ok    nothing added      every file is signed
 ok    root digest        [SHA256]
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [HEX] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
-ok    lineage files      8 files as stated
-ok    attestation        line 1: https://slsa.dev/provenance/v1, 8 files as stated, by certificate `CN=Release,O=Example`
+ok    lineage files      9 files as stated
+ok    attestation        line 1: https://slsa.dev/provenance/v1, 9 files as stated, by certificate `CN=Release,O=Example`
 signed by certificate `CN=Release,O=Example` (root.pem)
 verified
 
@@ -1317,15 +1317,15 @@ ok    regular files      [SIZE]
 ok    signature file     sigstore bundle v0.3 with one signature
 FAIL  trusted key        the certificate `CN=Release,O=Example` does not count: it is issued by `CN=Root,O=Example`, which is not among the authorities that you trust (1)
 ok    signature          ECDSA P-256 with SHA-256
-ok    signed statement   OpenSSF Model Signing v1.0, 9 files
+ok    signed statement   OpenSSF Model Signing v1.0, 10 files
 ok    other files        none: all are the model's
-ok    files unchanged    all 9 as signed
+ok    files unchanged    all 10 as signed
 ok    nothing added      every file is signed
 ok    root digest        [SHA256]
 ok    weights' headers   1 files, 20 tensors
 ok    lineage inputs     [HEX] is named by 1 weights files
 ok    lineage statement  SLSA provenance v1 of these inputs
-ok    lineage files      8 files as stated
+ok    lineage files      9 files as stated
 FAIL  attestation        line 1: the certificate `CN=Release,O=Example` does not count: it is issued by `CN=Root,O=Example`, which is not among the authorities that you trust (1)
 signed by certificate `CN=Release,O=Example`
 untrusted: signed by a key that you do not trust

@@ -538,6 +538,11 @@ error[adapter]: the adapter does not fit `model.layers.0.mlp.down_proj.weight`
   at checkpoints/adapter/artifact
   because its `lora_A.weight` is [4, 64]; a weight of [32, 64] and `LoRA r 65536 on down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj` make it [65536, 64]
 
+export: exit code 2
+error[adapter]: tensor `base_model.model.model.layers.0.mlp.down_proj.lora_A.weight` has shape [4, 64], but [65536, 64] is expected
+  at checkpoints/adapter/artifact/adapter_model.safetensors
+  because the base and the adapter's settings (LoRA r 65536 on down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj) make it so
+
 # a huge lora_alpha
 generate: exit code 2
 error[adapter]: `lora_alpha` must be a number up to 1000000, and it is 1e+300
@@ -567,6 +572,10 @@ merge: exit code 2
 error[adapter]: the adapter holds 1 NaN or infinite numbers in `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`
   at checkpoints/adapter/artifact
 
+export: exit code 2
+error[weights]: `adapter_model.safetensors` holds 1 NaN or infinite numbers in `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`
+  at checkpoints/adapter/artifact
+
 # a tensor of no layer
 generate: exit code 2
 error[weights]: the model has no place for the tensor `base_model.model.x.lora_A.weight`
@@ -575,6 +584,10 @@ error[weights]: the model has no place for the tensor `base_model.model.x.lora_A
 merge: exit code 2
 error[adapter]: the base has no layer `x`
   at checkpoints/adapter/artifact
+
+export: exit code 2
+error[weights]: the model has no place for the tensor `base_model.model.x.lora_A.weight`
+  at checkpoints/adapter/artifact/adapter_model.safetensors
 
 # a file that is larger than the disk
 generate: exit code 2

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::bundle;
 use super::card::Relation;
 use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weights};
+use super::effect_run::check_effect;
 use super::merge::{Addition, Weights};
 use super::origin::Origin;
 use crate::adapters::Adapter;
@@ -104,6 +105,7 @@ pub fn export(
     request: &Derivation,
     format: &dyn Export,
     number: Option<&str>,
+    check: bool,
 ) -> Result<(String, Vec<String>)> {
     request.refuse_existing()?;
     let number = match number {
@@ -115,10 +117,12 @@ pub fn export(
         })?,
     };
     let origin = Origin::find(request.model, request.base, request.supply)?;
-    match format.contents() {
+    let unchecked = if check { check_effect(&origin)? } else { None };
+    let written = match format.contents() {
         Contents::Model(write) => export_model(request, origin, (format.name(), number), write),
         Contents::Adapter(write) => export_adapter(request, origin, (format.name(), number), write),
-    }
+    };
+    written.map(|(file, notes)| (file, unchecked.into_iter().chain(notes).collect()))
 }
 
 /// Writes an adapter by itself.

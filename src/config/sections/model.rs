@@ -52,7 +52,7 @@ settings! {
             "What the hub calls the base model where `model.base` is a directory: the model card \
              names it so, since the hub refuses a card whose base model is a path.",
         )
-        .effect(Effect::Aside)
+        .effect(Effect::Artifact)
         .example("\"HuggingFaceTB/SmolLM2-135M-Instruct\"");
         /// Public keys of which one must have signed the base model; empty if nobody need have.
         trusted_keys: Vec<String> = Key::new(

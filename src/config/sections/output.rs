@@ -41,8 +41,8 @@ settings! {
             DefaultValue::Absent("the key is a file"),
             "Program, with its arguments, that signs in place of a private key in a file: for keys \
              in hardware or in a cloud. It gets the bytes to sign on stdin and prints an ECDSA \
-             P-256 signature with SHA-256 in DER. It is tried before training begins. The lineage \
-             and the model card show its arguments, so no secret belongs there.",
+             P-256 signature with SHA-256 in DER. It is tried before training begins. The \
+             provenance beside the artifact shows its arguments, so no secret belongs there.",
         )
         .example("[\"openssl\", \"dgst\", \"-sha256\", \"-sign\", \"release.pem\"]")
         .excludes(&["output.signing_key"]);
@@ -63,6 +63,16 @@ settings! {
              signature carries them: who trusts an authority need not know the key.",
         )
         .example("\"release.chain.pem\"");
+        /// What the model card calls the model.
+        title: Option<String> = Key::new(
+            "output.title",
+            ValueKind::Line,
+            DefaultValue::Absent("the last part of the base's name, and the method"),
+            "What the model card calls the model. The name of the run is not part of the artifact, \
+             so that equal runs give equal bytes under whatever name.",
+        )
+        .effect(Effect::Artifact)
+        .example("\"support-bot\"");
         /// SPDX id for the model card.
         license: Option<String> = Key::new(
             "output.license",
@@ -70,6 +80,7 @@ settings! {
             DefaultValue::Absent("the model card names none"),
             "Licence of the result for its model card, as an SPDX identifier.",
         )
+        .effect(Effect::Artifact)
         .example("\"Apache-2.0\"");
         /// A bill of materials goes along.
         sbom: bool = Key::new(
@@ -79,6 +90,7 @@ settings! {
             "A bill of materials, `bom.cdx.json` in CycloneDX 1.6, goes into the signed artifact: \
              base, data, licence, numbers, by digest.",
         )
+        .effect(Effect::Artifact)
         .example("true");
     }
 }

@@ -211,8 +211,30 @@ pub fn assert_near(what: &str, ours: &[f32], reference: &[f32], limit: f64) {
     assert!(found <= limit, "{what}: relative difference {found:.2e}, at most {limit:.0e}");
 }
 
+/// Every file of an artifact.
+pub fn files_of(artifact: &Path) -> BTreeMap<String, Vec<u8>> {
+    let all = firebrand::files::hash_tree(artifact).unwrap();
+    let read = |name: String| (name.clone(), std::fs::read(artifact.join(name)).unwrap());
+    all.into_iter().map(|file| read(file.path)).collect()
+}
+
+/// Fails unless two artifacts have the same files with the same bytes.
+#[track_caller]
+pub fn assert_same_artifact(ours: &Path, other: &Path) {
+    let (ours, other) = (files_of(ours), files_of(other));
+    assert!(ours.keys().eq(other.keys()), "{:?} and {:?}", ours.keys(), other.keys());
+    for (name, bytes) in &ours {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = |of: &BTreeMap<String, Vec<u8>>| match name.ends_with(".safetensors") {
+            true => "weights".to_owned(),
+            false => text(&of[name]),
+        };
+        assert!(*bytes == other[name], "{name} is\n{}\nfor\n{}", text(&ours), text(&other));
+    }
+}
+
 /// Digest of the weights in an artifact. The header before them names what went in, and so the
-/// run's own name and settings.
+/// settings.
 pub fn weights_digest(artifact: &Path) -> String {
     let names = ["model.safetensors", "adapter_model.safetensors"];
     let name = names.into_iter().find(|name| artifact.join(name).exists()).expect("no weights");
@@ -322,6 +344,14 @@ impl Run {
     pub fn answer(&self, model: &str) -> String {
         let ask = ["generate", "--prompt", "What is 3 plus 4?", "--max-tokens", "6", "--chat"];
         self.succeeds(&[&ask[..], &["--device", "cpu", model]].concat())
+    }
+
+    /// The provenance beside the artifact of a run, with place and time.
+    pub fn provenance(&self, name: &str) -> serde_json::Value {
+        let artifact = self.path(&format!("checkpoints/{name}/artifact"));
+        let own = std::fs::read_to_string(artifact.join("lineage.statement.json")).unwrap();
+        let own = serde_json::from_str(&own).unwrap();
+        firebrand::artifact::provenance::beside(&artifact, &own).expect("there is none")
     }
 
     /// Trains the base model, so that there is something to adapt.

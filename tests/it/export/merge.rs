@@ -358,7 +358,7 @@ fn the_template_arguments_of_a_run_reach_whoever_writes_prompts_with_its_model()
         run.stderr_of(&["merge", "checkpoints/lora", "--out", "merged"]),
         str![[r#"
 measuring base, adapter and merged model on 397 tokens of validation data and the prompts, on the CPU (`--no-check` leaves it out)
-beside the adapter: largest difference of a logit [NUMBER] (largest logit [NUMBER]), the same most likely token at 39 of 39 positions; on 1 of the run's prompts, 39 tokens
+beside the adapter: largest difference of a logit [NUMBER] (largest logit [NUMBER]), the same most likely token at 32 of 32 positions; on the first 32 tokens of 1 of the run's prompts, 39 tokens
 validation loss on validation.jsonl, 78 target tokens: base [NUMBER], adapter [NUMBER], merged [NUMBER]
 in BF16 it holds 100.0 % of the adapter's change to the weights
 signed by key [HEX] ([FOLDER]/settings/firebrand/signing.pem)

@@ -53,9 +53,7 @@ fn a_bill_of_materials_is_part_of_what_is_signed() {
         let digest = Digest::of(&fs::read(run.path(folder).join(weights)).unwrap()).to_string();
         assert_eq!(model["hashes"][0]["content"], digest, "{folder}");
         assert_eq!(model["licenses"][0]["expression"], "MIT OR Apache-2.0");
-        let statement: Value = serde_json::from_str(&statement).unwrap();
-        let finished = &statement["predicate"]["runDetails"]["metadata"]["finishedOn"];
-        assert_eq!(bom["metadata"]["timestamp"], *finished);
+        assert!(bom["metadata"].get("timestamp").is_none(), "equal inputs, equal bytes");
         // Data and base have the digests of the lineage.
         let data = &bom["components"][0]["hashes"][0]["content"];
         assert_eq!(*data, Digest::of(run.read("data.jsonl").as_bytes()).to_string());

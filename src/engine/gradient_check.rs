@@ -1,0 +1,229 @@
+//! The real model on real data, before the first step: the loss and every gradient by the kernels
+//! that train, beside those of the tensor operations that they stand for.
+//!
+//! Faults of fused kernels (a gradient of zero, a head that is not trained) leave a loss that falls
+//! and a model that learns less than it should; on a few tokens of the run itself they are seen.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::layerwise::{Pass, forward_backward};
+use crate::config::Recompute;
+use crate::data::{Batch, Target};
+use crate::device::{Arithmetic, ComputeConfig};
+use crate::model::{Gradients, Model};
+use crate::objectives::Objective;
+use crate::ops::host;
+
+/// How far a gradient may be off, relative to its size (2-norms): in 32 bits, and where both sides
+/// round factors to 16, but after other sums.
+const TOLERANCE: [f64; 2] = [1e-3, 5e-2];
+/// A gradient that is smaller than this share of the largest, number for number, is rounding: that
+/// of a bias of keys, for one, is 0 but for it.
+const NOISE: f64 = 1e-3;
+
+/// What was compared, and how far apart it was.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GradientCheck {
+    /// Tokens of the run's data.
+    pub tokens: usize,
+    /// Tensors with a gradient.
+    pub tensors: usize,
+    /// The mean loss, by the kernels of the run and by tensor operations.
+    pub loss: [f64; 2],
+    /// The relative difference of the gradient that is off most.
+    pub difference: f64,
+    /// Which one that is.
+    pub tensor: String,
+    /// How far one may be off.
+    pub tolerance: f64,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+/// Compares loss and gradients of a batch as computed in two ways, the second of which is the
+/// reference. Gradients of a layer are final when its turn ends, so no more is held than those of
+/// the trainable parameters, twice, and one layer. Nothing is found where the loss is no number
+/// either way: that is a fault of weights or data, and the first step says so.
+///
+/// # Errors
+/// What is too far off, or 0, in words.
+pub fn check_gradients(
+    model: &mut Model,
+    objective: &dyn Objective,
+    batch: &Batch,
+    [ours, reference]: [ComputeConfig; 2],
+    loss_chunk_tokens: usize,
+) -> Result<Option<GradientCheck>, String> {
+    let began = Instant::now();
+    let own = model.computing;
+    let count = objective.count(batch).max(1);
+    #[expect(clippy::cast_precision_loss)] // counts stay far below 2^53
+    let scale = 1.0 / count as f64;
+    let mut run = |computing| {
+        model.computing = computing;
+        let pass = Pass { scale, recompute: Recompute::Layers, loss_chunk_tokens, dropout: None };
+        let mut sums = Gradients::default();
+        let (loss, _) = forward_backward(model, objective, batch, pass, &mut sums);
+        (loss.number() * scale, sums.into_sums())
+    };
+    let (loss, gradients) = run(ours);
+    let (wanted, of_reference) = run(reference);
+    model.computing = own;
+    if !loss.is_finite() && !wanted.is_finite() {
+        return Ok(None);
+    }
+    let exact = [ours, reference].iter().all(|it| it.arithmetic == Arithmetic::F32);
+    let tolerance = TOLERANCE[usize::from(!exact)];
+    let apart = (loss - wanted).abs() / wanted.abs().max(f64::MIN_POSITIVE);
+    if !(apart <= tolerance) {
+        return Err(format!("the loss is {loss}, and {wanted} by tensor operations"));
+    }
+    let mut found = GradientCheck {
+        tokens: batch.documents.iter().filter(|document| **document > 0).count(),
+        tensors: 0,
+        loss: [loss, wanted],
+        difference: 0.0,
+        tensor: String::new(),
+        tolerance,
+        seconds: 0.0,
+    };
+    let size = |numbers: &[f32]| root_mean_square(numbers.iter().map(|x| f64::from(*x)));
+    let mut pairs = Vec::new();
+    for (path, reference) in of_reference {
+        let reference = host(reference);
+        let Some(ours) = gradients.get(&path) else {
+            return Err(format!("`{path}` has no gradient"));
+        };
+        let ours = host(ours.clone());
+        let both = ours.iter().zip(&reference);
+        let apart = root_mean_square(both.map(|(a, b)| f64::from(*a) - f64::from(*b)));
+        pairs.push((path, size(&reference), apart));
+    }
+    let largest = pairs.iter().fold(0.0_f64, |most, (_, size, _)| most.max(*size));
+    if !(largest > 0.0) {
+        return Err("every gradient is 0".to_owned());
+    }
+    found.tensors = pairs.len();
+    for (path, size, apart) in pairs {
+        let off = apart / size.max(NOISE * largest);
+        if !(off <= tolerance) {
+            return Err(format!(
+                "the gradient of `{path}` is {off:.1e} off its size, and {tolerance:e} is rounding"
+            ));
+        }
+        if off >= found.difference {
+            (found.difference, found.tensor) = (off, path);
+        }
+    }
+    found.seconds = began.elapsed().as_secs_f64();
+    Ok(Some(found))
+}
+
+fn root_mean_square(numbers: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut count) = (0.0, 0_u32);
+    for number in numbers {
+        sum += number * number;
+        count += 1;
+    }
+    (sum / f64::from(count.max(1))).sqrt()
+}
+
+/// The begin of the first row of a batch, of about so many tokens: up to its last document that
+/// ends there, or else through some targets of its first one.
+pub fn first_tokens(batch: &Batch, wanted: usize) -> Batch {
+    const TARGETS: usize = 32;
+    let of_row: Vec<Target> =
+        batch.targets.iter().filter(|it| (it.index as usize) < batch.length).copied().collect();
+    // Behind the target at a position is the token that it predicts.
+    let end = |target: &Target| target.index as usize + 1;
+    let some = of_row.get(TARGETS - 1).or(of_row.last()).map_or(wanted, end);
+    let length = wanted.max(some).min(batch.length);
+    let targets = of_row.into_iter().filter(|target| (target.index as usize) < length);
+    Batch {
+        rows: 1,
+        length,
+        tokens: batch.tokens[..length].to_vec(),
+        positions: batch.positions[..length].to_vec(),
+        documents: batch.documents[..length].to_vec(),
+        targets: targets.collect(),
+        sources: batch.sources.iter().take(1).cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::config::Kernels;
+    use crate::engine::parity::{small_batch, small_model};
+    use crate::objectives;
+
+    fn computing(kernels: Kernels, arithmetic: Arithmetic) -> ComputeConfig {
+        ComputeConfig { kernels, arithmetic, ..ComputeConfig::default() }
+    }
+
+    fn check(ours: ComputeConfig, silent: bool) -> Result<GradientCheck, String> {
+        let mut model = small_model(&Device::flex(), ours).unwrap();
+        if silent {
+            model.visit(&mut Still);
+        }
+        let reference = computing(Kernels::Portable, Arithmetic::F32);
+        let objective = objectives::with("sft", &[]);
+        let batch = small_batch();
+        let found = check_gradients(&mut model, &*objective, &batch, [ours, reference], 32);
+        found.map(|found| found.expect("the loss is a number"))
+    }
+
+    struct Still;
+    impl crate::model::Visitor for Still {
+        fn vector(&mut self, _: &str, _: &mut crate::model::Parameter<1>) {}
+        fn matrix(&mut self, path: &str, parameter: &mut crate::model::Parameter<2>) {
+            if path.contains("lora_") {
+                parameter.value = parameter.value.zeros_like();
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernels_have_the_gradients_of_the_tensor_operations() {
+        let found = check(computing(Kernels::Fast, Arithmetic::F32), false).unwrap();
+        assert!(found.difference < 1e-4 && found.tensors > 4, "{found:?}");
+        assert_eq!(found.tokens, 88);
+        assert!((found.loss[0] - found.loss[1]).abs() < 1e-5);
+        assert!(!found.tensor.is_empty());
+    }
+
+    /// Rounding to 16 bits stands for a kernel that computes something else: 32 bits are promised.
+    #[test]
+    fn a_gradient_that_is_off_and_one_that_is_nothing_are_named() {
+        let ours = computing(Kernels::Fast, Arithmetic::MixedBf16);
+        let found = check(ours, false).unwrap();
+        assert!(found.difference > 1e-3, "{found:?}");
+        let mut model = small_model(&Device::flex(), ours).unwrap();
+        let reference = computing(Kernels::Portable, Arithmetic::F32);
+        let objective = objectives::with("sft", &[]);
+        let run = |model: &mut Model, batch: &Batch| {
+            check_gradients(model, &*objective, batch, [reference, reference], 32)
+        };
+        assert_eq!(run(&mut model, &small_batch()).unwrap().unwrap().difference, 0.0);
+        let silent = check(computing(Kernels::Fast, Arithmetic::F32), true).unwrap_err();
+        assert_eq!(silent, "every gradient is 0");
+        let empty = Batch { targets: Vec::new(), ..small_batch() };
+        assert!(run(&mut model, &empty).is_err());
+    }
+
+    #[test]
+    fn the_first_tokens_hold_targets() {
+        let mut batch = small_batch();
+        let short = first_tokens(&batch, 8);
+        assert!(short.length >= 8 && short.targets.len() >= 4, "{}", short.length);
+        assert_eq!(short.tokens, batch.tokens[..short.length]);
+        assert!(short.targets.iter().all(|it| (it.index as usize) < short.length));
+        assert_eq!(first_tokens(&batch, 500).length, batch.length);
+        batch.targets.clear();
+        assert_eq!(first_tokens(&batch, 8).length, 8);
+    }
+}

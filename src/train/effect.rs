@@ -1,0 +1,62 @@
+//! What the trained model changes, for its artifact.
+
+use std::path::Path;
+
+use super::prepare::Prepared;
+use crate::adapters::Adapter;
+use crate::artifact::effect::{EXACT, ModelEffect, ROUNDED};
+use crate::artifact::logit_diff::Rows;
+use crate::device::{self, Arithmetic};
+use crate::engine::Trainer;
+use crate::error::Result;
+use crate::event::{Event, Observer};
+use crate::weights::Element;
+
+/// So many rows of at most so many tokens: a file of some kilobytes, and a moment's work.
+const ROWS: [usize; 2] = [4, 32];
+
+/// Writes the scores with and without what was trained into a folder. Of a whole model, and of an
+/// adapter that is saved with whole weights or began with a part of its base, there are only those
+/// with it: the base is no longer in memory.
+pub(super) fn write_effect(
+    folder: &Path,
+    prepared: &Prepared,
+    trainer: &mut Trainer,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let prompts = &prepared.config.eval.prompts;
+    let vocabulary = prepared.description.vocabulary;
+    let rows = Rows::of_prompts(prompts, &prepared.corpus.codec, vocabulary)?;
+    let rows = rows.shortened(ROWS[0], ROWS[1]);
+    let model = &mut trainer.model;
+    let trained_in = model.computing;
+    if !prepared.on_gpu() {
+        model.computing.arithmetic = Arithmetic::F32; // so that it can be compared anywhere
+    }
+    let arithmetic = model.computing.arithmetic;
+    // With some adapters the base in memory is no longer that of the files.
+    let apart = |it: &dyn Adapter| it.modules_to_save().is_empty() && !it.changes_base();
+    let based = prepared.adapter.as_deref().is_some_and(apart);
+    let found = device::guarded(prepared.on_gpu(), "computing the effect", || {
+        let with = rows.logits(model);
+        let without = based.then(|| rows.logits_of_base(model));
+        (with, without)
+    });
+    model.computing = trained_in;
+    let (with, without) = found?;
+    // The weights of a whole model are rounded once more when they are written.
+    let rounded = prepared.adapter.is_none()
+        && prepared.elements.values().any(|element| *element != Element::F32);
+    let name = match arithmetic {
+        Arithmetic::F32 if rounded => ROUNDED,
+        Arithmetic::F32 => EXACT,
+        other => other.name(),
+    };
+    let effect = ModelEffect::new(&rows, &with, without.as_deref(), name);
+    if effect.is_inert() {
+        let what = "the adapter changes nothing: on the prompts, the model with it has the scores \
+                    of its base, to the last bit";
+        observer.on(Event::Warning(what.to_owned()));
+    }
+    effect.write(folder)
+}
