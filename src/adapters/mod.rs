@@ -187,6 +187,23 @@ pub fn size(adapter: &dyn Adapter, description: &Description) -> Result<u64> {
     Ok(tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
 }
 
+/// Paths and shapes of all trainable parameters: those of an adapter, or else of the model.
+///
+/// # Errors
+/// Those of [`Adapter::layers`].
+pub fn trainable_tensors(
+    adapter: Option<&dyn Adapter>,
+    description: &Description,
+) -> Result<Vec<(String, Vec<usize>)>> {
+    let Some(adapter) = adapter else { return Ok(description.weights()) };
+    let mut all = Vec::new();
+    for (path, dims) in adapter.layers(description)? {
+        let tensors = adapter.tensors(dims).into_iter();
+        all.extend(tensors.map(|(name, shape)| (format!("{path}.{name}"), shape)));
+    }
+    Ok(all)
+}
+
 /// Numbers a token that an adapter makes all layers keep ([`Adapter::saved_per_token`]).
 ///
 /// # Errors

@@ -154,6 +154,7 @@ impl Derivation<'_> {
             checkpoints: Vec::new(),
             resumed: Vec::new(),
             reused: Vec::new(),
+            result: None,
             changes: Vec::new(),
         };
         if self.sbom {

@@ -252,6 +252,8 @@ pub struct RunFacts {
     pub resumed: Vec<CheckpointRecord>,
     /// Steps of other runs that it began with; the name is the run's.
     pub reused: Vec<CheckpointRecord>,
+    /// The checkpoint that the weights are of, where it is not the last one.
+    pub result: Option<CheckpointRecord>,
     /// What was changed on the way.
     pub changes: Vec<ChangeRecord>,
 }
@@ -321,9 +323,10 @@ fn byproducts(outcome: &RunFacts) -> Vec<Value> {
     // A resumed run has the same inputs as an uninterrupted one and must give the same weights, so
     // what it was resumed from stands here and not among the dependencies.
     let all = [
-        ("checkpoint", &outcome.checkpoints),
+        ("checkpoint", outcome.checkpoints.as_slice()),
         ("resume-from", &outcome.resumed),
         ("reuse-from", &outcome.reused),
+        ("result", outcome.result.as_slice()),
     ];
     for (role, checkpoints) in all {
         for checkpoint in checkpoints {

@@ -77,6 +77,7 @@ pub(crate) fn outcome() -> RunFacts {
         checkpoints: vec![checkpoint(10), checkpoint(20)],
         resumed: vec![checkpoint(10)],
         reused: Vec::new(),
+        result: None,
         changes: Vec::new(),
     }
 }

@@ -11,7 +11,8 @@ use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, ComputeConfig, OpenedDevice, Precision};
 use crate::engine::optimizers;
 use crate::engine::{
-    Estimate, MicroBatchSplit, Optimizer, Schedule, Shape, StepSettings, Trainer, Workload,
+    Estimate, MicroBatchSplit, Optimizer, Schedule, Shape, StepSettings, TrainedParameters,
+    Trainer, Workload,
 };
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
@@ -49,8 +50,8 @@ pub struct Prepared<'a> {
     pub validation: Vec<Batch>,
     /// Optimiser steps in all.
     pub total_steps: u64,
-    /// How many numbers learn.
-    pub trainable: u64,
+    /// How many numbers learn, and what is kept for them.
+    pub trained: TrainedParameters,
     /// Memory by part.
     pub memory: Estimate,
     /// Number formats of the base's weights, by path; known once the trainer is made.
@@ -90,7 +91,7 @@ pub fn prepare<'a>(
     let (description, config_file) = base::described(config, &base, observer)?;
     let adapter = adapters::of_run(config);
     let weight_format = memory_fit::weight_format(config, &description, adapter.as_deref())?;
-    let trainable = trainable(adapter.as_deref(), &description)?;
+    let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
     let signed = base_signature(&base.path)?;
     signed.tell(observer);
     let parent = parent_of(&base, &signed)?;
@@ -104,10 +105,9 @@ pub fn prepare<'a>(
     let micro_batch_split = memory_fit::micro_batch_split(&description, &opened, rows, length)?;
     let total_steps = total_steps(config, &plan)?;
     let work = Workload {
-        trainable,
+        trained,
         adapted: adapter.is_some(),
         saves: (1..total_steps).contains(&config.checkpoint.every_steps),
-        state_bytes: optimizers::chosen(&config.owned).state_bytes(),
         rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
         length,
         data: data_bytes(&config.data, &corpus),
@@ -131,7 +131,7 @@ pub fn prepare<'a>(
         validation: data::validation_batches(&corpus.validation, &config.data, rows),
         corpus,
         plan,
-        trainable,
+        trained,
         memory,
         elements: BTreeMap::new(),
         adapter,
@@ -145,11 +145,6 @@ pub fn prepare<'a>(
         signed,
     };
     prepared.approved(observer)
-}
-
-/// How many parameters are trained.
-fn trainable(adapter: Option<&dyn Adapter>, description: &Description) -> Result<u64> {
-    adapter.map_or(Ok(description.parameters), |adapter| adapters::size(adapter, description))
 }
 
 /// Whether the model has what data and settings ask of it, and room in memory.
@@ -307,7 +302,7 @@ impl Prepared<'_> {
 
     /// Bytes of a checkpoint: trainable parameters, and what the optimizer keeps for them.
     pub fn checkpoint_bytes(&self) -> u64 {
-        self.trainable * (4 + self.optimizer().state_bytes()) // in 32 bits
+        self.trained.checkpoint_bytes()
     }
 
     /// How steps are made.
@@ -344,6 +339,7 @@ impl Prepared<'_> {
             loss_chunk_tokens: train.loss_chunk_tokens,
             parallel_micro_batches: memory_fit::parallel_micro_batches(self.config, &self.opened),
             rows: train.micro_batch_size,
+            neftune_noise_alpha: train.neftune_noise_alpha.unwrap_or(0.0),
             seed: self.config.seed,
         }
     }

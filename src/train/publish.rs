@@ -78,18 +78,18 @@ pub fn signer(config: &RunConfig, observer: &mut dyn Observer) -> Result<Option<
     Ok(Some(signer))
 }
 
-/// Writes the artifact of a finished run.
+/// Writes the artifact of a run, into a folder in its directory.
 pub fn publish(
-    run: &RunDirectory,
+    (run, artifact): (&RunDirectory, &Path),
     request: &Request,
     prepared: &Prepared,
     trainer: &mut Trainer,
     record: Record,
-    signer: Option<Signer>,
+    signer: Option<&Signer>,
 ) -> Result<Published> {
     let config = &request.loaded.config;
     let inputs = Inputs::new(&run_record(run, request, prepared)?);
-    let scratch = bundle::scratch(&run.join("artifact"))?;
+    let scratch = bundle::scratch(artifact)?;
     write_weights(&scratch, request, prepared, trainer, &inputs)?;
     if let Some(adapter) = &prepared.adapter {
         let json = AdapterConfig {
@@ -113,23 +113,15 @@ pub fn publish(
     }
     stops::add(&prepared.base.path, &scratch, &prepared.corpus.target_ends())?;
     prepared.lock().write(&run.data_lock())?; // now with the digests of all that was read
-    let card = card(request, prepared, &record, &inputs, signer.as_ref());
+    let card = card(request, prepared, &record, &inputs, signer);
     let outcome = outcome(run, prepared, &record)?;
     if config.output.sbom {
         sbom::write(&scratch, &card, &inputs, &outcome)?;
     }
-    let artifact = run.artifact();
-    bundle::seal(
-        &scratch,
-        &artifact,
-        &card,
-        &inputs,
-        &outcome,
-        signer.as_ref().map(|signer| &signer.0),
-    )?;
+    bundle::seal(&scratch, artifact, &card, &inputs, &outcome, signer.map(|signer| &signer.0))?;
     Ok(Published {
-        artifact,
-        signer: signer.as_ref().map(describe),
+        artifact: artifact.to_owned(),
+        signer: signer.map(describe),
         losses: losses(&record),
         answers: answers(&record),
     })
@@ -218,7 +210,7 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
     for found in &record.evaluations {
         metrics.insert(format!("eval_loss/step-{}", found.step), found.eval_loss);
     }
-    if let Some(last) = record.evaluations.last() {
+    if let Some(last) = record.evaluated() {
         metrics.insert("eval_loss".to_owned(), last.eval_loss);
         metrics.extend(last.prefixed());
     }
@@ -242,6 +234,7 @@ fn outcome(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<l
         checkpoints: list(HistoryEvent::Saved),
         resumed: list(HistoryEvent::Resumed),
         reused: list(HistoryEvent::Reused),
+        result: record.result_checkpoint()?,
         changes: changes(record)?,
     })
 }
@@ -270,7 +263,7 @@ fn changes(record: &Record) -> Result<Vec<ChangeRecord>> {
 }
 
 fn losses(record: &Record) -> Option<(f64, f64)> {
-    let last = record.evaluations.last()?;
+    let last = record.evaluated()?;
     // Of other records (`eval.max_records`) it would be another loss.
     let first = record.evaluations.iter().find(|it| it.target_tokens == last.target_tokens)?;
     (first.step < last.step).then_some((first.eval_loss, last.eval_loss))
