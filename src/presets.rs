@@ -18,6 +18,9 @@ pub struct Preset {
     rest: &'static str,
 }
 
+/// The data of pairs of answers: of the set, and in `[data]`.
+const PAIRS: [&str; 2] = ["format = \"preference\"\n", "max_seq_len = 1024\nval_size = 0.05\n"];
+
 /// All of them.
 const PRESETS: [Preset; 5] = [
     Preset {
@@ -43,8 +46,8 @@ const PRESETS: [Preset; 5] = [
     Preset {
         name: "dpo",
         about: "a chat model learns which of two answers is preferred, with a LoRA adapter",
-        data_set: "format = \"preference\"\n",
-        data: "max_seq_len = 1024\nval_size = 0.05\n",
+        data_set: PAIRS[0],
+        data: PAIRS[1],
         rest: "[lora]\nr = 16\nlora_alpha = 32\n\n[train]\nobjective = \"dpo\"\nepochs = 1\n\
                learning_rate = 5e-6\nmicro_batch_size = 1\ngradient_accumulation_steps = 16\n\
                warmup_ratio = 0.1\nrecompute = \"layers\" # saves memory, takes more time\n",
@@ -52,8 +55,8 @@ const PRESETS: [Preset; 5] = [
     Preset {
         name: "orpo",
         about: "a chat model learns answers and which of two is preferred, with a LoRA adapter",
-        data_set: "format = \"preference\"\n",
-        data: "max_seq_len = 1024\nval_size = 0.05\n",
+        data_set: PAIRS[0],
+        data: PAIRS[1],
         rest: "[lora]\nr = 16\nlora_alpha = 32\n\n[train]\nobjective = \"orpo\"\nepochs = 1\n\
                learning_rate = 8e-6\nmicro_batch_size = 1\ngradient_accumulation_steps = 16\n\
                warmup_ratio = 0.1\nrecompute = \"layers\" # saves memory, takes more time\n",

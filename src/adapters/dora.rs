@@ -105,8 +105,12 @@ impl Adapter for Dora {
         layers(&self.settings, description)
     }
 
-    fn tensors(&self, [outputs, inputs]: [usize; 2]) -> Vec<(&'static str, Vec<usize>)> {
-        let rank = self.settings.r;
+    fn tensors(
+        &self,
+        path: &str,
+        [outputs, inputs]: [usize; 2],
+    ) -> Vec<(&'static str, Vec<usize>)> {
+        let rank = self.settings.of_layer(path).rank;
         vec![(A, vec![rank, inputs]), (B, vec![outputs, rank]), (M, vec![outputs])]
     }
 
@@ -133,11 +137,12 @@ impl Adapter for Dora {
 
     fn change(
         &self,
+        path: &str,
         [_, inputs]: [usize; 2],
         mut tensors: BTreeMap<&'static str, Vec<f32>>,
     ) -> Box<dyn WeightChange> {
         let magnitude = tensors.remove(M).expect("all tensors are given");
-        let low = LowRankChange::new(tensors, inputs, &self.settings);
+        let low = LowRankChange::new(tensors, inputs, self.settings.of_layer(path));
         Box::new(DoraChange { low, magnitude, inputs })
     }
 

@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use serde_json::{Map, Value};
 
 pub use dora::Dora;
-pub use lora::{Lora, LoraSettings, TargetModules};
+pub use lora::{LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
 
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
@@ -78,9 +78,9 @@ pub trait Adapter: Debug + Send + Sync {
     fn stacked(&self, _description: &Description) -> Vec<StackedTensor> {
         Vec::new()
     }
-    /// Its parameters beside a layer `[out, in]`: those of [`AdapterKind::parameters`], with their
-    /// shapes.
-    fn tensors(&self, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)>;
+    /// Its parameters beside the layer `[out, in]` at `path`: those of
+    /// [`AdapterKind::parameters`], with their shapes.
+    fn tensors(&self, path: &str, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)>;
     /// The branch beside one layer, before its first step: the layer computes what it did.
     fn beside(
         &self,
@@ -93,10 +93,11 @@ pub trait Adapter: Debug + Send + Sync {
     fn saved_per_token(&self, _dims: [usize; 2]) -> usize {
         0
     }
-    /// What it makes of the weight of a layer `[out, in]`; `tensors` has all of
+    /// What it makes of the weight of the layer `[out, in]` at `path`; `tensors` has all of
     /// [`Self::tensors`], row-major.
     fn change(
         &self,
+        path: &str,
         dims: [usize; 2],
         tensors: BTreeMap<&'static str, Vec<f32>>,
     ) -> Box<dyn WeightChange>;
@@ -183,7 +184,7 @@ pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<
 /// Those of [`Adapter::layers`].
 pub fn size(adapter: &dyn Adapter, description: &Description) -> Result<u64> {
     let layers = adapter.layers(description)?;
-    let tensors = layers.iter().flat_map(|(_, dims)| adapter.tensors(*dims));
+    let tensors = layers.iter().flat_map(|(path, dims)| adapter.tensors(path, *dims));
     Ok(tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
 }
 
@@ -198,7 +199,7 @@ pub fn trainable_tensors(
     let Some(adapter) = adapter else { return Ok(description.weights()) };
     let mut all = Vec::new();
     for (path, dims) in adapter.layers(description)? {
-        let tensors = adapter.tensors(dims).into_iter();
+        let tensors = adapter.tensors(&path, dims).into_iter();
         all.extend(tensors.map(|(name, shape)| (format!("{path}.{name}"), shape)));
     }
     Ok(all)
@@ -269,7 +270,7 @@ mod tests {
         for kind in ADAPTERS {
             let adapter = kind.sample();
             assert_eq!(adapter.kind().name(), kind.name());
-            let tensors = adapter.tensors([6, 4]);
+            let tensors = adapter.tensors("q_proj", [6, 4]);
             let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
             assert_eq!(names, kind.parameters());
             // What is written for PEFT is read back as the same adapter.

@@ -12,6 +12,7 @@ use super::past::{CardDataset, LossChange};
 use super::signature;
 use crate::adapters::Label;
 use crate::files::{Digest, FileEntry};
+use crate::hub::ModelDirectory;
 
 /// The card's file name.
 pub const FILE: &str = "README.md";
@@ -64,6 +65,8 @@ pub struct Card {
     pub relation: Relation,
     /// The base model as the user named it.
     pub base: String,
+    /// What the hub calls the base model: all that its front matter takes.
+    pub base_id: Option<String>,
     /// The base model's commit, if it came from the hub.
     pub revision: Option<String>,
     /// The base model's files.
@@ -120,6 +123,16 @@ pub struct Sample {
     pub after: String,
 }
 
+/// What the hub calls a base model: what `model.base_id` says, or the repository that it is from.
+pub fn id_of(named: Option<&str>, base: &ModelDirectory) -> Option<String> {
+    let of_repository = || {
+        base.commit()?;
+        let parts: Vec<&str> = base.id.splitn(3, '/').take(2).collect(); // a GGUF file is the third
+        Some(parts.join("/"))
+    };
+    named.map(str::to_owned).or_else(of_repository)
+}
+
 impl Card {
     /// The text of the card.
     pub fn to_markdown(&self) -> String {
@@ -147,10 +160,10 @@ impl Card {
             out.push_str(&licenses::front_matter(license));
         }
         let mut tags = vec!["firebrand".to_owned()];
-        if let Some(relation) = self.relation.name() {
-            writeln!(out, "base_model: {}", yaml(&self.base))?;
+        if let (Some(relation), Some(base)) = (self.relation.name(), &self.base_id) {
+            writeln!(out, "base_model: {}", yaml(base))?;
             writeln!(out, "base_model_relation: {relation}")?;
-            tags.push(format!("base_model:{relation}:{}", self.base));
+            tags.push(format!("base_model:{relation}:{base}"));
         }
         if let Relation::Adapter(of) = self.relation {
             tags.extend(of.tags.iter().map(|tag| (*tag).to_owned()));

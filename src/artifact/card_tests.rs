@@ -9,6 +9,7 @@ pub(crate) fn card() -> Card {
         name: "quickstart".into(),
         relation: Relation::Adapter(ADAPTERS[0].label()),
         base: "acme/base-tiny".into(),
+        base_id: Some("acme/base-tiny".into()),
         revision: None,
         base_files: vec![FileEntry { path: "model.safetensors".into(), size: 3, sha256: digest }],
         license: Some("Apache-2.0".into()),
@@ -99,11 +100,25 @@ fn a_model_from_scratch_claims_no_base() {
 }
 
 #[test]
+fn front_matter_names_a_base_model_as_the_hub_does_or_not_at_all() {
+    let path = "checkpoints/base".to_owned();
+    let directory = ModelDirectory { id: path, path: "x".into(), adapter: false, locked: None };
+    assert_eq!(id_of(None, &directory), None);
+    assert_eq!(id_of(Some("acme/base"), &directory).as_deref(), Some("acme/base"));
+    let text = Card { base_id: None, ..card() }.to_markdown();
+    let front = text.split("---").nth(1).unwrap();
+    assert!(!front.contains("base_model"), "{front}");
+    let text = Card { base: "checkpoints/base".into(), ..card() }.to_markdown();
+    assert!(text.contains("\nbase_model: acme/base-tiny\n"), "{text}");
+}
+
+#[test]
 fn hostile_names_stay_where_they_are_put() {
     let evil = "x\n---\nlicense: mit\n# `y` | <script>\u{1b}[2J";
     let card = Card {
         name: evil.into(),
         base: evil.into(),
+        base_id: Some(evil.into()),
         license: Some(evil.into()),
         loss: Some(LossChange { dataset: evil.into(), before: 1.0, after: 1.0, of_tokens: true }),
         judged: Some(Evaluated {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::base_record::BaseRecord;
 use super::bundle;
-use super::card::{Card, Relation, Sample};
+use super::card::{Card, Relation, Sample, id_of};
 use super::keys::SigningKey;
 use super::lineage::{ADAPTER_KEY, Inputs, RunFacts, RunRecord};
 use super::logit_diff::LogitDiff;
@@ -179,6 +179,7 @@ impl Derivation<'_> {
             name,
             relation: made.relation,
             base: origin.base.id.clone(),
+            base_id: id_of(origin.named_base(), &origin.base),
             revision: origin.base.commit().map(str::to_owned),
             base_files: made.base_files.clone(),
             license: origin.past.license.clone(),

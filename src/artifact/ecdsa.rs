@@ -73,6 +73,15 @@ impl Public {
         Ok(Digest::of(self.to_pem()?.as_bytes()).to_string())
     }
 
+    /// The SHA-256 of its DER `SubjectPublicKeyInfo`, in pairs of hex digits: as
+    /// `openssl pkey -pubin -in KEY -outform DER | openssl dgst -sha256 -c` prints it.
+    pub fn fingerprint(&self) -> Result<String, spki::Error> {
+        let der = on_curve!(self, key => key.to_public_key_der())?;
+        let digits = Digest::of(der.as_bytes()).to_string();
+        let pairs = digits.as_bytes().chunks(2).map(String::from_utf8_lossy);
+        Ok(pairs.collect::<Vec<_>>().join(":"))
+    }
+
     /// What its signatures are.
     pub fn algorithm(&self) -> &'static str {
         match self {

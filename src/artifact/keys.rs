@@ -68,6 +68,14 @@ impl PublicKey {
         &self.hint
     }
 
+    /// See [`Public::fingerprint`].
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
+    pub fn fingerprint(&self) -> Result<String> {
+        self.key.fingerprint().context_code(ErrorCode::Key, "cannot encode the key")
+    }
+
     /// Whether `signature` (ASN.1 DER) is this key's over `message`.
     pub fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.check(message, signature).is_ok()

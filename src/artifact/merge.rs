@@ -102,7 +102,7 @@ impl Addition {
         let &[outputs, inputs] = &place.shape[..] else {
             return self.misfit(place, format!("the weight is {:?}, and no matrix", place.shape));
         };
-        self.change(place, [outputs, inputs], found).map(Some)
+        self.change((place, layer), [outputs, inputs], found).map(Some)
     }
 
     fn misfit<T>(&self, place: &TensorPlace, why: String) -> Result<T> {
@@ -130,7 +130,7 @@ impl Addition {
             if found.is_empty() {
                 return Ok(None);
             }
-            changes.push(self.change(place, stored.dims, found)?);
+            changes.push(self.change((place, layer), stored.dims, found)?);
         }
         Ok(match stored.layout {
             StoredLayout::Rows(first) => changes
@@ -149,13 +149,13 @@ impl Addition {
     /// What tensors of the adapter do to a matrix `[out, in]`.
     fn change(
         &self,
-        place: &TensorPlace,
+        (place, layer): (&TensorPlace, &str),
         [outputs, inputs]: [usize; 2],
         mut found: BTreeMap<&'static str, OwnedTensor>,
     ) -> Result<Box<dyn WeightChange>> {
         let misfit = |why| self.misfit(place, why);
         let mut tensors = BTreeMap::new();
-        for (name, shape) in self.adapter.tensors([outputs, inputs]) {
+        for (name, shape) in self.adapter.tensors(layer, [outputs, inputs]) {
             let Some(tensor) = found.remove(name) else {
                 return misfit(format!("it has no `{name}` for this layer"));
             };
@@ -169,7 +169,7 @@ impl Addition {
             }
             tensors.insert(name, to_f32(tensor.element, &tensor.bytes));
         }
-        Ok(self.adapter.change([outputs, inputs], tensors))
+        Ok(self.adapter.change(layer, [outputs, inputs], tensors))
     }
 
     /// Everything must have found its weight.

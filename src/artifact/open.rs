@@ -202,7 +202,7 @@ pub fn with_adapter(
 fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]) -> Result<()> {
     let mut expected: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (path, dims) in adapter.layers(description)? {
-        let of_layer = adapter.tensors(dims).into_iter();
+        let of_layer = adapter.tensors(&path, dims).into_iter();
         expected.extend(of_layer.map(|(name, shape)| (adapters::file_name(&path, name), shape)));
     }
     stack_shapes(&adapter.stacked(description), &mut expected);

@@ -45,6 +45,12 @@ impl Origin {
         other_weights(self.past.weight_format(), used)
     }
 
+    /// What the run of an adapter says that the hub calls its base.
+    pub fn named_base(&self) -> Option<&str> {
+        self.adapter.as_ref()?;
+        self.past.resolved.get("model.base_id").map(String::as_str)
+    }
+
     /// Digests that the base's files must have, by the adapter's lineage.
     pub fn expected(&self) -> BTreeMap<String, Digest> {
         if self.adapter.is_some() { self.past.base_files.clone() } else { BTreeMap::new() }

@@ -66,6 +66,8 @@ pub struct Past {
     pub prompts: Vec<String>,
     /// The licence that its run gave it.
     pub license: Option<String>,
+    /// Whether it was trained from a commit, without changes.
+    pub is_committed: bool,
     /// Validation loss before and after.
     pub loss: Option<LossChange>,
 }
@@ -96,6 +98,7 @@ impl Past {
                 Some("base-model") => {
                     past.base_files.insert(name.to_owned(), sha256);
                 }
+                Some("source") => past.is_committed = notes["dirty"] == false,
                 Some("dataset") => past.datasets.push(CardDataset {
                     name: name.to_owned(),
                     split: notes["split"].as_str().unwrap_or_default().to_owned(),

@@ -55,18 +55,10 @@ impl AdapterConfig<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::{Lora, LoraSettings, TargetModules};
+    use crate::adapters::{Lora, LoraSettings};
 
     fn json(lora_alpha: f64) -> String {
-        let settings = LoraSettings {
-            r: 16,
-            lora_alpha,
-            lora_dropout: 0.0,
-            target_modules: TargetModules::AllLinear,
-            target_parameters: Vec::new(),
-            layers_to_transform: Vec::new(),
-            use_rslora: false,
-        };
+        let settings = LoraSettings::new(16, lora_alpha);
         AdapterConfig {
             base_model: "checkpoints/base-tiny",
             revision: None,

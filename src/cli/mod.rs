@@ -30,6 +30,7 @@ mod place;
 mod plan;
 mod promote;
 mod pull;
+mod push;
 mod resolve;
 mod rollback;
 mod runs;
@@ -38,6 +39,7 @@ mod schema;
 mod sign;
 mod signer;
 mod train;
+mod trust;
 mod verify;
 mod watch;
 mod weight_format;
@@ -105,12 +107,14 @@ const COMMANDS: &[CliCommand] = &[
     command!(watch),
     command!(merge),
     command!(export),
+    command!(push),
     command!(sign),
     command!(verify),
     command!(allowlist),
     command!(lineage),
     command!(scan),
     command!(keygen),
+    command!(trust),
     command!(cache),
     command!(schema),
     command!(completions),

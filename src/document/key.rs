@@ -1,7 +1,7 @@
 //! One entry of a table of keys: everything the program knows about a key, said once.
 
 use super::effect::Effect;
-pub use super::rule::{Range, TextRule};
+pub use super::rule::{NameRule, Range, TextRule};
 
 /// A key of a document. Reading, checking, the JSON Schema, the template and the texts for people
 /// are all made from this.
@@ -92,6 +92,17 @@ pub enum ValueKind {
     NumberOrEach(Range),
     /// A table of names, each with one of a few words.
     ChoiceOfEach(&'static [&'static str]),
+    /// A table of names that a rule accepts, each with a number.
+    NumberOfEach(Range, &'static NameRule),
+    /// A table of names that a rule accepts, each with a whole number, ends included.
+    IntegerOfEach {
+        /// The least.
+        min: u64,
+        /// The greatest.
+        max: u64,
+        /// What the names must be.
+        names: &'static NameRule,
+    },
     /// An array of tables with these keys.
     Tables {
         /// The keys of each table.
@@ -321,6 +332,12 @@ impl ValueKind {
             }
             Self::ChoiceOfEach(names) => {
                 format!("a table of names, each with one of {}", quoted_list(names))
+            }
+            Self::NumberOfEach(range, rule) => {
+                format!("a table of {}, each with {}", rule.names, range.describe())
+            }
+            Self::IntegerOfEach { min, max, names } => {
+                format!("a table of {}, each with an integer from {min} to {max}", names.names)
             }
             Self::Tables { .. } => "an array of tables".to_owned(),
         }

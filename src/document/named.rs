@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::key::{Range, ValueKind, quoted_list};
+use super::key::{NameRule, Range, ValueKind, quoted_list};
 use super::place::shown;
-use super::tree::{Table, Tree, number};
+use super::tree::{Node, Table, Tree, number};
 use super::value::Value;
 use super::wrong::{Problem, written, wrong};
 use crate::error::{Error, nearest};
@@ -87,6 +87,29 @@ pub(super) fn numbers(label: &str, table: &Table, range: Range) -> Result<Value,
         }
     }
     if problems.is_empty() { Ok(Value::Numbers(numbers)) } else { Err(problems) }
+}
+
+/// Names that a rule accepts, each with what `read` makes of its value, which must be of `kind`.
+pub(super) fn of_each<T>(
+    (label, table): (&str, &Table),
+    rule: &NameRule,
+    kind: &ValueKind,
+    read: impl Fn(&Node) -> Option<T>,
+) -> Result<BTreeMap<String, T>, Vec<Problem>> {
+    let mut found = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (word, node) in table {
+        let label = format!("{label}.{}", shown(&word.text));
+        if let Err(why) = (rule.check)(&word.text) {
+            let what = format!("`{label}` is not one of {}", rule.names);
+            problems.push((word.origin, Error::config(what).because(why)));
+        }
+        match read(node) {
+            Some(value) => drop(found.insert(word.text.clone(), value)),
+            None => problems.push((node.origin, wrong(kind, &label, node))),
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(problems) }
 }
 
 /// Names, each with one of a few words.

@@ -107,6 +107,11 @@ fn literal(value: &Value) -> String {
                 numbers.iter().map(|(name, of)| format!("{} = {of:?}", quoted(name))).collect();
             format!("{{ {} }}", items.join(", "))
         }
+        Value::Counts(counts) => {
+            let items: Vec<String> =
+                counts.iter().map(|(name, of)| format!("{} = {of}", quoted(name))).collect();
+            format!("{{ {} }}", items.join(", "))
+        }
         Value::Pairs(pairs) => {
             let items: Vec<String> =
                 pairs.iter().map(|(ours, theirs)| format!("{ours} = {}", quoted(theirs))).collect();

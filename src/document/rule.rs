@@ -17,6 +17,15 @@ pub struct TextRule {
     pub hint: fn(&str) -> Option<String>,
 }
 
+/// What makes a name in a table of names a valid one.
+#[derive(Debug)]
+pub struct NameRule {
+    /// What they are, in the plural.
+    pub names: &'static str,
+    /// Why one is not accepted.
+    pub check: fn(&str) -> Result<(), String>,
+}
+
 /// A range of numbers whose ends may be excluded, and may be infinite.
 #[derive(Debug, Clone, Copy)]
 pub struct Range {

@@ -157,6 +157,13 @@ fn type_of(kind: &ValueKind) -> Json {
         ValueKind::ChoiceOfEach(names) => json!({
             "type": "object", "additionalProperties": { "enum": names }, "minProperties": 1,
         }),
+        ValueKind::NumberOfEach(range, _) => json!({
+            "type": "object", "additionalProperties": number(range),
+        }),
+        ValueKind::IntegerOfEach { min, max, .. } => json!({
+            "type": "object",
+            "additionalProperties": { "type": "integer", "minimum": min, "maximum": max },
+        }),
         ValueKind::Arguments => json!({
             "type": "object",
             "additionalProperties": { "type": ["string", "number", "boolean"] },

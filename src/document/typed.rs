@@ -38,6 +38,19 @@ pub(super) fn read(key: &Key, label: &str, node: &Node) -> Result<Value, Vec<Pro
         (ValueKind::ChoiceOfEach(names), Tree::Table(table)) if !table.is_empty() => {
             named::choices(label, table, names)
         }
+        (ValueKind::NumberOfEach(range, rule), Tree::Table(table)) => {
+            let read = |node: &Node| number(&node.tree).filter(|number| range.contains(*number));
+            named::of_each((label, table), rule, &ValueKind::Number(*range), read)
+                .map(Value::Numbers)
+        }
+        (ValueKind::IntegerOfEach { min, max, names }, Tree::Table(table)) => {
+            let kind = ValueKind::Integer { min: *min, max: *max };
+            let read = |node: &Node| match plain(&kind, &node.tree) {
+                Some(Value::Integer(integer)) => Some(integer),
+                _ => None,
+            };
+            named::of_each((label, table), names, &kind, read).map(Value::Counts)
+        }
         (kind, tree) => plain(kind, tree).ok_or_else(wrong),
     }
 }

@@ -23,6 +23,8 @@ pub enum Value {
     Pairs(BTreeMap<String, String>),
     /// Numbers by name.
     Numbers(BTreeMap<String, f64>),
+    /// Whole numbers by name.
+    Counts(BTreeMap<String, u64>),
     /// Strings, numbers and booleans by name.
     Arguments(BTreeMap<String, serde_json::Value>),
     /// An array of tables.
@@ -37,6 +39,7 @@ impl Value {
             Self::Integers(integers) => integers.is_empty(),
             Self::Pairs(pairs) => pairs.is_empty(),
             Self::Numbers(numbers) => numbers.is_empty(),
+            Self::Counts(counts) => counts.is_empty(),
             Self::Arguments(arguments) => arguments.is_empty(),
             Self::Tables(tables) => tables.is_empty(),
             Self::Text(_) | Self::Integer(_) | Self::Number(_) | Self::Boolean(_) => false,

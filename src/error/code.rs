@@ -71,7 +71,7 @@ codes! {
     Hub, hub, "hub",
         "The hub does not have what is asked for, or what it sends cannot be used.";
     Access, access, "hub-access",
-        "The hub does not let you read it: a token, its rights, or terms to accept.";
+        "The hub does not let you read or write it: a token, its rights, or terms to accept.";
     Network, network, "network",
         "The network fails; trying again later may help.";
     Offline, offline, "offline",

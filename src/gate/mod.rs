@@ -4,6 +4,7 @@
 //! - `limits`, `measures`, `switches`, `policy`: what is demanded
 //! - `compare`, `performance`: numbers against numbers
 //! - `checks`, `tokenizer`, `words`, `contamination`: the checklist
+//! - `start`: a suite and a policy to begin with
 //! - `decision`, `formats`: what that comes to, for people and for CI
 //! - `attest`: the verdict, signed, and read back
 
@@ -20,6 +21,7 @@ mod ngrams;
 mod tokenizer;
 mod contamination;
 mod formats;
+mod start;
 pub mod attest;
 #[cfg(test)]
 mod fixture;
@@ -35,6 +37,7 @@ pub use performance::Meter;
 pub use performance_config::{Measure, PerformanceRule};
 pub use policy::{MetricRule, Policy, SliceRule};
 pub use policy_keys::KEYS as POLICY_KEYS;
+pub use start::{POLICY_FILE, SUITE_FILE, Start, start};
 
 use crate::artifact::open::{BaseChoice, OpenedModel, open};
 use crate::data::{Cases, Codec, cases};

@@ -2,12 +2,14 @@
 //! way in which it can fail.
 
 use crate::hub::header_text::header;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Response};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body, Proxy, SendBody};
 
 use super::retry::Failure;
 use super::settings::Settings;
@@ -45,6 +47,24 @@ pub(super) struct Answer {
     pub url: Url,
     /// The commit that the hub said it answers for.
     pub commit: Option<String>,
+}
+
+/// What is asked with a body.
+pub(super) struct Call {
+    pub url: Url,
+    /// `PUT`, and not `POST`.
+    pub puts: bool,
+    /// The hub's own calls carry the token.
+    pub with_token: bool,
+    pub headers: Vec<(String, String)>,
+}
+
+/// A body.
+pub(super) enum Sent<'a> {
+    /// In memory.
+    Text(Vec<u8>),
+    /// A part of a file.
+    File { path: &'a Path, from: u64, length: u64 },
 }
 
 impl Client {
@@ -142,6 +162,60 @@ impl Client {
             request = request.header("Range", format!("bytes={from}-"));
         }
         request.call().map_err(|error| failed(url, &error))
+    }
+
+    /// Sends a body; answers of status 200 to 204 come back, all others are failures. The hub's own
+    /// redirects, of a repository with a new name, are followed.
+    pub fn send(&self, call: &Call, body: &Sent) -> Result<Answer, Failure> {
+        let mut url = call.url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.send_once(call, &url, body)?;
+            let status = response.status().as_u16();
+            if matches!(status, 200..=204) {
+                let (parts, body) = response.into_parts();
+                return Answer { status, headers: parts.headers, body, url, commit: None }
+                    .checked();
+            }
+            let location = header(response.headers(), "location").map(str::to_owned);
+            let next = location.and_then(|location| url.join(&location).ok());
+            match next.filter(|next| matches!(status, 307 | 308) && self.is_hub(next)) {
+                Some(next) => {
+                    drain(response, self.within);
+                    url = next;
+                }
+                None => return Err(self.refused(&url, response)),
+            }
+        }
+        Err(Failure::for_good(format!("{} redirects without end", url.shown())))
+    }
+
+    fn send_once(&self, call: &Call, url: &Url, body: &Sent) -> Result<Response<Body>, Failure> {
+        let address = url.as_str();
+        let request = if call.puts { self.agent.put(address) } else { self.agent.post(address) };
+        // A store answers when it has written everything.
+        let mut request = request.config().timeout_recv_response(Some(self.within)).build();
+        if let Some(token) = self.token.as_ref().filter(|_| call.with_token && self.is_hub(url)) {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in &call.headers {
+            request = request.header(name.as_str(), value.as_str());
+        }
+        let sent = match body {
+            Sent::Text(text) => request.send(text.as_slice()),
+            Sent::File { path, from, length } => {
+                let part = || {
+                    let mut file = File::open(path)?;
+                    file.seek(SeekFrom::Start(*from))?;
+                    io::Result::Ok(file.take(*length))
+                };
+                let mut part = part().map_err(|error| {
+                    Failure::for_good(format!("cannot read {}: {error}", path.display()))
+                })?;
+                let request = request.header("Content-Length", length.to_string());
+                request.send(SendBody::from_reader(&mut part))
+            }
+        };
+        sent.map_err(|error| failed(url, &error))
     }
 
     /// An answer that is neither content nor a redirect.

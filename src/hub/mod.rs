@@ -16,6 +16,7 @@
 //! - `lock`: which bytes the names in a configuration stand for
 //! - `data_files`: which files of a data set make up a subset and a split
 //! - `supply`, `sets`: all files of a configuration, from here or from a hub, under the lock
+//! - `upload_call`, `upload_large`, `upload`: a folder that becomes a commit
 //! - `downloads`: what of the cache is ours to remove
 
 mod allow;
@@ -42,6 +43,9 @@ mod signed;
 mod supply;
 mod transfer;
 mod tree;
+mod upload;
+mod upload_call;
+mod upload_large;
 mod url;
 
 pub use allow::{is_essential, is_note, model_files, needs_own_code, refuse_disguised};
@@ -57,3 +61,5 @@ pub use set_file::SetFile;
 pub use sets::FileSet;
 pub use settings::{Settings, Timing};
 pub use supply::{DEFAULT_REVISION, Policy, Supply, at_revision};
+pub use upload::Uploaded;
+pub use upload_call::Upload;

@@ -1,7 +1,7 @@
 //! Continues prompts token by token, with a cache of keys and values: several at once, since a step
 //! of the model costs nearly the same for one token as for a few.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::model::{Cache, Model, PassContext, Sampling};
@@ -145,7 +145,8 @@ impl Text {
         let mut cache = Cache::new(model);
         // Nothing to choose, nothing to compute.
         let done = sampling.max_tokens == 0;
-        let logits = if done { Vec::new() } else { read(model, &mut cache, prompt)? };
+        let logits =
+            if done { Vec::new() } else { in_pool(model, || read(model, &mut cache, prompt))? };
         let read = if done { 0 } else { prompt.len() };
         Ok(Self { sampling, cache, logits, tokens: prompt.to_vec(), read, made, done })
     }
@@ -200,10 +201,12 @@ fn read(model: &Model, cache: &mut Cache, prompt: &[u32]) -> Result<Vec<f32>> {
     )
     .computed(model.computing);
     let mut x = model.embed(&indices(prompt.iter().copied(), &model.device), &context);
-    for (layer, cache) in model.layers.iter().zip(&mut cache.layers) {
-        x = layer.prompt(x, &context, cache);
+    let last = model.layers.len() - 1;
+    for (number, (layer, cache)) in model.layers.iter().zip(&mut cache.layers).enumerate() {
+        x = layer.prompt(x, (&context, number == last), cache);
     }
-    scores(model, x.narrow(0, length - 1, 1))
+    let rows = x.dims()[0];
+    scores(model, x.narrow(0, rows - 1, 1))
 }
 
 /// Feeds the last token of each text. One that is now of a length for which positions turn
@@ -216,10 +219,22 @@ fn step(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
         });
     for text in &mut again {
         text.cache = Cache::new(model);
-        text.logits = read(model, &mut text.cache, &text.tokens)?;
+        text.logits = in_pool(model, || read(model, &mut text.cache, &text.tokens))?;
         text.read = text.tokens.len();
     }
-    if on.is_empty() { Ok(()) } else { go_on(model, &mut on) }
+    if on.is_empty() {
+        return Ok(());
+    }
+    in_pool(model, || go_on(model, &mut on))
+}
+
+/// One thread alone talks to a GPU. On the CPU it is one of the pool, which takes part in the work
+/// instead of waiting for every product.
+fn in_pool<T: Send>(model: &Model, work: impl FnOnce() -> T + Send) -> T {
+    match model.device == Device::flex() {
+        true => rayon::join(work, || ()).0,
+        false => work(),
+    }
 }
 
 fn go_on(model: &Model, texts: &mut [&mut Text]) -> Result<()> {

@@ -3,7 +3,8 @@
 //! chosen answer beside it. Names and formulas are those of TRL's `CPOTrainer`.
 
 use super::pairwise::{
-    Answer, METRICS, PairLoss, PairOutcome, Pairwise, hinge, logistic, reported, section, squared,
+    Answer, METRICS, PairLoss, PairOutcome, Pairwise, hinge, label_smoothing, logistic, reported,
+    section, squared,
 };
 use super::{ObjectiveEntry, Records};
 use crate::document::choices;
@@ -57,14 +58,7 @@ const KEYS: &[Key] = &[
          lacks to one. `ipo`: the squared distance, for each token, to a fixed one.",
     )
     .example("\"hinge\""),
-    Key::new(
-        "cpo.label_smoothing",
-        ValueKind::Number(key::Range::below(0.0, 0.5)),
-        DefaultValue::Value("0"),
-        "The share of pairs that are taken to be labelled the wrong way round.",
-    )
-    .example("0.1")
-    .only_with("cpo.loss_type", &["sigmoid"]),
+    label_smoothing("cpo.label_smoothing").only_with("cpo.loss_type", &["sigmoid"]),
     Key::new(
         "cpo.cpo_alpha",
         ValueKind::Number(key::Range::closed(0.0, 100.0)),

@@ -8,8 +8,8 @@
 //! without end, and nothing is kept that a resumed run would have to find again.
 
 use super::pairwise::{
-    Answer, METRICS, PairLoss, PairOutcome, Pairwise, hinge, logistic, reported, robust, section,
-    squared,
+    Answer, METRICS, PairLoss, PairOutcome, Pairwise, hinge, label_smoothing, logistic, reported,
+    robust, section, squared,
 };
 use super::{ObjectiveEntry, Records};
 use crate::document::Values;
@@ -63,14 +63,7 @@ const KEYS: &[Key] = &[
     )
     .example("\"ipo\"")
     .names(&[("LLaMA-Factory", "pref_loss")]),
-    Key::new(
-        "dpo.label_smoothing",
-        ValueKind::Number(key::Range::below(0.0, 0.5)),
-        DefaultValue::Value("0"),
-        "The share of pairs that are taken to be labelled the wrong way round.",
-    )
-    .example("0.1")
-    .only_with("dpo.loss_type", &["sigmoid", "robust"]),
+    label_smoothing("dpo.label_smoothing").only_with("dpo.loss_type", &["sigmoid", "robust"]),
     Key::new(
         "dpo.ld_alpha",
         ValueKind::Number(key::Range::closed(0.0, 1.0)),

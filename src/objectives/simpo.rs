@@ -3,7 +3,7 @@
 //! ahead by a margin. Names and formulas are those of `CPOTrainer` of TRL, loss type `simpo`.
 
 use super::pairwise::{
-    Answer, METRICS, PairLoss, PairOutcome, Pairwise, logistic, reported, section,
+    Answer, METRICS, PairLoss, PairOutcome, Pairwise, label_smoothing, logistic, reported, section,
 };
 use super::{ObjectiveEntry, Records};
 use crate::document::key::{self, DefaultValue, Key, ValueKind};
@@ -43,13 +43,7 @@ const KEYS: &[Key] = &[
     )
     .example("0.5")
     .names(&[("TRL", "simpo_gamma")]),
-    Key::new(
-        "simpo.label_smoothing",
-        ValueKind::Number(key::Range::below(0.0, 0.5)),
-        DefaultValue::Value("0"),
-        "The share of pairs that are taken to be labelled the wrong way round.",
-    )
-    .example("0.1"),
+    label_smoothing("simpo.label_smoothing"),
     Key::new(
         "simpo.cpo_alpha",
         ValueKind::Number(key::Range::closed(0.0, 100.0)),

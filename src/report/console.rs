@@ -102,12 +102,25 @@ impl Console {
                 ProgressBar::with_draw_target(Some(total), target)
             }
         };
-        let style = "{bar:24} {pos}/{len}  {msg}  {elapsed} gone, {eta} left";
+        // What is last gives way where the terminal is narrow, also one that became so.
+        let style = "{pos}/{len} {bar:12} {eta} left  {wide_msg}";
         bar.set_style(ProgressStyle::with_template(style).expect("a constant template"));
         bar.set_position(done);
         bar.reset_eta();
         self.signals.show_above(self.bars.as_ref(), Some(&bar));
+        bar.tick();
         self.bar = Some(bar);
+    }
+
+    /// The first step, a save or a validation can take a while: the bar says what it waits for.
+    fn doing(&mut self, what: String) {
+        if let Some(bar) = &self.bar
+            && (self.done == self.done_before || !what.starts_with("step "))
+        {
+            terminal::label(bar, &what);
+            bar.tick();
+        }
+        self.signals.doing(what);
     }
 
     fn step(&mut self, report: &StepReport, timing: &Timing) {
@@ -122,10 +135,10 @@ impl Console {
         #[expect(clippy::cast_precision_loss)] // for display
         let speed = tokens as f64 / seconds.max(1e-9);
         let message = format!(
-            "loss {:.4}  lr {:.2e}  norm {}  {speed:.0} tokens/s{}",
+            "loss {:.4}  {speed:.0} tokens/s  norm {}  lr {:.2e}{}",
             report.loss,
-            report.learning_rate,
             norm(report),
+            report.learning_rate,
             memory(timing)
         );
         if let Some(bar) = &self.bar {
@@ -197,7 +210,7 @@ impl Observer for Console {
                 }
                 self.begin(done, total);
             }
-            Event::Doing(what) => self.signals.doing(what),
+            Event::Doing(what) => self.doing(what),
             Event::Begun(step) => self.done = step,
             Event::Step(report, timing) => self.step(&report, &timing),
             Event::Evaluation(found) => self.say(&validation(&found)),

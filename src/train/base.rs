@@ -8,8 +8,21 @@ use crate::config::{Init, RunConfig};
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer, bytes};
 use crate::files::{FileEntry, hash_file, lfs_pointer, lfs_refusal, open_regular};
-use crate::hub::ModelDirectory;
+use crate::hub::{ModelDirectory, RepoKind, RepoName};
 use crate::model::{Description, Inspected, ModelJson, families, inspect, refuse_random};
+
+/// `model.base_id` is a name of a hub, and for a base that does not come from one.
+fn refuse_wrong_id(config: &RunConfig, base: &ModelDirectory) -> Result<()> {
+    let Some(id) = &config.model.base_id else { return Ok(()) };
+    if base.commit().is_some() {
+        let error = Error::config("`model.base_id` is for a base model in a directory");
+        return Err(error.because(format!("`{}` is one on the hub already", base.id)));
+    }
+    match RepoName::parse(RepoKind::Model, id) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::config("`model.base_id` is no name on a hub").because(error)),
+    }
+}
 
 /// What is read of a base model beside its weights.
 const TEXT_FILES: [&str; 7] = [
@@ -33,6 +46,7 @@ pub(super) fn described(
     base: &ModelDirectory,
     observer: &mut dyn Observer,
 ) -> Result<(Description, FileEntry)> {
+    refuse_wrong_id(config, base)?;
     let (description, json) = match config.model.init {
         Init::Pretrained => {
             let found = inspect(&base.path)?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::artifact::card::{Card, Evaluated, Relation, Sample};
+use crate::artifact::card::{Card, Evaluated, Relation, Sample, id_of};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::artifact::lineage::{self, ChangeRecord, CheckpointRecord, Inputs, RunRecord};
@@ -308,6 +308,7 @@ fn card(
         name: config.name.clone(),
         relation,
         base: prepared.base.id.clone(),
+        base_id: id_of(config.model.base_id.as_deref(), &prepared.base),
         revision: prepared.base.commit().map(str::to_owned),
         base_files: prepared.base_files.clone(),
         license: config.output.license.clone(),

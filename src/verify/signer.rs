@@ -93,8 +93,8 @@ fn judge_key(
                 0 => "is not trusted: you trust no key yet".to_owned(),
                 count => format!("is not among the keys that you trust ({count})"),
             }),
-            hint: "if you know whose key it is, give its public key with `--key`, or put it into \
-                   `trusted-keys/` of your settings",
+            hint: "if you know whose key it is, `firebrand trust add KEY.pem` trusts its public \
+                   key, `--key` does so once",
             signed: None,
             algorithm: "",
         };

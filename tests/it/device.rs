@@ -13,7 +13,7 @@ use crate::common::{
 };
 use burn::tensor::Device;
 use firebrand::adapters;
-use firebrand::adapters::{LoraSettings, TargetModules};
+use firebrand::adapters::LoraSettings;
 use firebrand::device::ComputeConfig;
 use firebrand::engine::{Trainer, upload};
 use firebrand::model::{Init, Model, load_for};
@@ -25,15 +25,7 @@ use snapbox::str;
 fn model(device: &Device, computing: ComputeConfig) -> Model {
     let directory = case("gqa-tied");
     let mut model = load_for(&directory, Init::Pretrained, device, computing, true).unwrap().model;
-    let settings = LoraSettings {
-        r: 4,
-        lora_alpha: 8.0,
-        lora_dropout: 0.0,
-        target_modules: TargetModules::AllLinear,
-        target_parameters: Vec::new(),
-        layers_to_transform: Vec::new(),
-        use_rslora: false,
-    };
+    let settings = LoraSettings::new(4, 8.0);
     let adapter = adapters::Lora { settings };
     adapters::attach(&mut model, &adapter, Stream::new(1)).unwrap();
     model

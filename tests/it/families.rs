@@ -1,6 +1,8 @@
 //! Every family against transformers and PEFT, on tiny models whose weights both sides make of the
 //! names of tensors (`tests/reference/make_families.py`); and the equalities between our own paths.
 
+#[cfg(feature = "gpu")]
+mod devices;
 mod experts;
 mod pairs;
 mod steps;
@@ -140,15 +142,12 @@ impl Case {
         };
         let target_parameters = names("target_parameters").unwrap_or_default();
         let settings = LoraSettings {
-            r: 3,
-            lora_alpha: 6.0,
             // Inputs of parameters cannot be dropped.
             lora_dropout: if target_parameters.is_empty() { dropout } else { 0.0 },
             target_modules: names("target_modules")
                 .map_or(TargetModules::AllLinear, TargetModules::Names),
             target_parameters,
-            layers_to_transform: Vec::new(),
-            use_rslora: false,
+            ..LoraSettings::new(3, 6.0)
         };
         adapters::attach(&mut model, &Lora { settings }, Stream::new(1)).unwrap();
         model.visit(&mut Set(cpu()));

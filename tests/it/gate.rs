@@ -880,3 +880,34 @@ hint: paths in a policy are relative to the folder that it lies in
 "#]],
     );
 }
+
+#[test]
+fn what_init_writes_of_a_run_judges_its_models() {
+    let run = Run::new();
+    for (file, numbers) in [("data.jsonl", 0..60), ("validation.jsonl", 100..110)] {
+        run.write(file, &sums(numbers, false));
+    }
+    let tiny = crate::common::TINY.replace("max_steps = 6", "max_steps = 60");
+    run.write("tiny.toml", &tiny);
+    run.succeeds(&["train", "tiny.toml", "--quiet"]);
+    let written = run.succeeds(&["init", "--gate", "checkpoints/tiny"]);
+    assert_eq!(written, "gate/eval.toml\ngate/gate.toml\n");
+    let more = ["--policy", "gate/gate.toml", "--candidate", "checkpoints/tiny", "--no-attest"];
+    let (code, stdout, stderr) = gate(&run, &more);
+    ends((code, format!("{stdout}{stderr}")), 0, str![""]);
+    // One that was trained on wrong answers is refused, and it says for what.
+    run.write("data.jsonl", &sums(0..60, true));
+    run.succeeds(&["train", "tiny.toml", "--quiet", "--set", "name=worse"]);
+    let more = [
+        &["--policy", "gate/gate.toml", "--candidate", "checkpoints/worse", "--no-attest"][..],
+        &["--baseline", "checkpoints/tiny"],
+    ];
+    let (code, stdout, stderr) = gate(&run, &more.concat());
+    ends((code, format!("{stdout}{stderr}")), 1, str![""]);
+    // What is there is never replaced, and what cannot be known is asked for.
+    run.fails_with(2, &["init", "--gate", "checkpoints/tiny"], str![""]);
+    run.fails_with(2, &["init", "--gate", "data.jsonl", "other"], str![""]);
+    run.fails_with(2, &["init", "--data", "data.jsonl"], str![""]);
+    run.succeeds(&["init", "--gate", "checkpoints/tiny", "other", "--data", "judged.jsonl"]);
+    assert!(run.read("other/eval.toml").contains("path = \"judged.jsonl\""));
+}

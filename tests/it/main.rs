@@ -37,6 +37,7 @@ mod parity;
 mod power_cut;
 #[cfg(unix)] // links, modes, signals
 mod published;
+mod push;
 mod records;
 mod recurrent;
 mod resume;

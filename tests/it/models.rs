@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use crate::common::repository;
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "logits",
     "gradients",
     "steps",
     "packed",
     "texts",
     "resume",
+    "wgpu",
     "PEFT",
     "merge",
     "GGUF",
@@ -48,6 +49,10 @@ fn claims() -> BTreeMap<&'static str, Vec<(&'static str, Option<Vec<&'static str
         (
             "texts",
             all("families::texts_written_with_a_cache_are_those_of_transformers_and_those_without"),
+        ),
+        (
+            "wgpu",
+            all("families::devices::each_family_on_another_device_has_the_gradients_of_the_cpu"),
         ),
         ("steps", all("families::steps::twenty_steps_have_the_losses_of_pytorch_and_peft")),
         (

@@ -6,13 +6,14 @@ mod dora;
 mod forward;
 mod gradients;
 mod layers;
+mod lora_variants;
 mod preference;
 mod steps;
 mod weight_formats;
 
 use crate::common::{CASES, Expected, adamw, assert_near, case, cpu, row, says, step_settings};
 use burn::tensor::Device;
-use firebrand::adapters::{self, Lora, LoraSettings, TargetModules};
+use firebrand::adapters::{self, Lora, LoraSettings};
 use firebrand::config::{Kernels, Recompute};
 use firebrand::data::{Batch, Target};
 use firebrand::engine::{OptimizerState, Pass, Trainer, forward_backward, optimizers, upload};
@@ -49,15 +50,7 @@ fn each_case() -> impl Iterator<Item = (&'static str, Kernels)> {
 }
 
 fn lora(dropout: f64) -> Lora {
-    let settings = LoraSettings {
-        r: 4,
-        lora_alpha: 8.0,
-        lora_dropout: dropout,
-        target_modules: TargetModules::AllLinear,
-        target_parameters: Vec::new(),
-        layers_to_transform: Vec::new(),
-        use_rslora: false,
-    };
+    let settings = LoraSettings { lora_dropout: dropout, ..LoraSettings::new(4, 8.0) };
     Lora { settings }
 }
 

@@ -80,7 +80,12 @@ fn a_stop_after_each_step_of_an_adapter_with_dropout_changes_no_byte() {
 #[test]
 fn other_adapters_and_formats_of_weights_go_on_with_the_same_bytes() {
     let run = Run::new().with_base();
-    let sets = ["lora.use_dora=true", "model.weight_format=int8", "model.weight_format=nf4"];
+    let sets = [
+        "lora.use_dora=true",
+        "lora.rank_pattern={ q_proj = 2, \"[gu].*_proj\" = 3 }",
+        "model.weight_format=int8",
+        "model.weight_format=nf4",
+    ];
     for (number, set) in sets.iter().enumerate() {
         let [straight, often] = ["straight", "often"].map(|name| format!("name={name}-{number}"));
         let with = |more: &[&'static str]| [&["--set", *set][..], more].concat();

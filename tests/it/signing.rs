@@ -1,6 +1,8 @@
 //! Whole commands about signatures: any directory signed, programs that sign, keys that count no
 //! more, and attestations.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use snapbox::str;
 use std::fs;
 use std::path::Path;
@@ -1452,4 +1454,43 @@ hint: `--allow-data-change` continues anyway, and the lineage records it
     let used = lineage["resolvedDependencies"].as_array().unwrap().iter();
     let mut used = used.filter(|entry| entry["name"] == "tokenizer.json");
     assert_eq!(used.next().unwrap()["digest"]["sha256"], digest.as_str());
+}
+
+#[test]
+fn trust_lists_adds_and_removes_keys() {
+    let run = Run::new();
+    run.succeeds(&["keygen", "theirs.pem"]);
+    run.fails_with(2, &["trust", "add", "theirs.pem"], str![""]);
+    let added = run.succeeds(&["trust", "add", "theirs.pub.pem", "--name", "acme"]);
+    assert!(added.ends_with("trusted-keys/acme.pem\n"), "{added}");
+    let listed = run.succeeds(&["trust", "list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    // `openssl pkey -pubin -outform DER` writes what the PEM text is the base64 of.
+    let pem = run.read("theirs.pub.pem");
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let digits = crate::common::hub::sha256_of(&STANDARD.decode(body).unwrap());
+    let pairs: Vec<&str> = (0..32).map(|byte| &digits[2 * byte..2 * byte + 2]).collect();
+    let theirs = pairs.join(":");
+    assert_eq!(listed["fingerprint"], theirs);
+    assert_eq!(listed["limits"], "for everything");
+    let (code, shown) = told(&run, &["trust", "add", "theirs.pub.pem"]);
+    assert_eq!(code, Some(2));
+    assert!(shown.contains("this key is known already"), "{shown}");
+    // What the file of limits says is shown; what was added can be removed.
+    run.write(
+        "settings/firebrand/trusted-keys.toml",
+        "[[key]]\nfile = \"trusted-keys/acme.pem\"\nroles = [\"gate\"]\nrevoked = \"lost\"\n",
+    );
+    let shown = run.succeeds(&["trust", "list"]);
+    assert!(shown.contains("revoked: lost, for `gate`"), "{shown}");
+    std::fs::remove_file(run.path("settings/firebrand/trusted-keys.toml")).unwrap();
+    run.fails_with(2, &["trust", "remove", "nobody"], str![""]);
+    run.succeeds(&["trust", "remove", "acme"]);
+    assert_eq!(run.succeeds(&["trust", "list", "--json"]), "");
+}
+
+/// Exit code and stderr.
+fn told(run: &Run, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = run.command(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }

@@ -490,3 +490,50 @@ hint: unset it, or set it to such a number: `unset RUST_MIN_STACK`
         assert!(output.unwrap().status.success(), "{value}");
     }
 }
+
+/// What a terminal of so many columns is sent by a command; its columns are set before.
+#[cfg(target_os = "linux")]
+fn on_terminal(run: &Run, columns: usize, arguments: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_firebrand");
+    let line = format!("stty cols {columns} rows 30; exec {program} {arguments}");
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(run.path("."));
+    script.env("XDG_CONFIG_HOME", run.path("settings")).env("FIREBRAND_CACHE", run.path("cache"));
+    script.env("HF_HOME", run.path("hub")).env_remove("GITHUB_ACTIONS").env_remove("TF_BUILD");
+    script.env("TERM", "xterm").stdin(std::process::Stdio::null());
+    let output = script.output().expect("`script` of util-linux is on this machine");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// What stands between line ends and what moves the cursor.
+#[cfg(target_os = "linux")]
+fn pieces(text: &str) -> Vec<&str> {
+    let after = |piece: &'_ str| piece.find(|c: char| c.is_ascii_alphabetic()).map(|at| at + 1);
+    let mut pieces = text.split('\u{1b}');
+    let first = pieces.next();
+    let moved = pieces.map(|piece| &piece[after(piece).unwrap_or(piece.len())..]);
+    first.into_iter().chain(moved).flat_map(|piece| piece.split(['\r', '\n'])).collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_line_of_progress_fits_a_terminal_and_says_what_the_first_step_is_waited_for() {
+    let run = Run::new();
+    for columns in [80, 50] {
+        let call = format!("train tiny.toml --set name=wide-{columns}");
+        let shown = on_terminal(&run, columns, &call);
+        let lines = pieces(&shown);
+        let is_bar = |line: &&str| line.get(1..4) == Some("/6 ");
+        let bars: Vec<&str> = lines.into_iter().filter(is_bar).collect();
+        for line in &bars {
+            let width = line.trim_end().chars().count();
+            assert!(width <= columns, "{width} columns of {columns}: {line}");
+        }
+        let first = bars.first().expect("there is a bar");
+        assert!(first.starts_with("0/6"), "{first}");
+        assert!(bars.iter().any(|line| line.contains("step 1")), "{bars:?}");
+        assert!(bars.iter().any(|line| line.contains("loss")), "{bars:?}");
+    }
+}

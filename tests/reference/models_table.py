@@ -21,6 +21,7 @@ OF_CASES = {
     "gradients": "families::fast_portable_and_recomputed_gradients_are_the_same",
     "steps": "families::steps::twenty_steps_have_the_losses_of_pytorch_and_peft",
     "packed": "families::packed_documents_have_the_logits_of_documents_alone",
+    "wgpu": "families::devices::each_family_on_another_device_has_the_gradients_of_the_cpu",
     "texts": "families::texts_written_with_a_cache_are_those_of_transformers_and_those_without",
 }
 # Tests of some families, and of which.
@@ -33,8 +34,8 @@ OF_SOME = {
             ["gemma4_text", "gpt_oss", "lfm2_moe", "qwen3_5_moe_text", "qwen3_moe"],
     },
 }
-COLUMNS = ["logits", "gradients", "steps", "packed", "texts", "resume", "PEFT", "merge", "GGUF",
-           "speed", "memory"]
+COLUMNS = ["logits", "gradients", "steps", "packed", "texts", "resume", "wgpu", "PEFT", "merge",
+           "GGUF", "speed", "memory"]
 
 
 def case_families():

@@ -30,9 +30,11 @@ pub fn layers(
         }
     }
     refuse_layers(settings, description)?;
+    refuse_patterns(settings)?;
     let all = description.linears.iter().filter(|(path, _)| wants(settings, path)).cloned();
     let mut layers: Vec<_> = all.collect();
     refuse_beside_experts(&layers, description)?;
+    refuse_unused_patterns(settings, &layers)?;
     layers.extend(parameters::layers(settings, description)?);
     Ok(layers)
 }
@@ -50,6 +52,43 @@ fn refuse_layers(settings: &LoraSettings, description: &Description) -> Result<(
         return Err(Error::adapter(what).because("PEFT puts these beside the parameters of all"));
     }
     Ok(())
+}
+
+/// PEFT looks for patterns of parameters under names that differ from those of their layers.
+fn refuse_patterns(settings: &LoraSettings) -> Result<()> {
+    let LoraSettings { rank_pattern, alpha_pattern, target_parameters, .. } = settings;
+    let given = match (rank_pattern.is_empty(), alpha_pattern.is_empty()) {
+        (false, _) => "lora.rank_pattern",
+        (_, false) => "lora.alpha_pattern",
+        (true, true) => return Ok(()),
+    };
+    if target_parameters.is_empty() {
+        return Ok(());
+    }
+    let what = format!("`{given}` cannot be used with `lora.target_parameters`");
+    Err(Error::adapter(what).hint("give all parameters of experts one rank and one `lora_alpha`"))
+}
+
+/// Patterns that decide for no layer are misspelt, or stand behind another that fits the same.
+fn refuse_unused_patterns(settings: &LoraSettings, layers: &[(String, [usize; 2])]) -> Result<()> {
+    let paths: Vec<&str> = layers.iter().map(|(path, _)| path.as_str()).collect();
+    let unused = [
+        ("lora.rank_pattern", settings.rank_pattern.unused(&paths)),
+        ("lora.alpha_pattern", settings.alpha_pattern.unused(&paths)),
+    ];
+    let problems = unused.into_iter().filter_map(|(key, unused)| {
+        let known: BTreeSet<&str> = paths.iter().map(|path| last_name(path)).collect();
+        let pattern = unused?;
+        let what = format!("`{pattern}` in `{key}` decides for no layer that has an adapter");
+        let hint = format!(
+            "the layers are {}, with paths such as `{}`; of several patterns that fit, the first \
+             counts",
+            join(&known),
+            paths.first()?
+        );
+        Some(Error::adapter(what).hint(hint))
+    });
+    Error::all(problems.collect()).map_or(Ok(()), Err)
 }
 
 /// PEFT takes the names of an MLP's layers for those of experts where the model has some

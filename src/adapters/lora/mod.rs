@@ -2,6 +2,7 @@
 
 mod layers;
 mod parameters;
+mod patterns;
 mod peft;
 mod settings;
 
@@ -13,9 +14,10 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 pub(super) use layers::layers;
+pub use patterns::ModulePatterns;
 pub(super) use peft::{read_peft, to_peft};
-pub use settings::{LoraSettings, TargetModules};
-pub(super) use settings::{describe, sample_settings, scale};
+pub use settings::{LayerSettings, LoraSettings, TargetModules};
+pub(super) use settings::{describe, sample_settings};
 
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
@@ -100,8 +102,12 @@ impl Adapter for Lora {
         parameters::stacked(&self.settings, description)
     }
 
-    fn tensors(&self, [outputs, inputs]: [usize; 2]) -> Vec<(&'static str, Vec<usize>)> {
-        let rank = self.settings.r;
+    fn tensors(
+        &self,
+        path: &str,
+        [outputs, inputs]: [usize; 2],
+    ) -> Vec<(&'static str, Vec<usize>)> {
+        let rank = self.settings.of_layer(path).rank;
         vec![(A, vec![rank, inputs]), (B, vec![outputs, rank])]
     }
 
@@ -117,10 +123,11 @@ impl Adapter for Lora {
 
     fn change(
         &self,
+        path: &str,
         [_, inputs]: [usize; 2],
         tensors: BTreeMap<&'static str, Vec<f32>>,
     ) -> Box<dyn WeightChange> {
-        Box::new(LowRankChange::new(tensors, inputs, &self.settings))
+        Box::new(LowRankChange::new(tensors, inputs, self.settings.of_layer(path)))
     }
 
     fn to_peft(&self, modules: &BTreeSet<String>) -> Map<String, Value> {
@@ -154,16 +161,17 @@ impl Branch {
     ) -> Self {
         #[expect(clippy::cast_precision_loss)] // widths are small
         let bound = 1.0 / (inputs as f64).sqrt();
+        let LayerSettings { rank, scale } = settings.of_layer(path);
         let stream = seed.site("lora").site(path);
         #[expect(clippy::cast_possible_truncation)] // weights are f32
-        let a = (0..(settings.r * inputs) as u64)
+        let a = (0..(rank * inputs) as u64)
             .map(|index| ((2.0 * stream.uniform(index) - 1.0) * bound) as f32)
             .collect();
         let trainable = |value| Parameter { value, trainable: true };
         Self {
-            a: trainable(from_vec(a, [settings.r, inputs], device)),
-            b: trainable(Tensor::zeros([outputs, settings.r], device)),
-            scale: scale(settings),
+            a: trainable(from_vec(a, [rank, inputs], device)),
+            b: trainable(Tensor::zeros([outputs, rank], device)),
+            scale,
             dropout: settings.lora_dropout,
             path: path.to_owned(),
         }
@@ -258,10 +266,10 @@ impl LowRankChange {
     pub(super) fn new(
         mut tensors: BTreeMap<&'static str, Vec<f32>>,
         inputs: usize,
-        settings: &LoraSettings,
+        LayerSettings { rank, scale }: LayerSettings,
     ) -> Self {
         let mut take = |name| tensors.remove(name).expect("both factors are given");
-        Self { a: take(A), b: take(B), rank: settings.r, inputs, scale: scale(settings) }
+        Self { a: take(A), b: take(B), rank, inputs, scale }
     }
 
     /// `s·B·A` of one row of the weight.

@@ -79,8 +79,9 @@ pub fn stacked(settings: &LoraSettings, description: &Description) -> Vec<Stacke
         let place = module(target) + if outside { ".base_layer" } else { "" };
         let Some((_, [outputs, inputs])) = target.linears.first() else { continue };
         let columns = Arrangement::Columns { alternating: target.alternating };
+        let rank = settings.r;
         for (parameter, part, arrangement) in
-            [(A, [settings.r, *inputs], Arrangement::Rows), (B, [*outputs, settings.r], columns)]
+            [(A, [rank, *inputs], Arrangement::Rows), (B, [*outputs, rank], columns)]
         {
             let parts = target.linears.iter().map(|(layer, _)| file_name(layer, parameter));
             tensors.push(StackedTensor {

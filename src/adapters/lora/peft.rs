@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::patterns::ModulePatterns;
 use super::settings::{LoraSettings, TargetModules};
 use crate::error::{Error, Result};
 
@@ -13,11 +14,9 @@ const ALPHA_MAX: f64 = 1e6;
 const MODULES_MAX: usize = 4096;
 
 /// What changes the arithmetic of PEFT's LoRA layers, and is not known here.
-const UNSUPPORTED: [&str; 12] = [
+const UNSUPPORTED: [&str; 10] = [
     "fan_in_fan_out",
     "lora_bias",
-    "rank_pattern",
-    "alpha_pattern",
     "layers_pattern",
     "layer_replication",
     "alora_invocation_tokens",
@@ -54,8 +53,8 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         "modules_to_save": null,
         "layers_to_transform": layers,
         "layers_pattern": null,
-        "rank_pattern": {},
-        "alpha_pattern": {},
+        "rank_pattern": pattern(&settings.rank_pattern, |rank| json!(rank)),
+        "alpha_pattern": pattern(&settings.alpha_pattern, |alpha| number(*alpha)),
         "layer_replication": null,
         "trainable_token_indices": null,
         "target_parameters": parameters,
@@ -67,6 +66,34 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
     });
     let Value::Object(map) = value else { unreachable!("it is written as an object") };
     map
+}
+
+fn pattern<T>(patterns: &ModulePatterns<T>, value: impl Fn(&T) -> Value) -> Value {
+    patterns.iter().map(|(text, of)| (text.to_owned(), value(of))).collect()
+}
+
+/// The patterns of a key, in the order of the file, of which each value must be one of `read`.
+fn read_pattern<T>(
+    key: &str,
+    value: &Value,
+    read: impl Fn(&Value) -> Option<T>,
+) -> Result<ModulePatterns<T>> {
+    let map = match value {
+        Value::Null => return Ok(ModulePatterns::default()),
+        Value::Object(map) if map.len() <= MODULES_MAX => map,
+        _ => return Err(Error::adapter(format!("`{key}` is not an object of patterns"))),
+    };
+    let patterns = map.iter().map(|(text, value)| match read(value) {
+        Some(value) => Ok((text.clone(), value)),
+        None => Err(Error::adapter(format!(
+            "`{key}` has no value that is allowed for `{}`",
+            text.escape_debug()
+        ))),
+    });
+    ModulePatterns::new(patterns.collect::<Result<Vec<_>>>()?).map_err(|(text, why)| {
+        let text = text.escape_debug();
+        Error::adapter(format!("the pattern `{text}` in `{key}` is not supported")).because(why)
+    })
 }
 
 /// PEFT declares `lora_alpha` as an integer; other readers insist on it where it is one.
@@ -95,13 +122,16 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
     if !(of("use_rslora").is_boolean() || of("use_rslora").is_null()) {
         return wrong("`use_rslora` must be true or false");
     }
-    let rank = of("r").as_u64().and_then(|r| usize::try_from(r).ok());
-    let Some(r) = rank.filter(|r| (1..=RANK_MAX).contains(r)) else {
+    let rank = |value: &Value| {
+        let rank = value.as_u64().and_then(|rank| usize::try_from(rank).ok());
+        rank.filter(|rank| (1..=RANK_MAX).contains(rank))
+    };
+    let Some(r) = rank(of("r")) else {
         let found = shown(of("r"));
         return wrong(&format!("`r` must be between 1 and {RANK_MAX}, and it {found}"));
     };
-    let alpha = of("lora_alpha").as_f64().filter(|alpha| alpha.abs() <= ALPHA_MAX);
-    let Some(lora_alpha) = alpha else {
+    let alpha = |value: &Value| value.as_f64().filter(|alpha| alpha.abs() <= ALPHA_MAX);
+    let Some(lora_alpha) = alpha(of("lora_alpha")) else {
         let found = shown(of("lora_alpha"));
         return wrong(&format!("`lora_alpha` must be a number up to {ALPHA_MAX}, and it {found}"));
     };
@@ -124,6 +154,8 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         target_parameters,
         layers_to_transform,
         use_rslora,
+        rank_pattern: read_pattern("rank_pattern", of("rank_pattern"), rank)?,
+        alpha_pattern: read_pattern("alpha_pattern", of("alpha_pattern"), alpha)?,
     }))
 }
 

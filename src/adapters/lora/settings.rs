@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::patterns::{self, ModulePatterns};
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
 use crate::document::{Effect, Setting, Value, Values, settings};
 
@@ -105,6 +106,26 @@ settings! {
         )
         .example("true")
         .names(&[("axolotl", "peft_use_rslora")]);
+        /// Other ranks of some layers.
+        rank_pattern: ModulePatterns<usize> = Key::new(
+            "lora.rank_pattern",
+            ValueKind::IntegerOfEach { min: 1, max: 65_536, names: &patterns::RULE },
+            DefaultValue::Value("{}"),
+            "Other ranks of some layers, by the end of their names or by regular expressions, as \
+             PEFT has them. Of several that fit a layer the first in alphabetical order counts.",
+        )
+        .example("{ q_proj = 4 }")
+        .silent_default();
+        /// Another `lora_alpha` of some layers.
+        alpha_pattern: ModulePatterns<f64> = Key::new(
+            "lora.alpha_pattern",
+            ValueKind::NumberOfEach(Range::above(0.0, 1e6), &patterns::RULE),
+            DefaultValue::Value("{}"),
+            "Another `lora_alpha` of some layers, named as in `rank_pattern`. A layer with a rank \
+             of its own and without one here is scaled by `lora_alpha` over its own rank.",
+        )
+        .example("{ q_proj = 8 }")
+        .silent_default();
     }
 }
 
@@ -126,7 +147,42 @@ impl Setting for TargetModules {
     }
 }
 
+/// What stands beside one layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerSettings {
+    /// Its rank.
+    pub rank: usize,
+    /// What the product of its factors is multiplied with.
+    pub scale: f64,
+}
+
 impl LoraSettings {
+    /// LoRA of this rank beside all linear layers, without anything else.
+    pub fn new(r: usize, lora_alpha: f64) -> Self {
+        Self {
+            r,
+            lora_alpha,
+            lora_dropout: 0.0,
+            target_modules: TargetModules::AllLinear,
+            target_parameters: Vec::new(),
+            layers_to_transform: Vec::new(),
+            use_rslora: false,
+            rank_pattern: ModulePatterns::default(),
+            alpha_pattern: ModulePatterns::default(),
+        }
+    }
+
+    /// What the layer at `path` gets: its rank, and the factor `lora_alpha / r`, or
+    /// `lora_alpha / √r` when rank-stabilised (Kalajdzievski 2023).
+    #[expect(clippy::cast_precision_loss)] // ranks are small
+    pub fn of_layer(&self, path: &str) -> LayerSettings {
+        let rank = self.rank_pattern.value_of(path).copied().unwrap_or(self.r);
+        let alpha = self.alpha_pattern.value_of(path).copied().unwrap_or(self.lora_alpha);
+        let number = rank as f64;
+        let scale = alpha / if self.use_rslora { number.sqrt() } else { number };
+        LayerSettings { rank, scale }
+    }
+
     /// As a config has them; none if it asks for no low-rank adapter.
     pub fn of_run(values: &Values) -> Option<Self> {
         values.has_section(SECTION).then(|| Self::read(values))
@@ -152,14 +208,6 @@ pub fn keys() -> OwnedKeys {
     OwnedKeys { notes: NOTES, ..OwnedKeys::section(section, "train") }
 }
 
-/// The factor `s`: `lora_alpha / r`, or `lora_alpha / √r` when rank-stabilised
-/// (Kalajdzievski 2023).
-#[expect(clippy::cast_precision_loss)] // ranks are small
-pub fn scale(settings: &LoraSettings) -> f64 {
-    let rank = settings.r as f64;
-    settings.lora_alpha / if settings.use_rslora { rank.sqrt() } else { rank }
-}
-
 pub fn describe(title: &str, settings: &LoraSettings) -> String {
     let layers = match &settings.target_modules {
         TargetModules::AllLinear => "all linear layers".to_owned(),
@@ -172,19 +220,17 @@ pub fn describe(title: &str, settings: &LoraSettings) -> String {
         false => format!(" of the decoder layers {}", numbers.join(", ")),
     };
     let parameters = parameters.collect::<String>();
-    format!("{title} r {} on {layers}{of_layers}{parameters}", settings.r)
+    let others: Vec<String> =
+        settings.rank_pattern.iter().map(|(name, rank)| format!("{rank} on {name}")).collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!(" (r {})", others.join(", ")),
+    };
+    format!("{title} r {}{others} on {layers}{of_layers}{parameters}", settings.r)
 }
 
 pub fn sample_settings() -> LoraSettings {
-    LoraSettings {
-        r: 4,
-        lora_alpha: 8.0,
-        lora_dropout: 0.0,
-        target_modules: TargetModules::AllLinear,
-        target_parameters: Vec::new(),
-        layers_to_transform: Vec::new(),
-        use_rslora: false,
-    }
+    LoraSettings::new(4, 8.0)
 }
 
 /// Does a name of `target_modules` mean the layer at `path`?

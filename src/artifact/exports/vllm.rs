@@ -122,8 +122,8 @@ impl Mixture<'_> {
             ExpertMatrix::Down => &[down],
         };
         let [outputs, inputs] = experts.dims(matrix);
-        let whole = adapter.tensors([outputs, inputs]);
-        let parts = adapter.tensors([outputs / names.len(), inputs]);
+        let whole = adapter.tensors(&path, [outputs, inputs]);
+        let parts = adapter.tensors(&path, [outputs / names.len(), inputs]);
         for ((parameter, whole), (_, part)) in whole.into_iter().zip(parts) {
             let found = tensors.remove(&file_name(&path, parameter));
             let numbers = match found {

@@ -33,6 +33,16 @@ settings! {
         .effect(Effect::Weights)
         .example("\"v1.0\"")
         .names(&[("axolotl", "revision_of_model"), ("TRL and LLaMA-Factory", "model_revision")]);
+        /// What the hub calls a base model that lies in a directory.
+        base_id: Option<String> = Key::new(
+            "model.base_id",
+            ValueKind::Line,
+            DefaultValue::Absent("the model card names no base model where it is a directory"),
+            "What the hub calls the base model where `model.base` is a directory: the model card \
+             names it so, since the hub refuses a card whose base model is a path.",
+        )
+        .effect(Effect::Aside)
+        .example("\"HuggingFaceTB/SmolLM2-135M-Instruct\"");
         /// Public keys of which one must have signed the base model; empty if nobody need have.
         trusted_keys: Vec<String> = Key::new(
             "model.trusted_keys",

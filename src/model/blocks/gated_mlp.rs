@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::model::description::GatedMlpDescription;
 use crate::model::{PassContext, WeightSource};
 use crate::ops::cpu::{
-    AsLhs, Back, Left, Narrow, PathGradients, Projection, gated, gated_backward,
+    AsLhs, Back, F32, Left, Narrow, PathGradients, Projection, View, gated, gated_backward,
+    next_outputs,
 };
 use crate::ops::{Activation, gate, gate_factor};
 
@@ -103,6 +104,15 @@ impl GatedMlpOnCpu {
         let through = gated(self.activation, &gate_up[0], &gate_up[1]);
         let narrow_down = self.down.add::<F>(through.view(), target);
         SavedGatedMlp { gate_up, narrow_gate_up, narrow_down }
+    }
+
+    /// Adds what it gives for a few rows `x: [rows, hidden]` to a target, where text is written.
+    pub fn next(&self, x: View<f32>, target: &mut [f32], rounds: bool) {
+        let of_rows = |y| Left::<F32>::from_numbers(y, x.rows);
+        let [gate, up] = self.gate_up.next(x, rounds).map(of_rows);
+        let through = gated(self.activation, &gate, &up);
+        let [y] = next_outputs([&self.down], through.view(), rounds);
+        target.iter_mut().zip(y).for_each(|(sum, y)| *sum += y);
     }
 
     /// The gradient of the input from that of what was added; `x` makes the input again.

@@ -7,7 +7,9 @@ use super::linear::NamedLinear;
 use crate::error::Result;
 use crate::model::description::JointDescription;
 use crate::model::{PassContext, WeightSource};
-use crate::ops::cpu::{AsLhs, Back, Given, Left, Narrow, PathGradients, Projection, View};
+use crate::ops::cpu::{
+    AsLhs, Back, Given, Left, Narrow, PathGradients, Projection, View, next_outputs,
+};
 
 /// The weights.
 pub enum JointLinear<const N: usize> {
@@ -111,6 +113,19 @@ impl<const N: usize> JointOnCpu<N> {
             first += width;
             y.part((0, y.rows), (first - width, width))
         })
+    }
+
+    /// What each gives for a few rows `x: [rows, in]`, where text is written.
+    pub fn next(&self, x: View<f32>, rounds: bool) -> [Vec<f32>; N] {
+        match self {
+            Self::Separate(linears) => next_outputs(linears.each_ref(), x, rounds),
+            Self::Fused(to_all, widths) => {
+                let [y] = next_outputs([to_all.as_ref()], x, rounds);
+                let y = View::new(&y, x.rows, widths.iter().sum());
+                Self::parts(y, *widths)
+                    .map(|part| (0..part.rows).flat_map(|row| part.row(row)).copied().collect())
+            }
+        }
     }
 
     /// The gradient of the input `x: [tokens, in]` from those of what each gave; those of the

@@ -14,13 +14,16 @@ mod head;
 mod joint;
 mod layer_input;
 mod linear;
+mod next;
 mod norm;
 mod short_conv;
 mod sum;
 
 use burn::tensor::{Gradients as Tape, Tensor};
 
-pub use attention::{Attention, AttentionOnCpu, KeyValueCache, SavedAttention, TapedAttention};
+pub use attention::{
+    Attention, AttentionOnCpu, KeyValueCache, SavedAttention, TapedAttention, next_attention,
+};
 pub use cache::{BlockCache, RecurrentCache};
 pub use convolution::{Convolution, ConvolutionOnCpu};
 pub use delta_net::{DeltaNet, DeltaNetOnCpu, SavedDeltaNet};
@@ -31,6 +34,7 @@ pub use head::{CapSlopes, Head};
 pub use joint::{JointLinear, JointNarrow, JointOnCpu};
 pub use layer_input::{LayerInput, LayerInputOnCpu, SavedLayerInput};
 pub use linear::NamedLinear;
+pub use next::{goes_on, next};
 pub use norm::{Norm, NormOnCpu};
 pub use short_conv::{SavedShortConv, ShortConv, ShortConvOnCpu};
 pub use sum::{SavedTerm, Sum, SumOnCpu};

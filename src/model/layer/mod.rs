@@ -4,7 +4,7 @@ mod on_cpu;
 
 use burn::tensor::Tensor;
 
-use self::on_cpu::{LayerOnCpu, SavedLayer};
+use self::on_cpu::{LayerOnCpu, SavedLayer, next_on_cpu};
 use crate::error::Result;
 use crate::model::blocks::{BlockCache, TapedBlock};
 use crate::model::description::{LayerDescription, ResidualDescription, Rope};
@@ -269,9 +269,18 @@ impl Layer {
         self.scaled(y)
     }
 
-    /// What leaves the layer for a prompt; an empty cache keeps what [`Self::next`] needs.
-    pub fn prompt(&self, x: Tensor<2>, context: &PassContext, cache: &mut LayerCache) -> Tensor<2> {
-        let here = LayerOnCpu::of(self, &x, context).filter(LayerOnCpu::keeps_caches);
+    /// What leaves the layer for a prompt; an empty cache keeps what [`Self::next`] needs. Where
+    /// only the last token's output is wanted, the others' may be left out.
+    pub fn prompt(
+        &self,
+        x: Tensor<2>,
+        (context, only_last): (&PassContext, bool),
+        cache: &mut LayerCache,
+    ) -> Tensor<2> {
+        let last = u32::try_from(x.dims()[0] - 1).expect("contexts stay below 2^32 tokens");
+        let picked = only_last.then(|| context.only(vec![last]));
+        let here = LayerOnCpu::of(self, &x, picked.as_ref().unwrap_or(context))
+            .filter(LayerOnCpu::keeps_caches);
         if let Some(here) = here {
             return here.prompt(x, &mut cache.0);
         }
@@ -292,6 +301,9 @@ impl Layer {
     ) -> Tensor<2> {
         let y = self.residuals.iter().enumerate().fold(x, |x, (number, residual)| {
             let mut caches: Vec<_> = caches.iter_mut().map(|cache| &mut cache.0[number]).collect();
+            if let Some(y) = next_on_cpu(residual, &x, context, &mut caches) {
+                return y;
+            }
             let y =
                 residual.block.next(residual.entering(x.clone(), context), context, &mut caches);
             x + residual.times(residual.leaving(y))

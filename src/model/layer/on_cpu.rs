@@ -6,11 +6,11 @@ use burn::tensor::Tensor;
 
 use super::Layer;
 use super::Residual;
-use crate::model::blocks::{BlockCache, BlockOnCpu, NormOnCpu, SavedBlock, Setting};
+use crate::model::blocks::{BlockCache, BlockOnCpu, NormOnCpu, SavedBlock, Setting, goes_on, next};
 use crate::model::{Gradients, PassContext};
 use crate::ops::cpu::{
-    AsLhs, Bf16, F32, F32RoundedToBf16, HostTensor, Left, PathGradients, Products, View, picked,
-    spread,
+    AsLhs, Bf16, F32, F32RoundedToBf16, FEW_ROWS, HostTensor, Left, PathGradients, Products,
+    StoredNumbers, View, picked, spread,
 };
 use crate::ops::{from_vec, host};
 
@@ -131,6 +131,32 @@ impl<'a> ResidualOnCpu<'a> {
             None => d.iter_mut().zip(&d_entering).for_each(|(d, more)| *d += more),
         }
     }
+}
+
+/// What leaves a part for one more token of each of several texts, `x: [texts, hidden]`; none where
+/// these kernels are not asked for, or do not know what is to be computed.
+pub fn next_on_cpu(
+    residual: &Residual,
+    x: &Tensor<2>,
+    context: &PassContext,
+    caches: &mut [&mut BlockCache],
+) -> Option<Tensor<2>> {
+    let ([rows, hidden], products) = (x.dims(), Products::of(context.computing)?);
+    if rows > FEW_ROWS || !goes_on(&residual.block) {
+        return None;
+    }
+    let (given, part) = (HostTensor::of(x)?, ResidualOnCpu::of(residual, context)?);
+    let StoredNumbers::F32(given) = given.numbers() else { return None };
+    let mut sum = given.data.to_vec();
+    let entering = part.before.as_ref().map(|norm| norm.operation().rows(&sum));
+    let entering = View::new(entering.as_ref().unwrap_or(&sum), rows, hidden);
+    let mut y = vec![0.0; sum.len()];
+    next(&part.block, entering, &mut y, caches, products.rounds());
+    if let Some(norm) = &part.after {
+        y = norm.operation().rows(&y);
+    }
+    sum.iter_mut().zip(&y).for_each(|(sum, y)| *sum += part.multiplier * y);
+    Some(from_vec(sum, [rows, hidden], &x.device()))
 }
 
 impl<'a> LayerOnCpu<'a> {

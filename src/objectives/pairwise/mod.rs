@@ -17,7 +17,7 @@ use burn::tensor::Tensor;
 use super::{Loss, LossSum, Objective, Scales, Supervised, next_token_backward, next_token_scores};
 use crate::data::Batch;
 use crate::document::Effect;
-use crate::document::key::{Key, Section};
+use crate::document::key::{self, DefaultValue, Key, Section, ValueKind};
 use crate::model::Gradients;
 
 pub use self::layout::count;
@@ -106,6 +106,17 @@ pub const fn section(
         effect: Some(Effect::Weights),
         ..Section::new(name, doc, keys)
     }
+}
+
+/// The key of that share.
+pub const fn label_smoothing(name: &'static str) -> Key {
+    Key::new(
+        name,
+        ValueKind::Number(key::Range::below(0.0, 0.5)),
+        DefaultValue::Value("0"),
+        "The share of pairs that are taken to be labelled the wrong way round.",
+    )
+    .example("0.1")
 }
 
 /// The objective of a loss.

@@ -1,40 +1,57 @@
 //! Products of a few rows: a model that writes token by token reads all its weights for each, and
 //! to pack or widen them first would take most of the time.
 
-use burn::tensor::Tensor;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::element::Number;
-use super::host_tensor::{HostTensor, StoredNumbers};
+use super::host_tensor::StoredNumbers;
 use super::packed::View;
 use super::pointwise::dot;
-use crate::ops::from_vec;
 
 /// More rows than this are a matter for products with packed panels.
 pub const FEW_ROWS: usize = 16;
-/// Outputs of one task.
+/// Outputs of one task, and numbers of weights that are worth one.
 const OUTPUTS: usize = 32;
+const NUMBERS: usize = 1 << 14;
 
-/// `x · wᵀ` for a few rows `x: [rows, in]` and `w: [out, in]`. Each sum has a fixed order, whatever
-/// the number of threads and of rows.
-pub fn few_rows(x: &Tensor<2>, w: &HostTensor, rounds: bool) -> Option<Tensor<2>> {
-    let rows = x.dims()[0];
-    let (left, right) = (HostTensor::of(x)?, w.numbers());
-    let StoredNumbers::F32(left) = left.numbers() else { return None };
-    let factor = |x: &f32| if rounds { x.rounded().wide() } else { *x };
-    let factors: Vec<f32> = left.data.iter().map(factor).collect();
-    let (outputs, columns) = (w.rows(), w.columns());
-    let mut by_output = vec![0.0; outputs * rows];
-    by_output.par_chunks_mut(OUTPUTS * rows).enumerate().for_each(|(task, target)| {
-        let x = View::new(&factors, rows, columns);
-        Arch::new().dispatch(Outputs { x, w: right, rounds, first: task * OUTPUTS, target });
+/// `x · wᵀ` for a few rows `x: [rows, in]` and each `w: [out, in]` of several, `[rows, out]`: all
+/// of them at once, since threads that wait for each other after every matrix would wait for as
+/// long as they work. Factors are rounded to bfloat16 first where that is asked for. Each sum has a
+/// fixed order, whatever the number of threads and of rows.
+pub fn few_rows<const N: usize>(
+    x: View<f32>,
+    weights: [StoredNumbers; N],
+    rounds: bool,
+) -> [Vec<f32>; N] {
+    let factors: Vec<f32> = match rounds {
+        true => rows(x).map(|x| x.rounded().wide()).collect(),
+        false => rows(x).copied().collect(),
+    };
+    let (x, rows) = (View::new(&factors, x.rows, x.columns), x.rows);
+    let mut by_output = weights.map(|w| vec![0.0; w.rows() * rows]);
+    let outputs = OUTPUTS.max(NUMBERS / x.columns.max(1));
+    let tasks = weights.iter().zip(&mut by_output).flat_map(|(w, sums)| {
+        let parts = sums.chunks_mut(outputs * rows.max(1)).enumerate();
+        parts.map(|(task, target)| Outputs { x, w: *w, rounds, first: task * outputs, target })
     });
-    let mut y = vec![0.0; rows * outputs];
-    for (output, sums) in by_output.chunks_exact(rows).enumerate() {
+    let tasks: Vec<Outputs> = tasks.collect();
+    tasks.into_par_iter().for_each(|task| Arch::new().dispatch(task));
+    if rows == 1 { by_output } else { by_output.map(|sums| by_row(&sums, rows)) }
+}
+
+fn rows<'a>(x: View<'a, f32>) -> impl Iterator<Item = &'a f32> {
+    (0..x.rows).flat_map(move |row| x.row(row))
+}
+
+/// `[rows, out]` of `[out, rows]`.
+fn by_row(sums: &[f32], rows: usize) -> Vec<f32> {
+    let outputs = sums.len() / rows.max(1);
+    let mut y = vec![0.0; sums.len()];
+    for (output, sums) in sums.chunks_exact(rows.max(1)).enumerate() {
         sums.iter().enumerate().for_each(|(row, sum)| y[row * outputs + output] = *sum);
     }
-    Some(from_vec(y, [rows, outputs], &x.device()))
+    y
 }
 
 /// Some outputs, all rows of one after those of the other.

@@ -180,6 +180,15 @@ impl StoredNumbers<'_> {
         }
     }
 
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::F32(view) => view.rows,
+            Self::Bf16(view) => view.rows,
+            Self::Coded(rows) => rows.rows,
+        }
+    }
+
     /// As a left factor of another format.
     pub fn converted<F: Format>(self) -> Left<F> {
         match self {

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::element::{Bf16, F32, F32RoundedToBf16};
 use super::few::{FEW_ROWS, few_rows};
-use super::host_tensor::{AsLhs, HostTensor};
+use super::host_tensor::{AsLhs, HostTensor, StoredNumbers};
 use super::product::{Term, product};
 use super::run::Products;
 use crate::device::ComputeConfig;
@@ -21,7 +21,10 @@ pub fn project(x: &Tensor<2>, w: &Tensor<2>, computing: ComputeConfig) -> Option
 pub fn project_with(x: &Tensor<2>, w: &HostTensor, computing: ComputeConfig) -> Option<Tensor<2>> {
     let products = Products::of(computing)?;
     if x.dims()[0] <= FEW_ROWS {
-        return few_rows(x, w, products != Products::F32);
+        let left = HostTensor::of(x)?;
+        let StoredNumbers::F32(rows) = left.numbers() else { return None };
+        let [y] = few_rows(rows, [w.numbers()], products.rounds());
+        return Some(from_vec(y, [rows.rows, w.rows()], &x.device()));
     }
     match products {
         Products::F32 => many_rows::<F32>(x, w),

@@ -29,6 +29,11 @@ impl Products {
             (Kernels::Fast, Arithmetic::MixedBf16) => Some(Self::F32RoundedToBf16),
         }
     }
+
+    /// Whether factors are rounded to bfloat16.
+    pub fn rounds(self) -> bool {
+        self != Self::F32
+    }
 }
 
 /// The final norm and the output projection.

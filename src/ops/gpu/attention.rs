@@ -66,6 +66,35 @@ fn score(raw: f32, scale: f32, cap: f32, #[comptime] capped: bool) -> f32 {
     if comptime!(capped) { (raw * scale / cap).tanh() * cap } else { raw * scale }
 }
 
+/// The largest score that the query of this workgroup sees: its row of scores begins at `start`,
+/// with that of the key `first`.
+#[cube]
+fn largest_seen(
+    room: &mut Shared<[f32]>,
+    scores: &[f32],
+    numbers: &[i32],
+    start: usize,
+    position: usize,
+    documents: usize,
+    first: usize,
+    scale: f32,
+    cap: f32,
+    #[comptime] keys: usize,
+    #[comptime] window: usize,
+    #[comptime] capped: bool,
+    #[comptime] units: usize,
+) -> f32 {
+    let mut most = f32::new(HIDDEN);
+    let mut key = UNIT_POS as usize;
+    while key < keys {
+        if sees(position, documents, first + key, numbers, window) {
+            most = max(most, score(scores[start + key], scale, cap, capped));
+        }
+        key += units;
+    }
+    max_of_units(room, most)
+}
+
 #[cube(launch)]
 fn attention_weights<O: Float>(
     scores: &[f32],
@@ -89,15 +118,10 @@ fn attention_weights<O: Float>(
     let (position, documents) = query_of(first_row, first_query, heads, queries, length);
     let first = first_key as usize;
     let mut room = Shared::<[f32]>::new_slice(units);
-    let mut most = f32::new(HIDDEN);
-    let mut key = UNIT_POS as usize;
-    while key < keys {
-        if sees(position, documents, first + key, numbers, window) {
-            most = max(most, score(scores[start + key], scale, cap, capped));
-        }
-        key += units;
-    }
-    let most = max_of_units(&mut room, most);
+    let most = largest_seen(
+        &mut room, scores, numbers, start, position, documents, first, scale, cap, keys, window,
+        capped, units,
+    );
     let mut sum = f32::new(0.0);
     let mut key = UNIT_POS as usize;
     while key < keys {
@@ -145,15 +169,10 @@ fn attention_weights_backward<O: Float>(
     let (position, documents) = query_of(first_row, first_query, heads, queries, length);
     let first = first_key as usize;
     let mut room = Shared::<[f32]>::new_slice(units);
-    let mut most = f32::new(HIDDEN);
-    let mut key = UNIT_POS as usize;
-    while key < keys {
-        if sees(position, documents, first + key, numbers, window) {
-            most = max(most, score(scores[start + key], scale, cap, capped));
-        }
-        key += units;
-    }
-    let most = max_of_units(&mut room, most);
+    let most = largest_seen(
+        &mut room, scores, numbers, start, position, documents, first, scale, cap, keys, window,
+        capped, units,
+    );
     let mut sum = f32::new(0.0);
     let mut along = f32::new(0.0);
     let mut key = UNIT_POS as usize;

@@ -50,25 +50,17 @@ pub(super) fn elem(format: DType) -> ElemType {
 /// Their number is a power of two, and that of `room`.
 #[cube]
 pub(super) fn sum_of_units(room: &mut Shared<[f32]>, value: f32) -> f32 {
-    let unit = UNIT_POS as usize;
-    sync_cube();
-    room[unit] = value;
-    sync_cube();
-    let mut active = CUBE_DIM / 2;
-    while active > 0 {
-        if UNIT_POS < active {
-            let other = room[(UNIT_POS + active) as usize];
-            room[unit] += other;
-        }
-        sync_cube();
-        active /= 2;
-    }
-    room[0]
+    of_units(room, value, false)
 }
 
 /// The largest of what each unit has.
 #[cube]
 pub(super) fn max_of_units(room: &mut Shared<[f32]>, value: f32) -> f32 {
+    of_units(room, value, true)
+}
+
+#[cube]
+fn of_units(room: &mut Shared<[f32]>, value: f32, #[comptime] largest: bool) -> f32 {
     let unit = UNIT_POS as usize;
     sync_cube();
     room[unit] = value;
@@ -77,7 +69,7 @@ pub(super) fn max_of_units(room: &mut Shared<[f32]>, value: f32) -> f32 {
     while active > 0 {
         if UNIT_POS < active {
             let (mine, other) = (room[unit], room[(UNIT_POS + active) as usize]);
-            room[unit] = max(mine, other);
+            room[unit] = if comptime!(largest) { max(mine, other) } else { mine + other };
         }
         sync_cube();
         active /= 2;

@@ -10,6 +10,27 @@ use cubecl::prelude::*;
 
 use super::launch::{elem, empty, grid, sum_of_units, units_of_row};
 
+/// `r` of the row that begins at `first`.
+#[cube]
+fn scale_of_row(
+    x: &[f32],
+    first: usize,
+    epsilon: f32,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+) -> f32 {
+    let mut room = Shared::<[f32]>::new_slice(units);
+    let mut squares = f32::new(0.0);
+    let mut place = UNIT_POS as usize;
+    while place < width {
+        let number = x[first + place];
+        squares += number * number;
+        place += units;
+    }
+    let total = sum_of_units(&mut room, squares);
+    f32::new(1.0) / (total / (width as f32) + epsilon).sqrt()
+}
+
 #[cube(launch)]
 fn norm_forward<O: Float>(
     x: &[f32],
@@ -24,16 +45,7 @@ fn norm_forward<O: Float>(
     if first >= y.len() {
         terminate!();
     }
-    let mut room = Shared::<[f32]>::new_slice(units);
-    let mut squares = f32::new(0.0);
-    let mut place = UNIT_POS as usize;
-    while place < width {
-        let number = x[first + place];
-        squares += number * number;
-        place += units;
-    }
-    let total = sum_of_units(&mut room, squares);
-    let scale = f32::new(1.0) / (total / (width as f32) + epsilon).sqrt();
+    let scale = scale_of_row(x, first, epsilon, width, units);
     let mut place = UNIT_POS as usize;
     while place < width {
         y[first + place] = O::cast_from(x[first + place] * scale * gain[place]);
@@ -92,16 +104,7 @@ fn norm_gain_rows(
     if first >= rows.len() {
         terminate!();
     }
-    let mut room = Shared::<[f32]>::new_slice(units);
-    let mut squares = f32::new(0.0);
-    let mut place = UNIT_POS as usize;
-    while place < width {
-        let number = x[first + place];
-        squares += number * number;
-        place += units;
-    }
-    let total = sum_of_units(&mut room, squares);
-    let scale = f32::new(1.0) / (total / (width as f32) + epsilon).sqrt();
+    let scale = scale_of_row(x, first, epsilon, width, units);
     let mut place = UNIT_POS as usize;
     while place < width {
         rows[first + place] = x[first + place] * d[first + place] * scale;

@@ -15,9 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
+
+/// Files above this size are sent in parts of the other.
+const PARTS_FROM: usize = 64 << 10;
+const PART: usize = 40_000;
 
 /// From this size on, a file is kept in the store, as the real hub does with large ones.
 pub const LARGE_FROM: usize = 1024;
@@ -102,6 +108,8 @@ pub struct Request {
     /// Did it carry a token?
     pub auth: bool,
     pub status: u16,
+    /// What was sent with it.
+    pub sent: Vec<u8>,
     /// Bytes of body sent.
     pub bytes: usize,
     pub begun: Instant,
@@ -125,7 +133,26 @@ struct State {
     log: Mutex<Vec<Arc<Mutex<Request>>>>,
     page: Mutex<usize>,
     store: Mutex<String>,
+    /// Large files that were put into the store, and parts of some.
+    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    parts: Mutex<BTreeMap<(String, usize), Vec<u8>>>,
     closed: AtomicBool,
+}
+
+impl State {
+    /// A new commit on a branch.
+    fn commit(&self, repo: &str, branch: &str, files: Files) -> String {
+        let mut state = Sha1::new();
+        for (path, bytes) in &files {
+            state.update(format!("{path}\0{}\n", git_id(bytes)));
+        }
+        let commit = hex(&state.finalize());
+        let mut repos = self.repos.lock().unwrap();
+        let repo = repos.entry(repo.to_owned()).or_default();
+        repo.commits.insert(commit.clone(), files);
+        repo.branches.insert(branch.to_owned(), commit.clone());
+        commit
+    }
 }
 
 /// The running servers; they end with it.
@@ -168,16 +195,14 @@ impl Hub {
             .iter()
             .map(|(path, bytes)| ((*path).to_owned(), Arc::new(bytes.as_ref().to_vec())))
             .collect();
-        let mut state = Sha1::new();
-        for (path, bytes) in &files {
-            state.update(format!("{path}\0{}\n", git_id(bytes)));
-        }
-        let commit = hex(&state.finalize());
-        let mut repos = self.state.repos.lock().unwrap();
-        let repo = repos.entry(repo.to_owned()).or_default();
-        repo.commits.insert(commit.clone(), files);
-        repo.branches.insert(branch.to_owned(), commit.clone());
-        commit
+        self.state.commit(repo, branch, files)
+    }
+
+    /// The files of a branch.
+    pub fn files(&self, repo: &str, branch: &str) -> BTreeMap<String, Vec<u8>> {
+        let repos = self.state.repos.lock().unwrap();
+        let files = &repos[repo].commits[&repos[repo].branches[branch]];
+        files.iter().map(|(path, bytes)| (path.clone(), bytes.to_vec())).collect()
     }
 
     /// Other bytes for one file, while commit and list stay as they were.
@@ -254,7 +279,11 @@ fn converse(state: &State, mut stream: TcpStream) {
         if state.closed.load(Ordering::Relaxed) {
             return;
         }
-        match Exchange::new(state, &head, &mut stream).answer() {
+        let mut exchange = Exchange::new(state, &head, &mut stream);
+        let next = exchange.answer();
+        let is_read = exchange.is_read;
+        match next {
+            Ok(Next::KeepOpen) if is_read => continue,
             Ok(Next::KeepOpen) => {}
             Ok(Next::Close) | Err(_) => return close(stream),
             Ok(Next::Reset) => {
@@ -303,6 +332,10 @@ struct Exchange<'a> {
     /// The same, as it is seen so far.
     logged: Arc<Mutex<Request>>,
     fault: Option<Kind>,
+    /// Bytes of the body to come.
+    length: usize,
+    /// Was the last byte of the head read, and the body?
+    is_read: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -319,6 +352,7 @@ impl<'a> Exchange<'a> {
             range: headers.get("range").cloned(),
             auth: headers.contains_key("authorization"),
             status: 0,
+            sent: Vec::new(),
             bytes: 0,
             begun: Instant::now(),
         };
@@ -333,10 +367,26 @@ impl<'a> Exchange<'a> {
         });
         let logged = Arc::new(Mutex::new(request.clone()));
         state.log.lock().unwrap().push(Arc::clone(&logged));
-        Self { state, stream, request, logged, fault }
+        let length = headers.get("content-length").and_then(|length| length.parse().ok());
+        let length = length.unwrap_or_default();
+        Self { state, stream, request, logged, fault, length, is_read: false }
+    }
+
+    /// Reads what was sent with the request.
+    fn read_sent(&mut self) -> std::io::Result<()> {
+        self.stream.read_exact(&mut [0])?;
+        self.request.sent = vec![0; self.length];
+        self.stream.read_exact(&mut self.request.sent)?;
+        self.is_read = true;
+        self.logged.lock().unwrap().sent.clone_from(&self.request.sent);
+        Ok(())
     }
 
     fn answer(&mut self) -> std::io::Result<Next> {
+        let writes = matches!(self.request.method.as_str(), "POST" | "PUT");
+        if writes && !matches!(self.fault, Some(Kind::Refuse)) {
+            self.read_sent()?;
+        }
         match self.fault.clone() {
             Some(Kind::Refuse) => return Ok(Next::Reset),
             Some(Kind::Delay(pause)) => std::thread::sleep(pause),
@@ -360,6 +410,9 @@ impl<'a> Exchange<'a> {
         }
         let path = self.request.path.clone();
         let (path, query) = path.split_once('?').unwrap_or((&path, ""));
+        if writes {
+            return self.write(path.trim_start_matches('/'), query);
+        }
         if let Some(sha256) = path.strip_prefix("/_cdn/") {
             let Some(bytes) = self.stored(sha256) else { return self.missing("EntryNotFound") };
             return self.content(&bytes, &[("ETag", format!("\"{sha256}\""))]);
@@ -408,6 +461,162 @@ impl<'a> Exchange<'a> {
             headers.push(("Link", next));
         }
         self.json(&json!(entries[begin..end]), &headers)
+    }
+
+    /// What `huggingface_hub` calls to upload: the same paths, bodies and answers.
+    fn write(&mut self, path: &str, query: &str) -> std::io::Result<Next> {
+        let at_store = path.starts_with("_store/") || path.starts_with("_complete/");
+        if !self.request.auth && !at_store {
+            return self.send(401, &[], b"{}");
+        }
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts[..] {
+            ["_store", oid, ref part @ ..] => self.store(oid, part.first().copied()),
+            ["_complete", oid] => self.complete(oid),
+            ["_verify", oid] => {
+                let is_here = self.state.objects.lock().unwrap().contains_key(oid);
+                self.send(if is_here { 200 } else { 404 }, &[], b"")
+            }
+            ["api", "repos", "create"] => {
+                let asked = self.sent_json();
+                let name = |key: &str| asked[key].as_str().unwrap().to_owned();
+                let repo = format!("models/{}/{}", name("organization"), name("name"));
+                if self.state.repos.lock().unwrap().contains_key(&repo) {
+                    return self.send(409, &[], b"{}");
+                }
+                let text = Arc::new(b"*.safetensors filter=lfs\n".to_vec());
+                let files = Files::from([(".gitattributes".to_owned(), text)]);
+                self.state.commit(&repo, "main", files);
+                self.json(&json!({"url": "there"}), &[])
+            }
+            ["api", kind, owner, name, what, revision] => {
+                let repo = format!("{kind}/{owner}/{name}");
+                self.write_repo(&repo, what, &decode(revision), query)
+            }
+            [owner, name, "info", "lfs", "objects", "batch"] => {
+                let repo = format!("models/{owner}/{}", name.trim_end_matches(".git"));
+                self.batch(&repo)
+            }
+            _ => self.missing("EntryNotFound"),
+        }
+    }
+
+    fn sent_json(&self) -> Value {
+        serde_json::from_slice(&self.request.sent).unwrap()
+    }
+
+    fn write_repo(
+        &mut self,
+        repo: &str,
+        what: &str,
+        revision: &str,
+        query: &str,
+    ) -> std::io::Result<Next> {
+        if what == "branch" {
+            let mut repos = self.state.repos.lock().unwrap();
+            let branches = &mut repos.get_mut(repo).unwrap().branches;
+            let is_there = branches.contains_key(revision);
+            let main = branches["main"].clone();
+            branches.entry(revision.to_owned()).or_insert(main);
+            drop(repos);
+            return self.send(if is_there { 409 } else { 200 }, &[], b"{}");
+        }
+        let (head, files) = match self.lookup(repo, revision) {
+            Ok(found) => found,
+            Err(code) => return self.missing(code),
+        };
+        if what == "preupload" {
+            let asked = self.sent_json();
+            let told = asked["files"].as_array().unwrap().iter().map(|file| {
+                let large = file["size"].as_u64().unwrap() >= LARGE_FROM as u64;
+                json!({"path": file["path"], "shouldIgnore": false,
+                    "uploadMode": if large { "lfs" } else { "regular" }})
+            });
+            let told: Vec<Value> = told.collect();
+            return self.json(&json!({"files": told}), &[]);
+        }
+        let mut files = files;
+        for line in String::from_utf8(self.request.sent.clone()).unwrap().lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let value = &line["value"];
+            let path = value["path"].as_str().unwrap_or_default().to_owned();
+            match line["key"].as_str().unwrap() {
+                "header" if value["parentCommit"] != head => return self.send(412, &[], b"{}"),
+                "header" => {}
+                "file" => {
+                    let bytes = STANDARD.decode(value["content"].as_str().unwrap()).unwrap();
+                    files.insert(path, Arc::new(bytes));
+                }
+                "lfsFile" => {
+                    let objects = self.state.objects.lock().unwrap();
+                    let bytes = objects[value["oid"].as_str().unwrap()].clone();
+                    drop(objects);
+                    files.insert(path, Arc::new(bytes));
+                }
+                "deletedFile" => drop(files.remove(&path)),
+                other => panic!("{other}"),
+            }
+        }
+        let branch = if query.contains("create_pr=1") { "refs/pr/1" } else { revision };
+        let commit = self.state.commit(repo, branch, files);
+        self.json(&json!({"success": true, "commitOid": commit, "commitUrl": "there"}), &[])
+    }
+
+    /// Where large files go: whole ones to one address, larger ones in parts.
+    fn batch(&mut self, repo: &str) -> std::io::Result<Next> {
+        let (asked, store) = (self.sent_json(), self.state.store.lock().unwrap().clone());
+        assert_eq!(asked["operation"], "upload", "{repo}");
+        let hub = self.address();
+        let told = asked["objects"].as_array().unwrap().iter().map(|object| {
+            let (oid, size) = (object["oid"].as_str().unwrap(), object["size"].as_u64().unwrap());
+            if self.state.objects.lock().unwrap().contains_key(oid) {
+                return object.clone();
+            }
+            let verify = json!({"href": format!("{hub}/_verify/{oid}")});
+            let upload = match size as usize > PARTS_FROM {
+                false => json!({"href": format!("{store}/_store/{oid}?X-Signature=opens-it")}),
+                true => {
+                    let mut header = json!({"chunk_size": PART.to_string()});
+                    for number in 1..=(size as usize).div_ceil(PART) {
+                        let href = format!("{store}/_store/{oid}/{number}?X-Signature=opens-it");
+                        header[format!("{number:05}")] = href.into();
+                    }
+                    json!({"href": format!("{hub}/_complete/{oid}"), "header": header})
+                }
+            };
+            json!({"oid": oid, "size": size, "actions": {"upload": upload, "verify": verify}})
+        });
+        let told: Vec<Value> = told.collect();
+        self.json(&json!({"transfer": "basic", "objects": told}), &[])
+    }
+
+    fn store(&mut self, oid: &str, part: Option<&str>) -> std::io::Result<Next> {
+        assert!(!self.request.auth, "the token goes to the hub alone");
+        let mut bytes = self.request.sent.clone();
+        if let Some(Kind::Corrupt { at }) = self.fault {
+            bytes[at] ^= 0xff;
+        }
+        match part {
+            Some(number) => {
+                let key = (oid.to_owned(), number.parse().unwrap());
+                self.state.parts.lock().unwrap().insert(key, bytes);
+            }
+            None => drop(self.state.objects.lock().unwrap().insert(oid.to_owned(), bytes)),
+        }
+        self.send(200, &[("ETag", format!("\"{}\"", part.unwrap_or("whole")))], b"")
+    }
+
+    fn complete(&mut self, oid: &str) -> std::io::Result<Next> {
+        let asked = self.sent_json();
+        let numbers = asked["parts"].as_array().unwrap().iter();
+        let mut bytes = Vec::new();
+        for part in numbers {
+            let number = part["partNumber"].as_u64().unwrap() as usize;
+            assert_eq!(part["etag"], format!("\"{number}\""));
+            bytes.extend(&self.state.parts.lock().unwrap()[&(oid.to_owned(), number)]);
+        }
+        self.state.objects.lock().unwrap().insert(oid.to_owned(), bytes);
+        self.json(&json!({"success": true}), &[])
     }
 
     fn address(&self) -> String {

@@ -96,7 +96,7 @@ fn merged_weights_are_those_of_peft_and_of_the_base_before_the_first_step() {
             .collect();
         let weight = base.floats(&format!("{layer}.weight"));
         let (mut rows, mut added) = (weight.to_vec(), vec![0.0; weight.len()]);
-        let change = adapter.change(dims, tensors.clone());
+        let change = adapter.change(layer, dims, tensors.clone());
         let half = dims[0] / 2 * dims[1];
         change.apply(0, &mut rows[..half], &mut added[..half]);
         change.apply(dims[0] / 2, &mut rows[half..], &mut added[half..]);
@@ -117,7 +117,7 @@ fn merged_weights_are_those_of_peft_and_of_the_base_before_the_first_step() {
         let before = rows.clone();
         let norm = rows_norms(&rows, dims[1]);
         zero.get_mut(NAME_OF_M).unwrap()[0] = norm[0];
-        adapter.change(dims, zero).apply(0, &mut rows, &mut added);
+        adapter.change(layer, dims, zero).apply(0, &mut rows, &mut added);
         assert!(rows.iter().zip(&before).all(|(a, b)| a.to_bits() == b.to_bits()));
         assert!(added.iter().all(|added| *added == 0.0));
     }

@@ -2,12 +2,23 @@
 
 use burn::tensor::Tensor;
 
-/// Keys and values of the tokens so far, of one block: `[rows, tokens, kv_heads, head_dim]`; only
-/// the last of them where there is a window.
+use crate::ops::cpu::CachedKeys;
+use crate::ops::{from_vec, host};
+
+/// Keys and values of the tokens so far, of one block; only the last of them where there is a
+/// window.
 #[derive(Default)]
-pub struct KeyValueCache {
-    keys: Option<Tensor<4>>,
-    values: Option<Tensor<4>>,
+pub struct KeyValueCache(Held);
+
+/// In the form in which they were used last.
+#[derive(Default)]
+enum Held {
+    #[default]
+    Nothing,
+    /// `[rows, tokens, kv_heads, head_dim]` each.
+    Tensors(Tensor<4>, Tensor<4>),
+    /// For the kernels of the CPU.
+    OnCpu(CachedKeys),
 }
 
 impl KeyValueCache {
@@ -18,21 +29,63 @@ impl KeyValueCache {
         values: Tensor<4>,
         window: Option<usize>,
     ) -> (Tensor<4>, Tensor<4>) {
-        let join = |held: Option<Tensor<4>>, new: Tensor<4>| {
-            let all = match held {
-                Some(held) => Tensor::cat(vec![held, new], 1),
-                None => new,
-            };
+        let [_, _, kv_heads, width] = keys.dims();
+        let join = |held: Tensor<4>, new: Tensor<4>| Tensor::cat(vec![held, new], 1);
+        let last = |all: Tensor<4>| {
             let count = all.dims()[1];
             match window {
                 Some(window) if window < count => all.narrow(1, count - window, window),
                 _ => all,
             }
         };
-        let keys = join(self.keys.take(), keys);
-        let values = join(self.values.take(), values);
-        self.keys = Some(keys.clone());
-        self.values = Some(values.clone());
+        let (keys, values) = match std::mem::take(&mut self.0) {
+            Held::Nothing => (keys, values),
+            Held::Tensors(k, v) => (join(k, keys), join(v, values)),
+            Held::OnCpu(cached) => {
+                let [k, v] = cached.seen().map(|x| {
+                    let shape = [1, x.len() / (kv_heads * width), kv_heads, width];
+                    from_vec(x.to_vec(), shape, &keys.device())
+                });
+                (join(k, keys), join(v, values))
+            }
+        };
+        let (keys, values) = (last(keys), last(values));
+        self.0 = Held::Tensors(keys.clone(), values.clone());
         (keys, values)
+    }
+
+    /// Keys and values of one text for the kernels of the CPU.
+    pub fn on_cpu(&mut self) -> &mut CachedKeys {
+        if let Held::Tensors(..) | Held::Nothing = self.0 {
+            let cached = match std::mem::take(&mut self.0) {
+                Held::Tensors(keys, values) => CachedKeys::of(host(keys), host(values)),
+                _ => CachedKeys::default(),
+            };
+            self.0 = Held::OnCpu(cached);
+        }
+        match &mut self.0 {
+            Held::OnCpu(cached) => cached,
+            _ => unreachable!("it was made just now"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn both_forms_hold_the_same_tokens() {
+        let token =
+            |number: f32| -> Tensor<4> { from_vec(vec![number; 4], [1, 1, 2, 2], &Device::flex()) };
+        let mut cache = KeyValueCache::default();
+        cache.on_cpu().push(&[1.0; 4], &[-1.0; 4], Some(2));
+        cache.extend(token(2.0), token(-2.0), Some(2));
+        cache.on_cpu().push(&[3.0; 4], &[-3.0; 4], Some(2));
+        let (keys, values) = cache.extend(token(4.0), token(-4.0), Some(2));
+        assert_eq!(host(keys), [3.0, 3.0, 3.0, 3.0, 4.0, 4.0, 4.0, 4.0]);
+        assert_eq!(host(values), [-3.0, -3.0, -3.0, -3.0, -4.0, -4.0, -4.0, -4.0]);
     }
 }

@@ -2,6 +2,7 @@
 //! rotation, what is mixed, and back to the width of the residual stream.
 
 mod cache;
+mod next;
 mod on_cpu;
 mod output_gate;
 mod qkv;
@@ -9,6 +10,7 @@ mod qkv;
 use burn::tensor::{Gradients as Tape, Tensor};
 
 pub use cache::KeyValueCache;
+pub use next::next_attention;
 pub use on_cpu::{AttentionOnCpu, SavedAttention};
 use on_cpu::{KeysElsewhere, RotationOnCpu, SinksOnCpu};
 use qkv::Qkv;
@@ -311,6 +313,11 @@ impl Attention {
             Some([more_k, more_v]) => [d_q, d_k + more_k, d_v + more_v],
             None => [d_q, d_k, d_v],
         }
+    }
+
+    /// Whether keys and values are its own, and no other layer's.
+    pub fn keeps_to_itself(&self) -> bool {
+        self.qkv.borrowed().is_none() && self.shares.is_none()
     }
 
     /// As the kernels of the CPU know it.

@@ -97,7 +97,7 @@ impl AttentionOnCpu {
     }
 
     /// Queries, keys or values of what their linear layer gave.
-    fn turned<F: AsLhs>(&self, number: usize, y: View<f32>) -> Turned<F> {
+    pub(super) fn turned<F: AsLhs>(&self, number: usize, y: View<f32>) -> Turned<F> {
         let mut normed = None;
         let raw = self.norms[number].as_ref().map(|norm| {
             let rows: Vec<f32> = (0..y.rows).flat_map(|row| y.row(row)).copied().collect();
@@ -188,7 +188,7 @@ impl AttentionOnCpu {
     }
 
     /// Keys and values of the same numbers, which are kept once.
-    fn keys_as_values<F: AsLhs>(&self, y: View<f32>) -> [Turned<F>; 2] {
+    pub(super) fn keys_as_values<F: AsLhs>(&self, y: View<f32>) -> [Turned<F>; 2] {
         let (raw, k) = self.turned(1, y);
         let raw = raw.or_else(|| self.norms[2].is_some().then(|| Left::of(y)));
         [(raw, k), (None, self.turned(2, y).1)]

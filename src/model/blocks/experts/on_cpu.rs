@@ -9,8 +9,8 @@ use crate::model::blocks::joint::{JointNarrow, JointOnCpu};
 use crate::model::blocks::norm::NormOnCpu;
 use crate::ops::Activation;
 use crate::ops::cpu::{
-    AsLhs, Back, HostTensor, Left, Narrow, Number, PathGradients, Projection, dot, gated,
-    gated_backward, picked,
+    AsLhs, Back, F32, HostTensor, Left, Narrow, Number, PathGradients, Projection, View, dot,
+    gated, gated_backward, next_outputs, picked,
 };
 
 /// The block for the kernels of the CPU.
@@ -85,13 +85,26 @@ impl ExpertOnCpu {
         let gate_up = JointOnCpu::parts(both.view(), *widths).map(Left::of);
         let through = gated(self.activation, &gate_up[0], &gate_up[1]);
         let (mut y, narrow_down) = self.down.forward::<F>(weighted(&through, weights).view());
-        if let Some((bias, _)) = &self.bias {
-            for (row, weight) in y.chunks_exact_mut(bias.columns()).zip(weights) {
-                row.iter_mut().zip(bias.single()).for_each(|(y, bias)| *y += weight * bias);
-            }
-        }
+        self.add_bias(&mut y, weights);
         let narrow_gate_up = JointNarrow::Fused(narrow);
         (y, SavedExpert { gate_up, narrow_gate_up, narrow_down })
+    }
+
+    /// The same for a few rows, where text is written.
+    fn next(&self, x: &Left<F32>, weights: &[f32], rounds: bool) -> Vec<f32> {
+        let of_rows = |y| Left::<F32>::from_numbers(y, x.view().rows);
+        let [gate, up] = self.gate_up.next(x.view(), rounds).map(of_rows);
+        let through = weighted(&gated(self.activation, &gate, &up), weights);
+        let [mut y] = next_outputs([&self.down], through.view(), rounds);
+        self.add_bias(&mut y, weights);
+        y
+    }
+
+    fn add_bias(&self, y: &mut [f32], weights: &[f32]) {
+        let Some((bias, _)) = &self.bias else { return };
+        for (row, weight) in y.chunks_exact_mut(bias.columns()).zip(weights) {
+            row.iter_mut().zip(bias.single()).for_each(|(y, bias)| *y += weight * bias);
+        }
     }
 
     /// `d` has the gradient of the sum, a row for each token of the expert.
@@ -180,6 +193,25 @@ impl ExpertsOnCpu {
             self.experts.par_iter().enumerate().map(of_expert).unzip();
         self.add_rows(choices, &outputs, target);
         SavedExperts { routed, experts }
+    }
+
+    /// The same for a few rows, where text is written: only weights of chosen experts are read.
+    pub fn next(&self, x: View<f32>, target: &mut [f32], rounds: bool) {
+        let x = Left::<F32>::of(x);
+        let routed = self.router.route_next(&x, rounds);
+        let (choices, weights) = (&routed.choices, &routed.weights);
+        let entering = self.entering(&x);
+        let x = entering.as_ref().unwrap_or(&x);
+        let of_expert = |(expert, slots): (&ExpertOnCpu, (usize, &Vec<u32>))| match slots {
+            (_, slots) if slots.is_empty() => Vec::new(),
+            (number, slots) => {
+                let rows = x.picked(&choices.tokens(number));
+                expert.next(&rows, &picked(weights, 1, slots), rounds)
+            }
+        };
+        let slots = choices.slots.iter().enumerate();
+        let outputs: Vec<Vec<f32>> = self.experts.iter().zip(slots).map(of_expert).collect();
+        self.add_rows(choices, &outputs, target);
     }
 
     /// What the experts are given, if it is not the input itself.

@@ -8,7 +8,9 @@ use crate::error::Result;
 use crate::model::blocks::{NamedLinear, Norm, NormOnCpu};
 use crate::model::description::ExpertsDescription;
 use crate::model::{Linear, Parameter, PassContext, Visitor, WeightSource};
-use crate::ops::cpu::{AsLhs, Back, HostTensor, Left, Narrow, PathGradients, Projection};
+use crate::ops::cpu::{
+    AsLhs, Back, F32, HostTensor, Left, Narrow, PathGradients, Projection, next_outputs,
+};
 use crate::ops::{host, indices};
 
 /// The weights.
@@ -141,8 +143,20 @@ impl RouterOnCpu {
     pub fn route<F: AsLhs>(&self, x: &Left<F>) -> Routed<F> {
         let entering = self.entering(x);
         let (scores, narrow) = self.scores.forward::<F>(entering.as_ref().unwrap_or(x).view());
-        let choices = self.routing.choose(&scores);
-        let (mut weights, probabilities) = self.routing.weights(&scores, &choices);
+        self.routed(&scores, narrow)
+    }
+
+    /// The same for a few rows, where text is written.
+    pub fn route_next(&self, x: &Left<F32>, rounds: bool) -> Routed<F32> {
+        let entering = self.entering(x);
+        let x = entering.as_ref().unwrap_or(x).view();
+        let [scores] = next_outputs([&self.scores], x, rounds);
+        self.routed(&scores, None)
+    }
+
+    fn routed<F: AsLhs>(&self, scores: &[f32], narrow: Narrow<F>) -> Routed<F> {
+        let choices = self.routing.choose(scores);
+        let (mut weights, probabilities) = self.routing.weights(scores, &choices);
         let unscaled = self.expert_scale.as_ref().map(|scale| {
             let unscaled = weights.clone();
             let scales = scale.values.single();
