@@ -51,6 +51,7 @@ fn main() -> Result<()> {
         recompute: Recompute::None,
         loss_chunk_tokens: 512,
         dropout: None,
+        noise: None,
     };
     let mut sums = Gradients::default();
     let (loss, _) =

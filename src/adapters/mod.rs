@@ -253,6 +253,25 @@ pub fn rate_ratios(
     Ok(others.collect())
 }
 
+/// Paths and shapes of all trainable parameters: those of an adapter, or else of the model.
+///
+/// # Errors
+/// Those of [`Adapter::layers`].
+pub fn trainable_tensors(
+    adapter: Option<&dyn Adapter>,
+    description: &Description,
+) -> Result<Vec<(String, Vec<usize>)>> {
+    let Some(adapter) = adapter else { return Ok(description.weights()) };
+    let mut all = Vec::new();
+    for (path, dims) in adapter.layers(description)? {
+        let tensors = adapter.tensors(&path, dims).into_iter();
+        all.extend(tensors.map(|(name, shape)| (format!("{path}.{name}"), shape)));
+    }
+    let whole = whole_weights(adapter, description)?.into_iter();
+    all.extend(whole.map(|(path, dims)| (path.to_owned(), dims.to_vec())));
+    Ok(all)
+}
+
 /// Numbers a token that an adapter makes all layers keep ([`Adapter::saved_per_token`]).
 ///
 /// # Errors

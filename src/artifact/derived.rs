@@ -159,6 +159,7 @@ impl Derivation<'_> {
             resumed: Vec::new(),
             reused: Vec::new(),
             gradient_check: None,
+            result: None,
             changes: Vec::new(),
         };
         // The name of the model that it is made of is asked for and kept as it was given.

@@ -1,5 +1,5 @@
-//! Opens what training made, for use: a model directory, an adapter beside its base, or the newest
-//! checkpoint of a run that is not finished.
+//! Opens what training made, for use: a model directory, an adapter beside its base, the newest
+//! checkpoint of a run that is not finished, or any that is named.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::past::{Past, other_weights};
 use super::peft;
 use crate::adapters::{self, Adapter};
-use crate::checkpoint::{self, RestoredCheckpoint};
+use crate::checkpoint::{self, NamedCheckpoint, RestoredCheckpoint};
 use crate::config::Init;
 use crate::device::{self, ComputeConfig};
 use crate::error::{Context, Error, ErrorCode, Result};
@@ -130,10 +130,16 @@ pub fn open(
     device: &Device,
     supply: &Supply,
 ) -> Result<OpenedModel> {
+    if let Some(named) = NamedCheckpoint::parse(name)? {
+        let folders = vec![named.open()?.folder];
+        return open_checkpoint(&named.run, folders, choice.linears, device, supply);
+    }
     let run = Path::new(name);
     let unfinished = run.join("config.toml").is_file() && !run.join("artifact").exists();
-    if unfinished && !checkpoint::newest(run)?.is_empty() {
-        return open_checkpoint(run, choice.linears, device, supply);
+    let saved = if unfinished { checkpoint::newest(run)? } else { Vec::new() };
+    if !saved.is_empty() {
+        let folders = saved.into_iter().map(|(_, folder)| folder).collect();
+        return open_checkpoint(run, folders, choice.linears, device, supply);
     }
     let found = supply.named(name)?;
     if !found.adapter {
@@ -285,8 +291,10 @@ fn attach(model: &mut Model, adapter: &dyn Adapter) -> Result<()> {
     adapters::attach(model, adapter, Stream::new(0)).map(|_| ())
 }
 
+/// The first of the checkpoints of a run that is intact.
 fn open_checkpoint(
     run: &Path,
+    folders: Vec<PathBuf>,
     linears: Option<&'static dyn WeightFormat>,
     device: &Device,
     supply: &Supply,
@@ -327,7 +335,7 @@ fn open_checkpoint(
     let trained = formats::chosen(&config.owned).map(|format| format.name());
     let other = other_weights(trained, linears);
     let mut last = Error::checkpoint("this run has no intact checkpoint").at(run);
-    for (_, folder) in checkpoint::newest(run)? {
+    for folder in folders {
         match RestoredCheckpoint::open(&folder) {
             Ok(found) => {
                 let shard = Shard::read(&found.folder, found.weights_name())?;

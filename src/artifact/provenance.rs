@@ -52,6 +52,8 @@ pub struct RunFacts {
     pub reused: Vec<CheckpointRecord>,
     /// The file with what the comparison of gradients before the first step found, if it was made.
     pub gradient_check: Option<(FileEntry, Value)>,
+    /// The checkpoint that the weights are of, where it is not the last one.
+    pub result: Option<CheckpointRecord>,
     /// What was changed on the way.
     pub changes: Vec<ChangeRecord>,
 }
@@ -155,9 +157,10 @@ impl RunFacts {
     /// what it saved, was resumed from and began with is told beside it.
     fn of_sessions(&self) -> Vec<Value> {
         let all = [
-            ("checkpoint", &self.checkpoints),
+            ("checkpoint", self.checkpoints.as_slice()),
             ("resume-from", &self.resumed),
             ("reuse-from", &self.reused),
+            ("result", self.result.as_slice()),
         ];
         let mut list = Vec::new();
         if let Some((file, found)) = &self.gradient_check {

@@ -26,6 +26,7 @@ pub(crate) fn outcome() -> RunFacts {
         resumed: vec![checkpoint(10)],
         reused: Vec::new(),
         gradient_check: None,
+        result: None,
         changes: Vec::new(),
     }
 }

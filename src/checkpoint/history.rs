@@ -32,7 +32,7 @@ pub struct HistoryEntry {
     /// Whether the result is still that of a run which had been so from its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact: Option<bool>,
-    /// Why it failed, or was divided.
+    /// Why it failed, was divided or stopped early; what makes a checkpoint the best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// What kind of error it failed with.
@@ -59,6 +59,10 @@ choices! {
         Interrupted = "interrupted",
         /// It ended with an error.
         Failed = "failed",
+        /// Validation did not improve for as long as the settings allow.
+        StoppedEarly = "stopped-early",
+        /// The checkpoint that the result is made of, where it is not the last one.
+        Best = "best",
         /// Its result was published.
         Finished = "finished",
         /// Something that a newer version wrote.

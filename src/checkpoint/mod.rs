@@ -1,10 +1,12 @@
 //! Stop and go on, exactly: what is saved, how it is committed, and how it is found again.
 
+mod best;
 mod chain;
 mod history;
 mod identity;
 mod manifest;
 mod metrics;
+mod named;
 mod restore;
 mod retention;
 mod step_cache;
@@ -21,12 +23,14 @@ use crate::engine::{LossScale, MicroBatchSplit};
 use crate::event::{Evaluation, Sample};
 use crate::files::Digest;
 
+pub use best::{EarlyStopping, best_first};
 pub use chain::{Chain, batches_digest};
 pub use history::{History, HistoryEntry, HistoryEvent, now};
 pub use identity::{Allowed, Difference, Identity, IdentityPart, option_for, settings_differences};
 pub use manifest::{Manifest, Unusable};
 pub use metrics::{Metrics, line, steps_of};
-pub use restore::{BAD, RestoredCheckpoint, newest, restore};
+pub use named::NamedCheckpoint;
+pub use restore::{BAD, RestoredCheckpoint, newest, restore, restore_weights};
 pub use retention::{Retention, remove};
 pub use save::{Job, Saved, check_free};
 pub use saver::Saver;

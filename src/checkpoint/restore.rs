@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::adapters::file_name_of;
 use crate::checkpoint::manifest::{Manifest, Unusable, read};
-use crate::checkpoint::snapshot::weights_name;
+use crate::checkpoint::snapshot::{TRAINED, weights_name};
 use crate::checkpoint::{RunState, folder_name, tensors};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
 use crate::files::{RunDirectory, expect_regular, remove_dir, remove_file, rename_new};
+use crate::model::Model;
 use crate::weights::{Shard, to_f32};
 
 /// What the name of a checkpoint that was set aside has in it.
@@ -133,22 +134,34 @@ pub(super) fn sweep(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Puts the weights of a checkpoint that are measured and used into a model.
+///
+/// # Errors
+/// When they are not those of the model.
+pub fn restore_weights(found: &RestoredCheckpoint, model: &mut Model) -> Result<()> {
+    let shard = Shard::read(&found.folder, found.weights_name())?;
+    tensors::put(model, &shard, file_name_of).map_err(|error| error.at(&found.folder))
+}
+
 /// Puts a checkpoint into a trainer.
 ///
 /// # Errors
 /// When its tensors are not those of the model.
 pub fn restore(found: &RestoredCheckpoint, trainer: &mut Trainer) -> Result<()> {
-    let shard = Shard::read(&found.folder, found.weights_name())?;
-    tensors::put(&mut trainer.model, &shard, file_name_of)
-        .map_err(|error| error.at(&found.folder))?;
-
+    match found.folder.join(TRAINED).exists() {
+        true => {
+            let shard = Shard::read(&found.folder, TRAINED)?;
+            tensors::put(&mut trainer.model, &shard, file_name_of)
+                .map_err(|error| error.at(&found.folder))?;
+        }
+        false => restore_weights(found, &mut trainer.model)?,
+    }
     let shard = Shard::read(&found.folder, "optimizer.safetensors")?;
     let mut kept = BTreeMap::new();
     for tensor in shard.tensors()? {
         kept.insert(tensor.name, to_f32(tensor.element, tensor.bytes));
     }
-    let names = trainer.optimizer.names();
-    let state = tensors::optimizer_state(&mut trainer.model, names, kept);
+    let state = tensors::optimizer_state(&mut trainer.model, &trainer.optimizer, kept);
     let broken = || {
         Error::checkpoint("the optimizer's state is incomplete, or belongs to another optimizer")
             .at(&found.folder)

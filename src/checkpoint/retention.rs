@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{folder_name, newest};
+use crate::checkpoint::{best_first, folder_name, newest};
 use crate::error::{Error, Result};
 use crate::event::{Evaluation, bytes};
 use crate::files::{remove_dir, rename_new, size_of_dir};
@@ -17,6 +17,8 @@ pub struct Retention {
     pub keep_every: u64,
     /// Those with the least validation loss.
     pub keep_best: usize,
+    /// Whether the best one is to be the result: nothing removes it then.
+    pub best_is_result: bool,
     /// Bytes that all of them together may take.
     pub budget: Option<u64>,
 }
@@ -34,7 +36,14 @@ impl Retention {
         judged
             .sort_by(|a, b| a.eval_loss.total_cmp(&b.eval_loss).then_with(|| b.step.cmp(&a.step)));
         kept.extend(judged.iter().take(self.keep_best).map(|found| found.step));
+        kept.extend(self.result(steps, evaluations));
         kept
+    }
+
+    /// The step that the result is made of, as far as there are checkpoints.
+    fn result(&self, steps: &[u64], evaluations: &[Evaluation]) -> Option<u64> {
+        let best = best_first(evaluations).into_iter().map(|found| found.step);
+        best.filter(|_| self.best_is_result).find(|step| steps.contains(step))
     }
 
     fn last<'a>(&self, steps: &'a [u64]) -> impl Iterator<Item = u64> + use<'a> {
@@ -52,11 +61,11 @@ impl Retention {
     }
 
     /// Makes `needed` bytes fit into the budget. What `keep_every` and `keep_best` keep goes,
-    /// oldest first; the newest ones stay.
+    /// oldest first; the newest ones stay, and the one that is to be the result.
     ///
     /// # Errors
-    /// When they do not fit beside the newest ones.
-    pub fn make_room(&self, root: &Path, needed: u64) -> Result<()> {
+    /// When they do not fit beside those.
+    pub fn make_room(&self, root: &Path, needed: u64, evaluations: &[Evaluation]) -> Result<()> {
         let Some(budget) = self.budget else { return Ok(()) };
         let found = newest(root)?;
         let sized: Vec<(u64, PathBuf, u64)> = found
@@ -67,13 +76,14 @@ impl Retention {
             })
             .collect();
         let steps: Vec<u64> = sized.iter().map(|(step, _, _)| *step).collect();
-        let last: BTreeSet<u64> = self.last(&steps).collect();
+        let mut stay: BTreeSet<u64> = self.last(&steps).collect();
+        stay.extend(self.result(&steps, evaluations));
         let mut used: u64 = sized.iter().map(|(_, _, size)| size).sum();
         for (step, folder, size) in sized.iter().rev() {
             if used + needed <= budget {
                 break;
             }
-            if !last.contains(step) {
+            if !stay.contains(step) {
                 remove(root, *step, folder)?;
                 used -= size;
             }
@@ -84,7 +94,7 @@ impl Retention {
         let error = Error::disk_full("the checkpoints do not fit into `checkpoint.disk_budget`");
         let why = format!(
             "the newest {} take {}, the next one needs {}, and {} are allowed",
-            last.len(),
+            stay.len(),
             bytes(used),
             bytes(needed),
             bytes(budget)
@@ -92,9 +102,9 @@ impl Retention {
         Err(error.at(root).because(why))
     }
 
-    /// What the newest checkpoints and the one that is being written take.
+    /// What the checkpoints that always stay and the one that is being written take.
     pub fn least_bytes(&self, of_one: u64) -> u64 {
-        of_one.saturating_mul(self.keep_last as u64 + 1)
+        of_one.saturating_mul(self.keep_last as u64 + u64::from(self.best_is_result) + 1)
     }
 }
 
@@ -126,7 +136,7 @@ mod tests {
     const STEPS: [u64; 6] = [60, 50, 40, 30, 20, 10];
 
     fn retention(keep_every: u64, keep_best: usize) -> Retention {
-        Retention { keep_last: 2, keep_every, keep_best, budget: None }
+        Retention { keep_last: 2, keep_every, keep_best, best_is_result: false, budget: None }
     }
 
     #[test]
@@ -140,6 +150,10 @@ mod tests {
         let judged = [(10, 3.0), (20, 2.0), (25, 1.0), (30, 2.0), (40, 2.5)];
         assert_eq!(kept(0, 1, &judged), [30, 50, 60], "the newer of two that are equally good");
         assert_eq!(kept(0, 2, &judged), [20, 30, 50, 60], "step 25 has no checkpoint");
+        let result = Retention { best_is_result: true, ..retention(0, 0) };
+        let kept: Vec<u64> = result.kept(&STEPS, &losses(&judged)).into_iter().collect();
+        assert_eq!(kept, [30, 50, 60]);
+        assert_eq!((result.least_bytes(10), retention(0, 0).least_bytes(10)), (40, 30));
     }
 
     #[test]
@@ -152,11 +166,11 @@ mod tests {
         }
         let left = || newest(folder.path()).unwrap().into_iter().map(|(step, _)| step);
         let with = |budget| Retention { budget: Some(budget), ..retention(10, 0) };
-        with(700).make_room(folder.path(), 100).unwrap();
+        with(700).make_room(folder.path(), 100, &[]).unwrap();
         assert_eq!(left().count(), 6);
-        with(450).make_room(folder.path(), 100).unwrap();
+        with(450).make_room(folder.path(), 100, &[]).unwrap();
         assert_eq!(left().collect::<Vec<_>>(), [60, 50, 40]);
-        let error = with(250).make_room(folder.path(), 100).unwrap_err();
+        let error = with(250).make_room(folder.path(), 100, &[]).unwrap_err();
         assert_eq!(error.code, crate::error::ErrorCode::DiskFull);
         says(
             &error,
@@ -167,5 +181,23 @@ error[disk-full]: the checkpoints do not fit into `checkpoint.disk_budget`
 "#]],
         );
         assert_eq!(left().collect::<Vec<_>>(), [60, 50]);
+    }
+
+    #[test]
+    fn a_budget_never_takes_the_checkpoint_that_is_to_be_the_result() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in STEPS {
+            let path = folder.path().join(folder_name(step));
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("a"), vec![0; 100]).unwrap();
+        }
+        let judged = losses(&[(20, 1.0), (50, 2.0)]);
+        let all = Retention { budget: Some(450), best_is_result: true, ..retention(10, 0) };
+        all.make_room(folder.path(), 100, &judged).unwrap();
+        let left: Vec<u64> = newest(folder.path()).unwrap().into_iter().map(|at| at.0).collect();
+        assert_eq!(left, [60, 50, 20]);
+        let tight = Retention { budget: Some(350), ..all };
+        assert!(tight.make_room(folder.path(), 100, &judged).is_err());
+        assert!(folder.path().join(folder_name(20)).exists());
     }
 }

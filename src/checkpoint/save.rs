@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::checkpoint::manifest::{Manifest, Unusable};
 use crate::checkpoint::metrics::Lines;
 use crate::checkpoint::restore::sweep;
-use crate::checkpoint::snapshot::{Snapshot, Tensors, Values};
+use crate::checkpoint::snapshot::{Snapshot, TRAINED, Tensors, Values};
 use crate::checkpoint::{History, HistoryEntry, HistoryEvent, Retention, StepCache, folder_name};
 
 use crate::error::{Error, ErrorCode, Result};
@@ -127,7 +127,7 @@ impl Job {
 
     fn check_room(&self) -> Result<()> {
         let needed = self.snapshot.bytes();
-        self.retention.make_room(&self.root, needed)?;
+        self.retention.make_room(&self.root, needed, &self.snapshot.state.evaluations)?;
         check_free(&self.root, needed)
     }
 }
@@ -160,9 +160,12 @@ fn write_files(scratch: &Path, snapshot: &Snapshot) -> Result<Digest> {
             Ok(values[spec.name.as_str()].numbers())
         })
     };
-    let files = vec![
+    let mut files = vec![
         write(snapshot.weights_name(), &snapshot.weights)?,
         write("optimizer.safetensors", &snapshot.optimizer)?,
     ];
+    if let Some(trained) = &snapshot.trained {
+        files.push(write(TRAINED, trained)?);
+    }
     seal(scratch, files, &snapshot.state)
 }

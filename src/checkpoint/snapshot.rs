@@ -1,11 +1,15 @@
 //! The state of a trainer between two steps: what a checkpoint holds, taken while training stands
 //! still, so that it can be written while training goes on.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 
 use crate::adapters::{file_name_of, is_adapter};
-use crate::checkpoint::tensors::joined;
+use crate::checkpoint::tensors::{joined, shapes};
 use crate::checkpoint::{Pieces, RunState, learning_specs};
+use crate::engine::optimizers::{Kept, UpdatedParameter};
 use crate::engine::{OptimizerState, StateByPath, Trainer};
 use crate::model::piece_of;
 use crate::weights::{Element, TensorSpec};
@@ -18,6 +22,8 @@ pub type Tensors = Vec<(TensorSpec, Values)>;
 pub enum Values {
     /// Copied from a device.
     Copied(Vec<f32>),
+    /// Codes of eight bits, in host memory, in pieces.
+    Codes(Vec<Arc<Vec<u8>>>),
     /// In host memory already, in pieces. Steps make new tensors and leave these as they are, so
     /// that nothing is copied, and nothing is in memory twice before the next update.
     Shared(Vec<Tensor<1>>),
@@ -35,6 +41,9 @@ impl Values {
     pub fn numbers(&self) -> Vec<f32> {
         match self {
             Self::Copied(numbers) => numbers.clone(),
+            Self::Codes(pieces) => {
+                pieces.iter().flat_map(|it| it.iter().copied().map(f32::from)).collect()
+            }
             Self::Shared(pieces) => joined(pieces),
         }
     }
@@ -42,6 +51,7 @@ impl Values {
     fn len(&self) -> usize {
         match self {
             Self::Copied(numbers) => numbers.len(),
+            Self::Codes(pieces) => pieces.iter().map(|codes| codes.len()).sum(),
             Self::Shared(pieces) => pieces.iter().map(|piece| piece.shape().num_elements()).sum(),
         }
     }
@@ -50,8 +60,10 @@ impl Values {
 /// Everything that a checkpoint holds.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The trainable weights, by their names in files.
+    /// The trainable weights, by their names in files: those that are measured and used.
     pub weights: Tensors,
+    /// Those that are trained, where they are others.
+    pub trained: Option<Tensors>,
     /// Whether they are those of an adapter.
     adapter: bool,
     /// What the optimizer keeps for each parameter.
@@ -61,24 +73,32 @@ pub struct Snapshot {
 }
 
 /// All that an optimizer keeps, by name, whatever pieces it is in.
-fn tensors_of(optimizer: &OptimizerState) -> Tensors {
-    let mut tensors = Pieces::new();
+fn tensors_of(optimizer: &OptimizerState, dims: &BTreeMap<String, Vec<usize>>) -> Tensors {
+    let mut numbers = Pieces::new();
+    let mut codes: BTreeMap<String, Vec<Arc<Vec<u8>>>> = BTreeMap::new();
     for (path, piece, state) in in_order(optimizer.by_path()) {
-        for (name, values) in optimizer.names().iter().zip(state) {
-            let pieces = tensors.entry(format!("{name}.{path}")).or_default();
-            debug_assert!(piece.is_none_or(|number| number == pieces.len()));
-            pieces.push(values.clone());
+        let full = piece.map_or_else(|| path.to_owned(), |piece| format!("{path}#{piece}"));
+        let specs = optimizer.specs(&UpdatedParameter::new(&full, &dims[&full]));
+        for (spec, values) in specs.iter().zip(state) {
+            let name = format!("{}.{path}", spec.name);
+            match values {
+                Kept::Numbers(values) => numbers.entry(name).or_default().push(values.clone()),
+                Kept::Codes(values) => codes.entry(name).or_default().push(values.clone()),
+            }
         }
     }
-    let spec = |(name, pieces): (String, Vec<Tensor<1>>)| {
-        let values = Values::of(&pieces);
-        (TensorSpec { name, element: Element::F32, shape: vec![values.len()] }, values)
+    let spec = |name: String, element, values: Values| {
+        (TensorSpec { name, element, shape: vec![values.len()] }, values)
     };
-    tensors.into_iter().map(spec).collect()
+    let numbers =
+        numbers.into_iter().map(|(name, pieces)| spec(name, Element::F32, Values::of(&pieces)));
+    let codes =
+        codes.into_iter().map(|(name, pieces)| spec(name, Element::U8, Values::Codes(pieces)));
+    numbers.chain(codes).collect()
 }
 
 /// State by whole path and number of the piece: `#10` comes after `#9`.
-fn in_order(state: &StateByPath) -> Vec<(&str, Option<usize>, &[Tensor<1>])> {
+fn in_order(state: &StateByPath) -> Vec<(&str, Option<usize>, &[Kept])> {
     let split = |(path, state)| {
         let (path, state): (&String, &Vec<_>) = (path, state);
         let (whole, piece) = piece_of(path);
@@ -92,27 +112,30 @@ fn in_order(state: &StateByPath) -> Vec<(&str, Option<usize>, &[Tensor<1>])> {
 impl Snapshot {
     /// Takes trainable parameters and the optimizer's state, once training goes on.
     pub fn of(trainer: &mut Trainer, state: RunState) -> Self {
-        let mut adapter = false;
-        let element = |path: &str| {
-            adapter |= is_adapter(path);
-            Element::F32
+        let (trained, adapter) = weights_of(trainer);
+        let weights = trainer.averages().then(|| {
+            let trained = trainer.use_averaged();
+            let (averaged, _) = weights_of(trainer);
+            trainer.train_on(trained);
+            averaged
+        });
+        let (weights, trained) = match weights {
+            Some(averaged) => (averaged, Some(trained)),
+            None => (trained, None),
         };
-        let (specs, values) = learning_specs(&mut trainer.model, file_name_of, element);
-        let with_values = |spec: TensorSpec| {
-            let values = Values::of(&values[&spec.name]);
-            (spec, values)
-        };
-        let weights = specs.into_iter().map(with_values).collect();
-        Self { weights, adapter, optimizer: tensors_of(&trainer.optimizer), state }
+        let dims = shapes(&mut trainer.model);
+        let optimizer = tensors_of(&trainer.optimizer, &dims);
+        Self { weights, trained, adapter, optimizer, state }
     }
 
     /// About how many bytes its files take.
     pub fn bytes(&self) -> u64 {
         const HEADERS: u64 = 64 << 10;
-        let numbers = |tensors: &Tensors| -> u64 {
-            tensors.iter().map(|(_, values)| values.len() as u64).sum()
+        let of_one = |(spec, values): &(TensorSpec, Values)| {
+            values.len() as u64 * spec.element.size() as u64
         };
-        (numbers(&self.weights) + numbers(&self.optimizer)) * 4 + HEADERS
+        let all = self.weights.iter().chain(&self.optimizer).chain(self.trained.iter().flatten());
+        all.map(of_one).sum::<u64>() + HEADERS
     }
 
     /// Name of the file with the weights.
@@ -121,6 +144,24 @@ impl Snapshot {
     }
 }
 
+/// The trainable weights of a trainer, and whether they are those of an adapter.
+fn weights_of(trainer: &mut Trainer) -> (Tensors, bool) {
+    let mut adapter = false;
+    let element = |path: &str| {
+        adapter |= is_adapter(path);
+        Element::F32
+    };
+    let (specs, values) = learning_specs(&mut trainer.model, file_name_of, element);
+    let with_values = |spec: TensorSpec| {
+        let values = Values::of(&values[&spec.name]);
+        (spec, values)
+    };
+    (specs.into_iter().map(with_values).collect(), adapter)
+}
+
+/// Name of the file with the weights that are trained, where those that are used are others.
+pub const TRAINED: &str = "trained.safetensors";
+
 /// Name of the file with the trainable weights.
 pub fn weights_name(adapter: bool) -> &'static str {
     if adapter { "adapter.safetensors" } else { "model.safetensors" }
@@ -128,8 +169,6 @@ pub fn weights_name(adapter: bool) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::checkpoint::tensors::optimizer_state;
     use crate::engine::optimizers;
@@ -148,9 +187,11 @@ mod tests {
         let mut model = crate::model::fixture::table_in_pieces(12, 2, 1);
         for piece in 0..12 {
             let path = format!("model.embed_tokens.weight#{piece}");
-            optimizer.update(&path, numbers(0, 2), numbers(2 * piece, 2), 0.0);
+            let of = UpdatedParameter::new(&path, &[1, 2]);
+            optimizer.update(of, numbers(0, 2), numbers(2 * piece, 2), 0.0);
         }
-        let found = tensors_of(&optimizer);
+        let dims = shapes(&mut model);
+        let found = tensors_of(&optimizer, &dims);
         let names: Vec<&str> = found.iter().map(|(spec, _)| spec.name.as_str()).collect();
         let path = "model.embed_tokens.weight";
         assert_eq!(names, [format!("first_moment.{path}"), format!("second_moment.{path}")]);
@@ -159,12 +200,11 @@ mod tests {
 
         let kept: BTreeMap<String, Vec<f32>> =
             found.iter().map(|(spec, values)| (spec.name.clone(), values.numbers())).collect();
-        let names = optimizer.names();
-        let back = optimizer_state(&mut model, names, kept.clone()).unwrap();
+        let back = optimizer_state(&mut model, &optimizer, kept.clone()).unwrap();
         assert_eq!(back.len(), 12);
         optimizer.restore(back, 1);
         assert_eq!(
-            tensors_of(&optimizer).iter().map(|m| m.1.numbers()).collect::<Vec<_>>(),
+            tensors_of(&optimizer, &dims).iter().map(|m| m.1.numbers()).collect::<Vec<_>>(),
             [found[0].1.numbers(), found[1].1.numbers()]
         );
         // What is too short, too long, or without its twin is refused.
@@ -172,7 +212,7 @@ mod tests {
             let mut kept = kept.clone();
             change(&mut kept);
             let mut model = crate::model::fixture::table_in_pieces(12, 2, 1);
-            optimizer_state(&mut model, optimizer.names(), kept).is_none()
+            optimizer_state(&mut model, &optimizer, kept).is_none()
         };
         let first = format!("first_moment.{path}");
         assert!(broken(&|kept| {

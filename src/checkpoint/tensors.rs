@@ -1,10 +1,12 @@
 //! The trainable tensors of a model, by their names in files.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::engine::StateByPath;
+use crate::engine::optimizers::{Kept, UpdatedParameter};
+use crate::engine::{OptimizerState, StateByPath};
 use crate::error::{Error, Result};
 use crate::model::description::StackedTensor;
 use crate::model::{Model, Parameter, Visitor, piece_of};
@@ -189,48 +191,61 @@ pub fn put_stacked(
     }
 }
 
-/// What an optimizer keeps, from the tensors `NAME.PATH`, in the pieces that the model has; a
-/// parameter that was never updated has none. `None` when they do not fit.
-pub fn optimizer_state(
-    model: &mut Model,
-    names: &[&str],
-    mut kept: BTreeMap<String, Vec<f32>>,
-) -> Option<StateByPath> {
-    struct Sizes(Vec<(String, usize)>);
-    impl Visitor for Sizes {
+/// Shapes of the trainable parameters of a model, by path, in the pieces that it has.
+pub fn shapes(model: &mut Model) -> BTreeMap<String, Vec<usize>> {
+    struct Shapes(BTreeMap<String, Vec<usize>>);
+    impl Visitor for Shapes {
         fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
             if parameter.trainable {
-                self.0.push((path.to_owned(), parameter.value.shape().num_elements()));
+                self.0.insert(path.to_owned(), parameter.value.dims().into());
             }
         }
         fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
             if parameter.trainable {
-                self.0.push((path.to_owned(), parameter.value.shape().num_elements()));
+                self.0.insert(path.to_owned(), parameter.value.dims().into());
             }
         }
     }
-    let mut sizes = Sizes(Vec::new());
-    model.visit(&mut sizes);
+    let mut shapes = Shapes(BTreeMap::new());
+    model.visit(&mut shapes);
+    shapes.0
+}
+
+/// What an optimizer keeps, from the tensors `NAME.PATH`, in the pieces that the model has; a
+/// parameter that was never updated has none. `None` when they do not fit.
+pub fn optimizer_state(
+    model: &mut Model,
+    optimizer: &OptimizerState,
+    mut kept: BTreeMap<String, Vec<f32>>,
+) -> Option<StateByPath> {
+    let mut parameters: Vec<(String, Vec<usize>)> = shapes(model).into_iter().collect();
+    // Pieces take their numbers from the front: `#10` comes after `#9`.
+    parameters.sort_by(|(a, _), (b, _)| piece_of(a).cmp(&piece_of(b)));
     let mut by_path = StateByPath::new();
-    for (path, size) in sizes.0 {
+    for (path, dims) in parameters {
+        let specs = optimizer.specs(&UpdatedParameter::new(&path, &dims));
         let (whole, _) = piece_of(&path);
         let mut state = Vec::new();
-        for name in names {
-            let name = format!("{name}.{whole}");
+        for spec in &specs {
+            let name = format!("{}.{whole}", spec.name);
             let Some(values) = kept.get_mut(&name) else { continue };
-            if values.len() < size {
+            if values.len() < spec.count {
                 return None;
             }
-            let rest = values.split_off(size);
+            let rest = values.split_off(spec.count);
             let values = std::mem::replace(values, rest);
             if kept[&name].is_empty() {
                 kept.remove(&name);
             }
-            state.push(from_vec(values, [size], &model.device));
+            state.push(match spec.codes {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // of bytes
+                true => Kept::Codes(Arc::new(values.iter().map(|code| *code as u8).collect())),
+                false => Kept::Numbers(from_vec(values, [spec.count], &model.device)),
+            });
         }
         match state.len() {
+            count if count == specs.len() && count > 0 => drop(by_path.insert(path, state)),
             0 => {}
-            count if count == names.len() => drop(by_path.insert(path, state)),
             _ => return None,
         }
     }

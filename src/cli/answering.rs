@@ -92,8 +92,8 @@ impl SamplingArgs {
 /// Which model runs where, and how its turns are written.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
-    /// A model directory, an artifact, a run (finished or not), or owner/name on the hub, also with
-    /// `@revision`
+    /// A model directory, an artifact, a run (finished or not), a checkpoint of one (`RUN@best`,
+    /// `RUN@last`, `RUN@step-200`), or owner/name on the hub, also with `@revision`
     pub model: String,
     /// The base model of an adapter, if it is not where the adapter says
     #[arg(long, value_name = "DIR")]

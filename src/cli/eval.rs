@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::artifact::open::{BaseChoice, open, opened_on};
+use crate::checkpoint::NamedCheckpoint;
 use crate::cli::weight_format::WeightFormatArgs;
 use crate::cli::{data_json, data_lines, named_device, talk};
 use crate::data::Codec;
@@ -23,8 +24,8 @@ use crate::train::Access;
 /// next time. Results of a run are also added to its `evaluations.jsonl`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A model directory, an artifact, a run (finished or not), or owner/name on the hub, also with
-    /// `@revision`
+    /// A model directory, an artifact, a run (finished or not), a checkpoint of one (`RUN@best`,
+    /// `RUN@last`, `RUN@step-200`), or owner/name on the hub, also with `@revision`
     model: String,
     /// What it is evaluated on (TOML)
     #[arg(long, value_name = "EVAL")]
@@ -118,7 +119,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// Adds a line to the history of the run that the model is of, if it is of one.
 fn note(model: &str, report: &Report) -> Result<()> {
-    let path = Path::new(model);
+    let named = NamedCheckpoint::parse(model)?;
+    let path = named.as_ref().map_or(Path::new(model), |named| &named.run);
     let folders = [Some(path), path.parent()].into_iter().flatten();
     let Some(run) = folders.into_iter().find(|folder| folder.join("run.lock").is_file()) else {
         return Ok(());

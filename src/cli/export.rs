@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::artifact::derived::Derivation;
 use crate::artifact::exports;
 use crate::checkpoint::now;
+use crate::cli::named_checkpoint::finished;
 use crate::cli::signer::{SignerArgs, tell};
 use crate::cli::{data_line, talk};
 use crate::error::Result;
@@ -26,8 +27,8 @@ use crate::train::{Access, parent_state};
 /// The new directory holds the file, its lineage and a signature over both.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An artifact, a run that has one, a model directory, or owner/name on the hub, also with
-    /// `@revision`
+    /// An artifact, a run that has one, a checkpoint of a run (`RUN@best`, `RUN@last`,
+    /// `RUN@step-200`), a model directory, or owner/name on the hub, also with `@revision`
     model: String,
     /// gguf or vllm
     #[arg(long, value_name = "NAME", default_value = "gguf")]
@@ -55,10 +56,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let format = exports::find(&args.format)?;
     let supply = Arc::new(Access::default().supply(Policy::default())?);
-    let found = supply.named(&args.model)?;
     let signer = args.signing.signer()?;
+    let model = finished(&args.model, signer.as_ref())?;
+    let found = supply.named(&model)?;
     let request = Derivation {
-        model: &args.model,
+        model: &model,
         base: args.base.as_deref(),
         out: &args.out,
         key: signer.as_ref().map(|(key, _)| key),

@@ -8,6 +8,7 @@ use crate::artifact::derived::Derivation;
 use crate::artifact::measured::Measured;
 use crate::artifact::merged::{Merged, merge, percent};
 use crate::checkpoint::now;
+use crate::cli::named_checkpoint::finished;
 use crate::cli::signer::{SignerArgs, tell};
 use crate::cli::weight_format::WeightFormatArgs;
 use crate::cli::{data_line, talk};
@@ -31,8 +32,8 @@ const LOSS_TOLD: f64 = 0.05;
 /// gain is told. The result is signed and carries its lineage.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An adapter, a run that has one as its artifact, or owner/name on the hub, also with
-    /// `@revision`
+    /// An adapter, a run that has one as its artifact, a checkpoint of a run (`RUN@best`,
+    /// `RUN@last`, `RUN@step-200`), or owner/name on the hub, also with `@revision`
     artifact: String,
     /// The directory to make
     #[arg(long, value_name = "DIR")]
@@ -58,15 +59,16 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let found = Access::default().supply(Policy::default())?.named(&args.artifact)?;
+    let signer = args.signing.signer()?;
+    let artifact = finished(&args.artifact, signer.as_ref())?;
+    let found = Access::default().supply(Policy::default())?.named(&artifact)?;
     // Its run's data, as it was then.
     let lock = DataLock::read(&folder_of(&found.path).join(DATA_LOCK))?;
     let policy =
         Policy { locks: lock.into_iter().collect(), extensions: extensions(), ..Policy::default() };
     let supply = Arc::new(Access::default().supply(policy)?);
-    let signer = args.signing.signer()?;
     let request = Derivation {
-        model: &args.artifact,
+        model: &artifact,
         base: args.base.as_deref(),
         out: &args.out,
         key: signer.as_ref().map(|(key, _)| key),

@@ -23,6 +23,7 @@ mod keygen;
 mod lineage;
 mod log;
 mod merge;
+mod named_checkpoint;
 mod output;
 mod pairs;
 mod place;

@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "steps": prepared.total_steps,
             "parameters": prepared.description.parameters,
             "active_parameters": prepared.description.active_parameters(),
-            "trainable_parameters": prepared.trainable,
+            "trainable_parameters": prepared.trained.count,
             "precision": prepared.precision.arithmetic.name(),
             "memory_bytes": prepared.memory.total(),
             "memory": prepared.memory,
@@ -104,8 +104,9 @@ fn disk(prepared: &Prepared, config: &crate::config::RunConfig) -> u64 {
     // One more checkpoint than is kept exists while pruning.
     let checkpoint = prepared.checkpoint_bytes();
     let artifact = match prepared.adapter {
-        Some(_) => 4 * prepared.trainable,
+        Some(_) => 4 * prepared.trained.count,
         None => prepared.description.element.size() as u64 * prepared.description.parameters,
     };
-    (config.checkpoint.keep_last as u64 + 1) * checkpoint + artifact
+    let best = u64::from(config.eval.load_best_model_at_end);
+    (config.checkpoint.keep_last as u64 + 1 + best) * checkpoint + artifact
 }

@@ -57,7 +57,8 @@ enum Command {
     /// Remove what is not needed any more: all but the newest checkpoints, and leftovers
     ///
     /// Checkpoints that `keep_every` and `keep_best` have kept go as well. Results are never
-    /// removed, nor anything of a run that is at work.
+    /// removed, nor the best checkpoint of a run with `eval.load_best_model_at_end`, nor anything
+    /// of a run that is at work.
     Prune {
         /// Where to look for runs
         #[arg(default_value = "checkpoints")]
@@ -163,9 +164,10 @@ fn show(run: &Details, json: bool) -> Result<()> {
     data_line(&line(&run.summary))?;
     for checkpoint in &run.checkpoints {
         let loss = checkpoint.eval_loss.map(|loss| format!("  validation loss {loss:.4}"));
+        let best = if checkpoint.best { ", the least" } else { "" };
         let problem = checkpoint.problem.as_ref().map(|why| format!("  DAMAGED: {why}"));
         data_line(&printable(&format!(
-            "{}  {:>10}{}{}",
+            "{}  {:>10}{}{best}{}",
             checkpoint.name,
             bytes(checkpoint.bytes),
             loss.unwrap_or_default(),

@@ -123,8 +123,11 @@ pub fn load(known: &KeyTable, path: &Path, overrides: &[String]) -> Result<Loade
 /// # Errors
 /// As [`load`].
 pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> {
-    let named = |values: &Values, problems: &mut Problems| check_name(path, values, problems);
-    let mut document = document::parse(known, path, bytes, overrides, named)?;
+    let further = |values: &Values, problems: &mut Problems| {
+        check_name(path, values, problems);
+        check_validation(values, problems);
+    };
+    let mut document = document::parse(known, path, bytes, overrides, further)?;
     decide(known, &mut document.values, path);
     let entries = Entries::of(known, &document.values);
     let resolved = entries.flat();
@@ -163,6 +166,33 @@ fn check_name(path: &Path, values: &Values, problems: &mut Problems) {
         let error = Error::config(format!("the file name `{}` cannot name the run", shown(&name)))
             .hint("add `name = \"my-run\"` above the first section");
         problems.report(Origin::File, error);
+    }
+}
+
+/// What compares validations needs them in the course of a run.
+fn check_validation(values: &Values, problems: &mut Problems) {
+    let (best, patience) = ("eval.load_best_model_at_end", "eval.early_stopping_patience");
+    let wanted = |path: &str| match values.get(path) {
+        Some(Value::Boolean(wanted)) => *wanted,
+        other => other.is_some(),
+    };
+    let every = matches!(values.get("eval.every_steps"), Some(Value::Integer(steps)) if *steps > 0);
+    let split = ValSize::of(values, "data.val_size") != ValSize::None;
+    let data = split || values.is_given("data.validation");
+    let missing = [
+        (every, "validations in the course of the run", "`eval.every_steps`"),
+        (data, "validation data", "`[[data.validation]]` or `data.val_size`"),
+    ];
+    for path in [best, patience].into_iter().filter(|path| wanted(path)) {
+        for (_, what, key) in missing.iter().filter(|(there, ..)| !there) {
+            let error = Error::config(format!("`{path}` requires {what}"));
+            problems.report(values.place(path), error.hint(format!("set {key}")));
+        }
+    }
+    let threshold = "eval.early_stopping_threshold";
+    if values.is_given(threshold) && values.get(patience).is_none() {
+        let error = Error::config(format!("`{threshold}` requires `{patience}`"));
+        problems.report(values.place(threshold), error);
     }
 }
 

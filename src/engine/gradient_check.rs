@@ -63,7 +63,9 @@ pub fn check_gradients(
     let scale = 1.0 / count as f64;
     let mut run = |computing| {
         model.computing = computing;
-        let pass = Pass { scale, recompute: Recompute::Layers, loss_chunk_tokens, dropout: None };
+        let (dropout, noise) = (None, None);
+        let recompute = Recompute::Layers;
+        let pass = Pass { scale, recompute, loss_chunk_tokens, dropout, noise };
         let mut sums = Gradients::default();
         let (loss, _) = forward_backward(model, objective, batch, pass, &mut sums);
         (loss.number() * scale, sums.into_sums())

@@ -11,7 +11,7 @@ use crate::data::Batch;
 use crate::engine::output_rows::only_targets;
 use crate::engine::reference::reference_log_probs;
 use crate::engine::{target_pairs, upload};
-use crate::model::{Dropout, Gradients, LayerSaved, Model};
+use crate::model::{Dropout, EmbeddingNoise, Gradients, LayerSaved, Model};
 use crate::objectives::{Loss, Objective, Supervised, Targets};
 
 /// How a micro-batch is differentiated.
@@ -25,6 +25,8 @@ pub struct Pass {
     pub loss_chunk_tokens: usize,
     /// Which inputs of adapters are dropped, if any are.
     pub dropout: Option<Dropout>,
+    /// What is added to embeddings, if anything is.
+    pub noise: Option<EmbeddingNoise>,
 }
 
 /// Adds the gradients of one micro-batch to `sums`; returns the summed loss and the time that the
@@ -42,6 +44,7 @@ pub fn forward_backward(
     let reference = reference_log_probs(model, objective, batch, pass.loss_chunk_tokens);
     let (tokens, mut context) = upload(model, batch);
     context.dropout = pass.dropout;
+    context.noise = pass.noise;
     let mut pairs = target_pairs(batch);
     let only = only_targets(&mut pairs, batch, &context);
     let last = |index| index + 1 == model.layers.len();
@@ -135,7 +138,10 @@ mod tests {
                         unfreeze_all(&mut model);
                     }
                     let [some, all] = [None, Some(all_tokens.clone())].map(|dropout| {
-                        let pass = Pass { scale: 0.01, recompute, loss_chunk_tokens: 50, dropout };
+                        let noise = None;
+                        let loss_chunk_tokens = 50;
+                        let pass =
+                            Pass { scale: 0.01, recompute, loss_chunk_tokens, dropout, noise };
                         let mut sums = Gradients::default();
                         let (loss, _) = forward_backward(&model, &*sft, &batch, pass, &mut sums);
                         (loss.number(), sums.into_sums())

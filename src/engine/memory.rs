@@ -47,15 +47,32 @@ impl Estimate {
     }
 }
 
+/// What is trained, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainedParameters {
+    /// How many numbers.
+    pub count: u64,
+    /// Bytes that the optimizer keeps for all of them.
+    pub state_bytes: u64,
+    /// Whether a checkpoint has the weights that are used beside those that are trained.
+    pub averages: bool,
+}
+
+impl TrainedParameters {
+    /// Bytes of a checkpoint.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        let copies = if self.averages { 2 } else { 1 };
+        self.count * F32 * copies + self.state_bytes
+    }
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
-    /// Numbers that learn.
-    pub trainable: u64,
+    /// What is trained.
+    pub trained: TrainedParameters,
     /// Whether they stand beside the weights, all of which are frozen.
     pub adapted: bool,
-    /// Bytes that the optimizer keeps for each of them.
-    pub state_bytes: u64,
     /// Rows that are differentiated at the same time.
     pub rows: usize,
     /// Tokens of the longest.
@@ -89,7 +106,7 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
     // Measured (`benches/memory.py`): the program, and what a tokenizer has for each token.
     const PROGRAM: u64 = 60_000_000;
     const TOKEN: u64 = 400;
-    let Workload { trainable, rows, length, .. } = work;
+    let Workload { rows, length, trained, .. } = work;
     let tokens = (rows * length) as u64;
     let fast =
         !work.on_gpu && work.kernels == Kernels::Fast && work.arithmetic != Arithmetic::MixedF16;
@@ -115,7 +132,7 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
     // Until the last gradient has come back; it and its gradient.
     let beside = 2 * tokens * description.beside_stream() as u64 * F32;
     let frozen = if work.adapted { description.parameters } else { 0 };
-    let learning = if work.adapted { trainable } else { description.parameters };
+    let learning = if work.adapted { trained.count } else { description.parameters };
     let scores = tokens * description.query_heads() as u64 * length.min(BLOCK) as u64 * F32;
     let stays = description.element == Element::BF16 && computing.keeps_bfloat16(!work.on_gpu);
     let frozen_bytes = if stays { 2 } else { work.arithmetic.frozen_bytes(!work.on_gpu) };
@@ -124,7 +141,7 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
     let table = if work.adapted { 0 } else { table };
     let estimate = Estimate {
         weights: work.coded.1 + frozen.saturating_sub(work.coded.0) * frozen_bytes + learning * F32,
-        optimizer: trainable * (F32 + work.state_bytes) + table,
+        optimizer: trained.count * F32 + trained.state_bytes + table,
         activations: match work.recompute {
             Recompute::None => tokens * all * factor + at_work,
             Recompute::Layers => layers * input + tokens * most * factor + at_work,
@@ -158,8 +175,7 @@ impl Estimate {
         if work.saves {
             // On the host it shares what an update has not changed, and waits for none before that.
             let before = if work.on_gpu { 0 } else { self.activations + self.logits };
-            let all = work.trainable * (F32 + work.state_bytes);
-            self.checkpoint = all.saturating_sub(before);
+            self.checkpoint = work.trained.checkpoint_bytes().saturating_sub(before);
         }
         self
     }

@@ -1,5 +1,6 @@
 //! One step: gradients, optimiser, schedule. Knows no files and no screens.
 
+mod averaged;
 mod micro_batch_split;
 mod beforehand;
 mod evaluate;
@@ -20,12 +21,13 @@ mod trainer;
 mod update;
 mod warm_up;
 
+pub use averaged::TrainedWeights;
 pub use evaluate::{ReferenceLogProbs, evaluate, evaluate_beside, reference_of};
 pub use gradient_check::{GradientCheck, check_gradients, first_tokens};
 pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;
-pub use memory::{Estimate, Workload, estimate};
+pub use memory::{Estimate, TrainedParameters, Workload, estimate};
 pub use micro_batch_split::MicroBatchSplit;
 pub use optimizer_state::{OptimizerState, StateByPath};
 pub use optimizers::Optimizer;

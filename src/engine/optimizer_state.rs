@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
-use super::optimizers::{Moving, Optimizer, UpdateStep};
+use super::optimizers::{Kept, Moving, Optimizer, StateSpec, UpdateStep, UpdatedParameter};
 
-/// What is kept for each parameter, by its path; in the order of the optimizer's names.
-pub type StateByPath = BTreeMap<String, Vec<Tensor<1>>>;
+/// What is kept for each parameter, by its path; in the order of what the optimizer asks for.
+pub type StateByPath = BTreeMap<String, Vec<Kept>>;
 
 /// An optimizer at work: its rule, its state, and the number of updates done.
 pub struct OptimizerState {
@@ -44,15 +44,16 @@ impl OptimizerState {
     /// The new values of one parameter.
     pub fn update(
         &mut self,
-        path: &str,
+        parameter: UpdatedParameter,
         value: Tensor<1>,
         gradient: Tensor<1>,
         learning_rate: f64,
     ) -> Tensor<1> {
-        let state = self.by_path.remove(path).unwrap_or_else(|| self.nothing_yet(&gradient));
-        let step = self.step(self.rate_of(path, learning_rate));
-        let (value, state) = self.rule.update(value, gradient, state, step);
-        self.by_path.insert(path.to_owned(), state);
+        let path = parameter.path.clone();
+        let step = self.step(self.rate_of(&path, learning_rate));
+        let moving = self.moving(parameter, value, gradient);
+        let (value, state) = self.rule.update(moving, step);
+        self.by_path.insert(path, state);
         value
     }
 
@@ -60,15 +61,15 @@ impl OptimizerState {
     /// with `factor: [1]`.
     pub fn update_together(
         &mut self,
-        all: BTreeMap<String, [Tensor<1>; 2]>,
+        all: Vec<(UpdatedParameter, [Tensor<1>; 2])>,
         factor: &Tensor<1>,
         learning_rate: f64,
     ) -> BTreeMap<String, Tensor<1>> {
         // Those of one rate at a time.
-        let mut groups: BTreeMap<u64, BTreeMap<String, [Tensor<1>; 2]>> = BTreeMap::new();
-        for (path, both) in all {
-            let rate = self.rate_of(&path, learning_rate).to_bits();
-            groups.entry(rate).or_default().insert(path, both);
+        let mut groups: BTreeMap<u64, Vec<(UpdatedParameter, [Tensor<1>; 2])>> = BTreeMap::new();
+        for (parameter, both) in all {
+            let rate = self.rate_of(&parameter.path, learning_rate).to_bits();
+            groups.entry(rate).or_default().push((parameter, both));
         }
         let groups = groups
             .into_iter()
@@ -78,16 +79,14 @@ impl OptimizerState {
 
     fn update_group(
         &mut self,
-        all: BTreeMap<String, [Tensor<1>; 2]>,
+        all: Vec<(UpdatedParameter, [Tensor<1>; 2])>,
         factor: &Tensor<1>,
         learning_rate: f64,
     ) -> BTreeMap<String, Tensor<1>> {
-        let (paths, all): (Vec<_>, Vec<_>) = all.into_iter().unzip();
-        let taken = paths.iter().zip(all).map(|(path, [value, gradient])| {
-            let state = self.by_path.remove(path);
-            let state = state.unwrap_or_else(|| self.nothing_yet(&gradient));
-            Moving { value, gradient, state }
-        });
+        let paths: Vec<String> = all.iter().map(|(parameter, _)| parameter.path.clone()).collect();
+        let taken = all
+            .into_iter()
+            .map(|(parameter, [value, gradient])| self.moving(parameter, value, gradient));
         let taken = taken.collect();
         let moved = self.rule.update_together(taken, factor, self.step(learning_rate));
         let kept = paths.into_iter().zip(moved).map(|(path, (value, state))| {
@@ -97,6 +96,18 @@ impl OptimizerState {
         kept.collect()
     }
 
+    /// A parameter with what is kept for it, which goes along.
+    fn moving(
+        &mut self,
+        parameter: UpdatedParameter,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+    ) -> Moving {
+        let state = self.by_path.remove(&parameter.path);
+        let state = state.unwrap_or_else(|| self.rule.initial(&parameter, &value));
+        Moving { parameter, value, gradient, state }
+    }
+
     /// Makes an update of parameters with these gradients twice, without and with a state, and
     /// forgets it: so that its kernels are compiled. `done` is told of all results.
     ///
@@ -104,15 +115,16 @@ impl OptimizerState {
     /// Those of `done`.
     pub fn try_out<E>(
         &self,
-        gradients: Vec<Tensor<1>>,
+        gradients: Vec<(UpdatedParameter, Tensor<1>)>,
         factor: &Tensor<1>,
         done: impl Fn(&Tensor<1>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut states: Vec<_> = gradients.iter().map(|of| self.nothing_yet(of)).collect();
+        let fresh = |(of, like): &(UpdatedParameter, Tensor<1>)| self.rule.initial(of, like);
+        let mut states: Vec<_> = gradients.iter().map(fresh).collect();
         for number in [1, 2] {
-            let all = gradients.iter().zip(states).map(|(gradient, state)| {
-                let (value, gradient) = (gradient.clone(), gradient.clone());
-                Moving { value, gradient, state }
+            let all = gradients.iter().zip(states).map(|((parameter, gradient), state)| {
+                let (parameter, value) = (parameter.clone(), gradient.clone());
+                Moving { parameter, value, gradient: gradient.clone(), state }
             });
             let step = UpdateStep { learning_rate: 0.0, number };
             let moved = self.rule.update_together(all.collect(), factor, step);
@@ -120,10 +132,6 @@ impl OptimizerState {
             states = moved.into_iter().map(|(_, state)| state).collect();
         }
         Ok(())
-    }
-
-    fn nothing_yet(&self, gradient: &Tensor<1>) -> Vec<Tensor<1>> {
-        self.rule.state_names().iter().map(|_| gradient.zeros_like()).collect()
     }
 
     fn step(&self, learning_rate: f64) -> UpdateStep {
@@ -135,14 +143,27 @@ impl OptimizerState {
         u64::try_from(self.updates).expect("it only grows from zero")
     }
 
-    /// What is kept for each parameter, as files name it.
-    pub fn names(&self) -> &'static [&'static str] {
-        self.rule.state_names()
+    /// What is kept for a parameter, as files name it.
+    pub fn specs(&self, parameter: &UpdatedParameter) -> Vec<StateSpec> {
+        self.rule.state(parameter)
     }
 
     /// All that is kept, by path.
     pub fn by_path(&self) -> &StateByPath {
         &self.by_path
+    }
+
+    /// Whether other weights than those that are trained are measured and used.
+    pub fn averages(&self) -> bool {
+        self.rule.averages()
+    }
+
+    /// The weights that are measured and used, of those of one parameter that are trained.
+    pub fn averaged(&self, path: &str, value: Tensor<1>) -> Tensor<1> {
+        match self.by_path.get(path) {
+            Some(state) => self.rule.averaged(value, state),
+            None => value,
+        }
     }
 
     /// Goes on from a saved state.

@@ -10,7 +10,7 @@ use crate::adapters::{self, ADAPTERS, Adapter};
 use crate::config::Recompute;
 use crate::data::{Batch, Target};
 use crate::device::{Arithmetic, ComputeConfig, OpenedDevice, attempt};
-use crate::engine::optimizers::{self, OPTIMIZERS, OptimizerEntry};
+use crate::engine::optimizers::{self, Kept, OPTIMIZERS, OptimizerEntry, UpdatedParameter};
 use crate::engine::{OptimizerState, Schedule, Shape, StepSettings, Trainer};
 use crate::error::Result;
 use crate::model::{Model, ModelJson, Parameter, Visitor, WeightSource, families};
@@ -69,7 +69,7 @@ pub fn parity(opened: &OpenedDevice, at: &mut dyn FnMut(&str) -> Result<()>) -> 
     for entry in OPTIMIZERS {
         at(entry.name)?;
         let update = |device: &Device| Ok(optimizer(entry, device));
-        lines.extend(pair(entry.name, 1e-5, &opened.device, update)?);
+        lines.extend(pair(entry.name, entry.tolerance, &opened.device, update)?);
     }
     for arithmetic in [Arithmetic::F32, Arithmetic::MixedF16, Arithmetic::MixedBf16] {
         if !has(arithmetic) {
@@ -106,28 +106,48 @@ fn pair(
 
 /// Three updates of random numbers.
 fn optimizer(entry: &OptimizerEntry, device: &Device) -> Outputs {
+    // Enough numbers of one parameter for a state in codes.
+    const MOST: usize = 4500;
     let mut optimizer = OptimizerState::new(optimizers::with(entry.name, entry.smooth));
     let random = |name: &str| -> burn::tensor::Tensor<1> {
         let stream = Stream::new(2).site(name);
         #[expect(clippy::cast_possible_truncation)] // f32 is wanted
-        from_vec((0..500).map(|i| stream.normal(i) as f32).collect(), [500], device)
+        from_vec((0..MOST as u64).map(|i| stream.normal(i) as f32).collect(), [MOST], device)
     };
-    // More tensors of more lengths than a kernel of a GPU moves at once.
-    let paths: Vec<String> = (0..19).map(|number| format!("{number:02}")).collect();
-    let part = |of: &str, number: usize| random(of).narrow(0, number, 500 - 25 * number);
-    let all = |of: &str| paths.iter().enumerate().map(|(n, _)| part(of, n)).collect::<Vec<_>>();
+    // More tensors of more lengths than a kernel of a GPU moves at once; every other a matrix.
+    let parameters: Vec<UpdatedParameter> = (0..20)
+        .map(|number| {
+            let count = if number == 19 { MOST } else { 500 - 25 * number };
+            let dims = if number % 2 == 0 { vec![count] } else { vec![count / 25, 25] };
+            UpdatedParameter::new(&format!("{number:02}"), &dims)
+        })
+        .collect();
+    let all = |of: &str| -> Vec<_> {
+        let parts = parameters.iter().map(|part| random(of).narrow(0, 0, part.count()));
+        parts.collect()
+    };
     let factor = from_vec(vec![0.75], [1], device);
     let mut values = all("value");
     for step in ["first", "second", "third"] {
         optimizer.begin_update();
-        let both = values.into_iter().zip(all(step));
-        let moving = paths.iter().cloned().zip(both.map(|(value, d)| [value, d])).collect();
+        let both = values.into_iter().zip(all(step)).map(|(value, d)| [value, d]);
+        let moving = parameters.iter().cloned().zip(both).collect();
         values = optimizer.update_together(moving, &factor, 1e-2).into_values().collect();
     }
-    let kept = optimizer.names().iter().enumerate().map(|(place, name)| {
-        let states = optimizer.by_path().values();
-        (*name, states.flat_map(|state| host(state[place].clone())).collect())
-    });
+    let mut kept: Vec<(&'static str, Vec<f32>)> = Vec::new();
+    for parameter in &parameters {
+        let state = &optimizer.by_path()[&parameter.path];
+        for (spec, state) in optimizer.specs(parameter).iter().zip(state) {
+            let numbers = match state {
+                Kept::Numbers(numbers) => host(numbers.clone()),
+                Kept::Codes(codes) => codes.iter().map(|code| f32::from(*code)).collect(),
+            };
+            match kept.iter_mut().find(|(name, _)| *name == spec.name) {
+                Some((_, all)) => all.extend(numbers),
+                None => kept.push((spec.name, numbers)),
+            }
+        }
+    }
     let weights = values.into_iter().flat_map(host).collect();
     std::iter::once(("weights", weights)).chain(kept).collect()
 }
@@ -230,6 +250,7 @@ pub fn small_settings() -> StepSettings {
         loss_chunk_tokens: 32,
         parallel_micro_batches: 1,
         rows: 0,
+        neftune_noise_alpha: 0.0,
         seed: 1,
     }
 }
@@ -245,7 +266,7 @@ fn step(adapter: &dyn Adapter, device: &Device, computing: ComputeConfig) -> Res
     let mut weights = Vec::new();
     trainer.model.visit(&mut Trainable(&mut weights));
     let kept = trainer.optimizer.by_path().values();
-    let first: Vec<f32> = kept.flat_map(|state| host(state[0].clone())).collect();
+    let first: Vec<f32> = kept.flat_map(|state| host(state[0].clone().numbers())).collect();
     Ok(vec![
         ("loss", vec![numbers[0]]),
         ("norm of the gradient", vec![numbers[1]]),

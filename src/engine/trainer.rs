@@ -1,6 +1,7 @@
 //! One optimiser step over any number of micro-batches.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
@@ -17,7 +18,7 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::event::{StepReport, Timing};
-use crate::model::{Dropout, Gradients, Model};
+use crate::model::{Dropout, EmbeddingNoise, Gradients, Model};
 use crate::objectives::{self, Loss, LossSum, Objective};
 use crate::ops;
 use crate::random::Stream;
@@ -38,6 +39,8 @@ pub struct StepSettings {
     pub parallel_micro_batches: usize,
     /// Rows of a whole micro-batch. Where sizes are to come again, those with less are filled up.
     pub rows: usize,
+    /// How much noise is added to embeddings (NEFTune); 0 for none.
+    pub neftune_noise_alpha: f64,
     /// Seed of the run.
     pub seed: u64,
 }
@@ -284,6 +287,7 @@ impl Trainer {
                 scale,
                 recompute,
                 loss_chunk_tokens: chunk.min(settings.loss_chunk_tokens),
+                noise: self.noise(dropout, numbers.clone()),
                 dropout: self.drops.then_some(Dropout { stream: dropout, numbers }),
             };
             let done = device::room_for(rows).and_then(|()| {
@@ -296,6 +300,17 @@ impl Trainer {
             sums.forward_seconds += forward.as_secs_f64();
         }
         Ok(sums)
+    }
+
+    /// The noise of a micro-batch whose stream is this; none where there is to be none.
+    fn noise(
+        &self,
+        micro_batch: Stream,
+        numbers: Option<Arc<[Option<usize>]>>,
+    ) -> Option<EmbeddingNoise> {
+        let alpha = self.settings.neftune_noise_alpha;
+        let tokens = Dropout { stream: micro_batch.site("neftune"), numbers };
+        (alpha > 0.0).then_some(EmbeddingNoise { alpha, tokens })
     }
 
     /// Divides micro-batches further.

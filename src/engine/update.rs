@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use crate::data::Batch;
 use crate::device::{self, Failure};
 use crate::engine::in_flight::{StepNumbers, broken, diverged};
+use crate::engine::optimizers::{Kept, UpdatedParameter};
 use crate::engine::trainer::{Stopped, Sums};
 use crate::engine::{OptimizerState, Trainer};
 use crate::error::{Error, Result};
@@ -122,7 +123,10 @@ impl Trainer {
             self.apply(sums, factor, rate);
             // The state is made in the first update: whether it fits is known after it.
             let made = self.optimizer.by_path().values().filter(|_| first && on_gpu);
-            made.flatten().try_for_each(begun)
+            made.flatten().try_for_each(|kept| match kept {
+                Kept::Numbers(numbers) => begun(numbers),
+                Kept::Codes(_) => Ok(()),
+            })
         };
         let done = device::attempt(on_gpu, work).map_err(|failure| failed(step, failure))?;
         done.map_err(|why| failed(step, Failure::of(&why)))
@@ -140,7 +144,7 @@ impl Trainer {
 
     /// On a GPU, where the launch of a kernel takes longer than moving a small tensor does.
     fn apply_together(&mut self, sums: BTreeMap<String, Tensor<1>>, factor: &Tensor<1>, rate: f64) {
-        let mut together = Together { sums, moving: BTreeMap::new() };
+        let mut together = Together { sums, moving: Vec::new() };
         self.model.visit(&mut together);
         let moved = self.optimizer.update_together(together.moving, factor, rate);
         self.model.visit(&mut Moved(moved));
@@ -156,7 +160,7 @@ fn failed(step: u64, failure: Failure) -> Error {
 /// Takes trainable parameters that have a gradient.
 struct Together {
     sums: BTreeMap<String, Tensor<1>>,
-    moving: BTreeMap<String, [Tensor<1>; 2]>,
+    moving: Vec<(UpdatedParameter, [Tensor<1>; 2])>,
 }
 
 impl Together {
@@ -165,7 +169,8 @@ impl Together {
             && let Some(gradient) = self.sums.remove(path)
         {
             let value = flat(parameter.value.clone());
-            self.moving.insert(path.to_owned(), [value, gradient]);
+            let of = UpdatedParameter::new(path, &parameter.value.dims());
+            self.moving.push((of, [value, gradient]));
         }
     }
 }
@@ -218,7 +223,8 @@ impl Update<'_> {
         let gradient = self.factor.times(gradient);
         let shape = parameter.value.dims();
         let value = flat(parameter.value.clone());
-        let value = self.optimizer.update(path, value, gradient, self.rate);
+        let of = UpdatedParameter::new(path, &shape);
+        let value = self.optimizer.update(of, value, gradient, self.rate);
         parameter.value = value.reshape(shape.map(|size| size as i32));
     }
 }

@@ -1,14 +1,16 @@
 //! Kernels are compiled when they are first used, which on a GPU takes far longer than using them.
 //! Here they are used once, on numbers that mean nothing, before steps are made and timed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::data::Batch;
 use crate::device::{self, Failure};
 use crate::engine::in_flight::broken;
+use crate::engine::optimizers::UpdatedParameter;
 use crate::engine::trainer::Stopped;
 use crate::engine::{Size, Trainer};
 use crate::error::Result;
+use crate::model::{Parameter, Visitor};
 use crate::ops::begun;
 use crate::random::Stream;
 
@@ -25,9 +27,10 @@ impl Trainer {
     /// # Errors
     /// When the device fails, or a single row does not fit.
     pub fn warm_up(&mut self, sizes: BTreeSet<Size>) -> Result<()> {
+        let shapes = self.shapes();
         for size in sizes {
             let batch = size.batch();
-            while let Err(stopped) = self.try_out(&batch) {
+            while let Err(stopped) = self.try_out(&batch, &shapes) {
                 match stopped {
                     Stopped::Error(error) => return Err(error),
                     Stopped::Memory(why) => {
@@ -41,11 +44,25 @@ impl Trainer {
         Ok(())
     }
 
-    fn try_out(&self, batch: &Batch) -> std::result::Result<(), Stopped> {
+    /// Trainable parameters by path.
+    fn shapes(&mut self) -> BTreeMap<String, UpdatedParameter> {
+        let mut shapes = Shapes(BTreeMap::new());
+        self.model.visit(&mut shapes);
+        shapes.0
+    }
+
+    fn try_out(
+        &self,
+        batch: &Batch,
+        shapes: &BTreeMap<String, UpdatedParameter>,
+    ) -> std::result::Result<(), Stopped> {
         let stream = Stream::new(self.settings.seed).site("warm-up");
         let sums = self.micro_batch(&*self.objective, batch, 1.0, stream)?;
         let both = self.measure(&sums)?;
-        let gradients: Vec<_> = sums.gradients.into_sums().into_values().collect();
+        let gradients = sums.gradients.into_sums().into_iter();
+        let gradients: Vec<_> = gradients
+            .filter_map(|(path, gradient)| Some((shapes.get(&path)?.clone(), gradient)))
+            .collect();
         let work = || {
             let factor = self.clip_ahead(&both).on_device(&self.model.device);
             self.optimizer.try_out(gradients, &factor, begun)?;
@@ -60,5 +77,25 @@ impl Trainer {
             Failure::Memory(why) => Stopped::Memory(why),
             Failure::Other(why) => Stopped::Error(broken(self.step + 1, &why)),
         })
+    }
+}
+
+struct Shapes(BTreeMap<String, UpdatedParameter>);
+
+impl Shapes {
+    fn add<const D: usize>(&mut self, path: &str, parameter: &Parameter<D>) {
+        if parameter.trainable {
+            let of = UpdatedParameter::new(path, &parameter.value.dims());
+            self.0.insert(path.to_owned(), of);
+        }
+    }
+}
+
+impl Visitor for Shapes {
+    fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+        self.add(path, parameter);
+    }
+    fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+        self.add(path, parameter);
     }
 }

@@ -18,7 +18,7 @@ pub const TOOL: ForeignTool = ForeignTool {
 const TEMPLATE: &str =
     "the model's own chat template is used; `data.chat_template` names a Jinja file";
 const METHOD: &str = "full training and LoRA are the methods, and `train.objective` names the loss";
-const OPTIMIZER: &str = "`train.optimizer` is `adamw` or `lion`";
+const OPTIMIZER: &str = "`train.optimizer` has no such rule";
 const IMAGES: &str = "text alone is trained on";
 const SERVING: &str = "of serving and exporting: `firebrand generate`, `merge` and `export`";
 
@@ -79,7 +79,13 @@ const SETTINGS: &[(&str, Action)] = &[
     ("use_apollo", Without(OPTIMIZER)),
     ("use_adam_mini", Without(OPTIMIZER)),
     ("use_badam", Without(OPTIMIZER)),
-    ("use_muon", Without(OPTIMIZER)),
+    (
+        "use_muon",
+        Make(|node, draft| match node.is_true() {
+            true => draft.put("train.optimizer", "\"muon\""),
+            false => Ok(()),
+        }),
+    ),
     (
         "quantization_bit",
         Make(|node, draft| match trainer::number(node) {

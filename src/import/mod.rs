@@ -108,6 +108,7 @@ pub fn import(name: &str, text: &str, tool: Option<&str>) -> Result<Imported> {
         }
     }
     (tool.finish)(&root, &mut draft);
+    trainer::without_validation(&mut draft);
     if draft.value("train.max_steps").is_some() && draft.value("train.epochs").is_some() {
         draft.remove("train.epochs");
         draft.remark("The number of steps decides how long the run is, and not that of epochs.");

@@ -39,7 +39,6 @@ fn an_axolotl_file_becomes_a_configuration() {
         told(&imported("lora.yml", text)),
         snapbox::str![[r##"
 # Made by `firebrand import` of lora.yml, a configuration of axolotl.
-# The state of the optimizer is kept in 32 bits, not as by `adamw_8bit`.
 
 [model]
 base = "NousResearch/Llama-3.2-1B"
@@ -60,10 +59,11 @@ target_modules = ["q_proj", "v_proj"]
 epochs = 1
 micro_batch_size = 2
 gradient_accumulation_steps = 2
-optimizer = "adamw"
+optimizer = "adamw-8bit"
 learning_rate = [NUMBER]
 lr_scheduler = "cosine"
 warmup_ratio = 0.1
+neftune_noise_alpha = 5
 recompute = "layers"
 
 [output]
@@ -82,7 +82,6 @@ columns = { messages = "dialogue" }
 # line 4, datasets: [{…}, {…}]: a slice such as `train[:10%]` of a split is not taken
 # line 15, wandb_project: mine: nothing is sent anywhere; `metrics.jsonl` and `report.html` are in the run directory
 # line 29, evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
-# line 30, neftune_noise_alpha: 5: noise on embeddings is not added
 # line 31, sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
 # line 32, special_tokens: {…}: tokens are those of the model's tokenizer
 
@@ -90,7 +89,6 @@ columns = { messages = "dialogue" }
 LEFT 4 datasets: [{…}, {…}]: a slice such as `train[:10%]` of a split is not taken
 LEFT 15 wandb_project: mine: nothing is sent anywhere; `metrics.jsonl` and `report.html` are in the run directory
 LEFT 29 evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
-LEFT 30 neftune_noise_alpha: 5: noise on embeddings is not added
 LEFT 31 sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
 LEFT 32 special_tokens: {…}: tokens are those of the model's tokenizer
 
@@ -233,5 +231,64 @@ fn names_of_settings_are_in_one_place_of_a_tool() {
         for (name, _) in tool.settings[0] {
             assert!(seen.insert(*name), "{}: {name}", tool.name);
         }
+    }
+}
+
+#[test]
+fn early_stopping_optimizers_and_noise_are_taken_over() {
+    let text = "model_name_or_path: m\ndataset_name: owner/set\neval_steps: 20\n\
+                load_best_model_at_end: true\nmetric_for_best_model: eval_loss\n\
+                early_stopping_patience: 3\nearly_stopping_threshold: 0.01\n\
+                neftune_noise_alpha: 5\noptim: OPTIMIZER\n";
+    let of = |optimizer: &str, more: &str| {
+        imported("trl.yaml", &format!("{}{more}", text.replace("OPTIMIZER", optimizer)))
+    };
+    for (theirs, ours) in [
+        ("adamw_bnb_8bit", "adamw-8bit"),
+        ("paged_adamw_8bit", "adamw-8bit"),
+        ("adafactor", "adafactor"),
+        ("muon", "muon"),
+        ("schedule_free_adamw", "schedule-free-adamw"),
+        ("sgd", "sgd"),
+        ("lion_8bit", "lion"),
+        ("adamw_torch_fused", "adamw"),
+    ] {
+        let toml = of(theirs, "").toml;
+        assert!(toml.contains(&format!("optimizer = \"{ours}\"")), "{toml}");
+    }
+    // Without validation data there is nothing to compare.
+    says(
+        told(&of("adamw_torch", "")),
+        snapbox::str![[r##"
+# Made by `firebrand import` of trl.yaml, a configuration of trl.
+# The best checkpoint and early stopping want validation data and `eval.every_steps`: set those first.
+
+[model]
+base = "m"
+
+[train]
+optimizer = "adamw"
+neftune_noise_alpha = 5
+
+[eval]
+every_steps = 20
+
+[[data.train]]
+path = "owner/set"
+
+"##]],
+    );
+    let axolotl = text.replace("model_name_or_path", "base_model").replace("OPTIMIZER", "muon");
+    let axolotl = axolotl.replace("dataset_name: owner/set", "val_set_size: 0.1");
+    let made = imported("axolotl.yml", &axolotl);
+    assert!(made.left.is_empty(), "{:?}", made.left);
+    for line in [
+        "every_steps = 20",
+        "load_best_model_at_end = true",
+        "early_stopping_patience = 3",
+        "early_stopping_threshold = 0.01",
+        "neftune_noise_alpha = 5",
+    ] {
+        assert!(made.toml.contains(line), "{line}: {}", made.toml);
     }
 }

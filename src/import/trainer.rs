@@ -11,10 +11,9 @@ const NOTHING_SENT: &str =
 const ONE_DEVICE: &str = "a run uses one device";
 const AUTOMATIC: &str = "kernels are chosen for the device";
 const IN_CODE: &str = "no code of a model is run: the families that are known are built in";
-const NOISE: &str = "noise on embeddings is not added";
 const STEPS: &str =
     "how often is said in steps, by `eval.every_steps` and `checkpoint.every_steps`";
-const BEST: &str = "`checkpoint.keep_best` keeps the best checkpoints; the last one is the result";
+const BEST: &str = "checkpoints are compared by their validation loss, of which less is better";
 
 /// Settings of `TrainingArguments`.
 pub const SETTINGS: &[(&str, Action)] = &[
@@ -68,10 +67,11 @@ pub const SETTINGS: &[(&str, Action)] = &[
     ("save_total_limit", Make(save_total_limit)),
     ("save_only_model", Without("a checkpoint always has all that a run needs to go on")),
     ("save_safetensors", Nothing),
-    ("load_best_model_at_end", Without(BEST)),
-    ("metric_for_best_model", Without(BEST)),
+    ("load_best_model_at_end", Key("eval.load_best_model_at_end")),
+    ("metric_for_best_model", Make(metric_for_best)),
     ("greater_is_better", Without(BEST)),
-    ("early_stopping_patience", Without("a run ends after its steps")),
+    ("early_stopping_patience", Key("eval.early_stopping_patience")),
+    ("early_stopping_threshold", Key("eval.early_stopping_threshold")),
     ("logging_steps", Nothing),
     ("logging_first_step", Nothing),
     ("logging_dir", Nothing),
@@ -91,7 +91,7 @@ pub const SETTINGS: &[(&str, Action)] = &[
     ("remove_unused_columns", Nothing),
     ("disable_tqdm", Nothing),
     ("label_smoothing_factor", Without("targets are not smoothed")),
-    ("neftune_noise_alpha", Without(NOISE)),
+    ("neftune_noise_alpha", Make(noise)),
     ("deepspeed", Without(ONE_DEVICE)),
     ("fsdp", Without(ONE_DEVICE)),
     ("fsdp_config", Without(ONE_DEVICE)),
@@ -177,15 +177,36 @@ pub fn warmup_steps(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
 
 pub fn optimizer(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     let name = node.text().unwrap_or_default().to_lowercase();
+    let eight = name.contains("8bit") || name.contains("8_bit");
     let kind = match name.as_str() {
-        name if name.contains("adamw") || name == "adam" => "adamw",
+        "schedule_free_adamw" => "schedule-free-adamw",
         name if name.contains("lion") => "lion",
-        _ => return Err("`train.optimizer` is `adamw` or `lion`".to_owned()),
+        name if name.contains("adafactor") => "adafactor",
+        name if name.contains("muon") => "muon",
+        "sgd" => "sgd",
+        name if eight && (name.contains("adamw") || name.contains("adam")) => "adamw-8bit",
+        name if name.contains("adamw") || name == "adam" => "adamw",
+        _ => return Err("`train.optimizer` has no such rule".to_owned()),
     };
-    if ["8bit", "4bit", "paged", "fp8"].iter().any(|part| name.contains(part)) {
-        draft.remark(format!("The state of the optimizer is kept in 32 bits, not as by `{name}`."));
+    if kind == "sgd" {
+        draft.put("train.sgd_momentum", "0")?; // the default there
+    }
+    let narrow = kind != "adamw-8bit" && (eight || name.contains("4bit") || name.contains("fp8"));
+    if narrow || name.contains("paged") {
+        draft.remark(match narrow {
+            true => format!("The state of the optimizer is kept in 32 bits, not as by `{name}`."),
+            false => format!("The state of the optimizer is not paged, as it is by `{name}`."),
+        });
     }
     draft.put("train.optimizer", format!("\"{kind}\""))
+}
+
+/// Noise on embeddings; none where it is 0.
+fn noise(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    match number(node) {
+        Some(0.0) => Ok(()),
+        _ => draft.take("train.neftune_noise_alpha", node),
+    }
 }
 
 /// `true`, or a way of doing it.
@@ -264,6 +285,14 @@ pub fn save_steps(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     draft.take("checkpoint.every_steps", node)
 }
 
+/// Which number says how good a checkpoint is.
+fn metric_for_best(node: &YamlNode, _: &mut Draft) -> Result<(), String> {
+    match node.text() {
+        Some("loss" | "eval_loss") => Ok(()),
+        _ => Err(BEST.to_owned()),
+    }
+}
+
 /// At least two, so that a damaged one can be passed over.
 pub fn save_total_limit(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     let kept = whole(node)?.max(2.0);
@@ -322,6 +351,29 @@ pub fn without_adapter(draft: &mut Draft) {
     KEYS.iter().for_each(|key| draft.remove(key));
     draft.remark(
         "All weights are trained, as there: settings of adapters without one mean nothing.",
+    );
+}
+
+/// What compares validations has no use without any in the course of a run.
+pub fn without_validation(draft: &mut Draft) {
+    const KEYS: [&str; 3] = [
+        "eval.load_best_model_at_end",
+        "eval.early_stopping_patience",
+        "eval.early_stopping_threshold",
+    ];
+    let patient = draft.value(KEYS[1]).is_some();
+    if !patient {
+        draft.remove(KEYS[2]); // it is a part of the default there
+    }
+    let wanted = patient || draft.value(KEYS[0]) == Some("true");
+    let data = !draft.validation.is_empty() || draft.value("data.val_size").is_some();
+    if !wanted || (data && draft.value("eval.every_steps").is_some()) {
+        return;
+    }
+    KEYS.iter().for_each(|key| draft.remove(key));
+    draft.remark(
+        "The best checkpoint and early stopping want validation data and `eval.every_steps`: set \
+         those first.",
     );
 }
 

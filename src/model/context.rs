@@ -1,13 +1,10 @@
 //! What the layers of one forward pass are given besides their input.
 
-use std::sync::Arc;
-
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::ComputeConfig;
-use crate::model::SideStreams;
+use crate::model::{Dropout, EmbeddingNoise, SideStreams};
 use crate::ops::{Documents, Frequencies, Rotary, indices};
-use crate::random::Stream;
 
 /// Tokens of which the output of a layer is wanted. Of the last one it is what the loss is taken
 /// of: what is done to each token by itself need not be done to the others.
@@ -27,6 +24,8 @@ pub struct PassContext {
     pub rotary: Vec<Rotary>,
     /// Dropout of adapters acts only in training.
     pub dropout: Option<Dropout>,
+    /// What is added to what enters the first layer, in training.
+    pub noise: Option<EmbeddingNoise>,
     /// How matrices are multiplied, and how large they may be.
     pub computing: ComputeConfig,
     /// Of which tokens the output is wanted; of all where this is `None`.
@@ -36,33 +35,6 @@ pub struct PassContext {
     /// Whether adapters are off: linear layers are then those of the base model.
     pub adapters_off: bool,
     device: Device,
-}
-
-/// Which inputs are dropped.
-#[derive(Debug, Clone)]
-pub struct Dropout {
-    /// Names step and micro-batch.
-    pub stream: Stream,
-    /// What [`Self::number`] gives where it is not the place of a token.
-    pub numbers: Option<Arc<[Option<usize>]>>,
-}
-
-impl From<Stream> for Dropout {
-    fn from(stream: Stream) -> Self {
-        Self { stream, numbers: None }
-    }
-}
-
-impl Dropout {
-    /// The number of a token of these in its micro-batch, or nothing for padding that was added: a
-    /// micro-batch that is worked on in parts, with more padding or less, drops what it would drop
-    /// as a whole.
-    pub fn number(&self, token: usize) -> Option<usize> {
-        match &self.numbers {
-            Some(numbers) => numbers[token],
-            None => Some(token),
-        }
-    }
 }
 
 impl PassContext {
@@ -83,10 +55,19 @@ impl PassContext {
             documents,
             device: device.clone(),
             dropout: None,
+            noise: None,
             computing: ComputeConfig::default(),
             wanted: None,
             side: SideStreams::default(),
             adapters_off: false,
+        }
+    }
+
+    /// What enters the first layer, with its noise.
+    pub fn with_noise(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.noise {
+            Some(noise) => noise.add(x, &self.documents),
+            None => x,
         }
     }
 

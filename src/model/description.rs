@@ -304,7 +304,7 @@ impl Description {
     }
 
     /// Every weight, with its dimensions.
-    fn weights(&self) -> Vec<(String, Vec<usize>)> {
+    pub fn weights(&self) -> Vec<(String, Vec<usize>)> {
         let table = vec![self.vocabulary, self.hidden];
         let mut tensors = vec![(self.names.embedding.to_owned(), table.clone())];
         tensors.extend(self.norm.weights());

@@ -4,6 +4,7 @@ pub mod blocks;
 mod build;
 mod config;
 mod context;
+mod dropout;
 pub mod description;
 pub mod families;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod layer;
 mod layer_inputs;
 mod linear;
 mod names;
+mod noise;
 mod parameter;
 mod sampling;
 mod side_streams;
@@ -27,8 +29,9 @@ pub use build::{
     FrozenWeights, Init, Loaded, WeightSource, check_room, load, load_for, refuse_random,
 };
 pub use config::{ModelJson, TIED};
-pub use context::{Dropout, OutputRows, PassContext};
+pub use context::{OutputRows, PassContext};
 pub use description::{Description, EMBEDDING, LM_HEAD};
+pub use dropout::Dropout;
 pub use generate::{Generation, TextInProgress, generate, generate_all};
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect};
@@ -36,6 +39,7 @@ pub use layer::{Cache, Layer, LayerCache, LayerSaved};
 pub use layer_inputs::LayerInputs;
 pub use linear::{AdapterBranch, Linear, Matrix};
 pub use names::CheckpointNames;
+pub use noise::EmbeddingNoise;
 pub use parameter::{Parameter, Visitor, count_trainable};
 pub use sampling::{Filters, Sampling};
 pub use side_streams::SideStreams;
@@ -132,7 +136,7 @@ impl Model {
     /// What enters the first layer, `[tokens, hidden]`, and the inputs that layers have of their
     /// own, which go into the side streams of the pass.
     pub fn embed(&self, tokens: &Tensor<1, Int>, context: &PassContext) -> Tensor<2> {
-        let x = self.embedding.forward(tokens);
+        let x = context.with_noise(self.embedding.forward(tokens));
         if let Some(inputs) = &self.layer_inputs {
             inputs.forward(tokens, &x, self.embedding.matrix.trainable(), context);
         }
@@ -149,7 +153,8 @@ impl Model {
         sums: &mut Gradients,
     ) {
         let more = self.layer_inputs.as_ref().and_then(|inputs| {
-            inputs.backward(tokens, self.embedding.forward(tokens), context, sums)
+            let x = context.with_noise(self.embedding.forward(tokens));
+            inputs.backward(tokens, x, context, sums)
         });
         let d = more.map_or(d.clone(), |more| d + more);
         self.embedding.backward(tokens, d, sums);

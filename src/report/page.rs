@@ -75,6 +75,11 @@ fn page(found: &Details, run: &Path, trust: &Trust) -> Result<Value> {
     });
     let checkpoints = found.checkpoints.iter().map(|checkpoint| {
         let state = checkpoint.problem.as_deref().unwrap_or("every byte as it was written");
+        let loss = checkpoint.eval_loss.map_or_else(String::new, |loss| {
+            let best = if checkpoint.best { ", the least" } else { "" };
+            format!("; validation loss {loss:.4}{best}")
+        });
+        let state = format!("{state}{loss}");
         context! { name => checkpoint.name.clone(), size => bytes(checkpoint.bytes), state }
     });
     let settings = fs::read_to_string(run.join("config.toml")).unwrap_or_default();

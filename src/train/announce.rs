@@ -4,6 +4,7 @@ use std::path::{Component, Path};
 
 use crate::config::Init;
 use crate::device;
+use crate::engine::optimizers;
 use crate::event::{Event, Observer, bytes};
 use crate::files::KERNELS;
 use crate::train::prepare::rows_per_step;
@@ -42,10 +43,10 @@ impl Prepared<'_> {
             (None, Init::Random) => ", from random weights".to_owned(),
             (None, Init::Pretrained) => String::new(),
         };
-        let beside = self.adapter.as_ref().map_or(0, |_| self.trainable);
+        let beside = self.adapter.as_ref().map_or(0, |_| self.trained.count);
         let all = description.parameters + beside;
         fact("method", format!("{method}{start}"));
-        fact("trainable", trainable_of(self.trainable, all));
+        fact("trainable", trainable_of(self.trained.count, all));
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
         let precision = &self.precision;
         fact("precision", format!("{}: {}", precision.arithmetic.name(), precision.reason));
@@ -72,6 +73,13 @@ impl Prepared<'_> {
                 config.train.micro_batch_size,
                 bytes(self.opened.limits.tensor_bytes)
             )));
+        }
+        if self.opened.on_gpu() && optimizers::is_on_host(&*optimizers::chosen(&config.owned)) {
+            observer.on(Event::Note(
+                "the optimizer has its state in host memory and computes updates there: weights \
+                 and gradients are moved there and back at each step"
+                    .to_owned(),
+            ));
         }
         if config.checkpoint.keep_best > 0 && config.eval.every_steps == 0 {
             observer.on(Event::Warning(

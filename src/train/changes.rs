@@ -15,6 +15,7 @@ use crate::hub::DataLock;
 use crate::settings;
 use crate::train::archive::set_result_aside;
 use crate::train::finished::has_whole_result;
+use crate::train::session::early_stopping;
 use crate::train::{Prepared, Request, Resume, reuse};
 
 /// What is not as it was at a checkpoint, and may be so.
@@ -70,11 +71,14 @@ impl Changes {
         }
         let state = &found.state;
         let only_rows = !self.has(IdentityPart::Code) && !self.has(IdentityPart::Device);
+        let stopping = early_stopping(&request.loaded.config.eval);
+        let stopped = stopping.and_then(|it| it.stopped_at(&state.evaluations));
+        let goes_so_far = stopped.is_none_or(|step| step >= state.step);
         let same = || -> Result<bool> {
             Ok(state.chain.is_some_and(|chain| chain.last.is_some() || state.step == 0)
                 && state.chain == Some(reuse::chain_of(prepared, state.step)?))
         };
-        let exact = only_rows && same()?;
+        let exact = only_rows && goes_so_far && same()?;
         let list: Vec<String> = self.differences.iter().map(ToString::to_string).collect();
         let list = list.join("; ");
         observer.on(match exact {

@@ -3,7 +3,8 @@
 use crate::adapters::{self, Adapter};
 use crate::config::{Recompute, RunConfig};
 use crate::device::{OpenedDevice, memory_bytes_available};
-use crate::engine::{Estimate, MicroBatchSplit, Workload, estimate};
+use crate::engine::optimizers::{self, UpdatedParameter};
+use crate::engine::{Estimate, MicroBatchSplit, TrainedParameters, Workload, estimate};
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::Description;
@@ -180,6 +181,27 @@ pub fn weights_line(
     let (numbers, size) = coded(format, None, description, opened);
     let (size, wide) = (bytes(size), bytes(4 * numbers));
     Some(format!("linear layers of the base in {name}: {size} in place of {wide} in f32"))
+}
+
+/// How many parameters are trained, and what the optimizer keeps for them.
+///
+/// # Errors
+/// When the adapter asks for layers that the model does not have.
+pub fn trained(
+    config: &RunConfig,
+    adapter: Option<&dyn Adapter>,
+    description: &Description,
+) -> Result<TrainedParameters> {
+    let rule = optimizers::chosen(&config.owned);
+    let tensors = adapters::trainable_tensors(adapter, description)?;
+    let all: Vec<_> =
+        tensors.iter().map(|(path, shape)| UpdatedParameter::new(path, shape)).collect();
+    let count = match adapter {
+        Some(adapter) => adapters::size(adapter, description)?,
+        None => description.parameters,
+    };
+    let state_bytes = optimizers::state_bytes(&*rule, &all);
+    Ok(TrainedParameters { count, state_bytes, averages: rule.averages() })
 }
 
 /// Memory by part.

@@ -8,6 +8,7 @@ mod base;
 mod base_signature;
 mod carried;
 mod changes;
+mod checkpoint_model;
 pub mod comparison;
 mod finished;
 mod gradient_check;
@@ -33,10 +34,11 @@ use std::time::Duration;
 pub use base::look_through;
 pub use base_signature::parent_state;
 pub use changes::allowed;
+pub use checkpoint_model::checkpoint_model;
 pub use fetch_policy::{Access, supply_for};
 pub use post_eval::suite;
 pub use prepare::{Prepared, prepare};
-pub use publish::Published;
+pub use publish::{Published, Signer};
 pub use pull::{Pull, Update, pull};
 pub use resume::Resume;
 pub use session::Session;
@@ -133,7 +135,7 @@ fn go(
 
     if session.is_new() {
         gradient_check::check(run, &prepared, &mut trainer, observer)?;
-        session.evaluate(&prepared, &trainer, observer)?;
+        session.evaluate(&prepared, &mut trainer, observer)?;
     }
     let total = prepared.total_steps;
     *begun = true;
@@ -142,14 +144,16 @@ fn go(
     if session.paused.is_none() {
         session.warm_up_ahead(&prepared, &mut trainer, observer)?;
     }
-    while trainer.step < total && session.paused.is_none() {
+    while trainer.step < total && session.paused.is_none() && !session.is_over() {
         session.step(&prepared, &mut trainer, observer)?;
 
-        let due = |every: u64| every > 0 && trainer.step.is_multiple_of(every);
+        let step = trainer.step;
+        let due = |every: u64| every > 0 && step.is_multiple_of(every);
         if due(config.eval.every_steps) && trainer.step < total {
-            session.validate(&prepared, &trainer, observer)?;
+            session.validate(&prepared, &mut trainer, observer)?;
         }
-        if due(config.checkpoint.every_steps) && trainer.step < total {
+        let wanted = due(config.checkpoint.every_steps) || session.is_best(trainer.step);
+        if wanted && trainer.step < total && !session.is_over() {
             session.save(&mut trainer, &prepared, observer)?;
         }
         session.pause_if_asked(&mut trainer, &prepared, request.grace, observer)?;
@@ -159,14 +163,16 @@ fn go(
     if let Some(stop) = session.paused {
         return Ok(RunOutcome::Paused { step: session.saved_step(), total, stop });
     }
-    session.evaluate(&prepared, &trainer, observer)?;
-    session.save_now(&mut trainer, &prepared, observer)?;
-    session.note_end(total, observer)?;
+    session.conclude(&prepared, &mut trainer, observer)?;
     observer.on(Event::Doing("the artifact".to_owned()));
     let mut record = session.finish(observer)?;
     if let Some(suite) = &suite {
-        record.judged = Some(post_eval::judge(suite, run, &prepared, &trainer, &supply, observer)?);
+        let best = record.best.as_ref().map(|best| best.folder.as_path());
+        let subject = (run, best);
+        let judged = post_eval::judge(suite, subject, &prepared, &trainer, &supply, observer)?;
+        record.judged = Some(judged);
     }
-    publish::publish(run, request, &prepared, &mut trainer, record, signer, observer)
+    let (artifact, signer) = (run.artifact(), signer.as_ref());
+    publish::publish((run, &artifact), request, &prepared, &mut trainer, record, signer, observer)
         .map(RunOutcome::Finished)
 }

@@ -21,16 +21,17 @@ pub fn suite(config: &RunConfig) -> Result<Option<Suite>> {
     config.eval.suite.as_ref().map(|path| Suite::read(Path::new(path))).transpose()
 }
 
-/// Judges the model of a run at its end, and notes the result in the run's folder.
+/// Judges the model of a run at its end, and notes the result in the run's folder. The model is
+/// that of the last checkpoint, or of `best`.
 pub fn judge(
     suite: &Suite,
-    run: &RunDirectory,
+    (run, best): (&RunDirectory, Option<&Path>),
     prepared: &Prepared,
     trainer: &Trainer,
     supply: &Arc<Supply>,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
-    let files = files(run, prepared)?;
+    let files = files(run, best, prepared)?;
     let subject = Subject {
         name: &prepared.config.name,
         model: &trainer.model,
@@ -50,15 +51,15 @@ pub fn judge(
     Ok(report)
 }
 
-/// The base model, and what was trained on as the last checkpoint holds it.
-fn files(run: &RunDirectory, prepared: &Prepared) -> Result<Vec<FileEntry>> {
+/// The base model, and what was trained on as the checkpoint holds it.
+fn files(run: &RunDirectory, best: Option<&Path>, prepared: &Prepared) -> Result<Vec<FileEntry>> {
     let below =
         |file: &FileEntry| FileEntry { path: format!("base/{}", file.path), ..file.clone() };
     let mut files: Vec<FileEntry> = prepared.base_files.iter().map(below).collect();
-    let (_, folder) = newest(run.root())?
-        .into_iter()
-        .next()
-        .ok_or_else(|| Error::checkpoint("the finished run has no checkpoint").at(run.root()))?;
+    let last = newest(run.root())?.into_iter().next().map(|(_, folder)| folder);
+    let folder = best.map(Path::to_owned).or(last);
+    let none = || Error::checkpoint("the finished run has no checkpoint").at(run.root());
+    let folder = folder.ok_or_else(none)?;
     let found = RestoredCheckpoint::open(&folder)?;
     files.push(hash_file(&folder.join(found.weights_name()), found.weights_name())?);
     Ok(files)

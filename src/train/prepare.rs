@@ -11,7 +11,8 @@ use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, ComputeConfig, OpenedDevice, Precision};
 use crate::engine::optimizers;
 use crate::engine::{
-    Estimate, MicroBatchSplit, Optimizer, Schedule, Shape, StepSettings, Trainer, Workload,
+    Estimate, MicroBatchSplit, Optimizer, Schedule, Shape, StepSettings, TrainedParameters,
+    Trainer, Workload,
 };
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
@@ -50,8 +51,8 @@ pub struct Prepared<'a> {
     pub validation: Vec<Batch>,
     /// Optimiser steps in all.
     pub total_steps: u64,
-    /// How many numbers learn.
-    pub trainable: u64,
+    /// How many numbers learn, and what is kept for them.
+    pub trained: TrainedParameters,
     /// Memory by part.
     pub memory: Estimate,
     /// Number formats of the base's weights, by path; known once the trainer is made.
@@ -93,7 +94,7 @@ pub fn prepare<'a>(
     let (description, config_file) = base::described(config, &base, observer)?;
     let (adapter, start) = adapters_of(config, supply, &description, &approval)?;
     let weight_format = memory_fit::weight_format(config, &description, adapter.as_deref())?;
-    let trainable = trainable(adapter.as_deref(), &description)?;
+    let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
     let (signed, parent) = signed_base(&base, observer)?;
     let corpus = read_data(config, &base, supply, extent)?;
     let (opened, precision) = opening()?;
@@ -105,10 +106,9 @@ pub fn prepare<'a>(
     let micro_batch_split = memory_fit::micro_batch_split(&description, &opened, rows, length)?;
     let total_steps = total_steps(config, &plan)?;
     let work = Workload {
-        trainable,
+        trained,
         adapted: adapter.is_some(),
         saves: (1..total_steps).contains(&config.checkpoint.every_steps),
-        state_bytes: optimizers::chosen(&config.owned).state_bytes(),
         rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
         length,
         data: data_bytes(&config.data, &corpus),
@@ -132,7 +132,7 @@ pub fn prepare<'a>(
         validation: data::validation_batches(&corpus.validation, &config.data, rows),
         corpus,
         plan,
-        trainable,
+        trained,
         memory,
         elements: BTreeMap::new(),
         adapter,
@@ -147,11 +147,6 @@ pub fn prepare<'a>(
         signed,
     };
     prepared.approved(observer)
-}
-
-/// How many parameters are trained.
-fn trainable(adapter: Option<&dyn Adapter>, description: &Description) -> Result<u64> {
-    adapter.map_or(Ok(description.parameters), |adapter| adapters::size(adapter, description))
 }
 
 /// The signature of the base, and what is known of the run that made it.
@@ -293,7 +288,7 @@ impl Prepared<'_> {
 
     /// Bytes of a checkpoint: trainable parameters, and what the optimizer keeps for them.
     pub fn checkpoint_bytes(&self) -> u64 {
-        self.trainable * (4 + self.optimizer().state_bytes()) // in 32 bits
+        self.trained.checkpoint_bytes()
     }
 
     /// How steps are made.
@@ -330,6 +325,7 @@ impl Prepared<'_> {
             loss_chunk_tokens: train.loss_chunk_tokens,
             parallel_micro_batches: memory_fit::parallel_micro_batches(self.config, &self.opened),
             rows: train.micro_batch_size,
+            neftune_noise_alpha: train.neftune_noise_alpha.unwrap_or(0.0),
             seed: self.config.seed,
         }
     }

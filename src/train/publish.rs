@@ -82,20 +82,20 @@ pub fn signer(config: &RunConfig, observer: &mut dyn Observer) -> Result<Option<
     Ok(Some(signer))
 }
 
-/// Writes the artifact of a finished run.
+/// Writes the artifact of a run, into a folder in its directory.
 pub fn publish(
-    run: &RunDirectory,
+    (run, artifact): (&RunDirectory, &Path),
     request: &Request,
     prepared: &Prepared,
     trainer: &mut Trainer,
     record: Record,
-    signer: Option<Signer>,
+    signer: Option<&Signer>,
     observer: &mut dyn Observer,
 ) -> Result<Published> {
     let config = &request.loaded.config;
     let of_run = run_record(run, request, prepared)?;
     let inputs = Inputs::of_run(&of_run);
-    let scratch = bundle::scratch(&run.join("artifact"))?;
+    let scratch = bundle::scratch(artifact)?;
     let trained = adapters::publish(&mut trainer.model);
     let written = write_weights(&scratch, request, prepared, trainer, &inputs)
         .and_then(|()| write_effect(&scratch, prepared, trainer, observer));
@@ -125,17 +125,16 @@ pub fn publish(
     }
     stops::add(&prepared.base.path, &scratch, &prepared.corpus.target_ends())?;
     prepared.lock().write(&run.data_lock())?; // now with the digests of all that was read
-    let card = card(request, prepared, &record, &inputs, signer.as_ref());
+    let card = card(request, prepared, &record, &inputs, signer);
     let facts = facts(run, prepared, &record)?;
     let lineage = Lineage { inputs, asked: Inputs::as_asked(&of_run), facts };
     if config.output.sbom {
         sbom::write(&scratch, &card, &lineage)?;
     }
-    let artifact = run.artifact();
-    bundle::seal(&scratch, &artifact, &card, &lineage, signer.as_ref().map(|signer| &signer.0))?;
+    bundle::seal(&scratch, artifact, &card, &lineage, signer.map(|signer| &signer.0))?;
     Ok(Published {
-        artifact,
-        signer: signer.as_ref().map(describe),
+        artifact: artifact.to_owned(),
+        signer: signer.map(describe),
         losses: losses(&record),
         answers: answers(&record),
     })
@@ -240,7 +239,7 @@ fn facts(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<Run
     for found in &record.evaluations {
         metrics.insert(format!("eval_loss/step-{}", found.step), found.eval_loss);
     }
-    if let Some(last) = record.evaluations.last() {
+    if let Some(last) = record.evaluated() {
         metrics.insert("eval_loss".to_owned(), last.eval_loss);
         metrics.extend(last.prefixed());
     }
@@ -265,6 +264,7 @@ fn facts(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<Run
         resumed: list(HistoryEvent::Resumed),
         reused: list(HistoryEvent::Reused),
         gradient_check: gradient_check::found(run)?,
+        result: record.result_checkpoint()?,
         changes: changes(record)?,
     })
 }
@@ -295,7 +295,7 @@ fn changes(record: &Record) -> Result<Vec<ChangeRecord>> {
 }
 
 fn losses(record: &Record) -> Option<(f64, f64)> {
-    let last = record.evaluations.last()?;
+    let last = record.evaluated()?;
     // Of other records (`eval.max_records`) it would be another loss.
     let first = record.evaluations.iter().find(|it| it.target_tokens == last.target_tokens)?;
     (first.step < last.step).then_some((first.eval_loss, last.eval_loss))

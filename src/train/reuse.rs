@@ -1,6 +1,8 @@
 //! A new run begins with steps that another has computed, where they are the same bit for bit.
 
-use crate::checkpoint::{CachedSteps, Chain, Identity, RunState, StepCache, batches_digest};
+use crate::checkpoint::{
+    CachedSteps, Chain, Identity, RunState, StepCache, batches_digest, best_first,
+};
 use crate::config::{Loaded, Reuse, RunConfig};
 use crate::data::Cursor;
 use crate::engine::learning_rate;
@@ -137,6 +139,7 @@ pub fn adopt(
     let open = |(step, chain, cursor): (u64, Digest, Cursor)| {
         let kept = shelf.open(step, chain)?;
         let serves = step < total || is_judged(&kept.found.state, prepared);
+        let serves = serves && has_its_best(&kept.found.state, prepared);
         serves.then_some((kept, cursor))
     };
     let Some((kept, cursor)) = places.into_iter().rev().find_map(open) else { return Ok(false) };
@@ -160,6 +163,12 @@ fn is_judged(state: &RunState, prepared: &Prepared) -> bool {
     let asked = state.samples.last().is_some_and(|sample| sample.step == state.step);
     (evaluated || prepared.validation.is_empty())
         && (asked || prepared.config.eval.prompts.is_empty())
+}
+
+/// Whether the result could be made of this checkpoint: earlier ones do not come along.
+fn has_its_best(state: &RunState, prepared: &Prepared) -> bool {
+    let best = best_first(&state.evaluations).first().is_none_or(|best| best.step == state.step);
+    best || !prepared.config.eval.load_best_model_at_end
 }
 
 /// Writes the beginning as this run would have written it.

@@ -7,13 +7,15 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::checkpoint::{
-    BAD, History, HistoryEntry, HistoryEvent, RestoredCheckpoint, RunState, newest, remove,
+    BAD, History, HistoryEntry, HistoryEvent, RestoredCheckpoint, RunState, best_first, newest,
+    remove,
 };
 use crate::config;
 use crate::error::{Context, Error, ErrorCode, Result};
-use crate::event::StepReport;
+use crate::event::{Evaluation, StepReport};
 use crate::files::{RunDirectory, expect_regular, remove_dir, size_of_dir};
 use crate::settings;
+use crate::train::checkpoint_model;
 use crate::train::finished::{has_result, has_whole_result};
 
 /// How deep below a folder runs are looked for.
@@ -93,6 +95,8 @@ pub struct Checkpoint {
     pub bytes: u64,
     /// Validation loss at its step, where it was measured.
     pub eval_loss: Option<f64>,
+    /// Whether its validation loss is the least of all.
+    pub best: bool,
     /// What is wrong with it; nothing if every byte is as it was written.
     pub problem: Option<String>,
 }
@@ -241,10 +245,13 @@ pub fn details(path: &Path) -> Result<Details> {
             step,
             bytes: size_of_dir(&folder),
             eval_loss: None,
+            best: false,
             problem,
         });
     }
+    let best = newest_whole.as_ref().and_then(|state| best_of(&state.evaluations, &checkpoints));
     for checkpoint in &mut checkpoints {
+        checkpoint.best = Some(checkpoint.step) == best;
         let judged = newest_whole.iter().flat_map(|state| &state.evaluations);
         checkpoint.eval_loss =
             judged.filter(|found| found.step == checkpoint.step).map(|f| f.eval_loss).next();
@@ -258,6 +265,12 @@ pub fn details(path: &Path) -> Result<Details> {
     })
 }
 
+/// The step of the checkpoint with the least validation loss.
+fn best_of(evaluations: &[Evaluation], checkpoints: &[Checkpoint]) -> Option<u64> {
+    let steps: Vec<u64> = checkpoints.iter().map(|checkpoint| checkpoint.step).collect();
+    best_first(evaluations).into_iter().map(|it| it.step).find(|step| steps.contains(step))
+}
+
 fn set_aside(path: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).context_at("cannot list the folder", path)? {
@@ -265,6 +278,7 @@ fn set_aside(path: &Path) -> Result<Vec<String>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let aside = name.contains(BAD)
             || name.starts_with("earlier-")
+            || name.starts_with(checkpoint_model::PREFIX)
             || name.starts_with("artifact-of-step-");
         if aside && entry.path().is_dir() {
             names.push(name);
@@ -310,7 +324,10 @@ pub fn prune(folder: &Path, prune: Prune) -> Result<Vec<Removed>> {
         let whole = newest(&run.path)?
             .into_iter()
             .filter(|(_, path)| RestoredCheckpoint::open(path).is_ok());
-        let unneeded: Vec<_> = whole.skip(prune.keep.max(least)).collect();
+        let best = best_is_result(&run.path).then(|| best_checkpoint(&run.path)).transpose()?;
+        let best = best.flatten();
+        let mut unneeded: Vec<_> = whole.skip(prune.keep.max(least)).collect();
+        unneeded.retain(|(step, _)| Some(*step) != best);
         for (step, folder) in unneeded {
             removed.push(Removed { bytes: size_of_dir(&folder), path: folder.clone() });
             if !prune.dry_run {
@@ -330,6 +347,23 @@ pub fn prune(folder: &Path, prune: Prune) -> Result<Vec<Removed>> {
         }
     }
     Ok(removed)
+}
+
+/// Whether a run makes its result of its best checkpoint.
+fn best_is_result(run: &Path) -> bool {
+    let loaded = settings::load(&run.join("config.toml"), &[]);
+    loaded.is_ok_and(|loaded| loaded.config.eval.load_best_model_at_end)
+}
+
+/// The step of the intact checkpoint with the least validation loss, as the newest one knows it.
+fn best_checkpoint(run: &Path) -> Result<Option<u64>> {
+    let whole: Vec<_> = newest(run)?
+        .into_iter()
+        .filter_map(|(_, folder)| RestoredCheckpoint::open(&folder).ok())
+        .collect();
+    let evaluations = whole.first().map_or(&[][..], |found| &found.state.evaluations);
+    let best = best_first(evaluations).into_iter().map(|found| found.step);
+    Ok(best.into_iter().find(|step| whole.iter().any(|found| found.state.step == *step)))
 }
 
 /// What interrupted saves and removals have left.

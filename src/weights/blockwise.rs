@@ -3,13 +3,14 @@
 //! CPU, `quantize_4bit` and `quantize_blockwise`.
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::files::Digest;
 use crate::weights::coded_matrix::CodedMatrix;
+use crate::weights::dynamic::SIGNED;
 
 /// Numbers of a block that is made here.
 pub const BLOCK: usize = 64;
@@ -19,8 +20,6 @@ pub const NESTED_BLOCK: usize = 256;
 const TASK_BLOCKS: usize = 256;
 /// The scale of numbers so small that they have no inverse.
 const LEAST: f32 = 1e-38;
-/// Bins between -1 and 1 to which scales are rounded before their codes are looked up.
-const BINS: u16 = u16::MAX;
 
 /// What four bits stand for.
 pub type CodeBook = [f32; 16];
@@ -228,67 +227,15 @@ impl NestedScales {
             }
             let inverse = 1.0 / largest;
             for (code, scale) in codes.iter_mut().zip(scales) {
-                *code = DYNAMIC.codes[usize::from(bin((scale - offset) * inverse))];
+                *code = SIGNED.code((scale - offset) * inverse);
             }
         }
-        Self { codes, block: NESTED_BLOCK, absmax, offset, map: DYNAMIC.map.clone() }
+        Self { codes, block: NESTED_BLOCK, absmax, offset, map: SIGNED.numbers.clone() }
     }
 
     fn of_block(&self, block: usize) -> f32 {
         self.map[usize::from(self.codes[block])] * self.absmax[block / self.block] + self.offset
     }
-}
-
-/// The bin of a number between -1 and 1.
-fn bin(number: f32) -> u16 {
-    let place = (number.clamp(-1.0, 1.0) + 1.0) * 0.5 * f32::from(BINS) + 0.5;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 0 and 65535
-    let bin = place as u16;
-    bin
-}
-
-/// The dynamic map (Dettmers 2016, 8-bit approximations for parallelism), and the code of each bin.
-struct Dynamic {
-    map: Arc<[f32; 256]>,
-    codes: Vec<u8>,
-}
-
-static DYNAMIC: LazyLock<Dynamic> = LazyLock::new(|| {
-    let map = dynamic_map();
-    let (mut code, mut codes) = (0_u8, Vec::new());
-    for bin in 0..=BINS {
-        let number = -1.0 + 2.0 * f32::from(bin) / f32::from(BINS);
-        let above = |code: u8| {
-            let place = usize::from(code);
-            0.5 * (map[place] + map[place + 1]) < number
-        };
-        while code < u8::MAX && above(code) {
-            code += 1;
-        }
-        codes.push(code);
-    }
-    Dynamic { map: Arc::new(map), codes }
-});
-
-/// Zero, one, and on each side seven powers of ten, the middles of 1 to 64 equal parts of each.
-fn dynamic_map() -> [f32; 256] {
-    const POWERS: [f32; 7] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
-    let mut numbers = vec![0.0, 1.0];
-    for (number, power) in POWERS.iter().enumerate() {
-        let parts = 1_u16 << number;
-        let step = (1.0 - 0.1) / f32::from(parts);
-        // As torch.linspace: from both ends to the middle, rounded once.
-        let boundary = |place: u16| match place < parts.div_ceil(2) {
-            true => step.mul_add(f32::from(place), 0.1),
-            false => (-step).mul_add(f32::from(parts - place), 1.0),
-        };
-        for part in 0..parts {
-            let middle = power * ((boundary(part) + boundary(part + 1)) / 2.0);
-            numbers.extend([middle, -middle]);
-        }
-    }
-    numbers.sort_by(f32::total_cmp);
-    numbers.try_into().expect("127 numbers on each side, zero and one")
 }
 
 /// The mean, summed in the order of torch on one thread of an x86 CPU (`cascade_sum` of its

@@ -47,7 +47,8 @@ impl Element {
 
     /// Whether a tensor holds codes by its name.
     pub fn is_coded(name: &str) -> bool {
-        name.ends_with("_blocks") || name.ends_with("_scales")
+        let of_optimizer = name.split('.').next().is_some_and(|kind| kind.ends_with("_codes"));
+        name.ends_with("_blocks") || name.ends_with("_scales") || of_optimizer
     }
 
     /// The format named in `config.json` (`dtype` or `torch_dtype`).

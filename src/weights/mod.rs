@@ -5,6 +5,7 @@ pub mod bitsandbytes;
 pub mod blockwise;
 mod coded_headers;
 mod coded_matrix;
+pub mod dynamic;
 mod element;
 pub mod formats;
 mod header;

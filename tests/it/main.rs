@@ -5,6 +5,7 @@
 mod common;
 
 mod allowlist;
+mod best;
 mod changes;
 mod channel;
 mod ci;

@@ -82,6 +82,7 @@ fn pass(batch: &Batch) -> Pass {
         recompute: Recompute::None,
         loss_chunk_tokens: 512,
         dropout: Some(Stream::new(3).into()),
+        noise: None,
     }
 }
 

@@ -130,6 +130,15 @@ fn every_optimizer_goes_on_to_the_same_bytes() {
         run.succeeds(&train("tiny.toml", &named[1], &stop));
         run.succeeds(&train("tiny.toml", &named[1], &more));
         assert_same_end(&run, &stopped, &straight, 6);
+        // The plan counts what is kept: beside it gradients, and that of the tied output head.
+        let plan = run.succeeds(&["plan", "tiny.toml", "--json", "--set", &set]);
+        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+        let gradients = 4 * (plan["trainable_parameters"].as_u64().unwrap() + 512 * 32);
+        let file = format!("checkpoints/{straight}/step-00000006/optimizer.safetensors");
+        let file = std::fs::read(run.path(&file)).unwrap();
+        let header = u64::from_le_bytes(file[..8].try_into().unwrap());
+        let kept = file.len() as u64 - 8 - header;
+        assert_eq!(plan["memory"]["optimizer"], gradients + kept, "{}", entry.name);
     }
     run.fails_with(
         2,
@@ -148,6 +157,59 @@ hint: start a new run with another `name`; `--resume never` archives this one
 
 "#]],
     );
+}
+
+/// What is kept in eight bits, averages and noise are what they would have been, too.
+#[test]
+fn averages_noise_and_states_in_eight_bits_go_on_to_the_same_bytes() {
+    let run = Run::new();
+    // Wide enough for matrices of more than 4096 numbers.
+    let mut config = crate::common::model_config();
+    config["hidden_size"] = 64.into();
+    config["intermediate_size"] = 160.into();
+    run.model_folder("wide", &config);
+    let wide = ["--set", "model.base=wide", "--set", "eval.every_steps=2"];
+    let cases: [&[&str]; 4] = [
+        &["--set", "train.optimizer=adamw-8bit"],
+        &["--set", "train.ema_decay=0.7"],
+        &["--set", "train.optimizer=muon", "--set", "train.ema_decay=0.7"],
+        &["--set", "train.neftune_noise_alpha=5", "--set", "train.decay_norms_and_biases=false"],
+    ];
+    for (number, case) in cases.iter().enumerate() {
+        let more = [&wide[..], case].concat();
+        let [straight, stopped] = ["straight", "stopped"].map(|end| format!("name={end}-{number}"));
+        run.succeeds(&train("tiny.toml", &straight, &more));
+        for steps in ["1", "3"] {
+            let some = [&more[..], &["--stop-after-steps", steps]].concat();
+            run.succeeds(&train("tiny.toml", &stopped, &some));
+        }
+        let threads = [&more[..], &["--set", "device.threads=1"]].concat();
+        run.succeeds(&train("tiny.toml", &stopped, &threads));
+        let name = |set: &str| set.trim_start_matches("name=").to_owned();
+        assert_same_end(&run, &name(&stopped), &name(&straight), 6);
+        let averages = case.iter().any(|set| set.contains("ema_decay"));
+        let folder = run.path("checkpoints").join(name(&straight)).join("step-00000006");
+        assert_eq!(folder.join("trained.safetensors").exists(), averages);
+        if averages {
+            let [used, trained] = ["model", "trained"]
+                .map(|file| digest(&folder.join(format!("{file}.safetensors"))));
+            assert_ne!(used, trained);
+        }
+    }
+    // What is kept in eight bits is said by its name and type.
+    let folder = run.path("checkpoints/straight-0/step-00000006");
+    let header = std::fs::read(folder.join("optimizer.safetensors")).unwrap();
+    let header = String::from_utf8_lossy(&header[..20_000]).into_owned();
+    let name = "\"first_moment_codes.model.layers.0.mlp.down_proj.weight\":{\"dtype\":\"U8\"";
+    assert!(header.contains(name), "{header}");
+    assert!(!header.contains("first_moment_codes.model.embed_tokens"), "{header}");
+    let plain = ["--set", "model.base=wide", "--set", "train.max_steps=6"];
+    run.succeeds(&train("tiny.toml", "name=plain", &plain));
+    let size = |name: &str| {
+        let path = format!("checkpoints/{name}/step-00000006/optimizer.safetensors");
+        std::fs::metadata(run.path(&path)).unwrap().len()
+    };
+    assert!(size("straight-0") < size("plain"));
 }
 
 /// A run that is stopped three times, with other threads, has the end of one that is not.

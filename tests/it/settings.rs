@@ -30,6 +30,8 @@ const fn under(
 
 /// Three tokens of random text a prompt, so that what is generated shows.
 const TALK: &[&str] = &["eval.temperature=1.5", "eval.prompts=[\"What?\"]"];
+/// After the first steps it only gets worse.
+const RUINED: &[&str] = &["eval.every_steps=1", "train.learning_rate=1"];
 const SPLIT: &[&str] = &["data.validation=[]"];
 const EPOCHS: &[&str] = &["train.epochs=2"];
 const FOLDER: &[&str] = &["data.train.0.path=set"];
@@ -152,6 +154,19 @@ const CHANGES: &[Change] = &[
     change("train.optimizer", "adamw", "lion"),
     under(&["train.optimizer=lion"], "train.lion_beta1", "0.9", "0.2"),
     under(&["train.optimizer=lion"], "train.lion_beta2", "0.99", "0.5"),
+    change("train.decay_norms_and_biases", "true", "false"),
+    change("train.ema_decay", "", "0.9"),
+    under(&["train.optimizer=sgd"], "train.sgd_momentum", "0.9", "0.2"),
+    under(&["train.optimizer=sgd"], "train.sgd_nesterov", "false", "true"),
+    under(&["train.optimizer=adafactor"], "train.adafactor_decay_rate", "-0.8", "-0.3"),
+    under(&["train.optimizer=adafactor"], "train.adafactor_clip_threshold", "1", "0.1"),
+    under(&["train.optimizer=adafactor"], "train.adafactor_scale_parameter", "false", "true"),
+    under(&["train.optimizer=muon"], "train.muon_momentum", "0.95", "0.5"),
+    under(&["train.optimizer=muon"], "train.muon_nesterov", "true", "false"),
+    under(&["train.optimizer=muon"], "train.muon_ns_steps", "5", "3"),
+    under(&["train.optimizer=muon"], "train.muon_adjust_lr_fn", "match_rms_adamw", "original"),
+    under(&["train.optimizer=schedule-free-adamw"], "train.schedule_free_beta1", "0.9", "0.5"),
+    change("train.neftune_noise_alpha", "", "5"),
     change("train.adam_beta1", "0.9", "0.5"),
     change("train.adam_beta2", "0.999", "0.5"),
     change("train.adam_epsilon", "1e-8", "1e-2"),
@@ -160,6 +175,14 @@ const CHANGES: &[Change] = &[
     change("train.loss_chunk_tokens", "512", "16"),
     change("train.precision", "auto", "f32"),
     change("eval.every_steps", "0", "2"),
+    under(RUINED, "eval.load_best_model_at_end", "false", "true"),
+    under(RUINED, "eval.early_stopping_patience", "", "1"),
+    under(
+        &["eval.every_steps=1", "eval.early_stopping_patience=1"],
+        "eval.early_stopping_threshold",
+        "",
+        "100",
+    ),
     under(TALK, "eval.prompts", "[\"What?\"]", "[\"Who?\", \"Where?\"]"),
     under(TALK, "eval.max_tokens", "3", "9"),
     under(TALK, "eval.temperature", "1.5", "3"),

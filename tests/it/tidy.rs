@@ -231,7 +231,12 @@ struct EntryFolder {
 }
 
 const FOLDERS: [EntryFolder; 3] = [
-    EntryFolder { folder: "engine/optimizers", line: "", no_entries: &[] },
+    EntryFolder {
+        folder: "engine/optimizers",
+        line: "",
+        // What all of them are told, and what goes along with any.
+        no_entries: &["ema", "parameter"],
+    },
     EntryFolder { folder: "objectives", line: "", no_entries: &[] },
     EntryFolder {
         folder: "cli",
@@ -244,6 +249,7 @@ const FOLDERS: [EntryFolder; 3] = [
             "documents",
             "environment",
             "internal",
+            "named_checkpoint",
             "output",
             "pairs",
             "place",

@@ -63,8 +63,7 @@ settings! {
             "So many checkpoints with the least validation loss are kept as well; \
              `eval.every_steps` says when it is measured.",
         )
-        .example("1")
-        .names(&[("TRL and LLaMA-Factory", "load_best_model_at_end")]);
+        .example("1");
         /// Bytes that the checkpoints of the run may take; `None` for any number.
         disk_budget: Option<u64> = Key::new(
             "checkpoint.disk_budget",

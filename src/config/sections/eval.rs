@@ -16,6 +16,38 @@ settings! {
         .effect(Effect::Measures)
         .example("50")
         .names(&[("axolotl, TRL and LLaMA-Factory", "eval_steps"), ("mlx-lm", "steps_per_eval")]);
+        /// Whether the result is made of the checkpoint with the least validation loss.
+        load_best_model_at_end: bool = Key::new(
+            "eval.load_best_model_at_end",
+            ValueKind::Boolean,
+            DefaultValue::Value("false"),
+            "The result is made of the checkpoint with the least validation loss, not of the last \
+             one. Whenever a validation (`eval.every_steps`) is the best so far, a checkpoint is \
+             saved, and nothing removes it while it is the best.",
+        )
+        .effect(Effect::Weights)
+        .example("true")
+        .silent_default();
+        /// So many validations without an improvement end the run.
+        early_stopping_patience: Option<u64> = Key::new(
+            "eval.early_stopping_patience",
+            ValueKind::Integer { min: 1, max: MANY },
+            DefaultValue::Absent("the run does all its steps"),
+            "The run ends when so many validations in a row (`eval.every_steps`) have not improved \
+             on the least validation loss. Schedules of the learning rate stay those of all steps.",
+        )
+        .effect(Effect::Length)
+        .example("3");
+        /// By how much the loss has to fall to be an improvement.
+        early_stopping_threshold: Option<f64> = Key::new(
+            "eval.early_stopping_threshold",
+            ValueKind::Number(Range::closed(0.0, 1000.0)),
+            DefaultValue::Absent("any lower loss is an improvement"),
+            "By more than this the validation loss has to fall below the least before to be an \
+             improvement for `eval.early_stopping_patience`.",
+        )
+        .effect(Effect::Length)
+        .example("0.001");
         /// Answered before and after.
         prompts: Vec<String> = Key::new(
             "eval.prompts",

@@ -146,6 +146,15 @@ settings! {
         )
         .example("0.5")
         .names(&[("torchtune", "clip_grad_norm"), ("other tools", "gradient_clipping")]);
+        /// How much noise is added to embeddings in training.
+        neftune_noise_alpha: Option<f64> = Key::new(
+            "train.neftune_noise_alpha",
+            ValueKind::Number(Range::above(0.0, 1000.0)),
+            DefaultValue::Absent("no noise is added"),
+            "Adds noise to embeddings in training (NEFTune): uniform, at most alpha over the root \
+             of the tokens of a document times the features of an embedding. 5 to 15 are usual.",
+        )
+        .example("5.0");
         /// What is computed again in the backward pass.
         recompute: Recompute = Key::new(
             "train.recompute",

@@ -318,9 +318,6 @@ error[config]: `data.train.0.format` must be one of `auto`, `messages`, `sharegp
   at run.toml:5:10
 
 hint: did you mean `messages`?
-
-error[config]: `train.optimizer` must be one of `adamw`, `lion`, not `"sgd"`
-  at run.toml:7:13
 "#]],
     );
 }

@@ -78,6 +78,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             cycles: 2,
             power: 1.0,
             max_grad_norm: 1.0,
+            neftune_noise_alpha: None,
             recompute: Recompute::None,
             loss_chunk_tokens: 128,
             precision: PrecisionChoice::Auto,
@@ -87,6 +88,9 @@ fn the_least_config_has_the_defaults_of_the_contract() {
         config.eval,
         EvalConfig {
             every_steps: 0,
+            load_best_model_at_end: false,
+            early_stopping_patience: None,
+            early_stopping_threshold: None,
             prompts: vec![],
             max_tokens: 64,
             temperature: 0.0,

@@ -3,7 +3,8 @@
 
 use burn::tensor::Tensor;
 
-use super::{Optimizer, OptimizerEntry, UpdateStep};
+use super::parameter::{Kept, StateSpec, UpdatedParameter, WeightDecay, numbers_of};
+use super::{Moving, Optimizer, OptimizerEntry, UpdateStep};
 use crate::document::Values;
 use crate::document::key::{DefaultValue, Key, Range, ValueKind};
 
@@ -12,6 +13,7 @@ pub(super) const ENTRY: OptimizerEntry = OptimizerEntry {
     keys: KEYS,
     notes: &[],
     smooth: &[],
+    tolerance: 1e-5,
     build: |values| Box::new(Lion::read(values)),
 };
 
@@ -44,7 +46,7 @@ pub struct Lion {
     /// Decay of the momentum.
     pub beta2: f64,
     /// Decoupled decay: a step multiplies weights by `1 − learning_rate · weight_decay`.
-    pub weight_decay: f64,
+    pub weight_decay: WeightDecay,
 }
 
 impl Lion {
@@ -52,29 +54,24 @@ impl Lion {
         Self {
             beta1: values.number("train.lion_beta1"),
             beta2: values.number("train.lion_beta2"),
-            weight_decay: values.number("train.weight_decay"),
+            weight_decay: WeightDecay::read(values),
         }
     }
 }
 
 impl Optimizer for Lion {
-    fn state_names(&self) -> &'static [&'static str] {
-        &["momentum"]
+    fn state(&self, parameter: &UpdatedParameter) -> Vec<StateSpec> {
+        StateSpec::each(&["momentum"], parameter)
     }
 
-    fn update(
-        &self,
-        value: Tensor<1>,
-        gradient: Tensor<1>,
-        state: Vec<Tensor<1>>,
-        step: UpdateStep,
-    ) -> (Tensor<1>, Vec<Tensor<1>>) {
-        let Self { beta1, beta2, weight_decay } = *self;
-        let rate = step.learning_rate;
-        let [momentum] = <[_; 1]>::try_from(state).expect("there is one momentum");
+    fn update(&self, moving: Moving, step: UpdateStep) -> (Tensor<1>, Vec<Kept>) {
+        let Self { beta1, beta2, .. } = *self;
+        let (rate, decay) = (step.learning_rate, self.weight_decay.of(&moving.parameter));
+        let Moving { value, gradient, state, .. } = moving;
+        let [momentum] = numbers_of(state);
         let mixed = momentum.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
         let momentum = momentum.mul_scalar(beta2) + gradient.mul_scalar(1.0 - beta2);
-        let value = value.mul_scalar(1.0 - rate * weight_decay) - mixed.sign().mul_scalar(rate);
-        (value, vec![momentum])
+        let value = value.mul_scalar(1.0 - rate * decay) - mixed.sign().mul_scalar(rate);
+        (value, vec![Kept::Numbers(momentum)])
     }
 }

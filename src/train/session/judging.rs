@@ -14,18 +14,21 @@ impl Session<'_> {
     pub fn evaluate(
         &mut self,
         prepared: &Prepared,
-        trainer: &Trainer,
+        trainer: &mut Trainer,
         observer: &mut dyn Observer,
     ) -> Result<()> {
         self.validate(prepared, trainer, observer)?;
         if self.samples.last().is_some_and(|sample| sample.step == trainer.step) {
             return Ok(());
         }
-        self.answer(prepared, trainer, observer)
+        let trained = trainer.use_averaged();
+        let answered = self.answer(prepared, trainer, observer);
+        trainer.train_on(trained);
+        answered
     }
 
     /// Answers all prompts at once: a step of the model costs nearly the same for all of them.
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         prepared: &Prepared,
         trainer: &Trainer,
@@ -75,13 +78,25 @@ impl Session<'_> {
     pub fn validate(
         &mut self,
         prepared: &Prepared,
-        trainer: &Trainer,
+        trainer: &mut Trainer,
         observer: &mut dyn Observer,
     ) -> Result<()> {
         if self.evaluations.last().is_some_and(|found| found.step == trainer.step) {
             return Ok(());
         }
         self.finish_pending_step(observer)?;
+        let trained = trainer.use_averaged();
+        let measured = self.measure(prepared, trainer, observer);
+        trainer.train_on(trained);
+        measured
+    }
+
+    fn measure(
+        &mut self,
+        prepared: &Prepared,
+        trainer: &Trainer,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         if !prepared.validation.is_empty() {
             observer.on(Event::Doing(format!("the validation after step {}", trainer.step)));
         }

@@ -1,5 +1,6 @@
 //! What a run carries from step to step besides the trainer: position, records, what was said.
 
+mod ending;
 mod judging;
 mod saves;
 mod start;
@@ -8,6 +9,7 @@ mod steps;
 use crate::train::resume::Resume;
 use std::time::Instant;
 
+pub use self::ending::{BestCheckpoint, early_stopping};
 use self::start::Entered;
 use self::steps::PendingStep;
 use crate::checkpoint::{
@@ -37,6 +39,8 @@ pub struct Record {
     pub target_tokens: u64,
     /// All tokens.
     pub tokens: u64,
+    /// The checkpoint that the result is made of, where it is not the last one.
+    pub best: Option<BestCheckpoint>,
     /// What the suite of the configuration says of the model, if there is one.
     pub judged: Option<Report>,
 }
@@ -64,6 +68,8 @@ pub struct Session<'a> {
     under_way: Option<PendingStep>,
     /// When those of the one before were.
     settled: Option<Instant>,
+    /// The checkpoint that the result is made of, once that is known.
+    best: Option<BestCheckpoint>,
     /// Set when the run was asked to stop.
     pub paused: Option<Stop>,
 }
@@ -121,6 +127,7 @@ impl<'a> Session<'a> {
             behind: false,
             under_way: None,
             settled: None,
+            best: None,
             paused: None,
         };
         if let Some(entered) = entered {
@@ -201,6 +208,7 @@ impl<'a> Session<'a> {
             samples: self.samples,
             target_tokens: self.target_tokens,
             tokens: self.tokens,
+            best: self.best,
             judged: None,
         })
     }

@@ -24,9 +24,10 @@ impl Session<'_> {
         {
             return Err(Error::config("`checkpoint.disk_budget` is too small for this run")
                 .because(format!(
-                    "`checkpoint.keep_last` = {} and one that is written take about {}, and {} \
+                    "`checkpoint.keep_last` = {}{} and one that is written take about {}, and {} \
                      are allowed",
                     retention.keep_last,
+                    if retention.best_is_result { ", the best one" } else { "" },
                     bytes(retention.least_bytes(one)),
                     bytes(budget)
                 ))
@@ -44,6 +45,7 @@ impl Session<'_> {
             keep_last: config.keep_last,
             keep_every: config.keep_every,
             keep_best: config.keep_best,
+            best_is_result: self.config.eval.load_best_model_at_end,
             budget: config.disk_budget,
         }
     }
@@ -59,7 +61,7 @@ impl Session<'_> {
         if self.saving.poll(observer)? {
             self.save_now(trainer, prepared, observer)?;
         }
-        if trainer.step == prepared.total_steps {
+        if trainer.step == prepared.total_steps || self.is_over() {
             return Ok(());
         }
         let Some(stop) = observer.stop_requested() else { return Ok(()) };
@@ -120,6 +122,44 @@ impl Session<'_> {
                 matches!(observer.stop_requested(), Some(Stop::Interrupt | Stop::Terminate));
             let saved = self.job(trainer, prepared, hurry).and_then(|job| job.commit());
             match saved {
+                Ok(saved) => {
+                    self.saving.tell(saved, observer);
+                    return Ok(());
+                }
+                Err(error) => self.saving.wait_or_give_up(error, observer)?,
+            }
+        }
+    }
+
+    /// All that a checkpoint of this moment holds; waited for, where the disk lacks the room for
+    /// the metrics before it.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub(super) fn job_of_now(
+        &mut self,
+        trainer: &mut Trainer,
+        prepared: &Prepared,
+        observer: &mut dyn Observer,
+    ) -> Result<Job> {
+        self.finish_pending_step(observer)?;
+        self.saving.supersede(observer)?;
+        loop {
+            match self.job(trainer, prepared, false) {
+                Ok(job) => return Ok(job),
+                Err(error) => self.saving.wait_or_give_up(error, observer)?,
+            }
+        }
+    }
+
+    /// Commits a checkpoint.
+    ///
+    /// # Errors
+    /// When it cannot be written, and is not waited for.
+    pub(super) fn commit(&mut self, job: &Job, observer: &mut dyn Observer) -> Result<()> {
+        observer.on(Event::Doing(format!("the save of step {}", job.snapshot.state.step)));
+        loop {
+            match job.commit() {
                 Ok(saved) => {
                     self.saving.tell(saved, observer);
                     return Ok(());

@@ -162,6 +162,7 @@ pub fn step_settings(rate: f64) -> StepSettings {
         loss_chunk_tokens: 512,
         parallel_micro_batches: 1,
         rows: 0,
+        neftune_noise_alpha: 0.0,
         seed: 1,
     }
 }

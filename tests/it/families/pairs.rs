@@ -65,7 +65,8 @@ fn sums(
 ) -> (f64, BTreeMap<String, Vec<f32>>) {
     let (mut sums, mut loss) = (Gradients::default(), 0.0);
     for batch in batches {
-        let pass = Pass { scale: 0.5, recompute, loss_chunk_tokens: 512, dropout: None };
+        let pass =
+            Pass { scale: 0.5, recompute, loss_chunk_tokens: 512, dropout: None, noise: None };
         loss += forward_backward(model, objective, batch, pass, &mut sums).0.number();
     }
     (loss, sums.into_sums().into_iter().map(|(path, sum)| (path, host(sum))).collect())

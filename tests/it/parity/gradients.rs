@@ -88,7 +88,9 @@ fn orpo_has_loss_metrics_and_gradients_of_trl() {
             let (mut loss, mut sums) = (objectives::Loss::default(), Gradients::default());
             for batch in &batches {
                 let recompute = Recompute::None;
-                let pass = Pass { scale: 0.5, recompute, loss_chunk_tokens: 3, dropout: None };
+                let (scale, loss_chunk_tokens) = (0.5, 3);
+                let (dropout, noise) = (None, None);
+                let pass = Pass { scale, recompute, loss_chunk_tokens, dropout, noise };
                 let (of_batch, _) = forward_backward(&model, &*orpo, batch, pass, &mut sums);
                 loss = loss.plus(of_batch.times(0.5));
             }

@@ -62,7 +62,9 @@ fn losses_metrics_and_gradients_are_those_of_trl() {
                 assert_eq!(count, 2);
                 let (mut loss, mut sums) = (Loss::default(), Gradients::default());
                 for batch in &batches {
-                    let pass = Pass { scale: 0.5, recompute, loss_chunk_tokens: 3, dropout: None };
+                    let (scale, loss_chunk_tokens) = (0.5, 3);
+                    let (dropout, noise) = (None, None);
+                    let pass = Pass { scale, recompute, loss_chunk_tokens, dropout, noise };
                     let (one, _) = forward_backward(&model, &*objective, batch, pass, &mut sums);
                     loss = loss.plus(one.times(0.5));
                 }
@@ -209,7 +211,9 @@ fn gradients_of_kto_are_those_of_trl() {
             let model = by(kernels, with_lora(NAME, &expected));
             for recompute in [Recompute::None, Recompute::Layers] {
                 let mut sums = Gradients::default();
-                let pass = Pass { scale: 0.25, recompute, loss_chunk_tokens: 3, dropout: None };
+                let (scale, loss_chunk_tokens) = (0.25, 3);
+                let (dropout, noise) = (None, None);
+                let pass = Pass { scale, recompute, loss_chunk_tokens, dropout, noise };
                 let (loss, _) = forward_backward(&model, &*objective, &batch, pass, &mut sums);
                 near("loss", loss.number() * 0.25, &case["loss"], 1e-5);
                 assert_gradients("kto", sums, &case["gradients"]);

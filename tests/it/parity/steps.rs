@@ -1,5 +1,8 @@
 //! Whole steps: losses of twenty, optimizers, and what must not change them.
 
+use firebrand::document::Value;
+use firebrand::engine::optimizers::UpdatedParameter;
+
 use super::*;
 
 #[test]
@@ -32,34 +35,131 @@ fn twenty_steps_have_the_losses_of_pytorch() {
     }
 }
 
+fn list(value: &serde_json::Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+}
+
+fn sides(case: &serde_json::Value) -> Vec<usize> {
+    list(&case["shape"]).into_iter().map(|side| side as usize).collect()
+}
+
+fn references() -> serde_json::Value {
+    let path = crate::common::repository("tests/reference/optimizers.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The optimizer of a case, with its settings.
+fn optimizer_of(case: &serde_json::Value) -> OptimizerState {
+    let decay = Value::Number(case["weight_decay"].as_f64().unwrap());
+    let mut set = vec![("train.weight_decay", decay)];
+    for (key, value) in case["settings"].as_object().into_iter().flatten() {
+        let value = match value {
+            serde_json::Value::Bool(flag) => Value::Boolean(*flag),
+            serde_json::Value::String(text) => Value::Text(text.clone()),
+            _ => Value::Number(value.as_f64().unwrap()),
+        };
+        set.push((String::leak(key.clone()), value));
+    }
+    OptimizerState::new(optimizers::with_values(case["optimizer"].as_str().unwrap(), &set))
+}
+
 #[test]
 fn optimizers_make_the_steps_of_their_references() {
-    let path = crate::common::repository("tests/reference/optimizers.json");
-    let json: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let list = |value: &serde_json::Value| -> Vec<f32> {
-        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
-    };
+    let json = references();
     let rate = json["learning_rate"].as_f64().unwrap();
-    let (gradients, start) = (json["gradients"].as_array().unwrap(), list(&json["start"]));
+    let mut compared = std::collections::BTreeSet::new();
+    for case in json["cases"].as_array().unwrap().iter().filter(|case| case["kept"].is_null()) {
+        let dims = sides(case);
+        let matrices = json["matrices"].as_array().unwrap();
+        let of = matrices.iter().find(|matrix| matrix["shape"] == case["shape"]).unwrap_or(&json);
+        let (start, gradients) = (list(&of["start"]), of["gradients"].as_array().unwrap());
+        let mut optimizer = optimizer_of(case);
+        let name = case["optimizer"].as_str().unwrap();
+        // What is divided by its own root has the rounding of the division.
+        let limit = if dims.len() == 1 { 1e-6 } else { 1e-5 };
+        let mut value = from_vec(start.clone(), [start.len()], &cpu());
+        for (gradient, after) in gradients.iter().zip(case["after"].as_array().unwrap()) {
+            optimizer.begin_update();
+            let gradient = from_vec(list(gradient), [start.len()], &cpu());
+            value = optimizer.update(UpdatedParameter::new("x", &dims), value, gradient, rate);
+            assert_near(name, &host(value.clone()), &list(after), limit);
+        }
+        assert_eq!(optimizer.updates(), 10);
+        assert_eq!(optimizer.averages(), !case["averaged"].is_null(), "{name}");
+        if optimizer.averages() {
+            let averaged = host(optimizer.averaged("x", value));
+            assert_near(name, &averaged, &list(&case["averaged"]), 1e-5);
+        }
+        compared.insert(name.to_owned());
+    }
     for entry in optimizers::OPTIMIZERS {
-        let cases = json["cases"].as_array().unwrap().iter();
-        let cases: Vec<_> = cases.filter(|case| case["optimizer"] == entry.name).collect();
-        assert_eq!(cases.len(), 2, "`{}` has no reference", entry.name);
-        for case in cases {
-            let decay = case["weight_decay"].as_f64().unwrap();
-            let rule = optimizers::with(entry.name, &[("train.weight_decay", decay)]);
-            let mut optimizer = OptimizerState::new(rule);
-            let mut value = from_vec(start.clone(), [start.len()], &cpu());
-            for (gradient, after) in gradients.iter().zip(case["after"].as_array().unwrap()) {
-                optimizer.begin_update();
-                let gradient = from_vec(list(gradient), [start.len()], &cpu());
-                value = optimizer.update("x", value, gradient, rate);
-                assert_near(entry.name, &host(value.clone()), &list(after), 1e-6);
-            }
-            assert_eq!(optimizer.updates(), 10);
+        assert!(compared.contains(entry.name), "`{}` has no reference", entry.name);
+    }
+}
+
+/// The numbers of the reference: of integers, exact in 32 bits.
+fn made_of_integers(count: u64, step: u64) -> Vec<f32> {
+    let number = |place: u64| {
+        let mixed = (place * 40503 + step * 9973 + 12345) % 65536;
+        let number = (mixed as f32 - 32768.0) / 32768.0;
+        number * number * number
+    };
+    (0..count).map(number).collect()
+}
+
+#[test]
+fn adamw_in_eight_bits_makes_the_steps_and_codes_of_bitsandbytes() {
+    let json = references();
+    let rate = json["learning_rate"].as_f64().unwrap();
+    let cases: Vec<_> =
+        json["cases"].as_array().unwrap().iter().filter(|case| !case["kept"].is_null()).collect();
+    assert_eq!(cases.len(), 2);
+    for case in cases {
+        let dims = sides(case);
+        let (count, kept) = (dims[0] * dims[1], case["kept"].as_u64().unwrap() as usize);
+        let thinned = |all: Vec<f32>| -> Vec<f32> { all.into_iter().step_by(kept).collect() };
+        let parameter = UpdatedParameter::new("layers.0.weight", &dims);
+        let mut optimizer = optimizer_of(case);
+        let numbers = |step| from_vec(made_of_integers(count as u64, step), [count], &cpu());
+        let mut value = numbers(100);
+        for (step, after) in case["after"].as_array().unwrap().iter().enumerate() {
+            optimizer.begin_update();
+            value = optimizer.update(parameter.clone(), value, numbers(step as u64), rate);
+            assert_near("8 bits", &thinned(host(value.clone())), &list(after), 1e-5);
+        }
+        let state = optimizer.by_path()["layers.0.weight"].clone();
+        let bytes: u64 = optimizer.specs(&parameter).iter().map(|spec| spec.bytes()).sum();
+        assert_eq!(bytes, 2 * (count + 4 * count.div_ceil(256)) as u64);
+        for moment in 0..2 {
+            let codes = state[2 * moment].clone().codes();
+            let codes = thinned(codes.iter().map(|code| f32::from(*code)).collect());
+            let wanted = list(&case["codes"][moment]);
+            let apart = codes.iter().zip(&wanted).filter(|(a, b)| a != b).count();
+            // A number beside the middle of two codes may be rounded to the other.
+            assert!(apart <= 1, "{codes:?} {wanted:?}");
+            let absmax = host(state[2 * moment + 1].clone().numbers());
+            assert_near("scales", &absmax, &list(&case["absmax"][moment]), 1e-5);
         }
     }
+}
+
+#[test]
+fn the_average_of_weights_is_that_of_pytorch() {
+    let json = references();
+    let (rate, of) = (json["learning_rate"].as_f64().unwrap(), &json["average"]);
+    let number = |key: &str| Value::Number(of[key].as_f64().unwrap());
+    let set =
+        [("train.weight_decay", number("weight_decay")), ("train.ema_decay", number("decay"))];
+    let mut optimizer = OptimizerState::new(optimizers::with_values("adamw", &set));
+    let start = list(&json["start"]);
+    let mut value = from_vec(start.clone(), [start.len()], &cpu());
+    for gradient in json["gradients"].as_array().unwrap() {
+        optimizer.begin_update();
+        let gradient = from_vec(list(gradient), [start.len()], &cpu());
+        value = optimizer.update(UpdatedParameter::new("x", &[8]), value, gradient, rate);
+    }
+    let averaged = host(optimizer.averaged("x", value));
+    assert_near("average", &averaged, &list(&of["after"]), 1e-6);
 }
 
 #[test]

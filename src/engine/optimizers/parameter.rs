@@ -1,0 +1,186 @@
+//! What an optimizer is told of a parameter, and what it keeps for it.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+
+use crate::document::Values;
+use crate::document::key::{DefaultValue, Key, Range, ValueKind};
+use crate::model::piece_of;
+
+/// A parameter, as an optimizer knows it beside its numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdatedParameter {
+    /// Its path, with the number of the piece where it is one.
+    pub path: String,
+    /// Its dimensions: one or two.
+    pub dims: Vec<usize>,
+}
+
+impl UpdatedParameter {
+    /// A parameter of a path; what files have in more dimensions is a matrix of the last one.
+    pub fn new(path: &str, dims: &[usize]) -> Self {
+        let dims = match dims {
+            [] => vec![1],
+            [one] => vec![*one],
+            [rows @ .., columns] => vec![rows.iter().product(), *columns],
+        };
+        Self { path: path.to_owned(), dims }
+    }
+
+    /// How many numbers it has.
+    pub fn count(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Its rows and columns, if it is a matrix.
+    pub fn matrix(&self) -> Option<[usize; 2]> {
+        <[usize; 2]>::try_from(self.dims.as_slice()).ok()
+    }
+
+    /// Whether it has a row for each token: an embedding or an output head.
+    pub fn is_vocabulary(&self) -> bool {
+        let (whole, _) = piece_of(&self.path);
+        let module = whole.strip_suffix(".weight").unwrap_or(whole);
+        let name = module.rsplit('.').next().unwrap_or(module);
+        name.starts_with("embed_tokens") || name == "lm_head"
+    }
+}
+
+/// One kind of numbers that an optimizer keeps for a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateSpec {
+    /// As checkpoints name it.
+    pub name: &'static str,
+    /// How many.
+    pub count: usize,
+    /// Whether they are bytes in host memory, and not numbers of 32 bits on the device.
+    pub codes: bool,
+}
+
+impl StateSpec {
+    /// Numbers of 32 bits.
+    pub const fn numbers(name: &'static str, count: usize) -> Self {
+        Self { name, count, codes: false }
+    }
+
+    /// Codes of eight bits.
+    pub const fn codes(name: &'static str, count: usize) -> Self {
+        Self { name, count, codes: true }
+    }
+
+    /// As many numbers as the parameter has, of each of these names.
+    pub fn each(names: &[&'static str], parameter: &UpdatedParameter) -> Vec<Self> {
+        names.iter().map(|name| Self::numbers(name, parameter.count())).collect()
+    }
+
+    /// Bytes of it.
+    pub fn bytes(&self) -> u64 {
+        self.count as u64 * if self.codes { 1 } else { 4 }
+    }
+}
+
+/// What is kept for a parameter, of one kind.
+#[derive(Debug, Clone)]
+pub enum Kept {
+    /// Numbers of 32 bits, flat, where the parameter is.
+    Numbers(Tensor<1>),
+    /// Codes of eight bits, in host memory.
+    Codes(Arc<Vec<u8>>),
+}
+
+impl Kept {
+    /// The numbers.
+    ///
+    /// # Panics
+    /// When they are codes: what is kept is what the rule has asked for.
+    pub fn numbers(self) -> Tensor<1> {
+        match self {
+            Self::Numbers(numbers) => numbers,
+            Self::Codes(_) => panic!("the rule keeps numbers here"),
+        }
+    }
+
+    /// The codes.
+    ///
+    /// # Panics
+    /// When they are numbers.
+    pub fn codes(self) -> Arc<Vec<u8>> {
+        match self {
+            Self::Codes(codes) => codes,
+            Self::Numbers(_) => panic!("the rule keeps codes here"),
+        }
+    }
+}
+
+/// All numbers of a state of a fixed number of kinds.
+pub(super) fn numbers_of<const N: usize>(state: Vec<Kept>) -> [Tensor<1>; N] {
+    let all: Vec<_> = state.into_iter().map(Kept::numbers).collect();
+    all.try_into().unwrap_or_else(|all: Vec<_>| panic!("{N} are kept, not {}", all.len()))
+}
+
+/// What every optimizer is told of weight decay.
+pub(super) const DECAY_KEYS: &[Key] = &[
+    Key::new(
+        "train.weight_decay",
+        ValueKind::Number(Range::closed(0.0, 10.0)),
+        DefaultValue::Value("0.01"),
+        "Decoupled weight decay: a step multiplies weights by `1 - learning_rate * weight_decay`.",
+    )
+    .example("0.1"),
+    Key::new(
+        "train.decay_norms_and_biases",
+        ValueKind::Boolean,
+        DefaultValue::Value("true"),
+        "Whether weight decay acts on norms, biases and other vectors, too. transformers' trainers \
+         leave these out: `false`.",
+    )
+    .example("false")
+    .silent_default(),
+];
+
+/// Weight decay, by parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightDecay {
+    rate: f64,
+    vectors: bool,
+}
+
+impl WeightDecay {
+    pub(super) fn read(values: &Values) -> Self {
+        Self {
+            rate: values.number("train.weight_decay"),
+            vectors: values.boolean("train.decay_norms_and_biases"),
+        }
+    }
+
+    /// That of matrices.
+    pub fn of_matrices(&self) -> f64 {
+        self.rate
+    }
+
+    /// That of one parameter.
+    pub fn of(&self, parameter: &UpdatedParameter) -> f64 {
+        if self.vectors || parameter.dims.len() > 1 { self.rate } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_known_by_shape_and_path() {
+        let embedding = UpdatedParameter::new("model.embed_tokens.weight#3", &[10, 4]);
+        assert!(embedding.is_vocabulary() && embedding.matrix() == Some([10, 4]));
+        let head = UpdatedParameter::new("lm_head.weight", &[10, 4]);
+        assert!(head.is_vocabulary());
+        let experts = UpdatedParameter::new("model.layers.0.mlp.experts.down_proj", &[2, 3, 4]);
+        assert_eq!((experts.matrix(), experts.is_vocabulary()), (Some([6, 4]), false));
+        let norm = UpdatedParameter::new("model.norm.weight", &[4]);
+        assert_eq!((norm.matrix(), norm.count()), (None, 4));
+        let some = WeightDecay { rate: 0.5, vectors: false };
+        assert_eq!((some.of(&norm), some.of(&head)), (0.0, 0.5));
+        assert_eq!(WeightDecay { vectors: true, ..some }.of(&norm), 0.5);
+    }
+}
