@@ -132,8 +132,8 @@ fn go(
     supply.be_patient();
 
     if session.is_new() {
-        gradient_check::check(run, &prepared, &mut trainer, observer)?;
         session.evaluate(&prepared, &trainer, observer)?;
+        gradient_check::check(run, &prepared, &mut trainer, observer)?;
     }
     let total = prepared.total_steps;
     *begun = true;
