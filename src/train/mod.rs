@@ -134,8 +134,8 @@ fn go(
     supply.be_patient();
 
     if session.is_new() {
-        gradient_check::check(run, &prepared, &mut trainer, observer)?;
         session.evaluate(&prepared, &mut trainer, observer)?;
+        gradient_check::check(run, &prepared, &mut trainer, observer)?;
     }
     let total = prepared.total_steps;
     *begun = true;

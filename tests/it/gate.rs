@@ -156,7 +156,7 @@ fn a_good_candidate_passes_and_its_verdict_is_signed_and_read_back() {
 ok    metric:loss                     [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
 ok    slice:lang=en/loss              [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
 ok    slice:lang=fr/loss              [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
-ok    check:signature                 signed by key [HEX], 10 files
+ok    check:signature                 signed by key [HEX], 11 files
 ok    check:lineage                   1 generation, made by `from-random-weights`
 ok    check:model_pinned              1 files of `base`
 ok    check:data_pinned               2 files
@@ -232,7 +232,7 @@ signed by key [HEX]: [FOLDER]/checkpoints/again/artifact.sigstore.jsonl
 FAIL  metric:loss                     [NUMBER] is above 0.01
 warn  slice:lang=en/loss              [NUMBER]: there is no baseline to compare with, untested
 warn  slice:lang=fr/loss              [NUMBER]: there is no baseline to compare with, untested
-ok    check:signature                 signed by key [HEX], 10 files
+ok    check:signature                 signed by key [HEX], 11 files
 ok    check:lineage                   1 generation, made by `from-random-weights`
 ok    check:model_pinned              1 files of `base`
 ok    check:data_pinned               2 files
@@ -284,7 +284,7 @@ fn a_candidate_that_learnt_wrong_answers_in_one_language_is_refused_with_its_nam
 ok    metric:loss                     [NUMBER], baseline [NUMBER]: [N] % worse ([N] … [N] % worse), 900.0 % allowed
 ok    slice:lang=en/loss              [NUMBER], baseline [NUMBER]: [N] % worse ([N] … [N] % worse), 5.0 % allowed
 FAIL  slice:lang=fr/loss              [NUMBER], baseline [NUMBER]: [N] % worse ([N] … [N] % worse), 5.0 % allowed
-ok    check:signature                 signed by key [HEX], 10 files
+ok    check:signature                 signed by key [HEX], 11 files
 ok    check:lineage                   1 generation, made by `from-random-weights`
 ok    check:model_pinned              1 files of `base`
 ok    check:data_pinned               2 files
@@ -331,7 +331,7 @@ warn  metric:loss                     [NUMBER]: there is no baseline to compare 
 warn  slice:lang=en/loss              [NUMBER]: there is no baseline to compare with, only its absolute limits were tested
 warn  slice:lang=fr/loss              [NUMBER]: there is no baseline to compare with, only its absolute limits were tested
 FAIL  gap:lang/loss                   `fr` has [NUMBER], `en` has [NUMBER]: [N] % apart, 30.0 % allowed
-ok    check:signature                 signed by key [HEX], 10 files
+ok    check:signature                 signed by key [HEX], 11 files
 ok    check:lineage                   1 generation, made by `from-random-weights`
 ok    check:model_pinned              1 files of `base`
 ok    check:data_pinned               2 files
@@ -754,7 +754,7 @@ ok    metric:loss                     [NUMBER], baseline [NUMBER]: [N] % better 
 ok    metric:accuracy                 [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed beyond doubt
 ok    slice:length=0-128/loss         [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 10.0 % allowed beyond doubt
 ok    slice:length=129+/loss          [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 10.0 % allowed beyond doubt
-ok    check:signature                 signed by key [HEX], 10 files
+ok    check:signature                 signed by key [HEX], 11 files
 ok    check:lineage                   1 generation, made by `from-random-weights`
 ok    check:model_pinned              1 files of `base`
 ok    check:data_pinned               2 files
@@ -781,7 +781,7 @@ ok    metric:loss                     [NUMBER], baseline [NUMBER]: [N] % better 
 ok    metric:accuracy                 [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed beyond doubt
 ok    slice:length=0-128/loss         [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 10.0 % allowed beyond doubt
 -     slice:length=129+/loss          no record of the evaluation is in it
-ok    check:signature                 signed by key [HEX], 10 files
+ok    check:signature                 signed by key [HEX], 11 files
 ok    check:lineage                   1 generation, made by `from-random-weights`
 ok    check:model_pinned              1 files of `base`
 ok    check:data_pinned               2 files
@@ -805,7 +805,7 @@ warn  metric:loss                     [NUMBER]: there is no baseline to compare 
 warn  metric:accuracy                 [NUMBER]: there is no baseline to compare with, untested
 warn  slice:length=0-128/loss         [NUMBER]: there is no baseline to compare with, untested
 -     slice:length=129+/loss          no record of the evaluation is in it
-ok    check:signature                 signed by key [HEX], 10 files
+ok    check:signature                 signed by key [HEX], 11 files
 ok    check:lineage                   1 generation, made by `from-random-weights`
 ok    check:model_pinned              1 files of `base`
 ok    check:data_pinned               2 files
@@ -851,7 +851,7 @@ hint: paths in a policy are relative to the folder that it lies in
 ok    metric:loss                     [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
 ok    slice:lang=en/loss              [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
 ok    slice:lang=fr/loss              [NUMBER], baseline [NUMBER]: [N] % better ([N] … [N] % better), 5.0 % allowed
-ok    check:signature                 signed by key [HEX], 10 files
+ok    check:signature                 signed by key [HEX], 11 files
 ok    check:lineage                   1 generation, made by `from-random-weights`
 ok    check:model_pinned              1 files of `base`
 ok    check:data_pinned               2 files
