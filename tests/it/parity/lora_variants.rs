@@ -219,7 +219,7 @@ fn starts_that_cannot_be_are_refused() {
         refused(&Dora { settings: settings.clone() }),
         str![[r#"
 error[adapter]: `lora.init_lora_weights = "pissa"` cannot be used with `use_dora`
-  because the magnitudes of DoRA are those of the whole weight, of which a part is taken out
+  because the magnitudes of DoRA are those of whole weights, of which it takes a part out
 "#]],
     );
     says(
