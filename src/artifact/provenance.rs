@@ -134,13 +134,21 @@ fn stated(subjects: &[FileEntry], inputs: &Inputs, details: Value) -> String {
     }))
 }
 
+impl CheckpointRecord {
+    fn dependency(&self, role: &str) -> Value {
+        let notes = json!({"role": role, "step": self.step.to_string()});
+        dependency(&format!("{}/MANIFEST.json", self.name), &self.manifest, notes)
+    }
+}
+
 impl RunFacts {
-    /// Numbers and their log, and what was changed on the way: parts of the result.
+    /// Numbers and their log, whose weights they are, and what was changed on the way.
     fn repeatable(&self) -> Vec<Value> {
         let metrics: Map<_, _> =
             self.metrics.iter().map(|(name, value)| (name.clone(), finite(*value))).collect();
         let log = &self.metrics_log;
         let mut list = vec![dependency(&log.path, &log.sha256, metrics.into())];
+        list.extend(self.result.iter().map(|result| result.dependency("result")));
         for change in &self.changes {
             let notes = json!({
                 "role": "change",
@@ -160,7 +168,6 @@ impl RunFacts {
             ("checkpoint", self.checkpoints.as_slice()),
             ("resume-from", &self.resumed),
             ("reuse-from", &self.reused),
-            ("result", self.result.as_slice()),
         ];
         let mut list = Vec::new();
         if let Some((file, found)) = &self.gradient_check {
@@ -169,11 +176,7 @@ impl RunFacts {
             list.push(dependency(&file.path, &file.sha256, notes));
         }
         for (role, checkpoints) in all {
-            for checkpoint in checkpoints {
-                let notes = json!({"role": role, "step": checkpoint.step.to_string()});
-                let name = format!("{}/MANIFEST.json", checkpoint.name);
-                list.push(dependency(&name, &checkpoint.manifest, notes));
-            }
+            list.extend(checkpoints.iter().map(|checkpoint| checkpoint.dependency(role)));
         }
         list
     }

@@ -4,8 +4,10 @@
 //! Faults of fused kernels (a gradient of zero, a head that is not trained) leave a loss that falls
 //! and a model that learns less than it should; on a few tokens of the run itself they are seen.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
+use burn::tensor::Tensor;
 use serde::Serialize;
 
 use super::layerwise::{Pass, forward_backward};
@@ -82,15 +84,25 @@ pub fn check_gradients(
     if !(apart <= tolerance) {
         return Err(format!("the loss is {loss}, and {wanted} by tensor operations"));
     }
-    let mut found = GradientCheck {
+    let pairs = sizes_and_differences(&gradients, of_reference)?;
+    let found = GradientCheck {
         tokens: batch.documents.iter().filter(|document| **document > 0).count(),
-        tensors: 0,
+        tensors: pairs.len(),
         loss: [loss, wanted],
         difference: 0.0,
         tensor: String::new(),
         tolerance,
         seconds: 0.0,
     };
+    let found = found.compared(pairs)?;
+    Ok(Some(GradientCheck { seconds: began.elapsed().as_secs_f64(), ..found }))
+}
+
+/// Of each gradient, its path, its size, and how far it is from that of the reference.
+fn sizes_and_differences(
+    gradients: &BTreeMap<String, Tensor<1>>,
+    of_reference: BTreeMap<String, Tensor<1>>,
+) -> Result<Vec<(String, f64, f64)>, String> {
     let size = |numbers: &[f32]| root_mean_square(numbers.iter().map(|x| f64::from(*x)));
     let mut pairs = Vec::new();
     for (path, reference) in of_reference {
@@ -103,24 +115,29 @@ pub fn check_gradients(
         let apart = root_mean_square(both.map(|(a, b)| f64::from(*a) - f64::from(*b)));
         pairs.push((path, size(&reference), apart));
     }
-    let largest = pairs.iter().fold(0.0_f64, |most, (_, size, _)| most.max(*size));
-    if !(largest > 0.0) {
-        return Err("every gradient is 0".to_owned());
-    }
-    found.tensors = pairs.len();
-    for (path, size, apart) in pairs {
-        let off = apart / size.max(NOISE * largest);
-        if !(off <= tolerance) {
-            return Err(format!(
-                "the gradient of `{path}` is {off:.1e} off its size, and {tolerance:e} is rounding"
-            ));
+    Ok(pairs)
+}
+
+impl GradientCheck {
+    fn compared(mut self, pairs: Vec<(String, f64, f64)>) -> Result<Self, String> {
+        let largest = pairs.iter().fold(0.0_f64, |most, (_, size, _)| most.max(*size));
+        if !(largest > 0.0) {
+            return Err("every gradient is 0".to_owned());
         }
-        if off >= found.difference {
-            (found.difference, found.tensor) = (off, path);
+        let tolerance = self.tolerance;
+        for (path, size, apart) in pairs {
+            let off = apart / size.max(NOISE * largest);
+            if !(off <= tolerance) {
+                return Err(format!(
+                    "the gradient of `{path}` is {off:.1e} off its size, and {tolerance:e} is rounding"
+                ));
+            }
+            if off >= self.difference {
+                (self.difference, self.tensor) = (off, path);
+            }
         }
+        Ok(self)
     }
-    found.seconds = began.elapsed().as_secs_f64();
-    Ok(Some(found))
 }
 
 fn root_mean_square(numbers: impl Iterator<Item = f64>) -> f64 {

@@ -129,18 +129,97 @@ mod tests {
             true,
         );
         let start = start(&past, "chats", None).unwrap();
-        says(start.notes.join("\n"), snapbox::str![""]);
-        says(start.suite, snapbox::str![""]);
-        says(start.policy, snapbox::str![""]);
+        says(
+            start.notes.join("\n"),
+            snapbox::str![
+                "the run was measured on several data sets, of which a suite takes one: not `more.jsonl`"
+            ],
+        );
+        says(
+            start.suite,
+            snapbox::str![[r##"
+# What models are evaluated on, both sides of gate.toml. `firebrand init --for eval` has every key.
+
+name = "chats"
+
+[data]
+# Records that no model was trained on.
+path = "chats.jsonl"
+format = "messages"
+columns = { messages = "conversation" }
+max_seq_len = 256
+
+# Parts in which a model must not get worse either. A column of the records, such as a language
+# or a customer, says more than their length.
+[[slice]]
+by = "length"
+bands = [64]
+
+"##]],
+        );
+        says(
+            start.policy,
+            snapbox::str![[r##"
+# What a new model must keep to before it takes the place of the one in use.
+# `firebrand init --for gate` has every key. Whoever can change this file can ship any model.
+
+[eval]
+suite = "eval.toml"
+
+[[metric]]
+name = "loss"
+max_regression = 0.05 # at most 5 % more than that of the model in use
+significant = true    # and only if the 95 % interval of the difference says so, too
+
+[[slice]]
+by = "length"
+metric = "loss"
+max_regression = 0.10
+significant = true    # small parts vary by chance
+
+# The whole checklist must hold, but for what is false here.
+[checks]
+# source_clean = false # this run was trained from a commit
+
+"##]],
+        );
     }
 
     #[test]
     fn without_data_that_is_apart_it_says_what_to_name() {
         let of = |settings: &[(&str, &str)]| start(&past(settings, false), "x", None).unwrap_err();
-        says(of(&[]).to_string(), snapbox::str![""]);
-        says(of(&[("data.val_size", "0.1")]).to_string(), snapbox::str![""]);
-        says(of(&[("seed", "1")]).to_string(), snapbox::str![""]);
+        says(
+            of(&[]).to_string(),
+            snapbox::str![[r#"
+error[file]: its lineage does not say how it was made
+
+hint: name the run that wrote it, or an artifact as Firebrand writes it
+"#]],
+        );
+        says(
+            of(&[("data.val_size", "0.1")]).to_string(),
+            snapbox::str![[r#"
+error[config]: what the run measured itself on lies in a file that it was trained on
+  because models are compared on records that none of them was trained on
+
+hint: name such data with `--data`: a file, a folder, or owner/name on the hub
+"#]],
+        );
+        says(
+            of(&[("seed", "1")]).to_string(),
+            snapbox::str![[r#"
+error[config]: the run was measured on no data of its own
+  because models are compared on records that none of them was trained on
+
+hint: name such data with `--data`: a file, a folder, or owner/name on the hub
+"#]],
+        );
         let named = start(&past(&[("data.val_size", "0.1")], false), "x", Some("y.jsonl"));
-        says(named.unwrap().notes.join("\n"), snapbox::str![""]);
+        says(
+            named.unwrap().notes.join("\n"),
+            snapbox::str![
+                "the run was not trained from a commit without changes: the policy does not ask for one"
+            ],
+        );
     }
 }

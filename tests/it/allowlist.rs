@@ -183,7 +183,7 @@ streaming 2 files of 5.4 kB: training starts with the first, and its number of e
       memory  about 100.1 MB: weights 139.9 kB, optimizer 485.2 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 0 B, data 81.3 kB, program 98.5 MB
 validation after step 0: loss [NUMBER], perplexity [NUMBER], measured on 78 tokens
 set (chosen files): 2 files (`files` names them), 20 records in the first of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
-step 1/40  loss [NUMBER]  lr 2.50e-3  norm [N]  [SPEED]  [SIZE]  [TIME] left
+step 1/40  loss [NUMBER]  [SPEED]  norm [N]  lr 2.50e-3  [SIZE]  [TIME] left
 saved step 1 in [TIME]: checkpoints/tiny/step-00000001
 saved step 2 in [TIME]: checkpoints/tiny/step-00000002
 saved step 3 in [TIME]: checkpoints/tiny/step-00000003

@@ -321,9 +321,9 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
        steps  6 of 4 rows of at most 96 tokens
       memory  about 100.1 MB: weights 139.9 kB, optimizer 485.2 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 0 B, data 17.4 kB, program 98.6 MB
 validation after step 0: loss 6.2616, perplexity 524.06, measured on 78 tokens
-step 1/6  loss 6.2467  lr 2.50e-3  norm 2.14  [..] tokens/s  [..] left
+step 1/6  loss 6.2467  [..] tokens/s  norm 2.14  lr 2.50e-3  [..] left
 ...
-step 6/6  loss 5.1950  lr 7.32e-4  norm 1.81  [..] tokens/s  [..] left
+step 6/6  loss 5.1950  [..] tokens/s  norm 1.81  lr 7.32e-4  [..] left
 validation after step 6: loss 5.1694, perplexity 175.81, measured on 78 tokens
 saved step 6 in [..] s: checkpoints/tiny/step-00000006
 

@@ -238,7 +238,11 @@ stopped after step 1 of 2; the same command continues
         assert!(first > 20 && kept(&usual) == 0, "{first} kept");
         // The run goes on with them, and another length of the same size needs no others.
         train(true, "100", &[]);
-        assert_eq!(kept(&pinned), first);
+        let first = {
+            let all = kept(&pinned); // with those that measure the effect of what was trained
+            assert!(all >= first && all < first + 30, "{all} after {first}");
+            all
+        };
         train(true, "120", &["--resume", "never"]);
         assert_eq!(kept(&pinned), first, "the same size, the same kernels");
         train(false, "120", &["--resume", "never"]);

@@ -894,7 +894,18 @@ fn what_init_writes_of_a_run_judges_its_models() {
     assert_eq!(written, "gate/eval.toml\ngate/gate.toml\n");
     let more = ["--policy", "gate/gate.toml", "--candidate", "checkpoints/tiny", "--no-attest"];
     let (code, stdout, stderr) = gate(&run, &more);
-    ends((code, format!("{stdout}{stderr}")), 0, str![""]);
+    ends(
+        (code, format!("{stdout}{stderr}")),
+        0,
+        str![[r#"
+warn  metric:loss                     [NUMBER]: there is no baseline to compare with, untested
+-     slice:length=0-24/loss          no record of the evaluation is in it
+warn  slice:length=25+/loss           [NUMBER]: there is no baseline to compare with, untested
+-     check:output_schema             the suite has no task of the kind `json_schema`
+WARNED: first release: nothing to compare with, and what 12 tests could see holds
+
+"#]],
+    );
     // One that was trained on wrong answers is refused, and it says for what.
     run.write("data.jsonl", &sums(0..60, true));
     run.succeeds(&["train", "tiny.toml", "--quiet", "--set", "name=worse"]);
@@ -903,11 +914,45 @@ fn what_init_writes_of_a_run_judges_its_models() {
         &["--baseline", "checkpoints/tiny"],
     ];
     let (code, stdout, stderr) = gate(&run, &more.concat());
-    ends((code, format!("{stdout}{stderr}")), 1, str![""]);
+    ends(
+        (code, format!("{stdout}{stderr}")),
+        1,
+        str![[r#"
+FAIL  metric:loss                     [NUMBER], baseline [NUMBER]: [N] % worse ([N] … [N] % worse), 5.0 % allowed beyond doubt
+-     slice:length=0-24/loss          no record of the evaluation is in it
+FAIL  slice:length=25+/loss           [NUMBER], baseline [NUMBER]: [N] % worse ([N] … [N] % worse), 10.0 % allowed beyond doubt
+-     check:output_schema             the suite has no task of the kind `json_schema`
+REFUSED: 2 of 12 tests fail
+
+"#]],
+    );
     // What is there is never replaced, and what cannot be known is asked for.
-    run.fails_with(2, &["init", "--gate", "checkpoints/tiny"], str![""]);
-    run.fails_with(2, &["init", "--gate", "data.jsonl", "other"], str![""]);
-    run.fails_with(2, &["init", "--data", "data.jsonl"], str![""]);
+    run.fails_with(
+        2,
+        &["init", "--gate", "checkpoints/tiny"],
+        str![[r#"
+error[exists]: refusing to replace what is already there
+  at gate/eval.toml
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["init", "--gate", "data.jsonl", "other"],
+        str![[r#"
+error[file]: there is no such run or artifact
+  at data.jsonl
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["init", "--data", "data.jsonl"],
+        str![[r#"
+error[usage]: `--data` goes with `--preset` or `--gate`
+
+"#]],
+    );
     run.succeeds(&["init", "--gate", "checkpoints/tiny", "other", "--data", "judged.jsonl"]);
     assert!(run.read("other/eval.toml").contains("path = \"judged.jsonl\""));
 }

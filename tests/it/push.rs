@@ -11,7 +11,8 @@ const PUSH: [&str; 3] = ["push", "checkpoints/tiny", "o/tiny"];
 /// Exit code, stdout and stderr of a command of somebody with a token.
 fn run(run: &Run, hub: &Hub, arguments: &[&str]) -> (Option<i32>, String, String) {
     let command = run.command(arguments).env("HF_ENDPOINT", hub.endpoint());
-    let output = command.env("HF_TOKEN", "hf_writes").output().unwrap();
+    let command = command.env("HF_TOKEN", "hf_writes").env("FIREBRAND_HUB_TIME_SCALE", "0.05");
+    let output = command.output().unwrap();
     let [stdout, stderr] =
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     (output.status.code(), stdout, stderr)
@@ -25,10 +26,10 @@ fn succeeds(of: &Run, hub: &Hub, arguments: &[&str]) -> String {
 }
 
 /// The files of the artifact, and what a hub adds.
-fn assert_is_there(maker: &Run, hub: &Hub, branch: &str) {
+fn assert_is_there(maker: &Run, name: &str, hub: &Hub, branch: &str) {
     let mut there = hub.files("models/o/tiny", branch);
     assert!(there.remove(".gitattributes").is_some());
-    let artifact = maker.path("checkpoints/tiny/artifact");
+    let artifact = maker.path(&format!("checkpoints/{name}/artifact"));
     let here = std::fs::read_dir(&artifact).unwrap().map(|entry| {
         let entry = entry.unwrap();
         (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
@@ -41,7 +42,7 @@ fn a_model_goes_to_the_hub_and_comes_back_verified() {
     let (maker, hub) = (Run::new().with_base(), Hub::start());
     let told = succeeds(&maker, &hub, &[&PUSH[..], &["--json", "--private"]].concat());
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    assert_is_there(&maker, &hub, "main");
+    assert_is_there(&maker, "tiny", &hub, "main");
     let commit = told["commit"].as_str().unwrap();
     assert_eq!((told["there"].as_u64(), told["deleted"].as_array().unwrap().len()), (Some(0), 0));
     let created = &hub.asked("/api/repos/create")[0];
@@ -66,13 +67,13 @@ fn a_model_goes_to_the_hub_and_comes_back_verified() {
     assert_eq!(again["commit"], commit);
     assert!(hub.asked("/commit/").is_empty() && hub.asked("/_store/").is_empty());
     // A pull request leaves the branch as it is, another branch has its own commit.
-    std::fs::write(maker.path("checkpoints/tiny/artifact/README.md"), "other").unwrap();
-    maker.succeeds(&["sign", "checkpoints/tiny/artifact", "--force"]);
-    succeeds(&maker, &hub, &[&PUSH[..], &["--create-pr"]].concat());
-    assert_ne!(hub.files("models/o/tiny", "main")["README.md"], b"other");
-    assert_is_there(&maker, &hub, "refs/pr/1");
-    succeeds(&maker, &hub, &[&PUSH[..], &["--revision", "v2", "--message", "second"]].concat());
-    assert_is_there(&maker, &hub, "v2");
+    maker.succeeds(&["train", "tiny.toml", "--quiet", "--set", "name=more", "--set", "seed=7"]);
+    let more = ["push", "checkpoints/more", "o/tiny"];
+    succeeds(&maker, &hub, &[&more[..], &["--create-pr"]].concat());
+    assert_is_there(&maker, "tiny", &hub, "main");
+    assert_is_there(&maker, "more", &hub, "refs/pr/1");
+    succeeds(&maker, &hub, &[&more[..], &["--revision", "v2", "--message", "second"]].concat());
+    assert_is_there(&maker, "more", &hub, "v2");
     let sent = String::from_utf8(hub.asked("/commit/v2")[0].sent.clone()).unwrap();
     assert!(sent.contains("\"summary\":\"second\""), "{sent}");
 }
@@ -86,11 +87,20 @@ fn what_breaks_on_the_way_is_tried_again_and_what_arrived_is_not_sent_again() {
     hub.fault(Fault::on("/commit/main", Kind::Status(503, vec![], "")).times(8));
     let (code, _, stderr) = run(&maker, &hub, &PUSH);
     assert_eq!(code, Some(2), "{stderr}");
-    says(stderr.replace(&hub.endpoint(), "HUB"), str![""]);
+    says(
+        stderr.replace(&hub.endpoint(), "HUB"),
+        str![[r#"
+error[network]: cannot upload the commit to `o/tiny`
+  because HUB/api/models/o/tiny/commit/main answered 503; that was try 8 in a row
+
+hint: run the same command again: what the hub has is not sent again
+
+"#]],
+    );
     hub.clear_log();
     succeeds(&maker, &hub, &PUSH);
     assert!(hub.asked("/_store/").is_empty(), "large files were there");
-    assert_is_there(&maker, &hub, "main");
+    assert_is_there(&maker, "tiny", &hub, "main");
 }
 
 #[test]
@@ -99,7 +109,16 @@ fn a_commit_that_is_not_what_was_sent_is_found() {
     hub.fault(Fault::on("PUT /_store/", Kind::Corrupt { at: 5 }));
     let (code, _, stderr) = run(&maker, &hub, &PUSH);
     assert_eq!(code, Some(2), "{stderr}");
-    says(without_commits(&stderr), str![""]);
+    says(
+        without_commits(&stderr),
+        str![[r#"
+error[hub]: the commit is not what was sent
+  because `README.md` is not there as it is here
+
+hint: it is [COMMIT] of `o/tiny`: do not use it, and run the same command again
+
+"#]],
+    );
 }
 
 fn without_commits(text: &str) -> String {
@@ -119,22 +138,65 @@ fn what_may_not_or_should_not_be_uploaded_is_refused_before_anything_is_sent() {
     };
     // No token, and one that may not write.
     let output = maker.command(&PUSH).env("HF_ENDPOINT", hub.endpoint()).output().unwrap();
-    says(String::from_utf8(output.stderr).unwrap(), str![""]);
+    says(
+        String::from_utf8(output.stderr).unwrap(),
+        str![[r#"
+error[hub-access]: an upload needs an access token with the right to write
+
+hint: make one at the hub, and put it into `HF_TOKEN`
+
+"#]],
+    );
     hub.fault(Fault::on("/api/repos/create", Kind::Status(403, vec![], "")));
     let shown = fails(&PUSH).replace(&hub.endpoint(), "HUB");
-    says(shown, str![""]);
+    says(
+        shown,
+        str![[r#"
+error[hub-access]: the hub does not let you write to the model `o/tiny`
+  because HUB/api/repos/create answered 403
+
+hint: check the name, and that the token in `HF_TOKEN` may write there
+
+"#]],
+    );
     assert_eq!(hub.asked("").len(), 1);
     // Another model's files, whose signature they would spoil.
     hub.add("models/o/tiny", "main", &[("old.bin", b"x"), (".gitattributes", b"y")]);
-    says(fails(&PUSH), str![""]);
+    says(
+        fails(&PUSH),
+        str![[r#"
+error[exists]: `o/tiny` has files that are not here
+  because `old.bin`
+
+hint: a signature is of all files of a model: `--replace` deletes these there
+
+"#]],
+    );
     succeeds(&maker, &hub, &[&PUSH[..], &["--replace"]].concat());
-    assert_is_there(&maker, &hub, "main");
+    assert_is_there(&maker, "tiny", &hub, "main");
     // What does not verify here.
     let readme = maker.path("checkpoints/tiny/artifact/README.md");
     std::fs::write(readme, "other").unwrap();
     hub.clear_log();
-    says(fails(&PUSH), str![""]);
-    says(fails(&["push", "nothing", "o/tiny"]), str![""]);
+    says(
+        fails(&PUSH),
+        str![[r#"
+error[signature]: it does not verify: tampered: the files are not those that were signed
+  at checkpoints/tiny/artifact
+
+hint: `firebrand verify checkpoints/tiny/artifact` says what is wrong
+
+"#]],
+    );
+    says(
+        fails(&["push", "nothing", "o/tiny"]),
+        str![[r#"
+error[file]: there is no such run or artifact
+  at nothing
+
+"#]],
+    );
+    std::fs::create_dir(maker.path("plain")).unwrap();
     maker.write("plain/config.json", "{}");
     says(fails(&["push", "plain", "o/plain"]), str![""]);
     assert!(hub.asked("").is_empty());

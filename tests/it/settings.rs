@@ -65,7 +65,12 @@ const CHANGES: &[Change] = &[
     change("model.base", "base", "other-base"),
     change("model.revision", "main", "v2"),
     under(&["lora={}"], "model.adapter", "", "nowhere"),
-    change("model.base_id", "", "acme/tiny"),
+    under(
+        &["model.base=checkpoints/tiny", "model.init=pretrained"],
+        "model.base_id",
+        "",
+        "acme/tiny",
+    ),
     under(&["model.base=checkpoints/tiny"], "model.init", "random", "pretrained"),
     change("model.weight_format", "auto", "int8"),
     change("model.weight_format", "int8", "nf4"),

@@ -1460,7 +1460,17 @@ hint: `--allow-data-change` continues anyway, and the lineage records it
 fn trust_lists_adds_and_removes_keys() {
     let run = Run::new();
     run.succeeds(&["keygen", "theirs.pem"]);
-    run.fails_with(2, &["trust", "add", "theirs.pem"], str![""]);
+    run.fails_with(
+        2,
+        &["trust", "add", "theirs.pem"],
+        str![[r#"
+error[key]: this is a private key, a public key is needed
+  at theirs.pem
+
+hint: `openssl ec -in KEY.pem -pubout` prints the public key
+
+"#]],
+    );
     let added = run.succeeds(&["trust", "add", "theirs.pub.pem", "--name", "acme"]);
     assert!(added.ends_with("trusted-keys/acme.pem\n"), "{added}");
     let listed = run.succeeds(&["trust", "list", "--json"]);
@@ -1479,7 +1489,7 @@ fn trust_lists_adds_and_removes_keys() {
     // What the file of limits says is shown; what was added can be removed.
     run.write(
         "settings/firebrand/trusted-keys.toml",
-        "[[key]]\nfile = \"trusted-keys/acme.pem\"\nroles = [\"gate\"]\nrevoked = \"lost\"\n",
+        "[[key]]\nfile = \"trusted-keys/acme.pem\"\nroles = [\"gate\"]\nrevoked = true\nreason = \"lost\"\n",
     );
     let shown = run.succeeds(&["trust", "list"]);
     assert!(shown.contains("revoked: lost, for `gate`"), "{shown}");

@@ -406,7 +406,7 @@ streaming 3 files of 8.1 kB: training starts with the first, and its number of e
 validation after step 0: loss [NUMBER], perplexity [NUMBER], measured on 131 tokens
      fetched  o/d/data/train-00001-of-00003.jsonl, 2.7 kB in [TIME]
 o/d (train): 3 files (as locked), 20 records in the first of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
-step 1/40  loss [NUMBER]  lr 1.00e-2  norm [N]  [SPEED]  [SIZE]  [TIME] left
+step 1/40  loss [NUMBER]  [SPEED]  norm [N]  lr 1.00e-2  [SIZE]  [TIME] left
      fetched  o/d/data/train-00002-of-00003.jsonl, 2.7 kB in [TIME]
 o/d (train): 3 files (as locked), 20 records in the first of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
 saved step 10 in [TIME]: checkpoints/cut/step-00000010

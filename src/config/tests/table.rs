@@ -64,7 +64,7 @@ fn every_key_changes_the_config() {
             || key.path.starts_with("checkpoint.")
             || key.path.starts_with("trust.")
             || (key.path.starts_with("eval.") && !KEYS.effect(key.path).decides())
-            || key.path == "model.trusted_keys"
+            || matches!(key.path, "model.trusted_keys" | "model.base_id")
             || KEYS.effect(key.path) == Effect::Speed;
         assert_eq!(before.digest == after.digest, free, "{}", key.path);
         if let Some((wanted, found)) = expected(key, &after) {
