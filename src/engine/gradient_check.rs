@@ -129,7 +129,8 @@ impl GradientCheck {
             let off = apart / size.max(NOISE * largest);
             if !(off <= tolerance) {
                 return Err(format!(
-                    "the gradient of `{path}` is {off:.1e} off its size, and {tolerance:e} is rounding"
+                    "the gradient of `{path}` is {off:.1e} off its size, and {tolerance:e} is \
+                     rounding"
                 ));
             }
             if off >= self.difference {

@@ -198,7 +198,16 @@ error[file]: there is no such run or artifact
     );
     std::fs::create_dir(maker.path("plain")).unwrap();
     maker.write("plain/config.json", "{}");
-    says(fails(&["push", "plain", "o/plain"]), str![""]);
+    says(
+        fails(&["push", "plain", "o/plain"]),
+        str![[r#"
+error[signature]: nobody signed it
+  at plain
+
+hint: `firebrand sign` signs it, `--unsigned` uploads it as it is
+
+"#]],
+    );
     assert!(hub.asked("").is_empty());
     succeeds(&maker, &hub, &["push", "plain", "o/plain", "--unsigned"]);
     assert_eq!(hub.files("models/o/plain", "main")["config.json"], b"{}");

@@ -1494,7 +1494,16 @@ hint: `openssl ec -in KEY.pem -pubout` prints the public key
     let shown = run.succeeds(&["trust", "list"]);
     assert!(shown.contains("revoked: lost, for `gate`"), "{shown}");
     std::fs::remove_file(run.path("settings/firebrand/trusted-keys.toml")).unwrap();
-    run.fails_with(2, &["trust", "remove", "nobody"], str![""]);
+    run.fails_with(
+        2,
+        &["trust", "remove", "nobody"],
+        str![[r#"
+error[key]: no such key is trusted: `nobody`
+
+hint: `firebrand trust list` shows them all
+
+"#]],
+    );
     run.succeeds(&["trust", "remove", "acme"]);
     assert_eq!(run.succeeds(&["trust", "list", "--json"]), "");
 }
