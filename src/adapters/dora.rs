@@ -114,13 +114,10 @@ impl Adapter for Dora {
         layers(&self.settings, description)
     }
 
-    fn tensors(
-        &self,
-        path: &str,
-        [outputs, inputs]: [usize; 2],
-    ) -> Vec<(&'static str, Vec<usize>)> {
-        let rank = self.settings.of_layer(path).rank;
-        vec![(A, vec![rank, inputs]), (B, vec![outputs, rank]), (M, vec![outputs])]
+    fn tensors(&self, path: &str, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)> {
+        let mut tensors = self.settings.factors(path, dims);
+        tensors.push((M, vec![dims[0]]));
+        tensors
     }
 
     fn modules_to_save(&self) -> &[String] {

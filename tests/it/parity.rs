@@ -12,6 +12,8 @@ mod steps;
 mod weight_formats;
 
 use crate::common::{CASES, Expected, adamw, assert_near, case, cpu, row, says, step_settings};
+use std::collections::BTreeMap;
+
 use burn::tensor::Device;
 use firebrand::adapters::{self, Lora, LoraSettings};
 use firebrand::config::{Kernels, Recompute};
@@ -74,6 +76,20 @@ fn with_adapter(name: &str, expected: &Expected, adapter: &Lora) -> Model {
     adapters::attach(&mut model, adapter, Stream::new(1)).unwrap();
     model.visit(&mut Set(expected, cpu()));
     model
+}
+
+/// Two layers of the tiny models, with their dimensions, whose merged weights PEFT wrote.
+const MERGED: [(&str, [usize; 2]); 2] =
+    [("model.layers.0.self_attn.q_proj", [32, 32]), ("model.layers.1.mlp.down_proj", [32, 64])];
+
+/// What an adapter's file has beside a layer.
+fn beside(
+    adapter: &dyn adapters::Adapter,
+    weights: &Expected,
+    layer: &str,
+) -> BTreeMap<&'static str, Vec<f32>> {
+    let names = adapter.kind().parameters().iter();
+    names.map(|name| (*name, weights.floats(&adapters::file_name(layer, name)).to_vec())).collect()
 }
 
 fn pass(batch: &Batch) -> Pass {

@@ -111,13 +111,8 @@ impl Adapter for Lora {
         parameters::stacked(&self.settings, description)
     }
 
-    fn tensors(
-        &self,
-        path: &str,
-        [outputs, inputs]: [usize; 2],
-    ) -> Vec<(&'static str, Vec<usize>)> {
-        let rank = self.settings.of_layer(path).rank;
-        vec![(A, vec![rank, inputs]), (B, vec![outputs, rank])]
+    fn tensors(&self, path: &str, dims: [usize; 2]) -> Vec<(&'static str, Vec<usize>)> {
+        self.settings.factors(path, dims)
     }
 
     fn modules_to_save(&self) -> &[String] {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::A;
 use super::patterns::{self, ModulePatterns};
+use super::{A, B};
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
 use crate::document::{Effect, Setting, Value, Values, choices, settings};
 
@@ -259,6 +259,16 @@ impl LoraSettings {
         let number = rank as f64;
         let scale = alpha / if self.use_rslora { number.sqrt() } else { number };
         LayerSettings { rank, scale }
+    }
+
+    /// The factors beside the layer at `path` of these dimensions, `[out, in]`, with theirs.
+    pub fn factors(
+        &self,
+        path: &str,
+        [outputs, inputs]: [usize; 2],
+    ) -> Vec<(&'static str, Vec<usize>)> {
+        let rank = self.of_layer(path).rank;
+        vec![(A, vec![rank, inputs]), (B, vec![outputs, rank])]
     }
 
     /// The rate of a parameter, as a multiple of that of the run (LoRA+, Hayou et al. 2024; as in

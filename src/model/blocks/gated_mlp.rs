@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::model::description::GatedMlpDescription;
 use crate::model::{PassContext, WeightSource};
 use crate::ops::cpu::{
-    AsLhs, Back, F32, Left, Narrow, PathGradients, Projection, View, gated, gated_backward,
-    next_outputs,
+    AsLhs, Back, F32, Left, Narrow, PathGradients, Projection, View, decode_outputs, gated,
+    gated_backward,
 };
 use crate::ops::{Activation, gate, gate_factor};
 
@@ -107,11 +107,11 @@ impl GatedMlpOnCpu {
     }
 
     /// Adds what it gives for a few rows `x: [rows, hidden]` to a target, where text is written.
-    pub fn next(&self, x: View<f32>, target: &mut [f32], rounds: bool) {
+    pub fn decode(&self, x: View<f32>, target: &mut [f32], rounds: bool) {
         let of_rows = |y| Left::<F32>::from_numbers(y, x.rows);
-        let [gate, up] = self.gate_up.next(x, rounds).map(of_rows);
+        let [gate, up] = self.gate_up.decode(x, rounds).map(of_rows);
         let through = gated(self.activation, &gate, &up);
-        let [y] = next_outputs([&self.down], through.view(), rounds);
+        let [y] = decode_outputs([&self.down], through.view(), rounds);
         target.iter_mut().zip(y).for_each(|(sum, y)| *sum += y);
     }
 

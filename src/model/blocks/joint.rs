@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::description::JointDescription;
 use crate::model::{PassContext, WeightSource};
 use crate::ops::cpu::{
-    AsLhs, Back, Given, Left, Narrow, PathGradients, Projection, View, next_outputs,
+    AsLhs, Back, Given, Left, Narrow, PathGradients, Projection, View, decode_outputs,
 };
 
 /// The weights.
@@ -116,11 +116,11 @@ impl<const N: usize> JointOnCpu<N> {
     }
 
     /// What each gives for a few rows `x: [rows, in]`, where text is written.
-    pub fn next(&self, x: View<f32>, rounds: bool) -> [Vec<f32>; N] {
+    pub fn decode(&self, x: View<f32>, rounds: bool) -> [Vec<f32>; N] {
         match self {
-            Self::Separate(linears) => next_outputs(linears.each_ref(), x, rounds),
+            Self::Separate(linears) => decode_outputs(linears.each_ref(), x, rounds),
             Self::Fused(to_all, widths) => {
-                let [y] = next_outputs([to_all.as_ref()], x, rounds);
+                let [y] = decode_outputs([to_all.as_ref()], x, rounds);
                 let y = View::new(&y, x.rows, widths.iter().sum());
                 Self::parts(y, *widths)
                     .map(|part| (0..part.rows).flat_map(|row| part.row(row)).copied().collect())

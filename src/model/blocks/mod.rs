@@ -14,7 +14,7 @@ mod head;
 mod joint;
 mod layer_input;
 mod linear;
-mod next;
+mod decode;
 mod norm;
 mod short_conv;
 mod sum;
@@ -22,10 +22,11 @@ mod sum;
 use burn::tensor::{Gradients as Tape, Tensor};
 
 pub use attention::{
-    Attention, AttentionOnCpu, KeyValueCache, SavedAttention, TapedAttention, next_attention,
+    Attention, AttentionOnCpu, KeyValueCache, SavedAttention, TapedAttention, decode_attention,
 };
 pub use cache::{BlockCache, RecurrentCache};
 pub use convolution::{Convolution, ConvolutionOnCpu};
+pub use decode::{decode, decodes};
 pub use delta_net::{DeltaNet, DeltaNetOnCpu, SavedDeltaNet};
 pub use embedding::Embedding;
 pub use experts::{Experts, ExpertsOnCpu, SavedExperts};
@@ -34,7 +35,6 @@ pub use head::{CapSlopes, Head};
 pub use joint::{JointLinear, JointNarrow, JointOnCpu};
 pub use layer_input::{LayerInput, LayerInputOnCpu, SavedLayerInput};
 pub use linear::NamedLinear;
-pub use next::{goes_on, next};
 pub use norm::{Norm, NormOnCpu};
 pub use short_conv::{SavedShortConv, ShortConv, ShortConvOnCpu};
 pub use sum::{SavedTerm, Sum, SumOnCpu};

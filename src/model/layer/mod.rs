@@ -4,7 +4,7 @@ mod on_cpu;
 
 use burn::tensor::Tensor;
 
-use self::on_cpu::{LayerOnCpu, SavedLayer, next_on_cpu};
+use self::on_cpu::{LayerOnCpu, SavedLayer, decode_on_cpu};
 use crate::error::Result;
 use crate::model::blocks::{BlockCache, TapedBlock};
 use crate::model::description::{LayerDescription, ResidualDescription, Rope};
@@ -301,7 +301,7 @@ impl Layer {
     ) -> Tensor<2> {
         let y = self.residuals.iter().enumerate().fold(x, |x, (number, residual)| {
             let mut caches: Vec<_> = caches.iter_mut().map(|cache| &mut cache.0[number]).collect();
-            if let Some(y) = next_on_cpu(residual, &x, context, &mut caches) {
+            if let Some(y) = decode_on_cpu(residual, &x, context, &mut caches) {
                 return y;
             }
             let y =

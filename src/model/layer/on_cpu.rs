@@ -6,7 +6,9 @@ use burn::tensor::Tensor;
 
 use super::Layer;
 use super::Residual;
-use crate::model::blocks::{BlockCache, BlockOnCpu, NormOnCpu, SavedBlock, Setting, goes_on, next};
+use crate::model::blocks::{
+    BlockCache, BlockOnCpu, NormOnCpu, SavedBlock, Setting, decode, decodes,
+};
 use crate::model::{Gradients, PassContext};
 use crate::ops::cpu::{
     AsLhs, Bf16, F32, F32RoundedToBf16, FEW_ROWS, HostTensor, Left, PathGradients, Products,
@@ -135,14 +137,14 @@ impl<'a> ResidualOnCpu<'a> {
 
 /// What leaves a part for one more token of each of several texts, `x: [texts, hidden]`; none where
 /// these kernels are not asked for, or do not know what is to be computed.
-pub fn next_on_cpu(
+pub fn decode_on_cpu(
     residual: &Residual,
     x: &Tensor<2>,
     context: &PassContext,
     caches: &mut [&mut BlockCache],
 ) -> Option<Tensor<2>> {
     let ([rows, hidden], products) = (x.dims(), Products::of(context.computing)?);
-    if rows > FEW_ROWS || !goes_on(&residual.block) {
+    if rows > FEW_ROWS || !decodes(&residual.block) {
         return None;
     }
     let (given, part) = (HostTensor::of(x)?, ResidualOnCpu::of(residual, context)?);
@@ -151,7 +153,7 @@ pub fn next_on_cpu(
     let entering = part.before.as_ref().map(|norm| norm.operation().rows(&sum));
     let entering = View::new(entering.as_ref().unwrap_or(&sum), rows, hidden);
     let mut y = vec![0.0; sum.len()];
-    next(&part.block, entering, &mut y, caches, products.rounds());
+    decode(&part.block, entering, &mut y, caches, products.rounds());
     if let Some(norm) = &part.after {
         y = norm.operation().rows(&y);
     }

@@ -5,10 +5,9 @@
 //! `element` and `packed` say how factors are kept, `transpose` turns squares, `memory` makes new
 //! vectors, `product` multiplies; `pointwise`, `gates`, `softmax`, `attention` (in `tasks`),
 //! `convolution`, `delta_rule` and `loss` are what a model does besides; `projection` is a linear
-//! layer, with the addition of `low_rank`; `project` reads prompts; `few`, `next` and `cached`
+//! layer, with the addition of `low_rank`; `project` reads prompts; `few`, `decode` and `cached`
 //! write text, a few rows at a time; `speed` measures products; `host_tensor` and `run` are the way
-//! in.
-//! Blocks of models are made of these (`model/blocks`).
+//! in. Blocks of models are made of these (`model/blocks`).
 
 mod attention;
 mod cached;
@@ -23,7 +22,7 @@ mod host_tensor;
 mod loss;
 mod low_rank;
 mod memory;
-mod next;
+mod decode;
 mod packed;
 mod pointwise;
 mod product;
@@ -40,13 +39,13 @@ mod transpose;
 pub use attention::{Attention, Mixed, MixedGradients, attend};
 pub use cached::{CachedKeys, attend_next};
 pub use convolution::{Convolution, ConvolutionGradients};
+pub use decode::decode_outputs;
 pub use delta_rule::{DeltaGradients, DeltaRule, gated_delta_rule};
 pub use element::{Bf16, F32, F32RoundedToBf16, Number};
 pub use few::FEW_ROWS;
 pub use gates::{multiplied, sigmoid_gated, sigmoid_gated_backward};
 pub use host_tensor::{AsLhs, HostTensor, StoredNumbers};
 pub use low_rank::{LowRank, Magnitude};
-pub use next::next_outputs;
 pub use packed::{Left, PackedRhs, View, convert, picked, spread};
 pub use pointwise::{Norm, dot, gated, gated_backward};
 pub use product::{Term, factor_product, product, set_step_depth, step_depth};

@@ -1,6 +1,5 @@
 //! DoRA against PEFT, on an adapter that PEFT made (`tests/reference/dora.py`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use firebrand::adapters::{self, Adapter};
@@ -88,12 +87,8 @@ fn merged_weights_are_those_of_peft_and_of_the_base_before_the_first_step() {
     let (adapter, expected, folder) = of_peft();
     let weights = Expected::read(&folder.join("adapter_model.safetensors"));
     let base = Expected::read(&case(NAME).join("model.safetensors"));
-    let merged = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"];
-    for (layer, dims) in merged.into_iter().zip([[32, 32], [32, 64]]) {
-        let names = adapter.kind().parameters().iter();
-        let tensors: BTreeMap<&'static str, Vec<f32>> = names
-            .map(|name| (*name, weights.floats(&adapters::file_name(layer, name)).to_vec()))
-            .collect();
+    for (layer, dims) in MERGED {
+        let tensors = beside(adapter.as_ref(), &weights, layer);
         let weight = base.floats(&format!("{layer}.weight"));
         let (mut rows, mut added) = (weight.to_vec(), vec![0.0; weight.len()]);
         let change = adapter.change(layer, dims, tensors.clone());

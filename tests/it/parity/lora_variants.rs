@@ -1,8 +1,6 @@
 //! LoRA with settings beyond rank and scale, against adapters that PEFT made
 //! (`tests/reference/lora_variants.py`).
 
-use std::collections::BTreeMap;
-
 use firebrand::adapters::{Adapter, Dora, InitLoraWeights, ModulePatterns, TargetModules};
 use firebrand::artifact::open::{AdapterDirectory, with_adapter};
 
@@ -43,12 +41,8 @@ fn is_as_in_peft(name: &str, base_name: &str) {
     }
     let weights = Expected::read(&folder.join("adapter_model.safetensors"));
     let base = Expected::read(&case(base_name).join("model.safetensors"));
-    let merged = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"];
-    for (layer, dims) in merged.into_iter().zip([[32, 32], [32, 64]]) {
-        let names = adapter.kind().parameters().iter();
-        let tensors: BTreeMap<&'static str, Vec<f32>> = names
-            .map(|name| (*name, weights.floats(&adapters::file_name(layer, name)).to_vec()))
-            .collect();
+    for (layer, dims) in MERGED {
+        let tensors = beside(adapter, &weights, layer);
         let mut rows = base.floats(&format!("{layer}.weight")).to_vec();
         let mut added = vec![0.0; rows.len()];
         adapter.change(layer, dims, tensors).apply(0, &mut rows, &mut added);

@@ -2,7 +2,7 @@
 //! rotation, what is mixed, and back to the width of the residual stream.
 
 mod cache;
-mod next;
+mod decode;
 mod on_cpu;
 mod output_gate;
 mod qkv;
@@ -10,7 +10,7 @@ mod qkv;
 use burn::tensor::{Gradients as Tape, Tensor};
 
 pub use cache::KeyValueCache;
-pub use next::next_attention;
+pub use decode::decode_attention;
 pub use on_cpu::{AttentionOnCpu, SavedAttention};
 use on_cpu::{KeysElsewhere, RotationOnCpu, SinksOnCpu};
 use qkv::Qkv;

@@ -9,8 +9,8 @@ use crate::model::blocks::joint::{JointNarrow, JointOnCpu};
 use crate::model::blocks::norm::NormOnCpu;
 use crate::ops::Activation;
 use crate::ops::cpu::{
-    AsLhs, Back, F32, HostTensor, Left, Narrow, Number, PathGradients, Projection, View, dot,
-    gated, gated_backward, next_outputs, picked,
+    AsLhs, Back, F32, HostTensor, Left, Narrow, Number, PathGradients, Projection, View,
+    decode_outputs, dot, gated, gated_backward, picked,
 };
 
 /// The block for the kernels of the CPU.
@@ -91,11 +91,11 @@ impl ExpertOnCpu {
     }
 
     /// The same for a few rows, where text is written.
-    fn next(&self, x: &Left<F32>, weights: &[f32], rounds: bool) -> Vec<f32> {
+    fn decode(&self, x: &Left<F32>, weights: &[f32], rounds: bool) -> Vec<f32> {
         let of_rows = |y| Left::<F32>::from_numbers(y, x.view().rows);
-        let [gate, up] = self.gate_up.next(x.view(), rounds).map(of_rows);
+        let [gate, up] = self.gate_up.decode(x.view(), rounds).map(of_rows);
         let through = weighted(&gated(self.activation, &gate, &up), weights);
-        let [mut y] = next_outputs([&self.down], through.view(), rounds);
+        let [mut y] = decode_outputs([&self.down], through.view(), rounds);
         self.add_bias(&mut y, weights);
         y
     }
@@ -196,9 +196,9 @@ impl ExpertsOnCpu {
     }
 
     /// The same for a few rows, where text is written: only weights of chosen experts are read.
-    pub fn next(&self, x: View<f32>, target: &mut [f32], rounds: bool) {
+    pub fn decode(&self, x: View<f32>, target: &mut [f32], rounds: bool) {
         let x = Left::<F32>::of(x);
-        let routed = self.router.route_next(&x, rounds);
+        let routed = self.router.route_decoded(&x, rounds);
         let (choices, weights) = (&routed.choices, &routed.weights);
         let entering = self.entering(&x);
         let x = entering.as_ref().unwrap_or(&x);
@@ -206,7 +206,7 @@ impl ExpertsOnCpu {
             (_, slots) if slots.is_empty() => Vec::new(),
             (number, slots) => {
                 let rows = x.picked(&choices.tokens(number));
-                expert.next(&rows, &picked(weights, 1, slots), rounds)
+                expert.decode(&rows, &picked(weights, 1, slots), rounds)
             }
         };
         let slots = choices.slots.iter().enumerate();

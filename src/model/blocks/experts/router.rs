@@ -9,7 +9,7 @@ use crate::model::blocks::{NamedLinear, Norm, NormOnCpu};
 use crate::model::description::ExpertsDescription;
 use crate::model::{Linear, Parameter, PassContext, Visitor, WeightSource};
 use crate::ops::cpu::{
-    AsLhs, Back, F32, HostTensor, Left, Narrow, PathGradients, Projection, next_outputs,
+    AsLhs, Back, F32, HostTensor, Left, Narrow, PathGradients, Projection, decode_outputs,
 };
 use crate::ops::{host, indices};
 
@@ -147,10 +147,10 @@ impl RouterOnCpu {
     }
 
     /// The same for a few rows, where text is written.
-    pub fn route_next(&self, x: &Left<F32>, rounds: bool) -> Routed<F32> {
+    pub fn route_decoded(&self, x: &Left<F32>, rounds: bool) -> Routed<F32> {
         let entering = self.entering(x);
         let x = entering.as_ref().unwrap_or(x).view();
-        let [scores] = next_outputs([&self.scores], x, rounds);
+        let [scores] = decode_outputs([&self.scores], x, rounds);
         self.routed(&scores, None)
     }
 

@@ -8,7 +8,7 @@ use super::projection::Projection;
 
 /// What linear layers of one input give for a few rows `x: [rows, in]`, `[rows, out]` each, with
 /// all additions; factors of products are rounded to bfloat16 where that is asked for.
-pub fn next_outputs<const N: usize>(
+pub fn decode_outputs<const N: usize>(
     to: [&Projection; N],
     x: View<f32>,
     rounds: bool,

@@ -3,11 +3,11 @@
 use super::AttentionOnCpu;
 use super::output_gate::split_on_cpu;
 use super::qkv::QkvOnCpu;
-use crate::ops::cpu::{CachedKeys, F32, Left, View, attend_next, next_outputs, sigmoid_gated};
+use crate::ops::cpu::{CachedKeys, F32, Left, View, attend_next, decode_outputs, sigmoid_gated};
 
 /// Adds what it gives for `x: [texts, hidden]` to a target, and the keys and values of these tokens
 /// to the caches of the texts; keys are the layer's own.
-pub fn next_attention(
+pub fn decode_attention(
     of: &AttentionOnCpu,
     x: View<f32>,
     target: &mut [f32],
@@ -17,14 +17,14 @@ pub fn next_attention(
     let (config, rows) = (of.config, x.rows);
     let (q, keys_values) = match &of.qkv {
         QkvOnCpu::Joint(joint) => {
-            let [q, k, v] = joint.next(x, rounds);
+            let [q, k, v] = joint.decode(x, rounds);
             let turned = [(1, &k), (2, &v)].map(|(number, y)| {
                 of.turned::<F32>(number, View::new(y, rows, config.key_width())).1
             });
             (q, turned)
         }
         QkvOnCpu::KeysAsValues(joint) => {
-            let [q, k] = joint.next(x, rounds);
+            let [q, k] = joint.decode(x, rounds);
             let y = View::new(&k, rows, config.key_width());
             (q, of.keys_as_values::<F32>(y).map(|turned| turned.1))
         }
@@ -49,6 +49,6 @@ pub fn next_attention(
     if let Some(gate) = &gate {
         mixed = sigmoid_gated(&mixed, gate);
     }
-    let [y] = next_outputs([&of.output], mixed.view(), rounds);
+    let [y] = decode_outputs([&of.output], mixed.view(), rounds);
     target.iter_mut().zip(y).for_each(|(sum, y)| *sum += y);
 }

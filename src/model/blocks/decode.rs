@@ -1,12 +1,12 @@
 //! Blocks by the kernels of the CPU where text is written: one more token of each of several texts,
 //! a row for each.
 
-use super::{Block, BlockCache, BlockOnCpu, next_attention};
+use super::{Block, BlockCache, BlockOnCpu, decode_attention};
 use crate::ops::cpu::View;
 
-/// Whether [`next`] knows a block. What is recurrent, or takes another layer's keys, goes on by
+/// Whether [`decode`] knows a block. What is recurrent, or takes another layer's keys, goes on by
 /// tensor operations.
-pub fn goes_on(block: &Block) -> bool {
+pub fn decodes(block: &Block) -> bool {
     match block {
         Block::Attention(block) => block.keeps_to_itself(),
         Block::GatedMlp(_) | Block::Experts(_) => true,
@@ -14,9 +14,9 @@ pub fn goes_on(block: &Block) -> bool {
     }
 }
 
-/// Adds what a block that [`goes_on`] gives for `x: [texts, hidden]` to a target, one cache for
+/// Adds what a block that it [`decodes`] gives for `x: [texts, hidden]` to a target, one cache for
 /// each text; factors of products are rounded to bfloat16 where that is asked for.
-pub fn next(
+pub fn decode(
     block: &BlockOnCpu,
     x: View<f32>,
     target: &mut [f32],
@@ -26,10 +26,10 @@ pub fn next(
     match block {
         BlockOnCpu::Attention(block) => {
             let caches: Vec<_> = caches.iter_mut().map(|cache| cache.key_values.on_cpu()).collect();
-            next_attention(block, x, target, caches, rounds);
+            decode_attention(block, x, target, caches, rounds);
         }
-        BlockOnCpu::GatedMlp(block) => block.next(x, target, rounds),
-        BlockOnCpu::Experts(block) => block.next(x, target, rounds),
-        _ => unreachable!("it is not among those that go on"),
+        BlockOnCpu::GatedMlp(block) => block.decode(x, target, rounds),
+        BlockOnCpu::Experts(block) => block.decode(x, target, rounds),
+        _ => unreachable!("it is not among those that are decoded"),
     }
 }
