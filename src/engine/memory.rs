@@ -97,6 +97,9 @@ pub struct Workload {
 
 /// Bytes of a number.
 const F32: u64 = 4;
+/// Target positions that have logits at the same time where gradients are compared before the first
+/// step.
+pub const CHECKED_CHUNK: usize = 16;
 
 /// Estimates a run; `of_adapter` are the bytes that an adapter adds to what the forward pass keeps
 /// for the backward pass.
@@ -160,17 +163,34 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
         data: work.data,
         program: PROGRAM + description.vocabulary as u64 * TOKEN,
     };
-    estimate.around_steps(work)
+    let checks = fast && work.coded.0 == 0;
+    let check = if checks { gradient_check(description, work, stays) } else { 0 };
+    estimate.around_steps(work, check)
+}
+
+/// What the comparison of gradients takes; weights are kept in 16 bits where that `stays` so.
+fn gradient_check(description: &Description, work: Workload, stays: bool) -> u64 {
+    // Tensor operations take weights in 32 bits, and turned: those of the output projection have a
+    // copy or, where weights are kept in 16 bits, two, as those of a layer have then. Some dozens
+    // of tokens are little beside that (`benches/memory.py`).
+    let head = (description.vocabulary * description.hidden) as u64;
+    let layers = description.layers.len() as u64;
+    let layer = description.parameters.saturating_sub(head) / layers.max(1);
+    let copies = if stays { 2 * (head + layer) } else { head };
+    let chunk = CHECKED_CHUNK.min(work.rows * work.length);
+    let scores = 4 * (chunk * description.vocabulary) as u64;
+    (copies + scores + work.trained.count) * F32
 }
 
 impl Estimate {
-    /// With what there is before the first step, and what is saved between steps.
-    fn around_steps(mut self, work: Workload) -> Self {
+    /// With what there is before the first step, and what is saved between steps. `check` is what
+    /// the comparison of gradients takes beside weights and program.
+    fn around_steps(mut self, work: Workload, check: u64) -> Self {
         // What reads files and records has so much beside the weights.
         const START: u64 = 100_000_000;
         if !work.on_gpu {
             let beside = self.total() - self.weights;
-            self.program += START.saturating_sub(beside);
+            self.program += START.max(self.program + check).saturating_sub(beside);
         }
         if work.saves {
             // On the host it shares what an update has not changed, and waits for none before that.

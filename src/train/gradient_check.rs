@@ -6,7 +6,7 @@ use super::prepare::Prepared;
 use crate::config::Kernels;
 use crate::data::Cursor;
 use crate::device::{Arithmetic, ComputeConfig};
-use crate::engine::{Trainer, check_gradients, first_tokens};
+use crate::engine::{CHECKED_CHUNK, Trainer, check_gradients, first_tokens};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
 use crate::files::{FileEntry, RunDirectory, read_json_hashed, write_atomic};
@@ -69,7 +69,7 @@ pub(super) fn check(
     if batch.targets.is_empty() {
         return Ok(());
     }
-    let chunk = prepared.config.train.loss_chunk_tokens;
+    let chunk = prepared.config.train.loss_chunk_tokens.min(CHECKED_CHUNK);
     let Trainer { model, objective, .. } = trainer;
     let found = check_gradients(model, &**objective, &batch, [computing, reference], chunk);
     let found = found.map_err(|why| {

@@ -85,8 +85,7 @@ fn the_estimate_is_near_the_peak() {
             ratios.push((family, name, planned as f64 / peak as f64));
         }
     }
-    // Models of this size weigh as much as what a process has for itself, which systems decide,
-    // and as what the comparison of gradients before the first step takes, which is not planned;
+    // Models of this size weigh as much as what a process has for itself, which systems decide;
     // dense ones of a middle size are within a tenth (`benches/memory.py`).
-    assert!(ratios.iter().all(|(.., ratio)| (0.6..=1.4).contains(ratio)), "{ratios:.2?}");
+    assert!(ratios.iter().all(|(.., ratio)| (0.7..=1.4).contains(ratio)), "{ratios:.2?}");
 }

@@ -33,13 +33,31 @@ pub fn project_with(x: &Tensor<2>, w: &HostTensor, computing: ComputeConfig) -> 
     }
 }
 
+/// Outputs whose weights are packed at once: those of an output projection together would take as
+/// much memory as the table itself, or twice.
+const PACKED_OUTPUTS: usize = 8192;
+
 /// As a pass forward in training does it.
 fn many_rows<F: AsLhs>(x: &Tensor<2>, w: &HostTensor) -> Option<Tensor<2>> {
     let left = HostTensor::of(x)?;
     let left = F::factor(left.numbers());
-    let right = w.numbers().pack_rows::<F>();
-    let y = product(&[Term { left: left.view(), right: &right }]);
-    Some(from_vec(y, [x.dims()[0], w.rows()], &x.device()))
+    let (rows, outputs) = (x.dims()[0], w.rows());
+    let strip = |first: usize, count: usize| {
+        let right = w.numbers().part(first, count).pack_rows::<F>();
+        product(&[Term { left: left.view(), right: &right }])
+    };
+    if outputs <= PACKED_OUTPUTS {
+        return Some(from_vec(strip(0, outputs), [rows, outputs], &x.device()));
+    }
+    let mut y = vec![0.0; rows * outputs];
+    for first in (0..outputs).step_by(PACKED_OUTPUTS) {
+        let count = PACKED_OUTPUTS.min(outputs - first);
+        let part = strip(first, count);
+        for (row, part) in y.chunks_exact_mut(outputs).zip(part.chunks_exact(count)) {
+            row[first..first + count].copy_from_slice(part);
+        }
+    }
+    Some(from_vec(y, [rows, outputs], &x.device()))
 }
 
 #[cfg(test)]
@@ -65,7 +83,8 @@ mod tests {
 
     #[test]
     fn each_product_is_that_of_the_numbers_and_each_of_few_rows_alone_the_same() {
-        for (rows, outputs, inner) in [(1, 77, 50), (5, 77, 50), (16, 3, 33), (40, 130, 33)] {
+        let shapes = [(1, 77, 50), (5, 77, 50), (16, 3, 33), (40, 130, 33), (17, 16_500, 6)];
+        for (rows, outputs, inner) in shapes {
             let (x, wide) = (random([rows, inner], "x"), random([outputs, inner], "w"));
             let half = wide.clone().cast(FloatDType::BF16);
             for w in [wide, half] {
