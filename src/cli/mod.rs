@@ -22,6 +22,7 @@ mod internal;
 mod keygen;
 mod lineage;
 mod log;
+mod man;
 mod merge;
 mod named_checkpoint;
 mod output;
@@ -33,6 +34,7 @@ mod pull;
 mod push;
 mod reproduce;
 mod resolve;
+mod retract;
 mod rollback;
 mod runs;
 mod scan;
@@ -112,6 +114,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(sign),
     command!(verify),
     command!(reproduce),
+    command!(retract),
     command!(allowlist),
     command!(lineage),
     command!(scan),
@@ -120,6 +123,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(cache),
     command!(schema),
     command!(completions),
+    command!(man),
 ];
 
 /// What the program starts itself, what the standard's conformance suite calls, and earlier names.

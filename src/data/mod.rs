@@ -38,6 +38,7 @@ mod about;
 mod bad_rows;
 mod tokenise;
 mod cache_eviction;
+mod raw;
 mod store;
 mod order;
 mod layout;
@@ -51,12 +52,12 @@ mod admission;
 mod survey;
 mod validation;
 mod corpus;
+mod retraction;
 mod show;
 mod count;
 mod doctor;
 mod pairs;
 mod cases;
-mod raw;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
@@ -86,6 +87,7 @@ pub use renderer::{
     COMMAND as RENDER_COMMAND, Exceeded, TemplateRenderer, Tried, render_with,
     serve as render_served,
 };
+pub use retraction::{NamedRecord, NamedRecords, named_records};
 pub use show::{ExampleSpan, pieces};
 pub use sources::extensions;
 pub use statistics::Statistics;
