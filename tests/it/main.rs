@@ -46,6 +46,7 @@ mod reproduce;
 mod resume;
 mod reuse;
 mod scan;
+mod score_heads;
 mod settings;
 mod signing;
 mod start_adapter;
