@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use crate::adapters::{self, Adapter};
-use crate::config::{self, Loaded, TrainOn};
+use crate::config::{self, Loaded, RunConfig, TrainOn, ValSize};
 use crate::document::{Effect, KeyTable};
 use crate::engine::optimizers;
 use crate::error::{Error, Result};
@@ -47,16 +47,28 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
     let pairs = entry.records == Records::Pairs;
     loaded.config.data.no_pairs = (!pairs).then(objectives::hint_of_pairs);
     loaded.config.data.labels = entry.records == Records::Labels;
+    let objective = objectives::chosen(&loaded.config.owned);
+    if entry.records == Records::Texts {
+        loaded.config.data.score_head = objective.score_head();
+    }
+    if objective.score_head().is_some() {
+        refuse_for_scores(&loaded.config, entry.name).map_err(|error| error.at(path))?;
+    }
+    let data = &loaded.config.data;
+    let validates = !data.validation.is_empty() || data.val_size != ValSize::None;
+    objective.check(validates).map_err(|error| error.at(path))?;
     if entry.records != Records::Any && loaded.config.data.train_on == TrainOn::All {
-        let (of, hint) = match pairs {
-            true => ("pairs", "the two answers of a pair are compared, not what precedes them"),
-            false => ("labels", "a label is that of an answer, not of what precedes it"),
+        let (of, hint) = match entry.records {
+            Records::Pairs => {
+                ("pairs", "the two answers of a pair are compared, not what precedes them")
+            }
+            Records::Texts => ("labels of texts", "a label is that of the whole text"),
+            _ => ("labels", "a label is that of an answer, not of what precedes it"),
         };
         let what =
             format!("`data.train_on = \"all\"` has no effect on an objective that trains on {of}");
         return Err(Error::config(what).at(path).hint(format!("remove it: {hint}")));
     }
-    let objective = objectives::chosen(&loaded.config.owned);
     if objective.needs_reference() && adapters::of_run(&loaded.config).is_none() {
         let name = entry.name;
         let what = format!("`train.objective = \"{name}\"` needs an adapter");
@@ -76,6 +88,16 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
             .hint("leave `lora.init_lora_weights` and `lora.modules_to_save` out"));
     }
     Ok(loaded)
+}
+
+/// What a model cannot do that scores labels in the place of tokens.
+fn refuse_for_scores(config: &RunConfig, name: &str) -> Result<()> {
+    if config.eval.prompts.is_empty() {
+        return Ok(());
+    }
+    Err(Error::config(format!("`eval.prompts` has no effect with `train.objective = \"{name}\"`"))
+        .because("a model that scores labels writes no answers")
+        .hint("remove it"))
 }
 
 /// What a change of a setting does to a run that has begun.

@@ -18,12 +18,14 @@ use super::past::LossChange;
 use super::provenance::{Lineage, RunFacts};
 use super::requantised::Requantised;
 use super::sbom;
+use super::score_head;
+use crate::config::ScoreHead;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, remove_dir};
 use crate::gguf;
 use crate::hub::{InputTrust, Supply};
 use crate::model::CheckpointNames;
-use crate::model::inspect;
+use crate::model::inspect_for;
 use crate::weights::formats::WeightFormat;
 
 /// What is asked for, whatever is made.
@@ -217,6 +219,8 @@ pub struct ReadyWeights {
     pub note: Option<String>,
     /// Which of them are those of the text model.
     pub names: CheckpointNames,
+    /// What it scores in the place of tokens, if it does.
+    pub head: Option<ScoreHead>,
 }
 
 /// Opens the weights of a model, with its adapter if it is one; those of linear layers are what
@@ -228,7 +232,9 @@ pub fn open_weights(
     origin: &Origin,
     linears: Option<&'static dyn WeightFormat>,
 ) -> Result<ReadyWeights> {
-    let base = inspect(&origin.base.path)?;
+    let head = score_head::find(&origin.model.path)?;
+    let labels = head.as_ref().map(|head| head.labels.len());
+    let base = inspect_for(&origin.base.path, labels)?;
     if !base.headers.coded().is_empty() {
         let what = "a base in four bits of bitsandbytes cannot be merged or exported";
         return Err(Error::adapter(what)
@@ -247,6 +253,7 @@ pub fn open_weights(
         None => None,
     };
     Ok(ReadyWeights {
+        head,
         adapter_file: addition.as_ref().map(|addition| addition.file.clone()),
         weights: Weights::open(&origin.base.path, names, addition, origin.expected())?
             .requantised(linears.and_then(|format| Requantised::new(&base.description, format))),

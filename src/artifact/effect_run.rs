@@ -48,7 +48,7 @@ pub fn run_effect(
     let rows = rows(&loaded.model)?;
     let with = rows.logits(&loaded.model);
     // Weights that an adapter is saved with have taken the place of the base's.
-    let apart = adapter.modules_to_save().is_empty();
+    let apart = adapter.modules_to_save().is_empty() && loaded.model.description.labels.is_none();
     Ok((with, apart.then(|| rows.logits_of_base(&loaded.model))))
 }
 

@@ -78,7 +78,8 @@ impl Trial {
         }
         let (settings, cache) = (&loaded.config, cache_home()?);
         let (extent, most) = (Extent::AsNeeded, settings.eval.max_records);
-        let corpus = data::open(&settings.data, &origin.base.path, supply, &cache, extent, most)?;
+        let data = data::with_labels(&settings.data, supply)?;
+        let corpus = data::open(&data, &origin.base.path, supply, &cache, extent, most)?;
         for file in corpus.files() {
             let known = |set: &&super::past::CardDataset| set.sha256 == file.file.sha256;
             if !origin.past.datasets.iter().any(|set| known(&set)) {

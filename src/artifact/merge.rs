@@ -12,7 +12,7 @@ use crate::adapters::{Adapter, Replaced, WeightChange, adapter_file_name, file_n
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::model::description::{StoredLayout, StoredTensor, StoredTensors};
-use crate::model::{CheckpointNames, Description};
+use crate::model::{CheckpointNames, Description, SCORE};
 use crate::weights::{
     Element, OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32,
 };
@@ -187,6 +187,11 @@ impl Addition {
         Ok(self.adapter.change(layer, [outputs, inputs], tensors))
     }
 
+    /// The head that scores labels, which the base may lack.
+    fn head(&mut self) -> Option<OwnedTensor> {
+        self.tensors.remove(&adapter_file_name(SCORE))
+    }
+
     /// Everything must have found its weight.
     fn finish(self) -> Result<()> {
         let left = self.tensors.keys().find(|name| !self.used.contains(*name));
@@ -206,6 +211,8 @@ pub struct Weights {
     names: CheckpointNames,
     addition: Option<Addition>,
     requantised: Option<Requantised>,
+    /// What the base lacks and the adapter is saved with.
+    head: Option<OwnedTensor>,
     expected: BTreeMap<String, Digest>,
     base: PathBuf,
 }
@@ -231,6 +238,8 @@ pub struct Change<'a> {
 
 /// Takes the weights as they come.
 pub trait Sink {
+    /// The next file has a tensor more.
+    fn more(&mut self, _name: &'static str, _tensor: OwnedTensor) {}
     /// A file begins.
     fn shard(&mut self, shard: &ShardStream) -> Result<()>;
     /// A tensor begins; its rows come in multiples of the answer, at the end perhaps fewer.
@@ -266,8 +275,12 @@ impl Weights {
             return Err(other_base(base, name)
                 .because("the lineage names this file, the base does not have it"));
         }
-        let base = base.to_owned();
-        Ok(Self { shards, names: text, addition, requantised: None, expected, base })
+        let (base, mut addition) = (base.to_owned(), addition);
+        let head = match seen.contains(SCORE) {
+            true => None,
+            false => addition.as_mut().and_then(Addition::head),
+        };
+        Ok(Self { shards, names: text, addition, requantised: None, head, expected, base })
     }
 
     /// The same, with other numbers in the place of those of linear layers.
@@ -287,9 +300,12 @@ impl Weights {
     /// When the base is not the expected one, which is known only at the end of each file: what was
     /// made until then is to be thrown away.
     pub fn read(self, sink: &mut dyn Sink) -> Result<Vec<FileEntry>> {
-        let Self { shards, names, mut addition, requantised, expected, base } = self;
-        let mut files = Vec::new();
-        for mut shard in shards {
+        let Self { shards, names, mut addition, requantised, mut head, expected, base } = self;
+        let (mut files, count) = (Vec::new(), shards.len());
+        for (number, mut shard) in (1..).zip(shards) {
+            if let Some(head) = head.take_if(|_| number == count) {
+                sink.more(SCORE, head);
+            }
             sink.shard(&shard)?;
             while let Some(place) = shard.begin() {
                 let change = match &mut addition {

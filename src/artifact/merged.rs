@@ -16,6 +16,8 @@ use super::open::with_adapter;
 use super::origin::Origin;
 use super::past::LossChange;
 use super::rewrite::{Rewritten, Rounding, write_merged};
+use super::score_head;
+use crate::adapters::whole_weights;
 use crate::config::DeviceChoice;
 use crate::device;
 use crate::error::{Error, Result};
@@ -124,11 +126,15 @@ pub fn merge(
         return Err(Error::adapter(format!("`{}` is a whole model, not an adapter", found.id))
             .at(&found.path));
     };
-    let ReadyWeights { weights, adapter_file, untied, note, names } =
+    let ReadyWeights { weights, adapter_file, untied, note, names, head } =
         open_weights(&origin, linears)?;
     request.carry_out(|scratch| {
         let written = write_merged(weights, scratch, element.map(|element| (element, names)))?;
         let base_files = write_rest(&origin, scratch, &written, element, untied)?;
+        if let Some(head) = &head {
+            score_head::copy(&origin.model.path, scratch)?;
+            score_head::write_config(scratch, head)?;
+        }
         let compared = match compare {
             true => compared(&origin, scratch, request, linears)?,
             false => Compared::not("not asked for"),
@@ -198,6 +204,12 @@ fn write_rest(
         base_files.push(hash_base_file(origin, scratch, INDEX_FILE)?);
     }
     origin.base.expect(&base_files)?;
+    if let (Some((name, file)), true) = (&written.added, sharded) {
+        bundle::change_json(&scratch.join(INDEX_FILE), |index| {
+            index["weight_map"][*name] = file.as_str().into();
+            index["metadata"]["total_size"] = written.bytes.into();
+        })?;
+    }
     let mut changes = Vec::new();
     if untied {
         changes.push((TIED, false.into()));
@@ -272,8 +284,7 @@ fn compared(
         Some(stated) => stated.rows(description.vocabulary)?,
         None => Rows::new(&origin.past, merged, &description)?,
     };
-    let (adapter, _) = origin.adapter.as_ref().expect("only adapters are merged");
-    let settings = adapter.as_ref();
+    let settings = origin.adapter.as_ref().expect("only adapters are merged").0.as_ref();
     let (base, adapter) = ((origin.base.path.as_path(), linears), &origin.model.path);
     let loaded = with_adapter(base, adapter, settings, &opened.device)?;
     let mut adapted = loaded.model;
@@ -286,7 +297,8 @@ fn compared(
     let adapter = run(&adapted)?;
     adapted.linears(&mut |_, linear| linear.adapter = None); // what is left is the base
     // Weights that an adapter is saved with have taken the place of the base's.
-    let of_base = settings.modules_to_save().is_empty().then(|| rows.logits(&adapted));
+    let whole = whole_weights(settings, &description)?;
+    let of_base = whole.is_empty().then(|| rows.logits(&adapted));
     if let Some(stated) = stated.filter(|_| same_weights(origin, linears)) {
         stated.refuse_other(&of_adapter, of_base.as_deref(), &origin.model.path)?;
     }

@@ -17,6 +17,7 @@ pub mod base_record;
 mod licenses;
 mod requantised;
 mod resource;
+pub mod score_head;
 pub mod logit_diff;
 pub mod lineage;
 pub mod measured;

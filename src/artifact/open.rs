@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::past::{Past, other_weights};
 use super::peft;
+use super::score_head;
 use crate::adapters::{self, Adapter};
 use crate::checkpoint::{self, NamedCheckpoint, RestoredCheckpoint};
-use crate::config::Init;
+use crate::config::{Init, ScoreHead};
 use crate::device::{self, ComputeConfig};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{DATA_LOCK, Digest, FileEntry, has_file, read_json_hashed};
 use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, RepoKind, RepoName, Supply};
 use crate::model::description::stack_shapes;
-use crate::model::{self, Description, FrozenWeights, Loaded, Model};
+use crate::model::{self, Description, FrozenWeights, Loaded, Model, NewHead};
 use crate::random::Stream;
 use crate::settings;
 use crate::weights::formats::{self, WeightFormat};
@@ -43,6 +44,8 @@ pub struct OpenedModel {
     pub quantised: Option<Digest>,
     /// What a user should know about the model.
     pub notes: Vec<String>,
+    /// What it scores in the place of tokens, if it does.
+    pub score_head: Option<ScoreHead>,
 }
 
 /// What takes the place of what a model or an adapter says of its weights.
@@ -61,9 +64,15 @@ fn load(
     init: model::Init,
     device: &Device,
     linears: Option<&'static dyn WeightFormat>,
+    head: Option<&ScoreHead>,
 ) -> Result<Loaded> {
-    let frozen = FrozenWeights { frozen: true, linears };
+    let frozen = FrozenWeights { frozen: true, linears, head: head.map(new_head) };
     model::load_for(directory, init, device, ComputeConfig::default(), frozen)
+}
+
+/// What is drawn here is replaced at once by what is saved.
+fn new_head(head: &ScoreHead) -> NewHead {
+    NewHead { labels: head.labels.len(), stream: Stream::new(0) }
 }
 
 /// The settings of an adapter directory.
@@ -89,7 +98,13 @@ impl AdapterDirectory {
     }
 
     fn parse(json: &Value) -> Result<Self> {
-        let adapter = adapters::of_peft(json.as_object().unwrap_or(&Map::new()))?;
+        let mut settings = json.as_object().cloned().unwrap_or_default();
+        let saved = settings.get_mut("modules_to_save").and_then(Value::as_array_mut);
+        if let (Some(saved), true) = (saved, json["task_type"] == peft::CLASSIFIES) {
+            // The head, which every model has that scores labels.
+            saved.retain(|name| !peft::CLASSIFIER_MODULES.iter().any(|own| name == own));
+        }
+        let adapter = adapters::of_peft(&settings)?;
         let base = json["base_model_name_or_path"].as_str();
         Ok(Self {
             revision: json["revision"].as_str().map(str::to_owned),
@@ -143,10 +158,12 @@ pub fn open(
     }
     let found = supply.named(name)?;
     if !found.adapter {
-        let loaded = load(&found.path, model::Init::Pretrained, device, choice.linears)?;
+        let loaded = load(&found.path, model::Init::Pretrained, device, choice.linears, None)?;
         let template_args = Past::read(&found.path)?.template_args();
         let notes = loaded.note.clone().into_iter().collect();
-        return Ok(OpenedModel::new(loaded, found.path, template_args, notes));
+        let score_head = score_head::find(&found.path)?;
+        let opened = OpenedModel::new(loaded, found.path, template_args, notes);
+        return Ok(OpenedModel { score_head, ..opened });
     }
     let (own, settings) = AdapterDirectory::read_hashed(&found.path)?;
     let base = base_of(&found, &own, choice.instead, supply)?;
@@ -157,8 +174,10 @@ pub fn open(
     let other = other_weights(past.weight_format(), choice.linears);
     let notes = loaded.note.clone().into_iter().chain(other).collect();
     let has_tokenizer = has_file(&found.path.join("tokenizer.json"))?;
+    let score_head = score_head::find(&found.path)?;
     let codec = if has_tokenizer { found.path } else { base.path };
-    Ok(OpenedModel::new(loaded, codec, past.template_args(), notes))
+    let opened = OpenedModel::new(loaded, codec, past.template_args(), notes);
+    Ok(OpenedModel { score_head, ..opened })
 }
 
 impl OpenedModel {
@@ -169,7 +188,8 @@ impl OpenedModel {
         notes: Vec<String>,
     ) -> Self {
         let Loaded { model, files, quantised, .. } = loaded;
-        Self { model, codec, chat_template: None, template_args, files, quantised, notes }
+        let (chat_template, score_head) = (None, None);
+        Self { model, codec, chat_template, template_args, files, quantised, notes, score_head }
     }
 }
 
@@ -182,9 +202,11 @@ pub fn with_adapter(
     device: &Device,
 ) -> Result<Loaded> {
     // The small file first: what is wrong with it is said before the large ones are read.
-    let description = model::inspect(base)?.description;
+    let head = score_head::find(directory)?;
+    let labels = head.as_ref().map(|head| head.labels.len());
+    let description = model::inspect_for(base, labels)?.description;
     let shard = read_weights(directory, adapter, &description)?;
-    let mut loaded = load(base, model::Init::Pretrained, device, linears)?;
+    let mut loaded = load(base, model::Init::Pretrained, device, linears, head.as_ref())?;
     attach(&mut loaded.model, adapter)?;
     put_weights(&mut loaded.model, &shard, adapter).map_err(|error| error.at(directory))?;
     let mut files = below_base(loaded.files);
@@ -310,6 +332,8 @@ fn open_checkpoint(
         Init::Random => model::Init::Random(Stream::new(config.seed)),
     };
     let adapter = adapters::of_run(&config);
+    let head = score_head::read(run)?;
+    let head = head.as_ref();
     if let (Some(format), true) = (linears, adapter.as_ref().is_some_and(|of| of.changes_base())) {
         let what = "the adapter of this checkpoint changes the weights of its base";
         let why = format!("they cannot be in {}", format.name());
@@ -317,12 +341,14 @@ fn open_checkpoint(
     }
     let mut loaded = match (&adapter, linears) {
         (Some(adapter), _) => {
-            let mut loaded = load(&base.path, init, device, linears)?;
+            let mut loaded = load(&base.path, init, device, linears, head)?;
             attach(&mut loaded.model, adapter.as_ref())?;
             loaded
         }
         (None, None) => {
-            let mut loaded = model::load(&base.path, init, device)?;
+            let frozen = FrozenWeights { head: head.map(new_head), ..FrozenWeights::default() };
+            let computing = ComputeConfig::default();
+            let mut loaded = model::load_for(&base.path, init, device, computing, frozen)?;
             adapters::unfreeze_all(&mut loaded.model);
             loaded
         }
@@ -347,6 +373,7 @@ fn open_checkpoint(
                 let args = config.data.template_args;
                 return Ok(OpenedModel {
                     chat_template: config.data.chat_template.map(PathBuf::from),
+                    score_head: head.cloned(),
                     ..OpenedModel::new(loaded, base.path, args, notes)
                 });
             }

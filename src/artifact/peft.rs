@@ -14,6 +14,11 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 /// The file name of the adapter's weights.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
+/// What PEFT calls the task of a model that scores labels.
+pub const CLASSIFIES: &str = "SEQ_CLS";
+/// The modules that it saves whole with every adapter of one.
+pub const CLASSIFIER_MODULES: [&str; 2] = ["classifier", "score"];
+
 /// What an adapter's configuration is made of.
 #[derive(Debug, Clone)]
 pub struct AdapterConfig<'a> {
@@ -27,6 +32,8 @@ pub struct AdapterConfig<'a> {
     pub modules: &'a BTreeSet<String>,
     /// Names of the base model's modules.
     pub names: CheckpointNames,
+    /// Whether it has a head that scores labels, which PEFT saves whole.
+    pub scores: bool,
 }
 
 impl AdapterConfig<'_> {
@@ -42,6 +49,12 @@ impl AdapterConfig<'_> {
         });
         for (key, setting) in self.adapter.to_peft(self.modules) {
             value[key] = setting;
+        }
+        if self.scores {
+            value["task_type"] = CLASSIFIES.into();
+            let own = self.adapter.modules_to_save().iter().map(String::as_str);
+            let all: Vec<&str> = CLASSIFIER_MODULES.into_iter().chain(own).collect();
+            value["modules_to_save"] = all.into();
         }
         if let Some(others) = self.names.exclude_modules() {
             // Their layers have the same names, and no adapter.
@@ -65,6 +78,7 @@ mod tests {
             adapter: &Lora { settings },
             modules: &["v_proj", "q_proj"].map(String::from).into(),
             names: CheckpointNames::USUAL,
+            scores: false,
         }
         .to_json()
     }

@@ -12,7 +12,7 @@ use super::merge::{Change, Rows, Sink, Weights};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{FileEntry, NewFile, failed};
 use crate::model::CheckpointNames;
-use crate::weights::{Element, ShardStream, TensorPlace, to_f32};
+use crate::weights::{Element, OwnedTensor, ShardStream, TensorPlace, to_f32};
 
 const FAILED: &str = "cannot write the merged weights";
 /// Numbers that are summed up together: sums must not depend on the number of threads.
@@ -77,6 +77,8 @@ pub struct Rewritten {
     pub bytes: u64,
     /// The shortest number format in which a changed weight was written.
     pub element: Option<Element>,
+    /// A tensor that the base lacks: its name, and that of the file.
+    pub added: Option<(&'static str, String)>,
 }
 
 /// Writes the merged weight files of a base into a directory, under their own names. With the
@@ -95,10 +97,12 @@ pub fn write_merged(
         rounding: Rounding::default(),
         bytes: 0,
         shortest: None,
+        more: None,
+        added: None,
     };
     let base_files = weights.read(&mut copy)?;
-    let Copy { rounding, bytes, shortest, .. } = copy;
-    Ok(Rewritten { base_files, rounding, bytes, element: shortest })
+    let Copy { rounding, bytes, shortest, added, .. } = copy;
+    Ok(Rewritten { base_files, rounding, bytes, element: shortest, added })
 }
 
 /// A copy of the files in which only adapted numbers differ, and the format if another is wanted.
@@ -111,12 +115,22 @@ struct Copy<'a> {
     rounding: Rounding,
     bytes: u64,
     shortest: Option<Element>,
+    /// A tensor that comes behind those of the base's last file.
+    more: Option<(&'static str, OwnedTensor)>,
+    /// Where it went: its name, and that of the file.
+    added: Option<(&'static str, String)>,
 }
 
 impl Copy<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let (path, file) = self.open.as_mut().expect("a file was begun");
         file.write_all(bytes).map_err(|error| failed(FAILED, path, &error))
+    }
+
+    fn seek(&mut self, begin: u64) -> Result<()> {
+        let (path, file) = self.open.as_mut().expect("a file was begun");
+        let begun = file.seek(SeekFrom::Start(begin));
+        begun.map(|_| ()).map_err(|error| failed(FAILED, path, &error))
     }
 
     fn format(&self, place: &TensorPlace) -> Element {
@@ -135,16 +149,32 @@ fn is_number(place: &TensorPlace) -> bool {
 }
 
 impl Sink for Copy<'_> {
+    fn more(&mut self, name: &'static str, tensor: OwnedTensor) {
+        self.more = Some((name, tensor));
+    }
+
     fn shard(&mut self, shard: &ShardStream) -> Result<()> {
-        let (header, begins) = match self.format {
+        let (header, mut begins) = match self.format {
             None => (without_binding(shard.header())?, BTreeMap::new()),
             Some(_) => in_format(shard, |place| self.format(place))?,
         };
-        self.begins = begins;
         let count = |place: &TensorPlace| {
             place.bytes / place.element.size() as u64 * self.format(place).size() as u64
         };
-        let data: u64 = shard.places().iter().map(count).sum();
+        let mut data: u64 = shard.places().iter().map(count).sum();
+        let mut header = header;
+        if let Some((name, tensor)) = &self.more {
+            let before = header.len() as u64;
+            header = with_tensor(&header, (name, tensor), data)?;
+            let further = header.len() as u64 - before;
+            begins.values_mut().for_each(|begin| *begin += further);
+            if !begins.is_empty() {
+                begins.insert((*name).to_owned(), header.len() as u64 + data);
+            }
+            data += tensor.bytes.len() as u64;
+            self.added = Some((name, shard.name().to_owned()));
+        }
+        self.begins = begins;
         self.bytes += data;
         let path = self.target.join(shard.name());
         let begin = || -> io::Result<NewFile> {
@@ -158,10 +188,8 @@ impl Sink for Copy<'_> {
     }
 
     fn tensor(&mut self, place: &TensorPlace) -> Result<usize> {
-        if let Some(begin) = self.begins.get(&place.name) {
-            let (path, file) = self.open.as_mut().expect("a file was begun");
-            let begun = file.seek(SeekFrom::Start(*begin));
-            begun.map_err(|error| failed(FAILED, path, &error))?;
+        if let Some(begin) = self.begins.get(&place.name).copied() {
+            self.seek(begin)?;
         }
         Ok(1)
     }
@@ -186,6 +214,12 @@ impl Sink for Copy<'_> {
     }
 
     fn end(&mut self) -> Result<()> {
+        if let Some((name, tensor)) = self.more.take() {
+            if let Some(begin) = self.begins.get(name).copied() {
+                self.seek(begin)?;
+            }
+            self.write(&tensor.bytes)?;
+        }
         let (path, file) = self.open.take().expect("a file was begun");
         let end = || -> io::Result<()> { file.into_inner().map_err(|e| e.into_error())?.sync() };
         end().map_err(|error| failed(FAILED, &path, &error))
@@ -251,6 +285,18 @@ fn in_format(
     let header = with_length(&json);
     begins.values_mut().for_each(|begin| *begin += header.len() as u64);
     Ok((header, begins))
+}
+
+/// A header with a tensor more, whose numbers begin behind all others.
+fn with_tensor(header: &[u8], (name, tensor): (&str, &OwnedTensor), begin: u64) -> Result<Vec<u8>> {
+    let Value::Object(mut json) = parsed(header)? else { return Ok(header.to_vec()) };
+    let entry = json!({
+        "dtype": tensor.element.name(),
+        "shape": tensor.shape,
+        "data_offsets": [begin, begin + tensor.bytes.len() as u64],
+    });
+    json.insert(name.to_owned(), entry);
+    Ok(with_length(&json))
 }
 
 fn parsed(header: &[u8]) -> Result<Value> {

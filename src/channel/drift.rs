@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::drift_keys::{Direction, KEYS, MAX_DRIFT, OnDrift, duration};
 use crate::document::{Document, Value};
 use crate::error::{Error, Result, nearest};
-use crate::evaluation::{Metrics, Suite};
+use crate::evaluation::{LABEL_METRICS, Metrics, Suite};
 
 /// Relative to less than this, nothing can be said.
 const ZERO: f64 = 1e-12;
@@ -55,6 +55,7 @@ impl Policy {
         let values = &document.values;
         let mut findings = document.findings();
         let mut known = vec!["loss", "perplexity", "accuracy"];
+        known.extend(LABEL_METRICS);
         known.extend(suite.tasks.iter().map(|task| task.name.as_str()));
         let mut must_be_measured = |names: &mut dyn Iterator<Item = &String>, key: &str| {
             for name in names.filter(|name| !known.contains(&name.as_str())) {
@@ -95,7 +96,9 @@ impl Policy {
     fn direction(&self, metric: &str) -> Direction {
         match (self.directions.get(metric), metric) {
             (Some(direction), _) => *direction,
-            (None, "loss" | "perplexity") => Direction::Lower,
+            (None, "loss" | "perplexity" | "calibration_error" | "mean_absolute_error") => {
+                Direction::Lower
+            }
             (None, _) => Direction::Higher,
         }
     }

@@ -66,7 +66,7 @@ const WATCH: Section = Section::new(
             "watch.direction",
             ValueKind::ChoiceOfEach(Direction::NAMES),
             DefaultValue::Absent(
-                "loss and perplexity are better when lower, all others when higher",
+                "loss, perplexity and errors are better when lower, all others when higher",
             ),
             "Which way metrics are better.",
         )

@@ -134,7 +134,7 @@ error[config]: `max_drift` does not name `calls`
 error[config]: the evaluation measures no `speed`
   at [FOLDER]/watch.toml:3:13
 
-hint: it measures `loss`, `perplexity`, `accuracy`, `calls`, `cost`
+hint: it measures `loss`, `perplexity`, `accuracy`, `f1_macro`, `f1_micro`, `auroc`, `calibration_error`, `mean_absolute_error`, `calls`, `cost`
 error[config]: `watch.on_drift` must be one of `rollback`, `report`, not `"panic"`
   at [FOLDER]/watch.toml:2:12
 error[config]: `watch.every` must be a time such as `90s`, `30m`, `1h` or `1d`, not `"1 hour"`

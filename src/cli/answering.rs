@@ -129,6 +129,20 @@ impl ModelArgs {
     /// # Errors
     /// When the device or the model cannot be used.
     pub fn speaker(&self) -> Result<Speaker> {
+        let (opened, model, codec) = self.open()?;
+        if model.score_head.is_some() {
+            return Err(Error::model("a model that scores labels writes no text")
+                .at(&self.model)
+                .hint("`firebrand classify` scores texts with it"));
+        }
+        Ok(Speaker { opened, model, codec, name: self.model.clone() })
+    }
+
+    /// Device, model and codec; what is to be known of the model is said.
+    ///
+    /// # Errors
+    /// When the device or the model cannot be used.
+    pub fn open(&self) -> Result<(OpenedDevice, OpenedModel, Codec)> {
         let opened = device::open(named_device(&self.device)?, 0)?;
         let transfers = Arc::new(Transfers::new(false));
         let supply = Access { transfers, ..Access::default() }.supply(Policy::default())?;
@@ -139,7 +153,7 @@ impl ModelArgs {
         let args_of_run = model.template_args.clone().into_iter();
         let codec = Codec::load_for(model.model.description.vocabulary, &model.codec, template)?
             .with_template_args(args_of_run.chain(self.template_args.iter().cloned()));
-        Ok(Speaker { opened, model, codec, name: self.model.clone() })
+        Ok((opened, model, codec))
     }
 }
 

@@ -81,8 +81,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
         .with_template_args(model.template_args.clone());
     let (name, quantised) = (args.model.as_str(), model.quantised);
+    let score_head = model.score_head.as_ref();
     let (model, files) = (&model.model, model.files.as_slice());
-    let subject = Subject { name, model, codec: &codec, files, quantised };
+    let subject = Subject { name, model, codec: &codec, files, quantised, score_head };
     let report = evaluate(&subject, &suite, &supply, &opened, kept, &bar)?;
     if !args.unnoted {
         note(&args.model, &report)?;

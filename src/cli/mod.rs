@@ -4,6 +4,7 @@ mod allowlist;
 mod answering;
 mod cache;
 mod chat;
+mod classify;
 mod checkup;
 mod completions;
 mod conformance;
@@ -101,6 +102,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(doctor),
     command!(generate),
     command!(chat),
+    command!(classify),
     command!(eval),
     command!(gate),
     command!(promote),

@@ -238,8 +238,9 @@ impl Watch<'_> {
         let rows = opened.model.description.vocabulary;
         let codec = Codec::load_for(rows, &opened.codec, opened.chat_template.as_deref())?
             .with_template_args(opened.template_args.clone());
-        let OpenedModel { model, files, quantised, .. } = &opened;
-        let subject = Subject { name: &path, model, codec: &codec, files, quantised: *quantised };
+        let OpenedModel { model, files, quantised, score_head, .. } = &opened;
+        let (quantised, score_head) = (*quantised, score_head.as_ref());
+        let subject = Subject { name: &path, model, codec: &codec, files, quantised, score_head };
         let (cache, bar) = (cache_home()?, Bar::new(args.quiet));
         let kept = (cache.as_path(), false);
         let report = evaluate(&subject, &suite, &supply, &self.device, kept, &bar)?;

@@ -12,11 +12,13 @@ use crate::error::{Error, Result};
 use crate::files::{Digest, name_anywhere};
 
 mod foreign;
+mod score_head;
 pub mod sections;
 
 #[cfg(test)]
 mod tests;
 
+pub use score_head::{ProblemType, ScoreHead};
 pub use sections::checkpoint::{CheckpointConfig, OnDiskFull, Reuse};
 pub use sections::data::{DataConfig, OnUnused, Overlong, TrainOn, ValSize};
 pub use sections::data_set::{DataSetConfig, FormatChoice};

@@ -187,6 +187,20 @@ impl Codec {
         Ok(self.tokenizer.encode(&self.conversation_prompt(messages)?)?.tokens)
     }
 
+    /// The tokens of a conversation that is over, as one that is trained on.
+    pub fn whole_conversation(&self, messages: Vec<Value>) -> Result<Vec<u32>> {
+        let turns = messages.len();
+        let template_args = self.template_args.clone();
+        let conversation = Conversation { messages, template_args, ..Conversation::default() };
+        let template = self.chat_template()?;
+        let text = template.write(&conversation, turns, false)?.map_err(|reason| {
+            Error::template("the chat template refuses the conversation")
+                .at(template.origin())
+                .because(reason)
+        })?;
+        Ok(self.tokenizer.encode(&text)?.tokens)
+    }
+
     /// The tokens of a plain text that the model is to go on with.
     pub fn text_tokens(&self, text: &str) -> Result<Vec<u32>> {
         Ok(self.encode_plain(text, TokenBudget::ALL)?.encoded.tokens)

@@ -1,7 +1,9 @@
 //! Records become examples: rendered, tokenised, and made to fit a row.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::classified;
 use super::codec::Codec;
 use super::ends_of_runs::{much_too_long, one_line, pair, too_long};
 use super::example::{Example, RecordId, RecordOutcome, TextPieces};
@@ -14,7 +16,7 @@ use super::paired;
 use super::tokens::CompactTokens;
 use super::unused::{columns, judge};
 use super::written::{Chat, Unwritten, Writing};
-use crate::config::{DataConfig, OnUnused, Overlong, TrainOn};
+use crate::config::{DataConfig, OnUnused, Overlong, ScoreHead, TrainOn};
 use crate::error::{Error, ErrorCode, Result};
 
 /// How the records of an evaluation are read.
@@ -28,6 +30,8 @@ pub struct CaseSettings {
     pub template_args: Fields,
     /// What is done about what the model does not get of a record.
     pub on_unused: Option<OnUnused>,
+    /// The head of a model that scores labels.
+    pub score_head: Option<Arc<ScoreHead>>,
 }
 
 /// The tokens of a record.
@@ -51,6 +55,8 @@ pub struct Maker<'a> {
     pub(super) no_pairs: Option<String>,
     /// Whether answers have labels that are learnt from.
     pub(super) labels: bool,
+    /// The head that texts are scored by, where their labels are learnt from.
+    pub(super) score_head: Option<Arc<ScoreHead>>,
     pub(super) examiner: Option<&'a Examiner>,
 }
 
@@ -66,6 +72,7 @@ impl<'a> Maker<'a> {
             train_on: config.train_on,
             no_pairs: config.no_pairs.clone(),
             labels: config.labels,
+            score_head: config.score_head.clone().map(Arc::new),
             examiner: None,
         }
     }
@@ -88,6 +95,7 @@ impl<'a> Maker<'a> {
             train_on: TrainOn::Assistant,
             no_pairs: Some(String::new()),
             labels: false,
+            score_head: settings.score_head.clone(),
             examiner: None,
         }
     }
@@ -96,6 +104,19 @@ impl<'a> Maker<'a> {
     pub(super) fn of_answers(&self) -> Self {
         let (train_on, no_pairs) = (TrainOn::Assistant, Some(String::new()));
         Self { max_seq_len: usize::MAX, train_on, no_pairs, ..self.clone() }
+    }
+
+    /// The same for whole texts, whatever their length.
+    fn of_texts(&self) -> Self {
+        let (max_seq_len, overlong) = (usize::MAX, Overlong::Truncate);
+        Self { max_seq_len, overlong, train_on: TrainOn::All, score_head: None, ..self.clone() }
+    }
+
+    /// The token that is put behind plain texts, where the tokenizer itself puts none.
+    fn own_end(&self) -> Result<Option<u32>> {
+        let end = self.codec.tokenizer.eos();
+        let with_it = self.codec.text_tokens("a")?;
+        Ok(end.filter(|end| with_it.last() != Some(end)))
     }
 
     /// The tokens at which an answer or a text ends.
@@ -121,6 +142,12 @@ impl<'a> Maker<'a> {
             let made = Self { labels: false, ..self.clone() }.make_all(records)?;
             let row = (self.max_seq_len, self.overlong);
             return labelled::mark(made, (records, &labels), row);
+        }
+        if let Some(head) = &self.score_head {
+            let labels = classified::take(records, head);
+            let made = self.of_texts().make_all(records)?;
+            let row = (self.max_seq_len, self.overlong);
+            return classified::mark(made, (records, labels), self.own_end()?, row);
         }
         // Where everything is a target, the turns to look for are those that are not.
         let mut finds_context = vec![false; records.len()];

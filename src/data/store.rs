@@ -18,7 +18,7 @@ use super::maker::Maker;
 use super::raw::{RawRecord, each_record};
 use super::tokenise::{Reading, tokenise};
 use super::watch::RecordWatch;
-use crate::config::{DataConfig, DataSetConfig, OnUnused};
+use crate::config::{DataConfig, DataSetConfig, OnUnused, ProblemType};
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::{FileSet, SetFile, Supply};
@@ -216,6 +216,10 @@ impl Store {
         }
         if self.config.labels {
             all["labels"] = json!(true);
+        }
+        if let Some(head) = &self.config.score_head {
+            let problem = head.problem_type.map(ProblemType::name);
+            all["score_head"] = json!({ "problem": problem, "labels": head.labels });
         }
         if let Some(refusal) = refusal {
             all["refusal"] = refusal.into();

@@ -158,7 +158,7 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
             (true, _) => 1,
             (false, None) => 4,
             (false, Some(_)) => 6,
-        } * (work.chunk.min(rows * length) * description.vocabulary) as u64
+        } * (work.chunk.min(rows * length) * description.outputs()) as u64
             * F32,
         data: work.data,
         program: PROGRAM + description.vocabulary as u64 * TOKEN,
@@ -173,12 +173,12 @@ fn gradient_check(description: &Description, work: Workload, stays: bool) -> u64
     // Tensor operations take weights in 32 bits, and turned: those of the output projection have a
     // copy or, where weights are kept in 16 bits, two, as those of a layer have then. Some dozens
     // of tokens are little beside that (`benches/memory.py`).
-    let head = (description.vocabulary * description.hidden) as u64;
+    let head = (description.outputs() * description.hidden) as u64;
     let layers = description.layers.len() as u64;
     let layer = description.parameters.saturating_sub(head) / layers.max(1);
     let copies = if stays { 2 * (head + layer) } else { head };
     let chunk = CHECKED_CHUNK.min(work.rows * work.length);
-    let scores = 4 * (chunk * description.vocabulary) as u64;
+    let scores = 4 * (chunk * description.outputs()) as u64;
     (copies + scores + work.trained.count) * F32
 }
 

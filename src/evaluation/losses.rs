@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 
-use super::report::Score;
+use super::score::Score;
 use crate::data::{Batch, Case, CorpusEntry, packed};
 use crate::device::{self, Failure};
 use crate::engine::{MicroBatchSplit, Size, target_pairs, upload};

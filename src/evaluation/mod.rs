@@ -9,8 +9,11 @@
 mod answers;
 mod bootstrap;
 mod kept;
+mod label_metrics;
+pub mod label_scores;
 mod losses;
 mod report;
+mod score;
 mod scorer;
 mod slices;
 mod suite;
@@ -25,15 +28,19 @@ use std::time::Instant;
 use serde_json::json;
 
 pub use bootstrap::{Draws, Interval};
+pub use label_metrics::{Confusion, LABEL_METRICS, LabelRecord, statistic as label_statistic};
 pub use report::{
-    HISTORY, Metric, Metrics, ModelRecord, Performance, Record, Report, Score, Slice, SliceReport,
+    HISTORY, Metric, Metrics, ModelRecord, Performance, Record, Report, Slice, SliceReport,
     SuiteRecord, judged, statistic,
 };
+pub use score::Score;
 pub use slices::{Slices, slices};
 pub use suite::{SliceBy, Suite};
 pub use suite_keys::KEYS as SUITE_KEYS;
 pub use task::{Task, TaskKind};
 
+use self::label_scores::of_labels;
+use crate::config::{ProblemType, ScoreHead};
 use crate::data::{Case, Cases, Codec, cases};
 use crate::device::{OpenedDevice, memory_bytes_peak};
 use crate::error::{Error, Result};
@@ -74,6 +81,8 @@ pub struct Subject<'a> {
     pub files: &'a [FileEntry],
     /// The digest of weights that were coded when they were loaded: files do not tell of them.
     pub quantised: Option<Digest>,
+    /// What it scores in the place of tokens, if it does.
+    pub score_head: Option<&'a ScoreHead>,
 }
 
 /// Judges a model. A result that is kept in the folder `cache` is used, unless
@@ -90,7 +99,10 @@ pub fn evaluate(
     watcher: &dyn Watcher,
 ) -> Result<Report> {
     let codec = subject.codec;
-    let found = cases(&suite.data, codec, supply, &suite.case_settings(codec))?;
+    if let Some(head) = subject.score_head {
+        refuse_for_labels(suite, head)?;
+    }
+    let found = cases(&suite.data, codec, supply, &suite.case_settings(codec, subject.score_head))?;
     found.warnings.iter().for_each(|text| watcher.warn(text));
     if found.cases.iter().all(|case| case.examples.is_empty()) {
         return Err(Error::evaluation("the evaluation has nothing to judge")
@@ -112,6 +124,23 @@ pub fn evaluate(
     Ok(report)
 }
 
+/// A model that scores labels writes no answers, and a reward is compared with others alone.
+fn refuse_for_labels(suite: &Suite, head: &ScoreHead) -> Result<()> {
+    if head.problem_type.is_none() {
+        return Err(Error::evaluation(
+            "a model with a single score has no labels to be evaluated by",
+        )
+        .because("such scores are compared with each other: the validation of its run does that"));
+    }
+    match suite.tasks.first() {
+        None => Ok(()),
+        Some(task) => Err(Error::evaluation("a model that scores labels cannot be asked anything")
+            .at(&suite.path)
+            .because(format!("the task `{}` asks for an answer", task.name))
+            .hint("take a suite without tasks: its records are texts with a `label`")),
+    }
+}
+
 struct Judged<'a> {
     suite: &'a Suite,
     model: ModelRecord,
@@ -126,6 +155,10 @@ fn model_record(subject: &Subject) -> ModelRecord {
     let mut text = json!({"files": all, "codec": subject.codec.fingerprint()});
     if let Some(digest) = subject.quantised {
         text["quantised"] = json!(digest);
+    }
+    if let Some(head) = subject.score_head {
+        let problem = head.problem_type.map(ProblemType::name);
+        text["score_head"] = json!([problem, head.labels, head.temperature]);
     }
     let sha256 = Digest::of(text.to_string().as_bytes());
     ModelRecord { name: subject.name.to_owned(), sha256, files }
@@ -150,7 +183,7 @@ fn suite_record(suite: &Suite, codec: &Codec, found: &Cases, device: &OpenedDevi
         "class": device.class(),
     });
     // Only where they are set, so that earlier results stay comparable.
-    let settings = suite.case_settings(codec);
+    let settings = suite.case_settings(codec, None);
     if !settings.template_args.is_empty() {
         text["template_args"] = settings.template_args.into();
     }
@@ -178,24 +211,30 @@ impl Judged<'_> {
         watcher.begin("records", tokens);
         let began = Instant::now();
         let mut progress = |tokens| watcher.advance(tokens);
-        let scores = losses::losses(
-            subject.model,
-            cases,
-            suite.max_seq_len,
-            suite.micro_batch_size,
-            &mut progress,
-        )?;
+        let (most, rows) = (suite.max_seq_len, suite.micro_batch_size);
+        let labels = match subject.score_head {
+            Some(head) => of_labels(subject.model, head, cases, (most, rows), &mut progress)?,
+            None => vec![None; cases.len()],
+        };
+        let scores = match subject.score_head {
+            Some(_) => labels.iter().map(|it| it.as_ref().map(LabelRecord::score)).collect(),
+            None => {
+                let all = losses::losses(subject.model, cases, most, rows, &mut progress)?;
+                all.into_iter().map(Some).collect::<Vec<_>>()
+            }
+        };
         let seconds = began.elapsed().as_secs_f64();
         watcher.end();
         let mut records: Vec<Record> = cases
             .iter()
-            .zip(scores)
-            .map(|(case, score)| Record {
+            .zip(scores.into_iter().zip(labels))
+            .map(|(case, (score, label))| Record {
                 id: case.record.to_string(),
                 sha256: case.digest,
                 tokens: case.tokens() as u64,
-                score,
+                score: score.unwrap_or_default(),
                 tasks: BTreeMap::new(),
+                label,
             })
             .collect();
         let speed = self.tasks(subject, cases, device, &mut records, watcher)?;
@@ -205,8 +244,9 @@ impl Judged<'_> {
         let all: Vec<&Record> = records.iter().collect();
         let (metrics, slices) = (
             report::metrics(&all, &names, &draws),
-            report::sliced(&slices, &records, &names, &draws),
+            report::sliced(&slices, &records, (&names, subject.score_head), &draws),
         );
+        let confusion = subject.score_head.and_then(|head| report::confusion(head, &all));
         #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
         let tokens_per_second = tokens as f64 / seconds;
         Ok(Report {
@@ -214,6 +254,7 @@ impl Judged<'_> {
             model: self.model,
             suite: self.data,
             metrics,
+            confusion,
             slices,
             performance: Performance {
                 device: device.name.clone(),

@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::bootstrap::{Draws, Interval};
+use super::label_metrics::{self, Confusion, LABEL_METRICS, LabelRecord};
+use super::score::Score;
 use super::slices::Slices;
 use crate::artifact::markup::code;
+use crate::config::ScoreHead;
 use crate::data::CorpusFile;
 use crate::error::{Context, Result};
 use crate::files::{Digest, FileEntry, NewFile};
@@ -19,17 +22,6 @@ use crate::files::{Digest, FileEntry, NewFile};
 pub const HISTORY: &str = "evaluations.jsonl";
 /// Version of the form; results in the cache of another version are made again.
 pub const VERSION: u32 = 1;
-
-/// How well the judged tokens of a record were predicted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// Sum of negative log-likelihoods, in nats.
-    pub loss_sum: f64,
-    /// Judged tokens.
-    pub targets: u64,
-    /// Those that were the likeliest.
-    pub correct: u64,
-}
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +38,9 @@ pub struct Record {
     /// How good its answers are, by task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tasks: BTreeMap<String, f64>,
+    /// What a model that scores labels makes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<LabelRecord>,
 }
 
 /// A number, and how sure it is.
@@ -60,7 +55,7 @@ pub struct Metric {
     pub interval: Option<Interval>,
 }
 
-/// Numbers by name: `loss`, `perplexity`, `accuracy`, and the tasks.
+/// Numbers by name: `loss`, `perplexity`, `accuracy`, those of labels, and the tasks.
 pub type Metrics = BTreeMap<String, Metric>;
 
 /// The slices by one property, in their order; one without records has no metrics.
@@ -81,6 +76,9 @@ pub struct Slice {
     pub records: u64,
     /// Its numbers.
     pub metrics: Metrics,
+    /// Which labels were taken for which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confusion: Option<Confusion>,
 }
 
 /// What was evaluated.
@@ -143,6 +141,9 @@ pub struct Report {
     pub suite: SuiteRecord,
     /// The numbers.
     pub metrics: Metrics,
+    /// Which labels were taken for which, where the model scores labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confusion: Option<Confusion>,
     /// The numbers per slice.
     pub slices: Vec<SliceReport>,
     /// How fast it went when it was measured.
@@ -171,6 +172,11 @@ pub fn statistic(metric: &str, records: &[&Record], times: &[u32]) -> f64 {
             _ => correct / targets,
         };
     }
+    if LABEL_METRICS.contains(&metric) {
+        let of = drawn.filter_map(|(record, times)| Some((record.label.as_ref()?, *times)));
+        let (labels, times): (Vec<&LabelRecord>, Vec<u32>) = of.unzip();
+        return label_metrics::statistic(metric, &labels, &times);
+    }
     let mut sums = (0.0, 0.0);
     for (record, times) in drawn {
         if let Some(score) = record.tasks.get(metric) {
@@ -185,9 +191,10 @@ pub fn statistic(metric: &str, records: &[&Record], times: &[u32]) -> f64 {
 pub fn judged<'a>(metric: &str, records: impl Iterator<Item = &'a Record>) -> Vec<&'a Record> {
     let of_tokens = ["loss", "perplexity", "accuracy"].contains(&metric);
     records
-        .filter(|record| match of_tokens {
-            true => record.score.targets > 0,
-            false => record.tasks.contains_key(metric),
+        .filter(|record| match (&record.label, of_tokens) {
+            (Some(label), _) => label.has(metric),
+            (None, true) => record.score.targets > 0,
+            (None, false) => record.tasks.contains_key(metric),
         })
         .collect()
 }
@@ -196,12 +203,16 @@ pub fn judged<'a>(metric: &str, records: impl Iterator<Item = &'a Record>) -> Ve
 pub fn metrics(records: &[&Record], tasks: &[String], draws: &Draws) -> Metrics {
     let names = ["loss", "perplexity", "accuracy"].into_iter().map(str::to_owned);
     let mut metrics = Metrics::new();
-    for name in names.chain(tasks.iter().cloned()) {
+    let of_labels = LABEL_METRICS.into_iter().map(str::to_owned);
+    for name in names.chain(of_labels).chain(tasks.iter().cloned()) {
         let of = judged(&name, records.iter().copied());
         if of.is_empty() {
             continue;
         }
         let value = statistic(&name, &of, &vec![1; of.len()]);
+        if value.is_nan() {
+            continue; // of a single label there is no area under a curve
+        }
         let interval = draws.interval(of.len(), |times| statistic(&name, &of, times));
         metrics.insert(name, Metric { value, records: of.len() as u64, interval });
     }
@@ -212,7 +223,7 @@ pub fn metrics(records: &[&Record], tasks: &[String], draws: &Draws) -> Metrics 
 pub fn sliced(
     slices: &[Slices],
     records: &[Record],
-    tasks: &[String],
+    (tasks, head): (&[String], Option<&ScoreHead>),
     draws: &Draws,
 ) -> Vec<SliceReport> {
     let of_slice = |slices: &Slices, place: usize| {
@@ -222,6 +233,7 @@ pub fn sliced(
             name: slices.names[place].clone(),
             records: inside.len() as u64,
             metrics: metrics(&inside, tasks, draws),
+            confusion: head.and_then(|head| confusion(head, &inside)),
         }
     };
     let report = |slices: &Slices| SliceReport {
@@ -229,6 +241,12 @@ pub fn sliced(
         slices: (0..slices.names.len()).map(|place| of_slice(slices, place)).collect(),
     };
     slices.iter().map(report).collect()
+}
+
+/// What was taken for what among some records.
+pub fn confusion(head: &ScoreHead, records: &[&Record]) -> Option<Confusion> {
+    let labels: Vec<&LabelRecord> = records.iter().filter_map(|it| it.label.as_ref()).collect();
+    Confusion::of(head, &labels)
 }
 
 impl Report {
@@ -272,6 +290,9 @@ impl Report {
                 let first = format!("{} = {}", slices.by, code(&slice.name));
                 line(&first, &slice.records.to_string(), shown(&slice.metrics));
             }
+        }
+        if let Some(confusion) = &self.confusion {
+            let _ = write!(out, "\n{}", confusion.to_markdown());
         }
         out
     }

@@ -9,6 +9,7 @@ fn record(id: &str, loss_sum: f64, targets: u64, correct: u64) -> Record {
         tokens: targets + 1,
         score: Score { loss_sum, targets, correct },
         tasks: BTreeMap::new(),
+        label: None,
     }
 }
 
@@ -56,7 +57,8 @@ fn report() -> Report {
             truncated: 0,
         },
         metrics: metrics(&all, &[], &draws),
-        slices: sliced(&[slices], &records, &[], &NONE),
+        slices: sliced(&[slices], &records, (&[], None), &NONE),
+        confusion: None,
         performance: Performance {
             device: "CPU".into(),
             class: "flex".into(),

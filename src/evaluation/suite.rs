@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::label_metrics::LABEL_METRICS;
 use super::suite_keys::{KEYS, SLICES_MAX};
 use super::task::{self, Task};
-use crate::config::{DataSetConfig, FormatChoice, OnUnused};
+use crate::config::{DataSetConfig, FormatChoice, OnUnused, ScoreHead};
 use crate::data::{CaseSettings, Codec};
 use crate::document::{Document, Findings, Placed, Values};
 use crate::error::{Error, Result};
@@ -111,7 +113,7 @@ impl Suite {
 
     /// How the records are read. What a run hands to its template holds where the suite says
     /// nothing.
-    pub fn case_settings(&self, codec: &Codec) -> CaseSettings {
+    pub fn case_settings(&self, codec: &Codec, head: Option<&ScoreHead>) -> CaseSettings {
         let template_args = match self.template_args.is_empty() {
             true => codec.template_args().clone(),
             false => self.template_args.clone().into_iter().collect(),
@@ -121,6 +123,7 @@ impl Suite {
             max_records: self.max_records,
             template_args,
             on_unused: self.on_unused,
+            score_head: head.cloned().map(Arc::new),
         }
     }
 }
@@ -162,7 +165,9 @@ fn tasks(entries: &[Values], findings: &mut Findings) -> Vec<Task> {
     let mut tasks: Vec<Task> = Vec::new();
     for entry in entries {
         let Some(task) = findings.take(task::read(entry)) else { continue };
-        let taken = ["loss", "perplexity", "accuracy"].contains(&task.name.as_str());
+        let name = task.name.as_str();
+        let taken =
+            ["loss", "perplexity", "accuracy"].contains(&name) || LABEL_METRICS.contains(&name);
         if taken || tasks.iter().any(|known| known.name == task.name) {
             let what = format!("the name `{}` is taken", task.name);
             findings.report((Error::config(what), entry.place("name")));

@@ -19,6 +19,7 @@ pub fn record(number: usize, loss: f64, correct: u64, tasks: &[(&str, f64)]) -> 
         sha256: Digest::of(number.to_string().as_bytes()),
         tokens: 20,
         score: Score { loss_sum: loss * 10.0, targets: 10, correct },
+        label: None,
         tasks: tasks.iter().map(|(name, score)| ((*name).to_owned(), *score)).collect(),
     }
 }
@@ -51,6 +52,7 @@ pub fn evaluation(records: &[Record], slices: &[(&str, &str, f64)]) -> Report {
             name: (*name).to_owned(),
             records: 1,
             metrics: BTreeMap::from([("loss".to_owned(), metric(*loss))]),
+            confusion: None,
         }],
     };
     Report {
@@ -64,6 +66,7 @@ pub fn evaluation(records: &[Record], slices: &[(&str, &str, f64)]) -> Report {
             commit: None,
             truncated: 0,
         },
+        confusion: None,
         metrics,
         slices: slices.iter().map(slice).collect(),
         performance: Performance {

@@ -80,6 +80,8 @@ pub enum MetricKind {
     Perplexity,
     /// From 0 to 1, higher is better.
     Share,
+    /// From 0 to 1, lower is better.
+    ErrorShare,
     /// Anything, what a program says; higher is better.
     Free,
 }
@@ -88,9 +90,10 @@ impl MetricKind {
     /// The kind of one of a suite's metrics; `None` if it has no such metric.
     pub fn of(name: &str, suite: &Suite) -> Option<Self> {
         match name {
-            "loss" => Some(Self::Loss),
+            "loss" | "mean_absolute_error" => Some(Self::Loss),
             "perplexity" => Some(Self::Perplexity),
-            "accuracy" => Some(Self::Share),
+            "calibration_error" => Some(Self::ErrorShare),
+            "accuracy" | "f1_macro" | "f1_micro" | "auroc" => Some(Self::Share),
             _ => {
                 let task = suite.tasks.iter().find(|task| task.name == name)?;
                 let program = matches!(task.kind, TaskKind::Command { .. });
@@ -101,7 +104,7 @@ impl MetricKind {
 
     fn direction(self) -> Direction {
         match self {
-            Self::Loss | Self::Perplexity => Direction::Lower,
+            Self::Loss | Self::Perplexity | Self::ErrorShare => Direction::Lower,
             Self::Share | Self::Free => Direction::Higher,
         }
     }
@@ -111,7 +114,7 @@ impl MetricKind {
         match self {
             Self::Loss => (0.0, f64::INFINITY),
             Self::Perplexity => (1.0, f64::INFINITY),
-            Self::Share => (0.0, 1.0),
+            Self::Share | Self::ErrorShare => (0.0, 1.0),
             Self::Free => (f64::NEG_INFINITY, f64::INFINITY),
         }
     }

@@ -40,6 +40,7 @@ pub use policy_keys::KEYS as POLICY_KEYS;
 pub use start::{POLICY_FILE, SUITE_FILE, Start, start};
 
 use crate::artifact::open::{BaseChoice, OpenedModel, open};
+use crate::config::ScoreHead;
 use crate::data::{Cases, Codec, cases};
 use crate::device::OpenedDevice;
 use crate::error::{Error, Result};
@@ -76,6 +77,8 @@ struct Seen {
     codec: Codec,
     /// Where its tokenizer lies.
     codec_folder: PathBuf,
+    /// What it scores in the place of tokens, if it does.
+    score_head: Option<ScoreHead>,
 }
 
 /// Judges a candidate.
@@ -97,8 +100,8 @@ pub fn judge(request: &Request) -> Result<Report> {
         refuse_other_data(&candidate.report, &baseline.report)?;
     }
     let suite = &policy.suite;
-    let found =
-        cases(&suite.data, &candidate.codec, supply, &suite.case_settings(&candidate.codec))?;
+    let settings = suite.case_settings(&candidate.codec, candidate.score_head.as_ref());
+    let found = cases(&suite.data, &candidate.codec, supply, &settings)?;
     if found.files != candidate.report.suite.data {
         return Err(other_data());
     }
@@ -123,12 +126,14 @@ fn see(request: &Request, name: &str) -> Result<Seen> {
     let rows = opened.model.description.vocabulary;
     let codec = Codec::load_for(rows, &opened.codec, opened.chat_template.as_deref())?
         .with_template_args(opened.template_args.clone());
-    let OpenedModel { model, files, quantised, .. } = &opened;
-    let subject = Subject { name, model, codec: &codec, files, quantised: *quantised };
+    let OpenedModel { model, files, quantised, score_head, .. } = &opened;
+    let (quantised, score_head) = (*quantised, score_head.as_ref());
+    let subject = Subject { name, model, codec: &codec, files, quantised, score_head };
     let kept = (request.cache, true);
     let Request { policy, supply, device, .. } = request;
     let report = evaluate(&subject, &policy.suite, supply, device, kept, request.watcher)?;
-    Ok(Seen { report, codec, codec_folder: opened.codec })
+    let score_head = score_head.cloned();
+    Ok(Seen { report, codec, codec_folder: opened.codec, score_head })
 }
 
 /// What was evaluated must be what was verified.

@@ -8,7 +8,7 @@ use super::performance_config::{PerformanceRule, performance};
 use super::policy_keys;
 use crate::document::{Document, Findings, Placed, Values};
 use crate::error::{Error, Result};
-use crate::evaluation::{SliceBy, Suite};
+use crate::evaluation::{LABEL_METRICS, SliceBy, Suite};
 use crate::files::Digest;
 
 /// What is demanded.
@@ -126,13 +126,14 @@ fn usual(suite: &Suite) -> Vec<MetricRule> {
         let limits = MetricLimits::usual(MetricKind::of(name, suite)?);
         Some(MetricRule { name: name.to_owned(), limits, line: None })
     };
-    names(suite).into_iter().filter_map(rule).collect()
+    let common = |name: &&str| !LABEL_METRICS.contains(name); // not every model has them
+    names(suite).into_iter().filter(common).filter_map(rule).collect()
 }
 
 /// The metrics of a suite.
 fn names(suite: &Suite) -> Vec<&str> {
     let tasks = suite.tasks.iter().map(|task| task.name.as_str());
-    ["loss", "perplexity", "accuracy"].into_iter().chain(tasks).collect()
+    ["loss", "perplexity", "accuracy"].into_iter().chain(LABEL_METRICS).chain(tasks).collect()
 }
 
 fn kind_of(entry: &Values, key: &str, suite: &Suite) -> Placed<MetricKind> {

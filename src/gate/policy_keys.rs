@@ -85,13 +85,14 @@ const METRIC: &[Key] = &[
         "name",
         ValueKind::Line,
         DefaultValue::Required,
-        "`loss`, `perplexity`, `accuracy`, or a task of the suite.",
+        "`loss`, `perplexity`, `accuracy`, or a task of the suite; of a model that scores labels \
+         also `f1_macro`, `f1_micro`, `auroc`, `calibration_error` and `mean_absolute_error`.",
     )
     .example("\"loss\""),
     Key::new(
         "direction",
         ValueKind::Choice(Direction::NAMES),
-        DefaultValue::Depends("`lower` for loss and perplexity, else `higher`"),
+        DefaultValue::Depends("`lower` for loss, perplexity and errors, else `higher`"),
         "Which way is better.",
     )
     .example("\"lower\""),

@@ -158,7 +158,7 @@ hint: there are `en`, `fr`
 error[config]: there is no metric `quality`
   at [FOLDER]/gate.toml:5:10
 
-hint: there are `loss`, `perplexity`, `accuracy`, `form`, `ours`
+hint: there are `loss`, `perplexity`, `accuracy`, `f1_macro`, `f1_micro`, `auroc`, `calibration_error`, `mean_absolute_error`, `form`, `ours`
 error[config]: `slice.0.min_records` must be an integer from 1 to 1000000000, not `0`
   at [FOLDER]/gate.toml:6:15
 error[config]: `slice.0.max_gap` must be a finite number of at least 0, not `-0.1`

@@ -18,8 +18,8 @@ use crate::event::bytes;
 use crate::files::{Digest, FileEntry};
 use crate::model::inspect::is_buffer;
 use crate::model::{
-    Description, Linear, Model, ModelJson, Parameter, VocabularyMatrix, families, frozen_format,
-    inspect,
+    Description, Linear, Model, ModelJson, Parameter, SCORE, VocabularyMatrix, families,
+    frozen_format, inspect_for,
 };
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
@@ -47,11 +47,22 @@ pub struct FrozenWeights {
     pub frozen: bool,
     /// How those of linear layers are kept, if not as the arithmetic takes them.
     pub linears: Option<&'static dyn WeightFormat>,
+    /// The head that scores labels, where the weights may have none.
+    pub head: Option<NewHead>,
+}
+
+/// A head that scores labels, drawn where the weights have none.
+#[derive(Debug, Clone, Copy)]
+pub struct NewHead {
+    /// How many labels.
+    pub labels: usize,
+    /// What it is drawn from: normal numbers with `initializer_range`, as transformers does.
+    pub stream: Stream,
 }
 
 impl From<bool> for FrozenWeights {
     fn from(frozen: bool) -> Self {
-        Self { frozen, linears: None }
+        Self { frozen, ..Self::default() }
     }
 }
 
@@ -100,15 +111,18 @@ pub fn load_for(
     };
     let (config, description, note, mut source, mut shards) = match init {
         Init::Pretrained => {
-            let found = inspect(directory)?;
+            let found = inspect_for(directory, frozen.head.map(|head| head.labels))?;
             let note = found.note();
             let mut source = configured(WeightSource::held(BTreeMap::new(), device));
             source.stored = found.headers.coded().clone();
+            let range = found.config.positive("initializer_range", 0.02)?;
+            source.head = frozen.head.map(|head| (head.stream, range, found.description.element));
             let shards = source.read_shards(directory, &found.description)?;
             (found.config, found.description, note, source, shards)
         }
         Init::Random(stream) => {
-            let config = ModelJson::read(directory)?;
+            let mut config = ModelJson::read(directory)?;
+            frozen.head.map_or(Ok(()), |head| config.score(head.labels))?;
             let description = families::describe(&config)?;
             refuse_random(&description)?;
             if *device == Device::flex() {
@@ -165,6 +179,8 @@ pub fn check_room(description: &Description) -> Result<()> {
 pub struct WeightSource {
     held: BTreeMap<String, LoadedTensor>,
     random: Option<(Stream, f64, Element)>,
+    /// What a head that scores labels is drawn from, where there is none.
+    head: Option<(Stream, f64, Element)>,
     elements: BTreeMap<String, Element>,
     /// Matrices of files that are coded there.
     stored: BTreeMap<String, QuantState>,
@@ -185,6 +201,7 @@ impl WeightSource {
         Self {
             held,
             random: None,
+            head: None,
             elements: BTreeMap::new(),
             stored: BTreeMap::new(),
             coded: BTreeMap::new(),
@@ -231,9 +248,10 @@ impl WeightSource {
         [rows, width]: [usize; 2],
     ) -> Result<VocabularyMatrix> {
         let shape = [rows, width];
-        let pieces = match self.random {
-            Some(_) => {
-                let numbers = self.take(name, &shape, Fill::Normal)?;
+        let drawn = self.random.or(self.head.filter(|_| name == SCORE));
+        let pieces = match drawn.filter(|_| !self.held.contains_key(name)) {
+            Some(of) => {
+                let numbers = self.drawn(name, rows * width, Fill::Normal, of);
                 self.pieces(numbers, shape)
             }
             None => match self.asked(name, &shape)? {
@@ -330,14 +348,24 @@ impl WeightSource {
 
     fn take(&mut self, name: &str, shape: &[usize], fill: Fill) -> Result<RawNumbers> {
         let count = shape.iter().product();
-        if let Some((stream, range, element)) = self.random {
-            self.elements.insert(name.to_owned(), element);
-            return Ok(RawNumbers::F32(fill.values(count, stream.site(name), range)));
+        if let Some(random) = self.random {
+            return Ok(self.drawn(name, count, fill, random));
         }
         match self.asked(name, shape)? {
             LoadedWeights::Numbers(numbers) => Ok(numbers),
             _ => unreachable!("matrices of their kind are asked for as such"),
         }
+    }
+
+    fn drawn(
+        &mut self,
+        name: &str,
+        count: usize,
+        fill: Fill,
+        (stream, range, element): (Stream, f64, Element),
+    ) -> RawNumbers {
+        self.elements.insert(name.to_owned(), element);
+        RawNumbers::F32(fill.values(count, stream.site(name), range))
     }
 
     /// What was loaded under a name.

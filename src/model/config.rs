@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::config::ScoreHead;
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry, has_file, read_json_hashed};
 use crate::weights::Element;
@@ -20,6 +21,11 @@ const BITSANDBYTES: &str = "bitsandbytes";
 
 /// The key that says whether the output projection is the embedding.
 pub const TIED: &str = "tie_word_embeddings";
+
+/// How the classes of transformers end that score labels.
+const CLASSIFIER: &str = "ForSequenceClassification";
+/// Most labels of a model.
+const LABELS_MAX: usize = 1 << 16;
 
 /// The key that names programs beside the weights.
 const OWN_CODE: &str = "auto_map";
@@ -74,6 +80,7 @@ const HARMLESS: &[&str] = &[
     "model_type",
     "name_or_path",
     "no_repeat_ngram_size",
+    "num_labels",
     "num_beam_groups",
     "num_beams",
     "num_return_sequences",
@@ -149,6 +156,56 @@ impl ModelJson {
     pub fn untie(&mut self) {
         self.json.insert(TIED.to_owned(), Value::Bool(false));
         self.untied = true;
+    }
+
+    /// How many labels the model scores, where it is one that does.
+    ///
+    /// # Errors
+    /// When the labels are not an object.
+    pub fn labels(&self) -> Result<Option<usize>> {
+        let architecture = self.json.get("architectures").and_then(|names| names[0].as_str());
+        if !architecture.is_some_and(|name| name.ends_with(CLASSIFIER)) {
+            return Ok(None);
+        }
+        match self.json.get("id2label") {
+            None | Some(Value::Null) => Ok(Some(self.size("num_labels", LABELS_MAX).unwrap_or(2))),
+            Some(Value::Object(labels)) if (1..=LABELS_MAX).contains(&labels.len()) => {
+                Ok(Some(labels.len()))
+            }
+            Some(_) => {
+                let what = format!("must be an object with 1 to {LABELS_MAX} labels");
+                Err(self.wrong("id2label", &what))
+            }
+        }
+    }
+
+    /// Makes it one of a model that scores so many labels.
+    ///
+    /// # Errors
+    /// When it is one that scores others, or holds more than a text model.
+    pub fn score(&mut self, labels: usize) -> Result<()> {
+        match self.labels()? {
+            Some(own) if own == labels => return Ok(()),
+            Some(own) => {
+                let what = format!("names {own} labels, and {labels} are to be scored");
+                return Err(self.wrong("id2label", &what).hint(
+                    "take the labels that the model has, or a base that has no head for labels",
+                ));
+            }
+            None => {}
+        }
+        let names = (0..labels).map(|number| (number.to_string(), ScoreHead::generic(number)));
+        let names: Map<String, Value> = names.map(|(id, name)| (id, name.into())).collect();
+        self.json.insert("architectures".to_owned(), json!([self.classifier()]));
+        self.json.insert("id2label".to_owned(), names.into());
+        Ok(())
+    }
+
+    /// The class of transformers that scores labels with the same layers.
+    pub fn classifier(&self) -> String {
+        let architecture = self.json.get("architectures").and_then(|names| names[0].as_str());
+        let family = architecture.and_then(|name| name.rsplit_once("For")).map(|(name, _)| name);
+        format!("{}{CLASSIFIER}", family.unwrap_or_default())
     }
 
     /// Whether the file says that the output projection is the embedding, or the default of the

@@ -5,6 +5,7 @@
 mod attention;
 mod block;
 mod experts;
+mod head;
 mod layer_inputs;
 mod mixtures;
 mod norm;
@@ -34,6 +35,8 @@ use crate::weights::Element;
 pub const EMBEDDING: &str = CheckpointNames::USUAL.embedding;
 /// Path of an untied output projection.
 pub const LM_HEAD: &str = "lm_head.weight";
+/// Path of the layer that scores labels in its place.
+pub const SCORE: &str = "score.weight";
 
 /// A decoder: embedding, layers, norm, output projection.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +61,8 @@ pub struct Description {
     pub tied: bool,
     /// What is done to the scores that it gives.
     pub logits: LogitConfig,
+    /// How many labels are scored in place of the vocabulary, if they are ([`SCORE`]).
+    pub labels: Option<usize>,
     /// Number format that `config.json` names, in which full models are written.
     pub element: Element,
     /// Names of modules, and of tensors in files.
@@ -306,10 +311,10 @@ impl Description {
     /// Every weight, with its dimensions.
     pub fn weights(&self) -> Vec<(String, Vec<usize>)> {
         let table = vec![self.vocabulary, self.hidden];
-        let mut tensors = vec![(self.names.embedding.to_owned(), table.clone())];
+        let mut tensors = vec![(self.names.embedding.to_owned(), table)];
         tensors.extend(self.norm.weights());
-        if !self.tied {
-            tensors.push((LM_HEAD.to_owned(), table));
+        if let Some((path, rows)) = self.own_head() {
+            tensors.push((path.to_owned(), vec![rows, self.hidden]));
         }
         if let Some(inputs) = &self.layer_inputs {
             tensors.extend(inputs.weights());

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::event::bytes;
-use crate::model::{Description, LM_HEAD, ModelJson, families};
+use crate::model::{Description, LM_HEAD, ModelJson, SCORE, families};
 use crate::weights::{Headers, TensorPlace};
 
 /// A model whose weights are there, whole, and those that its configuration asks for.
@@ -59,7 +59,19 @@ impl Inspected {
 /// # Errors
 /// Names the file and the tensor, what was expected and what was found.
 pub fn inspect(directory: &Path) -> Result<Inspected> {
+    inspect_for(directory, None)
+}
+
+/// The same of a model that is to score so many labels, whether its weights have a head for that or
+/// not.
+///
+/// # Errors
+/// Those of [`inspect`], and where its head scores another number of labels.
+pub fn inspect_for(directory: &Path, labels: Option<usize>) -> Result<Inspected> {
     let mut config = ModelJson::read(directory)?;
+    if let Some(labels) = labels {
+        config.score(labels)?;
+    }
     let mut description = families::describe(&config)?;
     let names = description.names;
     let headers = Headers::read(directory)?.renamed(|name| names.path_of(name))?.joined()?;
@@ -74,7 +86,11 @@ pub fn inspect(directory: &Path) -> Result<Inspected> {
     if description.tied && headers.get(LM_HEAD).is_some() {
         needed.push((LM_HEAD.to_owned(), vec![description.vocabulary, description.hidden]));
     }
-    headers.fit(&needed, is_buffer)?;
+    if labels.is_some() && headers.get(SCORE).is_none() {
+        needed.retain(|(name, _)| name != SCORE); // it begins with the run
+    }
+    let scores = description.labels.is_some();
+    headers.fit(&needed, |name| is_buffer(name) || (scores && name == LM_HEAD))?;
     if description.tied
         && headers.get(LM_HEAD).is_some()
         && !headers.equal(names.embedding, LM_HEAD)?

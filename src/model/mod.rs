@@ -26,15 +26,15 @@ use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 pub use blocks::{Block, Embedding, Head, Norm};
 pub use build::{
-    FrozenWeights, Init, Loaded, WeightSource, check_room, load, load_for, refuse_random,
+    FrozenWeights, Init, Loaded, NewHead, WeightSource, check_room, load, load_for, refuse_random,
 };
 pub use config::{ModelJson, TIED};
 pub use context::{OutputRows, PassContext};
-pub use description::{Description, EMBEDDING, LM_HEAD};
+pub use description::{Description, EMBEDDING, LM_HEAD, SCORE};
 pub use dropout::Dropout;
 pub use generate::{Generation, TextInProgress, generate, generate_all};
 pub use gradients::Gradients;
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Inspected, inspect, inspect_for};
 pub use layer::{Cache, Layer, LayerCache, LayerSaved};
 pub use layer_inputs::LayerInputs;
 pub use linear::{AdapterBranch, Linear, Matrix};
@@ -106,7 +106,7 @@ impl Model {
         })
     }
 
-    /// The output projection `[vocabulary, hidden]`.
+    /// The output projection `[vocabulary, hidden]`, or what scores labels in its place.
     pub fn projection(&self) -> &VocabularyMatrix {
         self.head.matrix.as_ref().unwrap_or(&self.embedding.matrix)
     }
@@ -166,7 +166,8 @@ impl Model {
         self.layers.iter().fold(x, |x, layer| layer.forward(x, context))
     }
 
-    /// Scores over the vocabulary for `x: [tokens, hidden]` as it leaves the layers.
+    /// Scores over the vocabulary, or over labels, for `x: [tokens, hidden]` as it leaves the
+    /// layers.
     pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
         self.head.scores(&self.head.hidden(x), self.projection(), self.computing)
     }

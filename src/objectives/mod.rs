@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
+use crate::config::ScoreHead;
 use crate::data::Batch;
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Section, ValueKind};
 use crate::document::{Value, Values, set_defaults};
+use crate::error::Result;
 use crate::model::{Gradients, Model};
 
 mod cross_entropy;
@@ -19,14 +21,26 @@ mod kto;
 mod orpo;
 mod sft;
 mod simpo;
+mod classification;
+mod reward;
+mod score_layer;
 
 pub use cross_entropy::{
     LossSum, Scales, Targets, next_token_backward, next_token_loss, next_token_scores,
 };
+pub use score_layer::scores as label_scores;
 
 /// Every objective; the first one is the default.
-pub const OBJECTIVES: &[ObjectiveEntry] =
-    &[sft::ENTRY, dpo::ENTRY, simpo::ENTRY, cpo::ENTRY, orpo::ENTRY, kto::ENTRY];
+pub const OBJECTIVES: &[ObjectiveEntry] = &[
+    sft::ENTRY,
+    dpo::ENTRY,
+    simpo::ENTRY,
+    cpo::ENTRY,
+    orpo::ENTRY,
+    kto::ENTRY,
+    classification::ENTRY,
+    reward::ENTRY,
+];
 
 /// A line of the table.
 #[derive(Debug)]
@@ -52,6 +66,9 @@ pub enum Records {
     /// Answers with a label, each of them one example: what precedes the last answer, the answer,
     /// and a token that is no target if it is undesirable.
     Labels,
+    /// Texts with labels of their own, each of them one example: the text, and targets that tell
+    /// the labels.
+    Texts,
 }
 
 /// A loss: settings, and no state.
@@ -68,6 +85,26 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
     /// Whether it compares with the base model: [`Supervised::reference`] is there then.
     fn needs_reference(&self) -> bool {
         false
+    }
+
+    /// What is scored in the place of tokens, if anything is: the model has a head for it then.
+    /// Labels that the settings do not name are those of the data.
+    fn score_head(&self) -> Option<ScoreHead> {
+        None
+    }
+
+    /// Whether a temperature for the probabilities of labels is fitted at the end.
+    fn calibrates(&self) -> bool {
+        false
+    }
+
+    /// Looks at what the table of keys cannot say of its settings; `validates` where the run has
+    /// validation data.
+    ///
+    /// # Errors
+    /// When they make no sense.
+    fn check(&self, _validates: bool) -> Result<()> {
+        Ok(())
     }
 
     /// Sums of the loss over what is counted, in nats, and of what is reported beside it.
@@ -189,7 +226,9 @@ const CHOICE: &[Key] = &[Key::new(
      per token, without it (Meng et al. 2024). `cpo`: log-probabilities, and the likelihood of \
      the chosen answer (Xu et al. 2024). `orpo`: that likelihood, and the odds of the rejected \
      answer (Hong et al. 2024). `kto` learns from single answers with a label, `true` or `false`, \
-     by rewards against the base model (Ethayarajh et al. 2024).",
+     by rewards against the base model (Ethayarajh et al. 2024). `classification` scores labels of \
+     texts, or predicts numbers, by a head of its own; `reward` scores answers so that the chosen \
+     ones of pairs have more (Ouyang et al. 2022).",
 )
 .example("\"orpo\"")
 .silent_default()
@@ -242,7 +281,10 @@ pub fn with(name: &str, set: &[(&'static str, Value)]) -> Box<dyn Objective> {
 
 /// A hint for records that are pairs of answers: the objectives that learn from them.
 pub fn hint_of_pairs() -> String {
-    let names = OBJECTIVES.iter().filter(|entry| entry.records == Records::Pairs);
+    let answers = |entry: &&ObjectiveEntry| {
+        entry.records == Records::Pairs && with(entry.name, &[]).score_head().is_none()
+    };
+    let names = OBJECTIVES.iter().filter(answers);
     let mut names = names.map(|entry| entry.name);
     let first = names.next().unwrap_or_default();
     let others: Vec<String> = names.map(|name| format!("`{name}`")).collect();
@@ -253,7 +295,9 @@ pub fn hint_of_pairs() -> String {
 /// The objectives that learn from pairs of answers and compare with no base model, for a hint.
 pub fn without_reference() -> String {
     let alone = |entry: &&ObjectiveEntry| {
-        entry.records == Records::Pairs && !with(entry.name, &[]).needs_reference()
+        let objective = with(entry.name, &[]);
+        let writes = !objective.needs_reference() && objective.score_head().is_none();
+        entry.records == Records::Pairs && writes
     };
     let names: Vec<String> =
         OBJECTIVES.iter().filter(alone).map(|entry| format!("`{}`", entry.name)).collect();

@@ -4,13 +4,15 @@
 use std::io::Read;
 use std::path::Path;
 
-use crate::config::{Init, RunConfig};
+use crate::config::{Init, RunConfig, ScoreHead};
 use crate::data::Corpus;
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer, bytes};
 use crate::files::{FileEntry, hash_file, lfs_pointer, lfs_refusal, open_regular};
 use crate::hub::{ModelDirectory, RepoKind, RepoName};
-use crate::model::{self, Description, Inspected, ModelJson, families, inspect, refuse_random};
+use crate::model::{
+    self, Description, Inspected, ModelJson, families, inspect, inspect_for, refuse_random,
+};
 
 /// `model.base_id` is a name of a hub, and for a base that does not come from one.
 fn refuse_wrong_id(config: &RunConfig, base: &ModelDirectory) -> Result<()> {
@@ -45,19 +47,22 @@ const LOOKED_THROUGH_BYTES: u64 = 8 << 30;
 pub(super) fn described(
     config: &RunConfig,
     base: &ModelDirectory,
+    head: Option<&ScoreHead>,
     observer: &mut dyn Observer,
 ) -> Result<(Description, FileEntry)> {
     refuse_wrong_id(config, base)?;
+    let labels = head.map(|head| head.labels.len());
     let (description, json) = match config.model.init {
         Init::Pretrained => {
-            let found = inspect(&base.path)?;
+            let found = inspect_for(&base.path, labels)?;
             if let Some(note) = found.note() {
                 observer.on(Event::Warning(note));
             }
             (found.description, found.config)
         }
         Init::Random => {
-            let json = ModelJson::read(&base.path)?;
+            let mut json = ModelJson::read(&base.path)?;
+            labels.map_or(Ok(()), |labels| json.score(labels))?;
             let description = families::describe(&json)?;
             refuse_random(&description)?;
             if let Some(note) = json.own_code_note() {
@@ -144,6 +149,10 @@ pub(super) fn check_model(
     on_gpu: bool,
 ) -> Result<()> {
     check_vocabulary(corpus, description, base)?;
+    if let Some(labels) = description.labels.filter(|labels| *labels > description.vocabulary) {
+        let what = format!("{labels} labels are more than the model's vocabulary has tokens");
+        return Err(Error::run(what).because(format!("those are {}", description.vocabulary)));
+    }
     check_prompts(&config.eval.prompts, &corpus.codec, description)?;
     match config.model.init {
         Init::Random if !on_gpu => model::check_room(description),

@@ -36,7 +36,9 @@ pub(super) fn write_effect(
     let arithmetic = model.computing.arithmetic;
     // With some adapters the base in memory is no longer that of the files.
     let apart = |it: &dyn Adapter| it.modules_to_save().is_empty() && !it.changes_base();
-    let based = prepared.adapter.as_deref().is_some_and(apart);
+    // Its head is trained with it.
+    let scores = prepared.score_head.is_some();
+    let based = !scores && prepared.adapter.as_deref().is_some_and(apart);
     let found = device::guarded(prepared.on_gpu(), "computing the effect", || {
         let with = rows.logits(model);
         let without = based.then(|| rows.logits_of_base(model));

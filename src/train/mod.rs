@@ -6,12 +6,14 @@ mod approval;
 mod archive;
 mod base;
 mod base_signature;
+mod calibration;
 mod carried;
 mod changes;
 mod checkpoint_model;
 pub mod comparison;
 mod finished;
 mod gradient_check;
+mod head;
 mod memory_fit;
 mod post_eval;
 mod device_init;
@@ -20,6 +22,7 @@ mod prepare;
 mod publish;
 mod pull;
 mod provenance_inputs;
+mod read_data;
 mod reuse;
 pub mod runs;
 mod saving;
@@ -166,6 +169,7 @@ fn go(
         return Ok(RunOutcome::Paused { step: session.saved_step(), total, stop });
     }
     session.conclude(&prepared, &mut trainer, observer)?;
+    calibration::fit(&mut prepared, &trainer, observer)?;
     observer.on(Event::Doing("the artifact".to_owned()));
     let mut record = session.finish(observer)?;
     if let Some(suite) = &suite {

@@ -38,6 +38,7 @@ pub fn judge(
         codec: &prepared.corpus.codec,
         files: &files,
         quantised: prepared.quantised,
+        score_head: prepared.score_head.as_ref().map(|of| &of.head),
     };
     let cache = cache_home()?;
     let kept = (cache.as_path(), false);

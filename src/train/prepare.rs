@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::adapters::{self, Adapter};
 use crate::artifact::parent::Parent;
 use crate::checkpoint::Identity;
-use crate::config::{DataConfig, Init, Length, Loaded, Recompute, RunConfig, Scheduler, Warmup};
+use crate::config::{Init, Length, Loaded, Recompute, RunConfig, Scheduler, Warmup};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, ComputeConfig, OpenedDevice, Precision};
 use crate::engine::optimizers;
@@ -16,13 +16,15 @@ use crate::engine::{
 };
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
-use crate::files::{Digest, FileEntry, cache_home};
+use crate::files::{Digest, FileEntry};
 use crate::hub::{InputTrust, ModelDirectory, Supply};
 use crate::model::{self, Description, FrozenWeights};
 use crate::objectives;
 use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
+use crate::train::head::{self, RunHead};
+use crate::train::read_data::{data_bytes, planned, read_data};
 use crate::train::start_adapter::{StartAdapter, adapters_of};
 use crate::train::{base, device_init, memory_fit};
 use crate::weights::Element;
@@ -57,6 +59,8 @@ pub struct Prepared<'a> {
     pub memory: Estimate,
     /// Number formats of the base's weights, by path; known once the trainer is made.
     pub elements: BTreeMap<String, Element>,
+    /// What is scored in the place of tokens, if anything is.
+    pub score_head: Option<RunHead>,
     /// What is trained beside frozen weights; every weight is, without it.
     pub adapter: Option<Arc<dyn Adapter>>,
     /// The one whose values it begins with.
@@ -91,17 +95,17 @@ pub fn prepare<'a>(
     let base = supply.base(&config.model)?;
     approval.read_signature(config, &base)?;
     let base_trust = approval.model(&base, &base::text_files(&base)?)?;
-    let (description, config_file) = base::described(config, &base, observer)?;
+    let (data, head) = head::of_run(config, supply)?;
+    let (description, config_file) = base::described(config, &base, head.as_ref(), observer)?;
     let (adapter, start) = adapters_of(config, supply, &description, &approval)?;
     let weight_format = memory_fit::weight_format(config, &description, adapter.as_deref())?;
     let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
     let (signed, parent) = signed_base(&base, observer)?;
-    let corpus = read_data(config, &base, supply, extent)?;
+    let corpus = read_data(config, &data, &base, supply, extent)?;
     let (opened, precision) = opening()?;
     say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
     base::check_model(config, &description, &base, &corpus, opened.on_gpu())?;
-    let plan = corpus.plan(config.seed);
-    let length = plan.longest_row()?.next_multiple_of(opened.computing().pad_multiple);
+    let (plan, length) = planned(config, &corpus, &opened)?;
     let rows = config.train.micro_batch_size;
     let micro_batch_split = memory_fit::micro_batch_split(&description, &opened, rows, length)?;
     let total_steps = total_steps(config, &plan)?;
@@ -135,6 +139,7 @@ pub fn prepare<'a>(
         trained,
         memory,
         elements: BTreeMap::new(),
+        score_head: head.map(RunHead::from),
         adapter,
         start,
         weight_format,
@@ -169,28 +174,6 @@ fn parent_of(base: &ModelDirectory, signed: &BaseSignature) -> Result<Option<Par
     Ok(parent)
 }
 
-fn read_data(
-    config: &RunConfig,
-    base: &ModelDirectory,
-    supply: &Arc<Supply>,
-    extent: Extent,
-) -> Result<Corpus> {
-    let extent = match config.train.length {
-        Length::Epochs(_) => Extent::Everything, // a schedule needs the number of steps
-        Length::Steps(_) => extent,
-    };
-    let cache = cache_home()?;
-    data::open(&config.data, &base.path, supply, &cache, extent, config.eval.max_records)
-}
-
-/// Bytes of examples that are at hand at once.
-fn data_bytes(config: &DataConfig, corpus: &Corpus) -> u64 {
-    // Of data that nobody has counted yet: no more than a token a byte.
-    let tokens = corpus.statistics.as_ref().map_or(corpus.train.bytes(), |counts| counts.tokens);
-    let window = config.window_bytes.min(tokens * data::TOKEN_BYTES);
-    window * (2 + config.prefetch_windows)
-}
-
 pub(super) fn rows_per_step(config: &RunConfig) -> u64 {
     (config.train.micro_batch_size * config.train.gradient_accumulation_steps) as u64
 }
@@ -221,7 +204,11 @@ impl Prepared<'_> {
         };
         let (kernels, arithmetic) = (self.config.device.kernels, self.precision.arithmetic);
         let computing = ComputeConfig { kernels, arithmetic, ..self.opened.computing() };
-        let frozen = FrozenWeights { frozen: self.adapter.is_some(), linears: self.weight_format };
+        let frozen = FrozenWeights {
+            frozen: self.adapter.is_some(),
+            linears: self.weight_format,
+            head: head::new_head(self.score_head.as_ref(), seed),
+        };
         if self.config.train.recompute == Recompute::Layers {
             device::prefer_small_pages(); // memory counts more than time here
         }

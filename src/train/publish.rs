@@ -12,7 +12,7 @@ use crate::artifact::lineage::{Inputs, RunRecord};
 use crate::artifact::past::{CardDataset, LossChange};
 use crate::artifact::peft::{self, AdapterConfig};
 use crate::artifact::provenance::{ChangeRecord, CheckpointRecord, Lineage, RunFacts};
-use crate::artifact::{self, bundle, sbom, stops};
+use crate::artifact::{self, bundle, sbom, score_head, stops};
 use crate::checkpoint::{HistoryEntry, HistoryEvent, folder_name, now};
 use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
@@ -23,6 +23,7 @@ use crate::hub::DataLock;
 use crate::model::TIED;
 use crate::train::effect::write_effect;
 use crate::train::gradient_check;
+use crate::train::head::RunHead;
 use crate::train::session::Record;
 use crate::train::weights_file::write_weights;
 use crate::train::{Prepared, Request};
@@ -110,12 +111,19 @@ pub fn publish(
             adapter: adapter.as_ref(),
             modules: &prepared.adapted,
             names: prepared.description.names,
+            scores: prepared.score_head.is_some(),
         };
         write_synced(&scratch.join(peft::CONFIG_FILE), json.to_json().as_bytes())?;
     }
     let whole = prepared.adapter.is_none();
     bundle::copy_sidecars(&prepared.base.path, &scratch, whole)?;
     refuse_changed(&scratch, prepared)?;
+    if let Some(RunHead { head, calibration }) = &prepared.score_head {
+        score_head::write(&scratch, head, calibration.as_ref())?;
+        if whole {
+            score_head::write_config(&scratch, head)?;
+        }
+    }
     if prepared.untied && whole {
         // Other programs, and older ones, shall take the projection that was trained.
         bundle::change_config(&scratch, &[(TIED, false.into())])?;

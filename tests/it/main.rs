@@ -47,6 +47,7 @@ mod resume;
 mod retract;
 mod reuse;
 mod scan;
+mod score_heads;
 mod settings;
 mod signing;
 mod start_adapter;

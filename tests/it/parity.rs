@@ -2,6 +2,7 @@
 //! tiny models of `tests/reference/tiny`; and the equalities that hold between our own paths.
 
 mod bitsandbytes;
+mod classification;
 mod dora;
 mod forward;
 mod gradients;
@@ -62,6 +63,10 @@ fn with_lora(name: &str, expected: &Expected) -> Model {
 }
 
 fn with_adapter(name: &str, expected: &Expected, adapter: &Lora) -> Model {
+    adapted(model(name), expected, adapter)
+}
+
+fn adapted(mut model: Model, expected: &Expected, adapter: &Lora) -> Model {
     struct Set<'a>(&'a Expected, Device);
     impl Visitor for Set<'_> {
         fn vector(&mut self, _: &str, _: &mut Parameter<1>) {}
@@ -72,7 +77,6 @@ fn with_adapter(name: &str, expected: &Expected, adapter: &Lora) -> Model {
             }
         }
     }
-    let mut model = model(name);
     adapters::attach(&mut model, adapter, Stream::new(1)).unwrap();
     model.visit(&mut Set(expected, cpu()));
     model

@@ -60,6 +60,16 @@ const KTO_LIKED: &[&str] = &[
     "lora={}",
     "kto.desirable_weight=5",
 ];
+const CLASSIFY: &[&str] =
+    &["data.train.0.path=scored.jsonl", "data.validation=[]", "train.objective=classification"];
+const CLASSIFY_HELD_OUT: &[&str] = &[
+    "data.train.0.path=scored.jsonl",
+    "data.validation=[]",
+    "data.val_size=4",
+    "train.objective=classification",
+];
+const REWARD: &[&str] =
+    &["data.train.0.path=pairs.jsonl", "data.validation=[]", "train.objective=reward"];
 const RENAMED: &[&str] = &["data.train.0.path=renamed.jsonl"];
 
 const CHANGES: &[Change] = &[
@@ -135,6 +145,10 @@ const CHANGES: &[Change] = &[
     under(DPO, "dpo.label_smoothing", "0", "0.3"),
     under(DPO, "dpo.ld_alpha", "1", "0"),
     under(DPO, "dpo.rpo_alpha", "0", "1"),
+    under(CLASSIFY, "classification.problem_type", "single_label_classification", "regression"),
+    under(CLASSIFY, "classification.labels", "[\"1\", \"2\"]", "[\"2\", \"1\"]"),
+    under(CLASSIFY_HELD_OUT, "classification.calibrate", "false", "true"),
+    under(REWARD, "reward.center_rewards_coefficient", "0", "0.5"),
     under(KTO, "kto.beta", "0.1", "3"),
     under(KTO_LIKED, "kto.loss_type", "kto", "apo_zero_unpaired"),
     under(KTO, "kto.desirable_weight", "1", "2"),
@@ -264,6 +278,8 @@ fn folder() -> Run {
     run.write("pairs.jsonl", &pairs);
     let labels = crate::common::repository("datasets/labels.jsonl");
     run.write("labels.jsonl", &std::fs::read_to_string(labels).unwrap());
+    let scored = |at: u32| format!("{{\"text\": \"{at} is it\", \"label\": {}}}\n", at % 2 + 1);
+    run.write("scored.jsonl", &(0..16).map(scored).collect::<String>());
     run.write("twice.jsonl", &run.read("data.jsonl").repeat(2));
     run.write("renamed.jsonl", &run.read("data.jsonl").replace("\"messages\"", "\"talk\""));
     for folder in ["set", "set/odd"] {

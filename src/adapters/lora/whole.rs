@@ -1,10 +1,11 @@
-//! Modules that are trained whole beside an adapter, and saved with it: PEFT's `modules_to_save`.
+//! Modules that are trained whole beside an adapter, and saved with it: PEFT's `modules_to_save`,
+//! and the head that scores labels, which PEFT adds to them by itself.
 
 use std::collections::BTreeSet;
 
 use crate::adapters::{Adapter, WeightChange, last_name};
 use crate::error::{Error, Result, nearest};
-use crate::model::{Description, LM_HEAD, Model, VocabularyMatrix};
+use crate::model::{Description, LM_HEAD, Model, SCORE, VocabularyMatrix};
 use crate::ops::wide;
 
 /// What comes after the path of a module in that of its weight.
@@ -19,10 +20,15 @@ pub fn whole_weights(
     description: &Description,
 ) -> Result<Vec<(&'static str, [usize; 2])>> {
     let names = adapter.modules_to_save();
+    let table = [description.vocabulary, description.hidden];
+    let head = description.labels.map(|labels| (SCORE, [labels, description.hidden]));
     if names.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Vec::from_iter(head));
     }
-    let tables: &[&'static str] = &[description.names.embedding, LM_HEAD];
+    let tables: &[&'static str] = match head {
+        Some(_) => &[description.names.embedding],
+        None => &[description.names.embedding, LM_HEAD],
+    };
     if description.tied {
         let what = "`lora.modules_to_save` requires an output head of its own";
         return Err(Error::adapter(what)
@@ -44,7 +50,7 @@ pub fn whole_weights(
         return Err(error);
     }
     let wanted = tables.iter().filter(|path| names.iter().any(|name| is_of(path, name)));
-    Ok(wanted.map(|path| (*path, [description.vocabulary, description.hidden])).collect())
+    Ok(wanted.map(|path| (*path, table)).chain(head).collect())
 }
 
 fn module_name(path: &str) -> &str {

@@ -13,6 +13,7 @@ use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weight
 use super::effect_run::check_effect;
 use super::merge::{Addition, Weights};
 use super::origin::Origin;
+use super::score_head;
 use crate::adapters::Adapter;
 use crate::data::Codec;
 use crate::error::{Context, Error, Result};
@@ -137,6 +138,7 @@ fn export_adapter(
         return Err(Error::export(what).at(&origin.model.path));
     };
     let base = inspect(&origin.base.path)?;
+    score_head::refuse(&origin.model.path, &format!("be exported as {format}"))?;
     let addition = Addition::open(&origin.model.path, adapter.clone(), &base.description)?;
     let adapter_file = addition.file.clone();
     request.carry_out(|scratch| {
@@ -189,7 +191,9 @@ fn export_model(
     (format, number): (&str, &str),
     write: fn(&Source, Weights, &Path) -> Result<Written>,
 ) -> Result<(String, Vec<String>)> {
-    let ReadyWeights { weights, adapter_file, untied, note, .. } = open_weights(&origin, None)?;
+    let ready = open_weights(&origin, None)?;
+    score_head::refuse(&origin.model.path, &format!("be written as {format}"))?;
+    let ReadyWeights { weights, adapter_file, untied, note, .. } = ready;
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     request.carry_out(|scratch| {
         let small = scratch.join(SMALL_FILES);

@@ -74,6 +74,7 @@ fn write(source: AdapterSource, target: &Path) -> Result<Written> {
         adapter,
         modules: &modules,
         names: base.names,
+        scores: false,
     };
     let mut config: Value =
         serde_json::from_str(&config.to_json()).context("the settings are written as JSON")?;

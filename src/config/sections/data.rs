@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 pub use super::data_set::OnUnused;
 use super::data_set::{DATA_COLUMNS, DataSetConfig, ON_UNUSED, TRAIN_KEYS, VALIDATION_KEYS};
+use crate::config::ScoreHead;
 use crate::document::key::{DefaultValue, Key, MANY, Section, TextRule, ValueKind};
 use crate::document::{Effect, Setting, Value, Values, choices, settings};
 use crate::files::Digest;
@@ -231,6 +232,9 @@ settings! {
         no_pairs: Option<String> = Some(String::new());
         /// Whether answers have labels, which the objective learns from. The objective says it.
         labels: bool = false;
+        /// The head that texts are scored by, where the objective learns from labels of texts. The
+        /// objective says it.
+        score_head: Option<ScoreHead> = None;
     }
 }
 

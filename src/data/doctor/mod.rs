@@ -23,6 +23,7 @@ use self::repeats::Lengths;
 use super::codec::Codec;
 use super::corpus::{Corpus, Extent, open_watched};
 use super::finding::FindingKind;
+use super::labels_found::with_labels;
 use super::plan::Plan;
 use super::show::{ExampleSpan, pieces};
 use super::statistics::Statistics;
@@ -93,7 +94,7 @@ pub fn checkup(
     cache: &Path,
     report: &Path,
 ) -> Result<Checkup> {
-    let data = &config.data;
+    let data = &with_labels(&config.data, supply)?;
     let codec = Arc::new(Codec::load(base, data.chat_template.as_deref().map(Path::new))?);
     let collector = Arc::new(Collector::new(&codec, report, &cache.join("doctor"))?);
     let watch: Arc<dyn RecordWatch> = collector.clone();

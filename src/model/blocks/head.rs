@@ -1,5 +1,6 @@
-//! From the residual stream to scores over the vocabulary: a norm, the output projection, and what
-//! is done to scores. The loss takes their gradient by hand (`objectives/cross_entropy`).
+//! From the residual stream to scores over the vocabulary, or over labels: a norm, the output
+//! projection, and what is done to scores. The loss takes their gradient by hand
+//! (`objectives/cross_entropy`).
 
 use burn::tensor::{Int, Tensor};
 
@@ -14,7 +15,8 @@ use crate::ops::{LogitConfig, soft_cap, soft_cap_slope};
 pub struct Head {
     /// After the last layer.
     pub norm: Norm,
-    /// The output projection, `[vocabulary, hidden]`; `None` where it is the embedding.
+    /// The output projection, `[vocabulary, hidden]`, or what scores labels, `[labels, hidden]`;
+    /// `None` where it is the embedding.
     pub matrix: Option<VocabularyMatrix>,
     /// What is done to scores.
     pub config: LogitConfig,
@@ -32,11 +34,12 @@ impl Head {
     /// Takes its weights.
     pub fn read(description: &Description, weights: &mut WeightSource) -> Result<Self> {
         let norm = Norm::read(None, &description.norm, weights)?;
-        let matrix = if description.tied {
-            weights.ignore(LM_HEAD); // a copy: one that differs unties the model before this
-            None
-        } else {
-            Some(weights.table(LM_HEAD, [description.vocabulary, description.hidden])?)
+        let matrix = match description.own_head() {
+            Some((path, rows)) => Some(weights.table(path, [rows, description.hidden])?),
+            None => {
+                weights.ignore(LM_HEAD); // a copy: one that differs unties the model before this
+                None
+            }
         };
         Ok(Self { norm, matrix, config: description.logits })
     }

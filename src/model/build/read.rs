@@ -49,9 +49,10 @@ impl KnownMatrices {
         let table = [description.vocabulary, description.hidden];
         let inputs = description.layer_inputs.iter();
         let inputs = inputs.map(|of| (of.table, [of.vocabulary, of.projection.dims[0]]));
-        let tables = [(description.names.embedding, table), (LM_HEAD, table)];
+        let head = description.own_head().map(|(path, rows)| (path, [rows, description.hidden]));
+        let tables = std::iter::once((description.names.embedding, table)).chain(head);
         let experts = StoredTensors::of(description);
-        Self { experts, linears, tables: tables.into_iter().chain(inputs).collect() }
+        Self { experts, linears, tables: tables.chain(inputs).collect() }
     }
 }
 
@@ -75,7 +76,9 @@ impl WeightSource {
             let mut shard = ShardStream::open(directory, &name)?;
             while let Some(place) = shard.begin() {
                 // A copy of the embedding: one that differs is a head of its own.
-                let is_copy = |path: &String| description.tied && path == LM_HEAD;
+                // One of the vocabulary is not used where labels are scored.
+                let unused = description.tied || description.labels.is_some();
+                let is_copy = |path: &String| unused && path == LM_HEAD;
                 let Some(path) = names.path_of(&place.name).filter(|path| !is_copy(path)) else {
                     shard.read_all(&mut buffer, PIECE_BYTES, |_| ())?;
                     continue;

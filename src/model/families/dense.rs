@@ -260,6 +260,7 @@ impl Dense {
             norm: self.norm(self.names.norm, self.hidden),
             tied: self.tied,
             logits: self.logits,
+            labels: None,
             element: config.element(),
             names: self.names,
             parameters: 0,

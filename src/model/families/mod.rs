@@ -27,7 +27,7 @@ mod qwen3_moe;
 mod rope;
 mod smollm3;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Description, ModelJson};
 
 /// A family of models: what `config.json` says that they are made of. It holds no arithmetic.
@@ -70,7 +70,13 @@ pub static FAMILIES: &[&dyn Family] = &[
 pub fn describe(config: &ModelJson) -> Result<Description> {
     let description = find(config)?.describe(config)?;
     config.refuse_unknown()?;
-    Ok(description)
+    let Some(labels) = config.labels()? else { return Ok(description) };
+    if description.names.is_whole() {
+        return Ok(description.scoring(labels));
+    }
+    Err(Error::model("a model that holds more than a text model cannot score labels")
+        .because(format!("it is of the family `{}`", description.model_type))
+        .hint("take a base that is a text model alone"))
 }
 
 /// The `model_type` of every model that can be described.

@@ -27,8 +27,8 @@ pub struct Targets<'a> {
 impl<'a> Targets<'a> {
     /// The chunks on this model's device: its largest tensor and product count, too.
     fn chunks(&self, model: &Model) -> impl Iterator<Item = Chunk<'a>> {
-        let Description { hidden, vocabulary, .. } = model.description;
-        let limit = model.computing.limits.rows_of_product(hidden, vocabulary);
+        let Description { hidden, .. } = model.description;
+        let limit = model.computing.limits.rows_of_product(hidden, model.description.outputs());
         let most = self.chunk.min(limit).max(1);
         let (pad_multiple, device) = (model.computing.pad_multiple, model.device.clone());
         let chunk = move |pairs| Chunk::new(pairs, pad_multiple, most, &device);

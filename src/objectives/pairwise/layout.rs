@@ -1,7 +1,6 @@
 //! Where the answers of pairs are: an example of a pair holds the prompt with the chosen answer and
 //! the prompt with the rejected one, and the model is to see two documents.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::data::{Batch, Target};
@@ -26,7 +25,7 @@ pub fn count(batch: &Batch) -> u64 {
 }
 
 /// An example holds both answers, each after the prompt: they become two documents.
-pub fn arrange(batch: &Batch) -> Cow<'_, Batch> {
+pub fn arranged(batch: &Batch) -> Batch {
     let mut arranged = batch.clone();
     let mut place = 0;
     let mut targets = batch.targets.as_slice();
@@ -50,7 +49,16 @@ pub fn arrange(batch: &Batch) -> Cow<'_, Batch> {
             }
         }
     }
-    Cow::Owned(arranged)
+    arranged
+}
+
+/// The last token of each answer of all pairs of an arranged batch, the chosen one first.
+pub fn answer_ends(batch: &Batch) -> Vec<Target> {
+    let last = |answer: &Range<usize>| {
+        let last = batch.targets[answer.end - 1];
+        Target { index: last.index + 1, ..last }
+    };
+    pairs_of(batch).iter().flat_map(|pair| [last(&pair.chosen), last(&pair.rejected)]).collect()
 }
 
 /// Where the first of two answers ends: behind the first run of targets, of which each stands one
@@ -107,7 +115,7 @@ mod tests {
             sources: Vec::new(),
         };
         assert_eq!(count(&batch), 3);
-        let arranged = arrange(&batch);
+        let arranged = arranged(&batch);
         let wanted = [vec![1, 1, 2, 2, 2, 3, 3, 3, 0], vec![1, 1, 1, 2, 2, 2, 0, 0, 0]].concat();
         assert_eq!(arranged.documents, wanted);
         assert_eq!(arranged.positions[..5], [0, 1, 0, 1, 2]);

@@ -12,6 +12,7 @@ use std::time::Instant;
 pub use self::ending::{BestCheckpoint, early_stopping};
 use self::start::Entered;
 use self::steps::PendingStep;
+use crate::artifact::score_head;
 use crate::checkpoint::{
     self, Chain, History, HistoryEntry, HistoryEvent, Identity, IdentityPart, Metrics,
     RestoredCheckpoint, StepCache, batches_digest, manifest_digest,
@@ -94,6 +95,9 @@ impl<'a> Session<'a> {
         let history = History::of(run.root());
         if found.is_none() || !run.join("config.toml").exists() {
             write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
+            if let Some(of) = &prepared.score_head {
+                score_head::write(run.root(), &of.head, None)?;
+            }
             prepared.lock().write(&run.data_lock())?;
             history.note(&HistoryEntry::new(HistoryEvent::Begun, 0))?;
         }

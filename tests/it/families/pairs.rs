@@ -76,6 +76,19 @@ fn largest(numbers: &[f32]) -> f32 {
     numbers.iter().fold(0.0, |most, x| most.max(x.abs()))
 }
 
+/// The model with a head that gives one score.
+fn scoring(mut model: Model) -> Model {
+    let hidden = model.description.hidden;
+    let values = (0..hidden).map(|at| (at % 7) as f32 / 50.0 - 0.06).collect();
+    let value = firebrand::ops::from_vec(values, [1, hidden], &model.device);
+    let matrix = firebrand::model::Parameter { value, trainable: true };
+    let matrix = firebrand::model::VocabularyMatrix::new(firebrand::model::SCORE, vec![matrix]);
+    model.head.matrix = Some(matrix);
+    model.head.config = firebrand::ops::LogitConfig::default();
+    model.description = model.description.clone().scoring(1);
+    model
+}
+
 #[test]
 fn every_family_and_adapter_learns_from_pairs_packed_as_alone() {
     // Codes have sums of another order without a tape.
@@ -97,10 +110,13 @@ fn every_family_and_adapter_learns_from_pairs_packed_as_alone() {
             for entry in OBJECTIVES.iter().filter(|entry| entry.records == Records::Pairs) {
                 let what = format!("{} {} {} {kernels}", case.name, kind.name(), entry.name);
                 let objective = objectives::with(entry.name, &[]);
-                let kept = sums(&model, &*objective, &packed, Recompute::None);
-                let again = sums(&model, &*objective, &packed, Recompute::Layers);
+                let scores = objective.score_head().map(|_| adapted(case, *kind, kernels));
+                let scores = scores.map(scoring);
+                let model = scores.as_ref().unwrap_or(&model);
+                let kept = sums(model, &*objective, &packed, Recompute::None);
+                let again = sums(model, &*objective, &packed, Recompute::Layers);
                 assert_eq!(kept, again, "{what}: recompute");
-                let (loss, of_alone) = sums(&model, &*objective, &alone, Recompute::None);
+                let (loss, of_alone) = sums(model, &*objective, &alone, Recompute::None);
                 assert!((loss / kept.0 - 1.0).abs() < 1e-4, "{what}: {loss} {}", kept.0);
                 let most = of_alone.values().map(|one| largest(one)).fold(0.0, f32::max);
                 for (path, ours) in &kept.1 {

@@ -19,7 +19,7 @@ fn coded(
     kernels: Kernels,
     arithmetic: Arithmetic,
 ) -> Model {
-    let frozen = FrozenWeights { frozen: true, linears: Some(format) };
+    let frozen = FrozenWeights { frozen: true, linears: Some(format), head: None };
     let computing = ComputeConfig { kernels, arithmetic, ..ComputeConfig::default() };
     let loaded = load_for(&case(name), Init::Pretrained, &cpu(), computing, frozen).unwrap();
     by(kernels, loaded.model)
@@ -85,7 +85,7 @@ fn text_is_that_of_the_dequantised_model() {
 fn the_codes_of_a_model_have_one_digest() {
     let digest = |format: &'static dyn WeightFormat, name: &str, threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let frozen = FrozenWeights { frozen: true, linears: Some(format) };
+        let frozen = FrozenWeights { frozen: true, linears: Some(format), head: None };
         let load =
             || load_for(&case(name), Init::Pretrained, &cpu(), ComputeConfig::default(), frozen);
         pool.install(load).unwrap().quantised.unwrap()

@@ -1,0 +1,31 @@
+//! What a model gives for a position: scores of the vocabulary, or of labels.
+
+use super::{Description, LM_HEAD, SCORE};
+use crate::ops::LogitConfig;
+
+impl Description {
+    /// Path and rows of the matrix behind the last norm; none where it is the embedding.
+    pub fn own_head(&self) -> Option<(&'static str, usize)> {
+        match self.labels {
+            Some(labels) => Some((SCORE, labels)),
+            None => (!self.tied).then_some((LM_HEAD, self.vocabulary)),
+        }
+    }
+
+    /// How many scores the model gives for a position: tokens of the vocabulary, or labels.
+    pub fn outputs(&self) -> usize {
+        self.labels.unwrap_or(self.vocabulary)
+    }
+
+    /// The same layers with a head that scores labels, as transformers has it: nothing is done to
+    /// what it gives.
+    #[must_use]
+    pub fn scoring(mut self, labels: usize) -> Self {
+        let size = |head: Option<(&str, usize)>| head.map_or(0, |(_, rows)| rows * self.hidden);
+        let before = size(self.own_head()) as u64;
+        let after = (labels * self.hidden) as u64;
+        (self.labels, self.tied, self.logits) = (Some(labels), false, LogitConfig::default());
+        self.parameters = self.parameters - before + after;
+        self
+    }
+}

@@ -1,0 +1,45 @@
+//! The data of a run, and the rows that it makes.
+
+use std::sync::Arc;
+
+use crate::config::{DataConfig, Length, RunConfig};
+use crate::data::{self, Corpus, Extent, Plan};
+use crate::device::OpenedDevice;
+use crate::error::Result;
+use crate::files::cache_home;
+use crate::hub::{ModelDirectory, Supply};
+
+/// Finds it, and reads as much of it as is asked for.
+pub(super) fn read_data(
+    config: &RunConfig,
+    data: &DataConfig,
+    base: &ModelDirectory,
+    supply: &Arc<Supply>,
+    extent: Extent,
+) -> Result<Corpus> {
+    let extent = match config.train.length {
+        Length::Epochs(_) => Extent::Everything, // a schedule needs the number of steps
+        Length::Steps(_) => extent,
+    };
+    let cache = cache_home()?;
+    data::open(data, &base.path, supply, &cache, extent, config.eval.max_records)
+}
+
+/// Bytes of examples that are at hand at once.
+pub(super) fn data_bytes(config: &DataConfig, corpus: &Corpus) -> u64 {
+    // Of data that nobody has counted yet: no more than a token a byte.
+    let tokens = corpus.statistics.as_ref().map_or(corpus.train.bytes(), |counts| counts.tokens);
+    let window = config.window_bytes.min(tokens * data::TOKEN_BYTES);
+    window * (2 + config.prefetch_windows)
+}
+
+/// The rows of a run, and the tokens of the longest as the device has it.
+pub(super) fn planned(
+    config: &RunConfig,
+    corpus: &Corpus,
+    opened: &OpenedDevice,
+) -> Result<(Plan, usize)> {
+    let plan = corpus.plan(config.seed);
+    let length = plan.longest_row()?.next_multiple_of(opened.computing().pad_multiple);
+    Ok((plan, length))
+}
