@@ -136,7 +136,9 @@ fn type_of(kind: &ValueKind) -> Json {
         | ValueKind::Choices(_)
         | ValueKind::Rising { .. }
         | ValueKind::Modules
+        | ValueKind::Literals
         | ValueKind::Tables { .. } => array_of(kind),
+        ValueKind::Settings => json!({ "type": "object" }),
         ValueKind::Share => json!({ "anyOf": [
             { "type": "integer", "minimum": 0, "maximum": MANY },
             { "type": "number", "minimum": 0, "exclusiveMaximum": 1 },
@@ -178,6 +180,7 @@ fn array_of(kind: &ValueKind) -> Json {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1 } })
         }
         ValueKind::AnyTexts => json!({ "type": "array", "items": { "type": "string" } }),
+        ValueKind::Literals => json!({ "type": "array", "minItems": 1 }),
         ValueKind::Choices(names) => json!({
             "type": "array", "items": { "enum": names }, "minItems": 1, "uniqueItems": true,
         }),
