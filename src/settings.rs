@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::adapters::{self, Adapter};
 use crate::config::{self, Loaded, RunConfig, TrainOn, ValSize};
-use crate::document::{Effect, KeyTable};
+use crate::document::{Effect, KeyTable, Override};
 use crate::engine::optimizers;
 use crate::error::{Error, Result};
 use crate::objectives::{self, Records};
@@ -38,6 +38,14 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded> {
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> {
+    put_over(path, bytes, config::of_options(overrides))
+}
+
+/// Reads the bytes of a config with values put over it that other files may have written.
+///
+/// # Errors
+/// As [`load`]; what is wrong with a value is told where it was written.
+pub fn put_over(path: &Path, bytes: &[u8], overrides: Vec<Override>) -> Result<Loaded> {
     config::parse(&KEYS, path, bytes, overrides).and_then(|loaded| of_objective(loaded, path))
 }
 

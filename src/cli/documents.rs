@@ -9,6 +9,7 @@ use crate::document::KeyTable;
 use crate::evaluation::SUITE_KEYS;
 use crate::gate::POLICY_KEYS;
 use crate::settings;
+use crate::sweep::SWEEP_KEYS;
 use crate::verify::TRUSTED_KEYS;
 
 /// A kind of document, as the command line names it.
@@ -16,8 +17,8 @@ use crate::verify::TRUSTED_KEYS;
 pub struct Document(usize);
 
 /// Every kind, in the order in which they are listed.
-const TABLES: [&LazyLock<KeyTable>; 5] =
-    [&settings::KEYS, &SUITE_KEYS, &POLICY_KEYS, &WATCH_KEYS, &TRUSTED_KEYS];
+const TABLES: [&LazyLock<KeyTable>; 6] =
+    [&settings::KEYS, &SUITE_KEYS, &POLICY_KEYS, &WATCH_KEYS, &TRUSTED_KEYS, &SWEEP_KEYS];
 
 /// The table of keys of every kind of document.
 pub fn tables() -> impl Iterator<Item = &'static KeyTable> {
@@ -42,7 +43,7 @@ impl Default for Document {
 
 impl clap::ValueEnum for Document {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self(0), Self(1), Self(2), Self(3), Self(4)]
+        &[Self(0), Self(1), Self(2), Self(3), Self(4), Self(5)]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {

@@ -1,9 +1,10 @@
 //! Commands that no one types: what the program starts itself, and a name that is no more.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::scan;
+use crate::cli::{AccessArgs, scan, train};
 #[cfg(feature = "gpu")]
 use crate::cli::{data_json, doctor};
 use crate::error::{Error, Result};
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 pub(super) use crate::data::RENDER_COMMAND;
 #[cfg(feature = "gpu")]
 pub(super) use crate::device::PROBE_COMMAND;
+pub(super) use crate::sweep::POINT_COMMAND;
 #[cfg(feature = "gpu")]
 pub(super) use doctor::COMPARE_COMMAND;
 
@@ -50,6 +52,34 @@ pub struct RenderArgs {}
 
 pub fn render(_: &RenderArgs) -> Result<ExitCode> {
     scan::render_templates()
+}
+
+/// What `sweep run` starts for a run: `train`, until its input ends
+#[derive(Debug, clap::Args)]
+pub struct PointArgs {
+    /// The configuration
+    config: PathBuf,
+    /// Save and stop after this step
+    #[arg(long)]
+    stop_at_step: Option<u64>,
+    /// How long the system waits between asking a run to end and ending it
+    #[arg(long, default_value_t = 30)]
+    grace: u64,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+impl PointArgs {
+    /// The same as arguments of `train`.
+    pub fn train(&self) -> train::Args {
+        let Self { config, stop_at_step, grace, access } = self;
+        train::Args::of_point(config.clone(), access, *stop_at_step, *grace)
+    }
+}
+
+pub fn point(args: &PointArgs) -> Result<ExitCode> {
+    crate::report::stop_at_end_of_input()?;
+    train::run(&args.train())
 }
 
 /// The earlier name of `allowlist`

@@ -42,6 +42,7 @@ mod scan;
 mod schema;
 mod sign;
 mod signer;
+mod sweep;
 mod train;
 mod trust;
 mod verify;
@@ -97,6 +98,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(plan),
     command!(data),
     command!(train),
+    command!(sweep),
     command!(runs),
     command!(devices),
     command!(doctor),
@@ -134,6 +136,7 @@ const HIDDEN: &[CliCommand] = &[
     command!(internal::COMPARE_COMMAND, internal::CompareArgs, internal::compare),
     #[cfg(feature = "gpu")]
     command!(internal::PROBE_COMMAND, internal::ProbeArgs, internal::probe),
+    command!(internal::POINT_COMMAND, internal::PointArgs, internal::point),
     command!("registry", internal::RegistryArgs, internal::registry),
     command!(internal::RENDER_COMMAND, internal::RenderArgs, internal::render),
     command!("sign-model", conformance::SignArgs, conformance::sign),
@@ -188,9 +191,13 @@ impl Chosen {
     /// Where compiled kernels are to be kept, if a run is to be made that says so.
     #[cfg(feature = "gpu")]
     fn pinned_kernels(&self) -> Option<std::path::PathBuf> {
-        let training = self.name == "train";
-        let arguments = training.then(|| train::Args::from_arg_matches(&self.matches).ok());
-        arguments.flatten()?.pinned_kernels()
+        match self.name.as_str() {
+            "train" => train::Args::from_arg_matches(&self.matches).ok()?.pinned_kernels(),
+            internal::POINT_COMMAND => {
+                internal::PointArgs::from_arg_matches(&self.matches).ok()?.train().pinned_kernels()
+            }
+            _ => None,
+        }
     }
 
     fn run(&self) -> Result<ExitCode> {

@@ -53,9 +53,34 @@ pub struct Args {
     /// Say nothing but warnings and errors
     #[arg(long, short)]
     quiet: bool,
+    /// Save and stop after this step; set by a sweep
+    #[arg(skip)]
+    stop_at_step: Option<u64>,
 }
 
 impl Args {
+    /// What a point of a sweep is run with.
+    pub fn of_point(
+        config: PathBuf,
+        access: &AccessArgs,
+        stop_at_step: Option<u64>,
+        grace: u64,
+    ) -> Self {
+        Self {
+            config: ConfigArgs { config, overrides: Vec::new() },
+            access: AccessArgs { locked: access.locked, offline: access.offline },
+            resume: "auto".to_owned(),
+            stop_after_steps: None,
+            extend: false,
+            allow_data_change: false,
+            allow_device_change: false,
+            allow_code_change: false,
+            grace,
+            quiet: false,
+            stop_at_step,
+        }
+    }
+
     /// The folder for compiled kernels, if the run wants them beside it. What is wrong with the
     /// configuration is told when it runs.
     #[cfg(feature = "gpu")]
@@ -73,6 +98,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let bars = transfers.bars();
     let access = args.access.access(transfers, &signals);
     let mut console = Console::new(signals.clone(), args.quiet, args.stop_after_steps)
+        .stopping_at(args.stop_at_step)
         .among(bars)
         .tracked(Trackers::new(&loaded.config));
     let config_path = args.config.config.display().to_string();

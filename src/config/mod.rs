@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::document::key::OwnedKeys;
 use crate::document::{
-    self, DocumentKind, Effect, Entries, KeyTable, Origin, Problems, Setting, Value, Values,
-    is_name, shown,
+    self, DocumentKind, Effect, Entries, KeyTable, Origin, Override, Problems, Setting, Value,
+    Values, is_name, shown,
 };
 use crate::error::{Error, Result};
 use crate::files::{Digest, name_anywhere};
@@ -117,14 +117,24 @@ impl Loaded {
 /// # Errors
 /// All problems of the file and the overrides at once, in the order of their places.
 pub fn load(known: &KeyTable, path: &Path, overrides: &[String]) -> Result<Loaded> {
-    parse(known, path, &document::bytes_of(known, path)?, overrides)
+    parse(known, path, &document::bytes_of(known, path)?, of_options(overrides))
+}
+
+/// What options say: `key=value`.
+pub fn of_options(options: &[String]) -> Vec<Override> {
+    options.iter().map(|text| Override::of_option(text)).collect()
 }
 
 /// Reads the bytes of a config; `path` is for messages and for the default of `name`.
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8], overrides: &[String]) -> Result<Loaded> {
+pub fn parse(
+    known: &KeyTable,
+    path: &Path,
+    bytes: &[u8],
+    overrides: Vec<Override>,
+) -> Result<Loaded> {
     let further = |values: &Values, problems: &mut Problems| {
         check_name(path, values, problems);
         check_validation(values, problems);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::key::{DefaultValue, INTERNAL_KEYS, Key};
 use super::key_table::{KeyTable, TableSection};
 use super::place::{Origin, Problems, join, shown};
-use super::render::quoted;
+use super::quoted::quoted;
 use super::tree::{Node, Table, Tree};
 use super::typed;
 use super::unknown;

@@ -105,6 +105,10 @@ pub enum ValueKind {
         /// What the names must be.
         names: &'static NameRule,
     },
+    /// An array of values of any type, at least one, for another document.
+    Literals,
+    /// A table of keys of another document, by dotted path, with their values.
+    Settings,
     /// An array of tables with these keys.
     Tables {
         /// The keys of each table.
@@ -292,6 +296,19 @@ impl Key {
 }
 
 impl ValueKind {
+    /// Whether it is a table whose names are not keys.
+    pub(super) fn is_table_of_names(&self) -> bool {
+        matches!(
+            self,
+            Self::Columns(_)
+                | Self::Arguments
+                | Self::NumberOrEach(_)
+                | Self::ChoiceOfEach(_)
+                | Self::NumberOfEach(..)
+                | Self::IntegerOfEach { .. }
+        )
+    }
+
     /// What a value must be, to be read after "must be".
     pub fn describe(&self) -> String {
         match self {
@@ -342,6 +359,8 @@ impl ValueKind {
             Self::IntegerOfEach { min, max, names } => {
                 format!("a table of {}, each with an integer from {min} to {max}", names.names)
             }
+            Self::Literals => "an array of at least one value".to_owned(),
+            Self::Settings => "a table of settings such as `{ \"train.epochs\" = 1 }`".to_owned(),
             Self::Tables { .. } => "an array of tables".to_owned(),
         }
     }

@@ -129,6 +129,16 @@ impl KeyTable {
         }
     }
 
+    /// The key that decides about a path, which may lead into an array of tables, or into a table
+    /// of names such as `data.train.0.columns.prompt`.
+    pub(crate) fn deciding(&self, path: &str) -> Option<&'static Key> {
+        let parts: Vec<&str> = path.split('.').collect();
+        (1..=parts.len()).rev().find_map(|length| {
+            let whole = length == parts.len();
+            self.find(&parts[..length]).filter(|key| whole || key.kind.is_table_of_names())
+        })
+    }
+
     /// Whether the key of a path takes a string on one line, which may be the path of a file.
     pub(crate) fn is_line(&self, path: &str) -> bool {
         let parts: Vec<&str> = path.split('.').collect();

@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use crate::error::{Context, Error, ErrorCode, Result};
+use crate::error::{Context, Error, ErrorCode, Place, Result};
 use crate::files::{Digest, open_regular};
 
 mod check;
@@ -15,9 +15,11 @@ mod effect;
 mod foreign;
 pub mod key;
 mod key_table;
+mod literal;
 mod named;
 mod overrides;
 mod place;
+mod quoted;
 mod render;
 mod rule;
 mod schema;
@@ -37,16 +39,17 @@ pub use effect::Effect;
 #[cfg(test)]
 pub(crate) use foreign::note;
 pub use key_table::{KeyTable, Note, TableSection};
-pub use place::Origin;
+pub use place::{Origin, Override};
 pub(crate) use place::{Problems, shown};
-pub(crate) use render::{Entries, quoted};
+pub(crate) use quoted::quoted;
+pub(crate) use render::Entries;
 pub use schema::schema;
 pub use setting::Setting;
 pub(crate) use setting::settings;
 pub use template::template;
 pub use typed::set_defaults;
 pub(crate) use typed::{is_name, size};
-pub use value::{Value, Values};
+pub use value::{Literal, Value, Values};
 
 use place::Source;
 use tree::Damage;
@@ -105,7 +108,7 @@ impl Document {
     /// # Errors
     /// As [`Document::read`].
     pub fn parse(known: &KeyTable, path: &Path, bytes: &[u8]) -> Result<Self> {
-        parse(known, path, bytes, &[], |_, _| {})
+        parse(known, path, bytes, Vec::new(), |_, _| {})
     }
 
     /// The line of a place, counted from 1; none for what stands nowhere in the file.
@@ -114,6 +117,15 @@ impl Document {
             Origin::At(offset) => Some(self.source.line(offset) + 1),
             Origin::File | Origin::Set(_) => None,
         }
+    }
+
+    /// Where an origin is in the file, for values that go into other documents.
+    pub fn written(&self, origin: Origin) -> Place {
+        let position = match origin {
+            Origin::At(offset) => Some(self.source.position(offset)),
+            Origin::File | Origin::Set(_) => None,
+        };
+        Place { file: self.source.file().to_path_buf(), position }
     }
 
     /// An error with its place.
@@ -161,13 +173,13 @@ pub(crate) fn bytes_of(known: &KeyTable, path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads the bytes of a document with overrides (`key=value`) put over it; `further` are checks
+/// Reads the bytes of a document with overrides put over it; `further` are checks
 /// that no table of keys can hold.
 pub(crate) fn parse(
     known: &KeyTable,
     path: &Path,
     bytes: &[u8],
-    overrides: &[String],
+    overrides: Vec<Override>,
     further: impl FnOnce(&Values, &mut Problems),
 ) -> Result<Document> {
     let kind = known.kind();
@@ -176,12 +188,11 @@ pub(crate) fn parse(
         return Err(Error::config(what).at(path).hint(kind.too_large));
     }
     let text = utf8(known, path, bytes)?;
-    let pairs: Vec<_> = overrides.iter().map(|text| overrides::split(text)).collect();
-    let keys = pairs.iter().map(|(key, _)| key.clone()).collect();
-    let source = Source::new(path, text, keys);
+    let source = Source::new(path, text, overrides);
+    let overrides = source.overrides();
     let mut problems = Problems::default();
     let (mut table, damage) = tree::parse(text, &source, &mut problems);
-    overrides::apply(known, &mut table, &pairs, &mut problems);
+    overrides::apply(known, &mut table, overrides, &mut problems);
     let mut found = Problems::default();
     let mut values = check::check(known, &table, damage.is_none(), &mut found);
     conflicts::settle(known, &mut values, &source, &mut found);
@@ -192,8 +203,9 @@ pub(crate) fn parse(
     if let Some(error) = problems.into_error(&source) {
         return Err(with_format_hint(error, path, &damage, kind));
     }
-    let overrides = pairs.into_iter().map(|(key, value)| (key, value.unwrap_or_default()));
-    Ok(Document { values, sha256: Digest::of(bytes), overrides: overrides.collect(), source })
+    let given = |it: &Override| (it.key.clone(), it.value.clone().unwrap_or_default());
+    let overrides = overrides.iter().map(given).collect();
+    Ok(Document { values, sha256: Digest::of(bytes), overrides, source })
 }
 
 /// Reads one value, in TOML, as the key of this path takes it; `None` if it does not take it.

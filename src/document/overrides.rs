@@ -2,7 +2,7 @@
 
 use super::KeyTable;
 use super::key::ValueKind;
-use super::place::{Origin, Problems, shown};
+use super::place::{Origin, Override, Problems, shown};
 use super::tree::{Node, Table, Tree, Word, parse_override};
 use super::typed;
 use crate::error::Error;
@@ -10,24 +10,16 @@ use crate::error::Error;
 /// No key is deeper; longer paths are refused before anything walks along them.
 const DEPTH_MAX: usize = 8;
 
-/// Splits `key=value`; an override without `=` has no value.
-pub(super) fn split(text: &str) -> (String, Option<String>) {
-    match text.split_once('=') {
-        Some((key, value)) => (key.trim().to_owned(), Some(value.to_owned())),
-        None => (text.trim().to_owned(), None),
-    }
-}
-
 /// Puts the overrides over the table, the last one for a key on top.
 ///
 /// Unknown keys are put in as well, so that the check finds and explains them like any other.
 pub(super) fn apply(
     known: &KeyTable,
     table: &mut Table,
-    overrides: &[(String, Option<String>)],
+    overrides: &[Override],
     problems: &mut Problems,
 ) {
-    for (index, (key, value)) in overrides.iter().enumerate() {
+    for (index, Override { key, value, .. }) in overrides.iter().enumerate() {
         let origin = Origin::Set(index);
         let Some(value) = value else {
             let what = format!("`--set {}` gives no value", shown(key));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::error::{Error, Place};
 
 /// Beyond this many problems the rest is only counted; nobody reads more, and a file that is no
 /// config at all has one in every line.
@@ -22,18 +22,40 @@ pub enum Origin {
     Set(usize),
 }
 
+/// A value that is put over the one in a file.
+#[derive(Debug, Clone)]
+pub struct Override {
+    /// The key's dotted path.
+    pub key: String,
+    /// The value as TOML; a string may lack its quotes. None where the option has no `=`.
+    pub value: Option<String>,
+    /// Where another file says so; none for an option of the command line.
+    pub written: Option<Place>,
+}
+
+impl Override {
+    /// What an option says: `key=value`.
+    pub fn of_option(text: &str) -> Self {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (text, None),
+        };
+        Self { key: key.trim().to_owned(), value, written: None }
+    }
+}
+
 /// The text of a document and the overrides, to turn origins into places.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     file: PathBuf,
     text: String,
     line_starts: Vec<usize>,
-    overrides: Vec<String>,
+    overrides: Vec<Override>,
 }
 
 impl Source {
-    /// `overrides` are the keys given on the command line.
-    pub(super) fn new(file: &Path, text: &str, overrides: Vec<String>) -> Self {
+    /// `overrides` are what is put over the file.
+    pub(super) fn new(file: &Path, text: &str, overrides: Vec<Override>) -> Self {
         let after_breaks = text.match_indices('\n').map(|(index, _)| index + 1);
         Self {
             file: file.to_path_buf(),
@@ -41,6 +63,15 @@ impl Source {
             line_starts: std::iter::once(0).chain(after_breaks).collect(),
             overrides,
         }
+    }
+
+    /// What is put over the file.
+    pub(super) fn overrides(&self) -> &[Override] {
+        &self.overrides
+    }
+
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The number of the line that holds this byte, from 0.
@@ -54,7 +85,7 @@ impl Source {
     }
 
     /// Line and column of a byte, both from 1; the column counts characters.
-    fn position(&self, offset: usize) -> (usize, usize) {
+    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.line(offset);
         let before = self.text.get(self.line_starts[line]..offset).unwrap_or_default();
         // A byte order mark takes no column.
@@ -70,7 +101,13 @@ impl Source {
                 error.at_position(&self.file, line, column)
             }
             Origin::File => error.at(&self.file),
-            Origin::Set(index) => error.at(self.option(index)),
+            Origin::Set(index) => match &self.overrides[index].written {
+                Some(Place { file, position: Some((line, column)) }) => {
+                    error.at_position(file, *line, *column)
+                }
+                Some(Place { file, position: None }) => error.at(file),
+                None => error.at(self.option(index)),
+            },
         }
     }
 
@@ -79,12 +116,15 @@ impl Source {
         match origin {
             Origin::At(offset) => format!("in line {}", self.line(offset) + 1),
             Origin::File => "in the file".to_owned(),
-            Origin::Set(index) => format!("by `{}`", self.option(index)),
+            Origin::Set(index) => match &self.overrides[index].written {
+                Some(place) => format!("at {place}"),
+                None => format!("by `{}`", self.option(index)),
+            },
         }
     }
 
     fn option(&self, index: usize) -> String {
-        format!("--set {}", shown(&self.overrides[index]))
+        format!("--set {}", shown(&self.overrides[index].key))
     }
 }
 

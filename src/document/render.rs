@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use super::key::{DefaultValue, Key, ValueKind};
 use super::key_table::KeyTable;
+use super::quoted::quoted;
 use super::typed;
-use super::value::{Value, Values};
+use super::value::{Literal, Value, Values};
 use crate::files::Digest;
 
 const NEVER_FAILS: &str = "writing to a string cannot fail";
@@ -129,24 +130,15 @@ fn literal(value: &Value) -> String {
                 arguments.iter().map(|(name, of)| format!("{name} = {}", value(of))).collect();
             format!("{{ {} }}", items.join(", "))
         }
+        Value::Literals(literals) => {
+            let items: Vec<&str> = literals.iter().map(|it| it.toml.as_str()).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Settings(settings) => {
+            let item = |(path, of): &(String, Literal)| format!("{} = {}", quoted(path), of.toml);
+            let items: Vec<String> = settings.iter().map(item).collect();
+            format!("{{ {} }}", items.join(", "))
+        }
         Value::Tables(_) => unreachable!("tables are rendered entry by entry"),
     }
-}
-
-/// A TOML basic string.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() => {
-                write!(out, "\\u{:04X}", u32::from(c)).expect(NEVER_FAILS);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

@@ -137,7 +137,9 @@ fn type_of(kind: &ValueKind) -> Json {
         | ValueKind::Choices(_)
         | ValueKind::Rising { .. }
         | ValueKind::Modules
+        | ValueKind::Literals
         | ValueKind::Tables { .. } => array_of(kind),
+        ValueKind::Settings => json!({ "type": "object" }),
         ValueKind::Share => json!({ "anyOf": [
             { "type": "integer", "minimum": 0, "maximum": MANY },
             { "type": "number", "minimum": 0, "exclusiveMaximum": 1 },
@@ -182,6 +184,7 @@ fn array_of(kind: &ValueKind) -> Json {
         ValueKind::TextsOf(rule) => {
             json!({ "type": "array", "items": type_of(&ValueKind::Rule(rule)) })
         }
+        ValueKind::Literals => json!({ "type": "array", "minItems": 1 }),
         ValueKind::Choices(names) => json!({
             "type": "array", "items": { "enum": names }, "minItems": 1, "uniqueItems": true,
         }),

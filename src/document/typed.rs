@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::key::{ALL_LINEAR, DefaultValue, Key, MANY, ValueKind};
+use super::literal::{literal, settings};
 use super::named;
 use super::tree::{Node, Tree, number, parse_own};
 use super::value::{Value, Values};
@@ -28,6 +29,10 @@ pub(super) fn read(key: &Key, label: &str, node: &Node) -> Result<Value, Vec<Pro
         (ValueKind::Rising { min, max }, Tree::Array(items)) => {
             rising(label, items, (*min, *max)).map_err(|problem| vec![problem])
         }
+        (ValueKind::Literals, Tree::Array(items)) if !items.is_empty() => {
+            Ok(Value::Literals(items.iter().map(literal).collect()))
+        }
+        (ValueKind::Settings, Tree::Table(table)) => Ok(Value::Settings(settings(table))),
         (ValueKind::Columns(names), Tree::Table(table)) if !table.is_empty() => {
             named::columns(label, table, names)
         }

@@ -4,6 +4,15 @@ use std::collections::BTreeMap;
 
 use super::place::Origin;
 
+/// A value that another document is to have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Literal {
+    /// The value as TOML on one line.
+    pub toml: String,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
 /// A value of the right type and in range.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -27,6 +36,10 @@ pub enum Value {
     Counts(BTreeMap<String, u64>),
     /// Strings, numbers and booleans by name.
     Arguments(BTreeMap<String, serde_json::Value>),
+    /// Values for another document.
+    Literals(Vec<Literal>),
+    /// Keys of another document and their values, in the order of the file.
+    Settings(Vec<(String, Literal)>),
     /// An array of tables.
     Tables(Vec<Values>),
 }
@@ -41,6 +54,8 @@ impl Value {
             Self::Numbers(numbers) => numbers.is_empty(),
             Self::Counts(counts) => counts.is_empty(),
             Self::Arguments(arguments) => arguments.is_empty(),
+            Self::Literals(literals) => literals.is_empty(),
+            Self::Settings(settings) => settings.is_empty(),
             Self::Tables(tables) => tables.is_empty(),
             Self::Text(_) | Self::Integer(_) | Self::Number(_) | Self::Boolean(_) => false,
         }
@@ -255,6 +270,24 @@ impl Values {
             None => BTreeMap::new(),
             Some(Value::Arguments(arguments)) => arguments.clone(),
             Some(other) => panic!("`{path}` is no table of values: {other:?}"),
+        }
+    }
+
+    /// The values for another document, if there are some.
+    pub fn literals(&self, path: &str) -> &[Literal] {
+        match self.get(path) {
+            Some(Value::Literals(literals)) => literals,
+            None => &[],
+            Some(other) => panic!("`{path}` is no array of values: {other:?}"),
+        }
+    }
+
+    /// The settings of another document, if there are some.
+    pub fn settings(&self, path: &str) -> &[(String, Literal)] {
+        match self.get(path) {
+            Some(Value::Settings(settings)) => settings,
+            None => &[],
+            Some(other) => panic!("`{path}` is no table of settings: {other:?}"),
         }
     }
 

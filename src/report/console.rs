@@ -30,6 +30,8 @@ pub struct Console {
     quiet: bool,
     total: u64,
     stop_after: Option<u64>,
+    /// The step after which the run is to stop.
+    stop_at: Option<u64>,
     done: u64,
     /// Steps that were done before this process.
     done_before: u64,
@@ -51,12 +53,20 @@ impl Console {
             quiet,
             total: 0,
             stop_after,
+            stop_at: None,
             done: 0,
             done_before: 0,
             recent: VecDeque::new(),
             last_plain: None,
             answered: None,
         }
+    }
+
+    /// Also asks the run to stop after a step of its own counting.
+    #[must_use]
+    pub fn stopping_at(mut self, step: Option<u64>) -> Self {
+        self.stop_at = step;
+        self
     }
 
     /// Puts the bar of the steps among those of downloads.
@@ -224,8 +234,9 @@ impl Observer for Console {
     }
 
     fn stop_requested(&self) -> Option<Stop> {
-        let asked = self.stop_after.filter(|limit| self.done - self.done_before >= *limit);
-        let asked = asked.map(|_| Stop::Asked);
+        let after = self.stop_after.is_some_and(|limit| self.done - self.done_before >= limit);
+        let at = self.stop_at.is_some_and(|step| self.done >= step);
+        let asked = (after || at).then_some(Stop::Asked);
         self.signals.stop_requested().or(asked)
     }
 }

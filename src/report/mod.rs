@@ -5,10 +5,12 @@ mod markup;
 mod page;
 mod picture;
 mod signals;
+mod sweep_page;
 mod transfers;
 
 pub use console::{Console, duration};
 pub use page::{FILE as PAGE_FILE, write_page};
 pub use picture::picture;
-pub use signals::Signals;
+pub use signals::{Signals, stop_at_end_of_input};
+pub use sweep_page::sweep_page;
 pub use transfers::Transfers;

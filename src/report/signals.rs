@@ -44,6 +44,28 @@ impl Answer {
     }
 }
 
+/// Asks this process to save and stop when its input ends, as the system does when a terminal is
+/// closed: for runs that another process starts, which is then nowhere to be found.
+///
+/// # Errors
+/// When no thread can be started.
+#[cfg(unix)]
+pub fn stop_at_end_of_input() -> Result<()> {
+    let wait = || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = signal_hook::low_level::raise(signal_hook::consts::SIGHUP); // it is a known signal
+    };
+    let failed = "cannot listen to the input";
+    std::thread::Builder::new().name("input".to_owned()).spawn(wait).context(failed)?;
+    Ok(())
+}
+
+/// Without signals nothing can be asked.
+#[cfg(not(unix))]
+pub fn stop_at_end_of_input() -> Result<()> {
+    Ok(())
+}
+
 impl Signals {
     /// Installs the handlers.
     #[cfg(unix)]

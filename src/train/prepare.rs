@@ -6,13 +6,12 @@ use std::sync::Arc;
 use crate::adapters::{self, Adapter};
 use crate::artifact::parent::Parent;
 use crate::checkpoint::Identity;
-use crate::config::{Init, Length, Loaded, Recompute, RunConfig, Scheduler, Warmup};
+use crate::config::{Init, Length, Loaded, Recompute, RunConfig};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, ComputeConfig, OpenedDevice, Precision};
 use crate::engine::optimizers;
 use crate::engine::{
-    Estimate, MicroBatchSplit, Optimizer, Schedule, Shape, StepSettings, TrainedParameters,
-    Trainer, Workload,
+    Estimate, MicroBatchSplit, Optimizer, StepSettings, TrainedParameters, Trainer, Workload,
 };
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
@@ -25,6 +24,7 @@ use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
 use crate::train::head::{self, RunHead};
 use crate::train::read_data::{data_bytes, planned, read_data};
+use crate::train::schedule_of::schedule_of;
 use crate::train::start_adapter::{StartAdapter, adapters_of};
 use crate::train::{base, device_init, memory_fit};
 use crate::weights::Element;
@@ -281,32 +281,8 @@ impl Prepared<'_> {
     /// How steps are made.
     pub(super) fn step_settings(&self) -> StepSettings {
         let train = &self.config.train;
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss
-        )] // a share of a step count
-        let warmup_steps = match train.warmup {
-            Warmup::Steps(steps) => steps,
-            Warmup::Ratio(ratio) => (ratio * self.total_steps as f64).round() as u64,
-        };
-        let shape = match train.lr_scheduler {
-            Scheduler::Constant => Shape::Constant,
-            Scheduler::Linear => Shape::Linear,
-            Scheduler::Cosine => Shape::Cosine,
-            Scheduler::CosineWithRestarts => Shape::CosineWithRestarts { cycles: train.cycles },
-            Scheduler::Polynomial => Shape::Polynomial { power: train.power },
-            Scheduler::InverseSqrt => Shape::InverseSqrt,
-            Scheduler::Wsd => Shape::Wsd { decay_ratio: train.decay_ratio },
-        };
         StepSettings {
-            schedule: Schedule {
-                peak: train.learning_rate,
-                warmup_steps,
-                total_steps: self.total_steps,
-                min_ratio: train.min_lr_ratio,
-                shape,
-            },
+            schedule: schedule_of(train, self.total_steps),
             max_grad_norm: train.max_grad_norm,
             recompute: train.recompute,
             loss_chunk_tokens: train.loss_chunk_tokens,

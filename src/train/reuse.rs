@@ -1,5 +1,7 @@
 //! A new run begins with steps that another has computed, where they are the same bit for bit.
 
+use std::collections::BTreeMap;
+
 use crate::checkpoint::{
     CachedSteps, Chain, Identity, RunState, StepCache, batches_digest, best_first,
 };
@@ -29,6 +31,15 @@ const IN_THE_CHAIN: [&str; 10] = [
     "train.power",
 ];
 
+/// The settings on which the numbers of a run depend in another way than by its learning rates:
+/// runs that have them in common share the steps in which their rates are the same.
+pub fn beside_rates(loaded: &Loaded) -> BTreeMap<String, String> {
+    let mut facts = loaded.deciding();
+    facts.extend(loaded.measuring()); // a state has what was measured and asked so far
+    facts.retain(|key, _| !IN_THE_CHAIN.contains(&key.as_str()));
+    facts
+}
+
 /// What decides the numbers of a run besides its rows and rates: the digest under which its steps
 /// are filed. Nothing where equal inputs do not give equal bytes.
 pub fn made_by(
@@ -43,12 +54,8 @@ pub fn made_by(
     let program = std::env::current_exe().context("cannot find the program's own file")?;
     // The version's name stands for many builds while it is worked on; the bytes stand for one.
     let program = hub::sha256_of(&program, &cache)?;
-    let mut facts = loaded.deciding();
-    facts.extend(loaded.measuring()); // a state has what was measured and asked so far
-    facts.retain(|key, _| {
-        let in_rows = key.starts_with("data.") || key == "model.base";
-        !in_rows && !IN_THE_CHAIN.contains(&key.as_str())
-    });
+    let mut facts = beside_rates(loaded);
+    facts.retain(|key, _| !key.starts_with("data.") && key != "model.base");
     let mut put = |name: &str, value: String| facts.insert(format!(" {name}"), value);
     put("version", VERSION.to_owned());
     put("program", program.to_string());

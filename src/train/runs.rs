@@ -191,7 +191,11 @@ fn summary(path: &Path) -> Result<Summary> {
     })
 }
 
-fn status(path: &Path, resumable: bool) -> Result<Status> {
+/// What became of a run; `resumable` says whether it has a checkpoint.
+///
+/// # Errors
+/// When its history cannot be read.
+pub fn status(path: &Path, resumable: bool) -> Result<Status> {
     if RunDirectory::is_locked(path) {
         return Ok(Status::Running);
     }

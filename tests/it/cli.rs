@@ -75,7 +75,7 @@ fn schema_is_the_committed_one() {
 #[test]
 fn every_kind_of_file_has_a_schema_and_a_template() {
     let run = Run::new();
-    for kind in ["eval", "gate", "watch", "trusted-keys"] {
+    for kind in ["eval", "gate", "watch", "trusted-keys", "sweep"] {
         is_committed(run.succeeds(&["schema", kind]), &format!("schema-{kind}"));
         let file = format!("{kind}.toml");
         assert_eq!(run.succeeds(&["init", &file, "--for", kind]), format!("{file}\n"));
@@ -87,7 +87,7 @@ fn every_kind_of_file_has_a_schema_and_a_template() {
         &["schema", "gates"],
         str![[r#"
 error: invalid value 'gates' for '[KIND]'
-  [possible values: config, eval, gate, watch, trusted-keys]
+  [possible values: config, eval, gate, watch, trusted-keys, sweep]
 
   tip: a similar value exists: 'gate'
 

@@ -52,6 +52,7 @@ mod settings;
 mod signing;
 mod start_adapter;
 mod stream;
+mod sweep;
 mod terminal;
 mod text_part;
 mod threats;

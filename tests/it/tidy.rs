@@ -230,7 +230,7 @@ struct EntryFolder {
     no_entries: &'static [&'static str],
 }
 
-const FOLDERS: [EntryFolder; 3] = [
+const FOLDERS: [EntryFolder; 4] = [
     EntryFolder {
         folder: "engine/optimizers",
         line: "",
@@ -257,6 +257,7 @@ const FOLDERS: [EntryFolder; 3] = [
             "weight_format",
         ],
     },
+    EntryFolder { folder: "sweep/engines", line: "", no_entries: &[] },
 ];
 
 impl EntryFolder {

@@ -348,7 +348,8 @@ mod owned {
     fn read(text: &str, overrides: &[&str]) -> Result<Loaded> {
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
         let text = format!("{LEAST}{text}");
-        super::super::super::parse(&table(), Path::new("run.toml"), text.as_bytes(), &overrides)
+        let overrides = crate::config::of_options(&overrides);
+        super::super::super::parse(&table(), Path::new("run.toml"), text.as_bytes(), overrides)
     }
 
     #[test]
@@ -373,7 +374,8 @@ mod owned {
         assert!(loaded.config.owned.has_section("side"));
         assert!(!loaded.deciding().contains_key("odd.beta"), "it is of speed alone");
         let path = Path::new("run.toml");
-        let again = super::super::super::parse(&table(), path, shown.as_bytes(), &[]).unwrap();
+        let again =
+            super::super::super::parse(&table(), path, shown.as_bytes(), Vec::new()).unwrap();
         assert_eq!((&again.config, &again.canonical), (&loaded.config, shown));
     }
 
