@@ -136,9 +136,11 @@ fn is_number(place: &TensorPlace) -> bool {
 
 impl Sink for Copy<'_> {
     fn shard(&mut self, shard: &ShardStream) -> Result<()> {
-        let (header, begins) = match self.format {
-            None => (without_binding(shard.header())?, BTreeMap::new()),
-            Some(_) => in_format(shard, |place| self.format(place))?,
+        // The sums have no place in blocks, and take that of the numbers that they stand for.
+        let in_blocks = shard.places().iter().any(|place| place.blocks.is_some());
+        let (header, begins) = match self.format.is_some() || in_blocks {
+            false => (without_binding(shard.header())?, BTreeMap::new()),
+            true => in_format(shard, |place| self.format(place))?,
         };
         self.begins = begins;
         let count = |place: &TensorPlace| {

@@ -5,6 +5,7 @@
 mod attention;
 mod block;
 mod experts;
+mod in_blocks;
 mod layer_inputs;
 mod mixtures;
 mod norm;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use super::names::CheckpointNames;
 use crate::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling};
 use crate::weights::Element;
+use crate::weights::ggml::TensorType;
 
 /// Path of the embedding in most checkpoints.
 pub const EMBEDDING: &str = CheckpointNames::USUAL.embedding;
@@ -68,6 +70,9 @@ pub struct Description {
     pub linears: Vec<(String, [usize; 2])>,
     /// Those of them that the checkpoint has as codes, and the bytes of each.
     pub coded_linears: BTreeMap<String, u64>,
+    /// Matrices of linear layers, experts and vocabularies that the checkpoint has in blocks of
+    /// ggml, which may be kept so: paths of their tensors, and how many numbers each has.
+    pub in_blocks: BTreeMap<String, (&'static TensorType, u64)>,
     /// What is multiplied with besides: parameters of modules that are no linear layers to PEFT.
     pub target_parameters: Vec<TargetParameter>,
 }

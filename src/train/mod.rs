@@ -11,6 +11,7 @@ mod changes;
 mod checkpoint_model;
 pub mod comparison;
 mod finished;
+mod frozen_weights;
 mod gradient_check;
 mod memory_fit;
 mod post_eval;

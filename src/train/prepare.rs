@@ -24,7 +24,7 @@ use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
 use crate::train::start_adapter::{StartAdapter, adapters_of};
-use crate::train::{base, device_init, memory_fit};
+use crate::train::{base, device_init, frozen_weights, memory_fit};
 use crate::weights::Element;
 use crate::weights::formats::WeightFormat;
 
@@ -63,8 +63,9 @@ pub struct Prepared<'a> {
     pub(super) start: Option<StartAdapter>,
     /// How frozen linear layers are kept, if that was chosen.
     pub weight_format: Option<&'static dyn WeightFormat>,
-    /// The digest of the codes of frozen layers; known then, too.
+    /// The digest of the codes of frozen layers; known then, too. And of those of its files.
     pub(super) quantised: Option<Digest>,
+    pub(super) in_blocks: Option<Digest>,
     /// Last names of the layers that have an adapter; known then, too.
     pub(super) adapted: BTreeSet<String>,
     /// Whether the weights hold an output projection that `config.json` denies; known then, too.
@@ -93,7 +94,7 @@ pub fn prepare<'a>(
     let base_trust = approval.model(&base, &base::text_files(&base)?)?;
     let (description, config_file) = base::described(config, &base, observer)?;
     let (adapter, start) = adapters_of(config, supply, &description, &approval)?;
-    let weight_format = memory_fit::weight_format(config, &description, adapter.as_deref())?;
+    let weight_format = frozen_weights::weight_format(config, &description, adapter.as_deref())?;
     let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
     let (signed, parent) = signed_base(&base, observer)?;
     let corpus = read_data(config, &base, supply, extent)?;
@@ -112,7 +113,7 @@ pub fn prepare<'a>(
         rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
         length,
         data: data_bytes(&config.data, &corpus),
-        coded: memory_fit::coded(weight_format, adapter.as_deref(), &description, &opened),
+        coded: frozen_weights::coded(weight_format, adapter.as_deref(), &description, &opened),
         chunk: config.train.loss_chunk_tokens,
         recompute: config.train.recompute,
         on_gpu: opened.on_gpu(),
@@ -139,6 +140,7 @@ pub fn prepare<'a>(
         start,
         weight_format,
         quantised: None,
+        in_blocks: None,
         adapted: BTreeSet::new(),
         untied: false,
         parent,
@@ -239,6 +241,7 @@ impl Prepared<'_> {
         self.base_files = loaded.files;
         self.elements = loaded.elements;
         self.quantised = loaded.quantised;
+        self.in_blocks = loaded.in_blocks;
         self.untied = loaded.config.untied;
         match &self.adapter {
             Some(adapter) => {

@@ -4,6 +4,7 @@
 mod bitsandbytes;
 mod dora;
 mod forward;
+mod gguf_blocks;
 mod gradients;
 mod layers;
 mod lora_variants;
