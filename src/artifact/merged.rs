@@ -23,7 +23,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::event::Evaluation;
 use crate::model::{self, Model, ModelJson, TIED, families};
-use crate::weights::formats::WeightFormat;
+use crate::weights::formats::{self, WeightFormat};
 use crate::weights::{Element, INDEX_FILE};
 
 /// What there is to tell of a merged model.
@@ -120,6 +120,8 @@ pub fn merge(
     compare: bool,
 ) -> Result<Merged> {
     request.refuse_existing()?;
+    // Dequantised codes are the numbers of the base's files.
+    let linears = linears.filter(|format| formats::makes_codes(*format));
     let origin = Origin::find(request.model, request.base, request.supply)?;
     let Some(label) = origin.adapter.as_ref().map(|(adapter, _)| adapter.kind().label()) else {
         let found = &origin.model;

@@ -358,7 +358,8 @@ fn open_checkpoint(
             return Err(Error::checkpoint(what).at(run).because(why));
         }
     };
-    let trained = formats::chosen(&config.owned).map(|format| format.name());
+    let trained = formats::chosen(&config.owned).filter(|format| formats::makes_codes(*format));
+    let trained = trained.map(|format| format.name());
     let other = other_weights(trained, linears);
     let mut last = Error::checkpoint("this run has no intact checkpoint").at(run);
     for folder in folders {

@@ -136,7 +136,7 @@ impl Past {
 /// What to say of an adapter whose run kept the weights of its base in the format `trained`, and
 /// which goes onto those in the format `used`; without one they are those of the base's files.
 pub fn other_weights(trained: Option<&str>, used: Option<&dyn WeightFormat>) -> Option<String> {
-    let used = used.map(|format| format.name());
+    let used = used.filter(|format| formats::makes_codes(*format)).map(|format| format.name());
     let text = match (trained, used) {
         (Some(trained), Some(used)) if trained != used => format!(
             "the adapter was trained beside weights in {trained}, and goes onto those in {used}: \

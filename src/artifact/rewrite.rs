@@ -154,9 +154,11 @@ impl Sink for Copy<'_> {
     }
 
     fn shard(&mut self, shard: &ShardStream) -> Result<()> {
-        let (header, mut begins) = match self.format {
-            None => (without_binding(shard.header())?, BTreeMap::new()),
-            Some(_) => in_format(shard, |place| self.format(place))?,
+        // The sums have no place in blocks, and take that of the numbers that they stand for.
+        let in_blocks = shard.places().iter().any(|place| place.blocks.is_some());
+        let (header, mut begins) = match self.format.is_some() || in_blocks {
+            false => (without_binding(shard.header())?, BTreeMap::new()),
+            true => in_format(shard, |place| self.format(place))?,
         };
         let count = |place: &TensorPlace| {
             place.bytes / place.element.size() as u64 * self.format(place).size() as u64

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::blocks::TensorType;
 use super::metadata::{Metadata, MetadataValue};
 use crate::error::{Context, Error, Result};
 use crate::files::open_regular;
+use crate::weights::ggml::{TYPES, TensorType};
 
 const MAGIC: &[u8; 4] = b"GGUF";
 /// Version 2 differs from 3 in nothing that little-endian files have.
@@ -38,7 +38,7 @@ pub struct GgufFile {
 #[derive(Debug, Clone)]
 pub struct GgufTensor {
     /// How its numbers are written.
-    pub kind: TensorType,
+    pub kind: &'static TensorType,
     /// Dimensions, outermost first (the file has them the other way round).
     pub shape: Vec<usize>,
     /// Where it begins in the file.
@@ -141,7 +141,7 @@ impl Place {
         let Self { name, sizes, kind, offset } = self;
         let of_kind = TensorType::find(kind);
         let kind = of_kind.ok_or_else(|| {
-            let known = super::blocks::TYPES.map(|one| one.name).join(", ");
+            let known = TYPES.each_ref().map(|one| one.name).join(", ");
             format!("the tensor `{name}` has numbers of type {kind} of ggml; read are {known}")
         })?;
         let numbers = sizes.iter().try_fold(1_u64, |product, size| product.checked_mul(*size));

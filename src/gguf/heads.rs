@@ -25,7 +25,7 @@ impl ValueHeads {
     }
 
     /// Rows of `width` numbers as transformers has them, of those of llama.cpp.
-    pub fn rows_back(self, values: &[f32], width: usize) -> Vec<f32> {
+    pub fn rows_back<T: Copy>(self, values: &[T], width: usize) -> Vec<T> {
         let rows = 0..values.len() / width.max(1);
         rows.flat_map(|row| &values[self.place(row) * width..][..width]).copied().collect()
     }

@@ -201,9 +201,9 @@ pub enum Turn {
 /// Turns the rows of whole heads: row `i` of the first half and row `i` of the second lie beside
 /// each other, or come from there. `values` has heads of `head` rows, an even number, of `width`
 /// numbers.
-pub fn turn(values: &[f32], (head, width): (usize, usize), way: Turn) -> Vec<f32> {
+pub fn turn<T: Copy + Default>(values: &[T], (head, width): (usize, usize), way: Turn) -> Vec<T> {
     let (half, size) = (head / 2, head * width);
-    let mut turned = vec![0.0; values.len()];
+    let mut turned = vec![T::default(); values.len()];
     for (head, out) in values.chunks_exact(size).zip(turned.chunks_exact_mut(size)) {
         for row in 0..half {
             for part in 0..2 {

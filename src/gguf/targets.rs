@@ -82,6 +82,11 @@ impl TensorTarget {
         }
     }
 
+    /// Why it cannot be made.
+    pub fn no_heads(&self) -> String {
+        format!("`{}` has no whole heads", self.name)
+    }
+
     /// Whether it is made of bytes, and not of numbers.
     pub fn is_coded(&self) -> bool {
         matches!(self.change, TensorChange::Codes | TensorChange::Scales)
@@ -92,16 +97,36 @@ impl TensorTarget {
         matches!(self.change, TensorChange::Transposed | TensorChange::Alternating)
     }
 
+    /// Whether its rows are those of the tensor of the file, in whatever order.
+    pub fn keeps_rows(&self) -> bool {
+        let kept = matches!(
+            self.change,
+            TensorChange::None | TensorChange::Turned(_) | TensorChange::Rows(_)
+        );
+        kept && self.joined[1] == 1
+    }
+
+    /// Its rows, of those of the file, in each of which so many numbers or bytes are; none where
+    /// heads are not whole, or rows change.
+    pub fn rows<T: Copy + Default>(&self, all: Vec<T>, width: usize) -> Option<Vec<T>> {
+        match self.change {
+            TensorChange::None => Some(all),
+            TensorChange::Turned(head) => {
+                let size = head.checked_mul(width)?;
+                let whole = size > 0 && all.len().is_multiple_of(size) && head % 2 == 0;
+                whole.then(|| turn(&all, (head, width), Turn::ToHalves))
+            }
+            TensorChange::Rows(heads) => Some(heads.rows_back(&all, width)),
+            _ => None,
+        }
+    }
+
     /// Its numbers, of those of a tensor of the file with these dimensions; none where heads are
     /// not whole.
     pub fn of_one(&self, mut values: Vec<f32>, shape: &[usize]) -> Option<Vec<f32>> {
         let width: usize = shape.iter().skip(1).product();
         Some(match self.change {
-            TensorChange::Turned(head) => {
-                let size = head.checked_mul(width)?;
-                let whole = size > 0 && values.len().is_multiple_of(size) && head % 2 == 0;
-                return whole.then(|| turn(&values, (head, width), Turn::ToHalves));
-            }
+            TensorChange::Turned(_) | TensorChange::Rows(_) => return self.rows(values, width),
             TensorChange::MinusOne => {
                 values.iter_mut().for_each(|value| *value -= 1.0);
                 values
@@ -110,9 +135,7 @@ impl TensorTarget {
                 values.iter_mut().for_each(|value| *value = (-*value).ln());
                 heads.rows_back(&values, 1)
             }
-            TensorChange::Rows(heads) | TensorChange::Convolution(Some(heads)) => {
-                heads.rows_back(&values, width)
-            }
+            TensorChange::Convolution(Some(heads)) => heads.rows_back(&values, width),
             TensorChange::Columns(heads) => heads.columns_back(&values, width),
             _ => values,
         })

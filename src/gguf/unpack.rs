@@ -15,12 +15,13 @@ use crate::files::{
     FileEntry, create_dir_new, has_file, hash_file, read_json, remove_dir, rename_new, sync_dir,
     write_synced,
 };
-use crate::weights::{Element, TensorSpec, write_safetensors};
+use crate::weights::ggml::TensorType;
+use crate::weights::{BLOCKS_KEY, Element, TensorSpec, write_tensors};
 
 /// What is said in an unpacked directory of the file that it comes from.
 const SOURCE_FILE: &str = "gguf.json";
 /// A change of what is made of a file changes this, so that older ones are not taken.
-const FORM: u32 = 3;
+const FORM: u32 = 4;
 const SOURCE_BYTES_MAX: u64 = 1 << 16;
 
 /// Whether a path names a GGUF file.
@@ -99,17 +100,11 @@ fn make(path: &Path, folder: &Path, source: &FileEntry, tell: impl FnOnce(&str))
     ));
     create_dir_new(folder)?;
     write_texts(folder, config, files, &targets)?;
-    let specs = targets.iter().map(|(name, made)| TensorSpec {
-        name: name.clone(),
-        element: made.element(),
-        shape: made.shape(),
-    });
-    write_safetensors(
-        &folder.join("model.safetensors"),
-        specs.collect(),
-        &BTreeMap::new(),
-        |spec| targets[&spec.name].values(&mut file, refused),
-    )?;
+    let specs = targets.iter().map(|(name, made)| made.spec(name));
+    let weights = folder.join("model.safetensors");
+    write_tensors(&weights, specs.collect(), &block_types(&targets)?, |spec| {
+        targets[&spec.name].bytes(&mut file, refused)
+    })?;
     let again = hash_file(path, &source.path)?;
     if again.sha256 != source.sha256 {
         return Err(Error::changed("the file changed while it was read").at(path));
@@ -130,7 +125,34 @@ impl MadeTensor {
         self.target.shape(&self.sources[0].shape)
     }
 
-    /// Quantised numbers have more digits than 16 bits hold.
+    /// The type of its blocks, if it keeps those of the file.
+    fn blocks(&self) -> Option<&'static TensorType> {
+        let source = &self.sources[0];
+        let kept = self.target.keeps_rows() && source.shape.len() > 1;
+        Some(source.kind).filter(|kind| kept && kind.is_quantised())
+    }
+
+    /// How it stands in the file that is written: blocks are bytes.
+    fn spec(&self, name: &str) -> TensorSpec {
+        let (mut element, mut shape) = (self.element(), self.shape());
+        if let Some((kind, row)) = self.blocks().zip(shape.last_mut()) {
+            element = Element::U8;
+            *row = *row / kind.block * kind.bytes;
+        }
+        TensorSpec { name: name.to_owned(), element, shape }
+    }
+
+    fn bytes(&self, file: &mut GgufFile, refused: impl Fn(String) -> Error) -> Result<Vec<u8>> {
+        if self.blocks().is_none() {
+            return Ok(self.element().encode(&self.values(file, refused)?));
+        }
+        let source = &self.sources[0];
+        let (bytes, rows) = (file.bytes(source)?, source.shape[0]);
+        let width = bytes.len() / rows;
+        self.target.rows(bytes, width).ok_or_else(|| refused(self.target.no_heads()))
+    }
+
+    /// The format of its numbers: quantised ones have more digits than 16 bits hold.
     fn element(&self) -> Element {
         match self.sources[0].kind.name {
             _ if self.target.is_coded() => Element::U8,
@@ -152,7 +174,7 @@ impl MadeTensor {
         }
         let values = file.values(&self.sources[0])?;
         let made = target.of_one(values, shape);
-        made.ok_or_else(|| refused(format!("`{}` has no whole heads", target.name)))
+        made.ok_or_else(|| refused(target.no_heads()))
     }
 }
 
@@ -200,10 +222,18 @@ fn targets(
 }
 
 fn unpacked_bytes(targets: &BTreeMap<String, MadeTensor>) -> u64 {
-    let bytes = |made: &MadeTensor| {
-        made.shape().iter().product::<usize>() as u64 * made.element().size() as u64
-    };
-    targets.values().map(bytes).sum()
+    targets.iter().map(|(name, made)| made.spec(name).bytes()).sum()
+}
+
+/// What the file that is written says of tensors in blocks.
+fn block_types(targets: &BTreeMap<String, MadeTensor>) -> Result<BTreeMap<String, String>> {
+    let of = |(name, made): (&String, &MadeTensor)| Some((name.clone(), made.blocks()?.name));
+    let types: BTreeMap<String, &str> = targets.iter().filter_map(of).collect();
+    if types.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let text = serde_json::to_string(&types).context("cannot encode a file")?;
+    Ok(BTreeMap::from([(BLOCKS_KEY.to_owned(), text)]))
 }
 
 fn write_texts(

@@ -24,7 +24,7 @@ use crate::model::{
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
 use crate::weights::bitsandbytes::{QuantState, state_of};
-use crate::weights::formats::WeightFormat;
+use crate::weights::formats::{self, WeightFormat};
 use crate::weights::{Element, RawNumbers};
 
 /// Names shown when many tensors are left over.
@@ -78,6 +78,8 @@ pub struct Loaded {
     pub elements: BTreeMap<String, Element>,
     /// The digest of all matrices that were coded while they were read.
     pub quantised: Option<Digest>,
+    /// The digest of all matrices that are kept in the blocks that files have.
+    pub in_blocks: Option<Digest>,
     /// What a user should know about the model.
     pub note: Option<String>,
 }
@@ -104,6 +106,8 @@ pub fn load_for(
         source.computing = ComputeConfig { arithmetic: Arithmetic::F32, ..computing };
         if frozen.frozen {
             source.linears = frozen.linears;
+            source.keeps_codes = frozen.linears.is_none_or(formats::makes_codes);
+            source.keeps_blocks = frozen.linears.is_none();
             source.format = frozen_format(device, computing.arithmetic);
             source.bfloat16 = computing.keeps_bfloat16(*device == Device::flex());
         }
@@ -138,9 +142,9 @@ pub fn load_for(
     files.append(&mut shards);
     let mut model = Model::build(description, &mut source)?;
     model.computing.arithmetic = computing.arithmetic;
-    let quantised = source.quantised();
+    let (quantised, in_blocks) = (digest_of(&source.coded), digest_of(&source.in_files));
     let elements = source.finish(directory)?;
-    Ok(Loaded { model, config, files, elements, quantised, note })
+    Ok(Loaded { model, config, files, elements, quantised, in_blocks, note })
 }
 
 /// Weights are drawn for whole models alone.
@@ -184,8 +188,9 @@ pub struct WeightSource {
     elements: BTreeMap<String, Element>,
     /// Matrices of files that are coded there.
     stored: BTreeMap<String, QuantState>,
-    /// Digests of the matrices that were coded, by path.
+    /// Digests of the matrices that were coded, by path; and of those that files have in blocks.
     coded: BTreeMap<String, Digest>,
+    in_files: BTreeMap<String, Digest>,
     device: Device,
     computing: ComputeConfig,
     /// In which format matrices are kept, if not in 32 bits.
@@ -194,6 +199,16 @@ pub struct WeightSource {
     bfloat16: bool,
     /// How matrices of linear layers are kept, if not as the others.
     linears: Option<&'static dyn WeightFormat>,
+    /// Whether codes of files stay codes, and matrices in blocks stay in blocks.
+    keeps_codes: bool,
+    keeps_blocks: bool,
+}
+
+/// The digest of the names and digests of matrices.
+fn digest_of(all: &BTreeMap<String, Digest>) -> Option<Digest> {
+    let line = |(name, digest): (&String, &Digest)| format!("{digest} {name}\n");
+    let lines: String = all.iter().map(line).collect();
+    (!lines.is_empty()).then(|| Digest::of(lines.as_bytes()))
 }
 
 impl WeightSource {
@@ -205,11 +220,14 @@ impl WeightSource {
             elements: BTreeMap::new(),
             stored: BTreeMap::new(),
             coded: BTreeMap::new(),
+            in_files: BTreeMap::new(),
             device: device.clone(),
             computing: ComputeConfig::default(),
             format: None,
             bfloat16: false,
             linears: None,
+            keeps_codes: true,
+            keeps_blocks: false,
         }
     }
 
@@ -257,6 +275,13 @@ impl WeightSource {
             None => match self.asked(name, &shape)? {
                 LoadedWeights::Table(pieces) => pieces,
                 LoadedWeights::Numbers(numbers) => self.pieces(numbers, shape),
+                LoadedWeights::Blocks(blocks) if self.device == Device::flex() => {
+                    let rounds = self.format == Some(FloatDType::BF16);
+                    return Ok(VocabularyMatrix::coded(name, blocks.matrix(0, rows), rounds));
+                }
+                LoadedWeights::Blocks(blocks) => {
+                    self.pieces(RawNumbers::F32(blocks.values()), shape)
+                }
                 LoadedWeights::Linear(_) => unreachable!("tables are no linear layers"),
             },
         };
@@ -353,6 +378,7 @@ impl WeightSource {
         }
         match self.asked(name, shape)? {
             LoadedWeights::Numbers(numbers) => Ok(numbers),
+            LoadedWeights::Blocks(blocks) => Ok(RawNumbers::F32(blocks.values())),
             _ => unreachable!("matrices of their kind are asked for as such"),
         }
     }

@@ -6,6 +6,7 @@ mod attention;
 mod block;
 mod experts;
 mod head;
+mod in_blocks;
 mod layer_inputs;
 mod mixtures;
 mod norm;
@@ -30,6 +31,7 @@ use std::collections::BTreeMap;
 use super::names::CheckpointNames;
 use crate::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling};
 use crate::weights::Element;
+use crate::weights::ggml::TensorType;
 
 /// Path of the embedding in most checkpoints.
 pub const EMBEDDING: &str = CheckpointNames::USUAL.embedding;
@@ -73,6 +75,9 @@ pub struct Description {
     pub linears: Vec<(String, [usize; 2])>,
     /// Those of them that the checkpoint has as codes, and the bytes of each.
     pub coded_linears: BTreeMap<String, u64>,
+    /// Matrices of linear layers, experts and vocabularies that the checkpoint has in blocks of
+    /// ggml, which may be kept so: paths of their tensors, and how many numbers each has.
+    pub in_blocks: BTreeMap<String, (&'static TensorType, u64)>,
     /// What is multiplied with besides: parameters of modules that are no linear layers to PEFT.
     pub target_parameters: Vec<TargetParameter>,
 }

@@ -1,11 +1,13 @@
 //! A model directory, looked at without reading its weights: whatever cannot be loaded is refused
 //! here, before anything is allocated for it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::{Description, LM_HEAD, ModelJson, SCORE, families};
+use crate::weights::ggml::TensorType;
 use crate::weights::{Headers, TensorPlace};
 
 /// A model whose weights are there, whole, and those that its configuration asks for.
@@ -112,7 +114,21 @@ pub fn inspect_for(directory: &Path, labels: Option<usize>) -> Result<Inspected>
         }
         description.coded_linears.insert(path.to_owned(), state.bytes());
     }
+    description.in_blocks = in_blocks(&headers, &description);
     Ok(Inspected { config, description, headers })
+}
+
+/// The matrices that may be kept in blocks.
+fn in_blocks(
+    headers: &Headers,
+    description: &Description,
+) -> BTreeMap<String, (&'static TensorType, u64)> {
+    let blocks = |path: &str| {
+        let place = &headers.get(path)?.place;
+        Some((place.blocks?, place.shape.iter().product::<usize>() as u64))
+    };
+    let all = headers.names().filter_map(|path| Some((path.to_owned(), blocks(path)?)));
+    all.filter(|(path, _)| description.keeps_blocks_of(path)).collect()
 }
 
 /// A buffer of old exports that the configuration already determines.

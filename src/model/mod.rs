@@ -117,20 +117,16 @@ impl Model {
     pub fn compute_in(&mut self, arithmetic: Arithmetic) {
         self.computing.arithmetic = arithmetic;
         let Some(format) = frozen_format(&self.device, arithmetic) else { return };
-        let round = |weight: &mut Parameter<2>| {
-            if !weight.trainable {
+        self.linears(&mut |_, linear| match &mut linear.weight {
+            Matrix::Tensor(weight) if !weight.trainable => {
                 weight.value = weight.value.clone().cast(format);
             }
-        };
-        self.linears(&mut |_, linear| {
-            if let Matrix::Tensor(weight) = &mut linear.weight {
-                round(weight);
-            }
+            _ => {}
         });
         let tables = self.layer_inputs.iter_mut().map(|inputs| &mut inputs.table);
         let matrices = self.head.matrix.iter_mut().chain([&mut self.embedding.matrix]);
         let matrices = matrices.chain(tables);
-        matrices.flat_map(VocabularyMatrix::pieces_mut).for_each(round);
+        matrices.for_each(|matrix| matrix.round(format));
     }
 
     /// What enters the first layer, `[tokens, hidden]`, and the inputs that layers have of their

@@ -1,12 +1,16 @@
 //! A matrix with a row per token, in as many pieces as the device's largest tensor asks for: those
-//! of large vocabularies are larger than what many GPUs can address at once.
+//! of large vocabularies are larger than what many GPUs can address at once. On the CPU it may be
+//! kept in the blocks of a file, from which rows and products are read.
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use std::sync::Arc;
+
+use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::ComputeConfig;
 use crate::model::{Gradients, Parameter, Visitor};
 use crate::ops::cpu;
-use crate::ops::{product, wide};
+use crate::ops::{from_vec, product, wide};
+use crate::weights::formats::{CodedMatrix, dequantised};
 
 /// What stands between the path of a matrix and the number of its piece.
 const PIECE: char = '#';
@@ -22,14 +26,71 @@ pub fn piece_of(path: &str) -> (&str, Option<usize>) {
 /// `[vocabulary, hidden]`; a single piece on most devices.
 pub struct VocabularyMatrix {
     path: &'static str,
+    /// None where it is kept as codes.
     pieces: Vec<Parameter<2>>,
+    coded: Option<CodedTable>,
+}
+
+/// Rows that nothing trains, on the host.
+struct CodedTable {
+    codes: Arc<dyn CodedMatrix>,
+    /// Whether rows are rounded to bfloat16, as those of tensors are in that arithmetic.
+    rounds: bool,
+}
+
+impl CodedTable {
+    /// Rows in 32 bits, as a tensor.
+    fn tensor(&self, values: Vec<f32>) -> Tensor<2> {
+        let columns = self.codes.shape()[1];
+        let shape = [values.len() / columns, columns];
+        let rows = from_vec(values, shape, &Device::flex());
+        if self.rounds { wide(rows.cast(FloatDType::BF16)) } else { rows }
+    }
+
+    fn rows(&self, tokens: &Tensor<1, Int>) -> Tensor<2> {
+        let columns = self.codes.shape()[1];
+        let numbers = tokens.clone().into_data().convert::<i64>();
+        let numbers: Vec<i64> = numbers.try_into_vec().expect("converted to i64 just before");
+        let mut values = vec![0.0; numbers.len() * columns];
+        for (number, target) in numbers.iter().zip(values.chunks_exact_mut(columns)) {
+            let row = usize::try_from(*number).expect("tokens are numbers of rows");
+            self.codes.read(row, 0, target);
+        }
+        self.tensor(values)
+    }
+
+    fn values(&self) -> Tensor<2> {
+        self.tensor(dequantised(self.codes.as_ref()))
+    }
 }
 
 impl VocabularyMatrix {
     /// From its pieces, in order.
     pub fn new(path: &'static str, pieces: Vec<Parameter<2>>) -> Self {
         assert!(!pieces.is_empty(), "a matrix has rows");
-        Self { path, pieces }
+        Self { path, pieces, coded: None }
+    }
+
+    /// Of codes that stay as they are.
+    pub fn coded(path: &'static str, codes: Arc<dyn CodedMatrix>, rounds: bool) -> Self {
+        Self { path, pieces: Vec::new(), coded: Some(CodedTable { codes, rounds }) }
+    }
+
+    /// Puts the numbers in the place of codes: these cannot be trained.
+    pub fn dequantise(&mut self) {
+        if let Some(coded) = self.coded.take() {
+            self.pieces = vec![Parameter::frozen(coded.values())];
+        }
+    }
+
+    /// Rounds frozen rows to another number format from now on.
+    pub fn round(&mut self, format: FloatDType) {
+        if let Some(coded) = &mut self.coded {
+            coded.rounds |= format == FloatDType::BF16;
+        }
+        for piece in self.pieces.iter_mut().filter(|piece| !piece.trainable) {
+            piece.value = piece.value.clone().cast(format);
+        }
     }
 
     /// Its Hugging Face path.
@@ -39,17 +100,21 @@ impl VocabularyMatrix {
 
     /// Does training change it?
     pub fn trainable(&self) -> bool {
-        self.pieces[0].trainable
+        self.pieces.first().is_some_and(|piece| piece.trainable)
     }
 
-    /// The pieces, in order.
+    /// The matrix for the kernels of the CPU; none if it is in more than one piece, or elsewhere.
+    pub fn held(&self) -> Option<cpu::HostTensor> {
+        match (&self.coded, self.pieces.as_slice()) {
+            (Some(coded), _) => Some(cpu::HostTensor::coded(coded.codes.clone())),
+            (None, [whole]) => cpu::HostTensor::of(&whole.value),
+            (None, _) => None,
+        }
+    }
+
+    /// The pieces, in order; codes have none.
     pub fn pieces(&self) -> &[Parameter<2>] {
         &self.pieces
-    }
-
-    /// The matrix, if it is in one piece.
-    pub fn whole(&self) -> Option<&Parameter<2>> {
-        if let [whole] = self.pieces.as_slice() { Some(whole) } else { None }
     }
 
     /// The same, to be changed.
@@ -87,6 +152,9 @@ impl VocabularyMatrix {
 
     /// The rows of tokens, `[tokens, hidden]`, in 32 bits.
     pub fn rows(&self, tokens: &Tensor<1, Int>) -> Tensor<2> {
+        if let Some(coded) = &self.coded {
+            return coded.rows(tokens);
+        }
         if let [whole] = self.pieces.as_slice() {
             return wide(whole.value.clone().select(0, tokens.clone()));
         }
@@ -99,6 +167,13 @@ impl VocabularyMatrix {
 
     /// `x · matrixᵀ` for `x: [tokens, hidden]`: a score for each token of the vocabulary.
     pub fn scores(&self, x: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
+        if let Some(coded) = &self.coded {
+            let held = cpu::HostTensor::coded(coded.codes.clone());
+            let scores = cpu::project_with(x, &held, computing);
+            let by_tensors =
+                || product(x.clone(), coded.values().transpose(), computing.arithmetic);
+            return scores.unwrap_or_else(by_tensors);
+        }
         let parts = self.pieces.iter().map(|piece| {
             cpu::project(x, &piece.value, computing).unwrap_or_else(|| {
                 product(x.clone(), piece.value.clone().transpose(), computing.arithmetic)
@@ -110,6 +185,9 @@ impl VocabularyMatrix {
 
     /// `d · matrix` for `d: [tokens, vocabulary]`: the gradient of [`Self::scores`] for its input.
     pub fn back(&self, d: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
+        if let Some(coded) = &self.coded {
+            return product(d.clone(), coded.values(), computing.arithmetic);
+        }
         let parts = self.parts().map(|(first, piece)| {
             let d = columns(d, first, piece);
             product(d, piece.value.clone(), computing.arithmetic)

@@ -8,7 +8,7 @@ use crate::engine::optimizers;
 use crate::event::{Event, Observer, bytes};
 use crate::files::KERNELS;
 use crate::train::prepare::rows_per_step;
-use crate::train::{Prepared, memory_fit};
+use crate::train::{Prepared, frozen_weights, memory_fit};
 
 /// Says where a run lies whose directory, named within the working folder, is somewhere else.
 pub(super) fn say_where(directory: &Path, observer: &mut dyn Observer) {
@@ -50,8 +50,9 @@ impl Prepared<'_> {
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
         let precision = &self.precision;
         fact("precision", format!("{}: {}", precision.arithmetic.name(), precision.reason));
-        if let Some(line) = memory_fit::weights_line(self.weight_format, description, &self.opened)
-        {
+        let (format, adapter) = (self.weight_format, self.adapter.as_deref());
+        let weights = frozen_weights::weights_line(format, adapter, description, &self.opened);
+        if let Some(line) = weights {
             fact("weights", line);
         }
         fact("data", self.data_line());

@@ -10,6 +10,7 @@ use crate::engine::{CHECKED_CHUNK, Trainer, check_gradients, first_tokens};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
 use crate::files::{FileEntry, RunDirectory, read_json_hashed, write_atomic};
+use crate::weights::formats;
 
 /// The file with what was found, in the run directory.
 pub(super) const FILE: &str = "gradient-check.json";
@@ -52,7 +53,10 @@ pub(super) fn check(
     let unclear = routed && computing.arithmetic != Arithmetic::F32;
     // Tensor operations take frozen codes as numbers, a layer of them at a time: where weights are
     // kept in few bits, there is no memory for that.
-    let coded = prepared.weight_format.is_some() || trainer.model.description.coded().0 > 0;
+    let as_in_files = prepared.weight_format.is_none() && prepared.description.coded().0 > 0;
+    let coded = prepared.weight_format.is_some_and(formats::makes_codes)
+        || prepared.in_blocks.is_some()
+        || as_in_files;
     if prepared.on_gpu() || computing.kernels == Kernels::Portable || unclear || coded {
         return Ok(());
     }

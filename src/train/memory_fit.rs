@@ -8,7 +8,6 @@ use crate::engine::{Estimate, MicroBatchSplit, TrainedParameters, Workload, esti
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::Description;
-use crate::weights::formats::{self, WeightFormat};
 
 /// How a micro-batch is divided so that no tensor is larger than the device takes.
 ///
@@ -64,123 +63,6 @@ pub fn rows_at_once(
 /// A GPU is kept busy by one micro-batch, and one thread talks to it.
 pub fn parallel_micro_batches(config: &RunConfig, opened: &OpenedDevice) -> usize {
     if opened.backend == "flex" { config.device.parallel_micro_batches } else { 1 }
-}
-
-/// What a checkpoint has as codes is frozen for good.
-///
-/// # Errors
-/// When every weight is to be trained.
-fn refuse_codes(description: &Description, adapter: Option<&dyn Adapter>) -> Result<()> {
-    match adapter {
-        None if description.coded().0 > 0 => {
-            let what = match description.coded_linears.is_empty() {
-                true => "the experts of the base model are in MXFP4, which cannot be trained",
-                false => "the base model is in four bits of bitsandbytes, which cannot be trained",
-            };
-            Err(Error::model(what).hint(format!(
-                "add {}, or take the same model in bfloat16 as `model.base`",
-                adapters::asked_by()
-            )))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The format that was chosen for frozen linear layers.
-///
-/// # Errors
-/// When every weight is trained.
-pub fn weight_format(
-    config: &RunConfig,
-    description: &Description,
-    adapter: Option<&dyn Adapter>,
-) -> Result<Option<&'static dyn WeightFormat>> {
-    refuse_codes(description, adapter)?;
-    match formats::chosen(&config.owned) {
-        Some(format) if adapter.is_none() => {
-            let name = format.name();
-            let what = format!("`model.weight_format = \"{name}\"` keeps weights that are frozen");
-            Err(Error::out_of_memory(what)
-                .because("without an adapter every weight is trained")
-                .hint(format!("add {}, or leave the format out", adapters::asked_by())))
-        }
-        chosen if adapter.is_some_and(Adapter::changes_base) => match chosen {
-            None if description.coded().0 == 0 => Ok(None),
-            _ => {
-                let what = "the start of the adapter changes frozen weights, which are codes";
-                Err(Error::adapter(what)
-                    .because("`lora.init_lora_weights` takes it out of them")
-                    .hint(
-                        "use `lora.init_lora_weights = \"default\"`, or a base and a \
-                     `model.weight_format` in 16 or 32 bits",
-                    ))
-            }
-        },
-        Some(_) if !description.coded_linears.is_empty() => {
-            let what = "the linear layers of the base are in four bits of bitsandbytes already";
-            Err(Error::model(what).hint("leave `model.weight_format` out"))
-        }
-        chosen => Ok(chosen),
-    }
-}
-
-/// Numbers of frozen linear layers that are kept in a format of their own, and their bytes. A GPU
-/// gets them dequantised.
-pub fn coded(
-    format: Option<&'static dyn WeightFormat>,
-    adapter: Option<&dyn Adapter>,
-    description: &Description,
-    opened: &OpenedDevice,
-) -> (u64, u64) {
-    if opened.on_gpu() {
-        return (0, 0);
-    }
-    let of_files = description.coded();
-    let Some(format) = format else {
-        return adapter.map_or(of_files, |adapter| changed(adapter, description));
-    };
-    let one = |dims: &[usize; 2]| ((dims[0] * dims[1]) as u64, format.bytes(*dims));
-    // Routers are no linear layers to formats, and stay as they are.
-    let experts = description.target_parameters.iter();
-    let in_mxfp4 = description.experts().any(|(_, experts)| experts.coded().0 > 0);
-    let experts = experts.filter(|target| target.stacked && !in_mxfp4);
-    let experts = experts.flat_map(|target| &target.linears);
-    let coded = &description.coded_linears;
-    let linears = description.linears.iter().filter(|(path, _)| !coded.contains_key(path));
-    let all = linears.chain(experts).map(|(_, dims)| one(dims));
-    all.fold(of_files, |sum, one| (sum.0 + one.0, sum.1 + one.1))
-}
-
-/// Numbers of weights that an adapter changes, which have 32 bits then, and the bytes of these.
-fn changed(adapter: &dyn Adapter, description: &Description) -> (u64, u64) {
-    if !adapter.changes_base() {
-        return description.coded();
-    }
-    let layers = adapter.layers(description).unwrap_or_default();
-    let numbers = layers.iter().map(|(_, dims)| (dims[0] * dims[1]) as u64).sum();
-    // And the factors that were taken out, of which a copy is kept.
-    let factors = adapters::size(adapter, description).unwrap_or_default();
-    (numbers, 4 * (numbers + factors))
-}
-
-/// How they are kept, for people; nothing where the arithmetic decides.
-pub fn weights_line(
-    format: Option<&'static dyn WeightFormat>,
-    description: &Description,
-    opened: &OpenedDevice,
-) -> Option<String> {
-    let name = match format {
-        Some(format) => format.name(),
-        None if description.coded_linears.is_empty() => return None,
-        None => "4 bits, as its files have them",
-    };
-    if opened.on_gpu() {
-        let what = format!("linear layers of the base in {name}, and dequantised");
-        return Some(format!("{what}: no memory is saved on this device"));
-    }
-    let (numbers, size) = coded(format, None, description, opened);
-    let (size, wide) = (bytes(size), bytes(4 * numbers));
-    Some(format!("linear layers of the base in {name}: {size} in place of {wide} in f32"))
 }
 
 /// How many parameters are trained, and what the optimizer keeps for them.

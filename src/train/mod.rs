@@ -12,6 +12,7 @@ mod changes;
 mod checkpoint_model;
 pub mod comparison;
 mod finished;
+mod frozen_weights;
 mod gradient_check;
 mod head;
 mod memory_fit;

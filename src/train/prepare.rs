@@ -26,7 +26,7 @@ use crate::train::head::{self, RunHead};
 use crate::train::read_data::{data_bytes, planned, read_data};
 use crate::train::schedule_of::schedule_of;
 use crate::train::start_adapter::{StartAdapter, adapters_of};
-use crate::train::{base, device_init, memory_fit};
+use crate::train::{base, device_init, frozen_weights, memory_fit};
 use crate::weights::Element;
 use crate::weights::formats::WeightFormat;
 
@@ -67,8 +67,9 @@ pub struct Prepared<'a> {
     pub(super) start: Option<StartAdapter>,
     /// How frozen linear layers are kept, if that was chosen.
     pub weight_format: Option<&'static dyn WeightFormat>,
-    /// The digest of the codes of frozen layers; known then, too.
+    /// The digest of the codes of frozen layers; known then, too. And of those of its files.
     pub(super) quantised: Option<Digest>,
+    pub(super) in_blocks: Option<Digest>,
     /// Last names of the layers that have an adapter; known then, too.
     pub(super) adapted: BTreeSet<String>,
     /// Whether the weights hold an output projection that `config.json` denies; known then, too.
@@ -98,7 +99,7 @@ pub fn prepare<'a>(
     let (data, head) = head::of_run(config, supply)?;
     let (description, config_file) = base::described(config, &base, head.as_ref(), observer)?;
     let (adapter, start) = adapters_of(config, supply, &description, &approval)?;
-    let weight_format = memory_fit::weight_format(config, &description, adapter.as_deref())?;
+    let weight_format = frozen_weights::weight_format(config, &description, adapter.as_deref())?;
     let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
     let (signed, parent) = signed_base(&base, observer)?;
     let corpus = read_data(config, &data, &base, supply, extent)?;
@@ -116,7 +117,7 @@ pub fn prepare<'a>(
         rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
         length,
         data: data_bytes(&config.data, &corpus),
-        coded: memory_fit::coded(weight_format, adapter.as_deref(), &description, &opened),
+        coded: frozen_weights::coded(weight_format, adapter.as_deref(), &description, &opened),
         chunk: config.train.loss_chunk_tokens,
         recompute: config.train.recompute,
         on_gpu: opened.on_gpu(),
@@ -144,6 +145,7 @@ pub fn prepare<'a>(
         start,
         weight_format,
         quantised: None,
+        in_blocks: None,
         adapted: BTreeSet::new(),
         untied: false,
         parent,
@@ -226,6 +228,7 @@ impl Prepared<'_> {
         self.base_files = loaded.files;
         self.elements = loaded.elements;
         self.quantised = loaded.quantised;
+        self.in_blocks = loaded.in_blocks;
         self.untied = loaded.config.untied;
         match &self.adapter {
             Some(adapter) => {

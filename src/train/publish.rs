@@ -22,11 +22,10 @@ use crate::files::{Digest, FileEntry, RunDirectory, hash_file, name_anywhere, wr
 use crate::hub::DataLock;
 use crate::model::TIED;
 use crate::train::effect::write_effect;
-use crate::train::gradient_check;
 use crate::train::head::RunHead;
 use crate::train::session::Record;
 use crate::train::weights_file::write_weights;
-use crate::train::{Prepared, Request};
+use crate::train::{Prepared, Request, frozen_weights, gradient_check};
 
 /// What a finished run has made.
 #[derive(Debug)]
@@ -217,13 +216,12 @@ fn arithmetic_record(prepared: &Prepared) -> BTreeMap<String, String> {
         ("class", opened.class()),
         ("precision", prepared.precision.arithmetic.name().to_owned()),
     ];
-    if let Some(format) = prepared.weight_format {
-        facts.push(("frozen weights", format.name().to_owned()));
-        facts.push(("frozen weights share a scale", format.blocks().to_owned()));
-    }
-    if let Some(digest) = prepared.quantised {
-        facts.push(("frozen weights sha256", digest.to_string()));
-    }
+    let digest = prepared.quantised.or(prepared.in_blocks);
+    facts.extend(frozen_weights::record(
+        prepared.weight_format,
+        prepared.in_blocks.and(Some(&prepared.description)),
+        digest,
+    ));
     facts.extend(opened.adapter.as_ref().map(|adapter| ("api", adapter.api.clone())));
     facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

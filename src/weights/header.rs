@@ -13,18 +13,33 @@ use crate::event;
 use crate::files::{lfs_pointer, lfs_refusal, open_regular, parse_json};
 use crate::weights::Element;
 use crate::weights::bitsandbytes::state_of;
+use crate::weights::ggml::TensorType;
 
 /// Where a tensor lies in its file, by order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorPlace {
     /// Hugging Face or PEFT name.
     pub name: String,
-    /// Number format in the file.
+    /// Number format in the file; of blocks, the one in which they are read.
     pub element: Element,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
-    /// Bytes in the file.
+    /// Bytes of all numbers in that format.
     pub bytes: u64,
+    /// The type of its blocks, if it is in blocks.
+    pub blocks: Option<&'static TensorType>,
+}
+
+impl TensorPlace {
+    /// Bytes in the file.
+    pub fn stored_bytes(&self) -> u64 {
+        match self.blocks {
+            None => self.bytes,
+            Some(kind) => {
+                self.bytes / (kind.block * self.element.size()) as u64 * kind.bytes as u64
+            }
+        }
+    }
 }
 
 /// Largest header that is read. The format allows 100 MB; those of public models stay below 1 MiB.
@@ -35,6 +50,8 @@ const TENSORS_MAX: usize = 100_000;
 const DIMENSIONS_MAX: usize = 8;
 /// Key of what is said of the file as a whole.
 const METADATA: &str = "__metadata__";
+/// What is said there of tensors in blocks of ggml: a text of JSON with the type of each, by name.
+pub const BLOCKS_KEY: &str = "firebrand.blocks";
 
 /// What every refusal of such a file begins with.
 pub(super) const INVALID: &str = "not a valid safetensors file";
@@ -122,8 +139,9 @@ fn places(json: &Value, data: u64) -> Result<Vec<TensorPlace>> {
     let mut spans: BTreeMap<(u64, u64), TensorPlace> = BTreeMap::new();
     // Shards begin and end anywhere: the state of a matrix may be in another one than its codes.
     let coded = map.keys().any(|name| state_of(name).is_some());
+    let blocks = block_types(map)?;
     for (name, value) in tensors {
-        let (place, span) = tensor(name, value, coded)?;
+        let (place, span) = tensor(name, value, coded, blocks.get(name).copied())?;
         if let Some(other) = spans.insert(span, place) {
             let other = other.name;
             return Err(invalid(format!("the tensors `{other}` and `{name}` overlap")));
@@ -157,14 +175,47 @@ fn places(json: &Value, data: u64) -> Result<Vec<TensorPlace>> {
     Ok(spans.into_values().collect())
 }
 
+/// The types of tensors that are in blocks.
+fn block_types(map: &Map<String, Value>) -> Result<BTreeMap<String, &'static TensorType>> {
+    let Some(text) = map.get(METADATA).and_then(|all| all[BLOCKS_KEY].as_str()) else {
+        return Ok(BTreeMap::new());
+    };
+    let unknown = |what: String| Error::weights(INVALID).because(what);
+    let types = parse_json(text.as_bytes()).ok();
+    let types = types.as_ref().and_then(Value::as_object);
+    let types = types.ok_or_else(|| unknown(format!("its `{BLOCKS_KEY}` names no types")))?;
+    let of = |(name, kind): (&String, &Value)| {
+        let found = kind.as_str().and_then(TensorType::quantised);
+        let found = found.ok_or_else(|| unknown(format!("`{name}` is in unknown blocks, {kind}")));
+        Ok((name.clone(), found?))
+    };
+    types.iter().map(of).collect()
+}
+
+/// A tensor of bytes as the numbers that its blocks stand for; none if they are not whole blocks.
+fn in_blocks(place: TensorPlace, kind: &'static TensorType) -> Option<TensorPlace> {
+    let mut shape = place.shape;
+    let row = shape.last_mut().filter(|_| place.element == Element::U8)?;
+    let whole = row.is_multiple_of(kind.bytes);
+    *row = whole.then(|| (*row / kind.bytes).checked_mul(kind.block))??;
+    let size = (kind.block * Element::F32.size()) as u64;
+    let bytes = (place.bytes / kind.bytes as u64).checked_mul(size)?;
+    Some(TensorPlace { shape, bytes, element: Element::F32, blocks: Some(kind), ..place })
+}
+
 /// One tensor, and where its bytes begin and end.
-fn tensor(name: &str, value: &Value, coded: bool) -> Result<(TensorPlace, (u64, u64))> {
+fn tensor(
+    name: &str,
+    value: &Value,
+    coded: bool,
+    blocks: Option<&'static TensorType>,
+) -> Result<(TensorPlace, (u64, u64))> {
     let invalid = |why: String| Error::weights(INVALID).because(why);
     let empty = Map::new();
     let entry = value.as_object().unwrap_or(&empty);
     let dtype = entry.get("dtype").and_then(Value::as_str);
     let dtype = dtype.ok_or_else(|| invalid(format!("the tensor `{name}` has no `dtype`")))?;
-    let element = Element::of_tensor(name, dtype, coded)
+    let element = Element::of_tensor(name, dtype, coded || blocks.is_some())
         .map_err(|error| error.because(format!("tensor `{name}`")))?;
     let numbers = |key: &str| -> Option<Vec<u64>> {
         entry.get(key)?.as_array()?.iter().map(Value::as_u64).collect()
@@ -185,8 +236,14 @@ fn tensor(name: &str, value: &Value, coded: bool) -> Result<(TensorPlace, (u64, 
     match (size, there) {
         (Some(0), _) => Err(invalid(format!("the tensor `{name}` has no numbers: {shape:?}"))),
         (Some(size), Some(there)) if size == there => {
-            let name = name.to_owned();
-            Ok((TensorPlace { name, element, shape, bytes: size }, (begin, end)))
+            let place =
+                TensorPlace { name: name.to_owned(), element, shape, bytes: size, blocks: None };
+            let whole = match blocks {
+                None => Some(place),
+                Some(kind) => in_blocks(place, kind),
+            };
+            let misfit = || invalid(format!("the tensor `{name}` is not made of whole blocks"));
+            Ok((whole.ok_or_else(misfit)?, (begin, end)))
         }
         _ => Err(invalid(format!(
             "the tensor `{name}` of shape {shape:?} in {dtype} does not fit its bytes, {begin} to \
@@ -216,6 +273,29 @@ mod tests {
 
     fn entry(shape: Value, offsets: Value) -> Value {
         json!({"dtype": "F32", "shape": shape, "data_offsets": offsets})
+    }
+
+    #[test]
+    fn tensors_in_blocks_have_the_numbers_that_these_stand_for() {
+        let with = |types: &str, dtype: &str, shape: Value, size: u64| {
+            let tensor = json!({"dtype": dtype, "shape": shape, "data_offsets": [0, size]});
+            json!({"__metadata__": {BLOCKS_KEY: types}, "a": tensor}).to_string()
+        };
+        let types = r#"{"a":"Q8_0"}"#;
+        let bytes = file(&with(types, "U8", json!([3, 68]), 204), 204);
+        let (_, places) = read(&mut &bytes[..], bytes.len() as u64, Path::new("m")).unwrap();
+        assert_eq!((&places[0].shape[..], places[0].element), (&[3, 64][..], Element::F32));
+        assert_eq!((places[0].bytes, places[0].stored_bytes()), (3 * 64 * 4, 204));
+        for (types, dtype, shape, size, why) in [
+            (types, "U8", json!([3, 67]), 201, "the tensor `a` is not made of whole blocks"),
+            (types, "F32", json!([3, 17]), 204, "the tensor `a` is not made of whole blocks"),
+            (r#"{"a":"Q9_9"}"#, "U8", json!([34]), 34, "`a` is in unknown blocks, \"Q9_9\""),
+            (r#"{"a":"F32"}"#, "U8", json!([34]), 34, "`a` is in unknown blocks, \"F32\""),
+            ("[", "U8", json!([34]), 34, "its `firebrand.blocks` names no types"),
+        ] {
+            let told = refusal(&file(&with(types, dtype, shape, size), size as usize));
+            assert!(told.contains(why), "{told}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::read::{INDEX_FILE, listed};
 use super::stream::ShardStream;
 use crate::error::{Context, Error, Result};
 use crate::weights::bitsandbytes::QuantState;
+use crate::weights::ggml::TensorType;
 use crate::weights::{Element, to_f32};
 
 /// Numbers that are compared at a time.
@@ -57,7 +58,7 @@ impl Headers {
             let mut begin = shard.header().len() as u64;
             for place in shard.places() {
                 let found = LocatedTensor { place: place.clone(), file: file.clone(), begin };
-                begin += place.bytes;
+                begin += place.stored_bytes();
                 if let Some(other) = tensors.insert(place.name.clone(), found) {
                     let (name, other) = (&place.name, other.file);
                     return Err(Error::weights(format!("tensor `{name}` is in two files"))
@@ -133,7 +134,7 @@ impl Headers {
     /// Bytes of all weights.
     pub fn bytes(&self) -> u64 {
         let all = self.tensors.values().chain(&self.others).chain(&self.parts);
-        all.map(|found| found.place.bytes).sum()
+        all.map(|found| found.place.stored_bytes()).sum()
     }
 
     fn agree_with(&self, index: &BTreeMap<String, String>) -> Result<()> {
@@ -187,8 +188,8 @@ impl Headers {
         let path = self.directory.join(&found.file);
         let (mut file, _) = header::open(&path)?;
         file.seek(SeekFrom::Start(found.begin)).context_at("cannot read the weights", &path)?;
-        let (element, left) = (found.place.element, found.place.bytes);
-        Ok(Values { file, path, element, left })
+        let (element, blocks) = (found.place.element, found.place.blocks);
+        Ok(Values { file, path, element, blocks, left: found.place.stored_bytes() })
     }
 
     /// Reads all weights once; those of other parts may be infinite.
@@ -255,17 +256,25 @@ struct Values {
     file: File,
     path: PathBuf,
     element: Element,
+    /// The type of its blocks, if it is in blocks.
+    blocks: Option<&'static TensorType>,
     left: u64,
 }
 
 impl Values {
     fn some(&mut self) -> Result<Vec<f32>> {
-        let most = COMPARED * self.element.size();
+        let most = match self.blocks {
+            None => COMPARED * self.element.size(),
+            Some(kind) => COMPARED / kind.block * kind.bytes,
+        };
         let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
         let mut bytes = vec![0; count];
         self.file.read_exact(&mut bytes).context_at("cannot read the weights", &self.path)?;
         self.left -= count as u64;
-        Ok(to_f32(self.element, &bytes))
+        Ok(match self.blocks {
+            None => to_f32(self.element, &bytes),
+            Some(kind) => kind.values(&bytes),
+        })
     }
 }
 

@@ -2,12 +2,14 @@
 //! and the formats in which memory holds them.
 
 pub mod bitsandbytes;
+mod block_matrix;
 pub mod blockwise;
 mod coded_headers;
 mod coded_matrix;
 pub mod dynamic;
 mod element;
 pub mod formats;
+pub mod ggml;
 mod header;
 mod headers;
 pub mod mxfp4;
@@ -15,9 +17,10 @@ mod read;
 mod stream;
 mod write;
 
+pub use block_matrix::Blocks;
 pub use element::{Element, RawNumbers, to_f32};
-pub use header::TensorPlace;
+pub use header::{BLOCKS_KEY, TensorPlace};
 pub use headers::{Headers, LocatedTensor};
 pub use read::{INDEX_FILE, Shard, TensorBytes, shard_names};
 pub use stream::{OwnedTensor, ShardStream, read_tensors};
-pub use write::{TensorSpec, write_safetensors};
+pub use write::{TensorSpec, write_safetensors, write_tensors};

@@ -11,6 +11,7 @@ use super::header;
 use crate::error::{Context, Error, Result};
 use crate::files::{FileEntry, Hashing};
 use crate::weights::Element;
+use crate::weights::ggml::TensorType;
 
 /// One safetensors file, of which only the header is in memory.
 pub struct ShardStream {
@@ -23,6 +24,9 @@ pub struct ShardStream {
     begun: usize,
     /// Bytes of the tensor begun last that were not read yet.
     left: u64,
+    /// The type of its blocks, if it is in blocks that are read as numbers; and those blocks.
+    decoded: Option<&'static TensorType>,
+    blocks: Vec<u8>,
     /// Tensors with numbers that are NaN or infinite, and how many of them.
     not_finite: Vec<(String, u64)>,
 }
@@ -39,7 +43,19 @@ impl ShardStream {
         let mut source = Hashing::new(file);
         let (header, places) = header::read(&mut source, size, &path)?;
         let name = name.to_owned();
-        Ok(Self { source, path, name, header, places, begun: 0, left: 0, not_finite: Vec::new() })
+        let (decoded, blocks, not_finite) = (None, Vec::new(), Vec::new());
+        Ok(Self {
+            source,
+            path,
+            name,
+            header,
+            places,
+            begun: 0,
+            left: 0,
+            decoded,
+            blocks,
+            not_finite,
+        })
     }
 
     /// The raw header, length prefix included.
@@ -59,7 +75,7 @@ impl ShardStream {
 
     /// Bytes of the file.
     pub fn size(&self) -> u64 {
-        self.header.len() as u64 + self.places.iter().map(|place| place.bytes).sum::<u64>()
+        self.header.len() as u64 + self.places.iter().map(TensorPlace::stored_bytes).sum::<u64>()
     }
 
     /// Goes on to the next tensor; the one before must have been read to its end.
@@ -67,17 +83,36 @@ impl ShardStream {
         assert_eq!(self.left, 0, "a tensor of `{}` was left unread", self.name);
         let place = self.places.get(self.begun)?.clone();
         self.begun += 1;
-        self.left = place.bytes;
+        self.left = place.stored_bytes();
+        self.decoded = place.blocks;
         Some(place)
+    }
+
+    /// From now on the blocks of the tensor are read as they are, and not as numbers.
+    pub fn keep_blocks(&mut self) {
+        self.decoded = None;
     }
 
     /// Reads the next bytes of the tensor into `buffer`, at most `most`; none at its end.
     pub fn read<'a>(&mut self, buffer: &'a mut Vec<u8>, most: usize) -> Result<&'a [u8]> {
         let most = self.whole_numbers(most);
         self.read_unhashed(buffer, most)?;
-        self.source.hash(buffer);
-        self.count_not_finite(buffer);
+        self.source.hash(if self.decoded.is_some() { &self.blocks } else { buffer });
+        let count = self.counts()(buffer);
+        self.note_not_finite(count);
         Ok(buffer)
+    }
+
+    /// What says how many of the numbers or blocks that are read are NaN or infinite.
+    fn counts(&self) -> impl Fn(&[u8]) -> u64 + Send + use<> {
+        let (place, decoded) = (self.begun(), self.decoded);
+        let kept = place.and_then(|place| place.blocks).filter(|_| decoded.is_none());
+        let element = place.map(|place| place.element);
+        move |bytes| match (kept, element) {
+            (Some(kind), _) => kind.not_finite(bytes),
+            (None, Some(element)) => element.not_finite(bytes),
+            (None, None) => 0,
+        }
     }
 
     /// The tensor that was begun last.
@@ -85,15 +120,16 @@ impl ShardStream {
         self.begun.checked_sub(1).map(|last| &self.places[last])
     }
 
-    /// At most so many bytes, and no part of a number.
+    /// Bytes of the file that are at most so many bytes of numbers, and no part of a number or of
+    /// a block.
     fn whole_numbers(&self, most: usize) -> usize {
-        let size = self.begun().map_or(1, |place| place.element.size());
-        (most - most % size).max(size)
-    }
-
-    fn count_not_finite(&mut self, bytes: &[u8]) {
-        let count = self.begun().map_or(0, |place| place.element.not_finite(bytes));
-        self.note_not_finite(count);
+        let of = |place: &TensorPlace| match (place.blocks, self.decoded) {
+            (Some(kind), Some(_)) => (kind.block * place.element.size(), kind.bytes),
+            (Some(kind), None) => (kind.bytes, kind.bytes),
+            (None, _) => (place.element.size(), place.element.size()),
+        };
+        let (numbers, stored) = self.begun().map_or((1, 1), of);
+        (most / numbers).max(1).saturating_mul(stored)
     }
 
     fn note_not_finite(&mut self, count: u64) {
@@ -136,12 +172,14 @@ impl ShardStream {
         let most = self.whole_numbers(most);
         while self.left > 0 {
             self.read_unhashed(buffer, most)?;
-            let element = self.begun().map(|place| place.element);
+            let count = self.counts();
             let look = || {
                 take(buffer);
-                element.map_or(0, |element| element.not_finite(buffer))
+                count(buffer)
             };
-            let ((), count) = rayon::join(|| self.source.hash(buffer), look);
+            let stored: &[u8] = if self.decoded.is_some() { &self.blocks } else { buffer };
+            let source = &mut self.source;
+            let ((), count) = rayon::join(|| source.hash(stored), look);
             self.note_not_finite(count);
         }
         Ok(())
@@ -151,9 +189,11 @@ impl ShardStream {
     pub fn look_through(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
         const PIECE_BYTES: usize = 1 << 20;
         while self.begin().is_some() {
+            self.keep_blocks();
             while self.left > 0 {
-                self.read_unhashed(buffer, PIECE_BYTES)?;
-                self.count_not_finite(buffer);
+                self.read_unhashed(buffer, self.whole_numbers(PIECE_BYTES))?;
+                let count = self.counts()(buffer);
+                self.note_not_finite(count);
             }
         }
         Ok(())
@@ -161,12 +201,16 @@ impl ShardStream {
 
     fn read_unhashed(&mut self, buffer: &mut Vec<u8>, most: usize) -> Result<()> {
         let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
-        buffer.resize(count, 0);
+        let target = if self.decoded.is_some() { &mut self.blocks } else { &mut *buffer };
+        target.resize(count, 0);
         self.source
             .inner()
-            .read_exact(buffer)
+            .read_exact(target)
             .context_at("cannot read the weights: was the file changed meanwhile?", &self.path)?;
         self.left -= count as u64;
+        if let Some(kind) = self.decoded {
+            *buffer = Element::F32.encode(&kind.values(&self.blocks));
+        }
         Ok(())
     }
 

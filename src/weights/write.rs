@@ -26,7 +26,8 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    fn bytes(&self) -> u64 {
+    /// Bytes of all numbers.
+    pub fn bytes(&self) -> u64 {
         self.shape.iter().product::<usize>() as u64 * self.element.size() as u64
     }
 }
@@ -36,9 +37,19 @@ impl TensorSpec {
 /// `values` returns the f32 values of a tensor of `specs`; its length must fit the shape.
 pub fn write_safetensors(
     path: &Path,
-    mut specs: Vec<TensorSpec>,
+    specs: Vec<TensorSpec>,
     metadata: &BTreeMap<String, String>,
     mut values: impl FnMut(&TensorSpec) -> Result<Vec<f32>>,
+) -> Result<FileEntry> {
+    write_tensors(path, specs, metadata, |spec| Ok(spec.element.encode(&values(spec)?)))
+}
+
+/// The same, with the bytes of each tensor.
+pub fn write_tensors(
+    path: &Path,
+    mut specs: Vec<TensorSpec>,
+    metadata: &BTreeMap<String, String>,
+    mut bytes: impl FnMut(&TensorSpec) -> Result<Vec<u8>>,
 ) -> Result<FileEntry> {
     specs.sort_by(|a, b| (b.element.size(), &a.name).cmp(&(a.element.size(), &b.name)));
     let broken = |error| failed("cannot write the file", path, &error);
@@ -49,14 +60,10 @@ pub fn write_safetensors(
     let mut out = Hashing::new(BufWriter::with_capacity(1 << 20, file));
     out.write_all(&header).map_err(broken)?;
     for spec in &specs {
-        let values = values(spec)?;
-        assert_eq!(
-            values.len(),
-            spec.shape.iter().product::<usize>(),
-            "tensor {} does not fit its shape",
-            spec.name
-        );
-        out.write_all(&spec.element.encode(&values)).map_err(broken)?;
+        let bytes = bytes(spec)?;
+        let name = &spec.name;
+        assert_eq!(bytes.len() as u64, spec.bytes(), "tensor {name} does not fit its shape");
+        out.write_all(&bytes).map_err(broken)?;
     }
     let (buffered, size, sha256) = out.finish();
     let file = buffered.into_inner().map_err(|error| broken(error.into_error()))?;

@@ -97,6 +97,82 @@ fn quantised_numbers_are_those_of_the_blocks() {
     }
 }
 
+/// Blocks are kept, or dequantised when they are loaded: the same run, and the same results of it.
+#[test]
+fn an_adapter_is_trained_beside_the_blocks_of_a_file() {
+    let run = Run::new().with_base();
+    run.succeeds(&["export", "checkpoints/tiny", "--type", "q8_0", "--out", "out"]);
+    let file = "model.base=out/out-Q8_0.gguf";
+    let train = |name: &str, more: &[&str]| {
+        let name = format!("name={name}");
+        let set = ["train", "lora.toml", "--set", name.as_str(), "--set", file];
+        run.succeeds(&[&set[..], more].concat());
+    };
+    train("kept", &[]);
+    train("wide", &["--set", "model.weight_format=dequantised"]);
+    train("often", &["--quiet", "--stop-after-steps", "2"]);
+    train("often", &["--quiet"]);
+    let bytes =
+        |name: &str, file: &str| fs::read(run.path(&format!("checkpoints/{name}/{file}"))).unwrap();
+    for file in ["metrics.jsonl", "step-00000005/adapter.safetensors"] {
+        assert!(bytes("kept", file) == bytes("wide", file), "{file}");
+        assert!(bytes("kept", file) == bytes("often", file), "{file}");
+    }
+    let device = |name: &str| {
+        let inputs = run.read(&format!("checkpoints/{name}/artifact/lineage.inputs.json"));
+        let inputs: serde_json::Value = serde_json::from_str(&inputs).unwrap();
+        inputs["internalParameters"]["device"].clone()
+    };
+    let (kept, wide) = (device("kept"), device("wide"));
+    assert_eq!(kept["frozen weights"], "Q8_0");
+    assert_eq!(kept["frozen weights share a scale"], "32 numbers in 34 bytes (Q8_0)");
+    assert!(kept["frozen weights sha256"].as_str().unwrap().parse::<Digest>().is_ok());
+    assert_eq!(wide["frozen weights"], "dequantised");
+    assert!(wide["frozen weights sha256"].is_null());
+
+    // What comes of it is a model in numbers, and answers as the adapter does beside the blocks.
+    let narrow = ["--weight-format", "dequantised"];
+    let ask = ["generate", "checkpoints/kept", "--prompt", "What is 3?", "--max-tokens", "8"];
+    assert_eq!(run.succeeds(&ask), run.succeeds(&[&ask[..], &narrow].concat()));
+    let merge = ["merge", "checkpoints/kept", "--out"];
+    run.succeeds(&[&merge[..], &["merged"]].concat());
+    run.succeeds(&[&merge[..], &["again", "--no-check"], &narrow].concat());
+    assert!(weights(&run.path("merged")) == weights(&run.path("again")));
+    let path = run.path("merged/model.safetensors");
+    let header = fs::read(path).unwrap();
+    assert!(!String::from_utf8_lossy(&header[..4096]).contains("firebrand.blocks"));
+    assert_eq!(answer(&run, "merged"), answer(&run, "checkpoints/kept"));
+    // A start that is taken out of the weights changes them, and they are numbers then.
+    train("pissa", &["--set", "lora.init_lora_weights=pissa"]);
+    assert_eq!(device("pissa")["frozen weights"], "dequantised");
+    // Of numbers, there is nothing to dequantise.
+    run.fails_with(
+        2,
+        &["train", "lora.toml", "--set", "model.weight_format=dequantised"],
+        str![[r#"
+error[model]: `model.weight_format = "dequantised"` is for a base in codes
+  because the files of this one hold numbers
+
+hint: leave `model.weight_format` out
+
+"#]],
+    );
+    let all = ["train", "tiny.toml", "--set", "model.init=pretrained", "--set", file];
+    let more = ["--set", "model.weight_format=dequantised", "--set", "name=wide-whole"];
+    run.fails_with(
+        2,
+        &[&all[..], &more].concat(),
+        str![[r#"
+error[out-of-memory]: `model.weight_format = "dequantised"` keeps weights that are frozen
+  because without an adapter every weight is trained
+
+hint: add a `[lora]` section, or leave the format out
+
+"#]],
+    );
+    run.succeeds(&[&all[..], &["--quiet", "--set", "name=whole"]].concat());
+}
+
 #[test]
 fn files_that_cannot_be_a_base_say_why() {
     let run = Run::new().with_base();

@@ -5,6 +5,7 @@ mod bitsandbytes;
 mod classification;
 mod dora;
 mod forward;
+mod gguf_blocks;
 mod gradients;
 mod layers;
 mod lora_variants;

@@ -87,6 +87,7 @@ const CHANGES: &[Change] = &[
     under(&["model.base=checkpoints/tiny"], "model.init", "random", "pretrained"),
     change("model.weight_format", "auto", "int8"),
     change("model.weight_format", "int8", "nf4"),
+    change("model.weight_format", "auto", "dequantised"),
     change("data.train.path", "data.jsonl", "validation.jsonl"),
     change("data.train.format", "messages", "alpaca"),
     change("data.train.revision", "", "v2"),

@@ -68,9 +68,12 @@ pub fn unfreeze(model: &mut Model, weights: &[(&'static str, [usize; 2])]) {
     let all = model.head.matrix.iter_mut().chain([&mut model.embedding.matrix]);
     let wanted =
         |matrix: &&mut VocabularyMatrix| weights.iter().any(|(path, _)| *path == matrix.path());
-    for piece in all.filter(wanted).flat_map(VocabularyMatrix::pieces_mut) {
-        piece.trainable = true;
-        piece.value = wide(piece.value.clone());
+    for matrix in all.filter(wanted) {
+        matrix.dequantise();
+        for piece in matrix.pieces_mut() {
+            piece.trainable = true;
+            piece.value = wide(piece.value.clone());
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::description::{
 use crate::model::{Linear, Matrix, Parameter};
 use crate::ops::from_vec;
 use crate::weights::RawNumbers;
-use crate::weights::formats::Joined;
+use crate::weights::formats::{CodedMatrix, Joined};
 use crate::weights::mxfp4::{self, Mxfp4};
 
 impl WeightSource {
@@ -119,12 +119,17 @@ impl WeightSource {
         [gate, up, down]: [&str; 3],
         of: &ExpertsDescription,
     ) -> Result<[Linear; 2]> {
-        let mut numbers = |name: &str, dims| self.numbers(&format!("{expert}.{name}.weight"), dims);
         let half = [of.width, of.hidden];
-        let (gate, up) = (numbers(gate, half)?, numbers(up, half)?);
-        let down = numbers(down, of.dims(ExpertMatrix::Down))?;
         let linear = |weight| Linear { weight, bias: None, adapter: None };
         let name = |matrix: ExpertMatrix| format!("{expert}.{}", matrix.name());
+        if let Some([gate_up, down]) = self.expert_in_blocks(expert, [gate, up, down], of)? {
+            let gate_up = self.coded(&name(ExpertMatrix::GateUp), gate_up);
+            let down = self.coded(&name(ExpertMatrix::Down), down);
+            return Ok([gate_up, down].map(linear));
+        }
+        let mut numbers = |name: &str, dims| self.numbers(&format!("{expert}.{name}.weight"), dims);
+        let (gate, up) = (numbers(gate, half)?, numbers(up, half)?);
+        let down = numbers(down, of.dims(ExpertMatrix::Down))?;
         let gate_up = match self.coding() {
             // Each by itself, as if it were a layer of its own.
             Some(code) => {
@@ -137,6 +142,27 @@ impl WeightSource {
         Ok([linear(gate_up), linear(self.linear_of(&name(ExpertMatrix::Down), down, dims))])
     }
 
+    /// The matrices of an expert, if files have all of them in blocks that are kept.
+    fn expert_in_blocks(
+        &mut self,
+        expert: &str,
+        names: [&str; 3],
+        of: &ExpertsDescription,
+    ) -> Result<Option<[Arc<dyn CodedMatrix>; 2]>> {
+        let (half, down) = ([of.width, of.hidden], of.dims(ExpertMatrix::Down));
+        let paths = names.map(|name| format!("{expert}.{name}.weight"));
+        if !paths.iter().all(|path| self.holds_blocks(path)) {
+            return Ok(None);
+        }
+        let mut matrices = Vec::new();
+        for (path, dims) in paths.iter().zip([half, half, down]) {
+            let blocks = self.kept_blocks(path, &dims)?;
+            matrices.extend(blocks.map(|blocks| blocks.matrix(0, dims[0])));
+        }
+        let all = <[_; 3]>::try_from(matrices).ok();
+        Ok(all.map(|[gate, up, down]| [Arc::new(Joined([gate, up])) as _, down]))
+    }
+
     fn stacked_experts(
         &mut self,
         module: &str,
@@ -144,7 +170,16 @@ impl WeightSource {
         matrix: ExpertMatrix,
     ) -> Result<Vec<Linear>> {
         let (name, dims) = (format!("{module}.{}", matrix.name()), of.dims(matrix));
-        let all = self.take(&name, &[of.count, dims[0], dims[1]], Fill::Normal)?;
+        let shape = [of.count, dims[0], dims[1]];
+        if let Some(blocks) = self.kept_blocks(&name, &shape)? {
+            let linear = |number| {
+                let weight =
+                    self.coded(&format!("{name}.{number}"), blocks.matrix(number, dims[0]));
+                Linear { weight, bias: None, adapter: None }
+            };
+            return Ok((0..of.count).map(linear).collect());
+        }
+        let all = self.take(&name, &shape, Fill::Normal)?;
         let linear = |(number, numbers)| {
             let weight = self.linear_of(&format!("{name}.{number}"), numbers, dims);
             Linear { weight, bias: None, adapter: None }

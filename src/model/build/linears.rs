@@ -7,10 +7,9 @@ use burn::tensor::Device;
 use super::WeightSource;
 use super::read::{LoadedTensor, LoadedWeights};
 use crate::error::{Error, Result};
-use crate::files::Digest;
 use crate::model::Matrix;
 use crate::weights::formats::{CodedMatrix, Coding, Storage, dequantised};
-use crate::weights::{Element, RawNumbers};
+use crate::weights::{Blocks, Element, RawNumbers};
 
 impl WeightSource {
     /// The matrix `[out, in]` of a linear layer.
@@ -26,8 +25,28 @@ impl WeightSource {
             self.elements.insert(name.to_owned(), element);
             return Ok(self.coded(name, Arc::new(codes)));
         }
+        if let Some(blocks) = self.kept_blocks(name, &shape)? {
+            return Ok(self.coded(name, blocks.matrix(0, shape[0])));
+        }
         let numbers = self.numbers(name, shape)?;
         Ok(self.linear_of(name, numbers, shape))
+    }
+
+    /// Whether the tensor of a name is kept in blocks.
+    pub(super) fn holds_blocks(&self, name: &str) -> bool {
+        let held = self.held.get(name).map(|held| &held.weights);
+        matches!(held, Some(LoadedWeights::Blocks(_)))
+    }
+
+    /// One matrix or several that a file has in blocks; none if they are not kept so.
+    pub(super) fn kept_blocks(&mut self, name: &str, shape: &[usize]) -> Result<Option<Blocks>> {
+        if !self.holds_blocks(name) {
+            return Ok(None);
+        }
+        match self.asked(name, shape)? {
+            LoadedWeights::Blocks(blocks) => Ok(Some(blocks)),
+            _ => unreachable!("it was looked at just before"),
+        }
     }
 
     /// A tensor that a coded matrix is made of.
@@ -55,24 +74,18 @@ impl WeightSource {
     pub(super) fn coding(&self) -> Option<Coding> {
         match self.linears?.storage() {
             Storage::Coded(code) => Some(code),
-            Storage::Tensor(_) => None,
+            Storage::Tensor(_) | Storage::Numbers => None,
         }
     }
 
-    /// A matrix that is kept as codes, on other devices than the CPU as the numbers of them.
+    /// A matrix that is kept as codes; as the numbers of them on other devices than the CPU, and
+    /// where that was chosen.
     pub(super) fn coded(&mut self, name: &str, codes: Arc<dyn CodedMatrix>) -> Matrix {
         self.coded.extend(codes.digest().map(|digest| (name.to_owned(), digest)));
-        if self.device == Device::flex() {
+        if self.device == Device::flex() && self.keeps_codes {
             return Matrix::Coded(codes);
         }
         let numbers = RawNumbers::F32(dequantised(codes.as_ref()));
         Matrix::Tensor(self.kept(numbers, codes.shape()))
-    }
-
-    /// The digest of the names and digests of all matrices that were coded.
-    pub(super) fn quantised(&self) -> Option<Digest> {
-        let line = |(name, digest): (&String, &Digest)| format!("{digest} {name}\n");
-        let lines: String = self.coded.iter().map(line).collect();
-        (!lines.is_empty()).then(|| Digest::of(lines.as_bytes()))
     }
 }

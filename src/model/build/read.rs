@@ -10,7 +10,8 @@ use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::FileEntry;
 use crate::model::description::StoredTensors;
 use crate::model::{Description, LM_HEAD, Matrix, Parameter};
-use crate::weights::{Element, RawNumbers, ShardStream, TensorPlace, shard_names};
+use crate::weights::ggml::TensorType;
+use crate::weights::{Blocks, Element, RawNumbers, ShardStream, TensorPlace, shard_names};
 
 /// Bytes that are read, hashed and converted at once: they fit into the cache of a core.
 const PIECE_BYTES: usize = 1 << 20;
@@ -26,6 +27,8 @@ pub(super) struct LoadedTensor {
 /// there is, is converted when it is asked for.
 pub(super) enum LoadedWeights {
     Numbers(RawNumbers),
+    /// One matrix or several, as the file has them.
+    Blocks(Blocks),
     /// Of a linear layer.
     Linear(Matrix),
     /// With a row per token, in pieces.
@@ -56,11 +59,13 @@ impl KnownMatrices {
     }
 }
 
-/// Memory for a tensor of a file.
-fn memory_for(place: &TensorPlace) -> Result<RawNumbers> {
-    let bytes =
-        usize::try_from(place.bytes).context_code(ErrorCode::Weights, "a tensor is too large")?;
-    Ok(RawNumbers::with_capacity(place.element, bytes / place.element.size()))
+/// Memory for so many bytes of numbers.
+fn memory_for(element: Element, bytes: u64) -> Result<RawNumbers> {
+    let bytes = usize::try_from(bytes).context_code(ErrorCode::Weights, "a tensor is too large")?;
+    let mut numbers = RawNumbers::with_capacity(element, bytes / element.size());
+    // The system clears new memory, which takes longer than all else of the reading.
+    numbers.touch();
+    Ok(numbers)
 }
 
 impl WeightSource {
@@ -83,11 +88,15 @@ impl WeightSource {
                     shard.read_all(&mut buffer, PIECE_BYTES, |_| ())?;
                     continue;
                 };
-                let mut numbers = memory_for(&place)?;
-                // The system clears new memory, which takes longer than all else of the reading.
-                numbers.touch();
-                shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
-                let weights = self.loaded(&path, &place.shape, numbers, &matrices);
+                let in_blocks = self.keeps_blocks && description.in_blocks.contains_key(&path);
+                let weights = match place.blocks.filter(|_| in_blocks) {
+                    Some(kind) => self.blocks(&path, (&place, kind), &mut shard, &mut buffer)?,
+                    None => {
+                        let mut numbers = memory_for(place.element, place.bytes)?;
+                        shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
+                        self.loaded(&path, &place.shape, numbers, &matrices)
+                    }
+                };
                 let entry = LoadedTensor { shape: place.shape, element: place.element, weights };
                 if self.held.insert(path, entry).is_some() {
                     let what = format!("tensor `{}` is in two files", place.name);
@@ -100,6 +109,23 @@ impl WeightSource {
         Ok(files)
     }
 
+    /// The blocks of a tensor.
+    fn blocks(
+        &mut self,
+        path: &str,
+        (place, kind): (&TensorPlace, &'static TensorType),
+        shard: &mut ShardStream,
+        buffer: &mut Vec<u8>,
+    ) -> Result<LoadedWeights> {
+        let mut codes = memory_for(Element::U8, place.stored_bytes())?;
+        shard.keep_blocks();
+        shard.read_all(buffer, PIECE_BYTES, |bytes| codes.extend(bytes))?;
+        let RawNumbers::U8(codes) = codes else { unreachable!("memory was made for bytes") };
+        let blocks = Blocks::new(codes, kind, place.shape.last().copied().unwrap_or_default());
+        self.in_files.insert(path.to_owned(), blocks.digest());
+        Ok(LoadedWeights::Blocks(blocks))
+    }
+
     /// What is kept of the numbers of a tensor.
     fn loaded(
         &mut self,
@@ -108,7 +134,7 @@ impl WeightSource {
         numbers: RawNumbers,
         matrices: &KnownMatrices,
     ) -> LoadedWeights {
-        let rounds = self.linears.is_none() && self.format == Some(FloatDType::BF16);
+        let rounds = self.coding().is_none() && self.format == Some(FloatDType::BF16);
         if rounds && !path.ends_with("bias") && matrices.experts.get(path).is_some() {
             return LoadedWeights::Numbers(numbers.rounded()); // they are kept so
         }

@@ -266,6 +266,7 @@ impl Dense {
             parameters: 0,
             linears: Vec::new(),
             coded_linears: BTreeMap::new(),
+            in_blocks: BTreeMap::new(),
             target_parameters: Vec::new(),
         };
         counted(description, config)

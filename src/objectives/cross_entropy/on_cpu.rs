@@ -16,10 +16,10 @@ pub(super) struct OnCpu<'a> {
 
 /// None where these kernels are not asked for, or do not know what is to be computed.
 pub(super) fn head<'a>(model: &'a Model, x: &Tensor<2>) -> Option<OnCpu<'a>> {
-    let (norm, matrix) = (model.head.norm.on_cpu()?, model.projection().whole()?);
+    let (norm, matrix) = (model.head.norm.on_cpu()?, model.projection());
     let head = Head {
-        table: HostTensor::of(&matrix.value)?,
-        table_trainable: matrix.trainable,
+        table: matrix.held()?,
+        table_trainable: matrix.trainable(),
         gain: norm.value,
         gain_trainable: norm.trainable,
         epsilon: norm.epsilon,

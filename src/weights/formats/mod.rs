@@ -3,6 +3,7 @@
 //! A format is one file here and one line in [`WEIGHT_FORMATS`]. What multiplies asks the matrix
 //! for its rows, estimates ask the format for its size; neither knows a format.
 
+mod dequantised;
 mod floats;
 mod int8;
 mod nf4;
@@ -19,7 +20,10 @@ pub use crate::weights::coded_matrix::{CodedMatrix, Joined, dequantised};
 
 /// Every format.
 pub static WEIGHT_FORMATS: &[&dyn WeightFormat] =
-    &[&floats::F32, &floats::BF16, &floats::F16, &int8::Int8, &nf4::Nf4];
+    &[&floats::F32, &floats::BF16, &floats::F16, &dequantised::Dequantised, &int8::Int8, &nf4::Nf4];
+
+/// The one that leaves no codes of a base.
+pub static DEQUANTISED: &dyn WeightFormat = &dequantised::Dequantised;
 
 /// The setting that chooses a format, and its value that leaves the choice to the device.
 const KEY: &str = "model.weight_format";
@@ -54,25 +58,32 @@ pub enum Storage {
     Tensor(FloatDType),
     /// As codes on the host. A user chooses them.
     Coded(Coding),
+    /// As the numbers that codes of the base stand for. A user chooses them.
+    Numbers,
 }
 
 /// Makes codes of numbers `[rows, columns]`.
 pub type Coding = fn(&[f32], [usize; 2]) -> Arc<dyn CodedMatrix>;
 
 /// The formats that a user may choose.
-fn coded() -> impl Iterator<Item = &'static dyn WeightFormat> {
-    let is_coded = |format: &&dyn WeightFormat| matches!(format.storage(), Storage::Coded(_));
-    WEIGHT_FORMATS.iter().copied().filter(is_coded)
+fn chosen_ones() -> impl Iterator<Item = &'static dyn WeightFormat> {
+    let is_chosen = |format: &&dyn WeightFormat| !matches!(format.storage(), Storage::Tensor(_));
+    WEIGHT_FORMATS.iter().copied().filter(is_chosen)
+}
+
+/// Whether a format makes codes of numbers.
+pub fn makes_codes(format: &dyn WeightFormat) -> bool {
+    matches!(format.storage(), Storage::Coded(_))
 }
 
 /// Their names.
 pub fn choices() -> Vec<&'static str> {
-    coded().map(|format| format.name()).collect()
+    chosen_ones().map(|format| format.name()).collect()
 }
 
 /// The one of a name.
 pub fn named(name: &str) -> Option<&'static dyn WeightFormat> {
-    coded().find(|format| format.name() == name)
+    chosen_ones().find(|format| format.name() == name)
 }
 
 /// The format that a user chose; none where the arithmetic decides.
@@ -80,16 +91,18 @@ pub fn chosen(settings: &Values) -> Option<&'static dyn WeightFormat> {
     named(&settings.optional_text(KEY)?)
 }
 
-/// The name of the format that a user chose, by the resolved settings of a run.
+/// The name of the format that a user chose in which numbers are not those of the base's files, by
+/// the resolved settings of a run.
 pub fn chosen_in(resolved: &BTreeMap<String, String>) -> Option<&str> {
-    resolved.get(KEY).map(String::as_str).filter(|name| *name != AUTO)
+    let makes_others = |name: &&str| named(name).is_some_and(makes_codes);
+    resolved.get(KEY).map(String::as_str).filter(makes_others)
 }
 
 /// The format whose matrices are tensors of this kind.
 pub fn of_tensors(dtype: FloatDType) -> &'static dyn WeightFormat {
     let is = |format: &&&dyn WeightFormat| match format.storage() {
         Storage::Tensor(found) => found == dtype,
-        Storage::Coded(_) => false,
+        Storage::Coded(_) | Storage::Numbers => false,
     };
     *WEIGHT_FORMATS.iter().find(is).expect("weights are in 32 or 16 bits")
 }
@@ -97,15 +110,16 @@ pub fn of_tensors(dtype: FloatDType) -> &'static dyn WeightFormat {
 /// The setting that chooses a format. It is made once, and lives as long as the program.
 pub fn keys() -> Vec<OwnedKeys> {
     let names: Vec<&'static str> = std::iter::once(AUTO).chain(choices()).collect();
-    let foreign: Vec<_> = coded().flat_map(|format| format.names()).copied().collect();
+    let foreign: Vec<_> = chosen_ones().flat_map(|format| format.names()).copied().collect();
     let mut doc = "How the linear layers of the base model are kept in memory while an adapter is \
-                   trained. `auto` keeps them in 32 or 16 bits, as the arithmetic takes them"
+                   trained. `auto` keeps blocks of a GGUF file and other codes that the base has, \
+                   and all else in 32 or 16 bits, as the arithmetic takes it"
         .to_owned();
-    for format in coded() {
+    for format in chosen_ones() {
         doc += &format!("; `{}` {}", format.name(), format.about());
     }
     doc.push('.');
-    let example = coded().last().map_or(AUTO, |format| format.name());
+    let example = chosen_ones().last().map_or(AUTO, |format| format.name());
     let key = Key::new(
         KEY,
         ValueKind::Choice(Vec::leak(names)),

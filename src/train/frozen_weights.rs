@@ -1,0 +1,212 @@
+//! In which format the frozen weights of a run are kept, and what memory that takes.
+
+use crate::adapters::{self, Adapter};
+use crate::config::RunConfig;
+use crate::device::OpenedDevice;
+use crate::error::{Error, Result};
+use crate::event::bytes;
+use crate::files::Digest;
+use crate::model::Description;
+use crate::weights::formats::{self, WeightFormat};
+use crate::weights::ggml::TensorType;
+
+/// What a checkpoint has as codes is frozen for good.
+///
+/// # Errors
+/// When every weight is to be trained.
+fn refuse_codes(description: &Description, adapter: Option<&dyn Adapter>) -> Result<()> {
+    match adapter {
+        None if description.coded().0 > 0 => {
+            let what = match description.coded_linears.is_empty() {
+                true => "the experts of the base model are in MXFP4, which cannot be trained",
+                false => "the base model is in four bits of bitsandbytes, which cannot be trained",
+            };
+            Err(Error::model(what).hint(format!(
+                "add {}, or take the same model in bfloat16 as `model.base`",
+                adapters::asked_by()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why codes and the start of an adapter do not go together.
+fn changes_codes() -> Error {
+    Error::adapter("the start of the adapter changes frozen weights, which are codes")
+        .because("`lora.init_lora_weights` takes it out of them")
+        .hint(
+            "use `lora.init_lora_weights = \"default\"`, or a base and a `model.weight_format` in \
+             16 or 32 bits",
+        )
+}
+
+/// Numbers in the place of codes, where there are some.
+fn dequantised(
+    format: &'static dyn WeightFormat,
+    description: &Description,
+) -> Result<&'static dyn WeightFormat> {
+    if description.coded().0 > 0 || !description.in_blocks.is_empty() {
+        return Ok(format);
+    }
+    let what = format!("`model.weight_format = \"{}\"` is for a base in codes", format.name());
+    Err(Error::model(what)
+        .because("the files of this one hold numbers")
+        .hint("leave `model.weight_format` out"))
+}
+
+/// The format that was chosen for frozen linear layers.
+///
+/// # Errors
+/// When every weight is trained.
+pub fn weight_format(
+    config: &RunConfig,
+    description: &Description,
+    adapter: Option<&dyn Adapter>,
+) -> Result<Option<&'static dyn WeightFormat>> {
+    refuse_codes(description, adapter)?;
+    match formats::chosen(&config.owned) {
+        Some(format) if adapter.is_none() => {
+            let name = format.name();
+            let what = format!("`model.weight_format = \"{name}\"` keeps weights that are frozen");
+            Err(Error::out_of_memory(what)
+                .because("without an adapter every weight is trained")
+                .hint(format!("add {}, or leave the format out", adapters::asked_by())))
+        }
+        Some(format) if !formats::makes_codes(format) => dequantised(format, description).map(Some),
+        chosen if adapter.is_some_and(Adapter::changes_base) => match chosen {
+            None if description.coded().0 > 0 => Err(changes_codes()),
+            // Blocks of a file are numbers first, which the adapter takes its start out of.
+            None if !description.in_blocks.is_empty() => Ok(Some(formats::DEQUANTISED)),
+            None => Ok(None),
+            Some(_) => Err(changes_codes()),
+        },
+        Some(_) if !description.coded_linears.is_empty() => {
+            let what = "the linear layers of the base are in four bits of bitsandbytes already";
+            Err(Error::model(what).hint("leave `model.weight_format` out"))
+        }
+        chosen => Ok(chosen),
+    }
+}
+
+/// Numbers of frozen linear layers that are kept in a format of their own, and their bytes. A GPU
+/// gets them dequantised.
+pub fn coded(
+    format: Option<&'static dyn WeightFormat>,
+    adapter: Option<&dyn Adapter>,
+    description: &Description,
+    opened: &OpenedDevice,
+) -> (u64, u64) {
+    if opened.on_gpu() {
+        return (0, 0);
+    }
+    let of_files = description.coded();
+    let format = match format {
+        Some(format) if !formats::makes_codes(format) => return wide(adapter, description),
+        Some(format) => format,
+        None => return as_in_files(adapter, description),
+    };
+    let one = |dims: &[usize; 2]| ((dims[0] * dims[1]) as u64, format.bytes(*dims));
+    // Routers are no linear layers to formats, and stay as they are.
+    let experts = description.target_parameters.iter();
+    let in_mxfp4 = description.experts().any(|(_, experts)| experts.coded().0 > 0);
+    let experts = experts.filter(|target| target.stacked && !in_mxfp4);
+    let experts = experts.flat_map(|target| &target.linears);
+    let coded = &description.coded_linears;
+    let linears = description.linears.iter().filter(|(path, _)| !coded.contains_key(path));
+    let all = linears.chain(experts).map(|(_, dims)| one(dims));
+    all.fold(of_files, |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// Numbers that stay codes as in the files of the base, or that the adapter changes, and their
+/// bytes.
+fn as_in_files(adapter: Option<&dyn Adapter>, description: &Description) -> (u64, u64) {
+    let Some(adapter) = adapter else { return description.coded() };
+    if adapter.changes_base() {
+        return changed(adapter, description);
+    }
+    let (codes, whole) = (description.coded(), adapters::whole_weights(adapter, description));
+    let whole = whole.unwrap_or_default();
+    let trained = |path: &str| whole.iter().any(|(name, _)| *name == path);
+    let blocks = description.in_blocks(trained);
+    (codes.0 + blocks.0, codes.1 + blocks.1)
+}
+
+/// The same where numbers take the place of codes.
+fn wide(adapter: Option<&dyn Adapter>, description: &Description) -> (u64, u64) {
+    match adapter {
+        Some(adapter) if adapter.changes_base() => changed(adapter, description),
+        _ => (0, 0),
+    }
+}
+
+/// Numbers of weights that an adapter changes, which have 32 bits then, and the bytes of these.
+fn changed(adapter: &dyn Adapter, description: &Description) -> (u64, u64) {
+    let layers = adapter.layers(description).unwrap_or_default();
+    let numbers = layers.iter().map(|(_, dims)| (dims[0] * dims[1]) as u64).sum();
+    // And the factors that were taken out, of which a copy is kept.
+    let factors = adapters::size(adapter, description).unwrap_or_default();
+    (numbers, 4 * (numbers + factors))
+}
+
+/// How they are kept, for people; nothing where the arithmetic decides.
+pub fn weights_line(
+    format: Option<&'static dyn WeightFormat>,
+    adapter: Option<&dyn Adapter>,
+    description: &Description,
+    opened: &OpenedDevice,
+) -> Option<String> {
+    let what = match format {
+        Some(format) if !formats::makes_codes(format) => {
+            return Some("codes of the base dequantised, as was asked for".to_owned());
+        }
+        Some(format) => format!("linear layers of the base in {}", format.name()),
+        None => format!("{}, as its files have them", codes_of_files(description, adapter)?),
+    };
+    if opened.on_gpu() {
+        return Some(format!("{what}, and dequantised: no memory is saved on this device"));
+    }
+    let (numbers, size) = coded(format, adapter, description, opened);
+    let (size, wide) = (bytes(size), bytes(4 * numbers));
+    Some(format!("{what}: {size} in place of {wide} in f32"))
+}
+
+/// What of the base is kept as its files have it, and in which codes.
+fn codes_of_files(description: &Description, adapter: Option<&dyn Adapter>) -> Option<String> {
+    if !description.coded_linears.is_empty() {
+        return Some("linear layers of the base in 4 bits".to_owned());
+    }
+    let types = description.block_types().into_iter().map(|kind| kind.name);
+    let names: Vec<&str> = types.filter(|_| adapter.is_some()).collect();
+    (!names.is_empty()).then(|| format!("matrices of the base in {}", names.join(", ")))
+}
+
+/// What lineage tells of them: their formats, what shares a scale, and the digest of the codes.
+/// `in_blocks` is the description of a base whose blocks are kept.
+pub fn record(
+    format: Option<&'static dyn WeightFormat>,
+    in_blocks: Option<&Description>,
+    digest: Option<Digest>,
+) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    let mut say = |name: String, blocks: String| {
+        facts.push(("frozen weights", name));
+        if !blocks.is_empty() {
+            facts.push(("frozen weights share a scale", blocks));
+        }
+    };
+    if let Some(format) = format {
+        say(format.name().to_owned(), format.blocks().to_owned());
+    }
+    if let Some(description) = in_blocks {
+        let types = description.block_types();
+        let list = |text: fn(&TensorType) -> String| {
+            types.iter().map(|kind| text(kind)).collect::<Vec<_>>().join(", ")
+        };
+        say(
+            list(|kind| kind.name.to_owned()),
+            list(|kind| format!("{} numbers in {} bytes ({})", kind.block, kind.bytes, kind.name)),
+        );
+    }
+    facts.extend(digest.map(|digest| ("frozen weights sha256", digest.to_string())));
+    facts
+}
