@@ -17,6 +17,7 @@ pub mod device;
 pub mod ops;
 pub mod model;
 pub mod adapters;
+pub mod scorers;
 pub mod objectives;
 pub mod engine;
 pub mod trackers;

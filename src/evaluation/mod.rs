@@ -3,7 +3,7 @@
 //! are kept.
 //!
 //! - `suite`, `task`: what is asked for
-//! - `losses`, `answers`, `scorer`: what the model does, record by record
+//! - `losses`, `answers`: what the model does, record by record
 //! - `slices`, `bootstrap`, `report`: what that comes to
 
 mod answers;
@@ -11,7 +11,6 @@ mod bootstrap;
 mod kept;
 mod losses;
 mod report;
-mod scorer;
 mod slices;
 mod suite;
 mod suite_keys;
@@ -32,7 +31,7 @@ pub use report::{
 pub use slices::{Slices, slices};
 pub use suite::{SliceBy, Suite};
 pub use suite_keys::KEYS as SUITE_KEYS;
-pub use task::{Task, TaskKind};
+pub use task::Task;
 
 use crate::data::{Case, Cases, Codec, cases};
 use crate::device::{OpenedDevice, memory_bytes_peak};
@@ -40,6 +39,7 @@ use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::Supply;
 use crate::model::Model;
+use crate::scorers::ScorerKind;
 
 /// Hears how far an evaluation is.
 pub trait Watcher: Sync {
@@ -136,8 +136,8 @@ fn suite_record(suite: &Suite, codec: &Codec, found: &Cases, device: &OpenedDevi
     let schemas: Vec<Digest> = suite
         .tasks
         .iter()
-        .filter_map(|task| match &task.kind {
-            TaskKind::JsonSchema { sha256, .. } => Some(*sha256),
+        .filter_map(|task| match &task.scorer.kind {
+            ScorerKind::JsonSchema { sha256, .. } => Some(*sha256),
             _ => None,
         })
         .collect();
