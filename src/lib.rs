@@ -20,6 +20,7 @@ pub mod adapters;
 pub mod scorers;
 pub mod objectives;
 pub mod engine;
+pub mod rollouts;
 pub mod trackers;
 pub mod settings;
 pub mod import;

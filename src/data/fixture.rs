@@ -43,6 +43,7 @@ pub fn config(train: &[&Path]) -> DataConfig {
     DataConfig {
         no_pairs: Some(String::new()),
         labels: false,
+        prompts: false,
         train: train.iter().map(|path| DataSetConfig::new(path.to_str().unwrap())).collect(),
         validation: Vec::new(),
         val_size: ValSize::None,

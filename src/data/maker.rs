@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::asked;
 use super::codec::Codec;
 use super::ends_of_runs::{much_too_long, one_line, pair, too_long};
 use super::example::{Example, RecordId, RecordOutcome, TextPieces};
@@ -51,6 +52,8 @@ pub struct Maker<'a> {
     pub(super) no_pairs: Option<String>,
     /// Whether answers have labels that are learnt from.
     pub(super) labels: bool,
+    /// Whether the last answer is one to compare with.
+    pub(super) prompts: bool,
     pub(super) examiner: Option<&'a Examiner>,
 }
 
@@ -66,6 +69,7 @@ impl<'a> Maker<'a> {
             train_on: config.train_on,
             no_pairs: config.no_pairs.clone(),
             labels: config.labels,
+            prompts: config.prompts,
             examiner: None,
         }
     }
@@ -88,6 +92,7 @@ impl<'a> Maker<'a> {
             train_on: TrainOn::Assistant,
             no_pairs: Some(String::new()),
             labels: false,
+            prompts: false,
             examiner: None,
         }
     }
@@ -121,6 +126,11 @@ impl<'a> Maker<'a> {
             let made = Self { labels: false, ..self.clone() }.make_all(records)?;
             let row = (self.max_seq_len, self.overlong);
             return labelled::mark(made, (records, &labels), row);
+        }
+        if self.prompts {
+            asked::take(records);
+            let made = Self { prompts: false, ..self.clone() }.make_all(records)?;
+            return Ok(made.into_iter().map(asked::whole).collect());
         }
         // Where everything is a target, the turns to look for are those that are not.
         let mut finds_context = vec![false; records.len()];

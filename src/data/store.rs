@@ -211,6 +211,9 @@ impl Store {
         if self.config.labels {
             all["labels"] = json!(true);
         }
+        if self.config.prompts {
+            all["prompts"] = json!(true);
+        }
         if let Some(refusal) = refusal {
             all["refusal"] = refusal.into();
         }

@@ -15,6 +15,7 @@ mod cross_entropy;
 mod pairwise;
 mod cpo;
 mod dpo;
+mod grpo;
 mod kto;
 mod orpo;
 mod sft;
@@ -23,10 +24,11 @@ mod simpo;
 pub use cross_entropy::{
     LossSum, Scales, Targets, next_token_backward, next_token_loss, next_token_scores,
 };
+pub use grpo::{AdvantageBaseline, RewardScale, RewardSpec, RolloutConfig};
 
 /// Every objective; the first one is the default.
 pub const OBJECTIVES: &[ObjectiveEntry] =
-    &[sft::ENTRY, dpo::ENTRY, simpo::ENTRY, cpo::ENTRY, orpo::ENTRY, kto::ENTRY];
+    &[sft::ENTRY, dpo::ENTRY, simpo::ENTRY, cpo::ENTRY, orpo::ENTRY, kto::ENTRY, grpo::ENTRY];
 
 /// A line of the table.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub enum Records {
     /// Answers with a label, each of them one example: what precedes the last answer, the answer,
     /// and a token that is no target if it is undesirable.
     Labels,
+    /// Prompts, each with an answer to compare with: what precedes the last answer, and the answer.
+    Prompts,
 }
 
 /// A loss: settings, and no state.
@@ -68,6 +72,16 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
     /// Whether it compares with the base model: [`Supervised::reference`] is there then.
     fn needs_reference(&self) -> bool {
         false
+    }
+
+    /// What scores are divided by, where what is learnt from was sampled at another temperature.
+    fn temperature(&self) -> f32 {
+        1.0
+    }
+
+    /// What the model is to write itself before a step, in place of what the data has for answers.
+    fn rollouts(&self) -> Option<&RolloutConfig> {
+        None
     }
 
     /// Sums of the loss over what is counted, in nats, and of what is reported beside it.
@@ -189,7 +203,9 @@ const CHOICE: &[Key] = &[Key::new(
      per token, without it (Meng et al. 2024). `cpo`: log-probabilities, and the likelihood of \
      the chosen answer (Xu et al. 2024). `orpo`: that likelihood, and the odds of the rejected \
      answer (Hong et al. 2024). `kto` learns from single answers with a label, `true` or `false`, \
-     by rewards against the base model (Ethayarajh et al. 2024).",
+     by rewards against the base model (Ethayarajh et al. 2024). \
+     `grpo` has the model answer prompts itself, several times each, and learns from the rewards \
+     of `[[grpo.reward]]` (Shao et al. 2024).",
 )
 .example("\"orpo\"")
 .silent_default()

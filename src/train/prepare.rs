@@ -19,7 +19,7 @@ use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry, cache_home};
 use crate::hub::{InputTrust, ModelDirectory, Supply};
 use crate::model::{self, Description, FrozenWeights};
-use crate::objectives;
+use crate::objectives::{self, RolloutConfig};
 use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
@@ -101,10 +101,12 @@ pub fn prepare<'a>(
     say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
     base::check_model(config, &description, &base, &corpus, opened.on_gpu())?;
     let plan = corpus.plan(config.seed);
-    let length = plan.longest_row()?.next_multiple_of(opened.computing().pad_multiple);
+    let objective = objectives::chosen(&config.owned);
+    let length = longest(config, &plan, objective.rollouts())?;
+    let length = length.next_multiple_of(opened.computing().pad_multiple);
     let rows = config.train.micro_batch_size;
     let micro_batch_split = memory_fit::micro_batch_split(&description, &opened, rows, length)?;
-    let total_steps = total_steps(config, &plan)?;
+    let total_steps = total_steps(config, &plan, objective.rollouts())?;
     let work = Workload {
         trained,
         adapted: adapter.is_some(),
@@ -195,11 +197,23 @@ pub(super) fn rows_per_step(config: &RunConfig) -> u64 {
     (config.train.micro_batch_size * config.train.gradient_accumulation_steps) as u64
 }
 
-fn total_steps(config: &RunConfig, plan: &Plan) -> Result<u64> {
+fn total_steps(config: &RunConfig, plan: &Plan, rollouts: Option<&RolloutConfig>) -> Result<u64> {
+    // Several steps may be made with the same prompts.
+    let each = rollouts.map_or(1, |rollouts| rollouts.num_iterations);
     match config.train.length {
         Length::Steps(steps) => Ok(steps),
-        Length::Epochs(epochs) => plan.steps_in_epochs(epochs, rows_per_step(config)),
+        Length::Epochs(epochs) => Ok(each * plan.steps_in_epochs(epochs, rows_per_step(config))?),
     }
+}
+
+/// The most tokens of a row: of the data, or of a prompt with what the model writes to it.
+fn longest(config: &RunConfig, plan: &Plan, rollouts: Option<&RolloutConfig>) -> Result<usize> {
+    let longest = plan.longest_row()?;
+    let written = |rollouts: &RolloutConfig| {
+        let both = longest.saturating_add(rollouts.max_completion_length);
+        both.min(config.data.max_seq_len).max(longest)
+    };
+    Ok(rollouts.map_or(longest, written))
 }
 
 impl Prepared<'_> {

@@ -7,6 +7,7 @@ mod forward;
 mod gradients;
 mod layers;
 mod lora_variants;
+mod grpo;
 mod preference;
 mod steps;
 mod weight_formats;

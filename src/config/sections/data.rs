@@ -209,6 +209,9 @@ settings! {
         no_pairs: Option<String> = Some(String::new());
         /// Whether answers have labels, which the objective learns from. The objective says it.
         labels: bool = false;
+        /// Whether the last answer is one to compare with, which must be whole. The objective says
+        /// it.
+        prompts: bool = false;
     }
 }
 

@@ -61,6 +61,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             cache_limit: None,
             no_pairs: Some(crate::objectives::hint_of_pairs()),
             labels: false,
+            prompts: false,
         }
     );
     assert!(!config.owned.has_section("lora"));

@@ -10,7 +10,7 @@ use super::*;
 
 const NAME: &str = "gqa-tied";
 
-fn reference(name: &str) -> Json {
+pub(super) fn reference(name: &str) -> Json {
     let path = crate::common::repository(&format!("tests/reference/{name}"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
@@ -36,7 +36,7 @@ fn objective(case: &Json) -> Box<dyn Objective> {
     objectives::with(name, &settings.collect::<Vec<_>>())
 }
 
-fn near(what: &str, ours: f64, wanted: &Json, limit: f64) {
+pub(super) fn near(what: &str, ours: f64, wanted: &Json, limit: f64) {
     let wanted = wanted.as_f64().unwrap();
     assert!((ours - wanted).abs() < limit * wanted.abs().max(1.0), "{what}: {ours} {wanted}");
 }
@@ -87,7 +87,7 @@ fn losses_metrics_and_gradients_are_those_of_trl() {
     }
 }
 
-fn assert_gradients(what: &str, sums: Gradients, wanted: &Json) {
+pub(super) fn assert_gradients(what: &str, sums: Gradients, wanted: &Json) {
     let (sums, wanted) = (sums.into_sums(), wanted.as_object().unwrap());
     assert!(sums.keys().eq(wanted.keys().collect::<std::collections::BTreeSet<_>>()), "{what}");
     for (path, gradient) in sums {
