@@ -43,7 +43,7 @@ fn main() -> Result<()> {
         positions: list("positions"),
         documents: list("documents"),
         targets: targets.iter().map(|&[index, token]| Target { index, token }).collect(),
-        sources: Vec::new(),
+        ..Batch::default()
     };
     let count = batch.targets.len() as f64;
     let pass = Pass {

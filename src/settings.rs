@@ -1,15 +1,16 @@
 //! Everything that a config may say: the one list of the keys that parts of the program own beside
 //! those of `config` itself. Whoever reads a config reads it through here.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use crate::adapters::{self, Adapter};
-use crate::config::{self, Loaded, RunConfig, TrainOn, ValSize};
+use crate::config::{self, Loaded, Overlong, Reuse, RunConfig, TrainOn, ValSize};
 use crate::document::{Effect, KeyTable, Override};
 use crate::engine::optimizers;
 use crate::error::{Error, Result};
-use crate::objectives::{self, Records};
+use crate::objectives::{self, Records, RolloutConfig};
 use crate::trackers;
 use crate::weights::formats;
 
@@ -55,6 +56,7 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
     let pairs = entry.records == Records::Pairs;
     loaded.config.data.no_pairs = (!pairs).then(objectives::hint_of_pairs);
     loaded.config.data.labels = entry.records == Records::Labels;
+    loaded.config.data.prompts = entry.records == Records::Prompts;
     let objective = objectives::chosen(&loaded.config.owned);
     if entry.records == Records::Texts {
         loaded.config.data.score_head = objective.score_head();
@@ -71,6 +73,7 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
                 ("pairs", "the two answers of a pair are compared, not what precedes them")
             }
             Records::Texts => ("labels of texts", "a label is that of the whole text"),
+            Records::Prompts => ("rewards", "the model's own answers are learnt from"),
             _ => ("labels", "a label is that of an answer, not of what precedes it"),
         };
         let what =
@@ -80,11 +83,20 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
     if objective.needs_reference() && adapters::of_run(&loaded.config).is_none() {
         let name = entry.name;
         let what = format!("`train.objective = \"{name}\"` needs an adapter");
-        let others = objectives::without_reference();
+        let others = match entry.records {
+            Records::Prompts => "leave `grpo.beta` at 0".to_owned(),
+            _ => format!("train on pairs with {}", objectives::without_reference()),
+        };
         return Err(Error::config(what)
             .at(path)
             .because("it compares with the base model, whose weights full training overwrites")
-            .hint(format!("add {}, or train on pairs with {others}", adapters::asked_by())));
+            .hint(format!("add {}, or {others}", adapters::asked_by())));
+    }
+    if let Some(rollouts) = objective.rollouts() {
+        of_rollouts(rollouts, &loaded.config).map_err(|error| error.at(path))?;
+        for reward in &rollouts.rewards {
+            reward.scorer()?; // an error names the schema's file
+        }
     }
     let changed = |adapter: Arc<dyn Adapter>| !adapters::leaves_base(adapter.as_ref());
     if objective.needs_reference() && adapters::of_run(&loaded.config).is_some_and(changed) {
@@ -106,6 +118,51 @@ fn refuse_for_scores(config: &RunConfig, name: &str) -> Result<()> {
     Err(Error::config(format!("`eval.prompts` has no effect with `train.objective = \"{name}\"`"))
         .because("a model that scores labels writes no answers")
         .hint("remove it"))
+}
+
+/// What cannot be together with rows that the model writes itself.
+fn of_rollouts(rollouts: &RolloutConfig, config: &RunConfig) -> Result<()> {
+    if rollouts.rewards.is_empty() {
+        return Err(Error::config("`train.objective = \"grpo\"` needs a reward").hint(
+            "add `[[grpo.reward]]` with `name = \"right\"` and `kind = \"exact\"`, or another kind",
+        ));
+    }
+    let names: BTreeSet<&str> = rollouts.rewards.iter().map(|it| it.name.as_str()).collect();
+    if names.len() < rollouts.rewards.len() {
+        return Err(Error::config("two rewards have the same name")
+            .hint("each `[[grpo.reward]]` needs a `name` of its own: metrics are told by it"));
+    }
+    if config.data.packing {
+        return Err(Error::config(
+            "`data.packing` cannot be used with `train.objective = \"grpo\"`",
+        )
+        .because("a row is one prompt, of which the model writes the completions")
+        .hint("remove it: without it rows are not packed"));
+    }
+    if config.data.overlong == Overlong::Truncate {
+        let what =
+            "`data.overlong = \"truncate\"` cannot be used with `train.objective = \"grpo\"`";
+        return Err(Error::config(what)
+            .because("an answer that is cut is nothing to compare completions with")
+            .hint("`drop` leaves long records out, `error` tells of the first one"));
+    }
+    if config.checkpoint.reuse == Reuse::Auto {
+        let what = "`checkpoint.reuse = \"auto\"` cannot be used with `train.objective = \"grpo\"`";
+        return Err(Error::config(what)
+            .because("the rows of a step are written by the model, not read from data")
+            .hint("set it to `never`"));
+    }
+    if config.eval.load_best_model_at_end || config.eval.early_stopping_patience.is_some() {
+        let what =
+            "the validation loss cannot decide about a run with `train.objective = \"grpo\"`";
+        return Err(Error::config(what)
+            .because("it is the likelihood of the records' own answers, not a reward")
+            .hint(
+                "remove `eval.load_best_model_at_end` and `eval.early_stopping_patience`; \
+                 `eval.suite` measures what is rewarded",
+            ));
+    }
+    Ok(())
 }
 
 /// What a change of a setting does to a run that has begun.

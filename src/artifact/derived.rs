@@ -157,6 +157,7 @@ impl Derivation<'_> {
             versions: BTreeMap::new(),
             metrics,
             metrics_log: log.expect("a model has files").clone(),
+            rollouts_log: None,
             checkpoints: Vec::new(),
             resumed: Vec::new(),
             reused: Vec::new(),

@@ -44,6 +44,8 @@ pub struct RunFacts {
     pub metrics: BTreeMap<String, f64>,
     /// The log that has them step by step.
     pub metrics_log: FileEntry,
+    /// What the model wrote itself to learn from, if it did.
+    pub rollouts_log: Option<FileEntry>,
     /// Checkpoints written, by step.
     pub checkpoints: Vec<CheckpointRecord>,
     /// Checkpoints that a session of the run started from.
@@ -148,6 +150,10 @@ impl RunFacts {
             self.metrics.iter().map(|(name, value)| (name.clone(), finite(*value))).collect();
         let log = &self.metrics_log;
         let mut list = vec![dependency(&log.path, &log.sha256, metrics.into())];
+        let rollouts = self.rollouts_log.iter();
+        list.extend(
+            rollouts.map(|log| dependency(&log.path, &log.sha256, json!({"role": "rollouts"}))),
+        );
         list.extend(self.result.iter().map(|result| result.dependency("result")));
         for change in &self.changes {
             let notes = json!({

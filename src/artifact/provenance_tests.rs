@@ -22,6 +22,7 @@ pub(crate) fn outcome() -> RunFacts {
         versions: [("burn".into(), "0.22.1".into())].into(),
         metrics: [("eval/loss".into(), 1.5), ("eval/perplexity".into(), f64::INFINITY)].into(),
         metrics_log: entry("metrics.jsonl"),
+        rollouts_log: None,
         checkpoints: vec![checkpoint(10), checkpoint(20)],
         resumed: vec![checkpoint(10)],
         reused: Vec::new(),

@@ -1,11 +1,11 @@
-//! `metrics.jsonl`: one line a step, and one for each validation. It belongs to the exact state of
-//! a run: a checkpoint knows its length, and going on cuts off what came later, so that no step
-//! stands in it twice.
+//! `metrics.jsonl`: one line a step, and one for each validation; `rollouts.jsonl`: one for each
+//! prompt that was answered. They belong to the exact state of a run: a checkpoint knows their
+//! lengths, and going on cuts off what came later, so that no step stands in them twice.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::event::{EvaluationLine, StepReport};
@@ -13,6 +13,8 @@ use crate::files::{Digest, NewFile, Rolling, failed};
 
 /// The open file. Lines that the disk did not take wait in memory.
 pub struct Metrics {
+    /// What messages call its lines.
+    what: &'static str,
     path: PathBuf,
     file: NewFile,
     written: u64,
@@ -21,8 +23,18 @@ pub struct Metrics {
     waiting: Vec<u8>,
 }
 
+/// How far a file of lines goes at a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinesState {
+    /// Its length.
+    pub bytes: u64,
+    /// The digest of that.
+    pub sha256: Digest,
+}
+
 /// What makes the lines up to a checkpoint durable, on any thread.
 pub struct Lines {
+    what: &'static str,
     path: PathBuf,
     file: NewFile,
 }
@@ -31,12 +43,21 @@ impl Metrics {
     /// Opens the file at the length that the checkpoint knows (0 for a new run); what is before it
     /// must have the digest that the checkpoint knows, if it does.
     pub fn open_at(path: &Path, bytes: u64, expected: Option<Digest>) -> Result<Self> {
-        let broken = |error| failed("cannot open the metrics", path, &error);
+        Self::open("metrics", path, bytes, expected)
+    }
+
+    /// The same for the rollouts of a run.
+    pub fn rollouts_at(path: &Path, bytes: u64, expected: Option<Digest>) -> Result<Self> {
+        Self::open("rollouts", path, bytes, expected)
+    }
+
+    fn open(what: &'static str, path: &Path, bytes: u64, expected: Option<Digest>) -> Result<Self> {
+        let broken = |error| failed(&format!("cannot open the {what}"), path, &error);
         let mut file = NewFile::open(path).map_err(broken)?;
         let found = file.file().metadata().map_err(broken)?.len();
         if found < bytes {
             return Err(Error::checkpoint(format!(
-                "the metrics have {found} bytes, but the checkpoint was made after {bytes}"
+                "the {what} have {found} bytes, but the checkpoint was made after {bytes}"
             ))
             .at(path)
             .hint("restore the file, or start a new run"));
@@ -45,7 +66,7 @@ impl Metrics {
         let before = std::fs::File::open(path).map_err(broken)?;
         std::io::copy(&mut before.take(bytes), &mut digest).map_err(broken)?;
         if expected.is_some_and(|expected| expected != digest.digest()) {
-            return Err(Error::checkpoint("the metrics are not those of the checkpoint")
+            return Err(Error::checkpoint(format!("the {what} are not those of the checkpoint"))
                 .at(path)
                 .hint("restore the file, or start a new run"));
         }
@@ -54,7 +75,7 @@ impl Metrics {
         }
         file.seek(SeekFrom::Start(bytes)).map_err(broken)?;
         let path = path.to_owned();
-        Ok(Self { path, file, written: bytes, digest, waiting: Vec::new() })
+        Ok(Self { what, path, file, written: bytes, digest, waiting: Vec::new() })
     }
 
     /// Appends one step ([`StepReport`]) or one validation result ([`EvaluationLine`]).
@@ -72,7 +93,7 @@ impl Metrics {
             self.file.seek(SeekFrom::Start(self.written))?;
             self.file.write_all(&self.waiting)
         };
-        write().map_err(|error| failed("cannot write the metrics", &self.path, &error))?;
+        write().map_err(|error| unwritten(self.what, &self.path, &error))?;
         self.written += self.waiting.len() as u64;
         self.digest.update(&self.waiting);
         self.waiting.clear();
@@ -82,8 +103,10 @@ impl Metrics {
     /// The length so far in bytes, the digest of that, and what makes it durable.
     pub fn lines(&mut self) -> Result<(u64, Digest, Lines)> {
         self.flush()?;
-        let broken = |error| failed("cannot write the metrics", &self.path, &error);
-        let lines = Lines { path: self.path.clone(), file: self.file.again().map_err(broken)? };
+        let broken = |error| unwritten(self.what, &self.path, &error);
+        let what = self.what;
+        let lines =
+            Lines { what, path: self.path.clone(), file: self.file.again().map_err(broken)? };
         Ok((self.written, self.digest.digest(), lines))
     }
 }
@@ -92,8 +115,12 @@ impl Lines {
     /// Waits until the disk has the lines.
     pub fn sync(&self) -> Result<()> {
         let synced = self.file.sync();
-        synced.map_err(|error| failed("cannot write the metrics", &self.path, &error))
+        synced.map_err(|error| unwritten(self.what, &self.path, &error))
     }
+}
+
+fn unwritten(what: &str, path: &Path, error: &std::io::Error) -> Error {
+    failed(&format!("cannot write the {what}"), path, error)
 }
 
 /// The steps of lines, in order, without the validation results between them.

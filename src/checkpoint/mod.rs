@@ -28,7 +28,7 @@ pub use chain::{Chain, batches_digest};
 pub use history::{History, HistoryEntry, HistoryEvent, now};
 pub use identity::{Allowed, Difference, Identity, IdentityPart, option_for, settings_differences};
 pub use manifest::{Manifest, Unusable};
-pub use metrics::{Metrics, line, steps_of};
+pub use metrics::{LinesState, Metrics, line, steps_of};
 pub use named::NamedCheckpoint;
 pub use restore::{BAD, RestoredCheckpoint, newest, restore, restore_weights};
 pub use retention::{Retention, remove};
@@ -58,6 +58,10 @@ pub struct RunState {
     /// Digest of that; unknown in checkpoints of before it was kept.
     #[serde(default)]
     pub metrics_sha256: Option<Digest>,
+    /// What `rollouts.jsonl` is at this step, in a run that has it; what follows is cut off on
+    /// resume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollouts: Option<LinesState>,
     /// Target tokens so far.
     pub target_tokens: u64,
     /// Tokens so far.

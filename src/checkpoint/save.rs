@@ -46,6 +46,8 @@ pub struct Job {
     pub snapshot: Snapshot,
     /// The metrics up to there.
     pub metrics: Lines,
+    /// The rollouts up to there, in a run that has them.
+    pub rollouts: Option<Lines>,
     /// What is kept.
     pub retention: Retention,
     /// Where it is kept for other runs, and the name of this one.
@@ -92,6 +94,7 @@ impl Job {
         }
         self.check_room()?;
         self.metrics.sync()?;
+        self.rollouts.as_ref().map_or(Ok(()), Lines::sync)?;
         let scratch = scratch_for(&self.root, step)?;
         let written = write_files(&scratch, &self.snapshot);
         let committed = written.and_then(|digest| {

@@ -15,8 +15,19 @@ pub struct Target {
     pub token: u32,
 }
 
-/// A micro-batch: the rows of one forward pass. All lists but the last two go row after row.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a target that the model has sampled itself is learnt by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SampledToken {
+    /// How much better than expected the completion is that it belongs to.
+    pub advantage: f32,
+    /// Its log-probability when it was sampled, in nats, where the model has learnt since.
+    pub log_prob: Option<f32>,
+    /// Whether it is left out of the loss.
+    pub masked: bool,
+}
+
+/// A micro-batch: the rows of one forward pass. All lists but the last three go row after row.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// How many rows.
     pub rows: usize,
@@ -30,6 +41,8 @@ pub struct Batch {
     pub documents: Vec<u32>,
     /// What to predict.
     pub targets: Vec<Target>,
+    /// Of each target, in their order, where the model has sampled them; else none.
+    pub sampled: Vec<SampledToken>,
     /// Per row, the records that went into it, in order.
     pub sources: Vec<Vec<RecordId>>,
 }
@@ -93,6 +106,8 @@ impl Batch {
         let inside = |target: &&Target| places.contains(&(target.index as usize));
         let moved = |target: &Target| Target { index: target.index - before, ..*target };
         let sources = self.sources.iter().skip(first).take(rows);
+        let sampled = self.targets.iter().zip(&self.sampled);
+        let sampled = sampled.filter(|(target, _)| inside(target));
         let part = Self {
             rows,
             length: self.length,
@@ -100,6 +115,7 @@ impl Batch {
             positions: self.positions[places.clone()].to_vec(),
             documents: self.documents[places.clone()].to_vec(),
             targets: self.targets.iter().filter(inside).map(moved).collect(),
+            sampled: sampled.map(|(_, sampled)| *sampled).collect(),
             sources: sources.cloned().collect(),
         };
         (places.start, part)
@@ -134,6 +150,7 @@ impl Batch {
             positions: wider(&self.positions),
             documents: wider(&self.documents),
             targets: self.targets.iter().map(moved).collect(),
+            sampled: self.sampled.clone(),
             sources: Vec::new(),
         })
     }
@@ -163,6 +180,7 @@ impl Batch {
             positions: picked(&self.positions),
             documents: documents.collect(),
             targets: self.targets.iter().map(moved).collect(),
+            sampled: self.sampled.clone(),
             sources: Vec::new(),
         };
         Some((batch, places))
@@ -185,7 +203,9 @@ impl Batch {
     /// The digest of everything that the model sees.
     ///
     /// SHA-256 over little-endian numbers: rows and length as 64 bits; then as 32 bits each all
-    /// tokens, all positions, all documents, and index and token of all targets.
+    /// tokens, all positions, all documents, and index and token of all targets; of those that were
+    /// sampled then the bits of the advantage, those of the log-probability or -1, and 1 or 0 for
+    /// whether it is left out.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::with_capacity(16 + 12 * self.tokens.len() + 8 * self.targets.len());
         bytes.extend_from_slice(&(self.rows as u64).to_le_bytes());
@@ -197,6 +217,11 @@ impl Batch {
         for target in &self.targets {
             put(target.index);
             put(target.token);
+        }
+        for sampled in &self.sampled {
+            put(sampled.advantage.to_bits());
+            put(sampled.log_prob.map_or(u32::MAX, f32::to_bits));
+            put(sampled.masked.into());
         }
         Digest::of(&bytes)
     }
@@ -215,7 +240,7 @@ mod tests {
             positions: [0, 1, 2].repeat(5),
             documents: vec![1; 15],
             targets: (0..15).map(|index| Target { index, token: index + 100 }).collect(),
-            sources: Vec::new(),
+            ..Batch::default()
         };
         for rows in 1..=7 {
             let parts = batch.split(rows);
@@ -235,6 +260,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sampled_stays_with_its_target() {
+        let sampled = |advantage| SampledToken { advantage, log_prob: None, masked: false };
+        let batch = Batch {
+            rows: 3,
+            length: 2,
+            tokens: (0..6).collect(),
+            positions: [0, 1].repeat(3),
+            documents: vec![1, 1, 1, 0, 1, 1],
+            targets: [0, 4].map(|index| Target { index, token: 7 }).to_vec(),
+            sampled: vec![sampled(0.5), sampled(-1.5)],
+            ..Batch::default()
+        };
+        let parts = batch.split(1);
+        let of_parts: Vec<_> = parts.iter().map(|(_, part)| part.sampled.clone()).collect();
+        assert_eq!(of_parts, [vec![sampled(0.5)], vec![], vec![sampled(-1.5)]]);
+        assert_eq!(batch.padded(4, 3).sampled, batch.sampled);
+        assert_eq!(batch.without_padding().unwrap().0.sampled, batch.sampled);
+        let other = Batch { sampled: vec![sampled(0.5), sampled(1.5)], ..batch.clone() };
+        assert_ne!(other.digest(), batch.digest());
+    }
+
+    #[test]
     fn padding_moves_targets_and_adds_nothing_else() {
         let batch = Batch {
             rows: 2,
@@ -243,7 +290,7 @@ mod tests {
             positions: vec![0, 1, 2, 0, 1, 0],
             documents: vec![1, 1, 1, 1, 1, 2],
             targets: vec![Target { index: 1, token: 3 }, Target { index: 3, token: 5 }],
-            sources: Vec::new(),
+            ..Batch::default()
         };
         let wider = batch.padded(3, 5);
         assert_eq!(wider.tokens, [1, 2, 3, 0, 0, 4, 5, 6, 0, 0, 0, 0, 0, 0, 0]);

@@ -44,6 +44,7 @@ pub fn config(train: &[&Path]) -> DataConfig {
         no_pairs: Some(String::new()),
         labels: false,
         score_head: None,
+        prompts: false,
         train: train.iter().map(|path| DataSetConfig::new(path.to_str().unwrap())).collect(),
         validation: Vec::new(),
         val_size: ValSize::None,

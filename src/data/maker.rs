@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::asked;
 use super::classified;
 use super::codec::Codec;
 use super::ends_of_runs::{much_too_long, one_line, pair, too_long};
@@ -57,6 +58,8 @@ pub struct Maker<'a> {
     pub(super) labels: bool,
     /// The head that texts are scored by, where their labels are learnt from.
     pub(super) score_head: Option<Arc<ScoreHead>>,
+    /// Whether the last answer is one to compare with.
+    pub(super) prompts: bool,
     pub(super) examiner: Option<&'a Examiner>,
 }
 
@@ -73,6 +76,7 @@ impl<'a> Maker<'a> {
             no_pairs: config.no_pairs.clone(),
             labels: config.labels,
             score_head: config.score_head.clone().map(Arc::new),
+            prompts: config.prompts,
             examiner: None,
         }
     }
@@ -96,6 +100,7 @@ impl<'a> Maker<'a> {
             no_pairs: Some(String::new()),
             labels: false,
             score_head: settings.score_head.clone(),
+            prompts: false,
             examiner: None,
         }
     }
@@ -148,6 +153,11 @@ impl<'a> Maker<'a> {
             let made = self.of_texts().make_all(records)?;
             let row = (self.max_seq_len, self.overlong);
             return classified::mark(made, (records, labels), self.own_end()?, row);
+        }
+        if self.prompts {
+            asked::take(records);
+            let made = Self { prompts: false, ..self.clone() }.make_all(records)?;
+            return Ok(made.into_iter().map(asked::whole).collect());
         }
         // Where everything is a target, the turns to look for are those that are not.
         let mut finds_context = vec![false; records.len()];

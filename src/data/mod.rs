@@ -30,6 +30,7 @@ mod paired;
 mod labelled;
 mod labels_found;
 pub mod classified;
+mod asked;
 mod maker;
 mod begin;
 mod examples;
@@ -66,7 +67,7 @@ mod fixture;
 mod property_tests;
 
 pub use admission::Said;
-pub use batch::{Batch, Target};
+pub use batch::{Batch, SampledToken, Target};
 pub use cache_eviction::{CacheItem, items as cache_items, remove as remove_cached};
 pub use cases::{Case, Cases, Question, cases, packed};
 pub use codec::{Codec, chat_template_digest};

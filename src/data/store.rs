@@ -221,6 +221,9 @@ impl Store {
             let problem = head.problem_type.map(ProblemType::name);
             all["score_head"] = json!({ "problem": problem, "labels": head.labels });
         }
+        if self.config.prompts {
+            all["prompts"] = json!(true);
+        }
         if let Some(refusal) = refusal {
             all["refusal"] = refusal.into();
         }

@@ -46,8 +46,15 @@ pub(super) fn check(
     values
 }
 
-/// Fills in the defaults of all sections.
+/// Fills in the defaults of all sections; those that a section which was written has for keys of
+/// others come first.
 pub(super) fn fill_defaults(known: &KeyTable, values: &mut Values) {
+    for key in known.keys().filter(|key| matches!(key.default, DefaultValue::Value(_))) {
+        let by_section = known.default_by_section(key.path, values);
+        if let (None, Some(toml)) = (values.get(key.path), by_section) {
+            values.set(key.path, typed::own(key, toml));
+        }
+    }
     for section in known.sections() {
         typed::set_defaults(values, section.keys.iter().copied());
     }

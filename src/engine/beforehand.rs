@@ -3,12 +3,39 @@
 use crate::data::Batch;
 use crate::device;
 use crate::engine::Trainer;
-use crate::engine::reference::{gain, reference_log_probs};
+use crate::engine::reference::{gain, log_probs, reference_log_probs};
 use crate::engine::sizes::pieces;
 use crate::engine::trainer::Stopped;
+use crate::error::Error;
 use crate::objectives::Objective;
 
 impl Trainer {
+    /// The log-probability of every target of these batches, in their order: by the model as it is
+    /// now, at the temperature of the objective.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn log_probs(&self, batches: &[Batch]) -> Result<Vec<f32>, Error> {
+        let (model, chunk) = (&self.model, self.loss_chunk());
+        let how = (false, self.objective.temperature());
+        let mut all = Vec::new();
+        for batch in batches {
+            for piece in pieces(batch, self.size_of(batch), model.computing) {
+                let work = || log_probs(model, &piece.batch, how, chunk);
+                let found = device::guarded(self.on_gpu(), "computing probabilities", work)?;
+                #[expect(clippy::cast_possible_truncation)] // scores are f32
+                all.extend(found.into_iter().map(|number| number as f32));
+            }
+        }
+        Ok(all)
+    }
+
+    /// How many targets have logits at once.
+    fn loss_chunk(&self) -> usize {
+        let chunk = self.micro_batch_split.loss_chunk.unwrap_or(usize::MAX);
+        chunk.min(self.settings.loss_chunk_tokens)
+    }
+
     /// The objective of a step on these batches; none where it wants to know nothing.
     pub(super) fn objective_of_step(
         &self,
@@ -19,8 +46,7 @@ impl Trainer {
         if measured.is_empty() {
             return Ok(None);
         }
-        let split = self.micro_batch_split;
-        let chunk = split.loss_chunk.unwrap_or(usize::MAX).min(self.settings.loss_chunk_tokens);
+        let chunk = self.loss_chunk();
         let mut gained = 0.0;
         for batch in &measured {
             for piece in pieces(batch, self.size_of(batch), model.computing) {

@@ -76,7 +76,8 @@ fn mean_loss(
     each_piece(model, objective, batches, rows, |batch| {
         let reference = reference(batch);
         let (x, pairs) = before_head(model, batch, false);
-        let targets = Targets { pairs: &pairs, chunk };
+        let targets =
+            Targets { temperature: objective.temperature(), ..Targets::new(&pairs, chunk) };
         let reference = reference.as_deref();
         let loss = objective.loss(Supervised { model, x: &x, batch, targets, reference });
         sums = std::mem::take(&mut sums).plus(loss);

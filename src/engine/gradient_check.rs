@@ -169,6 +169,7 @@ pub fn first_tokens(batch: &Batch, wanted: usize) -> Batch {
         documents: batch.documents[..length].to_vec(),
         targets: targets.collect(),
         sources: batch.sources.iter().take(1).cloned().collect(),
+        ..Batch::default()
     }
 }
 

@@ -67,7 +67,8 @@ pub fn forward_backward(
         x = output;
         kept.push(held);
     }
-    let targets = Targets { pairs: &pairs, chunk: pass.loss_chunk_tokens };
+    let temperature = objective.temperature();
+    let targets = Targets { temperature, ..Targets::new(&pairs, pass.loss_chunk_tokens) };
     let supervised = Supervised { model, x: &x, batch, targets, reference: reference.as_deref() };
     let (loss, mut dx) = objective.backward(supervised, pass.scale, sums);
     let forward_time = began.elapsed();

@@ -22,20 +22,25 @@ pub fn reference_log_probs(
     if !objective.needs_reference() {
         return None;
     }
-    Some(log_probs(model, batch, true, chunk))
+    Some(log_probs(model, batch, (true, objective.temperature()), chunk))
 }
 
 /// How much likelier the model finds all targets of a batch than the base model, in nats, of which
 /// `reference` holds the log-probabilities.
 pub fn gain(model: &Model, batch: &Batch, reference: &[f64], chunk: usize) -> f64 {
-    let own = log_probs(model, batch, false, chunk);
+    let own = log_probs(model, batch, (false, 1.0), chunk);
     own.iter().zip(reference).map(|(own, reference)| own - reference).sum()
 }
 
-/// The log-probability of each target, with adapters off or on.
-fn log_probs(model: &Model, batch: &Batch, adapters_off: bool, chunk: usize) -> Vec<f64> {
+/// The log-probability of each target at a temperature, with adapters off or on.
+pub fn log_probs(
+    model: &Model,
+    batch: &Batch,
+    (adapters_off, temperature): (bool, f32),
+    chunk: usize,
+) -> Vec<f64> {
     let (x, pairs) = before_head(model, batch, adapters_off);
-    let scores = next_token_scores(model, &x, Targets { pairs: &pairs, chunk });
+    let scores = next_token_scores(model, &x, Targets { pairs: &pairs, chunk, temperature });
     scores.into_iter().map(|(loss, _)| -loss).collect()
 }
 

@@ -50,7 +50,7 @@ impl Size {
             positions: (0..rows).flat_map(|_| 0..count(length)).collect(),
             documents: vec![1; rows * length],
             targets: places.map(|place| Target { index: count(place), token: 0 }).collect(),
-            sources: Vec::new(),
+            ..Batch::default()
         }
     }
 }

@@ -202,7 +202,7 @@ impl Trainer {
         let step = self.step + 1;
         let count = self.count(batches);
         let dropout = Stream::new(self.settings.seed).site("dropout").number(step);
-        let mean = 1.0 / count;
+        let mean = 1.0 / count.max(1.0); // all that was sampled may be left out of the loss
         let scale = self.loss_scale.map_or(1.0, |found| found.scale);
         let known = self.objective_of_step(batches)?;
         let objective = known.as_deref().unwrap_or(&*self.objective);

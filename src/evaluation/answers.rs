@@ -3,15 +3,14 @@
 use std::time::Instant;
 
 use rayon::prelude::*;
-use serde_json::{Value, json};
 
-use super::scorer;
-use super::task::{Task, TaskKind};
+use super::task::Task;
 use crate::data::{Case, Codec, Question};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::model::{Model, Sampling, generate};
 use crate::random::Stream;
+use crate::scorers::ScoredAnswer;
 
 /// An answer, and how long it took.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,50 +93,18 @@ pub fn judge(
     questions: &[(usize, &Question)],
     answers: &[Answer],
 ) -> Result<Vec<f64>> {
-    let judged = |answer: &Answer| extracted(task, &answer.text).unwrap_or_default();
-    let pairs = questions.iter().zip(answers);
-    let scores = |fits: &dyn Fn(&str, &str) -> bool| -> Vec<f64> {
-        let score = |((_, question), answer): (&(usize, &Question), &Answer)| {
-            f64::from(u8::from(fits(&judged(answer), &question.reference)))
-        };
-        pairs.clone().map(score).collect()
-    };
-    Ok(match &task.kind {
-        TaskKind::Exact { json: false } => scores(&|answer, reference| {
-            let wanted = extracted(task, reference).unwrap_or_default();
-            answer.trim() == wanted.trim()
-        }),
-        TaskKind::Exact { json: true } => scores(&|answer, reference| {
-            let wanted = extracted(task, reference).unwrap_or_default();
-            let value = |text: &str| crate::files::parse_json(text.trim().as_bytes()).ok();
-            value(answer).is_some_and(|found| value(&wanted) == Some(found))
-        }),
-        TaskKind::JsonSchema { schema, .. } => scores(&|answer, _| {
-            let value = crate::files::parse_json(answer.trim().as_bytes());
-            value.is_ok_and(|value| schema.is_valid(&value))
-        }),
-        TaskKind::Regex(pattern) => scores(&|answer, _| pattern.is_match(answer)),
-        TaskKind::Command { command, timeout } => {
-            let lines: Vec<Value> = pairs
-                .map(|((place, question), answer)| {
-                    json!({
-                        "id": cases[*place].record.to_string(),
-                        "prompt": question.prompt,
-                        "answer": judged(answer),
-                        "reference": question.reference,
-                        "record": cases[*place].fields,
-                    })
-                })
-                .collect();
-            scorer::scores(command, &lines, *timeout)
-                .map_err(|error| error.hint(format!("the task `{}` asks it", task.name)))?
-        }
-    })
-}
-
-/// What of a text is evaluated; nothing where the pattern finds nothing.
-fn extracted(task: &Task, text: &str) -> Option<String> {
-    let Some(pattern) = &task.extract else { return Some(text.to_owned()) };
-    let found = pattern.captures(text)?;
-    found.get(1).or_else(|| found.get(0)).map(|part| part.as_str().to_owned())
+    let ids: Vec<String> =
+        questions.iter().map(|(place, _)| cases[*place].record.to_string()).collect();
+    let asked = questions.iter().zip(answers).zip(&ids);
+    let answers: Vec<ScoredAnswer> = asked
+        .map(|(((place, question), answer), id)| ScoredAnswer {
+            id,
+            prompt: &question.prompt,
+            answer: &answer.text,
+            reference: &question.reference,
+            record: Some(&cases[*place].fields),
+        })
+        .collect();
+    let scored = task.scorer.scores(&answers);
+    scored.map_err(|error| error.hint(format!("the task `{}` asks it", task.name)))
 }

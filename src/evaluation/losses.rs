@@ -75,7 +75,7 @@ fn scored(model: &Model, batch: &Batch) -> Result<Vec<(f64, bool)>> {
             let (tokens, context) = upload(model, batch);
             let x = model.hidden(tokens, &context);
             let pairs = target_pairs(batch);
-            next_token_scores(model, &x, Targets { pairs: &pairs, chunk: CHUNK })
+            next_token_scores(model, &x, Targets::new(&pairs, CHUNK))
         })
     };
     let found = match scores(batch) {

@@ -3,7 +3,7 @@
 //! are kept.
 //!
 //! - `suite`, `task`: what is asked for
-//! - `losses`, `answers`, `scorer`: what the model does, record by record
+//! - `losses`, `answers`: what the model does, record by record
 //! - `slices`, `bootstrap`, `report`: what that comes to
 
 mod answers;
@@ -14,7 +14,6 @@ pub mod label_scores;
 mod losses;
 mod report;
 mod score;
-mod scorer;
 mod slices;
 mod suite;
 mod suite_keys;
@@ -37,7 +36,7 @@ pub use score::Score;
 pub use slices::{Slices, slices};
 pub use suite::{SliceBy, Suite};
 pub use suite_keys::KEYS as SUITE_KEYS;
-pub use task::{Task, TaskKind};
+pub use task::Task;
 
 use self::label_scores::of_labels;
 use crate::config::{ProblemType, ScoreHead};
@@ -47,6 +46,7 @@ use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::Supply;
 use crate::model::Model;
+use crate::scorers::ScorerKind;
 
 /// Hears how far an evaluation is.
 pub trait Watcher: Sync {
@@ -169,8 +169,8 @@ fn suite_record(suite: &Suite, codec: &Codec, found: &Cases, device: &OpenedDevi
     let schemas: Vec<Digest> = suite
         .tasks
         .iter()
-        .filter_map(|task| match &task.kind {
-            TaskKind::JsonSchema { sha256, .. } => Some(*sha256),
+        .filter_map(|task| match &task.scorer.kind {
+            ScorerKind::JsonSchema { sha256, .. } => Some(*sha256),
             _ => None,
         })
         .collect();

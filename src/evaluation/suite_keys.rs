@@ -5,16 +5,17 @@ use std::sync::LazyLock;
 use crate::config::sections::data_set::{
     DATA_COLUMNS, FILES, FORMAT, ON_UNUSED, PATH, REVISION, SUBSET,
 };
-use crate::document::key::{DefaultValue, Key, MANY, Range, Section, TextRule, ValueKind};
+use crate::document::key::{DefaultValue, Key, MANY, Range, Section, ValueKind};
 use crate::document::{DocumentKind, KeyTable};
+use crate::scorers::{COMMAND, COMPARE, EXTRACT, KIND, PATTERN, SCHEMA, TIMEOUT};
 
 /// More slices of one kind tell a person nothing. The text of `slice.values` says the number.
 pub const SLICES_MAX: usize = 100;
 
 /// All keys of a suite.
-pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| KeyTable::new(&KIND, &[TOP, DATA]));
+pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| KeyTable::new(&SUITE, &[TOP, DATA]));
 
-const KIND: DocumentKind = DocumentKind {
+const SUITE: DocumentKind = DocumentKind {
     name: "eval",
     what: "the evaluation",
     title: "Firebrand evaluation suite",
@@ -108,63 +109,13 @@ const TASK: &[Key] = &[
         "What the task is called in reports and policies.",
     )
     .example("\"calls a tool\""),
-    Key::new(
-        "kind",
-        ValueKind::Choice(&["exact", "json_schema", "regex", "command"]),
-        DefaultValue::Required,
-        "How an answer is judged: it is the record's own, it is JSON that a schema accepts, a \
-         pattern is found in it, or a program says so.",
-    )
-    .example("\"exact\""),
-    Key::new(
-        "compare",
-        ValueKind::Choice(&["text", "json"]),
-        DefaultValue::Value("\"text\""),
-        "Whether texts are compared, but for space around them, or JSON values.",
-    )
-    .example("\"json\"")
-    .only_with("kind", &["exact"]),
-    Key::new(
-        "schema",
-        ValueKind::Line,
-        DefaultValue::Required,
-        "A file with the JSON Schema, which may refer to nothing outside.",
-    )
-    .example("\"schemas/call.json\"")
-    .only_with("kind", &["json_schema"]),
-    Key::new(
-        "pattern",
-        ValueKind::Rule(&EXPRESSION),
-        DefaultValue::Required,
-        "The regular expression that is looked for.",
-    )
-    .example("'^yes'")
-    .only_with("kind", &["regex"]),
-    Key::new(
-        "command",
-        ValueKind::Texts,
-        DefaultValue::Required,
-        "Program and arguments. It gets a JSON object a line on stdin, with `id`, `prompt`, \
-         `answer`, `reference` and `record`, and prints a number a line.",
-    )
-    .example("[\"judge\", \"--strict\"]")
-    .only_with("kind", &["command"]),
-    Key::new(
-        "timeout_seconds",
-        ValueKind::Integer { min: 0, max: MANY },
-        DefaultValue::Value("600"),
-        "How long the program may take for all answers.",
-    )
-    .example("60")
-    .only_with("kind", &["command"]),
-    Key::new(
-        "extract",
-        ValueKind::Rule(&EXPRESSION),
-        DefaultValue::Absent("the whole answer"),
-        "What of the answer is judged: the first group of this regular expression, or the whole \
-         match. An answer without a match fails.",
-    )
-    .example("'<tool_call>(.*)</tool_call>'"),
+    KIND,
+    COMPARE,
+    SCHEMA,
+    PATTERN,
+    COMMAND,
+    TIMEOUT,
+    EXTRACT,
     Key::new(
         "max_tokens",
         ValueKind::Integer { min: 1, max: MANY },
@@ -180,18 +131,6 @@ const TASK: &[Key] = &[
     )
     .example("50"),
 ];
-
-const EXPRESSION: TextRule = TextRule {
-    describe: || "a regular expression".to_owned(),
-    names: &[],
-    pattern: None,
-    dates: false,
-    check: |text| match regex::Regex::new(text) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.to_string().lines().last().unwrap_or_default().to_owned()),
-    },
-    hint: |_| None,
-};
 
 const DATA: Section = Section::new(
     "data",

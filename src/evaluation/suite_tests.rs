@@ -1,7 +1,7 @@
 //! Tests of suites: what they mean, and mistakes in them.
 
-use super::super::task::TaskKind;
 use super::*;
+use crate::scorers::ScorerKind;
 use std::fs;
 
 fn read(text: &str) -> Result<Suite> {
@@ -49,14 +49,18 @@ fn everything_that_can_be_said_is_understood() {
     assert_eq!(suite.slices[0].name(), "lang");
     assert_eq!(suite.data.split.as_deref(), Some("test"));
     let [same, form, says, ours] = &suite.tasks[..] else { panic!("four tasks") };
-    assert!(matches!(same.kind, TaskKind::Exact { json: true }));
+    assert!(matches!(same.scorer.kind, ScorerKind::Exact { json: true }));
     assert_eq!((same.max_tokens, same.max_records), (5, 2));
-    assert!(same.extract.is_some());
-    let TaskKind::JsonSchema { schema, .. } = &form.kind else { panic!("a schema") };
+    assert!(same.scorer.extract.is_some());
+    let ScorerKind::JsonSchema { schema, .. } = &form.scorer.kind else { panic!("a schema") };
     assert!(schema.is_valid(&serde_json::json!({"name": 1})));
     assert!(!schema.is_valid(&serde_json::json!({})));
-    assert!(matches!(&says.kind, TaskKind::Regex(pattern) if pattern.is_match("yes, it is")));
-    assert!(matches!(&ours.kind, TaskKind::Command { timeout, .. } if timeout.as_secs() == 5));
+    assert!(
+        matches!(&says.scorer.kind, ScorerKind::Regex(pattern) if pattern.is_match("yes, it is"))
+    );
+    assert!(
+        matches!(&ours.scorer.kind, ScorerKind::Command { timeout, .. } if timeout.as_secs() == 5)
+    );
 }
 
 #[test]

@@ -108,6 +108,11 @@ impl RunDirectory {
         self.join("metrics.jsonl")
     }
 
+    /// What the model wrote in steps that learn from its own completions, one line a prompt.
+    pub fn rollouts(&self) -> PathBuf {
+        self.join("rollouts.jsonl")
+    }
+
     /// What each step cost.
     pub fn timings(&self) -> PathBuf {
         self.join("timings.jsonl")

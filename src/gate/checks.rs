@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::checks_config::Check;
 use super::decision::{Test, TestKind, TestOutcome};
 use super::policy::Policy;
-use crate::evaluation::{Report as Evaluation, TaskKind};
+use crate::evaluation::Report as Evaluation;
 use crate::files::Digest;
+use crate::scorers::ScorerKind;
 use crate::verify::{self, Ancestry, CheckVerdict, Item, Report as Verified, Verdict};
 
 /// What is known of a candidate besides its numbers.
@@ -237,7 +238,7 @@ fn output_schema(policy: &Policy, evaluation: &Evaluation) -> Answer {
     let mut found = Vec::new();
     let mut fits = true;
     for task in &policy.suite.tasks {
-        if !matches!(task.kind, TaskKind::JsonSchema { .. }) {
+        if !matches!(task.scorer.kind, ScorerKind::JsonSchema { .. }) {
             continue;
         }
         let share = evaluation.metrics.get(&task.name).map(|metric| metric.value);

@@ -2,7 +2,8 @@
 
 use crate::document::{Document, Placed, Values};
 use crate::error::Error;
-use crate::evaluation::{Suite, TaskKind};
+use crate::evaluation::Suite;
+use crate::scorers::ScorerKind;
 
 /// One thing on the checklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +138,8 @@ fn refuse_idle(values: &Values, checks: &Checks, suite: &Suite) -> Placed<()> {
         let what = "`require_approved` means nothing without `model_pinned` or `data_pinned`";
         return Err((Error::config(what), values.place(approved)));
     }
-    let schemas = suite.tasks.iter().any(|task| matches!(task.kind, TaskKind::JsonSchema { .. }));
+    let schemas =
+        suite.tasks.iter().any(|task| matches!(task.scorer.kind, ScorerKind::JsonSchema { .. }));
     let switch = "checks.output_schema";
     let on = values.is_given(switch) && checks.has(Check::OutputSchema);
     let asked = ["checks.min_valid", switch].into_iter().find(|key| match *key {

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::document::{Placed, Values, choices};
 use crate::error::{Error, nearest};
-use crate::evaluation::{Suite, TaskKind};
+use crate::evaluation::Suite;
+use crate::scorers::ScorerKind;
 
 /// How much worse a number may be where nothing is said: 5 %.
 pub const MAX_REGRESSION: f64 = 0.05;
@@ -96,7 +97,7 @@ impl MetricKind {
             "accuracy" | "f1_macro" | "f1_micro" | "auroc" => Some(Self::Share),
             _ => {
                 let task = suite.tasks.iter().find(|task| task.name == name)?;
-                let program = matches!(task.kind, TaskKind::Command { .. });
+                let program = matches!(task.scorer.kind, ScorerKind::Command { .. });
                 Some(if program { Self::Free } else { Self::Share })
             }
         }

@@ -1,8 +1,11 @@
 //! Continues prompts token by token, with a cache of keys and values: several at once, since a step
 //! of the model costs nearly the same for one token as for a few.
 
+mod groups;
+
 use burn::tensor::{Device, Tensor};
 
+pub use self::groups::{Completion, generate_groups};
 use crate::error::{Error, Result};
 use crate::model::{Cache, Model, PassContext, Sampling};
 use crate::ops::{host, indices};
@@ -98,7 +101,7 @@ impl TextInProgress {
                 read -= text.read;
                 text.extend(model, prompt)?;
                 text.done = sampling.max_tokens == 0;
-                Text { sampling, made: Generation::default(), ..text }
+                Text { sampling, made: Generation::default(), end: None, ..text }
             }
             None => Text::begin(model, prompt, sampling)?,
         };
@@ -135,6 +138,8 @@ struct Text {
     /// The number of tokens that the model has seen; the last one made may be missing.
     read: usize,
     made: Generation,
+    /// The token that ended it.
+    end: Option<u32>,
     done: bool,
 }
 
@@ -148,7 +153,7 @@ impl Text {
         let logits =
             if done { Vec::new() } else { in_pool(model, || read(model, &mut cache, prompt))? };
         let read = if done { 0 } else { prompt.len() };
-        Ok(Self { sampling, cache, logits, tokens: prompt.to_vec(), read, made, done })
+        Ok(Self { sampling, cache, logits, tokens: prompt.to_vec(), read, made, end: None, done })
     }
 
     /// Whether a prompt begins with what was read, and so that going on is less work than to begin
@@ -178,6 +183,7 @@ impl Text {
         let next = self.sampling.choose(&self.logits, &self.tokens, tokens.len() as u64);
         if ends.contains(&next) {
             self.made.ended = true;
+            self.end = Some(next);
             self.done = true;
             return;
         }

@@ -32,7 +32,9 @@ pub use config::{ModelJson, TIED};
 pub use context::{OutputRows, PassContext};
 pub use description::{Description, EMBEDDING, LM_HEAD, SCORE};
 pub use dropout::Dropout;
-pub use generate::{Generation, TextInProgress, generate, generate_all};
+pub use generate::{
+    Completion, Generation, TextInProgress, generate, generate_all, generate_groups,
+};
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect, inspect_for};
 pub use layer::{Cache, Layer, LayerCache, LayerSaved};

@@ -359,7 +359,7 @@ mod tests {
             positions: vec![0, 1, 2, 3, 4, 0, 1, 2, 3, 0],
             documents: vec![1, 1, 1, 1, 1, 2, 2, 2, 2, 0],
             targets: targets.map(|(index, token)| Target { index, token }).to_vec(),
-            sources: Vec::new(),
+            ..Batch::default()
         }
     }
 

@@ -17,6 +17,7 @@ mod cross_entropy;
 mod pairwise;
 mod cpo;
 mod dpo;
+mod grpo;
 mod kto;
 mod orpo;
 mod sft;
@@ -28,6 +29,7 @@ mod score_layer;
 pub use cross_entropy::{
     LossSum, Scales, Targets, next_token_backward, next_token_loss, next_token_scores,
 };
+pub use grpo::{AdvantageBaseline, RewardScale, RewardSpec, RolloutConfig};
 pub use score_layer::scores as label_scores;
 
 /// Every objective; the first one is the default.
@@ -40,6 +42,7 @@ pub const OBJECTIVES: &[ObjectiveEntry] = &[
     kto::ENTRY,
     classification::ENTRY,
     reward::ENTRY,
+    grpo::ENTRY,
 ];
 
 /// A line of the table.
@@ -69,6 +72,8 @@ pub enum Records {
     /// Texts with labels of their own, each of them one example: the text, and targets that tell
     /// the labels.
     Texts,
+    /// Prompts, each with an answer to compare with: what precedes the last answer, and the answer.
+    Prompts,
 }
 
 /// A loss: settings, and no state.
@@ -105,6 +110,16 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
     /// When they make no sense.
     fn check(&self, _validates: bool) -> Result<()> {
         Ok(())
+    }
+
+    /// What scores are divided by, where what is learnt from was sampled at another temperature.
+    fn temperature(&self) -> f32 {
+        1.0
+    }
+
+    /// What the model is to write itself before a step, in place of what the data has for answers.
+    fn rollouts(&self) -> Option<&RolloutConfig> {
+        None
     }
 
     /// Sums of the loss over what is counted, in nats, and of what is reported beside it.
@@ -228,7 +243,8 @@ const CHOICE: &[Key] = &[Key::new(
      answer (Hong et al. 2024). `kto` learns from single answers with a label, `true` or `false`, \
      by rewards against the base model (Ethayarajh et al. 2024). `classification` scores labels of \
      texts, or predicts numbers, by a head of its own; `reward` scores answers so that the chosen \
-     ones of pairs have more (Ouyang et al. 2022).",
+     ones of pairs have more (Ouyang et al. 2022). `grpo` has the model answer prompts itself, \
+     several times each, and learns from the rewards of `[[grpo.reward]]` (Shao et al. 2024).",
 )
 .example("\"orpo\"")
 .silent_default()

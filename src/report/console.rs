@@ -144,8 +144,10 @@ impl Console {
             .fold((0, 0.0), |(tokens, seconds), step| (tokens + step.0, seconds + step.1));
         #[expect(clippy::cast_precision_loss)] // for display
         let speed = tokens as f64 / seconds.max(1e-9);
+        let reward = report.metrics.get("reward");
+        let reward = reward.map_or_else(String::new, |reward| format!("reward {reward:.3}  "));
         let message = format!(
-            "loss {:.4}  {speed:.0} tokens/s  norm {}  lr {:.2e}{}",
+            "loss {:.4}  {reward}{speed:.0} tokens/s  norm {}  lr {:.2e}{}",
             report.loss,
             norm(report),
             report.learning_rate,

@@ -68,8 +68,10 @@ fn leave(run: &RunDirectory, folders: Vec<PathBuf>, observer: &mut dyn Observer)
         return Ok(());
     }
     let shelf = put_aside(run, &folders)?;
-    if let Ok(lines) = fs::read(run.metrics()) {
-        write_atomic(&shelf.join("metrics.jsonl"), &lines)?;
+    for (path, name) in [(run.metrics(), "metrics.jsonl"), (run.rollouts(), "rollouts.jsonl")] {
+        if let Ok(lines) = fs::read(path) {
+            write_atomic(&shelf.join(name), &lines)?;
+        }
     }
     let (count, shelf) = (folders.len(), shelf.display());
     observer.on(Event::Note(format!("{count} checkpoints now lie in {shelf}")));

@@ -65,10 +65,15 @@ pub(super) fn check(
     let Some(batch) = batches.first() else { return Ok(()) };
     let parameters = trainer.model.description.active_parameters().max(1);
     let tokens = (PRODUCTS / (6 * parameters)).clamp(TOKENS[1], TOKENS[0]);
-    let batch = match prepared.config.data.no_pairs.is_some() && !prepared.config.data.labels {
-        true => first_tokens(batch, usize::try_from(tokens).unwrap_or(usize::MAX)),
-        false if batch.rows * batch.length <= WHOLE_TOKENS_MAX => batch.clone(),
-        false => return Ok(()),
+    let data = &prepared.config.data;
+    let first = || first_tokens(batch, usize::try_from(tokens).unwrap_or(usize::MAX));
+    let is_small = batch.rows * batch.length <= WHOLE_TOKENS_MAX;
+    let batch = match data.no_pairs.is_none() || data.labels {
+        // Answers to compare with are short: of few targets, rounding is more of a gradient.
+        false if data.prompts && is_small => batch.clone(),
+        false => first(),
+        true if is_small => batch.clone(),
+        true => return Ok(()),
     };
     if batch.targets.is_empty() {
         return Ok(());

@@ -18,7 +18,7 @@ use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry};
 use crate::hub::{InputTrust, ModelDirectory, Supply};
 use crate::model::{self, Description, FrozenWeights};
-use crate::objectives;
+use crate::objectives::{self, RolloutConfig};
 use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
@@ -106,10 +106,11 @@ pub fn prepare<'a>(
     let (opened, precision) = opening()?;
     say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
     base::check_model(config, &description, &base, &corpus, opened.on_gpu())?;
-    let (plan, length) = planned(config, &corpus, &opened)?;
+    let objective = objectives::chosen(&config.owned);
+    let (plan, length) = planned(config, &corpus, &opened, objective.rollouts())?;
     let rows = config.train.micro_batch_size;
     let micro_batch_split = memory_fit::micro_batch_split(&description, &opened, rows, length)?;
-    let total_steps = total_steps(config, &plan)?;
+    let total_steps = total_steps(config, &plan, objective.rollouts())?;
     let work = Workload {
         trained,
         adapted: adapter.is_some(),
@@ -180,10 +181,12 @@ pub(super) fn rows_per_step(config: &RunConfig) -> u64 {
     (config.train.micro_batch_size * config.train.gradient_accumulation_steps) as u64
 }
 
-fn total_steps(config: &RunConfig, plan: &Plan) -> Result<u64> {
+fn total_steps(config: &RunConfig, plan: &Plan, rollouts: Option<&RolloutConfig>) -> Result<u64> {
+    // Several steps may be made with the same prompts.
+    let each = rollouts.map_or(1, |rollouts| rollouts.num_iterations);
     match config.train.length {
         Length::Steps(steps) => Ok(steps),
-        Length::Epochs(epochs) => plan.steps_in_epochs(epochs, rows_per_step(config)),
+        Length::Epochs(epochs) => Ok(each * plan.steps_in_epochs(epochs, rows_per_step(config))?),
     }
 }
 

@@ -258,7 +258,7 @@ fn facts(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<Run
     for (name, count) in [("tokens", record.tokens), ("target_tokens", record.target_tokens)] {
         metrics.insert(name.to_owned(), count as f64);
     }
-    let finished = now();
+    let (finished, rollouts) = (now(), run.rollouts());
     Ok(RunFacts {
         invocation_id: bundle::invocation_id(run.root()),
         started: record.history.first().map_or_else(|| finished.clone(), |e| e.time.clone()),
@@ -266,6 +266,10 @@ fn facts(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<Run
         versions: prepared.versions(),
         metrics,
         metrics_log: hash_file(&run.metrics(), "metrics.jsonl")?,
+        rollouts_log: rollouts
+            .is_file()
+            .then(|| hash_file(&rollouts, "rollouts.jsonl"))
+            .transpose()?,
         checkpoints: list(HistoryEvent::Saved),
         resumed: list(HistoryEvent::Resumed),
         reused: list(HistoryEvent::Reused),

@@ -8,6 +8,7 @@ use crate::device::OpenedDevice;
 use crate::error::Result;
 use crate::files::cache_home;
 use crate::hub::{ModelDirectory, Supply};
+use crate::objectives::RolloutConfig;
 
 /// Finds it, and reads as much of it as is asked for.
 pub(super) fn read_data(
@@ -38,8 +39,20 @@ pub(super) fn planned(
     config: &RunConfig,
     corpus: &Corpus,
     opened: &OpenedDevice,
+    rollouts: Option<&RolloutConfig>,
 ) -> Result<(Plan, usize)> {
     let plan = corpus.plan(config.seed);
-    let length = plan.longest_row()?.next_multiple_of(opened.computing().pad_multiple);
+    let length = longest(config, &plan, rollouts)?;
+    let length = length.next_multiple_of(opened.computing().pad_multiple);
     Ok((plan, length))
+}
+
+/// The most tokens of a row: of the data, or of a prompt with what the model writes to it.
+fn longest(config: &RunConfig, plan: &Plan, rollouts: Option<&RolloutConfig>) -> Result<usize> {
+    let longest = plan.longest_row()?;
+    let written = |rollouts: &RolloutConfig| {
+        let both = longest.saturating_add(rollouts.max_completion_length);
+        both.min(config.data.max_seq_len).max(longest)
+    };
+    Ok(rollouts.map_or(longest, written))
 }

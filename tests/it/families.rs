@@ -168,7 +168,7 @@ impl Case {
             positions: list("positions"),
             documents: list("documents"),
             targets: pairs.into_iter().map(|(index, token)| Target { index, token }).collect(),
-            sources: Vec::new(),
+            ..Batch::default()
         }
     }
 }
@@ -376,7 +376,7 @@ fn packed_documents_have_the_logits_of_documents_alone() {
                     positions: pick(&packed.positions),
                     documents: vec![1; places.len()],
                     targets: Vec::new(),
-                    sources: Vec::new(),
+                    ..Batch::default()
                 };
                 alone.extend(logits(&model, &batch));
             }

@@ -9,6 +9,7 @@ mod gguf_blocks;
 mod gradients;
 mod layers;
 mod lora_variants;
+mod grpo;
 mod preference;
 mod steps;
 mod weight_formats;

@@ -251,6 +251,135 @@ fn goes_on_from_answers(run: &Run, data: &[&str], objective: &str) {
     assert!(metrics.contains("\"eval_loss\""), "{metrics}");
 }
 
+/// What the model writes itself is a function of the run's seed, the step, the prompt and the number
+/// of the completion; completions that more steps are made with are found again.
+#[test]
+fn a_run_on_its_own_completions_goes_on_to_the_same_bytes() {
+    let run = Run::new();
+    let early = r#"{ name = "early", kind = "regex", pattern = "^[ a-m]" }"#;
+    let short = r#"{ name = "short", kind = "regex", pattern = "^.{0,40}$", weight = 0.5 }"#;
+    let reward = &*format!("grpo.reward=[{early}, {short}]");
+    let all = [
+        "train.objective=grpo",
+        "lora={}",
+        "grpo.num_generations=5",
+        "grpo.max_completion_length=7",
+        "grpo.num_iterations=2",
+        "grpo.beta=0.1",
+        reward,
+    ];
+    let all: Vec<&str> = all.iter().flat_map(|text| ["--set", text]).collect();
+    let one = [&all[..], &["--set", "device.threads=1"]].concat();
+    run.succeeds(&train("tiny.toml", "name=straight", &one));
+    let three = ["--set", "device.threads=3", "--set", "device.parallel_micro_batches=2"];
+    let three = [&all[..], &three].concat();
+    for step in ["1", "2", "1"] {
+        let some = [&three[..], &["--stop-after-steps", step]].concat();
+        run.succeeds(&train("tiny.toml", "name=stopped", &some));
+    }
+    run.succeeds(&train("tiny.toml", "name=stopped", &three));
+    assert_same_end(&run, "stopped", "straight", 6);
+    let read = |name: &str| run.read(&format!("checkpoints/{name}/rollouts.jsonl"));
+    let rollouts = read("straight");
+    assert!(rollouts == read("stopped"));
+    // Three times four prompts, for two steps each.
+    let groups: Vec<serde_json::Value> =
+        rollouts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(groups.len(), 12);
+    let steps: Vec<u64> = groups.iter().map(|group| group["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [[1; 4], [3; 4], [5; 4]].concat());
+    assert!(groups.iter().all(|group| group["completions"].as_array().unwrap().len() == 5));
+    let state = run.read("checkpoints/straight/step-00000006/state.json");
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    let digest = firebrand::files::Digest::of(rollouts.as_bytes()).to_string();
+    assert_eq!(state["rollouts"]["sha256"], digest.as_str());
+    let statement = run.read("checkpoints/straight/artifact/lineage.statement.json");
+    assert!(statement.contains(&digest), "{statement}");
+    let metrics = run.read("checkpoints/straight/metrics.jsonl");
+    let steps = firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap();
+    assert_eq!(steps.len(), 6);
+    for report in &steps {
+        let of = |name: &str| report.metrics[name];
+        let reward = of("rewards/early/mean") + 0.5 * of("rewards/short/mean");
+        assert!((of("reward") - reward).abs() < 1e-9, "{report:?}");
+        assert!((1.0..=7.0).contains(&of("completions/mean_length")), "{report:?}");
+        assert!(of("kl") >= 0.0 && of("entropy") > 0.0, "{report:?}");
+    }
+    // A changed file is not what the checkpoint knows.
+    let path = "checkpoints/stopped/rollouts.jsonl";
+    run.write(path, &rollouts.replace("\"ended\":false", "\"ended\":true "));
+    let more = [&three[..], &["--set", "train.max_steps=8", "--extend"]].concat();
+    let told = run.fails(2, &train("tiny.toml", "name=stopped", &more));
+    let error: Vec<&str> = told.lines().skip_while(|line| !line.starts_with("error")).collect();
+    says(
+        error.join("\n"),
+        str![[r#"
+error[checkpoint]: the rollouts are not those of the checkpoint
+  at checkpoints/stopped/rollouts.jsonl
+
+hint: restore the file, or start a new run
+"#]],
+    );
+}
+
+/// What cannot be together with it is told before anything is read.
+#[test]
+fn what_the_model_writes_itself_needs_rewards_and_whole_rows() {
+    let run = Run::new();
+    let reward = r#"grpo.reward=[{ name = "right", kind = "exact" }]"#;
+    let with = |all: &[&'static str]| -> Vec<&'static str> {
+        let all = ["train.objective=grpo"].iter().chain(all);
+        all.flat_map(|text| ["--set", *text]).collect()
+    };
+    let cases: [&[&'static str]; 7] = [
+        &[],
+        &[reward, "data.packing=true"],
+        &[reward, "data.overlong=truncate"],
+        &[reward, "grpo.beta=0.1"],
+        &[reward, "data.train_on=all"],
+        &[r#"grpo.reward=[{ name = "fits", kind = "json_schema", schema = "nowhere.json" }]"#],
+        &[reward, "eval.every_steps=1", "eval.load_best_model_at_end=true"],
+    ];
+    let told = cases.map(|case| run.fails(2, &train("tiny.toml", "name=refused", &with(case))));
+    says(
+        told.concat(),
+        str![[r#"
+error[config]: `train.objective = "grpo"` needs a reward
+  at tiny.toml
+
+hint: add `[[grpo.reward]]` with `name = "right"` and `kind = "exact"`, or another kind
+error[config]: `data.packing` cannot be used with `train.objective = "grpo"`
+  at tiny.toml
+  because a row is one prompt, of which the model writes the completions
+
+hint: remove it: without it rows are not packed
+error[config]: `data.overlong = "truncate"` cannot be used with `train.objective = "grpo"`
+  at tiny.toml
+  because an answer that is cut is nothing to compare completions with
+
+hint: `drop` leaves long records out, `error` tells of the first one
+error[config]: `train.objective = "grpo"` needs an adapter
+  at tiny.toml
+  because it compares with the base model, whose weights full training overwrites
+
+hint: add a `[lora]` section, or leave `grpo.beta` at 0
+error[config]: `data.train_on = "all"` has no effect on an objective that trains on rewards
+  at tiny.toml
+
+hint: remove it: the model's own answers are learnt from
+error[file]: cannot read the schema
+  at nowhere.json
+  because No such file or directory (os error 2)
+  because the reward `fits` asks for it
+error[config]: the validation loss cannot decide about a run with `train.objective = "grpo"`
+  at tiny.toml
+  because it is the likelihood of the records' own answers, not a reward
+
+hint: remove `eval.load_best_model_at_end` and `eval.early_stopping_patience`; `eval.suite` measures what is rewarded
+"#]],
+    );
+}
+
 /// Both answers of a pair are in one row, whatever happens to rows; what TRL reports is reported.
 #[test]
 fn a_run_on_pairs_of_answers_goes_on_to_the_same_bytes() {

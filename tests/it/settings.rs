@@ -70,6 +70,68 @@ const CLASSIFY_HELD_OUT: &[&str] = &[
 ];
 const REWARD: &[&str] =
     &["data.train.0.path=pairs.jsonl", "data.validation=[]", "train.objective=reward"];
+/// A reward that is nearly different for each completion: the length of what the program is told.
+const LENGTHS: &str = "grpo.reward=[{ name = \"length\", kind = \"command\", command = [\"sh\", \"-c\", \
+                       \"while read -r line; do echo ${#line}; done\"] }]";
+const GRPO: &[&str] = &[
+    "data.validation=[]",
+    "train.objective=grpo",
+    "lora={}",
+    "grpo.max_completion_length=6",
+    "grpo.num_generations=3",
+    "eval.prompts=[]",
+    LENGTHS,
+];
+const GRPO_NEAR: &[&str] = &[
+    "data.validation=[]",
+    "train.objective=grpo",
+    "lora={}",
+    "grpo.max_completion_length=6",
+    "grpo.beta=1",
+    LENGTHS,
+];
+/// The second step with the same completions is far from the first one.
+const GRPO_AGAIN: &[&str] = &[
+    "data.validation=[]",
+    "train.objective=grpo",
+    "lora={}",
+    "grpo.max_completion_length=6",
+    "grpo.num_iterations=4",
+    "grpo.epsilon=0.01",
+    "train.warmup_steps=0",
+    "train.learning_rate=0.1",
+    LENGTHS,
+];
+const GRPO_PLAIN: &[&str] = &[
+    "data.validation=[]",
+    "train.objective=grpo",
+    "lora={}",
+    "grpo.max_completion_length=6",
+    "grpo.scale_rewards=none",
+    LENGTHS,
+];
+const GRPO_REGEX: &[&str] = &[
+    "data.validation=[]",
+    "train.objective=grpo",
+    "lora={}",
+    "grpo.max_completion_length=6",
+    "grpo.reward=[{ name = \"found\", kind = \"regex\", pattern = \".\" }]",
+];
+/// An empty text is equal to itself, and no JSON.
+const GRPO_EXACT: &[&str] = &[
+    "data.validation=[]",
+    "train.objective=grpo",
+    "lora={}",
+    "grpo.max_completion_length=6",
+    "grpo.reward=[{ name = \"same\", kind = \"exact\", extract = \"()\" }]",
+];
+const GRPO_SCHEMA: &[&str] = &[
+    "data.validation=[]",
+    "train.objective=grpo",
+    "lora={}",
+    "grpo.max_completion_length=6",
+    "grpo.reward=[{ name = \"fits\", kind = \"json_schema\", schema = \"nowhere.json\" }]",
+];
 const RENAMED: &[&str] = &["data.train.0.path=renamed.jsonl"];
 
 const CHANGES: &[Change] = &[
@@ -154,6 +216,30 @@ const CHANGES: &[Change] = &[
     under(KTO_LIKED, "kto.loss_type", "kto", "apo_zero_unpaired"),
     under(KTO, "kto.desirable_weight", "1", "2"),
     under(KTO, "kto.undesirable_weight", "1", "2"),
+    under(GRPO, "grpo.num_generations", "3", "2"),
+    under(GRPO, "grpo.max_completion_length", "6", "3"),
+    under(GRPO, "grpo.temperature", "1", "2"),
+    under(GRPO, "grpo.top_p", "1", "0.3"),
+    under(GRPO, "grpo.top_k", "0", "2"),
+    under(GRPO, "grpo.num_iterations", "1", "2"),
+    under(GRPO, "grpo.loss_type", "dapo", "dr_grpo"),
+    under(GRPO_AGAIN, "grpo.importance_sampling_level", "token", "sequence"),
+    under(GRPO_AGAIN, "grpo.epsilon", "0.01", "0.5"),
+    under(GRPO_AGAIN, "grpo.epsilon_high", "", "0.5"),
+    under(GRPO, "grpo.beta", "0", "1"),
+    under(GRPO_NEAR, "grpo.kl_estimator", "k3", "k2"),
+    under(GRPO, "grpo.scale_rewards", "group", "none"),
+    under(GRPO_PLAIN, "grpo.baseline", "mean", "leave_one_out"),
+    under(GRPO, "grpo.mask_truncated_completions", "false", "true"),
+    under(GRPO_REGEX, "grpo.reward.name", "found", "seen"),
+    under(GRPO_PLAIN, "grpo.reward.weight", "1", "-1"),
+    under(GRPO_REGEX, "grpo.reward.kind", "regex", "exact"),
+    under(GRPO_EXACT, "grpo.reward.compare", "text", "json"),
+    under(GRPO_SCHEMA, "grpo.reward.schema", "nowhere.json", "data.jsonl"),
+    under(GRPO_REGEX, "grpo.reward.pattern", ".", "^$"),
+    under(GRPO, "grpo.reward.command", "[\"cat\"]", "[\"no-such-program\"]"),
+    under(GRPO, "grpo.reward.timeout_seconds", "600", "0"),
+    under(GRPO_REGEX, "grpo.reward.extract", "", "nothing"),
     under(SIMPO, "simpo.beta", "2", "3"),
     under(SIMPO, "simpo.gamma", "1", "0"),
     under(SIMPO, "simpo.label_smoothing", "0", "0.3"),
@@ -313,6 +399,7 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
     let config = if change.key.starts_with("lora.") { "lora.toml" } else { "tiny.toml" };
     let key = change.key.replace("data.train.", "data.train.0.");
     let key = key.replace("data.validation.", "data.validation.0.");
+    let key = key.replace("grpo.reward.", "grpo.reward.0.");
     let mut overrides = vec!["eval.prompts=[]".to_owned(), "train.max_steps=4".to_owned()];
     overrides.extend(change.with.iter().map(|text| (*text).to_owned()));
     let counted = ["train.epochs", "data.max_seq_len", "data.packing", "data.train.weight"];

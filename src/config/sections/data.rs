@@ -235,6 +235,9 @@ settings! {
         /// The head that texts are scored by, where the objective learns from labels of texts. The
         /// objective says it.
         score_head: Option<ScoreHead> = None;
+        /// Whether the last answer is one to compare with, which must be whole. The objective says
+        /// it.
+        prompts: bool = false;
     }
 }
 

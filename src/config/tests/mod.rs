@@ -63,6 +63,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             no_pairs: Some(crate::objectives::hint_of_pairs()),
             labels: false,
             score_head: None,
+            prompts: false,
         }
     );
     assert!(!config.owned.has_section("lora"));

@@ -27,6 +27,10 @@ fn overrides_for(key: &Key) -> Vec<String> {
     if matches!(section_of(key).name, "dpo" | "kto") {
         overrides.push("lora={}".to_owned()); // they compare with the base model
     }
+    if section_of(key).name == "grpo" {
+        let reward = "grpo.reward=[{ name = \"another\", kind = \"exact\" }]";
+        overrides.extend(["lora={}", reward].map(str::to_owned));
+    }
     if key.path.starts_with("eval.early_stopping") || key.path == "eval.load_best_model_at_end" {
         overrides.extend(["eval.every_steps=1", "data.val_size=1"].map(str::to_owned));
     }

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::KeyValueCache;
 
 /// What a block keeps of one text: that of its own kind, and nothing of the others.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct BlockCache {
     /// Of attention.
     pub key_values: KeyValueCache,
@@ -14,7 +14,7 @@ pub struct BlockCache {
 }
 
 /// What a recurrent block keeps.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct RecurrentCache {
     /// What a convolution saw last, `[tokens, channels]`: one token less than it sees.
     window: Option<Tensor<2>>,

@@ -357,9 +357,11 @@ impl LayerSaved<'_> {
 }
 
 /// What the parts of a layer keep of the tokens so far.
+#[derive(Clone)]
 pub struct LayerCache(Vec<BlockCache>);
 
 /// What all layers keep of one text.
+#[derive(Clone)]
 pub struct Cache {
     /// One per layer.
     pub layers: Vec<LayerCache>,

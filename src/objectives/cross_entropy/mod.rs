@@ -9,7 +9,7 @@ use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::model::blocks::CapSlopes;
 use crate::model::{Description, Gradients, Model};
-use crate::ops::{GivenGradients, flat, from_vec, host, indices};
+use crate::ops::{GivenGradients, LogitConfig, flat, from_vec, host, indices};
 
 mod on_cpu;
 #[cfg(feature = "gpu")]
@@ -22,9 +22,32 @@ pub struct Targets<'a> {
     pub pairs: &'a [(u32, u32)],
     /// Positions per chunk.
     pub chunk: usize,
+    /// What scores are divided by: 1, but where probabilities are those of sampling at another
+    /// temperature.
+    pub temperature: f32,
 }
 
 impl<'a> Targets<'a> {
+    /// At a temperature of 1.
+    pub fn new(pairs: &'a [(u32, u32)], chunk: usize) -> Self {
+        Self { pairs, chunk, temperature: 1.0 }
+    }
+
+    /// What is done to scores of a head.
+    fn logits(&self, of: LogitConfig) -> LogitConfig {
+        LogitConfig { scale: of.scale / self.temperature, ..of }
+    }
+
+    /// Scores over the vocabulary for rows as they leave the layers.
+    fn scores(&self, model: &Model, x: Tensor<2>) -> Tensor<2> {
+        let hidden = model.head.hidden(x);
+        let hidden = match self.temperature == 1.0 {
+            true => hidden,
+            false => hidden.div_scalar(self.temperature),
+        };
+        model.head.scores(&hidden, model.projection(), model.computing)
+    }
+
     /// The chunks on this model's device: its largest tensor and product count, too.
     fn chunks(&self, model: &Model) -> impl Iterator<Item = Chunk<'a>> {
         let Description { hidden, .. } = model.description;
@@ -106,11 +129,11 @@ impl LossSum {
 
 /// Σ of the negative log-likelihoods, in nats. `x: [tokens, hidden]` as it leaves the layers.
 pub fn next_token_loss(model: &Model, x: &Tensor<2>, targets: Targets) -> f64 {
-    if let Some(head) = on_cpu::head(model, x) {
+    if let Some(head) = on_cpu::head(model, x, targets) {
         return head.losses(targets).into_iter().map(|(loss, _)| loss).sum();
     }
     let sums = targets.chunks(model).map(|chunk| {
-        let logits = model.logits(x.clone().select(0, chunk.positions));
+        let logits = targets.scores(model, x.clone().select(0, chunk.positions));
         let losses = host(flat(losses(logits, chunk.tokens).0));
         summed(&losses[..chunk.pairs.len()])
     });
@@ -120,11 +143,11 @@ pub fn next_token_loss(model: &Model, x: &Tensor<2>, targets: Targets) -> f64 {
 /// The negative log-likelihood of each token in nats, and whether it is the likeliest; in the order
 /// of the targets.
 pub fn next_token_scores(model: &Model, x: &Tensor<2>, targets: Targets) -> Vec<(f64, bool)> {
-    if let Some(head) = on_cpu::head(model, x) {
+    if let Some(head) = on_cpu::head(model, x, targets) {
         return head.losses(targets);
     }
     let of_chunk = |chunk: Chunk| -> Vec<(f64, bool)> {
-        let logits = model.logits(x.clone().select(0, chunk.positions));
+        let logits = targets.scores(model, x.clone().select(0, chunk.positions));
         let best = logits.clone().argmax(1).into_data().convert::<i64>();
         let best: Vec<i64> = best.try_into_vec().expect("converted to i64 just before");
         let losses = host(flat(losses(logits, chunk.tokens).0));
@@ -143,12 +166,12 @@ pub fn next_token_backward(
     scales: Scales,
     sums: &mut Gradients,
 ) -> (LossSum, Tensor<2>) {
-    if let Some(head) = on_cpu::head(model, x) {
+    if let Some(head) = on_cpu::head(model, x, targets) {
         return head.backward(targets, scales, sums);
     }
     #[cfg(feature = "gpu")]
     if on_gpu::takes(model, x) {
-        return on_gpu::backward(model, x, targets.chunks(model), scales, sums);
+        return on_gpu::backward(model, x, targets, scales, sums);
     }
     let (matrix, computing) = (model.projection(), model.computing);
     let mut total = LossSum::default();
@@ -158,6 +181,7 @@ pub fn next_token_backward(
         let scale = chunk.scale(scales, first, &model.device);
         first += chunk.pairs.len();
         let mut head = model.head.tracked();
+        head.config = targets.logits(head.config);
         let input = x.clone().select(0, chunk.positions.clone()).autodiff().require_grad();
         let normed = head.hidden(input.clone()); // [chunk, hidden], on a tape of its own
         let hidden = normed.clone().inner();

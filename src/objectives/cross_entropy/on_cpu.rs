@@ -15,7 +15,7 @@ pub(super) struct OnCpu<'a> {
 }
 
 /// None where these kernels are not asked for, or do not know what is to be computed.
-pub(super) fn head<'a>(model: &'a Model, x: &Tensor<2>) -> Option<OnCpu<'a>> {
+pub(super) fn head<'a>(model: &'a Model, x: &Tensor<2>, targets: Targets) -> Option<OnCpu<'a>> {
     let (norm, matrix) = (model.head.norm.on_cpu()?, model.projection());
     let head = Head {
         table: matrix.held()?,
@@ -23,7 +23,7 @@ pub(super) fn head<'a>(model: &'a Model, x: &Tensor<2>) -> Option<OnCpu<'a>> {
         gain: norm.value,
         gain_trainable: norm.trainable,
         epsilon: norm.epsilon,
-        logits: model.head.config,
+        logits: targets.logits(model.head.config),
         products: Products::of(model.computing)?,
     };
     Some(OnCpu { model, head, x: HostTensor::of(x)? })

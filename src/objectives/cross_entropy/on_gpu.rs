@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{Chunk, ChunkScale, LossSum, Scales};
+use super::{ChunkScale, LossSum, Scales, Targets};
 use crate::model::{Gradients, Model};
 use crate::ops::{GivenGradients, gpu};
 
@@ -15,12 +15,12 @@ pub(super) fn takes(model: &Model, x: &Tensor<2>) -> bool {
     gpu::holds(x) && !model.projection().trainable()
 }
 
-/// The sum of the losses of chunks, with the gradient of the sum of each times its scale with
+/// The sum of the losses of targets, with the gradient of the sum of each times its scale with
 /// respect to `x`.
-pub(super) fn backward<'a>(
+pub(super) fn backward(
     model: &Model,
     x: &Tensor<2>,
-    chunks: impl Iterator<Item = Chunk<'a>>,
+    targets: Targets,
     scales: Scales,
     sums: &mut Gradients,
 ) -> (LossSum, Tensor<2>) {
@@ -38,11 +38,12 @@ pub(super) fn backward<'a>(
     let mut total = LossSum::default();
     let mut dx = Tensor::zeros(x.dims(), &model.device);
     let mut first = 0;
-    for chunk in chunks {
+    for chunk in targets.chunks(model) {
         let count = chunk.pairs.len();
         let rows = chunk.scale(scales, first, &model.device);
         first += count;
         let mut head = model.head.tracked();
+        head.config = targets.logits(head.config);
         let input = x.clone().select(0, chunk.positions.clone()).autodiff().require_grad();
         let normed = head.hidden(input.clone());
         let logits = matrix.scores(&normed.clone().inner(), computing);

@@ -112,7 +112,7 @@ mod tests {
                 target(10),
                 target(13),
             ],
-            sources: Vec::new(),
+            ..Batch::default()
         };
         assert_eq!(count(&batch), 3);
         let arranged = arranged(&batch);

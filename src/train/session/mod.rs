@@ -2,6 +2,7 @@
 
 mod ending;
 mod judging;
+mod rollouts;
 mod saves;
 mod start;
 mod steps;
@@ -10,6 +11,7 @@ use crate::train::resume::Resume;
 use std::time::Instant;
 
 pub use self::ending::{BestCheckpoint, early_stopping};
+use self::rollouts::Rollouts;
 use self::start::Entered;
 use self::steps::PendingStep;
 use crate::artifact::score_head;
@@ -53,6 +55,8 @@ pub struct Session<'a> {
     identity: Identity,
     history: History,
     metrics: Metrics,
+    /// What the model writes itself, where the objective wants that.
+    rollouts: Option<Rollouts>,
     saving: Saving,
     shelf: Option<StepCache>,
     cursor: Cursor,
@@ -88,6 +92,8 @@ impl<'a> Session<'a> {
         let identity = prepared.identity(request.loaded)?;
         let made_by = reuse::made_by(prepared, request.loaded, &identity)?;
         let shelf = reuse::shelf(made_by, config)?;
+        // What the model writes itself no chain of rows knows beforehand.
+        let chain = trainer.objective.rollouts().is_none().then(Chain::default);
         let mut found = match &request.resume {
             Resume::From(folder) => Some(RestoredCheckpoint::open(folder)?),
             Resume::Auto | Resume::Never => RestoredCheckpoint::in_run(run)?,
@@ -113,16 +119,20 @@ impl<'a> Session<'a> {
         let (lines, digest) = entered.as_ref().map_or((0, None), |entered| {
             (entered.found.state.metrics_bytes, entered.found.state.metrics_sha256)
         });
+        let written = entered
+            .as_ref()
+            .map_or((0, None), |entered| (entered.found.state.step, entered.found.state.rollouts));
         let mut session = Self {
             run,
             config,
             identity,
             history,
             metrics: Metrics::open_at(&run.metrics(), lines, digest)?,
+            rollouts: Rollouts::open(run, config, trainer, written)?,
             saving: Saving::new(config.checkpoint.on_disk_full),
             shelf,
             cursor: Cursor::default(),
-            chain: Some(Chain::default()),
+            chain,
             made_by,
             evaluations: Vec::new(),
             samples: Vec::new(),

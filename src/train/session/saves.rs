@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::Session;
 use crate::checkpoint::{
-    self, HistoryEntry, HistoryEvent, Job, Retention, RunState, Snapshot, batches_digest,
-    check_free,
+    self, HistoryEntry, HistoryEvent, Job, LinesState, Retention, RunState, Snapshot,
+    batches_digest, check_free,
 };
 use crate::config::OnDiskFull;
 use crate::device;
@@ -172,6 +172,7 @@ impl Session<'_> {
     /// All that a checkpoint holds, in host memory; in a `hurry`, without what must be waited for.
     fn job(&mut self, trainer: &mut Trainer, prepared: &Prepared, hurry: bool) -> Result<Job> {
         let (metrics_bytes, metrics_sha256, metrics) = self.metrics.lines()?;
+        let written = self.rollouts.as_mut().map(|rollouts| rollouts.file.lines()).transpose()?;
         let mut ahead = self.cursor;
         let wanted = trainer.step < prepared.total_steps
             && (!hurry || prepared.plan.is_at_hand(&self.cursor));
@@ -187,6 +188,9 @@ impl Session<'_> {
             cursor: self.cursor,
             metrics_bytes,
             metrics_sha256: Some(metrics_sha256),
+            rollouts: written
+                .as_ref()
+                .map(|(bytes, sha256, _)| LinesState { bytes: *bytes, sha256: *sha256 }),
             target_tokens: self.target_tokens,
             tokens: self.tokens,
             evaluations: self.evaluations.clone(),
@@ -205,6 +209,7 @@ impl Session<'_> {
                 Snapshot::of(trainer, state)
             })?,
             metrics,
+            rollouts: written.map(|(_, _, lines)| lines),
             retention: self.retention(),
             // What another program or machine has begun is not what it would be filed under.
             shelf: self

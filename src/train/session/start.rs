@@ -50,7 +50,9 @@ pub fn enter(
     }
     changes.accept(&found, run, request, prepared, observer)?;
     renew_settings(run, request, observer)?;
-    bring_metrics(&found, run)?;
+    let (metrics, rollouts) = (found.state.metrics_bytes, found.state.rollouts);
+    bring(&found, run, "metrics", metrics)?;
+    bring(&found, run, "rollouts", rollouts.map_or(0, |written| written.bytes))?;
     Ok(Entered { found, changes })
 }
 
@@ -60,18 +62,19 @@ fn is_inside(folder: &Path, run: &RunDirectory) -> bool {
     parent.is_some() && parent == run.root().canonicalize().ok()
 }
 
-/// A run that begins with the checkpoint of another begins with its metrics, too.
-fn bring_metrics(found: &RestoredCheckpoint, run: &RunDirectory) -> Result<()> {
-    let bytes = found.state.metrics_bytes;
+/// A run that begins with the checkpoint of another begins with its metrics and rollouts, too.
+fn bring(found: &RestoredCheckpoint, run: &RunDirectory, what: &str, bytes: u64) -> Result<()> {
     if is_inside(&found.folder, run) || bytes == 0 {
         return Ok(());
     }
     let Some(folder) = found.folder.parent() else { return Ok(()) };
-    let theirs = folder.join("metrics.jsonl");
+    let name = format!("{what}.jsonl");
+    let theirs = folder.join(&name);
     let mut lines = Vec::new();
     let mut file = open_regular(&theirs)?;
-    file.read_to_end(&mut lines).context_at("cannot read the metrics", &theirs)?;
+    file.read_to_end(&mut lines).context_at(format!("cannot read the {what}"), &theirs)?;
     let lines = usize::try_from(bytes).ok().and_then(|bytes| lines.get(..bytes));
-    let cut_off = || Error::checkpoint("the metrics of the checkpoint are cut off").at(&theirs);
-    write_atomic(&run.metrics(), lines.ok_or_else(cut_off)?)
+    let cut_off =
+        || Error::checkpoint(format!("the {what} of the checkpoint are cut off")).at(&theirs);
+    write_atomic(&run.join(&name), lines.ok_or_else(cut_off)?)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::Session;
+use super::rollouts::StepRows;
 use crate::checkpoint::{HistoryEntry, HistoryEvent};
 use crate::data::Batch;
 use crate::engine::{InFlight, Size, Trainer};
@@ -18,8 +19,7 @@ const LOOK_AHEAD: u64 = 64;
 /// A step that was begun.
 pub struct PendingStep {
     step: InFlight,
-    batches: Vec<Batch>,
-    data_seconds: f64,
+    rows: StepRows,
 }
 
 impl Session<'_> {
@@ -34,13 +34,13 @@ impl Session<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         observer.on(Event::Doing(format!("step {}", trainer.step + 1)));
-        let (batches, data_seconds) = self.next_batches(prepared, trainer, observer)?;
+        let rows = self.rows(prepared, trainer, observer)?;
         if prepared.on_gpu() {
-            self.warm_up(trainer.new_sizes(&batches), trainer, observer)?;
+            self.warm_up(trainer.new_sizes(&rows.batches), trainer, observer)?;
         }
         let before = trainer.micro_batch_split;
         let epoch = prepared.plan.epochs_at(&self.cursor)?;
-        let step = match trainer.begin(&batches, epoch, prepared.on_gpu()) {
+        let step = match trainer.begin(&rows.batches, epoch, prepared.on_gpu()) {
             Ok(step) => step,
             Err(error) => {
                 // What was wrong with the step before is the better reason.
@@ -54,7 +54,7 @@ impl Session<'_> {
         observer.on(Event::Begun(trainer.step));
         let waits = step.waits();
         self.finish_pending_step(observer)?;
-        self.under_way = Some(PendingStep { step, batches, data_seconds });
+        self.under_way = Some(PendingStep { step, rows });
         if waits { Ok(()) } else { self.finish_pending_step(observer) }
     }
 
@@ -63,12 +63,16 @@ impl Session<'_> {
     /// # Errors
     /// When it failed, or cannot be written down.
     pub fn finish_pending_step(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let Some(PendingStep { step, batches, data_seconds }) = self.under_way.take() else {
+        let Some(PendingStep { step, rows }) = self.under_way.take() else {
             return Ok(());
         };
         let (waits, began) = (step.waits(), step.began);
-        let (report, mut timing) = step.finish()?;
-        timing.data_seconds = data_seconds;
+        let (mut report, mut timing) = step.finish()?;
+        report.metrics.extend(rows.metrics);
+        timing.data_seconds = rows.seconds;
+        if self.rollouts.is_some() {
+            timing.step_seconds += rows.seconds; // most of the work of such a step
+        }
         timing.save_seconds = self.saving.stood_still().as_secs_f64();
         let now = Instant::now();
         if waits {
@@ -77,7 +81,7 @@ impl Session<'_> {
             timing.step_seconds = now.duration_since(from).as_secs_f64();
         }
         self.settled = Some(now);
-        self.record(&report, &batches, observer)?;
+        self.record(&report, &rows.batches, observer)?;
         observer.on(Event::Step(report, timing));
         Ok(())
     }
@@ -93,7 +97,8 @@ impl Session<'_> {
         trainer: &mut Trainer,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        if !prepared.on_gpu() {
+        // Rows that the model writes itself have sizes that nobody knows.
+        if !prepared.on_gpu() || self.rollouts.is_some() {
             return Ok(());
         }
         let (mut cursor, mut sizes) = (self.cursor, BTreeSet::new());
@@ -135,7 +140,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// When the data cannot be had. What was trained so far is saved first.
-    fn next_batches(
+    pub(super) fn next_batches(
         &mut self,
         prepared: &Prepared,
         trainer: &mut Trainer,

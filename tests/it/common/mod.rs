@@ -116,7 +116,7 @@ impl Expected {
             positions: self.integers("positions").to_vec(),
             documents: self.integers("documents").to_vec(),
             targets: pairs.map(|(&index, &token)| Target { index, token }).collect(),
-            sources: Vec::new(),
+            ..Batch::default()
         }
     }
 }
@@ -138,7 +138,7 @@ pub fn row(batch: &Batch, number: usize) -> Batch {
         positions: batch.positions[places.clone()].to_vec(),
         documents: batch.documents[places.clone()].to_vec(),
         targets: batch.targets.iter().filter(inside).map(moved).collect(),
-        sources: Vec::new(),
+        ..Batch::default()
     }
 }
 

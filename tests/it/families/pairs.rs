@@ -144,7 +144,7 @@ fn renumbered(packed: &Batch, one: &[[u32; 2]], all: &[[u32; 2]]) -> Batch {
         positions: packed.positions[places.clone()].to_vec(),
         documents: vec![1; places.len()],
         targets: moved.collect(),
-        sources: Vec::new(),
+        ..Batch::default()
     }
 }
 

@@ -108,7 +108,7 @@ fn packed_documents_have_the_losses_of_documents_alone() {
             positions: pick(&packed.positions),
             documents: vec![1; places.len()],
             targets: Vec::new(),
-            sources: Vec::new(),
+            ..Batch::default()
         };
         alone.extend(logits(&model, &batch));
     }

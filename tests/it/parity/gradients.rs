@@ -249,7 +249,7 @@ fn join(rows: &[Batch]) -> Batch {
         positions: Vec::new(),
         documents: Vec::new(),
         targets: Vec::new(),
-        sources: Vec::new(),
+        ..Batch::default()
     };
     for (number, row) in rows.iter().enumerate() {
         let pad = |list: &[u32]| [list, &vec![0; length - row.length]].concat();

@@ -7,11 +7,11 @@ use crate::ops::{from_vec, host};
 
 /// Keys and values of the tokens so far, of one block; only the last of them where there is a
 /// window.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct KeyValueCache(Held);
 
 /// In the form in which they were used last.
-#[derive(Default)]
+#[derive(Default, Clone)]
 enum Held {
     #[default]
     Nothing,

@@ -1,0 +1,98 @@
+//! Several completions of each of several prompts: a prompt is read once, and what was computed of
+//! it is where all of its completions begin. So many are written at the same time as cost nearly as
+//! much as one; when one ends, the next begins.
+
+use burn::tensor::Device;
+use rayon::prelude::*;
+
+use super::{Text, in_pool, step};
+use crate::error::Result;
+use crate::model::{Model, Sampling};
+use crate::ops::cpu::FEW_ROWS;
+
+/// Completions that a GPU writes at the same time.
+const ON_GPU: usize = 64;
+
+/// What the model wrote after a prompt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// All new tokens, the one that ended them among them.
+    pub tokens: Vec<u32>,
+    /// Did the model end by itself?
+    pub ended: bool,
+}
+
+/// A completion under way: of which prompt, and which of its completions.
+struct Writing {
+    group: usize,
+    number: usize,
+    text: Text,
+}
+
+/// Continues each prompt once for each way of drawing. Each completion is that of
+/// [`super::generate`], whatever is written beside it; `watch` hears how many are done.
+///
+/// # Errors
+/// Those of [`super::generate`].
+pub fn generate_groups(
+    model: &Model,
+    groups: &[(&[u32], Vec<Sampling>)],
+    ends: &[u32],
+    watch: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<Completion>>> {
+    let empty = |(_, of): &(_, Vec<Sampling>)| vec![Completion::default(); of.len()];
+    let mut made: Vec<Vec<Completion>> = groups.iter().map(empty).collect();
+    let at_once = if model.device == Device::flex() { FEW_ROWS } else { ON_GPU };
+    let mut waiting = (0..).zip(groups).flat_map(|(group, (prompt, of))| {
+        (0..).zip(of).map(move |(number, sampling)| (group, number, *prompt, *sampling))
+    });
+    let mut read: Option<(usize, Text)> = None;
+    let mut writing: Vec<Writing> = Vec::with_capacity(at_once);
+    let mut done = 0;
+    loop {
+        while writing.len() < at_once
+            && let Some((group, number, prompt, sampling)) = waiting.next()
+        {
+            let known = read.take().filter(|(of, _)| *of == group);
+            let (_, beginning) = match known {
+                Some(known) => read.insert(known),
+                None => read.insert((group, Text::begin(model, prompt, sampling)?)),
+            };
+            writing.push(Writing { group, number, text: beginning.again(sampling) });
+        }
+        if writing.is_empty() {
+            return Ok(made);
+        }
+        in_pool(model, || {
+            let each = writing.par_iter_mut();
+            each.for_each(|it| it.text.choose(ends, &mut |_| true));
+        });
+        for ended in writing.extract_if(.., |it| it.text.done) {
+            made[ended.group][ended.number] = ended.text.into();
+            done += 1;
+            watch(done);
+        }
+        let mut texts: Vec<&mut Text> = writing.iter_mut().map(|it| &mut it.text).collect();
+        if !texts.is_empty() {
+            step(model, &mut texts)?;
+        }
+    }
+}
+
+impl Text {
+    /// What was read so far, to be continued in another way.
+    fn again(&self, sampling: Sampling) -> Self {
+        let done = sampling.max_tokens == 0;
+        let (logits, tokens) = (self.logits.clone(), self.tokens.clone());
+        let (cache, read) = (self.cache.clone(), self.read);
+        Self { sampling, cache, logits, tokens, read, made: <_>::default(), end: None, done }
+    }
+}
+
+impl From<Text> for Completion {
+    fn from(text: Text) -> Self {
+        let mut tokens = text.made.tokens;
+        tokens.extend(text.end);
+        Self { tokens, ended: text.made.ended }
+    }
+}

@@ -1,0 +1,39 @@
+//! What is reported of the completions of a step, under the names of TRL.
+
+use std::collections::BTreeMap;
+
+use super::advantages::{deviation, mean};
+use super::{Rollout, RolloutGroup};
+
+/// Means over all completions, by name.
+pub fn summary(groups: &[RolloutGroup]) -> BTreeMap<String, f64> {
+    let all: Vec<&Rollout> = groups.iter().flat_map(|group| &group.completions).collect();
+    let of = |number: &dyn Fn(&Rollout) -> f64| -> Vec<f64> {
+        all.iter().map(|rollout| number(rollout)).collect()
+    };
+    let rewards = of(&|rollout| rollout.reward);
+    let flag = |is: bool| if is { 1.0 } else { 0.0 };
+    #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
+    let lengths = of(&|rollout| rollout.tokens.len() as f64);
+    let alike = |group: &RolloutGroup| {
+        let rewards: Vec<f64> = group.completions.iter().map(|it| it.reward).collect();
+        flag(deviation(&rewards) < 1e-8)
+    };
+    let alike: Vec<f64> = groups.iter().map(alike).collect();
+    let mut found: BTreeMap<String, f64> = [
+        ("reward", mean(&rewards)),
+        ("reward_std", deviation(&rewards)),
+        ("frac_reward_zero_std", mean(&alike)),
+        ("completions/mean_length", mean(&lengths)),
+        ("completions/clipped_ratio", mean(&of(&|rollout| flag(!rollout.ended)))),
+    ]
+    .into_iter()
+    .map(|(name, number)| (name.to_owned(), number))
+    .collect();
+    for name in all.first().iter().flat_map(|first| first.rewards.keys()) {
+        let scores = of(&|rollout| rollout.rewards[name]);
+        found.insert(format!("rewards/{name}/mean"), mean(&scores));
+        found.insert(format!("rewards/{name}/std"), deviation(&scores));
+    }
+    found
+}
