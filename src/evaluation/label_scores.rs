@@ -102,7 +102,7 @@ pub fn batch_scores(model: &Model, batch: &Batch) -> Result<Vec<Vec<f64>>> {
         device::attempt(model.device != Device::flex(), || {
             let (tokens, context) = upload(model, batch);
             let x = model.hidden(tokens, &context);
-            label_scores(model, &x, Targets { pairs: &pairs, chunk: usize::MAX })
+            label_scores(model, &x, Targets { pairs: &pairs, chunk: usize::MAX, temperature: 1.0 })
         })
     });
     let found = found.map_err(|failure| failure.while_doing("scoring texts"))?;
