@@ -4,6 +4,7 @@ pub mod attestations;
 pub mod bundle;
 pub mod card;
 pub mod derived;
+pub mod descendants;
 pub mod effect;
 pub mod effect_run;
 pub mod certificate;

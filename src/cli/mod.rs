@@ -23,6 +23,7 @@ mod internal;
 mod keygen;
 mod lineage;
 mod log;
+mod man;
 mod merge;
 mod named_checkpoint;
 mod output;
@@ -34,6 +35,7 @@ mod pull;
 mod push;
 mod reproduce;
 mod resolve;
+mod retract;
 mod rollback;
 mod runs;
 mod scan;
@@ -114,6 +116,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(sign),
     command!(verify),
     command!(reproduce),
+    command!(retract),
     command!(allowlist),
     command!(lineage),
     command!(scan),
@@ -122,6 +125,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(cache),
     command!(schema),
     command!(completions),
+    command!(man),
 ];
 
 /// What the program starts itself, what the standard's conformance suite calls, and earlier names.

@@ -88,6 +88,7 @@ fn tell_counts(statistics: &data::Statistics) {
         ("held out", statistics.held_out),
         ("also validation records", statistics.overlapping),
         ("duplicates", statistics.duplicates),
+        ("retracted", statistics.retracted),
     ];
     let counted: Vec<String> = counted
         .iter()

@@ -135,6 +135,7 @@ impl Corpus {
     ) -> Result<()> {
         let config = &self.config;
         self.filter.validation = validation::digests(&self.validation_files)?;
+        self.filter.retracted = config.retracted.iter().copied().collect();
         if everything {
             let mut found = survey::survey(&self.train, &mut self.filter, config)?;
             match found.refusal.take() {

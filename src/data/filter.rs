@@ -51,14 +51,21 @@ pub struct Filter {
     pub validation: HashSet<Digest>,
     /// Records of which an equal one comes earlier.
     pub duplicates: BTreeSet<Place>,
+    /// Records that are taken out of the rows that they have their places in.
+    pub retracted: HashSet<Digest>,
 }
 
 impl Filter {
-    /// Whether an example is trained on.
-    pub fn keeps(&self, place: Place, digest: &Digest) -> bool {
+    /// Whether an example has a place in a row.
+    pub fn places(&self, place: Place, digest: &Digest) -> bool {
         !self.held_out.has(digest)
             && !self.validation.contains(digest)
             && !self.duplicates.contains(&place)
+    }
+
+    /// Whether an example is trained on.
+    pub fn keeps(&self, place: Place, digest: &Digest) -> bool {
+        self.places(place, digest) && !self.retracted.contains(digest)
     }
 }
 
@@ -84,13 +91,15 @@ mod tests {
     #[test]
     fn each_reason_leaves_out_its_own() {
         let file = FileId { set: 0, file: 1 };
-        let [a, b, c] = [1_u8, 2, 3].map(|byte| Digest([byte; 32]));
+        let [a, b, c, d] = [1_u8, 2, 3, 4].map(|byte| Digest([byte; 32]));
         let mut filter = Filter::default();
         assert!(filter.keeps((file, 0, 0), &a));
         filter.held_out = HeldOut::Below(b);
         filter.validation.insert(c);
         filter.duplicates.insert((file, 2, 3));
+        filter.retracted.insert(d);
         assert!(!filter.keeps((file, 0, 0), &a) && !filter.keeps((file, 0, 0), &c));
         assert!(filter.keeps((file, 0, 0), &b) && !filter.keeps((file, 2, 3), &b));
+        assert!(filter.places((file, 0, 0), &d) && !filter.keeps((file, 0, 0), &d));
     }
 }

@@ -47,6 +47,7 @@ pub fn config(train: &[&Path]) -> DataConfig {
         train: train.iter().map(|path| DataSetConfig::new(path.to_str().unwrap())).collect(),
         validation: Vec::new(),
         val_size: ValSize::None,
+        retracted: Vec::new(),
         max_seq_len: 64,
         packing: true,
         shuffle: true,

@@ -40,6 +40,7 @@ mod about;
 mod bad_rows;
 mod tokenise;
 mod cache_eviction;
+mod raw;
 mod store;
 mod order;
 mod layout;
@@ -53,12 +54,12 @@ mod admission;
 mod survey;
 mod validation;
 mod corpus;
+mod retraction;
 mod show;
 mod count;
 mod doctor;
 mod pairs;
 mod cases;
-mod raw;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
@@ -89,6 +90,7 @@ pub use renderer::{
     COMMAND as RENDER_COMMAND, Exceeded, TemplateRenderer, Tried, render_with,
     serve as render_served,
 };
+pub use retraction::{NamedRecord, NamedRecords, named_records};
 pub use show::{ExampleSpan, pieces};
 pub use sources::extensions;
 pub use statistics::Statistics;

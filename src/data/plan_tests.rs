@@ -120,7 +120,9 @@ fn plan_that_fails(
             lengths.insert(FileId { set, file }, of_file);
         }
     }
-    let recipe = Recipe::new(Arc::new(memory), Filter::default(), Some(lengths), &config, seed);
+    let retracted = config.retracted.iter().copied().collect();
+    let filter = Filter { retracted, ..Filter::default() };
+    let recipe = Recipe::new(Arc::new(memory), filter, Some(lengths), &config, seed);
     Plan::new(recipe, config.prefetch_windows)
 }
 
@@ -296,6 +298,34 @@ error[data]: there is no row 999 in window 0 of epoch 0
 hint: the position belongs to other data or other `[data]` settings
 "#]],
     );
+}
+
+#[test]
+fn what_is_retracted_leaves_every_other_place_as_it_was() {
+    let retracted = [5_u64, 77, 311, 312];
+    for (packing, shuffle, window_rows) in
+        [(true, true, 16_000), (true, true, 90), (true, false, 16_000), (false, true, 16_000)]
+    {
+        let change = |config: &mut DataConfig| {
+            (config.packing, config.shuffle) = (packing, shuffle);
+            config.window_rows = window_rows;
+        };
+        let without = |config: &mut DataConfig| {
+            change(config);
+            config.retracted = retracted.map(|line| Digest::of(&line.to_le_bytes())).to_vec();
+        };
+        let rows = |plan: &Plan| -> Vec<Vec<u64>> {
+            epoch(plan, 0, 1, 1).iter().map(|row| lines(std::slice::from_ref(row))).collect()
+        };
+        let (all, less) = (plan(400, change), plan(400, without));
+        let mut expected = rows(&all);
+        expected.iter_mut().for_each(|row| row.retain(|line| !retracted.contains(line)));
+        expected.retain(|row| !row.is_empty());
+        let found = rows(&less);
+        assert_eq!(found, expected);
+        assert_eq!(less.rows_in_epoch(0).unwrap(), found.len() as u64);
+        assert_eq!(all.rows_in_epoch(0).unwrap() > found.len() as u64, !packing);
+    }
 }
 
 #[test]

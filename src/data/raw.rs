@@ -10,6 +10,8 @@ use crate::files::{Digest, FileEntry};
 
 /// A record as it stands in its file.
 pub struct RawRecord {
+    /// Where it stands in its file, counted from 1.
+    pub line: u64,
     /// The same for the same record in every container and every revision of a file.
     pub digest: Digest,
     /// Its fields; none where it cannot be read.
@@ -28,6 +30,7 @@ pub fn each_record(path: &Path, look: &mut dyn FnMut(&[RawRecord])) -> Result<Fi
             return records.finish();
         }
         let raw = |record: sources::Record| RawRecord {
+            line: record.line,
             digest: record.digest,
             fields: record.content.ok(),
         };

@@ -23,6 +23,9 @@ pub struct Statistics {
     pub overlapping: u64,
     /// Examples left out since an equal record comes earlier.
     pub duplicates: u64,
+    /// Examples that were retracted.
+    #[serde(default)]
+    pub retracted: u64,
     /// Examples that came of it all.
     pub examples: u64,
     /// Tokens in them.

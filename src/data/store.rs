@@ -15,11 +15,12 @@ use super::example::CorpusEntry;
 use super::examples::{ExampleFacts, Reader, Writer};
 use super::layout::{BlockSize, Blocks, FileId, SetShape};
 use super::maker::Maker;
+use super::raw::{RawRecord, each_record};
 use super::tokenise::{Reading, tokenise};
 use super::watch::RecordWatch;
 use crate::config::{DataConfig, DataSetConfig, OnUnused, ProblemType};
 use crate::error::{Error, Result};
-use crate::files::Digest;
+use crate::files::{Digest, FileEntry};
 use crate::hub::{FileSet, SetFile, Supply};
 
 /// Changes whenever the same file would become other examples, so that old ones are not used.
@@ -146,6 +147,11 @@ impl Store {
         let opened = Arc::new(self.find_or_make(id)?);
         *slot = Some(opened.clone());
         Ok(opened)
+    }
+
+    /// Shows the records of a file as they stand there; returns size and digest of its bytes.
+    pub fn raw(&self, id: FileId, look: &mut dyn FnMut(&[RawRecord])) -> Result<FileEntry> {
+        each_record(&self.supply.fetch(self.file(id))?, look)
     }
 
     fn find_or_make(&self, id: FileId) -> Result<StoredExamples> {

@@ -62,9 +62,10 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
     for file in store.files() {
         let mut of_file = Vec::new();
         each(store, file, |place, facts| {
-            let kept = found.look(filter, place, &facts);
-            of_file.push(if kept { facts.tokens } else { 0 });
-            if kept {
+            found.look(filter, place, &facts);
+            let placed = filter.places(place, &facts.digest);
+            of_file.push(if placed { facts.tokens } else { 0 });
+            if filter.keeps(place, &facts.digest) {
                 statistics.examples += 1;
                 statistics.tokens += u64::from(facts.tokens);
                 statistics.target_tokens += u64::from(facts.targets);
@@ -76,6 +77,7 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
     }
     statistics.held_out = found.held_out.len() as u64;
     statistics.overlapping = found.overlapping.len() as u64;
+    statistics.retracted = found.retracted;
     if statistics.examples == 0 {
         refusal = refusal.or(Some(nothing_left(store, &statistics)?));
     }
@@ -108,10 +110,14 @@ struct LeftOut {
     held_out: HashSet<Digest>,
     overlapping: HashSet<Digest>,
     first_overlapping: Option<Place>,
+    /// Examples that were retracted.
+    retracted: u64,
+    /// The records that they come from.
+    retracted_records: HashSet<Digest>,
 }
 
 impl LeftOut {
-    fn look(&mut self, filter: &Filter, place: Place, facts: &ExampleFacts) -> bool {
+    fn look(&mut self, filter: &Filter, place: Place, facts: &ExampleFacts) {
         if filter.held_out.has(&facts.digest) {
             self.held_out.insert(facts.digest);
         }
@@ -119,7 +125,10 @@ impl LeftOut {
             self.overlapping.insert(facts.digest);
             self.first_overlapping.get_or_insert(place);
         }
-        filter.keeps(place, &facts.digest)
+        if filter.retracted.contains(&facts.digest) {
+            self.retracted += u64::from(filter.places(place, &facts.digest));
+            self.retracted_records.insert(facts.digest);
+        }
     }
 }
 
@@ -144,6 +153,23 @@ fn speak(
         said.notes.push(format!(
             "{count} examples are copies of earlier ones and are not trained on again"
         ));
+    }
+    if !config.retracted.is_empty() {
+        let (count, records) = (found.retracted, found.retracted_records.len());
+        said.notes.push(format!(
+            "{count} examples of {records} records are retracted and not trained on \
+             (`data.retracted`)"
+        ));
+        let unknown = |digest: &&Digest| !found.retracted_records.contains(*digest);
+        let unknown: Vec<&Digest> = config.retracted.iter().filter(unknown).collect();
+        if let Some(first) = unknown.first() {
+            said.warnings.push(format!(
+                "{} of {} digests of `data.retracted` are of no record of the training data, \
+                 first {first}",
+                unknown.len(),
+                config.retracted.len()
+            ));
+        }
     }
     if let Some((file, block, place)) = found.first_overlapping {
         let entries = store.read(file, block)?;

@@ -13,6 +13,7 @@ use super::order::permuted;
 use super::pack::{Packing, pack};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
+use crate::files::Digest;
 use crate::random::Stream;
 
 /// Epoch and window.
@@ -32,7 +33,7 @@ impl Packed {
     }
 }
 
-/// Lengths of all examples of a file in tokens; 0 for those that are not trained on.
+/// Lengths of all examples of a file in tokens; 0 for those that have no place in a row.
 pub type Lengths = BTreeMap<FileId, Arc<[u32]>>;
 
 /// What the threads that prepare windows share.
@@ -108,7 +109,7 @@ impl Recipe {
             let mut chosen = chosen(unit).into_iter().peekable();
             for (place, entry) in (0..).zip(entries) {
                 if chosen.next_if_eq(&place).is_some()
-                    && self.filter.keeps((unit.file, unit.block, place), &entry.digest)
+                    && self.filter.places((unit.file, unit.block, place), &entry.digest)
                 {
                     kept.push(entry);
                 }
@@ -122,6 +123,7 @@ impl Recipe {
         }
         let lengths = entries.iter().map(|entry| entry.example.tokens.len());
         let rows = self.pack(key, lengths);
+        let rows = self.without_retracted(rows, |place| &entries[place as usize].digest);
         Ok(Some(Packed { entries, rows }))
     }
 
@@ -155,18 +157,42 @@ impl Recipe {
         if self.order.shuffle { shuffled(rows, key("data.rows")) } else { rows }
     }
 
+    /// Takes out of the rows what was retracted. Nothing else moves, but that a row of nothing
+    /// else is gone: so steps before the first of them are what they were.
+    fn without_retracted<'a>(
+        &self,
+        rows: Vec<Vec<u32>>,
+        digest: impl Fn(u32) -> &'a Digest,
+    ) -> Vec<Vec<u32>> {
+        if self.filter.retracted.is_empty() {
+            return rows;
+        }
+        let without = |mut row: Vec<u32>| {
+            row.retain(|place| !self.filter.retracted.contains(digest(*place)));
+            (!row.is_empty()).then_some(row)
+        };
+        rows.into_iter().filter_map(without).collect()
+    }
+
     /// What a window holds, without reading its examples.
     fn size(&self, key: Key, window: &Window, lengths: &Lengths) -> Result<Size> {
-        let mut all = Vec::new();
+        let (mut all, mut digests) = (Vec::new(), Vec::new());
         for unit in &window.units {
             let sizes = self.blocks.sizes(unit.file)?;
             let before: usize =
                 sizes.iter().take(unit.block as usize).map(|b| b.examples).sum::<u32>() as usize;
             let of_file = &lengths[&unit.file];
             let length = |place: u32| of_file[before + place as usize] as usize;
-            all.extend(chosen(unit).into_iter().map(length).filter(|length| *length > 0));
+            let chosen = chosen(unit);
+            if !self.filter.retracted.is_empty() {
+                let facts = self.blocks.facts(unit.file, unit.block)?;
+                let placed = chosen.iter().filter(|place| length(**place) > 0);
+                digests.extend(placed.map(|place| facts[*place as usize].digest));
+            }
+            all.extend(chosen.into_iter().map(length).filter(|length| *length > 0));
         }
         let rows = self.pack(key, all.iter().copied());
+        let rows = self.without_retracted(rows, |place| &digests[place as usize]);
         let of_row = |row: &Vec<u32>| row.iter().map(|place| all[*place as usize]).sum();
         let longest = rows.iter().map(of_row).max().unwrap_or(0);
         Ok(Size { rows: rows.len() as u64, longest })

@@ -64,6 +64,8 @@ pub enum ValueKind {
     Texts,
     /// An array of any strings.
     AnyTexts,
+    /// An array of strings that a rule accepts.
+    TextsOf(&'static TextRule),
     /// An array of words, each one of a few, none twice, and at least one.
     Choices(&'static [&'static str]),
     /// An array of whole numbers, each above the one before, ends included.
@@ -307,6 +309,7 @@ impl ValueKind {
             Self::Number(range) => range.describe(),
             Self::Boolean => "`true` or `false`".to_owned(),
             Self::Texts | Self::AnyTexts => "an array of strings".to_owned(),
+            Self::TextsOf(rule) => format!("an array, each {}", (rule.describe)()),
             Self::Choices(names) => {
                 format!("an array of at least one of {}", quoted_list(names))
             }

@@ -133,6 +133,7 @@ fn type_of(kind: &ValueKind) -> Json {
         ValueKind::Boolean => json!({ "type": "boolean" }),
         ValueKind::Texts
         | ValueKind::AnyTexts
+        | ValueKind::TextsOf(_)
         | ValueKind::Choices(_)
         | ValueKind::Rising { .. }
         | ValueKind::Modules
@@ -178,6 +179,9 @@ fn array_of(kind: &ValueKind) -> Json {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1 } })
         }
         ValueKind::AnyTexts => json!({ "type": "array", "items": { "type": "string" } }),
+        ValueKind::TextsOf(rule) => {
+            json!({ "type": "array", "items": type_of(&ValueKind::Rule(rule)) })
+        }
         ValueKind::Choices(names) => json!({
             "type": "array", "items": { "enum": names }, "minItems": 1, "uniqueItems": true,
         }),

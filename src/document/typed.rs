@@ -19,7 +19,7 @@ pub(super) fn read(key: &Key, label: &str, node: &Node) -> Result<Value, Vec<Pro
         (ValueKind::Line | ValueKind::Name, Tree::Text(text)) if text.is_empty() => {
             Err(vec![(node.origin, Error::config(format!("`{label}` must not be empty")))])
         }
-        (ValueKind::Texts | ValueKind::AnyTexts, Tree::Array(items)) => {
+        (ValueKind::Texts | ValueKind::AnyTexts | ValueKind::TextsOf(_), Tree::Array(items)) => {
             texts(label, items, &key.kind)
         }
         (ValueKind::Modules | ValueKind::Choices(_), Tree::Array(items)) if !items.is_empty() => {
@@ -166,10 +166,12 @@ fn texts(label: &str, items: &[Node], kind: &ValueKind) -> Result<Value, Vec<Pro
     let (one, are_names) = match kind {
         ValueKind::Choices(names) => (ValueKind::Choice(names), true),
         ValueKind::AnyTexts => (ValueKind::Text, false),
+        ValueKind::TextsOf(rule) => (ValueKind::Rule(rule), false),
         kind => (ValueKind::Line, matches!(kind, ValueKind::Modules)),
     };
     let is_one = |text: &String| match kind {
         ValueKind::Choices(names) => names.contains(&text.as_str()),
+        ValueKind::TextsOf(rule) => (rule.check)(text).is_ok(),
         _ => true,
     };
     let mut texts: Vec<String> = Vec::new();

@@ -63,9 +63,10 @@ fn hint(kind: &ValueKind, label: &str, tree: &Tree) -> Option<String> {
             ValueKind::Line | ValueKind::Name | ValueKind::Choice(_) | ValueKind::Rule(_),
             Tree::Integer(_, text) | Tree::Float(_, text),
         ) => Some(format!("write it in quotes: `\"{}\"`", shown(text))),
-        (ValueKind::Texts | ValueKind::AnyTexts | ValueKind::Choices(_), Tree::Text(text)) => {
-            Some(format!("write `[\"{}\"]`", shown(text)))
-        }
+        (
+            ValueKind::Texts | ValueKind::AnyTexts | ValueKind::TextsOf(_) | ValueKind::Choices(_),
+            Tree::Text(text),
+        ) => Some(format!("write `[\"{}\"]`", shown(text))),
         (ValueKind::Modules, Tree::Text(text)) if text.len() <= 64 => {
             Some(match nearest(text, [ALL_LINEAR]) {
                 Some(name) => format!("did you mean `{name}`?"),

@@ -11,6 +11,7 @@ use crate::checkpoint::{
     Allowed, History, IdentityPart, NamedCheckpoint, RestoredCheckpoint, manifest_digest,
     restore_weights,
 };
+use crate::config::Loaded;
 use crate::data::Extent;
 use crate::error::{Error, Result};
 use crate::event::Observer;
@@ -83,7 +84,7 @@ fn make(
     let supply = supply_for(&config, Some(run), &request.access)?;
     let mut prepared = prepare(&loaded, &supply, Extent::AsNeeded, observer)?;
     let mut trainer = prepared.trainer()?;
-    expect_same(&found, &request, &prepared)?;
+    expect_same(&found, &loaded, &prepared)?;
     prepared.corpus.remember(&found.state.files);
     restore_weights(&found, &mut trainer.model)?;
     let (step, state) = (found.state.step, found.state);
@@ -102,8 +103,12 @@ fn make(
 }
 
 /// What goes into the lineage must be what the checkpoint was trained with.
-fn expect_same(found: &RestoredCheckpoint, request: &Request, prepared: &Prepared) -> Result<()> {
-    let differences = found.state.identity.differences(&prepared.identity(request.loaded)?);
+pub(super) fn expect_same(
+    found: &RestoredCheckpoint,
+    loaded: &Loaded,
+    prepared: &Prepared,
+) -> Result<()> {
+    let differences = found.state.identity.differences(&prepared.identity(loaded)?);
     // Another program or machine reads the same weights.
     let here = [IdentityPart::Code, IdentityPart::Device, IdentityPart::Length];
     let mut differences = differences.iter().filter(|found| !here.contains(&found.part)).peekable();

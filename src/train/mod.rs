@@ -27,6 +27,7 @@ mod reuse;
 pub mod runs;
 mod saving;
 mod resume;
+mod retraction;
 mod session;
 mod start_adapter;
 mod weights_file;
@@ -44,6 +45,7 @@ pub use prepare::{Prepared, prepare};
 pub use publish::{Published, Signer};
 pub use pull::{Pull, Update, pull};
 pub use resume::Resume;
+pub use retraction::{RetractedRecord, Retraction, retraction, write_config};
 pub use session::Session;
 
 use crate::checkpoint::{Allowed, History, HistoryEntry, HistoryEvent, IdentityPart, newest};

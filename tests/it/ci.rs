@@ -44,6 +44,17 @@ fn the_files_fit_the_official_schemas() {
             assert!(problems.is_empty(), "{file}: {problems:?}");
         }
     }
+    for file in [".github/workflows/platforms.yml", ".github/workflows/release.yml"] {
+        let text = std::fs::read_to_string(repository(file)).unwrap();
+        let validator = schema("github-workflow");
+        let problems: Vec<String> = documents(&text)
+            .iter()
+            .flat_map(|it| {
+                validator.iter_errors(&json(it)).map(|e| e.to_string()).collect::<Vec<_>>()
+            })
+            .collect();
+        assert!(problems.is_empty(), "{file}: {problems:?}");
+    }
     // The schemas do find mistakes.
     for (file, kind, right, wrong) in [
         ("github-nightly.yml", "github-workflow", "runs-on:", "run-on:"),
@@ -86,6 +97,44 @@ fn every_call_of_the_program_in_the_recipes_is_understood() {
             ["pull", "$CONFIG", "--quiet"].map(str::to_owned)
         ]
     );
+}
+
+/// As `.github/workflows/release.yml` makes a release, and as its users check it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_release_is_packed_sealed_and_checked() {
+    let run = Run::new();
+    let program = env!("CARGO_BIN_EXE_firebrand");
+    let script = |name: &str, arguments: &[&str]| {
+        let mut command = Command::new(repository(name));
+        let output = command.args(arguments).current_dir(run.path("")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run.succeeds(&["keygen", "release.pem"]);
+    let target = "x86_64-unknown-linux-gnu";
+    let archive = script(".ci/package", &[program, target, "dist"]);
+    let name = format!("firebrand-{}-{target}", env!("CARGO_PKG_VERSION"));
+    assert!(archive.trim_end().ends_with(&format!("/dist/{name}.tar.gz")), "{archive}");
+    script(".ci/seal", &[program, "dist", "release.pem"]);
+    // A user has one archive, the sums and the signature.
+    let shell = |line: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(run.path("dist")).output().unwrap()
+    };
+    let check = "sha256sum --check --ignore-missing SHA256SUMS";
+    assert!(shell(check).status.success());
+    assert!(shell("mkdir sums && cp SHA256SUMS model.sig sums/").status.success());
+    run.succeeds(&["verify", "dist/sums", "--key", "release.pub.pem"]);
+    let unpacked = shell(&format!("tar -xzf {name}.tar.gz && ls {name} {name}/completions"));
+    says(String::from_utf8(unpacked.stdout).unwrap(), snapbox::str![]);
+    let version = shell(&format!("{name}/firebrand --version && ls {name}/man1 | head -3"));
+    says(String::from_utf8(version.stdout).unwrap(), snapbox::str![]);
+    // Another archive under the same name, and other sums.
+    assert!(shell(&format!("printf x >> {name}.tar.gz")).status.success());
+    assert!(!shell(check).status.success());
+    assert!(shell(&format!("sha256sum {name}.tar.gz > sums/SHA256SUMS")).status.success());
+    run.fails(1, &["verify", "dist/sums", "--key", "release.pub.pem"]);
 }
 
 /// What stands for a service: releases and packages lie in a folder.

@@ -1,49 +1,29 @@
 //! Whole commands: what they print, what they leave behind, how they end. Help texts are kept in
 //! `snapshots/`; `SNAPSHOTS=overwrite cargo test --release` rewrites them.
 
-use crate::common::{Run, repository, says};
+use std::collections::BTreeSet;
+
+use crate::common::{Run, files_of, repository, says};
 use serde_json::Value;
 use snapbox::{file, str};
 
-const COMMANDS: [&str; 28] = [
-    "init",
-    "plan",
-    "data",
-    "train",
-    "runs",
-    "generate",
-    "chat",
-    "gate",
-    "eval",
-    "promote",
-    "rollback",
-    "resolve",
-    "log",
-    "watch",
-    "merge",
-    "export",
-    "sign",
-    "allowlist",
-    "verify",
-    "lineage",
-    "scan",
-    "keygen",
-    "pull",
-    "cache",
-    "schema",
-    "completions",
-    "devices",
-    "doctor",
-];
+/// Every command that people see, by the program's own help.
+fn commands(run: &Run) -> Vec<String> {
+    let help = run.succeeds(&["--help"]);
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let lines = lines.take_while(|line| !line.is_empty());
+    let names = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.filter(|name| !name.is_empty() && *name != "help").map(str::to_owned).collect()
+}
 
 #[test]
 fn every_command_explains_itself() {
     let run = Run::new();
     run.command(&["--help"]).assert().success().stdout_eq(file!["../snapshots/help.txt"].raw());
-    for command in COMMANDS {
+    for command in &commands(&run) {
         let path = repository("tests/snapshots").join(format!("help-{command}.txt"));
         let expected = snapbox::Data::read_from(&path, Some(snapbox::data::DataFormat::Text));
-        run.command(&[command, "--help"]).assert().success().stdout_eq(expected.raw());
+        run.command(&[command.as_str(), "--help"]).assert().success().stdout_eq(expected.raw());
     }
 }
 
@@ -154,6 +134,19 @@ For more information, try '--help'.
 
 "#]],
     );
+}
+
+#[test]
+fn every_command_has_a_page_of_the_manual() {
+    let run = Run::new();
+    run.succeeds(&["man", "--out", "man1"]);
+    let pages: BTreeSet<String> = files_of(&run.path("man1")).into_keys().collect();
+    let of_commands = commands(&run).into_iter().map(|name| format!("firebrand-{name}.1"));
+    let expected: BTreeSet<String> = of_commands.chain(["firebrand.1".to_owned()]).collect();
+    assert_eq!(pages, expected);
+    assert_eq!(run.succeeds(&["man"]), run.read("man1/firebrand.1"));
+    says(run.succeeds(&["man", "resolve"]), str![]);
+    run.fails_with(2, &["man", "trian"], str![]);
 }
 
 #[test]

@@ -44,6 +44,7 @@ mod records;
 mod recurrent;
 mod reproduce;
 mod resume;
+mod retract;
 mod reuse;
 mod scan;
 mod score_heads;

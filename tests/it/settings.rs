@@ -33,6 +33,9 @@ const TALK: &[&str] = &["eval.temperature=1.5", "eval.prompts=[\"What?\"]"];
 /// After the first steps it only gets worse.
 const RUINED: &[&str] = &["eval.every_steps=1", "train.learning_rate=1"];
 const SPLIT: &[&str] = &["data.validation=[]"];
+/// The digest of the fourth conversation of the training data.
+const FOURTH_RECORD: &str =
+    "[\"2d23eef93105b325827f41c0034a9a04ffaf1eb97aa39dfac969fdf506d23a6d\"]";
 const EPOCHS: &[&str] = &["train.epochs=2"];
 const FOLDER: &[&str] = &["data.train.0.path=set"];
 const VALIDATION: &[&str] = &["data.validation.0.path=set"];
@@ -121,6 +124,7 @@ const CHANGES: &[Change] = &[
     change("data.survey_below", "64 MiB", "0"),
     change("data.cache_limit", "", "0"),
     under(&["data.train.0.path=twice.jsonl"], "data.deduplicate", "false", "true"),
+    change("data.retracted", "[]", FOURTH_RECORD),
     change("lora.r", "4", "2"),
     change("lora.lora_alpha", "8", "16"),
     change("lora.lora_dropout", "0", "0.5"),

@@ -5,8 +5,19 @@ use std::collections::BTreeMap;
 pub use super::data_set::OnUnused;
 use super::data_set::{DATA_COLUMNS, DataSetConfig, ON_UNUSED, TRAIN_KEYS, VALIDATION_KEYS};
 use crate::config::ScoreHead;
-use crate::document::key::{DefaultValue, Key, MANY, Section, ValueKind};
+use crate::document::key::{DefaultValue, Key, MANY, Section, TextRule, ValueKind};
 use crate::document::{Effect, Setting, Value, Values, choices, settings};
+use crate::files::Digest;
+
+/// The digest of a record.
+const RECORD_DIGEST: TextRule = TextRule {
+    describe: || "the SHA-256 of a record, 64 lower-case hex digits".to_owned(),
+    names: &[],
+    pattern: Some("^[0-9a-f]{64}$"),
+    dates: false,
+    check: |text| text.parse::<Digest>().map(|_| ()).map_err(|_| String::new()),
+    hint: |_| Some("`firebrand retract RECORDS --run RUN` prints it".to_owned()),
+};
 
 settings! {
     /// What is trained on, and how records become rows.
@@ -204,6 +215,17 @@ settings! {
         )
         .example("[{ path = \"datasets/validation.jsonl\" }]")
         .names(&[("axolotl", "test_datasets"), ("LLaMA-Factory and TRL", "eval_dataset")]);
+        /// Records that are not trained on, by the SHA-256 of what they hold. Rows keep their
+        /// places without them, so that steps before the first of them stay what they were.
+        retracted: Vec<Digest> = Key::new(
+            "data.retracted",
+            ValueKind::TextsOf(&RECORD_DIGEST),
+            DefaultValue::Absent("no record is retracted"),
+            "Records that are not trained on, each by the SHA-256 that `firebrand retract` gives. \
+             All other rows are those of a run with them, so that the steps before the first of \
+             them are the same.",
+        )
+        .example("[\"4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a\"]");
     } beside {
         /// What to do about records that are pairs of answers; `None` where the objective learns
         /// from them. The objective says it.
@@ -253,6 +275,13 @@ pub(in crate::config) const SECTION: Section =
     Section::new("data", "What is trained on, and how records become rows of tokens.", KEYS)
         .effect(Effect::Data)
         .plain_value("data.train", "the data set itself is `path` in `[[data.train]]`");
+
+impl Setting for Vec<Digest> {
+    fn of(values: &Values, path: &str) -> Self {
+        let texts = values.optional_texts(path).unwrap_or_default();
+        texts.iter().map(|text| text.parse().expect("digests were checked")).collect()
+    }
+}
 
 impl Setting for ValSize {
     fn of(values: &Values, path: &str) -> Self {

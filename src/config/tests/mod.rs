@@ -44,6 +44,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             train: vec![set],
             validation: vec![],
             val_size: ValSize::None,
+            retracted: vec![],
             max_seq_len: 1024,
             packing: true,
             shuffle: true,

@@ -12,6 +12,8 @@ mod parquet;
 #[cfg(test)]
 mod fixture;
 
+pub use digest::of as digest_of_fields;
+
 use std::path::Path;
 
 use serde_json::{Map, Value};
