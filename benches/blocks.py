@@ -1,10 +1,12 @@
 """Memory and time of steps beside a base in the blocks of a GGUF file: kept, and dequantised when it is loaded.
 
-blocks.py --firebrand PROGRAM [--layers 16] [--tokens 512] [--types Q8_0 Q4_K] [--steps 3]
+blocks.py --firebrand PROGRAM [--layers 16] [--tokens 512] [--types Q8_0 ...] [--steps 3]
 
 Random blocks in the shape of Llama-3.2-1B, as a GGUF file is unpacked in the cache; with Q4_K the embedding is in
-Q6_K, as in files of that kind. LoRA of rank 16 on all linear layers. Printed are the peak of the process, what `plan`
-says of it, the median of the steps' times after the first, and tokens/s of text that is written. Python needs numpy.
+Q6_K, as in files of that kind (random minima of its blocks are no weights of a model: dequantised, the comparison of
+gradients before the first step may refuse them). LoRA of rank 16 on all linear layers. Printed are the peak of the
+process, what `plan` says of it, the median of the steps' times after the first, and tokens/s of
+text that is written. Python needs numpy.
 """
 
 import argparse
@@ -102,7 +104,7 @@ def main():
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--types", nargs="*", default=["Q8_0", "Q4_K"])
+    parser.add_argument("--types", nargs="*", default=["Q8_0"])
     parser.add_argument("--precision", nargs="*", default=["f32", "mixed-bf16"])
     options = parser.parse_args()
     print("| blocks | precision | weights | planned MB | peak MB | s a step | text, tokens/s |")
