@@ -117,7 +117,7 @@ fn artifacts(run: &Path, places: &[PathBuf]) -> Result<Vec<Named>> {
     Ok(all)
 }
 
-/// Every artifact below a folder. What cannot be read names nothing: `firebrand verify` tells of it.
+/// Every artifact below a folder. What cannot be read names nothing: `verify` tells of it.
 fn look(folder: &Path, depth: usize, all: &mut Vec<Named>) -> Result<()> {
     if let Some(named) = named(folder) {
         all.push(named);

@@ -94,7 +94,7 @@ fn batch() -> Batch {
         documents: vec![1; tokens.len()],
         targets: (3..15).map(|at| Target { index: at, token: at * 5 % 80 }).collect(),
         tokens,
-        sources: Vec::new(),
+        ..Batch::default()
     }
 }
 
@@ -113,7 +113,7 @@ fn coded(model: &mut Model) -> usize {
 #[test]
 fn what_is_computed_from_blocks_is_what_their_numbers_give() {
     let as_in_file = FrozenWeights::from(true);
-    let dequantised = FrozenWeights { frozen: true, linears: Some(DEQUANTISED) };
+    let dequantised = FrozenWeights { frozen: true, linears: Some(DEQUANTISED), head: None };
     let batch = batch();
     for (number, kind) in TYPES.iter().filter(|kind| kind.is_quantised()).enumerate() {
         let [in_blocks, in_numbers] = written(kind, number.is_multiple_of(2));
