@@ -45,7 +45,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     fs::create_dir_all(folder).context_at("cannot make the folder", folder)?;
-    let shown = program.get_subcommands().filter(|command| !command.is_hide_set());
+    // `help` has no arguments to tell of.
+    let is_shown =
+        |command: &&clap::Command| !command.is_hide_set() && command.get_name() != "help";
+    let shown = program.get_subcommands().filter(is_shown);
     let commands: Vec<clap::Command> = shown.cloned().collect();
     let mut count = 0;
     for command in std::iter::once(program).chain(commands) {

@@ -35,7 +35,14 @@ impl Entries {
             _ if is_silent => {}
             (ValueKind::Tables { keys, .. }, Value::Tables(tables)) => {
                 for (index, table) in tables.iter().enumerate() {
-                    for key in *keys {
+                    // What means nothing beside the others could not be read again.
+                    let means = |key: &&Key| {
+                        key.only_with.is_none_or(|(decider, wanted)| match table.get(decider) {
+                            Some(Value::Text(text)) => wanted.contains(&text.as_str()),
+                            _ => false,
+                        })
+                    };
+                    for key in keys.iter().filter(means) {
                         if let Some(value) = table.get(key.path) {
                             self.add(key, format!("{path}.{index}.{}", key.path), value);
                         }

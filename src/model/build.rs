@@ -4,6 +4,7 @@ mod experts;
 mod fill;
 mod linears;
 mod read;
+mod room;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,14 +13,15 @@ use burn::tensor::{Device, FloatDType};
 
 use self::fill::Fill;
 use self::read::{LoadedTensor, LoadedWeights};
-use crate::device::{Arithmetic, ComputeConfig, memory_bytes_available};
+pub use self::room::{check_room, refuse_random};
+use crate::device::{Arithmetic, ComputeConfig};
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::files::{Digest, FileEntry};
 use crate::model::inspect::is_buffer;
 use crate::model::{
-    Description, Linear, Model, ModelJson, Parameter, SCORE, VocabularyMatrix, families,
-    frozen_format, inspect_for,
+    Linear, Model, ModelJson, Parameter, SCORE, VocabularyMatrix, families, frozen_format,
+    inspect_for,
 };
 use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
@@ -145,38 +147,6 @@ pub fn load_for(
     let (quantised, in_blocks) = (digest_of(&source.coded), digest_of(&source.in_files));
     let elements = source.finish(directory)?;
     Ok(Loaded { model, config, files, elements, quantised, in_blocks, note })
-}
-
-/// Weights are drawn for whole models alone.
-///
-/// # Errors
-/// When the checkpoint holds something besides.
-pub fn refuse_random(description: &Description) -> Result<()> {
-    if description.names.is_whole() {
-        return match description.coded().0 {
-            0 => Ok(()),
-            _ => Err(Error::model("there are no random weights in MXFP4")),
-        };
-    }
-    let what = format!("there are no random weights for `{}`", description.model_type);
-    let others = description.names.others.join("`, `");
-    Err(Error::model(what).because(format!("it has parts that are not trained: `{others}`")))
-}
-
-/// Weights that are drawn have no files that they must fit, but the machine's memory.
-///
-/// # Errors
-/// When they are larger than all that is left of it.
-pub fn check_room(description: &Description) -> Result<()> {
-    let needed = description.parameters.saturating_mul(4);
-    match memory_bytes_available() {
-        Some(left) if needed > left => {
-            let (needed, left) = (bytes(needed), bytes(left));
-            let what = "there is no memory for a model of the sizes in `config.json`";
-            Err(Error::model(what).because(format!("its weights take {needed}, {left} are left")))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Hands out weights by name, and remembers what was asked for.

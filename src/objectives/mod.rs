@@ -23,7 +23,7 @@ mod orpo;
 mod sft;
 mod simpo;
 mod classification;
-mod reward;
+mod reward_model;
 mod score_layer;
 
 pub use cross_entropy::{
@@ -41,7 +41,7 @@ pub const OBJECTIVES: &[ObjectiveEntry] = &[
     orpo::ENTRY,
     kto::ENTRY,
     classification::ENTRY,
-    reward::ENTRY,
+    reward_model::ENTRY,
     grpo::ENTRY,
 ];
 

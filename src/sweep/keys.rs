@@ -149,13 +149,15 @@ const TOP: Section = Section::new(
             ValueKind::Tables { keys: DATASET, may_be_empty: true },
             DefaultValue::Absent("the data sets are those of the configurations"),
             "A data set; every point is tried with each.",
-        ),
+        )
+        .example("[{ name = \"german\", train = \"german.jsonl\" }]"),
         Key::new(
             "parameter",
             ValueKind::Tables { keys: PARAMETER, may_be_empty: true },
             DefaultValue::Absent("nothing is varied but configurations and data sets"),
             "A setting that is varied.",
-        ),
+        )
+        .example("[{ key = \"train.learning_rate\", values = [1e-4, 1e-3] }]"),
     ],
 );
 

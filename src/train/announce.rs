@@ -7,7 +7,7 @@ use crate::device;
 use crate::engine::optimizers;
 use crate::event::{Event, Observer, bytes};
 use crate::files::KERNELS;
-use crate::train::prepare::rows_per_step;
+use crate::train::read_data::rows_per_step;
 use crate::train::{Prepared, frozen_weights, memory_fit};
 
 /// Says where a run lies whose directory, named within the working folder, is somewhere else.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::adapters::{self, Adapter};
 use crate::artifact::parent::Parent;
 use crate::checkpoint::Identity;
-use crate::config::{Init, Length, Loaded, Recompute, RunConfig};
+use crate::config::{Init, Loaded, Recompute, RunConfig};
 use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, ComputeConfig, OpenedDevice, Precision};
 use crate::engine::optimizers;
@@ -18,7 +18,7 @@ use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry};
 use crate::hub::{InputTrust, ModelDirectory, Supply};
 use crate::model::{self, Description, FrozenWeights};
-use crate::objectives::{self, RolloutConfig};
+use crate::objectives;
 use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
@@ -106,11 +106,9 @@ pub fn prepare<'a>(
     let (opened, precision) = opening()?;
     say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
     base::check_model(config, &description, &base, &corpus, opened.on_gpu())?;
-    let objective = objectives::chosen(&config.owned);
-    let (plan, length) = planned(config, &corpus, &opened, objective.rollouts())?;
+    let (plan, length, total_steps) = planned(config, &corpus, &opened)?;
     let rows = config.train.micro_batch_size;
     let micro_batch_split = memory_fit::micro_batch_split(&description, &opened, rows, length)?;
-    let total_steps = total_steps(config, &plan, objective.rollouts())?;
     let work = Workload {
         trained,
         adapted: adapter.is_some(),
@@ -175,19 +173,6 @@ fn parent_of(base: &ModelDirectory, signed: &BaseSignature) -> Result<Option<Par
         parent.name.clone_from(&base.id); // in the cache its folder is called by the commit
     }
     Ok(parent)
-}
-
-pub(super) fn rows_per_step(config: &RunConfig) -> u64 {
-    (config.train.micro_batch_size * config.train.gradient_accumulation_steps) as u64
-}
-
-fn total_steps(config: &RunConfig, plan: &Plan, rollouts: Option<&RolloutConfig>) -> Result<u64> {
-    // Several steps may be made with the same prompts.
-    let each = rollouts.map_or(1, |rollouts| rollouts.num_iterations);
-    match config.train.length {
-        Length::Steps(steps) => Ok(steps),
-        Length::Epochs(epochs) => Ok(each * plan.steps_in_epochs(epochs, rows_per_step(config))?),
-    }
 }
 
 impl Prepared<'_> {

@@ -8,7 +8,7 @@ use crate::device::OpenedDevice;
 use crate::error::Result;
 use crate::files::cache_home;
 use crate::hub::{ModelDirectory, Supply};
-use crate::objectives::RolloutConfig;
+use crate::objectives::{self, RolloutConfig};
 
 /// Finds it, and reads as much of it as is asked for.
 pub(super) fn read_data(
@@ -34,17 +34,19 @@ pub(super) fn data_bytes(config: &DataConfig, corpus: &Corpus) -> u64 {
     window * (2 + config.prefetch_windows)
 }
 
-/// The rows of a run, and the tokens of the longest as the device has it.
+/// The rows of a run, the tokens of the longest as the device has it, and steps in all.
 pub(super) fn planned(
     config: &RunConfig,
     corpus: &Corpus,
     opened: &OpenedDevice,
-    rollouts: Option<&RolloutConfig>,
-) -> Result<(Plan, usize)> {
+) -> Result<(Plan, usize, u64)> {
+    let objective = objectives::chosen(&config.owned);
+    let rollouts = objective.rollouts();
     let plan = corpus.plan(config.seed);
     let length = longest(config, &plan, rollouts)?;
     let length = length.next_multiple_of(opened.computing().pad_multiple);
-    Ok((plan, length))
+    let total_steps = total_steps(config, &plan, rollouts)?;
+    Ok((plan, length, total_steps))
 }
 
 /// The most tokens of a row: of the data, or of a prompt with what the model writes to it.
@@ -55,4 +57,17 @@ fn longest(config: &RunConfig, plan: &Plan, rollouts: Option<&RolloutConfig>) ->
         both.min(config.data.max_seq_len).max(longest)
     };
     Ok(rollouts.map_or(longest, written))
+}
+
+pub(super) fn rows_per_step(config: &RunConfig) -> u64 {
+    (config.train.micro_batch_size * config.train.gradient_accumulation_steps) as u64
+}
+
+fn total_steps(config: &RunConfig, plan: &Plan, rollouts: Option<&RolloutConfig>) -> Result<u64> {
+    // Several steps may be made with the same prompts.
+    let each = rollouts.map_or(1, |rollouts| rollouts.num_iterations);
+    match config.train.length {
+        Length::Steps(steps) => Ok(steps),
+        Length::Epochs(epochs) => Ok(each * plan.steps_in_epochs(epochs, rows_per_step(config))?),
+    }
 }

@@ -18,6 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::event::Observer;
 use crate::files::{Digest, RunDirectory, write_atomic};
 use crate::hub::DataLock;
+use crate::objectives;
 use crate::settings;
 use crate::train::checkpoint_model::expect_same;
 use crate::train::fetch_policy::{Access, supply_for};
@@ -128,8 +129,14 @@ fn reads(prepared: &Prepared, steps: u64, records: &[NamedRecord]) -> Result<(Re
         records.iter().map(|record| (record.file.as_str(), record.line)).collect();
     let (mut reads, mut cursor, mut chain) = (Reads::new(), Cursor::default(), Chain::default());
     let schedule = prepared.step_settings().schedule;
+    let objective = objectives::chosen(&prepared.config.owned);
+    // Some steps are made with what was written for the prompts of the step before.
+    let iterations = objective.rollouts().map_or(1, |rollouts| rollouts.num_iterations.max(1));
+    let mut batches = Vec::new();
     for step in 1..=steps {
-        let batches = prepared.take(&mut cursor)?;
+        if (step - 1).is_multiple_of(iterations) {
+            batches = prepared.take(&mut cursor)?;
+        }
         chain = chain.after(learning_rate(&schedule, step), &batches);
         let sources = batches.iter().flat_map(|batch| batch.sources.iter().flatten());
         let here: BTreeSet<(&str, u64)> =

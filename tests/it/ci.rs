@@ -127,9 +127,38 @@ fn a_release_is_packed_sealed_and_checked() {
     assert!(shell("mkdir sums && cp SHA256SUMS model.sig sums/").status.success());
     run.succeeds(&["verify", "dist/sums", "--key", "release.pub.pem"]);
     let unpacked = shell(&format!("tar -xzf {name}.tar.gz && ls {name} {name}/completions"));
-    says(String::from_utf8(unpacked.stdout).unwrap(), snapbox::str![]);
+    says(
+        String::from_utf8(unpacked.stdout).unwrap(),
+        snapbox::str![[r#"
+firebrand-0.1.0-x86_64-unknown-linux-gnu:
+CHANGELOG.md
+LICENSE-APACHE
+LICENSE-MIT
+README.md
+completions
+firebrand
+man1
+
+firebrand-0.1.0-x86_64-unknown-linux-gnu/completions:
+firebrand.bash
+firebrand.elvish
+firebrand.fish
+firebrand.powershell
+firebrand.zsh
+
+"#]],
+    );
     let version = shell(&format!("{name}/firebrand --version && ls {name}/man1 | head -3"));
-    says(String::from_utf8(version.stdout).unwrap(), snapbox::str![]);
+    says(
+        String::from_utf8(version.stdout).unwrap(),
+        snapbox::str![[r#"
+firebrand 0.1.0
+firebrand-allowlist.1
+firebrand-cache.1
+firebrand-chat.1
+
+"#]],
+    );
     // Another archive under the same name, and other sums.
     assert!(shell(&format!("printf x >> {name}.tar.gz")).status.success());
     assert!(!shell(check).status.success());

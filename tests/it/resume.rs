@@ -376,6 +376,7 @@ error[config]: the validation loss cannot decide about a run with `train.objecti
   because it is the likelihood of the records' own answers, not a reward
 
 hint: remove `eval.load_best_model_at_end` and `eval.early_stopping_patience`; `eval.suite` measures what is rewarded
+
 "#]],
     );
 }

@@ -31,6 +31,9 @@ fn overrides_for(key: &Key) -> Vec<String> {
         let reward = "grpo.reward=[{ name = \"another\", kind = \"exact\" }]";
         overrides.extend(["lora={}", reward].map(str::to_owned));
     }
+    if key.path == "classification.calibrate" {
+        overrides.push("data.val_size=1".to_owned());
+    }
     if key.path.starts_with("eval.early_stopping") || key.path == "eval.load_best_model_at_end" {
         overrides.extend(["eval.every_steps=1", "data.val_size=1"].map(str::to_owned));
     }
