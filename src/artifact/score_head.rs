@@ -84,7 +84,7 @@ pub fn find(folder: &Path) -> Result<Option<ScoreHead>> {
     }
 }
 
-/// What [`write`] wrote, if it did.
+/// What [`write()`] wrote, if it did.
 ///
 /// # Errors
 /// When the file is broken.

@@ -71,7 +71,8 @@ fn make(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let config = run.join("config.toml");
-    let loaded = settings::load(&config, &[])?;
+    let mut loaded = settings::load(&config, &[])?;
+    loaded.config.device.threads = 0; // those that are at work
     let config_path = config.display().to_string();
     let request = Request {
         loaded: &loaded,

@@ -56,6 +56,7 @@ pub use session::Session;
 use crate::checkpoint::{Allowed, History, HistoryEntry, HistoryEvent, IdentityPart, newest};
 use crate::config;
 use crate::data::Extent;
+use crate::device;
 use crate::error::Result;
 use crate::event::{Event, Observer, Stop};
 use crate::files::RunDirectory;
@@ -96,6 +97,8 @@ pub enum RunOutcome {
 
 /// One run, from a configuration to a signed artifact.
 pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<RunOutcome> {
+    // Before anything else: digests are computed by several threads, too.
+    device::start_threads(request.loaded.config.device.threads)?;
     let run = RunDirectory::lock(request.loaded.config.output.dir.as_ref())?;
     announce::say_where(run.root(), observer);
     if request.resume == Resume::Never {

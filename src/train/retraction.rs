@@ -82,7 +82,8 @@ pub fn retraction(
         return Err(Error::checkpoint("this run has no checkpoint").at(run));
     };
     let found = RestoredCheckpoint::open(&folder)?;
-    let loaded = settings::load(&run.join("config.toml"), &[])?;
+    let mut loaded = settings::load(&run.join("config.toml"), &[])?;
+    loaded.config.device.threads = 0; // those that are at work
     let supply = supply_for(&run.join("config.toml"), Some(&directory), access)?;
     let prepared = prepare(&loaded, &supply, Extent::AsNeeded, observer)?;
     expect_same(&found, &loaded, &prepared)?;

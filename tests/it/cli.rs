@@ -145,8 +145,52 @@ fn every_command_has_a_page_of_the_manual() {
     let expected: BTreeSet<String> = of_commands.chain(["firebrand.1".to_owned()]).collect();
     assert_eq!(pages, expected);
     assert_eq!(run.succeeds(&["man"]), run.read("man1/firebrand.1"));
-    says(run.succeeds(&["man", "resolve"]), str![]);
-    run.fails_with(2, &["man", "trian"], str![]);
+    says(
+        run.succeeds(&["man", "resolve"]),
+        str![[r#"
+.ie \n(.g .ds Aq \(aq
+.el .ds Aq '
+.TH firebrand-resolve 1  "firebrand 0.1.0" 
+.SH NAME
+firebrand\-resolve \- Print the path of the model that is in use
+.SH SYNOPSIS
+\fBfirebrand resolve\fR [\fB\-\-registry\fR] [\fB\-\-model\fR] [\fB\-\-where\fR] [\fB\-\-json\fR] [\fB\-h\fR|\fB\-\-help\fR] <\fICHANNEL\fR> 
+.SH DESCRIPTION
+Print the path of the model that is in use
+.PP
+Only after everything was checked: the pointer\*(Aqs signature (role `promote`) and date, that no pointer is missing, changed or older than one that was seen before, and every byte of the model with its own signature. Exit code 0: this is the model; 1: something does not hold; 2: it could not be checked.
+.SH OPTIONS
+.TP
+\fB\-\-registry\fR \fI<DIR>\fR [default: registry]
+The folder of channels
+.TP
+\fB\-\-model\fR \fI<DIR>\fR
+Where the model is, if it is not where the pointer says
+.TP
+\fB\-\-where\fR
+Only where the model is to be had, a folder or a URI; the pointer is checked, and no model
+.TP
+\fB\-\-json\fR
+The pointer and its signers too, as JSON
+.TP
+\fB\-h\fR, \fB\-\-help\fR
+Print help (see a summary with \*(Aq\-h\*(Aq)
+.TP
+<\fICHANNEL\fR>
+The channel, such as `production`
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["man", "trian"],
+        str![[r#"
+error[usage]: there is no command `trian`
+
+hint: `firebrand --help` lists them
+
+"#]],
+    );
 }
 
 #[test]

@@ -191,6 +191,17 @@ settings! {
         )
         .effect(Effect::Speed)
         .example("\"20 GB\"");
+        /// Records that are not trained on, by the SHA-256 of what they hold. Rows keep their
+        /// places without them, so that steps before the first of them stay what they were.
+        retracted: Vec<Digest> = Key::new(
+            "data.retracted",
+            ValueKind::TextsOf(&RECORD_DIGEST),
+            DefaultValue::Absent("no record is retracted"),
+            "Records that are not trained on, each by the SHA-256 that `firebrand retract` gives. \
+             All other rows are those of a run with them, so that the steps before the first of \
+             them are the same.",
+        )
+        .example("[\"4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a\"]");
         /// Data sets to learn from; at least one.
         train: Vec<DataSetConfig> = DATA_COLUMNS,
         Key::new(
@@ -215,17 +226,6 @@ settings! {
         )
         .example("[{ path = \"datasets/validation.jsonl\" }]")
         .names(&[("axolotl", "test_datasets"), ("LLaMA-Factory and TRL", "eval_dataset")]);
-        /// Records that are not trained on, by the SHA-256 of what they hold. Rows keep their
-        /// places without them, so that steps before the first of them stay what they were.
-        retracted: Vec<Digest> = Key::new(
-            "data.retracted",
-            ValueKind::TextsOf(&RECORD_DIGEST),
-            DefaultValue::Absent("no record is retracted"),
-            "Records that are not trained on, each by the SHA-256 that `firebrand retract` gives. \
-             All other rows are those of a run with them, so that the steps before the first of \
-             them are the same.",
-        )
-        .example("[\"4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a\"]");
     } beside {
         /// What to do about records that are pairs of answers; `None` where the objective learns
         /// from them. The objective says it.
