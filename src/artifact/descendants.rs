@@ -9,12 +9,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::lineage::INPUTS_FILE;
-use super::parent::STATEMENT_FILE;
+use super::parent::{LINEAGE_BYTES_MAX, STATEMENT_FILE};
 use crate::error::{Context, Result};
 use crate::files::{Digest, read_json};
 
-/// The largest lineage that is read.
-const LINEAGE_BYTES_MAX: u64 = 64 << 20;
 /// How deep below a folder artifacts are looked for.
 const DEPTH_MAX: usize = 4;
 

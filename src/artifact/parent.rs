@@ -11,6 +11,8 @@ use crate::files::{self, Digest};
 
 /// The whole statement.
 pub const STATEMENT_FILE: &str = "lineage.statement.json";
+/// The largest lineage that is read.
+pub const LINEAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// The lineage of a base model that this program made.
 #[derive(Debug, Clone, PartialEq, Eq)]

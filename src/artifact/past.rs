@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::lineage::INPUTS_FILE;
-use super::parent::STATEMENT_FILE;
+use super::parent::{LINEAGE_BYTES_MAX, STATEMENT_FILE};
 use super::provenance;
 use crate::document::literal;
 use crate::error::Result;
@@ -48,9 +48,6 @@ pub struct LossChange {
     /// Whether it is a likelihood of tokens, so that there is a perplexity.
     pub of_tokens: bool,
 }
-
-/// Largest lineage that is read.
-const LINEAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// What the lineage of a model tells of its making; all empty where there is none.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -47,13 +47,11 @@ pub fn whole(mut made: Made) -> Made {
 mod tests {
     use std::path::Path;
 
-    use serde_json::json;
-
     use super::*;
     use crate::config::Overlong;
     use crate::data::example::RecordId;
-    use crate::data::fixture::{codec, config};
-    use crate::data::formats::{Conversation, Fields};
+    use crate::data::fixture::{codec, config, two_answers};
+    use crate::data::formats::Fields;
     use crate::data::maker::Maker;
 
     fn made(content: Content, most: usize) -> RecordOutcome {
@@ -64,27 +62,16 @@ mod tests {
         Maker::new(&codec, &config).make(content, Fields::new(), &record).unwrap().outcome
     }
 
-    fn chat() -> Content {
-        let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
-        let messages = [
-            turn("user", "What is two and two?"),
-            turn("assistant", "It is 4."),
-            turn("user", "And three?"),
-            turn("assistant", "It is 6."),
-        ];
-        Content::Chat(Conversation { messages: messages.into(), ..Conversation::default() })
-    }
-
     #[test]
     fn a_conversation_is_asked_for_its_last_answer() {
-        let RecordOutcome::Whole(example) = made(chat(), 4096) else { panic!("an example") };
+        let RecordOutcome::Whole(example) = made(two_answers(), 4096) else { panic!("an example") };
         let runs: Vec<bool> =
             example.loss_mask.chunk_by(|one, next| one == next).map(|run| run[0]).collect();
         assert_eq!(runs, [false, true]);
         let whole = example.tokens.len();
         // The template writes one more token behind it.
-        assert!(matches!(made(chat(), whole + 1), RecordOutcome::Whole(_)));
-        let RecordOutcome::Bad(why) = made(chat(), whole - 2) else { panic!("it is cut") };
+        assert!(matches!(made(two_answers(), whole + 1), RecordOutcome::Whole(_)));
+        let RecordOutcome::Bad(why) = made(two_answers(), whole - 2) else { panic!("it is cut") };
         assert_eq!(why, CUT);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::codec::Codec;
 use super::corpus::{Corpus, Extent, open};
+use super::formats::{Content, Conversation};
 use super::sources;
 use crate::config::{DataConfig, DataSetConfig, Overlong, TrainOn, ValSize};
 use crate::error::Result;
@@ -88,4 +89,16 @@ pub fn write(folder: &Path, name: &str, lines: impl IntoIterator<Item = String>)
     let text: String = lines.into_iter().map(|line| line + "\n").collect();
     std::fs::write(&path, text).unwrap();
     path
+}
+
+/// Two questions with their answers.
+pub fn two_answers() -> Content {
+    let turn = |role: &str, content: &str| serde_json::json!({ "role": role, "content": content });
+    let messages = [
+        turn("user", "What is two and two?"),
+        turn("assistant", "It is 4."),
+        turn("user", "And three?"),
+        turn("assistant", "It is 6."),
+    ];
+    Content::Chat(Conversation { messages: messages.into(), ..Conversation::default() })
 }

@@ -112,8 +112,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::data::fixture::{codec, config};
-    use crate::data::formats::{Conversation, Fields};
+    use crate::data::fixture::{codec, config, two_answers};
+    use crate::data::formats::Fields;
     use crate::data::maker::Maker;
 
     fn made(content: Content, label: Option<serde_json::Value>, most: usize) -> RecordOutcome {
@@ -125,17 +125,6 @@ mod tests {
         Maker::new(&codec, &config).make(content, left, &record).unwrap().outcome
     }
 
-    fn chat() -> Content {
-        let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
-        let messages = [
-            turn("user", "What is two and two?"),
-            turn("assistant", "It is 4."),
-            turn("user", "And three?"),
-            turn("assistant", "It is 6."),
-        ];
-        Content::Chat(Conversation { messages: messages.into(), ..Conversation::default() })
-    }
-
     fn runs(outcome: &RecordOutcome) -> Vec<(bool, usize)> {
         let (RecordOutcome::Whole(example) | RecordOutcome::Truncated(example)) = outcome else {
             panic!("there is no example: {outcome:?}");
@@ -145,19 +134,19 @@ mod tests {
 
     #[test]
     fn an_undesirable_answer_is_followed_by_one_token_that_is_no_target() {
-        let desirable = runs(&made(chat(), Some(json!(true)), 4096));
-        let undesirable = runs(&made(chat(), Some(json!(0)), 4096));
+        let desirable = runs(&made(two_answers(), Some(json!(true)), 4096));
+        let undesirable = runs(&made(two_answers(), Some(json!(0)), 4096));
         assert_eq!(desirable.iter().map(|run| run.0).collect::<Vec<_>>(), [false, true]);
         assert_eq!(undesirable, [&desirable[..], &[(false, 1)]].concat());
         let completion = || Content::Completion { prompt: "a".into(), completion: " b".into() };
         assert_eq!(runs(&made(completion(), Some(json!(false)), 64)).last(), Some(&(false, 1)));
         // The label has room in a row, whatever else has not.
         let whole: usize = desirable.iter().map(|run| run.1).sum();
-        let cut = made(chat(), Some(json!(false)), whole);
+        let cut = made(two_answers(), Some(json!(false)), whole);
         assert!(matches!(cut, RecordOutcome::Truncated(_)), "{cut:?}");
         assert_eq!(runs(&cut)[1..], [(true, desirable[1].1 - 1), (false, 1)]);
         assert!(matches!(
-            made(chat(), Some(json!(false)), desirable[0].1),
+            made(two_answers(), Some(json!(false)), desirable[0].1),
             RecordOutcome::NothingToLearn
         ));
     }
@@ -170,9 +159,9 @@ mod tests {
         };
         let missing = "the objective trains on answers with a label, and the column `label` \
                        (`true` or `false`) is missing";
-        assert_eq!(why(chat(), None), missing);
+        assert_eq!(why(two_answers(), None), missing);
         let other = "`label` must be `true` or `false`, not `\"good\"`";
-        assert_eq!(why(chat(), Some(json!("good"))), other);
+        assert_eq!(why(two_answers(), Some(json!("good"))), other);
         assert_eq!(why(Content::Text("text".into()), Some(json!(true))), NO_ANSWER);
     }
 }

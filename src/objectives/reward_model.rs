@@ -89,10 +89,8 @@ impl Objective for Reward {
     }
 
     fn backward(&self, batch: Supervised, scale: f64, sums: &mut Gradients) -> (Loss, Tensor<2>) {
-        let (loss, mut derivatives) = self.outcomes(batch);
-        derivatives.iter_mut().for_each(|d| *d *= scale);
-        let dx = backward(batch.model, batch.x, batch.targets, derivatives, sums);
-        (loss, dx)
+        let (loss, derivatives) = self.outcomes(batch);
+        (loss, backward(batch.model, batch.x, batch.targets, (derivatives, scale), sums))
     }
 
     fn metrics(&self) -> &'static [&'static str] {

@@ -19,6 +19,7 @@ use crate::artifact::attestations::append;
 use crate::artifact::envelope::{Bundle, IN_TOTO};
 use crate::artifact::keys::SigningKey;
 use crate::artifact::lineage::INPUTS_FILE;
+use crate::artifact::parent::LINEAGE_BYTES_MAX;
 use crate::artifact::reproduction::{Outcome, Reproduction, statement};
 use crate::artifact::signature;
 use crate::checkpoint::{RestoredCheckpoint, folder_name, manifest_digest, now};
@@ -110,7 +111,7 @@ fn whole(request: &Request, mut notes: Vec<String>) -> Result<Reproduced> {
     let names: Vec<String> = recipe.weights().map(|file| file.path.clone()).collect();
     let weights = WeightsDifference::of(&names, &recipe.directory, &made)?;
     let inputs = hash_file(&made.join(INPUTS_FILE), INPUTS_FILE)?.sha256;
-    let told = read_json(&made.join(INPUTS_FILE), recipe::LINEAGE_BYTES_MAX)?;
+    let told = read_json(&made.join(INPUTS_FILE), LINEAGE_BYTES_MAX)?;
     let device = told["internalParameters"]["device"]["class"].as_str().unwrap_or_default();
     note_machine(recipe, device, &mut notes);
     if inputs != recipe.inputs {

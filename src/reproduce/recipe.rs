@@ -6,14 +6,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::artifact::lineage::{BUILD_TYPE, INPUTS_FILE};
-use crate::artifact::parent::STATEMENT_FILE;
+use crate::artifact::parent::{LINEAGE_BYTES_MAX, STATEMENT_FILE};
 use crate::artifact::provenance;
 use crate::error::{Error, Result};
 use crate::files::{Digest, FileEntry, has_file, hash_file, read_json};
 use crate::verify::{CheckVerdict, Trust, verify};
-
-/// The largest lineage that is read.
-pub(super) const LINEAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// A file that a run has read.
 #[derive(Debug, Clone, PartialEq, Eq)]

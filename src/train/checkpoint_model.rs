@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::artifact::parent::STATEMENT_FILE;
+use crate::artifact::parent::{LINEAGE_BYTES_MAX, STATEMENT_FILE};
 use crate::checkpoint::{
     Allowed, History, IdentityPart, NamedCheckpoint, RestoredCheckpoint, manifest_digest,
     restore_weights,
@@ -26,9 +26,6 @@ use crate::train::session::{BestCheckpoint, Record};
 
 /// Begins the name of the artifact of a checkpoint, in the directory of its run.
 pub const PREFIX: &str = "model-of-step-";
-/// The largest lineage that is read.
-const STATEMENT_BYTES_MAX: u64 = 64 << 20;
-
 /// The artifact of a checkpoint, in the directory of its run; made, if it is not there.
 ///
 /// # Errors
@@ -57,7 +54,7 @@ pub fn checkpoint_model(
 
 /// Digest of the manifest of the checkpoint that an artifact is made of.
 fn result_of(artifact: &Path) -> Option<Digest> {
-    let statement = read_json(&artifact.join(STATEMENT_FILE), STATEMENT_BYTES_MAX).ok()?;
+    let statement = read_json(&artifact.join(STATEMENT_FILE), LINEAGE_BYTES_MAX).ok()?;
     let byproducts = statement["predicate"]["runDetails"]["byproducts"].as_array()?;
     let is_result = |entry: &&Value| entry["annotations"]["role"] == "result";
     byproducts.iter().find(is_result)?["digest"]["sha256"].as_str()?.parse().ok()
@@ -71,8 +68,7 @@ fn make(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let config = run.join("config.toml");
-    let mut loaded = settings::load(&config, &[])?;
-    loaded.config.device.threads = 0; // those that are at work
+    let loaded = settings_of(run.root())?;
     let config_path = config.display().to_string();
     let request = Request {
         loaded: &loaded,
@@ -101,6 +97,13 @@ fn make(
         judged: None,
     };
     publish((run, target), &request, &prepared, &mut trainer, record, signer, observer).map(|_| ())
+}
+
+/// The settings of a run that is only looked at: on the threads that are at work.
+pub(super) fn settings_of(run: &Path) -> Result<Loaded> {
+    let mut loaded = settings::load(&run.join("config.toml"), &[])?;
+    loaded.config.device.threads = 0;
+    Ok(loaded)
 }
 
 /// What goes into the lineage must be what the checkpoint was trained with.

@@ -6,14 +6,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::artifact::keys::config_home;
-use crate::artifact::parent::STATEMENT_FILE;
+use crate::artifact::parent::{LINEAGE_BYTES_MAX, STATEMENT_FILE};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, hash_file, read_json};
 use crate::settings;
 use crate::verify::{CheckVerdict, Trust, Verdict, verify};
 
-/// The largest lineage that is read.
-const STATEMENT_BYTES_MAX: u64 = 64 << 20;
 const METRICS: &str = "metrics.jsonl";
 
 /// Whether the result of a run is there; by its lineage alone, for a list of runs.
@@ -64,7 +62,7 @@ fn foreign(artifact: &Path) -> Error {
 
 /// Digest of the metrics that the lineage of an artifact names.
 fn stated_metrics(artifact: &Path) -> Option<Digest> {
-    let statement = read_json(&artifact.join(STATEMENT_FILE), STATEMENT_BYTES_MAX).ok()?;
+    let statement = read_json(&artifact.join(STATEMENT_FILE), LINEAGE_BYTES_MAX).ok()?;
     let byproducts = statement["predicate"]["runDetails"]["byproducts"].as_array()?;
     let log = byproducts.iter().find(|entry: &&Value| entry["name"] == METRICS)?;
     log["digest"]["sha256"].as_str()?.parse().ok()

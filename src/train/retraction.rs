@@ -20,7 +20,7 @@ use crate::files::{Digest, RunDirectory, write_atomic};
 use crate::hub::DataLock;
 use crate::objectives;
 use crate::settings;
-use crate::train::checkpoint_model::expect_same;
+use crate::train::checkpoint_model::{expect_same, settings_of};
 use crate::train::fetch_policy::{Access, supply_for};
 use crate::train::prepare::{Prepared, prepare};
 use crate::train::reuse;
@@ -82,8 +82,7 @@ pub fn retraction(
         return Err(Error::checkpoint("this run has no checkpoint").at(run));
     };
     let found = RestoredCheckpoint::open(&folder)?;
-    let mut loaded = settings::load(&run.join("config.toml"), &[])?;
-    loaded.config.device.threads = 0; // those that are at work
+    let loaded = settings_of(run)?;
     let supply = supply_for(&run.join("config.toml"), Some(&directory), access)?;
     let prepared = prepare(&loaded, &supply, Extent::AsNeeded, observer)?;
     expect_same(&found, &loaded, &prepared)?;

@@ -26,7 +26,7 @@ use firebrand::model::{
     Gradients, Init, Model, ModelJson, Parameter, PassContext, Sampling, Visitor, families,
     generate, generate_all, load,
 };
-use firebrand::objectives;
+use firebrand::objectives::{self, Loss, Objective};
 use firebrand::ops::{from_vec, host, indices};
 use firebrand::random::Stream;
 use snapbox::str;
@@ -48,6 +48,31 @@ const KERNELS: [Kernels; 2] = [Kernels::Fast, Kernels::Portable];
 fn by(kernels: Kernels, mut model: Model) -> Model {
     model.computing.kernels = kernels;
     model
+}
+
+/// The ways in which objectives are compared with others'.
+const WAYS: [(Kernels, Recompute); 3] = [
+    (Kernels::Fast, Recompute::None),
+    (Kernels::Portable, Recompute::Layers),
+    (Kernels::Fast, Recompute::Layers),
+];
+
+/// A step on these micro-batches: loss and gradients are means over what the objective counts.
+fn step_on(
+    model: &Model,
+    objective: &dyn Objective,
+    batches: &[Batch],
+    recompute: Recompute,
+) -> (Loss, Gradients) {
+    let scale = 1.0 / batches.iter().map(|batch| objective.count(batch)).sum::<u64>() as f64;
+    let (mut loss, mut sums) = (Loss::default(), Gradients::default());
+    for batch in batches {
+        let (dropout, noise, loss_chunk_tokens) = (None, None, 3);
+        let pass = Pass { scale, recompute, loss_chunk_tokens, dropout, noise };
+        let (of_batch, _) = forward_backward(model, objective, batch, pass, &mut sums);
+        loss = loss.plus(of_batch.times(scale));
+    }
+    (loss, sums)
 }
 
 fn each_case() -> impl Iterator<Item = (&'static str, Kernels)> {

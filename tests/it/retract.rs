@@ -179,27 +179,19 @@ error[exists]: refusing to replace what is already there
 "#]],
     );
     fs::create_dir(run.path("checkpoints/none")).unwrap();
-    run.fails_with(
-        2,
-        &["retract", "list", "--run", "checkpoints/none"],
-        str![[r#"
+    for name in ["none", "absent"] {
+        let place = format!("checkpoints/{name}");
+        let said = run.fails(2, &["retract", "list", "--run", &place]);
+        says(
+            said.replace(&place, "PLACE"),
+            str![[r#"
 error[run]: there is no run here
-  at checkpoints/none
+  at PLACE
 
 hint: `--run` is the directory of a run, such as `checkpoints/NAME`
 
 "#]],
-    );
-    run.fails_with(
-        2,
-        &["retract", "list", "--run", "checkpoints/absent"],
-        str![[r#"
-error[run]: there is no run here
-  at checkpoints/absent
-
-hint: `--run` is the directory of a run, such as `checkpoints/NAME`
-
-"#]],
-    );
+        );
+    }
     assert!(!run.path("checkpoints/absent").exists());
 }

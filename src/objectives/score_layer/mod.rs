@@ -22,13 +22,13 @@ pub fn scores(model: &Model, x: &Tensor<2>, targets: Targets) -> Vec<Vec<f64>> {
     rows.map(|row| row.iter().copied().map(f64::from).collect()).collect()
 }
 
-/// The gradient with respect to `x` from that of each score, row after row; gradients of norm and
-/// matrix go into `sums` where they learn.
+/// The gradient with respect to `x` of `scale` times the loss, from that of each score, row after
+/// row; gradients of norm and matrix go into `sums` where they learn.
 pub fn backward(
     model: &Model,
     x: &Tensor<2>,
     targets: Targets,
-    d_scores: Vec<f64>,
+    (d_scores, scale): (Vec<f64>, f64),
     sums: &mut Gradients,
 ) -> Tensor<2> {
     let dx = Tensor::zeros(x.dims(), &model.device);
@@ -38,7 +38,7 @@ pub fn backward(
     let places = places(model, targets);
     let (rows, labels) = (places.dims()[0], matrix(model).value.dims()[0]);
     #[expect(clippy::cast_possible_truncation)] // gradients are f32
-    let mut d_scores: Vec<f32> = d_scores.into_iter().map(|d| d as f32).collect();
+    let mut d_scores: Vec<f32> = d_scores.into_iter().map(|d| (d * scale) as f32).collect();
     d_scores.resize(rows * labels, 0.0); // what fills up has no part in it
 
     let input = x.clone().select(0, places.clone()).autodiff().require_grad();

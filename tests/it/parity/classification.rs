@@ -10,7 +10,6 @@ use firebrand::document::Value;
 use firebrand::evaluation::label_scores::{scores, unlabelled};
 use firebrand::files::Digest;
 use firebrand::model::{FrozenWeights, NewHead, load_for};
-use firebrand::objectives::{Loss, Objective};
 use serde_json::Value as Json;
 
 use super::gradients::batch_of_pairs;
@@ -92,11 +91,7 @@ fn scores_losses_and_gradients_are_those_of_transformers_and_trl() {
     for case_of in json["cases"].as_array().unwrap() {
         let what = format!("{} {}", case_of["objective"], case_of["problem_type"]);
         let objective = objective(case_of);
-        for (kernels, recompute) in KERNELS
-            .into_iter()
-            .zip([Recompute::None, Recompute::Layers])
-            .chain([(Kernels::Fast, Recompute::Layers)])
-        {
+        for (kernels, recompute) in WAYS {
             let model = with_head(case_of, kernels);
             if let Some(wanted) = case_of["scores"].as_array() {
                 let examples: Vec<Example> = texts(&json).into_iter().map(unlabelled).collect();
@@ -110,15 +105,7 @@ fn scores_losses_and_gradients_are_those_of_transformers_and_trl() {
                 }
             }
             for batches in batches(&json, case_of) {
-                let count: u64 = batches.iter().map(|batch| objective.count(batch)).sum();
-                let scale = 1.0 / count as f64;
-                let (mut loss, mut sums) = (Loss::default(), Gradients::default());
-                for batch in &batches {
-                    let (dropout, noise, loss_chunk_tokens) = (None, None, 3);
-                    let pass = Pass { scale, recompute, loss_chunk_tokens, dropout, noise };
-                    let (one, _) = forward_backward(&model, &*objective, batch, pass, &mut sums);
-                    loss = loss.plus(one.times(scale));
-                }
+                let (loss, sums) = step_on(&model, &*objective, &batches, recompute);
                 let found = objective.report(&loss.metrics);
                 for (name, wanted) in case_of["metrics"].as_object().into_iter().flatten() {
                     near(&format!("{what} {name}"), found[name], wanted, 1e-5);

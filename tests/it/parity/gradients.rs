@@ -85,15 +85,7 @@ fn orpo_has_loss_metrics_and_gradients_of_trl() {
             assert_eq!(batches.iter().map(|batch| orpo.count(batch)).sum::<u64>(), 2);
             let mut model = by(kernels, model("gqa-tied"));
             adapters::unfreeze_all(&mut model);
-            let (mut loss, mut sums) = (objectives::Loss::default(), Gradients::default());
-            for batch in &batches {
-                let recompute = Recompute::None;
-                let (scale, loss_chunk_tokens) = (0.5, 3);
-                let (dropout, noise) = (None, None);
-                let pass = Pass { scale, recompute, loss_chunk_tokens, dropout, noise };
-                let (of_batch, _) = forward_backward(&model, &*orpo, batch, pass, &mut sums);
-                loss = loss.plus(of_batch.times(0.5));
-            }
+            let (loss, sums) = step_on(&model, &*orpo, &batches, Recompute::None);
             for (name, wanted) in step["metrics"].as_object().unwrap() {
                 near(name, orpo.report(&loss.metrics)[name], wanted, 1e-4);
             }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use firebrand::document::Value;
-use firebrand::objectives::{AdvantageBaseline, Loss, Objective, RewardScale};
+use firebrand::objectives::{AdvantageBaseline, RewardScale};
 use firebrand::rollouts::{Rollout, RolloutGroup, advantages, rows_of};
 use serde_json::Value as Json;
 
@@ -79,23 +79,11 @@ fn losses_metrics_and_gradients_are_those_of_trl() {
         let what = case["settings"].to_string();
         let groups = groups(&json, &*objective, case);
         let mask = objective.rollouts().unwrap().mask_truncated;
-        for (kernels, recompute) in KERNELS
-            .into_iter()
-            .zip([Recompute::None, Recompute::Layers])
-            .chain([(Kernels::Fast, Recompute::Layers)])
-        {
+        for (kernels, recompute) in WAYS {
             let model = by(kernels, with_lora(NAME, &expected));
             for rows in [6, 1] {
                 let batches = rows_of(&groups, rows, mask);
-                let count = batches.iter().map(|batch| objective.count(batch)).sum::<u64>();
-                let scale = 1.0 / count as f64;
-                let (mut loss, mut sums) = (Loss::default(), Gradients::default());
-                for batch in &batches {
-                    let (dropout, noise, loss_chunk_tokens) = (None, None, 3);
-                    let pass = Pass { scale, recompute, loss_chunk_tokens, dropout, noise };
-                    let (one, _) = forward_backward(&model, &*objective, batch, pass, &mut sums);
-                    loss = loss.plus(one.times(scale));
-                }
+                let (loss, sums) = step_on(&model, &*objective, &batches, recompute);
                 let found = objective.report(&loss.metrics);
                 for (name, wanted) in case["metrics"].as_object().unwrap() {
                     near(&format!("{what} {name}"), found[name], wanted, 1e-4);

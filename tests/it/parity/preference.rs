@@ -2,7 +2,7 @@
 //! the adapter of its reference (`tests/reference/preference.py`, `kto.py`).
 
 use firebrand::document::Value;
-use firebrand::objectives::{Loss, Objective, Records};
+use firebrand::objectives::Records;
 use serde_json::Value as Json;
 
 use super::gradients::batch_of_pairs;
@@ -51,23 +51,12 @@ fn losses_metrics_and_gradients_are_those_of_trl() {
     for case in cases {
         let objective = objective(case);
         let what = format!("{} {}", case["objective"], case["settings"]);
-        for (kernels, recompute) in KERNELS
-            .into_iter()
-            .zip([Recompute::None, Recompute::Layers])
-            .chain([(Kernels::Fast, Recompute::Layers)])
-        {
+        for (kernels, recompute) in WAYS {
             let model = by(kernels, with_lora(NAME, &expected));
             for batches in [vec![batch_of_pairs(&pairs)], apart.clone()] {
                 let count = batches.iter().map(|batch| objective.count(batch)).sum::<u64>();
                 assert_eq!(count, 2);
-                let (mut loss, mut sums) = (Loss::default(), Gradients::default());
-                for batch in &batches {
-                    let (scale, loss_chunk_tokens) = (0.5, 3);
-                    let (dropout, noise) = (None, None);
-                    let pass = Pass { scale, recompute, loss_chunk_tokens, dropout, noise };
-                    let (one, _) = forward_backward(&model, &*objective, batch, pass, &mut sums);
-                    loss = loss.plus(one.times(0.5));
-                }
+                let (loss, sums) = step_on(&model, &*objective, &batches, recompute);
                 let found = objective.report(&loss.metrics);
                 for (name, wanted) in case["metrics"].as_object().unwrap() {
                     near(&format!("{what} {name}"), found[name], wanted, 1e-4);
