@@ -1,5 +1,6 @@
 //! Events on the screen and on disk.
 
+mod compare_page;
 mod console;
 mod markup;
 mod page;
@@ -8,6 +9,7 @@ mod signals;
 mod sweep_page;
 mod transfers;
 
+pub use compare_page::write_compare_page;
 pub use console::{Console, duration};
 pub use page::{FILE as PAGE_FILE, write_page};
 pub use picture::picture;

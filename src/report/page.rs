@@ -28,14 +28,14 @@ const POINTS: usize = 800;
 const EVALUATIONS: usize = 50;
 
 const TEMPLATE: &str = include_str!("templates/page.html");
-const BLUE: &str = "#2563ae";
+pub(super) const BLUE: &str = "#2563ae";
 const GREY: &str = "#57606a";
 
 /// One line of a curve.
-struct Curve<'a> {
-    name: &'a str,
-    colour: &'a str,
-    points: Vec<[f64; 2]>,
+pub(super) struct Curve<'a> {
+    pub name: &'a str,
+    pub colour: &'a str,
+    pub points: Vec<[f64; 2]>,
 }
 
 /// Writes the page of a run into its directory, or elsewhere.
@@ -133,7 +133,7 @@ fn plots(found: &Details, steps: &[StepReport]) -> Vec<Value> {
 
 /// At most [`POINTS`] points, each the mean of its neighbours.
 #[expect(clippy::cast_precision_loss)] // thousands
-fn thinned(points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
+pub(super) fn thinned(points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
     let each = points.len().div_ceil(POINTS).max(1);
     let mean = |part: &[[f64; 2]]| {
         let count = part.len() as f64;
@@ -143,7 +143,7 @@ fn thinned(points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
 }
 
 /// Some curves in one frame; none where nothing was measured.
-fn plot(title: Option<&str>, curves: &[Curve]) -> Value {
+pub(super) fn plot(title: Option<&str>, curves: &[Curve]) -> Value {
     let finite = |point: &&[f64; 2]| point.iter().all(|value| value.is_finite());
     let all: Vec<&[f64; 2]> = curves.iter().flat_map(|c| &c.points).filter(finite).collect();
     let Some(first) = all.first() else { return context! { title } };
