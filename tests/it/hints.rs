@@ -8,8 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs of others whose options are named in messages.
-const OTHERS: [&str; 6] =
-    ["openssl", "git", "cargo", "hf", "model_signing verify key", "vllm serve"];
+const OTHERS: [&str; 8] = [
+    "openssl",
+    "git",
+    "cargo",
+    "hf",
+    "model_signing verify key",
+    "vllm serve",
+    "llama-cli",
+    "llama-server",
+];
 
 /// The options of each command, by the shell's own completions.
 fn options() -> BTreeMap<String, BTreeSet<String>> {
