@@ -12,12 +12,14 @@ use crate::error::{Error, Result};
 use crate::files::{Digest, name_anywhere};
 
 mod foreign;
+mod of_run;
 mod score_head;
 pub mod sections;
 
 #[cfg(test)]
 mod tests;
 
+pub use of_run::settings_of_run;
 pub use score_head::{ProblemType, ScoreHead};
 pub use sections::checkpoint::{CheckpointConfig, OnDiskFull, Reuse};
 pub use sections::data::{DataConfig, OnUnused, Overlong, TrainOn, ValSize};

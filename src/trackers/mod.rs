@@ -5,9 +5,13 @@
 //! the files of its trackers anew from those two: steps that were lost with a process are not in
 //! them twice. A tracker that cannot write is told once, and training goes on without it.
 
+mod crc;
 mod csv;
+mod mlflow;
 mod point;
+mod protobuf;
 mod tensorboard;
+mod wandb;
 
 use std::path::Path;
 
@@ -20,7 +24,8 @@ use crate::event::Event;
 use point::{Past, Point};
 
 /// Every tracker.
-pub const TRACKERS: &[&dyn TrackerEntry] = &[&tensorboard::Entry, &csv::Entry];
+pub const TRACKERS: &[&dyn TrackerEntry] =
+    &[&tensorboard::Entry, &csv::Entry, &mlflow::Entry, &wandb::Entry];
 
 /// A line of the table.
 pub trait TrackerEntry: Sync {
@@ -50,16 +55,25 @@ pub trait Tracker {
     /// # Errors
     /// When it cannot be written.
     fn flush(&mut self) -> Result<()>;
+
+    /// Nothing more comes: the run has made its last step, or is to go on later.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    fn end(&mut self, _finished: bool) -> Result<()> {
+        self.flush()
+    }
 }
 
-const NAMES: [&str; TRACKERS.len()] = ["tensorboard", "csv"];
+const NAMES: [&str; TRACKERS.len()] = ["tensorboard", "csv", "mlflow", "wandb"];
 
 const KEYS: &[Key] = &[Key::new(
     "output.report_to",
     ValueKind::Choices(&NAMES),
     DefaultValue::Absent("`metrics.jsonl`, `timings.jsonl` and `report.html` alone"),
     "Curves in the formats of other programs, in the run directory: `tensorboard` writes event \
-     files into `tensorboard/`, `csv` a table, `metrics.csv`.",
+     files into `tensorboard/`, `csv` a table, `metrics.csv`, `mlflow` a file store, `mlruns/`, \
+     `wandb` a run of Weights & Biases that `wandb sync` uploads, `wandb/`. Nothing is sent.",
 )
 .example("[\"tensorboard\"]")
 .effect(Effect::Aside)
@@ -82,12 +96,14 @@ pub fn chosen(config: &RunConfig) -> Vec<&'static dyn TrackerEntry> {
 pub struct Trackers {
     chosen: Vec<&'static dyn TrackerEntry>,
     at_work: Vec<(&'static str, Box<dyn Tracker>)>,
+    /// Steps that were made, of how many.
+    steps: [u64; 2],
 }
 
 impl Trackers {
     /// Those that a config chooses.
     pub fn new(config: &RunConfig) -> Self {
-        Self { chosen: chosen(config), at_work: Vec::new() }
+        Self { chosen: chosen(config), ..Self::default() }
     }
 
     /// Where those that were chosen write in a run directory.
@@ -98,14 +114,22 @@ impl Trackers {
     /// Tells them; returns warnings.
     pub fn on(&mut self, event: &Event) -> Vec<String> {
         match event {
-            Event::Begin { timings, .. } => self.begin(timings.parent().unwrap_or(timings)),
+            Event::Begin { done, total, timings } => {
+                self.steps = [*done, *total];
+                self.begin(timings.parent().unwrap_or(timings))
+            }
             Event::Step(report, timing) => {
+                self.steps[0] = report.step;
                 self.each(|tracker| tracker.add(&Point::of_step(report, Some(timing))))
             }
             Event::Evaluation(found) => self.each(|tracker| {
                 tracker.add(&Point::of_evaluation(found)).and_then(|()| tracker.flush())
             }),
-            Event::Saved { .. } | Event::End => self.each(|tracker| tracker.flush()),
+            Event::Saved { .. } => self.each(|tracker| tracker.flush()),
+            Event::End => {
+                let finished = self.steps[0] >= self.steps[1];
+                self.each(|tracker| tracker.end(finished))
+            }
             _ => Vec::new(),
         }
     }

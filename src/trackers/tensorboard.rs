@@ -9,7 +9,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::crc::crc32;
 use super::point::Point;
+use super::protobuf::{bytes, double, float, number};
 use super::{Tracker, TrackerEntry};
 use crate::error::{Context, Result};
 
@@ -87,8 +89,7 @@ impl Tracker for Events {
         }
         let mut event = Vec::new();
         double(&mut event, 1, now()); // Event.wall_time
-        tag(&mut event, 2, 0); // Event.step
-        varint(&mut event, point.step);
+        number(&mut event, 2, point.step); // Event.step
         bytes(&mut event, 5, &summary); // Event.summary
         self.record(&event)
     }
@@ -98,48 +99,12 @@ impl Tracker for Events {
     }
 }
 
-/// The number and the kind of a field (Protocol Buffers, "Encoding").
-fn tag(message: &mut Vec<u8>, field: u64, wire: u64) {
-    varint(message, field << 3 | wire);
-}
-
-fn varint(message: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        message.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    message.push(number as u8);
-}
-
-fn double(message: &mut Vec<u8>, field: u64, number: f64) {
-    tag(message, field, 1);
-    message.extend(number.to_le_bytes());
-}
-
-fn float(message: &mut Vec<u8>, field: u64, number: f32) {
-    tag(message, field, 5);
-    message.extend(number.to_le_bytes());
-}
-
-fn bytes(message: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    tag(message, field, 2);
-    varint(message, bytes.len() as u64);
-    message.extend(bytes);
-}
-
 /// A CRC that can stand in data of which CRCs are made again.
 pub(super) fn masked(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// CRC-32C (Castagnoli; RFC 3720, B.4), a bit at a time: event files are small.
+/// CRC-32C (Castagnoli; RFC 3720, B.4).
 pub(super) fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
-        }
-    }
-    !crc
+    crc32(bytes, 0x82f6_3b78)
 }

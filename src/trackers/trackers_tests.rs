@@ -40,10 +40,10 @@ fn every_entry_is_a_name_of_the_key() {
 fn points_become_records_and_rows_and_a_new_column_widens_the_table() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path();
-    let mut trackers = Trackers { chosen: TRACKERS.to_vec(), at_work: Vec::new() };
+    let mut trackers = Trackers { chosen: TRACKERS.to_vec(), ..Trackers::default() };
     std::fs::write(run.join("metrics.jsonl"), "{\"step\":1,\"loss\":2.5,\"tokens\":10}\n").unwrap();
     std::fs::write(run.join("timings.jsonl"), "{\"step\":1,\"step_seconds\":0.5}\n{\"st").unwrap();
-    let begin = || Event::Begin { done: 1, total: 9, timings: run.join("timings.jsonl") };
+    let begin = || Event::Begin { done: 9, total: 9, timings: run.join("timings.jsonl") };
     let metrics = [("accuracy".to_owned(), 0.5)].into();
     let evaluation = Evaluation { step: 2, eval_loss: 1.25, target_tokens: 3, metrics };
     for _ in 0..2 {
@@ -70,6 +70,65 @@ step,train/loss,train/tokens,train/tokens_per_second,eval/loss,eval/accuracy
     let accuracy = [&b"\x0a\x14\x0a\x0deval/accuracy\x15"[..], &0.5_f32.to_le_bytes()].concat();
     let summary = [&b"\x10\x02\x2a\x28"[..], &loss, &accuracy].concat();
     assert!(records[2].ends_with(&summary), "{:?}", records[2]);
+    assert!(trackers.on(&Event::End).is_empty());
+    mlflow_has_both(run);
+    wandb_has_both(run);
+}
+
+/// Lines of time, value and step, and a run that is finished.
+fn mlflow_has_both(run: &Path) {
+    let experiment = run.join("mlruns/0");
+    let runs = std::fs::read_dir(&experiment).unwrap().map(|entry| entry.unwrap().path());
+    let runs: Vec<_> = runs.filter(|path| path.is_dir()).collect();
+    assert_eq!(runs.len(), 1, "one run, however often it goes on");
+    for (name, line) in
+        [("train/loss", "2.5 1"), ("eval/loss", "1.25 2"), ("eval/accuracy", "0.5 2")]
+    {
+        let text = std::fs::read_to_string(runs[0].join("metrics").join(name)).unwrap();
+        let (time, rest) = text.trim_end().split_once(' ').unwrap();
+        assert!(time.len() == 13 && rest == line, "{name}: {text}");
+    }
+    let meta = std::fs::read_to_string(runs[0].join("meta.yaml")).unwrap();
+    assert!(meta.contains("\nstatus: 3\n") && !meta.contains("end_time: null"), "{meta}");
+}
+
+/// Records in blocks with the CRC-32 of zlib; long ones in parts.
+fn wandb_has_both(run: &Path) {
+    let folder = std::fs::read_dir(run.join("wandb")).unwrap().next().unwrap().unwrap().path();
+    let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let bytes = std::fs::read(file).unwrap();
+    assert_eq!(&bytes[..7], b":W&B\xe1\xbe\x00");
+    assert_eq!(super::crc::crc32(b"123456789", 0xedb8_8320), 0xcbf4_3926);
+    let (mut rest, mut kinds) = (&bytes[7..], Vec::new());
+    while let [head @ .., _] = rest.get(..8).unwrap_or_default() {
+        let length = usize::from(u16::from_le_bytes([head[4], head[5]]));
+        let crc = super::crc::crc32(&rest[6..7 + length], 0xedb8_8320);
+        assert_eq!(crc.to_le_bytes(), head[..4]);
+        // The number of the record, then the field of its kind.
+        kinds.push(rest[9..7 + length][0]);
+        rest = &rest[7 + length..];
+    }
+    assert_eq!((rest.len(), kinds.len()), (0, 5), "header, run, two steps, end");
+    let has = |part: &[u8]| bytes.windows(part.len()).any(|bytes| bytes == part);
+    assert!(has(b"eval/accuracy\x82\x01\x030.5") && has(b"train/loss\x82\x01\x032.5"));
+}
+
+#[test]
+fn long_records_of_wandb_go_over_the_ends_of_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    let long = "x".repeat(70_000);
+    std::fs::write(run.join("config.toml"), format!("text = \"{long}\"\n")).unwrap();
+    let mut trackers = Trackers { chosen: vec![&wandb::Entry], ..Trackers::default() };
+    assert!(trackers.on(&Event::Begin { done: 0, total: 9, timings: run.join("t") }).is_empty());
+    assert!(trackers.on(&Event::End).is_empty());
+    let folder = std::fs::read_dir(run.join("wandb")).unwrap().next().unwrap().unwrap().path();
+    let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let bytes = std::fs::read(file).unwrap();
+    // Parts of the record about the run: the first fills the block, one is in the middle.
+    assert_eq!((bytes[32_768 + 6], bytes[2 * 32_768 + 6]), (3, 4));
+    let letters = bytes.iter().filter(|byte| **byte == b'x').count();
+    assert!(letters >= 70_000, "{letters}");
 }
 
 #[test]
@@ -77,7 +136,7 @@ fn a_tracker_that_cannot_write_is_told_once() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path();
     std::fs::write(run.join("tensorboard"), "in the way").unwrap();
-    let mut trackers = Trackers { chosen: TRACKERS.to_vec(), at_work: Vec::new() };
+    let mut trackers = Trackers { chosen: TRACKERS.to_vec(), ..Trackers::default() };
     let warnings = trackers.on(&Event::Begin { done: 0, total: 9, timings: run.join("t") });
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("nothing more is reported to `tensorboard`: "));

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::runs::{Summary, details};
-use crate::error::{Context, Error, Result};
+use crate::config::settings_of_run;
+use crate::error::{Context, Result};
 
 /// How many steps of the curves are shown at most.
 const STEPS_MAX: usize = 12;
@@ -44,7 +45,7 @@ impl Comparison {
     /// When one is none, or cannot be read.
     pub fn of(one: &Path, other: &Path) -> Result<Self> {
         let runs = [details(one)?.summary, details(other)?.summary];
-        let [of_one, of_other] = [settings(one)?, settings(other)?];
+        let [of_one, of_other] = [settings_of_run(one)?, settings_of_run(other)?];
         let keys: BTreeSet<&String> = of_one.keys().chain(of_other.keys()).collect();
         let differ = keys.into_iter().filter_map(|key| {
             let values = [of_one.get(key), of_other.get(key)];
@@ -104,37 +105,6 @@ fn beside(one: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>) -> Vec<Compared>
         (1..=shown).map(|part| (count * part).div_ceil(shown.max(1)) - 1).collect();
     let numbered = all.into_iter().enumerate();
     numbered.filter(|(number, _)| chosen.contains(number)).map(|(_, point)| point).collect()
-}
-
-/// The settings of a run, all that hold, by path.
-fn settings(run: &Path) -> Result<BTreeMap<String, String>> {
-    let path = run.join("config.toml");
-    let text = std::fs::read_to_string(&path).context_at("cannot read the settings", &path)?;
-    let table: toml::Table = text
-        .parse()
-        .map_err(|error| Error::run("the run's settings are damaged").because(error).at(&path))?;
-    let mut flat = BTreeMap::new();
-    flatten("", &toml::Value::Table(table), &mut flat);
-    Ok(flat)
-}
-
-fn flatten(path: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
-    let below = |name: &str| match path {
-        "" => name.to_owned(),
-        path => format!("{path}.{name}"),
-    };
-    match value {
-        toml::Value::Table(table) => {
-            table.iter().for_each(|(name, value)| flatten(&below(name), value, into));
-        }
-        toml::Value::Array(values) if values.iter().any(toml::Value::is_table) => {
-            let numbered = values.iter().enumerate();
-            numbered.for_each(|(at, value)| flatten(&below(&at.to_string()), value, into));
-        }
-        value => {
-            into.insert(path.to_owned(), value.to_string());
-        }
-    }
 }
 
 #[cfg(test)]

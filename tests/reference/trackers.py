@@ -1,19 +1,34 @@
-"""Reads what `output.report_to = ["tensorboard", "csv"]` wrote with TensorBoard's own reader and with pandas, and
-compares it with `metrics.jsonl`:
+"""Reads what the trackers of a run wrote with the packages that they are for, and compares it with `metrics.jsonl`:
 
-    firebrand train configs/quickstart.toml --set 'output.report_to=["tensorboard","csv"]'
-    python tests/reference/trackers.py checkpoints/quickstart          # pip install tensorboard pandas
+    firebrand train configs/quickstart.toml --set 'output.report_to=["tensorboard","csv","mlflow","wandb"]'
+    pip install tensorboard pandas mlflow-skinny trackio 'wandb<0.20' 'protobuf<7'
+    python tests/reference/trackers.py checkpoints/quickstart
+
+TensorBoard reads its event files, pandas and trackio (`import_csv`) the table, MLflow its file store, and the reader in
+wandb's own package, with its messages, the file that `wandb sync` uploads. Later versions of wandb have that reader in
+a program of their own.
 """
 
 import json
+import os
 import struct
 import sys
+import tempfile
 from pathlib import Path
 
-import pandas
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+run = Path(sys.argv[1]).resolve()
+os.environ["TRACKIO_DIR"] = tempfile.mkdtemp()
+os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
 
-run = Path(sys.argv[1])
+import mlflow
+import pandas
+import trackio
+import wandb
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trackio.sqlite_storage import SQLiteStorage
+from wandb.proto import wandb_internal_pb2 as messages
+from wandb.sdk.internal.datastore import DataStore
+
 lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 steps = {line["step"]: line for line in lines if "loss" in line}
 evaluations = {line["step"]: line["eval_loss"] for line in lines if "eval_loss" in line}
@@ -23,6 +38,39 @@ events.Reload()
 names = events.Tags()["scalars"]
 print(f"{len(steps)} steps, {len(evaluations)} evaluations; TensorBoard finds {', '.join(names)}")
 table = pandas.read_csv(run / "metrics.csv")
+
+client = mlflow.MlflowClient(tracking_uri=(run / "mlruns").as_uri())
+[found] = client.search_runs(["0"])
+assert (found.info.status, found.info.run_name) == ("FINISHED", run.name), found.info
+print(f"MLflow {mlflow.__version__}: the run {found.info.run_name}, {len(found.data.params)} settings")
+
+
+def history_of_wandb():
+    """Steps with their values, the settings, and whether the run has ended."""
+    log = DataStore()
+    log.open_for_scan(str(next((run / "wandb").glob("offline-run-*/run-*.wandb"))))
+    history, settings, ended = {}, {}, False
+    while (data := log.scan_data()) is not None:
+        record = messages.Record()
+        record.ParseFromString(data)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            settings = {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            assert record.run.display_name == run.name
+        if kind == "history":
+            values = {item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            assert values["_step"] == record.history.step.num and values["_step"] not in history
+            history[values["_step"]] = values
+        ended |= kind == "exit"
+    return history, settings, ended
+
+
+history, settings, ended = history_of_wandb()
+assert ended and settings["name"] == run.name, settings
+print(f"wandb {wandb.__version__}: {len(history)} steps, {len(settings)} settings")
+trackio.import_csv(run / "metrics.csv", project="p", name="a")
+logged = SQLiteStorage.get_logs("p", "a")
+print(f"trackio {trackio.__version__}: {len(logged)} points")
 
 
 def single(number):
@@ -35,6 +83,10 @@ def compare(name, wanted):
     assert found == {step: single(value) for step, value in wanted.items()}, name
     column = table[["step", name]].dropna()
     assert dict(zip(column["step"], column[name])) == wanted, name
+    metrics = client.get_metric_history(client.search_runs(["0"])[0].info.run_id, name)
+    assert {metric.step: metric.value for metric in metrics} == wanted, name
+    assert {step: values[name] for step, values in history.items() if name in values} == wanted, name
+    assert {point["step"]: point[name] for point in logged if name in point} == wanted, name
 
 
 compare("eval/loss", evaluations)
