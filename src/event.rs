@@ -119,6 +119,25 @@ impl Evaluation {
         self.metrics.iter().map(|(name, value)| (format!("eval_{name}"), *value))
     }
 
+    /// The mean reward, where the model writes itself what is valued.
+    pub fn reward(&self) -> Option<f64> {
+        self.metrics.get("reward").copied()
+    }
+
+    /// What the best of several is chosen by, of which less is better: the loss, or what the reward
+    /// lacks.
+    pub fn lack(&self) -> f64 {
+        self.reward().map_or(self.eval_loss, |reward| -reward)
+    }
+
+    /// That, as people read it.
+    pub fn figure(&self) -> String {
+        match self.reward() {
+            Some(reward) => format!("validation reward {reward:.4}"),
+            None => format!("validation loss {:.4}", self.eval_loss),
+        }
+    }
+
     /// What a model would have to choose among for the same loss, where that is a likelihood of
     /// tokens: not where the objective compares answers, and reports more.
     pub fn perplexity(&self) -> Option<f64> {

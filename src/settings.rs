@@ -152,16 +152,6 @@ fn of_rollouts(rollouts: &RolloutConfig, config: &RunConfig) -> Result<()> {
             .because("the rows of a step are written by the model, not read from data")
             .hint("set it to `never`"));
     }
-    if config.eval.load_best_model_at_end || config.eval.early_stopping_patience.is_some() {
-        let what =
-            "the validation loss cannot decide about a run with `train.objective = \"grpo\"`";
-        return Err(Error::config(what)
-            .because("it is the likelihood of the records' own answers, not a reward")
-            .hint(
-                "remove `eval.load_best_model_at_end` and `eval.early_stopping_patience`; \
-                 `eval.suite` measures what is rewarded",
-            ));
-    }
     Ok(())
 }
 

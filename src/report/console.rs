@@ -279,10 +279,12 @@ pub fn duration(seconds: f64) -> String {
 
 /// A validation result in one line.
 fn validation(found: &Evaluation) -> String {
-    let more = match (found.perplexity(), found.metrics.get("rewards/accuracies")) {
-        (Some(perplexity), _) => format!("perplexity {perplexity:.2}, "),
-        (None, Some(share)) => format!("{:.1} % of the pairs preferred rightly, ", share * 100.0),
-        (None, None) => String::new(),
+    let of = |name: &str| found.metrics.get(name);
+    let more = match (found.perplexity(), found.reward(), of("rewards/accuracies")) {
+        (Some(perplexity), ..) => format!("perplexity {perplexity:.2}, "),
+        (_, Some(reward), _) => format!("reward {reward:.4}, "),
+        (_, _, Some(share)) => format!("{:.1} % of the pairs preferred rightly, ", share * 100.0),
+        _ => String::new(),
     };
     let Evaluation { step, eval_loss, target_tokens: tokens, .. } = found;
     format!("validation after step {step}: loss {eval_loss:.4}, {more}measured on {tokens} tokens")

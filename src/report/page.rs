@@ -2,6 +2,7 @@
 //! needs nothing from elsewhere and runs nothing.
 
 use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use minijinja::context;
@@ -10,9 +11,11 @@ use serde_json::Value as Json;
 
 use super::markup::render;
 use super::picture::picture;
+use crate::artifact::score_head::{StatedCalibration, stated_calibration};
 use crate::error::{Context, Result};
 use crate::event::{StepReport, bytes};
-use crate::files::{folder_of, remove_file, write_atomic};
+use crate::files::{ROLLOUTS, folder_of, remove_file, write_atomic};
+use crate::rollouts::{Rollout, RolloutGroup};
 use crate::train::runs::{Details, details};
 use crate::verify::{Trust, family};
 
@@ -30,6 +33,20 @@ const EVALUATIONS: usize = 50;
 const TEMPLATE: &str = include_str!("templates/page.html");
 const BLUE: &str = "#2563ae";
 const GREY: &str = "#57606a";
+const ORANGE: &str = "#c2410c";
+/// Completions of the newest step that are shown.
+const COMPLETIONS: usize = 16;
+/// So much of what was written is read for that.
+const TAIL: u64 = 1 << 20;
+/// What is drawn of what objectives report, where they do, under these titles.
+const METRICS: &[(&str, &str)] = &[
+    ("Reward", "reward"),
+    ("Completion length in tokens", "completions/mean_length"),
+    ("Pairs preferred rightly", "rewards/accuracies"),
+    ("Margin of rewards", "rewards/margins"),
+    ("Accuracy", "accuracy"),
+    ("Mean absolute error", "mean_absolute_error"),
+];
 
 /// One line of a curve.
 struct Curve<'a> {
@@ -76,7 +93,7 @@ fn page(found: &Details, run: &Path, trust: &Trust) -> Result<Value> {
     let checkpoints = found.checkpoints.iter().map(|checkpoint| {
         let state = checkpoint.problem.as_deref().unwrap_or("every byte as it was written");
         let loss = checkpoint.eval_loss.map_or_else(String::new, |loss| {
-            let best = if checkpoint.best { ", the least" } else { "" };
+            let best = if checkpoint.best { ", the best" } else { "" };
             format!("; validation loss {loss:.4}{best}")
         });
         let state = format!("{state}{loss}");
@@ -88,6 +105,8 @@ fn page(found: &Details, run: &Path, trust: &Trust) -> Result<Value> {
         state => found.summary.status.line(found.summary.step, found.summary.steps),
         size => bytes(found.summary.bytes),
         plots => plots(found, &steps(run)?),
+        reliability => reliability(&artifact),
+        rollouts => rollouts(run),
         answers => answers(found),
         evaluations => evaluations(run),
         history => history.collect::<Vec<_>>(),
@@ -118,17 +137,86 @@ fn plots(found: &Details, steps: &[StepReport]) -> Vec<Value> {
     let validation = judged.map(|it| [it.step as f64, it.eval_loss]).collect();
     let loss = [
         Curve { name: "training", colour: BLUE, points: of(|step| step.loss) },
-        Curve { name: "validation", colour: "#c2410c", points: validation },
+        Curve { name: "validation", colour: ORANGE, points: validation },
     ];
     let rate = of(|step| step.learning_rate);
     let rate = Curve { name: "learning rate", colour: BLUE, points: rate };
     let norm = of(|step| step.grad_norm);
     let norm = Curve { name: "gradient norm", colour: GREY, points: norm };
-    vec![
-        plot(Some("Loss"), &loss),
-        plot(Some("Learning rate and gradient norm"), &[rate]),
-        plot(None, &[norm]),
-    ]
+    let mut all = vec![plot(Some("Loss"), "step", &loss)];
+    for (title, name) in METRICS {
+        let training =
+            steps.iter().filter_map(|step| Some([step.step as f64, *step.metrics.get(*name)?]));
+        let judged = found.newest.iter().flat_map(|state| &state.evaluations);
+        let validation = judged.filter_map(|it| Some([it.step as f64, *it.metrics.get(*name)?]));
+        let curves = [
+            Curve { name: "training", colour: BLUE, points: thinned(training.collect()) },
+            Curve { name: "validation", colour: ORANGE, points: validation.collect() },
+        ];
+        if curves.iter().any(|curve| !curve.points.is_empty()) {
+            all.push(plot(Some(title), "step", &curves));
+        }
+    }
+    all.push(plot(Some("Learning rate and gradient norm"), "step", &[rate]));
+    all.push(plot(None, "step", &[norm]));
+    all
+}
+
+/// How often the labels of an artifact are right, by how confident it is of them.
+fn reliability(artifact: &Path) -> Option<Value> {
+    let StatedCalibration { temperature, calibration } = stated_calibration(artifact)?;
+    let points = |number: usize| -> Vec<[f64; 2]> {
+        calibration.bins[number].iter().map(|bin| [bin.confidence, bin.accuracy]).collect()
+    };
+    let curves = [
+        Curve { name: "calibrated", colour: GREY, points: vec![[0.0, 0.0], [1.0, 1.0]] },
+        Curve { name: "before", colour: ORANGE, points: points(0) },
+        Curve { name: "after", colour: BLUE, points: points(1) },
+    ];
+    let [before, after] = calibration.calibration_error;
+    let note = format!(
+        "Accuracy by confidence on {} validation texts, before and after the scores are divided by \
+         a temperature of {temperature:.4} that was fitted on the others. The calibration error is \
+         {before:.4} before and {after:.4} after.",
+        calibration.records
+    );
+    Some(context! { plot => plot(Some("Reliability"), "confidence", &curves), note })
+}
+
+/// What the model wrote for the newest step, in a run that learns from it.
+fn rollouts(run: &Path) -> Vec<Value> {
+    let text = tail(&run.join(ROLLOUTS)).unwrap_or_default();
+    let groups: Vec<RolloutGroup> =
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let Some(newest) = groups.last().map(|group| group.step) else { return Vec::new() };
+    let of_step = groups.iter().filter(|group| group.step == newest);
+    let all = of_step.flat_map(|group| group.completions.iter().map(move |it| (group, it)));
+    let row = |(group, completion): (&RolloutGroup, &Rollout)| {
+        context! {
+            step => group.step,
+            record => format!("{}:{}", group.file, group.line),
+            text => completion.text.as_str(),
+            reward => short(completion.reward),
+            advantage => short(f64::from(completion.advantage)),
+        }
+    };
+    all.take(COMPLETIONS).map(row).collect()
+}
+
+/// The last lines of a file, which may be long: those within its last [`TAIL`] bytes.
+fn tail(path: &Path) -> std::io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    // The first line may have lost its beginning.
+    Ok(if length > TAIL {
+        text.split_once('\n').map_or("", |(_, rest)| rest).to_owned()
+    } else {
+        text
+    })
 }
 
 /// At most [`POINTS`] points, each the mean of its neighbours.
@@ -143,7 +231,7 @@ fn thinned(points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
 }
 
 /// Some curves in one frame; none where nothing was measured.
-fn plot(title: Option<&str>, curves: &[Curve]) -> Value {
+fn plot(title: Option<&str>, across: &str, curves: &[Curve]) -> Value {
     let finite = |point: &&[f64; 2]| point.iter().all(|value| value.is_finite());
     let all: Vec<&[f64; 2]> = curves.iter().flat_map(|c| &c.points).filter(finite).collect();
     let Some(first) = all.first() else { return context! { title } };
@@ -170,7 +258,7 @@ fn plot(title: Option<&str>, curves: &[Curve]) -> Value {
     let mut labels = vec![
         label(MARGIN[0] - 6.0, 16.0, "end", GREY, &short(high[1])),
         label(MARGIN[0] - 6.0, bottom, "end", GREY, &short(low[1])),
-        label(MARGIN[0], foot, "start", GREY, &format!("step {}", short(low[0]))),
+        label(MARGIN[0], foot, "start", GREY, &format!("{across} {}", short(low[0]))),
         label(SIZE[0] - 8.0, foot, "end", GREY, &short(high[0])),
     ];
     let mut left = SIZE[0] / 2.0;
@@ -244,7 +332,7 @@ mod tests {
             vec![[3.0, 3.0]],
             vec![[0.0, f64::INFINITY]],
         ] {
-            let plots = [plot(None, &[Curve { name: "<b>", colour: "red", points }])];
+            let plots = [plot(None, "step", &[Curve { name: "<b>", colour: "red", points }])];
             let out = render(TEMPLATE, minijinja::context! { plots }).unwrap();
             assert!(!out.contains("NaN") && !out.contains("inf") && !out.contains("<b>"), "{out}");
         }

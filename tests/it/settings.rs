@@ -62,6 +62,12 @@ const KTO_LIKED: &[&str] = &[
 ];
 const CLASSIFY: &[&str] =
     &["data.train.0.path=scored.jsonl", "data.validation=[]", "train.objective=classification"];
+const CLASSIFY_NAMED: &[&str] = &[
+    "data.train.0.path=scored.jsonl",
+    "data.validation=[]",
+    "train.objective=classification",
+    "classification.labels=[\"1\", \"2\"]",
+];
 const CLASSIFY_HELD_OUT: &[&str] = &[
     "data.train.0.path=scored.jsonl",
     "data.validation=[]",
@@ -210,6 +216,7 @@ const CHANGES: &[Change] = &[
     under(DPO, "dpo.rpo_alpha", "0", "1"),
     under(CLASSIFY, "classification.problem_type", "single_label_classification", "regression"),
     under(CLASSIFY, "classification.labels", "[\"1\", \"2\"]", "[\"2\", \"1\"]"),
+    under(CLASSIFY_NAMED, "classification.class_weights", "{}", "{ \"2\" = 3.0 }"),
     under(CLASSIFY_HELD_OUT, "classification.calibrate", "false", "true"),
     under(REWARD, "reward.center_rewards_coefficient", "0", "0.5"),
     under(KTO, "kto.beta", "0.1", "3"),
@@ -217,6 +224,7 @@ const CHANGES: &[Change] = &[
     under(KTO, "kto.desirable_weight", "1", "2"),
     under(KTO, "kto.undesirable_weight", "1", "2"),
     under(GRPO, "grpo.num_generations", "3", "2"),
+    under(GRPO, "grpo.dynamic_sampling", "1", "2"),
     under(GRPO, "grpo.max_completion_length", "6", "3"),
     under(GRPO, "grpo.temperature", "1", "2"),
     under(GRPO, "grpo.top_p", "1", "0.3"),

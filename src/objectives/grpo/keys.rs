@@ -158,6 +158,15 @@ pub(super) const KEYS: &[Key] = &[
     )
     .example("true"),
     Key::new(
+        "grpo.dynamic_sampling",
+        ValueKind::Integer { min: 1, max: 1_000 },
+        DefaultValue::Value("1"),
+        "How many times the prompts that it learns from a step reads at most (DAPO's dynamic \
+         sampling). It answers them in their order until enough have completions of which the \
+         rewards differ, since others teach nothing; where too few do, the others fill the step.",
+    )
+    .example("3"),
+    Key::new(
         "grpo.reward",
         ValueKind::Tables { keys: REWARD, may_be_empty: true },
         DefaultValue::Absent("an error: there is nothing to learn from"),
