@@ -26,7 +26,18 @@ pub struct SampledToken {
     pub masked: bool,
 }
 
-/// A micro-batch: the rows of one forward pass. All lists but the last three go row after row.
+/// Documents of a batch of one row that begin alike: what they begin with is there once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedBeginning {
+    /// Place of its first token.
+    pub first: usize,
+    /// How many tokens it has.
+    pub length: usize,
+    /// How many follow of each document.
+    pub parts: Vec<usize>,
+}
+
+/// A micro-batch: the rows of one forward pass. All lists but the last four go row after row.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// How many rows.
@@ -45,6 +56,8 @@ pub struct Batch {
     pub sampled: Vec<SampledToken>,
     /// Per row, the records that went into it, in order.
     pub sources: Vec<Vec<RecordId>>,
+    /// What documents have in common, of a batch that is not divided or changed any more.
+    pub shared: Vec<SharedBeginning>,
 }
 
 impl Batch {
@@ -117,6 +130,7 @@ impl Batch {
             targets: self.targets.iter().filter(inside).map(moved).collect(),
             sampled: sampled.map(|(_, sampled)| *sampled).collect(),
             sources: sources.cloned().collect(),
+            shared: Vec::new(),
         };
         (places.start, part)
     }
@@ -152,6 +166,7 @@ impl Batch {
             targets: self.targets.iter().map(moved).collect(),
             sampled: self.sampled.clone(),
             sources: Vec::new(),
+            shared: Vec::new(),
         })
     }
 
@@ -182,6 +197,7 @@ impl Batch {
             targets: self.targets.iter().map(moved).collect(),
             sampled: self.sampled.clone(),
             sources: Vec::new(),
+            shared: Vec::new(),
         };
         Some((batch, places))
     }

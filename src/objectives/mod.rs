@@ -87,6 +87,11 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
         Cow::Borrowed(batch)
     }
 
+    /// Whether documents of it that follow each other begin alike, as answers to the same prompt do.
+    fn shares_prompts(&self) -> bool {
+        false
+    }
+
     /// Whether it compares with the base model: [`Supervised::reference`] is there then.
     fn needs_reference(&self) -> bool {
         false

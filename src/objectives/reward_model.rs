@@ -74,6 +74,10 @@ impl Reward {
 }
 
 impl Objective for Reward {
+    fn shares_prompts(&self) -> bool {
+        true
+    }
+
     fn count(&self, batch: &Batch) -> u64 {
         count(batch)
     }

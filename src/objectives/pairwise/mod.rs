@@ -165,6 +165,10 @@ impl<T: PairLoss> Pairwise<T> {
 }
 
 impl<T: PairLoss> Objective for Pairwise<T> {
+    fn shares_prompts(&self) -> bool {
+        true
+    }
+
     fn count(&self, batch: &Batch) -> u64 {
         count(batch)
     }
