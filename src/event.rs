@@ -45,7 +45,7 @@ fn is_false(flag: &bool) -> bool {
 /// What one step cost, as written to `timings.jsonl`. A GPU is not waited for within a step: of
 /// one, forward, backward and update are the times in which the host said what is to be done, and
 /// the whole step is the time from when the numbers of the step before were known.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Timing {
     /// Step number, from 1.
     pub step: u64,

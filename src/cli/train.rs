@@ -9,7 +9,7 @@ use crate::artifact::keys::config_home;
 use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk, talk_of};
 use crate::error::Result;
 use crate::event::Stop;
-use crate::report::{Console, PAGE_FILE, Signals, Transfers, write_page};
+use crate::report::{Console, LivePage, PAGE_FILE, Signals, Transfers, write_page};
 use crate::trackers::Trackers;
 use crate::train::{Published, Request, Resume, RunOutcome, allowed, train};
 use crate::verify::Trust;
@@ -120,7 +120,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         grace: Duration::from_secs(args.grace),
         access,
     };
-    let outcome = train(&request, &mut console);
+    let directory = loaded.config.output.dir.clone();
+    let outcome = train(&request, &mut LivePage::new(&mut console, Path::new(&directory)));
     let begun = console.has_begun();
     drop(console);
     let outcome = match (outcome, signals.stop_requested()) {

@@ -1,6 +1,8 @@
 //! Events on the screen and on disk.
 
+mod chart;
 mod console;
+mod live;
 mod markup;
 mod page;
 mod picture;
@@ -9,6 +11,7 @@ mod sweep_page;
 mod transfers;
 
 pub use console::{Console, duration};
+pub use live::LivePage;
 pub use page::{FILE as PAGE_FILE, write_page};
 pub use picture::picture;
 pub use signals::{Signals, stop_at_end_of_input};
