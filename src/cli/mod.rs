@@ -43,6 +43,7 @@ mod schema;
 mod sign;
 mod signer;
 mod sweep;
+mod sweep_report;
 mod train;
 mod trust;
 mod verify;
