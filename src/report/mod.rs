@@ -4,6 +4,7 @@ mod chart;
 mod console;
 mod live;
 mod markup;
+mod notify;
 mod page;
 mod picture;
 mod signals;
@@ -12,6 +13,7 @@ mod transfers;
 
 pub use console::{Console, duration};
 pub use live::LivePage;
+pub use notify::Notified;
 pub use page::{FILE as PAGE_FILE, write_page};
 pub use picture::picture;
 pub use signals::{Signals, stop_at_end_of_input};

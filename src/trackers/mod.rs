@@ -7,6 +7,7 @@
 
 mod csv;
 mod point;
+mod prometheus;
 mod tensorboard;
 
 use std::path::Path;
@@ -20,7 +21,7 @@ use crate::event::Event;
 use point::{Past, Point};
 
 /// Every tracker.
-pub const TRACKERS: &[&dyn TrackerEntry] = &[&tensorboard::Entry, &csv::Entry];
+pub const TRACKERS: &[&dyn TrackerEntry] = &[&tensorboard::Entry, &csv::Entry, &prometheus::Entry];
 
 /// A line of the table.
 pub trait TrackerEntry: Sync {
@@ -52,14 +53,15 @@ pub trait Tracker {
     fn flush(&mut self) -> Result<()>;
 }
 
-const NAMES: [&str; TRACKERS.len()] = ["tensorboard", "csv"];
+const NAMES: [&str; TRACKERS.len()] = ["tensorboard", "csv", "prometheus"];
 
 const KEYS: &[Key] = &[Key::new(
     "output.report_to",
     ValueKind::Choices(&NAMES),
     DefaultValue::Absent("`metrics.jsonl`, `timings.jsonl` and `report.html` alone"),
     "Curves in the formats of other programs, in the run directory: `tensorboard` writes event \
-     files into `tensorboard/`, `csv` a table, `metrics.csv`.",
+     files into `tensorboard/`, `csv` a table, `metrics.csv`, `prometheus` the newest numbers in its \
+     text format, `metrics.prom`.",
 )
 .example("[\"tensorboard\"]")
 .effect(Effect::Aside)

@@ -334,6 +334,7 @@ const CHANGES: &[Change] = &[
     change("output.license", "MIT", "Apache-2.0"),
     change("output.title", "one", "two"),
     change("output.report_to", "[\"csv\"]", "[\"tensorboard\"]"),
+    change("output.report_to", "[\"csv\"]", "[\"prometheus\"]"),
     change("output.sbom", "false", "true"),
     change("device.name", "auto", "cpu"),
     change("device.threads", "1", "2"),
