@@ -3,7 +3,10 @@
 use super::config::{AdvantageBaseline, RewardScale};
 use crate::document::choices;
 use crate::document::key::{DefaultValue, Key, MANY, Range, ValueKind};
-use crate::scorers::{COMMAND, COMPARE, EXTRACT, KIND, PATTERN, SCHEMA, TIMEOUT};
+use crate::scorers::{
+    APPEND_REFERENCE, COMMAND, COMPARE, EXTRACT, KIND, PATTERN, RUN_MEMORY, RUN_SECONDS, SCHEMA,
+    TIMEOUT,
+};
 
 choices! {
     /// What the loss is the mean over.
@@ -196,5 +199,8 @@ const REWARD: &[Key] = &[
     PATTERN,
     COMMAND,
     TIMEOUT,
+    RUN_SECONDS,
+    RUN_MEMORY,
+    APPEND_REFERENCE,
     EXTRACT,
 ];
