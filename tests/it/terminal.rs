@@ -551,7 +551,7 @@ fn messages_are_lines_of_json_where_that_is_asked_for() {
     };
     let all = lines(&["train", "tiny.toml", "--set", "name=json"], 0);
     assert!(all.iter().all(|line| line["time"].is_string() && line["message"].is_string()));
-    let of = |event: &str| all.iter().filter(move |line| line["event"] == event);
+    let of = |event: &'static str| all.iter().filter(move |line| line["event"] == event);
     let metrics = run.read("checkpoints/json/metrics.jsonl");
     let steps = firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap();
     assert!(!steps.is_empty());
