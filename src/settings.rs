@@ -67,7 +67,7 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
     let data = &loaded.config.data;
     let validates = !data.validation.is_empty() || data.val_size != ValSize::None;
     objective.check(validates).map_err(|error| error.at(path))?;
-    if entry.records != Records::Any && loaded.config.data.train_on == TrainOn::All {
+    if entry.records != Records::Any && loaded.config.data.train_on != TrainOn::Assistant {
         let (of, hint) = match entry.records {
             Records::Pairs => {
                 ("pairs", "the two answers of a pair are compared, not what precedes them")
@@ -76,9 +76,20 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
             Records::Prompts => ("rewards", "the model's own answers are learnt from"),
             _ => ("labels", "a label is that of an answer, not of what precedes it"),
         };
-        let what =
-            format!("`data.train_on = \"all\"` has no effect on an objective that trains on {of}");
+        let what = format!(
+            "`data.train_on = \"{}\"` has no effect on an objective that trains on {of}",
+            loaded.config.data.train_on.name()
+        );
         return Err(Error::config(what).at(path).hint(format!("remove it: {hint}")));
+    }
+    if data.sample_weight.is_some() && !objective.weighs_tokens() {
+        let name = entry.name;
+        let what =
+            format!("`data.sample_weight` cannot be used with `train.objective = \"{name}\"`");
+        return Err(Error::config(what)
+            .at(path)
+            .because("it weighs the losses of tokens, of which this objective's is no sum")
+            .hint(format!("remove it, or train with {}", objectives::that_weigh_tokens())));
     }
     if objective.needs_reference() && adapters::of_run(&loaded.config).is_none() {
         let name = entry.name;

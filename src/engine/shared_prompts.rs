@@ -136,6 +136,7 @@ fn shared(batch: &Batch, most: usize) -> Option<Batch> {
         positions: picked(&batch.positions),
         targets: batch.targets.iter().map(moved).collect(),
         documents: numbers,
+        weights: batch.weights.clone(),
         sampled: batch.sampled.clone(),
         sources: Vec::new(),
         shared: groups,

@@ -103,6 +103,11 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Whether targets may have weights ([`Batch::weights`]): the loss is a sum over tokens.
+    fn weighs_tokens(&self) -> bool {
+        false
+    }
+
     /// Whether a temperature for the probabilities of labels is fitted at the end.
     fn calibrates(&self) -> bool {
         false
@@ -322,6 +327,14 @@ pub fn without_reference() -> String {
     };
     let names: Vec<String> =
         OBJECTIVES.iter().filter(alone).map(|entry| format!("`{}`", entry.name)).collect();
+    names.join(" or ")
+}
+
+/// The objectives whose tokens may have weights, for a hint.
+pub fn that_weigh_tokens() -> String {
+    let weighs = |entry: &&ObjectiveEntry| with(entry.name, &[]).weighs_tokens();
+    let names: Vec<String> =
+        OBJECTIVES.iter().filter(weighs).map(|entry| format!("`{}`", entry.name)).collect();
     names.join(" or ")
 }
 

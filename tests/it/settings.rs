@@ -155,6 +155,11 @@ const GRPO_TESTS: &[&str] = &[
     "grpo.reward=[{ name = \"long\", kind = \"code\", command = [\"sh\", \"-c\", \"test $(wc -l) -ge \
      2\"] }]",
 ];
+const WEIGHED: &[&str] = &["data.train.0.path=weighed.jsonl"];
+const TWO_SETS: &[&str] = &[
+    "data.train=[{ path = \"data.jsonl\" }, { path = \"validation.jsonl\" }]",
+    "data.validation=[]",
+];
 const RENAMED: &[&str] = &["data.train.0.path=renamed.jsonl"];
 
 const CHANGES: &[Change] = &[
@@ -198,8 +203,12 @@ const CHANGES: &[Change] = &[
     under(EPOCHS, "data.max_seq_len", "96", "200"),
     under(EPOCHS, "data.packing", "true", "false"),
     change("data.shuffle", "true", "false"),
+    under(WEIGHED, "data.order", "length", "quality"),
+    under(WEIGHED, "data.sample_weight", "", "quality"),
+    under(TWO_SETS, "data.mixing_temperature", "1", "3"),
     under(&["data.max_seq_len=56"], "data.overlong", "truncate", "drop"),
     change("data.train_on", "assistant", "all"),
+    under(&["data.train.0.path=turns.jsonl"], "data.train_on", "assistant", "last_turn"),
     change("data.chat_template", "", "plain.jinja"),
     under(ASKING, "data.template_args", "{ tone = \"dry\" }", "{ tone = \"kind\" }"),
     under(CALLS, "data.on_unused", "", "warn"),
@@ -389,6 +398,17 @@ fn folder() -> Run {
             run.read("data.jsonl")
         ),
     );
+    let turns = |line: &str| {
+        let again = line.trim_end_matches("]}");
+        let (_, messages) = line.split_once('[').unwrap();
+        format!("{again}, {messages}\n")
+    };
+    let data = run.read("data.jsonl");
+    run.write("turns.jsonl", &data.lines().map(turns).collect::<String>());
+    let weighed = |(at, line): (usize, &str)| {
+        line.replacen('{', &format!("{{\"quality\": {}, ", at * 7 % 5 + 1), 1) + "\n"
+    };
+    run.write("weighed.jsonl", &data.lines().enumerate().map(weighed).collect::<String>());
     let pairs =
         std::fs::read_to_string(crate::common::repository("datasets/preference.jsonl")).unwrap();
     run.write("pairs.jsonl", &pairs);
