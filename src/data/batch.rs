@@ -37,7 +37,7 @@ pub struct SharedBeginning {
     pub parts: Vec<usize>,
 }
 
-/// A micro-batch: the rows of one forward pass. All lists but the last five go row after row.
+/// A micro-batch: the rows of one forward pass. All lists but the last six go row after row.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// How many rows.
@@ -54,6 +54,9 @@ pub struct Batch {
     pub targets: Vec<Target>,
     /// What the loss of each target is multiplied with, in their order; none where that is 1.
     pub weights: Vec<f32>,
+    /// By how much more the chosen answer of the pair of each target is to be scored, in their
+    /// order; none where that is 0.
+    pub margins: Vec<f32>,
     /// Of each target, in their order, where the model has sampled them; else none.
     pub sampled: Vec<SampledToken>,
     /// Per row, the records that went into it, in order.
@@ -77,6 +80,7 @@ impl Batch {
             for (document, entry) in (1..).zip(row) {
                 batch.put(document, &entry.example);
                 batch.weights.resize(batch.targets.len(), entry.weight);
+                batch.margins.resize(batch.targets.len(), entry.margin);
             }
             for list in [&mut batch.tokens, &mut batch.positions, &mut batch.documents] {
                 list.resize(number * length, 0);
@@ -86,6 +90,9 @@ impl Batch {
         #[expect(clippy::float_cmp)] // what no column says is 1 itself
         if batch.weights.iter().all(|weight| *weight == 1.0) {
             batch.weights.clear();
+        }
+        if batch.margins.iter().all(|margin| *margin == 0.0) {
+            batch.margins.clear();
         }
         batch
     }
@@ -130,6 +137,8 @@ impl Batch {
         let sampled = sampled.filter(|(target, _)| inside(target));
         let weights = self.targets.iter().zip(&self.weights);
         let weights = weights.filter(|(target, _)| inside(target));
+        let margins = self.targets.iter().zip(&self.margins);
+        let margins = margins.filter(|(target, _)| inside(target));
         let part = Self {
             rows,
             length: self.length,
@@ -138,6 +147,7 @@ impl Batch {
             documents: self.documents[places.clone()].to_vec(),
             targets: self.targets.iter().filter(inside).map(moved).collect(),
             weights: weights.map(|(_, weight)| *weight).collect(),
+            margins: margins.map(|(_, margin)| *margin).collect(),
             sampled: sampled.map(|(_, sampled)| *sampled).collect(),
             sources: sources.cloned().collect(),
             shared: Vec::new(),
@@ -175,6 +185,7 @@ impl Batch {
             documents: wider(&self.documents),
             targets: self.targets.iter().map(moved).collect(),
             weights: self.weights.clone(),
+            margins: self.margins.clone(),
             sampled: self.sampled.clone(),
             sources: Vec::new(),
             shared: Vec::new(),
@@ -207,6 +218,7 @@ impl Batch {
             documents: documents.collect(),
             targets: self.targets.iter().map(moved).collect(),
             weights: self.weights.clone(),
+            margins: self.margins.clone(),
             sampled: self.sampled.clone(),
             sources: Vec::new(),
             shared: Vec::new(),
@@ -232,7 +244,8 @@ impl Batch {
     ///
     /// SHA-256 over little-endian numbers: rows and length as 64 bits; then as 32 bits each all
     /// tokens, all positions, all documents, and index and token of all targets; then the bits of
-    /// their weights, where those are not all 1; of those that were sampled then the bits of the
+    /// their weights, where those are not all 1, and of their margins, where those are not all 0; of
+    /// those that were sampled then the bits of the
     /// advantage, those of the log-probability or -1, and 1 or 0 for whether it is left out.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::with_capacity(16 + 12 * self.tokens.len() + 8 * self.targets.len());
@@ -246,7 +259,7 @@ impl Batch {
             put(target.index);
             put(target.token);
         }
-        self.weights.iter().for_each(|weight| put(weight.to_bits()));
+        self.weights.iter().chain(&self.margins).for_each(|number| put(number.to_bits()));
         for sampled in &self.sampled {
             put(sampled.advantage.to_bits());
             put(sampled.log_prob.map_or(u32::MAX, f32::to_bits));

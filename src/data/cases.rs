@@ -239,6 +239,7 @@ impl Case {
             record: self.record.clone(),
             digest: self.digest,
             weight: 1.0,
+            margin: 0.0,
             example: example.clone(),
         })
     }

@@ -101,11 +101,13 @@ pub struct RecordNumbers {
     pub weight: f32,
     /// Its place in a curriculum: the smallest comes first.
     pub order: f64,
+    /// By how much more its chosen answer is to be scored, of a pair.
+    pub margin: f32,
 }
 
 impl Default for RecordNumbers {
     fn default() -> Self {
-        Self { weight: 1.0, order: 0.0 }
+        Self { weight: 1.0, order: 0.0, margin: 0.0 }
     }
 }
 
@@ -118,6 +120,8 @@ pub struct CorpusEntry {
     pub digest: Digest,
     /// What the loss of its targets is multiplied with.
     pub weight: f32,
+    /// By how much more its chosen answer is to be scored, of a pair.
+    pub margin: f32,
     /// Its tokens.
     pub example: Example,
 }

@@ -7,7 +7,7 @@
 //!
 //! A block is up to [`BLOCK_EXAMPLES`] consecutive examples, or about [`BLOCK_BYTES`]. Numbers are
 //! little-endian. An example: line (8 bytes), digest of its record (32), weight of its loss (4),
-//! number of tokens (4), number of runs (4), the runs (4 each: given, trained on, given, …), the
+//! margin of a pair (4), number of tokens (4), number of runs (4), the runs (4 each: given, trained on, given, …), the
 //! tokens (2 or 4 each). The facts: digest, line, what its order goes by, tokens, target tokens
 //! (32 + 8 + 8 + 4 + 4). Blocks, facts and index carry digests that are checked whenever they are
 //! read.
@@ -132,6 +132,7 @@ impl Writer {
         out.extend(line.to_le_bytes());
         out.extend(digest.0);
         out.extend(numbers.weight.to_le_bytes());
+        out.extend(numbers.margin.to_le_bytes());
         out.extend(count.to_le_bytes());
         out.extend((runs.len() as u32).to_le_bytes());
         runs.iter().for_each(|run| out.extend_from_slice(&run.to_le_bytes()));
@@ -367,6 +368,7 @@ fn read_entry(rest: &mut &[u8], wide: bool, name: &Arc<str>) -> Option<CorpusEnt
     let line = u64::from_le_bytes(take(rest, 8)?.try_into().ok()?);
     let digest = Digest(take(rest, 32)?.try_into().ok()?);
     let weight = f32::from_le_bytes(take(rest, 4)?.try_into().ok()?);
+    let margin = f32::from_le_bytes(take(rest, 4)?.try_into().ok()?);
     let (count, runs) = (number(rest)?, number(rest)?);
     let runs = take(rest, runs.checked_mul(4)?)?;
     let mut loss_mask = Vec::with_capacity(count.min(1 << 20));
@@ -388,6 +390,7 @@ fn read_entry(rest: &mut &[u8], wide: bool, name: &Arc<str>) -> Option<CorpusEnt
         record,
         digest,
         weight,
+        margin,
         example: Example { tokens, loss_mask },
     })
 }
@@ -408,7 +411,8 @@ mod tests {
 
     /// What the record of this number says of itself.
     fn numbers(number: u64) -> RecordNumbers {
-        RecordNumbers { weight: 0.5 + number as f32, order: -(number as f64) }
+        let (weight, margin) = (0.5 + number as f32, 2.0 * number as f32);
+        RecordNumbers { weight, order: -(number as f64), margin }
     }
 
     fn written(folder: &Path, count: u64, vocabulary: usize) -> PathBuf {
@@ -441,8 +445,8 @@ mod tests {
                     assert_eq!(entry.record.to_string(), format!("x:{}", line + 1));
                     assert_eq!(entry.example, example(line, 50));
                     let facts = &facts[place];
-                    let RecordNumbers { weight, order } = numbers(line);
-                    assert_eq!((entry.weight, facts.order), (weight, order));
+                    let RecordNumbers { weight, order, margin } = numbers(line);
+                    assert_eq!((entry.weight, facts.order, entry.margin), (weight, order, margin));
                     assert_eq!((facts.digest, facts.line), (entry.digest, line + 1));
                     assert_eq!(facts.tokens as usize, entry.example.tokens.len());
                     assert_eq!(facts.targets as usize, entry.example.target_count());

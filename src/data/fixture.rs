@@ -56,6 +56,7 @@ pub fn config(train: &[&Path]) -> DataConfig {
         order: None,
         mixing_temperature: 1.0,
         sample_weight: None,
+        margin: None,
         overlong: Overlong::Truncate,
         train_on: TrainOn::Assistant,
         chat_template: None,

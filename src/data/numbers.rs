@@ -16,7 +16,8 @@ pub const LENGTH: &str = "length";
 pub struct NumberColumns {
     weight: Option<String>,
     order: Option<String>,
-    /// Whether they are read, or only known as what they are.
+    margin: Option<String>,
+    /// Whether the first two are read, or only known as what they are.
     read: bool,
 }
 
@@ -24,11 +25,12 @@ impl NumberColumns {
     /// Those of a configuration; none where it names none.
     pub fn of(config: &DataConfig) -> Option<Self> {
         let order = order_column(config).map(str::to_owned);
-        let columns = Self { weight: config.sample_weight.clone(), order, read: true };
-        (columns.weight.is_some() || columns.order.is_some()).then_some(columns)
+        let (weight, margin) = (config.sample_weight.clone(), config.margin.clone());
+        let named = weight.is_some() || order.is_some() || margin.is_some();
+        named.then_some(Self { weight, order, margin, read: true })
     }
 
-    /// The same where the numbers mean nothing.
+    /// The same where weights and orders mean nothing.
     #[must_use]
     pub fn unread(self) -> Self {
         Self { read: false, ..self }
@@ -38,8 +40,8 @@ impl NumberColumns {
     pub fn take(&self, records: &mut [Record]) -> Vec<RecordNumbers> {
         let take = |record: &mut Record| {
             let Ok((_, left)) = &mut record.content else { return RecordNumbers::default() };
-            let found = if self.read { self.numbers(left) } else { Ok(RecordNumbers::default()) };
-            for column in [&self.weight, &self.order].into_iter().flatten() {
+            let found = self.numbers(left);
+            for column in [&self.weight, &self.order, &self.margin].into_iter().flatten() {
                 left.remove(column);
             }
             found.unwrap_or_else(|why| {
@@ -52,15 +54,21 @@ impl NumberColumns {
 
     fn numbers(&self, left: &Fields) -> Result<RecordNumbers, String> {
         let mut numbers = RecordNumbers::default();
-        if let Some(column) = &self.weight {
+        if let Some(column) = self.weight.as_ref().filter(|_| self.read) {
             let wanted = "a number of at least 0";
             let weight = number(left, column, "data.sample_weight", wanted, |it| it >= 0.0)?;
             #[expect(clippy::cast_possible_truncation)] // losses are f32
             let weight = weight as f32;
             numbers.weight = weight.min(f32::MAX);
         }
-        if let Some(column) = &self.order {
+        if let Some(column) = self.order.as_ref().filter(|_| self.read) {
             numbers.order = number(left, column, "data.order", "a number", |_| true)?;
+        }
+        if let Some(column) = &self.margin {
+            let margin = number(left, column, "reward.margin", "a number", |_| true)?;
+            #[expect(clippy::cast_possible_truncation)] // scores are f32
+            let margin = margin as f32;
+            numbers.margin = margin.clamp(f32::MIN, f32::MAX);
         }
         Ok(numbers)
     }
@@ -126,7 +134,10 @@ mod tests {
 
     #[test]
     fn numbers_are_read_where_they_are_named() {
-        let numbers = |weight, order| Ok((RecordNumbers { weight, order }, 1));
+        let numbers = |weight, order| {
+            let read = RecordNumbers { weight, order, ..RecordNumbers::default() };
+            Ok((read, 1))
+        };
         let both = json!({"weight": 0.5, "meta": {"rank": -3}});
         assert_eq!(made(&both, true), numbers(0.5, -3.0), "the object itself is not used");
         let texts = json!({"weight": "2", "meta": {"rank": " 1e3 "}});

@@ -82,7 +82,7 @@ fn entries(lines: std::ops::RangeInclusive<u64>, longest: u64) -> Vec<CorpusEntr
         };
         let record = RecordId { file: "f".into(), line };
         let digest = Digest::of(&line.to_le_bytes());
-        CorpusEntry { record, digest, weight: 1.0, example }
+        CorpusEntry { record, digest, weight: 1.0, margin: 0.0, example }
     };
     lines.map(entry).collect()
 }

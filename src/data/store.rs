@@ -226,6 +226,9 @@ impl Store {
         if self.config.prompts {
             all["prompts"] = json!(true);
         }
+        if let Some(column) = &self.config.margin {
+            all["margin"] = json!(column);
+        }
         if self.role == Role::Train {
             if let Some(column) = &self.config.sample_weight {
                 all["sample_weight"] = json!(column);

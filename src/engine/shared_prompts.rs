@@ -137,6 +137,7 @@ fn shared(batch: &Batch, most: usize) -> Option<Batch> {
         targets: batch.targets.iter().map(moved).collect(),
         documents: numbers,
         weights: batch.weights.clone(),
+        margins: batch.margins.clone(),
         sampled: batch.sampled.clone(),
         sources: Vec::new(),
         shared: groups,

@@ -87,6 +87,11 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
         Cow::Borrowed(batch)
     }
 
+    /// The column of records with the margin of a pair, if one is to be read.
+    fn margin_column(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether documents of it that follow each other begin alike, as answers to the same prompt do.
     fn shares_prompts(&self) -> bool {
         false

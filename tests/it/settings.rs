@@ -76,6 +76,12 @@ const CLASSIFY_HELD_OUT: &[&str] = &[
 ];
 const REWARD: &[&str] =
     &["data.train.0.path=pairs.jsonl", "data.validation=[]", "train.objective=reward"];
+const REWARD_MARGINS: &[&str] = &[
+    "data.train.0.path=margins.jsonl",
+    "data.validation=[]",
+    "data.on_unused=ignore",
+    "train.objective=reward",
+];
 /// A reward that is nearly different for each completion: the length of what the program is told.
 const LENGTHS: &str = "grpo.reward=[{ name = \"length\", kind = \"command\", command = [\"sh\", \"-c\", \
                        \"while read -r line; do echo ${#line}; done\"] }]";
@@ -245,6 +251,7 @@ const CHANGES: &[Change] = &[
     under(CLASSIFY_NAMED, "classification.class_weights", "{}", "{ \"2\" = 3.0 }"),
     under(CLASSIFY_HELD_OUT, "classification.calibrate", "false", "true"),
     under(REWARD, "reward.center_rewards_coefficient", "0", "0.5"),
+    under(REWARD_MARGINS, "reward.margin", "low", "high"),
     under(KTO, "kto.beta", "0.1", "3"),
     under(KTO_LIKED, "kto.loss_type", "kto", "apo_zero_unpaired"),
     under(KTO, "kto.desirable_weight", "1", "2"),
@@ -412,6 +419,12 @@ fn folder() -> Run {
     let pairs =
         std::fs::read_to_string(crate::common::repository("datasets/preference.jsonl")).unwrap();
     run.write("pairs.jsonl", &pairs);
+    run.write(
+        "margins.jsonl",
+        &pairs
+            .replacen('{', "{\"low\": 0, \"high\": 3, ", 1)
+            .replace("\n{", "\n{\"low\": 0, \"high\": 3, "),
+    );
     let labels = crate::common::repository("datasets/labels.jsonl");
     run.write("labels.jsonl", &std::fs::read_to_string(labels).unwrap());
     let scored = |at: u32| format!("{{\"text\": \"{at} is it\", \"label\": {}}}\n", at % 2 + 1);

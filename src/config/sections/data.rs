@@ -278,6 +278,9 @@ settings! {
         /// Whether the last answer is one to compare with, which must be whole. The objective says
         /// it.
         prompts: bool = false;
+        /// The column or key of records that says by how much more the chosen answer of a pair is
+        /// to be scored. The objective says it.
+        margin: Option<String> = None;
     }
 }
 
