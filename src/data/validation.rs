@@ -101,7 +101,7 @@ fn choose(
             let (record, digest) = (record.clone(), *digest);
             let example = std::mem::take(example);
             // What is measured is the plain loss, so that runs of other weights can be compared.
-            entries.push(CorpusEntry { record, digest, weight: 1.0, margin, example });
+            entries.push(CorpusEntry { record, digest, weight: 1.0, margin: *margin, example });
             Ok(())
         })?;
     }

@@ -79,7 +79,7 @@ const REWARD: &[&str] =
 const REWARD_MARGINS: &[&str] = &[
     "data.train.0.path=margins.jsonl",
     "data.validation=[]",
-    "data.on_unused=ignore",
+    "data.on_unused=warn",
     "train.objective=reward",
 ];
 /// A reward that is nearly different for each completion: the length of what the program is told.

@@ -67,6 +67,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             labels: false,
             score_head: None,
             prompts: false,
+            margin: None,
         }
     );
     assert!(!config.owned.has_section("lora"));

@@ -21,7 +21,6 @@ use crate::document::key::{self, DefaultValue, Key, Section, ValueKind};
 use crate::model::Gradients;
 
 pub use self::layout::{PairTargets, answer_ends, arranged, count, pairs_of};
-use self::layout::{PairTargets, pairs_of};
 pub use self::margin::{hinge, log_sigmoid, logistic, robust, sigmoid, squared};
 
 /// One of two answers, as a loss sees it.
