@@ -119,6 +119,11 @@ pub trait Adapter: Debug + Send + Sync {
         dims: [usize; 2],
         tensors: BTreeMap<&'static str, Vec<f32>>,
     ) -> Box<dyn WeightChange>;
+    /// What the product of its two factors beside the layer at `path` is multiplied with, where
+    /// that is all that it adds to the weight.
+    fn low_rank_scale(&self, _path: &str) -> Option<f64> {
+        None
+    }
     /// Keys of that file that are of training alone.
     fn training_keys(&self) -> &'static [&'static str] {
         &[]

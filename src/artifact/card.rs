@@ -168,7 +168,7 @@ impl Card {
         if let Relation::Adapter(of) = self.relation {
             tags.extend(of.tags.iter().map(|tag| (*tag).to_owned()));
         }
-        if self.relation == Relation::Export {
+        if self.is_gguf() {
             tags.push("gguf".to_owned());
         }
         // Only what the hub has: it would take the path of a local file for a name of its own.
@@ -186,8 +186,8 @@ impl Card {
             writeln!(out, "metrics:\n- loss{more}")?;
         }
         let library = match self.relation {
+            _ if self.is_gguf() => "gguf",
             Relation::Adapter(_) => "peft",
-            Relation::Export => "gguf",
             _ => "transformers",
         };
         writeln!(out, "library_name: {library}\npipeline_tag: text-generation\ntags:")?;
@@ -338,55 +338,12 @@ impl Card {
         )
     }
 
-    fn write_usage(&self, out: &mut String) -> std::fmt::Result {
-        match &self.exported {
-            Some(_) if self.is_adapter() => return self.write_serving_usage(out),
-            Some(file) => return self.write_export_usage(file, out),
-            None => {}
-        }
-        let class =
-            if self.is_adapter() { "AutoPeftModelForCausalLM" } else { "AutoModelForCausalLM" };
-        let library = if self.is_adapter() { "peft" } else { "transformers" };
-        writeln!(out, "\n## Use\n\n```\nfirebrand generate . --prompt \"...\"\n```\n")?;
-        write!(
-            out,
-            "```python\nfrom {library} import {class}\nfrom transformers import AutoTokenizer\n\n\
-             model = {class}.from_pretrained(\".\")\n\
-             tokenizer = AutoTokenizer.from_pretrained(\".\")\n```\n"
-        )?;
-        if self.is_adapter() {
-            writeln!(out, "\nPEFT looks for the base model where `adapter_config.json` says.")?;
-        }
-        Ok(())
+    /// Whether it is a file of llama.cpp.
+    fn is_gguf(&self) -> bool {
+        self.exported.as_ref().is_some_and(|file| file.ends_with(".gguf"))
     }
 
-    fn write_serving_usage(&self, out: &mut String) -> std::fmt::Result {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-        let base = if self.base.chars().all(is_plain) { &self.base } else { "BASE" };
-        write!(
-            out,
-            "\n## Use\n\nWith vLLM, which has a tensor for each matrix of each expert:\n\n```\n\
-             vllm serve {base} --enable-lora --lora-modules tuned=.\n```\n\n\
-             `vllm serve --max-lora-rank` must be at least `r` in `adapter_config.json`. Models \
-             whose experts vLLM keeps in\none tensor (gpt-oss, Qwen3.5) require \
-             `vllm serve --enable-mixed-moe-lora-format` besides.\n"
-        )
-    }
-
-    /// `file` is a name that the exporter made: letters, digits, `-`, `.` and `_`.
-    fn write_export_usage(&self, file: &str, out: &mut String) -> std::fmt::Result {
-        write!(
-            out,
-            "\n## Use\n\nWith llama.cpp, and all that is built on it:\n\n```\n\
-             llama-cli -m {file} -p \"...\"\n```\n\nWith transformers (package `gguf`), which \
-             widens it to f32:\n\n```python\nfrom transformers import AutoModelForCausalLM, \
-             AutoTokenizer\n\nmodel = AutoModelForCausalLM.from_pretrained(\".\", \
-             gguf_file=\"{file}\")\ntokenizer = AutoTokenizer.from_pretrained(\".\", \
-             gguf_file=\"{file}\")\n```\n"
-        )
-    }
-
-    fn is_adapter(&self) -> bool {
+    pub(super) fn is_adapter(&self) -> bool {
         matches!(self.relation, Relation::Adapter(_))
     }
 }

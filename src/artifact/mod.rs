@@ -3,6 +3,7 @@
 pub mod attestations;
 pub mod bundle;
 pub mod card;
+mod card_usage;
 pub mod derived;
 pub mod descendants;
 pub mod effect;

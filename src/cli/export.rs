@@ -15,11 +15,16 @@ use crate::hub::Policy;
 use crate::train::{Access, parent_state};
 
 /// Write a model in the format of another program: GGUF, for llama.cpp and what is built on it, or
-/// an adapter of experts for vLLM
+/// an adapter for llama.cpp or vLLM
 ///
 /// `gguf`: an adapter is added to its base on the way, in f32, and rounded once to the wanted type;
 /// nothing is held in memory but the adapter and a few rows. A tokenizer that llama.cpp would not
-/// follow exactly is refused.
+/// follow exactly is refused. q4_k_m, q5_k_m and q6_k are the mixtures of K-quants of llama.cpp,
+/// with the bytes of its own quantiser.
+///
+/// `gguf-lora`: a LoRA adapter by itself, for `llama-server --lora` beside a GGUF file of its base.
+///
+/// Both come with a `Modelfile` for Ollama: chat template, stop tokens, adapter.
 ///
 /// `vllm`: an adapter of experts by itself, with a tensor for each matrix of each expert; PEFT has
 /// those of all experts in one. Other adapters are loaded there as they are.
@@ -30,10 +35,11 @@ pub struct Args {
     /// An artifact, a run that has one, a checkpoint of a run (`RUN@best`, `RUN@last`,
     /// `RUN@step-200`), a model directory, or owner/name on the hub, also with `@revision`
     model: String,
-    /// gguf or vllm
+    /// gguf, gguf-lora or vllm
     #[arg(long, value_name = "NAME", default_value = "gguf")]
     format: String,
-    /// Type of the numbers: f16, q8_0, bf16 or f32; f16 if nothing is said, f32 for vllm
+    /// Type of the numbers: f16, q8_0, q6_k, q5_k_m, q4_k_m, bf16 or f32 for gguf, f32, f16 or bf16
+    /// for gguf-lora; if nothing is said, the first of them
     #[arg(long, value_name = "NAME")]
     r#type: Option<String>,
     /// The directory to make

@@ -35,6 +35,7 @@ mod pull;
 mod push;
 mod reproduce;
 mod resolve;
+mod resume;
 mod retract;
 mod rollback;
 mod runs;
@@ -100,6 +101,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(plan),
     command!(data),
     command!(train),
+    command!(resume),
     command!(sweep),
     command!(runs),
     command!(devices),
@@ -195,6 +197,9 @@ impl Chosen {
     fn pinned_kernels(&self) -> Option<std::path::PathBuf> {
         match self.name.as_str() {
             "train" => train::Args::from_arg_matches(&self.matches).ok()?.pinned_kernels(),
+            "resume" => {
+                resume::Args::from_arg_matches(&self.matches).ok()?.train().ok()?.pinned_kernels()
+            }
             internal::POINT_COMMAND => {
                 internal::PointArgs::from_arg_matches(&self.matches).ok()?.train().pinned_kernels()
             }
@@ -232,10 +237,21 @@ impl ConfigArgs {
     fn load(&self) -> Result<crate::config::Loaded> {
         crate::settings::load(&self.config, &self.overrides)
     }
+
+    /// The same where a run may be named in the place of a file: its settings.
+    fn of_run_too(&self) -> Result<Self> {
+        let config = crate::train::named_config(&self.config)?;
+        Ok(Self { config, overrides: self.overrides.clone() })
+    }
+
+    /// The directory of the run, if one was named.
+    fn run_of(&self, named: &Self) -> Option<&std::path::Path> {
+        (self.config != named.config).then(|| self.config.parent())?
+    }
 }
 
 /// How files may be got.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct AccessArgs {
     /// Use exactly what the lock beside the configuration says; anything else ends with exit code 1
     #[arg(long)]

@@ -7,8 +7,9 @@ use crate::artifact::keys::config_home;
 use crate::cli::{data_json, data_line, talk};
 use crate::error::{Context, Result, printable};
 use crate::event::bytes;
-use crate::report::{PAGE_FILE, write_page};
+use crate::report::{PAGE_FILE, write_compare_page, write_page};
 use crate::train::comparison::Comparison;
+use crate::train::named_run;
 use crate::train::runs::{self, Details, Prune, Summary};
 use crate::verify::Trust;
 
@@ -30,7 +31,7 @@ pub struct Args {
 enum Command {
     /// Everything about one run; its checkpoints are checked byte by byte
     Show {
-        /// Its directory
+        /// Its name, or its directory
         run: PathBuf,
         /// As one JSON object
         #[arg(long)]
@@ -38,7 +39,7 @@ enum Command {
     },
     /// One page about a run: curves, settings, answers, history, lineage (HTML)
     Report {
-        /// Its directory
+        /// Its name, or its directory
         run: PathBuf,
         /// Where the page goes; else `report.html` in the directory
         #[arg(long, value_name = "FILE")]
@@ -46,13 +47,16 @@ enum Command {
     },
     /// Two runs beside each other: the settings that differ, and losses at steps that both have
     Compare {
-        /// Directory of one
+        /// Name or directory of one
         one: PathBuf,
-        /// Directory of the other
+        /// Name or directory of the other
         other: PathBuf,
         /// As one JSON object
         #[arg(long)]
         json: bool,
+        /// Also write a page with their curves over each other (HTML)
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
     },
     /// Remove what is not needed any more: all but the newest checkpoints, and leftovers
     ///
@@ -78,14 +82,20 @@ enum Command {
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         None => list(&args.dir, args.json)?,
-        Some(Command::Show { run, json }) => show(&runs::details(run)?, *json)?,
+        Some(Command::Show { run, json }) => show(&runs::details(&named_run(run)?)?, *json)?,
         Some(Command::Report { run, out }) => {
+            let run = &named_run(run)?;
             let out = out.clone().unwrap_or_else(|| run.join(PAGE_FILE));
             write_page(run, &out, &Trust::of_user(&config_home()?)?)?;
             data_line(&out.display().to_string())?;
         }
-        Some(Command::Compare { one, other, json }) => {
-            compare(&Comparison::of(one, other)?, *json)?;
+        Some(Command::Compare { one, other, json, report }) => {
+            let both = Comparison::of(&named_run(one)?, &named_run(other)?)?;
+            if let Some(out) = report {
+                write_compare_page(&both, out)?;
+                talk(&format!("the curves are in {}", out.display()));
+            }
+            compare(&both, *json)?;
         }
         Some(Command::Prune { dir, keep, set_aside, dry_run }) => {
             let (keep, set_aside, dry_run) = (*keep, *set_aside, *dry_run);

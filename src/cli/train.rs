@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use crate::artifact::keys::config_home;
 use crate::cli::sign::command;
 use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, environment, talk, talk_of};
+use crate::config::Loaded;
 use crate::error::{Error, Result};
 use crate::event::Stop;
 use crate::report::{Console, LivePage, Notified, PAGE_FILE, Signals, Transfers, write_page};
 use crate::trackers::Trackers;
-use crate::train::{Published, Request, Resume, RunOutcome, allowed, train};
+use crate::train::{Published, Request, Resume, RunOutcome, allowed, expect_in_place, train};
 use crate::verify::Trust;
 
 /// Whom to tell how a run ended.
@@ -24,7 +25,9 @@ const NOTIFY: &str = "FIREBRAND_NOTIFY";
 ///
 /// Writes checkpoints and the finished, signed artifact into the run directory (`output.dir`).
 /// Ctrl-C saves and stops; the same command goes on from there, to the same bytes as a run that
-/// was never interrupted (on the CPU). stdout gets the path of the artifact.
+/// was never interrupted (on the CPU). stdout gets the path of the artifact. In the place of a
+/// configuration stands the name of a run, too, or its directory: it has the settings that it has
+/// there.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -35,6 +38,16 @@ pub struct Args {
     /// attempt aside, a path goes on from that checkpoint folder
     #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
     resume: String,
+    #[command(flatten)]
+    how: RunArgs,
+    /// Save and stop after this step; set by a sweep
+    #[arg(skip)]
+    stop_at_step: Option<u64>,
+}
+
+/// How a run is made, or goes on.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
     /// Save and stop when this process has done so many steps; the same command does as many more
     #[arg(long, value_name = "N")]
     stop_after_steps: Option<u64>,
@@ -63,12 +76,14 @@ pub struct Args {
     /// Say nothing but warnings and errors
     #[arg(long, short)]
     quiet: bool,
-    /// Save and stop after this step; set by a sweep
-    #[arg(skip)]
-    stop_at_step: Option<u64>,
 }
 
 impl Args {
+    /// What goes on with a run: its settings stand in its directory.
+    pub fn of_run(config: ConfigArgs, access: AccessArgs, how: RunArgs) -> Self {
+        Self { config, access, resume: "auto".to_owned(), how, stop_at_step: None }
+    }
+
     /// What a point of a sweep is run with.
     pub fn of_point(
         config: PathBuf,
@@ -80,14 +95,16 @@ impl Args {
             config: ConfigArgs { config, overrides: Vec::new() },
             access: AccessArgs { locked: access.locked, offline: access.offline },
             resume: "auto".to_owned(),
-            stop_after_steps: None,
-            extend: false,
-            allow_data_change: false,
-            allow_device_change: false,
-            allow_code_change: false,
-            grace,
-            notify: None,
-            quiet: false,
+            how: RunArgs {
+                stop_after_steps: None,
+                extend: false,
+                allow_data_change: false,
+                allow_device_change: false,
+                allow_code_change: false,
+                grace,
+                notify: None,
+                quiet: false,
+            },
             stop_at_step,
         }
     }
@@ -96,10 +113,20 @@ impl Args {
     /// configuration is told when it runs.
     #[cfg(feature = "gpu")]
     pub fn pinned_kernels(&self) -> Option<PathBuf> {
-        let config = self.config.load().ok()?.config;
+        let config = self.config.of_run_too().ok()?.load().ok()?.config;
         let run = Path::new(&config.output.dir);
         config.device.pin_kernels.then(|| run.join(crate::files::KERNELS))
     }
+}
+
+/// The configuration that was named, or that of the run that was.
+fn configuration(args: &Args) -> Result<(ConfigArgs, Loaded)> {
+    let config = args.config.of_run_too()?;
+    let loaded = config.load()?;
+    if let Some(run) = config.run_of(&args.config) {
+        expect_in_place(run, &loaded.config)?;
+    }
+    Ok((config, loaded))
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -124,7 +151,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// Whom to tell how the run ended.
 fn notified(args: &Args) -> Result<Option<Notified>> {
-    let named = args.notify.clone().or_else(|| environment::value_of(NOTIFY));
+    let named = args.how.notify.clone().or_else(|| environment::value_of(NOTIFY));
     let Some(named) = named.filter(|named| !named.is_empty()) else { return Ok(None) };
     if named.starts_with("https://") || named.starts_with("http://") {
         return Ok(Some(Notified::Address(named)));
@@ -138,16 +165,17 @@ fn notified(args: &Args) -> Result<Option<Notified>> {
 
 /// Trains; `ended` gets what is to be told of it.
 fn run_until(args: &Args, ended: &mut Option<Value>) -> Result<ExitCode> {
-    let loaded = args.config.load()?;
+    let (config, loaded) = configuration(args)?;
+    let how = &args.how;
     let signals = Signals::install()?;
-    let transfers = Arc::new(Transfers::new(args.quiet));
+    let transfers = Arc::new(Transfers::new(how.quiet));
     let bars = transfers.bars();
     let access = args.access.access(transfers, &signals);
-    let mut console = Console::new(signals.clone(), args.quiet, args.stop_after_steps)
+    let mut console = Console::new(signals.clone(), how.quiet, how.stop_after_steps)
         .stopping_at(args.stop_at_step)
         .among(bars)
         .tracked(Trackers::new(&loaded.config));
-    let config_path = args.config.config.display().to_string();
+    let config_path = config.config.display().to_string();
     let resume = match args.resume.as_str() {
         "auto" => Resume::Auto,
         "never" => Resume::Never,
@@ -158,12 +186,12 @@ fn run_until(args: &Args, ended: &mut Option<Value>) -> Result<ExitCode> {
         config_path: &config_path,
         resume,
         allowed: allowed(
-            args.extend,
-            args.allow_data_change,
-            args.allow_code_change,
-            args.allow_device_change,
+            how.extend,
+            how.allow_data_change,
+            how.allow_code_change,
+            how.allow_device_change,
         ),
-        grace: Duration::from_secs(args.grace),
+        grace: Duration::from_secs(how.grace),
         access,
     };
     let directory = loaded.config.output.dir.clone();
@@ -188,7 +216,7 @@ fn run_until(args: &Args, ended: &mut Option<Value>) -> Result<ExitCode> {
                 "eval_loss": published.losses.map(|(before, after)| [before, after]),
                 "text": format!("{name} is finished: {}", published.artifact.display()),
             }));
-            if !args.quiet {
+            if !how.quiet {
                 tell(&published);
             }
             data_line(&published.artifact.display().to_string())?;

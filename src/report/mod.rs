@@ -1,6 +1,7 @@
 //! Events on the screen and on disk.
 
 mod chart;
+mod compare_page;
 mod console;
 mod live;
 mod markup;
@@ -11,6 +12,7 @@ mod signals;
 mod sweep_page;
 mod transfers;
 
+pub use compare_page::write_compare_page;
 pub use console::{Console, duration};
 pub use live::LivePage;
 pub use notify::Notified;

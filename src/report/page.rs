@@ -29,7 +29,8 @@ const REFRESH: u64 = 30;
 /// So many evaluations are shown, the newest.
 const EVALUATIONS: usize = 50;
 
-const TEMPLATE: &str = include_str!("templates/page.html");
+const TEMPLATE: &str =
+    concat!(include_str!("templates/parts.html"), include_str!("templates/page.html"));
 /// Completions of the newest step that are shown.
 const COMPLETIONS: usize = 16;
 /// So much of what was written is read for that.

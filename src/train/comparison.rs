@@ -23,6 +23,9 @@ pub struct Comparison {
     pub training: Vec<Compared>,
     /// The same of validations.
     pub validation: Vec<Compared>,
+    /// All losses of each.
+    #[serde(skip)]
+    pub curves: [LossCurves; 2],
 }
 
 /// What both have at a step.
@@ -48,24 +51,27 @@ impl Comparison {
             (values[0] != values[1]).then(|| (key.clone(), values.map(Option::<&String>::cloned)))
         });
         let settings = differ.collect();
-        let [one, other] = [Curves::read(one)?, Curves::read(other)?];
+        let [one, other] = [LossCurves::read(one)?, LossCurves::read(other)?];
         Ok(Self {
             runs,
             settings,
             training: beside(&one.training, &other.training),
             validation: beside(&one.validation, &other.validation),
+            curves: [one, other],
         })
     }
 }
 
 /// Losses by step.
-#[derive(Default)]
-struct Curves {
-    training: BTreeMap<u64, f64>,
-    validation: BTreeMap<u64, f64>,
+#[derive(Debug, Default)]
+pub struct LossCurves {
+    /// Of training.
+    pub training: BTreeMap<u64, f64>,
+    /// Of validations.
+    pub validation: BTreeMap<u64, f64>,
 }
 
-impl Curves {
+impl LossCurves {
     fn read(run: &Path) -> Result<Self> {
         let path = run.join("metrics.jsonl");
         let mut curves = Self::default();

@@ -119,8 +119,13 @@ pub struct Details {
 
 /// The runs below a folder, by path. A run inside a run is not looked for.
 pub fn list(folder: &Path) -> Result<Vec<Summary>> {
+    paths(folder)?.iter().map(|path| summary(path)).collect()
+}
+
+/// Their directories.
+pub fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
     if is_run(folder) {
-        return Ok(vec![summary(folder)?]);
+        return Ok(vec![folder.to_owned()]);
     }
     if !folder.is_dir() {
         return Err(Error::run("there is no such folder").at(folder));
@@ -128,7 +133,7 @@ pub fn list(folder: &Path) -> Result<Vec<Summary>> {
     let mut found = Vec::new();
     look(folder, DEPTH, &mut found)?;
     found.sort();
-    found.iter().map(|path| summary(path)).collect()
+    Ok(found)
 }
 
 fn look(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
@@ -148,7 +153,8 @@ fn look(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn is_run(folder: &Path) -> bool {
+/// Whether a folder is that of a run.
+pub fn is_run(folder: &Path) -> bool {
     folder.join("run.lock").is_file() && folder.join("config.toml").is_file()
 }
 

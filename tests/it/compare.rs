@@ -32,14 +32,21 @@ train.learning_rate  0.005  |  0.1
     let [first, last] = [0, 3].map(|at| &json["training"][at]["loss"]);
     assert_eq!(first[0], first[1], "the rate has changed nothing yet");
     assert_ne!(last[0], last[1]);
+    // By name, with the curves of both on one page.
+    let page = ["runs", "compare", "a", "b", "--report", "compare.html"];
+    assert_eq!(run.succeeds(&page), text);
+    let page = run.read("compare.html");
+    assert_eq!(page.matches("<polyline").count(), 4, "two runs, training and validation");
+    for part in ["<h1>a and b</h1>", "<td>train.learning_rate</td><td>0.005</td><td>0.1</td>"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
     let rows = text.lines().filter(|line| line.starts_with("training  "));
     assert_eq!(rows.count(), 4);
     run.fails_with(
         2,
         &["runs", "compare", "checkpoints/a", "nowhere"],
         str![[r#"
-error[run]: this is not a run directory
-  at nowhere
+error[run]: there is no run `nowhere`
 
 hint: `firebrand runs DIR` lists the runs below a folder
 

@@ -9,6 +9,7 @@
     gguf_check.py tiny    FIREBRAND          # all cases of tiny/, every type
     gguf_check.py rules   FIREBRAND MODEL_DIR
     gguf_check.py families FIREBRAND [CASE...]
+    gguf_check.py lora    FIREBRAND [CASE...]    # and peft
 
 tensors: every number, dequantised by PyPI `gguf`, against W + s·B·A computed here with numpy.
 tokens:  llama.cpp's tokens of some texts against those of Hugging Face `tokenizers`.
@@ -19,6 +20,8 @@ rules:   as `tokens`, with each rule for splitting text that can be written, on 
          MODEL_DIR (byte-level BPE), and with a vocabulary of the SentencePiece kind.
 families: with the tiny models of families/, the texts that transformers wrote, of every family that
          can be written, by llama.cpp and by Firebrand from the GGUF file.
+lora:    with the same models and an adapter of PEFT beside every linear layer, llama.cpp's logits and texts of the
+         base with the adapter that Firebrand wrote (`--format gguf-lora`) against those of both in one file.
 llama.cpp is the one in PyPI `xllamacpp`, on one thread.
 `rules` also compares the tokenizer that Firebrand reads from the file with the one it was made of.
 Exit code 1: something differs by more than the limit printed beside it.
@@ -171,7 +174,7 @@ def check_tensors(path, model, adapter=None):
 class LlamaCpp:
     """llama.cpp, with keys and values of the cache in f32."""
 
-    def __init__(self, path, context=1024):
+    def __init__(self, path, context=1024, adapter=None):
         import xllamacpp
         settings = xllamacpp.CommonParams()
         settings.model.path = str(path)
@@ -179,6 +182,8 @@ class LlamaCpp:
         settings.warmup, settings.cpuparams.n_threads = False, 1
         settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if adapter:
+            settings.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
         self.server = xllamacpp.Server(settings)
         self.rows = len(gguf.GGUFReader(path).fields["tokenizer.ggml.tokens"].data)
 
@@ -597,6 +602,64 @@ def check_families(firebrand, cases):
     return fine and compared > 0
 
 
+def with_adapter(case, model, folder):
+    """An adapter of PEFT that changes much: some ranks and scales are others, or there is a root of the rank."""
+    import peft
+    import torch
+    torch.manual_seed(3)
+    settings = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False,
+                               use_rslora=len(case) % 2 == 0, rank_pattern={"o_proj": 2}, alpha_pattern={"k_proj": 3})
+    adapted = peft.get_peft_model(model, settings)
+    adapted.save_pretrained(folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": str(folder.parent / "model")}))
+
+
+def check_lora(firebrand, cases):
+    import make_families
+    fine, compared = True, 0
+    for case, known in family_cases().items():
+        if cases and case not in cases:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            model, adapter = Path(folder) / "model", Path(folder) / "adapter"
+            made = make_families.model_of(case)
+            save(case, made, model)
+            config = known["config"] if known else json.loads((model / "config.json").read_text())
+            (model / "config.json").write_text(json.dumps(config))
+            (model / "generation_config.json").unlink(missing_ok=True)
+            rows = config.get("text_config", config)["vocab_size"]
+            with_adapter(case, made, adapter)
+            for directory in [model, adapter]:
+                (directory / "tokenizer.json").write_text(json.dumps(tiny_tokenizer(rows)))
+                (directory / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
+            paths, refused = {}, None
+            for name, source, more in [("base", model, []), ("both", adapter, ["--base", str(model), "--no-check"]),
+                                       ("lora", adapter, ["--base", str(model), "--no-check", "--format", "gguf-lora"])]:
+                out = Path(folder) / name
+                call = [firebrand, "export", str(source), "--type", "f32", "--no-sign", "--out", str(out), *more]
+                done = subprocess.run(call, capture_output=True, text=True)
+                if done.returncode != 0:
+                    refused = refused or f"{name} refused: {' '.join(done.stderr.split())[:300]}"
+                    continue
+                paths[name] = next(out.glob("*.gguf"))
+            if refused:
+                print(f"{case}: {refused}")
+                continue
+            tokens = [number % (rows - 1) for number in range(3, 15)]
+            all_logs, texts = {}, {}
+            for name, file, beside in [("base", "base", None), ("both", "both", None), ("beside", "base", "lora")]:
+                server = LlamaCpp(paths[file], 64, paths.get(beside))
+                all_logs[name], texts[name] = server.logs(tokens), server.write(tokens, 12)
+            off, changed = (float(np.abs(all_logs[name] - all_logs["both"]).max()) for name in ["beside", "base"])
+            same = texts["beside"] == texts["both"] and off < 1e-3 * changed
+            fine, compared = fine and same, compared + 1
+            print(f"{case}: {'same text' if texts['beside'] == texts['both'] else 'OTHER TEXT'}, logits off by "
+                  f"{off:.1e}; the adapter changes them by {changed:.1e}{'' if same else ' DIFFERS'}")
+    print(f"{compared} models compared")
+    return fine and compared > 0
+
+
 def main():
     command, *rest = sys.argv[1:] or ["help"]
     if command == "tensors":
@@ -604,6 +667,8 @@ def main():
         return 0
     if command == "families":
         return 0 if check_families(rest[0], rest[1:]) else 1
+    if command == "lora":
+        return 0 if check_lora(rest[0], rest[1:]) else 1
     if command == "greedy":
         return 0 if check_greedy(rest[0], rest[1], rest[2], rest[3:]) else 1
     checks = {"tokens": check_tokens, "logits": check_logits, "tiny": check_tiny, "rules": check_rules}

@@ -151,6 +151,10 @@ impl Adapter for Lora {
         Box::new(LowRankChange::new(tensors, inputs, self.settings.of_layer(path)))
     }
 
+    fn low_rank_scale(&self, path: &str) -> Option<f64> {
+        Some(self.settings.of_layer(path).scale)
+    }
+
     fn training_keys(&self) -> &'static [&'static str] {
         TRAINING_KEYS
     }

@@ -39,10 +39,14 @@ pub enum Contents {
 }
 
 /// All formats.
-pub static EXPORTS: &[&dyn Export] = &[&gguf::Gguf, &vllm::Vllm];
+pub static EXPORTS: &[&dyn Export] = &[&gguf::Gguf, &gguf::GgufLora, &vllm::Vllm];
 
 /// An adapter to be written.
 pub struct AdapterSource<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// One of the format's own types.
+    pub number: &'a str,
     /// Where it comes from.
     pub origin: &'a Origin,
     /// Kind and settings.
@@ -140,6 +144,7 @@ fn export_adapter(
     let base = inspect(&origin.base.path)?;
     score_head::refuse(&origin.model.path, &format!("be exported as {format}"))?;
     let addition = Addition::open(&origin.model.path, adapter.clone(), &base.description)?;
+    let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     let adapter_file = addition.file.clone();
     request.carry_out(|scratch| {
         bundle::copy_sidecars(&origin.model.path, scratch, false)?;
@@ -147,7 +152,9 @@ fn export_adapter(
         let config = hash_base_file(&origin, &origin.base.path, "config.json")?;
         origin.base.expect(std::slice::from_ref(&config))?;
         let (adapter, base) = (adapter.as_ref(), &base.description);
-        let written = write(AdapterSource { origin: &origin, adapter, base, addition }, scratch)?;
+        let source =
+            AdapterSource { name: &name, number, origin: &origin, adapter, base, addition };
+        let written = write(source, scratch)?;
         let base_files = std::iter::once(config).chain(small_files).collect();
         let made = Made {
             relation: Relation::Adapter(adapter.kind().label()),
@@ -269,14 +276,15 @@ mod tests {
 
     #[test]
     fn formats_are_found_by_name() {
-        assert_eq!(find("gguf").unwrap().types(), ["f16", "q8_0", "bf16", "f32"]);
+        let types = ["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "bf16", "f32"];
+        assert_eq!(find("gguf").unwrap().types(), types);
         let error = find("onnx").err().unwrap().to_string();
         says(
             &error,
             snapbox::str![[r#"
 error[export]: there is no format `onnx`
 
-hint: supported: `gguf`, `vllm`
+hint: supported: `gguf`, `gguf-lora`, `vllm`
 "#]],
         );
     }

@@ -41,7 +41,7 @@ impl Export for Vllm {
 }
 
 fn write(source: AdapterSource, target: &Path) -> Result<Written> {
-    let AdapterSource { origin, adapter, base, addition } = source;
+    let AdapterSource { origin, adapter, base, addition, .. } = source;
     if !adapter.modules_to_save().is_empty() {
         return Err(Error::export("vLLM reads no adapter that is saved with whole modules")
             .at(&origin.model.path)

@@ -1,20 +1,21 @@
 //! GGUF files: every number of a model at its place, and what the file says of itself.
 
 use super::*;
+use firebrand::weights::ggml::TensorType;
 
 /// A value in the head of a GGUF file.
 #[derive(Debug, Clone, PartialEq)]
-enum Found {
+pub enum Found {
     Text(String),
     Number(f64),
     List(Vec<Found>),
 }
 
 /// A GGUF file, read as `docs/gguf.md` of ggml has it.
-struct Gguf {
+pub struct Gguf {
     keys: BTreeMap<String, Found>,
     /// Type, dimensions (innermost first) and values.
-    tensors: BTreeMap<String, (u32, Vec<u64>, Vec<f32>)>,
+    pub tensors: BTreeMap<String, (u32, Vec<u64>, Vec<f32>)>,
 }
 
 struct Bytes<'a> {
@@ -59,7 +60,7 @@ impl Bytes<'_> {
 }
 
 impl Gguf {
-    fn read(path: &Path) -> Self {
+    pub fn read(path: &Path) -> Self {
         let bytes = fs::read(path).unwrap();
         let mut head = Bytes { bytes: &bytes, at: 0 };
         assert_eq!(&head.take::<4>(), b"GGUF");
@@ -94,21 +95,21 @@ impl Gguf {
         Self { keys: read, tensors: all }
     }
 
-    fn number(&self, key: &str) -> f64 {
+    pub fn number(&self, key: &str) -> f64 {
         match &self.keys[key] {
             Found::Number(number) => *number,
             other => panic!("{key} is {other:?}"),
         }
     }
 
-    fn text(&self, key: &str) -> &str {
+    pub fn text(&self, key: &str) -> &str {
         match &self.keys[key] {
             Found::Text(text) => text,
             other => panic!("{key} is {other:?}"),
         }
     }
 
-    fn list(&self, key: &str) -> &[Found] {
+    pub fn list(&self, key: &str) -> &[Found] {
         match &self.keys[key] {
             Found::List(list) => list,
             other => panic!("{key} is {other:?}"),
@@ -130,12 +131,17 @@ fn numbers(kind: u32, bytes: &[u8], count: usize) -> (Vec<f32>, usize) {
             };
             (blocks.flat_map(of_block).collect(), count / 32 * 34)
         }
-        other => panic!("a tensor of type {other}"),
+        other => {
+            let kind = TensorType::find(other).expect("a known type");
+            let size = count / kind.block * kind.bytes;
+            (kind.values(&bytes[..size]), size)
+        }
     }
 }
 
 /// Names in llama.cpp of what our small models have, and how the rows of q and k lie there.
-fn in_llama_cpp(name: &str, values: &[f32], head: usize) -> (String, Vec<f32>) {
+/// (`[rows of a head, numbers of a row]`).
+pub fn in_llama_cpp(name: &str, values: &[f32], layout: [usize; 2]) -> (String, Vec<f32>) {
     let fixed = [
         ("model.embed_tokens.weight", "token_embd.weight"),
         ("model.norm.weight", "output_norm.weight"),
@@ -158,22 +164,22 @@ fn in_llama_cpp(name: &str, values: &[f32], head: usize) -> (String, Vec<f32>) {
     ]
     .iter()
     .fold(name, |name, (ours, theirs)| name.replace(ours, theirs));
-    if !name.contains("attn_q") && !name.contains("attn_k") {
+    if layout[0] == 1 || !name.contains("attn_q") && !name.contains("attn_k") {
         return (name, values.to_vec());
     }
-    (name, values.to_vec()).turned(head)
+    (name, values.to_vec()).turned(layout)
 }
 
 trait Turned {
-    fn turned(self, head: usize) -> (String, Vec<f32>);
+    fn turned(self, layout: [usize; 2]) -> (String, Vec<f32>);
 }
 
 impl Turned for (String, Vec<f32>) {
     /// Row `r` of a head comes to lie at `2r`, or at `2(r − head/2) + 1` from the second half.
-    fn turned(self, head: usize) -> (String, Vec<f32>) {
+    fn turned(self, [head, width]: [usize; 2]) -> (String, Vec<f32>) {
         let (name, values) = self;
-        // Biases have rows of one number; weights of the small models 32.
-        let width = if name.ends_with(".bias") { 1 } else { 32 };
+        // Biases have rows of one number.
+        let width = if name.ends_with(".bias") { 1 } else { width };
         let mut turned = vec![0.0; values.len()];
         for (row, numbers) in values.chunks_exact(width).enumerate() {
             let (which, inside) = (row / head, row % head);
@@ -208,7 +214,7 @@ fn an_adapter_becomes_a_gguf_of_its_base_with_it() {
         assert_eq!(read.number("general.file_type"), file_type);
         assert_eq!(read.tensors.len(), expected.len());
         for (name, (shape, values)) in &expected {
-            let (name, values) = in_llama_cpp(name, values, 8);
+            let (name, values) = in_llama_cpp(name, values, [8, 32]);
             let (found, dims, numbers) = &read.tensors[&name];
             assert_eq!(*found, if shape.len() == 1 { 0 } else { number }, "{name}");
             assert!(
@@ -321,7 +327,7 @@ fn every_shape_of_model_has_its_place() {
         let head = read.number("llama.rope.dimension_count") as usize;
         let mut named = 0;
         for (name, (_, values)) in weights(&run.path(name)) {
-            let (name, values) = in_llama_cpp(&name, &values, head);
+            let (name, values) = in_llama_cpp(&name, &values, [head, 32]);
             let (_, _, numbers) = &read.tensors[&name];
             assert!(
                 numbers.iter().map(|n| n.to_bits()).eq(values.iter().map(|n| n.to_bits())),

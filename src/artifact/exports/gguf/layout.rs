@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::architecture::Architecture;
 use super::change::{NumberChange, Target, TensorOrder};
 use super::file::Tensor;
+use super::mixture::Mixture;
 use super::numbers::NumberFormat;
 use super::shape::head_width;
 use crate::artifact::merge::Weights;
@@ -33,6 +34,15 @@ pub struct TensorOutput {
     pub row_bytes: u64,
 }
 
+/// What was asked for.
+#[derive(Debug)]
+pub enum WantedNumbers {
+    /// One format for all matrices.
+    One(NumberFormat),
+    /// K-quants.
+    Mixture(Mixture),
+}
+
 /// The layout of a file.
 pub struct Layout {
     /// Its tensors.
@@ -41,7 +51,8 @@ pub struct Layout {
     pub outputs: BTreeMap<String, Vec<TensorOutput>>,
     /// Those that the model has as settings.
     pub factors: Vec<(&'static str, Vec<f32>)>,
-    /// Matrices that the wanted numbers do not fit, kept in f16.
+    /// Matrices that the wanted numbers do not fit: kept in f16, those of mixtures in formats with
+    /// smaller blocks, if they fit.
     pub kept: usize,
     /// Tensors that stay in MXFP4.
     pub coded: usize,
@@ -59,7 +70,7 @@ impl Layout {
         architecture: &Architecture,
         facts: &Description,
         weights: &Weights,
-        wanted: NumberFormat,
+        wanted: &WantedNumbers,
     ) -> Result<Self> {
         let factors = architecture.rope_factors(facts);
         let tensors = factors.iter().map(|(name, factors)| Tensor {
@@ -103,7 +114,12 @@ impl Layout {
     }
 
     /// In which format the numbers of a tensor of a shape are written.
-    fn numbers(&mut self, target: &Target, shape: &[usize], wanted: NumberFormat) -> NumberFormat {
+    fn numbers(
+        &mut self,
+        target: &Target,
+        shape: &[usize],
+        wanted: &WantedNumbers,
+    ) -> NumberFormat {
         if target.order.is_mxfp4() {
             return NumberFormat::Mxfp4;
         }
@@ -111,11 +127,21 @@ impl Layout {
         if shape.len() < 2 || target.exact {
             return NumberFormat::Plain(Element::F32);
         }
-        if wanted.fits(shape.last().copied().unwrap_or(1)) {
-            return wanted;
+        let width = shape.last().copied().unwrap_or(1);
+        match wanted {
+            WantedNumbers::One(format) if format.fits(width) => *format,
+            WantedNumbers::One(_) => {
+                self.kept += 1;
+                NumberFormat::Plain(Element::F16)
+            }
+            WantedNumbers::Mixture(mixture) => {
+                let format = mixture.format(&target.name, width);
+                // Parts of one tensor are counted once.
+                let first = target.part.is_none_or(|[number, _]| number == 0);
+                self.kept += usize::from(first && mixture.falls_back(format, width));
+                format
+            }
         }
-        self.kept += 1;
-        NumberFormat::Plain(Element::F16)
     }
 
     fn output(
@@ -123,7 +149,7 @@ impl Layout {
         place: &TensorPlace,
         target: Target,
         head: usize,
-        wanted: NumberFormat,
+        wanted: &WantedNumbers,
     ) -> Result<TensorOutput> {
         let mut shape = target.order.shape(&place.shape);
         let numbers = self.numbers(&target, &shape, wanted);
