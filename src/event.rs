@@ -45,7 +45,7 @@ fn is_false(flag: &bool) -> bool {
 /// What one step cost, as written to `timings.jsonl`. A GPU is not waited for within a step: of
 /// one, forward, backward and update are the times in which the host said what is to be done, and
 /// the whole step is the time from when the numbers of the step before were known.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Timing {
     /// Step number, from 1.
     pub step: u64,
@@ -117,6 +117,25 @@ impl Evaluation {
     /// What is reported beside the loss, under names that are not those of a step.
     pub fn prefixed(&self) -> impl Iterator<Item = (String, f64)> {
         self.metrics.iter().map(|(name, value)| (format!("eval_{name}"), *value))
+    }
+
+    /// The mean reward, where the model writes itself what is valued.
+    pub fn reward(&self) -> Option<f64> {
+        self.metrics.get("reward").copied()
+    }
+
+    /// What the best of several is chosen by, of which less is better: the loss, or what the reward
+    /// lacks.
+    pub fn lack(&self) -> f64 {
+        self.reward().map_or(self.eval_loss, |reward| -reward)
+    }
+
+    /// That, as people read it.
+    pub fn figure(&self) -> String {
+        match self.reward() {
+            Some(reward) => format!("validation reward {reward:.4}"),
+            None => format!("validation loss {:.4}", self.eval_loss),
+        }
     }
 
     /// What a model would have to choose among for the same loss, where that is a likelihood of

@@ -58,6 +58,7 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
     loaded.config.data.labels = entry.records == Records::Labels;
     loaded.config.data.prompts = entry.records == Records::Prompts;
     let objective = objectives::chosen(&loaded.config.owned);
+    loaded.config.data.margin = objective.margin_column().map(str::to_owned);
     if entry.records == Records::Texts {
         loaded.config.data.score_head = objective.score_head();
     }
@@ -67,7 +68,7 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
     let data = &loaded.config.data;
     let validates = !data.validation.is_empty() || data.val_size != ValSize::None;
     objective.check(validates).map_err(|error| error.at(path))?;
-    if entry.records != Records::Any && loaded.config.data.train_on == TrainOn::All {
+    if entry.records != Records::Any && loaded.config.data.train_on != TrainOn::Assistant {
         let (of, hint) = match entry.records {
             Records::Pairs => {
                 ("pairs", "the two answers of a pair are compared, not what precedes them")
@@ -76,9 +77,20 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
             Records::Prompts => ("rewards", "the model's own answers are learnt from"),
             _ => ("labels", "a label is that of an answer, not of what precedes it"),
         };
-        let what =
-            format!("`data.train_on = \"all\"` has no effect on an objective that trains on {of}");
+        let what = format!(
+            "`data.train_on = \"{}\"` has no effect on an objective that trains on {of}",
+            loaded.config.data.train_on.name()
+        );
         return Err(Error::config(what).at(path).hint(format!("remove it: {hint}")));
+    }
+    if data.sample_weight.is_some() && !objective.weighs_tokens() {
+        let name = entry.name;
+        let what =
+            format!("`data.sample_weight` cannot be used with `train.objective = \"{name}\"`");
+        return Err(Error::config(what)
+            .at(path)
+            .because("it weighs the losses of tokens, of which this objective's is no sum")
+            .hint(format!("remove it, or train with {}", objectives::that_weigh_tokens())));
     }
     if objective.needs_reference() && adapters::of_run(&loaded.config).is_none() {
         let name = entry.name;
@@ -151,16 +163,6 @@ fn of_rollouts(rollouts: &RolloutConfig, config: &RunConfig) -> Result<()> {
         return Err(Error::config(what)
             .because("the rows of a step are written by the model, not read from data")
             .hint("set it to `never`"));
-    }
-    if config.eval.load_best_model_at_end || config.eval.early_stopping_patience.is_some() {
-        let what =
-            "the validation loss cannot decide about a run with `train.objective = \"grpo\"`";
-        return Err(Error::config(what)
-            .because("it is the likelihood of the records' own answers, not a reward")
-            .hint(
-                "remove `eval.load_best_model_at_end` and `eval.early_stopping_patience`; \
-                 `eval.suite` measures what is rewarded",
-            ));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! and what follows is indented, so that it never passes for a line of ours.
 
 mod escape;
+mod json_lines;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -14,6 +15,7 @@ use indicatif::{MultiProgress, ProgressBar};
 use self::escape::{Escape, Form};
 
 pub use self::escape::{hung, is_invisible, one_line, printable};
+pub use self::json_lines::{LOG_FORMAT, LOG_FORMATS, draws, is_json, log, use_json};
 
 /// The standard output of a hidden command, which only this program reads.
 pub fn answers() -> io::Stdout {
@@ -22,12 +24,18 @@ pub fn answers() -> io::Stdout {
 
 /// Writes one message to stderr; a closed stderr is nobody's problem.
 pub fn say(text: &str) {
-    say_block(&hung(text));
+    match is_json() {
+        true => json_lines::log_text(text),
+        false => say_block(&hung(text)),
+    }
 }
 
 /// Writes a message of several lines of ours to stderr: what is not ours in it was put on one line,
 /// or indented, before.
 pub fn say_block(text: &str) {
+    if is_json() {
+        return json_lines::log_text(text);
+    }
     let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 

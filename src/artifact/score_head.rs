@@ -32,8 +32,38 @@ pub struct Calibration {
     pub calibration_error: [f64; 2],
     /// The ends of the bootstrap interval of the latter, 95 %.
     pub interval: Option<[f64; 2]>,
+    /// The bins of both that are not empty.
+    #[serde(default)]
+    pub bins: [Vec<ReliabilityBin>; 2],
     /// The digest of the texts and their labels, as the model has them.
     pub sha256: Digest,
+}
+
+/// A point of a reliability diagram (Guo et al. 2017): texts whose likeliest label has about the
+/// same probability; of texts that may have several labels, every label of each.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ReliabilityBin {
+    /// How many.
+    pub count: u64,
+    /// The mean of their probabilities.
+    pub confidence: f64,
+    /// The share of them that is right.
+    pub accuracy: f64,
+}
+
+/// What is written beside an adapter.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StatedCalibration {
+    /// What scores are divided by.
+    pub temperature: f64,
+    /// What was found when it was fitted.
+    pub calibration: Calibration,
+}
+
+/// What an artifact states of its probabilities; none where it states nothing that can be read.
+pub fn stated_calibration(folder: &Path) -> Option<StatedCalibration> {
+    let bytes = read_bytes(&folder.join(FILE), BYTES_MAX).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// Writes what an adapter's settings have no place for.

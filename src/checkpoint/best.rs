@@ -9,10 +9,10 @@ fn comparable(evaluations: &[Evaluation]) -> impl Iterator<Item = &Evaluation> {
     evaluations.iter().filter(move |found| found.step > 0 && Some(found.target_tokens) == tokens)
 }
 
-/// Validations of trained weights, the one with the least loss first; of equal ones the newer.
+/// Validations of trained weights, the best first; of equal ones the newer.
 pub fn best_first(evaluations: &[Evaluation]) -> Vec<&Evaluation> {
     let mut all: Vec<_> = comparable(evaluations).collect();
-    all.sort_by(|a, b| a.eval_loss.total_cmp(&b.eval_loss).then_with(|| b.step.cmp(&a.step)));
+    all.sort_by(|a, b| a.lack().total_cmp(&b.lack()).then_with(|| b.step.cmp(&a.step)));
     all
 }
 
@@ -21,7 +21,8 @@ pub fn best_first(evaluations: &[Evaluation]) -> Vec<&Evaluation> {
 pub struct EarlyStopping {
     /// So many validations in a row without an improvement end the run.
     pub patience: u64,
-    /// By how much the loss has to fall below the least before to be an improvement.
+    /// By how much the loss has to fall below the least before to be an improvement, or the reward
+    /// to rise above the greatest.
     pub threshold: f64,
 }
 
@@ -30,8 +31,8 @@ impl EarlyStopping {
     pub fn stopped_at(&self, evaluations: &[Evaluation]) -> Option<u64> {
         let (mut least, mut waited) = (f64::INFINITY, 0);
         for found in comparable(evaluations) {
-            waited = if found.eval_loss < least - self.threshold { 0 } else { waited + 1 };
-            least = least.min(found.eval_loss);
+            waited = if found.lack() < least - self.threshold { 0 } else { waited + 1 };
+            least = least.min(found.lack());
             if waited >= self.patience {
                 return Some(found.step);
             }

@@ -30,7 +30,7 @@ pub use identity::{Allowed, Difference, Identity, IdentityPart, option_for, sett
 pub use manifest::{Manifest, Unusable};
 pub use metrics::{LinesState, Metrics, line, steps_of};
 pub use named::NamedCheckpoint;
-pub use restore::{BAD, RestoredCheckpoint, newest, restore, restore_weights};
+pub use restore::{BAD, RestoredCheckpoint, newest, restore, restore_weights, unchecked_state};
 pub use retention::{Retention, remove};
 pub use save::{Job, Saved, check_free};
 pub use saver::Saver;

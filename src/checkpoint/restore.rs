@@ -95,9 +95,7 @@ impl RestoredCheckpoint {
         expect_regular(folder).map_err(Unusable::Refused)?;
         let manifest = Manifest::verify(folder)?;
         let bytes = read(&folder.join("state.json"))?;
-        let state: RunState = serde_json::from_slice(&bytes)
-            .context_at("broken state", folder)
-            .map_err(|error| Unusable::Bad("damaged", error))?;
+        let state = parsed(&bytes, folder).map_err(|error| Unusable::Bad("damaged", error))?;
         if state.step != manifest.step {
             let error = Error::checkpoint("state and manifest are of different steps").at(folder);
             return Err(Unusable::Bad("mixed", error));
@@ -109,6 +107,20 @@ impl RestoredCheckpoint {
     pub fn weights_name(&self) -> &'static str {
         weights_name(self.folder.join(weights_name(true)).exists())
     }
+}
+
+fn parsed(bytes: &[u8], folder: &Path) -> Result<RunState> {
+    serde_json::from_slice(bytes).context_at("broken state", folder)
+}
+
+/// The state in the folder of a checkpoint, which is not checked.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn unchecked_state(folder: &Path) -> Result<RunState> {
+    expect_regular(folder)?;
+    let bytes = fs::read(folder.join("state.json")).context_at("cannot read the state", folder)?;
+    parsed(&bytes, folder)
 }
 
 fn set_bad_aside(run: &RunDirectory, step: u64, folder: &Path, why: &str) -> Result<String> {

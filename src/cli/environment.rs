@@ -2,6 +2,7 @@
 //! end the process: threads without number, stacks without room.
 
 use crate::error::{Error, Result};
+use crate::terminal::{LOG_FORMAT, LOG_FORMATS};
 
 /// A variable, what it counts, and its least and largest value.
 type Bounds = (&'static str, &'static str, u64, u64);
@@ -32,7 +33,13 @@ pub fn check(variable: impl Fn(&str) -> Option<String>) -> Result<()> {
         };
         (!fits).then(error)
     };
-    Error::all(BOUNDS.iter().filter_map(problem).collect()).map_or(Ok(()), Err)
+    let format = variable(LOG_FORMAT).filter(|value| !value.is_empty());
+    let format = format.filter(|value| !LOG_FORMATS.contains(&value.as_str())).map(|value| {
+        Error::usage(format!("the environment variable `{LOG_FORMAT}` is `{value}`"))
+            .hint(format!("set it to `{}`, or unset it", LOG_FORMATS.join("` or `")))
+    });
+    let problems = BOUNDS.iter().filter_map(problem).chain(format);
+    Error::all(problems.collect()).map_or(Ok(()), Err)
 }
 
 /// The value of a variable, whatever bytes it has.

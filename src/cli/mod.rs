@@ -44,6 +44,7 @@ mod schema;
 mod sign;
 mod signer;
 mod sweep;
+mod sweep_report;
 mod train;
 mod trust;
 mod verify;
@@ -62,6 +63,7 @@ use crate::document::key::quoted_list;
 use crate::error::{Error, Kind, Result};
 use crate::hub::Supply;
 use crate::report::{Signals, Transfers};
+use crate::terminal::{LOG_FORMAT, use_json};
 use crate::train::{Access, supply_for};
 
 pub use documents::tables as documents;
@@ -311,6 +313,9 @@ pub fn understands(arguments: impl IntoIterator<Item = OsString>) -> Result<(), 
 
 /// Runs the command that the arguments name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    if environment::value_of(LOG_FORMAT).as_deref() == Some("json") {
+        use_json();
+    }
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(error) => {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use serde_json::json;
+
 use crate::data::ExampleSpan;
 use crate::error::{Error, ErrorCode, Result};
 use crate::terminal;
@@ -69,5 +71,19 @@ pub fn talk(line: &str) {
 
 /// Says what went wrong.
 pub fn talk_of(error: &Error) {
-    terminal::say_block(&error.to_string());
+    if !terminal::is_json() {
+        return terminal::say_block(&error.to_string());
+    }
+    for error in std::iter::once(error).chain(&error.others) {
+        let place = error.place.as_ref();
+        let more = json!({
+            "event": "error",
+            "code": error.code.name(),
+            "file": place.map(|place| place.file.display().to_string()),
+            "line": place.and_then(|place| place.position).map(|(line, _)| line),
+            "causes": error.causes,
+            "hints": error.hints,
+        });
+        terminal::log("error", &error.what, more);
+    }
 }

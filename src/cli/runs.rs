@@ -174,7 +174,7 @@ fn show(run: &Details, json: bool) -> Result<()> {
     data_line(&line(&run.summary))?;
     for checkpoint in &run.checkpoints {
         let loss = checkpoint.eval_loss.map(|loss| format!("  validation loss {loss:.4}"));
-        let best = if checkpoint.best { ", the least" } else { "" };
+        let best = if checkpoint.best { ", the best" } else { "" };
         let problem = checkpoint.problem.as_ref().map(|why| format!("  DAMAGED: {why}"));
         data_line(&printable(&format!(
             "{}  {:>10}{}{best}{}",

@@ -30,6 +30,11 @@ pub struct SignerArgs {
 }
 
 impl SignerArgs {
+    /// Whether anything was said about it.
+    pub fn is_given(&self) -> bool {
+        self.no_sign || self.key.is_some() || self.signer.is_some()
+    }
+
     /// The key, and where it is; `None` where nothing is to be signed.
     pub fn signer(&self) -> Result<Option<(SigningKey, KeyOrigin)>> {
         if self.no_sign {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use clap::builder::PossibleValuesParser;
 
-use crate::cli::{AccessArgs, data_json, data_line, environment, talk, talk_of};
-use crate::error::{Context, Result};
+use crate::cli::signer::{self, SignerArgs};
+use crate::cli::{AccessArgs, data_json, data_line, environment, sweep_report, talk, talk_of};
+use crate::error::{Context, Error, Result};
 use crate::event::{Stop, bytes};
 use crate::files::write_atomic;
 use crate::report::{Signals, Transfers, sweep_page};
@@ -111,9 +112,15 @@ struct CollectArgs {
     /// Where the table goes; else to stdout
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Make this folder with the table in all forms, the page, and the digest of what was signed of
+    /// each result, and sign it: `firebrand verify` checks it as any model directory
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["format", "out"])]
+    report: Option<PathBuf>,
     /// Only print the artifact of the best point, e.g. for `firebrand gate --candidate`
-    #[arg(long, conflicts_with_all = ["format", "out"])]
+    #[arg(long, conflicts_with_all = ["format", "out", "report"])]
     best: bool,
+    #[command(flatten)]
+    signing: SignerArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -231,12 +238,24 @@ fn run_here(args: &RunArgs) -> Result<ExitCode> {
 }
 
 fn collect(args: &CollectArgs) -> Result<ExitCode> {
+    if args.report.is_none() && args.signing.is_given() {
+        return Err(Error::usage("only a report is signed")
+            .hint("`--report DIR` makes a folder with the table in all forms"));
+    }
     let folders = args.folders.iter().map(|path| SweepFolder::open(path));
     let folders = folders.collect::<Result<Vec<_>>>()?;
     let collected = sweep::collect(&folders, args.metric.as_deref())?;
     if args.best {
         let artifact = collected.best()?.result.artifact.clone().unwrap_or_default();
         data_line(&artifact.display().to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(folder) = &args.report {
+        let signer = args.signing.signer()?;
+        sweep_report::write(&collected, folder, signer.as_ref().map(|(key, _)| key))?;
+        signer::tell(signer.as_ref(), folder);
+        data_line(&folder.display().to_string())?;
+        tell_collected(&collected);
         return Ok(ExitCode::SUCCESS);
     }
     let lines = match args.format.as_str() {

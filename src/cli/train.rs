@@ -5,15 +5,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::artifact::keys::config_home;
-use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk, talk_of};
+use crate::cli::sign::command;
+use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, environment, talk, talk_of};
 use crate::config::Loaded;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Stop;
-use crate::report::{Console, PAGE_FILE, Signals, Transfers, write_page};
+use crate::report::{Console, LivePage, Notified, PAGE_FILE, Signals, Transfers, write_page};
 use crate::trackers::Trackers;
 use crate::train::{Published, Request, Resume, RunOutcome, allowed, expect_in_place, train};
 use crate::verify::Trust;
+
+/// Whom to tell how a run ended.
+const NOTIFY: &str = "FIREBRAND_NOTIFY";
 
 /// Train from a configuration, and go on by itself where an earlier run stopped
 ///
@@ -63,6 +69,10 @@ pub struct RunArgs {
     /// save took longer, the run stops without another one
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     grace: u64,
+    /// Tell how the run ended: an address (`https://…`) gets a `POST` of JSON, a program, or an array
+    /// of program and arguments, gets it on stdin. Else FIREBRAND_NOTIFY says whom
+    #[arg(long, value_name = "PROGRAM|URL")]
+    notify: Option<String>,
     /// Say nothing but warnings and errors
     #[arg(long, short)]
     quiet: bool,
@@ -92,6 +102,7 @@ impl Args {
                 allow_device_change: false,
                 allow_code_change: false,
                 grace,
+                notify: None,
                 quiet: false,
             },
             stop_at_step,
@@ -119,6 +130,41 @@ fn configuration(args: &Args) -> Result<(ConfigArgs, Loaded)> {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    let notified = notified(args)?;
+    let mut ended = None;
+    let result = run_until(args, &mut ended);
+    let message = match &result {
+        Err(error) => Some(json!({
+            "event": "failed", "error": {"code": error.code.name(), "what": error.what},
+            "text": format!("{}: {}", args.config.config.display(), error.what),
+        })),
+        Ok(_) => ended,
+    };
+    if let (Some(notified), Some(mut message)) = (notified, message) {
+        message["config"] = json!(args.config.config.display().to_string());
+        if let Err(error) = notified.tell(&message) {
+            talk(&format!("warning: nobody was told how the run ended: {}", error.with_causes()));
+        }
+    }
+    result
+}
+
+/// Whom to tell how the run ended.
+fn notified(args: &Args) -> Result<Option<Notified>> {
+    let named = args.how.notify.clone().or_else(|| environment::value_of(NOTIFY));
+    let Some(named) = named.filter(|named| !named.is_empty()) else { return Ok(None) };
+    if named.starts_with("https://") || named.starts_with("http://") {
+        return Ok(Some(Notified::Address(named)));
+    }
+    match command(&named) {
+        Ok(command) if !command.is_empty() => Ok(Some(Notified::Program(command))),
+        _ => Err(Error::usage("whom `--notify` names is no address and no program")
+            .hint("write an address, a program, or `[\"program\", \"argument\"]`")),
+    }
+}
+
+/// Trains; `ended` gets what is to be told of it.
+fn run_until(args: &Args, ended: &mut Option<Value>) -> Result<ExitCode> {
     let (config, loaded) = configuration(args)?;
     let how = &args.how;
     let signals = Signals::install()?;
@@ -148,7 +194,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         grace: Duration::from_secs(how.grace),
         access,
     };
-    let outcome = train(&request, &mut console);
+    let directory = loaded.config.output.dir.clone();
+    let outcome = train(&request, &mut LivePage::new(&mut console, Path::new(&directory)));
     let begun = console.has_begun();
     drop(console);
     let outcome = match (outcome, signals.stop_requested()) {
@@ -159,9 +206,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         (outcome, _) => outcome?,
     };
+    let name = &loaded.config.name;
     match outcome {
         RunOutcome::Finished(published) => {
             page(&loaded.config.output.dir);
+            *ended = Some(json!({
+                "event": "finished", "run": name, "directory": directory,
+                "artifact": published.artifact.display().to_string(),
+                "eval_loss": published.losses.map(|(before, after)| [before, after]),
+                "text": format!("{name} is finished: {}", published.artifact.display()),
+            }));
             if !how.quiet {
                 tell(&published);
             }
@@ -178,6 +232,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         RunOutcome::Paused { step, total, stop } => {
             talk(&format!("stopped after step {step} of {total}; the same command continues"));
+            *ended = Some(json!({
+                "event": "interrupted", "run": name, "directory": directory,
+                "step": step, "steps": total,
+                "text": format!("{name} stopped after step {step} of {total}"),
+            }));
             let status = serde_json::json!({
                 "status": "interrupted", "resumable": true, "step": step, "steps": total,
             });

@@ -26,7 +26,18 @@ pub struct SampledToken {
     pub masked: bool,
 }
 
-/// A micro-batch: the rows of one forward pass. All lists but the last three go row after row.
+/// Documents of a batch of one row that begin alike: what they begin with is there once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedBeginning {
+    /// Place of its first token.
+    pub first: usize,
+    /// How many tokens it has.
+    pub length: usize,
+    /// How many follow of each document.
+    pub parts: Vec<usize>,
+}
+
+/// A micro-batch: the rows of one forward pass. All lists but the last six go row after row.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// How many rows.
@@ -41,10 +52,17 @@ pub struct Batch {
     pub documents: Vec<u32>,
     /// What to predict.
     pub targets: Vec<Target>,
+    /// What the loss of each target is multiplied with, in their order; none where that is 1.
+    pub weights: Vec<f32>,
+    /// By how much more the chosen answer of the pair of each target is to be scored, in their
+    /// order; none where that is 0.
+    pub margins: Vec<f32>,
     /// Of each target, in their order, where the model has sampled them; else none.
     pub sampled: Vec<SampledToken>,
     /// Per row, the records that went into it, in order.
     pub sources: Vec<Vec<RecordId>>,
+    /// What documents have in common, of a batch that is not divided or changed any more.
+    pub shared: Vec<SharedBeginning>,
 }
 
 impl Batch {
@@ -61,11 +79,20 @@ impl Batch {
         for (number, row) in (1..).zip(rows) {
             for (document, entry) in (1..).zip(row) {
                 batch.put(document, &entry.example);
+                batch.weights.resize(batch.targets.len(), entry.weight);
+                batch.margins.resize(batch.targets.len(), entry.margin);
             }
             for list in [&mut batch.tokens, &mut batch.positions, &mut batch.documents] {
                 list.resize(number * length, 0);
             }
             batch.sources.push(row.iter().map(|entry| entry.record.clone()).collect());
+        }
+        #[expect(clippy::float_cmp)] // what no column says is 1 itself
+        if batch.weights.iter().all(|weight| *weight == 1.0) {
+            batch.weights.clear();
+        }
+        if batch.margins.iter().all(|margin| *margin == 0.0) {
+            batch.margins.clear();
         }
         batch
     }
@@ -108,6 +135,10 @@ impl Batch {
         let sources = self.sources.iter().skip(first).take(rows);
         let sampled = self.targets.iter().zip(&self.sampled);
         let sampled = sampled.filter(|(target, _)| inside(target));
+        let weights = self.targets.iter().zip(&self.weights);
+        let weights = weights.filter(|(target, _)| inside(target));
+        let margins = self.targets.iter().zip(&self.margins);
+        let margins = margins.filter(|(target, _)| inside(target));
         let part = Self {
             rows,
             length: self.length,
@@ -115,8 +146,11 @@ impl Batch {
             positions: self.positions[places.clone()].to_vec(),
             documents: self.documents[places.clone()].to_vec(),
             targets: self.targets.iter().filter(inside).map(moved).collect(),
+            weights: weights.map(|(_, weight)| *weight).collect(),
+            margins: margins.map(|(_, margin)| *margin).collect(),
             sampled: sampled.map(|(_, sampled)| *sampled).collect(),
             sources: sources.cloned().collect(),
+            shared: Vec::new(),
         };
         (places.start, part)
     }
@@ -150,8 +184,11 @@ impl Batch {
             positions: wider(&self.positions),
             documents: wider(&self.documents),
             targets: self.targets.iter().map(moved).collect(),
+            weights: self.weights.clone(),
+            margins: self.margins.clone(),
             sampled: self.sampled.clone(),
             sources: Vec::new(),
+            shared: Vec::new(),
         })
     }
 
@@ -180,8 +217,11 @@ impl Batch {
             positions: picked(&self.positions),
             documents: documents.collect(),
             targets: self.targets.iter().map(moved).collect(),
+            weights: self.weights.clone(),
+            margins: self.margins.clone(),
             sampled: self.sampled.clone(),
             sources: Vec::new(),
+            shared: Vec::new(),
         };
         Some((batch, places))
     }
@@ -203,9 +243,10 @@ impl Batch {
     /// The digest of everything that the model sees.
     ///
     /// SHA-256 over little-endian numbers: rows and length as 64 bits; then as 32 bits each all
-    /// tokens, all positions, all documents, and index and token of all targets; of those that were
-    /// sampled then the bits of the advantage, those of the log-probability or -1, and 1 or 0 for
-    /// whether it is left out.
+    /// tokens, all positions, all documents, and index and token of all targets; then the bits of
+    /// their weights, where those are not all 1, and of their margins, where those are not all 0; of
+    /// those that were sampled then the bits of the
+    /// advantage, those of the log-probability or -1, and 1 or 0 for whether it is left out.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::with_capacity(16 + 12 * self.tokens.len() + 8 * self.targets.len());
         bytes.extend_from_slice(&(self.rows as u64).to_le_bytes());
@@ -218,6 +259,7 @@ impl Batch {
             put(target.index);
             put(target.token);
         }
+        self.weights.iter().chain(&self.margins).for_each(|number| put(number.to_bits()));
         for sampled in &self.sampled {
             put(sampled.advantage.to_bits());
             put(sampled.log_prob.map_or(u32::MAX, f32::to_bits));
@@ -260,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sampled_stays_with_its_target() {
+    fn weights_and_what_was_sampled_stay_with_their_targets() {
         let sampled = |advantage| SampledToken { advantage, log_prob: None, masked: false };
         let batch = Batch {
             rows: 3,
@@ -270,11 +312,18 @@ mod tests {
             documents: vec![1, 1, 1, 0, 1, 1],
             targets: [0, 4].map(|index| Target { index, token: 7 }).to_vec(),
             sampled: vec![sampled(0.5), sampled(-1.5)],
+            weights: vec![2.0, 0.5],
             ..Batch::default()
         };
         let parts = batch.split(1);
         let of_parts: Vec<_> = parts.iter().map(|(_, part)| part.sampled.clone()).collect();
         assert_eq!(of_parts, [vec![sampled(0.5)], vec![], vec![sampled(-1.5)]]);
+        let of_parts: Vec<_> = parts.iter().map(|(_, part)| part.weights.clone()).collect();
+        assert_eq!(of_parts, [vec![2.0], vec![], vec![0.5]]);
+        assert_eq!(batch.padded(4, 3).weights, batch.weights);
+        assert_eq!(batch.without_padding().unwrap().0.weights, batch.weights);
+        let plain = Batch { weights: Vec::new(), ..batch.clone() };
+        assert_ne!(plain.digest(), batch.digest());
         assert_eq!(batch.padded(4, 3).sampled, batch.sampled);
         assert_eq!(batch.without_padding().unwrap().0.sampled, batch.sampled);
         let other = Batch { sampled: vec![sampled(0.5), sampled(1.5)], ..batch.clone() };

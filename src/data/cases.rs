@@ -238,6 +238,8 @@ impl Case {
         self.examples.iter().map(|example| CorpusEntry {
             record: self.record.clone(),
             digest: self.digest,
+            weight: 1.0,
+            margin: 0.0,
             example: example.clone(),
         })
     }

@@ -10,15 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::admission::{Admission, Said};
 use super::codec::Codec;
+use super::epoch::{Curriculum, Lengths};
 use super::filter::Filter;
 use super::layout::{Blocks, FileId};
+use super::mixing::mixed;
 use super::plan::{Cursor, Plan};
 use super::statistics::Statistics;
 use super::store::Store;
 use super::survey;
 use super::validation;
 use super::watch::RecordWatch;
-use super::window::{Lengths, Recipe};
+use super::window::Recipe;
 use crate::config::{DataConfig, DataSetConfig, ValSize};
 use crate::error::Result;
 use crate::files::Digest;
@@ -54,6 +56,7 @@ pub struct Corpus {
     pub refusals: Vec<String>,
     filter: Filter,
     lengths: Option<Lengths>,
+    curriculum: Option<Arc<Curriculum>>,
     admission: Mutex<Admission>,
     /// The window of which the files were admitted last.
     admitted: Mutex<Option<(u64, u64)>>,
@@ -96,6 +99,8 @@ pub fn open_watched(
     let everything = extent == Extent::Everything
         || config.val_size != ValSize::None
         || config.deduplicate
+        || config.order.is_some()
+        || config.mixing_temperature != 1.0
         || train.bytes() <= config.survey_below;
     let mut admission = Admission::new(codec.clone(), config.max_bad_rows);
     admission.notes_refusals = watch.is_some();
@@ -115,6 +120,7 @@ pub fn open_watched(
         warnings: Vec::new(),
         filter: Filter::default(),
         lengths: None,
+        curriculum: None,
         refusals: std::mem::take(&mut admission.refusals),
         admission: Mutex::new(admission),
         admitted: Mutex::new(None),
@@ -145,7 +151,9 @@ impl Corpus {
             }
             said.add(found.said);
             self.statistics = Some(found.statistics);
+            said.notes.extend(mixing_note(&self.train, &found.lengths, config));
             self.lengths = Some(found.lengths);
+            self.curriculum = found.curriculum;
         } else {
             let count = self.train.files().len();
             let bytes = crate::event::bytes(self.train.bytes());
@@ -166,7 +174,7 @@ impl Corpus {
         let recipe = Recipe::new(
             self.train.clone(),
             self.filter.clone(),
-            self.lengths.clone(),
+            (self.lengths.clone(), self.curriculum.clone()),
             &self.config,
             seed,
         );
@@ -307,6 +315,19 @@ impl Corpus {
         }
         Ok(all)
     }
+}
+
+/// How often each set comes where a temperature says it.
+#[expect(clippy::float_cmp)] // the default itself
+fn mixing_note(train: &Store, lengths: &Lengths, config: &DataConfig) -> Option<String> {
+    let temperature = config.mixing_temperature;
+    let sets = mixed(train.sets(), lengths, temperature);
+    let each = sets.iter().zip(train.sets_and_files());
+    let each: Vec<String> = each
+        .map(|(shape, (set, _))| format!("`{}` {:.2} times", set.path.escape_debug(), shape.weight))
+        .collect();
+    let note = || format!("mixing temperature {temperature}, an epoch has {}", each.join(", "));
+    (temperature != 1.0).then(note)
 }
 
 #[cfg(test)]

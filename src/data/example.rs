@@ -94,13 +94,34 @@ impl fmt::Display for RecordId {
     }
 }
 
+/// What a record says of how it is trained on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RecordNumbers {
+    /// What its loss is multiplied with.
+    pub weight: f32,
+    /// Its place in a curriculum: the smallest comes first.
+    pub order: f64,
+    /// By how much more its chosen answer is to be scored, of a pair.
+    pub margin: f32,
+}
+
+impl Default for RecordNumbers {
+    fn default() -> Self {
+        Self { weight: 1.0, order: 0.0, margin: 0.0 }
+    }
+}
+
 /// An example with where it comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CorpusEntry {
     /// Its record.
     pub record: RecordId,
     /// The digest of the record's bytes.
     pub digest: Digest,
+    /// What the loss of its targets is multiplied with.
+    pub weight: f32,
+    /// By how much more its chosen answer is to be scored, of a pair.
+    pub margin: f32,
     /// Its tokens.
     pub example: Example,
 }

@@ -2,14 +2,15 @@
 //! block by block, in any order.
 //!
 //! ```text
-//! FBEXMPL1 | block, facts of its examples | … | index (JSON) | its length, its SHA-256
+//! FBEXMPL2 | block, facts of its examples | … | index (JSON) | its length, its SHA-256
 //! ```
 //!
 //! A block is up to [`BLOCK_EXAMPLES`] consecutive examples, or about [`BLOCK_BYTES`]. Numbers are
-//! little-endian. An example: line (8 bytes), digest of its record (32), number of tokens (4),
-//! number of runs (4), the runs (4 each: given, trained on, given, …), the tokens (2 or 4 each).
-//! The facts: digest, line, tokens, target tokens (32 + 8 + 4 + 4). Blocks, facts and index carry
-//! digests that are checked whenever they are read.
+//! little-endian. An example: line (8 bytes), digest of its record (32), weight of its loss (4),
+//! margin of a pair (4), number of tokens (4), number of runs (4), the runs (4 each: given, trained on, given, …), the
+//! tokens (2 or 4 each). The facts: digest, line, what its order goes by, tokens, target tokens
+//! (32 + 8 + 8 + 4 + 4). Blocks, facts and index carry digests that are checked whenever they are
+//! read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -20,11 +21,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::example::CorpusEntry;
-use super::example::{Example, RecordId};
+use super::example::{Example, RecordId, RecordNumbers};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::Digest;
 
-const MAGIC: &[u8; 8] = b"FBEXMPL1";
+const MAGIC: &[u8; 8] = b"FBEXMPL2";
 /// Length and digest of the index.
 const TRAILER: u64 = 8 + 32;
 /// An index of a file of a billion records has a hundred megabytes; more is damage.
@@ -51,19 +52,21 @@ pub struct ExampleBlock {
 }
 
 /// What a reader needs to know of one example before it reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExampleFacts {
     /// Digest of the record.
     pub digest: Digest,
     /// Where the record stands in its file.
     pub line: u64,
+    /// What its place in a curriculum goes by.
+    pub order: f64,
     /// How many tokens.
     pub tokens: u32,
     /// How many of them are trained on.
     pub targets: u32,
 }
 
-const FACTS_BYTES: usize = 32 + 8 + 4 + 4;
+const FACTS_BYTES: usize = 32 + 8 + 8 + 4 + 4;
 
 /// The index at the end, with whatever the writer added.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -115,13 +118,21 @@ impl Writer {
     }
 
     /// Adds an example of the record at `line`.
-    pub fn push(&mut self, line: u64, digest: &Digest, example: &Example) -> Result<()> {
+    pub fn push(
+        &mut self,
+        line: u64,
+        digest: &Digest,
+        numbers: RecordNumbers,
+        example: &Example,
+    ) -> Result<()> {
         let count = u32::try_from(example.tokens.len())
             .context_code(ErrorCode::Data, "an example is too long")?;
         let runs = runs(&example.loss_mask);
         let out = &mut self.block;
         out.extend(line.to_le_bytes());
         out.extend(digest.0);
+        out.extend(numbers.weight.to_le_bytes());
+        out.extend(numbers.margin.to_le_bytes());
         out.extend(count.to_le_bytes());
         out.extend((runs.len() as u32).to_le_bytes());
         runs.iter().for_each(|run| out.extend_from_slice(&run.to_le_bytes()));
@@ -137,6 +148,7 @@ impl Writer {
         }
         self.facts.extend(digest.0);
         self.facts.extend(line.to_le_bytes());
+        self.facts.extend(numbers.order.to_le_bytes());
         self.facts.extend(count.to_le_bytes());
         self.facts.extend((example.target_count() as u32).to_le_bytes());
         self.examples += 1;
@@ -255,8 +267,9 @@ impl<T> Reader<T> {
         let facts = |bytes: &[u8]| ExampleFacts {
             digest: Digest(bytes[..32].try_into().expect("32 bytes")),
             line: u64::from_le_bytes(bytes[32..40].try_into().expect("8 bytes")),
-            tokens: u32::from_le_bytes(bytes[40..44].try_into().expect("4 bytes")),
-            targets: u32::from_le_bytes(bytes[44..].try_into().expect("4 bytes")),
+            order: f64::from_le_bytes(bytes[40..48].try_into().expect("8 bytes")),
+            tokens: u32::from_le_bytes(bytes[48..52].try_into().expect("4 bytes")),
+            targets: u32::from_le_bytes(bytes[52..].try_into().expect("4 bytes")),
         };
         Ok(bytes.chunks_exact(FACTS_BYTES).map(facts).collect())
     }
@@ -354,6 +367,8 @@ fn number(rest: &mut &[u8]) -> Option<usize> {
 fn read_entry(rest: &mut &[u8], wide: bool, name: &Arc<str>) -> Option<CorpusEntry> {
     let line = u64::from_le_bytes(take(rest, 8)?.try_into().ok()?);
     let digest = Digest(take(rest, 32)?.try_into().ok()?);
+    let weight = f32::from_le_bytes(take(rest, 4)?.try_into().ok()?);
+    let margin = f32::from_le_bytes(take(rest, 4)?.try_into().ok()?);
     let (count, runs) = (number(rest)?, number(rest)?);
     let runs = take(rest, runs.checked_mul(4)?)?;
     let mut loss_mask = Vec::with_capacity(count.min(1 << 20));
@@ -374,6 +389,8 @@ fn read_entry(rest: &mut &[u8], wide: bool, name: &Arc<str>) -> Option<CorpusEnt
     (loss_mask.len() == count).then_some(CorpusEntry {
         record,
         digest,
+        weight,
+        margin,
         example: Example { tokens, loss_mask },
     })
 }
@@ -392,11 +409,17 @@ mod tests {
         }
     }
 
+    /// What the record of this number says of itself.
+    fn numbers(number: u64) -> RecordNumbers {
+        let (weight, margin) = (0.5 + number as f32, 2.0 * number as f32);
+        RecordNumbers { weight, order: -(number as f64), margin }
+    }
+
     fn written(folder: &Path, count: u64, vocabulary: usize) -> PathBuf {
         let mut writer = Writer::new(folder, vocabulary).unwrap();
         for number in 0..count {
             let digest = Digest::of(&number.to_le_bytes());
-            writer.push(number + 1, &digest, &example(number, 50)).unwrap();
+            writer.push(number + 1, &digest, numbers(number), &example(number, 50)).unwrap();
         }
         let path = folder.join("a/b.examples");
         writer.commit(&path, &"about").unwrap();
@@ -422,6 +445,8 @@ mod tests {
                     assert_eq!(entry.record.to_string(), format!("x:{}", line + 1));
                     assert_eq!(entry.example, example(line, 50));
                     let facts = &facts[place];
+                    let RecordNumbers { weight, order, margin } = numbers(line);
+                    assert_eq!((entry.weight, facts.order, entry.margin), (weight, order, margin));
                     assert_eq!((facts.digest, facts.line), (entry.digest, line + 1));
                     assert_eq!(facts.tokens as usize, entry.example.tokens.len());
                     assert_eq!(facts.targets as usize, entry.example.target_count());
@@ -435,7 +460,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = Writer::new(folder.path(), 10).unwrap();
         let long = Example { tokens: vec![1; 500_000], loss_mask: vec![false; 500_000] };
-        (0..5).for_each(|line| writer.push(line, &Digest::of(b""), &long).unwrap());
+        let numbers = RecordNumbers::default();
+        (0..5).for_each(|line| writer.push(line, &Digest::of(b""), numbers, &long).unwrap());
         writer.commit(&folder.path().join("a"), &()).unwrap();
         let reader = Reader::<()>::open(&folder.path().join("a")).unwrap();
         let sizes: Vec<u32> = reader.blocks.iter().map(|block| block.examples).collect();

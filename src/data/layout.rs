@@ -9,8 +9,7 @@
 //! Only the files before a window must be known to know the window, so training starts with the
 //! first file, and a window costs nothing but its own blocks wherever it lies.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use super::example::CorpusEntry;
 use super::examples::{ExampleFacts, TOKEN_BYTES};
@@ -19,7 +18,7 @@ use crate::error::Result;
 use crate::random::Stream;
 
 /// A file of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId {
     /// Number of the set in the configuration.
     pub set: u32,
@@ -76,6 +75,9 @@ pub struct Unit {
     bytes: u64,
     /// Their share of the file in bytes.
     raw: f64,
+    /// Those that are meant, by their places in the block, each with its position in a window that
+    /// goes by a curriculum.
+    pub picked: Option<Vec<(u32, u32)>>,
 }
 
 /// What is shuffled and packed together.
@@ -102,67 +104,36 @@ pub struct Order {
     pub window_bytes: u64,
 }
 
-/// The windows of one epoch, found as far as they were asked for.
-pub struct Epoch {
-    blocks: Arc<dyn Blocks>,
-    /// Those that are known; read without waiting for those that are being found.
-    known: RwLock<(Vec<Arc<Window>>, bool)>,
-    walk: Mutex<Walk>,
+impl Unit {
+    /// Examples of a block, with their positions in a window.
+    pub fn picked(file: FileId, block: u32, picked: Vec<(u32, u32)>) -> Self {
+        let end = picked.iter().map(|(place, _)| place + 1).max().unwrap_or(0);
+        let (keep, bytes, raw) = (None, 0, 0.0);
+        Self { file, block, start: 0, end, keep, bytes, raw, picked: Some(picked) }
+    }
+
+    /// The places of its examples within its block, in order; of a curriculum in that.
+    pub fn chosen(&self) -> Vec<u32> {
+        if let Some(picked) = &self.picked {
+            return picked.iter().map(|(place, _)| *place).collect();
+        }
+        let all = self.start..self.end;
+        let Some((count, key)) = self.keep else { return all.collect() };
+        let length = u64::from(self.end - self.start);
+        let draw = |place| {
+            let number = permuted(key, length, u64::from(place));
+            self.start + u32::try_from(number).expect("below the length of the unit")
+        };
+        let mut drawn: Vec<u32> = (0..count.min(self.end - self.start)).map(draw).collect();
+        drawn.sort_unstable();
+        drawn
+    }
 }
 
 impl Window {
     /// A window without examples.
     pub fn empty() -> Self {
         Self { units: Vec::new(), before: 0.0, bytes: 0.0 }
-    }
-}
-
-impl Epoch {
-    /// The epoch of this number.
-    pub fn new(blocks: Arc<dyn Blocks>, order: Order, number: u64) -> Self {
-        let walk = Walk::new(blocks.sets(), order, number);
-        Self { blocks, known: RwLock::new((Vec::new(), false)), walk: Mutex::new(walk) }
-    }
-
-    /// A window, or `None` beyond the end of the epoch.
-    pub fn window(&self, number: u64) -> Result<Option<Arc<Window>>> {
-        let place = usize::try_from(number).unwrap_or(usize::MAX);
-        let look = || {
-            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            let found = known.0.get(place).cloned();
-            (found.is_some() || known.1).then_some(found)
-        };
-        if let Some(found) = look() {
-            return Ok(found);
-        }
-        let mut walk = self.walk.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(found) = look() {
-                return Ok(found);
-            }
-            let next = walk.window(&*self.blocks)?;
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            match next {
-                Some(window) => known.0.push(Arc::new(window)),
-                None => known.1 = true,
-            }
-        }
-    }
-
-    /// How many windows there are; all files must be at hand for that.
-    pub fn windows(&self) -> Result<u64> {
-        self.window(u64::MAX)?;
-        Ok(self.known.read().unwrap_or_else(PoisonError::into_inner).0.len() as u64)
-    }
-
-    /// The files of the windows up to this one.
-    pub fn files(&self, through: u64) -> Result<BTreeSet<FileId>> {
-        let mut files = BTreeSet::new();
-        for number in 0..=through {
-            let Some(window) = self.window(number)? else { break };
-            files.extend(window.units.iter().map(|unit| unit.file));
-        }
-        Ok(files)
     }
 }
 
@@ -177,7 +148,7 @@ fn set_bytes(set: &SetShape) -> f64 {
 }
 
 /// Goes through an epoch unit by unit.
-struct Walk {
+pub struct Walk {
     order: Order,
     sets: Vec<SetWalk>,
     /// Units of the window in the making. They stay here when a file cannot be had, so that
@@ -189,7 +160,8 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(sets: &[SetShape], order: Order, epoch: u64) -> Self {
+    /// At the beginning of an epoch.
+    pub fn new(sets: &[SetShape], order: Order, epoch: u64) -> Self {
         let walk = |(number, set): (u32, &SetShape)| SetWalk {
             set: number,
             sizes: set.sizes.clone(),
@@ -205,7 +177,8 @@ impl Walk {
         Self { order, sets, units: Vec::new(), pending: None, before: 0.0 }
     }
 
-    fn window(&mut self, blocks: &dyn Blocks) -> Result<Option<Window>> {
+    /// The next window; none at the end.
+    pub fn window(&mut self, blocks: &dyn Blocks) -> Result<Option<Window>> {
         loop {
             let unit = match self.pending.take() {
                 Some(unit) => Some(unit),
@@ -237,7 +210,8 @@ impl Walk {
         full && !self.units.is_empty()
     }
 
-    fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<Unit>> {
+    /// The next unit, whatever window it is in; none at the end.
+    pub fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<Unit>> {
         while !self.sets.is_empty() {
             let chosen = if self.order.shuffle {
                 let share = |walk: &SetWalk| walk.used / walk.total.max(f64::MIN_POSITIVE);
@@ -385,6 +359,7 @@ impl FileWalk {
             start,
             end,
             keep: None,
+            picked: None,
             bytes: bytes / parts,
             raw: self.size * f64::from(end - start) / all.max(1) as f64,
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::example::{RecordId, RecordOutcome};
+use super::example::{RecordId, RecordNumbers, RecordOutcome};
 use super::finding::Examined;
 use super::formats::{Content, Fields};
 use super::unused::Unused;
@@ -22,6 +22,8 @@ pub struct Made {
     pub examined: Examined,
     /// What would end a run, where an examination goes on.
     pub refusal: Option<String>,
+    /// What it says of how it is trained on.
+    pub numbers: RecordNumbers,
 }
 
 impl Made {
@@ -33,6 +35,19 @@ impl Made {
             lossy: false,
             examined: Examined::default(),
             refusal: None,
+            numbers: RecordNumbers::default(),
+        }
+    }
+
+    /// The same with these numbers; what weighs nothing is not trained on.
+    pub(super) fn with(&mut self, numbers: RecordNumbers) {
+        self.numbers = numbers;
+        let used = matches!(
+            self.outcome,
+            RecordOutcome::Whole(_) | RecordOutcome::Truncated(_) | RecordOutcome::Pieces(_)
+        );
+        if used && numbers.weight == 0.0 {
+            self.outcome = RecordOutcome::NothingToLearn;
         }
     }
 

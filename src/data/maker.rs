@@ -7,12 +7,13 @@ use super::asked;
 use super::classified;
 use super::codec::Codec;
 use super::ends_of_runs::{much_too_long, one_line, pair, too_long};
-use super::example::{Example, RecordId, RecordOutcome, TextPieces};
+use super::example::{Example, RecordId, RecordNumbers, RecordOutcome, TextPieces};
 use super::finding::{Drawn, Examiner};
 use super::formats::{Content, Conversation, Fields};
 use super::handed::Handed;
 use super::labelled;
 use super::made::{Made, Record};
+use super::numbers::NumberColumns;
 use super::paired;
 use super::tokens::CompactTokens;
 use super::unused::{columns, judge};
@@ -60,6 +61,8 @@ pub struct Maker<'a> {
     pub(super) score_head: Option<Arc<ScoreHead>>,
     /// Whether the last answer is one to compare with.
     pub(super) prompts: bool,
+    /// Where records say how they are trained on.
+    pub(super) numbers: Option<NumberColumns>,
     pub(super) examiner: Option<&'a Examiner>,
 }
 
@@ -77,6 +80,7 @@ impl<'a> Maker<'a> {
             labels: config.labels,
             score_head: config.score_head.clone().map(Arc::new),
             prompts: config.prompts,
+            numbers: NumberColumns::of(config),
             examiner: None,
         }
     }
@@ -85,6 +89,13 @@ impl<'a> Maker<'a> {
     #[must_use]
     pub fn examining(mut self, examiner: Option<&'a Examiner>) -> Self {
         self.examiner = examiner;
+        self
+    }
+
+    /// For validation data: what records say of how they are trained on is not asked for.
+    #[must_use]
+    pub fn of_validation(mut self) -> Self {
+        self.numbers = self.numbers.map(NumberColumns::unread);
         self
     }
 
@@ -101,6 +112,7 @@ impl<'a> Maker<'a> {
             labels: false,
             score_head: settings.score_head.clone(),
             prompts: false,
+            numbers: None,
             examiner: None,
         }
     }
@@ -138,6 +150,9 @@ impl<'a> Maker<'a> {
     /// of why it cannot be read. Conversations are rendered together. An error is one that no other
     /// record would be free of.
     pub fn make_all(&self, records: &mut [Record]) -> Result<Vec<Made>> {
+        if let Some(columns) = &self.numbers {
+            return self.make_numbered(columns, records);
+        }
         if self.no_pairs.is_none() {
             let made = self.of_answers().make_all(&mut paired::answers(records))?;
             return paired::join(made, records, self.max_seq_len, self.overlong);
@@ -163,7 +178,7 @@ impl<'a> Maker<'a> {
         let mut finds_context = vec![false; records.len()];
         for (record, finds_context) in records.iter_mut().zip(&mut finds_context) {
             if let Ok((Content::Chat(conversation), _)) = &mut record.content {
-                self.complete(conversation);
+                self.prepare(conversation);
                 if self.train_on == TrainOn::All && !conversation.not_targets.is_empty() {
                     conversation.look_for_the_others();
                     *finds_context = true;
@@ -172,7 +187,7 @@ impl<'a> Maker<'a> {
         }
         let mut written: Vec<Option<Result<Handed, Unwritten>>> = Vec::new();
         written.resize_with(records.len(), || None);
-        let finds = |index: usize| self.train_on == TrainOn::Assistant || finds_context[index];
+        let finds = |index: usize| self.train_on != TrainOn::All || finds_context[index];
         // Each template writes its conversations together.
         for (has_tools, find_turns) in [(false, false), (false, true), (true, false), (true, true)]
         {
@@ -203,6 +218,22 @@ impl<'a> Maker<'a> {
             Err(reason) => Ok(Made::bad(reason.clone())),
         };
         records.iter().zip(written).map(made).collect()
+    }
+
+    /// The same of records that say how they are trained on.
+    fn make_numbered(&self, columns: &NumberColumns, records: &mut [Record]) -> Result<Vec<Made>> {
+        let numbers = columns.take(records);
+        let mut made = Self { numbers: None, ..self.clone() }.make_all(records)?;
+        made.iter_mut().zip(numbers).for_each(|(made, numbers)| made.with(numbers));
+        Ok(made)
+    }
+
+    /// Makes of a conversation what the settings ask for.
+    fn prepare(&self, conversation: &mut Conversation) {
+        self.complete(conversation);
+        if self.train_on == TrainOn::LastTurn {
+            conversation.last_turn_alone();
+        }
     }
 
     /// What becomes of a record, of which its shape did not read what is `left`. An error is one
@@ -260,7 +291,8 @@ impl<'a> Maker<'a> {
         };
         let examine = |examiner: &Examiner| examiner.examine(content, &drawn, &outcome);
         let examined = self.examiner.map(examine).unwrap_or_default();
-        Ok(Made { outcome, unused, undefined, lossy, examined, refusal: None })
+        let numbers = RecordNumbers::default();
+        Ok(Made { outcome, unused, undefined, lossy, examined, refusal: None, numbers })
     }
 
     /// Adds what the configuration hands to the template; a record's own come first.

@@ -51,6 +51,18 @@ pub fn permuted(key: Stream, length: u64, position: u64) -> u64 {
     }
 }
 
+/// A list in the order that `key` gives to it.
+///
+/// # Panics
+/// Never: positions are below the length.
+pub fn shuffled<T: Default>(mut items: Vec<T>, key: Stream) -> Vec<T> {
+    let length = items.len() as u64;
+    let number = |position| {
+        usize::try_from(permuted(key, length, position)).expect("below the length of the list")
+    };
+    (0..length).map(|position| std::mem::take(&mut items[number(position)])).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,9 +54,8 @@ pub fn join(
 
 /// The conversation with its last answer as the only target.
 pub fn last_alone(mut conversation: Conversation) -> Conversation {
-    let is_answer = |message: &&serde_json::Value| message["role"] == "assistant";
-    let answers = conversation.messages.iter().filter(is_answer).count();
-    conversation.not_targets = (0..answers.saturating_sub(1)).collect();
+    conversation.as_context();
+    conversation.not_targets.pop_last();
     conversation
 }
 
@@ -176,6 +175,13 @@ mod tests {
         let runs = runs(&example);
         assert_eq!(runs.iter().map(|run| run.0).collect::<Vec<_>>(), [false, true, false, true]);
         assert!(runs[3].1 > runs[1].1, "{runs:?}");
+        let RecordOutcome::Whole(alone) =
+            made(pair(&["Four."], &["Five, I think."]), 4096, Overlong::Error).unwrap()
+        else {
+            panic!("it is whole");
+        };
+        let targets = [1, 3].map(|at| runs[at].1);
+        assert_eq!(targets, [1, 3].map(|at| self::runs(&alone)[at].1), "earlier answers are none");
         // Both begin with a conversation from its start.
         let chosen = runs[0].1 + runs[1].1;
         assert_eq!(example.tokens[..8], example.tokens[chosen..chosen + 8]);

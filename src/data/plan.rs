@@ -157,7 +157,7 @@ impl Plan {
         let recipe = self.recipe();
         let window = recipe.epoch(cursor.epoch).window(cursor.window)?;
         let window = window.unwrap_or_else(|| Arc::new(Window::empty()));
-        let all = total_bytes(recipe.blocks.sets());
+        let all = total_bytes(&recipe.sets);
         #[expect(clippy::cast_precision_loss)] // for people
         let (row, rows, epoch) = (cursor.row as f64, packed.rows.len() as f64, cursor.epoch as f64);
         Ok(epoch + (window.before + window.bytes * row / rows) / all)

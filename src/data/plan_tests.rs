@@ -9,6 +9,7 @@ use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
 use crate::config::DataConfig;
+use crate::data::epoch::{Curriculum, Lengths};
 use crate::data::example::{Example, RecordId};
 use crate::data::examples::ExampleFacts;
 use crate::data::filter::Filter;
@@ -16,7 +17,6 @@ use crate::data::fixture;
 use crate::data::layout::Blocks;
 use crate::data::layout::{BlockSize, SetShape};
 use crate::data::property_tests::cases;
-use crate::data::window::Lengths;
 use crate::files::Digest;
 use crate::random::Stream;
 use crate::snapshots::says;
@@ -62,6 +62,7 @@ impl Blocks for Memory {
         let facts = |entry: &CorpusEntry| ExampleFacts {
             digest: entry.digest,
             line: entry.record.line,
+            order: 0.0,
             tokens: entry.example.tokens.len() as u32,
             targets: entry.example.target_count() as u32,
         };
@@ -80,7 +81,8 @@ fn entries(lines: std::ops::RangeInclusive<u64>, longest: u64) -> Vec<CorpusEntr
             loss_mask: (0..length).map(|i| i >= length / 2 && i > 0).collect(),
         };
         let record = RecordId { file: "f".into(), line };
-        CorpusEntry { record, digest: Digest::of(&line.to_le_bytes()), example }
+        let digest = Digest::of(&line.to_le_bytes());
+        CorpusEntry { record, digest, weight: 1.0, margin: 0.0, example }
     };
     lines.map(entry).collect()
 }
@@ -122,8 +124,29 @@ fn plan_that_fails(
     }
     let retracted = config.retracted.iter().copied().collect();
     let filter = Filter { retracted, ..Filter::default() };
-    let recipe = Recipe::new(Arc::new(memory), filter, Some(lengths), &config, seed);
+    let curriculum = config.order.as_ref().map(|order| {
+        let numbers = (order != "length").then(|| numbers(&memory));
+        Arc::new(Curriculum { lengths: lengths.clone(), numbers })
+    });
+    let read = (Some(lengths), curriculum);
+    let recipe = Recipe::new(Arc::new(memory), filter, read, &config, seed);
     Plan::new(recipe, config.prefetch_windows)
+}
+
+/// What a column of the records says: three different numbers, none of them in file order.
+fn numbers(memory: &Memory) -> BTreeMap<FileId, Arc<[f64]>> {
+    let mut numbers = BTreeMap::new();
+    for (set, files) in (0..).zip(&memory.files) {
+        for (file, entries) in (0..).zip(files) {
+            let of_file = entries.iter().map(|entry| rank(entry.record.line)).collect();
+            numbers.insert(FileId { set, file }, of_file);
+        }
+    }
+    numbers
+}
+
+fn rank(line: u64) -> f64 {
+    (line * 7 % 3) as f64 - 1.0
 }
 
 fn plan(count: u64, change: impl Fn(&mut DataConfig)) -> Plan {
@@ -171,6 +194,61 @@ fn an_epoch_has_every_example_once_whatever_the_settings() {
         let steps = |epochs| plan.steps_in_epochs(epochs, 12).unwrap();
         assert_eq!(steps(2) - steps(1), plan.rows_in_epoch(1).unwrap().div_ceil(12));
     }
+}
+
+#[test]
+fn a_curriculum_goes_from_the_least_to_the_greatest_in_every_epoch() {
+    for (order, window_rows, packing, shuffle) in
+        [("length", 16_000, true, true), ("rank", 300, false, true), ("rank", 700, true, false)]
+    {
+        let plan = plan(2345, |config| {
+            config.order = Some(order.to_owned());
+            (config.window_rows, config.packing, config.shuffle) = (window_rows, packing, shuffle);
+        });
+        let number = |line: &u64| match order {
+            "length" => (2 + Stream::new(9).bits(*line) % 39) as f64,
+            _ => rank(*line),
+        };
+        let epochs = [0, 1].map(|number| lines(&epoch(&plan, number, 2, 3)));
+        for (at, seen) in epochs.iter().enumerate() {
+            assert!(seen.is_sorted_by_key(number), "{order}");
+            let mut seen = seen.clone();
+            // Among equal ones the order of the file holds, unless they are shuffled.
+            assert_eq!(seen.is_sorted_by_key(|line| (number(line), *line)), !shuffle);
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(1..=2345));
+            assert_eq!(plan.windows(at as u64).unwrap(), 2345_u64.div_ceil(window_rows));
+        }
+        assert_eq!(epochs[0] == epochs[1], !shuffle, "equal ones are drawn each epoch");
+    }
+}
+
+#[test]
+fn a_curriculum_merges_data_sets_by_their_weights() {
+    let sets = vec![(2.0, vec![entries(1..=300, 40)]), (0.5, vec![entries(1001..=1200, 40)])];
+    let plan = plan_of(sets, |config| config.order = Some("rank".to_owned()), 7);
+    let seen = lines(&epoch(&plan, 0, 2, 3));
+    assert!(seen.is_sorted_by_key(|line| rank(*line)));
+    let counts = counts(&plan, 0);
+    assert!((1..=300).all(|line| counts[&line] == 2));
+    assert_eq!(counts.range(1001..).map(|(_, count)| *count).sum::<u32>(), 100);
+    assert_eq!(seen.len(), 700);
+    // Each epoch has others of a part of a set.
+    assert_ne!(counts, self::counts(&plan, 1));
+}
+
+#[test]
+fn a_temperature_mixes_sets_by_powers_of_their_sizes() {
+    let sets = || vec![(1.0, vec![entries(1..=100, 40)]), (1.0, vec![entries(1001..=1900, 40)])];
+    let shares = |temperature| {
+        let plan = plan_of(sets(), |config| config.mixing_temperature = temperature, 7);
+        let counts = counts(&plan, 0);
+        let sum = |range: std::ops::Range<u64>| counts.range(range).map(|it| *it.1).sum::<u32>();
+        (sum(1..1000), sum(1000..2000))
+    };
+    assert_eq!(shares(1.0), (100, 900));
+    assert_eq!(shares(2.0), (250, 750));
+    assert_eq!(shares(1000.0), (500, 501)); // whole examples of each
 }
 
 #[test]

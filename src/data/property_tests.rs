@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::example::{CorpusEntry, Example, RecordId};
+use super::example::{CorpusEntry, Example, RecordId, RecordNumbers};
 use super::examples::{Reader, Writer};
 use super::order::permuted;
 use super::pack::{Packing, pack};
@@ -119,7 +119,8 @@ proptest! {
         let path = folder.path().join("a.examples");
         let mut writer = Writer::new(folder.path(), vocabulary as usize).unwrap();
         for (example, line) in examples.iter().zip(&lines) {
-            writer.push(*line, &Digest::of(&line.to_le_bytes()), example).unwrap();
+            let digest = Digest::of(&line.to_le_bytes());
+            writer.push(*line, &digest, RecordNumbers::default(), example).unwrap();
         }
         writer.commit(&path, &vocabulary).unwrap();
         let reader = Reader::<u32>::open(&path).unwrap();

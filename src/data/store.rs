@@ -15,6 +15,7 @@ use super::example::CorpusEntry;
 use super::examples::{ExampleFacts, Reader, Writer};
 use super::layout::{BlockSize, Blocks, FileId, SetShape};
 use super::maker::Maker;
+use super::numbers::order_column;
 use super::raw::{RawRecord, each_record};
 use super::tokenise::{Reading, tokenise};
 use super::watch::RecordWatch;
@@ -24,7 +25,7 @@ use crate::files::{Digest, FileEntry};
 use crate::hub::{FileSet, SetFile, Supply};
 
 /// Changes whenever the same file would become other examples, so that old ones are not used.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The examples of a file, ready to be read.
 pub struct StoredExamples {
@@ -173,6 +174,7 @@ impl Store {
         let watch = self.watch.as_deref();
         let examiner = watch.map(RecordWatch::examiner);
         let maker = Maker::new(&self.codec, &self.config).examining(examiner);
+        let maker = if self.role == Role::Train { maker } else { maker.of_validation() };
         let stop = || self.supply.stopped();
         let reading = Reading {
             name: &file.name,
@@ -223,6 +225,17 @@ impl Store {
         }
         if self.config.prompts {
             all["prompts"] = json!(true);
+        }
+        if let Some(column) = &self.config.margin {
+            all["margin"] = json!(column);
+        }
+        if self.role == Role::Train {
+            if let Some(column) = &self.config.sample_weight {
+                all["sample_weight"] = json!(column);
+            }
+            if let Some(column) = order_column(&self.config) {
+                all["order"] = json!(column);
+            }
         }
         if let Some(refusal) = refusal {
             all["refusal"] = refusal.into();

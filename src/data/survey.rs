@@ -1,17 +1,19 @@
 //! All training files before the start: how many examples are trained on, which are left out, and
 //! how long each is, so that the rows of every epoch can be counted.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::admission::Said;
 use super::ends_of_runs::line;
+use super::epoch::{Curriculum, Lengths};
 use super::example::RecordId;
 use super::examples::ExampleFacts;
 use super::filter::{Filter, HeldOut, Place};
 use super::layout::{Blocks, FileId};
+use super::numbers::order_column;
 use super::statistics::Statistics;
 use super::store::Store;
-use super::window::Lengths;
 use crate::config::{DataConfig, ValSize};
 use crate::error::{Error, Result};
 use crate::files::Digest;
@@ -22,6 +24,8 @@ pub struct Survey {
     pub statistics: Statistics,
     /// Lengths of all examples.
     pub lengths: Lengths,
+    /// What a curriculum goes by, if there is one.
+    pub curriculum: Option<Arc<Curriculum>>,
     /// What there is to say of it.
     pub said: Said,
     /// Why nothing can be trained on it.
@@ -59,10 +63,14 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
     }
     let mut found = LeftOut::default();
     let mut lengths = Lengths::new();
+    let mut numbers = order_column(config).map(|_| BTreeMap::new());
     for file in store.files() {
-        let mut of_file = Vec::new();
+        let (mut of_file, mut numbers_of_file) = (Vec::new(), Vec::new());
         each(store, file, |place, facts| {
             found.look(filter, place, &facts);
+            if numbers.is_some() {
+                numbers_of_file.push(facts.order);
+            }
             let placed = filter.places(place, &facts.digest);
             of_file.push(if placed { facts.tokens } else { 0 });
             if filter.keeps(place, &facts.digest) {
@@ -74,6 +82,9 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
             Ok(())
         })?;
         lengths.insert(file, of_file.into());
+        if let Some(numbers) = &mut numbers {
+            numbers.insert(file, numbers_of_file.into());
+        }
     }
     statistics.held_out = found.held_out.len() as u64;
     statistics.overlapping = found.overlapping.len() as u64;
@@ -82,7 +93,9 @@ pub fn survey(store: &Store, filter: &mut Filter, config: &DataConfig) -> Result
         refusal = refusal.or(Some(nothing_left(store, &statistics)?));
     }
     speak(store, config, &statistics, &found, &mut said)?;
-    Ok(Survey { statistics, lengths, said, refusal })
+    let curriculum = || Arc::new(Curriculum { lengths: lengths.clone(), numbers });
+    let curriculum = config.order.is_some().then(curriculum);
+    Ok(Survey { statistics, lengths, curriculum, said, refusal })
 }
 
 fn nothing_left(store: &Store, statistics: &Statistics) -> Result<Error> {

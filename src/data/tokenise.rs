@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use super::about::About;
 use super::corpus_file::Role;
 use super::detect::{Choice, detect, detect_anyway};
-use super::example::{RecordId, RecordOutcome};
+use super::example::{RecordId, RecordNumbers, RecordOutcome};
 use super::examples::Writer;
 use super::finding::{Examined, Finding, FindingKind};
 use super::formats::{Content, Fields, Format, KNOWN, map_columns};
@@ -134,7 +134,7 @@ fn keep_all(
 ) -> Result<About> {
     let mut about = About::new();
     for made in made.into_iter().flatten() {
-        for Made { line, digest, mut read } in made? {
+        for Made { line, digest, numbers, mut read } in made? {
             if let Some((watch, role)) = reading.watch {
                 watch.record(role, reading.name, read.watched(line, digest))?;
                 about.refusal = about.refusal.or(read.refusal);
@@ -147,7 +147,7 @@ fn keep_all(
             unused::count(&mut about.unused, &read.unused, line);
             for example in about.count(line, read.outcome, read.rule) {
                 about.add(&example, ends);
-                writer.push(line, &digest, &example)?;
+                writer.push(line, &digest, numbers, &example)?;
             }
         }
     }
@@ -158,6 +158,7 @@ fn keep_all(
 struct Made {
     line: u64,
     digest: Digest,
+    numbers: RecordNumbers,
     read: Read,
 }
 
@@ -219,12 +220,12 @@ fn make(records: Vec<Record>, format: Option<&dyn Format>, reading: &Reading) ->
     }
     let all = reading.maker.make_all(&mut contents)?;
     let made = |((line, digest, rule, chat, plain), made): (_, made::Made)| {
-        let made::Made { outcome, unused, undefined, lossy, examined, refusal } = made;
+        let made::Made { outcome, unused, undefined, lossy, examined, refusal, numbers } = made;
         // What is left out of an unusable record is said in the reason.
         let unused = if matches!(outcome, RecordOutcome::Bad(_)) { Vec::new() } else { unused };
         let rule = if lossy { Some(RULE.to_owned()) } else { rule };
         let read = Read { outcome, rule, unused, undefined, chat, plain, examined, refusal };
-        Made { line, digest, read }
+        Made { line, digest, numbers, read }
     };
     Ok(places.into_iter().zip(all).map(made).collect())
 }

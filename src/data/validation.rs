@@ -97,9 +97,11 @@ fn choose(
                 Some((number, entries)) if *number == block => entries,
                 _ => &mut at_hand.insert((block, store.read(file, block)?)).1,
             };
-            let CorpusEntry { record, digest, example } = &mut of_block[place as usize];
+            let CorpusEntry { record, digest, example, margin, .. } = &mut of_block[place as usize];
             let (record, digest) = (record.clone(), *digest);
-            entries.push(CorpusEntry { record, digest, example: std::mem::take(example) });
+            let example = std::mem::take(example);
+            // What is measured is the plain loss, so that runs of other weights can be compared.
+            entries.push(CorpusEntry { record, digest, weight: 1.0, margin: *margin, example });
             Ok(())
         })?;
     }

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::epoch::{Curriculum, Epoch, Lengths};
 use super::example::CorpusEntry;
 use super::filter::Filter;
-use super::layout::{Blocks, Epoch, FileId, Order, Unit, Window};
-use super::order::permuted;
+use super::layout::{Blocks, Order, SetShape, Unit, Window};
+use super::mixing::mixed;
+use super::order::shuffled;
 use super::pack::{Packing, pack};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
@@ -33,18 +35,18 @@ impl Packed {
     }
 }
 
-/// Lengths of all examples of a file in tokens; 0 for those that have no place in a row.
-pub type Lengths = BTreeMap<FileId, Arc<[u32]>>;
-
 /// What the threads that prepare windows share.
 pub struct Recipe {
     pub(super) blocks: Arc<dyn Blocks>,
+    /// The sets, with the weights by which they are mixed.
+    pub(super) sets: Arc<[SetShape]>,
     filter: Filter,
     order: Order,
     pub(super) max_seq_len: usize,
     packing: Packing,
     /// Known when all files were read before the start.
     pub(super) lengths: Option<Lengths>,
+    curriculum: Option<Arc<Curriculum>>,
     epochs: Mutex<BTreeMap<u64, Arc<Epoch>>>,
     /// What the windows of an epoch hold; a cache, no state.
     sizes: Mutex<BTreeMap<u64, Arc<[Size]>>>,
@@ -63,17 +65,23 @@ impl Recipe {
     pub fn new(
         blocks: Arc<dyn Blocks>,
         filter: Filter,
-        lengths: Option<Lengths>,
+        (lengths, curriculum): (Option<Lengths>, Option<Arc<Curriculum>>),
         config: &DataConfig,
         seed: u64,
     ) -> Self {
-        let packing = match (config.packing, config.shuffle) {
+        let drawn = config.shuffle && curriculum.is_none();
+        let sets = match &lengths {
+            Some(lengths) => mixed(blocks.sets(), lengths, config.mixing_temperature),
+            None => blocks.sets().to_vec(),
+        };
+        let packing = match (config.packing, drawn) {
             (false, _) => Packing::None,
             (true, true) => Packing::BestFit,
             (true, false) => Packing::InOrder,
         };
         Self {
             blocks,
+            sets: sets.into(),
             filter,
             order: Order {
                 key: Stream::new(seed),
@@ -84,6 +92,7 @@ impl Recipe {
             max_seq_len: config.max_seq_len,
             packing,
             lengths,
+            curriculum,
             epochs: Mutex::new(BTreeMap::new()),
             sizes: Mutex::new(BTreeMap::new()),
         }
@@ -96,35 +105,55 @@ impl Recipe {
         while epochs.len() > 3 {
             epochs.pop_first();
         }
-        let epoch = || Arc::new(Epoch::new(self.blocks.clone(), self.order, number));
+        let epoch = || {
+            let (blocks, sets) = (self.blocks.clone(), self.sets.clone());
+            Arc::new(Epoch::new(blocks, sets, self.order, number, self.curriculum.clone()))
+        };
         epochs.entry(number).or_insert_with(epoch).clone()
     }
 
     /// Reads, permutes and packs a window; `None` beyond the end of the epoch.
     pub fn window(&self, key: Key) -> Result<Option<Packed>> {
         let Some(window) = self.epoch(key.0).window(key.1)? else { return Ok(None) };
-        let read = |unit: &Unit| -> Result<Vec<CorpusEntry>> {
-            let entries = self.blocks.read(unit.file, unit.block)?;
-            let mut kept = Vec::new();
-            let mut chosen = chosen(unit).into_iter().peekable();
-            for (place, entry) in (0..).zip(entries) {
-                if chosen.next_if_eq(&place).is_some()
-                    && self.filter.places((unit.file, unit.block, place), &entry.digest)
-                {
-                    kept.push(entry);
-                }
-            }
-            Ok(kept)
-        };
-        let read: Vec<Result<Vec<CorpusEntry>>> = window.units.par_iter().map(read).collect();
+        let read = |unit: &Unit| self.read(unit);
+        let read: Vec<Result<Vec<(u32, CorpusEntry)>>> =
+            window.units.par_iter().map(read).collect();
         let mut entries = Vec::new();
         for unit in read {
             entries.extend(unit?);
         }
+        entries.sort_by_key(|(position, _)| *position); // those without stay as they are
+        let entries: Vec<CorpusEntry> = entries.into_iter().map(|(_, entry)| entry).collect();
         let lengths = entries.iter().map(|entry| entry.example.tokens.len());
         let rows = self.pack(key, lengths);
         let rows = self.without_retracted(rows, |place| &entries[place as usize].digest);
         Ok(Some(Packed { entries, rows }))
+    }
+
+    /// The examples of a unit, each with its position in a window that goes by a curriculum.
+    fn read(&self, unit: &Unit) -> Result<Vec<(u32, CorpusEntry)>> {
+        let entries = self.blocks.read(unit.file, unit.block)?;
+        if let Some(picked) = &unit.picked {
+            // One may come twice.
+            let entry =
+                |(place, position): &(u32, u32)| (*position, entries[*place as usize].clone());
+            return Ok(picked.iter().map(entry).collect());
+        }
+        let mut kept = Vec::new();
+        let mut chosen = unit.chosen().into_iter().peekable();
+        for (place, entry) in (0..).zip(entries) {
+            if chosen.next_if_eq(&place).is_some()
+                && self.filter.places((unit.file, unit.block, place), &entry.digest)
+            {
+                kept.push((0, entry));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Whether records come in an order that is drawn.
+    fn is_drawn(&self) -> bool {
+        self.order.shuffle && self.curriculum.is_none()
     }
 
     /// Sees to it that the file after those of a window is at hand.
@@ -149,12 +178,12 @@ impl Recipe {
     fn pack(&self, (epoch, window): Key, lengths: impl Iterator<Item = usize>) -> Vec<Vec<u32>> {
         let key = |site: &str| self.order.key.site(site).number(epoch).number(window);
         let mut documents: Vec<(u32, usize)> = (0..).zip(lengths).collect();
-        if self.order.shuffle {
+        if self.is_drawn() {
             documents = shuffled(documents, key("data.records"));
         }
         let rows = pack(documents, self.max_seq_len, self.packing);
         // Rows that were begun late are filled less well, so they must not stand together.
-        if self.order.shuffle { shuffled(rows, key("data.rows")) } else { rows }
+        if self.is_drawn() { shuffled(rows, key("data.rows")) } else { rows }
     }
 
     /// Takes out of the rows what was retracted. Nothing else moves, but that a row of nothing
@@ -176,6 +205,7 @@ impl Recipe {
 
     /// What a window holds, without reading its examples.
     fn size(&self, key: Key, window: &Window, lengths: &Lengths) -> Result<Size> {
+        // Each with its position, of which those without stay as they are.
         let (mut all, mut digests) = (Vec::new(), Vec::new());
         for unit in &window.units {
             let sizes = self.blocks.sizes(unit.file)?;
@@ -183,16 +213,27 @@ impl Recipe {
                 sizes.iter().take(unit.block as usize).map(|b| b.examples).sum::<u32>() as usize;
             let of_file = &lengths[&unit.file];
             let length = |place: u32| of_file[before + place as usize] as usize;
-            let chosen = chosen(unit);
+            let chosen = unit.chosen();
+            let picked = unit.picked.as_deref().unwrap_or_default();
+            let position = |at: usize| picked.get(at).map_or(0, |(_, position)| *position);
+            let placed = |(at, place): (usize, &u32)| {
+                let length = length(*place);
+                (length > 0).then_some((position(at), length))
+            };
             if !self.filter.retracted.is_empty() {
                 let facts = self.blocks.facts(unit.file, unit.block)?;
-                let placed = chosen.iter().filter(|place| length(**place) > 0);
-                digests.extend(placed.map(|place| facts[*place as usize].digest));
+                let of = |(at, place): (usize, &u32)| {
+                    placed((at, place)).map(|(to, _)| (to, facts[*place as usize].digest))
+                };
+                digests.extend(chosen.iter().enumerate().filter_map(of));
             }
-            all.extend(chosen.into_iter().map(length).filter(|length| *length > 0));
+            all.extend(chosen.iter().enumerate().filter_map(placed));
         }
+        all.sort_by_key(|(position, _)| *position);
+        digests.sort_by_key(|(position, _)| *position);
+        let all: Vec<usize> = all.into_iter().map(|(_, length)| length).collect();
         let rows = self.pack(key, all.iter().copied());
-        let rows = self.without_retracted(rows, |place| &digests[place as usize]);
+        let rows = self.without_retracted(rows, |place| &digests[place as usize].1);
         let of_row = |row: &Vec<u32>| row.iter().map(|place| all[*place as usize]).sum();
         let longest = rows.iter().map(of_row).max().unwrap_or(0);
         Ok(Size { rows: rows.len() as u64, longest })
@@ -221,26 +262,4 @@ impl Recipe {
         known.insert(epoch, sizes.clone());
         Ok(sizes)
     }
-}
-
-/// The places within its block of the examples of a unit, in order.
-fn chosen(unit: &Unit) -> Vec<u32> {
-    let all = unit.start..unit.end;
-    let Some((count, key)) = unit.keep else { return all.collect() };
-    let length = u64::from(unit.end - unit.start);
-    let draw = |place| {
-        let number = permuted(key, length, u64::from(place));
-        unit.start + u32::try_from(number).expect("below the length of the unit")
-    };
-    let mut drawn: Vec<u32> = (0..count.min(unit.end - unit.start)).map(draw).collect();
-    drawn.sort_unstable();
-    drawn
-}
-
-fn shuffled<T: Default>(mut items: Vec<T>, key: Stream) -> Vec<T> {
-    let length = items.len() as u64;
-    let number = |position| {
-        usize::try_from(permuted(key, length, position)).expect("below the length of the list")
-    };
-    (0..length).map(|position| std::mem::take(&mut items[number(position)])).collect()
 }

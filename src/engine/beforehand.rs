@@ -4,6 +4,7 @@ use crate::data::Batch;
 use crate::device;
 use crate::engine::Trainer;
 use crate::engine::reference::{gain, log_probs, reference_log_probs};
+use crate::engine::shared_prompts::arranged;
 use crate::engine::sizes::pieces;
 use crate::engine::trainer::Stopped;
 use crate::error::Error;
@@ -21,7 +22,8 @@ impl Trainer {
         let mut all = Vec::new();
         for batch in batches {
             for piece in pieces(batch, self.size_of(batch), model.computing) {
-                let work = || log_probs(model, &piece.batch, how, chunk);
+                let batch = &*arranged(model, &*self.objective, &piece.batch, true);
+                let work = || log_probs(model, batch, how, chunk);
                 let found = device::guarded(self.on_gpu(), "computing probabilities", work)?;
                 #[expect(clippy::cast_possible_truncation)] // scores are f32
                 all.extend(found.into_iter().map(|number| number as f32));
@@ -51,7 +53,7 @@ impl Trainer {
         for batch in &measured {
             for piece in pieces(batch, self.size_of(batch), model.computing) {
                 let work = || {
-                    let batch = &*objective.arrange(&piece.batch);
+                    let batch = &*arranged(model, objective, &piece.batch, true);
                     let reference = reference_log_probs(model, objective, batch, chunk);
                     gain(model, batch, &reference.unwrap_or_default(), chunk)
                 };

@@ -3,6 +3,7 @@
 use crate::data::Batch;
 use crate::engine::MicroBatchSplit;
 use crate::engine::reference::{before_head, gain, reference_log_probs};
+use crate::engine::shared_prompts::arranged;
 use crate::engine::sizes::{Size, pieces};
 use crate::event::Evaluation;
 use crate::model::Model;
@@ -104,7 +105,7 @@ fn each_piece(
     for batch in batches {
         let size = Size::of(batch, whole, micro_batch_split, model.computing);
         for piece in &pieces(batch, size, model.computing) {
-            with(&objective.arrange(&piece.batch));
+            with(&arranged(model, objective, &piece.batch, true));
         }
     }
 }

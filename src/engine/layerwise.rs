@@ -10,6 +10,7 @@ use crate::config::Recompute;
 use crate::data::Batch;
 use crate::engine::output_rows::only_targets;
 use crate::engine::reference::reference_log_probs;
+use crate::engine::shared_prompts::arranged;
 use crate::engine::{target_pairs, upload};
 use crate::model::{Dropout, EmbeddingNoise, Gradients, LayerSaved, Model};
 use crate::objectives::{Loss, Objective, Supervised, Targets};
@@ -39,7 +40,9 @@ pub fn forward_backward(
     sums: &mut Gradients,
 ) -> (Loss, Duration) {
     let began = Instant::now();
-    let batch = &*objective.arrange(batch);
+    // What is dropped, and what is added, is of each token where it stands.
+    let shares = pass.dropout.is_none() && pass.noise.is_none();
+    let batch = &*arranged(model, objective, batch, shares);
     // First, so that nothing is kept of this pass while that one goes on.
     let reference = reference_log_probs(model, objective, batch, pass.loss_chunk_tokens);
     let (tokens, mut context) = upload(model, batch);

@@ -16,6 +16,7 @@ pub mod parity;
 mod profile;
 mod reference;
 mod schedule;
+mod shared_prompts;
 mod sizes;
 mod trainer;
 mod update;
@@ -44,14 +45,18 @@ use crate::ops::indices;
 
 /// The tensors of a micro-batch: tokens and what all layers share.
 pub fn upload(model: &Model, batch: &Batch) -> (Tensor<1, Int>, PassContext) {
-    let context = PassContext::packed(
+    let (documents, branches) = shared_prompts::branching(batch);
+    let mut context = PassContext::packed(
         batch.rows,
         batch.length,
         &batch.positions,
-        &batch.documents,
+        &documents,
         &model.frequencies,
         &model.device,
     );
+    if !branches.is_empty() {
+        context.documents = context.documents.with_branches(branches);
+    }
     let context = context.computed(model.computing);
     (indices(batch.tokens.iter().copied(), &model.device), context)
 }

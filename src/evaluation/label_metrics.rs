@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::score::Score;
 use crate::artifact::markup::code;
+use crate::artifact::score_head::ReliabilityBin;
 use crate::config::{ProblemType, ScoreHead};
 
 /// The numbers of models that score labels, beside `loss`, `perplexity` and `accuracy`.
@@ -153,9 +154,27 @@ fn auroc(drawn: &[(&LabelRecord, f64)], label: usize) -> Option<f64> {
     (has_all > 0.0 && below > 0.0).then(|| more / (has_all * below))
 }
 
-/// The mean distance between confidence and how often it is right, in bins of equal width: of the
-/// likeliest label of each text or, where a text may have several, of every label.
+/// The bins of a reliability diagram that are not empty.
+pub fn reliability(records: &[&LabelRecord]) -> Vec<ReliabilityBin> {
+    let bins = bins_of(&records.iter().map(|record| (*record, 1.0)).collect::<Vec<_>>());
+    let bin = |[count, confidence, right]: [f64; 3]| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
+        let whole = count as u64;
+        ReliabilityBin { count: whole, confidence: confidence / count, accuracy: right / count }
+    };
+    bins.into_iter().filter(|bin| bin[0] > 0.0).map(bin).collect()
+}
+
+/// The mean distance between confidence and how often it is right, in bins.
 fn calibration_error(drawn: &[(&LabelRecord, f64)]) -> f64 {
+    let bins = bins_of(drawn);
+    let all: f64 = bins.iter().map(|bin| bin[0]).sum();
+    bins.iter().map(|[_, confidence, right]| (confidence - right).abs()).sum::<f64>() / all
+}
+
+/// How many, the sum of their probabilities, and how many are right, in bins of equal width from 0
+/// to 1: of the likeliest label of each text or, where a text may have several, of every label.
+fn bins_of(drawn: &[(&LabelRecord, f64)]) -> Vec<[f64; 3]> {
     let mut bins = vec![[0.0_f64; 3]; BINS as usize];
     let mut add = |confidence: f64, right: bool, times: f64| {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 1
@@ -177,8 +196,7 @@ fn calibration_error(drawn: &[(&LabelRecord, f64)]) -> f64 {
             }
         }
     }
-    let all: f64 = bins.iter().map(|bin| bin[0]).sum();
-    bins.iter().map(|[_, confidence, right]| (confidence - right).abs()).sum::<f64>() / all
+    bins
 }
 
 /// What was taken for what.

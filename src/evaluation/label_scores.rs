@@ -34,7 +34,7 @@ pub fn scores(
     let record = RecordId { file: "".into(), line: 0 };
     let entry = |example: &Example| {
         let (record, digest) = (record.clone(), Digest::of(&[]));
-        CorpusEntry { record, digest, example: example.clone() }
+        CorpusEntry { record, digest, weight: 1.0, margin: 0.0, example: example.clone() }
     };
     let entries: Vec<CorpusEntry> = examples.iter().map(entry).collect();
     let longest = entries.iter().map(|entry| entry.example.tokens.len()).max().unwrap_or(1);

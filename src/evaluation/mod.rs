@@ -27,7 +27,9 @@ use std::time::Instant;
 use serde_json::json;
 
 pub use bootstrap::{Draws, Interval};
-pub use label_metrics::{Confusion, LABEL_METRICS, LabelRecord, statistic as label_statistic};
+pub use label_metrics::{
+    Confusion, LABEL_METRICS, LabelRecord, reliability, statistic as label_statistic,
+};
 pub use report::{
     HISTORY, Metric, Metrics, ModelRecord, Performance, Record, Report, Slice, SliceReport,
     SuiteRecord, judged, statistic,

@@ -7,7 +7,10 @@ use crate::config::sections::data_set::{
 };
 use crate::document::key::{DefaultValue, Key, MANY, Range, Section, ValueKind};
 use crate::document::{DocumentKind, KeyTable};
-use crate::scorers::{COMMAND, COMPARE, EXTRACT, KIND, PATTERN, SCHEMA, TIMEOUT};
+use crate::scorers::{
+    APPEND_REFERENCE, COMMAND, COMPARE, EXTRACT, KIND, PATTERN, RUN_MEMORY, RUN_SECONDS, SCHEMA,
+    TIMEOUT,
+};
 
 /// More slices of one kind tell a person nothing. The text of `slice.values` says the number.
 pub const SLICES_MAX: usize = 100;
@@ -115,6 +118,9 @@ const TASK: &[Key] = &[
     PATTERN,
     COMMAND,
     TIMEOUT,
+    RUN_SECONDS,
+    RUN_MEMORY,
+    APPEND_REFERENCE,
     EXTRACT,
     Key::new(
         "max_tokens",

@@ -8,6 +8,8 @@ use crate::error::{Context, Error, Result};
 
 /// The lock of a run, in its directory.
 pub const DATA_LOCK: &str = "data.lock";
+/// What a model wrote itself in a run that learns from it.
+pub const ROLLOUTS: &str = "rollouts.jsonl";
 
 /// Compiled kernels of a run that keeps them, a folder in its directory.
 pub const KERNELS: &str = "kernels";

@@ -1,6 +1,6 @@
 //! The run directory: names inside it, and one writer at a time.
 
-use crate::files::ours::DATA_LOCK;
+use crate::files::ours::{DATA_LOCK, ROLLOUTS};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -110,7 +110,7 @@ impl RunDirectory {
 
     /// What the model wrote in steps that learn from its own completions, one line a prompt.
     pub fn rollouts(&self) -> PathBuf {
-        self.join("rollouts.jsonl")
+        self.join(ROLLOUTS)
     }
 
     /// What each step cost.

@@ -117,7 +117,13 @@ const SETTINGS: &[(&str, Action)] = &[
             false => Ok(()),
         }),
     ),
-    ("mask_history", Without("all answers of a chat are trained on")),
+    (
+        "mask_history",
+        Make(|node, draft| match node.is_true() {
+            true => draft.put("data.train_on", "\"last_turn\""),
+            false => Ok(()),
+        }),
+    ),
     (
         "disable_shuffling",
         Make(|node, draft| match node.is_true() {

@@ -87,6 +87,16 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
         Cow::Borrowed(batch)
     }
 
+    /// The column of records with the margin of a pair, if one is to be read.
+    fn margin_column(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether documents of it that follow each other begin alike, as answers to the same prompt do.
+    fn shares_prompts(&self) -> bool {
+        false
+    }
+
     /// Whether it compares with the base model: [`Supervised::reference`] is there then.
     fn needs_reference(&self) -> bool {
         false
@@ -96,6 +106,11 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
     /// Labels that the settings do not name are those of the data.
     fn score_head(&self) -> Option<ScoreHead> {
         None
+    }
+
+    /// Whether targets may have weights ([`Batch::weights`]): the loss is a sum over tokens.
+    fn weighs_tokens(&self) -> bool {
+        false
     }
 
     /// Whether a temperature for the probabilities of labels is fitted at the end.
@@ -317,6 +332,14 @@ pub fn without_reference() -> String {
     };
     let names: Vec<String> =
         OBJECTIVES.iter().filter(alone).map(|entry| format!("`{}`", entry.name)).collect();
+    names.join(" or ")
+}
+
+/// The objectives whose tokens may have weights, for a hint.
+pub fn that_weigh_tokens() -> String {
+    let weighs = |entry: &&ObjectiveEntry| with(entry.name, &[]).weighs_tokens();
+    let names: Vec<String> =
+        OBJECTIVES.iter().filter(weighs).map(|entry| format!("`{}`", entry.name)).collect();
     names.join(" or ")
 }
 

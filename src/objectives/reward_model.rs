@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use burn::tensor::Tensor;
 
-use super::pairwise::{answer_ends, arranged, count, logistic, section};
+use super::pairwise::{PairTargets, answer_ends, arranged, count, logistic, pairs_of, section};
 use super::score_layer::{backward, scores};
 use super::{Loss, LossSum, Objective, ObjectiveEntry, Records, Supervised};
 use crate::config::ScoreHead;
@@ -25,22 +25,35 @@ pub(super) const ENTRY: ObjectiveEntry = ObjectiveEntry {
     records: Records::Pairs,
     build: |values| {
         let center = values.number("reward.center_rewards_coefficient");
-        Box::new(Reward { center })
+        let margin = values.optional_text("reward.margin");
+        Box::new(Reward { center, margin })
     },
 };
 
-const KEYS: &[Key] = &[Key::new(
-    "reward.center_rewards_coefficient",
-    ValueKind::Number(key::Range::closed(0.0, 100.0)),
-    DefaultValue::Value("0"),
-    "How much the squared sum of both rewards counts beside the preference, so that rewards are 0 \
-     in the mean (Eisenstein et al. 2023); 0.01 is usual.",
-)
-.example("0.01")];
+const KEYS: &[Key] = &[
+    Key::new(
+        "reward.center_rewards_coefficient",
+        ValueKind::Number(key::Range::closed(0.0, 100.0)),
+        DefaultValue::Value("0"),
+        "How much the squared sum of both rewards counts beside the preference, so that rewards \
+         are 0 in the mean (Eisenstein et al. 2023); 0.01 is usual.",
+    )
+    .example("0.01"),
+    Key::new(
+        "reward.margin",
+        ValueKind::Line,
+        DefaultValue::Absent("no margin: 0"),
+        "A column, or a key of the records (a dot leads into an object), that holds by how much \
+         more the chosen answer is to be scored than the other (Touvron et al. 2023).",
+    )
+    .example("\"margin\""),
+];
 
 #[derive(Debug)]
 struct Reward {
     center: f64,
+    /// The column of margins.
+    margin: Option<String>,
 }
 
 /// Sums over pairs of what is reported, under the names of TRL.
@@ -48,8 +61,8 @@ const METRICS: [&str; 3] = ["accuracy", "margin", "mean_reward"];
 
 impl Reward {
     /// The loss of a pair, its derivatives, and what is reported.
-    fn value(&self, chosen: f64, rejected: f64) -> (f64, [f64; 2], Vec<f64>) {
-        let (preference, slope) = logistic(chosen - rejected, 0.0);
+    fn value(&self, chosen: f64, rejected: f64, margin: f64) -> (f64, [f64; 2], Vec<f64>) {
+        let (preference, slope) = logistic(chosen - rejected - margin, 0.0);
         let sum = chosen + rejected;
         let of_center = 2.0 * self.center * sum;
         let right = if chosen > rejected { 1.0 } else { 0.0 };
@@ -64,8 +77,9 @@ impl Reward {
         let scores = scores(batch.model, batch.x, batch.targets);
         let mut all = Loss { sum: LossSum::Number(0.0), metrics: vec![0.0; METRICS.len()] };
         let mut derivatives = Vec::with_capacity(scores.len());
-        for pair in scores.chunks_exact(2) {
-            let (loss, d, metrics) = self.value(pair[0][0], pair[1][0]);
+        for (number, pair) in scores.chunks_exact(2).enumerate() {
+            let margin = batch.batch.margins.get(2 * number).copied().unwrap_or_default();
+            let (loss, d, metrics) = self.value(pair[0][0], pair[1][0], margin.into());
             derivatives.extend(d);
             all = all.plus(Loss { sum: LossSum::Number(loss), metrics });
         }
@@ -74,6 +88,10 @@ impl Reward {
 }
 
 impl Objective for Reward {
+    fn shares_prompts(&self) -> bool {
+        true
+    }
+
     fn count(&self, batch: &Batch) -> u64 {
         count(batch)
     }
@@ -81,7 +99,10 @@ impl Objective for Reward {
     fn arrange<'a>(&self, batch: &'a Batch) -> Cow<'a, Batch> {
         let arranged = arranged(batch);
         let targets = answer_ends(&arranged);
-        Cow::Owned(Batch { targets, ..arranged })
+        let margin = |pair: &PairTargets| arranged.margins.get(pair.chosen.start).copied();
+        let margins = pairs_of(&arranged).into_iter().filter_map(|pair| margin(&pair));
+        let margins = margins.flat_map(|margin| [margin; 2]).collect();
+        Cow::Owned(Batch { targets, margins, ..arranged })
     }
 
     fn loss(&self, batch: Supervised) -> Loss {
@@ -91,6 +112,10 @@ impl Objective for Reward {
     fn backward(&self, batch: Supervised, scale: f64, sums: &mut Gradients) -> (Loss, Tensor<2>) {
         let (loss, derivatives) = self.outcomes(batch);
         (loss, backward(batch.model, batch.x, batch.targets, (derivatives, scale), sums))
+    }
+
+    fn margin_column(&self) -> Option<&str> {
+        self.margin.as_deref()
     }
 
     fn metrics(&self) -> &'static [&'static str] {
@@ -106,14 +131,18 @@ impl Objective for Reward {
 mod tests {
     use super::*;
 
+    fn reward(center: f64) -> Reward {
+        Reward { center, margin: None }
+    }
+
     #[test]
     fn derivatives_are_those_of_finite_differences() {
-        for center in [0.0, 0.3] {
-            let reward = Reward { center };
+        for (center, margin) in [(0.0, 0.0), (0.3, 0.0), (0.3, 1.5)] {
+            let reward = reward(center);
             for [chosen, rejected] in [[0.4, -1.0], [-30.0, 2.0], [3.0, 3.0]] {
-                let (_, d, _) = reward.value(chosen, rejected);
+                let (_, d, _) = reward.value(chosen, rejected, margin);
                 let step = 1e-6;
-                let loss = |a: f64, b: f64| reward.value(chosen + a, rejected + b).0;
+                let loss = |a: f64, b: f64| reward.value(chosen + a, rejected + b, margin).0;
                 let wanted =
                     [loss(step, 0.0) - loss(-step, 0.0), loss(0.0, step) - loss(0.0, -step)];
                 for (ours, wanted) in d.into_iter().zip(wanted) {
@@ -122,5 +151,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// TRL: `-logsigmoid(rewards_chosen - rewards_rejected - margin)`, by torch.
+    #[test]
+    fn a_margin_is_what_the_chosen_answer_is_to_have_more() {
+        let (loss, _, metrics) = reward(0.0).value(0.4, -1.0, 3.0);
+        assert!((loss - 1.783_900_740_8).abs() < 1e-9, "{loss}");
+        assert_eq!(metrics[..2], [1.0, 1.4]);
+    }
+
+    #[test]
+    fn both_answers_of_a_pair_have_its_margin() {
+        let target = |index| crate::data::Target { index, token: 9 };
+        let batch = Batch {
+            rows: 1,
+            length: 12,
+            tokens: (0..12).collect(),
+            documents: [vec![1; 6], vec![2; 6]].concat(),
+            positions: [0, 1, 2, 3, 4, 5].repeat(2),
+            targets: [1, 4, 7, 10].map(target).to_vec(),
+            margins: vec![0.5, 0.5, -2.0, -2.0],
+            ..Batch::default()
+        };
+        assert_eq!(reward(0.0).arrange(&batch).margins, [0.5, 0.5, -2.0, -2.0]);
+        let none = Batch { margins: Vec::new(), ..batch };
+        assert!(reward(0.0).arrange(&none).margins.is_empty());
     }
 }

@@ -2,6 +2,7 @@
 //! tokens are the positions of all rows of a micro-batch one after the other.
 
 mod attention;
+mod branch;
 mod convolution;
 pub mod cpu;
 mod delta_rule;
@@ -23,6 +24,7 @@ pub use attention::{
     AttentionGradients, AttentionInputs, Documents, attend, attend_backward, attend_cached,
     attend_composed,
 };
+pub use branch::Branch;
 pub use convolution::{causal_convolution, convolution_step};
 pub use delta_rule::{
     DeltaInputs, NORM_EPSILON, delta_step, gated_delta_rule, gated_delta_rule_with_state, log_decay,

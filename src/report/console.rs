@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 
-use crate::event::{Evaluation, Event, Observer, StepReport, Stop, Timing, bytes};
+use crate::event::{Evaluation, EvaluationLine, Event, Observer, StepReport, Stop, Timing, bytes};
 use crate::report::Signals;
 use crate::terminal;
 use crate::trackers::Trackers;
@@ -102,7 +103,7 @@ impl Console {
 
     fn begin(&mut self, done: u64, total: u64) {
         (self.done, self.done_before, self.total) = (done, done, total);
-        if self.quiet || !std::io::stderr().is_terminal() {
+        if self.quiet || !terminal::draws() {
             return;
         }
         let bar = match &self.bars {
@@ -153,7 +154,12 @@ impl Console {
             report.learning_rate,
             memory(timing)
         );
-        if let Some(bar) = &self.bar {
+        if terminal::is_json() {
+            if !self.quiet {
+                let more = json!({"event": "step", "step": report, "timing": timing});
+                terminal::log("info", &format!("step {}/{}", report.step, self.total), more);
+            }
+        } else if let Some(bar) = &self.bar {
             terminal::label(bar, &message);
             bar.set_position(report.step);
         } else if self.plain_due(report.step) {
@@ -172,7 +178,7 @@ impl Console {
     /// Long answers are not waited for in silence.
     fn answering(&mut self, prompts: usize, done: usize, most: usize) {
         let last = self.answered.get_or_insert_with(Instant::now);
-        let watched = std::io::stderr().is_terminal();
+        let watched = terminal::draws();
         if last.elapsed() < if watched { ANSWERING_INTERVAL } else { PLAIN_INTERVAL } {
             return;
         }
@@ -225,6 +231,11 @@ impl Observer for Console {
             Event::Doing(what) => self.doing(what),
             Event::Begun(step) => self.done = step,
             Event::Step(report, timing) => self.step(&report, &timing),
+            Event::Evaluation(found) if terminal::is_json() => {
+                let more =
+                    json!({"event": "validation", "validation": EvaluationLine::from(&found)});
+                terminal::log("info", &format!("validation after step {}", found.step), more);
+            }
             Event::Evaluation(found) => self.say(&validation(&found)),
             Event::Answering { prompts, done, most } => self.answering(prompts, done, most),
             Event::Sample(_) => self.answered = None, // shown before and after together, at the end
@@ -279,10 +290,12 @@ pub fn duration(seconds: f64) -> String {
 
 /// A validation result in one line.
 fn validation(found: &Evaluation) -> String {
-    let more = match (found.perplexity(), found.metrics.get("rewards/accuracies")) {
-        (Some(perplexity), _) => format!("perplexity {perplexity:.2}, "),
-        (None, Some(share)) => format!("{:.1} % of the pairs preferred rightly, ", share * 100.0),
-        (None, None) => String::new(),
+    let of = |name: &str| found.metrics.get(name);
+    let more = match (found.perplexity(), found.reward(), of("rewards/accuracies")) {
+        (Some(perplexity), ..) => format!("perplexity {perplexity:.2}, "),
+        (_, Some(reward), _) => format!("reward {reward:.4}, "),
+        (_, _, Some(share)) => format!("{:.1} % of the pairs preferred rightly, ", share * 100.0),
+        _ => String::new(),
     };
     let Evaluation { step, eval_loss, target_tokens: tokens, .. } = found;
     format!("validation after step {step}: loss {eval_loss:.4}, {more}measured on {tokens} tokens")

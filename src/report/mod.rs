@@ -1,8 +1,11 @@
 //! Events on the screen and on disk.
 
+mod chart;
 mod compare_page;
 mod console;
+mod live;
 mod markup;
+mod notify;
 mod page;
 mod picture;
 mod signals;
@@ -11,6 +14,8 @@ mod transfers;
 
 pub use compare_page::write_compare_page;
 pub use console::{Console, duration};
+pub use live::LivePage;
+pub use notify::Notified;
 pub use page::{FILE as PAGE_FILE, write_page};
 pub use picture::picture;
 pub use signals::{Signals, stop_at_end_of_input};

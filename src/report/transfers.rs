@@ -2,7 +2,6 @@
 //! when a file is done.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -44,7 +43,7 @@ struct TransferState {
 impl Transfers {
     /// Shows bars if stderr is a terminal; nothing at all if `quiet`.
     pub fn new(quiet: bool) -> Self {
-        let terminal = !quiet && std::io::stderr().is_terminal();
+        let terminal = !quiet && terminal::draws();
         let target = || ProgressDrawTarget::stderr_with_hz(10);
         Self {
             bars: terminal.then(|| MultiProgress::with_draw_target(target())),

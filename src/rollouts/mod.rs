@@ -12,15 +12,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::advantages::advantages;
+use self::advantages::deviation;
 pub use self::prompts::{RolloutPrompt, prompts_of};
 pub use self::rows::rows_of;
-pub use self::summary::summary;
+pub use self::summary::{summary, validation_summary};
 use crate::data::Codec;
 use crate::error::Result;
 use crate::model::{Model, Sampling, generate_groups};
 use crate::objectives::RolloutConfig;
 use crate::random::Stream;
 use crate::scorers::{ScoredAnswer, Scorer};
+
+/// Rewards that deviate less are all the same.
+const SAME: f64 = 1e-8;
 
 /// A prompt with all its completions, as a line of `rollouts.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +41,17 @@ pub struct RolloutGroup {
     pub reference: String,
     /// What the model wrote.
     pub completions: Vec<Rollout>,
+    /// Whether nothing is learnt from it, since others have rewards that differ.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unused: bool,
+}
+
+impl RolloutGroup {
+    /// Whether completions of it got different rewards: there is something to learn.
+    pub fn differs(&self) -> bool {
+        let rewards: Vec<f64> = self.completions.iter().map(|it| it.reward).collect();
+        deviation(&rewards) >= SAME
+    }
 }
 
 /// A completion.
@@ -69,6 +84,17 @@ pub struct RolloutWriter {
     max_seq_len: usize,
 }
 
+/// Where draws come from.
+struct Draws {
+    stream: Stream,
+    /// What they are for.
+    step: u64,
+    /// So many other prompts come before.
+    first: usize,
+    /// Completions of each prompt.
+    samples: usize,
+}
+
 impl RolloutWriter {
     /// With the settings of a run.
     ///
@@ -90,30 +116,70 @@ impl RolloutWriter {
         &self.config
     }
 
-    /// Completions of all prompts for a step; `watch` hears how many are done.
+    /// Completions of prompts for a step that learns from `most` of them; `watch` hears how many
+    /// are done. Where there are more prompts, they are answered in their order until so many have
+    /// rewards that differ.
     ///
     /// # Errors
     /// When the model's scores are not finite, or a reward fails.
     pub fn write(
         &self,
-        (model, codec): (&Model, &Codec),
+        by: (&Model, &Codec),
         step: u64,
+        prompts: &[RolloutPrompt],
+        most: usize,
+        watch: &mut dyn FnMut(usize),
+    ) -> Result<Vec<RolloutGroup>> {
+        let mut groups: Vec<RolloutGroup> = Vec::new();
+        for prompts in prompts.chunks(most.max(1)) {
+            let (first, samples) = (groups.len(), self.config.num_generations);
+            let mut watch = |done| watch(first * samples + done);
+            let of_step = Stream::new(self.seed).site("rollouts").number(step);
+            let draws = Draws { stream: of_step, step, first, samples };
+            groups.append(&mut self.answered(by, &draws, prompts, &mut watch)?);
+            if groups.iter().filter(|group| group.differs()).count() >= most {
+                break;
+            }
+        }
+        choose(&mut groups, most);
+        self.compare(&mut groups);
+        Ok(groups)
+    }
+
+    /// A completion of each prompt, which nothing is learnt from: the same draws at any step.
+    ///
+    /// # Errors
+    /// When the model's scores are not finite, or a reward fails.
+    pub fn write_for_validation(
+        &self,
+        by: (&Model, &Codec),
+        prompts: &[RolloutPrompt],
+        watch: &mut dyn FnMut(usize),
+    ) -> Result<Vec<RolloutGroup>> {
+        let stream = Stream::new(self.seed).site("validation rollouts");
+        self.answered(by, &Draws { stream, step: 0, first: 0, samples: 1 }, prompts, watch)
+    }
+
+    /// Completions of prompts with their rewards.
+    fn answered(
+        &self,
+        (model, codec): (&Model, &Codec),
+        draws: &Draws,
         prompts: &[RolloutPrompt],
         watch: &mut dyn FnMut(usize),
     ) -> Result<Vec<RolloutGroup>> {
         let ends: Vec<u32> = codec.stops().iter().copied().collect();
-        let of_step = Stream::new(self.seed).site("rollouts").number(step);
-        let asked: Vec<(&[u32], Vec<Sampling>)> = (0..)
+        let asked: Vec<(&[u32], Vec<Sampling>)> = (draws.first as u64..)
             .zip(prompts)
             .map(|(number, prompt)| {
-                let of_prompt = of_step.number(number);
+                let of_prompt = draws.stream.number(number);
                 let room = self.max_seq_len.saturating_sub(prompt.tokens.len());
                 let max_tokens = self.config.max_completion_length.min(room.max(1));
                 let sampling = |stream| Sampling {
                     filters: self.config.filters,
                     ..Sampling::new(self.config.temperature, stream, max_tokens)
                 };
-                let samples = 0..self.config.num_generations as u64;
+                let samples = 0..draws.samples as u64;
                 let samples = samples.map(|sample| sampling(of_prompt.number(sample)));
                 (prompt.tokens.as_slice(), samples.collect())
             })
@@ -134,19 +200,20 @@ impl RolloutWriter {
                 })
             });
             groups.push(RolloutGroup {
-                step,
+                step: draws.step,
                 file: prompt.record.file.to_string(),
                 line: prompt.record.line,
                 reference: prompt.reference_text(codec)?,
                 prompt: prompt.tokens.clone(),
                 completions: completions.collect::<Result<_>>()?,
+                unused: false,
             });
         }
         self.reward(codec, &mut groups)?;
         Ok(groups)
     }
 
-    /// Asks all rewards, and makes advantages of what they give.
+    /// Asks all rewards.
     fn reward(&self, codec: &Codec, groups: &mut [RolloutGroup]) -> Result<()> {
         let prompts = groups.iter().map(|group| codec.tokenizer.decode(&group.prompt, false));
         let prompts: Vec<String> = prompts.collect::<Result<_>>()?;
@@ -170,24 +237,83 @@ impl RolloutWriter {
                 |error: crate::error::Error| error.because(format!("the reward `{name}` asks it"));
             found.push(scorer.scores(&answers).map_err(asks)?);
         }
-        let count = groups.iter().map(|group| group.completions.len()).sum();
-        let weighted = self.scorers.iter().zip(&found);
-        let mut rewards = vec![0.0; count];
-        for ((_, weight, _), scores) in weighted {
-            rewards.iter_mut().zip(scores).for_each(|(sum, score)| *sum += weight * score);
-        }
-        let (scale, baseline) = (self.config.scale_rewards, self.config.baseline);
-        let advantages = advantages(&rewards, self.config.num_generations, scale, baseline);
         let completions = groups.iter_mut().flat_map(|group| &mut group.completions);
         for (place, completion) in completions.enumerate() {
-            let named = self.scorers.iter().zip(&found);
-            completion.rewards =
-                named.map(|((name, ..), scores)| (name.clone(), scores[place])).collect();
-            completion.reward = rewards[place];
-            #[expect(clippy::cast_possible_truncation)] // gradients are f32
-            let advantage = advantages[place] as f32;
-            completion.advantage = advantage;
+            for ((name, weight, _), scores) in self.scorers.iter().zip(&found) {
+                completion.rewards.insert(name.clone(), scores[place]);
+                completion.reward += weight * scores[place];
+            }
         }
         Ok(())
+    }
+
+    /// Makes advantages of the rewards of what is learnt from.
+    fn compare(&self, groups: &mut [RolloutGroup]) {
+        let used = || groups.iter().filter(|group| !group.unused);
+        let rewards: Vec<f64> =
+            used().flat_map(|group| group.completions.iter().map(|it| it.reward)).collect();
+        let (scale, baseline) = (self.config.scale_rewards, self.config.baseline);
+        let advantages = advantages(&rewards, self.config.num_generations, scale, baseline);
+        let used = groups.iter_mut().filter(|group| !group.unused);
+        let completions = used.flat_map(|group| &mut group.completions);
+        for (completion, advantage) in completions.zip(advantages) {
+            #[expect(clippy::cast_possible_truncation)] // gradients are f32
+            let advantage = advantage as f32;
+            completion.advantage = advantage;
+        }
+    }
+}
+
+/// Leaves so many prompts to learn from: the first of which rewards differ, then the first others.
+fn choose(groups: &mut [RolloutGroup], most: usize) {
+    let differ: Vec<bool> = groups.iter().map(RolloutGroup::differs).collect();
+    let mut room = most;
+    for wanted in [true, false] {
+        for (group, _) in groups.iter_mut().zip(&differ).filter(|(_, differs)| **differs == wanted)
+        {
+            group.unused = room == 0;
+            room = room.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(rewards: [f64; 2]) -> RolloutGroup {
+        let completion = |reward| Rollout {
+            text: String::new(),
+            tokens: vec![1],
+            ended: true,
+            rewards: BTreeMap::new(),
+            reward,
+            advantage: 0.0,
+            log_probs: None,
+        };
+        RolloutGroup {
+            step: 1,
+            file: "a.jsonl".to_owned(),
+            line: 1,
+            prompt: vec![1],
+            reference: String::new(),
+            completions: rewards.map(completion).to_vec(),
+            unused: false,
+        }
+    }
+
+    fn unused(rewards: &[[f64; 2]], most: usize) -> Vec<bool> {
+        let mut groups: Vec<RolloutGroup> = rewards.iter().copied().map(group).collect();
+        choose(&mut groups, most);
+        groups.iter().map(|group| group.unused).collect()
+    }
+
+    #[test]
+    fn prompts_whose_rewards_differ_come_first() {
+        let rewards = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.5, 1.0]];
+        assert_eq!(unused(&rewards, 4), [false; 4]);
+        assert_eq!(unused(&rewards, 3), [false, false, true, false]);
+        assert_eq!(unused(&rewards, 2), [true, false, true, false]);
+        assert_eq!(unused(&rewards, 1), [true, false, true, true]);
     }
 }

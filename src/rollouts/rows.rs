@@ -8,6 +8,7 @@ use crate::data::{Batch, RecordId, SampledToken, Target};
 pub fn rows_of(groups: &[RolloutGroup], rows: usize, mask_truncated: bool) -> Vec<Batch> {
     let all: Vec<(&RolloutGroup, usize)> = groups
         .iter()
+        .filter(|group| !group.unused)
         .flat_map(|group| (0..group.completions.len()).map(move |number| (group, number)))
         .collect();
     all.chunks(rows.max(1)).map(|rows| micro_batch(rows, mask_truncated)).collect()
@@ -75,8 +76,10 @@ mod tests {
                 rollout(&[5], false, -0.5),
                 rollout(&[9], true, 0.0),
             ],
+            unused: false,
         };
-        let batches = rows_of(&[group], 2, true);
+        let unused = RolloutGroup { unused: true, ..group.clone() };
+        let batches = rows_of(&[unused, group], 2, true);
         assert_eq!(batches.len(), 2);
         let first = &batches[0];
         assert_eq!((first.rows, first.length), (2, 5));

@@ -15,15 +15,13 @@ pub fn summary(groups: &[RolloutGroup]) -> BTreeMap<String, f64> {
     let flag = |is: bool| if is { 1.0 } else { 0.0 };
     #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
     let lengths = of(&|rollout| rollout.tokens.len() as f64);
-    let alike = |group: &RolloutGroup| {
-        let rewards: Vec<f64> = group.completions.iter().map(|it| it.reward).collect();
-        flag(deviation(&rewards) < 1e-8)
-    };
-    let alike: Vec<f64> = groups.iter().map(alike).collect();
+    let alike: Vec<f64> = groups.iter().map(|group| flag(!group.differs())).collect();
+    let unused: Vec<f64> = groups.iter().map(|group| flag(group.unused)).collect();
     let mut found: BTreeMap<String, f64> = [
         ("reward", mean(&rewards)),
         ("reward_std", deviation(&rewards)),
         ("frac_reward_zero_std", mean(&alike)),
+        ("frac_unused", mean(&unused)),
         ("completions/mean_length", mean(&lengths)),
         ("completions/clipped_ratio", mean(&of(&|rollout| flag(!rollout.ended)))),
     ]
@@ -36,4 +34,12 @@ pub fn summary(groups: &[RolloutGroup]) -> BTreeMap<String, f64> {
         found.insert(format!("rewards/{name}/std"), deviation(&scores));
     }
     found
+}
+
+/// Means over completions of which each prompt has one.
+pub fn validation_summary(groups: &[RolloutGroup]) -> BTreeMap<String, f64> {
+    let told = |name: &String| {
+        name == "reward" || name.ends_with("/mean") || name.starts_with("completions/")
+    };
+    summary(groups).into_iter().filter(|(name, _)| told(name)).collect()
 }

@@ -5,10 +5,11 @@ use crate::document::key::{DefaultValue, Key, MANY, TextRule, ValueKind};
 /// How an answer is scored.
 pub const KIND: Key = Key::new(
     "kind",
-    ValueKind::Choice(&["exact", "json_schema", "regex", "command"]),
+    ValueKind::Choice(&["exact", "json_schema", "regex", "command", "code"]),
     DefaultValue::Required,
     "How an answer is judged: it is the record's own, it is JSON that a schema accepts, a \
-     pattern is found in it, or a program says so.",
+     pattern is found in it, a program says so, or it is code that ends without an error in a \
+     sandbox (Linux, bubblewrap).",
 )
 .example("\"exact\"");
 
@@ -48,10 +49,41 @@ pub const COMMAND: Key = Key::new(
     ValueKind::Texts,
     DefaultValue::Required,
     "Program and arguments. It gets a JSON object a line on stdin, with `id`, `prompt`, \
-     `answer`, `reference` and `record`, and prints a number a line.",
+     `answer`, `reference` and `record`, and prints a number a line. With `code` it is what runs \
+     an answer, such as `[\"python3\", \"-\"]`: it gets the answer itself on stdin.",
 )
 .example("[\"judge\", \"--strict\"]")
-.only_with("kind", &["command"]);
+.only_with("kind", &["command", "code"]);
+
+/// How long code may run.
+pub const RUN_SECONDS: Key = Key::new(
+    "run_seconds",
+    ValueKind::Integer { min: 1, max: 3_600 },
+    DefaultValue::Value("10"),
+    "Processor time that an answer may take as code; four times as long is waited for it.",
+)
+.example("2")
+.only_with("kind", &["code"]);
+
+/// What memory code may have.
+pub const RUN_MEMORY: Key = Key::new(
+    "run_memory",
+    ValueKind::Bytes { min: 1 << 20, max: 1 << 50 },
+    DefaultValue::Value("\"512 MiB\""),
+    "Memory (address space) that an answer may take as code.",
+)
+.example("\"2 GiB\"")
+.only_with("kind", &["code"]);
+
+/// Whether tests follow the code.
+pub const APPEND_REFERENCE: Key = Key::new(
+    "append_reference",
+    ValueKind::Boolean,
+    DefaultValue::Value("true"),
+    "Whether the record's own answer follows the model's, as tests of it.",
+)
+.example("false")
+.only_with("kind", &["code"]);
 
 /// How long that may take.
 pub const TIMEOUT: Key = Key::new(

@@ -1,6 +1,7 @@
 //! How good an answer is: equal to the record's own, JSON that a schema accepts, a pattern that is
 //! found, or a number that a program gives. Evaluations ask, and so does training by rewards.
 
+mod code;
 mod command;
 mod keys;
 
@@ -11,7 +12,11 @@ use std::time::Duration;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-pub use keys::{COMMAND, COMPARE, EXTRACT, KIND, PATTERN, SCHEMA, TIMEOUT};
+pub use code::CodeRunner;
+pub use keys::{
+    APPEND_REFERENCE, COMMAND, COMPARE, EXTRACT, KIND, PATTERN, RUN_MEMORY, RUN_SECONDS, SCHEMA,
+    TIMEOUT,
+};
 
 use crate::document::{Placed, Values};
 use crate::error::{Context, Error, Result};
@@ -55,6 +60,8 @@ pub enum ScorerKind {
         /// How long it may take.
         timeout: Duration,
     },
+    /// It is code that ends without an error.
+    Code(CodeRunner),
 }
 
 /// An answer, and what it is an answer to.
@@ -83,13 +90,22 @@ impl Scorer {
             "json_schema" => compiled(Path::new(&entry.text("schema")))
                 .map_err(|error| (error, entry.place("schema")))?,
             "regex" => ScorerKind::Regex(expression(&entry.text("pattern"))),
-            _ => {
+            kind => {
                 let command = entry.texts("command");
                 if command.is_empty() {
                     return Err((Error::config("`command` is empty"), entry.place("command")));
                 }
-                let timeout = Duration::from_secs(entry.integer("timeout_seconds"));
-                ScorerKind::Command { command, timeout }
+                match kind {
+                    "code" => {
+                        let runner = code_runner(entry, command);
+                        runner.check().map_err(|error| (error, entry.place("kind")))?;
+                        ScorerKind::Code(runner)
+                    }
+                    _ => {
+                        let timeout = Duration::from_secs(entry.integer("timeout_seconds"));
+                        ScorerKind::Command { command, timeout }
+                    }
+                }
             }
         };
         let extract = entry.optional_text("extract").map(|text| expression(&text));
@@ -137,6 +153,12 @@ impl Scorer {
                 let lines: Vec<Value> = answers.iter().map(line).collect();
                 command::scores(command, &lines, *timeout)?
             }
+            ScorerKind::Code(runner) => {
+                let code = |it: &ScoredAnswer<'_>| judged(it.answer);
+                let all: Vec<(String, &str)> =
+                    answers.iter().map(|it| (code(it), it.reference)).collect();
+                runner.scores(&all)?
+            }
         })
     }
 
@@ -145,6 +167,15 @@ impl Scorer {
         let Some(pattern) = &self.extract else { return Some(text.to_owned()) };
         let found = pattern.captures(text)?;
         found.get(1).or_else(|| found.get(0)).map(|part| part.as_str().to_owned())
+    }
+}
+
+fn code_runner(entry: &Values, command: Vec<String>) -> CodeRunner {
+    CodeRunner {
+        command,
+        seconds: entry.integer("run_seconds"),
+        memory: entry.integer("run_memory"),
+        append_reference: entry.boolean("append_reference"),
     }
 }
 

@@ -9,6 +9,7 @@ mod crc;
 mod csv;
 mod mlflow;
 mod point;
+mod prometheus;
 mod protobuf;
 mod tensorboard;
 mod wandb;
@@ -25,7 +26,7 @@ use point::{Past, Point};
 
 /// Every tracker.
 pub const TRACKERS: &[&dyn TrackerEntry] =
-    &[&tensorboard::Entry, &csv::Entry, &mlflow::Entry, &wandb::Entry];
+    &[&tensorboard::Entry, &csv::Entry, &prometheus::Entry, &mlflow::Entry, &wandb::Entry];
 
 /// A line of the table.
 pub trait TrackerEntry: Sync {
@@ -65,15 +66,16 @@ pub trait Tracker {
     }
 }
 
-const NAMES: [&str; TRACKERS.len()] = ["tensorboard", "csv", "mlflow", "wandb"];
+const NAMES: [&str; TRACKERS.len()] = ["tensorboard", "csv", "prometheus", "mlflow", "wandb"];
 
 const KEYS: &[Key] = &[Key::new(
     "output.report_to",
     ValueKind::Choices(&NAMES),
     DefaultValue::Absent("`metrics.jsonl`, `timings.jsonl` and `report.html` alone"),
     "Curves in the formats of other programs, in the run directory: `tensorboard` writes event \
-     files into `tensorboard/`, `csv` a table, `metrics.csv`, `mlflow` a file store, `mlruns/`, \
-     `wandb` a run of Weights & Biases that `wandb sync` uploads, `wandb/`. Nothing is sent.",
+     files into `tensorboard/`, `csv` a table, `metrics.csv`, `prometheus` the newest numbers in its \
+     text format, `metrics.prom`, `mlflow` a file store, `mlruns/`, `wandb` a run of Weights & \
+     Biases that `wandb sync` uploads, `wandb/`. Nothing is sent.",
 )
 .example("[\"tensorboard\"]")
 .effect(Effect::Aside)

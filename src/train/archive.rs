@@ -7,7 +7,9 @@ use crate::artifact::{provenance, signature};
 use crate::checkpoint::newest;
 use crate::error::{Context, Result};
 use crate::event::{Event, Observer};
-use crate::files::{KERNELS, RunDirectory, create_dir_new, rename_new, sync_dir, write_atomic};
+use crate::files::{
+    KERNELS, ROLLOUTS, RunDirectory, create_dir_new, rename_new, sync_dir, write_atomic,
+};
 
 /// A name in the run directory that nothing has yet: this one, or with a number behind it.
 fn free_name(run: &RunDirectory, name: &str) -> String {
@@ -68,7 +70,7 @@ fn leave(run: &RunDirectory, folders: Vec<PathBuf>, observer: &mut dyn Observer)
         return Ok(());
     }
     let shelf = put_aside(run, &folders)?;
-    for (path, name) in [(run.metrics(), "metrics.jsonl"), (run.rollouts(), "rollouts.jsonl")] {
+    for (path, name) in [(run.metrics(), "metrics.jsonl"), (run.rollouts(), ROLLOUTS)] {
         if let Ok(lines) = fs::read(path) {
             write_atomic(&shelf.join(name), &lines)?;
         }

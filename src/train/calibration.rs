@@ -10,7 +10,7 @@ use crate::data::classified::{arranged, labels};
 use crate::engine::Trainer;
 use crate::error::{Error, Result};
 use crate::evaluation::label_scores::{batch_scores, probabilities};
-use crate::evaluation::{Draws, LabelRecord, label_statistic};
+use crate::evaluation::{Draws, LabelRecord, label_statistic, reliability};
 use crate::event::{Event, Observer};
 use crate::files::Digest;
 
@@ -75,6 +75,7 @@ pub(super) fn fit(
         records: all.len() as u64,
         loss: [loss(&before), loss(&after)],
         calibration_error: [error(&before, &once), error(&after, &once)],
+        bins: [reliability(&before), reliability(&after)],
         interval: interval.map(|it| [it.low, it.high]),
         sha256: digest(&prepared.validation),
     };

@@ -23,7 +23,7 @@ use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
 use crate::train::head::{self, RunHead};
-use crate::train::read_data::{data_bytes, planned, read_data};
+use crate::train::read_data::{batches_read, data_bytes, planned, read_data};
 use crate::train::schedule_of::schedule_of;
 use crate::train::start_adapter::{StartAdapter, adapters_of};
 use crate::train::{base, device_init, frozen_weights, memory_fit};
@@ -287,7 +287,7 @@ impl Prepared<'_> {
     /// The rows of the step at the cursor, which moves on.
     pub fn take(&self, cursor: &mut Cursor) -> Result<Vec<Batch>> {
         let train = &self.config.train;
-        self.plan.take(cursor, train.gradient_accumulation_steps, train.micro_batch_size)
+        self.plan.take(cursor, batches_read(self.config), train.micro_batch_size)
     }
 
     /// Looks at the files of the rows between two positions; what there is to say is passed on.

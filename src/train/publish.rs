@@ -18,7 +18,9 @@ use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
 use crate::event::{self, Event, Observer};
-use crate::files::{Digest, FileEntry, RunDirectory, hash_file, name_anywhere, write_synced};
+use crate::files::{
+    Digest, FileEntry, ROLLOUTS, RunDirectory, hash_file, name_anywhere, write_synced,
+};
 use crate::hub::DataLock;
 use crate::model::TIED;
 use crate::train::effect::write_effect;
@@ -266,10 +268,7 @@ fn facts(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<Run
         versions: prepared.versions(),
         metrics,
         metrics_log: hash_file(&run.metrics(), "metrics.jsonl")?,
-        rollouts_log: rollouts
-            .is_file()
-            .then(|| hash_file(&rollouts, "rollouts.jsonl"))
-            .transpose()?,
+        rollouts_log: rollouts.is_file().then(|| hash_file(&rollouts, ROLLOUTS)).transpose()?,
         checkpoints: list(HistoryEvent::Saved),
         resumed: list(HistoryEvent::Resumed),
         reused: list(HistoryEvent::Reused),

@@ -59,15 +59,24 @@ fn longest(config: &RunConfig, plan: &Plan, rollouts: Option<&RolloutConfig>) ->
     Ok(rollouts.map_or(longest, written))
 }
 
+/// Rows of the data that a step learns from.
 pub(super) fn rows_per_step(config: &RunConfig) -> u64 {
     (config.train.micro_batch_size * config.train.gradient_accumulation_steps) as u64
+}
+
+/// Micro-batches that are read for a step: more than it learns from, where it may choose.
+pub(super) fn batches_read(config: &RunConfig) -> usize {
+    let objective = objectives::chosen(&config.owned);
+    let times = objective.rollouts().map_or(1, |rollouts| rollouts.dynamic_sampling);
+    config.train.gradient_accumulation_steps * times
 }
 
 fn total_steps(config: &RunConfig, plan: &Plan, rollouts: Option<&RolloutConfig>) -> Result<u64> {
     // Several steps may be made with the same prompts.
     let each = rollouts.map_or(1, |rollouts| rollouts.num_iterations);
+    let read = (config.train.micro_batch_size * batches_read(config)) as u64;
     match config.train.length {
         Length::Steps(steps) => Ok(steps),
-        Length::Epochs(epochs) => Ok(each * plan.steps_in_epochs(epochs, rows_per_step(config))?),
+        Length::Epochs(epochs) => Ok(each * plan.steps_in_epochs(epochs, read)?),
     }
 }

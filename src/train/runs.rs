@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{
     BAD, History, HistoryEntry, HistoryEvent, RestoredCheckpoint, RunState, best_first, newest,
-    remove,
+    remove, unchecked_state,
 };
 use crate::config;
 use crate::error::{Context, Error, ErrorCode, Result};
@@ -234,6 +234,15 @@ fn changed(path: &Path) -> u64 {
 
 /// Everything about one run.
 pub fn details(path: &Path) -> Result<Details> {
+    details_by(path, |folder| Ok(RestoredCheckpoint::open(folder)?.state))
+}
+
+/// The same of a run at work, whose checkpoints are not checked.
+pub fn glance(path: &Path) -> Result<Details> {
+    details_by(path, unchecked_state)
+}
+
+fn details_by(path: &Path, state: impl Fn(&Path) -> Result<RunState>) -> Result<Details> {
     if !is_run(path) {
         return Err(Error::run("this is not a run directory")
             .at(path)
@@ -243,9 +252,9 @@ pub fn details(path: &Path) -> Result<Details> {
     let mut newest_whole: Option<RunState> = None;
     let mut checkpoints = Vec::new();
     for (step, folder) in newest(path)? {
-        let problem = match RestoredCheckpoint::open(&folder) {
-            Ok(found) => {
-                newest_whole.get_or_insert(found.state);
+        let problem = match state(&folder) {
+            Ok(state) => {
+                newest_whole.get_or_insert(state);
                 None
             }
             Err(error) => Some(error.into_what()),

@@ -80,7 +80,7 @@ fn the_result_is_the_best_checkpoint_whatever_stops_the_run() {
     let history = run.read("checkpoints/best/history.jsonl");
     assert!(history.contains(&format!("\"what\":\"best\",\"step\":{best}")), "{history}");
     let page = run.read("checkpoints/best/report.html");
-    assert!(page.contains(&format!("validation loss {loss:.4}, the least")), "{page}");
+    assert!(page.contains(&format!("validation loss {loss:.4}, the best")), "{page}");
 
     // Stops change nothing of it.
     for at in ["1", "3", "5"] {

@@ -62,6 +62,12 @@ const KTO_LIKED: &[&str] = &[
 ];
 const CLASSIFY: &[&str] =
     &["data.train.0.path=scored.jsonl", "data.validation=[]", "train.objective=classification"];
+const CLASSIFY_NAMED: &[&str] = &[
+    "data.train.0.path=scored.jsonl",
+    "data.validation=[]",
+    "train.objective=classification",
+    "classification.labels=[\"1\", \"2\"]",
+];
 const CLASSIFY_HELD_OUT: &[&str] = &[
     "data.train.0.path=scored.jsonl",
     "data.validation=[]",
@@ -70,6 +76,12 @@ const CLASSIFY_HELD_OUT: &[&str] = &[
 ];
 const REWARD: &[&str] =
     &["data.train.0.path=pairs.jsonl", "data.validation=[]", "train.objective=reward"];
+const REWARD_MARGINS: &[&str] = &[
+    "data.train.0.path=margins.jsonl",
+    "data.validation=[]",
+    "data.on_unused=warn",
+    "train.objective=reward",
+];
 /// A reward that is nearly different for each completion: the length of what the program is told.
 const LENGTHS: &str = "grpo.reward=[{ name = \"length\", kind = \"command\", command = [\"sh\", \"-c\", \
                        \"while read -r line; do echo ${#line}; done\"] }]";
@@ -132,6 +144,28 @@ const GRPO_SCHEMA: &[&str] = &[
     "grpo.max_completion_length=6",
     "grpo.reward=[{ name = \"fits\", kind = \"json_schema\", schema = \"nowhere.json\" }]",
 ];
+/// What a sandbox tells of itself in the place of code.
+const GRPO_CODE: &[&str] = &[
+    "data.validation=[]",
+    "train.objective=grpo",
+    "lora={}",
+    "grpo.max_completion_length=6",
+    "grpo.reward=[{ name = \"runs\", kind = \"code\", command = [\"sh\", \"-c\", \"test $(ulimit -t) \
+     = 7 || test $(ulimit -v) = 262144\"] }]",
+];
+const GRPO_TESTS: &[&str] = &[
+    "data.validation=[]",
+    "train.objective=grpo",
+    "lora={}",
+    "grpo.max_completion_length=6",
+    "grpo.reward=[{ name = \"long\", kind = \"code\", command = [\"sh\", \"-c\", \"test $(wc -l) -ge \
+     2\"] }]",
+];
+const WEIGHED: &[&str] = &["data.train.0.path=weighed.jsonl"];
+const TWO_SETS: &[&str] = &[
+    "data.train=[{ path = \"data.jsonl\" }, { path = \"validation.jsonl\" }]",
+    "data.validation=[]",
+];
 const RENAMED: &[&str] = &["data.train.0.path=renamed.jsonl"];
 
 const CHANGES: &[Change] = &[
@@ -175,8 +209,12 @@ const CHANGES: &[Change] = &[
     under(EPOCHS, "data.max_seq_len", "96", "200"),
     under(EPOCHS, "data.packing", "true", "false"),
     change("data.shuffle", "true", "false"),
+    under(WEIGHED, "data.order", "length", "quality"),
+    under(WEIGHED, "data.sample_weight", "", "quality"),
+    under(TWO_SETS, "data.mixing_temperature", "1", "3"),
     under(&["data.max_seq_len=56"], "data.overlong", "truncate", "drop"),
     change("data.train_on", "assistant", "all"),
+    under(&["data.train.0.path=turns.jsonl"], "data.train_on", "assistant", "last_turn"),
     change("data.chat_template", "", "plain.jinja"),
     under(ASKING, "data.template_args", "{ tone = \"dry\" }", "{ tone = \"kind\" }"),
     under(CALLS, "data.on_unused", "", "warn"),
@@ -210,13 +248,16 @@ const CHANGES: &[Change] = &[
     under(DPO, "dpo.rpo_alpha", "0", "1"),
     under(CLASSIFY, "classification.problem_type", "single_label_classification", "regression"),
     under(CLASSIFY, "classification.labels", "[\"1\", \"2\"]", "[\"2\", \"1\"]"),
+    under(CLASSIFY_NAMED, "classification.class_weights", "{}", "{ \"2\" = 3.0 }"),
     under(CLASSIFY_HELD_OUT, "classification.calibrate", "false", "true"),
     under(REWARD, "reward.center_rewards_coefficient", "0", "0.5"),
+    under(REWARD_MARGINS, "reward.margin", "low", "high"),
     under(KTO, "kto.beta", "0.1", "3"),
     under(KTO_LIKED, "kto.loss_type", "kto", "apo_zero_unpaired"),
     under(KTO, "kto.desirable_weight", "1", "2"),
     under(KTO, "kto.undesirable_weight", "1", "2"),
     under(GRPO, "grpo.num_generations", "3", "2"),
+    under(GRPO, "grpo.dynamic_sampling", "1", "2"),
     under(GRPO, "grpo.max_completion_length", "6", "3"),
     under(GRPO, "grpo.temperature", "1", "2"),
     under(GRPO, "grpo.top_p", "1", "0.3"),
@@ -240,6 +281,9 @@ const CHANGES: &[Change] = &[
     under(GRPO, "grpo.reward.command", "[\"cat\"]", "[\"no-such-program\"]"),
     under(GRPO, "grpo.reward.timeout_seconds", "600", "0"),
     under(GRPO_REGEX, "grpo.reward.extract", "", "nothing"),
+    under(GRPO_CODE, "grpo.reward.run_seconds", "10", "7"),
+    under(GRPO_CODE, "grpo.reward.run_memory", "512 MiB", "256 MiB"),
+    under(GRPO_TESTS, "grpo.reward.append_reference", "true", "false"),
     under(SIMPO, "simpo.beta", "2", "3"),
     under(SIMPO, "simpo.gamma", "1", "0"),
     under(SIMPO, "simpo.label_smoothing", "0", "0.3"),
@@ -326,6 +370,8 @@ const CHANGES: &[Change] = &[
     change("output.license", "MIT", "Apache-2.0"),
     change("output.title", "one", "two"),
     change("output.report_to", "[\"csv\"]", "[\"tensorboard\"]"),
+    change("output.report_to", "[\"csv\"]", "[\"prometheus\"]"),
+    change("output.report_to", "[\"mlflow\"]", "[\"wandb\"]"),
     change("output.sbom", "false", "true"),
     change("device.name", "auto", "cpu"),
     change("device.threads", "1", "2"),
@@ -360,9 +406,26 @@ fn folder() -> Run {
             run.read("data.jsonl")
         ),
     );
+    let turns = |line: &str| {
+        let again = line.trim_end_matches("]}");
+        let (_, messages) = line.split_once('[').unwrap();
+        format!("{again}, {messages}\n")
+    };
+    let data = run.read("data.jsonl");
+    run.write("turns.jsonl", &data.lines().map(turns).collect::<String>());
+    let weighed = |(at, line): (usize, &str)| {
+        line.replacen('{', &format!("{{\"quality\": {}, ", at * 7 % 5 + 1), 1) + "\n"
+    };
+    run.write("weighed.jsonl", &data.lines().enumerate().map(weighed).collect::<String>());
     let pairs =
         std::fs::read_to_string(crate::common::repository("datasets/preference.jsonl")).unwrap();
     run.write("pairs.jsonl", &pairs);
+    run.write(
+        "margins.jsonl",
+        &pairs
+            .replacen('{', "{\"low\": 0, \"high\": 3, ", 1)
+            .replace("\n{", "\n{\"low\": 0, \"high\": 3, "),
+    );
     let labels = crate::common::repository("datasets/labels.jsonl");
     run.write("labels.jsonl", &std::fs::read_to_string(labels).unwrap());
     let scored = |at: u32| format!("{{\"text\": \"{at} is it\", \"label\": {}}}\n", at % 2 + 1);
@@ -476,6 +539,18 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
     seen
 }
 
+/// Whether code can be run in a sandbox here.
+fn sandbox() -> bool {
+    let command = vec!["true".to_owned()];
+    let runner = firebrand::scorers::CodeRunner {
+        command,
+        seconds: 60,
+        memory: 1 << 30,
+        append_reference: false,
+    };
+    runner.check().is_ok()
+}
+
 #[test]
 fn every_accepted_setting_changes_something() {
     let known: BTreeSet<&str> = CHANGES.iter().map(|change| change.key).chain(SINGLE).collect();
@@ -493,7 +568,12 @@ fn every_accepted_setting_changes_something() {
 
     let run = folder();
     let mut idle = Vec::new();
+    let sandbox = sandbox();
     for change in CHANGES {
+        if !sandbox && [GRPO_CODE, GRPO_TESTS].contains(&change.with) {
+            eprintln!("NOT TESTED: `{}`, since there is no sandbox here", change.key);
+            continue;
+        }
         let one = seen(&run, change, change.one);
         if one == seen(&run, change, change.other) {
             idle.push((change.key, one));

@@ -136,6 +136,30 @@ rank  point             train.learning_rate  seed  status    step  eval_loss  lo
     let best = run.succeeds(&["sweep", "collect", "sweeps/sweep", "--best"]);
     assert!(best.contains(whole["best"].as_str().unwrap()), "{best}");
     run.succeeds(&["verify", best.trim()]);
+    // All of it in one signed folder.
+    let report = ["sweep", "collect", "sweeps/sweep", "--report", "results"];
+    assert_eq!(run.succeeds(&report), "results\n");
+    run.succeeds(&["verify", "results"]);
+    assert_eq!(run.read("results/table.csv"), csv);
+    let results: serde_json::Value =
+        serde_json::from_str(&run.read("results/results.json")).unwrap();
+    let first = whole["best"].as_str().unwrap();
+    let statement = run.read(&format!("{}/lineage.statement.json", best.trim()));
+    let digest = firebrand::files::Digest::of(statement.as_bytes()).to_string();
+    assert_eq!(results["statements"][first], digest.as_str());
+    run.fails(2, &report); // it is there already
+    run.write("results/table.csv", &csv.replacen('1', "2", 1));
+    run.fails(1, &["verify", "results"]);
+    run.fails_with(
+        2,
+        &["sweep", "collect", "sweeps/sweep", "--no-sign"],
+        str![[r#"
+error[usage]: only a report is signed
+
+hint: `--report DIR` makes a folder with the table in all forms
+
+"#]],
+    );
     // Other numbers give another order.
     let by_loss = ["sweep", "collect", "sweeps/sweep", "--metric", "loss", "--format", "csv"];
     assert!(run.succeeds(&by_loss).starts_with("rank,point,train.learning_rate,seed,"));

@@ -537,3 +537,65 @@ fn the_line_of_progress_fits_a_terminal_and_says_what_the_first_step_is_waited_f
         assert!(bars.iter().any(|line| line.contains("loss")), "{bars:?}");
     }
 }
+
+/// For programs that collect logs: everything on stderr is a line of JSON.
+#[test]
+fn messages_are_lines_of_json_where_that_is_asked_for() {
+    let run = Run::new();
+    let lines = |arguments: &[&str], code: i32| -> Vec<serde_json::Value> {
+        let output = run.command(arguments).env("FIREBRAND_LOG_FORMAT", "json").output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let text = String::from_utf8(output.stderr).unwrap();
+        let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        text.lines().map(line).collect()
+    };
+    let all = lines(&["train", "tiny.toml", "--set", "name=json"], 0);
+    assert!(all.iter().all(|line| line["time"].is_string() && line["message"].is_string()));
+    let of = |event: &'static str| all.iter().filter(move |line| line["event"] == event);
+    let metrics = run.read("checkpoints/json/metrics.jsonl");
+    let steps = firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap();
+    assert!(!steps.is_empty());
+    let losses: Vec<f64> = of("step").map(|line| line["step"]["loss"].as_f64().unwrap()).collect();
+    assert_eq!(losses, steps.iter().map(|step| step.loss).collect::<Vec<_>>());
+    assert!(of("step").all(|line| line["timing"]["step_seconds"].as_f64().unwrap() > 0.0));
+    assert!(of("validation").count() > 0);
+    let wrong = lines(&["train", "tiny.toml", "--set", "seed=x"], 2);
+    let error = wrong.last().unwrap();
+    assert_eq!((&error["level"], &error["code"]), (&"error".into(), &"config".into()));
+    let output = run.command(&["runs", "."]).env("FIREBRAND_LOG_FORMAT", "yaml").output().unwrap();
+    says(
+        String::from_utf8(output.stderr).unwrap(),
+        str![[r#"
+error[usage]: the environment variable `FIREBRAND_LOG_FORMAT` is `yaml`
+
+hint: set it to `text` or `json`, or unset it
+
+"#]],
+    );
+}
+
+/// A program hears how a run ended; whatever it does, the run has ended so.
+#[cfg(unix)]
+#[test]
+fn a_program_is_told_how_a_run_ended() {
+    let run = Run::new();
+    let tell = r#"["sh", "-c", "cat >> told.jsonl"]"#;
+    let train = ["train", "tiny.toml", "--set", "name=told", "--notify", tell];
+    run.succeeds(&[&train[..], &["--stop-after-steps", "2"]].concat());
+    run.succeeds(&train);
+    run.fails(2, &[&train[..], &["--set", "seed=x"]].concat());
+    // What is finished already is no news.
+    run.succeeds(&train);
+    let told = run.read("told.jsonl");
+    let told: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<&str> = told.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["interrupted", "finished", "failed"]);
+    assert_eq!(told[0]["step"], 2);
+    assert_eq!(told[1]["artifact"], "checkpoints/told/artifact");
+    assert_eq!(told[2]["error"]["code"], "config");
+    let failing = ["train", "tiny.toml", "--set", "name=other", "--notify", "no-such-program"];
+    let said = run.stderr_of(&failing);
+    let warning = said.lines().find(|line| line.starts_with("warning: nobody")).unwrap();
+    assert!(warning.starts_with("warning: nobody was told how the run ended: cannot start"));
+}

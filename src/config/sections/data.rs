@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 pub use super::data_set::OnUnused;
 use super::data_set::{DATA_COLUMNS, DataSetConfig, ON_UNUSED, TRAIN_KEYS, VALIDATION_KEYS};
 use crate::config::ScoreHead;
-use crate::document::key::{DefaultValue, Key, MANY, Section, TextRule, ValueKind};
+use crate::document::key::{DefaultValue, Key, MANY, Range, Section, TextRule, ValueKind};
 use crate::document::{Effect, Setting, Value, Values, choices, settings};
 use crate::files::Digest;
 
@@ -71,6 +71,43 @@ settings! {
         )
         .example("false")
         .names(&[("axolotl", "shuffle_merged_datasets")]);
+        /// What records are trained on in the order of, smallest first.
+        order: Option<String> = Key::new(
+            "data.order",
+            ValueKind::Line,
+            DefaultValue::Absent("what `data.shuffle` says"),
+            "A curriculum: every epoch begins with the records of the smallest number. `length` is \
+             their number of tokens; any other value names a column, or a key of the records (a \
+             dot leads into an object), that holds a number. The records of all data sets are \
+             merged into one order, as often as `weight` says; of equal ones `data.shuffle` \
+             draws which comes first. Rows are packed in that order. All data is read before \
+             training starts.",
+        )
+        .example("\"length\"");
+        /// How strongly the sizes of data sets decide how often their records come.
+        mixing_temperature: f64 = Key::new(
+            "data.mixing_temperature",
+            ValueKind::Number(Range::closed(0.1, 1000.0)),
+            DefaultValue::Value("1"),
+            "Mixes data sets by a temperature T: the share of each in an epoch is its number of \
+             examples, times its `weight`, to the power of 1/T (Raffel et al. 2020). 1 leaves \
+             weights as they are; the larger, the more alike shares become. An epoch stays as \
+             long. All data is read before training starts.",
+        )
+        .silent_default()
+        .example("2");
+        /// The column or key of records that says what their loss is multiplied with.
+        sample_weight: Option<String> = Key::new(
+            "data.sample_weight",
+            ValueKind::Line,
+            DefaultValue::Absent("every record weighs 1"),
+            "A column, or a key of the records (a dot leads into an object), that holds a number \
+             of at least 0: what the loss of the record's target tokens is multiplied with. The \
+             loss of a step is the sum of them divided by the number of target tokens, so that \
+             a record of weight 2 has the gradient of two, and one of 0 is left out. Validation \
+             data is not weighted.",
+        )
+        .example("\"quality\"");
         /// What happens to examples longer than a row.
         overlong: Overlong = Key::new(
             "data.overlong",
@@ -86,12 +123,14 @@ settings! {
             "data.train_on",
             ValueKind::Choice(TrainOn::NAMES),
             DefaultValue::Value("\"assistant\""),
-            "Which tokens are trained on: the answers alone, or everything.",
+            "Which tokens are trained on: the answers alone, those to the last message of the \
+             user, or everything.",
         )
         .example("\"all\"")
         .names(&[
             ("axolotl", "train_on_inputs"),
             ("axolotl", "roles_to_train"),
+            ("LLaMA-Factory", "mask_history"),
             ("LLaMA-Factory", "train_on_prompt"),
             ("mlx-lm", "mask_prompt"),
             ("torchtune", "train_on_input"),
@@ -177,7 +216,8 @@ settings! {
             DefaultValue::Value("\"64 MiB\""),
             "Training data up to this size is read to its end before training starts, so that all \
              of it is counted and checked first. Larger data is read while it is trained on, \
-             unless `train.epochs`, `data.val_size` or `data.deduplicate` need all of it.",
+             unless `train.epochs`, `data.val_size`, `data.deduplicate`, `data.order` or \
+             `data.mixing_temperature` need all of it.",
         )
         .example("\"1 GiB\"")
         .names(&[("axolotl and LLaMA-Factory", "streaming")]);
@@ -238,6 +278,9 @@ settings! {
         /// Whether the last answer is one to compare with, which must be whole. The objective says
         /// it.
         prompts: bool = false;
+        /// The column or key of records that says by how much more the chosen answer of a pair is
+        /// to be scored. The objective says it.
+        margin: Option<String> = None;
     }
 }
 
@@ -269,6 +312,8 @@ choices! {
     TrainOn {
         /// The answers.
         Assistant = "assistant",
+        /// What is answered to the last message of the user, calls of tools included.
+        LastTurn = "last_turn",
         /// Everything.
         All = "all",
     }

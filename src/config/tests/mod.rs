@@ -48,6 +48,9 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             max_seq_len: 1024,
             packing: true,
             shuffle: true,
+            order: None,
+            mixing_temperature: 1.0,
+            sample_weight: None,
             overlong: Overlong::Truncate,
             train_on: TrainOn::Assistant,
             chat_template: None,
@@ -64,6 +67,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             labels: false,
             score_head: None,
             prompts: false,
+            margin: None,
         }
     );
     assert!(!config.owned.has_section("lora"));

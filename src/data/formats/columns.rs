@@ -52,7 +52,8 @@ pub fn map_columns(
     Ok(fields)
 }
 
-fn find<'a>(fields: &'a Fields, path: &str) -> Option<&'a Value> {
+/// What a record has under a name, which may reach into objects; nothing where that is null.
+pub fn find<'a>(fields: &'a Fields, path: &str) -> Option<&'a Value> {
     let value = match fields.get(path) {
         Some(value) => Some(value),
         // A name with dots may be the first part of a path as well.

@@ -22,7 +22,7 @@ use super::sources::kind;
 use crate::config::FormatChoice;
 use crate::files::long_integer;
 
-pub use columns::map_columns;
+pub use columns::{find, map_columns};
 pub use turns::REASONING;
 
 /// Every shape, in the order in which detection prefers them.
@@ -93,7 +93,7 @@ pub struct Conversation {
     pub tools: Option<Value>,
     /// What the template is given under other names, such as `enable_thinking`.
     pub template_args: Fields,
-    /// The assistant's messages, counted from 0, that are context and no targets.
+    /// Which messages of the assistant are context and no targets, by their places in `messages`.
     pub not_targets: BTreeSet<usize>,
 }
 

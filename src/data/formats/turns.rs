@@ -185,6 +185,14 @@ impl Conversation {
         self.not_targets = others.collect();
     }
 
+    /// Makes context of what the assistant said before the last message of the user.
+    pub fn last_turn_alone(&mut self) {
+        let last = self.messages.iter().rposition(|turn| turn["role"] == "user").unwrap_or(0);
+        let before = self.messages[..last].iter().enumerate();
+        let spoken = before.filter(|(_, turn)| turn["role"] == "assistant");
+        self.not_targets.extend(spoken.map(|(index, _)| index));
+    }
+
     /// Makes context of everything that was said so far.
     pub fn as_context(&mut self) {
         let spoken =

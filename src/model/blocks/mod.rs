@@ -42,6 +42,7 @@ pub use sum::{SavedTerm, Sum, SumOnCpu};
 use crate::error::Result;
 use crate::model::description::{BlockDescription, Rope};
 use crate::model::{PassContext, Visitor, WeightSource};
+use crate::ops::Branch;
 use crate::ops::cpu::{AsLhs, Left, PathGradients};
 
 /// What the kernels of the CPU are given besides an input.
@@ -49,6 +50,8 @@ use crate::ops::cpu::{AsLhs, Left, PathGradients};
 pub struct Setting<'a> {
     /// First token and length of each document.
     pub documents: &'a [(usize, usize)],
+    /// How they go on in several ways.
+    pub branches: &'a [Branch],
     /// Tokens whose output is wanted, each once: the output has a row for each of them then, and so
     /// has its gradient. All tokens' where this is `None`.
     pub wanted: Option<&'a [u32]>,

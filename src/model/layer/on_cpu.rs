@@ -185,6 +185,7 @@ impl<'a> LayerOnCpu<'a> {
         let wanted = self.context.wanted.as_ref().filter(|_| number == self.last_mixing);
         Setting {
             documents: self.context.documents.spans(),
+            branches: self.context.documents.branches(),
             wanted: wanted.map(|wanted| wanted.tokens.as_slice()),
         }
     }

@@ -47,6 +47,8 @@ pub struct RolloutConfig {
     pub baseline: AdvantageBaseline,
     /// Whether completions that did not end are left out of the loss.
     pub mask_truncated: bool,
+    /// How many times the prompts that it learns from a step reads.
+    pub dynamic_sampling: usize,
     /// What is rewarded.
     pub rewards: Vec<RewardSpec>,
 }
@@ -94,6 +96,7 @@ impl RolloutConfig {
             scale_rewards: values.choice("grpo.scale_rewards", RewardScale::from_name),
             baseline: values.choice("grpo.baseline", AdvantageBaseline::from_name),
             mask_truncated: values.boolean("grpo.mask_truncated_completions"),
+            dynamic_sampling: values.size("grpo.dynamic_sampling"),
             rewards: values.tables("grpo.reward").iter().map(reward).collect(),
         }
     }

@@ -3,7 +3,10 @@
 use super::config::{AdvantageBaseline, RewardScale};
 use crate::document::choices;
 use crate::document::key::{DefaultValue, Key, MANY, Range, ValueKind};
-use crate::scorers::{COMMAND, COMPARE, EXTRACT, KIND, PATTERN, SCHEMA, TIMEOUT};
+use crate::scorers::{
+    APPEND_REFERENCE, COMMAND, COMPARE, EXTRACT, KIND, PATTERN, RUN_MEMORY, RUN_SECONDS, SCHEMA,
+    TIMEOUT,
+};
 
 choices! {
     /// What the loss is the mean over.
@@ -158,6 +161,15 @@ pub(super) const KEYS: &[Key] = &[
     )
     .example("true"),
     Key::new(
+        "grpo.dynamic_sampling",
+        ValueKind::Integer { min: 1, max: 1_000 },
+        DefaultValue::Value("1"),
+        "How many times the prompts that it learns from a step reads at most (DAPO's dynamic \
+         sampling). It answers them in their order until enough have completions of which the \
+         rewards differ, since others teach nothing; where too few do, the others fill the step.",
+    )
+    .example("3"),
+    Key::new(
         "grpo.reward",
         ValueKind::Tables { keys: REWARD, may_be_empty: true },
         DefaultValue::Absent("an error: there is nothing to learn from"),
@@ -187,5 +199,8 @@ const REWARD: &[Key] = &[
     PATTERN,
     COMMAND,
     TIMEOUT,
+    RUN_SECONDS,
+    RUN_MEMORY,
+    APPEND_REFERENCE,
     EXTRACT,
 ];

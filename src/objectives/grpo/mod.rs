@@ -96,6 +96,10 @@ fn nothing() -> Loss {
 }
 
 impl Objective for Grpo {
+    fn shares_prompts(&self) -> bool {
+        true
+    }
+
     fn count(&self, batch: &Batch) -> u64 {
         if batch.sampled.is_empty() {
             return batch.targets.len() as u64;

@@ -20,8 +20,7 @@ use crate::document::Effect;
 use crate::document::key::{self, DefaultValue, Key, Section, ValueKind};
 use crate::model::Gradients;
 
-use self::layout::{PairTargets, pairs_of};
-pub use self::layout::{answer_ends, arranged, count};
+pub use self::layout::{PairTargets, answer_ends, arranged, count, pairs_of};
 pub use self::margin::{hinge, log_sigmoid, logistic, robust, sigmoid, squared};
 
 /// One of two answers, as a loss sees it.
@@ -165,6 +164,10 @@ impl<T: PairLoss> Pairwise<T> {
 }
 
 impl<T: PairLoss> Objective for Pairwise<T> {
+    fn shares_prompts(&self) -> bool {
+        true
+    }
+
     fn count(&self, batch: &Batch) -> u64 {
         count(batch)
     }

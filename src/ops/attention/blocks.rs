@@ -1,5 +1,7 @@
 //! The queries that attention computes at once, and what they may see.
 
+use std::ops::Range;
+
 #[cfg(feature = "gpu")]
 use burn::tensor::Int;
 use burn::tensor::{Device, Tensor};
@@ -98,8 +100,8 @@ pub(super) fn blocks(
     (device, sinks): (&Device, bool),
 ) -> Vec<QueryBlock> {
     #[cfg(feature = "gpu")]
-    let numbers =
-        compares_numbers(device, sinks).then(|| indices(documents.numbers.iter().copied(), device));
+    let numbers = compares_numbers(device, sinks, documents)
+        .then(|| indices(documents.numbers.iter().copied(), device));
     #[cfg(not(feature = "gpu"))]
     let _ = sinks;
     let (rows, length) = (documents.rows, documents.length);
@@ -112,10 +114,7 @@ pub(super) fn blocks(
             let first = config.window.map_or(0, |window| (query + 1).saturating_sub(window));
             let keys = (first, query + queries.1 - first);
             let extents = (rows, queries, keys);
-            let of = || {
-                let numbers = (documents.numbers.as_slice(), length);
-                Seen::Mask(mask(numbers, config.window, extents, device))
-            };
+            let of = || Seen::Mask(mask(documents, config.window, extents, device));
             #[cfg(feature = "gpu")]
             let seen = numbers.clone().map_or_else(of, Seen::Numbers);
             #[cfg(not(feature = "gpu"))]
@@ -126,10 +125,10 @@ pub(super) fn blocks(
     blocks
 }
 
-/// Kernels of a GPU know no sinks.
+/// Kernels of a GPU know no sinks and no branches.
 #[cfg(feature = "gpu")]
-fn compares_numbers(device: &Device, sinks: bool) -> bool {
-    *device != Device::flex() && !sinks
+fn compares_numbers(device: &Device, sinks: bool, documents: &Documents) -> bool {
+    *device != Device::flex() && !sinks && documents.branches.is_empty()
 }
 
 /// First and number of rows, queries and keys.
@@ -138,11 +137,12 @@ type Extents = ((usize, usize), (usize, usize), (usize, usize));
 /// A query sees the keys of its own document up to its own place, the last of them where there is
 /// a window. Padding sees padding, so that no row of scores is empty.
 fn mask(
-    (numbers, length): (&[u32], usize),
+    documents: &Documents,
     window: Option<usize>,
     ((first_row, rows), (first, queries), (first_key, keys)): Extents,
     device: &Device,
 ) -> Tensor<4> {
+    let (numbers, length) = (documents.numbers.as_slice(), documents.length);
     let mut mask = vec![HIDDEN; rows * queries * keys];
     for row in 0..rows {
         let numbers = &numbers[(first_row + row) * length..][..length];
@@ -154,6 +154,20 @@ fn mask(
                     mask[start + key - first_key] = 0.0;
                 }
             }
+        }
+    }
+    for branch in &documents.branches {
+        let first_token = documents.spans[branch.document].0;
+        let (row, start) = (first_token / length, first_token % length);
+        let Some(row) = row.checked_sub(first_row).filter(|row| *row < rows) else { continue };
+        let within = |places: &Range<usize>, (first, count): (usize, usize)| {
+            let from = (start + places.start).max(first);
+            from..(start + places.end).min(first + count).max(from)
+        };
+        let hidden = within(&branch.hidden, (first_key, keys));
+        for query in within(&branch.places, (first, queries)) {
+            let begin = (row * queries + query - first) * keys;
+            mask[begin..][hidden.start - first_key..hidden.end - first_key].fill(HIDDEN);
         }
     }
     from_vec(mask, [rows, 1, queries, keys], device)

@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 
 use crate::device::ComputeConfig;
 use crate::ops::sequences::Sequences;
-use crate::ops::{AttentionConfig, cpu};
+use crate::ops::{AttentionConfig, Branch, cpu};
 
 /// Queries that are computed at once, all of them.
 type Blocks = Arc<[blocks::QueryBlock]>;
@@ -28,6 +28,7 @@ pub struct Documents {
     numbers: Vec<u32>,
     /// First position (flat) and length of each document, padding left out.
     spans: Vec<(usize, usize)>,
+    branches: Vec<Branch>,
     /// For the portable implementation: made when they are needed, and then for all layers of the
     /// same kind.
     blocks: Arc<Mutex<Vec<((AttentionConfig, bool), Blocks)>>>,
@@ -54,7 +55,20 @@ impl Documents {
         }
         let numbers = numbers.to_vec();
         let sequences = Arc::new(Sequences::new(&spans, rows * length));
-        Self { rows, length, numbers, spans, blocks: Arc::default(), sequences }
+        let (branches, blocks) = (Vec::new(), Arc::default());
+        Self { rows, length, numbers, spans, branches, blocks, sequences }
+    }
+
+    /// The same, in which documents go on in several ways: for attention alone, since what goes
+    /// through a document from its beginning takes it as it lies there.
+    #[must_use]
+    pub fn with_branches(self, branches: Vec<Branch>) -> Self {
+        Self { branches, blocks: Arc::default(), ..self }
+    }
+
+    /// How documents go on in several ways.
+    pub fn branches(&self) -> &[Branch] {
+        &self.branches
     }
 
     /// First position (flat) and length of each document, padding left out.
@@ -118,7 +132,9 @@ pub fn attend<'a>(
 ) -> Tensor<2> {
     let inputs = inputs.into();
     let AttentionInputs { qkv, sinks } = inputs;
-    if let Some(output) = cpu::attend((qkv, sinks), config, documents.spans(), computing) {
+    if let Some(output) =
+        cpu::attend((qkv, sinks), config, (&documents.spans, &documents.branches), computing)
+    {
         return output;
     }
     let blocks = documents.blocks(config, computing, inputs);

@@ -17,7 +17,7 @@ use super::run::Products;
 use super::softmax::{Scores, cap_scores};
 use super::tasks::{QUERIES, QueryBlock, Task, Tasks};
 use crate::device::ComputeConfig;
-use crate::ops::{AttentionConfig, Heads, from_vec};
+use crate::ops::{AttentionConfig, Branch, Heads, from_vec};
 
 /// Queries, keys and values as factors, and where documents begin and how long they are.
 pub struct Attention<'a, F: AsLhs> {
@@ -33,6 +33,8 @@ pub struct Attention<'a, F: AsLhs> {
     pub config: AttentionConfig,
     /// First token and length of each document.
     pub documents: &'a [(usize, usize)],
+    /// How they go on in several ways.
+    pub branches: &'a [Branch],
     /// Tokens whose output is wanted: blocks of queries without any are left out, and so are zero.
     /// All tokens' where this is `None`.
     pub wanted: Option<&'a [u32]>,
@@ -46,6 +48,9 @@ pub struct Mixed<F: Format> {
     /// `[heads, queries]`.
     logs: Vec<Vec<f32>>,
 }
+
+/// The score of what is not seen: its weight is exactly zero, and its square is finite.
+const HIDDEN: f32 = -1e15;
 
 /// What is to be packed, and how.
 type Pack<'a, F> = (&'a Left<F>, fn(View<<F as Format>::Stored>) -> PackedRhs<F>);
@@ -74,6 +79,18 @@ impl QueryBlock {
     /// Weights of the block without what they are padded with.
     fn of<F: Format>(self, weights: &Left<F>) -> View<'_, F::Stored> {
         weights.view().part((0, self.count), (0, self.keys))
+    }
+
+    /// Puts out of sight what its queries of a branch do not see.
+    fn hide(self, branch: &Branch, scores: &mut [f32]) {
+        let end = self.first_key + self.keys;
+        let from = branch.hidden.start.clamp(self.first_key, end) - self.first_key;
+        let to = branch.hidden.end.clamp(self.first_key, end) - self.first_key;
+        for (query, row) in (self.first..).zip(scores.chunks_exact_mut(self.keys)) {
+            if branch.places.contains(&query) {
+                row[from..to.max(from)].fill(HIDDEN);
+            }
+        }
     }
 
     /// Keys before it, where they are outputs of a product.
@@ -214,7 +231,7 @@ impl<F: AsLhs> Attention<'_, F> {
                 logs.resize(logs.len() + block.count, 0.0);
                 continue;
             }
-            let scores = self.scores((q, sink), keys, block, &mut numbers);
+            let scores = self.scores((q, sink), keys, (task.document, block), &mut numbers);
             let mut weights = Left::<F>::reused(memory, block.count, block.keys);
             let sums = scores.exponentials::<F>(weights.numbers_mut());
             let terms = [Term { left: weights.view(), right: values }];
@@ -229,12 +246,12 @@ impl<F: AsLhs> Attention<'_, F> {
         mixed
     }
 
-    /// Scores of a block, in the memory of `numbers`.
+    /// Scores of a block of a document, in the memory of `numbers`.
     fn scores<'b>(
         &self,
         (q, sink): (View<F::Stored>, Option<f32>),
         keys: &PackedRhs<F>,
-        block: QueryBlock,
+        (document, block): (usize, QueryBlock),
         numbers: &'b mut Vec<f32>,
     ) -> Scores<'b> {
         let left = q.part((block.first, block.count), (0, q.columns));
@@ -242,6 +259,9 @@ impl<F: AsLhs> Attention<'_, F> {
         let AttentionConfig { scale, soft_cap, window, .. } = self.config;
         if let Some(cap) = soft_cap {
             cap_scores(numbers, scale, cap);
+        }
+        for branch in self.branches.iter().filter(|branch| branch.document == document) {
+            block.hide(branch, numbers);
         }
         let numbers = View::new(numbers, block.count, block.keys);
         let window = window.unwrap_or(usize::MAX);
@@ -333,7 +353,8 @@ impl<F: AsLhs> Attention<'_, F> {
             let parts = dq.chunks_mut(QUERIES * width).zip(logs.chunks(QUERIES));
             let blocks = task.blocks().zip(parts);
             for (block, (target, logs)) in blocks.filter(|(block, _)| self.wants(task, *block)) {
-                let scores = self.scores((q, self.sink(head)), keys, block, &mut numbers);
+                let at = (task.document, block);
+                let scores = self.scores((q, self.sink(head)), keys, at, &mut numbers);
                 let rows = (block.first, block.count);
                 let [q, o, d] = [q, o, d].map(|x| x.part(rows, (0, width)));
                 let terms = [Term { left: d, right: values }];
@@ -371,7 +392,7 @@ fn add_turned<F: AsLhs>(target: &mut [f32], left: View<F::Stored>, right: View<F
 pub fn attend(
     (inputs, sinks): ([&Tensor<2>; 3], Option<&Tensor<1>>),
     config: AttentionConfig,
-    documents: &[(usize, usize)],
+    (documents, branches): (&[(usize, usize)], &[Branch]),
     computing: ComputeConfig,
 ) -> Option<Tensor<2>> {
     Products::of(computing)?;
@@ -382,7 +403,8 @@ pub fn attend(
     let sinks = sinks.as_ref().map(HostTensor::single);
     let [q, k, v] = inputs.map(HostTensor::of);
     let [q, k, v] = [q?, k?, v?].map(|x| x.numbers().converted::<F32>());
-    let attention = Attention { q: &q, k: &k, v: &v, sinks, config, documents, wanted: None };
+    let (q, k, v) = (&q, &k, &v);
+    let attention = Attention { q, k, v, sinks, config, documents, branches, wanted: None };
     let output = attention.forward().output.into_numbers();
     Some(from_vec(output, inputs[0].dims(), &inputs[0].device()))
 }

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 
 use super::*;
 use crate::config::Kernels;
-use crate::ops::{AttentionInputs, Documents, attend, attend_backward, host};
+use crate::ops::{AttentionInputs, Branch, Documents, attend, attend_backward, host};
 use crate::random::Stream;
 
 /// Padding before documents around the sizes of blocks and panels.
@@ -15,6 +15,19 @@ fn documents() -> (Documents, usize) {
         numbers.extend(std::iter::repeat_n(number, length));
     }
     (Documents::new(&numbers, 1, numbers.len()), numbers.len())
+}
+
+/// The same, of which two go on in several ways.
+fn branched() -> (Documents, usize) {
+    let (documents, tokens) = documents();
+    let branch = |document, places, hidden| Branch { document, places, hidden };
+    let branches = vec![
+        branch(4, 40..64, 20..40),
+        branch(6, 100..110, 50..100),
+        branch(6, 110..250, 50..110),
+        branch(6, 250..330, 50..250),
+    ];
+    (documents.with_branches(branches), tokens)
 }
 
 /// Zero for padding: what it gets is left open.
@@ -30,7 +43,12 @@ fn random(tokens: usize, features: usize, name: &str) -> Tensor<2> {
 
 #[test]
 fn blocks_compute_what_tensor_operations_compute() {
-    let (documents, tokens) = documents();
+    for (documents, tokens) in [documents(), branched()] {
+        blocks_compute_what_tensor_operations_do(&documents, tokens);
+    }
+}
+
+fn blocks_compute_what_tensor_operations_do(documents: &Documents, tokens: usize) {
     for (queries, kv_heads, width, window, soft_cap, with_sinks) in [
         (4, 2, 16, None, None, false),
         (3, 1, 10, Some(7), None, true),
@@ -47,16 +65,17 @@ fn blocks_compute_what_tensor_operations_compute() {
         let sinks = with_sinks.then_some(sinks);
         let computing = ComputeConfig { kernels: Kernels::Portable, ..ComputeConfig::default() };
         let inputs = AttentionInputs { qkv: [&q, &k, &v], sinks: sinks.as_ref() };
-        let mixed = attend(inputs, config, &documents, computing);
-        let back = attend_backward(inputs, &d, config, &documents, computing);
+        let mixed = attend(inputs, config, documents, computing);
+        let back = attend_backward(inputs, &d, config, documents, computing);
 
         let [q, k, v, d] = [q, k, v, d].map(host);
         let sinks = sinks.map(host);
-        let documents = documents.spans();
+        let (branches, documents) = (documents.branches(), documents.spans());
         let left = |x| Left::<F32>::from_numbers(x, tokens);
         let [q, k, v, d] = [q, k, v, d].map(left);
         let sinks = sinks.as_deref();
-        let blocks = Attention { q: &q, k: &k, v: &v, sinks, config, documents, wanted: None };
+        let (q, k, v) = (&q, &k, &v);
+        let blocks = Attention { q, k, v, sinks, config, documents, branches, wanted: None };
         let output = blocks.forward();
         let gradients = blocks.backward(&output, &d, [None; 2]);
         let output = output.output.into_numbers();
@@ -97,8 +116,9 @@ fn what_lies_outside_of_windows_is_not_touched() {
     let left = |x| Left::<F32>::from_numbers(x, length);
     let [q, k, v, d] = [host(q), k, v, d].map(left);
     let (documents, wanted) = ([(0, length)], Some(wanted.as_slice()));
-    let documents = documents.as_slice();
-    let blocks = Attention { q: &q, k: &k, v: &v, sinks: None, config, documents, wanted };
+    let (documents, branches) = (documents.as_slice(), &[][..]);
+    let (q, k, v) = (&q, &k, &v);
+    let blocks = Attention { q, k, v, sinks: None, config, documents, branches, wanted };
     let mixed = blocks.forward();
     let gradients = blocks.backward(&mixed, &d, [None; 2]);
     let [dq, dk, dv] = gradients.qkv.map(Left::into_numbers);

@@ -112,7 +112,7 @@ impl Session<'_> {
         self.saving.make_ready(observer)?;
         let saved = newest(self.run.root())?;
         for (place, found) in best_first(&self.evaluations).into_iter().enumerate() {
-            let (step, loss) = (found.step, found.eval_loss);
+            let step = found.step;
             let folder = saved.iter().find(|(at, _)| *at == step).map(|(_, folder)| folder.clone());
             let whole = folder.filter(|folder| RestoredCheckpoint::open(folder).is_ok());
             let what = match (step == last, &whole) {
@@ -120,9 +120,10 @@ impl Session<'_> {
                 (false, Some(_)) => format!("step {step}"),
                 (false, None) => continue,
             };
-            let said = format!("validation loss {loss:.4}");
+            let said = found.figure();
+            let best = if found.reward().is_some() { "greatest" } else { "least" };
             observer.on(match place {
-                0 => Event::Note(format!("the result is {what}, with the least {said}")),
+                0 => Event::Note(format!("the result is {what}, with the {best} {said}")),
                 _ => Event::Warning(format!(
                     "the result is {what}, with {said}: of better ones there is no intact \
                      checkpoint"

@@ -117,7 +117,8 @@ impl Session<'_> {
             // What is measured does not depend on how many rows are at it together.
             Err(_) => device::guarded(prepared.on_gpu(), "measuring the loss", || judge(Some(1)))?,
         };
-        if let Some(found) = found {
+        if let Some(mut found) = found {
+            found.metrics.extend(self.validation_rewards(prepared, trainer, observer)?);
             if !found.eval_loss.is_finite() {
                 let why = format!("after step {} it is {}", found.step, found.eval_loss);
                 return Err(Error::not_finite("the validation loss is not finite").because(why));

@@ -17,8 +17,11 @@ use crate::engine::Trainer;
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
 use crate::files::RunDirectory;
-use crate::rollouts::{RolloutGroup, RolloutWriter, prompts_of, rows_of, summary};
+use crate::rollouts::{
+    RolloutGroup, RolloutWriter, prompts_of, rows_of, summary, validation_summary,
+};
 use crate::train::Prepared;
+use crate::train::read_data::rows_per_step;
 
 /// What a run that learns from its own completions carries from step to step.
 pub struct Rollouts {
@@ -143,6 +146,28 @@ impl Session<'_> {
         }
     }
 
+    /// What completions of the validation's prompts are worth, one of each, drawn as those that the
+    /// run learns from; by name.
+    pub(super) fn validation_rewards(
+        &self,
+        prepared: &Prepared,
+        trainer: &Trainer,
+        observer: &mut dyn Observer,
+    ) -> Result<BTreeMap<String, f64>> {
+        let Some(Rollouts { writer, .. }) = &self.rollouts else { return Ok(BTreeMap::new()) };
+        let prompts = prompts_of(&prepared.validation);
+        let (step, all) = (trainer.step, prompts.len());
+        let mut watch = |done: usize| {
+            let what = format!("completion {done} of {all} for the validation after step {step}");
+            observer.on(Event::Doing(what));
+        };
+        let by = (&trainer.model, &*prepared.corpus.codec);
+        let groups = device::guarded(prepared.on_gpu(), "writing completions", || {
+            writer.write_for_validation(by, &prompts, &mut watch)
+        })??;
+        Ok(validation_summary(&groups))
+    }
+
     /// Has the model write completions of the next step, and writes them down.
     fn write_rollouts(
         &mut self,
@@ -154,18 +179,21 @@ impl Session<'_> {
         let Some(rollouts) = &mut self.rollouts else { return Ok(Vec::new()) };
         let (step, writer) = (trainer.step + 1, &rollouts.writer);
         let prompts = prompts_of(prompts);
+        let most = usize::try_from(rows_per_step(self.config)).unwrap_or(usize::MAX);
         let all = prompts.len() * writer.config().num_generations;
-        let what = |done: usize| format!("completion {done} of {all} for step {step}");
+        let up_to = if prompts.len() > most { "up to " } else { "" };
+        let what = |done: usize| format!("completion {done} of {up_to}{all} for step {step}");
         observer.on(Event::Doing(what(0)));
         let mut watch = |done: usize| observer.on(Event::Doing(what(done)));
         let codec = &prepared.corpus.codec;
         let mut groups = device::guarded(prepared.on_gpu(), "writing completions", || {
-            writer.write((&trainer.model, codec), step, &prompts, &mut watch)
+            writer.write((&trainer.model, codec), step, &prompts, most, &mut watch)
         })??;
         if writer.config().num_iterations > 1 {
             let held = HeldRows::new(step, &groups, self.config, writer);
             let mut log_probs = trainer.log_probs(&held.batches)?.into_iter();
-            for completion in groups.iter_mut().flat_map(|group| &mut group.completions) {
+            let used = groups.iter_mut().filter(|group| !group.unused);
+            for completion in used.flat_map(|group| &mut group.completions) {
                 let count = completion.tokens.len();
                 completion.log_probs = Some(log_probs.by_ref().take(count).collect());
             }

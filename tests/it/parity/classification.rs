@@ -42,7 +42,13 @@ fn batch(texts: &[Vec<u32>], labels: &[TextLabel]) -> Batch {
         let behind = label.tokens();
         let loss_mask = [vec![false; text.len()], vec![true; behind.len()]].concat();
         let example = Example { tokens: [text.clone(), behind].concat(), loss_mask };
-        CorpusEntry { record: record.clone(), digest: Digest::of(b""), example }
+        CorpusEntry {
+            record: record.clone(),
+            digest: Digest::of(b""),
+            weight: 1.0,
+            margin: 0.0,
+            example,
+        }
     };
     let entries: Vec<CorpusEntry> = texts.iter().zip(labels).map(entry).collect();
     Batch::new(&[entries.iter().collect()])

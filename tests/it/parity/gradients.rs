@@ -231,6 +231,58 @@ fn one_times_eight_rows_equals_eight_times_one() {
     }
 }
 
+/// A weight is what the loss of its token is multiplied with, and its gradient; what is divided by
+/// stays the number of tokens, also where a batch is split.
+#[test]
+fn weights_multiply_losses_and_gradients() {
+    let expected = expected("gqa-tied");
+    let sft = &*objectives::with("sft", &[]);
+    let rows: Vec<Batch> = (0..2).map(|number| row(&expected.batch(), number)).collect();
+    let of = |model: &Model, batches: &[Batch]| {
+        let (loss, sums) = step_on(model, sft, batches, Recompute::None);
+        let judged = firebrand::engine::evaluate(model, sft, batches, 0, (None, 5)).unwrap();
+        let loss = loss.number();
+        assert!((judged.eval_loss - loss).abs() < 1e-6 * loss, "{} {loss}", judged.eval_loss);
+        (loss, sums.into_sums())
+    };
+    let weighted = |weight: f32, batch: &Batch| Batch {
+        weights: vec![weight; batch.targets.len()],
+        ..batch.clone()
+    };
+    for kernels in KERNELS {
+        let model = by(kernels, with_lora("gqa-tied", &expected));
+        let apart: Vec<_> =
+            rows.iter().map(|batch| of(&model, std::slice::from_ref(batch))).collect();
+        let weights = [2.5, 0.25];
+        let batches: Vec<Batch> =
+            rows.iter().zip(weights).map(|(batch, weight)| weighted(weight, batch)).collect();
+        let count = |batch: &Batch| batch.targets.len() as f64;
+        let all: f64 = rows.iter().map(count).sum();
+        let shares: Vec<f64> = rows
+            .iter()
+            .zip(weights)
+            .map(|(batch, weight)| f64::from(weight) * count(batch) / all)
+            .collect();
+        let wanted: f64 = apart.iter().zip(&shares).map(|((loss, _), share)| loss * share).sum();
+        let joined = Batch {
+            weights: batches.iter().flat_map(|batch| batch.weights.clone()).collect(),
+            ..join(&rows)
+        };
+        for batches in [batches, vec![joined]] {
+            let (loss, sums) = of(&model, &batches);
+            assert!((loss - wanted).abs() < 1e-5 * wanted, "{loss} {wanted}");
+            for (path, sum) in sums {
+                let [one, other] = [0, 1].map(|at| host(apart[at].1[&path].clone()));
+                let wanted = one.iter().zip(&other);
+                let wanted: Vec<f32> = wanted
+                    .map(|(a, b)| (f64::from(*a) * shares[0] + f64::from(*b) * shares[1]) as f32)
+                    .collect();
+                assert_near(&path, &host(sum), &wanted, 1e-5);
+            }
+        }
+    }
+}
+
 /// Several one-row batches as one, padded to the longest.
 fn join(rows: &[Batch]) -> Batch {
     let length = rows.iter().map(|row| row.length).max().unwrap();

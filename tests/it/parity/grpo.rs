@@ -47,6 +47,7 @@ fn groups(json: &Json, objective: &dyn Objective, case: &Json) -> Vec<RolloutGro
     }
     let old: Option<Vec<Vec<f32>>> = serde_json::from_value(case["old"].clone()).unwrap();
     let group = |(number, (prompt, completions)): (usize, (Vec<u32>, Completions))| RolloutGroup {
+        unused: false,
         step: 1,
         file: String::new(),
         line: 1,

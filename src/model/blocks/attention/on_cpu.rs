@@ -207,9 +207,9 @@ impl AttentionOnCpu {
         [k, v]: &'a [Left<F>; 2],
         setting: Setting<'a>,
     ) -> Mixing<'a, F> {
-        let Setting { documents, wanted } = setting;
+        let Setting { documents, branches, wanted } = setting;
         let sinks = self.sinks.as_ref().map(|sinks| sinks.values.single());
-        Mixing { q, k, v, sinks, config: self.config, documents, wanted }
+        Mixing { q, k, v, sinks, config: self.config, documents, branches, wanted }
     }
 
     /// Adds what it gives for `x: [tokens, hidden]` to a target, a row for each token that is
