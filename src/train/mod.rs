@@ -16,6 +16,7 @@ mod frozen_weights;
 mod gradient_check;
 mod head;
 mod memory_fit;
+mod memory_plans;
 mod post_eval;
 mod device_init;
 mod effect;
